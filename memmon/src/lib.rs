@@ -1,0 +1,18 @@
+//! memmon watches every process's resident memory from inside the kernel and terminates those that exceed a limit.
+//!
+//! The way of the data, and what each room may know of the others, is told in ARCHITECTURE.md:
+//!
+//! ```text
+//! kernel ──map, ring──▶ observe ──Snapshot──▶ policy ──Verdicts──▶ enforce ──Outcomes──▶ report
+//!                         ▲                                           │
+//!                         └────────── re-measure before a signal ◀────┘            daemon turns the wheel
+//! ```
+
+pub mod cli;
+pub mod config;
+pub mod daemon;
+pub mod enforce;
+pub mod model;
+pub mod observe;
+pub mod policy;
+pub mod report;

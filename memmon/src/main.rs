@@ -1,0 +1,3 @@
+//! The `memmon` command.
+
+fn main() {}

@@ -1,0 +1,13 @@
+//! The nouns that every room shares. No syscalls, no clock, no files.
+
+mod bytes;
+mod process;
+mod text;
+mod verdict;
+
+pub use bytes::{Bytes, SystemMemory};
+pub use process::{
+    Fact, Names, Pid, Process, ProcessId, Reading, Snapshot, StartTime, Survey, Uid, Unconfirmed,
+};
+pub use text::{Escaped, Name};
+pub use verdict::{Breach, Doubt, Limit, NameField, Protection, Verdict};

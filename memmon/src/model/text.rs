@@ -1,0 +1,112 @@
+//! Text that comes from other people's processes: kept as raw bytes, never shown as such.
+
+use std::fmt::{self, Write};
+
+use serde::{Serialize, Serializer};
+
+/// A name that another process chose for itself (comm, exe, argv[0]), as raw bytes.
+///
+/// Patterns match the raw bytes; [`fmt::Display`] and [`Serialize`] escape, so that neither a terminal nor a log
+/// ever sees a control character of somebody else's.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Name(Box<[u8]>);
+
+impl Name {
+    /// Keeps `bytes` as they are.
+    pub fn new(bytes: impl Into<Box<[u8]>>) -> Self {
+        Self(bytes.into())
+    }
+
+    /// The bytes as the process chose them: for matching, not for showing.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// What stands after the last slash.
+    pub fn basename(&self) -> &[u8] {
+        self.0.rsplit(|byte| *byte == b'/').next().unwrap_or(&self.0)
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&Escaped(&self.0).to_string())
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", Escaped(&self.0))
+    }
+}
+
+impl Serialize for Name {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&Escaped(&self.0))
+    }
+}
+
+impl From<&str> for Name {
+    fn from(text: &str) -> Self {
+        Self::new(text.as_bytes())
+    }
+}
+
+/// Bytes of unknown origin, safe to write to a terminal or a log line.
+///
+/// Printable characters stand for themselves; everything else (C0 and C1 controls, DEL, the characters that turn or
+/// hide text, invalid UTF-8, and the backslash itself) becomes a Rust-style escape.
+pub struct Escaped<'a>(pub &'a [u8]);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chunk in self.0.utf8_chunks() {
+            for character in chunk.valid().chars() {
+                match character {
+                    '"' | '\'' => f.write_char(character)?,
+                    _ if turns_or_hides_text(character) => write!(f, "{}", character.escape_unicode())?,
+                    _ => write!(f, "{}", character.escape_debug())?,
+                }
+            }
+            for byte in chunk.invalid() {
+                write!(f, "\\x{byte:02x}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Unicode's bidirectional and invisible format characters: printable by the standard library's measure, and able to
+/// make a name read as another one (CVE-2021-42574).
+const fn turns_or_hides_text(character: char) -> bool {
+    matches!(character, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_control_character_survives() {
+        for (raw, shown) in [
+            (&b"firefox"[..], "firefox"),
+            (b"a\nb\rc\td", r"a\nb\rc\td"),
+            (b"\x1b[31mred\x07", r"\u{1b}[31mred\u{7}"),
+            (b"back\\slash", r"back\\slash"),
+            (b"\xff\xfeok", r"\xff\xfeok"),
+            ("caf\u{e9} \u{202e}gnp".as_bytes(), "caf\u{e9} \\u{202e}gnp"),
+            ("\u{9b}31m".as_bytes(), r"\u{9b}31m"),
+            (b"it's \"quoted\"", "it's \"quoted\""),
+        ] {
+            assert_eq!(Escaped(raw).to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn basename_is_what_follows_the_last_slash() {
+        assert_eq!(Name::from("/usr/bin/python3").basename(), b"python3");
+        assert_eq!(Name::from("plain").basename(), b"plain");
+        assert_eq!(Name::from("/").basename(), b"");
+    }
+}

@@ -1,0 +1,3 @@
+//! Everything that builds, runs, tests and measures memmon.
+
+fn main() {}
