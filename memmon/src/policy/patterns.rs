@@ -1,0 +1,274 @@
+//! Names and cgroups as an administrator lists them: literally, or as globs.
+
+use std::collections::BTreeMap;
+
+use globset::{Candidate, GlobBuilder, GlobSet};
+use serde::{Serialize, Serializer};
+
+/// Exact names and globs (`*`, `?`, `[a-z]`, `{a,b}`, `\` escapes), case-sensitive and of the whole name: never a
+/// substring. Matched against raw bytes, as names need not be UTF-8: `?` and `[a-z]` stand for one byte.
+#[derive(Clone, Debug, Default)]
+pub struct NamePatterns {
+    entries: Vec<String>,
+    /// Entries without a metacharacter, to the place where they are listed.
+    literals: BTreeMap<Vec<u8>, usize>,
+    globs: Vec<(usize, GlobSet)>,
+}
+
+impl NamePatterns {
+    /// Compiles `entries`, as they were typed.
+    ///
+    /// # Errors
+    /// The first entry that is empty, or looks like a glob and is none.
+    pub fn new<'a>(entries: impl IntoIterator<Item = &'a str>) -> Result<Self, PatternError> {
+        let mut patterns = Self::default();
+        for (index, entry) in entries.into_iter().enumerate() {
+            if entry.is_empty() {
+                return Err(PatternError::new(index, entry, "an empty name matches no process"));
+            }
+            if is_glob(entry) {
+                // comm may hold a slash, and no other name does: here it is a character like any other.
+                patterns.globs.push((index, compile(index, entry, Slash::Any)?));
+            } else {
+                patterns.literals.entry(entry.as_bytes().to_vec()).or_insert(index);
+            }
+            patterns.entries.push(entry.to_owned());
+        }
+        Ok(patterns)
+    }
+
+    /// The entry that matches `name`, as it was typed.
+    pub fn find(&self, name: &[u8]) -> Option<&str> {
+        let glob = || {
+            let candidate = Candidate::from_bytes(name);
+            self.globs.iter().find(|(_, glob)| glob.is_match_candidate(&candidate)).map(|(index, _)| index)
+        };
+        let index = self.literals.get(name).or_else(glob)?;
+        self.entries.get(*index).map(String::as_str)
+    }
+
+    /// Every entry, as and where it was typed.
+    pub fn entries(&self) -> &[String] {
+        &self.entries
+    }
+
+    /// Whether no name is listed.
+    pub const fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+/// Globs over cgroup paths, `/user.slice/**`: `*` stays within one level, `/**` is a cgroup and all below it.
+#[derive(Clone, Debug, Default)]
+pub struct CgroupPatterns {
+    entries: Vec<String>,
+    globs: Vec<GlobSet>,
+}
+
+impl CgroupPatterns {
+    /// Compiles `entries`, as they were typed.
+    ///
+    /// # Errors
+    /// The first entry that is no glob, or that no cgroup's path can match.
+    pub fn new<'a>(entries: impl IntoIterator<Item = &'a str>) -> Result<Self, PatternError> {
+        let mut patterns = Self::default();
+        for (index, entry) in entries.into_iter().enumerate() {
+            if !entry.starts_with('/') && !entry.starts_with("**/") {
+                return Err(PatternError::new(index, entry, "a cgroup's path begins with a slash"));
+            }
+            if entry.len() > 1 && entry.ends_with('/') {
+                return Err(PatternError::new(index, entry, "a cgroup's path does not end with a slash"));
+            }
+            patterns.globs.push(compile(index, entry, Slash::Separator)?);
+            // A glob's `/**` is what lies below; whoever scopes a slice means its own processes too.
+            if let Some(parent) = entry.strip_suffix("/**") {
+                let parent = if parent.is_empty() { "/" } else { parent };
+                patterns.globs.push(compile(index, parent, Slash::Separator)?);
+            }
+            patterns.entries.push(entry.to_owned());
+        }
+        Ok(patterns)
+    }
+
+    /// Whether an entry matches `path`. None at all match nothing.
+    pub fn matches(&self, path: &[u8]) -> bool {
+        let candidate = Candidate::from_bytes(path);
+        self.globs.iter().any(|glob| glob.is_match_candidate(&candidate))
+    }
+
+    /// Every entry, as and where it was typed.
+    pub fn entries(&self) -> &[String] {
+        &self.entries
+    }
+}
+
+/// An entry that can never match, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{entry:?}: {reason}")]
+pub struct PatternError {
+    /// Where it stands in its list, from 0.
+    pub index: usize,
+    /// The entry as it was typed.
+    pub entry: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl PatternError {
+    fn new(index: usize, entry: &str, reason: impl Into<String>) -> Self {
+        Self { index, entry: entry.to_owned(), reason: reason.into() }
+    }
+}
+
+fn is_glob(entry: &str) -> bool {
+    entry.contains(['*', '?', '[', ']', '{', '}', '\\'])
+}
+
+/// What a slash is to `*` and `?`: a character like any other, or the end of a level.
+#[derive(Clone, Copy, PartialEq)]
+enum Slash {
+    Any,
+    Separator,
+}
+
+/// One set for each glob: it says which entry matched, and of an error which is wrong.
+fn compile(index: usize, entry: &str, slash: Slash) -> Result<GlobSet, PatternError> {
+    // A class is of bytes: `[ü]` would be either byte of the letter, and never protect whom it names.
+    let mut classes = entry.split('[').skip(1).filter_map(|rest| rest.split(']').next());
+    if !classes.all(str::is_ascii) {
+        return Err(PatternError::new(
+            index,
+            entry,
+            "only ASCII characters can stand in []; use {a,b} for others",
+        ));
+    }
+    GlobBuilder::new(entry)
+        .literal_separator(slash == Slash::Separator)
+        .empty_alternates(true)
+        .build()
+        .and_then(|glob| GlobSet::new([glob]))
+        .map_err(|error| PatternError::new(index, entry, error.kind().to_string()))
+}
+
+/// Two lists are the same if they were typed the same; so they are shown, too.
+macro_rules! as_typed {
+    ($($patterns:ty)*) => {$(
+        impl PartialEq for $patterns {
+            fn eq(&self, other: &Self) -> bool {
+                self.entries == other.entries
+            }
+        }
+
+        impl Serialize for $patterns {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                self.entries.serialize(serializer)
+            }
+        }
+    )*};
+}
+
+as_typed!(NamePatterns CgroupPatterns);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_matches_whole_and_exactly() {
+        for (entry, name, matches) in [
+            ("sshd", &b"sshd"[..], true),
+            ("sshd", b"sshd2", false),
+            ("sshd", b"xsshd", false),
+            ("sshd", b"SSHD", false),
+            ("docker", b"dockerd", false),
+            ("init", b"initialise", false),
+            ("python3.*", b"python3.11", true),
+            ("python3.*", b"python3", false),
+            ("python3.*", b"xpython3.11", false),
+            ("*d", b"sshd", true),
+            ("*d", b"sshd2", false),
+            ("*.service", b"a.b.service", true),
+            ("*.service", b"a.service\n", false),
+            ("worker-?", b"worker-1", true),
+            ("worker-?", b"worker-12", false),
+            ("[ab]x", b"ax", true),
+            ("[ab]x", b"[ab]x", false),
+            ("{red,blue}*", b"blueberry", true),
+            (r"\[x\]", b"[x]", true),
+            (r"a\*", b"a*", true),
+            (r"a\*", b"ab", false),
+            ("*", b"", true),
+            ("*", b"\n\x1b\xff", true),
+            ("a*z", b"a\n\xff\x00z", true),
+            ("a?b", b"a\xffb", true),
+            ("a*", b"a/b/c", true),
+            ("..", b"..", true),
+            ("*.", b"trailing.", true),
+            ("?\u{e9}?", "x\u{e9}y".as_bytes(), true),
+            ("{\u{e9},o}", "\u{e9}".as_bytes(), true),
+            ("\u{e9}[ab]\u{e9}", "\u{e9}a\u{e9}".as_bytes(), true),
+            ("caf\u{e9}*", "caf\u{e9}1".as_bytes(), true),
+        ] {
+            let patterns = NamePatterns::new([entry]).unwrap();
+            assert_eq!(patterns.find(name), matches.then_some(entry), "{entry} {name:?}");
+        }
+    }
+
+    #[test]
+    fn the_entry_that_matched_is_told() {
+        let patterns = NamePatterns::new(["a*", "abc", "abc", "*c"]).unwrap();
+        assert_eq!(patterns.find(b"abc"), Some("abc"));
+        assert_eq!(patterns.find(b"abd"), Some("a*"));
+        assert_eq!(patterns.find(b"bc"), Some("*c"));
+        assert_eq!(patterns.find(b"b"), None);
+        assert_eq!(NamePatterns::default().find(b""), None);
+    }
+
+    #[test]
+    fn a_cgroup_glob_counts_levels() {
+        for (entry, path, matches) in [
+            ("/user.slice/**", "/user.slice/user-1000.slice/app.scope", true),
+            ("/user.slice/**", "/user.slice", true),
+            ("/user.slice/**", "/user.slice2", false),
+            ("/user.slice/**", "/system.slice/user.slice/x", false),
+            ("/user.slice/*", "/user.slice/user-1000.slice", true),
+            ("/user.slice/*", "/user.slice/user-1000.slice/app.scope", false),
+            ("/user.slice", "/user.slice", true),
+            ("/user.slice", "/user.slice/x", false),
+            ("/**", "/", true),
+            ("/**", "/a/b", true),
+            ("/", "/", true),
+            ("/", "/a", false),
+            ("**/docker-*.scope", "/system.slice/docker-12ab.scope", true),
+            ("**/docker-*.scope", "/system.slice/docker-12ab.scope/init", false),
+            ("**/docker-*.scope/**", "/system.slice/docker-12ab.scope", true),
+            ("**/docker-*.scope/**", "/system.slice/docker-12ab.scope/init", true),
+            ("/a/**/b", "/a/x/y/b", true),
+        ] {
+            let patterns = CgroupPatterns::new([entry]).unwrap();
+            assert_eq!(patterns.matches(path.as_bytes()), matches, "{entry} {path}");
+        }
+        assert!(!CgroupPatterns::default().matches(b"/"));
+    }
+
+    #[test]
+    fn an_entry_that_can_never_match_is_refused_with_its_place() {
+        let error = NamePatterns::new(["sshd", "a[b"]).unwrap_err();
+        insta::assert_snapshot!(error, @r#""a[b": unclosed character class; missing ']'"#);
+        assert_eq!(error.index, 1);
+        for entry in ["", "{a", "a}", r"a\", "[z-a]", "a[x\u{e9}]b"] {
+            assert!(NamePatterns::new([entry]).is_err(), "{entry}");
+        }
+        for entry in ["", "user.slice/**", "/user.slice/", "*", "/a[b"] {
+            assert!(CgroupPatterns::new([entry]).is_err(), "{entry}");
+        }
+    }
+
+    #[test]
+    fn lists_are_compared_and_shown_as_typed() {
+        let patterns = NamePatterns::new(["b*", "a"]).unwrap();
+        assert_eq!(patterns, NamePatterns::new(["b*", "a"]).unwrap());
+        assert_ne!(patterns, NamePatterns::new(["a", "b*"]).unwrap());
+        assert_eq!(serde_json::to_string(&patterns).unwrap(), r#"["b*","a"]"#);
+    }
+}

@@ -1,0 +1,217 @@
+//! What the administrator meant: the limits, and who is never touched.
+
+use std::{collections::BTreeSet, fmt, ops::RangeInclusive};
+
+use serde::{Serialize, Serializer};
+
+use super::{CgroupPatterns, NamePatterns};
+use crate::model::{Bytes, Limit, Pid, SystemMemory, Uid};
+
+/// Everything that policy decides by.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Rules {
+    /// What a process may have resident.
+    pub limits: Limits,
+    /// Who is left alone whatever it uses.
+    pub whitelist: Whitelist,
+    /// Who may be touched at all.
+    pub scope: Scope,
+    /// Whether `oom_score_adj` -1000 protects, as it does from the kernel's own killer.
+    pub honour_oom_score_adj: bool,
+    /// memmon itself, which it never touches.
+    pub own_pid: Pid,
+}
+
+impl Rules {
+    /// The limit that counts on a machine with this memory, and which of the two it is: the lower one, as a process
+    /// is over when it exceeds either.
+    ///
+    /// A machine whose total is unknown (0) has no share to exceed: the absolute limit counts.
+    pub fn limit(&self, memory: &SystemMemory) -> (Limit, Bytes) {
+        let share = self.limits.share_of(memory.total);
+        if memory.total > Bytes::ZERO && share < self.limits.bytes {
+            (Limit::Percent, share)
+        } else {
+            (Limit::Gb, self.limits.bytes)
+        }
+    }
+}
+
+/// What a process may have resident: it is over when it exceeds either.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Limits {
+    percent: f64,
+    bytes: Bytes,
+}
+
+impl Limits {
+    /// `percent` of all memory, above 0 and up to 100, and `bytes`, above 0: nothing else can be built, so that no
+    /// slip makes every process a hog.
+    ///
+    /// # Errors
+    /// Which of the two is out of its range.
+    pub fn new(percent: f64, bytes: Bytes) -> Result<Self, LimitsError> {
+        if !(percent > 0.0 && percent <= 100.0) {
+            Err(LimitsError::Percent(percent))
+        } else if bytes == Bytes::ZERO {
+            Err(LimitsError::Zero)
+        } else {
+            Ok(Self { percent, bytes })
+        }
+    }
+
+    /// `ram_percent_threshold`, in percent of all memory.
+    pub const fn percent(&self) -> f64 {
+        self.percent
+    }
+
+    /// `ram_gb_threshold`, in bytes.
+    pub const fn bytes(&self) -> Bytes {
+        self.bytes
+    }
+
+    /// The percent limit in bytes. Rounded down, which is exact: whole bytes exceed a figure if and only if they
+    /// exceed its floor.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "0 < percent <= 100, so the share is neither negative nor above the total"
+    )]
+    pub fn share_of(&self, total: Bytes) -> Bytes {
+        Bytes((total.0 as f64 * self.percent / 100.0).floor() as u64)
+    }
+}
+
+/// A limit that cannot be meant.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+pub enum LimitsError {
+    /// Not a number, zero, negative or above 100.
+    #[error("{0} percent of memory is not a limit: it must be above 0 and at most 100")]
+    Percent(f64),
+    /// Every process would be over.
+    #[error("a limit of 0 bytes would terminate every process: it must be above 0")]
+    Zero,
+}
+
+/// Who is left alone whatever it uses: `[whitelist]`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Whitelist {
+    /// Process ids.
+    pub pids: BTreeSet<Pid>,
+    /// Exact names or globs, asked of comm, and of the basenames of exe and argv[0].
+    pub names: NamePatterns,
+    /// Users: a process is theirs if its real or its effective uid is. Root in here changes nothing (as in v1, whose
+    /// configuration lists root and does not protect it): root is for `protect_root` to say.
+    pub users: BTreeSet<Uid>,
+    /// Whether processes with real or effective uid 0 are left alone.
+    pub protect_root: bool,
+}
+
+/// Who may be touched at all: `[scope]`. Everyone, by default; where both are given, both must hold.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Scope {
+    /// Real and effective uid must both be in here.
+    pub uids: Option<UidRanges>,
+    /// The cgroup's path must match one of these.
+    pub cgroups: Option<CgroupPatterns>,
+}
+
+/// User ids, as ranges that include both their ends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UidRanges(Vec<RangeInclusive<Uid>>);
+
+impl UidRanges {
+    /// Whether `uid` is in one of the ranges. None at all contain nobody.
+    pub fn contains(&self, uid: Uid) -> bool {
+        self.0.iter().any(|range| range.contains(&uid))
+    }
+}
+
+impl FromIterator<RangeInclusive<Uid>> for UidRanges {
+    fn from_iter<I: IntoIterator<Item = RangeInclusive<Uid>>>(ranges: I) -> Self {
+        Self(ranges.into_iter().collect())
+    }
+}
+
+/// One range as it is typed: `1000-59999`, or `47001`.
+struct Typed<'a>(&'a RangeInclusive<Uid>);
+
+impl fmt::Display for Typed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (first, last) = (self.0.start(), self.0.end());
+        if first == last { write!(f, "{first}") } else { write!(f, "{first}-{last}") }
+    }
+}
+
+impl fmt::Display for UidRanges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, range) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(f, "{comma}{}", Typed(range))?;
+        }
+        Ok(())
+    }
+}
+
+impl Serialize for UidRanges {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|range| Typed(range).to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GB: u64 = Bytes::GIB;
+
+    fn rules(percent: f64, bytes: u64) -> Rules {
+        Rules {
+            limits: Limits::new(percent, Bytes(bytes)).unwrap(),
+            whitelist: Whitelist::default(),
+            scope: Scope::default(),
+            honour_oom_score_adj: true,
+            own_pid: Pid(99),
+        }
+    }
+
+    #[test]
+    fn the_lower_limit_counts() {
+        for (percent, bytes, total, expected) in [
+            (10.0, 2 * GB, 16 * GB, (Limit::Percent, 16 * GB / 10)),
+            (10.0, 2 * GB, 64 * GB, (Limit::Gb, 2 * GB)),
+            (12.5, 2 * GB, 16 * GB, (Limit::Gb, 2 * GB)),
+            (100.0, u64::MAX, 16 * GB, (Limit::Percent, 16 * GB)),
+            (10.0, 100, 999, (Limit::Percent, 99)),
+            // /proc/meminfo said nothing: a share of nothing would be a limit of nothing.
+            (10.0, 2 * GB, 0, (Limit::Gb, 2 * GB)),
+        ] {
+            let memory = SystemMemory { total: Bytes(total), available: Bytes::ZERO };
+            let (limit, bytes) = rules(percent, bytes).limit(&memory);
+            assert_eq!((limit, bytes.0), expected, "{percent} % and of {total}");
+        }
+    }
+
+    #[test]
+    fn a_limit_that_cannot_be_meant_cannot_be_built() {
+        for percent in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0, 0.0, -0.0, 100.000_001] {
+            assert!(matches!(Limits::new(percent, Bytes(GB)), Err(LimitsError::Percent(_))), "{percent}");
+        }
+        assert_eq!(Limits::new(10.0, Bytes::ZERO), Err(LimitsError::Zero));
+        assert!(Limits::new(f64::MIN_POSITIVE, Bytes(1)).is_ok());
+        assert!(Limits::new(100.0, Bytes::MAX).is_ok());
+    }
+
+    #[test]
+    fn uid_ranges_include_both_ends() {
+        let ranges: UidRanges = [Uid(1000)..=Uid(59_999), Uid(7)..=Uid(7)].into_iter().collect();
+        for (uid, inside) in
+            [(999, false), (1000, true), (59_999, true), (60_000, false), (7, true), (8, false)]
+        {
+            assert_eq!(ranges.contains(Uid(uid)), inside, "{uid}");
+        }
+        assert_eq!(ranges.to_string(), "1000-59999, 7");
+        assert_eq!(serde_json::to_string(&ranges).unwrap(), r#"["1000-59999","7"]"#);
+        assert!(!UidRanges::default().contains(Uid::ROOT));
+    }
+}
