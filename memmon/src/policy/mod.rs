@@ -1,8 +1,19 @@
 //! Decides who is terminated: limits, whitelist, scope and what is never touched. Pure: rules and facts in, verdicts
 //! out. Anything that `memmon explain` should be able to show is decided here.
 
+mod explain;
 mod patterns;
 mod rules;
+mod walk;
 
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tables;
+
+pub use explain::{Change, Explanation, Otherwise, Step, explain};
 pub use patterns::{CgroupPatterns, NamePatterns, PatternError};
 pub use rules::{Limits, LimitsError, Rules, Scope, UidRanges, Whitelist};
+pub use walk::{Finding, Rule, Verdicts, decide, judge, suspects};

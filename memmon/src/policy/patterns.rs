@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use globset::{Candidate, GlobBuilder, GlobSet};
 use serde::{Serialize, Serializer};
 
+use crate::model::{Fact, Name, NameField, Names};
+
 /// Exact names and globs (`*`, `?`, `[a-z]`, `{a,b}`, `\` escapes), case-sensitive and of the whole name: never a
 /// substring. Matched against raw bytes, as names need not be UTF-8: `?` and `[a-z]` stand for one byte.
 #[derive(Clone, Debug, Default)]
@@ -47,9 +49,32 @@ impl NamePatterns {
         self.entries.get(*index).map(String::as_str)
     }
 
+    /// The first of a process's names that an entry matches: comm, then the basenames of exe and argv[0]. With it
+    /// the entry, and the bytes that it matched.
+    pub fn find_in(&self, names: &Names) -> Option<(&str, NameField, Name)> {
+        let basename = |fact| Fact::known(fact).map(Name::basename);
+        [
+            (NameField::Comm, Some(names.comm.as_bytes())),
+            (NameField::Exe, basename(&names.exe)),
+            (NameField::Argv0, basename(&names.argv0)),
+        ]
+        .into_iter()
+        .find_map(|(field, name)| Some((self.find(name?)?, field, Name::new(name?))))
+    }
+
     /// Every entry, as and where it was typed.
     pub fn entries(&self) -> &[String] {
         &self.entries
+    }
+
+    /// The same list with `entry` at its end; `None` if it is no pattern.
+    pub(super) fn with(&self, entry: &str) -> Option<Self> {
+        Self::new(self.entries.iter().map(String::as_str).chain([entry])).ok()
+    }
+
+    /// The same list without `entry`.
+    pub(super) fn without(&self, entry: &str) -> Option<Self> {
+        Self::new(self.entries.iter().map(String::as_str).filter(|other| *other != entry)).ok()
     }
 
     /// Whether no name is listed.
@@ -120,8 +145,22 @@ impl PatternError {
     }
 }
 
+const METACHARACTERS: [char; 7] = ['*', '?', '[', ']', '{', '}', '\\'];
+
 fn is_glob(entry: &str) -> bool {
-    entry.contains(['*', '?', '[', ']', '{', '}', '\\'])
+    entry.contains(METACHARACTERS)
+}
+
+/// The pattern that matches `name` and nothing else.
+pub(super) fn escape(name: &str) -> String {
+    let mut pattern = String::with_capacity(name.len());
+    for character in name.chars() {
+        if METACHARACTERS.contains(&character) {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    pattern
 }
 
 /// What a slash is to `*` and `?`: a character like any other, or the end of a level.

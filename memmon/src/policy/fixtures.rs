@@ -1,0 +1,146 @@
+//! Processes and rules for tests: one that is over its limit and protected by nothing, and arbitrary ones.
+//!
+//! The arbitrary ones draw from so few values that rules and processes meet often.
+
+use proptest::{collection::vec, option, prelude::*, sample::select};
+
+use super::{CgroupPatterns, Limits, NamePatterns, Rules, Scope, Whitelist};
+use crate::model::{
+    Bytes, Fact, Name, Names, Pid, Process, ProcessId, Snapshot, StartTime, SystemMemory, Uid,
+};
+
+pub(crate) const MEMORY: SystemMemory =
+    SystemMemory { total: Bytes(16 * Bytes::GIB), available: Bytes(8 * Bytes::GIB) };
+
+/// 2 GB of 100 %, and nobody protected.
+pub(crate) fn rules() -> Rules {
+    Rules {
+        limits: Limits::new(100.0, Bytes(2 * Bytes::GIB)).unwrap(),
+        whitelist: Whitelist::default(),
+        scope: Scope::default(),
+        honour_oom_score_adj: true,
+        own_pid: Pid(99),
+    }
+}
+
+/// alice's firefox, with 3 GB.
+pub(crate) fn hog() -> Process {
+    Process {
+        id: ProcessId { pid: Pid(4242), start: StartTime(777) },
+        parent: Pid(2000),
+        rss: Bytes(3 * Bytes::GIB),
+        error: Bytes::ZERO,
+        real_uid: Uid(1000),
+        effective_uid: Uid(1000),
+        names: Names {
+            comm: "Isolated Web Co".into(),
+            exe: Fact::Known("/usr/lib/firefox/firefox".into()),
+            argv0: Fact::Known("/usr/bin/x-www-browser".into()),
+        },
+        cgroup: Fact::Known("/user.slice/user-1000.slice/app.scope".into()),
+        oom_score_adj: Fact::Known(0),
+        kernel_thread: false,
+    }
+}
+
+const UIDS: [u32; 4] = [0, 1, 1000, 1001];
+const NAMES: [&[u8]; 10] = [
+    b"sshd",
+    b"ssh",
+    b"a",
+    b"ab",
+    b"",
+    b"/",
+    b"[x]*",
+    b"/usr/bin/a\xff",
+    b"evil\n\x1b[31m\\",
+    b"dir\xe2\x80\xae/ab",
+];
+const PATTERNS: [&str; 9] = ["sshd", "ssh", "a", "ab", "a*", "?", r"\[x\]\*", "*\n*", "{sshd,ab}"];
+const CGROUPS: [&str; 4] = ["/", "/user.slice", "/user.slice/a.scope", "/system.slice/b.service"];
+const CGROUP_PATTERNS: [&str; 4] = ["/user.slice/**", "/*", "**/a.scope", "/"];
+
+fn uid() -> impl Strategy<Value = Uid> {
+    select(&UIDS[..]).prop_map(Uid)
+}
+
+fn pid() -> impl Strategy<Value = Pid> {
+    (1_u32..6).prop_map(Pid)
+}
+
+fn name() -> impl Strategy<Value = Name> {
+    prop_oneof![
+        4 => select(&NAMES[..]).prop_map(Name::new),
+        1 => vec(any::<u8>(), 0..20).prop_map(Name::new),
+    ]
+}
+
+fn fact<T: Clone + std::fmt::Debug>(known: impl Strategy<Value = T>) -> impl Strategy<Value = Fact<T>> {
+    prop_oneof![4 => known.prop_map(Fact::Known), 1 => Just(Fact::Absent), 1 => Just(Fact::Unreadable)]
+}
+
+/// Few bytes, and rarely the most that there can be.
+fn bytes() -> impl Strategy<Value = Bytes> {
+    prop_oneof![9 => 0_u64..60, 1 => (u64::MAX - 2)..=u64::MAX].prop_map(Bytes)
+}
+
+pub(crate) fn limits() -> impl Strategy<Value = Limits> {
+    let percent = prop_oneof![(1_u32..=100).prop_map(f64::from), 1e-9_f64..100.0];
+    (percent, bytes())
+        .prop_map(|(percent, bytes)| Limits::new(percent, bytes.max(Bytes(1))).expect("both are in range"))
+}
+
+pub(crate) fn memory() -> impl Strategy<Value = SystemMemory> {
+    (bytes(), bytes()).prop_map(|(total, available)| SystemMemory { total, available })
+}
+
+pub(crate) fn any_process() -> impl Strategy<Value = Process> {
+    let names = (name(), fact(name()), fact(name()));
+    let names = names.prop_map(|(comm, exe, argv0)| Names { comm, exe, argv0 });
+    let cgroup = prop_oneof![4 => select(&CGROUPS[..]).prop_map(Name::from), 1 => name()];
+    let score = prop_oneof![Just(-1000_i16), Just(0), -1000_i16..=1000];
+    let error = prop_oneof![2 => Just(Bytes::ZERO), 1 => bytes()];
+    let kernel_thread = prop::bool::weighted(0.1);
+    (pid(), bytes(), error, uid(), uid(), names, fact(cgroup), fact(score), kernel_thread).prop_map(
+        |(pid, rss, error, real_uid, effective_uid, names, cgroup, oom_score_adj, kernel_thread)| Process {
+            id: ProcessId { pid, start: StartTime(1) },
+            parent: Pid::INIT,
+            rss,
+            error,
+            real_uid,
+            effective_uid,
+            names,
+            cgroup,
+            oom_score_adj,
+            kernel_thread,
+        },
+    )
+}
+
+pub(crate) fn any_rules() -> impl Strategy<Value = Rules> {
+    let names =
+        vec(select(&PATTERNS[..]), 0..3).prop_map(|names| NamePatterns::new(names).expect("patterns"));
+    let pids = vec(pid(), 0..2).prop_map(|pids| pids.into_iter().collect());
+    let users = vec(uid(), 0..2).prop_map(|uids| uids.into_iter().collect());
+    let whitelist = (pids, names, users, any::<bool>())
+        .prop_map(|(pids, names, users, protect_root)| Whitelist { pids, names, users, protect_root });
+    let uids = vec((uid(), uid()).prop_map(|(first, last)| first..=last), 0..3)
+        .prop_map(|ranges| ranges.into_iter().collect());
+    let cgroups = vec(select(&CGROUP_PATTERNS[..]), 0..3)
+        .prop_map(|patterns| CgroupPatterns::new(patterns).expect("patterns"));
+    let scope = (option::weighted(0.3, uids), option::weighted(0.3, cgroups))
+        .prop_map(|(uids, cgroups)| Scope { uids, cgroups });
+    (limits(), whitelist, scope, any::<bool>(), pid()).prop_map(
+        |(limits, whitelist, scope, honour_oom_score_adj, own_pid)| Rules {
+            limits,
+            whitelist,
+            scope,
+            honour_oom_score_adj,
+            own_pid,
+        },
+    )
+}
+
+pub(crate) fn any_snapshot() -> impl Strategy<Value = Snapshot> {
+    (memory(), vec(any_process(), 0..12)).prop_map(|(memory, processes)| Snapshot { memory, processes })
+}

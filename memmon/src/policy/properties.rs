@@ -1,0 +1,172 @@
+//! What holds of every process and every configuration.
+
+use proptest::prelude::*;
+
+use super::{
+    Limits, Rules, decide, explain,
+    fixtures::{any_process, any_rules, any_snapshot, limits, memory},
+    judge, suspects,
+};
+use crate::model::{Bytes, Fact, Name, Process, Reading, Survey, SystemMemory, Uid, Verdict};
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn whom_a_rule_protects_is_never_selected(
+        rules in any_rules(), process in any_process(), memory in memory(),
+    ) {
+        let verdict = judge(&rules, &process, &memory);
+        if is_protected(&rules, &process) {
+            prop_assert!(matches!(verdict, Verdict::Protected(_)), "{verdict:?}");
+        } else {
+            prop_assert!(!matches!(verdict, Verdict::Protected(_)), "{verdict:?}");
+        }
+    }
+
+    #[test]
+    fn terminated_is_who_is_over_beyond_doubt_and_nobody_else(
+        rules in any_rules(), process in any_process(), memory in memory(),
+    ) {
+        let verdict = judge(&rules, &process, &memory);
+        let least = process.rss.saturating_sub(process.error);
+        let condemned = is_over(&rules.limits, least, &memory)
+            && !is_protected(&rules, &process)
+            && !is_in_doubt(&rules, &process);
+        prop_assert_eq!(matches!(verdict, Verdict::Terminate(_)), condemned, "{:?}", verdict);
+        let may_be_over = is_over(&rules.limits, process.rss.saturating_add(process.error), &memory);
+        if matches!(verdict, Verdict::Unsure(_)) {
+            prop_assert!(may_be_over);
+        }
+        if matches!(verdict, Verdict::Within) {
+            prop_assert!(!is_over(&rules.limits, process.rss, &memory));
+        }
+    }
+
+    #[test]
+    fn a_snapshot_is_judged_one_by_one_in_whatever_order(rules in any_rules(), snapshot in any_snapshot()) {
+        let verdicts = decide(&rules, &snapshot);
+        let mut turned = snapshot.clone();
+        turned.processes.reverse();
+        let again = decide(&rules, &turned);
+        prop_assert_eq!(verdicts.len(), snapshot.processes.len());
+        prop_assert!(verdicts.iter().eq(again.iter().rev()));
+        for ((process, verdict), expected) in verdicts.iter().zip(&snapshot.processes) {
+            prop_assert_eq!(*process, expected);
+            prop_assert_eq!(verdict, &judge(&rules, expected, &snapshot.memory));
+        }
+    }
+
+    #[test]
+    fn higher_limits_never_select_more(
+        mut rules in any_rules(), process in any_process(), memory in memory(), other in limits(),
+    ) {
+        let before = judge(&rules, &process, &memory);
+        let (percent, bytes) = (rules.limits.percent(), rules.limits.bytes());
+        rules.limits = Limits::new(percent.max(other.percent()), bytes.max(other.bytes())).expect("both were");
+        if matches!(judge(&rules, &process, &memory), Verdict::Terminate(_)) {
+            prop_assert!(matches!(before, Verdict::Terminate(_)), "{before:?}");
+        }
+    }
+
+    #[test]
+    fn explain_agrees_with_judge(rules in any_rules(), process in any_process(), memory in memory()) {
+        let explanation = explain(&rules, &process, &memory);
+        prop_assert_eq!(&explanation.verdict, &judge(&rules, &process, &memory));
+        prop_assert_eq!(explanation.steps.len(), 10);
+    }
+
+    #[test]
+    fn whoever_is_not_within_was_a_suspect(rules in any_rules(), snapshot in any_snapshot()) {
+        let reading = |process: &Process| {
+            let Process { id, rss, error, .. } = *process;
+            Reading { pid: id.pid, start: Some(id.start), rss, error }
+        };
+        let readings: Vec<_> = snapshot.processes.iter().map(reading).collect();
+        let suspects = suspects(&rules, &Survey { memory: snapshot.memory, readings });
+        for (process, verdict) in decide(&rules, &snapshot) {
+            if matches!(verdict, Verdict::Terminate(_) | Verdict::Unsure(_)) {
+                prop_assert!(suspects.contains(&reading(process)));
+            }
+        }
+        for suspect in suspects {
+            prop_assert!(is_over(&rules.limits, suspect.rss.saturating_add(suspect.error), &snapshot.memory));
+        }
+    }
+
+    #[test]
+    fn whoever_is_terminated_is_told_how_to_be_spared(
+        rules in any_rules(), process in any_process(), memory in memory(),
+    ) {
+        let explanation = explain(&rules, &process, &memory);
+        if matches!(explanation.verdict, Verdict::Terminate(_)) {
+            prop_assert!(explanation.otherwise.len() >= 3, "{:?}", explanation.otherwise);
+            for otherwise in explanation.otherwise {
+                prop_assert!(!matches!(otherwise.verdict, Verdict::Terminate(_)), "{otherwise:?}");
+            }
+        }
+    }
+}
+
+/// The same rules, said a second time and as plainly as possible.
+fn is_protected(rules: &Rules, process: &Process) -> bool {
+    let uids = [process.real_uid, process.effective_uid];
+    let whitelist = &rules.whitelist;
+    let out_of_scope =
+        rules.scope.uids.as_ref().is_some_and(|range| uids.iter().any(|uid| !range.contains(*uid)))
+            || rules.scope.cgroups.as_ref().is_some_and(|patterns| match &process.cgroup {
+                Fact::Known(path) => !patterns.matches(path.as_bytes()),
+                Fact::Absent => true,
+                Fact::Unreadable => false,
+            });
+    let user_listed = uids.iter().any(|uid| *uid != Uid::ROOT && whitelist.users.contains(uid));
+    let name_listed = known_names(process).any(|name| {
+        whitelist.names.entries().iter().any(|pattern| matches_plainly(pattern.as_bytes(), &name))
+    });
+    process.id.pid.0 == 1
+        || process.kernel_thread
+        || process.id.pid == rules.own_pid
+        || out_of_scope
+        || whitelist.pids.contains(&process.id.pid)
+        || name_listed
+        || user_listed
+        || whitelist.protect_root && uids.contains(&Uid::ROOT)
+        || rules.honour_oom_score_adj && process.oom_score_adj == Fact::Known(-1000)
+}
+
+fn is_in_doubt(rules: &Rules, process: &Process) -> bool {
+    let names = &process.names;
+    !rules.whitelist.names.entries().is_empty() && [&names.exe, &names.argv0].contains(&&Fact::Unreadable)
+        || rules.scope.cgroups.is_some() && process.cgroup == Fact::Unreadable
+        || rules.honour_oom_score_adj && process.oom_score_adj.known().is_none()
+}
+
+/// v1's rule: more than the share, or more than the absolute limit.
+fn is_over(limits: &Limits, rss: Bytes, memory: &SystemMemory) -> bool {
+    let exceeds_share = memory.total.0 > 0 && rss.0 as f64 * 100.0 > limits.percent() * memory.total.0 as f64;
+    exceeds_share || rss > limits.bytes()
+}
+
+fn known_names(process: &Process) -> impl Iterator<Item = Vec<u8>> {
+    let last = |name: &Name| name.as_bytes().split(|byte| *byte == b'/').next_back().unwrap().to_vec();
+    let names = &process.names;
+    let paths = [names.exe.known(), names.argv0.known()].into_iter().flatten().map(last);
+    paths.chain([names.comm.as_bytes().to_vec()]).collect::<Vec<_>>().into_iter()
+}
+
+/// The few kinds of glob that the fixtures use.
+fn matches_plainly(pattern: &[u8], name: &[u8]) -> bool {
+    if pattern == b"{sshd,ab}" {
+        return name == b"sshd" || name == b"ab";
+    }
+    match (pattern, name) {
+        ([], []) => true,
+        ([b'*', rest @ ..], _) => (0..=name.len()).any(|skipped| matches_plainly(rest, &name[skipped..])),
+        ([b'?', rest @ ..], [_, others @ ..]) => matches_plainly(rest, others),
+        ([b'\\', escaped, rest @ ..], [byte, others @ ..]) => {
+            escaped == byte && matches_plainly(rest, others)
+        }
+        ([literal, rest @ ..], [byte, others @ ..]) => literal == byte && matches_plainly(rest, others),
+        _ => false,
+    }
+}

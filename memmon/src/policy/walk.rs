@@ -1,0 +1,182 @@
+//! The walk over the rules, in the order in which they are asked. `judge` stops at the first rule that decides;
+//! `explain` takes the same walk to its end.
+
+use serde::Serialize;
+
+use super::Rules;
+use crate::model::{
+    Breach, Doubt, Fact, NameField, Pid, Process, Protection, Reading, Snapshot, Survey, SystemMemory, Uid,
+    Verdict,
+};
+
+/// Each process of a snapshot, in its order, with what is to become of it.
+pub type Verdicts<'a> = Vec<(&'a Process, Verdict)>;
+
+/// What is to become of each process. No process's verdict depends on another process.
+pub fn decide<'a>(rules: &Rules, snapshot: &'a Snapshot) -> Verdicts<'a> {
+    snapshot.processes.iter().map(|process| (process, judge(rules, process, &snapshot.memory))).collect()
+}
+
+/// What is to become of one process.
+pub fn judge(rules: &Rules, process: &Process, memory: &SystemMemory) -> Verdict {
+    conclude(WALK.iter().map(|(_, check)| check(rules, process, memory)))
+}
+
+/// The readings that may be over the limit, as far as their error allows: who must be confirmed before anything is
+/// decided. Asks nothing about the processes themselves.
+pub fn suspects(rules: &Rules, survey: &Survey) -> Vec<Reading> {
+    let (_, limit) = rules.limit(&survey.memory);
+    survey.readings.iter().filter(|reading| reading.rss + reading.error > limit).copied().collect()
+}
+
+/// A step of the walk, by the key that an administrator knows it by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "the names that they are shown by say it")]
+pub enum Rule {
+    #[serde(rename = "pid 1")]
+    Init,
+    #[serde(rename = "kernel thread")]
+    KernelThread,
+    #[serde(rename = "memmon itself")]
+    Memmon,
+    #[serde(rename = "scope")]
+    Scope,
+    #[serde(rename = "whitelist.pids")]
+    Pids,
+    #[serde(rename = "whitelist.names")]
+    Names,
+    #[serde(rename = "whitelist.users")]
+    Users,
+    #[serde(rename = "whitelist.protect_root")]
+    ProtectRoot,
+    #[serde(rename = "oom_score_adj")]
+    OomScoreAdj,
+    #[serde(rename = "thresholds")]
+    Limits,
+}
+
+/// What one rule has to say about a process.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finding {
+    /// Nothing: the next rule is asked.
+    Clear,
+    /// It is never to be touched.
+    Protects(Protection),
+    /// It cannot tell. That matters only where the process would be terminated otherwise.
+    Doubts(Doubt),
+    /// It is within its limits.
+    Within,
+    /// It is over its limit.
+    Exceeds(Breach),
+}
+
+type Check = fn(&Rules, &Process, &SystemMemory) -> Finding;
+
+/// The rules in their order: first what can never be otherwise, then what was configured, the limits last.
+pub(super) const WALK: [(Rule, Check); 10] = [
+    (Rule::Init, |_, process, _| protects_if(process.id.pid == Pid::INIT, Protection::Init)),
+    (Rule::KernelThread, |_, process, _| protects_if(process.kernel_thread, Protection::KernelThread)),
+    (Rule::Memmon, |rules, process, _| protects_if(process.id.pid == rules.own_pid, Protection::Memmon)),
+    (Rule::Scope, |rules, process, _| scope(rules, process)),
+    (Rule::Pids, |rules, process, _| {
+        let pid = process.id.pid;
+        protects_if(rules.whitelist.pids.contains(&pid), Protection::Pid { pid })
+    }),
+    (Rule::Names, |rules, process, _| names(rules, process)),
+    (Rule::Users, |rules, process, _| users(rules, process)),
+    (Rule::ProtectRoot, |rules, process, _| {
+        protects_if(rules.whitelist.protect_root && uids(process).contains(&Uid::ROOT), Protection::Root)
+    }),
+    (Rule::OomScoreAdj, |rules, process, _| oom_score_adj(rules, process)),
+    (Rule::Limits, limits),
+];
+
+/// The verdict of findings in the order of the walk. Asks for no more of them than it needs.
+pub(super) fn conclude(findings: impl IntoIterator<Item = Finding>) -> Verdict {
+    let mut first_doubt = None;
+    for finding in findings {
+        match finding {
+            Finding::Clear => {}
+            // A later rule may still protect beyond doubt, or the process be within its limits.
+            Finding::Doubts(doubt) => _ = first_doubt.get_or_insert(doubt),
+            Finding::Protects(protection) => return Verdict::Protected(protection),
+            Finding::Within => return Verdict::Within,
+            Finding::Exceeds(breach) => {
+                return first_doubt.map_or(Verdict::Terminate(breach), Verdict::Unsure);
+            }
+        }
+    }
+    first_doubt.map_or(Verdict::Within, Verdict::Unsure)
+}
+
+fn protects_if(condition: bool, protection: Protection) -> Finding {
+    if condition { Finding::Protects(protection) } else { Finding::Clear }
+}
+
+const fn uids(process: &Process) -> [Uid; 2] {
+    [process.real_uid, process.effective_uid]
+}
+
+/// Both uids must be in scope: a set-user-ID program is touched only where its owner and its starter both may be.
+fn scope(rules: &Rules, process: &Process) -> Finding {
+    if let Some(ranges) = &rules.scope.uids
+        && !uids(process).iter().all(|uid| ranges.contains(*uid))
+    {
+        return Finding::Protects(Protection::OutOfScope);
+    }
+    match (&rules.scope.cgroups, &process.cgroup) {
+        (None, _) => Finding::Clear,
+        (Some(patterns), Fact::Known(path)) => {
+            protects_if(!patterns.matches(path.as_bytes()), Protection::OutOfScope)
+        }
+        (Some(_), Fact::Absent) => Finding::Protects(Protection::OutOfScope),
+        (Some(_), Fact::Unreadable) => Finding::Doubts(Doubt::CgroupUnreadable),
+    }
+}
+
+fn names(rules: &Rules, process: &Process) -> Finding {
+    let (patterns, names) = (&rules.whitelist.names, &process.names);
+    if let Some((pattern, field, name)) = patterns.find_in(names) {
+        return Finding::Protects(Protection::Name { pattern: pattern.to_owned(), field, name });
+    }
+    let unreadable = [(&names.exe, NameField::Exe), (&names.argv0, NameField::Argv0)]
+        .into_iter()
+        .find_map(|(fact, field)| (*fact == Fact::Unreadable).then_some(field));
+    match unreadable {
+        Some(field) if !patterns.is_empty() => Finding::Doubts(Doubt::NameUnreadable(field)),
+        _ => Finding::Clear,
+    }
+}
+
+/// Either uid will do: a set-user-ID program belongs to its starter as well as to its owner. Root is `protect_root`'s.
+fn users(rules: &Rules, process: &Process) -> Finding {
+    uids(process)
+        .into_iter()
+        .find(|uid| *uid != Uid::ROOT && rules.whitelist.users.contains(uid))
+        .map_or(Finding::Clear, |uid| Finding::Protects(Protection::User { uid }))
+}
+
+/// The least that the kernel allows (`OOM_SCORE_ADJ_MIN` in linux/oom.h) switches its own killer off for a process.
+fn oom_score_adj(rules: &Rules, process: &Process) -> Finding {
+    const NEVER: i16 = -1000;
+    match process.oom_score_adj {
+        _ if !rules.honour_oom_score_adj => Finding::Clear,
+        Fact::Known(score) => protects_if(score <= NEVER, Protection::OomScoreAdj),
+        // Every process has one: none is as good as an unread one.
+        Fact::Absent | Fact::Unreadable => Finding::Doubts(Doubt::OomScoreAdjUnreadable),
+    }
+}
+
+/// Over is what exceeds the limit even if all of the error is taken off.
+fn limits(rules: &Rules, process: &Process, memory: &SystemMemory) -> Finding {
+    let (rule, limit) = rules.limit(memory);
+    let Process { rss, error, .. } = *process;
+    if rss.saturating_sub(error) > limit {
+        Finding::Exceeds(Breach { rule, limit, rss, percent: rss.percent_of(memory.total) })
+    } else if rss + error > limit {
+        Finding::Doubts(Doubt::WithinError { limit, rss, error })
+    } else {
+        Finding::Within
+    }
+}
