@@ -1,7 +1,7 @@
 //! The walk over the rules, in the order in which they are asked. `judge` stops at the first rule that decides;
 //! `explain` takes the same walk to its end.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::Rules;
 use crate::model::{
@@ -29,30 +29,44 @@ pub fn suspects(rules: &Rules, survey: &Survey) -> Vec<Reading> {
     survey.readings.iter().filter(|reading| reading.rss + reading.error > limit).copied().collect()
 }
 
-/// A step of the walk, by the key that an administrator knows it by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[expect(missing_docs, reason = "the names that they are shown by say it")]
+/// A step of the walk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "their keys say it")]
 pub enum Rule {
-    #[serde(rename = "pid 1")]
     Init,
-    #[serde(rename = "kernel thread")]
     KernelThread,
-    #[serde(rename = "memmon itself")]
     Memmon,
-    #[serde(rename = "scope")]
     Scope,
-    #[serde(rename = "whitelist.pids")]
     Pids,
-    #[serde(rename = "whitelist.names")]
     Names,
-    #[serde(rename = "whitelist.users")]
     Users,
-    #[serde(rename = "whitelist.protect_root")]
     ProtectRoot,
-    #[serde(rename = "oom_score_adj")]
     OomScoreAdj,
-    #[serde(rename = "thresholds")]
     Limits,
+}
+
+impl Rule {
+    /// What an administrator knows it by: its place in the configuration, where it has one.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Init => "pid 1",
+            Self::KernelThread => "kernel thread",
+            Self::Memmon => "memmon itself",
+            Self::Scope => "scope",
+            Self::Pids => "whitelist.pids",
+            Self::Names => "whitelist.names",
+            Self::Users => "whitelist.users",
+            Self::ProtectRoot => "whitelist.protect_root",
+            Self::OomScoreAdj => "oom_score_adj",
+            Self::Limits => "thresholds",
+        }
+    }
+}
+
+impl Serialize for Rule {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.key())
+    }
 }
 
 /// What one rule has to say about a process.
