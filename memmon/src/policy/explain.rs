@@ -12,7 +12,7 @@ use super::{
     walk::{self, Finding, Rule, WALK},
 };
 use crate::model::{
-    Bytes, Doubt, Fact, Limit, Name, NameField, Pid, Process, Protection, SystemMemory, Uid, Verdict,
+    Bytes, Doubt, Escaped, Fact, Limit, Name, NameField, Pid, Process, Protection, SystemMemory, Uid, Verdict,
 };
 
 /// A verdict with its reasons kept.
@@ -181,7 +181,7 @@ impl Case<'_> {
         changes
     }
 
-    /// A pattern for the first of the process's names that can be typed into a configuration file.
+    /// A pattern for the first of the process's names that looks like what it is, so that it can be typed.
     fn typeable_name(&self) -> Option<String> {
         let names = &self.process.names;
         let basename = |fact| Fact::known(fact).map(Name::basename);
@@ -189,7 +189,9 @@ impl Case<'_> {
             .into_iter()
             .flatten()
             .filter_map(|name| str::from_utf8(name).ok())
-            .find(|name| !name.is_empty() && !name.chars().any(char::is_control))
+            .find(|name| {
+                !name.is_empty() && Escaped(name.as_bytes()).to_string() == name.replace('\\', r"\\")
+            })
             .map(super::patterns::escape)
     }
 }

@@ -1,0 +1,196 @@
+//! `memmon explain`: what every rule says of a process, the verdict, and what would change it. Text from data, no
+//! more: policy has decided it all.
+
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+use std::{fmt::Write as _, mem};
+
+use self::words::{
+    Users, amount, apart, because, change, list, matched, or_none, quoted_list, threshold, unclear,
+};
+use crate::{
+    model::{Breach, Bytes, Fact, Name, Protection, Snapshot, Uid, Verdict},
+    policy::{self, Explanation, Finding, Otherwise, Rule, Rules, Step},
+};
+
+/// Every process of `snapshot` explained, one after the other: for people, or as one JSON array.
+///
+/// `user_name` looks a user up; it may be asked for the same one again and again.
+///
+/// # Errors
+/// JSON that cannot be written (no figure here is one that JSON has no way to write).
+pub fn explain(
+    rules: &Rules,
+    snapshot: &Snapshot,
+    json: bool,
+    user_name: &dyn Fn(Uid) -> Option<String>,
+) -> serde_json::Result<String> {
+    let explanations: Vec<_> =
+        snapshot.processes.iter().map(|process| policy::explain(rules, process, &snapshot.memory)).collect();
+    if json {
+        return Ok(serde_json::to_string_pretty(&explanations)? + "\n");
+    }
+    let users = Users(user_name);
+    let texts: Vec<_> = explanations.iter().map(|explanation| text(explanation, users)).collect();
+    Ok(texts.join("\n"))
+}
+
+/// A terminal's least width.
+const COLUMNS: usize = 80;
+/// Where the reasons begin, behind the rule and its outcome.
+const REASONS: usize = 36;
+
+fn text(explanation: &Explanation<'_>, users: Users<'_>) -> String {
+    let mut lines = subject(explanation, users);
+    lines.push(String::new());
+    for step in &explanation.steps {
+        let row = format!("  {:<22}  {:<8}  ", step.rule.key(), outcome(step));
+        lines.extend(wrapped(row, &reason(step, explanation, users), REASONS));
+    }
+    lines.push(String::new());
+    lines.extend(wrapped(String::new(), &verdict(explanation, users), 2));
+    let mut heading = "";
+    for otherwise in &explanation.otherwise {
+        let this = consequence(otherwise);
+        if this != heading {
+            lines.push(this.to_owned());
+            heading = this;
+        }
+        let changes: Vec<_> =
+            otherwise.changes.iter().map(|made| change(made, explanation.process, users)).collect();
+        lines.extend(wrapped("  ".to_owned(), &changes.join(", and "), 4));
+    }
+    lines.into_iter().fold(String::new(), |mut text, line| {
+        _ = writeln!(text, "{}", line.trim_end());
+        text
+    })
+}
+
+/// Whom it is about.
+fn subject(explanation: &Explanation<'_>, users: Users<'_>) -> Vec<String> {
+    let Explanation { process, memory, .. } = explanation;
+    let shown = |fact: &Fact<Name>| match fact {
+        Fact::Known(name) => name.to_string(),
+        Fact::Absent => "(none)".to_owned(),
+        Fact::Unreadable => "(unreadable)".to_owned(),
+    };
+    let (real, effective) = (process.real_uid, process.effective_uid);
+    let mut user = users.show(real);
+    if effective != real {
+        _ = write!(user, ", in effect {}", users.show(effective));
+    }
+    let share = process.rss.percent_of(memory.total);
+    let mut resident = format!("{} of {} ({share:.2}%)", amount(process.rss), amount(memory.total));
+    if process.error > Bytes::ZERO {
+        _ = write!(resident, ", give or take {}", amount(process.error));
+    }
+    vec![
+        format!("pid {}, {}", process.id.pid, process.names.comm),
+        format!("  exe       {}", shown(&process.names.exe)),
+        format!("  argv[0]   {}", shown(&process.names.argv0)),
+        format!("  user      {user}"),
+        format!("  cgroup    {}", shown(&process.cgroup)),
+        format!("  resident  {resident}"),
+    ]
+}
+
+const fn outcome(step: &Step) -> &'static str {
+    match (step.rule, &step.finding) {
+        (Rule::Scope, Finding::Clear) => "inside",
+        (Rule::Scope, Finding::Protects(_)) => "outside",
+        (_, Finding::Clear) => "no",
+        (_, Finding::Protects(_)) => "protects",
+        (_, Finding::Doubts(_)) => "unclear",
+        (_, Finding::Within) => "within",
+        (_, Finding::Exceeds(_)) => "exceeded",
+    }
+}
+
+/// What the rule compared: the configured value, and the process's where it is not on the screen already.
+fn reason(step: &Step, explanation: &Explanation<'_>, users: Users<'_>) -> String {
+    let Explanation { process, memory, rules, .. } = explanation;
+    let whitelist = &rules.whitelist;
+    match (step.rule, &step.finding) {
+        (Rule::Names, Finding::Protects(Protection::Name { pattern, field, name })) => {
+            matched(pattern, *field, name)
+        }
+        (_, Finding::Doubts(doubt)) => unclear(doubt),
+        (Rule::Init | Rule::KernelThread, _) => "never touched".to_owned(),
+        (Rule::Memmon, _) => format!("pid {}", rules.own_pid),
+        (Rule::Scope, _) => {
+            let uids = rules.scope.uids.as_ref().map(|uids| format!("uids {}", or_none(uids.to_string())));
+            let cgroups = rules.scope.cgroups.as_ref();
+            let cgroups = cgroups.map(|patterns| format!("cgroups {}", quoted_list(patterns.entries())));
+            let parts: Vec<_> = uids.into_iter().chain(cgroups).collect();
+            if parts.is_empty() { "everything".to_owned() } else { parts.join("; ") }
+        }
+        (Rule::Pids, _) => list(whitelist.pids.iter().map(ToString::to_string)),
+        (Rule::Names, _) => quoted_list(whitelist.names.entries()),
+        (Rule::Users, _) => list(whitelist.users.iter().map(|uid| match *uid {
+            Uid::ROOT => "root (0, see protect_root)".to_owned(),
+            uid => users.show(uid),
+        })),
+        (Rule::ProtectRoot, _) => whitelist.protect_root.to_string(),
+        (Rule::OomScoreAdj, _) if !rules.honour_oom_score_adj => "not honoured".to_owned(),
+        (Rule::OomScoreAdj, _) => match process.oom_score_adj {
+            Fact::Known(-1000) => "-1000".to_owned(),
+            Fact::Known(score) => format!("{score}; -1000 would protect"),
+            Fact::Absent | Fact::Unreadable => "unreadable".to_owned(),
+        },
+        (Rule::Limits, _) => {
+            let share = amount(rules.limits.share_of(memory.total));
+            let (percent, bytes) = (rules.limits.percent(), amount(rules.limits.bytes()));
+            format!("over {share} ({percent}% of memory) or {bytes}")
+        }
+    }
+}
+
+/// The verdict as a sentence.
+fn verdict(explanation: &Explanation<'_>, users: Users<'_>) -> String {
+    let Explanation { process, memory, rules, .. } = explanation;
+    match &explanation.verdict {
+        Verdict::Within => {
+            let (rule, limit) = rules.limit(memory);
+            let (rss, limit) = apart(process.rss, limit);
+            format!("left alone: {rss} resident does not exceed {} {limit}", threshold(rule))
+        }
+        Verdict::Protected(protection) => format!("left alone: {}", because(protection, users)),
+        Verdict::Unsure(doubt) => format!("left alone, in doubt: {}", unclear(doubt)),
+        Verdict::Terminate(Breach { rule, limit, rss, .. }) => {
+            let (rss, limit) = apart(*rss, *limit);
+            format!("terminated: {rss} resident exceeds {} {limit}", threshold(*rule))
+        }
+    }
+}
+
+const fn consequence(otherwise: &Otherwise) -> &'static str {
+    match otherwise.verdict {
+        Verdict::Within => "would be left alone",
+        Verdict::Protected(_) => "would be protected",
+        Verdict::Unsure(_) => "would be in doubt",
+        Verdict::Terminate(_) => "would be terminated",
+    }
+}
+
+/// `text` behind `first`, broken between words before column 80 and indented from the second line on.
+fn wrapped(first: String, text: &str, indent: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = first;
+    let mut is_empty = true;
+    for word in text.split(' ') {
+        if !is_empty && line.chars().count() + 1 + word.chars().count() > COLUMNS {
+            lines.push(mem::replace(&mut line, " ".repeat(indent)));
+            is_empty = true;
+        }
+        if !is_empty {
+            line.push(' ');
+        }
+        line.push_str(word);
+        is_empty = false;
+    }
+    lines.push(line);
+    lines
+}

@@ -1,0 +1,208 @@
+//! The text as a person reads it, and what must never be in it.
+
+use insta::assert_snapshot;
+use proptest::prelude::*;
+
+use super::explain;
+use crate::{
+    model::{Bytes, Fact, Name, Pid, Process, Snapshot, Uid},
+    policy::{
+        self, NamePatterns, Rules, Scope,
+        fixtures::{MEMORY, any_rules, any_snapshot, hog, rules},
+    },
+};
+
+fn name_of(uid: Uid) -> Option<String> {
+    match uid.0 {
+        0 => Some("root".to_owned()),
+        1000 => Some("alice".to_owned()),
+        _ => None,
+    }
+}
+
+fn explained(change: impl FnOnce(&mut Rules, &mut Process)) -> String {
+    let (mut rules, mut process) = (rules(), hog());
+    rules.whitelist.pids.insert(Pid(1));
+    rules.whitelist.names = NamePatterns::new(["systemd", "kernel", "init", "sshd", "docker"]).unwrap();
+    rules.whitelist.users.insert(Uid::ROOT);
+    change(&mut rules, &mut process);
+    let snapshot = Snapshot { memory: MEMORY, processes: vec![process] };
+    explain(&rules, &snapshot, false, &name_of).unwrap()
+}
+
+#[test]
+fn a_hog_under_v1s_own_configuration() {
+    let text = explained(|rules, _| {
+        rules.limits = policy::Limits::new(10.0, Bytes(2 * Bytes::GIB)).unwrap();
+    });
+    assert_snapshot!(text, @r#"
+    pid 4242, Isolated Web Co
+      exe       /usr/lib/firefox/firefox
+      argv[0]   /usr/bin/x-www-browser
+      user      alice (1000)
+      cgroup    /user.slice/user-1000.slice/app.scope
+      resident  3.00GB of 16.00GB (18.75%)
+
+      pid 1                   no        never touched
+      kernel thread           no        never touched
+      memmon itself           no        pid 99
+      scope                   inside    everything
+      whitelist.pids          no        1
+      whitelist.names         no        "systemd", "kernel", "init", "sshd",
+                                        "docker"
+      whitelist.users         no        root (0, see protect_root)
+      whitelist.protect_root  no        false
+      oom_score_adj           no        0; -1000 would protect
+      thresholds              exceeded  over 1.60GB (10% of memory) or 2.00GB
+
+    terminated: 3.00GB resident exceeds ram_percent_threshold 1.60GB
+    would be left alone
+      with 1.60GB resident or less
+      with ram_percent_threshold = 18.75, and with ram_gb_threshold = 3.00
+    would be protected
+      with "Isolated Web Co" in whitelist.names
+      with 4242 in whitelist.pids
+      with "alice" in whitelist.users
+    "#);
+}
+
+#[test]
+fn a_hostile_name_protected_twice() {
+    let text = explained(|rules, process| {
+        process.names.comm = Name::new(*b"sshd\n\x1b[2Jx\xff");
+        (process.real_uid, process.effective_uid) = (Uid(1000), Uid(33));
+        process.cgroup = Fact::Absent;
+        rules.whitelist.names = NamePatterns::new(["sshd*", "nginx"]).unwrap();
+        rules.whitelist.users.insert(Uid(33));
+    });
+    assert_snapshot!(text, @r#"
+    pid 4242, sshd\n\u{1b}[2Jx\xff
+      exe       /usr/lib/firefox/firefox
+      argv[0]   /usr/bin/x-www-browser
+      user      alice (1000), in effect uid 33
+      cgroup    (none)
+      resident  3.00GB of 16.00GB (18.75%)
+
+      pid 1                   no        never touched
+      kernel thread           no        never touched
+      memmon itself           no        pid 99
+      scope                   inside    everything
+      whitelist.pids          no        1
+      whitelist.names         protects  its comm "sshd\n\u{1b}[2Jx\xff" matches
+                                        "sshd*"
+      whitelist.users         protects  root (0, see protect_root), uid 33
+      whitelist.protect_root  no        false
+      oom_score_adj           no        0; -1000 would protect
+      thresholds              exceeded  over 16.00GB (100% of memory) or 2.00GB
+
+    left alone: its comm "sshd\n\u{1b}[2Jx\xff" matches "sshd*" in whitelist.names
+    would be terminated
+      without "sshd*" in whitelist.names, and without "33" in whitelist.users
+    "#);
+}
+
+#[test]
+fn in_doubt() {
+    let text = explained(|rules, process| {
+        process.names.exe = Fact::Unreadable;
+        process.cgroup = Fact::Unreadable;
+        process.error = Bytes(3 << 20);
+        rules.scope = Scope {
+            uids: Some([Uid(1000)..=Uid(59_999), Uid(47)..=Uid(47)].into_iter().collect()),
+            cgroups: Some(policy::CgroupPatterns::new(["/user.slice/**"]).unwrap()),
+        };
+        rules.honour_oom_score_adj = false;
+    });
+    assert_snapshot!(text, @r#"
+    pid 4242, Isolated Web Co
+      exe       (unreadable)
+      argv[0]   /usr/bin/x-www-browser
+      user      alice (1000)
+      cgroup    (unreadable)
+      resident  3.00GB of 16.00GB (18.75%), give or take 3.00MB
+
+      pid 1                   no        never touched
+      kernel thread           no        never touched
+      memmon itself           no        pid 99
+      scope                   unclear   its cgroup is unreadable, and scope asks for
+                                        it
+      whitelist.pids          no        1
+      whitelist.names         unclear   its exe is unreadable, and might be in
+                                        whitelist.names
+      whitelist.users         no        root (0, see protect_root)
+      whitelist.protect_root  no        false
+      oom_score_adj           no        not honoured
+      thresholds              exceeded  over 16.00GB (100% of memory) or 2.00GB
+
+    left alone, in doubt: its cgroup is unreadable, and scope asks for it
+    would be left alone
+      with 2.00GB resident or less
+    would be terminated
+      with a readable cgroup that is in scope, and with a readable exe that is not
+        whitelisted
+    "#);
+}
+
+#[test]
+fn a_small_one_and_one_at_its_limit() {
+    let sentences = |rss: u64, error: u64| {
+        let text = explained(|_, process| (process.rss, process.error) = (Bytes(rss), Bytes(error)));
+        text.split_once("\n\n").and_then(|(_, rest)| rest.split_once("\n\n")).unwrap().1.to_owned()
+    };
+    assert_snapshot!(sentences(5 << 20, 0), @r#"
+    left alone: 5.00MB resident does not exceed ram_gb_threshold 2.00GB
+    would be terminated
+      with more than 2.00GB resident
+    "#);
+    assert_snapshot!(sentences((2 << 30) + 4096, 0), @r#"
+    terminated: 2147487744 bytes resident exceeds ram_gb_threshold 2147483648 bytes
+    would be left alone
+      with 2147483648 bytes resident or less
+      with ram_gb_threshold = 2.01
+    would be protected
+      with "Isolated Web Co" in whitelist.names
+      with 4242 in whitelist.pids
+      with "alice" in whitelist.users
+    "#);
+    assert_snapshot!(sentences(2 << 30, 4096), @r#"
+    left alone, in doubt: 2.00GB resident, give or take 4096 bytes, is too near to
+      its limit 2.00GB
+    would be left alone
+      with 2147479552 bytes resident or less
+    would be terminated
+      with more than 2147487744 bytes resident
+    "#);
+}
+
+#[test]
+fn pid_1() {
+    let text = explained(|_, process| process.id.pid = Pid(1));
+    assert!(text.ends_with("\nleft alone: pid 1 is never touched\n"), "{text}");
+}
+
+#[test]
+fn several_processes_are_several_texts_and_one_array() {
+    let snapshot = Snapshot { memory: MEMORY, processes: vec![hog(), hog()] };
+    let text = explain(&rules(), &snapshot, false, &name_of).unwrap();
+    assert_eq!(text.matches("terminated: 3.00GB resident").count(), 2);
+    let json = explain(&rules(), &snapshot, true, &name_of).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json.as_array().unwrap().len(), 2);
+    assert_eq!(json[1]["process"]["id"]["pid"], 4242);
+    assert_eq!(json[1]["verdict"]["terminate"]["rule"], "gb");
+    assert_eq!(json[1]["rules"]["limits"]["percent"], 100.0);
+    let shrink = serde_json::json!({ "changes": [{ "shrink": { "to": 2_u64 << 30 } }], "verdict": "within" });
+    assert_eq!(json[1]["otherwise"][0], shrink);
+}
+
+proptest! {
+    #[test]
+    fn nothing_of_a_process_reaches_a_terminal_unescaped(rules in any_rules(), snapshot in any_snapshot()) {
+        let text = explain(&rules, &snapshot, false, &|_| Some("\x1b]0;\u{202e}".to_owned())).unwrap();
+        for line in text.lines() {
+            prop_assert!(!line.contains(|c: char| c.is_control() || c == '\u{202e}'), "{line:?}");
+        }
+        let json = explain(&rules, &snapshot, true, &name_of).unwrap();
+        prop_assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok());
+    }
+}

@@ -1,0 +1,138 @@
+//! How `memmon explain` puts things: causes, changes and amounts as parts of a sentence.
+
+use crate::{
+    model::{Bytes, Doubt, Escaped, Limit, Name, NameField, Process, Protection, Uid},
+    policy::Change,
+};
+
+pub(super) fn because(protection: &Protection, users: Users<'_>) -> String {
+    match protection {
+        Protection::Init => "pid 1 is never touched".to_owned(),
+        Protection::KernelThread => "a thread of the kernel is never touched".to_owned(),
+        Protection::Memmon => "it is memmon itself".to_owned(),
+        Protection::OutOfScope => "it is out of scope".to_owned(),
+        Protection::Pid { pid } => format!("{pid} is in whitelist.pids"),
+        Protection::Name { pattern, field, name } => {
+            format!("{} in whitelist.names", matched(pattern, *field, name))
+        }
+        Protection::User { uid } => format!("{} is in whitelist.users", users.show(*uid)),
+        Protection::Root => "it is root's, and whitelist.protect_root is true".to_owned(),
+        Protection::OomScoreAdj => "its oom_score_adj is -1000".to_owned(),
+    }
+}
+
+pub(super) fn matched(pattern: &str, field: NameField, name: &Name) -> String {
+    format!("its {} {} matches {}", field_name(field), quoted(name.as_bytes()), quoted(pattern.as_bytes()))
+}
+
+pub(super) fn unclear(doubt: &Doubt) -> String {
+    match doubt {
+        Doubt::NameUnreadable(field) => {
+            format!("its {} is unreadable, and might be in whitelist.names", field_name(*field))
+        }
+        Doubt::CgroupUnreadable => "its cgroup is unreadable, and scope asks for it".to_owned(),
+        Doubt::OomScoreAdjUnreadable => "its oom_score_adj is unreadable, and might be -1000".to_owned(),
+        Doubt::WithinError { limit, rss, error } => {
+            let (rss, limit) = apart(*rss, *limit);
+            format!("{rss} resident, give or take {}, is too near to its limit {limit}", amount(*error))
+        }
+    }
+}
+
+pub(super) fn change(change: &Change, process: &Process, users: Users<'_>) -> String {
+    match change {
+        Change::Shrink { to } => format!("with {} resident or less", apart(*to, process.rss).0),
+        Change::Grow { above } => format!("with more than {} resident", apart(*above, process.rss).0),
+        Change::SetLimit { limit, to } => format!("with {} = {to:.2}", threshold(*limit)),
+        Change::ListName(pattern) => format!("with {} in whitelist.names", quoted(pattern.as_bytes())),
+        Change::ListPid(pid) => format!("with {pid} in whitelist.pids"),
+        Change::ListUser(uid) => format!("with {} in whitelist.users", users.typed(*uid)),
+        Change::ProtectRoot => "with whitelist.protect_root = true".to_owned(),
+        Change::Lift(Protection::OutOfScope) => "inside scope".to_owned(),
+        Change::Lift(Protection::Pid { pid }) => format!("without {pid} in whitelist.pids"),
+        Change::Lift(Protection::Name { pattern, .. }) => {
+            format!("without {} in whitelist.names", quoted(pattern.as_bytes()))
+        }
+        Change::Lift(Protection::User { uid }) => format!("without {} in whitelist.users", users.typed(*uid)),
+        Change::Lift(Protection::Root) => "with whitelist.protect_root = false".to_owned(),
+        Change::Lift(Protection::OomScoreAdj) => "with whitelist.honour_oom_score_adj = false".to_owned(),
+        // Never offered: nothing lifts these, nor does reading again make a figure exact.
+        Change::Lift(hard @ (Protection::Init | Protection::KernelThread | Protection::Memmon)) => {
+            format!("were it not that {}", because(hard, users))
+        }
+        Change::Read(Doubt::NameUnreadable(field)) => {
+            format!("with a readable {} that is not whitelisted", field_name(*field))
+        }
+        Change::Read(Doubt::CgroupUnreadable) => "with a readable cgroup that is in scope".to_owned(),
+        Change::Read(Doubt::OomScoreAdjUnreadable) => "with a readable oom_score_adj above -1000".to_owned(),
+        Change::Read(Doubt::WithinError { .. }) => "with an exact figure".to_owned(),
+    }
+}
+
+pub(super) const fn threshold(limit: Limit) -> &'static str {
+    match limit {
+        Limit::Percent => "ram_percent_threshold",
+        Limit::Gb => "ram_gb_threshold",
+    }
+}
+
+const fn field_name(field: NameField) -> &'static str {
+    match field {
+        NameField::Comm => "comm",
+        NameField::Exe => "exe",
+        NameField::Argv0 => "argv[0]",
+    }
+}
+
+/// Users by name and number.
+#[derive(Clone, Copy)]
+pub(super) struct Users<'a>(pub(super) &'a dyn Fn(Uid) -> Option<String>);
+
+impl Users<'_> {
+    pub(super) fn show(self, uid: Uid) -> String {
+        match (self.0)(uid) {
+            Some(name) => format!("{} ({uid})", Escaped(name.as_bytes())),
+            None => format!("uid {uid}"),
+        }
+    }
+
+    /// As `whitelist.users` takes it.
+    fn typed(self, uid: Uid) -> String {
+        quoted((self.0)(uid).unwrap_or_else(|| uid.to_string()).as_bytes())
+    }
+}
+
+pub(super) fn quoted(bytes: &[u8]) -> String {
+    format!("\"{}\"", Escaped(bytes))
+}
+
+pub(super) fn quoted_list(entries: &[String]) -> String {
+    list(entries.iter().map(|entry| quoted(entry.as_bytes())))
+}
+
+pub(super) fn list(items: impl Iterator<Item = String>) -> String {
+    or_none(items.collect::<Vec<_>>().join(", "))
+}
+
+pub(super) fn or_none(text: String) -> String {
+    if text.is_empty() { "none".to_owned() } else { text }
+}
+
+/// As everywhere in GB, or in a smaller unit where that would leave no digits to read.
+pub(super) fn amount(bytes: Bytes) -> String {
+    match bytes.0 {
+        small if small < Bytes::MIB / 10 => format!("{small} bytes"),
+        medium if medium < Bytes::GIB / 10 => format!("{:.2}MB", medium as f64 / Bytes::MIB as f64),
+        _ => bytes.to_string(),
+    }
+}
+
+/// Two amounts, to the byte where they would read the same and are not.
+pub(super) fn apart(one: Bytes, other: Bytes) -> (String, String) {
+    let texts = (amount(one), amount(other));
+    if texts.0 == texts.1 && one != other {
+        (format!("{} bytes", one.0), format!("{} bytes", other.0))
+    } else {
+        texts
+    }
+}
