@@ -2,6 +2,7 @@
 
 mod bytes;
 mod process;
+mod source;
 mod text;
 mod verdict;
 
@@ -9,5 +10,6 @@ pub use bytes::{Bytes, SystemMemory};
 pub use process::{
     Fact, Names, Pid, Process, ProcessId, Reading, Snapshot, StartTime, Survey, Uid, Unconfirmed,
 };
+pub use source::{Source, SourceChoice};
 pub use text::{Escaped, Name};
 pub use verdict::{Breach, Doubt, Limit, NameField, Protection, Verdict};

@@ -4,7 +4,9 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::Serialize;
 
-use crate::model::{Breach, Bytes, Doubt, Fact, Name, Process, ProcessId, Protection, SystemMemory, Uid, Unconfirmed};
+use crate::model::{
+    Breach, Bytes, Doubt, Fact, Name, Process, ProcessId, Protection, SystemMemory, Uid, Unconfirmed,
+};
 
 /// How urgent an event is; the words are v1's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
