@@ -1,0 +1,310 @@
+//! Where the running kernel keeps what the BPF programs read: field offsets, from its own type information.
+//!
+//! rustc emits no CO-RE relocations, so the offsets are looked up at start and handed to the programs as constants. An
+//! offset is used only if the field is there, has the type that the programs expect, and lies within its struct;
+//! everything else is an error, never a guess.
+
+#[cfg(test)]
+mod build;
+mod reader;
+
+use serde::Serialize;
+
+use reader::{Btf, Kind, Type};
+
+/// Byte offsets of the fields that the BPF programs read, as the running kernel's BTF gives them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Layout {
+    /// `mm_struct.rss_stat`: the first counter's 64-bit value. Since Linux 6.2 that is `rss_stat[0].count`, before it
+    /// `rss_stat.count[0]`. The counters are file, anonymous, swap entries, shared memory, in pages.
+    pub rss_offset: u32,
+    /// From one counter to the next: `sizeof(struct percpu_counter)` since 6.2, 8 before.
+    pub rss_stride: u32,
+    /// The counters are `atomic_long_t` (before 6.2), which the verifier wants read through a probe.
+    pub legacy_rss: bool,
+    /// `mm_struct.owner` (`CONFIG_MEMCG`).
+    pub mm_owner: u32,
+    /// `task_struct.tgid`.
+    pub task_tgid: u32,
+    /// `task_struct.pid`.
+    pub task_pid: u32,
+    /// `task_struct.mm`.
+    pub task_mm: u32,
+    /// `task_struct.flags`.
+    pub task_flags: u32,
+    /// `task_struct.start_boottime` (5.5), nanoseconds.
+    pub task_start_boottime: u32,
+    /// `task_struct.comm`, 16 bytes.
+    pub task_comm: u32,
+    /// `task_struct.real_cred`.
+    pub task_real_cred: u32,
+    /// `task_struct.group_leader`: whose start time, comm and credentials /proc/PID shows.
+    pub task_group_leader: u32,
+    /// `task_struct.signal`.
+    pub task_signal: u32,
+    /// `cred.uid.val`.
+    pub cred_uid: u32,
+    /// `signal_struct.live.counter`.
+    pub signal_live: u32,
+}
+
+/// Why the running kernel's type information gives no layout.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LayoutError {
+    /// The magic number is missing.
+    #[error("this is not BTF")]
+    NotBtf,
+    /// It describes a machine of the other byte order.
+    #[error("this BTF is of another byte order")]
+    ForeignByteOrder,
+    /// It contradicts itself or ends early.
+    #[error("this BTF is malformed: {0}")]
+    Malformed(&'static str),
+    /// Behind a kind of type that is not known nothing can be found.
+    #[error("this BTF has types of kind {0}, which this memmon does not know: it is older than the kernel")]
+    UnknownKind(u32),
+    /// A struct is missing.
+    #[error("no struct {0} in the kernel's BTF")]
+    NoStruct(&'static str),
+    /// A field is missing.
+    #[error("no `{field}` in {structure}{}", why_missing(.structure, .field))]
+    NoField {
+        /// The struct that should have it.
+        structure: &'static str,
+        /// Its name, with dots into inner structs.
+        field: &'static str,
+    },
+    /// A field is there, but is not what the BPF programs would read.
+    #[error("`{field}` in {structure} is not {expected}: the kernel is one that this memmon does not know")]
+    UnexpectedType {
+        /// The struct that has it.
+        structure: &'static str,
+        /// Its name, with dots into inner structs.
+        field: &'static str,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// Several structs of one name place the field differently.
+    #[error("`{field}` is at several places: the kernel's BTF has more than one {structure}")]
+    Ambiguous {
+        /// The struct that is there more than once.
+        structure: &'static str,
+        /// The field on which they differ.
+        field: &'static str,
+    },
+    /// The counters of `rss_stat` are numbered in another order.
+    #[error(
+        "{counter} is {found} where {expected} was expected: the kernel is one that this memmon does not know"
+    )]
+    CounterOrder {
+        /// An enumerator such as `MM_ANONPAGES`.
+        counter: &'static str,
+        /// The number that the BPF programs count on.
+        expected: i32,
+        /// The number that it has.
+        found: i32,
+    },
+}
+
+impl Layout {
+    /// Looks all offsets up in `btf`, the bytes of /sys/kernel/btf/vmlinux.
+    pub fn resolve(btf: &[u8]) -> Result<Self, LayoutError> {
+        let btf = Btf::parse(btf)?;
+        check_order(&btf)?;
+        let mm = Structs::named(&btf, "mm_struct")?;
+        let task = Structs::named(&btf, "task_struct")?;
+        let cred = Structs::named(&btf, "cred")?;
+        let signal = Structs::named(&btf, "signal_struct")?;
+        let rss = rss_stat(&mm)?;
+        Ok(Self {
+            rss_offset: rss.offset,
+            rss_stride: rss.stride,
+            legacy_rss: rss.legacy,
+            mm_owner: mm.offset("owner", Shape::Pointer("task_struct"))?,
+            task_tgid: task.offset("tgid", Shape::Int32)?,
+            task_pid: task.offset("pid", Shape::Int32)?,
+            task_mm: task.offset("mm", Shape::Pointer("mm_struct"))?,
+            task_flags: task.offset("flags", Shape::Int32)?,
+            task_start_boottime: task.offset("start_boottime", Shape::Int64)?,
+            task_comm: task.offset("comm", Shape::Comm)?,
+            task_real_cred: task.offset("real_cred", Shape::Pointer("cred"))?,
+            task_group_leader: task.offset("group_leader", Shape::Pointer("task_struct"))?,
+            task_signal: task.offset("signal", Shape::Pointer("signal_struct"))?,
+            cred_uid: cred.offset("uid.val", Shape::Int32)?,
+            signal_live: signal.offset("live.counter", Shape::Int32)?,
+        })
+    }
+}
+
+/// The counters as the BPF programs number them: `enum` of include/linux/mm_types_task.h, unchanged since 4.5.
+const COUNTERS: [(&str, i32); 4] =
+    [("MM_FILEPAGES", 0), ("MM_ANONPAGES", 1), ("MM_SWAPENTS", 2), ("MM_SHMEMPAGES", 3)];
+
+/// Compares with the kernel's own numbers. Compilers may drop the enum; the length of the array, which is always
+/// checked, then has to do.
+fn check_order(btf: &Btf<'_>) -> Result<(), LayoutError> {
+    for (counter, expected) in COUNTERS {
+        match btf.enumerator(counter) {
+            Some(found) if found != expected => {
+                return Err(LayoutError::CounterOrder { counter, expected, found });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[derive(PartialEq)]
+struct RssStat {
+    offset: u32,
+    stride: u32,
+    legacy: bool,
+}
+
+fn rss_stat(mm: &Structs<'_, '_>) -> Result<RssStat, LayoutError> {
+    let (btf, field) = (mm.btf, "rss_stat");
+    let unexpected =
+        || mm.unexpected(field, "an array of four percpu_counter, nor a struct mm_rss_stat of four");
+    mm.unanimous(field, |of| {
+        let Some(rss) = btf.member(of, field)? else { return Ok(None) };
+        let legacy = rss.of.kind != Kind::Array;
+        // Where the array starts, and where in one of its elements the value is.
+        let (array, value) = if legacy {
+            (btf.member(rss.of, "count")?.ok_or_else(unexpected)?, "counter")
+        } else {
+            (reader::Member { offset: 0, ..rss }, "count")
+        };
+        let elements = btf.elements(array.of)?.ok_or_else(unexpected)?;
+        let value = btf.member(elements.of, value)?.ok_or_else(unexpected)?;
+        let stride = btf.size(elements.of)?.ok_or_else(unexpected)?;
+        let is_counter = legacy || btf.is_called(elements.of, "percpu_counter");
+        let contiguous = !legacy || stride == 8;
+        if !is_counter || !contiguous || elements.count < 4 || !Shape::Int64.fits(btf, value.of)? {
+            return Err(unexpected());
+        }
+        let first = [rss.offset, array.offset, value.offset].into_iter().try_fold(0, u32::checked_add);
+        let last = stride.checked_mul(3).and_then(|all| all.checked_add(first?));
+        let offset =
+            first.filter(|_| last.is_some_and(|last| mm.holds(of, last, 8))).ok_or_else(unexpected)?;
+        Ok(Some(RssStat { offset, stride, legacy }))
+    })
+}
+
+/// What the BPF programs take a field for.
+#[derive(Clone, Copy)]
+enum Shape {
+    Int32,
+    Int64,
+    /// `char[16]`.
+    Comm,
+    /// To a struct of this name.
+    Pointer(&'static str),
+}
+
+impl Shape {
+    const fn size(self) -> u32 {
+        match self {
+            Self::Int32 => 4,
+            Self::Int64 | Self::Pointer(_) => 8,
+            Self::Comm => 16,
+        }
+    }
+
+    const fn described(self) -> &'static str {
+        match self {
+            Self::Int32 => "a 32-bit integer",
+            Self::Int64 => "a 64-bit integer",
+            Self::Comm => "an array of 16 characters",
+            Self::Pointer(_) => "a pointer to the struct that memmon expects",
+        }
+    }
+
+    fn fits(self, btf: &Btf<'_>, of: Type) -> Result<bool, LayoutError> {
+        let size = btf.size(of)?;
+        Ok(match self {
+            Self::Int32 | Self::Int64 => of.kind == Kind::Int && size == Some(self.size()),
+            Self::Comm => {
+                let characters = btf.elements(of)?.is_some_and(|elements| elements.of.kind == Kind::Int);
+                characters
+                    && size == Some(self.size())
+                    && btf.elements(of)?.is_some_and(|all| all.count == 16)
+            }
+            Self::Pointer(name) => btf.pointee(of)?.is_some_and(|target| {
+                matches!(target.kind, Kind::Struct | Kind::Forward) && btf.is_called(target, name)
+            }),
+        })
+    }
+}
+
+/// All structs of one name: more than one where the file was not deduplicated fully.
+struct Structs<'b, 'f> {
+    btf: &'b Btf<'f>,
+    name: &'static str,
+    all: Vec<Type>,
+}
+
+impl<'b, 'f> Structs<'b, 'f> {
+    fn named(btf: &'b Btf<'f>, name: &'static str) -> Result<Self, LayoutError> {
+        let all: Vec<Type> = btf.structs(name).collect();
+        if all.is_empty() { Err(LayoutError::NoStruct(name)) } else { Ok(Self { btf, name, all }) }
+    }
+
+    /// The offset of the field at the end of `path` (`uid.val`).
+    fn offset(&self, path: &'static str, shape: Shape) -> Result<u32, LayoutError> {
+        self.unanimous(path, |outer| {
+            let (mut offset, mut of) = (0_u32, outer);
+            for part in path.split('.') {
+                let Some(member) = self.btf.member(of, part)? else { return Ok(None) };
+                let beyond = LayoutError::Malformed("a member lies beyond all memory");
+                offset = offset.checked_add(member.offset).ok_or(beyond)?;
+                of = member.of;
+            }
+            if shape.fits(self.btf, of)? && self.holds(outer, offset, shape.size()) {
+                Ok(Some(offset))
+            } else {
+                Err(self.unexpected(path, shape.described()))
+            }
+        })
+    }
+
+    /// The one answer of all the structs of this name that have one.
+    fn unanimous<T: PartialEq>(
+        &self,
+        field: &'static str,
+        ask: impl Fn(Type) -> Result<Option<T>, LayoutError>,
+    ) -> Result<T, LayoutError> {
+        let structure = self.name;
+        let mut answer = None;
+        for of in &self.all {
+            match (ask(*of)?, &answer) {
+                (None, _) => {}
+                (Some(found), Some(earlier)) if found != *earlier => {
+                    return Err(LayoutError::Ambiguous { structure, field });
+                }
+                (Some(found), _) => answer = Some(found),
+            }
+        }
+        answer.ok_or(LayoutError::NoField { structure, field })
+    }
+
+    /// Whether `length` bytes at `offset` are within the struct.
+    fn holds(&self, of: Type, offset: u32, length: u32) -> bool {
+        let size = self.btf.size(of).ok().flatten();
+        offset.checked_add(length).is_some_and(|end| size.is_some_and(|size| end <= size))
+    }
+
+    fn unexpected(&self, field: &'static str, expected: &'static str) -> LayoutError {
+        LayoutError::UnexpectedType { structure: self.name, field, expected }
+    }
+}
+
+fn why_missing(structure: &str, field: &str) -> &'static str {
+    match (structure, field) {
+        ("mm_struct", "owner") => ": the kernel was built without CONFIG_MEMCG",
+        ("task_struct", "start_boottime") => ": the kernel is older than 5.5",
+        _ => ": the kernel is one that this memmon does not know",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,293 @@
+//! Layouts of kernels made for the purpose, of this machine's own, and of files that were tampered with.
+
+use std::{fs, path::Path, time::Instant};
+
+use proptest::prelude::*;
+
+use super::build::{Builder, Kernel};
+use super::*;
+
+const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+
+fn resolve(kernel: &Kernel) -> Result<Layout, LayoutError> {
+    Layout::resolve(&kernel.btf())
+}
+
+fn refusal(kernel: &Kernel) -> String {
+    resolve(kernel).unwrap_err().to_string()
+}
+
+#[test]
+fn every_field_is_found_where_it_is() {
+    let since_6_2 = Layout {
+        rss_offset: 64 + 8,
+        rss_stride: 40,
+        legacy_rss: false,
+        mm_owner: 256,
+        task_tgid: 68,
+        task_pid: 64,
+        task_mm: 56,
+        task_flags: 44,
+        task_start_boottime: 80,
+        task_comm: 96,
+        task_real_cred: 88,
+        task_group_leader: 72,
+        task_signal: 112,
+        cred_uid: 8,
+        signal_live: 4,
+    };
+    assert_eq!(resolve(&Kernel::default()), Ok(since_6_2));
+    assert_eq!(
+        resolve(&Kernel { legacy: true, ..Kernel::default() }),
+        Ok(Layout { rss_offset: 64, rss_stride: 8, legacy_rss: true, ..since_6_2 })
+    );
+}
+
+#[test]
+fn what_is_missing_is_named_and_why() {
+    assert_eq!(
+        refusal(&Kernel { owner: false, ..Kernel::default() }),
+        "no `owner` in mm_struct: the kernel was built without CONFIG_MEMCG"
+    );
+    assert_eq!(
+        refusal(&Kernel { start_boottime: false, ..Kernel::default() }),
+        "no `start_boottime` in task_struct: the kernel is older than 5.5"
+    );
+    assert_eq!(Layout::resolve(&Builder::new().finish()), Err(LayoutError::NoStruct("mm_struct")));
+}
+
+#[test]
+fn a_field_of_another_type_is_not_used() {
+    let comm = refusal(&Kernel { comm_length: 32, ..Kernel::default() });
+    assert!(comm.starts_with("`comm` in task_struct is not an array of 16 characters"), "{comm}");
+    for legacy in [false, true] {
+        let few = refusal(&Kernel { legacy, counters: 3, ..Kernel::default() });
+        assert!(few.starts_with("`rss_stat` in mm_struct is not an array of four"), "{few}");
+        // More counters than memmon knows of do no harm.
+        assert!(resolve(&Kernel { legacy, counters: 5, ..Kernel::default() }).is_ok());
+    }
+}
+
+#[test]
+fn a_field_behind_the_end_of_its_struct_is_not_used() {
+    let counters = refusal(&Kernel { mm_size: 64 + 3 * 40 + 8, ..Kernel::default() });
+    assert!(counters.contains("`rss_stat`"), "{counters}");
+    let owner = refusal(&Kernel { mm_size: 256, ..Kernel::default() });
+    assert!(owner.contains("`owner`"), "{owner}");
+}
+
+#[test]
+fn counters_in_another_order_are_not_used() {
+    assert_eq!(
+        resolve(&Kernel { order: Some([0, 2, 1, 3]), ..Kernel::default() }),
+        Err(LayoutError::CounterOrder { counter: "MM_ANONPAGES", expected: 1, found: 2 })
+    );
+    assert!(resolve(&Kernel { order: None, ..Kernel::default() }).is_ok());
+}
+
+#[test]
+fn two_structs_of_one_name_must_agree() {
+    assert!(resolve(&Kernel { second_task: Some(64), ..Kernel::default() }).is_ok());
+    assert_eq!(
+        resolve(&Kernel { second_task: Some(60), ..Kernel::default() }),
+        Err(LayoutError::Ambiguous { structure: "task_struct", field: "pid" })
+    );
+}
+
+#[test]
+fn what_is_no_btf_is_said() {
+    let mut swapped = Kernel::default().btf();
+    swapped.swap(0, 1);
+    assert_eq!(Layout::resolve(&swapped), Err(LayoutError::ForeignByteOrder));
+    for bytes in [&b""[..], b"\x7f", b"\x7fELF and so on, for longer than a header is"] {
+        assert_eq!(Layout::resolve(bytes), Err(LayoutError::NotBtf));
+    }
+    let mut unknown = Builder::new();
+    unknown.push("", 63 << 24, 0, &[]);
+    assert_eq!(Layout::resolve(&unknown.finish()), Err(LayoutError::UnknownKind(63)));
+}
+
+#[test]
+fn circles_and_explosions_come_to_an_end() {
+    // A typedef of itself.
+    let mut circle = Builder::new();
+    let own = circle.typedef("mm_t", 1);
+    circle.structure("mm_struct", 8, &[("rss_stat", own, 0)]);
+    for name in ["task_struct", "cred", "signal_struct"] {
+        circle.structure(name, 8, &[]);
+    }
+    assert_eq!(
+        Layout::resolve(&circle.finish()),
+        Err(LayoutError::Malformed("a typedef goes round in a circle"))
+    );
+    // A struct that contains itself, twice, without a name.
+    let mut deep = Builder::new();
+    deep.structure("mm_struct", 8, &[("", 1, 0), ("", 1, 0)]);
+    for name in ["task_struct", "cred", "signal_struct"] {
+        deep.structure(name, 8, &[]);
+    }
+    assert_eq!(Layout::resolve(&deep.finish()), Err(LayoutError::Malformed("its structs nest too deeply")));
+    // Structs of thousands of anonymous structs of thousands of anonymous structs.
+    let mut wide = Builder::new();
+    let mut inner = wide.structure("", 8, &[]);
+    for _ in 0..8 {
+        let fields = vec![("", inner, 0); 2000];
+        inner = wide.structure("", 8, &fields);
+    }
+    wide.structure("mm_struct", 8, &[("", inner, 0)]);
+    for name in ["task_struct", "cred", "signal_struct"] {
+        wide.structure(name, 8, &[]);
+    }
+    assert_eq!(Layout::resolve(&wide.finish()), Err(LayoutError::Malformed("its structs have no end")));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
+
+    /// Whatever is done to a file, the answer is a layout or an error.
+    #[test]
+    fn tampering_never_panics(
+        legacy: bool,
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..40),
+        cut in prop::option::weighted(0.2, any::<prop::sample::Index>()),
+    ) {
+        let mut file = Kernel { legacy, ..Kernel::default() }.btf();
+        for (at, byte) in changes {
+            let at = at.index(file.len());
+            file[at] = byte;
+        }
+        if let Some(cut) = cut {
+            file.truncate(cut.index(file.len()));
+        }
+        let _ = Layout::resolve(&file);
+    }
+
+    /// An offset that is given out lies within its struct, however the file was tampered with behind its header.
+    #[test]
+    fn offsets_stay_within_reason(at in any::<prop::sample::Index>(), word: u32) {
+        let mut file = Kernel::default().btf();
+        let words = (file.len() - 24) / 4;
+        let at = 24 + 4 * at.index(words);
+        file[at..at + 4].copy_from_slice(&word.to_ne_bytes());
+        if let Ok(layout) = Layout::resolve(&file) {
+            // Only the size of a struct itself can have been made larger.
+            let limit = word.max(512);
+            prop_assert!(layout.rss_offset + 3 * layout.rss_stride + 8 <= limit);
+            prop_assert!(layout.task_comm + 16 <= limit && layout.mm_owner + 8 <= limit);
+        }
+    }
+
+    #[test]
+    fn noise_never_panics(noise in prop::collection::vec(any::<u8>(), 0..400)) {
+        let mut file = Kernel::default().btf();
+        file.truncate(24);
+        file.extend(noise);
+        let _ = Layout::resolve(&file);
+    }
+}
+
+/// Bytes of the running kernel's BTF, without which the tests that ask for it fail.
+fn vmlinux() -> Vec<u8> {
+    fs::read(VMLINUX)
+        .unwrap_or_else(|error| panic!("this test needs {VMLINUX} (CONFIG_DEBUG_INFO_BTF): {error}"))
+}
+
+#[test]
+fn this_machines_kernel_resolves_quickly() {
+    let file = vmlinux();
+    let start = Instant::now();
+    let layout = Layout::resolve(&file).unwrap();
+    let took = start.elapsed();
+    // 5 ms optimised; this is a test build on a machine that may be busy.
+    assert!(took.as_secs_f64() < 2.0, "{took:?}");
+
+    assert_eq!(layout.legacy_rss, layout.rss_stride == 8 && layout.rss_offset.is_multiple_of(8));
+    for pointer in [
+        layout.mm_owner,
+        layout.task_mm,
+        layout.task_real_cred,
+        layout.task_group_leader,
+        layout.task_signal,
+        layout.rss_offset,
+        layout.task_start_boottime,
+    ] {
+        assert!(pointer.is_multiple_of(8) && pointer > 0 && pointer < 1 << 14, "{layout:?}");
+    }
+    assert_eq!(layout.task_tgid, layout.task_pid + 4, "they are neighbours since 2.6");
+    assert!(layout.cred_uid >= 4 && layout.signal_live >= 4, "both stand behind a reference count");
+}
+
+/// bpftool prints what libbpf makes of the same file.
+#[test]
+#[ignore = "needs bpftool"]
+fn bpftool_says_the_same() {
+    let output = std::process::Command::new("bpftool")
+        .args(["btf", "dump", "file", VMLINUX, "format", "raw"])
+        .output()
+        .expect("this test needs bpftool");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let offset = |structure: &str, field: &str| -> u32 {
+        let head = format!("STRUCT '{structure}' ");
+        let member = format!("\t'{field}' ");
+        text.lines()
+            .skip_while(|line| !line.contains(&head))
+            .skip(1)
+            .take_while(|line| line.starts_with('\t'))
+            .find_map(|line| line.strip_prefix(&member)?.rsplit_once("bits_offset=")?.1.parse::<u32>().ok())
+            .unwrap_or_else(|| panic!("bpftool shows no {field} in {structure}"))
+            / 8
+    };
+    let layout = Layout::resolve(&vmlinux()).unwrap();
+    assert_eq!(layout.task_tgid, offset("task_struct", "tgid"));
+    assert_eq!(layout.task_mm, offset("task_struct", "mm"));
+    assert_eq!(layout.task_flags, offset("task_struct", "flags"));
+    assert_eq!(layout.task_start_boottime, offset("task_struct", "start_boottime"));
+    assert_eq!(layout.task_comm, offset("task_struct", "comm"));
+    assert_eq!(layout.task_real_cred, offset("task_struct", "real_cred"));
+    assert_eq!(layout.task_group_leader, offset("task_struct", "group_leader"));
+    assert_eq!(layout.task_signal, offset("task_struct", "signal"));
+    assert_eq!(layout.cred_uid, offset("cred", "uid"));
+    assert_eq!(layout.signal_live, offset("signal_struct", "live"));
+}
+
+#[test]
+fn no_part_of_a_real_file_panics() {
+    let whole = vmlinux();
+    for part in 0..24 {
+        let end = whole.len() * part / 24;
+        assert!(Layout::resolve(&whole[..end]).is_err(), "cut at {end}");
+    }
+    for round in 0..12_usize {
+        let mut file = whole.clone();
+        for change in 0..200 {
+            let at = (round * 7919 + change * 104_729 * (round + 1)) % file.len();
+            file[at] ^= u8::try_from(1 << (change % 8)).unwrap();
+        }
+        let _ = Layout::resolve(&file);
+    }
+}
+
+/// Debian's cloud kernels for x86-64: 5.10.262, 6.1.192, 6.12.117, 6.18.15 and 7.3.4, whose `.BTF` sections a directory
+/// holds as `5.10.btf` and so on.
+#[test]
+#[ignore = "needs MEMMON_BTF_DIR, a directory of other kernels' BTF"]
+fn known_kernels_have_known_offsets() {
+    let directory = std::env::var_os("MEMMON_BTF_DIR").expect("MEMMON_BTF_DIR is not set");
+    for (kernel, rss_stat, owner, stride) in [
+        ("5.10", 712, 912, 8),
+        ("6.1", 728, 928, 8),
+        ("6.12", 824 + 8, 1152, 40),
+        ("6.18", 928 + 8, 1264, 40),
+        ("7.3", 1208 + 8, 1528, 40),
+    ] {
+        let file = Path::new(&directory).join(format!("{kernel}.btf"));
+        let layout =
+            Layout::resolve(&fs::read(&file).unwrap()).unwrap_or_else(|error| panic!("{kernel}: {error}"));
+        assert_eq!(
+            (layout.rss_offset, layout.mm_owner, layout.rss_stride),
+            (rss_stat, owner, stride),
+            "{kernel}"
+        );
+        assert_eq!(layout.legacy_rss, stride == 8);
+    }
+}
