@@ -1,3 +1,4 @@
 //! (being built)
 
 pub mod btf;
+pub mod support;

@@ -1,0 +1,255 @@
+//! What memmon can do on this machine, and what stands in the way of the rest.
+//!
+//! [`Facts::gather`] asks the kernel, [`assess`] judges what it said, [`choose`] takes a source. Only the first of the
+//! three touches the system.
+
+mod facts;
+mod obstacle;
+mod terms;
+
+use serde::Serialize;
+
+use crate::model::{Bytes, Source, SourceChoice};
+
+pub use facts::{BPF_FS, Facts, VMLINUX};
+pub use obstacle::{Obstacle, Refusal};
+pub use terms::{Btf, Capabilities, Capability, KernelVersion, Lockdown, Probe};
+
+/// Judges the facts. Pure.
+pub fn assess(facts: &Facts) -> Support {
+    let (enforce, reclaim) = (Offer::new(against_enforcing(facts)), Offer::new(against_reclaiming(facts)));
+    Support {
+        ebpf: Offer::new(against_ebpf(facts)),
+        proc: Offer::new(if facts.proc { Vec::new() } else { vec![Obstacle::NoProc] }),
+        statm_exact: statm_is_exact(facts),
+        counter_error: counter_error(facts),
+        degraded: degraded(facts, &reclaim),
+        enforce,
+        reclaim,
+    }
+}
+
+/// What the running kernel and memmon's rights allow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Support {
+    /// Counting inside the kernel.
+    pub ebpf: Offer,
+    /// Polling /proc.
+    pub proc: Offer,
+    /// Sending signals that cannot reach the wrong process.
+    pub enforce: Offer,
+    /// Taking the memory of a dying process ahead of its exit.
+    pub reclaim: Offer,
+    /// Whether /proc/PID/statm is an exact sum. Where it is not, smaps_rollup has to decide near a limit.
+    pub statm_exact: bool,
+    /// How far the kernel's own counters, and a statm that is not exact, may be off.
+    pub counter_error: CounterError,
+    /// What works less well than it could.
+    pub degraded: Vec<Obstacle>,
+}
+
+/// Something that memmon can do here, unless something stands in the way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Offer {
+    /// Whether it can be done.
+    pub available: bool,
+    /// Why not.
+    pub obstacles: Vec<Obstacle>,
+}
+
+impl Offer {
+    fn new(obstacles: Vec<Obstacle>) -> Self {
+        Self { available: obstacles.is_empty(), obstacles }
+    }
+
+    /// Takes the offer back: it was tried, and did not work.
+    pub fn withdraw(&mut self, obstacle: Obstacle) {
+        self.available = false;
+        self.obstacles.push(obstacle);
+    }
+}
+
+/// Takes a source: the one that was asked for, or the best that there is. Says why in half a sentence.
+///
+/// Nothing is ever taken in the place of what was asked for by name.
+pub fn choose(choice: SourceChoice, support: &Support) -> Result<(Source, String), Refusal> {
+    let offer = |source| match source {
+        Source::Ebpf => &support.ebpf,
+        Source::Proc => &support.proc,
+    };
+    let (source, reason) = match choice {
+        SourceChoice::Ebpf => (Source::Ebpf, "asked for".to_owned()),
+        SourceChoice::Proc => (Source::Proc, "asked for".to_owned()),
+        SourceChoice::Auto if support.ebpf.available => (Source::Ebpf, "the best there is".to_owned()),
+        SourceChoice::Auto => {
+            let why: Vec<String> = support.ebpf.obstacles.iter().map(ToString::to_string).collect();
+            (Source::Proc, format!("no ebpf: {}", why.join("; ")))
+        }
+    };
+    if offer(source).available {
+        Ok((source, reason))
+    } else {
+        Err(Refusal { choice, obstacles: offer(source).obstacles.clone() })
+    }
+}
+
+/// How far a process's counters may be from the truth, in either direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "held_back")]
+pub enum CounterError {
+    /// Since Linux 6.2: each CPU holds back a batch of each counter.
+    PerProcess {
+        /// The same for every process: 3 counters × CPUs × max(32, 2 × CPUs) pages.
+        bound: Bytes,
+    },
+    /// Before Linux 6.2: each thread holds back what it faulted in last.
+    PerThread {
+        /// For one thread.
+        bound: Bytes,
+    },
+}
+
+impl CounterError {
+    /// The bound for a process with so many threads.
+    pub const fn of(self, threads: u64) -> Bytes {
+        match self {
+            Self::PerProcess { bound } => bound,
+            Self::PerThread { bound } => Bytes(bound.0.saturating_mul(threads)),
+        }
+    }
+}
+
+/// `TASK_RSS_EVENTS_THRESH` of mm/memory.c before 6.2: faults until a thread's own counts are folded in. A fault is
+/// one page, but for reads of mapped files, which take their neighbours along.
+const PAGES_PER_THREAD: u64 = 64;
+
+/// The ring buffer, task iterators and `CAP_BPF`. (tp_btf and rss_stat are there since 5.5, batch lookups since 5.6.)
+const EBPF_SINCE: KernelVersion = KernelVersion { major: 5, minor: 8 };
+const PIDFD_SINCE: KernelVersion = KernelVersion { major: 5, minor: 3 };
+const MRELEASE_SINCE: KernelVersion = KernelVersion { major: 5, minor: 15 };
+/// BPF maps count against a memory cgroup, no longer against RLIMIT_MEMLOCK.
+const NO_MEMLOCK_SINCE: KernelVersion = KernelVersion { major: 5, minor: 11 };
+/// Counters in per-CPU batches instead of per-thread ones.
+const PER_CPU_SINCE: KernelVersion = KernelVersion { major: 6, minor: 2 };
+/// "mm: fix the inaccurate memory statistics issue for users" went into 6.16 late, and into some 6.12 and 6.15 stable
+/// releases. A release string does not tell which of those have it, so none of them is trusted.
+const EXACT_STATM_SINCE: KernelVersion = KernelVersion { major: 6, minor: 17 };
+
+/// More than a few MB of maps, which is all that memmon has.
+const MEMLOCK_NEEDED: u64 = 64 * Bytes::MIB;
+
+fn against_ebpf(facts: &Facts) -> Vec<Obstacle> {
+    let mut found = Vec::new();
+    if !facts.built_with_ebpf {
+        found.push(Obstacle::BuiltWithout);
+    }
+    match facts.version {
+        None => found.push(Obstacle::UnknownKernel { release: facts.release.clone() }),
+        Some(version) if version < EBPF_SINCE => {
+            found.push(Obstacle::OldKernel { version, since: EBPF_SINCE });
+        }
+        Some(_) => {}
+    }
+    if facts.initial_pid_namespace != Some(true) {
+        found.push(Obstacle::PidNamespace);
+    }
+    let missing: Vec<Capability> = [Capability::BPF, Capability::PERFMON]
+        .into_iter()
+        .filter(|needed| !facts.capabilities.has(*needed) && !facts.capabilities.has(Capability::SYS_ADMIN))
+        .collect();
+    match facts.bpf {
+        Probe::Missing => found.push(Obstacle::NoBpf),
+        // Without rights every answer is a refusal, and the rights are what is missing.
+        Probe::Refused { ref error } if missing.is_empty() => {
+            found.push(Obstacle::Refused { call: "bpf", error: error.clone() });
+        }
+        Probe::Refused { .. } | Probe::Available => {}
+    }
+    if !missing.is_empty() {
+        found.push(Obstacle::MissingCapabilities { missing });
+    } else if facts.initial_user_namespace != Some(true) {
+        found.push(Obstacle::UserNamespace);
+    }
+    let charged = facts.version.is_some_and(|version| version < NO_MEMLOCK_SINCE);
+    let short = facts.memlock.is_some_and(|limit| limit < MEMLOCK_NEEDED);
+    if charged && short && !facts.capabilities.has(Capability::SYS_RESOURCE) {
+        found.push(Obstacle::Memlock);
+    }
+    match &facts.btf {
+        Btf::Absent => found.push(Obstacle::NoBtf),
+        Btf::Unreadable { error } => found.push(Obstacle::UnreadableBtf { error: error.clone() }),
+        Btf::Read(Err(error)) => found.push(Obstacle::Layout { error: error.clone() }),
+        Btf::Read(Ok(_)) => {}
+    }
+    if facts.lockdown == Lockdown::Confidentiality {
+        found.push(Obstacle::Lockdown);
+    }
+    found
+}
+
+fn against_enforcing(facts: &Facts) -> Vec<Obstacle> {
+    [("pidfd_open", &facts.pidfd_open), ("pidfd_send_signal", &facts.pidfd_send_signal)]
+        .into_iter()
+        .filter_map(|(call, probe)| against_call(facts, call, probe, PIDFD_SINCE))
+        .collect()
+}
+
+fn against_reclaiming(facts: &Facts) -> Vec<Obstacle> {
+    against_call(facts, "process_mrelease", &facts.process_mrelease, MRELEASE_SINCE).into_iter().collect()
+}
+
+fn against_call(facts: &Facts, call: &'static str, probe: &Probe, since: KernelVersion) -> Option<Obstacle> {
+    match probe {
+        Probe::Available => None,
+        // Newer seccomp filters say ENOSYS too.
+        Probe::Missing if facts.version.is_some_and(|version| version >= since) => {
+            let error = format!("ENOSYS, though Linux has it since {since}");
+            Some(Obstacle::Refused { call, error })
+        }
+        Probe::Missing => Some(Obstacle::NoCall { call, since }),
+        Probe::Refused { error } => Some(Obstacle::Refused { call, error: error.clone() }),
+    }
+}
+
+fn degraded(facts: &Facts, reclaim: &Offer) -> Vec<Obstacle> {
+    let mut found = Vec::new();
+    if !facts.capabilities.has(Capability::KILL) {
+        found.push(Obstacle::OnlyOwnProcesses);
+    }
+    if !facts.capabilities.has(Capability::SYS_PTRACE) {
+        found.push(match &facts.hidepid {
+            Some(value) => Obstacle::HidePid { value: value.clone() },
+            None => Obstacle::NoExe,
+        });
+    }
+    if !facts.bpf_fs {
+        found.push(Obstacle::NoBpfFs);
+    }
+    found.extend(reclaim.obstacles.iter().cloned());
+    found
+}
+
+/// Whether the counters are the per-thread ones of before 6.2: as the layout has it, which sees through backports.
+fn counts_per_thread(facts: &Facts) -> bool {
+    match &facts.btf {
+        Btf::Read(Ok(layout)) => layout.legacy_rss,
+        _ => facts.version.is_some_and(|version| version < PER_CPU_SINCE),
+    }
+}
+
+fn statm_is_exact(facts: &Facts) -> bool {
+    facts.version.is_some_and(|version| version >= EXACT_STATM_SINCE) && !counts_per_thread(facts)
+}
+
+fn counter_error(facts: &Facts) -> CounterError {
+    let pages = |count: u64| Bytes(count.saturating_mul(facts.page_size));
+    if counts_per_thread(facts) {
+        return CounterError::PerThread { bound: pages(PAGES_PER_THREAD) };
+    }
+    let cpus = u64::from(facts.cpus);
+    let batch = (2 * cpus).max(32);
+    CounterError::PerProcess { bound: pages((3 * cpus).saturating_mul(batch)) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+//! What facts are stated in.
+
+use std::fmt;
+
+use crate::observe::btf::{Layout, LayoutError};
+
+/// A kernel version as far as features depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KernelVersion {
+    /// 6 of 6.18.
+    pub major: u32,
+    /// 18 of 6.18.
+    pub minor: u32,
+}
+
+impl KernelVersion {
+    /// The start of a release string such as `6.1.0-56-cloud-amd64`.
+    pub fn parse(release: &str) -> Option<Self> {
+        let (major, rest) = release.split_once('.')?;
+        let minor = rest.split(|character: char| !character.is_ascii_digit()).next()?;
+        let number =
+            |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?;
+        Some(Self { major: number(major)?, minor: number(minor)? })
+    }
+}
+
+impl fmt::Display for KernelVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+/// One capability (capabilities(7)) by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capability(u32);
+
+impl Capability {
+    /// Signal any process.
+    pub const KILL: Self = Self(5);
+    /// Look into any process.
+    pub const SYS_PTRACE: Self = Self(19);
+    /// Nearly everything; stands for the two of BPF as well.
+    pub const SYS_ADMIN: Self = Self(21);
+    /// Raise resource limits.
+    pub const SYS_RESOURCE: Self = Self(24);
+    /// Attach BPF programs that trace the kernel (5.8).
+    pub const PERFMON: Self = Self(38);
+    /// Load BPF programs and create maps (5.8).
+    pub const BPF: Self = Self(39);
+}
+
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::KILL => f.write_str("CAP_KILL"),
+            Self::SYS_PTRACE => f.write_str("CAP_SYS_PTRACE"),
+            Self::SYS_ADMIN => f.write_str("CAP_SYS_ADMIN"),
+            Self::SYS_RESOURCE => f.write_str("CAP_SYS_RESOURCE"),
+            Self::PERFMON => f.write_str("CAP_PERFMON"),
+            Self::BPF => f.write_str("CAP_BPF"),
+            Self(other) => write!(f, "capability {other}"),
+        }
+    }
+}
+
+/// A set of capabilities, one bit each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities(pub u64);
+
+impl Capabilities {
+    /// Whether it is among them.
+    pub const fn has(self, capability: Capability) -> bool {
+        self.0 & 1 << capability.0 != 0
+    }
+
+    /// The `CapEff` line of /proc/PID/status; none of them where there is no such line.
+    pub fn parse(status: &str) -> Self {
+        let hex = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+        Self(hex.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0))
+    }
+}
+
+/// What became of the kernel's type information.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Btf {
+    /// There is none.
+    Absent,
+    /// It could not be read.
+    Unreadable {
+        /// Why.
+        error: String,
+    },
+    /// It was read: the offsets, or why they were not found.
+    Read(Result<Layout, LayoutError>),
+}
+
+/// kernel_lockdown(7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lockdown {
+    /// Off, or not built in.
+    None,
+    /// The running kernel cannot be changed; BPF may read.
+    Integrity,
+    /// Nor read.
+    Confidentiality,
+}
+
+impl Lockdown {
+    /// The word in brackets of /sys/kernel/security/lockdown.
+    pub fn parse(file: &str) -> Self {
+        match file.split_once('[').and_then(|(_, rest)| rest.split_once(']')) {
+            Some(("integrity", _)) => Self::Integrity,
+            Some(("confidentiality", _)) => Self::Confidentiality,
+            _ => Self::None,
+        }
+    }
+}
+
+/// What came of trying a system call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// It did what it does.
+    Available,
+    /// ENOSYS.
+    Missing,
+    /// EPERM or EACCES.
+    Refused {
+        /// In the words of strerror(3).
+        error: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_from_the_releases_of_distributions() {
+        let version = |major, minor| Some(KernelVersion { major, minor });
+        for (release, expected) in [
+            ("6.18.44-fc-v669", version(6, 18)),
+            ("6.1.0-56-cloud-amd64", version(6, 1)),
+            ("4.19.0", version(4, 19)),
+            ("6.16-rc1", version(6, 16)),
+            ("5.14.0-503.el9.x86_64", version(5, 14)),
+            ("7.0+", version(7, 0)),
+            ("", None),
+            ("6", None),
+            ("six.1", None),
+            ("6.", None),
+            ("+6.1", None),
+            (".1", None),
+            ("99999999999.1", None),
+        ] {
+            assert_eq!(KernelVersion::parse(release), expected, "{release}");
+        }
+        assert!(version(5, 10) > version(5, 8) && version(6, 2) > version(5, 19));
+    }
+
+    #[test]
+    fn capabilities_are_bits_of_the_effective_set() {
+        let status = "Name:\tx\nCapPrm:\tffffffffffffffff\nCapEff:\t000000c000000020\n";
+        let set = Capabilities::parse(status);
+        assert!(set.has(Capability::BPF) && set.has(Capability::PERFMON) && set.has(Capability::KILL));
+        assert!(!set.has(Capability::SYS_ADMIN) && !set.has(Capability::SYS_PTRACE));
+        assert_eq!(Capabilities::parse("Name:\tx\n"), Capabilities(0));
+    }
+
+    #[test]
+    fn lockdown_is_the_word_in_brackets() {
+        assert_eq!(Lockdown::parse("[none] integrity confidentiality\n"), Lockdown::None);
+        assert_eq!(Lockdown::parse("none [integrity] confidentiality\n"), Lockdown::Integrity);
+        assert_eq!(Lockdown::parse("none integrity [confidentiality]\n"), Lockdown::Confidentiality);
+    }
+}

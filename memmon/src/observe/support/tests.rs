@@ -1,0 +1,333 @@
+//! Tables: kernels × rights × type information × namespaces, against what must come of them.
+
+use super::*;
+use crate::{
+    model::Uid,
+    observe::btf::{Layout, LayoutError},
+};
+
+const ALL_RIGHTS: Capabilities = Capabilities(u64::MAX);
+const NO_OWNER: LayoutError = LayoutError::NoField { structure: "mm_struct", field: "owner" };
+
+fn layout(legacy_rss: bool) -> Layout {
+    Layout {
+        rss_offset: 712,
+        rss_stride: if legacy_rss { 8 } else { 40 },
+        legacy_rss,
+        mm_owner: 912,
+        task_tgid: 2236,
+        task_pid: 2232,
+        task_mm: 2056,
+        task_flags: 36,
+        task_start_boottime: 2544,
+        task_comm: 2736,
+        task_real_cred: 2712,
+        task_group_leader: 2296,
+        task_signal: 2832,
+        cred_uid: 8,
+        signal_live: 4,
+    }
+}
+
+/// Root, on this kernel of a distribution, on a machine of two CPUs.
+fn facts(release: &str) -> Facts {
+    let version = KernelVersion::parse(release);
+    let since = |major, minor| version >= Some(KernelVersion { major, minor });
+    let probe = |there| if there { Probe::Available } else { Probe::Missing };
+    Facts {
+        built_with_ebpf: true,
+        release: release.to_owned(),
+        version,
+        capabilities: ALL_RIGHTS,
+        euid: Uid::ROOT,
+        btf: if since(5, 4) { Btf::Read(Ok(layout(!since(6, 2)))) } else { Btf::Absent },
+        bpf_fs: true,
+        proc: true,
+        hidepid: None,
+        initial_pid_namespace: Some(true),
+        initial_user_namespace: Some(true),
+        lockdown: Lockdown::None,
+        bpf: Probe::Available,
+        pidfd_open: probe(since(5, 3)),
+        pidfd_send_signal: probe(since(5, 1)),
+        process_mrelease: probe(since(5, 15)),
+        memlock: None,
+        cpus: 2,
+        page_size: 4096,
+        pid_max: Some(4_194_304),
+        perf_event_paranoid: Some(2),
+        unprivileged_bpf_disabled: Some(2),
+    }
+}
+
+/// Everything against ebpf, as it is said.
+fn against(facts: &Facts) -> Vec<String> {
+    let support = assess(facts);
+    assert_eq!(support.ebpf.available, support.ebpf.obstacles.is_empty());
+    support.ebpf.obstacles.iter().map(ToString::to_string).collect()
+}
+
+const KERNELS: [&str; 9] = [
+    "4.19.0-27-amd64",
+    "5.4.0-200-generic",
+    "5.8.0-63-generic",
+    "5.10.0-46-cloud-amd64",
+    "6.1.0-56-cloud-amd64",
+    "6.12.117+deb12-cloud-amd64",
+    "6.16.12+deb13-cloud-amd64",
+    "6.18.15",
+    "7.3.4+deb13-cloud-amd64",
+];
+
+#[test]
+fn each_kernel_offers_what_it_has() {
+    // ebpf, enforce, reclaim, exact statm; the error in pages for a process of ten threads
+    let expected = [
+        (false, false, false, false, 640),
+        (false, true, false, false, 640),
+        (true, true, false, false, 640),
+        (true, true, false, false, 640),
+        (true, true, true, false, 640),
+        (true, true, true, false, 192),
+        (true, true, true, false, 192),
+        (true, true, true, true, 192),
+        (true, true, true, true, 192),
+    ];
+    for (release, (ebpf, enforce, reclaim, exact, error)) in KERNELS.into_iter().zip(expected) {
+        let support = assess(&facts(release));
+        assert_eq!(support.ebpf.available, ebpf, "{release}: {:?}", support.ebpf);
+        assert!(support.proc.available, "{release}");
+        assert_eq!(support.enforce.available, enforce, "{release}");
+        assert_eq!(support.reclaim.available, reclaim, "{release}");
+        assert_eq!(support.statm_exact, exact, "{release}");
+        assert_eq!(support.counter_error.of(10), Bytes(error * 4096), "{release}");
+    }
+}
+
+#[test]
+fn every_way_of_lacking_something_takes_ebpf_away_on_every_kernel() {
+    type Change = fn(&mut Facts);
+    let without: [(&str, Change, &str); 16] = [
+        ("the feature", |facts| facts.built_with_ebpf = false, "this memmon was built without BPF programs"),
+        ("rights", |facts| facts.capabilities = Capabilities(0), "CAP_BPF and CAP_PERFMON missing"),
+        ("CAP_BPF", |facts| facts.capabilities = only(&[Capability::PERFMON]), "CAP_BPF missing"),
+        ("CAP_PERFMON", |facts| facts.capabilities = only(&[Capability::BPF]), "CAP_PERFMON missing"),
+        (
+            "BTF",
+            |facts| facts.btf = Btf::Absent,
+            "the kernel gives no type information: no /sys/kernel/btf/vmlinux",
+        ),
+        (
+            "reading BTF",
+            |facts| facts.btf = Btf::Unreadable { error: "Permission denied".to_owned() },
+            "/sys/kernel/btf/vmlinux: Permission denied",
+        ),
+        (
+            "a layout",
+            |facts| facts.btf = Btf::Read(Err(NO_OWNER)),
+            "no `owner` in mm_struct: the kernel was built without CONFIG_MEMCG",
+        ),
+        (
+            "the pid namespace",
+            |facts| facts.initial_pid_namespace = Some(false),
+            "memmon is not in the initial pid namespace, and the kernel would report the host's pids",
+        ),
+        (
+            "knowing the pid namespace",
+            |facts| facts.initial_pid_namespace = None,
+            "memmon is not in the initial pid namespace, and the kernel would report the host's pids",
+        ),
+        (
+            "the user namespace",
+            |facts| facts.initial_user_namespace = Some(false),
+            "memmon is not in the initial user namespace, and capabilities of others do not reach BPF",
+        ),
+        ("a version", |facts| facts.version = None, "no version in the kernel's release"),
+        ("bpf(2)", |facts| facts.bpf = Probe::Missing, "the kernel has no bpf(2)"),
+        (
+            "leave of a filter",
+            |facts| facts.bpf = Probe::Refused { error: "Operation not permitted".to_owned() },
+            "bpf is refused: Operation not permitted",
+        ),
+        (
+            "being let read",
+            |facts| facts.lockdown = Lockdown::Confidentiality,
+            "lockdown=confidentiality keeps BPF programs from reading kernel memory",
+        ),
+        (
+            "a recent kernel",
+            |facts| facts.version = Some(KernelVersion { major: 5, minor: 7 }),
+            "Linux 5.7 is older than 5.8",
+        ),
+        (
+            "a readable release",
+            |facts| (facts.version, facts.release) = (None, "\u{1b}[2J".to_owned()),
+            r#"no version in the kernel's release "\u{1b}[2J""#,
+        ),
+    ];
+    for release in KERNELS {
+        for (what, take, said) in &without {
+            let mut facts = facts(release);
+            take(&mut facts);
+            let against = against(&facts);
+            assert!(
+                against.iter().any(|line| line.starts_with(said)),
+                "{release} without {what}: {against:?}"
+            );
+
+            let support = assess(&facts);
+            assert_eq!(choose(SourceChoice::Auto, &support).unwrap().0, Source::Proc);
+            let refusal = choose(SourceChoice::Ebpf, &support).unwrap_err();
+            assert_eq!(refusal.obstacles, support.ebpf.obstacles);
+            assert!(refusal.obstacles.iter().all(|obstacle| !obstacle.remedy().is_empty()));
+        }
+    }
+}
+
+fn only(some: &[Capability]) -> Capabilities {
+    let bit =
+        |capability: &Capability| (0..64).map(|n| 1 << n).find(|set| Capabilities(*set).has(*capability));
+    Capabilities(some.iter().filter_map(bit).fold(0, |all, bit| all | bit))
+}
+
+#[test]
+fn rights_enough_for_ebpf() {
+    let with =
+        |release, rights: &[Capability]| against(&Facts { capabilities: only(rights), ..facts(release) });
+    assert_eq!(with("6.1.0", &[Capability::BPF, Capability::PERFMON]), [""; 0]);
+    assert_eq!(with("6.1.0", &[Capability::SYS_ADMIN]), [""; 0]);
+    // Integrity lets BPF programs read.
+    assert_eq!(against(&Facts { lockdown: Lockdown::Integrity, ..facts("6.1.0") }), [""; 0]);
+    // Without rights bpf(2) refuses everybody where unprivileged BPF is disabled: the rights are what is missing.
+    let refused = Probe::Refused { error: "Operation not permitted".to_owned() };
+    assert_eq!(
+        against(&Facts { capabilities: Capabilities(0), bpf: refused, ..facts("5.10.0") }),
+        ["CAP_BPF and CAP_PERFMON missing"]
+    );
+}
+
+#[test]
+fn maps_are_charged_to_memlock_before_5_11() {
+    let rights = only(&[Capability::BPF, Capability::PERFMON]);
+    let limited = |release| Facts { capabilities: rights, memlock: Some(64 << 10), ..facts(release) };
+    assert_eq!(against(&limited("5.10.0")), ["RLIMIT_MEMLOCK is too low for BPF maps before Linux 5.11"]);
+    assert_eq!(against(&limited("5.11.0")), [""; 0]);
+    assert_eq!(against(&Facts { memlock: None, ..limited("5.10.0") }), [""; 0]);
+    assert_eq!(against(&Facts { capabilities: ALL_RIGHTS, ..limited("5.10.0") }), [""; 0]);
+}
+
+#[test]
+fn the_layout_sees_through_backports() {
+    // A kernel that calls itself 5.14 and has the counters of 6.2, and the other way round.
+    let backported = Facts { btf: Btf::Read(Ok(layout(false))), ..facts("5.14.0-503.el9.x86_64") };
+    assert!(matches!(assess(&backported).counter_error, CounterError::PerProcess { .. }));
+    let old = Facts { btf: Btf::Read(Ok(layout(true))), ..facts("6.18.0") };
+    assert_eq!(assess(&old).counter_error, CounterError::PerThread { bound: Bytes(64 * 4096) });
+    assert!(!assess(&old).statm_exact);
+}
+
+#[test]
+fn the_error_grows_with_the_square_of_the_cpus() {
+    let error =
+        |cpus, page_size| assess(&Facts { cpus, page_size, ..facts("6.18.0") }).counter_error.of(1000);
+    assert_eq!(error(1, 4096), Bytes(3 * 32 * 4096));
+    assert_eq!(error(2, 4096), Bytes(3 * 2 * 32 * 4096));
+    assert_eq!(error(64, 4096), Bytes(96 * Bytes::MIB));
+    assert_eq!(error(256, 4096), Bytes(1536 * Bytes::MIB));
+    assert_eq!(error(64, 65536), Bytes(1536 * Bytes::MIB));
+    assert!(error(u32::MAX, 65536) > Bytes(Bytes::GIB), "no overflow");
+    let threads = assess(&facts("6.1.0")).counter_error;
+    assert_eq!(threads.of(u64::MAX), Bytes::MAX, "no overflow");
+}
+
+#[test]
+fn nothing_is_enforced_without_pidfds() {
+    let support = assess(&facts("5.2.0"));
+    assert!(!support.enforce.available, "pidfd_send_signal alone is not enough");
+    assert_eq!(support.enforce.obstacles[0].to_string(), "the kernel has no pidfd_open");
+    assert_eq!(support.enforce.obstacles[0].remedy(), "boot Linux 5.3 or later, which has pidfd_open");
+
+    let refused = Probe::Refused { error: "Operation not permitted".to_owned() };
+    for probe in [refused, Probe::Missing] {
+        let support = assess(&Facts { pidfd_send_signal: probe, ..facts("6.18.0") });
+        assert!(!support.enforce.available && support.ebpf.available);
+        let obstacle = &support.enforce.obstacles[0];
+        assert!(obstacle.to_string().starts_with("pidfd_send_signal is refused: "), "{obstacle}");
+        assert!(obstacle.remedy().contains("SystemCallFilter="), "a filter, not the kernel's age");
+    }
+}
+
+#[test]
+fn what_works_less_well_is_said() {
+    let said =
+        |facts: &Facts| -> Vec<String> { assess(facts).degraded.iter().map(ToString::to_string).collect() };
+    assert_eq!(said(&facts("6.18.0")), [""; 0]);
+    let bare = Facts {
+        capabilities: Capabilities(0),
+        bpf_fs: false,
+        hidepid: Some("invisible".to_owned()),
+        ..facts("5.10.0")
+    };
+    let lines = said(&bare);
+    for part in ["CAP_KILL", "hidepid=invisible", "no bpffs", "no process_mrelease"] {
+        assert!(lines.iter().any(|line| line.contains(part)), "{part}: {lines:?}");
+    }
+    // With the right to look into any process hidepid hides nothing.
+    assert_eq!(said(&Facts { hidepid: Some("2".to_owned()), ..facts("6.18.0") }), [""; 0]);
+}
+
+#[test]
+fn a_source_is_chosen_and_why() {
+    let good = assess(&facts("6.18.0"));
+    assert_eq!(choose(SourceChoice::Auto, &good), Ok((Source::Ebpf, "the best there is".to_owned())));
+    assert_eq!(choose(SourceChoice::Ebpf, &good), Ok((Source::Ebpf, "asked for".to_owned())));
+    assert_eq!(choose(SourceChoice::Proc, &good), Ok((Source::Proc, "asked for".to_owned())));
+
+    let old = assess(&facts("5.4.0"));
+    assert_eq!(
+        choose(SourceChoice::Auto, &old),
+        Ok((Source::Proc, "no ebpf: Linux 5.4 is older than 5.8".to_owned()))
+    );
+
+    let mut failed = good;
+    failed.ebpf.withdraw(Obstacle::Attach { error: "E2BIG".to_owned() });
+    assert_eq!(
+        choose(SourceChoice::Auto, &failed).unwrap().1,
+        "no ebpf: the BPF programs could not be attached: E2BIG"
+    );
+
+    let blind = assess(&Facts { proc: false, ..facts("5.4.0") });
+    for choice in [SourceChoice::Auto, SourceChoice::Proc] {
+        assert_eq!(choose(choice, &blind).unwrap_err().obstacles, [Obstacle::NoProc]);
+    }
+}
+
+#[test]
+fn a_refusal_says_what_and_what_to_do() {
+    let facts = Facts { capabilities: Capabilities(0), btf: Btf::Absent, ..facts("6.18.0") };
+    let refusal = choose(SourceChoice::Ebpf, &assess(&facts)).unwrap_err();
+    insta::assert_snapshot!(refusal, @r#"
+    source "ebpf" is not available here
+      CAP_BPF and CAP_PERFMON missing
+        run as root, or with AmbientCapabilities=CAP_BPF CAP_PERFMON
+      the kernel gives no type information: no /sys/kernel/btf/vmlinux
+        boot a kernel that is built with CONFIG_DEBUG_INFO_BTF=y
+    "#);
+}
+
+#[test]
+fn support_is_written_for_programs() {
+    let facts = Facts { capabilities: Capabilities(0), ..facts("6.18.0") };
+    let support = serde_json::to_value(assess(&facts)).unwrap();
+    assert_eq!(
+        support["ebpf"],
+        serde_json::json!({
+            "available": false,
+            "obstacles": [{
+                "what": "CAP_BPF and CAP_PERFMON missing",
+                "remedy": "run as root, or with AmbientCapabilities=CAP_BPF CAP_PERFMON",
+            }],
+        })
+    );
+    assert_eq!(support["counter_error"], serde_json::json!({ "held_back": "per_process", "bound": 786_432 }));
+}
