@@ -1,3 +1,4 @@
 //! (being built)
 
 pub mod explain;
+pub mod doctor;

@@ -5,6 +5,8 @@
 
 mod facts;
 mod obstacle;
+#[cfg(test)]
+pub(crate) mod samples;
 mod terms;
 
 use serde::Serialize;

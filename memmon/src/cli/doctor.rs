@@ -1,0 +1,268 @@
+//! `memmon doctor`: what this machine allows, line by line, and what to do where that is not enough.
+
+use std::{fmt::Write as _, io::Write, process::ExitCode};
+
+use anyhow::Context;
+use serde::Serialize;
+
+use crate::{
+    model::{Source, SourceChoice},
+    observe::{
+        btf::Layout,
+        support::{
+            self, BPF_FS, Btf, Capability, CounterError, Facts, Lockdown, Obstacle, Offer, Support, VMLINUX,
+        },
+    },
+};
+
+/// Examines this machine and writes the findings to `out`, for people or as one JSON object.
+///
+/// Exits with 0 where memmon can watch and enforce, with 1 where it cannot.
+pub fn run(json: bool, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    let facts = Facts::gather();
+    let support = support::assess(&facts);
+    let diagnosis = diagnose(&facts, &support);
+    let text = if json {
+        let mut text = serde_json::to_string_pretty(&diagnosis).context("the diagnosis as JSON")?;
+        text.push('\n');
+        text
+    } else {
+        render(&diagnosis)
+    };
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("standard output")?;
+    Ok(if diagnosis.able { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Everything that was found.
+#[derive(Debug, Serialize)]
+struct Diagnosis<'a> {
+    /// Whether memmon can watch and enforce here.
+    able: bool,
+    /// What `auto` takes; none where there is no source at all.
+    source: Option<Source>,
+    checks: Vec<Check>,
+    support: &'a Support,
+    layout: Option<&'a Layout>,
+}
+
+/// One line.
+#[derive(Debug, Serialize)]
+struct Check {
+    name: &'static str,
+    mark: Mark,
+    value: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Mark {
+    /// As it should be.
+    Ok,
+    /// Works, but could work better.
+    Degraded,
+    /// Something does not work.
+    Failed,
+}
+
+impl Mark {
+    const fn sign(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Degraded => "! ",
+            Self::Failed => "!!",
+        }
+    }
+}
+
+impl Check {
+    fn ok(name: &'static str, value: impl Into<String>) -> Self {
+        Self { name, mark: Mark::Ok, value: value.into(), remedy: None }
+    }
+
+    fn against(name: &'static str, mark: Mark, obstacle: &Obstacle) -> Self {
+        Self { name, mark, value: obstacle.to_string(), remedy: Some(obstacle.remedy()) }
+    }
+
+    /// A line with `value`, or one for each of the obstacles that are about this.
+    fn unless(
+        name: &'static str,
+        value: impl Into<String>,
+        obstacles: &[Obstacle],
+        mark: Mark,
+        about: fn(&Obstacle) -> bool,
+    ) -> Vec<Self> {
+        let against: Vec<Self> = obstacles
+            .iter()
+            .filter(|obstacle| about(obstacle))
+            .map(|obstacle| Self::against(name, mark, obstacle))
+            .collect();
+        if against.is_empty() { vec![Self::ok(name, value)] } else { against }
+    }
+}
+
+/// Pure: what follows from the facts, in the order of reading.
+fn diagnose<'a>(facts: &'a Facts, support: &'a Support) -> Diagnosis<'a> {
+    let (ebpf, degraded) = (&support.ebpf.obstacles, &support.degraded);
+    let chosen = support::choose(SourceChoice::Auto, support);
+    // Without BPF programs memmon still works, from /proc.
+    let lesser = if support.proc.available { Mark::Degraded } else { Mark::Failed };
+    let about_ebpf = |name, value: String, about| Check::unless(name, value, ebpf, lesser, about);
+    let layout = match &facts.btf {
+        Btf::Read(Ok(layout)) => Some(layout),
+        Btf::Read(Err(_)) | Btf::Absent | Btf::Unreadable { .. } => None,
+    };
+
+    let mut checks = about_ebpf("kernel", kernel(facts), |it| {
+        matches!(it, Obstacle::OldKernel { .. } | Obstacle::UnknownKernel { .. } | Obstacle::Lockdown)
+    });
+    checks.extend(about_ebpf("bpf(2)", bpf(facts), |it| {
+        matches!(it, Obstacle::NoBpf | Obstacle::Refused { .. } | Obstacle::BuiltWithout)
+    }));
+    checks.extend(about_ebpf("BTF", VMLINUX.to_owned(), |it| {
+        matches!(it, Obstacle::NoBtf | Obstacle::UnreadableBtf { .. })
+    }));
+    if matches!(facts.btf, Btf::Read(_)) {
+        let value = layout.map(described).unwrap_or_default();
+        checks.extend(about_ebpf("layout", value, |it| matches!(it, Obstacle::Layout { .. })));
+    }
+    checks.extend(about_ebpf("rights", rights(facts), |it| {
+        matches!(it, Obstacle::MissingCapabilities { .. } | Obstacle::UserNamespace | Obstacle::Memlock)
+    }));
+    checks.extend(
+        degraded
+            .iter()
+            .filter(|it| {
+                matches!(it, Obstacle::OnlyOwnProcesses | Obstacle::NoExe | Obstacle::HidePid { .. })
+            })
+            .map(|obstacle| Check::against("rights", Mark::Degraded, obstacle)),
+    );
+    checks.extend(about_ebpf("pid namespace", pids(facts), |it| matches!(it, Obstacle::PidNamespace)));
+    checks.extend(Check::unless("bpffs", BPF_FS, degraded, Mark::Degraded, |it| {
+        matches!(it, Obstacle::NoBpfFs)
+    }));
+    checks.extend(offer("pidfd", "pidfd_open and pidfd_send_signal", &support.enforce, Mark::Failed));
+    checks.extend(offer(
+        "process_mrelease",
+        "frees a victim's memory at once",
+        &support.reclaim,
+        Mark::Degraded,
+    ));
+    checks.push(source("source ebpf", &support.ebpf, lesser));
+    checks.extend(offer("source proc", "available", &support.proc, Mark::Failed));
+    checks.push(match &chosen {
+        Ok((source, _)) => Check::ok("source auto", format!("takes {source}")),
+        Err(_) => Check {
+            name: "source auto",
+            mark: Mark::Failed,
+            value: "has none to take".to_owned(),
+            remedy: None,
+        },
+    });
+    checks.push(Check::ok("counter error", counter_error(facts, support.counter_error)));
+    checks.push(Check::ok(
+        "statm",
+        if support.statm_exact { "an exact sum" } else { "lags behind: smaps_rollup is read near a limit" },
+    ));
+
+    let able = chosen.is_ok() && support.enforce.available;
+    Diagnosis { able, source: chosen.ok().map(|(source, _)| source), checks, support, layout }
+}
+
+/// Pure: one line for each check, a second one where there is something to do.
+fn render(diagnosis: &Diagnosis<'_>) -> String {
+    let Diagnosis { able, source, checks, support: _, layout: _ } = diagnosis;
+    let width = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    let mut line = |sign: &str, name: &str, value: &str| {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{sign}  {name:width$}  {value}");
+    };
+    for Check { name, mark, value, remedy } in checks {
+        line(mark.sign(), name, value);
+        if let Some(remedy) = remedy {
+            line("  ", "", &format!("-> {remedy}"));
+        }
+    }
+    text.push_str(match (able, source) {
+        (true, _) => "\nmemmon can watch and enforce here.\n",
+        (false, Some(_)) => "\nmemmon can watch here, but not enforce: see the lines marked !!\n",
+        (false, None) => "\nmemmon can do nothing here: see the lines marked !!\n",
+    });
+    text
+}
+
+fn kernel(facts: &Facts) -> String {
+    let release = crate::model::Escaped(facts.release.as_bytes());
+    match facts.lockdown {
+        Lockdown::Integrity => format!("Linux {release}, lockdown=integrity"),
+        Lockdown::None | Lockdown::Confidentiality => format!("Linux {release}"),
+    }
+}
+
+fn bpf(facts: &Facts) -> String {
+    let sysctl = |value: Option<i32>| value.map_or_else(|| "not there".to_owned(), |value| value.to_string());
+    format!(
+        "there (unprivileged_bpf_disabled {}, perf_event_paranoid {})",
+        sysctl(facts.unprivileged_bpf_disabled),
+        sysctl(facts.perf_event_paranoid)
+    )
+}
+
+fn described(layout: &Layout) -> String {
+    let Layout { rss_offset, rss_stride, legacy_rss, mm_owner, .. } = layout;
+    let era = if *legacy_rss { "before 6.2" } else { "since 6.2" };
+    format!("rss_stat at {rss_offset}, every {rss_stride} bytes (as {era}); owner at {mm_owner}")
+}
+
+fn rights(facts: &Facts) -> String {
+    let held: Vec<String> = [
+        Capability::BPF,
+        Capability::PERFMON,
+        Capability::SYS_ADMIN,
+        Capability::KILL,
+        Capability::SYS_PTRACE,
+        Capability::SYS_RESOURCE,
+    ]
+    .into_iter()
+    .filter(|capability| facts.capabilities.has(*capability))
+    .map(|capability| capability.to_string())
+    .collect();
+    format!("uid {}, {}", facts.euid, held.join(" "))
+}
+
+fn pids(facts: &Facts) -> String {
+    match facts.pid_max {
+        Some(most) => format!("the initial one, up to {most} pids"),
+        None => "the initial one".to_owned(),
+    }
+}
+
+fn offer(name: &'static str, value: &str, offer: &Offer, mark: Mark) -> Vec<Check> {
+    Check::unless(name, value, &offer.obstacles, mark, |_| true)
+}
+
+/// The obstacles themselves have lines of their own, further up.
+fn source(name: &'static str, offer: &Offer, mark: Mark) -> Check {
+    if offer.available {
+        Check::ok(name, "available")
+    } else {
+        Check { name, mark, value: "not available, for what is marked above".to_owned(), remedy: None }
+    }
+}
+
+fn counter_error(facts: &Facts, error: CounterError) -> String {
+    let megabytes = |threads| error.of(threads).0 as f64 / crate::model::Bytes::MIB as f64;
+    match error {
+        CounterError::PerProcess { .. } => {
+            format!("up to {:.2} MB for a process, on {} CPUs", megabytes(1), facts.cpus)
+        }
+        CounterError::PerThread { .. } => {
+            format!("up to {:.2} MB for each thread of a process", megabytes(1))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+//! What an administrator reads, on machines of several kinds.
+
+use super::*;
+use crate::observe::support::{
+    Capabilities, Probe,
+    samples::{ALL_RIGHTS, facts},
+};
+
+fn read(facts: &Facts) -> String {
+    let support = support::assess(facts);
+    render(&diagnose(facts, &support))
+}
+
+#[test]
+fn all_is_well() {
+    insta::assert_snapshot!(read(&facts("6.18.15+deb13-amd64")), @r"
+    ok  kernel            Linux 6.18.15+deb13-amd64
+    ok  bpf(2)            there (unprivileged_bpf_disabled 2, perf_event_paranoid 2)
+    ok  BTF               /sys/kernel/btf/vmlinux
+    ok  layout            rss_stat at 712, every 40 bytes (as since 6.2); owner at 912
+    ok  rights            uid 0, CAP_BPF CAP_PERFMON CAP_SYS_ADMIN CAP_KILL CAP_SYS_PTRACE CAP_SYS_RESOURCE
+    ok  pid namespace     the initial one, up to 4194304 pids
+    ok  bpffs             /sys/fs/bpf
+    ok  pidfd             pidfd_open and pidfd_send_signal
+    ok  process_mrelease  frees a victim's memory at once
+    ok  source ebpf       available
+    ok  source proc       available
+    ok  source auto       takes ebpf
+    ok  counter error     up to 0.75 MB for a process, on 2 CPUs
+    ok  statm             an exact sum
+
+    memmon can watch and enforce here.
+    ");
+}
+
+#[test]
+fn an_old_kernel_without_rights_or_type_information() {
+    let facts = Facts {
+        capabilities: Capabilities(0),
+        euid: crate::model::Uid(1000),
+        bpf_fs: false,
+        ..facts("4.19.0-27-amd64")
+    };
+    insta::assert_snapshot!(read(&facts), @r"
+    !   kernel            Linux 4.19 is older than 5.8
+                          -> boot Linux 5.8 or later
+    ok  bpf(2)            there (unprivileged_bpf_disabled 2, perf_event_paranoid 2)
+    !   BTF               the kernel gives no type information: no /sys/kernel/btf/vmlinux
+                          -> boot a kernel that is built with CONFIG_DEBUG_INFO_BTF=y
+    !   rights            CAP_BPF and CAP_PERFMON missing
+                          -> run as root, or with AmbientCapabilities=CAP_BPF CAP_PERFMON
+    !   rights            without CAP_KILL only memmon's own user's processes can be signalled
+                          -> run as root, or with CAP_KILL
+    !   rights            without CAP_SYS_PTRACE other users' executables are not known: whitelist rules by name may be in doubt
+                          -> run as root, or with CAP_SYS_PTRACE
+    ok  pid namespace     the initial one, up to 4194304 pids
+    !   bpffs             no bpffs at /sys/fs/bpf: the map cannot be pinned, for bpftool to show it
+                          -> mount -t bpf bpf /sys/fs/bpf
+    !!  pidfd             the kernel has no pidfd_open
+                          -> boot Linux 5.3 or later, which has pidfd_open
+    !!  pidfd             the kernel has no pidfd_send_signal
+                          -> boot Linux 5.3 or later, which has pidfd_send_signal
+    !   process_mrelease  the kernel has no process_mrelease
+                          -> boot Linux 5.15 or later, which has process_mrelease
+    !   source ebpf       not available, for what is marked above
+    ok  source proc       available
+    ok  source auto       takes proc
+    ok  counter error     up to 0.25 MB for each thread of a process
+    ok  statm             lags behind: smaps_rollup is read near a limit
+
+    memmon can watch here, but not enforce: see the lines marked !!
+    ");
+}
+
+#[test]
+fn a_container_on_a_kernel_of_the_old_counters() {
+    let facts = Facts {
+        initial_pid_namespace: Some(false),
+        bpf_fs: false,
+        lockdown: Lockdown::Integrity,
+        process_mrelease: Probe::Refused { error: "Operation not permitted".to_owned() },
+        ..facts("6.1.0-56-amd64")
+    };
+    insta::assert_snapshot!(read(&facts), @r"
+    ok  kernel            Linux 6.1.0-56-amd64, lockdown=integrity
+    ok  bpf(2)            there (unprivileged_bpf_disabled 2, perf_event_paranoid 2)
+    ok  BTF               /sys/kernel/btf/vmlinux
+    ok  layout            rss_stat at 712, every 8 bytes (as before 6.2); owner at 912
+    ok  rights            uid 0, CAP_BPF CAP_PERFMON CAP_SYS_ADMIN CAP_KILL CAP_SYS_PTRACE CAP_SYS_RESOURCE
+    !   pid namespace     memmon is not in the initial pid namespace, and the kernel would report the host's pids
+                          -> run memmon on the host, or with the host's pid namespace (docker run --pid=host)
+    !   bpffs             no bpffs at /sys/fs/bpf: the map cannot be pinned, for bpftool to show it
+                          -> mount -t bpf bpf /sys/fs/bpf
+    ok  pidfd             pidfd_open and pidfd_send_signal
+    !   process_mrelease  process_mrelease is refused: Operation not permitted
+                          -> allow process_mrelease in the seccomp filter or security module (SystemCallFilter= of a unit)
+    !   source ebpf       not available, for what is marked above
+    ok  source proc       available
+    ok  source auto       takes proc
+    ok  counter error     up to 0.25 MB for each thread of a process
+    ok  statm             lags behind: smaps_rollup is read near a limit
+
+    memmon can watch and enforce here.
+    ");
+}
+
+#[test]
+fn programs_read_the_same() {
+    let facts = Facts { capabilities: ALL_RIGHTS, btf: Btf::Absent, ..facts("6.18.15") };
+    let support = support::assess(&facts);
+    let json = serde_json::to_value(diagnose(&facts, &support)).unwrap();
+    assert_eq!(json["able"], true);
+    assert_eq!(json["source"], "proc");
+    assert_eq!(json["layout"], serde_json::Value::Null);
+    assert_eq!(json["support"]["ebpf"]["available"], false);
+    let checks = json["checks"].as_array().unwrap();
+    let btf = checks.iter().find(|check| check["name"] == "BTF").unwrap();
+    assert_eq!(btf["mark"], "degraded");
+    assert_eq!(btf["remedy"], "boot a kernel that is built with CONFIG_DEBUG_INFO_BTF=y");
+    // A line with nothing to do says nothing of it.
+    assert!(
+        checks
+            .iter()
+            .all(|check| check["remedy"] != serde_json::Value::Null || check.get("remedy").is_none())
+    );
+}
+
+/// Each obstacle has a line of its own with what to do, or nobody would learn of it.
+#[test]
+fn no_obstacle_goes_unsaid() {
+    let bare = Facts {
+        built_with_ebpf: false,
+        capabilities: Capabilities(0),
+        btf: Btf::Absent,
+        hidepid: Some("2".to_owned()),
+        bpf_fs: false,
+        initial_pid_namespace: None,
+        initial_user_namespace: None,
+        ..facts("4.19.0")
+    };
+    for facts in [bare.clone(), Facts { built_with_ebpf: true, bpf: Probe::Missing, ..bare }] {
+        let support = support::assess(&facts);
+        let diagnosis = diagnose(&facts, &support);
+        let remedies: Vec<&String> =
+            diagnosis.checks.iter().filter_map(|check| check.remedy.as_ref()).collect();
+        let Support { ebpf, proc, enforce, reclaim, degraded, statm_exact: _, counter_error: _ } = &support;
+        let offers = [ebpf, proc, enforce, reclaim];
+        for obstacle in offers.iter().flat_map(|offer| &offer.obstacles).chain(degraded) {
+            assert!(remedies.contains(&&obstacle.remedy()), "{obstacle} has no line");
+        }
+    }
+}
+
+#[test]
+fn this_machine_is_examined() {
+    let (mut text, mut json) = (Vec::new(), Vec::new());
+    let code = run(false, &mut text).unwrap();
+    assert_eq!(run(true, &mut json).unwrap(), code);
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.contains("source auto") && !text.contains('\u{1b}'), "{text}");
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(json["able"] == true, code == ExitCode::SUCCESS);
+}

@@ -1,0 +1,59 @@
+//! Machines for tests.
+
+use super::{Btf, Capabilities, Facts, KernelVersion, Lockdown, Probe};
+use crate::{model::Uid, observe::btf::Layout};
+
+/// Root's.
+pub(crate) const ALL_RIGHTS: Capabilities = Capabilities(u64::MAX);
+
+/// Offsets of Debian's 5.10, with the counters of then or of later.
+pub(crate) fn layout(legacy_rss: bool) -> Layout {
+    Layout {
+        rss_offset: 712,
+        rss_stride: if legacy_rss { 8 } else { 40 },
+        legacy_rss,
+        mm_owner: 912,
+        task_tgid: 2236,
+        task_pid: 2232,
+        task_mm: 2056,
+        task_flags: 36,
+        task_start_boottime: 2544,
+        task_comm: 2736,
+        task_real_cred: 2712,
+        task_group_leader: 2296,
+        task_signal: 2832,
+        cred_uid: 8,
+        signal_live: 4,
+    }
+}
+
+/// Root, on this kernel of a distribution, on a machine of two CPUs.
+pub(crate) fn facts(release: &str) -> Facts {
+    let version = KernelVersion::parse(release);
+    let since = |major, minor| version >= Some(KernelVersion { major, minor });
+    let probe = |there| if there { Probe::Available } else { Probe::Missing };
+    Facts {
+        built_with_ebpf: true,
+        release: release.to_owned(),
+        version,
+        capabilities: ALL_RIGHTS,
+        euid: Uid::ROOT,
+        btf: if since(5, 4) { Btf::Read(Ok(layout(!since(6, 2)))) } else { Btf::Absent },
+        bpf_fs: true,
+        proc: true,
+        hidepid: None,
+        initial_pid_namespace: Some(true),
+        initial_user_namespace: Some(true),
+        lockdown: Lockdown::None,
+        bpf: Probe::Available,
+        pidfd_open: probe(since(5, 3)),
+        pidfd_send_signal: probe(since(5, 1)),
+        process_mrelease: probe(since(5, 15)),
+        memlock: None,
+        cpus: 2,
+        page_size: 4096,
+        pid_max: Some(4_194_304),
+        perf_event_paranoid: Some(2),
+        unprivileged_bpf_disabled: Some(2),
+    }
+}
