@@ -174,6 +174,12 @@ pub enum Unconfirmed {
         /// The start time that /proc gives now.
         found: StartTime,
     },
+    /// It has no memory of its own: it runs in its parent's until it execs or ends (vfork(2), CLONE_VM in clone(2)).
+    #[error("its memory is that of pid {owner}, which started it")]
+    Borrowed {
+        /// The parent, whose memory it is.
+        owner: Pid,
+    },
     /// /proc gave something that could not be read.
     #[error("{file}: {error}")]
     Unreadable {
