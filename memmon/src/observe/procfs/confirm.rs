@@ -1,0 +1,400 @@
+//! A close look at one process: who it is, what it is called, and exactly how much memory it has.
+//!
+//! Everything is read through one descriptor of its directory (see `directory`), between two looks at its start time:
+//! the first tells that this is the process that was meant, the second that it lived through it all, so that a file
+//! which was missing was missing and not gone with its process.
+
+use std::io;
+
+use nix::errno::Errno;
+
+use super::directory::ProcessDirectory;
+use super::{Accuracy, ProcRoot, ended, kcmp, pages, parse};
+use crate::model::{Bytes, Fact, Name, Names, Pid, Process, ProcessId, StartTime, Unconfirmed};
+
+/// How often a process is looked at anew whose threads end meanwhile.
+const TRIES: usize = 3;
+
+/// What a process is doing that does not end: for those that outlive a SIGKILL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its state as /proc/PID/stat has it (`D`: uninterruptible); that of the thread that is in `D`, if there is one.
+    pub state: char,
+    /// The kernel function where that thread sleeps, from wchan, where memmon may know it (PTRACE_MODE_READ).
+    pub wchan: Option<Name>,
+}
+
+impl ProcRoot {
+    /// Looks closely at `pid`, which must have started at `expected` if that is known.
+    ///
+    /// A process whose first thread ended is read through one that lives. One that has ended but was not waited for (a
+    /// zombie) is confirmed without memory.
+    ///
+    /// The exact figure of smaps_rollup costs a walk over all of a process's pages, so it is read only where statm is
+    /// too close to `limit` to tell.
+    pub fn confirm(
+        &self,
+        pid: Pid,
+        expected: Option<StartTime>,
+        limit: Bytes,
+        accuracy: &Accuracy,
+    ) -> Result<Process, Unconfirmed> {
+        let directory = self.process(pid).map_err(|errno| unconfirmed(".", errno))?;
+        for _ in 0..TRIES {
+            match self.look(&directory, pid, expected, limit, accuracy) {
+                // Only a thread of it is gone, the one through which this was read: another one will do.
+                Err(Unconfirmed::Gone) if directory.read("", "stat").is_ok() => {}
+                result => return result,
+            }
+        }
+        Err(Unconfirmed::Unreadable {
+            file: "task",
+            error: "its threads end faster than they are read".to_owned(),
+        })
+    }
+
+    fn look(
+        &self,
+        directory: &ProcessDirectory,
+        pid: Pid,
+        expected: Option<StartTime>,
+        limit: Bytes,
+        accuracy: &Accuracy,
+    ) -> Result<Process, Unconfirmed> {
+        let text = read(directory, "", "stat")?;
+        let stat = understood("stat", parse::stat(&text))?;
+        same_start(pid, expected.unwrap_or(stat.start), stat.start)?;
+
+        let place = directory.place().map_err(|errno| unconfirmed("statm", errno))?;
+        let at = place.as_deref().unwrap_or_default();
+        let (real_uid, effective_uid) = understood("status", parse::uids(&read(directory, at, "status")?))?;
+        let names = Names {
+            comm: Name::new(stat.comm),
+            exe: fact(directory.link(at, "exe"), |target| Some(Name::new(parse::undeleted(target)))),
+            argv0: fact(directory.read(at, "cmdline"), |text| parse::argv0(text).map(Name::new)),
+        };
+        let cgroup = fact(directory.read(at, "cgroup"), |text| {
+            parse::cgroup(text).map(|path| Name::new(parse::undeleted(path)))
+        });
+        let oom_score_adj = match directory.read("", "oom_score_adj") {
+            Ok(text) => parse::lone(&text).map_or(Fact::Unreadable, Fact::Known),
+            Err(error) if gone(&error) => Fact::Absent,
+            Err(_) => Fact::Unreadable,
+        };
+
+        // Only where the first thread lives: kcmp calls two tasks equal that have no memory at all.
+        if self.own && place.as_deref() == Some("") && kcmp::same_memory(pid, stat.parent) {
+            return Err(Unconfirmed::Borrowed { owner: stat.parent });
+        }
+        // Memory comes after the names: a program that is replaced (exec) in between takes its memory with it, so that
+        // a large figure is never that of another program than the one named.
+        let error = accuracy.error(stat.threads, self.page_size);
+        let (rss, error) = match &place {
+            Some(at) => self.resident(directory, at, limit, error)?,
+            None => (Bytes::ZERO, Bytes::ZERO),
+        };
+        let now = read(directory, "", "stat")?;
+        same_start(pid, stat.start, understood("stat", parse::stat(&now))?.start)?;
+
+        Ok(Process {
+            id: ProcessId { pid, start: stat.start },
+            parent: stat.parent,
+            rss,
+            error,
+            real_uid,
+            effective_uid,
+            names,
+            cgroup,
+            oom_score_adj,
+            kernel_thread: stat.kernel_thread(),
+        })
+    }
+
+    /// Resident memory and how far that may be off, where statm may be off by `error`.
+    fn resident(
+        &self,
+        directory: &ProcessDirectory,
+        at: &str,
+        limit: Bytes,
+        error: Bytes,
+    ) -> Result<(Bytes, Bytes), Unconfirmed> {
+        let statm = directory.statm(at).map_err(|errno| unconfirmed("statm", errno))?;
+        if statm.size == 0 {
+            return Err(Unconfirmed::Gone);
+        }
+        let rss = pages(statm.resident, self.page_size);
+        if error == Bytes::ZERO || rss.0.abs_diff(limit.0) > error.0 {
+            return Ok((rss, error));
+        }
+        // Not to be had without PTRACE_MODE_READ or CONFIG_PROC_PAGE_MONITOR: then the doubt stays.
+        let rollup = directory.read(at, "smaps_rollup").ok();
+        let exact = rollup.and_then(|text| parse::kib(&text, "Rss:"));
+        Ok(exact.map_or((rss, error), |exact| (exact, Bytes::ZERO)))
+    }
+
+    /// What `pid` is doing, or the thread of it that cannot be interrupted.
+    pub fn waiting(&self, pid: Pid) -> Result<Waiting, Unconfirmed> {
+        let directory = self.process(pid).map_err(|errno| unconfirmed(".", errno))?;
+        let look = |at: &str| -> Result<Waiting, Unconfirmed> {
+            let state = understood("stat", parse::stat(&read(&directory, at, "stat")?))?.state;
+            let wchan = directory.read(at, "wchan").ok();
+            Ok(Waiting { state, wchan: wchan.filter(|name| !matches!(&name[..], b"" | b"0")).map(Name::new) })
+        };
+        let threads = directory.threads().map_err(|errno| unconfirmed("task", errno))?;
+        let mut threads = threads.flatten().filter_map(|thread| look(&format!("task/{thread}/")).ok());
+        match threads.find(|thread| thread.state == 'D') {
+            Some(stuck) => Ok(stuck),
+            None => look(""),
+        }
+    }
+}
+
+fn same_start(pid: Pid, expected: StartTime, found: StartTime) -> Result<(), Unconfirmed> {
+    if expected == found { Ok(()) } else { Err(Unconfirmed::AnotherProcess { pid, expected, found }) }
+}
+
+fn read(directory: &ProcessDirectory, at: &str, file: &'static str) -> Result<Vec<u8>, Unconfirmed> {
+    directory.read(at, file).map_err(|error| unconfirmed(file, error))
+}
+
+fn understood<T>(file: &'static str, parsed: Option<T>) -> Result<T, Unconfirmed> {
+    parsed.ok_or_else(|| Unconfirmed::Unreadable {
+        file,
+        error: "not in the form that proc(5) gives".to_owned(),
+    })
+}
+
+fn unconfirmed(file: &'static str, error: impl Into<io::Error>) -> Unconfirmed {
+    let error = error.into();
+    if gone(&error) { Unconfirmed::Gone } else { Unconfirmed::Unreadable { file, error: error.to_string() } }
+}
+
+/// A fact from a file that not every process has. Only a missing file or value is an absent fact: any error that might
+/// hide one leaves it open.
+fn fact(file: io::Result<Vec<u8>>, value: impl FnOnce(&[u8]) -> Option<Name>) -> Fact<Name> {
+    match file {
+        Ok(text) => value(&text).map_or(Fact::Absent, Fact::Known),
+        Err(error) if gone(&error) => Fact::Absent,
+        Err(_) => Fact::Unreadable,
+    }
+}
+
+fn gone(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|number| ended(Errno::from_raw(number)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tree::Tree;
+    use super::*;
+    use crate::model::Uid;
+
+    const PID: Pid = Pid(42);
+
+    fn tree() -> Tree {
+        let tree = Tree::new();
+        tree.cat(42);
+        tree
+    }
+
+    fn look(tree: &Tree) -> Result<Process, Unconfirmed> {
+        tree.root().confirm(PID, None, Bytes::ZERO, &Accuracy::StatmExact)
+    }
+
+    fn known(name: &str) -> Fact<Name> {
+        Fact::Known(Name::from(name))
+    }
+
+    #[test]
+    fn a_process_is_told_whole() {
+        let tree = tree();
+        let process = look(&tree).unwrap();
+        let expected = Process {
+            id: ProcessId { pid: PID, start: StartTime(777) },
+            parent: Pid(1),
+            rss: Bytes(1000 * tree.root().page_size),
+            error: Bytes::ZERO,
+            real_uid: Uid(1000),
+            effective_uid: Uid(1000),
+            names: Names { comm: Name::from("cat"), exe: known("/usr/bin/cat"), argv0: known("/bin/cat") },
+            cgroup: known("/user.slice/user-1000.slice"),
+            oom_score_adj: Fact::Known(0),
+            kernel_thread: false,
+        };
+        assert_eq!(process, expected);
+    }
+
+    #[test]
+    fn a_start_time_that_was_expected_must_be_found() {
+        let confirm = |start| tree().root().confirm(PID, Some(start), Bytes::ZERO, &Accuracy::StatmExact);
+        assert!(confirm(StartTime(777)).is_ok());
+        let another =
+            Unconfirmed::AnotherProcess { pid: PID, expected: StartTime(776), found: StartTime(777) };
+        assert_eq!(confirm(StartTime(776)), Err(another));
+    }
+
+    #[test]
+    fn a_hostile_comm_changes_no_other_field() {
+        let tree = tree();
+        for comm in [&b"a) R 1 (b\n"[..], b")", b"(((", b"\n(x) R 9 9", b"", b"\xff\x1b[2J"] {
+            tree.stat(42, comm, 0, 1);
+            let process = look(&tree).unwrap();
+            assert_eq!(process.names.comm.as_bytes(), comm);
+            assert_eq!((process.parent, process.id.start), (Pid(1), StartTime(777)));
+        }
+    }
+
+    #[test]
+    fn both_uids_are_told_apart() {
+        let tree = tree();
+        tree.write("42/status", "Name:\tUid:\\t5\nUid:\t1000\t0\t0\t0\n");
+        let process = look(&tree).unwrap();
+        assert_eq!((process.real_uid, process.effective_uid), (Uid(1000), Uid::ROOT));
+    }
+
+    #[test]
+    fn a_kernel_thread_has_neither_memory_nor_program() {
+        let tree = tree();
+        tree.stat(42, b"kworker/0:1", 0x0020_8040, 1);
+        for file in ["42/statm", "42/task/42/statm"] {
+            tree.write(file, "0 0 0 0 0 0 0\n");
+        }
+        tree.remove("42/exe");
+        tree.write("42/cmdline", "");
+        let process = look(&tree).unwrap();
+        assert!(process.kernel_thread);
+        assert_eq!(
+            (process.rss, process.names.exe, process.names.argv0),
+            (Bytes::ZERO, Fact::Absent, Fact::Absent)
+        );
+    }
+
+    #[test]
+    fn a_deleted_program_keeps_its_name() {
+        let tree = tree();
+        tree.link("42/exe", "/opt/app (x)/server (deleted)");
+        assert_eq!(look(&tree).unwrap().names.exe, known("/opt/app (x)/server"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_never_taken_for_absent() {
+        let tree = tree();
+        for file in ["exe", "cmdline", "cgroup", "oom_score_adj"] {
+            tree.spoil(&format!("42/{file}"));
+        }
+        let process = look(&tree).unwrap();
+        assert_eq!((process.names.exe, process.names.argv0), (Fact::Unreadable, Fact::Unreadable));
+        assert_eq!((process.cgroup, process.oom_score_adj), (Fact::Unreadable, Fact::Unreadable));
+    }
+
+    #[test]
+    fn what_is_missing_is_absent() {
+        let tree = tree();
+        for file in ["exe", "cmdline", "cgroup", "oom_score_adj"] {
+            tree.remove(&format!("42/{file}"));
+        }
+        let process = look(&tree).unwrap();
+        assert_eq!((process.names.exe, process.names.argv0), (Fact::Absent, Fact::Absent));
+        assert_eq!((process.cgroup, process.oom_score_adj), (Fact::Absent, Fact::Absent));
+    }
+
+    #[test]
+    fn what_ended_is_gone_and_what_is_garbled_is_named() {
+        let tree = tree();
+        assert_eq!(
+            tree.root().confirm(Pid(43), None, Bytes::ZERO, &Accuracy::StatmExact),
+            Err(Unconfirmed::Gone)
+        );
+        for file in ["stat", "status"] {
+            let tree = self::tree();
+            tree.write(&format!("42/{file}"), "nonsense\n");
+            let error = look(&tree).unwrap_err().to_string();
+            assert_eq!(error, format!("{file}: not in the form that proc(5) gives"));
+        }
+        tree.spoil("42/stat");
+        assert!(look(&tree).unwrap_err().to_string().starts_with("stat: "));
+        std::fs::remove_dir(tree.path().join("42/stat")).unwrap();
+        assert_eq!(look(&tree), Err(Unconfirmed::Gone));
+    }
+
+    #[test]
+    fn a_bad_oom_score_adj_leaves_doubt() {
+        let tree = tree();
+        tree.write("42/oom_score_adj", "-1000\n");
+        assert_eq!(look(&tree).unwrap().oom_score_adj, Fact::Known(-1000));
+        tree.write("42/oom_score_adj", "unset\n");
+        assert_eq!(look(&tree).unwrap().oom_score_adj, Fact::Unreadable);
+    }
+
+    /// The first thread ended: its own files are empty, what they held is known from the thread that lives.
+    #[test]
+    fn a_process_outlives_its_first_thread() {
+        let tree = tree();
+        tree.stat(42, b"cat", 0, 3);
+        for file in ["42/statm", "42/task/42/statm", "42/task/43/statm"] {
+            tree.write(file, "0 0 0 0 0 0 0\n");
+        }
+        tree.remove("42/exe");
+        tree.write("42/cmdline", "");
+        tree.write("42/task/44/statm", "900 800 0 0 0 0 0\n");
+        tree.write("42/task/44/status", "Uid:\t7\t8\t8\t8\n");
+        tree.write("42/task/44/cmdline", "sshd\0");
+        tree.write("42/task/44/cgroup", "0::/system.slice/ssh.service\n");
+        tree.write("42/task/44/smaps_rollup", "7f00-7fff ---p 00000000 00:00 0 [rollup]\nRss: 4000 kB\n");
+        tree.link("42/task/44/exe", "/usr/sbin/sshd");
+        let root = tree.root();
+        let process = root.confirm(PID, None, Bytes::ZERO, &Accuracy::StatmExact).unwrap();
+        assert_eq!(process.rss, Bytes(800 * root.page_size));
+        assert_eq!((process.real_uid, process.effective_uid), (Uid(7), Uid(8)));
+        assert_eq!((process.names.exe, process.names.argv0), (known("/usr/sbin/sshd"), known("sshd")));
+        assert_eq!(process.cgroup, known("/system.slice/ssh.service"));
+        let exact = root.confirm(PID, None, process.rss, &Accuracy::PerThread { pages: 64 }).unwrap();
+        assert_eq!((exact.rss, exact.error), (Bytes::from_kib(4000), Bytes::ZERO));
+        tree.remove("42/task/44/status");
+        let error = root.confirm(PID, None, Bytes::ZERO, &Accuracy::StatmExact).unwrap_err();
+        assert_eq!(error.to_string(), "task: its threads end faster than they are read");
+    }
+
+    #[test]
+    fn the_exact_figure_is_read_only_near_the_limit() {
+        let tree = tree();
+        tree.write("42/smaps_rollup", "Rss:     5000 kB\nPss:   1 kB\n");
+        let root = tree.root();
+        let statm = Bytes(1000 * root.page_size);
+        let exact = (Bytes::from_kib(5000), Bytes::ZERO);
+        let confirm = |limit: Bytes, accuracy: &Accuracy| {
+            let process = root.confirm(PID, None, limit, accuracy).unwrap();
+            (process.rss, process.error)
+        };
+        let bound = Bytes(10 * root.page_size);
+        let lags = Accuracy::StatmLags { bound };
+        assert_eq!(confirm(statm, &Accuracy::StatmExact), (statm, Bytes::ZERO));
+        assert_eq!(confirm(statm + bound, &lags), exact);
+        assert_eq!(confirm(statm.saturating_sub(bound), &lags), exact);
+        assert_eq!(confirm(statm + bound + Bytes(1), &lags), (statm, bound));
+        assert_eq!(confirm(statm.saturating_sub(bound + Bytes(1)), &lags), (statm, bound));
+        tree.stat(42, b"cat", 0, 4);
+        let held_back = Bytes(4 * 64 * root.page_size);
+        let per_thread = Accuracy::PerThread { pages: 64 };
+        assert_eq!(confirm(statm + held_back, &per_thread), exact);
+        assert_eq!(confirm(statm + held_back + Bytes(1), &per_thread), (statm, held_back));
+        tree.spoil("42/smaps_rollup");
+        assert_eq!(confirm(statm, &lags), (statm, bound));
+    }
+
+    #[test]
+    fn the_thread_that_hangs_is_the_one_reported() {
+        let tree = tree();
+        assert_eq!(tree.root().waiting(PID).unwrap(), Waiting { state: 'S', wchan: None });
+        tree.write("42/wchan", "0");
+        assert_eq!(tree.root().waiting(PID).unwrap(), Waiting { state: 'S', wchan: None });
+        tree.write("42/wchan", "do_wait");
+        assert_eq!(tree.root().waiting(PID).unwrap().wchan, Some(Name::from("do_wait")));
+        tree.write("42/task/43/stat", "43 (cat) S 1 1 1 0 -1 0 9 0 1 0 2 3 0 0 20 0 3 0 777 0 0 0\n");
+        tree.write("42/task/44/stat", "44 (cat) D 1 1 1 0 -1 0 9 0 1 0 2 3 0 0 20 0 3 0 777 0 0 0\n");
+        tree.write("42/task/44/wchan", "nfs_wait_bit_killable");
+        let stuck = Waiting { state: 'D', wchan: Some(Name::from("nfs_wait_bit_killable")) };
+        assert_eq!(tree.root().waiting(PID), Ok(stuck));
+        assert_eq!(tree.root().waiting(Pid(41)), Err(Unconfirmed::Gone));
+    }
+}

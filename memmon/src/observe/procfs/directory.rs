@@ -1,0 +1,64 @@
+//! One process's directory in /proc, opened once.
+//!
+//! A descriptor of /proc/PID belongs to the process, not to the number: when the process is gone every access through it
+//! fails (ENOENT or ESRCH), even if the pid is another process's by then. What is read through one descriptor is
+//! therefore about one process.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat, readlinkat};
+use nix::sys::stat::Mode;
+
+use super::parse::{self, Statm};
+use super::{ProcRoot, ended, head, numbered, whole};
+use crate::model::Pid;
+
+/// /proc/PID of one process. Where a method takes a `place`, that is one of [`ProcessDirectory::place`].
+pub(super) struct ProcessDirectory(OwnedFd);
+
+impl ProcRoot {
+    pub(super) fn process(&self, pid: Pid) -> nix::Result<ProcessDirectory> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        openat(&self.directory, pid.to_string().as_str(), flags, Mode::empty()).map(ProcessDirectory)
+    }
+}
+
+impl ProcessDirectory {
+    pub(super) fn read(&self, place: &str, file: &str) -> io::Result<Vec<u8>> {
+        whole(self.0.as_fd(), &format!("{place}{file}"))
+    }
+
+    pub(super) fn link(&self, place: &str, file: &str) -> io::Result<Vec<u8>> {
+        Ok(readlinkat(&self.0, format!("{place}{file}").as_str())?.into_vec())
+    }
+
+    pub(super) fn threads(&self) -> nix::Result<impl Iterator<Item = nix::Result<u32>> + use<>> {
+        numbered(self.0.as_fd(), "task")
+    }
+
+    pub(super) fn statm(&self, place: &str) -> nix::Result<Statm> {
+        parse::statm(head(self.0.as_fd(), &format!("{place}statm"), &mut [0; 128])?).ok_or(Errno::EBADMSG)
+    }
+
+    /// Where the process's memory and what hangs on it (exe, cmdline, smaps_rollup) can be read: `""`, its own files, or
+    /// `"task/TID/"`. When the first thread of a process ends before the others, the process's own files are empty from
+    /// then on, while its memory lives on: those of any thread that still lives tell. `None` where there is no memory.
+    pub(super) fn place(&self) -> nix::Result<Option<String>> {
+        if self.statm("")?.size > 0 {
+            return Ok(Some(String::new()));
+        }
+        for thread in self.threads()? {
+            let place = format!("task/{}/", thread?);
+            match self.statm(&place) {
+                Ok(statm) if statm.size > 0 => return Ok(Some(place)),
+                Ok(_) => {}
+                Err(errno) if ended(errno) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,199 @@
+//! The same doors on the kernel that is running: what captured trees cannot show.
+#![expect(unsafe_code, reason = "the processes that are looked at are made with fork and clone")]
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, fork, getpid, getuid};
+
+use super::*;
+use crate::model::{Fact, Name, Process, Reading, StartTime, Uid, Unconfirmed};
+
+const CHUNK: usize = 64 << 20;
+/// What other tests in this process may take or free meanwhile, and what a fork leaves behind.
+const SLACK: u64 = 12 << 20;
+
+/// A child of this test, ended and reaped with it.
+struct Child(nix::unistd::Pid);
+
+impl Child {
+    /// Runs `body`, which must neither allocate nor panic, in a fork, which then waits for its end.
+    fn running(body: impl FnOnce()) -> Self {
+        // SAFETY: the child runs `body` and makes system calls, and never returns into the test harness.
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Parent { child } => Self(child),
+            ForkResult::Child => {
+                body();
+                wait_for_the_end()
+            }
+        }
+    }
+
+    fn pid(&self) -> Pid {
+        model(self.0)
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // Until it is reaped the pid is this child's and nobody else's.
+        if let Ok(WaitStatus::StillAlive) = waitpid(self.0, Some(WaitPidFlag::WNOHANG)) {
+            let _ = kill(self.0, Signal::SIGKILL);
+            let _ = waitpid(self.0, None);
+        }
+    }
+}
+
+fn wait_for_the_end() -> ! {
+    loop {
+        // SAFETY: takes nothing and touches no memory but errno.
+        unsafe { libc::pause() };
+    }
+}
+
+/// Another process or thread with the memory of this one, which only waits.
+fn clone_that_waits(stack: &mut [u8], flags: libc::c_int) -> libc::c_int {
+    extern "C" fn wait(_: *mut libc::c_void) -> libc::c_int {
+        wait_for_the_end()
+    }
+    let top = stack.as_mut_ptr_range().end.map_addr(|address| address & !15);
+    // SAFETY: the callers keep `stack` until the clone has ended, and nothing else uses it.
+    unsafe { libc::clone(wait, top.cast(), libc::CLONE_VM | flags, std::ptr::null_mut()) }
+}
+
+/// Takes `CHUNK` bytes of memory, all of it resident.
+fn take_memory() {
+    let (access, kind) =
+        (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE);
+    // SAFETY: a new mapping at an address of the kernel's choice, never unmapped.
+    unsafe { libc::mmap(std::ptr::null_mut(), CHUNK, access, kind, -1, 0) };
+}
+
+fn model(pid: nix::unistd::Pid) -> Pid {
+    Pid(pid.as_raw().unsigned_abs())
+}
+
+fn root() -> ProcRoot {
+    ProcRoot::real().unwrap()
+}
+
+fn confirm(pid: Pid) -> Result<Process, Unconfirmed> {
+    root().confirm(pid, None, Bytes::ZERO, &Accuracy::StatmExact)
+}
+
+fn reading(pid: Pid) -> Option<Reading> {
+    let survey = root().survey(&Accuracy::StatmExact).unwrap();
+    survey.readings.into_iter().find(|reading| reading.pid == pid)
+}
+
+fn wait_until(what: &str, reached: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !reached() {
+        assert!(started.elapsed() < Duration::from_secs(20), "never came to be: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn close(one: Bytes, other: Bytes) -> bool {
+    one.0.abs_diff(other.0) <= SLACK
+}
+
+#[test]
+fn memory_that_is_taken_is_seen_by_both_looks() {
+    let me = model(getpid());
+    let (surveyed, confirmed) = (reading(me).unwrap().rss, confirm(me).unwrap().rss);
+    let chunk = black_box(vec![1_u8; CHUNK]);
+    let grown = Bytes(chunk.len() as u64);
+    assert!(close(reading(me).unwrap().rss, surveyed + grown));
+    assert!(close(confirm(me).unwrap().rss, confirmed + grown));
+    drop(chunk);
+}
+
+#[test]
+fn this_process_is_told_whole() {
+    let process = confirm(model(getpid())).unwrap();
+    let exe = std::env::current_exe().unwrap();
+    let argv0 = std::env::args_os().next().unwrap();
+    assert_eq!(process.names.exe, Fact::Known(Name::new(exe.as_os_str().as_bytes())));
+    assert_eq!(process.names.argv0, Fact::Known(Name::new(argv0.as_bytes())));
+    assert_eq!(process.real_uid, Uid(getuid().as_raw()));
+    assert_eq!(process.parent, model(nix::unistd::getppid()));
+    assert!(!process.kernel_thread);
+    let another = StartTime(process.id.start.0 + 1);
+    let expected = root().confirm(process.id.pid, Some(another), Bytes::ZERO, &Accuracy::StatmExact);
+    assert!(matches!(expected, Err(Unconfirmed::AnotherProcess { .. })));
+}
+
+#[test]
+fn the_machine_has_memory_and_pid_1_is_in_sight() {
+    let memory = root().memory().unwrap();
+    assert!(memory.available > Bytes::ZERO && memory.available < memory.total);
+    assert!(root().pids().unwrap().contains(&model(getpid())));
+}
+
+#[test]
+fn statm_and_smaps_rollup_agree_about_a_process_that_stands_still() {
+    let child = Child::running(take_memory);
+    let pid = child.pid();
+    let waits = || root().waiting(pid).unwrap().state == 'S';
+    wait_until("the child has its memory and waits", || {
+        confirm(pid).unwrap().rss >= Bytes(CHUNK as u64) && waits()
+    });
+    let statm = confirm(pid).unwrap().rss;
+    let lags = Accuracy::StatmLags { bound: Bytes(SLACK) };
+    let exact = root().confirm(pid, None, statm, &lags).unwrap();
+    assert_eq!(exact.error, Bytes::ZERO, "smaps_rollup is to be had of one's own child");
+    assert!(statm.0.abs_diff(exact.rss.0) <= 3 * 2 * 64 * root().page_size, "{statm:?} and {exact:?}");
+    let far = root().confirm(pid, None, statm + Bytes(10 * SLACK), &lags).unwrap();
+    assert_eq!(far.error, Bytes(SLACK));
+}
+
+#[test]
+fn memory_outlives_the_first_thread() {
+    let mut stack = vec![0_u8; 64 << 10];
+    let child = Child::running(|| {
+        take_memory();
+        clone_that_waits(&mut stack, libc::CLONE_SIGHAND | libc::CLONE_THREAD);
+        // SAFETY: ends this thread, the first, alone; where the clone failed, that is the whole process.
+        unsafe { libc::syscall(libc::SYS_exit, 0) };
+    });
+    let pid = child.pid();
+    wait_until("the first thread ended", || root().process(pid).unwrap().statm("").unwrap().size == 0);
+    let least = Bytes(CHUNK as u64);
+    assert!(reading(pid).unwrap().rss >= least);
+    let process = confirm(pid).unwrap();
+    assert!(process.rss >= least);
+    let exe = std::env::current_exe().unwrap();
+    assert_eq!(process.names.exe, Fact::Known(Name::new(exe.as_os_str().as_bytes())));
+    let lags = Accuracy::StatmLags { bound: Bytes(SLACK) };
+    let exact = root().confirm(pid, None, process.rss, &lags).unwrap();
+    assert!(exact.error == Bytes::ZERO && close(exact.rss, process.rss));
+}
+
+#[test]
+fn borrowed_memory_is_the_owners() {
+    let mut stack = vec![0_u8; 64 << 10];
+    let child = clone_that_waits(&mut stack, libc::SIGCHLD);
+    assert!(child > 0, "{}", io::Error::last_os_error());
+    let child = Child(nix::unistd::Pid::from_raw(child));
+    let me = model(getpid());
+    assert_eq!(confirm(child.pid()), Err(Unconfirmed::Borrowed { owner: me }));
+    assert!(confirm(me).is_ok());
+}
+
+#[test]
+fn a_zombie_has_no_memory_and_a_reaped_one_is_gone() {
+    let child = Child::running(|| {});
+    let pid = child.pid();
+    let held = root().process(pid).unwrap();
+    kill(child.0, Signal::SIGKILL).unwrap();
+    wait_until("the child is a zombie", || root().waiting(pid).unwrap().state == 'Z');
+    assert_eq!(reading(pid), None);
+    assert_eq!(confirm(pid).unwrap().rss, Bytes::ZERO);
+    waitpid(child.0, None).unwrap();
+    assert_eq!(confirm(pid), Err(Unconfirmed::Gone));
+    let error = held.read("", "stat").unwrap_err();
+    assert!(error.raw_os_error().is_some_and(|number| ended(Errno::from_raw(number))), "{error}");
+}

@@ -1,0 +1,242 @@
+//! What /proc's files say, as pure functions over their bytes (proc_pid_stat(5) and its neighbours).
+//!
+//! Names are other people's bytes: nothing here takes them for UTF-8, and nothing panics whatever they hold. `None`
+//! means that the text is not what the kernel writes.
+
+use std::str::{self, FromStr};
+
+use crate::model::{Bytes, Pid, StartTime, Uid};
+
+/// The fields of /proc/PID/stat that memmon needs.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Stat<'a> {
+    /// Field 2, which may hold parentheses, blanks and newlines.
+    pub comm: &'a [u8],
+    /// Field 3: `R`, `S`, `D`, `Z`, …
+    pub state: char,
+    /// Field 4.
+    pub parent: Pid,
+    /// Field 9, the kernel's `PF_*`.
+    flags: u32,
+    /// Field 20.
+    pub threads: u64,
+    /// Field 22.
+    pub start: StartTime,
+}
+
+impl Stat<'_> {
+    /// Whether this is a kernel thread: `PF_KTHREAD`, the same bit in every kernel since 2.6.27.
+    pub(super) const fn kernel_thread(&self) -> bool {
+        self.flags & 0x0020_0000 != 0
+    }
+}
+
+/// /proc/PID/stat: `pid (comm) state ppid …`. After comm no field holds a parenthesis, so the last one closes it.
+pub(super) fn stat(text: &[u8]) -> Option<Stat<'_>> {
+    let open = text.iter().position(|byte| *byte == b'(')?;
+    let close = text.iter().rposition(|byte| *byte == b')')?;
+    let comm = text.get(open + 1..close)?;
+    let mut fields = words(text.get(close + 1..)?);
+    let state = char::from(*fields.next()?.first()?);
+    let parent = Pid(number(fields.next()?)?);
+    let flags = number(fields.nth(4)?)?;
+    let threads = number(fields.nth(10)?)?;
+    let start = StartTime(number(fields.nth(1)?)?);
+    Some(Stat { comm, state, parent, flags, threads, start })
+}
+
+/// The first two fields of /proc/PID/statm, in pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Statm {
+    /// Virtual size: 0 only where there is no memory at all.
+    pub size: u64,
+    /// Resident: file, anonymous and shared pages.
+    pub resident: u64,
+}
+
+/// /proc/PID/statm: `size resident shared …`.
+pub(super) fn statm(text: &[u8]) -> Option<Statm> {
+    let mut fields = words(text);
+    Some(Statm { size: number(fields.next()?)?, resident: number(fields.next()?)? })
+}
+
+/// The amount behind `label` in a text of `Label:   123 kB` lines (meminfo, smaps_rollup).
+pub(super) fn kib(text: &[u8], label: &str) -> Option<Bytes> {
+    Some(Bytes::from_kib(number(words(field(text, label)?).next()?)?))
+}
+
+/// The real and the effective uid in /proc/PID/status (which escapes newlines in the name above them).
+pub(super) fn uids(text: &[u8]) -> Option<(Uid, Uid)> {
+    let mut fields = words(field(text, "Uid:")?);
+    Some((Uid(number(fields.next()?)?), Uid(number(fields.next()?)?)))
+}
+
+/// The path in /proc/PID/cgroup (cgroups(7)): the unified hierarchy's, or, where that is unused, systemd's own of v1.
+pub(super) fn cgroup(text: &[u8]) -> Option<&[u8]> {
+    let hierarchies = || {
+        lines(text).filter_map(|line| {
+            let mut parts = line.splitn(3, |byte| *byte == b':');
+            Some((parts.next()?, parts.next()?, parts.next()?))
+        })
+    };
+    let unified = hierarchies().find_map(|(id, _, path)| (id == b"0").then_some(path));
+    let systemd = hierarchies().find_map(|(_, name, path)| (name == b"name=systemd").then_some(path));
+    unified.filter(|path| *path != b"/").or(systemd).or(unified)
+}
+
+/// The first string of /proc/PID/cmdline; `None` where it is empty.
+pub(super) fn argv0(text: &[u8]) -> Option<&[u8]> {
+    text.split(|byte| *byte == 0).next().filter(|name| !name.is_empty())
+}
+
+/// A whole file that is one number.
+pub(super) fn lone<T: FromStr>(text: &[u8]) -> Option<T> {
+    number(text.trim_ascii())
+}
+
+/// `path` without what the kernel appends to the name of a file or cgroup that was unlinked while in use.
+pub(super) fn undeleted(path: &[u8]) -> &[u8] {
+    path.strip_suffix(b" (deleted)").unwrap_or(path)
+}
+
+/// The `hidepid` that the proc file system at `mount_point` is mounted with, by `mounts` (proc_pid_mounts(5));
+/// `None` where it hides nothing. Of several mounts at one place the last is the one in sight.
+pub(super) fn hidepid<'a>(mounts: &'a [u8], mount_point: &[u8]) -> Option<&'a [u8]> {
+    let options = lines(mounts)
+        .filter_map(|line| {
+            let mut fields = words(line);
+            let here = fields.nth(1)? == mount_point && fields.next()? == b"proc";
+            if here { fields.next() } else { None }
+        })
+        .last()?;
+    let mut options = options.split(|byte| *byte == b',');
+    options
+        .find_map(|option| option.strip_prefix(b"hidepid="))
+        .filter(|value| !matches!(*value, b"0" | b"off"))
+}
+
+/// A decimal number and nothing else.
+pub(super) fn number<T: FromStr>(word: &[u8]) -> Option<T> {
+    str::from_utf8(word).ok()?.parse().ok()
+}
+
+fn field<'a>(text: &'a [u8], label: &str) -> Option<&'a [u8]> {
+    lines(text).find_map(|line| line.strip_prefix(label.as_bytes()))
+}
+
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|byte| *byte == b'\n')
+}
+
+fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The fields of a real stat line after comm; parent 1, flags 4194560, 3 threads, start 123456.
+    const REST: &[u8] =
+        b" S 1 42 42 0 -1 4194560 900 0 1 0 2 3 0 0 20 0 3 0 123456 9000000 700 18446744073709551615";
+
+    fn stat_line(comm: &[u8]) -> Vec<u8> {
+        [b"42 (", comm, b")", REST, b"\n"].concat()
+    }
+
+    #[test]
+    fn stat_gives_its_fields() {
+        let text = stat_line(b"cat");
+        let stat = stat(&text).unwrap();
+        assert_eq!(stat.comm, b"cat");
+        assert_eq!((stat.state, stat.parent, stat.threads), ('S', Pid(1), 3));
+        assert_eq!(stat.start, StartTime(123_456));
+        assert!(!stat.kernel_thread());
+    }
+
+    #[test]
+    fn a_flag_tells_kernel_threads() {
+        let text = b"2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 0 0 0 20 0 1 0 7 0 0 18446744073709551615";
+        assert!(stat(text).unwrap().kernel_thread());
+    }
+
+    #[test]
+    fn systemds_v1_cgroup_stands_in_for_an_unused_unified_one() {
+        for (text, path) in [
+            ("0::/user.slice/user-1000.slice\n", Some("/user.slice/user-1000.slice")),
+            ("1:name=systemd:/init.scope\n0::/system.slice/a.service\n", Some("/system.slice/a.service")),
+            ("4:memory:/x\n1:name=systemd:/system.slice/b.service\n0::/\n", Some("/system.slice/b.service")),
+            ("4:memory:/x\n1:name=systemd:/system.slice/b.service\n", Some("/system.slice/b.service")),
+            ("0::/\n", Some("/")),
+            ("0::/with:colons:in it\n", Some("/with:colons:in it")),
+            ("4:memory:/x\n", None),
+            ("10::/not/unified\n", None),
+            ("", None),
+        ] {
+            assert_eq!(cgroup(text.as_bytes()), path.map(str::as_bytes), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn labels_count_at_the_start_of_a_line_only() {
+        let status = b"Name:\tUid:\\n7\t7\nUmask:\t0022\nUid:\t1000\t0\t0\t0\nGid:\t5\t5\t5\t5\n";
+        assert_eq!(uids(status), Some((Uid(1000), Uid(0))));
+        assert_eq!(uids(b"Uid:\t1000\n"), None);
+        assert_eq!(kib(b"Pss: 3 kB\nRss:        2048 kB\n", "Rss:"), Some(Bytes(2 * Bytes::MIB)));
+        assert_eq!(kib(b"MemFree: 1 kB\n", "MemAvailable:"), None);
+    }
+
+    #[test]
+    fn hidepid_is_that_of_the_mount_in_sight() {
+        for (mounts, value) in [
+            ("proc /proc proc rw,relatime 0 0\n", None),
+            ("proc /proc proc rw,hidepid=0 0 0\n", None),
+            ("proc /proc proc rw,hidepid=off 0 0\n", None),
+            ("proc /proc proc rw,gid=5,hidepid=invisible 0 0\n", Some("invisible")),
+            ("proc /proc proc rw 0 0\nproc /proc proc rw,hidepid=2 0 0\n", Some("2")),
+            ("proc /srv/proc proc rw,hidepid=2 0 0\n", None),
+            ("systemd-1 /proc/sys/fs/binfmt_misc autofs rw,hidepid=2 0 0\n", None),
+        ] {
+            assert_eq!(hidepid(mounts.as_bytes(), b"/proc"), value.map(str::as_bytes), "{mounts:?}");
+        }
+    }
+
+    #[test]
+    fn argv0_ends_at_the_first_nul() {
+        assert_eq!(argv0(b"/bin/cat\0-\0"), Some(&b"/bin/cat"[..]));
+        assert_eq!(
+            argv0(b"nginx: master process /usr/sbin/nginx"),
+            Some(&b"nginx: master process /usr/sbin/nginx"[..])
+        );
+        assert_eq!(argv0(b"\0\0"), None);
+        assert_eq!(argv0(b""), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_parser_panic(text in proptest::collection::vec(any::<u8>(), 0..400), cut in 0..100_usize) {
+            let mut cut_short = stat_line(&text);
+            cut_short.truncate(cut_short.len().saturating_sub(cut));
+            for text in [&text, &cut_short] {
+                let _ = (stat(text), statm(text), kib(text, ""), uids(text), cgroup(text), argv0(text));
+                let _ = (lone::<i16>(text), undeleted(text), hidepid(text, b""), field(text, "\u{0}"));
+            }
+        }
+
+        #[test]
+        fn no_comm_forges_a_field(comm in proptest::collection::vec(any::<u8>(), 0..16)) {
+            let text = stat_line(&comm);
+            let stat = stat(&text).unwrap();
+            prop_assert_eq!(stat.comm, &comm[..]);
+            prop_assert_eq!((stat.state, stat.parent, stat.threads, stat.start), ('S', Pid(1), 3, StartTime(123_456)));
+        }
+
+        #[test]
+        fn statm_gives_its_first_two_fields(size: u64, resident: u64) {
+            let text = format!("{size} {resident} 300 1 0 2 0\n");
+            prop_assert_eq!(statm(text.as_bytes()), Some(Statm { size, resident }));
+        }
+    }
+}
