@@ -2,4 +2,5 @@
 
 pub mod btf;
 pub mod support;
+pub mod merge;
 pub mod procfs;
