@@ -1,6 +1,5 @@
 //! How far the kernel's own figure for a process may be from the truth.
 
-use super::pages;
 use crate::model::Bytes;
 
 /// What /proc/PID/statm is worth on the running kernel.
@@ -15,18 +14,18 @@ pub enum Accuracy {
     },
     /// Before Linux 6.2: each thread holds back what it faulted in last.
     PerThread {
-        /// How much one thread may hold back, in pages.
-        pages: u64,
+        /// How much one thread may hold back.
+        bound: Bytes,
     },
 }
 
 impl Accuracy {
     /// How far statm may be off for a process with so many threads; zero where it is exact.
-    pub(super) const fn error(&self, threads: u64, page_size: u64) -> Bytes {
+    pub(super) const fn error(&self, threads: u64) -> Bytes {
         match self {
             Self::StatmExact => Bytes::ZERO,
             Self::StatmLags { bound } => *bound,
-            Self::PerThread { pages: each } => pages(each.saturating_mul(threads), page_size),
+            Self::PerThread { bound } => Bytes(bound.0.saturating_mul(threads)),
         }
     }
 }

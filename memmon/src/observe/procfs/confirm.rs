@@ -88,7 +88,7 @@ impl ProcRoot {
         }
         // Memory comes after the names: a program that is replaced (exec) in between takes its memory with it, so that
         // a large figure is never that of another program than the one named.
-        let error = accuracy.error(stat.threads, self.page_size);
+        let error = accuracy.error(stat.threads);
         let (rss, error) = match &place {
             Some(at) => self.resident(directory, at, limit, error)?,
             None => (Bytes::ZERO, Bytes::ZERO),
@@ -348,7 +348,9 @@ mod tests {
         assert_eq!((process.real_uid, process.effective_uid), (Uid(7), Uid(8)));
         assert_eq!((process.names.exe, process.names.argv0), (known("/usr/sbin/sshd"), known("sshd")));
         assert_eq!(process.cgroup, known("/system.slice/ssh.service"));
-        let exact = root.confirm(PID, None, process.rss, &Accuracy::PerThread { pages: 64 }).unwrap();
+        let exact = root
+            .confirm(PID, None, process.rss, &Accuracy::PerThread { bound: Bytes::from_kib(256) })
+            .unwrap();
         assert_eq!((exact.rss, exact.error), (Bytes::from_kib(4000), Bytes::ZERO));
         tree.remove("42/task/44/status");
         let error = root.confirm(PID, None, Bytes::ZERO, &Accuracy::StatmExact).unwrap_err();
@@ -374,8 +376,8 @@ mod tests {
         assert_eq!(confirm(statm + bound + Bytes(1), &lags), (statm, bound));
         assert_eq!(confirm(statm.saturating_sub(bound + Bytes(1)), &lags), (statm, bound));
         tree.stat(42, b"cat", 0, 4);
-        let held_back = Bytes(4 * 64 * root.page_size);
-        let per_thread = Accuracy::PerThread { pages: 64 };
+        let held_back = Bytes(4 * bound.0);
+        let per_thread = Accuracy::PerThread { bound };
         assert_eq!(confirm(statm + held_back, &per_thread), exact);
         assert_eq!(confirm(statm + held_back + Bytes(1), &per_thread), (statm, held_back));
         tree.spoil("42/smaps_rollup");

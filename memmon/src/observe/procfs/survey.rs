@@ -58,7 +58,7 @@ impl ProcRoot {
             (Accuracy::StatmExact | Accuracy::StatmLags { .. }, None) => 1,
         };
         let rss = pages(statm.resident, self.page_size);
-        Ok(Some(Reading { pid, start: None, rss, error: accuracy.error(threads, self.page_size) }))
+        Ok(Some(Reading { pid, start: None, rss, error: accuracy.error(threads) }))
     }
 
     /// How many threads a process has: a task directory has two links more (`proc_task_getattr`, since Linux 2.6.0).
@@ -146,7 +146,8 @@ mod tests {
         std::fs::create_dir(tree.path().join("7/task/9")).unwrap();
         tree.write("7/task/10/statm", "9000 8000 0 0 0 0 0\n");
         assert_eq!(readings(&tree, Accuracy::StatmExact), [(7, 8000, 0)]);
-        assert_eq!(readings(&tree, Accuracy::PerThread { pages: 64 }), [(7, 8000, 4 * 64)]);
+        let bound = Bytes(64 * tree.root().page_size);
+        assert_eq!(readings(&tree, Accuracy::PerThread { bound }), [(7, 8000, 4 * 64)]);
     }
 
     #[test]
@@ -156,7 +157,7 @@ mod tests {
         tree.write("7/task/8/statm", "2000 1000 300 1 0 99 0\n");
         let bound = Bytes(5 * tree.root().page_size);
         assert_eq!(readings(&tree, Accuracy::StatmLags { bound }), [(7, 1000, 5)]);
-        assert_eq!(readings(&tree, Accuracy::PerThread { pages: 64 }), [(7, 1000, 128)]);
+        assert_eq!(readings(&tree, Accuracy::PerThread { bound }), [(7, 1000, 10)]);
     }
 
     #[test]
