@@ -1,0 +1,397 @@
+//! A real memory hog for memmon's tests: a script over argv, run step by step.
+//!
+//! ```text
+//! hog uid 47001 ignore-term anon 100M fork anon 20M hold end hold
+//! ```
+//!
+//! | step | what it does |
+//! |---|---|
+//! | `anon SIZE` | maps private memory and touches it |
+//! | `grow SIZE RATE` | the same at RATE per second (`50M/s`, or `max`) |
+//! | `shmem SIZE` | a memfd, mapped shared and touched |
+//! | `file PATH SIZE` | a new file (removed at once), mapped and read; PATH must not be on a tmpfs |
+//! | `threads N SIZE` | N threads that touch SIZE each and stay |
+//! | `free` / `dontneed` | munmap / MADV_DONTNEED of everything mapped so far |
+//! | `fork STEPS… end` | a child with a copy of all that runs STEPS; the script goes on |
+//! | `vfork-exec STEPS… end` | a child by posix_spawn (CLONE_VFORK): a new hog that runs STEPS |
+//! | `exec ARGV0` | executes the hog again under that argv[0] for the remaining steps; memory is gone |
+//! | `leader-exits` | the main thread ends, another one runs the remaining steps |
+//! | `ignore-term` | SIGTERM does nothing from here on |
+//! | `save-on-term PATH` | a SIGTERM handler that writes `saved` to PATH and exits 0 |
+//! | `wait-term` | waits for SIGTERM (blocked meanwhile), then goes on |
+//! | `stop` | raises SIGSTOP |
+//! | `rename TEXT` | sets comm; `\n`, `\xHH` and `\\` are understood |
+//! | `oom-adj N` | writes oom_score_adj (before `uid`, if it is to be lowered) |
+//! | `uid REAL[:EFFECTIVE]` | drops all groups and becomes that uid and gid |
+//! | `hold` | waits until stdin is closed |
+//!
+//! Each step answers on stdout once it is done, `PID ready anon 100M` (`PID ready fork CHILD`); those that take
+//! time (grow, wait-term, stop, hold) say `PID begin …` first. So tests wait for lines, never for time.
+//! After the last step the hog exits 0; a step that fails exits 1. Sizes take K, M or G (powers of 1024).
+//!
+//! A hog dies with the thread that started it (PR_SET_PDEATHSIG), and refuses to hold more than 300 MB.
+#![expect(unsafe_code, reason = "memory is what a hog is about: mmap, signal handlers, raw exits")]
+
+use std::{
+    env,
+    ffi::CString,
+    fs,
+    io::{self, Write},
+    os::{
+        fd::{AsRawFd, FromRawFd, RawFd},
+        unix::process::CommandExt,
+    },
+    path::Path,
+    process, ptr,
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+    vec,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::{
+    sys::signal::{self, SigHandler, SigSet, Signal},
+    unistd::{self, ForkResult},
+};
+
+/// The most that one hog may hold, whatever its script says.
+const MOST: usize = 300 << 20;
+/// Touching one byte in each makes all of it resident (on larger pages too).
+const PAGE: usize = 4096;
+
+/// What is mapped: address and length.
+static REGIONS: Mutex<Vec<(usize, usize)>> = Mutex::new(Vec::new());
+static HELD: AtomicUsize = AtomicUsize::new(0);
+static SAVE_TO: OnceLock<CString> = OnceLock::new();
+
+fn main() {
+    let script = Script(env::args().skip(1).collect::<Vec<_>>().into_iter());
+    process::exit(report(die_with_parent().and_then(|()| script.run())));
+}
+
+/// The steps that are left.
+struct Script(vec::IntoIter<String>);
+
+impl Script {
+    fn run(mut self) -> Result<()> {
+        while let Some(step) = self.0.next() {
+            let done = self.step(&step).with_context(|| format!("hog: step {step}"))?;
+            say("ready", &done);
+        }
+        Ok(())
+    }
+
+    /// Runs one step and returns how it is told.
+    fn step(&mut self, step: &str) -> Result<String> {
+        let mut told = String::from(step);
+        let mut word = || -> Result<String> {
+            let word = self.0.next().context("a word is missing after it")?;
+            told = format!("{told} {word}");
+            Ok(word)
+        };
+        match step {
+            "anon" => touch(map(size(&word()?)?, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)?),
+            "grow" => {
+                let (size, rate) = (size(&word()?)?, rate(&word()?)?);
+                say("begin", &told);
+                grow(map(size, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)?, rate);
+            }
+            "shmem" => touch(map_memfd(size(&word()?)?)?),
+            "file" => {
+                let (path, size) = (word()?, size(&word()?)?);
+                read(map_file(Path::new(&path), size)?);
+            }
+            "threads" => threads(word()?.parse()?, size(&word()?)?)?,
+            "free" => free()?,
+            "dontneed" => drop_contents()?,
+            "fork" => {
+                let steps = self.block()?;
+                // SAFETY: scripts fork before they start threads, so no lock is held by a thread that is not copied.
+                let forked = unsafe { unistd::fork() }?;
+                match forked {
+                    ForkResult::Parent { child } => told = format!("fork {child}"),
+                    ForkResult::Child => {
+                        die_with_parent()?;
+                        let ended = Self(steps.into_iter()).run();
+                        process::exit(report(ended));
+                    }
+                }
+            }
+            "vfork-exec" => {
+                let child = process::Command::new("/proc/self/exe").args(self.block()?).spawn()?;
+                told = format!("vfork-exec {}", child.id());
+            }
+            "exec" => {
+                let name = word()?;
+                return Err(process::Command::new("/proc/self/exe")
+                    .arg0(name)
+                    .args(&mut self.0)
+                    .exec()
+                    .into());
+            }
+            "leader-exits" => leader_exits(Self(std::mem::take(&mut self.0))),
+            "ignore-term" => handle_term(SigHandler::SigIgn)?,
+            "save-on-term" => {
+                let path = CString::new(word()?)?;
+                ensure!(SAVE_TO.set(path).is_ok(), "only once");
+                handle_term(SigHandler::Handler(save))?;
+            }
+            "wait-term" => {
+                let term = SigSet::from(Signal::SIGTERM);
+                term.thread_block()?;
+                say("begin", &told);
+                term.wait()?;
+                term.thread_unblock()?;
+            }
+            "stop" => {
+                say("begin", &told);
+                signal::raise(Signal::SIGSTOP)?;
+            }
+            "rename" => rename(&word()?)?,
+            "oom-adj" => fs::write("/proc/self/oom_score_adj", word()?)?,
+            "uid" => become_user(&word()?)?,
+            "hold" => {
+                say("begin", &told);
+                io::copy(&mut io::stdin().lock(), &mut io::sink())?;
+            }
+            _ => bail!("unknown"),
+        }
+        Ok(told)
+    }
+
+    /// The steps up to the matching `end`.
+    fn block(&mut self) -> Result<Vec<String>> {
+        let (mut steps, mut depth) = (Vec::new(), 1);
+        loop {
+            let word = self.0.next().context("`end` is missing")?;
+            match word.as_str() {
+                "fork" | "vfork-exec" => depth += 1,
+                "end" => depth -= 1,
+                _ => {}
+            }
+            if depth == 0 {
+                return Ok(steps);
+            }
+            steps.push(word);
+        }
+    }
+}
+
+/// One line on stdout, by one write.
+fn say(what: &str, told: &str) {
+    let line = format!("{} {what} {told}\n", process::id());
+    // Nobody who reads on is no reason to end: the script is what counts.
+    let _ = io::stdout().lock().write_all(line.as_bytes());
+}
+
+fn report(ended: Result<()>) -> i32 {
+    ended.map_or_else(
+        |error| {
+            let _ = writeln!(io::stderr(), "{error:#}");
+            1
+        },
+        |()| 0,
+    )
+}
+
+fn size(text: &str) -> Result<usize> {
+    let (digits, shift) = match text.strip_suffix(['K', 'M', 'G']) {
+        Some(digits) if text.ends_with('K') => (digits, 10),
+        Some(digits) if text.ends_with('M') => (digits, 20),
+        Some(digits) => (digits, 30),
+        None => (text, 0),
+    };
+    Ok(digits.parse::<usize>().with_context(|| format!("`{text}` is no size"))? << shift)
+}
+
+/// Bytes per second; none for as fast as it goes.
+fn rate(text: &str) -> Result<Option<usize>> {
+    if text == "max" { Ok(None) } else { size(text.strip_suffix("/s").unwrap_or(text)).map(Some) }
+}
+
+fn map(len: usize, flags: i32, fd: RawFd) -> Result<(usize, usize)> {
+    let held = HELD.fetch_add(len, Ordering::Relaxed) + len;
+    ensure!(held <= MOST, "{held} bytes are more than a hog may hold");
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
+    let start = unsafe { libc::mmap(ptr::null_mut(), len, protection, flags, fd, 0) };
+    ensure!(start != libc::MAP_FAILED, "mmap: {}", io::Error::last_os_error());
+    let region = (start.addr(), len);
+    regions().push(region);
+    Ok(region)
+}
+
+fn map_memfd(len: usize) -> Result<(usize, usize)> {
+    // SAFETY: the name is a C string; the call creates a descriptor and nothing else.
+    let fd = unsafe { libc::memfd_create(c"hog".as_ptr(), libc::MFD_CLOEXEC) };
+    ensure!(fd >= 0, "memfd_create: {}", io::Error::last_os_error());
+    // SAFETY: the descriptor was just made and has no other owner.
+    let file = unsafe { fs::File::from_raw_fd(fd) };
+    file.set_len(len as u64)?;
+    map(len, libc::MAP_SHARED, file.as_raw_fd())
+}
+
+fn map_file(path: &Path, len: usize) -> Result<(usize, usize)> {
+    let file = fs::File::options().read(true).write(true).create_new(true).open(path)?;
+    fs::remove_file(path)?;
+    file.set_len(len as u64)?;
+    map(len, libc::MAP_SHARED, file.as_raw_fd())
+}
+
+fn regions() -> std::sync::MutexGuard<'static, Vec<(usize, usize)>> {
+    REGIONS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn page_at(address: usize) -> *mut u8 {
+    ptr::with_exposed_provenance_mut(address)
+}
+
+fn touch((start, len): (usize, usize)) {
+    for address in (start..start + len).step_by(PAGE) {
+        // SAFETY: inside a mapping that was just made writable and that only `free` ends.
+        unsafe { page_at(address).write_volatile(1) };
+    }
+}
+
+/// Reading suffices to have the pages of a file mapped, and writes nothing to the disk.
+fn read((start, len): (usize, usize)) {
+    for address in (start..start + len).step_by(PAGE) {
+        // SAFETY: inside a mapping of a file of that length.
+        unsafe { page_at(address).read_volatile() };
+    }
+}
+
+fn grow((start, len): (usize, usize), rate: Option<usize>) {
+    let Some(rate) = rate else { return touch((start, len)) };
+    let (began, mut grown) = (Instant::now(), 0);
+    while grown < len {
+        let due = began.elapsed().as_micros().saturating_mul(rate as u128) / 1_000_000;
+        let due = usize::try_from(due).unwrap_or(len).min(len).next_multiple_of(PAGE).min(len);
+        if due > grown {
+            touch((start + grown, due - grown));
+            grown = due;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn threads(count: usize, size: usize) -> Result<()> {
+    let (done, all_done) = mpsc::channel();
+    for _ in 0..count {
+        let done = done.clone();
+        thread::spawn(move || {
+            // The script's thread is the one that signals go to.
+            let quiet = SigSet::all().thread_block().map_err(anyhow::Error::from);
+            let mapped =
+                quiet.and_then(|()| map(size, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)).map(touch);
+            let _ = done.send(mapped);
+            loop {
+                thread::park();
+            }
+        });
+    }
+    all_done.iter().take(count).collect()
+}
+
+fn free() -> Result<()> {
+    for (start, len) in regions().drain(..) {
+        // SAFETY: a whole mapping of ours, which nothing points into any more.
+        let freed = unsafe { libc::munmap(page_at(start).cast(), len) };
+        ensure!(freed == 0, "munmap: {}", io::Error::last_os_error());
+        HELD.fetch_sub(len, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+fn drop_contents() -> Result<()> {
+    for &(start, len) in regions().iter() {
+        // SAFETY: a whole mapping of ours; its contents mean nothing.
+        let advised = unsafe { libc::madvise(page_at(start).cast(), len, libc::MADV_DONTNEED) };
+        ensure!(advised == 0, "madvise: {}", io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Never returns: this thread ends, and the process lives on in the other one.
+fn leader_exits(rest: Script) {
+    thread::spawn(move || {
+        let armed = die_with_parent();
+        // The line must not come before the leader is a zombie: /proc tells.
+        while !fs::read_to_string(format!("/proc/self/task/{}/stat", process::id()))
+            .is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|state| state.starts_with('Z')))
+        {
+            thread::sleep(Duration::from_millis(1));
+        }
+        say("ready", "leader-exits");
+        process::exit(report(armed.and_then(|()| rest.run())));
+    });
+    // SAFETY: exit(2) ends this thread only; nothing on its stack is used by the other one.
+    unsafe { libc::syscall(libc::SYS_exit, 0) };
+}
+
+fn handle_term(handler: SigHandler) -> Result<()> {
+    // SAFETY: the handler is SIG_IGN or `save`, which calls async-signal-safe functions only.
+    unsafe { signal::signal(Signal::SIGTERM, handler) }?;
+    Ok(())
+}
+
+extern "C" fn save(_: libc::c_int) {
+    let Some(path) = SAVE_TO.get() else { return };
+    // SAFETY: open(2) is async-signal-safe and the path a C string that is never freed.
+    let fd = unsafe { libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC, 0o644) };
+    // SAFETY: write(2) is async-signal-safe; the buffer is a constant of that length.
+    unsafe { libc::write(fd, b"saved".as_ptr().cast(), 5) };
+    // SAFETY: _exit(2) is async-signal-safe.
+    unsafe { libc::_exit(0) };
+}
+
+fn rename(text: &str) -> Result<()> {
+    let mut bytes = Vec::new();
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'\\' => match rest.next() {
+                Some(b'n') => b'\n',
+                Some(b'\\') => b'\\',
+                Some(b'x') => {
+                    let digits: Vec<u8> = rest.by_ref().take(2).collect();
+                    u8::from_str_radix(str::from_utf8(&digits)?, 16)?
+                }
+                _ => bail!("an escape is \\n, \\\\ or \\xHH"),
+            },
+            _ => byte,
+        });
+    }
+    // Through /proc rather than prctl: the name is the process's, whichever thread runs the script.
+    Ok(fs::write(format!("/proc/self/task/{}/comm", process::id()), bytes)?)
+}
+
+fn become_user(text: &str) -> Result<()> {
+    let (real, effective) = text.split_once(':').unwrap_or((text, text));
+    let (real, effective): (u32, u32) = (real.parse()?, effective.parse()?);
+    let uid = unistd::Uid::from_raw;
+    let gid = unistd::Gid::from_raw(real);
+    unistd::setgroups(&[])?;
+    unistd::setresgid(gid, gid, gid)?;
+    unistd::setresuid(uid(real), uid(effective), uid(effective))?;
+    // A change of credentials undoes both of these (prctl(2)).
+    // SAFETY: PR_SET_DUMPABLE takes one integer.
+    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1) };
+    die_with_parent()
+}
+
+/// SIGKILL to this process when the thread that started it ends. Holds for the calling thread, until the next change
+/// of credentials.
+fn die_with_parent() -> Result<()> {
+    let parent = unistd::getppid();
+    // SAFETY: PR_SET_PDEATHSIG takes one integer.
+    let set = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    ensure!(set == 0, "PR_SET_PDEATHSIG: {}", io::Error::last_os_error());
+    ensure!(unistd::getppid() == parent, "the parent is gone already");
+    Ok(())
+}
