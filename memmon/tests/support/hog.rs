@@ -1,0 +1,170 @@
+//! Hogs: see examples/hog.rs for what they can do.
+
+use std::{
+    env, fs,
+    io::{BufRead, BufReader},
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
+    sync::{
+        atomic::{AtomicU64, Ordering},
+        mpsc::{self, Receiver, RecvTimeoutError},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{PATIENCE, TestUser, is_dead};
+
+/// What all hogs of one test binary may hold together.
+const MOST: u64 = 1 << 30;
+
+static HELD: AtomicU64 = AtomicU64::new(0);
+
+/// A hog. Dropping it kills and reaps it; its own children die with it.
+pub struct Hog {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    lines: Receiver<String>,
+    share: u64,
+}
+
+impl TestUser {
+    /// Starts a hog as this user. `script` is split at blanks.
+    pub fn hog(&self, script: &str) -> Hog {
+        self.hog_after("", script)
+    }
+
+    /// The same, with steps that root runs first (`oom-adj -900`, `file PATH 10M`).
+    pub fn hog_after(&self, as_root: &str, script: &str) -> Hog {
+        let uid = format!("uid {}", self.uid);
+        let hog = Hog::start(&format!("{as_root} {uid} {script}"));
+        hog.ready(&uid);
+        hog
+    }
+}
+
+impl Hog {
+    /// Starts a hog as the user who runs the test.
+    pub fn start(script: &str) -> Self {
+        // By what is asked for, as far as the words show it: a bound, not an account.
+        let share = script.split_whitespace().filter_map(megabytes).sum::<u64>() << 20;
+        let held = HELD.fetch_add(share, Ordering::Relaxed) + share;
+        assert!(held <= MOST, "the hogs of this test would hold {held} bytes");
+        let mut child = Command::new(program())
+            .args(script.split_whitespace())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("starting a hog: {error}"));
+        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+            unreachable!("both were asked for as pipes")
+        };
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
+        Self { child, stdin: Some(stdin), lines, share }
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until it says that `step` is done.
+    pub fn ready(&self, step: &str) {
+        self.line(&format!("{} ready {step}", self.pid()));
+    }
+
+    /// Waits until it says that it began `step`: for `hold`, everything before it is done.
+    pub fn begun(&self, step: &str) {
+        self.line(&format!("{} begin {step}", self.pid()));
+    }
+
+    /// Waits for its next child by `how` (`fork`, `vfork-exec`) and returns that child's pid.
+    pub fn child(&self, how: &str) -> u32 {
+        let line = self.line(&format!("{} ready {how} ", self.pid()));
+        line.rsplit(' ')
+            .next()
+            .and_then(|pid| pid.parse().ok())
+            .unwrap_or_else(|| panic!("no pid in `{line}`"))
+    }
+
+    /// Waits for a line of a child, such as `123 ready anon 20M`.
+    pub fn line(&self, start: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) if line == start.trim_end() || (start.ends_with(' ') && line.starts_with(start)) => {
+                    return line;
+                }
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => panic!("hog {} did not say `{start}` in time", self.pid()),
+                Err(RecvTimeoutError::Disconnected) => panic!("hog {} ended before `{start}`", self.pid()),
+            }
+        }
+    }
+
+    /// The state letter of /proc/PID/stat: `T` for stopped, `Z` for one that nobody has reaped yet.
+    pub fn state(&self) -> char {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+        stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).unwrap_or('?')
+    }
+
+    /// Lets `hold` end.
+    pub fn release(&mut self) {
+        self.stdin = None;
+    }
+
+    /// Whether it still runs. Does not reap it otherwise: its pid stays its own.
+    pub fn is_alive(&self) -> bool {
+        !is_dead(self.pid())
+    }
+
+    /// Waits for its end.
+    pub fn ended(&mut self, within: Duration) -> ExitStatus {
+        let deadline = Instant::now() + within;
+        loop {
+            match self.child.try_wait() {
+                Ok(Some(status)) => return status,
+                Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_millis(1)),
+                other => panic!("hog {} is still there after {within:?}: {other:?}", self.pid()),
+            }
+        }
+    }
+
+    /// Waits for its end and returns the signal that ended it, if one did.
+    pub fn ended_by(&mut self, within: Duration) -> Option<i32> {
+        self.ended(within).signal()
+    }
+}
+
+impl Drop for Hog {
+    fn drop(&mut self) {
+        // Both are about our own child that nobody else reaps: the pid is still its own.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        HELD.fetch_sub(self.share, Ordering::Relaxed);
+    }
+}
+
+fn megabytes(word: &str) -> Option<u64> {
+    word.strip_suffix('M').and_then(|digits| digits.parse().ok())
+}
+
+/// The example as `cargo test` built it, next to the test binaries.
+fn program() -> PathBuf {
+    let binary = Path::new(env!("CARGO_BIN_EXE_memmon"));
+    let hog = binary.with_file_name("examples").join("hog");
+    let age = |path: &Path| fs::metadata(path).and_then(|found| found.modified());
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/hog.rs");
+    match (age(&hog), age(&source)) {
+        (Err(error), _) => panic!("{}: {error}; run `cargo build --example hog`", hog.display()),
+        // Where the source is not at hand (a throw-away machine) the build is what it is.
+        (Ok(built), Ok(written)) if built < written => {
+            panic!("{} is older than its source; run `cargo build --example hog`", hog.display())
+        }
+        _ => hog,
+    }
+}

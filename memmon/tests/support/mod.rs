@@ -1,0 +1,115 @@
+//! What the integration tests share: a user of their own, hogs, and the one way to start an enforcing memmon.
+//!
+//! memmon is made to kill and tests run as root, so three things hold here whatever a test asks for: a hog dies with
+//! its test, an enforcing daemon has a `[scope]` that names only the test's own user, and it is not started while a
+//! process of that user exists that the test did not start.
+//!
+//! Tests that need root say `#[ignore = "kernel: needs root"]`; `cargo xtask test` includes them where it can.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::allow_attributes,
+    reason = "each test binary uses its own part of this"
+)]
+#![expect(clippy::panic, reason = "a test that can't go on says why and fails")]
+
+pub mod daemon;
+pub mod hog;
+
+use std::{
+    fs,
+    os::{
+        linux::net::SocketAddrExt,
+        unix::net::{SocketAddr, UnixDatagram},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long anything may take on a busy machine before a test gives up.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A uid that no other test on this machine uses while this value lives. It needs no passwd entry.
+pub struct TestUser {
+    /// The uid, which is the gid too.
+    pub uid: u32,
+    /// An abstract socket: gone with the process, whatever becomes of it, so no claim is ever left behind.
+    _claim: UnixDatagram,
+}
+
+impl TestUser {
+    /// Claims one, and makes sure that nothing runs under it. Only root can become another user.
+    pub fn claim() -> Self {
+        require_root();
+        (47_001..47_100)
+            .find_map(|uid| {
+                let address = SocketAddr::from_abstract_name(format!("memmon-test-uid-{uid}")).ok()?;
+                let claim = UnixDatagram::bind_addr(&address).ok()?;
+                processes_of(uid).is_empty().then_some(Self { uid, _claim: claim })
+            })
+            .unwrap_or_else(|| panic!("uids 47001 to 47099 are all in use: what is left of other tests?"))
+    }
+}
+
+/// Fails with the reason, rather than with whatever fails first.
+pub fn require_root() {
+    assert!(nix::unistd::geteuid().is_root(), "this test needs root: it is ignored unless asked for");
+}
+
+/// Pids of living processes whose real, effective, saved or file system uid is `uid`.
+pub fn processes_of(uid: u32) -> Vec<u32> {
+    let uid = uid.to_string();
+    let owned = |pid: &u32| {
+        fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| {
+            status
+                .lines()
+                .filter_map(|line| line.strip_prefix("Uid:"))
+                .any(|uids| uids.split_whitespace().any(|one| one == uid))
+        })
+    };
+    pids().filter(owned).filter(|&pid| !is_dead(pid)).collect()
+}
+
+fn pids() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").unwrap_or_else(|error| panic!("/proc: {error}"));
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
+/// Gone, or a zombie in all of its threads: one whose leader alone has exited lives.
+pub fn is_dead(pid: u32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+    threads.filter_map(Result::ok).all(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with(['Z', 'X']))
+    })
+}
+
+/// Whether `ancestor` is `pid` itself or started it, as far as the chain of parents shows.
+pub fn descends_from(pid: u32, ancestor: u32) -> bool {
+    let mut current = pid;
+    while current > 1 {
+        if current == ancestor {
+            return true;
+        }
+        let Some(parent) = status_field(current, "PPid:").and_then(|text| text.parse().ok()) else {
+            return false;
+        };
+        current = parent;
+    }
+    false
+}
+
+/// One field of /proc/PID/status.
+pub fn status_field(pid: u32, key: &str) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| Some(line.strip_prefix(key)?.trim().to_owned()))
+}
+
+/// Waits until `condition` holds: for what no line tells.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
