@@ -1,4 +1,4 @@
 //! (being built)
 
-pub mod explain;
 pub mod doctor;
+pub mod explain;

@@ -3,6 +3,7 @@
 mod bytes;
 mod process;
 mod source;
+mod termination;
 mod text;
 mod verdict;
 
@@ -11,5 +12,6 @@ pub use process::{
     Fact, Names, Pid, Process, ProcessId, Reading, Snapshot, StartTime, Survey, Uid, Unconfirmed,
 };
 pub use source::{Source, SourceChoice};
+pub use termination::{Cause, Record, Signal};
 pub use text::{Escaped, Name};
 pub use verdict::{Breach, Doubt, Limit, NameField, Protection, Verdict};

@@ -1,6 +1,6 @@
 //! (being built)
 
 pub mod btf;
-pub mod support;
 pub mod merge;
 pub mod procfs;
+pub mod support;

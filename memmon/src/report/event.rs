@@ -5,7 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use serde::Serialize;
 
 use crate::model::{
-    Breach, Bytes, Doubt, Fact, Name, Process, ProcessId, Protection, SystemMemory, Uid, Unconfirmed,
+    Breach, Bytes, Doubt, Fact, Name, Process, ProcessId, Protection, Record, Signal, SystemMemory, Uid,
+    Unconfirmed,
 };
 
 /// How urgent an event is; the words are v1's.
@@ -49,49 +50,6 @@ impl From<&Process> for Subject {
             cgroup: known(&process.cgroup),
         }
     }
-}
-
-/// The two signals that memmon ever sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub enum Signal {
-    /// A request that can be handled: save and leave.
-    #[serde(rename = "SIGTERM")]
-    Term,
-    /// The end, which cannot be.
-    #[serde(rename = "SIGKILL")]
-    Kill,
-}
-
-/// How a victim came to its end, as far as memmon can tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Cause {
-    /// After SIGTERM, within the grace.
-    Term,
-    /// After SIGKILL.
-    Kill,
-    /// It was gone before memmon sent anything.
-    Itself,
-}
-
-/// The record of one termination.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Record {
-    /// What it had exceeded, when it was condemned.
-    pub breach: Breach,
-    /// Measured right before SIGTERM.
-    pub rss_at_term: Option<Bytes>,
-    /// Measured right before SIGKILL.
-    pub rss_at_kill: Option<Bytes>,
-    /// The most that was seen of it.
-    pub peak: Bytes,
-    /// First signal to confirmed exit.
-    #[serde(serialize_with = "as_seconds")]
-    pub signal_to_exit: Duration,
-    /// What ended it.
-    pub cause: Cause,
-    /// Whether `process_mrelease` freed its memory ahead of its exit.
-    pub reclaimed: bool,
 }
 
 /// Where events go.

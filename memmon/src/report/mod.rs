@@ -2,4 +2,6 @@
 
 mod event;
 
-pub use event::{Cause, Event, Level, Record, Signal, Sink, Subject};
+pub use event::{Event, Level, Sink, Subject};
+
+pub use crate::model::{Cause, Record, Signal};
