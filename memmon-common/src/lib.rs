@@ -1,2 +1,251 @@
 //! The bytes that cross between memmon and its BPF programs.
+//!
+//! Who writes what is part of the contract, because neither side can lock the other out:
+//!
+//! | map | type | written by | read by |
+//! |---|---|---|---|
+//! | [`map::PROCESSES`] | hash, tgid → [`ProcessRss`] | BPF | user space |
+//! | [`map::FRONT`] | array, tgid % [`FRONT_SLOTS`] → [`Front`] | BPF | BPF |
+//! | [`map::LEVELS`] | hash, tgid → [`WakeLevel`] | user space (BPF removes on exec and exit) | BPF |
+//! | [`map::CONFIG`] | array of one [`Config`] | user space | BPF |
+//! | [`map::COUNTERS`] | per-CPU array of one [`Counters`] | BPF | user space |
+//! | [`map::CROSSINGS`] | ring of [`Crossing`] | BPF | user space |
+//!
+//! A page is the kernel's base page; user space multiplies. Times are nanoseconds.
 #![no_std]
+
+use core::mem::{align_of, size_of};
+
+/// Slots of the front array, a power of two. A pid shares its slot with every pid that is equal modulo this.
+pub const FRONT_SLOTS: u32 = 4096;
+
+/// How far, in pages, a process's RSS may move before its entry is written again.
+pub const STEP: u64 = 64;
+
+/// A wake level that is never reached.
+pub const NEVER: u64 = u64::MAX;
+
+/// Capacity that the object is built with; the loader sets the real one.
+pub const DEFAULT_CAPACITY: usize = 32_768;
+
+/// Bytes of the ring of crossings: a power of two and a multiple of every page size (64 KiB on some arm64).
+pub const RING_BYTES: usize = 64 << 10;
+
+/// Names by which the loader finds the maps in the object.
+pub mod map {
+    /// What is known of each process.
+    pub const PROCESSES: &str = "PROCESSES";
+    /// Bounds within which nothing needs to be done.
+    pub const FRONT: &str = "FRONT";
+    /// Wake levels of single processes.
+    pub const LEVELS: &str = "LEVELS";
+    /// The level of all others.
+    pub const CONFIG: &str = "CONFIG";
+    /// What happened in the BPF programs.
+    pub const COUNTERS: &str = "COUNTERS";
+    /// Processes that reached their wake level.
+    pub const CROSSINGS: &str = "CROSSINGS";
+}
+
+/// Names of the programs, and of the frozen global that they read [`Offsets`] from.
+pub mod program {
+    /// On every change of an mm's counters; the tracepoint has the same name, as have the next three.
+    pub const RSS_STAT: &str = "rss_stat";
+    /// Registers a new process.
+    pub const FORK: &str = "sched_process_fork";
+    /// Starts a process's entry afresh.
+    pub const EXEC: &str = "sched_process_exec";
+    /// Removes a process whose last thread exits.
+    pub const EXIT: &str = "sched_process_exit";
+    /// Task iterator: registers what ran before the attach.
+    pub const SEED: &str = "seed";
+    /// The global that holds [`Offsets`](crate::Offsets).
+    pub const OFFSETS: &str = "OFFSETS";
+}
+
+/// One process, as the kernel's counters have it.
+///
+/// RSS is `file_pages + anon_pages + shmem_pages`, as in /proc/PID/statm. The sum is as of the last event that moved it
+/// out of [`STEP`] pages; the parts are as of the same event, so pages that change from one kind to another without
+/// changing the sum are not seen. `uid` and `comm` are as old as the last write and never decide anything.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProcessRss {
+    /// Address of the `mm_struct`: an identity only, never to be shown.
+    pub mm: u64,
+    /// `group_leader->start_boottime` in ns since boot, suspend included (field 22 of /proc/PID/stat is made of it).
+    pub start_boottime: u64,
+    /// Resident pages of files.
+    pub file_pages: u64,
+    /// Resident anonymous pages.
+    pub anon_pages: u64,
+    /// Resident pages of shared memory (tmpfs, memfd, shared anonymous).
+    pub shmem_pages: u64,
+    /// Pages that are swapped out.
+    pub swap_entries: u64,
+    /// The highest sum of the three that was written since the process started or called exec.
+    pub peak_pages: u64,
+    /// The wake level that the last event was held against, in pages.
+    pub wake_at: u64,
+    /// Latch: the generation of the level whose crossing was put on the ring; 0 when armed.
+    pub told: u64,
+    /// Real uid of the thread group's leader.
+    pub uid: u32,
+    /// Keeps the size a multiple of eight without hidden bytes.
+    pub reserved: u32,
+    /// Name of the leader, up to the first NUL.
+    pub comm: [u8; 16],
+}
+
+impl ProcessRss {
+    /// Resident pages, as /proc/PID/statm sums them.
+    #[must_use]
+    pub const fn rss_pages(&self) -> u64 {
+        self.file_pages + self.anon_pages + self.shmem_pages
+    }
+}
+
+/// A slot of the front array: the bounds within which one process's RSS needs no attention.
+///
+/// `key` is mm ^ bounds ^ generation. Two CPUs may write a slot at once, and the halves of two writes never match, so
+/// that a torn slot is a miss; a new generation makes every slot a miss.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Front {
+    /// mm ^ bounds ^ generation, or 0 for an empty slot.
+    pub key: u64,
+    /// Lowest RSS in the upper half, first RSS beyond in the lower half, in pages.
+    pub bounds: u64,
+}
+
+/// The wake level of one process.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WakeLevel {
+    /// Whose: a level that was set for an earlier process of the same number does not count.
+    pub start_boottime: u64,
+    /// In pages; [`NEVER`] for a process that must not wake anyone.
+    pub wake_at: u64,
+    /// The [`Config::generation`] that this level came with: a new one arms the latch again.
+    pub generation: u64,
+}
+
+/// What holds for every process without a level of its own.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// Counts every change of a level. Written last: BPF programs that see it see the level as well.
+    pub generation: u64,
+    /// In pages. A process that user space has not met yet (a fork bomb's newest child) is held against this.
+    pub default_wake_at: u64,
+    /// The generation that `default_wake_at` came with.
+    pub default_generation: u64,
+}
+
+/// One process reached its wake level.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Crossing {
+    /// CLOCK_MONOTONIC.
+    pub time: u64,
+    /// With `tgid`, the process's identity.
+    pub start_boottime: u64,
+    /// Resident pages at that moment.
+    pub rss_pages: u64,
+    /// The pid, in the initial namespace's numbering.
+    pub tgid: u32,
+    /// Keeps the size a multiple of eight without hidden bytes.
+    pub reserved: u32,
+}
+
+/// What happened in the BPF programs, one per CPU. Off the fast path: an event that the front array settles counts
+/// nowhere.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Entries written in place.
+    pub updates: u64,
+    /// Entries made.
+    pub inserts: u64,
+    /// Entries not made because the map was full: these processes are not watched.
+    pub insert_full: u64,
+    /// Entries not made for another reason (the bucket was locked by an interrupted update).
+    pub insert_failed: u64,
+    /// Entries that could not be removed: they are stale.
+    pub remove_failed: u64,
+    /// Crossings put on the ring.
+    pub crossings: u64,
+    /// Crossings not told because the ring was full; the next event of the process tries again.
+    pub ring_full: u64,
+}
+
+/// Where the running kernel keeps the fields that the programs read: byte offsets, frozen before the verifier runs.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offsets {
+    /// `mm_struct.rss_stat`, first counter.
+    pub rss: u32,
+    /// From one counter to the next.
+    pub rss_stride: u32,
+    /// Not 0: the counters are `atomic_long_t` (before 6.2), which the verifier lets be read through a helper only.
+    pub rss_legacy: u32,
+    /// `mm_struct.owner`.
+    pub mm_owner: u32,
+    /// `task_struct.tgid`.
+    pub task_tgid: u32,
+    /// `task_struct.pid`.
+    pub task_pid: u32,
+    /// `task_struct.mm`.
+    pub task_mm: u32,
+    /// `task_struct.flags`.
+    pub task_flags: u32,
+    /// `task_struct.start_boottime`.
+    pub task_start_boottime: u32,
+    /// `task_struct.comm`.
+    pub task_comm: u32,
+    /// `task_struct.real_cred`.
+    pub task_real_cred: u32,
+    /// `task_struct.group_leader`.
+    pub task_group_leader: u32,
+    /// `task_struct.signal`.
+    pub task_signal: u32,
+    /// `cred.uid`.
+    pub cred_uid: u32,
+    /// `signal_struct.live`.
+    pub signal_live: u32,
+}
+
+impl Offsets {
+    /// What the object carries until the loader fills it in.
+    pub const UNRESOLVED: Self = Self {
+        rss: 0,
+        rss_stride: 0,
+        rss_legacy: 0,
+        mm_owner: 0,
+        task_tgid: 0,
+        task_pid: 0,
+        task_mm: 0,
+        task_flags: 0,
+        task_start_boottime: 0,
+        task_comm: 0,
+        task_real_cred: 0,
+        task_group_leader: 0,
+        task_signal: 0,
+        cred_uid: 0,
+        signal_live: 0,
+    };
+}
+
+/// Both halves are compiled by different compilers for different targets: no type may change its size unnoticed, and
+/// none may hold padding, which would carry kernel stack to user space and which the verifier refuses.
+const _: () = {
+    assert!(size_of::<ProcessRss>() == 9 * 8 + 2 * 4 + 16 && align_of::<ProcessRss>() == 8);
+    assert!(size_of::<Front>() == 16 && align_of::<Front>() == 8);
+    assert!(size_of::<WakeLevel>() == 24 && align_of::<WakeLevel>() == 8);
+    assert!(size_of::<Config>() == 24 && align_of::<Config>() == 8);
+    assert!(size_of::<Crossing>() == 3 * 8 + 2 * 4 && align_of::<Crossing>() == 8);
+    assert!(size_of::<Counters>() == 7 * 8 && align_of::<Counters>() == 8);
+    assert!(size_of::<Offsets>() == 15 * 4 && align_of::<Offsets>() == 4);
+    assert!(FRONT_SLOTS.is_power_of_two());
+    assert!(RING_BYTES.is_power_of_two() && RING_BYTES.is_multiple_of(64 << 10));
+};
