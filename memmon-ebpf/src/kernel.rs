@@ -1,0 +1,197 @@
+//! Typed reads of the kernel's own structures.
+//!
+//! The offsets are a frozen global: the verifier takes them for constants, knows which field each load is of, and turns
+//! a load through a stale pointer into a read of zero (BPF_PROBE_MEM). Nothing but a constant is ever added to a kernel
+//! pointer, which is all that the verifier allows.
+
+use core::ptr;
+
+use aya_ebpf::helpers::bpf_probe_read_kernel;
+use memmon_common::Offsets;
+
+/// Filled in by the loader (`EbpfLoader::override_global`), the same for all programs.
+#[unsafe(no_mangle)]
+static OFFSETS: Offsets = Offsets::UNRESOLVED;
+
+const PF_EXITING: u32 = 0x0000_0004;
+
+/// A `struct mm_struct` that the verifier tracks: the address space whose counters are read.
+#[derive(Clone, Copy)]
+pub(crate) struct Mm(*const u8);
+
+/// A `struct task_struct` that the verifier tracks: one thread.
+#[derive(Clone, Copy)]
+pub(crate) struct Task(*const u8);
+
+/// The four counters of an mm (`enum` MM_FILEPAGES …), never negative.
+#[derive(Clone, Copy)]
+pub(crate) struct Counts {
+    pub(crate) file: u64,
+    pub(crate) anon: u64,
+    pub(crate) swap: u64,
+    pub(crate) shmem: u64,
+}
+
+impl Counts {
+    #[inline(always)]
+    pub(crate) fn rss(self) -> u64 {
+        self.file + self.anon + self.shmem
+    }
+}
+
+impl Mm {
+    /// # Safety
+    /// `pointer` is an `mm_struct *` that the verifier knows as one.
+    #[inline(always)]
+    pub(crate) unsafe fn new(pointer: *const u8) -> Self {
+        Self(pointer)
+    }
+
+    /// The address as an identity.
+    #[inline(always)]
+    pub(crate) fn address(self) -> u64 {
+        self.0 as u64
+    }
+
+    /// The task that the memory controller charges: a thread of the process whose memory this is, none at the very end.
+    #[inline(always)]
+    pub(crate) fn owner(self) -> Option<Task> {
+        // SAFETY: `mm_struct.owner` is a `task_struct *`.
+        let owner: *const u8 = unsafe { read(self.0, offset(&OFFSETS.mm_owner)) };
+        if owner.is_null() { None } else { Some(Task(owner)) }
+    }
+
+    /// The counters without what each CPU (before 6.2: each thread) holds back.
+    #[inline(always)]
+    pub(crate) fn counts(self) -> Counts {
+        let (first, stride) = (offset(&OFFSETS.rss), offset(&OFFSETS.rss_stride));
+        // Each CPU's share may be negative, and so may what has been folded in so far.
+        let positive = |count: i64| if count < 0 { 0 } else { count.cast_unsigned() };
+        if offset(&OFFSETS.rss_legacy) != 0 {
+            let counters = self.0.wrapping_add(first).cast::<[i64; 4]>();
+            // SAFETY: a probe read checks the address itself.
+            let counts = unsafe { bpf_probe_read_kernel(counters) }.unwrap_or([0; 4]);
+            let [file, anon, swap, shmem] = counts.map(positive);
+            return Counts { file, anon, swap, shmem };
+        }
+        // SAFETY: the counters are s64 at `rss_stat[member].count`.
+        let count = |member: usize| positive(unsafe { read(self.0, first + member * stride) });
+        Counts { file: count(0), anon: count(1), swap: count(2), shmem: count(3) }
+    }
+}
+
+impl Task {
+    /// # Safety
+    /// `pointer` is a `task_struct *` that the verifier knows as one, not null.
+    #[inline(always)]
+    pub(crate) unsafe fn new(pointer: *const u8) -> Self {
+        Self(pointer)
+    }
+
+    /// Whether both are the same thread.
+    #[inline(always)]
+    pub(crate) fn is(self, other: Self) -> bool {
+        self.0 as u64 == other.0 as u64
+    }
+
+    #[inline(always)]
+    pub(crate) fn tgid(self) -> u32 {
+        // SAFETY: a pid_t.
+        unsafe { read(self.0, offset(&OFFSETS.task_tgid)) }
+    }
+
+    /// Whether this thread is its process's first (or took its place by exec).
+    #[inline(always)]
+    pub(crate) fn leads(self) -> bool {
+        // SAFETY: a pid_t.
+        let pid: u32 = unsafe { read(self.0, offset(&OFFSETS.task_pid)) };
+        pid == self.tgid()
+    }
+
+    /// The memory it runs in; a kernel thread has none, an exiting thread has given it up.
+    #[inline(always)]
+    pub(crate) fn mm(self) -> Option<Mm> {
+        // SAFETY: an `mm_struct *`.
+        let mm: *const u8 = unsafe { read(self.0, offset(&OFFSETS.task_mm)) };
+        if mm.is_null() { None } else { Some(Mm(mm)) }
+    }
+
+    /// Whether `mm` is what it runs in. While fork copies and exec builds an mm, its owner does not run in it yet.
+    #[inline(always)]
+    pub(crate) fn runs_in(self, mm: Mm) -> bool {
+        // SAFETY: an `mm_struct *`, compared only.
+        let own: *const u8 = unsafe { read(self.0, offset(&OFFSETS.task_mm)) };
+        own as u64 == mm.address()
+    }
+
+    /// Whether this thread is on its way out.
+    #[inline(always)]
+    pub(crate) fn exiting(self) -> bool {
+        // SAFETY: an unsigned int.
+        let flags: u32 = unsafe { read(self.0, offset(&OFFSETS.task_flags)) };
+        flags & PF_EXITING != 0
+    }
+
+    /// Whether no thread of its process is left (`signal->live`, counted down before sched_process_exit; the
+    /// tracepoint's own `group_dead` argument is there on newer kernels only).
+    #[inline(always)]
+    pub(crate) fn group_dead(self) -> bool {
+        // SAFETY: a `signal_struct *`.
+        let signal: *const u8 = unsafe { read(self.0, offset(&OFFSETS.task_signal)) };
+        // SAFETY: `live.counter`, an int; null reads as 0, and a task without signal_struct is dead.
+        let live: u32 = unsafe { read(signal, offset(&OFFSETS.signal_live)) };
+        live == 0
+    }
+
+    /// The first thread: its start time, name and credentials are the process's in /proc, also after its exit.
+    #[inline(always)]
+    pub(crate) fn leader(self) -> Self {
+        // SAFETY: a `task_struct *`, never null.
+        Self(unsafe { read(self.0, offset(&OFFSETS.task_group_leader)) })
+    }
+
+    /// Nanoseconds since boot, suspend included.
+    #[inline(always)]
+    pub(crate) fn start_boottime(self) -> u64 {
+        // SAFETY: a u64.
+        unsafe { read(self.0, offset(&OFFSETS.task_start_boottime)) }
+    }
+
+    /// The real uid.
+    #[inline(always)]
+    pub(crate) fn uid(self) -> u32 {
+        // SAFETY: a `cred *`.
+        let cred: *const u8 = unsafe { read(self.0, offset(&OFFSETS.task_real_cred)) };
+        // SAFETY: a kuid_t.
+        unsafe { read(cred, offset(&OFFSETS.cred_uid)) }
+    }
+
+    /// TASK_COMM_LEN bytes, NUL within them.
+    #[inline(always)]
+    pub(crate) fn comm(self) -> [u8; 16] {
+        let first = offset(&OFFSETS.task_comm);
+        // SAFETY: bytes 0 to 7 of a char[16].
+        let head: u64 = unsafe { read(self.0, first) };
+        // SAFETY: bytes 8 to 15 of it.
+        let tail: u64 = unsafe { read(self.0, first + 8) };
+        // SAFETY: any sixteen bytes are a [u8; 16].
+        unsafe { core::mem::transmute([head, tail]) }
+    }
+}
+
+/// One load of a field.
+///
+/// # Safety
+/// The structure that `base` points to has a `T` at `offset`.
+#[inline(always)]
+unsafe fn read<T: Copy>(base: *const u8, offset: usize) -> T {
+    // SAFETY: the caller's word for the type; the verifier's for the address.
+    unsafe { ptr::read_volatile(base.wrapping_add(offset).cast()) }
+}
+
+/// A frozen offset. Volatile, because the compiler must not take the zero of the object for its value.
+#[inline(always)]
+fn offset(field: &'static u32) -> usize {
+    // SAFETY: a valid reference.
+    unsafe { ptr::read_volatile(field) as usize }
+}

@@ -1,0 +1,127 @@
+//! The table of processes: who is in it, and what is written when.
+//!
+//! Entries are written in place, so that the map's cost is a lookup; the whole entry is inserted only when a process
+//! appears or calls exec. Preallocated: memmon is needed most when memory is not to be had.
+
+use aya_ebpf::{
+    bindings::{BPF_ANY, BPF_NOEXIST},
+    btf_maps::HashMap,
+    macros::btf_map,
+};
+use aya_log_ebpf::warn;
+use memmon_common::{DEFAULT_CAPACITY, ProcessRss};
+
+use crate::{
+    count::{count, first_time},
+    front,
+    kernel::{Counts, Mm, Task},
+    wake,
+};
+
+#[btf_map]
+static PROCESSES: HashMap<u32, ProcessRss, DEFAULT_CAPACITY> = HashMap::new();
+
+const E2BIG: i32 = -7;
+const ENOENT: i32 = -2;
+const EEXIST: i32 = -17;
+
+/// Writes what `mm`, which `owner` runs in, has resident now.
+#[inline(always)]
+pub(crate) fn record(owner: Task, mm: Mm, counts: Counts, generation: u64) {
+    let tgid = owner.tgid();
+    let Some(entry) = PROCESSES.get_ptr_mut(tgid) else {
+        return add(owner, mm, BPF_ANY);
+    };
+    // SAFETY: the lookup's null check is above; elements are not freed while a program runs. A removed one may become
+    // another process's at any time: what is written then is right again with that process's next step.
+    let process = unsafe { &mut *entry };
+    if process.mm != mm.address() {
+        return add(owner, mm, BPF_ANY);
+    }
+    let leader = owner.leader();
+    process.file_pages = counts.file;
+    process.anon_pages = counts.anon;
+    process.shmem_pages = counts.shmem;
+    process.swap_entries = counts.swap;
+    process.peak_pages = process.peak_pages.max(counts.rss());
+    process.uid = leader.uid();
+    process.comm = leader.comm();
+    count(|counters| counters.updates += 1);
+    wake::check(entry, tgid, mm, generation);
+}
+
+/// Starts the entry of the process that `task` belongs to afresh: it was forked or called exec.
+#[inline(always)]
+pub(crate) fn renew(task: Task, mm: Mm) {
+    front::clear(task.tgid());
+    add(task, mm, BPF_ANY);
+}
+
+/// Adds a process that ran before the programs were attached. An entry that an event made meanwhile is newer.
+#[inline(always)]
+pub(crate) fn seed(owner: Task, mm: Mm) {
+    add(owner, mm, BPF_NOEXIST);
+}
+
+/// Removes a process whose last thread exits.
+#[inline(always)]
+pub(crate) fn remove(tgid: u32) {
+    front::clear(tgid);
+    if PROCESSES.remove(tgid).is_err_and(|error| error != ENOENT) {
+        count(|counters| counters.remove_failed += 1);
+    }
+    wake::forget(tgid);
+}
+
+#[inline(always)]
+fn add(task: Task, mm: Mm, flags: u32) {
+    if task.exiting() {
+        return;
+    }
+    let (tgid, leader, counts) = (task.tgid(), task.leader(), mm.counts());
+    let process = ProcessRss {
+        mm: mm.address(),
+        start_boottime: leader.start_boottime(),
+        file_pages: counts.file,
+        anon_pages: counts.anon,
+        shmem_pages: counts.shmem,
+        swap_entries: counts.swap,
+        peak_pages: counts.rss(),
+        wake_at: 0,
+        told: 0,
+        uid: leader.uid(),
+        reserved: 0,
+        comm: leader.comm(),
+    };
+    let generation = wake::generation();
+    match PROCESSES.insert(tgid, process, u64::from(flags)) {
+        Ok(()) => {}
+        Err(EEXIST) => return,
+        Err(E2BIG) => {
+            count(|counters| counters.insert_full += 1);
+            if first_time() {
+                warn!(
+                    (),
+                    "the map of processes is full, pid {} is not in it; raise kernel.max_processes", tgid
+                );
+            }
+            return;
+        }
+        Err(error) => {
+            count(|counters| counters.insert_failed += 1);
+            if first_time() {
+                warn!((), "pid {} is not in the map of processes: error {}", tgid, error);
+            }
+            return;
+        }
+    }
+    count(|counters| counters.inserts += 1);
+    // The last thread counts itself out of `live` before its exit removes the entry: whoever inserts and then still
+    // finds it alive is sure that the removal is yet to come.
+    if task.group_dead() {
+        return remove(tgid);
+    }
+    if let Some(entry) = PROCESSES.get_ptr_mut(tgid) {
+        wake::check(entry, tgid, mm, generation);
+    }
+}

@@ -1,0 +1,89 @@
+//! Wake levels: which one holds for a process, and the one event when it is reached.
+
+use core::ptr;
+
+use aya_ebpf::{
+    bindings::BPF_RB_FORCE_WAKEUP,
+    btf_maps::{Array, HashMap, RingBuf},
+    helpers::bpf_ktime_get_ns,
+    macros::btf_map,
+};
+use memmon_common::{Config, Crossing, DEFAULT_CAPACITY, ProcessRss, RING_BYTES, WakeLevel};
+
+use crate::{count::count, front, kernel::Mm};
+
+#[btf_map]
+static CONFIG: Array<Config, 1> = Array::new();
+
+// Few processes have a level of their own: memory for them is taken when user space sets it.
+#[btf_map]
+static LEVELS: HashMap<u32, WakeLevel, DEFAULT_CAPACITY, { aya_ebpf::bindings::BPF_F_NO_PREALLOC as usize }> =
+    HashMap::new();
+
+#[btf_map]
+static CROSSINGS: RingBuf<Crossing, RING_BYTES> = RingBuf::new();
+
+/// How often levels were changed. To be read before any level: user space writes it after them.
+#[inline(always)]
+pub(crate) fn generation() -> u64 {
+    let Some(config) = CONFIG.get_ptr(0) else { return 0 };
+    // SAFETY: array elements live as long as the map.
+    unsafe { ptr::read_volatile(&raw const (*config).generation) }
+}
+
+/// Holds `entry`, just written, against its level: tells user space once, then lets events pass until the next change.
+#[inline(always)]
+pub(crate) fn check(entry: *mut ProcessRss, tgid: u32, mm: Mm, generation: u64) {
+    // SAFETY: the verifier saw the null check of the lookup; elements are never freed while a program runs.
+    let entry = unsafe { &mut *entry };
+    let rss = entry.rss_pages();
+    let Some((wake_at, since)) = level(tgid, entry.start_boottime) else { return };
+    entry.wake_at = wake_at;
+
+    // A clear fall arms the latch again, so that a process that comes and goes is told of each time it comes.
+    if entry.told == since && rss < wake_at - wake_at / 8 {
+        entry.told = 0;
+    }
+    if entry.told != since && rss >= wake_at {
+        let crossing = Crossing {
+            // SAFETY: a helper without arguments.
+            time: unsafe { bpf_ktime_get_ns() },
+            start_boottime: entry.start_boottime,
+            rss_pages: rss,
+            tgid,
+            reserved: 0,
+        };
+        if CROSSINGS.output(crossing, u64::from(BPF_RB_FORCE_WAKEUP)).is_err() {
+            // Not settled: the next event of this process tries again.
+            count(|counters| counters.ring_full += 1);
+            front::clear(tgid);
+            return;
+        }
+        entry.told = since;
+        count(|counters| counters.crossings += 1);
+    }
+    let ceiling = if entry.told == since { u64::MAX } else { wake_at };
+    front::settle(tgid, mm, rss, ceiling, generation);
+}
+
+/// Drops a process's own level: it ended, or exec made another program of it, which the default holds for.
+#[inline(always)]
+pub(crate) fn forget(tgid: u32) {
+    // Most have none.
+    let _ = LEVELS.remove(tgid);
+}
+
+/// The level in pages and the generation it came with.
+#[inline(always)]
+fn level(tgid: u32, start_boottime: u64) -> Option<(u64, u64)> {
+    if let Some(own) = LEVELS.get_ptr(tgid) {
+        // SAFETY: a read of a live element; user space replaces elements, it does not write into them.
+        let own = unsafe { ptr::read_volatile(own) };
+        if own.start_boottime == start_boottime {
+            return Some((own.wake_at, own.generation));
+        }
+    }
+    // SAFETY: array elements live as long as the map.
+    let config = unsafe { ptr::read_volatile(CONFIG.get_ptr(0)?) };
+    Some((config.default_wake_at, config.default_generation))
+}
