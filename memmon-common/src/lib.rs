@@ -107,12 +107,12 @@ impl ProcessRss {
 
 /// A slot of the front array: the bounds within which one process's RSS needs no attention.
 ///
-/// `key` is mm ^ bounds ^ generation. Two CPUs may write a slot at once, and the halves of two writes never match, so
-/// that a torn slot is a miss; a new generation makes every slot a miss.
+/// Two CPUs may write a slot at once. `key` seals `bounds`, so that the halves of two writes do not fit and a torn slot
+/// is a miss; as it holds the generation, a new one makes every slot a miss.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Front {
-    /// mm ^ bounds ^ generation, or 0 for an empty slot.
+    /// tgid << 32 ^ bounds ^ generation; 0 in an empty slot.
     pub key: u64,
     /// Lowest RSS in the upper half, first RSS beyond in the lower half, in pages.
     pub bounds: u64,

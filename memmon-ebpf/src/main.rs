@@ -29,7 +29,7 @@ fn rss_stat(context: BtfTracePointContext) -> i32 {
     let Some(owner) = mm.owner() else { return 0 };
     let counts = mm.counts();
     let generation = wake::generation();
-    if front::settled(owner.tgid(), mm, counts.rss(), generation) || !owner.runs_in(mm) {
+    if front::settled(owner.tgid(), counts.rss(), generation) || !owner.runs_in(mm) {
         return 0;
     }
     table::record(owner, mm, counts, generation);

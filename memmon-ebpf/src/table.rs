@@ -47,7 +47,7 @@ pub(crate) fn record(owner: Task, mm: Mm, counts: Counts, generation: u64) {
     process.uid = leader.uid();
     process.comm = leader.comm();
     count(|counters| counters.updates += 1);
-    wake::check(entry, tgid, mm, generation);
+    wake::check(entry, tgid, generation);
 }
 
 /// Starts the entry of the process that `task` belongs to afresh: it was forked or called exec.
@@ -122,6 +122,6 @@ fn add(task: Task, mm: Mm, flags: u32) {
         return remove(tgid);
     }
     if let Some(entry) = PROCESSES.get_ptr_mut(tgid) {
-        wake::check(entry, tgid, mm, generation);
+        wake::check(entry, tgid, generation);
     }
 }

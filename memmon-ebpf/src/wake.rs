@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use memmon_common::{Config, Crossing, DEFAULT_CAPACITY, ProcessRss, RING_BYTES, WakeLevel};
 
-use crate::{count::count, front, kernel::Mm};
+use crate::{count::count, front};
 
 #[btf_map]
 static CONFIG: Array<Config, 1> = Array::new();
@@ -33,7 +33,7 @@ pub(crate) fn generation() -> u64 {
 
 /// Holds `entry`, just written, against its level: tells user space once, then lets events pass until the next change.
 #[inline(always)]
-pub(crate) fn check(entry: *mut ProcessRss, tgid: u32, mm: Mm, generation: u64) {
+pub(crate) fn check(entry: *mut ProcessRss, tgid: u32, generation: u64) {
     // SAFETY: the verifier saw the null check of the lookup; elements are never freed while a program runs.
     let entry = unsafe { &mut *entry };
     let rss = entry.rss_pages();
@@ -63,7 +63,7 @@ pub(crate) fn check(entry: *mut ProcessRss, tgid: u32, mm: Mm, generation: u64) 
         count(|counters| counters.crossings += 1);
     }
     let ceiling = if entry.told == since { u64::MAX } else { wake_at };
-    front::settle(tgid, mm, rss, ceiling, generation);
+    front::settle(tgid, rss, ceiling, generation);
 }
 
 /// Drops a process's own level: it ended, or exec made another program of it, which the default holds for.

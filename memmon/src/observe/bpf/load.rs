@@ -1,0 +1,269 @@
+//! From the embedded object to attached programs, and what to do when that fails.
+
+use std::{
+    fs,
+    io::{self, Read},
+    os::fd::AsFd,
+};
+
+use aya::{
+    Btf, BtfError, Ebpf, EbpfError, EbpfLoader, include_bytes_aligned,
+    maps::{Map, MapError},
+    programs::{BtfTracePoint, Iter, ProgramError},
+};
+use aya_log::EbpfLogger;
+use memmon_common::{Config, NEVER, Offsets, map, program};
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+
+use super::{KernelMap, Layout, Options, PinError, Plain, batch, pin::Pin};
+
+static OBJECT: &[u8] = include_bytes_aligned!(env!("MEMMON_BPF_OBJECT_PATH"));
+
+/// The exit hook is the first, so that nothing that a later one adds can be missed by it.
+const TRACEPOINTS: [&str; 4] = [program::EXIT, program::EXEC, program::FORK, program::RSS_STAT];
+
+/// Why the programs do not run, and what would help.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// No type information, or none that aya understands.
+    #[error("the kernel's type information is unusable: {0} (the kernel needs CONFIG_DEBUG_INFO_BTF=y)")]
+    Btf(#[source] BtfError),
+    /// EPERM.
+    #[error("the kernel refused {what}: {}", advice(*.locked_down))]
+    NotPermitted {
+        /// What was tried.
+        what: String,
+        /// Whether kernel lockdown forbids it to everybody.
+        locked_down: bool,
+    },
+    /// The verifier did not accept a program.
+    #[error("the kernel's verifier refused program {program}: {source}\n{log}")]
+    Verifier {
+        /// Which.
+        program: &'static str,
+        /// What the call gave.
+        source: io::Error,
+        /// The last lines of the verifier's log, where the reason stands.
+        log: String,
+    },
+    /// A map could not be made.
+    #[error("the kernel did not make map {map}: {source} (a smaller kernel.max_processes takes less memory)")]
+    Map {
+        /// Which.
+        map: String,
+        /// What the call gave.
+        source: io::Error,
+    },
+    /// The programs run, but those that ran before them could not be found.
+    #[error("the processes that run already could not be added to the map: {0}")]
+    Seed(#[source] io::Error),
+    /// The map could not be pinned.
+    #[error(transparent)]
+    Pin(#[from] PinError),
+    /// Anything else: a kernel older than 5.8, or an object that is not memmon's.
+    #[error("{what}: {source}")]
+    Other {
+        /// What was tried.
+        what: String,
+        /// What aya said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// See [`KernelMap::attach`].
+pub(super) fn load(layout: &Layout, options: &Options) -> Result<KernelMap, AttachError> {
+    // First, because it refuses a second daemon before that has cost anything.
+    let pin = options.pin_dir.as_deref().map(Pin::claim).transpose()?;
+    // Before 5.11 maps count as locked memory; without the right to raise the limit the map's creation says so.
+    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
+
+    let offsets = Plain(Offsets::from(layout));
+    let mut ebpf = EbpfLoader::new()
+        // rustc makes no relocations that would need it.
+        .btf(None)
+        .override_global(program::OFFSETS, &offsets, true)
+        .map_max_entries(map::PROCESSES, options.capacity)
+        .map_max_entries(map::LEVELS, options.capacity)
+        .load(OBJECT)
+        .map_err(loading)?;
+    verify(&mut ebpf)?;
+
+    let processes = take(&mut ebpf, map::PROCESSES)?;
+    if let Some(pin) = &pin {
+        pin.publish(&processes)?;
+    }
+    let Map::HashMap(data) = &processes else { return Err(unusable(map::PROCESSES)("not a hash")) };
+    let processes_fd = data.fd().as_fd().try_clone_to_owned().map_err(unusable(map::PROCESSES))?;
+    let log = EbpfLogger::init(&mut ebpf).map_err(unusable("AYA_LOGS"))?;
+    let mut kernel_map = KernelMap {
+        processes: processes.try_into().map_err(unusable(map::PROCESSES))?,
+        processes_fd,
+        levels: take(&mut ebpf, map::LEVELS)?.try_into().map_err(unusable(map::LEVELS))?,
+        config: take(&mut ebpf, map::CONFIG)?.try_into().map_err(unusable(map::CONFIG))?,
+        counters: take(&mut ebpf, map::COUNTERS)?.try_into().map_err(unusable(map::COUNTERS))?,
+        crossings: take(&mut ebpf, map::CROSSINGS)?.try_into().map_err(unusable(map::CROSSINGS))?,
+        log,
+        current: Config::default(),
+        scratch: batch::Scratch::new(),
+        _pin: pin,
+        ebpf,
+    };
+    kernel_map
+        .write_config(Config { generation: 1, default_wake_at: NEVER, default_generation: 1 })
+        .map_err(unusable(map::CONFIG))?;
+    attach(&mut kernel_map.ebpf)?;
+    kernel_map.reseed().map_err(AttachError::Seed)?;
+    Ok(kernel_map)
+}
+
+/// Runs the task iterator to its end. EAGAIN: it looked at a million tasks without writing anything, and goes on.
+pub(super) fn seed(ebpf: &mut Ebpf) -> io::Result<()> {
+    let program: &mut Iter = find(ebpf, program::SEED).map_err(io::Error::other)?;
+    let link = program.attach().and_then(|link| program.take_link(link)).map_err(io::Error::other)?;
+    let mut tasks = link.into_file().map_err(io::Error::other)?;
+    loop {
+        match tasks.read(&mut [0; 64]) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Has the verifier check all programs. The kernel's type information takes tens of megabytes: it is given back here.
+fn verify(ebpf: &mut Ebpf) -> Result<(), AttachError> {
+    let btf = Btf::from_sys_fs().map_err(AttachError::Btf)?;
+    for name in TRACEPOINTS {
+        let program: &mut BtfTracePoint = find(ebpf, name)?;
+        program.load(name, &btf).map_err(|error| running(name, "loading", error))?;
+    }
+    let seed: &mut Iter = find(ebpf, program::SEED)?;
+    seed.load("task", &btf).map_err(|error| running(program::SEED, "loading", error))
+}
+
+fn attach(ebpf: &mut Ebpf) -> Result<(), AttachError> {
+    for name in TRACEPOINTS {
+        let program: &mut BtfTracePoint = find(ebpf, name)?;
+        program.attach().map_err(|error| running(name, "attaching", error))?;
+    }
+    Ok(())
+}
+
+fn find<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, AttachError>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
+{
+    let program = ebpf.program_mut(name).ok_or_else(|| unusable(name)("missing"))?;
+    program.try_into().map_err(unusable(name))
+}
+
+fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, AttachError> {
+    ebpf.take_map(name).ok_or_else(|| unusable(name)("missing"))
+}
+
+impl From<&Layout> for Offsets {
+    fn from(layout: &Layout) -> Self {
+        // Every field by name: one that is new in either of them is noticed here.
+        let Layout {
+            rss_offset,
+            rss_stride,
+            legacy_rss,
+            mm_owner,
+            task_tgid,
+            task_pid,
+            task_mm,
+            task_flags,
+            task_start_boottime,
+            task_comm,
+            task_real_cred,
+            task_group_leader,
+            task_signal,
+            cred_uid,
+            signal_live,
+        } = *layout;
+        Self {
+            rss: rss_offset,
+            rss_stride,
+            rss_legacy: legacy_rss.into(),
+            mm_owner,
+            task_tgid,
+            task_pid,
+            task_mm,
+            task_flags,
+            task_start_boottime,
+            task_comm,
+            task_real_cred,
+            task_group_leader,
+            task_signal,
+            cred_uid,
+            signal_live,
+        }
+    }
+}
+
+fn loading(error: EbpfError) -> AttachError {
+    match error {
+        EbpfError::MapError(MapError::CreateError { name, io_error }) if refused(&io_error) => {
+            not_permitted(format!("to make map {name}"))
+        }
+        EbpfError::MapError(MapError::CreateError { name, io_error }) => {
+            AttachError::Map { map: name, source: io_error }
+        }
+        EbpfError::BtfError(BtfError::LoadError { io_error, .. }) if refused(&io_error) => {
+            not_permitted("to take the programs' type information".to_owned())
+        }
+        error => AttachError::Other { what: "loading the BPF object".to_owned(), source: error.into() },
+    }
+}
+
+fn running(name: &'static str, what: &'static str, error: ProgramError) -> AttachError {
+    match error {
+        ProgramError::LoadError { io_error, verifier_log }
+            if refused(&io_error) && is_empty(&verifier_log) =>
+        {
+            not_permitted(format!("to load program {name}"))
+        }
+        ProgramError::LoadError { io_error, verifier_log } => AttachError::Verifier {
+            program: name,
+            source: io_error,
+            log: last_lines(&verifier_log.to_string(), 8),
+        },
+        ProgramError::SyscallError(error) if refused(&error.io_error) => {
+            not_permitted(format!("to attach program {name}"))
+        }
+        ProgramError::Btf(error) => AttachError::Btf(error),
+        error => AttachError::Other { what: format!("{what} program {name}"), source: error.into() },
+    }
+}
+
+fn is_empty(log: &impl ToString) -> bool {
+    log.to_string().trim().is_empty()
+}
+
+fn refused(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
+}
+
+fn not_permitted(what: String) -> AttachError {
+    let lockdown = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
+    AttachError::NotPermitted { what, locked_down: lockdown.contains("[confidentiality]") }
+}
+
+fn advice(locked_down: bool) -> &'static str {
+    if locked_down {
+        "kernel lockdown is in confidentiality mode, which forbids BPF to read kernel memory; use source = \"proc\""
+    } else {
+        "run memmon as root, or with CAP_BPF and CAP_PERFMON (before 5.11 also CAP_SYS_RESOURCE)"
+    }
+}
+
+fn last_lines(log: &str, count: usize) -> String {
+    let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}
+
+fn unusable<E: Into<Box<dyn std::error::Error + Send + Sync>>>(part: &str) -> impl FnOnce(E) -> AttachError {
+    let what = format!("{part} in the BPF object");
+    move |source| AttachError::Other { what, source: source.into() }
+}
