@@ -11,6 +11,7 @@ mod terms;
 
 use serde::Serialize;
 
+use super::procfs::Accuracy;
 use crate::model::{Bytes, Source, SourceChoice};
 
 pub use facts::{BPF_FS, Facts, VMLINUX};
@@ -48,6 +49,17 @@ pub struct Support {
     pub counter_error: CounterError,
     /// What works less well than it could.
     pub degraded: Vec<Obstacle>,
+}
+
+impl Support {
+    /// What /proc/PID/statm is worth here.
+    pub const fn accuracy(&self) -> Accuracy {
+        match self.counter_error {
+            _ if self.statm_exact => Accuracy::StatmExact,
+            CounterError::PerProcess { bound } => Accuracy::StatmLags { bound },
+            CounterError::PerThread { bound } => Accuracy::PerThread { bound },
+        }
+    }
 }
 
 /// Something that memmon can do here, unless something stands in the way.

@@ -189,6 +189,17 @@ fn the_error_grows_with_the_square_of_the_cpus() {
 }
 
 #[test]
+fn statm_errs_as_the_counters_do_until_it_is_a_sum() {
+    let accuracy = |release| assess(&facts(release)).accuracy();
+    assert_eq!(accuracy("6.1.0"), Accuracy::PerThread { bound: Bytes(64 * 4096) });
+    assert_eq!(accuracy("6.12.117+deb12"), Accuracy::StatmLags { bound: Bytes(192 * 4096) });
+    assert_eq!(accuracy("6.16.0"), Accuracy::StatmLags { bound: Bytes(192 * 4096) });
+    assert_eq!(accuracy("6.17-rc1"), Accuracy::StatmExact);
+    // Nothing is known of this one: not taken for exact.
+    assert!(matches!(accuracy("unknown"), Accuracy::StatmLags { .. }));
+}
+
+#[test]
 fn nothing_is_enforced_without_pidfds() {
     let support = assess(&facts("5.2.0"));
     assert!(!support.enforce.available, "pidfd_send_signal alone is not enough");
