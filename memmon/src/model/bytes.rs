@@ -28,6 +28,12 @@ impl Bytes {
         Self(count.saturating_mul(Self::KIB))
     }
 
+    /// `count` units of 2^30 bytes, as an administrator gives them; zero for what is negative or no number.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float cast saturates")]
+    pub const fn from_gb(count: f64) -> Self {
+        Self((count * Self::GIB as f64) as u64)
+    }
+
     /// The share that this is of `total`, in percent; 0 of nothing.
     pub fn percent_of(self, total: Self) -> f64 {
         if total.0 == 0 { 0.0 } else { self.0 as f64 * 100.0 / total.0 as f64 }
@@ -88,6 +94,15 @@ mod tests {
     fn bytes_are_written_as_v1_wrote_them() {
         assert_eq!(Bytes(7 * Bytes::GIB / 2).to_string(), "3.50GB");
         assert_eq!(Bytes::ZERO.to_string(), "0.00GB");
+    }
+
+    #[test]
+    fn gigabytes_are_of_1024_megabytes() {
+        for (gb, bytes) in
+            [(2.0, 2 << 30), (0.5, 1 << 29), (-1.0, 0), (f64::NAN, 0), (f64::INFINITY, u64::MAX)]
+        {
+            assert_eq!(Bytes::from_gb(gb), Bytes(bytes), "{gb}");
+        }
     }
 
     #[test]
