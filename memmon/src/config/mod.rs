@@ -1,1 +1,61 @@
-//! (being built)
+//! What an administrator wrote → what is meant. Three steps, and all that is wrong is said in one go:
+//!
+//! ```text
+//! text ──document──▶ Typed: every key, or none, with its place ──meaning──▶ Settings: checked, in units, with defaults
+//!          └─ syntax, unknown keys, types                          └─ ranges, globs, users, what may not be meant
+//! ```
+
+mod document;
+mod error;
+mod file;
+mod meaning;
+mod reader;
+mod settings;
+mod typed;
+mod users;
+mod warning;
+
+use std::path::{Path, PathBuf};
+
+pub use error::{ConfigError, Problem};
+pub use file::{DEFAULT_PATH, load};
+pub use settings::{Kernel, Log, LogFormat, LogLevel, Settings, Termination};
+#[cfg(test)]
+pub(crate) use users::FakeUsers;
+pub use users::{NameService, Users};
+pub use warning::{Concern, Warning};
+
+use crate::model::Pid;
+
+/// Settings, and what is to be said about them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// What is meant.
+    pub settings: Settings,
+    /// What may not be, in the order of the file.
+    pub warnings: Vec<Warning>,
+    /// The file; none for the built-in defaults.
+    pub origin: Option<PathBuf>,
+}
+
+/// Reads a configuration's `text`; `origin` is the file that messages name. Asks `users`, but never the file system.
+///
+/// An empty text is a configuration: that of the built-in defaults.
+///
+/// # Errors
+/// [`ConfigError::Invalid`] with everything that is wrong in it.
+pub fn parse(text: &str, origin: &Path, users: &dyn Users) -> Result<Loaded, ConfigError> {
+    let mut problems = error::Problems::new(text);
+    let typed = typed::read(text, &mut problems);
+    match meaning::settings(typed, users, Pid(std::process::id()), &mut problems) {
+        Some((settings, warnings)) if problems.is_empty() => {
+            Ok(Loaded { settings, warnings, origin: Some(origin.to_owned()) })
+        }
+        _ => Err(problems.into_error(origin)),
+    }
+}
+
+#[cfg(test)]
+mod messages;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,299 @@
+//! A TOML document that is emptied key by key: to ask for a key is to declare it, and what nobody asked for is unknown.
+
+use std::ops::Range;
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::error::{Problems, quotable};
+use crate::model::Escaped;
+
+/// The document, less the sections that were taken.
+pub(super) struct Document<'t> {
+    rest: DeTable<'t>,
+    known: Vec<(&'static str, Vec<&'static str>)>,
+    strays: Vec<Stray>,
+}
+
+/// A key that stands where none of that name is known.
+struct Stray {
+    section: Option<&'static str>,
+    key: String,
+    span: Range<usize>,
+    is_table: bool,
+}
+
+impl<'t> Document<'t> {
+    /// Parses `text`. Where its syntax is broken, says so and goes on with an empty document, because what is left of
+    /// a broken one would give rise to misleading complaints.
+    pub(super) fn parse(text: &'t str, problems: &mut Problems<'_>) -> Self {
+        let (table, errors) = DeTable::parse_recoverable(text);
+        for error in &errors {
+            let span = error.span().unwrap_or(text.len()..text.len());
+            let (what, help) = syntax(error.message(), span.is_empty());
+            problems.add(span, what, help);
+        }
+        let rest = if errors.is_empty() { table.into_inner() } else { DeTable::new() };
+        Self { rest, known: Vec::new(), strays: Vec::new() }
+    }
+
+    /// Takes the section `name`: what `read` makes of it, and where its heading stands if there is nothing below it.
+    pub(super) fn section<T>(
+        &mut self,
+        name: &'static str,
+        problems: &mut Problems<'_>,
+        read: impl FnOnce(&mut Section<'t, '_, '_>) -> T,
+    ) -> (T, Option<Range<usize>>) {
+        let mut empty = None;
+        let mut rest = DeTable::new();
+        if let Some((key, value)) = self.rest.remove_entry(name) {
+            match value.into_inner() {
+                DeValue::Table(table) if table.is_empty() => empty = Some(key.span()),
+                DeValue::Table(table) => rest = table,
+                _ => problems.add(
+                    key.span(),
+                    format!("`{name}` is a section"),
+                    format!("write [{name}] on a line of its own, once, and its keys below"),
+                ),
+            }
+        }
+        let mut section = Section { rest, known: Vec::new(), problems };
+        let value = read(&mut section);
+        let Section { rest, known, problems: _ } = section;
+        self.known.push((name, known));
+        self.strays.extend(strays(Some(name), rest));
+        (value, empty)
+    }
+
+    /// Says of everything that is left that it is unknown, and what it might have been meant to be.
+    pub(super) fn finish(self, problems: &mut Problems<'_>) {
+        let Self { rest, known, strays: inside } = self;
+        for stray in inside.into_iter().chain(strays(None, rest)) {
+            let key = quotable(&stray.key);
+            let what = match stray.section {
+                Some(section) => format!("unknown key `{key}` in [{section}]"),
+                None if stray.is_table => format!("unknown section [{key}]"),
+                None => format!("`{key}` stands outside of any section"),
+            };
+            problems.add(stray.span.clone(), what, advice(&stray, &known));
+        }
+    }
+}
+
+/// The parser's message in two parts: what is wrong, and what is expected. Where it guesses, for an administrator.
+fn syntax(message: &str, nothing_there: bool) -> (String, String) {
+    let (what, expected) = message.split_once(", expected ").unwrap_or((message, ""));
+    let (what, help) = match what {
+        "string values must be quoted" if nothing_there => ("a value is missing", "write it after the `=`"),
+        "string values must be quoted" => {
+            (what, "expected a number, true, false, a list, or a string in quotes")
+        }
+        "duplicate key" => (what, "it stands above already: remove one of the two"),
+        _ if expected.is_empty() => (what, ""),
+        _ => (what, &*format!("expected {expected}")),
+    };
+    let escaped = |text: &str| Escaped(text.as_bytes()).to_string();
+    (format!("not valid TOML: {}", escaped(what)), escaped(help))
+}
+
+/// The keys that are left in `rest`.
+fn strays(section: Option<&'static str>, rest: DeTable<'_>) -> impl Iterator<Item = Stray> {
+    rest.into_iter().map(move |(key, value)| Stray {
+        section,
+        span: key.span(),
+        key: key.into_inner().into_owned(),
+        is_table: matches!(value.get_ref(), DeValue::Table(_) | DeValue::Array(_)),
+    })
+}
+
+/// What to write instead of a key that is unknown where it stands: the same key in its own section, a similar key
+/// here, a similar section, a similar key elsewhere, or else all there is to choose from.
+fn advice(stray: &Stray, known: &[(&'static str, Vec<&'static str>)]) -> String {
+    let pairs = || known.iter().flat_map(|(section, keys)| keys.iter().map(move |key| (*section, *key)));
+    let sections = || known.iter().map(|(section, _)| *section);
+    let here =
+        known.iter().find(|(section, _)| Some(*section) == stray.section).map(|(_, keys)| keys.as_slice());
+
+    if let Some((section, _)) = pairs().find(|(_, key)| *key == stray.key) {
+        return format!("this key belongs in [{section}]");
+    }
+    if let Some(key) = here.and_then(|keys| nearest(&stray.key, keys.iter().copied())) {
+        return format!("did you mean `{key}`?");
+    }
+    if stray.section.is_none()
+        && let Some(section) = nearest(&stray.key, sections())
+    {
+        return format!("did you mean [{section}]?");
+    }
+    if let Some(near) = nearest(&stray.key, pairs().map(|(_, key)| key))
+        && let Some((section, key)) = pairs().find(|(_, key)| *key == near)
+    {
+        return format!("did you mean `{key}` in [{section}]?");
+    }
+    match here {
+        Some(keys) => format!("expected one of: {}", keys.join(", ")),
+        None => format!(
+            "expected one of: {}",
+            sections().map(|name| format!("[{name}]")).collect::<Vec<_>>().join(", ")
+        ),
+    }
+}
+
+/// Which of `candidates` `typed` was meant to be, if that can be told: by at most one slip in three characters, or
+/// because it is a good part of one (`interval`).
+pub(super) fn nearest<'a>(typed: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    // Distances take time that grows with both lengths, and no key is that long.
+    if typed.len() > 64 {
+        return None;
+    }
+    let typed = typed.to_lowercase().replace(['-', ' ', '.'], "_");
+    let allowed = (typed.chars().count() / 3).max(1);
+    candidates
+        .map(|candidate| {
+            let distance = strsim::damerau_levenshtein(&typed, candidate);
+            let part = typed.len() >= 4 && candidate.contains(&typed);
+            (if part { distance.min(allowed) } else { distance }, candidate)
+        })
+        .filter(|(distance, _)| *distance <= allowed)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// A section, less the keys that were taken.
+pub(super) struct Section<'t, 'p, 's> {
+    rest: DeTable<'t>,
+    known: Vec<&'static str>,
+    problems: &'p mut Problems<'s>,
+}
+
+/// A list as it was written: where, and each element with its own place.
+pub(super) type List<T> = Spanned<Vec<Spanned<T>>>;
+
+impl Section<'_, '_, '_> {
+    /// Takes `key`, if it is there and of the right kind.
+    pub(super) fn take<T>(&mut self, key: &'static str, kind: &Kind<T>) -> Option<Spanned<T>> {
+        self.known.push(key);
+        let value = self.rest.remove(key)?;
+        self.read(key, &value, kind)
+    }
+
+    /// Takes `key`, a list; elements of the wrong kind are complained of, each for itself.
+    pub(super) fn take_list<T>(&mut self, key: &'static str, kind: &Kind<T>) -> Option<List<T>> {
+        self.known.push(key);
+        let value = self.rest.remove(key)?;
+        let DeValue::Array(elements) = value.get_ref() else {
+            let found = with_article(value.get_ref());
+            let help = if (kind.read)(value.get_ref()).is_ok() {
+                format!("write it in brackets: [{}]", self.problems.quote(value.span()))
+            } else {
+                format!("expected a list, each element {}", kind.expected)
+            };
+            self.problems.add(value.span(), format!("`{key}` is {found}, not a list"), help);
+            return None;
+        };
+        let read: Vec<_> = elements.iter().filter_map(|element| self.read(key, element, kind)).collect();
+        // A list of which nothing could be read is not an empty one.
+        (elements.is_empty() || !read.is_empty()).then(|| Spanned::new(value.span(), read))
+    }
+
+    fn read<T>(&mut self, key: &str, value: &Spanned<DeValue<'_>>, kind: &Kind<T>) -> Option<Spanned<T>> {
+        let written = self.problems.quote(value.span());
+        let (what, help) = match (kind.read)(value.get_ref()) {
+            Ok(read) => return Some(Spanned::new(value.span(), read)),
+            Err(Mismatch::TooLarge) => {
+                (format!("`{key}` cannot be {written}"), format!("expected {}", kind.expected))
+            }
+            Err(Mismatch::Type) => {
+                let found = with_article(value.get_ref());
+                let unquoted = value.get_ref().as_str().and_then(|text| DeValue::parse(text).ok());
+                let help = if unquoted.is_some_and(|value| (kind.read)(value.get_ref()).is_ok()) {
+                    format!("expected {}: write it without quotes", kind.expected)
+                } else if (kind.read)(&DeValue::String("".into())).is_ok() && value.get_ref().is_integer() {
+                    format!("expected {}: write \"{written}\"", kind.expected)
+                } else {
+                    format!("expected {}", kind.expected)
+                };
+                (format!("`{key}` cannot be {found}"), help)
+            }
+        };
+        self.problems.add(value.span(), what, help);
+        None
+    }
+}
+
+/// What a value may be, in words and in deed.
+pub(super) struct Kind<T> {
+    expected: &'static str,
+    read: fn(&DeValue<'_>) -> Result<T, Mismatch>,
+}
+
+/// Why a value is not of a kind.
+enum Mismatch {
+    Type,
+    TooLarge,
+}
+
+/// An integer or a float, not necessarily finite.
+pub(super) const NUMBER: Kind<f64> = Kind {
+    expected: "a number",
+    read: |value| match value {
+        // Rust's parser takes TOML's `inf`, `nan` and signs; underscores are gone already.
+        DeValue::Float(float) => float.as_str().parse().map_err(|_| Mismatch::TooLarge),
+        DeValue::Integer(_) => (INTEGER.read)(value).map(|integer| integer as f64),
+        _ => Err(Mismatch::Type),
+    },
+};
+
+/// An integer of 64 bits.
+pub(super) const INTEGER: Kind<i64> = Kind {
+    expected: "an integer",
+    read: |value| {
+        let integer = value.as_integer().ok_or(Mismatch::Type)?;
+        i64::from_str_radix(integer.as_str(), integer.radix()).map_err(|_| Mismatch::TooLarge)
+    },
+};
+
+/// `true` or `false`.
+pub(super) const BOOLEAN: Kind<bool> =
+    Kind { expected: "true or false", read: |value| value.as_bool().ok_or(Mismatch::Type) };
+
+/// A string, in quotes.
+pub(super) const STRING: Kind<String> =
+    Kind { expected: "a string", read: |value| value.as_str().map(str::to_owned).ok_or(Mismatch::Type) };
+
+fn with_article(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "an integer",
+        DeValue::Float(_) => "a float",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a section",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_key_is_the_one_that_was_meant() {
+        let keys = ["ram_percent_threshold", "ram_gb_threshold", "check_interval", "dry_run", "level"];
+        for (typed, meant) in [
+            ("ram_gb_treshold", Some("ram_gb_threshold")),
+            ("RAM-GB-threshold", Some("ram_gb_threshold")),
+            ("interval", Some("check_interval")),
+            ("dryrun", Some("dry_run")),
+            ("lvl", None),
+            ("levle", Some("level")),
+            ("colour", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(typed, keys.into_iter()), meant, "{typed}");
+        }
+        assert_eq!(nearest(&"x".repeat(1 << 20), std::iter::once("x")), None);
+    }
+}

@@ -1,0 +1,153 @@
+//! The configuration file itself: the edge to the file system.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::MetadataExt,
+    path::Path,
+};
+
+use super::{Concern, ConfigError, Loaded, Users, Warning, error::Problems, parse};
+
+/// Where the configuration is looked for if no other path is given.
+pub const DEFAULT_PATH: &str = "/etc/memmon/config.toml";
+
+/// No configuration is as long as this, in bytes.
+const TOO_LONG: u64 = 1 << 18;
+
+/// Reads the configuration file `path`, which must be there; without a path [`DEFAULT_PATH`], or the built-in defaults
+/// if that does not exist ([`Loaded::origin`] says which).
+///
+/// # Errors
+/// [`ConfigError`], if the file cannot be read, or anything in it cannot be meant.
+pub fn load(path: Option<&Path>, users: &dyn Users) -> Result<Loaded, ConfigError> {
+    load_or(path, Path::new(DEFAULT_PATH), users)
+}
+
+fn load_or(path: Option<&Path>, default: &Path, users: &dyn Users) -> Result<Loaded, ConfigError> {
+    match load_file(path.unwrap_or(default), users) {
+        // Only its absence means that there is none: a file that is not to be read may say anything.
+        Err(ConfigError::Unreadable { error, .. })
+            if path.is_none() && error.kind() == io::ErrorKind::NotFound =>
+        {
+            Ok(Loaded { origin: None, ..parse("", default, users)? })
+        }
+        result => result,
+    }
+}
+
+fn load_file(path: &Path, users: &dyn Users) -> Result<Loaded, ConfigError> {
+    let (bytes, mode) =
+        read(path).map_err(|error| ConfigError::Unreadable { file: path.to_owned(), error })?;
+    let text = String::from_utf8(bytes).map_err(|error| not_utf8(path, &error))?;
+    let mut loaded = parse(&text, path, users)?;
+    let concerns = [
+        (mode & 0o002 != 0).then(|| Concern::WorldWritable { file: path.to_owned() }),
+        missing_log_directory(&loaded),
+    ];
+    loaded.warnings.extend(concerns.into_iter().flatten().map(|concern| Warning { line: None, concern }));
+    Ok(loaded)
+}
+
+/// The file's content and its mode, both of the same open file.
+fn read(path: &Path) -> io::Result<(Vec<u8>, u32)> {
+    let file = File::open(path)?;
+    let mode = file.metadata()?.mode();
+    let mut bytes = Vec::new();
+    file.take(TOO_LONG).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 == TOO_LONG {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            "it is over 256 KiB long, which is no configuration",
+        ));
+    }
+    Ok((bytes, mode))
+}
+
+fn not_utf8(path: &Path, error: &std::string::FromUtf8Error) -> ConfigError {
+    // Up to the first wrong byte, this is the text.
+    let text = String::from_utf8_lossy(error.as_bytes());
+    let start = error.utf8_error().valid_up_to();
+    let mut problems = Problems::new(&text);
+    let byte = error.as_bytes().get(start).copied().unwrap_or_default();
+    problems.add(
+        start..start + char::REPLACEMENT_CHARACTER.len_utf8(),
+        format!("byte 0x{byte:02x} is not UTF-8"),
+        "save the file as UTF-8",
+    );
+    problems.into_error(path)
+}
+
+fn missing_log_directory(loaded: &Loaded) -> Option<Concern> {
+    let directory = loaded.settings.log.file.as_deref()?.parent()?;
+    (!directory.is_dir()).then(|| Concern::NoLogDirectory { directory: directory.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    use super::*;
+    use crate::config::FakeUsers;
+
+    const NOBODY: FakeUsers = FakeUsers(&[]);
+
+    #[test]
+    fn without_a_file_the_defaults_hold_and_it_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("config.toml");
+        let loaded = load_or(None, &file, &NOBODY).unwrap();
+        assert_eq!((loaded.origin, loaded.warnings), (None, vec![]));
+
+        fs::write(&file, "settings.dry_run = true").unwrap();
+        let loaded = load_or(None, &file, &NOBODY).unwrap();
+        assert_eq!(loaded.origin.as_deref(), Some(&*file));
+        assert!(loaded.settings.dry_run);
+    }
+
+    #[test]
+    fn a_file_that_is_asked_for_must_be_there_and_one_that_is_there_must_be_readable() {
+        let directory = tempfile::tempdir().unwrap();
+        let (missing, default) = (directory.path().join("a\nb"), directory.path().join("c"));
+        let error = load_or(Some(&missing), &default, &NOBODY).unwrap_err().to_string();
+        assert!(error.contains(r"a\nb: No such file or directory"), "{error}");
+        let error = load_or(None, directory.path(), &NOBODY).unwrap_err().to_string();
+        assert!(error.contains("Is a directory"), "{error}");
+        fs::write(&default, vec![b'#'; 1 << 18]).unwrap();
+        let error = load_or(None, &default, &NOBODY).unwrap_err().to_string();
+        assert!(error.contains("over 256 KiB"), "{error}");
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_told_with_their_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("config.toml");
+        fs::write(&file, b"[log]\nlevel = \"inf\xff\"").unwrap();
+        let error = load(Some(&file), &NOBODY).unwrap_err().to_string();
+        insta::assert_snapshot!(error.replace(&*directory.path().to_string_lossy(), "/etc/memmon"), @r#"
+        error: byte 0xff is not UTF-8
+         --> /etc/memmon/config.toml:2:13
+          |
+        2 | level = "inf�"
+          |             ^ save the file as UTF-8
+        "#);
+    }
+
+    #[test]
+    fn a_file_that_anyone_may_write_and_a_log_that_nobody_can_are_warned_of() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("config.toml");
+        fs::write(&file, "settings.log_file = '/nonexistent/memmon.log'").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+        let warnings = load(Some(&file), &NOBODY).unwrap().warnings;
+        let warnings: String = warnings.iter().map(|warning| format!("{warning}\n")).collect();
+        insta::assert_snapshot!(warnings.replace(&*directory.path().to_string_lossy(), "/etc/memmon"), @"
+        anyone may write to /etc/memmon/config.toml, and so decide what is terminated: chmod o-w it
+        there is no directory /nonexistent: no log file can be created in it
+        ");
+
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        fs::write(&file, format!("settings.log_file = '{}/memmon.log'", directory.path().display())).unwrap();
+        assert_eq!(load(Some(&file), &NOBODY).unwrap().warnings, []);
+    }
+}

@@ -1,0 +1,363 @@
+//! Every mistake with the message that it is answered with, as an administrator sees it.
+
+use super::tests::{SHIPPED, error, warnings};
+
+#[test]
+fn an_empty_scope_is_refused() {
+    insta::assert_snapshot!(error("[scope]\n[log]"), @"
+    error: [scope] is empty
+     --> config.toml:1:2
+      |
+    1 | [scope]
+      |  ^^^^^ say who is in scope (users, uids, cgroups), or remove the section: then everything is
+    ");
+    insta::assert_snapshot!(error("scope = { users = [], uids = [], cgroups = [] }"), @"
+    error: `users` is an empty list
+     --> config.toml:1:19
+      |
+    1 | scope = { users = [], uids = [], cgroups = [] }
+      |                   ^^ name at least one, or remove the key: then it does not narrow the scope
+
+    error: `uids` is an empty list
+     --> config.toml:1:30
+      |
+    1 | scope = { users = [], uids = [], cgroups = [] }
+      |                              ^^ name at least one, or remove the key: then it does not narrow the scope
+
+    error: `cgroups` is an empty list
+     --> config.toml:1:44
+      |
+    1 | scope = { users = [], uids = [], cgroups = [] }
+      |                                            ^^ name at least one, or remove the key: then it does not narrow the scope
+    ");
+}
+
+#[test]
+fn unknown_keys_are_told_with_what_was_meant() {
+    insta::assert_snapshot!(error("dry_run = true\n[thresholds]\nram_gb_treshold = 2\n"), @"
+    error: `dry_run` stands outside of any section
+     --> config.toml:1:1
+      |
+    1 | dry_run = true
+      | ^^^^^^^ this key belongs in [settings]
+
+    error: unknown key `ram_gb_treshold` in [thresholds]
+     --> config.toml:3:1
+      |
+    3 | ram_gb_treshold = 2
+      | ^^^^^^^^^^^^^^^ did you mean `ram_gb_threshold`?
+    ");
+    insta::assert_snapshot!(error("[treshold]\n[metrics]\nport = 9100\n[whitelist]\nlog_file = '/x'\nformt = 1\ncolour = 1"), @"
+    error: unknown section [treshold]
+     --> config.toml:1:2
+      |
+    1 | [treshold]
+      |  ^^^^^^^^ did you mean [thresholds]?
+
+    error: unknown section [metrics]
+     --> config.toml:2:2
+      |
+    2 | [metrics]
+      |  ^^^^^^^ expected one of: [thresholds], [whitelist], [settings], [scope], [kernel], [termination], [log]
+
+    error: unknown key `log_file` in [whitelist]
+     --> config.toml:5:1
+      |
+    5 | log_file = '/x'
+      | ^^^^^^^^ this key belongs in [settings]
+
+    error: unknown key `formt` in [whitelist]
+     --> config.toml:6:1
+      |
+    6 | formt = 1
+      | ^^^^^ did you mean `format` in [log]?
+
+    error: unknown key `colour` in [whitelist]
+     --> config.toml:7:1
+      |
+    7 | colour = 1
+      | ^^^^^^ expected one of: pids, names, users, protect_root, honour_oom_score_adj
+    ");
+}
+
+#[test]
+fn wrong_types_are_told_with_the_right_one() {
+    insta::assert_snapshot!(error(
+        r#"[thresholds]
+ram_gb_threshold = "2.5"
+check_interval = "soon"
+[whitelist]
+pids = 1
+names = ["sshd", 7, true]
+users = [1000]
+[settings]
+dry_run = "yes"
+log_file = 2025-10-03
+[[termination]]
+"#
+    ), @r#"
+    error: `ram_gb_threshold` cannot be a string
+     --> config.toml:2:20
+      |
+    2 | ram_gb_threshold = "2.5"
+      |                    ^^^^^ expected a number: write it without quotes
+
+    error: `check_interval` cannot be a string
+     --> config.toml:3:18
+      |
+    3 | check_interval = "soon"
+      |                  ^^^^^^ expected a number
+
+    error: `pids` is an integer, not a list
+     --> config.toml:5:8
+      |
+    5 | pids = 1
+      |        ^ write it in brackets: [1]
+
+    error: `names` cannot be an integer
+     --> config.toml:6:18
+      |
+    6 | names = ["sshd", 7, true]
+      |                  ^ expected a string: write "7"
+
+    error: `names` cannot be a boolean
+     --> config.toml:6:21
+      |
+    6 | names = ["sshd", 7, true]
+      |                     ^^^^ expected a string
+
+    error: `users` cannot be an integer
+     --> config.toml:7:10
+      |
+    7 | users = [1000]
+      |          ^^^^ expected a string: write "1000"
+
+    error: `dry_run` cannot be a string
+     --> config.toml:9:11
+      |
+    9 | dry_run = "yes"
+      |           ^^^^^ expected true or false
+
+    error: `log_file` cannot be a date or time
+      --> config.toml:10:12
+       |
+    10 | log_file = 2025-10-03
+       |            ^^^^^^^^^^ expected a string
+
+    error: `termination` is a section
+      --> config.toml:11:3
+       |
+    11 | [[termination]]
+       |   ^^^^^^^^^^^ write [termination] on a line of its own, once, and its keys below
+    "#);
+}
+
+#[test]
+fn values_out_of_range_are_told_with_the_range() {
+    insta::assert_snapshot!(error("[thresholds]\nram_percent_threshold = 150\nram_gb_threshold = -2.0\ncheck_interval = 0"), @"
+    error: `ram_percent_threshold` cannot be 150
+     --> config.toml:2:25
+      |
+    2 | ram_percent_threshold = 150
+      |                         ^^^ expected percent of all memory, from 0.01 to 100
+
+    error: `ram_gb_threshold` cannot be -2.0
+     --> config.toml:3:20
+      |
+    3 | ram_gb_threshold = -2.0
+      |                    ^^^^ expected gigabytes of 2^30 bytes, from 0.001 to 1000000000
+
+    error: `check_interval` cannot be 0
+     --> config.toml:4:18
+      |
+    4 | check_interval = 0
+      |                  ^ expected seconds between scans, from 0.1 to 86400
+    ");
+    for value in [
+        "0",
+        "-1",
+        "nan",
+        "+inf",
+        "-inf",
+        "1e999",
+        "100.1",
+        "0.001",
+        "99999999999999999999",
+        "true",
+        "[]",
+        "'x'",
+    ] {
+        let message = error(&format!("thresholds.ram_percent_threshold = {value}"));
+        assert!(message.contains("config.toml:1:36"), "{message}");
+    }
+    for value in ["0", "-0.5", "nan", "inf", "1e300", "0.0001"] {
+        for key in ["thresholds.ram_gb_threshold", "thresholds.check_interval", "termination.grace"] {
+            let message = error(&format!("{key} = {value}"));
+            assert!(message.contains(&format!(" cannot be {value}\n")), "{message}");
+        }
+    }
+    for (key, values) in [
+        ("whitelist.pids", ["[0]", "[-1]", "[4194305]"]),
+        ("kernel.max_processes", ["0", "-5", "4194305"]),
+        ("settings.log_file", ["'memmon.log'", "'/var/log/'", "\"/a\\u0000b\""]),
+        ("scope.uids", ["['5-']", "['4294967295']", "['9-3']"]),
+        ("scope.users", ["['']", "['99999999999']", "['-1']"]),
+        ("scope.cgroups", ["['user.slice']", "['']", "['/a[']"]),
+        ("whitelist.names", ["['']", "['a[b']", "['{']"]),
+        ("kernel.source", ["'bpf'", "''", "'EBPF'"]),
+    ] {
+        for value in values {
+            let message = error(&format!("{key} = {value}"));
+            assert!(message.contains(" cannot be "), "{message}");
+        }
+    }
+}
+
+#[test]
+fn globs_ranges_and_words_are_told_with_their_flaw() {
+    insta::assert_snapshot!(error(
+        r#"[whitelist]
+names = ["sshd", "postgres[*"]
+[settings]
+log_file = "memmon.log"
+[scope]
+uids = ["59999-1000", "1000-"]
+cgroups = ["user.slice/**"]
+[kernel]
+source = "epbf"
+[log]
+level = "verbose"
+"#
+    ), @r#"
+    error: `names` cannot be "postgres[*"
+     --> config.toml:2:18
+      |
+    2 | names = ["sshd", "postgres[*"]
+      |                  ^^^^^^^^^^^^ unclosed character class; missing ']'
+
+    error: `log_file` cannot be "memmon.log"
+     --> config.toml:4:12
+      |
+    4 | log_file = "memmon.log"
+      |            ^^^^^^^^^^^^ expected a path from the root, "/var/log/…", or "" for no file
+
+    error: `uids` cannot be "59999-1000"
+     --> config.toml:6:9
+      |
+    6 | uids = ["59999-1000", "1000-"]
+      |         ^^^^^^^^^^^^ the lower end goes first: "1000-59999"
+
+    error: `uids` cannot be "1000-"
+     --> config.toml:6:23
+      |
+    6 | uids = ["59999-1000", "1000-"]
+      |                       ^^^^^^^ expected a uid or a range of them, "1000-59999"
+
+    error: `cgroups` cannot be "user.slice/**"
+     --> config.toml:7:12
+      |
+    7 | cgroups = ["user.slice/**"]
+      |            ^^^^^^^^^^^^^^^ a cgroup's path begins with a slash
+
+    error: `source` cannot be "epbf"
+     --> config.toml:9:10
+      |
+    9 | source = "epbf"
+      |          ^^^^^^ did you mean "ebpf"?
+
+    error: `level` cannot be "verbose"
+      --> config.toml:11:9
+       |
+    11 | level = "verbose"
+       |         ^^^^^^^^^ expected one of: "debug", "info", "warning", "error"
+    "#);
+}
+
+#[test]
+fn broken_syntax_is_told_in_the_same_way() {
+    insta::assert_snapshot!(error("[thresholds\nram_gb_threshold = 2\n"), @"
+    error: not valid TOML: unclosed table
+     --> config.toml:1:12
+      |
+    1 | [thresholds
+      |            ^ expected `]`
+    ");
+    insta::assert_snapshot!(error("[thresholds]\nram_gb_threshold = \ncheck_interval = 5 s\n"), @"
+    error: not valid TOML: a value is missing
+     --> config.toml:2:20
+      |
+    2 | ram_gb_threshold =
+      |                    ^ write it after the `=`
+
+    error: not valid TOML: string values must be quoted
+     --> config.toml:3:18
+      |
+    3 | check_interval = 5 s
+      |                  ^^^ expected a number, true, false, a list, or a string in quotes
+    ");
+    insta::assert_snapshot!(error("[log]\nlevel = 'info'\nlevel = 'debug'\n[log]\n"), @"
+    error: not valid TOML: duplicate key
+     --> config.toml:3:1
+      |
+    3 | level = 'debug'
+      | ^^^^^ it stands above already: remove one of the two
+
+    error: not valid TOML: duplicate key
+     --> config.toml:4:2
+      |
+    4 | [log]
+      |  ^^^ it stands above already: remove one of the two
+    ");
+    insta::assert_snapshot!(error("[settings]\nlog_file = \"/var/log/x.log\n"), @r#"
+    error: not valid TOML: invalid basic string
+     --> config.toml:2:27
+      |
+    2 | log_file = "/var/log/x.log
+      |                           ^ expected `"`
+    "#);
+}
+
+#[test]
+fn nothing_in_the_file_plays_tricks_on_a_terminal() {
+    for (escape, turn) in [(r"\u001b", r"\u202e"), ("\u{1b}", "\u{202e}"), (r"\u009b", "\u{200b}")] {
+        let text = format!("[\"a\\nb\"]\n[log]\n\"{escape}[2J{turn}\" = 1\nlevel = \"{escape}{turn}\"");
+        let message = error(&text);
+        let tricky = |c: char| c.is_control() || c == '\u{202e}' || c == '\u{200b}';
+        assert!(!message.lines().any(|line| line.contains(tricky)), "{message}");
+    }
+    insta::assert_snapshot!(error("[log]\n\"\\u001b[2J\u{202e}\" = 1"), @r#"
+    error: unknown key `\u{1b}[2J\u{202e}` in [log]
+     --> config.toml:2:1
+      |
+    2 | "\u001b[2J\u{202e}" = 1
+      | ^^^^^^^^^^^^^^^^^^^ expected one of: format, level
+    "#);
+}
+
+#[test]
+fn what_may_not_be_meant_is_warned_of() {
+    insta::assert_snapshot!(warnings(SHIPPED), @r#"
+    line 16: "docker" protects only what is called exactly that; its daemon is "dockerd"
+    line 18: root is listed but not protected, as in v1: set protect_root = true to protect it
+    "#);
+    insta::assert_snapshot!(warnings(
+        r#"[thresholds]
+ram_percent_threshold = 0.1
+[whitelist]
+pids = [1, 7, 7]
+names = ["gnome-terminal-server", "gnome-terminal-server*", "/usr/sbin/nginx", "mysql", "nginx", "nginx"]
+users = ["toor", "0", "mal\u001blory", "alice"]
+"#
+    ), @r#"
+    line 2: ram_percent_threshold = 0.1 is less than one percent of memory: 10 is a tenth of it, not 0.1
+    line 4: whitelist.pids: "7" is listed twice
+    line 5: whitelist.names: "nginx" is listed twice
+    line 5: "gnome-terminal-server" is longer than the 15 bytes of a comm: it can match an executable or argv[0] only
+    line 5: "/usr/sbin/nginx" is a path: names are compared, write "nginx"
+    line 5: "mysql" protects only what is called exactly that; its daemon is "mysqld"
+    line 6: whitelist.users: no user "mal\u{1b}lory" on this machine, the entry matches nobody
+    line 6: root is listed but not protected, as in v1: set protect_root = true to protect it
+    "#);
+    assert_eq!(warnings("whitelist.names = ['docker', 'dockerd']"), "");
+    assert_eq!(warnings("whitelist.users = ['root']\nwhitelist.protect_root = true"), "");
+}

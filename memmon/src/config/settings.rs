@@ -1,0 +1,109 @@
+//! What is meant: settings that every room can take at their word.
+
+use std::{path::PathBuf, time::Duration};
+
+use serde::{Serialize, Serializer};
+
+use crate::{model::SourceChoice, policy::Rules};
+
+/// Everything an administrator decides, checked and with the defaults filled in.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Settings {
+    /// Whom to terminate, and whom never.
+    pub rules: Rules,
+    /// Time between two scans.
+    #[serde(serialize_with = "as_seconds")]
+    pub check_interval: Duration,
+    /// Say what would be done, and do nothing.
+    pub dry_run: bool,
+    /// Where to tell what happens.
+    pub log: Log,
+    /// How to watch.
+    pub kernel: Kernel,
+    /// How to terminate.
+    pub termination: Termination,
+}
+
+/// `[log]`, and from `[settings]` what v1 had there of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Log {
+    /// `settings.log_file`: absolute; none where it was set to the empty string.
+    pub file: Option<PathBuf>,
+    /// How the file and the console are written.
+    pub format: LogFormat,
+    /// `settings.enable_syslog`: the journal, or syslog where there is none.
+    pub system_log: bool,
+    /// What is not worth a line.
+    pub level: LogLevel,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// v1's lines, to the letter.
+    #[default]
+    Text,
+    /// One object per line.
+    Json,
+}
+
+/// The least urgent of the events that are told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// All of them.
+    Debug,
+    /// Everyday life and what is above it.
+    #[default]
+    Info,
+    /// Terminations and what is degraded.
+    Warning,
+    /// Only what could not be done.
+    Error,
+}
+
+/// `[kernel]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Kernel {
+    /// Where readings come from.
+    pub source: SourceChoice,
+    /// Room in the kernel map; none: as many as `kernel.pid_max` allows.
+    pub max_processes: Option<u32>,
+}
+
+/// `[termination]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Termination {
+    /// Time between SIGTERM and SIGKILL.
+    #[serde(serialize_with = "as_seconds")]
+    pub grace: Duration,
+    /// Whether a killed process's memory is freed ahead of its exit: process_mrelease(2), Linux 5.15.
+    pub reclaim: bool,
+}
+
+impl LogFormat {
+    /// As it is written in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
+impl LogLevel {
+    /// As it is written in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+fn as_seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
+}

@@ -1,0 +1,250 @@
+//! Configurations as people write them, and what they mean.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    model::{Bytes, SourceChoice, Uid},
+    policy::Rules,
+};
+
+const USERS: FakeUsers = FakeUsers(&[("root", 0), ("toor", 0), ("alice", 1000), ("bob", 1001)]);
+
+pub(super) const SHIPPED: &str = include_str!("../../../config.toml");
+
+/// The example in the README of v1, as it stands there.
+const V1: &str = r#"[thresholds]
+ram_percent_threshold = 10.0  # Kill if process uses >10% of total RAM
+ram_gb_threshold = 2.0        # Kill if process uses >2GB RAM
+check_interval = 30           # Check every 30 seconds
+
+[whitelist]
+pids = [1]                    # Never kill these PIDs
+names = [                     # Never kill processes with these names
+    "systemd",
+    "kernel",
+    "init",
+    "sshd",
+    "docker",
+]
+users = ["root"]              # Processes owned by these users
+
+[settings]
+dry_run = false               # Set true to test without killing
+log_file = "/var/log/memory_monitor.log"
+enable_syslog = true
+"#;
+
+fn parsed(text: &str) -> Loaded {
+    parse(text, Path::new("config.toml"), &USERS).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn rules(text: &str) -> Rules {
+    parsed(text).settings.rules
+}
+
+pub(super) fn error(text: &str) -> String {
+    parse(text, Path::new("config.toml"), &USERS).expect_err("this is not to load").to_string()
+}
+
+pub(super) fn warnings(text: &str) -> String {
+    parsed(text).warnings.iter().map(|warning| format!("{warning}\n")).collect()
+}
+
+#[test]
+fn the_defaults_are_those_of_v1() {
+    let Settings { rules, check_interval, dry_run, log, kernel, termination } = parsed("").settings;
+    assert_eq!(rules.limits.percent(), 10.0);
+    assert_eq!(rules.limits.bytes(), Bytes(2 * Bytes::GIB));
+    assert_eq!(rules.whitelist.pids, [Pid(1)].into());
+    assert_eq!(rules.whitelist.names.entries(), ["systemd", "kernel", "init", "sshd", "docker"]);
+    assert_eq!(rules.whitelist.users, [Uid::ROOT].into());
+    assert!(!rules.whitelist.protect_root && rules.honour_oom_score_adj);
+    assert_eq!(rules.scope, crate::policy::Scope::default());
+    assert_eq!(rules.own_pid, Pid(std::process::id()));
+    assert_eq!(check_interval, Duration::from_secs(30));
+    assert!(!dry_run);
+    assert_eq!(
+        log,
+        Log {
+            file: Some("/var/log/memory_monitor.log".into()),
+            format: LogFormat::Text,
+            system_log: true,
+            level: LogLevel::Info
+        }
+    );
+    assert_eq!(kernel, Kernel { source: SourceChoice::Auto, max_processes: None });
+    assert_eq!(termination, Termination { grace: Duration::from_secs(5), reclaim: true });
+}
+
+#[test]
+fn the_shipped_file_and_that_of_v1_say_what_is_the_default_anyway() {
+    assert_eq!(parsed(SHIPPED).settings, parsed("").settings);
+    assert_eq!(parsed(V1).settings, parsed("").settings);
+    assert_eq!(parsed("").warnings, []);
+}
+
+#[test]
+fn what_is_commented_out_in_the_shipped_file_is_right_too() {
+    let text = SHIPPED.replace("\n# [scope]\n", "\n[scope]\n");
+    let text = ["users", "uids", "cgroups", "max_processes"]
+        .iter()
+        .fold(text, |text, key| text.replace(&format!("\n# {key} ="), &format!("\n{key} =")));
+    let Settings { rules, kernel, .. } = parsed(&text).settings;
+    assert_eq!(rules.scope.uids.expect("given").to_string(), "1000-59999, 1000, 47001");
+    assert_eq!(rules.scope.cgroups.expect("given").entries(), ["/user.slice/**"]);
+    assert_eq!(kernel.max_processes, Some(32_768));
+}
+
+#[test]
+fn every_key_is_documented_in_the_shipped_file() {
+    let problem = error("[whitelist]\nzzzzzzzzzzzz = 1\n[zzzzzzzzzzzzzz]");
+    let sections = problem.lines().last().and_then(|line| line.split_once("one of: ")).expect("the list").1;
+    for section in sections.split(", ").map(|name| name.trim_matches(['[', ']'])) {
+        let problem = error(&format!("[{section}]\nzzzzzzzzzzzz = 1"));
+        let keys = problem.lines().last().and_then(|line| line.split_once("one of: ")).expect("the list").1;
+        for key in keys.split(", ") {
+            let documented = |line: &str| line.trim_start_matches("# ").starts_with(&format!("{key} = "));
+            assert!(SHIPPED.lines().any(documented), "{section}.{key}");
+        }
+    }
+}
+
+#[test]
+fn numbers_may_be_integers_or_floats() {
+    let text = "thresholds = { ram_percent_threshold = 100, ram_gb_threshold = 0.5, check_interval = 0.5 }";
+    let settings = parsed(text).settings;
+    assert_eq!(settings.rules.limits.percent(), 100.0);
+    assert_eq!(settings.rules.limits.bytes(), Bytes(Bytes::GIB / 2));
+    assert_eq!(settings.check_interval, Duration::from_millis(500));
+    assert_eq!(parsed("termination.grace = 0x10").settings.termination.grace, Duration::from_secs(16));
+    assert_eq!(rules("thresholds.ram_gb_threshold = 1_000").limits.bytes(), Bytes(1000 * Bytes::GIB));
+}
+
+#[test]
+fn every_choice_is_understood() {
+    let settings = parsed("kernel.source = 'proc'\nlog = { format = 'json', level = 'error' }").settings;
+    assert_eq!(settings.kernel.source, SourceChoice::Proc);
+    assert_eq!((settings.log.format, settings.log.level), (LogFormat::Json, LogLevel::Error));
+    assert_eq!(parsed("settings.log_file = ''").settings.log.file, None);
+    let settings =
+        parsed("settings = { dry_run = true, enable_syslog = false }\ntermination.reclaim = false").settings;
+    assert!(settings.dry_run && !settings.log.system_log && !settings.termination.reclaim);
+    assert!(!rules("whitelist.honour_oom_score_adj = false").honour_oom_score_adj);
+}
+
+#[test]
+fn a_whitelist_may_be_emptied() {
+    let whitelist = rules("[whitelist]\npids = []\nnames = []\nusers = []").whitelist;
+    assert_eq!(whitelist, crate::policy::Whitelist::default());
+}
+
+#[test]
+fn whitelisted_users_are_names_or_uids() {
+    let whitelist = rules("whitelist.users = ['alice', '47001']\nwhitelist.protect_root = true").whitelist;
+    assert_eq!(whitelist.users, [Uid(1000), Uid(47_001)].into());
+    assert!(whitelist.protect_root);
+}
+
+#[test]
+fn a_scope_is_the_users_and_uids_and_in_the_cgroups() {
+    let scope =
+        rules("[scope]\nusers = ['alice', '7']\nuids = ['2000-2002']\ncgroups = ['/a/**', '/b']").scope;
+    let uids = scope.uids.expect("given");
+    for (uid, inside) in [(1000, true), (7, true), (2000, true), (2002, true), (2003, false), (0, false)] {
+        assert_eq!(uids.contains(Uid(uid)), inside, "{uid}");
+    }
+    assert!(scope.cgroups.expect("given").matches(b"/a/b"));
+    assert!(rules("scope.cgroups = ['/a']").scope.uids.is_none());
+    assert!(rules("scope.uids = ['0']").scope.cgroups.is_none());
+}
+
+#[test]
+fn a_scope_of_unknown_users_is_nobody_and_never_everybody() {
+    let text = "[scope]\nusers = ['mallory']";
+    let uids = rules(text).scope.uids.expect("a scope that nobody is in, not none");
+    assert!([0, 1, 1000, u32::MAX].iter().all(|uid| !uids.contains(Uid(*uid))));
+    insta::assert_snapshot!(warnings(text), @r#"
+    line 2: scope.users: no user "mallory" on this machine, the entry matches nobody
+    line 2: [scope] names no user that exists: nothing will be terminated
+    "#);
+}
+
+/// A shipped file with `insertion` in place of the `length` bytes from `start`.
+fn mutated(start: usize, length: usize, insertion: &str) -> String {
+    let start = SHIPPED.floor_char_boundary(start % SHIPPED.len());
+    let end = SHIPPED.floor_char_boundary(start + length).max(start);
+    format!("{}{insertion}{}", &SHIPPED[..start], &SHIPPED[end..])
+}
+
+#[test]
+fn a_file_made_to_hurt_is_refused_in_few_words() {
+    let many: String = (0..5_000).map(|key| format!("k{key}=1\n")).collect();
+    for text in [
+        many.clone(),
+        format!("a = {{ {} }}", many.replace('\n', ",")),
+        format!("a = {}", "[".repeat(60_000)),
+        format!("[{}]", vec!["a"; 100_000].join(".")),
+        format!("thresholds.check_interval = {}", "9".repeat(250_000)),
+        format!("[whitelist]\n{} = 1", "n".repeat(250_000)),
+    ] {
+        assert!(error(&text).len() < 10_000);
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_it_panic_and_every_error_has_a_place(
+        start in any::<usize>(),
+        length in 0_usize..40,
+        insertion in prop_oneof![".{0,12}", "[\\[\\]{}\"'=,.#\\\\\n0-9a-z -]{0,8}", Just("[scope]\n".to_owned())],
+    ) {
+        let text = mutated(start, length, &insertion);
+        if let Err(error) = parse(&text, Path::new("c"), &USERS) {
+            let message = error.to_string();
+            prop_assert!(message.lines().all(|line| !line.contains(char::is_control)), "{message}");
+            let ConfigError::Invalid { problems, .. } = error else { panic!("nothing was read") };
+            prop_assert!(!problems.is_empty());
+            let lines = text.matches('\n').count() + 1;
+            prop_assert!(problems.iter().all(|problem| (1..=lines).contains(&problem.line)));
+        }
+    }
+
+    #[test]
+    fn a_scope_that_is_written_is_never_everything(
+        users in prop::option::of(prop::collection::vec("alice|mallory|7|", 0..3)),
+        uids in prop::option::of(prop::collection::vec("5-7|0|9-3|", 0..3)),
+        cgroups in prop::option::of(prop::collection::vec("/a/[*][*]|/b|c|", 0..3)),
+    ) {
+        let mut text = "[scope]\n".to_owned();
+        for (key, list) in [("users", &users), ("uids", &uids), ("cgroups", &cgroups)] {
+            text += &list.as_ref().map_or(String::new(), |list| format!("{key} = {list:?}\n"));
+        }
+        if let Ok(loaded) = parse(&text, Path::new("c"), &USERS) {
+            let scope = loaded.settings.rules.scope;
+            prop_assert_eq!(scope.uids.is_some(), users.is_some() || uids.is_some());
+            prop_assert_eq!(scope.cgroups.is_some(), cgroups.is_some());
+            prop_assert!(scope.uids.is_some() || scope.cgroups.is_some());
+            let known = users.is_some_and(|list| list.iter().any(|user| user == "alice"));
+            prop_assert_eq!(scope.uids.is_some_and(|uids| uids.contains(Uid(1000))), known);
+        }
+    }
+
+    #[test]
+    fn no_characters_make_it_panic(text in "\\PC{0,200}") {
+        let _ = parse(&text, Path::new("c"), &USERS);
+    }
+
+    #[test]
+    fn a_limit_that_loads_is_one_that_can_be_meant(percent in any::<f64>(), gb in any::<f64>(), interval in any::<f64>()) {
+        let text = format!(
+            "[thresholds]\nram_percent_threshold = {percent:?}\nram_gb_threshold = {gb:?}\ncheck_interval = {interval:?}"
+        );
+        let text = text.replace("NaN", "nan");
+        let meant = parse(&text, Path::new("c"), &USERS);
+        let sound = (0.01..=100.0).contains(&percent) && (0.001..=1e9).contains(&gb) && (0.1..=86_400.0).contains(&interval);
+        prop_assert_eq!(meant.is_ok(), sound, "{}", text);
+    }
+}

@@ -1,0 +1,112 @@
+//! What was typed: every key that there is, as it stands in the file and with its place, or not there at all.
+
+use std::ops::Range;
+
+use toml::Spanned;
+
+use super::{
+    document::{BOOLEAN, Document, INTEGER, List, NUMBER, STRING},
+    error::Problems,
+};
+
+/// A configuration file. v1's sections come first.
+#[derive(Debug)]
+pub(super) struct Typed {
+    pub(super) thresholds: Thresholds,
+    pub(super) whitelist: Whitelist,
+    pub(super) settings: Settings,
+    /// With the place of its heading if it is empty, because that is not the same as none.
+    pub(super) scope: (Scope, Option<Range<usize>>),
+    pub(super) kernel: Kernel,
+    pub(super) termination: Termination,
+    pub(super) log: Log,
+}
+
+#[derive(Debug)]
+pub(super) struct Thresholds {
+    pub(super) ram_percent_threshold: Option<Spanned<f64>>,
+    pub(super) ram_gb_threshold: Option<Spanned<f64>>,
+    pub(super) check_interval: Option<Spanned<f64>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Whitelist {
+    pub(super) pids: Option<List<i64>>,
+    pub(super) names: Option<List<String>>,
+    pub(super) users: Option<List<String>>,
+    pub(super) protect_root: Option<Spanned<bool>>,
+    pub(super) honour_oom_score_adj: Option<Spanned<bool>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) dry_run: Option<Spanned<bool>>,
+    pub(super) log_file: Option<Spanned<String>>,
+    pub(super) enable_syslog: Option<Spanned<bool>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Scope {
+    pub(super) users: Option<List<String>>,
+    pub(super) uids: Option<List<String>>,
+    pub(super) cgroups: Option<List<String>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Kernel {
+    pub(super) source: Option<Spanned<String>>,
+    pub(super) max_processes: Option<Spanned<i64>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Termination {
+    pub(super) grace: Option<Spanned<f64>>,
+    pub(super) reclaim: Option<Spanned<bool>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Log {
+    pub(super) format: Option<Spanned<String>>,
+    pub(super) level: Option<Spanned<String>>,
+}
+
+/// Reads `text`, and notes every key that is unknown, misplaced or of the wrong type.
+pub(super) fn read(text: &str, problems: &mut Problems<'_>) -> Typed {
+    let mut document = Document::parse(text, problems);
+    let (thresholds, _) = document.section("thresholds", problems, |section| Thresholds {
+        ram_percent_threshold: section.take("ram_percent_threshold", &NUMBER),
+        ram_gb_threshold: section.take("ram_gb_threshold", &NUMBER),
+        check_interval: section.take("check_interval", &NUMBER),
+    });
+    let (whitelist, _) = document.section("whitelist", problems, |section| Whitelist {
+        pids: section.take_list("pids", &INTEGER),
+        names: section.take_list("names", &STRING),
+        users: section.take_list("users", &STRING),
+        protect_root: section.take("protect_root", &BOOLEAN),
+        honour_oom_score_adj: section.take("honour_oom_score_adj", &BOOLEAN),
+    });
+    let (settings, _) = document.section("settings", problems, |section| Settings {
+        dry_run: section.take("dry_run", &BOOLEAN),
+        log_file: section.take("log_file", &STRING),
+        enable_syslog: section.take("enable_syslog", &BOOLEAN),
+    });
+    let scope = document.section("scope", problems, |section| Scope {
+        users: section.take_list("users", &STRING),
+        uids: section.take_list("uids", &STRING),
+        cgroups: section.take_list("cgroups", &STRING),
+    });
+    let (kernel, _) = document.section("kernel", problems, |section| Kernel {
+        source: section.take("source", &STRING),
+        max_processes: section.take("max_processes", &INTEGER),
+    });
+    let (termination, _) = document.section("termination", problems, |section| Termination {
+        grace: section.take("grace", &NUMBER),
+        reclaim: section.take("reclaim", &BOOLEAN),
+    });
+    let (log, _) = document.section("log", problems, |section| Log {
+        format: section.take("format", &STRING),
+        level: section.take("level", &STRING),
+    });
+    document.finish(problems);
+    Typed { thresholds, whitelist, settings, scope, kernel, termination, log }
+}

@@ -1,0 +1,63 @@
+//! Who is who on this machine: the edge to NSS (passwd, LDAP, systemd-homed, …).
+
+use nix::unistd;
+
+use crate::model::Uid;
+
+/// Looks users up, both ways. The real one is [`NameService`]; tests bring their own.
+pub trait Users {
+    /// The uid of the user `name`; none where nobody here is called that or it cannot be found out.
+    fn uid(&self, name: &str) -> Option<Uid>;
+
+    /// What the user `uid` is called.
+    fn name(&self, uid: Uid) -> Option<String>;
+}
+
+/// The machine's name service: getpwnam(3) and getpwuid(3).
+///
+/// May block for as long as the administrator's NSS modules do, so it is asked at load and never in a scan.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NameService;
+
+impl Users for NameService {
+    fn uid(&self, name: &str) -> Option<Uid> {
+        unistd::User::from_name(name).ok().flatten().map(|user| Uid(user.uid.as_raw()))
+    }
+
+    fn name(&self, uid: Uid) -> Option<String> {
+        unistd::User::from_uid(unistd::Uid::from_raw(uid.0)).ok().flatten().map(|user| user.name)
+    }
+}
+
+/// A machine with exactly these users.
+#[cfg(test)]
+pub(crate) struct FakeUsers(pub(crate) &'static [(&'static str, u32)]);
+
+#[cfg(test)]
+impl Users for FakeUsers {
+    fn uid(&self, name: &str) -> Option<Uid> {
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, uid)| Uid(*uid))
+    }
+
+    fn name(&self, uid: Uid) -> Option<String> {
+        self.0.iter().find(|(_, known)| *known == uid.0).map(|(name, _)| (*name).to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_is_known_to_every_machine() {
+        assert_eq!(NameService.uid("root"), Some(Uid::ROOT));
+        assert_eq!(NameService.name(Uid::ROOT).as_deref(), Some("root"));
+    }
+
+    #[test]
+    fn nobody_is_called_what_no_passwd_line_can_hold() {
+        assert_eq!(NameService.uid("a:b"), None);
+        assert_eq!(NameService.uid("nul\0inside"), None);
+        assert_eq!(NameService.uid(""), None);
+    }
+}

@@ -1,0 +1,168 @@
+//! What can be meant, but may not be: said at load, and no reason not to start.
+
+use std::{
+    fmt,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
+
+use serde::{Serialize, Serializer};
+
+use super::error::quotable;
+use crate::model::Escaped;
+
+/// A concern, and the line of the file that gives rise to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Warning {
+    /// Counted from 1; none where it is about the file as a whole.
+    pub line: Option<usize>,
+    /// What it is about.
+    #[serde(flatten)]
+    pub concern: Concern,
+}
+
+/// What may not be as the administrator thinks it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "warning")]
+pub enum Concern {
+    /// A limit below one percent: typed as a fraction, perhaps.
+    Fraction {
+        /// The value as it was typed.
+        value: String,
+    },
+    /// A whitelisted name that no comm can be.
+    LongName {
+        /// The entry.
+        name: String,
+    },
+    /// A whitelisted name that is a path, where names are compared.
+    PathForName {
+        /// The entry.
+        name: String,
+    },
+    /// A whitelisted name that is not what the daemon of that software is called.
+    OtherName {
+        /// The entry.
+        name: String,
+        /// What its processes are called.
+        real: &'static str,
+    },
+    /// `whitelist.users` lists root, and `protect_root` is false.
+    RootNotProtected,
+    /// A user that this machine does not know.
+    UnknownUser {
+        /// The key, with its section.
+        key: &'static str,
+        /// The entry.
+        name: String,
+    },
+    /// The same entry twice in one list.
+    Duplicate {
+        /// The key, with its section.
+        key: &'static str,
+        /// The entry.
+        entry: String,
+    },
+    /// `[scope]` names users, and this machine knows none of them.
+    NobodyInScope,
+    /// Anyone may write to the configuration file.
+    WorldWritable {
+        /// The file.
+        #[serde(serialize_with = "escaped")]
+        file: PathBuf,
+    },
+    /// The log file cannot be created where it should be.
+    NoLogDirectory {
+        /// The directory that is missing.
+        #[serde(serialize_with = "escaped")]
+        directory: PathBuf,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            Some(line) => write!(f, "line {line}: {}", self.concern),
+            None => self.concern.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Concern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fraction { value } => write!(
+                f,
+                "ram_percent_threshold = {} is less than one percent of memory: 10 is a tenth of it, not 0.1",
+                quotable(value)
+            ),
+            Self::LongName { name } => write!(
+                f,
+                "\"{}\" is longer than the 15 bytes of a comm: it can match an executable or argv[0] only",
+                quotable(name)
+            ),
+            Self::PathForName { name } => {
+                let base = name.rsplit('/').next().unwrap_or_default();
+                write!(
+                    f,
+                    "\"{}\" is a path: names are compared, write \"{}\"",
+                    quotable(name),
+                    quotable(base)
+                )
+            }
+            Self::OtherName { name, real } => {
+                write!(
+                    f,
+                    "\"{}\" protects only what is called exactly that; its daemon is \"{real}\"",
+                    quotable(name)
+                )
+            }
+            Self::RootNotProtected => f.write_str(
+                "root is listed but not protected, as in v1: set protect_root = true to protect it",
+            ),
+            Self::UnknownUser { key, name } => {
+                write!(f, "{key}: no user \"{}\" on this machine, the entry matches nobody", quotable(name))
+            }
+            Self::Duplicate { key, entry } => write!(f, "{key}: \"{}\" is listed twice", quotable(entry)),
+            Self::NobodyInScope => {
+                f.write_str("[scope] names no user that exists: nothing will be terminated")
+            }
+            Self::WorldWritable { file } => {
+                let file = Escaped(file.as_os_str().as_bytes());
+                write!(f, "anyone may write to {file}, and so decide what is terminated: chmod o-w it")
+            }
+            Self::NoLogDirectory { directory } => {
+                let directory = Escaped(directory.as_os_str().as_bytes());
+                write!(f, "there is no directory {directory}: no log file can be created in it")
+            }
+        }
+    }
+}
+
+/// A path need not be UTF-8, which JSON is.
+fn escaped<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&Escaped(path.as_os_str().as_bytes()))
+}
+
+/// What processes are called whose software goes by another name. v1's own default list has the first.
+const OTHER_NAMES: [(&str, &str); 14] = [
+    ("docker", "dockerd"),
+    ("mysql", "mysqld"),
+    ("mariadb-server", "mariadbd"),
+    ("postgresql", "postgres"),
+    ("mongodb", "mongod"),
+    ("redis", "redis-server"),
+    ("openssh", "sshd"),
+    ("apache", "apache2"),
+    ("kubernetes", "kubelet"),
+    ("libvirt", "libvirtd"),
+    ("dbus", "dbus-daemon"),
+    ("udev", "systemd-udevd"),
+    ("journald", "systemd-journald"),
+    ("logind", "systemd-logind"),
+];
+
+/// What the processes of the software `name` are called, where it is another name.
+pub(super) fn other_name(name: &str) -> Option<&'static str> {
+    OTHER_NAMES.iter().find(|(software, _)| *software == name).map(|(_, real)| *real)
+}
