@@ -1,0 +1,333 @@
+//! `memmon check`: what a configuration means, what in it may not be meant, and whom its limits would hit right now.
+
+use std::{
+    cmp::Reverse,
+    io::{self, Write},
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Value, json};
+
+use super::{effective::write_settings, exit::Exit};
+use crate::{
+    config::{self, ConfigError, Loaded, Users},
+    model::{Bytes, Escaped, Limit, Process, SystemMemory, Verdict},
+    policy::Rules,
+};
+
+/// Check a configuration: print what it means, with the defaults filled in, and what may not be meant
+///
+/// Exit codes: 0 it is fine (warnings or not), 2 it cannot be used.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// The file [default: /etc/memmon/config.toml if it exists, else the built-in defaults]
+    pub path: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Who is running, as policy judges it by the settings that are checked.
+#[derive(Clone, Debug)]
+pub struct Running {
+    /// The machine's memory.
+    pub memory: SystemMemory,
+    /// Processes, at least those over the limit, in any order.
+    pub judged: Vec<(Process, Verdict)>,
+}
+
+/// Checks a configuration. `running` reads the machine, once the rules are known; where it cannot, the settings are
+/// checked all the same. What is wrong goes to `err`, everything else and all JSON to `out`.
+///
+/// # Errors
+/// Those of writing.
+pub fn check(
+    args: &Args,
+    users: &dyn Users,
+    running: impl FnOnce(&Rules) -> anyhow::Result<Running>,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<Exit> {
+    match config::load(args.path.as_deref(), users) {
+        Ok(loaded) => {
+            let running = running(&loaded.settings.rules);
+            if args.json {
+                writeln!(out, "{}", as_json(&loaded, &running))?;
+            } else {
+                write_report(&loaded, &running, users, out)?;
+            }
+            Ok(Exit::Ok)
+        }
+        Err(error) => {
+            if args.json {
+                writeln!(out, "{}", error_as_json(&error))?;
+            } else {
+                writeln!(err, "{error}")?;
+            }
+            Ok(Exit::BadConfig)
+        }
+    }
+}
+
+fn write_report(
+    loaded: &Loaded,
+    running: &anyhow::Result<Running>,
+    users: &dyn Users,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let Loaded { settings, warnings, origin } = loaded;
+    match origin {
+        Some(file) => writeln!(out, "# {}", Escaped(file.as_os_str().as_bytes()))?,
+        None => writeln!(out, "# built-in defaults, as there is no {}", config::DEFAULT_PATH)?,
+    }
+    write_settings(settings, users, out)?;
+    if !warnings.is_empty() {
+        writeln!(out, "\nWarnings:")?;
+    }
+    for warning in warnings {
+        writeln!(out, "  {warning}")?;
+    }
+    writeln!(out)?;
+    match running {
+        Ok(running) => write_running(&settings.rules, running, users, out),
+        Err(error) => {
+            writeln!(
+                out,
+                "What is running now could not be read: {}",
+                Escaped(format!("{error:#}").as_bytes())
+            )
+        }
+    }
+}
+
+/// As many processes as one can look at.
+const ROWS: usize = 20;
+
+fn write_running(rules: &Rules, running: &Running, users: &dyn Users, out: &mut dyn Write) -> io::Result<()> {
+    let (limit, bytes) = rules.limit(&running.memory);
+    let limit = match limit {
+        Limit::Percent => "ram_percent_threshold",
+        Limit::Gb => "ram_gb_threshold",
+    };
+    let total = running.memory.total;
+    let over = running.over(bytes);
+    if over.is_empty() {
+        return writeln!(out, "No process is over the limit of {bytes} now ({limit}, {total} in all).");
+    }
+    writeln!(out, "Over the limit of {bytes} now ({limit}, {total} in all):")?;
+    for (process, verdict) in over.iter().take(ROWS) {
+        let Process { id, rss, real_uid, names, .. } = process;
+        let user = users.name(*real_uid).unwrap_or_else(|| real_uid.to_string());
+        let percent = rss.percent_of(total);
+        let fate = fate(verdict);
+        writeln!(out, "  PID={id}, Name={}, User={user}, RAM={rss} ({percent:.2}%): {fate}", names.comm)?;
+    }
+    match over.len().saturating_sub(ROWS) {
+        0 => Ok(()),
+        more => writeln!(out, "  and {more} more"),
+    }
+}
+
+impl Running {
+    /// Who is over `limit`, the largest first.
+    fn over(&self, limit: Bytes) -> Vec<&(Process, Verdict)> {
+        let mut over: Vec<_> = self.judged.iter().filter(|(process, _)| process.rss > limit).collect();
+        over.sort_by_key(|(process, _)| (Reverse(process.rss), process.id.pid));
+        over
+    }
+}
+
+const fn fate(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::Terminate(_) => "would be terminated",
+        Verdict::Protected(_) => "protected",
+        Verdict::Unsure(_) => "left alone, as it is not certain",
+        Verdict::Within => "within its limit",
+    }
+}
+
+fn as_json(loaded: &Loaded, running: &anyhow::Result<Running>) -> Value {
+    let Loaded { settings, warnings, origin } = loaded;
+    let file = origin.as_deref().map(escaped);
+    let warnings: Vec<_> = warnings
+        .iter()
+        .map(|warning| json!({ "line": warning.line, "text": warning.concern.to_string(), "concern": warning.concern }))
+        .collect();
+    let running = match running {
+        Ok(running) => {
+            let (rule, limit) = settings.rules.limit(&running.memory);
+            json!({ "limit": limit, "rule": rule, "memory": running.memory, "over": running.over(limit) })
+        }
+        Err(error) => json!({ "error": format!("{error:#}") }),
+    };
+    json!({ "ok": true, "file": file, "settings": settings, "warnings": warnings, "running": running })
+}
+
+fn error_as_json(error: &ConfigError) -> Value {
+    match error {
+        ConfigError::Unreadable { file, error } => {
+            json!({ "ok": false, "file": escaped(file), "error": error.to_string() })
+        }
+        ConfigError::Invalid { file, problems, more } => {
+            json!({ "ok": false, "file": escaped(file), "problems": problems, "more": more })
+        }
+    }
+}
+
+fn escaped(path: &Path) -> String {
+    Escaped(path.as_os_str().as_bytes()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::{
+        config::FakeUsers,
+        model::{Breach, Fact, Name, Names, Pid, ProcessId, Protection, StartTime, Uid},
+    };
+
+    const USERS: FakeUsers = FakeUsers(&[("root", 0), ("alice", 1000)]);
+    const GB: u64 = Bytes::GIB;
+
+    fn process(pid: u32, comm: &str, uid: u32, rss: u64) -> Process {
+        Process {
+            id: ProcessId { pid: Pid(pid), start: StartTime(7) },
+            parent: Pid(1),
+            rss: Bytes(rss),
+            error: Bytes::ZERO,
+            real_uid: Uid(uid),
+            effective_uid: Uid(uid),
+            names: Names { comm: Name::from(comm), exe: Fact::Absent, argv0: Fact::Absent },
+            cgroup: Fact::Known(Name::from("/")),
+            oom_score_adj: Fact::Known(0),
+            kernel_thread: false,
+        }
+    }
+
+    fn machine(rules: &Rules) -> anyhow::Result<Running> {
+        let memory = SystemMemory { total: Bytes(16 * GB), available: Bytes(4 * GB) };
+        let hog = process(12_345, "chr\u{1b}me", 1000, 7 * GB / 2);
+        let (rule, limit) = rules.limit(&memory);
+        let breach = Breach { rule, limit, rss: hog.rss, percent: 21.875 };
+        let judged = vec![
+            (process(9, "small", 47_001, GB / 100), Verdict::Within),
+            (hog, Verdict::Terminate(breach)),
+            (process(1, "systemd", 0, 4 * GB), Verdict::Protected(Protection::Init)),
+        ];
+        Ok(Running { memory, judged })
+    }
+
+    /// What `memmon check` writes to its two streams for a file with this `text`, and its exit code.
+    fn checked(text: &str, json: bool) -> (String, String, Exit) {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("config.toml");
+        fs::write(&file, text).unwrap();
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let exit = check(&Args { path: Some(file), json }, &USERS, machine, &mut out, &mut err).unwrap();
+        let text = |stream| {
+            String::from_utf8(stream).unwrap().replace(&*directory.path().to_string_lossy(), "/etc/memmon")
+        };
+        (text(out), text(err), exit)
+    }
+
+    #[test]
+    fn the_effective_settings_the_warnings_and_whom_they_hit() {
+        let text = "[thresholds]\nram_gb_threshold = 0.1\n[whitelist]\nnames = ['docker']\nusers = ['root', '47001']\n\
+            [settings]\nlog_file = ''\n[scope]\nusers = ['alice']\nuids = ['5000-6000']";
+        let (out, err, exit) = checked(text, false);
+        assert_eq!((&*err, exit), ("", Exit::Ok));
+        insta::assert_snapshot!(out, @r#"
+        # /etc/memmon/config.toml
+
+        [thresholds]
+        ram_percent_threshold = 10
+        ram_gb_threshold      = 0.1
+        check_interval        = 30
+
+        [whitelist]
+        pids                  = [1]
+        names                 = ["docker"]
+        users                 = ["root", "47001"]
+        protect_root          = false
+        honour_oom_score_adj  = true
+
+        [settings]
+        dry_run               = false
+        log_file              = ""
+        enable_syslog         = true
+
+        [scope]
+        uids                  = ["5000-6000", "1000"]
+
+        [kernel]
+        source                = "auto"
+        # max_processes: as many as kernel.pid_max allows
+
+        [termination]
+        grace                 = 5
+        reclaim               = true
+
+        [log]
+        format                = "text"
+        level                 = "info"
+
+        Warnings:
+          line 4: "docker" protects only what is called exactly that; its daemon is "dockerd"
+          line 5: root is listed but not protected, as in v1: set protect_root = true to protect it
+
+        Over the limit of 0.10GB now (ram_gb_threshold, 16.00GB in all):
+          PID=1, Name=systemd, User=root, RAM=4.00GB (25.00%): protected
+          PID=12345, Name=chr\u{1b}me, User=alice, RAM=3.50GB (21.88%): would be terminated
+        "#);
+    }
+
+    #[test]
+    fn a_wrong_configuration_is_told_on_the_error_stream_and_by_the_exit_code() {
+        let (out, err, exit) = checked("[log]\nlevle = 'info'", false);
+        assert_eq!((&*out, exit), ("", Exit::BadConfig));
+        insta::assert_snapshot!(err, @"
+        error: unknown key `levle` in [log]
+         --> /etc/memmon/config.toml:2:1
+          |
+        2 | levle = 'info'
+          | ^^^^^ did you mean `level`?
+        ");
+    }
+
+    #[test]
+    fn a_program_reads_one_object() {
+        let (out, err, exit) = checked("whitelist.names = ['docker']\nsettings.log_file = ''", true);
+        assert_eq!((&*err, exit, out.lines().count()), ("", Exit::Ok, 1));
+        let report: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(report["file"], "/etc/memmon/config.toml");
+        assert_eq!(report["settings"]["check_interval"], 30.0);
+        assert_eq!(report["settings"]["rules"]["whitelist"]["names"], json!(["docker"]));
+        assert_eq!(report["warnings"][0]["line"], 1);
+        assert_eq!(report["warnings"][0]["concern"]["warning"], "other_name");
+        assert_eq!(report["running"]["over"][1][0]["id"]["pid"], 12_345);
+
+        let (out, _, exit) = checked("[log]\nlevle = 'info'", true);
+        let report: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!((exit, &report["ok"]), (Exit::BadConfig, &json!(false)));
+        assert_eq!(report["problems"][0]["help"], "did you mean `level`?");
+        assert_eq!(
+            (&report["problems"][0]["line"], &report["problems"][0]["column"]),
+            (&json!(2), &json!(1))
+        );
+    }
+
+    #[test]
+    fn settings_are_checked_even_where_the_machine_cannot_be_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let args = Args { path: Some(directory.path().join("config.toml")), json: false };
+        fs::write(args.path.as_ref().unwrap(), "settings.log_file = ''").unwrap();
+        let mut out = Vec::new();
+        let unreadable = |_: &Rules| Err(anyhow::anyhow!("no /proc"));
+        assert_eq!(check(&args, &USERS, unreadable, &mut out, &mut io::sink()).unwrap(), Exit::Ok);
+        let out = String::from_utf8(out).unwrap();
+        assert!(out.ends_with("What is running now could not be read: no /proc\n"), "{out}");
+    }
+}

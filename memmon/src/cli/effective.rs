@@ -1,0 +1,128 @@
+//! Settings as they are in force, written as a configuration that could be loaded again.
+
+use std::{
+    fmt::Display,
+    io::{self, Write},
+    path::Path,
+};
+
+use crate::{
+    config::{Settings, Users},
+    model::{Bytes, Escaped, Uid},
+    policy::{Rules, Scope},
+};
+
+/// The settings as a configuration file that means the same.
+pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut dyn Write) -> io::Result<()> {
+    let Settings { rules, check_interval, dry_run, log, kernel, termination } = settings;
+    let Rules { limits, whitelist, scope, honour_oom_score_adj, own_pid: _ } = rules;
+    let user = |uid: &Uid| users.name(*uid).unwrap_or_else(|| uid.to_string());
+    let log_file = log.file.as_deref().and_then(Path::to_str).unwrap_or_default();
+
+    section(out, "thresholds")?;
+    key(out, "ram_percent_threshold", limits.percent())?;
+    key(out, "ram_gb_threshold", gigabytes(limits.bytes()))?;
+    key(out, "check_interval", check_interval.as_secs_f64())?;
+    section(out, "whitelist")?;
+    key(out, "pids", list(&whitelist.pids))?;
+    key(out, "names", list(whitelist.names.entries().iter().map(|name| quoted(name))))?;
+    key(out, "users", list(whitelist.users.iter().map(|uid| quoted(&user(uid)))))?;
+    key(out, "protect_root", whitelist.protect_root)?;
+    key(out, "honour_oom_score_adj", honour_oom_score_adj)?;
+    section(out, "settings")?;
+    key(out, "dry_run", dry_run)?;
+    key(out, "log_file", quoted(log_file))?;
+    key(out, "enable_syslog", log.system_log)?;
+    if *scope == Scope::default() {
+        writeln!(out, "\n# no [scope]: every process that is not whitelisted")?;
+    } else {
+        section(out, "scope")?;
+    }
+    if let Some(uids) = &scope.uids {
+        let ranges = uids.to_string();
+        key(out, "uids", list(ranges.split(", ").filter(|range| !range.is_empty()).map(quoted)))?;
+    }
+    if let Some(cgroups) = &scope.cgroups {
+        key(out, "cgroups", list(cgroups.entries().iter().map(|glob| quoted(glob))))?;
+    }
+    section(out, "kernel")?;
+    key(out, "source", quoted(kernel.source.as_str()))?;
+    match kernel.max_processes {
+        Some(count) => key(out, "max_processes", count)?,
+        None => writeln!(out, "# max_processes: as many as kernel.pid_max allows")?,
+    }
+    section(out, "termination")?;
+    key(out, "grace", termination.grace.as_secs_f64())?;
+    key(out, "reclaim", termination.reclaim)?;
+    section(out, "log")?;
+    key(out, "format", quoted(log.format.as_str()))?;
+    key(out, "level", quoted(log.level.as_str()))
+}
+
+fn section(out: &mut dyn Write, name: &str) -> io::Result<()> {
+    writeln!(out, "\n[{name}]")
+}
+
+fn key(out: &mut dyn Write, name: &str, value: impl Display) -> io::Result<()> {
+    writeln!(out, "{name:21} = {value}")
+}
+
+fn list(items: impl IntoIterator<Item: Display>) -> String {
+    let items: Vec<_> = items.into_iter().map(|item| item.to_string()).collect();
+    format!("[{}]", items.join(", "))
+}
+
+/// `text` as a basic string of TOML; what [`Escaped`] would escape is escaped, in TOML's way.
+fn quoted(text: &str) -> String {
+    let mut string = String::from("\"");
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => string.extend(['\\', character]),
+            _ if Escaped(character.encode_utf8(&mut [0; 4]).as_bytes()).to_string().starts_with('\\') => {
+                string.push_str(&format!("\\U{:08x}", u32::from(character)));
+            }
+            _ => string.push(character),
+        }
+    }
+    string + "\""
+}
+
+/// The shortest number of gigabytes that means just so many bytes: 0.1, not 0.09999999962747097.
+fn gigabytes(bytes: Bytes) -> String {
+    let gb = bytes.0 as f64 / Bytes::GIB as f64;
+    let mut shortest = (0..12).map(|decimals| format!("{gb:.decimals$}"));
+    shortest
+        .find(|text| text.parse().is_ok_and(|gb| Bytes::from_gb(gb) == bytes))
+        .unwrap_or(gb.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, FakeUsers};
+
+    const USERS: FakeUsers = FakeUsers(&[("root", 0), ("alice", 1000)]);
+
+    #[test]
+    fn what_is_printed_is_a_configuration_that_means_the_same() {
+        let text = r#"
+            thresholds = { ram_percent_threshold = 12.25, ram_gb_threshold = 0.3, check_interval = 0.5 }
+            whitelist = { pids = [1, 7], names = ["a\"b\\\\", "tab\t*", "é\u202e"], users = ["alice", "9"], protect_root = true }
+            settings = { dry_run = true, log_file = "/tmp/\u001b\\x", enable_syslog = false }
+            scope = { users = ["alice"], uids = ["5-7"], cgroups = ["/a/**"] }
+            kernel = { source = "proc", max_processes = 99 }
+            termination = { grace = 1.5, reclaim = false }
+            log = { format = "json", level = "debug" }
+        "#;
+        for text in [text, ""] {
+            let meant = config::parse(text, Path::new("a"), &USERS).unwrap().settings;
+            let mut printed = Vec::new();
+            write_settings(&meant, &USERS, &mut printed).unwrap();
+            let printed = String::from_utf8(printed).unwrap();
+            assert!(!printed.contains(['\u{1b}', '\t', '\u{202e}']), "{printed}");
+            let again =
+                config::parse(&printed, Path::new("b"), &USERS).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(again.settings, meant, "{printed}");
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! What memmon ends with, so that a script can tell one trouble from another.
+
+use std::process::ExitCode;
+
+/// How the command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// As it was asked to.
+    Ok = 0,
+    /// Something that was to be done could not be.
+    Failure = 1,
+    /// The configuration, or the command line (as clap has it), is wrong. Nothing was started.
+    BadConfig = 2,
+    /// Another memmon is running on this machine.
+    AlreadyRunning = 3,
+    /// This kernel, or the rights that memmon was given, do not allow to terminate safely.
+    CannotEnforce = 4,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
