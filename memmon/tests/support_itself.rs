@@ -2,10 +2,14 @@
 
 mod support;
 
-use std::{panic, time::Duration};
+use std::{fs, panic, path::Path, process::Command, time::Duration};
 
 use support::{
-    TestUser, daemon::ScopedConfig, descends_from, eventually, hog::Hog, processes_of, status_field,
+    TestUser,
+    daemon::{ScopedConfig, in_private_mounts},
+    descends_from, eventually,
+    hog::Hog,
+    processes_of, status_field,
 };
 
 fn panics(run: impl FnOnce() + panic::UnwindSafe) -> bool {
@@ -49,6 +53,25 @@ fn no_configuration_without_this_very_scope() {
 }
 
 #[test]
+#[ignore = "kernel: needs root"]
+fn the_mounts_of_a_daemon_are_its_own() {
+    support::require_root();
+    let mounts = || fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+    let before = mounts();
+    let mut command = Command::new("sh");
+    command.args([
+        "-c",
+        "ls -A /run /var/log /sys/fs/bpf; touch /run/left /var/log/left; cat /proc/self/mounts",
+    ]);
+    in_private_mounts(&mut command);
+    let said = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    assert!(said.contains("/run:\n\n/sys/fs/bpf:\n\n/var/log:\n"), "all three are empty: {said}");
+    assert!(said.contains(" /sys/fs/bpf bpf "), "{said}");
+    assert_eq!(mounts(), before, "and nothing of it is seen outside");
+    assert!(!Path::new("/run/left").exists() && !Path::new("/var/log/left").exists());
+}
+
+#[test]
 fn a_hog_holds_what_it_says_and_ends_with_its_guard() {
     let hog = Hog::start("anon 30M shmem 10M threads 2 5M rename a\\nb\\x1b[31m hold");
     hog.begun("hold");
@@ -60,7 +83,7 @@ fn a_hog_holds_what_it_says_and_ends_with_its_guard() {
         kib("RssShmem:")
     );
     let pid = hog.pid();
-    assert_eq!(std::fs::read(format!("/proc/{pid}/comm")).unwrap(), b"a\nb\x1b[31m\n");
+    assert_eq!(fs::read(format!("/proc/{pid}/comm")).unwrap(), b"a\nb\x1b[31m\n");
     drop(hog);
     assert!(status_field(pid, "State:").is_none());
 }

@@ -1,1 +1,56 @@
-//! (being built)
+//! Changes another process: ends it, in steps, and only after looking again before each.
+//!
+//! [`escalate()`] decides what is next for one victim and does nothing; [`Victims`] keeps all of them with their
+//! pidfds; the daemon carries out the orders and feeds back what came of them:
+//!
+//! ```text
+//! let mut orders = VecDeque::from(victims.condemn(process, breach, now));  // or victims.wake(now): see Victims
+//! while let Some(Order { process, effect }) = orders.pop_front() {
+//!     let whom = process.id;
+//!     let event = match effect {
+//!         Effect::Open => victims.open(whom),
+//!         Effect::Check => Event::Checked(match procfs.confirm(whom.pid, Some(whom.start), …) {
+//!             Ok(found) => Check::judged(whom, &found, policy::judge(&rules, &found, &memory), limit),
+//!             Err(why) => Check::Unconfirmed(why),
+//!         }),
+//!         Effect::Send(warrant) => victims.send(warrant),
+//!         Effect::Reclaim => { victims.reclaim(whom, &reaper); continue }   // answers by the reaper's callback
+//!         Effect::Tell(outcome) => { reporter.tell(told(&process, outcome)); continue }
+//!     };
+//!     orders.extend(victims.handle(whom, event, Instant::now()));
+//! }
+//! ```
+
+mod escalate;
+mod pidfd;
+mod reaper;
+mod victims;
+mod warrant;
+
+pub use escalate::{Effect, Effects, Event, Outcome, Patience, Phase, State, escalate};
+pub use pidfd::Pidfd;
+pub use reaper::Reaper;
+pub use rustix::io::Errno;
+pub use victims::{Order, Victims};
+pub use warrant::{Check, Evidence, Warrant};
+
+#[cfg(test)]
+mod testing {
+    use crate::model::{Bytes, Fact, Names, Pid, Process, ProcessId, StartTime, Uid};
+
+    /// A process of no particular interest.
+    pub(super) fn process(pid: u32, start: u64) -> Process {
+        Process {
+            id: ProcessId { pid: Pid(pid), start: StartTime(start) },
+            parent: Pid::INIT,
+            rss: Bytes(10),
+            error: Bytes::ZERO,
+            real_uid: Uid(1000),
+            effective_uid: Uid(1000),
+            names: Names { comm: "hog".into(), exe: Fact::Absent, argv0: Fact::Absent },
+            cgroup: Fact::Absent,
+            oom_score_adj: Fact::Known(0),
+            kernel_thread: false,
+        }
+    }
+}

@@ -2,11 +2,10 @@
 
 use std::{
     fs,
-    io::{self, BufRead, BufReader, Write},
+    io::{self, Write},
     os::unix::process::{CommandExt, ExitStatusExt},
     path::PathBuf,
     process::{Child, Command, Stdio},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -20,7 +19,7 @@ use nix::{
 };
 use tempfile::TempDir;
 
-use super::{PATIENCE, TestUser, descends_from, processes_of};
+use super::{TestUser, descends_from, lines::Lines, processes_of};
 
 /// What an enforcing run may be given on its command line besides its configuration.
 const ARGUMENTS: [&str; 6] = ["--source", "auto", "ebpf", "proc", "--once", "--dry-run"];
@@ -53,15 +52,9 @@ fn assert_scoped(text: &str, uid: u32) {
 /// A running memmon in a mount namespace of its own: no pin, lock or log of it stays, and tests do not meet.
 pub struct Daemon {
     child: Child,
-    output: Arc<Output>,
+    lines: Lines,
     dir: TempDir,
     uid: u32,
-}
-
-#[derive(Default)]
-struct Output {
-    lines: Mutex<(Vec<String>, bool)>,
-    more: Condvar,
 }
 
 impl Daemon {
@@ -100,15 +93,7 @@ impl Daemon {
         in_private_mounts(&mut command);
         let child = command.spawn().unwrap_or_else(|error| panic!("starting memmon: {error}"));
         drop(command); // with its ends of the pipe, so that the reader sees the daemon's end
-        let output = Arc::new(Output::default());
-        thread::spawn({
-            let output = Arc::clone(&output);
-            move || {
-                BufReader::new(reader).lines().map_while(Result::ok).for_each(|line| output.push(Some(line)));
-                output.push(None);
-            }
-        });
-        Self { child, output, dir, uid }
+        Self { child, lines: Lines::of(reader), dir, uid }
     }
 
     /// Waits until it says that it watches.
@@ -128,24 +113,12 @@ impl Daemon {
 
     /// Waits for a line on stdout or stderr, from the first one on, that `matches`. `what` is for the failure.
     pub fn line(&self, what: &str, matches: impl Fn(&str) -> bool) -> String {
-        let deadline = Instant::now() + PATIENCE;
-        let mut lines = self.output.lock();
-        loop {
-            if let Some(line) = lines.0.iter().find(|line| matches(line)) {
-                return line.clone();
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if lines.1 || left.is_zero() {
-                let state = if lines.1 { "ended" } else { "is silent" };
-                panic!("memmon {state} without {what}; it said:\n{}", lines.0.join("\n"));
-            }
-            (lines, _) = self.output.more.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner);
-        }
+        self.lines.wait_for("memmon", what, matches)
     }
 
     /// All that it said so far.
     pub fn lines(&self) -> Vec<String> {
-        self.output.lock().0.clone()
+        self.lines.so_far()
     }
 
     /// Puts another configuration in place and sends SIGHUP. It is bound to the same user.
@@ -175,11 +148,7 @@ impl Daemon {
         };
         let said = self.lines().join("\n");
         assert!(status.success(), "exit {:?}, signal {:?}; it said:\n{said}", status.code(), status.signal());
-        let mut lines = self.output.lock();
-        while !lines.1 {
-            lines = self.output.more.wait(lines).unwrap_or_else(PoisonError::into_inner);
-        }
-        lines.0.clone()
+        self.lines.to_the_end()
     }
 }
 
@@ -190,20 +159,6 @@ impl Drop for Daemon {
         if thread::panicking() {
             let _ = writeln!(io::stderr(), "memmon said:\n{}", self.lines().join("\n"));
         }
-    }
-}
-
-impl Output {
-    fn lock(&self) -> MutexGuard<'_, (Vec<String>, bool)> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// One more line, or the end.
-    fn push(&self, line: Option<String>) {
-        let mut lines = self.lock();
-        lines.1 |= line.is_none();
-        lines.0.extend(line);
-        self.more.notify_all();
     }
 }
 
@@ -220,7 +175,7 @@ fn write_config(dir: &TempDir, config: &ScopedConfig) {
 /// bpffs at its usual place, empty /run and /var/log: pins, locks, sockets and logs of the host are out of reach,
 /// and all that memmon leaves there is gone with its last process.
 #[expect(unsafe_code, reason = "runs between fork and exec")]
-fn in_private_mounts(command: &mut Command) {
+pub fn in_private_mounts(command: &mut Command) {
     let prepare = || {
         // SAFETY: one integer; the daemon must not outlive a test that is killed.
         unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };

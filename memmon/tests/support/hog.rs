@@ -2,19 +2,15 @@
 
 use std::{
     env, fs,
-    io::{BufRead, BufReader},
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
-    sync::{
-        atomic::{AtomicU64, Ordering},
-        mpsc::{self, Receiver, RecvTimeoutError},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
-use super::{PATIENCE, TestUser, is_dead};
+use super::{TestUser, is_dead, lines::Lines};
 
 /// What all hogs of one test binary may hold together.
 const MOST: u64 = 1 << 30;
@@ -25,7 +21,7 @@ static HELD: AtomicU64 = AtomicU64::new(0);
 pub struct Hog {
     child: Child,
     stdin: Option<ChildStdin>,
-    lines: Receiver<String>,
+    lines: Lines,
     share: u64,
 }
 
@@ -60,11 +56,7 @@ impl Hog {
         let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
             unreachable!("both were asked for as pipes")
         };
-        let (sender, lines) = mpsc::channel();
-        thread::spawn(move || {
-            BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
-        });
-        Self { child, stdin: Some(stdin), lines, share }
+        Self { child, stdin: Some(stdin), lines: Lines::of(stdout), share }
     }
 
     /// Its pid.
@@ -82,28 +74,17 @@ impl Hog {
         self.line(&format!("{} begin {step}", self.pid()));
     }
 
-    /// Waits for its next child by `how` (`fork`, `vfork-exec`) and returns that child's pid.
+    /// Waits for its first child by `how` (`fork`, `vfork-exec`) and returns that child's pid.
     pub fn child(&self, how: &str) -> u32 {
-        let line = self.line(&format!("{} ready {how} ", self.pid()));
-        line.rsplit(' ')
-            .next()
-            .and_then(|pid| pid.parse().ok())
-            .unwrap_or_else(|| panic!("no pid in `{line}`"))
+        let start = format!("{} ready {how} ", self.pid());
+        let hog = format!("hog {}", self.pid());
+        let line = self.lines.wait_for(&hog, &start, |said| said.starts_with(&start));
+        line[start.len()..].parse().unwrap_or_else(|error| panic!("the pid in `{line}`: {error}"))
     }
 
-    /// Waits for a line of a child, such as `123 ready anon 20M`.
-    pub fn line(&self, start: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(line) if line == start.trim_end() || (start.ends_with(' ') && line.starts_with(start)) => {
-                    return line;
-                }
-                Ok(_) => {}
-                Err(RecvTimeoutError::Timeout) => panic!("hog {} did not say `{start}` in time", self.pid()),
-                Err(RecvTimeoutError::Disconnected) => panic!("hog {} ended before `{start}`", self.pid()),
-            }
-        }
+    /// Waits for a line, of a child say: `123 ready anon 20M`. Lines that came before count too.
+    pub fn line(&self, line: &str) {
+        self.lines.wait_for(&format!("hog {}", self.pid()), line, |said| said == line);
     }
 
     /// The state letter of /proc/PID/stat: `T` for stopped, `Z` for one that nobody has reaped yet.

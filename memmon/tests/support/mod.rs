@@ -13,8 +13,10 @@
 )]
 #![expect(clippy::panic, reason = "a test that can't go on says why and fails")]
 
+pub mod court;
 pub mod daemon;
 pub mod hog;
+pub mod lines;
 
 use std::{
     fs,

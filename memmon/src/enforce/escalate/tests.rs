@@ -1,0 +1,302 @@
+//! The usual ways through the machine, one by one; properties.rs has what holds on every way.
+
+use super::*;
+use crate::{
+    enforce::{testing::process, warrant::Evidence},
+    model::{Limit, Pid, StartTime},
+};
+
+pub(super) const GRACE: Duration = Duration::from_secs(5);
+const LINGERING: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Patience = Patience { grace: GRACE, lingering: LINGERING, reclaim: true };
+const LIMIT: Bytes = Bytes(100);
+
+pub(super) fn breach(rss: u64) -> Breach {
+    Breach { rule: Limit::Gb, limit: LIMIT, rss: Bytes(rss), percent: 1.0 }
+}
+
+pub(super) fn whom() -> ProcessId {
+    process(4242, 7).id
+}
+
+pub(super) fn still_over(rss: u64) -> Event {
+    Event::Checked(Check::StillOver(Evidence { whom: whom(), breach: breach(rss) }))
+}
+
+pub(super) fn within(rss: u64) -> Event {
+    Event::Checked(Check::Within { rss: Bytes(rss), limit: LIMIT })
+}
+
+pub(super) fn unconfirmed(why: Unconfirmed) -> Event {
+    Event::Checked(Check::Unconfirmed(why))
+}
+
+pub(super) fn another_process() -> Unconfirmed {
+    Unconfirmed::AnotherProcess { pid: Pid(4242), expected: StartTime(7), found: StartTime(9) }
+}
+
+/// One victim and a clock.
+struct Case {
+    state: State,
+    now: Instant,
+}
+
+impl Case {
+    fn new() -> Self {
+        let (state, effects) = State::condemn(whom(), breach(150));
+        assert!(matches!(effects[..], [Effect::Open]));
+        Self { state, now: Instant::now() }
+    }
+
+    /// Up to the grace.
+    fn asked() -> Self {
+        let mut case = Self::new();
+        assert_eq!(case.after(Event::Opened(Ok(()))), "[Check]");
+        assert_eq!(case.after(still_over(160)), "[Send(Term)]");
+        assert_eq!(case.after(Event::Sent(Ok(()))), "[Tell(Terminating { rss: 160 })]");
+        case
+    }
+
+    fn killed() -> Self {
+        let mut case = Self::asked();
+        case.now += GRACE;
+        assert_eq!(case.after(Event::Tick), "[Check]");
+        assert_eq!(case.after(still_over(500)), "[Send(Kill)]");
+        assert_eq!(case.after(Event::Sent(Ok(()))), "[Reclaim, Tell(GraceOver { rss: 500, grace: 5s })]");
+        case
+    }
+
+    fn run(&mut self, event: Event) -> Effects {
+        let (state, effects) = escalate(self.state, event, self.now, &PATIENCE);
+        self.state = state;
+        effects
+    }
+
+    /// The effects in short, for comparing.
+    fn after(&mut self, event: Event) -> String {
+        let short = |effect: &Effect| match effect {
+            Effect::Send(warrant) => {
+                assert_eq!(warrant.whom(), whom());
+                format!("Send({:?})", warrant.signal())
+            }
+            Effect::Tell(Outcome::Terminating { breach }) => {
+                format!("Tell(Terminating {{ rss: {} }})", breach.rss.0)
+            }
+            Effect::Tell(Outcome::GraceOver { rss, grace }) => {
+                format!("Tell(GraceOver {{ rss: {}, grace: {grace:?} }})", rss.0)
+            }
+            Effect::Tell(Outcome::Spared { rss, after_term, .. }) => {
+                format!("Tell(Spared {{ rss: {}, after_term: {after_term} }})", rss.0)
+            }
+            Effect::Tell(Outcome::Gone(record)) => format!("Tell(Gone {{ cause: {:?} }})", record.cause),
+            other => format!("{other:?}"),
+        };
+        let effects: Vec<_> = self.run(event).iter().map(short).collect();
+        format!("[{}]", effects.join(", "))
+    }
+
+    fn is_over_without_deadline(&self) -> bool {
+        self.state.is_over() && self.state.deadline().is_none()
+    }
+}
+
+#[test]
+fn a_hog_that_saves_and_leaves_is_recorded() {
+    let mut case = Case::asked();
+    assert_eq!(case.state.phase(), Phase::Grace { since: case.now, until: case.now + GRACE });
+    case.now += Duration::from_secs(2);
+    assert_eq!(case.after(Event::Seen(Bytes(170))), "[]");
+    let [Effect::Tell(Outcome::Gone(record))] = &case.run(Event::Exited)[..] else { panic!("not gone") };
+    assert_eq!(
+        *record,
+        Record {
+            breach: breach(150),
+            rss_at_term: Some(Bytes(160)),
+            rss_at_kill: None,
+            peak: Bytes(170),
+            signal_to_exit: Duration::from_secs(2),
+            cause: Cause::Term,
+            reclaimed: false,
+        }
+    );
+    assert!(case.is_over_without_deadline());
+}
+
+#[test]
+fn one_that_ignores_sigterm_is_killed_when_its_grace_is_over_and_not_before() {
+    let mut case = Case::asked();
+    case.now += GRACE - Duration::from_millis(1);
+    assert_eq!(case.after(Event::Tick), "[]");
+
+    let mut case = Case::killed();
+    assert_eq!(case.after(Event::Reclaimed(Ok(()))), "[]");
+    case.now += Duration::from_millis(30);
+    let [Effect::Tell(Outcome::Gone(record))] = &case.run(Event::Exited)[..] else { panic!("not gone") };
+    assert_eq!(
+        *record,
+        Record {
+            breach: breach(150),
+            rss_at_term: Some(Bytes(160)),
+            rss_at_kill: Some(Bytes(500)),
+            peak: Bytes(500),
+            signal_to_exit: GRACE + Duration::from_millis(30),
+            cause: Cause::Kill,
+            reclaimed: true,
+        }
+    );
+}
+
+#[test]
+fn an_urgent_case_has_no_grace_left_but_is_looked_at_first() {
+    let mut case = Case::asked();
+    case.now += Duration::from_secs(1);
+    assert_eq!(case.after(Event::Urgent), "[Check]");
+    assert_eq!(case.after(still_over(900)), "[Send(Kill)]");
+    assert_eq!(case.after(Event::Sent(Ok(()))), "[Reclaim, Tell(GraceOver { rss: 900, grace: 1s })]");
+}
+
+#[test]
+fn what_shrank_is_spared_before_either_signal() {
+    let mut case = Case::new();
+    case.run(Event::Opened(Ok(())));
+    assert_eq!(case.after(within(90)), "[Tell(Spared { rss: 90, after_term: false })]");
+    assert!(case.is_over_without_deadline());
+
+    let mut case = Case::asked();
+    case.now += GRACE;
+    case.run(Event::Tick);
+    assert_eq!(case.after(within(90)), "[Tell(Spared { rss: 90, after_term: true })]");
+    assert!(case.is_over_without_deadline());
+}
+
+#[test]
+fn whatever_else_a_fresh_look_shows_means_no_signal() {
+    let outcomes: [(Event, Outcome); 4] = [
+        (Event::Checked(Check::Protected(Protection::Root)), Outcome::NowProtected(Protection::Root)),
+        (Event::Checked(Check::Unsure(Doubt::CgroupUnreadable)), Outcome::Unsure(Doubt::CgroupUnreadable)),
+        (unconfirmed(another_process()), Outcome::Unconfirmed(another_process())),
+        (
+            Event::Checked(Check::StillOver(Evidence { whom: process(4242, 9).id, breach: breach(200) })),
+            Outcome::Unconfirmed(another_process()),
+        ),
+    ];
+    for (event, outcome) in outcomes {
+        let mut case = Case::new();
+        case.run(Event::Opened(Ok(())));
+        let effects = case.run(event);
+        assert!(matches!(&effects[..], [Effect::Tell(told)] if *told == outcome), "{effects:?}");
+        assert!(case.is_over_without_deadline());
+    }
+}
+
+#[test]
+fn memory_that_is_gone_may_be_an_exit_that_is_not_seen_yet() {
+    for sign in [|| within(0), || unconfirmed(Unconfirmed::Gone)] {
+        let mut case = Case::asked();
+        case.now += GRACE;
+        case.run(Event::Tick);
+        assert_eq!(case.after(sign()), "[]");
+        assert_eq!(case.after(Event::Exited), "[Tell(Gone { cause: Term })]");
+
+        let mut case = Case::asked();
+        case.now += GRACE;
+        case.run(Event::Tick);
+        case.run(sign());
+        case.now += LINGERING;
+        assert_eq!(case.after(Event::Tick), "[Check]");
+        assert_eq!(case.after(still_over(200)), "[Send(Kill)]", "it is looked at again");
+
+        let mut case = Case::new();
+        case.run(Event::Opened(Ok(())));
+        case.run(sign());
+        case.now += LINGERING;
+        case.run(Event::Tick);
+        assert!(matches!(case.run(sign())[..], [Effect::Tell(_)]), "and not waited for twice");
+        assert!(case.is_over_without_deadline());
+    }
+}
+
+#[test]
+fn a_refused_signal_is_said_once_and_remembered_until_the_rules_change() {
+    let blocked = || {
+        let mut case = Case::new();
+        case.run(Event::Opened(Ok(())));
+        case.run(still_over(160));
+        let said = case.run(Event::Sent(Err(Errno::PERM)));
+        (case, said)
+    };
+    let (mut case, said) = blocked();
+    assert!(matches!(
+        said[..],
+        [Effect::Tell(Outcome::SignalFailed { signal: Signal::Term, error: Errno::PERM })]
+    ));
+    assert_eq!(case.state.phase(), Phase::OutOfReach);
+    case.now += GRACE * 1000;
+    assert_eq!(case.after(Event::Tick), "[]");
+    assert_eq!(case.after(Event::Seen(Bytes(900))), "[]");
+    assert_eq!(case.after(Event::RulesChanged), "[]");
+    assert!(case.is_over_without_deadline());
+    assert_eq!(blocked().0.after(Event::Exited), "[Tell(Gone { cause: Itself })]");
+}
+
+#[test]
+fn what_ends_before_a_signal_reaches_it_is_gone() {
+    let mut case = Case::new();
+    assert_eq!(case.after(Event::Opened(Err(Errno::SRCH))), "[Tell(Gone { cause: Itself })]");
+    let mut case = Case::new();
+    case.run(Event::Opened(Ok(())));
+    case.run(still_over(160));
+    assert_eq!(case.after(Event::Sent(Err(Errno::SRCH))), "[Tell(Gone { cause: Itself })]");
+    let mut case = Case::asked();
+    case.now += GRACE;
+    case.run(Event::Tick);
+    assert_eq!(case.after(unconfirmed(another_process())), "[Tell(Gone { cause: Term })]");
+}
+
+#[test]
+fn short_descriptors_are_waited_for_and_said_once() {
+    let mut case = Case::new();
+    assert!(case.after(Event::Opened(Err(Errno::MFILE))).starts_with("[Tell(OutOfReach"));
+    for pause in [10, 20, 40, 80, 160, 320, 640, 640] {
+        let deadline = case.now + Duration::from_secs(pause);
+        assert_eq!(case.state.deadline(), Some(deadline));
+        case.now = deadline;
+        assert_eq!(case.after(Event::Tick), "[Open]");
+        assert_eq!(case.after(Event::Opened(Err(Errno::MFILE))), "[]");
+    }
+    case.now += LINGERING * 64;
+    case.run(Event::Tick);
+    assert!(
+        case.after(Event::Opened(Err(Errno::NOMEM))).starts_with("[Tell(OutOfReach"),
+        "another error is news"
+    );
+    case.now += LINGERING * 64;
+    case.run(Event::Tick);
+    assert_eq!(case.after(Event::Opened(Ok(()))), "[Check]");
+}
+
+#[test]
+fn one_that_hangs_in_the_kernel_is_talked_about_ever_more_rarely() {
+    let mut case = Case::killed();
+    let (killed, mut said) = (case.now, Vec::new());
+    for _ in 0..4 * 3600 {
+        case.now += Duration::from_secs(1);
+        for effect in case.run(Event::Tick) {
+            let Effect::Tell(Outcome::Lingers { since }) = effect else { panic!("{effect:?}") };
+            assert_eq!(since, case.now - killed);
+            said.push(since.as_secs());
+        }
+    }
+    assert_eq!(said[..8], [10, 30, 70, 150, 310, 630, 1270, 1910]);
+    assert_eq!(case.after(Event::Exited), "[Tell(Gone { cause: Kill })]");
+}
+
+#[test]
+fn no_grace_is_too_long_for_the_clock() {
+    let mut case = Case::new();
+    let patience = Patience { grace: Duration::MAX, ..PATIENCE };
+    for event in [Event::Opened(Ok(())), still_over(150), Event::Sent(Ok(()))] {
+        (case.state, _) = escalate(case.state, event, case.now, &patience);
+    }
+    assert!(case.state.deadline() > Some(case.now + GRACE));
+}

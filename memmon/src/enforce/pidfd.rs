@@ -1,0 +1,134 @@
+//! A process that one can signal and wait for without ever meeting another one: pidfd_open(2), Linux 5.3.
+#![expect(unsafe_code, reason = "process_mrelease(2) has no wrapper yet")]
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    process::{self, PidfdFlags},
+};
+
+use super::warrant::Warrant;
+use crate::model::{Pid, Signal};
+
+/// A process, for as long as this value lives: what has its pid later is never meant. Readable once it has ended
+/// (all its threads, whether reaped or not).
+///
+/// It means whoever had the pid when it was opened: that this is the process in question must be checked afterwards.
+#[derive(Debug)]
+pub struct Pidfd(OwnedFd);
+
+impl Pidfd {
+    /// Opens what has `pid` now.
+    ///
+    /// # Errors
+    /// `ESRCH`: nobody has it. `EINVAL`: a thread has it. `EMFILE`, `ENFILE`, `ENOMEM`: not now. `ENOSYS`: Linux
+    /// before 5.3. `EPERM`: pid 1, which is not opened here on principle.
+    pub fn open(pid: Pid) -> Result<Self, Errno> {
+        if pid == Pid::INIT {
+            return Err(Errno::PERM);
+        }
+        let pid = i32::try_from(pid.0).ok().and_then(process::Pid::from_raw).ok_or(Errno::SRCH)?;
+        process::pidfd_open(pid, PidfdFlags::empty()).map(Self)
+    }
+
+    /// Sends what the warrant allows; it is used up whatever comes of it.
+    ///
+    /// # Errors
+    /// `ESRCH`: it has ended. `EPERM`: no right to (CAP_KILL), or a filter. `ENOSYS`: Linux before 5.1.
+    #[expect(clippy::needless_pass_by_value, reason = "a warrant is good for one signal")]
+    pub fn send(&self, warrant: Warrant) -> Result<(), Errno> {
+        let signal = match warrant.signal() {
+            Signal::Term => process::Signal::TERM,
+            Signal::Kill => process::Signal::KILL,
+        };
+        process::pidfd_send_signal(&self.0, signal)
+    }
+
+    /// Frees the memory of a process that was sent SIGKILL, on the caller's time: process_mrelease(2), Linux 5.15.
+    /// It blocks while the process holds its own address space, so call it where waiting does no harm.
+    ///
+    /// # Errors
+    /// `ESRCH`: nothing is left to free. `EAGAIN`: only a part could be freed so far. `EINVAL`: it was not sent
+    /// SIGKILL, or shares its memory with a process that was not. `ENOSYS`: an older kernel.
+    pub fn reclaim(&self) -> Result<(), Errno> {
+        // SAFETY: takes a descriptor, which is open, and flags, which must be 0; no memory of ours is involved.
+        let freed = unsafe { libc::syscall(libc::SYS_process_mrelease, self.0.as_raw_fd(), 0) };
+        if freed == 0 {
+            return Ok(());
+        }
+        Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL))
+    }
+
+    /// Whether it has ended, without waiting.
+    ///
+    /// # Errors
+    /// Those of poll(2).
+    pub fn exited(&self) -> Result<bool, Errno> {
+        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
+        poll(&mut fds, Some(&Timespec::default())).map(|ready| ready > 0)
+    }
+}
+
+impl AsFd for Pidfd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command};
+
+    use super::*;
+
+    /// A child that sleeps until it is dropped.
+    struct Sleeper(Child);
+
+    impl Sleeper {
+        fn start() -> (Self, Pidfd) {
+            let child = Command::new("sleep").arg("60").spawn().unwrap();
+            let pidfd = Pidfd::open(Pid(child.id())).unwrap();
+            (Self(child), pidfd)
+        }
+    }
+
+    impl Drop for Sleeper {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    #[test]
+    fn an_exit_is_seen_before_anybody_reaps() {
+        let (mut child, pidfd) = Sleeper::start();
+        assert_eq!(pidfd.exited(), Ok(false));
+        child.0.kill().unwrap();
+        let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
+        let limit = Timespec { tv_sec: 5, tv_nsec: 0 };
+        assert_eq!(poll(&mut fds, Some(&limit)), Ok(1));
+        assert_eq!(pidfd.exited(), Ok(true));
+    }
+
+    #[test]
+    fn memory_is_freed_after_sigkill_only() {
+        let (mut child, pidfd) = Sleeper::start();
+        assert_eq!(pidfd.reclaim(), Err(Errno::INVAL));
+        child.0.kill().unwrap();
+        let after = pidfd.reclaim();
+        assert!(matches!(after, Ok(()) | Err(Errno::SRCH)), "{after:?}");
+    }
+
+    #[test]
+    fn nobody_and_init_are_not_opened() {
+        assert_eq!(Pidfd::open(Pid::INIT).unwrap_err(), Errno::PERM);
+        assert_eq!(Pidfd::open(Pid(0)).unwrap_err(), Errno::SRCH);
+        assert_eq!(Pidfd::open(Pid(u32::MAX)).unwrap_err(), Errno::SRCH);
+        let (child, _) = Sleeper::start();
+        let pid = Pid(child.0.id());
+        drop(child);
+        assert_eq!(Pidfd::open(pid).unwrap_err(), Errno::SRCH);
+    }
+}

@@ -1,0 +1,117 @@
+//! No signal without a warrant, and no warrant without evidence that was gathered for it.
+//!
+//! A [`Warrant`] is the only thing that a pidfd can send. It is made in this room only, out of [`Evidence`], which
+//! comes out of judging a freshly confirmed process again. Neither can be copied, and each step uses up the one
+//! before: one look, one warrant, one signal.
+
+use crate::model::{Breach, Bytes, Doubt, Pid, Process, ProcessId, Protection, Signal, Unconfirmed, Verdict};
+
+/// Leave to send one signal to one process, once.
+#[derive(Debug)]
+#[must_use = "it is good for one signal now, and for none later"]
+pub struct Warrant {
+    signal: Signal,
+    evidence: Evidence,
+}
+
+impl Warrant {
+    pub(super) const fn new(signal: Signal, evidence: Evidence) -> Self {
+        Self { signal, evidence }
+    }
+
+    /// Which signal.
+    pub const fn signal(&self) -> Signal {
+        self.signal
+    }
+
+    /// To whom.
+    pub const fn whom(&self) -> ProcessId {
+        self.evidence.whom
+    }
+}
+
+/// That a process, right now, is who it was and is still over its limit, and that nothing protects it.
+#[derive(Debug)]
+pub struct Evidence {
+    pub(super) whom: ProcessId,
+    pub(super) breach: Breach,
+}
+
+/// What a fresh look at a victim showed.
+#[derive(Debug)]
+pub enum Check {
+    /// It may be signalled.
+    StillOver(Evidence),
+    /// It is within its limits.
+    Within {
+        /// What it has resident.
+        rss: Bytes,
+        /// What it may have.
+        limit: Bytes,
+    },
+    /// A rule protects it.
+    Protected(Protection),
+    /// A rule that might protect it could not be checked.
+    Unsure(Doubt),
+    /// It could not be confirmed.
+    Unconfirmed(Unconfirmed),
+}
+
+impl Check {
+    /// What follows from `process`, just read from /proc in search of `whom`, and policy's `verdict` on it under
+    /// `limit`. What is not to be touched whatever else says so is asked once more here.
+    pub fn judged(whom: ProcessId, process: &Process, verdict: Verdict, limit: Bytes) -> Self {
+        if process.id != whom {
+            return Self::Unconfirmed(Unconfirmed::AnotherProcess {
+                pid: whom.pid,
+                expected: whom.start,
+                found: process.id.start,
+            });
+        }
+        match verdict {
+            Verdict::Terminate(_) if whom.pid == Pid::INIT => Self::Protected(Protection::Init),
+            Verdict::Terminate(_) if whom.pid.0 == std::process::id() => Self::Protected(Protection::Memmon),
+            Verdict::Terminate(_) if process.kernel_thread => Self::Protected(Protection::KernelThread),
+            Verdict::Terminate(breach) => Self::StillOver(Evidence { whom, breach }),
+            Verdict::Within => Self::Within { rss: process.rss, limit },
+            Verdict::Protected(protection) => Self::Protected(protection),
+            Verdict::Unsure(doubt) => Self::Unsure(doubt),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{enforce::testing::process, model::Limit};
+
+    const BREACH: Breach = Breach { rule: Limit::Gb, limit: Bytes(5), rss: Bytes(10), percent: 1.0 };
+
+    #[test]
+    fn only_a_terminate_verdict_on_the_very_process_is_evidence() {
+        let victim = process(4242, 7);
+        let check = |whom, process, verdict| Check::judged(whom, process, verdict, Bytes(5));
+        let terminate = || Verdict::Terminate(BREACH);
+
+        assert!(matches!(check(victim.id, &victim, terminate()), Check::StillOver(_)));
+        let within = check(victim.id, &victim, Verdict::Within);
+        assert!(matches!(within, Check::Within { rss, limit: Bytes(5) } if rss == victim.rss));
+        assert!(matches!(
+            check(process(4242, 8).id, &victim, terminate()),
+            Check::Unconfirmed(Unconfirmed::AnotherProcess { .. })
+        ));
+    }
+
+    #[test]
+    fn init_kernel_threads_and_memmon_are_not_touched_whatever_policy_says() {
+        let kernel_thread = Process { kernel_thread: true, ..process(2, 1) };
+        for (process, by) in [
+            (process(1, 1), Protection::Init),
+            (kernel_thread, Protection::KernelThread),
+            (process(std::process::id(), 1), Protection::Memmon),
+        ] {
+            let check = Check::judged(process.id, &process, Verdict::Terminate(BREACH), Bytes(5));
+            assert!(matches!(check, Check::Protected(protection) if protection == by));
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Terminations of real hogs, carried out as the daemon does it: by `enforce`'s orders, one after the other.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
+
+use memmon::{
+    enforce::{Effect, Errno, Event, Order, Outcome, Phase},
+    model::{Bytes, Cause, Pid, Signal, Unconfirmed},
+};
+use support::{
+    TestUser,
+    court::{Court, LIMIT, breach, confirm, look_again},
+    eventually,
+    hog::Hog,
+    is_dead,
+};
+
+const GRACE: Duration = Duration::from_millis(400);
+
+fn hog(script: &str) -> Hog {
+    let hog = Hog::start(script);
+    hog.begun(script.split_whitespace().next_back().unwrap_or_default());
+    hog
+}
+
+#[test]
+fn a_hog_that_handles_sigterm_saves_and_leaves_within_its_grace() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("saved");
+    let mut hog = hog(&format!("save-on-term {} anon 40M hold", file.display()));
+    let mut court = Court::new(Duration::from_secs(10));
+    court.condemn(hog.pid());
+    court.finish();
+
+    assert_eq!(court.signals(), [Signal::Term]);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "saved");
+    assert!(hog.ended(Duration::from_secs(1)).success(), "it left by itself");
+    let record = court.record();
+    assert_eq!((record.cause, record.rss_at_kill, record.reclaimed), (Cause::Term, None, false));
+    assert!(record.rss_at_term >= Some(Bytes(40 * Bytes::MIB)), "{record:?}");
+    assert!(record.signal_to_exit < Duration::from_secs(5), "{record:?}");
+}
+
+#[test]
+fn one_that_ignores_sigterm_is_killed_after_its_grace() {
+    let mut hog = hog("ignore-term anon 40M hold");
+    let mut court = Court::new(GRACE);
+    let begun = Instant::now();
+    court.condemn(hog.pid());
+    assert!(matches!(court.victims.iter().next(), Some((_, Phase::Grace { .. }))));
+    court.finish();
+
+    assert!(begun.elapsed() >= GRACE);
+    assert_eq!(court.signals(), [Signal::Term, Signal::Kill]);
+    assert_eq!(hog.ended_by(Duration::from_secs(1)), Some(libc::SIGKILL));
+    let record = court.record();
+    assert_eq!(record.cause, Cause::Kill);
+    assert!(record.signal_to_exit >= GRACE, "{record:?}");
+    assert!(record.rss_at_kill >= Some(Bytes(40 * Bytes::MIB)), "{record:?}");
+}
+
+#[test]
+fn memory_is_reclaimed_from_a_killed_hog() {
+    let mut hog = hog("ignore-term anon 200M hold");
+    let mut court = Court::new(Duration::ZERO);
+    court.condemn(hog.pid());
+    court.finish();
+    assert_eq!(hog.ended_by(Duration::from_secs(1)), Some(libc::SIGKILL));
+    // The answer may come after the exit.
+    let late = || court.reclaimed.recv_timeout(Duration::from_secs(5)).unwrap().1;
+    let outcome = court.freed.pop().unwrap_or_else(late);
+    assert!(matches!(outcome, Ok(()) | Err(Errno::SRCH)), "{outcome:?}");
+}
+
+#[test]
+fn a_stopped_hog_dies_too() {
+    let mut hog = hog("anon 40M stop");
+    eventually("the stop", || hog.state() == 'T');
+    let mut court = Court::new(GRACE);
+    court.condemn(hog.pid());
+    court.turn();
+    assert_eq!(court.signals(), [Signal::Term, Signal::Kill], "SIGTERM stays pending in a stopped process");
+    court.finish();
+    assert_eq!(hog.ended_by(Duration::from_secs(1)), Some(libc::SIGKILL));
+    assert_eq!(court.record().cause, Cause::Kill);
+}
+
+#[test]
+fn one_whose_leader_has_exited_dies_as_a_whole() {
+    let mut hog = hog("ignore-term leader-exits anon 40M hold");
+    let mut court = Court::new(GRACE);
+    court.condemn(hog.pid());
+    assert!(!is_dead(hog.pid()), "the zombie of the leader is not its exit");
+    court.finish();
+    assert_eq!(court.signals(), [Signal::Term, Signal::Kill]);
+    assert_eq!(hog.ended_by(Duration::from_secs(1)), Some(libc::SIGKILL));
+}
+
+#[test]
+fn an_exit_is_noticed_at_once() {
+    let mut hog = hog("ignore-term anon 40M hold");
+    let mut court = Court::new(Duration::from_secs(30));
+    court.condemn(hog.pid());
+    hog.release();
+    eventually("the exit", || is_dead(hog.pid()));
+    let dead = Instant::now();
+    court.turn();
+    assert!(dead.elapsed() < Duration::from_millis(100), "{:?}", dead.elapsed());
+    assert_eq!(court.record().cause, Cause::Term);
+    assert_eq!(court.victims.in_flight(), 0);
+    drop(hog);
+}
+
+#[test]
+fn one_that_frees_its_memory_within_the_grace_is_spared() {
+    let hog = Hog::start("anon 40M wait-term free hold");
+    hog.begun("wait-term");
+    let mut court = Court::new(GRACE);
+    court.condemn(hog.pid());
+    hog.begun("hold");
+    court.finish();
+    assert_eq!(court.signals(), [Signal::Term]);
+    let [(_, Outcome::Terminating { .. }), (_, Outcome::Spared { rss, limit: LIMIT, after_term: true })] =
+        &court.told[..]
+    else {
+        panic!("{:?}", court.told)
+    };
+    assert!(*rss < LIMIT);
+    assert!(hog.is_alive());
+}
+
+#[test]
+fn victims_do_not_wait_for_each_other() {
+    let mut hogs: Vec<Hog> = (0..4).map(|_| hog("ignore-term anon 25M hold")).collect();
+    let mut court = Court::new(GRACE);
+    let begun = Instant::now();
+    for hog in &hogs {
+        court.condemn(hog.pid());
+    }
+    court.finish();
+    assert!(begun.elapsed() < 3 * GRACE, "{:?} for four graces of {GRACE:?}", begun.elapsed());
+    for hog in &mut hogs {
+        assert_eq!(hog.ended_by(Duration::from_secs(1)), Some(libc::SIGKILL));
+    }
+}
+
+#[test]
+fn a_child_of_a_hog_is_left_alone() {
+    let mut hog = hog("fork anon 5M hold end anon 40M hold");
+    let child = hog.child("fork");
+    let mut court = Court::new(Duration::from_secs(10));
+    court.condemn(hog.pid());
+    court.finish();
+    assert_eq!(court.sent.iter().map(|(pid, ..)| pid.0).collect::<Vec<_>>(), [hog.pid()]);
+    assert_eq!(hog.ended_by(Duration::from_secs(1)), Some(libc::SIGTERM));
+    eventually("the end of the child, which is the hog's own doing", || is_dead(child));
+}
+
+/// Starts hogs until one has `pid`: its former owner must be reaped.
+fn hog_with_pid(pid: u32, script: &str) -> Hog {
+    let begun = Instant::now();
+    while begun.elapsed() < support::PATIENCE {
+        fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).unwrap();
+        let hog = Hog::start(script);
+        if hog.pid() == pid {
+            return hog;
+        }
+    }
+    panic!("pid {pid} was not to be had again")
+}
+
+#[test]
+#[ignore = "kernel: needs root"]
+fn a_signal_never_reaches_who_has_the_pid_later() {
+    support::require_root();
+    let script = "anon 40M hold";
+    let first = hog(script);
+    let pid = first.pid();
+    let mut court = Court::new(GRACE);
+    let process = confirm(pid).unwrap();
+    let (whom, breach) = (process.id, breach(&process));
+    // As far as the warrant, which is held back.
+    court.victims.condemn(process, breach, Instant::now());
+    let opened = court.victims.open(whom);
+    court.victims.handle(whom, opened, Instant::now());
+    let mut orders = court.victims.handle(whom, look_again(whom), Instant::now());
+    let Some(Order { effect: Effect::Send(warrant), .. }) = orders.pop() else { panic!("{orders:?}") };
+
+    drop(first); // killed and reaped: the pid is free
+    let second = hog_with_pid(pid, script);
+    second.begun("hold");
+    let sent = court.victims.send(warrant);
+    assert!(matches!(sent, Event::Sent(Err(Errno::SRCH))), "{sent:?}");
+    let orders = court.victims.handle(whom, sent, Instant::now());
+    court.carry_out(orders);
+    assert_eq!(court.record().cause, Cause::Itself);
+    assert!(second.is_alive());
+}
+
+#[test]
+#[ignore = "kernel: needs root"]
+fn a_pid_that_was_used_again_before_it_was_opened_shows_by_its_start() {
+    support::require_root();
+    let first = hog("anon 40M hold");
+    let pid = first.pid();
+    let condemned = confirm(pid).unwrap();
+    drop(first);
+    let second = hog_with_pid(pid, "anon 50M hold");
+    second.begun("hold");
+
+    let mut court = Court::new(GRACE);
+    let (whom, breach) = (condemned.id, breach(&condemned));
+    let orders = court.victims.condemn(condemned, breach, Instant::now());
+    court.carry_out(orders);
+    assert!(court.sent.is_empty());
+    let [(_, Outcome::Unconfirmed(Unconfirmed::AnotherProcess { expected, .. }))] = court.told[..] else {
+        panic!("{:?}", court.told)
+    };
+    assert_eq!(expected, whom.start);
+    assert_eq!(court.victims.in_flight(), 0);
+    assert!(second.is_alive());
+}
+
+#[test]
+#[ignore = "kernel: needs root"]
+fn a_signal_without_the_right_to_send_it_is_said_once() {
+    let (owner, stranger) = (TestUser::claim(), TestUser::claim());
+    let hog = owner.hog("anon 40M hold");
+    hog.begun("hold");
+    let pid = hog.pid();
+    let told = thread::spawn(move || {
+        become_user(stranger.uid);
+        let mut court = Court::new(GRACE);
+        court.condemn(pid);
+        for _ in 0..3 {
+            court.condemn(pid); // by the scans that follow
+            court.carry_out(vec![]);
+        }
+        assert!(matches!(court.victims.iter().next(), Some((_, Phase::OutOfReach))));
+        (court.sent, court.told)
+    });
+    let (sent, told) = told.join().unwrap();
+    assert_eq!(sent, [(Pid(pid), Signal::Term, Err(Errno::PERM))]);
+    assert_eq!(told, [(Pid(pid), Outcome::SignalFailed { signal: Signal::Term, error: Errno::PERM })]);
+    assert!(hog.is_alive());
+}
+
+/// Changes this thread alone: to the kernel credentials are a thread's own, it is the C library that spreads them.
+#[expect(unsafe_code, reason = "the library's setresuid would change every thread of the test")]
+fn become_user(uid: u32) {
+    // SAFETY: three integers.
+    let changed = unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) };
+    assert_eq!(changed, 0);
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+    let uids = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap();
+    assert!(uids.split_whitespace().all(|one| one == uid.to_string()), "{uids}");
+}
