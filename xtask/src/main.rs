@@ -1,3 +1,44 @@
-//! Everything that builds, runs, tests and measures memmon.
+//! Everything that builds, runs, tests and measures memmon: `cargo xtask help` lists it.
 
-fn main() {}
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command for developers, who read its output"
+)]
+
+mod ebpf;
+mod shell;
+mod toolchain;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Everything that builds, runs, tests and measures memmon"
+)]
+enum Task {
+    BuildEbpf(ebpf::Options),
+}
+
+fn main() -> ExitCode {
+    match perform(Task::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(task: Task) -> Result<ExitCode> {
+    match task {
+        Task::BuildEbpf(options) => ebpf::main(&options)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
