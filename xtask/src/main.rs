@@ -7,6 +7,8 @@
 )]
 
 mod ebpf;
+mod rights;
+mod setup;
 mod shell;
 mod toolchain;
 mod workspace;
@@ -23,6 +25,7 @@ use clap::Parser;
     about = "Everything that builds, runs, tests and measures memmon"
 )]
 enum Task {
+    Setup(setup::Options),
     BuildEbpf(ebpf::Options),
 }
 
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
 
 fn perform(task: Task) -> Result<ExitCode> {
     match task {
+        Task::Setup(options) => setup::main(options)?,
         Task::BuildEbpf(options) => ebpf::main(&options)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -1,0 +1,273 @@
+//! What is missing and how it gets here: facts in, steps out, nothing touched.
+
+use std::{collections::BTreeMap, fmt, process::Command};
+
+use crate::{
+    shell,
+    toolchain::{self, Compiler, Found, Version, Wish},
+};
+
+/// The bpf-linker that memmon is built and tested with.
+const LINKER: &str = "0.13.0";
+/// The LLVM versions that it can be built with, the tried one first.
+const LLVMS: [u32; 3] = [22, 23, 21];
+
+/// Which of os-release(5)'s families of distributions this is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// Debian, Ubuntu and those that are made from them.
+    Debian,
+    Fedora,
+    Arch,
+    Suse,
+    Alpine,
+    /// Any other, by its name.
+    Other(String),
+}
+
+/// What apt says of a package.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Package {
+    pub(crate) installed: bool,
+    /// The version that would be installed; none if apt does not know the package.
+    pub(crate) candidate: Option<String>,
+}
+
+/// What the plan depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Facts {
+    pub(crate) family: Family,
+    pub(crate) found: Found,
+    pub(crate) rustup: bool,
+    /// A C++ compiler, which links LLVM's libraries.
+    pub(crate) cxx: bool,
+    pub(crate) bpftool: bool,
+    /// The system's clippy, which reads the system's core for BPF.
+    pub(crate) system_clippy: bool,
+    /// By name; empty where there is no apt.
+    pub(crate) packages: BTreeMap<String, Package>,
+    /// Whether this program brought apt's lists up to date already.
+    pub(crate) apt_updated: bool,
+}
+
+/// Every package whose facts a plan may ask for.
+pub(crate) fn packages_of_interest() -> Vec<String> {
+    let named = ["rustc-web", "libstd-rust-web-dev-bpf", "rust-web-clippy", "rustc", "libstd-rust-dev-bpf"];
+    let others = ["rust-clippy", "libzstd-dev", "zlib1g-dev", "g++", "llvm", "bpftool"];
+    let llvm = LLVMS.into_iter().flat_map(|version| llvm_packages(version).into_iter());
+    named.into_iter().chain(others).map(str::to_owned).chain(llvm).collect()
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Bring apt's lists up to date. If it is the last step, what follows depends on what they say.
+    AptUpdate,
+    /// Install packages through apt.
+    AptInstall(Vec<String>),
+    /// Install rustup's nightly with the source of core.
+    RustupNightly,
+    /// Build bpf-linker with the installed LLVM of that version.
+    CargoLinker { llvm: u32 },
+    /// Something that only a person can do: the exact command, or what is wrong.
+    ByHand(String),
+}
+
+impl Step {
+    /// Whether it takes root.
+    pub(crate) const fn needs_root(&self) -> bool {
+        matches!(self, Self::AptUpdate | Self::AptInstall(_))
+    }
+
+    /// What performs it; nothing for what only a person can do.
+    pub(crate) fn command(&self) -> Option<Command> {
+        let mut command;
+        match self {
+            Self::AptUpdate => {
+                command = Command::new("apt-get");
+                command.arg("update");
+            }
+            Self::AptInstall(packages) => {
+                command = Command::new("apt-get");
+                command.args(["install", "--yes", "--no-install-recommends"]).args(packages);
+            }
+            Self::RustupNightly => {
+                command = Command::new("rustup");
+                command.args(["toolchain", "install", "nightly", "--profile=minimal"]);
+                command.args(["--component=rust-src", "--component=llvm-tools"]);
+            }
+            Self::CargoLinker { llvm } => {
+                command = Command::new("cargo");
+                command.env(format!("LLVM_SYS_{llvm}1_PREFIX"), format!("/usr/lib/llvm-{llvm}"));
+                command.args(["install", "bpf-linker", "--version", LINKER, "--locked", "--force"]);
+                command.args(["--no-default-features", "--features", &format!("llvm-{llvm}")]);
+            }
+            Self::ByHand(_) => return None,
+        }
+        Some(command)
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self, self.command()) {
+            (Self::ByHand(text), _) => f.write_str(text),
+            (_, command) => f.write_str(&command.as_ref().map(shell::shown).unwrap_or_default()),
+        }
+    }
+}
+
+/// What is to be done so that the BPF half can be built, and tested with `for_tests`; nothing if all is there.
+pub(crate) fn plan(facts: &Facts, for_tests: bool) -> Vec<Step> {
+    let mut steps = match facts.family {
+        Family::Debian => debian(facts, for_tests),
+        Family::Fedora | Family::Arch | Family::Suse | Family::Alpine | Family::Other(_) => {
+            by_hand(facts, for_tests)
+        }
+    };
+    if steps.iter().any(Step::needs_root) && !facts.apt_updated && steps.first() != Some(&Step::AptUpdate) {
+        steps.insert(0, Step::AptUpdate);
+    }
+    steps
+}
+
+fn debian(facts: &Facts, for_tests: bool) -> Vec<Step> {
+    let mut packages: Vec<String> = Vec::new();
+    let mut rest: Vec<Step> = Vec::new();
+    // Lists that were never fetched know nothing, which does not mean that there is nothing.
+    let lists_are_empty =
+        !facts.apt_updated && facts.packages.values().all(|package| package.candidate.is_none());
+
+    if toolchain::choose(Wish::Auto, &facts.found).is_err() {
+        let usable = usable_compiler(&facts.found);
+        let mut writes = usable.and_then(|compiler| compiler.llvm);
+        if usable.is_none() {
+            match rust_packages(facts) {
+                Some(rust) => packages.extend(rust),
+                None if lists_are_empty => return vec![Step::AptUpdate],
+                None if facts.rustup => rest.push(Step::RustupNightly),
+                None => rest.push(Step::ByHand(INSTALL_RUSTUP.to_owned())),
+            }
+            writes = None;
+        }
+        let reads = facts.found.linker.as_ref().map(|linker| linker.llvm);
+        let linker_is_old = matches!((reads, writes), (Some(Some(reads)), Some(writes)) if writes > reads);
+        if reads.is_none() || linker_is_old {
+            match llvm(facts, writes) {
+                Some(version) => {
+                    packages.extend(llvm_packages(version));
+                    packages.extend(["libzstd-dev", "zlib1g-dev"].map(str::to_owned));
+                    packages.extend((!facts.cxx).then(|| "g++".to_owned()));
+                    rest.push(Step::CargoLinker { llvm: version });
+                }
+                None if lists_are_empty => return vec![Step::AptUpdate],
+                None => rest.push(Step::ByHand(linker_release())),
+            }
+        } else if facts.found.objcopy.is_none() {
+            packages.push("llvm".to_owned());
+        }
+    }
+    if for_tests {
+        packages.extend((!facts.bpftool).then(|| "bpftool".to_owned()));
+        packages.extend((!facts.system_clippy).then(|| system_clippy(facts, &packages)).flatten());
+    }
+
+    packages.retain(|name| !facts.packages.get(name).is_some_and(|package| package.installed));
+    let install = (!packages.is_empty()).then_some(Step::AptInstall(packages));
+    install.into_iter().chain(rest).collect()
+}
+
+/// A compiler that would do, if only the linker were there and new enough.
+fn usable_compiler(found: &Found) -> Option<&Compiler> {
+    let usable = |compiler: &Option<Compiler>| toolchain::fit(compiler.as_ref(), None).is_ok();
+    [&found.system, &found.nightly].into_iter().find(|compiler| usable(compiler))?.as_ref()
+}
+
+/// The packages of a compiler that is new enough and has a core for BPF.
+fn rust_packages(facts: &Facts) -> Option<[String; 2]> {
+    [["rustc-web", "libstd-rust-web-dev-bpf"], ["rustc", "libstd-rust-dev-bpf"]]
+        .into_iter()
+        .find(|[compiler, core]| {
+            let version = candidate(facts, compiler).and_then(Version::parse);
+            version.is_some_and(|version| version >= Version::required()) && candidate(facts, core).is_some()
+        })
+        .map(|names| names.map(str::to_owned))
+}
+
+/// The clippy that belongs to the system's compiler, if that is the one that is there or about to be.
+fn system_clippy(facts: &Facts, planned: &[String]) -> Option<String> {
+    let there = |name: &str| {
+        planned.iter().any(|other| other == name)
+            || facts.packages.get(name).is_some_and(|package| package.installed)
+    };
+    [("libstd-rust-web-dev-bpf", "rust-web-clippy"), ("libstd-rust-dev-bpf", "rust-clippy")]
+        .into_iter()
+        .find(|(core, clippy)| there(core) && candidate(facts, clippy).is_some())
+        .map(|(_, clippy)| clippy.to_owned())
+}
+
+/// An LLVM that bpf-linker can be built with and that reads what LLVM `writes` wrote.
+fn llvm(facts: &Facts, writes: Option<u32>) -> Option<u32> {
+    LLVMS.into_iter().find(|version| {
+        writes.is_none_or(|writes| *version >= writes)
+            && llvm_packages(*version).iter().all(|name| candidate(facts, name).is_some())
+    })
+}
+
+fn llvm_packages(version: u32) -> [String; 2] {
+    [format!("llvm-{version}-dev"), format!("libpolly-{version}-dev")]
+}
+
+fn candidate<'a>(facts: &'a Facts, name: &str) -> Option<&'a str> {
+    facts.packages.get(name)?.candidate.as_deref()
+}
+
+const INSTALL_RUSTUP: &str = "install rustup (https://rustup.rs), then run `cargo xtask setup` again";
+
+/// The exact commands for distributions whose packages were not tried: rustup's nightly and bpf-linker's own release.
+fn by_hand(facts: &Facts, for_tests: bool) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut tell = |text: String| steps.push(Step::ByHand(text));
+    if toolchain::choose(Wish::Auto, &facts.found).is_err() {
+        let Found { system: _, nightly: _, linker, objcopy } = &facts.found;
+        let compiled_and_stripped = usable_compiler(&facts.found).is_some() && objcopy.is_some();
+        if !compiled_and_stripped {
+            if !facts.rustup {
+                tell(match &facts.family {
+                    Family::Fedora => "sudo dnf install rustup gcc && rustup-init -y".to_owned(),
+                    Family::Arch => "sudo pacman -S --needed rustup gcc".to_owned(),
+                    Family::Suse => "sudo zypper install rustup gcc".to_owned(),
+                    Family::Alpine => "sudo apk add rustup build-base && rustup-init -y".to_owned(),
+                    Family::Debian | Family::Other(_) => INSTALL_RUSTUP.to_owned(),
+                });
+            }
+            tell(Step::RustupNightly.to_string());
+        }
+        // Its release is linked statically with the newest LLVM, which reads what older ones wrote.
+        if linker.is_none() || compiled_and_stripped {
+            tell(linker_release());
+        }
+    }
+    if for_tests && !facts.bpftool {
+        tell(match &facts.family {
+            Family::Fedora => "sudo dnf install bpftool".to_owned(),
+            Family::Arch => "sudo pacman -S --needed bpf".to_owned(),
+            Family::Suse => "sudo zypper install bpftool".to_owned(),
+            Family::Alpine => "sudo apk add bpftool".to_owned(),
+            Family::Debian | Family::Other(_) => "install bpftool".to_owned(),
+        });
+    }
+    steps
+}
+
+fn linker_release() -> String {
+    format!(
+        "curl -fL https://github.com/aya-rs/bpf-linker/releases/download/v{LINKER}/bpf-linker-{}-unknown-linux-musl.tar.zst \
+         | tar --zstd -x -C ~/.cargo/bin",
+        std::env::consts::ARCH
+    )
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,0 +1,219 @@
+//! What is planned on which machine.
+
+use std::path::PathBuf;
+
+use super::*;
+use crate::toolchain::Linker;
+
+/// Debian 12 with rustup's stable and nothing else, apt's lists up to date.
+fn bookworm() -> Facts {
+    let packages = packages_of_interest().into_iter().map(|name| {
+        let candidate = match name.as_str() {
+            "rustc-web" | "libstd-rust-web-dev-bpf" | "rust-web-clippy" => Some("1.96.0+dfsg1-1~deb12u2"),
+            "rustc" | "rust-clippy" => Some("1.63.0+dfsg1-2"),
+            "libstd-rust-dev-bpf" | "llvm-21-dev" | "libpolly-21-dev" | "llvm-23-dev" | "libpolly-23-dev" => {
+                None
+            }
+            _ => Some("1"),
+        };
+        (name, Package { installed: false, candidate: candidate.map(str::to_owned) })
+    });
+    Facts {
+        family: Family::Debian,
+        found: Found::default(),
+        rustup: true,
+        cxx: true,
+        bpftool: false,
+        system_clippy: false,
+        packages: packages.collect(),
+        apt_updated: false,
+    }
+}
+
+fn compiler(toolchain: Option<&str>, llvm: u32) -> Option<Compiler> {
+    Some(Compiler {
+        toolchain: toolchain.map(str::to_owned),
+        version: Version::required(),
+        llvm: Some(llvm),
+        sysroot: PathBuf::new(),
+        core: true,
+    })
+}
+
+fn linker(llvm: u32) -> Option<Linker> {
+    Some(Linker { path: PathBuf::from("bpf-linker"), llvm: Some(llvm) })
+}
+
+fn complete() -> Found {
+    Found {
+        system: compiler(None, 22),
+        nightly: None,
+        linker: linker(22),
+        objcopy: Some(PathBuf::from("objcopy")),
+    }
+}
+
+fn with_candidates(mut facts: Facts, candidates: &[(&str, Option<&str>)]) -> Facts {
+    for (name, candidate) in candidates {
+        facts.packages.entry((*name).to_owned()).or_default().candidate = candidate.map(str::to_owned);
+    }
+    facts
+}
+
+fn lines(facts: &Facts, for_tests: bool) -> Vec<String> {
+    plan(facts, for_tests).iter().map(Step::to_string).collect()
+}
+
+const LINKER_22: &str = "LLVM_SYS_221_PREFIX=/usr/lib/llvm-22 cargo install bpf-linker --version 0.13.0 --locked --force \
+                         --no-default-features --features llvm-22";
+const NIGHTLY: &str =
+    "rustup toolchain install nightly --profile=minimal --component=rust-src --component=llvm-tools";
+
+#[test]
+fn nothing_is_planned_where_nothing_is_missing() {
+    let facts = Facts { found: complete(), ..bookworm() };
+    assert_eq!(plan(&facts, false), []);
+    let facts = Facts { bpftool: true, system_clippy: true, ..facts };
+    assert_eq!(plan(&facts, true), []);
+}
+
+#[test]
+fn a_bare_debian_gets_all_of_it() {
+    assert_eq!(
+        lines(&bookworm(), false),
+        [
+            "apt-get update",
+            "apt-get install --yes --no-install-recommends rustc-web libstd-rust-web-dev-bpf llvm-22-dev \
+             libpolly-22-dev libzstd-dev zlib1g-dev",
+            LINKER_22,
+        ]
+    );
+    let facts = Facts { cxx: false, apt_updated: true, ..bookworm() };
+    assert_eq!(
+        lines(&facts, true),
+        [
+            "apt-get install --yes --no-install-recommends rustc-web libstd-rust-web-dev-bpf llvm-22-dev \
+             libpolly-22-dev libzstd-dev zlib1g-dev g++ bpftool rust-web-clippy",
+            LINKER_22,
+        ]
+    );
+}
+
+#[test]
+fn empty_lists_are_fetched_before_anything_is_decided() {
+    let nothing = bookworm().packages.into_keys().map(|name| (name, Package::default())).collect();
+    let facts = Facts { packages: nothing, ..bookworm() };
+    assert_eq!(lines(&facts, true), ["apt-get update"]);
+    // And not for ever.
+    let facts = Facts { apt_updated: true, ..facts };
+    assert_eq!(lines(&facts, false)[0], NIGHTLY);
+}
+
+#[test]
+fn installed_packages_are_not_installed_again() {
+    let mut facts = bookworm();
+    for name in [
+        "rustc-web",
+        "libstd-rust-web-dev-bpf",
+        "llvm-22-dev",
+        "libpolly-22-dev",
+        "libzstd-dev",
+        "zlib1g-dev",
+    ] {
+        facts.packages.entry(name.to_owned()).or_default().installed = true;
+    }
+    facts.found = Found { linker: None, ..complete() };
+    assert_eq!(lines(&facts, false), [LINKER_22]);
+    // The clippy is that of the compiler that is there.
+    assert_eq!(
+        lines(&facts, true)[1],
+        "apt-get install --yes --no-install-recommends bpftool rust-web-clippy"
+    );
+}
+
+#[test]
+fn a_newer_debian_has_the_compiler_under_its_own_name() {
+    let facts = with_candidates(
+        bookworm(),
+        &[
+            ("rustc-web", None),
+            ("rustc", Some("1.98.0+dfsg1-1")),
+            ("libstd-rust-dev-bpf", Some("1.98.0+dfsg1-1")),
+            ("rust-clippy", Some("1.98.0+dfsg1-1")),
+        ],
+    );
+    assert_eq!(
+        lines(&facts, true)[1],
+        "apt-get install --yes --no-install-recommends rustc libstd-rust-dev-bpf llvm-22-dev libpolly-22-dev \
+         libzstd-dev zlib1g-dev bpftool rust-clippy"
+    );
+}
+
+#[test]
+fn where_packages_are_too_old_rustup_helps() {
+    let old = with_candidates(bookworm(), &[("rustc-web", Some("1.85.0+dfsg1-1"))]);
+    let install =
+        "apt-get install --yes --no-install-recommends llvm-22-dev libpolly-22-dev libzstd-dev zlib1g-dev";
+    assert_eq!(lines(&old, false), ["apt-get update", install, NIGHTLY, LINKER_22]);
+    let without_rustup = Facts { rustup: false, ..old };
+    assert_eq!(lines(&without_rustup, false)[2], INSTALL_RUSTUP);
+}
+
+#[test]
+fn the_linkers_llvm_reads_what_the_compilers_wrote() {
+    let found = |nightly, linker| Found {
+        system: None,
+        nightly: compiler(Some("nightly"), nightly),
+        linker,
+        ..complete()
+    };
+    let with_23 =
+        || with_candidates(bookworm(), &[("llvm-23-dev", Some("1")), ("libpolly-23-dev", Some("1"))]);
+    for (facts, expected) in [
+        // The tried version, though there is a newer one.
+        (Facts { found: found(22, None), ..with_23() }, Some(22)),
+        (Facts { found: found(23, None), ..with_23() }, Some(23)),
+        // One that is too old is built again.
+        (Facts { found: found(23, linker(22)), ..with_23() }, Some(23)),
+        (Facts { found: found(22, linker(21)), ..with_23() }, Some(22)),
+        (Facts { found: found(22, linker(23)), ..with_23() }, None),
+    ] {
+        let planned = plan(&facts, false).into_iter().find_map(|step| match step {
+            Step::CargoLinker { llvm } => Some(llvm),
+            _ => None,
+        });
+        assert_eq!(planned, expected, "{:?}", facts.found);
+    }
+    // None that is new enough can be had: its own release is linked with the newest.
+    let facts = Facts { found: found(23, linker(22)), ..bookworm() };
+    assert!(lines(&facts, false)[0].starts_with("curl -fL https://github.com/aya-rs/bpf-linker/releases/"));
+}
+
+#[test]
+fn only_objcopy_is_missing() {
+    let facts = Facts { found: Found { objcopy: None, ..complete() }, ..bookworm() };
+    assert_eq!(
+        lines(&facts, false),
+        ["apt-get update", "apt-get install --yes --no-install-recommends llvm"]
+    );
+}
+
+#[test]
+fn other_distributions_get_the_exact_commands() {
+    for (family, rustup, bpftool) in [
+        (Family::Fedora, "sudo dnf install rustup gcc && rustup-init -y", "sudo dnf install bpftool"),
+        (Family::Arch, "sudo pacman -S --needed rustup gcc", "sudo pacman -S --needed bpf"),
+        (Family::Suse, "sudo zypper install rustup gcc", "sudo zypper install bpftool"),
+        (Family::Alpine, "sudo apk add rustup build-base && rustup-init -y", "sudo apk add bpftool"),
+        (Family::Other("NixOS".to_owned()), INSTALL_RUSTUP, "install bpftool"),
+    ] {
+        let facts = Facts { family, rustup: false, packages: BTreeMap::new(), ..bookworm() };
+        assert!(plan(&facts, true).iter().all(|step| matches!(step, Step::ByHand(_))));
+        let [first, nightly, linker, last] = lines(&facts, true).try_into().unwrap();
+        assert_eq!([first.as_str(), nightly.as_str(), last.as_str()], [rustup, NIGHTLY, bpftool]);
+        assert!(linker.contains("bpf-linker/releases/download/v0.13.0/bpf-linker-"), "{linker}");
+        // And none where all is there.
+        let facts = Facts { found: complete(), bpftool: true, ..facts };
+        assert_eq!(plan(&facts, true), []);
+    }
+}
