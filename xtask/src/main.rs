@@ -10,6 +10,7 @@ mod ebpf;
 mod rights;
 mod setup;
 mod shell;
+mod tidy;
 mod toolchain;
 mod workspace;
 
@@ -27,6 +28,8 @@ use clap::Parser;
 enum Task {
     Setup(setup::Options),
     BuildEbpf(ebpf::Options),
+    /// Check what ARCHITECTURE.md promises of the sources
+    Tidy,
 }
 
 fn main() -> ExitCode {
@@ -43,6 +46,7 @@ fn perform(task: Task) -> Result<ExitCode> {
     match task {
         Task::Setup(options) => setup::main(options)?,
         Task::BuildEbpf(options) => ebpf::main(&options)?,
+        Task::Tidy => tidy::main()?,
     }
     Ok(ExitCode::SUCCESS)
 }

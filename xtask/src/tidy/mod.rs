@@ -1,0 +1,304 @@
+//! `cargo xtask tidy`: what ARCHITECTURE.md promises of the sources, checked so that it cannot rot.
+//!
+//! It is a test as well, so that `cargo test` says it too. [`check`] is pure: paths and texts in, complaints out.
+
+mod source;
+
+use std::{fmt, fs, path::Path};
+
+use anyhow::{Context as _, Result, bail};
+use clap::CommandFactory as _;
+
+use self::source::Source;
+use crate::{Task, workspace};
+
+/// Each room of memmon/src and the other rooms that it may know of.
+const ROOMS: [(&str, &[&str]); 8] = [
+    ("model", &[]),
+    ("policy", &["model"]),
+    ("config", &["model", "policy"]),
+    ("observe", &["model"]),
+    ("enforce", &["model"]),
+    ("report", &["model"]),
+    ("daemon", EVERY_ROOM),
+    ("cli", EVERY_ROOM),
+];
+const EVERY_ROOM: &[&str] = &["model", "policy", "config", "observe", "enforce", "report", "daemon", "cli"];
+
+/// The files and folders that may hold `unsafe`: raw system calls, bytes from the kernel, and the BPF programs.
+const UNSAFE: [&str; 3] = ["memmon-ebpf/src/", "memmon/src/observe/bpf", "memmon/src/enforce/pidfd.rs"];
+
+/// Where the library that loads BPF programs is known.
+const AYA: &str = "memmon/src/observe/bpf";
+
+/// What one can hold in mind.
+const MOST_LINES: usize = 600;
+
+/// Home folders of nobody in particular, for examples and tests.
+const EXAMPLES: [&str; 4] = ["alice", "bob", "carol", "user"];
+
+/// Something that is not as it should be.
+#[derive(Debug, PartialEq, Eq)]
+struct Complaint {
+    /// Relative to the checkout.
+    path: String,
+    line: usize,
+    what: String,
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, line, what } = self;
+        write!(f, "{path}:{line}: {what}")
+    }
+}
+
+/// Checks this checkout.
+pub(crate) fn main() -> Result<()> {
+    let files = files(workspace::root())?;
+    let complaints: Vec<_> = files.iter().flat_map(|(path, text)| check(path, text)).collect();
+    for complaint in &complaints {
+        println!("{complaint}");
+    }
+    if !complaints.is_empty() {
+        bail!("{} of the above are to be put right", complaints.len());
+    }
+    println!("tidy: {} files", files.len());
+    Ok(())
+}
+
+/// Every text file of the checkout, by its path relative to `root`.
+fn files(root: &Path) -> Result<Vec<(String, String)>> {
+    fn walk(root: &Path, folder: &Path, files: &mut Vec<(String, String)>) -> Result<()> {
+        for entry in folder.read_dir().with_context(|| format!("cannot list {}", folder.display()))? {
+            let entry = entry?;
+            let path = entry.path();
+            if entry.file_type()?.is_dir() {
+                if entry.file_name() != "target" && entry.file_name() != ".git" {
+                    walk(root, &path, files)?;
+                }
+            } else if let Ok(text) = fs::read_to_string(&path) {
+                let relative = path.strip_prefix(root).unwrap_or(&path);
+                files.push((relative.to_string_lossy().into_owned(), text));
+            }
+        }
+        Ok(())
+    }
+    let mut files = Vec::new();
+    walk(root, root, &mut files)?;
+    files.sort();
+    Ok(files)
+}
+
+/// Everything that is wrong with one file.
+fn check(path: &str, text: &str) -> Vec<Complaint> {
+    let mut complaints = Vec::new();
+    let mut complain =
+        |line: usize, what: String| complaints.push(Complaint { path: path.to_owned(), line, what });
+    for (number, line) in (1..).zip(text.lines()) {
+        if let Some(folder) = home_folder(line) {
+            complain(number, format!("{folder} is a folder of somebody's machine"));
+        }
+        for verb in unknown_verbs(line) {
+            complain(number, format!("there is no `cargo xtask {verb}`"));
+        }
+    }
+    if path.ends_with(".rs") {
+        if !text.starts_with("//!") {
+            complain(1, "the file does not open with a `//!` that says what it is for".to_owned());
+        }
+        let lines = text.lines().count();
+        if lines > MOST_LINES {
+            complain(lines, format!("{lines} lines are more than one can hold in mind ({MOST_LINES})"));
+        }
+        match Source::parse(path, text) {
+            Ok(source) => check_source(path, &source, &mut complain),
+            Err(error) => complain(error.line, format!("not Rust: {}", error.what)),
+        }
+    }
+    complaints
+}
+
+fn check_source(path: &str, source: &Source, complain: &mut impl FnMut(usize, String)) {
+    for &line in &source.allows {
+        complain(line, "`allow` hides what changes later: use `#[expect(…, reason = \"…\")]`".to_owned());
+    }
+    if !UNSAFE.iter().any(|place| path.starts_with(place)) {
+        for &line in &source.unsafes {
+            complain(line, "`unsafe` here: only in the files that xtask/src/tidy lists".to_owned());
+        }
+    }
+    let in_memmon = path.starts_with("memmon/");
+    for (line, name) in &source.libraries {
+        if in_memmon && name.starts_with("aya") && !path.starts_with(AYA) {
+            complain(*line, format!("`{name}` is known to {AYA} alone"));
+        }
+    }
+    // The binary is a door to the library and nothing else.
+    if path == "memmon/src/main.rs" {
+        for (line, room) in source.of_library("memmon").filter(|(_, room)| room != "cli") {
+            complain(line, format!("main imports `{room}`: it may import cli only"));
+        }
+    }
+    let Some(room) = room(path) else { return };
+    let may = ROOMS.iter().find(|(name, _)| *name == room).map_or(EVERY_ROOM, |(_, may)| may);
+    for (line, other) in &source.from_root {
+        let is_room = ROOMS.iter().any(|(name, _)| name == other);
+        if is_room && other != room && !may.contains(&other.as_str()) {
+            let may = if may.is_empty() { "no other room".to_owned() } else { may.join(", ") };
+            complain(*line, format!("{room} imports {other}: it may import {may}"));
+        }
+    }
+}
+
+/// The room that a file of memmon/src belongs to.
+fn room(path: &str) -> Option<&str> {
+    let below = path.strip_prefix("memmon/src/")?;
+    let room = below.split(['/', '.']).next()?;
+    (room != "lib" && room != "main").then_some(room)
+}
+
+/// A path of somebody's home in `line`.
+fn home_folder(line: &str) -> Option<String> {
+    ["/home/", "/Users/", "/root/"].into_iter().find_map(|parent| {
+        line.match_indices(parent).find_map(|(start, _)| {
+            let name: String = line[start + parent.len()..].chars().take_while(|c| is_word(*c)).collect();
+            let named = !name.is_empty() && !EXAMPLES.contains(&name.as_str());
+            named.then(|| format!("{parent}{name}"))
+        })
+    })
+}
+
+/// What follows `cargo xtask` in `line` and is no verb of it.
+fn unknown_verbs(line: &str) -> Vec<String> {
+    let task = Task::command();
+    let known = |verb: &str| verb == "help" || task.get_subcommands().any(|known| known.get_name() == verb);
+    let after = line.split("cargo xtask ").skip(1);
+    let verbs = after.map(|rest| rest.chars().take_while(|c| is_word(*c)).collect::<String>());
+    verbs.filter(|verb| verb.starts_with(|c: char| c.is_ascii_lowercase()) && !known(verb)).collect()
+}
+
+const fn is_word(character: char) -> bool {
+    character.is_ascii_alphanumeric() || matches!(character, '-' | '_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_checkout_is_tidy() {
+        let files = files(workspace::root()).unwrap();
+        assert!(files.iter().any(|(path, _)| path == "memmon/src/lib.rs"), "the sources were not found");
+        let complaints: Vec<_> = files.iter().flat_map(|(path, text)| check(path, text)).collect();
+        assert!(complaints.is_empty(), "{}", complaints.iter().map(|c| format!("\n{c}")).collect::<String>());
+    }
+
+    fn complaints(path: &str, text: &str) -> Vec<(usize, String)> {
+        check(path, text).into_iter().map(|complaint| (complaint.line, complaint.what)).collect()
+    }
+
+    /// Whether `body`, below a head line, is complained about once, on its last line, with a text that has `part`.
+    #[track_caller]
+    fn complains(path: &str, body: &str, part: &str) {
+        let text = format!("//! Head.\n{body}");
+        let found = complaints(path, &text);
+        let [(line, what)] = found.as_slice() else { panic!("{path}: {body}: {found:?}") };
+        assert_eq!(*line, text.lines().count(), "{what}");
+        assert!(what.contains(part), "{what}");
+    }
+
+    #[track_caller]
+    fn passes(path: &str, body: &str) {
+        assert_eq!(complaints(path, &format!("//! Head.\n{body}")), [], "{path}: {body}");
+    }
+
+    #[test]
+    fn rooms_import_what_they_may() {
+        let enforce = "memmon/src/enforce/escalate.rs";
+        complains(enforce, "use crate::policy::Rules;", "enforce imports policy: it may import model");
+        complains(enforce, "use crate::{model::Pid, report};", "enforce imports report");
+        complains(
+            enforce,
+            "use crate::{\n    model::{Pid, Uid},\n    config::Settings};",
+            "enforce imports config",
+        );
+        complains(enforce, "fn f() -> crate::daemon::X {}", "enforce imports daemon");
+        complains(enforce, "fn f() { assert!(crate::observe::x()); }", "enforce imports observe");
+        complains(enforce, "use super::super::observe;", "enforce imports observe");
+        complains(enforce, "mod tests { use super::super::super::observe::X; }", "enforce imports observe");
+        complains("memmon/src/enforce/mod.rs", "use super::cli;", "enforce imports cli");
+        complains(
+            "memmon/src/model/mod.rs",
+            "use crate::policy;",
+            "model imports policy: it may import no other room",
+        );
+        complains("memmon/src/policy.rs", "use crate::config;", "policy imports config");
+        complains("memmon/src/main.rs", "fn main() { memmon::daemon::run() }", "main imports `daemon`");
+
+        passes(enforce, "use crate::{enforce::State, model::{Pid, policy}};");
+        passes(enforce, "use super::report; use self::policy::x; mod tests { use super::super::report; }");
+        passes(
+            enforce,
+            "//  use crate::policy;\n/// [`crate::policy`]\nconst TEXT: &str = \"use crate::policy\";",
+        );
+        passes(
+            "memmon/src/daemon/mod.rs",
+            "use crate::{cli, config, enforce, model, observe, policy, report};",
+        );
+        passes("memmon/src/config/mod.rs", "use crate::{model, policy::Rules};");
+        passes("memmon/src/main.rs", "use memmon::cli; fn main() { cli::main() }");
+        passes("memmon/tests/hogs.rs", "use memmon::{daemon, policy};");
+    }
+
+    #[test]
+    fn aya_is_known_in_one_place() {
+        let what = "`aya` is known to memmon/src/observe/bpf alone";
+        complains("memmon/src/observe/mod.rs", "use aya::Ebpf;", what);
+        complains("memmon/src/daemon/mod.rs", "fn f() { aya::x(); }", what);
+        complains("memmon/src/cli/mod.rs", "use {std::io, aya_log::EbpfLogger};", "`aya_log`");
+        passes("memmon/src/observe/bpf.rs", "use aya::Ebpf; use aya_log::EbpfLogger;");
+        passes("memmon/src/observe/bpf/load.rs", "use aya::Ebpf;");
+        passes("memmon-ebpf/src/main.rs", "use aya_ebpf::helpers;");
+        passes("memmon/src/policy/mod.rs", "fn aya() {} struct S { aya: u8 } use crate::model::aya::X;");
+    }
+
+    #[test]
+    fn unsafe_and_allow_are_where_they_are_expected() {
+        complains("memmon/src/policy/mod.rs", "fn f() { unsafe { g() } }", "`unsafe` here");
+        complains("memmon/src/policy/mod.rs", "#[unsafe(no_mangle)] fn f() {}", "`unsafe` here");
+        passes("memmon-ebpf/src/main.rs", "unsafe fn f() {}");
+        passes("memmon/src/policy/mod.rs", "#![forbid(unsafe_code)] // unsafe");
+        complains("memmon/src/policy/mod.rs", "#[allow(dead_code)] fn f() {}", "`allow` hides");
+        complains("memmon/src/policy/mod.rs", "#![allow(dead_code, reason = \"x\")]", "`allow` hides");
+        complains(
+            "memmon/src/policy/mod.rs",
+            "mod m { #[cfg_attr(test, allow(dead_code))] fn f() {} }",
+            "`allow` hides",
+        );
+        passes("memmon/src/policy/mod.rs", "#[expect(dead_code, reason = \"x\")] fn allow() { allow() }");
+    }
+
+    #[test]
+    fn files_have_heads_and_ends() {
+        assert_eq!(complaints("xtask/src/x.rs", "fn main() {}\n")[0].0, 1);
+        assert_eq!(complaints("xtask/src/x.rs", "")[0].0, 1);
+        passes("xtask/src/x.rs", &"\n".repeat(MOST_LINES - 1));
+        complains("xtask/src/x.rs", &"\n".repeat(MOST_LINES), "601 lines");
+        complains("xtask/src/x.rs", "fn f() { )", "not Rust");
+    }
+
+    #[test]
+    fn texts_name_no_ones_home_and_no_verb_that_is_not_there() {
+        // Taken apart, so that this file does not name one.
+        let home = ["/ho", "me/jane/src"].concat();
+        assert_eq!(complaints("README.md", &format!("\nsee {home}"))[0].0, 2);
+        assert_eq!(complaints("README.md", "exe = \"/home/alice/bin/hog\" in /home/ or /root"), []);
+        let line =
+            ["`cargo xtask ", "frobnicate --now` and `cargo xtask ", "setup`, `cargo xtask` …"].concat();
+        assert_eq!(
+            complaints("README.md", &line),
+            [(1, ["there is no `cargo xtask ", "frobnicate`"].concat())]
+        );
+    }
+}
