@@ -10,6 +10,7 @@ mod ebpf;
 mod rights;
 mod setup;
 mod shell;
+mod test;
 mod tidy;
 mod toolchain;
 mod workspace;
@@ -28,6 +29,7 @@ use clap::Parser;
 enum Task {
     Setup(setup::Options),
     BuildEbpf(ebpf::Options),
+    Test(test::Options),
     /// Check what ARCHITECTURE.md promises of the sources
     Tidy,
 }
@@ -46,6 +48,7 @@ fn perform(task: Task) -> Result<ExitCode> {
     match task {
         Task::Setup(options) => setup::main(options)?,
         Task::BuildEbpf(options) => ebpf::main(&options)?,
+        Task::Test(options) => return test::main(&options),
         Task::Tidy => tidy::main()?,
     }
     Ok(ExitCode::SUCCESS)

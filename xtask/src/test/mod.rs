@@ -1,0 +1,241 @@
+//! `cargo xtask test`: every test that this machine can run, and the rest by name with the reason.
+
+mod outcome;
+
+use std::{
+    collections::BTreeSet,
+    env, fs,
+    io::{self, BufRead as _, BufReader},
+    path::Path,
+    process::{ExitCode, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use self::outcome::{Ignored, Outcome};
+use crate::{
+    ebpf,
+    rights::Rights,
+    shell,
+    toolchain::{self, Wish},
+    workspace,
+};
+
+/// How the reason of an ignored test begins that needs root and the running kernel's BTF.
+const KERNEL: &str = "kernel:";
+/// What a kernel resolves its own types by.
+const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// Run every test that this machine can run, and name the rest
+///
+/// Tests of the running kernel are marked `#[ignore = "kernel: …"]`; they run one at a time. The last line is
+/// `N passed, N failed, N skipped`; a test that both variants of memmon have, with and without its BPF half, counts in
+/// each.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Fail where the tests of the running kernel cannot run, instead of skipping them
+    #[arg(long)]
+    require_kernel: bool,
+    /// Run only the tests whose names contain one of these
+    #[arg(last = true, value_name = "FILTER")]
+    filters: Vec<String>,
+}
+
+/// Builds the BPF half if that is possible, and runs the tests.
+pub(crate) fn main(options: &Options) -> Result<ExitCode> {
+    let object = object()?;
+    let ability = Ability { rights: Rights::of_this_process()?, btf: fs::File::open(KERNEL_BTF).is_ok() };
+    if options.require_kernel
+        && let Some(why) = object.as_ref().err().or(ability.lacks().as_ref())
+    {
+        bail!("the tests of the running kernel cannot run: {why}");
+    }
+
+    let mut total = Total::default();
+    if let Err(why) = &object {
+        println!("the BPF half is not tested: {why}");
+        variant(&["--no-default-features"], options, &ability, &mut total)?;
+        let why = "the BPF half is not built".to_owned();
+        let unmet = kernel_tests_in_sources()?.into_iter().filter(|name| !total.has_met(name));
+        total.skipped.extend(unmet.map(|name| (name, why.clone())).collect::<Vec<_>>());
+    } else {
+        variant(&[], options, &ability, &mut total)?;
+        variant(&["--package=memmon", "--no-default-features"], options, &ability, &mut total)?;
+    }
+
+    if options.require_kernel && options.filters.is_empty() && total.kernel.is_empty() {
+        bail!("no test of the running kernel was found: is its `#[ignore]` reason still \"{KERNEL} …\"?");
+    }
+    println!();
+    for (name, reason) in &total.skipped {
+        println!("skipped {name}: {reason}");
+    }
+    let Total { passed, failed, kernel: _, skipped } = &total;
+    println!("{passed} passed, {failed} failed, {} skipped", skipped.len());
+    Ok(if *failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whether there is an object to embed, or why there is none. A build that should work and does not is an error.
+fn object() -> Result<Result<(), String>> {
+    if env::var_os("MEMMON_BPF_OBJECT").is_some() {
+        return Ok(Ok(()));
+    }
+    match toolchain::choose(Wish::Auto, &toolchain::look()) {
+        Ok(tools) => {
+            println!("BPF toolchain: {tools}");
+            ebpf::build(&tools).map(|_| Ok(()))
+        }
+        Err(missing) => Ok(Err(format!("{missing}\n(`cargo xtask setup` installs it)"))),
+    }
+}
+
+/// What decides whether the tests of the running kernel can run.
+#[derive(Clone, Copy, Debug)]
+struct Ability {
+    rights: Rights,
+    btf: bool,
+}
+
+impl Ability {
+    fn lacks(self) -> Option<String> {
+        let Self { rights, btf } = self;
+        if !rights.is_root() {
+            Some("it needs root".to_owned())
+        } else if !rights.may_trace() {
+            Some("it needs CAP_BPF and CAP_PERFMON, which this root does not have".to_owned())
+        } else if !btf {
+            Some(format!("it needs {KERNEL_BTF}, which this kernel does not have (CONFIG_DEBUG_INFO_BTF)"))
+        } else {
+            None
+        }
+    }
+}
+
+/// All runs together.
+#[derive(Debug, Default)]
+struct Total {
+    passed: u64,
+    failed: u64,
+    /// The tests of the running kernel that were met, whether they ran or not.
+    kernel: BTreeSet<String>,
+    /// Name and reason.
+    skipped: BTreeSet<(String, String)>,
+}
+
+impl Total {
+    fn add(&mut self, outcome: &Outcome) {
+        self.passed += outcome.passed;
+        self.failed += outcome.failed;
+    }
+
+    /// Whether a test of the running kernel whose function is called `name` was met.
+    fn has_met(&self, name: &str) -> bool {
+        self.kernel.iter().any(|met| met.rsplit("::").next() == Some(name))
+    }
+}
+
+/// Tests what cargo builds with `selection`: first what can run anywhere, then what needs this kernel.
+fn variant(selection: &[&str], options: &Options, ability: &Ability, total: &mut Total) -> Result<()> {
+    let outcome = cargo_test(selection, &options.filters)?;
+    total.add(&outcome);
+    let (kernel, others): (Vec<_>, Vec<_>) =
+        outcome.ignored.into_iter().partition(|ignored| ignored.reason.starts_with(KERNEL));
+    total.skipped.extend(others.into_iter().map(|Ignored { name, reason }| (name, reason)));
+
+    // What the other variant has met already is the same test.
+    let kernel: Vec<String> = kernel
+        .into_iter()
+        .map(|ignored| ignored.name)
+        .filter(|name| total.kernel.insert(name.clone()))
+        .collect();
+    if let Some(why) = ability.lacks() {
+        total.skipped.extend(kernel.into_iter().map(|name| (name, why.clone())));
+    } else if !kernel.is_empty() {
+        // One at a time: they measure memory, and the machine's is shared.
+        let arguments = ["--ignored", "--exact", "--test-threads=1"].map(str::to_owned);
+        total.add(&cargo_test(selection, &[&arguments[..], &kernel].concat())?);
+    }
+    Ok(())
+}
+
+/// Runs `cargo test`, shows what it says as it says it, and reads the outcome from that.
+fn cargo_test(selection: &[&str], arguments: &[String]) -> Result<Outcome> {
+    let mut command = shell::cargo();
+    command
+        .current_dir(workspace::root())
+        .args(["test", "--no-fail-fast"])
+        .args(selection)
+        .arg("--")
+        .args(arguments);
+    println!("$ {}", shell::shown(&command));
+
+    // One pipe for both, so that lines stay in their order.
+    let (reader, writer) = io::pipe().context("cannot make a pipe")?;
+    let errors = writer.try_clone().context("cannot make a pipe")?;
+    command.stdin(Stdio::null()).stdout(writer).stderr(errors).env("CARGO_TERM_COLOR", "never");
+    let mut child = command.spawn().context("cannot start cargo")?;
+    // It holds the writing ends, and the reader waits for the last of them to be closed.
+    drop(command);
+
+    let mut outcome = Outcome::default();
+    for line in BufReader::new(reader).split(b'\n') {
+        let line = line.context("cannot read what cargo says")?;
+        let line = String::from_utf8_lossy(&line);
+        println!("{line}");
+        outcome.read(&line);
+    }
+    let status = child.wait().context("cannot wait for cargo")?;
+    if !status.success() && outcome.failed == 0 {
+        println!(
+            "cargo test ended with {status}: something did not build, or a test took its process with it"
+        );
+        outcome.failed = 1;
+    }
+    Ok(outcome)
+}
+
+/// The names of the tests of the running kernel, for a machine where they cannot be built.
+fn kernel_tests_in_sources() -> Result<BTreeSet<String>> {
+    fn walk(folder: &Path, names: &mut BTreeSet<String>) -> Result<()> {
+        for entry in folder.read_dir().with_context(|| format!("cannot list {}", folder.display()))? {
+            let path = entry?.path();
+            if path.is_dir() {
+                walk(&path, names)?;
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text =
+                    fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+                names.extend(outcome::marked(&text, KERNEL).map(str::to_owned));
+            }
+        }
+        Ok(())
+    }
+    let mut names = BTreeSet::new();
+    for folder in ["memmon/src", "memmon/tests"].map(|folder| workspace::root().join(folder)) {
+        if folder.is_dir() {
+            walk(&folder, &mut names)?;
+        }
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_lacks_one_thing_after_the_other() {
+        for (uid, capabilities, btf, expected) in [
+            ("0", "000001ffffffffff", true, None),
+            ("1000", "000001ffffffffff", true, Some("root")),
+            ("0", "00000000a80425fb", true, Some("CAP_BPF")),
+            ("0", "000001ffffffffff", false, Some(KERNEL_BTF)),
+        ] {
+            let rights = Rights::parse(&format!("Uid:\t{uid}\t{uid}\nCapEff:\t{capabilities}\n")).unwrap();
+            let lacks = Ability { rights, btf }.lacks();
+            match expected {
+                None => assert_eq!(lacks, None),
+                Some(part) => assert!(lacks.as_ref().is_some_and(|why| why.contains(part)), "{lacks:?}"),
+            }
+        }
+    }
+}
