@@ -8,6 +8,7 @@
 
 mod ebpf;
 mod rights;
+mod run;
 mod setup;
 mod shell;
 mod test;
@@ -29,6 +30,7 @@ use clap::Parser;
 enum Task {
     Setup(setup::Options),
     BuildEbpf(ebpf::Options),
+    Run(run::Options),
     Test(test::Options),
     /// Check what ARCHITECTURE.md promises of the sources
     Tidy,
@@ -48,6 +50,7 @@ fn perform(task: Task) -> Result<ExitCode> {
     match task {
         Task::Setup(options) => setup::main(options)?,
         Task::BuildEbpf(options) => ebpf::main(&options)?,
+        Task::Run(options) => run::main(&options)?,
         Task::Test(options) => return test::main(&options),
         Task::Tidy => tidy::main()?,
     }
