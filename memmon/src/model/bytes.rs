@@ -74,8 +74,10 @@ impl iter::Sum for Bytes {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct SystemMemory {
     /// `MemTotal`: what percent limits are a share of.
+    #[serde(rename = "total_bytes")]
     pub total: Bytes,
     /// `MemAvailable`: what can be allocated without swapping.
+    #[serde(rename = "available_bytes")]
     pub available: Bytes,
 }
 

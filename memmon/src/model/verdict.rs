@@ -80,10 +80,13 @@ pub enum Doubt {
     /// Within the measuring error of the limit.
     WithinError {
         /// The limit.
+        #[serde(rename = "limit_bytes")]
         limit: Bytes,
         /// What was measured.
+        #[serde(rename = "rss_bytes")]
         rss: Bytes,
         /// How far that may be off.
+        #[serde(rename = "error_bytes")]
         error: Bytes,
     },
 }
@@ -104,8 +107,10 @@ pub struct Breach {
     /// Which limit: the lower of the two, as that is the one crossed first.
     pub rule: Limit,
     /// The limit in bytes.
+    #[serde(rename = "limit_bytes")]
     pub limit: Bytes,
     /// What the process had resident.
+    #[serde(rename = "rss_bytes")]
     pub rss: Bytes,
     /// `rss` as a share of all memory, in percent.
     pub percent: f64,

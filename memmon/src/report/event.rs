@@ -1,26 +1,39 @@
 //! Everything that memmon ever tells anyone, as data. The sinks decide how it is written, never what.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, os::unix::ffi::OsStrExt, path::PathBuf, time::Duration};
 
 use serde::Serialize;
 
 use crate::model::{
-    Breach, Bytes, Doubt, Fact, Name, Process, ProcessId, Protection, Record, Signal, SystemMemory, Uid,
-    Unconfirmed,
+    Breach, Bytes, Doubt, Escaped, Fact, Name, Pid, Process, ProcessId, Protection, Record, Signal,
+    SystemMemory, Uid, Unconfirmed,
 };
 
-/// How urgent an event is; the words are v1's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+/// How urgent an event is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Level {
     /// For those who look for a fault of memmon's own.
     Debug,
     /// Everyday life.
+    #[default]
     Info,
     /// A process is being terminated, or something is degraded.
     Warning,
     /// Something that was asked for could not be done.
     Error,
+}
+
+impl fmt::Display for Level {
+    /// The words are v1's.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Debug => "DEBUG",
+            Self::Info => "INFO",
+            Self::Warning => "WARNING",
+            Self::Error => "ERROR",
+        })
+    }
 }
 
 /// The process that an event is about.
@@ -30,12 +43,15 @@ pub struct Subject {
     #[serde(flatten)]
     pub id: ProcessId,
     /// Its comm.
+    #[serde(rename = "comm")]
     pub name: Name,
     /// The real uid; the sinks look up the user's name, because that may be slow.
     pub uid: Uid,
     /// What it is called on disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub exe: Option<Name>,
     /// The cgroup, which names the unit that may start it again.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<Name>,
 }
 
@@ -56,7 +72,7 @@ impl From<&Process> for Subject {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sink {
-    /// Standard output or error.
+    /// Standard error.
     Console,
     /// `settings.log_file`.
     File,
@@ -64,6 +80,17 @@ pub enum Sink {
     Journal,
     /// syslog(3)'s socket.
     Syslog,
+}
+
+impl fmt::Display for Sink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Console => "the console",
+            Self::File => "the log file",
+            Self::Journal => "the systemd journal",
+            Self::Syslog => "syslog",
+        })
+    }
 }
 
 /// Something that happened.
@@ -75,6 +102,7 @@ pub enum Event {
         /// memmon's version.
         version: &'static str,
         /// The configuration file, or none for the built-in defaults.
+        #[serde(serialize_with = "as_path")]
         config: Option<PathBuf>,
         /// `ebpf` or `proc`.
         source: &'static str,
@@ -83,9 +111,10 @@ pub enum Event {
         /// Whether nothing is going to be signalled.
         dry_run: bool,
         /// The lower of the two limits.
+        #[serde(rename = "limit_bytes")]
         limit: Bytes,
         /// Time between scans.
-        #[serde(serialize_with = "as_seconds")]
+        #[serde(rename = "interval_seconds", serialize_with = "as_seconds")]
         interval: Duration,
     },
     /// Something works less well than it could, or nothing is done where something was asked for.
@@ -116,9 +145,10 @@ pub enum Event {
         #[serde(flatten)]
         subject: Subject,
         /// What it has resident now.
+        #[serde(rename = "rss_bytes")]
         rss: Bytes,
         /// How long it had.
-        #[serde(serialize_with = "as_seconds")]
+        #[serde(rename = "grace_seconds", serialize_with = "as_seconds")]
         grace: Duration,
     },
     /// A victim is gone.
@@ -136,8 +166,10 @@ pub enum Event {
         #[serde(flatten)]
         subject: Subject,
         /// What it has resident now.
+        #[serde(rename = "rss_bytes")]
         rss: Bytes,
         /// Its limit.
+        #[serde(rename = "limit_bytes")]
         limit: Bytes,
         /// Whether it had been sent SIGTERM.
         after_term: bool,
@@ -161,9 +193,8 @@ pub enum Event {
     /// A candidate could not be confirmed: no signal.
     Unconfirmed {
         /// Who it was thought to be.
-        pid: crate::model::Pid,
+        pid: Pid,
         /// Why.
-        #[serde(flatten)]
         why: Unconfirmed,
     },
     /// A signal could not be sent.
@@ -182,7 +213,7 @@ pub enum Event {
         #[serde(flatten)]
         subject: Subject,
         /// How long ago SIGKILL was sent.
-        #[serde(serialize_with = "as_seconds")]
+        #[serde(rename = "since_seconds", serialize_with = "as_seconds")]
         since: Duration,
         /// The state letter of /proc/PID/stat, `D` for an uninterruptible wait.
         state: Option<char>,
@@ -195,10 +226,13 @@ pub enum Event {
         #[serde(flatten)]
         id: ProcessId,
         /// What the map says.
+        #[serde(rename = "map_bytes")]
         map: Bytes,
         /// What /proc says, which decides.
+        #[serde(rename = "exact_bytes")]
         exact: Bytes,
         /// What the counters may be off.
+        #[serde(rename = "error_bytes")]
         error: Bytes,
     },
     /// The slow sweep found processes that the map had missed, or entries of processes that are gone.
@@ -218,11 +252,12 @@ pub enum Event {
     /// A new configuration is in force.
     Reloaded {
         /// The file.
+        #[serde(serialize_with = "as_path")]
         config: Option<PathBuf>,
     },
     /// A new configuration was refused, the old one stays.
     ReloadFailed {
-        /// The error as `check` prints it.
+        /// The error as `check` prints it; the text format joins its lines into one.
         error: String,
     },
     /// A sink does not take events, or takes them again.
@@ -233,6 +268,21 @@ pub enum Event {
         error: Option<String>,
         /// Events that it did not get.
         lost: u64,
+    },
+    /// Events came faster than the sinks could take them. Enforcement does not wait for its log.
+    Overflow {
+        /// Events that no sink got.
+        lost: u64,
+    },
+    /// A warning that came again, word for word, and was held back.
+    Repeated {
+        /// How urgent the warning is.
+        #[serde(skip)]
+        severity: Level,
+        /// How often it came after it was last written.
+        times: u64,
+        /// Its text.
+        text: String,
     },
     /// Something a library or a BPF program said.
     Diagnostic {
@@ -251,6 +301,74 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// How urgent it is: what `log.level` filters by.
+    pub const fn level(&self) -> Level {
+        match self {
+            Self::Started { .. }
+            | Self::SystemMemory { .. }
+            | Self::Terminated { .. }
+            | Self::Spared { .. }
+            | Self::ScanComplete { .. }
+            | Self::Reloaded { .. }
+            | Self::Stopping { .. } => Level::Info,
+            Self::Degraded { .. }
+            | Self::Killing { .. }
+            | Self::GraceOver { .. }
+            | Self::NowProtected { .. }
+            | Self::Unsure { .. }
+            | Self::Disagreement { .. }
+            | Self::MapDefect { .. }
+            | Self::SinkTrouble { .. }
+            | Self::Overflow { .. } => Level::Warning,
+            Self::SignalFailed { .. } | Self::Lingers { .. } | Self::ReloadFailed { .. } => Level::Error,
+            Self::Unconfirmed { why, .. } => match why {
+                // A process that ends, or has only just been started, between two looks is everyday life.
+                Unconfirmed::Gone | Unconfirmed::Borrowed { .. } => Level::Debug,
+                Unconfirmed::AnotherProcess { .. } => Level::Info,
+                Unconfirmed::Unreadable { .. } => Level::Warning,
+            },
+            Self::Repeated { severity, .. } | Self::Diagnostic { severity, .. } => *severity,
+        }
+    }
+
+    /// The process that it is about, where it is about one that was confirmed.
+    pub const fn subject(&self) -> Option<&Subject> {
+        match self {
+            Self::Killing { subject, .. }
+            | Self::GraceOver { subject, .. }
+            | Self::Terminated { subject, .. }
+            | Self::Spared { subject, .. }
+            | Self::NowProtected { subject, .. }
+            | Self::Unsure { subject, .. }
+            | Self::SignalFailed { subject, .. }
+            | Self::Lingers { subject, .. } => Some(subject),
+            Self::Started { .. }
+            | Self::Degraded { .. }
+            | Self::SystemMemory { .. }
+            | Self::Unconfirmed { .. }
+            | Self::Disagreement { .. }
+            | Self::MapDefect { .. }
+            | Self::ScanComplete { .. }
+            | Self::Reloaded { .. }
+            | Self::ReloadFailed { .. }
+            | Self::SinkTrouble { .. }
+            | Self::Overflow { .. }
+            | Self::Repeated { .. }
+            | Self::Diagnostic { .. }
+            | Self::Stopping { .. } => None,
+        }
+    }
+}
+
 fn as_seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(duration.as_secs_f64())
+}
+
+/// A path need not be UTF-8, and JSON must be.
+fn as_path<S: serde::Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    match path {
+        Some(path) => serializer.collect_str(&Escaped(path.as_os_str().as_bytes())),
+        None => serializer.serialize_none(),
+    }
 }
