@@ -1,7 +1,15 @@
-//! Tells people and programs what happened: one event type, many sinks.
+//! Tells people and programs what happened: one event type, many sinks, and nobody who ever waits for them.
+//!
+//! ```text
+//! tell(Event) ──bounded queue──▶ writer thread: text, json ──▶ console, log file, journal or syslog
+//! ```
 
 mod event;
+mod json;
+#[cfg(test)]
+mod samples;
+mod text;
+mod users;
 
 pub use event::{Event, Level, Sink, Subject};
-
-pub use crate::model::{Cause, Record, Signal};
+pub use text::message;

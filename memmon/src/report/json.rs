@@ -1,0 +1,146 @@
+//! Events as objects for programs: one per line, every figure in base units with the unit in its key.
+
+use std::io::{self, Write};
+
+use jiff::Zoned;
+use serde::Serialize;
+use serde_json::ser::{CompactFormatter, Formatter, Serializer};
+
+use super::event::{Event, Level};
+use crate::model::Escaped;
+
+/// What a line holds: time and level, the event with its typed fields, then what the text format says.
+#[derive(Serialize)]
+struct Object<'a> {
+    time: String,
+    level: Level,
+    #[serde(flatten)]
+    event: &'a Event,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a str>,
+    message: &'a str,
+}
+
+/// `event` as one JSON object without the line feed, the time as RFC 3339 with offset and microseconds.
+pub(super) fn line(at: &Zoned, event: &Event, user: Option<&str>, message: &str) -> String {
+    let time = at.strftime("%Y-%m-%dT%H:%M:%S%.6f%:z").to_string();
+    let mut buffer = Vec::with_capacity(512);
+    let object = Object { time, level: event.level(), event, user, message };
+    match object.serialize(&mut Serializer::with_formatter(&mut buffer, Visible)) {
+        Ok(()) => String::from_utf8_lossy(&buffer).into_owned(),
+        // No event does that today (a map with keys that are no text would); the line must not be lost over it.
+        Err(error) => serde_json::json!({ "message": message, "fault": error.to_string() }).to_string(),
+    }
+}
+
+/// JSON that a terminal may be shown: what serde_json lets through and [`Escaped`] does not (DEL, C1 controls,
+/// characters that turn text) becomes `\uXXXX`, which any parser turns back.
+struct Visible;
+
+impl Formatter for Visible {
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        let mut clean = 0;
+        for (at, character) in fragment.char_indices() {
+            if is_visible(character) {
+                continue;
+            }
+            CompactFormatter.write_string_fragment(writer, &fragment[clean..at])?;
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                write!(writer, "\\u{unit:04x}")?;
+            }
+            clean = at + character.len_utf8();
+        }
+        CompactFormatter.write_string_fragment(writer, &fragment[clean..])
+    }
+}
+
+fn is_visible(character: char) -> bool {
+    let mut buffer = [0; 4];
+    let text: &str = character.encode_utf8(&mut buffer);
+    matches!(character, ' '..='~') || Escaped(text.as_bytes()).to_string() == text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use jiff::{Timestamp, tz::TimeZone};
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{
+        model::Name,
+        report::{event::Subject, samples, text},
+    };
+
+    fn written(event: &Event) -> String {
+        let at: Timestamp = "2025-10-03T08:15:30.123456789Z".parse().unwrap();
+        let at = at.to_zoned(TimeZone::fixed(jiff::tz::offset(2)));
+        let user = event.subject().map(|subject| samples::user(subject.uid));
+        line(&at, event, user.as_deref(), &text::message(event, &mut samples::user))
+    }
+
+    #[test]
+    fn every_event_as_an_object() {
+        let told: Vec<_> = samples::samples().iter().map(written).collect();
+        for line in &told {
+            let object: Value = serde_json::from_str(line).unwrap();
+            for key in ["time", "level", "event", "message"] {
+                assert!(object[key].is_string(), "{key} in {line}");
+                assert_eq!(line.matches(&format!("\"{key}\":")).count(), 1, "{key} once in {line}");
+            }
+        }
+        let mut kinds = BTreeSet::new();
+        let is_first =
+            |line: &&String| kinds.insert(serde_json::from_str::<Value>(line).unwrap()["event"].to_string());
+        let one_of_each: Vec<_> = told.iter().filter(is_first).map(String::as_str).collect();
+        insta::assert_snapshot!(one_of_each.join("\n"), @r#"
+        {"time":"2025-10-03T10:15:30.123456+02:00","level":"INFO","event":"started","version":"2.0.0","config":"/etc/memmon/config.toml","source":"ebpf","reason":"BTF and CAP_BPF are there","dry_run":false,"limit_bytes":2147483648,"interval_seconds":30.0,"message":"memmon 2.0.0 started. Limit: 2.00GB per process, Interval: 30s, Source: ebpf (BTF and CAP_BPF are there), Config: /etc/memmon/config.toml"}
+        {"time":"2025-10-03T10:15:30.123456+02:00","level":"WARNING","event":"degraded","what":"no process_mrelease before Linux 5.15, memory is freed at exit","message":"Degraded: no process_mrelease before Linux 5.15, memory is freed at exit"}
+        {"time":"2025-10-03T10:15:30.123456+02:00","level":"INFO","event":"system_memory","total_bytes":17179869184,"available_bytes":9406219714,"message":"System Memory: 45.2% used (7.24GB / 16.00GB)"}
+        {"time":"2025-10-03T10:15:30.123456+02:00","level":"WARNING","event":"killing","pid":12345,"start":987654,"comm":"chrome","uid":1000,"exe":"/opt/google/chrome/chrome","cgroup":"/user.slice/user-1000.slice/session-2.scope","rule":"gb","limit_bytes":2147483648,"rss_bytes":3758096384,"percent":21.875,"dry_run":false,"user":"john","message":"Killing process: PID=12345, Name=chrome, User=john, RAM=3.50GB (21.88%)"}
+        {"time":"2025-10-03T10:15:30.123456+02:00","level":"WARNING","event":"grace_over","pid":12345,"start":987654,"comm":"chrome","uid":1000,"exe":"/opt/google/chrome/chrome","cgroup":"/user.slice/user-1000.slice/session-2.scope","rss_bytes":4294967296,"grace_seconds":5.0,"user":"john","message":"Still running 5s after SIGTERM, sending SIGKILL: PID=12345, Name=chrome, User=john, RAM=4.00GB"}
+        {"time":"2025-10-03T10:15:30.123456+02:00","level":"INFO","event":"terminated","pid":12345,"start":987654,"comm":"chrome","uid":1000,"exe":"/opt/google/chrome/chrome","cgroup":"/user.slice/user-1000.slice/session-2.scope","rule":"gb","limit_bytes":2147483648,"rss_bytes":3758096384,"percent":21.875,"rss_at_term_bytes":3758096384,"rss_at_kill_bytes":null,"peak_bytes":4294967296,"signal_to_exit_seconds":0.420123,"cause":"term","reclaimed":false,"user":"john","message":"Terminated: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, gone 420ms after SIGTERM"}
+        {"time":"2025-10-03T10:15:30.123456+02:00","level":"INFO","event":"spared","pid":12345,"start":987654,"comm":"chrome","uid":1000,"exe":"/opt/google/chrome/chrome","cgroup":"/user.slice/user-1000.slice/session-2.scope","rss_bytes":1073741824,"limit_bytes":2147483648,"after_term":true,"user":"john","message":"Spared, it shrank below its limit: PID=12345, Name=chrome, User=john, RAM=1.00GB, Limit=2.00GB. It had SIGTERM and gets no SIGKILL"}
+        {"time":"2025-10-03T10:15:30.123456+02:00","level":"WARNING","event":"now_protected","pid":12345,"start":987654,"comm":"chrome","uid":1000,"exe":"/opt/google/chrome/chrome","cgroup":"/user.slice/user-1000.slice/session-2.scope","protection":{"rule":"init"},"user":"john","message":"Protected, no further signal: PID=12345, Name=chrome, User=john, by being PID 1"}
+        {"time":"2025-10-03T10:15:30.123456+02:00","level":"WARNING","event":"unsure","pid":12345,"start":987654,"comm":"chrome","uid":1000,"exe":"/opt/google/chrome/chrome","cgroup":"/user.slice/user-1000.slice/session-2.scope","doubt":{"name_unreadable":"argv0"},"user":"john","message":"No signal, in doubt: PID=12345, Name=chrome, User=john. Its argv[0] cannot be read, so whitelist.names cannot be checked; memmon needs CAP_SYS_PTRACE"}
+        {"time":"2025-10-03T10:15:30.123456+02:00","level":"DEBUG","event":"unconfirmed","pid":12345,"why":{"cause":"gone"},"message":"No signal to PID=12345: it is gone, or hidden from memmon"}
+        {"time":"2025-10-03T10:15:30.123456+02:00","level":"ERROR","event":"signal_failed","pid":12345,"start":987654,"comm":"chrome","uid":1000,"exe":"/opt/google/chrome/chrome","cgroup":"/user.slice/user-1000.slice/session-2.scope","signal":"SIGTERM","error":"EPERM: Operation not permitted","user":"john","message":"Cannot send SIGTERM: PID=12345, Name=chrome, User=john: EPERM: Operation not permitted"}
+        {"time":"2025-10-03T10:15:30.123456+02:00","level":"ERROR","event":"lingers","pid":12345,"start":987654,"comm":"chrome","uid":1000,"exe":"/opt/google/chrome/chrome","cgroup":"/user.slice/user-1000.slice/session-2.scope","since_seconds":10.0,"state":"D","wchan":"rpc_wait_bit_killable","user":"john","message":"Still there 10s after SIGKILL: PID=12345, Name=chrome, User=john, State=D, Waits in=rpc_wait_bit_killable. It waits uninterruptibly inside the kernel, look at its disk or network file system"}
+        {"time":"2025-10-03T10:15:30.123456+02:00","level":"WARNING","event":"disagreement","pid":12345,"start":987654,"map_bytes":3221225472,"exact_bytes":3222274048,"error_bytes":65536,"message":"Kernel map and /proc disagree: PID=12345, Map=3145728KiB, Proc=3146752KiB, Expected error=64KiB. /proc decides"}
+        {"time":"2025-10-03T10:15:30.123456+02:00","level":"WARNING","event":"map_defect","missed":2,"stale":1,"message":"Kernel map had defects, a fault of memmon's, and is mended. Processes missing: 2, Stale entries: 1"}
+        {"time":"2025-10-03T10:15:30.123456+02:00","level":"INFO","event":"scan_complete","scanned":245,"killed":1,"message":"Scan complete. Scanned: 245, Killed: 1"}
+        {"time":"2025-10-03T10:15:30.123456+02:00","level":"INFO","event":"reloaded","config":"/etc/memmon/config.toml","message":"Configuration reloaded: /etc/memmon/config.toml"}
+        {"time":"2025-10-03T10:15:30.123456+02:00","level":"ERROR","event":"reload_failed","error":"/etc/memmon/config.toml:3:1: unknown key \"ram_gb_treshold\"\n  did you mean ram_gb_threshold?\n","message":"Configuration not reloaded, the old one stays in force: /etc/memmon/config.toml:3:1: unknown key \"ram_gb_treshold\" / did you mean ram_gb_threshold?"}
+        {"time":"2025-10-03T10:15:30.123456+02:00","level":"WARNING","event":"sink_trouble","sink":"file","error":"/var/log/memmon.log: No space left on device (os error 28)","lost":1,"message":"Cannot write to the log file: /var/log/memmon.log: No space left on device (os error 28). Lost so far: 1"}
+        {"time":"2025-10-03T10:15:30.123456+02:00","level":"WARNING","event":"overflow","lost":99,"message":"The log could not keep up. Lost: 99"}
+        {"time":"2025-10-03T10:15:30.123456+02:00","level":"WARNING","event":"repeated","times":41,"text":"Degraded: the map is full","message":"Repeated 41 times: Degraded: the map is full"}
+        {"time":"2025-10-03T10:15:30.123456+02:00","level":"ERROR","event":"diagnostic","origin":"aya_log","text":"a BPF word","message":"aya_log: a BPF word"}
+        {"time":"2025-10-03T10:15:30.123456+02:00","level":"INFO","event":"stopping","reason":"SIGTERM","message":"memmon stops: SIGTERM"}
+        "#);
+    }
+
+    #[test]
+    fn hostile_text_stays_inside_its_string_and_comes_back_whole() {
+        let error = "a\"b\\c\n\u{1b}\u{7f}\u{9b}\u{202e}é\u{1F600}";
+        let line = written(&Event::ReloadFailed { error: error.to_owned() });
+        assert!(!line.contains(|c: char| c.is_control() || c == '\u{202e}'), "{line}");
+        assert!(line.contains(r"\u007f\u009b\u202eé😀"), "{line}");
+        let object: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(object["error"], error);
+
+        let subject = Subject { name: Name::new(*b"\xff\n\",\"pid\":1"), ..samples::chrome() };
+        let line = written(&Event::Killing { subject, breach: samples::BREACH, dry_run: true });
+        let object: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(object["comm"], r#"\xff\n","pid":1"#, "escaped as everywhere");
+        assert_eq!(object["pid"], 12345);
+    }
+
+    #[test]
+    fn a_path_need_not_be_text() {
+        use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+        let config = Some(OsStr::from_bytes(b"/etc/\xff.toml").into());
+        let object: Value = serde_json::from_str(&written(&Event::Reloaded { config })).unwrap();
+        assert_eq!(object["config"], r"/etc/\xff.toml");
+    }
+}

@@ -1,0 +1,170 @@
+//! One of each event, for the tests of what is told.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::event::{Event, Level, Sink, Subject};
+use crate::model::{
+    Breach, Bytes, Cause, Doubt, Limit, Name, NameField, Pid, ProcessId, Protection, Record, Signal,
+    StartTime, SystemMemory, Uid, Unconfirmed,
+};
+
+/// v1's victim.
+pub(super) fn chrome() -> Subject {
+    Subject {
+        id: ProcessId { pid: Pid(12345), start: StartTime(987_654) },
+        name: Name::from("chrome"),
+        uid: Uid(1000),
+        exe: Some(Name::from("/opt/google/chrome/chrome")),
+        cgroup: Some(Name::from("/user.slice/user-1000.slice/session-2.scope")),
+    }
+}
+
+/// v1's figures: 3.5 GB of 16.
+pub(super) const BREACH: Breach =
+    Breach { rule: Limit::Gb, limit: Bytes(2 * Bytes::GIB), rss: Bytes(7 * Bytes::GIB / 2), percent: 21.875 };
+
+/// v1's user.
+pub(super) fn user(uid: Uid) -> String {
+    if uid == Uid(1000) { "john".to_owned() } else { uid.to_string() }
+}
+
+/// At least one event of each kind, and each way that a kind is worded.
+pub(super) fn samples() -> Vec<Event> {
+    let gib = |count: u64| Bytes(count * Bytes::GIB);
+    let subject = chrome;
+    let record = |cause, reclaimed| Record {
+        breach: BREACH,
+        rss_at_term: Some(BREACH.rss),
+        rss_at_kill: (cause == Cause::Kill).then(|| gib(4)),
+        peak: gib(4),
+        signal_to_exit: Duration::from_micros(420_123),
+        cause,
+        reclaimed,
+    };
+    let started = |dry_run, config: Option<&str>| Event::Started {
+        version: "2.0.0",
+        config: config.map(Into::into),
+        source: "ebpf",
+        reason: "BTF and CAP_BPF are there".to_owned(),
+        dry_run,
+        limit: gib(2),
+        interval: Duration::from_secs(30),
+    };
+    let protected = |protection| Event::NowProtected { subject: subject(), protection };
+    let unsure = |doubt| Event::Unsure { subject: subject(), doubt };
+    let unconfirmed = |why| Event::Unconfirmed { pid: Pid(12345), why };
+    let lingers = |state: Option<char>, wchan: Option<&str>| Event::Lingers {
+        subject: subject(),
+        since: Duration::from_secs(10),
+        state,
+        wchan: wchan.map(str::to_owned),
+    };
+    let trouble = |error: Option<&str>, lost| Event::SinkTrouble {
+        sink: Sink::File,
+        error: error.map(str::to_owned),
+        lost,
+    };
+    vec![
+        started(false, Some("/etc/memmon/config.toml")),
+        started(true, None),
+        Event::Degraded { what: "no process_mrelease before Linux 5.15, memory is freed at exit".to_owned() },
+        Event::SystemMemory { memory: SystemMemory { total: gib(16), available: Bytes(9_406_219_714) } },
+        Event::Killing { subject: subject(), breach: BREACH, dry_run: false },
+        Event::Killing { subject: subject(), breach: BREACH, dry_run: true },
+        Event::GraceOver { subject: subject(), rss: gib(4), grace: Duration::from_secs(5) },
+        Event::Terminated { subject: subject(), record: record(Cause::Term, false) },
+        Event::Terminated { subject: subject(), record: record(Cause::Kill, false) },
+        Event::Terminated { subject: subject(), record: record(Cause::Kill, true) },
+        Event::Terminated { subject: subject(), record: record(Cause::Itself, false) },
+        Event::Spared { subject: subject(), rss: gib(1), limit: gib(2), after_term: true },
+        Event::Spared { subject: subject(), rss: gib(1), limit: gib(2), after_term: false },
+        protected(Protection::Init),
+        protected(Protection::KernelThread),
+        protected(Protection::Memmon),
+        protected(Protection::OutOfScope),
+        protected(Protection::Pid { pid: Pid(12345) }),
+        protected(Protection::Name {
+            pattern: "chrom*".to_owned(),
+            field: NameField::Exe,
+            name: Name::from("chrome"),
+        }),
+        protected(Protection::User { uid: Uid(1000) }),
+        protected(Protection::Root),
+        protected(Protection::OomScoreAdj),
+        unsure(Doubt::NameUnreadable(NameField::Argv0)),
+        unsure(Doubt::CgroupUnreadable),
+        unsure(Doubt::OomScoreAdjUnreadable),
+        unsure(Doubt::WithinError {
+            limit: gib(2),
+            rss: Bytes(2 * Bytes::GIB + 4096),
+            error: Bytes(64 * Bytes::KIB),
+        }),
+        unconfirmed(Unconfirmed::Gone),
+        unconfirmed(Unconfirmed::AnotherProcess {
+            pid: Pid(12345),
+            expected: StartTime(987_654),
+            found: StartTime(999_999),
+        }),
+        unconfirmed(Unconfirmed::Borrowed { owner: Pid(12000) }),
+        unconfirmed(Unconfirmed::Unreadable { file: "status", error: "Permission denied".to_owned() }),
+        Event::SignalFailed {
+            subject: subject(),
+            signal: Signal::Term,
+            error: "EPERM: Operation not permitted".to_owned(),
+        },
+        lingers(Some('D'), Some("rpc_wait_bit_killable")),
+        lingers(Some('Z'), None),
+        lingers(None, None),
+        Event::Disagreement {
+            id: subject().id,
+            map: gib(3),
+            exact: Bytes(3 * Bytes::GIB + Bytes::MIB),
+            error: Bytes(64 * Bytes::KIB),
+        },
+        Event::MapDefect { missed: 2, stale: 1 },
+        Event::ScanComplete { scanned: 245, killed: 1 },
+        Event::Reloaded { config: Some("/etc/memmon/config.toml".into()) },
+        Event::ReloadFailed {
+            error: "/etc/memmon/config.toml:3:1: unknown key \"ram_gb_treshold\"\n  did you mean ram_gb_threshold?\n"
+                .to_owned(),
+        },
+        trouble(Some("/var/log/memmon.log: No space left on device (os error 28)"), 1),
+        trouble(None, 17),
+        Event::Overflow { lost: 99 },
+        Event::Repeated { severity: Level::Warning, times: 41, text: "Degraded: the map is full".to_owned() },
+        Event::Diagnostic { severity: Level::Error, origin: "aya_log".to_owned(), text: "a BPF word".to_owned() },
+        Event::Stopping { reason: "SIGTERM".to_owned() },
+    ]
+}
+
+#[test]
+fn there_is_a_sample_of_each_kind() {
+    // A new kind of event fails to compile here: give it the next number, and a sample.
+    const KINDS: u32 = 22;
+    let kind = |event: &Event| match event {
+        Event::Started { .. } => 1,
+        Event::Degraded { .. } => 2,
+        Event::SystemMemory { .. } => 3,
+        Event::Killing { .. } => 4,
+        Event::GraceOver { .. } => 5,
+        Event::Terminated { .. } => 6,
+        Event::Spared { .. } => 7,
+        Event::NowProtected { .. } => 8,
+        Event::Unsure { .. } => 9,
+        Event::Unconfirmed { .. } => 10,
+        Event::SignalFailed { .. } => 11,
+        Event::Lingers { .. } => 12,
+        Event::Disagreement { .. } => 13,
+        Event::MapDefect { .. } => 14,
+        Event::ScanComplete { .. } => 15,
+        Event::Reloaded { .. } => 16,
+        Event::ReloadFailed { .. } => 17,
+        Event::SinkTrouble { .. } => 18,
+        Event::Overflow { .. } => 19,
+        Event::Repeated { .. } => 20,
+        Event::Diagnostic { .. } => 21,
+        Event::Stopping { .. } => KINDS,
+    };
+    let seen: BTreeSet<u32> = samples().iter().map(kind).collect();
+    assert_eq!(seen, (1..=KINDS).collect());
+}

@@ -1,0 +1,402 @@
+//! Events as lines for people: v1's words to the letter where v1 had any, the same voice where it had none.
+
+use std::{
+    fmt::{self, Write},
+    os::unix::ffi::OsStrExt,
+    path::Path,
+    time::Duration,
+};
+
+use jiff::Zoned;
+
+use super::event::{Event, Level, Subject};
+use crate::model::{Breach, Bytes, Cause, Doubt, Escaped, Name, NameField, Protection, Record, Signal, Uid};
+
+/// What `event` says: one line, without time and level, nothing in it unescaped.
+///
+/// `user` gives the name of a uid, already fit to be shown.
+pub fn message(event: &Event, user: &mut dyn FnMut(Uid) -> String) -> String {
+    match event {
+        Event::Started { version, config, source, reason, dry_run, limit, interval } => format!(
+            "{}memmon {version} started. Limit: {limit} per process, Interval: {}, Source: {source} ({}), Config: {}",
+            dry_run_mark(*dry_run),
+            Span(*interval),
+            one_line(reason),
+            config_name(config.as_deref()),
+        ),
+        Event::Degraded { what } => format!("Degraded: {}", one_line(what)),
+        Event::SystemMemory { memory } => format!(
+            "System Memory: {:.1}% used ({} / {})",
+            memory.used().percent_of(memory.total),
+            memory.used(),
+            memory.total
+        ),
+        Event::Killing { subject, breach: Breach { rss, percent, .. }, dry_run } => format!(
+            "{}Killing process: {}, RAM={rss} ({percent:.2}%)",
+            dry_run_mark(*dry_run),
+            who(subject, user)
+        ),
+        Event::GraceOver { subject, rss, grace } => format!(
+            "Still running {} after SIGTERM, sending SIGKILL: {}, RAM={rss}",
+            Span(*grace),
+            who(subject, user)
+        ),
+        Event::Terminated { subject, record } => terminated(&who(subject, user), record),
+        Event::Spared { subject, rss, limit, after_term } => format!(
+            "Spared, it shrank below its limit: {}, RAM={rss}, Limit={limit}. {}",
+            who(subject, user),
+            if *after_term { "It had SIGTERM and gets no SIGKILL" } else { "No signal was sent" }
+        ),
+        Event::NowProtected { subject, protection } => {
+            let who = who(subject, user);
+            format!("Protected, no further signal: {who}, by {}", rule(protection, user))
+        }
+        Event::Unsure { subject, doubt } => {
+            format!("No signal, in doubt: {}. {}", who(subject, user), why(doubt))
+        }
+        Event::Unconfirmed { pid, why } => format!("No signal to PID={pid}: {}", one_line(&why.to_string())),
+        Event::SignalFailed { subject, signal, error } => {
+            format!("Cannot send {}: {}: {}", signal_name(*signal), who(subject, user), one_line(error))
+        }
+        Event::Lingers { subject, since, state, wchan } => {
+            lingers(&who(subject, user), *since, *state, wchan.as_deref())
+        }
+        Event::Disagreement { id, map, exact, error } => format!(
+            "Kernel map and /proc disagree: PID={id}, Map={}, Proc={}, Expected error={}. /proc decides",
+            Kib(*map),
+            Kib(*exact),
+            Kib(*error)
+        ),
+        Event::MapDefect { missed, stale } => format!(
+            "Kernel map had defects, a fault of memmon's, and is mended. Processes missing: {missed}, Stale entries: {stale}"
+        ),
+        Event::ScanComplete { scanned, killed } => {
+            format!("Scan complete. Scanned: {scanned}, Killed: {killed}")
+        }
+        Event::Reloaded { config } => format!("Configuration reloaded: {}", config_name(config.as_deref())),
+        Event::ReloadFailed { error } => {
+            format!("Configuration not reloaded, the old one stays in force: {}", one_line(error))
+        }
+        Event::SinkTrouble { sink, error: Some(error), lost } => {
+            format!("Cannot write to {sink}: {}. Lost so far: {lost}", one_line(error))
+        }
+        Event::SinkTrouble { sink, error: None, lost } => {
+            format!("Writing to {sink} again. Lost: {lost}")
+        }
+        Event::Overflow { lost } => format!("The log could not keep up. Lost: {lost}"),
+        Event::Repeated { times, text, .. } => format!("Repeated {times} times: {}", one_line(text)),
+        Event::Diagnostic { origin, text, .. } => format!("{}: {}", one_line(origin), one_line(text)),
+        Event::Stopping { reason } => format!("memmon stops: {}", one_line(reason)),
+    }
+}
+
+/// The whole line as v1's logger wrote it, in local time, without the line feed.
+pub(super) fn line(at: &Zoned, level: Level, message: &str) -> String {
+    format!("{} - {level} - {message}", at.strftime("%Y-%m-%d %H:%M:%S"))
+}
+
+fn dry_run_mark(dry_run: bool) -> &'static str {
+    if dry_run { "[DRY RUN] " } else { "" }
+}
+
+fn who(subject: &Subject, user: &mut dyn FnMut(Uid) -> String) -> String {
+    let Subject { id, name, uid, exe: _, cgroup: _ } = subject;
+    format!("PID={id}, Name={}, User={}", Field(name), user(*uid))
+}
+
+fn config_name(path: Option<&Path>) -> String {
+    path.map_or_else(
+        || "built-in defaults".to_owned(),
+        |path| Escaped(path.as_os_str().as_bytes()).to_string(),
+    )
+}
+
+fn terminated(who: &str, record: &Record) -> String {
+    let Record { breach, rss_at_term: _, rss_at_kill: _, peak, signal_to_exit, cause, reclaimed } = record;
+    let took = Span(*signal_to_exit);
+    let (head, tail) = match cause {
+        Cause::Term => ("Terminated", format!(", gone {took} after SIGTERM")),
+        Cause::Kill if *reclaimed => {
+            ("Killed", format!(", gone {took} after the first signal, its memory was freed ahead"))
+        }
+        Cause::Kill => ("Killed", format!(", gone {took} after the first signal")),
+        Cause::Itself => ("Ended by itself", ", no signal was sent".to_owned()),
+    };
+    format!("{head}: {who}, Peak={peak}, Limit={}{tail}", breach.limit)
+}
+
+fn lingers(who: &str, since: Duration, state: Option<char>, wchan: Option<&str>) -> String {
+    let mut text = format!("Still there {} after SIGKILL: {who}", Span(since));
+    // Writing to a String cannot fail.
+    if let Some(state) = state {
+        let _ = write!(text, ", State={}", Escaped(state.encode_utf8(&mut [0; 4]).as_bytes()));
+    }
+    if let Some(place) = wchan {
+        let _ = write!(text, ", Waits in={}", one_line(place));
+    }
+    text.push_str(match state {
+        Some('D') => ". It waits uninterruptibly inside the kernel, look at its disk or network file system",
+        Some('Z') => ". It is dead, its parent has not collected it",
+        _ => ". The kernel has not let it go yet",
+    });
+    text
+}
+
+fn rule(protection: &Protection, user: &mut dyn FnMut(Uid) -> String) -> String {
+    match protection {
+        Protection::Init => "being PID 1".to_owned(),
+        Protection::KernelThread => "being a kernel thread".to_owned(),
+        Protection::Memmon => "being memmon itself".to_owned(),
+        Protection::OutOfScope => "being outside [scope]".to_owned(),
+        Protection::Pid { pid } => format!("whitelist.pids entry {pid}"),
+        Protection::Name { pattern, field, name } => format!(
+            "whitelist.names entry \"{}\", which matches its {} {}",
+            Escaped(pattern.as_bytes()),
+            field_name(*field),
+            Field(name)
+        ),
+        Protection::User { uid } => format!("whitelist.users entry {}", user(*uid)),
+        Protection::Root => "whitelist.protect_root".to_owned(),
+        Protection::OomScoreAdj => "its oom_score_adj of -1000".to_owned(),
+    }
+}
+
+fn why(doubt: &Doubt) -> String {
+    match doubt {
+        Doubt::NameUnreadable(field) => format!(
+            "Its {} cannot be read, so whitelist.names cannot be checked; memmon needs CAP_SYS_PTRACE",
+            field_name(*field)
+        ),
+        Doubt::CgroupUnreadable => {
+            "Its cgroup cannot be read, so scope.cgroups cannot be checked; memmon needs to see /proc/PID/cgroup"
+                .to_owned()
+        }
+        Doubt::OomScoreAdjUnreadable => {
+            "Its oom_score_adj cannot be read; memmon needs to see /proc/PID/oom_score_adj".to_owned()
+        }
+        Doubt::WithinError { limit, rss, error } => format!(
+            "{} is within the measuring error ({}) of the limit, {}",
+            Kib(*rss),
+            Kib(*error),
+            Kib(*limit)
+        ),
+    }
+}
+
+const fn field_name(field: NameField) -> &'static str {
+    match field {
+        NameField::Comm => "comm",
+        NameField::Exe => "exe",
+        NameField::Argv0 => "argv[0]",
+    }
+}
+
+const fn signal_name(signal: Signal) -> &'static str {
+    match signal {
+        Signal::Term => "SIGTERM",
+        Signal::Kill => "SIGKILL",
+    }
+}
+
+/// Text of whatever origin as one line: each of its lines trimmed and escaped, empty ones left out.
+fn one_line(text: &str) -> String {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.map(|line| Printable(line).to_string()).collect::<Vec<_>>().join(" / ")
+}
+
+/// Escapes as [`Escaped`] does, but leaves the backslash: an already escaped name is not escaped twice.
+struct Printable<'a>(&'a str);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, part) in self.0.split('\\').enumerate() {
+            if i > 0 {
+                f.write_char('\\')?;
+            }
+            Escaped(part.as_bytes()).fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+/// A name as the value of a `Key=value` list: quoted when it could be taken for more than one value.
+struct Field<'a>(&'a Name);
+
+impl fmt::Display for Field<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.0.to_string();
+        if shown.is_empty() || shown.trim() != shown || shown.contains([',', '=', '"']) {
+            write!(f, "\"{}\"", shown.replace('"', "\\\""))
+        } else {
+            f.write_str(&shown)
+        }
+    }
+}
+
+/// A time span as people write it, to the millisecond: `30s`, `420ms`, `1.5s`.
+struct Span(Duration);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX) {
+            0 if self.0.is_zero() => f.write_str("0s"),
+            0 => f.write_str("<1ms"),
+            milliseconds => write!(f, "{:?}", Duration::from_millis(milliseconds)),
+        }
+    }
+}
+
+/// An amount whose difference to another matters: two decimals of a gigabyte would hide it.
+struct Kib(Bytes);
+
+impl fmt::Display for Kib {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}KiB", self.0.0 / Bytes::KIB)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::{Timestamp, tz::TimeZone};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        model::{ProcessId, StartTime, SystemMemory},
+        report::samples,
+    };
+
+    fn said(event: &Event) -> String {
+        message(event, &mut samples::user)
+    }
+
+    fn at(time: &str) -> Zoned {
+        time.parse::<Timestamp>().unwrap().to_zoned(TimeZone::fixed(jiff::tz::offset(2)))
+    }
+
+    #[test]
+    fn v1_lines_to_the_letter() {
+        let memory = SystemMemory { total: Bytes(16 * Bytes::GIB), available: Bytes(9_406_219_714) };
+        for (time, event, expected) in [
+            (
+                "2025-10-03T08:15:30Z",
+                Event::SystemMemory { memory },
+                "2025-10-03 10:15:30 - INFO - System Memory: 45.2% used (7.24GB / 16.00GB)",
+            ),
+            (
+                "2025-10-03T08:15:31.999Z",
+                Event::Killing { subject: samples::chrome(), breach: samples::BREACH, dry_run: false },
+                "2025-10-03 10:15:31 - WARNING - Killing process: PID=12345, Name=chrome, User=john, \
+                 RAM=3.50GB (21.88%)",
+            ),
+            (
+                "2025-10-03T08:15:31Z",
+                Event::ScanComplete { scanned: 245, killed: 1 },
+                "2025-10-03 10:15:31 - INFO - Scan complete. Scanned: 245, Killed: 1",
+            ),
+        ] {
+            assert_eq!(line(&at(time), event.level(), &said(&event)), expected);
+        }
+    }
+
+    #[test]
+    fn every_event_in_words() {
+        let told: Vec<_> =
+            samples::samples().iter().map(|event| format!("{} - {}", event.level(), said(event))).collect();
+        insta::assert_snapshot!(told.join("\n"), @r#"
+        INFO - memmon 2.0.0 started. Limit: 2.00GB per process, Interval: 30s, Source: ebpf (BTF and CAP_BPF are there), Config: /etc/memmon/config.toml
+        INFO - [DRY RUN] memmon 2.0.0 started. Limit: 2.00GB per process, Interval: 30s, Source: ebpf (BTF and CAP_BPF are there), Config: built-in defaults
+        WARNING - Degraded: no process_mrelease before Linux 5.15, memory is freed at exit
+        INFO - System Memory: 45.2% used (7.24GB / 16.00GB)
+        WARNING - Killing process: PID=12345, Name=chrome, User=john, RAM=3.50GB (21.88%)
+        WARNING - [DRY RUN] Killing process: PID=12345, Name=chrome, User=john, RAM=3.50GB (21.88%)
+        WARNING - Still running 5s after SIGTERM, sending SIGKILL: PID=12345, Name=chrome, User=john, RAM=4.00GB
+        INFO - Terminated: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, gone 420ms after SIGTERM
+        INFO - Killed: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, gone 420ms after the first signal
+        INFO - Killed: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, gone 420ms after the first signal, its memory was freed ahead
+        INFO - Ended by itself: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, no signal was sent
+        INFO - Spared, it shrank below its limit: PID=12345, Name=chrome, User=john, RAM=1.00GB, Limit=2.00GB. It had SIGTERM and gets no SIGKILL
+        INFO - Spared, it shrank below its limit: PID=12345, Name=chrome, User=john, RAM=1.00GB, Limit=2.00GB. No signal was sent
+        WARNING - Protected, no further signal: PID=12345, Name=chrome, User=john, by being PID 1
+        WARNING - Protected, no further signal: PID=12345, Name=chrome, User=john, by being a kernel thread
+        WARNING - Protected, no further signal: PID=12345, Name=chrome, User=john, by being memmon itself
+        WARNING - Protected, no further signal: PID=12345, Name=chrome, User=john, by being outside [scope]
+        WARNING - Protected, no further signal: PID=12345, Name=chrome, User=john, by whitelist.pids entry 12345
+        WARNING - Protected, no further signal: PID=12345, Name=chrome, User=john, by whitelist.names entry "chrom*", which matches its exe chrome
+        WARNING - Protected, no further signal: PID=12345, Name=chrome, User=john, by whitelist.users entry john
+        WARNING - Protected, no further signal: PID=12345, Name=chrome, User=john, by whitelist.protect_root
+        WARNING - Protected, no further signal: PID=12345, Name=chrome, User=john, by its oom_score_adj of -1000
+        WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. Its argv[0] cannot be read, so whitelist.names cannot be checked; memmon needs CAP_SYS_PTRACE
+        WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. Its cgroup cannot be read, so scope.cgroups cannot be checked; memmon needs to see /proc/PID/cgroup
+        WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. Its oom_score_adj cannot be read; memmon needs to see /proc/PID/oom_score_adj
+        WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. 2097156KiB is within the measuring error (64KiB) of the limit, 2097152KiB
+        DEBUG - No signal to PID=12345: it is gone, or hidden from memmon
+        INFO - No signal to PID=12345: pid 12345 started at tick 999999 now, not 987654
+        DEBUG - No signal to PID=12345: its memory is that of pid 12000, which started it
+        WARNING - No signal to PID=12345: status: Permission denied
+        ERROR - Cannot send SIGTERM: PID=12345, Name=chrome, User=john: EPERM: Operation not permitted
+        ERROR - Still there 10s after SIGKILL: PID=12345, Name=chrome, User=john, State=D, Waits in=rpc_wait_bit_killable. It waits uninterruptibly inside the kernel, look at its disk or network file system
+        ERROR - Still there 10s after SIGKILL: PID=12345, Name=chrome, User=john, State=Z. It is dead, its parent has not collected it
+        ERROR - Still there 10s after SIGKILL: PID=12345, Name=chrome, User=john. The kernel has not let it go yet
+        WARNING - Kernel map and /proc disagree: PID=12345, Map=3145728KiB, Proc=3146752KiB, Expected error=64KiB. /proc decides
+        WARNING - Kernel map had defects, a fault of memmon's, and is mended. Processes missing: 2, Stale entries: 1
+        INFO - Scan complete. Scanned: 245, Killed: 1
+        INFO - Configuration reloaded: /etc/memmon/config.toml
+        ERROR - Configuration not reloaded, the old one stays in force: /etc/memmon/config.toml:3:1: unknown key "ram_gb_treshold" / did you mean ram_gb_threshold?
+        WARNING - Cannot write to the log file: /var/log/memmon.log: No space left on device (os error 28). Lost so far: 1
+        WARNING - Writing to the log file again. Lost: 17
+        WARNING - The log could not keep up. Lost: 99
+        WARNING - Repeated 41 times: Degraded: the map is full
+        ERROR - aya_log: a BPF word
+        INFO - memmon stops: SIGTERM
+        "#);
+    }
+
+    #[test]
+    fn a_name_cannot_pass_for_more_than_a_name() {
+        for (name, shown) in [
+            (&b"chrome"[..], "chrome"),
+            (b"Web Content", "Web Content"),
+            (b"kworker/0:1-eve", "kworker/0:1-eve"),
+            (b"x, User=root", r#""x, User=root""#),
+            (b"a\", b=\"", r#""a\", b=\"""#),
+            (b"a\\\", b=\"", r#""a\\\", b=\"""#),
+            (b"", r#""""#),
+            (b"\n2025-10-03", r"\n2025-10-03"),
+            (b"\x1b[2J", r"\u{1b}[2J"),
+            (b"trailing ", r#""trailing ""#),
+        ] {
+            assert_eq!(Field(&Name::new(name)).to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn spans() {
+        for (micros, shown) in
+            [(0, "0s"), (400, "<1ms"), (420_123, "420ms"), (5_000_000, "5s"), (1_500_999, "1.5s")]
+        {
+            assert_eq!(Span(Duration::from_micros(micros)).to_string(), shown);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_process_calls_itself_is_one_visible_line(raw: Vec<u8>, text in ".{0,60}") {
+            let subject = Subject {
+                id: ProcessId { pid: crate::model::Pid(7), start: StartTime(1) },
+                name: Name::new(raw),
+                ..samples::chrome()
+            };
+            for event in [
+                Event::Killing { subject: subject.clone(), breach: samples::BREACH, dry_run: false },
+                Event::SignalFailed { subject, signal: Signal::Kill, error: text.clone() },
+                Event::Diagnostic { severity: Level::Warning, origin: text.clone(), text: format!("{text}\r\n\x1b{text}") },
+                Event::ReloadFailed { error: text },
+            ] {
+                let said = said(&event);
+                prop_assert!(!said.contains(char::is_control), "{said:?}");
+                prop_assert!(!said.contains(['\u{2028}', '\u{202e}', '\u{200b}']), "{said:?}");
+            }
+        }
+    }
+}
