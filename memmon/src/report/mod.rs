@@ -5,9 +5,12 @@
 //! ```
 
 mod event;
+mod file;
 mod json;
+mod outlet;
 #[cfg(test)]
 mod samples;
+mod system_log;
 mod text;
 mod users;
 

@@ -1,0 +1,353 @@
+//! The log file: opened so that nobody else decides where root writes, and never in the way of enforcement.
+
+use std::{
+    fs::{self, File, Metadata, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{self, Path, PathBuf},
+};
+
+use super::{
+    event::Sink,
+    outlet::{Line, Output},
+};
+
+type Open = Box<dyn Fn(&Path) -> io::Result<File> + Send>;
+
+/// Appends lines to one file. It is opened with the first line, so that a slow file system delays nobody's start.
+pub(super) struct LogFile {
+    path: PathBuf,
+    open: Open,
+    file: Option<File>,
+    /// The last line got in half only (the disk was full): end it before the next.
+    torn: bool,
+}
+
+impl LogFile {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self::with_open(path, open_safely)
+    }
+
+    fn with_open(path: PathBuf, open: impl Fn(&Path) -> io::Result<File> + Send + 'static) -> Self {
+        Self { path, open: Box::new(open), file: None, torn: false }
+    }
+
+    fn append(&mut self, text: &str) -> io::Result<()> {
+        // A file that was removed would take lines that nobody can read.
+        if self.file.as_ref().is_some_and(|file| file.metadata().is_ok_and(|facts| facts.nlink() == 0)) {
+            self.reopen();
+        }
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => self.file.insert((self.open)(&self.path)?),
+        };
+        let line = if self.torn { format!("\n{text}") } else { text.to_owned() };
+        let mut rest = line.as_bytes();
+        while !rest.is_empty() {
+            match file.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    rest = &rest[written..];
+                    self.torn = !rest.is_empty();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Output for LogFile {
+    fn sink(&self) -> Sink {
+        Sink::File
+    }
+
+    fn write(&mut self, line: &Line<'_>) -> io::Result<()> {
+        self.append(line.whole).map_err(|error| {
+            // The next attempt starts from the name again: the disk may have been mounted anew.
+            self.file = None;
+            io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))
+        })
+    }
+
+    fn reopen(&mut self) {
+        self.file = None;
+        self.torn = false;
+    }
+}
+
+/// Opens `path` for appending (created 0640), unless somebody other than root and memmon's own user could have
+/// chosen what it names: no symbolic link, no device or FIFO, no file of somebody else's, no second hard link, and
+/// no folder above it that strangers can write to. A group may: Debian's /var/log belongs to group `adm` or `syslog`.
+///
+/// # Errors
+/// One of these, or what open(2) says.
+fn open_safely(path: &Path) -> io::Result<File> {
+    let path = path::absolute(path)?;
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::Error::other("it is not the name of a file"));
+    };
+    let own_uid = nix::unistd::geteuid().as_raw();
+    let real = fs::canonicalize(folder)?;
+    // Both as it is written and where it leads: a link on the way is as good as its owner.
+    for step in folder.ancestors().chain(real.ancestors()) {
+        if let Err(why) = check_folder(&Facts::from(&fs::symlink_metadata(step)?), own_uid) {
+            return Err(io::Error::other(format!("refused, its folder {} {why}", step.display())));
+        }
+    }
+    let mut options = OpenOptions::new();
+    // O_NONBLOCK: the open of a FIFO would wait for a reader; on a regular file it changes nothing.
+    options
+        .append(true)
+        .create(true)
+        .mode(0o640)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY);
+    let file = options.open(real.join(name)).map_err(|error| match error.raw_os_error() {
+        Some(libc::ELOOP) => io::Error::other("refused, it is a symbolic link; name its target as log_file"),
+        _ => error,
+    })?;
+    match check_file(&Facts::from(&file.metadata()?), own_uid) {
+        Ok(()) => Ok(file),
+        Err(why) => Err(io::Error::other(format!("refused, it {why}"))),
+    }
+}
+
+/// What the checks look at, from stat(2).
+#[derive(Clone, Copy)]
+struct Facts {
+    uid: u32,
+    mode: u32,
+    links: u64,
+}
+
+impl From<&Metadata> for Facts {
+    fn from(metadata: &Metadata) -> Self {
+        Self { uid: metadata.uid(), mode: metadata.mode(), links: metadata.nlink() }
+    }
+}
+
+fn check_file(facts: &Facts, own_uid: u32) -> Result<(), String> {
+    if facts.mode & libc::S_IFMT != libc::S_IFREG {
+        return Err("is not a regular file".to_owned());
+    }
+    check_owner(facts, own_uid)?;
+    if facts.links > 1 {
+        return Err("has other names (hard links)".to_owned());
+    }
+    Ok(())
+}
+
+fn check_folder(facts: &Facts, own_uid: u32) -> Result<(), String> {
+    check_owner(facts, own_uid)?;
+    let is_link = facts.mode & libc::S_IFMT == libc::S_IFLNK;
+    if !is_link && facts.mode & libc::S_IWOTH != 0 && facts.mode & libc::S_ISVTX == 0 {
+        return Err("is writable by everyone".to_owned());
+    }
+    Ok(())
+}
+
+fn check_owner(facts: &Facts, own_uid: u32) -> Result<(), String> {
+    if facts.uid == own_uid || facts.uid == 0 {
+        return Ok(());
+    }
+    Err(format!("belongs to uid {}, not to root or uid {own_uid}", facts.uid))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Read,
+        os::{fd::OwnedFd, unix::fs::symlink},
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+        time::{Duration, Instant},
+    };
+
+    use super::*;
+    use crate::report::{
+        event::{Event, Level},
+        outlet::{Offer, Outlet},
+    };
+
+    fn refusal(path: &Path) -> String {
+        open_safely(path).expect_err("must be refused").to_string()
+    }
+
+    fn offer(outlet: &mut Outlet, whole: &str, now: Instant) -> Offer {
+        let at = jiff::Timestamp::UNIX_EPOCH.to_zoned(jiff::tz::TimeZone::UTC);
+        let event = Event::Overflow { lost: 0 };
+        let line = Line { at: &at, level: Level::Info, event: &event, user: None, message: whole, whole };
+        outlet.offer(&line, now)
+    }
+
+    fn broke(offer: &Offer) -> &str {
+        let Offer::Broke(Event::SinkTrouble { error: Some(error), .. }) = offer else {
+            panic!("no trouble was told: {offer:?}");
+        };
+        error
+    }
+
+    #[test]
+    fn a_new_file_is_0640_and_an_old_one_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        LogFile::new(path.clone()).append("one\n").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777 & !0o640, 0, "no wider than 0640");
+        assert_ne!(fs::metadata(&path).unwrap().mode() & 0o600, 0);
+        LogFile::new(path.clone()).append("two\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "one\ntwo\n");
+    }
+
+    #[test]
+    fn what_others_may_have_planted_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        fs::write(place("precious"), "untouched").unwrap();
+
+        symlink(place("precious"), place("link")).unwrap();
+        assert!(refusal(&place("link")).contains("symbolic link"));
+        symlink(place("nowhere"), place("dangling")).unwrap();
+        assert!(refusal(&place("dangling")).contains("symbolic link"));
+        assert!(!place("nowhere").exists());
+
+        fs::hard_link(place("precious"), place("other name")).unwrap();
+        assert!(refusal(&place("other name")).contains("hard links"));
+
+        nix::unistd::mkfifo(&place("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        refusal(&place("fifo"));
+        let reader =
+            OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(place("fifo")).unwrap();
+        assert!(refusal(&place("fifo")).contains("not a regular file"), "with a reader it can be opened");
+        drop(reader);
+        refusal(folder.path());
+        refusal(Path::new("/dev/null"));
+        refusal(Path::new("/"));
+
+        let open_folder = place("everyone's");
+        fs::create_dir(&open_folder).unwrap();
+        fs::set_permissions(&open_folder, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        assert!(refusal(&open_folder.join("log")).contains("writable by everyone"));
+        symlink(&open_folder, place("detour")).unwrap();
+        assert!(refusal(&place("detour").join("log")).contains("writable by everyone"));
+        assert!(!open_folder.join("log").exists());
+        assert_eq!(fs::read_to_string(place("precious")).unwrap(), "untouched");
+    }
+
+    #[test]
+    fn owners_and_modes() {
+        let (file, folder, link) = (libc::S_IFREG, libc::S_IFDIR, libc::S_IFLNK);
+        let facts = |uid, mode, links| Facts { uid, mode, links };
+        for (facts, own_uid, accepted) in [
+            (facts(0, file | 0o640, 1), 0, true),
+            (facts(0, file | 0o640, 1), 1000, true),
+            (facts(1000, file | 0o640, 1), 1000, true),
+            (facts(1000, file | 0o640, 1), 0, false),
+            (facts(0, file | 0o640, 2), 0, false),
+            (facts(0, libc::S_IFCHR | 0o640, 1), 0, false),
+            (facts(0, folder | 0o755, 1), 0, false),
+        ] {
+            assert_eq!(check_file(&facts, own_uid).is_ok(), accepted, "{:?}", check_file(&facts, own_uid));
+        }
+        for (facts, own_uid, accepted) in [
+            (facts(0, folder | 0o755, 3), 0, true),
+            (facts(0, folder | 0o775, 3), 0, true),
+            (facts(0, folder | 0o1777, 3), 0, true),
+            (facts(0, folder | 0o777, 3), 0, false),
+            (facts(1000, folder | 0o755, 3), 0, false),
+            (facts(1000, folder | 0o755, 3), 1000, true),
+            (facts(0, link | 0o777, 1), 0, true),
+            (facts(1000, link | 0o777, 1), 0, false),
+        ] {
+            assert_eq!(
+                check_folder(&facts, own_uid).is_ok(),
+                accepted,
+                "{:?}",
+                check_folder(&facts, own_uid)
+            );
+        }
+    }
+
+    #[test]
+    fn rotation_and_removal_start_a_new_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, old) = (folder.path().join("log"), folder.path().join("log.1"));
+        let mut log = LogFile::new(path.clone());
+        log.append("one\n").unwrap();
+        fs::rename(&path, &old).unwrap();
+        log.append("two\n").unwrap();
+        assert!(!path.exists(), "renamed only: the rotation has not asked yet");
+        log.reopen();
+        log.append("three\n").unwrap();
+        assert_eq!(fs::read_to_string(&old).unwrap(), "one\ntwo\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "three\n");
+        fs::remove_file(&path).unwrap();
+        log.append("four\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "four\n");
+    }
+
+    #[test]
+    fn a_vanished_folder_is_told_and_outlived() {
+        let folder = tempfile::tempdir().unwrap();
+        let logs = folder.path().join("logs");
+        fs::create_dir(&logs).unwrap();
+        let mut outlet = Outlet::new(LogFile::new(logs.join("log")));
+        let now = Instant::now();
+        assert_eq!(offer(&mut outlet, "one\n", now), Offer::Taken);
+        fs::remove_dir_all(&logs).unwrap();
+        let offered = offer(&mut outlet, "two\n", now);
+        assert!(broke(&offered).contains("logs/log: No such file"), "{offered:?}");
+        assert_eq!(offer(&mut outlet, "three\n", now), Offer::Lost);
+        fs::create_dir(&logs).unwrap();
+        let mended = Event::SinkTrouble { sink: Sink::File, error: None, lost: 2 };
+        assert_eq!(offer(&mut outlet, "four\n", now + Duration::from_secs(1)), Offer::Mended(mended));
+        assert_eq!(fs::read_to_string(logs.join("log")).unwrap(), "four\n");
+    }
+
+    #[test]
+    fn a_full_disk_is_told_and_outlived() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let full = Arc::new(AtomicBool::new(true));
+        let is_full = Arc::clone(&full);
+        let log = LogFile::with_open(path.clone(), move |path| {
+            // Every write to /dev/full fails with ENOSPC.
+            if is_full.load(Ordering::Relaxed) {
+                OpenOptions::new().write(true).open("/dev/full")
+            } else {
+                open_safely(path)
+            }
+        });
+        let mut outlet = Outlet::new(log);
+        let now = Instant::now();
+        let offered = offer(&mut outlet, "one\n", now);
+        assert!(broke(&offered).contains("No space left on device"), "{offered:?}");
+        assert_eq!(offer(&mut outlet, "two\n", now + Duration::from_secs(1)), Offer::Lost);
+        full.store(false, Ordering::Relaxed);
+        let mended = Event::SinkTrouble { sink: Sink::File, error: None, lost: 2 };
+        assert_eq!(offer(&mut outlet, "three\n", now + Duration::from_secs(3)), Offer::Mended(mended));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "three\n");
+    }
+
+    #[test]
+    fn half_a_line_is_ended_before_the_next() {
+        // A pipe takes a part of what is larger than its room, as a disk does that is nearly full.
+        let (mut reader, writer) = io::pipe().unwrap();
+        let writer = File::from(OwnedFd::from(writer));
+        nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).unwrap();
+        let mut log = LogFile::with_open("pipe".into(), move |_| writer.try_clone());
+        let long = "x".repeat(1 << 20);
+        let error = log.append(&long).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        let mut taken = vec![0; 1 << 20];
+        let half = reader.read(&mut taken).unwrap();
+        assert!(half > 0 && half < long.len());
+        log.append("next\n").unwrap();
+        drop(log);
+        let mut rest = String::new();
+        reader.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest.trim_start_matches('x'), "\nnext\n");
+    }
+}
