@@ -6,13 +6,19 @@
 
 mod event;
 mod file;
+mod fold;
 mod json;
 mod outlet;
+mod outputs;
+mod reporter;
 #[cfg(test)]
 mod samples;
 mod system_log;
 mod text;
 mod users;
+mod writer;
 
 pub use event::{Event, Level, Sink, Subject};
+pub use outputs::{Console, Format, Machine, Outputs};
+pub use reporter::{Reporter, Teller};
 pub use text::message;

@@ -1,0 +1,77 @@
+//! What a reporter is started with.
+
+use std::{io::Write, path::PathBuf};
+
+use jiff::{Timestamp, tz::TimeZone};
+
+use super::{event::Level, users};
+use crate::model::Uid;
+
+/// What is told, how, and to whom.
+#[derive(Default)]
+pub struct Outputs {
+    /// Whoever started memmon.
+    pub console: Console,
+    /// The log file.
+    pub file: Option<PathBuf>,
+    /// For console and file; the system's log has its own.
+    pub format: Format,
+    /// The journal where it runs, else syslog.
+    pub system_log: bool,
+    /// Less urgent events are not told.
+    pub level: Level,
+    /// What of the machine is used.
+    pub machine: Machine,
+}
+
+/// How lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// v1's lines.
+    #[default]
+    Text,
+    /// One object per line.
+    Json,
+}
+
+/// Whether there is a console, and where.
+#[derive(Default)]
+pub enum Console {
+    /// None.
+    Off,
+    /// Standard error, unless that is the journal and the journal gets the events anyway.
+    #[default]
+    Stderr,
+    /// Something else.
+    Writer(Box<dyn Write + Send>),
+}
+
+/// What the room takes from the machine; tests bring their own.
+#[derive(Clone)]
+pub struct Machine {
+    /// The time that events are stamped with.
+    pub clock: fn() -> Timestamp,
+    /// The local time zone, asked for with every event: it may be changed while memmon runs.
+    pub zone: fn() -> TimeZone,
+    /// The name of a user; may be slow.
+    pub user_name: fn(Uid) -> Option<String>,
+    /// journald's socket of the native protocol.
+    pub journal: PathBuf,
+    /// syslogd's socket.
+    pub syslog: PathBuf,
+    /// Events that may wait for the writer. Fixed when the reporter starts.
+    pub queue: usize,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self {
+            clock: Timestamp::now,
+            zone: TimeZone::system,
+            user_name: users::from_system,
+            journal: "/run/systemd/journal/socket".into(),
+            syslog: "/dev/log".into(),
+            queue: 1024,
+        }
+    }
+}
