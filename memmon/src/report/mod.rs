@@ -4,6 +4,7 @@
 //! tell(Event) ──bounded queue──▶ writer thread: text, json ──▶ console, log file, journal or syslog
 //! ```
 
+mod diagnostics;
 mod event;
 mod file;
 mod fold;
@@ -18,6 +19,7 @@ mod text;
 mod users;
 mod writer;
 
+pub use diagnostics::install as install_diagnostics;
 pub use event::{Event, Level, Sink, Subject};
 pub use outputs::{Console, Format, Machine, Outputs};
 pub use reporter::{Reporter, Teller};

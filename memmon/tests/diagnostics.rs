@@ -1,0 +1,80 @@
+//! What libraries say through `tracing` and `log` arrives as events. A test of its own: both have one global receiver.
+#![expect(clippy::unwrap_used, reason = "a helper of a test may panic as the test may")]
+
+use std::{
+    io::{self, Read},
+    time::Duration,
+};
+
+use memmon::{
+    model::{Breach, Bytes, Limit, Name, Pid, ProcessId, StartTime, Uid},
+    report::{Console, Event, Level, Machine, Outputs, Reporter, Subject, install_diagnostics},
+};
+
+fn outputs(level: Level) -> (io::PipeReader, Outputs) {
+    let (reader, writer) = io::pipe().unwrap();
+    let machine = Machine {
+        // A library that logs while it serves the writer.
+        user_name: |_| {
+            tracing::error!("said on the writer thread");
+            log::error!("said on the writer thread");
+            None
+        },
+        ..Machine::default()
+    };
+    (reader, Outputs { console: Console::Writer(Box::new(writer)), level, machine, ..Outputs::default() })
+}
+
+/// The lines without their time.
+fn lines(mut reader: io::PipeReader) -> Vec<String> {
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    text.lines().map(|line| line.split_once(" - ").unwrap().1.to_owned()).collect()
+}
+
+#[test]
+fn warnings_of_libraries_are_told_and_the_reporter_never_tells_of_itself() {
+    let (first, quiet) = outputs(Level::Info);
+    let (second, verbose) = outputs(Level::Debug);
+    let reporter = Reporter::start(quiet).unwrap();
+    install_diagnostics(reporter.teller()).unwrap();
+    install_diagnostics(reporter.teller()).expect_err("there is one receiver");
+
+    tracing::warn!(pages = 3, file = "x\n", "the map is {}", "full");
+    log::error!(target: "memmon_bpf", "lost\u{1b}[2J an entry");
+    tracing::info!("everyday life of a library");
+    log::debug!("more of it");
+    tracing::warn!("{}", "long ".repeat(10_000));
+    reporter.tell(Event::Killing {
+        subject: Subject {
+            id: ProcessId { pid: Pid(7), start: StartTime(1) },
+            name: Name::from("hog"),
+            uid: Uid(4_000_000_000),
+            exe: None,
+            cgroup: None,
+        },
+        breach: Breach { rule: Limit::Gb, limit: Bytes(1), rss: Bytes(2), percent: 1.0 },
+        dry_run: true,
+    });
+    // Whichever of the two pipes a line goes to: their order holds.
+    reporter.replace(verbose);
+    tracing::info!("everyday life of a library");
+    log::debug!("more of it");
+    tracing::trace!("too much of it");
+    assert!(reporter.finish(Duration::from_secs(60)));
+
+    let told = [lines(first), lines(second)].concat();
+    let starts = [
+        r#"WARNING - diagnostics: the map is full, pages=3, file="x\n""#,
+        r"ERROR - memmon_bpf: lost\u{1b}[2J an entry",
+        "WARNING - diagnostics: long long ",
+        "WARNING - [DRY RUN] Killing process: PID=7, Name=hog, User=4000000000, RAM=0.00GB (1.00%)",
+        "INFO - diagnostics: everyday life of a library",
+        "DEBUG - diagnostics: more of it",
+    ];
+    assert_eq!(told.len(), starts.len(), "{told:#?}");
+    for (line, start) in told.iter().zip(starts) {
+        assert!(line.starts_with(start), "{line}");
+    }
+    assert!(told[2].len() < 9000 && told[2].ends_with('…'), "cut");
+}
