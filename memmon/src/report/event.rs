@@ -197,6 +197,14 @@ pub enum Event {
         /// Why.
         why: Unconfirmed,
     },
+    /// A victim could not be opened: nothing is sent, and opening it is tried again.
+    OutOfReach {
+        /// Whom.
+        #[serde(flatten)]
+        subject: Subject,
+        /// Why.
+        error: String,
+    },
     /// A signal could not be sent.
     SignalFailed {
         /// To whom.
@@ -218,7 +226,7 @@ pub enum Event {
         /// The state letter of /proc/PID/stat, `D` for an uninterruptible wait.
         state: Option<char>,
         /// Where in the kernel it waits (/proc/PID/wchan).
-        wchan: Option<String>,
+        wchan: Option<Name>,
     },
     /// The kernel map and /proc differ by more than the counters' error.
     Disagreement {
@@ -321,7 +329,10 @@ impl Event {
             | Self::MapDefect { .. }
             | Self::SinkTrouble { .. }
             | Self::Overflow { .. } => Level::Warning,
-            Self::SignalFailed { .. } | Self::Lingers { .. } | Self::ReloadFailed { .. } => Level::Error,
+            Self::OutOfReach { .. }
+            | Self::SignalFailed { .. }
+            | Self::Lingers { .. }
+            | Self::ReloadFailed { .. } => Level::Error,
             Self::Unconfirmed { why, .. } => match why {
                 // A process that ends, or has only just been started, between two looks is everyday life.
                 Unconfirmed::Gone | Unconfirmed::Borrowed { .. } => Level::Debug,
@@ -341,6 +352,7 @@ impl Event {
             | Self::Spared { subject, .. }
             | Self::NowProtected { subject, .. }
             | Self::Unsure { subject, .. }
+            | Self::OutOfReach { subject, .. }
             | Self::SignalFailed { subject, .. }
             | Self::Lingers { subject, .. } => Some(subject),
             Self::Started { .. }

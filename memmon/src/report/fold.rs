@@ -77,6 +77,7 @@ const fn may_fold(event: &Event) -> bool {
         | Event::NowProtected { .. }
         | Event::Unsure { .. }
         | Event::Unconfirmed { .. }
+        | Event::OutOfReach { .. }
         | Event::SignalFailed { .. }
         | Event::Disagreement { .. }
         | Event::MapDefect { .. }

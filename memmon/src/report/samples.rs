@@ -57,7 +57,7 @@ pub(super) fn samples() -> Vec<Event> {
         subject: subject(),
         since: Duration::from_secs(10),
         state,
-        wchan: wchan.map(str::to_owned),
+        wchan: wchan.map(Name::from),
     };
     let trouble = |error: Option<&str>, lost| Event::SinkTrouble {
         sink: Sink::File,
@@ -107,6 +107,7 @@ pub(super) fn samples() -> Vec<Event> {
         }),
         unconfirmed(Unconfirmed::Borrowed { owner: Pid(12000) }),
         unconfirmed(Unconfirmed::Unreadable { file: "status", error: "Permission denied".to_owned() }),
+        Event::OutOfReach { subject: subject(), error: "EMFILE: Too many open files".to_owned() },
         Event::SignalFailed {
             subject: subject(),
             signal: Signal::Term,
@@ -140,7 +141,7 @@ pub(super) fn samples() -> Vec<Event> {
 #[test]
 fn there_is_a_sample_of_each_kind() {
     // A new kind of event fails to compile here: give it the next number, and a sample.
-    const KINDS: u32 = 22;
+    const KINDS: u32 = 23;
     let kind = |event: &Event| match event {
         Event::Started { .. } => 1,
         Event::Degraded { .. } => 2,
@@ -163,6 +164,7 @@ fn there_is_a_sample_of_each_kind() {
         Event::Overflow { .. } => 19,
         Event::Repeated { .. } => 20,
         Event::Diagnostic { .. } => 21,
+        Event::OutOfReach { .. } => 22,
         Event::Stopping { .. } => KINDS,
     };
     let seen: BTreeSet<u32> = samples().iter().map(kind).collect();

@@ -55,11 +55,14 @@ pub fn message(event: &Event, user: &mut dyn FnMut(Uid) -> String) -> String {
             format!("No signal, in doubt: {}. {}", who(subject, user), why(doubt))
         }
         Event::Unconfirmed { pid, why } => format!("No signal to PID={pid}: {}", one_line(&why.to_string())),
+        Event::OutOfReach { subject, error } => {
+            format!("Cannot open, so nothing is sent yet: {}: {}", who(subject, user), one_line(error))
+        }
         Event::SignalFailed { subject, signal, error } => {
             format!("Cannot send {}: {}: {}", signal_name(*signal), who(subject, user), one_line(error))
         }
         Event::Lingers { subject, since, state, wchan } => {
-            lingers(&who(subject, user), *since, *state, wchan.as_deref())
+            lingers(&who(subject, user), *since, *state, wchan.as_ref())
         }
         Event::Disagreement { id, map, exact, error } => format!(
             "Kernel map and /proc disagree: PID={id}, Map={}, Proc={}, Expected error={}. /proc decides",
@@ -125,14 +128,14 @@ fn terminated(who: &str, record: &Record) -> String {
     format!("{head}: {who}, Peak={peak}, Limit={}{tail}", breach.limit)
 }
 
-fn lingers(who: &str, since: Duration, state: Option<char>, wchan: Option<&str>) -> String {
+fn lingers(who: &str, since: Duration, state: Option<char>, wchan: Option<&Name>) -> String {
     let mut text = format!("Still there {} after SIGKILL: {who}", Span(since));
     // Writing to a String cannot fail.
     if let Some(state) = state {
         let _ = write!(text, ", State={}", Escaped(state.encode_utf8(&mut [0; 4]).as_bytes()));
     }
     if let Some(place) = wchan {
-        let _ = write!(text, ", Waits in={}", one_line(place));
+        let _ = write!(text, ", Waits in={place}");
     }
     text.push_str(match state {
         Some('D') => ". It waits uninterruptibly inside the kernel, look at its disk or network file system",
@@ -334,6 +337,7 @@ mod tests {
         INFO - No signal to PID=12345: pid 12345 started at tick 999999 now, not 987654
         DEBUG - No signal to PID=12345: its memory is that of pid 12000, which started it
         WARNING - No signal to PID=12345: status: Permission denied
+        ERROR - Cannot open, so nothing is sent yet: PID=12345, Name=chrome, User=john: EMFILE: Too many open files
         ERROR - Cannot send SIGTERM: PID=12345, Name=chrome, User=john: EPERM: Operation not permitted
         ERROR - Still there 10s after SIGKILL: PID=12345, Name=chrome, User=john, State=D, Waits in=rpc_wait_bit_killable. It waits uninterruptibly inside the kernel, look at its disk or network file system
         ERROR - Still there 10s after SIGKILL: PID=12345, Name=chrome, User=john, State=Z. It is dead, its parent has not collected it
