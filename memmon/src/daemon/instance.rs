@@ -13,11 +13,11 @@ use nix::{
 };
 
 /// Where a root memmon keeps what lives as long as it does (systemd's `RuntimeDirectory=memmon`).
-pub const RUNTIME_DIR: &str = "/run/memmon";
+pub(super) const RUNTIME_DIR: &str = "/run/memmon";
 
 /// Held while this memmon runs; the kernel lets go of it however the process ends.
 #[derive(Debug)]
-pub struct Instance {
+pub(super) struct Instance {
     _lock: Flock<File>,
 }
 
@@ -49,7 +49,7 @@ impl Instance {
     ///
     /// # Errors
     /// [`InstanceError::Taken`] if another memmon holds it, [`InstanceError::Unusable`] if it cannot be had at all.
-    pub fn take(directory: &Path) -> Result<Self, InstanceError> {
+    pub(super) fn take(directory: &Path) -> Result<Self, InstanceError> {
         let path = directory.join("lock");
         let unusable = |source| InstanceError::Unusable { path: path.clone(), source };
         fs::DirBuilder::new().recursive(true).mode(0o755).create(directory).map_err(unusable)?;
@@ -67,7 +67,7 @@ impl Instance {
             Err((mut file, Errno::EWOULDBLOCK)) => {
                 let mut holder = String::new();
                 // Whoever holds the lock is told by the lock; the number is a courtesy.
-                let _ = file.by_ref().take(16).read_to_string(&mut holder);
+                let _ = Read::by_ref(&mut file).take(16).read_to_string(&mut holder);
                 return Err(InstanceError::Taken { pid: holder.trim().parse().ok() });
             }
             Err((_, errno)) => return Err(unusable(errno.into())),

@@ -1,1 +1,39 @@
-//! (being built)
+//! Turns the wheel: puts the rooms together, owns the clock, and carries data from one to the next.
+//!
+//! `start` builds everything once, `wheel` waits for what comes first (the interval, a signal, an exit, a grace that is
+//! over), `scan` is the way of the data from a survey to the condemned, `termination` carries out what enforce orders.
+
+mod instance;
+#[cfg(feature = "ebpf")]
+mod kernel;
+#[cfg(not(feature = "ebpf"))]
+#[path = "no_kernel.rs"]
+mod kernel;
+mod readiness;
+mod scan;
+mod start;
+mod supervisor;
+mod termination;
+mod told;
+mod watch;
+mod wheel;
+
+use std::path::PathBuf;
+
+pub use instance::InstanceError;
+pub use start::{CannotEnforce, run};
+
+use crate::model::SourceChoice;
+
+/// What the command line asks of a run, beside the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The configuration file; none: the usual one, or the built-in defaults.
+    pub config: Option<PathBuf>,
+    /// Signal nothing, whatever the configuration says.
+    pub dry_run: bool,
+    /// Goes before `kernel.source`.
+    pub source: Option<SourceChoice>,
+    /// One scan, and the terminations that it starts.
+    pub once: bool,
+}

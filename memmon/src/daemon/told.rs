@@ -6,34 +6,30 @@ use crate::model::ProcessId;
 
 /// What can be said of a process that memmon does not terminate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Said {
+pub(super) enum Said {
     /// It would be terminated, were this not a dry run.
     WouldTerminate,
     /// It is over a limit, but a rule that may protect it could not be checked.
     Unsure,
     /// The map and /proc differ about it.
     Disagreement,
-    /// /proc could not confirm it.
-    Unconfirmed,
-    /// It refuses our signals, or they refuse to be sent.
-    SignalFailed,
 }
 
 /// Remembers the last thing said of each process, for as long as it stays true.
 #[derive(Debug, Default)]
-pub struct Told {
+pub(super) struct Told {
     last: HashMap<(ProcessId, Said), u64>,
     scan: u64,
 }
 
 impl Told {
     /// Whether this is news; from now on it is not, as long as it is repeated in every scan.
-    pub fn is_news(&mut self, process: ProcessId, said: Said) -> bool {
+    pub(super) fn is_news(&mut self, process: ProcessId, said: Said) -> bool {
         self.last.insert((process, said), self.scan).is_none()
     }
 
     /// A scan is over: what was not said again in it, or since the one before, has ended and would be news again.
-    pub fn scan_complete(&mut self) {
+    pub(super) fn scan_complete(&mut self) {
         let scan = self.scan;
         self.last.retain(|_, last| *last == scan);
         self.scan += 1;

@@ -1,6 +1,6 @@
 //! From the kernel map's bytes to the model's nouns. Pure.
 
-use memmon_common::{Counters, Crossing, ProcessRss, STEP};
+use memmon_common::{Counters, Crossing, ProcessRss};
 
 use crate::model::{Bytes, Name, Pid, Reading, StartTime};
 
@@ -9,8 +9,9 @@ use crate::model::{Bytes, Name, Pid, Reading, StartTime};
 pub struct Scale {
     /// Bytes in a page of the kernel.
     pub page_size: u64,
-    /// CPUs that may be online.
-    pub cpus: u32,
+    /// How far an entry may be below the truth: what the kernel holds back, and the [`STEP`](memmon_common::STEP) for which an entry is not
+    /// written.
+    pub error: Bytes,
 }
 
 impl Scale {
@@ -21,20 +22,8 @@ impl Scale {
             pid,
             start: Some(StartTime::from_boottime_ns(process.start_boottime)),
             rss: self.bytes(process.rss_pages()),
-            error: self.error(),
+            error: self.error,
         }
-    }
-
-    /// How far an entry may be below the truth on Linux 6.2 and later.
-    ///
-    /// Each CPU keeps up to a batch of pages of each of the three counters to itself (`percpu_counter_batch`, the larger
-    /// of 32 and twice the CPUs), and an entry is not written for less than [`STEP`] pages. Before 6.2 the shares are
-    /// each thread's, up to 64 pages, and this is no bound for a process of many threads.
-    #[must_use]
-    pub const fn error(&self) -> Bytes {
-        let cpus = self.cpus as u64;
-        let batch = if 2 * cpus > 32 { 2 * cpus } else { 32 };
-        self.bytes(3 * cpus * batch + STEP)
     }
 
     /// Pages to bytes.
@@ -92,7 +81,7 @@ pub const fn sum(one: &Counters, other: &Counters) -> Counters {
 mod tests {
     use super::*;
 
-    const SCALE: Scale = Scale { page_size: 4096, cpus: 2 };
+    const SCALE: Scale = Scale { page_size: 4096, error: Bytes(77) };
 
     #[test]
     fn an_entry_becomes_a_reading() {
@@ -108,13 +97,7 @@ mod tests {
         let Reading { pid, start, rss, error } = SCALE.reading(Pid(7), &process);
         assert_eq!((pid, start), (Pid(7), Some(StartTime(1234))));
         assert_eq!(rss, Bytes(321 * 4096));
-        assert_eq!(error, Bytes((3 * 2 * 32 + 64) * 4096));
-    }
-
-    #[test]
-    fn the_error_grows_with_the_square_of_the_cpus() {
-        let error = |cpus| Scale { page_size: 4096, cpus }.error().0 / Bytes::MIB;
-        assert_eq!((error(2), error(64), error(256)), (1, 96, 1536));
+        assert_eq!(error, Bytes(77));
     }
 
     #[test]

@@ -1,0 +1,94 @@
+//! The kernel map in the daemon's hands: entries as readings, and the question whether it had room for everyone.
+
+use std::{io, os::fd::BorrowedFd};
+
+use memmon_common::{ProcessRss, STEP};
+
+use crate::{
+    model::{Bytes, Pid, Reading},
+    observe::{
+        bpf::{self, AttachError, KernelMap},
+        decode::Scale,
+        support::{Btf, CounterError, Facts, Support},
+    },
+};
+
+/// Threads that a process is taken to have where each may hold pages back (before Linux 6.2) and the map does not say
+/// how many there are. One with more is seen later by what the others hold back; the close look counts them all.
+const LIKELY_THREADS: u64 = 64;
+
+/// What the map has room for if nothing else is asked for: the default `pid_max` of a large machine, and no more, as
+/// 64-bit systems set it to four million without ever having as many.
+const MOST_PROCESSES: u32 = 65_536;
+
+/// The attached programs, and what is remembered from one reading of their map to the next.
+pub(super) struct Kernel {
+    map: KernelMap,
+    scale: Scale,
+    entries: Vec<(Pid, ProcessRss)>,
+    refused: u64,
+}
+
+impl Kernel {
+    /// Attaches, and pins the map if it is to be seen.
+    pub(super) fn attach(
+        facts: &Facts,
+        support: &Support,
+        max_processes: Option<u32>,
+        pinned: bool,
+    ) -> Result<Self, AttachError> {
+        let Btf::Read(Ok(layout)) = &facts.btf else {
+            return Err(AttachError::Other {
+                what: "field offsets".to_owned(),
+                source: "the kernel's type information was not understood".into(),
+            });
+        };
+        let capacity =
+            max_processes.unwrap_or_else(|| facts.pid_max.unwrap_or(MOST_PROCESSES).min(MOST_PROCESSES));
+        let options = bpf::Options { capacity, pin_dir: if pinned { bpf::default_pin_dir() } else { None } };
+        let held_back = match support.counter_error {
+            CounterError::PerProcess { bound } => bound,
+            CounterError::PerThread { .. } => support.counter_error.of(LIKELY_THREADS),
+        };
+        let error = held_back + Bytes(STEP * facts.page_size);
+        let scale = Scale { page_size: facts.page_size, error };
+        Ok(Self { map: KernelMap::attach(layout, &options)?, scale, entries: Vec::new(), refused: 0 })
+    }
+
+    /// Every process in the map.
+    pub(super) fn readings(&mut self) -> io::Result<Vec<Reading>> {
+        self.map.read(&mut self.entries)?;
+        Ok(self.entries.iter().map(|(pid, entry)| self.scale.reading(*pid, entry)).collect())
+    }
+
+    /// Whether, since this was asked last, a process could not be entered.
+    pub(super) fn overflowed(&mut self) -> io::Result<bool> {
+        let counters = self.map.counters()?;
+        let refused = counters.insert_full + counters.insert_failed;
+        Ok(std::mem::replace(&mut self.refused, refused) != refused)
+    }
+
+    /// One process, if it is in the map.
+    pub(super) fn reading(&self, pid: Pid) -> Option<Reading> {
+        // A failed lookup of one entry is no entry: who asks has the figure of /proc.
+        let entry = self.map.get(pid).ok()??;
+        Some(self.scale.reading(pid, &entry))
+    }
+
+    pub(super) fn remove(&mut self, pid: Pid) -> io::Result<()> {
+        self.map.remove(pid)
+    }
+
+    pub(super) fn reseed(&mut self) -> io::Result<()> {
+        self.map.reseed()
+    }
+
+    /// Readable when a BPF program has something to say.
+    pub(super) fn log_fd(&self) -> BorrowedFd<'_> {
+        self.map.log_fd()
+    }
+
+    pub(super) fn forward_log(&mut self) {
+        self.map.forward_log();
+    }
+}

@@ -1,0 +1,31 @@
+//! systemd, where it is the one who started us: readiness, the end, and a sign of life from the loop itself.
+//! Outside systemd (`NOTIFY_SOCKET` is not set) all of it does nothing.
+
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+
+/// The daemon watches now.
+pub(super) fn ready() {
+    say(&[NotifyState::Ready]);
+}
+
+/// The daemon ends.
+pub(super) fn stopping() {
+    say(&[NotifyState::Stopping]);
+}
+
+/// The loop turns.
+pub(super) fn alive() {
+    say(&[NotifyState::Watchdog]);
+}
+
+/// How often to be [`alive`]: half of what the unit allows; none without a watchdog.
+pub(super) fn heartbeat() -> Option<Duration> {
+    sd_notify::watchdog_enabled().map(|limit| limit / 2)
+}
+
+fn say(states: &[NotifyState<'_>]) {
+    // A supervisor that does not listen is no reason to stop.
+    let _ = sd_notify::notify(states);
+}

@@ -1,0 +1,79 @@
+//! Carries out what enforce orders: looks again, sends, and tells what came of it.
+
+use std::{collections::VecDeque, time::Instant};
+
+use super::wheel::Daemon;
+use crate::{
+    enforce::{Check, Effect, Event as Happened, Order, Outcome},
+    model::{Process, Unconfirmed},
+    policy,
+    report::{Event, Subject},
+};
+
+impl Daemon<'_> {
+    /// Carries out `orders` and what follows from them at once. Gives how many processes were sent SIGTERM.
+    pub(super) fn carry_out(&mut self, orders: Vec<Order>) -> usize {
+        let mut orders = VecDeque::from(orders);
+        let mut terminating = 0;
+        while let Some(Order { process, effect }) = orders.pop_front() {
+            let whom = process.id;
+            let happened = match effect {
+                Effect::Open => self.victims.open(whom),
+                Effect::Check => Happened::Checked(self.look_again(&process)),
+                Effect::Send(warrant) => self.victims.send(warrant),
+                Effect::Reclaim => {
+                    self.victims.reclaim(whom, &self.reaper);
+                    continue;
+                }
+                Effect::Tell(outcome) => {
+                    terminating += usize::from(matches!(outcome, Outcome::Terminating { .. }));
+                    if let Some(event) = self.event(&process, outcome) {
+                        self.tell(event);
+                    }
+                    continue;
+                }
+            };
+            orders.extend(self.victims.handle(whom, happened, Instant::now()));
+        }
+        terminating
+    }
+
+    /// What /proc and policy say of a victim right now, before a signal.
+    fn look_again(&self, victim: &Process) -> Check {
+        let Ok(memory) = self.watch.memory() else {
+            let error = "unreadable, and without it no limit is known".to_owned();
+            return Check::Unconfirmed(Unconfirmed::Unreadable { file: "/proc/meminfo", error });
+        };
+        let (_, limit) = self.settings.rules.limit(&memory);
+        match self.watch.confirm(victim.id.pid, Some(victim.id.start), limit) {
+            Ok(found) => {
+                let verdict = policy::judge(&self.settings.rules, &found, &memory);
+                Check::judged(victim.id, &found, verdict, limit)
+            }
+            Err(why) => Check::Unconfirmed(why),
+        }
+    }
+
+    fn event(&self, process: &Process, outcome: Outcome) -> Option<Event> {
+        let subject = Subject::from(process);
+        Some(match outcome {
+            Outcome::Terminating { breach } => Event::Killing { subject, breach, dry_run: false },
+            Outcome::GraceOver { rss, grace } => Event::GraceOver { subject, rss, grace },
+            Outcome::Gone(record) => Event::Terminated { subject, record },
+            Outcome::Spared { rss, limit, after_term } => Event::Spared { subject, rss, limit, after_term },
+            Outcome::NowProtected(protection) => Event::NowProtected { subject, protection },
+            Outcome::Unsure(doubt) => Event::Unsure { subject, doubt },
+            Outcome::Unconfirmed(why) => Event::Unconfirmed { pid: process.id.pid, why },
+            Outcome::OutOfReach { error } => Event::OutOfReach { subject, error: error.to_string() },
+            Outcome::SignalFailed { signal, error } => {
+                Event::SignalFailed { subject, signal, error: error.to_string() }
+            }
+            Outcome::Lingers { since } => {
+                let waiting = self.watch.waiting(process.id.pid).ok();
+                let state = waiting.as_ref().map(|waiting| waiting.state);
+                let wchan = waiting.and_then(|waiting| waiting.wchan);
+                Event::Lingers { subject, since, state, wchan }
+            }
+        })
+    }
+}

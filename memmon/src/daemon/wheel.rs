@@ -1,0 +1,198 @@
+//! The loop: waits for what comes first, and never for one process.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    time::{self, MissedTickBehavior},
+};
+
+use super::{
+    Options,
+    readiness::{Readiness, readable},
+    start, supervisor,
+    told::Told,
+    watch::Watch,
+};
+use crate::{
+    config::Settings,
+    enforce::{Errno, Event as Happened, Reaper, Victims},
+    model::ProcessId,
+    report::{Event, Reporter},
+};
+
+/// A wait that is as good as endless, for a timer that has nothing to wait for.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// Everything that lives as long as the daemon does.
+pub(super) struct Daemon<'a> {
+    pub(super) settings: Settings,
+    pub(super) watch: Watch,
+    pub(super) victims: Victims,
+    pub(super) reaper: Reaper,
+    pub(super) told: Told,
+    options: Options,
+    reporter: &'a Reporter,
+    seen: BTreeSet<Seen>,
+    reclaimed: mpsc::UnboundedReceiver<(ProcessId, Result<(), Errno>)>,
+}
+
+/// What was said of the machine, and is not said again before it was otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Seen {
+    /// The source gave nothing.
+    SurveyFailed,
+    /// The kernel map had no room.
+    MapFull,
+}
+
+impl<'a> Daemon<'a> {
+    pub(super) fn new(
+        options: Options,
+        settings: Settings,
+        watch: Watch,
+        reporter: &'a Reporter,
+    ) -> anyhow::Result<Self> {
+        let (answer, reclaimed) = mpsc::unbounded_channel();
+        let reaper = Reaper::start(move |whom, outcome| {
+            // Nobody listens once the daemon ends.
+            let _ = answer.send((whom, outcome));
+        });
+        Ok(Self {
+            victims: Victims::new(start::patience(&settings)).context("no epoll instance for victims")?,
+            reaper: reaper.context("no thread to free memory")?,
+            told: Told::default(),
+            seen: BTreeSet::new(),
+            settings,
+            watch,
+            options,
+            reporter,
+            reclaimed,
+        })
+    }
+
+    /// Turns until a signal says stop, or, for one scan, until its victims are gone.
+    pub(super) async fn turn(&mut self) -> anyhow::Result<()> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        let mut terminate = listen(SignalKind::terminate())?;
+        let mut interrupt = listen(SignalKind::interrupt())?;
+        let mut hangup = listen(SignalKind::hangup())?;
+        let exits = Readiness::of(&self.victims).context("cannot wait for victims")?;
+        let kernel_log = self.watch.kernel().map(|kernel| Readiness::of(&kernel.log_fd())).transpose();
+        let kernel_log = kernel_log.context("cannot wait for the BPF programs' log")?;
+        let heartbeat = supervisor::heartbeat();
+        let mut beat = time::interval(heartbeat.unwrap_or(NEVER));
+        let mut scans = interval(self.settings.check_interval);
+        let mut ready = false;
+
+        let reason = loop {
+            if self.options.once && ready && self.victims.in_flight() == 0 {
+                break "one scan was asked for";
+            }
+            let grace = self.victims.next_deadline().unwrap_or_else(|| Instant::now() + NEVER);
+            tokio::select! {
+                // In this order: an end before anything new, exits before graces, a scan when nothing waits.
+                biased;
+                _ = terminate.recv() => break "SIGTERM",
+                _ = interrupt.recv() => break "SIGINT",
+                _ = hangup.recv() => {
+                    if self.reload() {
+                        scans = interval(self.settings.check_interval);
+                    }
+                }
+                ready = exits.readable() => {
+                    ready?;
+                    self.wake()?;
+                }
+                Some((whom, outcome)) = self.reclaimed.recv() => {
+                    let orders = self.victims.handle(whom, Happened::Reclaimed(outcome), Instant::now());
+                    self.carry_out(orders);
+                }
+                () = time::sleep_until(grace.into()) => self.wake()?,
+                _ = beat.tick(), if heartbeat.is_some() => supervisor::alive(),
+                _ = scans.tick(), if !(self.options.once && ready) => {
+                    self.scan();
+                    if !ready {
+                        supervisor::ready();
+                        ready = true;
+                    }
+                }
+                ready = readable(kernel_log.as_ref()) => {
+                    ready?;
+                    if let Some(kernel) = self.watch.kernel() {
+                        kernel.forward_log();
+                    }
+                }
+            }
+        };
+        supervisor::stopping();
+        let reason = match self.victims.in_flight() {
+            0 => reason.to_owned(),
+            left => format!("{reason}; {left} terminations are left unfinished"),
+        };
+        self.tell(Event::Stopping { reason });
+        Ok(())
+    }
+
+    pub(super) fn tell(&self, event: Event) {
+        self.reporter.tell(event);
+    }
+
+    /// Says that something does not work, unless that was the case at the last scan already.
+    pub(super) fn degraded(&mut self, what: Seen, text: impl FnOnce() -> String) {
+        if self.seen.insert(what) {
+            self.tell(Event::Degraded { what: text() });
+        }
+    }
+
+    /// It works: if it fails again, that is news.
+    pub(super) fn works(&mut self, what: Seen) {
+        self.seen.remove(&what);
+    }
+
+    /// Exits and graces that are over.
+    fn wake(&mut self) -> anyhow::Result<()> {
+        let orders = self.victims.wake(Instant::now()).context("cannot wait for victims")?;
+        self.carry_out(orders);
+        Ok(())
+    }
+
+    /// Puts the configuration file into force as it is now, or says why not and changes nothing.
+    fn reload(&mut self) -> bool {
+        self.reporter.reopen();
+        let loaded = match start::load(&self.options) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                self.tell(Event::ReloadFailed { error: error.to_string() });
+                return false;
+            }
+        };
+        if loaded.settings.kernel != self.settings.kernel {
+            let what = "[kernel] has changed: that takes effect at the next start (systemctl restart memmon)";
+            self.tell(Event::Degraded { what: what.to_owned() });
+        }
+        let kernel = self.settings.kernel;
+        self.settings = Settings { kernel, ..loaded.settings };
+        self.reporter.replace(start::outputs(&self.settings));
+        let orders = self.victims.rules_changed(start::patience(&self.settings), Instant::now());
+        self.carry_out(orders);
+        self.told = Told::default();
+        self.tell(Event::Reloaded { config: loaded.origin });
+        for warning in &loaded.warnings {
+            self.tell(Event::Degraded { what: warning.to_string() });
+        }
+        true
+    }
+}
+
+/// Fires at once, and then with the same pause after each: a scan that was late is not made up for.
+fn interval(pause: Duration) -> time::Interval {
+    let mut interval = time::interval(pause);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
