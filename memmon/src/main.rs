@@ -1,3 +1,7 @@
 //! The `memmon` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    memmon::cli::main()
+}

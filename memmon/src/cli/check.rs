@@ -20,7 +20,7 @@ use crate::{
 ///
 /// Exit codes: 0 it is fine (warnings or not), 2 it cannot be used.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// The file [default: /etc/memmon/config.toml if it exists, else the built-in defaults]
     pub path: Option<PathBuf>,
     /// Print one JSON object
@@ -30,7 +30,7 @@ pub struct Args {
 
 /// Who is running, as policy judges it by the settings that are checked.
 #[derive(Clone, Debug)]
-pub struct Running {
+pub(super) struct Running {
     /// The machine's memory.
     pub memory: SystemMemory,
     /// Processes, at least those over the limit, in any order.
@@ -42,7 +42,7 @@ pub struct Running {
 ///
 /// # Errors
 /// Those of writing.
-pub fn check(
+pub(super) fn check(
     args: &Args,
     users: &dyn Users,
     running: impl FnOnce(&Rules) -> anyhow::Result<Running>,

@@ -1,10 +1,11 @@
 //! `memmon doctor`: what this machine allows, line by line, and what to do where that is not enough.
 
-use std::{fmt::Write as _, io::Write, process::ExitCode};
+use std::{fmt::Write as _, io::Write};
 
 use anyhow::Context;
 use serde::Serialize;
 
+use super::exit::Exit;
 use crate::{
     model::{Source, SourceChoice},
     observe::{
@@ -17,8 +18,8 @@ use crate::{
 
 /// Examines this machine and writes the findings to `out`, for people or as one JSON object.
 ///
-/// Exits with 0 where memmon can watch and enforce, with 1 where it cannot.
-pub fn run(json: bool, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+/// Exits with 0 where memmon can watch and enforce, with [`Exit::CannotEnforce`] where it cannot.
+pub(super) fn run(json: bool, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let facts = Facts::gather();
     let support = support::assess(&facts);
     let diagnosis = diagnose(&facts, &support);
@@ -30,7 +31,7 @@ pub fn run(json: bool, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
         render(&diagnosis)
     };
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("standard output")?;
-    Ok(if diagnosis.able { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if diagnosis.able { Exit::Ok } else { Exit::CannotEnforce })
 }
 
 /// Everything that was found.

@@ -91,9 +91,7 @@ fn quoted(text: &str) -> String {
 fn gigabytes(bytes: Bytes) -> String {
     let gb = bytes.0 as f64 / Bytes::GIB as f64;
     let mut shortest = (0..12).map(|decimals| format!("{gb:.decimals$}"));
-    shortest
-        .find(|text| text.parse().is_ok_and(|gb| Bytes::from_gb(gb) == bytes))
-        .unwrap_or(gb.to_string())
+    shortest.find(|text| text.parse().is_ok_and(|gb| Bytes::from_gb(gb) == bytes)).unwrap_or(gb.to_string())
 }
 
 #[cfg(test)]

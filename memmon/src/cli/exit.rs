@@ -2,10 +2,16 @@
 
 use std::process::ExitCode;
 
+use crate::{
+    config::ConfigError,
+    daemon::{CannotEnforce, InstanceError},
+    observe::support::Refusal,
+};
+
 /// How the command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Exit {
+pub(super) enum Exit {
     /// As it was asked to.
     Ok = 0,
     /// Something that was to be done could not be.
@@ -21,5 +27,20 @@ pub enum Exit {
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
+    }
+}
+
+impl Exit {
+    /// What a command ends with that failed with `error`.
+    pub(super) fn after(error: &anyhow::Error) -> Self {
+        if error.is::<ConfigError>() {
+            Self::BadConfig
+        } else if let Some(InstanceError::Taken { .. }) = error.downcast_ref() {
+            Self::AlreadyRunning
+        } else if error.is::<CannotEnforce>() || error.is::<Refusal>() {
+            Self::CannotEnforce
+        } else {
+            Self::Failure
+        }
     }
 }

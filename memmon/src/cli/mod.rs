@@ -1,9 +1,53 @@
-//! (being built)
+//! The command line: what was asked for, and the exit code that answers.
 
-pub mod doctor;
-pub mod explain;
-//! The command line.
-
-pub mod check;
+mod arguments;
+mod check;
+mod doctor;
 mod effective;
-pub mod exit;
+mod exit;
+mod explain;
+mod look;
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::Parser;
+
+use arguments::{Arguments, Command};
+use exit::Exit;
+
+/// Runs the command that this process was started with, and turns its end into an exit code.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        // Help and version are no mistakes; printing fails only where nobody listens.
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::BadConfig } else { Exit::Ok }.into();
+        }
+    };
+    let (out, err) = (&mut io::stdout().lock(), &mut io::stderr());
+    let ended = match arguments.command {
+        Command::Run(options) => crate::daemon::run(&options.into()).map(|()| Exit::Ok),
+        Command::Check(asked) => look::check(&asked, out, err),
+        Command::Explain(asked) => look::explain(&asked, out),
+        Command::Doctor { json } => doctor::run(json, out),
+    };
+    match ended {
+        Ok(exit) => exit,
+        // `memmon explain … | head` is no failure.
+        Err(error) if is_broken_pipe(&error) => Exit::Ok,
+        Err(error) => {
+            let _ = writeln!(err, "memmon: {error:#}");
+            Exit::after(&error)
+        }
+    }
+    .into()
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let kinds = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+    kinds.into_iter().any(|kind| kind == io::ErrorKind::BrokenPipe)
+}

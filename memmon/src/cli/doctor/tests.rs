@@ -159,5 +159,5 @@ fn this_machine_is_examined() {
     let text = String::from_utf8(text).unwrap();
     assert!(text.contains("source auto") && !text.contains('\u{1b}'), "{text}");
     let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
-    assert_eq!(json["able"] == true, code == ExitCode::SUCCESS);
+    assert_eq!(json["able"] == true, code == Exit::Ok);
 }

@@ -22,7 +22,7 @@ use crate::{
 ///
 /// # Errors
 /// JSON that cannot be written (no figure here is one that JSON has no way to write).
-pub fn explain(
+pub(super) fn explain(
     rules: &Rules,
     snapshot: &Snapshot,
     json: bool,

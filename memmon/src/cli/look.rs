@@ -1,0 +1,70 @@
+//! What the commands that only look read of the machine: the configuration, who runs, and who is meant.
+
+use std::io::Write;
+
+use anyhow::{Context as _, bail};
+
+use super::{arguments::Explain, check, exit::Exit, explain};
+use crate::{
+    config::{self, NameService, Users as _},
+    model::{Pid, Process, Snapshot},
+    observe::{
+        procfs::{Accuracy, ProcRoot},
+        support::{self, Facts},
+    },
+    policy::{self, NamePatterns, Rules},
+};
+
+/// `memmon check`, with those who are over the limit right now.
+pub(super) fn check(asked: &check::Args, out: &mut dyn Write, err: &mut dyn Write) -> anyhow::Result<Exit> {
+    Ok(check::check(asked, &NameService, running, out, err)?)
+}
+
+fn running(rules: &Rules) -> anyhow::Result<check::Running> {
+    let (proc, accuracy) = machine()?;
+    let survey = proc.survey(&accuracy)?;
+    let (_, limit) = rules.limit(&survey.memory);
+    let judged = policy::suspects(rules, &survey)
+        .iter()
+        // Who ended meanwhile, or shows another one's memory, is not over any limit.
+        .filter_map(|suspect| proc.confirm(suspect.pid, suspect.start, limit, &accuracy).ok())
+        .map(|process| {
+            let verdict = policy::judge(rules, &process, &survey.memory);
+            (process, verdict)
+        })
+        .collect();
+    Ok(check::Running { memory: survey.memory, judged })
+}
+
+/// `memmon explain`, of every process that is meant.
+pub(super) fn explain(asked: &Explain, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    let rules = config::load(asked.config.as_deref(), &NameService)?.settings.rules;
+    let (proc, accuracy) = machine()?;
+    let memory = proc.memory()?;
+    let (_, limit) = rules.limit(&memory);
+    let confirm = |pid| proc.confirm(pid, None, limit, &accuracy);
+    let processes: Vec<Process> = match asked.whom.parse() {
+        Ok(pid) => {
+            let process = confirm(Pid(pid)).with_context(|| format!("pid {pid} cannot be explained"))?;
+            vec![process]
+        }
+        Err(_) => {
+            let wanted = NamePatterns::new([asked.whom.as_str()])?;
+            let named = |process: &Process| wanted.find_in(&process.names).is_some();
+            proc.pids()?.into_iter().filter_map(|pid| confirm(pid).ok()).filter(named).collect()
+        }
+    };
+    if processes.is_empty() {
+        bail!("no process has the comm, the executable or the argv[0] {:?}", asked.whom);
+    }
+    let user_name = |uid| NameService.name(uid);
+    let text = explain::explain(&rules, &Snapshot { memory, processes }, asked.json, &user_name)?;
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(Exit::Ok)
+}
+
+fn machine() -> anyhow::Result<(ProcRoot, Accuracy)> {
+    let proc = ProcRoot::real().context("/proc is needed for this")?;
+    Ok((proc, support::assess(&Facts::gather()).accuracy()))
+}
