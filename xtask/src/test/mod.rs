@@ -1,9 +1,10 @@
 //! `cargo xtask test`: every test that this machine can run, and the rest by name with the reason.
 
+mod machine;
 mod outcome;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     env, fs,
     io::{self, BufRead as _, BufReader},
     path::Path,
@@ -12,25 +13,21 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use self::outcome::{Ignored, Outcome};
+use self::{
+    machine::{KERNEL, Machine},
+    outcome::{Ignored, Outcome},
+};
 use crate::{
-    ebpf,
-    rights::Rights,
-    shell,
+    ebpf, shell,
     toolchain::{self, Wish},
     workspace,
 };
 
-/// How the reason of an ignored test begins that needs root and the running kernel's BTF.
-const KERNEL: &str = "kernel:";
-/// What a kernel resolves its own types by.
-const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
-
 /// Run every test that this machine can run, and name the rest
 ///
-/// Tests of the running kernel are marked `#[ignore = "kernel: …"]`; they run one at a time. The last line is
-/// `N passed, N failed, N skipped`; a test that both variants of memmon have, with and without its BPF half, counts in
-/// each.
+/// Tests that need more than a compiler are marked `#[ignore = "kernel: needs root and kernel BTF"]`, those of the
+/// kernel, or `#[ignore = "needs bpftool"]`; where all that is there they run, one at a time. The last line is `N passed,
+/// N failed, N skipped`; a test that both variants of memmon have, with and without its BPF half, counts in each.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Fail where the tests of the running kernel cannot run, instead of skipping them
@@ -44,9 +41,9 @@ pub(crate) struct Options {
 /// Builds the BPF half if that is possible, and runs the tests.
 pub(crate) fn main(options: &Options) -> Result<ExitCode> {
     let object = object()?;
-    let ability = Ability { rights: Rights::of_this_process()?, btf: fs::File::open(KERNEL_BTF).is_ok() };
+    let machine = Machine::look()?;
     if options.require_kernel
-        && let Some(why) = object.as_ref().err().or(ability.lacks().as_ref())
+        && let Some(why) = object.as_ref().err().or(machine.lacks(machine::EVERYTHING).as_ref())
     {
         bail!("the tests of the running kernel cannot run: {why}");
     }
@@ -54,23 +51,23 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
     let mut total = Total::default();
     if let Err(why) = &object {
         println!("the BPF half is not tested: {why}");
-        variant(&["--no-default-features"], options, &ability, &mut total)?;
+        variant(&["--no-default-features"], options, &machine, &mut total)?;
         let why = "the BPF half is not built".to_owned();
-        let unmet = kernel_tests_in_sources()?.into_iter().filter(|name| !total.has_met(name));
+        let unmet = kernel_tests_in_sources()?.into_iter().filter(|name| !total.has_met(Some(name)));
         total.skipped.extend(unmet.map(|name| (name, why.clone())).collect::<Vec<_>>());
     } else {
-        variant(&[], options, &ability, &mut total)?;
-        variant(&["--package=memmon", "--no-default-features"], options, &ability, &mut total)?;
+        variant(&[], options, &machine, &mut total)?;
+        variant(&["--package=memmon", "--no-default-features"], options, &machine, &mut total)?;
     }
 
-    if options.require_kernel && options.filters.is_empty() && total.kernel.is_empty() {
+    if options.require_kernel && options.filters.is_empty() && !total.has_met(None) {
         bail!("no test of the running kernel was found: is its `#[ignore]` reason still \"{KERNEL} …\"?");
     }
     println!();
     for (name, reason) in &total.skipped {
         println!("skipped {name}: {reason}");
     }
-    let Total { passed, failed, kernel: _, skipped } = &total;
+    let Total { passed, failed, ignored: _, skipped } = &total;
     println!("{passed} passed, {failed} failed, {} skipped", skipped.len());
     Ok(if *failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -89,35 +86,13 @@ fn object() -> Result<Result<(), String>> {
     }
 }
 
-/// What decides whether the tests of the running kernel can run.
-#[derive(Clone, Copy, Debug)]
-struct Ability {
-    rights: Rights,
-    btf: bool,
-}
-
-impl Ability {
-    fn lacks(self) -> Option<String> {
-        let Self { rights, btf } = self;
-        if !rights.is_root() {
-            Some("it needs root".to_owned())
-        } else if !rights.may_trace() {
-            Some("it needs CAP_BPF and CAP_PERFMON, which this root does not have".to_owned())
-        } else if !btf {
-            Some(format!("it needs {KERNEL_BTF}, which this kernel does not have (CONFIG_DEBUG_INFO_BTF)"))
-        } else {
-            None
-        }
-    }
-}
-
 /// All runs together.
 #[derive(Debug, Default)]
 struct Total {
     passed: u64,
     failed: u64,
-    /// The tests of the running kernel that were met, whether they ran or not.
-    kernel: BTreeSet<String>,
+    /// The ignored tests that were met, whether they ran after all or not, and what they need.
+    ignored: BTreeMap<String, String>,
     /// Name and reason.
     skipped: BTreeSet<(String, String)>,
 }
@@ -128,32 +103,33 @@ impl Total {
         self.failed += outcome.failed;
     }
 
-    /// Whether a test of the running kernel whose function is called `name` was met.
-    fn has_met(&self, name: &str) -> bool {
-        self.kernel.iter().any(|met| met.rsplit("::").next() == Some(name))
+    /// Whether a test of the running kernel was met, of that name if one is given.
+    fn has_met(&self, function: Option<&str>) -> bool {
+        let mut kernel = self.ignored.iter().filter(|(_, reason)| reason.starts_with(KERNEL));
+        kernel.any(|(met, _)| function.is_none_or(|function| met.rsplit("::").next() == Some(function)))
     }
 }
 
-/// Tests what cargo builds with `selection`: first what can run anywhere, then what needs this kernel.
-fn variant(selection: &[&str], options: &Options, ability: &Ability, total: &mut Total) -> Result<()> {
+/// Tests what cargo builds with `selection`: first what can run anywhere, then what this machine can run besides.
+fn variant(selection: &[&str], options: &Options, machine: &Machine, total: &mut Total) -> Result<()> {
     let outcome = cargo_test(selection, &options.filters)?;
     total.add(&outcome);
-    let (kernel, others): (Vec<_>, Vec<_>) =
-        outcome.ignored.into_iter().partition(|ignored| ignored.reason.starts_with(KERNEL));
-    total.skipped.extend(others.into_iter().map(|Ignored { name, reason }| (name, reason)));
-
-    // What the other variant has met already is the same test.
-    let kernel: Vec<String> = kernel
-        .into_iter()
-        .map(|ignored| ignored.name)
-        .filter(|name| total.kernel.insert(name.clone()))
-        .collect();
-    if let Some(why) = ability.lacks() {
-        total.skipped.extend(kernel.into_iter().map(|name| (name, why.clone())));
-    } else if !kernel.is_empty() {
+    let mut able = Vec::new();
+    for Ignored { name, reason } in outcome.ignored {
+        if total.ignored.insert(name.clone(), reason.clone()).is_some() {
+            continue; // the other variant has met it: it is the same test
+        }
+        match machine.lacks(&reason) {
+            None => able.push(name),
+            Some(why) => {
+                total.skipped.insert((name, why));
+            }
+        }
+    }
+    if !able.is_empty() {
         // One at a time: they measure memory, and the machine's is shared.
         let arguments = ["--ignored", "--exact", "--test-threads=1"].map(str::to_owned);
-        total.add(&cargo_test(selection, &[&arguments[..], &kernel].concat())?);
+        total.add(&cargo_test(selection, &[&arguments[..], &able].concat())?);
     }
     Ok(())
 }
@@ -216,26 +192,4 @@ fn kernel_tests_in_sources() -> Result<BTreeSet<String>> {
         }
     }
     Ok(names)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_machine_lacks_one_thing_after_the_other() {
-        for (uid, capabilities, btf, expected) in [
-            ("0", "000001ffffffffff", true, None),
-            ("1000", "000001ffffffffff", true, Some("root")),
-            ("0", "00000000a80425fb", true, Some("CAP_BPF")),
-            ("0", "000001ffffffffff", false, Some(KERNEL_BTF)),
-        ] {
-            let rights = Rights::parse(&format!("Uid:\t{uid}\t{uid}\nCapEff:\t{capabilities}\n")).unwrap();
-            let lacks = Ability { rights, btf }.lacks();
-            match expected {
-                None => assert_eq!(lacks, None),
-                Some(part) => assert!(lacks.as_ref().is_some_and(|why| why.contains(part)), "{lacks:?}"),
-            }
-        }
-    }
 }

@@ -25,8 +25,17 @@ const ROOMS: [(&str, &[&str]); 8] = [
 ];
 const EVERY_ROOM: &[&str] = &["model", "policy", "config", "observe", "enforce", "report", "daemon", "cli"];
 
-/// The files and folders that may hold `unsafe`: raw system calls, bytes from the kernel, and the BPF programs.
-const UNSAFE: [&str; 3] = ["memmon-ebpf/src/", "memmon/src/observe/bpf", "memmon/src/enforce/pidfd.rs"];
+/// The files and folders that may hold `unsafe`: the BPF programs, raw system calls, and tests that make processes.
+const UNSAFE: [&str; 8] = [
+    "memmon-ebpf/src/",
+    "memmon/examples/",
+    "memmon/tests/",
+    "memmon/src/enforce/pidfd.rs",
+    "memmon/src/observe/bpf",
+    "memmon/src/observe/procfs/kcmp.rs",
+    "memmon/src/observe/procfs/live.rs",
+    "memmon/src/observe/support/facts.rs",
+];
 
 /// Where the library that loads BPF programs is known.
 const AYA: &str = "memmon/src/observe/bpf";
