@@ -11,8 +11,8 @@ pub(super) struct Source {
     pub(super) libraries: Vec<(usize, String)>,
     /// First and second name of each such path.
     pairs: Vec<(usize, String, String)>,
-    /// `#[allow(…)]`, bare or in a `cfg_attr`.
-    pub(super) allows: Vec<usize>,
+    /// `#[allow(…)]` without a reason, by itself or in a `cfg_attr`.
+    pub(super) bare_allows: Vec<usize>,
     /// The keyword `unsafe`.
     pub(super) unsafes: Vec<usize>,
 }
@@ -100,19 +100,17 @@ impl Source {
         }
     }
 
+    /// Reads what is within `#[…]`, or one of the attributes within `#[cfg_attr(…)]`.
     fn attribute(&mut self, tokens: TokenStream) {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
-        match tokens.as_slice() {
-            [TokenTree::Ident(name), ..] if name == "allow" => self.allows.push(line(name)),
-            [TokenTree::Ident(name), TokenTree::Group(body)] if name == "cfg_attr" => {
-                let body: Vec<TokenTree> = body.stream().into_iter().collect();
-                let allows = body.windows(2).filter_map(|pair| match pair {
-                    [TokenTree::Ident(name), TokenTree::Group(_)] if name == "allow" => Some(line(name)),
-                    _ => None,
-                });
-                self.allows.extend(allows);
+        for pair in tokens.windows(2) {
+            let [TokenTree::Ident(name), TokenTree::Group(body)] = pair else { continue };
+            let says_why = || body.stream().into_iter().any(|token| is_word(Some(&token), "reason"));
+            if name == "cfg_attr" {
+                self.attribute(body.stream());
+            } else if name == "allow" && !says_why() {
+                self.bare_allows.push(line(name));
             }
-            _ => {}
         }
     }
 }
