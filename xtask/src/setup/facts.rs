@@ -50,7 +50,11 @@ fn family(release: &str) -> Family {
 }
 
 fn apt(names: &[String]) -> Result<BTreeMap<String, Package>> {
-    Ok(policies(&shell::read(Command::new("apt-cache").arg("policy").args(names).env("LC_ALL", "C"))?))
+    let text = shell::read(Command::new("apt-cache").arg("policy").args(names).env("LC_ALL", "C"))?;
+    let mut packages = policies(&text);
+    // A name that is no package's is taken for a pattern by apt-cache.
+    packages.retain(|name, _| names.contains(name));
+    Ok(packages)
 }
 
 /// From `apt-cache policy`: a line `name:`, then indented lines `Installed: VERSION` and `Candidate: VERSION`.

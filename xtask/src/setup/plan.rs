@@ -53,7 +53,7 @@ pub(crate) struct Facts {
 /// Every package whose facts a plan may ask for.
 pub(crate) fn packages_of_interest() -> Vec<String> {
     let named = ["rustc-web", "libstd-rust-web-dev-bpf", "rust-web-clippy", "rustc", "libstd-rust-dev-bpf"];
-    let others = ["rust-clippy", "libzstd-dev", "zlib1g-dev", "g++", "llvm", "bpftool"];
+    let others = ["rust-clippy", "libzstd-dev", "zlib1g-dev", "bpftool"];
     let llvm = LLVMS.into_iter().flat_map(|version| llvm_packages(version).into_iter());
     named.into_iter().chain(others).map(str::to_owned).chain(llvm).collect()
 }

@@ -102,7 +102,9 @@ fn a_bare_debian_gets_all_of_it() {
 #[test]
 fn empty_lists_are_fetched_before_anything_is_decided() {
     let nothing = bookworm().packages.into_keys().map(|name| (name, Package::default())).collect();
-    let facts = Facts { packages: nothing, ..bookworm() };
+    let mut facts = Facts { packages: nothing, ..bookworm() };
+    let installed = Package { installed: true, candidate: Some("1".to_owned()) };
+    facts.packages.insert("zlib1g-dev".to_owned(), installed);
     assert_eq!(lines(&facts, true), ["apt-get update"]);
     // And not for ever.
     let facts = Facts { apt_updated: true, ..facts };
