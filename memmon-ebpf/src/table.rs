@@ -14,7 +14,7 @@ use memmon_common::{DEFAULT_CAPACITY, ProcessRss};
 use crate::{
     count::{count, first_time},
     front,
-    kernel::{Counts, Mm, Task},
+    kernel::{Mm, Task},
     wake,
 };
 
@@ -27,7 +27,7 @@ const EEXIST: i32 = -17;
 
 /// Writes what `mm`, which `owner` runs in, has resident now.
 #[inline(always)]
-pub(crate) fn record(owner: Task, mm: Mm, counts: Counts, generation: u64) {
+pub(crate) fn record(owner: Task, mm: Mm, generation: u64) {
     let tgid = owner.tgid();
     let Some(entry) = PROCESSES.get_ptr_mut(tgid) else {
         return add(owner, mm, BPF_ANY);
@@ -38,7 +38,7 @@ pub(crate) fn record(owner: Task, mm: Mm, counts: Counts, generation: u64) {
     if process.mm != mm.address() {
         return add(owner, mm, BPF_ANY);
     }
-    let leader = owner.leader();
+    let (counts, leader) = (mm.counts(), owner.leader());
     process.file_pages = counts.file;
     process.anon_pages = counts.anon;
     process.shmem_pages = counts.shmem;

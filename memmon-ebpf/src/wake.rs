@@ -28,7 +28,9 @@ static CROSSINGS: RingBuf<Crossing, RING_BYTES> = RingBuf::new();
 pub(crate) fn generation() -> u64 {
     let Some(config) = CONFIG.get_ptr(0) else { return 0 };
     // SAFETY: array elements live as long as the map.
-    unsafe { ptr::read_volatile(&raw const (*config).generation) }
+    let generation = unsafe { &raw const (*config).generation };
+    // SAFETY: as above; user space may write it, in one piece.
+    unsafe { ptr::read_volatile(generation) }
 }
 
 /// Holds `entry`, just written, against its level: tells user space once, then lets events pass until the next change.
