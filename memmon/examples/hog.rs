@@ -128,7 +128,8 @@ impl Script {
             }
             "exec" => {
                 let name = word()?;
-                return Err(process::Command::new("/proc/self/exe")
+                // Not /proc/self, which is the leader: that may have exited.
+                return Err(process::Command::new("/proc/thread-self/exe")
                     .arg0(name)
                     .args(&mut self.0)
                     .exec()
