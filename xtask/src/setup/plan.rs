@@ -98,7 +98,8 @@ impl Step {
             }
             Self::CargoLinker { llvm } => {
                 command = Command::new("cargo");
-                command.env(format!("LLVM_SYS_{llvm}1_PREFIX"), format!("/usr/lib/llvm-{llvm}"));
+                // Its build script asks no other variable, and takes any llvm-config in $PATH without this one.
+                command.env("LLVM_PREFIX", format!("/usr/lib/llvm-{llvm}"));
                 command.args(["install", "bpf-linker", "--version", LINKER, "--locked", "--force"]);
                 command.args(["--no-default-features", "--features", &format!("llvm-{llvm}")]);
             }
