@@ -58,7 +58,7 @@ impl Daemon<'_> {
         let subject = Subject::from(process);
         Some(match outcome {
             Outcome::Terminating { breach } => Event::Killing { subject, breach, dry_run: false },
-            Outcome::GraceOver { rss, grace } => Event::GraceOver { subject, rss, grace },
+            Outcome::GraceOver { rss, grace, urgency } => Event::GraceOver { subject, rss, grace, urgency },
             Outcome::Gone(record) => Event::Terminated { subject, record },
             Outcome::Spared { rss, limit, after_term } => Event::Spared { subject, rss, limit, after_term },
             Outcome::NowProtected(protection) => Event::NowProtected { subject, protection },

@@ -29,7 +29,8 @@ impl Ladder {
             reason = "a share of a u64 is one, and not negative"
         )]
         let warn_at = warn_percent.map(|percent| Bytes((limit.0 as f64 * percent / 100.0) as u64).min(top));
-        let mut rungs: Vec<_> = EIGHTHS.iter().map(|eighths| Bytes(limit.0 / 8 * eighths)).chain(warn_at).collect();
+        let mut rungs: Vec<_> =
+            EIGHTHS.iter().map(|eighths| Bytes(limit.0 / 8 * eighths)).chain(warn_at).collect();
         rungs.retain(|rung| *rung < top);
         rungs.push(top);
         rungs.sort_unstable();
