@@ -14,7 +14,7 @@ use crate::{
 
 /// The settings as a configuration file that means the same.
 pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut dyn Write) -> io::Result<()> {
-    let Settings { rules, check_interval, dry_run, log, kernel, termination } = settings;
+    let Settings { rules, check_interval, warn_at_percent, dry_run, log, kernel, termination } = settings;
     let Rules { limits, whitelist, scope, honour_oom_score_adj, own_pid: _ } = rules;
     let user = |uid: &Uid| users.name(*uid).unwrap_or_else(|| uid.to_string());
     let log_file = log.file.as_deref().and_then(Path::to_str).unwrap_or_default();
@@ -23,6 +23,7 @@ pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut d
     key(out, "ram_percent_threshold", limits.percent())?;
     key(out, "ram_gb_threshold", gigabytes(limits.bytes()))?;
     key(out, "check_interval", check_interval.as_secs_f64())?;
+    key(out, "warn_at_percent", warn_at_percent.unwrap_or(0.0))?;
     section(out, "whitelist")?;
     key(out, "pids", list(&whitelist.pids))?;
     key(out, "names", list(whitelist.names.entries().iter().map(|name| quoted(name))))?;
@@ -51,9 +52,13 @@ pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut d
         Some(count) => key(out, "max_processes", count)?,
         None => writeln!(out, "# max_processes: as many as kernel.pid_max allows")?,
     }
+    key(out, "instant", kernel.instant)?;
+    key(out, "realtime", kernel.realtime)?;
     section(out, "termination")?;
     key(out, "grace", termination.grace.as_secs_f64())?;
     key(out, "reclaim", termination.reclaim)?;
+    key(out, "hard_ceiling", termination.hard_ceiling.unwrap_or(0.0))?;
+    key(out, "reserve_percent", termination.reserve_percent.unwrap_or(0.0))?;
     section(out, "log")?;
     key(out, "format", quoted(log.format.as_str()))?;
     key(out, "level", quoted(log.level.as_str()))
@@ -109,7 +114,7 @@ mod tests {
             settings = { dry_run = true, log_file = "/tmp/\u001b\\x", enable_syslog = false }
             scope = { users = ["alice"], uids = ["5-7"], cgroups = ["/a/**"] }
             kernel = { source = "proc", max_processes = 99 }
-            termination = { grace = 1.5, reclaim = false }
+            termination = { grace = 1.5, reclaim = false, hard_ceiling = 0, reserve_percent = 1.5 }
             log = { format = "json", level = "debug" }
         "#;
         for text in [text, ""] {

@@ -38,6 +38,11 @@ mod default {
     pub(super) const SYSTEM_LOG: bool = true;
     pub(super) const GRACE: Duration = Duration::from_secs(5);
     pub(super) const RECLAIM: bool = true;
+    pub(super) const WARN_AT_PERCENT: f64 = 80.0;
+    pub(super) const INSTANT: bool = true;
+    pub(super) const REALTIME: bool = false;
+    pub(super) const HARD_CEILING: f64 = 2.0;
+    pub(super) const RESERVE_PERCENT: f64 = 3.0;
 }
 
 /// The bytes of a comm without its NUL: TASK_COMM_LEN - 1 of linux/sched.h.
@@ -55,16 +60,24 @@ pub(super) fn settings(
     problems: &mut Problems<'_>,
 ) -> Option<(Settings, Vec<Warning>)> {
     let Typed { thresholds, whitelist, settings, scope, kernel, termination, log } = typed;
-    let typed::Thresholds { ram_percent_threshold, ram_gb_threshold, check_interval } = thresholds;
+    let typed::Thresholds { ram_percent_threshold, ram_gb_threshold, check_interval, warn_at_percent } =
+        thresholds;
     let typed::Settings { dry_run, log_file, enable_syslog } = settings;
-    let typed::Kernel { source, max_processes } = kernel;
-    let typed::Termination { grace, reclaim } = termination;
+    let typed::Kernel { source, max_processes, instant, realtime } = kernel;
+    let typed::Termination { grace, reclaim, hard_ceiling, reserve_percent } = termination;
     let typed::Log { format, level } = log;
     let honour_oom_score_adj = whitelist.honour_oom_score_adj.as_ref().map(|typed| *typed.get_ref());
 
     let mut reader = Reader { users, problems, warnings: Vec::new() };
     let limits = reader.limits(ram_percent_threshold, ram_gb_threshold);
     let check_interval = reader.seconds("check_interval", check_interval, "seconds between scans", INTERVALS);
+    let warn_at_percent = reader.or_off(
+        "warn_at_percent",
+        warn_at_percent,
+        "percent of its limit, or 0 for no warning",
+        &WARNINGS,
+        default::WARN_AT_PERCENT,
+    );
     let whitelist = reader.whitelist(whitelist);
     let scope = reader.scope(scope);
     let log = Log {
@@ -76,12 +89,28 @@ pub(super) fn settings(
     let kernel = Kernel {
         source: reader.choice("source", source, &SOURCES, SourceChoice::as_str).unwrap_or_default(),
         max_processes: reader.max_processes(max_processes),
+        instant: instant.map_or(default::INSTANT, Spanned::into_inner),
+        realtime: realtime.map_or(default::REALTIME, Spanned::into_inner),
     };
     let termination = Termination {
         grace: reader
             .seconds("grace", grace, "seconds from SIGTERM to SIGKILL", GRACES)
             .unwrap_or(default::GRACE),
         reclaim: reclaim.map_or(default::RECLAIM, Spanned::into_inner),
+        hard_ceiling: reader.or_off(
+            "hard_ceiling",
+            hard_ceiling,
+            "times its limit, or 0 for none",
+            &CEILINGS,
+            default::HARD_CEILING,
+        ),
+        reserve_percent: reader.or_off(
+            "reserve_percent",
+            reserve_percent,
+            "percent of all memory, or 0 for none",
+            &RESERVES,
+            default::RESERVE_PERCENT,
+        ),
     };
 
     let Reader { mut warnings, .. } = reader;
@@ -95,7 +124,7 @@ pub(super) fn settings(
     };
     let check_interval = check_interval.unwrap_or(default::INTERVAL);
     let dry_run = dry_run.map_or(default::DRY_RUN, Spanned::into_inner);
-    Some((Settings { rules, check_interval, dry_run, log, kernel, termination }, warnings))
+    Some((Settings { rules, check_interval, warn_at_percent, dry_run, log, kernel, termination }, warnings))
 }
 
 /// Below 0.01 % or a megabyte nearly every process is over, which nobody means.
@@ -103,6 +132,10 @@ const PERCENTS: RangeInclusive<f64> = 0.01..=100.0;
 const GBS: RangeInclusive<f64> = 0.001..=1e9;
 const INTERVALS: RangeInclusive<f64> = 0.1..=86_400.0;
 const GRACES: RangeInclusive<f64> = 0.1..=3600.0;
+const WARNINGS: RangeInclusive<f64> = 1.0..=100.0;
+/// Below 1 a victim would be beyond its ceiling before it is beyond its limit.
+const CEILINGS: RangeInclusive<f64> = 1.0..=1000.0;
+const RESERVES: RangeInclusive<f64> = 0.1..=50.0;
 
 const FORMATS: [LogFormat; 2] = [LogFormat::Text, LogFormat::Json];
 const LEVELS: [LogLevel; 4] = [LogLevel::Debug, LogLevel::Info, LogLevel::Warning, LogLevel::Error];
@@ -126,6 +159,22 @@ impl Reader<'_, '_> {
         Limits::new(percent, Bytes::from_gb(gb))
             .map_err(|error| self.problems.add(span, error.to_string(), "set both limits above 0"))
             .ok()
+    }
+
+    /// A number for which 0 means that it is not wanted.
+    fn or_off(
+        &mut self,
+        key: &str,
+        typed: Option<Spanned<f64>>,
+        what: &str,
+        range: &RangeInclusive<f64>,
+        default: f64,
+    ) -> Option<f64> {
+        match typed {
+            None => Some(default),
+            Some(typed) if *typed.get_ref() == 0.0 => None,
+            Some(typed) => self.number(key, &typed, what, range),
+        }
     }
 
     fn whitelist(&mut self, typed: typed::Whitelist) -> Whitelist {

@@ -55,7 +55,9 @@ pub(super) fn warnings(text: &str) -> String {
 
 #[test]
 fn the_defaults_are_those_of_v1() {
-    let Settings { rules, check_interval, dry_run, log, kernel, termination } = parsed("").settings;
+    let Settings { rules, check_interval, warn_at_percent, dry_run, log, kernel, termination } =
+        parsed("").settings;
+    assert_eq!(warn_at_percent, Some(80.0));
     assert_eq!(rules.limits.percent(), 10.0);
     assert_eq!(rules.limits.bytes(), Bytes(2 * Bytes::GIB));
     assert_eq!(rules.whitelist.pids, [Pid(1)].into());
@@ -75,8 +77,19 @@ fn the_defaults_are_those_of_v1() {
             level: LogLevel::Info
         }
     );
-    assert_eq!(kernel, Kernel { source: SourceChoice::Auto, max_processes: None });
-    assert_eq!(termination, Termination { grace: Duration::from_secs(5), reclaim: true });
+    assert_eq!(
+        kernel,
+        Kernel { source: SourceChoice::Auto, max_processes: None, instant: true, realtime: false }
+    );
+    assert_eq!(
+        termination,
+        Termination {
+            grace: Duration::from_secs(5),
+            reclaim: true,
+            hard_ceiling: Some(2.0),
+            reserve_percent: Some(3.0)
+        }
+    );
 }
 
 #[test]
