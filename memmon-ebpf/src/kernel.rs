@@ -178,6 +178,23 @@ impl Task {
         live == 0
     }
 
+    /// What wait(2) will say of it.
+    #[inline(always)]
+    pub(crate) fn exit_code(self) -> u32 {
+        // SAFETY: an int.
+        unsafe { read(self.0, offset(&OFFSETS.task_exit_code)) }
+    }
+
+    /// Whether the kernel's OOM killer picked its process (`mark_oom_victim` keeps the mm it was picked for).
+    #[inline(always)]
+    pub(crate) fn oom_victim(self) -> bool {
+        // SAFETY: a `signal_struct *`.
+        let signal: *const u8 = unsafe { read(self.0, offset(&OFFSETS.task_signal)) };
+        // SAFETY: an `mm_struct *`, compared only; null reads as 0.
+        let mm: *const u8 = unsafe { read(signal, offset(&OFFSETS.signal_oom_mm)) };
+        !mm.is_null()
+    }
+
     /// The first thread: its start time, name and credentials are the process's in /proc, also after its exit.
     #[inline(always)]
     pub(crate) fn leader(self) -> Self {

@@ -72,7 +72,7 @@ fn sched_process_exit(context: BtfTracePointContext) -> i32 {
     // SAFETY: the first argument is a task.
     let task = unsafe { Task::new(context.arg(0)) };
     if task.group_dead() {
-        table::remove(task.tgid());
+        table::remove(task.tgid(), task);
     }
     0
 }

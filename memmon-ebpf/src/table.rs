@@ -65,8 +65,11 @@ pub(crate) fn seed(owner: Task, mm: Mm) {
 
 /// Removes a process whose last thread exits.
 #[inline(always)]
-pub(crate) fn remove(tgid: u32) {
+pub(crate) fn remove(tgid: u32, task: Task) {
     front::clear(tgid);
+    if let Some(entry) = PROCESSES.get_ptr(tgid) {
+        wake::ended(entry, tgid, task);
+    }
     if PROCESSES.remove(tgid).is_err_and(|error| error != ENOENT) {
         count(|counters| counters.remove_failed += 1);
     }
@@ -119,7 +122,7 @@ fn add(task: Task, mm: Mm, flags: u32) {
     // The last thread counts itself out of `live` before its exit removes the entry: whoever inserts and then still
     // finds it alive is sure that the removal is yet to come.
     if task.group_dead() {
-        return remove(tgid);
+        return remove(tgid, task);
     }
     if let Some(entry) = PROCESSES.get_ptr_mut(tgid) {
         wake::check(entry, tgid, generation);

@@ -129,7 +129,7 @@ fn what_ran_before_is_seeded() {
     is_about(process.anon_pages, pages(70));
     is_about(process.shmem_pages, pages(20));
     is_about(agrees(&map, leaderless.pid()).anon_pages, pages(30));
-    assert_eq!(memmon::observe::decode::comm(&process), "hog".into());
+    assert_eq!(memmon::observe::decode::comm(process.comm), "hog".into());
     assert!(entry(&map, 2).is_none(), "kthreadd has no memory");
     assert!(expect_entry(&map, std::process::id()).rss_pages() > 0, "who attaches is one of them");
 }

@@ -26,7 +26,7 @@ use memmon::{
         support::{Btf, Facts, assess},
     },
 };
-use memmon_common::{Crossing, ProcessRss, STEP};
+use memmon_common::{Event, ProcessRss, STEP, kind};
 use nix::sys::signal::{Signal, kill};
 
 use support::{eventually, hog::Hog};
@@ -127,8 +127,8 @@ fn is_about(value: u64, expected: u64) {
 }
 
 /// Takes all crossings off the ring and gives those of `pid`.
-fn crossings(map: &mut KernelMap, pid: u32) -> Vec<Crossing> {
-    map.wakes().filter(|crossing| crossing.tgid == pid).collect()
+fn crossings(map: &mut KernelMap, pid: u32) -> Vec<Event> {
+    map.events().filter(|event| event.tgid == pid && event.kind == kind::CROSSED).collect()
 }
 
 /// Ends the hog's `wait-term`.

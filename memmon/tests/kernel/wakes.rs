@@ -82,7 +82,7 @@ fn the_default_holds_for_who_is_not_known_yet() {
     map.set_default_wake_level(pages(40)).unwrap();
     let hog = Hog::start("anon 60M fork hold end hold");
     let child = hog.child("fork");
-    let told: Vec<u32> = map.wakes().map(|crossing| crossing.tgid).collect();
+    let told: Vec<u32> = map.events().map(|event| event.tgid).collect();
     let times = |pid| told.iter().filter(|&&one| one == pid).count();
     // The child never touched a page: its copy alone is over.
     assert_eq!((times(hog.pid()), times(child)), (1, 1));
@@ -130,5 +130,5 @@ fn what_the_ring_had_no_room_for_is_counted_and_told_later() {
     hog.begun("hold");
     assert_eq!(crossings(&mut map, hog.pid()).len(), 1);
     let counters = map.counters().unwrap();
-    assert!(counters.crossings > 1000, "{counters:?}");
+    assert!(counters.events > 1000, "{counters:?}");
 }

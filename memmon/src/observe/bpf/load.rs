@@ -103,7 +103,7 @@ pub(super) fn load(layout: &Layout, options: &Options) -> Result<KernelMap, Atta
         levels: take(&mut ebpf, map::LEVELS)?.try_into().map_err(unusable(map::LEVELS))?,
         config: take(&mut ebpf, map::CONFIG)?.try_into().map_err(unusable(map::CONFIG))?,
         counters: take(&mut ebpf, map::COUNTERS)?.try_into().map_err(unusable(map::COUNTERS))?,
-        crossings: take(&mut ebpf, map::CROSSINGS)?.try_into().map_err(unusable(map::CROSSINGS))?,
+        events: take(&mut ebpf, map::EVENTS)?.try_into().map_err(unusable(map::EVENTS))?,
         log,
         current: Config::default(),
         scratch: batch::Scratch::new(),
@@ -192,7 +192,9 @@ impl From<&Layout> for Offsets {
             task_group_leader,
             task_signal,
             cred_uid,
+            task_exit_code,
             signal_live,
+            signal_oom_mm,
         } = *layout;
         Self {
             rss: rss_offset,
@@ -209,7 +211,9 @@ impl From<&Layout> for Offsets {
             task_group_leader,
             task_signal,
             cred_uid,
+            task_exit_code,
             signal_live,
+            signal_oom_mm,
         }
     }
 }
