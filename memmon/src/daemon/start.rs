@@ -8,6 +8,7 @@ use super::{
     Options,
     instance::{Instance, RUNTIME_DIR},
     kernel::Kernel,
+    short,
     watch::Watch,
     wheel::Daemon,
 };
@@ -87,6 +88,9 @@ fn watch(
         limit: loaded.settings.rules.limit(&memory).1,
         interval: loaded.settings.check_interval,
     });
+    for degraded in short::prepare(&loaded.settings) {
+        reporter.tell(Event::Degraded { what: degraded });
+    }
     for degraded in &support.degraded {
         reporter.tell(Event::Degraded { what: format!("{degraded}: {}", degraded.remedy()) });
     }
@@ -97,7 +101,9 @@ fn watch(
         .enable_all()
         .build()
         .context("no event loop (epoll, eventfd and signalfd are needed)")?;
-    runtime.block_on(async { Daemon::new(options.clone(), loaded.settings, watch, reporter)?.turn().await })
+    runtime.block_on(async {
+        Daemon::new(options.clone(), loaded.settings, watch, memory, reporter)?.turn().await
+    })
 }
 
 /// The source that was asked for, or the best that works: what should work and does not is withdrawn and said.

@@ -14,6 +14,7 @@ use tokio::{
 
 use super::{
     Options,
+    climbers::{Budget, Climbers},
     readiness::{Readiness, readable},
     start, supervisor,
     told::Told,
@@ -22,9 +23,13 @@ use super::{
 use crate::{
     config::Settings,
     enforce::{Errno, Event as Happened, Reaper, Victims},
-    model::ProcessId,
+    model::{Bytes, ProcessId, SystemMemory},
+    policy::Ladder,
     report::{Event, Reporter},
 };
+
+/// How often victims in their grace, and the machine's memory, are looked at.
+const GRACE_WATCH: Duration = Duration::from_millis(100);
 
 /// A wait that is as good as endless, for a timer that has nothing to wait for.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -38,6 +43,11 @@ pub(super) struct Daemon<'a> {
     pub(super) told: Told,
     options: Options,
     reporter: &'a Reporter,
+    pub(super) memory: SystemMemory,
+    pub(super) climbers: Climbers,
+    pub(super) budget: Budget,
+    /// When the ring is looked at again, once the budget is used up.
+    pub(super) resume: Option<Instant>,
     seen: BTreeSet<Seen>,
     reclaimed: mpsc::UnboundedReceiver<(ProcessId, Result<(), Errno>)>,
 }
@@ -49,6 +59,8 @@ pub(super) enum Seen {
     SurveyFailed,
     /// The kernel map had no room.
     MapFull,
+    /// Wake levels could not be set.
+    NoLevels,
 }
 
 impl<'a> Daemon<'a> {
@@ -56,6 +68,7 @@ impl<'a> Daemon<'a> {
         options: Options,
         settings: Settings,
         watch: Watch,
+        memory: SystemMemory,
         reporter: &'a Reporter,
     ) -> anyhow::Result<Self> {
         let (answer, reclaimed) = mpsc::unbounded_channel();
@@ -63,7 +76,7 @@ impl<'a> Daemon<'a> {
             // Nobody listens once the daemon ends.
             let _ = answer.send((whom, outcome));
         });
-        Ok(Self {
+        let mut daemon = Self {
             victims: Victims::new(start::patience(&settings)).context("no epoll instance for victims")?,
             reaper: reaper.context("no thread to free memory")?,
             told: Told::default(),
@@ -73,7 +86,14 @@ impl<'a> Daemon<'a> {
             options,
             reporter,
             reclaimed,
-        })
+            memory,
+            // No limit is zero, so that the first measure sets the levels.
+            climbers: Climbers::new(Ladder::new(Bytes::ZERO, Bytes::ZERO, None)),
+            budget: Budget::new(Instant::now()),
+            resume: None,
+        };
+        daemon.measured(memory);
+        Ok(daemon)
     }
 
     /// Turns until a signal says stop, or, for one scan, until its victims are gone.
@@ -85,6 +105,9 @@ impl<'a> Daemon<'a> {
         let exits = Readiness::of(&self.victims).context("cannot wait for victims")?;
         let kernel_log = self.watch.kernel().map(|kernel| Readiness::of(&kernel.log_fd())).transpose();
         let kernel_log = kernel_log.context("cannot wait for the BPF programs' log")?;
+        let happenings = self.watch.kernel().map(|kernel| Readiness::of(&kernel.wake_fd())).transpose();
+        let happenings = happenings.context("cannot wait for the kernel")?;
+        let mut grace_watch = interval(GRACE_WATCH);
         let heartbeat = supervisor::heartbeat();
         let mut beat = time::interval(heartbeat.unwrap_or(NEVER));
         let mut scans = interval(self.settings.check_interval);
@@ -105,6 +128,14 @@ impl<'a> Daemon<'a> {
                         scans = interval(self.settings.check_interval);
                     }
                 }
+                ready = readable(happenings.as_ref()), if self.resume.is_none() => {
+                    ready?;
+                    self.happenings();
+                }
+                () = time::sleep_until(self.resume.unwrap_or_else(Instant::now).into()), if self.resume.is_some() => {
+                    self.happenings();
+                }
+                _ = grace_watch.tick(), if self.in_grace() => self.watch_over_all(),
                 ready = exits.readable() => {
                     ready?;
                     self.wake()?;
@@ -157,6 +188,8 @@ impl<'a> Daemon<'a> {
 
     /// Exits and graces that are over.
     fn wake(&mut self) -> anyhow::Result<()> {
+        // The kernel says how a process ended before its pidfd says that it did.
+        self.happenings();
         let orders = self.victims.wake(Instant::now()).context("cannot wait for victims")?;
         self.carry_out(orders);
         Ok(())
@@ -182,6 +215,7 @@ impl<'a> Daemon<'a> {
         let orders = self.victims.rules_changed(start::patience(&self.settings), Instant::now());
         self.carry_out(orders);
         self.told = Told::default();
+        self.measured(self.memory);
         self.tell(Event::Reloaded { config: loaded.origin });
         for warning in &loaded.warnings {
             self.tell(Event::Degraded { what: warning.to_string() });
