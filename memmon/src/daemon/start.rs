@@ -10,7 +10,7 @@ use super::{
     kernel::Kernel,
     short,
     watch::Watch,
-    wheel::Daemon,
+    wheel::{Daemon, Signals},
 };
 use crate::{
     config::{self, Loaded, LogFormat, LogLevel, NameService, Settings},
@@ -76,6 +76,14 @@ fn watch(
     pinned: bool,
     reporter: &Reporter,
 ) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("no event loop (epoll, eventfd and signalfd are needed)")?;
+    let signals = {
+        let _entered = runtime.enter();
+        Signals::listen()?
+    };
     let (kernel, reason) = source(&loaded.settings, facts, support, pinned)?;
     let watch = Watch::new(support, kernel)?;
     let memory = watch.memory().context("memmon cannot work without /proc/meminfo")?;
@@ -97,12 +105,8 @@ fn watch(
     for warning in &loaded.warnings {
         reporter.tell(Event::Degraded { what: warning.to_string() });
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("no event loop (epoll, eventfd and signalfd are needed)")?;
     runtime.block_on(async {
-        Daemon::new(options.clone(), loaded.settings, watch, memory, reporter)?.turn().await
+        Daemon::new(options.clone(), loaded.settings, watch, memory, reporter)?.turn(signals).await
     })
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Context as _;
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
     time::{self, MissedTickBehavior},
 };
@@ -50,6 +50,25 @@ pub(super) struct Daemon<'a> {
     pub(super) resume: Option<Instant>,
     seen: BTreeSet<Seen>,
     reclaimed: mpsc::UnboundedReceiver<(ProcessId, Result<(), Errno>)>,
+}
+
+/// What other processes may ask of memmon. One that comes before the loop turns is kept for it.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// From here on none of them ends memmon, which would leave its pin behind. Needs a runtime to be entered.
+    pub(super) fn listen() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
 }
 
 /// What was said of the machine, and is not said again before it was otherwise.
@@ -97,11 +116,8 @@ impl<'a> Daemon<'a> {
     }
 
     /// Turns until a signal says stop, or, for one scan, until its victims are gone.
-    pub(super) async fn turn(&mut self) -> anyhow::Result<()> {
-        let listen = |kind| signal(kind).context("cannot listen for signals");
-        let mut terminate = listen(SignalKind::terminate())?;
-        let mut interrupt = listen(SignalKind::interrupt())?;
-        let mut hangup = listen(SignalKind::hangup())?;
+    pub(super) async fn turn(&mut self, signals: Signals) -> anyhow::Result<()> {
+        let Signals { mut terminate, mut interrupt, mut hangup } = signals;
         let exits = Readiness::of(&self.victims).context("cannot wait for victims")?;
         let kernel_log = self.watch.kernel().map(|kernel| Readiness::of(&kernel.log_fd())).transpose();
         let kernel_log = kernel_log.context("cannot wait for the BPF programs' log")?;
@@ -162,6 +178,10 @@ impl<'a> Daemon<'a> {
             }
         };
         supervisor::stopping();
+        // What the BPF programs said last, for one scan perhaps all that they said.
+        if let Some(kernel) = self.watch.kernel() {
+            kernel.forward_log();
+        }
         let reason = match self.victims.in_flight() {
             0 => reason.to_owned(),
             left => format!("{reason}; {left} terminations are left unfinished"),
