@@ -51,7 +51,7 @@ fn a_reload_counts_at_once_and_a_bad_one_changes_nothing() {
         let typo = [("thresholds.ram_gb_treshold", "0.5"), ("thresholds.check_interval", "0.1")];
         daemon.reload(&config(&user, &typo));
         let error = daemon.event("reload_failed")["error"].as_str().unwrap().to_owned();
-        assert!(error.contains("/config.toml:8:12\n"), "file, line and column: {error}");
+        assert!(error.contains("/config.toml:7:12\n"), "file, line and column: {error}");
         assert!(error.contains("`ram_gb_treshold`") && error.contains("`ram_gb_threshold`"), "{error}");
         daemon.reload(&config(&user, &[("thresholds.ram_gb_threshold", "0.03125")]));
         assert_eq!(daemon.terminated(&mut user.hog("anon 40M hold")).0, TERM);
@@ -147,7 +147,9 @@ fn the_map_can_be_read_by_others_and_all_is_gone_after_the_end() {
         let mut after = daemon.beside("ls");
         daemon.stop_by(signal);
         let left = after.args(["-A", "/sys/fs/bpf"]).output().unwrap();
-        assert_eq!((left.status.success(), left.stdout), (true, vec![]), "nothing is left in bpffs");
+        let left = String::from_utf8(left.stdout).unwrap();
+        // What the kernel itself has there (CONFIG_BPF_PRELOAD) stays.
+        assert!(left.lines().all(|name| name.ends_with(".debug")), "left in bpffs: {left}");
         eventually("the end of the programs", || !programs.iter().any(|&program| is_loaded(program)));
     }
 }
@@ -213,10 +215,10 @@ fn without_rights_it_polls_proc_says_what_is_missing_and_reaches_its_own_process
     assert_eq!((&started["source"], &started["dry_run"]), (&"proc".into(), &true.into()));
     let reason = started["reason"].as_str().unwrap();
     assert!(reason.starts_with("no ebpf: ") && reason.contains("CAP_BPF"), "{reason}");
+    dry.event("scan_complete");
     let missing: Vec<String> = dry.every("degraded").iter().map(|event| event["what"].to_string()).collect();
     assert!(missing.iter().any(|what| what.contains("CAP_KILL")), "{missing:?}");
     assert!(missing.iter().any(|what| what.contains("CAP_SYS_PTRACE")), "{missing:?}");
-    dry.event("scan_complete");
     dry.stop();
 
     let other = stranger.hog("anon 40M hold");
