@@ -1,6 +1,6 @@
 //! An enforcing memmon and real hogs: who is over its limit ends, and how.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
 

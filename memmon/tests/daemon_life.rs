@@ -12,7 +12,7 @@ use std::{
 
 use nix::{
     sys::signal::Signal,
-    unistd::{Gid, Uid, setgroups, setresgid, setresuid},
+    unistd::{Gid, SysconfVar, Uid, setgroups, setresgid, setresuid, sysconf},
 };
 use serde_json::Value;
 use support::{
@@ -91,6 +91,7 @@ fn pin(daemon: &Daemon) -> Command {
 }
 
 /// Entries of the pinned map, as bpftool shows them.
+#[cfg(feature = "ebpf")]
 fn dump(daemon: &Daemon) -> Vec<Value> {
     let mut bpftool = daemon.beside("bpftool");
     bpftool.args(["--json", "map", "dump", "pinned", "/sys/fs/bpf/memmon/processes"]);
@@ -101,6 +102,7 @@ fn dump(daemon: &Daemon) -> Vec<Value> {
 }
 
 /// The programs that are attached through the daemon's descriptors.
+#[cfg(feature = "ebpf")]
 fn programs(daemon: &Daemon) -> Vec<u32> {
     let folder = fs::read_dir(format!("/proc/{}/fdinfo", daemon.pid())).unwrap();
     let text = folder.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap_or_default());
@@ -108,6 +110,7 @@ fn programs(daemon: &Daemon) -> Vec<u32> {
     text.filter_map(id).collect()
 }
 
+#[cfg(feature = "ebpf")]
 fn is_loaded(program: u32) -> bool {
     let mut bpftool = Command::new("bpftool");
     bpftool.args(["prog", "show", "id", &program.to_string()]).output().unwrap().status.success()
@@ -127,7 +130,8 @@ fn the_map_can_be_read_by_others_and_all_is_gone_after_the_end() {
         let entries = dump(&daemon);
         let entry = entries.iter().find(|entry| entry["key"] == hog.pid()).unwrap();
         let value = &entry["value"];
-        let mib = |key: &str| value[key].as_u64().unwrap() * 4096 >> 20;
+        let page = sysconf(SysconfVar::PAGE_SIZE).unwrap().unwrap().unsigned_abs();
+        let mib = |key: &str| (value[key].as_u64().unwrap() * page) >> 20;
         assert!((58..70).contains(&mib("anon_pages")), "{value:#}");
         assert!((18..30).contains(&mib("shmem_pages")), "{value:#}");
         assert!(mib("peak_pages") >= 77 && value["file_pages"].is_u64(), "{value:#}");
@@ -255,6 +259,7 @@ fn where_it_cannot_be_done_a_start_is_refused() {
 
 /// What a container's seccomp profile may do.
 #[expect(unsafe_code, reason = "runs between fork and exec")]
+#[expect(clippy::cast_possible_truncation, reason = "constants of the kernel's, all of them small")]
 fn refuse_pidfd_send_signal() -> std::io::Result<()> {
     let op = |code: u32, jf, k| libc::sock_filter { code: code as u16, jt: 0, jf, k };
     let refusal = libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned();

@@ -1,7 +1,5 @@
 //! The log of a running daemon: its form, its file, and that no trouble with it ever stops enforcement.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 mod support;
 
 use std::{
