@@ -140,8 +140,12 @@ impl<'a> Daemon<'a> {
                 _ = terminate.recv() => break "SIGTERM",
                 _ = interrupt.recv() => break "SIGINT",
                 _ = hangup.recv() => {
+                    supervisor::reloading();
                     if self.reload() {
                         scans = interval(self.settings.check_interval);
+                    }
+                    if ready {
+                        supervisor::ready();
                     }
                 }
                 ready = readable(happenings.as_ref()), if self.resume.is_none() => {
