@@ -77,8 +77,7 @@ impl Daemon<'_> {
         let Ok(process) = self.watch.confirm(whom.pid, Some(whom.start), limit) else { return Next::Never };
         self.warn_of(&process, rss);
         let verdict = policy::judge(&self.settings.rules, &process, &self.memory);
-        let (next, _) = self.pronounce(process, verdict, rss, held.map(|held| (held, crossed)));
-        next
+        self.pronounce(process, verdict, rss, held.map(|held| (held, crossed)))
     }
 
     /// Warns of one that climbs near its limit, unless a rule protects it.

@@ -53,9 +53,11 @@ impl Daemon<'_> {
         self.measured(memory);
         let climbing = self.note(&look.survey.readings);
         let suspects = policy::suspects(&self.settings.rules, &look.survey);
-        let killed = self.judge(memory, &suspects);
+        self.judge(memory, &suspects);
         self.tidy_levels(&climbing);
         self.told.scan_complete();
+        // Those whom a wake has found since the last scan, too: who adds these figures up has them all.
+        let killed = std::mem::take(&mut self.asked_to_end);
         self.tell(Event::ScanComplete { scanned: look.survey.readings.len(), killed });
     }
 
@@ -96,8 +98,8 @@ impl Daemon<'_> {
         climbing
     }
 
-    /// Looks closely at `suspects` and condemns those that policy condemns. Gives how many were sent SIGTERM.
-    fn judge(&mut self, memory: SystemMemory, suspects: &[Reading]) -> usize {
+    /// Looks closely at `suspects` and condemns those that policy condemns.
+    fn judge(&mut self, memory: SystemMemory, suspects: &[Reading]) {
         let (_, limit) = self.settings.rules.limit(&memory);
         let confirmed =
             suspects.iter().filter_map(|reading| Some((reading.rss, self.confirm(reading, limit)?)));
@@ -105,64 +107,57 @@ impl Daemon<'_> {
         let snapshot = Snapshot { memory, processes };
         let verdicts = policy::decide(&self.settings.rules, &snapshot);
         let verdicts: Vec<_> = verdicts.into_iter().map(|(_, verdict)| verdict).collect();
-        let mut terminating = 0;
         for ((process, verdict), rss) in snapshot.processes.into_iter().zip(verdicts).zip(readings) {
             let whom = process.id;
-            let (next, sent) = self.pronounce(process, verdict, rss, None);
-            terminating += sent;
+            let next = self.pronounce(process, verdict, rss, None);
             if self.settings.kernel.instant {
                 self.set_level(whom, next);
             }
         }
-        terminating
     }
 
     /// Does what a verdict asks for: tells it, or has the process terminated, at once if it is held already. Gives when
-    /// to look at it next, by the kernel's counters, which have `rss` for it, and how many were sent SIGTERM.
+    /// to look at it next, by the kernel's counters, which have `rss` for it.
     pub(super) fn pronounce(
         &mut self,
         process: Process,
         verdict: Verdict,
         rss: Bytes,
         held: Option<(Held, Crossed)>,
-    ) -> (Next, usize) {
-        let now = Instant::now();
-        let (_, limit) = self.settings.rules.limit(&self.memory);
+    ) -> Next {
+        let closer = Next::Level(self.climbers.ladder.closer(rss, process.rss));
         match verdict {
-            Verdict::Within => (Next::Level(self.climbers.ladder.closer(rss, process.rss)), 0),
-            Verdict::Protected(_) => (Next::Never, 0),
+            Verdict::Within => closer,
+            Verdict::Protected(_) => Next::Never,
             Verdict::Unsure(doubt) => {
-                let closer = matches!(doubt, Doubt::WithinError { .. });
+                let next = if matches!(doubt, Doubt::WithinError { .. }) { closer } else { Next::Never };
                 if self.told.is_news(process.id, Said::Unsure) {
                     self.tell(Event::Unsure { subject: Subject::from(&process), doubt });
                 }
-                let next = Next::Level(self.climbers.ladder.closer(rss, process.rss));
-                (if closer { next } else { Next::Never }, 0)
+                next
             }
             Verdict::Terminate(breach) if self.settings.dry_run => {
                 if self.told.is_news(process.id, Said::WouldTerminate) {
                     self.tell(Event::Killing { subject: Subject::from(&process), breach, dry_run: true });
                 }
-                (Next::Never, 0)
+                Next::Never
             }
             Verdict::Terminate(breach) => {
-                let whom = process.id;
+                let now = Instant::now();
                 let orders = match held {
-                    Some((held, crossed)) => match Check::judged(whom, &process, verdict, limit) {
-                        Check::StillOver(evidence) => {
-                            self.victims.condemn_held(held, process, evidence, Some(crossed), now)
-                        }
-                        _ => return (Next::Never, 0),
-                    },
                     None => self.victims.condemn(process, breach, now),
+                    Some((held, crossed)) => {
+                        match Check::judged(process.id, &process, verdict, breach.limit) {
+                            Check::StillOver(evidence) => {
+                                self.victims.condemn_held(held, process, evidence, Some(crossed), now)
+                            }
+                            _ => return Next::Never,
+                        }
+                    }
                 };
-                let sent = self.carry_out(orders);
-                (
-                    self.ceiling(limit).map_or(Next::Never, |ceiling| {
-                        Next::Level(ceiling.saturating_sub(self.watch.error()))
-                    }),
-                    sent,
-                )
+                self.carry_out(orders);
+                let ceiling = self.ceiling(breach.limit);
+                ceiling.map_or(Next::Never, |ceiling| Next::Level(ceiling.saturating_sub(self.watch.error())))
             }
         }
     }

@@ -11,10 +11,9 @@ use crate::{
 };
 
 impl Daemon<'_> {
-    /// Carries out `orders` and what follows from them at once. Gives how many processes were sent SIGTERM.
-    pub(super) fn carry_out(&mut self, orders: Vec<Order>) -> usize {
+    /// Carries out `orders` and what follows from them at once.
+    pub(super) fn carry_out(&mut self, orders: Vec<Order>) {
         let mut orders = VecDeque::from(orders);
-        let mut terminating = 0;
         while let Some(Order { process, effect }) = orders.pop_front() {
             let whom = process.id;
             let happened = match effect {
@@ -26,7 +25,7 @@ impl Daemon<'_> {
                     continue;
                 }
                 Effect::Tell(outcome) => {
-                    terminating += usize::from(matches!(outcome, Outcome::Terminating { .. }));
+                    self.asked_to_end += usize::from(matches!(outcome, Outcome::Terminating { .. }));
                     if let Some(event) = self.event(&process, outcome) {
                         self.tell(event);
                     }
@@ -35,7 +34,6 @@ impl Daemon<'_> {
             };
             orders.extend(self.victims.handle(whom, happened, Instant::now()));
         }
-        terminating
     }
 
     /// What /proc and policy say of a victim right now, before a signal.

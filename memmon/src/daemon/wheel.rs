@@ -48,6 +48,8 @@ pub(super) struct Daemon<'a> {
     pub(super) budget: Budget,
     /// When the ring is looked at again, once the budget is used up.
     pub(super) resume: Option<Instant>,
+    /// Processes that were sent SIGTERM since the last scan was told.
+    pub(super) asked_to_end: usize,
     seen: BTreeSet<Seen>,
     reclaimed: mpsc::UnboundedReceiver<(ProcessId, Result<(), Errno>)>,
 }
@@ -110,6 +112,7 @@ impl<'a> Daemon<'a> {
             climbers: Climbers::new(Ladder::new(Bytes::ZERO, Bytes::ZERO, None)),
             budget: Budget::new(Instant::now()),
             resume: None,
+            asked_to_end: 0,
         };
         daemon.measured(memory);
         Ok(daemon)

@@ -285,7 +285,7 @@ pub enum Event {
     ScanComplete {
         /// Processes looked at.
         scanned: usize,
-        /// Processes sent SIGTERM because of this scan; always 0 in dry run.
+        /// Processes sent SIGTERM since the scan before; always 0 in dry run.
         killed: usize,
     },
     /// A new configuration is in force.
