@@ -6,10 +6,6 @@ mod support;
 
 use std::fs;
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
 use support::{
     TestUser,
     daemon::Daemon,
@@ -26,8 +22,7 @@ fn whom_a_full_map_has_no_room_for_is_found_all_the_same() {
     let old = user.hog("rename old anon 5M wait-term anon 40M hold");
     old.begun("wait-term");
     let daemon = Daemon::start(&config(&user, &[("kernel.max_processes", "2")]), &["--source", "ebpf"]);
-    // The older one's script goes on by this signal of ours.
-    kill(Pid::from_raw(old.pid().cast_signed()), Signal::SIGTERM).unwrap();
+    old.term();
     for mut hog in [user.hog("anon 40M hold"), user.hog("vfork-exec hold end anon 40M hold"), old] {
         assert_eq!(daemon.terminated(&mut hog).0, Some(libc::SIGTERM));
     }

@@ -154,19 +154,15 @@ fn dry_run_says_so_once_and_again_after_a_fall() {
         let mut hog = user.hog("rename dry anon 40M wait-term dontneed wait-term anon 45M hold");
         let daemon = Daemon::start(&config(&user, &[]), &["--source", source, "--dry-run"]);
         let pid = hog.pid();
-        let term = || {
-            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), nix::sys::signal::SIGTERM)
-        };
         let times = || daemon.about("killing", pid).len();
 
         let first = daemon.told("killing", pid);
         daemon.scanned();
         assert_eq!(times(), 1, "once while it stays over");
-        // The hog's own script goes on by these signals of ours.
-        term().unwrap();
+        hog.term();
         hog.ready("dontneed");
         daemon.scanned();
-        term().unwrap();
+        hog.term();
         hog.begun("hold");
         eventually("the second line", || times() == 2);
         daemon.scanned();

@@ -10,6 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
 use super::{TestUser, is_dead, lines::Lines};
 
 /// What all hogs of one test binary may hold together.
@@ -96,6 +101,12 @@ impl Hog {
     /// Lets `hold` end.
     pub fn release(&mut self) {
         self.stdin = None;
+    }
+
+    /// Sends it SIGTERM, which a script that says `wait-term` goes on by.
+    pub fn term(&self) {
+        let pid = Pid::from_raw(self.pid().cast_signed());
+        kill(pid, Signal::SIGTERM).unwrap_or_else(|error| panic!("SIGTERM to hog {pid}: {error}"));
     }
 
     /// Whether it still runs. Does not reap it otherwise: its pid stays its own.
