@@ -185,6 +185,8 @@ impl<'a> Daemon<'a> {
             }
         };
         supervisor::stopping();
+        // Whoever ended by now has ended, and is not left unfinished.
+        self.wake()?;
         // What the BPF programs said last, for one scan perhaps all that they said.
         if let Some(kernel) = self.watch.kernel() {
             kernel.forward_log();
