@@ -2,7 +2,7 @@
 //! its end, and after a crash.
 
 #![cfg(feature = "ebpf")]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
 
@@ -116,4 +116,27 @@ fn what_a_crash_leaves_is_replaced_by_the_next_start() {
     assert_eq!(next.terminated(&mut user.hog("anon 40M hold")).0, TERM);
     next.stop();
     assert!(!pin(&crashed).output().unwrap().status.success(), "and is gone with it");
+}
+
+#[test]
+#[ignore = "kernel: needs root, kernel BTF and bpftool"]
+fn who_was_there_before_is_in_the_map_whatever_became_of_its_first_thread() {
+    let user = TestUser::claim();
+    let scripts =
+        ["anon 60M", "leader-exits anon 60M", "threads 6 10M", "exec other anon 60M", "anon 60M vfork"];
+    let hogs = scripts.map(|script| user.hog(&format!("{script} hold")));
+    hogs.iter().for_each(|hog| hog.begun("hold"));
+    let changes = [("thresholds.ram_gb_threshold", "0.5")];
+    let daemon = Daemon::start(&config(&user, &changes), &["--source", "ebpf"]);
+    let entries = dump(&daemon);
+    for (hog, script) in hogs.iter().zip(scripts) {
+        let of = |pid: u32| entries.iter().find(|entry| entry["key"] == pid);
+        let value = &of(hog.pid()).unwrap_or_else(|| panic!("not in the map: {script}"))["value"];
+        let page = sysconf(SysconfVar::PAGE_SIZE).unwrap().unwrap().unsigned_abs();
+        assert!(value["anon_pages"].as_u64().unwrap() * page > 55 << 20, "{script}: {value:#}");
+        if script.ends_with("vfork") {
+            assert!(of(hog.child("vfork")).is_none(), "who borrows memory has none");
+        }
+    }
+    daemon.stop();
 }
