@@ -6,6 +6,7 @@
     reason = "a command for developers, who read its output"
 )]
 
+mod bench;
 mod ebpf;
 mod rights;
 mod run;
@@ -32,6 +33,7 @@ enum Task {
     BuildEbpf(ebpf::Options),
     Run(run::Options),
     Test(test::Options),
+    Bench(bench::Options),
     /// Check what ARCHITECTURE.md promises of the sources
     Tidy,
 }
@@ -52,6 +54,7 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::BuildEbpf(options) => ebpf::main(&options)?,
         Task::Run(options) => run::main(&options)?,
         Task::Test(options) => return test::main(&options),
+        Task::Bench(options) => bench::main(&options)?,
         Task::Tidy => tidy::main()?,
     }
     Ok(ExitCode::SUCCESS)

@@ -37,6 +37,8 @@ const UNSAFE: &[&str] = &[
     "memmon/src/observe/procfs/kcmp.rs",
     "memmon/src/observe/procfs/live.rs",
     "memmon/src/observe/support/facts.rs",
+    "xtask/src/bench/child.rs",
+    "xtask/src/bench/kernel.rs",
 ];
 
 /// Where the library that loads BPF programs is known.

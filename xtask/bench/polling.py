@@ -1,0 +1,35 @@
+#!/usr/bin/env python3
+"""The design that memmon replaces, to be measured against: one pass over every process with psutil, per interval.
+
+It looks up what a polling monitor needs of each process (pid, name, user, memory), says after each pass how many it
+saw and how many are over the limit, and never signals anything.
+
+usage: polling.py INTERVAL_SECONDS LIMIT_BYTES
+"""
+import sys
+import time
+
+import psutil
+
+
+def over_limit(limit: int) -> tuple[int, int]:
+    """One pass: (processes seen, processes over the limit)."""
+    seen = over = 0
+    for process in psutil.process_iter(["pid", "name", "username", "memory_info"]):
+        seen += 1
+        memory = process.info["memory_info"]
+        if memory is not None and memory.rss > limit:
+            over += 1
+    return seen, over
+
+
+def main() -> None:
+    interval, limit = float(sys.argv[1]), int(sys.argv[2])
+    while True:
+        seen, over = over_limit(limit)
+        print(f"Scan complete. Scanned: {seen}, Over: {over}", flush=True)
+        time.sleep(interval)
+
+
+if __name__ == "__main__":
+    main()

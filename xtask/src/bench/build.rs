@@ -1,0 +1,74 @@
+//! A real build with memmon attached against without.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use nix::{
+    sys::resource::{UsageWho, getrusage},
+    sys::time::TimeValLike as _,
+};
+
+use super::{
+    Bench,
+    chapter::{Chapter, Goal, Table},
+    memmon::with_and_without,
+    sample::{Sample, ratio},
+};
+use crate::{shell, workspace};
+
+/// CPU and wall time.
+type Times = [Duration; 2];
+
+pub(crate) fn measure(bench: &Bench) -> Result<Chapter> {
+    let package = if bench.quick { "memmon-common" } else { "memmon" };
+    let mut number = 0;
+    // The dependencies, and the caches.
+    build(bench, package, &mut number)?;
+    let ratios = with_and_without(bench, bench.rounds(6, 1), |_| build(bench, package, &mut number))?;
+    let mut table = Table::new(["", "ratio", "quartiles", "rounds"]);
+    let [cpu, wall] = ratios;
+    let mut row = |name: &str, ratios| -> Result<f64> {
+        let sample = Sample::new(ratios).context("no rounds")?;
+        table.row([
+            name.to_owned(),
+            ratio(sample.median()),
+            sample.quartiles(ratio),
+            sample.len().to_string(),
+        ]);
+        Ok(sample.median())
+    };
+    let reached = row("CPU time", cpu)?;
+    row("wall time", wall)?;
+    Ok(Chapter {
+        title: "A real build",
+        how: format!(
+            "`cargo rustc --package {package} --lib`, its dependencies built already, with memmon attached against without, in turns."
+        ),
+        tables: vec![table],
+        goals: vec![Goal { what: "CPU ratio of a build".to_owned(), at_most: 1.01, reached, unit: "" }],
+        ..Chapter::default()
+    })
+}
+
+/// Compiles `package` anew; nothing of the checkout is touched for that.
+fn build(bench: &Bench, package: &str, number: &mut u32) -> Result<Times> {
+    *number += 1;
+    let mut cargo = shell::cargo();
+    cargo
+        .current_dir(workspace::root())
+        .env("CARGO_INCREMENTAL", "0")
+        .args(["rustc", "--quiet", "--lib", "--package", package, "--no-default-features", "--target-dir"])
+        .arg(bench.programs.scratch.join("build"))
+        // Another crate hash than the one before, so that cargo does not find it built.
+        .args(["--", &format!("-Cmetadata=round{number}.{}", std::process::id())]);
+    let (cpu, begun) = (children()?, Instant::now());
+    shell::read(&mut cargo)?;
+    Ok([children()? - cpu, begun.elapsed()])
+}
+
+/// CPU time of all children that have ended, and of theirs.
+fn children() -> Result<Duration> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).context("getrusage")?;
+    let micros = (usage.user_time() + usage.system_time()).num_microseconds();
+    Ok(Duration::from_micros(micros.unsigned_abs()))
+}

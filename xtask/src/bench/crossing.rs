@@ -1,0 +1,170 @@
+//! From a process's crossing of its limit to its SIGTERM, and by how much it had passed the limit by then.
+
+use std::{thread, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{
+    Bench,
+    chapter::{Chapter, Goal, Table},
+    child::{Mounts, Running},
+    memmon::{Memmon, Setup},
+    plot,
+    programs::Programs,
+    sample::{Sample, figure},
+    user::TestUser,
+};
+
+const LIMIT: u64 = 256 << 20;
+/// Where a sprint ends that nobody stopped.
+const MOST: u64 = 512 << 20;
+
+/// A way in which memmon learns of a crossing.
+struct Way {
+    name: &'static str,
+    kernel: &'static str,
+    interval: f64,
+    /// Sprints, full and quick.
+    rounds: (usize, usize),
+}
+
+/// The goals are about the first.
+const WAYS: [Way; 4] = [
+    Way { name: "instant", kernel: "instant = true", interval: 30.0, rounds: (200, 3) },
+    Way {
+        name: "instant, realtime",
+        kernel: "instant = true\nrealtime = true",
+        interval: 30.0,
+        rounds: (100, 2),
+    },
+    Way { name: "polling, 100 ms", kernel: "instant = false", interval: 0.1, rounds: (40, 2) },
+    Way { name: "polling, 1 s", kernel: "instant = false", interval: 1.0, rounds: (12, 1) },
+];
+
+/// What one sprint tells of its end.
+struct Sprint {
+    milliseconds: f64,
+    /// Beyond the limit, in MB of 10^6 bytes.
+    overshoot: f64,
+    /// Bytes per second.
+    speed: f64,
+    /// Whether it stood at its end already when SIGTERM came.
+    ended: bool,
+}
+
+pub(crate) fn measure(bench: &Bench) -> Result<Chapter> {
+    let user = TestUser::claim()?;
+    let mut table = Table::new([
+        "",
+        "",
+        "ms to SIGTERM, p50",
+        "p99",
+        "worst",
+        "overshoot MB, p50",
+        "p99",
+        "worst",
+        "sprints",
+    ]);
+    let (mut goals, mut curves, mut notes, mut speeds) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for busy in [false, true] {
+        let beside = if busy { "beside two busy loops" } else { "idle machine" };
+        for (number, way) in WAYS.iter().enumerate() {
+            let rounds = if busy {
+                bench.rounds(way.rounds.0 / 2, 1)
+            } else {
+                bench.rounds(way.rounds.0, way.rounds.1)
+            };
+            let sprints = sprints(bench, way, &user, busy, rounds)?;
+            let latency =
+                Sample::new(sprints.iter().map(|sprint| sprint.milliseconds)).context("no sprints")?;
+            let overshoot =
+                Sample::new(sprints.iter().map(|sprint| sprint.overshoot)).context("no sprints")?;
+            if !busy {
+                speeds.extend(sprints.iter().map(|sprint| sprint.speed));
+            }
+            let three = |sample: &Sample| [sample.median(), sample.percentile(99), sample.max()].map(figure);
+            let mut cells = vec![way.name.to_owned(), beside.to_owned()];
+            cells.extend(three(&latency));
+            cells.extend(three(&overshoot));
+            cells.push(sprints.len().to_string());
+            table.row(cells);
+            if number == 0 && !busy {
+                let mut goal = |what: &str, at_most, reached, unit| {
+                    goals.push(Goal {
+                        what: format!("instant, idle machine: {what}"),
+                        at_most,
+                        reached,
+                        unit,
+                    });
+                };
+                goal("crossing to SIGTERM, p50", 0.2, latency.median(), "ms");
+                goal("crossing to SIGTERM, p99", 5.0, latency.percentile(99), "ms");
+                goal("overshoot, p99", 8.0, overshoot.percentile(99), "MB");
+            }
+            let ended = sprints.iter().filter(|sprint| sprint.ended).count();
+            if ended > 0 {
+                notes.push(format!(
+                    "{}, {beside}: {ended} of {} sprints had come to their end {} MiB above the limit before they were \
+                     told to; their overshoot would have been larger.",
+                    way.name,
+                    sprints.len(),
+                    (MOST - LIMIT) >> 20
+                ));
+            }
+            curves.push((format!("{}, {beside}", way.name), latency));
+        }
+    }
+    let speed = Sample::new(speeds).context("no sprints")?.median() / 1e9;
+    let plot = if bench.quick { None } else { Some(plot::latencies(&curves)?) };
+    Ok(Chapter {
+        title: "From crossing to SIGTERM",
+        how: format!(
+            "Processes of a uid of their own touch memory page by page as fast as they can ({} GB/s up to the limit, idle \
+             machine), over a limit of {} MiB up to {} MiB. Each notes when it crosses, and in its SIGTERM handler the time \
+             and what it holds. memmon enforces on that uid alone, at normal priority, with its defaults but the interval.",
+            figure(speed),
+            LIMIT >> 20,
+            MOST >> 20
+        ),
+        tables: vec![table],
+        goals,
+        notes,
+        plot: plot.map(|file| (file, "Time from crossing to SIGTERM")),
+        ..Chapter::default()
+    })
+}
+
+/// Sprints one after the other under one memmon.
+fn sprints(bench: &Bench, way: &Way, user: &TestUser, busy: bool, rounds: usize) -> Result<Vec<Sprint>> {
+    let setup = Setup { interval: way.interval, kernel: way.kernel, ..Setup::default() };
+    let memmon = Memmon::enforce(&bench.programs, &setup, user, LIMIT)?;
+    let spin = || Running::start(&mut bench.programs.load(&["spin"]), Mounts::Shared);
+    let loops = if busy { vec![spin()?, spin()?] } else { Vec::new() };
+    let mut sprints = Vec::with_capacity(rounds);
+    for round in 0..rounds {
+        // Spread over the interval between polls, so that no sprint is in step with them.
+        if way.interval <= 1.0 {
+            thread::sleep(Duration::from_secs_f64(way.interval * (round as f64 * 0.618).fract()));
+        }
+        sprints.push(sprint(&bench.programs, user)?);
+    }
+    drop(loops);
+    memmon.0.stop()?;
+    Ok(sprints)
+}
+
+fn sprint(programs: &Programs, user: &TestUser) -> Result<Sprint> {
+    let words = ["sprint".to_owned(), user.uid().to_string(), LIMIT.to_string(), MOST.to_string()];
+    let mut command = programs.load(&words.each_ref().map(String::as_str));
+    let mut running = Running::start(&mut command, Mounts::Shared)?;
+    let line = running.line("a SIGTERM", |line| line.starts_with("term "))?;
+    let words: Vec<&str> = line.split(' ').collect();
+    let [_, nanoseconds, held, speed] = words[..] else { bail!("`{line}` is not what a sprint says") };
+    let (nanoseconds, held, speed): (f64, u64, f64) = (nanoseconds.parse()?, held.parse()?, speed.parse()?);
+    Ok(Sprint {
+        milliseconds: nanoseconds / 1e6,
+        overshoot: (held as f64 - LIMIT as f64) / 1e6,
+        speed,
+        ended: held >= MOST,
+    })
+}

@@ -1,0 +1,92 @@
+//! CPU time while nothing happens, at the defaults, beside earlyoom in the same minutes.
+
+use std::{thread, time::Duration};
+
+use anyhow::Result;
+
+use super::{
+    Bench,
+    chapter::{Chapter, Goal, Table},
+    child::{Mounts, Running},
+    memmon::{Memmon, Setup, is_scan, passes},
+    sample::{Sample, figure},
+};
+
+/// Processes besides those that run anyway.
+const CROWD: usize = 200;
+
+/// Scans from one sweep to the next, and how many there are in a minute at the default interval.
+const TURN: usize = 20;
+const SCANS_PER_MINUTE: f64 = 2.0;
+
+pub(crate) fn measure(bench: &Bench) -> Result<Chapter> {
+    let minutes = if bench.long { 5.0 } else { 1.0 };
+    let length = Duration::from_secs_f64(if bench.quick { 2.0 } else { 60.0 * minutes });
+    let mut crowd = Running::start(&mut bench.programs.load(&["crowd", &CROWD.to_string()]), Mounts::Shared)?;
+    crowd.line("that it is ready", |line| line == "ready")?;
+
+    let memmon = Memmon::watch(&bench.programs, &Setup::default())?;
+    let mut notes = Vec::new();
+    let earlyoom = match bench.programs.earlyoom() {
+        Ok(mut command) => {
+            let mut earlyoom = Running::start(&mut command, Mounts::Shared)?;
+            earlyoom.line("that it watches", |line| line.contains("SIGKILL when"))?;
+            Some(earlyoom)
+        }
+        Err(why) => {
+            notes.push(format!("earlyoom could not be had: {}.", why.lines().next().unwrap_or_default()));
+            None
+        }
+    };
+    // Past what comes with starting.
+    thread::sleep(Duration::from_secs(1));
+    let cpu = || -> Result<_> { Ok((memmon.0.cpu()?, earlyoom.as_ref().map(Running::cpu).transpose()?)) };
+    let before = cpu()?;
+    thread::sleep(length);
+    let after = cpu()?;
+    memmon.0.stop()?;
+    let sweep = sweep(bench)?;
+    crowd.release()?;
+
+    let percent = |cpu: Duration| cpu.as_secs_f64() / length.as_secs_f64() * 100.0;
+    let sweeps = sweep.as_secs_f64() * SCANS_PER_MINUTE / TURN as f64 / 60.0 * 100.0;
+    let ours = percent(after.0 - before.0);
+    let mut table = Table::new(["", "CPU %", "CPU ms per minute"]);
+    let mut row =
+        |name: &str, percent: f64| table.row([name.to_owned(), figure(percent), figure(percent * 600.0)]);
+    row("memmon", ours);
+    row("memmon, with its share of the sweep", ours + sweeps);
+    let mut goals = Vec::new();
+    if let (Some(before), Some(after)) = (before.1, after.1) {
+        let theirs = percent(after - before);
+        row("earlyoom", theirs);
+        let what = "memmon with its share of the sweep, in 1/5 of earlyoom's".to_owned();
+        goals.push(Goal { what, at_most: 1.0, reached: (ours + sweeps) / theirs * 5.0, unit: "" });
+    }
+    notes.push(format!(
+        "Every {TURN}th scan, so every ten minutes, is a sweep over /proc, which takes {} ms here: its share is added.",
+        figure(sweep.as_secs_f64() * 1e3)
+    ));
+    Ok(Chapter {
+        title: "Idle",
+        how: format!(
+            "CPU time over {} s at the default interval (a scan every 30 s), beside {CROWD} processes that sleep and those \
+             of the system. earlyoom: `--dryrun`, in the same seconds; it wakes once to ten times a second.",
+            length.as_secs()
+        ),
+        tables: vec![table],
+        goals,
+        notes,
+        ..Chapter::default()
+    })
+}
+
+/// What the sweep takes, beside what a scan takes anyway.
+fn sweep(bench: &Bench) -> Result<Duration> {
+    let setup = Setup { interval: 0.1, ..Setup::default() };
+    let mut memmon = Memmon::watch(&bench.programs, &setup)?;
+    let cpu = passes(&mut memmon.0, TURN, is_scan)?;
+    memmon.0.stop()?;
+    let sample = Sample::new(cpu.iter().map(Duration::as_secs_f64));
+    Ok(Duration::from_secs_f64(sample.map_or(0.0, |sample| sample.max() - sample.median())))
+}

@@ -1,0 +1,138 @@
+//! memmon as it is measured: the release build in mounts of its own, touching nothing, or nothing but one user's sprints.
+
+use std::{fs, process::Command, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{
+    Bench,
+    child::{Mounts, Running},
+    programs::Programs,
+    user::TestUser,
+};
+
+/// What memmon says at the end of each scan.
+const SCANNED: &str = "Scan complete.";
+
+/// How memmon is to run.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup<'a> {
+    /// `ebpf` or `proc`.
+    pub(crate) source: &'a str,
+    /// Seconds between scans.
+    pub(crate) interval: f64,
+    /// Lines for the `[kernel]` section.
+    pub(crate) kernel: &'a str,
+}
+
+impl Default for Setup<'_> {
+    fn default() -> Self {
+        Self { source: "ebpf", interval: 30.0, kernel: "" }
+    }
+}
+
+/// A running memmon.
+pub(crate) struct Memmon(pub(crate) Running);
+
+impl Memmon {
+    /// In dry run, and past its first scan.
+    pub(crate) fn watch(programs: &Programs, setup: &Setup<'_>) -> Result<Self> {
+        let mut memmon = Self::start(programs, setup, "", &["--dry-run"])?;
+        memmon.scanned()?;
+        Ok(memmon)
+    }
+
+    /// Enforcing `limit` on the processes of `user` and of nobody else, and past its first scan.
+    pub(crate) fn enforce(
+        programs: &Programs,
+        setup: &Setup<'_>,
+        user: &TestUser,
+        limit: u64,
+    ) -> Result<Self> {
+        let uid = user.uid();
+        ensure!(uid >= 1000, "uid {uid} may be a service's");
+        user.is_unused()?;
+        let gb = limit as f64 / f64::from(1 << 30);
+        let rules =
+            format!("ram_gb_threshold = {gb}\nram_percent_threshold = 100\n[scope]\nusers = [\"{uid}\"]\n");
+        let mut memmon = Self::start(programs, setup, &rules, &[])?;
+        memmon.scanned()?;
+        Ok(memmon)
+    }
+
+    /// Spawned, and no more.
+    fn start(programs: &Programs, setup: &Setup<'_>, rules: &str, arguments: &[&str]) -> Result<Self> {
+        let Setup { source, interval, kernel } = setup;
+        ensure!(
+            arguments.contains(&"--dry-run") || rules.contains("[scope]\nusers = ["),
+            "an enforcing memmon needs a scope"
+        );
+        let config = programs.scratch.join("config.toml");
+        // No log of the system's: what it costs is the other end's affair.
+        let text = format!(
+            "[kernel]\nsource = \"{source}\"\n{kernel}\n[settings]\nenable_syslog = false\n\
+             [thresholds]\ncheck_interval = {interval}\n{rules}"
+        );
+        fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
+        let mut command = Command::new(&programs.memmon);
+        command.args(["run", "--config"]).arg(&config).args(arguments);
+        Ok(Self(Running::start(&mut command, Mounts::Private)?))
+    }
+
+    /// Without waiting for anything.
+    pub(crate) fn spawn(programs: &Programs, setup: &Setup<'_>) -> Result<Self> {
+        Self::start(programs, setup, "", &["--dry-run"])
+    }
+
+    /// Waits for the end of the next scan.
+    pub(crate) fn scanned(&mut self) -> Result<()> {
+        self.0.line("a scan", is_scan).map(drop)
+    }
+}
+
+/// Whether a line ends a scan.
+pub(crate) fn is_scan(line: &str) -> bool {
+    line.contains(SCANNED)
+}
+
+/// The CPU time of each of `count` passes, from the end of one (a line that `ends` it) to that of the next.
+pub(crate) fn passes(
+    running: &mut Running,
+    count: usize,
+    ends: impl Fn(&str) -> bool,
+) -> Result<Vec<Duration>> {
+    running.line("a pass", &ends)?;
+    let mut before = running.cpu()?;
+    (0..count)
+        .map(|_| {
+            running.line("a pass", &ends)?;
+            let now = running.cpu()?;
+            Ok(now - std::mem::replace(&mut before, now))
+        })
+        .collect()
+}
+
+/// How many times as long it takes with memmon attached as without: of each time that `measure` gives, per round.
+///
+/// Which of the two comes first alternates, so that a drift of the machine's speed favours neither.
+pub(crate) fn with_and_without<const N: usize>(
+    bench: &Bench,
+    rounds: usize,
+    mut measure: impl FnMut(Option<&Memmon>) -> Result<[Duration; N]>,
+) -> Result<[Vec<f64>; N]> {
+    let mut ratios = [const { Vec::new() }; N];
+    for round in 0..rounds {
+        let mut times = [[Duration::ZERO; N]; 2];
+        for attached in [round % 2, 1 - round % 2] {
+            let memmon =
+                (attached == 1).then(|| Memmon::watch(&bench.programs, &Setup::default())).transpose()?;
+            times[attached] = measure(memmon.as_ref())?;
+            memmon.map_or(Ok(()), |memmon| memmon.0.stop())?;
+        }
+        let [without, with] = times;
+        for (ratios, (with, without)) in ratios.iter_mut().zip(with.iter().zip(without)) {
+            ratios.push(with.as_secs_f64() / without.as_secs_f64());
+        }
+    }
+    Ok(ratios)
+}

@@ -1,0 +1,113 @@
+//! What memmon holds: memory, kernel memory, descriptors; at its start and after thousands of scans. And how it starts.
+
+use std::{fs, time::Instant};
+
+use anyhow::{Context as _, Result};
+use nix::sys::signal::Signal;
+
+use super::{
+    Bench,
+    chapter::{Chapter, Goal, Table},
+    child::{Mounts, Running},
+    kernel,
+    memmon::{Memmon, Setup},
+    sample::{Sample, figure},
+};
+
+/// MiB that memmon may hold.
+const AT_MOST: f64 = 5.0;
+
+pub(crate) fn measure(bench: &Bench) -> Result<Chapter> {
+    let mut started = Vec::new();
+    let mut cpu = Vec::new();
+    for _ in 0..bench.rounds(10, 2) {
+        let begun = Instant::now();
+        let mut memmon = Memmon::spawn(&bench.programs, &Setup::default())?;
+        memmon.scanned()?;
+        started.push(begun.elapsed().as_secs_f64() * 1e3);
+        cpu.push(memmon.0.cpu()?.as_secs_f64() * 1e3);
+        memmon.0.stop()?;
+    }
+
+    let mut table = Table::new(["", "RSS MiB", "anonymous", "file", "peak", "fds", "BPF maps MiB"]);
+    let scans = bench.rounds(2_000, 20);
+    let mut most = 0.0_f64;
+    for source in ["ebpf", "proc"] {
+        let mut memmon = Memmon::watch(&bench.programs, &Setup { source, ..Setup::default() })?;
+        let first = Holdings::of(&memmon.0)?;
+        for _ in 0..scans {
+            // It reads its configuration again, and scans at once.
+            memmon.0.signal(Signal::SIGHUP)?;
+            memmon.scanned()?;
+        }
+        let last = Holdings::of(&memmon.0)?;
+        memmon.0.stop()?;
+        table.row(first.cells(format!("{source}, at first")));
+        table.row(last.cells(format!("{source}, {scans} scans on")));
+        most = most.max(last.rss);
+    }
+    if let Ok(mut command) = bench.programs.earlyoom() {
+        let mut earlyoom = Running::start(&mut command, Mounts::Shared)?;
+        earlyoom.line("that it watches", |line| line.contains("SIGKILL when"))?;
+        table.row(Holdings::of(&earlyoom)?.cells("earlyoom".to_owned()));
+    }
+
+    let mut start = Table::new(["from exec to the end of the first scan", "median", "quartiles", "starts"]);
+    for (name, figures) in [("ms", started), ("CPU ms", cpu)] {
+        let sample = Sample::new(figures).context("no starts")?;
+        start.row([
+            name.to_owned(),
+            figure(sample.median()),
+            sample.quartiles(figure),
+            sample.len().to_string(),
+        ]);
+    }
+    Ok(Chapter {
+        title: "Memory and start-up",
+        how: "As /proc/PID/status has it; maps as their fdinfo does (`memlock`), which is kernel memory and not RSS."
+            .to_owned(),
+        tables: vec![table, start],
+        goals: vec![Goal { what: format!("RSS after {scans} scans"), at_most: AT_MOST, reached: most, unit: "MiB" }],
+        notes: vec![
+            "Each of the scans follows a reload of the configuration (SIGHUP), so that they need not wait for the \
+             interval: more work than a scan alone."
+                .to_owned(),
+        ],
+        ..Chapter::default()
+    })
+}
+
+/// In MiB, but for the descriptors.
+struct Holdings {
+    rss: f64,
+    anonymous: f64,
+    file: f64,
+    peak: f64,
+    maps: f64,
+    fds: usize,
+}
+
+impl Holdings {
+    fn of(running: &Running) -> Result<Self> {
+        let status = running.proc("status")?;
+        let field = |key: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key));
+            let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<f64>().ok());
+            kib.map(|kib| kib / 1024.0).with_context(|| format!("/proc/PID/status has no {key}"))
+        };
+        let pid = running.pid();
+        Ok(Self {
+            rss: field("VmRSS:")?,
+            anonymous: field("RssAnon:")?,
+            file: field("RssFile:")?,
+            peak: field("VmHWM:")?,
+            maps: kernel::map_bytes(pid)? as f64 / f64::from(1 << 20),
+            fds: fs::read_dir(format!("/proc/{pid}/fd")).context("cannot list descriptors")?.count(),
+        })
+    }
+
+    fn cells(&self, name: String) -> [String; 7] {
+        let Self { rss, anonymous, file, peak, maps, fds } = self;
+        [name, figure(*rss), figure(*anonymous), figure(*file), figure(*peak), fds.to_string(), figure(*maps)]
+    }
+}

@@ -1,0 +1,122 @@
+//! What is measured and what it is measured against: built, or fetched where that is possible.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    ebpf, shell,
+    toolchain::{self, Wish},
+    workspace,
+};
+
+/// Paths of programs.
+#[derive(Debug)]
+pub(crate) struct Programs {
+    pub(crate) memmon: PathBuf,
+    /// memmon/examples/load.rs.
+    pub(crate) load: PathBuf,
+    /// For configurations and build output of the benchmark's own.
+    pub(crate) scratch: PathBuf,
+    /// A python with psutil, or why there is none.
+    python: Result<PathBuf, String>,
+    earlyoom: Result<PathBuf, String>,
+}
+
+impl Programs {
+    /// Builds memmon as it is shipped, or, to be `quick`, as it is tested. `peers`: fetches what it is measured against,
+    /// where that can be had.
+    pub(crate) fn get(quick: bool, peers: bool) -> Result<Self> {
+        let tools = toolchain::choose(Wish::Auto, &toolchain::look())?;
+        ebpf::build(&tools)?;
+        let root = workspace::root();
+        let mut build = shell::cargo();
+        build.current_dir(root).args([
+            "build",
+            "--quiet",
+            "--package=memmon",
+            "--bin=memmon",
+            "--example=load",
+        ]);
+        let profile = if quick { "debug" } else { "release" };
+        if !quick {
+            build.arg("--release");
+        }
+        shell::run(&mut build)?;
+        let built = target_dir()?.join(profile);
+        let scratch = root.join("target/bench");
+        fs::create_dir_all(&scratch).with_context(|| format!("cannot create {}", scratch.display()))?;
+        let fetched = |fetch: fn(&Path) -> Result<PathBuf>| match peers {
+            true => fetch(&scratch).map_err(|error| format!("{error:#}")),
+            false => Err("not asked for".to_owned()),
+        };
+        Ok(Self {
+            memmon: built.join("memmon"),
+            load: built.join("examples/load"),
+            python: fetched(python),
+            earlyoom: fetched(earlyoom),
+            scratch,
+        })
+    }
+
+    /// One of the loads.
+    pub(crate) fn load(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(&self.load);
+        command.args(words);
+        command
+    }
+
+    /// The polling design with psutil, which passes over all processes every `interval` seconds.
+    pub(crate) fn polling(&self, interval: f64) -> Result<Command, String> {
+        let mut command = Command::new(self.python.as_ref()?);
+        command
+            .arg(workspace::root().join("xtask/bench/polling.py"))
+            .args([interval.to_string(), (2_u64 << 30).to_string()]);
+        Ok(command)
+    }
+
+    /// earlyoom as it is without a configuration, and unable to send a signal.
+    pub(crate) fn earlyoom(&self) -> Result<Command, String> {
+        let mut command = Command::new(self.earlyoom.as_ref()?);
+        command.args(["--dryrun", "-r", "0"]);
+        Ok(command)
+    }
+}
+
+/// Where cargo puts what it builds.
+fn target_dir() -> Result<PathBuf> {
+    let this = std::env::current_exe().context("where is this program?")?;
+    // target/debug/xtask
+    Ok(this.ancestors().nth(2).unwrap_or(Path::new("target")).to_owned())
+}
+
+/// A virtual environment with psutil from PyPI.
+fn python(scratch: &Path) -> Result<PathBuf> {
+    let environment = scratch.join("venv");
+    let python = environment.join("bin/python");
+    if shell::read(Command::new(&python).args(["-c", "import psutil"])).is_err() {
+        shell::run(Command::new("python3").args(["-m", "venv"]).arg(&environment))?;
+        shell::run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "psutil"]))?;
+    }
+    Ok(python)
+}
+
+/// Debian's package, unpacked and never installed: that would start it for real.
+fn earlyoom(scratch: &Path) -> Result<PathBuf> {
+    let folder = scratch.join("earlyoom");
+    let program = folder.join("usr/bin/earlyoom");
+    if !shell::is_executable(&program) {
+        fs::create_dir_all(&folder)?;
+        shell::run(Command::new("apt-get").args(["download", "--quiet=2", "earlyoom"]).current_dir(&folder))?;
+        let package = fs::read_dir(&folder)?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
+            .context("apt-get downloaded nothing")?;
+        shell::run(Command::new("dpkg").arg("-x").arg(package).arg(&folder))?;
+    }
+    Ok(program)
+}

@@ -1,0 +1,195 @@
+//! CPU time of one whole scan, by the number of processes, against polling with psutil and earlyoom's look for a victim.
+
+use std::{process::Command, time::Duration};
+
+use anyhow::Result;
+
+use super::{
+    Bench,
+    chapter::{Chapter, Goal, Table},
+    child::{Mounts, Running},
+    memmon::{Memmon, Setup, is_scan, passes},
+    plot,
+    sample::{Sample, figure},
+};
+
+/// Idle processes besides those that run anyway.
+const SIZES: [usize; 3] = [200, 2_000, 8_000];
+
+/// The scans from one sweep over /proc to the next (memmon/src/daemon/watch.rs): a whole turn has one.
+const TURN: usize = 20;
+
+/// The quickest that memmon can be told to scan.
+const INTERVAL: f64 = 0.1;
+
+/// Who passes over all processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    Ebpf,
+    Proc,
+    Polling,
+    Earlyoom,
+}
+
+const ALL: [Who; 4] = [Who::Ebpf, Who::Proc, Who::Polling, Who::Earlyoom];
+
+impl Who {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Ebpf => "memmon, ebpf",
+            Self::Proc => "memmon, proc",
+            Self::Polling => "psutil",
+            Self::Earlyoom => "earlyoom",
+        }
+    }
+
+    /// CPU milliseconds of each of a few passes; the reason, if it is not to be had.
+    fn passes(self, bench: &Bench) -> Result<Result<Vec<f64>, String>> {
+        let memmon = |source, count| -> Result<Vec<Duration>> {
+            let setup = Setup { source, interval: INTERVAL, ..Setup::default() };
+            let mut memmon = Memmon::watch(&bench.programs, &setup)?;
+            let cpu = passes(&mut memmon.0, count, is_scan)?;
+            memmon.0.stop()?;
+            Ok(cpu)
+        };
+        let peer = |command: Result<Command, String>, count, ends: fn(&str) -> bool| -> Result<_> {
+            let mut command = match command {
+                Ok(command) => command,
+                Err(why) => return Ok(Err(why)),
+            };
+            let mut peer = Running::start(&mut command, Mounts::Shared)?;
+            Ok(Ok(passes(&mut peer, count, ends)?))
+        };
+        let cpu = match self {
+            Self::Ebpf => Ok(memmon("ebpf", TURN)?),
+            Self::Proc => Ok(memmon("proc", bench.rounds(10, 2))?),
+            Self::Polling => peer(bench.programs.polling(INTERVAL), bench.rounds(3, 1), is_scan)?,
+            Self::Earlyoom => {
+                // Its threshold above all that is available: it looks for a victim each time, and tells of it.
+                let command = bench.programs.earlyoom().map(|mut command| {
+                    command.args(["-m", "99"]);
+                    command
+                });
+                peer(command, bench.rounds(10, 2), |line| {
+                    line.starts_with("sending SIG") && line.contains(" to process")
+                })?
+            }
+        };
+        Ok(cpu.map(|cpu| cpu.iter().map(|cpu| cpu.as_secs_f64() * 1e3).collect()))
+    }
+}
+
+/// One line of the plot: who, and CPU milliseconds by number of processes.
+pub(super) type Curve = (&'static str, Vec<(f64, f64)>);
+
+pub(crate) fn measure(bench: &Bench) -> Result<Chapter> {
+    let sizes = if bench.quick { &SIZES[..1] } else { &SIZES };
+    let mut table = Table::new([
+        "",
+        "idle processes",
+        "CPU ms per scan",
+        "quartiles",
+        "scans",
+        "µs per process",
+        "psutil / this",
+    ]);
+    let mut found: Vec<(Who, usize, Outcome)> = Vec::new();
+    let mut notes = Vec::new();
+    for &size in sizes {
+        let mut crowd =
+            Running::start(&mut bench.programs.load(&["crowd", &size.to_string()]), Mounts::Shared)?;
+        crowd.line("that it is ready", |line| line == "ready")?;
+        let mut figures = ALL.map(|_| Vec::new());
+        for _ in 0..bench.rounds(3, 1) {
+            for (who, figures) in ALL.into_iter().zip(&mut figures) {
+                match who.passes(bench)? {
+                    Ok(passes) => figures.extend(passes),
+                    Err(why) => {
+                        let note =
+                            format!("{} could not be had: {}.", who.name(), why.lines().next().unwrap_or(""));
+                        if !notes.contains(&note) {
+                            notes.push(note);
+                        }
+                    }
+                }
+            }
+        }
+        crowd.release()?;
+        let outcomes =
+            ALL.into_iter().zip(figures).filter_map(|(who, figures)| Some((who, Outcome::of(who, figures)?)));
+        found.extend(outcomes.map(|(who, outcome)| (who, size, outcome)));
+    }
+
+    let cost = |who, size| found.iter().find(|one| one.0 == who && one.1 == size).map(|one| one.2.whole);
+    for (who, size, outcome) in &found {
+        let times =
+            cost(Who::Polling, *size).map_or("–".to_owned(), |polling| figure(polling / outcome.whole));
+        table.row([
+            who.name().to_owned(),
+            size.to_string(),
+            figure(outcome.whole),
+            outcome.sample.quartiles(figure),
+            outcome.sample.len().to_string(),
+            figure(outcome.whole * 1e3 / *size as f64),
+            times,
+        ]);
+    }
+    let mut goals = Vec::new();
+    for (who, share) in [(Who::Ebpf, 150.0), (Who::Proc, 8.0)] {
+        let size = if bench.quick { SIZES[0] } else { 2_000 };
+        if let (Some(ours), Some(theirs)) = (cost(who, size), cost(Who::Polling, size)) {
+            let what = format!("{} at {size} processes, in 1/{share} of psutil's", who.name());
+            goals.push(Goal { what, at_most: 1.0, reached: ours / theirs * share, unit: "" });
+        }
+    }
+    if let (Some(few), Some(many)) = (cost(Who::Ebpf, SIZES[0]), cost(Who::Ebpf, SIZES[2])) {
+        let per_process = (many / SIZES[2] as f64) / (few / SIZES[0] as f64);
+        let what = "ebpf: cost per process at 8,000 against 200 (flat)".to_owned();
+        goals.push(Goal { what, at_most: 1.0, reached: per_process, unit: "" });
+    }
+    if let Some((_, size, outcome)) = found.iter().rfind(|(who, ..)| *who == Who::Ebpf) {
+        notes.push(format!(
+            "ebpf: every {TURN}th scan is a sweep that holds the map against all of /proc. The figure is the mean over \
+             whole turns, sweep included; without it a scan of {size} takes {} ms, the sweep {} ms.",
+            figure(outcome.sample.median()),
+            figure(outcome.sample.max()),
+        ));
+    }
+    let plot = if bench.quick { None } else { Some(plot::scans(&curves(&found))?) };
+    Ok(Chapter {
+        title: "Scans",
+        how: format!(
+            "CPU time (user and system, all threads) from the end of one scan to the end of the next, {INTERVAL} s apart, \
+             beside a crowd of processes that sleep. psutil: one pass with pid, name, user and memory of each process \
+             (xtask/bench/polling.py). earlyoom: `--dryrun -m 99`, one look for the largest process; it reads names and \
+             scores of all, and no users."
+        ),
+        tables: vec![table],
+        goals,
+        notes,
+        plot: plot.map(|file| (file, "CPU time per scan by number of processes")),
+        ..Chapter::default()
+    })
+}
+
+/// What somebody's passes take.
+struct Outcome {
+    sample: Sample,
+    /// Of one pass: with its share of the sweep where there is one.
+    whole: f64,
+}
+
+impl Outcome {
+    fn of(who: Who, figures: Vec<f64>) -> Option<Self> {
+        let mean = figures.iter().sum::<f64>() / figures.len().max(1) as f64;
+        let sample = Sample::new(figures)?;
+        let whole = if who == Who::Ebpf { mean } else { sample.median() };
+        Some(Self { sample, whole })
+    }
+}
+
+fn curves(found: &[(Who, usize, Outcome)]) -> Vec<Curve> {
+    let points =
+        |who| found.iter().filter(move |one| one.0 == who).map(|one| (one.1 as f64, one.2.whole)).collect();
+    ALL.into_iter().map(|who| (who.name(), points(who))).collect()
+}
