@@ -90,13 +90,7 @@ impl Watch {
                 self.unmapped = missed;
             }
         } else {
-            let close = |pid: &Pid| self.proc.confirm(*pid, None, Bytes::MAX, &self.accuracy).ok();
-            readings.extend(self.unmapped.iter().filter_map(close).map(|process| Reading {
-                pid: process.id.pid,
-                start: Some(process.id.start),
-                rss: process.rss,
-                error: process.error,
-            }));
+            readings.extend(self.proc.readings(&self.unmapped, &self.accuracy));
         }
         self.scans = self.scans.wrapping_add(1);
         Ok(Look { survey: Survey { memory, readings }, map_full, defects })
