@@ -13,7 +13,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use arguments::{Arguments, Command};
 use exit::Exit;
@@ -45,6 +45,12 @@ pub fn main() -> ExitCode {
         }
     }
     .into()
+}
+
+/// The command line as a thing to look at: manuals and completions are made from it.
+#[must_use]
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

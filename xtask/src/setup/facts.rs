@@ -18,6 +18,7 @@ pub(crate) fn gather(apt_updated: bool) -> Result<Facts> {
         rustup: shell::find("rustup").is_some(),
         cxx: shell::find("c++").is_some(),
         bpftool: bpftool(),
+        mandoc: shell::find("mandoc").is_some(),
         system_clippy: toolchain::system_clippy().is_some(),
         packages,
         apt_updated,

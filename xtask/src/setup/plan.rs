@@ -42,6 +42,8 @@ pub(crate) struct Facts {
     /// A C++ compiler, which links LLVM's libraries.
     pub(crate) cxx: bool,
     pub(crate) bpftool: bool,
+    /// What reads the manuals most strictly.
+    pub(crate) mandoc: bool,
     /// The system's clippy, which reads the system's core for BPF.
     pub(crate) system_clippy: bool,
     /// By name; empty where there is no apt.
@@ -53,7 +55,7 @@ pub(crate) struct Facts {
 /// Every package whose facts a plan may ask for.
 pub(crate) fn packages_of_interest() -> Vec<String> {
     let named = ["rustc-web", "libstd-rust-web-dev-bpf", "rust-web-clippy", "rustc", "libstd-rust-dev-bpf"];
-    let others = ["rust-clippy", "libzstd-dev", "zlib1g-dev", "bpftool"];
+    let others = ["rust-clippy", "libzstd-dev", "zlib1g-dev", "bpftool", "mandoc"];
     let llvm = LLVMS.into_iter().flat_map(|version| llvm_packages(version).into_iter());
     named.into_iter().chain(others).map(str::to_owned).chain(llvm).collect()
 }
@@ -170,6 +172,7 @@ fn debian(facts: &Facts, for_tests: bool) -> Vec<Step> {
     }
     if for_tests {
         packages.extend((!facts.bpftool).then(|| "bpftool".to_owned()));
+        packages.extend((!facts.mandoc).then(|| "mandoc".to_owned()));
         packages.extend((!facts.system_clippy).then(|| system_clippy(facts, &packages)).flatten());
     }
 

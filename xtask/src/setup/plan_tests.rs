@@ -24,6 +24,7 @@ fn bookworm() -> Facts {
         rustup: true,
         cxx: true,
         bpftool: false,
+        mandoc: true,
         system_clippy: false,
         packages: packages.collect(),
         apt_updated: false,

@@ -14,12 +14,19 @@ pub(super) const EVERYTHING: &str = "kernel: needs root, kernel BTF and bpftool"
 /// What a kernel resolves its own types by.
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
+/// Programs that tests are run with, and how they get here.
+const PROGRAMS: [(&str, &str); 3] = [
+    ("bpftool", "`cargo xtask setup --for-tests` installs it"),
+    ("mandoc", "`cargo xtask setup --for-tests` installs it"),
+    ("systemd-analyze", "it is systemd's"),
+];
+
 /// What the tests may need.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Machine {
     rights: Rights,
     btf: bool,
-    bpftool: bool,
+    has_program: fn(&str) -> bool,
     has_variable: fn(&str) -> bool,
 }
 
@@ -29,18 +36,20 @@ impl Machine {
         Ok(Self {
             rights: Rights::of_this_process()?,
             btf: fs::File::open(KERNEL_BTF).is_ok(),
-            bpftool: shell::find("bpftool").is_some(),
+            has_program: |name| shell::find(name).is_some(),
             has_variable: |name| env::var_os(name).is_some(),
         })
     }
 
     /// Why a test with this reason in its `#[ignore]` cannot run here; none if it can.
     ///
-    /// A reason names what it needs: `root`, `kernel BTF`, `CAP_SYS_RESOURCE`, `bpftool`, or a variable `MEMMON_…`. One
-    /// that names none of them is never taken for one that can run.
+    /// A reason names what it needs: `root`, `kernel BTF`, `CAP_SYS_RESOURCE`, one of the programs, or a variable `MEMMON_…`.
+    /// One that names none of them is never taken for one that can run.
     pub(super) fn lacks(&self, reason: &str) -> Option<String> {
-        let Self { rights, btf, bpftool, has_variable } = *self;
+        let Self { rights, btf, has_program, has_variable } = *self;
         let needs = |what: &str| reason.contains(what);
+        let mut programs = PROGRAMS.into_iter().filter(|(name, _)| needs(name)).peekable();
+        let any_program = programs.peek().is_some();
         let variable = reason
             .split(|c: char| !(c.is_ascii_uppercase() || c == '_'))
             .find(|word| word.starts_with("MEMMON_"));
@@ -52,11 +61,11 @@ impl Machine {
             Some("it needs CAP_SYS_RESOURCE, which this root does not have".to_owned())
         } else if needs("kernel BTF") && !btf {
             Some(format!("it needs {KERNEL_BTF} (a kernel with CONFIG_DEBUG_INFO_BTF)"))
-        } else if needs("bpftool") && !bpftool {
-            Some("it needs bpftool (`cargo xtask setup --for-tests` installs it)".to_owned())
+        } else if let Some((name, source)) = programs.find(|(name, _)| !has_program(name)) {
+            Some(format!("it needs {name} ({source})"))
         } else if let Some(name) = variable.filter(|name| !has_variable(name)) {
             Some(format!("{name} is not set ({reason})"))
-        } else if variable.is_some() || ["root", "kernel BTF", "bpftool"].into_iter().any(needs) {
+        } else if variable.is_some() || any_program || ["root", "kernel BTF"].into_iter().any(needs) {
             None
         } else {
             Some(if reason.is_empty() { "ignored without a reason".to_owned() } else { reason.to_owned() })
@@ -72,7 +81,8 @@ mod tests {
 
     fn machine(uid: &str, capabilities: &str, btf: bool, bpftool: bool) -> Machine {
         let rights = Rights::parse(&format!("Uid:\t{uid}\t{uid}\nCapEff:\t{capabilities}\n")).unwrap();
-        Machine { rights, btf, bpftool, has_variable: |name| name == "MEMMON_SET" }
+        let has_program: fn(&str) -> bool = if bpftool { |name| name == "bpftool" } else { |_| false };
+        Machine { rights, btf, has_program, has_variable: |name| name == "MEMMON_SET" }
     }
 
     #[test]
@@ -93,6 +103,7 @@ mod tests {
             (user, kernel, Some("root")),
             (user, "kernel: needs root", Some("root")),
             (user, "needs bpftool", None),
+            (full, "needs mandoc", Some("it needs mandoc")),
             (container, kernel, Some("CAP_BPF")),
             (container, "kernel: needs root", None),
             (full, "kernel: needs root and CAP_SYS_RESOURCE", None),

@@ -1,0 +1,102 @@
+//! Writes memmon's manuals and shell completions into a directory: `memmon-manual DIRECTORY`.
+//!
+//! Nothing of it is kept in the repository, so that it cannot differ from the memmon that it was made with: commands,
+//! options and exit codes come from its command line, keys from the comments of the configuration that it is shipped with.
+//! The prose around them is in pages/.
+
+mod commands;
+mod configuration;
+mod page;
+
+use std::{env, fs, path::PathBuf};
+
+use anyhow::{Context as _, Result};
+use clap_complete::Shell;
+
+/// The completions, and what each shell wants its file to be called.
+const COMPLETIONS: [(Shell, &str); 3] =
+    [(Shell::Bash, "memmon.bash"), (Shell::Zsh, "_memmon"), (Shell::Fish, "memmon.fish")];
+
+fn main() -> Result<()> {
+    let directory = env::args_os().nth(1).map(PathBuf::from).context("usage: memmon-manual DIRECTORY")?;
+    fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    for (name, text) in files()? {
+        let path = directory.join(name);
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Every file, by name.
+fn files() -> Result<Vec<(&'static str, Vec<u8>)>> {
+    let mut files = vec![
+        ("memmon.8", commands::page()?.into_bytes()),
+        ("memmon.toml.5", configuration::page()?.into_bytes()),
+    ];
+    for (shell, name) in COMPLETIONS {
+        let mut text = Vec::new();
+        clap_complete::generate(shell, &mut memmon::cli::command(), "memmon", &mut text);
+        files.push((name, text));
+    }
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Write as _,
+        process::{Command, Stdio},
+    };
+
+    use super::*;
+
+    fn file(name: &str) -> String {
+        let (_, text) = files().unwrap().into_iter().find(|(found, _)| *found == name).unwrap();
+        String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn nothing_is_left_to_be_filled_in() {
+        for page in ["memmon.8", "memmon.toml.5"].map(file) {
+            let text = page.lines().filter(|line| !line.starts_with(".\\\""));
+            let marks: Vec<_> = text.filter(|line| line.starts_with('@') && line.ends_with('@')).collect();
+            assert!(marks.is_empty(), "{marks:?}");
+            assert!(page.contains(concat!("memmon ", env!("CARGO_PKG_VERSION"))));
+        }
+    }
+
+    #[test]
+    fn every_command_and_option_is_in_the_manual_and_completed() {
+        let manual = file("memmon.8").replace("\\-", "-");
+        let completions = COMPLETIONS.map(|(_, name)| (name, file(name)));
+        for command in memmon::cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+            let name = command.get_name();
+            assert!(manual.contains(&format!(".SS \"memmon {name}\"")), "{name}");
+            for option in command.get_opts().filter_map(clap::Arg::get_long) {
+                assert!(manual.contains(&format!("--{option}")), "{name} --{option}");
+                for (shell, text) in &completions {
+                    assert!(text.contains(name) && text.contains(option), "{shell}: {name} --{option}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    #[ignore = "needs mandoc"]
+    fn mandoc_has_no_complaint() {
+        for name in ["memmon.8", "memmon.toml.5"] {
+            let mut mandoc = Command::new("mandoc")
+                .args(["-Tlint", "-Wwarning"])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            mandoc.stdin.take().unwrap().write_all(file(name).as_bytes()).unwrap();
+            let output = mandoc.wait_with_output().unwrap();
+            let said = [output.stdout, output.stderr].concat();
+            let said = String::from_utf8_lossy(&said);
+            assert!(said.is_empty() && output.status.success(), "{name}:\n{said}");
+        }
+    }
+}
