@@ -6,8 +6,13 @@
     reason = "a command for developers, who read its output"
 )]
 
+<<<<<<< HEAD
 mod bench;
+=======
+mod build;
+>>>>>>> 2337a5d (Install memmon with all that belongs to it, and take it away again)
 mod ebpf;
+mod install;
 mod rights;
 mod run;
 mod setup;
@@ -33,7 +38,12 @@ enum Task {
     BuildEbpf(ebpf::Options),
     Run(run::Options),
     Test(test::Options),
+<<<<<<< HEAD
     Bench(bench::Options),
+=======
+    Install(install::Options),
+    Uninstall(install::Away),
+>>>>>>> 2337a5d (Install memmon with all that belongs to it, and take it away again)
     /// Check what ARCHITECTURE.md promises of the sources
     Tidy,
 }
@@ -54,7 +64,12 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::BuildEbpf(options) => ebpf::main(&options)?,
         Task::Run(options) => run::main(&options)?,
         Task::Test(options) => return test::main(&options),
+<<<<<<< HEAD
         Task::Bench(options) => bench::main(&options)?,
+=======
+        Task::Install(options) => install::main(&options)?,
+        Task::Uninstall(options) => install::away(&options)?,
+>>>>>>> 2337a5d (Install memmon with all that belongs to it, and take it away again)
         Task::Tidy => tidy::main()?,
     }
     Ok(ExitCode::SUCCESS)

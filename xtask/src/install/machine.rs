@@ -1,0 +1,143 @@
+//! The machine that is installed on, or a directory in its place: looked at, and changed step by step.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+
+use super::{
+    items::{CONFIG, Item},
+    manifest::{MANIFEST, Manifest},
+    plan::{self, DRY_RUN, Facts, Step, V1_CONFIG, V1_LOGROTATE, V1_UNIT},
+};
+
+/// A tree of files that stands for a machine's.
+#[derive(Clone, Debug)]
+pub(crate) struct Machine {
+    root: PathBuf,
+}
+
+impl Machine {
+    /// The machine below `root`, `/` being this one.
+    pub(crate) fn at(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    /// Where `path`, a path of that machine, lies on this one.
+    pub(crate) fn place(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.root.join(path.as_ref().strip_prefix("/").unwrap_or(path.as_ref()))
+    }
+
+    /// Looks at everything that a plan for `items` depends on. v1 is not to be retired before somebody says so.
+    pub(crate) fn look(&self, items: &[Item]) -> Result<Facts> {
+        let mut facts = Facts::default();
+        if let Some(text) = self.read(Path::new(MANIFEST))? {
+            facts.manifest = Manifest::parse(&String::from_utf8_lossy(&text));
+        }
+        let new_config = format!("{CONFIG}.new");
+        let mut paths: Vec<PathBuf> = items.iter().map(|item| item.path.clone()).collect();
+        paths.extend(facts.manifest.entries().map(|entry| entry.path().to_owned()));
+        paths.extend(
+            [CONFIG, &new_config, MANIFEST, DRY_RUN, V1_CONFIG, V1_UNIT, V1_LOGROTATE].map(PathBuf::from),
+        );
+        for path in paths {
+            for above in path.ancestors().skip(1).filter(|above| self.place(above).is_dir()) {
+                facts.directories.insert(above.to_owned());
+            }
+            if let Some(content) = self.read(&path)? {
+                facts.files.insert(path, content);
+            }
+        }
+        let log = plan::log_file(facts.files.get(Path::new(CONFIG)).map(Vec::as_slice));
+        if let Some(log) = log {
+            facts.logs = self.logs(Path::new(&log))?;
+        }
+        Ok(facts)
+    }
+
+    /// `log` and its rotated predecessors (`log.1`, `log.2.gz`), as far as they are there.
+    fn logs(&self, log: &Path) -> Result<Vec<PathBuf>> {
+        let (Some(folder), Some(name)) = (log.parent(), log.file_name().and_then(|name| name.to_str()))
+        else {
+            return Ok(Vec::new());
+        };
+        let place = self.place(folder);
+        let entries = match place.read_dir() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.with_context(|| format!("cannot list {}", place.display()))?,
+        };
+        let mut logs = Vec::new();
+        for entry in entries {
+            let found = entry?.file_name();
+            let rest = found.to_str().and_then(|found| found.strip_prefix(name));
+            if rest.is_some_and(is_rotated) {
+                logs.push(folder.join(found));
+            }
+        }
+        logs.sort();
+        Ok(logs)
+    }
+
+    fn read(&self, path: &Path) -> Result<Option<Vec<u8>>> {
+        let place = self.place(path);
+        match fs::read(&place) {
+            Ok(content) => Ok(Some(content)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound || place.is_dir() => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", place.display())),
+        }
+    }
+
+    /// Takes one step.
+    pub(crate) fn perform(&self, step: &Step) -> Result<()> {
+        let done = match step {
+            Step::Tell(_) => Ok(()),
+            Step::CreateDirectory(path) => {
+                let place = self.place(path);
+                fs::create_dir(&place)
+                    .and_then(|()| fs::set_permissions(&place, fs::Permissions::from_mode(0o755)))
+            }
+            Step::Write { path, mode, content } => write(&self.place(path), *mode, content),
+            Step::Move { from, to } => fs::rename(self.place(from), self.place(to)),
+            Step::Remove(path) => match fs::remove_file(self.place(path)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                done => done,
+            },
+            Step::RemoveDirectory(path) => match fs::remove_dir(self.place(path)) {
+                Err(error)
+                    if [io::ErrorKind::NotFound, io::ErrorKind::DirectoryNotEmpty]
+                        .contains(&error.kind()) =>
+                {
+                    Ok(())
+                }
+                done => done,
+            },
+        };
+        done.with_context(|| format!("cannot {step}"))
+    }
+}
+
+/// What logrotate appends to a name: nothing, `.1`, `.2.gz`, `-20251003.gz`.
+fn is_rotated(rest: &str) -> bool {
+    let rest = rest.strip_suffix(".gz").unwrap_or(rest);
+    let number = rest.strip_prefix(['.', '-']).unwrap_or(rest);
+    rest.is_empty()
+        || (number != rest && !number.is_empty() && number.chars().all(|digit| digit.is_ascii_digit()))
+}
+
+/// Replaces the file in one go: a running memmon keeps the old one, and half a file is never seen.
+fn write(place: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
+    let mut name = place.file_name().unwrap_or_default().to_owned();
+    name.push(".unfinished");
+    let unfinished = place.with_file_name(name);
+    let _ = fs::remove_file(&unfinished);
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&unfinished)?;
+    file.write_all(content)?;
+    // Whatever the umask says.
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
+    file.sync_all()?;
+    fs::rename(unfinished, place)
+}

@@ -1,0 +1,184 @@
+//! `cargo xtask install` and `cargo xtask uninstall`: everything that belongs to memmon, in its place, and away again.
+//!
+//! `items` says what there is, `plan` (pure) what is to be done with it here, `machine` looks and does it, `service`
+//! decides whether memmon starts and whether it enforces, `manifest` remembers what is to be taken away one day.
+
+mod items;
+mod machine;
+mod manifest;
+mod plan;
+mod service;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use self::{
+    items::{CONFIG, Item, items},
+    machine::Machine,
+    manifest::MANIFEST,
+    plan::{Facts, Step},
+    service::{Answers, Start, Wishes},
+};
+use crate::{build, rights::Rights, shell, workspace};
+
+/// Build memmon and install it, with its unit, configuration, log rotation, manuals and completions
+///
+/// An edited configuration is never overwritten. Before memmon enforces, it shows who is over the limits right now and
+/// asks; without a terminal (and without --yes) it starts in dry run. A v1 installation is found, its configuration taken
+/// over, and its service disabled if you agree.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Install into this directory as if it were the machine's root, and start nothing
+    #[arg(long, value_name = "DIRECTORY")]
+    destdir: Option<PathBuf>,
+    /// Where programs and manuals go
+    #[arg(long, value_name = "DIRECTORY", default_value = "/usr/local")]
+    prefix: PathBuf,
+    /// Do not start the service
+    #[arg(long)]
+    no_start: bool,
+    /// Agree to everything: memmon enforces at once, and v1 is retired
+    #[arg(long)]
+    yes: bool,
+    /// Install what was built before
+    #[arg(long)]
+    no_build: bool,
+}
+
+/// Take away what `cargo xtask install` installed; an edited configuration and the log are kept
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Away {
+    /// The directory that was installed into
+    #[arg(long, value_name = "DIRECTORY")]
+    destdir: Option<PathBuf>,
+    /// Take away the configuration and the logs as well
+    #[arg(long)]
+    purge: bool,
+}
+
+/// Installs.
+pub(crate) fn main(options: &Options) -> Result<()> {
+    let Options { destdir, prefix, no_start, yes, no_build } = options;
+    let release = if *no_build { build::built_before()? } else { build::release()? };
+    if destdir.is_none() && !Rights::of_this_process()?.is_root() {
+        return again_as_root(&["--no-build"]);
+    }
+    if !prefix.is_absolute() {
+        bail!("--prefix {}: it must be an absolute path", prefix.display());
+    }
+    let machine = Machine::at(destdir.as_deref().unwrap_or(Path::new("/")));
+    let items = items(&release, prefix)?;
+    let mut facts = machine.look(&items)?;
+    let answers = Answers::find(*yes);
+    if let Some(config) = config_in_force(&facts, &items).filter(|path| machine.place(path).exists()) {
+        // A configuration that does not load is not to be found out by a service that does not start.
+        service::show_check(&Machine::at(Path::new("/")), &release.binary, &machine.place(config))
+            .context("nothing was installed")?;
+    }
+    if facts.has_v1() {
+        println!("v1's service is installed here: {}", plan::V1_UNIT);
+        facts.retire_v1 = answers.agree("Disable memory-monitor.service, which memmon replaces?")?;
+        if !facts.retire_v1 {
+            println!("it stays as it is");
+        }
+    }
+    perform(&machine, &plan::install(&items, &facts))?;
+    if destdir.is_some() {
+        return Ok(());
+    }
+
+    let wishes = Wishes {
+        no_start: *no_start,
+        systemd: service::systemd_runs(),
+        v1_stays: facts.has_v1() && !facts.retire_v1,
+        answers,
+    };
+    let binary = prefix.join("sbin/memmon");
+    if wishes.systemd && facts.has_v1() && facts.retire_v1 {
+        service::systemctl(&["disable", "--now", "memory-monitor.service"])?;
+        println!(
+            "v1's files are left in /opt/memory-monitor and {}: remove them when you like",
+            plan::V1_UNIT
+        );
+    }
+    let start = service::start(wishes, || {
+        service::show_check(&machine, &binary, Path::new(CONFIG))?;
+        answers.agree("Start memmon, and let it terminate what is and comes over the limit?")
+    })?;
+    perform(&machine, &service::drop_in(&start, &binary, &facts))?;
+    if wishes.systemd {
+        service::systemctl(&["daemon-reload"])?;
+    }
+    match start {
+        Start::Not(why) => println!("memmon was not started: {why}"),
+        Start::DryRun(why) => {
+            service::systemctl(&["enable", "memmon.service"])?;
+            service::systemctl(&["restart", "memmon.service"])?;
+            println!("memmon runs in dry run: {why}");
+        }
+        Start::Enforcing => {
+            service::systemctl(&["enable", "memmon.service"])?;
+            service::systemctl(&["restart", "memmon.service"])?;
+            println!("memmon watches and enforces: `journalctl -u memmon -f`");
+        }
+    }
+    Ok(())
+}
+
+/// The configuration that an installation would be run with, if it is one that is there already.
+fn config_in_force(facts: &Facts, items: &[Item]) -> Option<&'static Path> {
+    debug_assert!(items.iter().any(|item| item.path == Path::new(CONFIG)), "no configuration is installed");
+    [CONFIG, plan::V1_CONFIG].into_iter().map(Path::new).find(|path| facts.files.contains_key(*path))
+}
+
+/// Uninstalls.
+pub(crate) fn away(options: &Away) -> Result<()> {
+    let Away { destdir, purge } = options;
+    if destdir.is_none() && !Rights::of_this_process()?.is_root() {
+        return again_as_root(&[]);
+    }
+    let machine = Machine::at(destdir.as_deref().unwrap_or(Path::new("/")));
+    let facts = machine.look(&[])?;
+    if facts.manifest.is_empty() {
+        bail!(
+            "nothing was installed here by `cargo xtask install` ({} is not there)",
+            machine.place(MANIFEST).display()
+        );
+    }
+    let systemd = destdir.is_none() && service::systemd_runs();
+    if systemd {
+        service::systemctl(&["disable", "--now", "memmon.service"])?;
+    }
+    let shipped = workspace::root().join("config.toml");
+    let shipped = std::fs::read(&shipped).with_context(|| format!("cannot read {}", shipped.display()))?;
+    perform(&machine, &plan::uninstall(&shipped, &facts, *purge))?;
+    if systemd {
+        service::systemctl(&["daemon-reload"])?;
+    }
+    Ok(())
+}
+
+/// Takes `steps`, saying each.
+fn perform(machine: &Machine, steps: &[Step]) -> Result<()> {
+    for step in steps {
+        println!("{step}");
+        machine.perform(step)?;
+    }
+    Ok(())
+}
+
+/// The same once more through sudo(8), with `more` arguments.
+fn again_as_root(more: &[&str]) -> Result<()> {
+    if shell::find("sudo").is_none() {
+        bail!("this takes root: there is no sudo here, so become root and do the same again");
+    }
+    let this = env::current_exe().context("cannot tell what program this is")?;
+    shell::run(Command::new("sudo").arg(this).args(env::args_os().skip(1)).args(more))
+}
