@@ -7,6 +7,8 @@
 mod commands;
 mod configuration;
 mod page;
+#[cfg(test)]
+mod readme;
 
 use std::{env, fs, path::PathBuf};
 

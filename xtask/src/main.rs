@@ -13,6 +13,8 @@ mod build;
 >>>>>>> 2337a5d (Install memmon with all that belongs to it, and take it away again)
 mod ebpf;
 mod install;
+#[cfg(test)]
+mod readme;
 mod rights;
 mod run;
 mod setup;
