@@ -13,6 +13,7 @@ mod build;
 >>>>>>> 2337a5d (Install memmon with all that belongs to it, and take it away again)
 mod ebpf;
 mod install;
+mod package;
 #[cfg(test)]
 mod readme;
 mod rights;
@@ -46,6 +47,7 @@ enum Task {
     Install(install::Options),
     Uninstall(install::Away),
 >>>>>>> 2337a5d (Install memmon with all that belongs to it, and take it away again)
+    Package(package::Options),
     /// Check what ARCHITECTURE.md promises of the sources
     Tidy,
 }
@@ -72,6 +74,7 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Install(options) => install::main(&options)?,
         Task::Uninstall(options) => install::away(&options)?,
 >>>>>>> 2337a5d (Install memmon with all that belongs to it, and take it away again)
+        Task::Package(options) => package::main(options)?,
         Task::Tidy => tidy::main()?,
     }
     Ok(ExitCode::SUCCESS)

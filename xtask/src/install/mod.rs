@@ -19,8 +19,9 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+pub(crate) use self::items::{Item, items};
 use self::{
-    items::{CONFIG, Item, items},
+    items::CONFIG,
     machine::Machine,
     manifest::MANIFEST,
     plan::{Facts, Step},
@@ -130,6 +131,14 @@ pub(crate) fn main(options: &Options) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Puts `items` into the empty tree `root`, and nothing else.
+pub(crate) fn stage(items: &[Item], root: &Path) -> Result<()> {
+    let machine = Machine::at(root);
+    let steps = plan::install(items, &machine.look(items)?);
+    let is_record = |step: &Step| matches!(step, Step::Write { path, .. } | Step::CreateDirectory(path) if path.starts_with("/var"));
+    steps.iter().filter(|step| !is_record(step)).try_for_each(|step| machine.perform(step))
 }
 
 /// The configuration that an installation would be run with, if it is one that is there already.
