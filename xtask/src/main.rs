@@ -23,6 +23,7 @@ mod shell;
 mod test;
 mod tidy;
 mod toolchain;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -48,6 +49,7 @@ enum Task {
     Uninstall(install::Away),
 >>>>>>> 2337a5d (Install memmon with all that belongs to it, and take it away again)
     Package(package::Options),
+    VmTest(vm::Options),
     /// Check what ARCHITECTURE.md promises of the sources
     Tidy,
 }
@@ -75,6 +77,7 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Uninstall(options) => install::away(&options)?,
 >>>>>>> 2337a5d (Install memmon with all that belongs to it, and take it away again)
         Task::Package(options) => package::main(options)?,
+        Task::VmTest(options) => return vm::main(&options),
         Task::Tidy => tidy::main()?,
     }
     Ok(ExitCode::SUCCESS)

@@ -1,0 +1,97 @@
+//! A private view of Debian's archive: own sources, own lists, own cache. The system's apt knows nothing of it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::shell;
+
+/// The suites that have the kernels: small ones, as the kernels of a release are in its security suite.
+const SOURCES: [(&str, &str); 3] = [
+    ("debian-security", "bullseye-security"),
+    ("debian-security", "bookworm-security"),
+    ("debian", "trixie-backports"),
+];
+const MIRROR: &str = "http://deb.debian.org";
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// The archive, as far as it is needed.
+pub(super) struct Repository {
+    folder: PathBuf,
+    updated: bool,
+}
+
+impl Repository {
+    /// One whose files are in `folder`.
+    pub(super) fn at(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), updated: false }
+    }
+
+    /// The names of all packages that begin with `linux-`.
+    pub(super) fn kernels(&mut self) -> Result<Vec<String>> {
+        self.update()?;
+        let names = shell::read(self.apt("apt-cache").args(["pkgnames", "linux-"]))?;
+        Ok(names.lines().map(str::to_owned).collect())
+    }
+
+    /// Unpacks `package` into `folder`.
+    pub(super) fn unpack(&mut self, package: &str, folder: &Path) -> Result<()> {
+        self.update()?;
+        let downloads = self.folder.join("downloads");
+        let _ = fs::remove_dir_all(&downloads);
+        fs::create_dir_all(&downloads).with_context(|| format!("cannot create {}", downloads.display()))?;
+        shell::run(self.apt("apt-get").args(["--quiet", "download", package]).current_dir(&downloads))?;
+        let file = downloads.read_dir()?.next().context("apt-get downloaded nothing")??.path();
+        fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        shell::run(Command::new("dpkg").arg("-x").arg(&file).arg(folder))?;
+        fs::remove_dir_all(&downloads).with_context(|| format!("cannot remove {}", downloads.display()))
+    }
+
+    fn update(&mut self) -> Result<()> {
+        if !self.updated {
+            self.configure().with_context(|| format!("cannot write {}", self.folder.display()))?;
+            shell::run(self.apt("apt-get").args(["--quiet", "update"]))?;
+            self.updated = true;
+        }
+        Ok(())
+    }
+
+    fn configure(&self) -> Result<()> {
+        for folder in ["etc/apt.conf.d", "etc/preferences.d", "etc/sources.list.d", "etc/trusted.gpg.d"] {
+            fs::create_dir_all(self.folder.join(folder))?;
+        }
+        for folder in ["state/lists/partial", "cache/archives/partial"] {
+            fs::create_dir_all(self.folder.join(folder))?;
+        }
+        fs::write(self.folder.join("state/status"), "")?;
+        let sources = SOURCES.map(|(archive, suite)| {
+            format!("deb [arch=amd64 signed-by={KEYRING}] {MIRROR}/{archive} {suite} main\n")
+        });
+        fs::write(self.folder.join("etc/sources.list"), sources.concat())?;
+        let folder = self.folder.display();
+        fs::write(
+            self.config(),
+            format!(
+                "Dir \"{folder}\";\nDir::Etc \"{folder}/etc\";\nDir::State \"{folder}/state\";\n\
+                 Dir::State::status \"{folder}/state/status\";\nDir::Cache \"{folder}/cache\";\n\
+                 Dir::Log \"{folder}\";\nAPT::Architecture \"amd64\";\nAPT::Sandbox::User \"root\";\n\
+                 Acquire::Languages \"none\";\nAcquire::Retries \"3\";\n"
+            ),
+        )?;
+        Ok(())
+    }
+
+    fn apt(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env("APT_CONFIG", self.config());
+        command
+    }
+
+    fn config(&self) -> PathBuf {
+        self.folder.join("apt.conf")
+    }
+}

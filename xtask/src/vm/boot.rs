@@ -1,0 +1,152 @@
+//! QEMU: a machine from its start to its verdict, never longer than it may take.
+
+use std::{
+    fmt, fs,
+    path::Path,
+    process::{Child, Command, ExitStatus},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+
+use super::{kernel::Kernel, machine, plan::Boot};
+
+/// What the guest writes to QEMU's exit port when all is well. QEMU ends with `(N << 1) | 1`: it must be neither 0, which
+/// is a power-off or a panic, nor 1, which is a failure of QEMU's own.
+pub(super) const PASS: u8 = 0x10;
+/// What the guest writes when something is not well.
+pub(super) const FAIL: u8 = 0x11;
+const PASSED: i32 = ((PASS as i32) << 1) | 1;
+
+/// Huge pages have the kernel compact memory, for which an emulated processor takes so long that others wait for it.
+const APPEND: &str = "console=ttyS0 quiet panic=-1 mitigations=off transparent_hugepage=never \
+                      systemd.unit=memmon-vm.service";
+
+/// A guest that does nothing but end is done in a second.
+const PROBE: Duration = Duration::from_secs(20);
+
+/// What runs the guest's instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Accelerator {
+    Kvm,
+    Emulation,
+}
+
+impl fmt::Display for Accelerator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kvm => "KVM",
+            Self::Emulation => "none, QEMU emulates (KVM is not there or does not work)",
+        })
+    }
+}
+
+impl Accelerator {
+    /// KVM if a guest boots with it: in many virtual machines /dev/kvm is there and useless.
+    pub(super) fn probe(kernel: &Kernel, cache: &Path) -> Result<Self> {
+        if !Path::new("/dev/kvm").exists() {
+            return Ok(Self::Emulation);
+        }
+        let boot = Boot { name: "probe", cpus: 1, megabytes: 512, timeout: PROBE, scenarios: Vec::new() };
+        let ended =
+            self::boot(kernel, &machine::probe()?, None, &boot, Self::Kvm, &cache.join("boots/probe"))?;
+        Ok(if ended.passed { Self::Kvm } else { Self::Emulation })
+    }
+}
+
+/// How a machine ended.
+#[derive(Clone, Debug)]
+pub(super) struct Ended {
+    /// Whether the guest said that all is well.
+    pub(super) passed: bool,
+    /// How it ended, for a person.
+    pub(super) how: String,
+    /// What the guest wrote to its second serial port.
+    pub(super) report: String,
+}
+
+/// Boots `kernel` with `initramfs`, and with the image `root` as its only disk. What is written to the disk is forgotten,
+/// what is written to the serial ports is in `place`: the kernel's and systemd's console, and the guest's report.
+pub(super) fn boot(
+    kernel: &Kernel,
+    initramfs: &[u8],
+    root: Option<&Path>,
+    boot: &Boot,
+    accelerator: Accelerator,
+    place: &Path,
+) -> Result<Ended> {
+    let _ = fs::remove_dir_all(place);
+    fs::create_dir_all(place).with_context(|| format!("cannot create {}", place.display()))?;
+    let (initrd, console, report) = (place.join("initramfs"), place.join("console"), place.join("report"));
+    fs::write(&initrd, initramfs).with_context(|| format!("cannot write {}", initrd.display()))?;
+    // A machine does not outlive the one who waits for it.
+    let mut qemu = Command::new("setpriv");
+    qemu.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
+    qemu.args(["-no-user-config", "-nodefaults", "-no-reboot", "-display", "none", "-machine", "pc"]);
+    qemu.args(match accelerator {
+        Accelerator::Kvm => ["-accel", "kvm", "-cpu", "host"],
+        Accelerator::Emulation => ["-accel", "tcg,thread=multi", "-cpu", "qemu64"],
+    });
+    qemu.args(["-smp", &boot.cpus.to_string(), "-m", &boot.megabytes.to_string()]);
+    qemu.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
+    qemu.arg("-serial").arg(format!("file:{}", console.display()));
+    qemu.arg("-serial").arg(format!("file:{}", report.display()));
+    qemu.arg("-kernel").arg(kernel.vmlinux()).arg("-initrd").arg(&initrd);
+    qemu.args(["-append", APPEND]);
+    if let Some(root) = root {
+        qemu.arg("-drive");
+        qemu.arg(format!("file={},format=raw,if=none,id=root,snapshot=on", root.display()));
+        qemu.args(["-device", "virtio-blk-pci,drive=root"]);
+    }
+    let log = fs::File::create(place.join("qemu"))?;
+    let mut child = qemu.stderr(log).spawn().context("cannot start setpriv (util-linux)")?;
+    let status = wait(&mut child, boot.timeout)?;
+    fs::remove_file(&initrd)?;
+    let text = |name: &str| {
+        fs::read(place.join(name))
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
+    };
+    let how = match status {
+        None => format!("it took longer than {} s", boot.timeout.as_secs()),
+        Some(status) => match (status.code(), text("qemu").trim()) {
+            (Some(0), _) => "it powered off or panicked without a verdict".to_owned(),
+            (Some(code), "") => format!("QEMU ended with {code}"),
+            (_, error) => format!("QEMU failed ({status}): {error}"),
+        },
+    };
+    let passed = status.and_then(|status| status.code()) == Some(PASSED);
+    Ok(Ended { passed, how, report: text("report") })
+}
+
+/// Waits for `child` to end; one that takes longer than `timeout` is killed, and there is no status.
+fn wait(child: &mut Child, timeout: Duration) -> Result<Option<ExitStatus>> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if Instant::now() >= deadline {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_takes_too_long_is_killed_and_has_no_status() {
+        let mut slow = Command::new("sleep").arg("1000").spawn().unwrap();
+        assert_eq!(wait(&mut slow, Duration::from_millis(1)).unwrap(), None);
+        assert!(slow.try_wait().unwrap().is_some());
+        let mut quick = Command::new("sh").args(["-c", "exit 33"]).spawn().unwrap();
+        let status = wait(&mut quick, Duration::from_secs(60)).unwrap().unwrap();
+        assert_eq!(status.code(), Some(PASSED));
+    }
+}

@@ -1,0 +1,257 @@
+//! The kernels: which, from which packages, and what of them a guest needs.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{apt::Repository, vmlinux};
+use crate::shell;
+
+/// A line of kernels that Debian has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Series {
+    #[value(name = "5.10")]
+    V5_10,
+    #[value(name = "6.1")]
+    V6_1,
+    #[value(name = "6.12")]
+    V6_12,
+    #[value(name = "6.18")]
+    V6_18,
+    /// The newest in Debian's backports.
+    #[value(name = "newest")]
+    Newest,
+}
+
+impl Series {
+    /// How the releases begin, and the one that memmon was tested with last.
+    const fn releases(self) -> (&'static str, &'static str) {
+        match self {
+            Self::V5_10 => ("5.10.", "5.10.0-46"),
+            Self::V6_1 => ("6.1.", "6.1.0-56"),
+            Self::V6_12 => ("6.12.", "6.12.117+deb12"),
+            Self::V6_18 => ("6.18.", "6.18.15+deb13"),
+            Self::Newest => ("", "7.3.4+deb13"),
+        }
+    }
+}
+
+/// Drivers of the root file system, modules on some kernels and built in on others.
+const DRIVERS: [&str; 3] = ["virtio_pci", "virtio_blk", "ext4"];
+/// What ext4 asks the kernel's crypto for by name, so that its dependencies do not tell.
+const CHECKSUM: &str = "crc32c_generic";
+const FLAVOUR: &str = "-cloud-amd64";
+
+/// A kernel that was made ready to boot.
+#[derive(Clone, Debug)]
+pub(super) struct Kernel {
+    /// As `uname -r` has it.
+    pub(super) release: String,
+    folder: PathBuf,
+}
+
+impl Kernel {
+    /// The kernel of `series` from the cache in `folder`, or from the archive.
+    ///
+    /// It is the pinned one, or the newest of its series where that is gone: old builds leave the archive.
+    pub(super) fn get(series: Series, repository: &mut Repository, folder: &Path) -> Result<Self> {
+        let pinned = format!("{}{FLAVOUR}", series.releases().1);
+        let cached = Self { folder: folder.join(&pinned), release: pinned };
+        if cached.vmlinux().exists() {
+            return Ok(cached);
+        }
+        let packages = repository.kernels()?;
+        let release = choose(series, &packages)
+            .with_context(|| format!("Debian's archive has no kernel of the series {series:?}"))?;
+        let kernel = Self { folder: folder.join(&release), release };
+        if !kernel.vmlinux().exists() {
+            kernel
+                .make(&packages, repository)
+                .with_context(|| format!("cannot make {} ready", kernel.release))?;
+        }
+        Ok(kernel)
+    }
+
+    /// The ELF file, which QEMU boots at once where a compressed one takes seconds to unpack itself.
+    pub(super) fn vmlinux(&self) -> PathBuf {
+        self.folder.join("vmlinux")
+    }
+
+    /// The drivers, uncompressed, in the order that they are to be loaded in.
+    pub(super) fn modules(&self) -> Result<Vec<PathBuf>> {
+        let list = self.folder.join("modules");
+        let list = fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
+        Ok(list.lines().map(|name| self.folder.join(name)).collect())
+    }
+
+    fn make(&self, packages: &[String], repository: &mut Repository) -> Result<()> {
+        let unpacked = self.folder.join("unpacked");
+        for package in parts(&self.release, packages) {
+            repository.unpack(&package, &unpacked)?;
+        }
+        fs::write(self.folder.join("modules"), self.drivers(&unpacked)?.join("\n"))?;
+        let places = [
+            unpacked.join("boot").join(format!("vmlinuz-{}", self.release)),
+            unpacked.join("usr/lib/modules").join(&self.release).join("vmlinuz"),
+        ];
+        let image = places.iter().find(|path| path.exists()).context("the packages have no vmlinuz")?;
+        let image = fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
+        // Last, by its name alone: it says that all is there.
+        let unfinished = self.folder.join("vmlinux.unfinished");
+        fs::write(&unfinished, vmlinux::extract(&image)?)?;
+        fs::rename(&unfinished, self.vmlinux())?;
+        fs::remove_dir_all(&unpacked)?;
+        Ok(())
+    }
+
+    /// Copies the drivers and what they need into the folder, uncompressed; gives their names in order.
+    fn drivers(&self, unpacked: &Path) -> Result<Vec<String>> {
+        // Newer packages have modules below /usr; depmod only looks where they always were.
+        let (merged, classic) = (unpacked.join("usr/lib"), unpacked.join("lib"));
+        if !classic.exists() {
+            std::os::unix::fs::symlink(&merged, &classic)?;
+        }
+        shell::run(Command::new("/sbin/depmod").arg("-b").arg(unpacked).arg(&self.release))?;
+        let modules = classic.join("modules").join(&self.release);
+        let dependencies = fs::read_to_string(modules.join("modules.dep"))?;
+        let built_in = fs::read_to_string(modules.join("modules.builtin"))?;
+        let mut names = Vec::new();
+        for path in in_order(&dependencies, &built_in)? {
+            let file = modules.join(&path);
+            let module = if path.ends_with(".xz") {
+                vmlinux::unpacked("xz", &fs::read(&file)?)?
+            } else {
+                fs::read(&file)?
+            };
+            let name = stem(&path).to_owned();
+            fs::write(self.folder.join(format!("{name}.ko")), module)?;
+            names.push(format!("{name}.ko"));
+        }
+        Ok(names)
+    }
+}
+
+/// The pinned release of a series if `packages` have it, else the newest one.
+fn choose(series: Series, packages: &[String]) -> Option<String> {
+    let (prefix, pinned) = series.releases();
+    let releases =
+        || packages.iter().filter_map(|package| release(package)).filter(|it| it.starts_with(prefix));
+    let pinned = format!("{pinned}{FLAVOUR}");
+    releases()
+        .find(|release| *release == pinned)
+        // Of the same version there is one for each suite: any order will do, if it is always the same.
+        .or_else(|| releases().max_by_key(|release| (numbers(release), *release)))
+        .map(str::to_owned)
+}
+
+/// The release whose image `package` has.
+fn release(package: &str) -> Option<&str> {
+    let release = package.strip_prefix("linux-image-").or_else(|| package.strip_prefix("linux-binary-"))?;
+    // `linux-image-6.12-cloud-amd64` is only a name for the newest.
+    (release.ends_with(FLAVOUR) && release.matches('.').count() >= 2).then_some(release)
+}
+
+/// The packages that a kernel is in: three since 7.2, one before.
+fn parts(release: &str, packages: &[String]) -> Vec<String> {
+    let split = ["base", "binary", "modules"].map(|part| format!("linux-{part}-{release}"));
+    if split.iter().all(|name| packages.contains(name)) {
+        split.to_vec()
+    } else {
+        vec![format!("linux-image-{release}")]
+    }
+}
+
+fn numbers(release: &str) -> Vec<u32> {
+    release
+        .split(|character: char| !character.is_ascii_digit())
+        .filter_map(|part| part.parse().ok())
+        .collect()
+}
+
+/// The paths of the drivers' modules, each after what it needs, by modules.dep (`PATH: NEEDS…`, the nearest first).
+fn in_order(dependencies: &str, built_in: &str) -> Result<Vec<String>> {
+    let mut order: Vec<String> = Vec::new();
+    for name in std::iter::once(CHECKSUM).chain(DRIVERS) {
+        let line =
+            dependencies.lines().filter_map(|line| line.split_once(':')).find(|(path, _)| stem(path) == name);
+        let Some((path, needs)) = line else {
+            let known = built_in.lines().any(|path| stem(path) == name);
+            ensure!(known || name == CHECKSUM, "this kernel has no driver {name}");
+            continue;
+        };
+        for path in needs.split_whitespace().rev().chain([path]) {
+            if !order.iter().any(|other| other == path) {
+                order.push(path.to_owned());
+            }
+        }
+    }
+    Ok(order)
+}
+
+/// A module's name as the kernel has it: `kernel/fs/ext4/ext4.ko.xz` is `ext4`, with `_` for `-`.
+fn stem(path: &str) -> String {
+    let file = path.rsplit('/').next().unwrap_or(path);
+    file.split('.').next().unwrap_or(file).replace('-', "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn the_pinned_kernel_is_taken_and_else_the_newest_of_its_series() {
+        let all = names(&[
+            "linux-image-6.1-cloud-amd64",
+            "linux-image-6.1.0-9-cloud-amd64",
+            "linux-image-6.1.0-56-cloud-amd64",
+            "linux-image-6.1.0-57-cloud-amd64",
+            "linux-image-6.1.0-57-cloud-amd64-unsigned",
+            "linux-image-6.12.8+deb13-cloud-amd64",
+            "linux-image-6.12.117+deb13-cloud-amd64",
+            "linux-binary-7.4.0+deb13-cloud-amd64",
+        ]);
+        assert_eq!(choose(Series::V6_1, &all).unwrap(), "6.1.0-56-cloud-amd64");
+        assert_eq!(choose(Series::V6_12, &all).unwrap(), "6.12.117+deb13-cloud-amd64");
+        assert_eq!(choose(Series::Newest, &all).unwrap(), "7.4.0+deb13-cloud-amd64");
+        assert_eq!(choose(Series::V5_10, &all), None);
+    }
+
+    #[test]
+    fn a_kernel_is_in_one_package_or_in_three() {
+        let all = names(&[
+            "linux-image-7.3-c",
+            "linux-base-7.3-c",
+            "linux-binary-7.3-c",
+            "linux-modules-7.3-c",
+            "linux-image-6.1-c",
+        ]);
+        assert_eq!(parts("7.3-c", &all), ["linux-base-7.3-c", "linux-binary-7.3-c", "linux-modules-7.3-c"]);
+        assert_eq!(parts("6.1-c", &all), ["linux-image-6.1-c"]);
+    }
+
+    #[test]
+    fn modules_are_loaded_after_what_they_need() {
+        let dependencies = "kernel/a/virtio-pci.ko: kernel/a/virtio_ring.ko kernel/a/virtio.ko\n\
+                            kernel/b/virtio_blk.ko.xz: kernel/a/virtio_ring.ko kernel/a/virtio.ko\n\
+                            kernel/c/crc32c_generic.ko:\n";
+        assert_eq!(
+            in_order(dependencies, "kernel/fs/ext4/ext4.ko\n").unwrap(),
+            [
+                "kernel/c/crc32c_generic.ko",
+                "kernel/a/virtio.ko",
+                "kernel/a/virtio_ring.ko",
+                "kernel/a/virtio-pci.ko",
+                "kernel/b/virtio_blk.ko.xz",
+            ]
+        );
+        assert!(in_order(dependencies, "").is_err(), "a kernel without ext4");
+    }
+}

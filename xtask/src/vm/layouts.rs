@@ -1,0 +1,28 @@
+//! The field offsets of every kernel, checked without booting any: the BTF within its image is what it shows when it runs.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context as _, Result};
+
+use super::{kernel::Kernel, report::Outcome, vmlinux};
+use crate::{shell, workspace};
+
+/// Runs memmon's own test over the type information of `kernels`, which is put into `folder`.
+pub(super) fn check(kernels: &[Kernel], folder: &Path) -> Result<Vec<Outcome>> {
+    println!("\n== layouts, without booting");
+    let _ = fs::remove_dir_all(folder);
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    for kernel in kernels {
+        let elf = fs::read(kernel.vmlinux())?;
+        let btf = vmlinux::btf(&elf).with_context(|| kernel.release.clone())?;
+        fs::write(folder.join(format!("{}.btf", kernel.release)), btf)?;
+    }
+    let tested = shell::run(
+        shell::cargo()
+            .current_dir(workspace::root())
+            .args(["test", "--quiet", "--package=memmon", "--lib", "--", "--ignored", "--exact"])
+            .arg("observe::btf::tests::known_kernels_have_known_offsets")
+            .env("MEMMON_BTF_DIR", folder),
+    );
+    Ok(vec![Outcome { name: "layouts".to_owned(), failure: tested.err().map(|error| format!("{error:#}")) }])
+}

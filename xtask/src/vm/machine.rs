@@ -1,0 +1,132 @@
+//! What goes into a guest: memmon as it is released, the files that ship with it, and the scenarios.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context as _, Result};
+
+use super::{
+    boot::{Accelerator, FAIL, PASS},
+    cpio::Archive,
+    kernel::Kernel,
+};
+use crate::{
+    ebpf, shell,
+    toolchain::{self, Wish},
+    workspace,
+};
+
+const BUSYBOX: &str = "/bin/busybox";
+/// What the guest runs lies in this folder of the checkout, and below this one of the guest.
+const SOURCES: &str = "xtask/vm";
+const PLACE: &str = "payload/usr/local/lib/memmon-vm";
+
+/// What was built for the guests.
+pub(super) struct Programs {
+    memmon: Vec<u8>,
+    hog: Vec<u8>,
+}
+
+impl Programs {
+    /// Builds both halves of memmon as for a release, and the hog of its tests.
+    pub(super) fn build() -> Result<Self> {
+        let tools = toolchain::choose(Wish::Auto, &toolchain::look())
+            .context("run `cargo xtask setup`, which installs what is missing")?;
+        ebpf::build(&tools)?;
+        let target =
+            std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace::root().join("target"), Into::into);
+        shell::run(
+            shell::cargo()
+                .current_dir(workspace::root())
+                .args([
+                    "build",
+                    "--release",
+                    "--package=memmon",
+                    "--bin=memmon",
+                    "--example=hog",
+                    "--target-dir",
+                ])
+                .arg(&target),
+        )?;
+        let release = target.join("release");
+        Ok(Self { memmon: read(&release.join("memmon"))?, hog: read(&release.join("examples/hog"))? })
+    }
+}
+
+/// All of a guest but its root file system: the drivers for that, and what is copied over it.
+pub(super) fn initramfs(
+    kernel: &Kernel,
+    programs: &Programs,
+    scenarios: &[String],
+    accelerator: Accelerator,
+) -> Result<Vec<u8>> {
+    let sources = workspace::root().join(SOURCES);
+    let mut archive = Archive::default();
+    archive.file("init", 0o755, &read(&sources.join("init"))?);
+    archive.file("bin/busybox", 0o755, &read(Path::new(BUSYBOX))?);
+    let mut order = String::new();
+    for module in kernel.modules()? {
+        let name = module.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        archive.file(&format!("modules/{name}"), 0o644, &read(&module)?);
+        order.push_str(&format!("{name}\n"));
+    }
+    archive.file("modules/order", 0o644, order.as_bytes());
+    for folder in ["dev", "root"] {
+        archive.folder(folder);
+    }
+
+    // As an installation has it.
+    let unit = read(&workspace::root().join("systemd/memmon.service"))?;
+    archive.file(&format!("payload{}", program(&unit)?), 0o755, &programs.memmon);
+    for (source, place) in [
+        ("config.toml", "etc/memmon/config.toml"),
+        ("systemd/memmon.service", "etc/systemd/system/memmon.service"),
+    ] {
+        archive.file(&format!("payload/{place}"), 0o644, &read(&workspace::root().join(source))?);
+    }
+
+    if accelerator == Accelerator::Emulation {
+        let place = "payload/etc/systemd/system/memmon.service.d/emulated.conf";
+        archive.file(place, 0o644, &read(&sources.join("emulated.conf"))?);
+    }
+    archive.file(
+        "payload/etc/systemd/system/memmon-vm.service",
+        0o644,
+        &read(&sources.join("memmon-vm.service"))?,
+    );
+    archive.file(&format!("{PLACE}/hog"), 0o755, &programs.hog);
+    for script in ["run", "library"] {
+        archive.file(&format!("{PLACE}/{script}"), 0o755, &read(&sources.join(script))?);
+    }
+    for scenario in scenarios {
+        let file = format!("scenarios/{scenario}.sh");
+        archive.file(&format!("{PLACE}/{file}"), 0o644, &read(&sources.join(&file))?);
+    }
+    archive.file(&format!("{PLACE}/scenarios/order"), 0o644, scenarios.join("\n").as_bytes());
+    archive.file(&format!("{PLACE}/verdicts"), 0o644, format!("pass={PASS}\nfail={FAIL}\n").as_bytes());
+    Ok(archive.finish())
+}
+
+/// The program that a unit starts, by its absolute path.
+fn program(unit: &[u8]) -> Result<&str> {
+    let line = std::str::from_utf8(unit)?.lines().find_map(|line| line.strip_prefix("ExecStart="));
+    line.and_then(|line| line.split(' ').next())
+        .filter(|path| path.starts_with('/'))
+        .context("the unit has no ExecStart= with an absolute path")
+}
+
+/// A guest that only says that it booted.
+pub(super) fn probe() -> Result<Vec<u8>> {
+    let mut archive = Archive::default();
+    archive.folder("dev");
+    archive.file("bin/busybox", 0o755, &read(Path::new(BUSYBOX))?);
+    let script = format!(
+        "#!/bin/busybox sh\n/bin/busybox mount -t devtmpfs dev /dev\n\
+         printf '\\{PASS:03o}' | /bin/busybox dd of=/dev/port bs=1 seek=244 conv=notrunc\n"
+    );
+    archive.file("init", 0o755, script.as_bytes());
+    Ok(archive.finish())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}

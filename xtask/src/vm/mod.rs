@@ -1,0 +1,113 @@
+//! `cargo xtask vm-test`: memmon under real systemd, in throw-away machines, on the kernels that people have.
+//!
+//! Nothing of this machine is touched: a guest has a root file system of its own whose changes are forgotten, and memmon
+//! enforces its shipped configuration there. What is fetched (kernels, the root file system) is kept for the next time.
+
+mod apt;
+mod boot;
+mod cpio;
+mod kernel;
+mod layouts;
+mod machine;
+mod plan;
+mod report;
+mod rootfs;
+mod tools;
+mod vmlinux;
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result};
+
+use self::{
+    boot::Accelerator,
+    kernel::{Kernel, Series},
+    plan::Boot,
+};
+use crate::workspace;
+
+/// Test memmon under systemd in virtual machines, one kernel after the other
+///
+/// Guests are emulated where KVM does not work: a machine takes about half a minute. Kernels and the root file system are
+/// Debian's packages, kept in $XDG_CACHE_HOME/memmon-vm or target/vm.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// The oldest and the newest kernel only, one machine each
+    #[arg(long)]
+    quick: bool,
+    /// Run these scenarios only (the names of the files in xtask/vm/scenarios, without `.sh`)
+    #[arg(long = "only", value_name = "SCENARIO")]
+    only: Vec<String>,
+    /// Which kernels; all of them by default
+    #[arg(value_enum, value_name = "KERNEL")]
+    kernels: Vec<Series>,
+}
+
+/// Boots what `options` ask for. The last line is `N passed, N failed`.
+pub(crate) fn main(options: &Options) -> Result<ExitCode> {
+    let began = Instant::now();
+    tools::install_missing()?;
+    let kernels = plan::kernels(&options.kernels, options.quick);
+    let boots = plan::boots(options.quick, &options.only)?;
+    let cache = cache();
+    std::fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
+
+    let programs = machine::Programs::build()?;
+    let mut repository = apt::Repository::at(&cache.join("apt"));
+    let kernels: Vec<Kernel> = kernels
+        .into_iter()
+        .map(|series| Kernel::get(series, &mut repository, &cache.join("kernels")))
+        .collect::<Result<_>>()?;
+    let root = rootfs::get(&cache)?;
+    let accelerator = match kernels.first() {
+        Some(kernel) => Accelerator::probe(kernel, &cache)?,
+        None => Accelerator::Emulation,
+    };
+    println!("accelerator: {accelerator}");
+
+    let mut tally = report::Tally::default();
+    for kernel in &kernels {
+        for boot in &boots {
+            let outcomes = run(kernel, boot, &programs, &root, accelerator, &cache)?;
+            tally.add(&kernel.release, outcomes);
+        }
+    }
+    tally.add("layouts", layouts::check(&kernels, &cache.join("btf"))?);
+    println!("\n{tally}");
+    println!("{} s", began.elapsed().as_secs());
+    println!("{} passed, {} failed", tally.passed(), tally.failed());
+    Ok(if tally.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// One machine from its start to its verdict.
+fn run(
+    kernel: &Kernel,
+    boot: &Boot,
+    programs: &machine::Programs,
+    root: &Path,
+    accelerator: Accelerator,
+    cache: &Path,
+) -> Result<Vec<report::Outcome>> {
+    println!("\n== {} · {} ({} CPUs, {} MB)", kernel.release, boot.name, boot.cpus, boot.megabytes);
+    let began = Instant::now();
+    let place = cache.join("boots").join(format!("{}-{}", kernel.release, boot.name));
+    let initramfs = machine::initramfs(kernel, programs, &boot.scenarios, accelerator)?;
+    let ended = boot::boot(kernel, &initramfs, Some(root), boot, accelerator, &place)?;
+    let outcomes = report::outcomes(&boot.scenarios, &ended);
+    for outcome in &outcomes {
+        println!("{outcome}");
+    }
+    println!("({} s; the console is in {})", began.elapsed().as_secs(), place.join("console").display());
+    Ok(outcomes)
+}
+
+/// Where everything that was fetched is kept.
+fn cache() -> PathBuf {
+    std::env::var_os("XDG_CACHE_HOME")
+        .filter(|home| !home.is_empty())
+        .map_or_else(|| workspace::root().join("target/vm"), |home| PathBuf::from(home).join("memmon-vm"))
+}

@@ -1,0 +1,110 @@
+//! What is booted, and what is tested there. Pure.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use clap::ValueEnum as _;
+
+use super::kernel::Series;
+
+/// One machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Boot {
+    pub(super) name: &'static str,
+    pub(super) cpus: u32,
+    pub(super) megabytes: u32,
+    /// From power-on to the verdict, under emulation on a busy host.
+    pub(super) timeout: Duration,
+    /// In this order, in one machine: each leaves memmon as it found it.
+    pub(super) scenarios: Vec<String>,
+}
+
+/// Scarce memory: where 10 % is not much, and where the kernel's OOM killer is near.
+const SMALL: (&str, u32, u32) = ("small", 2, 512);
+/// Many CPUs, each of which holds back a part of the kernel's counters.
+const WIDE: (&str, u32, u32) = ("wide", 8, 1024);
+
+const IN_SMALL: [&str; 11] = [
+    "start",
+    "kill",
+    "spare",
+    "root",
+    "reload",
+    "watchdog",
+    "crash",
+    "bad-config",
+    "oom-race",
+    "thousand",
+    "stop",
+];
+const IN_WIDE: [&str; 1] = ["accuracy"];
+
+/// The machines for every kernel; with `only`, those that have one of these scenarios, and no other scenario.
+pub(super) fn boots(quick: bool, only: &[String]) -> Result<Vec<Boot>> {
+    if let Some(unknown) =
+        only.iter().find(|name| !IN_SMALL.iter().chain(&IN_WIDE).any(|known| known == name))
+    {
+        bail!("there is no scenario {unknown}; there are {} {}", IN_SMALL.join(" "), IN_WIDE.join(" "));
+    }
+    let wanted = |name: &&&str| only.is_empty() || only.iter().any(|other| other == **name);
+    let boot = |(name, cpus, megabytes), scenarios: &[&str]| Boot {
+        name,
+        cpus,
+        megabytes,
+        timeout: Duration::from_secs(600),
+        scenarios: scenarios.iter().filter(wanted).map(|name| (*name).to_owned()).collect(),
+    };
+    let mut boots = vec![boot(SMALL, &IN_SMALL)];
+    if !quick {
+        boots.push(boot(WIDE, &IN_WIDE));
+    }
+    boots.retain(|boot| !boot.scenarios.is_empty());
+    Ok(boots)
+}
+
+/// The kernels that were asked for; of all there are, only the ends if it is to be `quick`.
+pub(super) fn kernels(asked: &[Series], quick: bool) -> Vec<Series> {
+    let all = Series::value_variants();
+    match (asked, quick) {
+        ([], false) => all.to_vec(),
+        ([], true) => all.first().into_iter().chain(all.last()).copied().collect(),
+        (asked, _) => asked.to_vec(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quick_is_the_oldest_and_the_newest_kernel_once() {
+        assert_eq!(kernels(&[], true), [Series::V5_10, Series::Newest]);
+        assert_eq!(kernels(&[Series::V6_1], true), [Series::V6_1]);
+        assert_eq!(kernels(&[], false).len(), 5);
+        assert_eq!(boots(true, &[]).unwrap().len(), 1);
+        assert_eq!(boots(false, &[]).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn single_scenarios_can_be_had_in_their_machine() {
+        let boots = boots(false, &["accuracy".to_owned()]).unwrap();
+        assert_eq!(boots.len(), 1);
+        assert_eq!((boots[0].name, boots[0].scenarios.as_slice()), ("wide", &["accuracy".to_owned()][..]));
+        let error = super::boots(false, &["acuracy".to_owned()]).unwrap_err().to_string();
+        assert!(error.starts_with("there is no scenario acuracy; there are start kill"), "{error}");
+    }
+
+    #[test]
+    fn every_scenario_has_its_file_and_every_file_its_scenario() {
+        let folder = crate::workspace::root().join("xtask/vm/scenarios");
+        let mut files: Vec<String> = folder
+            .read_dir()
+            .unwrap()
+            .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
+            .collect();
+        files.sort();
+        let mut names: Vec<&str> = IN_SMALL.iter().chain(&IN_WIDE).copied().collect();
+        names.sort_unstable();
+        assert_eq!(files, names);
+    }
+}

@@ -1,0 +1,72 @@
+//! The guests' root file system: Debian's essential packages and systemd, as an ext4 image.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{rights::Rights, shell};
+
+const PACKAGES: &str = "systemd,systemd-sysv,dbus,udev,kmod,procps,bpftool";
+const MIRROR: &str = "http://deb.debian.org/debian";
+const NOT_NEEDED: [&str; 4] = ["doc", "info", "locale", "man"];
+/// Debian releases that guests can run.
+const SUITES: [&str; 3] = ["bookworm", "trixie", "forky"];
+
+/// The image from the cache, or a new one. Guests must not write to it.
+pub(super) fn get(cache: &Path) -> Result<PathBuf> {
+    let suite = suite(&fs::read_to_string("/etc/os-release").unwrap_or_default());
+    let image = cache.join(format!("root-{suite}.ext4"));
+    if !image.exists() {
+        make(suite, &image).with_context(|| format!("cannot make {}", image.display()))?;
+    }
+    Ok(image)
+}
+
+fn make(suite: &str, image: &Path) -> Result<()> {
+    ensure!(Rights::of_this_process()?.is_root(), "a root file system can be made by root only");
+    let (folder, unfinished) = (image.with_extension("unpacked"), image.with_extension("unfinished"));
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    let mut bootstrap = Command::new("mmdebstrap");
+    bootstrap.args(["--quiet", "--variant=essential", "--mode=root", "--format=directory"]);
+    bootstrap.args(NOT_NEEDED.map(|name| format!("--dpkgopt=path-exclude=/usr/share/{name}/*")));
+    bootstrap.arg(format!("--include={PACKAGES}"));
+    shell::run(bootstrap.arg(suite).arg(&folder).arg(MIRROR))?;
+    // Its changes are thrown away: it needs no journal, and no checksums, which old kernels have as a module.
+    let _ = fs::remove_file(&unfinished);
+    shell::run(
+        Command::new("/sbin/mke2fs")
+            .args(["-q", "-t", "ext4", "-O", "^has_journal,^metadata_csum", "-E", "root_owner=0:0", "-d"])
+            .arg(&folder)
+            .arg(&unfinished)
+            .arg("600M"),
+    )?;
+    fs::rename(&unfinished, image)?;
+    fs::remove_dir_all(&folder)?;
+    Ok(())
+}
+
+/// The Debian release that this machine runs, so that what is built here finds its C library there; on another
+/// distribution, Debian's stable one.
+fn suite(os_release: &str) -> &'static str {
+    let codename = os_release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+    let same = |suite: &&str| codename.is_some_and(|codename| codename.trim_matches('"') == *suite);
+    SUITES.into_iter().find(same).unwrap_or(SUITES[1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guests_have_the_c_library_that_memmon_is_built_with() {
+        assert_eq!(suite("ID=debian\nVERSION_CODENAME=bookworm\n"), "bookworm");
+        assert_eq!(suite("ID=debian\nVERSION_CODENAME=\"trixie\"\n"), "trixie");
+        assert_eq!(suite("ID=fedora\n"), "trixie");
+    }
+}

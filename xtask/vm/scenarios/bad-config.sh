@@ -1,0 +1,12 @@
+# A wrong configuration ends with 2, says where it is wrong, and is not tried again.
+systemctl stop memmon.service
+mark
+cp $CONFIG.shipped $CONFIG
+echo 'no_such_key = 1' >>$CONFIG
+! systemctl start memmon.service 2>/dev/null || fail 'it started'
+is memmon.service ExecMainStatus 2 || fail "it ended with $(property memmon.service ExecMainStatus)"
+sleep 3
+is memmon.service ActiveState failed || fail "it is $(property memmon.service ActiveState): tried again"
+is memmon.service NRestarts 0 || fail 'it was restarted'
+must_say 'no_such_key' 5
+memmon_runs_with

@@ -1,0 +1,13 @@
+# A user's process over the shipped limits is terminated, and v1's lines say so.
+memmon_runs_with
+hog victim uid 1000 anon 100M hold
+died victim SIGTERM
+must_say 'Killing process: PID=[0-9]+, Name=hog, User=alice, RAM=0\.(09|1[0-9])GB \([0-9.]+%\)'
+must_say 'Terminated: PID=[0-9]+, Name=hog, User=alice'
+# One that ignores SIGTERM gets SIGKILL after the grace.
+hog stubborn uid 1000 ignore-term anon 100M hold
+died stubborn SIGKILL
+must_say 'Still running .* after SIGTERM, sending SIGKILL: PID=[0-9]+, Name=hog'
+must_say 'Killed: PID=[0-9]+, Name=hog'
+grep -Eq '^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8} - WARNING - Killing process: PID=' /var/log/memory_monitor.log ||
+    fail 'the log file has no line as v1 wrote it'

@@ -1,0 +1,18 @@
+# Who is whitelisted by name, out of scope or within the limit is not touched by scans that see him.
+configure 'check_interval = 1'
+printf '\n[scope]\nuids = ["1000"]\n' >>$CONFIG
+is memmon.service ActiveState active || memmon_starts
+mark
+systemctl reload memmon.service
+must_say 'Configuration reloaded'
+ARGV0=sshd hog whitelisted uid 1000 anon 100M hold
+hog outside uid 1001 anon 100M hold
+hog within uid 1000 anon 10M hold
+for unit in whitelisted outside within; do hog_holds $unit; done
+# So that it is shown to be able to kill at all.
+hog over uid 1000 anon 100M hold
+died over SIGTERM
+mark
+within $PATIENCE scanned_since 3 || fail 'no three scans'
+for unit in whitelisted outside within; do lives $unit; done
+for unit in whitelisted outside within; do hog_ends $unit; done

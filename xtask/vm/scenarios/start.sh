@@ -1,0 +1,9 @@
+# The unit as shipped becomes active by its own word, and memmon watches from inside the kernel.
+memmon_starts
+is memmon.service Type notify || fail 'the unit is not Type=notify'
+must_say 'memmon 2.* started. .*Source: ebpf'
+must_say 'System Memory: [0-9.]+% used \([0-9.]+GB / [0-9.]+GB\)'
+must_say 'Scan complete. Scanned: [0-9]+, Killed: 0'
+test -e $PIN/processes || fail "no pinned map: $(ls -R $PIN 2>&1 | tr '\n' ' ')"
+note "$(said 'started' | head -n 1)"
+said Degraded: | while read -r line; do note "$line"; done || true
