@@ -6,11 +6,8 @@
     reason = "a command for developers, who read its output"
 )]
 
-<<<<<<< HEAD
 mod bench;
-=======
 mod build;
->>>>>>> 2337a5d (Install memmon with all that belongs to it, and take it away again)
 mod ebpf;
 mod install;
 mod package;
@@ -42,12 +39,9 @@ enum Task {
     BuildEbpf(ebpf::Options),
     Run(run::Options),
     Test(test::Options),
-<<<<<<< HEAD
     Bench(bench::Options),
-=======
     Install(install::Options),
     Uninstall(install::Away),
->>>>>>> 2337a5d (Install memmon with all that belongs to it, and take it away again)
     Package(package::Options),
     VmTest(vm::Options),
     /// Check what ARCHITECTURE.md promises of the sources
@@ -70,12 +64,9 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::BuildEbpf(options) => ebpf::main(&options)?,
         Task::Run(options) => run::main(&options)?,
         Task::Test(options) => return test::main(&options),
-<<<<<<< HEAD
         Task::Bench(options) => bench::main(&options)?,
-=======
         Task::Install(options) => install::main(&options)?,
         Task::Uninstall(options) => install::away(&options)?,
->>>>>>> 2337a5d (Install memmon with all that belongs to it, and take it away again)
         Task::Package(options) => package::main(options)?,
         Task::VmTest(options) => return vm::main(&options),
         Task::Tidy => tidy::main()?,
