@@ -2,12 +2,12 @@
 
 use std::{fmt, iter, ops};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// An amount of memory in bytes.
 ///
 /// Written as v1 wrote it: gigabytes of 2^30 bytes with two decimals, `3.50GB`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Bytes(pub u64);
 
@@ -81,7 +81,7 @@ impl iter::Sum for Bytes {
 }
 
 /// The machine's memory, from /proc/meminfo (proc_meminfo(5)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SystemMemory {
     /// `MemTotal`: what percent limits are a share of.
     #[serde(rename = "total_bytes")]

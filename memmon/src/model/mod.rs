@@ -9,7 +9,7 @@ mod verdict;
 
 pub use bytes::{Bytes, SystemMemory};
 pub use process::{
-    Fact, Names, Pid, Process, ProcessId, Reading, Snapshot, StartTime, Survey, Uid, Unconfirmed,
+    Fact, Names, Parts, Pid, Process, ProcessId, Reading, Snapshot, StartTime, Survey, Uid, Unconfirmed,
 };
 pub use source::{Source, SourceChoice};
 pub use termination::{Cause, Crossed, ExitStatus, Record, Signal, Urgency};

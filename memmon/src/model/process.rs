@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Bytes, Name, SystemMemory};
 
 /// A process id (the kernel's tgid) in the initial pid namespace's numbering.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Pid(pub u32);
 
@@ -23,7 +23,7 @@ impl fmt::Display for Pid {
 }
 
 /// A user id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Uid(pub u32);
 
@@ -39,7 +39,7 @@ impl fmt::Display for Uid {
 }
 
 /// When a process started, in clock ticks since boot: field 22 of /proc/PID/stat (proc_pid_stat(5)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct StartTime(pub u64);
 
@@ -54,7 +54,7 @@ impl StartTime {
 }
 
 /// One process for its whole life: a pid alone may be used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ProcessId {
     /// The number, which another process may get later.
     pub pid: Pid,
@@ -146,6 +146,24 @@ pub struct Process {
     pub oom_score_adj: Fact<i16>,
     /// Whether it is a kernel thread (PF_KTHREAD in field 9 of stat).
     pub kernel_thread: bool,
+}
+
+/// What a process's memory is made of: `RssAnon`, `RssFile`, `RssShmem` and `VmSwap` of /proc/PID/status (Linux 4.5).
+/// As exact as the kernel's own counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parts {
+    /// Resident anonymous memory.
+    #[serde(rename = "anon_bytes")]
+    pub anon: Bytes,
+    /// Resident pages of files.
+    #[serde(rename = "file_bytes")]
+    pub file: Bytes,
+    /// Resident shared memory (tmpfs, memfd, shared anonymous).
+    #[serde(rename = "shmem_bytes")]
+    pub shmem: Bytes,
+    /// Swapped out, which is not resident.
+    #[serde(rename = "swap_bytes")]
+    pub swap: Bytes,
 }
 
 /// Confirmed processes and the machine's memory, at one time: what policy decides upon.

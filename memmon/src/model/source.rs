@@ -18,7 +18,7 @@ pub enum SourceChoice {
 }
 
 /// A source of readings, as it is named in configuration, logs and metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
     /// BPF programs count inside the kernel and wake the daemon at a crossing.

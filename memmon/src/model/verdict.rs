@@ -1,6 +1,6 @@
 //! What policy says of a process, with its reason as data.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Bytes, Name, Pid, Uid};
 
@@ -92,7 +92,7 @@ pub enum Doubt {
 }
 
 /// Which limit was exceeded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Limit {
     /// `ram_percent_threshold`.

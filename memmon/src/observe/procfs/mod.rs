@@ -22,6 +22,7 @@ mod confirm;
 mod directory;
 mod kcmp;
 mod parse;
+mod parts;
 mod survey;
 
 #[cfg(test)]

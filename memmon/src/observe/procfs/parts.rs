@@ -1,0 +1,63 @@
+//! What a process's memory is made of. For people who look; nothing is decided by it.
+
+use std::io;
+
+use nix::errno::Errno;
+
+use super::{ProcRoot, parse};
+use crate::model::{Parts, Pid};
+
+impl ProcRoot {
+    /// The parts of `pid`'s memory, from its status.
+    ///
+    /// # Errors
+    /// It is gone, has no memory, or the kernel is older than 4.5 and does not tell.
+    pub fn parts(&self, pid: Pid) -> io::Result<Parts> {
+        let directory = self.process(pid)?;
+        let place = directory.place()?.ok_or(Errno::ESRCH)?;
+        let status = directory.read(&place, "status")?;
+        let amount = |label| parse::kib(&status, label).ok_or(Errno::ENODATA);
+        Ok(Parts {
+            anon: amount("RssAnon:")?,
+            file: amount("RssFile:")?,
+            shmem: amount("RssShmem:")?,
+            // Left out by a kernel without swap.
+            swap: parse::kib(&status, "VmSwap:").unwrap_or_default(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tree::Tree;
+    use super::*;
+    use crate::model::Bytes;
+
+    #[test]
+    fn the_parts_are_those_of_the_living_thread() {
+        let tree = Tree::new();
+        tree.cat(7);
+        let status =
+            "Name:\tRssAnon: 9\nRssAnon:\t 12 kB\nRssFile:\t 3 kB\nRssShmem:\t 0 kB\nVmSwap:\t 5 kB\n";
+        tree.write("7/status", status);
+        let kib = Bytes::from_kib;
+        let parts = Parts { anon: kib(12), file: kib(3), shmem: kib(0), swap: kib(5) };
+        assert_eq!(tree.root().parts(Pid(7)).unwrap(), parts);
+
+        for dead in ["7/statm", "7/task/7/statm"] {
+            tree.write(dead, "0 0 0 0 0 0 0\n");
+        }
+        tree.write("7/task/9/statm", "9 7 0 0 0 0 0\n");
+        tree.write("7/task/9/status", status.replace("12", "13"));
+        assert_eq!(tree.root().parts(Pid(7)).unwrap().anon, kib(13));
+    }
+
+    #[test]
+    fn what_is_not_told_is_no_zero() {
+        let tree = Tree::new();
+        tree.cat(7);
+        tree.write("7/status", "Name:\tx\n");
+        assert!(tree.root().parts(Pid(7)).is_err());
+        assert!(tree.root().parts(Pid(8)).is_err());
+    }
+}
