@@ -48,6 +48,8 @@ struct Shared {
     level: AtomicU8,
     /// Events that found the queue full and were not yet told of.
     lost: AtomicU64,
+    /// All of them since the start.
+    lost_ever: AtomicU64,
     orders: Mutex<Orders>,
 }
 
@@ -72,6 +74,7 @@ impl Reporter {
             clock: outputs.machine.clock,
             level: AtomicU8::new(outputs.level as u8),
             lost: AtomicU64::new(0),
+            lost_ever: AtomicU64::new(0),
             orders: Mutex::default(),
         });
         let writer = Writer::new(outputs);
@@ -89,6 +92,11 @@ impl Reporter {
     /// Tells an event; see [`Teller::tell`].
     pub fn tell(&self, event: Event) {
         self.teller.tell(event);
+    }
+
+    /// Events that found the queue full, and so no sink at all, since the start.
+    pub fn lost(&self) -> u64 {
+        self.teller.shared.lost_ever.load(Ordering::Relaxed)
     }
 
     /// A door for others, which goes on working as long as this reporter does.
@@ -134,6 +142,7 @@ impl Teller {
         let item = Item::Told((self.shared.clock)(), Box::new(event));
         if self.queue.try_send(item).is_err() {
             self.shared.lost.fetch_add(1, Ordering::Relaxed);
+            self.shared.lost_ever.fetch_add(1, Ordering::Relaxed);
         }
     }
 
