@@ -279,6 +279,9 @@ mod tests {
         format                = "text"
         level                 = "info"
 
+        [status]
+        group                 = ""
+
         Warnings:
           line 4: "docker" protects only what is called exactly that; its daemon is "dockerd"
           line 5: root is listed but not protected, as in v1: set protect_root = true to protect it

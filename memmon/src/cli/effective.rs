@@ -14,7 +14,8 @@ use crate::{
 
 /// The settings as a configuration file that means the same.
 pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut dyn Write) -> io::Result<()> {
-    let Settings { rules, check_interval, warn_at_percent, dry_run, log, kernel, termination } = settings;
+    let Settings { rules, check_interval, warn_at_percent, dry_run, log, kernel, termination, status } =
+        settings;
     let Rules { limits, whitelist, scope, honour_oom_score_adj, own_pid: _ } = rules;
     let user = |uid: &Uid| users.name(*uid).unwrap_or_else(|| uid.to_string());
     let log_file = log.file.as_deref().and_then(Path::to_str).unwrap_or_default();
@@ -61,7 +62,9 @@ pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut d
     key(out, "reserve_percent", termination.reserve_percent.unwrap_or(0.0))?;
     section(out, "log")?;
     key(out, "format", quoted(log.format.as_str()))?;
-    key(out, "level", quoted(log.level.as_str()))
+    key(out, "level", quoted(log.level.as_str()))?;
+    section(out, "status")?;
+    key(out, "group", quoted(status.group.as_deref().unwrap_or_default()))
 }
 
 fn section(out: &mut dyn Write, name: &str) -> io::Result<()> {
@@ -116,6 +119,7 @@ mod tests {
             kernel = { source = "proc", max_processes = 99 }
             termination = { grace = 1.5, reclaim = false, hard_ceiling = 0, reserve_percent = 1.5 }
             log = { format = "json", level = "debug" }
+            status = { group = "alice" }
         "#;
         for text in [text, ""] {
             let meant = config::parse(text, Path::new("a"), &USERS).unwrap().settings;

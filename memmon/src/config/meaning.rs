@@ -12,7 +12,7 @@ use super::{
     document::List,
     error::Problems,
     reader::{Reader, uid},
-    settings::{Kernel, Log, LogFormat, LogLevel, Settings, Termination},
+    settings::{Kernel, Log, LogFormat, LogLevel, Settings, Status, Termination},
     typed::{self, Typed},
     users::Users,
     warning::{Concern, Warning, other_name},
@@ -59,7 +59,7 @@ pub(super) fn settings(
     own_pid: Pid,
     problems: &mut Problems<'_>,
 ) -> Option<(Settings, Vec<Warning>)> {
-    let Typed { thresholds, whitelist, settings, scope, kernel, termination, log } = typed;
+    let Typed { thresholds, whitelist, settings, scope, kernel, termination, log, status } = typed;
     let typed::Thresholds { ram_percent_threshold, ram_gb_threshold, check_interval, warn_at_percent } =
         thresholds;
     let typed::Settings { dry_run, log_file, enable_syslog } = settings;
@@ -113,6 +113,8 @@ pub(super) fn settings(
         ),
     };
 
+    let status = reader.status(status);
+
     let Reader { mut warnings, .. } = reader;
     warnings.sort_by_key(|warning| warning.line);
     let rules = Rules {
@@ -124,7 +126,10 @@ pub(super) fn settings(
     };
     let check_interval = check_interval.unwrap_or(default::INTERVAL);
     let dry_run = dry_run.map_or(default::DRY_RUN, Spanned::into_inner);
-    Some((Settings { rules, check_interval, warn_at_percent, dry_run, log, kernel, termination }, warnings))
+    Some((
+        Settings { rules, check_interval, warn_at_percent, dry_run, log, kernel, termination, status },
+        warnings,
+    ))
 }
 
 /// Below 0.01 % or a megabyte nearly every process is over, which nobody means.
@@ -305,6 +310,19 @@ impl Reader<'_, '_> {
             );
         }
         count
+    }
+
+    /// A group that this machine does not know is nobody: root alone may ask then.
+    fn status(&mut self, typed: typed::Status) -> Status {
+        let typed::Status { group } = typed;
+        let Some(group) = group.filter(|group| !group.get_ref().is_empty()) else { return Status::default() };
+        let span = group.span();
+        let group = group.into_inner();
+        let gid = uid(&group).map(|Uid(gid)| gid).or_else(|| self.users.gid(&group));
+        if gid.is_none() {
+            self.warn(&span, Concern::UnknownGroup { name: group.clone() });
+        }
+        Status { group: Some(group), gid }
     }
 
     fn log_file(&mut self, typed: Option<Spanned<String>>) -> Option<PathBuf> {

@@ -58,7 +58,7 @@ fn unknown_keys_are_told_with_what_was_meant() {
      --> config.toml:2:2
       |
     2 | [metrics]
-      |  ^^^^^^^ expected one of: [thresholds], [whitelist], [settings], [scope], [kernel], [termination], [log]
+      |  ^^^^^^^ expected one of: [thresholds], [whitelist], [settings], [scope], [kernel], [termination], [log], [status]
 
     error: unknown key `log_file` in [whitelist]
      --> config.toml:5:1

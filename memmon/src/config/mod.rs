@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 pub use error::{ConfigError, Problem};
 pub use file::{DEFAULT_PATH, load};
-pub use settings::{Kernel, Log, LogFormat, LogLevel, Settings, Termination};
+pub use settings::{Kernel, Log, LogFormat, LogLevel, Settings, Status, Termination};
 #[cfg(test)]
 pub(crate) use users::FakeUsers;
 pub use users::{NameService, Users};

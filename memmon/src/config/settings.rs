@@ -24,6 +24,8 @@ pub struct Settings {
     pub kernel: Kernel,
     /// How to terminate.
     pub termination: Termination,
+    /// Who may ask how it is going.
+    pub status: Status,
 }
 
 /// `[log]`, and from `[settings]` what v1 had there of it.
@@ -90,6 +92,15 @@ pub struct Termination {
     pub hard_ceiling: Option<f64>,
     /// With less of all memory available than this share, in percent, no victim has.
     pub reserve_percent: Option<f64>,
+}
+
+/// `[status]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// The group that may ask, besides root, as it was typed.
+    pub group: Option<String>,
+    /// Its gid; none where this machine does not know it.
+    pub gid: Option<u32>,
 }
 
 impl LogFormat {

@@ -55,7 +55,7 @@ pub(super) fn warnings(text: &str) -> String {
 
 #[test]
 fn the_defaults_are_those_of_v1() {
-    let Settings { rules, check_interval, warn_at_percent, dry_run, log, kernel, termination } =
+    let Settings { rules, check_interval, warn_at_percent, dry_run, log, kernel, termination, status } =
         parsed("").settings;
     assert_eq!(warn_at_percent, Some(80.0));
     assert_eq!(rules.limits.percent(), 10.0);
@@ -89,6 +89,23 @@ fn the_defaults_are_those_of_v1() {
             hard_ceiling: Some(2.0),
             reserve_percent: Some(3.0)
         }
+    );
+    assert_eq!(status, Status { group: None, gid: None });
+}
+
+#[test]
+fn one_group_may_ask() {
+    for (typed, gid) in
+        [("alice", Some(1000)), ("1000", Some(1000)), ("47001", Some(47_001)), ("nobody-here", None)]
+    {
+        let status = parsed(&format!("status.group = '{typed}'")).settings.status;
+        assert_eq!(status, Status { group: Some(typed.to_owned()), gid });
+    }
+    assert_eq!(parsed("status.group = ''").settings.status, Status::default());
+    let warning = warnings("status.group = 'nobody-here'");
+    assert_eq!(
+        warning,
+        "line 1: status.group: no group \"nobody-here\" on this machine, root alone may ask\n"
     );
 }
 

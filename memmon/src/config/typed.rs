@@ -20,6 +20,7 @@ pub(super) struct Typed {
     pub(super) kernel: Kernel,
     pub(super) termination: Termination,
     pub(super) log: Log,
+    pub(super) status: Status,
 }
 
 #[derive(Debug)]
@@ -75,6 +76,11 @@ pub(super) struct Log {
     pub(super) level: Option<Spanned<String>>,
 }
 
+#[derive(Debug)]
+pub(super) struct Status {
+    pub(super) group: Option<Spanned<String>>,
+}
+
 /// Reads `text`, and notes every key that is unknown, misplaced or of the wrong type.
 pub(super) fn read(text: &str, problems: &mut Problems<'_>) -> Typed {
     let mut document = Document::parse(text, problems);
@@ -117,6 +123,8 @@ pub(super) fn read(text: &str, problems: &mut Problems<'_>) -> Typed {
         format: section.take("format", &STRING),
         level: section.take("level", &STRING),
     });
+    let (status, _) =
+        document.section("status", problems, |section| Status { group: section.take("group", &STRING) });
     document.finish(problems);
-    Typed { thresholds, whitelist, settings, scope, kernel, termination, log }
+    Typed { thresholds, whitelist, settings, scope, kernel, termination, log, status }
 }

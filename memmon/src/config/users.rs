@@ -9,6 +9,9 @@ pub trait Users {
     /// The uid of the user `name`; none where nobody here is called that or it cannot be found out.
     fn uid(&self, name: &str) -> Option<Uid>;
 
+    /// The gid of the group `name`; none as above.
+    fn gid(&self, name: &str) -> Option<u32>;
+
     /// What the user `uid` is called.
     fn name(&self, uid: Uid) -> Option<String>;
 }
@@ -24,12 +27,16 @@ impl Users for NameService {
         unistd::User::from_name(name).ok().flatten().map(|user| Uid(user.uid.as_raw()))
     }
 
+    fn gid(&self, name: &str) -> Option<u32> {
+        unistd::Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw())
+    }
+
     fn name(&self, uid: Uid) -> Option<String> {
         unistd::User::from_uid(unistd::Uid::from_raw(uid.0)).ok().flatten().map(|user| user.name)
     }
 }
 
-/// A machine with exactly these users.
+/// A machine with exactly these users, each with a group of the same name and number.
 #[cfg(test)]
 pub(crate) struct FakeUsers(pub(crate) &'static [(&'static str, u32)]);
 
@@ -37,6 +44,10 @@ pub(crate) struct FakeUsers(pub(crate) &'static [(&'static str, u32)]);
 impl Users for FakeUsers {
     fn uid(&self, name: &str) -> Option<Uid> {
         self.0.iter().find(|(known, _)| *known == name).map(|(_, uid)| Uid(*uid))
+    }
+
+    fn gid(&self, name: &str) -> Option<u32> {
+        self.uid(name).map(|Uid(gid)| gid)
     }
 
     fn name(&self, uid: Uid) -> Option<String> {

@@ -56,6 +56,11 @@ pub enum Concern {
         /// The entry.
         name: String,
     },
+    /// A group that this machine does not know, under `[status]`.
+    UnknownGroup {
+        /// The name.
+        name: String,
+    },
     /// The same entry twice in one list.
     Duplicate {
         /// The key, with its section.
@@ -122,6 +127,9 @@ impl fmt::Display for Concern {
             ),
             Self::UnknownUser { key, name } => {
                 write!(f, "{key}: no user \"{}\" on this machine, the entry matches nobody", quotable(name))
+            }
+            Self::UnknownGroup { name } => {
+                write!(f, "status.group: no group \"{}\" on this machine, root alone may ask", quotable(name))
             }
             Self::Duplicate { key, entry } => write!(f, "{key}: \"{}\" is listed twice", quotable(entry)),
             Self::NobodyInScope => {
