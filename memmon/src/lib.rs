@@ -16,3 +16,4 @@ pub mod model;
 pub mod observe;
 pub mod policy;
 pub mod report;
+pub mod status;

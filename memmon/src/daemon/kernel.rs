@@ -11,6 +11,7 @@ use crate::{
         decode::{Happening, Scale},
         support::{Btf, CounterError, Facts, Support},
     },
+    status::{Fill, Lost},
 };
 
 /// Threads that a process is taken to have where each may hold pages back (before Linux 6.2) and the map does not say
@@ -26,6 +27,7 @@ pub(super) struct Kernel {
     map: KernelMap,
     scale: Scale,
     entries: Vec<(Pid, ProcessRss)>,
+    capacity: u32,
     refused: u64,
     lost: u64,
 }
@@ -57,6 +59,7 @@ impl Kernel {
             map: KernelMap::attach(layout, &options)?,
             scale,
             entries: Vec::new(),
+            capacity,
             refused: 0,
             lost: 0,
         })
@@ -73,6 +76,18 @@ impl Kernel {
         let counters = self.map.counters()?;
         let refused = counters.insert_full + counters.insert_failed;
         Ok(std::mem::replace(&mut self.refused, refused) != refused)
+    }
+
+    /// How full the map was when it was read last.
+    pub(super) const fn fill(&self) -> Fill {
+        Fill { entries: self.entries.len(), capacity: self.capacity }
+    }
+
+    /// What was lost since the start; nothing where that cannot be read.
+    pub(super) fn lost(&self) -> Lost {
+        let counters = self.map.counters().unwrap_or_default();
+        let map_entries = counters.insert_full + counters.insert_failed;
+        Lost { log_events: 0, crossings: counters.ring_full, map_entries }
     }
 
     /// One process, if it is in the map.

@@ -1,8 +1,10 @@
 //! Turns the wheel: puts the rooms together, owns the clock, and carries data from one to the next.
 //!
 //! `start` builds everything once, `wheel` waits for what comes first (the interval, a signal, an exit, a grace that is
-//! over), `scan` is the way of the data from a survey to the condemned, `termination` carries out what enforce orders.
+//! over), `scan` is the way of the data from a survey to the condemned, `termination` carries out what enforce orders,
+//! `board` knows what to say to those who ask.
 
+mod board;
 mod climbers;
 mod instance;
 mod instant;
@@ -11,6 +13,7 @@ mod kernel;
 #[cfg(not(feature = "ebpf"))]
 #[path = "no_kernel.rs"]
 mod kernel;
+mod nearest;
 mod readiness;
 mod scan;
 mod short;
@@ -24,6 +27,7 @@ mod wheel;
 use std::path::PathBuf;
 
 pub use instance::InstanceError;
+pub use nearest::{Basis, nearest};
 pub use start::{CannotEnforce, run};
 
 use crate::model::SourceChoice;

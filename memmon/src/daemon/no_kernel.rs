@@ -8,6 +8,7 @@ use crate::{
         decode::Happening,
         support::{Facts, Support},
     },
+    status::{Fill, Lost},
 };
 
 /// No value of this type exists.
@@ -23,6 +24,14 @@ impl Kernel {
     }
 
     pub(super) fn overflowed(&mut self) -> io::Result<bool> {
+        match *self {}
+    }
+
+    pub(super) fn fill(&self) -> Fill {
+        match *self {}
+    }
+
+    pub(super) fn lost(&self) -> Lost {
         match *self {}
     }
 

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 
 use super::{
     Options,
+    board::{About, Board},
     instance::{Instance, RUNTIME_DIR},
     kernel::Kernel,
     short,
@@ -18,6 +19,7 @@ use crate::{
     model::{Source, Uid},
     observe::support::{self, Facts, Obstacle, Support},
     report::{self, Console, Event, Format, Level, Outputs, Reporter},
+    status::SOCKET,
 };
 
 /// How long the last words may take to reach the disk.
@@ -53,7 +55,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let reporter = Reporter::start(outputs(settings)).context("no thread for the log")?;
     // Only a second daemon in one process could be there first.
     let _ = report::install_diagnostics(reporter.teller());
-    let ended = watch(options, loaded, &facts, &mut support, !only_a_look, &reporter);
+    let listens = instance.is_some() && !options.once;
+    let ended = watch(options, loaded, &facts, &mut support, (!only_a_look, listens), &reporter);
     // What a stuck disk does not take in time is lost; the end does not wait for it.
     let _ = reporter.finish(LAST_WORDS);
     drop(instance);
@@ -73,7 +76,7 @@ fn watch(
     loaded: Loaded,
     facts: &Facts,
     support: &mut Support,
-    pinned: bool,
+    (pinned, listens): (bool, bool),
     reporter: &Reporter,
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -91,13 +94,14 @@ fn watch(
         version: env!("CARGO_PKG_VERSION"),
         config: loaded.origin.clone(),
         source: watch.source().as_str(),
-        reason,
+        reason: reason.clone(),
         dry_run: loaded.settings.dry_run,
         limit: loaded.settings.rules.limit(&memory).1,
         interval: loaded.settings.check_interval,
     });
-    for degraded in short::prepare(&loaded.settings) {
-        reporter.tell(Event::Degraded { what: degraded });
+    let unready = short::prepare(&loaded.settings);
+    for degraded in &unready {
+        reporter.tell(Event::Degraded { what: degraded.clone() });
     }
     for degraded in &support.degraded {
         reporter.tell(Event::Degraded { what: format!("{degraded}: {}", degraded.remedy()) });
@@ -105,8 +109,18 @@ fn watch(
     for warning in &loaded.warnings {
         reporter.tell(Event::Degraded { what: warning.to_string() });
     }
+    let degraded = unready
+        .into_iter()
+        .chain(support.degraded.iter().map(|degraded| format!("{degraded}: {}", degraded.remedy())));
+    let about =
+        About { reason, degraded: degraded.collect(), file: loaded.origin, warnings: loaded.warnings };
+    let board = Board::new(about);
     runtime.block_on(async {
-        Daemon::new(options.clone(), loaded.settings, watch, memory, reporter)?.turn(signals).await
+        let mut daemon = Daemon::new(options.clone(), loaded.settings, watch, memory, reporter, board)?;
+        if listens {
+            daemon.listen(Path::new(SOCKET));
+        }
+        daemon.turn(signals).await
     })
 }
 

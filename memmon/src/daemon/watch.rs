@@ -12,6 +12,7 @@ use crate::{
         procfs::{Accuracy, ProcRoot, Waiting},
         support::Support,
     },
+    status::{Fill, Lost},
 };
 
 /// How often the kernel map is held against a whole pass over /proc: every so many scans.
@@ -56,6 +57,24 @@ impl Watch {
 
     pub(super) const fn kernel(&mut self) -> Option<&mut Kernel> {
         self.kernel.as_mut()
+    }
+
+    pub(super) const fn accuracy(&self) -> Accuracy {
+        self.accuracy
+    }
+
+    /// What the kernel map has right now; none where there is no map, or it cannot be read.
+    pub(super) fn kernel_survey(&mut self) -> Option<(SystemMemory, Vec<Reading>)> {
+        let memory = self.proc.memory().ok()?;
+        Some((memory, self.kernel.as_mut()?.readings().ok()?))
+    }
+
+    /// How full the kernel map is, and what it lost so far.
+    pub(super) fn map_state(&self) -> (Option<Fill>, Lost) {
+        match &self.kernel {
+            Some(kernel) => (Some(kernel.fill()), kernel.lost()),
+            None => (None, Lost::default()),
+        }
     }
 
     pub(super) fn memory(&self) -> io::Result<SystemMemory> {

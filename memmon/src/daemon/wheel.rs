@@ -1,7 +1,8 @@
 //! The loop: waits for what comes first, and never for one process.
 
 use std::{
-    collections::BTreeSet,
+    cell::RefCell,
+    collections::BTreeMap,
     time::{Duration, Instant},
 };
 
@@ -14,6 +15,7 @@ use tokio::{
 
 use super::{
     Options,
+    board::{Began, Board},
     climbers::{Budget, Climbers},
     readiness::{Readiness, readable},
     start, supervisor,
@@ -26,6 +28,7 @@ use crate::{
     model::{Bytes, ProcessId, SystemMemory},
     policy::Ladder,
     report::{Event, Reporter},
+    status::Ask,
 };
 
 /// How often victims in their grace, and the machine's memory, are looked at.
@@ -50,8 +53,10 @@ pub(super) struct Daemon<'a> {
     pub(super) resume: Option<Instant>,
     /// Processes that were sent SIGTERM since the last scan was told.
     pub(super) asked_to_end: usize,
-    seen: BTreeSet<Seen>,
+    seen: BTreeMap<Seen, String>,
     reclaimed: mpsc::UnboundedReceiver<(ProcessId, Result<(), Errno>)>,
+    pub(super) board: RefCell<Board>,
+    asks: mpsc::Receiver<Ask>,
 }
 
 /// What other processes may ask of memmon. One that comes before the loop turns is kept for it.
@@ -82,6 +87,8 @@ pub(super) enum Seen {
     MapFull,
     /// Wake levels could not be set.
     NoLevels,
+    /// Nobody can ask, or not all who should.
+    NoStatus,
 }
 
 impl<'a> Daemon<'a> {
@@ -91,6 +98,7 @@ impl<'a> Daemon<'a> {
         watch: Watch,
         memory: SystemMemory,
         reporter: &'a Reporter,
+        (board, asks): (Board, mpsc::Receiver<Ask>),
     ) -> anyhow::Result<Self> {
         let (answer, reclaimed) = mpsc::unbounded_channel();
         let reaper = Reaper::start(move |whom, outcome| {
@@ -101,7 +109,7 @@ impl<'a> Daemon<'a> {
             victims: Victims::new(start::patience(&settings)).context("no epoll instance for victims")?,
             reaper: reaper.context("no thread to free memory")?,
             told: Told::default(),
-            seen: BTreeSet::new(),
+            seen: BTreeMap::new(),
             settings,
             watch,
             options,
@@ -113,6 +121,8 @@ impl<'a> Daemon<'a> {
             budget: Budget::new(Instant::now()),
             resume: None,
             asked_to_end: 0,
+            board: RefCell::new(board),
+            asks,
         };
         daemon.measured(memory);
         Ok(daemon)
@@ -170,7 +180,9 @@ impl<'a> Daemon<'a> {
                 () = time::sleep_until(grace.into()) => self.wake()?,
                 _ = beat.tick(), if heartbeat.is_some() => supervisor::alive(),
                 _ = scans.tick(), if !(self.options.once && ready) => {
+                    let began = Began::now();
                     self.scan();
+                    self.board.borrow_mut().scanned(began);
                     if !ready {
                         supervisor::ready();
                         ready = true;
@@ -182,6 +194,7 @@ impl<'a> Daemon<'a> {
                         kernel.forward_log();
                     }
                 }
+                Some(ask) = self.asks.recv() => self.answer(ask),
             }
         };
         supervisor::stopping();
@@ -200,19 +213,31 @@ impl<'a> Daemon<'a> {
     }
 
     pub(super) fn tell(&self, event: Event) {
+        self.board.borrow_mut().note(&event);
         self.reporter.tell(event);
     }
 
     /// Says that something does not work, unless that was the case at the last scan already.
     pub(super) fn degraded(&mut self, what: Seen, text: impl FnOnce() -> String) {
-        if self.seen.insert(what) {
-            self.tell(Event::Degraded { what: text() });
+        if !self.seen.contains_key(&what) {
+            let text = text();
+            self.tell(Event::Degraded { what: text.clone() });
+            self.seen.insert(what, text);
         }
     }
 
     /// It works: if it fails again, that is news.
     pub(super) fn works(&mut self, what: Seen) {
         self.seen.remove(&what);
+    }
+
+    /// What does not work now.
+    pub(super) fn seen_now(&self) -> impl Iterator<Item = &str> {
+        self.seen.values().map(String::as_str)
+    }
+
+    pub(super) fn events_lost(&self) -> u64 {
+        self.reporter.lost()
     }
 
     /// Exits and graces that are over.
@@ -249,6 +274,8 @@ impl<'a> Daemon<'a> {
         for warning in &loaded.warnings {
             self.tell(Event::Degraded { what: warning.to_string() });
         }
+        self.admit();
+        self.board.borrow_mut().warned(loaded.warnings);
         true
     }
 }

@@ -13,17 +13,19 @@ use self::source::Source;
 use crate::{Task, workspace};
 
 /// Each room of memmon/src and the other rooms that it may know of.
-const ROOMS: [(&str, &[&str]); 8] = [
+const ROOMS: [(&str, &[&str]); 9] = [
     ("model", &[]),
     ("policy", &["model"]),
     ("config", &["model", "policy"]),
     ("observe", &["model"]),
     ("enforce", &["model"]),
     ("report", &["model"]),
+    ("status", &["model"]),
     ("daemon", EVERY_ROOM),
     ("cli", EVERY_ROOM),
 ];
-const EVERY_ROOM: &[&str] = &["model", "policy", "config", "observe", "enforce", "report", "daemon", "cli"];
+const EVERY_ROOM: &[&str] =
+    &["model", "policy", "config", "observe", "enforce", "report", "status", "daemon", "cli"];
 
 /// The files and folders that may hold `unsafe`: the BPF programs, raw system calls, and tests that make processes.
 const UNSAFE: &[&str] = &[
@@ -37,6 +39,7 @@ const UNSAFE: &[&str] = &[
     "memmon/src/observe/procfs/kcmp.rs",
     "memmon/src/observe/procfs/live.rs",
     "memmon/src/observe/support/facts.rs",
+    "memmon/src/status/peer.rs",
     "xtask/src/bench/child.rs",
     "xtask/src/bench/kernel.rs",
 ];

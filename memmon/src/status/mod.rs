@@ -1,0 +1,28 @@
+//! What the daemon is at, for those who ask: a Unix socket, lines of JSON, and nobody who is waited for.
+//!
+//! ```text
+//! client ──line──▶ server ──Ask──▶ the daemon's loop, at most ten times a second, whoever and however many ask
+//!        ◀─line──        ◀─text──
+//! ```
+//!
+//! `wire` has the messages (docs/status-protocol.md describes them), `server` the daemon's end of them, `client` the
+//! other one, `place` the socket in the file system and `peer` who may use it.
+
+mod client;
+mod peer;
+mod place;
+mod server;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+pub use client::{Client, ClientError, understood};
+pub use place::Place;
+pub use server::{Ask, Door, serve};
+pub use wire::{
+    Body, Configuration, Counts, Fate, Fill, Get, Lost, Row, Scan, Source, Status, Table, Text, Thresholds,
+    Victim, answer, why,
+};
+
+/// Where a root memmon listens.
+pub const SOCKET: &str = "/run/memmon/memmon.sock";

@@ -1,0 +1,253 @@
+//! The server against clients that mean it no good, with a daemon that only counts how often it is asked.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::Shutdown,
+    os::unix::net::UnixStream,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::mpsc;
+
+use super::{
+    server::CLIENTS,
+    wire::{Refusal, request},
+    *,
+};
+use crate::model::{Bytes, Pid, SystemMemory, Uid};
+
+const MEMORY: SystemMemory = SystemMemory { total: Bytes(16), available: Bytes(4) };
+
+fn table(rows: usize) -> Table {
+    let row = Row {
+        id: crate::model::ProcessId { pid: Pid(7), start: crate::model::StartTime(9) },
+        comm: "h\u{1b}og".into(),
+        uid: Uid(1000),
+        rss_bytes: Bytes(5),
+        error_bytes: Bytes::ZERO,
+        parts: None,
+        verdict: Fate::Within,
+        why: Text::default(),
+        phase: None,
+    };
+    Table { memory: MEMORY, limit_bytes: Bytes(9), processes: 1, over: 0, rows: vec![row; rows] }
+}
+
+/// A server at a place of its own, for as long as this lives.
+struct Served {
+    directory: tempfile::TempDir,
+    asked: Arc<AtomicUsize>,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Served {
+    /// Answers with a table of so many rows, to whom `own` says is the daemon's user, and to root.
+    fn start(rows: usize, own: Uid) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (place, listener) = Place::take(&directory.path().join("sock"), None).unwrap();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let count = Arc::clone(&asked);
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async move {
+                let (asks, mut asked) = mpsc::channel::<Ask>(1);
+                tokio::spawn(serve(listener, Door::new(None), own, asks));
+                let answers = async {
+                    while let Some(ask) = asked.recv().await {
+                        count.fetch_add(1, Ordering::Relaxed);
+                        let _ = ask.answer.send(answer(&Body::Processes(table(rows))));
+                    }
+                };
+                tokio::select! { () = answers => {}, _ = stopped => {} }
+            });
+            drop(place);
+        });
+        Self { directory, asked, stop: Some(stop), thread: Some(thread) }
+    }
+
+    fn own(rows: usize) -> Self {
+        Self::start(rows, Uid(nix::unistd::geteuid().as_raw()))
+    }
+
+    fn socket(&self) -> std::path::PathBuf {
+        self.directory.path().join("sock")
+    }
+
+    fn connect(&self) -> UnixStream {
+        let stream = UnixStream::connect(self.socket()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// What `bytes` are answered with, up to the end of the connection.
+    fn talk(&self, bytes: &[u8]) -> String {
+        let mut stream = self.connect();
+        // It may be closed in the middle of it.
+        let _ = stream.write_all(bytes);
+        let _ = stream.shutdown(Shutdown::Write);
+        let mut said = Vec::new();
+        let _ = stream.read_to_end(&mut said);
+        String::from_utf8(said).unwrap()
+    }
+
+    fn serves(&self) {
+        let body = Client::connect(&self.socket()).unwrap().get(Get::Processes).unwrap();
+        assert!(matches!(body, Body::Processes(_)), "{body:?}");
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        let ended = self.thread.take().map(thread::JoinHandle::join);
+        assert!(thread::panicking() || ended.is_some_and(|ended| ended.is_ok()));
+    }
+}
+
+#[test]
+fn requests_are_versioned_lines_and_nothing_else() {
+    let code = |line: &str| request(line.as_bytes()).map_err(|refusal| refusal.code.to_string());
+    assert_eq!(code(r#"{"v":1,"get":"status"}"#), Ok(Get::Status));
+    assert_eq!(code(r#" { "get" : "processes" , "v" : 1 , "new": [] } "#), Ok(Get::Processes));
+    for get in [Get::Status, Get::Processes] {
+        assert_eq!(code(&get.request()), Ok(get));
+    }
+    for (line, refused) in [
+        ("", "garbage"),
+        ("status", "garbage"),
+        ("[1]", "garbage"),
+        (r#"{"get":"status"}"#, "garbage"),
+        (r#"{"v":"1","get":"status"}"#, "garbage"),
+        ("\u{0}\u{1b}[2J", "garbage"),
+        (r#"{"v":2,"get":"status"}"#, "version"),
+        (r#"{"v":1,"get":"passwords"}"#, "unknown"),
+    ] {
+        assert_eq!(code(line).unwrap_err(), refused, "{line}");
+    }
+    assert!(request(&[0xff, 0xfe]).is_err());
+}
+
+#[test]
+fn an_answer_is_read_as_it_was_written_and_shows_no_control_character() {
+    let written = answer(&Body::Processes(table(2)));
+    assert!(written.ends_with('\n') && written.matches('\n').count() == 1);
+    assert!(written.starts_with(r#"{"v":1,"processes":{"memory":{"total_bytes":16,"#), "{written}");
+    let Body::Processes(read) = understood(&written).unwrap() else { panic!("{written}") };
+    assert_eq!(read, table(2));
+    assert_eq!(read.rows[0].comm.as_str(), r"h\u{1b}og", "escaped once");
+    // Whoever answers may be anyone.
+    let hostile = written.replace(r"h\\u{1b}og", r"\u001b[2J\u202e");
+    let Body::Processes(read) = understood(&hostile).unwrap() else { panic!("{hostile}") };
+    assert_eq!(read.rows[0].comm.as_str(), r"\u{1b}[2J\u{202e}");
+}
+
+#[test]
+fn what_is_no_answer_is_an_error_that_says_so() {
+    let refused = Refusal { code: "busy".into(), message: "try again".into() };
+    let error = understood(&answer(&Body::Error(refused))).unwrap_err();
+    assert_eq!(error.to_string(), "memmon says: try again");
+    for line in ["", "HTTP/1.1 400 Bad Request", "{}", r#"{"v":1,"status":{}}"#] {
+        assert!(matches!(understood(line), Err(ClientError::Garbage(_))), "{line}");
+    }
+    let nowhere = Client::connect(Path::new("/nonexistent/memmon.sock")).unwrap_err();
+    assert!(matches!(nowhere, ClientError::NoDaemon(_)), "{nowhere}");
+}
+
+#[test]
+fn garbage_is_answered_once_and_the_door_shut() {
+    let served = Served::own(1);
+    for garbage in ["nonsense\n{\"v\":1,\"get\":\"status\"}\n", "\n\n\n", "{\"v\":3,\"get\":\"status\"}\n"] {
+        let said = served.talk(garbage.as_bytes());
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.starts_with(r#"{"v":1,"error":{"code":""#), "{said}");
+    }
+    let said = served.talk(&vec![b'x'; 1 << 20]);
+    assert!(said.is_empty() || said.contains("no request is that long"), "{said}");
+    assert_eq!(served.talk(b"{\"v\":1,\"get\":\"stat"), "", "half a line is no request");
+    assert_eq!(served.asked(), 0, "the daemon was not asked for any of it");
+    served.serves();
+}
+
+#[test]
+fn a_flood_of_questions_is_asked_a_few_times() {
+    let served = Served::own(1);
+    let (begun, questions) = (Instant::now(), Get::Status.request() + "\n");
+    let mut streams: Vec<_> = (0..8).map(|_| served.connect()).collect();
+    for stream in &mut streams {
+        stream.write_all(questions.repeat(2000).as_bytes()).unwrap();
+    }
+    let mut answers = 0;
+    for stream in streams {
+        for _ in 0..5 {
+            let mut line = String::new();
+            BufReader::with_capacity(1, &stream).read_line(&mut line).unwrap();
+            answers += 1;
+        }
+    }
+    assert_eq!(answers, 40);
+    // Five answers to each at 50 ms between them, each answer good for 100 ms.
+    let most = begun.elapsed().as_millis() / 100 + 1;
+    assert!((1..=most).contains(&(served.asked() as u128)), "asked {} times, not {most}", served.asked());
+    assert!(begun.elapsed() >= Duration::from_millis(200), "each is slowed down");
+    served.serves();
+}
+
+#[test]
+fn slow_readers_and_the_silent_hold_up_nobody() {
+    // Answers larger than a socket's buffers, so that who does not read them is waited for.
+    let served = Served::own(4000);
+    let mut slow: Vec<_> = (0..CLIENTS - 2).map(|_| served.connect()).collect();
+    for stream in &mut slow {
+        stream.write_all((Get::Processes.request() + "\n").as_bytes()).unwrap();
+    }
+    let _half_open = served.connect();
+    served.serves();
+    served.serves();
+    assert!(served.asked() <= 20, "made once for all of them, not {} times", served.asked());
+}
+
+#[test]
+fn of_a_hundred_clients_the_last_ones_are_served() {
+    let served = Served::own(1);
+    let mut answered = Vec::new();
+    let streams: Vec<_> = (0..100).map(|_| served.connect()).collect();
+    // The last one to come has been let in when it is answered.
+    for mut stream in streams.iter().rev() {
+        let _ = stream.write_all((Get::Processes.request() + "\n").as_bytes());
+        let mut line = String::new();
+        let read = BufReader::new(stream).read_line(&mut line);
+        answered.push(read.is_ok() && line.ends_with('\n'));
+    }
+    let (newest, oldest) = answered.split_at(CLIENTS);
+    assert!(newest.iter().all(|answered| *answered), "{answered:?}");
+    assert!(oldest.iter().all(|answered| !answered), "{answered:?}");
+    served.serves();
+    drop(streams);
+    served.serves();
+}
+
+#[test]
+fn a_stranger_is_refused_and_told_why() {
+    let own = nix::unistd::geteuid();
+    if own.is_root() {
+        // Root may always ask: the stranger needs a uid of its own, see the daemon's tests.
+        Served::start(1, Uid(1)).serves();
+        return;
+    }
+    let served = Served::start(1, Uid(own.as_raw() + 1));
+    let said = served.talk((Get::Status.request() + "\n").as_bytes());
+    assert!(said.contains(r#""code":"refused""#), "{said}");
+    assert_eq!(served.asked(), 0);
+}
