@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::check;
+use super::{check, status};
 use crate::{daemon, model::SourceChoice};
 
 const EXIT_CODES: &str = "\
@@ -40,6 +40,8 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    #[command(after_help = EXIT_CODES)]
+    Status(status::Args),
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@ mod effective;
 mod exit;
 mod explain;
 mod look;
+mod status;
 
 use std::{
     io::{self, Write},
@@ -17,6 +18,8 @@ use clap::{CommandFactory, Parser};
 
 use arguments::{Arguments, Command};
 use exit::Exit;
+
+use crate::config::NameService;
 
 /// Runs the command that this process was started with, and turns its end into an exit code.
 pub fn main() -> ExitCode {
@@ -34,6 +37,7 @@ pub fn main() -> ExitCode {
         Command::Check(asked) => look::check(&asked, out, err),
         Command::Explain(asked) => look::explain(&asked, out),
         Command::Doctor { json } => doctor::run(json, out),
+        Command::Status(asked) => status::run(&asked, &NameService, out),
     };
     match ended {
         Ok(exit) => exit,

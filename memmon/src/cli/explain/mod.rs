@@ -176,7 +176,7 @@ const fn consequence(otherwise: &Otherwise) -> &'static str {
 }
 
 /// `text` behind `first`, broken between words before column 80 and indented from the second line on.
-fn wrapped(first: String, text: &str, indent: usize) -> Vec<String> {
+pub(super) fn wrapped(first: String, text: &str, indent: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = first;
     let mut is_empty = true;

@@ -1,0 +1,408 @@
+//! `memmon status`: what the daemon says of itself, on one screen, or as the object that it sends.
+
+use std::{fmt::Write as _, io::Write, path::PathBuf, time::Duration};
+
+use anyhow::bail;
+use jiff::{Timestamp, tz::TimeZone};
+use serde_json::Value;
+
+use super::{exit::Exit, explain::wrapped};
+use crate::{
+    config::Users,
+    model::{Bytes, Escaped, Limit, Uid},
+    status::{Body, Client, ClientError, Get, SOCKET, Status, Text, Victim, understood},
+};
+
+/// Tell how the daemon is: source, limits, last scan, who is being terminated, who was
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Args {
+    /// Print the daemon's own JSON object
+    #[arg(long)]
+    json: bool,
+    /// Where the daemon listens
+    #[arg(long, value_name = "PATH", default_value = SOCKET)]
+    socket: PathBuf,
+}
+
+/// Asks, and prints the answer.
+///
+/// # Errors
+/// There is none: [`ClientError`], with what to do about it.
+pub(super) fn run(asked: &Args, users: &dyn Users, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    let body = Client::connect(&asked.socket).and_then(|mut client| {
+        if asked.json {
+            let line = client.line(Get::Status)?;
+            // What the daemon refuses is an error here, too.
+            Ok((understood(&line)?, Some(line)))
+        } else {
+            Ok((client.get(Get::Status)?, None))
+        }
+    });
+    let text = match body {
+        Ok((_, Some(line))) => object(&line)?,
+        Ok((Body::Status(status), None)) => render(&status, users, &TimeZone::system()),
+        Ok(_) => bail!("what answers is no memmon of this version: it answers what was not asked"),
+        Err(error) => return Err(advised(&error)),
+    };
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(Exit::Ok)
+}
+
+/// The object alone, without its envelope.
+fn object(line: &str) -> anyhow::Result<String> {
+    let envelope: Value = serde_json::from_str(line)?;
+    let status = envelope.get("status").unwrap_or(&Value::Null);
+    Ok(serde_json::to_string_pretty(status)? + "\n")
+}
+
+/// An error, and what to do.
+fn advised(error: &ClientError) -> anyhow::Error {
+    let help = match error {
+        ClientError::NoDaemon(_) => {
+            "; start it (systemctl start memmon), look at the machine without it (memmon top), or try it out \
+             (memmon run --dry-run, as root)"
+        }
+        _ => "",
+    };
+    anyhow::anyhow!("{error}{help}")
+}
+
+/// Where the values begin.
+const VALUES: usize = 13;
+/// As many terminations as leave room for the rest of the screen.
+const RECENT: usize = 5;
+
+fn render(status: &Status, users: &dyn Users, zone: &TimeZone) -> String {
+    let mut lines = vec![format!(
+        "memmon {}, pid {}, has been watching for {}",
+        status.version,
+        status.pid,
+        span(status.uptime_seconds)
+    )];
+    for (name, value) in facts(status) {
+        lines.extend(wrapped(format!("  {name:<9}  "), &value, VALUES));
+    }
+    let section = |lines: &mut Vec<String>, heading: &str, entries: Vec<String>| {
+        if !entries.is_empty() {
+            lines.extend([String::new(), heading.to_owned()]);
+            lines.extend(entries.iter().flat_map(|entry| wrapped("  ".to_owned(), entry, 4)));
+        }
+    };
+    let texts = |texts: &[Text]| texts.iter().map(ToString::to_string).collect();
+    section(&mut lines, "Degraded:", texts(&status.degraded));
+    section(&mut lines, "Warnings of the configuration:", texts(&status.config.warnings));
+    let victims = status.in_flight.iter().map(|one| victim(one, users)).collect();
+    section(&mut lines, "Being terminated:", victims);
+    let recent: Vec<_> = status.recent.iter().take(RECENT).map(|one| terminated(one, users, zone)).collect();
+    let heading = match status.recent.len() {
+        all if all > RECENT => format!("Last terminations ({all} in --json):"),
+        _ => "Last terminations:".to_owned(),
+    };
+    section(&mut lines, &heading, recent);
+    lines.into_iter().fold(String::new(), |mut text, line| {
+        _ = writeln!(text, "{}", line.trim_end());
+        text
+    })
+}
+
+fn facts(status: &Status) -> Vec<(&'static str, String)> {
+    let Status { source, config, limit, counts, last_scan, map, lost, memory, .. } = status;
+    let mut facts = vec![
+        ("source", format!("{} ({})", source.name, source.reason)),
+        ("mode", if status.dry_run { "dry run: nothing is signalled" } else { "enforcing" }.to_owned()),
+        (
+            "limit",
+            match limit.rule {
+                Limit::Percent => format!(
+                    "{} = ram_percent_threshold {}% (ram_gb_threshold: {})",
+                    limit.limit_bytes, limit.ram_percent_threshold, limit.ram_gb_threshold_bytes
+                ),
+                Limit::Gb => format!(
+                    "{} = ram_gb_threshold (ram_percent_threshold: {}%)",
+                    limit.limit_bytes, limit.ram_percent_threshold
+                ),
+            },
+        ),
+    ];
+    if let Some(memory) = memory {
+        let used = memory.used();
+        facts.push((
+            "memory",
+            format!("{:.1}% used ({used} / {})", used.percent_of(memory.total), memory.total),
+        ));
+    }
+    let file = config.file.as_ref().map_or("built-in defaults", Text::as_str);
+    facts.push(("config", format!("{file}, generation {}", config.generation)));
+    if let Some(error) = &config.last_error {
+        let first: Vec<_> = error.as_str().split("\\n").map(str::trim).collect();
+        facts.push(("", format!("the last reload failed, the one before stays: {}", first.join(" "))));
+    }
+    facts.push((
+        "processes",
+        format!(
+            "{}, {} being terminated, {} terminated so far",
+            counts.processes, counts.in_flight, counts.terminated
+        ),
+    ));
+    if let Some(scan) = last_scan {
+        facts.push((
+            "last scan",
+            format!(
+                "{} ago, {} (CPU {}): {} scanned, {} killed; every {}",
+                span(scan.seconds_ago),
+                span(scan.wall_seconds),
+                span(scan.cpu_seconds),
+                scan.scanned,
+                scan.killed,
+                span(status.check_interval_seconds)
+            ),
+        ));
+    }
+    if let Some(map) = map {
+        let share = Bytes(map.entries as u64).percent_of(Bytes(map.capacity.into()));
+        facts.push(("map", format!("{} of {} entries ({share:.1}%)", map.entries, map.capacity)));
+    }
+    let losses = [
+        (lost.log_events, "log events"),
+        (lost.crossings, "crossings"),
+        (lost.map_entries, "entries of the map"),
+    ];
+    let losses: Vec<_> = losses
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    facts.push(("lost", if losses.is_empty() { "nothing".to_owned() } else { losses.join(", ") }));
+    facts
+}
+
+fn victim(victim: &Victim, users: &dyn Users) -> String {
+    let Victim { id, comm, uid, phase, since_seconds, left_seconds } = victim;
+    let mut text = format!("PID={id}, Name={comm}, User={}: {phase}", user(*uid, users));
+    if let Some(left) = left_seconds {
+        _ = write!(text, ", {} left", span(*left));
+    } else if let Some(since) = since_seconds {
+        _ = write!(text, " {} ago", span(*since));
+    }
+    text
+}
+
+/// One termination, from what the JSON log has of it: a daemon of another minor version may have less, or more.
+fn terminated(event: &Value, users: &dyn Users, zone: &TimeZone) -> String {
+    let number = |key: &str| event.get(key).and_then(Value::as_f64);
+    let bytes = |key: &str| event.get(key).and_then(Value::as_u64).map(Bytes);
+    let word = |key: &str| event.get(key).and_then(Value::as_str).map(Text::harmless).unwrap_or_default();
+    let at = number("at_unix_seconds")
+        .and_then(|at| Duration::try_from_secs_f64(at).ok())
+        .and_then(|at| Timestamp::UNIX_EPOCH.checked_add(at).ok())
+        .map(|at| at.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string());
+    let uid = event.get("uid").and_then(Value::as_u64).and_then(|uid| u32::try_from(uid).ok()).map(Uid);
+    let mut text = format!(
+        "{} {} {} ({})",
+        at.unwrap_or_default(),
+        event.get("pid").and_then(Value::as_u64).unwrap_or_default(),
+        word("comm"),
+        uid.map(|uid| user(uid, users)).unwrap_or_default()
+    );
+    if let (Some(peak), Some(limit)) = (bytes("peak_bytes"), bytes("limit_bytes")) {
+        _ = write!(text, ": {peak} over {limit}");
+    }
+    match word("cause").as_str() {
+        "" => {}
+        cause => _ = write!(text, ", {cause}"),
+    }
+    if let Some(seconds) = number("signal_to_exit_seconds") {
+        _ = write!(text, ", {}", span(seconds));
+    }
+    text
+}
+
+fn user(uid: Uid, users: &dyn Users) -> String {
+    users.name(uid).map_or_else(|| uid.to_string(), |name| Escaped(name.as_bytes()).to_string())
+}
+
+/// A time as short as it can be understood.
+pub(super) fn span(seconds: f64) -> String {
+    match seconds.max(0.0) {
+        short if short < 0.001 => format!("{:.0} µs", short * 1e6),
+        short if short < 1.0 => format!("{:.1} ms", short * 1e3),
+        seconds if seconds < 120.0 => {
+            let text = format!("{seconds:.1}");
+            format!("{} s", text.trim_end_matches(".0"))
+        }
+        minutes if minutes < 7200.0 => format!("{:.0} min", (minutes / 60.0).floor()),
+        hours if hours < 172_800.0 => format!("{:.0} h", (hours / 3600.0).floor()),
+        days => format!("{:.0} days", (days / 86_400.0).floor()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::FakeUsers,
+        model::{self, Pid, ProcessId, StartTime, SystemMemory},
+        status::{Configuration, Counts, Fill, Lost, Scan, Source, Thresholds},
+    };
+
+    const USERS: FakeUsers = FakeUsers(&[("root", 0), ("john", 1000)]);
+    const GB: u64 = Bytes::GIB;
+
+    fn status() -> Status {
+        Status {
+            version: "2.0.0".into(),
+            pid: Pid(812),
+            uptime_seconds: 12_345.0,
+            dry_run: false,
+            source: Source { name: model::Source::Ebpf, reason: "the best there is".into() },
+            degraded: vec![],
+            config: Configuration {
+                file: Some("/etc/memmon/config.toml".into()),
+                generation: 1,
+                warnings: vec![],
+                last_error: None,
+            },
+            limit: Thresholds {
+                rule: Limit::Percent,
+                limit_bytes: Bytes(16 * GB / 10),
+                ram_percent_threshold: 10.0,
+                ram_gb_threshold_bytes: Bytes(2 * GB),
+            },
+            check_interval_seconds: 30.0,
+            memory: Some(SystemMemory { total: Bytes(16 * GB), available: Bytes(9 * GB) }),
+            counts: Counts { processes: 245, in_flight: 0, terminated: 0, scans: 1 },
+            last_scan: Some(Scan {
+                seconds_ago: 3.2,
+                wall_seconds: 0.0012,
+                cpu_seconds: 0.0009,
+                scanned: 245,
+                killed: 0,
+            }),
+            in_flight: vec![],
+            recent: vec![],
+            map: Some(Fill { entries: 245, capacity: 32_768 }),
+            lost: Lost::default(),
+        }
+    }
+
+    fn text(status: &Status) -> String {
+        let text = render(status, &USERS, &TimeZone::UTC);
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        text
+    }
+
+    #[test]
+    fn a_quiet_daemon() {
+        insta::assert_snapshot!(text(&status()), @"
+        memmon 2.0.0, pid 812, has been watching for 3 h
+          source     ebpf (the best there is)
+          mode       enforcing
+          limit      1.60GB = ram_percent_threshold 10% (ram_gb_threshold: 2.00GB)
+          memory     43.8% used (7.00GB / 16.00GB)
+          config     /etc/memmon/config.toml, generation 1
+          processes  245, 0 being terminated, 0 terminated so far
+          last scan  3.2 s ago, 1.2 ms (CPU 900 µs): 245 scanned, 0 killed; every 30 s
+          map        245 of 32768 entries (0.7%)
+          lost       nothing
+        ");
+    }
+
+    #[test]
+    fn a_daemon_with_much_to_say() {
+        let mut status = status();
+        status.dry_run = true;
+        status.config.generation = 3;
+        let error = "error: unknown key `levle` in [log]\n --> /etc/memmon/config.toml:2:1\n  |";
+        status.config.last_error = Some(Text::harmless(error));
+        status.config.warnings = vec!["line 5: root is listed but not protected, as in v1".into()];
+        status.degraded = vec![Text::harmless(
+            "the kernel map has no room for every process, so that scans read /proc as well: raise \
+             kernel.max_processes",
+        )];
+        status.lost = Lost { log_events: 7, crossings: 0, map_entries: 12 };
+        let id = ProcessId { pid: Pid(4242), start: StartTime(7) };
+        status.in_flight = vec![
+            Victim {
+                id,
+                comm: "chr\u{1b}me".into(),
+                uid: Uid(1000),
+                phase: "grace".into(),
+                since_seconds: Some(1.8),
+                left_seconds: Some(3.2),
+            },
+            Victim {
+                id,
+                comm: "stuck".into(),
+                uid: Uid(47_001),
+                phase: "killed".into(),
+                since_seconds: Some(65.0),
+                left_seconds: None,
+            },
+        ];
+        let record = serde_json::json!({
+            "event": "terminated", "at_unix_seconds": 1_759_486_531.5, "pid": 12_345, "start": 7,
+            "comm": "chrome", "uid": 1000, "limit_bytes": GB, "peak_bytes": 7 * GB / 2,
+            "signal_to_exit_seconds": 0.31, "cause": "term"
+        });
+        status.recent = vec![record; 9];
+        status.recent.push(serde_json::json!({}));
+        insta::assert_snapshot!(text(&status), @r"
+        memmon 2.0.0, pid 812, has been watching for 3 h
+          source     ebpf (the best there is)
+          mode       dry run: nothing is signalled
+          limit      1.60GB = ram_percent_threshold 10% (ram_gb_threshold: 2.00GB)
+          memory     43.8% used (7.00GB / 16.00GB)
+          config     /etc/memmon/config.toml, generation 3
+                     the last reload failed, the one before stays: error: unknown key
+                     `levle` in [log] --> /etc/memmon/config.toml:2:1 |
+          processes  245, 0 being terminated, 0 terminated so far
+          last scan  3.2 s ago, 1.2 ms (CPU 900 µs): 245 scanned, 0 killed; every 30 s
+          map        245 of 32768 entries (0.7%)
+          lost       7 log events, 12 entries of the map
+
+        Degraded:
+          the kernel map has no room for every process, so that scans read /proc as
+            well: raise kernel.max_processes
+
+        Warnings of the configuration:
+          line 5: root is listed but not protected, as in v1
+
+        Being terminated:
+          PID=4242, Name=chr\u{1b}me, User=john: grace, 3.2 s left
+          PID=4242, Name=stuck, User=47001: killed 65 s ago
+
+        Last terminations (10 in --json):
+          2025-10-03 10:15:31 12345 chrome (john): 3.50GB over 1.00GB, term, 310.0 ms
+          2025-10-03 10:15:31 12345 chrome (john): 3.50GB over 1.00GB, term, 310.0 ms
+          2025-10-03 10:15:31 12345 chrome (john): 3.50GB over 1.00GB, term, 310.0 ms
+          2025-10-03 10:15:31 12345 chrome (john): 3.50GB over 1.00GB, term, 310.0 ms
+          2025-10-03 10:15:31 12345 chrome (john): 3.50GB over 1.00GB, term, 310.0 ms
+        ");
+    }
+
+    #[test]
+    fn times_are_short() {
+        for (seconds, shown) in [
+            (0.0, "0 µs"),
+            (0.000_25, "250 µs"),
+            (0.0123, "12.3 ms"),
+            (5.0, "5 s"),
+            (59.94, "59.9 s"),
+            (150.0, "2 min"),
+            (7300.0, "2 h"),
+            (200_000.0, "2 days"),
+            (-1.0, "0 µs"),
+        ] {
+            assert_eq!(span(seconds), shown);
+        }
+    }
+
+    #[test]
+    fn without_a_daemon_it_says_what_to_do() {
+        let args = Args { json: false, socket: PathBuf::from("/nonexistent/memmon.sock") };
+        let error = run(&args, &USERS, &mut Vec::new()).unwrap_err().to_string();
+        assert!(error.starts_with("no memmon answers at /nonexistent/memmon.sock; start it"), "{error}");
+        assert_eq!(Exit::after(&anyhow::anyhow!(error)), Exit::Failure);
+    }
+}

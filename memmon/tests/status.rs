@@ -1,0 +1,261 @@
+//! A real daemon, asked: by those who may, by those who may not, and by those who mean it no good.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    os::unix::{fs::PermissionsExt as _, net::UnixStream},
+    path::PathBuf,
+    process::{Command, Output},
+};
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use support::{
+    TestUser,
+    daemon::{Daemon, ScopedConfig},
+    eventually,
+    hog::Hog,
+    status_field,
+};
+
+/// A limit of 40 MB, and a scan every 0.2 s.
+fn config(user: &TestUser, more: &str) -> ScopedConfig {
+    config_for(user, &user.uid.to_string(), more)
+}
+
+fn config_for(user: &TestUser, group: &str, more: &str) -> ScopedConfig {
+    let text = format!(
+        "thresholds = {{ ram_gb_threshold = 0.04, check_interval = 0.2 }}\nsettings.enable_syslog = false\n\
+         log.format = \"json\"\nstatus.group = \"{group}\"\n{more}\n"
+    );
+    ScopedConfig::new(user, &text)
+}
+
+/// The daemon's socket, seen through its own mounts.
+fn socket(daemon: &Daemon) -> PathBuf {
+    format!("/proc/{}/root/run/memmon/memmon.sock", daemon.pid()).into()
+}
+
+fn memmon(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_memmon"));
+    command.args(arguments);
+    command
+}
+
+/// `memmon status --json`.
+fn status(daemon: &Daemon) -> Value {
+    let output = memmon(&["status", "--json", "--socket"]).arg(socket(daemon)).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+fn scanned(daemon: &Daemon) {
+    // It listens a moment after it says that it starts.
+    let listens = || memmon(&["status", "--socket"]).arg(socket(daemon)).output().unwrap().status.success();
+    eventually("an answer", listens);
+    eventually("a scan", || status(daemon)["counts"]["scans"].as_u64() > Some(0));
+}
+
+fn hog(user: &TestUser, script: &str) -> Hog {
+    let hog = user.hog(script);
+    hog.begun("hold");
+    hog
+}
+
+#[test]
+#[ignore = "kernel: needs root"]
+fn a_daemon_tells_what_it_does_and_by_what() {
+    let user = TestUser::claim();
+    let daemon = Daemon::start(&config(&user, ""), &["--dry-run", "--source", "proc"]);
+    scanned(&daemon);
+    let told = status(&daemon);
+    assert_eq!(told["pid"], daemon.pid());
+    assert_eq!(told["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(told["dry_run"], true);
+    assert_eq!(told["source"], json!({ "name": "proc", "reason": "asked for" }));
+    assert_eq!(told["limit"]["rule"], "gb");
+    assert_eq!(told["limit"]["limit_bytes"], 42_949_672);
+    assert_eq!(told["config"]["file"], daemon.dir().join("config.toml").to_str().unwrap());
+    assert_eq!((&told["config"]["generation"], &told["map"]), (&json!(1), &Value::Null));
+    assert_eq!(told["counts"]["processes"], told["last_scan"]["scanned"]);
+    assert!(told["last_scan"]["wall_seconds"].as_f64() > Some(0.0), "{told}");
+
+    let text = memmon(&["status", "--socket"]).arg(socket(&daemon)).output().unwrap();
+    let text = said(&text);
+    assert!(text.contains("  mode       dry run: nothing is signalled\n"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+
+    // A reload that fails keeps what was, and is told; one that does not takes its place.
+    daemon.reload(&config(&user, "log.level = \"loud\""));
+    eventually("the failed reload", || !status(&daemon)["config"]["last_error"].is_null());
+    let error = status(&daemon)["config"]["last_error"].to_string();
+    assert!(error.contains("level"), "{error}");
+    daemon.reload(&config(&user, "termination.grace = 1"));
+    eventually("the reload", || status(&daemon)["config"]["generation"] == 2);
+    assert_eq!(status(&daemon)["config"]["last_error"], Value::Null);
+
+    // Where its directory is seen even when its mounts are gone with it.
+    let place = fs::File::open(socket(&daemon).parent().unwrap()).unwrap();
+    let place = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&place));
+    let there = || fs::read_dir(&place).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
+    assert!(there().iter().any(|name| name == "memmon.sock"), "{:?}", there());
+    daemon.stop();
+    assert!(!there().iter().any(|name| name == "memmon.sock"), "{:?}", there());
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn the_map_is_told_and_so_are_those_nearest_their_limit() {
+    let user = TestUser::claim();
+    let hog = hog(&user, "anon 60M hold");
+    let daemon = Daemon::start(&config(&user, ""), &["--dry-run", "--source", "ebpf"]);
+    scanned(&daemon);
+    let told = status(&daemon);
+    assert!(told["map"]["entries"].as_u64() > Some(1), "{told}");
+    assert!(told["map"]["capacity"].as_u64() >= told["map"]["entries"].as_u64(), "{told}");
+
+    let mut client = memmon::status::Client::connect(&socket(&daemon)).unwrap();
+    let body = client.get(memmon::status::Get::Processes).unwrap();
+    let memmon::status::Body::Processes(table) = body else { panic!("{body:?}") };
+    let row = table.rows.iter().find(|row| row.id.pid.0 == hog.pid()).unwrap();
+    assert_eq!(
+        (row.uid.0, row.verdict.to_string(), row.why.as_str()),
+        (user.uid, "terminate".to_owned(), "ram_gb_threshold")
+    );
+    let parts = row.parts.unwrap();
+    assert!(row.rss_bytes.0 >= 60 << 20 && parts.anon.0 >= 60 << 20, "{row:?}");
+    assert!(table.processes >= table.rows.len() && table.over >= 1);
+    let others: Vec<_> = table.rows.iter().filter(|row| row.uid.0 != user.uid).collect();
+    assert!(
+        !others.is_empty() && others.iter().all(|row| row.verdict.to_string() == "protected"),
+        "{others:?}"
+    );
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "kernel: needs root"]
+fn victims_are_told_while_they_are_and_after() {
+    let user = TestUser::claim();
+    let mut stubborn = hog(&user, "ignore-term anon 60M hold");
+    let daemon = Daemon::start(&config(&user, "termination.grace = 2"), &["--source", "proc"]);
+    eventually("the grace", || status(&daemon)["in_flight"][0]["phase"] == "grace");
+    let told = status(&daemon);
+    if let Some(victim) = told["in_flight"].get(0) {
+        assert_eq!(victim["pid"], stubborn.pid(), "{told}");
+        assert!(victim["left_seconds"].as_f64() <= Some(2.0), "{told}");
+    }
+    assert_eq!(stubborn.ended_by(support::PATIENCE), Some(libc::SIGKILL));
+    eventually("the record", || status(&daemon)["counts"]["terminated"] == 1);
+    let told = status(&daemon);
+    let record = &told["recent"][0];
+    assert_eq!((&record["pid"], &record["uid"]), (&json!(stubborn.pid()), &json!(user.uid)), "{told}");
+    assert!(record["peak_bytes"].as_u64() >= Some(60 << 20), "{record}");
+    assert!(record["signal_to_exit_seconds"].as_f64() >= Some(2.0), "{record}");
+    assert_eq!(told["in_flight"], json!([]));
+    let text = memmon(&["status", "--socket"]).arg(socket(&daemon)).output().unwrap();
+    assert!(said(&text).contains("Last terminations:\n"), "{}", said(&text));
+    daemon.stop();
+}
+
+/// `memmon status` within the daemon's mounts, as somebody else.
+fn status_as(daemon: &Daemon, uid: u32) -> Output {
+    let (pid, id) = (daemon.pid().to_string(), uid.to_string());
+    let mut command = Command::new("nsenter");
+    command.args(["-t", &pid, "-m", "-S", &id, "-G", &id]).arg(env!("CARGO_BIN_EXE_memmon")).arg("status");
+    command.output().unwrap()
+}
+
+#[test]
+#[ignore = "kernel: needs root"]
+fn root_and_one_group_may_ask_and_nobody_else() {
+    let (user, stranger) = (TestUser::claim(), TestUser::claim());
+    let daemon = Daemon::start(&config(&user, ""), &["--dry-run", "--source", "proc"]);
+    scanned(&daemon);
+    let mode = || fs::metadata(socket(&daemon)).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(), 0o660);
+    let member = status_as(&daemon, user.uid);
+    assert!(member.status.success(), "{}", said(&member));
+    let refused = status_as(&daemon, stranger.uid);
+    assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
+    assert!(said(&refused).contains("is not for you"), "{}", said(&refused));
+
+    // The mode is not all that keeps strangers out.
+    fs::set_permissions(socket(&daemon), fs::Permissions::from_mode(0o666)).unwrap();
+    let refused = status_as(&daemon, stranger.uid);
+    assert!(said(&refused).contains("only root and the group"), "{}", said(&refused));
+
+    // Without a group it is root's alone, from the reload on.
+    daemon.reload(&config_for(&user, "", ""));
+    eventually("the reload", || mode() == 0o600);
+    assert!(!status_as(&daemon, user.uid).status.success());
+    eventually("the reload", || status(&daemon)["config"]["generation"] == 2);
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "kernel: needs root"]
+fn hostile_clients_neither_stop_nor_bloat_it() {
+    let user = TestUser::claim();
+    let daemon = Daemon::start(&config(&user, ""), &["--dry-run", "--source", "proc"]);
+    scanned(&daemon);
+    let resident = || -> u64 {
+        let text = status_field(daemon.pid(), "VmRSS:").unwrap();
+        text.trim_end_matches(" kB").trim().parse().unwrap()
+    };
+    let open = || fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count();
+    let (kib_before, open_before) = (resident(), open());
+    let scans = || status(&daemon)["counts"]["scans"].as_u64().unwrap();
+    let scans_before = scans();
+
+    // Half open, half a line, a megabyte of noise, questions without end and nobody who reads the answers.
+    let mut clients = Vec::new();
+    for turn in 0..100 {
+        let mut client = UnixStream::connect(socket(&daemon)).unwrap();
+        client.set_nonblocking(true).unwrap();
+        let sent = match turn % 4 {
+            0 => Ok(()),
+            1 => client.write_all(b"{\"v\":1,\"get\":\"sta"),
+            2 => client.write_all(&vec![0xff; 1 << 20]),
+            _ => client.write_all("{\"v\":1,\"get\":\"processes\"}\n".repeat(4000).as_bytes()),
+        };
+        drop(sent); // which is cut short where the daemon reads no more
+        clients.push(client);
+    }
+    assert!(open() <= open_before + 40, "{} descriptors, {open_before} before", open());
+    // Whoever comes after them is answered all the same.
+    eventually("three more scans", || scans() >= scans_before + 3);
+    assert!(resident() < kib_before + 4096, "{} kB, {kib_before} before", resident());
+    drop(clients);
+    eventually("their end", || open() <= open_before + 2);
+
+    // And it ends as fast as ever with somebody in the line.
+    let mut waiting = UnixStream::connect(socket(&daemon)).unwrap();
+    daemon.stop();
+    assert_eq!(waiting.read(&mut [0; 16]).unwrap_or(0), 0);
+}
+
+#[test]
+#[ignore = "kernel: needs root"]
+fn what_a_killed_daemon_left_is_no_daemon() {
+    let user = TestUser::claim();
+    let daemon = Daemon::start(&config(&user, ""), &["--dry-run", "--source", "proc"]);
+    scanned(&daemon);
+    let place = fs::File::open(socket(&daemon).parent().unwrap()).unwrap();
+    let path =
+        format!("/proc/{}/fd/{}/memmon.sock", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&place));
+    daemon.signal(Signal::SIGKILL);
+    drop(daemon);
+    assert!(fs::symlink_metadata(&path).is_ok(), "it could not clear up");
+    let output = memmon(&["status", "--socket", &path]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("start it (systemctl start memmon)"), "{}", said(&output));
+}
