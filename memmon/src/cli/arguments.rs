@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{check, status};
+use super::{check, status, top};
 use crate::{daemon, model::SourceChoice};
 
 const EXIT_CODES: &str = "\
@@ -42,6 +42,8 @@ pub(super) enum Command {
     },
     #[command(after_help = EXIT_CODES)]
     Status(status::Args),
+    #[command(after_help = EXIT_CODES)]
+    Top(top::Args),
 }
 
 #[derive(Debug, Args)]

@@ -8,6 +8,7 @@ mod exit;
 mod explain;
 mod look;
 mod status;
+mod top;
 
 use std::{
     io::{self, Write},
@@ -38,6 +39,7 @@ pub fn main() -> ExitCode {
         Command::Explain(asked) => look::explain(&asked, out),
         Command::Doctor { json } => doctor::run(json, out),
         Command::Status(asked) => status::run(&asked, &NameService, out),
+        Command::Top(asked) => top::run(&asked),
     };
     match ended {
         Ok(exit) => exit,

@@ -15,10 +15,11 @@ pub(super) const EVERYTHING: &str = "kernel: needs root, kernel BTF and bpftool"
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// Programs that tests are run with, and how they get here.
-const PROGRAMS: [(&str, &str); 3] = [
+const PROGRAMS: [(&str, &str); 4] = [
     ("bpftool", "`cargo xtask setup --for-tests` installs it"),
     ("mandoc", "`cargo xtask setup --for-tests` installs it"),
     ("systemd-analyze", "it is systemd's"),
+    ("tmux", "apt-get install tmux"),
 ];
 
 /// What the tests may need.

@@ -1,0 +1,166 @@
+//! Where top's samples come from: the daemon, or, where none answers, a look of its own at /proc. A thread of its own,
+//! so that keys are never waited for.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+
+use super::model::{Message, Sample};
+use crate::{
+    cli::explain,
+    config::{self, NameService, Users as _},
+    daemon::{Basis, nearest},
+    model::{Escaped, Pid, ProcessId, Snapshot, Uid},
+    observe::{
+        procfs::{Accuracy, ProcRoot},
+        support::{self, Facts},
+    },
+    policy::Rules,
+    status::{Body, Client, ClientError, Get, Status, Table},
+};
+
+/// Takes samples, and explains processes.
+pub(super) struct Feed {
+    socket: PathBuf,
+    config: Option<PathBuf>,
+    accuracy: Accuracy,
+    began: Instant,
+    client: Option<Client>,
+    /// The daemon's last words: which file it reads, and what its pid is.
+    status: Option<Box<Status>>,
+    users: BTreeMap<Uid, String>,
+    rules: Option<Rules>,
+}
+
+impl Feed {
+    pub(super) fn new(socket: PathBuf, config: Option<PathBuf>) -> Self {
+        Self {
+            socket,
+            config,
+            accuracy: support::assess(&Facts::gather()).accuracy(),
+            began: Instant::now(),
+            client: None,
+            status: None,
+            users: BTreeMap::new(),
+            rules: None,
+        }
+    }
+
+    /// Sends a sample each `interval`, and an explanation for each process that comes, until nobody listens.
+    pub(super) fn run(mut self, interval: Duration, asked: &Receiver<ProcessId>, told: &Sender<Message>) {
+        let mut due = Instant::now();
+        loop {
+            let message = match asked.recv_timeout(due.saturating_duration_since(Instant::now())) {
+                Ok(whom) => {
+                    let text = self.explain(whom);
+                    Message::Explained(whom, text.unwrap_or_else(|error| shown(&error)))
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    due = Instant::now() + interval;
+                    match self.sample() {
+                        Ok(sample) => Message::Sample(Box::new(sample)),
+                        Err(error) => Message::Trouble(shown(&error)),
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            if told.send(message).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn sample(&mut self) -> anyhow::Result<Sample> {
+        let (table, alone) = match self.ask() {
+            Ok(table) => (table, None),
+            Err(error) => {
+                (self.client, self.status) = (None, None);
+                let why = match error {
+                    ClientError::NoDaemon(_) => "no daemon",
+                    ClientError::NotForYou(_) => "the daemon is not for you",
+                    ClientError::Refused(_) => "the daemon is busy",
+                    ClientError::Garbage(_) => "no daemon of this version",
+                    ClientError::Broken(_) => "the daemon does not answer",
+                };
+                (self.look()?, Some(why.to_owned()))
+            }
+        };
+        let uids: Vec<_> = table.rows.iter().map(|row| row.uid).collect();
+        for uid in uids {
+            self.users.entry(uid).or_insert_with(|| {
+                let name = NameService.name(uid);
+                name.map_or_else(|| uid.to_string(), |name| Escaped(name.as_bytes()).to_string())
+            });
+        }
+        Ok(Sample {
+            at: self.began.elapsed().as_secs_f64(),
+            table,
+            status: self.status.clone(),
+            alone,
+            users: self.users.clone(),
+        })
+    }
+
+    /// The daemon's table, and its status with it.
+    fn ask(&mut self) -> Result<Table, ClientError> {
+        // A daemon that was started again, or had no room for those who came long ago, is asked anew.
+        if let Some(client) = self.client.take()
+            && let Ok(table) = self.ask_through(client)
+        {
+            return Ok(table);
+        }
+        self.ask_through(Client::connect(&self.socket)?)
+    }
+
+    fn ask_through(&mut self, mut client: Client) -> Result<Table, ClientError> {
+        let other = || ClientError::Garbage("it answers what was not asked".to_owned());
+        let Body::Processes(table) = client.get(Get::Processes)? else { return Err(other()) };
+        let Body::Status(status) = client.get(Get::Status)? else { return Err(other()) };
+        self.status = Some(status);
+        self.client = Some(client);
+        Ok(table)
+    }
+
+    /// Without a daemon, by the rules that one would have.
+    fn look(&mut self) -> anyhow::Result<Table> {
+        let rules = match &self.rules {
+            Some(rules) => rules.clone(),
+            None => self.rules.insert(rules(self.config.as_deref())?).clone(),
+        };
+        nearest(Basis { rules, accuracy: self.accuracy, survey: None }).context("/proc cannot be read")
+    }
+
+    /// What `memmon explain` would say, by the file that the daemon reads, as it is now.
+    fn explain(&self, whom: ProcessId) -> anyhow::Result<String> {
+        let file = self.status.as_ref().and_then(|status| status.config.file.as_ref());
+        let file = file.map(|file| PathBuf::from(file.as_str()));
+        let mut rules = rules(file.as_deref().or(self.config.as_deref()))?;
+        if let Some(status) = &self.status {
+            rules.own_pid = status.pid;
+        }
+        let proc = ProcRoot::real()?;
+        let memory = proc.memory()?;
+        let (_, limit) = rules.limit(&memory);
+        let Pid(pid) = whom.pid;
+        let process = proc
+            .confirm(whom.pid, Some(whom.start), limit, &self.accuracy)
+            .with_context(|| format!("pid {pid} cannot be explained"))?;
+        let snapshot = Snapshot { memory, processes: vec![process] };
+        Ok(explain::explain(&rules, &snapshot, false, &|uid| NameService.name(uid))?)
+    }
+}
+
+fn rules(file: Option<&Path>) -> anyhow::Result<Rules> {
+    Ok(config::load(file, &NameService)?.settings.rules)
+}
+
+/// An error's text may hold what stands in a file: its lines stay, its controls do not.
+fn shown(error: &anyhow::Error) -> String {
+    let text = format!("{error:#}");
+    text.lines().map(|line| Escaped(line.as_bytes()).to_string()).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,147 @@
+//! `memmon top`: those nearest their limit, live. Three parts, and one loop here that carries between them:
+//!
+//! ```text
+//! feed ──Sample──▶ update(Model, Message) ──Model──▶ view ──cells──▶ terminal
+//!      ◀─Command──                         keys ◀──────────────────────┘
+//! ```
+
+mod feed;
+mod figures;
+mod model;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::{
+    env,
+    io::{self, IsTerminal as _},
+    path::PathBuf,
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use nix::sys::{
+    signal::{SigSet, Signal},
+    signalfd::{SfdFlags, SignalFd},
+};
+use ratatui::crossterm::event::{self, Event, KeyEventKind};
+
+use self::{
+    feed::Feed,
+    model::{Command, Message, Model, update},
+    view::{Looks, view},
+};
+use super::exit::Exit;
+use crate::{model::ProcessId, status::SOCKET};
+
+/// Watch the processes nearest their limit, live: memory, growth, time left, verdict and why
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Args {
+    /// Seconds between two looks
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    interval: Duration,
+    /// Where the daemon listens; where none does, top looks at /proc itself
+    #[arg(long, value_name = "PATH", default_value = SOCKET)]
+    socket: PathBuf,
+    /// The configuration to judge by where there is no daemon
+    #[arg(long, value_name = "PATH")]
+    config: Option<PathBuf>,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
+    if (0.2..=3600.0).contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err("expected 0.2 to 3600 seconds".to_owned())
+    }
+}
+
+/// How long a key may wait for a sample, and the other way round.
+const TURN: Duration = Duration::from_millis(50);
+
+/// Shows the screen until `q`.
+///
+/// # Errors
+/// There is no terminal, or it is gone.
+pub(super) fn run(asked: &Args) -> anyhow::Result<Exit> {
+    if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
+        bail!("top needs a terminal: for programs there is `memmon status --json`");
+    }
+    // Before there is a second thread, so that it does not take them.
+    let ends = ends().context("cannot listen for signals")?;
+    let (told, messages) = mpsc::channel();
+    let (ask, asked_for) = mpsc::channel();
+    let feed = Feed::new(asked.socket.clone(), asked.config.clone());
+    let interval = asked.interval;
+    thread::Builder::new()
+        .name("memmon-feed".into())
+        .spawn(move || feed.run(interval, &asked_for, &told))
+        .context("no thread to look with")?;
+    let mut terminal = ratatui::try_init().context("cannot set the terminal up")?;
+    let ended = turn(&mut terminal, &messages, &ask, &ends);
+    // Whatever happened, the terminal is as it was.
+    ratatui::restore();
+    ended.map(|()| Exit::Ok)
+}
+
+fn turn(
+    terminal: &mut ratatui::DefaultTerminal,
+    messages: &mpsc::Receiver<Message>,
+    ask: &mpsc::Sender<ProcessId>,
+    ends: &SignalFd,
+) -> anyhow::Result<()> {
+    let looks = looks();
+    let size = terminal.size().context("the terminal has no size")?;
+    let (mut model, _) = update(Model::default(), Message::Size(size.width, size.height));
+    let mut stale = true;
+    loop {
+        if stale {
+            terminal.draw(|frame| view(&model, looks, frame)).context("the terminal is gone")?;
+        }
+        let mut news: Vec<_> = messages.try_iter().collect();
+        if event::poll(TURN).context("the terminal is gone")? {
+            match event::read().context("the terminal is gone")? {
+                Event::Key(key) if key.kind != KeyEventKind::Release => news.push(Message::Key(key)),
+                Event::Resize(columns, rows) => news.push(Message::Size(columns, rows)),
+                _ => {}
+            }
+        }
+        if ends.read_signal().context("cannot read signals")?.is_some() {
+            return Ok(());
+        }
+        stale = !news.is_empty();
+        for message in news {
+            let command;
+            (model, command) = update(model, message);
+            match command {
+                Some(Command::Quit) => return Ok(()),
+                // Without its feed top goes on to show what it has.
+                Some(Command::Explain(whom)) => drop(ask.send(whom)),
+                None => {}
+            }
+        }
+    }
+}
+
+/// Readable when somebody wants top to end: what would otherwise leave the terminal as it is.
+fn ends() -> nix::Result<SignalFd> {
+    let mask = SigSet::from_iter([Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT]);
+    mask.thread_block()?;
+    SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+}
+
+/// By what the environment says of this terminal: NO_COLOR (no-color.org) and the locale.
+fn looks() -> Looks {
+    let set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
+        .iter()
+        .find_map(|name| env::var(name).ok().filter(|value| !value.is_empty()));
+    let unicode = locale.is_some_and(|locale| {
+        let locale = locale.to_lowercase();
+        locale.contains("utf-8") || locale.contains("utf8")
+    });
+    Looks { colour: !set("NO_COLOR") && env::var("TERM").as_deref() != Ok("dumb"), unicode }
+}

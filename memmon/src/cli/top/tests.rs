@@ -1,0 +1,335 @@
+//! The screen read back, cell by cell, and the keys that change it.
+
+use ratatui::{
+    Terminal,
+    backend::TestBackend,
+    crossterm::event::{KeyCode, KeyEvent, KeyModifiers},
+};
+
+use super::{
+    model::{Command, Message, Model, Overlay, Sample, Sort, update},
+    view::{Looks, view},
+};
+use crate::{
+    model::{Bytes, Parts, Pid, ProcessId, StartTime, SystemMemory, Uid},
+    status::{Fate, Row, Table, Text},
+};
+
+const GB: u64 = Bytes::GIB;
+const MB: u64 = Bytes::MIB;
+const PLAIN: Looks = Looks { colour: false, unicode: true };
+
+fn row(pid: u32, comm: &str, uid: u32, rss: u64, verdict: Fate, why: &str) -> Row {
+    Row {
+        id: ProcessId { pid: Pid(pid), start: StartTime(1) },
+        comm: comm.into(),
+        uid: Uid(uid),
+        rss_bytes: Bytes(rss),
+        error_bytes: Bytes::ZERO,
+        parts: Some(Parts {
+            anon: Bytes(rss / 2),
+            file: Bytes(rss / 2),
+            shmem: Bytes::ZERO,
+            swap: Bytes(MB),
+        }),
+        verdict,
+        why: Text::from(why),
+        phase: None,
+    }
+}
+
+fn sample(at: f64, rows: Vec<Row>) -> Box<Sample> {
+    let limit_bytes = Bytes(2 * GB);
+    let table = Table {
+        memory: SystemMemory { total: Bytes(16 * GB), available: Bytes(9 * GB) },
+        limit_bytes,
+        processes: 245,
+        over: rows.iter().filter(|row| row.rss_bytes > limit_bytes).count(),
+        rows,
+    };
+    let users = [(Uid(0), "root".to_owned()), (Uid(1000), "alice".to_owned())].into();
+    Box::new(Sample { at, table, status: None, alone: Some("no daemon".to_owned()), users })
+}
+
+fn rows(growth: u64) -> Vec<Row> {
+    let mut dying = row(4242, "make\u{1b}[2J", 1000, 3 * GB, Fate::Terminate, "ram_gb_threshold");
+    dying.phase = Some("grace".into());
+    vec![
+        row(12_345, "chrome", 1000, 7 * GB / 2, Fate::Terminate, "ram_gb_threshold"),
+        dying,
+        row(77, "python3", 47_001, GB + growth, Fate::Within, ""),
+        row(1, "systemd", 0, 12 * MB, Fate::Protected, "pid 1"),
+    ]
+}
+
+fn at_size(columns: u16, lines: u16) -> Model {
+    update(Model::default(), Message::Size(columns, lines)).0
+}
+
+fn told(model: Model, messages: impl IntoIterator<Item = Message>) -> Model {
+    messages.into_iter().fold(model, |model, message| update(model, message).0)
+}
+
+fn key(code: KeyCode) -> Message {
+    Message::Key(KeyEvent::new(code, KeyModifiers::NONE))
+}
+
+fn keys(text: &str) -> impl Iterator<Item = Message> {
+    text.chars().map(|typed| key(KeyCode::Char(typed)))
+}
+
+fn draw(model: &Model, looks: Looks) -> Terminal<TestBackend> {
+    let (columns, lines) = model.size;
+    let mut terminal = Terminal::new(TestBackend::new(columns, lines)).unwrap();
+    terminal.draw(|frame| view(model, looks, frame)).unwrap();
+    terminal
+}
+
+fn screen(model: &Model) -> String {
+    let terminal = draw(model, PLAIN);
+    let buffer = terminal.backend().buffer();
+    let lines = buffer.content.chunks(buffer.area.width.into());
+    let lines = lines.map(|line| line.iter().map(ratatui::buffer::Cell::symbol).collect::<String>());
+    lines.map(|line| line.trim_end().to_owned() + "\n").collect()
+}
+
+fn order(model: &Model) -> Vec<u32> {
+    model.visible().map(|(row, _)| row.id.pid.0).collect()
+}
+
+fn chosen(model: &Model) -> u32 {
+    model.chosen().unwrap().id.pid.0
+}
+
+fn three_seconds() -> Model {
+    let samples = [0_u32, 1, 2]
+        .map(|second| Message::Sample(sample(f64::from(second), rows(u64::from(second) * 64 * MB))));
+    told(at_size(80, 24), samples)
+}
+
+#[test]
+fn a_terminal_of_80_by_24() {
+    insta::assert_snapshot!(screen(&three_seconds()), @r"
+    memmon  no daemon: own look at /proc  limit 2.00GB
+    Mem █████████████████████░░░░░░░░░░░░░░░░░░░░░░░░░░ 43.8% used  7.00GB / 16.00GB
+    245 processes, 2 over
+
+        PID USER     NAME               RSS LIMIT  GROWTH  LEFT TREND    VERDICT
+      12345 alice    chrome           3.50G  175%          over ▁▁▁      terminate
+       4242 alice    make\u{1b}[2J    3.00G  150%          over ▁▁▁      grace
+         77 47001    python3          1.12G   56%  +64.0M   14s ▁▅█      within
+          1 root     systemd          12.0M    1%               ▁▁▁      protected
+
+
+
+
+
+
+
+
+
+
+
+
+    12345 chrome (alice)  anon 1.75G  file 1.75G  shmem 0  swap 1.00M
+    terminate: ram_gb_threshold
+     q quit  space freeze  enter explain  / filter  s sort (memory)  ? help
+    ");
+}
+
+#[test]
+fn a_wide_terminal_has_the_parts_in_columns() {
+    let model = told(three_seconds(), [Message::Size(120, 12)]);
+    insta::assert_snapshot!(screen(&model), @r"
+    memmon  no daemon: own look at /proc  limit 2.00GB
+    Mem ██████████████████████████████████████░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░ 43.8% used  7.00GB / 16.00GB
+    245 processes, 2 over
+
+        PID USER     NAME               RSS   ANON   FILE  SHMEM   SWAP LIMIT  GROWTH  LEFT TREND    VERDICT
+      12345 alice    chrome           3.50G  1.75G  1.75G      0  1.00M  175%          over ▁▁▁      terminate ram_gb_thresh
+       4242 alice    make\u{1b}[2J    3.00G  1.50G  1.50G      0  1.00M  150%          over ▁▁▁      grace
+         77 47001    python3          1.12G   576M   576M      0  1.00M   56%  +64.0M   14s ▁▅█      within
+          1 root     systemd          12.0M  6.00M  6.00M      0  1.00M    1%               ▁▁▁      protected pid 1
+    12345 chrome (alice)  anon 1.75G  file 1.75G  shmem 0  swap 1.00M
+    terminate: ram_gb_threshold
+     q quit  space freeze  enter explain  / filter  s sort (memory)  ? help
+    ");
+}
+
+#[test]
+fn no_size_is_too_small() {
+    for (columns, lines) in [(0, 0), (1, 1), (10, 3), (200, 8), (79, 9), (500, 100)] {
+        let model = told(three_seconds(), [Message::Size(columns, lines)]);
+        draw(&model, PLAIN);
+        draw(&told(model, [key(KeyCode::Char('?'))]), PLAIN);
+    }
+}
+
+#[test]
+fn without_colour_and_unicode_nothing_is_lost() {
+    let model = three_seconds();
+    let plain = draw(&model, Looks { colour: false, unicode: false });
+    for cell in &plain.backend().buffer().content {
+        assert!(cell.symbol().is_ascii(), "{:?}", cell.symbol());
+        assert_eq!((cell.fg, cell.bg), (ratatui::style::Color::Reset, ratatui::style::Color::Reset));
+    }
+    let coloured = draw(&model, Looks { colour: true, unicode: true });
+    assert!(coloured.backend().buffer().content.iter().any(|cell| cell.fg == ratatui::style::Color::Red));
+}
+
+#[test]
+fn keys_sort_both_ways() {
+    let model = three_seconds();
+    assert_eq!(order(&model), [12_345, 4242, 77, 1]);
+    for (typed, expected) in [
+        ("p", [1, 77, 4242, 12_345]),
+        ("pr", [12_345, 4242, 77, 1]),
+        ("n", [12_345, 4242, 77, 1]),
+        ("u", [77, 12_345, 4242, 1]),
+        ("g", [77, 12_345, 4242, 1]),
+        ("t", [77, 12_345, 4242, 1]),
+        ("gm", [12_345, 4242, 77, 1]),
+        ("s", [77, 12_345, 4242, 1]),
+    ] {
+        assert_eq!(order(&told(model.clone(), keys(typed))), expected, "{typed}");
+    }
+    assert_eq!(told(model, keys("ssssss")).sort, Sort::Memory, "all the way round");
+}
+
+#[test]
+fn a_filter_is_typed_kept_and_dropped() {
+    let model = told(three_seconds(), keys("/alice"));
+    assert!(model.typing);
+    assert_eq!(order(&model), [12_345, 4242]);
+    let model = told(model, keys(" x"));
+    assert_eq!(order(&model), [0; 0]);
+    assert_eq!(update(model.clone(), key(KeyCode::Enter)).1, None);
+    let model = told(model, [key(KeyCode::Backspace), key(KeyCode::Backspace), key(KeyCode::Enter)]);
+    assert!(!model.typing);
+    assert!(screen(&model).contains("Filter: alice  (2 of 4)"), "{}", screen(&model));
+    let (model, command) = update(model, key(KeyCode::Esc));
+    assert_eq!((order(&model).len(), command), (4, None));
+    assert_eq!(update(model.clone(), key(KeyCode::Esc)).1, Some(Command::Quit));
+    for (typed, pid) in [("/protec", 1), ("/PYTH", 77), ("/424", 4242)] {
+        assert_eq!(order(&told(model.clone(), keys(typed))), [pid], "{typed}");
+    }
+    // Keys that mean something else otherwise.
+    assert_eq!(told(model, keys("/q/r")).filter, "q/r");
+}
+
+#[test]
+fn a_frozen_screen_stands_still() {
+    let model = told(three_seconds(), keys(" "));
+    let before = screen(&model);
+    assert!(before.contains("FROZEN"), "{before}");
+    let later = told(model, [Message::Sample(sample(3.0, vec![]))]);
+    assert_eq!(screen(&later), before);
+    let later = told(later, keys(" ").chain([Message::Sample(sample(4.0, vec![]))]));
+    assert_eq!(order(&later), [0; 0]);
+    assert!(update(later, key(KeyCode::Enter)).1.is_none(), "there is nobody to explain");
+}
+
+#[test]
+fn the_cursor_stays_with_its_process() {
+    let model = told(three_seconds(), [key(KeyCode::Down), key(KeyCode::Down)]);
+    assert_eq!(chosen(&model), 77);
+    let grown = told(model.clone(), [Message::Sample(sample(3.0, rows(3 * GB)))]);
+    assert_eq!(chosen(&grown), 77);
+    let sorted = told(grown, keys("p"));
+    assert_eq!((chosen(&sorted), order(&sorted)[1]), (77, 77));
+    let gone = told(sorted, [Message::Sample(sample(4.0, rows(0)[..2].to_vec()))]);
+    assert_eq!(chosen(&gone), order(&gone)[0], "or goes to the first when it has gone");
+    assert_eq!(chosen(&told(model, [key(KeyCode::End), key(KeyCode::Down)])), 1);
+}
+
+#[test]
+fn five_thousand_processes_are_not_looked_at_one_by_one() {
+    let many = (0..5000).map(|pid| row(pid, "many", 1000, u64::from(5000 - pid) * MB / 8, Fate::Within, ""));
+    let model = told(at_size(80, 24), [Message::Sample(sample(0.0, many.collect()))]);
+    assert_eq!((model.count(), model.visible().count()), (5000, 16));
+    let model = told(model, [key(KeyCode::PageDown), key(KeyCode::PageDown)]);
+    assert_eq!(chosen(&model), 32);
+    assert_eq!(order(&model), (17..33).collect::<Vec<_>>());
+    let end = told(model, [key(KeyCode::End)]);
+    assert_eq!(order(&end), (4984..5000).collect::<Vec<_>>());
+    assert_eq!(
+        order(&told(end.clone(), [key(KeyCode::Up)])),
+        order(&end),
+        "the cursor moves, the rows do not"
+    );
+    assert_eq!(order(&told(end, [key(KeyCode::Home)]))[0], 0);
+}
+
+#[test]
+fn enter_explains_whom_the_cursor_is_on() {
+    let (model, command) = update(three_seconds(), key(KeyCode::Enter));
+    let whom = ProcessId { pid: Pid(12_345), start: StartTime(1) };
+    assert_eq!(command, Some(Command::Explain(whom)));
+    assert!(screen(&model).contains("Looking at 12345 …"), "{}", screen(&model));
+    let other = ProcessId { pid: Pid(7), start: StartTime(1) };
+    let model = told(model, [Message::Explained(other, "late".to_owned())]);
+    assert!(!screen(&model).contains("late"), "the answer to another question");
+    let text: String = (0..40).map(|line| format!("rule {line}\n")).collect();
+    let model = told(model, [Message::Explained(whom, text)]);
+    assert!(screen(&model).contains("rule 0\n"));
+    let down = told(model, [key(KeyCode::PageDown), key(KeyCode::PageDown), key(KeyCode::Down)]);
+    let shown = screen(&down);
+    assert!(shown.contains("rule 39\n") && !shown.contains("rule 23\n"), "{shown}");
+    assert_eq!(told(down, keys("q")).overlay, None, "back, not away");
+}
+
+#[test]
+fn growth_is_that_of_the_last_seconds() {
+    let grown = |points: &[(f64, u64)], error| {
+        let messages = points.iter().map(|(at, rss)| {
+            let mut one = row(5, "x", 0, *rss, Fate::Within, "");
+            one.error_bytes = Bytes(error);
+            Message::Sample(sample(*at, vec![one]))
+        });
+        let model = told(at_size(80, 24), messages);
+        let row = model.chosen().unwrap();
+        (model.growth(row), model.left(row))
+    };
+    assert_eq!(grown(&[(0.0, GB)], 0), (None, None));
+    assert_eq!(grown(&[(0.0, GB), (2.0, GB + 200)], 0), (Some(100.0), Some((GB - 200) as f64 / 100.0)));
+    assert_eq!(grown(&[(0.0, GB), (2.0, GB + 200)], 200), (Some(0.0), None), "that may be no growth at all");
+    assert_eq!(grown(&[(0.0, 9000), (1.0, 4000)], 0).0, Some(-5000.0));
+    assert_eq!(grown(&[(0.0, 0), (20.0, 1000), (25.0, 2000)], 0).0, Some(200.0), "what was long ago is over");
+    assert_eq!(grown(&[(0.0, 0), (60.0, 600)], 0).0, Some(10.0), "unless there is nothing later");
+    assert_eq!(grown(&[(1.0, 0), (1.0, 600)], 0).0, None);
+    assert_eq!(grown(&[(0.0, 3 * GB), (1.0, 4 * GB)], 0).1, None, "over already");
+}
+
+#[test]
+fn no_control_character_reaches_the_screen() {
+    let model = told(three_seconds(), [Message::Trouble("bad\u{1b}[31m\nnews".to_owned())]);
+    let shown = screen(&model);
+    assert!(shown.contains(r"make\u{1b}[2J") && shown.contains(r"bad\u{1b}[31m\nnews"), "{shown}");
+    let model = told(model, keys("/\u{202e}\u{7}"));
+    assert!(screen(&model).contains(r"Filter: \u{202e}\u{7}_"), "{}", screen(&model));
+    assert_eq!(
+        draw(&model, PLAIN)
+            .backend()
+            .buffer()
+            .content
+            .iter()
+            .filter(|cell| cell.symbol().contains(char::is_control))
+            .count(),
+        0
+    );
+}
+
+#[test]
+fn quitting_is_always_possible() {
+    for model in [
+        at_size(80, 24),
+        three_seconds(),
+        told(three_seconds(), keys("/a")),
+        told(three_seconds(), keys("?")),
+    ] {
+        let interrupt = Message::Key(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL));
+        assert_eq!(update(model, interrupt).1, Some(Command::Quit));
+    }
+    assert_eq!(update(three_seconds(), key(KeyCode::Char('q'))).1, Some(Command::Quit));
+    assert_eq!(told(three_seconds(), keys("?")).overlay, Some(Overlay::Help));
+}

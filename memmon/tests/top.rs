@@ -1,0 +1,156 @@
+//! `memmon top` in a real terminal, whose screen is read back: tmux's.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::{fs, process::Command};
+
+use support::{
+    TestUser,
+    daemon::{Daemon, ScopedConfig},
+    eventually,
+};
+
+/// A tmux server of its own with one window of 80 by 24, in which `memmon top` runs. Ends with this value.
+struct Terminal {
+    directory: tempfile::TempDir,
+}
+
+impl Terminal {
+    fn start(environment: &str, arguments: &str) -> Self {
+        let terminal = Self { directory: tempfile::tempdir().unwrap() };
+        // What it leaves behind shows how it ended, and that the terminal is itself again.
+        let ended = terminal.directory.path().join("ended");
+        let command = format!(
+            "{environment} {} top --interval 0.2 {arguments}; echo ended $? > {ended}; cat",
+            env!("CARGO_BIN_EXE_memmon"),
+            ended = ended.display()
+        );
+        terminal.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24", &command]);
+        terminal
+    }
+
+    fn tmux(&self, arguments: &[&str]) -> String {
+        let output = Command::new("tmux")
+            .arg("-S")
+            .arg(self.directory.path().join("tmux"))
+            .args(arguments)
+            .env_remove("TMUX")
+            .env("LC_ALL", "C.UTF-8")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn screen(&self) -> String {
+        self.tmux(&["capture-pane", "-p"])
+    }
+
+    /// The same with its colours.
+    fn coloured(&self) -> String {
+        self.tmux(&["capture-pane", "-p", "-e"])
+    }
+
+    fn press(&self, keys: &[&str]) {
+        self.tmux(&[&["send-keys"], keys].concat());
+    }
+
+    fn shows(&self, text: &str) -> String {
+        eventually(&format!("{text:?} on the screen"), || self.screen().contains(text));
+        self.screen()
+    }
+
+    fn ended(&self) -> String {
+        let path = self.directory.path().join("ended");
+        eventually("the end of top", || fs::read_to_string(&path).is_ok_and(|text| text.ends_with('\n')));
+        fs::read_to_string(&path).unwrap()
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let server = Command::new("tmux")
+            .arg("-S")
+            .arg(self.directory.path().join("tmux"))
+            .arg("kill-server")
+            .output();
+        drop(server);
+    }
+}
+
+/// Colours as SGR has them: 30 to 37, 90 to 97, 38;….
+fn is_coloured(screen: &str) -> bool {
+    screen.split('\u{1b}').filter_map(|part| part.strip_prefix('[')?.split_once('m')).any(|(codes, _)| {
+        codes.split(';').any(|code| {
+            code.parse().is_ok_and(|code: u32| (30..=38).contains(&code) || (90..=97).contains(&code))
+        })
+    })
+}
+
+#[test]
+#[ignore = "needs tmux"]
+fn without_a_daemon_top_looks_for_itself() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("config.toml");
+    fs::write(&config, "settings.log_file = ''\nthresholds.ram_gb_threshold = 0.001\n").unwrap();
+    let arguments = format!("--socket /nonexistent/sock --config {}", config.display());
+    let terminal = Terminal::start("LC_ALL=C.UTF-8 NO_COLOR=1", &arguments);
+    let screen = terminal.shows("no daemon: own look at /proc");
+    assert!(screen.contains("limit 0.00GB") && screen.contains("█"), "{screen}");
+    assert!(terminal.shows("/ filter  s sort (memory)  ? help").lines().count() <= 24);
+    assert!(!is_coloured(&terminal.coloured()), "NO_COLOR: {}", terminal.coloured());
+
+    let own = std::process::id().to_string();
+    terminal.press(&["/"]);
+    terminal.press(&["-l", &own]);
+    terminal.press(&["Enter"]);
+    terminal.shows(&format!("Filter: {own}  (1 of "));
+    terminal.press(&["Enter"]);
+    let screen = terminal.shows(&format!("pid {own}, "));
+    assert!(
+        screen.contains("thresholds              exceeded") && screen.contains("whitelist.pids"),
+        "{screen}"
+    );
+    terminal.press(&["x"]);
+    terminal.shows("PID USER");
+    terminal.press(&["Space"]);
+    terminal.shows("FROZEN");
+    terminal.tmux(&["resize-window", "-x", "130", "-y", "30"]);
+    terminal.shows("ANON   FILE  SHMEM");
+    terminal.press(&["q"]);
+    assert_eq!(terminal.ended(), "ended 0\n");
+}
+
+#[test]
+#[ignore = "kernel: needs root, and tmux"]
+fn with_a_daemon_top_shows_what_it_sees() {
+    let user = TestUser::claim();
+    let hog = user.hog("anon 60M hold");
+    let config = "thresholds = { ram_gb_threshold = 0.04, check_interval = 0.2 }\nsettings.enable_syslog = false\nlog.format = 'json'";
+    let daemon = Daemon::start(&ScopedConfig::new(&user, config), &["--dry-run", "--source", "proc"]);
+    let socket = format!("--socket /proc/{}/root/run/memmon/memmon.sock", daemon.pid());
+    let terminal = Terminal::start("LC_ALL=C.UTF-8 TERM=screen-256color", &socket);
+    let screen = terminal.shows("  proc  dry run  limit 0.04GB");
+    assert!(screen.contains(" over, 0 in flight, 0 terminated  scan "), "{screen}");
+    terminal.press(&["/"]);
+    terminal.press(&["-l", &hog.pid().to_string()]);
+    terminal.press(&["Enter"]);
+    terminal.shows("(1 of ");
+    let screen = terminal.shows("over");
+    let row = screen.lines().find(|line| line.trim_start().starts_with(&hog.pid().to_string())).unwrap();
+    let rss = row.split_whitespace().nth(3).unwrap().trim_end_matches('M').parse::<f64>();
+    assert!(row.contains("terminate") && rss.is_ok_and(|rss| rss >= 60.0), "{screen}");
+    assert!(is_coloured(&terminal.coloured()), "{}", terminal.coloured());
+    terminal.press(&["Enter"]);
+    terminal.shows(&format!("pid {}, hog", hog.pid()));
+    terminal.press(&["PageDown"]);
+    terminal.shows("terminated: ");
+    terminal.press(&["q"]);
+
+    daemon.stop();
+    terminal.shows("no daemon");
+    terminal.press(&["C-c"]);
+    assert_eq!(terminal.ended(), "ended 0\n");
+}
