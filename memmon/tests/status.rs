@@ -37,7 +37,7 @@ fn config_for(user: &TestUser, group: &str, more: &str) -> ScopedConfig {
 
 /// The daemon's socket, seen through its own mounts.
 fn socket(daemon: &Daemon) -> PathBuf {
-    format!("/proc/{}/root/run/memmon/memmon.sock", daemon.pid()).into()
+    PathBuf::from(format!("/proc/{}/root", daemon.pid())).join("run/memmon/memmon.sock")
 }
 
 fn memmon(arguments: &[&str]) -> Command {

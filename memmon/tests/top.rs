@@ -130,7 +130,7 @@ fn with_a_daemon_top_shows_what_it_sees() {
     let hog = user.hog("anon 60M hold");
     let config = "thresholds = { ram_gb_threshold = 0.04, check_interval = 0.2 }\nsettings.enable_syslog = false\nlog.format = 'json'";
     let daemon = Daemon::start(&ScopedConfig::new(&user, config), &["--dry-run", "--source", "proc"]);
-    let socket = format!("--socket /proc/{}/root/run/memmon/memmon.sock", daemon.pid());
+    let socket = format!("--socket /proc/{}/root{}", daemon.pid(), memmon::status::SOCKET);
     let terminal = Terminal::start("LC_ALL=C.UTF-8 TERM=screen-256color", &socket);
     let screen = terminal.shows("  proc  dry run  limit 0.04GB");
     assert!(screen.contains(" over, 0 in flight, 0 terminated  scan "), "{screen}");
