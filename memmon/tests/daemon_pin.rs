@@ -2,7 +2,7 @@
 //! its end, and after a crash.
 
 #![cfg(feature = "ebpf")]
-#![expect(clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

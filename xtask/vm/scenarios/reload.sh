@@ -1,7 +1,7 @@
 # A reload puts a new limit into force without a restart; a wrong file changes nothing and is told.
 memmon_runs_with 'check_interval = 1' 'ram_percent_threshold = 90.0'
 pid=$(memmon_pid)
-hog between uid 1000 anon 100M hold
+hog between uid 1000 anon 70M hold
 hog_holds between
 echo 'ram_percent_treshold = 1.0' >>$CONFIG
 mark

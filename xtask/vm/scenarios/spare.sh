@@ -5,12 +5,12 @@ is memmon.service ActiveState active || memmon_starts
 mark
 systemctl reload memmon.service
 must_say 'Configuration reloaded'
-ARGV0=sshd hog whitelisted uid 1000 anon 100M hold
-hog outside uid 1001 anon 100M hold
+ARGV0=sshd hog whitelisted uid 1000 anon 70M hold
+hog outside uid 1001 anon 70M hold
 hog within uid 1000 anon 10M hold
 for unit in whitelisted outside within; do hog_holds $unit; done
 # So that it is shown to be able to kill at all.
-hog over uid 1000 anon 100M hold
+hog over uid 1000 anon 70M hold
 died over SIGTERM
 mark
 within $PATIENCE scanned_since 3 || fail 'no three scans'
