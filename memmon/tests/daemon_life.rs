@@ -67,7 +67,7 @@ fn a_second_daemon_is_refused_and_a_look_beside_it_is_not() {
         look.event("scan_complete");
         // The first has noticed nothing.
         assert_eq!(first.terminated(&mut user.hog("anon 40M hold")).0, TERM);
-        let pin = format!("/proc/{}/root/sys/fs/bpf/memmon/processes", first.pid());
+        let pin = format!("/proc/{}/root", first.pid()) + "/sys/fs/bpf/memmon/processes";
         assert_eq!(Path::new(&pin).exists(), *source == "ebpf", "the look did not take the pin along");
         first.stop();
     }

@@ -19,6 +19,7 @@ pub(crate) fn gather(apt_updated: bool) -> Result<Facts> {
         cxx: shell::find("c++").is_some(),
         bpftool: bpftool(),
         mandoc: shell::find("mandoc").is_some(),
+        tmux: shell::find("tmux").is_some(),
         system_clippy: toolchain::system_clippy().is_some(),
         packages,
         apt_updated,

@@ -44,6 +44,8 @@ pub(crate) struct Facts {
     pub(crate) bpftool: bool,
     /// What reads the manuals most strictly.
     pub(crate) mandoc: bool,
+    /// Whether tmux is there.
+    pub(crate) tmux: bool,
     /// The system's clippy, which reads the system's core for BPF.
     pub(crate) system_clippy: bool,
     /// By name; empty where there is no apt.
@@ -55,7 +57,7 @@ pub(crate) struct Facts {
 /// Every package whose facts a plan may ask for.
 pub(crate) fn packages_of_interest() -> Vec<String> {
     let named = ["rustc-web", "libstd-rust-web-dev-bpf", "rust-web-clippy", "rustc", "libstd-rust-dev-bpf"];
-    let others = ["rust-clippy", "libzstd-dev", "zlib1g-dev", "bpftool", "mandoc"];
+    let others = ["rust-clippy", "libzstd-dev", "zlib1g-dev", "bpftool", "mandoc", "tmux"];
     let llvm = LLVMS.into_iter().flat_map(|version| llvm_packages(version).into_iter());
     named.into_iter().chain(others).map(str::to_owned).chain(llvm).collect()
 }
@@ -173,6 +175,7 @@ fn debian(facts: &Facts, for_tests: bool) -> Vec<Step> {
     if for_tests {
         packages.extend((!facts.bpftool).then(|| "bpftool".to_owned()));
         packages.extend((!facts.mandoc).then(|| "mandoc".to_owned()));
+        packages.extend((!facts.tmux).then(|| "tmux".to_owned()));
         packages.extend((!facts.system_clippy).then(|| system_clippy(facts, &packages)).flatten());
     }
 

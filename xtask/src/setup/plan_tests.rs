@@ -25,6 +25,7 @@ fn bookworm() -> Facts {
         cxx: true,
         bpftool: false,
         mandoc: true,
+        tmux: true,
         system_clippy: false,
         packages: packages.collect(),
         apt_updated: false,

@@ -19,7 +19,7 @@ const PROGRAMS: [(&str, &str); 4] = [
     ("bpftool", "`cargo xtask setup --for-tests` installs it"),
     ("mandoc", "`cargo xtask setup --for-tests` installs it"),
     ("systemd-analyze", "it is systemd's"),
-    ("tmux", "apt-get install tmux"),
+    ("tmux", "`cargo xtask setup --for-tests` installs it"),
 ];
 
 /// What the tests may need.
