@@ -9,7 +9,7 @@ use std::{fs, process::Command};
 use support::{
     TestUser,
     daemon::{Daemon, ScopedConfig},
-    eventually,
+    eventually, is_dead,
 };
 
 /// A tmux server of its own with one window of 80 by 24, in which `memmon top` runs. Ends with this value.
@@ -18,6 +18,13 @@ struct Terminal {
 }
 
 impl Terminal {
+    /// Runs `command`, of which `memmon top` may be all.
+    fn run(command: &str) -> Self {
+        let terminal = Self { directory: tempfile::tempdir().unwrap() };
+        terminal.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24", command]);
+        terminal
+    }
+
     fn start(environment: &str, arguments: &str) -> Self {
         let terminal = Self { directory: tempfile::tempdir().unwrap() };
         // What it leaves behind shows how it ended, and that the terminal is itself again.
@@ -121,6 +128,18 @@ fn without_a_daemon_top_looks_for_itself() {
     terminal.shows("ANON   FILE  SHMEM");
     terminal.press(&["q"]);
     assert_eq!(terminal.ended(), "ended 0\n");
+}
+
+#[test]
+#[ignore = "needs tmux"]
+fn top_ends_with_its_terminal() {
+    let memmon = env!("CARGO_BIN_EXE_memmon");
+    let terminal = Terminal::run(&format!("exec {memmon} top --interval 0.2 --socket /nonexistent/sock"));
+    terminal.shows("no daemon: own look at /proc");
+    let top = terminal.tmux(&["display-message", "-p", "#{pane_pid}"]).trim().parse().unwrap();
+    assert!(!is_dead(top));
+    drop(terminal);
+    eventually("the end of top", || is_dead(top));
 }
 
 #[test]

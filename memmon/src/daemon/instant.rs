@@ -90,12 +90,14 @@ impl Daemon<'_> {
     }
 
     fn warn_of(&mut self, process: &Process, rss: Bytes) {
+        let (_, limit) = self.settings.rules.limit(&self.memory);
+        // Beyond the limit there is more to be said than a warning.
         if !self.climbers.warn(process.id, rss)
+            || process.rss > limit
             || !policy::could_be_terminated(&self.settings.rules, process, &self.memory)
         {
             return;
         }
-        let (_, limit) = self.settings.rules.limit(&self.memory);
         let rate = self.climbers.rate(process.id, limit, self.watch.error());
         self.tell(Event::Approaching {
             subject: Subject::from(process),

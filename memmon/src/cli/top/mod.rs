@@ -27,6 +27,10 @@ use nix::sys::{
     signalfd::{SfdFlags, SignalFd},
 };
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+};
 
 use self::{
     feed::Feed,
@@ -60,7 +64,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 /// How long a key may wait for a sample, and the other way round.
-const TURN: Duration = Duration::from_millis(50);
+const TURN: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
 /// Shows the screen until `q`.
 ///
@@ -102,15 +106,15 @@ fn turn(
             terminal.draw(|frame| view(&model, looks, frame)).context("the terminal is gone")?;
         }
         let mut news: Vec<_> = messages.try_iter().collect();
-        if event::poll(TURN).context("the terminal is gone")? {
+        if ended(ends).context("cannot wait for the terminal")? {
+            return Ok(());
+        }
+        if event::poll(Duration::ZERO).context("the terminal is gone")? {
             match event::read().context("the terminal is gone")? {
                 Event::Key(key) if key.kind != KeyEventKind::Release => news.push(Message::Key(key)),
                 Event::Resize(columns, rows) => news.push(Message::Size(columns, rows)),
                 _ => {}
             }
-        }
-        if ends.read_signal().context("cannot read signals")?.is_some() {
-            return Ok(());
         }
         stale = !news.is_empty();
         for message in news {
@@ -124,6 +128,19 @@ fn turn(
             }
         }
     }
+}
+
+/// Waits for a key for one turn. True if somebody wants top to end, or the terminal has hung up: at its end of file
+/// crossterm would read for ever.
+fn ended(ends: &SignalFd) -> rustix::io::Result<bool> {
+    let keys = io::stdin();
+    let mut fds = [PollFd::new(&keys, PollFlags::IN), PollFd::new(ends, PollFlags::IN)];
+    match poll(&mut fds, Some(&TURN)) {
+        Ok(_) | Err(Errno::INTR) => {}
+        Err(error) => return Err(error),
+    }
+    let [keys, ends] = fds.map(|fd| fd.revents());
+    Ok(!ends.is_empty() || keys.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL))
 }
 
 /// Readable when somebody wants top to end: what would otherwise leave the terminal as it is.
