@@ -1,6 +1,11 @@
 //! Wake levels: one crossing is one event, and none is missed.
 
+#![expect(unsafe_code, reason = "memory that is mapped and touched page by page")]
+
+use std::num::NonZero;
+
 use memmon_common::NEVER;
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
 
 use crate::{
     attach, crossings, error, expect_entry, for_a_while, go_on, identity, layout, pages, resume, stride,
@@ -42,7 +47,7 @@ fn no_level_is_overrun_by_a_step() {
     // One level within the bounds that the front array was left with, one within those that it gets next.
     for ahead in [8, stride() + 8] {
         let mut late = Vec::new();
-        while late.len() < 25 {
+        while late.len() < 9 {
             let level = here + ahead;
             map.set_wake_level(id, level).unwrap();
             eventually("the crossing", || match crossings(&mut map, hog.pid())[..] {
@@ -164,14 +169,14 @@ fn never_is_never_until_exec_makes_another_program_of_it() {
 fn what_the_ring_had_no_room_for_is_counted_and_told_later() {
     let mut map = attach(4096);
     map.set_default_wake_level(1).unwrap();
-    // Each new level is a new question to who is at it.
-    let busy = Hog::start("grow 200M 20M/s hold");
-    busy.begun("grow 200M 20M/s");
+    // Each new level is a new question to whose memory changes: this process's, here.
     eventually("a full ring", || {
-        map.set_default_wake_level(1).unwrap();
+        for _ in 0..50 {
+            map.set_default_wake_level(1).unwrap();
+            fault_pages(70);
+        }
         map.counters().unwrap().ring_full > 0
     });
-    drop(busy);
     let hog = Hog::start("anon 10M wait-term anon 5M hold");
     hog.begun("wait-term");
     assert_eq!(expect_entry(&map, hog.pid()).told, 0, "not told yet, and not taken for it");
@@ -181,4 +186,23 @@ fn what_the_ring_had_no_room_for_is_counted_and_told_later() {
     assert_eq!(crossings(&mut map, hog.pid()).len(), 1);
     let counters = map.counters().unwrap();
     assert!(counters.events > 1000, "{counters:?}");
+}
+
+/// Has this process touch so many new small pages and give them back.
+fn fault_pages(count: usize) {
+    let page = usize::try_from(crate::facts().page_size).unwrap();
+    let len = NonZero::new(count * page).unwrap();
+    // SAFETY: a new mapping at an address of the kernel's choice.
+    let start = unsafe { mmap_anonymous(None, len, ProtFlags::PROT_WRITE, MapFlags::MAP_PRIVATE) }.unwrap();
+    // A kernel without huge pages does not know the word.
+    // SAFETY: advice about that mapping alone.
+    let _ = unsafe { madvise(start, len.get(), MmapAdvise::MADV_NOHUGEPAGE) };
+    for offset in (0..len.get()).step_by(page) {
+        // SAFETY: within the mapping.
+        let page = unsafe { start.cast::<u8>().add(offset) };
+        // SAFETY: which is writable.
+        unsafe { page.write_volatile(1) };
+    }
+    // SAFETY: nothing points into it any more.
+    unsafe { munmap(start, len.get()) }.unwrap();
 }
