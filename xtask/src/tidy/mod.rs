@@ -181,8 +181,10 @@ fn room(path: &str) -> Option<&str> {
 fn home_folder(line: &str) -> Option<String> {
     ["/home/", "/Users/", "/root/"].into_iter().find_map(|parent| {
         line.match_indices(parent).find_map(|(start, _)| {
+            // In `/proc/{pid}/root/sys` it is the middle of a path, and something else.
+            let is_start = !line[..start].ends_with(|c: char| is_word(c) || matches!(c, '}' | '.' | '*'));
             let name: String = line[start + parent.len()..].chars().take_while(|c| is_word(*c)).collect();
-            let named = !name.is_empty() && !EXAMPLES.contains(&name.as_str());
+            let named = is_start && !name.is_empty() && !EXAMPLES.contains(&name.as_str());
             named.then(|| format!("{parent}{name}"))
         })
     })
@@ -318,6 +320,7 @@ mod tests {
         let home = ["/ho", "me/jane/src"].concat();
         assert_eq!(complaints("README.md", &format!("\nsee {home}"))[0].0, 2);
         assert_eq!(complaints("README.md", "exe = \"/home/alice/bin/hog\" in /home/ or /root"), []);
+        assert_eq!(complaints("README.md", "/proc/{pid}/root/sys and /proc/1/root/run and PID/root/x"), []);
         let line =
             ["`cargo xtask ", "frobnicate --now` and `cargo xtask ", "setup`, `cargo xtask` …"].concat();
         assert_eq!(
