@@ -44,6 +44,11 @@ pub(crate) fn main(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// Whether an object that was built elsewhere is to be embedded, so that none needs to be built here.
+pub(crate) fn is_given() -> bool {
+    env::var_os("MEMMON_BPF_OBJECT").is_some()
+}
+
 /// Builds the object of this checkout, puts it where memmon looks for it, and returns it.
 pub(crate) fn build(tools: &Tools) -> Result<Vec<u8>> {
     let object = compile(tools, workspace::root(), &workspace::bpf_dir().join("build"))?;

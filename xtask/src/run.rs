@@ -28,16 +28,20 @@ pub(crate) struct Options {
 
 /// Builds both halves and becomes memmon; returns only if that fails.
 pub(crate) fn main(options: &Options) -> Result<()> {
+    // In the folder of whoever runs it: arguments such as `--config PATH` are relative to that.
     let mut memmon = shell::cargo();
-    memmon.current_dir(workspace::root()).args(["run", "--package=memmon", "--bin=memmon", "--release"]);
-    match tools() {
-        Ok(tools) => {
-            println!("BPF toolchain: {tools}");
-            ebpf::build(&tools)?;
-        }
-        Err(why) => {
-            println!("{why:#}\nso memmon is built without its BPF half and watches through /proc");
-            memmon.arg("--no-default-features");
+    memmon.args(["run", "--package=memmon", "--bin=memmon", "--release", "--manifest-path"]);
+    memmon.arg(workspace::root().join("Cargo.toml"));
+    if !ebpf::is_given() {
+        match tools() {
+            Ok(tools) => {
+                println!("BPF toolchain: {tools}");
+                ebpf::build(&tools)?;
+            }
+            Err(why) => {
+                println!("{why:#}\nso memmon is built without its BPF half and watches through /proc");
+                memmon.arg("--no-default-features");
+            }
         }
     }
     if !Rights::of_this_process()?.may_trace() {
