@@ -1,6 +1,6 @@
 //! `cargo xtask run`: memmon on this machine, in the foreground, touching nothing.
 
-use std::{ffi::OsString, os::unix::process::CommandExt as _, process::Command};
+use std::{ffi::OsString, os::unix::process::CommandExt as _, path::Path, process::Command};
 
 use anyhow::{Context as _, Result};
 
@@ -14,6 +14,9 @@ use crate::{
 
 /// What keeps memmon from sending a signal.
 const DRY_RUN: &str = "--dry-run";
+
+/// The configuration of a try-out.
+const TRY_OUT: &str = "xtask/try.toml";
 
 /// Build memmon and run it here in the foreground, in dry run: it says what it would do and sends no signal
 ///
@@ -61,15 +64,23 @@ fn tools() -> Result<Tools> {
 
 /// Replaces this program by `cargo`, which replaces itself by memmon: signals from the terminal reach it alone.
 fn become_memmon(mut cargo: Command, arguments: &[OsString]) -> Result<()> {
-    cargo.arg("--").args(memmon_arguments(arguments));
+    cargo.arg("--").args(memmon_arguments(arguments, &workspace::root().join(TRY_OUT)));
     println!("$ {}", shell::shown(&cargo));
     Err(cargo.exec()).context("cannot start cargo")
 }
 
-/// `run --dry-run`, whatever else was asked for.
-fn memmon_arguments(arguments: &[OsString]) -> Vec<OsString> {
+/// `run --dry-run`, whatever else was asked for, and without a log file if no configuration was.
+fn memmon_arguments(arguments: &[OsString], try_out: &Path) -> Vec<OsString> {
+    let is_config = |argument: &OsString| argument.as_encoded_bytes().starts_with(b"--config");
+    let config =
+        (!arguments.iter().any(is_config)).then(|| ["--config".into(), try_out.as_os_str().to_owned()]);
     let others = arguments.iter().filter(|argument| *argument != DRY_RUN).cloned();
-    ["run", DRY_RUN].map(OsString::from).into_iter().chain(others).collect()
+    ["run", DRY_RUN]
+        .map(OsString::from)
+        .into_iter()
+        .chain(config.into_iter().flatten())
+        .chain(others)
+        .collect()
 }
 
 #[cfg(test)]
@@ -79,13 +90,16 @@ mod tests {
     #[test]
     fn nothing_takes_the_dry_run_away() {
         for (given, expected) in [
-            (&[][..], &["run", "--dry-run"][..]),
-            (&["--once"], &["run", "--dry-run", "--once"]),
+            (&[][..], &["run", "--dry-run", "--config", "try"][..]),
+            (&["--once"], &["run", "--dry-run", "--config", "try", "--once"]),
             (&["--dry-run", "--config", "x"], &["run", "--dry-run", "--config", "x"]),
-            (&["--", "x"], &["run", "--dry-run", "--", "x"]),
+            (&["--config=x", "--", "y"], &["run", "--dry-run", "--config=x", "--", "y"]),
         ] {
             let given: Vec<OsString> = given.iter().map(OsString::from).collect();
-            assert_eq!(memmon_arguments(&given), expected.iter().map(OsString::from).collect::<Vec<_>>());
+            assert_eq!(
+                memmon_arguments(&given, Path::new("try")),
+                expected.iter().map(OsString::from).collect::<Vec<_>>()
+            );
         }
     }
 }
