@@ -1,0 +1,150 @@
+//! Woken by the kernel: with a scan an hour away, a crossing alone ends a hog, and its record says how that went.
+
+#![cfg(feature = "ebpf")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use serde_json::Value;
+use support::{
+    TestUser,
+    daemon::Daemon,
+    eventually,
+    hog::Hog,
+    said::{LIMIT, config},
+};
+
+/// No scan but the first helps within a test.
+const RARELY: (&str, &str) = ("thresholds.check_interval", "3600");
+const EBPF: &[&str] = &["--source", "ebpf"];
+
+fn bytes(record: &Value, key: &str) -> u64 {
+    record[key].as_u64().unwrap_or_else(|| panic!("{key} in {record:#}"))
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_crossing_ends_a_hog_between_two_scans() {
+    let user = TestUser::claim();
+    let daemon = Daemon::start(&config(&user, &[RARELY]), EBPF);
+    daemon.event("scan_complete");
+    let scans = daemon.every("scan_complete").len();
+    let mut hog = user.hog("anon 4M grow 100M 50M/s hold");
+    let (signal, record) = daemon.terminated(&mut hog);
+    assert_eq!(signal, Some(libc::SIGTERM));
+    assert_eq!(daemon.every("scan_complete").len(), scans, "no scan was needed");
+    // The kernel's counters say so earlier than the limit by their error, and the exact figure later by no more than
+    // a hog of 50 MB/s takes in a second on a busy machine.
+    assert!(
+        (LIMIT - (2 << 20)..LIMIT + (1 << 20)).contains(&bytes(&record, "rss_at_crossing_bytes")),
+        "{record:#}"
+    );
+    assert!(bytes(&record, "overshoot_bytes") < 50 << 20, "{record:#}");
+    assert!(record["crossing_to_signal_seconds"].as_f64().is_some_and(|time| time < 1.0), "{record:#}");
+    assert_eq!((&record["cause"], &record["exit"]["signal"]), (&"term".into(), &libc::SIGTERM.into()));
+
+    // One warning on the way, with a slope of about what the hog does.
+    let [warning] = &daemon.about("approaching", hog.pid())[..] else { panic!("not one warning") };
+    assert!((LIMIT * 8 / 10 - (2 << 20)..=LIMIT).contains(&bytes(warning, "rss_bytes")), "{warning:#}");
+    let growth = warning["growth_bytes_per_second"].as_f64().unwrap();
+    assert!((5e6..5e8).contains(&growth), "{warning:#}");
+    assert!(warning["time_to_limit_seconds"].as_f64().is_some_and(|time| time < 10.0), "{warning:#}");
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_process_that_user_space_never_met_wakes_it() {
+    let user = TestUser::claim();
+    let daemon = Daemon::start(&config(&user, &[RARELY]), EBPF);
+    daemon.event("scan_complete");
+    // Born over its limit: the fork copies it.
+    let mut parent = user.hog("ignore-term anon 20M fork anon 30M hold end hold");
+    let child = parent.child("fork");
+    daemon.told("terminated", child);
+    assert!(parent.is_alive());
+    daemon.stop();
+    parent.release();
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn without_instant_a_crossing_waits_for_its_scan() {
+    let user = TestUser::claim();
+    let daemon = Daemon::start(&config(&user, &[RARELY, ("kernel.instant", "false")]), EBPF);
+    daemon.event("scan_complete");
+    let hog = user.hog("anon 60M hold");
+    hog.ready("anon 60M");
+    // Whoever is woken is so long before this second hog is up.
+    let second = user.hog("anon 60M hold");
+    second.ready("anon 60M");
+    assert!(hog.is_alive() && daemon.about("killing", hog.pid()).is_empty());
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_victim_that_outgrows_its_ceiling_has_no_grace_left() {
+    let user = TestUser::claim();
+    let changes = [RARELY, ("termination.grace", "600"), ("termination.hard_ceiling", "2.0")];
+    let daemon = Daemon::start(&config(&user, &changes), EBPF);
+    daemon.event("scan_complete");
+    let mut hog = user.hog("ignore-term grow 200M 40M/s hold");
+    let (signal, record) = daemon.terminated(&mut hog);
+    assert_eq!((signal, &record["urgency"]), (Some(libc::SIGKILL), &"ceiling".into()));
+    assert!(bytes(&record, "rss_at_kill_bytes") > 2 * LIMIT, "{record:#}");
+    assert_eq!((&record["cause"], &record["exit"]["signal"]), (&"kill".into(), &libc::SIGKILL.into()));
+    assert_eq!(daemon.told("grace_over", hog.pid())["urgency"], "ceiling");
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn without_a_ceiling_the_grace_is_whole() {
+    let user = TestUser::claim();
+    let changes = [RARELY, ("termination.grace", "600"), ("termination.hard_ceiling", "0")];
+    let daemon = Daemon::start(&config(&user, &changes), EBPF);
+    daemon.event("scan_complete");
+    let hog = user.hog("ignore-term anon 100M hold");
+    daemon.told("killing", hog.pid());
+    hog.ready("anon 100M");
+    let second = user.hog("anon 40M hold");
+    daemon.told("terminated", second.pid());
+    assert!(hog.is_alive(), "six hundred seconds are not over");
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn the_record_says_who_was_first() {
+    let user = TestUser::claim();
+    let daemon = Daemon::start(&config(&user, &[RARELY, ("termination.grace", "600")]), EBPF);
+    daemon.event("scan_complete");
+    let mut hog = user.hog("ignore-term anon 50M hold");
+    daemon.told("killing", hog.pid());
+    // SAFETY of the machine: a hog of this test's own, by its pid, before anybody waited for it.
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(hog.pid().try_into().unwrap()),
+        nix::sys::signal::Signal::SIGKILL,
+    )
+    .unwrap();
+    let (_, record) = daemon.terminated(&mut hog);
+    assert_eq!(record["cause"], "somebody_else", "{record:#}");
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn who_swings_around_its_limit_in_dry_run_is_told_once_and_costs_little() {
+    let user = TestUser::claim();
+    let arguments = [EBPF, &["--dry-run"]].concat();
+    let daemon = Daemon::start(&config(&user, &[RARELY]), &arguments);
+    daemon.event("scan_complete");
+    let swing = "anon 40M free ".repeat(6) + "hold";
+    let hog: Hog = user.hog(&swing);
+    hog.begun("hold");
+    let told = || daemon.about("killing", hog.pid()).len();
+    eventually("the one line about it", || told() >= 1);
+    assert_eq!(told(), 1);
+    daemon.stop();
+}
