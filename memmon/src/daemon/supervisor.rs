@@ -10,6 +10,14 @@ pub(super) fn ready() {
     say(&[NotifyState::Ready]);
 }
 
+/// The configuration is being read again; [`ready`] ends that, whatever came of it.
+pub(super) fn reloading() {
+    // Without the time systemd takes no note of it.
+    if let Ok(now) = NotifyState::monotonic_usec_now() {
+        say(&[NotifyState::Reloading, now]);
+    }
+}
+
 /// The daemon ends.
 pub(super) fn stopping() {
     say(&[NotifyState::Stopping]);

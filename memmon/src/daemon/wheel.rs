@@ -101,8 +101,12 @@ impl<'a> Daemon<'a> {
                 _ = terminate.recv() => break "SIGTERM",
                 _ = interrupt.recv() => break "SIGINT",
                 _ = hangup.recv() => {
+                    supervisor::reloading();
                     if self.reload() {
                         scans = interval(self.settings.check_interval);
+                    }
+                    if ready {
+                        supervisor::ready();
                     }
                 }
                 ready = exits.readable() => {
