@@ -7,14 +7,14 @@ use std::{
 };
 
 use crate::{
-    config::{Settings, Users},
+    config::{Pace, Settings, Users, Window},
     model::{Bytes, Escaped, Uid},
     policy::{Rules, Scope},
 };
 
 /// The settings as a configuration file that means the same.
 pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut dyn Write) -> io::Result<()> {
-    let Settings { rules, check_interval, dry_run, log, kernel, termination } = settings;
+    let Settings { rules, check_interval, schedule, dry_run, log, kernel, termination } = settings;
     let Rules { limits, whitelist, scope, honour_oom_score_adj, own_pid: _ } = rules;
     let user = |uid: &Uid| users.name(*uid).unwrap_or_else(|| uid.to_string());
     let log_file = log.file.as_deref().and_then(Path::to_str).unwrap_or_default();
@@ -23,6 +23,15 @@ pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut d
     key(out, "ram_percent_threshold", limits.percent())?;
     key(out, "ram_gb_threshold", gigabytes(limits.bytes()))?;
     key(out, "check_interval", check_interval.as_secs_f64())?;
+    for Window { days, from, to, pace: Pace { check_interval, limits } } in &schedule.windows {
+        section(out, "[schedule]")?;
+        key(out, "days", list(days.names().map(quoted)))?;
+        key(out, "from", quoted(&from.to_string()))?;
+        key(out, "to", quoted(&to.to_string()))?;
+        key(out, "check_interval", check_interval.as_secs_f64())?;
+        key(out, "ram_percent_threshold", limits.percent())?;
+        key(out, "ram_gb_threshold", gigabytes(limits.bytes()))?;
+    }
     section(out, "whitelist")?;
     key(out, "pids", list(&whitelist.pids))?;
     key(out, "names", list(whitelist.names.entries().iter().map(|name| quoted(name))))?;
@@ -107,6 +116,10 @@ mod tests {
             thresholds = { ram_percent_threshold = 12.25, ram_gb_threshold = 0.3, check_interval = 0.5 }
             whitelist = { pids = [1, 7], names = ["a\"b\\\\", "tab\t*", "é\u202e"], users = ["alice", "9"], protect_root = true }
             settings = { dry_run = true, log_file = "/tmp/\u001b\\x", enable_syslog = false }
+            schedule = [
+                { days = ["sat-mon"], from = 22:30:00, to = "06:00", check_interval = 1.5 },
+                { ram_percent_threshold = 0.5, ram_gb_threshold = 0.1 },
+            ]
             scope = { users = ["alice"], uids = ["5-7"], cgroups = ["/a/**"] }
             kernel = { source = "proc", max_processes = 99 }
             termination = { grace = 1.5, reclaim = false }

@@ -12,6 +12,7 @@ use super::{
     document::List,
     error::Problems,
     reader::{Reader, uid},
+    schedule::Pace,
     settings::{Kernel, Log, LogFormat, LogLevel, Settings, Termination},
     typed::{self, Typed},
     users::Users,
@@ -54,7 +55,7 @@ pub(super) fn settings(
     own_pid: Pid,
     problems: &mut Problems<'_>,
 ) -> Option<(Settings, Vec<Warning>)> {
-    let Typed { thresholds, whitelist, settings, scope, kernel, termination, log } = typed;
+    let Typed { thresholds, whitelist, settings, schedule, scope, kernel, termination, log } = typed;
     let typed::Thresholds { ram_percent_threshold, ram_gb_threshold, check_interval } = thresholds;
     let typed::Settings { dry_run, log_file, enable_syslog } = settings;
     let typed::Kernel { source, max_processes } = kernel;
@@ -63,8 +64,12 @@ pub(super) fn settings(
     let honour_oom_score_adj = whitelist.honour_oom_score_adj.as_ref().map(|typed| *typed.get_ref());
 
     let mut reader = Reader { users, problems, warnings: Vec::new() };
-    let limits = reader.limits(ram_percent_threshold, ram_gb_threshold);
-    let check_interval = reader.seconds("check_interval", check_interval, "seconds between scans", INTERVALS);
+    let limits = default_limits()
+        .and_then(|otherwise| reader.limits(ram_percent_threshold, ram_gb_threshold, otherwise));
+    let check_interval = reader
+        .seconds("check_interval", check_interval, "seconds between scans", INTERVALS)
+        .unwrap_or(default::INTERVAL);
+    let schedule = limits.map(|limits| reader.schedule(schedule, Pace { check_interval, limits }));
     let whitelist = reader.whitelist(whitelist);
     let scope = reader.scope(scope);
     let log = Log {
@@ -93,37 +98,49 @@ pub(super) fn settings(
         honour_oom_score_adj: honour_oom_score_adj.unwrap_or(default::HONOUR_OOM_SCORE_ADJ),
         own_pid,
     };
-    let check_interval = check_interval.unwrap_or(default::INTERVAL);
     let dry_run = dry_run.map_or(default::DRY_RUN, Spanned::into_inner);
-    Some((Settings { rules, check_interval, dry_run, log, kernel, termination }, warnings))
+    Some((
+        Settings { rules, check_interval, schedule: schedule?, dry_run, log, kernel, termination },
+        warnings,
+    ))
 }
 
 /// Below 0.01 % or a megabyte nearly every process is over, which nobody means.
 const PERCENTS: RangeInclusive<f64> = 0.01..=100.0;
 const GBS: RangeInclusive<f64> = 0.001..=1e9;
-const INTERVALS: RangeInclusive<f64> = 0.1..=86_400.0;
+pub(super) const INTERVALS: RangeInclusive<f64> = 0.1..=86_400.0;
 const GRACES: RangeInclusive<f64> = 0.1..=3600.0;
 
 const FORMATS: [LogFormat; 2] = [LogFormat::Text, LogFormat::Json];
 const LEVELS: [LogLevel; 4] = [LogLevel::Debug, LogLevel::Info, LogLevel::Warning, LogLevel::Error];
 const SOURCES: [SourceChoice; 3] = [SourceChoice::Auto, SourceChoice::Ebpf, SourceChoice::Proc];
 
+fn default_limits() -> Option<Limits> {
+    Limits::new(default::PERCENT, Bytes::from_gb(default::GB)).ok()
+}
+
 /// The keys, section by section.
 impl Reader<'_, '_> {
-    fn limits(&mut self, percent: Option<Spanned<f64>>, gb: Option<Spanned<f64>>) -> Option<Limits> {
+    /// The limits that are typed, and of one that is not the one of `otherwise`.
+    pub(super) fn limits(
+        &mut self,
+        percent: Option<Spanned<f64>>,
+        gb: Option<Spanned<f64>>,
+        otherwise: Limits,
+    ) -> Option<Limits> {
         let span = percent.as_ref().map_or(0..0, Spanned::span);
-        let percent = percent.map_or(Some(default::PERCENT), |typed| {
+        let percent = percent.map_or(Some(otherwise.percent()), |typed| {
             self.number("ram_percent_threshold", &typed, "percent of all memory", &PERCENTS)
         });
-        let gb = gb.map_or(Some(default::GB), |typed| {
-            self.number("ram_gb_threshold", &typed, "gigabytes of 2^30 bytes", &GBS)
+        let bytes = gb.map_or(Some(otherwise.bytes()), |typed| {
+            self.number("ram_gb_threshold", &typed, "gigabytes of 2^30 bytes", &GBS).map(Bytes::from_gb)
         });
-        let (percent, gb) = (percent?, gb?);
-        if percent < 1.0 {
+        let (percent, bytes) = (percent?, bytes?);
+        if percent < 1.0 && !span.is_empty() {
             let value = self.problems.quote(span.clone());
             self.warn(&span, Concern::Fraction { value });
         }
-        Limits::new(percent, Bytes::from_gb(gb))
+        Limits::new(percent, bytes)
             .map_err(|error| self.problems.add(span, error.to_string(), "set both limits above 0"))
             .ok()
     }

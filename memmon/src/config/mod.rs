@@ -10,15 +10,18 @@ mod error;
 mod file;
 mod meaning;
 mod reader;
+mod schedule;
 mod settings;
 mod typed;
 mod users;
 mod warning;
+mod windows;
 
 use std::path::{Path, PathBuf};
 
 pub use error::{ConfigError, Problem};
 pub use file::{DEFAULT_PATH, load};
+pub use schedule::{Days, Minute, Pace, Schedule, Window};
 pub use settings::{Kernel, Log, LogFormat, LogLevel, Settings, Termination};
 #[cfg(test)]
 pub(crate) use users::FakeUsers;

@@ -2,8 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use jiff::Zoned;
 use serde::{Serialize, Serializer};
 
+use super::schedule::{Pace, Schedule};
 use crate::{model::SourceChoice, policy::Rules};
 
 /// Everything an administrator decides, checked and with the defaults filled in.
@@ -14,6 +16,8 @@ pub struct Settings {
     /// Time between two scans.
     #[serde(serialize_with = "as_seconds")]
     pub check_interval: Duration,
+    /// When other limits and another interval hold; those above are what [`Settings::follow`] made of it last.
+    pub schedule: Schedule,
     /// Say what would be done, and do nothing.
     pub dry_run: bool,
     /// Where to tell what happens.
@@ -22,6 +26,17 @@ pub struct Settings {
     pub kernel: Kernel,
     /// How to terminate.
     pub termination: Termination,
+}
+
+impl Settings {
+    /// Puts the interval and the limits into force that hold at `now`. Whether that changed anything.
+    pub fn follow(&mut self, now: &Zoned) -> bool {
+        let Pace { check_interval, limits } = self.schedule.at(now);
+        let changed = check_interval != self.check_interval || limits != self.rules.limits;
+        self.check_interval = check_interval;
+        self.rules.limits = limits;
+        changed
+    }
 }
 
 /// `[log]`, and from `[settings]` what v1 had there of it.
@@ -104,6 +119,6 @@ impl LogLevel {
     }
 }
 
-fn as_seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn as_seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(duration.as_secs_f64())
 }

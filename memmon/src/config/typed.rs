@@ -5,7 +5,7 @@ use std::ops::Range;
 use toml::Spanned;
 
 use super::{
-    document::{BOOLEAN, Document, INTEGER, List, NUMBER, STRING},
+    document::{BOOLEAN, Document, INTEGER, List, NUMBER, STRING, TIME},
     error::Problems,
 };
 
@@ -15,6 +15,8 @@ pub(super) struct Typed {
     pub(super) thresholds: Thresholds,
     pub(super) whitelist: Whitelist,
     pub(super) settings: Settings,
+    /// Each with the place of its heading.
+    pub(super) schedule: Vec<(Window, Range<usize>)>,
     /// With the place of its heading if it is empty, because that is not the same as none.
     pub(super) scope: (Scope, Option<Range<usize>>),
     pub(super) kernel: Kernel,
@@ -43,6 +45,16 @@ pub(super) struct Settings {
     pub(super) dry_run: Option<Spanned<bool>>,
     pub(super) log_file: Option<Spanned<String>>,
     pub(super) enable_syslog: Option<Spanned<bool>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Window {
+    pub(super) days: Option<List<String>>,
+    pub(super) from: Option<Spanned<String>>,
+    pub(super) to: Option<Spanned<String>>,
+    pub(super) check_interval: Option<Spanned<f64>>,
+    pub(super) ram_percent_threshold: Option<Spanned<f64>>,
+    pub(super) ram_gb_threshold: Option<Spanned<f64>>,
 }
 
 #[derive(Debug)]
@@ -90,6 +102,14 @@ pub(super) fn read(text: &str, problems: &mut Problems<'_>) -> Typed {
         log_file: section.take("log_file", &STRING),
         enable_syslog: section.take("enable_syslog", &BOOLEAN),
     });
+    let schedule = document.sections("schedule", problems, |section| Window {
+        days: section.take_list("days", &STRING),
+        from: section.take("from", &TIME),
+        to: section.take("to", &TIME),
+        check_interval: section.take("check_interval", &NUMBER),
+        ram_percent_threshold: section.take("ram_percent_threshold", &NUMBER),
+        ram_gb_threshold: section.take("ram_gb_threshold", &NUMBER),
+    });
     let scope = document.section("scope", problems, |section| Scope {
         users: section.take_list("users", &STRING),
         uids: section.take_list("uids", &STRING),
@@ -108,5 +128,5 @@ pub(super) fn read(text: &str, problems: &mut Problems<'_>) -> Typed {
         level: section.take("level", &STRING),
     });
     document.finish(problems);
-    Typed { thresholds, whitelist, settings, scope, kernel, termination, log }
+    Typed { thresholds, whitelist, settings, schedule, scope, kernel, termination, log }
 }

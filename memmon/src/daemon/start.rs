@@ -3,6 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::Context as _;
+use jiff::Zoned;
 
 use super::{
     Options,
@@ -64,6 +65,7 @@ pub(super) fn load(options: &Options) -> Result<Loaded, config::ConfigError> {
     let mut loaded = config::load(options.config.as_deref(), &NameService)?;
     loaded.settings.dry_run |= options.dry_run;
     loaded.settings.kernel.source = options.source.unwrap_or(loaded.settings.kernel.source);
+    loaded.settings.follow(&Zoned::now());
     Ok(loaded)
 }
 

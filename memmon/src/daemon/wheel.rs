@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use jiff::Zoned;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -94,6 +95,10 @@ impl<'a> Daemon<'a> {
             if self.options.once && ready && self.victims.in_flight() == 0 {
                 break "one scan was asked for";
             }
+            if self.follow_schedule() {
+                scans = interval(self.settings.check_interval);
+            }
+            let minute = self.settings.schedule.next_look(&Zoned::now()).unwrap_or(NEVER);
             let grace = self.victims.next_deadline().unwrap_or_else(|| Instant::now() + NEVER);
             tokio::select! {
                 // In this order: an end before anything new, exits before graces, a scan when nothing waits.
@@ -118,6 +123,7 @@ impl<'a> Daemon<'a> {
                     self.carry_out(orders);
                 }
                 () = time::sleep_until(grace.into()) => self.wake()?,
+                () = time::sleep(minute) => {}
                 _ = beat.tick(), if heartbeat.is_some() => supervisor::alive(),
                 _ = scans.tick(), if !(self.options.once && ready) => {
                     self.scan();
@@ -141,6 +147,17 @@ impl<'a> Daemon<'a> {
         };
         self.tell(Event::Stopping { reason });
         Ok(())
+    }
+
+    /// Puts into force what `[[schedule]]` says of this time. Whether that is something else.
+    fn follow_schedule(&mut self) -> bool {
+        let changed = self.settings.follow(&Zoned::now());
+        if changed {
+            let Settings { rules, check_interval, .. } = &self.settings;
+            let limit = self.watch.memory().map_or(rules.limits.bytes(), |memory| rules.limit(&memory).1);
+            self.tell(Event::Scheduled { limit, interval: *check_interval });
+        }
+        changed
     }
 
     pub(super) fn tell(&self, event: Event) {

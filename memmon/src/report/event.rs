@@ -257,6 +257,15 @@ pub enum Event {
         /// Processes sent SIGTERM because of this scan; always 0 in dry run.
         killed: usize,
     },
+    /// The time has come for other limits, or another interval: `[[schedule]]`.
+    Scheduled {
+        /// The lower of the two limits.
+        #[serde(rename = "limit_bytes")]
+        limit: Bytes,
+        /// Time between scans.
+        #[serde(rename = "interval_seconds", serialize_with = "as_seconds")]
+        interval: Duration,
+    },
     /// A new configuration is in force.
     Reloaded {
         /// The file.
@@ -318,6 +327,7 @@ impl Event {
             | Self::Terminated { .. }
             | Self::Spared { .. }
             | Self::ScanComplete { .. }
+            | Self::Scheduled { .. }
             | Self::Reloaded { .. }
             | Self::Stopping { .. } => Level::Info,
             Self::Degraded { .. }
@@ -362,6 +372,7 @@ impl Event {
             | Self::Disagreement { .. }
             | Self::MapDefect { .. }
             | Self::ScanComplete { .. }
+            | Self::Scheduled { .. }
             | Self::Reloaded { .. }
             | Self::ReloadFailed { .. }
             | Self::SinkTrouble { .. }

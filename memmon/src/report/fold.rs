@@ -90,6 +90,7 @@ const fn may_fold(event: &Event) -> bool {
         | Event::Spared { .. }
         | Event::Lingers { .. }
         | Event::ScanComplete { .. }
+        | Event::Scheduled { .. }
         | Event::Reloaded { .. }
         | Event::ReloadFailed { .. }
         | Event::SinkTrouble { .. }

@@ -124,6 +124,7 @@ pub(super) fn samples() -> Vec<Event> {
         },
         Event::MapDefect { missed: 2, stale: 1 },
         Event::ScanComplete { scanned: 245, killed: 1 },
+        Event::Scheduled { limit: gib(1), interval: Duration::from_secs(15) },
         Event::Reloaded { config: Some("/etc/memmon/config.toml".into()) },
         Event::ReloadFailed {
             error: "/etc/memmon/config.toml:3:1: unknown key \"ram_gb_treshold\"\n  did you mean ram_gb_threshold?\n"
@@ -141,7 +142,7 @@ pub(super) fn samples() -> Vec<Event> {
 #[test]
 fn there_is_a_sample_of_each_kind() {
     // A new kind of event fails to compile here: give it the next number, and a sample.
-    const KINDS: u32 = 23;
+    const KINDS: u32 = 24;
     let kind = |event: &Event| match event {
         Event::Started { .. } => 1,
         Event::Degraded { .. } => 2,
@@ -165,6 +166,7 @@ fn there_is_a_sample_of_each_kind() {
         Event::Repeated { .. } => 20,
         Event::Diagnostic { .. } => 21,
         Event::OutOfReach { .. } => 22,
+        Event::Scheduled { .. } => 23,
         Event::Stopping { .. } => KINDS,
     };
     let seen: BTreeSet<u32> = samples().iter().map(kind).collect();

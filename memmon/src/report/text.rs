@@ -76,6 +76,9 @@ pub fn message(event: &Event, user: &mut dyn FnMut(Uid) -> String) -> String {
         Event::ScanComplete { scanned, killed } => {
             format!("Scan complete. Scanned: {scanned}, Killed: {killed}")
         }
+        Event::Scheduled { limit, interval } => {
+            format!("Schedule: from now on Limit: {limit} per process, Interval: {}", Span(*interval))
+        }
         Event::Reloaded { config } => format!("Configuration reloaded: {}", config_name(config.as_deref())),
         Event::ReloadFailed { error } => {
             format!("Configuration not reloaded, the old one stays in force: {}", one_line(error))
@@ -345,6 +348,7 @@ mod tests {
         WARNING - Kernel map and /proc disagree: PID=12345, Map=3145728KiB, Proc=3146752KiB, Expected error=64KiB. /proc decides
         WARNING - Kernel map had defects, a fault of memmon's, and is mended. Processes missing: 2, Stale entries: 1
         INFO - Scan complete. Scanned: 245, Killed: 1
+        INFO - Schedule: from now on Limit: 1.00GB per process, Interval: 15s
         INFO - Configuration reloaded: /etc/memmon/config.toml
         ERROR - Configuration not reloaded, the old one stays in force: /etc/memmon/config.toml:3:1: unknown key "ram_gb_treshold" / did you mean ram_gb_threshold?
         WARNING - Cannot write to the log file: /var/log/memmon.log: No space left on device (os error 28). Lost so far: 1
