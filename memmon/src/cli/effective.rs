@@ -62,6 +62,9 @@ pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut d
     }
     section(out, "termination")?;
     key(out, "grace", termination.grace.as_secs_f64())?;
+    key(out, "repeat_limit", termination.repeat_limit)?;
+    key(out, "repeat_window", termination.repeat_window.as_secs_f64())?;
+    key(out, "repeat_backoff", termination.repeat_backoff.as_secs_f64())?;
     key(out, "reclaim", termination.reclaim)?;
     section(out, "log")?;
     key(out, "format", quoted(log.format.as_str()))?;
@@ -122,7 +125,7 @@ mod tests {
             ]
             scope = { users = ["alice"], uids = ["5-7"], cgroups = ["/a/**"] }
             kernel = { source = "proc", max_processes = 99 }
-            termination = { grace = 1.5, reclaim = false }
+            termination = { grace = 1.5, repeat_limit = 0, repeat_window = 2.5, repeat_backoff = 3, reclaim = false }
             log = { format = "json", level = "debug" }
         "#;
         for text in [text, ""] {

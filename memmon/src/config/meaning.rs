@@ -38,6 +38,9 @@ mod default {
     pub(super) const LOG_FILE: &str = "/var/log/memory_monitor.log";
     pub(super) const SYSTEM_LOG: bool = true;
     pub(super) const GRACE: Duration = Duration::from_secs(5);
+    pub(super) const REPEAT_LIMIT: u32 = 5;
+    pub(super) const REPEAT_WINDOW: Duration = Duration::from_secs(600);
+    pub(super) const REPEAT_BACKOFF: Duration = Duration::from_secs(60);
     pub(super) const RECLAIM: bool = true;
 }
 
@@ -59,7 +62,7 @@ pub(super) fn settings(
     let typed::Thresholds { ram_percent_threshold, ram_gb_threshold, check_interval } = thresholds;
     let typed::Settings { dry_run, log_file, enable_syslog } = settings;
     let typed::Kernel { source, max_processes } = kernel;
-    let typed::Termination { grace, reclaim } = termination;
+    let typed::Termination { grace, repeat_limit, repeat_window, repeat_backoff, reclaim } = termination;
     let typed::Log { format, level } = log;
     let honour_oom_score_adj = whitelist.honour_oom_score_adj.as_ref().map(|typed| *typed.get_ref());
 
@@ -86,6 +89,13 @@ pub(super) fn settings(
         grace: reader
             .seconds("grace", grace, "seconds from SIGTERM to SIGKILL", GRACES)
             .unwrap_or(default::GRACE),
+        repeat_limit: reader.repeat_limit(repeat_limit),
+        repeat_window: reader
+            .seconds("repeat_window", repeat_window, "seconds", WINDOWS)
+            .unwrap_or(default::REPEAT_WINDOW),
+        repeat_backoff: reader
+            .seconds("repeat_backoff", repeat_backoff, "seconds from one termination to the next", WINDOWS)
+            .unwrap_or(default::REPEAT_BACKOFF),
         reclaim: reclaim.map_or(default::RECLAIM, Spanned::into_inner),
     };
 
@@ -109,6 +119,8 @@ pub(super) fn settings(
 const PERCENTS: RangeInclusive<f64> = 0.01..=100.0;
 const GBS: RangeInclusive<f64> = 0.001..=1e9;
 pub(super) const INTERVALS: RangeInclusive<f64> = 0.1..=86_400.0;
+const WINDOWS: RangeInclusive<f64> = 1.0..=86_400.0;
+const MOST_REPEATS: u32 = 1000;
 const GRACES: RangeInclusive<f64> = 0.1..=3600.0;
 
 const FORMATS: [LogFormat; 2] = [LogFormat::Text, LogFormat::Json];
@@ -273,6 +285,17 @@ impl Reader<'_, '_> {
             );
         }
         count
+    }
+
+    fn repeat_limit(&mut self, typed: Option<Spanned<i64>>) -> u32 {
+        let Some(typed) = typed else { return default::REPEAT_LIMIT };
+        let count = u32::try_from(*typed.get_ref()).ok().filter(|count| *count <= MOST_REPEATS);
+        count.unwrap_or_else(|| {
+            let help =
+                format!("expected a number of terminations up to {MOST_REPEATS}, or 0 for no end of them");
+            self.refuse("repeat_limit", &typed.span(), help);
+            default::REPEAT_LIMIT
+        })
     }
 
     fn log_file(&mut self, typed: Option<Spanned<String>>) -> Option<PathBuf> {

@@ -199,6 +199,9 @@ fn values_out_of_range_are_told_with_the_range() {
     for (key, values) in [
         ("whitelist.pids", ["[0]", "[-1]", "[4194305]"]),
         ("kernel.max_processes", ["0", "-5", "4194305"]),
+        ("termination.repeat_limit", ["-1", "1001", "5.5"]),
+        ("termination.repeat_window", ["0", "-5", "86401"]),
+        ("termination.repeat_backoff", ["0", "nan", "'1'"]),
         ("settings.log_file", ["'memmon.log'", "'/var/log/'", "\"/a\\u0000b\""]),
         ("scope.uids", ["['5-']", "['4294967295']", "['9-3']"]),
         ("scope.users", ["['']", "['99999999999']", "['-1']"]),

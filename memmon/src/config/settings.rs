@@ -93,6 +93,14 @@ pub struct Termination {
     /// Time between SIGTERM and SIGKILL.
     #[serde(serialize_with = "as_seconds")]
     pub grace: Duration,
+    /// Terminations of the same identity (executable and unit) until its next one waits; 0: none ever does.
+    pub repeat_limit: u32,
+    /// Within how much time.
+    #[serde(serialize_with = "as_seconds")]
+    pub repeat_window: Duration,
+    /// How long the first of those waits; each further one waits twice as long, up to 16 times.
+    #[serde(serialize_with = "as_seconds")]
+    pub repeat_backoff: Duration,
     /// Whether a killed process's memory is freed ahead of its exit: process_mrelease(2), Linux 5.15.
     pub reclaim: bool,
 }

@@ -80,7 +80,16 @@ fn the_defaults_are_those_of_v1() {
         }
     );
     assert_eq!(kernel, Kernel { source: SourceChoice::Auto, max_processes: None });
-    assert_eq!(termination, Termination { grace: Duration::from_secs(5), reclaim: true });
+    assert_eq!(
+        termination,
+        Termination {
+            grace: Duration::from_secs(5),
+            repeat_limit: 5,
+            repeat_window: Duration::from_secs(600),
+            repeat_backoff: Duration::from_secs(60),
+            reclaim: true
+        }
+    );
 }
 
 #[test]

@@ -73,6 +73,9 @@ pub(super) struct Kernel {
 #[derive(Debug)]
 pub(super) struct Termination {
     pub(super) grace: Option<Spanned<f64>>,
+    pub(super) repeat_limit: Option<Spanned<i64>>,
+    pub(super) repeat_window: Option<Spanned<f64>>,
+    pub(super) repeat_backoff: Option<Spanned<f64>>,
     pub(super) reclaim: Option<Spanned<bool>>,
 }
 
@@ -121,6 +124,9 @@ pub(super) fn read(text: &str, problems: &mut Problems<'_>) -> Typed {
     });
     let (termination, _) = document.section("termination", problems, |section| Termination {
         grace: section.take("grace", &NUMBER),
+        repeat_limit: section.take("repeat_limit", &INTEGER),
+        repeat_window: section.take("repeat_window", &NUMBER),
+        repeat_backoff: section.take("repeat_backoff", &NUMBER),
         reclaim: section.take("reclaim", &BOOLEAN),
     });
     let (log, _) = document.section("log", problems, |section| Log {

@@ -10,6 +10,7 @@ mod kernel;
 #[path = "no_kernel.rs"]
 mod kernel;
 mod readiness;
+mod repeat;
 mod scan;
 mod start;
 mod supervisor;

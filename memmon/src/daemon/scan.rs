@@ -63,6 +63,7 @@ impl Daemon<'_> {
                         self.tell(Event::Killing { subject: Subject::from(process), breach, dry_run: true });
                     }
                 }
+                Verdict::Terminate(breach) if self.is_held_back(process, &breach, &memory) => {}
                 Verdict::Terminate(breach) => {
                     orders.extend(self.victims.condemn(process.clone(), breach, Instant::now()));
                 }

@@ -26,7 +26,10 @@ impl Daemon<'_> {
                     continue;
                 }
                 Effect::Tell(outcome) => {
-                    terminating += usize::from(matches!(outcome, Outcome::Terminating { .. }));
+                    if matches!(outcome, Outcome::Terminating { .. }) {
+                        terminating += 1;
+                        self.was_terminated(&process);
+                    }
                     if let Some(event) = self.event(&process, outcome) {
                         self.tell(event);
                     }

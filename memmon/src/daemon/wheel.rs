@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     config::Settings,
-    enforce::{Errno, Event as Happened, Reaper, Victims},
+    enforce::{Errno, Event as Happened, Offenders, Reaper, Victims},
     model::ProcessId,
     report::{Event, Reporter},
 };
@@ -36,6 +36,7 @@ pub(super) struct Daemon<'a> {
     pub(super) watch: Watch,
     pub(super) victims: Victims,
     pub(super) reaper: Reaper,
+    pub(super) offenders: Offenders,
     pub(super) told: Told,
     options: Options,
     reporter: &'a Reporter,
@@ -67,6 +68,7 @@ impl<'a> Daemon<'a> {
         Ok(Self {
             victims: Victims::new(start::patience(&settings)).context("no epoll instance for victims")?,
             reaper: reaper.context("no thread to free memory")?,
+            offenders: Offenders::default(),
             told: Told::default(),
             seen: BTreeSet::new(),
             settings,

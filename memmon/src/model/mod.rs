@@ -5,6 +5,7 @@ mod process;
 mod source;
 mod termination;
 mod text;
+mod unit;
 mod verdict;
 
 pub use bytes::{Bytes, SystemMemory};
@@ -14,4 +15,5 @@ pub use process::{
 pub use source::{Source, SourceChoice};
 pub use termination::{Cause, Record, Signal};
 pub use text::{Escaped, Name};
+pub use unit::Unit;
 pub use verdict::{Breach, Doubt, Limit, NameField, Protection, Verdict};

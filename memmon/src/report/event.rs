@@ -151,6 +151,21 @@ pub enum Event {
         #[serde(rename = "grace_seconds", serialize_with = "as_seconds")]
         grace: Duration,
     },
+    /// A process is over its limit and left alone for a while: its like comes back after each termination.
+    HeldBack {
+        /// Whom.
+        #[serde(flatten)]
+        subject: Subject,
+        /// systemd's unit, which most likely starts it again.
+        unit: Option<Name>,
+        /// How often its like was terminated.
+        times: u32,
+        /// From the last termination to the next.
+        #[serde(rename = "wait_seconds", serialize_with = "as_seconds")]
+        wait: Duration,
+        /// Whether it is the first wait of its like.
+        first: bool,
+    },
     /// A victim is gone.
     Terminated {
         /// Who it was.
@@ -332,6 +347,7 @@ impl Event {
             | Self::Stopping { .. } => Level::Info,
             Self::Degraded { .. }
             | Self::Killing { .. }
+            | Self::HeldBack { .. }
             | Self::GraceOver { .. }
             | Self::NowProtected { .. }
             | Self::Unsure { .. }
@@ -357,6 +373,7 @@ impl Event {
     pub const fn subject(&self) -> Option<&Subject> {
         match self {
             Self::Killing { subject, .. }
+            | Self::HeldBack { subject, .. }
             | Self::GraceOver { subject, .. }
             | Self::Terminated { subject, .. }
             | Self::Spared { subject, .. }

@@ -85,6 +85,7 @@ const fn may_fold(event: &Event) -> bool {
         Event::Started { .. }
         | Event::SystemMemory { .. }
         | Event::Killing { .. }
+        | Event::HeldBack { .. }
         | Event::GraceOver { .. }
         | Event::Terminated { .. }
         | Event::Spared { .. }

@@ -72,6 +72,13 @@ pub(super) fn samples() -> Vec<Event> {
         Event::Killing { subject: subject(), breach: BREACH, dry_run: false },
         Event::Killing { subject: subject(), breach: BREACH, dry_run: true },
         Event::GraceOver { subject: subject(), rss: gib(4), grace: Duration::from_secs(5) },
+        Event::HeldBack {
+            subject: subject(),
+            unit: Some(Name::from("session-2.scope")),
+            times: 5,
+            wait: Duration::from_secs(60),
+            first: true,
+        },
         Event::Terminated { subject: subject(), record: record(Cause::Term, false) },
         Event::Terminated { subject: subject(), record: record(Cause::Kill, false) },
         Event::Terminated { subject: subject(), record: record(Cause::Kill, true) },
@@ -142,7 +149,7 @@ pub(super) fn samples() -> Vec<Event> {
 #[test]
 fn there_is_a_sample_of_each_kind() {
     // A new kind of event fails to compile here: give it the next number, and a sample.
-    const KINDS: u32 = 24;
+    const KINDS: u32 = 25;
     let kind = |event: &Event| match event {
         Event::Started { .. } => 1,
         Event::Degraded { .. } => 2,
@@ -167,6 +174,7 @@ fn there_is_a_sample_of_each_kind() {
         Event::Diagnostic { .. } => 21,
         Event::OutOfReach { .. } => 22,
         Event::Scheduled { .. } => 23,
+        Event::HeldBack { .. } => 24,
         Event::Stopping { .. } => KINDS,
     };
     let seen: BTreeSet<u32> = samples().iter().map(kind).collect();

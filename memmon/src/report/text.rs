@@ -41,6 +41,12 @@ pub fn message(event: &Event, user: &mut dyn FnMut(Uid) -> String) -> String {
             Span(*grace),
             who(subject, user)
         ),
+        Event::HeldBack { subject, unit, times, wait, first: _ } => format!(
+            "Comes back again and again, so left alone for up to {} unless memory runs short: {}, Unit={}, Terminated {times} times. Stop or mend what starts it",
+            Span(*wait),
+            who(subject, user),
+            unit.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string)
+        ),
         Event::Terminated { subject, record } => terminated(&who(subject, user), record),
         Event::Spared { subject, rss, limit, after_term } => format!(
             "Spared, it shrank below its limit: {}, RAM={rss}, Limit={limit}. {}",
@@ -317,6 +323,7 @@ mod tests {
         WARNING - Killing process: PID=12345, Name=chrome, User=john, RAM=3.50GB (21.88%)
         WARNING - [DRY RUN] Killing process: PID=12345, Name=chrome, User=john, RAM=3.50GB (21.88%)
         WARNING - Still running 5s after SIGTERM, sending SIGKILL: PID=12345, Name=chrome, User=john, RAM=4.00GB
+        WARNING - Comes back again and again, so left alone for up to 60s unless memory runs short: PID=12345, Name=chrome, User=john, Unit=session-2.scope, Terminated 5 times. Stop or mend what starts it
         INFO - Terminated: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, gone 420ms after SIGTERM
         INFO - Killed: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, gone 420ms after the first signal
         INFO - Killed: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, gone 420ms after the first signal, its memory was freed ahead
