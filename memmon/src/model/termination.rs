@@ -53,6 +53,13 @@ pub struct Record {
     pub reclaimed: bool,
 }
 
+impl Record {
+    /// By how much its peak was above its limit.
+    pub const fn overshoot(&self) -> Bytes {
+        self.peak.saturating_sub(self.breach.limit)
+    }
+}
+
 fn as_seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(duration.as_secs_f64())
 }
