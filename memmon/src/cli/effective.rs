@@ -14,7 +14,7 @@ use crate::{
 
 /// The settings as a configuration file that means the same.
 pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut dyn Write) -> io::Result<()> {
-    let Settings { rules, check_interval, schedule, dry_run, log, kernel, termination } = settings;
+    let Settings { rules, check_interval, schedule, dry_run, log, kernel, termination, metrics } = settings;
     let Rules { limits, whitelist, scope, honour_oom_score_adj, own_pid: _ } = rules;
     let user = |uid: &Uid| users.name(*uid).unwrap_or_else(|| uid.to_string());
     let log_file = log.file.as_deref().and_then(Path::to_str).unwrap_or_default();
@@ -68,7 +68,11 @@ pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut d
     key(out, "reclaim", termination.reclaim)?;
     section(out, "log")?;
     key(out, "format", quoted(log.format.as_str()))?;
-    key(out, "level", quoted(log.level.as_str()))
+    key(out, "level", quoted(log.level.as_str()))?;
+    section(out, "metrics")?;
+    let textfile = metrics.textfile.as_deref().and_then(Path::to_str).unwrap_or_default();
+    key(out, "textfile", quoted(textfile))?;
+    key(out, "listen", quoted(&metrics.listen.as_ref().map(ToString::to_string).unwrap_or_default()))
 }
 
 fn section(out: &mut dyn Write, name: &str) -> io::Result<()> {
@@ -127,6 +131,7 @@ mod tests {
             kernel = { source = "proc", max_processes = 99 }
             termination = { grace = 1.5, repeat_limit = 0, repeat_window = 2.5, repeat_backoff = 3, reclaim = false }
             log = { format = "json", level = "debug" }
+            metrics = { textfile = "/var/lib/x.prom", listen = "[::1]:9819" }
         "#;
         for text in [text, ""] {
             let meant = config::parse(text, Path::new("a"), &USERS).unwrap().settings;

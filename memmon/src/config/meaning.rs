@@ -58,7 +58,7 @@ pub(super) fn settings(
     own_pid: Pid,
     problems: &mut Problems<'_>,
 ) -> Option<(Settings, Vec<Warning>)> {
-    let Typed { thresholds, whitelist, settings, schedule, scope, kernel, termination, log } = typed;
+    let Typed { thresholds, whitelist, settings, schedule, scope, kernel, termination, log, metrics } = typed;
     let typed::Thresholds { ram_percent_threshold, ram_gb_threshold, check_interval } = thresholds;
     let typed::Settings { dry_run, log_file, enable_syslog } = settings;
     let typed::Kernel { source, max_processes } = kernel;
@@ -99,6 +99,7 @@ pub(super) fn settings(
         reclaim: reclaim.map_or(default::RECLAIM, Spanned::into_inner),
     };
 
+    let metrics = reader.metrics(metrics);
     let Reader { mut warnings, .. } = reader;
     warnings.sort_by_key(|warning| warning.line);
     let rules = Rules {
@@ -110,7 +111,7 @@ pub(super) fn settings(
     };
     let dry_run = dry_run.map_or(default::DRY_RUN, Spanned::into_inner);
     Some((
-        Settings { rules, check_interval, schedule: schedule?, dry_run, log, kernel, termination },
+        Settings { rules, check_interval, schedule: schedule?, dry_run, log, kernel, termination, metrics },
         warnings,
     ))
 }

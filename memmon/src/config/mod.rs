@@ -9,6 +9,7 @@ mod document;
 mod error;
 mod file;
 mod meaning;
+mod metrics;
 mod reader;
 mod schedule;
 mod settings;
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 pub use error::{ConfigError, Problem};
 pub use file::{DEFAULT_PATH, load};
+pub use metrics::Metrics;
 pub use schedule::{Days, Minute, Pace, Schedule, Window};
 pub use settings::{Kernel, Log, LogFormat, LogLevel, Settings, Termination};
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use jiff::Zoned;
 use serde::{Serialize, Serializer};
 
+use super::metrics::Metrics;
 use super::schedule::{Pace, Schedule};
 use crate::{model::SourceChoice, policy::Rules};
 
@@ -26,6 +27,8 @@ pub struct Settings {
     pub kernel: Kernel,
     /// How to terminate.
     pub termination: Termination,
+    /// Where figures are to be had.
+    pub metrics: Metrics,
 }
 
 impl Settings {

@@ -55,7 +55,8 @@ pub(super) fn warnings(text: &str) -> String {
 
 #[test]
 fn the_defaults_are_those_of_v1() {
-    let Settings { rules, check_interval, schedule, dry_run, log, kernel, termination } = parsed("").settings;
+    let Settings { rules, check_interval, schedule, dry_run, log, kernel, termination, metrics } =
+        parsed("").settings;
     assert_eq!(
         schedule,
         Schedule { otherwise: Pace { check_interval, limits: rules.limits }, windows: vec![] }
@@ -79,6 +80,7 @@ fn the_defaults_are_those_of_v1() {
             level: LogLevel::Info
         }
     );
+    assert_eq!(metrics, Metrics::default());
     assert_eq!(kernel, Kernel { source: SourceChoice::Auto, max_processes: None });
     assert_eq!(
         termination,
@@ -104,14 +106,15 @@ fn what_is_commented_out_in_the_shipped_file_is_right_too() {
     let text =
         SHIPPED.replace("\n# [scope]\n", "\n[scope]\n").replace("\n# [[schedule]]\n", "\n[[schedule]]\n");
     let schedule = ["days", "from", "to", "check_interval", "ram_percent_threshold", "ram_gb_threshold"];
-    let text = ["users", "uids", "cgroups", "max_processes"]
+    let text = ["users", "uids", "cgroups", "max_processes", "textfile", "listen"]
         .iter()
         .chain(&schedule)
         .fold(text, |text, key| text.replace(&format!("\n# {key} ="), &format!("\n{key} =")));
-    let Settings { rules, kernel, schedule, .. } = parsed(&text).settings;
+    let Settings { rules, kernel, schedule, metrics, .. } = parsed(&text).settings;
     assert_eq!(rules.scope.uids.expect("given").to_string(), "1000-59999, 1000, 47001");
     assert_eq!(rules.scope.cgroups.expect("given").entries(), ["/user.slice/**"]);
     assert_eq!(kernel.max_processes, Some(32_768));
+    assert!(metrics.textfile.is_some() && metrics.listen.is_some());
     assert_eq!(schedule.windows[0].pace.check_interval, Duration::from_secs(15));
 }
 

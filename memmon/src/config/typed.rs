@@ -22,6 +22,7 @@ pub(super) struct Typed {
     pub(super) kernel: Kernel,
     pub(super) termination: Termination,
     pub(super) log: Log,
+    pub(super) metrics: Metrics,
 }
 
 #[derive(Debug)]
@@ -85,6 +86,12 @@ pub(super) struct Log {
     pub(super) level: Option<Spanned<String>>,
 }
 
+#[derive(Debug)]
+pub(super) struct Metrics {
+    pub(super) textfile: Option<Spanned<String>>,
+    pub(super) listen: Option<Spanned<String>>,
+}
+
 /// Reads `text`, and notes every key that is unknown, misplaced or of the wrong type.
 pub(super) fn read(text: &str, problems: &mut Problems<'_>) -> Typed {
     let mut document = Document::parse(text, problems);
@@ -133,6 +140,10 @@ pub(super) fn read(text: &str, problems: &mut Problems<'_>) -> Typed {
         format: section.take("format", &STRING),
         level: section.take("level", &STRING),
     });
+    let (metrics, _) = document.section("metrics", problems, |section| Metrics {
+        textfile: section.take("textfile", &STRING),
+        listen: section.take("listen", &STRING),
+    });
     document.finish(problems);
-    Typed { thresholds, whitelist, settings, schedule, scope, kernel, termination, log }
+    Typed { thresholds, whitelist, settings, schedule, scope, kernel, termination, log, metrics }
 }

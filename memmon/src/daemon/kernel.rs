@@ -11,6 +11,7 @@ use crate::{
         decode::Scale,
         support::{Btf, CounterError, Facts, Support},
     },
+    report::MapFigures,
 };
 
 /// Threads that a process is taken to have where each may hold pages back (before Linux 6.2) and the map does not say
@@ -25,6 +26,7 @@ const MOST_PROCESSES: u32 = 65_536;
 pub(super) struct Kernel {
     map: KernelMap,
     scale: Scale,
+    capacity: u32,
     entries: Vec<(Pid, ProcessRss)>,
     refused: u64,
 }
@@ -52,7 +54,13 @@ impl Kernel {
         };
         let error = held_back + Bytes(STEP * facts.page_size);
         let scale = Scale { page_size: facts.page_size, error };
-        Ok(Self { map: KernelMap::attach(layout, &options)?, scale, entries: Vec::new(), refused: 0 })
+        Ok(Self {
+            map: KernelMap::attach(layout, &options)?,
+            scale,
+            capacity,
+            entries: Vec::new(),
+            refused: 0,
+        })
     }
 
     /// Every process in the map.
@@ -66,6 +74,17 @@ impl Kernel {
         let counters = self.map.counters()?;
         let refused = counters.insert_full + counters.insert_failed;
         Ok(std::mem::replace(&mut self.refused, refused) != refused)
+    }
+
+    /// How the map is, with what the last reading found in it; none where its counters cannot be read.
+    pub(super) fn figures(&self) -> Option<MapFigures> {
+        let counters = self.map.counters().ok()?;
+        Some(MapFigures {
+            entries: self.entries.len() as u64,
+            capacity: u64::from(self.capacity),
+            refused: counters.insert_full + counters.insert_failed,
+            lost: counters.ring_full,
+        })
     }
 
     /// One process, if it is in the map.

@@ -5,6 +5,7 @@ use std::{io, os::fd::BorrowedFd};
 use crate::{
     model::{Pid, Reading},
     observe::support::{Facts, Support},
+    report::MapFigures,
 };
 
 /// No value of this type exists.
@@ -20,6 +21,10 @@ impl Kernel {
     }
 
     pub(super) fn overflowed(&mut self) -> io::Result<bool> {
+        match *self {}
+    }
+
+    pub(super) fn figures(&self) -> Option<MapFigures> {
         match *self {}
     }
 

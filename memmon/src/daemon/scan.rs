@@ -1,6 +1,6 @@
 //! The way of the data, once: survey → suspects → a close look → verdicts → condemned.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{
     told::Said,
@@ -16,6 +16,7 @@ use crate::{
 impl Daemon<'_> {
     /// One scan, from its first log line to its last.
     pub(super) fn scan(&mut self) {
+        let begun = Instant::now();
         let look = match self.watch.survey() {
             Ok(look) => look,
             Err(error) => {
@@ -40,11 +41,22 @@ impl Daemon<'_> {
         let suspects = policy::suspects(&self.settings.rules, &look.survey);
         let killed = self.judge(memory, &suspects);
         self.told.scan_complete();
+        self.count(begun.elapsed());
         self.tell(Event::ScanComplete { scanned: look.survey.readings.len(), killed });
+    }
+
+    /// Notes what a scan took, and how the kernel map is.
+    fn count(&mut self, took: Duration) {
+        let metrics = self.reporter.metrics();
+        metrics.scanned(took);
+        if let Some(map) = self.watch.kernel().and_then(|kernel| kernel.figures()) {
+            metrics.map(map);
+        }
     }
 
     /// Looks closely at `suspects` and condemns those that policy condemns. Gives how many were sent SIGTERM.
     pub(super) fn judge(&mut self, memory: SystemMemory, suspects: &[Reading]) -> usize {
+        let noticed = Instant::now();
         let (_, limit) = self.settings.rules.limit(&memory);
         let processes = suspects.iter().filter_map(|reading| self.confirm(reading, limit)).collect();
         let snapshot = Snapshot { memory, processes };
@@ -69,7 +81,11 @@ impl Daemon<'_> {
                 }
             }
         }
-        self.carry_out(orders)
+        let killed = self.carry_out(orders);
+        if killed > 0 {
+            self.reporter.metrics().reacted(noticed.elapsed());
+        }
+        killed
     }
 
     /// A suspect as /proc has it; none if it cannot be confirmed, which is said where it is not everyday life.

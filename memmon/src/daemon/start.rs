@@ -17,7 +17,7 @@ use crate::{
     enforce::Patience,
     model::{Source, Uid},
     observe::support::{self, Facts, Obstacle, Support},
-    report::{self, Console, Event, Format, Level, Outputs, Reporter},
+    report::{self, Console, Event, Format, Level, MetricsOutputs, Outputs, Reporter},
 };
 
 /// How long the last words may take to reach the disk.
@@ -80,6 +80,7 @@ fn watch(
     let (kernel, reason) = source(&loaded.settings, facts, support, pinned)?;
     let watch = Watch::new(support, kernel)?;
     let memory = watch.memory().context("memmon cannot work without /proc/meminfo")?;
+    reporter.metrics().reads(watch.source());
     reporter.tell(Event::Started {
         version: env!("CARGO_PKG_VERSION"),
         config: loaded.origin.clone(),
@@ -135,6 +136,10 @@ pub(super) fn outputs(settings: &Settings) -> Outputs {
             LogLevel::Info => Level::Info,
             LogLevel::Warning => Level::Warning,
             LogLevel::Error => Level::Error,
+        },
+        metrics: MetricsOutputs {
+            textfile: settings.metrics.textfile.clone(),
+            listen: settings.metrics.listen.clone(),
         },
         ..Outputs::default()
     }

@@ -39,7 +39,7 @@ pub(super) struct Daemon<'a> {
     pub(super) offenders: Offenders,
     pub(super) told: Told,
     options: Options,
-    reporter: &'a Reporter,
+    pub(super) reporter: &'a Reporter,
     seen: BTreeSet<Seen>,
     reclaimed: mpsc::UnboundedReceiver<(ProcessId, Result<(), Errno>)>,
 }

@@ -1,6 +1,7 @@
 //! The nouns that every room shares. No syscalls, no clock, no files.
 
 mod bytes;
+mod listen;
 mod process;
 mod source;
 mod termination;
@@ -9,6 +10,7 @@ mod unit;
 mod verdict;
 
 pub use bytes::{Bytes, SystemMemory};
+pub use listen::Listen;
 pub use process::{
     Fact, Names, Pid, Process, ProcessId, Reading, Snapshot, StartTime, Survey, Uid, Unconfirmed,
 };

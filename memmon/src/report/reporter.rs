@@ -15,6 +15,7 @@ use jiff::Timestamp;
 
 use super::{
     event::{Event, Level},
+    metrics::{Exports, Metrics, MetricsOutputs},
     outputs::Outputs,
     writer::Writer,
 };
@@ -25,6 +26,7 @@ const OVERFLOW_EVERY: Duration = Duration::from_secs(10);
 /// Takes events from one owner, the daemon; [`Reporter::teller`] gives the door to others.
 pub struct Reporter {
     teller: Teller,
+    exports: Mutex<Option<Exports>>,
     /// Hangs up when the writer thread is done.
     done: Receiver<()>,
 }
@@ -48,6 +50,7 @@ struct Shared {
     level: AtomicU8,
     /// Events that found the queue full and were not yet told of.
     lost: AtomicU64,
+    metrics: Metrics,
     orders: Mutex<Orders>,
 }
 
@@ -72,8 +75,10 @@ impl Reporter {
             clock: outputs.machine.clock,
             level: AtomicU8::new(outputs.level as u8),
             lost: AtomicU64::new(0),
+            metrics: Metrics::default(),
             orders: Mutex::default(),
         });
+        let exports = outputs.metrics.clone();
         let writer = Writer::new(outputs);
         let for_writer = Arc::clone(&shared);
         thread::Builder::new().name("memmon-report".into()).spawn(move || {
@@ -83,7 +88,9 @@ impl Reporter {
             });
             drop(hang_up);
         })?;
-        Ok(Self { teller: Teller { queue, shared }, done })
+        let reporter = Self { teller: Teller { queue, shared }, exports: Mutex::default(), done };
+        reporter.export(exports);
+        Ok(reporter)
     }
 
     /// Tells an event; see [`Teller::tell`].
@@ -105,6 +112,7 @@ impl Reporter {
     /// and the length of the queue stay.
     pub fn replace(&self, outputs: Outputs) {
         self.teller.shared.level.store(outputs.level as u8, Ordering::Relaxed);
+        self.export(outputs.metrics.clone());
         let writer = Box::new(Writer::new(outputs));
         self.order(|orders| orders.replace = Some(writer));
     }
@@ -114,6 +122,23 @@ impl Reporter {
     pub fn finish(self, limit: Duration) -> bool {
         self.order(|orders| orders.finish = true);
         self.done.recv_timeout(limit) == Err(RecvTimeoutError::Disconnected)
+    }
+
+    /// The figures, for what no event says.
+    pub fn metrics(&self) -> &Metrics {
+        &self.teller.shared.metrics
+    }
+
+    /// Has metrics go where `outputs` say, from now on. What goes there already goes on.
+    fn export(&self, outputs: MetricsOutputs) {
+        let mut exports = self.exports.lock().unwrap_or_else(PoisonError::into_inner);
+        if exports.as_ref().is_some_and(|exports| exports.are(&outputs)) {
+            return;
+        }
+        match Exports::start(outputs, self.metrics(), &self.teller) {
+            Ok(started) => *exports = Some(started),
+            Err(error) => self.tell(Event::Degraded { what: format!("no thread for metrics: {error}") }),
+        }
     }
 
     fn order(&self, give: impl FnOnce(&mut Orders)) {
@@ -127,6 +152,7 @@ impl Teller {
     /// Tells an event, stamped with the time of this call. Never waits: where the writer cannot keep up, the event
     /// is counted as lost and that is told.
     pub fn tell(&self, event: Event) {
+        self.shared.metrics.hear(&event);
         let level = event.level();
         if (level as u8) < self.shared.level.load(Ordering::Relaxed) {
             return;
@@ -206,6 +232,7 @@ fn write(writer: &mut Writer, item: Item) {
 fn tell_overflow(writer: &mut Writer, shared: &Shared) {
     let lost = shared.lost.swap(0, Ordering::Relaxed);
     if lost > 0 {
+        shared.metrics.hear(&Event::Overflow { lost });
         writer.take((shared.clock)(), Event::Overflow { lost }, Instant::now());
     }
 }
@@ -353,6 +380,7 @@ mod tests {
             level,
             system_log: false,
             machine: machine(folder.path()),
+            ..Outputs::default()
         };
         let reporter = Reporter::start(outputs(&old, Format::Text, Level::Info)).unwrap();
         let teller = reporter.teller();
