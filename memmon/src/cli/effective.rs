@@ -7,14 +7,15 @@ use std::{
 };
 
 use crate::{
-    config::{Pace, Settings, Users, Window},
-    model::{Bytes, Escaped, Uid},
+    config::{Notify, Pace, Settings, Users, Window},
+    model::{Bytes, Escaped, Hook, Mail, Uid},
     policy::{Rules, Scope},
 };
 
 /// The settings as a configuration file that means the same.
 pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut dyn Write) -> io::Result<()> {
-    let Settings { rules, check_interval, schedule, dry_run, log, kernel, termination, metrics } = settings;
+    let Settings { rules, check_interval, schedule, dry_run, log, kernel, termination, metrics, notify } =
+        settings;
     let Rules { limits, whitelist, scope, honour_oom_score_adj, own_pid: _ } = rules;
     let user = |uid: &Uid| users.name(*uid).unwrap_or_else(|| uid.to_string());
     let log_file = log.file.as_deref().and_then(Path::to_str).unwrap_or_default();
@@ -72,7 +73,33 @@ pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut d
     section(out, "metrics")?;
     let textfile = metrics.textfile.as_deref().and_then(Path::to_str).unwrap_or_default();
     key(out, "textfile", quoted(textfile))?;
-    key(out, "listen", quoted(&metrics.listen.as_ref().map(ToString::to_string).unwrap_or_default()))
+    key(out, "listen", quoted(&metrics.listen.as_ref().map(ToString::to_string).unwrap_or_default()))?;
+    write_notify(notify, users, out)
+}
+
+fn write_notify(notify: &Notify, users: &dyn Users, out: &mut dyn Write) -> io::Result<()> {
+    let Notify { interval, mail, hook } = notify;
+    section(out, "notify")?;
+    key(out, "interval", interval.as_secs_f64())?;
+    if let Some(Mail { to, from, host, port, starttls, auth_file }) = mail {
+        key(out, "mail_to", list(to.iter().map(|address| quoted(address))))?;
+        if let Some(from) = from {
+            key(out, "mail_from", quoted(from))?;
+        }
+        key(out, "smtp_host", quoted(host))?;
+        key(out, "smtp_port", port)?;
+        key(out, "smtp_starttls", starttls)?;
+        let auth_file = auth_file.as_deref().and_then(Path::to_str).unwrap_or_default();
+        key(out, "smtp_auth_file", quoted(auth_file))?;
+    }
+    if let Some(Hook { command, user, timeout }) = hook {
+        key(out, "hook", quoted(&command.to_string_lossy()))?;
+        if let Some(uid) = user {
+            key(out, "hook_user", quoted(&users.name(*uid).unwrap_or_else(|| uid.to_string())))?;
+        }
+        key(out, "hook_timeout", timeout.as_secs_f64())?;
+    }
+    Ok(())
 }
 
 fn section(out: &mut dyn Write, name: &str) -> io::Result<()> {
@@ -131,6 +158,7 @@ mod tests {
             kernel = { source = "proc", max_processes = 99 }
             termination = { grace = 1.5, repeat_limit = 0, repeat_window = 2.5, repeat_backoff = 3, reclaim = false }
             log = { format = "json", level = "debug" }
+            notify = { interval = 5, mail_to = ["a@b"], mail_from = "c@d", smtp_host = "e", smtp_port = 587, smtp_starttls = true, smtp_auth_file = "/f", hook = "/g", hook_user = "alice", hook_timeout = 3 }
             metrics = { textfile = "/var/lib/x.prom", listen = "[::1]:9819" }
         "#;
         for text in [text, ""] {

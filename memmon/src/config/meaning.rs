@@ -58,7 +58,8 @@ pub(super) fn settings(
     own_pid: Pid,
     problems: &mut Problems<'_>,
 ) -> Option<(Settings, Vec<Warning>)> {
-    let Typed { thresholds, whitelist, settings, schedule, scope, kernel, termination, log, metrics } = typed;
+    let Typed { thresholds, whitelist, settings, schedule, scope, kernel, termination, log, metrics, notify } =
+        typed;
     let typed::Thresholds { ram_percent_threshold, ram_gb_threshold, check_interval } = thresholds;
     let typed::Settings { dry_run, log_file, enable_syslog } = settings;
     let typed::Kernel { source, max_processes } = kernel;
@@ -100,6 +101,7 @@ pub(super) fn settings(
     };
 
     let metrics = reader.metrics(metrics);
+    let notify = reader.notify(notify);
     let Reader { mut warnings, .. } = reader;
     warnings.sort_by_key(|warning| warning.line);
     let rules = Rules {
@@ -111,7 +113,17 @@ pub(super) fn settings(
     };
     let dry_run = dry_run.map_or(default::DRY_RUN, Spanned::into_inner);
     Some((
-        Settings { rules, check_interval, schedule: schedule?, dry_run, log, kernel, termination, metrics },
+        Settings {
+            rules,
+            check_interval,
+            schedule: schedule?,
+            dry_run,
+            log,
+            kernel,
+            termination,
+            metrics,
+            notify,
+        },
         warnings,
     ))
 }

@@ -58,7 +58,7 @@ fn unknown_keys_are_told_with_what_was_meant() {
      --> config.toml:2:2
       |
     2 | [network]
-      |  ^^^^^^^ expected one of: [thresholds], [whitelist], [settings], [[schedule]], [scope], [kernel], [termination], [log], [metrics]
+      |  ^^^^^^^ expected one of: [thresholds], [whitelist], [settings], [[schedule]], [scope], [kernel], [termination], [log], [metrics], [notify]
 
     error: unknown key `log_file` in [whitelist]
      --> config.toml:5:1
@@ -202,6 +202,10 @@ fn values_out_of_range_are_told_with_the_range() {
         ("termination.repeat_limit", ["-1", "1001", "5.5"]),
         ("termination.repeat_window", ["0", "-5", "86401"]),
         ("termination.repeat_backoff", ["0", "nan", "'1'"]),
+        ("notify.mail_to", ["['admin']", "['@b']", "[\"a@b\\nc\"]"]),
+        ("notify.smtp_port", ["0", "65536", "-1"]),
+        ("notify.hook", ["'hook'", "'/bin/'", "'~/x'"]),
+        ("notify.hook_user", ["'mallory'", "''", "'-1'"]),
         ("metrics.textfile", ["'x.prom'", "'/x.txt'", "'/'"]),
         ("metrics.listen", ["'0.0.0.0:9819'", "'localhost'", "'run/x'"]),
         ("settings.log_file", ["'memmon.log'", "'/var/log/'", "\"/a\\u0000b\""]),

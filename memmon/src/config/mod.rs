@@ -10,6 +10,7 @@ mod error;
 mod file;
 mod meaning;
 mod metrics;
+mod notify;
 mod reader;
 mod schedule;
 mod settings;
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 pub use error::{ConfigError, Problem};
 pub use file::{DEFAULT_PATH, load};
 pub use metrics::Metrics;
+pub use notify::Notify;
 pub use schedule::{Days, Minute, Pace, Schedule, Window};
 pub use settings::{Kernel, Log, LogFormat, LogLevel, Settings, Termination};
 #[cfg(test)]

@@ -6,6 +6,7 @@ use jiff::Zoned;
 use serde::{Serialize, Serializer};
 
 use super::metrics::Metrics;
+use super::notify::Notify;
 use super::schedule::{Pace, Schedule};
 use crate::{model::SourceChoice, policy::Rules};
 
@@ -29,6 +30,8 @@ pub struct Settings {
     pub termination: Termination,
     /// Where figures are to be had.
     pub metrics: Metrics,
+    /// Who is told besides.
+    pub notify: Notify,
 }
 
 impl Settings {

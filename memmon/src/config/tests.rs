@@ -55,7 +55,7 @@ pub(super) fn warnings(text: &str) -> String {
 
 #[test]
 fn the_defaults_are_those_of_v1() {
-    let Settings { rules, check_interval, schedule, dry_run, log, kernel, termination, metrics } =
+    let Settings { rules, check_interval, schedule, dry_run, log, kernel, termination, metrics, notify } =
         parsed("").settings;
     assert_eq!(
         schedule,
@@ -81,6 +81,7 @@ fn the_defaults_are_those_of_v1() {
         }
     );
     assert_eq!(metrics, Metrics::default());
+    assert_eq!(notify, Notify { interval: Duration::from_secs(300), mail: None, hook: None });
     assert_eq!(kernel, Kernel { source: SourceChoice::Auto, max_processes: None });
     assert_eq!(
         termination,
@@ -106,10 +107,21 @@ fn what_is_commented_out_in_the_shipped_file_is_right_too() {
     let text =
         SHIPPED.replace("\n# [scope]\n", "\n[scope]\n").replace("\n# [[schedule]]\n", "\n[[schedule]]\n");
     let schedule = ["days", "from", "to", "check_interval", "ram_percent_threshold", "ram_gb_threshold"];
-    let text = ["users", "uids", "cgroups", "max_processes", "textfile", "listen"]
-        .iter()
-        .chain(&schedule)
-        .fold(text, |text, key| text.replace(&format!("\n# {key} ="), &format!("\n{key} =")));
+    let text = [
+        "users",
+        "uids",
+        "cgroups",
+        "max_processes",
+        "textfile",
+        "listen",
+        "mail_to",
+        "mail_from",
+        "smtp_auth_file",
+        "hook",
+    ]
+    .iter()
+    .chain(&schedule)
+    .fold(text, |text, key| text.replace(&format!("\n# {key} ="), &format!("\n{key} =")));
     let Settings { rules, kernel, schedule, metrics, .. } = parsed(&text).settings;
     assert_eq!(rules.scope.uids.expect("given").to_string(), "1000-59999, 1000, 47001");
     assert_eq!(rules.scope.cgroups.expect("given").entries(), ["/user.slice/**"]);
@@ -296,4 +308,16 @@ fn a_window_may_change_limits_and_leaves_the_rest_as_it_is() {
     assert_eq!(settings.check_interval, Duration::from_secs(7));
     assert!(settings.follow(&"2025-10-06T12:00[UTC]".parse().unwrap()));
     assert_eq!(settings.rules.limits.percent(), 10.0);
+}
+
+#[test]
+fn who_is_notified_is_named_with_what_is_needed_for_it() {
+    let notify = parsed("notify = { mail_to = ['a@b', 'Bob <b@c>'], hook = '/x/y', hook_user = 'alice' }")
+        .settings
+        .notify;
+    let mail = notify.mail.unwrap();
+    assert_eq!((mail.to.len(), &*mail.host, mail.port, mail.starttls), (2, "localhost", 25, false));
+    assert_eq!(notify.hook.unwrap().user, Some(Uid(1000)));
+    let hook = parsed("notify.hook = '/x/y'").settings.notify.hook.unwrap();
+    assert_eq!(hook.user, Some(Uid(65_534)), "never root by accident");
 }

@@ -23,6 +23,7 @@ pub(super) struct Typed {
     pub(super) termination: Termination,
     pub(super) log: Log,
     pub(super) metrics: Metrics,
+    pub(super) notify: Notify,
 }
 
 #[derive(Debug)]
@@ -92,6 +93,20 @@ pub(super) struct Metrics {
     pub(super) listen: Option<Spanned<String>>,
 }
 
+#[derive(Debug)]
+pub(super) struct Notify {
+    pub(super) interval: Option<Spanned<f64>>,
+    pub(super) mail_to: Option<List<String>>,
+    pub(super) mail_from: Option<Spanned<String>>,
+    pub(super) smtp_host: Option<Spanned<String>>,
+    pub(super) smtp_port: Option<Spanned<i64>>,
+    pub(super) smtp_starttls: Option<Spanned<bool>>,
+    pub(super) smtp_auth_file: Option<Spanned<String>>,
+    pub(super) hook: Option<Spanned<String>>,
+    pub(super) hook_user: Option<Spanned<String>>,
+    pub(super) hook_timeout: Option<Spanned<f64>>,
+}
+
 /// Reads `text`, and notes every key that is unknown, misplaced or of the wrong type.
 pub(super) fn read(text: &str, problems: &mut Problems<'_>) -> Typed {
     let mut document = Document::parse(text, problems);
@@ -144,6 +159,18 @@ pub(super) fn read(text: &str, problems: &mut Problems<'_>) -> Typed {
         textfile: section.take("textfile", &STRING),
         listen: section.take("listen", &STRING),
     });
+    let (notify, _) = document.section("notify", problems, |section| Notify {
+        interval: section.take("interval", &NUMBER),
+        mail_to: section.take_list("mail_to", &STRING),
+        mail_from: section.take("mail_from", &STRING),
+        smtp_host: section.take("smtp_host", &STRING),
+        smtp_port: section.take("smtp_port", &INTEGER),
+        smtp_starttls: section.take("smtp_starttls", &BOOLEAN),
+        smtp_auth_file: section.take("smtp_auth_file", &STRING),
+        hook: section.take("hook", &STRING),
+        hook_user: section.take("hook_user", &STRING),
+        hook_timeout: section.take("hook_timeout", &NUMBER),
+    });
     document.finish(problems);
-    Typed { thresholds, whitelist, settings, schedule, scope, kernel, termination, log, metrics }
+    Typed { thresholds, whitelist, settings, schedule, scope, kernel, termination, log, metrics, notify }
 }

@@ -17,7 +17,7 @@ use crate::{
     enforce::Patience,
     model::{Source, Uid},
     observe::support::{self, Facts, Obstacle, Support},
-    report::{self, Console, Event, Format, Level, MetricsOutputs, Outputs, Reporter},
+    report::{self, Console, Event, Format, Level, MetricsOutputs, NotifyOutputs, Outputs, Reporter},
 };
 
 /// How long the last words may take to reach the disk.
@@ -140,6 +140,11 @@ pub(super) fn outputs(settings: &Settings) -> Outputs {
         metrics: MetricsOutputs {
             textfile: settings.metrics.textfile.clone(),
             listen: settings.metrics.listen.clone(),
+        },
+        notify: NotifyOutputs {
+            interval: settings.notify.interval,
+            mail: settings.notify.mail.clone(),
+            hook: settings.notify.hook.clone(),
         },
         ..Outputs::default()
     }

@@ -2,6 +2,7 @@
 
 mod bytes;
 mod listen;
+mod notify;
 mod process;
 mod source;
 mod termination;
@@ -11,6 +12,7 @@ mod verdict;
 
 pub use bytes::{Bytes, SystemMemory};
 pub use listen::Listen;
+pub use notify::{Hook, Mail};
 pub use process::{
     Fact, Names, Pid, Process, ProcessId, Reading, Snapshot, StartTime, Survey, Uid, Unconfirmed,
 };

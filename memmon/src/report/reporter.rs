@@ -3,7 +3,7 @@
 use std::{
     io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU8, AtomicU64, Ordering},
         mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError},
     },
@@ -16,7 +16,8 @@ use jiff::Timestamp;
 use super::{
     event::{Event, Level},
     metrics::{Exports, Metrics, MetricsOutputs},
-    outputs::Outputs,
+    notify::{Notifiers, NotifyOutputs},
+    outputs::{Machine, Outputs},
     writer::Writer,
 };
 
@@ -51,6 +52,7 @@ struct Shared {
     /// Events that found the queue full and were not yet told of.
     lost: AtomicU64,
     metrics: Metrics,
+    notifiers: RwLock<Notifiers>,
     orders: Mutex<Orders>,
 }
 
@@ -76,9 +78,11 @@ impl Reporter {
             level: AtomicU8::new(outputs.level as u8),
             lost: AtomicU64::new(0),
             metrics: Metrics::default(),
+            notifiers: RwLock::default(),
             orders: Mutex::default(),
         });
-        let exports = outputs.metrics.clone();
+        let (exports, notify, machine) =
+            (outputs.metrics.clone(), outputs.notify.clone(), outputs.machine.clone());
         let writer = Writer::new(outputs);
         let for_writer = Arc::clone(&shared);
         thread::Builder::new().name("memmon-report".into()).spawn(move || {
@@ -90,6 +94,7 @@ impl Reporter {
         })?;
         let reporter = Self { teller: Teller { queue, shared }, exports: Mutex::default(), done };
         reporter.export(exports);
+        reporter.notify(notify, &machine);
         Ok(reporter)
     }
 
@@ -113,6 +118,7 @@ impl Reporter {
     pub fn replace(&self, outputs: Outputs) {
         self.teller.shared.level.store(outputs.level as u8, Ordering::Relaxed);
         self.export(outputs.metrics.clone());
+        self.notify(outputs.notify.clone(), &outputs.machine);
         let writer = Box::new(Writer::new(outputs));
         self.order(|orders| orders.replace = Some(writer));
     }
@@ -120,8 +126,13 @@ impl Reporter {
     /// Writes what was told, for at most `limit`: a disk that hangs cannot hold the exit. True when all was written.
     #[must_use]
     pub fn finish(self, limit: Duration) -> bool {
+        let begun = Instant::now();
+        let notifiers = &self.teller.shared.notifiers;
+        // Not under the lock: their threads tell how it went.
+        let last = std::mem::take(&mut *notifiers.write().unwrap_or_else(PoisonError::into_inner));
+        last.finish(limit / 2);
         self.order(|orders| orders.finish = true);
-        self.done.recv_timeout(limit) == Err(RecvTimeoutError::Disconnected)
+        self.done.recv_timeout(limit.saturating_sub(begun.elapsed())) == Err(RecvTimeoutError::Disconnected)
     }
 
     /// The figures, for what no event says.
@@ -141,6 +152,20 @@ impl Reporter {
         }
     }
 
+    /// Has those notified that `outputs` name, from now on. What waits for others is sent to them still.
+    fn notify(&self, outputs: NotifyOutputs, machine: &Machine) {
+        let notifiers = &self.teller.shared.notifiers;
+        if notifiers.read().unwrap_or_else(PoisonError::into_inner).are(&outputs) {
+            return;
+        }
+        match Notifiers::start(outputs, machine, &self.teller) {
+            Ok(started) => *notifiers.write().unwrap_or_else(PoisonError::into_inner) = started,
+            Err(error) => {
+                self.tell(Event::Degraded { what: format!("no thread for notifications: {error}") });
+            }
+        }
+    }
+
     fn order(&self, give: impl FnOnce(&mut Orders)) {
         give(&mut self.teller.shared.orders.lock().unwrap_or_else(PoisonError::into_inner));
         // Is the queue full, the writer is awake anyway.
@@ -152,7 +177,12 @@ impl Teller {
     /// Tells an event, stamped with the time of this call. Never waits: where the writer cannot keep up, the event
     /// is counted as lost and that is told.
     pub fn tell(&self, event: Event) {
-        self.shared.metrics.hear(&event);
+        let Shared { metrics, notifiers, .. } = &*self.shared;
+        metrics.hear(&event);
+        // Only a reload ever writes to it.
+        let notifiers = notifiers.read().unwrap_or_else(PoisonError::into_inner);
+        notifiers.offer((self.shared.clock)(), &event, |channel| metrics.notified(channel, "lost", 1));
+        drop(notifiers);
         let level = event.level();
         if (level as u8) < self.shared.level.load(Ordering::Relaxed) {
             return;
@@ -161,6 +191,11 @@ impl Teller {
         if self.queue.try_send(item).is_err() {
             self.shared.lost.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// The figures that events are counted in.
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
     }
 
     /// Whether those who look for a fault of memmon's own want to be told everything.

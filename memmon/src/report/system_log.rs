@@ -91,22 +91,26 @@ fn journal_entry(line: &Line<'_>) -> Vec<u8> {
     if let Event::Terminated { record, .. } = line.event {
         push_field(&mut entry, "MEMMON_OVERSHOOT_BYTES", &record.overshoot().0.to_string());
     }
-    // An event without its typed fields is still an event: MESSAGE says all.
-    let fields = serde_json::to_value(line.event).unwrap_or_default();
-    push_typed(&mut entry, "MEMMON", &fields);
+    each_field(line.event, &mut |name, value| push_field(&mut entry, name, value));
     entry
 }
 
-fn push_typed(entry: &mut Vec<u8>, name: &str, value: &Value) {
+/// Gives `put` each typed field of `event`, as MEMMON_*.
+pub(super) fn each_field(event: &Event, put: &mut dyn FnMut(&str, &str)) {
+    // An event without its typed fields is still an event: the message says all.
+    typed("MEMMON", &serde_json::to_value(event).unwrap_or_default(), put);
+}
+
+fn typed(name: &str, value: &Value, put: &mut dyn FnMut(&str, &str)) {
     match value {
         Value::Null => {}
-        Value::Bool(value) => push_field(entry, name, &value.to_string()),
-        Value::Number(value) => push_field(entry, name, &value.to_string()),
-        Value::String(value) => push_field(entry, name, value),
-        Value::Array(values) => values.iter().for_each(|value| push_typed(entry, name, value)),
+        Value::Bool(value) => put(name, &value.to_string()),
+        Value::Number(value) => put(name, &value.to_string()),
+        Value::String(value) => put(name, value),
+        Value::Array(values) => values.iter().for_each(|value| typed(name, value, put)),
         Value::Object(fields) => {
             for (key, value) in fields {
-                push_typed(entry, &format!("{name}_{}", key.to_ascii_uppercase()), value);
+                typed(&format!("{name}_{}", key.to_ascii_uppercase()), value, put);
             }
         }
     }
