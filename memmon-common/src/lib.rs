@@ -9,7 +9,7 @@
 //! | [`map::LEVELS`] | hash, tgid → [`WakeLevel`] | user space (BPF removes on exec and exit) | BPF |
 //! | [`map::CONFIG`] | array of one [`Config`] | user space | BPF |
 //! | [`map::COUNTERS`] | per-CPU array of one [`Counters`] | BPF | user space |
-//! | [`map::CROSSINGS`] | ring of [`Crossing`] | BPF | user space |
+//! | [`map::EVENTS`] | ring of [`Event`] | BPF | user space |
 //!
 //! A page is the kernel's base page; user space multiplies. Times are nanoseconds.
 #![no_std]
@@ -28,7 +28,7 @@ pub const NEVER: u64 = u64::MAX;
 /// Capacity that the object is built with; the loader sets the real one.
 pub const DEFAULT_CAPACITY: usize = 32_768;
 
-/// Bytes of the ring of crossings: a power of two and a multiple of every page size (64 KiB on some arm64).
+/// Bytes of the ring of events: a power of two and a multiple of every page size (64 KiB on some arm64).
 pub const RING_BYTES: usize = 64 << 10;
 
 /// Names by which the loader finds the maps in the object.
@@ -43,8 +43,8 @@ pub mod map {
     pub const CONFIG: &str = "CONFIG";
     /// What happened in the BPF programs.
     pub const COUNTERS: &str = "COUNTERS";
-    /// Processes that reached their wake level.
-    pub const CROSSINGS: &str = "CROSSINGS";
+    /// Processes that reached their wake level, and the ends of such.
+    pub const EVENTS: &str = "EVENTS";
 }
 
 /// Names of the programs, and of the frozen global that they read [`Offsets`] from.
@@ -142,20 +142,36 @@ pub struct Config {
     pub default_generation: u64,
 }
 
-/// One process reached its wake level.
+/// What [`Event::kind`] may be.
+pub mod kind {
+    /// The process reached its wake level.
+    pub const CROSSED: u32 = 0;
+    /// The process, which had reached a level before, ended.
+    pub const ENDED: u32 = 1;
+    /// The process ended, and the kernel's OOM killer had picked it.
+    pub const OOM_KILLED: u32 = 2;
+}
+
+/// Something that user space is woken for.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Crossing {
+pub struct Event {
     /// CLOCK_MONOTONIC.
     pub time: u64,
     /// With `tgid`, the process's identity.
     pub start_boottime: u64,
-    /// Resident pages at that moment.
+    /// Resident pages at that moment; of a process that ended, the highest that was written.
     pub rss_pages: u64,
     /// The pid, in the initial namespace's numbering.
     pub tgid: u32,
+    /// One of [`kind`].
+    pub kind: u32,
+    /// `task_struct.exit_code` of the thread that ended last: as wait(2) gives it.
+    pub exit_code: u32,
     /// Keeps the size a multiple of eight without hidden bytes.
     pub reserved: u32,
+    /// Name of the leader, up to the first NUL.
+    pub comm: [u8; 16],
 }
 
 /// What happened in the BPF programs, one per CPU. Off the fast path: an event that the front array settles counts
@@ -173,9 +189,9 @@ pub struct Counters {
     pub insert_failed: u64,
     /// Entries that could not be removed: they are stale.
     pub remove_failed: u64,
-    /// Crossings put on the ring.
-    pub crossings: u64,
-    /// Crossings not told because the ring was full; the next event of the process tries again.
+    /// Events put on the ring.
+    pub events: u64,
+    /// Events not put on it because it was full; a crossing is tried again with the process's next change.
     pub ring_full: u64,
 }
 
@@ -211,8 +227,12 @@ pub struct Offsets {
     pub task_signal: u32,
     /// `cred.uid`.
     pub cred_uid: u32,
+    /// `task_struct.exit_code`.
+    pub task_exit_code: u32,
     /// `signal_struct.live`.
     pub signal_live: u32,
+    /// `signal_struct.oom_mm`.
+    pub signal_oom_mm: u32,
 }
 
 impl Offsets {
@@ -232,7 +252,9 @@ impl Offsets {
         task_group_leader: 0,
         task_signal: 0,
         cred_uid: 0,
+        task_exit_code: 0,
         signal_live: 0,
+        signal_oom_mm: 0,
     };
 }
 
@@ -243,9 +265,9 @@ const _: () = {
     assert!(size_of::<Front>() == 16 && align_of::<Front>() == 8);
     assert!(size_of::<WakeLevel>() == 24 && align_of::<WakeLevel>() == 8);
     assert!(size_of::<Config>() == 24 && align_of::<Config>() == 8);
-    assert!(size_of::<Crossing>() == 3 * 8 + 2 * 4 && align_of::<Crossing>() == 8);
+    assert!(size_of::<Event>() == 3 * 8 + 4 * 4 + 16 && align_of::<Event>() == 8);
     assert!(size_of::<Counters>() == 7 * 8 && align_of::<Counters>() == 8);
-    assert!(size_of::<Offsets>() == 15 * 4 && align_of::<Offsets>() == 4);
+    assert!(size_of::<Offsets>() == 17 * 4 && align_of::<Offsets>() == 4);
     assert!(FRONT_SLOTS.is_power_of_two());
     assert!(RING_BYTES.is_power_of_two() && RING_BYTES.is_multiple_of(64 << 10));
 };

@@ -15,6 +15,12 @@ static OFFSETS: Offsets = Offsets::UNRESOLVED;
 
 const PF_EXITING: u32 = 0x0000_0004;
 
+// `MM_FILEPAGES` and so on: the same since 4.5.
+const FILE: usize = 0;
+const ANON: usize = 1;
+const SWAP: usize = 2;
+const SHMEM: usize = 3;
+
 /// A `struct mm_struct` that the verifier tracks: the address space whose counters are read.
 #[derive(Clone, Copy)]
 pub(crate) struct Mm(*const u8);
@@ -61,23 +67,52 @@ impl Mm {
         if owner.is_null() { None } else { Some(Task(owner)) }
     }
 
-    /// The counters without what each CPU (before 6.2: each thread) holds back.
+    /// Resident pages. Like all counters without what each CPU (before 6.2: each thread) holds back.
+    #[inline(always)]
+    pub(crate) fn rss(self) -> u64 {
+        if offset(&OFFSETS.rss_legacy) != 0 {
+            return self.legacy_counts().rss();
+        }
+        self.count(FILE) + self.count(ANON) + self.count(SHMEM)
+    }
+
+    /// All four counters.
     #[inline(always)]
     pub(crate) fn counts(self) -> Counts {
-        let (first, stride) = (offset(&OFFSETS.rss), offset(&OFFSETS.rss_stride));
-        // Each CPU's share may be negative, and so may what has been folded in so far.
-        let positive = |count: i64| if count < 0 { 0 } else { count.cast_unsigned() };
         if offset(&OFFSETS.rss_legacy) != 0 {
-            let counters = self.0.wrapping_add(first).cast::<[i64; 4]>();
-            // SAFETY: a probe read checks the address itself.
-            let counts = unsafe { bpf_probe_read_kernel(counters) }.unwrap_or([0; 4]);
-            let [file, anon, swap, shmem] = counts.map(positive);
-            return Counts { file, anon, swap, shmem };
+            return self.legacy_counts();
         }
-        // SAFETY: the counters are s64 at `rss_stat[member].count`.
-        let count = |member: usize| positive(unsafe { read(self.0, first + member * stride) });
-        Counts { file: count(0), anon: count(1), swap: count(2), shmem: count(3) }
+        Counts {
+            file: self.count(FILE),
+            anon: self.count(ANON),
+            swap: self.count(SWAP),
+            shmem: self.count(SHMEM),
+        }
     }
+
+    /// `percpu_counter rss_stat[member].count`, since 6.2.
+    #[inline(always)]
+    fn count(self, member: usize) -> u64 {
+        let counter = offset(&OFFSETS.rss) + member * offset(&OFFSETS.rss_stride);
+        // SAFETY: an s64.
+        positive(unsafe { read(self.0, counter) })
+    }
+
+    /// `rss_stat.count`, four atomic_long_t, which the verifier does not let be loaded one by one.
+    #[inline(always)]
+    fn legacy_counts(self) -> Counts {
+        let counters = self.0.wrapping_add(offset(&OFFSETS.rss)).cast::<[i64; 4]>();
+        // SAFETY: a probe read checks the address itself.
+        let counts = unsafe { bpf_probe_read_kernel(counters) }.unwrap_or([0; 4]);
+        let [file, anon, swap, shmem] = counts.map(positive);
+        Counts { file, anon, swap, shmem }
+    }
+}
+
+/// As the kernel reads its counters: each CPU's share may be negative, and so may what was folded in so far.
+#[inline(always)]
+fn positive(count: i64) -> u64 {
+    if count < 0 { 0 } else { count.cast_unsigned() }
 }
 
 impl Task {
@@ -141,6 +176,23 @@ impl Task {
         // SAFETY: `live.counter`, an int; null reads as 0, and a task without signal_struct is dead.
         let live: u32 = unsafe { read(signal, offset(&OFFSETS.signal_live)) };
         live == 0
+    }
+
+    /// What wait(2) will say of it.
+    #[inline(always)]
+    pub(crate) fn exit_code(self) -> u32 {
+        // SAFETY: an int.
+        unsafe { read(self.0, offset(&OFFSETS.task_exit_code)) }
+    }
+
+    /// Whether the kernel's OOM killer picked its process (`mark_oom_victim` keeps the mm it was picked for).
+    #[inline(always)]
+    pub(crate) fn oom_victim(self) -> bool {
+        // SAFETY: a `signal_struct *`.
+        let signal: *const u8 = unsafe { read(self.0, offset(&OFFSETS.task_signal)) };
+        // SAFETY: an `mm_struct *`, compared only; null reads as 0.
+        let mm: *const u8 = unsafe { read(signal, offset(&OFFSETS.signal_oom_mm)) };
+        !mm.is_null()
     }
 
     /// The first thread: its start time, name and credentials are the process's in /proc, also after its exit.

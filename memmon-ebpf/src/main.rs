@@ -9,6 +9,7 @@
     unsafe_code,
     reason = "BPF programs read kernel memory and map elements by pointer; the verifier checks both"
 )]
+#![expect(clippy::needless_pass_by_value, reason = "the program macro passes contexts by value")]
 
 mod count;
 mod front;
@@ -27,12 +28,11 @@ fn rss_stat(context: BtfTracePointContext) -> i32 {
     let mm = unsafe { Mm::new(context.arg(0)) };
     // None: the last user is gone and the memory is being torn down.
     let Some(owner) = mm.owner() else { return 0 };
-    let counts = mm.counts();
     let generation = wake::generation();
-    if front::settled(owner.tgid(), counts.rss(), generation) || !owner.runs_in(mm) {
+    if front::settled(owner.tgid(), mm.rss(), generation) || !owner.runs_in(mm) {
         return 0;
     }
-    table::record(owner, mm, counts, generation);
+    table::record(owner, mm, generation);
     0
 }
 
@@ -72,7 +72,7 @@ fn sched_process_exit(context: BtfTracePointContext) -> i32 {
     // SAFETY: the first argument is a task.
     let task = unsafe { Task::new(context.arg(0)) };
     if task.group_dead() {
-        table::remove(task.tgid());
+        table::remove(task.tgid(), task);
     }
     0
 }

@@ -14,7 +14,7 @@ use memmon_common::{DEFAULT_CAPACITY, ProcessRss};
 use crate::{
     count::{count, first_time},
     front,
-    kernel::{Counts, Mm, Task},
+    kernel::{Mm, Task},
     wake,
 };
 
@@ -27,7 +27,7 @@ const EEXIST: i32 = -17;
 
 /// Writes what `mm`, which `owner` runs in, has resident now.
 #[inline(always)]
-pub(crate) fn record(owner: Task, mm: Mm, counts: Counts, generation: u64) {
+pub(crate) fn record(owner: Task, mm: Mm, generation: u64) {
     let tgid = owner.tgid();
     let Some(entry) = PROCESSES.get_ptr_mut(tgid) else {
         return add(owner, mm, BPF_ANY);
@@ -38,7 +38,7 @@ pub(crate) fn record(owner: Task, mm: Mm, counts: Counts, generation: u64) {
     if process.mm != mm.address() {
         return add(owner, mm, BPF_ANY);
     }
-    let leader = owner.leader();
+    let (counts, leader) = (mm.counts(), owner.leader());
     process.file_pages = counts.file;
     process.anon_pages = counts.anon;
     process.shmem_pages = counts.shmem;
@@ -65,8 +65,11 @@ pub(crate) fn seed(owner: Task, mm: Mm) {
 
 /// Removes a process whose last thread exits.
 #[inline(always)]
-pub(crate) fn remove(tgid: u32) {
+pub(crate) fn remove(tgid: u32, task: Task) {
     front::clear(tgid);
+    if let Some(entry) = PROCESSES.get_ptr(tgid) {
+        wake::ended(entry, tgid, task);
+    }
     if PROCESSES.remove(tgid).is_err_and(|error| error != ENOENT) {
         count(|counters| counters.remove_failed += 1);
     }
@@ -119,7 +122,7 @@ fn add(task: Task, mm: Mm, flags: u32) {
     // The last thread counts itself out of `live` before its exit removes the entry: whoever inserts and then still
     // finds it alive is sure that the removal is yet to come.
     if task.group_dead() {
-        return remove(tgid);
+        return remove(tgid, task);
     }
     if let Some(entry) = PROCESSES.get_ptr_mut(tgid) {
         wake::check(entry, tgid, generation);

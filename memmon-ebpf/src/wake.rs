@@ -8,9 +8,9 @@ use aya_ebpf::{
     helpers::bpf_ktime_get_ns,
     macros::btf_map,
 };
-use memmon_common::{Config, Crossing, DEFAULT_CAPACITY, ProcessRss, RING_BYTES, WakeLevel};
+use memmon_common::{Config, DEFAULT_CAPACITY, Event, ProcessRss, RING_BYTES, WakeLevel, kind};
 
-use crate::{count::count, front};
+use crate::{count::count, front, kernel::Task};
 
 #[btf_map]
 static CONFIG: Array<Config, 1> = Array::new();
@@ -21,14 +21,16 @@ static LEVELS: HashMap<u32, WakeLevel, DEFAULT_CAPACITY, { aya_ebpf::bindings::B
     HashMap::new();
 
 #[btf_map]
-static CROSSINGS: RingBuf<Crossing, RING_BYTES> = RingBuf::new();
+static EVENTS: RingBuf<Event, RING_BYTES> = RingBuf::new();
 
 /// How often levels were changed. To be read before any level: user space writes it after them.
 #[inline(always)]
 pub(crate) fn generation() -> u64 {
     let Some(config) = CONFIG.get_ptr(0) else { return 0 };
     // SAFETY: array elements live as long as the map.
-    unsafe { ptr::read_volatile(&raw const (*config).generation) }
+    let generation = unsafe { &raw const (*config).generation };
+    // SAFETY: as above; user space may write it, in one piece.
+    unsafe { ptr::read_volatile(generation) }
 }
 
 /// Holds `entry`, just written, against its level: tells user space once, then lets events pass until the next change.
@@ -45,25 +47,48 @@ pub(crate) fn check(entry: *mut ProcessRss, tgid: u32, generation: u64) {
         entry.told = 0;
     }
     if entry.told != since && rss >= wake_at {
-        let crossing = Crossing {
-            // SAFETY: a helper without arguments.
-            time: unsafe { bpf_ktime_get_ns() },
-            start_boottime: entry.start_boottime,
-            rss_pages: rss,
-            tgid,
-            reserved: 0,
-        };
-        if CROSSINGS.output(crossing, u64::from(BPF_RB_FORCE_WAKEUP)).is_err() {
+        if !tell(entry, tgid, kind::CROSSED, rss, 0) {
             // Not settled: the next event of this process tries again.
-            count(|counters| counters.ring_full += 1);
             front::clear(tgid);
             return;
         }
         entry.told = since;
-        count(|counters| counters.crossings += 1);
     }
     let ceiling = if entry.told == since { u64::MAX } else { wake_at };
     front::settle(tgid, rss, ceiling, generation);
+}
+
+/// The end of a process: told where its crossing was, so that who waits for its end knows how it came, and where the
+/// kernel's OOM killer was first.
+#[inline(always)]
+pub(crate) fn ended(entry: *const ProcessRss, tgid: u32, task: Task) {
+    // SAFETY: as in `check`.
+    let entry = unsafe { &*entry };
+    let oom = task.oom_victim();
+    if oom || entry.told != 0 {
+        let kind = if oom { kind::OOM_KILLED } else { kind::ENDED };
+        // A full ring is counted; the end itself shows by other ways.
+        tell(entry, tgid, kind, entry.peak_pages, task.exit_code());
+    }
+}
+
+/// Puts an event on the ring. False if there is no room.
+#[inline(always)]
+fn tell(entry: &ProcessRss, tgid: u32, kind: u32, rss_pages: u64, exit_code: u32) -> bool {
+    let event = Event {
+        // SAFETY: a helper without arguments.
+        time: unsafe { bpf_ktime_get_ns() },
+        start_boottime: entry.start_boottime,
+        rss_pages,
+        tgid,
+        kind,
+        exit_code,
+        reserved: 0,
+        comm: entry.comm,
+    };
+    let told = EVENTS.output(event, u64::from(BPF_RB_FORCE_WAKEUP)).is_ok();
+    count(|counters| if told { counters.events += 1 } else { counters.ring_full += 1 });
+    told
 }
 
 /// Drops a process's own level: it ended, or exec made another program of it, which the default holds for.

@@ -14,6 +14,7 @@
 //! | `free` / `dontneed` | munmap / MADV_DONTNEED of everything mapped so far |
 //! | `fork STEPS… end` | a child with a copy of all that runs STEPS; the script goes on |
 //! | `vfork-exec STEPS… end` | a child by posix_spawn (CLONE_VFORK): a new hog that runs STEPS |
+//! | `vfork` | a child that runs in this very memory and does nothing until it dies |
 //! | `exec ARGV0` | executes the hog again under that argv[0] for the remaining steps; memory is gone |
 //! | `leader-exits` | the main thread ends, another one runs the remaining steps |
 //! | `ignore-term` | SIGTERM does nothing from here on |
@@ -25,7 +26,7 @@
 //! | `uid REAL[:EFFECTIVE]` | drops all groups and becomes that uid and gid |
 //! | `hold` | waits until stdin is closed |
 //!
-//! Each step answers on stdout once it is done, `PID ready anon 100M` (`PID ready fork CHILD`); those that take
+//! Each step answers on stdout once it is done, `PID ready anon 100M` (`PID ready fork CHILD`, `vfork CHILD`); those that take
 //! time (grow, wait-term, stop, hold) say `PID begin …` first. So tests wait for lines, never for time.
 //! After the last step the hog exits 0; a step that fails exits 1. Sizes take K, M or G (powers of 1024).
 //!
@@ -45,7 +46,7 @@ use std::{
     process, ptr,
     sync::{
         Mutex, OnceLock, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicI32, AtomicUsize, Ordering},
         mpsc,
     },
     thread,
@@ -126,9 +127,11 @@ impl Script {
                 let child = process::Command::new("/proc/self/exe").args(self.block()?).spawn()?;
                 told = format!("vfork-exec {}", child.id());
             }
+            "vfork" => told = format!("vfork {}", lend_memory()?),
             "exec" => {
                 let name = word()?;
-                return Err(process::Command::new("/proc/self/exe")
+                // Not /proc/self, which is the leader: that may have exited.
+                return Err(process::Command::new("/proc/thread-self/exe")
                     .arg0(name)
                     .args(&mut self.0)
                     .exec()
@@ -296,6 +299,37 @@ fn threads(count: usize, size: usize) -> Result<()> {
         });
     }
     all_done.iter().take(count).collect()
+}
+
+/// Starts a child as vfork does; one that never calls exec. A thread of ours waits for it in the kernel meanwhile.
+fn lend_memory() -> Result<i32> {
+    static CHILD: AtomicI32 = AtomicI32::new(0);
+    extern "C" fn linger(_: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: one integer. The parent is the thread that waits: it ends with its process.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        loop {
+            // SAFETY: takes nothing and changes nothing.
+            unsafe { libc::pause() };
+        }
+    }
+    let waiter = thread::spawn(|| {
+        SigSet::all().thread_block()?;
+        let stack = Box::leak(Box::new([0_u128; 1024]));
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PARENT_SETTID | libc::SIGCHLD;
+        // SAFETY: the child has a stack of its own, which is never freed, and calls nothing that needs a lock.
+        let cloned = unsafe {
+            libc::clone(linger, stack.as_mut_ptr_range().end.cast(), flags, ptr::null_mut(), CHILD.as_ptr())
+        };
+        ensure!(cloned >= 0, "clone: {}", io::Error::last_os_error());
+        Ok(())
+    });
+    loop {
+        match CHILD.load(Ordering::Acquire) {
+            0 if waiter.is_finished() => bail!("no child: {:?}", waiter.join()),
+            0 => thread::sleep(Duration::from_millis(1)),
+            child => return Ok(child),
+        }
+    }
 }
 
 fn free() -> Result<()> {

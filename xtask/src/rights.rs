@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 
 /// Capability numbers from the kernel's include/uapi/linux/capability.h.
 const CAP_SYS_ADMIN: u32 = 21;
+const CAP_SYS_RESOURCE: u32 = 24;
 const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
 
@@ -41,6 +42,11 @@ impl Rights {
     /// Whether tracing programs can be loaded and attached: CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN.
     pub(crate) const fn may_trace(self) -> bool {
         self.has(CAP_SYS_ADMIN) || (self.has(CAP_BPF) && self.has(CAP_PERFMON))
+    }
+
+    /// Whether an oom_score_adj can be lowered: CAP_SYS_RESOURCE, which some machines keep even from root.
+    pub(crate) const fn may_lower_oom_score(self) -> bool {
+        self.has(CAP_SYS_RESOURCE)
     }
 
     const fn has(self, capability: u32) -> bool {

@@ -257,6 +257,7 @@ mod tests {
         ram_percent_threshold = 10
         ram_gb_threshold      = 0.1
         check_interval        = 30
+        warn_at_percent       = 80
 
         [whitelist]
         pids                  = [1]
@@ -276,10 +277,14 @@ mod tests {
         [kernel]
         source                = "auto"
         # max_processes: as many as kernel.pid_max allows
+        instant               = true
+        realtime              = false
 
         [termination]
         grace                 = 5
         reclaim               = true
+        hard_ceiling          = 2
+        reserve_percent       = 3
 
         [log]
         format                = "text"

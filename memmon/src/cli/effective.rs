@@ -14,8 +14,18 @@ use crate::{
 
 /// The settings as a configuration file that means the same.
 pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut dyn Write) -> io::Result<()> {
-    let Settings { rules, check_interval, schedule, dry_run, log, kernel, termination, metrics, notify } =
-        settings;
+    let Settings {
+        rules,
+        check_interval,
+        warn_at_percent,
+        schedule,
+        dry_run,
+        log,
+        kernel,
+        termination,
+        metrics,
+        notify,
+    } = settings;
     let Rules { limits, whitelist, scope, honour_oom_score_adj, own_pid: _ } = rules;
     let user = |uid: &Uid| users.name(*uid).unwrap_or_else(|| uid.to_string());
     let log_file = log.file.as_deref().and_then(Path::to_str).unwrap_or_default();
@@ -24,6 +34,7 @@ pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut d
     key(out, "ram_percent_threshold", limits.percent())?;
     key(out, "ram_gb_threshold", gigabytes(limits.bytes()))?;
     key(out, "check_interval", check_interval.as_secs_f64())?;
+    key(out, "warn_at_percent", warn_at_percent.unwrap_or(0.0))?;
     for Window { days, from, to, pace: Pace { check_interval, limits } } in &schedule.windows {
         section(out, "[schedule]")?;
         key(out, "days", list(days.names().map(quoted)))?;
@@ -61,12 +72,16 @@ pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut d
         Some(count) => key(out, "max_processes", count)?,
         None => writeln!(out, "# max_processes: as many as kernel.pid_max allows")?,
     }
+    key(out, "instant", kernel.instant)?;
+    key(out, "realtime", kernel.realtime)?;
     section(out, "termination")?;
     key(out, "grace", termination.grace.as_secs_f64())?;
     key(out, "repeat_limit", termination.repeat_limit)?;
     key(out, "repeat_window", termination.repeat_window.as_secs_f64())?;
     key(out, "repeat_backoff", termination.repeat_backoff.as_secs_f64())?;
     key(out, "reclaim", termination.reclaim)?;
+    key(out, "hard_ceiling", termination.hard_ceiling.unwrap_or(0.0))?;
+    key(out, "reserve_percent", termination.reserve_percent.unwrap_or(0.0))?;
     section(out, "log")?;
     key(out, "format", quoted(log.format.as_str()))?;
     key(out, "level", quoted(log.level.as_str()))?;
@@ -156,7 +171,7 @@ mod tests {
             ]
             scope = { users = ["alice"], uids = ["5-7"], cgroups = ["/a/**"] }
             kernel = { source = "proc", max_processes = 99 }
-            termination = { grace = 1.5, repeat_limit = 0, repeat_window = 2.5, repeat_backoff = 3, reclaim = false }
+            termination = { grace = 1.5, repeat_limit = 0, repeat_window = 2.5, repeat_backoff = 3, reclaim = false, hard_ceiling = 0, reserve_percent = 1.5 }
             log = { format = "json", level = "debug" }
             notify = { interval = 5, mail_to = ["a@b"], mail_from = "c@d", smtp_host = "e", smtp_port = 587, smtp_starttls = true, smtp_auth_file = "/f", hook = "/g", hook_user = "alice", hook_timeout = 3 }
             metrics = { textfile = "/var/lib/x.prom", listen = "[::1]:9819" }

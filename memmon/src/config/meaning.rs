@@ -42,6 +42,11 @@ mod default {
     pub(super) const REPEAT_WINDOW: Duration = Duration::from_secs(600);
     pub(super) const REPEAT_BACKOFF: Duration = Duration::from_secs(60);
     pub(super) const RECLAIM: bool = true;
+    pub(super) const WARN_AT_PERCENT: f64 = 80.0;
+    pub(super) const INSTANT: bool = true;
+    pub(super) const REALTIME: bool = false;
+    pub(super) const HARD_CEILING: f64 = 2.0;
+    pub(super) const RESERVE_PERCENT: f64 = 3.0;
 }
 
 /// The bytes of a comm without its NUL: TASK_COMM_LEN - 1 of linux/sched.h.
@@ -60,10 +65,19 @@ pub(super) fn settings(
 ) -> Option<(Settings, Vec<Warning>)> {
     let Typed { thresholds, whitelist, settings, schedule, scope, kernel, termination, log, metrics, notify } =
         typed;
-    let typed::Thresholds { ram_percent_threshold, ram_gb_threshold, check_interval } = thresholds;
+    let typed::Thresholds { ram_percent_threshold, ram_gb_threshold, check_interval, warn_at_percent } =
+        thresholds;
     let typed::Settings { dry_run, log_file, enable_syslog } = settings;
-    let typed::Kernel { source, max_processes } = kernel;
-    let typed::Termination { grace, repeat_limit, repeat_window, repeat_backoff, reclaim } = termination;
+    let typed::Kernel { source, max_processes, instant, realtime } = kernel;
+    let typed::Termination {
+        grace,
+        repeat_limit,
+        repeat_window,
+        repeat_backoff,
+        reclaim,
+        hard_ceiling,
+        reserve_percent,
+    } = termination;
     let typed::Log { format, level } = log;
     let honour_oom_score_adj = whitelist.honour_oom_score_adj.as_ref().map(|typed| *typed.get_ref());
 
@@ -74,6 +88,13 @@ pub(super) fn settings(
         .seconds("check_interval", check_interval, "seconds between scans", INTERVALS)
         .unwrap_or(default::INTERVAL);
     let schedule = limits.map(|limits| reader.schedule(schedule, Pace { check_interval, limits }));
+    let warn_at_percent = reader.or_off(
+        "warn_at_percent",
+        warn_at_percent,
+        "percent of its limit, or 0 for no warning",
+        &WARNINGS,
+        default::WARN_AT_PERCENT,
+    );
     let whitelist = reader.whitelist(whitelist);
     let scope = reader.scope(scope);
     let log = Log {
@@ -85,6 +106,8 @@ pub(super) fn settings(
     let kernel = Kernel {
         source: reader.choice("source", source, &SOURCES, SourceChoice::as_str).unwrap_or_default(),
         max_processes: reader.max_processes(max_processes),
+        instant: instant.map_or(default::INSTANT, Spanned::into_inner),
+        realtime: realtime.map_or(default::REALTIME, Spanned::into_inner),
     };
     let termination = Termination {
         grace: reader
@@ -98,6 +121,20 @@ pub(super) fn settings(
             .seconds("repeat_backoff", repeat_backoff, "seconds from one termination to the next", WINDOWS)
             .unwrap_or(default::REPEAT_BACKOFF),
         reclaim: reclaim.map_or(default::RECLAIM, Spanned::into_inner),
+        hard_ceiling: reader.or_off(
+            "hard_ceiling",
+            hard_ceiling,
+            "times its limit, or 0 for none",
+            &CEILINGS,
+            default::HARD_CEILING,
+        ),
+        reserve_percent: reader.or_off(
+            "reserve_percent",
+            reserve_percent,
+            "percent of all memory, or 0 for none",
+            &RESERVES,
+            default::RESERVE_PERCENT,
+        ),
     };
 
     let metrics = reader.metrics(metrics);
@@ -116,6 +153,7 @@ pub(super) fn settings(
         Settings {
             rules,
             check_interval,
+            warn_at_percent,
             schedule: schedule?,
             dry_run,
             log,
@@ -135,6 +173,10 @@ pub(super) const INTERVALS: RangeInclusive<f64> = 0.1..=86_400.0;
 const WINDOWS: RangeInclusive<f64> = 1.0..=86_400.0;
 const MOST_REPEATS: u32 = 1000;
 const GRACES: RangeInclusive<f64> = 0.1..=3600.0;
+const WARNINGS: RangeInclusive<f64> = 1.0..=100.0;
+/// Below 1 a victim would be beyond its ceiling before it is beyond its limit.
+const CEILINGS: RangeInclusive<f64> = 1.0..=1000.0;
+const RESERVES: RangeInclusive<f64> = 0.1..=50.0;
 
 const FORMATS: [LogFormat; 2] = [LogFormat::Text, LogFormat::Json];
 const LEVELS: [LogLevel; 4] = [LogLevel::Debug, LogLevel::Info, LogLevel::Warning, LogLevel::Error];
@@ -168,6 +210,22 @@ impl Reader<'_, '_> {
         Limits::new(percent, bytes)
             .map_err(|error| self.problems.add(span, error.to_string(), "set both limits above 0"))
             .ok()
+    }
+
+    /// A number for which 0 means that it is not wanted.
+    fn or_off(
+        &mut self,
+        key: &str,
+        typed: Option<Spanned<f64>>,
+        what: &str,
+        range: &RangeInclusive<f64>,
+        default: f64,
+    ) -> Option<f64> {
+        match typed {
+            None => Some(default),
+            Some(typed) if *typed.get_ref() == 0.0 => None,
+            Some(typed) => self.number(key, &typed, what, range),
+        }
     }
 
     fn whitelist(&mut self, typed: typed::Whitelist) -> Whitelist {

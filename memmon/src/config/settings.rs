@@ -18,6 +18,8 @@ pub struct Settings {
     /// Time between two scans.
     #[serde(serialize_with = "as_seconds")]
     pub check_interval: Duration,
+    /// `thresholds.warn_at_percent`: share of its limit at which a growing process is warned of.
+    pub warn_at_percent: Option<f64>,
     /// When other limits and another interval hold; those above are what [`Settings::follow`] made of it last.
     pub schedule: Schedule,
     /// Say what would be done, and do nothing.
@@ -91,10 +93,14 @@ pub struct Kernel {
     pub source: SourceChoice,
     /// Room in the kernel map; none: as many as `kernel.pid_max` allows.
     pub max_processes: Option<u32>,
+    /// Whether the kernel wakes memmon at a crossing, beside the scans.
+    pub instant: bool,
+    /// Whether memmon runs before every normal process (SCHED_FIFO).
+    pub realtime: bool,
 }
 
 /// `[termination]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Termination {
     /// Time between SIGTERM and SIGKILL.
     #[serde(serialize_with = "as_seconds")]
@@ -109,6 +115,10 @@ pub struct Termination {
     pub repeat_backoff: Duration,
     /// Whether a killed process's memory is freed ahead of its exit: process_mrelease(2), Linux 5.15.
     pub reclaim: bool,
+    /// At this many times its limit a victim has no grace left.
+    pub hard_ceiling: Option<f64>,
+    /// With less of all memory available than this share, in percent, no victim has.
+    pub reserve_percent: Option<f64>,
 }
 
 impl LogFormat {

@@ -55,8 +55,19 @@ pub(super) fn warnings(text: &str) -> String {
 
 #[test]
 fn the_defaults_are_those_of_v1() {
-    let Settings { rules, check_interval, schedule, dry_run, log, kernel, termination, metrics, notify } =
-        parsed("").settings;
+    let Settings {
+        rules,
+        check_interval,
+        warn_at_percent,
+        schedule,
+        dry_run,
+        log,
+        kernel,
+        termination,
+        metrics,
+        notify,
+    } = parsed("").settings;
+    assert_eq!(warn_at_percent, Some(80.0));
     assert_eq!(
         schedule,
         Schedule { otherwise: Pace { check_interval, limits: rules.limits }, windows: vec![] }
@@ -82,7 +93,10 @@ fn the_defaults_are_those_of_v1() {
     );
     assert_eq!(metrics, Metrics::default());
     assert_eq!(notify, Notify { interval: Duration::from_secs(300), mail: None, hook: None });
-    assert_eq!(kernel, Kernel { source: SourceChoice::Auto, max_processes: None });
+    assert_eq!(
+        kernel,
+        Kernel { source: SourceChoice::Auto, max_processes: None, instant: true, realtime: false }
+    );
     assert_eq!(
         termination,
         Termination {
@@ -90,7 +104,9 @@ fn the_defaults_are_those_of_v1() {
             repeat_limit: 5,
             repeat_window: Duration::from_secs(600),
             repeat_backoff: Duration::from_secs(60),
-            reclaim: true
+            reclaim: true,
+            hard_ceiling: Some(2.0),
+            reserve_percent: Some(3.0)
         }
     );
 }

@@ -31,6 +31,7 @@ pub(super) struct Thresholds {
     pub(super) ram_percent_threshold: Option<Spanned<f64>>,
     pub(super) ram_gb_threshold: Option<Spanned<f64>>,
     pub(super) check_interval: Option<Spanned<f64>>,
+    pub(super) warn_at_percent: Option<Spanned<f64>>,
 }
 
 #[derive(Debug)]
@@ -70,6 +71,8 @@ pub(super) struct Scope {
 pub(super) struct Kernel {
     pub(super) source: Option<Spanned<String>>,
     pub(super) max_processes: Option<Spanned<i64>>,
+    pub(super) instant: Option<Spanned<bool>>,
+    pub(super) realtime: Option<Spanned<bool>>,
 }
 
 #[derive(Debug)]
@@ -79,6 +82,8 @@ pub(super) struct Termination {
     pub(super) repeat_window: Option<Spanned<f64>>,
     pub(super) repeat_backoff: Option<Spanned<f64>>,
     pub(super) reclaim: Option<Spanned<bool>>,
+    pub(super) hard_ceiling: Option<Spanned<f64>>,
+    pub(super) reserve_percent: Option<Spanned<f64>>,
 }
 
 #[derive(Debug)]
@@ -114,6 +119,7 @@ pub(super) fn read(text: &str, problems: &mut Problems<'_>) -> Typed {
         ram_percent_threshold: section.take("ram_percent_threshold", &NUMBER),
         ram_gb_threshold: section.take("ram_gb_threshold", &NUMBER),
         check_interval: section.take("check_interval", &NUMBER),
+        warn_at_percent: section.take("warn_at_percent", &NUMBER),
     });
     let (whitelist, _) = document.section("whitelist", problems, |section| Whitelist {
         pids: section.take_list("pids", &INTEGER),
@@ -143,6 +149,8 @@ pub(super) fn read(text: &str, problems: &mut Problems<'_>) -> Typed {
     let (kernel, _) = document.section("kernel", problems, |section| Kernel {
         source: section.take("source", &STRING),
         max_processes: section.take("max_processes", &INTEGER),
+        instant: section.take("instant", &BOOLEAN),
+        realtime: section.take("realtime", &BOOLEAN),
     });
     let (termination, _) = document.section("termination", problems, |section| Termination {
         grace: section.take("grace", &NUMBER),
@@ -150,6 +158,8 @@ pub(super) fn read(text: &str, problems: &mut Problems<'_>) -> Typed {
         repeat_window: section.take("repeat_window", &NUMBER),
         repeat_backoff: section.take("repeat_backoff", &NUMBER),
         reclaim: section.take("reclaim", &BOOLEAN),
+        hard_ceiling: section.take("hard_ceiling", &NUMBER),
+        reserve_percent: section.take("reserve_percent", &NUMBER),
     });
     let (log, _) = document.section("log", problems, |section| Log {
         format: section.take("format", &STRING),

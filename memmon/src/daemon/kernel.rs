@@ -2,13 +2,13 @@
 
 use std::{io, os::fd::BorrowedFd};
 
-use memmon_common::{ProcessRss, STEP};
+use memmon_common::{NEVER, ProcessRss, STEP};
 
 use crate::{
-    model::{Bytes, Pid, Reading},
+    model::{Bytes, Pid, ProcessId, Reading},
     observe::{
         bpf::{self, AttachError, KernelMap},
-        decode::Scale,
+        decode::{Happening, Scale},
         support::{Btf, CounterError, Facts, Support},
     },
     report::MapFigures,
@@ -29,6 +29,7 @@ pub(super) struct Kernel {
     capacity: u32,
     entries: Vec<(Pid, ProcessRss)>,
     refused: u64,
+    lost: u64,
 }
 
 impl Kernel {
@@ -60,6 +61,7 @@ impl Kernel {
             capacity,
             entries: Vec::new(),
             refused: 0,
+            lost: 0,
         })
     }
 
@@ -100,6 +102,44 @@ impl Kernel {
 
     pub(super) fn reseed(&mut self) -> io::Result<()> {
         self.map.reseed()
+    }
+
+    /// How far its readings may be below the truth.
+    pub(super) const fn error(&self) -> Bytes {
+        self.scale.error
+    }
+
+    /// Readable when a process crossed its level, or one that had crossed ended.
+    pub(super) fn wake_fd(&self) -> BorrowedFd<'_> {
+        self.map.wake_fd()
+    }
+
+    /// The next of what the kernel has to tell.
+    pub(super) fn happening(&mut self) -> Option<Happening> {
+        self.map.events().find_map(|event| self.scale.happening(&event))
+    }
+
+    /// Whether, since this was asked last, something did not fit into the ring. A figure that cannot be read is taken
+    /// for a yes.
+    pub(super) fn lost_events(&mut self) -> bool {
+        self.map.counters().map_or(true, |counters| {
+            std::mem::replace(&mut self.lost, counters.ring_full) != counters.ring_full
+        })
+    }
+
+    /// The level of every process that has none of its own; none: nobody wakes memmon.
+    pub(super) fn set_default_level(&mut self, level: Option<Bytes>) -> io::Result<()> {
+        self.map.set_default_wake_level(self.pages(level))
+    }
+
+    /// The level of one process, and what it has resident after that was set; none if it is not there.
+    pub(super) fn set_level(&mut self, whom: ProcessId, level: Option<Bytes>) -> io::Result<Option<Bytes>> {
+        let now = self.map.set_wake_level(whom, self.pages(level))?;
+        Ok(now.map(|pages| self.scale.bytes(pages)))
+    }
+
+    fn pages(&self, level: Option<Bytes>) -> u64 {
+        level.map_or(NEVER, |level| self.scale.pages(level))
     }
 
     /// Readable when a BPF program has something to say.

@@ -3,7 +3,9 @@
 //! `start` builds everything once, `wheel` waits for what comes first (the interval, a signal, an exit, a grace that is
 //! over), `scan` is the way of the data from a survey to the condemned, `termination` carries out what enforce orders.
 
+mod climbers;
 mod instance;
+mod instant;
 #[cfg(feature = "ebpf")]
 mod kernel;
 #[cfg(not(feature = "ebpf"))]
@@ -12,6 +14,7 @@ mod kernel;
 mod readiness;
 mod repeat;
 mod scan;
+mod short;
 mod start;
 mod supervisor;
 mod termination;

@@ -3,8 +3,11 @@
 use std::{io, os::fd::BorrowedFd};
 
 use crate::{
-    model::{Pid, Reading},
-    observe::support::{Facts, Support},
+    model::{Bytes, Pid, ProcessId, Reading},
+    observe::{
+        decode::Happening,
+        support::{Facts, Support},
+    },
     report::MapFigures,
 };
 
@@ -37,6 +40,30 @@ impl Kernel {
     }
 
     pub(super) fn reseed(&mut self) -> io::Result<()> {
+        match *self {}
+    }
+
+    pub(super) const fn error(&self) -> Bytes {
+        match *self {}
+    }
+
+    pub(super) fn wake_fd(&self) -> BorrowedFd<'_> {
+        match *self {}
+    }
+
+    pub(super) fn happening(&mut self) -> Option<Happening> {
+        match *self {}
+    }
+
+    pub(super) fn lost_events(&mut self) -> bool {
+        match *self {}
+    }
+
+    pub(super) fn set_default_level(&mut self, _: Option<Bytes>) -> io::Result<()> {
+        match *self {}
+    }
+
+    pub(super) fn set_level(&mut self, _: ProcessId, _: Option<Bytes>) -> io::Result<Option<Bytes>> {
         match *self {}
     }
 

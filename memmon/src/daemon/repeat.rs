@@ -8,15 +8,15 @@ use super::{told::Said, wheel::Daemon};
 use crate::{
     config::{Settings, Termination},
     enforce::Leniency,
-    model::{Breach, Process, SystemMemory, Unit},
+    model::{Breach, Process, Unit},
     report::{Event, Subject},
 };
 
 impl Daemon<'_> {
     /// Whether `process` is left alone for now, although it is over its limit; said once per wait.
-    pub(super) fn is_held_back(&mut self, process: &Process, breach: &Breach, memory: &SystemMemory) -> bool {
+    pub(super) fn is_held_back(&mut self, process: &Process, breach: &Breach) -> bool {
         let leniency = leniency(&self.settings);
-        let held = self.offenders.hold_back(process, breach, memory, since_boot(), &leniency);
+        let held = self.offenders.hold_back(process, breach, &self.memory, since_boot(), &leniency);
         let Some(held) = held else { return false };
         if self.told.is_news(process.id, Said::HeldBack) {
             self.tell(Event::HeldBack {

@@ -1,17 +1,33 @@
 //! The way of the data, once: survey → suspects → a close look → verdicts → condemned.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use super::{
+    instant::monotonic,
     told::Said,
     wheel::{Daemon, Seen},
 };
 use crate::{
-    model::{Bytes, Process, Reading, Snapshot, SystemMemory, Unconfirmed, Verdict},
+    enforce::{Check, Held},
+    model::{
+        Bytes, Crossed, Doubt, Process, ProcessId, Reading, Snapshot, SystemMemory, Unconfirmed, Verdict,
+    },
     observe::merge::disagreement,
-    policy,
+    policy::{self, Ladder},
     report::{Event, Subject},
 };
+
+/// When a process is to be looked at next, beside the scans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// When it has so much.
+    Level(Bytes),
+    /// The scans are enough: more memory changes nothing about it.
+    Never,
+}
 
 impl Daemon<'_> {
     /// One scan, from its first log line to its last.
@@ -38,8 +54,11 @@ impl Daemon<'_> {
         if look.defects.missed + look.defects.stale > 0 {
             self.tell(Event::MapDefect { missed: look.defects.missed, stale: look.defects.stale });
         }
+        self.measured(memory);
+        let climbing = self.note(&look.survey.readings);
         let suspects = policy::suspects(&self.settings.rules, &look.survey);
         let killed = self.judge(memory, &suspects);
+        self.tidy_levels(&climbing);
         self.told.scan_complete();
         self.count(begun.elapsed());
         self.tell(Event::ScanComplete { scanned: look.survey.readings.len(), killed });
@@ -54,38 +73,114 @@ impl Daemon<'_> {
         }
     }
 
-    /// Looks closely at `suspects` and condemns those that policy condemns. Gives how many were sent SIGTERM.
-    pub(super) fn judge(&mut self, memory: SystemMemory, suspects: &[Reading]) -> usize {
-        let noticed = Instant::now();
+    /// The machine's memory may have changed (hotplug, ballooning), and with it the limit and every level.
+    pub(super) fn measured(&mut self, memory: SystemMemory) {
+        self.memory = memory;
         let (_, limit) = self.settings.rules.limit(&memory);
-        let processes = suspects.iter().filter_map(|reading| self.confirm(reading, limit)).collect();
+        let ladder = Ladder::new(limit, self.watch.error(), self.settings.warn_at_percent);
+        if ladder == self.climbers.ladder {
+            return;
+        }
+        let foot = (self.settings.kernel.instant).then(|| ladder.foot());
+        if let Some(kernel) = self.watch.kernel()
+            && let Err(error) = kernel.set_default_level(foot)
+        {
+            self.degraded(Seen::NoLevels, || {
+                format!("the kernel does not wake memmon, scans are all there is: {error}")
+            });
+            return;
+        }
+        self.works(Seen::NoLevels);
+        self.climbers = super::climbers::Climbers::new(ladder);
+    }
+
+    /// Keeps the readings of those who climb, for their slope, and warns of those near their limit. Gives who climbs.
+    fn note(&mut self, readings: &[Reading]) -> BTreeSet<ProcessId> {
+        let (now, foot) = (monotonic(), self.climbers.ladder.foot());
+        let mut climbing = BTreeSet::new();
+        for Reading { pid, start, rss, .. } in readings.iter().filter(|reading| reading.rss >= foot) {
+            // A /proc pass does not know who has a pid, and few get this far.
+            let start = start.or_else(|| Some(self.watch.confirm(*pid, None, Bytes::MAX).ok()?.id.start));
+            let Some(start) = start else { continue };
+            let whom = ProcessId { pid: *pid, start };
+            self.climbers.note(whom, now, *rss);
+            self.warn(whom, *rss);
+            climbing.insert(whom);
+        }
+        climbing
+    }
+
+    /// Looks closely at `suspects` and condemns those that policy condemns. Gives how many were sent SIGTERM.
+    fn judge(&mut self, memory: SystemMemory, suspects: &[Reading]) -> usize {
+        let (_, limit) = self.settings.rules.limit(&memory);
+        let confirmed =
+            suspects.iter().filter_map(|reading| Some((reading.rss, self.confirm(reading, limit)?)));
+        let (readings, processes): (Vec<Bytes>, Vec<Process>) = confirmed.unzip();
         let snapshot = Snapshot { memory, processes };
         let verdicts = policy::decide(&self.settings.rules, &snapshot);
-        let mut orders = Vec::new();
-        for (process, verdict) in verdicts {
-            match verdict {
-                Verdict::Within | Verdict::Protected(_) => {}
-                Verdict::Unsure(doubt) => {
-                    if self.told.is_news(process.id, Said::Unsure) {
-                        self.tell(Event::Unsure { subject: Subject::from(process), doubt });
-                    }
-                }
-                Verdict::Terminate(breach) if self.settings.dry_run => {
-                    if self.told.is_news(process.id, Said::WouldTerminate) {
-                        self.tell(Event::Killing { subject: Subject::from(process), breach, dry_run: true });
-                    }
-                }
-                Verdict::Terminate(breach) if self.is_held_back(process, &breach, &memory) => {}
-                Verdict::Terminate(breach) => {
-                    orders.extend(self.victims.condemn(process.clone(), breach, Instant::now()));
-                }
+        let verdicts: Vec<_> = verdicts.into_iter().map(|(_, verdict)| verdict).collect();
+        let mut terminating = 0;
+        for ((process, verdict), rss) in snapshot.processes.into_iter().zip(verdicts).zip(readings) {
+            let whom = process.id;
+            let (next, sent) = self.pronounce(process, verdict, rss, None);
+            terminating += sent;
+            if self.settings.kernel.instant {
+                self.set_level(whom, next);
             }
         }
-        let killed = self.carry_out(orders);
-        if killed > 0 {
-            self.reporter.metrics().reacted(noticed.elapsed());
+        terminating
+    }
+
+    /// Does what a verdict asks for: tells it, or has the process terminated, at once if it is held already. Gives when
+    /// to look at it next, by the kernel's counters, which have `rss` for it, and how many were sent SIGTERM.
+    pub(super) fn pronounce(
+        &mut self,
+        process: Process,
+        verdict: Verdict,
+        rss: Bytes,
+        held: Option<(Held, Crossed)>,
+    ) -> (Next, usize) {
+        let now = Instant::now();
+        let (_, limit) = self.settings.rules.limit(&self.memory);
+        match verdict {
+            Verdict::Within => (Next::Level(self.climbers.ladder.closer(rss, process.rss)), 0),
+            Verdict::Protected(_) => (Next::Never, 0),
+            Verdict::Unsure(doubt) => {
+                let closer = matches!(doubt, Doubt::WithinError { .. });
+                if self.told.is_news(process.id, Said::Unsure) {
+                    self.tell(Event::Unsure { subject: Subject::from(&process), doubt });
+                }
+                let next = Next::Level(self.climbers.ladder.closer(rss, process.rss));
+                (if closer { next } else { Next::Never }, 0)
+            }
+            Verdict::Terminate(breach) if self.settings.dry_run => {
+                if self.told.is_news(process.id, Said::WouldTerminate) {
+                    self.tell(Event::Killing { subject: Subject::from(&process), breach, dry_run: true });
+                }
+                (Next::Never, 0)
+            }
+            Verdict::Terminate(breach) if self.is_held_back(&process, &breach) => (self.at_ceiling(limit), 0),
+            Verdict::Terminate(breach) => {
+                let whom = process.id;
+                let orders = match held {
+                    Some((held, crossed)) => match Check::judged(whom, &process, verdict, limit) {
+                        Check::StillOver(evidence) => {
+                            self.victims.condemn_held(held, process, evidence, Some(crossed), now)
+                        }
+                        _ => return (Next::Never, 0),
+                    },
+                    None => self.victims.condemn(process, breach, now),
+                };
+                let sent = self.carry_out(orders);
+                (self.at_ceiling(limit), sent)
+            }
         }
-        killed
+    }
+
+    /// To look again when a process reaches its ceiling.
+    fn at_ceiling(&self, limit: Bytes) -> Next {
+        self.ceiling(limit)
+            .map_or(Next::Never, |ceiling| Next::Level(ceiling.saturating_sub(self.watch.error())))
     }
 
     /// A suspect as /proc has it; none if it cannot be confirmed, which is said where it is not everyday life.
@@ -109,8 +204,8 @@ impl Daemon<'_> {
     fn compare(&mut self, before: &Reading, exact: &Process) {
         let Some(differ) = disagreement(before, exact) else { return };
         let Some(after) = self.watch.again(exact.id) else { return };
-        let repeats = disagreement(&after, exact)
-            .is_some_and(|again| (again.map < exact.rss) == (differ.map < exact.rss));
+        let below = differ.map < exact.rss;
+        let repeats = disagreement(&after, exact).is_some_and(|again| (again.map < exact.rss) == below);
         if repeats && self.told.is_news(exact.id, Said::Disagreement) {
             self.tell(Event::Disagreement {
                 id: differ.id,

@@ -9,8 +9,9 @@ use super::{
     Options,
     instance::{Instance, RUNTIME_DIR},
     kernel::Kernel,
+    short,
     watch::Watch,
-    wheel::Daemon,
+    wheel::{Daemon, Signals},
 };
 use crate::{
     config::{self, Loaded, LogFormat, LogLevel, NameService, Settings},
@@ -77,6 +78,14 @@ fn watch(
     pinned: bool,
     reporter: &Reporter,
 ) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("no event loop (epoll, eventfd and signalfd are needed)")?;
+    let signals = {
+        let _entered = runtime.enter();
+        Signals::listen()?
+    };
     let (kernel, reason) = source(&loaded.settings, facts, support, pinned)?;
     let watch = Watch::new(support, kernel)?;
     let memory = watch.memory().context("memmon cannot work without /proc/meminfo")?;
@@ -90,17 +99,18 @@ fn watch(
         limit: loaded.settings.rules.limit(&memory).1,
         interval: loaded.settings.check_interval,
     });
+    for degraded in short::prepare(&loaded.settings) {
+        reporter.tell(Event::Degraded { what: degraded });
+    }
     for degraded in &support.degraded {
         reporter.tell(Event::Degraded { what: format!("{degraded}: {}", degraded.remedy()) });
     }
     for warning in &loaded.warnings {
         reporter.tell(Event::Degraded { what: warning.to_string() });
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("no event loop (epoll, eventfd and signalfd are needed)")?;
-    runtime.block_on(async { Daemon::new(options.clone(), loaded.settings, watch, reporter)?.turn().await })
+    runtime.block_on(async {
+        Daemon::new(options.clone(), loaded.settings, watch, memory, reporter)?.turn(signals).await
+    })
 }
 
 /// The source that was asked for, or the best that works: what should work and does not is withdrawn and said.

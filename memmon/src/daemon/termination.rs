@@ -2,11 +2,11 @@
 
 use std::{collections::VecDeque, time::Instant};
 
-use super::wheel::Daemon;
+use super::{scan::Next, wheel::Daemon};
 use crate::{
-    enforce::{Check, Effect, Event as Happened, Order, Outcome},
-    model::{Process, Unconfirmed},
-    policy,
+    enforce::{Check, Effect, Event as Happened, Order, Outcome, Phase},
+    model::{Bytes, Process, ProcessId, Unconfirmed, Urgency},
+    policy::{self, Ladder},
     report::{Event, Subject},
 };
 
@@ -57,11 +57,58 @@ impl Daemon<'_> {
         }
     }
 
+    /// Whether somebody was sent SIGTERM and has time left.
+    pub(super) fn in_grace(&self) -> bool {
+        self.victims.iter().any(|(_, phase)| matches!(phase, Phase::Grace { .. }))
+    }
+
+    /// Ends the grace of those who outgrow their ceiling, and of all while the machine is nearly out of memory.
+    pub(super) fn watch_over_all(&mut self) {
+        let graces = self.victims.iter().filter(|(_, phase)| matches!(phase, Phase::Grace { .. }));
+        let graces: Vec<ProcessId> = graces.map(|(process, _)| process.id).collect();
+        let Ok(memory) = self.watch.memory() else { return };
+        let share = memory.available.percent_of(memory.total);
+        let short = self.settings.termination.reserve_percent.is_some_and(|reserve| share < reserve);
+        for whom in graces {
+            if short {
+                self.urge(whom, Urgency::Reserve);
+            } else {
+                self.watch_over(whom, Bytes::ZERO);
+            }
+        }
+    }
+
+    /// Ends the grace of a victim that outgrew its ceiling. Gives when to look at it next by the kernel's counters,
+    /// which have `rss` for it.
+    pub(super) fn watch_over(&mut self, whom: ProcessId, rss: Bytes) -> Next {
+        let (_, limit) = self.settings.rules.limit(&self.memory);
+        let Some(ceiling) = self.ceiling(limit) else { return Next::Never };
+        let Ok(found) = self.watch.confirm(whom.pid, Some(whom.start), ceiling) else { return Next::Never };
+        let orders = self.victims.handle(whom, Happened::Seen(found.rss), Instant::now());
+        self.carry_out(orders);
+        if found.rss.saturating_sub(found.error) > ceiling {
+            self.urge(whom, Urgency::Ceiling);
+            return Next::Never;
+        }
+        Next::Level(Ladder::new(ceiling, found.error, None).closer(rss, found.rss))
+    }
+
+    /// `termination.hard_ceiling` for this limit.
+    pub(super) fn ceiling(&self, limit: Bytes) -> Option<Bytes> {
+        let times = self.settings.termination.hard_ceiling?;
+        Some(limit.times(times))
+    }
+
+    fn urge(&mut self, whom: ProcessId, urgency: Urgency) {
+        let orders = self.victims.handle(whom, Happened::Urgent(urgency), Instant::now());
+        self.carry_out(orders);
+    }
+
     fn event(&self, process: &Process, outcome: Outcome) -> Option<Event> {
         let subject = Subject::from(process);
         Some(match outcome {
             Outcome::Terminating { breach } => Event::Killing { subject, breach, dry_run: false },
-            Outcome::GraceOver { rss, grace } => Event::GraceOver { subject, rss, grace },
+            Outcome::GraceOver { rss, grace, urgency } => Event::GraceOver { subject, rss, grace, urgency },
             Outcome::Gone(record) => Event::Terminated { subject, record },
             Outcome::Spared { rss, limit, after_term } => Event::Spared { subject, rss, limit, after_term },
             Outcome::NowProtected(protection) => Event::NowProtected { subject, protection },

@@ -102,6 +102,11 @@ impl Watch {
         Ok(Look { survey: Survey { memory, readings }, map_full, defects })
     }
 
+    /// How far the source's readings may be below the truth.
+    pub(super) fn error(&self) -> Bytes {
+        self.kernel.as_ref().map_or(Bytes::ZERO, Kernel::error)
+    }
+
     /// One process closely, with its RSS as exact as a decision about `limit` needs it.
     pub(super) fn confirm(
         &self,

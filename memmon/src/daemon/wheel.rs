@@ -8,13 +8,14 @@ use std::{
 use anyhow::Context as _;
 use jiff::Zoned;
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
     time::{self, MissedTickBehavior},
 };
 
 use super::{
     Options,
+    climbers::{Budget, Climbers},
     readiness::{Readiness, readable},
     start, supervisor,
     told::Told,
@@ -23,9 +24,13 @@ use super::{
 use crate::{
     config::Settings,
     enforce::{Errno, Event as Happened, Offenders, Reaper, Victims},
-    model::ProcessId,
+    model::{Bytes, ProcessId, SystemMemory},
+    policy::Ladder,
     report::{Event, Reporter},
 };
+
+/// How often victims in their grace, and the machine's memory, are looked at.
+const GRACE_WATCH: Duration = Duration::from_millis(100);
 
 /// A wait that is as good as endless, for a timer that has nothing to wait for.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -40,8 +45,32 @@ pub(super) struct Daemon<'a> {
     pub(super) told: Told,
     options: Options,
     pub(super) reporter: &'a Reporter,
+    pub(super) memory: SystemMemory,
+    pub(super) climbers: Climbers,
+    pub(super) budget: Budget,
+    /// When the ring is looked at again, once the budget is used up.
+    pub(super) resume: Option<Instant>,
     seen: BTreeSet<Seen>,
     reclaimed: mpsc::UnboundedReceiver<(ProcessId, Result<(), Errno>)>,
+}
+
+/// What other processes may ask of memmon. One that comes before the loop turns is kept for it.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// From here on none of them ends memmon, which would leave its pin behind. Needs a runtime to be entered.
+    pub(super) fn listen() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
 }
 
 /// What was said of the machine, and is not said again before it was otherwise.
@@ -51,6 +80,8 @@ pub(super) enum Seen {
     SurveyFailed,
     /// The kernel map had no room.
     MapFull,
+    /// Wake levels could not be set.
+    NoLevels,
 }
 
 impl<'a> Daemon<'a> {
@@ -58,6 +89,7 @@ impl<'a> Daemon<'a> {
         options: Options,
         settings: Settings,
         watch: Watch,
+        memory: SystemMemory,
         reporter: &'a Reporter,
     ) -> anyhow::Result<Self> {
         let (answer, reclaimed) = mpsc::unbounded_channel();
@@ -65,7 +97,7 @@ impl<'a> Daemon<'a> {
             // Nobody listens once the daemon ends.
             let _ = answer.send((whom, outcome));
         });
-        Ok(Self {
+        let mut daemon = Self {
             victims: Victims::new(start::patience(&settings)).context("no epoll instance for victims")?,
             reaper: reaper.context("no thread to free memory")?,
             offenders: Offenders::default(),
@@ -76,18 +108,25 @@ impl<'a> Daemon<'a> {
             options,
             reporter,
             reclaimed,
-        })
+            memory,
+            // No limit is zero, so that the first measure sets the levels.
+            climbers: Climbers::new(Ladder::new(Bytes::ZERO, Bytes::ZERO, None)),
+            budget: Budget::new(Instant::now()),
+            resume: None,
+        };
+        daemon.measured(memory);
+        Ok(daemon)
     }
 
     /// Turns until a signal says stop, or, for one scan, until its victims are gone.
-    pub(super) async fn turn(&mut self) -> anyhow::Result<()> {
-        let listen = |kind| signal(kind).context("cannot listen for signals");
-        let mut terminate = listen(SignalKind::terminate())?;
-        let mut interrupt = listen(SignalKind::interrupt())?;
-        let mut hangup = listen(SignalKind::hangup())?;
+    pub(super) async fn turn(&mut self, signals: Signals) -> anyhow::Result<()> {
+        let Signals { mut terminate, mut interrupt, mut hangup } = signals;
         let exits = Readiness::of(&self.victims).context("cannot wait for victims")?;
         let kernel_log = self.watch.kernel().map(|kernel| Readiness::of(&kernel.log_fd())).transpose();
         let kernel_log = kernel_log.context("cannot wait for the BPF programs' log")?;
+        let happenings = self.watch.kernel().map(|kernel| Readiness::of(&kernel.wake_fd())).transpose();
+        let happenings = happenings.context("cannot wait for the kernel")?;
+        let mut grace_watch = interval(GRACE_WATCH);
         let heartbeat = supervisor::heartbeat();
         let mut beat = time::interval(heartbeat.unwrap_or(NEVER));
         let mut scans = interval(self.settings.check_interval);
@@ -116,6 +155,14 @@ impl<'a> Daemon<'a> {
                         supervisor::ready();
                     }
                 }
+                ready = readable(happenings.as_ref()), if self.resume.is_none() => {
+                    ready?;
+                    self.happenings();
+                }
+                () = time::sleep_until(self.resume.unwrap_or_else(Instant::now).into()), if self.resume.is_some() => {
+                    self.happenings();
+                }
+                _ = grace_watch.tick(), if self.in_grace() => self.watch_over_all(),
                 ready = exits.readable() => {
                     ready?;
                     self.wake()?;
@@ -143,6 +190,10 @@ impl<'a> Daemon<'a> {
             }
         };
         supervisor::stopping();
+        // What the BPF programs said last, for one scan perhaps all that they said.
+        if let Some(kernel) = self.watch.kernel() {
+            kernel.forward_log();
+        }
         let reason = match self.victims.in_flight() {
             0 => reason.to_owned(),
             left => format!("{reason}; {left} terminations are left unfinished"),
@@ -180,6 +231,8 @@ impl<'a> Daemon<'a> {
 
     /// Exits and graces that are over.
     fn wake(&mut self) -> anyhow::Result<()> {
+        // The kernel says how a process ended before its pidfd says that it did.
+        self.happenings();
         let orders = self.victims.wake(Instant::now()).context("cannot wait for victims")?;
         self.carry_out(orders);
         Ok(())
@@ -205,6 +258,7 @@ impl<'a> Daemon<'a> {
         let orders = self.victims.rules_changed(start::patience(&self.settings), Instant::now());
         self.carry_out(orders);
         self.told = Told::default();
+        self.measured(self.memory);
         self.tell(Event::Reloaded { config: loaded.origin });
         for warning in &loaded.warnings {
             self.tell(Event::Degraded { what: warning.to_string() });

@@ -14,8 +14,11 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use super::warrant::{Check, Warrant};
-use crate::model::{Breach, Bytes, Cause, Doubt, ProcessId, Protection, Record, Signal, Unconfirmed};
+use super::warrant::{Check, Evidence, Warrant};
+use crate::model::{
+    Breach, Bytes, Cause, Crossed, Doubt, ExitStatus, ProcessId, Protection, Record, Signal, Unconfirmed,
+    Urgency,
+};
 
 /// What is next for a victim after `event`, and what is to be done for it now.
 ///
@@ -27,6 +30,11 @@ pub fn escalate(state: State, event: Event, now: Instant, patience: &Patience) -
         (_, Event::Exited) => case.gone(now),
         (_, Event::Seen(rss)) => {
             case.peak = case.peak.max(rss);
+            (stage, vec![])
+        }
+
+        (_, Event::Ended(exit)) => {
+            case.exit = Some(exit);
             (stage, vec![])
         }
 
@@ -66,7 +74,7 @@ pub fn escalate(state: State, event: Event, now: Instant, patience: &Patience) -
             let grace = case.since_term(now);
             case.kill = Some(Sent { at: now, rss: breach.rss });
             let reclaim = patience.reclaim.then_some(Effect::Reclaim);
-            let tell = Effect::Tell(Outcome::GraceOver { rss: breach.rss, grace });
+            let tell = Effect::Tell(Outcome::GraceOver { rss: breach.rss, grace, urgency: case.urgency });
             (
                 Stage::Killed { tell: Pause::new(now, patience.lingering) },
                 reclaim.into_iter().chain([tell]).collect(),
@@ -74,9 +82,12 @@ pub fn escalate(state: State, event: Event, now: Instant, patience: &Patience) -
         }
 
         (Stage::Grace { until }, Event::Tick) if now >= until => check(Signal::Kill),
-        (Stage::Grace { .. }, Event::Urgent) => check(Signal::Kill),
+        (Stage::Grace { .. }, Event::Urgent(urgency)) => {
+            case.urgency = Some(urgency);
+            check(Signal::Kill)
+        }
         (Stage::Killed { .. }, Event::Reclaimed(outcome)) => {
-            case.reclaimed = outcome.is_ok();
+            case.reclaimed = outcome.is_ok().then_some(now);
             (stage, vec![])
         }
         (Stage::Killed { tell }, Event::Tick) if tell.is_over(now) => {
@@ -153,8 +164,18 @@ pub struct State {
 impl State {
     /// A process that policy wants terminated: `breach` is what it was condemned for.
     pub fn condemn(whom: ProcessId, breach: Breach) -> (Self, Effects) {
-        let case = Case { whom, breach, peak: breach.rss, term: None, kill: None, reclaimed: false };
-        (Self { case, stage: Stage::Opening { failed: None } }, vec![Effect::Open])
+        (
+            Self { case: Case::new(whom, breach, None), stage: Stage::Opening { failed: None } },
+            vec![Effect::Open],
+        )
+    }
+
+    /// The same for one that was opened, and looked at after that: SIGTERM is next, without another look.
+    pub fn condemn_held(evidence: Evidence, crossed: Option<Crossed>) -> (Self, Effects) {
+        let Evidence { whom, breach } = evidence;
+        let stage = Stage::Sending { signal: Signal::Term, breach };
+        let send = Effect::Send(Warrant::new(Signal::Term, evidence));
+        (Self { case: Case::new(whom, breach, crossed), stage }, vec![send])
     }
 
     /// When it wants an [`Event::Tick`], if time alone moves it on.
@@ -204,6 +225,9 @@ pub enum Phase {
     OutOfReach,
 }
 
+const SIGKILL: u8 = 9;
+const SIGTERM: u8 = 15;
+
 /// What is known of a victim, whatever its stage: the makings of its [`Record`].
 #[derive(Clone, Copy, Debug)]
 struct Case {
@@ -212,7 +236,10 @@ struct Case {
     peak: Bytes,
     term: Option<Sent>,
     kill: Option<Sent>,
-    reclaimed: bool,
+    crossed: Option<Crossed>,
+    urgency: Option<Urgency>,
+    reclaimed: Option<Instant>,
+    exit: Option<ExitStatus>,
 }
 
 /// A signal that was sent, and what its receiver had resident right before.
@@ -223,21 +250,48 @@ struct Sent {
 }
 
 impl Case {
+    const fn new(whom: ProcessId, breach: Breach, crossed: Option<Crossed>) -> Self {
+        let (term, kill, urgency, reclaimed, exit) = (None, None, None, None, None);
+        Self { whom, breach, peak: breach.rss, term, kill, crossed, urgency, reclaimed, exit }
+    }
+
     fn gone(&self, now: Instant) -> (Stage, Effects) {
         let record = Record {
             breach: self.breach,
+            rss_at_crossing: self.crossed.map(|crossed| crossed.rss),
+            crossing_to_signal: self
+                .crossed
+                .zip(self.term)
+                .map(|(crossed, term)| term.at.saturating_duration_since(crossed.at)),
             rss_at_term: self.term.map(|sent| sent.rss),
             rss_at_kill: self.kill.map(|sent| sent.rss),
             peak: self.peak,
+            overshoot: self.term.map(|sent| sent.rss.saturating_sub(self.breach.limit)),
             signal_to_exit: self.since_term(now),
-            cause: match (self.term, self.kill) {
-                (_, Some(_)) => Cause::Kill,
-                (Some(_), None) => Cause::Term,
-                (None, None) => Cause::Itself,
-            },
-            reclaimed: self.reclaimed,
+            signal_to_memory: self.since_term(self.reclaimed.unwrap_or(now)),
+            urgency: self.urgency,
+            cause: self.cause(),
+            reclaimed: self.reclaimed.is_some(),
+            exit: self.exit,
         };
         (Stage::Over, vec![Effect::Tell(Outcome::Gone(record))])
+    }
+
+    /// Who ended it: the kernel's word where there is one, what was sent otherwise.
+    fn cause(&self) -> Cause {
+        let ours = match (self.term, self.kill) {
+            (_, Some(_)) => Cause::Kill,
+            (Some(_), None) => Cause::Term,
+            (None, None) => Cause::Itself,
+        };
+        match self.exit {
+            Some(ExitStatus { oom: true, .. }) => Cause::OomKiller,
+            Some(ExitStatus { signal: Some(SIGKILL), .. }) if self.kill.is_none() => Cause::SomebodyElse,
+            Some(ExitStatus { signal: Some(SIGTERM), .. }) if self.term.is_none() => Cause::SomebodyElse,
+            // SIGKILL came too late for one that was on its way out already.
+            Some(ExitStatus { signal, .. }) if self.kill.is_some() && signal != Some(SIGKILL) => Cause::Term,
+            _ => ours,
+        }
     }
 
     fn since_term(&self, now: Instant) -> Duration {
@@ -309,12 +363,14 @@ pub enum Event {
     Reclaimed(Result<(), Errno>),
     /// Its pidfd became readable.
     Exited,
-    /// A scan met it with this much resident.
+    /// It was met with this much resident.
     Seen(Bytes),
+    /// The kernel said how it ended; [`Event::Exited`] follows.
+    Ended(ExitStatus),
     /// Time went by: [`State::deadline`] may have come.
     Tick,
-    /// The grace ends now: the victim outgrows a hard ceiling, or the machine is nearly out of memory.
-    Urgent,
+    /// The grace ends now.
+    Urgent(Urgency),
     /// Another configuration is in force.
     RulesChanged,
 }
@@ -352,6 +408,8 @@ pub enum Outcome {
         rss: Bytes,
         /// The time it had since SIGTERM.
         grace: Duration,
+        /// Why that was not all of its grace, if it was not.
+        urgency: Option<Urgency>,
     },
     /// It ended.
     Gone(Record),

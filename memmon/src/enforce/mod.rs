@@ -29,7 +29,7 @@ mod victims;
 mod warrant;
 
 pub use escalate::{Effect, Effects, Event, Outcome, Patience, Phase, State, escalate};
-pub use pidfd::Pidfd;
+pub use pidfd::{Held, Pidfd};
 pub use reaper::Reaper;
 pub use repeat::{HeldBack, Leniency, Offenders};
 pub use rustix::io::Errno;

@@ -71,6 +71,35 @@ impl Pidfd {
     }
 }
 
+/// A process that was opened first and is looked at after that, so that one look is enough for a signal.
+#[derive(Debug)]
+pub struct Held {
+    pid: Pid,
+    pidfd: Pidfd,
+}
+
+impl Held {
+    /// Opens what has `pid` now.
+    ///
+    /// # Errors
+    /// Those of [`Pidfd::open`].
+    pub fn open(pid: Pid) -> Result<Self, Errno> {
+        Ok(Self { pid, pidfd: Pidfd::open(pid)? })
+    }
+
+    pub(super) const fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    pub(super) const fn pidfd(&self) -> &Pidfd {
+        &self.pidfd
+    }
+
+    pub(super) fn into_pidfd(self) -> Pidfd {
+        self.pidfd
+    }
+}
+
 impl AsFd for Pidfd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

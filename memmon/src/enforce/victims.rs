@@ -13,8 +13,10 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Effect, Effects, Event, Patience, Phase, Pidfd, Reaper, State, Warrant, escalate};
-use crate::model::{Breach, Process, ProcessId};
+use super::{
+    Effect, Effects, Event, Evidence, Held, Patience, Phase, Pidfd, Reaper, State, Warrant, escalate,
+};
+use crate::model::{Breach, Crossed, Process, ProcessId};
 
 /// The processes that are being terminated. One waits for none of the others.
 ///
@@ -64,11 +66,50 @@ impl Victims {
             return self.handle(whom, Event::Seen(breach.rss), now);
         }
         let (state, effects) = State::condemn(whom, breach);
-        let process = Arc::new(process);
+        self.take(process, state, effects, None)
+    }
+
+    /// Has a process terminated that was opened as `held` before `evidence` was gathered: SIGTERM is next, without
+    /// another look.
+    pub fn condemn_held(
+        &mut self,
+        held: Held,
+        process: Process,
+        evidence: Evidence,
+        crossed: Option<Crossed>,
+        now: Instant,
+    ) -> Vec<Order> {
+        let whom = process.id;
+        if self.table.contains_key(&whom) || held.pid() != whom.pid || evidence.whom != whom {
+            return self.handle(whom, Event::Seen(process.rss), now);
+        }
+        let breach = evidence.breach;
+        let (state, effects) = State::condemn_held(evidence, crossed);
+        match self.register(held.pidfd(), self.next_ticket + 1) {
+            Ok(()) => self.take(process, state, effects, Some(Arc::new(held.into_pidfd()))),
+            // Its exit could not be waited for: the long way tries that again.
+            Err(_) => self.condemn(process, breach, now),
+        }
+    }
+
+    fn take(
+        &mut self,
+        process: Process,
+        state: State,
+        effects: Effects,
+        pidfd: Option<Arc<Pidfd>>,
+    ) -> Vec<Order> {
         self.next_ticket += 1;
-        let victim = Victim { process: Arc::clone(&process), state, pidfd: None, ticket: self.next_ticket };
-        self.table.insert(whom, victim);
+        let process = Arc::new(process);
+        let victim = Victim { process: Arc::clone(&process), state, pidfd, ticket: self.next_ticket };
+        self.table.insert(process.id, victim);
         orders(&process, effects)
+    }
+
+    /// Has an exit make this readable: one message per exit, which stays readable until it is forgotten.
+    fn register(&self, pidfd: &Pidfd, ticket: u64) -> Result<(), Errno> {
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::ONESHOT;
+        epoll::add(&self.exits, pidfd, epoll::EventData::new_u64(ticket), flags)
     }
 
     /// What follows for a victim from an event. Nothing, if it is in hand no more.
@@ -116,15 +157,18 @@ impl Victims {
 
     /// Carries out [`Effect::Open`].
     pub fn open(&mut self, whom: ProcessId) -> Event {
-        let Some(victim) = self.table.get_mut(&whom) else { return Event::Opened(Err(Errno::SRCH)) };
+        let Some(ticket) = self.table.get(&whom).map(|victim| victim.ticket) else {
+            return Event::Opened(Err(Errno::SRCH));
+        };
         let opened = Pidfd::open(whom.pid).and_then(|pidfd| {
-            // One message per exit: it stays readable until it is forgotten.
-            let flags = epoll::EventFlags::IN | epoll::EventFlags::ONESHOT;
-            epoll::add(&self.exits, &pidfd, epoll::EventData::new_u64(victim.ticket), flags)?;
-            victim.pidfd = Some(Arc::new(pidfd));
-            Ok(())
+            self.register(&pidfd, ticket)?;
+            Ok(pidfd)
         });
-        Event::Opened(opened)
+        Event::Opened(opened.map(|pidfd| {
+            if let Some(victim) = self.table.get_mut(&whom) {
+                victim.pidfd = Some(Arc::new(pidfd));
+            }
+        }))
     }
 
     /// Carries out [`Effect::Send`].

@@ -44,6 +44,16 @@ impl Bytes {
         Self(self.0.saturating_sub(other.0))
     }
 
+    /// `self` so many times, capped at [`Bytes::MAX`].
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "`as` saturates, and NaN is nothing"
+    )]
+    pub const fn times(self, factor: f64) -> Self {
+        Self((self.0 as f64 * factor) as u64)
+    }
+
     /// `self + other`, capped at [`Bytes::MAX`].
     pub const fn saturating_add(self, other: Self) -> Self {
         Self(self.0.saturating_add(other.0))

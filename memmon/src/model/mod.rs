@@ -17,7 +17,7 @@ pub use process::{
     Fact, Names, Pid, Process, ProcessId, Reading, Snapshot, StartTime, Survey, Uid, Unconfirmed,
 };
 pub use source::{Source, SourceChoice};
-pub use termination::{Cause, Record, Signal};
+pub use termination::{Cause, Crossed, ExitStatus, Record, Signal, Urgency};
 pub use text::{Escaped, Name};
 pub use unit::Unit;
 pub use verdict::{Breach, Doubt, Limit, NameField, Protection, Verdict};

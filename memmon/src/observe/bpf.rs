@@ -21,7 +21,7 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use log::Log;
-use memmon_common::{Config, Counters, Crossing, Offsets, ProcessRss, WakeLevel};
+use memmon_common::{Config, Counters, Event, Offsets, ProcessRss, WakeLevel};
 
 use super::{btf::Layout, decode};
 use crate::model::{Pid, ProcessId, StartTime};
@@ -38,7 +38,7 @@ pub struct KernelMap {
     levels: HashMap<MapData, u32, Plain<WakeLevel>>,
     config: Array<MapData, Plain<Config>>,
     counters: PerCpuArray<MapData, Plain<Counters>>,
-    crossings: RingBuf<MapData>,
+    events: RingBuf<MapData>,
     log: EbpfLogger<&'static dyn Log>,
     current: Config,
     scratch: batch::Scratch,
@@ -119,16 +119,16 @@ impl KernelMap {
         Ok(now.map(|process| process.rss_pages()))
     }
 
-    /// Readable when a process reached its wake level: then take [`Self::wakes`]. Poll it, never read it.
+    /// Readable when a process reached its wake level: then take [`Self::events`]. Poll it, never read it.
     pub fn wake_fd(&self) -> BorrowedFd<'_> {
-        self.crossings.as_fd()
+        self.events.as_fd()
     }
 
-    /// Takes the crossings off the ring. The same one may, rarely, come twice: two threads may cross at once.
+    /// Takes the events off the ring. The same crossing may, rarely, come twice: two threads may cross at once.
     ///
     /// A process that was told of is told of again when its level is set anew, or when it fell an eighth below it.
-    pub fn wakes(&mut self) -> impl Iterator<Item = Crossing> {
-        std::iter::from_fn(|| self.crossings.next().and_then(|event| decode::crossing(&event)))
+    pub fn events(&mut self) -> impl Iterator<Item = Event> {
+        std::iter::from_fn(|| self.events.next().and_then(|event| decode::event(&event)))
     }
 
     /// Readable when a program has something to say: then call [`Self::forward_log`]. Poll it, never read it.

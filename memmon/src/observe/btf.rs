@@ -44,8 +44,12 @@ pub struct Layout {
     pub task_signal: u32,
     /// `cred.uid.val`.
     pub cred_uid: u32,
+    /// `task_struct.exit_code`.
+    pub task_exit_code: u32,
     /// `signal_struct.live.counter`.
     pub signal_live: u32,
+    /// `signal_struct.oom_mm`.
+    pub signal_oom_mm: u32,
 }
 
 /// Why the running kernel's type information gives no layout.
@@ -131,7 +135,9 @@ impl Layout {
             task_group_leader: task.offset("group_leader", Shape::Pointer("task_struct"))?,
             task_signal: task.offset("signal", Shape::Pointer("signal_struct"))?,
             cred_uid: cred.offset("uid.val", Shape::Int32)?,
+            task_exit_code: task.offset("exit_code", Shape::Int32)?,
             signal_live: signal.offset("live.counter", Shape::Int32)?,
+            signal_oom_mm: signal.offset("oom_mm", Shape::Pointer("mm_struct"))?,
         })
     }
 }

@@ -1,16 +1,18 @@
 //! From the kernel map's bytes to the model's nouns. Pure.
 
-use memmon_common::{Counters, Crossing, ProcessRss};
+use std::time::Duration;
 
-use crate::model::{Bytes, Name, Pid, Reading, StartTime};
+use memmon_common::{Counters, Event, ProcessRss, kind};
+
+use crate::model::{Bytes, ExitStatus, Name, Pid, ProcessId, Reading, StartTime};
 
 /// How this machine counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scale {
     /// Bytes in a page of the kernel.
     pub page_size: u64,
-    /// How far an entry may be below the truth: what the kernel holds back, and the [`STEP`](memmon_common::STEP) for which an entry is not
-    /// written.
+    /// How far an entry may be below the truth: what the kernel holds back, and the
+    /// [`STEP`](memmon_common::STEP) for which an entry is not written.
     pub error: Bytes,
 }
 
@@ -26,6 +28,24 @@ impl Scale {
         }
     }
 
+    /// What an event tells; none if it is of no kind that memmon knows.
+    #[must_use]
+    pub fn happening(&self, event: &Event) -> Option<Happening> {
+        let process =
+            ProcessId { pid: Pid(event.tgid), start: StartTime::from_boottime_ns(event.start_boottime) };
+        let rss = self.bytes(event.rss_pages);
+        Some(match event.kind {
+            kind::CROSSED => Happening::Crossed { process, at: Duration::from_nanos(event.time), rss },
+            kind::ENDED | kind::OOM_KILLED => Happening::Ended {
+                process,
+                name: comm(event.comm),
+                peak: rss,
+                status: ExitStatus::new(event.exit_code, event.kind == kind::OOM_KILLED),
+            },
+            _ => return None,
+        })
+    }
+
     /// Pages to bytes.
     #[must_use]
     pub const fn bytes(&self, pages: u64) -> Bytes {
@@ -39,40 +59,71 @@ impl Scale {
     }
 }
 
+/// What the BPF programs wake memmon for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Happening {
+    /// A process reached its wake level.
+    Crossed {
+        /// Which.
+        process: ProcessId,
+        /// When, on CLOCK_MONOTONIC.
+        at: Duration,
+        /// What it had resident, by the kernel's counters.
+        rss: Bytes,
+    },
+    /// A process ended that had reached a level before, or that the kernel's OOM killer picked.
+    Ended {
+        /// Which.
+        process: ProcessId,
+        /// Its comm.
+        name: Name,
+        /// The most that was written of it.
+        peak: Bytes,
+        /// How.
+        status: ExitStatus,
+    },
+}
+
 /// The name of a process, which is everything before the first NUL.
 #[must_use]
-pub fn comm(process: &ProcessRss) -> Name {
-    let end = process.comm.iter().position(|byte| *byte == 0).unwrap_or(process.comm.len());
-    Name::new(&process.comm[..end])
+pub fn comm(comm: [u8; 16]) -> Name {
+    let end = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
+    Name::new(&comm[..end])
 }
 
 /// One event of the ring; none if it is not of the agreed size.
 #[must_use]
-pub fn crossing(event: &[u8]) -> Option<Crossing> {
-    let (words, rest) = event.as_chunks::<8>();
-    let ([time, start_boottime, rss_pages, last], []) = (words, rest) else { return None };
-    let [a, b, c, d, e, f, g, h] = *last;
-    Some(Crossing {
+pub fn event(bytes: &[u8]) -> Option<Event> {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let ([time, start_boottime, rss_pages, who, how, name @ ..], []) = (words, rest) else { return None };
+    let halves = |word: &[u8; 8]| {
+        let [a, b, c, d, e, f, g, h] = *word;
+        (u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]))
+    };
+    let ((tgid, kind), (exit_code, reserved)) = (halves(who), halves(how));
+    Some(Event {
         time: u64::from_ne_bytes(*time),
         start_boottime: u64::from_ne_bytes(*start_boottime),
         rss_pages: u64::from_ne_bytes(*rss_pages),
-        tgid: u32::from_ne_bytes([a, b, c, d]),
-        reserved: u32::from_ne_bytes([e, f, g, h]),
+        tgid,
+        kind,
+        exit_code,
+        reserved,
+        comm: name.as_flattened().try_into().ok()?,
     })
 }
 
 /// Two CPUs' counters together.
 #[must_use]
 pub const fn sum(one: &Counters, other: &Counters) -> Counters {
-    let Counters { updates, inserts, insert_full, insert_failed, remove_failed, crossings, ring_full } =
-        *other;
+    let Counters { updates, inserts, insert_full, insert_failed, remove_failed, events, ring_full } = *other;
     Counters {
         updates: one.updates + updates,
         inserts: one.inserts + inserts,
         insert_full: one.insert_full + insert_full,
         insert_failed: one.insert_failed + insert_failed,
         remove_failed: one.remove_failed + remove_failed,
-        crossings: one.crossings + crossings,
+        events: one.events + events,
         ring_full: one.ring_full + ring_full,
     }
 }
@@ -109,25 +160,59 @@ mod tests {
 
     #[test]
     fn a_name_ends_at_its_nul() {
-        let named = |comm| ProcessRss { comm, ..ProcessRss::default() };
-        assert_eq!(comm(&named(*b"bash\0left over\0\0")), Name::from("bash"));
-        assert_eq!(comm(&named([0; 16])), Name::from(""));
-        assert_eq!(comm(&named(*b"0123456789abcdef")), Name::from("0123456789abcdef"));
+        assert_eq!(comm(*b"bash\0left over\0\0"), Name::from("bash"));
+        assert_eq!(comm([0; 16]), Name::from(""));
+        assert_eq!(comm(*b"0123456789abcdef"), Name::from("0123456789abcdef"));
     }
 
     #[test]
     fn an_event_is_taken_only_whole() {
-        let mut event = Vec::new();
+        let mut bytes = Vec::new();
         for word in [11_u64, 22, 33] {
-            event.extend(word.to_ne_bytes());
+            bytes.extend(word.to_ne_bytes());
         }
-        event.extend(44_u32.to_ne_bytes());
-        assert_eq!(crossing(&event), None);
-        event.extend(0_u32.to_ne_bytes());
-        let whole = Crossing { time: 11, start_boottime: 22, rss_pages: 33, tgid: 44, reserved: 0 };
-        assert_eq!(crossing(&event), Some(whole));
-        event.push(0);
-        assert_eq!(crossing(&event), None);
+        for half in [44_u32, kind::ENDED, 55, 0] {
+            bytes.extend(half.to_ne_bytes());
+        }
+        assert_eq!(event(&bytes), None);
+        let comm = *b"0123456789abcde\0";
+        bytes.extend(comm);
+        let whole = Event {
+            time: 11,
+            start_boottime: 22,
+            rss_pages: 33,
+            tgid: 44,
+            kind: kind::ENDED,
+            exit_code: 55,
+            reserved: 0,
+            comm,
+        };
+        assert_eq!(event(&bytes), Some(whole));
+        bytes.push(0);
+        assert_eq!(event(&bytes), None);
+    }
+
+    #[test]
+    fn an_event_is_a_crossing_or_an_end() {
+        let event = Event {
+            time: 1_500_000_000,
+            start_boottime: 12_349_999_999,
+            rss_pages: 3,
+            tgid: 7,
+            exit_code: 9,
+            comm: *b"bash\0\0\0\0\0\0\0\0\0\0\0\0",
+            ..Event::default()
+        };
+        let process = ProcessId { pid: Pid(7), start: StartTime(1234) };
+        let rss = Bytes(3 * 4096);
+        let at = Duration::from_millis(1500);
+        assert_eq!(SCALE.happening(&event), Some(Happening::Crossed { process, at, rss }));
+        for (kind, oom) in [(kind::ENDED, false), (kind::OOM_KILLED, true)] {
+            let status = ExitStatus { signal: Some(9), code: 0, oom };
+            let ended = Happening::Ended { process, name: "bash".into(), peak: rss, status };
+            assert_eq!(SCALE.happening(&Event { kind, ..event }), Some(ended));
+        }
+        assert_eq!(SCALE.happening(&Event { kind: 99, ..event }), None);
     }
 
     #[test]
@@ -138,7 +223,7 @@ mod tests {
             insert_full: 3,
             insert_failed: 4,
             remove_failed: 5,
-            crossings: 6,
+            events: 6,
             ring_full: 7,
         };
         let twice = Counters {
@@ -147,7 +232,7 @@ mod tests {
             insert_full: 6,
             insert_failed: 8,
             remove_failed: 10,
-            crossings: 12,
+            events: 12,
             ring_full: 14,
         };
         assert_eq!(sum(&one, &one), twice);

@@ -2,6 +2,8 @@
 //! out. Anything that `memmon explain` should be able to show is decided here.
 
 mod explain;
+mod growth;
+mod ladder;
 mod patterns;
 mod rules;
 mod walk;
@@ -14,6 +16,8 @@ mod properties;
 mod tables;
 
 pub use explain::{Change, Explanation, Otherwise, Step, explain};
+pub use growth::{Growth, Rate};
+pub use ladder::Ladder;
 pub use patterns::{CgroupPatterns, NamePatterns, PatternError};
 pub use rules::{Limits, LimitsError, Rules, Scope, UidRanges, Whitelist};
-pub use walk::{Finding, Rule, Verdicts, decide, judge, suspects};
+pub use walk::{Finding, Rule, Verdicts, could_be_terminated, decide, judge, suspects};

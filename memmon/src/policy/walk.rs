@@ -5,8 +5,8 @@ use serde::{Serialize, Serializer};
 
 use super::Rules;
 use crate::model::{
-    Breach, Doubt, Fact, NameField, Pid, Process, Protection, Reading, Snapshot, Survey, SystemMemory, Uid,
-    Verdict,
+    Breach, Bytes, Doubt, Fact, NameField, Pid, Process, Protection, Reading, Snapshot, Survey, SystemMemory,
+    Uid, Verdict,
 };
 
 /// Each process of a snapshot, in its order, with what is to become of it.
@@ -27,6 +27,12 @@ pub fn judge(rules: &Rules, process: &Process, memory: &SystemMemory) -> Verdict
 pub fn suspects(rules: &Rules, survey: &Survey) -> Vec<Reading> {
     let (_, limit) = rules.limit(&survey.memory);
     survey.readings.iter().filter(|reading| reading.rss + reading.error > limit).copied().collect()
+}
+
+/// Whether a process would be terminated if it went over its limit: nothing protects it, and nothing is in doubt.
+pub fn could_be_terminated(rules: &Rules, process: &Process, memory: &SystemMemory) -> bool {
+    let over = Process { rss: Bytes::MAX, error: Bytes::ZERO, ..process.clone() };
+    matches!(judge(rules, &over, memory), Verdict::Terminate(_))
 }
 
 /// A step of the walk.

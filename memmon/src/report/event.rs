@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::model::{
     Breach, Bytes, Doubt, Escaped, Fact, Name, Pid, Process, ProcessId, Protection, Record, Signal,
-    SystemMemory, Uid, Unconfirmed,
+    SystemMemory, Uid, Unconfirmed, Urgency,
 };
 
 /// How urgent an event is.
@@ -128,6 +128,24 @@ pub enum Event {
         #[serde(flatten)]
         memory: SystemMemory,
     },
+    /// A process that nothing protects has climbed near its limit.
+    Approaching {
+        /// Who.
+        #[serde(flatten)]
+        subject: Subject,
+        /// What it has resident.
+        #[serde(rename = "rss_bytes")]
+        rss: Bytes,
+        /// Its limit.
+        #[serde(rename = "limit_bytes")]
+        limit: Bytes,
+        /// How fast it grows, in bytes per second, where that is known.
+        #[serde(rename = "growth_bytes_per_second")]
+        growth: Option<f64>,
+        /// When it will be at its limit if it goes on like that.
+        #[serde(rename = "time_to_limit_seconds", serialize_with = "as_seconds_if_any")]
+        time_to_limit: Option<Duration>,
+    },
     /// A process is sent SIGTERM (or would be).
     Killing {
         /// Whom.
@@ -150,6 +168,8 @@ pub enum Event {
         /// How long it had.
         #[serde(rename = "grace_seconds", serialize_with = "as_seconds")]
         grace: Duration,
+        /// Why that was not all of its grace, if it was not.
+        urgency: Option<Urgency>,
     },
     /// A process is over its limit and left alone for a while: its like comes back after each termination.
     HeldBack {
@@ -174,6 +194,17 @@ pub enum Event {
         /// How it went.
         #[serde(flatten)]
         record: Record,
+    },
+    /// The kernel's OOM killer ended a process that memmon had not: the machine was short of memory all the same.
+    OomKilled {
+        /// The process, gone by now.
+        pid: Pid,
+        /// Its comm.
+        #[serde(rename = "comm")]
+        name: Name,
+        /// What it had resident at the most.
+        #[serde(rename = "peak_bytes")]
+        peak: Bytes,
     },
     /// A victim is left alone after all: it shrank below its limit.
     Spared {
@@ -346,6 +377,8 @@ impl Event {
             | Self::Reloaded { .. }
             | Self::Stopping { .. } => Level::Info,
             Self::Degraded { .. }
+            | Self::Approaching { .. }
+            | Self::OomKilled { .. }
             | Self::Killing { .. }
             | Self::HeldBack { .. }
             | Self::GraceOver { .. }
@@ -372,7 +405,8 @@ impl Event {
     /// The process that it is about, where it is about one that was confirmed.
     pub const fn subject(&self) -> Option<&Subject> {
         match self {
-            Self::Killing { subject, .. }
+            Self::Approaching { subject, .. }
+            | Self::Killing { subject, .. }
             | Self::HeldBack { subject, .. }
             | Self::GraceOver { subject, .. }
             | Self::Terminated { subject, .. }
@@ -385,6 +419,7 @@ impl Event {
             Self::Started { .. }
             | Self::Degraded { .. }
             | Self::SystemMemory { .. }
+            | Self::OomKilled { .. }
             | Self::Unconfirmed { .. }
             | Self::Disagreement { .. }
             | Self::MapDefect { .. }
@@ -403,6 +438,14 @@ impl Event {
 
 fn as_seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(duration.as_secs_f64())
+}
+
+#[expect(clippy::ref_option, reason = "the form that serde asks for")]
+fn as_seconds_if_any<S: serde::Serializer>(
+    time: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    time.map(|time| time.as_secs_f64()).serialize(serializer)
 }
 
 /// A path need not be UTF-8, and JSON must be.

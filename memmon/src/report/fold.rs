@@ -84,6 +84,8 @@ const fn may_fold(event: &Event) -> bool {
         | Event::Diagnostic { .. } => true,
         Event::Started { .. }
         | Event::SystemMemory { .. }
+        | Event::Approaching { .. }
+        | Event::OomKilled { .. }
         | Event::Killing { .. }
         | Event::HeldBack { .. }
         | Event::GraceOver { .. }

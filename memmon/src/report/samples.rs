@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::event::{Event, Level, Sink, Subject};
 use crate::model::{
-    Breach, Bytes, Cause, Doubt, Limit, Name, NameField, Pid, ProcessId, Protection, Record, Signal,
-    StartTime, SystemMemory, Uid, Unconfirmed,
+    Breach, Bytes, Cause, Doubt, ExitStatus, Limit, Name, NameField, Pid, ProcessId, Protection, Record,
+    Signal, StartTime, SystemMemory, Uid, Unconfirmed, Urgency,
 };
 
 /// v1's victim.
@@ -32,12 +32,18 @@ pub(super) fn user(uid: Uid) -> String {
 pub(super) fn samples() -> Vec<Event> {
     let gib = |count: u64| Bytes(count * Bytes::GIB);
     let subject = chrome;
-    let record = |cause, reclaimed| Record {
+    let record = |cause, reclaimed: bool| Record {
         breach: BREACH,
-        rss_at_term: Some(BREACH.rss),
+        rss_at_crossing: reclaimed.then_some(BREACH.limit),
+        crossing_to_signal: reclaimed.then_some(Duration::from_micros(173)),
+        rss_at_term: (cause != Cause::Itself).then_some(BREACH.rss),
         rss_at_kill: (cause == Cause::Kill).then(|| gib(4)),
         peak: gib(4),
+        overshoot: (cause != Cause::Itself).then(|| BREACH.rss.saturating_sub(BREACH.limit)),
         signal_to_exit: Duration::from_micros(420_123),
+        signal_to_memory: Duration::from_micros(if reclaimed { 400_000 } else { 420_123 }),
+        urgency: None,
+        exit: reclaimed.then_some(ExitStatus { signal: Some(9), code: 0, oom: false }),
         cause,
         reclaimed,
     };
@@ -71,7 +77,28 @@ pub(super) fn samples() -> Vec<Event> {
         Event::SystemMemory { memory: SystemMemory { total: gib(16), available: Bytes(9_406_219_714) } },
         Event::Killing { subject: subject(), breach: BREACH, dry_run: false },
         Event::Killing { subject: subject(), breach: BREACH, dry_run: true },
-        Event::GraceOver { subject: subject(), rss: gib(4), grace: Duration::from_secs(5) },
+        Event::Approaching {
+            subject: subject(),
+            rss: BREACH.rss,
+            limit: gib(4),
+            growth: Some(104_857_600.0),
+            time_to_limit: Some(Duration::from_millis(5120)),
+        },
+        Event::Approaching { subject: subject(), rss: BREACH.rss, limit: gib(4), growth: None, time_to_limit: None },
+        Event::OomKilled { pid: Pid(12345), name: "chrome".into(), peak: gib(4) },
+        Event::GraceOver { subject: subject(), rss: gib(4), grace: Duration::from_secs(5), urgency: None },
+        Event::GraceOver {
+            subject: subject(),
+            rss: gib(4),
+            grace: Duration::from_secs(1),
+            urgency: Some(Urgency::Ceiling),
+        },
+        Event::GraceOver {
+            subject: subject(),
+            rss: gib(4),
+            grace: Duration::from_secs(1),
+            urgency: Some(Urgency::Reserve),
+        },
         Event::HeldBack {
             subject: subject(),
             unit: Some(Name::from("session-2.scope")),
@@ -149,7 +176,7 @@ pub(super) fn samples() -> Vec<Event> {
 #[test]
 fn there_is_a_sample_of_each_kind() {
     // A new kind of event fails to compile here: give it the next number, and a sample.
-    const KINDS: u32 = 25;
+    const KINDS: u32 = 27;
     let kind = |event: &Event| match event {
         Event::Started { .. } => 1,
         Event::Degraded { .. } => 2,
@@ -173,8 +200,10 @@ fn there_is_a_sample_of_each_kind() {
         Event::Repeated { .. } => 20,
         Event::Diagnostic { .. } => 21,
         Event::OutOfReach { .. } => 22,
-        Event::Scheduled { .. } => 23,
-        Event::HeldBack { .. } => 24,
+        Event::Approaching { .. } => 23,
+        Event::OomKilled { .. } => 24,
+        Event::Scheduled { .. } => 25,
+        Event::HeldBack { .. } => 26,
         Event::Stopping { .. } => KINDS,
     };
     let seen: BTreeSet<u32> = samples().iter().map(kind).collect();

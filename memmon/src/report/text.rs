@@ -10,7 +10,9 @@ use std::{
 use jiff::Zoned;
 
 use super::event::{Event, Level, Subject};
-use crate::model::{Breach, Bytes, Cause, Doubt, Escaped, Name, NameField, Protection, Record, Signal, Uid};
+use crate::model::{
+    Breach, Bytes, Cause, Doubt, Escaped, Name, NameField, Protection, Record, Signal, Uid, Urgency,
+};
 
 /// What `event` says: one line, without time and level, nothing in it unescaped.
 ///
@@ -36,9 +38,23 @@ pub fn message(event: &Event, user: &mut dyn FnMut(Uid) -> String) -> String {
             dry_run_mark(*dry_run),
             who(subject, user)
         ),
-        Event::GraceOver { subject, rss, grace } => format!(
-            "Still running {} after SIGTERM, sending SIGKILL: {}, RAM={rss}",
+        Event::Approaching { subject, rss, limit, growth, time_to_limit } => format!(
+            "Near its limit: {}, RAM={rss}, Limit={limit}{}",
+            who(subject, user),
+            climb(*growth, *time_to_limit)
+        ),
+        Event::OomKilled { pid, name, peak } => format!(
+            "The kernel's OOM killer was first: PID={pid}, Name={}, Peak={peak}. Lower limits leave memmon more time",
+            Field(name)
+        ),
+        Event::GraceOver { subject, rss, grace, urgency } => format!(
+            "Still running {} after SIGTERM{}, sending SIGKILL: {}, RAM={rss}",
             Span(*grace),
+            match urgency {
+                None => "",
+                Some(Urgency::Ceiling) => " and growing past its ceiling",
+                Some(Urgency::Reserve) => " and the machine is nearly out of memory",
+            },
             who(subject, user)
         ),
         Event::HeldBack { subject, unit, times, wait, first: _ } => format!(
@@ -123,18 +139,34 @@ fn config_name(path: Option<&Path>) -> String {
     )
 }
 
+fn climb(growth: Option<f64>, time_to_limit: Option<Duration>) -> String {
+    let growth = growth.map(|rate| format!(", Growth={:.1}MB/s", rate / Bytes::MIB as f64));
+    let left = time_to_limit.map(|left| format!(", Time to limit={}", Span(left)));
+    growth.into_iter().chain(left).collect()
+}
+
 fn terminated(who: &str, record: &Record) -> String {
-    let Record { breach, rss_at_term: _, rss_at_kill: _, peak, signal_to_exit, cause, reclaimed } = record;
-    let took = Span(*signal_to_exit);
-    let (head, tail) = match cause {
-        Cause::Term => ("Terminated", format!(", gone {took} after SIGTERM")),
-        Cause::Kill if *reclaimed => {
-            ("Killed", format!(", gone {took} after the first signal, its memory was freed ahead"))
-        }
-        Cause::Kill => ("Killed", format!(", gone {took} after the first signal")),
-        Cause::Itself => ("Ended by itself", ", no signal was sent".to_owned()),
-    };
-    format!("{head}: {who}, Peak={peak}, Limit={}{tail}", breach.limit)
+    let Record { breach, peak, overshoot, crossing_to_signal, signal_to_exit, signal_to_memory, .. } = record;
+    let mut text = match record.cause {
+        Cause::Term => "Terminated",
+        Cause::Kill => "Killed",
+        Cause::Itself => "Ended by itself",
+        Cause::OomKiller => "Killed by the kernel's OOM killer",
+        Cause::SomebodyElse => "Ended by somebody else",
+    }
+    .to_owned();
+    // Writing to a String cannot fail.
+    let _ = write!(text, ": {who}, Peak={peak}, Limit={}", breach.limit);
+    let Some(overshoot) = overshoot else { return text + ", no signal was sent" };
+    let _ = write!(text, ", Overshoot={}", Kib(*overshoot));
+    if let Some(reaction) = crossing_to_signal {
+        let _ = write!(text, ", SIGTERM {} after the crossing", Span(*reaction));
+    }
+    let _ = write!(text, ", gone {} after SIGTERM", Span(*signal_to_exit));
+    if record.reclaimed {
+        let _ = write!(text, ", its memory {}", Span(*signal_to_memory));
+    }
+    text
 }
 
 fn lingers(who: &str, since: Duration, state: Option<char>, wchan: Option<&Name>) -> String {
@@ -252,7 +284,11 @@ impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX) {
             0 if self.0.is_zero() => f.write_str("0s"),
-            0 => f.write_str("<1ms"),
+            0 => write!(
+                f,
+                "{:?}",
+                Duration::from_micros(u64::try_from(self.0.as_micros()).unwrap_or(u64::MAX))
+            ),
             milliseconds => write!(f, "{:?}", Duration::from_millis(milliseconds)),
         }
     }
@@ -322,11 +358,15 @@ mod tests {
         INFO - System Memory: 45.2% used (7.24GB / 16.00GB)
         WARNING - Killing process: PID=12345, Name=chrome, User=john, RAM=3.50GB (21.88%)
         WARNING - [DRY RUN] Killing process: PID=12345, Name=chrome, User=john, RAM=3.50GB (21.88%)
+        WARNING - Near its limit: PID=12345, Name=chrome, User=john, RAM=3.50GB, Limit=4.00GB, Growth=100.0MB/s, Time to limit=5.12s
+        WARNING - Near its limit: PID=12345, Name=chrome, User=john, RAM=3.50GB, Limit=4.00GB
+        WARNING - The kernel's OOM killer was first: PID=12345, Name=chrome, Peak=4.00GB. Lower limits leave memmon more time
         WARNING - Still running 5s after SIGTERM, sending SIGKILL: PID=12345, Name=chrome, User=john, RAM=4.00GB
-        WARNING - Comes back again and again, so left alone for up to 60s unless memory runs short: PID=12345, Name=chrome, User=john, Unit=session-2.scope, Terminated 5 times. Stop or mend what starts it
-        INFO - Terminated: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, gone 420ms after SIGTERM
-        INFO - Killed: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, gone 420ms after the first signal
-        INFO - Killed: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, gone 420ms after the first signal, its memory was freed ahead
+        WARNING - Still running 1s after SIGTERM and growing past its ceiling, sending SIGKILL: PID=12345, Name=chrome, User=john, RAM=4.00GB
+        WARNING - Still running 1s after SIGTERM and the machine is nearly out of memory, sending SIGKILL: PID=12345, Name=chrome, User=john, RAM=4.00GB
+        INFO - Terminated: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, Overshoot=1572864KiB, gone 420ms after SIGTERM
+        INFO - Killed: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, Overshoot=1572864KiB, gone 420ms after SIGTERM
+        INFO - Killed: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, Overshoot=1572864KiB, SIGTERM 173µs after the crossing, gone 420ms after SIGTERM, its memory 400ms
         INFO - Ended by itself: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, no signal was sent
         INFO - Spared, it shrank below its limit: PID=12345, Name=chrome, User=john, RAM=1.00GB, Limit=2.00GB. It had SIGTERM and gets no SIGKILL
         INFO - Spared, it shrank below its limit: PID=12345, Name=chrome, User=john, RAM=1.00GB, Limit=2.00GB. No signal was sent
@@ -388,7 +428,7 @@ mod tests {
     #[test]
     fn spans() {
         for (micros, shown) in
-            [(0, "0s"), (400, "<1ms"), (420_123, "420ms"), (5_000_000, "5s"), (1_500_999, "1.5s")]
+            [(0, "0s"), (400, "400µs"), (420_123, "420ms"), (5_000_000, "5s"), (1_500_999, "1.5s")]
         {
             assert_eq!(Span(Duration::from_micros(micros)).to_string(), shown);
         }

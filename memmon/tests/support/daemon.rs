@@ -1,11 +1,14 @@
 //! The one way in which tests start an enforcing memmon.
 
 use std::{
-    fs,
+    fs::{self, File, Permissions},
     io::{self, Write},
-    os::unix::process::{CommandExt, ExitStatusExt},
+    os::unix::{
+        fs::PermissionsExt,
+        process::{CommandExt, ExitStatusExt},
+    },
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -13,7 +16,7 @@ use std::{
 use nix::{
     errno::Errno,
     mount::{MsFlags, mount},
-    sched::{CloneFlags, unshare},
+    sched::{CloneFlags, setns, unshare},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -55,16 +58,14 @@ pub struct Daemon {
     lines: Lines,
     dir: TempDir,
     uid: u32,
+    mounts: Option<File>,
 }
 
 impl Daemon {
-    /// The event that says that the daemon watches now, in the JSON format.
-    const STARTED: &str = r#""event":"started""#;
+    /// What says that the daemon watches now, in the JSON format and in v1's.
+    const STARTED: [&str; 2] = [r#""event":"started""#, " started. Limit: "];
 
     /// Starts `memmon run` with this configuration and waits until it says that it watches.
-    ///
-    /// The configuration should say `format = "json"` under `[log]`, which [`Daemon::started`] waits for;
-    /// [`Daemon::spawn`] does not wait.
     pub fn start(config: &ScopedConfig, arguments: &[&str]) -> Self {
         let daemon = Self::spawn(config, arguments);
         daemon.started();
@@ -73,6 +74,27 @@ impl Daemon {
 
     /// Starts `memmon run` and returns at once.
     pub fn spawn(config: &ScopedConfig, arguments: &[&str]) -> Self {
+        Self::spawn_prepared(config, arguments, |_| {})
+    }
+
+    /// The same, after `prepare` did its part (with `pre_exec`, so that it comes after the mounts).
+    pub fn spawn_prepared(
+        config: &ScopedConfig,
+        arguments: &[&str],
+        prepare: impl FnOnce(&mut Command),
+    ) -> Self {
+        Self::spawn_where(config, arguments, |command| {
+            in_private_mounts(command);
+            prepare(command);
+        })
+    }
+
+    /// Starts another one in the mount namespace of this one, which may have ended: they share pin, lock and logs.
+    pub fn spawn_beside(&self, config: &ScopedConfig, arguments: &[&str]) -> Self {
+        Self::spawn_where(config, arguments, |command| in_mounts(command, self.mounts()))
+    }
+
+    fn spawn_where(config: &ScopedConfig, arguments: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
         for argument in arguments {
             assert!(ARGUMENTS.contains(argument), "{argument} is not for enforcing tests");
         }
@@ -90,15 +112,28 @@ impl Daemon {
             .stdin(Stdio::null())
             .stderr(writer.try_clone().unwrap_or_else(|error| panic!("pipe: {error}")));
         command.stdout(writer).current_dir(dir.path()).env("NO_COLOR", "1");
-        in_private_mounts(&mut command);
+        prepare(&mut command);
         let child = command.spawn().unwrap_or_else(|error| panic!("starting memmon: {error}"));
         drop(command); // with its ends of the pipe, so that the reader sees the daemon's end
-        Self { child, lines: Lines::of(reader), dir, uid }
+        // One that ended at once has none any more.
+        let mounts = File::open(format!("/proc/{}/ns/mnt", child.id())).ok();
+        Self { child, lines: Lines::of(reader), dir, uid, mounts }
     }
 
     /// Waits until it says that it watches.
     pub fn started(&self) -> String {
-        self.line("the started event", |line| line.replace(' ', "").contains(Self::STARTED))
+        self.line("the started event", |line| Self::STARTED.iter().any(|said| line.contains(said)))
+    }
+
+    /// A command that sees what the daemon has mounted, also after its end.
+    pub fn beside(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        in_mounts(&mut command, self.mounts());
+        command
+    }
+
+    fn mounts(&self) -> &File {
+        self.mounts.as_ref().unwrap_or_else(|| panic!("memmon ended before its mounts could be opened"))
     }
 
     /// The daemon's pid.
@@ -128,6 +163,11 @@ impl Daemon {
         self.signal(Signal::SIGHUP);
     }
 
+    /// All that it says until its end, which must be there already.
+    pub fn last_words(&self) -> Vec<String> {
+        self.lines.to_the_end()
+    }
+
     /// Sends it SIGHUP, SIGINT, …
     pub fn signal(&self, signal: Signal) {
         // The child is not reaped before `stop` or `drop`: its pid is its own.
@@ -135,17 +175,27 @@ impl Daemon {
         kill(pid, signal).unwrap_or_else(|error| panic!("{signal} to memmon: {error}"));
     }
 
-    /// Sends SIGTERM, demands a clean end within a second, and returns all that it said.
-    pub fn stop(mut self) -> Vec<String> {
-        self.signal(Signal::SIGTERM);
-        let deadline = Instant::now() + Duration::from_secs(1);
-        let status = loop {
+    /// Waits for its end.
+    pub fn ended(&mut self, within: Duration) -> ExitStatus {
+        let deadline = Instant::now() + within;
+        loop {
             match self.child.try_wait() {
-                Ok(Some(status)) => break status,
+                Ok(Some(status)) => return status,
                 Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_millis(1)),
                 other => panic!("memmon did not end: {other:?}; it said:\n{}", self.lines().join("\n")),
             }
-        };
+        }
+    }
+
+    /// Sends SIGTERM, demands a clean end within a second, and returns all that it said.
+    pub fn stop(self) -> Vec<String> {
+        self.stop_by(Signal::SIGTERM)
+    }
+
+    /// The same by another signal.
+    pub fn stop_by(mut self, signal: Signal) -> Vec<String> {
+        self.signal(signal);
+        let status = self.ended(Duration::from_secs(1));
         let said = self.lines().join("\n");
         assert!(status.success(), "exit {:?}, signal {:?}; it said:\n{said}", status.code(), status.signal());
         self.lines.to_the_end()
@@ -157,7 +207,10 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            let _ = writeln!(io::stderr(), "memmon said:\n{}", self.lines().join("\n"));
+            let everyday = ["system_memory", "scan_complete"].map(|kind| format!("\"event\":\"{kind}\""));
+            let mut said = self.lines();
+            said.retain(|line| !everyday.iter().any(|kind| line.contains(kind)));
+            let _ = writeln!(io::stderr(), "memmon said, among other things:\n{}", said.join("\n"));
         }
     }
 }
@@ -169,6 +222,8 @@ fn write_config(dir: &TempDir, config: &ScopedConfig) {
     assert_scoped(&config.text, config.uid);
     let (draft, place) = (dir.path().join("draft"), dir.path().join(CONFIG));
     let written = fs::write(&draft, &config.text).and_then(|()| fs::rename(&draft, &place));
+    // A daemon that is not root's reads it, too.
+    let written = written.and_then(|()| fs::set_permissions(dir.path(), Permissions::from_mode(0o755)));
     written.unwrap_or_else(|error| panic!("{}: {error}", place.display()));
 }
 
@@ -193,4 +248,17 @@ pub fn in_private_mounts(command: &mut Command) {
     };
     // SAFETY: system calls only; short strings are copied to the stack, nothing is allocated.
     unsafe { command.pre_exec(prepare) };
+}
+
+/// The mounts that `namespace` is a handle of.
+#[expect(unsafe_code, reason = "runs between fork and exec")]
+fn in_mounts(command: &mut Command, namespace: &File) {
+    let namespace = namespace.try_clone().unwrap_or_else(|error| panic!("mount namespace: {error}"));
+    let enter = move || {
+        // SAFETY: one integer, as above.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        Ok(setns(&namespace, CloneFlags::CLONE_NEWNS)?)
+    };
+    // SAFETY: system calls only, nothing is allocated.
+    unsafe { command.pre_exec(enter) };
 }

@@ -17,6 +17,7 @@ pub mod court;
 pub mod daemon;
 pub mod hog;
 pub mod lines;
+pub mod said;
 
 use std::{
     fs,

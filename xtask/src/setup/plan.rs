@@ -98,7 +98,8 @@ impl Step {
             }
             Self::CargoLinker { llvm } => {
                 command = Command::new("cargo");
-                command.env(format!("LLVM_SYS_{llvm}1_PREFIX"), format!("/usr/lib/llvm-{llvm}"));
+                // Its build script asks no other variable, and takes any llvm-config in $PATH without this one.
+                command.env("LLVM_PREFIX", format!("/usr/lib/llvm-{llvm}"));
                 command.args(["install", "bpf-linker", "--version", LINKER, "--locked", "--force"]);
                 command.args(["--no-default-features", "--features", &format!("llvm-{llvm}")]);
             }
@@ -134,9 +135,9 @@ pub(crate) fn plan(facts: &Facts, for_tests: bool) -> Vec<Step> {
 fn debian(facts: &Facts, for_tests: bool) -> Vec<Step> {
     let mut packages: Vec<String> = Vec::new();
     let mut rest: Vec<Step> = Vec::new();
-    // Lists that were never fetched know nothing, which does not mean that there is nothing.
-    let lists_are_empty =
-        !facts.apt_updated && facts.packages.values().all(|package| package.candidate.is_none());
+    // Lists that were never fetched know what is installed alone, which does not mean that there is nothing else.
+    let unknown = |package: &Package| package.installed || package.candidate.is_none();
+    let lists_are_empty = !facts.apt_updated && facts.packages.values().all(unknown);
 
     if toolchain::choose(Wish::Auto, &facts.found).is_err() {
         let usable = usable_compiler(&facts.found);

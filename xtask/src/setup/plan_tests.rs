@@ -64,7 +64,7 @@ fn lines(facts: &Facts, for_tests: bool) -> Vec<String> {
     plan(facts, for_tests).iter().map(Step::to_string).collect()
 }
 
-const LINKER_22: &str = "LLVM_SYS_221_PREFIX=/usr/lib/llvm-22 cargo install bpf-linker --version 0.13.0 --locked --force \
+const LINKER_22: &str = "LLVM_PREFIX=/usr/lib/llvm-22 cargo install bpf-linker --version 0.13.0 --locked --force \
                          --no-default-features --features llvm-22";
 const NIGHTLY: &str =
     "rustup toolchain install nightly --profile=minimal --component=rust-src --component=llvm-tools";

@@ -36,8 +36,8 @@ impl Machine {
 
     /// Why a test with this reason in its `#[ignore]` cannot run here; none if it can.
     ///
-    /// A reason names what it needs: `root`, `kernel BTF`, `bpftool`, or a variable `MEMMON_…`. One that names none of
-    /// them is never taken for one that can run.
+    /// A reason names what it needs: `root`, `kernel BTF`, `CAP_SYS_RESOURCE`, `bpftool`, or a variable `MEMMON_…`. One
+    /// that names none of them is never taken for one that can run.
     pub(super) fn lacks(&self, reason: &str) -> Option<String> {
         let Self { rights, btf, bpftool, has_variable } = *self;
         let needs = |what: &str| reason.contains(what);
@@ -48,6 +48,8 @@ impl Machine {
             Some("it needs root".to_owned())
         } else if needs("kernel BTF") && !rights.may_trace() {
             Some("it needs CAP_BPF and CAP_PERFMON, which this root does not have".to_owned())
+        } else if needs("CAP_SYS_RESOURCE") && !rights.may_lower_oom_score() {
+            Some("it needs CAP_SYS_RESOURCE, which this root does not have".to_owned())
         } else if needs("kernel BTF") && !btf {
             Some(format!("it needs {KERNEL_BTF} (a kernel with CONFIG_DEBUG_INFO_BTF)"))
         } else if needs("bpftool") && !bpftool {
@@ -93,6 +95,8 @@ mod tests {
             (user, "needs bpftool", None),
             (container, kernel, Some("CAP_BPF")),
             (container, "kernel: needs root", None),
+            (full, "kernel: needs root and CAP_SYS_RESOURCE", None),
+            (container, "kernel: needs root and CAP_SYS_RESOURCE", Some("CAP_SYS_RESOURCE")),
             (bare, kernel, Some(KERNEL_BTF)),
             (bare, "kernel: needs root and bpftool", Some("it needs bpftool")),
         ] {

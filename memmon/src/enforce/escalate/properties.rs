@@ -28,7 +28,7 @@ proptest! {
                 }
                 (Awaits::Signal(Signal::Term), Event::Sent(Ok(()))) => term = Some(world.now),
                 (Awaits::Signal(Signal::Kill), Event::Sent(Ok(()))) => killed = true,
-                (_, Event::Urgent) => urgent = true,
+                (_, Event::Urgent(_)) => urgent = true,
                 _ => {}
             }
             for effect in world.run(event) {
@@ -210,7 +210,7 @@ impl Turn {
             Self::Exited => Event::Exited,
             Self::Seen(rss) => Event::Seen(Bytes(rss)),
             Self::Tick => Event::Tick,
-            Self::Urgent => Event::Urgent,
+            Self::Urgent => Event::Urgent(crate::model::Urgency::Reserve),
             Self::RulesChanged => Event::RulesChanged,
         }
     }

@@ -82,8 +82,9 @@ impl Case {
             Effect::Tell(Outcome::Terminating { breach }) => {
                 format!("Tell(Terminating {{ rss: {} }})", breach.rss.0)
             }
-            Effect::Tell(Outcome::GraceOver { rss, grace }) => {
-                format!("Tell(GraceOver {{ rss: {}, grace: {grace:?} }})", rss.0)
+            Effect::Tell(Outcome::GraceOver { rss, grace, urgency }) => {
+                let early = urgency.map(|urgency| format!(", {urgency:?}")).unwrap_or_default();
+                format!("Tell(GraceOver {{ rss: {}, grace: {grace:?}{early} }})", rss.0)
             }
             Effect::Tell(Outcome::Spared { rss, after_term, .. }) => {
                 format!("Tell(Spared {{ rss: {}, after_term: {after_term} }})", rss.0)
@@ -115,8 +116,9 @@ fn a_hog_that_saves_and_leaves_is_recorded() {
             rss_at_kill: None,
             peak: Bytes(170),
             signal_to_exit: Duration::from_secs(2),
+            signal_to_memory: Duration::from_secs(2),
             cause: Cause::Term,
-            reclaimed: false,
+            ..record.clone()
         }
     );
     assert!(case.is_over_without_deadline());
@@ -139,9 +141,12 @@ fn one_that_ignores_sigterm_is_killed_when_its_grace_is_over_and_not_before() {
             rss_at_term: Some(Bytes(160)),
             rss_at_kill: Some(Bytes(500)),
             peak: Bytes(500),
+            overshoot: Some(Bytes(160).saturating_sub(breach(150).limit)),
             signal_to_exit: GRACE + Duration::from_millis(30),
+            signal_to_memory: GRACE,
             cause: Cause::Kill,
             reclaimed: true,
+            ..record.clone()
         }
     );
 }
@@ -150,9 +155,12 @@ fn one_that_ignores_sigterm_is_killed_when_its_grace_is_over_and_not_before() {
 fn an_urgent_case_has_no_grace_left_but_is_looked_at_first() {
     let mut case = Case::asked();
     case.now += Duration::from_secs(1);
-    assert_eq!(case.after(Event::Urgent), "[Check]");
+    assert_eq!(case.after(Event::Urgent(Urgency::Ceiling)), "[Check]");
     assert_eq!(case.after(still_over(900)), "[Send(Kill)]");
-    assert_eq!(case.after(Event::Sent(Ok(()))), "[Reclaim, Tell(GraceOver { rss: 900, grace: 1s })]");
+    assert_eq!(
+        case.after(Event::Sent(Ok(()))),
+        "[Reclaim, Tell(GraceOver { rss: 900, grace: 1s, Ceiling })]"
+    );
 }
 
 #[test]

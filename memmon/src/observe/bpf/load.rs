@@ -1,5 +1,7 @@
 //! From the embedded object to attached programs, and what to do when that fails.
 
+#![cfg_attr(target_env = "gnu", expect(unsafe_code, reason = "malloc_trim(3)"))]
+
 use std::{
     fs,
     io::{self, Read},
@@ -101,7 +103,7 @@ pub(super) fn load(layout: &Layout, options: &Options) -> Result<KernelMap, Atta
         levels: take(&mut ebpf, map::LEVELS)?.try_into().map_err(unusable(map::LEVELS))?,
         config: take(&mut ebpf, map::CONFIG)?.try_into().map_err(unusable(map::CONFIG))?,
         counters: take(&mut ebpf, map::COUNTERS)?.try_into().map_err(unusable(map::COUNTERS))?,
-        crossings: take(&mut ebpf, map::CROSSINGS)?.try_into().map_err(unusable(map::CROSSINGS))?,
+        events: take(&mut ebpf, map::EVENTS)?.try_into().map_err(unusable(map::EVENTS))?,
         log,
         current: Config::default(),
         scratch: batch::Scratch::new(),
@@ -113,7 +115,17 @@ pub(super) fn load(layout: &Layout, options: &Options) -> Result<KernelMap, Atta
         .map_err(unusable(map::CONFIG))?;
     attach(&mut kernel_map.ebpf)?;
     kernel_map.reseed().map_err(AttachError::Seed)?;
+    give_memory_back();
     Ok(kernel_map)
+}
+
+/// The kernel's type information took tens of megabytes in small pieces, which glibc keeps for later. There is no later.
+fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes no pointer and may be called at any time.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// Runs the task iterator to its end. EAGAIN: it looked at a million tasks without writing anything, and goes on.
@@ -131,7 +143,7 @@ pub(super) fn seed(ebpf: &mut Ebpf) -> io::Result<()> {
     }
 }
 
-/// Has the verifier check all programs. The kernel's type information takes tens of megabytes: it is given back here.
+/// Has the verifier check all programs.
 fn verify(ebpf: &mut Ebpf) -> Result<(), AttachError> {
     let btf = Btf::from_sys_fs().map_err(AttachError::Btf)?;
     for name in TRACEPOINTS {
@@ -180,7 +192,9 @@ impl From<&Layout> for Offsets {
             task_group_leader,
             task_signal,
             cred_uid,
+            task_exit_code,
             signal_live,
+            signal_oom_mm,
         } = *layout;
         Self {
             rss: rss_offset,
@@ -197,7 +211,9 @@ impl From<&Layout> for Offsets {
             task_group_leader,
             task_signal,
             cred_uid,
+            task_exit_code,
             signal_live,
+            signal_oom_mm,
         }
     }
 }

@@ -143,12 +143,14 @@ impl Kernel {
         let kuid_t = b.typedef("kuid_t", kuid);
         let cred = b.structure("cred", 32, &[("usage", int, 0), ("uid", kuid_t, 8 * 8)]);
         let atomic = b.structure("", 4, &[("counter", int, 0)]);
-        let signal = b.structure("signal_struct", 32, &[("sigcnt", atomic, 0), ("live", atomic, 4 * 8)]);
+        let signal_fields = [("sigcnt", atomic, 0), ("live", atomic, 4 * 8), ("oom_mm", to_mm, 8 * 8)];
+        let signal = b.structure("signal_struct", 32, &signal_fields);
         let comm = b.array(character, self.comm_length);
         let pid_t = b.typedef("pid_t", int);
         let mut task_with = |pid: u32| {
             let mut fields = vec![
                 ("flags", int, 44 * 8),
+                ("exit_code", int, 48 * 8),
                 ("mm", to_mm, 56 * 8),
                 ("pid", pid_t, pid * 8),
                 ("tgid", pid_t, 68 * 8),

@@ -34,7 +34,9 @@ fn every_field_is_found_where_it_is() {
         task_group_leader: 72,
         task_signal: 112,
         cred_uid: 8,
+        task_exit_code: 48,
         signal_live: 4,
+        signal_oom_mm: 8,
     };
     assert_eq!(resolve(&Kernel::default()), Ok(since_6_2));
     assert_eq!(
@@ -248,6 +250,8 @@ fn bpftool_says_the_same() {
     assert_eq!(layout.task_signal, offset("task_struct", "signal"));
     assert_eq!(layout.cred_uid, offset("cred", "uid"));
     assert_eq!(layout.signal_live, offset("signal_struct", "live"));
+    assert_eq!(layout.task_exit_code, offset("task_struct", "exit_code"));
+    assert_eq!(layout.signal_oom_mm, offset("signal_struct", "oom_mm"));
 }
 
 #[test]

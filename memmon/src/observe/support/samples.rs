@@ -23,7 +23,9 @@ pub(crate) fn layout(legacy_rss: bool) -> Layout {
         task_group_leader: 2296,
         task_signal: 2832,
         cred_uid: 8,
+        task_exit_code: 2100,
         signal_live: 4,
+        signal_oom_mm: 1000,
     }
 }
 

@@ -63,6 +63,7 @@ struct Figures {
     signals_failed: Family<Labels<1>, Counter>,
     spared: Counter,
     held_back: Counter,
+    oom_killed: Counter,
     in_doubt: Counter,
     scan: Histogram,
     reaction: Histogram,
@@ -124,11 +125,18 @@ impl Metrics {
                     Cause::Kill if record.reclaimed => ("SIGKILL", "reclaimed"),
                     Cause::Kill => ("SIGKILL", "exited"),
                     Cause::Itself => ("none", "exited"),
+                    Cause::OomKiller => ("none", "oom_killer"),
+                    Cause::SomebodyElse => ("none", "somebody_else"),
                 };
                 let labels = [("rule", rule(&record.breach)), ("signal", signal), ("outcome", outcome)];
                 figures.terminations.get_or_create(&labels).inc();
                 figures.exit.observe(record.signal_to_exit.as_secs_f64());
-                figures.overshoot.observe(record.overshoot().0 as f64);
+                if let Some(overshoot) = record.overshoot {
+                    figures.overshoot.observe(overshoot.0 as f64);
+                }
+                if let Some(took) = record.crossing_to_signal {
+                    figures.reaction.observe(took.as_secs_f64());
+                }
             }
             Event::SignalFailed { signal, .. } => {
                 let signal = match signal {
@@ -153,7 +161,9 @@ impl Metrics {
             }
             Event::ReloadFailed { .. } => drop(figures.reload_ok.set(0)),
             Event::Overflow { lost } => drop(figures.lost_events.inc_by(*lost)),
-            Event::Killing { .. }
+            Event::OomKilled { .. } => drop(figures.oom_killed.inc()),
+            Event::Approaching { .. }
+            | Event::Killing { .. }
             | Event::GraceOver { .. }
             | Event::Unconfirmed { .. }
             | Event::OutOfReach { .. }
@@ -169,11 +179,6 @@ impl Metrics {
     /// A scan took so long.
     pub fn scanned(&self, took: Duration) {
         self.0.scan.observe(took.as_secs_f64());
-    }
-
-    /// From the moment at which memmon could know of a process over its limit to SIGTERM it took so long.
-    pub fn reacted(&self, took: Duration) {
-        self.0.reaction.observe(took.as_secs_f64());
     }
 
     /// Readings come from there.
@@ -223,6 +228,7 @@ impl Figures {
             signals_failed: Family::default(),
             spared: Counter::default(),
             held_back: Counter::default(),
+            oom_killed: Counter::default(),
             in_doubt: Counter::default(),
             // 100 µs to 13 s.
             scan: Histogram::new(exponential_buckets(1e-4, 2.0, 18)),
@@ -267,12 +273,13 @@ impl Figures {
             "Processes left alone as a rule could not be checked",
             figures.in_doubt.clone(),
         );
+        all.register("oom_killed", "Processes that the OOM killer took first", figures.oom_killed.clone());
         let seconds = || Unit::Seconds;
         let bytes = || Unit::Bytes;
         all.register_with_unit("scan_duration", "Time that a scan took", seconds(), figures.scan.clone());
         all.register_with_unit(
             "reaction",
-            "Time from noticing a process to SIGTERM",
+            "Time from a crossing in the kernel to SIGTERM",
             seconds(),
             figures.reaction.clone(),
         );
@@ -284,7 +291,7 @@ impl Figures {
         );
         all.register_with_unit(
             "overshoot",
-            "What a process had over its limit at its peak",
+            "What a process had over its limit at SIGTERM",
             bytes(),
             figures.overshoot.clone(),
         );

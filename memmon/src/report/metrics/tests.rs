@@ -22,7 +22,6 @@ fn metrics() -> Metrics {
     metrics.reads(Source::Ebpf);
     metrics.map(MapFigures { entries: 245, capacity: 32_768, refused: 0, lost: 3 });
     metrics.scanned(Duration::from_millis(3));
-    metrics.reacted(Duration::from_micros(250));
     metrics.notified("mail", "sent", 2);
     metrics
 }
@@ -51,8 +50,9 @@ fn every_event_is_counted_where_it_belongs() {
         r#"memmon_source{source="proc"} 0"#,
         "memmon_config_generation 2",
         "memmon_config_last_reload_successful 0",
-        "memmon_overshoot_bytes_count 4",
-        "memmon_overshoot_bytes_sum 8589934592.0",
+        "memmon_overshoot_bytes_count 3",
+        "memmon_oom_killed_total 1",
+        "memmon_overshoot_bytes_sum 4831838208.0",
         "memmon_scan_duration_seconds_count 1",
         r#"memmon_notifications_total{channel="mail",outcome="sent"} 2"#,
         "# EOF",

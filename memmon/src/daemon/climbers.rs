@@ -1,0 +1,167 @@
+//! Who climbs towards its limit: the ladder in force, how fast each climbs, and how much of a CPU looking at them may
+//! take. No syscalls; the time is an argument.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    model::{Bytes, ProcessId},
+    policy::{Growth, Ladder, Rate},
+};
+
+/// The processes that reached the foot of the ladder.
+#[derive(Debug)]
+pub(super) struct Climbers {
+    pub(super) ladder: Ladder,
+    climbs: HashMap<ProcessId, Climb>,
+}
+
+#[derive(Debug, Default)]
+struct Climb {
+    growth: Growth,
+    warned: bool,
+    level: Bytes,
+}
+
+impl Climbers {
+    pub(super) fn new(ladder: Ladder) -> Self {
+        Self { ladder, climbs: HashMap::new() }
+    }
+
+    /// Takes a reading of one that has reached the foot.
+    pub(super) fn note(&mut self, whom: ProcessId, at: Duration, rss: Bytes) {
+        let climb = self.climbs.entry(whom).or_default();
+        climb.growth.note(at, rss);
+        // An eighth below, as the kernel side does: who swings around the rung is one climb.
+        climb.warned &= self.ladder.warns_at(rss + Bytes(rss.0 / 7));
+    }
+
+    /// Whether a warning of this one could be due: it is asked before a close look.
+    pub(super) fn may_warn(&self, whom: ProcessId, rss: Bytes) -> bool {
+        self.ladder.warns_at(rss) && self.climbs.get(&whom).is_some_and(|climb| !climb.warned)
+    }
+
+    /// Whether a warning of this one is due. It is not due again before the climb is another one.
+    pub(super) fn warn(&mut self, whom: ProcessId, rss: Bytes) -> bool {
+        let due = self.ladder.warns_at(rss);
+        self.climbs.get_mut(&whom).is_some_and(|climb| due && !std::mem::replace(&mut climb.warned, true))
+    }
+
+    /// Remembers the level that was set for one.
+    pub(super) fn set(&mut self, whom: ProcessId, level: Bytes) {
+        self.climbs.entry(whom).or_default().level = level;
+    }
+
+    /// Those who fell below the rung under their level, with the level that they should have now: `rss` reads one.
+    pub(super) fn fallen(&self, rss: impl Fn(ProcessId) -> Option<Bytes>) -> Vec<(ProcessId, Bytes)> {
+        let lower = |(whom, climb): (&ProcessId, &Climb)| {
+            let level = self.ladder.above(rss(*whom)?);
+            (level < climb.level).then_some((*whom, level))
+        };
+        self.climbs.iter().filter_map(lower).collect()
+    }
+
+    /// How fast one grows, and when it will be at `limit`.
+    pub(super) fn rate(&self, whom: ProcessId, limit: Bytes, error: Bytes) -> Option<Rate> {
+        self.climbs.get(&whom)?.growth.rate(limit, error)
+    }
+
+    pub(super) fn forget(&mut self, whom: ProcessId) {
+        self.climbs.remove(&whom);
+    }
+
+    /// Forgets those of whom `is_there` knows nothing.
+    pub(super) fn keep(&mut self, is_there: impl Fn(ProcessId) -> bool) {
+        self.climbs.retain(|whom, _| is_there(*whom));
+    }
+}
+
+/// How long a share of the time is counted.
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// How much of each window may go to those who cross: a tenth of one CPU.
+const SHARE: Duration = Duration::from_millis(100);
+
+/// Bounds what processes that swing around their limits can cost: when the share is used up, the ring waits.
+#[derive(Debug)]
+pub(super) struct Budget {
+    since: Instant,
+    spent: Duration,
+}
+
+impl Budget {
+    pub(super) const fn new(now: Instant) -> Self {
+        Self { since: now, spent: Duration::ZERO }
+    }
+
+    /// Whether there is time left; if not, when there will be.
+    pub(super) fn left(&mut self, now: Instant) -> Result<(), Instant> {
+        if now.saturating_duration_since(self.since) >= WINDOW {
+            *self = Self::new(now);
+        }
+        if self.spent < SHARE { Ok(()) } else { Err(self.since + WINDOW) }
+    }
+
+    pub(super) fn spend(&mut self, time: Duration) {
+        self.spent += time;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Pid, StartTime};
+
+    const WHOM: ProcessId = ProcessId { pid: Pid(7), start: StartTime(1) };
+
+    fn mib(count: u64) -> Bytes {
+        Bytes(count * Bytes::MIB)
+    }
+
+    fn climbers() -> Climbers {
+        Climbers::new(Ladder::new(mib(800), mib(1), Some(80.0)))
+    }
+
+    #[test]
+    fn one_warning_per_climb() {
+        let mut climbers = climbers();
+        let mut warned = |seconds, rss| {
+            climbers.note(WHOM, Duration::from_secs(seconds), mib(rss));
+            climbers.warn(WHOM, mib(rss))
+        };
+        assert!(!warned(1, 500));
+        assert!(warned(2, 640));
+        assert!(!warned(3, 700));
+        // It swings around the rung.
+        assert!(!warned(4, 600) && !warned(5, 650));
+        // It fell, and comes again.
+        assert!(!warned(6, 500) && warned(7, 640));
+        assert!(!climbers.warn(ProcessId { pid: Pid(8), ..WHOM }, mib(700)), "nothing is known of it");
+    }
+
+    #[test]
+    fn who_fell_gets_a_lower_level() {
+        let mut climbers = climbers();
+        climbers.set(WHOM, mib(700));
+        assert_eq!(climbers.fallen(|_| Some(mib(650))), []);
+        assert_eq!(climbers.fallen(|_| Some(mib(450))), [(WHOM, mib(500))]);
+        assert_eq!(climbers.fallen(|_| None), []);
+        climbers.keep(|_| false);
+        assert_eq!(climbers.fallen(|_| Some(mib(450))), []);
+    }
+
+    #[test]
+    fn a_share_of_each_window_and_no_more() {
+        let start = Instant::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let mut budget = Budget::new(start);
+        budget.spend(Duration::from_millis(99));
+        assert_eq!(budget.left(at(200)), Ok(()));
+        budget.spend(Duration::from_millis(1));
+        assert_eq!(budget.left(at(300)), Err(at(1000)));
+        assert_eq!(budget.left(at(999)), Err(at(1000)));
+        assert_eq!(budget.left(at(1000)), Ok(()));
+    }
+}

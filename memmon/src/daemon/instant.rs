@@ -1,0 +1,142 @@
+//! Woken by the kernel: what a process that crosses its level costs, and what becomes of it.
+//!
+//! A crossing below the top of the ladder is a reading for its slope and the next level. At the top the process is
+//! opened, looked at once, closely, and judged: that one look, after the pidfd, is what a signal needs.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use nix::time::{ClockId, clock_gettime};
+
+use super::{kernel::Kernel, scan::Next, wheel::Daemon};
+use crate::{
+    enforce::{Event as Happened, Held},
+    model::{Bytes, Crossed, Process, ProcessId},
+    observe::decode::Happening,
+    policy,
+    report::{Event, Subject},
+};
+
+impl Daemon<'_> {
+    /// Takes what the kernel has to tell, as long as the budget lasts; what is left stays in the ring.
+    pub(super) fn happenings(&mut self) {
+        self.resume = None;
+        loop {
+            let begun = Instant::now();
+            if let Err(later) = self.budget.left(begun) {
+                self.resume = Some(later);
+                return;
+            }
+            let Some(happening) = self.watch.kernel().and_then(Kernel::happening) else { break };
+            match happening {
+                Happening::Crossed { process, at, rss } => self.crossed(process, at, rss),
+                Happening::Ended { process, name, peak, status } => {
+                    self.climbers.forget(process);
+                    let orders = self.victims.handle(process, Happened::Ended(status), begun);
+                    self.carry_out(orders);
+                    if status.oom {
+                        self.tell(Event::OomKilled { pid: process.pid, name, peak });
+                    }
+                }
+            }
+            self.budget.spend(begun.elapsed());
+        }
+        // What did not fit into the ring is found by a scan, at once.
+        if self.watch.kernel().is_some_and(Kernel::lost_events) {
+            self.scan();
+        }
+    }
+
+    fn crossed(&mut self, whom: ProcessId, at: Duration, rss: Bytes) {
+        let (mut at, mut rss) = (at, rss);
+        loop {
+            self.climbers.note(whom, at, rss);
+            let next = if self.victims.contains(whom) {
+                self.watch_over(whom, rss)
+            } else if rss >= self.climbers.ladder.top() {
+                self.look(whom, Crossed { at: instant(at), rss }, rss)
+            } else {
+                self.warn(whom, rss);
+                Next::Level(self.climbers.ladder.above(rss))
+            };
+            // One that went on growing meanwhile, and then stands still, makes no other event.
+            match self.set_level(whom, next) {
+                Some(now) => (at, rss) = (monotonic(), now),
+                None => return,
+            }
+        }
+    }
+
+    /// Looks closely at one that may be over its limit.
+    fn look(&mut self, whom: ProcessId, crossed: Crossed, rss: Bytes) -> Next {
+        // Opened first, so that what is found after that is found of whom the pidfd means.
+        let held = if self.settings.dry_run { None } else { Held::open(whom.pid).ok() };
+        let (_, limit) = self.settings.rules.limit(&self.memory);
+        let Ok(process) = self.watch.confirm(whom.pid, Some(whom.start), limit) else { return Next::Never };
+        self.warn_of(&process, rss);
+        let verdict = policy::judge(&self.settings.rules, &process, &self.memory);
+        let (next, _) = self.pronounce(process, verdict, rss, held.map(|held| (held, crossed)));
+        next
+    }
+
+    /// Warns of one that climbs near its limit, unless a rule protects it.
+    pub(super) fn warn(&mut self, whom: ProcessId, rss: Bytes) {
+        if self.climbers.may_warn(whom, rss)
+            && let Ok(process) = self.watch.confirm(whom.pid, Some(whom.start), Bytes::MAX)
+        {
+            self.warn_of(&process, rss);
+        }
+    }
+
+    fn warn_of(&mut self, process: &Process, rss: Bytes) {
+        if !self.climbers.warn(process.id, rss)
+            || !policy::could_be_terminated(&self.settings.rules, process, &self.memory)
+        {
+            return;
+        }
+        let (_, limit) = self.settings.rules.limit(&self.memory);
+        let rate = self.climbers.rate(process.id, limit, self.watch.error());
+        self.tell(Event::Approaching {
+            subject: Subject::from(process),
+            rss: process.rss,
+            limit,
+            growth: rate.map(|rate| rate.bytes_per_second),
+            time_to_limit: rate.and_then(|rate| rate.time_to_limit),
+        });
+    }
+
+    /// Has the kernel wake memmon for `whom` at its next level. Gives what it has by now if that is beyond it already.
+    pub(super) fn set_level(&mut self, whom: ProcessId, next: Next) -> Option<Bytes> {
+        let level = match next {
+            Next::Level(level) => Some(level),
+            Next::Never => None,
+        };
+        self.climbers.set(whom, level.unwrap_or(Bytes::MAX));
+        // A level that cannot be set leaves the scans.
+        let now = self.watch.kernel()?.set_level(whom, level).ok()??;
+        level.is_some_and(|level| now >= level).then_some(now)
+    }
+
+    /// Gives those a lower level who fell, and forgets those who are gone: once per scan.
+    pub(super) fn tidy_levels(&mut self, climbing: &BTreeSet<ProcessId>) {
+        let watch = &self.watch;
+        self.climbers.keep(|whom| climbing.contains(&whom) || watch.again(whom).is_some());
+        for (whom, level) in self.climbers.fallen(|whom| watch.again(whom).map(|reading| reading.rss)) {
+            self.set_level(whom, Next::Level(level));
+        }
+    }
+}
+
+/// Now, on the clock that the kernel's events carry.
+pub(super) fn monotonic() -> Duration {
+    // It cannot fail for this clock; if it did, a time of zero drops the reading.
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)
+}
+
+/// A time of the kernel's as one of ours: both run on CLOCK_MONOTONIC.
+fn instant(at: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_sub(monotonic().saturating_sub(at)).unwrap_or(now)
+}

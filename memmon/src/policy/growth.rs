@@ -1,0 +1,129 @@
+//! How fast a process grows, and when it will be at its limit. Pure: readings and their times in, a slope out.
+//!
+//! The slope is that of the line from the oldest to the newest reading of the last [`WINDOW`]; each end may be off by the
+//! counters' error, so that a slope is given only where it is larger than what the errors alone could make of it.
+
+use std::{collections::VecDeque, time::Duration};
+
+use serde::Serialize;
+
+use crate::model::Bytes;
+
+/// Readings older than this say nothing of now.
+const WINDOW: Duration = Duration::from_secs(120);
+
+/// Readings kept of one process: the rungs of a climb, or some scans.
+const READINGS: usize = 8;
+
+/// The recent readings of one process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Growth {
+    /// Time since an arbitrary fixed moment (CLOCK_MONOTONIC), and RSS, oldest first.
+    readings: VecDeque<(Duration, Bytes)>,
+}
+
+/// A slope, with what it may be off.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Rate {
+    /// RSS gained per second; never negative.
+    pub bytes_per_second: f64,
+    /// How far that may be off in either direction because the readings are.
+    pub error: f64,
+    /// Time until the limit is reached at this rate; none beyond a year.
+    #[serde(serialize_with = "as_seconds")]
+    pub time_to_limit: Option<Duration>,
+}
+
+impl Growth {
+    /// Takes a reading. One that is no later than the last is dropped; one that fell begins a new climb.
+    pub fn note(&mut self, at: Duration, rss: Bytes) {
+        if let Some((last, before)) = self.readings.back().copied() {
+            if at <= last {
+                return;
+            }
+            if rss < before {
+                self.readings.clear();
+            }
+        }
+        self.readings.retain(|(then, _)| at.saturating_sub(*then) <= WINDOW);
+        if self.readings.len() == READINGS {
+            // The oldest stays: the longer the line, the smaller the error.
+            self.readings.remove(1);
+        }
+        self.readings.push_back((at, rss));
+    }
+
+    /// The slope, where there is one beyond what readings that are each up to `error` off could pretend.
+    pub fn rate(&self, limit: Bytes, error: Bytes) -> Option<Rate> {
+        let ((first, low), (last, high)) = (self.readings.front()?, self.readings.back()?);
+        let seconds = last.checked_sub(*first)?.as_secs_f64();
+        let (gained, doubt) = (high.saturating_sub(*low).0 as f64, 2.0 * error.0 as f64);
+        if seconds <= 0.0 || gained <= doubt {
+            return None;
+        }
+        let bytes_per_second = gained / seconds;
+        let left = limit.saturating_sub(*high).0 as f64 / bytes_per_second;
+        Some(Rate {
+            bytes_per_second,
+            error: doubt / seconds,
+            time_to_limit: (left < 366.0 * 86_400.0).then(|| Duration::from_secs_f64(left)),
+        })
+    }
+}
+
+fn as_seconds<S: serde::Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    time.map(|time| time.as_secs_f64()).serialize(serializer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = Bytes::MIB;
+
+    fn growth(readings: &[(u64, u64)]) -> Growth {
+        let mut growth = Growth::default();
+        for (seconds, mib) in readings {
+            growth.note(Duration::from_secs(*seconds), Bytes(mib * MIB));
+        }
+        growth
+    }
+
+    #[test]
+    fn a_steady_climb_has_its_slope_and_its_end() {
+        let rate = growth(&[(10, 100), (12, 120), (20, 200)]).rate(Bytes(300 * MIB), Bytes(MIB)).unwrap();
+        assert_eq!(rate.bytes_per_second, 10.0 * MIB as f64);
+        assert_eq!(rate.error, 0.2 * MIB as f64);
+        assert_eq!(rate.time_to_limit, Some(Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn what_the_error_could_pretend_is_no_slope() {
+        assert_eq!(growth(&[(10, 100), (20, 102)]).rate(Bytes(300 * MIB), Bytes(MIB)), None);
+        assert!(growth(&[(10, 100), (20, 103)]).rate(Bytes(300 * MIB), Bytes(MIB)).is_some());
+        assert_eq!(growth(&[(10, 100)]).rate(Bytes(300 * MIB), Bytes::ZERO), None);
+        assert_eq!(Growth::default().rate(Bytes(300 * MIB), Bytes::ZERO), None);
+    }
+
+    #[test]
+    fn a_fall_begins_anew_and_the_past_is_forgotten() {
+        assert_eq!(growth(&[(10, 100), (20, 200), (21, 50)]), growth(&[(21, 50)]));
+        assert_eq!(growth(&[(10, 100), (20, 110), (135, 200)]), growth(&[(20, 110), (135, 200)]));
+        assert_eq!(growth(&[(10, 100), (10, 300), (9, 400)]), growth(&[(10, 100)]));
+    }
+
+    #[test]
+    fn a_long_climb_keeps_its_foot_and_its_top() {
+        let climb: Vec<_> = (1..=50).map(|second| (second, second * 10)).collect();
+        let growth = growth(&climb);
+        assert_eq!(growth.readings.len(), READINGS);
+        assert_eq!(growth.readings.front(), Some(&(Duration::from_secs(1), Bytes(10 * MIB))));
+        assert_eq!(growth.readings.back(), Some(&(Duration::from_secs(50), Bytes(500 * MIB))));
+    }
+
+    #[test]
+    fn beyond_the_limit_no_time_is_left() {
+        let rate = growth(&[(1, 100), (2, 400)]).rate(Bytes(300 * MIB), Bytes::ZERO).unwrap();
+        assert_eq!(rate.time_to_limit, Some(Duration::ZERO));
+    }
+}

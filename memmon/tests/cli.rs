@@ -1,0 +1,110 @@
+//! The command line as scripts and people meet it. Needs no rights and touches nothing.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+
+/// Exit code, stdout, stderr.
+fn memmon(dir: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_memmon"));
+    let Output { status, stdout, stderr } =
+        command.args(arguments).current_dir(dir).env_remove("NO_COLOR").output().unwrap();
+    let [stdout, stderr] = [stdout, stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    assert!(!(stdout.clone() + &stderr).contains('\x1b'), "colours into a pipe: {stdout}{stderr}");
+    (status.code().unwrap(), stdout, stderr)
+}
+
+/// A folder with this config.toml.
+fn configured(text: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("config.toml"), text).unwrap();
+    dir
+}
+
+#[test]
+fn a_wrong_configuration_is_told_with_its_place_by_check_and_run_alike() {
+    let dir = configured("[thresholds]\nram_gb_treshold = 2\n\n[whitelist]\nnames = [\"[\"]\n");
+    let (code, out, checked) = memmon(dir.path(), &["check", "config.toml"]);
+    assert_eq!((code, &out[..]), (2, ""));
+    insta::assert_snapshot!(checked, @r#"
+    error: unknown key `ram_gb_treshold` in [thresholds]
+     --> config.toml:2:1
+      |
+    2 | ram_gb_treshold = 2
+      | ^^^^^^^^^^^^^^^ did you mean `ram_gb_threshold`?
+
+    error: `names` cannot be "["
+     --> config.toml:5:10
+      |
+    5 | names = ["["]
+      |          ^^^ unclosed character class; missing ']'
+    "#);
+    let (code, out, run) = memmon(dir.path(), &["run", "--dry-run", "--config", "config.toml"]);
+    assert_eq!((code, &out[..]), (2, ""), "nothing was started");
+    assert_eq!(run, format!("memmon: {checked}"));
+    let (code, _, missing) = memmon(dir.path(), &["run", "--dry-run", "--config", "nowhere.toml"]);
+    assert_eq!(code, 2, "{missing}");
+    assert!(missing.contains("nowhere.toml"), "{missing}");
+}
+
+#[test]
+fn check_tells_what_a_configuration_means_here() {
+    let dir = configured(
+        "[thresholds]\nram_gb_threshold = 1000\nram_percent_threshold = 100\n[settings]\nlog_file = \"\"\n",
+    );
+    let (code, out, err) = memmon(dir.path(), &["check", "config.toml"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("config.toml") && out.contains("1000"), "{out}");
+    assert!(out.contains("root") && (out.clone() + &err).contains("protect_root"), "{out}{err}");
+}
+
+#[test]
+fn explain_answers_for_a_pid_and_for_a_name() {
+    let dir = configured("[whitelist]\nnames = [\"nobody-has-this-name\"]\n[settings]\nlog_file = \"\"\n");
+    let own = std::process::id().to_string();
+    let (code, by_pid, err) = memmon(dir.path(), &["explain", &own, "--config", "config.toml"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(by_pid.contains(&own), "{by_pid}");
+
+    let comm = fs::read_to_string("/proc/self/comm").unwrap();
+    let (code, out, err) = memmon(dir.path(), &["explain", comm.trim(), "--json", "--config", "config.toml"]);
+    assert_eq!(code, 0, "{err}");
+    let found: Value = serde_json::from_str(&out).unwrap();
+    let found = found.as_array().unwrap();
+    assert!(found.iter().any(|process| process.to_string().contains(&own)), "{out}");
+
+    let (code, out, err) =
+        memmon(dir.path(), &["explain", "nobody-has-this-name", "--config", "config.toml"]);
+    assert_eq!((code, &out[..]), (1, ""), "{err}");
+    assert!(err.contains("nobody-has-this-name"), "{err}");
+}
+
+#[test]
+fn doctor_answers_in_words_and_in_json() {
+    let dir = tempfile::tempdir().unwrap();
+    let (words_code, words, _) = memmon(dir.path(), &["doctor"]);
+    let (code, out, err) = memmon(dir.path(), &["doctor", "--json"]);
+    assert_eq!(code, words_code, "{err}");
+    let told: Value = serde_json::from_str(&out).unwrap();
+    assert!(told.is_object(), "{told}");
+    assert!(words.contains("pidfd") && words.contains("BTF"), "{words}");
+}
+
+#[test]
+fn help_has_the_exit_codes_and_a_wrong_word_is_one() {
+    let dir = tempfile::tempdir().unwrap();
+    for arguments in [&["--help"][..], &["run", "--help"], &["check", "--help"], &["explain", "--help"]] {
+        let (code, out, _) = memmon(dir.path(), arguments);
+        assert_eq!(code, 0);
+        assert!(out.contains("Exit codes:") && out.contains("another memmon"), "{out}");
+    }
+    let (code, _, err) = memmon(dir.path(), &["rum"]);
+    assert_eq!(code, 2);
+    assert!(err.contains("'run'"), "{err}");
+}

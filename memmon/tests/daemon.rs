@@ -1,0 +1,235 @@
+//! An enforcing memmon and real hogs: who is over its limit ends, and how.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use support::{
+    TestUser,
+    daemon::Daemon,
+    eventually,
+    hog::Hog,
+    is_dead,
+    said::{LIMIT, SOON, SOURCES, config},
+};
+
+const TERM: Option<i32> = Some(libc::SIGTERM);
+const KILL: Option<i32> = Some(libc::SIGKILL);
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn every_kind_of_memory_counts() {
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let daemon = Daemon::start(&config(&user, &[]), &["--source", source]);
+        // Not on a tmpfs: the pages of a file there are shared memory.
+        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("file-{}", std::process::id()));
+        let file = format!("file {} 60M", file.display());
+        let scripts = ["anon 60M", "shmem 60M", &file, "threads 6 10M", "leader-exits anon 60M"];
+        // The file is root's, as is its folder.
+        let start = |script: &str| match script.split_once(' ') {
+            Some(("file", _)) => user.hog_after(script, "hold"),
+            _ => user.hog(&format!("{script} hold")),
+        };
+        let mut hogs = scripts.map(start);
+        for (hog, script) in hogs.iter_mut().zip(scripts) {
+            let (signal, record) = daemon.terminated(hog);
+            assert_eq!(signal, TERM, "{script}");
+            assert_eq!(record["cause"], "term", "{script}");
+            is_sane(&record);
+        }
+        let events = daemon.every("killing");
+        assert_eq!(events.len(), hogs.len(), "each once: {events:#?}");
+        daemon.stop();
+    }
+}
+
+/// What holds for every record of a hog that had some 60 MiB.
+fn is_sane(record: &Value) {
+    let bytes = |key: &str| record[key].as_u64().unwrap_or_else(|| panic!("{key} in {record:#}"));
+    assert_eq!(bytes("limit_bytes"), LIMIT);
+    assert_eq!(record["rule"], "gb");
+    for key in ["rss_bytes", "rss_at_term_bytes", "peak_bytes"] {
+        assert!((LIMIT + 1..200 << 20).contains(&bytes(key)), "{key} in {record:#}");
+    }
+    assert!(bytes("peak_bytes") >= bytes("rss_at_term_bytes").max(bytes("rss_bytes")), "{record:#}");
+    let percent = record["percent"].as_f64().unwrap();
+    assert!(percent > 0.0 && percent < 100.0, "{record:#}");
+    let seconds = record["signal_to_exit_seconds"].as_f64().unwrap();
+    assert!((0.0..10.0).contains(&seconds), "{record:#}");
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_fork_of_a_big_parent_is_as_big() {
+    for source in SOURCES {
+        let user = TestUser::claim();
+        // Ignored, as the child would die with its parent before it is asked itself.
+        let mut hog = user.hog("ignore-term anon 60M fork hold end hold");
+        let child = hog.child("fork");
+        hog.line(&format!("{child} begin hold"));
+        let daemon = Daemon::start(&config(&user, &[("termination.grace", "1")]), &["--source", source]);
+        assert_eq!(daemon.terminated(&mut hog).0, KILL);
+        // It holds copies of its parent's page tables, which is what RSS counts.
+        assert!(daemon.told("killing", child)["rss_bytes"].as_u64().unwrap() > 60 << 20);
+        eventually("the end of the child", || is_dead(child));
+        daemon.stop();
+    }
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_child_that_borrows_its_parents_memory_is_never_signalled() {
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let mut hog = user.hog("ignore-term anon 60M vfork hold");
+        let child = hog.child("vfork");
+        let daemon = Daemon::start(&config(&user, &[("termination.grace", "1")]), &["--source", source]);
+        daemon.told("killing", hog.pid());
+        assert!(!is_dead(child), "the child is there while the grace lasts");
+        daemon.scanned();
+        assert_eq!(daemon.terminated(&mut hog).0, KILL);
+        eventually("the end of the child by its parent's", || is_dead(child));
+        daemon.scanned();
+        daemon.never_mentioned(child);
+        daemon.stop();
+    }
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_child_by_vfork_and_exec_is_a_process_of_its_own() {
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let daemon = Daemon::start(&config(&user, &[]), &["--source", source]);
+        let small = user.hog("vfork-exec anon 60M hold end hold");
+        let child = small.child("vfork-exec");
+        let record = daemon.told("terminated", child);
+        assert_eq!(record["cause"], "term");
+        is_sane(&record);
+        let mut big = user.hog("vfork-exec anon 5M hold end anon 60M hold");
+        let child = big.child("vfork-exec");
+        assert_eq!(daemon.terminated(&mut big).0, TERM);
+        daemon.scanned();
+        daemon.never_mentioned(small.pid());
+        daemon.never_mentioned(child);
+        assert!(small.is_alive());
+        daemon.stop();
+    }
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn sigterm_first_and_sigkill_where_that_is_not_enough() {
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::chown(dir.path(), Some(user.uid), None).unwrap();
+        let saved = dir.path().join("saved");
+        let mut saves = user.hog(&format!("save-on-term {} anon 60M hold", saved.display()));
+        let mut ignores = user.hog("ignore-term anon 60M hold");
+        let mut stopped = user.hog("anon 60M stop");
+        eventually("the stop", || stopped.state() == 'T');
+        let daemon = Daemon::start(&config(&user, &[("termination.grace", "1.5")]), &["--source", source]);
+
+        let (signal, record) = daemon.terminated(&mut saves);
+        assert_eq!((signal, &record["cause"]), (None, &"term".into()), "it left by itself");
+        assert_eq!(fs::read_to_string(&saved).unwrap(), "saved");
+        assert!(record["signal_to_exit_seconds"].as_f64().unwrap() < 1.5, "{record:#}");
+        assert!(record["rss_at_kill_bytes"].is_null());
+        is_sane(&record);
+
+        for hog in [&mut ignores, &mut stopped] {
+            let (signal, record) = daemon.terminated(hog);
+            assert_eq!((signal, &record["cause"]), (KILL, &"kill".into()));
+            assert!(record["signal_to_exit_seconds"].as_f64().unwrap() >= 1.5, "{record:#}");
+            assert!(record["rss_at_kill_bytes"].as_u64().unwrap() > 60 << 20, "{record:#}");
+            is_sane(&record);
+            let over = daemon.told("grace_over", hog.pid());
+            assert!(over["grace_seconds"].as_f64().unwrap() >= 1.5 && over["rss_bytes"].is_u64(), "{over:#}");
+            assert_eq!(daemon.about("killing", hog.pid()).len(), 1, "said once, whatever scans there were");
+        }
+        daemon.stop();
+    }
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn who_frees_its_memory_in_time_is_spared() {
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let hogs = ["free", "dontneed"].map(|step| user.hog(&format!("anon 60M wait-term {step} hold")));
+        hogs.iter().for_each(|hog| hog.begun("wait-term"));
+        let daemon = Daemon::start(&config(&user, &[("termination.grace", "1")]), &["--source", source]);
+        for hog in &hogs {
+            let spared = daemon.told("spared", hog.pid());
+            assert_eq!((&spared["after_term"], &spared["limit_bytes"]), (&true.into(), &LIMIT.into()));
+            assert!(spared["rss_bytes"].as_u64().unwrap() < LIMIT, "{spared:#}");
+        }
+        daemon.scanned();
+        assert!(hogs.iter().all(Hog::is_alive));
+        assert!(daemon.every("grace_over").is_empty() && daemon.every("terminated").is_empty());
+        daemon.stop();
+    }
+}
+
+/// The exit of this one takes a while: many threads, each with its own part in it.
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn memory_is_freed_ahead_of_the_exit() {
+    let user = TestUser::claim();
+    let daemon = Daemon::start(&config(&user, &[("termination.grace", "0.1")]), &[]);
+    let freed_ahead = |_| {
+        let mut hog = user.hog("ignore-term threads 200 1M anon 50M hold");
+        daemon.terminated(&mut hog).1["reclaimed"] == true
+    };
+    assert!((0..10).any(freed_ahead), "process_mrelease never came first");
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_stop_does_not_wait_for_victims() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        for source in SOURCES {
+            let user = TestUser::claim();
+            let daemon = Daemon::start(&config(&user, &[("termination.grace", "30")]), &["--source", source]);
+            let hogs: Vec<Hog> = (0..3).map(|_| user.hog("ignore-term anon 40M hold")).collect();
+            for hog in &hogs {
+                daemon.told("killing", hog.pid());
+            }
+            let said = daemon.stop_by(signal); // which demands one second
+            let last: Value = serde_json::from_str(said.last().unwrap()).unwrap();
+            assert_eq!(last["event"], "stopping");
+            assert_eq!(last["reason"], format!("{signal}; 3 terminations are left unfinished"));
+            assert!(hogs.iter().all(Hog::is_alive));
+        }
+    }
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn victims_do_not_wait_for_each_other() {
+    let user = TestUser::claim();
+    let mut hogs: Vec<Hog> = (0..5).map(|_| user.hog("ignore-term anon 40M hold")).collect();
+    hogs.iter().for_each(|hog| hog.begun("hold"));
+    let begun = Instant::now();
+    let daemon = Daemon::start(&config(&user, &[("termination.grace", "2")]), &["--once"]);
+    for hog in &mut hogs {
+        assert_eq!(hog.ended_by(SOON), KILL);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?} for five graces of 2 s", begun.elapsed());
+    let mut daemon = daemon;
+    assert!(daemon.ended(SOON).success(), "one scan, and the terminations that it started");
+    let last = daemon.last_words().pop().unwrap();
+    assert!(last.contains("one scan was asked for"), "{last}");
+    assert_eq!(daemon.event("scan_complete")["killed"], 5);
+}

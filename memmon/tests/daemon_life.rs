@@ -1,0 +1,280 @@
+//! The life of a daemon: one per machine, reloads, what it leaves in bpffs, crashes, and how a start is refused.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::{
+    fs,
+    os::unix::process::CommandExt,
+    process::{Command, Output},
+};
+
+use nix::{
+    sys::signal::Signal,
+    unistd::{Gid, SysconfVar, Uid, setgroups, setresgid, setresuid, sysconf},
+};
+use serde_json::Value;
+use support::{
+    TestUser,
+    daemon::{Daemon, ScopedConfig},
+    eventually,
+    said::{SOON, SOURCES, config},
+};
+
+const TERM: Option<i32> = Some(libc::SIGTERM);
+
+/// The exit code and all that was said.
+fn refused(mut daemon: Daemon) -> (Option<i32>, String) {
+    let status = daemon.ended(SOON);
+    (status.code(), daemon.last_words().join("\n"))
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_reload_counts_at_once_and_a_bad_one_changes_nothing() {
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let with = |gb| {
+            let changes = [("thresholds.ram_gb_threshold", gb), ("thresholds.check_interval", "3600")];
+            config(&user, &changes)
+        };
+        let mut hog = user.hog("anon 40M hold");
+        hog.begun("hold");
+        let daemon = Daemon::start(&with("0.5"), &["--source", source]);
+        daemon.event("scan_complete");
+        daemon.never_mentioned(hog.pid());
+        daemon.reload(&with("0.03125"));
+        assert_eq!(daemon.terminated(&mut hog).0, TERM);
+        assert!(daemon.event("reloaded")["config"].as_str().unwrap().ends_with("/config.toml"));
+
+        let typo = [("thresholds.ram_gb_treshold", "0.5"), ("thresholds.check_interval", "0.1")];
+        daemon.reload(&config(&user, &typo));
+        let error = daemon.event("reload_failed")["error"].as_str().unwrap().to_owned();
+        assert!(error.contains("/config.toml:7:12\n"), "file, line and column: {error}");
+        assert!(error.contains("`ram_gb_treshold`") && error.contains("`ram_gb_threshold`"), "{error}");
+        daemon.reload(&config(&user, &[("thresholds.ram_gb_threshold", "0.03125")]));
+        assert_eq!(daemon.terminated(&mut user.hog("anon 40M hold")).0, TERM);
+        daemon.stop();
+    }
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_second_daemon_is_refused_and_a_look_beside_it_is_not() {
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let config = config(&user, &[]);
+        let first = Daemon::start(&config, &["--source", source]);
+        for arguments in [&["--source", source][..], &["--dry-run"]] {
+            let (code, said) = refused(first.spawn_beside(&config, arguments));
+            assert_eq!(code, Some(3), "{said}");
+            assert!(said.contains(&format!("another memmon (pid {})", first.pid())), "{said}");
+            assert!(said.contains("systemctl stop memmon") && !said.contains("\"started\""), "{said}");
+        }
+        let mut look = first.spawn_beside(&config, &["--once", "--dry-run", "--source", source]);
+        assert!(look.ended(SOON).success());
+        look.event("scan_complete");
+        // The first has noticed nothing.
+        assert_eq!(first.terminated(&mut user.hog("anon 40M hold")).0, TERM);
+        let is_pinned = pin(&first).output().unwrap().status.success();
+        assert_eq!(is_pinned, *source == "ebpf", "the look did not take the pin along");
+        first.stop();
+    }
+}
+
+/// Lists the pin as the daemon's mounts have it, also after its end.
+fn pin(daemon: &Daemon) -> Command {
+    let mut list = daemon.beside("ls");
+    list.args(["-l", "/sys/fs/bpf/memmon/processes"]);
+    list
+}
+
+/// Entries of the pinned map, as bpftool shows them.
+#[cfg(feature = "ebpf")]
+fn dump(daemon: &Daemon) -> Vec<Value> {
+    let mut bpftool = daemon.beside("bpftool");
+    bpftool.args(["--json", "map", "dump", "pinned", "/sys/fs/bpf/memmon/processes"]);
+    let Output { status, stdout, stderr } = bpftool.output().unwrap();
+    assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
+    let entries: Vec<Value> = serde_json::from_slice(&stdout).unwrap();
+    entries.into_iter().map(|mut entry| entry["formatted"].take()).collect()
+}
+
+/// The programs that are attached through the daemon's descriptors.
+#[cfg(feature = "ebpf")]
+fn programs(daemon: &Daemon) -> Vec<u32> {
+    let folder = fs::read_dir(format!("/proc/{}/fdinfo", daemon.pid())).unwrap();
+    let text = folder.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap_or_default());
+    let id = |text: String| text.lines().find_map(|line| line.strip_prefix("prog_id:")?.trim().parse().ok());
+    text.filter_map(id).collect()
+}
+
+#[cfg(feature = "ebpf")]
+fn is_loaded(program: u32) -> bool {
+    let mut bpftool = Command::new("bpftool");
+    bpftool.args(["prog", "show", "id", &program.to_string()]).output().unwrap().status.success()
+}
+
+#[test]
+#[cfg(feature = "ebpf")]
+#[ignore = "kernel: needs root, kernel BTF and bpftool"]
+fn the_map_can_be_read_by_others_and_all_is_gone_after_the_end() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let user = TestUser::claim();
+        let changes = [("thresholds.ram_gb_threshold", "0.5")];
+        let daemon = Daemon::start(&config(&user, &changes), &["--source", "ebpf"]);
+        let hog = user.hog("rename shown anon 60M shmem 20M hold");
+        hog.begun("hold");
+
+        let entries = dump(&daemon);
+        let entry = entries.iter().find(|entry| entry["key"] == hog.pid()).unwrap();
+        let value = &entry["value"];
+        let page = sysconf(SysconfVar::PAGE_SIZE).unwrap().unwrap().unsigned_abs();
+        let mib = |key: &str| (value[key].as_u64().unwrap() * page) >> 20;
+        assert!((58..70).contains(&mib("anon_pages")), "{value:#}");
+        assert!((18..30).contains(&mib("shmem_pages")), "{value:#}");
+        assert!(mib("peak_pages") >= 77 && value["file_pages"].is_u64(), "{value:#}");
+        assert_eq!((&value["uid"], &value["swap_entries"]), (&user.uid.into(), &0.into()), "{value:#}");
+        let comm: Vec<u8> = value["comm"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|byte| byte.as_u64().unwrap().try_into().unwrap())
+            .collect();
+        assert_eq!(comm, *b"shown\0\0\0\0\0\0\0\0\0\0\0");
+
+        let programs = programs(&daemon);
+        assert!(programs.len() >= 4, "{programs:?}");
+        assert!(programs.iter().all(|&program| is_loaded(program)), "{programs:?}");
+        assert!(pin(&daemon).output().unwrap().status.success());
+        let mut after = daemon.beside("ls");
+        daemon.stop_by(signal);
+        let left = after.args(["-A", "/sys/fs/bpf"]).output().unwrap();
+        let left = String::from_utf8(left.stdout).unwrap();
+        // What the kernel itself has there (CONFIG_BPF_PRELOAD) stays.
+        assert!(left.lines().all(|name| name.ends_with(".debug")), "left in bpffs: {left}");
+        eventually("the end of the programs", || !programs.iter().any(|&program| is_loaded(program)));
+    }
+}
+
+#[test]
+#[cfg(feature = "ebpf")]
+#[ignore = "kernel: needs root, kernel BTF and bpftool"]
+fn what_a_crash_leaves_is_replaced_by_the_next_start() {
+    let user = TestUser::claim();
+    let config = config(&user, &[]);
+    let mut crashed = Daemon::start(&config, &["--source", "ebpf"]);
+    let programs = programs(&crashed);
+    crashed.signal(Signal::SIGKILL);
+    crashed.ended(SOON);
+    assert!(pin(&crashed).output().unwrap().status.success(), "the pin outlives it");
+    eventually("the end of its programs", || !programs.iter().any(|&program| is_loaded(program)));
+
+    let next = crashed.spawn_beside(&config, &["--source", "ebpf"]);
+    next.started();
+    let small = user.hog("anon 5M hold");
+    small.begun("hold");
+    assert!(dump(&next).iter().any(|entry| entry["key"] == small.pid()), "the pin is the new map's");
+    assert_eq!(next.terminated(&mut user.hog("anon 40M hold")).0, TERM);
+    next.stop();
+    assert!(!pin(&crashed).output().unwrap().status.success(), "and is gone with it");
+}
+
+#[test]
+#[ignore = "kernel: needs root"]
+fn a_wrong_configuration_starts_nothing() {
+    let user = TestUser::claim();
+    let daemon = Daemon::spawn(&config(&user, &[("settings.dry_rum", "false")]), &[]);
+    let (code, said) = refused(daemon);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("`dry_rum`") && said.contains("`dry_run`"), "with the nearest key: {said}");
+    assert!(!said.contains("started") && !said.contains("Scan"), "{said}");
+}
+
+/// Runs memmon as the test's own user, without any capability.
+fn as_user(user: &TestUser, config: &ScopedConfig, arguments: &[&str]) -> Daemon {
+    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.uid));
+    #[expect(unsafe_code, reason = "runs between fork and exec")]
+    Daemon::spawn_prepared(config, arguments, |command| {
+        let become_user = move || {
+            setgroups(&[])?;
+            setresgid(gid, gid, gid)?;
+            setresuid(uid, uid, uid)?;
+            // SAFETY: one integer; the change of credentials has undone it.
+            unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+            Ok(())
+        };
+        // SAFETY: system calls only, nothing is allocated.
+        unsafe { command.pre_exec(become_user) };
+    })
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn without_rights_it_polls_proc_says_what_is_missing_and_reaches_its_own_processes() {
+    let (user, stranger) = (TestUser::claim(), TestUser::claim());
+    let dry = as_user(&user, &config(&user, &[]), &["--dry-run"]);
+    let started: Value = serde_json::from_str(&dry.started()).unwrap();
+    assert_eq!((&started["source"], &started["dry_run"]), (&"proc".into(), &true.into()));
+    let reason = started["reason"].as_str().unwrap();
+    assert!(reason.starts_with("no ebpf: ") && reason.contains("CAP_BPF"), "{reason}");
+    dry.event("scan_complete");
+    let missing: Vec<String> = dry.every("degraded").iter().map(|event| event["what"].to_string()).collect();
+    assert!(missing.iter().any(|what| what.contains("CAP_KILL")), "{missing:?}");
+    assert!(missing.iter().any(|what| what.contains("CAP_SYS_PTRACE")), "{missing:?}");
+    dry.stop();
+
+    let other = stranger.hog("anon 40M hold");
+    let daemon = as_user(&user, &config(&user, &[]), &[]);
+    daemon.started();
+    assert_eq!(daemon.terminated(&mut user.hog("anon 40M hold")).0, TERM);
+    daemon.never_mentioned(other.pid());
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn where_it_cannot_be_done_a_start_is_refused() {
+    let user = TestUser::claim();
+    let (code, said) = refused(as_user(&user, &config(&user, &[]), &["--source", "ebpf"]));
+    assert_eq!(code, Some(4), "{said}");
+    assert!(said.contains("CAP_BPF"), "{said}");
+
+    let without_pidfds = |arguments: &[&str]| {
+        #[expect(unsafe_code, reason = "runs between fork and exec")]
+        Daemon::spawn_prepared(&config(&user, &[]), arguments, |command| {
+            // SAFETY: system calls only, nothing is allocated.
+            unsafe { command.pre_exec(refuse_pidfd_send_signal) };
+        })
+    };
+    let (code, said) = refused(without_pidfds(&[]));
+    assert_eq!(code, Some(4), "{said}");
+    assert!(said.contains("pidfd_send_signal") && said.contains("--dry-run"), "{said}");
+    assert!(!said.contains("\"started\""), "{said}");
+    let watches = without_pidfds(&["--dry-run"]);
+    watches.started();
+    watches.stop();
+}
+
+/// What a container's seccomp profile may do.
+#[expect(unsafe_code, reason = "runs between fork and exec")]
+#[expect(clippy::cast_possible_truncation, reason = "constants of the kernel's, all of them small")]
+fn refuse_pidfd_send_signal() -> std::io::Result<()> {
+    let op = |code: u32, jf, k| libc::sock_filter { code: code as u16, jt: 0, jf, k };
+    let refusal = libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned();
+    let mut filter = [
+        op(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0), // the number of the call
+        op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, libc::SYS_pidfd_send_signal as u32),
+        op(libc::BPF_RET | libc::BPF_K, 0, refusal),
+        op(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: 4, filter: filter.as_mut_ptr() };
+    // SAFETY: integers only.
+    unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    // SAFETY: the program and its four instructions outlive the call, which copies them.
+    match unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}

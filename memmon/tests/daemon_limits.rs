@@ -1,0 +1,94 @@
+//! What a daemon needs itself: room in its map, memory and descriptors.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::fs;
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use support::{
+    TestUser,
+    daemon::Daemon,
+    eventually,
+    said::{SOURCES, config},
+    status_field,
+};
+
+#[test]
+#[cfg(feature = "ebpf")]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn whom_a_full_map_has_no_room_for_is_found_all_the_same() {
+    let user = TestUser::claim();
+    let old = user.hog("rename old anon 5M wait-term anon 40M hold");
+    old.begun("wait-term");
+    let daemon = Daemon::start(&config(&user, &[("kernel.max_processes", "2")]), &["--source", "ebpf"]);
+    // The older one's script goes on by this signal of ours.
+    kill(Pid::from_raw(old.pid().cast_signed()), Signal::SIGTERM).unwrap();
+    for mut hog in [user.hog("anon 40M hold"), user.hog("vfork-exec hold end anon 40M hold"), old] {
+        assert_eq!(daemon.terminated(&mut hog).0, Some(libc::SIGTERM));
+    }
+    daemon.scanned();
+    let full = || -> Vec<String> {
+        let degraded = daemon.every("degraded").into_iter().map(|event| event["what"].to_string());
+        degraded.filter(|what| what.contains("kernel.max_processes")).collect()
+    };
+    assert_eq!(full().len(), 1, "said once: {:?}", full());
+    let warned = daemon.every("diagnostic");
+    assert!(warned.iter().any(|event| event["text"].as_str().unwrap().contains("is full")), "{warned:?}");
+    assert!(daemon.every("map_defect").is_empty(), "no room is no defect");
+    daemon.stop();
+}
+
+struct Needs {
+    rss_kib: u64,
+    descriptors: usize,
+}
+
+fn needs(pid: u32) -> Needs {
+    let rss_kib = status_field(pid, "VmRSS:").unwrap().split(' ').next().unwrap().parse().unwrap();
+    Needs { rss_kib, descriptors: fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count() }
+}
+
+/// Of which hogs that come and go are a part: each is a pidfd, a line, a memory that is freed ahead.
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn memory_and_descriptors_stay_flat() {
+    const ROUNDS: usize = 10;
+    const SCANS: usize = 300;
+    let dir = tempfile::tempdir().unwrap();
+    let mut running = Vec::new();
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let log = format!("{:?}", dir.path().join(source));
+        let changes = [("settings.log_file", &log[..]), ("termination.grace", "0.1")];
+        running.push((Daemon::start(&config(&user, &changes), &["--source", source]), user));
+    }
+    let work = |rounds: usize, scans: usize| {
+        for (daemon, user) in &running {
+            for _ in 0..rounds {
+                daemon.terminated(&mut user.hog("ignore-term anon 40M hold"));
+            }
+        }
+        let enough = |daemon: &Daemon| daemon.every("scan_complete").len() >= scans;
+        while !running.iter().all(|(daemon, _)| enough(daemon)) {
+            std::thread::sleep(std::time::Duration::from_millis(200));
+        }
+    };
+    // First what is set up once: buffers, the thread that frees, the table of users, two sweeps.
+    work(ROUNDS, 50);
+    let before: Vec<Needs> = running.iter().map(|(daemon, _)| needs(daemon.pid())).collect();
+    work(ROUNDS, 50 + SCANS);
+    for ((daemon, _), before) in running.iter().zip(before) {
+        let source = daemon.event("started")["source"].clone();
+        eventually("as many descriptors as before", || needs(daemon.pid()).descriptors == before.descriptors);
+        let (rss, was) = (needs(daemon.pid()).rss_kib, before.rss_kib);
+        assert!(rss <= was + 256, "{source}: {was} KiB before {SCANS} scans, {rss} KiB after them");
+    }
+    for (daemon, _) in running {
+        daemon.stop();
+    }
+}

@@ -1,0 +1,177 @@
+//! The log of a running daemon: its form, its file, and that no trouble with it ever stops enforcement.
+
+mod support;
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use support::{
+    TestUser,
+    daemon::{Daemon, ScopedConfig},
+    eventually,
+    said::{LIMIT, SOON, SOURCES, config},
+};
+
+const TERM: Option<i32> = Some(libc::SIGTERM);
+
+/// A configuration that writes in `format` to a file of this name in a folder that is there.
+fn to_file(user: &TestUser, file: &Path, format: &str) -> ScopedConfig {
+    let (file, format) = (format!("{file:?}"), format!("{format:?}"));
+    config(user, &[("settings.log_file", &file), ("log.format", &format)])
+}
+
+/// Every run of digits as one `#`.
+fn shape(line: &str) -> String {
+    let mut shape = String::new();
+    for character in line.chars() {
+        match character {
+            '0'..='9' if shape.ends_with('#') => {}
+            '0'..='9' => shape.push('#'),
+            other => shape.push(other),
+        }
+    }
+    shape
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn the_three_lines_of_v1_are_in_the_file_and_only_for_some_eyes() {
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("memory_monitor.log");
+        let daemon = Daemon::start(&to_file(&user, &log, "text"), &["--source", source]);
+        let mut hog = user.hog("anon 40M hold");
+        assert_eq!(hog.ended_by(SOON), TERM);
+        eventually("the scan in the file", || read(&log).contains("Killed: 1\n"));
+        assert_eq!(fs::metadata(&log).unwrap().permissions().mode() & 0o7777, 0o640);
+        daemon.stop();
+
+        let text = read(&log);
+        let lines: Vec<&str> = text.lines().collect();
+        let killing = lines.iter().position(|line| line.contains("Killing")).unwrap();
+        let shapes: Vec<String> = lines[killing - 1..=killing + 1].iter().map(|line| shape(line)).collect();
+        assert_eq!(
+            shapes,
+            [
+                "#-#-# #:#:# - INFO - System Memory: #.#% used (#.#GB / #.#GB)",
+                "#-#-# #:#:# - WARNING - Killing process: PID=#, Name=hog, User=#, RAM=#.#GB (#.#%)",
+                "#-#-# #:#:# - INFO - Scan complete. Scanned: #, Killed: #",
+            ],
+            "{text}"
+        );
+        assert!(lines[killing].contains(&format!("PID={}, Name=hog, User={},", hog.pid(), user.uid)));
+        assert!(lines.last().unwrap().ends_with("memmon stops: SIGTERM"), "{text}");
+    }
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn each_line_of_json_is_an_object_with_typed_fields() {
+    let user = TestUser::claim();
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let daemon = Daemon::start(&to_file(&user, &log, "json"), &[]);
+    let mut hog = user.hog("anon 40M hold");
+    let pid = hog.pid();
+    assert_eq!(daemon.terminated(&mut hog).0, TERM);
+    let console = daemon.stop();
+
+    let text = read(&log);
+    assert_eq!(text.lines().collect::<Vec<_>>(), console, "the console and the file have the same");
+    let objects: Vec<Value> = console.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for object in &objects {
+        assert!(["time", "level", "event", "message"].iter().all(|key| object[key].is_string()), "{object}");
+    }
+    let one = |event: &str| objects.iter().find(|object| object["event"] == event).unwrap();
+    let killing = one("killing");
+    assert_eq!((killing["pid"].as_u64(), killing["uid"].as_u64()), (Some(pid.into()), Some(user.uid.into())));
+    assert_eq!((killing["comm"].as_str(), killing["dry_run"].as_bool()), (Some("hog"), Some(false)));
+    assert!(killing["rss_bytes"].as_u64() > Some(LIMIT) && killing["percent"].is_f64(), "{killing}");
+    assert!(killing["exe"].as_str().unwrap().ends_with("/examples/hog"), "{killing}");
+    let memory = one("system_memory");
+    assert!(memory["available_bytes"].as_u64() < memory["total_bytes"].as_u64(), "{memory}");
+    let scan = one("scan_complete");
+    assert!(scan["scanned"].as_u64() > Some(2) && scan["killed"].is_u64(), "{scan}");
+    let started = one("started");
+    assert_eq!(
+        (started["limit_bytes"].as_u64(), started["interval_seconds"].as_f64()),
+        (Some(LIMIT), Some(0.1))
+    );
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_rotated_file_is_begun_anew_on_sighup() {
+    let user = TestUser::claim();
+    let dir = tempfile::tempdir().unwrap();
+    let (log, old) = (dir.path().join("log"), dir.path().join("log.1"));
+    let daemon = Daemon::start(&to_file(&user, &log, "text"), &[]);
+    eventually("a scan in the file", || read(&log).contains("Scan complete"));
+    fs::rename(&log, &old).unwrap();
+    daemon.signal(Signal::SIGHUP);
+    eventually("a scan in the new file", || read(&log).contains("Scan complete"));
+    let before = read(&old);
+    daemon.line("two more scans", |line| line.contains("Configuration reloaded"));
+    eventually("more in the new file", || read(&log).matches("Scan complete").count() > 3);
+    assert_eq!(read(&old), before, "the old file is left to logrotate");
+    assert!(read(&log).contains("Configuration reloaded"));
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_vanished_folder_is_said_and_hogs_end_all_the_same() {
+    let user = TestUser::claim();
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("folder");
+    fs::create_dir(&folder).unwrap();
+    let log = folder.join("log");
+    let daemon = Daemon::start(&to_file(&user, &log, "json"), &[]);
+    eventually("the file", || log.exists());
+    fs::remove_dir_all(&folder).unwrap();
+    let trouble = daemon.event("sink_trouble");
+    assert_eq!(trouble["sink"], "file");
+    assert!(trouble["error"].as_str().unwrap().contains("No such file"), "{trouble}");
+    assert_eq!(daemon.terminated(&mut user.hog("anon 40M hold")).0, TERM);
+    fs::create_dir(&folder).unwrap();
+    eventually("the file again", || read(&log).contains("scan_complete"));
+    let works = || daemon.every("sink_trouble").into_iter().find(|event| event["error"].is_null());
+    eventually("word that it works again", || works().is_some_and(|event| event["lost"].as_u64() > Some(0)));
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_full_disk_is_said_and_hogs_end_all_the_same() {
+    let user = TestUser::claim();
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("small");
+    fs::create_dir(&folder).unwrap();
+    let log = folder.join("log");
+    let daemon = Daemon::start(&to_file(&user, &log, "json"), &[]);
+    // Seen by the daemon alone.
+    let mount = ["-t", "tmpfs", "-o", "size=16k,mode=755", "tmpfs"];
+    assert!(daemon.beside("mount").args(mount).arg(&folder).status().unwrap().success());
+    daemon.signal(Signal::SIGHUP);
+    let trouble = daemon.event("sink_trouble");
+    assert_eq!(trouble["sink"], "file");
+    assert!(trouble["error"].as_str().unwrap().contains("No space left"), "{trouble}");
+    assert_eq!(daemon.terminated(&mut user.hog("anon 40M hold")).0, TERM);
+
+    let seen = |path: &Path| PathBuf::from(format!("/proc/{}/root{}", daemon.pid(), path.display()));
+    assert_eq!(fs::metadata(seen(&log)).unwrap().len(), 16 << 10, "it is full");
+    fs::write(seen(&log), "").unwrap();
+    let works = || daemon.every("sink_trouble").into_iter().find(|event| event["error"].is_null());
+    eventually("word that it works again", || works().is_some_and(|event| event["lost"].as_u64() > Some(0)));
+    daemon.stop();
+}

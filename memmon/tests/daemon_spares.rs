@@ -1,0 +1,217 @@
+//! Whom memmon never touches, however much memory they have. Beside each of them a hog that nothing protects ends:
+//! the daemon was at work.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::fs;
+
+use support::{
+    TestUser,
+    daemon::Daemon,
+    eventually,
+    hog::Hog,
+    is_dead,
+    said::{LIMIT, SOURCES, config},
+    status_field,
+};
+
+const TERM: Option<i32> = Some(libc::SIGTERM);
+
+fn holding(hogs: &[Hog]) {
+    for hog in hogs {
+        hog.begun("hold");
+        let kib =
+            status_field(hog.pid(), "VmRSS:").and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
+        assert!(kib.unwrap() << 10 > LIMIT, "it is over");
+    }
+}
+
+/// Whole scans go by, an unprotected hog ends, and nothing was said of `spared`, which live.
+fn left_alone(daemon: &Daemon, user: &TestUser, spared: &[Hog]) {
+    let mut control = user.hog("anon 40M hold");
+    assert_eq!(daemon.terminated(&mut control).0, TERM);
+    daemon.scanned();
+    for hog in spared {
+        daemon.never_mentioned(hog.pid());
+        assert!(hog.is_alive());
+    }
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn whitelisted_by_pid_comm_glob_and_argv0() {
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let spared = [
+            user.hog("rename a-pid anon 40M hold"),
+            user.hog("rename by-comm anon 40M hold"),
+            user.hog("rename by-glob-7 anon 40M hold"),
+            user.hog("exec by-argv0 anon 40M hold"),
+        ];
+        holding(&spared);
+        let similar =
+            ["by-comm-too", "by-glob", "by-argv"].map(|name| format!("rename {name} anon 40M hold"));
+        let pids = format!("[{}]", spared[0].pid());
+        let whitelist =
+            [("whitelist.pids", &pids[..]), ("whitelist.names", r#"["by-comm", "by-glob-*", "by-argv0"]"#)];
+        let daemon = Daemon::start(&config(&user, &whitelist), &["--source", source]);
+        left_alone(&daemon, &user, &spared);
+        for script in &similar {
+            assert_eq!(daemon.terminated(&mut user.hog(script)).0, TERM, "no name matches in part: {script}");
+        }
+        daemon.stop();
+    }
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn whitelisted_by_the_name_of_its_executable_until_a_reload_says_otherwise() {
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let mut hog = user.hog("exec else rename other anon 40M hold");
+        hog.begun("hold");
+        let whitelist = [("whitelist.names", r#"["hog"]"#)];
+        let daemon = Daemon::start(&config(&user, &whitelist), &["--source", source]);
+        daemon.scanned();
+        daemon.never_mentioned(hog.pid());
+        daemon.reload(&config(&user, &[]));
+        assert_eq!(daemon.terminated(&mut hog).0, TERM);
+        daemon.stop();
+    }
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn whitelisted_by_user_until_a_reload_says_otherwise() {
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let mut hog = user.hog("anon 40M hold");
+        hog.begun("hold");
+        let users = format!("[\"{}\"]", user.uid);
+        let daemon = Daemon::start(&config(&user, &[("whitelist.users", &users)]), &["--source", source]);
+        daemon.scanned();
+        daemon.never_mentioned(hog.pid());
+        daemon.reload(&config(&user, &[]));
+        assert_eq!(daemon.terminated(&mut hog).0, TERM);
+        daemon.stop();
+    }
+}
+
+#[test]
+#[ignore = "kernel: needs root, kernel BTF and CAP_SYS_RESOURCE"]
+fn spared_by_the_oom_killer_too() {
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let spared = [user.hog_after("oom-adj -1000", "anon 40M hold")];
+        holding(&spared);
+        let daemon = Daemon::start(&config(&user, &[]), &["--source", source]);
+        left_alone(&daemon, &user, &spared);
+        daemon.stop();
+    }
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn out_of_scope() {
+    for source in SOURCES {
+        let (user, stranger) = (TestUser::claim(), TestUser::claim());
+        let spared = [
+            stranger.hog("anon 40M hold"),
+            // Half of a user does not do.
+            Hog::start(&format!("uid {}:{} anon 40M hold", user.uid, stranger.uid)),
+            Hog::start(&format!("uid {}:{} anon 40M hold", stranger.uid, user.uid)),
+        ];
+        holding(&spared);
+        let daemon = Daemon::start(&config(&user, &[]), &["--source", source]);
+        left_alone(&daemon, &user, &spared);
+        daemon.stop();
+    }
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_small_child_of_a_hog() {
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let mut hog = user.hog("fork anon 5M hold end anon 40M hold");
+        let child = hog.child("fork");
+        let daemon = Daemon::start(&config(&user, &[]), &["--source", source]);
+        assert_eq!(daemon.terminated(&mut hog).0, TERM);
+        eventually("the end of the child, which is the hog's own doing", || is_dead(child));
+        daemon.scanned();
+        daemon.never_mentioned(child);
+        daemon.stop();
+    }
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn dry_run_says_so_once_and_again_after_a_fall() {
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let mut hog = user.hog("rename dry anon 40M wait-term dontneed wait-term anon 45M hold");
+        let daemon = Daemon::start(&config(&user, &[]), &["--source", source, "--dry-run"]);
+        let pid = hog.pid();
+        let term = || {
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), nix::sys::signal::SIGTERM)
+        };
+        let times = || daemon.about("killing", pid).len();
+
+        let first = daemon.told("killing", pid);
+        daemon.scanned();
+        assert_eq!(times(), 1, "once while it stays over");
+        // The hog's own script goes on by these signals of ours.
+        term().unwrap();
+        hog.ready("dontneed");
+        daemon.scanned();
+        term().unwrap();
+        hog.begun("hold");
+        eventually("the second line", || times() == 2);
+        daemon.scanned();
+        assert_eq!(times(), 2);
+
+        assert_eq!(first["dry_run"], true);
+        let words = first["message"].as_str().unwrap();
+        let beginning = format!("[DRY RUN] Killing process: PID={pid}, Name=dry, User={}, RAM=0.0", user.uid);
+        assert!(words.starts_with(&beginning), "{words}");
+        let kinds: Vec<_> = daemon.events().iter().filter(|event| event["pid"] == pid).cloned().collect();
+        assert_eq!(kinds.len(), 2, "nothing else was said of it: {kinds:#?}");
+        assert!(daemon.every("scan_complete").iter().all(|event| event["killed"] == 0));
+        hog.release();
+        assert!(hog.ended(support::PATIENCE).success());
+        daemon.stop();
+    }
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_hostile_name_stays_inside_its_line() {
+    let name = r"a\nb\x1b[31m\x07\xff";
+    for format in ["text", "json"] {
+        for source in SOURCES {
+            let user = TestUser::claim();
+            let dir = tempfile::tempdir().unwrap();
+            let file = dir.path().join("log");
+            let mut hog = user.hog(&format!("rename {name} anon 40M hold"));
+            hog.begun("hold");
+            assert_eq!(fs::read(format!("/proc/{}/comm", hog.pid())).unwrap(), b"a\nb\x1b[31m\x07\xff\n");
+            let changes =
+                [("log.format", &format!("{format:?}")[..]), ("settings.log_file", &format!("{file:?}"))];
+            let daemon = Daemon::start(&config(&user, &changes), &["--source", source]);
+            assert_eq!(hog.ended_by(support::PATIENCE), TERM);
+            daemon.line("the record", |line| line.contains("Terminated: "));
+            let mut said = daemon.stop();
+            let written = fs::read_to_string(&file).unwrap();
+            said.extend(written.lines().map(str::to_owned));
+            assert!(said.iter().all(|line| !line.contains(char::is_control)), "{said:#?}");
+            let about = |line: &&String| line.contains(&format!("PID={},", hog.pid()));
+            // Killing and Terminated, on the console and in the file.
+            assert_eq!(said.iter().filter(about).count(), 4, "{said:#?}");
+            let shown = r"Name=a\nb\u{1b}[31m\u{7}\xff, User=";
+            let shown = if format == "json" { shown.replace('\\', r"\\") } else { shown.to_owned() };
+            assert!(said.iter().filter(about).all(|line| line.contains(&shown)), "{said:#?}");
+        }
+    }
+}

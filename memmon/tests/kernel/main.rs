@@ -1,0 +1,158 @@
+//! The BPF programs on this kernel, with real processes: every figure is held against an exact one.
+//!
+//! Needs root, kernel BTF and, for the pin, bpftool; `cargo xtask test` includes these tests where it can.
+#![cfg(feature = "ebpf")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test that can't go on says why and fails")]
+
+mod counts;
+mod lives;
+mod pin;
+#[path = "../support/mod.rs"]
+mod support;
+mod wakes;
+
+use std::{
+    fs,
+    sync::LazyLock,
+    thread,
+    time::{Duration, Instant},
+};
+
+use memmon::{
+    model::{Pid, ProcessId, StartTime},
+    observe::{
+        bpf::{KernelMap, Options},
+        btf::Layout,
+        support::{Btf, Facts, assess},
+    },
+};
+use memmon_common::{Event, ProcessRss, STEP, kind};
+use nix::sys::signal::{Signal, kill};
+
+use support::{eventually, hog::Hog};
+
+/// Pages in `megabytes`.
+fn pages(megabytes: u64) -> u64 {
+    (megabytes << 20) / facts().page_size
+}
+
+/// Attached, with room for `capacity` processes, pinned nowhere.
+fn attach(capacity: u32) -> KernelMap {
+    attach_with(&Options { capacity, pin_dir: None })
+}
+
+fn attach_with(options: &Options) -> KernelMap {
+    support::require_root();
+    KernelMap::attach(&layout(), options).unwrap_or_else(|error| panic!("attaching: {error}"))
+}
+
+fn facts() -> &'static Facts {
+    static FACTS: LazyLock<Facts> = LazyLock::new(Facts::gather);
+    &FACTS
+}
+
+fn layout() -> Layout {
+    match &facts().btf {
+        Btf::Read(Ok(layout)) => *layout,
+        other => panic!("no layout: {other:?}"),
+    }
+}
+
+/// How far the map may be off for a process of so many threads, in pages.
+fn error(threads: u64) -> u64 {
+    assess(facts()).counter_error.of(threads).0 / facts().page_size + STEP
+}
+
+fn entry(map: &KernelMap, pid: u32) -> Option<ProcessRss> {
+    map.get(Pid(pid)).unwrap_or_else(|error| panic!("reading the map: {error}"))
+}
+
+fn expect_entry(map: &KernelMap, pid: u32) -> ProcessRss {
+    entry(map, pid).unwrap_or_else(|| panic!("pid {pid} is not in the map"))
+}
+
+/// Everything in the map, by one batched read.
+fn entries(map: &mut KernelMap) -> Vec<(u32, ProcessRss)> {
+    let mut all = Vec::new();
+    map.read(&mut all).unwrap_or_else(|error| panic!("reading the map: {error}"));
+    all.into_iter().map(|(pid, process)| (pid.0, process)).collect()
+}
+
+/// Field 22 of /proc/PID/stat.
+fn start_time(pid: u32) -> Option<StartTime> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let ticks = stat.rsplit_once(") ")?.1.split(' ').nth(19)?;
+    ticks.parse().ok().map(StartTime)
+}
+
+fn identity(pid: u32) -> ProcessId {
+    let start = start_time(pid).unwrap_or_else(|| panic!("pid {pid} is gone"));
+    ProcessId { pid: Pid(pid), start }
+}
+
+/// Resident pages, exact: the page tables themselves are walked. By a thread that lives, as the leader may not.
+fn exact(pid: u32) -> u64 {
+    let threads =
+        fs::read_dir(format!("/proc/{pid}/task")).unwrap_or_else(|error| panic!("pid {pid}: {error}"));
+    let kib = threads
+        .filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("smaps")).ok())
+        .map(|maps| {
+            maps.lines()
+                .filter_map(|line| line.strip_prefix("Rss:")?.split_whitespace().next()?.parse::<u64>().ok())
+                .sum::<u64>()
+        })
+        .max()
+        .unwrap_or_else(|| panic!("pid {pid} has no thread"));
+    (kib << 10) / facts().page_size
+}
+
+/// Holds the map against the exact figure, and gives the entry. The process must not be moving.
+fn agrees(map: &KernelMap, pid: u32) -> ProcessRss {
+    let (process, exact) = (expect_entry(map, pid), exact(pid));
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(1, Iterator::count);
+    let (rss, error) = (process.rss_pages(), error(threads as u64));
+    assert!(
+        rss.abs_diff(exact) <= error,
+        "pid {pid}: {rss} pages in the map, {exact} in truth, {error} allowed"
+    );
+    assert_eq!(Some(StartTime::from_boottime_ns(process.start_boottime)), start_time(pid));
+    assert!(process.peak_pages >= rss);
+    process
+}
+
+/// Holds `value` against `expected`, both in pages, within the counters' error and a megabyte of what a hog is.
+fn is_about(value: u64, expected: u64) {
+    let allowed = error(1) + pages(1);
+    assert!(value.abs_diff(expected) <= allowed, "{value} pages, not {expected} within {allowed}");
+}
+
+/// Takes all crossings off the ring and gives those of `pid`.
+fn crossings(map: &mut KernelMap, pid: u32) -> Vec<Event> {
+    map.events().filter(|event| event.tgid == pid && event.kind == kind::CROSSED).collect()
+}
+
+/// Ends the hog's `wait-term`.
+fn go_on(hog: &Hog) {
+    signal(hog, Signal::SIGTERM);
+}
+
+/// Ends the hog's `stop`.
+fn resume(hog: &Hog) {
+    eventually("the hog's stop", || hog.state() == 'T');
+    signal(hog, Signal::SIGCONT);
+}
+
+fn signal(hog: &Hog, signal: Signal) {
+    let pid = nix::unistd::Pid::from_raw(hog.pid().cast_signed());
+    // A child of ours that is not reaped yet: the pid is still its own.
+    kill(pid, signal).unwrap_or_else(|error| panic!("{signal} to hog {pid}: {error}"));
+}
+
+/// Lets what cannot be waited for by a condition (nothing happening) have its time.
+fn for_a_while(mut check: impl FnMut()) {
+    let end = Instant::now() + Duration::from_millis(200);
+    while Instant::now() < end {
+        check();
+        thread::sleep(Duration::from_millis(5));
+    }
+}
