@@ -282,6 +282,9 @@ mod tests {
 
         [termination]
         grace                 = 5
+        repeat_limit          = 5
+        repeat_window         = 600
+        repeat_backoff        = 60
         reclaim               = true
         hard_ceiling          = 2
         reserve_percent       = 3
@@ -289,6 +292,13 @@ mod tests {
         [log]
         format                = "text"
         level                 = "info"
+
+        [metrics]
+        textfile              = ""
+        listen                = ""
+
+        [notify]
+        interval              = 300
 
         Warnings:
           line 4: "docker" protects only what is called exactly that; its daemon is "dockerd"
