@@ -1,11 +1,7 @@
 //! Whether nobody but root decides what a file says: asked before memmon, which is root, runs a command or takes a
 //! password from it.
 
-use std::{
-    fs::{self, Metadata},
-    os::unix::fs::MetadataExt as _,
-    path::Path,
-};
+use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
 /// Whether `path` is a file that is root's and that nobody else may write, and so all the way to it from the root, as
 /// it is written and as links lead.
@@ -26,7 +22,8 @@ pub(super) fn roots_alone(path: &Path) -> Result<(), String> {
 }
 
 /// Whether nobody but its owner may read or write the file with these `facts`.
-pub(super) fn is_secret(facts: &Metadata) -> bool {
+#[cfg(feature = "mail")]
+pub(super) fn is_secret(facts: &fs::Metadata) -> bool {
     facts.is_file() && facts.mode() & 0o077 == 0
 }
 
