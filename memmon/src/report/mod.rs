@@ -9,6 +9,9 @@ mod event;
 mod file;
 mod fold;
 mod json;
+mod message_id;
+mod metrics;
+mod notify;
 mod outlet;
 mod outputs;
 mod reporter;
@@ -21,6 +24,8 @@ mod writer;
 
 pub use diagnostics::install as install_diagnostics;
 pub use event::{Event, Level, Sink, Subject};
+pub use metrics::{MapFigures, Metrics, MetricsOutputs};
+pub use notify::NotifyOutputs;
 pub use outputs::{Console, Format, Machine, Outputs};
 pub use reporter::{Reporter, Teller};
 pub use text::message;
