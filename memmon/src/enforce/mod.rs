@@ -24,12 +24,14 @@
 mod escalate;
 mod pidfd;
 mod reaper;
+mod repeat;
 mod victims;
 mod warrant;
 
 pub use escalate::{Effect, Effects, Event, Outcome, Patience, Phase, State, escalate};
 pub use pidfd::{Held, Pidfd};
 pub use reaper::Reaper;
+pub use repeat::{HeldBack, Leniency, Offenders};
 pub use rustix::io::Errno;
 pub use victims::{Order, Victims};
 pub use warrant::{Check, Evidence, Warrant};

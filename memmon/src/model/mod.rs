@@ -1,17 +1,23 @@
 //! The nouns that every room shares. No syscalls, no clock, no files.
 
 mod bytes;
+mod listen;
+mod notify;
 mod process;
 mod source;
 mod termination;
 mod text;
+mod unit;
 mod verdict;
 
 pub use bytes::{Bytes, SystemMemory};
+pub use listen::Listen;
+pub use notify::{Hook, Mail};
 pub use process::{
     Fact, Names, Parts, Pid, Process, ProcessId, Reading, Snapshot, StartTime, Survey, Uid, Unconfirmed,
 };
 pub use source::{Source, SourceChoice};
 pub use termination::{Cause, Crossed, ExitStatus, Record, Signal, Urgency};
 pub use text::{Escaped, Name};
+pub use unit::Unit;
 pub use verdict::{Breach, Doubt, Limit, NameField, Protection, Verdict};

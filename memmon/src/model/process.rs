@@ -1,6 +1,6 @@
 //! Processes: who one is, what a source read of it, and what /proc confirmed.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +46,11 @@ pub struct StartTime(pub u64);
 impl StartTime {
     /// `USER_HZ`, which is 100 on every architecture that memmon builds for.
     pub const TICKS_PER_SECOND: u64 = 100;
+
+    /// The same as the time that had passed since boot (CLOCK_BOOTTIME).
+    pub const fn since_boot(self) -> Duration {
+        Duration::from_millis(self.0.saturating_mul(1000 / Self::TICKS_PER_SECOND))
+    }
 
     /// From the kernel's `task_struct.start_boottime` (nanoseconds), rounded as the kernel rounds it for /proc.
     pub const fn from_boottime_ns(nanoseconds: u64) -> Self {
