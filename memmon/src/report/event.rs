@@ -171,6 +171,21 @@ pub enum Event {
         /// Why that was not all of its grace, if it was not.
         urgency: Option<Urgency>,
     },
+    /// A process is over its limit and left alone for a while: its like comes back after each termination.
+    HeldBack {
+        /// Whom.
+        #[serde(flatten)]
+        subject: Subject,
+        /// systemd's unit, which most likely starts it again.
+        unit: Option<Name>,
+        /// How often its like was terminated.
+        times: u32,
+        /// From the last termination to the next.
+        #[serde(rename = "wait_seconds", serialize_with = "as_seconds")]
+        wait: Duration,
+        /// Whether it is the first wait of its like.
+        first: bool,
+    },
     /// A victim is gone.
     Terminated {
         /// Who it was.
@@ -288,6 +303,15 @@ pub enum Event {
         /// Processes sent SIGTERM since the scan before; always 0 in dry run.
         killed: usize,
     },
+    /// The time has come for other limits, or another interval: `[[schedule]]`.
+    Scheduled {
+        /// The lower of the two limits.
+        #[serde(rename = "limit_bytes")]
+        limit: Bytes,
+        /// Time between scans.
+        #[serde(rename = "interval_seconds", serialize_with = "as_seconds")]
+        interval: Duration,
+    },
     /// A new configuration is in force.
     Reloaded {
         /// The file.
@@ -349,12 +373,14 @@ impl Event {
             | Self::Terminated { .. }
             | Self::Spared { .. }
             | Self::ScanComplete { .. }
+            | Self::Scheduled { .. }
             | Self::Reloaded { .. }
             | Self::Stopping { .. } => Level::Info,
             Self::Degraded { .. }
             | Self::Approaching { .. }
             | Self::OomKilled { .. }
             | Self::Killing { .. }
+            | Self::HeldBack { .. }
             | Self::GraceOver { .. }
             | Self::NowProtected { .. }
             | Self::Unsure { .. }
@@ -381,6 +407,7 @@ impl Event {
         match self {
             Self::Approaching { subject, .. }
             | Self::Killing { subject, .. }
+            | Self::HeldBack { subject, .. }
             | Self::GraceOver { subject, .. }
             | Self::Terminated { subject, .. }
             | Self::Spared { subject, .. }
@@ -397,6 +424,7 @@ impl Event {
             | Self::Disagreement { .. }
             | Self::MapDefect { .. }
             | Self::ScanComplete { .. }
+            | Self::Scheduled { .. }
             | Self::Reloaded { .. }
             | Self::ReloadFailed { .. }
             | Self::SinkTrouble { .. }

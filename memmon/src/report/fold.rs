@@ -87,11 +87,13 @@ const fn may_fold(event: &Event) -> bool {
         | Event::Approaching { .. }
         | Event::OomKilled { .. }
         | Event::Killing { .. }
+        | Event::HeldBack { .. }
         | Event::GraceOver { .. }
         | Event::Terminated { .. }
         | Event::Spared { .. }
         | Event::Lingers { .. }
         | Event::ScanComplete { .. }
+        | Event::Scheduled { .. }
         | Event::Reloaded { .. }
         | Event::ReloadFailed { .. }
         | Event::SinkTrouble { .. }

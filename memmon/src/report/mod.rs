@@ -9,6 +9,7 @@ mod event;
 mod file;
 mod fold;
 mod json;
+mod message_id;
 mod outlet;
 mod outputs;
 mod reporter;

@@ -99,6 +99,13 @@ pub(super) fn samples() -> Vec<Event> {
             grace: Duration::from_secs(1),
             urgency: Some(Urgency::Reserve),
         },
+        Event::HeldBack {
+            subject: subject(),
+            unit: Some(Name::from("session-2.scope")),
+            times: 5,
+            wait: Duration::from_secs(60),
+            first: true,
+        },
         Event::Terminated { subject: subject(), record: record(Cause::Term, false) },
         Event::Terminated { subject: subject(), record: record(Cause::Kill, false) },
         Event::Terminated { subject: subject(), record: record(Cause::Kill, true) },
@@ -151,6 +158,7 @@ pub(super) fn samples() -> Vec<Event> {
         },
         Event::MapDefect { missed: 2, stale: 1 },
         Event::ScanComplete { scanned: 245, killed: 1 },
+        Event::Scheduled { limit: gib(1), interval: Duration::from_secs(15) },
         Event::Reloaded { config: Some("/etc/memmon/config.toml".into()) },
         Event::ReloadFailed {
             error: "/etc/memmon/config.toml:3:1: unknown key \"ram_gb_treshold\"\n  did you mean ram_gb_threshold?\n"
@@ -168,7 +176,7 @@ pub(super) fn samples() -> Vec<Event> {
 #[test]
 fn there_is_a_sample_of_each_kind() {
     // A new kind of event fails to compile here: give it the next number, and a sample.
-    const KINDS: u32 = 25;
+    const KINDS: u32 = 27;
     let kind = |event: &Event| match event {
         Event::Started { .. } => 1,
         Event::Degraded { .. } => 2,
@@ -194,6 +202,8 @@ fn there_is_a_sample_of_each_kind() {
         Event::OutOfReach { .. } => 22,
         Event::Approaching { .. } => 23,
         Event::OomKilled { .. } => 24,
+        Event::Scheduled { .. } => 25,
+        Event::HeldBack { .. } => 26,
         Event::Stopping { .. } => KINDS,
     };
     let seen: BTreeSet<u32> = samples().iter().map(kind).collect();

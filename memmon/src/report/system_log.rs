@@ -13,7 +13,8 @@ use jiff::Zoned;
 use serde_json::Value;
 
 use super::{
-    event::{Level, Sink},
+    event::{Event, Level, Sink},
+    message_id::message_id,
     outlet::{Line, Output},
 };
 
@@ -73,12 +74,13 @@ impl Output for SystemLog {
 }
 
 /// `line` in journald's native protocol (<https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>): MESSAGE, PRIORITY,
-/// SYSLOG_IDENTIFIER, and each typed field of the event as MEMMON_*.
+/// SYSLOG_IDENTIFIER, MESSAGE_ID, and each typed field of the event as MEMMON_*.
 fn journal_entry(line: &Line<'_>) -> Vec<u8> {
     let mut entry = Vec::with_capacity(1024);
     push_field(&mut entry, "MESSAGE", line.message);
     push_field(&mut entry, "PRIORITY", &severity(line.level).to_string());
     push_field(&mut entry, "SYSLOG_IDENTIFIER", IDENTIFIER);
+    push_field(&mut entry, "MESSAGE_ID", message_id(line.event));
     if let Some(subject) = line.event.subject() {
         // journald looks up the process: `journalctl -u` and `systemctl status` of its unit then show the line too.
         push_field(&mut entry, "OBJECT_PID", &subject.id.to_string());
@@ -86,22 +88,26 @@ fn journal_entry(line: &Line<'_>) -> Vec<u8> {
     if let Some(user) = line.user {
         push_field(&mut entry, "MEMMON_USER", user);
     }
-    // An event without its typed fields is still an event: MESSAGE says all.
-    let fields = serde_json::to_value(line.event).unwrap_or_default();
-    push_typed(&mut entry, "MEMMON", &fields);
+    each_field(line.event, &mut |name, value| push_field(&mut entry, name, value));
     entry
 }
 
-fn push_typed(entry: &mut Vec<u8>, name: &str, value: &Value) {
+/// Gives `put` each typed field of `event`, as MEMMON_*.
+pub(super) fn each_field(event: &Event, put: &mut dyn FnMut(&str, &str)) {
+    // An event without its typed fields is still an event: the message says all.
+    typed("MEMMON", &serde_json::to_value(event).unwrap_or_default(), put);
+}
+
+fn typed(name: &str, value: &Value, put: &mut dyn FnMut(&str, &str)) {
     match value {
         Value::Null => {}
-        Value::Bool(value) => push_field(entry, name, &value.to_string()),
-        Value::Number(value) => push_field(entry, name, &value.to_string()),
-        Value::String(value) => push_field(entry, name, value),
-        Value::Array(values) => values.iter().for_each(|value| push_typed(entry, name, value)),
+        Value::Bool(value) => put(name, &value.to_string()),
+        Value::Number(value) => put(name, &value.to_string()),
+        Value::String(value) => put(name, value),
+        Value::Array(values) => values.iter().for_each(|value| typed(name, value, put)),
         Value::Object(fields) => {
             for (key, value) in fields {
-                push_typed(entry, &format!("{name}_{}", key.to_ascii_uppercase()), value);
+                typed(&format!("{name}_{}", key.to_ascii_uppercase()), value, put);
             }
         }
     }
@@ -141,6 +147,12 @@ const fn severity(level: Level) -> u8 {
     }
 }
 
+/// The names of the fields that the journal gets of `event`.
+#[cfg(test)]
+pub(super) fn field_names(event: &Event) -> std::collections::BTreeSet<String> {
+    tests::fields(event).into_keys().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::{collections::BTreeMap, fs};
@@ -148,7 +160,7 @@ mod tests {
     use jiff::{Timestamp, tz::TimeZone};
 
     use super::*;
-    use crate::report::{event::Event, samples, text};
+    use crate::report::{samples, text};
 
     fn write(log: &mut SystemLog, event: &Event) -> io::Result<()> {
         let at: Timestamp = "2025-10-03T08:15:30Z".parse().unwrap();
@@ -191,6 +203,20 @@ mod tests {
         fields
     }
 
+    pub(super) fn fields(event: &Event) -> BTreeMap<String, String> {
+        let at = Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
+        let user = event.subject().map(|_| "john");
+        let line = Line { at: &at, level: event.level(), event, user, message: "", whole: "" };
+        decoded(&journal_entry(&line))
+    }
+
+    #[test]
+    fn an_end_is_told_with_what_it_was_over_its_limit() {
+        let ended = |event: &Event| matches!(event, Event::Terminated { .. });
+        let fields = fields(&samples::samples().into_iter().find(ended).unwrap());
+        assert_eq!(fields["MEMMON_OVERSHOOT_BYTES"], (3_u64 << 29).to_string());
+    }
+
     #[test]
     fn the_journal_gets_typed_fields() {
         let folder = tempfile::tempdir().unwrap();
@@ -202,7 +228,7 @@ mod tests {
         write(&mut log, &killing).unwrap();
         let fields = decoded(&received(&journald));
         let shown: Vec<_> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        insta::assert_snapshot!(shown.join("\n"), @r"
+        insta::assert_snapshot!(shown.join("\n"), @"
         MEMMON_CGROUP=/user.slice/user-1000.slice/session-2.scope
         MEMMON_COMM=chrome
         MEMMON_DRY_RUN=false
@@ -217,6 +243,7 @@ mod tests {
         MEMMON_UID=1000
         MEMMON_USER=john
         MESSAGE=Killing process: PID=12345, Name=chrome, User=john, RAM=3.50GB (21.88%)
+        MESSAGE_ID=840b317dabfb4557b7133b870608fdb2
         OBJECT_PID=12345
         PRIORITY=4
         SYSLOG_IDENTIFIER=memmon

@@ -57,6 +57,12 @@ pub fn message(event: &Event, user: &mut dyn FnMut(Uid) -> String) -> String {
             },
             who(subject, user)
         ),
+        Event::HeldBack { subject, unit, times, wait, first: _ } => format!(
+            "Comes back again and again, so left alone for up to {} unless memory runs short: {}, Unit={}, Terminated {times} times. Stop or mend what starts it",
+            Span(*wait),
+            who(subject, user),
+            unit.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string)
+        ),
         Event::Terminated { subject, record } => terminated(&who(subject, user), record),
         Event::Spared { subject, rss, limit, after_term } => format!(
             "Spared, it shrank below its limit: {}, RAM={rss}, Limit={limit}. {}",
@@ -91,6 +97,9 @@ pub fn message(event: &Event, user: &mut dyn FnMut(Uid) -> String) -> String {
         ),
         Event::ScanComplete { scanned, killed } => {
             format!("Scan complete. Scanned: {scanned}, Killed: {killed}")
+        }
+        Event::Scheduled { limit, interval } => {
+            format!("Schedule: from now on Limit: {limit} per process, Interval: {}", Span(*interval))
         }
         Event::Reloaded { config } => format!("Configuration reloaded: {}", config_name(config.as_deref())),
         Event::ReloadFailed { error } => {
@@ -355,6 +364,7 @@ mod tests {
         WARNING - Still running 5s after SIGTERM, sending SIGKILL: PID=12345, Name=chrome, User=john, RAM=4.00GB
         WARNING - Still running 1s after SIGTERM and growing past its ceiling, sending SIGKILL: PID=12345, Name=chrome, User=john, RAM=4.00GB
         WARNING - Still running 1s after SIGTERM and the machine is nearly out of memory, sending SIGKILL: PID=12345, Name=chrome, User=john, RAM=4.00GB
+        WARNING - Comes back again and again, so left alone for up to 60s unless memory runs short: PID=12345, Name=chrome, User=john, Unit=session-2.scope, Terminated 5 times. Stop or mend what starts it
         INFO - Terminated: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, Overshoot=1572864KiB, gone 420ms after SIGTERM
         INFO - Killed: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, Overshoot=1572864KiB, gone 420ms after SIGTERM
         INFO - Killed: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, Overshoot=1572864KiB, SIGTERM 173µs after the crossing, gone 420ms after SIGTERM, its memory 400ms
@@ -386,6 +396,7 @@ mod tests {
         WARNING - Kernel map and /proc disagree: PID=12345, Map=3145728KiB, Proc=3146752KiB, Expected error=64KiB. /proc decides
         WARNING - Kernel map had defects, a fault of memmon's, and is mended. Processes missing: 2, Stale entries: 1
         INFO - Scan complete. Scanned: 245, Killed: 1
+        INFO - Schedule: from now on Limit: 1.00GB per process, Interval: 15s
         INFO - Configuration reloaded: /etc/memmon/config.toml
         ERROR - Configuration not reloaded, the old one stays in force: /etc/memmon/config.toml:3:1: unknown key "ram_gb_treshold" / did you mean ram_gb_threshold?
         WARNING - Cannot write to the log file: /var/log/memmon.log: No space left on device (os error 28). Lost so far: 1
