@@ -10,6 +10,8 @@ mod file;
 mod fold;
 mod json;
 mod message_id;
+mod metrics;
+mod notify;
 mod outlet;
 mod outputs;
 mod reporter;
@@ -22,6 +24,8 @@ mod writer;
 
 pub use diagnostics::install as install_diagnostics;
 pub use event::{Event, Level, Sink, Subject};
+pub use metrics::{MapFigures, Metrics, MetricsOutputs};
+pub use notify::NotifyOutputs;
 pub use outputs::{Console, Format, Machine, Outputs};
 pub use reporter::{Reporter, Teller};
 pub use text::message;

@@ -4,7 +4,7 @@ use std::{io::Write, path::PathBuf};
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::{event::Level, users};
+use super::{event::Level, metrics::MetricsOutputs, notify::NotifyOutputs, users};
 use crate::model::Uid;
 
 /// What is told, how, and to whom.
@@ -20,6 +20,10 @@ pub struct Outputs {
     pub system_log: bool,
     /// Less urgent events are not told.
     pub level: Level,
+    /// Figures for Prometheus.
+    pub metrics: MetricsOutputs,
+    /// Who is told besides.
+    pub notify: NotifyOutputs,
     /// What of the machine is used.
     pub machine: Machine,
 }

@@ -3,7 +3,7 @@
 use std::{
     io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU8, AtomicU64, Ordering},
         mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError},
     },
@@ -15,7 +15,9 @@ use jiff::Timestamp;
 
 use super::{
     event::{Event, Level},
-    outputs::Outputs,
+    metrics::{Exports, Metrics, MetricsOutputs},
+    notify::{Notifiers, NotifyOutputs},
+    outputs::{Machine, Outputs},
     writer::Writer,
 };
 
@@ -25,6 +27,7 @@ const OVERFLOW_EVERY: Duration = Duration::from_secs(10);
 /// Takes events from one owner, the daemon; [`Reporter::teller`] gives the door to others.
 pub struct Reporter {
     teller: Teller,
+    exports: Mutex<Option<Exports>>,
     /// Hangs up when the writer thread is done.
     done: Receiver<()>,
 }
@@ -50,6 +53,8 @@ struct Shared {
     lost: AtomicU64,
     /// All of them since the start.
     lost_ever: AtomicU64,
+    metrics: Metrics,
+    notifiers: RwLock<Notifiers>,
     orders: Mutex<Orders>,
 }
 
@@ -75,8 +80,12 @@ impl Reporter {
             level: AtomicU8::new(outputs.level as u8),
             lost: AtomicU64::new(0),
             lost_ever: AtomicU64::new(0),
+            metrics: Metrics::default(),
+            notifiers: RwLock::default(),
             orders: Mutex::default(),
         });
+        let (exports, notify, machine) =
+            (outputs.metrics.clone(), outputs.notify.clone(), outputs.machine.clone());
         let writer = Writer::new(outputs);
         let for_writer = Arc::clone(&shared);
         thread::Builder::new().name("memmon-report".into()).spawn(move || {
@@ -86,7 +95,10 @@ impl Reporter {
             });
             drop(hang_up);
         })?;
-        Ok(Self { teller: Teller { queue, shared }, done })
+        let reporter = Self { teller: Teller { queue, shared }, exports: Mutex::default(), done };
+        reporter.export(exports);
+        reporter.notify(notify, &machine);
+        Ok(reporter)
     }
 
     /// Tells an event; see [`Teller::tell`].
@@ -113,6 +125,8 @@ impl Reporter {
     /// and the length of the queue stay.
     pub fn replace(&self, outputs: Outputs) {
         self.teller.shared.level.store(outputs.level as u8, Ordering::Relaxed);
+        self.export(outputs.metrics.clone());
+        self.notify(outputs.notify.clone(), &outputs.machine);
         let writer = Box::new(Writer::new(outputs));
         self.order(|orders| orders.replace = Some(writer));
     }
@@ -120,8 +134,44 @@ impl Reporter {
     /// Writes what was told, for at most `limit`: a disk that hangs cannot hold the exit. True when all was written.
     #[must_use]
     pub fn finish(self, limit: Duration) -> bool {
+        let begun = Instant::now();
+        let notifiers = &self.teller.shared.notifiers;
+        // Not under the lock: their threads tell how it went.
+        let last = std::mem::take(&mut *notifiers.write().unwrap_or_else(PoisonError::into_inner));
+        last.finish(limit / 2);
         self.order(|orders| orders.finish = true);
-        self.done.recv_timeout(limit) == Err(RecvTimeoutError::Disconnected)
+        self.done.recv_timeout(limit.saturating_sub(begun.elapsed())) == Err(RecvTimeoutError::Disconnected)
+    }
+
+    /// The figures, for what no event says.
+    pub fn metrics(&self) -> &Metrics {
+        &self.teller.shared.metrics
+    }
+
+    /// Has metrics go where `outputs` say, from now on. What goes there already goes on.
+    fn export(&self, outputs: MetricsOutputs) {
+        let mut exports = self.exports.lock().unwrap_or_else(PoisonError::into_inner);
+        if exports.as_ref().is_some_and(|exports| exports.are(&outputs)) {
+            return;
+        }
+        match Exports::start(outputs, self.metrics(), &self.teller) {
+            Ok(started) => *exports = Some(started),
+            Err(error) => self.tell(Event::Degraded { what: format!("no thread for metrics: {error}") }),
+        }
+    }
+
+    /// Has those notified that `outputs` name, from now on. What waits for others is sent to them still.
+    fn notify(&self, outputs: NotifyOutputs, machine: &Machine) {
+        let notifiers = &self.teller.shared.notifiers;
+        if notifiers.read().unwrap_or_else(PoisonError::into_inner).are(&outputs) {
+            return;
+        }
+        match Notifiers::start(outputs, machine, &self.teller) {
+            Ok(started) => *notifiers.write().unwrap_or_else(PoisonError::into_inner) = started,
+            Err(error) => {
+                self.tell(Event::Degraded { what: format!("no thread for notifications: {error}") });
+            }
+        }
     }
 
     fn order(&self, give: impl FnOnce(&mut Orders)) {
@@ -135,6 +185,12 @@ impl Teller {
     /// Tells an event, stamped with the time of this call. Never waits: where the writer cannot keep up, the event
     /// is counted as lost and that is told.
     pub fn tell(&self, event: Event) {
+        let Shared { metrics, notifiers, .. } = &*self.shared;
+        metrics.hear(&event);
+        // Only a reload ever writes to it.
+        let notifiers = notifiers.read().unwrap_or_else(PoisonError::into_inner);
+        notifiers.offer((self.shared.clock)(), &event, |channel| metrics.notified(channel, "lost", 1));
+        drop(notifiers);
         let level = event.level();
         if (level as u8) < self.shared.level.load(Ordering::Relaxed) {
             return;
@@ -144,6 +200,11 @@ impl Teller {
             self.shared.lost.fetch_add(1, Ordering::Relaxed);
             self.shared.lost_ever.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// The figures that events are counted in.
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
     }
 
     /// Whether those who look for a fault of memmon's own want to be told everything.
@@ -215,6 +276,7 @@ fn write(writer: &mut Writer, item: Item) {
 fn tell_overflow(writer: &mut Writer, shared: &Shared) {
     let lost = shared.lost.swap(0, Ordering::Relaxed);
     if lost > 0 {
+        shared.metrics.hear(&Event::Overflow { lost });
         writer.take((shared.clock)(), Event::Overflow { lost }, Instant::now());
     }
 }
@@ -362,6 +424,7 @@ mod tests {
             level,
             system_log: false,
             machine: machine(folder.path()),
+            ..Outputs::default()
         };
         let reporter = Reporter::start(outputs(&old, Format::Text, Level::Info)).unwrap();
         let teller = reporter.teller();

@@ -31,7 +31,7 @@ pub(super) struct Writer {
 impl Writer {
     /// Opens nothing yet.
     pub(super) fn new(outputs: Outputs) -> Self {
-        let Outputs { console, file, format, system_log, level, machine } = outputs;
+        let Outputs { console, file, format, system_log, level, metrics: _, notify: _, machine } = outputs;
         let Machine { clock: _, zone, user_name, journal, syslog, queue: _ } = machine;
         let mut outlets = Vec::new();
         let mut last_resort = None;

@@ -1,0 +1,121 @@
+//! OpenMetrics over HTTP, on loopback or a Unix socket. A client that is slow, or never says anything, costs itself.
+
+use std::{
+    convert::Infallible,
+    fs, io,
+    os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header::{ALLOW, CONTENT_TYPE, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, UnixListener, UnixStream},
+    sync::Semaphore,
+    time,
+};
+
+use super::Metrics;
+use crate::model::Listen;
+
+/// Clients at once; more wait in the kernel's queue.
+const MOST_CLIENTS: usize = 16;
+/// From a client's connection to its end.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// After an accept that failed: descriptors are short.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// A socket that listens.
+pub(super) enum Door {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Door {
+    /// Listens at `address`. A socket that nobody listens at any more is replaced.
+    pub(super) async fn open(address: &Listen) -> io::Result<Self> {
+        match address {
+            Listen::Loopback(address) => TcpListener::bind(address).await.map(Self::Tcp),
+            Listen::Socket(path) => {
+                if is_left_over(path).await {
+                    fs::remove_file(path)?;
+                }
+                let listener = UnixListener::bind(path)?;
+                fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+                Ok(Self::Unix(listener))
+            }
+        }
+    }
+
+    /// Serves for ever.
+    pub(super) async fn serve(self, metrics: Metrics) {
+        let clients = Arc::new(Semaphore::new(MOST_CLIENTS));
+        loop {
+            // Never closed, so there always is one in the end.
+            let Ok(place) = Arc::clone(&clients).acquire_owned().await else { return };
+            let metrics = metrics.clone();
+            let accepted = match &self {
+                Self::Tcp(listener) => listener.accept().await.map(|(client, _)| {
+                    drop(tokio::spawn(async move {
+                        serve(client, metrics).await;
+                        drop(place);
+                    }));
+                }),
+                Self::Unix(listener) => listener.accept().await.map(|(client, _)| {
+                    drop(tokio::spawn(async move {
+                        serve(client, metrics).await;
+                        drop(place);
+                    }));
+                }),
+            };
+            if accepted.is_err() {
+                time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn is_left_over(path: &Path) -> bool {
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|facts| facts.file_type().is_socket());
+    is_socket
+        && UnixStream::connect(path)
+            .await
+            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+async fn serve(client: impl AsyncRead + AsyncWrite + Unpin, metrics: Metrics) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let response = answer(request.method(), request.uri().path(), &metrics);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let connection = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(client), service);
+    // Whatever a client does wrong is its own business.
+    let _ = time::timeout(PATIENCE, connection).await;
+}
+
+fn answer(method: &Method, path: &str, metrics: &Metrics) -> Response<Full<Bytes>> {
+    let (status, kind, text) = match (path, method) {
+        ("/metrics", &Method::GET | &Method::HEAD) => (
+            StatusCode::OK,
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            metrics.openmetrics(),
+        ),
+        ("/metrics", _) => (StatusCode::METHOD_NOT_ALLOWED, "text/plain", "GET is all there is\n".to_owned()),
+        _ => (StatusCode::NOT_FOUND, "text/plain", "try /metrics\n".to_owned()),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    response
+}

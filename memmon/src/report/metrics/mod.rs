@@ -1,0 +1,374 @@
+//! Figures for Prometheus: counted from the events as they are told, and set by the daemon where no event says them.
+//!
+//! Nobody waits here: counting is a few atomic additions, and encoding and serving are for threads of their own
+//! ([`export`]). No figure is of one process: pids as labels would grow without bound.
+
+mod export;
+mod http;
+mod textfile;
+
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use prometheus_client::{
+    encoding::text::encode,
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
+};
+
+pub(super) use self::export::Exports;
+use super::event::Event;
+use crate::model::{Breach, Bytes, Cause, Limit, Listen, Signal, Source};
+
+/// Where metrics are to be had; nowhere by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MetricsOutputs {
+    /// A file for node_exporter's textfile collector.
+    pub textfile: Option<std::path::PathBuf>,
+    /// OpenMetrics over HTTP.
+    pub listen: Option<Listen>,
+}
+
+/// All figures; clones are the same figures.
+#[derive(Clone)]
+pub struct Metrics(Arc<Figures>);
+
+/// The state of the kernel map.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MapFigures {
+    /// Processes in it.
+    pub entries: u64,
+    /// Processes that it has room for.
+    pub capacity: u64,
+    /// Processes that it had no room for, since memmon started.
+    pub refused: u64,
+    /// Crossings that found the ring full, since memmon started; the next event of the process tries again.
+    pub lost: u64,
+}
+
+type Labels<const N: usize> = [(&'static str, &'static str); N];
+
+struct Figures {
+    registry: Registry,
+    terminations: Family<Labels<3>, Counter>,
+    would_terminate: Family<Labels<1>, Counter>,
+    signals_failed: Family<Labels<1>, Counter>,
+    spared: Counter,
+    held_back: Counter,
+    oom_killed: Counter,
+    in_doubt: Counter,
+    scan: Histogram,
+    reaction: Histogram,
+    exit: Histogram,
+    overshoot: Histogram,
+    processes: Gauge,
+    memory_total: Gauge,
+    memory_available: Gauge,
+    limit: Gauge,
+    interval: Gauge<f64, std::sync::atomic::AtomicU64>,
+    dry_run: Gauge,
+    source: Family<Labels<1>, Gauge>,
+    map_entries: Gauge,
+    map_capacity: Gauge,
+    map_refused: Counter,
+    map_defects: Counter,
+    lost_crossings: Counter,
+    lost_events: Counter,
+    degraded: Counter,
+    generation: Gauge,
+    reload_ok: Gauge,
+    notifications: Family<Labels<2>, Counter>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self(Arc::new(Figures::new()))
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Metrics {
+    /// Counts an event, whatever the level from which events are written.
+    pub(super) fn hear(&self, event: &Event) {
+        let figures = &*self.0;
+        match event {
+            Event::Started { limit, interval, dry_run, .. } => {
+                figures.pace(*limit, *interval);
+                figures.dry_run.set(i64::from(*dry_run));
+                figures.generation.set(1);
+                figures.reload_ok.set(1);
+            }
+            Event::Scheduled { limit, interval } => figures.pace(*limit, *interval),
+            Event::SystemMemory { memory } => {
+                figures.memory_total.set(gauge(memory.total));
+                figures.memory_available.set(gauge(memory.available));
+            }
+            Event::Killing { breach, dry_run: true, .. } => {
+                figures.would_terminate.get_or_create(&[("rule", rule(breach))]).inc();
+            }
+            Event::Terminated { record, .. } => {
+                let (signal, outcome) = match record.cause {
+                    Cause::Term => ("SIGTERM", "exited"),
+                    Cause::Kill if record.reclaimed => ("SIGKILL", "reclaimed"),
+                    Cause::Kill => ("SIGKILL", "exited"),
+                    Cause::Itself => ("none", "exited"),
+                    Cause::OomKiller => ("none", "oom_killer"),
+                    Cause::SomebodyElse => ("none", "somebody_else"),
+                };
+                let labels = [("rule", rule(&record.breach)), ("signal", signal), ("outcome", outcome)];
+                figures.terminations.get_or_create(&labels).inc();
+                figures.exit.observe(record.signal_to_exit.as_secs_f64());
+                if let Some(overshoot) = record.overshoot {
+                    figures.overshoot.observe(overshoot.0 as f64);
+                }
+                if let Some(took) = record.crossing_to_signal {
+                    figures.reaction.observe(took.as_secs_f64());
+                }
+            }
+            Event::SignalFailed { signal, .. } => {
+                let signal = match signal {
+                    Signal::Term => "SIGTERM",
+                    Signal::Kill => "SIGKILL",
+                };
+                figures.signals_failed.get_or_create(&[("signal", signal)]).inc();
+            }
+            Event::Spared { .. } | Event::NowProtected { .. } => drop(figures.spared.inc()),
+            Event::HeldBack { .. } => drop(figures.held_back.inc()),
+            Event::Unsure { .. } => drop(figures.in_doubt.inc()),
+            Event::ScanComplete { scanned, .. } => {
+                figures.processes.set(i64::try_from(*scanned).unwrap_or(i64::MAX));
+            }
+            Event::MapDefect { missed, stale } => {
+                figures.map_defects.inc_by((missed + stale) as u64);
+            }
+            Event::Degraded { .. } => drop(figures.degraded.inc()),
+            Event::Reloaded { .. } => {
+                figures.generation.inc();
+                figures.reload_ok.set(1);
+            }
+            Event::ReloadFailed { .. } => drop(figures.reload_ok.set(0)),
+            Event::Overflow { lost } => drop(figures.lost_events.inc_by(*lost)),
+            Event::OomKilled { .. } => drop(figures.oom_killed.inc()),
+            Event::Approaching { .. }
+            | Event::Killing { .. }
+            | Event::GraceOver { .. }
+            | Event::Unconfirmed { .. }
+            | Event::OutOfReach { .. }
+            | Event::Lingers { .. }
+            | Event::Disagreement { .. }
+            | Event::SinkTrouble { .. }
+            | Event::Repeated { .. }
+            | Event::Diagnostic { .. }
+            | Event::Stopping { .. } => {}
+        }
+    }
+
+    /// A scan took so long.
+    pub fn scanned(&self, took: Duration) {
+        self.0.scan.observe(took.as_secs_f64());
+    }
+
+    /// Readings come from there.
+    pub fn reads(&self, source: Source) {
+        for other in [Source::Ebpf, Source::Proc] {
+            let labels = [("source", other.as_str())];
+            self.0.source.get_or_create(&labels).set(i64::from(other == source));
+        }
+    }
+
+    /// The kernel map is like that.
+    pub fn map(&self, map: MapFigures) {
+        let figures = &*self.0;
+        figures.map_entries.set(i64::try_from(map.entries).unwrap_or(i64::MAX));
+        figures.map_capacity.set(i64::try_from(map.capacity).unwrap_or(i64::MAX));
+        // These are counted in the kernel.
+        figures.map_refused.inner().store(map.refused, Ordering::Relaxed);
+        figures.lost_crossings.inner().store(map.lost, Ordering::Relaxed);
+    }
+
+    /// So many notifications went out on `channel`, or did not.
+    pub(super) fn notified(&self, channel: &'static str, outcome: &'static str, count: u64) {
+        self.0.notifications.get_or_create(&[("channel", channel), ("outcome", outcome)]).inc_by(count);
+    }
+
+    /// All figures in the OpenMetrics text format 1.0.
+    pub(super) fn openmetrics(&self) -> String {
+        let mut text = String::with_capacity(8192);
+        // Writing to a String cannot fail.
+        let _ = encode(&mut text, &self.0.registry);
+        text
+    }
+}
+
+impl Figures {
+    fn pace(&self, limit: Bytes, interval: Duration) {
+        self.limit.set(gauge(limit));
+        self.interval.set(interval.as_secs_f64());
+    }
+
+    #[expect(clippy::too_many_lines, reason = "a table")]
+    fn new() -> Self {
+        let figures = Self {
+            registry: Registry::default(),
+            terminations: Family::default(),
+            would_terminate: Family::default(),
+            signals_failed: Family::default(),
+            spared: Counter::default(),
+            held_back: Counter::default(),
+            oom_killed: Counter::default(),
+            in_doubt: Counter::default(),
+            // 100 µs to 13 s.
+            scan: Histogram::new(exponential_buckets(1e-4, 2.0, 18)),
+            reaction: Histogram::new(exponential_buckets(1e-4, 2.0, 18)),
+            // 1 ms to 65 s: a grace is in it.
+            exit: Histogram::new(exponential_buckets(1e-3, 2.0, 17)),
+            // 1 MiB to 64 GiB.
+            overshoot: Histogram::new(exponential_buckets(Bytes::MIB as f64, 2.0, 17)),
+            processes: Gauge::default(),
+            memory_total: Gauge::default(),
+            memory_available: Gauge::default(),
+            limit: Gauge::default(),
+            interval: Gauge::default(),
+            dry_run: Gauge::default(),
+            source: Family::default(),
+            map_entries: Gauge::default(),
+            map_capacity: Gauge::default(),
+            map_refused: Counter::default(),
+            map_defects: Counter::default(),
+            lost_crossings: Counter::default(),
+            lost_events: Counter::default(),
+            degraded: Counter::default(),
+            generation: Gauge::default(),
+            reload_ok: Gauge::default(),
+            notifications: Family::default(),
+        };
+        let mut all = Registry::with_prefix("memmon");
+        let build = Family::<Labels<1>, Gauge>::default();
+        build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
+        all.register("build_info", "The version of memmon", build);
+        all.register("terminations", "Processes that came to their end", figures.terminations.clone());
+        all.register(
+            "would_terminate",
+            "Processes that a dry run left alone",
+            figures.would_terminate.clone(),
+        );
+        all.register("signals_failed", "Signals that were refused", figures.signals_failed.clone());
+        all.register("spared", "Processes left alone at the second look", figures.spared.clone());
+        all.register("held_back", "Processes that came back too often and waited", figures.held_back.clone());
+        all.register(
+            "in_doubt",
+            "Processes left alone as a rule could not be checked",
+            figures.in_doubt.clone(),
+        );
+        all.register("oom_killed", "Processes that the OOM killer took first", figures.oom_killed.clone());
+        let seconds = || Unit::Seconds;
+        let bytes = || Unit::Bytes;
+        all.register_with_unit("scan_duration", "Time that a scan took", seconds(), figures.scan.clone());
+        all.register_with_unit(
+            "reaction",
+            "Time from a crossing in the kernel to SIGTERM",
+            seconds(),
+            figures.reaction.clone(),
+        );
+        all.register_with_unit(
+            "exit",
+            "Time from the first signal to the exit",
+            seconds(),
+            figures.exit.clone(),
+        );
+        all.register_with_unit(
+            "overshoot",
+            "What a process had over its limit at SIGTERM",
+            bytes(),
+            figures.overshoot.clone(),
+        );
+        all.register("processes", "Processes looked at in the last scan", figures.processes.clone());
+        all.register_with_unit(
+            "memory_total",
+            "Memory of the machine",
+            bytes(),
+            figures.memory_total.clone(),
+        );
+        all.register_with_unit(
+            "memory_available",
+            "Memory available at the last scan",
+            bytes(),
+            figures.memory_available.clone(),
+        );
+        all.register_with_unit("limit", "What a process may have resident", bytes(), figures.limit.clone());
+        all.register_with_unit(
+            "check_interval",
+            "Time between two scans",
+            seconds(),
+            figures.interval.clone(),
+        );
+        all.register("dry_run", "Whether nothing is signalled", figures.dry_run.clone());
+        all.register("source", "Whether readings come from this source", figures.source.clone());
+        all.register("map_entries", "Processes in the kernel map", figures.map_entries.clone());
+        all.register(
+            "map_capacity",
+            "Processes that the kernel map has room for",
+            figures.map_capacity.clone(),
+        );
+        all.register(
+            "map_refused",
+            "Processes that the kernel map had no room for",
+            figures.map_refused.clone(),
+        );
+        all.register(
+            "map_defects",
+            "Entries missing or stale that a sweep found",
+            figures.map_defects.clone(),
+        );
+        all.register("lost_crossings", "Crossings that found the ring full", figures.lost_crossings.clone());
+        all.register(
+            "lost_events",
+            "Events that the log could not keep up with",
+            figures.lost_events.clone(),
+        );
+        all.register(
+            "degraded",
+            "Times that something worked less well than it could",
+            figures.degraded.clone(),
+        );
+        all.register(
+            "config_generation",
+            "Configurations that were in force so far",
+            figures.generation.clone(),
+        );
+        all.register(
+            "config_last_reload_successful",
+            "Whether the last reload worked",
+            figures.reload_ok.clone(),
+        );
+        all.register("notifications", "Notifications by channel and outcome", figures.notifications.clone());
+        Self { registry: all, ..figures }
+    }
+}
+
+const fn rule(breach: &Breach) -> &'static str {
+    match breach.rule {
+        Limit::Percent => "percent",
+        Limit::Gb => "gb",
+    }
+}
+
+fn gauge(bytes: Bytes) -> i64 {
+    i64::try_from(bytes.0).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,195 @@
+//! The figures, and who reads them: promtool, and clients of every kind.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::*;
+use crate::report::{Console, Machine, Outputs, Reporter, samples};
+
+fn metrics() -> Metrics {
+    let metrics = Metrics::default();
+    for event in samples::samples() {
+        metrics.hear(&event);
+    }
+    metrics.reads(Source::Ebpf);
+    metrics.map(MapFigures { entries: 245, capacity: 32_768, refused: 0, lost: 3 });
+    metrics.scanned(Duration::from_millis(3));
+    metrics.notified("mail", "sent", 2);
+    metrics
+}
+
+#[test]
+fn every_event_is_counted_where_it_belongs() {
+    let text = metrics().openmetrics();
+    for line in [
+        r#"memmon_terminations_total{rule="gb",signal="SIGTERM",outcome="exited"} 1"#,
+        r#"memmon_terminations_total{rule="gb",signal="SIGKILL",outcome="exited"} 1"#,
+        r#"memmon_terminations_total{rule="gb",signal="SIGKILL",outcome="reclaimed"} 1"#,
+        r#"memmon_terminations_total{rule="gb",signal="none",outcome="exited"} 1"#,
+        r#"memmon_would_terminate_total{rule="gb"} 1"#,
+        r#"memmon_signals_failed_total{signal="SIGTERM"} 1"#,
+        "memmon_held_back_total 1",
+        "memmon_spared_total 11",
+        "memmon_in_doubt_total 4",
+        "memmon_processes 245",
+        "memmon_map_entries 245",
+        "memmon_map_defects_total 3",
+        "memmon_lost_crossings_total 3",
+        "memmon_lost_events_total 99",
+        "memmon_limit_bytes 1073741824",
+        "memmon_check_interval_seconds 15.0",
+        r#"memmon_source{source="ebpf"} 1"#,
+        r#"memmon_source{source="proc"} 0"#,
+        "memmon_config_generation 2",
+        "memmon_config_last_reload_successful 0",
+        "memmon_overshoot_bytes_count 3",
+        "memmon_oom_killed_total 1",
+        "memmon_overshoot_bytes_sum 4831838208.0",
+        "memmon_scan_duration_seconds_count 1",
+        r#"memmon_notifications_total{channel="mail",outcome="sent"} 2"#,
+        "# EOF",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
+    assert!(!text.contains("pid=") && !text.contains("chrome"), "{text}");
+}
+
+/// promtool of Debian's package prometheus, wherever it was unpacked to.
+fn promtool() -> Command {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/prometheus/usr/bin/promtool");
+    let variable = std::env::var_os("MEMMON_PROMTOOL").map(PathBuf::from);
+    Command::new(variable.unwrap_or(if beside.exists() { beside } else { "promtool".into() }))
+}
+
+#[test]
+#[ignore = "needs MEMMON_PROMTOOL, the promtool of Prometheus"]
+fn promtool_finds_nothing_wrong() {
+    let mut child = promtool()
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let text = textfile::text_format(&metrics().openmetrics());
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said =
+        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.is_empty(), "{said}\n{text}");
+    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("../contrib/prometheus/memmon.rules.yml");
+    let output = promtool().args(["check", "rules"]).arg(rules).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn dashboard_and_alerts_ask_for_figures_that_there_are() {
+    let text = metrics().openmetrics();
+    let known: Vec<_> = text.lines().filter_map(|line| line.split(['{', ' ']).next()).collect();
+    let board = include_str!("../../../../contrib/grafana/memmon.json");
+    serde_json::from_str::<serde_json::Value>(board).unwrap();
+    let rules = include_str!("../../../../contrib/prometheus/memmon.rules.yml");
+    let mut asked = 0;
+    for word in [board, rules]
+        .into_iter()
+        .flat_map(|text| text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'))
+    {
+        if word.starts_with("memmon_") {
+            asked += 1;
+            assert!(known.contains(&word), "there is no {word}");
+        }
+    }
+    assert!(asked > 10);
+}
+
+fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "not in time");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn reporter(folder: &Path, metrics: MetricsOutputs) -> Reporter {
+    let machine =
+        Machine { journal: folder.join("journal"), syslog: folder.join("log"), ..Machine::default() };
+    Reporter::start(Outputs { console: Console::Off, machine, metrics, ..Outputs::default() }).unwrap()
+}
+
+#[test]
+fn the_textfile_is_whole_and_in_the_older_format() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("memmon.prom");
+    // What a crash, or somebody who may write there, left behind.
+    let trap = folder.path().join("trap");
+    std::os::unix::fs::symlink(&trap, folder.path().join(".memmon.prom.new")).unwrap();
+    let reporter = reporter(folder.path(), MetricsOutputs { textfile: Some(path.clone()), listen: None });
+    let text = eventually(|| fs::read_to_string(&path).ok());
+    assert!(text.contains("# TYPE memmon_lost_events_total counter\nmemmon_lost_events_total 0\n"), "{text}");
+    assert!(!text.contains("# EOF") && !text.contains("# UNIT"), "{text}");
+    assert!(!trap.exists());
+    assert!(reporter.finish(Duration::from_secs(20)));
+}
+
+fn ask(mut stream: impl std::io::Read + std::io::Write, request: &str) -> String {
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn the_socket_serves_good_clients_whatever_bad_ones_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("metrics.sock");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let listen = Some(Listen::Socket(path.clone()));
+    let reporter = reporter(folder.path(), MetricsOutputs { textfile: None, listen });
+    let connect = || UnixStream::connect(&path).ok();
+    eventually(connect);
+    // Half open, one byte, garbage, gone: as many of them as are served at once.
+    let mut mute: Vec<_> = (0..14).map(|_| connect().unwrap()).collect();
+    mute[0].write_all(b"G").unwrap();
+    let mut garbage = connect().unwrap();
+    garbage.write_all(&[0xff; 4096]).unwrap();
+    let answer = ask(connect().unwrap(), "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(
+        answer.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n"),
+        "{answer}"
+    );
+    assert!(answer.ends_with("# EOF\n"), "{answer}");
+    assert!(ask(connect().unwrap(), "GET / HTTP/1.0\r\n\r\n").starts_with("HTTP/1.0 404"));
+    assert!(ask(connect().unwrap(), "PUT /metrics HTTP/1.0\r\n\r\n").starts_with("HTTP/1.0 405"));
+    // More than are served at once: it waits for those that are thrown out.
+    let mut more: Vec<_> = (0..20).map(|_| connect().unwrap()).collect();
+    assert!(ask(connect().unwrap(), "GET /metrics HTTP/1.0\r\n\r\n").ends_with("# EOF\n"));
+    assert_eq!(more[0].read(&mut [0]).unwrap(), 0, "thrown out");
+    assert!(reporter.finish(Duration::from_secs(20)));
+}
+
+#[test]
+fn loopback_serves_as_well_and_ends_with_its_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let listen = Some(Listen::Loopback(address));
+    let reporter = reporter(folder.path(), MetricsOutputs { textfile: None, listen });
+    let stream = eventually(|| TcpStream::connect(address).ok());
+    assert!(ask(stream, "GET /metrics HTTP/1.0\r\n\r\n").ends_with("# EOF\n"));
+    let machine =
+        Machine { journal: folder.path().join("j"), syslog: folder.path().join("s"), ..Machine::default() };
+    reporter.replace(Outputs { console: Console::Off, machine, ..Outputs::default() });
+    eventually(|| TcpStream::connect(address).is_err().then_some(()));
+    assert!(reporter.finish(Duration::from_secs(20)));
+}

@@ -1,0 +1,130 @@
+//! What waits to be sent, and when: together what comes together, not too often, and again what could not be sent.
+//! Time is an argument.
+
+use std::time::{Duration, Instant};
+
+/// What comes within this time after the first is sent with it.
+const GATHER: Duration = Duration::from_secs(1);
+/// Notices that are kept word for word; more are counted.
+const MOST_LINES: usize = 100;
+/// After an attempt that failed: the first pause, doubled each time up to the last.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(1800));
+
+/// One line, and its event's fields for a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Notice {
+    pub(super) line: String,
+    pub(super) fields: Vec<(String, String)>,
+}
+
+/// What waits for one channel.
+#[derive(Debug)]
+pub(super) struct Digest {
+    interval: Duration,
+    notices: Vec<Notice>,
+    more: u64,
+    since: Option<Instant>,
+    sent: Option<Instant>,
+    failed: Option<(Instant, Duration)>,
+}
+
+impl Digest {
+    /// Nothing waits; messages are at least `interval` apart.
+    pub(super) const fn new(interval: Duration) -> Self {
+        Self { interval, notices: Vec::new(), more: 0, since: None, sent: None, failed: None }
+    }
+
+    pub(super) fn add(&mut self, notice: Notice, now: Instant) {
+        if self.notices.len() < MOST_LINES {
+            self.notices.push(notice);
+        } else {
+            self.more += 1;
+        }
+        self.since.get_or_insert(now);
+    }
+
+    /// When to send what waits; none if nothing does.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let gathered = self.since? + GATHER;
+        let spaced = self.sent.map_or(gathered, |sent| sent + self.interval);
+        let retried = self.failed.map_or(gathered, |(at, pause)| at + pause);
+        Some(gathered.max(spaced).max(retried))
+    }
+
+    /// What waits, word for word as far as it was kept.
+    pub(super) fn notices(&self) -> &[Notice] {
+        &self.notices
+    }
+
+    /// How many wait beyond those.
+    pub(super) const fn more(&self) -> u64 {
+        self.more
+    }
+
+    pub(super) const fn count(&self) -> u64 {
+        self.notices.len() as u64 + self.more
+    }
+
+    /// All that waited was sent.
+    pub(super) fn was_sent(&mut self, now: Instant) {
+        *self = Self { sent: Some(now), ..Self::new(self.interval) };
+    }
+
+    /// Nothing of it was: it goes on waiting.
+    pub(super) fn has_failed(&mut self, now: Instant) {
+        let pause = self.failed.map_or(PAUSE.0, |(_, pause)| (pause * 2).min(PAUSE.1));
+        self.failed = Some((now, pause));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn notice(line: &str) -> Notice {
+        Notice { line: line.to_owned(), fields: vec![] }
+    }
+
+    #[test]
+    fn a_storm_is_one_message_now_and_one_per_interval() {
+        let (start, minute) = (Instant::now(), Duration::from_secs(60));
+        let mut digest = Digest::new(minute);
+        assert_eq!(digest.due(), None);
+        let mut messages = Vec::new();
+        for second in 0..200 {
+            let now = start + Duration::from_secs(second);
+            for _ in 0..5 {
+                digest.add(notice("x"), now);
+            }
+            if digest.due().is_some_and(|due| due <= now) {
+                messages.push((second, digest.count(), digest.notices().len()));
+                digest.was_sent(now);
+            }
+        }
+        assert_eq!(messages, [(1, 10, 10), (61, 300, 100), (121, 300, 100), (181, 300, 100)]);
+    }
+
+    #[test]
+    fn what_could_not_be_sent_waits_ever_longer_and_is_never_dropped() {
+        let mut now = Instant::now();
+        let mut digest = Digest::new(Duration::from_secs(60));
+        digest.add(notice("first"), now);
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            digest.has_failed(now);
+            let due = digest.due().unwrap();
+            pauses.push((due - now).as_secs());
+            now = due;
+        }
+        assert_eq!(pauses, [30, 60, 120, 240, 480, 960, 1800, 1800]);
+        digest.add(notice("second"), now);
+        assert_eq!(
+            digest.notices().iter().map(|notice| &*notice.line).collect::<Vec<_>>(),
+            ["first", "second"]
+        );
+        digest.was_sent(now);
+        assert_eq!((digest.due(), digest.count()), (None, 0));
+        digest.add(notice("third"), now);
+        assert_eq!(digest.due(), Some(now + Duration::from_secs(60)));
+    }
+}

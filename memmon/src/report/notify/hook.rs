@@ -1,0 +1,230 @@
+//! A command of the administrator's: no shell, nothing inherited but what it is given, a time limit for it and all that
+//! it starts in its process group, and what it says goes to the log.
+
+use std::{
+    io::{self, Read as _},
+    os::unix::process::CommandExt as _,
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, OFlag, fcntl},
+    sys::{
+        signal::{Signal, killpg},
+        wait::{Id, WaitPidFlag, WaitStatus, waitid},
+    },
+    unistd::{self, Pid},
+};
+
+use super::{Channel, Message, trust};
+use crate::model::{Escaped, Hook};
+
+/// What of its output is logged, in bytes.
+const MOST_OUTPUT: usize = 4096;
+/// How often to look whether it has ended.
+const LOOK: Duration = Duration::from_millis(20);
+/// A string of the environment may have 128 KiB (execve(2)).
+const MOST_TEXT: usize = 64 << 10;
+
+/// The command, and how its path is judged.
+pub(super) struct Runner {
+    pub(super) hook: Hook,
+    pub(super) trusted: fn(&Path) -> Result<(), String>,
+}
+
+impl Runner {
+    pub(super) fn new(hook: Hook) -> Self {
+        Self { hook, trusted: trust::roots_alone }
+    }
+
+    fn command(&self, message: &Message<'_>) -> Result<(Command, io::PipeReader), String> {
+        let Hook { command: path, user, timeout: _ } = &self.hook;
+        (self.trusted)(path)?;
+        let (output, writer) = io::pipe().map_err(|error| error.to_string())?;
+        let again = writer.try_clone().map_err(|error| error.to_string())?;
+        let mut command = Command::new(path);
+        command.stdin(Stdio::null()).stdout(writer).stderr(again).current_dir("/").process_group(0);
+        command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        let mut text = message.body.clone();
+        text.truncate(text.floor_char_boundary(MOST_TEXT));
+        let given = [
+            ("MEMMON_SUBJECT", message.subject.clone()),
+            ("MEMMON_MESSAGE", text),
+            ("MEMMON_COUNT", message.count.to_string()),
+        ];
+        let fields = message.fields.iter().map(|(name, value)| (name.as_str(), value.clone()));
+        for (name, value) in given.into_iter().chain(fields) {
+            command.env(name, value.replace('\0', ""));
+        }
+        if let Some(uid) = user {
+            let account = unistd::User::from_uid(unistd::Uid::from_raw(uid.0));
+            let account =
+                account.ok().flatten().ok_or_else(|| format!("uid {uid} has no account, and so no group"))?;
+            // With a uid, the standard library drops the supplementary groups, too.
+            command.uid(uid.0).gid(account.gid.as_raw());
+        }
+        Ok((command, output))
+    }
+}
+
+impl Channel for Runner {
+    fn name(&self) -> &'static str {
+        "hook"
+    }
+
+    fn deliver(&mut self, message: &Message<'_>) -> Result<Option<String>, String> {
+        let (mut command, mut output) = self.command(message)?;
+        // Read as it comes, but never waited for: a grandchild may hold the other end for ever.
+        fcntl(&output, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|error| error.to_string())?;
+        let mut child = command.spawn().map_err(|error| error.to_string())?;
+        drop(command);
+        let mut said = Vec::new();
+        let deadline = Instant::now() + self.hook.timeout;
+        let ended = loop {
+            drain(&mut output, &mut said);
+            match has_ended(&child) {
+                Ok(true) => break true,
+                Ok(false) if Instant::now() < deadline => thread::sleep(LOOK),
+                _ => break false,
+            }
+        };
+        // It is not reaped yet, so the number is its own, and that of its group.
+        let _ = killpg(group(&child), Signal::SIGKILL);
+        let status = child.wait().map_err(|error| error.to_string())?;
+        drain(&mut output, &mut said);
+        let said = Escaped(said.trim_ascii()).to_string();
+        if !ended {
+            return Err(format!("it took more than {:?} and was killed; it said: {said}", self.hook.timeout));
+        }
+        if !status.success() {
+            return Err(format!("{status}; it said: {said}"));
+        }
+        Ok((!said.is_empty()).then_some(said))
+    }
+}
+
+fn group(child: &Child) -> Pid {
+    Pid::from_raw(child.id().cast_signed())
+}
+
+/// Whether it has ended; it stays a zombie, so that nobody else gets its number.
+fn has_ended(child: &Child) -> Result<bool, Errno> {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    match waitid(Id::Pid(group(child)), flags) {
+        Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => Ok(false),
+        Ok(_) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads what there is, and keeps the beginning of it.
+fn drain(output: &mut io::PipeReader, said: &mut Vec<u8>) {
+    let mut buffer = [0; 4096];
+    // One that writes without an end does not keep us here: the limit is looked at in between.
+    for _ in 0..64 {
+        match output.read(&mut buffer) {
+            Ok(0) | Err(_) => return,
+            Ok(length) => {
+                let room = MOST_OUTPUT.saturating_sub(said.len());
+                said.extend(&buffer[..length.min(room)]);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+
+    use super::*;
+
+    fn run(script: &str, timeout: Duration) -> (Result<Option<String>, String>, Duration, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hook");
+        let text = format!("#!/bin/sh\ncd {}\n{script}\n", folder.path().display());
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let hook = Hook { command: path, user: None, timeout };
+        let mut runner = Runner { hook, trusted: |_| Ok(()) };
+        let fields = [("MEMMON_PID".to_owned(), "12345".to_owned())];
+        let body = "a $(touch evil) `touch evil`; \"quoted\"\nb".to_owned();
+        let message = Message { subject: "one".to_owned(), body, count: 1, fields: &fields };
+        let begun = Instant::now();
+        // Another test may be between fork and exec with the script open for writing.
+        let outcome = loop {
+            match runner.deliver(&message) {
+                Err(error) if error.contains("Text file busy") => {}
+                outcome => break outcome,
+            }
+        };
+        (outcome, begun.elapsed(), folder)
+    }
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn it_gets_the_values_and_nothing_else_and_no_shell_sees_them() {
+        let script = "env | sort > env; printf %s \"$MEMMON_MESSAGE\" > message; echo done; echo oops >&2";
+        let (outcome, _, folder) = run(script, SOON);
+        assert_eq!(outcome, Ok(Some(r"done\noops".to_owned())));
+        let body = fs::read_to_string(folder.path().join("message")).unwrap();
+        assert_eq!(body, "a $(touch evil) `touch evil`; \"quoted\"\nb");
+        assert!(!folder.path().join("evil").exists());
+        let env = fs::read_to_string(folder.path().join("env")).unwrap();
+        assert!(env.contains("MEMMON_PID=12345\n") && env.contains("MEMMON_COUNT=1\n"), "{env}");
+        assert!(!env.contains("CARGO") && !env.contains("HOME="), "{env}");
+    }
+
+    #[test]
+    fn one_that_fails_is_told_with_what_it_said() {
+        let (outcome, _, _folder) = run("echo 'no \x1b[2Jpager' >&2; exit 3", SOON);
+        let error = outcome.unwrap_err();
+        assert_eq!(error, r"exit status: 3; it said: no \u{1b}[2Jpager");
+    }
+
+    #[test]
+    fn one_that_forks_and_never_ends_is_killed_with_its_children() {
+        let script = "sleep 300 & echo $! > child; echo started; sleep 300";
+        let (outcome, took, folder) = run(script, Duration::from_secs(1));
+        assert!(outcome.unwrap_err().ends_with("it said: started"));
+        assert!(took < Duration::from_secs(10), "{took:?}");
+        let child = fs::read_to_string(folder.path().join("child")).unwrap();
+        let stat = format!("/proc/{}/stat", child.trim());
+        let begun = Instant::now();
+        // Whoever inherits it reaps it.
+        while fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
+            assert!(begun.elapsed() < SOON, "its child lives");
+            thread::sleep(LOOK);
+        }
+    }
+
+    #[test]
+    fn one_that_leaves_a_child_with_its_output_is_not_waited_for() {
+        let (outcome, took, _folder) = run("sleep 300 & echo bye", SOON);
+        assert_eq!(outcome, Ok(Some("bye".to_owned())));
+        assert!(took < SOON / 2, "{took:?}");
+    }
+
+    #[test]
+    fn one_that_talks_without_an_end_is_cut_short() {
+        let (outcome, took, _folder) = run("exec yes", Duration::from_millis(500));
+        assert!(outcome.unwrap_err().len() < 3 * MOST_OUTPUT);
+        assert!(took < SOON, "{took:?}");
+    }
+
+    #[test]
+    fn one_that_others_may_change_is_not_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hook");
+        fs::write(&path, format!("#!/bin/sh\ntouch {}/ran", folder.path().display())).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let mut runner = Runner::new(Hook { command: path, user: None, timeout: SOON });
+        let message = Message { subject: String::new(), body: String::new(), count: 1, fields: &[] };
+        assert!(runner.deliver(&message).is_err());
+        assert!(!folder.path().join("ran").exists());
+    }
+}

@@ -1,0 +1,86 @@
+//! Mail through a relay, by lettre. A relay that answers slowly, or not at all, costs a timeout on this thread only.
+
+use std::{fs::File, io::Read as _, time::Duration};
+
+use lettre::{
+    Message as Letter, SmtpTransport, Transport as _,
+    message::{Mailbox, header::ContentType},
+    transport::smtp::{
+        authentication::Credentials,
+        client::{Tls, TlsParameters},
+    },
+};
+
+use super::{Channel, Message, trust};
+use crate::model::Mail;
+
+/// For each answer of the relay.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A relay, and who writes to whom.
+pub(super) struct Post {
+    pub(super) mail: Mail,
+    pub(super) patience: Duration,
+}
+
+impl Post {
+    pub(super) const fn new(mail: Mail) -> Self {
+        Self { mail, patience: PATIENCE }
+    }
+
+    fn letter(&self, message: &Message<'_>) -> Result<Letter, String> {
+        let address = |text: &str| text.parse::<Mailbox>().map_err(|error| format!("{text}: {error}"));
+        let host = super::host();
+        let from = self.mail.from.clone().unwrap_or_else(|| format!("memmon@{host}"));
+        let mut letter = Letter::builder().from(address(&from)?).subject(&message.subject);
+        for to in &self.mail.to {
+            letter = letter.to(address(to)?);
+        }
+        letter.header(ContentType::TEXT_PLAIN).body(message.body.clone()).map_err(|error| error.to_string())
+    }
+
+    fn transport(&self) -> Result<SmtpTransport, String> {
+        let Mail { host, port, starttls, auth_file, .. } = &self.mail;
+        let mut transport = SmtpTransport::builder_dangerous(host).port(*port).timeout(Some(self.patience));
+        if *starttls {
+            let parameters = TlsParameters::new(host.clone()).map_err(|error| error.to_string())?;
+            transport = transport.tls(Tls::Required(parameters));
+        }
+        if let Some(path) = auth_file {
+            let place = |why: String| format!("{}: {why}", path.display());
+            let file = File::open(path).map_err(|error| place(error.to_string()))?;
+            if !file.metadata().is_ok_and(|facts| trust::is_secret(&facts)) {
+                return Err(place("others may read it: chmod 600 it".to_owned()));
+            }
+            let mut text = String::new();
+            file.take(4096).read_to_string(&mut text).map_err(|error| place(error.to_string()))?;
+            let mut lines = text.lines().map(str::to_owned);
+            let (Some(user), Some(password)) = (lines.next(), lines.next()) else {
+                return Err(place(
+                    "expected the user's name on its first line and the password on its second".to_owned(),
+                ));
+            };
+            transport = transport.credentials(Credentials::new(user, password));
+        }
+        Ok(transport.build())
+    }
+}
+
+impl Channel for Post {
+    fn name(&self) -> &'static str {
+        "mail"
+    }
+
+    fn deliver(&mut self, message: &Message<'_>) -> Result<Option<String>, String> {
+        let letter = self.letter(message)?;
+        self.transport()?.send(&letter).map(|_| None).map_err(|error| {
+            let mut text = error.to_string();
+            let mut cause = std::error::Error::source(&error);
+            while let Some(inner) = cause {
+                text = format!("{text}: {inner}");
+                cause = inner.source();
+            }
+            text
+        })
+    }
+}

@@ -1,0 +1,252 @@
+//! Tells people who do not read logs: by mail, and by a command of the administrator's.
+//!
+//! ```text
+//! tell(Event) ──what matters──▶ bounded queue ──▶ a thread per channel: digest ──▶ mail | hook
+//! ```
+//!
+//! A relay that is dead or a command that hangs holds up its own thread and nothing else. What could not be sent waits
+//! and is sent later; what finds the queue full is counted.
+
+mod digest;
+mod hook;
+#[cfg(feature = "mail")]
+mod mail;
+mod trust;
+
+use std::{
+    fmt::Write as _,
+    io,
+    sync::{
+        Mutex, PoisonError,
+        mpsc::{self, Receiver, RecvTimeoutError, SyncSender},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+
+use self::digest::{Digest, Notice};
+use super::{
+    Teller,
+    event::{Event, Level},
+    outputs::Machine,
+    system_log::each_field,
+    text,
+    users::UserNames,
+};
+use crate::model::{Cause, Escaped, Hook, Mail};
+
+/// Events that may wait for a channel whose thread is busy.
+const QUEUE: usize = 1024;
+
+/// Who is notified, and how often at most.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NotifyOutputs {
+    /// Between two messages on one channel.
+    pub interval: Duration,
+    /// Mail.
+    pub mail: Option<Mail>,
+    /// A command.
+    pub hook: Option<Hook>,
+}
+
+/// The channels of one configuration. Their threads send what waits, once, and end when this is dropped.
+#[derive(Default)]
+pub(super) struct Notifiers {
+    outputs: NotifyOutputs,
+    queues: Vec<(&'static str, SyncSender<Told>)>,
+    done: Mutex<Vec<Receiver<()>>>,
+}
+
+/// An event, and when it was told.
+type Told = (Timestamp, Box<Event>);
+
+/// One message, however it is sent.
+struct Message<'a> {
+    subject: String,
+    body: String,
+    count: u64,
+    /// The event's, where it is one.
+    fields: &'a [(String, String)],
+}
+
+/// A way to people.
+trait Channel: Send + 'static {
+    fn name(&self) -> &'static str;
+
+    /// Sends `message`; gives what there is to be logged of that. May take its time.
+    fn deliver(&mut self, message: &Message<'_>) -> Result<Option<String>, String>;
+}
+
+/// Whether somebody wants to be woken for it.
+const fn matters(event: &Event) -> bool {
+    match event {
+        Event::Terminated { record, .. } => !matches!(record.cause, Cause::Itself),
+        Event::HeldBack { first, .. } => *first,
+        Event::Lingers { .. }
+        | Event::SignalFailed { .. }
+        | Event::OutOfReach { .. }
+        | Event::ReloadFailed { .. } => true,
+        _ => false,
+    }
+}
+
+impl Notifiers {
+    /// Starts a thread for each channel that `outputs` ask for.
+    pub(super) fn start(outputs: NotifyOutputs, machine: &Machine, teller: &Teller) -> io::Result<Self> {
+        let mut started = Self { outputs: outputs.clone(), ..Self::default() };
+        if let Some(hook) = outputs.hook {
+            started.channel(hook::Runner::new(hook), machine, teller)?;
+        }
+        #[cfg(feature = "mail")]
+        if let Some(mail) = outputs.mail {
+            started.channel(mail::Post::new(mail), machine, teller)?;
+        }
+        #[cfg(not(feature = "mail"))]
+        if outputs.mail.is_some() {
+            let what = "no mail is sent: memmon was built without it, use a hook".to_owned();
+            teller.tell(Event::Degraded { what });
+        }
+        Ok(started)
+    }
+
+    fn channel(&mut self, channel: impl Channel, machine: &Machine, teller: &Teller) -> io::Result<()> {
+        let (queue, notices) = mpsc::sync_channel(QUEUE);
+        let (hang_up, done) = mpsc::channel();
+        self.queues.push((channel.name(), queue));
+        self.done.get_mut().unwrap_or_else(PoisonError::into_inner).push(done);
+        let (machine, teller) = (machine.clone(), teller.clone());
+        let digest = Digest::new(self.outputs.interval);
+        thread::Builder::new().name(format!("memmon-{}", channel.name())).spawn(move || {
+            // What libraries say meanwhile must not come back as an event.
+            tracing::dispatcher::with_default(&tracing::Dispatch::none(), || {
+                run(channel, digest, &notices, &machine, &teller);
+            });
+            drop(hang_up);
+        })?;
+        Ok(())
+    }
+
+    /// Whether they are what `outputs` ask for.
+    pub(super) fn are(&self, outputs: &NotifyOutputs) -> bool {
+        self.outputs == *outputs
+    }
+
+    /// Hands over what matters. Never waits; `lost` hears of channels that could not take it.
+    pub(super) fn offer(&self, at: Timestamp, event: &Event, lost: impl Fn(&'static str)) {
+        if !matters(event) {
+            return;
+        }
+        for (name, queue) in &self.queues {
+            if queue.try_send((at, Box::new(event.clone()))).is_err() {
+                lost(name);
+            }
+        }
+    }
+
+    /// Lets the channels send what waits, for at most `limit`.
+    pub(super) fn finish(self, limit: Duration) {
+        let Self { outputs: _, queues, done } = self;
+        drop(queues);
+        let deadline = Instant::now() + limit;
+        for done in done.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            let _ = done.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        }
+    }
+}
+
+fn run(
+    mut channel: impl Channel,
+    mut digest: Digest,
+    notices: &Receiver<Told>,
+    machine: &Machine,
+    teller: &Teller,
+) {
+    let mut users = UserNames::new(machine.user_name);
+    loop {
+        let received = match digest.due() {
+            None => notices.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(due) => notices.recv_timeout(due.saturating_duration_since(Instant::now())),
+        };
+        match received {
+            Ok((at, event)) => {
+                let now = Instant::now();
+                let said = text::message(&event, &mut |uid| users.get(uid, now));
+                let line = text::line(&at.to_zoned((machine.zone)()), event.level(), &said);
+                let mut fields = Vec::new();
+                each_field(&event, &mut |name, value| fields.push((name.to_owned(), value.to_owned())));
+                digest.add(Notice { line, fields }, now);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                if digest.count() > 0 {
+                    send(&mut channel, &mut digest, teller);
+                }
+                return;
+            }
+        }
+        if digest.due().is_some_and(|due| due <= Instant::now()) {
+            send(&mut channel, &mut digest, teller);
+        }
+    }
+}
+
+fn send(channel: &mut impl Channel, digest: &mut Digest, teller: &Teller) {
+    let name = channel.name();
+    let outcome = channel.deliver(&message(digest));
+    let now = Instant::now();
+    match outcome {
+        Ok(said) => {
+            teller.metrics().notified(name, "sent", digest.count());
+            digest.was_sent(now);
+            if let Some(text) = said {
+                teller.tell(Event::Diagnostic { severity: Level::Info, origin: name.to_owned(), text });
+            }
+        }
+        Err(error) => {
+            teller.metrics().notified(name, "failed", 1);
+            digest.has_failed(now);
+            let error = Escaped(error.as_bytes()).to_string();
+            teller.tell(Event::Degraded {
+                what: format!("notification by {name} failed, it is tried again: {error}"),
+            });
+        }
+    }
+}
+
+fn message(digest: &Digest) -> Message<'_> {
+    let count = digest.count();
+    let host = host();
+    let (subject, fields) = match digest.notices() {
+        [only] if digest.more() == 0 => {
+            (format!("memmon on {host}: {}", brief(&only.line)), &only.fields[..])
+        }
+        _ => (format!("memmon on {host}: {count} events"), &[][..]),
+    };
+    let mut body = String::new();
+    // Writing to a String cannot fail.
+    for notice in digest.notices() {
+        let _ = writeln!(body, "{}", notice.line);
+    }
+    if digest.more() > 0 {
+        let _ = writeln!(body, "and {} more, which are in the log", digest.more());
+    }
+    Message { subject, body, count, fields }
+}
+
+/// What a subject has room for of a line: what it says, without time and level.
+fn brief(line: &str) -> String {
+    let said = line.splitn(3, " - ").nth(2).unwrap_or(line);
+    said.chars().take(120).collect()
+}
+
+/// What this machine calls itself.
+fn host() -> String {
+    let name = nix::unistd::gethostname().unwrap_or_default();
+    let name = Escaped(name.to_string_lossy().as_bytes()).to_string();
+    if name.is_empty() { "localhost".to_owned() } else { name }
+}
+
+#[cfg(test)]
+mod tests;

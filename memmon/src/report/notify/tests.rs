@@ -1,0 +1,327 @@
+//! The channels together with the reporter, and mail with a real SMTP server.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+};
+
+use super::*;
+use crate::report::{Console, Outputs, Reporter, samples};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+fn terminated() -> Event {
+    let found = samples::samples().into_iter().find(|event| matches!(event, Event::Terminated { .. }));
+    found.unwrap()
+}
+
+#[test]
+fn people_are_woken_for_few_events_only() {
+    let kinds: Vec<_> = samples::samples()
+        .iter()
+        .filter(|event| matters(event))
+        .map(|event| serde_json::to_value(event).unwrap()["event"].as_str().unwrap().to_owned())
+        .collect();
+    let expected = [
+        "held_back",
+        "terminated",
+        "terminated",
+        "terminated",
+        "out_of_reach",
+        "signal_failed",
+        "lingers",
+        "lingers",
+        "lingers",
+        "reload_failed",
+    ];
+    assert_eq!(kinds, expected);
+}
+
+/// A channel that keeps what it gets, after it has failed a while.
+struct Kept(Arc<Mutex<Vec<(String, String, u64)>>>, u32);
+
+impl Channel for Kept {
+    fn name(&self) -> &'static str {
+        "kept"
+    }
+
+    fn deliver(&mut self, message: &Message<'_>) -> Result<Option<String>, String> {
+        if self.1 > 0 {
+            self.1 -= 1;
+            return Err("down".to_owned());
+        }
+        self.0.lock().unwrap().push((message.subject.clone(), message.body.clone(), message.count));
+        Ok(None)
+    }
+}
+
+fn reporter() -> (Reporter, Machine, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let machine = Machine {
+        zone: || jiff::tz::TimeZone::UTC,
+        user_name: |_| Some("john".to_owned()),
+        journal: folder.path().join("journal"),
+        syslog: folder.path().join("syslog"),
+        ..Machine::default()
+    };
+    let outputs = Outputs { console: Console::Off, machine: machine.clone(), ..Outputs::default() };
+    (Reporter::start(outputs).unwrap(), machine, folder)
+}
+
+#[test]
+fn what_waits_is_sent_at_the_end_in_one_message() {
+    let (reporter, machine, _folder) = reporter();
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let outputs = NotifyOutputs { interval: Duration::from_secs(3600), ..NotifyOutputs::default() };
+    let mut notifiers = Notifiers { outputs, ..Notifiers::default() };
+    notifiers.channel(Kept(Arc::clone(&kept), 0), &machine, &reporter.teller()).unwrap();
+    for _ in 0..3 {
+        notifiers.offer(Timestamp::UNIX_EPOCH, &terminated(), |_| panic!("there is room"));
+        notifiers.offer(Timestamp::UNIX_EPOCH, &Event::Overflow { lost: 1 }, |_| panic!("nobody asked"));
+    }
+    notifiers.finish(LIMIT);
+    let kept = kept.lock().unwrap();
+    let [(subject, body, 3)] = &kept[..] else { panic!("{kept:?}") };
+    assert!(subject.starts_with("memmon on ") && subject.ends_with(": 3 events"), "{subject}");
+    assert_eq!(body.lines().count(), 3);
+    assert!(
+        body.starts_with("1970-01-01 00:00:00 - INFO - Terminated: PID=12345, Name=chrome, User=john"),
+        "{body}"
+    );
+    assert!(reporter.finish(LIMIT));
+}
+
+#[test]
+fn a_channel_that_hangs_costs_nobody_any_time_and_what_it_misses_is_counted() {
+    struct Hangs(Receiver<()>);
+    impl Channel for Hangs {
+        fn name(&self) -> &'static str {
+            "hangs"
+        }
+
+        fn deliver(&mut self, _: &Message<'_>) -> Result<Option<String>, String> {
+            let _ = self.0.recv();
+            Ok(None)
+        }
+    }
+    let (reporter, machine, _folder) = reporter();
+    let (release, hanging) = mpsc::channel();
+    let mut notifiers = Notifiers::default();
+    notifiers.channel(Hangs(hanging), &machine, &reporter.teller()).unwrap();
+    notifiers.offer(Timestamp::UNIX_EPOCH, &terminated(), |_| {});
+    thread::sleep(Duration::from_millis(1300));
+    let lost = std::cell::Cell::new(0);
+    let begun = Instant::now();
+    for _ in 0..QUEUE + 10 {
+        notifiers.offer(Timestamp::UNIX_EPOCH, &terminated(), |_| lost.set(lost.get() + 1));
+    }
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert!((9..=10).contains(&lost.get()), "{}", lost.get());
+    notifiers.finish(Duration::from_millis(50));
+    drop(release);
+    assert!(reporter.finish(LIMIT));
+}
+
+#[test]
+fn what_could_not_be_sent_is_told_counted_and_kept() {
+    let (reporter, _, _folder) = reporter();
+    let mut digest = Digest::new(Duration::ZERO);
+    digest.add(Notice { line: "2025 - INFO - it happened".to_owned(), fields: vec![] }, Instant::now());
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let mut channel = Kept(Arc::clone(&kept), 2);
+    for _ in 0..3 {
+        assert_eq!(digest.count(), 1);
+        send(&mut channel, &mut digest, &reporter.teller());
+    }
+    assert_eq!(digest.count(), 0);
+    assert_eq!(kept.lock().unwrap().len(), 1);
+    assert!(kept.lock().unwrap()[0].0.ends_with(": it happened"));
+    let text = reporter.metrics().openmetrics();
+    assert!(text.contains(r#"memmon_notifications_total{channel="kept",outcome="failed"} 2"#), "{text}");
+    assert!(text.contains(r#"memmon_notifications_total{channel="kept",outcome="sent"} 1"#), "{text}");
+    assert!(reporter.finish(LIMIT));
+}
+
+#[cfg(feature = "mail")]
+mod smtp {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+
+    use super::{super::mail::Post, *};
+
+    /// aiosmtpd on a free port of the loopback interface: it prints the port, then each message in one line.
+    const SERVER: &str = r#"
+import sys, time, ssl, asyncio
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult, LoginPassword
+stalls, tls, auth = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+class Handler:
+    async def handle_DATA(self, server, session, envelope):
+        global stalls
+        if stalls > 0:
+            stalls -= 1
+            print("stalled", flush=True)
+            await asyncio.sleep(300)
+        text = envelope.content.decode()
+        print(repr((envelope.mail_from, envelope.rcpt_tos, session.authenticated, session.ssl is not None, text)), flush=True)
+        return "250 OK"
+def check(server, session, envelope, mechanism, data):
+    good = isinstance(data, LoginPassword) and data.login == b"alice" and data.password == b"secret"
+    return AuthResult(success=good, handled=False)
+more = {}
+if auth == "auth":
+    more = dict(authenticator=check, auth_required=True, auth_require_tls=False)
+if tls != "plain":
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tls)
+    more.update(tls_context=context)
+import socket
+s = socket.socket(); s.bind(("127.0.0.1", 0)); port = s.getsockname()[1]; s.close()
+c = Controller(Handler(), hostname="127.0.0.1", port=port, **more)
+c.start()
+print(port, flush=True)
+sys.stdin.read()
+"#;
+
+    struct Server {
+        child: Child,
+        lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+        port: u16,
+    }
+
+    impl Server {
+        fn start(stalls: u32, tls: &str, auth: &str) -> Self {
+            let python = std::env::var_os("MEMMON_SMTPD_PYTHON").unwrap();
+            let mut child = Command::new(python)
+                .args(["-c", SERVER, &stalls.to_string(), tls, auth])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+            let port = lines.next().unwrap().unwrap().parse().unwrap();
+            Self { child, lines, port }
+        }
+
+        fn line(&mut self) -> String {
+            self.lines.next().unwrap().unwrap()
+        }
+
+        fn post(&self) -> Post {
+            let mail = Mail {
+                to: vec!["admin@example.com".to_owned(), "Bob <bob@example.com>".to_owned()],
+                from: Some("monitor@example.com".to_owned()),
+                host: "127.0.0.1".to_owned(),
+                port: self.port,
+                starttls: false,
+                auth_file: None,
+            };
+            Post { mail, patience: Duration::from_secs(2) }
+        }
+    }
+
+    impl Drop for Server {
+        fn drop(&mut self) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+
+    fn message() -> Message<'static> {
+        let body = "2025 - WARNING - Grüße\n.\nend\n".to_owned();
+        Message { subject: "memmon on h: x\r\nBcc: evil@example.com".to_owned(), body, count: 1, fields: &[] }
+    }
+
+    #[test]
+    #[ignore = "needs MEMMON_SMTPD_PYTHON, a Python that has aiosmtpd"]
+    fn mail_arrives_as_by_v1s_recipe() {
+        let mut server = Server::start(0, "plain", "open");
+        assert_eq!(server.post().deliver(&message()), Ok(None));
+        let line = server.line();
+        assert!(
+            line.starts_with(
+                "('monitor@example.com', ['admin@example.com', 'bob@example.com'], None, False, "
+            ),
+            "{line}"
+        );
+        assert!(!line.contains(r"\r\nBcc:") && line.contains("Subject: "), "{line}");
+    }
+
+    #[test]
+    #[ignore = "needs MEMMON_SMTPD_PYTHON, a Python that has aiosmtpd"]
+    fn a_server_that_stalls_after_data_loses_nothing() {
+        let mut server = Server::start(1, "plain", "open");
+        let mut post = server.post();
+        let begun = Instant::now();
+        let error = post.deliver(&message()).unwrap_err();
+        assert!(begun.elapsed() < Duration::from_secs(20), "{error}");
+        assert_eq!(server.line(), "stalled");
+        assert_eq!(post.deliver(&message()), Ok(None));
+        assert!(server.line().contains("monitor@example.com"));
+    }
+
+    #[test]
+    #[ignore = "needs MEMMON_SMTPD_PYTHON, a Python that has aiosmtpd"]
+    fn a_password_is_taken_from_a_file_that_nobody_else_reads() {
+        let mut server = Server::start(0, "plain", "auth");
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("smtp");
+        let mut post = server.post();
+        post.mail.auth_file = Some(file.clone());
+        fs::write(&file, "alice\nsecret\n").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(post.deliver(&message()).unwrap_err().contains("chmod 600"));
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(post.deliver(&message()), Ok(None));
+        assert!(server.line().contains(", True, False, "));
+        fs::write(&file, "alice\nwrong\n").unwrap();
+        let error = post.deliver(&message()).unwrap_err();
+        assert!(error.contains("535") && !error.contains("wrong"), "{error}");
+    }
+
+    #[test]
+    #[ignore = "needs MEMMON_SMTPD_PYTHON, a Python that has aiosmtpd"]
+    fn starttls_is_demanded_and_a_certificate_is_checked() {
+        let server = Server::start(0, "plain", "open");
+        let mut post = server.post();
+        post.mail.starttls = true;
+        assert!(post.deliver(&message()).unwrap_err().to_lowercase().contains("starttls"));
+
+        let folder = tempfile::tempdir().unwrap();
+        let pem = folder.path().join("pem");
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"])
+            .args([
+                "-keyout".as_ref(),
+                pem.as_os_str(),
+                "-out".as_ref(),
+                folder.path().join("cert").as_os_str(),
+            ])
+            .output()
+            .unwrap();
+        assert!(made.status.success());
+        let both =
+            fs::read_to_string(&pem).unwrap() + &fs::read_to_string(folder.path().join("cert")).unwrap();
+        fs::write(&pem, both).unwrap();
+        let server = Server::start(0, pem.to_str().unwrap(), "open");
+        let mut post = server.post();
+        post.mail.starttls = true;
+        let error = post.deliver(&message()).unwrap_err();
+        assert!(error.to_lowercase().contains("certificate"), "{error}");
+    }
+
+    #[test]
+    fn a_relay_that_is_not_there_is_told() {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mail = Mail {
+            to: vec!["admin@example.com".to_owned()],
+            from: None,
+            host: "127.0.0.1".to_owned(),
+            port,
+            starttls: false,
+            auth_file: None,
+        };
+        let error = Post { mail, patience: LIMIT }.deliver(&message()).unwrap_err();
+        assert!(error.contains("refused"), "{error}");
+    }
+}
