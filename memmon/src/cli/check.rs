@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use jiff::Zoned;
 use serde_json::{Value, json};
 
 use super::{effective::write_settings, exit::Exit};
@@ -37,7 +38,7 @@ pub(super) struct Running {
     pub judged: Vec<(Process, Verdict)>,
 }
 
-/// Checks a configuration. `running` reads the machine, once the rules are known; where it cannot, the settings are
+/// Checks a configuration, as it is meant at `now`. `running` reads the machine, once the rules are known; where it cannot, the settings are
 /// checked all the same. What is wrong goes to `err`, everything else and all JSON to `out`.
 ///
 /// # Errors
@@ -45,17 +46,21 @@ pub(super) struct Running {
 pub(super) fn check(
     args: &Args,
     users: &dyn Users,
+    now: &Zoned,
     running: impl FnOnce(&Rules) -> anyhow::Result<Running>,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> io::Result<Exit> {
     match config::load(args.path.as_deref(), users) {
         Ok(loaded) => {
-            let running = running(&loaded.settings.rules);
+            let mut in_force = loaded.settings.clone();
+            in_force.follow(now);
+            let rules = in_force.rules;
+            let running = running(&rules);
             if args.json {
-                writeln!(out, "{}", as_json(&loaded, &running))?;
+                writeln!(out, "{}", as_json(&loaded, &rules, &running))?;
             } else {
-                write_report(&loaded, &running, users, out)?;
+                write_report(&loaded, &rules, &running, users, out)?;
             }
             Ok(Exit::Ok)
         }
@@ -72,6 +77,7 @@ pub(super) fn check(
 
 fn write_report(
     loaded: &Loaded,
+    rules: &Rules,
     running: &anyhow::Result<Running>,
     users: &dyn Users,
     out: &mut dyn Write,
@@ -90,7 +96,7 @@ fn write_report(
     }
     writeln!(out)?;
     match running {
-        Ok(running) => write_running(&settings.rules, running, users, out),
+        Ok(running) => write_running(rules, running, users, out),
         Err(error) => {
             writeln!(
                 out,
@@ -147,7 +153,7 @@ const fn fate(verdict: &Verdict) -> &'static str {
     }
 }
 
-fn as_json(loaded: &Loaded, running: &anyhow::Result<Running>) -> Value {
+fn as_json(loaded: &Loaded, rules: &Rules, running: &anyhow::Result<Running>) -> Value {
     let Loaded { settings, warnings, origin } = loaded;
     let file = origin.as_deref().map(escaped);
     let warnings: Vec<_> = warnings
@@ -156,7 +162,7 @@ fn as_json(loaded: &Loaded, running: &anyhow::Result<Running>) -> Value {
         .collect();
     let running = match running {
         Ok(running) => {
-            let (rule, limit) = settings.rules.limit(&running.memory);
+            let (rule, limit) = rules.limit(&running.memory);
             json!({ "limit": limit, "rule": rule, "memory": running.memory, "over": running.over(limit) })
         }
         Err(error) => json!({ "error": format!("{error:#}") }),
@@ -226,11 +232,16 @@ mod tests {
         let file = directory.path().join("config.toml");
         fs::write(&file, text).unwrap();
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let exit = check(&Args { path: Some(file), json }, &USERS, machine, &mut out, &mut err).unwrap();
+        let exit =
+            check(&Args { path: Some(file), json }, &USERS, &noon(), machine, &mut out, &mut err).unwrap();
         let text = |stream| {
             String::from_utf8(stream).unwrap().replace(&*directory.path().to_string_lossy(), "/etc/memmon")
         };
         (text(out), text(err), exit)
+    }
+
+    fn noon() -> Zoned {
+        "2025-10-03T12:00[UTC]".parse().unwrap()
     }
 
     #[test]
@@ -271,6 +282,9 @@ mod tests {
 
         [termination]
         grace                 = 5
+        repeat_limit          = 5
+        repeat_window         = 600
+        repeat_backoff        = 60
         reclaim               = true
         hard_ceiling          = 2
         reserve_percent       = 3
@@ -281,6 +295,13 @@ mod tests {
 
         [status]
         group                 = ""
+
+        [metrics]
+        textfile              = ""
+        listen                = ""
+
+        [notify]
+        interval              = 300
 
         Warnings:
           line 4: "docker" protects only what is called exactly that; its daemon is "dockerd"
@@ -334,7 +355,7 @@ mod tests {
         fs::write(args.path.as_ref().unwrap(), "settings.log_file = ''").unwrap();
         let mut out = Vec::new();
         let unreadable = |_: &Rules| Err(anyhow::anyhow!("no /proc"));
-        assert_eq!(check(&args, &USERS, unreadable, &mut out, &mut io::sink()).unwrap(), Exit::Ok);
+        assert_eq!(check(&args, &USERS, &noon(), unreadable, &mut out, &mut io::sink()).unwrap(), Exit::Ok);
         let out = String::from_utf8(out).unwrap();
         assert!(out.ends_with("What is running now could not be read: no /proc\n"), "{out}");
     }

@@ -7,15 +7,26 @@ use std::{
 };
 
 use crate::{
-    config::{Settings, Users},
-    model::{Bytes, Escaped, Uid},
+    config::{Notify, Pace, Settings, Users, Window},
+    model::{Bytes, Escaped, Hook, Mail, Uid},
     policy::{Rules, Scope},
 };
 
 /// The settings as a configuration file that means the same.
 pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut dyn Write) -> io::Result<()> {
-    let Settings { rules, check_interval, warn_at_percent, dry_run, log, kernel, termination, status } =
-        settings;
+    let Settings {
+        rules,
+        check_interval,
+        warn_at_percent,
+        schedule,
+        dry_run,
+        log,
+        kernel,
+        termination,
+        status,
+        metrics,
+        notify,
+    } = settings;
     let Rules { limits, whitelist, scope, honour_oom_score_adj, own_pid: _ } = rules;
     let user = |uid: &Uid| users.name(*uid).unwrap_or_else(|| uid.to_string());
     let log_file = log.file.as_deref().and_then(Path::to_str).unwrap_or_default();
@@ -25,6 +36,15 @@ pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut d
     key(out, "ram_gb_threshold", gigabytes(limits.bytes()))?;
     key(out, "check_interval", check_interval.as_secs_f64())?;
     key(out, "warn_at_percent", warn_at_percent.unwrap_or(0.0))?;
+    for Window { days, from, to, pace: Pace { check_interval, limits } } in &schedule.windows {
+        section(out, "[schedule]")?;
+        key(out, "days", list(days.names().map(quoted)))?;
+        key(out, "from", quoted(&from.to_string()))?;
+        key(out, "to", quoted(&to.to_string()))?;
+        key(out, "check_interval", check_interval.as_secs_f64())?;
+        key(out, "ram_percent_threshold", limits.percent())?;
+        key(out, "ram_gb_threshold", gigabytes(limits.bytes()))?;
+    }
     section(out, "whitelist")?;
     key(out, "pids", list(&whitelist.pids))?;
     key(out, "names", list(whitelist.names.entries().iter().map(|name| quoted(name))))?;
@@ -57,6 +77,9 @@ pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut d
     key(out, "realtime", kernel.realtime)?;
     section(out, "termination")?;
     key(out, "grace", termination.grace.as_secs_f64())?;
+    key(out, "repeat_limit", termination.repeat_limit)?;
+    key(out, "repeat_window", termination.repeat_window.as_secs_f64())?;
+    key(out, "repeat_backoff", termination.repeat_backoff.as_secs_f64())?;
     key(out, "reclaim", termination.reclaim)?;
     key(out, "hard_ceiling", termination.hard_ceiling.unwrap_or(0.0))?;
     key(out, "reserve_percent", termination.reserve_percent.unwrap_or(0.0))?;
@@ -64,7 +87,37 @@ pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut d
     key(out, "format", quoted(log.format.as_str()))?;
     key(out, "level", quoted(log.level.as_str()))?;
     section(out, "status")?;
-    key(out, "group", quoted(status.group.as_deref().unwrap_or_default()))
+    key(out, "group", quoted(status.group.as_deref().unwrap_or_default()))?;
+    section(out, "metrics")?;
+    let textfile = metrics.textfile.as_deref().and_then(Path::to_str).unwrap_or_default();
+    key(out, "textfile", quoted(textfile))?;
+    key(out, "listen", quoted(&metrics.listen.as_ref().map(ToString::to_string).unwrap_or_default()))?;
+    write_notify(notify, users, out)
+}
+
+fn write_notify(notify: &Notify, users: &dyn Users, out: &mut dyn Write) -> io::Result<()> {
+    let Notify { interval, mail, hook } = notify;
+    section(out, "notify")?;
+    key(out, "interval", interval.as_secs_f64())?;
+    if let Some(Mail { to, from, host, port, starttls, auth_file }) = mail {
+        key(out, "mail_to", list(to.iter().map(|address| quoted(address))))?;
+        if let Some(from) = from {
+            key(out, "mail_from", quoted(from))?;
+        }
+        key(out, "smtp_host", quoted(host))?;
+        key(out, "smtp_port", port)?;
+        key(out, "smtp_starttls", starttls)?;
+        let auth_file = auth_file.as_deref().and_then(Path::to_str).unwrap_or_default();
+        key(out, "smtp_auth_file", quoted(auth_file))?;
+    }
+    if let Some(Hook { command, user, timeout }) = hook {
+        key(out, "hook", quoted(&command.to_string_lossy()))?;
+        if let Some(uid) = user {
+            key(out, "hook_user", quoted(&users.name(*uid).unwrap_or_else(|| uid.to_string())))?;
+        }
+        key(out, "hook_timeout", timeout.as_secs_f64())?;
+    }
+    Ok(())
 }
 
 fn section(out: &mut dyn Write, name: &str) -> io::Result<()> {
@@ -115,11 +168,17 @@ mod tests {
             thresholds = { ram_percent_threshold = 12.25, ram_gb_threshold = 0.3, check_interval = 0.5 }
             whitelist = { pids = [1, 7], names = ["a\"b\\\\", "tab\t*", "é\u202e"], users = ["alice", "9"], protect_root = true }
             settings = { dry_run = true, log_file = "/tmp/\u001b\\x", enable_syslog = false }
+            schedule = [
+                { days = ["sat-mon"], from = 22:30:00, to = "06:00", check_interval = 1.5 },
+                { ram_percent_threshold = 0.5, ram_gb_threshold = 0.1 },
+            ]
             scope = { users = ["alice"], uids = ["5-7"], cgroups = ["/a/**"] }
             kernel = { source = "proc", max_processes = 99 }
-            termination = { grace = 1.5, reclaim = false, hard_ceiling = 0, reserve_percent = 1.5 }
+            termination = { grace = 1.5, repeat_limit = 0, repeat_window = 2.5, repeat_backoff = 3, reclaim = false, hard_ceiling = 0, reserve_percent = 1.5 }
             log = { format = "json", level = "debug" }
             status = { group = "alice" }
+            notify = { interval = 5, mail_to = ["a@b"], mail_from = "c@d", smtp_host = "e", smtp_port = 587, smtp_starttls = true, smtp_auth_file = "/f", hook = "/g", hook_user = "alice", hook_timeout = 3 }
+            metrics = { textfile = "/var/lib/x.prom", listen = "[::1]:9819" }
         "#;
         for text in [text, ""] {
             let meant = config::parse(text, Path::new("a"), &USERS).unwrap().settings;

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use anyhow::{Context as _, bail};
+use jiff::Zoned;
 
 use super::{arguments::Explain, check, exit::Exit, explain};
 use crate::{
@@ -17,7 +18,7 @@ use crate::{
 
 /// `memmon check`, with those who are over the limit right now.
 pub(super) fn check(asked: &check::Args, out: &mut dyn Write, err: &mut dyn Write) -> anyhow::Result<Exit> {
-    Ok(check::check(asked, &NameService, running, out, err)?)
+    Ok(check::check(asked, &NameService, &Zoned::now(), running, out, err)?)
 }
 
 fn running(rules: &Rules) -> anyhow::Result<check::Running> {
@@ -38,7 +39,9 @@ fn running(rules: &Rules) -> anyhow::Result<check::Running> {
 
 /// `memmon explain`, of every process that is meant.
 pub(super) fn explain(asked: &Explain, out: &mut dyn Write) -> anyhow::Result<Exit> {
-    let rules = config::load(asked.config.as_deref(), &NameService)?.settings.rules;
+    let mut settings = config::load(asked.config.as_deref(), &NameService)?.settings;
+    settings.follow(&Zoned::now());
+    let rules = settings.rules;
     let (proc, accuracy) = machine()?;
     let memory = proc.memory()?;
     let (_, limit) = rules.limit(&memory);

@@ -14,6 +14,8 @@ use crate::model::Escaped;
 pub(super) struct Document<'t> {
     rest: DeTable<'t>,
     known: Vec<(&'static str, Vec<&'static str>)>,
+    /// Of the known sections, those that are written `[[name]]`.
+    repeated: Vec<&'static str>,
     strays: Vec<Stray>,
 }
 
@@ -36,7 +38,7 @@ impl<'t> Document<'t> {
             problems.add(span, what, help);
         }
         let rest = if errors.is_empty() { table.into_inner() } else { DeTable::new() };
-        Self { rest, known: Vec::new(), strays: Vec::new() }
+        Self { rest, known: Vec::new(), repeated: Vec::new(), strays: Vec::new() }
     }
 
     /// Takes the section `name`: what `read` makes of it, and where its heading stands if there is nothing below it.
@@ -67,17 +69,68 @@ impl<'t> Document<'t> {
         (value, empty)
     }
 
+    /// Takes all sections `[[name]]`: what `read` makes of each, and where its heading stands.
+    pub(super) fn sections<T>(
+        &mut self,
+        name: &'static str,
+        problems: &mut Problems<'_>,
+        mut read: impl FnMut(&mut Section<'t, '_, '_>) -> T,
+    ) -> Vec<(T, Range<usize>)> {
+        let mut tables = Vec::new();
+        if let Some((key, value)) = self.rest.remove_entry(name) {
+            let help =
+                format!("write [[{name}]] on a line of its own, as often as needed, and its keys below");
+            let span = value.span();
+            match value.into_inner() {
+                DeValue::Array(elements) => {
+                    for element in elements {
+                        let place = element.span();
+                        match element.into_inner() {
+                            DeValue::Table(table) => tables.push((table, place)),
+                            _ => problems.add(place, format!("`{name}` is a list of sections"), &*help),
+                        }
+                    }
+                }
+                DeValue::Table(table) => {
+                    problems.add(key.span(), format!("there may be several of `{name}`"), help);
+                    tables.push((table, span));
+                }
+                _ => problems.add(key.span(), format!("`{name}` is a section"), help),
+            }
+        }
+        let mut keys = Vec::new();
+        let mut values = Vec::new();
+        for (rest, place) in tables {
+            let mut section = Section { rest, known: Vec::new(), problems };
+            values.push((read(&mut section), place));
+            let Section { rest, known, problems: _ } = section;
+            keys = known;
+            self.strays.extend(strays(Some(name), rest));
+        }
+        if keys.is_empty() {
+            // Which keys there are is known once one has been read.
+            let mut section = Section { rest: DeTable::new(), known: Vec::new(), problems };
+            read(&mut section);
+            keys = section.known;
+        }
+        self.known.push((name, keys));
+        self.repeated.push(name);
+        values
+    }
+
     /// Says of everything that is left that it is unknown, and what it might have been meant to be.
     pub(super) fn finish(self, problems: &mut Problems<'_>) {
-        let Self { rest, known, strays: inside } = self;
+        let Self { rest, known, repeated, strays: inside } = self;
+        let heading =
+            |name: &str| if repeated.contains(&name) { format!("[[{name}]]") } else { format!("[{name}]") };
         for stray in inside.into_iter().chain(strays(None, rest)) {
             let key = quotable(&stray.key);
             let what = match stray.section {
-                Some(section) => format!("unknown key `{key}` in [{section}]"),
+                Some(section) => format!("unknown key `{key}` in {}", heading(section)),
                 None if stray.is_table => format!("unknown section [{key}]"),
                 None => format!("`{key}` stands outside of any section"),
             };
-            problems.add(stray.span.clone(), what, advice(&stray, &known));
+            problems.add(stray.span.clone(), what, advice(&stray, &known, &heading));
         }
     }
 }
@@ -110,14 +163,18 @@ fn strays(section: Option<&'static str>, rest: DeTable<'_>) -> impl Iterator<Ite
 
 /// What to write instead of a key that is unknown where it stands: the same key in its own section, a similar key
 /// here, a similar section, a similar key elsewhere, or else all there is to choose from.
-fn advice(stray: &Stray, known: &[(&'static str, Vec<&'static str>)]) -> String {
+fn advice(
+    stray: &Stray,
+    known: &[(&'static str, Vec<&'static str>)],
+    heading: &dyn Fn(&str) -> String,
+) -> String {
     let pairs = || known.iter().flat_map(|(section, keys)| keys.iter().map(move |key| (*section, *key)));
     let sections = || known.iter().map(|(section, _)| *section);
     let here =
         known.iter().find(|(section, _)| Some(*section) == stray.section).map(|(_, keys)| keys.as_slice());
 
     if let Some((section, _)) = pairs().find(|(_, key)| *key == stray.key) {
-        return format!("this key belongs in [{section}]");
+        return format!("this key belongs in {}", heading(section));
     }
     if let Some(key) = here.and_then(|keys| nearest(&stray.key, keys.iter().copied())) {
         return format!("did you mean `{key}`?");
@@ -125,19 +182,16 @@ fn advice(stray: &Stray, known: &[(&'static str, Vec<&'static str>)]) -> String 
     if stray.section.is_none()
         && let Some(section) = nearest(&stray.key, sections())
     {
-        return format!("did you mean [{section}]?");
+        return format!("did you mean {}?", heading(section));
     }
     if let Some(near) = nearest(&stray.key, pairs().map(|(_, key)| key))
         && let Some((section, key)) = pairs().find(|(_, key)| *key == near)
     {
-        return format!("did you mean `{key}` in [{section}]?");
+        return format!("did you mean `{key}` in {}?", heading(section));
     }
     match here {
         Some(keys) => format!("expected one of: {}", keys.join(", ")),
-        None => format!(
-            "expected one of: {}",
-            sections().map(|name| format!("[{name}]")).collect::<Vec<_>>().join(", ")
-        ),
+        None => format!("expected one of: {}", sections().map(heading).collect::<Vec<_>>().join(", ")),
     }
 }
 
@@ -262,6 +316,15 @@ pub(super) const BOOLEAN: Kind<bool> =
 /// A string, in quotes.
 pub(super) const STRING: Kind<String> =
     Kind { expected: "a string", read: |value| value.as_str().map(str::to_owned).ok_or(Mismatch::Type) };
+
+/// A time of day: a string, or TOML's own local time.
+pub(super) const TIME: Kind<String> = Kind {
+    expected: "a time of day in quotes, \"09:00\"",
+    read: |value| match value {
+        DeValue::Datetime(datetime) if datetime.date.is_none() => Ok(datetime.to_string()),
+        _ => (STRING.read)(value),
+    },
+};
 
 fn with_article(value: &DeValue<'_>) -> &'static str {
     match value {

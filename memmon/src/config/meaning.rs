@@ -12,6 +12,7 @@ use super::{
     document::List,
     error::Problems,
     reader::{Reader, uid},
+    schedule::Pace,
     settings::{Kernel, Log, LogFormat, LogLevel, Settings, Status, Termination},
     typed::{self, Typed},
     users::Users,
@@ -37,6 +38,9 @@ mod default {
     pub(super) const LOG_FILE: &str = "/var/log/memory_monitor.log";
     pub(super) const SYSTEM_LOG: bool = true;
     pub(super) const GRACE: Duration = Duration::from_secs(5);
+    pub(super) const REPEAT_LIMIT: u32 = 5;
+    pub(super) const REPEAT_WINDOW: Duration = Duration::from_secs(600);
+    pub(super) const REPEAT_BACKOFF: Duration = Duration::from_secs(60);
     pub(super) const RECLAIM: bool = true;
     pub(super) const WARN_AT_PERCENT: f64 = 80.0;
     pub(super) const INSTANT: bool = true;
@@ -59,18 +63,42 @@ pub(super) fn settings(
     own_pid: Pid,
     problems: &mut Problems<'_>,
 ) -> Option<(Settings, Vec<Warning>)> {
-    let Typed { thresholds, whitelist, settings, scope, kernel, termination, log, status } = typed;
+    let Typed {
+        thresholds,
+        whitelist,
+        settings,
+        schedule,
+        scope,
+        kernel,
+        termination,
+        log,
+        status,
+        metrics,
+        notify,
+    } = typed;
     let typed::Thresholds { ram_percent_threshold, ram_gb_threshold, check_interval, warn_at_percent } =
         thresholds;
     let typed::Settings { dry_run, log_file, enable_syslog } = settings;
     let typed::Kernel { source, max_processes, instant, realtime } = kernel;
-    let typed::Termination { grace, reclaim, hard_ceiling, reserve_percent } = termination;
+    let typed::Termination {
+        grace,
+        repeat_limit,
+        repeat_window,
+        repeat_backoff,
+        reclaim,
+        hard_ceiling,
+        reserve_percent,
+    } = termination;
     let typed::Log { format, level } = log;
     let honour_oom_score_adj = whitelist.honour_oom_score_adj.as_ref().map(|typed| *typed.get_ref());
 
     let mut reader = Reader { users, problems, warnings: Vec::new() };
-    let limits = reader.limits(ram_percent_threshold, ram_gb_threshold);
-    let check_interval = reader.seconds("check_interval", check_interval, "seconds between scans", INTERVALS);
+    let limits = default_limits()
+        .and_then(|otherwise| reader.limits(ram_percent_threshold, ram_gb_threshold, otherwise));
+    let check_interval = reader
+        .seconds("check_interval", check_interval, "seconds between scans", INTERVALS)
+        .unwrap_or(default::INTERVAL);
+    let schedule = limits.map(|limits| reader.schedule(schedule, Pace { check_interval, limits }));
     let warn_at_percent = reader.or_off(
         "warn_at_percent",
         warn_at_percent,
@@ -96,6 +124,13 @@ pub(super) fn settings(
         grace: reader
             .seconds("grace", grace, "seconds from SIGTERM to SIGKILL", GRACES)
             .unwrap_or(default::GRACE),
+        repeat_limit: reader.repeat_limit(repeat_limit),
+        repeat_window: reader
+            .seconds("repeat_window", repeat_window, "seconds", WINDOWS)
+            .unwrap_or(default::REPEAT_WINDOW),
+        repeat_backoff: reader
+            .seconds("repeat_backoff", repeat_backoff, "seconds from one termination to the next", WINDOWS)
+            .unwrap_or(default::REPEAT_BACKOFF),
         reclaim: reclaim.map_or(default::RECLAIM, Spanned::into_inner),
         hard_ceiling: reader.or_off(
             "hard_ceiling",
@@ -114,7 +149,8 @@ pub(super) fn settings(
     };
 
     let status = reader.status(status);
-
+    let metrics = reader.metrics(metrics);
+    let notify = reader.notify(notify);
     let Reader { mut warnings, .. } = reader;
     warnings.sort_by_key(|warning| warning.line);
     let rules = Rules {
@@ -124,10 +160,21 @@ pub(super) fn settings(
         honour_oom_score_adj: honour_oom_score_adj.unwrap_or(default::HONOUR_OOM_SCORE_ADJ),
         own_pid,
     };
-    let check_interval = check_interval.unwrap_or(default::INTERVAL);
     let dry_run = dry_run.map_or(default::DRY_RUN, Spanned::into_inner);
     Some((
-        Settings { rules, check_interval, warn_at_percent, dry_run, log, kernel, termination, status },
+        Settings {
+            rules,
+            check_interval,
+            warn_at_percent,
+            schedule: schedule?,
+            dry_run,
+            log,
+            kernel,
+            termination,
+            status,
+            metrics,
+            notify,
+        },
         warnings,
     ))
 }
@@ -135,7 +182,9 @@ pub(super) fn settings(
 /// Below 0.01 % or a megabyte nearly every process is over, which nobody means.
 const PERCENTS: RangeInclusive<f64> = 0.01..=100.0;
 const GBS: RangeInclusive<f64> = 0.001..=1e9;
-const INTERVALS: RangeInclusive<f64> = 0.1..=86_400.0;
+pub(super) const INTERVALS: RangeInclusive<f64> = 0.1..=86_400.0;
+const WINDOWS: RangeInclusive<f64> = 1.0..=86_400.0;
+const MOST_REPEATS: u32 = 1000;
 const GRACES: RangeInclusive<f64> = 0.1..=3600.0;
 const WARNINGS: RangeInclusive<f64> = 1.0..=100.0;
 /// Below 1 a victim would be beyond its ceiling before it is beyond its limit.
@@ -146,22 +195,32 @@ const FORMATS: [LogFormat; 2] = [LogFormat::Text, LogFormat::Json];
 const LEVELS: [LogLevel; 4] = [LogLevel::Debug, LogLevel::Info, LogLevel::Warning, LogLevel::Error];
 const SOURCES: [SourceChoice; 3] = [SourceChoice::Auto, SourceChoice::Ebpf, SourceChoice::Proc];
 
+fn default_limits() -> Option<Limits> {
+    Limits::new(default::PERCENT, Bytes::from_gb(default::GB)).ok()
+}
+
 /// The keys, section by section.
 impl Reader<'_, '_> {
-    fn limits(&mut self, percent: Option<Spanned<f64>>, gb: Option<Spanned<f64>>) -> Option<Limits> {
+    /// The limits that are typed, and of one that is not the one of `otherwise`.
+    pub(super) fn limits(
+        &mut self,
+        percent: Option<Spanned<f64>>,
+        gb: Option<Spanned<f64>>,
+        otherwise: Limits,
+    ) -> Option<Limits> {
         let span = percent.as_ref().map_or(0..0, Spanned::span);
-        let percent = percent.map_or(Some(default::PERCENT), |typed| {
+        let percent = percent.map_or(Some(otherwise.percent()), |typed| {
             self.number("ram_percent_threshold", &typed, "percent of all memory", &PERCENTS)
         });
-        let gb = gb.map_or(Some(default::GB), |typed| {
-            self.number("ram_gb_threshold", &typed, "gigabytes of 2^30 bytes", &GBS)
+        let bytes = gb.map_or(Some(otherwise.bytes()), |typed| {
+            self.number("ram_gb_threshold", &typed, "gigabytes of 2^30 bytes", &GBS).map(Bytes::from_gb)
         });
-        let (percent, gb) = (percent?, gb?);
-        if percent < 1.0 {
+        let (percent, bytes) = (percent?, bytes?);
+        if percent < 1.0 && !span.is_empty() {
             let value = self.problems.quote(span.clone());
             self.warn(&span, Concern::Fraction { value });
         }
-        Limits::new(percent, Bytes::from_gb(gb))
+        Limits::new(percent, bytes)
             .map_err(|error| self.problems.add(span, error.to_string(), "set both limits above 0"))
             .ok()
     }
@@ -323,6 +382,17 @@ impl Reader<'_, '_> {
             self.warn(&span, Concern::UnknownGroup { name: group.clone() });
         }
         Status { group: Some(group), gid }
+    }
+
+    fn repeat_limit(&mut self, typed: Option<Spanned<i64>>) -> u32 {
+        let Some(typed) = typed else { return default::REPEAT_LIMIT };
+        let count = u32::try_from(*typed.get_ref()).ok().filter(|count| *count <= MOST_REPEATS);
+        count.unwrap_or_else(|| {
+            let help =
+                format!("expected a number of terminations up to {MOST_REPEATS}, or 0 for no end of them");
+            self.refuse("repeat_limit", &typed.span(), help);
+            default::REPEAT_LIMIT
+        })
     }
 
     fn log_file(&mut self, typed: Option<Spanned<String>>) -> Option<PathBuf> {

@@ -47,18 +47,18 @@ fn unknown_keys_are_told_with_what_was_meant() {
     3 | ram_gb_treshold = 2
       | ^^^^^^^^^^^^^^^ did you mean `ram_gb_threshold`?
     ");
-    insta::assert_snapshot!(error("[treshold]\n[metrics]\nport = 9100\n[whitelist]\nlog_file = '/x'\nformt = 1\ncolour = 1"), @"
+    insta::assert_snapshot!(error("[treshold]\n[network]\nport = 9100\n[whitelist]\nlog_file = '/x'\nformt = 1\ncolour = 1"), @"
     error: unknown section [treshold]
      --> config.toml:1:2
       |
     1 | [treshold]
       |  ^^^^^^^^ did you mean [thresholds]?
 
-    error: unknown section [metrics]
+    error: unknown section [network]
      --> config.toml:2:2
       |
-    2 | [metrics]
-      |  ^^^^^^^ expected one of: [thresholds], [whitelist], [settings], [scope], [kernel], [termination], [log], [status]
+    2 | [network]
+      |  ^^^^^^^ expected one of: [thresholds], [whitelist], [settings], [[schedule]], [scope], [kernel], [termination], [log], [status], [metrics], [notify]
 
     error: unknown key `log_file` in [whitelist]
      --> config.toml:5:1
@@ -199,6 +199,15 @@ fn values_out_of_range_are_told_with_the_range() {
     for (key, values) in [
         ("whitelist.pids", ["[0]", "[-1]", "[4194305]"]),
         ("kernel.max_processes", ["0", "-5", "4194305"]),
+        ("termination.repeat_limit", ["-1", "1001", "5.5"]),
+        ("termination.repeat_window", ["0", "-5", "86401"]),
+        ("termination.repeat_backoff", ["0", "nan", "'1'"]),
+        ("notify.mail_to", ["['admin']", "['@b']", "[\"a@b\\nc\"]"]),
+        ("notify.smtp_port", ["0", "65536", "-1"]),
+        ("notify.hook", ["'hook'", "'/bin/'", "'~/x'"]),
+        ("notify.hook_user", ["'mallory'", "''", "'-1'"]),
+        ("metrics.textfile", ["'x.prom'", "'/x.txt'", "'/'"]),
+        ("metrics.listen", ["'0.0.0.0:9819'", "'localhost'", "'run/x'"]),
         ("settings.log_file", ["'memmon.log'", "'/var/log/'", "\"/a\\u0000b\""]),
         ("scope.uids", ["['5-']", "['4294967295']", "['9-3']"]),
         ("scope.users", ["['']", "['99999999999']", "['-1']"]),
@@ -360,4 +369,133 @@ users = ["toor", "0", "mal\u001blory", "alice"]
     "#);
     assert_eq!(warnings("whitelist.names = ['docker', 'dockerd']"), "");
     assert_eq!(warnings("whitelist.users = ['root']\nwhitelist.protect_root = true"), "");
+}
+
+#[test]
+fn windows_that_cannot_be_meant_are_told_with_the_reason() {
+    insta::assert_snapshot!(error(
+        r#"[[schedule]]
+days = ["mon-fry", "someday"]
+from = "9 am"
+to = 2025-10-03
+check_interval = 15
+[[schedule]]
+days = []
+check_interval = 0
+[[schedule]]
+from = "09:00"
+to = "09:00"
+check_interval = 5
+[[schedule]]
+from = "09:00"
+to = "17:00"
+[[schedule]]
+check_intervall = 5
+[[schedule]]
+from = "09:00"
+check_interval = 5
+[[schedule]]
+days = ["tue"]
+from = "10:00"
+ram_gb_threshold = 5
+"#
+    ), @r#"
+    error: `days` cannot be "mon-fry"
+     --> config.toml:2:9
+      |
+    2 | days = ["mon-fry", "someday"]
+      |         ^^^^^^^^^ did you mean "mon-fri"?
+
+    error: `days` cannot be "someday"
+     --> config.toml:2:20
+      |
+    2 | days = ["mon-fry", "someday"]
+      |                    ^^^^^^^^^ expected days, "mon-fri", of mon, tue, wed, thu, fri, sat, sun
+
+    error: `from` cannot be "9 am"
+     --> config.toml:3:8
+      |
+    3 | from = "9 am"
+      |        ^^^^^^ expected a time of day, "09:00" to "24:00"
+
+    error: `to` cannot be a date or time
+     --> config.toml:4:6
+      |
+    4 | to = 2025-10-03
+      |      ^^^^^^^^^^ expected a time of day in quotes, "09:00"
+
+    error: `days` is an empty list
+     --> config.toml:7:8
+      |
+    7 | days = []
+      |        ^^ name at least one, or remove the key: then it is every day
+
+    error: `check_interval` cannot be 0
+     --> config.toml:8:18
+      |
+    8 | check_interval = 0
+      |                  ^ expected seconds between scans, from 0.1 to 86400
+
+    error: nothing is from 09:00 to 09:00
+      --> config.toml:11:6
+       |
+    11 | to = "09:00"
+       |      ^^^^^^^ a window ends after it begins, on the next day perhaps; for all day leave out both
+
+    error: this window changes nothing
+      --> config.toml:13:1
+       |
+    13 | [[schedule]]
+       | ^^^^^^^^^^^^ give it a check_interval, ram_percent_threshold or ram_gb_threshold
+
+    error: this window changes nothing
+      --> config.toml:16:1
+       |
+    16 | [[schedule]]
+       | ^^^^^^^^^^^^ give it a check_interval, ram_percent_threshold or ram_gb_threshold
+
+    error: unknown key `check_intervall` in [[schedule]]
+      --> config.toml:17:1
+       |
+    17 | check_intervall = 5
+       | ^^^^^^^^^^^^^^^ did you mean `check_interval`?
+
+    error: this window never has its turn
+      --> config.toml:21:1
+       |
+    21 | [[schedule]]
+       | ^^^^^^^^^^^^ those above it cover it, and the first one decides: put it before them, or remove it
+    "#);
+    insta::assert_snapshot!(error("[schedule]\nchek_interval = 5\n[schedules]"), @"
+    error: this window changes nothing
+     --> config.toml:1:1
+      |
+    1 | [schedule]
+      | ^^^^^^^^^^ give it a check_interval, ram_percent_threshold or ram_gb_threshold
+
+    error: there may be several of `schedule`
+     --> config.toml:1:2
+      |
+    1 | [schedule]
+      |  ^^^^^^^^ write [[schedule]] on a line of its own, as often as needed, and its keys below
+
+    error: unknown key `chek_interval` in [[schedule]]
+     --> config.toml:2:1
+      |
+    2 | chek_interval = 5
+      | ^^^^^^^^^^^^^ did you mean `check_interval`?
+
+    error: unknown section [schedules]
+     --> config.toml:3:2
+      |
+    3 | [schedules]
+      |  ^^^^^^^^^ did you mean [[schedule]]?
+    ");
+    insta::assert_snapshot!(error("schedule = [1]"), @"
+    error: `schedule` is a list of sections
+     --> config.toml:1:13
+      |
+    1 | schedule = [1]
+      |             ^ write [[schedule]] on a line of its own, as often as needed, and its keys below
+    ");
 }

@@ -9,16 +9,23 @@ mod document;
 mod error;
 mod file;
 mod meaning;
+mod metrics;
+mod notify;
 mod reader;
+mod schedule;
 mod settings;
 mod typed;
 mod users;
 mod warning;
+mod windows;
 
 use std::path::{Path, PathBuf};
 
 pub use error::{ConfigError, Problem};
 pub use file::{DEFAULT_PATH, load};
+pub use metrics::Metrics;
+pub use notify::Notify;
+pub use schedule::{Days, Minute, Pace, Schedule, Window};
 pub use settings::{Kernel, Log, LogFormat, LogLevel, Settings, Status, Termination};
 #[cfg(test)]
 pub(crate) use users::FakeUsers;

@@ -2,8 +2,12 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use jiff::Zoned;
 use serde::{Serialize, Serializer};
 
+use super::metrics::Metrics;
+use super::notify::Notify;
+use super::schedule::{Pace, Schedule};
 use crate::{model::SourceChoice, policy::Rules};
 
 /// Everything an administrator decides, checked and with the defaults filled in.
@@ -16,6 +20,8 @@ pub struct Settings {
     pub check_interval: Duration,
     /// `thresholds.warn_at_percent`: share of its limit at which a growing process is warned of.
     pub warn_at_percent: Option<f64>,
+    /// When other limits and another interval hold; those above are what [`Settings::follow`] made of it last.
+    pub schedule: Schedule,
     /// Say what would be done, and do nothing.
     pub dry_run: bool,
     /// Where to tell what happens.
@@ -26,6 +32,21 @@ pub struct Settings {
     pub termination: Termination,
     /// Who may ask how it is going.
     pub status: Status,
+    /// Where figures are to be had.
+    pub metrics: Metrics,
+    /// Who is told besides.
+    pub notify: Notify,
+}
+
+impl Settings {
+    /// Puts the interval and the limits into force that hold at `now`. Whether that changed anything.
+    pub fn follow(&mut self, now: &Zoned) -> bool {
+        let Pace { check_interval, limits } = self.schedule.at(now);
+        let changed = check_interval != self.check_interval || limits != self.rules.limits;
+        self.check_interval = check_interval;
+        self.rules.limits = limits;
+        changed
+    }
 }
 
 /// `[log]`, and from `[settings]` what v1 had there of it.
@@ -86,6 +107,14 @@ pub struct Termination {
     /// Time between SIGTERM and SIGKILL.
     #[serde(serialize_with = "as_seconds")]
     pub grace: Duration,
+    /// Terminations of the same identity (executable and unit) until its next one waits; 0: none ever does.
+    pub repeat_limit: u32,
+    /// Within how much time.
+    #[serde(serialize_with = "as_seconds")]
+    pub repeat_window: Duration,
+    /// How long the first of those waits; each further one waits twice as long, up to 16 times.
+    #[serde(serialize_with = "as_seconds")]
+    pub repeat_backoff: Duration,
     /// Whether a killed process's memory is freed ahead of its exit: process_mrelease(2), Linux 5.15.
     pub reclaim: bool,
     /// At this many times its limit a victim has no grace left.
@@ -125,6 +154,6 @@ impl LogLevel {
     }
 }
 
-fn as_seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn as_seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(duration.as_secs_f64())
 }

@@ -55,9 +55,24 @@ pub(super) fn warnings(text: &str) -> String {
 
 #[test]
 fn the_defaults_are_those_of_v1() {
-    let Settings { rules, check_interval, warn_at_percent, dry_run, log, kernel, termination, status } =
-        parsed("").settings;
+    let Settings {
+        rules,
+        check_interval,
+        warn_at_percent,
+        schedule,
+        dry_run,
+        log,
+        kernel,
+        termination,
+        status,
+        metrics,
+        notify,
+    } = parsed("").settings;
     assert_eq!(warn_at_percent, Some(80.0));
+    assert_eq!(
+        schedule,
+        Schedule { otherwise: Pace { check_interval, limits: rules.limits }, windows: vec![] }
+    );
     assert_eq!(rules.limits.percent(), 10.0);
     assert_eq!(rules.limits.bytes(), Bytes(2 * Bytes::GIB));
     assert_eq!(rules.whitelist.pids, [Pid(1)].into());
@@ -77,6 +92,8 @@ fn the_defaults_are_those_of_v1() {
             level: LogLevel::Info
         }
     );
+    assert_eq!(metrics, Metrics::default());
+    assert_eq!(notify, Notify { interval: Duration::from_secs(300), mail: None, hook: None });
     assert_eq!(
         kernel,
         Kernel { source: SourceChoice::Auto, max_processes: None, instant: true, realtime: false }
@@ -85,6 +102,9 @@ fn the_defaults_are_those_of_v1() {
         termination,
         Termination {
             grace: Duration::from_secs(5),
+            repeat_limit: 5,
+            repeat_window: Duration::from_secs(600),
+            repeat_backoff: Duration::from_secs(60),
             reclaim: true,
             hard_ceiling: Some(2.0),
             reserve_percent: Some(3.0)
@@ -118,14 +138,30 @@ fn the_shipped_file_and_that_of_v1_say_what_is_the_default_anyway() {
 
 #[test]
 fn what_is_commented_out_in_the_shipped_file_is_right_too() {
-    let text = SHIPPED.replace("\n# [scope]\n", "\n[scope]\n");
-    let text = ["users", "uids", "cgroups", "max_processes"]
-        .iter()
-        .fold(text, |text, key| text.replace(&format!("\n# {key} ="), &format!("\n{key} =")));
-    let Settings { rules, kernel, .. } = parsed(&text).settings;
+    let text =
+        SHIPPED.replace("\n# [scope]\n", "\n[scope]\n").replace("\n# [[schedule]]\n", "\n[[schedule]]\n");
+    let schedule = ["days", "from", "to", "check_interval", "ram_percent_threshold", "ram_gb_threshold"];
+    let text = [
+        "users",
+        "uids",
+        "cgroups",
+        "max_processes",
+        "textfile",
+        "listen",
+        "mail_to",
+        "mail_from",
+        "smtp_auth_file",
+        "hook",
+    ]
+    .iter()
+    .chain(&schedule)
+    .fold(text, |text, key| text.replace(&format!("\n# {key} ="), &format!("\n{key} =")));
+    let Settings { rules, kernel, schedule, metrics, .. } = parsed(&text).settings;
     assert_eq!(rules.scope.uids.expect("given").to_string(), "1000-59999, 1000, 47001");
     assert_eq!(rules.scope.cgroups.expect("given").entries(), ["/user.slice/**"]);
     assert_eq!(kernel.max_processes, Some(32_768));
+    assert!(metrics.textfile.is_some() && metrics.listen.is_some());
+    assert_eq!(schedule.windows[0].pace.check_interval, Duration::from_secs(15));
 }
 
 #[test]
@@ -277,4 +313,45 @@ proptest! {
         let sound = (0.01..=100.0).contains(&percent) && (0.001..=1e9).contains(&gb) && (0.1..=86_400.0).contains(&interval);
         prop_assert_eq!(meant.is_ok(), sound, "{}", text);
     }
+}
+
+#[test]
+fn v1s_own_interval_by_the_hour_is_a_schedule() {
+    let text = "thresholds.check_interval = 60
+        [[schedule]]
+        from = '09:00'
+        to = 17:00:00
+        check_interval = 15";
+    let mut settings = parsed(text).settings;
+    for (time, seconds) in [("08:59", 60), ("09:00", 15), ("16:59", 15), ("17:00", 60)] {
+        let now = format!("2025-10-03T{time}:00[UTC]").parse().unwrap();
+        let changes = settings.check_interval != Duration::from_secs(seconds);
+        assert_eq!(settings.follow(&now), changes, "{time}");
+        assert_eq!(settings.check_interval, Duration::from_secs(seconds), "{time}");
+    }
+}
+
+#[test]
+fn a_window_may_change_limits_and_leaves_the_rest_as_it_is() {
+    let text = "thresholds = { ram_gb_threshold = 4, check_interval = 7 }
+        schedule = [{ days = ['Sat', 'sunday'], ram_percent_threshold = 50 }]";
+    let mut settings = parsed(text).settings;
+    assert!(settings.follow(&"2025-10-04T12:00[UTC]".parse().unwrap()));
+    let limits = settings.rules.limits;
+    assert_eq!((limits.percent(), limits.bytes()), (50.0, Bytes(4 * Bytes::GIB)));
+    assert_eq!(settings.check_interval, Duration::from_secs(7));
+    assert!(settings.follow(&"2025-10-06T12:00[UTC]".parse().unwrap()));
+    assert_eq!(settings.rules.limits.percent(), 10.0);
+}
+
+#[test]
+fn who_is_notified_is_named_with_what_is_needed_for_it() {
+    let notify = parsed("notify = { mail_to = ['a@b', 'Bob <b@c>'], hook = '/x/y', hook_user = 'alice' }")
+        .settings
+        .notify;
+    let mail = notify.mail.unwrap();
+    assert_eq!((mail.to.len(), &*mail.host, mail.port, mail.starttls), (2, "localhost", 25, false));
+    assert_eq!(notify.hook.unwrap().user, Some(Uid(1000)));
+    let hook = parsed("notify.hook = '/x/y'").settings.notify.hook.unwrap();
+    assert_eq!(hook.user, Some(Uid(65_534)), "never root by accident");
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use toml::Spanned;
 
 use super::{
-    document::{BOOLEAN, Document, INTEGER, List, NUMBER, STRING},
+    document::{BOOLEAN, Document, INTEGER, List, NUMBER, STRING, TIME},
     error::Problems,
 };
 
@@ -15,12 +15,16 @@ pub(super) struct Typed {
     pub(super) thresholds: Thresholds,
     pub(super) whitelist: Whitelist,
     pub(super) settings: Settings,
+    /// Each with the place of its heading.
+    pub(super) schedule: Vec<(Window, Range<usize>)>,
     /// With the place of its heading if it is empty, because that is not the same as none.
     pub(super) scope: (Scope, Option<Range<usize>>),
     pub(super) kernel: Kernel,
     pub(super) termination: Termination,
     pub(super) log: Log,
     pub(super) status: Status,
+    pub(super) metrics: Metrics,
+    pub(super) notify: Notify,
 }
 
 #[derive(Debug)]
@@ -48,6 +52,16 @@ pub(super) struct Settings {
 }
 
 #[derive(Debug)]
+pub(super) struct Window {
+    pub(super) days: Option<List<String>>,
+    pub(super) from: Option<Spanned<String>>,
+    pub(super) to: Option<Spanned<String>>,
+    pub(super) check_interval: Option<Spanned<f64>>,
+    pub(super) ram_percent_threshold: Option<Spanned<f64>>,
+    pub(super) ram_gb_threshold: Option<Spanned<f64>>,
+}
+
+#[derive(Debug)]
 pub(super) struct Scope {
     pub(super) users: Option<List<String>>,
     pub(super) uids: Option<List<String>>,
@@ -65,6 +79,9 @@ pub(super) struct Kernel {
 #[derive(Debug)]
 pub(super) struct Termination {
     pub(super) grace: Option<Spanned<f64>>,
+    pub(super) repeat_limit: Option<Spanned<i64>>,
+    pub(super) repeat_window: Option<Spanned<f64>>,
+    pub(super) repeat_backoff: Option<Spanned<f64>>,
     pub(super) reclaim: Option<Spanned<bool>>,
     pub(super) hard_ceiling: Option<Spanned<f64>>,
     pub(super) reserve_percent: Option<Spanned<f64>>,
@@ -79,6 +96,26 @@ pub(super) struct Log {
 #[derive(Debug)]
 pub(super) struct Status {
     pub(super) group: Option<Spanned<String>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Metrics {
+    pub(super) textfile: Option<Spanned<String>>,
+    pub(super) listen: Option<Spanned<String>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Notify {
+    pub(super) interval: Option<Spanned<f64>>,
+    pub(super) mail_to: Option<List<String>>,
+    pub(super) mail_from: Option<Spanned<String>>,
+    pub(super) smtp_host: Option<Spanned<String>>,
+    pub(super) smtp_port: Option<Spanned<i64>>,
+    pub(super) smtp_starttls: Option<Spanned<bool>>,
+    pub(super) smtp_auth_file: Option<Spanned<String>>,
+    pub(super) hook: Option<Spanned<String>>,
+    pub(super) hook_user: Option<Spanned<String>>,
+    pub(super) hook_timeout: Option<Spanned<f64>>,
 }
 
 /// Reads `text`, and notes every key that is unknown, misplaced or of the wrong type.
@@ -102,6 +139,14 @@ pub(super) fn read(text: &str, problems: &mut Problems<'_>) -> Typed {
         log_file: section.take("log_file", &STRING),
         enable_syslog: section.take("enable_syslog", &BOOLEAN),
     });
+    let schedule = document.sections("schedule", problems, |section| Window {
+        days: section.take_list("days", &STRING),
+        from: section.take("from", &TIME),
+        to: section.take("to", &TIME),
+        check_interval: section.take("check_interval", &NUMBER),
+        ram_percent_threshold: section.take("ram_percent_threshold", &NUMBER),
+        ram_gb_threshold: section.take("ram_gb_threshold", &NUMBER),
+    });
     let scope = document.section("scope", problems, |section| Scope {
         users: section.take_list("users", &STRING),
         uids: section.take_list("uids", &STRING),
@@ -115,6 +160,9 @@ pub(super) fn read(text: &str, problems: &mut Problems<'_>) -> Typed {
     });
     let (termination, _) = document.section("termination", problems, |section| Termination {
         grace: section.take("grace", &NUMBER),
+        repeat_limit: section.take("repeat_limit", &INTEGER),
+        repeat_window: section.take("repeat_window", &NUMBER),
+        repeat_backoff: section.take("repeat_backoff", &NUMBER),
         reclaim: section.take("reclaim", &BOOLEAN),
         hard_ceiling: section.take("hard_ceiling", &NUMBER),
         reserve_percent: section.take("reserve_percent", &NUMBER),
@@ -125,6 +173,34 @@ pub(super) fn read(text: &str, problems: &mut Problems<'_>) -> Typed {
     });
     let (status, _) =
         document.section("status", problems, |section| Status { group: section.take("group", &STRING) });
+    let (metrics, _) = document.section("metrics", problems, |section| Metrics {
+        textfile: section.take("textfile", &STRING),
+        listen: section.take("listen", &STRING),
+    });
+    let (notify, _) = document.section("notify", problems, |section| Notify {
+        interval: section.take("interval", &NUMBER),
+        mail_to: section.take_list("mail_to", &STRING),
+        mail_from: section.take("mail_from", &STRING),
+        smtp_host: section.take("smtp_host", &STRING),
+        smtp_port: section.take("smtp_port", &INTEGER),
+        smtp_starttls: section.take("smtp_starttls", &BOOLEAN),
+        smtp_auth_file: section.take("smtp_auth_file", &STRING),
+        hook: section.take("hook", &STRING),
+        hook_user: section.take("hook_user", &STRING),
+        hook_timeout: section.take("hook_timeout", &NUMBER),
+    });
     document.finish(problems);
-    Typed { thresholds, whitelist, settings, scope, kernel, termination, log, status }
+    Typed {
+        thresholds,
+        whitelist,
+        settings,
+        schedule,
+        scope,
+        kernel,
+        termination,
+        log,
+        status,
+        metrics,
+        notify,
+    }
 }

@@ -11,6 +11,7 @@ use crate::{
         decode::{Happening, Scale},
         support::{Btf, CounterError, Facts, Support},
     },
+    report::MapFigures,
     status::{Fill, Lost},
 };
 
@@ -26,8 +27,8 @@ const MOST_PROCESSES: u32 = 65_536;
 pub(super) struct Kernel {
     map: KernelMap,
     scale: Scale,
-    entries: Vec<(Pid, ProcessRss)>,
     capacity: u32,
+    entries: Vec<(Pid, ProcessRss)>,
     refused: u64,
     lost: u64,
 }
@@ -58,8 +59,8 @@ impl Kernel {
         Ok(Self {
             map: KernelMap::attach(layout, &options)?,
             scale,
-            entries: Vec::new(),
             capacity,
+            entries: Vec::new(),
             refused: 0,
             lost: 0,
         })
@@ -88,6 +89,17 @@ impl Kernel {
         let counters = self.map.counters().unwrap_or_default();
         let map_entries = counters.insert_full + counters.insert_failed;
         Lost { log_events: 0, crossings: counters.ring_full, map_entries }
+    }
+
+    /// How the map is, with what the last reading found in it; none where its counters cannot be read.
+    pub(super) fn figures(&self) -> Option<MapFigures> {
+        let counters = self.map.counters().ok()?;
+        Some(MapFigures {
+            entries: self.entries.len() as u64,
+            capacity: u64::from(self.capacity),
+            refused: counters.insert_full + counters.insert_failed,
+            lost: counters.ring_full,
+        })
     }
 
     /// One process, if it is in the map.

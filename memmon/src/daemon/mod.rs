@@ -15,6 +15,7 @@ mod kernel;
 mod kernel;
 mod nearest;
 mod readiness;
+mod repeat;
 mod scan;
 mod short;
 mod start;

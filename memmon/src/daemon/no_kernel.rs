@@ -8,6 +8,7 @@ use crate::{
         decode::Happening,
         support::{Facts, Support},
     },
+    report::MapFigures,
     status::{Fill, Lost},
 };
 
@@ -32,6 +33,10 @@ impl Kernel {
     }
 
     pub(super) fn lost(&self) -> Lost {
+        match *self {}
+    }
+
+    pub(super) fn figures(&self) -> Option<MapFigures> {
         match *self {}
     }
 

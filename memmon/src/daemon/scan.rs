@@ -1,6 +1,9 @@
 //! The way of the data, once: survey → suspects → a close look → verdicts → condemned.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use super::{
     instant::monotonic,
@@ -29,6 +32,7 @@ pub(super) enum Next {
 impl Daemon<'_> {
     /// One scan, from its first log line to its last.
     pub(super) fn scan(&mut self) {
+        let begun = Instant::now();
         let look = match self.watch.survey() {
             Ok(look) => look,
             Err(error) => {
@@ -58,7 +62,17 @@ impl Daemon<'_> {
         self.told.scan_complete();
         // Those whom a wake has found since the last scan, too: who adds these figures up has them all.
         let killed = std::mem::take(&mut self.asked_to_end);
+        self.count(begun.elapsed());
         self.tell(Event::ScanComplete { scanned: look.survey.readings.len(), killed });
+    }
+
+    /// Notes what a scan took, and how the kernel map is.
+    fn count(&mut self, took: Duration) {
+        let metrics = self.reporter.metrics();
+        metrics.scanned(took);
+        if let Some(map) = self.watch.kernel().and_then(|kernel| kernel.figures()) {
+            metrics.map(map);
+        }
     }
 
     /// The machine's memory may have changed (hotplug, ballooning), and with it the limit and every level.
@@ -142,6 +156,9 @@ impl Daemon<'_> {
                 }
                 Next::Never
             }
+            Verdict::Terminate(breach) if self.is_held_back(&process, &breach) => {
+                self.at_ceiling(breach.limit)
+            }
             Verdict::Terminate(breach) => {
                 let now = Instant::now();
                 let orders = match held {
@@ -156,10 +173,15 @@ impl Daemon<'_> {
                     }
                 };
                 self.carry_out(orders);
-                let ceiling = self.ceiling(breach.limit);
-                ceiling.map_or(Next::Never, |ceiling| Next::Level(ceiling.saturating_sub(self.watch.error())))
+                self.at_ceiling(breach.limit)
             }
         }
+    }
+
+    /// To look again when a process reaches its ceiling.
+    fn at_ceiling(&self, limit: Bytes) -> Next {
+        self.ceiling(limit)
+            .map_or(Next::Never, |ceiling| Next::Level(ceiling.saturating_sub(self.watch.error())))
     }
 
     /// A suspect as /proc has it; none if it cannot be confirmed, which is said where it is not everyday life.

@@ -3,6 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::Context as _;
+use jiff::Zoned;
 
 use super::{
     Options,
@@ -18,7 +19,7 @@ use crate::{
     enforce::Patience,
     model::{Source, Uid},
     observe::support::{self, Facts, Obstacle, Support},
-    report::{self, Console, Event, Format, Level, Outputs, Reporter},
+    report::{self, Console, Event, Format, Level, MetricsOutputs, NotifyOutputs, Outputs, Reporter},
     status::SOCKET,
 };
 
@@ -68,6 +69,7 @@ pub(super) fn load(options: &Options) -> Result<Loaded, config::ConfigError> {
     let mut loaded = config::load(options.config.as_deref(), &NameService)?;
     loaded.settings.dry_run |= options.dry_run;
     loaded.settings.kernel.source = options.source.unwrap_or(loaded.settings.kernel.source);
+    loaded.settings.follow(&Zoned::now());
     Ok(loaded)
 }
 
@@ -90,6 +92,7 @@ fn watch(
     let (kernel, reason) = source(&loaded.settings, facts, support, pinned)?;
     let watch = Watch::new(support, kernel)?;
     let memory = watch.memory().context("memmon cannot work without /proc/meminfo")?;
+    reporter.metrics().reads(watch.source());
     reporter.tell(Event::Started {
         version: env!("CARGO_PKG_VERSION"),
         config: loaded.origin.clone(),
@@ -157,6 +160,15 @@ pub(super) fn outputs(settings: &Settings) -> Outputs {
             LogLevel::Info => Level::Info,
             LogLevel::Warning => Level::Warning,
             LogLevel::Error => Level::Error,
+        },
+        metrics: MetricsOutputs {
+            textfile: settings.metrics.textfile.clone(),
+            listen: settings.metrics.listen.clone(),
+        },
+        notify: NotifyOutputs {
+            interval: settings.notify.interval,
+            mail: settings.notify.mail.clone(),
+            hook: settings.notify.hook.clone(),
         },
         ..Outputs::default()
     }

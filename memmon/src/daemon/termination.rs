@@ -25,7 +25,10 @@ impl Daemon<'_> {
                     continue;
                 }
                 Effect::Tell(outcome) => {
-                    self.asked_to_end += usize::from(matches!(outcome, Outcome::Terminating { .. }));
+                    if matches!(outcome, Outcome::Terminating { .. }) {
+                        self.asked_to_end += 1;
+                        self.was_terminated(&process);
+                    }
                     if let Some(event) = self.event(&process, outcome) {
                         self.tell(event);
                     }

@@ -11,6 +11,8 @@ pub(super) enum Said {
     WouldTerminate,
     /// It is over a limit, but a rule that may protect it could not be checked.
     Unsure,
+    /// It is over a limit and comes back too often.
+    HeldBack,
     /// The map and /proc differ about it.
     Disagreement,
 }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use jiff::Zoned;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
@@ -24,7 +25,7 @@ use super::{
 };
 use crate::{
     config::Settings,
-    enforce::{Errno, Event as Happened, Reaper, Victims},
+    enforce::{Errno, Event as Happened, Offenders, Reaper, Victims},
     model::{Bytes, ProcessId, SystemMemory},
     policy::Ladder,
     report::{Event, Reporter},
@@ -43,9 +44,10 @@ pub(super) struct Daemon<'a> {
     pub(super) watch: Watch,
     pub(super) victims: Victims,
     pub(super) reaper: Reaper,
+    pub(super) offenders: Offenders,
     pub(super) told: Told,
     options: Options,
-    reporter: &'a Reporter,
+    pub(super) reporter: &'a Reporter,
     pub(super) memory: SystemMemory,
     pub(super) climbers: Climbers,
     pub(super) budget: Budget,
@@ -108,6 +110,7 @@ impl<'a> Daemon<'a> {
         let mut daemon = Self {
             victims: Victims::new(start::patience(&settings)).context("no epoll instance for victims")?,
             reaper: reaper.context("no thread to free memory")?,
+            offenders: Offenders::default(),
             told: Told::default(),
             seen: BTreeMap::new(),
             settings,
@@ -146,6 +149,10 @@ impl<'a> Daemon<'a> {
             if self.options.once && ready && self.victims.in_flight() == 0 {
                 break "one scan was asked for";
             }
+            if self.follow_schedule() {
+                scans = interval(self.settings.check_interval);
+            }
+            let minute = self.settings.schedule.next_look(&Zoned::now()).unwrap_or(NEVER);
             let grace = self.victims.next_deadline().unwrap_or_else(|| Instant::now() + NEVER);
             tokio::select! {
                 // In this order: an end before anything new, exits before graces, a scan when nothing waits.
@@ -178,6 +185,7 @@ impl<'a> Daemon<'a> {
                     self.carry_out(orders);
                 }
                 () = time::sleep_until(grace.into()) => self.wake()?,
+                () = time::sleep(minute) => {}
                 _ = beat.tick(), if heartbeat.is_some() => supervisor::alive(),
                 _ = scans.tick(), if !(self.options.once && ready) => {
                     let began = Began::now();
@@ -210,6 +218,17 @@ impl<'a> Daemon<'a> {
         };
         self.tell(Event::Stopping { reason });
         Ok(())
+    }
+
+    /// Puts into force what `[[schedule]]` says of this time. Whether that is something else.
+    fn follow_schedule(&mut self) -> bool {
+        let changed = self.settings.follow(&Zoned::now());
+        if changed {
+            let Settings { rules, check_interval, .. } = &self.settings;
+            let limit = self.watch.memory().map_or(rules.limits.bytes(), |memory| rules.limit(&memory).1);
+            self.tell(Event::Scheduled { limit, interval: *check_interval });
+        }
+        changed
     }
 
     pub(super) fn tell(&self, event: Event) {

@@ -1,0 +1,121 @@
+//! `[notify]`: who is told of terminations besides the logs.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::Serialize;
+use toml::Spanned;
+
+use super::{
+    document::List,
+    reader::{Reader, uid},
+    settings::as_seconds,
+    typed,
+};
+use crate::model::{Hook, Mail, Uid};
+
+/// `[notify]`: nobody by default.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Notify {
+    /// Between two messages of one kind; what comes in between is put together.
+    #[serde(serialize_with = "as_seconds")]
+    pub interval: Duration,
+    /// Mail, if anybody is named.
+    pub mail: Option<Mail>,
+    /// A command, if there is one.
+    pub hook: Option<Hook>,
+}
+
+const INTERVAL: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(10);
+const NOBODY: &str = "nobody";
+
+impl Reader<'_, '_> {
+    pub(super) fn notify(&mut self, typed: typed::Notify) -> Notify {
+        let typed::Notify {
+            interval,
+            mail_to,
+            mail_from,
+            smtp_host,
+            smtp_port,
+            smtp_starttls,
+            smtp_auth_file,
+            ..
+        } = &typed;
+        let interval = interval.clone();
+        let interval = self.seconds("interval", interval, "seconds between two messages", 1.0..=86_400.0);
+        let port = smtp_port.as_ref().map_or(Some(25), |typed| self.port(typed));
+        let auth_file = smtp_auth_file.as_ref().and_then(|typed| self.path("smtp_auth_file", typed));
+        let from = mail_from.as_ref().and_then(|typed| self.address("mail_from", typed));
+        let to: Vec<_> = mail_to
+            .iter()
+            .flat_map(List::get_ref)
+            .filter_map(|typed| self.address("mail_to", typed))
+            .collect();
+        let mail = port.filter(|_| !to.is_empty()).map(|port| Mail {
+            to,
+            from,
+            host: smtp_host.as_ref().map_or("localhost", |typed| typed.get_ref()).to_owned(),
+            port,
+            starttls: smtp_starttls.as_ref().is_some_and(|typed| *typed.get_ref()),
+            auth_file,
+        });
+        let hook = self.hook(typed);
+        Notify { interval: interval.unwrap_or(INTERVAL), mail, hook }
+    }
+
+    fn hook(&mut self, typed: typed::Notify) -> Option<Hook> {
+        let typed::Notify { hook, hook_user, hook_timeout, .. } = typed;
+        let timeout =
+            self.seconds("hook_timeout", hook_timeout, "seconds that the hook may take", 0.1..=3600.0);
+        let command = hook.as_ref().and_then(|typed| self.path("hook", typed));
+        let user = match &hook_user {
+            Some(typed) => self.user("hook_user", typed),
+            // Not as root, whom nobody has asked for.
+            None => command.as_ref().and_then(|_| self.users.uid(NOBODY)).or(Some(Uid(65_534))),
+        };
+        Some(Hook { command: command?, user: Some(user?), timeout: timeout.unwrap_or(TIMEOUT) })
+    }
+
+    fn user(&mut self, key: &str, typed: &Spanned<String>) -> Option<Uid> {
+        let name = typed.get_ref();
+        let found = uid(name).or_else(|| self.users.uid(name));
+        if found.is_none() {
+            self.refuse(key, &typed.span(), "expected the name or uid of a user of this machine".to_owned());
+        }
+        found
+    }
+
+    fn path(&mut self, key: &str, typed: &Spanned<String>) -> Option<PathBuf> {
+        let text = typed.get_ref();
+        if text.is_empty() {
+            return None;
+        }
+        if text.starts_with('/') && !text.ends_with('/') && !text.contains('\0') {
+            return Some(Path::new(text).to_owned());
+        }
+        self.refuse(key, &typed.span(), "expected a file's path from the root".to_owned());
+        None
+    }
+
+    fn port(&mut self, typed: &Spanned<i64>) -> Option<u16> {
+        let port = u16::try_from(*typed.get_ref()).ok().filter(|port| *port > 0);
+        if port.is_none() {
+            self.refuse("smtp_port", &typed.span(), "expected a port, from 1 to 65535".to_owned());
+        }
+        port
+    }
+
+    /// Whether it looks like an address; whether it is one, the relay knows.
+    fn address(&mut self, key: &str, typed: &Spanned<String>) -> Option<String> {
+        let text = typed.get_ref();
+        let plain = text.rsplit_once('@').is_some_and(|(user, host)| !user.is_empty() && !host.is_empty());
+        if plain && !text.contains(|c: char| c.is_control()) {
+            return Some(text.clone());
+        }
+        self.refuse(key, &typed.span(), "expected an address, \"admin@example.com\"".to_owned());
+        None
+    }
+}

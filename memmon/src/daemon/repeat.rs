@@ -1,0 +1,49 @@
+//! Who comes back again and again: asked before somebody is condemned, noted when somebody is sent SIGTERM.
+
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+use super::{told::Said, wheel::Daemon};
+use crate::{
+    config::{Settings, Termination},
+    enforce::Leniency,
+    model::{Breach, Process, Unit},
+    report::{Event, Subject},
+};
+
+impl Daemon<'_> {
+    /// Whether `process` is left alone for now, although it is over its limit; said once per wait.
+    pub(super) fn is_held_back(&mut self, process: &Process, breach: &Breach) -> bool {
+        let leniency = leniency(&self.settings);
+        let held = self.offenders.hold_back(process, breach, &self.memory, since_boot(), &leniency);
+        let Some(held) = held else { return false };
+        if self.told.is_news(process.id, Said::HeldBack) {
+            self.tell(Event::HeldBack {
+                subject: Subject::from(process),
+                unit: process.cgroup.known().and_then(Unit::of).map(|unit| unit.name),
+                times: held.times,
+                wait: held.wait,
+                first: held.first,
+            });
+        }
+        true
+    }
+
+    /// Notes that `process` was sent SIGTERM.
+    pub(super) fn was_terminated(&mut self, process: &Process) {
+        self.offenders.terminated(process, since_boot(), &leniency(&self.settings));
+    }
+}
+
+const fn leniency(settings: &Settings) -> Leniency {
+    let Termination { repeat_limit, repeat_window, repeat_backoff, .. } = settings.termination;
+    Leniency { limit: repeat_limit, window: repeat_window, backoff: repeat_backoff }
+}
+
+/// The clock that start times of processes are taken from.
+fn since_boot() -> Duration {
+    let now = clock_gettime(ClockId::Boottime);
+    // Neither is negative since boot.
+    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or_default())
+}
