@@ -68,10 +68,10 @@ impl Memmon {
             "an enforcing memmon needs a scope"
         );
         let config = programs.scratch.join("config.toml");
-        // No log of the system's: what it costs is the other end's affair.
+        // No log of the system's: what it costs is the other end's affair. The same hog ends many times.
         let text = format!(
             "[kernel]\nsource = \"{source}\"\n{kernel}\n[settings]\nenable_syslog = false\n\
-             [thresholds]\ncheck_interval = {interval}\n{rules}"
+             [termination]\nrepeat_limit = 0\n[thresholds]\ncheck_interval = {interval}\n{rules}"
         );
         fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
         let mut command = Command::new(&programs.memmon);

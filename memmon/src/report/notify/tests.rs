@@ -1,10 +1,6 @@
 //! The channels together with the reporter, and mail with a real SMTP server.
 
-use std::{
-    io::{BufRead as _, BufReader},
-    process::{Child, Command, Stdio},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use super::*;
 use crate::report::{Console, Outputs, Reporter, samples};
@@ -145,7 +141,12 @@ fn what_could_not_be_sent_is_told_counted_and_kept() {
 
 #[cfg(feature = "mail")]
 mod smtp {
-    use std::{fs, os::unix::fs::PermissionsExt as _};
+    use std::{
+        fs,
+        io::{BufRead as _, BufReader},
+        os::unix::fs::PermissionsExt as _,
+        process::{Child, Command, Stdio},
+    };
 
     use super::{super::mail::Post, *};
 
