@@ -8,6 +8,7 @@
 
 mod bench;
 mod build;
+mod counterparts;
 mod ebpf;
 mod install;
 mod package;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path, process::Command};
 use anyhow::Result;
 
 use super::plan::{Facts, Family, Package, packages_of_interest};
-use crate::{shell, toolchain};
+use crate::{counterparts, shell, toolchain};
 
 /// Looks at this machine; `apt_updated` is for the plan alone.
 pub(crate) fn gather(apt_updated: bool) -> Result<Facts> {
@@ -20,6 +20,9 @@ pub(crate) fn gather(apt_updated: bool) -> Result<Facts> {
         bpftool: bpftool(),
         mandoc: shell::find("mandoc").is_some(),
         tmux: shell::find("tmux").is_some(),
+        openssl: shell::find("openssl").is_some(),
+        promtool: counterparts::value("MEMMON_PROMTOOL").is_some(),
+        smtpd: counterparts::value("MEMMON_SMTPD_PYTHON").is_some(),
         system_clippy: toolchain::system_clippy().is_some(),
         packages,
         apt_updated,

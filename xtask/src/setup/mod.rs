@@ -23,7 +23,8 @@ pub(crate) struct Options {
     /// Ask no question (without a terminal none is asked)
     #[arg(long)]
     yes: bool,
-    /// Install what the tests need as well: bpftool, mandoc, tmux, and clippy for the BPF half
+    /// Install what the tests need as well: bpftool, mandoc, tmux, openssl, aiosmtpd, promtool (unpacked below target/), and
+    /// clippy for the BPF half
     #[arg(long)]
     for_tests: bool,
 }

@@ -1,9 +1,9 @@
 //! What is missing and how it gets here: facts in, steps out, nothing touched.
 
-use std::{collections::BTreeMap, fmt, process::Command};
+use std::{collections::BTreeMap, fmt, path::PathBuf, process::Command};
 
 use crate::{
-    shell,
+    counterparts, shell,
     toolchain::{self, Compiler, Found, Version, Wish},
 };
 
@@ -46,6 +46,12 @@ pub(crate) struct Facts {
     pub(crate) mandoc: bool,
     /// Whether tmux is there.
     pub(crate) tmux: bool,
+    /// Whether openssl(1) is there.
+    pub(crate) openssl: bool,
+    /// Prometheus' promtool, which reads what memmon tells Prometheus.
+    pub(crate) promtool: bool,
+    /// A Python with an SMTP server.
+    pub(crate) smtpd: bool,
     /// The system's clippy, which reads the system's core for BPF.
     pub(crate) system_clippy: bool,
     /// By name; empty where there is no apt.
@@ -57,9 +63,10 @@ pub(crate) struct Facts {
 /// Every package whose facts a plan may ask for.
 pub(crate) fn packages_of_interest() -> Vec<String> {
     let named = ["rustc-web", "libstd-rust-web-dev-bpf", "rust-web-clippy", "rustc", "libstd-rust-dev-bpf"];
-    let others = ["rust-clippy", "libzstd-dev", "zlib1g-dev", "bpftool", "mandoc", "tmux"];
+    let others = ["rust-clippy", "libzstd-dev", "zlib1g-dev", "bpftool", "mandoc", "tmux", "openssl"];
+    let counterparts = ["prometheus", "python3-aiosmtpd"];
     let llvm = LLVMS.into_iter().flat_map(|version| llvm_packages(version).into_iter());
-    named.into_iter().chain(others).map(str::to_owned).chain(llvm).collect()
+    named.into_iter().chain(others).chain(counterparts).map(str::to_owned).chain(llvm).collect()
 }
 
 /// One thing to do.
@@ -69,6 +76,8 @@ pub(crate) enum Step {
     AptUpdate,
     /// Install packages through apt.
     AptInstall(Vec<String>),
+    /// Unpack a package's files, here and nowhere else: nothing is installed, and no service of it starts.
+    Unpack { package: &'static str, into: PathBuf },
     /// Install rustup's nightly with the source of core.
     RustupNightly,
     /// Build bpf-linker with the installed LLVM of that version.
@@ -83,6 +92,11 @@ impl Step {
         matches!(self, Self::AptUpdate | Self::AptInstall(_))
     }
 
+    /// Whether it wants apt's lists to be up to date.
+    const fn asks_apt(&self) -> bool {
+        matches!(self, Self::AptInstall(_) | Self::Unpack { .. })
+    }
+
     /// What performs it; nothing for what only a person can do.
     pub(crate) fn command(&self) -> Option<Command> {
         let mut command;
@@ -94,6 +108,13 @@ impl Step {
             Self::AptInstall(packages) => {
                 command = Command::new("apt-get");
                 command.args(["install", "--yes", "--no-install-recommends"]).args(packages);
+            }
+            Self::Unpack { package, into } => {
+                let fetch = format!(
+                    "apt-get download {package} && dpkg-deb -x {package}_*.deb . && rm {package}_*.deb"
+                );
+                command = Command::new("sh");
+                command.arg("-c").arg(format!("mkdir -p {0} && cd {0} && {fetch}", into.display()));
             }
             Self::RustupNightly => {
                 command = Command::new("rustup");
@@ -130,7 +151,7 @@ pub(crate) fn plan(facts: &Facts, for_tests: bool) -> Vec<Step> {
             by_hand(facts, for_tests)
         }
     };
-    if steps.iter().any(Step::needs_root) && !facts.apt_updated && steps.first() != Some(&Step::AptUpdate) {
+    if steps.iter().any(Step::asks_apt) && !facts.apt_updated && steps.first() != Some(&Step::AptUpdate) {
         steps.insert(0, Step::AptUpdate);
     }
     steps
@@ -176,6 +197,10 @@ fn debian(facts: &Facts, for_tests: bool) -> Vec<Step> {
         packages.extend((!facts.bpftool).then(|| "bpftool".to_owned()));
         packages.extend((!facts.mandoc).then(|| "mandoc".to_owned()));
         packages.extend((!facts.tmux).then(|| "tmux".to_owned()));
+        packages.extend((!facts.openssl).then(|| "openssl".to_owned()));
+        packages.extend((!facts.smtpd).then(|| "python3-aiosmtpd".to_owned()));
+        let promtool = || Step::Unpack { package: "prometheus", into: counterparts::unpacked() };
+        rest.extend((!facts.promtool).then(promtool));
         packages.extend((!facts.system_clippy).then(|| system_clippy(facts, &packages)).flatten());
     }
 
@@ -263,6 +288,12 @@ fn by_hand(facts: &Facts, for_tests: bool) -> Vec<Step> {
             Family::Alpine => "sudo apk add bpftool".to_owned(),
             Family::Debian | Family::Other(_) => "install bpftool".to_owned(),
         });
+    }
+    if for_tests && !facts.promtool {
+        tell("install promtool (Prometheus), or name it in MEMMON_PROMTOOL".to_owned());
+    }
+    if for_tests && !facts.smtpd {
+        tell("install aiosmtpd for python3, or name a Python that has it in MEMMON_SMTPD_PYTHON".to_owned());
     }
     steps
 }

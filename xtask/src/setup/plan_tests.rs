@@ -26,6 +26,9 @@ fn bookworm() -> Facts {
         bpftool: false,
         mandoc: true,
         tmux: true,
+        openssl: true,
+        promtool: true,
+        smtpd: true,
         system_clippy: false,
         packages: packages.collect(),
         apt_updated: false,
@@ -200,6 +203,30 @@ fn only_objcopy_is_missing() {
         lines(&facts, false),
         ["apt-get update", "apt-get install --yes --no-install-recommends llvm"]
     );
+}
+
+#[test]
+fn what_tests_talk_to_is_there_for_tests_only() {
+    let facts = Facts { found: complete(), bpftool: true, system_clippy: true, ..bookworm() };
+    let facts = Facts { openssl: false, promtool: false, smtpd: false, ..facts };
+    assert_eq!(plan(&facts, false), []);
+    let folder = counterparts::unpacked();
+    let folder = folder.display();
+    let expected = [
+        "apt-get update".to_owned(),
+        "apt-get install --yes --no-install-recommends openssl python3-aiosmtpd".to_owned(),
+        format!(
+            "sh -c 'mkdir -p {folder} && cd {folder} && apt-get download prometheus && dpkg-deb -x prometheus_*.deb . \
+             && rm prometheus_*.deb'"
+        ),
+    ];
+    assert_eq!(lines(&facts, true), expected);
+    // Unpacking takes no root, but the lists that it goes by do.
+    let facts = Facts { openssl: true, smtpd: true, ..facts };
+    let steps = plan(&facts, true);
+    assert_eq!(steps.iter().map(Step::needs_root).collect::<Vec<_>>(), [true, false]);
+    let facts = Facts { family: Family::Fedora, ..facts };
+    assert_eq!(lines(&facts, true), ["install promtool (Prometheus), or name it in MEMMON_PROMTOOL"]);
 }
 
 #[test]

@@ -1,23 +1,25 @@
 //! What the ignored tests need, and whether this machine has it.
 
-use std::{env, fs};
+use std::fs;
 
 use anyhow::Result;
 
-use crate::{rights::Rights, shell};
+use crate::{counterparts, rights::Rights, shell};
 
 /// How the reason of a test begins that looks at the running kernel.
 pub(super) const KERNEL: &str = "kernel:";
 /// A reason that names all that CI must have.
-pub(super) const EVERYTHING: &str = "kernel: needs root, kernel BTF and bpftool";
+pub(super) const EVERYTHING: &str =
+    "kernel: needs root, kernel BTF, bpftool, mandoc, tmux, openssl, MEMMON_PROMTOOL and MEMMON_SMTPD_PYTHON";
 
 /// What a kernel resolves its own types by.
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// Programs that tests are run with, and how they get here.
-const PROGRAMS: [(&str, &str); 4] = [
+const PROGRAMS: [(&str, &str); 5] = [
     ("bpftool", "`cargo xtask setup --for-tests` installs it"),
     ("mandoc", "`cargo xtask setup --for-tests` installs it"),
+    ("openssl", "`cargo xtask setup --for-tests` installs it"),
     ("systemd-analyze", "it is systemd's"),
     ("tmux", "`cargo xtask setup --for-tests` installs it"),
 ];
@@ -38,7 +40,7 @@ impl Machine {
             rights: Rights::of_this_process()?,
             btf: fs::File::open(KERNEL_BTF).is_ok(),
             has_program: |name| shell::find(name).is_some(),
-            has_variable: |name| env::var_os(name).is_some(),
+            has_variable: |name| counterparts::value(name).is_some(),
         })
     }
 
@@ -51,9 +53,9 @@ impl Machine {
         let needs = |what: &str| reason.contains(what);
         let mut programs = PROGRAMS.into_iter().filter(|(name, _)| needs(name)).peekable();
         let any_program = programs.peek().is_some();
-        let variable = reason
-            .split(|c: char| !(c.is_ascii_uppercase() || c == '_'))
-            .find(|word| word.starts_with("MEMMON_"));
+        let words = reason.split(|c: char| !(c.is_ascii_uppercase() || c == '_'));
+        let mut variables = words.filter(|word| word.starts_with("MEMMON_")).peekable();
+        let any_variable = variables.peek().is_some();
         if (needs("root") || needs("kernel BTF")) && !rights.is_root() {
             Some("it needs root".to_owned())
         } else if needs("kernel BTF") && !rights.may_trace() {
@@ -64,9 +66,9 @@ impl Machine {
             Some(format!("it needs {KERNEL_BTF} (a kernel with CONFIG_DEBUG_INFO_BTF)"))
         } else if let Some((name, source)) = programs.find(|(name, _)| !has_program(name)) {
             Some(format!("it needs {name} ({source})"))
-        } else if let Some(name) = variable.filter(|name| !has_variable(name)) {
+        } else if let Some(name) = variables.find(|name| !has_variable(name)) {
             Some(format!("{name} is not set ({reason})"))
-        } else if variable.is_some() || any_program || ["root", "kernel BTF"].into_iter().any(needs) {
+        } else if any_variable || any_program || ["root", "kernel BTF"].into_iter().any(needs) {
             None
         } else {
             Some(if reason.is_empty() { "ignored without a reason".to_owned() } else { reason.to_owned() })
@@ -91,11 +93,18 @@ mod tests {
         let full = machine("0", ALL_RIGHTS, true, true);
         let user = machine("1000", "0000000000000000", true, true);
         let container = machine("0", "00000000a80425fb", true, true);
+        let everything = Machine { has_program: |_| true, has_variable: |_| true, ..full };
         let bare = machine("0", ALL_RIGHTS, false, false);
         let kernel = "kernel: needs root and kernel BTF";
         for (machine, reason, expected) in [
             (full, kernel, None),
-            (full, EVERYTHING, None),
+            (everything, EVERYTHING, None),
+            (
+                Machine { has_variable: |name| name == "MEMMON_PROMTOOL", ..everything },
+                EVERYTHING,
+                Some("MEMMON_SMTPD_PYTHON"),
+            ),
+            (full, "needs MEMMON_SET and MEMMON_UNSET", Some("MEMMON_UNSET is not set")),
             (full, "needs MEMMON_SET, a directory", None),
             (full, "needs MEMMON_UNSET, a directory", Some("MEMMON_UNSET is not set")),
             (full, "slow", Some("slow")),

@@ -18,7 +18,7 @@ use self::{
     outcome::{Ignored, Outcome},
 };
 use crate::{
-    ebpf, shell,
+    counterparts, ebpf, shell,
     toolchain::{self, Wish},
     workspace,
 };
@@ -30,7 +30,7 @@ use crate::{
 /// N failed, N skipped`; a test that both variants of memmon have, with and without its BPF half, counts in each.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Fail where the tests of the running kernel cannot run, instead of skipping them
+    /// Fail where the tests of the running kernel, or those with other programs, cannot run, instead of skipping them
     #[arg(long)]
     require_kernel: bool,
     /// Run only the tests whose names contain one of these
@@ -45,7 +45,7 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
     if options.require_kernel
         && let Some(why) = object.as_ref().err().or(machine.lacks(machine::EVERYTHING).as_ref())
     {
-        bail!("the tests of the running kernel cannot run: {why}");
+        bail!("not all of the tests can run: {why}");
     }
 
     let mut total = Total::default();
@@ -153,6 +153,7 @@ fn cargo_test(selection: &[&str], arguments: &[String]) -> Result<Outcome> {
     let (reader, writer) = io::pipe().context("cannot make a pipe")?;
     let errors = writer.try_clone().context("cannot make a pipe")?;
     command.stdin(Stdio::null()).stdout(writer).stderr(errors).env("CARGO_TERM_COLOR", "never");
+    command.envs(counterparts::found());
     let mut child = command.spawn().context("cannot start cargo")?;
     // It holds the writing ends, and the reader waits for the last of them to be closed.
     drop(command);

@@ -26,7 +26,7 @@ use prometheus_client::{
 
 pub(super) use self::export::Exports;
 use super::event::Event;
-use crate::model::{Breach, Bytes, Cause, Limit, Listen, Signal, Source};
+use crate::model::{Bytes, Cause, Limit, Listen, Signal, Source};
 
 /// Where metrics are to be had; nowhere by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -117,18 +117,10 @@ impl Metrics {
                 figures.memory_available.set(gauge(memory.available));
             }
             Event::Killing { breach, dry_run: true, .. } => {
-                figures.would_terminate.get_or_create(&[("rule", rule(breach))]).inc();
+                figures.would_terminate.get_or_create(&[("rule", rule(breach.rule))]).inc();
             }
             Event::Terminated { record, .. } => {
-                let (signal, outcome) = match record.cause {
-                    Cause::Term => ("SIGTERM", "exited"),
-                    Cause::Kill if record.reclaimed => ("SIGKILL", "reclaimed"),
-                    Cause::Kill => ("SIGKILL", "exited"),
-                    Cause::Itself => ("none", "exited"),
-                    Cause::OomKiller => ("none", "oom_killer"),
-                    Cause::SomebodyElse => ("none", "somebody_else"),
-                };
-                let labels = [("rule", rule(&record.breach)), ("signal", signal), ("outcome", outcome)];
+                let labels = end(record.breach.rule, record.cause, record.reclaimed);
                 figures.terminations.get_or_create(&labels).inc();
                 figures.exit.observe(record.signal_to_exit.as_secs_f64());
                 if let Some(overshoot) = record.overshoot {
@@ -139,11 +131,7 @@ impl Metrics {
                 }
             }
             Event::SignalFailed { signal, .. } => {
-                let signal = match signal {
-                    Signal::Term => "SIGTERM",
-                    Signal::Kill => "SIGKILL",
-                };
-                figures.signals_failed.get_or_create(&[("signal", signal)]).inc();
+                figures.signals_failed.get_or_create(&[("signal", word(*signal))]).inc();
             }
             Event::Spared { .. } | Event::NowProtected { .. } => drop(figures.spared.inc()),
             Event::HeldBack { .. } => drop(figures.held_back.inc()),
@@ -219,6 +207,22 @@ impl Figures {
         self.interval.set(interval.as_secs_f64());
     }
 
+    /// Has each counter begin at 0: Prometheus takes the first value that it sees for no increase, and the first
+    /// termination is the one that an alert is there for.
+    fn begin(&self) {
+        for signal in [Signal::Term, Signal::Kill] {
+            drop(self.signals_failed.get_or_create(&[("signal", word(signal))]));
+        }
+        for of in [Limit::Percent, Limit::Gb] {
+            drop(self.would_terminate.get_or_create(&[("rule", rule(of))]));
+            let causes = [Cause::Term, Cause::Kill, Cause::Itself, Cause::OomKiller, Cause::SomebodyElse];
+            for cause in causes {
+                drop(self.terminations.get_or_create(&end(of, cause, false)));
+            }
+            drop(self.terminations.get_or_create(&end(of, Cause::Kill, true)));
+        }
+    }
+
     #[expect(clippy::too_many_lines, reason = "a table")]
     fn new() -> Self {
         let figures = Self {
@@ -255,6 +259,7 @@ impl Figures {
             reload_ok: Gauge::default(),
             notifications: Family::default(),
         };
+        figures.begin();
         let mut all = Registry::with_prefix("memmon");
         let build = Family::<Labels<1>, Gauge>::default();
         build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
@@ -359,11 +364,30 @@ impl Figures {
     }
 }
 
-const fn rule(breach: &Breach) -> &'static str {
-    match breach.rule {
+const fn rule(rule: Limit) -> &'static str {
+    match rule {
         Limit::Percent => "percent",
         Limit::Gb => "gb",
     }
+}
+
+const fn word(signal: Signal) -> &'static str {
+    match signal {
+        Signal::Term => "SIGTERM",
+        Signal::Kill => "SIGKILL",
+    }
+}
+
+const fn end(of: Limit, cause: Cause, reclaimed: bool) -> Labels<3> {
+    let (signal, outcome) = match cause {
+        Cause::Term => (word(Signal::Term), "exited"),
+        Cause::Kill if reclaimed => (word(Signal::Kill), "reclaimed"),
+        Cause::Kill => (word(Signal::Kill), "exited"),
+        Cause::Itself => ("none", "exited"),
+        Cause::OomKiller => ("none", "oom_killer"),
+        Cause::SomebodyElse => ("none", "somebody_else"),
+    };
+    [("rule", rule(of)), ("signal", signal), ("outcome", outcome)]
 }
 
 fn gauge(bytes: Bytes) -> i64 {

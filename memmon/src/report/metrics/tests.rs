@@ -5,7 +5,7 @@ use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
     os::unix::net::UnixStream,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -62,15 +62,12 @@ fn every_event_is_counted_where_it_belongs() {
     assert!(!text.contains("pid=") && !text.contains("chrome"), "{text}");
 }
 
-/// promtool of Debian's package prometheus, wherever it was unpacked to.
 fn promtool() -> Command {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/prometheus/usr/bin/promtool");
-    let variable = std::env::var_os("MEMMON_PROMTOOL").map(PathBuf::from);
-    Command::new(variable.unwrap_or(if beside.exists() { beside } else { "promtool".into() }))
+    Command::new(std::env::var_os("MEMMON_PROMTOOL").expect("set by `cargo xtask test`"))
 }
 
 #[test]
-#[ignore = "needs MEMMON_PROMTOOL, the promtool of Prometheus"]
+#[ignore = "needs MEMMON_PROMTOOL: `cargo xtask setup --for-tests`"]
 fn promtool_finds_nothing_wrong() {
     let mut child = promtool()
         .args(["check", "metrics"])
@@ -85,9 +82,20 @@ fn promtool_finds_nothing_wrong() {
     let said =
         String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.is_empty(), "{said}\n{text}");
-    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("../contrib/prometheus/memmon.rules.yml");
-    let output = promtool().args(["check", "rules"]).arg(rules).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("../contrib/prometheus");
+    for (verb, file) in [("check", "memmon.rules.yml"), ("test", "memmon.test.yml")] {
+        let output = promtool().args([verb, "rules", file]).current_dir(&rules).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn every_counter_is_there_before_there_is_anything_to_count() {
+    let text = Metrics::default().openmetrics();
+    let ends: Vec<_> = text.lines().filter(|line| line.starts_with("memmon_terminations_total{")).collect();
+    assert_eq!(ends.len(), 12, "{text}");
+    assert!(ends.iter().all(|line| line.ends_with(" 0")), "{ends:?}");
+    assert!(text.contains("memmon_signals_failed_total{signal=\"SIGKILL\"} 0\n"), "{text}");
 }
 
 #[test]

@@ -117,6 +117,9 @@ impl Notifiers {
         self.queues.push((channel.name(), queue));
         self.done.get_mut().unwrap_or_else(PoisonError::into_inner).push(done);
         let (machine, teller) = (machine.clone(), teller.clone());
+        for outcome in ["sent", "failed", "lost"] {
+            teller.metrics().notified(channel.name(), outcome, 0);
+        }
         let digest = Digest::new(self.outputs.interval);
         thread::Builder::new().name(format!("memmon-{}", channel.name())).spawn(move || {
             // What libraries say meanwhile must not come back as an event.

@@ -234,7 +234,7 @@ sys.stdin.read()
     }
 
     #[test]
-    #[ignore = "needs MEMMON_SMTPD_PYTHON, a Python that has aiosmtpd"]
+    #[ignore = "needs MEMMON_SMTPD_PYTHON: `cargo xtask setup --for-tests`"]
     fn mail_arrives_as_by_v1s_recipe() {
         let mut server = Server::start(0, "plain", "open");
         assert_eq!(server.post().deliver(&message()), Ok(None));
@@ -249,7 +249,7 @@ sys.stdin.read()
     }
 
     #[test]
-    #[ignore = "needs MEMMON_SMTPD_PYTHON, a Python that has aiosmtpd"]
+    #[ignore = "needs MEMMON_SMTPD_PYTHON: `cargo xtask setup --for-tests`"]
     fn a_server_that_stalls_after_data_loses_nothing() {
         let mut server = Server::start(1, "plain", "open");
         let mut post = server.post();
@@ -262,7 +262,7 @@ sys.stdin.read()
     }
 
     #[test]
-    #[ignore = "needs MEMMON_SMTPD_PYTHON, a Python that has aiosmtpd"]
+    #[ignore = "needs MEMMON_SMTPD_PYTHON: `cargo xtask setup --for-tests`"]
     fn a_password_is_taken_from_a_file_that_nobody_else_reads() {
         let mut server = Server::start(0, "plain", "auth");
         let folder = tempfile::tempdir().unwrap();
@@ -281,7 +281,7 @@ sys.stdin.read()
     }
 
     #[test]
-    #[ignore = "needs MEMMON_SMTPD_PYTHON, a Python that has aiosmtpd"]
+    #[ignore = "needs openssl and MEMMON_SMTPD_PYTHON: `cargo xtask setup --for-tests`"]
     fn starttls_is_demanded_and_a_certificate_is_checked() {
         let server = Server::start(0, "plain", "open");
         let mut post = server.post();

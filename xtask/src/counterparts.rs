@@ -1,0 +1,51 @@
+//! What tests of metrics and mail talk to: Prometheus' promtool, and a Python that has an SMTP server.
+
+use std::{
+    env,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use crate::{shell, workspace};
+
+/// How one is found.
+type Find = fn() -> Option<PathBuf>;
+
+/// By what variable a test is told, and how it is found where that is not set.
+const ALL: [(&str, Find); 2] = [("MEMMON_PROMTOOL", promtool), ("MEMMON_SMTPD_PYTHON", smtpd_python)];
+
+/// Each variable that is not set, with its value, if there is one on this machine.
+pub(crate) fn found() -> impl Iterator<Item = (&'static str, PathBuf)> {
+    let unset = ALL.into_iter().filter(|(name, _)| env::var_os(name).is_none());
+    unset.filter_map(|(name, find)| Some((name, find()?)))
+}
+
+/// The value of such a variable, set or found.
+pub(crate) fn value(name: &str) -> Option<OsString> {
+    let found = || ALL.into_iter().find(|(known, _)| *known == name).and_then(|(_, find)| find());
+    env::var_os(name).or_else(|| found().map(PathBuf::into_os_string))
+}
+
+/// Where `cargo xtask setup` unpacks Debian's package prometheus: installed, it would start a service.
+pub(crate) fn unpacked() -> PathBuf {
+    workspace::root().join("target/tools/prometheus")
+}
+
+fn promtool() -> Option<PathBuf> {
+    let unpacked = unpacked().join("usr/bin/promtool");
+    if shell::is_executable(&unpacked) { Some(unpacked) } else { shell::find("promtool") }
+}
+
+/// The system's Python, for which there are packages, or another one.
+fn smtpd_python() -> Option<PathBuf> {
+    let system = PathBuf::from("/usr/bin/python3");
+    [Some(system), shell::find("python3")].into_iter().flatten().find(|python| has_smtpd(python))
+}
+
+fn has_smtpd(python: &Path) -> bool {
+    let mut command = Command::new(python);
+    command.args(["-c", "import aiosmtpd"]).current_dir("/");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
