@@ -49,6 +49,11 @@ impl Rights {
         self.has(CAP_SYS_RESOURCE)
     }
 
+    /// Whether file systems can be mounted: CAP_SYS_ADMIN.
+    pub(crate) const fn may_mount(self) -> bool {
+        self.has(CAP_SYS_ADMIN)
+    }
+
     const fn has(self, capability: u32) -> bool {
         self.capabilities >> capability & 1 == 1
     }

@@ -48,6 +48,11 @@ pub(crate) fn items(release: &Release, prefix: &Path) -> Result<Vec<Item>> {
     Ok(vec![
         program(binary, 0o755, read(&release.binary)?),
         program(unit_directory(prefix).join("memmon.service"), 0o644, unit.into_bytes()),
+        program(
+            catalog_directory(prefix).join("memmon.catalog"),
+            0o644,
+            read(&root.join("systemd/memmon.catalog"))?,
+        ),
         Item {
             path: CONFIG.into(),
             mode: 0o644,
@@ -77,6 +82,12 @@ fn unit_directory(prefix: &Path) -> PathBuf {
     }
 }
 
+/// Where journalctl looks for what messages mean: two places, whatever the prefix (systemd's catalog.c).
+fn catalog_directory(prefix: &Path) -> PathBuf {
+    let known = if prefix == Path::new("/usr") { "/usr" } else { "/usr/local" };
+    Path::new(known).join("lib/systemd/catalog")
+}
+
 fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
@@ -97,12 +108,13 @@ mod tests {
         }
         let release =
             Release { binary: directory.path().join("memmon"), manual: directory.path().to_owned() };
-        for (prefix, unit) in [
-            ("/usr", "/usr/lib/systemd/system/memmon.service"),
-            ("/usr/local", "/usr/local/lib/systemd/system/memmon.service"),
-            ("/opt/memmon", "/etc/systemd/system/memmon.service"),
+        for (prefix, unit, catalog) in [
+            ("/usr", "/usr/lib/systemd/system/memmon.service", "/usr/lib/systemd/catalog"),
+            ("/usr/local", "/usr/local/lib/systemd/system/memmon.service", "/usr/local/lib/systemd/catalog"),
+            ("/opt/memmon", "/etc/systemd/system/memmon.service", "/usr/local/lib/systemd/catalog"),
         ] {
             let items = items(&release, Path::new(prefix)).unwrap();
+            assert!(items.iter().any(|item| item.path == Path::new(catalog).join("memmon.catalog")));
             let unit = items.iter().find(|item| item.path == Path::new(unit)).unwrap();
             let text = String::from_utf8(unit.content.clone()).unwrap();
             assert!(text.contains(&format!("\nExecStart={prefix}/sbin/memmon run\n")), "{text}");

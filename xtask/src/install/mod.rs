@@ -19,6 +19,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+#[cfg(test)]
+pub(crate) use self::items::Kind;
 pub(crate) use self::items::{Item, items};
 use self::{
     items::CONFIG,
@@ -116,6 +118,7 @@ pub(crate) fn main(options: &Options) -> Result<()> {
     perform(&machine, &service::drop_in(&start, &binary, &facts))?;
     if wishes.systemd {
         service::systemctl(&["daemon-reload"])?;
+        service::update_catalog()?;
     }
     match start {
         Start::Not(why) => println!("memmon was not started: {why}"),
@@ -170,6 +173,7 @@ pub(crate) fn away(options: &Away) -> Result<()> {
     perform(&machine, &plan::uninstall(&shipped, &facts, *purge))?;
     if systemd {
         service::systemctl(&["daemon-reload"])?;
+        service::update_catalog()?;
     }
     Ok(())
 }

@@ -123,6 +123,11 @@ pub(crate) fn systemctl(arguments: &[&str]) -> Result<()> {
     shell::run(Command::new("systemctl").args(arguments))
 }
 
+/// Lets journalctl know what memmon's messages mean (`journalctl -x`), or no longer.
+pub(crate) fn update_catalog() -> Result<()> {
+    shell::run(Command::new("journalctl").arg("--update-catalog"))
+}
+
 /// Shows whom the installed memmon, with the installed configuration, would terminate now.
 ///
 /// # Errors

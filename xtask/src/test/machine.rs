@@ -46,7 +46,7 @@ impl Machine {
 
     /// Why a test with this reason in its `#[ignore]` cannot run here; none if it can.
     ///
-    /// A reason names what it needs: `root`, `kernel BTF`, `CAP_SYS_RESOURCE`, one of the programs, or a variable `MEMMON_…`.
+    /// A reason names what it needs: `root`, `mounts`, `kernel BTF`, `CAP_SYS_RESOURCE`, one of the programs, or a variable `MEMMON_…`.
     /// One that names none of them is never taken for one that can run.
     pub(super) fn lacks(&self, reason: &str) -> Option<String> {
         let Self { rights, btf, has_program, has_variable } = *self;
@@ -60,6 +60,8 @@ impl Machine {
             Some("it needs root".to_owned())
         } else if needs("kernel BTF") && !rights.may_trace() {
             Some("it needs CAP_BPF and CAP_PERFMON, which this root does not have".to_owned())
+        } else if needs("mounts") && !rights.may_mount() {
+            Some("it needs CAP_SYS_ADMIN, which this root does not have".to_owned())
         } else if needs("CAP_SYS_RESOURCE") && !rights.may_lower_oom_score() {
             Some("it needs CAP_SYS_RESOURCE, which this root does not have".to_owned())
         } else if needs("kernel BTF") && !btf {
@@ -116,6 +118,9 @@ mod tests {
             (full, "needs mandoc", Some("it needs mandoc")),
             (container, kernel, Some("CAP_BPF")),
             (container, "kernel: needs root", None),
+            (full, "needs root and mounts", None),
+            (container, "needs root and mounts", Some("CAP_SYS_ADMIN")),
+            (user, "needs root and mounts", Some("root")),
             (full, "kernel: needs root and CAP_SYS_RESOURCE", None),
             (container, "kernel: needs root and CAP_SYS_RESOURCE", Some("CAP_SYS_RESOURCE")),
             (bare, kernel, Some(KERNEL_BTF)),

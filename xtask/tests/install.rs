@@ -1,0 +1,152 @@
+//! `cargo xtask install` and `uninstall` as they are typed, on a throw-away copy of this machine (machine.sh).
+
+use std::process::{Command, Stdio};
+
+const PRELUDE: &str = include_str!("machine.sh");
+
+/// What `script` says, run behind the prelude.
+fn on_a_machine(script: &str) -> String {
+    let scratch = tempfile::tempdir().unwrap();
+    let checkout = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let output = Command::new("unshare")
+        .args(["--mount", "--propagation=private", "sh", "-c", &format!("{PRELUDE}\n{script}")])
+        .env("SCRATCH", scratch.path())
+        .env("CHECKOUT", checkout)
+        .env("XTASK", env!("CARGO_BIN_EXE_xtask"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).replace('\r', "");
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    said
+}
+
+/// Where `what` begins in `said`.
+fn at(said: &str, what: &str) -> usize {
+    said.find(what).unwrap_or_else(|| panic!("no {what:?} in:\n{said}"))
+}
+
+#[test]
+#[ignore = "needs root and mounts"]
+fn where_nobody_can_be_asked_it_starts_in_dry_run_and_leaves_nothing_when_it_goes() {
+    let said = on_a_machine(
+        "tree >before
+         xtask install --no-build
+         cat machine/etc/systemd/system/memmon.service.d/dry-run.conf
+         test -x machine/usr/local/sbin/memmon
+         cmp machine/etc/memmon/config.toml $CHECKOUT/config.toml
+         for file in lib/systemd/system/memmon.service lib/systemd/catalog/memmon.catalog \
+             share/man/man8/memmon.8 share/man/man5/memmon.toml.5 share/bash-completion/completions/memmon \
+             share/zsh/site-functions/_memmon share/fish/vendor_completions.d/memmon.fish; do
+             test -s machine/usr/local/$file
+         done
+         test -s machine/etc/logrotate.d/memmon
+         xtask uninstall --purge
+         tree >after; diff before after; asked",
+    );
+    at(&said, "memmon runs in dry run: nobody could be asked whether it may enforce (--yes agrees)");
+    at(&said, "ExecStart=\nExecStart=/usr/local/sbin/memmon run --dry-run\n");
+    let asked = &said[at(&said, "\nsystemctl daemon-reload\n")..];
+    assert_eq!(
+        asked.trim(),
+        "systemctl daemon-reload\njournalctl --update-catalog\nsystemctl enable memmon.service\n\
+         systemctl restart memmon.service\nsystemctl disable --now memmon.service\nsystemctl daemon-reload\n\
+         journalctl --update-catalog"
+    );
+}
+
+#[test]
+#[ignore = "needs root and mounts"]
+fn who_is_asked_is_shown_first_whom_it_would_strike() {
+    for (answer, expected, dry_run) in [
+        ("y", "memmon watches and enforces", "no"),
+        ("n", "memmon runs in dry run: you did not agree that it enforces", "yes"),
+        ("", "memmon runs in dry run: you did not agree that it enforces", "yes"),
+    ] {
+        let said = on_a_machine(&format!(
+            "at_terminal '{answer}\\n' install --no-build
+             test -e {DROP_IN} && echo dry-run yes || echo dry-run no
+             asked"
+        ));
+        let shown = at(&said, "Over the limit of 2.00GB now: as /etc/memmon/config.toml has it");
+        let question =
+            at(&said, "Start memmon, and let it terminate what is and comes over the limit? [y/N]");
+        assert!(shown < question, "{said}");
+        assert!(question < at(&said, expected), "{said}");
+        assert!(question < at(&said, "systemctl restart memmon.service"), "{said}");
+        at(&said, &format!("dry-run {dry_run}"));
+    }
+}
+
+const DROP_IN: &str = "machine/etc/systemd/system/memmon.service.d/dry-run.conf";
+
+#[test]
+#[ignore = "needs root and mounts"]
+fn yes_enforces_and_shows_all_the_same_and_no_start_starts_nothing() {
+    let said = on_a_machine(&format!("xtask install --no-build --yes; ! test -e {DROP_IN}; asked"));
+    assert!(at(&said, "Over the limit") < at(&said, "memmon watches and enforces"), "{said}");
+    at(&said, "systemctl enable memmon.service\nsystemctl restart memmon.service");
+
+    let said = on_a_machine("xtask install --no-build --yes --no-start; asked");
+    at(&said, "memmon was not started: as you asked");
+    assert!(!said.contains("restart"), "{said}");
+}
+
+#[test]
+#[ignore = "needs root and mounts"]
+fn a_directory_is_installed_into_without_a_word_to_systemd() {
+    let said = on_a_machine(
+        "tree >before
+         mkdir machine/tmp/destination
+         xtask install --no-build --destdir /tmp/destination --prefix /usr
+         (cd machine/tmp/destination && find . -type f | sort)
+         tree >after; diff before after; asked",
+    );
+    for file in ["./usr/sbin/memmon", "./usr/lib/systemd/system/memmon.service", "./etc/memmon/config.toml"] {
+        at(&said, file);
+    }
+    assert!(!said.contains("systemctl"), "{said}");
+}
+
+#[test]
+#[ignore = "needs root and mounts"]
+fn with_a_wrong_configuration_nothing_is_installed() {
+    let said = on_a_machine(
+        "mkdir machine/etc/memmon; echo wrong >machine/etc/memmon/config.toml
+         tree >before
+         ! xtask install --no-build --yes 2>&1
+         tree >after; diff before after; asked",
+    );
+    at(&said, "/etc/memmon/config.toml:1:1: wrong");
+    at(&said, "error: nothing was installed");
+    assert!(!said.contains("systemctl"), "{said}");
+}
+
+/// What v1's installer makes.
+const V1: &str = "mkdir -p machine/opt/memory-monitor machine/etc/logrotate.d
+     printf '[thresholds]\\nram_gb_threshold = 7.5\\n' >machine/opt/memory-monitor/config.toml
+     echo '[Service]' >machine/etc/systemd/system/memory-monitor.service
+     echo '/var/log/memory_monitor.log {}' >machine/etc/logrotate.d/memory-monitor\n";
+
+#[test]
+#[ignore = "needs root and mounts"]
+fn v1_is_found_taken_over_and_retired_after_a_question() {
+    let said = on_a_machine(&format!(
+        "{V1} at_terminal 'y\\ny\\n' install --no-build
+         cmp machine/opt/memory-monitor/config.toml machine/etc/memmon/config.toml; asked"
+    ));
+    let found = at(&said, "v1's service is installed here: /etc/systemd/system/memory-monitor.service");
+    let question = at(&said, "Disable memory-monitor.service, which memmon replaces? [y/N]");
+    assert!(
+        found < question && question < at(&said, "systemctl disable --now memory-monitor.service"),
+        "{said}"
+    );
+    at(&said, "v1's /opt/memory-monitor/config.toml is taken over as /etc/memmon/config.toml");
+    at(&said, "v1's files are left in /opt/memory-monitor");
+    at(&said, "memmon watches and enforces");
+
+    // Both of them enforcing is never offered.
+    let said = on_a_machine(&format!("{V1} at_terminal 'n\\n' install --no-build; asked"));
+    at(&said, "memmon runs in dry run: v1's memory-monitor.service is still there");
+    assert!(!said.contains("disable --now memory-monitor"), "{said}");
+}

@@ -1,0 +1,49 @@
+# A throw-away copy of this machine to install on: its root file system below an overlay, in a mount namespace of its own.
+# Everything is forgotten when the namespace ends. $CHECKOUT is where the sources are, $XTASK the program.
+set -eu
+
+mount -t tmpfs none "$SCRATCH"
+cd "$SCRATCH"
+mkdir upper work machine
+mount -t overlay none -o lowerdir=/,upperdir=upper,workdir=work machine
+mkdir -p "machine$CHECKOUT" machine/run/systemd/system machine/tmp/stand-ins machine/tmp/built/release machine/tmp/built/manual
+mount --rbind "$CHECKOUT" "machine$CHECKOUT"
+mount --rbind /proc machine/proc
+mount --rbind /dev machine/dev
+cp "$XTASK" machine/tmp/xtask
+
+# systemd runs, as far as anybody can tell, and notes what it is asked to do.
+for name in systemctl journalctl; do
+    printf '#!/bin/sh\necho %s "$@" >>/tmp/asked\n' $name >machine/tmp/stand-ins/$name
+done
+# memmon itself has its own tests.
+cat >machine/tmp/built/release/memmon <<'MEMMON'
+#!/bin/sh
+[ "$1" = check ] || exit 9
+if grep -q wrong "$2"; then echo "$2:1:1: wrong" >&2; exit 2; fi
+echo "Over the limit of 2.00GB now: as $2 has it"
+MEMMON
+chmod +x machine/tmp/stand-ins/* machine/tmp/built/release/memmon
+for name in memmon.8 memmon.toml.5 memmon.bash _memmon memmon.fish; do
+    echo "$name" >machine/tmp/built/manual/$name
+done
+: >machine/tmp/asked
+
+# Whatever memmon this machine had once.
+rm -f machine/var/log/memory_monitor.log*
+
+# Everything that an installation could change.
+tree() {
+    (cd machine && find etc opt usr/lib/systemd usr/local usr/sbin var/lib var/log \
+        '(' -type d -printf '%y %m %p\n' ')' -o -printf '%y %m %s %p\n' | sort)
+}
+in_machine() { chroot machine env PATH="/tmp/stand-ins:$PATH" CARGO_TARGET_DIR=/tmp/built "$@"; }
+# Nobody is there to be asked.
+xtask() { in_machine /tmp/xtask "$@" </dev/null; }
+# at_terminal ANSWERS ARGUMENTS…: somebody is, and answers so.
+at_terminal() {
+    answers=$1
+    shift
+    printf "$answers" | in_machine script --quiet --return --command "/tmp/xtask $*" /dev/null
+}
+asked() { cat machine/tmp/asked; }
