@@ -14,7 +14,7 @@ use support::{
     said::{LIMIT, config},
 };
 
-/// No scan but the first helps within a test.
+/// No scan but the first, and the one that follows a reload, helps within a test.
 const RARELY: (&str, &str) = ("thresholds.check_interval", "3600");
 const EBPF: &[&str] = &["--source", "ebpf"];
 
@@ -146,5 +146,54 @@ fn who_swings_around_its_limit_in_dry_run_is_told_once_and_costs_little() {
     let told = || daemon.about("killing", hog.pid()).len();
     eventually("the one line about it", || told() >= 1);
     assert_eq!(told(), 1);
+    daemon.stop();
+}
+
+/// The number of scans that are over.
+fn scans(daemon: &Daemon) -> usize {
+    daemon.every("scan_complete").len()
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn who_is_protected_no_more_wakes_memmon_again() {
+    let user = TestUser::claim();
+    let hog = user.hog("rename spared anon 40M wait-term free wait-term anon 40M hold");
+    hog.begun("wait-term");
+    let whitelist = ("whitelist.names", "[\"spared\"]");
+    let daemon = Daemon::start(&config(&user, &[RARELY, whitelist]), EBPF);
+    eventually("the first scan", || scans(&daemon) == 1);
+    hog.term();
+    hog.ready("free");
+    daemon.reload(&config(&user, &[RARELY]));
+    eventually("the scan after the reload", || scans(&daemon) == 2);
+    daemon.never_mentioned(hog.pid());
+    hog.term();
+    daemon.told("terminated", hog.pid());
+    assert_eq!(scans(&daemon), 2, "no scan was needed");
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn who_climbs_is_looked_at_by_the_limit_of_the_reload() {
+    let user = TestUser::claim();
+    let limit = |gb| {
+        config(&user, &[RARELY, ("thresholds.warn_at_percent", "60"), ("thresholds.ram_gb_threshold", gb)])
+    };
+    // 64 MiB: beyond 40 the next rung is at 48.
+    let daemon = Daemon::start(&limit("0.0625"), EBPF);
+    eventually("the first scan", || scans(&daemon) == 1);
+    let hog = user.hog("anon 39M wait-term anon 4M hold");
+    hog.begun("wait-term");
+    daemon.told("approaching", hog.pid());
+    // 44 MiB.
+    daemon.reload(&limit("0.04296875"));
+    eventually("the scan after the reload", || scans(&daemon) == 2);
+    assert!(daemon.about("killing", hog.pid()).is_empty());
+    hog.term();
+    let record = daemon.told("terminated", hog.pid());
+    assert_eq!(scans(&daemon), 2, "no scan was needed");
+    assert!(record["rss_bytes"].as_u64() < Some(48 << 20), "{record:#}");
     daemon.stop();
 }

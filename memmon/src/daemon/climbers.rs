@@ -30,6 +30,17 @@ impl Climbers {
         Self { ladder, climbs: HashMap::new() }
     }
 
+    /// Puts another ladder up: who was warned of the one before is warned of this one, too.
+    pub(super) fn move_to(&mut self, ladder: Ladder) {
+        self.ladder = ladder;
+        self.climbs.values_mut().for_each(|climb| climb.warned = false);
+    }
+
+    /// Everybody of whom something is known.
+    pub(super) fn all(&self) -> Vec<ProcessId> {
+        self.climbs.keys().copied().collect()
+    }
+
     /// Takes a reading of one that has reached the foot.
     pub(super) fn note(&mut self, whom: ProcessId, at: Duration, rss: Bytes) {
         let climb = self.climbs.entry(whom).or_default();

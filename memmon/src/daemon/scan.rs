@@ -78,12 +78,21 @@ impl Daemon<'_> {
     /// The machine's memory may have changed (hotplug, ballooning), and with it the limit and every level.
     pub(super) fn measured(&mut self, memory: SystemMemory) {
         self.memory = memory;
-        let (_, limit) = self.settings.rules.limit(&memory);
-        let ladder = Ladder::new(limit, self.watch.error(), self.settings.warn_at_percent);
-        if ladder == self.climbers.ladder {
-            return;
+        if self.ladder() != self.climbers.ladder || self.is_seen(Seen::NoLevels) {
+            self.levels_anew();
         }
-        let foot = (self.settings.kernel.instant).then(|| ladder.foot());
+    }
+
+    fn ladder(&self) -> Ladder {
+        let (_, limit) = self.settings.rules.limit(&self.memory);
+        Ladder::new(limit, self.watch.error(), self.settings.warn_at_percent)
+    }
+
+    /// Has the kernel wake memmon at other levels, or at the same ones for other reasons.
+    pub(super) fn levels_anew(&mut self) {
+        self.climbers.move_to(self.ladder());
+        let instant = self.settings.kernel.instant;
+        let foot = instant.then(|| self.climbers.ladder.foot());
         if let Some(kernel) = self.watch.kernel()
             && let Err(error) = kernel.set_default_level(foot)
         {
@@ -93,7 +102,15 @@ impl Daemon<'_> {
             return;
         }
         self.works(Seen::NoLevels);
-        self.climbers = super::climbers::Climbers::new(ladder);
+        if !instant {
+            return;
+        }
+        // Those with a level of their own: it came from limits, and from a verdict, that may be others by now.
+        for whom in self.climbers.all() {
+            if let Some(reading) = self.watch.again(whom).filter(|_| !self.victims.contains(whom)) {
+                self.set_level(whom, Next::Level(self.climbers.ladder.above(reading.rss)));
+            }
+        }
     }
 
     /// Keeps the readings of those who climb, for their slope, and warns of those near their limit. Gives who climbs.

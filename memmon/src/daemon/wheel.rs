@@ -250,6 +250,10 @@ impl<'a> Daemon<'a> {
         self.seen.remove(&what);
     }
 
+    pub(super) fn is_seen(&self, what: Seen) -> bool {
+        self.seen.contains_key(&what)
+    }
+
     /// What does not work now.
     pub(super) fn seen_now(&self) -> impl Iterator<Item = &str> {
         self.seen.values().map(String::as_str)
@@ -288,7 +292,7 @@ impl<'a> Daemon<'a> {
         let orders = self.victims.rules_changed(start::patience(&self.settings), Instant::now());
         self.carry_out(orders);
         self.told = Told::default();
-        self.measured(self.memory);
+        self.levels_anew();
         self.tell(Event::Reloaded { config: loaded.origin });
         for warning in &loaded.warnings {
             self.tell(Event::Degraded { what: warning.to_string() });
