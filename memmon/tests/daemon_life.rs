@@ -133,19 +133,31 @@ fn where_it_cannot_be_done_a_start_is_refused() {
     assert_eq!(code, Some(4), "{said}");
     assert!(said.contains("CAP_BPF"), "{said}");
 
-    let without_pidfds = |arguments: &[&str]| {
+    let without_pidfds = |config: &ScopedConfig, arguments: &[&str]| {
         #[expect(unsafe_code, reason = "runs between fork and exec")]
-        Daemon::spawn_prepared(&config(&user, &[]), arguments, |command| {
+        Daemon::spawn_prepared(config, arguments, |command| {
             // SAFETY: system calls only, nothing is allocated.
             unsafe { command.pre_exec(refuse_pidfd_send_signal) };
         })
     };
-    let (code, said) = refused(without_pidfds(&[]));
+    let (code, said) = refused(without_pidfds(&config(&user, &[]), &[]));
     assert_eq!(code, Some(4), "{said}");
     assert!(said.contains("pidfd_send_signal") && said.contains("--dry-run"), "{said}");
     assert!(!said.contains("\"started\""), "{said}");
-    let watches = without_pidfds(&["--dry-run"]);
+    let watches = without_pidfds(&config(&user, &[]), &["--dry-run"]);
     watches.started();
+    watches.stop();
+
+    // Nor does a reload get there.
+    let dry = |dry_run| config(&user, &[("settings.dry_run", dry_run)]);
+    let watches = without_pidfds(&dry("true"), &[]);
+    watches.started();
+    watches.reload(&dry("false"));
+    let error = watches.event("reload_failed")["error"].as_str().unwrap().to_owned();
+    assert!(error.contains("pidfd_send_signal") && error.contains("dry"), "{error}");
+    let hog = user.hog("anon 40M hold");
+    assert_eq!(watches.told("killing", hog.pid())["dry_run"], true);
+    assert!(watches.every("reloaded").is_empty() && hog.is_alive());
     watches.stop();
 }
 

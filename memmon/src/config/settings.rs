@@ -8,7 +8,10 @@ use serde::{Serialize, Serializer};
 use super::metrics::Metrics;
 use super::notify::Notify;
 use super::schedule::{Pace, Schedule};
-use crate::{model::SourceChoice, policy::Rules};
+use crate::{
+    model::{Bytes, SourceChoice},
+    policy::Rules,
+};
 
 /// Everything an administrator decides, checked and with the defaults filled in.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -41,11 +44,17 @@ pub struct Settings {
 impl Settings {
     /// Puts the interval and the limits into force that hold at `now`. Whether that changed anything.
     pub fn follow(&mut self, now: &Zoned) -> bool {
+        let changed = self.is_behind(now);
         let Pace { check_interval, limits } = self.schedule.at(now);
-        let changed = check_interval != self.check_interval || limits != self.rules.limits;
         self.check_interval = check_interval;
         self.rules.limits = limits;
         changed
+    }
+
+    /// Whether [`Settings::follow`] would change anything at `now`.
+    pub fn is_behind(&self, now: &Zoned) -> bool {
+        let Pace { check_interval, limits } = self.schedule.at(now);
+        check_interval != self.check_interval || limits != self.rules.limits
     }
 }
 
@@ -121,6 +130,13 @@ pub struct Termination {
     pub hard_ceiling: Option<f64>,
     /// With less of all memory available than this share, in percent, no victim has.
     pub reserve_percent: Option<f64>,
+}
+
+impl Termination {
+    /// From where on a victim with this `limit` has no grace left; none: no size ends it.
+    pub fn ceiling(&self, limit: Bytes) -> Option<Bytes> {
+        Some(limit.times(self.hard_ceiling?))
+    }
 }
 
 /// `[status]`.

@@ -130,6 +130,11 @@ impl Board {
         self.about.warnings = warnings;
     }
 
+    /// What else this kernel or these rights turned out to lack.
+    pub(super) fn degraded(&mut self, what: Vec<String>) {
+        self.about.degraded.extend(what);
+    }
+
     /// A scan is over.
     pub(super) fn scanned(&mut self, began: Began) {
         self.scans += 1;

@@ -1,7 +1,7 @@
 //! Turns the wheel: puts the rooms together, owns the clock, and carries data from one to the next.
 //!
 //! `start` builds everything once, `wheel` waits for what comes first (the interval, a signal, an exit, a grace that is
-//! over), `scan` is the way of the data from a survey to the condemned, `termination` carries out what enforce orders,
+//! over), `reload` puts another configuration into force, `scan` is the way of the data from a survey to the condemned, `termination` carries out what enforce orders,
 //! `board` knows what to say to those who ask.
 
 mod board;
@@ -15,6 +15,7 @@ mod kernel;
 mod kernel;
 mod nearest;
 mod readiness;
+mod reload;
 mod repeat;
 mod scan;
 mod short;

@@ -197,8 +197,8 @@ impl Daemon<'_> {
 
     /// To look again when a process reaches its ceiling.
     fn at_ceiling(&self, limit: Bytes) -> Next {
-        self.ceiling(limit)
-            .map_or(Next::Never, |ceiling| Next::Level(ceiling.saturating_sub(self.watch.error())))
+        let ceiling = self.settings.termination.ceiling(limit);
+        ceiling.map_or(Next::Never, |ceiling| Next::Level(ceiling.saturating_sub(self.watch.error())))
     }
 
     /// A suspect as /proc has it; none if it cannot be confirmed, which is said where it is not everyday life.

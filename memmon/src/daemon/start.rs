@@ -30,7 +30,7 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 const LINGERING: Duration = Duration::from_secs(5);
 
 /// Enforcing was asked for where it cannot be done safely.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("cannot terminate anything here: {}; `memmon run --dry-run` watches all the same", .0.join("; "))]
 pub struct CannotEnforce(Vec<String>);
 
@@ -44,8 +44,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let settings = &loaded.settings;
     let facts = Facts::gather();
     let mut support = support::assess(&facts);
-    if !settings.dry_run && !support.enforce.available {
-        return Err(CannotEnforce(support.enforce.obstacles.iter().map(ToString::to_string).collect()).into());
+    if !settings.dry_run {
+        enforceable(&support)?;
     }
     // A look beside a running daemon is no second daemon, and leaves no trace that could be taken for one.
     let only_a_look = options.once && settings.dry_run;
@@ -62,6 +62,15 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let _ = reporter.finish(LAST_WORDS);
     drop(instance);
     ended
+}
+
+/// Whether this kernel and these rights allow to terminate anything safely.
+fn enforceable(support: &Support) -> Result<(), CannotEnforce> {
+    let enforce = &support.enforce;
+    if enforce.available {
+        return Ok(());
+    }
+    Err(CannotEnforce(enforce.obstacles.iter().map(ToString::to_string).collect()))
 }
 
 /// The configuration with what the command line says on top.
@@ -118,8 +127,10 @@ fn watch(
     let about =
         About { reason, degraded: degraded.collect(), file: loaded.origin, warnings: loaded.warnings };
     let board = Board::new(about);
+    let enforceable = enforceable(support);
     runtime.block_on(async {
-        let mut daemon = Daemon::new(options.clone(), loaded.settings, watch, memory, reporter, board)?;
+        let mut daemon =
+            Daemon::new(options.clone(), loaded.settings, watch, memory, enforceable, reporter, board)?;
         if listens {
             daemon.listen(Path::new(SOCKET));
         }

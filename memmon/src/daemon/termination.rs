@@ -4,8 +4,9 @@ use std::{collections::VecDeque, time::Instant};
 
 use super::{scan::Next, wheel::Daemon};
 use crate::{
+    config::Settings,
     enforce::{Check, Effect, Event as Happened, Order, Outcome, Phase},
-    model::{Bytes, Process, ProcessId, Unconfirmed, Urgency},
+    model::{Bytes, Process, ProcessId, Unconfirmed, Urgency, Verdict},
     policy::{self, Ladder},
     report::{Event, Subject},
 };
@@ -37,6 +38,7 @@ impl Daemon<'_> {
             };
             orders.extend(self.victims.handle(whom, happened, Instant::now()));
         }
+        self.former.retain(|whom, _| self.victims.contains(*whom));
     }
 
     /// What /proc and policy say of a victim right now, before a signal.
@@ -45,10 +47,18 @@ impl Daemon<'_> {
             let error = "unreadable, and without it no limit is known".to_owned();
             return Check::Unconfirmed(Unconfirmed::Unreadable { file: "/proc/meminfo", error });
         };
-        let (_, limit) = self.settings.rules.limit(&memory);
+        let rules = &self.condemned_under(victim.id).rules;
+        let (_, limit) = rules.limit(&memory);
         match self.watch.confirm(victim.id.pid, Some(victim.id.start), limit) {
             Ok(found) => {
-                let verdict = policy::judge(&self.settings.rules, &found, &memory);
+                let mut verdict = policy::judge(rules, &found, &memory);
+                // Who was condemned before a reload is held to the limit of then; what protects now protects it, too.
+                if matches!(verdict, Verdict::Terminate(_)) && *rules != self.settings.rules {
+                    match policy::judge_as_over(&self.settings.rules, &found, &memory) {
+                        Verdict::Terminate(_) => {}
+                        spared => verdict = spared,
+                    }
+                }
                 Check::judged(victim.id, &found, verdict, limit)
             }
             Err(why) => Check::Unconfirmed(why),
@@ -66,9 +76,9 @@ impl Daemon<'_> {
         let graces: Vec<ProcessId> = graces.map(|(process, _)| process.id).collect();
         let Ok(memory) = self.watch.memory() else { return };
         let share = memory.available.percent_of(memory.total);
-        let short = self.settings.termination.reserve_percent.is_some_and(|reserve| share < reserve);
         for whom in graces {
-            if short {
+            let reserve = self.condemned_under(whom).termination.reserve_percent;
+            if reserve.is_some_and(|reserve| share < reserve) {
                 self.urge(whom, Urgency::Reserve);
             } else {
                 self.watch_over(whom, Bytes::ZERO);
@@ -79,8 +89,9 @@ impl Daemon<'_> {
     /// Ends the grace of a victim that outgrew its ceiling. Gives when to look at it next by the kernel's counters,
     /// which have `rss` for it.
     pub(super) fn watch_over(&mut self, whom: ProcessId, rss: Bytes) -> Next {
-        let (_, limit) = self.settings.rules.limit(&self.memory);
-        let Some(ceiling) = self.ceiling(limit) else { return Next::Never };
+        let terms = self.condemned_under(whom);
+        let (_, limit) = terms.rules.limit(&self.memory);
+        let Some(ceiling) = terms.termination.ceiling(limit) else { return Next::Never };
         let Ok(found) = self.watch.confirm(whom.pid, Some(whom.start), ceiling) else { return Next::Never };
         let orders = self.victims.handle(whom, Happened::Seen(found.rss), Instant::now());
         self.carry_out(orders);
@@ -91,10 +102,9 @@ impl Daemon<'_> {
         Next::Level(Ladder::new(ceiling, found.error, None).closer(rss, found.rss))
     }
 
-    /// `termination.hard_ceiling` for this limit.
-    pub(super) fn ceiling(&self, limit: Bytes) -> Option<Bytes> {
-        let times = self.settings.termination.hard_ceiling?;
-        Some(limit.times(times))
+    /// The settings by which a victim's case is brought to its end: those that condemned it.
+    fn condemned_under(&self, whom: ProcessId) -> &Settings {
+        self.former.get(&whom).map_or(&self.settings, |settings| settings)
     }
 
     fn urge(&mut self, whom: ProcessId, urgency: Urgency) {
@@ -109,6 +119,7 @@ impl Daemon<'_> {
             Outcome::GraceOver { rss, grace, urgency } => Event::GraceOver { subject, rss, grace, urgency },
             Outcome::Gone(record) => Event::Terminated { subject, record },
             Outcome::Spared { rss, limit, after_term } => Event::Spared { subject, rss, limit, after_term },
+            Outcome::LetGo { after_term } => Event::LetGo { subject, after_term },
             Outcome::NowProtected(protection) => Event::NowProtected { subject, protection },
             Outcome::Unsure(doubt) => Event::Unsure { subject, doubt },
             Outcome::Unconfirmed(why) => Event::Unconfirmed { pid: process.id.pid, why },

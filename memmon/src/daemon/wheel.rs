@@ -2,7 +2,8 @@
 
 use std::{
     cell::RefCell,
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
+    rc::Rc,
     time::{Duration, Instant},
 };
 
@@ -19,7 +20,8 @@ use super::{
     board::{Began, Board},
     climbers::{Budget, Climbers},
     readiness::{Readiness, readable},
-    start, supervisor,
+    start::{self, CannotEnforce},
+    supervisor,
     told::Told,
     watch::Watch,
 };
@@ -46,7 +48,11 @@ pub(super) struct Daemon<'a> {
     pub(super) reaper: Reaper,
     pub(super) offenders: Offenders,
     pub(super) told: Told,
-    options: Options,
+    pub(super) options: Options,
+    /// Whether a reload may turn `dry_run` off.
+    pub(super) enforceable: Result<(), CannotEnforce>,
+    /// What condemned those victims who were condemned before the last reload.
+    pub(super) former: HashMap<ProcessId, Rc<Settings>>,
     pub(super) reporter: &'a Reporter,
     pub(super) memory: SystemMemory,
     pub(super) climbers: Climbers,
@@ -99,6 +105,7 @@ impl<'a> Daemon<'a> {
         settings: Settings,
         watch: Watch,
         memory: SystemMemory,
+        enforceable: Result<(), CannotEnforce>,
         reporter: &'a Reporter,
         (board, asks): (Board, mpsc::Receiver<Ask>),
     ) -> anyhow::Result<Self> {
@@ -116,6 +123,8 @@ impl<'a> Daemon<'a> {
             settings,
             watch,
             options,
+            enforceable,
+            former: HashMap::new(),
             reporter,
             reclaimed,
             memory,
@@ -222,13 +231,17 @@ impl<'a> Daemon<'a> {
 
     /// Puts into force what `[[schedule]]` says of this time. Whether that is something else.
     fn follow_schedule(&mut self) -> bool {
-        let changed = self.settings.follow(&Zoned::now());
-        if changed {
-            let Settings { rules, check_interval, .. } = &self.settings;
-            let limit = self.watch.memory().map_or(rules.limits.bytes(), |memory| rules.limit(&memory).1);
-            self.tell(Event::Scheduled { limit, interval: *check_interval });
+        let now = Zoned::now();
+        if !self.settings.is_behind(&now) {
+            return false;
         }
-        changed
+        let before = Rc::new(self.settings.clone());
+        self.settings.follow(&now);
+        self.hold_victims_to(&before);
+        let Settings { rules, check_interval, .. } = &self.settings;
+        let limit = self.watch.memory().map_or(rules.limits.bytes(), |memory| rules.limit(&memory).1);
+        self.tell(Event::Scheduled { limit, interval: *check_interval });
+        true
     }
 
     pub(super) fn tell(&self, event: Event) {
@@ -270,36 +283,6 @@ impl<'a> Daemon<'a> {
         let orders = self.victims.wake(Instant::now()).context("cannot wait for victims")?;
         self.carry_out(orders);
         Ok(())
-    }
-
-    /// Puts the configuration file into force as it is now, or says why not and changes nothing.
-    fn reload(&mut self) -> bool {
-        self.reporter.reopen();
-        let loaded = match start::load(&self.options) {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                self.tell(Event::ReloadFailed { error: error.to_string() });
-                return false;
-            }
-        };
-        if loaded.settings.kernel != self.settings.kernel {
-            let what = "[kernel] has changed: that takes effect at the next start (systemctl restart memmon)";
-            self.tell(Event::Degraded { what: what.to_owned() });
-        }
-        let kernel = self.settings.kernel;
-        self.settings = Settings { kernel, ..loaded.settings };
-        self.reporter.replace(start::outputs(&self.settings));
-        let orders = self.victims.rules_changed(start::patience(&self.settings), Instant::now());
-        self.carry_out(orders);
-        self.told = Told::default();
-        self.levels_anew();
-        self.tell(Event::Reloaded { config: loaded.origin });
-        for warning in &loaded.warnings {
-            self.tell(Event::Degraded { what: warning.to_string() });
-        }
-        self.admit();
-        self.board.borrow_mut().warned(loaded.warnings);
-        true
     }
 }
 

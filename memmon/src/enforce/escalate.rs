@@ -3,7 +3,7 @@
 //! ```text
 //! open ─▶ check ─▶ SIGTERM ─▶ grace ─▶ check ─▶ SIGKILL ─▶ reclaim, wait ─▶ gone
 //!           │                             │                    └─ still there: said, ever more rarely
-//!           └─ shrank, protected, in doubt: left alone, and that is said
+//!           └─ shrank, protected, in doubt, called off: left alone, and that is said
 //! ```
 //!
 //! Time alone moves it on, never the amount of free memory: a hog that ignores SIGTERM does not live for ever. A
@@ -96,7 +96,14 @@ pub fn escalate(state: State, event: Event, now: Instant, patience: &Patience) -
         }
 
         // What could not be done may be possible, or not asked for, under other rules: the next scan finds out.
-        (Stage::Refused | Stage::Unopened { .. }, Event::RulesChanged) => (Stage::Over, vec![]),
+        (Stage::Refused | Stage::Unopened { .. }, Event::RulesChanged | Event::CalledOff) => {
+            (Stage::Over, vec![])
+        }
+        // SIGKILL cannot be taken back: what is left is to see its end.
+        (Stage::Killed { .. }, Event::CalledOff) => (stage, vec![]),
+        (_, Event::CalledOff) => {
+            (Stage::Over, vec![Effect::Tell(Outcome::LetGo { after_term: case.term.is_some() })])
+        }
         _ => (stage, vec![]),
     };
     (State { case, stage }, effects)
@@ -373,6 +380,8 @@ pub enum Event {
     Urgent(Urgency),
     /// Another configuration is in force.
     RulesChanged,
+    /// No signal is to be sent any more, to nobody: dry run.
+    CalledOff,
 }
 
 /// What is to be done for a victim, in order.
@@ -419,6 +428,11 @@ pub enum Outcome {
         rss: Bytes,
         /// What it may have.
         limit: Bytes,
+        /// Whether it was sent SIGTERM.
+        after_term: bool,
+    },
+    /// It is left alone: nobody is terminated any more.
+    LetGo {
         /// Whether it was sent SIGTERM.
         after_term: bool,
     },

@@ -150,6 +150,12 @@ impl Victims {
         all.into_iter().flat_map(|whom| self.handle(whom, Event::RulesChanged, now)).collect()
     }
 
+    /// Lets everybody go who can be let go: no signal is sent any more.
+    pub fn call_off(&mut self, now: Instant) -> Vec<Order> {
+        let all: Vec<_> = self.table.keys().copied().collect();
+        all.into_iter().flat_map(|whom| self.handle(whom, Event::CalledOff, now)).collect()
+    }
+
     /// When to call [`Victims::wake`] at the latest.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.table.values().filter_map(|victim| victim.state.deadline()).min()

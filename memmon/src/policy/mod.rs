@@ -20,4 +20,4 @@ pub use growth::{Growth, Rate};
 pub use ladder::Ladder;
 pub use patterns::{CgroupPatterns, NamePatterns, PatternError};
 pub use rules::{Limits, LimitsError, Rules, Scope, UidRanges, Whitelist};
-pub use walk::{Finding, Rule, Verdicts, could_be_terminated, decide, judge, suspects};
+pub use walk::{Finding, Rule, Verdicts, could_be_terminated, decide, judge, judge_as_over, suspects};

@@ -31,8 +31,13 @@ pub fn suspects(rules: &Rules, survey: &Survey) -> Vec<Reading> {
 
 /// Whether a process would be terminated if it went over its limit: nothing protects it, and nothing is in doubt.
 pub fn could_be_terminated(rules: &Rules, process: &Process, memory: &SystemMemory) -> bool {
+    matches!(judge_as_over(rules, process, memory), Verdict::Terminate(_))
+}
+
+/// What would become of one process if it went over its limit: what of the rules but the limits says.
+pub fn judge_as_over(rules: &Rules, process: &Process, memory: &SystemMemory) -> Verdict {
     let over = Process { rss: Bytes::MAX, error: Bytes::ZERO, ..process.clone() };
-    matches!(judge(rules, &over, memory), Verdict::Terminate(_))
+    judge(rules, &over, memory)
 }
 
 /// A step of the walk.

@@ -220,6 +220,14 @@ pub enum Event {
         /// Whether it had been sent SIGTERM.
         after_term: bool,
     },
+    /// A victim is left alone after all: the configuration asks for a dry run now.
+    LetGo {
+        /// Whom.
+        #[serde(flatten)]
+        subject: Subject,
+        /// Whether it had been sent SIGTERM.
+        after_term: bool,
+    },
     /// A victim turned out to be protected when its facts were read again.
     NowProtected {
         /// Whom.
@@ -372,6 +380,7 @@ impl Event {
             | Self::SystemMemory { .. }
             | Self::Terminated { .. }
             | Self::Spared { .. }
+            | Self::LetGo { .. }
             | Self::ScanComplete { .. }
             | Self::Scheduled { .. }
             | Self::Reloaded { .. }
@@ -411,6 +420,7 @@ impl Event {
             | Self::GraceOver { subject, .. }
             | Self::Terminated { subject, .. }
             | Self::Spared { subject, .. }
+            | Self::LetGo { subject, .. }
             | Self::NowProtected { subject, .. }
             | Self::Unsure { subject, .. }
             | Self::OutOfReach { subject, .. }

@@ -91,6 +91,7 @@ const fn may_fold(event: &Event) -> bool {
         | Event::GraceOver { .. }
         | Event::Terminated { .. }
         | Event::Spared { .. }
+        | Event::LetGo { .. }
         | Event::Lingers { .. }
         | Event::ScanComplete { .. }
         | Event::Scheduled { .. }

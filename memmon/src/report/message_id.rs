@@ -14,6 +14,7 @@ pub(super) const fn message_id(event: &Event) -> &'static str {
         Event::GraceOver { .. } => "023535654b124c9dab7fedc9991db12d",
         Event::Terminated { .. } => "f3289371f0d242f083ebf990973733dd",
         Event::Spared { .. } => "9bd891a25ca749c39cb1b22eb9c33288",
+        Event::LetGo { .. } => "575ab26ca3df4be6b1208fb30ce29653",
         Event::NowProtected { .. } => "669bd588c0134c7b900857ce1f44bddb",
         Event::Unsure { .. } => "d2e68776039c46ec8d6c81fb4cff9a1b",
         Event::Unconfirmed { .. } => "395e0906167c48969edf9349a416d9fd",

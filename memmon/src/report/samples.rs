@@ -112,6 +112,8 @@ pub(super) fn samples() -> Vec<Event> {
         Event::Terminated { subject: subject(), record: record(Cause::Itself, false) },
         Event::Spared { subject: subject(), rss: gib(1), limit: gib(2), after_term: true },
         Event::Spared { subject: subject(), rss: gib(1), limit: gib(2), after_term: false },
+        Event::LetGo { subject: subject(), after_term: true },
+        Event::LetGo { subject: subject(), after_term: false },
         protected(Protection::Init),
         protected(Protection::KernelThread),
         protected(Protection::Memmon),
@@ -176,7 +178,7 @@ pub(super) fn samples() -> Vec<Event> {
 #[test]
 fn there_is_a_sample_of_each_kind() {
     // A new kind of event fails to compile here: give it the next number, and a sample.
-    const KINDS: u32 = 27;
+    const KINDS: u32 = 28;
     let kind = |event: &Event| match event {
         Event::Started { .. } => 1,
         Event::Degraded { .. } => 2,
@@ -204,6 +206,7 @@ fn there_is_a_sample_of_each_kind() {
         Event::OomKilled { .. } => 24,
         Event::Scheduled { .. } => 25,
         Event::HeldBack { .. } => 26,
+        Event::LetGo { .. } => 27,
         Event::Stopping { .. } => KINDS,
     };
     let seen: BTreeSet<u32> = samples().iter().map(kind).collect();

@@ -69,6 +69,11 @@ pub fn message(event: &Event, user: &mut dyn FnMut(Uid) -> String) -> String {
             who(subject, user),
             if *after_term { "It had SIGTERM and gets no SIGKILL" } else { "No signal was sent" }
         ),
+        Event::LetGo { subject, after_term } => format!(
+            "Let go, this is a dry run now: {}. {}",
+            who(subject, user),
+            if *after_term { "It had SIGTERM and gets no SIGKILL" } else { "No signal was sent" }
+        ),
         Event::NowProtected { subject, protection } => {
             let who = who(subject, user);
             format!("Protected, no further signal: {who}, by {}", rule(protection, user))
@@ -371,6 +376,8 @@ mod tests {
         INFO - Ended by itself: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, no signal was sent
         INFO - Spared, it shrank below its limit: PID=12345, Name=chrome, User=john, RAM=1.00GB, Limit=2.00GB. It had SIGTERM and gets no SIGKILL
         INFO - Spared, it shrank below its limit: PID=12345, Name=chrome, User=john, RAM=1.00GB, Limit=2.00GB. No signal was sent
+        INFO - Let go, this is a dry run now: PID=12345, Name=chrome, User=john. It had SIGTERM and gets no SIGKILL
+        INFO - Let go, this is a dry run now: PID=12345, Name=chrome, User=john. No signal was sent
         WARNING - Protected, no further signal: PID=12345, Name=chrome, User=john, by being PID 1
         WARNING - Protected, no further signal: PID=12345, Name=chrome, User=john, by being a kernel thread
         WARNING - Protected, no further signal: PID=12345, Name=chrome, User=john, by being memmon itself

@@ -14,7 +14,7 @@ proptest! {
     #[test]
     fn no_signal_without_its_reasons(turns in prop::collection::vec((turn(), 0..4000_u64), 0..40)) {
         let mut world = World::new();
-        let (mut opened, mut term, mut killed, mut urgent) = (false, None, false, false);
+        let (mut opened, mut term, mut killed, mut urgent, mut called_off) = (false, None, false, false, false);
         let mut sent = Vec::new();
 
         for (turn, milliseconds) in turns {
@@ -29,6 +29,7 @@ proptest! {
                 (Awaits::Signal(Signal::Term), Event::Sent(Ok(()))) => term = Some(world.now),
                 (Awaits::Signal(Signal::Kill), Event::Sent(Ok(()))) => killed = true,
                 (_, Event::Urgent(_)) => urgent = true,
+                (_, Event::CalledOff) => called_off = true,
                 _ => {}
             }
             for effect in world.run(event) {
@@ -36,6 +37,7 @@ proptest! {
                     Effect::Check => prop_assert!(opened, "looked at before its pidfd was open"),
                     Effect::Send(warrant) => {
                         prop_assert!(opened && fresh_evidence, "a signal without a fresh look");
+                        prop_assert!(!called_off, "a signal after all was called off");
                         prop_assert_eq!(warrant.whom(), whom());
                         if warrant.signal() == Signal::Kill {
                             prop_assert!(term.is_some(), "SIGKILL before SIGTERM was sent");
@@ -162,6 +164,7 @@ enum Turn {
     Tick,
     Urgent,
     RulesChanged,
+    CalledOff,
 }
 
 fn turn() -> impl Strategy<Value = Turn> {
@@ -182,6 +185,7 @@ fn turn() -> impl Strategy<Value = Turn> {
         4 => Just(Turn::Tick),
         1 => Just(Turn::Urgent),
         1 => Just(Turn::RulesChanged),
+        1 => Just(Turn::CalledOff),
     ]
 }
 
@@ -212,6 +216,7 @@ impl Turn {
             Self::Tick => Event::Tick,
             Self::Urgent => Event::Urgent(crate::model::Urgency::Reserve),
             Self::RulesChanged => Event::RulesChanged,
+            Self::CalledOff => Event::CalledOff,
         }
     }
 }

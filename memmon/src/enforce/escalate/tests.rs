@@ -89,6 +89,9 @@ impl Case {
             Effect::Tell(Outcome::Spared { rss, after_term, .. }) => {
                 format!("Tell(Spared {{ rss: {}, after_term: {after_term} }})", rss.0)
             }
+            Effect::Tell(Outcome::LetGo { after_term }) => {
+                format!("Tell(LetGo {{ after_term: {after_term} }})")
+            }
             Effect::Tell(Outcome::Gone(record)) => format!("Tell(Gone {{ cause: {:?} }})", record.cause),
             other => format!("{other:?}"),
         };
@@ -245,6 +248,24 @@ fn a_refused_signal_is_said_once_and_remembered_until_the_rules_change() {
     assert_eq!(case.after(Event::RulesChanged), "[]");
     assert!(case.is_over_without_deadline());
     assert_eq!(blocked().0.after(Event::Exited), "[Tell(Gone { cause: Itself })]");
+}
+
+#[test]
+fn what_is_called_off_is_let_go_unless_it_is_too_late() {
+    let mut case = Case::asked();
+    assert_eq!(case.after(Event::CalledOff), "[Tell(LetGo { after_term: true })]");
+    assert!(case.is_over_without_deadline());
+
+    // On its way out, so it seemed, before either signal.
+    let mut case = Case::new();
+    case.run(Event::Opened(Ok(())));
+    case.run(within(0));
+    assert_eq!(case.after(Event::CalledOff), "[Tell(LetGo { after_term: false })]");
+    assert!(case.is_over_without_deadline());
+
+    let mut case = Case::killed();
+    assert_eq!(case.after(Event::CalledOff), "[]");
+    assert_eq!(case.after(Event::Exited), "[Tell(Gone { cause: Kill })]");
 }
 
 #[test]

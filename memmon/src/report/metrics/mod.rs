@@ -153,6 +153,7 @@ impl Metrics {
             Event::Approaching { .. }
             | Event::Killing { .. }
             | Event::GraceOver { .. }
+            | Event::LetGo { .. }
             | Event::Unconfirmed { .. }
             | Event::OutOfReach { .. }
             | Event::Lingers { .. }
