@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use crate::model::{Breach, Fact, Name, Process, SystemMemory, Unit};
+use crate::model::{Breach, Fact, Name, Process, StartTime, SystemMemory, Unit};
 
 /// Who has been terminated how often, by what stays the same when a process is started again.
 ///
@@ -136,7 +136,8 @@ impl Offence {
     }
 
     fn has_come_back(&self, process: &Process) -> bool {
-        process.id.start.since_boot() >= self.last
+        // The start was rounded down to a tick, and a supervisor may be that fast.
+        process.id.start.since_boot() + StartTime::TICK > self.last
     }
 
     fn is_over(&self, now: Duration, leniency: &Leniency) -> bool {
@@ -163,7 +164,7 @@ mod tests {
     use super::*;
     use crate::{
         enforce::testing,
-        model::{Bytes, Limit, StartTime},
+        model::{Bytes, Limit},
     };
 
     const LENIENCY: Leniency =
@@ -240,6 +241,16 @@ mod tests {
             offenders.terminated(&leaky(start), at(1000), &LENIENCY);
         }
         assert_eq!(hold(&mut offenders, &leaky(1000), 1001), None, "its first comeback");
+    }
+
+    #[test]
+    fn a_supervisor_may_be_faster_than_a_tick() {
+        let mut offenders = Offenders::default();
+        for now in 1000..1003 {
+            // Terminated 9 ms after the tick in which the next one starts.
+            offenders.terminated(&leaky(now), at(now) + Duration::from_millis(9), &LENIENCY);
+        }
+        assert!(hold(&mut offenders, &leaky(1002), 1003).is_some());
     }
 
     #[test]

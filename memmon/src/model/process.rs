@@ -46,6 +46,8 @@ pub struct StartTime(pub u64);
 impl StartTime {
     /// `USER_HZ`, which is 100 on every architecture that memmon builds for.
     pub const TICKS_PER_SECOND: u64 = 100;
+    /// What a start time may be rounded down by.
+    pub const TICK: Duration = Duration::from_millis(1000 / Self::TICKS_PER_SECOND);
 
     /// The same as the time that had passed since boot (CLOCK_BOOTTIME).
     pub const fn since_boot(self) -> Duration {

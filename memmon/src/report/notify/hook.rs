@@ -2,6 +2,7 @@
 //! it starts in its process group, and what it says goes to the log.
 
 use std::{
+    fs,
     io::{self, Read as _},
     os::unix::process::CommandExt as _,
     path::Path,
@@ -82,6 +83,9 @@ impl Channel for Runner {
         fcntl(&output, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|error| error.to_string())?;
         let mut child = command.spawn().map_err(|error| error.to_string())?;
         drop(command);
+        // It is not to have memmon's own protection. Under the shipped unit root may not write to what is another user's:
+        // there the unit's MemoryMax= bounds what it takes.
+        let _ = fs::write(format!("/proc/{}/oom_score_adj", child.id()), "0");
         let mut said = Vec::new();
         let deadline = Instant::now() + self.hook.timeout;
         let ended = loop {
@@ -138,7 +142,7 @@ fn drain(output: &mut io::PipeReader, said: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt as _};
+    use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
 

@@ -150,39 +150,8 @@ mod smtp {
 
     use super::{super::mail::Post, *};
 
-    /// aiosmtpd on a free port of the loopback interface: it prints the port, then each message in one line.
-    const SERVER: &str = r#"
-import sys, time, ssl, asyncio
-from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import AuthResult, LoginPassword
-stalls, tls, auth = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-class Handler:
-    async def handle_DATA(self, server, session, envelope):
-        global stalls
-        if stalls > 0:
-            stalls -= 1
-            print("stalled", flush=True)
-            await asyncio.sleep(300)
-        text = envelope.content.decode()
-        print(repr((envelope.mail_from, envelope.rcpt_tos, session.authenticated, session.ssl is not None, text)), flush=True)
-        return "250 OK"
-def check(server, session, envelope, mechanism, data):
-    good = isinstance(data, LoginPassword) and data.login == b"alice" and data.password == b"secret"
-    return AuthResult(success=good, handled=False)
-more = {}
-if auth == "auth":
-    more = dict(authenticator=check, auth_required=True, auth_require_tls=False)
-if tls != "plain":
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(tls)
-    more.update(tls_context=context)
-import socket
-s = socket.socket(); s.bind(("127.0.0.1", 0)); port = s.getsockname()[1]; s.close()
-c = Controller(Handler(), hostname="127.0.0.1", port=port, **more)
-c.start()
-print(port, flush=True)
-sys.stdin.read()
-"#;
+    /// aiosmtpd.
+    const SERVER: &str = include_str!("../../../tests/support/smtpd.py");
 
     struct Server {
         child: Child,
@@ -194,7 +163,7 @@ sys.stdin.read()
         fn start(stalls: u32, tls: &str, auth: &str) -> Self {
             let python = std::env::var_os("MEMMON_SMTPD_PYTHON").unwrap();
             let mut child = Command::new(python)
-                .args(["-c", SERVER, &stalls.to_string(), tls, auth])
+                .args(["-c", SERVER, &stalls.to_string(), tls, auth, "0"])
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .spawn()

@@ -1,0 +1,113 @@
+//! Mail of a real daemon, through a relay that is dead at first.
+#![cfg(feature = "mail")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, Stdio},
+    time::Instant,
+};
+
+use support::{
+    TestUser,
+    daemon::Daemon,
+    eventually,
+    said::{SOON, config},
+};
+
+const TERM: Option<i32> = Some(libc::SIGTERM);
+
+/// An SMTP server that ends with the test.
+struct Relay(Child, BufReader<ChildStdout>);
+
+impl Relay {
+    fn start(tls: &Path, port: u16) -> Self {
+        let python = std::env::var_os("MEMMON_SMTPD_PYTHON").unwrap();
+        let mut command = Command::new(python);
+        command
+            .args(["-c", include_str!("support/smtpd.py"), "0"])
+            .arg(tls)
+            .args(["open", &port.to_string()]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        let mut relay = Self(child, lines);
+        assert_eq!(relay.line(), port.to_string());
+        relay
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.1.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A key and a certificate for localhost in one file, and the certificate in another one.
+fn certificate(folder: &Path) -> (PathBuf, PathBuf) {
+    let (both, alone) = (folder.join("both.pem"), folder.join("cert.pem"));
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]);
+    openssl.args([
+        "-addext",
+        "subjectAltName=DNS:localhost",
+        "-addext",
+        "basicConstraints=critical,CA:FALSE",
+    ]);
+    let made = openssl.arg("-keyout").arg(&both).arg("-out").arg(&alone).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let text = fs::read_to_string(&both).unwrap() + &fs::read_to_string(&alone).unwrap();
+    fs::write(&both, text).unwrap();
+    (both, alone)
+}
+
+#[test]
+#[ignore = "kernel: needs root, openssl and MEMMON_SMTPD_PYTHON: `cargo xtask setup --for-tests`"]
+fn a_dead_relay_delays_no_signal_and_gets_its_mail_when_it_is_back() {
+    let user = TestUser::claim();
+    let folder = tempfile::tempdir().unwrap();
+    let (both, alone) = certificate(folder.path());
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let changes = [
+        ("notify.mail_to", "[\"admin@example.com\"]"),
+        ("notify.smtp_port", &port.to_string()),
+        ("notify.smtp_starttls", "true"),
+        ("notify.interval", "1"),
+    ];
+    let config = config(&user, &changes);
+    let daemon = Daemon::spawn_prepared(&config, &["--source", "proc"], |command| {
+        command.env("SSL_CERT_FILE", &alone);
+    });
+    daemon.started();
+    let mut hog = user.hog("anon 40M hold");
+    let pid = hog.pid();
+    assert_eq!(daemon.terminated(&mut hog).0, TERM);
+    eventually("a word of the failure", || {
+        let said = daemon.every("degraded");
+        said.iter().any(|event| event["what"].as_str().unwrap().starts_with("notification by mail failed"))
+    });
+    // While that waits for its next attempt, terminations go on as ever.
+    let begun = Instant::now();
+    assert_eq!(daemon.terminated(&mut user.hog("anon 40M hold")).0, TERM);
+    assert!(begun.elapsed() < SOON);
+
+    let mut relay = Relay::start(&both, port);
+    let mail = relay.line();
+    assert!(mail.contains("['admin@example.com'], None, True, "), "by STARTTLS: {mail}");
+    assert!(
+        mail.contains(&format!("Terminated: PID=3D{pid},")),
+        "what could not be sent, quoted-printable: {mail}"
+    );
+    daemon.stop();
+}

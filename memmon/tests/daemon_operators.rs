@@ -1,0 +1,122 @@
+//! What operators steer and hear: schedules, repeat offenders, hooks.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::{
+    fs,
+    io::Write as _,
+    process::Stdio,
+    thread,
+    time::{Duration, Instant},
+};
+
+use jiff::{ToSpan as _, Zoned};
+use support::{
+    TestUser,
+    daemon::{Daemon, ScopedConfig},
+    eventually,
+    said::config,
+};
+
+const TERM: Option<i32> = Some(libc::SIGTERM);
+
+/// The test's configuration with a `[[schedule]]`, which no dotted key can write.
+fn scheduled(user: &TestUser, window: &str) -> ScopedConfig {
+    let text = format!(
+        "thresholds = {{ ram_gb_threshold = 0.5, ram_percent_threshold = 100, check_interval = 3600 }}\n\
+         settings = {{ log_file = \"\", enable_syslog = false }}\nlog.format = \"json\"\n{window}\n"
+    );
+    ScopedConfig::new(user, &text)
+}
+
+#[test]
+#[ignore = "kernel: needs root"]
+fn the_hour_comes_and_the_limit_with_it() {
+    let user = TestUser::claim();
+    let mut hog = user.hog("anon 40M hold");
+    hog.begun("hold");
+    // A full minute that is some seconds ahead, whatever the time is.
+    let soon = Zoned::now().saturating_add(80.seconds());
+    let (from, to) = (soon.strftime("%H:%M"), soon.saturating_add(2.minutes()).strftime("%H:%M").to_string());
+    let window = format!("schedule = [{{ from = \"{from}\", to = \"{to}\", ram_gb_threshold = 0.03125 }}]");
+    let daemon = Daemon::start(&scheduled(&user, &window), &[]);
+    daemon.event("scan_complete");
+    assert_eq!(daemon.event("started")["limit_bytes"], 1_u64 << 29);
+    daemon.never_mentioned(hog.pid());
+    let deadline = Instant::now() + Duration::from_secs(100);
+    while daemon.every("scheduled").is_empty() {
+        assert!(Instant::now() < deadline, "the window does not begin");
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(daemon.event("scheduled")["limit_bytes"], 32 << 20);
+    assert_eq!(daemon.terminated(&mut hog).0, TERM, "without waiting for the next scan");
+
+    // A window that cannot be is refused, and what holds goes on.
+    daemon.reload(&scheduled(&user, "schedule = [{ days = [\"mon\"], from = \"9:00\", to = \"9:00\" }]"));
+    let error = daemon.event("reload_failed")["error"].as_str().unwrap().to_owned();
+    assert!(error.contains("config.toml:"), "{error}");
+    assert_eq!(daemon.terminated(&mut user.hog("anon 40M hold")).0, TERM);
+    daemon.stop();
+}
+
+/// A hook below /run, which is the daemon's own there: it writes what it is told to /run/hooks/told.
+fn hook(daemon: &Daemon) -> String {
+    let script = "#!/bin/sh\nprintf '%s|%s|%s\\n' \"$MEMMON_EVENT\" \"$MEMMON_COUNT\" \"$MEMMON_SUBJECT\" >>/run/hooks/told\n";
+    let place = "mkdir /run/hooks && chmod 755 /run/hooks && cat >/run/hooks/hook && chmod 755 /run/hooks/hook && \
+                 touch /run/hooks/told && chmod 666 /run/hooks/told";
+    let mut sh = daemon.beside("sh").args(["-c", place]).stdin(Stdio::piped()).spawn().unwrap();
+    sh.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    assert!(sh.wait().unwrap().success());
+    format!("/proc/{}/root/run/hooks/told", daemon.pid())
+}
+
+#[test]
+#[ignore = "kernel: needs root"]
+fn who_comes_back_too_often_waits_and_is_told_of_once() {
+    let user = TestUser::claim();
+    let with = |limit| {
+        config(
+            &user,
+            &[
+                ("termination.repeat_limit", limit),
+                ("termination.repeat_backoff", "5"),
+                ("notify.hook", "\"/run/hooks/hook\""),
+                ("notify.interval", "1"),
+            ],
+        )
+    };
+    let daemon = Daemon::start(&with("2"), &["--source", "proc"]);
+    let told = hook(&daemon);
+    for _ in 0..2 {
+        assert_eq!(daemon.terminated(&mut user.hog("anon 40M hold")).0, TERM);
+    }
+    let mut third = user.hog("anon 40M hold");
+    let held = daemon.told("held_back", third.pid());
+    assert_eq!(
+        (&held["times"], &held["wait_seconds"], &held["first"]),
+        (&2.into(), &5.0.into(), &true.into())
+    );
+    assert!(third.is_alive());
+    // Nobody waits who has twice its limit.
+    assert!(daemon.terminated(&mut user.hog("anon 70M hold")).0.is_some());
+    let (signal, _) = daemon.terminated(&mut third);
+    assert_eq!(signal, TERM, "a wait ends");
+    assert_eq!(daemon.about("held_back", third.pid()).len(), 1, "said once, over many scans");
+
+    // A reload that knows no offenders has nobody wait.
+    let mut fourth = user.hog("anon 40M hold");
+    daemon.told("held_back", fourth.pid());
+    daemon.reload(&with("0"));
+    assert_eq!(daemon.terminated(&mut fourth).0, TERM);
+
+    let said = || fs::read_to_string(&told).unwrap();
+    let count =
+        || said().lines().map(|line| line.split('|').nth(1).unwrap().parse::<u32>().unwrap()).sum::<u32>();
+    // Five terminations, and one word of those who come back.
+    eventually("six notices", || count() >= 6);
+    daemon.scanned();
+    assert_eq!(count(), 6, "{}", said());
+    daemon.stop();
+}
