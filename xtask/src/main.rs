@@ -68,7 +68,7 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Bench(options) => bench::main(&options)?,
         Task::Install(options) => install::main(&options)?,
         Task::Uninstall(options) => install::away(&options)?,
-        Task::Package(options) => package::main(options)?,
+        Task::Package(options) => package::main(&options)?,
         Task::VmTest(options) => return vm::main(&options),
         Task::Tidy => tidy::main()?,
     }

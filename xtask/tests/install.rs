@@ -1,25 +1,10 @@
-//! `cargo xtask install` and `uninstall` as they are typed, on a throw-away copy of this machine (machine.sh).
+//! `cargo xtask install` and `uninstall` as they are typed, on a throw-away copy of this machine (machine/).
 
-use std::process::{Command, Stdio};
+#![expect(clippy::panic, reason = "a test fails by panicking")]
 
-const PRELUDE: &str = include_str!("machine.sh");
+mod machine;
 
-/// What `script` says, run behind the prelude.
-fn on_a_machine(script: &str) -> String {
-    let scratch = tempfile::tempdir().unwrap();
-    let checkout = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let output = Command::new("unshare")
-        .args(["--mount", "--propagation=private", "sh", "-c", &format!("{PRELUDE}\n{script}")])
-        .env("SCRATCH", scratch.path())
-        .env("CHECKOUT", checkout)
-        .env("XTASK", env!("CARGO_BIN_EXE_xtask"))
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).replace('\r', "");
-    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
-    said
-}
+use machine::on_a_machine;
 
 /// Where `what` begins in `said`.
 fn at(said: &str, what: &str) -> usize {

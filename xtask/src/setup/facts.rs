@@ -4,8 +4,11 @@ use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
 use anyhow::Result;
 
-use super::plan::{Facts, Family, Package, packages_of_interest};
-use crate::{counterparts, shell, toolchain};
+use super::{
+    packaging::{self, Lacks},
+    plan::{Facts, Family, Package, packages_of_interest},
+};
+use crate::{counterparts, package, shell, toolchain};
 
 /// Looks at this machine; `apt_updated` is for the plan alone.
 pub(crate) fn gather(apt_updated: bool) -> Result<Facts> {
@@ -27,6 +30,14 @@ pub(crate) fn gather(apt_updated: bool) -> Result<Facts> {
         packages,
         apt_updated,
     })
+}
+
+/// What packages are made and read with, and is not here.
+pub(crate) fn lacks_for_packages() -> Lacks {
+    Lacks {
+        tools: package::missing_tools(&package::Kind::ALL),
+        linters: packaging::missing_linters(|name| shell::find(name).is_some()),
+    }
 }
 
 /// Whether bpftool is in `$PATH`, or where distributions put it for root.

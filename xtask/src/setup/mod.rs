@@ -1,6 +1,7 @@
 //! `cargo xtask setup`: installs what the BPF half is built with, and says so before.
 
 mod facts;
+mod packaging;
 mod plan;
 
 use std::io::{self, IsTerminal as _, Write as _};
@@ -27,6 +28,10 @@ pub(crate) struct Options {
     /// clippy for the BPF half
     #[arg(long)]
     for_tests: bool,
+    /// Install what packages are made and checked with as well: cargo-deb, cargo-generate-rpm, cargo-cyclonedx, lintian,
+    /// rpmlint
+    #[arg(long)]
+    for_packages: bool,
 }
 
 /// Installs what is missing, and fails if something is left that only a person can do.
@@ -35,7 +40,11 @@ pub(crate) fn main(options: Options) -> Result<()> {
     let mut agreed = options.yes || !io::stdin().is_terminal() || !io::stdout().is_terminal();
     // What apt knows may change with its lists, and what is missing with every step: look again after each round.
     for _round in 0..3 {
-        let steps = plan::plan(&facts::gather(apt_updated)?, options.for_tests);
+        let facts = facts::gather(apt_updated)?;
+        let mut steps = plan::plan(&facts, options.for_tests);
+        if options.for_packages {
+            packaging::add(&mut steps, &facts::lacks_for_packages(), &facts);
+        }
         if steps.is_empty() {
             let tools = toolchain::choose(Wish::Auto, &toolchain::look())?;
             println!("nothing is missing: {tools}");
@@ -66,12 +75,12 @@ pub(crate) fn main(options: Options) -> Result<()> {
     let tools = toolchain::choose(Wish::Auto, &toolchain::look());
     bail!(
         "every step was taken and something is missing still: {}",
-        tools.map_or_else(|why| why.to_string(), |_| "a tool for the tests".to_owned())
+        tools.map_or_else(|why| why.to_string(), |_| "a tool for tests or packages".to_owned())
     )
 }
 
 fn show(steps: &[Step], as_root: bool) {
-    println!("what the BPF half of memmon is built with is not complete; these are the steps:");
+    println!("something is missing; these are the steps:");
     for step in steps {
         println!("  {}{step}", if step.needs_root() && !as_root { "sudo " } else { "" });
     }

@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, fmt, path::PathBuf, process::Command};
 
 use crate::{
-    counterparts, shell,
+    counterparts,
+    package::Tool,
+    shell,
     toolchain::{self, Compiler, Found, Version, Wish},
 };
 
@@ -82,6 +84,8 @@ pub(crate) enum Step {
     RustupNightly,
     /// Build bpf-linker with the installed LLVM of that version.
     CargoLinker { llvm: u32 },
+    /// Build a subcommand of cargo's that packages are made with.
+    CargoTool(Tool),
     /// Something that only a person can do: the exact command, or what is wrong.
     ByHand(String),
 }
@@ -128,6 +132,7 @@ impl Step {
                 command.args(["install", "bpf-linker", "--version", LINKER, "--locked", "--force"]);
                 command.args(["--no-default-features", "--features", &format!("llvm-{llvm}")]);
             }
+            Self::CargoTool(tool) => command = tool.install(),
             Self::ByHand(_) => return None,
         }
         Some(command)
@@ -308,4 +313,4 @@ fn linker_release() -> String {
 
 #[cfg(test)]
 #[path = "plan_tests.rs"]
-mod tests;
+pub(super) mod tests;

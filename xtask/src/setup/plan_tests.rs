@@ -6,7 +6,7 @@ use super::*;
 use crate::toolchain::Linker;
 
 /// Debian 12 with rustup's stable and nothing else, apt's lists up to date.
-fn bookworm() -> Facts {
+pub(in crate::setup) fn bookworm() -> Facts {
     let packages = packages_of_interest().into_iter().map(|name| {
         let candidate = match name.as_str() {
             "rustc-web" | "libstd-rust-web-dev-bpf" | "rust-web-clippy" => Some("1.96.0+dfsg1-1~deb12u2"),

@@ -1,0 +1,5 @@
+# As %systemd_postun_with_restart has it: after an upgrade the new one runs, if the old one did.
+if [ "$1" -ge 1 ] && [ -x /usr/bin/systemctl ]; then
+    systemctl daemon-reload >/dev/null 2>&1 || :
+    systemctl try-restart memmon.service >/dev/null 2>&1 || :
+fi

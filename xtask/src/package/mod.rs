@@ -1,0 +1,165 @@
+//! `cargo xtask package`: a .deb, a .rpm and a .tar.zst of one and the same tree, with the record of their dependencies and
+//! their checksums.
+//!
+//! `formats` makes each, `glibc` says which C library the binary takes, `lint` lets the distributions' own critics read the
+//! result, `tools` has what all of that is done with.
+
+mod formats;
+mod glibc;
+mod lint;
+#[cfg(test)]
+mod tests;
+mod tools;
+
+use std::{
+    fs,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result};
+
+use self::tools::ensure_there;
+pub(crate) use self::{
+    formats::Kind,
+    tools::{LINTERS, Tool, missing as missing_tools},
+};
+use crate::{
+    build::{self, Release},
+    install::{self, Item},
+    shell, workspace,
+};
+
+/// Build a release and make a .deb, a .rpm and a .tar.zst of it, with SHA256SUMS, into target/package
+///
+/// With them comes a CycloneDX record of every dependency. Where lintian and rpmlint are there, they read the packages and
+/// must have nothing to say. What was made of equal sources before is kept.
+///
+/// The binary needs the glibc that it is told to need below, or a newer one, and so do the packages: build on the oldest
+/// distribution that matters. A static one would not know users that come from LDAP or SSSD.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct Options {
+    /// Make only this (may be given again)
+    #[arg(long, value_enum, value_name = "KIND")]
+    pub(crate) only: Vec<Kind>,
+    /// Package what was built before
+    #[arg(long)]
+    pub(crate) no_build: bool,
+}
+
+/// Makes what is asked for, and shows the checksums.
+pub(crate) fn main(options: &Options) -> Result<()> {
+    let kinds = if options.only.is_empty() { Kind::ALL.to_vec() } else { options.only.clone() };
+    let made = packages(&kinds, options.no_build)?;
+    let out = directory();
+    let names = made.iter().map(|path| path.file_name().unwrap_or_default());
+    let sums = shell::read(Command::new("sha256sum").current_dir(&out).args(names))?;
+    fs::write(out.join("SHA256SUMS"), &sums).context("cannot write SHA256SUMS")?;
+    print!("{sums}");
+    Ok(())
+}
+
+/// Builds a release (or takes what was built before) and makes packages of it: a file for each of `kinds`.
+pub(crate) fn packages(kinds: &[Kind], no_build: bool) -> Result<Vec<PathBuf>> {
+    ensure_there(kinds)?;
+    make(kinds, &if no_build { build::built_before()? } else { build::release()? })
+}
+
+/// Where it all goes. memmon/Cargo.toml names it, so it is the checkout's own target directory, wherever cargo's may be.
+pub(crate) fn directory() -> PathBuf {
+    workspace::root().join("target/package")
+}
+
+/// What is packaged: everything that the formats take their content from.
+#[derive(Debug)]
+struct Sources {
+    out: PathBuf,
+    items: Vec<Item>,
+    /// When the packaged commit was made, in seconds since 1970: equal sources make equal packages.
+    when: String,
+    changelog: String,
+}
+
+impl Sources {
+    /// Equal for equal sources.
+    fn fingerprint(&self) -> Result<String> {
+        let Self { out: _, items, when, changelog } = self;
+        let mut hasher = DefaultHasher::new();
+        (when, changelog).hash(&mut hasher);
+        for Item { path, mode, content, kind: _ } in items {
+            (path, mode, content).hash(&mut hasher);
+        }
+        let root = workspace::root();
+        let mut files =
+            vec![root.join("memmon/Cargo.toml"), root.join("Cargo.lock"), root.join("LICENSE-MIT")];
+        for folder in ["packaging/deb", "packaging/rpm", "xtask/src/package"].map(|folder| root.join(folder))
+        {
+            let entries = folder.read_dir().with_context(|| format!("cannot list {}", folder.display()))?;
+            files.extend(entries.flatten().map(|entry| entry.path()));
+        }
+        files.sort();
+        for file in files {
+            let content = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            content.hash(&mut hasher);
+        }
+        Ok(format!("{:016x}", hasher.finish()))
+    }
+}
+
+/// Makes the packages of `kinds`, unless they were made of the same already. Those that were made of something else go.
+fn make(kinds: &[Kind], release: &Release) -> Result<Vec<PathBuf>> {
+    println!("the binary needs {}", glibc::checked(&release.binary)?);
+    let out = directory();
+    fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
+    let items = install::items(release, Path::new("/usr"))?;
+    let when = commit_time()?;
+    let changelog = changelog(&when)?;
+    let sources = Sources { out, items, when, changelog };
+
+    let (mark, fingerprint) = (sources.out.join("made-of"), sources.fingerprint()?);
+    if fs::read_to_string(&mark).ok().as_deref() != Some(&fingerprint) {
+        fs::remove_dir_all(&sources.out)
+            .with_context(|| format!("cannot empty {}", sources.out.display()))?;
+        let tree = sources.out.join("tree");
+        fs::create_dir_all(&tree).with_context(|| format!("cannot create {}", tree.display()))?;
+        install::stage(&sources.items, &tree)?;
+        // Distributions want no symbols.
+        shell::run(Command::new("strip").arg("--strip-unneeded").arg(tree.join("usr/sbin/memmon")))?;
+        // cargo-deb compresses manuals itself; RPM's tools leave that to who calls them.
+        for item in sources.items.iter().filter(|item| item.path.starts_with("/usr/share/man")) {
+            let manual = item.path.strip_prefix("/").unwrap_or(&item.path);
+            let (from, to) = (tree.join(manual), sources.out.join("compressed").join(manual));
+            let folder = to.parent().unwrap_or(&to);
+            fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+            fs::copy(&from, &to).with_context(|| format!("cannot write {}", to.display()))?;
+            shell::run(Command::new("gzip").args(["--best", "--no-name"]).arg(&to))?;
+        }
+        fs::write(sources.out.join("changelog"), &sources.changelog).context("cannot write the changelog")?;
+        fs::write(&mark, fingerprint).with_context(|| format!("cannot write {}", mark.display()))?;
+    }
+    kinds.iter().map(|kind| kind.made(&sources)).collect()
+}
+
+/// $SOURCE_DATE_EPOCH, or else when the commit was made.
+fn commit_time() -> Result<String> {
+    if let Ok(given) = std::env::var("SOURCE_DATE_EPOCH") {
+        return Ok(given);
+    }
+    let mut log = Command::new("git");
+    let time = shell::read(log.current_dir(workspace::root()).args(["log", "-1", "--format=%ct"]))
+        .context("without a git history SOURCE_DATE_EPOCH must say when these sources are of")?;
+    Ok(time.trim().to_owned())
+}
+
+/// The entry for this version, as deb-changelog(5) wants it; what changed is in CHANGELOG.md.
+fn changelog(when: &str) -> Result<String> {
+    let date =
+        shell::read(Command::new("date").args(["--utc", "--rfc-email", "--date"]).arg(format!("@{when}")))?;
+    Ok(format!(
+        "memmon ({}-1) unstable; urgency=medium\n\n  * Built from the release of that version.\n\n -- {}  {}\n",
+        env!("CARGO_PKG_VERSION"),
+        formats::MAINTAINER,
+        date.trim()
+    ))
+}
