@@ -12,6 +12,7 @@ mod counterparts;
 mod ebpf;
 mod install;
 mod package;
+mod picture;
 #[cfg(test)]
 mod readme;
 mod rights;
@@ -44,6 +45,7 @@ enum Task {
     Install(install::Options),
     Uninstall(install::Away),
     Package(package::Options),
+    Picture(picture::Options),
     VmTest(vm::Options),
     /// Check what ARCHITECTURE.md promises of the sources
     Tidy,
@@ -69,6 +71,7 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Install(options) => install::main(&options)?,
         Task::Uninstall(options) => install::away(&options)?,
         Task::Package(options) => package::main(&options)?,
+        Task::Picture(options) => picture::main(options)?,
         Task::VmTest(options) => return vm::main(&options),
         Task::Tidy => tidy::main()?,
     }

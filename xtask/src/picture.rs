@@ -1,0 +1,42 @@
+//! `cargo xtask picture`: README.md's pictures, made anew from the real thing.
+
+use std::{env, fs, path::PathBuf, process::Command};
+
+use anstyle_svg::Term;
+use anyhow::{Context as _, Result};
+
+use crate::{shell, workspace};
+
+/// What plays, and where its pictures lie.
+const FOLDER: &str = "docs/pictures";
+
+/// Make the pictures of README.md anew (as root, with tmux)
+///
+/// memmon watches a few processes of one user, in dry run and in mounts of its own; what a terminal shows of that becomes
+/// an SVG.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct Options {}
+
+/// Plays the scene and writes the pictures.
+pub(crate) fn main(_options: Options) -> Result<()> {
+    let root = workspace::root();
+    let mut build = shell::cargo();
+    shell::run(build.current_dir(root).args(["build", "--package=memmon", "--bin=memmon", "--example=hog"]))?;
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let screens = target.join("pictures");
+    fs::create_dir_all(&screens).with_context(|| format!("cannot create {}", screens.display()))?;
+    let mut scene = Command::new("unshare");
+    scene.args(["--mount", "--propagation=private", "sh"]).arg(root.join(FOLDER).join("scene.sh"));
+    scene.env("MEMMON", target.join("debug/memmon")).env("HOG", target.join("debug/examples/hog"));
+    shell::run(scene.env("OUT", &screens))?;
+    for name in ["top", "run"] {
+        let (screen, picture) =
+            (screens.join(format!("{name}.ansi")), root.join(FOLDER).join(format!("{name}.svg")));
+        let screen =
+            fs::read_to_string(&screen).with_context(|| format!("cannot read {}", screen.display()))?;
+        fs::write(&picture, Term::new().render_svg(screen.trim_end()))
+            .with_context(|| format!("cannot write {}", picture.display()))?;
+        println!("{}", picture.display());
+    }
+    Ok(())
+}
