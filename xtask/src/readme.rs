@@ -1,37 +1,141 @@
-//! What README.md tells to type exists: the verbs with their options, and nothing that was never tried.
+//! What README.md tells to type is typed by a test, and what it claims is so.
+
+use std::fs;
 
 use clap::Parser as _;
 
-use crate::Task;
+use crate::{Task, package::Kind, workspace};
 
-/// Other programs' commands, each tried with an installed memmon. memmon's own are checked with its manuals.
-const KNOWN: [&str; 7] = [
-    "journalctl -u memmon -f",
-    "journalctl -u memmon -n 50",
-    "man memmon",
-    "man memmon.toml",
-    "sudo bpftool map dump pinned /sys/fs/bpf/memmon/processes",
-    "sudo systemctl reload memmon",
-    "systemctl status memmon",
+const README: &str = include_str!("../../README.md");
+
+/// Where memmon is the service that it ships as: a virtual machine with systemd.
+const SERVICE: &str = "xtask/vm/scenarios/reload.sh";
+/// The same words as in README.md.
+const LITERALLY: &str = "";
+
+/// Each command of README.md, the file of the test that types it, and what stands there.
+const TYPED: &[(&str, &str, &str)] = &[
+    ("cargo xtask run", ".ci/run", "cargo xtask run -- --once"),
+    ("cargo xtask test", ".ci/run", LITERALLY),
+    ("cargo xtask install", "xtask/tests/install.rs", "xtask install --no-build"),
+    ("cargo xtask package", "xtask/tests/deb.rs", "a .deb from `cargo xtask package`"),
+    (
+        "sudo dpkg --install target/package/memmon_2.0.0-1_amd64.deb",
+        "xtask/tests/deb.rs",
+        "dpkg --force-confdef --force-depends --install",
+    ),
+    ("systemctl status memmon", SERVICE, LITERALLY),
+    ("journalctl -u memmon -f", SERVICE, LITERALLY),
+    ("journalctl -u memmon -n 50", SERVICE, LITERALLY),
+    ("sudo systemctl reload memmon", SERVICE, LITERALLY),
+    ("man memmon", "memmon-manual/src/main.rs", "fn mandoc_has_no_complaint"),
+    ("man memmon.toml", "memmon-manual/src/main.rs", "fn mandoc_has_no_complaint"),
+    (
+        "memmon run [--config PATH] [--dry-run] [--source auto|ebpf|proc] [--once]",
+        "memmon/tests/support/daemon.rs",
+        "[\"run\", \"--config\"]",
+    ),
+    ("memmon check [PATH]", "memmon/tests/cli.rs", "[\"check\", \"config.toml\"]"),
+    ("memmon check", SERVICE, LITERALLY),
+    ("memmon explain PID|NAME", "memmon/tests/cli.rs", "[\"explain\", &own"),
+    ("memmon doctor", SERVICE, LITERALLY),
+    ("memmon status [--json]", "memmon/tests/status.rs", "[\"status\", \"--json\""),
+    ("memmon top", "memmon/tests/top.rs", " top --interval"),
+    ("sudo bpftool map dump pinned /sys/fs/bpf/memmon/processes", SERVICE, LITERALLY),
+    ("cargo xtask uninstall", "xtask/tests/install.rs", "xtask uninstall\n"),
+    ("cargo xtask uninstall --purge", "xtask/tests/install.rs", "xtask uninstall --purge"),
+    ("sudo dpkg --purge memmon", "xtask/tests/deb.rs", LITERALLY),
 ];
 
-#[test]
-fn every_command_is_one() {
-    let blocks = include_str!("../../README.md").split("```sh\n").skip(1);
+/// The lines of its blocks of shell, without comments.
+fn commands() -> impl Iterator<Item = &'static str> {
+    let blocks = README.split("```sh\n").skip(1);
     let lines = blocks.filter_map(|block| block.split("```").next()).flat_map(str::lines);
-    let mut seen = 0;
-    for line in lines.map(|line| line.split(" #").next().unwrap_or_default().trim()) {
-        let words: Vec<_> = line.split_whitespace().collect();
-        match words[..] {
-            [] | ["memmon", ..] | ["sudo", "memmon", ..] => {}
-            ["cargo", "xtask", ..] => {
-                seen += 1;
-                if let Err(error) = Task::try_parse_from(&words[1..]) {
-                    panic!("{line}: {error}");
-                }
-            }
-            _ => assert!(KNOWN.contains(&line), "never tried: {line}"),
+    lines.map(|line| line.split(" #").next().unwrap_or_default().trim()).filter(|line| !line.is_empty())
+}
+
+#[test]
+fn every_command_is_typed_by_a_test() {
+    for command in commands() {
+        let (_, file, words) = TYPED
+            .iter()
+            .find(|(typed, ..)| *typed == command)
+            .unwrap_or_else(|| panic!("no test types it: {command}"));
+        let words = if words.is_empty() { command.trim_start_matches("sudo ") } else { words };
+        let text = fs::read_to_string(workspace::root().join(file)).unwrap();
+        assert!(text.contains(words), "{file} does not type {command}: no {words:?}");
+    }
+    let stale = TYPED.iter().find(|(typed, ..)| !commands().any(|command| command == *typed));
+    assert_eq!(stale, None, "README.md does not tell to type it");
+}
+
+#[test]
+fn every_command_of_xtask_is_one() {
+    for line in commands().filter(|line| line.starts_with("cargo xtask ")) {
+        if let Err(error) = Task::try_parse_from(line.split_whitespace().skip(1)) {
+            panic!("{line}: {error}");
         }
     }
-    assert!(seen > 3, "README.md shows only {seen} commands of xtask");
+}
+
+#[test]
+fn what_is_installed_is_what_is_packaged() {
+    // On the machine that README.md has in mind.
+    if std::env::consts::ARCH == "x86_64" {
+        assert!(README.contains(&format!("target/package/{}", Kind::Deb.file_name())));
+    }
+}
+
+/// Every key of the shipped configuration, commented out or not, is in the table, or its section is.
+#[test]
+fn every_key_is_in_the_table() {
+    let mut section = String::new();
+    let mut seen = 0;
+    for line in include_str!("../../config.toml").lines() {
+        let line = line.trim_start_matches("# ");
+        if let Some(heading) = line.strip_prefix('[').and_then(|line| line.split_once(']')) {
+            section = heading.0.trim_start_matches('[').to_owned();
+        } else if let Some((key, _)) = line.split_once(" = ").filter(|(key, _)| is_key(key)) {
+            seen += 1;
+            let row = |text: &str| README.lines().any(|line| line.starts_with('|') && line.contains(text));
+            let told = [
+                format!("`{section}.{key}`"),
+                format!("`.{key}`"),
+                format!("`[{section}]`"),
+                format!("`[[{section}]]`"),
+            ];
+            assert!(told.iter().any(|text| row(text)), "README.md does not tell of {section}.{key}");
+        }
+    }
+    assert!(seen > 20, "config.toml has only {seen} keys");
+}
+
+fn is_key(text: &str) -> bool {
+    text.chars().all(|letter| letter.is_ascii_lowercase() || letter == '_')
+}
+
+/// The numbers of the row of BENCHMARKS.md that begins with these cells.
+fn measured(cells: &[&str]) -> Vec<f64> {
+    let of = |line: &'static str| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>();
+    let mut rows = include_str!("../../BENCHMARKS.md").lines().filter(|line| line.starts_with('|')).map(of);
+    let row = rows.find(|row| row.starts_with(cells)).unwrap_or_else(|| panic!("no row {cells:?}"));
+    row[cells.len()..].iter().map(|cell| cell.parse().unwrap_or(f64::NAN)).collect()
+}
+
+/// README.md compares with figures that were measured, rounded so that the next run does not make it a liar.
+#[test]
+fn what_it_costs_was_measured() {
+    assert!(README.contains("less than a fortieth of the CPU time of a psutil pass"));
+    assert!(measured(&["memmon, ebpf", "2000"]).last().unwrap() > &40.0);
+    assert!(README.contains("less than\n  a sixth through /proc"));
+    assert!(measured(&["memmon, proc", "2000"]).last().unwrap() > &6.0);
+    assert!(README.contains("less than half of earlyoom's CPU time"));
+    let idle = |who| measured(&[who])[1];
+    // The first earlyoom in the file is that of the memory, whose second number is anonymous.
+    let earlyoom = include_str!("../../BENCHMARKS.md").split("\n## Idle").nth(1).unwrap();
+    let earlyoom = earlyoom.lines().find(|line| line.starts_with("| earlyoom")).unwrap();
+    let earlyoom: f64 = earlyoom.trim_matches('|').rsplit('|').next().unwrap().trim().parse().unwrap();
+    assert!(idle("memmon, with its share of the sweep") < earlyoom / 2.0);
+    assert!(README.contains("less than 8 MiB of memory to earlyoom's 2"));
+    assert!(measured(&["ebpf, 2000 scans on"])[0] < 8.0 && measured(&["earlyoom"])[0] < 2.0);
 }

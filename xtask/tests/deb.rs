@@ -15,7 +15,7 @@ in_machine sh -euc '
     echo "# of the next version" >>/tmp/next/etc/memmon/config.toml
     dpkg-deb --root-owner-group --build /tmp/next /tmp/next.deb'
 # As apt does it where nobody can be asked. What the binary depends on is this machine, and no matter here.
-install() { : >machine/tmp/asked; in_machine env DEBIAN_FRONTEND=noninteractive dpkg --force-confdef --force-depends -i "$1"; }
+install() { : >machine/tmp/asked; in_machine env DEBIAN_FRONTEND=noninteractive dpkg --force-confdef --force-depends --install "$1"; }
 "##;
 
 #[test]

@@ -72,7 +72,12 @@ fn yes_enforces_and_shows_all_the_same_and_no_start_starts_nothing() {
     assert!(at(&said, "Over the limit") < at(&said, "memmon watches and enforces"), "{said}");
     at(&said, "systemctl enable memmon.service\nsystemctl restart memmon.service");
 
-    let said = on_a_machine("xtask install --no-build --yes --no-start; asked");
+    let said = on_a_machine(
+        "tree >before
+         xtask install --no-build --yes --no-start
+         xtask uninstall
+         tree >after; diff before after; asked",
+    );
     at(&said, "memmon was not started: as you asked");
     assert!(!said.contains("restart"), "{said}");
 }

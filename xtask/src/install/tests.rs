@@ -224,9 +224,70 @@ fn systemd_has_no_complaint_about_the_unit() {
     assert!(security.status.success(), "{said}");
     let exposure = said.lines().find_map(|line| line.split_once("memmon.service: ")).unwrap().1;
     let exposure = exposure.split(' ').next().unwrap();
+    assert!(exposure.parse::<f64>().unwrap() <= 2.0, "{exposure}");
     let promised = fs::read_to_string(&shipped).unwrap();
     assert!(
         promised.contains(&format!("rates it {exposure};")),
         "{exposure} is not what the unit says of itself"
     );
+}
+
+/// What the unit promises, by the words of systemd.exec(5); what follows from each of them is tried where systemd runs, by
+/// xtask/vm/scenarios, and by memmon's own tests (daemon_limits.rs).
+#[test]
+fn the_unit_says_what_it_promises() {
+    let unit = fs::read_to_string(workspace::root().join("systemd/memmon.service")).unwrap();
+    let lines: Vec<_> = unit.lines().filter(|line| !line.starts_with('#')).collect();
+    for line in [
+        "Type=notify",
+        "ExecStart=/usr/sbin/memmon run",
+        "ExecReload=/bin/kill -HUP $MAINPID",
+        "Restart=on-failure",
+        "RestartPreventExitStatus=2 3 4",
+        "WatchdogSec=60",
+        "OOMScoreAdjust=-900",
+        "CPUQuota=10%",
+        "MemoryMax=100M",
+        "NoNewPrivileges=yes",
+        "ProtectSystem=strict",
+        "RuntimeDirectory=memmon",
+        "ReadWritePaths=/var/log -/sys/fs/bpf",
+        "PrivateNetwork=yes",
+        "RestrictAddressFamilies=AF_UNIX",
+        "SystemCallArchitectures=native",
+        "WantedBy=multi-user.target",
+    ] {
+        assert!(lines.contains(&line), "{line} is not in the unit");
+    }
+    // A filter that starts with what is allowed denies the rest.
+    let filter = lines.iter().find_map(|line| line.strip_prefix("SystemCallFilter=")).unwrap();
+    assert!(filter.starts_with("@system-service "), "{filter}");
+}
+
+/// Each capability stands with its reason above it.
+#[test]
+fn every_capability_has_its_reason() {
+    let unit = fs::read_to_string(workspace::root().join("systemd/memmon.service")).unwrap();
+    let (above, rest) = unit.split_once("CapabilityBoundingSet=").unwrap();
+    let reasons = above.rsplit("\n\n").next().unwrap();
+    let capabilities: Vec<_> = rest.lines().next().unwrap().split(' ').collect();
+    for capability in &capabilities {
+        let name = capability.strip_prefix("CAP_").unwrap();
+        assert!(reasons.contains(name), "{capability} has no reason: {reasons}");
+    }
+    for needed in ["CAP_BPF", "CAP_PERFMON", "CAP_KILL", "CAP_SYS_PTRACE"] {
+        assert!(capabilities.contains(&needed), "{needed}");
+    }
+}
+
+/// Daily, seven kept, compressed, and the daemon told by the signal that has it open the log anew.
+#[test]
+fn the_log_is_rotated_as_v1_did_and_opened_anew() {
+    let rotation = fs::read_to_string(workspace::root().join("systemd/memmon.logrotate")).unwrap();
+    let lines: Vec<_> = rotation.lines().map(str::trim).collect();
+    for line in ["/var/log/memory_monitor.log {", "daily", "rotate 7", "compress", "nocreate"] {
+        assert!(lines.contains(&line), "{line} is not in the rotation");
+    }
+    let told = lines.iter().skip_while(|line| **line != "postrotate").nth(1).unwrap();
+    assert!(told.starts_with("systemctl kill --kill-who=main --signal=HUP memmon.service"), "{told}");
 }

@@ -16,3 +16,14 @@ systemctl reload memmon.service
 must_say 'Configuration reloaded'
 died between SIGTERM
 [ "$(memmon_pid)" = "$pid" ] || fail 'memmon was restarted'
+
+# And what README.md tells to type where memmon is the service: its test looks here for these lines.
+mark
+systemctl reload memmon
+must_say 'Configuration reloaded'
+systemctl status memmon | grep 'active (running)' || fail 'systemctl status does not show it running'
+journalctl -u memmon -n 50 | grep 'Configuration reloaded' || fail 'the last lines of the journal do not have it'
+(timeout 3 journalctl -u memmon -f || true) | grep memmon || fail 'journalctl -f shows nothing'
+memmon check || fail 'memmon check does not like the configuration in force'
+(memmon doctor || true) | grep ebpf || fail 'memmon doctor does not tell of the eBPF source'
+bpftool map dump pinned /sys/fs/bpf/memmon/processes | grep -c '"key"' || fail 'the map shows no process'
