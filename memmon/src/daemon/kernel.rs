@@ -16,8 +16,9 @@ use crate::{
 };
 
 /// Threads that a process is taken to have where each may hold pages back (before Linux 6.2) and the map does not say
-/// how many there are. One with more is seen later by what the others hold back; the close look counts them all.
-const LIKELY_THREADS: u64 = 64;
+/// how many there are: few, as none but a reader of mapped files holds back all that it may. One with more is seen later
+/// by what the others hold back; the close look counts them all.
+const LIKELY_THREADS: u64 = 4;
 
 /// What the map has room for if nothing else is asked for: the default `pid_max` of a large machine, and no more, as
 /// 64-bit systems set it to four million without ever having as many.

@@ -133,9 +133,11 @@ impl CounterError {
     }
 }
 
-/// `TASK_RSS_EVENTS_THRESH` of mm/memory.c before 6.2: faults until a thread's own counts are folded in. A fault is
-/// one page, but for reads of mapped files, which take their neighbours along.
-const PAGES_PER_THREAD: u64 = 64;
+/// `TASK_RSS_EVENTS_THRESH` of mm/memory.c before 6.2: after more faults than that a thread's own counts are folded in.
+const FAULTS_PER_THREAD: u64 = 65;
+/// What one fault may map: a read of a mapped file takes its neighbours along (`fault_around_bytes`, as it is unless
+/// somebody changed it in debugfs).
+const FAULT_AROUND: Bytes = Bytes::from_kib(64);
 
 /// The ring buffer, task iterators and `CAP_BPF`. (tp_btf and rss_stat are there since 5.5, batch lookups since 5.6.)
 const EBPF_SINCE: KernelVersion = KernelVersion { major: 5, minor: 8 };
@@ -258,7 +260,8 @@ fn statm_is_exact(facts: &Facts) -> bool {
 fn counter_error(facts: &Facts) -> CounterError {
     let pages = |count: u64| Bytes(count.saturating_mul(facts.page_size));
     if counts_per_thread(facts) {
-        return CounterError::PerThread { bound: pages(PAGES_PER_THREAD) };
+        let fault = FAULT_AROUND.0.max(facts.page_size);
+        return CounterError::PerThread { bound: Bytes(FAULTS_PER_THREAD * fault) };
     }
     let cpus = u64::from(facts.cpus);
     let batch = (2 * cpus).max(32);

@@ -65,7 +65,7 @@ fn an_old_kernel_without_rights_or_type_information() {
     !   source ebpf       not available, for what is marked above
     ok  source proc       available
     ok  source auto       takes proc
-    ok  counter error     up to 0.25 MB for each thread of a process
+    ok  counter error     up to 4.06 MB for each thread of a process
     ok  statm             lags behind: smaps_rollup is read near a limit
 
     memmon can watch here, but not enforce: see the lines marked !!
@@ -97,7 +97,7 @@ fn a_container_on_a_kernel_of_the_old_counters() {
     !   source ebpf       not available, for what is marked above
     ok  source proc       available
     ok  source auto       takes proc
-    ok  counter error     up to 0.25 MB for each thread of a process
+    ok  counter error     up to 4.06 MB for each thread of a process
     ok  statm             lags behind: smaps_rollup is read near a limit
 
     memmon can watch and enforce here.

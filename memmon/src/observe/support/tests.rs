@@ -31,11 +31,11 @@ const KERNELS: [&str; 9] = [
 fn each_kernel_offers_what_it_has() {
     // ebpf, enforce, reclaim, exact statm; the error in pages for a process of ten threads
     let expected = [
-        (false, false, false, false, 640),
-        (false, true, false, false, 640),
-        (true, true, false, false, 640),
-        (true, true, false, false, 640),
-        (true, true, true, false, 640),
+        (false, false, false, false, 10_400),
+        (false, true, false, false, 10_400),
+        (true, true, false, false, 10_400),
+        (true, true, false, false, 10_400),
+        (true, true, true, false, 10_400),
         (true, true, true, false, 192),
         (true, true, true, false, 192),
         (true, true, true, true, 192),
@@ -170,7 +170,7 @@ fn the_layout_sees_through_backports() {
     let backported = Facts { btf: Btf::Read(Ok(layout(false))), ..facts("5.14.0-503.el9.x86_64") };
     assert!(matches!(assess(&backported).counter_error, CounterError::PerProcess { .. }));
     let old = Facts { btf: Btf::Read(Ok(layout(true))), ..facts("6.18.0") };
-    assert_eq!(assess(&old).counter_error, CounterError::PerThread { bound: Bytes(64 * 4096) });
+    assert_eq!(assess(&old).counter_error, CounterError::PerThread { bound: Bytes(65 * 16 * 4096) });
     assert!(!assess(&old).statm_exact);
 }
 
@@ -191,7 +191,7 @@ fn the_error_grows_with_the_square_of_the_cpus() {
 #[test]
 fn statm_errs_as_the_counters_do_until_it_is_a_sum() {
     let accuracy = |release| assess(&facts(release)).accuracy();
-    assert_eq!(accuracy("6.1.0"), Accuracy::PerThread { bound: Bytes(64 * 4096) });
+    assert_eq!(accuracy("6.1.0"), Accuracy::PerThread { bound: Bytes(65 * 16 * 4096) });
     assert_eq!(accuracy("6.12.117+deb12"), Accuracy::StatmLags { bound: Bytes(192 * 4096) });
     assert_eq!(accuracy("6.16.0"), Accuracy::StatmLags { bound: Bytes(192 * 4096) });
     assert_eq!(accuracy("6.17-rc1"), Accuracy::StatmExact);
