@@ -75,7 +75,7 @@ fn memory_and_descriptors_stay_flat() {
             std::thread::sleep(std::time::Duration::from_millis(200));
         }
     };
-    // First what is set up once: buffers, the thread that frees, the table of users, two sweeps.
+    // First what is set up once: buffers, the thread that frees, the table of users, a sweep.
     work(ROUNDS, 50);
     let before: Vec<Needs> = running.iter().map(|(daemon, _)| needs(daemon.pid())).collect();
     work(ROUNDS, 50 + SCANS);

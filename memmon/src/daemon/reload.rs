@@ -33,6 +33,7 @@ impl Daemon<'_> {
         self.tell(Event::Reloaded { config: loaded.origin });
         self.hand_over(&before);
         self.levels_anew();
+        self.watch.sweep_next();
         for warning in &loaded.warnings {
             self.tell(Event::Degraded { what: warning.to_string() });
         }

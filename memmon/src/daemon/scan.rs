@@ -33,7 +33,7 @@ impl Daemon<'_> {
     /// One scan, from its first log line to its last.
     pub(super) fn scan(&mut self) {
         let begun = Instant::now();
-        let look = match self.watch.survey() {
+        let look = match self.watch.survey(begun) {
             Ok(look) => look,
             Err(error) => {
                 return self.degraded(Seen::SurveyFailed, || format!("nothing was scanned: {error}"));

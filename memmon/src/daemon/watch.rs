@@ -1,6 +1,9 @@
 //! The source of readings: the kernel map where there is one, /proc otherwise, and /proc in any case for a close look.
 
-use std::io;
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 
@@ -15,8 +18,9 @@ use crate::{
     status::{Fill, Lost},
 };
 
-/// How often the kernel map is held against a whole pass over /proc: every so many scans.
-const SWEEP_EVERY: u32 = 20;
+/// How long until the kernel map is held against a whole pass over /proc again: at first, and at most.
+const FIRST_PAUSE: Duration = Duration::from_secs(600);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 /// Where readings come from.
 pub(super) struct Watch {
@@ -25,7 +29,8 @@ pub(super) struct Watch {
     kernel: Option<Kernel>,
     /// Processes that the map cannot hold (their mm has no owner): read from /proc in every scan.
     unmapped: Vec<Pid>,
-    scans: u32,
+    /// When the last sweep was, and how long it holds; none: the next scan is one.
+    swept: Option<(Instant, Duration)>,
 }
 
 /// What the slow sweep found, and looked at twice.
@@ -48,7 +53,7 @@ pub(super) struct Look {
 impl Watch {
     pub(super) fn new(support: &Support, kernel: Option<Kernel>) -> anyhow::Result<Self> {
         let proc = ProcRoot::real().context("memmon cannot work without /proc")?;
-        Ok(Self { proc, accuracy: support.accuracy(), kernel, unmapped: Vec::new(), scans: 0 })
+        Ok(Self { proc, accuracy: support.accuracy(), kernel, unmapped: Vec::new(), swept: None })
     }
 
     pub(super) const fn source(&self) -> Source {
@@ -82,7 +87,7 @@ impl Watch {
     }
 
     /// Every process that has memory, on the cheap way.
-    pub(super) fn survey(&mut self) -> io::Result<Look> {
+    pub(super) fn survey(&mut self, now: Instant) -> io::Result<Look> {
         let Some(kernel) = &mut self.kernel else {
             let survey = self.proc.survey(&self.accuracy)?;
             return Ok(Look { survey, map_full: false, defects: Defects::default() });
@@ -91,7 +96,8 @@ impl Watch {
         let mut readings = kernel.readings()?;
         let map_full = kernel.overflowed()?;
         let mut defects = Defects::default();
-        if map_full || self.scans.is_multiple_of(SWEEP_EVERY) {
+        let due = self.swept.is_none_or(|(swept, pause)| now.saturating_duration_since(swept) >= pause);
+        if map_full || due {
             let merged = merge(&readings, &self.proc.survey(&self.accuracy)?.readings);
             readings = merged.readings;
             for pid in merged.stale {
@@ -108,11 +114,16 @@ impl Watch {
                 defects.missed = missed.iter().filter(|pid| !self.unmapped.contains(pid)).count();
                 self.unmapped = missed;
             }
+            self.swept = Some((now, pause(self.swept.map(|(_, pause)| pause), defects)));
         } else {
             readings.extend(self.proc.readings(&self.unmapped, &self.accuracy));
         }
-        self.scans = self.scans.wrapping_add(1);
         Ok(Look { survey: Survey { memory, readings }, map_full, defects })
+    }
+
+    /// Makes the next scan a sweep.
+    pub(super) const fn sweep_next(&mut self) {
+        self.swept = None;
     }
 
     /// How far the source's readings may be below the truth.
@@ -141,6 +152,12 @@ impl Watch {
     }
 }
 
+/// How long a sweep holds that found `defects`: twice as long as the `last` one if there were none.
+fn pause(last: Option<Duration>, defects: Defects) -> Duration {
+    let last = last.filter(|_| defects == Defects::default());
+    last.map_or(FIRST_PAUSE, |last| LONGEST_PAUSE.min(last * 2))
+}
+
 /// A process that only /proc had is missed by the map if the map still lacks it now, and /proc still has it with
 /// memory of its own (a vfork child borrows its parent's until it calls exec).
 fn is_missed(proc: &ProcRoot, kernel: &Kernel, pid: Pid) -> bool {
@@ -152,4 +169,20 @@ fn is_missed(proc: &ProcRoot, kernel: &Kernel, pid: Pid) -> bool {
 fn is_stale(proc: &ProcRoot, kernel: &Kernel, pid: Pid) -> bool {
     let confirmed = proc.confirm(pid, None, Bytes::MAX, &Accuracy::StatmExact);
     confirmed == Err(Unconfirmed::Gone) && kernel.reading(pid).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sweeps_become_rare_while_nothing_is_amiss() {
+        let minutes = |count: u64| Duration::from_secs(60 * count);
+        let (fine, amiss) = (Defects::default(), Defects { missed: 1, stale: 0 });
+        assert_eq!(pause(None, fine), minutes(10));
+        assert_eq!(pause(Some(minutes(10)), fine), minutes(20));
+        assert_eq!(pause(Some(minutes(40)), fine), minutes(60));
+        assert_eq!(pause(Some(minutes(60)), fine), minutes(60));
+        assert_eq!(pause(Some(minutes(60)), amiss), minutes(10));
+    }
 }

@@ -78,8 +78,8 @@ fn expect_entry(map: &KernelMap, pid: u32) -> ProcessRss {
 /// Everything in the map, by one batched read.
 fn entries(map: &mut KernelMap) -> Vec<(u32, ProcessRss)> {
     let mut all = Vec::new();
-    map.read(&mut all).unwrap_or_else(|error| panic!("reading the map: {error}"));
-    all.into_iter().map(|(pid, process)| (pid.0, process)).collect()
+    map.read(|pid, process| all.push((pid.0, *process))).unwrap_or_else(|error| panic!("reading the map: {error}"));
+    all
 }
 
 /// Field 22 of /proc/PID/stat.
