@@ -8,16 +8,15 @@ use super::{
     Bench,
     chapter::{Chapter, Goal, Table},
     child::{Mounts, Running},
-    memmon::{Memmon, Setup, is_scan, passes},
-    sample::{Sample, figure},
+    memmon::{Memmon, Setup, sweep},
+    sample::figure,
 };
 
 /// Processes besides those that run anyway.
 const CROWD: usize = 200;
 
-/// Scans from one sweep to the next, and how many there are in a minute at the default interval.
-const TURN: usize = 20;
-const SCANS_PER_MINUTE: f64 = 2.0;
+/// An hour, as memmon sweeps once in it (memmon/src/daemon/watch.rs).
+const SWEEPS: Duration = Duration::from_secs(3600);
 
 pub(crate) fn measure(bench: &Bench) -> Result<Chapter> {
     let minutes = if bench.long { 5.0 } else { 1.0 };
@@ -49,7 +48,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Chapter> {
     crowd.release()?;
 
     let percent = |cpu: Duration| cpu.as_secs_f64() / length.as_secs_f64() * 100.0;
-    let sweeps = sweep.as_secs_f64() * SCANS_PER_MINUTE / TURN as f64 / 60.0 * 100.0;
+    let sweeps = sweep.as_secs_f64() / SWEEPS.as_secs_f64() * 100.0;
     let ours = percent(after.0 - before.0);
     let mut table = Table::new(["", "CPU %", "CPU ms per minute"]);
     let mut row =
@@ -64,7 +63,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Chapter> {
         goals.push(Goal { what, at_most: 1.0, reached: (ours + sweeps) / theirs * 5.0, unit: "" });
     }
     notes.push(format!(
-        "Every {TURN}th scan, so every ten minutes, is a sweep over /proc, which takes {} ms here: its share is added.",
+        "Once an hour it sweeps over /proc, which takes {} ms here: its share is added.",
         figure(sweep.as_secs_f64() * 1e3)
     ));
     Ok(Chapter {
@@ -79,14 +78,4 @@ pub(crate) fn measure(bench: &Bench) -> Result<Chapter> {
         notes,
         ..Chapter::default()
     })
-}
-
-/// What the sweep takes, beside what a scan takes anyway.
-fn sweep(bench: &Bench) -> Result<Duration> {
-    let setup = Setup { interval: 0.1, ..Setup::default() };
-    let mut memmon = Memmon::watch(&bench.programs, &setup)?;
-    let cpu = passes(&mut memmon.0, TURN, is_scan)?;
-    memmon.0.stop()?;
-    let sample = Sample::new(cpu.iter().map(Duration::as_secs_f64));
-    Ok(Duration::from_secs_f64(sample.map_or(0.0, |sample| sample.max() - sample.median())))
 }

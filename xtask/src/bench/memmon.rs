@@ -3,11 +3,13 @@
 use std::{fs, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
 
 use super::{
     Bench,
     child::{Mounts, Running},
     programs::Programs,
+    sample::Sample,
     user::TestUser,
 };
 
@@ -110,6 +112,20 @@ pub(crate) fn passes(
             Ok(now - std::mem::replace(&mut before, now))
         })
         .collect()
+}
+
+/// The CPU time of a scan that is a sweep, with the reload that asks for one: the median of a few.
+pub(crate) fn sweep(bench: &Bench) -> Result<Duration> {
+    let mut memmon = Memmon::watch(&bench.programs, &Setup::default())?;
+    let mut times = Vec::new();
+    for _ in 0..bench.rounds(5, 1) {
+        let before = memmon.0.cpu()?;
+        memmon.0.signal(Signal::SIGHUP)?;
+        memmon.scanned()?;
+        times.push((memmon.0.cpu()? - before).as_secs_f64());
+    }
+    memmon.0.stop()?;
+    Ok(Duration::from_secs_f64(Sample::new(times).context("no sweeps")?.median()))
 }
 
 /// How many times as long it takes with memmon attached as without: of each time that `measure` gives, per round.

@@ -16,9 +16,6 @@ use super::{
 /// Idle processes besides those that run anyway.
 const SIZES: [usize; 3] = [200, 2_000, 8_000];
 
-/// The scans from one sweep over /proc to the next (memmon/src/daemon/watch.rs): a whole turn has one.
-const TURN: usize = 20;
-
 /// The quickest that memmon can be told to scan.
 const INTERVAL: f64 = 0.1;
 
@@ -61,7 +58,7 @@ impl Who {
             Ok(Ok(passes(&mut peer, count, ends)?))
         };
         let cpu = match self {
-            Self::Ebpf => Ok(memmon("ebpf", TURN)?),
+            Self::Ebpf => Ok(memmon("ebpf", bench.rounds(20, 2))?),
             Self::Proc => Ok(memmon("proc", bench.rounds(10, 2))?),
             Self::Polling => peer(bench.programs.polling(INTERVAL), bench.rounds(3, 1), is_scan)?,
             Self::Earlyoom => {
@@ -93,8 +90,8 @@ pub(crate) fn measure(bench: &Bench) -> Result<Chapter> {
         "µs per process",
         "psutil / this",
     ]);
-    let mut found: Vec<(Who, usize, Outcome)> = Vec::new();
-    let mut notes = Vec::new();
+    let mut found: Vec<(Who, usize, Sample)> = Vec::new();
+    let (mut notes, mut sweep) = (Vec::new(), Duration::ZERO);
     for &size in sizes {
         let mut crowd =
             Running::start(&mut bench.programs.load(&["crowd", &size.to_string()]), Mounts::Shared)?;
@@ -114,23 +111,26 @@ pub(crate) fn measure(bench: &Bench) -> Result<Chapter> {
                 }
             }
         }
+        sweep = super::memmon::sweep(bench)?;
         crowd.release()?;
-        let outcomes =
-            ALL.into_iter().zip(figures).filter_map(|(who, figures)| Some((who, Outcome::of(who, figures)?)));
-        found.extend(outcomes.map(|(who, outcome)| (who, size, outcome)));
+        let samples = ALL
+            .into_iter()
+            .zip(figures)
+            .filter_map(|(who, figures)| Some((who, size, Sample::new(figures)?)));
+        found.extend(samples);
     }
 
-    let cost = |who, size| found.iter().find(|one| one.0 == who && one.1 == size).map(|one| one.2.whole);
-    for (who, size, outcome) in &found {
+    let cost = |who, size| found.iter().find(|one| one.0 == who && one.1 == size).map(|one| one.2.median());
+    for (who, size, sample) in &found {
         let times =
-            cost(Who::Polling, *size).map_or("–".to_owned(), |polling| figure(polling / outcome.whole));
+            cost(Who::Polling, *size).map_or("–".to_owned(), |polling| figure(polling / sample.median()));
         table.row([
             who.name().to_owned(),
             size.to_string(),
-            figure(outcome.whole),
-            outcome.sample.quartiles(figure),
-            outcome.sample.len().to_string(),
-            figure(outcome.whole * 1e3 / *size as f64),
+            figure(sample.median()),
+            sample.quartiles(figure),
+            sample.len().to_string(),
+            figure(sample.median() * 1e3 / *size as f64),
             times,
         ]);
     }
@@ -147,12 +147,11 @@ pub(crate) fn measure(bench: &Bench) -> Result<Chapter> {
         let what = "ebpf: cost per process at 8,000 against 200 (flat)".to_owned();
         goals.push(Goal { what, at_most: 1.0, reached: per_process, unit: "" });
     }
-    if let Some((_, size, outcome)) = found.iter().rfind(|(who, ..)| *who == Who::Ebpf) {
+    if let Some(size) = sizes.last() {
         notes.push(format!(
-            "ebpf: every {TURN}th scan is a sweep that holds the map against all of /proc. The figure is the mean over \
-             whole turns, sweep included; without it a scan of {size} takes {} ms, the sweep {} ms.",
-            figure(outcome.sample.median()),
-            figure(outcome.sample.max()),
+            "ebpf: ten minutes after the start, and then every hour as long as nothing is amiss, a scan is a sweep that holds \
+             the map against all of /proc, which is not in these figures: with {size} processes it takes {} ms.",
+            figure(sweep.as_secs_f64() * 1e3),
         ));
     }
     let plot = if bench.quick { None } else { Some(plot::scans(&curves(&found))?) };
@@ -172,24 +171,9 @@ pub(crate) fn measure(bench: &Bench) -> Result<Chapter> {
     })
 }
 
-/// What somebody's passes take.
-struct Outcome {
-    sample: Sample,
-    /// Of one pass: with its share of the sweep where there is one.
-    whole: f64,
-}
-
-impl Outcome {
-    fn of(who: Who, figures: Vec<f64>) -> Option<Self> {
-        let mean = figures.iter().sum::<f64>() / figures.len().max(1) as f64;
-        let sample = Sample::new(figures)?;
-        let whole = if who == Who::Ebpf { mean } else { sample.median() };
-        Some(Self { sample, whole })
-    }
-}
-
-fn curves(found: &[(Who, usize, Outcome)]) -> Vec<Curve> {
-    let points =
-        |who| found.iter().filter(move |one| one.0 == who).map(|one| (one.1 as f64, one.2.whole)).collect();
+fn curves(found: &[(Who, usize, Sample)]) -> Vec<Curve> {
+    let points = |who| {
+        found.iter().filter(move |one| one.0 == who).map(|one| (one.1 as f64, one.2.median())).collect()
+    };
     ALL.into_iter().map(|who| (who.name(), points(who))).collect()
 }
