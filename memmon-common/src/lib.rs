@@ -195,17 +195,20 @@ pub struct Counters {
     pub ring_full: u64,
 }
 
-/// Where the running kernel keeps the fields that the programs read: byte offsets, frozen before the verifier runs.
+/// Where the running kernel keeps the fields that the programs read, in bytes from their struct's start. Resolved from the
+/// kernel's own type information, frozen before the verifier runs.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Offsets {
-    /// `mm_struct.rss_stat`, first counter.
+    /// `mm_struct.rss_stat`: the first counter's 64-bit value. Since Linux 6.2 that is `rss_stat[0].count`, before it
+    /// `rss_stat.count[0]`. The counters are file, anonymous, swap entries, shared memory, in pages.
     pub rss: u32,
-    /// From one counter to the next.
+    /// From one counter to the next: `sizeof(struct percpu_counter)` since 6.2, 8 before.
     pub rss_stride: u32,
     /// Not 0: the counters are `atomic_long_t` (before 6.2), which the verifier lets be read through a helper only.
     pub rss_legacy: u32,
-    /// `mm_struct.owner`.
+    /// `mm_struct.owner` (`CONFIG_MEMCG`).
     pub mm_owner: u32,
     /// `task_struct.tgid`.
     pub task_tgid: u32,
@@ -215,21 +218,21 @@ pub struct Offsets {
     pub task_mm: u32,
     /// `task_struct.flags`.
     pub task_flags: u32,
-    /// `task_struct.start_boottime`.
+    /// `task_struct.start_boottime` (5.5), nanoseconds.
     pub task_start_boottime: u32,
-    /// `task_struct.comm`.
+    /// `task_struct.comm`, 16 bytes.
     pub task_comm: u32,
     /// `task_struct.real_cred`.
     pub task_real_cred: u32,
-    /// `task_struct.group_leader`.
+    /// `task_struct.group_leader`: whose start time, comm and credentials /proc/PID shows.
     pub task_group_leader: u32,
     /// `task_struct.signal`.
     pub task_signal: u32,
-    /// `cred.uid`.
+    /// `cred.uid.val`.
     pub cred_uid: u32,
     /// `task_struct.exit_code`.
     pub task_exit_code: u32,
-    /// `signal_struct.live`.
+    /// `signal_struct.live.counter`.
     pub signal_live: u32,
     /// `signal_struct.oom_mm`.
     pub signal_oom_mm: u32,

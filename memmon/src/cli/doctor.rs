@@ -3,16 +3,14 @@
 use std::{fmt::Write as _, io::Write};
 
 use anyhow::Context;
+use memmon_common::Offsets;
 use serde::Serialize;
 
 use super::exit::Exit;
 use crate::{
     model::{Source, SourceChoice},
-    observe::{
-        btf::Layout,
-        support::{
-            self, BPF_FS, Btf, Capability, CounterError, Facts, Lockdown, Obstacle, Offer, Support, VMLINUX,
-        },
+    observe::support::{
+        self, BPF_FS, Btf, Capability, CounterError, Facts, Lockdown, Obstacle, Offer, Support, VMLINUX,
     },
 };
 
@@ -43,7 +41,7 @@ struct Diagnosis<'a> {
     source: Option<Source>,
     checks: Vec<Check>,
     support: &'a Support,
-    layout: Option<&'a Layout>,
+    layout: Option<&'a Offsets>,
 }
 
 /// One line.
@@ -211,10 +209,10 @@ fn bpf(facts: &Facts) -> String {
     )
 }
 
-fn described(layout: &Layout) -> String {
-    let Layout { rss_offset, rss_stride, legacy_rss, mm_owner, .. } = layout;
-    let era = if *legacy_rss { "before 6.2" } else { "since 6.2" };
-    format!("rss_stat at {rss_offset}, every {rss_stride} bytes (as {era}); owner at {mm_owner}")
+fn described(offsets: &Offsets) -> String {
+    let Offsets { rss, rss_stride, rss_legacy, mm_owner, .. } = offsets;
+    let era = if *rss_legacy != 0 { "before 6.2" } else { "since 6.2" };
+    format!("rss_stat at {rss}, every {rss_stride} bytes (as {era}); owner at {mm_owner}")
 }
 
 fn rights(facts: &Facts) -> String {

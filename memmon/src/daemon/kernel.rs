@@ -42,7 +42,7 @@ impl Kernel {
         max_processes: Option<u32>,
         pinned: bool,
     ) -> Result<Self, AttachError> {
-        let Btf::Read(Ok(layout)) = &facts.btf else {
+        let Btf::Read(Ok(offsets)) = &facts.btf else {
             return Err(AttachError::Other {
                 what: "field offsets".to_owned(),
                 source: "the kernel's type information was not understood".into(),
@@ -58,7 +58,7 @@ impl Kernel {
         let error = held_back + Bytes(STEP * facts.page_size);
         let scale = Scale { page_size: facts.page_size, error };
         Ok(Self {
-            map: KernelMap::attach(layout, &options)?,
+            map: KernelMap::attach(offsets, &options)?,
             scale,
             capacity,
             entries: Vec::new(),

@@ -23,7 +23,7 @@ use aya_log::EbpfLogger;
 use log::Log;
 use memmon_common::{Config, Counters, Event, Offsets, ProcessRss, WakeLevel};
 
-use super::{btf::Layout, decode};
+use super::decode;
 use crate::model::{Pid, ProcessId, StartTime};
 
 pub use load::AttachError;
@@ -59,8 +59,8 @@ impl KernelMap {
     ///
     /// Nothing wakes anyone before [`Self::set_default_wake_level`]. What the programs have to say goes to the `log`
     /// crate's logger that is set when this is called.
-    pub fn attach(layout: &Layout, options: &Options) -> Result<Self, AttachError> {
-        load::load(layout, options)
+    pub fn attach(offsets: &Offsets, options: &Options) -> Result<Self, AttachError> {
+        load::load(offsets, options)
     }
 
     /// Every process in the map, in place of what `processes` held.

@@ -8,49 +8,9 @@
 mod build;
 mod reader;
 
-use serde::Serialize;
+use memmon_common::Offsets;
 
 use reader::{Btf, Kind, Type};
-
-/// Byte offsets of the fields that the BPF programs read, as the running kernel's BTF gives them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Layout {
-    /// `mm_struct.rss_stat`: the first counter's 64-bit value. Since Linux 6.2 that is `rss_stat[0].count`, before it
-    /// `rss_stat.count[0]`. The counters are file, anonymous, swap entries, shared memory, in pages.
-    pub rss_offset: u32,
-    /// From one counter to the next: `sizeof(struct percpu_counter)` since 6.2, 8 before.
-    pub rss_stride: u32,
-    /// The counters are `atomic_long_t` (before 6.2), which the verifier wants read through a probe.
-    pub legacy_rss: bool,
-    /// `mm_struct.owner` (`CONFIG_MEMCG`).
-    pub mm_owner: u32,
-    /// `task_struct.tgid`.
-    pub task_tgid: u32,
-    /// `task_struct.pid`.
-    pub task_pid: u32,
-    /// `task_struct.mm`.
-    pub task_mm: u32,
-    /// `task_struct.flags`.
-    pub task_flags: u32,
-    /// `task_struct.start_boottime` (5.5), nanoseconds.
-    pub task_start_boottime: u32,
-    /// `task_struct.comm`, 16 bytes.
-    pub task_comm: u32,
-    /// `task_struct.real_cred`.
-    pub task_real_cred: u32,
-    /// `task_struct.group_leader`: whose start time, comm and credentials /proc/PID shows.
-    pub task_group_leader: u32,
-    /// `task_struct.signal`.
-    pub task_signal: u32,
-    /// `cred.uid.val`.
-    pub cred_uid: u32,
-    /// `task_struct.exit_code`.
-    pub task_exit_code: u32,
-    /// `signal_struct.live.counter`.
-    pub signal_live: u32,
-    /// `signal_struct.oom_mm`.
-    pub signal_oom_mm: u32,
-}
 
 /// Why the running kernel's type information gives no layout.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -110,38 +70,35 @@ pub enum LayoutError {
     },
 }
 
-impl Layout {
-    /// Looks all offsets up in `btf`, the bytes of /sys/kernel/btf/vmlinux.
-    pub fn resolve(btf: &[u8]) -> Result<Self, LayoutError> {
-        let btf = Btf::parse(btf)?;
-        check_order(&btf)?;
-        let mm = Structs::named(&btf, "mm_struct")?;
-        let task = Structs::named(&btf, "task_struct")?;
-        let cred = Structs::named(&btf, "cred")?;
-        let signal = Structs::named(&btf, "signal_struct")?;
-        let rss = rss_stat(&mm)?;
-        Ok(Self {
-            rss_offset: rss.offset,
-            rss_stride: rss.stride,
-            legacy_rss: rss.legacy,
-            mm_owner: mm.offset("owner", Shape::Pointer("task_struct"))?,
-            task_tgid: task.offset("tgid", Shape::Int32)?,
-            task_pid: task.offset("pid", Shape::Int32)?,
-            task_mm: task.offset("mm", Shape::Pointer("mm_struct"))?,
-            task_flags: task.offset("flags", Shape::Int32)?,
-            task_start_boottime: task.offset("start_boottime", Shape::Int64)?,
-            task_comm: task.offset("comm", Shape::Comm)?,
-            task_real_cred: task.offset("real_cred", Shape::Pointer("cred"))?,
-            task_group_leader: task.offset("group_leader", Shape::Pointer("task_struct"))?,
-            task_signal: task.offset("signal", Shape::Pointer("signal_struct"))?,
-            cred_uid: cred.offset("uid.val", Shape::Int32)?,
-            task_exit_code: task.offset("exit_code", Shape::Int32)?,
-            signal_live: signal.offset("live.counter", Shape::Int32)?,
-            signal_oom_mm: signal.offset("oom_mm", Shape::Pointer("mm_struct"))?,
-        })
-    }
+/// Looks all offsets up in `btf`, the bytes of /sys/kernel/btf/vmlinux.
+pub fn resolve(btf: &[u8]) -> Result<Offsets, LayoutError> {
+    let btf = Btf::parse(btf)?;
+    check_order(&btf)?;
+    let mm = Structs::named(&btf, "mm_struct")?;
+    let task = Structs::named(&btf, "task_struct")?;
+    let cred = Structs::named(&btf, "cred")?;
+    let signal = Structs::named(&btf, "signal_struct")?;
+    let rss = rss_stat(&mm)?;
+    Ok(Offsets {
+        rss: rss.offset,
+        rss_stride: rss.stride,
+        rss_legacy: rss.legacy.into(),
+        mm_owner: mm.offset("owner", Shape::Pointer("task_struct"))?,
+        task_tgid: task.offset("tgid", Shape::Int32)?,
+        task_pid: task.offset("pid", Shape::Int32)?,
+        task_mm: task.offset("mm", Shape::Pointer("mm_struct"))?,
+        task_flags: task.offset("flags", Shape::Int32)?,
+        task_start_boottime: task.offset("start_boottime", Shape::Int64)?,
+        task_comm: task.offset("comm", Shape::Comm)?,
+        task_real_cred: task.offset("real_cred", Shape::Pointer("cred"))?,
+        task_group_leader: task.offset("group_leader", Shape::Pointer("task_struct"))?,
+        task_signal: task.offset("signal", Shape::Pointer("signal_struct"))?,
+        cred_uid: cred.offset("uid.val", Shape::Int32)?,
+        task_exit_code: task.offset("exit_code", Shape::Int32)?,
+        signal_live: signal.offset("live.counter", Shape::Int32)?,
+        signal_oom_mm: signal.offset("oom_mm", Shape::Pointer("mm_struct"))?,
+    })
 }
-
 /// The counters as the BPF programs number them: `enum` of include/linux/mm_types_task.h, unchanged since 4.5.
 const COUNTERS: [(&str, i32); 4] =
     [("MM_FILEPAGES", 0), ("MM_ANONPAGES", 1), ("MM_SWAPENTS", 2), ("MM_SHMEMPAGES", 3)];

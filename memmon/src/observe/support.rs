@@ -248,7 +248,7 @@ fn degraded(facts: &Facts, reclaim: &Offer) -> Vec<Obstacle> {
 /// Whether the counters are the per-thread ones of before 6.2: as the layout has it, which sees through backports.
 fn counts_per_thread(facts: &Facts) -> bool {
     match &facts.btf {
-        Btf::Read(Ok(layout)) => layout.legacy_rss,
+        Btf::Read(Ok(offsets)) => offsets.rss_legacy != 0,
         _ => facts.version.is_some_and(|version| version < PER_CPU_SINCE),
     }
 }

@@ -22,11 +22,10 @@ use memmon::{
     model::{Pid, ProcessId, StartTime},
     observe::{
         bpf::{KernelMap, Options},
-        btf::Layout,
         support::{Btf, Facts, assess},
     },
 };
-use memmon_common::{Event, ProcessRss, STEP, kind};
+use memmon_common::{Event, Offsets, ProcessRss, STEP, kind};
 use nix::sys::signal::{Signal, kill};
 
 use support::{eventually, hog::Hog};
@@ -43,7 +42,7 @@ fn attach(capacity: u32) -> KernelMap {
 
 fn attach_with(options: &Options) -> KernelMap {
     support::require_root();
-    KernelMap::attach(&layout(), options).unwrap_or_else(|error| panic!("attaching: {error}"))
+    KernelMap::attach(&offsets(), options).unwrap_or_else(|error| panic!("attaching: {error}"))
 }
 
 fn facts() -> &'static Facts {
@@ -51,9 +50,9 @@ fn facts() -> &'static Facts {
     &FACTS
 }
 
-fn layout() -> Layout {
+fn offsets() -> Offsets {
     match &facts().btf {
-        Btf::Read(Ok(layout)) => *layout,
+        Btf::Read(Ok(offsets)) => *offsets,
         other => panic!("no layout: {other:?}"),
     }
 }
@@ -63,7 +62,7 @@ fn error(threads: u64) -> u64 {
     // Before 6.2 a thread folds its counts in with its 65th fault, each of which may map what lies around it in a file
     // as well (`fault_around_bytes`, 64 KiB). Small processes that just started come near it.
     let page_size = facts().page_size;
-    let around = if layout().legacy_rss { 65 * (64 << 10) / page_size * threads } else { 0 };
+    let around = if offsets().rss_legacy != 0 { 65 * (64 << 10) / page_size * threads } else { 0 };
     around.max(assess(facts()).counter_error.of(threads).0 / page_size) + STEP
 }
 
@@ -137,7 +136,7 @@ fn stride() -> u64 {
     let online = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN).unwrap().unwrap();
     if huge.contains("[always]") {
         pages(2)
-    } else if layout().legacy_rss {
+    } else if offsets().rss_legacy != 0 {
         // Faults after which a thread folds its own counts in (`TASK_RSS_EVENTS_THRESH`).
         65
     } else {

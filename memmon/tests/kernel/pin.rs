@@ -15,7 +15,7 @@ use nix::{
 use serde_json::Value;
 
 use crate::{
-    agrees, attach_with, layout,
+    agrees, attach_with, offsets,
     support::{self, eventually, hog::Hog},
 };
 
@@ -75,7 +75,7 @@ fn the_map_is_pinned_by_field_names_and_gone_at_the_end() {
         assert_eq!(shown["value"][field], value, "{field}");
     }
 
-    let second = KernelMap::attach(&layout(), &options).err();
+    let second = KernelMap::attach(&offsets(), &options).err();
     assert!(matches!(second, Some(AttachError::Pin(PinError::AlreadyRunning(_)))), "{second:?}");
 
     drop(map);
@@ -94,7 +94,7 @@ fn a_directory_of_somebody_else_is_not_used() {
     let dir = default_pin_dir().unwrap();
     fs::create_dir(&dir).unwrap();
     chown(&dir, Some(47_001), None).unwrap();
-    let refused = KernelMap::attach(&layout(), &Options { capacity: 64, pin_dir: Some(dir.clone()) }).err();
+    let refused = KernelMap::attach(&offsets(), &Options { capacity: 64, pin_dir: Some(dir.clone()) }).err();
     assert!(matches!(refused, Some(AttachError::Pin(PinError::Foreign { uid: 47_001, .. }))), "{refused:?}");
     assert!(dir.exists(), "and it is left alone");
 }

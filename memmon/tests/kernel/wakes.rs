@@ -8,7 +8,7 @@ use memmon_common::NEVER;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
 
 use crate::{
-    attach, crossings, error, expect_entry, for_a_while, go_on, identity, layout, pages, resume, stride,
+    attach, crossings, error, expect_entry, for_a_while, go_on, identity, offsets, pages, resume, stride,
     support::{eventually, hog::Hog},
 };
 
@@ -71,7 +71,7 @@ fn no_level_is_overrun_by_a_step() {
 fn a_level_lowered_below_a_settled_process_is_reached_with_its_next_event() {
     let mut map = attach(4096);
     // That is its next page, but before 6.2 a thread's 65th.
-    let hog = Hog::start(if layout().legacy_rss {
+    let hog = Hog::start(if offsets().rss_legacy != 0 {
         "anon 20M stop anon 1M hold"
     } else {
         "anon 20M stop anon 4K hold"

@@ -17,7 +17,7 @@ use aya_log::EbpfLogger;
 use memmon_common::{Config, NEVER, Offsets, map, program};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
-use super::{KernelMap, Layout, Options, PinError, Plain, batch, pin::Pin};
+use super::{KernelMap, Options, PinError, Plain, batch, pin::Pin};
 
 static OBJECT: &[u8] = include_bytes_aligned!(env!("MEMMON_BPF_OBJECT_PATH"));
 
@@ -73,13 +73,13 @@ pub enum AttachError {
 }
 
 /// See [`KernelMap::attach`].
-pub(super) fn load(layout: &Layout, options: &Options) -> Result<KernelMap, AttachError> {
+pub(super) fn load(offsets: &Offsets, options: &Options) -> Result<KernelMap, AttachError> {
     // First, because it refuses a second daemon before that has cost anything.
     let pin = options.pin_dir.as_deref().map(Pin::claim).transpose()?;
     // Before 5.11 maps count as locked memory; without the right to raise the limit the map's creation says so.
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
 
-    let offsets = Plain(Offsets::from(layout));
+    let offsets = Plain(*offsets);
     let mut ebpf = EbpfLoader::new()
         // rustc makes no relocations that would need it.
         .btf(None)
@@ -172,50 +172,6 @@ where
 
 fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, AttachError> {
     ebpf.take_map(name).ok_or_else(|| unusable(name)("missing"))
-}
-
-impl From<&Layout> for Offsets {
-    fn from(layout: &Layout) -> Self {
-        // Every field by name: one that is new in either of them is noticed here.
-        let Layout {
-            rss_offset,
-            rss_stride,
-            legacy_rss,
-            mm_owner,
-            task_tgid,
-            task_pid,
-            task_mm,
-            task_flags,
-            task_start_boottime,
-            task_comm,
-            task_real_cred,
-            task_group_leader,
-            task_signal,
-            cred_uid,
-            task_exit_code,
-            signal_live,
-            signal_oom_mm,
-        } = *layout;
-        Self {
-            rss: rss_offset,
-            rss_stride,
-            rss_legacy: legacy_rss.into(),
-            mm_owner,
-            task_tgid,
-            task_pid,
-            task_mm,
-            task_flags,
-            task_start_boottime,
-            task_comm,
-            task_real_cred,
-            task_group_leader,
-            task_signal,
-            cred_uid,
-            task_exit_code,
-            signal_live,
-            signal_oom_mm,
-        }
-    }
 }
 
 fn loading(error: EbpfError) -> AttachError {

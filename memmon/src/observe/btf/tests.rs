@@ -9,8 +9,8 @@ use super::*;
 
 const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
-fn resolve(kernel: &Kernel) -> Result<Layout, LayoutError> {
-    Layout::resolve(&kernel.btf())
+fn resolve(kernel: &Kernel) -> Result<Offsets, LayoutError> {
+    super::resolve(&kernel.btf())
 }
 
 fn refusal(kernel: &Kernel) -> String {
@@ -19,10 +19,10 @@ fn refusal(kernel: &Kernel) -> String {
 
 #[test]
 fn every_field_is_found_where_it_is() {
-    let since_6_2 = Layout {
-        rss_offset: 64 + 8,
+    let since_6_2 = Offsets {
+        rss: 64 + 8,
         rss_stride: 40,
-        legacy_rss: false,
+        rss_legacy: 0,
         mm_owner: 256,
         task_tgid: 68,
         task_pid: 64,
@@ -41,7 +41,7 @@ fn every_field_is_found_where_it_is() {
     assert_eq!(resolve(&Kernel::default()), Ok(since_6_2));
     assert_eq!(
         resolve(&Kernel { legacy: true, ..Kernel::default() }),
-        Ok(Layout { rss_offset: 64, rss_stride: 8, legacy_rss: true, ..since_6_2 })
+        Ok(Offsets { rss: 64, rss_stride: 8, rss_legacy: 1, ..since_6_2 })
     );
 }
 
@@ -55,7 +55,7 @@ fn what_is_missing_is_named_and_why() {
         refusal(&Kernel { start_boottime: false, ..Kernel::default() }),
         "no `start_boottime` in task_struct: the kernel is older than 5.5"
     );
-    assert_eq!(Layout::resolve(&Builder::new().finish()), Err(LayoutError::NoStruct("mm_struct")));
+    assert_eq!(super::resolve(&Builder::new().finish()), Err(LayoutError::NoStruct("mm_struct")));
 }
 
 #[test]
@@ -100,13 +100,13 @@ fn two_structs_of_one_name_must_agree() {
 fn what_is_no_btf_is_said() {
     let mut swapped = Kernel::default().btf();
     swapped.swap(0, 1);
-    assert_eq!(Layout::resolve(&swapped), Err(LayoutError::ForeignByteOrder));
+    assert_eq!(super::resolve(&swapped), Err(LayoutError::ForeignByteOrder));
     for bytes in [&b""[..], b"\x7f", b"\x7fELF and so on, for longer than a header is"] {
-        assert_eq!(Layout::resolve(bytes), Err(LayoutError::NotBtf));
+        assert_eq!(super::resolve(bytes), Err(LayoutError::NotBtf));
     }
     let mut unknown = Builder::new();
     unknown.push("", 63 << 24, 0, &[]);
-    assert_eq!(Layout::resolve(&unknown.finish()), Err(LayoutError::UnknownKind(63)));
+    assert_eq!(super::resolve(&unknown.finish()), Err(LayoutError::UnknownKind(63)));
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn circles_and_explosions_come_to_an_end() {
         circle.structure(name, 8, &[]);
     }
     assert_eq!(
-        Layout::resolve(&circle.finish()),
+        super::resolve(&circle.finish()),
         Err(LayoutError::Malformed("a typedef goes round in a circle"))
     );
     // A struct that contains itself, twice, without a name.
@@ -128,7 +128,7 @@ fn circles_and_explosions_come_to_an_end() {
     for name in ["task_struct", "cred", "signal_struct"] {
         deep.structure(name, 8, &[]);
     }
-    assert_eq!(Layout::resolve(&deep.finish()), Err(LayoutError::Malformed("its structs nest too deeply")));
+    assert_eq!(super::resolve(&deep.finish()), Err(LayoutError::Malformed("its structs nest too deeply")));
     // Structs of thousands of anonymous structs of thousands of anonymous structs.
     let mut wide = Builder::new();
     let mut inner = wide.structure("", 8, &[]);
@@ -140,7 +140,7 @@ fn circles_and_explosions_come_to_an_end() {
     for name in ["task_struct", "cred", "signal_struct"] {
         wide.structure(name, 8, &[]);
     }
-    assert_eq!(Layout::resolve(&wide.finish()), Err(LayoutError::Malformed("its structs have no end")));
+    assert_eq!(super::resolve(&wide.finish()), Err(LayoutError::Malformed("its structs have no end")));
 }
 
 proptest! {
@@ -161,7 +161,7 @@ proptest! {
         if let Some(cut) = cut {
             file.truncate(cut.index(file.len()));
         }
-        let _ = Layout::resolve(&file);
+        let _ = super::resolve(&file);
     }
 
     /// An offset that is given out lies within its struct, however the file was tampered with behind its header.
@@ -171,10 +171,10 @@ proptest! {
         let words = (file.len() - 24) / 4;
         let at = 24 + 4 * at.index(words);
         file[at..at + 4].copy_from_slice(&word.to_ne_bytes());
-        if let Ok(layout) = Layout::resolve(&file) {
+        if let Ok(layout) = super::resolve(&file) {
             // Only the size of a struct itself can have been made larger.
             let limit = word.max(512);
-            prop_assert!(layout.rss_offset + 3 * layout.rss_stride + 8 <= limit);
+            prop_assert!(layout.rss + 3 * layout.rss_stride + 8 <= limit);
             prop_assert!(layout.task_comm + 16 <= limit && layout.mm_owner + 8 <= limit);
         }
     }
@@ -184,7 +184,7 @@ proptest! {
         let mut file = Kernel::default().btf();
         file.truncate(24);
         file.extend(noise);
-        let _ = Layout::resolve(&file);
+        let _ = super::resolve(&file);
     }
 }
 
@@ -198,19 +198,19 @@ fn vmlinux() -> Vec<u8> {
 fn this_machines_kernel_resolves_quickly() {
     let file = vmlinux();
     let start = Instant::now();
-    let layout = Layout::resolve(&file).unwrap();
+    let layout = super::resolve(&file).unwrap();
     let took = start.elapsed();
     // 5 ms optimised; this is a test build on a machine that may be busy.
     assert!(took.as_secs_f64() < 2.0, "{took:?}");
 
-    assert_eq!(layout.legacy_rss, layout.rss_stride == 8 && layout.rss_offset.is_multiple_of(8));
+    assert_eq!(layout.rss_legacy != 0, layout.rss_stride == 8 && layout.rss.is_multiple_of(8));
     for pointer in [
         layout.mm_owner,
         layout.task_mm,
         layout.task_real_cred,
         layout.task_group_leader,
         layout.task_signal,
-        layout.rss_offset,
+        layout.rss,
         layout.task_start_boottime,
     ] {
         assert!(pointer.is_multiple_of(8) && pointer > 0 && pointer < 1 << 14, "{layout:?}");
@@ -239,7 +239,7 @@ fn bpftool_says_the_same() {
             .unwrap_or_else(|| panic!("bpftool shows no {field} in {structure}"))
             / 8
     };
-    let layout = Layout::resolve(&vmlinux()).unwrap();
+    let layout = super::resolve(&vmlinux()).unwrap();
     assert_eq!(layout.task_tgid, offset("task_struct", "tgid"));
     assert_eq!(layout.task_mm, offset("task_struct", "mm"));
     assert_eq!(layout.task_flags, offset("task_struct", "flags"));
@@ -259,7 +259,7 @@ fn no_part_of_a_real_file_panics() {
     let whole = vmlinux();
     for part in 0..24 {
         let end = whole.len() * part / 24;
-        assert!(Layout::resolve(&whole[..end]).is_err(), "cut at {end}");
+        assert!(super::resolve(&whole[..end]).is_err(), "cut at {end}");
     }
     for round in 0..12_usize {
         let mut file = whole.clone();
@@ -267,7 +267,7 @@ fn no_part_of_a_real_file_panics() {
             let at = (round * 7919 + change * 104_729 * (round + 1)) % file.len();
             file[at] ^= u8::try_from(1 << (change % 8)).unwrap();
         }
-        let _ = Layout::resolve(&file);
+        let _ = super::resolve(&file);
     }
 }
 
@@ -289,13 +289,13 @@ fn known_kernels_have_known_offsets() {
         let path = file.unwrap().path();
         let release = path.file_stem().unwrap().to_str().unwrap();
         let layout =
-            Layout::resolve(&fs::read(&path).unwrap()).unwrap_or_else(|error| panic!("{release}: {error}"));
+            super::resolve(&fs::read(&path).unwrap()).unwrap_or_else(|error| panic!("{release}: {error}"));
         // `struct mm_rss_stat` gave way to an array of per-CPU counters in 6.2.
         let mut numbers = release.split('.').map(|part| part.parse::<u32>().unwrap_or_default());
         let version = (numbers.next().unwrap(), numbers.next().unwrap());
-        assert_eq!(layout.legacy_rss, version < (6, 2), "{release}");
+        assert_eq!(layout.rss_legacy != 0, version < (6, 2), "{release}");
         if let Some((_, rss_stat, owner, stride)) = known.iter().find(|(known, ..)| *known == release) {
-            let found = (layout.rss_offset, layout.mm_owner, layout.rss_stride);
+            let found = (layout.rss, layout.mm_owner, layout.rss_stride);
             assert_eq!(found, (*rss_stat, *owner, *stride), "{release}");
         }
         read += 1;

@@ -22,7 +22,7 @@ use nix::{
 };
 
 use super::terms::{Btf, Capabilities, KernelVersion, Lockdown, Probe};
-use crate::{model::Uid, observe::btf::Layout};
+use crate::{model::Uid, observe::btf};
 
 /// Where the kernel gives its type information (5.4).
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
@@ -140,7 +140,7 @@ fn is_namespace(link: &str, initial: &str) -> Option<bool> {
 
 fn read_btf() -> Btf {
     match fs::read(VMLINUX) {
-        Ok(bytes) => Btf::Read(Layout::resolve(&bytes)),
+        Ok(bytes) => Btf::Read(btf::resolve(&bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Btf::Absent,
         Err(error) => Btf::Unreadable { error: error.to_string() },
     }

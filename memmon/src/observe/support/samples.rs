@@ -1,17 +1,18 @@
 //! Machines for tests.
 
 use super::{Btf, Capabilities, Facts, KernelVersion, Lockdown, Probe};
-use crate::{model::Uid, observe::btf::Layout};
+use crate::model::Uid;
+use memmon_common::Offsets;
 
 /// Root's.
 pub(crate) const ALL_RIGHTS: Capabilities = Capabilities(u64::MAX);
 
 /// Offsets of Debian's 5.10, with the counters of then or of later.
-pub(crate) fn layout(legacy_rss: bool) -> Layout {
-    Layout {
-        rss_offset: 712,
+pub(crate) fn offsets(legacy_rss: bool) -> Offsets {
+    Offsets {
+        rss: 712,
         rss_stride: if legacy_rss { 8 } else { 40 },
-        legacy_rss,
+        rss_legacy: legacy_rss.into(),
         mm_owner: 912,
         task_tgid: 2236,
         task_pid: 2232,
@@ -40,7 +41,7 @@ pub(crate) fn facts(release: &str) -> Facts {
         version,
         capabilities: ALL_RIGHTS,
         euid: Uid::ROOT,
-        btf: if since(5, 4) { Btf::Read(Ok(layout(!since(6, 2)))) } else { Btf::Absent },
+        btf: if since(5, 4) { Btf::Read(Ok(offsets(!since(6, 2)))) } else { Btf::Absent },
         bpf_fs: true,
         proc: true,
         hidepid: None,

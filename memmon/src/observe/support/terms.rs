@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use crate::observe::btf::{Layout, LayoutError};
+use memmon_common::Offsets;
+
+use crate::observe::btf::LayoutError;
 
 /// A kernel version as far as features depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,7 +93,7 @@ pub enum Btf {
         error: String,
     },
     /// It was read: the offsets, or why they were not found.
-    Read(Result<Layout, LayoutError>),
+    Read(Result<Offsets, LayoutError>),
 }
 
 /// kernel_lockdown(7).

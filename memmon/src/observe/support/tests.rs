@@ -1,7 +1,7 @@
 //! Tables: kernels × rights × type information × namespaces, against what must come of them.
 
 use super::{
-    samples::{ALL_RIGHTS, facts, layout},
+    samples::{ALL_RIGHTS, facts, offsets},
     *,
 };
 use crate::observe::btf::LayoutError;
@@ -167,9 +167,9 @@ fn maps_are_charged_to_memlock_before_5_11() {
 #[test]
 fn the_layout_sees_through_backports() {
     // A kernel that calls itself 5.14 and has the counters of 6.2, and the other way round.
-    let backported = Facts { btf: Btf::Read(Ok(layout(false))), ..facts("5.14.0-503.el9.x86_64") };
+    let backported = Facts { btf: Btf::Read(Ok(offsets(false))), ..facts("5.14.0-503.el9.x86_64") };
     assert!(matches!(assess(&backported).counter_error, CounterError::PerProcess { .. }));
-    let old = Facts { btf: Btf::Read(Ok(layout(true))), ..facts("6.18.0") };
+    let old = Facts { btf: Btf::Read(Ok(offsets(true))), ..facts("6.18.0") };
     assert_eq!(assess(&old).counter_error, CounterError::PerThread { bound: Bytes(65 * 16 * 4096) });
     assert!(!assess(&old).statm_exact);
 }
