@@ -9,7 +9,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork, getpid, getuid};
 
 use super::*;
-use crate::model::{Fact, Name, Process, Reading, StartTime, Uid, Unconfirmed};
+use crate::model::{Fact, Name, Process, ProcessId, Reading, StartTime, Uid, Unconfirmed};
 
 const CHUNK: usize = 64 << 20;
 /// What other tests in this process may take or free meanwhile, and what a fork leaves behind.
@@ -98,6 +98,32 @@ fn wait_until(what: &str, reached: impl Fn() -> bool) {
 
 fn close(one: Bytes, other: Bytes) -> bool {
     one.0.abs_diff(other.0) <= SLACK
+}
+
+/// The procfs crate reads the same files with other eyes. (It is not what memmon watches with: it takes names for UTF-8,
+/// so that whoever gives itself another one could not be looked at, and a pass with it takes several times as long.)
+#[test]
+fn the_procfs_crate_says_the_same() {
+    let child = Child::running(|| {});
+    let ours = root().confirm(child.pid(), None, Bytes::MAX, &Accuracy::StatmExact).unwrap();
+    let theirs = ::procfs::process::Process::new(child.0.as_raw()).unwrap();
+    let (stat, status, statm) = (theirs.stat().unwrap(), theirs.status().unwrap(), theirs.statm().unwrap());
+
+    assert_eq!(ours.id, ProcessId { pid: child.pid(), start: StartTime(stat.starttime) });
+    assert_eq!(ours.parent, Pid(stat.ppid.unsigned_abs()));
+    assert_eq!((ours.real_uid, ours.effective_uid), (Uid(status.ruid), Uid(status.euid)));
+    assert_eq!(ours.rss, pages(statm.resident, ::procfs::page_size()));
+    assert_eq!(ours.names.comm, Name::from(stat.comm.as_str()));
+    let exe = theirs.exe().unwrap();
+    assert_eq!(ours.names.exe, Fact::Known(Name::new(exe.as_os_str().as_bytes())));
+    let arguments = theirs.cmdline().unwrap();
+    assert_eq!(ours.names.argv0, Fact::Known(Name::from(arguments[0].as_str())));
+    let score = theirs.oom_score_adj().unwrap();
+    assert_eq!(ours.oom_score_adj, Fact::Known(score));
+
+    use ::procfs::Current;
+    let memory = ::procfs::Meminfo::current().unwrap();
+    assert_eq!(root().memory().unwrap().total, Bytes(memory.mem_total));
 }
 
 #[test]
