@@ -2,7 +2,7 @@
 
 use std::{io, os::fd::BorrowedFd};
 
-use memmon_common::{NEVER, ProcessRss, STEP};
+use memmon_common::{NEVER, STEP};
 
 use crate::{
     model::{Bytes, Pid, ProcessId, Reading},
@@ -29,7 +29,8 @@ pub(super) struct Kernel {
     map: KernelMap,
     scale: Scale,
     capacity: u32,
-    entries: Vec<(Pid, ProcessRss)>,
+    /// How many were read last.
+    entries: usize,
     refused: u64,
     lost: u64,
 }
@@ -61,7 +62,7 @@ impl Kernel {
             map: KernelMap::attach(offsets, &options)?,
             scale,
             capacity,
-            entries: Vec::new(),
+            entries: 0,
             refused: 0,
             lost: 0,
         })
@@ -69,8 +70,11 @@ impl Kernel {
 
     /// Every process in the map.
     pub(super) fn readings(&mut self) -> io::Result<Vec<Reading>> {
-        self.map.read(&mut self.entries)?;
-        Ok(self.entries.iter().map(|(pid, entry)| self.scale.reading(*pid, entry)).collect())
+        let mut readings = Vec::with_capacity(self.entries);
+        let scale = self.scale;
+        self.map.read(|pid, entry| readings.push(scale.reading(pid, entry)))?;
+        self.entries = readings.len();
+        Ok(readings)
     }
 
     /// Whether, since this was asked last, a process could not be entered.
@@ -82,7 +86,7 @@ impl Kernel {
 
     /// How full the map was when it was read last.
     pub(super) const fn fill(&self) -> Fill {
-        Fill { entries: self.entries.len(), capacity: self.capacity }
+        Fill { entries: self.entries, capacity: self.capacity }
     }
 
     /// What was lost since the start; nothing where that cannot be read.
@@ -96,7 +100,7 @@ impl Kernel {
     pub(super) fn figures(&self) -> Option<MapFigures> {
         let counters = self.map.counters().ok()?;
         Some(MapFigures {
-            entries: self.entries.len() as u64,
+            entries: self.entries as u64,
             capacity: u64::from(self.capacity),
             refused: counters.insert_full + counters.insert_failed,
             lost: counters.ring_full,

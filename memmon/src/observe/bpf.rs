@@ -63,14 +63,11 @@ impl KernelMap {
         load::load(offsets, options)
     }
 
-    /// Every process in the map, in place of what `processes` held.
+    /// Shows every process in the map to `each`.
     ///
-    /// Processes that come and go meanwhile may be there or not; none is there twice. A few microseconds per hundred.
-    pub fn read(&mut self, processes: &mut Vec<(Pid, ProcessRss)>) -> io::Result<()> {
-        processes.clear();
-        batch::read(self.processes_fd.as_fd(), &mut self.scratch, |tgid, process| {
-            processes.push((Pid(tgid), process));
-        })
+    /// Processes that come and go meanwhile may be there or not; none is there twice. Some ten microseconds per hundred.
+    pub fn read(&mut self, mut each: impl FnMut(Pid, &ProcessRss)) -> io::Result<()> {
+        batch::read(self.processes_fd.as_fd(), &mut self.scratch, |tgid, process| each(Pid(tgid), process))
     }
 
     /// One process, if it is in the map.

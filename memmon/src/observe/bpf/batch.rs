@@ -37,7 +37,7 @@ impl Scratch {
 pub(super) fn read(
     map: BorrowedFd<'_>,
     scratch: &mut Scratch,
-    mut each: impl FnMut(u32, ProcessRss),
+    mut each: impl FnMut(u32, &ProcessRss),
 ) -> io::Result<()> {
     let mut position = None;
     loop {
@@ -50,7 +50,7 @@ pub(super) fn read(
             outcome => outcome?,
         };
         for (tgid, process) in scratch.keys.iter().zip(&scratch.values).take(count) {
-            each(*tgid, *process);
+            each(*tgid, process);
         }
         if next.is_none() {
             return Ok(());
