@@ -13,6 +13,7 @@ mod kernel;
 #[cfg(not(feature = "ebpf"))]
 #[path = "no_kernel.rs"]
 mod kernel;
+mod lean;
 mod nearest;
 mod readiness;
 mod reload;

@@ -2,7 +2,7 @@
 
 use std::{rc::Rc, time::Instant};
 
-use super::{short, start, told::Told, wheel::Daemon};
+use super::{start, told::Told, wheel::Daemon};
 use crate::{
     config::{Loaded, Settings},
     report::Event,
@@ -64,11 +64,7 @@ impl Daemon<'_> {
         };
         self.carry_out(orders);
         if before.dry_run && !self.settings.dry_run {
-            let unready = short::prepare(&self.settings);
-            for what in &unready {
-                self.tell(Event::Degraded { what: what.clone() });
-            }
-            self.board.borrow_mut().degraded(unready);
+            self.get_ready();
         }
     }
 

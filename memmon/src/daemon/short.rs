@@ -2,20 +2,56 @@
 //! memmon last. Only an enforcing memmon is ever needed that much.
 #![expect(unsafe_code, reason = "sched_setscheduler(2) has no wrapper here")]
 
-use std::{fs, io};
+use std::{fs, io, time::Instant};
 
 use rustix::mm::{MlockAllFlags, mlockall};
 
-use crate::config::Settings;
+use super::{start, wheel::Daemon};
+use crate::{
+    config::Settings,
+    enforce::{Held, Victims},
+    model::{Breach, Bytes},
+    policy,
+    report::Event,
+};
 
 /// The kernel's OOM killer takes nearly everything else first; -1000 would be never, and no process should be that.
 const OOM_SCORE_ADJ: i32 = -900;
 
-/// Does what can be done, and gives what could not.
-pub(super) fn prepare(settings: &Settings) -> Vec<String> {
-    if settings.dry_run {
-        return Vec::new();
+impl Daemon<'_> {
+    /// Gets ready to enforce, and says what could not be had. Does nothing in dry run.
+    pub(super) fn get_ready(&mut self) {
+        if self.settings.dry_run {
+            return;
+        }
+        let unready = prepare(&self.settings);
+        self.rehearse();
+        for what in &unready {
+            self.tell(Event::Degraded { what: what.clone() });
+        }
+        self.board.borrow_mut().degraded(unready);
     }
+
+    /// Goes the way from a wake to a signal once, with memmon itself in the part of the victim, as far as that changes
+    /// nothing: what runs then is in memory from now on.
+    fn rehearse(&self) {
+        let own = self.settings.rules.own_pid;
+        let held = Held::open(own);
+        let Ok(process) = self.watch.confirm(own, None, Bytes::ZERO) else { return };
+        let verdict = policy::judge(&self.settings.rules, &process, &self.memory);
+        let (rule, limit) = self.settings.rules.limit(&self.memory);
+        let breach =
+            Breach { rule, limit, rss: process.rss, percent: process.rss.percent_of(self.memory.total) };
+        if let Ok(mut nobody) = Victims::new(start::patience(&self.settings)) {
+            // Its orders are not carried out.
+            drop(nobody.condemn(process, breach, Instant::now()));
+        }
+        drop((held, verdict));
+    }
+}
+
+/// Does what can be done, and gives what could not.
+fn prepare(settings: &Settings) -> Vec<String> {
     // On fault: what is touched stays, and the programs and libraries are not read in whole.
     let all = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
     let locked = mlockall(all).map_err(|errno| {

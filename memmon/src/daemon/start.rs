@@ -10,7 +10,6 @@ use super::{
     board::{About, Board},
     instance::{Instance, RUNTIME_DIR},
     kernel::Kernel,
-    short,
     watch::Watch,
     wheel::{Daemon, Signals},
 };
@@ -111,19 +110,13 @@ fn watch(
         limit: loaded.settings.rules.limit(&memory).1,
         interval: loaded.settings.check_interval,
     });
-    let unready = short::prepare(&loaded.settings);
-    for degraded in &unready {
-        reporter.tell(Event::Degraded { what: degraded.clone() });
-    }
     for degraded in &support.degraded {
         reporter.tell(Event::Degraded { what: format!("{degraded}: {}", degraded.remedy()) });
     }
     for warning in &loaded.warnings {
         reporter.tell(Event::Degraded { what: warning.to_string() });
     }
-    let degraded = unready
-        .into_iter()
-        .chain(support.degraded.iter().map(|degraded| format!("{degraded}: {}", degraded.remedy())));
+    let degraded = support.degraded.iter().map(|degraded| format!("{degraded}: {}", degraded.remedy()));
     let about =
         About { reason, degraded: degraded.collect(), file: loaded.origin, warnings: loaded.warnings };
     let board = Board::new(about);

@@ -19,6 +19,7 @@ use super::{
     Options,
     board::{Began, Board},
     climbers::{Budget, Climbers},
+    lean,
     readiness::{Readiness, readable},
     start::{self, CannotEnforce},
     supervisor,
@@ -201,6 +202,9 @@ impl<'a> Daemon<'a> {
                     self.scan();
                     self.board.borrow_mut().scanned(began);
                     if !ready {
+                        // Now everything has run that runs again and again.
+                        lean::give_back();
+                        self.get_ready();
                         supervisor::ready();
                         ready = true;
                     }

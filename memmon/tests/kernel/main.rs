@@ -77,7 +77,8 @@ fn expect_entry(map: &KernelMap, pid: u32) -> ProcessRss {
 /// Everything in the map, by one batched read.
 fn entries(map: &mut KernelMap) -> Vec<(u32, ProcessRss)> {
     let mut all = Vec::new();
-    map.read(|pid, process| all.push((pid.0, *process))).unwrap_or_else(|error| panic!("reading the map: {error}"));
+    map.read(|pid, process| all.push((pid.0, *process)))
+        .unwrap_or_else(|error| panic!("reading the map: {error}"));
     all
 }
 

@@ -35,6 +35,7 @@ const UNSAFE: &[&str] = &[
     "memmon/src/enforce/pidfd.rs",
     "memmon/src/observe/bpf",
     "memmon/src/daemon/readiness.rs",
+    "memmon/src/daemon/lean.rs",
     "memmon/src/daemon/short.rs",
     "memmon/src/observe/procfs/kcmp.rs",
     "memmon/src/observe/procfs/live.rs",

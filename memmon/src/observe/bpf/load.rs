@@ -1,7 +1,5 @@
 //! From the embedded object to attached programs, and what to do when that fails.
 
-#![cfg_attr(target_env = "gnu", expect(unsafe_code, reason = "malloc_trim(3)"))]
-
 use std::{
     fs,
     io::{self, Read},
@@ -115,17 +113,7 @@ pub(super) fn load(offsets: &Offsets, options: &Options) -> Result<KernelMap, At
         .map_err(unusable(map::CONFIG))?;
     attach(&mut kernel_map.ebpf)?;
     kernel_map.reseed().map_err(AttachError::Seed)?;
-    give_memory_back();
     Ok(kernel_map)
-}
-
-/// The kernel's type information took tens of megabytes in small pieces, which glibc keeps for later. There is no later.
-fn give_memory_back() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: takes no pointer and may be called at any time.
-    unsafe {
-        libc::malloc_trim(0);
-    }
 }
 
 /// Runs the task iterator to its end. EAGAIN: it looked at a million tasks without writing anything, and goes on.
