@@ -83,6 +83,27 @@ mod tests {
         }
     }
 
+    /// By bash itself, as it would on Tab; zsh and fish are not everywhere.
+    #[test]
+    fn bash_completes_commands_and_options() {
+        let directory = tempfile::tempdir().unwrap();
+        let script = directory.path().join("memmon.bash");
+        fs::write(&script, file("memmon.bash")).unwrap();
+        for (line, expected) in
+            [("memmon ex", "explain"), ("memmon run --dr", "--dry-run"), ("memmon run --source e", "ebpf")]
+        {
+            let words: Vec<_> = line.split(' ').collect();
+            let (current, before) = (words[words.len() - 1], words[words.len() - 2]);
+            let typed = format!(
+                "source '{}'; COMP_WORDS=({line}); COMP_CWORD={}; _memmon memmon {current} {before}; echo \"${{COMPREPLY[*]}}\"",
+                script.display(),
+                words.len() - 1
+            );
+            let bash = Command::new("bash").args(["--norc", "-c", &typed]).output().unwrap();
+            assert_eq!(String::from_utf8_lossy(&bash.stdout).trim(), expected, "{line}: {bash:?}");
+        }
+    }
+
     #[test]
     #[ignore = "needs mandoc"]
     fn mandoc_has_no_complaint() {
