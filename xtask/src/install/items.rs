@@ -45,7 +45,13 @@ pub(crate) fn items(release: &Release, prefix: &Path) -> Result<Vec<Item>> {
     let manual = |name: &str| read(&release.manual.join(name));
     let program = |path: PathBuf, mode, content| Item { path, mode, content, kind: Kind::Program };
     let share = prefix.join("share");
-    Ok(vec![
+    let contrib =
+        ["README.md", "prometheus/memmon.rules.yml", "grafana/memmon.json"].into_iter().map(|name| {
+            let content = read(&root.join("contrib").join(name))?;
+            Ok(program(share.join("doc/memmon/contrib").join(name), 0o644, content))
+        });
+    let contrib = contrib.collect::<Result<Vec<_>>>()?;
+    let items = vec![
         program(binary, 0o755, read(&release.binary)?),
         program(unit_directory(prefix).join("memmon.service"), 0o644, unit.into_bytes()),
         program(
@@ -70,7 +76,8 @@ pub(crate) fn items(release: &Release, prefix: &Path) -> Result<Vec<Item>> {
         program(share.join("bash-completion/completions/memmon"), 0o644, manual("memmon.bash")?),
         program(share.join("zsh/site-functions/_memmon"), 0o644, manual("_memmon")?),
         program(share.join("fish/vendor_completions.d/memmon.fish"), 0o644, manual("memmon.fish")?),
-    ])
+    ];
+    Ok(items.into_iter().chain(contrib).collect())
 }
 
 /// Where systemd looks for units of software below `prefix` (systemd.unit(5)).

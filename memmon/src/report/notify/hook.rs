@@ -61,7 +61,8 @@ impl Runner {
         for (name, value) in given.into_iter().chain(fields) {
             command.env(name, value.replace('\0', ""));
         }
-        if let Some(uid) = user {
+        // Who is that user already needs no right to become it.
+        if let Some(uid) = user.filter(|uid| uid.0 != unistd::geteuid().as_raw()) {
             let account = unistd::User::from_uid(unistd::Uid::from_raw(uid.0));
             let account =
                 account.ok().flatten().ok_or_else(|| format!("uid {uid} has no account, and so no group"))?;
@@ -145,6 +146,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+    use crate::model::Uid;
 
     fn run(script: &str, timeout: Duration) -> (Result<Option<String>, String>, Duration, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
@@ -152,7 +154,9 @@ mod tests {
         let text = format!("#!/bin/sh\ncd {}\n{script}\n", folder.path().display());
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        let hook = Hook { command: path, user: None, timeout };
+        // Which takes no right, whoever that is.
+        let user = Some(Uid(unistd::geteuid().as_raw()));
+        let hook = Hook { command: path, user, timeout };
         let mut runner = Runner { hook, trusted: |_| Ok(()) };
         let fields = [("MEMMON_PID".to_owned(), "12345".to_owned())];
         let body = "a $(touch evil) `touch evil`; \"quoted\"\nb".to_owned();
