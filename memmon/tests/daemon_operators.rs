@@ -99,10 +99,24 @@ fn who_comes_back_too_often_waits_and_is_told_of_once() {
         (&2.into(), &5.0.into(), &true.into())
     );
     assert!(third.is_alive());
-    // Nobody waits who has twice its limit.
+    let memmon = |arguments: &[&str]| {
+        let output = daemon.beside(env!("CARGO_BIN_EXE_memmon")).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let status: serde_json::Value = serde_json::from_str(&memmon(&["status", "--json"])).unwrap();
+    assert_eq!(status["held_back"][0]["times"], 2, "{status}");
+    assert!(status["held_back"][0]["left_seconds"].as_f64() <= Some(5.0), "{status}");
+    let file = daemon.dir().join("config.toml");
+    let pid = third.pid().to_string();
+    let explained = memmon(&["explain", "--config", file.to_str().unwrap(), &pid]);
+    assert!(explained.contains("terminated 2 times and comes back"), "{explained}");
+    // Nobody waits who has twice its limit, and those who wait go on waiting.
     assert!(daemon.terminated(&mut user.hog("anon 70M hold")).0.is_some());
-    let (signal, _) = daemon.terminated(&mut third);
-    assert_eq!(signal, TERM, "a wait ends");
+    let begun = Instant::now();
+    eventually("a wait ends", || !daemon.about("terminated", third.pid()).is_empty());
+    assert!(begun.elapsed() > Duration::from_secs(8), "twice as long from there on: {:?}", begun.elapsed());
+    assert_eq!(third.ended_by(Duration::ZERO), TERM);
     assert_eq!(daemon.about("held_back", third.pid()).len(), 1, "said once, over many scans");
 
     // A reload that knows no offenders has nobody wait.

@@ -142,6 +142,32 @@ fn the_map_is_told_and_so_are_those_nearest_their_limit() {
 }
 
 #[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn who_grows_is_told_with_its_time_to_the_limit() {
+    let user = TestUser::claim();
+    let daemon = Daemon::start(&config(&user, ""), &["--dry-run", "--source", "ebpf"]);
+    scanned(&daemon);
+    // From half of the limit to most of it in 8 s, and not over it.
+    let hog = user.hog("anon 18M grow 16M 2M/s hold");
+    let mut climber = Value::Null;
+    eventually("a slope", || {
+        climber = status(&daemon)["climbing"][0].clone();
+        climber["pid"] == hog.pid()
+    });
+    let rate = climber["growth_bytes_per_second"].as_f64().unwrap();
+    assert!((1e6..8e6).contains(&rate), "2 MiB/s: {climber}");
+    assert!((0.0..40.0).contains(&climber["seconds_to_limit"].as_f64().unwrap()), "{climber}");
+    let mut client = memmon::status::Client::connect(&socket(&daemon)).unwrap();
+    let body = client.get(memmon::status::Get::Processes).unwrap();
+    let memmon::status::Body::Processes(table) = body else { panic!("{body:?}") };
+    let row = table.rows.iter().find(|row| row.id.pid.0 == hog.pid()).unwrap();
+    assert!(row.growth.bytes_per_second > Some(0.0) && row.growth.seconds_to_limit.is_some(), "{row:?}");
+    let others = table.rows.iter().filter(|row| row.rss_bytes.0 < 10 << 20);
+    assert!(others.into_iter().all(|row| row.growth.bytes_per_second.is_none()), "nobody looks at the small");
+    daemon.stop();
+}
+
+#[test]
 #[ignore = "kernel: needs root"]
 fn victims_are_told_while_they_are_and_after() {
     let user = TestUser::claim();

@@ -1,19 +1,20 @@
 //! What the commands that only look read of the machine: the configuration, who runs, and who is meant.
 
-use std::io::Write;
+use std::{io::Write, path::Path};
 
 use anyhow::{Context as _, bail};
 use jiff::Zoned;
 
 use super::{arguments::Explain, check, exit::Exit, explain};
 use crate::{
-    config::{self, NameService, Users as _},
+    config::{self, Loaded, NameService, Users as _},
     model::{Pid, Process, Snapshot},
     observe::{
         procfs::{Accuracy, ProcRoot},
         support::{self, Facts},
     },
     policy::{self, NamePatterns, Rules},
+    status::{Body, Client, Get, SOCKET, Text, Waiting},
 };
 
 /// `memmon check`, with those who are over the limit right now.
@@ -39,7 +40,7 @@ fn running(rules: &Rules) -> anyhow::Result<check::Running> {
 
 /// `memmon explain`, of every process that is meant.
 pub(super) fn explain(asked: &Explain, out: &mut dyn Write) -> anyhow::Result<Exit> {
-    let mut settings = config::load(asked.config.as_deref(), &NameService)?.settings;
+    let Loaded { mut settings, origin, .. } = config::load(asked.config.as_deref(), &NameService)?;
     settings.follow(&Zoned::now());
     let rules = settings.rules;
     let (proc, accuracy) = machine()?;
@@ -61,10 +62,21 @@ pub(super) fn explain(asked: &Explain, out: &mut dyn Write) -> anyhow::Result<Ex
         bail!("no process has the comm, the executable or the argv[0] {:?}", asked.whom);
     }
     let user_name = |uid| NameService.name(uid);
-    let text = explain::explain(&rules, &Snapshot { memory, processes }, asked.json, &user_name)?;
+    let held = held_back(origin.as_deref());
+    let text = explain::explain(&rules, &Snapshot { memory, processes }, asked.json, &user_name, &held)?;
     out.write_all(text.as_bytes())?;
     out.flush()?;
     Ok(Exit::Ok)
+}
+
+/// What the daemon holds back, if one runs by this very file, and whoever asks may ask it.
+fn held_back(file: Option<&Path>) -> Vec<Waiting> {
+    let answer = Client::connect(Path::new(SOCKET)).and_then(|mut client| client.get(Get::Status));
+    let file = file.map(Text::path);
+    match answer {
+        Ok(Body::Status(status)) if status.config.file == file => status.held_back,
+        _ => Vec::new(),
+    }
 }
 
 fn machine() -> anyhow::Result<(ProcRoot, Accuracy)> {

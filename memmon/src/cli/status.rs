@@ -10,7 +10,7 @@ use super::{exit::Exit, explain::wrapped};
 use crate::{
     config::Users,
     model::{Bytes, Escaped, Limit, Uid},
-    status::{Body, Client, ClientError, Get, SOCKET, Status, Text, Victim, understood},
+    status::{Body, Client, ClientError, Climber, Get, SOCKET, Status, Text, Victim, Waiting, understood},
 };
 
 /// Tell how the daemon is: source, limits, last scan, who is being terminated, who was
@@ -94,6 +94,13 @@ fn render(status: &Status, users: &dyn Users, zone: &TimeZone) -> String {
     section(&mut lines, "Warnings of the configuration:", texts(&status.config.warnings));
     let victims = status.in_flight.iter().map(|one| victim(one, users)).collect();
     section(&mut lines, "Being terminated:", victims);
+    let climbing = status.climbing.iter().map(|one| climber(one, users)).collect();
+    section(&mut lines, "Growing towards the limit:", climbing);
+    section(
+        &mut lines,
+        "Held back, as they come back each time:",
+        status.held_back.iter().map(waiting).collect(),
+    );
     let recent: Vec<_> = status.recent.iter().take(RECENT).map(|one| terminated(one, users, zone)).collect();
     let heading = match status.recent.len() {
         all if all > RECENT => format!("Last terminations ({all} in --json):"),
@@ -177,6 +184,29 @@ fn facts(status: &Status) -> Vec<(&'static str, String)> {
     facts
 }
 
+fn climber(climber: &Climber, users: &dyn Users) -> String {
+    let Climber { id, comm, uid, rss_bytes, growth } = climber;
+    let mut text = format!("PID={id}, Name={comm}, User={}: {rss_bytes}", user(*uid, users));
+    if let Some(rate) = growth.bytes_per_second {
+        _ = write!(text, ", {}/s more", mebibytes(rate));
+    }
+    if let Some(left) = growth.seconds_to_limit {
+        _ = write!(text, ", at its limit in {}", span(left));
+    }
+    text
+}
+
+/// Too little, most often, for GB with two places.
+fn mebibytes(bytes: f64) -> String {
+    format!("{:.1}MiB", bytes / Bytes::MIB as f64)
+}
+
+fn waiting(waiting: &Waiting) -> String {
+    let Waiting { program, unit, times, left_seconds, .. } = waiting;
+    let unit = unit.as_ref().map(|unit| format!(" of {unit}")).unwrap_or_default();
+    format!("{program}{unit}: terminated {times} times, for another {}", span(*left_seconds))
+}
+
 fn victim(victim: &Victim, users: &dyn Users) -> String {
     let Victim { id, comm, uid, phase, since_seconds, left_seconds } = victim;
     let mut text = format!("PID={id}, Name={comm}, User={}: {phase}", user(*uid, users));
@@ -243,7 +273,7 @@ mod tests {
     use crate::{
         config::FakeUsers,
         model::{self, Pid, ProcessId, StartTime, SystemMemory},
-        status::{Configuration, Counts, Fill, Lost, Scan, Source, Thresholds},
+        status::{Configuration, Counts, Fill, Growth, Lost, Scan, Source, Thresholds},
     };
 
     const USERS: FakeUsers = FakeUsers(&[("root", 0), ("john", 1000)]);
@@ -280,6 +310,8 @@ mod tests {
                 killed: 0,
             }),
             in_flight: vec![],
+            climbing: vec![],
+            held_back: vec![],
             recent: vec![],
             map: Some(Fill { entries: 245, capacity: 32_768 }),
             lost: Lost::default(),
@@ -340,6 +372,22 @@ mod tests {
                 left_seconds: None,
             },
         ];
+        status.climbing = vec![Climber {
+            id,
+            comm: "python3".into(),
+            uid: Uid(1000),
+            rss_bytes: Bytes(GB),
+            growth: Growth { bytes_per_second: Some(2.5e6), seconds_to_limit: Some(258.0) },
+        }];
+        status.held_back = vec![Waiting {
+            program: "/usr/sbin/leaky".into(),
+            cgroup: Some("/system.slice/leaky.service".into()),
+            unit: Some("leaky.service".into()),
+            times: 5,
+            wait_seconds: 60.0,
+            left_seconds: 43.0,
+            since_boot_seconds: 1000.0,
+        }];
         let record = serde_json::json!({
             "event": "terminated", "at_unix_seconds": 1_759_486_531.5, "pid": 12_345, "start": 7,
             "comm": "chrome", "uid": 1000, "limit_bytes": GB, "peak_bytes": 7 * GB / 2,
@@ -371,6 +419,13 @@ mod tests {
         Being terminated:
           PID=4242, Name=chr\u{1b}me, User=john: grace, 3.2 s left
           PID=4242, Name=stuck, User=47001: killed 65 s ago
+
+        Growing towards the limit:
+          PID=4242, Name=python3, User=john: 1.00GB, 2.4MiB/s more, at its limit in 4
+            min
+
+        Held back, as they come back each time:
+          /usr/sbin/leaky of leaky.service: terminated 5 times, for another 43 s
 
         Last terminations (10 in --json):
           2025-10-03 10:15:31 12345 chrome (john): 3.50GB over 1.00GB, term, 310.0 ms

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     config::{Settings, Warning},
     enforce::Phase,
-    model::{Escaped, Pid, Uid},
+    model::{Pid, Uid},
     report::Event,
     status::{self, Ask, Body, Door, Get, Place, Text, answer},
 };
@@ -154,12 +154,8 @@ impl Board {
 
     fn configuration(&self) -> status::Configuration {
         let About { file, warnings, .. } = &self.about;
-        // Whoever asks stands elsewhere than the daemon.
-        let file = file.as_deref().map(|file| std::path::absolute(file).unwrap_or_else(|_| file.to_owned()));
         status::Configuration {
-            file: file.map(|file| {
-                Text::harmless(&Escaped(std::os::unix::ffi::OsStrExt::as_bytes(file.as_os_str())).to_string())
-            }),
+            file: file.as_deref().map(Text::path),
             generation: self.generation,
             warnings: warnings.iter().map(|warning| Text::harmless(&warning.to_string())).collect(),
             last_error: self.reload_error.as_deref().map(Text::harmless),
@@ -210,9 +206,11 @@ impl Daemon<'_> {
                 };
                 let phases: Vec<_> =
                     self.victims.iter().map(|(process, phase)| (process.id, word(phase))).collect();
+                let growths = self.growths();
                 task::spawn_blocking(move || {
                     let Ok(mut table) = nearest(basis) else { return };
                     for row in &mut table.rows {
+                        row.growth = growths.get(&row.id).copied().unwrap_or_default();
                         row.phase =
                             phases.iter().find(|(id, _)| *id == row.id).map(|(_, phase)| (*phase).into());
                     }
@@ -254,6 +252,8 @@ impl Daemon<'_> {
             },
             last_scan: board.last_scan(),
             in_flight: victims,
+            climbing: self.climbing(),
+            held_back: self.held_back(),
             recent: board.recent.iter().filter_map(|(at, event)| recent(*at, event)).collect(),
             map,
             lost,

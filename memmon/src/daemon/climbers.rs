@@ -79,6 +79,12 @@ impl Climbers {
         self.climbs.get(&whom)?.growth.rate(limit, error)
     }
 
+    /// The same of everybody who has one.
+    pub(super) fn rates(&self, limit: Bytes, error: Bytes) -> Vec<(ProcessId, Rate)> {
+        let rate = |(whom, climb): (&ProcessId, &Climb)| Some((*whom, climb.growth.rate(limit, error)?));
+        self.climbs.iter().filter_map(rate).collect()
+    }
+
     pub(super) fn forget(&mut self, whom: ProcessId) {
         self.climbs.remove(&whom);
     }

@@ -25,6 +25,7 @@ mod supervisor;
 mod termination;
 mod told;
 mod watch;
+mod watched;
 mod wheel;
 
 use std::path::PathBuf;

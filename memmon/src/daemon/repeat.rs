@@ -36,13 +36,13 @@ impl Daemon<'_> {
     }
 }
 
-const fn leniency(settings: &Settings) -> Leniency {
+pub(super) const fn leniency(settings: &Settings) -> Leniency {
     let Termination { repeat_limit, repeat_window, repeat_backoff, .. } = settings.termination;
     Leniency { limit: repeat_limit, window: repeat_window, backoff: repeat_backoff }
 }
 
 /// The clock that start times of processes are taken from.
-fn since_boot() -> Duration {
+pub(super) fn since_boot() -> Duration {
     let now = clock_gettime(ClockId::Boottime);
     // Neither is negative since boot.
     Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or_default())

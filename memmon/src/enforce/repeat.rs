@@ -15,13 +15,13 @@ use std::{
     time::Duration,
 };
 
-use crate::model::{Breach, Fact, Name, Process, StartTime, SystemMemory, Unit};
+use crate::model::{Breach, Origin, Process, StartTime, SystemMemory};
 
 /// Who has been terminated how often, by what stays the same when a process is started again.
 ///
 /// Times are since boot (CLOCK_BOOTTIME, clock_gettime(2)), as the start times of processes are.
 #[derive(Debug, Default)]
-pub struct Offenders(BTreeMap<Identity, Offence>);
+pub struct Offenders(BTreeMap<Origin, Offence>);
 
 /// When to have somebody wait: `termination.repeat_*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,17 +41,23 @@ pub struct HeldBack {
     pub times: u32,
     /// From the last termination to the next.
     pub wait: Duration,
-    /// Whether this is their first wait.
+    /// Whether this is the first word of it.
     pub first: bool,
 }
 
-/// What stays the same when a process is started again.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Identity {
-    /// The executable; its comm where that is unknown.
-    program: Name,
-    /// Up to the unit, as a service may have cgroups of its own below it.
-    cgroup: Option<Name>,
+/// Those of one origin who wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting<'a> {
+    /// Whose.
+    pub origin: &'a Origin,
+    /// How often one of them was terminated since they began.
+    pub times: u32,
+    /// From the last termination to the next.
+    pub wait: Duration,
+    /// What is left of that.
+    pub left: Duration,
+    /// Only who started after this time, since boot, waits.
+    pub since: Duration,
 }
 
 #[derive(Debug)]
@@ -59,11 +65,16 @@ struct Offence {
     /// Terminations within the window.
     recent: VecDeque<Duration>,
     times: u32,
-    /// The last termination that counted: what started before it did not come back.
+    /// The last termination that counted, from which on the next one waits.
     last: Duration,
+    /// What started before did not come back. That is the last one that was due: one in between, of whom could not wait,
+    /// changes nothing for the others who do.
+    since: Duration,
     /// When one of them was over its limit last.
     seen: Duration,
     wait: Option<Wait>,
+    /// Whether it was said that they wait.
+    told: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -87,23 +98,32 @@ impl Offenders {
         now: Duration,
         leniency: &Leniency,
     ) -> Option<HeldBack> {
-        let offence = self.0.get_mut(&Identity::of(process))?;
+        let offence = self.0.get_mut(&Origin::of(process))?;
         if offence.is_over(now, leniency) {
             return None;
         }
         offence.seen = now;
         let wait = offence.wait?;
-        let waits = offence.has_come_back(process)
-            && now.saturating_sub(offence.last) < wait.length
-            && leniency.limit > 0
-            && !is_urgent(breach, memory);
-        waits.then_some(HeldBack { times: offence.times, wait: wait.length, first: wait.doublings == 0 })
+        let waits =
+            offence.has_come_back(process) && offence.waits(now, leniency) && !is_urgent(breach, memory);
+        let first = waits && !std::mem::replace(&mut offence.told, true);
+        waits.then_some(HeldBack { times: offence.times, wait: wait.length, first })
+    }
+
+    /// Who waits now.
+    pub fn waiting(&self, now: Duration, leniency: &Leniency) -> impl Iterator<Item = Waiting<'_>> {
+        let waiting = self.0.iter().filter(move |(_, offence)| offence.waits(now, leniency));
+        waiting.filter_map(move |(origin, offence)| {
+            let Offence { times, last, since, wait, .. } = *offence;
+            let wait = wait?.length;
+            Some(Waiting { origin, times, wait, left: (last + wait).saturating_sub(now), since })
+        })
     }
 
     /// Notes that `process` was sent SIGTERM.
     pub fn terminated(&mut self, process: &Process, now: Duration, leniency: &Leniency) {
         self.0.retain(|_, offence| !offence.is_over(now, leniency));
-        let offence = self.0.entry(Identity::of(process)).or_insert_with(|| Offence::new(now));
+        let offence = self.0.entry(Origin::of(process)).or_insert_with(|| Offence::new(now));
         if offence.times > 0 && !offence.has_come_back(process) {
             // One of several that ran at once: that they all are too large is no loop.
             return;
@@ -113,17 +133,20 @@ impl Offenders {
 }
 
 /// Whether waiting could cost the machine.
-fn is_urgent(breach: &Breach, memory: &SystemMemory) -> bool {
+pub fn is_urgent(breach: &Breach, memory: &SystemMemory) -> bool {
     breach.rss.0 / 2 >= breach.limit.0 || memory.available.0 < memory.total.0 / 10
 }
 
 impl Offence {
     fn new(now: Duration) -> Self {
-        Self { recent: VecDeque::new(), times: 0, last: now, seen: now, wait: None }
+        Self { recent: VecDeque::new(), times: 0, last: now, since: now, seen: now, wait: None, told: false }
     }
 
     fn count(&mut self, now: Duration, leniency: &Leniency) {
         self.times = self.times.saturating_add(1);
+        if !self.waits(now, leniency) {
+            self.since = now;
+        }
         (self.last, self.seen) = (now, now);
         self.recent.retain(|at| now.saturating_sub(*at) <= leniency.window);
         self.recent.push_back(now);
@@ -135,25 +158,19 @@ impl Offence {
         }
     }
 
+    /// Whether its time has not come yet.
+    fn waits(&self, now: Duration, leniency: &Leniency) -> bool {
+        leniency.limit > 0 && self.wait.is_some_and(|wait| now.saturating_sub(self.last) < wait.length)
+    }
+
     fn has_come_back(&self, process: &Process) -> bool {
         // The start was rounded down to a tick, and a supervisor may be that fast.
-        process.id.start.since_boot() + StartTime::TICK > self.last
+        process.id.start.since_boot() + StartTime::TICK > self.since
     }
 
     fn is_over(&self, now: Duration, leniency: &Leniency) -> bool {
         let wait = self.wait.map_or(Duration::ZERO, |wait| wait.length);
         now.saturating_sub(self.seen) > leniency.window && now.saturating_sub(self.last) > wait
-    }
-}
-
-impl Identity {
-    fn of(process: &Process) -> Self {
-        let program = process.names.exe.known().unwrap_or(&process.names.comm).clone();
-        let cgroup = match &process.cgroup {
-            Fact::Known(path) => Some(Unit::of(path).map_or_else(|| path.clone(), |unit| unit.cgroup)),
-            Fact::Absent | Fact::Unreadable => None,
-        };
-        Self { program, cgroup }
     }
 }
 
@@ -164,7 +181,7 @@ mod tests {
     use super::*;
     use crate::{
         enforce::testing,
-        model::{Bytes, Limit},
+        model::{Bytes, Fact, Limit},
     };
 
     const LENIENCY: Leniency =
@@ -214,6 +231,22 @@ mod tests {
     }
 
     #[test]
+    fn one_that_could_not_wait_prolongs_the_wait_of_the_others() {
+        let mut offenders = Offenders::default();
+        looped(&mut offenders, 1000..1003);
+        let waits = |offenders: &mut Offenders, now| hold(offenders, &leaky(1005), now);
+        assert_eq!(waits(&mut offenders, 1010), Some(HeldBack { times: 3, wait: at(60), first: true }));
+        offenders.terminated(&leaky(1006), at(1020), &LENIENCY);
+        let waiting: Vec<_> =
+            offenders.waiting(at(1030), &LENIENCY).map(|one| (one.times, one.left)).collect();
+        assert_eq!(waiting, [(4, at(110))]);
+        assert_eq!(waits(&mut offenders, 1139), Some(HeldBack { times: 4, wait: at(120), first: false }));
+        assert_eq!(waits(&mut offenders, 1140), None);
+        offenders.terminated(&leaky(1005), at(1140), &LENIENCY);
+        assert_eq!(waits(&mut offenders, 1141), None, "all who waited are due together");
+    }
+
+    #[test]
     fn one_that_behaves_for_a_while_is_forgotten() {
         let mut offenders = Offenders::default();
         assert_eq!(looped(&mut offenders, 1000..1100).len(), 4);
@@ -221,7 +254,7 @@ mod tests {
         assert_eq!(held, Some(HeldBack { times: 4, wait: at(120), first: false }));
         assert_eq!(hold(&mut offenders, &leaky(1099), 1701), None);
         assert_eq!(looped(&mut offenders, 1701..1704).len(), 3, "it begins anew");
-        assert!(hold(&mut offenders, &leaky(1703), 1704).is_some_and(|held| held.first));
+        assert!(hold(&mut offenders, &leaky(1703), 1704).is_some_and(|held| held.first), "and is said anew");
     }
 
     #[test]

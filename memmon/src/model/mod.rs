@@ -3,6 +3,7 @@
 mod bytes;
 mod listen;
 mod notify;
+mod origin;
 mod process;
 mod source;
 mod termination;
@@ -13,6 +14,7 @@ mod verdict;
 pub use bytes::{Bytes, SystemMemory};
 pub use listen::Listen;
 pub use notify::{Hook, Mail};
+pub use origin::Origin;
 pub use process::{
     Fact, Names, Parts, Pid, Process, ProcessId, Reading, Snapshot, StartTime, Survey, Uid, Unconfirmed,
 };

@@ -183,7 +183,7 @@ pub enum Event {
         /// From the last termination to the next.
         #[serde(rename = "wait_seconds", serialize_with = "as_seconds")]
         wait: Duration,
-        /// Whether it is the first wait of its like.
+        /// Whether that is the first word of its like.
         first: bool,
     },
     /// A victim is gone.

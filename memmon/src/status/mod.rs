@@ -5,7 +5,7 @@
 //!        ◀─line──        ◀─text──
 //! ```
 //!
-//! `wire` has the messages (docs/status-protocol.md describes them), `server` the daemon's end of them, `client` the
+//! `wire` and `watched` have the messages (docs/status-protocol.md describes them), `server` the daemon's end of them, `client` the
 //! other one, `place` the socket in the file system and `peer` who may use it.
 
 mod client;
@@ -14,11 +14,13 @@ mod place;
 mod server;
 #[cfg(test)]
 mod tests;
+mod watched;
 mod wire;
 
 pub use client::{Client, ClientError, understood};
 pub use place::Place;
 pub use server::{Ask, Door, serve};
+pub use watched::{Climber, Growth, Waiting};
 pub use wire::{
     Body, Configuration, Counts, Fate, Fill, Get, Lost, Row, Scan, Source, Status, Table, Text, Thresholds,
     Victim, answer, why,

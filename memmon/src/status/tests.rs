@@ -35,6 +35,7 @@ fn table(rows: usize) -> Table {
         verdict: Fate::Within,
         why: Text::default(),
         phase: None,
+        growth: Growth::default(),
     };
     Table { memory: MEMORY, limit_bytes: Bytes(9), processes: 1, over: 0, rows: vec![row; rows] }
 }

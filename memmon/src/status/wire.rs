@@ -1,10 +1,11 @@
 //! The messages of docs/status-protocol.md, both ways. Pure.
 
-use std::fmt;
+use std::{fmt, os::unix::ffi::OsStrExt as _, path::Path};
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use super::watched::{Climber, Growth, Waiting};
 use crate::model::{
     Bytes, Doubt, Escaped, Limit, Name, Parts, Pid, Process, ProcessId, Protection, SystemMemory, Uid,
     Verdict,
@@ -120,6 +121,12 @@ pub struct Status {
     pub last_scan: Option<Scan>,
     /// Who is being terminated.
     pub in_flight: Vec<Victim>,
+    /// Who grows towards its limit and could be terminated there, the first one first.
+    #[serde(default)]
+    pub climbing: Vec<Climber>,
+    /// What is left alone for a while, as it comes back after each termination.
+    #[serde(default)]
+    pub held_back: Vec<Waiting>,
     /// The latest terminations, the last one first: what the JSON log has of each, and `at_unix_seconds`.
     pub recent: Vec<Value>,
     /// How full the kernel map is; none without one.
@@ -261,6 +268,9 @@ pub struct Row {
     /// What it is made of, where that could be read.
     #[serde(flatten)]
     pub parts: Option<Parts>,
+    /// How fast it grows.
+    #[serde(flatten)]
+    pub growth: Growth,
     /// The verdict.
     pub verdict: Fate,
     /// What decided it, in a few words.
@@ -279,6 +289,7 @@ impl Row {
             rss_bytes: process.rss,
             error_bytes: process.error,
             parts,
+            growth: Growth::default(),
             verdict: Fate::of(verdict),
             why: Text(why(verdict)),
             phase: None,
@@ -359,6 +370,12 @@ pub fn why(verdict: &Verdict) -> String {
 pub struct Text(String);
 
 impl Text {
+    /// A path from the root, as whoever asks stands elsewhere than who answers.
+    pub fn path(path: &Path) -> Self {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        Self::harmless(&Escaped(path.as_os_str().as_bytes()).to_string())
+    }
+
     /// `text`, whose controls, and nothing else, are escaped: what is escaped already stays as it is.
     pub fn harmless(text: &str) -> Self {
         let mut shown = String::with_capacity(text.len());

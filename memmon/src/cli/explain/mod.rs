@@ -8,17 +8,22 @@ mod tests;
 
 use std::{fmt::Write as _, mem};
 
+use serde::Serialize;
+
 use self::words::{
     Users, amount, apart, because, change, list, matched, or_none, quoted_list, threshold, unclear,
 };
+use super::status::span;
 use crate::{
+    enforce,
     model::{Breach, Bytes, Fact, Name, Protection, Snapshot, Uid, Verdict},
     policy::{self, Explanation, Finding, Otherwise, Rule, Rules, Step},
+    status::Waiting,
 };
 
 /// Every process of `snapshot` explained, one after the other: for people, or as one JSON array.
 ///
-/// `user_name` looks a user up; it may be asked for the same one again and again.
+/// `user_name` looks a user up; it may be asked for the same one again and again. `held` is what the daemon holds back.
 ///
 /// # Errors
 /// JSON that cannot be written (no figure here is one that JSON has no way to write).
@@ -27,9 +32,13 @@ pub(super) fn explain(
     snapshot: &Snapshot,
     json: bool,
     user_name: &dyn Fn(Uid) -> Option<String>,
+    held: &[Waiting],
 ) -> serde_json::Result<String> {
-    let explanations: Vec<_> =
-        snapshot.processes.iter().map(|process| policy::explain(rules, process, &snapshot.memory)).collect();
+    let explained = |process| {
+        let explanation = policy::explain(rules, process, &snapshot.memory);
+        Told { held_back: held_back(&explanation, held), explanation }
+    };
+    let explanations: Vec<_> = snapshot.processes.iter().map(explained).collect();
     if json {
         return Ok(serde_json::to_string_pretty(&explanations)? + "\n");
     }
@@ -38,12 +47,28 @@ pub(super) fn explain(
     Ok(texts.join("\n"))
 }
 
+/// An explanation, and what policy does not know: what was terminated often before.
+#[derive(Serialize)]
+struct Told<'a> {
+    #[serde(flatten)]
+    explanation: Explanation<'a>,
+    held_back: Option<&'a Waiting>,
+}
+
+/// What has one left alone for now that would be terminated otherwise.
+fn held_back<'a>(explanation: &Explanation<'_>, held: &'a [Waiting]) -> Option<&'a Waiting> {
+    let Explanation { process, memory, verdict, .. } = explanation;
+    let Verdict::Terminate(breach) = verdict else { return None };
+    held.iter().find(|waiting| waiting.has(process) && !enforce::is_urgent(breach, memory))
+}
+
 /// A terminal's least width.
 const COLUMNS: usize = 80;
 /// Where the reasons begin, behind the rule and its outcome.
 const REASONS: usize = 36;
 
-fn text(explanation: &Explanation<'_>, users: Users<'_>) -> String {
+fn text(told: &Told<'_>, users: Users<'_>) -> String {
+    let Told { explanation, held_back } = told;
     let mut lines = subject(explanation, users);
     lines.push(String::new());
     for step in &explanation.steps {
@@ -52,6 +77,13 @@ fn text(explanation: &Explanation<'_>, users: Users<'_>) -> String {
     }
     lines.push(String::new());
     lines.extend(wrapped(String::new(), &verdict(explanation, users), 2));
+    if let Some(Waiting { times, unit, left_seconds, .. }) = held_back {
+        let unit = unit.as_ref().map(|unit| format!(" of {unit}")).unwrap_or_default();
+        let left = span(*left_seconds);
+        let why =
+            format!("not before {left} from now: its like{unit} was terminated {times} times and comes back");
+        lines.extend(wrapped("  ".to_owned(), &why, 4));
+    }
     let mut heading = "";
     for otherwise in &explanation.otherwise {
         let this = consequence(otherwise);

@@ -10,6 +10,7 @@ use crate::{
         self, NamePatterns, Rules, Scope,
         fixtures::{MEMORY, any_rules, any_snapshot, hog, rules},
     },
+    status::Waiting,
 };
 
 fn name_of(uid: Uid) -> Option<String> {
@@ -27,7 +28,7 @@ fn explained(change: impl FnOnce(&mut Rules, &mut Process)) -> String {
     rules.whitelist.users.insert(Uid::ROOT);
     change(&mut rules, &mut process);
     let snapshot = Snapshot { memory: MEMORY, processes: vec![process] };
-    explain(&rules, &snapshot, false, &name_of).unwrap()
+    explain(&rules, &snapshot, false, &name_of, &[]).unwrap()
 }
 
 #[test]
@@ -175,6 +176,38 @@ fn a_small_one_and_one_at_its_limit() {
 }
 
 #[test]
+fn who_is_held_back_is_told_so_unless_it_is_not() {
+    let waiting = |since_boot_seconds| Waiting {
+        program: "/usr/lib/firefox/firefox".into(),
+        cgroup: Some("/user.slice/user-1000.slice/app.scope".into()),
+        unit: Some("app.scope".into()),
+        times: 5,
+        wait_seconds: 60.0,
+        left_seconds: 43.0,
+        since_boot_seconds,
+    };
+    let snapshot = Snapshot { memory: MEMORY, processes: vec![hog()] };
+    let started = hog().id.start.since_boot().as_secs_f64();
+    let explained = |rules: &Rules, waiting| explain(rules, &snapshot, false, &name_of, &[waiting]).unwrap();
+    let text = explained(&rules(), waiting(started));
+    let said =
+        "  not before 43 s from now: its like of app.scope was terminated 5 times and\n    comes back\n";
+    assert!(text.contains(said), "{text}");
+    let json = explain(&rules(), &snapshot, true, &name_of, &[waiting(started)]).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json[0]["held_back"]["times"], 5);
+    // It was there before, it is another one, or it is not over its limit at all.
+    let mut quiet = rules();
+    quiet.limits = policy::Limits::new(100.0, Bytes(8 * Bytes::GIB)).unwrap();
+    let other = Waiting { program: "/usr/bin/other".into(), ..waiting(started) };
+    for (rules, waiting) in
+        [(&rules(), waiting(started + 1.0)), (&rules(), other), (&quiet, waiting(started))]
+    {
+        assert!(!explained(rules, waiting).contains("not before"));
+    }
+}
+
+#[test]
 fn pid_1() {
     let text = explained(|_, process| process.id.pid = Pid(1));
     assert!(text.ends_with("\nleft alone: pid 1 is never touched\n"), "{text}");
@@ -183,9 +216,9 @@ fn pid_1() {
 #[test]
 fn several_processes_are_several_texts_and_one_array() {
     let snapshot = Snapshot { memory: MEMORY, processes: vec![hog(), hog()] };
-    let text = explain(&rules(), &snapshot, false, &name_of).unwrap();
+    let text = explain(&rules(), &snapshot, false, &name_of, &[]).unwrap();
     assert_eq!(text.matches("terminated: 3.00GB resident").count(), 2);
-    let json = explain(&rules(), &snapshot, true, &name_of).unwrap();
+    let json = explain(&rules(), &snapshot, true, &name_of, &[]).unwrap();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json.as_array().unwrap().len(), 2);
     assert_eq!(json[1]["process"]["id"]["pid"], 4242);
@@ -198,11 +231,11 @@ fn several_processes_are_several_texts_and_one_array() {
 proptest! {
     #[test]
     fn nothing_of_a_process_reaches_a_terminal_unescaped(rules in any_rules(), snapshot in any_snapshot()) {
-        let text = explain(&rules, &snapshot, false, &|_| Some("\x1b]0;\u{202e}".to_owned())).unwrap();
+        let text = explain(&rules, &snapshot, false, &|_| Some("\x1b]0;\u{202e}".to_owned()), &[]).unwrap();
         for line in text.lines() {
             prop_assert!(!line.contains(|c: char| c.is_control() || c == '\u{202e}'), "{line:?}");
         }
-        let json = explain(&rules, &snapshot, true, &name_of).unwrap();
+        let json = explain(&rules, &snapshot, true, &name_of, &[]).unwrap();
         prop_assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok());
     }
 }

@@ -9,11 +9,12 @@ use std::{
 };
 
 use anyhow::Context as _;
+use jiff::Zoned;
 
 use super::model::{Message, Sample};
 use crate::{
     cli::explain,
-    config::{self, NameService, Users as _},
+    config::{self, NameService, Settings, Users as _},
     daemon::{Basis, nearest},
     model::{Escaped, Pid, ProcessId, Snapshot, Uid},
     observe::{
@@ -34,7 +35,7 @@ pub(super) struct Feed {
     /// The daemon's last words: which file it reads, and what its pid is.
     status: Option<Box<Status>>,
     users: BTreeMap<Uid, String>,
-    rules: Option<Rules>,
+    settings: Option<Settings>,
 }
 
 impl Feed {
@@ -47,7 +48,7 @@ impl Feed {
             client: None,
             status: None,
             users: BTreeMap::new(),
-            rules: None,
+            settings: None,
         }
     }
 
@@ -128,10 +129,12 @@ impl Feed {
 
     /// Without a daemon, by the rules that one would have.
     fn look(&mut self) -> anyhow::Result<Table> {
-        let rules = match &self.rules {
-            Some(rules) => rules.clone(),
-            None => self.rules.insert(rules(self.config.as_deref())?).clone(),
+        let settings = match &mut self.settings {
+            Some(settings) => settings,
+            None => self.settings.insert(config::load(self.config.as_deref(), &NameService)?.settings),
         };
+        settings.follow(&Zoned::now());
+        let rules = settings.rules.clone();
         nearest(Basis { rules, accuracy: self.accuracy, survey: None }).context("/proc cannot be read")
     }
 
@@ -151,12 +154,15 @@ impl Feed {
             .confirm(whom.pid, Some(whom.start), limit, &self.accuracy)
             .with_context(|| format!("pid {pid} cannot be explained"))?;
         let snapshot = Snapshot { memory, processes: vec![process] };
-        Ok(explain::explain(&rules, &snapshot, false, &|uid| NameService.name(uid))?)
+        let held = self.status.as_ref().map_or(&[][..], |status| &status.held_back);
+        Ok(explain::explain(&rules, &snapshot, false, &|uid| NameService.name(uid), held)?)
     }
 }
 
 fn rules(file: Option<&Path>) -> anyhow::Result<Rules> {
-    Ok(config::load(file, &NameService)?.settings.rules)
+    let mut settings = config::load(file, &NameService)?.settings;
+    settings.follow(&Zoned::now());
+    Ok(settings.rules)
 }
 
 /// An error's text may hold what stands in a file: its lines stay, its controls do not.

@@ -191,7 +191,9 @@ impl Model {
 
     /// Bytes per second.
     pub(super) fn growth(&self, row: &Row) -> Option<f64> {
-        self.tracks.get(&row.id)?.growth(row.error_bytes)
+        // Until there are two samples of its own, what the daemon has seen.
+        let own = self.tracks.get(&row.id).and_then(|track| track.growth(row.error_bytes));
+        own.or(row.growth.bytes_per_second)
     }
 
     /// Seconds until this row is at its limit, if it goes on growing as it does.

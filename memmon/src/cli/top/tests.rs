@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     model::{Bytes, Parts, Pid, ProcessId, StartTime, SystemMemory, Uid},
-    status::{Fate, Row, Table, Text},
+    status::{Fate, Growth, Row, Table, Text},
 };
 
 const GB: u64 = Bytes::GIB;
@@ -35,6 +35,7 @@ fn row(pid: u32, comm: &str, uid: u32, rss: u64, verdict: Fate, why: &str) -> Ro
         verdict,
         why: Text::from(why),
         phase: None,
+        growth: Growth::default(),
     }
 }
 

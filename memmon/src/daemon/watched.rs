@@ -1,0 +1,65 @@
+//! On whom the daemon has an eye, for those who ask: who climbs towards its limit, and who comes back too often.
+
+use std::collections::HashMap;
+
+use super::{repeat, wheel::Daemon};
+use crate::{
+    enforce,
+    model::{Bytes, ProcessId, Unit},
+    policy::{self, Rate},
+    status::{Climber, Growth, Text, Waiting},
+};
+
+/// As many as are looked at closely for one answer.
+const MOST: usize = 10;
+
+impl Daemon<'_> {
+    /// How fast each of those grows that has a slope.
+    pub(super) fn growths(&self) -> HashMap<ProcessId, Growth> {
+        let (_, limit) = self.settings.rules.limit(&self.memory);
+        let rates = self.climbers.rates(limit, self.watch.error());
+        rates.into_iter().map(|(whom, rate)| (whom, growth(&rate))).collect()
+    }
+
+    /// Those that grow towards their limit and could be terminated there, who will be there first before the others.
+    pub(super) fn climbing(&self) -> Vec<Climber> {
+        let mut growths: Vec<_> = self.growths().into_iter().collect();
+        let left = |growth: &Growth| growth.seconds_to_limit.unwrap_or(f64::INFINITY);
+        growths.sort_by(|(_, one), (_, other)| left(one).total_cmp(&left(other)));
+        let rules = &self.settings.rules;
+        let climber = |(whom, growth): (ProcessId, Growth)| {
+            let process = self.watch.confirm(whom.pid, Some(whom.start), Bytes::MAX).ok()?;
+            policy::could_be_terminated(rules, &process, &self.memory).then(|| Climber {
+                id: whom,
+                comm: Text::from(&process.names.comm),
+                uid: process.real_uid,
+                rss_bytes: process.rss,
+                growth,
+            })
+        };
+        growths.into_iter().take(MOST).filter_map(climber).collect()
+    }
+
+    /// Those that would be terminated, had that not been done so often already.
+    pub(super) fn held_back(&self) -> Vec<Waiting> {
+        let (now, leniency) = (repeat::since_boot(), repeat::leniency(&self.settings));
+        let waiting = self.offenders.waiting(now, &leniency);
+        let waiting = waiting.map(|enforce::Waiting { origin, times, wait, left, since }| Waiting {
+            program: Text::from(&origin.program),
+            cgroup: origin.cgroup.as_ref().map(Text::from),
+            unit: origin.cgroup.as_ref().and_then(Unit::of).map(|unit| Text::from(&unit.name)),
+            times,
+            wait_seconds: wait.as_secs_f64(),
+            left_seconds: left.as_secs_f64(),
+            since_boot_seconds: since.as_secs_f64(),
+        });
+        waiting.collect()
+    }
+}
+
+fn growth(rate: &Rate) -> Growth {
+    Growth {
+        bytes_per_second: Some(rate.bytes_per_second),
+        seconds_to_limit: rate.time_to_limit.map(|left| left.as_secs_f64()),
+    }
+}

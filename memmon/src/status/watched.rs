@@ -1,0 +1,64 @@
+//! Messages about those on whom the daemon has an eye: who climbs towards its limit, and who comes back too often.
+
+use serde::{Deserialize, Serialize};
+
+use super::wire::Text;
+use crate::model::{Bytes, Origin, Process, ProcessId, StartTime, Uid};
+
+/// How fast one grows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Growth {
+    /// Over its last readings; none where that is less than what they may be off.
+    #[serde(default, rename = "growth_bytes_per_second")]
+    pub bytes_per_second: Option<f64>,
+    /// Until it is at its limit, if it goes on like that.
+    #[serde(default)]
+    pub seconds_to_limit: Option<f64>,
+}
+
+/// One that grows towards its limit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Climber {
+    /// Who.
+    #[serde(flatten)]
+    pub id: ProcessId,
+    /// Its name.
+    pub comm: Text,
+    /// Its real uid.
+    pub uid: Uid,
+    /// Resident.
+    pub rss_bytes: Bytes,
+    /// How fast.
+    #[serde(flatten)]
+    pub growth: Growth,
+}
+
+/// What is not terminated for a while, as it came back after each termination.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// The executable, or the comm where that was unknown.
+    pub program: Text,
+    /// Of its unit, if it has one.
+    pub cgroup: Option<Text>,
+    /// systemd's unit.
+    pub unit: Option<Text>,
+    /// How often it was terminated.
+    pub times: u32,
+    /// From the last termination to the next.
+    pub wait_seconds: f64,
+    /// What is left of that.
+    pub left_seconds: f64,
+    /// Who started before, in seconds since boot, did not come back.
+    pub since_boot_seconds: f64,
+}
+
+impl Waiting {
+    /// Whether `process` is one of those.
+    pub fn has(&self, process: &Process) -> bool {
+        let Origin { program, cgroup } = Origin::of(process);
+        let came_back = (process.id.start.since_boot() + StartTime::TICK).as_secs_f64();
+        self.program == Text::from(&program)
+            && self.cgroup == cgroup.as_ref().map(Text::from)
+            && came_back > self.since_boot_seconds
+    }
+}
