@@ -91,8 +91,11 @@ impl Daemon<'_> {
 
     fn warn_of(&mut self, process: &Process, rss: Bytes) {
         let (_, limit) = self.settings.rules.limit(&self.memory);
+        // What it was told to have is some time ago: it may have freed it since.
+        let has_freed = !self.climbers.ladder.warns_at(process.rss + self.watch.error());
         // Beyond the limit there is more to be said than a warning.
-        if !self.climbers.warn(process.id, rss)
+        if has_freed
+            || !self.climbers.warn(process.id, rss)
             || process.rss > limit
             || !policy::could_be_terminated(&self.settings.rules, process, &self.memory)
         {
