@@ -1,0 +1,60 @@
+//! The .rpm from its installation to its end, by the real rpm, on a throw-away copy of this machine (machine/).
+
+mod machine;
+
+use machine::on_a_machine;
+
+#[test]
+#[ignore = "needs root, mounts, rpm and MEMMON_RPM, the path of a .rpm from `cargo xtask package`"]
+fn it_is_installed_installed_again_and_erased() {
+    let said = on_a_machine(
+        r##"
+        cp "$MEMMON_RPM" machine/tmp/memmon.rpm
+        # Scriptlets have a $PATH of rpm's.
+        rm -f machine/usr/bin/systemctl
+        cp machine/tmp/stand-ins/systemctl machine/usr/bin/systemctl
+        # What it needs is this machine's, which rpm knows nothing of.
+        rpm() { : >machine/tmp/asked; in_machine rpm --nodeps "$@" 2>&1; }
+        tree | grep -v ' var/lib/rpm' >before
+        echo "== installed"
+        rpm --install /tmp/memmon.rpm
+        asked
+        in_machine /usr/sbin/memmon --version
+        in_machine rpm --query --configfiles memmon
+
+        echo "== upgraded"
+        echo "# an edit" >>machine/etc/memmon/config.toml
+        rpm --upgrade --force /tmp/memmon.rpm
+        asked
+        tail -n 1 machine/etc/memmon/config.toml
+
+        echo "== erased"
+        rpm --erase memmon
+        asked
+        tail -n 1 machine/etc/memmon/config.toml.rpmsave
+        rm -r machine/etc/memmon
+        tree | grep -v ' var/lib/rpm' | diff before -
+        echo "== nothing is left"
+        "##,
+    );
+    let chapter = |name: &str| {
+        let (_, rest) =
+            said.split_once(&format!("== {name}\n")).unwrap_or_else(|| panic!("no {name} in:\n{said}"));
+        rest.split("\n== ").next().unwrap_or(rest).to_owned()
+    };
+    let installed = chapter("installed");
+    assert!(installed.contains("systemctl --no-reload preset memmon.service\n"), "{installed}");
+    assert!(installed.contains("memmon is not started"), "{installed}");
+    assert!(installed.contains("\nmemmon 2."), "{installed}");
+    assert!(installed.ends_with("/etc/logrotate.d/memmon\n/etc/memmon/config.toml"), "{installed}");
+
+    let upgraded = chapter("upgraded");
+    assert!(upgraded.contains("systemctl try-restart memmon.service\n"), "{upgraded}");
+    assert!(!upgraded.contains("disable") && !upgraded.contains("preset"), "{upgraded}");
+    assert!(upgraded.ends_with("# an edit"), "{upgraded}");
+
+    let erased = chapter("erased");
+    assert!(erased.contains("systemctl --no-reload disable --now memmon.service\n"), "{erased}");
+    assert!(erased.ends_with("# an edit"), "{erased}");
+    chapter("nothing is left");
+}
