@@ -332,6 +332,17 @@ fn v1s_own_interval_by_the_hour_is_a_schedule() {
 }
 
 #[test]
+fn what_the_readme_shows_is_v1s_own_interval_too() {
+    let readme = include_str!("../../../README.md");
+    let shown = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let schedule = parsed(shown).settings.schedule;
+    assert_eq!(schedule.otherwise.check_interval, Duration::from_secs(60));
+    let [window] = &schedule.windows[..] else { panic!("{schedule:?}") };
+    assert_eq!((window.from.to_string(), window.to.to_string()), ("09:00".to_owned(), "17:00".to_owned()));
+    assert_eq!(window.pace.check_interval, Duration::from_secs(15));
+}
+
+#[test]
 fn a_window_may_change_limits_and_leaves_the_rest_as_it_is() {
     let text = "thresholds = { ram_gb_threshold = 4, check_interval = 7 }
         schedule = [{ days = ['Sat', 'sunday'], ram_percent_threshold = 50 }]";

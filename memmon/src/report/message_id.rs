@@ -86,6 +86,14 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_finds_terminations() {
+        let samples = samples::samples();
+        let ended = samples.iter().find(|event| matches!(event, Event::Terminated { .. })).unwrap();
+        let readme = include_str!("../../../README.md");
+        assert!(readme.contains(&format!("journalctl MESSAGE_ID={}", message_id(ended))));
+    }
+
+    #[test]
     fn every_field_in_an_explanation_is_one_of_its_event() {
         let catalog = catalog();
         let mut unknown: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();

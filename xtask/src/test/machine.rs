@@ -16,10 +16,11 @@ pub(super) const EVERYTHING: &str =
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// Programs that tests are run with, and how they get here.
-const PROGRAMS: [(&str, &str); 5] = [
+const PROGRAMS: [(&str, &str); 6] = [
     ("bpftool", "`cargo xtask setup --for-tests` installs it"),
     ("mandoc", "`cargo xtask setup --for-tests` installs it"),
     ("openssl", "`cargo xtask setup --for-tests` installs it"),
+    ("journalctl", "it is systemd's"),
     ("systemd-analyze", "it is systemd's"),
     ("tmux", "`cargo xtask setup --for-tests` installs it"),
 ];
