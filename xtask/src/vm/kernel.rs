@@ -1,6 +1,7 @@
 //! The kernels: which, from which packages, and what of them a guest needs.
 
 use std::{
+    cmp::Reverse,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -38,6 +39,10 @@ impl Series {
             Self::Newest => ("", "7.3.4+deb13"),
         }
     }
+
+    fn pinned(self) -> String {
+        format!("{}{FLAVOUR}", self.releases().1)
+    }
 }
 
 /// Drivers of the root file system, modules on some kernels and built in on others.
@@ -57,23 +62,37 @@ pub(super) struct Kernel {
 impl Kernel {
     /// The kernel of `series` from the cache in `folder`, or from the archive.
     ///
-    /// It is the pinned one, or the newest of its series where that is gone: old builds leave the archive.
+    /// It is the pinned one; else the newest of its series that can be had, which is told: old builds leave the archive,
+    /// and its mirrors change while they are read.
     pub(super) fn get(series: Series, repository: &mut Repository, folder: &Path) -> Result<Self> {
-        let pinned = format!("{}{FLAVOUR}", series.releases().1);
-        let cached = Self { folder: folder.join(&pinned), release: pinned };
+        let pinned = series.pinned();
+        let of = |release: String| Self { folder: folder.join(&release), release };
+        let cached = of(pinned.clone());
         if cached.vmlinux().exists() {
             return Ok(cached);
         }
         let packages = repository.kernels()?;
-        let release = choose(series, &packages)
+        let releases = choices(series, &packages);
+        let (last, others) = releases
+            .split_last()
             .with_context(|| format!("Debian's archive has no kernel of the series {series:?}"))?;
-        let kernel = Self { folder: folder.join(&release), release };
-        if !kernel.vmlinux().exists() {
-            kernel
-                .make(&packages, repository)
-                .with_context(|| format!("cannot make {} ready", kernel.release))?;
+        let mut made = |release: &String| -> Result<Self> {
+            let kernel = of(release.clone());
+            if !kernel.vmlinux().exists() {
+                kernel.make(&packages, repository).with_context(|| format!("cannot make {release} ready"))?;
+            }
+            if *release != pinned {
+                println!("the archive does not give {pinned}: {release} takes its place");
+            }
+            Ok(kernel)
+        };
+        for release in others {
+            match made(release) {
+                Ok(kernel) => return Ok(kernel),
+                Err(why) => println!("{why:#}"),
+            }
         }
-        Ok(kernel)
+        made(last)
     }
 
     /// The ELF file, which QEMU boots at once where a compressed one takes seconds to unpack itself.
@@ -135,17 +154,19 @@ impl Kernel {
     }
 }
 
-/// The pinned release of a series if `packages` have it, else the newest one.
-fn choose(series: Series, packages: &[String]) -> Option<String> {
-    let (prefix, pinned) = series.releases();
-    let releases =
-        || packages.iter().filter_map(|package| release(package)).filter(|it| it.starts_with(prefix));
-    let pinned = format!("{pinned}{FLAVOUR}");
-    releases()
-        .find(|release| *release == pinned)
-        // Of the same version there is one for each suite: any order will do, if it is always the same.
-        .or_else(|| releases().max_by_key(|release| (numbers(release), *release)))
-        .map(str::to_owned)
+/// What of `packages` may stand for a series, the best first: the pinned release if it is there, then the newest ones.
+fn choices(series: Series, packages: &[String]) -> Vec<String> {
+    let pinned = series.pinned();
+    let mut releases: Vec<&str> = packages
+        .iter()
+        .filter_map(|package| release(package))
+        .filter(|release| release.starts_with(series.releases().0))
+        .collect();
+    // Of the same version there is one for each suite: any order will do, if it is always the same.
+    releases.sort_by_key(|release| Reverse((*release == pinned, numbers(release), *release)));
+    // A package that is not to be had is one mirror's trouble; a third one is the network's.
+    releases.dedup();
+    releases.into_iter().take(3).map(str::to_owned).collect()
 }
 
 /// The release whose image `package` has.
@@ -207,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pinned_kernel_is_taken_and_else_the_newest_of_its_series() {
+    fn the_pinned_kernel_is_taken_and_else_the_newest_of_its_series_that_can_be_had() {
         let all = names(&[
             "linux-image-6.1-cloud-amd64",
             "linux-image-6.1.0-9-cloud-amd64",
@@ -218,10 +239,21 @@ mod tests {
             "linux-image-6.12.117+deb13-cloud-amd64",
             "linux-binary-7.4.0+deb13-cloud-amd64",
         ]);
-        assert_eq!(choose(Series::V6_1, &all).unwrap(), "6.1.0-56-cloud-amd64");
-        assert_eq!(choose(Series::V6_12, &all).unwrap(), "6.12.117+deb13-cloud-amd64");
-        assert_eq!(choose(Series::Newest, &all).unwrap(), "7.4.0+deb13-cloud-amd64");
-        assert_eq!(choose(Series::V5_10, &all), None);
+        let choices = |series| choices(series, &all);
+        assert_eq!(
+            choices(Series::V6_1),
+            ["6.1.0-56-cloud-amd64", "6.1.0-57-cloud-amd64", "6.1.0-9-cloud-amd64"]
+        );
+        assert_eq!(
+            choices(Series::V6_12),
+            ["6.12.117+deb13-cloud-amd64", "6.12.8+deb13-cloud-amd64"],
+            "its pin is gone"
+        );
+        assert_eq!(
+            choices(Series::Newest),
+            ["7.4.0+deb13-cloud-amd64", "6.12.117+deb13-cloud-amd64", "6.12.8+deb13-cloud-amd64"]
+        );
+        assert_eq!(choices(Series::V5_10), [""; 0]);
     }
 
     #[test]
