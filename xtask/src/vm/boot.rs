@@ -62,6 +62,8 @@ pub(super) struct Ended {
     pub(super) passed: bool,
     /// How it ended, for a person.
     pub(super) how: String,
+    /// What kernel, systemd and scenarios wrote to the first serial port; of a scenario that failed, the journal too.
+    pub(super) console: String,
     /// What the guest wrote to its second serial port.
     pub(super) report: String,
 }
@@ -117,7 +119,7 @@ pub(super) fn boot(
         },
     };
     let passed = status.and_then(|status| status.code()) == Some(PASSED);
-    Ok(Ended { passed, how, report: text("report") })
+    Ok(Ended { passed, how, console: text("console"), report: text("report") })
 }
 
 /// Waits for `child` to end; one that takes longer than `timeout` is killed, and there is no status.

@@ -102,6 +102,9 @@ fn run(
         println!("{outcome}");
     }
     println!("({} s; the console is in {})", began.elapsed().as_secs(), place.join("console").display());
+    if outcomes.iter().any(|outcome| outcome.failure.is_some()) {
+        println!("-- its end:\n{}", report::tail(&ended.console));
+    }
     Ok(outcomes)
 }
 

@@ -49,6 +49,19 @@ fn read(line: &str) -> Option<Outcome> {
     Some(Outcome { name: name.to_owned(), failure: Some(why.to_owned()) })
 }
 
+/// The last lines of a console, fit for a terminal: what a failure is to be understood by.
+pub(super) fn tail(console: &str) -> String {
+    const LINES: usize = 200;
+    let lines: Vec<&str> = console.lines().collect();
+    let last = &lines[lines.len().saturating_sub(LINES)..];
+    last.iter().map(|line| format!("   | {}\n", printable(line))).collect()
+}
+
+/// Without control characters, as a guest colours and moves as it likes.
+fn printable(line: &str) -> String {
+    line.chars().filter(|character| !character.is_control()).collect()
+}
+
 /// All outcomes, by the machine or kernel that they are of.
 #[derive(Debug, Default)]
 pub(super) struct Tally(Vec<(String, Vec<Outcome>)>);
@@ -95,7 +108,12 @@ mod tests {
     use super::*;
 
     fn ended(passed: bool, report: &str) -> Ended {
-        Ended { passed, how: "QEMU ended with 35".to_owned(), report: report.to_owned() }
+        Ended {
+            passed,
+            how: "QEMU ended with 35".to_owned(),
+            console: String::new(),
+            report: report.to_owned(),
+        }
     }
 
     fn failures(passed: bool, report: &str) -> Vec<String> {
@@ -114,6 +132,14 @@ mod tests {
         assert_eq!(failures(true, "ok start\n"), ["FAILED kill it did not end: QEMU ended with 35"]);
         assert_eq!(failures(false, "ok start\nok kill\n"), ["FAILED verdict QEMU ended with 35"]);
         assert_eq!(failures(true, "").len(), 2);
+    }
+
+    #[test]
+    fn only_the_end_of_a_console_is_shown_and_nothing_moves_the_terminal() {
+        let console: String = (1..=1000).map(|line| format!("\u{1b}[31mline {line}\r\n")).collect();
+        let tail = tail(&console);
+        assert_eq!(tail.lines().count(), 200);
+        assert!(tail.starts_with("   | [31mline 801\n") && tail.ends_with("   | [31mline 1000\n"), "{tail}");
     }
 
     #[test]
