@@ -11,6 +11,7 @@
 //! | `shmem SIZE` | a memfd, mapped shared and touched |
 //! | `file PATH SIZE` | a new file (removed at once), mapped and read; PATH must not be on a tmpfs |
 //! | `threads N SIZE` | N threads that touch SIZE each and stay |
+//! | `pinned N SIZE` | the same, each of them on a processor of its own (N at most as many as there are) |
 //! | `free` / `dontneed` | munmap / MADV_DONTNEED of everything mapped so far |
 //! | `fork STEPS… end` | a child with a copy of all that runs STEPS; the script goes on |
 //! | `vfork-exec STEPS… end` | a child by posix_spawn (CLONE_VFORK): a new hog that runs STEPS |
@@ -56,6 +57,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::{
+    sched::{CpuSet, sched_setaffinity},
     sys::signal::{self, SigHandler, SigSet, Signal},
     unistd::{self, ForkResult},
 };
@@ -107,7 +109,8 @@ impl Script {
                 let (path, size) = (word()?, size(&word()?)?);
                 read(map_file(Path::new(&path), size)?);
             }
-            "threads" => threads(word()?.parse()?, size(&word()?)?)?,
+            "threads" => threads(word()?.parse()?, size(&word()?)?, false)?,
+            "pinned" => threads(word()?.parse()?, size(&word()?)?, true)?,
             "free" => free()?,
             "dontneed" => drop_contents()?,
             "fork" => {
@@ -283,15 +286,16 @@ fn grow((start, len): (usize, usize), rate: Option<usize>) {
     }
 }
 
-fn threads(count: usize, size: usize) -> Result<()> {
+fn threads(count: usize, size: usize, pinned: bool) -> Result<()> {
     let (done, all_done) = mpsc::channel();
-    for _ in 0..count {
+    for number in 0..count {
         let done = done.clone();
         thread::spawn(move || {
             // The script's thread is the one that signals go to.
             let quiet = SigSet::all().thread_block().map_err(anyhow::Error::from);
+            let placed = quiet.and_then(|()| if pinned { pin(number) } else { Ok(()) });
             let mapped =
-                quiet.and_then(|()| map(size, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)).map(touch);
+                placed.and_then(|()| map(size, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)).map(touch);
             let _ = done.send(mapped);
             loop {
                 thread::park();
@@ -299,6 +303,13 @@ fn threads(count: usize, size: usize) -> Result<()> {
         });
     }
     all_done.iter().take(count).collect()
+}
+
+/// Keeps this thread on one processor.
+fn pin(processor: usize) -> Result<()> {
+    let mut only = CpuSet::new();
+    only.set(processor)?;
+    sched_setaffinity(unistd::Pid::from_raw(0), &only).with_context(|| format!("processor {processor}"))
 }
 
 /// Starts a child as vfork does; one that never calls exec. A thread of ours waits for it in the kernel meanwhile.

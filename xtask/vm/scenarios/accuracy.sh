@@ -1,7 +1,7 @@
 # Eight threads on as many processors: the map is as near to the truth as memmon says that it is.
 [ "$(nproc)" = 8 ] || fail "this machine has $(nproc) processors"
 memmon_runs_with 'ram_percent_threshold = 90.0'
-hog wide uid 1000 threads 8 25M hold
+hog wide uid 1000 pinned 8 25M hold
 hog_holds wide
 pid=$(property wide MainPID)
 entry() { bpftool --json map lookup pinned $PIN/processes key hex $(printf '%08x' "$pid" | sed 's/\(..\)\(..\)\(..\)\(..\)/\4 \3 \2 \1/'); }
@@ -11,7 +11,7 @@ exact=$(sed -n 's/^Rss: *\([0-9]*\) kB$/\1/p' "/proc/$pid/smaps_rollup")
 statm=$(($(cut -d' ' -f2 "/proc/$pid/statm") * 4))
 [ "$exact" -gt 204800 ] || fail "the hog has only $exact kB"
 # As memmon states it: for a process (since Linux 6.2) or for each of its nine threads; and the map's own step.
-doctor=$($(memmon_program) doctor --json || true)
+doctor=$(memmon doctor --json || true)
 bound=$(echo "$doctor" | tr -d ' \n' | sed -n 's/.*"counter_error":{"held_back":"\([a-z_]*\)","bound":\([0-9]*\)}.*/\1 \2/p')
 case $bound in
 per_process*) allowed=$((${bound#* } / 1024 + 256)) ;;
