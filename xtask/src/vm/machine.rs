@@ -1,4 +1,4 @@
-//! What goes into a guest: memmon as it is released, the files that ship with it, and the scenarios.
+//! What goes into a guest: memmon's .deb, which the guest installs, and the scenarios.
 
 use std::{fs, path::Path};
 
@@ -9,11 +9,7 @@ use super::{
     cpio::Archive,
     kernel::Kernel,
 };
-use crate::{
-    ebpf, shell,
-    toolchain::{self, Wish},
-    workspace,
-};
+use crate::{package, shell, workspace};
 
 const BUSYBOX: &str = "/bin/busybox";
 /// What the guest runs lies in this folder of the checkout, and below this one of the guest.
@@ -22,33 +18,25 @@ const PLACE: &str = "payload/usr/local/lib/memmon-vm";
 
 /// What was built for the guests.
 pub(super) struct Programs {
-    memmon: Vec<u8>,
+    package: Vec<u8>,
     hog: Vec<u8>,
 }
 
 impl Programs {
-    /// Builds both halves of memmon as for a release, and the hog of its tests.
+    /// Makes the .deb of a release, and builds the hog of memmon's tests.
     pub(super) fn build() -> Result<Self> {
-        let tools = toolchain::choose(Wish::Auto, &toolchain::look())
-            .context("run `cargo xtask setup`, which installs what is missing")?;
-        ebpf::build(&tools)?;
+        let package =
+            package::packages(&[package::Kind::Deb], false)?.pop().context("no .deb was made")?;
         let target =
             std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace::root().join("target"), Into::into);
         shell::run(
             shell::cargo()
                 .current_dir(workspace::root())
-                .args([
-                    "build",
-                    "--release",
-                    "--package=memmon",
-                    "--bin=memmon",
-                    "--example=hog",
-                    "--target-dir",
-                ])
+                // As the tests have it: so it is there already, where they ran before.
+                .args(["build", "--quiet", "--package=memmon", "--example=hog", "--target-dir"])
                 .arg(&target),
         )?;
-        let release = target.join("release");
-        Ok(Self { memmon: read(&release.join("memmon"))?, hog: read(&release.join("examples/hog"))? })
+        Ok(Self { package: read(&package)?, hog: read(&target.join("debug/examples/hog"))? })
     }
 }
 
@@ -74,16 +62,6 @@ pub(super) fn initramfs(
         archive.folder(folder);
     }
 
-    // As an installation has it.
-    let unit = read(&workspace::root().join("systemd/memmon.service"))?;
-    archive.file(&format!("payload{}", program(&unit)?), 0o755, &programs.memmon);
-    for (source, place) in [
-        ("config.toml", "etc/memmon/config.toml"),
-        ("systemd/memmon.service", "etc/systemd/system/memmon.service"),
-    ] {
-        archive.file(&format!("payload/{place}"), 0o644, &read(&workspace::root().join(source))?);
-    }
-
     if accelerator == Accelerator::Emulation {
         let place = "payload/etc/systemd/system/memmon.service.d/emulated.conf";
         archive.file(place, 0o644, &read(&sources.join("emulated.conf"))?);
@@ -93,6 +71,7 @@ pub(super) fn initramfs(
         0o644,
         &read(&sources.join("memmon-vm.service"))?,
     );
+    archive.file(&format!("{PLACE}/memmon.deb"), 0o644, &programs.package);
     archive.file(&format!("{PLACE}/hog"), 0o755, &programs.hog);
     for script in ["run", "library"] {
         archive.file(&format!("{PLACE}/{script}"), 0o755, &read(&sources.join(script))?);
@@ -104,14 +83,6 @@ pub(super) fn initramfs(
     archive.file(&format!("{PLACE}/scenarios/order"), 0o644, scenarios.join("\n").as_bytes());
     archive.file(&format!("{PLACE}/verdicts"), 0o644, format!("pass={PASS}\nfail={FAIL}\n").as_bytes());
     Ok(archive.finish())
-}
-
-/// The program that a unit starts, by its absolute path.
-fn program(unit: &[u8]) -> Result<&str> {
-    let line = std::str::from_utf8(unit)?.lines().find_map(|line| line.strip_prefix("ExecStart="));
-    line.and_then(|line| line.split(' ').next())
-        .filter(|path| path.starts_with('/'))
-        .context("the unit has no ExecStart= with an absolute path")
 }
 
 /// A guest that only says that it booted.

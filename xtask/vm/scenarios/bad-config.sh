@@ -1,7 +1,7 @@
 # A wrong configuration ends with 2, says where it is wrong, and is not tried again.
 systemctl stop memmon.service
 mark
-cp $CONFIG.shipped $CONFIG
+cp $SHIPPED $CONFIG
 echo 'no_such_key = 1' >>$CONFIG
 ! systemctl start memmon.service 2>/dev/null || fail 'it started'
 is memmon.service ExecMainStatus 2 || fail "it ended with $(property memmon.service ExecMainStatus)"

@@ -1,5 +1,5 @@
-# A process that takes all memory as fast as it can: memmon is there before the kernel's OOM killer. Without memmon it is
-# the OOM killer's, so the race is one.
+# A process that takes all memory as fast as it can: memmon is there before the kernel's OOM killer. Without memmon, and
+# with its limits out of reach, it is the OOM killer's, so the race is one; and memmon says who was first.
 grower() {
     systemd-run --quiet --unit="$1" --uid=1000 --property=RemainAfterExit=yes \
         perl -e 'my @kept; push @kept, "x" x 1048576 while 1'
@@ -8,9 +8,18 @@ kernel_killed() { dmesg | grep -c 'Out of memory: Killed process' || true; }
 
 systemctl stop memmon.service
 before=$(kernel_killed)
+grower alone
+died alone oom-kill
+[ "$(kernel_killed)" -gt "$before" ] || fail 'the kernel did not kill'
+hog_ends alone
+
+memmon_runs_with 'ram_percent_threshold = 100.0' 'ram_gb_threshold = 64.0'
+before=$(kernel_killed)
 grower lost
 died lost oom-kill
 [ "$(kernel_killed)" -gt "$before" ] || fail 'the kernel did not kill'
+must_say "The kernel's OOM killer was first: PID=[0-9]+, Name=perl, Peak=0\.[2-5][0-9]GB"
+must_not_say 'Killing process'
 hog_ends lost
 
 memmon_runs_with
@@ -24,3 +33,5 @@ SIGTERM | SIGKILL) ;;
 esac
 [ "$(kernel_killed)" = "$before" ] || fail 'the kernel killed, too'
 must_say 'Killing process: PID=[0-9]+, Name=perl, User=alice'
+must_not_say 'OOM killer was first'
+hog_ends won

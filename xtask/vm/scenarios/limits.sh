@@ -1,0 +1,20 @@
+# What the unit allows memmon of the machine's CPU and memory is in force, and memmon still terminates within it.
+of_memmon=/sys/fs/cgroup/system.slice/memmon.service
+memmon_runs_with
+# Where the processor is emulated the start had more of it, by a drop-in: from here on what ships.
+quota=$(sed -n 's/^CPUQuota=//p' "$(property memmon.service FragmentPath)")
+systemctl set-property --runtime memmon.service CPUQuota="$quota"
+read -r share period <$of_memmon/cpu.max
+[ "$share" != max ] && [ $((share * 10)) = "$period" ] || fail "cpu.max is $share of $period"
+[ "$(cat $of_memmon/memory.max)" = 104857600 ] || fail "memory.max is $(cat $of_memmon/memory.max)"
+hog cramped uid 1000 anon 70M hold
+died cramped SIGTERM
+must_say 'Terminated: PID=[0-9]+, Name=hog, User=alice'
+throttled=$(sed -n 's/^nr_throttled //p' $of_memmon/cpu.stat)
+memory=$(($(cat $of_memmon/memory.current) / 1024))
+[ $((memory)) -lt $((100 * 1024)) ] || fail "memmon uses $memory kB"
+grep -q '^oom_kill 0$' $of_memmon/memory.events || fail 'something of memmon was killed for want of memory'
+grep -q '^max 0$' $of_memmon/memory.events || note "memmon reached MemoryMax: $(tr '\n' ' ' <$of_memmon/memory.events)"
+note "throttled in $throttled periods, memory.current $memory kB"
+rm -r /run/systemd/system.control/memmon.service.d
+systemctl daemon-reload

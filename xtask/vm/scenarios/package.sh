@@ -1,0 +1,29 @@
+# The .deb: upgraded under a memmon that runs, removed, purged; then nothing is left of it. (Last in its machine.)
+newer=/run/newer
+dpkg-deb --raw-extract ./memmon.deb $newer
+sed -i 's/^Version: .*/&+vm1/' $newer/DEBIAN/control
+dpkg-deb -Znone --build $newer $newer.deb >/dev/null
+version() { dpkg-query --show --showformat='${Version}' memmon; }
+before=$(version)
+
+memmon_runs_with 'check_interval = 7'
+pid=$(memmon_pid)
+mark
+dpkg --install $newer.deb
+[ "$(version)" = "$before+vm1" ] || fail "after the upgrade it is $(version)"
+is memmon.service ActiveState active || fail "after the upgrade it is $(property memmon.service ActiveState)"
+[ "$(memmon_pid)" != "$pid" ] || fail 'the old program still runs after the upgrade'
+must_say 'started. .*Interval: 7s'
+grep -q '^check_interval = 7$' $CONFIG || fail 'the upgrade overwrote the configuration'
+
+dpkg --remove memmon
+is memmon.service ActiveState inactive || fail "removed, and the unit is $(property memmon.service ActiveState)"
+! command -v memmon || fail 'the program is still there'
+! test -e $PIN || fail "left: $(find $PIN | tr '\n' ' ')"
+[ "$(bpftool prog show | grep -c 'name rss_stat' || true)" = 0 ] || fail 'a program is still attached'
+grep -q '^check_interval = 7$' $CONFIG || fail 'removing took the configuration away'
+test -e /var/log/memory_monitor.log || fail 'removing took the log away'
+
+dpkg --purge memmon
+tree >/run/tree.after
+diff /run/tree.before /run/tree.after || fail "after purge: $(diff /run/tree.before /run/tree.after | grep '^[<>]' | tr '\n' ' ')"
