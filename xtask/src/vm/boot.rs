@@ -10,14 +10,12 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{kernel::Kernel, machine, plan::Boot};
-
-/// What the guest writes to QEMU's exit port when all is well. QEMU ends with `(N << 1) | 1`: it must be neither 0, which
-/// is a power-off or a panic, nor 1, which is a failure of QEMU's own.
-pub(super) const PASS: u8 = 0x10;
-/// What the guest writes when something is not well.
-pub(super) const FAIL: u8 = 0x11;
-const PASSED: i32 = ((PASS as i32) << 1) | 1;
+use super::{
+    kernel::Kernel,
+    machine,
+    plan::Boot,
+    verdict::{self, PASS, PORT},
+};
 
 /// Huge pages have the kernel compact memory, for which an emulated processor takes so long that others wait for it.
 const APPEND: &str = "console=ttyS0 quiet panic=-1 mitigations=off transparent_hugepage=never \
@@ -50,7 +48,7 @@ impl Accelerator {
         }
         let boot = Boot { name: "probe", cpus: 1, megabytes: 512, timeout: PROBE, scenarios: Vec::new() };
         let ended =
-            self::boot(kernel, &machine::probe()?, None, &boot, Self::Kvm, &cache.join("boots/probe"))?;
+            self::boot(kernel, &machine::probe(), None, &boot, Self::Kvm, &cache.join("boots/probe"))?;
         Ok(if ended.passed { Self::Kvm } else { Self::Emulation })
     }
 }
@@ -91,7 +89,7 @@ pub(super) fn boot(
         Accelerator::Emulation => ["-accel", "tcg,thread=multi", "-cpu", "qemu64"],
     });
     qemu.args(["-smp", &boot.cpus.to_string(), "-m", &boot.megabytes.to_string()]);
-    qemu.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
+    qemu.arg("-device").arg(format!("isa-debug-exit,iobase={PORT:#x},iosize=0x04"));
     qemu.arg("-serial").arg(format!("file:{}", console.display()));
     qemu.arg("-serial").arg(format!("file:{}", report.display()));
     qemu.arg("-kernel").arg(kernel.vmlinux()).arg("-initrd").arg(&initrd);
@@ -118,7 +116,7 @@ pub(super) fn boot(
             (_, error) => format!("QEMU failed ({status}): {error}"),
         },
     };
-    let passed = status.and_then(|status| status.code()) == Some(PASSED);
+    let passed = status.and_then(|status| status.code()) == Some(verdict::status(PASS));
     Ok(Ended { passed, how, console: text("console"), report: text("report") })
 }
 
@@ -149,6 +147,6 @@ mod tests {
         assert!(slow.try_wait().unwrap().is_some());
         let mut quick = Command::new("sh").args(["-c", "exit 33"]).spawn().unwrap();
         let status = wait(&mut quick, Duration::from_secs(60)).unwrap().unwrap();
-        assert_eq!(status.code(), Some(PASSED));
+        assert_eq!(status.code(), Some(verdict::status(PASS)));
     }
 }

@@ -5,9 +5,10 @@ use std::{fs, path::Path};
 use anyhow::{Context as _, Result};
 
 use super::{
-    boot::{Accelerator, FAIL, PASS},
+    boot::Accelerator,
     cpio::Archive,
     kernel::Kernel,
+    verdict::{self, FAIL, PASS},
 };
 use crate::{package, shell, workspace};
 
@@ -23,10 +24,12 @@ pub(super) struct Programs {
 }
 
 impl Programs {
-    /// Makes the .deb of a release, and builds the hog of memmon's tests.
-    pub(super) fn build() -> Result<Self> {
-        let package =
-            package::packages(&[package::Kind::Deb], false)?.pop().context("no .deb was made")?;
+    /// Makes the .deb of a release if none is `given`, and builds the hog of memmon's tests.
+    pub(super) fn build(given: Option<&Path>) -> Result<Self> {
+        let package = match given {
+            Some(package) => package.to_owned(),
+            None => package::packages(&[package::Kind::Deb], false)?.pop().context("no .deb was made")?,
+        };
         let target =
             std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace::root().join("target"), Into::into);
         shell::run(
@@ -81,21 +84,17 @@ pub(super) fn initramfs(
         archive.file(&format!("{PLACE}/{file}"), 0o644, &read(&sources.join(&file))?);
     }
     archive.file(&format!("{PLACE}/scenarios/order"), 0o644, scenarios.join("\n").as_bytes());
-    archive.file(&format!("{PLACE}/verdicts"), 0o644, format!("pass={PASS}\nfail={FAIL}\n").as_bytes());
+    for (name, verdict) in [("pass", PASS), ("fail", FAIL)] {
+        archive.file(&format!("{PLACE}/{name}"), 0o755, &verdict::program(verdict));
+    }
     Ok(archive.finish())
 }
 
 /// A guest that only says that it booted.
-pub(super) fn probe() -> Result<Vec<u8>> {
+pub(super) fn probe() -> Vec<u8> {
     let mut archive = Archive::default();
-    archive.folder("dev");
-    archive.file("bin/busybox", 0o755, &read(Path::new(BUSYBOX))?);
-    let script = format!(
-        "#!/bin/busybox sh\n/bin/busybox mount -t devtmpfs dev /dev\n\
-         printf '\\{PASS:03o}' | /bin/busybox dd of=/dev/port bs=1 seek=244 conv=notrunc\n"
-    );
-    archive.file("init", 0o755, script.as_bytes());
-    Ok(archive.finish())
+    archive.file("init", 0o755, &verdict::program(PASS));
+    archive.finish()
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

@@ -13,15 +13,17 @@ mod plan;
 mod report;
 mod rootfs;
 mod tools;
+mod verdict;
 mod vmlinux;
 
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
+    thread,
     time::Instant,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 
 use self::{
     boot::Accelerator,
@@ -42,6 +44,9 @@ pub(crate) struct Options {
     /// Run these scenarios only (the names of the files in xtask/vm/scenarios, without `.sh`)
     #[arg(long = "only", value_name = "SCENARIO")]
     only: Vec<String>,
+    /// Install this .deb in the guests, instead of one that is built for it
+    #[arg(long, value_name = "FILE")]
+    deb: Option<PathBuf>,
     /// Which kernels; all of them by default
     #[arg(value_enum, value_name = "KERNEL")]
     kernels: Vec<Series>,
@@ -56,13 +61,13 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
     let cache = cache();
     std::fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
 
-    let programs = machine::Programs::build()?;
-    let mut repository = apt::Repository::at(&cache.join("apt"));
-    let kernels: Vec<Kernel> = kernels
-        .into_iter()
-        .map(|series| Kernel::get(series, &mut repository, &cache.join("kernels")))
-        .collect::<Result<_>>()?;
-    let root = rootfs::get(&cache)?;
+    // The one waits for the compiler, the other for the network.
+    let (programs, fetched) = thread::scope(|scope| {
+        let fetching = scope.spawn(|| fetch(kernels, &cache));
+        (machine::Programs::build(options.deb.as_deref()), fetching.join())
+    });
+    let (kernels, root) = fetched.map_err(|_| anyhow!("fetching kernels ended with a panic"))??;
+    let programs = programs?;
     let accelerator = match kernels.first() {
         Some(kernel) => Accelerator::probe(kernel, &cache)?,
         None => Accelerator::Emulation,
@@ -81,6 +86,16 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
     println!("{} s", began.elapsed().as_secs());
     println!("{} passed, {} failed", tally.passed(), tally.failed());
     Ok(if tally.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The kernels, and the root file system.
+fn fetch(kernels: Vec<Series>, cache: &Path) -> Result<(Vec<Kernel>, PathBuf)> {
+    let mut repository = apt::Repository::at(&cache.join("apt"));
+    let kernels = kernels
+        .into_iter()
+        .map(|series| Kernel::get(series, &mut repository, &cache.join("kernels")))
+        .collect::<Result<_>>()?;
+    Ok((kernels, rootfs::get(cache)?))
 }
 
 /// One machine from its start to its verdict.
