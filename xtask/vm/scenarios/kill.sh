@@ -6,10 +6,11 @@ pid=$(property victim MainPID)
 died victim SIGTERM
 must_say 'Killing process: PID=[0-9]+, Name=hog, User=alice, RAM=0\.0[4-7]GB \([0-9.]+%\)'
 must_say 'Terminated: PID=[0-9]+, Name=hog, User=alice'
-# As an administrator finds it: by the id of the message and a field of the case.
+# As an administrator finds it: by the id of the message and a field of the case, with its meaning from the catalog.
 killing=840b317dabfb4557b7133b870608fdb2
 filed() { journalctl --quiet --no-pager "$@" MESSAGE_ID=$killing MEMMON_PID="$pid"; }
 [ "$(filed --output=cat | grep -c "^Killing process: PID=$pid, ")" = 1 ] || fail "by id: $(filed --output=cat)"
+filed --catalog | grep -q 'A process exceeds its memory limit and is terminated' || fail "no catalog: $(filed --catalog)"
 # One that ignores SIGTERM gets SIGKILL after the grace.
 hog stubborn uid 1000 ignore-term anon 70M hold
 died stubborn SIGKILL
