@@ -75,10 +75,22 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
     println!("accelerator: {accelerator}");
 
     let mut tally = report::Tally::default();
-    for kernel in &kernels {
-        for boot in &boots {
-            let outcomes = run(kernel, boot, &programs, &root, accelerator, &cache)?;
-            tally.add(&kernel.release, outcomes);
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    for boot in &boots {
+        for kernels in kernels.chunks((processors / boot.cpus).max(1)) {
+            let started = |kernel: &Kernel| {
+                println!("\n{}: starts", title(kernel, boot));
+                run(kernel, boot, &programs, &root, accelerator, &cache)
+            };
+            let outcomes = thread::scope(|scope| {
+                let running: Vec<_> =
+                    kernels.iter().map(|kernel| scope.spawn(move || started(kernel))).collect();
+                running.into_iter().map(thread::ScopedJoinHandle::join).collect::<Vec<_>>()
+            });
+            for (kernel, outcomes) in kernels.iter().zip(outcomes) {
+                let outcomes = outcomes.map_err(|_| anyhow!("a machine ended with a panic"))??;
+                tally.add(&format!("{} {}", kernel.release, boot.name), outcomes);
+            }
         }
     }
     tally.add("layouts", layouts::check(&kernels, &cache.join("btf"))?);
@@ -98,7 +110,7 @@ fn fetch(kernels: Vec<Series>, cache: &Path) -> Result<(Vec<Kernel>, PathBuf)> {
     Ok((kernels, rootfs::get(cache)?))
 }
 
-/// One machine from its start to its verdict.
+/// One machine from its start to its verdict, and what is to be said of it in one piece: others may run beside it.
 fn run(
     kernel: &Kernel,
     boot: &Boot,
@@ -107,20 +119,18 @@ fn run(
     accelerator: Accelerator,
     cache: &Path,
 ) -> Result<Vec<report::Outcome>> {
-    println!("\n== {} · {} ({} CPUs, {} MB)", kernel.release, boot.name, boot.cpus, boot.megabytes);
     let began = Instant::now();
     let place = cache.join("boots").join(format!("{}-{}", kernel.release, boot.name));
     let initramfs = machine::initramfs(kernel, programs, &boot.scenarios, accelerator)?;
     let ended = boot::boot(kernel, &initramfs, Some(root), boot, accelerator, &place)?;
     let outcomes = report::outcomes(&boot.scenarios, &ended);
-    for outcome in &outcomes {
-        println!("{outcome}");
-    }
-    println!("({} s; the console is in {})", began.elapsed().as_secs(), place.join("console").display());
-    if outcomes.iter().any(|outcome| outcome.failure.is_some()) {
-        println!("-- its end:\n{}", report::tail(&ended.console));
-    }
+    let seconds = began.elapsed().as_secs();
+    println!("{}", report::machine(&title(kernel, boot), &outcomes, &ended, seconds, &place.join("console")));
     Ok(outcomes)
+}
+
+fn title(kernel: &Kernel, boot: &Boot) -> String {
+    format!("== {} · {} ({} CPUs, {} MB)", kernel.release, boot.name, boot.cpus, boot.megabytes)
 }
 
 /// Where everything that was fetched is kept.

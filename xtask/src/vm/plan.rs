@@ -11,7 +11,7 @@ use super::kernel::Series;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Boot {
     pub(super) name: &'static str,
-    pub(super) cpus: u32,
+    pub(super) cpus: usize,
     pub(super) megabytes: u32,
     /// From power-on to the verdict, under emulation on a busy host.
     pub(super) timeout: Duration,
@@ -24,9 +24,9 @@ pub(super) struct Boot {
 const TIMEOUT: Duration = Duration::from_secs(1800);
 
 /// Scarce memory: where 10 % is not much, and where the kernel's OOM killer is near.
-const SMALL: (&str, u32, u32) = ("small", 1, 512);
+const SMALL: (&str, usize, u32) = ("small", 1, 512);
 /// Many CPUs, each of which holds back a part of the kernel's counters.
-const WIDE: (&str, u32, u32) = ("wide", 8, 1024);
+const WIDE: (&str, usize, u32) = ("wide", 8, 1024);
 
 /// First in every machine.
 const INSTALL: &str = "install";

@@ -1,6 +1,6 @@
 //! What the guests found. Pure.
 
-use std::fmt;
+use std::{fmt, path::Path};
 
 use super::boot::Ended;
 
@@ -49,8 +49,30 @@ fn read(line: &str) -> Option<Outcome> {
     Some(Outcome { name: name.to_owned(), failure: Some(why.to_owned()) })
 }
 
+/// What is shown of a machine that ended: its outcomes, what it noted, and the end of its `console` if something failed.
+pub(super) fn machine(
+    title: &str,
+    outcomes: &[Outcome],
+    ended: &Ended,
+    seconds: u64,
+    console: &Path,
+) -> String {
+    let mut text = format!("\n{title}\n");
+    for note in ended.report.lines().filter(|line| line.starts_with("note ")) {
+        text.push_str(&format!("{}\n", printable(note)));
+    }
+    for outcome in outcomes {
+        text.push_str(&format!("{outcome}\n"));
+    }
+    text.push_str(&format!("({seconds} s; the console is in {})", console.display()));
+    if outcomes.iter().any(|outcome| outcome.failure.is_some()) {
+        text.push_str(&format!("\n-- its end:\n{}", tail(&ended.console)));
+    }
+    text
+}
+
 /// The last lines of a console, fit for a terminal: what a failure is to be understood by.
-pub(super) fn tail(console: &str) -> String {
+fn tail(console: &str) -> String {
     const LINES: usize = 200;
     let lines: Vec<&str> = console.lines().collect();
     let last = &lines[lines.len().saturating_sub(LINES)..];
