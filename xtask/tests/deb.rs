@@ -25,6 +25,7 @@ fn it_is_installed_upgraded_removed_and_purged() {
         "{PACKAGES}\n{}",
         r##"
         tree >before
+        in_machine dpkg-deb --field /tmp/memmon.deb Depends
         echo "== installed"
         install /tmp/memmon.deb
         asked
@@ -61,6 +62,8 @@ fn it_is_installed_upgraded_removed_and_purged() {
             said.split_once(&format!("== {name}\n")).unwrap_or_else(|| panic!("no {name} in:\n{said}"));
         rest.split("\n== ").next().unwrap_or(rest).to_owned()
     };
+    // What README.md promises of packages that are built on Debian 12.
+    assert!(said.contains("libc6 (>= 2.34)"), "{said}");
     // Enabled, and not started: it would terminate at once what is over the limits.
     let installed = chapter("installed");
     assert!(installed.contains("memmon is enabled and not started"), "{installed}");

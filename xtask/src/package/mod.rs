@@ -36,8 +36,8 @@ use crate::{
 /// With them comes a CycloneDX record of every dependency. Where lintian and rpmlint are there, they read the packages and
 /// must have nothing to say. What was made of equal sources before is kept.
 ///
-/// The binary needs the glibc that it is told to need below, or a newer one, and so do the packages: build on the oldest
-/// distribution that matters. A static one would not know users that come from LDAP or SSSD.
+/// Built on Debian 12, they run with glibc 2.34 or later; elsewhere it may take a newer one, which is said, and what is newer
+/// than Debian 12's is refused. A static binary would not know users that come from LDAP or SSSD.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct Options {
     /// Make only this (may be given again)
