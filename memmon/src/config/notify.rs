@@ -11,10 +11,9 @@ use toml::Spanned;
 use super::{
     document::List,
     reader::{Reader, uid},
-    settings::as_seconds,
     typed,
 };
-use crate::model::{Hook, Mail, Uid};
+use crate::model::{Hook, Mail, Uid, seconds::as_seconds};
 
 /// `[notify]`: nobody by default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

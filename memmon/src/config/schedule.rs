@@ -9,8 +9,7 @@ use std::{fmt, time::Duration};
 use jiff::{Zoned, civil::Weekday};
 use serde::{Serialize, Serializer, ser::SerializeSeq};
 
-use super::settings::as_seconds;
-use crate::policy::Limits;
+use crate::{model::seconds::as_seconds, policy::Limits};
 
 /// Everything that depends on the time of day.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -3,13 +3,13 @@
 use std::{path::PathBuf, time::Duration};
 
 use jiff::Zoned;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use super::metrics::Metrics;
 use super::notify::Notify;
 use super::schedule::{Pace, Schedule};
 use crate::{
-    model::{Bytes, SourceChoice},
+    model::{Bytes, SourceChoice, seconds::as_seconds},
     policy::Rules,
 };
 
@@ -168,8 +168,4 @@ impl LogLevel {
             Self::Error => "error",
         }
     }
-}
-
-pub(super) fn as_seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(duration.as_secs_f64())
 }

@@ -5,6 +5,7 @@ mod listen;
 mod notify;
 mod origin;
 mod process;
+pub(crate) mod seconds;
 mod source;
 mod termination;
 mod text;

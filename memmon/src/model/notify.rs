@@ -2,9 +2,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
-use super::Uid;
+use super::{Uid, seconds::as_seconds};
 
 /// Mail through a relay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -33,8 +33,4 @@ pub struct Hook {
     /// How long it may take.
     #[serde(serialize_with = "as_seconds")]
     pub timeout: Duration,
-}
-
-fn as_seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(duration.as_secs_f64())
 }

@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::{Breach, Bytes};
+use super::{
+    Breach, Bytes,
+    seconds::{as_seconds, as_seconds_if_any},
+};
 
 /// The two signals that memmon ever sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -110,18 +113,6 @@ pub struct Record {
     pub reclaimed: bool,
     /// How it ended, as the kernel says; none where /proc is the source.
     pub exit: Option<ExitStatus>,
-}
-
-fn as_seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(duration.as_secs_f64())
-}
-
-#[expect(clippy::ref_option, reason = "the form that serde asks for")]
-fn as_seconds_if_any<S: serde::Serializer>(
-    time: &Option<Duration>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    time.map(|time| time.as_secs_f64()).serialize(serializer)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use serde::Serialize;
 
-use crate::model::Bytes;
+use crate::model::{Bytes, seconds::as_seconds_if_any};
 
 /// Readings older than this say nothing of now.
 const WINDOW: Duration = Duration::from_secs(120);
@@ -30,7 +30,7 @@ pub struct Rate {
     /// How far that may be off in either direction because the readings are.
     pub error: f64,
     /// Time until the limit is reached at this rate; none beyond a year.
-    #[serde(serialize_with = "as_seconds")]
+    #[serde(serialize_with = "as_seconds_if_any")]
     pub time_to_limit: Option<Duration>,
 }
 
@@ -69,10 +69,6 @@ impl Growth {
             time_to_limit: (left < 366.0 * 86_400.0).then(|| Duration::from_secs_f64(left)),
         })
     }
-}
-
-fn as_seconds<S: serde::Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-    time.map(|time| time.as_secs_f64()).serialize(serializer)
 }
 
 #[cfg(test)]

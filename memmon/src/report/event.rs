@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::model::{
     Breach, Bytes, Doubt, Escaped, Fact, Name, Pid, Process, ProcessId, Protection, Record, Signal,
     SystemMemory, Uid, Unconfirmed, Urgency,
+    seconds::{as_seconds, as_seconds_if_any},
 };
 
 /// How urgent an event is.
@@ -444,18 +445,6 @@ impl Event {
             | Self::Stopping { .. } => None,
         }
     }
-}
-
-fn as_seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(duration.as_secs_f64())
-}
-
-#[expect(clippy::ref_option, reason = "the form that serde asks for")]
-fn as_seconds_if_any<S: serde::Serializer>(
-    time: &Option<Duration>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    time.map(|time| time.as_secs_f64()).serialize(serializer)
 }
 
 /// A path need not be UTF-8, and JSON must be.
