@@ -70,10 +70,11 @@ impl Memmon {
             "an enforcing memmon needs a scope"
         );
         let config = programs.scratch.join("config.toml");
-        // No log of the system's: what it costs is the other end's affair. The same hog ends many times.
+        // No log of the system's: what it costs is the other end's affair. The same hog ends many times, and whoever is
+        // met beyond the ceiling is to have the time to say when its SIGTERM came.
         let text = format!(
             "[kernel]\nsource = \"{source}\"\n{kernel}\n[settings]\nenable_syslog = false\n\
-             [termination]\nrepeat_limit = 0\n[thresholds]\ncheck_interval = {interval}\n{rules}"
+             [termination]\nrepeat_limit = 0\nhard_ceiling = 0\n[thresholds]\ncheck_interval = {interval}\n{rules}"
         );
         fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
         let mut command = Command::new(&programs.memmon);
