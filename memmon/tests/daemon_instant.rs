@@ -197,3 +197,28 @@ fn who_climbs_is_looked_at_by_the_limit_of_the_reload() {
     assert!(record["rss_bytes"].as_u64() < Some(48 << 20), "{record:#}");
     daemon.stop();
 }
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn explain_has_the_slope_that_the_daemon_saw() {
+    let user = TestUser::claim();
+    let daemon = Daemon::start(&config(&user, &[RARELY]), EBPF);
+    daemon.event("scan_complete");
+    let hog = user.hog("anon 12M grow 14M 8M/s hold");
+    hog.begun("hold");
+    let explained = || {
+        let file = daemon.dir().join("config.toml");
+        let mut explain = daemon.beside(env!("CARGO_BIN_EXE_memmon"));
+        let output =
+            explain.args(["explain", "--json", &hog.pid().to_string(), "--config"]).arg(file).output();
+        let told: Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
+        told[0].clone()
+    };
+    let told = explained();
+    let slope =
+        told["growth"]["growth_bytes_per_second"].as_f64().unwrap_or_else(|| panic!("no slope in {told:#}"));
+    assert!((1e6..1e8).contains(&slope), "{slope}");
+    let left = told["growth"]["seconds_to_limit"].as_f64().unwrap();
+    assert!(left > 0.0 && left < 30.0, "{left}");
+    daemon.stop();
+}

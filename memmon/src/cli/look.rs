@@ -14,7 +14,7 @@ use crate::{
         support::{self, Facts},
     },
     policy::{self, NamePatterns, Rules},
-    status::{Body, Client, Get, SOCKET, Text, Waiting},
+    status::{Body, Client, Get, SOCKET, Text},
 };
 
 /// `memmon check`, with those who are over the limit right now.
@@ -62,20 +62,23 @@ pub(super) fn explain(asked: &Explain, out: &mut dyn Write) -> anyhow::Result<Ex
         bail!("no process has the comm, the executable or the argv[0] {:?}", asked.whom);
     }
     let user_name = |uid| NameService.name(uid);
-    let held = held_back(origin.as_deref());
-    let text = explain::explain(&rules, &Snapshot { memory, processes }, asked.json, &user_name, &held)?;
+    let known = known(origin.as_deref());
+    let text = explain::explain(&rules, &Snapshot { memory, processes }, asked.json, &user_name, &known)?;
     out.write_all(text.as_bytes())?;
     out.flush()?;
     Ok(Exit::Ok)
 }
 
-/// What the daemon holds back, if one runs by this very file, and whoever asks may ask it.
-fn held_back(file: Option<&Path>) -> Vec<Waiting> {
-    let answer = Client::connect(Path::new(SOCKET)).and_then(|mut client| client.get(Get::Status));
+/// What the daemon knows, if one runs by this very file, and whoever asks may ask it.
+fn known(file: Option<&Path>) -> explain::Known {
+    let Ok(mut client) = Client::connect(Path::new(SOCKET)) else { return explain::Known::default() };
     let file = file.map(Text::path);
-    match answer {
-        Ok(Body::Status(status)) if status.config.file == file => status.held_back,
-        _ => Vec::new(),
+    match (client.get(Get::Status), client.get(Get::Processes)) {
+        (Ok(Body::Status(status)), Ok(Body::Processes(table))) if status.config.file == file => {
+            let growths = table.rows.iter().map(|row| (row.id, row.growth));
+            explain::Known { held_back: status.held_back, growths: growths.collect() }
+        }
+        _ => explain::Known::default(),
     }
 }
 

@@ -6,7 +6,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt::Write as _, mem};
+use std::{collections::HashMap, fmt::Write as _, mem};
 
 use serde::Serialize;
 
@@ -16,14 +16,14 @@ use self::words::{
 use super::status::span;
 use crate::{
     enforce,
-    model::{Breach, Bytes, Fact, Name, Protection, Snapshot, Uid, Verdict},
+    model::{Breach, Bytes, Fact, Name, ProcessId, Protection, Snapshot, Uid, Verdict},
     policy::{self, Explanation, Finding, Otherwise, Rule, Rules, Step},
-    status::Waiting,
+    status::{Growth, Waiting},
 };
 
 /// Every process of `snapshot` explained, one after the other: for people, or as one JSON array.
 ///
-/// `user_name` looks a user up; it may be asked for the same one again and again. `held` is what the daemon holds back.
+/// `user_name` looks a user up; it may be asked for the same one again and again.
 ///
 /// # Errors
 /// JSON that cannot be written (no figure here is one that JSON has no way to write).
@@ -32,11 +32,15 @@ pub(super) fn explain(
     snapshot: &Snapshot,
     json: bool,
     user_name: &dyn Fn(Uid) -> Option<String>,
-    held: &[Waiting],
+    known: &Known,
 ) -> serde_json::Result<String> {
     let explained = |process| {
         let explanation = policy::explain(rules, process, &snapshot.memory);
-        Told { held_back: held_back(&explanation, held), explanation }
+        Told {
+            held_back: held_back(&explanation, &known.held_back),
+            growth: known.growths.get(&process.id).filter(|growth| growth.bytes_per_second.is_some()),
+            explanation,
+        }
     };
     let explanations: Vec<_> = snapshot.processes.iter().map(explained).collect();
     if json {
@@ -47,11 +51,21 @@ pub(super) fn explain(
     Ok(texts.join("\n"))
 }
 
-/// An explanation, and what policy does not know: what was terminated often before.
+/// What a daemon knows beyond what one look shows; nothing where none can be asked.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// What it leaves alone for a while.
+    pub(super) held_back: Vec<Waiting>,
+    /// How fast those grow of whom it has readings.
+    pub(super) growths: HashMap<ProcessId, Growth>,
+}
+
+/// An explanation, and what policy does not know: what was terminated often before, and what grows.
 #[derive(Serialize)]
 struct Told<'a> {
     #[serde(flatten)]
     explanation: Explanation<'a>,
+    growth: Option<&'a Growth>,
     held_back: Option<&'a Waiting>,
 }
 
@@ -68,8 +82,9 @@ const COLUMNS: usize = 80;
 const REASONS: usize = 36;
 
 fn text(told: &Told<'_>, users: Users<'_>) -> String {
-    let Told { explanation, held_back } = told;
+    let Told { explanation, growth, held_back } = told;
     let mut lines = subject(explanation, users);
+    lines.extend(growth.and_then(slope));
     lines.push(String::new());
     for step in &explanation.steps {
         let row = format!("  {:<22}  {:<8}  ", step.rule.key(), outcome(step));
@@ -99,6 +114,14 @@ fn text(told: &Told<'_>, users: Users<'_>) -> String {
         _ = writeln!(text, "{}", line.trim_end());
         text
     })
+}
+
+/// How fast it grows, and where that leads.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float cast saturates")]
+fn slope(growth: &Growth) -> Option<String> {
+    let rate = amount(Bytes(growth.bytes_per_second? as u64));
+    let left = growth.seconds_to_limit.map(|left| format!(", at its limit in {}", span(left)));
+    Some(format!("  growth    {rate} a second{}", left.unwrap_or_default()))
 }
 
 /// Whom it is about.

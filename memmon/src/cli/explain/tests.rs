@@ -3,14 +3,14 @@
 use insta::assert_snapshot;
 use proptest::prelude::*;
 
-use super::explain;
+use super::{Known, explain};
 use crate::{
     model::{Bytes, Fact, Name, Pid, Process, Snapshot, Uid},
     policy::{
         self, NamePatterns, Rules, Scope,
         fixtures::{MEMORY, any_rules, any_snapshot, hog, rules},
     },
-    status::Waiting,
+    status::{Growth, Waiting},
 };
 
 fn name_of(uid: Uid) -> Option<String> {
@@ -28,7 +28,7 @@ fn explained(change: impl FnOnce(&mut Rules, &mut Process)) -> String {
     rules.whitelist.users.insert(Uid::ROOT);
     change(&mut rules, &mut process);
     let snapshot = Snapshot { memory: MEMORY, processes: vec![process] };
-    explain(&rules, &snapshot, false, &name_of, &[]).unwrap()
+    explain(&rules, &snapshot, false, &name_of, &Known::default()).unwrap()
 }
 
 #[test]
@@ -188,12 +188,14 @@ fn who_is_held_back_is_told_so_unless_it_is_not() {
     };
     let snapshot = Snapshot { memory: MEMORY, processes: vec![hog()] };
     let started = hog().id.start.since_boot().as_secs_f64();
-    let explained = |rules: &Rules, waiting| explain(rules, &snapshot, false, &name_of, &[waiting]).unwrap();
+    let known = |waiting| Known { held_back: vec![waiting], ..Known::default() };
+    let explained =
+        |rules: &Rules, waiting| explain(rules, &snapshot, false, &name_of, &known(waiting)).unwrap();
     let text = explained(&rules(), waiting(started));
     let said =
         "  not before 43 s from now: its like of app.scope was terminated 5 times and\n    comes back\n";
     assert!(text.contains(said), "{text}");
-    let json = explain(&rules(), &snapshot, true, &name_of, &[waiting(started)]).unwrap();
+    let json = explain(&rules(), &snapshot, true, &name_of, &known(waiting(started))).unwrap();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json[0]["held_back"]["times"], 5);
     // It was there before, it is another one, or it is not over its limit at all.
@@ -208,6 +210,27 @@ fn who_is_held_back_is_told_so_unless_it_is_not() {
 }
 
 #[test]
+fn growth_is_told_where_a_daemon_knows_it() {
+    let snapshot = Snapshot { memory: MEMORY, processes: vec![hog()] };
+    let told = |bytes_per_second, seconds_to_limit, json| {
+        let growths = [(hog().id, Growth { bytes_per_second, seconds_to_limit })].into();
+        let known = Known { growths, ..Known::default() };
+        explain(&rules(), &snapshot, json, &name_of, &known).unwrap()
+    };
+    let line = |text: String| text.lines().find(|line| line.contains("growth")).map(str::to_owned);
+    let rate = Some(1_572_864.0);
+    let said = line(told(rate, Some(43.0), false));
+    assert_eq!(said.as_deref(), Some("  growth    1.50MB a second, at its limit in 43 s"));
+    assert_eq!(line(told(rate, None, false)).as_deref(), Some("  growth    1.50MB a second"));
+    assert_eq!(line(told(None, None, false)), None);
+    let json: serde_json::Value = serde_json::from_str(&told(rate, Some(43.0), true)).unwrap();
+    assert_eq!(
+        json[0]["growth"],
+        serde_json::json!({ "growth_bytes_per_second": 1_572_864.0, "seconds_to_limit": 43.0 })
+    );
+}
+
+#[test]
 fn pid_1() {
     let text = explained(|_, process| process.id.pid = Pid(1));
     assert!(text.ends_with("\nleft alone: pid 1 is never touched\n"), "{text}");
@@ -216,9 +239,9 @@ fn pid_1() {
 #[test]
 fn several_processes_are_several_texts_and_one_array() {
     let snapshot = Snapshot { memory: MEMORY, processes: vec![hog(), hog()] };
-    let text = explain(&rules(), &snapshot, false, &name_of, &[]).unwrap();
+    let text = explain(&rules(), &snapshot, false, &name_of, &Known::default()).unwrap();
     assert_eq!(text.matches("terminated: 3.00GB resident").count(), 2);
-    let json = explain(&rules(), &snapshot, true, &name_of, &[]).unwrap();
+    let json = explain(&rules(), &snapshot, true, &name_of, &Known::default()).unwrap();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json.as_array().unwrap().len(), 2);
     assert_eq!(json[1]["process"]["id"]["pid"], 4242);
@@ -231,11 +254,11 @@ fn several_processes_are_several_texts_and_one_array() {
 proptest! {
     #[test]
     fn nothing_of_a_process_reaches_a_terminal_unescaped(rules in any_rules(), snapshot in any_snapshot()) {
-        let text = explain(&rules, &snapshot, false, &|_| Some("\x1b]0;\u{202e}".to_owned()), &[]).unwrap();
+        let text = explain(&rules, &snapshot, false, &|_| Some("\x1b]0;\u{202e}".to_owned()), &Known::default()).unwrap();
         for line in text.lines() {
             prop_assert!(!line.contains(|c: char| c.is_control() || c == '\u{202e}'), "{line:?}");
         }
-        let json = explain(&rules, &snapshot, true, &name_of, &[]).unwrap();
+        let json = explain(&rules, &snapshot, true, &name_of, &Known::default()).unwrap();
         prop_assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok());
     }
 }

@@ -154,8 +154,10 @@ impl Feed {
             .confirm(whom.pid, Some(whom.start), limit, &self.accuracy)
             .with_context(|| format!("pid {pid} cannot be explained"))?;
         let snapshot = Snapshot { memory, processes: vec![process] };
-        let held = self.status.as_ref().map_or(&[][..], |status| &status.held_back);
-        Ok(explain::explain(&rules, &snapshot, false, &|uid| NameService.name(uid), held)?)
+        let held_back = self.status.as_ref().map(|status| status.held_back.clone()).unwrap_or_default();
+        // How fast it grows stands in the table already.
+        let known = explain::Known { held_back, ..explain::Known::default() };
+        Ok(explain::explain(&rules, &snapshot, false, &|uid| NameService.name(uid), &known)?)
     }
 }
 
