@@ -222,3 +222,26 @@ fn explain_has_the_slope_that_the_daemon_saw() {
     assert!(left > 0.0 && left < 30.0, "{left}");
     daemon.stop();
 }
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn each_climb_is_warned_of_once() {
+    let user = TestUser::claim();
+    let daemon = Daemon::start(&config(&user, &[]), EBPF);
+    let hog = user.hog("anon 25M wait-term free wait-term anon 25M hold");
+    let warnings = || daemon.about("approaching", hog.pid()).len();
+    hog.begun("wait-term");
+    eventually("the warning", || warnings() == 1);
+    daemon.scanned();
+    assert_eq!(warnings(), 1, "once while it stays there");
+    hog.term();
+    hog.ready("free");
+    daemon.scanned();
+    hog.term();
+    hog.begun("hold");
+    eventually("the second climb's", || warnings() == 2);
+    daemon.scanned();
+    assert_eq!(warnings(), 2);
+    assert!(hog.is_alive() && daemon.about("killing", hog.pid()).is_empty());
+    daemon.stop();
+}

@@ -1,0 +1,133 @@
+//! Many crossings at once, and more than there is room for: what they cost, and that nobody is lost among them.
+
+#![cfg(feature = "ebpf")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::{
+    fs,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::Signal,
+    unistd::{SysconfVar, sysconf},
+};
+use serde_json::Value;
+use support::{
+    TestUser,
+    daemon::Daemon,
+    eventually,
+    said::{SOON, config},
+};
+
+/// No scan but the first, and those that follow a loss, help within a test.
+const RARELY: (&str, &str) = ("thresholds.check_interval", "3600");
+const EBPF: &[&str] = &["--source", "ebpf"];
+
+/// The kernel tells every daemon of every process: what one test does another one would feel.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A script that has children one after the other, each of them beyond the foot of its ladder when it is born and gone at
+/// once: two events each.
+fn storm(children: usize) -> String {
+    format!("anon 20M {} wait-term", "fork end ".repeat(children))
+}
+
+fn status(daemon: &Daemon) -> Value {
+    let output = daemon.beside(env!("CARGO_BIN_EXE_memmon")).args(["status", "--json"]).output().unwrap();
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    if told["status"].is_object() { told["status"].clone() } else { told }
+}
+
+/// A field of /proc/PID/stat by its number in proc_pid_stat(5), from the fourth on.
+fn stat(daemon: &Daemon, field: usize) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).unwrap();
+    stat.rsplit(") ").next().unwrap().split(' ').nth(field - 3).unwrap().parse().unwrap()
+}
+
+fn cpu_time(daemon: &Daemon) -> Duration {
+    let ticks = sysconf(SysconfVar::CLK_TCK).unwrap().unwrap().unsigned_abs();
+    Duration::from_millis((stat(daemon, 14) + stat(daemon, 15)) * 1000 / ticks)
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn what_the_ring_had_no_room_for_is_found_by_a_scan_at_once_and_counted() {
+    let _alone = alone();
+    let user = TestUser::claim();
+    let daemon = Daemon::start(&config(&user, &[RARELY]), EBPF);
+    daemon.event("scan_complete");
+    assert_eq!(status(&daemon)["lost"]["crossings"], 0);
+    // Nobody takes anything off the ring: it is full after some eight hundred events.
+    daemon.signal(Signal::SIGSTOP);
+    let many = user.hog(&storm(600));
+    many.begun("wait-term");
+    // Stopped, as its next page would be its next event; so it is SIGKILL that ends it.
+    let mut hog = user.hog("anon 50M stop");
+    eventually("the stop", || hog.state() == 'T');
+    daemon.signal(Signal::SIGCONT);
+    let (signal, record) = daemon.terminated(&mut hog);
+    assert_eq!(signal, Some(libc::SIGKILL));
+    assert!(record["rss_at_crossing_bytes"].is_null(), "its crossing was lost: {record:#}");
+    assert!(status(&daemon)["lost"]["crossings"].as_u64() > Some(0));
+    assert!(daemon.every("scan_complete").len() >= 2, "found by a scan");
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_storm_of_crossings_has_its_share_of_a_cpu_and_no_more_and_nobody_starves() {
+    let _alone = alone();
+    let user = TestUser::claim();
+    let daemon = Daemon::start(&config(&user, &[RARELY]), EBPF);
+    daemon.event("scan_complete");
+    let (before, begun) = (cpu_time(&daemon), Instant::now());
+    let storms = [user.hog(&storm(1500)), user.hog(&storm(1500))];
+    // In the middle of it.
+    let mut hog = user.hog("anon 50M hold");
+    daemon.told("killing", hog.pid());
+    assert_eq!(hog.ended_by(SOON), Some(libc::SIGTERM));
+    for storm in &storms {
+        storm.begun("wait-term");
+    }
+    let (spent, took) = (cpu_time(&daemon) - before, begun.elapsed());
+    // A tenth, a window that had only begun, the scans after losses and the lines.
+    let most = took / 10 + Duration::from_millis(100) + took / 20;
+    assert!(spent <= most, "{spent:?} of {took:?}");
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn the_way_from_a_crossing_to_its_signal_takes_no_page_fault() {
+    const ROUNDS: u64 = 20;
+
+    let _alone = alone();
+    let user = TestUser::claim();
+    // It is the same hog each time.
+    let never = ("termination.repeat_limit", "0");
+    let daemon = Daemon::start(&config(&user, &[RARELY, never]), EBPF);
+    daemon.event("scan_complete");
+    let rounds = || {
+        for _ in 0..ROUNDS {
+            assert_eq!(daemon.terminated(&mut user.hog("anon 40M hold")).0, Some(libc::SIGTERM));
+        }
+    };
+    // What is touched for the first time is touched now.
+    rounds();
+    let faults = || (stat(&daemon, 10), stat(&daemon, 12));
+    let (minor, major) = faults();
+    rounds();
+    let (now_minor, now_major) = faults();
+    assert_eq!(now_major, major, "something had to be read from a disk");
+    // The records of the last fifty are kept, and who climbs elsewhere on the machine is: a new page now and then is theirs.
+    assert!(now_minor - minor <= ROUNDS / 2, "{} page faults in {ROUNDS} terminations", now_minor - minor);
+    daemon.stop();
+}
