@@ -6,8 +6,9 @@ use crate::model::Bytes;
 /// Shares of the limit at which a growing process is measured, in eighths: enough for a slope before the limit.
 const EIGHTHS: [u64; 4] = [4, 5, 6, 7];
 
-/// The least step between two looks, near the limit: below it the counters say nothing.
-const LEAST_STEP: Bytes = Bytes(256 << 10);
+/// The least step between two looks, near the limit. Smaller than what the counters move by at once (32 pages per CPU), so
+/// that whoever grows fast is looked at again and again up to its crossing, and is not half a step beyond it by then.
+const LEAST_STEP: Bytes = Bytes(64 << 10);
 
 /// The rungs below one limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
