@@ -162,7 +162,7 @@ impl<'a> Daemon<'a> {
             if self.follow_schedule() {
                 scans = interval(self.settings.check_interval);
             }
-            let minute = self.settings.schedule.next_look(&Zoned::now()).unwrap_or(NEVER);
+            let minute = self.next_minute();
             let grace = self.victims.next_deadline().unwrap_or_else(|| Instant::now() + NEVER);
             tokio::select! {
                 // In this order: an end before anything new, exits before graces, a scan when nothing waits.
@@ -233,8 +233,18 @@ impl<'a> Daemon<'a> {
         Ok(())
     }
 
+    /// The time until `[[schedule]]` may say something else. Without one no time zone is read, here as below.
+    fn next_minute(&self) -> Duration {
+        let schedule = &self.settings.schedule;
+        let left = || schedule.next_look(&Zoned::now());
+        (!schedule.windows.is_empty()).then(left).flatten().unwrap_or(NEVER)
+    }
+
     /// Puts into force what `[[schedule]]` says of this time. Whether that is something else.
     fn follow_schedule(&mut self) -> bool {
+        if self.settings.schedule.windows.is_empty() {
+            return false;
+        }
         let now = Zoned::now();
         if !self.settings.is_behind(&now) {
             return false;
