@@ -30,15 +30,15 @@ struct Way {
 
 /// The goals are about the first.
 const WAYS: [Way; 4] = [
-    Way { name: "instant", kernel: "instant = true", interval: 30.0, rounds: (200, 3) },
+    Way { name: "instant", kernel: "instant = true", interval: 30.0, rounds: (160, 3) },
     Way {
         name: "instant, realtime",
         kernel: "instant = true\nrealtime = true",
         interval: 30.0,
-        rounds: (100, 2),
+        rounds: (60, 2),
     },
-    Way { name: "polling, 100 ms", kernel: "instant = false", interval: 0.1, rounds: (40, 2) },
-    Way { name: "polling, 1 s", kernel: "instant = false", interval: 1.0, rounds: (12, 1) },
+    Way { name: "polling, 100 ms", kernel: "instant = false", interval: 0.1, rounds: (30, 2) },
+    Way { name: "polling, 1 s", kernel: "instant = false", interval: 1.0, rounds: (10, 1) },
 ];
 
 /// What one sprint tells of its end.
