@@ -1,6 +1,6 @@
 # A daemon that does not turn any more is killed and started again by systemd, and watches as before.
 mkdir -p /run/systemd/system/memmon.service.d
-printf '[Service]\nWatchdogSec=8\nTimeoutAbortSec=5\n' >/run/systemd/system/memmon.service.d/watchdog.conf
+printf '[Service]\nWatchdogSec=20\nTimeoutAbortSec=10\n' >/run/systemd/system/memmon.service.d/watchdog.conf
 systemctl daemon-reload
 systemctl stop memmon.service
 memmon_runs_with
