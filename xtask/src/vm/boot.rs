@@ -17,8 +17,9 @@ use super::{
     verdict::{self, PASS, PORT},
 };
 
-/// Huge pages have the kernel compact memory, for which an emulated processor takes so long that others wait for it.
+/// No huge pages and no compaction without need: an emulated processor takes so long for them that others wait for it.
 const APPEND: &str = "console=ttyS0 quiet panic=-1 mitigations=off transparent_hugepage=never \
+                      sysctl.vm.watermark_boost_factor=0 sysctl.vm.compaction_proactiveness=0 \
                       systemd.unit=memmon-vm.service";
 
 /// A guest that does nothing but end is done in a second.

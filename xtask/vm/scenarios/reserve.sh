@@ -4,13 +4,13 @@ available() { awk '/^MemTotal:/ { total = $2 } /^MemAvailable:/ { print int(100 
 reserve=$(($(available) - 27))
 [ $reserve -le 50 ] || reserve=50 # the most that can be asked for
 memmon_runs_with 'check_interval = 1' 'grace = 600' "reserve_percent = $reserve"
-hog stubborn uid 1000 ignore-term anon 70M hold
+hog deaf uid 1000 ignore-term anon 70M hold
 must_say 'Killing process: PID=[0-9]+, Name=hog, User=alice'
 sleep 6
-lives stubborn
+lives deaf
 [ "$(available)" -gt $reserve ] || fail "only $(available) % are available: the reserve of $reserve % was none"
 ARGV0=sshd hog ballast uid 1000 anon 200M hold
-died stubborn SIGKILL
+died deaf SIGKILL
 must_say 'Still running [0-9.a-z ]+ after SIGTERM and the machine is nearly out of memory, sending SIGKILL: PID=[0-9]+, Name=hog'
 must_say 'Killed: PID=[0-9]+, Name=hog, User=alice'
 lives ballast
