@@ -158,11 +158,11 @@ fn pause(last: Option<Duration>, defects: Defects) -> Duration {
     last.map_or(FIRST_PAUSE, |last| LONGEST_PAUSE.min(last * 2))
 }
 
-/// A process that only /proc had is missed by the map if the map still lacks it now, and /proc still has it with
-/// memory of its own (a vfork child borrows its parent's until it calls exec).
+/// A process that only /proc had is missed by the map if the map lacks it now, and /proc has it still, with memory of its
+/// own (a vfork child borrows its parent's until it calls exec). In this order: who ends meanwhile is in neither.
 fn is_missed(proc: &ProcRoot, kernel: &Kernel, pid: Pid) -> bool {
-    let confirmed = proc.confirm(pid, None, Bytes::MAX, &Accuracy::StatmExact);
-    confirmed.is_ok_and(|process| process.rss > Bytes::ZERO) && kernel.reading(pid).is_none()
+    let confirm = || proc.confirm(pid, None, Bytes::MAX, &Accuracy::StatmExact);
+    kernel.reading(pid).is_none() && confirm().is_ok_and(|process| process.rss > Bytes::ZERO)
 }
 
 /// An entry that only the map had is stale if /proc has no such process now and the map still does.
