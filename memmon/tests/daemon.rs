@@ -92,14 +92,14 @@ fn a_child_that_borrows_its_parents_memory_is_never_signalled() {
         let user = TestUser::claim();
         let mut hog = user.hog("ignore-term anon 60M vfork hold");
         let child = hog.child("vfork");
-        let daemon = Daemon::start(&config(&user, &[("termination.grace", "1")]), &["--source", source]);
+        let daemon = Daemon::start(&config(&user, &[("termination.grace", "2")]), &["--source", source]);
         daemon.told("killing", hog.pid());
-        assert!(!is_dead(child), "the child is there while the grace lasts");
         daemon.scanned();
+        assert!(!is_dead(child), "the child is there while the grace lasts");
+        // Until its parent ends: from then on the memory is its own.
+        daemon.never_mentioned(child);
         assert_eq!(daemon.terminated(&mut hog).0, KILL);
         eventually("the end of the child by its parent's", || is_dead(child));
-        daemon.scanned();
-        daemon.never_mentioned(child);
         daemon.stop();
     }
 }
