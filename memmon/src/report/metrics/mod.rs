@@ -21,7 +21,7 @@ use prometheus_client::{
         gauge::Gauge,
         histogram::{Histogram, exponential_buckets},
     },
-    registry::{Registry, Unit},
+    registry::{Metric, Registry, Unit},
 };
 
 pub(super) use self::export::Exports;
@@ -224,145 +224,84 @@ impl Figures {
         }
     }
 
-    #[expect(clippy::too_many_lines, reason = "a table")]
     fn new() -> Self {
+        let mut all = Catalog(Registry::with_prefix("memmon"));
+        let build: Family<Labels<1>, Gauge> = all.add("build_info", "The version of memmon");
+        build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
         let figures = Self {
-            registry: Registry::default(),
-            terminations: Family::default(),
-            would_terminate: Family::default(),
-            signals_failed: Family::default(),
-            spared: Counter::default(),
-            held_back: Counter::default(),
-            oom_killed: Counter::default(),
-            in_doubt: Counter::default(),
+            terminations: all.add("terminations", "Processes that came to their end"),
+            would_terminate: all.add("would_terminate", "Processes that a dry run left alone"),
+            signals_failed: all.add("signals_failed", "Signals that were refused"),
+            spared: all.add("spared", "Processes left alone at the second look"),
+            held_back: all.add("held_back", "Processes that came back too often and waited"),
+            in_doubt: all.add("in_doubt", "Processes left alone as a rule could not be checked"),
+            oom_killed: all.add("oom_killed", "Processes that the OOM killer took first"),
             // 100 µs to 13 s.
-            scan: Histogram::new(exponential_buckets(1e-4, 2.0, 18)),
-            reaction: Histogram::new(exponential_buckets(1e-4, 2.0, 18)),
+            scan: all.seconds("scan_duration", "Time that a scan took", doubling(1e-4, 18)),
+            reaction: all.seconds(
+                "reaction",
+                "Time from a crossing in the kernel to SIGTERM",
+                doubling(1e-4, 18),
+            ),
             // 1 ms to 65 s: a grace is in it.
-            exit: Histogram::new(exponential_buckets(1e-3, 2.0, 17)),
+            exit: all.seconds("exit", "Time from the first signal to the exit", doubling(1e-3, 17)),
             // 1 MiB to 64 GiB.
-            overshoot: Histogram::new(exponential_buckets(Bytes::MIB as f64, 2.0, 17)),
-            processes: Gauge::default(),
-            memory_total: Gauge::default(),
-            memory_available: Gauge::default(),
-            limit: Gauge::default(),
-            interval: Gauge::default(),
-            dry_run: Gauge::default(),
-            source: Family::default(),
-            map_entries: Gauge::default(),
-            map_capacity: Gauge::default(),
-            map_refused: Counter::default(),
-            map_defects: Counter::default(),
-            lost_crossings: Counter::default(),
-            lost_events: Counter::default(),
-            degraded: Counter::default(),
-            generation: Gauge::default(),
-            reload_ok: Gauge::default(),
-            notifications: Family::default(),
+            overshoot: all.bytes(
+                "overshoot",
+                "What a process had over its limit at SIGTERM",
+                doubling(Bytes::MIB as f64, 17),
+            ),
+            processes: all.add("processes", "Processes looked at in the last scan"),
+            memory_total: all.bytes("memory_total", "Memory of the machine", Gauge::default()),
+            memory_available: all.bytes(
+                "memory_available",
+                "Memory available at the last scan",
+                Gauge::default(),
+            ),
+            limit: all.bytes("limit", "What a process may have resident", Gauge::default()),
+            interval: all.seconds("check_interval", "Time between two scans", Gauge::default()),
+            dry_run: all.add("dry_run", "Whether nothing is signalled"),
+            source: all.add("source", "Whether readings come from this source"),
+            map_entries: all.add("map_entries", "Processes in the kernel map"),
+            map_capacity: all.add("map_capacity", "Processes that the kernel map has room for"),
+            map_refused: all.add("map_refused", "Processes that the kernel map had no room for"),
+            map_defects: all.add("map_defects", "Entries missing or stale that a sweep found"),
+            lost_crossings: all.add("lost_crossings", "Crossings that found the ring full"),
+            lost_events: all.add("lost_events", "Events that the log could not keep up with"),
+            degraded: all.add("degraded", "Times that something worked less well than it could"),
+            generation: all.add("config_generation", "Configurations that were in force so far"),
+            reload_ok: all.add("config_last_reload_successful", "Whether the last reload worked"),
+            notifications: all.add("notifications", "Notifications by channel and outcome"),
+            registry: all.0,
         };
         figures.begin();
-        let mut all = Registry::with_prefix("memmon");
-        let build = Family::<Labels<1>, Gauge>::default();
-        build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
-        all.register("build_info", "The version of memmon", build);
-        all.register("terminations", "Processes that came to their end", figures.terminations.clone());
-        all.register(
-            "would_terminate",
-            "Processes that a dry run left alone",
-            figures.would_terminate.clone(),
-        );
-        all.register("signals_failed", "Signals that were refused", figures.signals_failed.clone());
-        all.register("spared", "Processes left alone at the second look", figures.spared.clone());
-        all.register("held_back", "Processes that came back too often and waited", figures.held_back.clone());
-        all.register(
-            "in_doubt",
-            "Processes left alone as a rule could not be checked",
-            figures.in_doubt.clone(),
-        );
-        all.register("oom_killed", "Processes that the OOM killer took first", figures.oom_killed.clone());
-        let seconds = || Unit::Seconds;
-        let bytes = || Unit::Bytes;
-        all.register_with_unit("scan_duration", "Time that a scan took", seconds(), figures.scan.clone());
-        all.register_with_unit(
-            "reaction",
-            "Time from a crossing in the kernel to SIGTERM",
-            seconds(),
-            figures.reaction.clone(),
-        );
-        all.register_with_unit(
-            "exit",
-            "Time from the first signal to the exit",
-            seconds(),
-            figures.exit.clone(),
-        );
-        all.register_with_unit(
-            "overshoot",
-            "What a process had over its limit at SIGTERM",
-            bytes(),
-            figures.overshoot.clone(),
-        );
-        all.register("processes", "Processes looked at in the last scan", figures.processes.clone());
-        all.register_with_unit(
-            "memory_total",
-            "Memory of the machine",
-            bytes(),
-            figures.memory_total.clone(),
-        );
-        all.register_with_unit(
-            "memory_available",
-            "Memory available at the last scan",
-            bytes(),
-            figures.memory_available.clone(),
-        );
-        all.register_with_unit("limit", "What a process may have resident", bytes(), figures.limit.clone());
-        all.register_with_unit(
-            "check_interval",
-            "Time between two scans",
-            seconds(),
-            figures.interval.clone(),
-        );
-        all.register("dry_run", "Whether nothing is signalled", figures.dry_run.clone());
-        all.register("source", "Whether readings come from this source", figures.source.clone());
-        all.register("map_entries", "Processes in the kernel map", figures.map_entries.clone());
-        all.register(
-            "map_capacity",
-            "Processes that the kernel map has room for",
-            figures.map_capacity.clone(),
-        );
-        all.register(
-            "map_refused",
-            "Processes that the kernel map had no room for",
-            figures.map_refused.clone(),
-        );
-        all.register(
-            "map_defects",
-            "Entries missing or stale that a sweep found",
-            figures.map_defects.clone(),
-        );
-        all.register("lost_crossings", "Crossings that found the ring full", figures.lost_crossings.clone());
-        all.register(
-            "lost_events",
-            "Events that the log could not keep up with",
-            figures.lost_events.clone(),
-        );
-        all.register(
-            "degraded",
-            "Times that something worked less well than it could",
-            figures.degraded.clone(),
-        );
-        all.register(
-            "config_generation",
-            "Configurations that were in force so far",
-            figures.generation.clone(),
-        );
-        all.register(
-            "config_last_reload_successful",
-            "Whether the last reload worked",
-            figures.reload_ok.clone(),
-        );
-        all.register("notifications", "Notifications by channel and outcome", figures.notifications.clone());
-        Self { registry: all, ..figures }
+        figures
     }
+}
+
+/// What the figures are called, and what they mean.
+struct Catalog(Registry);
+
+impl Catalog {
+    fn add<M: Metric + Clone + Default>(&mut self, name: &str, help: &str) -> M {
+        let metric = M::default();
+        self.0.register(name, help, metric.clone());
+        metric
+    }
+
+    fn seconds<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
+        self.0.register_with_unit(name, help, Unit::Seconds, metric.clone());
+        metric
+    }
+
+    fn bytes<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
+        self.0.register_with_unit(name, help, Unit::Bytes, metric.clone());
+        metric
+    }
+}
+
+fn doubling(from: f64, buckets: u16) -> Histogram {
+    Histogram::new(exponential_buckets(from, 2.0, buckets))
 }
 
 const fn rule(rule: Limit) -> &'static str {
