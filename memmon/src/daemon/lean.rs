@@ -34,14 +34,15 @@ fn give_heap_back() {
 }
 
 /// Whether the file has all that is mapped here: nothing was ever written to it (as the dynamic linker does, before it
-/// takes the right to write away), and nothing can be.
+/// takes the right to write away), and nothing can be. What was written may be out on swap by now.
 fn is_only_the_file(map: &MemoryMap) -> bool {
     let private = map.perms.contains(MMPermissions::READ | MMPermissions::PRIVATE);
-    let written = map.extension.map.get("Anonymous").is_none_or(|bytes| *bytes > 0);
+    let none = |kind| map.extension.map.get(kind) == Some(&0);
     matches!(map.pathname, MMapPath::Path(_))
         && private
         && !map.perms.contains(MMPermissions::WRITE)
-        && !written
+        && none("Anonymous")
+        && none("Swap")
 }
 
 fn unmap(map: &MemoryMap) -> io::Result<()> {
@@ -52,4 +53,31 @@ fn unmap(map: &MemoryMap) -> io::Result<()> {
     // SAFETY: a private mapping of a file that holds just what the file does: whoever reads or runs it next finds the
     // same bytes there, at the price of a page fault.
     Ok(unsafe { madvise(start, length, Advice::LinuxDontNeed) }?)
+}
+
+#[cfg(test)]
+mod tests {
+    use procfs::{FromBufRead as _, process::MemoryMaps};
+
+    use super::*;
+
+    #[test]
+    fn what_was_written_once_stays_wherever_it_is() {
+        for (mapped, anonymous, swap, only_the_file) in [
+            ("r-xp 00000000 08:01 42 /usr/lib/libc.so.6", 0, 0, true),
+            ("r--p 00000000 08:01 42 /usr/lib/libc.so.6", 4, 0, false),
+            ("r--p 00000000 08:01 42 /usr/lib/libc.so.6", 0, 4, false),
+            ("rw-p 00000000 08:01 42 /usr/lib/libc.so.6", 0, 0, false),
+            ("r--s 00000000 08:01 42 /usr/lib/libc.so.6", 0, 0, false),
+            ("r--p 00000000 00:00 0 ", 0, 0, false),
+        ] {
+            let text =
+                format!("7f0000000000-7f0000002000 {mapped}\nAnonymous: {anonymous} kB\nSwap: {swap} kB\n");
+            let maps = MemoryMaps::from_buf_read(text.as_bytes()).unwrap();
+            assert_eq!(maps.iter().map(is_only_the_file).collect::<Vec<_>>(), [only_the_file], "{text}");
+        }
+        let untold = "7f0000000000-7f0000002000 r-xp 00000000 08:01 42 /usr/lib/libc.so.6\nRss: 8 kB\n";
+        let maps = MemoryMaps::from_buf_read(untold.as_bytes()).unwrap();
+        assert!(!maps.iter().any(is_only_the_file));
+    }
 }
