@@ -1,4 +1,4 @@
-//! (being built)
+//! Reads the kernel: its map of processes and /proc. Nothing is decided here, and nothing changed.
 
 #[cfg(feature = "ebpf")]
 pub mod bpf;

@@ -6,8 +6,9 @@ use crate::model::Pid;
 /// `KCMP_VM` of linux/kcmp.h.
 const KCMP_VM: libc::c_long = 1;
 
-/// Whether both have the same address space, or both have none. False also where memmon may not ask (EPERM, without CAP_SYS_PTRACE), or the
-/// kernel was built without kcmp (ENOSYS): then a process counts as having memory of its own, which is almost always so.
+/// Whether both have the same address space, or both have none. False also where memmon may not ask (EPERM, without
+/// CAP_SYS_PTRACE), or the kernel was built without kcmp (ENOSYS): then a process counts as having memory of its own,
+/// which is almost always so.
 pub(super) fn same_memory(one: Pid, other: Pid) -> bool {
     let [one, other] = [one, other].map(|pid| libc::c_long::from(pid.0));
     // SAFETY: kcmp takes five numbers and dereferences none of them.
