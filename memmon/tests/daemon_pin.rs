@@ -3,15 +3,18 @@
 
 #![cfg(feature = "ebpf")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(unsafe_code, reason = "a mount that only the daemon sees is made between fork and exec")]
 
 mod support;
 
 use std::{
     fs,
+    os::unix::process::CommandExt,
     process::{Command, Output},
 };
 
 use nix::{
+    mount::{MsFlags, mount},
     sys::signal::Signal,
     unistd::{SysconfVar, sysconf},
 };
@@ -116,6 +119,25 @@ fn what_a_crash_leaves_is_replaced_by_the_next_start() {
     assert_eq!(next.terminated(&mut user.hog("anon 40M hold")).0, TERM);
     next.stop();
     assert!(!pin(&crashed).output().unwrap().status.success(), "and is gone with it");
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_pin_that_cannot_be_had_is_said_and_costs_nothing_else() {
+    let read_only = || {
+        let (none, flags) = (None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY);
+        Ok(mount(none, "/sys/fs/bpf", none, flags, none)?)
+    };
+    let user = TestUser::claim();
+    let daemon = Daemon::spawn_prepared(&config(&user, &[]), &["--source", "ebpf"], |command| {
+        // SAFETY: one system call, whose strings are on the stack.
+        unsafe { command.pre_exec(read_only) };
+    });
+    daemon.started();
+    let what = "the map is not pinned: cannot make /sys/fs/bpf/memmon: Read-only file system";
+    daemon.line("why there is no pin", |line| line.contains("\"degraded\"") && line.contains(what));
+    assert_eq!(daemon.terminated(&mut user.hog("anon 40M hold")).0, TERM);
+    daemon.stop();
 }
 
 #[test]

@@ -68,6 +68,11 @@ impl Kernel {
         })
     }
 
+    /// Why the map is not to be seen by others, though it was to be.
+    pub(super) fn unpinned(&self) -> Option<String> {
+        self.map.unpinned().map(ToString::to_string)
+    }
+
     /// Every process in the map.
     pub(super) fn readings(&mut self) -> io::Result<Vec<Reading>> {
         let mut readings = Vec::with_capacity(self.entries);

@@ -143,7 +143,10 @@ fn source(
         match source {
             Source::Proc => return Ok((None, reason)),
             Source::Ebpf => match Kernel::attach(facts, support, settings.kernel.max_processes, pinned) {
-                Ok(kernel) => return Ok((Some(kernel), reason)),
+                Ok(kernel) => {
+                    support.degraded.extend(kernel.unpinned().map(|error| Obstacle::NotPinned { error }));
+                    return Ok((Some(kernel), reason));
+                }
                 Err(error) => support.ebpf.withdraw(Obstacle::Attach { error: error.to_string() }),
             },
         }

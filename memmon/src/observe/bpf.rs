@@ -42,7 +42,7 @@ pub struct KernelMap {
     log: EbpfLogger<&'static dyn Log>,
     current: Config,
     scratch: batch::Scratch,
-    _pin: Option<pin::Pin>,
+    pin: Result<Option<pin::Pin>, PinError>,
 }
 
 /// How to attach.
@@ -114,6 +114,11 @@ impl KernelMap {
             ignore_missing(self.levels.remove(&id.pid.0))?;
         }
         Ok(now.map(|process| process.rss_pages()))
+    }
+
+    /// Why the map is not pinned, though it was to be.
+    pub fn unpinned(&self) -> Option<&PinError> {
+        self.pin.as_ref().err()
     }
 
     /// Readable when a process reached its wake level: then take [`Self::events`]. Poll it, never read it.

@@ -15,7 +15,7 @@ use nix::{
 use serde_json::Value;
 
 use crate::{
-    agrees, attach_with, offsets,
+    agrees, attach_with, expect_entry, offsets,
     support::{self, eventually, hog::Hog},
 };
 
@@ -89,12 +89,26 @@ fn the_map_is_pinned_by_field_names_and_gone_at_the_end() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn a_directory_of_somebody_else_is_not_used() {
+fn without_a_place_for_the_pin_all_else_works() {
     private_bpffs();
     let dir = default_pin_dir().unwrap();
+    let options = Options { capacity: 4096, pin_dir: Some(dir.clone()) };
+    // Of somebody else: not used, and left alone.
     fs::create_dir(&dir).unwrap();
     chown(&dir, Some(47_001), None).unwrap();
-    let refused = KernelMap::attach(&offsets(), &Options { capacity: 64, pin_dir: Some(dir.clone()) }).err();
-    assert!(matches!(refused, Some(AttachError::Pin(PinError::Foreign { uid: 47_001, .. }))), "{refused:?}");
-    assert!(dir.exists(), "and it is left alone");
+    let map = attach_with(&options);
+    assert!(matches!(map.unpinned(), Some(PinError::Foreign { uid: 47_001, .. })), "{:?}", map.unpinned());
+    assert!(expect_entry(&map, std::process::id()).rss_pages() > 0);
+    drop(map);
+    assert!(fs::read_dir(&dir).unwrap().next().is_none());
+    fs::remove_dir(&dir).unwrap();
+
+    // Read-only, as in a container.
+    let none = None::<&str>;
+    let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    mount(none, "/sys/fs/bpf", none, read_only, none).unwrap();
+    let map = attach_with(&options);
+    let why = map.unpinned().unwrap().to_string();
+    assert!(why.starts_with("cannot make /sys/fs/bpf/memmon: Read-only"), "{why}");
+    assert!(expect_entry(&map, std::process::id()).rss_pages() > 0);
 }

@@ -57,7 +57,7 @@ pub enum AttachError {
     /// The programs run, but those that ran before them could not be found.
     #[error("the processes that run already could not be added to the map: {0}")]
     Seed(#[source] io::Error),
-    /// The map could not be pinned.
+    /// Another daemon has its map pinned.
     #[error(transparent)]
     Pin(#[from] PinError),
     /// Anything else: a kernel older than 5.8, or an object that is not memmon's.
@@ -73,7 +73,10 @@ pub enum AttachError {
 /// See [`KernelMap::attach`].
 pub(super) fn load(offsets: &Offsets, options: &Options) -> Result<KernelMap, AttachError> {
     // First, because it refuses a second daemon before that has cost anything.
-    let pin = options.pin_dir.as_deref().map(Pin::claim).transpose()?;
+    let pin = match options.pin_dir.as_deref().map(Pin::claim).transpose() {
+        Err(second @ PinError::AlreadyRunning(_)) => return Err(second.into()),
+        claimed => claimed,
+    };
     // Before 5.11 maps count as locked memory; without the right to raise the limit the map's creation says so.
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
 
@@ -89,9 +92,7 @@ pub(super) fn load(offsets: &Offsets, options: &Options) -> Result<KernelMap, At
     verify(&mut ebpf)?;
 
     let processes = take(&mut ebpf, map::PROCESSES)?;
-    if let Some(pin) = &pin {
-        pin.publish(&processes)?;
-    }
+    let pin = pin.and_then(|pin| pin.map(|pin| pin.publish(&processes)).transpose());
     let Map::HashMap(data) = &processes else { return Err(unusable(map::PROCESSES)("not a hash")) };
     let processes_fd = data.fd().as_fd().try_clone_to_owned().map_err(unusable(map::PROCESSES))?;
     let log = EbpfLogger::init(&mut ebpf).map_err(unusable("AYA_LOGS"))?;
@@ -105,7 +106,7 @@ pub(super) fn load(offsets: &Offsets, options: &Options) -> Result<KernelMap, At
         log,
         current: Config::default(),
         scratch: batch::Scratch::new(),
-        _pin: pin,
+        pin,
         ebpf,
     };
     kernel_map

@@ -2,6 +2,7 @@
 //!
 //! A pin keeps a map alive but no program: what a crashed run leaves behind is a map that nobody writes any more,
 //! perhaps of another layout. It is replaced, never reused. The directory's lock tells a crashed run from a live one.
+//! Only people look at it: where it cannot be had, memmon works as well without.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
@@ -89,7 +90,7 @@ impl Pin {
     }
 
     /// Pins the map in place of what may be there.
-    pub(super) fn publish(&self, map: &Map) -> Result<(), PinError> {
+    pub(super) fn publish(self, map: &Map) -> Result<Self, PinError> {
         let path = self.dir.join(FILE);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -97,7 +98,8 @@ impl Pin {
             }
             _ => {}
         }
-        map.pin(&path).map_err(|error| failed("cannot pin the map at", &path)(io::Error::other(error)))
+        map.pin(&path).map_err(|error| failed("cannot pin the map at", &path)(io::Error::other(error)))?;
+        Ok(self)
     }
 }
 

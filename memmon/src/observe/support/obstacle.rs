@@ -86,6 +86,11 @@ pub enum Obstacle {
     NoExe,
     /// No bpffs at /sys/fs/bpf.
     NoBpfFs,
+    /// The map could not be pinned there.
+    NotPinned {
+        /// Why.
+        error: String,
+    },
 }
 
 impl Obstacle {
@@ -125,6 +130,9 @@ impl Obstacle {
             }
             Self::NoExe => "run as root, or with CAP_SYS_PTRACE".to_owned(),
             Self::NoBpfFs => "mount -t bpf bpf /sys/fs/bpf".to_owned(),
+            Self::NotPinned { .. } => {
+                "let memmon write there, or do without: only bpftool misses it".to_owned()
+            }
         }
     }
 }
@@ -163,6 +171,7 @@ impl fmt::Display for Obstacle {
             Self::NoBpfFs => {
                 f.write_str("no bpffs at /sys/fs/bpf: the map cannot be pinned, for bpftool to show it")
             }
+            Self::NotPinned { error } => write!(f, "the map is not pinned: {error}"),
         }
     }
 }
