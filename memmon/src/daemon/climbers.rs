@@ -65,10 +65,12 @@ impl Climbers {
         self.climbs.entry(whom).or_default().level = level;
     }
 
-    /// Those who fell below the rung under their level, with the level that they should have now: `rss` reads one.
+    /// Those who fell below the rung under their level, with the level that they should have now: `rss` reads one. Who is
+    /// at the top was judged, and has the level that came of it.
     pub(super) fn fallen(&self, rss: impl Fn(ProcessId) -> Option<Bytes>) -> Vec<(ProcessId, Bytes)> {
         let lower = |(whom, climb): (&ProcessId, &Climb)| {
-            let level = self.ladder.above(rss(*whom)?);
+            let rss = rss(*whom).filter(|rss| *rss < self.ladder.top())?;
+            let level = self.ladder.above(rss);
             (level < climb.level).then_some((*whom, level))
         };
         self.climbs.iter().filter_map(lower).collect()
@@ -165,6 +167,10 @@ mod tests {
         assert_eq!(climbers.fallen(|_| Some(mib(650))), []);
         assert_eq!(climbers.fallen(|_| Some(mib(450))), [(WHOM, mib(500))]);
         assert_eq!(climbers.fallen(|_| None), []);
+        // Protected, and far over the limit: it is to wake nobody.
+        climbers.set(WHOM, Bytes::MAX);
+        assert_eq!(climbers.fallen(|_| Some(mib(900))), []);
+        assert_eq!(climbers.fallen(|_| Some(mib(450))), [(WHOM, mib(500))]);
         climbers.keep(|_| false);
         assert_eq!(climbers.fallen(|_| Some(mib(450))), []);
     }
