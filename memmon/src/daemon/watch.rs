@@ -100,22 +100,26 @@ impl Watch {
         if map_full || due {
             let merged = merge(&readings, &self.proc.survey(&self.accuracy)?.readings);
             readings = merged.readings;
+            // Neither is worth the readings of a scan: an entry without a process is found out by a close look, and who
+            // cannot be added is read from /proc.
             for pid in merged.stale {
                 if is_stale(&self.proc, kernel, pid) {
-                    kernel.remove(pid)?;
+                    let _ = kernel.remove(pid);
                     defects.stale += 1;
                 }
             }
-            kernel.reseed()?;
+            let _ = kernel.reseed();
             let mut missed = merged.missed;
             missed.retain(|pid| is_missed(&self.proc, kernel, *pid));
-            // What a full map has no room for is no defect of its bookkeeping, and is in every survey until it has.
+            // What a full map has no room for is no defect of its bookkeeping.
             if !map_full {
                 defects.missed = missed.iter().filter(|pid| !self.unmapped.contains(pid)).count();
-                self.unmapped = missed;
             }
+            self.unmapped = missed;
             self.swept = Some((now, pause(self.swept.map(|(_, pause)| pause), defects)));
         } else {
+            // Who is in the map by now, as itself or as the next process of that number, is read once.
+            self.unmapped.retain(|pid| kernel.reading(*pid).is_none());
             readings.extend(self.proc.readings(&self.unmapped, &self.accuracy));
         }
         Ok(Look { survey: Survey { memory, readings }, map_full, defects })
