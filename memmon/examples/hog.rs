@@ -34,6 +34,8 @@
 //! A hog dies with the thread that started it (PR_SET_PDEATHSIG), and refuses to hold more than 300 MB.
 #![expect(unsafe_code, reason = "memory is what a hog is about: mmap, signal handlers, raw exits")]
 
+mod shared;
+
 use std::{
     env,
     ffi::CString,
@@ -62,10 +64,10 @@ use nix::{
     unistd::{self, ForkResult},
 };
 
+use shared::{PAGE, die_with_parent, page_at};
+
 /// The most that one hog may hold, whatever its script says.
 const MOST: usize = 300 << 20;
-/// Touching one byte in each makes all of it resident (on larger pages too).
-const PAGE: usize = 4096;
 
 /// What is mapped: address and length.
 static REGIONS: Mutex<Vec<(usize, usize)>> = Mutex::new(Vec::new());
@@ -160,7 +162,11 @@ impl Script {
             }
             "rename" => rename(&word()?)?,
             "oom-adj" => fs::write("/proc/self/oom_score_adj", word()?)?,
-            "uid" => become_user(&word()?)?,
+            "uid" => {
+                let uids = word()?;
+                let (real, effective) = uids.split_once(':').unwrap_or((&uids, &uids));
+                shared::become_user(real.parse()?, effective.parse()?)?;
+            }
             "hold" => {
                 say("begin", &told);
                 io::copy(&mut io::stdin().lock(), &mut io::sink())?;
@@ -251,10 +257,6 @@ fn map_file(path: &Path, len: usize) -> Result<(usize, usize)> {
 
 fn regions() -> std::sync::MutexGuard<'static, Vec<(usize, usize)>> {
     REGIONS.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn page_at(address: usize) -> *mut u8 {
-    ptr::with_exposed_provenance_mut(address)
 }
 
 fn touch((start, len): (usize, usize)) {
@@ -414,29 +416,4 @@ fn rename(text: &str) -> Result<()> {
     }
     // Through /proc rather than prctl: the name is the process's, whichever thread runs the script.
     Ok(fs::write(format!("/proc/self/task/{}/comm", process::id()), bytes)?)
-}
-
-fn become_user(text: &str) -> Result<()> {
-    let (real, effective) = text.split_once(':').unwrap_or((text, text));
-    let (real, effective): (u32, u32) = (real.parse()?, effective.parse()?);
-    let uid = unistd::Uid::from_raw;
-    let gid = unistd::Gid::from_raw(real);
-    unistd::setgroups(&[])?;
-    unistd::setresgid(gid, gid, gid)?;
-    unistd::setresuid(uid(real), uid(effective), uid(effective))?;
-    // A change of credentials undoes both of these (prctl(2)).
-    // SAFETY: PR_SET_DUMPABLE takes one integer.
-    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1) };
-    die_with_parent()
-}
-
-/// SIGKILL to this process when the thread that started it ends. Holds for the calling thread, until the next change
-/// of credentials.
-fn die_with_parent() -> Result<()> {
-    let parent = unistd::getppid();
-    // SAFETY: PR_SET_PDEATHSIG takes one integer.
-    let set = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-    ensure!(set == 0, "PR_SET_PDEATHSIG: {}", io::Error::last_os_error());
-    ensure!(unistd::getppid() == parent, "the parent is gone already");
-    Ok(())
 }

@@ -14,6 +14,8 @@
 #![expect(unsafe_code, reason = "memory is what these are about: mmap, signal handlers, forks")]
 #![expect(clippy::print_stdout, reason = "the benchmark reads it")]
 
+mod shared;
+
 use std::{
     env,
     io::{self, Read as _, Write as _},
@@ -31,7 +33,8 @@ use nix::{
     unistd::{self, ForkResult, Pid},
 };
 
-const PAGE: usize = 4096;
+use shared::{PAGE, become_user, die_with_parent, page_at};
+
 /// What each thread of `faults` touches.
 const REGION: usize = 64 << 20;
 /// The most that a sprint may hold.
@@ -126,7 +129,7 @@ fn sprint(uid: u32, limit: usize, most: usize) -> Result<()> {
     unsafe { signal::signal(Signal::SIGTERM, SigHandler::Handler(report)) }?;
     // SAFETY: alarm(2) takes a number.
     unsafe { libc::alarm(PATIENCE) };
-    become_user(uid)?;
+    become_user(uid, uid)?;
     rss();
     println!("go");
     let mut pages = (start..start + most).step_by(PAGE);
@@ -189,10 +192,6 @@ fn map(len: usize) -> Result<usize> {
     Ok(start.expose_provenance())
 }
 
-fn page_at(address: usize) -> *mut u8 {
-    ptr::with_exposed_provenance_mut(address)
-}
-
 fn touch(address: usize) {
     // SAFETY: inside a mapping of this process that is writable and still there.
     unsafe { page_at(address).write_volatile(1) };
@@ -209,23 +208,4 @@ fn clock(clock: libc::clockid_t) -> u64 {
     // SAFETY: clock_gettime(2) writes one timespec.
     unsafe { libc::clock_gettime(clock, &raw mut now) };
     now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
-}
-
-fn become_user(uid: u32) -> Result<()> {
-    let gid = unistd::Gid::from_raw(uid);
-    let user = unistd::Uid::from_raw(uid);
-    unistd::setgroups(&[])?;
-    unistd::setresgid(gid, gid, gid)?;
-    unistd::setresuid(user, user, user)?;
-    // A change of credentials undoes it (prctl(2)).
-    die_with_parent()
-}
-
-fn die_with_parent() -> Result<()> {
-    let parent = unistd::getppid();
-    // SAFETY: PR_SET_PDEATHSIG takes one integer.
-    let set = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-    ensure!(set == 0, "PR_SET_PDEATHSIG: {}", io::Error::last_os_error());
-    ensure!(unistd::getppid() == parent, "the parent is gone already");
-    Ok(())
 }
