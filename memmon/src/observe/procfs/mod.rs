@@ -46,15 +46,6 @@ pub struct ProcRoot {
     page_size: u64,
 }
 
-/// What keeps processes out of memmon's sight.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Hidden {
-    /// /proc is mounted with this `hidepid` (proc(5)), and memmon lacks the rights to see past it.
-    ByMountOption(String),
-    /// Not even pid 1 can be read, though the mount hides nothing: a security module, or another pid namespace.
-    BySomethingElse,
-}
-
 impl ProcRoot {
     /// This system's /proc.
     pub fn real() -> io::Result<Self> {
@@ -91,20 +82,17 @@ impl ProcRoot {
         pids.map(|pid| pid.map(Pid).map_err(|errno| said(&self.path, errno))).collect()
     }
 
-    /// What keeps processes out of memmon's sight; `None` where it sees them all.
+    /// The `hidepid` (proc(5)) that keeps processes out of memmon's sight; `None` where it sees them all.
     ///
     /// The mount option alone says little, because rights see past it (CAP_SYS_PTRACE, or the mount's `gid`, which is
     /// root's where none is named): whether pid 1 can be read decides.
-    pub fn hidden(&self) -> io::Result<Option<Hidden>> {
+    pub fn hidepid(&self) -> io::Result<Option<String>> {
         if head(self.directory.as_fd(), "1/statm", &mut [0; 64]).is_ok() {
             return Ok(None);
         }
         let mounts = self.whole("mounts")?;
         let option = parse::hidepid(&mounts, self.path.as_os_str().as_bytes());
-        Ok(Some(match option {
-            Some(value) => Hidden::ByMountOption(String::from_utf8_lossy(value).into_owned()),
-            None => Hidden::BySomethingElse,
-        }))
+        Ok(option.map(|value| String::from_utf8_lossy(value).into_owned()))
     }
 
     fn whole(&self, file: &str) -> io::Result<Vec<u8>> {
@@ -202,10 +190,11 @@ mod tests {
         let mounts = |options: &str| format!("proc {} proc rw{options} 0 0\n", tree.path().display());
         tree.write("mounts", mounts(",hidepid=invisible"));
         let root = tree.root();
-        assert_eq!(root.hidden().unwrap(), Some(Hidden::ByMountOption("invisible".to_owned())));
-        tree.write("mounts", mounts(""));
-        assert_eq!(root.hidden().unwrap(), Some(Hidden::BySomethingElse));
+        assert_eq!(root.hidepid().unwrap().as_deref(), Some("invisible"));
         tree.write("1/statm", "10 5 0 0 0 0 0\n");
-        assert_eq!(root.hidden().unwrap(), None);
+        assert_eq!(root.hidepid().unwrap(), None);
+        tree.remove("1/statm");
+        tree.write("mounts", mounts(""));
+        assert_eq!(root.hidepid().unwrap(), None);
     }
 }

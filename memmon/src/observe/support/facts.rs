@@ -22,7 +22,10 @@ use nix::{
 };
 
 use super::terms::{Btf, Capabilities, KernelVersion, Lockdown, Probe};
-use crate::{model::Uid, observe::btf};
+use crate::{
+    model::Uid,
+    observe::{btf, procfs::ProcRoot},
+};
 
 /// Where the kernel gives its type information (5.4).
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
@@ -48,7 +51,7 @@ pub struct Facts {
     pub bpf_fs: bool,
     /// Whether there is a procfs at /proc.
     pub proc: bool,
-    /// The `hidepid` option of /proc, where it hides anything.
+    /// The `hidepid` option of /proc, where it hides anything from memmon.
     pub hidepid: Option<String>,
     /// Whether pids are those of the kernel itself; none where that cannot be told.
     pub initial_pid_namespace: Option<bool>,
@@ -93,7 +96,7 @@ impl Facts {
             btf: read_btf(),
             bpf_fs: statfs(BPF_FS).is_ok_and(|at| at.filesystem_type() == BPF_FS_MAGIC),
             proc: statfs("/proc").is_ok_and(|at| at.filesystem_type() == PROC_SUPER_MAGIC),
-            hidepid: text("/proc/self/mounts").and_then(|mounts| parse_hidepid(&mounts)),
+            hidepid: ProcRoot::real().and_then(|root| root.hidepid()).ok().flatten(),
             initial_pid_namespace: is_namespace("/proc/self/ns/pid", INITIAL_PID_NAMESPACE),
             initial_user_namespace: is_namespace("/proc/self/ns/user", INITIAL_USER_NAMESPACE),
             lockdown: text("/sys/kernel/security/lockdown")
@@ -144,16 +147,6 @@ fn read_btf() -> Btf {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Btf::Absent,
         Err(error) => Btf::Unreadable { error: error.to_string() },
     }
-}
-
-/// The option of the procfs that was mounted last at /proc, where it hides anything.
-fn parse_hidepid(mounts: &str) -> Option<String> {
-    let options = mounts.lines().rev().find_map(|line| {
-        let mut fields = line.split(' ').skip(1);
-        (fields.next() == Some("/proc") && fields.next() == Some("proc")).then(|| fields.next())?
-    })?;
-    let value = options.split(',').find_map(|option| option.strip_prefix("hidepid="))?;
-    (!matches!(value, "0" | "off")).then(|| value.to_owned())
 }
 
 /// How many CPUs are in a list such as `0-3,8`.
@@ -214,17 +207,6 @@ fn probe_bpf() -> Probe {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hidepid_is_that_of_the_proc_on_top() {
-        let mounts =
-            |options: &str| format!("proc /proc proc rw,relatime 0 0\nproc /proc proc {options} 0 0\n");
-        assert_eq!(parse_hidepid(&mounts("rw,hidepid=invisible,gid=7")), Some("invisible".to_owned()));
-        assert_eq!(parse_hidepid(&mounts("rw,hidepid=2")), Some("2".to_owned()));
-        assert_eq!(parse_hidepid(&mounts("rw,hidepid=off")), None);
-        assert_eq!(parse_hidepid(&mounts("rw")), None);
-        assert_eq!(parse_hidepid("proc /jail/proc proc rw,hidepid=2 0 0\n"), None);
-    }
 
     #[test]
     fn cpus_are_counted_from_ranges() {
