@@ -148,7 +148,7 @@ pub mod kind {
     pub const CROSSED: u32 = 0;
     /// The process, which had reached a level before, ended.
     pub const ENDED: u32 = 1;
-    /// The process ended, and the kernel's OOM killer had picked it.
+    /// The process ended, and the kernel's OOM killer had marked it as a victim.
     pub const OOM_KILLED: u32 = 2;
 }
 

@@ -185,7 +185,7 @@ impl Task {
         unsafe { read(self.0, offset(&OFFSETS.task_exit_code)) }
     }
 
-    /// Whether the kernel's OOM killer picked its process (`mark_oom_victim` keeps the mm it was picked for).
+    /// Whether the kernel's OOM killer marked its process (`mark_oom_victim` keeps the mm), picked or dying already.
     #[inline(always)]
     pub(crate) fn oom_victim(self) -> bool {
         // SAFETY: a `signal_struct *`.

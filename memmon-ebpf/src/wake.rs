@@ -59,7 +59,7 @@ pub(crate) fn check(entry: *mut ProcessRss, tgid: u32, generation: u64) {
 }
 
 /// The end of a process: told where its crossing was, so that who waits for its end knows how it came, and where the
-/// kernel's OOM killer was first.
+/// kernel's OOM killer had marked it.
 #[inline(always)]
 pub(crate) fn ended(entry: *const ProcessRss, tgid: u32, task: Task) {
     // SAFETY: as in `check`.

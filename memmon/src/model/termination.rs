@@ -43,15 +43,20 @@ pub struct ExitStatus {
     pub signal: Option<u8>,
     /// What it exited with, if none did.
     pub code: u8,
-    /// Whether the kernel's OOM killer had picked it.
+    /// Whether the kernel's OOM killer killed it.
     pub oom: bool,
 }
 
 impl ExitStatus {
     /// From the kernel's 16 bits: the exit code above, the signal and the core dump's flag below.
-    pub const fn new(exit_code: u32, oom: bool) -> Self {
+    ///
+    /// `oom_victim`: whether it was marked as one. The OOM killer marks also who is on its way out already and needs memory
+    /// for that (`task_will_free_mem`), but what it kills dies of SIGKILL.
+    pub const fn new(exit_code: u32, oom_victim: bool) -> Self {
+        const SIGKILL: u8 = 9;
         let [low, code, ..] = exit_code.to_le_bytes();
         let signal = low & 0x7f;
+        let oom = oom_victim && signal == SIGKILL;
         Self { signal: if signal == 0 { None } else { Some(signal) }, code, oom }
     }
 }
@@ -125,5 +130,12 @@ mod tests {
         assert_eq!(read(15), ExitStatus { signal: Some(15), code: 0, oom: false });
         assert_eq!(read(0x8b), ExitStatus { signal: Some(11), code: 0, oom: false });
         assert_eq!(read(3 << 8), ExitStatus { signal: None, code: 3, oom: false });
+    }
+
+    #[test]
+    fn who_was_dying_already_when_memory_ran_out_was_not_killed_for_it() {
+        for (exit_code, oom) in [(9, true), (15, false), (0, false), (1 << 8, false)] {
+            assert_eq!(ExitStatus::new(exit_code, true).oom, oom, "{exit_code}");
+        }
     }
 }
