@@ -8,11 +8,13 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
+use nix::sys::stat::{Mode, umask};
 use serde_json::Value;
 use support::{
     TestUser,
@@ -119,7 +121,10 @@ fn the_textfile_is_one_that_promtool_likes() {
         let user = TestUser::claim();
         let path = "/run/memmon.prom";
         let changes = [("metrics.textfile", &*format!("{path:?}"))];
+        // The unit's.
+        let before = umask(Mode::from_bits_truncate(0o027));
         let daemon = Daemon::start(&config(&user, &changes), &["--source", source]);
+        umask(before);
         let seen = format!("/proc/{}/root{path}", daemon.pid());
         let read = || fs::read_to_string(&seen).unwrap_or_default();
         // It is written every 15 seconds: the first one may be from before the first scan.
@@ -132,6 +137,7 @@ fn the_textfile_is_one_that_promtool_likes() {
         let entries = figure(&text, "memmon_map_entries").unwrap();
         assert_eq!(entries > 1.0, *source == "ebpf", "{text}");
         assert!(!text.contains("pid"), "{text}");
+        assert_eq!(fs::metadata(&seen).unwrap().permissions().mode() & 0o777, 0o644, "whatever the umask");
         let mut check = Command::new(promtool());
         let mut check =
             check.args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

@@ -1,9 +1,9 @@
 //! The file for node_exporter's textfile collector: written beside and renamed, so that nobody reads half of it.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, OpenOptions, Permissions},
     io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::PermissionsExt as _,
     path::Path,
 };
 
@@ -17,7 +17,9 @@ pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
         _ => {}
     }
     // A new file, and no link that somebody who may write to the folder has put there.
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&draft)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).open(&draft)?;
+    // Whatever the umask, which the unit narrows: node_exporter is another user.
+    file.set_permissions(Permissions::from_mode(0o644))?;
     file.write_all(text.as_bytes())?;
     drop(file);
     fs::rename(&draft, path)
