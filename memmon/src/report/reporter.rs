@@ -27,7 +27,7 @@ const OVERFLOW_EVERY: Duration = Duration::from_secs(10);
 /// Takes events from one owner, the daemon; [`Reporter::teller`] gives the door to others.
 pub struct Reporter {
     teller: Teller,
-    exports: Mutex<Option<Exports>>,
+    exports: Mutex<Exports>,
     /// Hangs up when the writer thread is done.
     done: Receiver<()>,
 }
@@ -151,12 +151,8 @@ impl Reporter {
     /// Has metrics go where `outputs` say, from now on. What goes there already goes on.
     fn export(&self, outputs: MetricsOutputs) {
         let mut exports = self.exports.lock().unwrap_or_else(PoisonError::into_inner);
-        if exports.as_ref().is_some_and(|exports| exports.are(&outputs)) {
-            return;
-        }
-        match Exports::start(outputs, self.metrics(), &self.teller) {
-            Ok(started) => *exports = Some(started),
-            Err(error) => self.tell(Event::Degraded { what: format!("no thread for metrics: {error}") }),
+        if let Err(error) = exports.follow(outputs, self.metrics(), &self.teller) {
+            self.tell(Event::Degraded { what: format!("no thread for metrics: {error}") });
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    path::PathBuf,
     sync::mpsc::{self, RecvTimeoutError, Sender},
     thread,
     time::Duration,
@@ -10,14 +11,18 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{Metrics, MetricsOutputs, http::Door, textfile};
-use crate::report::{Event, Teller};
+use crate::{
+    model::Listen,
+    report::{Event, Teller},
+};
 
 /// How often the textfile is written: Prometheus asks node_exporter about as often.
 const EVERY: Duration = Duration::from_secs(15);
 /// Between two attempts to listen.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// What runs for one configuration.
+/// What runs.
+#[derive(Default)]
 pub(in crate::report) struct Exports {
     outputs: MetricsOutputs,
     _textfile: Option<Sender<()>>,
@@ -25,65 +30,69 @@ pub(in crate::report) struct Exports {
 }
 
 impl Exports {
-    /// Starts what `outputs` asks for. What goes wrong is told by `teller`.
-    pub(in crate::report) fn start(
+    /// Starts what `outputs` ask for and ends what they do not; what stays as it was goes on. What goes wrong is told
+    /// by `teller`.
+    pub(in crate::report) fn follow(
+        &mut self,
         outputs: MetricsOutputs,
         metrics: &Metrics,
         teller: &Teller,
-    ) -> io::Result<Self> {
-        let MetricsOutputs { textfile, listen } = outputs.clone();
-        let _textfile = textfile
-            .map(|path| {
-                let (stop, stopped) = mpsc::channel::<()>();
-                let (metrics, teller) = (metrics.clone(), teller.clone());
-                let work = move || {
-                    loop {
-                        let text = textfile::text_format(&metrics.openmetrics());
-                        if let Err(error) = textfile::replace(&path, &text) {
-                            let what = format!("metrics cannot be written to {}: {error}", path.display());
-                            teller.tell(Event::Degraded { what });
-                        }
-                        if stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Disconnected) {
-                            return;
-                        }
-                    }
-                };
-                thread::Builder::new().name("memmon-textfile".into()).spawn(work).map(|_| stop)
-            })
-            .transpose()?;
-        let _listener = listen
-            .map(|address| {
-                let (stop, stopped) = oneshot::channel::<()>();
-                let (metrics, teller) = (metrics.clone(), teller.clone());
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                let work = async move {
-                    loop {
-                        match Door::open(&address).await {
-                            Ok(door) => door.serve(metrics.clone()).await,
-                            Err(error) => {
-                                let what = format!("metrics cannot be served at {address}: {error}");
-                                teller.tell(Event::Degraded { what });
-                            }
-                        }
-                        tokio::time::sleep(AGAIN).await;
-                    }
-                };
-                let work = move || {
-                    runtime.block_on(async {
-                        tokio::select! {
-                            () = work => {}
-                            _ = stopped => {}
-                        }
-                    });
-                };
-                thread::Builder::new().name("memmon-metrics".into()).spawn(work).map(|_| stop)
-            })
-            .transpose()?;
-        Ok(Self { outputs, _textfile, _listener })
+    ) -> io::Result<()> {
+        let MetricsOutputs { textfile, listen } = &outputs;
+        if *textfile != self.outputs.textfile {
+            self._textfile =
+                textfile.clone().map(|path| write(path, metrics.clone(), teller.clone())).transpose()?;
+        }
+        if *listen != self.outputs.listen {
+            self._listener =
+                listen.clone().map(|address| serve(address, metrics.clone(), teller.clone())).transpose()?;
+        }
+        self.outputs = outputs;
+        Ok(())
     }
+}
 
-    /// Whether they are what `outputs` asks for.
-    pub(in crate::report) fn are(&self, outputs: &MetricsOutputs) -> bool {
-        self.outputs == *outputs
-    }
+/// Writes the textfile from now on, until what is given is dropped.
+fn write(path: PathBuf, metrics: Metrics, teller: Teller) -> io::Result<Sender<()>> {
+    let (stop, stopped) = mpsc::channel::<()>();
+    let work = move || {
+        loop {
+            let text = textfile::text_format(&metrics.openmetrics());
+            if let Err(error) = textfile::replace(&path, &text) {
+                let what = format!("metrics cannot be written to {}: {error}", path.display());
+                teller.tell(Event::Degraded { what });
+            }
+            if stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Disconnected) {
+                return;
+            }
+        }
+    };
+    thread::Builder::new().name("memmon-textfile".into()).spawn(work).map(|_| stop)
+}
+
+/// Listens from now on, until what is given is dropped.
+fn serve(address: Listen, metrics: Metrics, teller: Teller) -> io::Result<oneshot::Sender<()>> {
+    let (stop, stopped) = oneshot::channel::<()>();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let listen = async move {
+        loop {
+            match Door::open(&address).await {
+                Ok(door) => door.serve(metrics.clone()).await,
+                Err(error) => {
+                    let what = format!("metrics cannot be served at {address}: {error}");
+                    teller.tell(Event::Degraded { what });
+                }
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    };
+    let work = move || {
+        runtime.block_on(async {
+            tokio::select! {
+                () = listen => {}
+                _ = stopped => {}
+            }
+        });
+    };
+    thread::Builder::new().name("memmon-metrics".into()).spawn(work).map(|_| stop)
 }

@@ -188,6 +188,28 @@ fn the_socket_serves_good_clients_whatever_bad_ones_do() {
 }
 
 #[test]
+fn a_reload_leaves_alone_what_stays_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("metrics.sock");
+    let textfile = folder.path().join("memmon.prom");
+    let metrics = |textfile| MetricsOutputs { textfile, listen: Some(Listen::Socket(path.clone())) };
+    let reporter = reporter(folder.path(), metrics(None));
+    eventually(|| UnixStream::connect(&path).ok());
+    let place = || std::os::unix::fs::MetadataExt::ino(&fs::symlink_metadata(&path).unwrap());
+    let before = place();
+    let machine =
+        Machine { journal: folder.path().join("j"), syslog: folder.path().join("s"), ..Machine::default() };
+    let metrics = metrics(Some(textfile.clone()));
+    reporter.replace(Outputs { console: Console::Off, machine, metrics, ..Outputs::default() });
+    let written = eventually(|| fs::read_to_string(&textfile).ok());
+    assert!(written.contains("memmon_degraded_total 0\n"), "{written}");
+    let answer = ask(UnixStream::connect(&path).unwrap(), "GET /metrics HTTP/1.0\r\n\r\n");
+    assert!(answer.ends_with("# EOF\n") && answer.contains("\nmemmon_degraded_total 0\n"), "{answer}");
+    assert_eq!(place(), before, "the same socket");
+    assert!(reporter.finish(Duration::from_secs(20)));
+}
+
+#[test]
 fn loopback_serves_as_well_and_ends_with_its_configuration() {
     let folder = tempfile::tempdir().unwrap();
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
