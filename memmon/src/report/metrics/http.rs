@@ -1,11 +1,11 @@
 //! OpenMetrics over HTTP, on loopback or a Unix socket. A client that is slow, or never says anything, costs itself.
 
 use std::{
+    collections::VecDeque,
     convert::Infallible,
     fs, io,
     os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
     path::Path,
-    sync::Arc,
     time::Duration,
 };
 
@@ -21,17 +21,21 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener, UnixStream},
-    sync::Semaphore,
+    task::{self, AbortHandle},
     time,
 };
 
 use super::Metrics;
 use crate::model::Listen;
 
-/// Clients at once; more wait in the kernel's queue.
+/// Clients at once: one more, and the oldest has to go, which most likely never asks.
 const MOST_CLIENTS: usize = 16;
+/// For a request: hyper's own is 400 KiB.
+const MOST_BUFFER: usize = 16 << 10;
 /// From a client's connection to its end.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two connections.
+const BETWEEN_CLIENTS: Duration = Duration::from_millis(2);
 /// After an accept that failed: descriptors are short.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -59,28 +63,29 @@ impl Door {
 
     /// Serves for ever.
     pub(super) async fn serve(self, metrics: Metrics) {
-        let clients = Arc::new(Semaphore::new(MOST_CLIENTS));
+        let mut clients: VecDeque<AbortHandle> = VecDeque::with_capacity(MOST_CLIENTS);
         loop {
-            // Never closed, so there always is one in the end.
-            let Ok(place) = Arc::clone(&clients).acquire_owned().await else { return };
             let metrics = metrics.clone();
-            let accepted = match &self {
-                Self::Tcp(listener) => listener.accept().await.map(|(client, _)| {
-                    drop(tokio::spawn(async move {
-                        serve(client, metrics).await;
-                        drop(place);
-                    }));
-                }),
-                Self::Unix(listener) => listener.accept().await.map(|(client, _)| {
-                    drop(tokio::spawn(async move {
-                        serve(client, metrics).await;
-                        drop(place);
-                    }));
-                }),
+            let client = match &self {
+                Self::Tcp(listener) => {
+                    listener.accept().await.map(|(client, _)| task::spawn(serve(client, metrics)))
+                }
+                Self::Unix(listener) => {
+                    listener.accept().await.map(|(client, _)| task::spawn(serve(client, metrics)))
+                }
             };
-            if accepted.is_err() {
+            let Ok(client) = client else {
                 time::sleep(PAUSE).await;
+                continue;
+            };
+            clients.retain(|client| !client.is_finished());
+            if clients.len() >= MOST_CLIENTS
+                && let Some(oldest) = clients.pop_front()
+            {
+                oldest.abort();
             }
+            clients.push_back(client.abort_handle());
+            time::sleep(BETWEEN_CLIENTS).await;
         }
     }
 }
@@ -98,7 +103,10 @@ async fn serve(client: impl AsyncRead + AsyncWrite + Unpin, metrics: Metrics) {
         let response = answer(request.method(), request.uri().path(), &metrics);
         async move { Ok::<_, Infallible>(response) }
     });
-    let connection = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(client), service);
+    let connection = http1::Builder::new()
+        .keep_alive(false)
+        .max_buf_size(MOST_BUFFER)
+        .serve_connection(TokioIo::new(client), service);
     // Whatever a client does wrong is its own business.
     let _ = time::timeout(PATIENCE, connection).await;
 }

@@ -180,9 +180,17 @@ fn the_socket_serves_good_clients_whatever_bad_ones_do() {
     assert!(answer.ends_with("# EOF\n"), "{answer}");
     assert!(ask(connect().unwrap(), "GET / HTTP/1.0\r\n\r\n").starts_with("HTTP/1.0 404"));
     assert!(ask(connect().unwrap(), "PUT /metrics HTTP/1.0\r\n\r\n").starts_with("HTTP/1.0 405"));
-    // More than are served at once: it waits for those that are thrown out.
-    let mut more: Vec<_> = (0..20).map(|_| connect().unwrap()).collect();
+    // A head without an end is not kept in memory.
+    let mut long = connect().unwrap();
+    long.write_all(("GET /metrics HTTP/1.1\r\nX: ".to_owned() + &"x".repeat(20_000)).as_bytes()).unwrap();
+    let mut status = [0; 12];
+    long.read_exact(&mut status).unwrap();
+    assert_eq!(status, *b"HTTP/1.1 431");
+    // More than are served at once: those who came first make room, and nobody waits for them.
+    let mut more: Vec<_> = (0..100).map(|_| connect().unwrap()).collect();
+    let begun = Instant::now();
     assert!(ask(connect().unwrap(), "GET /metrics HTTP/1.0\r\n\r\n").ends_with("# EOF\n"));
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
     assert_eq!(more[0].read(&mut [0]).unwrap(), 0, "thrown out");
     assert!(reporter.finish(Duration::from_secs(20)));
 }
