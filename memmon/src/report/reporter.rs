@@ -156,17 +156,19 @@ impl Reporter {
         }
     }
 
-    /// Has those notified that `outputs` name, from now on. What waits for others is sent to them still.
+    /// Has those notified that `outputs` name, from now on. What waits goes there, too; where a channel is not in use any
+    /// more, what waits there is sent still.
     fn notify(&self, outputs: NotifyOutputs, machine: &Machine) {
-        let notifiers = &self.teller.shared.notifiers;
-        if notifiers.read().unwrap_or_else(PoisonError::into_inner).are(&outputs) {
+        let notifiers = || self.teller.shared.notifiers.write().unwrap_or_else(PoisonError::into_inner);
+        if notifiers().are(&outputs) {
             return;
         }
-        match Notifiers::start(outputs, machine, &self.teller) {
-            Ok(started) => *notifiers.write().unwrap_or_else(PoisonError::into_inner) = started,
-            Err(error) => {
-                self.tell(Event::Degraded { what: format!("no thread for notifications: {error}") });
-            }
+        // Not under the lock, as whatever is told meanwhile takes it. What matters to them comes from here only.
+        let mut own = std::mem::take(&mut *notifiers());
+        let followed = own.follow(outputs, machine, &self.teller);
+        *notifiers() = own;
+        if let Err(error) = followed {
+            self.tell(Event::Degraded { what: format!("no thread for notifications: {error}") });
         }
     }
 

@@ -70,6 +70,12 @@ impl Digest {
         *self = Self { sent: Some(now), ..Self::new(self.interval) };
     }
 
+    /// What waits is to be sent in another way, which is tried at once; messages are at least `interval` apart.
+    pub(super) const fn follow(&mut self, interval: Duration) {
+        self.interval = interval;
+        self.failed = None;
+    }
+
     /// Nothing of it was: it goes on waiting.
     pub(super) fn has_failed(&mut self, now: Instant) {
         let pause = self.failed.map_or(PAUSE.0, |(_, pause)| (pause * 2).min(PAUSE.1));

@@ -17,7 +17,7 @@ use std::{
     fmt::Write as _,
     io,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         mpsc::{self, Receiver, RecvTimeoutError, SyncSender},
     },
     thread,
@@ -51,16 +51,27 @@ pub struct NotifyOutputs {
     pub hook: Option<Hook>,
 }
 
-/// The channels of one configuration. Their threads send what waits, once, and end when this is dropped.
+/// The channels in use. Their threads send what waits, once, and end when this is dropped.
 #[derive(Default)]
 pub(super) struct Notifiers {
     outputs: NotifyOutputs,
-    queues: Vec<(&'static str, SyncSender<Told>)>,
-    done: Mutex<Vec<Receiver<()>>>,
+    workers: Vec<Worker>,
+}
+
+/// A channel's thread, as others see it.
+struct Worker {
+    name: &'static str,
+    /// Nothing in it: there is a successor.
+    queue: SyncSender<Option<Told>>,
+    successor: Arc<Mutex<Option<Successor>>>,
+    done: Mutex<Receiver<()>>,
 }
 
 /// An event, and when it was told.
 type Told = (Timestamp, Box<Event>);
+
+/// What another configuration has instead: where what waits is to go, and how often at most.
+type Successor = (Box<dyn Channel>, Duration);
 
 /// One message, however it is sent.
 struct Message<'a> {
@@ -93,41 +104,67 @@ const fn matters(event: &Event) -> bool {
 }
 
 impl Notifiers {
-    /// Starts a thread for each channel that `outputs` ask for.
-    pub(super) fn start(outputs: NotifyOutputs, machine: &Machine, teller: &Teller) -> io::Result<Self> {
-        let mut started = Self { outputs: outputs.clone(), ..Self::default() };
-        if let Some(hook) = outputs.hook {
-            started.channel(hook::Runner::new(hook), machine, teller)?;
+    /// Has a thread for each channel that `outputs` ask for. What waits on one that is there goes where they say.
+    pub(super) fn follow(
+        &mut self,
+        outputs: NotifyOutputs,
+        machine: &Machine,
+        teller: &Teller,
+    ) -> io::Result<()> {
+        let mut channels: Vec<Box<dyn Channel>> = Vec::new();
+        if let Some(hook) = outputs.hook.clone() {
+            channels.push(Box::new(hook::Runner::new(hook)));
         }
         #[cfg(feature = "mail")]
-        if let Some(mail) = outputs.mail {
-            started.channel(mail::Post::new(mail), machine, teller)?;
+        if let Some(mail) = outputs.mail.clone() {
+            channels.push(Box::new(mail::Post::new(mail)));
         }
         #[cfg(not(feature = "mail"))]
         if outputs.mail.is_some() {
             let what = "no mail is sent: memmon was built without it, use a hook".to_owned();
             teller.tell(Event::Degraded { what });
         }
-        Ok(started)
+        self.workers.retain(|worker| channels.iter().any(|channel| channel.name() == worker.name));
+        for channel in channels {
+            self.channel(channel, outputs.interval, machine, teller)?;
+        }
+        self.outputs = outputs;
+        Ok(())
     }
 
-    fn channel(&mut self, channel: impl Channel, machine: &Machine, teller: &Teller) -> io::Result<()> {
+    fn channel(
+        &mut self,
+        channel: Box<dyn Channel>,
+        interval: Duration,
+        machine: &Machine,
+        teller: &Teller,
+    ) -> io::Result<()> {
+        let name = channel.name();
+        if let Some(worker) = self.workers.iter().find(|worker| worker.name == name) {
+            *worker.successor.lock().unwrap_or_else(PoisonError::into_inner) = Some((channel, interval));
+            // Is the queue full, the thread is awake anyway.
+            let _ = worker.queue.try_send(None);
+            return Ok(());
+        }
         let (queue, notices) = mpsc::sync_channel(QUEUE);
         let (hang_up, done) = mpsc::channel();
-        self.queues.push((channel.name(), queue));
-        self.done.get_mut().unwrap_or_else(PoisonError::into_inner).push(done);
-        let (machine, teller) = (machine.clone(), teller.clone());
+        let successor = Arc::default();
         for outcome in ["sent", "failed", "lost"] {
-            teller.metrics().notified(channel.name(), outcome, 0);
+            teller.metrics().notified(name, outcome, 0);
         }
-        let digest = Digest::new(self.outputs.interval);
-        thread::Builder::new().name(format!("memmon-{}", channel.name())).spawn(move || {
+        let mut run = Run {
+            channel,
+            digest: Digest::new(interval),
+            successor: Arc::clone(&successor),
+            machine: machine.clone(),
+            teller: teller.clone(),
+        };
+        thread::Builder::new().name(format!("memmon-{name}")).spawn(move || {
             // What libraries say meanwhile must not come back as an event.
-            tracing::dispatcher::with_default(&tracing::Dispatch::none(), || {
-                run(channel, digest, &notices, &machine, &teller);
-            });
+            tracing::dispatcher::with_default(&tracing::Dispatch::none(), || run.serve(&notices));
             drop(hang_up);
         })?;
+        self.workers.push(Worker { name, queue, successor, done: Mutex::new(done) });
         Ok(())
     }
 
@@ -141,8 +178,8 @@ impl Notifiers {
         if !matters(event) {
             return;
         }
-        for (name, queue) in &self.queues {
-            if queue.try_send((at, Box::new(event.clone()))).is_err() {
+        for Worker { name, queue, .. } in &self.workers {
+            if queue.try_send(Some((at, Box::new(event.clone())))).is_err() {
                 lost(name);
             }
         }
@@ -150,70 +187,86 @@ impl Notifiers {
 
     /// Lets the channels send what waits, for at most `limit`.
     pub(super) fn finish(self, limit: Duration) {
-        let Self { outputs: _, queues, done } = self;
-        drop(queues);
         let deadline = Instant::now() + limit;
-        for done in done.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        // All are told to end before any is waited for.
+        let done: Vec<_> = self.workers.into_iter().map(|worker| worker.done).collect();
+        for done in done {
+            let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
             let _ = done.recv_timeout(deadline.saturating_duration_since(Instant::now()));
         }
     }
 }
 
-fn run(
-    mut channel: impl Channel,
-    mut digest: Digest,
-    notices: &Receiver<Told>,
-    machine: &Machine,
-    teller: &Teller,
-) {
-    let mut users = UserNames::new(machine.user_name);
-    loop {
-        let received = match digest.due() {
-            None => notices.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(due) => notices.recv_timeout(due.saturating_duration_since(Instant::now())),
-        };
-        match received {
-            Ok((at, event)) => {
-                let now = Instant::now();
-                let said = text::message(&event, &mut |uid| users.get(uid, now));
-                let line = text::line(&at.to_zoned((machine.zone)()), event.level(), &said);
-                let mut fields = Vec::new();
-                each_field(&event, &mut |name, value| fields.push((name.to_owned(), value.to_owned())));
-                digest.add(Notice { line, fields }, now);
-            }
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => {
-                if digest.count() > 0 {
-                    send(&mut channel, &mut digest, teller);
-                }
-                return;
-            }
-        }
-        if digest.due().is_some_and(|due| due <= Instant::now()) {
-            send(&mut channel, &mut digest, teller);
-        }
-    }
+/// What a channel's thread works with.
+struct Run {
+    channel: Box<dyn Channel>,
+    digest: Digest,
+    successor: Arc<Mutex<Option<Successor>>>,
+    machine: Machine,
+    teller: Teller,
 }
 
-fn send(channel: &mut impl Channel, digest: &mut Digest, teller: &Teller) {
-    let name = channel.name();
-    let outcome = channel.deliver(&message(digest));
-    let now = Instant::now();
-    match outcome {
-        Ok(said) => {
-            teller.metrics().notified(name, "sent", digest.count());
-            digest.was_sent(now);
-            if let Some(text) = said {
-                teller.tell(Event::Diagnostic { severity: Level::Info, origin: name.to_owned(), text });
+impl Run {
+    /// Until nobody is left to tell anything.
+    fn serve(&mut self, notices: &Receiver<Option<Told>>) {
+        let mut users = UserNames::new(self.machine.user_name);
+        loop {
+            let received = match self.digest.due() {
+                None => notices.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(due) => notices.recv_timeout(due.saturating_duration_since(Instant::now())),
+            };
+            let successor = self.successor.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some((channel, interval)) = successor {
+                self.channel = channel;
+                self.digest.follow(interval);
+            }
+            match received {
+                Ok(Some((at, event))) => {
+                    let now = Instant::now();
+                    let said = text::message(&event, &mut |uid| users.get(uid, now));
+                    let line = text::line(&at.to_zoned((self.machine.zone)()), event.level(), &said);
+                    let mut fields = Vec::new();
+                    each_field(&event, &mut |name, value| fields.push((name.to_owned(), value.to_owned())));
+                    self.digest.add(Notice { line, fields }, now);
+                }
+                Ok(None) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    if self.digest.count() > 0 {
+                        self.send("that was the last attempt");
+                        let lost = self.digest.count();
+                        self.teller.metrics().notified(self.channel.name(), "lost", lost);
+                    }
+                    return;
+                }
+            }
+            if self.digest.due().is_some_and(|due| due <= Instant::now()) {
+                self.send("it is tried again");
             }
         }
-        Err(error) => {
-            teller.metrics().notified(name, "failed", 1);
-            digest.has_failed(now);
-            let error = Escaped(error.as_bytes()).to_string();
-            teller.tell(Event::Degraded {
-                what: format!("notification by {name} failed, it is tried again: {error}"),
-            });
+    }
+
+    /// Sends what waits, if it can; where not, `then` says what comes of it.
+    fn send(&mut self, then: &str) {
+        let Self { channel, digest, teller, .. } = self;
+        let name = channel.name();
+        let outcome = channel.deliver(&message(digest));
+        let now = Instant::now();
+        match outcome {
+            Ok(said) => {
+                teller.metrics().notified(name, "sent", digest.count());
+                digest.was_sent(now);
+                if let Some(text) = said {
+                    teller.tell(Event::Diagnostic { severity: Level::Info, origin: name.to_owned(), text });
+                }
+            }
+            Err(error) => {
+                teller.metrics().notified(name, "failed", 1);
+                digest.has_failed(now);
+                let error = Escaped(error.as_bytes()).to_string();
+                teller.tell(Event::Degraded {
+                    what: format!("notification by {name} failed, {then}: {error}"),
+                });
+            }
         }
     }
 }

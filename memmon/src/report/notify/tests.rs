@@ -69,9 +69,9 @@ fn reporter() -> (Reporter, Machine, tempfile::TempDir) {
 fn what_waits_is_sent_at_the_end_in_one_message() {
     let (reporter, machine, _folder) = reporter();
     let kept = Arc::new(Mutex::new(Vec::new()));
-    let outputs = NotifyOutputs { interval: Duration::from_secs(3600), ..NotifyOutputs::default() };
-    let mut notifiers = Notifiers { outputs, ..Notifiers::default() };
-    notifiers.channel(Kept(Arc::clone(&kept), 0), &machine, &reporter.teller()).unwrap();
+    let hour = Duration::from_secs(3600);
+    let mut notifiers = Notifiers::default();
+    notifiers.channel(Box::new(Kept(Arc::clone(&kept), 0)), hour, &machine, &reporter.teller()).unwrap();
     for _ in 0..3 {
         notifiers.offer(Timestamp::UNIX_EPOCH, &terminated(), |_| panic!("there is room"));
         notifiers.offer(Timestamp::UNIX_EPOCH, &Event::Overflow { lost: 1 }, |_| panic!("nobody asked"));
@@ -104,7 +104,8 @@ fn a_channel_that_hangs_costs_nobody_any_time_and_what_it_misses_is_counted() {
     let (reporter, machine, _folder) = reporter();
     let (release, hanging) = mpsc::channel();
     let mut notifiers = Notifiers::default();
-    notifiers.channel(Hangs(hanging), &machine, &reporter.teller()).unwrap();
+    let hangs = Box::new(Hangs(hanging));
+    notifiers.channel(hangs, Duration::ZERO, &machine, &reporter.teller()).unwrap();
     notifiers.offer(Timestamp::UNIX_EPOCH, &terminated(), |_| {});
     thread::sleep(Duration::from_millis(1300));
     let lost = std::cell::Cell::new(0);
@@ -121,21 +122,63 @@ fn a_channel_that_hangs_costs_nobody_any_time_and_what_it_misses_is_counted() {
 
 #[test]
 fn what_could_not_be_sent_is_told_counted_and_kept() {
-    let (reporter, _, _folder) = reporter();
+    let (reporter, machine, _folder) = reporter();
     let mut digest = Digest::new(Duration::ZERO);
     digest.add(Notice { line: "2025 - INFO - it happened".to_owned(), fields: vec![] }, Instant::now());
     let kept = Arc::new(Mutex::new(Vec::new()));
-    let mut channel = Kept(Arc::clone(&kept), 2);
+    let channel = Box::new(Kept(Arc::clone(&kept), 2));
+    let mut run = Run { channel, digest, successor: Arc::default(), machine, teller: reporter.teller() };
     for _ in 0..3 {
-        assert_eq!(digest.count(), 1);
-        send(&mut channel, &mut digest, &reporter.teller());
+        assert_eq!(run.digest.count(), 1);
+        run.send("again");
     }
-    assert_eq!(digest.count(), 0);
+    assert_eq!(run.digest.count(), 0);
     assert_eq!(kept.lock().unwrap().len(), 1);
     assert!(kept.lock().unwrap()[0].0.ends_with(": it happened"));
     let text = reporter.metrics().openmetrics();
     assert!(text.contains(r#"memmon_notifications_total{channel="kept",outcome="failed"} 2"#), "{text}");
     assert!(text.contains(r#"memmon_notifications_total{channel="kept",outcome="sent"} 1"#), "{text}");
+    assert!(reporter.finish(LIMIT));
+}
+
+#[test]
+fn what_a_wrong_configuration_could_not_send_the_mended_one_does() {
+    let (reporter, machine, _folder) = reporter();
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let mut notifiers = Notifiers::default();
+    let mut follow = |failures| {
+        let channel = Box::new(Kept(Arc::clone(&kept), failures));
+        notifiers.channel(channel, Duration::ZERO, &machine, &reporter.teller()).unwrap();
+        notifiers.offer(Timestamp::UNIX_EPOCH, &terminated(), |_| panic!("there is room"));
+    };
+    let eventually = |what: &dyn Fn() -> bool| {
+        let begun = Instant::now();
+        while !what() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "not in time");
+            thread::sleep(Duration::from_millis(5));
+        }
+    };
+    follow(u32::MAX);
+    let failed = r#"memmon_notifications_total{channel="kept",outcome="failed"} 1"#;
+    eventually(&|| reporter.metrics().openmetrics().contains(failed));
+    // The next attempt by the first would come in half a minute.
+    follow(0);
+    eventually(&|| kept.lock().unwrap().iter().map(|(_, _, count)| count).sum::<u64>() == 2);
+    assert_eq!(notifiers.workers.len(), 1);
+    notifiers.finish(LIMIT);
+    assert!(reporter.finish(LIMIT));
+}
+
+#[test]
+fn what_the_last_attempt_does_not_send_is_counted_as_lost() {
+    let (reporter, machine, _folder) = reporter();
+    let mut notifiers = Notifiers::default();
+    let channel = Box::new(Kept(Arc::default(), u32::MAX));
+    notifiers.channel(channel, Duration::ZERO, &machine, &reporter.teller()).unwrap();
+    notifiers.offer(Timestamp::UNIX_EPOCH, &terminated(), |_| panic!("there is room"));
+    notifiers.finish(LIMIT);
+    let text = reporter.metrics().openmetrics();
+    assert!(text.contains(r#"memmon_notifications_total{channel="kept",outcome="lost"} 1"#), "{text}");
     assert!(reporter.finish(LIMIT));
 }
 
