@@ -7,12 +7,14 @@ mod support;
 use std::{
     fs,
     io::Write as _,
+    os::unix::process::CommandExt as _,
     process::Stdio,
     thread,
     time::{Duration, Instant},
 };
 
 use jiff::{ToSpan as _, Zoned};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use support::{
     TestUser,
     daemon::{Daemon, ScopedConfig},
@@ -61,9 +63,9 @@ fn the_hour_comes_and_the_limit_with_it() {
     daemon.stop();
 }
 
-/// A hook below /run, which is the daemon's own there: it writes what it is told to /run/hooks/told.
-fn hook(daemon: &Daemon) -> String {
-    let script = "#!/bin/sh\nprintf '%s|%s|%s\\n' \"$MEMMON_EVENT\" \"$MEMMON_COUNT\" \"$MEMMON_SUBJECT\" >>/run/hooks/told\n";
+/// A hook below /run, which is the daemon's own there: it writes what `script` says to the file that this gives.
+fn hook(daemon: &Daemon, script: &str) -> String {
+    let script = format!("#!/bin/sh\nexec >>/run/hooks/told\n{script}\n");
     let place = "mkdir /run/hooks && chmod 755 /run/hooks && cat >/run/hooks/hook && chmod 755 /run/hooks/hook && \
                  touch /run/hooks/told && chmod 666 /run/hooks/told";
     let mut sh = daemon.beside("sh").args(["-c", place]).stdin(Stdio::piped()).spawn().unwrap();
@@ -88,7 +90,7 @@ fn who_comes_back_too_often_waits_and_is_told_of_once() {
         )
     };
     let daemon = Daemon::start(&with("2"), &["--source", "proc"]);
-    let told = hook(&daemon);
+    let told = hook(&daemon, r#"printf '%s|%s|%s\n' "$MEMMON_EVENT" "$MEMMON_COUNT" "$MEMMON_SUBJECT""#);
     for _ in 0..2 {
         assert_eq!(daemon.terminated(&mut user.hog("anon 40M hold")).0, TERM);
     }
@@ -132,5 +134,50 @@ fn who_comes_back_too_often_waits_and_is_told_of_once() {
     eventually("six notices", || count() >= 6);
     daemon.scanned();
     assert_eq!(count(), 6, "{}", said());
+    daemon.stop();
+}
+
+/// A daemon with a hook, as one is in the unit: root without these capabilities (capabilities(7)). It has more of what
+/// is inherited than a hook should have.
+#[expect(unsafe_code, reason = "runs between fork and exec")]
+fn with_a_hook(user: &TestUser, dropped: &'static [libc::c_ulong]) -> Daemon {
+    let changes = [("notify.hook", "\"/run/hooks/hook\""), ("notify.interval", "1")];
+    let daemon = Daemon::spawn_prepared(&config(user, &changes), &[], |command| {
+        let prepare = move || {
+            for capability in dropped {
+                // SAFETY: integers only.
+                unsafe { libc::prctl(libc::PR_CAPBSET_DROP, *capability, 0, 0, 0) };
+            }
+            // SAFETY: two integers; a descriptor that whoever starts memmon has forgotten.
+            unsafe { libc::dup2(2, 200) };
+            let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+            setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+            fs::write("/proc/self/oom_score_adj", "300")
+        };
+        // SAFETY: system calls only, nothing is allocated.
+        unsafe { command.pre_exec(prepare) };
+    });
+    daemon.started();
+    daemon
+}
+
+const DAC_OVERRIDE: libc::c_ulong = 1;
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_hook_has_nothing_of_memmons() {
+    let user = TestUser::claim();
+    let daemon = with_a_hook(&user, &[DAC_OVERRIDE]);
+    let script = "cat /proc/self/oom_score_adj; id -u; id -G; ulimit -Sn; ls /proc/self/fd | tr '\\n' ' '; \
+                  grep -E 'SigBlk|CapEff' /proc/self/status; echo";
+    let told = hook(&daemon, script);
+    assert_eq!(daemon.terminated(&mut user.hog("anon 40M hold")).0, TERM);
+    let said = || fs::read_to_string(&told).unwrap();
+    eventually("the hook", || said().ends_with("\n\n"));
+    let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap();
+    let none = "0000000000000000";
+    let expected =
+        format!("0\n{}\n{}\n1024\n0 1 2 3 SigBlk:\t{none}\nCapEff:\t{none}\n\n", nobody.uid, nobody.gid);
+    assert_eq!(said(), expected);
     daemon.stop();
 }

@@ -1,5 +1,6 @@
 //! A command of the administrator's: no shell, nothing inherited but what it is given, a time limit for it and all that
 //! it starts in its process group, and what it says goes to the log.
+#![expect(unsafe_code, reason = "the child gives up what is memmon's between fork and exec")]
 
 use std::{
     fs,
@@ -15,10 +16,11 @@ use nix::{
     errno::Errno,
     fcntl::{FcntlArg, OFlag, fcntl},
     sys::{
+        resource::{Resource, getrlimit, setrlimit},
         signal::{Signal, killpg},
         wait::{Id, WaitPidFlag, WaitStatus, waitid},
     },
-    unistd::{self, Pid},
+    unistd::{self, Pid, User},
 };
 
 use super::{Channel, Message, trust};
@@ -43,34 +45,57 @@ impl Runner {
     }
 
     fn command(&self, message: &Message<'_>) -> Result<(Command, io::PipeReader), String> {
-        let Hook { command: path, user, timeout: _ } = &self.hook;
+        let path = &self.hook.command;
         (self.trusted)(path)?;
         let (output, writer) = io::pipe().map_err(|error| error.to_string())?;
         let again = writer.try_clone().map_err(|error| error.to_string())?;
         let mut command = Command::new(path);
         command.stdin(Stdio::null()).stdout(writer).stderr(again).current_dir("/").process_group(0);
         command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-        let mut text = message.body.clone();
-        text.truncate(text.floor_char_boundary(MOST_TEXT));
+        let count = message.count.to_string();
         let given = [
-            ("MEMMON_SUBJECT", message.subject.clone()),
-            ("MEMMON_MESSAGE", text),
-            ("MEMMON_COUNT", message.count.to_string()),
+            ("MEMMON_SUBJECT", &message.subject),
+            ("MEMMON_MESSAGE", &message.body),
+            ("MEMMON_COUNT", &count),
         ];
-        let fields = message.fields.iter().map(|(name, value)| (name.as_str(), value.clone()));
+        let fields = message.fields.iter().map(|(name, value)| (name.as_str(), value));
         for (name, value) in given.into_iter().chain(fields) {
-            command.env(name, value.replace('\0', ""));
+            command.env(name, value[..value.floor_char_boundary(MOST_TEXT)].replace('\0', ""));
         }
-        // Who is that user already needs no right to become it.
-        if let Some(uid) = user.filter(|uid| uid.0 != unistd::geteuid().as_raw()) {
-            let account = unistd::User::from_uid(unistd::Uid::from_raw(uid.0));
-            let account =
-                account.ok().flatten().ok_or_else(|| format!("uid {uid} has no account, and so no group"))?;
-            // With a uid, the standard library drops the supplementary groups, too.
-            command.uid(uid.0).gid(account.gid.as_raw());
-        }
+        let account = self.account()?;
+        // SAFETY: makes system calls and allocates nothing, so that it may run between fork and exec.
+        unsafe { command.pre_exec(move || give_up(account)) };
         Ok((command, output))
     }
+
+    /// Whom to become; nobody, if memmon is that user already, which needs no right.
+    fn account(&self) -> Result<Option<(unistd::Uid, unistd::Gid)>, String> {
+        let Some(uid) = self.hook.user.filter(|uid| uid.0 != unistd::geteuid().as_raw()) else {
+            return Ok(None);
+        };
+        let account = User::from_uid(uid.0.into()).ok().flatten();
+        let account = account.ok_or_else(|| format!("uid {uid} has no account, and so no group"))?;
+        Ok(Some((account.uid, account.gid)))
+    }
+}
+
+/// In the child, before it is the command: what memmon has for its own work, and what it is.
+fn give_up(account: Option<(unistd::Uid, unistd::Gid)>) -> io::Result<()> {
+    // As another user it may not write there, so before it is one. Refused only where memmon is not protected itself.
+    let _ = fs::write("/proc/self/oom_score_adj", "0");
+    for (resource, usual) in [(Resource::RLIMIT_NOFILE, 1024), (Resource::RLIMIT_MEMLOCK, 8 << 20)] {
+        let (now, most) = getrlimit(resource)?;
+        setrlimit(resource, now.min(usual), most)?;
+    }
+    // All of memmon's own are closed then; this is for what memmon itself was started with. (Linux 5.11)
+    // SAFETY: integers only, and no descriptor is closed before there is another program.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if let Some((uid, gid)) = account {
+        unistd::setgroups(&[])?;
+        unistd::setgid(gid)?;
+        unistd::setuid(uid)?;
+    }
+    Ok(())
 }
 
 impl Channel for Runner {
@@ -84,9 +109,6 @@ impl Channel for Runner {
         fcntl(&output, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|error| error.to_string())?;
         let mut child = command.spawn().map_err(|error| error.to_string())?;
         drop(command);
-        // It is not to have memmon's own protection. Under the shipped unit root may not write to what is another user's:
-        // there the unit's MemoryMax= bounds what it takes.
-        let _ = fs::write(format!("/proc/{}/oom_score_adj", child.id()), "0");
         let mut said = Vec::new();
         let deadline = Instant::now() + self.hook.timeout;
         let ended = loop {
@@ -94,7 +116,9 @@ impl Channel for Runner {
             match has_ended(&child) {
                 Ok(true) => break true,
                 Ok(false) if Instant::now() < deadline => thread::sleep(LOOK),
-                _ => break false,
+                Ok(false) => break false,
+                // It was reaped, as by whom ignores SIGCHLD: its number may be another one's by now.
+                Err(error) => return Err(format!("it cannot be waited for: {error}")),
             }
         };
         // It is not reaped yet, so the number is its own, and that of its group.
@@ -158,7 +182,8 @@ mod tests {
         let user = Some(Uid(unistd::geteuid().as_raw()));
         let hook = Hook { command: path, user, timeout };
         let mut runner = Runner { hook, trusted: |_| Ok(()) };
-        let fields = [("MEMMON_PID".to_owned(), "12345".to_owned())];
+        let fields = [("MEMMON_PID", "12345".to_owned()), ("MEMMON_ERROR", "é".repeat(200_000))];
+        let fields = fields.map(|(name, value)| (name.to_owned(), value));
         let body = "a $(touch evil) `touch evil`; \"quoted\"\nb".to_owned();
         let message = Message { subject: "one".to_owned(), body, count: 1, fields: &fields };
         let begun = Instant::now();
@@ -185,6 +210,8 @@ mod tests {
         let env = fs::read_to_string(folder.path().join("env")).unwrap();
         assert!(env.contains("MEMMON_PID=12345\n") && env.contains("MEMMON_COUNT=1\n"), "{env}");
         assert!(!env.contains("CARGO") && !env.contains("HOME="), "{env}");
+        let error = env.lines().find_map(|line| line.strip_prefix("MEMMON_ERROR=")).unwrap();
+        assert_eq!(error.len(), MOST_TEXT, "no more than exec takes");
     }
 
     #[test]
