@@ -162,6 +162,8 @@ fn with_a_hook(user: &TestUser, dropped: &'static [libc::c_ulong]) -> Daemon {
 }
 
 const DAC_OVERRIDE: libc::c_ulong = 1;
+const SETGID: libc::c_ulong = 6;
+const SETUID: libc::c_ulong = 7;
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
@@ -179,5 +181,20 @@ fn a_hook_has_nothing_of_memmons() {
     let expected =
         format!("0\n{}\n{}\n1024\n0 1 2 3 SigBlk:\t{none}\nCapEff:\t{none}\n\n", nobody.uid, nobody.gid);
     assert_eq!(said(), expected);
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_hook_that_the_unit_forbids_is_told_with_what_allows_it() {
+    let user = TestUser::claim();
+    let daemon = with_a_hook(&user, &[SETGID, SETUID]);
+    let told = hook(&daemon, "echo ran");
+    assert_eq!(daemon.terminated(&mut user.hog("anon 40M hold")).0, TERM);
+    let failed = || daemon.those_with("notification by hook failed");
+    eventually("a word of it", || !failed().is_empty());
+    let what = failed()[0]["what"].as_str().unwrap().to_owned();
+    assert!(what.contains("/run/hooks/hook cannot be run as uid ") && what.contains("memmon(8)"), "{what}");
+    assert_eq!(fs::read_to_string(&told).unwrap(), "");
     daemon.stop();
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{
+    advice::advised,
     event::Sink,
     outlet::{Line, Output},
 };
@@ -67,7 +68,7 @@ impl Output for LogFile {
         self.append(line.whole).map_err(|error| {
             // The next attempt starts from the name again: the disk may have been mounted anew.
             self.file = None;
-            io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))
+            io::Error::new(error.kind(), format!("{}: {}", self.path.display(), advised(&error)))
         })
     }
 

@@ -4,6 +4,7 @@
 //! tell(Event) ──bounded queue──▶ writer thread: text, json ──▶ console, log file, journal or syslog
 //! ```
 
+mod advice;
 mod diagnostics;
 mod event;
 mod file;

@@ -42,7 +42,8 @@ impl Daemon {
         self.those_with("")
     }
 
-    fn those_with(&self, text: &str) -> Vec<Value> {
+    /// Everything with this text in it.
+    pub fn those_with(&self, text: &str) -> Vec<Value> {
         let lines = self.lines();
         let lines = lines.iter().filter(|line| line.contains(text));
         lines.filter_map(|line| serde_json::from_str(line).ok()).collect()

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::{Metrics, MetricsOutputs, http::Door, textfile};
 use crate::{
     model::Listen,
-    report::{Event, Teller},
+    report::{Event, Teller, advice::advised},
 };
 
 /// How often the textfile is written: Prometheus asks node_exporter about as often.
@@ -59,7 +59,7 @@ fn write(path: PathBuf, metrics: Metrics, teller: Teller) -> io::Result<Sender<(
         loop {
             let text = textfile::text_format(&metrics.openmetrics());
             if let Err(error) = textfile::replace(&path, &text) {
-                let what = format!("metrics cannot be written to {}: {error}", path.display());
+                let what = format!("metrics cannot be written to {}: {}", path.display(), advised(&error));
                 teller.tell(Event::Degraded { what });
             }
             if stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Disconnected) {
@@ -79,7 +79,7 @@ fn serve(address: Listen, metrics: Metrics, teller: Teller) -> io::Result<onesho
             match Door::open(&address).await {
                 Ok(door) => door.serve(metrics.clone()).await,
                 Err(error) => {
-                    let what = format!("metrics cannot be served at {address}: {error}");
+                    let what = format!("metrics cannot be served at {address}: {}", advised(&error));
                     teller.tell(Event::Degraded { what });
                 }
             }

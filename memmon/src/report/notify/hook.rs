@@ -24,7 +24,10 @@ use nix::{
 };
 
 use super::{Channel, Message, trust};
-use crate::model::{Escaped, Hook};
+use crate::{
+    model::{Escaped, Hook},
+    report::advice::advised,
+};
 
 /// What of its output is logged, in bytes.
 const MOST_OUTPUT: usize = 4096;
@@ -77,6 +80,12 @@ impl Runner {
         let account = account.ok_or_else(|| format!("uid {uid} has no account, and so no group"))?;
         Ok(Some((account.uid, account.gid)))
     }
+
+    fn refused(&self, error: &io::Error) -> String {
+        let Hook { command, user, timeout: _ } = &self.hook;
+        let user = user.map(|uid| format!(" as uid {uid}")).unwrap_or_default();
+        format!("{} cannot be run{user}: {}", command.display(), advised(error))
+    }
 }
 
 /// In the child, before it is the command: what memmon has for its own work, and what it is.
@@ -107,7 +116,7 @@ impl Channel for Runner {
         let (mut command, mut output) = self.command(message)?;
         // Read as it comes, but never waited for: a grandchild may hold the other end for ever.
         fcntl(&output, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|error| error.to_string())?;
-        let mut child = command.spawn().map_err(|error| error.to_string())?;
+        let mut child = command.spawn().map_err(|error| self.refused(&error))?;
         drop(command);
         let mut said = Vec::new();
         let deadline = Instant::now() + self.hook.timeout;

@@ -1,6 +1,10 @@
 //! Mail through a relay, by lettre. A relay that answers slowly, or not at all, costs a timeout on this thread only.
 
-use std::{fs::File, io::Read as _, time::Duration};
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    time::Duration,
+};
 
 use lettre::{
     Message as Letter, SmtpTransport, Transport as _,
@@ -12,7 +16,7 @@ use lettre::{
 };
 
 use super::{Channel, Message, trust};
-use crate::model::Mail;
+use crate::{model::Mail, report::advice::advised};
 
 /// For each answer of the relay.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -77,7 +81,8 @@ impl Channel for Post {
             let mut text = error.to_string();
             let mut cause = std::error::Error::source(&error);
             while let Some(inner) = cause {
-                text = format!("{text}: {inner}");
+                let inner_text = inner.downcast_ref::<io::Error>().map_or_else(|| inner.to_string(), advised);
+                text = format!("{text}: {inner_text}");
                 cause = inner.source();
             }
             text
