@@ -36,7 +36,8 @@ impl Post {
         let address = |text: &str| text.parse::<Mailbox>().map_err(|error| format!("{text}: {error}"));
         let host = super::host();
         let from = self.mail.from.clone().unwrap_or_else(|| format!("memmon@{host}"));
-        let mut letter = Letter::builder().from(address(&from)?).subject(&message.subject);
+        // Not every relay adds an id, and some people's servers refuse what has none.
+        let mut letter = Letter::builder().from(address(&from)?).subject(&message.subject).message_id(None);
         for to in &self.mail.to {
             letter = letter.to(address(to)?);
         }

@@ -258,6 +258,7 @@ mod smtp {
             "{line}"
         );
         assert!(!line.contains(r"\r\nBcc:") && line.contains("Subject: "), "{line}");
+        assert!(line.contains("Message-ID: <") && line.contains("Date: "), "{line}");
     }
 
     #[test]
