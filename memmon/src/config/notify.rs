@@ -1,6 +1,7 @@
 //! `[notify]`: who is told of terminations besides the logs.
 
 use std::{
+    net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -12,6 +13,7 @@ use super::{
     document::List,
     reader::{Reader, uid},
     typed,
+    warning::Concern,
 };
 use crate::model::{Hook, Mail, Uid, seconds::as_seconds};
 
@@ -53,14 +55,13 @@ impl Reader<'_, '_> {
             .flat_map(List::get_ref)
             .filter_map(|typed| self.address("mail_to", typed))
             .collect();
-        let mail = port.filter(|_| !to.is_empty()).map(|port| Mail {
-            to,
-            from,
-            host: smtp_host.as_ref().map_or("localhost", |typed| typed.get_ref()).to_owned(),
-            port,
-            starttls: smtp_starttls.as_ref().is_some_and(|typed| *typed.get_ref()),
-            auth_file,
-        });
+        let host = smtp_host.as_ref().map_or("localhost", |typed| typed.get_ref()).to_owned();
+        let starttls = smtp_starttls.as_ref().is_some_and(|typed| *typed.get_ref());
+        if let (Some(typed), Some(_), false) = (smtp_auth_file, &auth_file, starttls || is_here(&host)) {
+            self.warn(&typed.span(), Concern::PlainPassword { host: host.clone() });
+        }
+        let mail =
+            port.filter(|_| !to.is_empty()).map(|port| Mail { to, from, host, port, starttls, auth_file });
         let hook = self.hook(typed);
         Notify { interval: interval.unwrap_or(INTERVAL), mail, hook }
     }
@@ -117,4 +118,9 @@ impl Reader<'_, '_> {
         self.refuse(key, &typed.span(), "expected an address, \"admin@example.com\"".to_owned());
         None
     }
+}
+
+/// Whether what is sent to `host` does not leave this machine.
+fn is_here(host: &str) -> bool {
+    host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }

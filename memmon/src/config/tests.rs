@@ -130,6 +130,21 @@ fn one_group_may_ask() {
 }
 
 #[test]
+fn a_password_that_anyone_may_read_on_its_way_is_warned_of() {
+    let with =
+        |more: &str| warnings(&format!("[notify]\nmail_to = ['a@b.c']\nsmtp_auth_file = '/f'\n{more}"));
+    assert_eq!(
+        with("smtp_host = 'mail.b.c'"),
+        "line 3: the password of smtp_auth_file goes to \"mail.b.c\" unencrypted: set smtp_starttls = true\n"
+    );
+    for fine in
+        ["", "smtp_host = '127.0.0.1'", "smtp_host = '::1'", "smtp_host = 'b.c'\nsmtp_starttls = true"]
+    {
+        assert_eq!(with(fine), "", "{fine}");
+    }
+}
+
+#[test]
 fn the_shipped_file_and_that_of_v1_say_what_is_the_default_anyway() {
     assert_eq!(parsed(SHIPPED).settings, parsed("").settings);
     assert_eq!(parsed(V1).settings, parsed("").settings);

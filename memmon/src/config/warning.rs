@@ -61,6 +61,11 @@ pub enum Concern {
         /// The name.
         name: String,
     },
+    /// `[notify]` has a password for a relay elsewhere, and does not ask for encryption.
+    PlainPassword {
+        /// The relay.
+        host: String,
+    },
     /// The same entry twice in one list.
     Duplicate {
         /// The key, with its section.
@@ -131,6 +136,11 @@ impl fmt::Display for Concern {
             Self::UnknownGroup { name } => {
                 write!(f, "status.group: no group \"{}\" on this machine, root alone may ask", quotable(name))
             }
+            Self::PlainPassword { host } => write!(
+                f,
+                "the password of smtp_auth_file goes to \"{}\" unencrypted: set smtp_starttls = true",
+                quotable(host)
+            ),
             Self::Duplicate { key, entry } => write!(f, "{key}: \"{}\" is listed twice", quotable(entry)),
             Self::NobodyInScope => {
                 f.write_str("[scope] names no user that exists: nothing will be terminated")
