@@ -4,7 +4,11 @@
 
 mod support;
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use support::{
     TestUser,
@@ -121,6 +125,15 @@ fn without_a_daemon_top_looks_for_itself() {
         "{screen}"
     );
     terminal.press(&["x"]);
+    terminal.shows("PID USER");
+    // A screenful of keys at once is not played one by one.
+    let begun = Instant::now();
+    terminal.press(&["/"]);
+    terminal.press(&["-l", &"x".repeat(200)]);
+    terminal.press(&["Enter"]);
+    terminal.shows(&format!("Filter: {own}{}  (0 of ", "x".repeat(32 - own.len())));
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    terminal.press(&["Escape"]);
     terminal.shows("PID USER");
     terminal.press(&["Space"]);
     terminal.shows("FROZEN");

@@ -62,8 +62,10 @@ impl Feed {
                     Message::Explained(whom, text.unwrap_or_else(|error| shown(&error)))
                 }
                 Err(RecvTimeoutError::Timeout) => {
+                    let sample = self.sample();
+                    // From its end on: a look that takes long is not followed by the next at once.
                     due = Instant::now() + interval;
-                    match self.sample() {
+                    match sample {
                         Ok(sample) => Message::Sample(Box::new(sample)),
                         Err(error) => Message::Trouble(shown(&error)),
                     }

@@ -109,7 +109,8 @@ fn turn(
         if ended(ends).context("cannot wait for the terminal")? {
             return Ok(());
         }
-        if event::poll(Duration::ZERO).context("the terminal is gone")? {
+        // All that there are: what crossterm has read already nobody wakes this loop for.
+        while event::poll(Duration::ZERO).context("the terminal is gone")? {
             match event::read().context("the terminal is gone")? {
                 Event::Key(key) if key.kind != KeyEventKind::Release => news.push(Message::Key(key)),
                 Event::Resize(columns, rows) => news.push(Message::Size(columns, rows)),

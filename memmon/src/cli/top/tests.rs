@@ -207,7 +207,7 @@ fn a_filter_is_typed_kept_and_dropped() {
     assert_eq!(update(model.clone(), key(KeyCode::Enter)).1, None);
     let model = told(model, [key(KeyCode::Backspace), key(KeyCode::Backspace), key(KeyCode::Enter)]);
     assert!(!model.typing);
-    assert!(screen(&model).contains("Filter: alice  (2 of 4)"), "{}", screen(&model));
+    assert!(screen(&model).contains("Filter: alice  (2 of the 4 largest)"), "{}", screen(&model));
     let (model, command) = update(model, key(KeyCode::Esc));
     assert_eq!((order(&model).len(), command), (4, None));
     assert_eq!(update(model.clone(), key(KeyCode::Esc)).1, Some(Command::Quit));

@@ -163,11 +163,9 @@ fn note_line<'a>(model: &Model, sample: &Sample, looks: Looks) -> Line<'a> {
     if model.typing || !model.filter.is_empty() {
         let cursor = if model.typing { "_" } else { "" };
         let filter = Text::harmless(&model.filter);
-        return Line::from(format!(
-            "Filter: {filter}{cursor}  ({} of {})",
-            model.count(),
-            sample.table.rows.len()
-        ));
+        let (shown, all) = (sample.table.rows.len(), sample.table.processes);
+        let of = if shown < all { format!("the {shown} largest") } else { shown.to_string() };
+        return Line::from(format!("Filter: {filter}{cursor}  ({} of {of})", model.count()));
     }
     if let Some(trouble) = &model.trouble {
         return warning(Text::harmless(trouble).to_string());
