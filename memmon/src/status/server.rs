@@ -2,7 +2,7 @@
 //!
 //! What any number of clients can cost is bounded: so many at once, so many connections and answers per second, one
 //! short buffer each, and a time limit on whatever waits for them. An answer is made once for all who ask within
-//! [`Get::fresh`], and shared.
+//! [`Get::fresh`] or a few times of what it took, and shared.
 
 use std::{
     collections::VecDeque,
@@ -18,7 +18,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{UnixListener, UnixStream},
     sync::{Mutex, mpsc, oneshot},
-    task::AbortHandle,
+    task::{self, AbortHandle, JoinHandle},
     time::{Instant, sleep, sleep_until, timeout},
 };
 
@@ -44,7 +44,7 @@ const BETWEEN_CLIENTS: Duration = Duration::from_millis(2);
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 impl Get {
-    /// How old an answer may be.
+    /// How old an answer may be, at least.
     const fn fresh(self) -> Duration {
         match self {
             Self::Status => Duration::from_millis(100),
@@ -114,7 +114,7 @@ pub async fn serve(
                 oldest.abort();
             }
             let answers = Arc::clone(&answers);
-            let client = tokio::spawn(async move { converse(stream, &answers).await });
+            let client = task::spawn(async move { converse(stream, &answers).await });
             clients.push_back(client.abort_handle());
         } else {
             turn_away(&stream, "refused", "only root and the group in [status] group may ask");
@@ -197,9 +197,24 @@ impl Lines {
 /// The latest answers, and the daemon that makes new ones.
 struct Answers {
     asks: mpsc::Sender<Ask>,
-    status: Mutex<Option<(Instant, Arc<str>)>>,
-    processes: Mutex<Option<(Instant, Arc<str>)>>,
+    status: Mutex<Latest>,
+    processes: Mutex<Latest>,
 }
+
+/// What is known of the answer to one question.
+#[derive(Default)]
+struct Latest {
+    made: Option<Made>,
+    /// Goes on when who asked gives up: who asks again has it, and the daemon is not asked twice.
+    making: Option<JoinHandle<Option<Made>>>,
+}
+
+/// An answer, and the end of its time.
+type Made = (Instant, Arc<str>);
+
+/// For each part of its time in which the daemon makes answers it has so many for itself: with thousands of processes and
+/// a tenth of a CPU one takes long, and whoever looks on is not to keep memmon from its work.
+const PARTS_FOR_ITSELF: u32 = 4;
 
 impl Answers {
     /// A fresh answer; none when the daemon ends. Who asks while one is being made waits for that one.
@@ -208,18 +223,25 @@ impl Answers {
             Get::Status => &self.status,
             Get::Processes => &self.processes,
         };
-        let mut latest = latest.lock().await;
-        if let Some((made, answer)) = &*latest
-            && made.elapsed() < get.fresh()
-        {
-            return Some(Arc::clone(answer));
+        let Latest { made, making } = &mut *latest.lock().await;
+        loop {
+            match made {
+                Some((end, line)) if Instant::now() < *end => return Some(Arc::clone(line)),
+                // What is old is not kept for nobody.
+                _ => *made = None,
+            }
+            let maker = making.get_or_insert_with(|| task::spawn(make(self.asks.clone(), get)));
+            let outcome = maker.await;
+            *making = None;
+            *made = Some(outcome.ok()??);
         }
-        // What is old is not kept for nobody.
-        *latest = None;
-        let (answer, line) = oneshot::channel();
-        self.asks.send(Ask { get, answer }).await.ok()?;
-        let line: Arc<str> = line.await.ok()?.into();
-        *latest = Some((Instant::now(), Arc::clone(&line)));
-        Some(line)
     }
+}
+
+async fn make(asks: mpsc::Sender<Ask>, get: Get) -> Option<Made> {
+    let (answer, line) = oneshot::channel();
+    let asked = Instant::now();
+    asks.send(Ask { get, answer }).await.ok()?;
+    let line = line.await.ok()?;
+    Some((Instant::now() + get.fresh().max(asked.elapsed() * PARTS_FOR_ITSELF), line.into()))
 }

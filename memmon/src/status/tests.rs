@@ -49,8 +49,8 @@ struct Served {
 }
 
 impl Served {
-    /// Answers with a table of so many rows, to whom `own` says is the daemon's user, and to root.
-    fn start(rows: usize, own: Uid) -> Self {
+    /// Answers with a table of so many rows, to whom `own` says is the daemon's user, and to root. Each takes `time`.
+    fn start(rows: usize, own: Uid, time: Duration) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (place, listener) = Place::take(&directory.path().join("sock"), None).unwrap();
         let asked = Arc::new(AtomicUsize::new(0));
@@ -64,6 +64,7 @@ impl Served {
                 let answers = async {
                     while let Some(ask) = asked.recv().await {
                         count.fetch_add(1, Ordering::Relaxed);
+                        tokio::time::sleep(time).await;
                         let _ = ask.answer.send(answer(&Body::Processes(table(rows))));
                     }
                 };
@@ -75,7 +76,7 @@ impl Served {
     }
 
     fn own(rows: usize) -> Self {
-        Self::start(rows, Uid(nix::unistd::geteuid().as_raw()))
+        Self::start(rows, Uid(nix::unistd::geteuid().as_raw()), Duration::ZERO)
     }
 
     fn socket(&self) -> std::path::PathBuf {
@@ -206,6 +207,32 @@ fn a_flood_of_questions_is_asked_a_few_times() {
 }
 
 #[test]
+fn a_daemon_for_which_answers_are_work_has_most_of_its_time_for_itself() {
+    let time = Duration::from_millis(200);
+    let served = Served::start(1, Uid(nix::unistd::geteuid().as_raw()), time);
+    let begun = Instant::now();
+    let mut client = Client::connect(&served.socket()).unwrap();
+    while begun.elapsed() < 10 * time {
+        client.line(Get::Status).unwrap();
+    }
+    let most = begun.elapsed().div_duration_f64(5 * time).ceil();
+    assert!(
+        served.asked() >= 2 && served.asked() as f64 <= most,
+        "asked {} times, not {most}",
+        served.asked()
+    );
+}
+
+#[test]
+fn an_answer_that_took_too_long_is_there_for_who_asks_again() {
+    let served = Served::start(1, Uid(nix::unistd::geteuid().as_raw()), Duration::from_secs(6));
+    let ask = || Client::connect(&served.socket()).unwrap().line(Get::Processes).unwrap();
+    assert!(ask().contains(r#""code":"busy""#));
+    assert!(ask().contains(r#""processes":{"#));
+    assert_eq!(served.asked(), 1);
+}
+
+#[test]
 fn slow_readers_and_the_silent_hold_up_nobody() {
     // Answers larger than a socket's buffers, so that who does not read them is waited for.
     let served = Served::own(4000);
@@ -244,10 +271,10 @@ fn a_stranger_is_refused_and_told_why() {
     let own = nix::unistd::geteuid();
     if own.is_root() {
         // Root may always ask: the stranger needs a uid of its own, see the daemon's tests.
-        Served::start(1, Uid(1)).serves();
+        Served::start(1, Uid(1), Duration::ZERO).serves();
         return;
     }
-    let served = Served::start(1, Uid(own.as_raw() + 1));
+    let served = Served::start(1, Uid(own.as_raw() + 1), Duration::ZERO);
     let said = served.talk((Get::Status.request() + "\n").as_bytes());
     assert!(said.contains(r#""code":"refused""#), "{said}");
     assert_eq!(served.asked(), 0);
