@@ -35,6 +35,7 @@ pub(super) enum Command {
     #[command(after_help = EXIT_CODES)]
     Explain(Explain),
     /// Tell what this kernel and these rights allow, and what to do where that is not enough.
+    #[command(after_help = EXIT_CODES)]
     Doctor {
         /// Print one JSON object.
         #[arg(long)]

@@ -61,7 +61,7 @@ pub fn message(event: &Event, user: &mut dyn FnMut(Uid) -> String) -> String {
             "Comes back again and again, so left alone for up to {} unless memory runs short: {}, Unit={}, Terminated {times} times. Stop or mend what starts it",
             Span(*wait),
             who(subject, user),
-            unit.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string)
+            unit.as_ref().map_or_else(|| "none".to_owned(), |unit| Field(unit).to_string())
         ),
         Event::Terminated { subject, record } => terminated(&who(subject, user), record),
         Event::Spared { subject, rss, limit, after_term } => format!(
@@ -431,6 +431,14 @@ mod tests {
         ] {
             assert_eq!(Field(&Name::new(name)).to_string(), shown);
         }
+        let told = said(&Event::HeldBack {
+            subject: samples::chrome(),
+            unit: Some(Name::from("x, Terminated 0 times.service")),
+            times: 5,
+            wait: Duration::from_secs(60),
+            first: true,
+        });
+        assert!(told.contains(r#"Unit="x, Terminated 0 times.service", Terminated 5 times."#), "{told}");
     }
 
     #[test]
