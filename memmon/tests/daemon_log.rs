@@ -111,6 +111,33 @@ fn each_line_of_json_is_an_object_with_typed_fields() {
 }
 
 #[test]
+#[ignore = "kernel: needs root"]
+fn a_warning_of_every_scan_is_written_once_and_counted() {
+    let user = TestUser::claim();
+    let daemon = Daemon::start(&config(&user, &[]), &["--source", "proc"]);
+    let hog = user.hog("anon 5M wait-term anon 40M hold");
+    hog.begun("wait-term");
+    // To the daemon alone it has no owner that can be read.
+    let status = format!("/proc/{}/status", hog.pid());
+    assert!(daemon.beside("mount").args(["--bind", "/dev/null", &status]).status().unwrap().success());
+    hog.term();
+    daemon.told("unconfirmed", hog.pid());
+    for _ in 0..3 {
+        daemon.scanned();
+    }
+    assert!(hog.is_alive());
+    assert_eq!(daemon.about("unconfirmed", hog.pid()).len(), 1);
+    let (pid, lines) = (hog.pid(), daemon.stop());
+    let about = |line: &&String| line.contains(&format!("PID={pid}:"));
+    let lines: Vec<Value> =
+        lines.iter().filter(about).map(|line| serde_json::from_str(line).unwrap()).collect();
+    let [warning, repeated] = &lines[..] else { panic!("{lines:?}") };
+    assert_eq!((&warning["event"], &warning["level"]), (&"unconfirmed".into(), &"WARNING".into()));
+    assert_eq!((&repeated["event"], &repeated["text"]), (&"repeated".into(), &warning["message"]));
+    assert!(repeated["times"].as_u64() >= Some(8), "{repeated}");
+}
+
+#[test]
 #[ignore = "kernel: needs root and kernel BTF"]
 fn a_rotated_file_is_begun_anew_on_sighup() {
     let user = TestUser::claim();
