@@ -12,6 +12,7 @@ use support::{
     eventually,
     hog::Hog,
     said::{LIMIT, config},
+    status_field,
 };
 
 /// No scan but the first, and the one that follows a reload, helps within a test.
@@ -243,5 +244,29 @@ fn each_climb_is_warned_of_once() {
     daemon.scanned();
     assert_eq!(warnings(), 2);
     assert!(hog.is_alive() && daemon.about("killing", hog.pid()).is_empty());
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn who_waits_a_little_below_twice_its_limit_holds_nobody_up() {
+    let user = TestUser::claim();
+    // What a hog has besides what its script asks for.
+    let measured = user.hog("anon 40M hold");
+    measured.begun("hold");
+    let resident = status_field(measured.pid(), "VmRSS:").unwrap();
+    let besides = resident.trim_end_matches(" kB").parse::<u64>().unwrap() - (40 << 10);
+    drop(measured);
+
+    let often = [("termination.repeat_limit", "1"), ("termination.repeat_backoff", "600"), RARELY];
+    let daemon = Daemon::start(&config(&user, &often), EBPF);
+    daemon.event("scan_complete");
+    daemon.terminated(&mut user.hog("anon 40M hold"));
+    // Nearer to it than the kernel's counters can tell.
+    let waits = user.hog(&format!("anon {}K hold", ((2 * LIMIT) >> 10) - besides - 200));
+    waits.begun("hold");
+    daemon.told("held_back", waits.pid());
+    daemon.terminated(&mut user.hog("anon 70M hold"));
+    assert!(waits.is_alive() && daemon.about("killing", waits.pid()).is_empty());
     daemon.stop();
 }

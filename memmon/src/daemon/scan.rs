@@ -11,7 +11,7 @@ use super::{
     wheel::{Daemon, Seen},
 };
 use crate::{
-    enforce::{Check, Held},
+    enforce::{Check, Held, patience_ends_at},
     model::{
         Bytes, Crossed, Doubt, Process, ProcessId, Reading, Snapshot, SystemMemory, Unconfirmed, Verdict,
     },
@@ -174,7 +174,10 @@ impl Daemon<'_> {
                 Next::Never
             }
             Verdict::Terminate(breach) if self.is_held_back(&process, &breach) => {
-                self.at_ceiling(breach.limit)
+                // Ever closer to where it waits no longer, and never at what it has already: who looked there would
+                // look without end.
+                let most = Ladder::new(patience_ends_at(breach.limit), process.error, None);
+                Next::Level(most.closer(rss, process.rss))
             }
             Verdict::Terminate(breach) => {
                 let now = Instant::now();

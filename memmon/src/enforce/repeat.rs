@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use crate::model::{Breach, Origin, Process, StartTime, SystemMemory};
+use crate::model::{Breach, Bytes, Origin, Process, StartTime, SystemMemory};
 
 /// Who has been terminated how often, by what stays the same when a process is started again.
 ///
@@ -134,7 +134,12 @@ impl Offenders {
 
 /// Whether waiting could cost the machine.
 pub fn is_urgent(breach: &Breach, memory: &SystemMemory) -> bool {
-    breach.rss.0 / 2 >= breach.limit.0 || memory.available.0 < memory.total.0 / 10
+    breach.rss >= patience_ends_at(breach.limit) || memory.available.0 < memory.total.0 / 10
+}
+
+/// With how much resident nobody waits whose limit is `limit`.
+pub const fn patience_ends_at(limit: Bytes) -> Bytes {
+    Bytes(limit.0.saturating_mul(2))
 }
 
 impl Offence {
@@ -181,7 +186,7 @@ mod tests {
     use super::*;
     use crate::{
         enforce::testing,
-        model::{Bytes, Fact, Limit},
+        model::{Fact, Limit},
     };
 
     const LENIENCY: Leniency =
