@@ -270,3 +270,19 @@ fn who_waits_a_little_below_twice_its_limit_holds_nobody_up() {
     assert!(waits.is_alive() && daemon.about("killing", waits.pid()).is_empty());
     daemon.stop();
 }
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn who_was_spared_wakes_memmon_when_it_comes_again() {
+    let user = TestUser::claim();
+    let daemon = Daemon::start(&config(&user, &[RARELY, ("termination.grace", "2")]), EBPF);
+    daemon.event("scan_complete");
+    let before = scans(&daemon);
+    // Over its limit for long enough to be seen, and not for all of its grace; stopped, so that nothing else wakes anyone.
+    let mut hog = user.hog("ignore-term anon 28M grow 12M 20M/s free hold anon 40M stop");
+    daemon.told("spared", hog.pid());
+    hog.release();
+    daemon.told("terminated", hog.pid());
+    assert_eq!(scans(&daemon), before, "no scan was needed");
+    daemon.stop();
+}

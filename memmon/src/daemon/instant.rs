@@ -123,6 +123,15 @@ impl Daemon<'_> {
         level.is_some_and(|level| now >= level).then_some(now)
     }
 
+    /// Has the kernel wake memmon for `whom` at the next rung of the ladder, whatever its level was.
+    pub(super) fn let_climb(&mut self, whom: ProcessId) {
+        if self.settings.kernel.instant
+            && let Some(reading) = self.watch.again(whom)
+        {
+            self.set_level(whom, Next::Level(self.climbers.ladder.above(reading.rss)));
+        }
+    }
+
     /// Gives those a lower level who fell, and forgets those who are gone: once per scan.
     pub(super) fn tidy_levels(&mut self, climbing: &BTreeSet<ProcessId>) {
         let watch = &self.watch;

@@ -91,8 +91,7 @@ impl Daemon<'_> {
     /// Has the kernel wake memmon at other levels, or at the same ones for other reasons.
     pub(super) fn levels_anew(&mut self) {
         self.climbers.move_to(self.ladder());
-        let instant = self.settings.kernel.instant;
-        let foot = instant.then(|| self.climbers.ladder.foot());
+        let foot = self.settings.kernel.instant.then(|| self.climbers.ladder.foot());
         if let Some(kernel) = self.watch.kernel()
             && let Err(error) = kernel.set_default_level(foot)
         {
@@ -102,13 +101,10 @@ impl Daemon<'_> {
             return;
         }
         self.works(Seen::NoLevels);
-        if !instant {
-            return;
-        }
         // Those with a level of their own: it came from limits, and from a verdict, that may be others by now.
         for whom in self.climbers.all() {
-            if let Some(reading) = self.watch.again(whom).filter(|_| !self.victims.contains(whom)) {
-                self.set_level(whom, Next::Level(self.climbers.ladder.above(reading.rss)));
+            if !self.victims.contains(whom) {
+                self.let_climb(whom);
             }
         }
     }
@@ -156,6 +152,7 @@ impl Daemon<'_> {
         rss: Bytes,
         held: Option<(Held, Crossed)>,
     ) -> Next {
+        let whom = process.id;
         let closer = Next::Level(self.climbers.ladder.closer(rss, process.rss));
         match verdict {
             Verdict::Within => closer,
@@ -193,7 +190,7 @@ impl Daemon<'_> {
                     }
                 };
                 self.carry_out(orders);
-                self.at_ceiling(breach.limit)
+                if self.victims.contains(whom) { self.at_ceiling(breach.limit) } else { closer }
             }
         }
     }

@@ -33,6 +33,10 @@ impl Daemon<'_> {
                     if let Some(event) = self.event(&process, outcome) {
                         self.tell(event);
                     }
+                    // No victim any more: it wakes memmon like everybody else, and no longer at its ceiling.
+                    if !self.victims.contains(whom) {
+                        self.let_climb(whom);
+                    }
                     continue;
                 }
             };
