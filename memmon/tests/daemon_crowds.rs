@@ -8,6 +8,7 @@ mod support;
 use std::{
     fs,
     sync::{Mutex, MutexGuard, PoisonError},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -19,7 +20,7 @@ use serde_json::Value;
 use support::{
     TestUser,
     daemon::Daemon,
-    eventually,
+    eventually, processes_of,
     said::{SOON, config},
 };
 
@@ -101,6 +102,29 @@ fn a_storm_of_crossings_has_its_share_of_a_cpu_and_no_more_and_nobody_starves() 
     // A tenth, a window that had only begun, the scans after losses and the lines.
     let most = took / 10 + Duration::from_millis(100) + took / 20;
     assert!(spent <= most, "{spent:?} of {took:?}");
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_crowd_in_its_grace_costs_little_and_has_no_more_than_that() {
+    const CROWD: usize = 600;
+
+    let _alone = alone();
+    let user = TestUser::claim();
+    // Each counts what all of them share.
+    let mut parent = user.hog(&format!("ignore-term anon 6M {} hold", "fork hold end ".repeat(CROWD)));
+    parent.begun("hold");
+    let (limit, grace) = (("thresholds.ram_gb_threshold", "0.005"), ("termination.grace", "4"));
+    let daemon = Daemon::start(&config(&user, &[RARELY, limit, grace]), EBPF);
+    eventually("the SIGTERMs", || daemon.every("killing").len() > CROWD);
+    let (before, begun) = (cpu_time(&daemon), Instant::now());
+    thread::sleep(Duration::from_secs(1));
+    let (spent, took) = (cpu_time(&daemon) - before, begun.elapsed());
+    assert!(spent <= took / 5, "{spent:?} of {took:?}");
+    assert_eq!(daemon.terminated(&mut parent).0, Some(libc::SIGKILL));
+    // They die with it, if not before.
+    eventually("the end of all of them", || processes_of(user.uid).is_empty());
     daemon.stop();
 }
 

@@ -34,8 +34,10 @@ impl Daemon<'_> {
                 Happening::Crossed { process, at, rss } => self.crossed(process, at, rss),
                 Happening::Ended { process, name, peak, status } => {
                     self.climbers.forget(process);
-                    let orders = self.victims.handle(process, Happened::Ended(status), begun);
-                    self.carry_out(orders);
+                    for event in [Happened::Seen(peak), Happened::Ended(status)] {
+                        let orders = self.victims.handle(process, event, begun);
+                        self.carry_out(orders);
+                    }
                     if status.oom {
                         self.tell(Event::OomKilled { pid: process.pid, name, peak });
                     }

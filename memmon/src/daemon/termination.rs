@@ -84,18 +84,22 @@ impl Daemon<'_> {
             let reserve = self.condemned_under(whom).termination.reserve_percent;
             if reserve.is_some_and(|reserve| share < reserve) {
                 self.urge(whom, Urgency::Reserve);
-            } else {
+            } else if self.may_be_beyond_ceiling(whom) {
                 self.watch_over(whom, Bytes::ZERO);
             }
         }
     }
 
+    /// Whether a close look at a victim could end its grace: not if the kernel's counters say that it is far from that.
+    fn may_be_beyond_ceiling(&self, whom: ProcessId) -> bool {
+        let (ceiling, seen) = (self.ceiling(whom), self.watch.again(whom));
+        ceiling.is_some_and(|ceiling| seen.is_none_or(|seen| seen.rss + seen.error > ceiling))
+    }
+
     /// Ends the grace of a victim that outgrew its ceiling. Gives when to look at it next by the kernel's counters,
     /// which have `rss` for it.
     pub(super) fn watch_over(&mut self, whom: ProcessId, rss: Bytes) -> Next {
-        let terms = self.condemned_under(whom);
-        let (_, limit) = terms.rules.limit(&self.memory);
-        let Some(ceiling) = terms.termination.ceiling(limit) else { return Next::Never };
+        let Some(ceiling) = self.ceiling(whom) else { return Next::Never };
         let Ok(found) = self.watch.confirm(whom.pid, Some(whom.start), ceiling) else { return Next::Never };
         let orders = self.victims.handle(whom, Happened::Seen(found.rss), Instant::now());
         self.carry_out(orders);
@@ -104,6 +108,13 @@ impl Daemon<'_> {
             return Next::Never;
         }
         Next::Level(Ladder::new(ceiling, found.error, None).closer(rss, found.rss))
+    }
+
+    /// With how much a victim has no grace left; none: no size ends it.
+    fn ceiling(&self, whom: ProcessId) -> Option<Bytes> {
+        let terms = self.condemned_under(whom);
+        let (_, limit) = terms.rules.limit(&self.memory);
+        terms.termination.ceiling(limit)
     }
 
     /// The settings by which a victim's case is brought to its end: those that condemned it.

@@ -185,7 +185,10 @@ impl<'a> Daemon<'a> {
                 () = time::sleep_until(self.resume.unwrap_or_else(Instant::now).into()), if self.resume.is_some() => {
                     self.happenings();
                 }
-                _ = grace_watch.tick(), if self.in_grace() => self.watch_over_all(),
+                _ = grace_watch.tick(), if self.in_grace() => {
+                    self.watch_over_all();
+                    grace_watch.reset();
+                }
                 ready = exits.readable() => {
                     ready?;
                     self.wake()?;
@@ -201,6 +204,7 @@ impl<'a> Daemon<'a> {
                     let began = Began::now();
                     self.scan();
                     self.board.borrow_mut().scanned(began);
+                    scans.reset();
                     if !ready {
                         // Now everything has run that runs again and again.
                         lean::give_back();
@@ -300,7 +304,8 @@ impl<'a> Daemon<'a> {
     }
 }
 
-/// Fires at once, and then with the same pause after each: a scan that was late is not made up for.
+/// Fires at once, and then with the same pause after each, from the end of what is done then if that resets it: what was
+/// late is not made up for.
 fn interval(pause: Duration) -> time::Interval {
     let mut interval = time::interval(pause);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
