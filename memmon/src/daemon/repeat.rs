@@ -7,7 +7,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::{told::Said, wheel::Daemon};
 use crate::{
     config::{Settings, Termination},
-    enforce::Leniency,
+    enforce::{self, Leniency},
     model::{Breach, Process, Unit},
     report::{Event, Subject},
 };
@@ -16,8 +16,11 @@ impl Daemon<'_> {
     /// Whether `process` is left alone for now, although it is over its limit; said once per wait.
     pub(super) fn is_held_back(&mut self, process: &Process, breach: &Breach) -> bool {
         let leniency = leniency(&self.settings);
-        let held = self.offenders.hold_back(process, breach, &self.memory, since_boot(), &leniency);
+        // What the last scan saw of the machine's memory may be long ago.
+        let urgent = || self.watch.memory().map_or(true, |memory| enforce::is_urgent(breach, &memory));
+        let held = self.offenders.hold_back(process, urgent, since_boot(), &leniency);
         let Some(held) = held else { return false };
+        self.lenient = true;
         if self.told.is_news(process.id, Said::HeldBack) {
             self.tell(Event::HeldBack {
                 subject: Subject::from(process),

@@ -57,6 +57,7 @@ impl Daemon<'_> {
         self.measured(memory);
         let climbing = self.note(&look.survey.readings);
         let suspects = policy::suspects(&self.settings.rules, &look.survey);
+        self.lenient = false;
         self.judge(memory, &suspects);
         self.tidy_levels(&climbing);
         self.told.scan_complete();

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Instant};
 use super::{scan::Next, wheel::Daemon};
 use crate::{
     config::Settings,
-    enforce::{Check, Effect, Event as Happened, Order, Outcome, Phase},
+    enforce::{self, Check, Effect, Event as Happened, Order, Outcome, Phase},
     model::{Bytes, Process, ProcessId, Unconfirmed, Urgency, Verdict},
     policy::{self, Ladder},
     report::{Event, Subject},
@@ -74,11 +74,15 @@ impl Daemon<'_> {
         self.victims.iter().any(|(_, phase)| matches!(phase, Phase::Grace { .. }))
     }
 
-    /// Ends the grace of those who outgrow their ceiling, and of all while the machine is nearly out of memory.
+    /// Ends the grace of those who outgrow their ceiling, and of all while the machine is nearly out of memory; before
+    /// it is, nobody waits any longer who came back too often.
     pub(super) fn watch_over_all(&mut self) {
+        let Ok(memory) = self.watch.memory() else { return };
+        if self.lenient && enforce::is_short(&memory) {
+            self.scan();
+        }
         let graces = self.victims.iter().filter(|(_, phase)| matches!(phase, Phase::Grace { .. }));
         let graces: Vec<ProcessId> = graces.map(|(process, _)| process.id).collect();
-        let Ok(memory) = self.watch.memory() else { return };
         let share = memory.available.percent_of(memory.total);
         for whom in graces {
             let reserve = self.condemned_under(whom).termination.reserve_percent;

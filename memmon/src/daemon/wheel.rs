@@ -35,7 +35,7 @@ use crate::{
     status::Ask,
 };
 
-/// How often victims in their grace, and the machine's memory, are looked at.
+/// How often victims in their grace, and the machine's memory, are looked at: also for those who wait.
 const GRACE_WATCH: Duration = Duration::from_millis(100);
 
 /// A wait that is as good as endless, for a timer that has nothing to wait for.
@@ -60,6 +60,8 @@ pub(super) struct Daemon<'a> {
     pub(super) budget: Budget,
     /// When the ring is looked at again, once the budget is used up.
     pub(super) resume: Option<Instant>,
+    /// Whether somebody was left alone since the last scan who is over its limit and waits.
+    pub(super) lenient: bool,
     /// Processes that were sent SIGTERM since the last scan was told.
     pub(super) asked_to_end: usize,
     seen: BTreeMap<Seen, String>,
@@ -133,6 +135,7 @@ impl<'a> Daemon<'a> {
             climbers: Climbers::new(Ladder::new(Bytes::ZERO, Bytes::ZERO, None)),
             budget: Budget::new(Instant::now()),
             resume: None,
+            lenient: false,
             asked_to_end: 0,
             board: RefCell::new(board),
             asks,
@@ -185,7 +188,7 @@ impl<'a> Daemon<'a> {
                 () = time::sleep_until(self.resume.unwrap_or_else(Instant::now).into()), if self.resume.is_some() => {
                     self.happenings();
                 }
-                _ = grace_watch.tick(), if self.in_grace() => {
+                _ = grace_watch.tick(), if self.in_grace() || self.lenient => {
                     self.watch_over_all();
                     grace_watch.reset();
                 }

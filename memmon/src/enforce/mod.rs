@@ -31,7 +31,7 @@ mod warrant;
 pub use escalate::{Effect, Effects, Event, Outcome, Patience, Phase, State, escalate};
 pub use pidfd::{Held, Pidfd};
 pub use reaper::Reaper;
-pub use repeat::{HeldBack, Leniency, Offenders, Waiting, is_urgent, patience_ends_at};
+pub use repeat::{HeldBack, Leniency, Offenders, Waiting, is_short, is_urgent, patience_ends_at};
 pub use rustix::io::Errno;
 pub use victims::{Order, Victims};
 pub use warrant::{Check, Evidence, Warrant};

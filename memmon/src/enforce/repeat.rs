@@ -87,14 +87,13 @@ struct Wait {
 const MOST_DOUBLINGS: u8 = 4;
 
 impl Offenders {
-    /// Whether `process`, over its limit by `breach`, is to be left alone for now because it came back too often.
+    /// Whether `process`, which is over its limit, is to be left alone for now because it came back too often.
     ///
-    /// Not where it has twice what it may have, or less than a tenth of all memory is available.
+    /// Not where it is [urgent](is_urgent), which is asked only of those who would wait.
     pub fn hold_back(
         &mut self,
         process: &Process,
-        breach: &Breach,
-        memory: &SystemMemory,
+        urgent: impl FnOnce() -> bool,
         now: Duration,
         leniency: &Leniency,
     ) -> Option<HeldBack> {
@@ -104,8 +103,7 @@ impl Offenders {
         }
         offence.seen = now;
         let wait = offence.wait?;
-        let waits =
-            offence.has_come_back(process) && offence.waits(now, leniency) && !is_urgent(breach, memory);
+        let waits = offence.has_come_back(process) && offence.waits(now, leniency) && !urgent();
         let first = waits && !std::mem::replace(&mut offence.told, true);
         waits.then_some(HeldBack { times: offence.times, wait: wait.length, first })
     }
@@ -134,7 +132,12 @@ impl Offenders {
 
 /// Whether waiting could cost the machine.
 pub fn is_urgent(breach: &Breach, memory: &SystemMemory) -> bool {
-    breach.rss >= patience_ends_at(breach.limit) || memory.available.0 < memory.total.0 / 10
+    breach.rss >= patience_ends_at(breach.limit) || is_short(memory)
+}
+
+/// Whether the machine has too little memory left for anybody to wait: less than a tenth.
+pub const fn is_short(memory: &SystemMemory) -> bool {
+    memory.available.0 < memory.total.0 / 10
 }
 
 /// With how much resident nobody waits whose limit is `limit`.
@@ -207,7 +210,7 @@ mod tests {
     }
 
     fn hold(offenders: &mut Offenders, process: &Process, now: u64) -> Option<HeldBack> {
-        offenders.hold_back(process, &BREACH, &PLENTY, at(now), &LENIENCY)
+        offenders.hold_back(process, || is_urgent(&BREACH, &PLENTY), at(now), &LENIENCY)
     }
 
     /// Runs a service that is restarted at once and over its limit at once, looked at each second: when it is terminated.
@@ -300,7 +303,8 @@ mod tests {
                 Breach { rss: Bytes(rss), ..BREACH },
                 SystemMemory { available: Bytes(available), ..PLENTY },
             );
-            offenders.hold_back(&leaky(1002), &breach, &memory, at(1004), &LENIENCY).is_some()
+            let urgent = || is_urgent(&breach, &memory);
+            offenders.hold_back(&leaky(1002), urgent, at(1004), &LENIENCY).is_some()
         };
         assert!(held(101, 500));
         assert!(held(199, 100));
@@ -327,13 +331,13 @@ mod tests {
         let mut offenders = Offenders::default();
         let never = Leniency { limit: 0, ..LENIENCY };
         for now in 1000..1100 {
-            assert_eq!(offenders.hold_back(&leaky(now - 1), &BREACH, &PLENTY, at(now), &never), None);
+            assert_eq!(offenders.hold_back(&leaky(now - 1), || false, at(now), &never), None);
             offenders.terminated(&leaky(now - 1), at(now), &never);
         }
         // Switched off while somebody waits.
         let mut offenders = Offenders::default();
         looped(&mut offenders, 1000..1003);
-        assert_eq!(offenders.hold_back(&leaky(1002), &BREACH, &PLENTY, at(1003), &never), None);
+        assert_eq!(offenders.hold_back(&leaky(1002), || false, at(1003), &never), None);
     }
 
     proptest! {
