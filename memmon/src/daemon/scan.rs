@@ -171,7 +171,9 @@ impl Daemon<'_> {
                 }
                 Next::Never
             }
-            Verdict::Terminate(breach) if self.is_held_back(&process, &breach) => {
+            Verdict::Terminate(breach)
+                if !self.victims.contains(whom) && self.is_held_back(&process, &breach) =>
+            {
                 // Ever closer to where it waits no longer, and never at what it has already: who looked there would
                 // look without end.
                 let most = Ladder::new(patience_ends_at(breach.limit), process.error, None);

@@ -65,11 +65,8 @@ struct Offence {
     /// Terminations within the window.
     recent: VecDeque<Duration>,
     times: u32,
-    /// The last termination that counted, from which on the next one waits.
+    /// The last termination that was due, from which on the next one waits. What started before did not come back.
     last: Duration,
-    /// What started before did not come back. That is the last one that was due: one in between, of whom could not wait,
-    /// changes nothing for the others who do.
-    since: Duration,
     /// When one of them was over its limit last.
     seen: Duration,
     wait: Option<Wait>,
@@ -112,9 +109,9 @@ impl Offenders {
     pub fn waiting(&self, now: Duration, leniency: &Leniency) -> impl Iterator<Item = Waiting<'_>> {
         let waiting = self.0.iter().filter(move |(_, offence)| offence.waits(now, leniency));
         waiting.filter_map(move |(origin, offence)| {
-            let Offence { times, last, since, wait, .. } = *offence;
+            let Offence { times, last, wait, .. } = *offence;
             let wait = wait?.length;
-            Some(Waiting { origin, times, wait, left: (last + wait).saturating_sub(now), since })
+            Some(Waiting { origin, times, wait, left: (last + wait).saturating_sub(now), since: last })
         })
     }
 
@@ -147,15 +144,17 @@ pub const fn patience_ends_at(limit: Bytes) -> Bytes {
 
 impl Offence {
     fn new(now: Duration) -> Self {
-        Self { recent: VecDeque::new(), times: 0, last: now, since: now, seen: now, wait: None, told: false }
+        Self { recent: VecDeque::new(), times: 0, last: now, seen: now, wait: None, told: false }
     }
 
     fn count(&mut self, now: Duration, leniency: &Leniency) {
-        self.times = self.times.saturating_add(1);
-        if !self.waits(now, leniency) {
-            self.since = now;
+        (self.times, self.seen) = (self.times.saturating_add(1), now);
+        // One in between, who could not wait, changes nothing for the others who do: with one of those now and then they
+        // would wait for ever.
+        if self.waits(now, leniency) {
+            return;
         }
-        (self.last, self.seen) = (now, now);
+        self.last = now;
         self.recent.retain(|at| now.saturating_sub(*at) <= leniency.window);
         self.recent.push_back(now);
         if let Some(Wait { doublings, .. }) = self.wait {
@@ -173,7 +172,7 @@ impl Offence {
 
     fn has_come_back(&self, process: &Process) -> bool {
         // The start was rounded down to a tick, and a supervisor may be that fast.
-        process.id.start.since_boot() + StartTime::TICK > self.since
+        process.id.start.since_boot() + StartTime::TICK > self.last
     }
 
     fn is_over(&self, now: Duration, leniency: &Leniency) -> bool {
@@ -239,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_could_not_wait_prolongs_the_wait_of_the_others() {
+    fn one_that_could_not_wait_changes_nothing_for_the_others() {
         let mut offenders = Offenders::default();
         looped(&mut offenders, 1000..1003);
         let waits = |offenders: &mut Offenders, now| hold(offenders, &leaky(1005), now);
@@ -247,11 +246,13 @@ mod tests {
         offenders.terminated(&leaky(1006), at(1020), &LENIENCY);
         let waiting: Vec<_> =
             offenders.waiting(at(1030), &LENIENCY).map(|one| (one.times, one.left)).collect();
-        assert_eq!(waiting, [(4, at(110))]);
-        assert_eq!(waits(&mut offenders, 1139), Some(HeldBack { times: 4, wait: at(120), first: false }));
-        assert_eq!(waits(&mut offenders, 1140), None);
-        offenders.terminated(&leaky(1005), at(1140), &LENIENCY);
-        assert_eq!(waits(&mut offenders, 1141), None, "all who waited are due together");
+        assert_eq!(waiting, [(4, at(32))]);
+        assert_eq!(waits(&mut offenders, 1061), Some(HeldBack { times: 4, wait: at(60), first: false }));
+        assert_eq!(waits(&mut offenders, 1062), None);
+        offenders.terminated(&leaky(1005), at(1062), &LENIENCY);
+        assert_eq!(waits(&mut offenders, 1063), None, "all who waited are due together");
+        let next = hold(&mut offenders, &leaky(1063), 1064);
+        assert_eq!(next, Some(HeldBack { times: 5, wait: at(120), first: false }));
     }
 
     #[test]
@@ -342,7 +343,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_happens_a_wait_ends(steps in prop::collection::vec((0_u64..2000, 0_u64..2000, any::<bool>()), 1..60)) {
+        fn whatever_happens_a_wait_ends(
+            steps in prop::collection::vec((0_u64..2000, 0_u64..2000, any::<bool>()), 1..60),
+            sacrifices in prop::collection::btree_set(0_u64..1000, 0..20),
+        ) {
             let mut offenders = Offenders::default();
             let mut now = 10_000;
             for (pause, age, terminate) in steps {
@@ -353,6 +357,11 @@ mod tests {
                 }
             }
             let longest = LENIENCY.backoff.as_secs() << MOST_DOUBLINGS;
+            let waits = hold(&mut offenders, &leaky(now), now).is_some();
+            // Those who cannot wait end meanwhile.
+            for after in sacrifices.into_iter().filter(|after| waits && *after < longest) {
+                offenders.terminated(&leaky(now + after), at(now + after), &LENIENCY);
+            }
             prop_assert_eq!(hold(&mut offenders, &leaky(now), now + longest), None);
             prop_assert!(offenders.0.values().all(|offence| offence.recent.len() <= 60));
         }
