@@ -11,6 +11,7 @@ use crate::{
     config::Settings,
     enforce::{Held, Victims},
     model::{Breach, Bytes},
+    observe::procfs,
     policy,
     report::Event,
 };
@@ -61,6 +62,8 @@ fn prepare(settings: &Settings) -> Vec<String> {
         format!("oom_score_adj stays as it is ({error}): CAP_SYS_RESOURCE, or OOMScoreAdjust=-900 in the unit, lowers it")
     });
     let realtime = if settings.kernel.realtime { run_first() } else { Ok(()) };
+    // What the loop waits for must not stand behind those whom it goes before.
+    let realtime = realtime.and_then(|()| procfs::add_helper(|| drop(run_first())));
     let realtime = realtime.map_err(|error| {
         format!("kernel.realtime cannot be had ({error}): CAP_SYS_NICE, and no RestrictRealtime in the unit, allow it")
     });

@@ -105,7 +105,7 @@ pub enum Fact<T> {
     Known(T),
     /// The process has none (a kernel thread has no exe, an empty command line no argv[0]).
     Absent,
-    /// It is there but was not to be read: rights are missing. Rules that need it are in doubt.
+    /// It is there but was not to be read: rights are missing, or it hangs. Rules that need it are in doubt.
     Unreadable,
 }
 

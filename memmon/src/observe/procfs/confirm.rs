@@ -8,6 +8,7 @@ use std::io;
 
 use nix::errno::Errno;
 
+use super::aside::aside;
 use super::directory::ProcessDirectory;
 use super::{Accuracy, ProcRoot, ended, kcmp, pages, parse};
 use crate::model::{Bytes, Fact, Name, Names, Pid, Process, ProcessId, StartTime, Unconfirmed};
@@ -68,10 +69,17 @@ impl ProcRoot {
         let place = directory.place().map_err(|errno| unconfirmed("statm", errno))?;
         let at = place.as_deref().unwrap_or_default();
         let (real_uid, effective_uid) = understood("status", parse::uids(&read(directory, at, "status")?))?;
+        // kcmp only where the first thread lives: it calls two tasks equal that have no memory at all.
+        let (parent, asks) = (stat.parent, self.own && place.as_deref() == Some(""));
+        let hanging = directory
+            .reading(at, "cmdline")
+            .and_then(|cmdline| aside(pid, move || (cmdline(), asks && kcmp::same_memory(pid, parent))));
+        // Whoever cannot be compared counts as having memory of its own.
+        let (cmdline, borrows) = hanging.unwrap_or_else(|error| (Err(error), false));
         let names = Names {
             comm: Name::new(stat.comm),
             exe: fact(directory.link(at, "exe"), |target| Some(Name::new(parse::undeleted(target)))),
-            argv0: fact(directory.read(at, "cmdline"), |text| parse::argv0(text).map(Name::new)),
+            argv0: fact(cmdline, |text| parse::argv0(text).map(Name::new)),
         };
         let cgroup = fact(directory.read(at, "cgroup"), |text| {
             parse::cgroup(text).map(|path| Name::new(parse::undeleted(path)))
@@ -82,15 +90,14 @@ impl ProcRoot {
             Err(_) => Fact::Unreadable,
         };
 
-        // Only where the first thread lives: kcmp calls two tasks equal that have no memory at all.
-        if self.own && place.as_deref() == Some("") && kcmp::same_memory(pid, stat.parent) {
-            return Err(Unconfirmed::Borrowed { owner: stat.parent });
+        if borrows {
+            return Err(Unconfirmed::Borrowed { owner: parent });
         }
         // Memory comes after the names: a program that is replaced (exec) in between takes its memory with it, so that
         // a large figure is never that of another program than the one named.
         let error = accuracy.error(stat.threads);
         let (rss, error) = match &place {
-            Some(at) => self.resident(directory, at, limit, error)?,
+            Some(at) => self.resident(directory, (pid, at), limit, error)?,
             None => (Bytes::ZERO, Bytes::ZERO),
         };
         let now = read(directory, "", "stat")?;
@@ -98,7 +105,7 @@ impl ProcRoot {
 
         Ok(Process {
             id: ProcessId { pid, start: stat.start },
-            parent: stat.parent,
+            parent,
             rss,
             error,
             real_uid,
@@ -114,7 +121,7 @@ impl ProcRoot {
     fn resident(
         &self,
         directory: &ProcessDirectory,
-        at: &str,
+        (pid, at): (Pid, &str),
         limit: Bytes,
         error: Bytes,
     ) -> Result<(Bytes, Bytes), Unconfirmed> {
@@ -127,8 +134,8 @@ impl ProcRoot {
             return Ok((rss, error));
         }
         // Not to be had without PTRACE_MODE_READ or CONFIG_PROC_PAGE_MONITOR: then the doubt stays.
-        let rollup = directory.read(at, "smaps_rollup").ok();
-        let exact = rollup.and_then(|text| parse::kib(&text, "Rss:"));
+        let rollup = directory.reading(at, "smaps_rollup").and_then(|read| aside(pid, read)?);
+        let exact = rollup.ok().and_then(|text| parse::kib(&text, "Rss:"));
         Ok(exact.map_or((rss, error), |exact| (exact, Bytes::ZERO)))
     }
 
@@ -285,6 +292,25 @@ mod tests {
         let process = look(&tree).unwrap();
         assert_eq!((process.names.exe, process.names.argv0), (Fact::Unreadable, Fact::Unreadable));
         assert_eq!((process.cgroup, process.oom_score_adj), (Fact::Unreadable, Fact::Unreadable));
+    }
+
+    /// As /proc/PID/cmdline is for one whose mmap_lock is held.
+    #[test]
+    fn a_command_line_that_hangs_leaves_doubt() {
+        let (tree, pid) = (Tree::new(), Pid(4_000_042));
+        tree.cat(pid.0);
+        let cmdline = tree.path().join(format!("{pid}/cmdline"));
+        tree.remove(&format!("{pid}/cmdline"));
+        nix::unistd::mkfifo(&cmdline, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let look = || tree.root().confirm(pid, None, Bytes::ZERO, &Accuracy::StatmExact).unwrap();
+        let process = look();
+        assert_eq!((&process.names.argv0, &process.names.exe), (&Fact::Unreadable, &known("/usr/bin/cat")));
+        std::fs::write(&cmdline, "later\0").unwrap();
+        std::fs::remove_file(&cmdline).unwrap();
+        tree.write(&format!("{pid}/cmdline"), "cat\0");
+        while look().names.argv0 != known("cat") {
+            std::thread::yield_now();
+        }
     }
 
     #[test]

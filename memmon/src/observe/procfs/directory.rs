@@ -31,6 +31,16 @@ impl ProcessDirectory {
         whole(self.0.as_fd(), &format!("{place}{file}"))
     }
 
+    /// The same as [`ProcessDirectory::read`] with a descriptor of its own: to be done by another thread.
+    pub(super) fn reading(
+        &self,
+        place: &str,
+        file: &str,
+    ) -> io::Result<impl FnOnce() -> io::Result<Vec<u8>> + Send + use<>> {
+        let (directory, path) = (self.0.try_clone()?, format!("{place}{file}"));
+        Ok(move || whole(directory.as_fd(), &path))
+    }
+
     pub(super) fn link(&self, place: &str, file: &str) -> io::Result<Vec<u8>> {
         Ok(readlinkat(&self.0, format!("{place}{file}").as_str())?.into_vec())
     }

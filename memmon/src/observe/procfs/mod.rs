@@ -18,6 +18,7 @@ use nix::unistd::{SysconfVar, sysconf};
 use crate::model::{Bytes, Pid, SystemMemory};
 
 mod accuracy;
+mod aside;
 mod confirm;
 mod directory;
 mod kcmp;
@@ -31,6 +32,7 @@ mod live;
 mod tree;
 
 pub use accuracy::Accuracy;
+pub use aside::add_helper;
 pub use confirm::Waiting;
 
 /// More than any file that memmon reads whole (/proc/PID/cgroup: 13 hierarchies, each path below 4096 bytes).
