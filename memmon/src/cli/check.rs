@@ -175,6 +175,9 @@ fn error_as_json(error: &ConfigError) -> Value {
         ConfigError::Unreadable { file, error } => {
             json!({ "ok": false, "file": escaped(file), "error": error.to_string() })
         }
+        ConfigError::NoAnswer { file, user, error } => {
+            json!({ "ok": false, "file": escaped(file), "user": user, "error": error.to_string() })
+        }
         ConfigError::Invalid { file, problems, more } => {
             json!({ "ok": false, "file": escaped(file), "problems": problems, "more": more })
         }

@@ -33,8 +33,12 @@ impl From<Exit> for ExitCode {
 impl Exit {
     /// What a command ends with that failed with `error`.
     pub(super) fn after(error: &anyhow::Error) -> Self {
-        if error.is::<ConfigError>() {
-            Self::BadConfig
+        if let Some(error) = error.downcast_ref() {
+            match error {
+                // Whoever starts memmon again may have an answer then.
+                ConfigError::NoAnswer { .. } => Self::Failure,
+                ConfigError::Unreadable { .. } | ConfigError::Invalid { .. } => Self::BadConfig,
+            }
         } else if let Some(InstanceError::Taken { .. }) = error.downcast_ref() {
             Self::AlreadyRunning
         } else if error.is::<CannotEnforce>() || error.is::<Refusal>() {

@@ -33,6 +33,20 @@ pub enum ConfigError {
         /// How many more there are.
         more: usize,
     },
+    /// Somebody is named of whom cannot be found out now who that is. Whom memmon may not touch must not depend on
+    /// whether a directory server answers; unlike the others this one may be over at the next try.
+    #[error(
+        "error: {}: it cannot be found out who \"{user}\" is: {error}; see to the name service (getent passwd), or write the uid",
+        Escaped(.file.as_os_str().as_bytes())
+    )]
+    NoAnswer {
+        /// The file.
+        file: PathBuf,
+        /// The name, as it can stand in a message.
+        user: String,
+        /// Why, from the system.
+        error: io::Error,
+    },
 }
 
 /// One thing that is wrong. Every text is escaped and can go to a terminal.
@@ -58,18 +72,24 @@ pub(super) struct Problems<'t> {
     source: &'t str,
     line_starts: Vec<usize>,
     found: Vec<(Range<usize>, String, String)>,
+    no_answer: Option<(String, io::Error)>,
 }
 
 impl<'t> Problems<'t> {
     pub(super) fn new(source: &'t str) -> Self {
         let line_starts =
             iter::once(0).chain(source.match_indices('\n').map(|(newline, _)| newline + 1)).collect();
-        Self { source, line_starts, found: Vec::new() }
+        Self { source, line_starts, found: Vec::new(), no_answer: None }
     }
 
     /// Notes that `what` is wrong with the bytes of `span`, and what would `help`.
     pub(super) fn add(&mut self, span: Range<usize>, what: impl Into<String>, help: impl Into<String>) {
         self.found.push((span, what.into(), help.into()));
+    }
+
+    /// Notes that the machine does not know, for now, whether there is a `user`.
+    pub(super) fn no_answer(&mut self, user: &str, error: io::Error) {
+        self.no_answer.get_or_insert((quotable(user), error));
     }
 
     /// What stands at `span`, escaped, and shortened if it is long.
@@ -84,12 +104,15 @@ impl<'t> Problems<'t> {
     }
 
     pub(super) const fn is_empty(&self) -> bool {
-        self.found.is_empty()
+        self.found.is_empty() && self.no_answer.is_none()
     }
 
     /// The error that says them all.
     pub(super) fn into_error(mut self, file: &Path) -> ConfigError {
         let mut found = mem::take(&mut self.found);
+        if let Some((user, error)) = self.no_answer.take_if(|_| found.is_empty()) {
+            return ConfigError::NoAnswer { file: file.to_owned(), user, error };
+        }
         found.sort_by_key(|(span, ..)| span.start);
         let more = found.len().saturating_sub(SHOWN);
         let problems =

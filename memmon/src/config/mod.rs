@@ -50,7 +50,7 @@ pub struct Loaded {
 /// An empty text is a configuration: that of the built-in defaults.
 ///
 /// # Errors
-/// [`ConfigError::Invalid`] with everything that is wrong in it.
+/// [`ConfigError::Invalid`] with everything that is wrong in it, or [`ConfigError::NoAnswer`].
 pub fn parse(text: &str, origin: &Path, users: &dyn Users) -> Result<Loaded, ConfigError> {
     let mut problems = error::Problems::new(text);
     let typed = typed::read(text, &mut problems);

@@ -74,14 +74,14 @@ impl Reader<'_, '_> {
         let user = match &hook_user {
             Some(typed) => self.user("hook_user", typed),
             // Not as root, whom nobody has asked for.
-            None => command.as_ref().and_then(|_| self.users.uid(NOBODY)).or(Some(Uid(65_534))),
+            None => command.as_ref().and_then(|_| self.users.uid(NOBODY).ok()?).or(Some(Uid(65_534))),
         };
         Some(Hook { command: command?, user: Some(user?), timeout: timeout.unwrap_or(TIMEOUT) })
     }
 
     fn user(&mut self, key: &str, typed: &Spanned<String>) -> Option<Uid> {
         let name = typed.get_ref();
-        let found = uid(name).or_else(|| self.users.uid(name));
+        let found = uid(name).or_else(|| self.users.uid(name).ok()?);
         if found.is_none() {
             self.refuse(key, &typed.span(), "expected the name or uid of a user of this machine".to_owned());
         }

@@ -146,16 +146,18 @@ impl Reader<'_, '_> {
         for (entry, span) in self.entries(key, list) {
             let digits = entry.strip_prefix('-').unwrap_or(entry);
             let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
-            match if is_number { uid(entry) } else { self.users.uid(entry) } {
-                Some(uid) => users.push((uid, span)),
-                None if is_number => {
+            let found = if is_number { Ok(uid(entry)) } else { self.users.uid(entry) };
+            match found {
+                Ok(Some(uid)) => users.push((uid, span)),
+                Ok(None) if is_number => {
                     self.refuse(
                         "users",
                         &span,
                         format!("expected a user's name or uid, from 0 to {}", u32::MAX - 1),
                     );
                 }
-                None => self.warn(&span, Concern::UnknownUser { key, name: entry.to_owned() }),
+                Ok(None) => self.warn(&span, Concern::UnknownUser { key, name: entry.to_owned() }),
+                Err(error) => self.problems.no_answer(entry, error),
             }
         }
         users

@@ -381,3 +381,14 @@ fn who_is_notified_is_named_with_what_is_needed_for_it() {
     let hook = parsed("notify.hook = '/x/y'").settings.notify.hook.unwrap();
     assert_eq!(hook.user, Some(Uid(65_534)), "never root by accident");
 }
+
+#[test]
+fn who_may_be_protected_is_not_forgotten_where_nobody_answers() {
+    for key in ["whitelist", "scope"] {
+        let text = format!("{key}.users = ['alice', 'who?']");
+        let error = parse(&text, Path::new("config.toml"), &USERS).unwrap_err();
+        assert!(matches!(error, ConfigError::NoAnswer { .. }), "{error}");
+    }
+    insta::assert_snapshot!(error("whitelist.users = ['who?']"), @r#"error: config.toml: it cannot be found out who "who?" is: connection refused; see to the name service (getent passwd), or write the uid"#);
+    assert!(error("whitelist.users = ['who?', '-1']").contains("expected a user's name or uid"));
+}

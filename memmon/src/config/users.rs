@@ -1,15 +1,20 @@
 //! Who is who on this machine: the edge to NSS (passwd, LDAP, systemd-homed, …).
 
-use nix::unistd;
+use std::io;
+
+use nix::{errno::Errno, unistd};
 
 use crate::model::Uid;
 
 /// Looks users up, both ways. The real one is [`NameService`]; tests bring their own.
 pub trait Users {
-    /// The uid of the user `name`; none where nobody here is called that or it cannot be found out.
-    fn uid(&self, name: &str) -> Option<Uid>;
+    /// The uid of the user `name`; none where nobody here is called that.
+    ///
+    /// # Errors
+    /// It cannot be found out: somebody may be.
+    fn uid(&self, name: &str) -> io::Result<Option<Uid>>;
 
-    /// The gid of the group `name`; none as above.
+    /// The gid of the group `name`; none where no group is called that or it cannot be found out.
     fn gid(&self, name: &str) -> Option<u32>;
 
     /// What the user `uid` is called.
@@ -23,8 +28,13 @@ pub trait Users {
 pub struct NameService;
 
 impl Users for NameService {
-    fn uid(&self, name: &str) -> Option<Uid> {
-        unistd::User::from_name(name).ok().flatten().map(|user| Uid(user.uid.as_raw()))
+    fn uid(&self, name: &str) -> io::Result<Option<Uid>> {
+        match unistd::User::from_name(name) {
+            Ok(user) => Ok(user.map(|user| Uid(user.uid.as_raw()))),
+            // What some name services say of a name that nobody has: getpwnam(3).
+            Err(Errno::ENOENT | Errno::ESRCH | Errno::EBADF | Errno::EPERM) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     fn gid(&self, name: &str) -> Option<u32> {
@@ -36,18 +46,22 @@ impl Users for NameService {
     }
 }
 
-/// A machine with exactly these users, each with a group of the same name and number.
+/// A machine with exactly these users, each with a group of the same name and number. Of those with a `?` it cannot
+/// find out.
 #[cfg(test)]
 pub(crate) struct FakeUsers(pub(crate) &'static [(&'static str, u32)]);
 
 #[cfg(test)]
 impl Users for FakeUsers {
-    fn uid(&self, name: &str) -> Option<Uid> {
-        self.0.iter().find(|(known, _)| *known == name).map(|(_, uid)| Uid(*uid))
+    fn uid(&self, name: &str) -> io::Result<Option<Uid>> {
+        if name.contains('?') {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        Ok(self.0.iter().find(|(known, _)| *known == name).map(|(_, uid)| Uid(*uid)))
     }
 
     fn gid(&self, name: &str) -> Option<u32> {
-        self.uid(name).map(|Uid(gid)| gid)
+        self.uid(name).ok()?.map(|Uid(gid)| gid)
     }
 
     fn name(&self, uid: Uid) -> Option<String> {
@@ -61,14 +75,14 @@ mod tests {
 
     #[test]
     fn root_is_known_to_every_machine() {
-        assert_eq!(NameService.uid("root"), Some(Uid::ROOT));
+        assert_eq!(NameService.uid("root").unwrap(), Some(Uid::ROOT));
         assert_eq!(NameService.name(Uid::ROOT).as_deref(), Some("root"));
     }
 
     #[test]
     fn nobody_is_called_what_no_passwd_line_can_hold() {
-        assert_eq!(NameService.uid("a:b"), None);
-        assert_eq!(NameService.uid("nul\0inside"), None);
-        assert_eq!(NameService.uid(""), None);
+        assert_eq!(NameService.uid("a:b").unwrap(), None);
+        assert_eq!(NameService.uid("nul\0inside").unwrap(), None);
+        assert_eq!(NameService.uid("").unwrap(), None);
     }
 }
