@@ -99,7 +99,7 @@ fn render(status: &Status, users: &dyn Users, zone: &TimeZone) -> String {
     section(
         &mut lines,
         "Held back, as they come back each time:",
-        status.held_back.iter().map(waiting).collect(),
+        status.held_back.iter().map(|one| waiting(one, users)).collect(),
     );
     let recent: Vec<_> = status.recent.iter().take(RECENT).map(|one| terminated(one, users, zone)).collect();
     let heading = match status.recent.len() {
@@ -201,10 +201,11 @@ fn mebibytes(bytes: f64) -> String {
     format!("{:.1}MiB", bytes / Bytes::MIB as f64)
 }
 
-fn waiting(waiting: &Waiting) -> String {
-    let Waiting { program, unit, times, left_seconds, .. } = waiting;
+fn waiting(waiting: &Waiting, users: &dyn Users) -> String {
+    let Waiting { program, unit, uid, times, left_seconds, .. } = waiting;
     let unit = unit.as_ref().map(|unit| format!(" of {unit}")).unwrap_or_default();
-    format!("{program}{unit}: terminated {times} times, for another {}", span(*left_seconds))
+    let (user, left) = (user(*uid, users), span(*left_seconds));
+    format!("{program}{unit}, User={user}: terminated {times} times, for another {left}")
 }
 
 fn victim(victim: &Victim, users: &dyn Users) -> String {
@@ -383,6 +384,7 @@ mod tests {
             program: "/usr/sbin/leaky".into(),
             cgroup: Some("/system.slice/leaky.service".into()),
             unit: Some("leaky.service".into()),
+            uid: Uid(1000),
             times: 5,
             wait_seconds: 60.0,
             left_seconds: 43.0,
@@ -425,7 +427,8 @@ mod tests {
             min
 
         Held back, as they come back each time:
-          /usr/sbin/leaky of leaky.service: terminated 5 times, for another 43 s
+          /usr/sbin/leaky of leaky.service, User=john: terminated 5 times, for another
+            43 s
 
         Last terminations (10 in --json):
           2025-10-03 10:15:31 12345 chrome (john): 3.50GB over 1.00GB, term, 310.0 ms

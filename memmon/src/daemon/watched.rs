@@ -48,6 +48,7 @@ impl Daemon<'_> {
             program: Text::from(&origin.program),
             cgroup: origin.cgroup.as_ref().map(Text::from),
             unit: origin.cgroup.as_ref().and_then(Unit::of).map(|unit| Text::from(&unit.name)),
+            uid: origin.uid,
             times,
             wait_seconds: wait.as_secs_f64(),
             left_seconds: left.as_secs_f64(),

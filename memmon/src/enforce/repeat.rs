@@ -188,7 +188,7 @@ mod tests {
     use super::*;
     use crate::{
         enforce::testing,
-        model::{Fact, Limit},
+        model::{Fact, Limit, Uid},
     };
 
     const LENIENCY: Leniency =
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn another_program_or_unit_is_another_identity() {
+    fn another_program_unit_or_user_is_another_identity() {
         let mut offenders = Offenders::default();
         looped(&mut offenders, 1000..1003);
         let mut other = leaky(1002);
@@ -325,6 +325,8 @@ mod tests {
         let mut other = leaky(1002);
         other.names.exe = Fact::Known("/usr/sbin/other".into());
         assert_eq!(hold(&mut offenders, &other, 1003), None);
+        let other = Process { real_uid: Uid(1001), ..leaky(1002) };
+        assert_eq!(hold(&mut offenders, &other, 1003), None, "a job of another user below the same unit");
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub struct Waiting {
     pub cgroup: Option<Text>,
     /// systemd's unit.
     pub unit: Option<Text>,
+    /// Whose, by the real uid.
+    pub uid: Uid,
     /// How often it was terminated.
     pub times: u32,
     /// From the last termination to the next.
@@ -55,10 +57,11 @@ pub struct Waiting {
 impl Waiting {
     /// Whether `process` is one of those.
     pub fn has(&self, process: &Process) -> bool {
-        let Origin { program, cgroup } = Origin::of(process);
+        let Origin { program, cgroup, uid } = Origin::of(process);
         let came_back = (process.id.start.since_boot() + StartTime::TICK).as_secs_f64();
         self.program == Text::from(&program)
             && self.cgroup == cgroup.as_ref().map(Text::from)
+            && self.uid == uid
             && came_back > self.since_boot_seconds
     }
 }

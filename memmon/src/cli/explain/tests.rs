@@ -181,6 +181,7 @@ fn who_is_held_back_is_told_so_unless_it_is_not() {
         program: "/usr/lib/firefox/firefox".into(),
         cgroup: Some("/user.slice/user-1000.slice/app.scope".into()),
         unit: Some("app.scope".into()),
+        uid: hog().real_uid,
         times: 5,
         wait_seconds: 60.0,
         left_seconds: 43.0,
@@ -202,9 +203,13 @@ fn who_is_held_back_is_told_so_unless_it_is_not() {
     let mut quiet = rules();
     quiet.limits = policy::Limits::new(100.0, Bytes(8 * Bytes::GIB)).unwrap();
     let other = Waiting { program: "/usr/bin/other".into(), ..waiting(started) };
-    for (rules, waiting) in
-        [(&rules(), waiting(started + 1.0)), (&rules(), other), (&quiet, waiting(started))]
-    {
+    let of_another = Waiting { uid: Uid::ROOT, ..waiting(started) };
+    for (rules, waiting) in [
+        (&rules(), waiting(started + 1.0)),
+        (&rules(), other),
+        (&rules(), of_another),
+        (&quiet, waiting(started)),
+    ] {
         assert!(!explained(rules, waiting).contains("not before"));
     }
 }
