@@ -122,6 +122,31 @@ fn what_a_crash_leaves_is_replaced_by_the_next_start() {
 }
 
 #[test]
+#[ignore = "kernel: needs root, kernel BTF and bpftool"]
+fn an_entry_that_was_lost_is_mended_and_only_that_is_called_a_defect() {
+    let user = TestUser::claim();
+    let changes = config(&user, &[("thresholds.ram_gb_threshold", "0.5")]);
+    let daemon = Daemon::start(&changes, &["--source", "ebpf"]);
+    let hog = user.hog("anon 5M hold");
+    hog.begun("hold");
+    daemon.scanned();
+    // Nor is the first process of a machine whose memory has no owner.
+    assert!(daemon.every("map_defect").is_empty());
+
+    let mut bpftool = daemon.beside("bpftool");
+    bpftool.args(["map", "delete", "pinned", "/sys/fs/bpf/memmon/processes", "key", "hex"]);
+    bpftool.args(hog.pid().to_ne_bytes().map(|byte| format!("{byte:02x}")));
+    assert!(bpftool.output().unwrap().status.success());
+    let has_it = || dump(&daemon).iter().any(|entry| entry["key"] == hog.pid());
+    assert!(!has_it());
+    // The next scan after a reload is a sweep.
+    daemon.reload(&changes);
+    assert_eq!(daemon.event("map_defect")["missed"], 1);
+    assert!(has_it());
+    daemon.stop();
+}
+
+#[test]
 #[ignore = "kernel: needs root and kernel BTF"]
 fn a_pin_that_cannot_be_had_is_said_and_costs_nothing_else() {
     let read_only = || {

@@ -27,7 +27,7 @@ pub(super) struct Watch {
     proc: ProcRoot,
     accuracy: Accuracy,
     kernel: Option<Kernel>,
-    /// Processes that the map cannot hold (their mm has no owner): read from /proc in every scan.
+    /// Processes that the map cannot hold (their mm has no owner, or it is full): read from /proc in every scan.
     unmapped: Vec<Pid>,
     /// When the last sweep was, and how long it holds; none: the next scan is one.
     swept: Option<(Instant, Duration)>,
@@ -36,7 +36,7 @@ pub(super) struct Watch {
 /// What the slow sweep found, and looked at twice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Defects {
-    /// Processes with memory that were not in the map.
+    /// Processes with memory that were not in the map, and are now.
     pub(super) missed: usize,
     /// Entries without a process.
     pub(super) stale: usize,
@@ -108,14 +108,16 @@ impl Watch {
                     defects.stale += 1;
                 }
             }
-            let _ = kernel.reseed();
             let mut missed = merged.missed;
             missed.retain(|pid| is_missed(&self.proc, kernel, *pid));
-            // What a full map has no room for is no defect of its bookkeeping.
+            let _ = kernel.reseed();
+            // Who could be added had been missed. The others the map cannot hold, which is no defect of its bookkeeping.
+            let (added, unmapped): (Vec<_>, _) =
+                missed.into_iter().partition(|pid| kernel.reading(*pid).is_some());
             if !map_full {
-                defects.missed = missed.iter().filter(|pid| !self.unmapped.contains(pid)).count();
+                defects.missed = added.iter().filter(|pid| !self.unmapped.contains(pid)).count();
             }
-            self.unmapped = missed;
+            self.unmapped = unmapped;
             self.swept = Some((now, pause(self.swept.map(|(_, pause)| pause), defects)));
         } else {
             // Who is in the map by now, as itself or as the next process of that number, is read once.
@@ -162,11 +164,11 @@ fn pause(last: Option<Duration>, defects: Defects) -> Duration {
     last.map_or(FIRST_PAUSE, |last| LONGEST_PAUSE.min(last * 2))
 }
 
-/// A process that only /proc had is missed by the map if the map lacks it now, and /proc has it still, with memory of its
-/// own (a vfork child borrows its parent's until it calls exec). In this order: who ends meanwhile is in neither.
+/// A process that only /proc had is missed by the map if /proc has it now with memory of its own (a vfork child borrows
+/// its parent's until it calls exec), and the map lacks it after that. Who ends meanwhile cannot be added.
 fn is_missed(proc: &ProcRoot, kernel: &Kernel, pid: Pid) -> bool {
-    let confirm = || proc.confirm(pid, None, Bytes::MAX, &Accuracy::StatmExact);
-    kernel.reading(pid).is_none() && confirm().is_ok_and(|process| process.rss > Bytes::ZERO)
+    let confirmed = proc.confirm(pid, None, Bytes::MAX, &Accuracy::StatmExact);
+    confirmed.is_ok_and(|process| process.rss > Bytes::ZERO) && kernel.reading(pid).is_none()
 }
 
 /// An entry that only the map had is stale if /proc has no such process now and the map still does.
