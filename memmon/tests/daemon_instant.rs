@@ -263,7 +263,7 @@ fn who_waits_a_little_below_twice_its_limit_holds_nobody_up() {
     daemon.event("scan_complete");
     daemon.terminated(&mut user.hog("anon 40M hold"));
     // Nearer to it than the kernel's counters can tell.
-    let waits = user.hog(&format!("anon {}K hold", ((2 * LIMIT) >> 10) - besides - 200));
+    let waits = user.hog(&format!("anon {}K hold", ((2 * LIMIT) >> 10) - besides - 500));
     waits.begun("hold");
     daemon.told("held_back", waits.pid());
     daemon.terminated(&mut user.hog("anon 70M hold"));

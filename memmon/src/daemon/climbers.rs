@@ -44,9 +44,11 @@ impl Climbers {
     /// Takes a reading of one that has reached the foot.
     pub(super) fn note(&mut self, whom: ProcessId, at: Duration, rss: Bytes) {
         let climb = self.climbs.entry(whom).or_default();
-        climb.growth.note(at, rss);
-        // An eighth below, as the kernel side does: who swings around the rung is one climb.
-        climb.warned &= self.ladder.warns_at(rss + Bytes(rss.0 / 7));
+        // A crossing may be heard of after a scan that was later. An eighth below, as the kernel side does: who swings
+        // around the rung is one climb.
+        if climb.growth.note(at, rss) {
+            climb.warned &= self.ladder.warns_at(rss + Bytes(rss.0 / 7));
+        }
     }
 
     /// Whether a warning of this one could be due: it is asked before a close look.
@@ -155,8 +157,10 @@ mod tests {
         assert!(!warned(3, 700));
         // It swings around the rung.
         assert!(!warned(4, 600) && !warned(5, 650));
+        // Told late of what was before.
+        assert!(!warned(1, 400) && !warned(6, 650));
         // It fell, and comes again.
-        assert!(!warned(6, 500) && warned(7, 640));
+        assert!(!warned(7, 500) && warned(8, 640));
         assert!(!climbers.warn(ProcessId { pid: Pid(8), ..WHOM }, mib(700)), "nothing is known of it");
     }
 

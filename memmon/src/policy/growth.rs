@@ -35,11 +35,11 @@ pub struct Rate {
 }
 
 impl Growth {
-    /// Takes a reading. One that is no later than the last is dropped; one that fell begins a new climb.
-    pub fn note(&mut self, at: Duration, rss: Bytes) {
+    /// Takes a reading; one that fell begins a new climb. Whether it is news: one that is no later than the last is dropped.
+    pub fn note(&mut self, at: Duration, rss: Bytes) -> bool {
         if let Some((last, before)) = self.readings.back().copied() {
             if at <= last {
-                return;
+                return false;
             }
             if rss < before {
                 self.readings.clear();
@@ -51,6 +51,7 @@ impl Growth {
             self.readings.remove(1);
         }
         self.readings.push_back((at, rss));
+        true
     }
 
     /// The slope, where there is one beyond what readings that are each up to `error` off could pretend.
