@@ -31,7 +31,7 @@ const WIDE: (&str, usize, u32) = ("wide", 8, 1024);
 /// First in every machine.
 const INSTALL: &str = "install";
 /// `package` takes memmon away, so it is the last.
-const IN_SMALL: [&str; 14] = [
+const IN_SMALL: [&str; 15] = [
     "start",
     "kill",
     "spare",
@@ -40,6 +40,7 @@ const IN_SMALL: [&str; 14] = [
     "watchdog",
     "crash",
     "bad-config",
+    "hook",
     "oom-race",
     "reserve",
     "limits",
