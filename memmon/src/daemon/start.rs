@@ -10,6 +10,7 @@ use super::{
     board::{About, Board},
     instance::{Instance, RUNTIME_DIR},
     kernel::Kernel,
+    lean::Startup,
     watch::Watch,
     wheel::{Daemon, Signals},
 };
@@ -39,6 +40,7 @@ pub struct CannotEnforce(Vec<String>);
 /// [`config::ConfigError`], [`super::InstanceError`], [`support::Refusal`] and [`CannotEnforce`] are to be told apart; anything
 /// else is a failure of the machine.
 pub fn run(options: &Options) -> anyhow::Result<()> {
+    let startup = Startup::look();
     let loaded = load(options)?;
     let settings = &loaded.settings;
     let facts = Facts::gather();
@@ -56,7 +58,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     // Only a second daemon in one process could be there first.
     let _ = report::install_diagnostics(reporter.teller());
     let listens = instance.is_some() && !options.once;
-    let ended = watch(options, loaded, &facts, &mut support, (!only_a_look, listens), &reporter);
+    let ended = watch(options, loaded, &facts, &mut support, (!only_a_look, listens), &reporter, &startup);
     // What a stuck disk does not take in time is lost; the end does not wait for it.
     let _ = reporter.finish(LAST_WORDS);
     drop(instance);
@@ -88,6 +90,7 @@ fn watch(
     support: &mut Support,
     (pinned, listens): (bool, bool),
     reporter: &Reporter,
+    startup: &Startup,
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -127,7 +130,7 @@ fn watch(
         if listens {
             daemon.listen(Path::new(SOCKET));
         }
-        daemon.turn(signals).await
+        daemon.turn(signals, startup).await
     })
 }
 

@@ -19,7 +19,7 @@ use super::{
     Options,
     board::{Began, Board},
     climbers::{Budget, Climbers},
-    lean,
+    lean::Startup,
     readiness::{Readiness, readable},
     start::{self, CannotEnforce},
     supervisor,
@@ -145,7 +145,7 @@ impl<'a> Daemon<'a> {
     }
 
     /// Turns until a signal says stop, or, for one scan, until its victims are gone.
-    pub(super) async fn turn(&mut self, signals: Signals) -> anyhow::Result<()> {
+    pub(super) async fn turn(&mut self, signals: Signals, startup: &Startup) -> anyhow::Result<()> {
         let Signals { mut terminate, mut interrupt, mut hangup } = signals;
         let exits = Readiness::of(&self.victims).context("cannot wait for victims")?;
         let kernel_log = self.watch.kernel().map(|kernel| Readiness::of(&kernel.log_fd())).transpose();
@@ -210,7 +210,7 @@ impl<'a> Daemon<'a> {
                     scans.reset();
                     if !ready {
                         // Now everything has run that runs again and again.
-                        lean::give_back();
+                        startup.give_back();
                         self.get_ready();
                         supervisor::ready();
                         ready = true;
