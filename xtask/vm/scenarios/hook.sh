@@ -18,7 +18,7 @@ systemctl restart memmon.service
 hog heard uid 1000 anon 70M hold
 died heard SIGTERM
 must_say 'hook: adj 0 user nobody event terminated'
-rm $drop_in
+rm $drop_in $hook
 systemctl daemon-reload
 configure
 systemctl restart memmon.service
