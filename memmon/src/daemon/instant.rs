@@ -19,6 +19,10 @@ use crate::{
     report::{Event, Subject},
 };
 
+/// How often a process is looked at for one crossing. Who is at its next level each time, and within its limit at each
+/// look, swings: the kernel tells of it again, and the budget has a say in that.
+const LOOKS_AT_ONCE: usize = 8;
+
 impl Daemon<'_> {
     /// Takes what the kernel has to tell, as long as the budget lasts; what is left stays in the ring.
     pub(super) fn happenings(&mut self) {
@@ -53,7 +57,7 @@ impl Daemon<'_> {
 
     fn crossed(&mut self, whom: ProcessId, at: Duration, rss: Bytes) {
         let (mut at, mut rss) = (at, rss);
-        loop {
+        for _ in 0..LOOKS_AT_ONCE {
             self.climbers.note(whom, at, rss);
             let next = if self.victims.contains(whom) {
                 self.watch_over(whom, rss)

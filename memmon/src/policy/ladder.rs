@@ -17,6 +17,7 @@ pub struct Ladder {
     rungs: Vec<Bytes>,
     warn_at: Option<Bytes>,
     limit: Bytes,
+    error: Bytes,
 }
 
 impl Ladder {
@@ -36,7 +37,7 @@ impl Ladder {
         rungs.push(top);
         rungs.sort_unstable();
         rungs.dedup();
-        Self { rungs, warn_at, limit }
+        Self { rungs, warn_at, limit, error }
     }
 
     /// The first rung: nobody below it is ever looked at.
@@ -60,10 +61,11 @@ impl Ladder {
     }
 
     /// The next level for a process whose reading is `rss`, beyond the top, and which turned out to have `exact`, within
-    /// the limit: half of what is left to it, so that looks get closer and are still few.
+    /// the limit: half of what is left to it, so that looks get closer and are still few. Never beyond what only a process
+    /// over the limit can read: what it has less of than its reading says, it may have freed between the two.
     pub fn closer(&self, rss: Bytes, exact: Bytes) -> Bytes {
         let half = Bytes(self.limit.saturating_sub(exact).0 / 2);
-        rss + half.max(LEAST_STEP)
+        (rss + half.max(LEAST_STEP)).min(self.limit + self.error.max(LEAST_STEP))
     }
 }
 
@@ -91,6 +93,14 @@ mod tests {
     fn an_error_larger_than_the_limit_leaves_one_rung() {
         let ladder = Ladder::new(Bytes(MIB), Bytes(5 * MIB), Some(80.0));
         assert_eq!((ladder.foot(), ladder.top()), (Bytes::ZERO, Bytes::ZERO));
+    }
+
+    #[test]
+    fn who_freed_memory_before_the_look_is_looked_at_beyond_the_limit_all_the_same() {
+        let ladder = Ladder::new(Bytes(32 * MIB), Bytes(MIB), None);
+        assert_eq!(ladder.closer(Bytes(31 * MIB), Bytes(3 * MIB)), Bytes(33 * MIB));
+        assert_eq!(ladder.closer(Bytes(60 * MIB), Bytes(3 * MIB)), Bytes(33 * MIB));
+        assert_eq!(ladder.closer(Bytes(31 * MIB), Bytes(31 * MIB)), Bytes(31 * MIB + MIB / 2));
     }
 
     proptest! {
