@@ -61,9 +61,7 @@ fn prepare(settings: &Settings) -> Vec<String> {
     let adjusted = be_last().map_err(|error| {
         format!("oom_score_adj stays as it is ({error}): CAP_SYS_RESOURCE, or OOMScoreAdjust=-900 in the unit, lowers it")
     });
-    let realtime = if settings.kernel.realtime { run_first() } else { Ok(()) };
-    // What the loop waits for must not stand behind those whom it goes before.
-    let realtime = realtime.and_then(|()| procfs::add_helper(|| drop(run_first())));
+    let realtime = if settings.kernel.realtime { both_run_first() } else { Ok(()) };
     let realtime = realtime.map_err(|error| {
         format!("kernel.realtime cannot be had ({error}): CAP_SYS_NICE, and no RestrictRealtime in the unit, allow it")
     });
@@ -75,6 +73,12 @@ fn be_last() -> io::Result<()> {
     let file = "/proc/self/oom_score_adj";
     let now: i32 = fs::read_to_string(file)?.trim().parse().map_err(io::Error::other)?;
     if now > OOM_SCORE_ADJ { fs::write(file, OOM_SCORE_ADJ.to_string()) } else { Ok(()) }
+}
+
+/// This thread, and one for its close looks: what the loop waits for must not stand behind those whom it goes before.
+fn both_run_first() -> io::Result<()> {
+    run_first()?;
+    procfs::add_helper(|| drop(run_first()))
 }
 
 /// This thread, the loop, before every normal process; not the threads that it starts.
