@@ -80,7 +80,7 @@ fn a_dead_relay_delays_no_signal_and_gets_its_mail_when_it_is_back() {
     let (both, alone) = certificate(folder.path());
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let changes = [
-        ("notify.mail_to", "[\"admin@example.com\"]"),
+        ("notify.mail_to", "[\"dead@example.com\", \"admin@example.com\"]"),
         ("notify.smtp_port", &port.to_string()),
         ("notify.smtp_starttls", "true"),
         ("notify.interval", "1"),
@@ -109,5 +109,12 @@ fn a_dead_relay_delays_no_signal_and_gets_its_mail_when_it_is_back() {
         mail.contains(&format!("Terminated: PID=3D{pid},")),
         "what could not be sent, quoted-printable: {mail}"
     );
+    eventually("a word of whom the relay does not know", || {
+        let said = daemon.every("diagnostic");
+        said.iter().any(|event| {
+            let text = event["text"].as_str().unwrap();
+            text.starts_with("a notification did not reach dead@example.com: ")
+        })
+    });
     daemon.stop();
 }

@@ -1,5 +1,6 @@
 # An SMTP server on the loopback interface: STALLS TLS AUTH PORT. So many times it stalls after DATA; TLS is "plain" or a
 # file with key and certificate; AUTH is "auth" or "open"; PORT is 0 for any. It prints its port, then a line per message.
+# It refuses whom it knows as dead, and asks those who write to busy to come back.
 import asyncio
 import socket
 import ssl
@@ -12,6 +13,14 @@ stalls, tls, auth, port = int(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.ar
 
 
 class Handler:
+    async def handle_RCPT(self, server, session, envelope, address, options):
+        if address.startswith("dead@"):
+            return "550 5.1.1 no \x1b[2J such user"
+        if address.startswith("busy@"):
+            return "450 4.2.1 come back"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
     async def handle_DATA(self, server, session, envelope):
         global stalls
         if stalls > 0:

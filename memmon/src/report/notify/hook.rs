@@ -23,10 +23,10 @@ use nix::{
     unistd::{self, Pid, User},
 };
 
-use super::{Channel, Message, trust};
+use super::{Channel, Message, Said, trust};
 use crate::{
     model::{Escaped, Hook},
-    report::advice::advised,
+    report::{advice::advised, event::Level},
 };
 
 /// What of its output is logged, in bytes.
@@ -112,7 +112,7 @@ impl Channel for Runner {
         "hook"
     }
 
-    fn deliver(&mut self, message: &Message<'_>) -> Result<Option<String>, String> {
+    fn deliver(&mut self, message: &Message<'_>) -> Result<Option<Said>, String> {
         let (mut command, mut output) = self.command(message)?;
         // Read as it comes, but never waited for: a grandchild may hold the other end for ever.
         fcntl(&output, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|error| error.to_string())?;
@@ -141,7 +141,7 @@ impl Channel for Runner {
         if !status.success() {
             return Err(format!("{status}; it said: {said}"));
         }
-        Ok((!said.is_empty()).then_some(said))
+        Ok((!said.is_empty()).then_some((Level::Info, said)))
     }
 }
 
@@ -181,7 +181,7 @@ mod tests {
     use super::*;
     use crate::model::Uid;
 
-    fn run(script: &str, timeout: Duration) -> (Result<Option<String>, String>, Duration, tempfile::TempDir) {
+    fn run(script: &str, timeout: Duration) -> (Result<Option<Said>, String>, Duration, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("hook");
         let text = format!("#!/bin/sh\ncd {}\n{script}\n", folder.path().display());
@@ -212,7 +212,7 @@ mod tests {
     fn it_gets_the_values_and_nothing_else_and_no_shell_sees_them() {
         let script = "env | sort > env; printf %s \"$MEMMON_MESSAGE\" > message; echo done; echo oops >&2";
         let (outcome, _, folder) = run(script, SOON);
-        assert_eq!(outcome, Ok(Some(r"done\noops".to_owned())));
+        assert_eq!(outcome, Ok(Some((Level::Info, r"done\noops".to_owned()))));
         let body = fs::read_to_string(folder.path().join("message")).unwrap();
         assert_eq!(body, "a $(touch evil) `touch evil`; \"quoted\"\nb");
         assert!(!folder.path().join("evil").exists());
@@ -249,7 +249,7 @@ mod tests {
     #[test]
     fn one_that_leaves_a_child_with_its_output_is_not_waited_for() {
         let (outcome, took, _folder) = run("sleep 300 & echo bye", SOON);
-        assert_eq!(outcome, Ok(Some("bye".to_owned())));
+        assert_eq!(outcome, Ok(Some((Level::Info, "bye".to_owned()))));
         assert!(took < SOON / 2, "{took:?}");
     }
 

@@ -1,4 +1,7 @@
 //! Mail through a relay, by lettre. A relay that answers slowly, or not at all, costs a timeout on this thread only.
+//!
+//! Each recipient has an envelope of their own: lettre ends the whole at the first address that a relay refuses, and one
+//! that is dead must not keep the others from hearing anything.
 
 use std::{
     fs::File,
@@ -8,6 +11,7 @@ use std::{
 
 use lettre::{
     Message as Letter, SmtpTransport, Transport as _,
+    address::Envelope,
     message::{Mailbox, header::ContentType},
     transport::smtp::{
         authentication::Credentials,
@@ -15,8 +19,11 @@ use lettre::{
     },
 };
 
-use super::{Channel, Message, trust};
-use crate::{model::Mail, report::advice::advised};
+use super::{Channel, Message, Said, trust};
+use crate::{
+    model::{Escaped, Mail},
+    report::{advice::advised, event::Level},
+};
 
 /// For each answer of the relay.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -76,17 +83,46 @@ impl Channel for Post {
         "mail"
     }
 
-    fn deliver(&mut self, message: &Message<'_>) -> Result<Option<String>, String> {
+    fn deliver(&mut self, message: &Message<'_>) -> Result<Option<Said>, String> {
         let letter = self.letter(message)?;
-        self.transport()?.send(&letter).map(|_| None).map_err(|error| {
-            let mut text = error.to_string();
-            let mut cause = std::error::Error::source(&error);
-            while let Some(inner) = cause {
-                let inner_text = inner.downcast_ref::<io::Error>().map_or_else(|| inner.to_string(), advised);
-                text = format!("{text}: {inner_text}");
-                cause = inner.source();
+        let transport = self.transport()?;
+        // A relay that does not answer, or does not know us, is no matter of a single recipient.
+        if !transport.test_connection().map_err(|error| whole(&error))? {
+            return Err("the relay does not answer as it should".to_owned());
+        }
+        let (text, to) = (letter.formatted(), letter.envelope().to());
+        let mut missed = Vec::new();
+        for one in to {
+            let sent = Envelope::new(letter.envelope().from().cloned(), vec![one.clone()])
+                .map_err(|error| error.to_string())
+                .and_then(|envelope| transport.send_raw(&envelope, &text).map_err(|error| whole(&error)));
+            missed.extend(sent.err().map(|error| format!("{one}: {error}")));
+        }
+        let count = missed.len();
+        let missed = missed.join("; ");
+        match count {
+            0 => Ok(None),
+            // Not tried again, as those whom it reached would get it twice.
+            _ if count < to.len() => {
+                let text = format!("a notification did not reach {}", Escaped(missed.as_bytes()));
+                Ok(Some((Level::Warning, text)))
             }
-            text
-        })
+            _ => Err(missed),
+        }
     }
+}
+
+/// The error with all of its causes.
+fn whole(error: &lettre::transport::smtp::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        let inner_text = inner.downcast_ref::<io::Error>().map_or_else(|| inner.to_string(), advised);
+        // Some tell their cause themselves.
+        if !text.ends_with(&inner_text) {
+            text = format!("{text}: {inner_text}");
+        }
+        cause = inner.source();
+    }
+    text
 }

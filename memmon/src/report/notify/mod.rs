@@ -82,12 +82,15 @@ struct Message<'a> {
     fields: &'a [(String, String)],
 }
 
+/// What there is to be logged of a message that was sent, escaped, and how urgently.
+type Said = (Level, String);
+
 /// A way to people.
 trait Channel: Send + 'static {
     fn name(&self) -> &'static str;
 
-    /// Sends `message`; gives what there is to be logged of that. May take its time.
-    fn deliver(&mut self, message: &Message<'_>) -> Result<Option<String>, String>;
+    /// Sends `message`, to one of the channel's people at least. May take its time.
+    fn deliver(&mut self, message: &Message<'_>) -> Result<Option<Said>, String>;
 }
 
 /// Whether somebody wants to be woken for it.
@@ -255,8 +258,8 @@ impl Run {
             Ok(said) => {
                 teller.metrics().notified(name, "sent", digest.count());
                 digest.was_sent(now);
-                if let Some(text) = said {
-                    teller.tell(Event::Diagnostic { severity: Level::Info, origin: name.to_owned(), text });
+                if let Some((severity, text)) = said {
+                    teller.tell(Event::Diagnostic { severity, origin: name.to_owned(), text });
                 }
             }
             Err(error) => {

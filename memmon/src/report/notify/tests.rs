@@ -42,7 +42,7 @@ impl Channel for Kept {
         "kept"
     }
 
-    fn deliver(&mut self, message: &Message<'_>) -> Result<Option<String>, String> {
+    fn deliver(&mut self, message: &Message<'_>) -> Result<Option<Said>, String> {
         if self.1 > 0 {
             self.1 -= 1;
             return Err("down".to_owned());
@@ -96,7 +96,7 @@ fn a_channel_that_hangs_costs_nobody_any_time_and_what_it_misses_is_counted() {
             "hangs"
         }
 
-        fn deliver(&mut self, _: &Message<'_>) -> Result<Option<String>, String> {
+        fn deliver(&mut self, _: &Message<'_>) -> Result<Option<Said>, String> {
             let _ = self.0.recv();
             Ok(None)
         }
@@ -250,15 +250,39 @@ mod smtp {
     fn mail_arrives_as_by_v1s_recipe() {
         let mut server = Server::start(0, "plain", "open");
         assert_eq!(server.post().deliver(&message()), Ok(None));
-        let line = server.line();
+        for to in ["admin", "bob"] {
+            let line = server.line();
+            let envelope = format!("('monitor@example.com', ['{to}@example.com'], None, False, ");
+            assert!(line.starts_with(&envelope), "{line}");
+            assert!(!line.contains(r"\r\nBcc:") && line.contains("Subject: "), "{line}");
+            assert!(line.contains("Message-ID: <") && line.contains("Date: "), "{line}");
+            assert!(line.contains(r"To: admin@example.com, Bob <bob@example.com>\r\n"), "{line}");
+        }
+    }
+
+    #[test]
+    #[ignore = "needs MEMMON_SMTPD_PYTHON: `cargo xtask setup --for-tests`"]
+    fn one_who_is_refused_keeps_it_from_nobody_else_and_is_told_of() {
+        let mut server = Server::start(0, "plain", "open");
+        let mut post = server.post();
+        for dead in ["dead@example.com", "busy@example.com"] {
+            post.mail.to.insert(0, dead.to_owned());
+        }
+        let Ok(Some((Level::Warning, said))) = post.deliver(&message()) else { panic!("it was not said") };
+        let (busy, dead) = said.split_once("; ").unwrap();
+        assert!(busy.starts_with("a notification did not reach busy@example.com: "), "{said}");
         assert!(
-            line.starts_with(
-                "('monitor@example.com', ['admin@example.com', 'bob@example.com'], None, False, "
-            ),
-            "{line}"
+            busy.contains("450") && dead.starts_with("dead@example.com: ") && dead.contains("550"),
+            "{said}"
         );
-        assert!(!line.contains(r"\r\nBcc:") && line.contains("Subject: "), "{line}");
-        assert!(line.contains("Message-ID: <") && line.contains("Date: "), "{line}");
+        assert!(dead.contains(r"no \u{1b}[2J"), "{said}");
+        for to in ["admin", "bob"] {
+            assert!(server.line().contains(&format!("['{to}@example.com']")));
+        }
+        // Where it reached nobody it is sent again.
+        post.mail.to.truncate(2);
+        let error = post.deliver(&message()).unwrap_err();
+        assert!(error.contains("busy@example.com: ") && error.contains("; dead@example.com: "), "{error}");
     }
 
     #[test]
@@ -266,6 +290,7 @@ mod smtp {
     fn a_server_that_stalls_after_data_loses_nothing() {
         let mut server = Server::start(1, "plain", "open");
         let mut post = server.post();
+        post.mail.to.truncate(1);
         let begun = Instant::now();
         let error = post.deliver(&message()).unwrap_err();
         assert!(begun.elapsed() < Duration::from_secs(20), "{error}");
