@@ -6,7 +6,7 @@ use std::{
     fs,
     io::{self, Read as _},
     os::unix::process::CommandExt as _,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -39,7 +39,7 @@ const MOST_TEXT: usize = 64 << 10;
 /// The command, and how its path is judged.
 pub(super) struct Runner {
     pub(super) hook: Hook,
-    pub(super) trusted: fn(&Path) -> Result<(), String>,
+    pub(super) trusted: fn(&Path) -> Result<PathBuf, String>,
 }
 
 impl Runner {
@@ -49,10 +49,12 @@ impl Runner {
 
     fn command(&self, message: &Message<'_>) -> Result<(Command, io::PipeReader), String> {
         let path = &self.hook.command;
-        (self.trusted)(path)?;
+        let real = (self.trusted)(path)?;
         let (output, writer) = io::pipe().map_err(|error| error.to_string())?;
         let again = writer.try_clone().map_err(|error| error.to_string())?;
-        let mut command = Command::new(path);
+        // What was looked at, whatever a link leads to by now.
+        let mut command = Command::new(real);
+        command.arg0(path);
         command.stdin(Stdio::null()).stdout(writer).stderr(again).current_dir("/").process_group(0);
         command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         let count = message.count.to_string();
@@ -190,7 +192,7 @@ mod tests {
         // Which takes no right, whoever that is.
         let user = Some(Uid(unistd::geteuid().as_raw()));
         let hook = Hook { command: path, user, timeout };
-        let mut runner = Runner { hook, trusted: |_| Ok(()) };
+        let mut runner = Runner { hook, trusted: |path| Ok(path.to_owned()) };
         let fields = [("MEMMON_PID", "12345".to_owned()), ("MEMMON_ERROR", "é".repeat(200_000))];
         let fields = fields.map(|(name, value)| (name.to_owned(), value));
         let body = "a $(touch evil) `touch evil`; \"quoted\"\nb".to_owned();
@@ -270,5 +272,13 @@ mod tests {
         let message = Message { subject: String::new(), body: String::new(), count: 1, fields: &[] };
         assert!(runner.deliver(&message).is_err());
         assert!(!folder.path().join("ran").exists());
+    }
+
+    #[test]
+    fn what_was_looked_at_is_run_whatever_its_path_leads_to_by_now() {
+        let hook = Hook { command: "/turned/meanwhile".into(), user: None, timeout: SOON };
+        let mut runner = Runner { hook, trusted: |_| Ok("/bin/true".into()) };
+        let message = Message { subject: String::new(), body: String::new(), count: 1, fields: &[] };
+        assert_eq!(runner.deliver(&message), Ok(None));
     }
 }

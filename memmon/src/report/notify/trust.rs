@@ -1,24 +1,62 @@
 //! Whether nobody but root decides what a file says: asked before memmon, which is root, runs a command or takes a
 //! password from it.
 
-use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
+use std::{
+    ffi::OsString,
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
 
-/// Whether `path` is a file that is root's and that nobody else may write, and so all the way to it from the root, as
-/// it is written and as links lead.
-pub(super) fn roots_alone(path: &Path) -> Result<(), String> {
-    let real = fs::canonicalize(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    for step in path.ancestors().chain(real.ancestors()) {
-        let facts = fs::symlink_metadata(step).map_err(|error| format!("{}: {error}", step.display()))?;
-        let link = facts.file_type().is_symlink();
+/// Links on the way to a file, as many as the kernel follows (path_resolution(7)).
+const MOST_LINKS: u32 = 40;
+
+/// The file that `path` leads to, without any link, if it is root's and nobody else may write it, and so every directory
+/// and every link on the way there from the root.
+pub(super) fn roots_alone(path: &Path) -> Result<PathBuf, String> {
+    walk(path, &mut |step, facts| {
         if facts.uid() != 0 {
             return Err(format!("{} is not root's: chown root it", step.display()));
         }
-        if !link && facts.mode() & 0o022 != 0 {
+        if !facts.is_symlink() && facts.mode() & 0o022 != 0 {
             return Err(format!("{} may be written by others than root: chmod go-w it", step.display()));
         }
+        Ok(())
+    })
+}
+
+/// Follows the absolute `path` as the kernel would, and lets `judge` see each directory, link and file that has a say in
+/// where it leads.
+fn walk(
+    path: &Path,
+    judge: &mut dyn FnMut(&Path, &fs::Metadata) -> Result<(), String>,
+) -> Result<PathBuf, String> {
+    let names = |path: &Path| path.iter().rev().map(OsString::from).collect::<Vec<_>>();
+    let mut left = names(path);
+    let (mut real, mut links) = (PathBuf::from("/"), 0);
+    while let Some(name) = left.pop() {
+        if name == ".." {
+            real.pop();
+            continue;
+        }
+        // An absolute name begins at the root again.
+        let step = real.join(name);
+        let place = |error| format!("{}: {error}", step.display());
+        let facts = fs::symlink_metadata(&step).map_err(|error| place(error.to_string()))?;
+        judge(&step, &facts)?;
+        if facts.is_symlink() {
+            links += 1;
+            if links > MOST_LINKS {
+                return Err(place("too many links".to_owned()));
+            }
+            left.extend(names(&fs::read_link(&step).map_err(|error| place(error.to_string()))?));
+        } else if facts.is_dir() || left.is_empty() {
+            real = step;
+        } else {
+            return Err(place("is no directory".to_owned()));
+        }
     }
-    let facts = fs::metadata(&real).map_err(|error| format!("{}: {error}", real.display()))?;
-    if facts.is_file() { Ok(()) } else { Err(format!("{} is no file", real.display())) }
+    if real.is_file() { Ok(real) } else { Err(format!("{} is no file", real.display())) }
 }
 
 /// Whether nobody but its owner may read or write the file with these `facts`.
@@ -35,7 +73,8 @@ mod tests {
 
     #[test]
     fn a_chain_that_others_may_change_is_not_trusted() {
-        assert_eq!(roots_alone(Path::new("/bin/sh")), Ok(()), "links of root's included");
+        let real = fs::canonicalize("/bin/sh").unwrap();
+        assert_eq!(roots_alone(Path::new("/bin/sh")), Ok(real), "links of root's included");
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("hook");
         fs::write(&file, "").unwrap();
@@ -47,5 +86,40 @@ mod tests {
         assert!(roots_alone(&link).is_err(), "a link that others may turn");
         assert!(roots_alone(Path::new("/bin")).is_err_and(|error| error.ends_with("is no file")));
         assert!(roots_alone(Path::new("/nonexistent/x")).is_err());
+        assert!(roots_alone(Path::new("/bin/sh/..")).is_err());
+    }
+
+    /// A link to a link of a user's: neither the first nor the file at the end is the user's.
+    #[test]
+    fn every_link_on_the_way_is_judged_and_what_is_run_is_no_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = fs::canonicalize(folder.path()).unwrap();
+        for name in ["root", "user", "file"] {
+            fs::create_dir(folder.join(name)).unwrap();
+        }
+        let [first, turned, file] = ["root/hook", "user/link", "file/hook"].map(|name| folder.join(name));
+        fs::write(&file, "").unwrap();
+        symlink("../user/link/hook", &first).unwrap();
+        symlink(folder.join("root/../file"), &turned).unwrap();
+
+        let mut seen = Vec::new();
+        let led = walk(&first, &mut |step, _| {
+            seen.push(step.to_owned());
+            Ok(())
+        });
+        assert_eq!(led.as_ref(), Ok(&file));
+        for step in
+            [Path::new("/"), &folder, &first, &folder.join("user"), &turned, &folder.join("file"), &file]
+        {
+            assert!(seen.iter().any(|seen| seen == step), "{} is not seen", step.display());
+        }
+        let refused = walk(&first, &mut |step, _| {
+            if step == turned { Err("the user's".to_owned()) } else { Ok(()) }
+        });
+        assert_eq!(refused, Err("the user's".to_owned()));
+
+        fs::remove_file(&turned).unwrap();
+        symlink(&turned, &turned).unwrap();
+        assert!(walk(&first, &mut |_, _| Ok(())).is_err_and(|error| error.ends_with("too many links")));
     }
 }
