@@ -116,7 +116,8 @@ fn with_a_wrong_configuration_nothing_is_installed() {
 const V1: &str = "mkdir -p machine/opt/memory-monitor machine/etc/logrotate.d
      printf '[thresholds]\\nram_gb_threshold = 7.5\\n' >machine/opt/memory-monitor/config.toml
      echo '[Service]' >machine/etc/systemd/system/memory-monitor.service
-     echo '/var/log/memory_monitor.log {}' >machine/etc/logrotate.d/memory-monitor\n";
+     echo '/var/log/memory_monitor.log {}' >machine/etc/logrotate.d/memory-monitor
+     for state in enabled active; do echo memory-monitor.service >machine/tmp/$state; done\n";
 
 #[test]
 #[ignore = "needs root and mounts"]
@@ -125,7 +126,7 @@ fn v1_is_found_taken_over_and_retired_after_a_question() {
         "{V1} at_terminal 'y\\ny\\n' install --no-build
          cmp machine/opt/memory-monitor/config.toml machine/etc/memmon/config.toml; asked"
     ));
-    let found = at(&said, "v1's service is installed here: /etc/systemd/system/memory-monitor.service");
+    let found = at(&said, "v1's service is in force here: memory-monitor.service");
     let question = at(&said, "Disable memory-monitor.service, which memmon replaces? [y/N]");
     assert!(
         found < question && question < at(&said, "systemctl disable --now memory-monitor.service"),
@@ -137,6 +138,36 @@ fn v1_is_found_taken_over_and_retired_after_a_question() {
 
     // Both of them enforcing is never offered.
     let said = on_a_machine(&format!("{V1} at_terminal 'n\\n' install --no-build; asked"));
-    at(&said, "memmon runs in dry run: v1's memory-monitor.service is still there");
+    at(&said, "memmon runs in dry run: v1's service is still in force");
     assert!(!said.contains("disable --now memory-monitor"), "{said}");
+}
+
+/// Disabling leaves the unit file where it is.
+#[test]
+#[ignore = "needs root and mounts"]
+fn v1_once_retired_is_not_asked_about_again() {
+    let said = on_a_machine(&format!(
+        "{V1} xtask install --no-build --yes
+         test -e machine/etc/systemd/system/memory-monitor.service
+         echo == again
+         at_terminal 'y\\n' install --no-build
+         ! test -e {DROP_IN}
+         test -e machine/etc/logrotate.d/memmon"
+    ));
+    let again = &said[at(&said, "== again")..];
+    assert!(!again.contains("v1"), "{again}");
+    at(again, "memmon watches and enforces");
+}
+
+#[test]
+#[ignore = "needs root and mounts"]
+fn v1_is_found_by_both_of_its_names_and_by_what_runs() {
+    // As its README.md has it installed by hand, and started without being enabled.
+    let said = on_a_machine(
+        "echo memory_monitor.service >machine/tmp/active
+         xtask install --no-build --yes; asked",
+    );
+    at(&said, "v1's service is in force here: memory_monitor.service");
+    at(&said, "systemctl disable --now memory_monitor.service");
+    at(&said, "memmon watches and enforces");
 }

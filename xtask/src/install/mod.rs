@@ -85,9 +85,13 @@ pub(crate) fn main(options: &Options) -> Result<()> {
         service::show_check(&Machine::at(Path::new("/")), &release.binary, &machine.place(config))
             .context("nothing was installed")?;
     }
-    if facts.has_v1() {
-        println!("v1's service is installed here: {}", plan::V1_UNIT);
-        facts.retire_v1 = answers.agree("Disable memory-monitor.service, which memmon replaces?")?;
+    let systemd = destdir.is_none() && service::systemd_runs();
+    let v1 = if systemd { service::v1_in_force()? } else { Vec::new() };
+    facts.retire_v1 = systemd;
+    if !v1.is_empty() {
+        let names = v1.join(" and ");
+        println!("v1's service is in force here: {names}");
+        facts.retire_v1 = answers.agree(&format!("Disable {names}, which memmon replaces?"))?;
         if !facts.retire_v1 {
             println!("it stays as it is");
         }
@@ -97,18 +101,13 @@ pub(crate) fn main(options: &Options) -> Result<()> {
         return Ok(());
     }
 
-    let wishes = Wishes {
-        no_start: *no_start,
-        systemd: service::systemd_runs(),
-        v1_stays: facts.has_v1() && !facts.retire_v1,
-        answers,
-    };
+    let v1_stays = !v1.is_empty() && !facts.retire_v1;
+    let wishes = Wishes { no_start: *no_start, systemd, v1_stays, answers };
     let binary = prefix.join("sbin/memmon");
-    if wishes.systemd && facts.has_v1() && facts.retire_v1 {
-        service::systemctl(&["disable", "--now", "memory-monitor.service"])?;
+    if !v1.is_empty() && facts.retire_v1 {
+        v1.iter().try_for_each(|unit| service::systemctl(&["disable", "--now", unit]))?;
         println!(
-            "v1's files are left in /opt/memory-monitor and {}: remove them when you like",
-            plan::V1_UNIT
+            "v1's files are left in /opt/memory-monitor and /etc/systemd/system: remove them when you like"
         );
     }
     let start = service::start(wishes, || {

@@ -13,8 +13,9 @@ use super::{
 
 /// v1's files.
 pub(crate) const V1_CONFIG: &str = "/opt/memory-monitor/config.toml";
-pub(crate) const V1_UNIT: &str = "/etc/systemd/system/memory-monitor.service";
 pub(crate) const V1_LOGROTATE: &str = "/etc/logrotate.d/memory-monitor";
+/// Its unit, as its installer and as its README.md call it.
+pub(crate) const V1_UNITS: [&str; 2] = ["memory-monitor.service", "memory_monitor.service"];
 /// Where v1's rotation is kept, as it would rotate the same log.
 const V1_RETIRED: &str = "/opt/memory-monitor/logrotate.disabled";
 
@@ -32,18 +33,13 @@ pub(crate) struct Facts {
     pub(crate) logs: Vec<PathBuf>,
     /// What earlier installations wrote.
     pub(crate) manifest: Manifest,
-    /// Whether v1 is to be retired: the answer to that question.
+    /// Whether nothing of v1 is in force, or will not be, as that was agreed to.
     pub(crate) retire_v1: bool,
 }
 
 impl Facts {
     fn content(&self, path: impl AsRef<Path>) -> Option<&[u8]> {
         self.files.get(path.as_ref()).map(Vec::as_slice)
-    }
-
-    /// Whether v1's service would run beside memmon.
-    pub(crate) fn has_v1(&self) -> bool {
-        self.content(V1_UNIT).is_some()
     }
 }
 

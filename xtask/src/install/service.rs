@@ -2,11 +2,11 @@
 
 use std::{io::IsTerminal as _, path::Path, process::Command};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use super::{
     machine::Machine,
-    plan::{DRY_RUN, Facts, Step},
+    plan::{DRY_RUN, Facts, Step, V1_UNITS},
 };
 use crate::shell;
 
@@ -63,7 +63,7 @@ pub(crate) enum Start {
 pub(crate) struct Wishes {
     pub(crate) no_start: bool,
     pub(crate) systemd: bool,
-    /// v1's unit is there and was not to be retired.
+    /// v1's service is in force and was not to be retired.
     pub(crate) v1_stays: bool,
     pub(crate) answers: Answers,
 }
@@ -76,9 +76,7 @@ pub(crate) fn start(wishes: Wishes, agree: impl FnOnce() -> Result<bool>) -> Res
     } else if !systemd {
         Start::Not("systemd does not run here; `memmon run` watches in the foreground")
     } else if v1_stays {
-        Start::DryRun(
-            "v1's memory-monitor.service is still there, and two of them would strike the same processes",
-        )
+        Start::DryRun("v1's service is still in force, and two of them would strike the same processes")
     } else if answers == Answers::Nobody {
         Start::DryRun("nobody could be asked whether it may enforce (--yes agrees)")
     } else if agree()? {
@@ -116,6 +114,23 @@ pub(crate) fn drop_in(start: &Start, binary: &Path, facts: &Facts) -> Vec<Step> 
 /// Whether systemd is this machine's init (sd_booted(3)).
 pub(crate) fn systemd_runs() -> bool {
     Path::new("/run/systemd/system").is_dir()
+}
+
+/// Those of v1's units that run beside memmon now, or would at the next boot. One that is disabled is still a file.
+pub(crate) fn v1_in_force() -> Result<Vec<&'static str>> {
+    let says = |verb, unit| {
+        // Another answer than yes is a failure for it.
+        let output = Command::new("systemctl").args([verb, unit]).output().context("cannot ask systemd")?;
+        let word = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        anyhow::Ok(["enabled", "enabled-runtime", "active", "activating", "reloading"].contains(&&*word))
+    };
+    let mut found = Vec::new();
+    for unit in V1_UNITS {
+        if says("is-enabled", unit)? || says("is-active", unit)? {
+            found.push(unit);
+        }
+    }
+    Ok(found)
 }
 
 /// Lets systemd do something with `unit`, in the open.

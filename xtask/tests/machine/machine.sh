@@ -12,10 +12,18 @@ mount --rbind /proc machine/proc
 mount --rbind /dev machine/dev
 cp "$XTASK" machine/tmp/xtask
 
-# systemd runs, as far as anybody can tell, and notes what it is asked to do.
+# systemd runs, as far as anybody can tell, and notes what it is asked to do. Which of v1's units it has enabled, and which
+# are active, stands in files.
 for name in systemctl journalctl; do
     printf '#!/bin/sh\necho %s "$@" >>/tmp/asked\n' $name >machine/tmp/stand-ins/$name
 done
+cat >>machine/tmp/stand-ins/systemctl <<'SYSTEMCTL'
+case "$1 $2" in
+"is-enabled memory"?monitor.service) grep -sqx "$2" /tmp/enabled || { echo disabled; exit 1; }; echo enabled ;;
+"is-active memory"?monitor.service) grep -sqx "$2" /tmp/active || { echo inactive; exit 3; }; echo active ;;
+"disable --now") for file in /tmp/enabled /tmp/active; do ! test -e $file || sed -i "/^$3$/d" $file; done ;;
+esac
+SYSTEMCTL
 # memmon itself has its own tests.
 cat >machine/tmp/built/release/memmon <<'MEMMON'
 #!/bin/sh
