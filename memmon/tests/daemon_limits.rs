@@ -1,4 +1,4 @@
-//! What a daemon needs itself: room in its map, memory and descriptors.
+//! What a daemon needs itself: room in its map, memory and descriptors, and its turn on a CPU.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -86,6 +86,47 @@ fn memory_and_descriptors_stay_flat() {
         assert!(rss <= was + 256, "{source}: {was} KiB before {SCANS} scans, {rss} KiB after them");
     }
     for (daemon, _) in running {
+        daemon.stop();
+    }
+}
+
+/// The name of each of its threads, and whether that runs before normal processes (`policy` of proc_pid_stat(5)).
+fn threads(pid: u32) -> Vec<(String, bool)> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    // One may end meanwhile.
+    let stats = tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("stat")).ok());
+    let read = |stat: String| {
+        let (before, after) = stat.rsplit_once(") ").unwrap();
+        // What follows the name begins with field 3.
+        let policy: i32 = after.split(' ').nth(41 - 3).unwrap().parse().unwrap();
+        assert!([libc::SCHED_OTHER, libc::SCHED_FIFO].contains(&policy), "{stat}");
+        (before.split_once('(').unwrap().1.to_owned(), policy == libc::SCHED_FIFO)
+    };
+    stats.map(read).collect()
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn the_loop_runs_before_normal_processes_if_it_is_told_to_and_its_other_threads_do_not() {
+    for realtime in [false, true] {
+        let user = TestUser::claim();
+        let changes = [("kernel.realtime", if realtime { "true" } else { "false" })];
+        let daemon = Daemon::start(&config(&user, &changes), &[]);
+        // All of its threads are there once somebody was terminated.
+        daemon.terminated(&mut user.hog("anon 40M hold"));
+        eventually("the policies of its threads", || {
+            let threads = threads(daemon.pid());
+            let all = |name: &str, first: bool| {
+                let mut those = threads.iter().filter(|(comm, _)| comm == name).peekable();
+                those.peek().is_some() && those.all(|(_, fifo)| *fifo == first)
+            };
+            // What the loop waits for goes with it.
+            let helper = threads.iter().any(|(comm, fifo)| comm != "memmon" && *fifo);
+            helper == realtime
+                && all("memmon", realtime)
+                && all("memmon-report", false)
+                && all("reaper", false)
+        });
         daemon.stop();
     }
 }
