@@ -1,0 +1,51 @@
+//! Grafana's dashboard: what its panels ask is PromQL, and they lie side by side.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{collections::BTreeSet, fs, process::Command};
+
+use serde_json::{Value, json};
+
+fn panels() -> Vec<Value> {
+    let board: Value = serde_json::from_str(include_str!("../../contrib/grafana/memmon.json")).unwrap();
+    let panels = board["panels"].as_array().unwrap();
+    assert!(!panels.is_empty());
+    panels.clone()
+}
+
+#[test]
+#[ignore = "needs MEMMON_PROMTOOL: `cargo xtask setup --for-tests`"]
+fn prometheus_understands_what_every_panel_asks() {
+    let mut rules = Vec::new();
+    for panel in panels() {
+        for target in panel["targets"].as_array().unwrap() {
+            let asked = target["expr"].as_str().unwrap();
+            // As Grafana fills them in.
+            let expr = asked.replace("$__rate_interval", "2m").replace("$instance", "one|two");
+            assert!(asked.contains("{instance=~\"$instance\"") && !expr.contains('$'), "{asked}");
+            rules.push(json!({ "record": format!("asked_{}", rules.len()), "expr": expr }));
+        }
+    }
+    assert!(rules.len() >= panels().len(), "a panel asks nothing");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rules.yml");
+    // JSON is YAML.
+    fs::write(&file, json!({ "groups": [{ "name": "dashboard", "rules": rules }] }).to_string()).unwrap();
+    let promtool = std::env::var_os("MEMMON_PROMTOOL").unwrap();
+    let output = Command::new(promtool).args(["check", "rules"]).arg(&file).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn panels_fill_the_24_columns_and_none_lies_on_another() {
+    let (mut ids, mut taken, mut lowest) = (BTreeSet::new(), BTreeSet::new(), 0);
+    for panel in panels() {
+        assert!(["stat", "timeseries"].contains(&panel["type"].as_str().unwrap()), "{panel}");
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "{panel}");
+        let [x, y, w, h] = ["x", "y", "w", "h"].map(|side| panel["gridPos"][side].as_u64().unwrap());
+        for cell in (x..x + w).flat_map(|column| (y..y + h).map(move |row| (column, row))) {
+            assert!(cell.0 < 24 && taken.insert(cell), "{panel}");
+        }
+        lowest = lowest.max(y + h);
+    }
+    assert_eq!(taken.len() as u64, 24 * lowest, "there is a hole");
+}
