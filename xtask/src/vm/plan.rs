@@ -31,7 +31,7 @@ const WIDE: (&str, usize, u32) = ("wide", 8, 1024);
 /// First in every machine.
 const INSTALL: &str = "install";
 /// `package` takes memmon away, so it is the last.
-const IN_SMALL: [&str; 15] = [
+const IN_SMALL: [&str; 17] = [
     "start",
     "kill",
     "spare",
@@ -41,6 +41,8 @@ const IN_SMALL: [&str; 15] = [
     "crash",
     "bad-config",
     "hook",
+    "operators",
+    "fallback",
     "oom-race",
     "reserve",
     "limits",
