@@ -18,7 +18,7 @@ const TYPED: &[(&str, &str, &str)] = &[
     ("cargo xtask run", ".ci/run", "cargo xtask run -- --once"),
     ("cargo xtask test", ".ci/run", LITERALLY),
     ("cargo xtask install", "xtask/tests/install.rs", "xtask install --no-build"),
-    ("cargo xtask package", "xtask/tests/deb.rs", "a .deb from `cargo xtask package`"),
+    ("cargo xtask package", ".ci/run", LITERALLY),
     (
         "sudo dpkg --install target/package/memmon_2.0.0-1_amd64.deb",
         "xtask/tests/deb.rs",

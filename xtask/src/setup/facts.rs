@@ -36,7 +36,7 @@ pub(crate) fn gather(apt_updated: bool) -> Result<Facts> {
 pub(crate) fn lacks_for_packages() -> Lacks {
     Lacks {
         tools: package::missing_tools(&package::Kind::ALL),
-        linters: packaging::missing_linters(|name| shell::find(name).is_some()),
+        critics: packaging::missing_critics(|name| shell::find(name).is_some()),
     }
 }
 

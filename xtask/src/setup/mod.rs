@@ -29,7 +29,7 @@ pub(crate) struct Options {
     #[arg(long)]
     for_tests: bool,
     /// Install what packages are made and checked with as well: cargo-deb, cargo-generate-rpm, cargo-cyclonedx, lintian,
-    /// rpmlint
+    /// rpmlint, rpm
     #[arg(long)]
     for_packages: bool,
 }

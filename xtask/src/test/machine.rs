@@ -16,11 +16,12 @@ pub(super) const EVERYTHING: &str =
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// Programs that tests are run with, and how they get here.
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 7] = [
     ("bpftool", "`cargo xtask setup --for-tests` installs it"),
     ("mandoc", "`cargo xtask setup --for-tests` installs it"),
     ("openssl", "`cargo xtask setup --for-tests` installs it"),
     ("journalctl", "it is systemd's"),
+    ("rpm", "`cargo xtask setup --for-packages` installs it"),
     ("systemd-analyze", "it is systemd's"),
     ("tmux", "`cargo xtask setup --for-tests` installs it"),
 ];
