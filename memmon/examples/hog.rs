@@ -7,7 +7,7 @@
 //! | step | what it does |
 //! |---|---|
 //! | `anon SIZE` | maps private memory and touches it |
-//! | `grow SIZE RATE` | the same at RATE per second (`50M/s`, or `max`) |
+//! | `grow SIZE RATE` | the same at RATE per second (`50M/s`, or `max`), never faster to make up for a stall |
 //! | `shmem SIZE` | a memfd, mapped shared and touched |
 //! | `file PATH SIZE` | a new file (removed at once), mapped and read; PATH must not be on a tmpfs |
 //! | `threads N SIZE` | N threads that touch SIZE each and stay |
@@ -276,9 +276,12 @@ fn read((start, len): (usize, usize)) {
 
 fn grow((start, len): (usize, usize), rate: Option<usize>) {
     let Some(rate) = rate else { return touch((start, len)) };
-    let (began, mut grown) = (Instant::now(), 0);
+    let (mut last, mut time, mut grown) = (Instant::now(), Duration::ZERO, 0);
     while grown < len {
-        let due = began.elapsed().as_micros().saturating_mul(rate as u128) / 1_000_000;
+        // Time that the machine took away is not made up for in a burst.
+        time += last.elapsed().min(Duration::from_millis(20));
+        last = Instant::now();
+        let due = time.as_micros().saturating_mul(rate as u128) / 1_000_000;
         let due = usize::try_from(due).unwrap_or(len).min(len).next_multiple_of(PAGE).min(len);
         if due > grown {
             touch((start + grown, due - grown));

@@ -30,26 +30,27 @@ fn a_crossing_ends_a_hog_between_two_scans() {
     let daemon = Daemon::start(&config(&user, &[RARELY]), EBPF);
     daemon.event("scan_complete");
     let scans = daemon.every("scan_complete").len();
-    let mut hog = user.hog("anon 4M grow 100M 50M/s hold");
+    // More than a second from each rung of its ladder to the next.
+    let mut hog = user.hog("anon 14M grow 86M 4M/s hold");
     let (signal, record) = daemon.terminated(&mut hog);
     assert_eq!(signal, Some(libc::SIGTERM));
     assert_eq!(daemon.every("scan_complete").len(), scans, "no scan was needed");
     // The kernel's counters say so earlier than the limit by their error, and the exact figure later by no more than
-    // a hog of 50 MB/s takes in a second on a busy machine.
+    // a hog of 4 MB/s takes in some seconds on a busy machine.
     assert!(
-        (LIMIT - (2 << 20)..LIMIT + (1 << 20)).contains(&bytes(&record, "rss_at_crossing_bytes")),
+        (LIMIT - (2 << 20)..LIMIT + (2 << 20)).contains(&bytes(&record, "rss_at_crossing_bytes")),
         "{record:#}"
     );
-    assert!(bytes(&record, "overshoot_bytes") < 50 << 20, "{record:#}");
-    assert!(record["crossing_to_signal_seconds"].as_f64().is_some_and(|time| time < 1.0), "{record:#}");
+    assert!(bytes(&record, "overshoot_bytes") < 20 << 20, "{record:#}");
+    assert!(record["crossing_to_signal_seconds"].as_f64().is_some_and(|time| time < 5.0), "{record:#}");
     assert_eq!((&record["cause"], &record["exit"]["signal"]), (&"term".into(), &libc::SIGTERM.into()));
 
     // One warning on the way, with a slope of about what the hog does.
     let [warning] = &daemon.about("approaching", hog.pid())[..] else { panic!("not one warning") };
     assert!((LIMIT * 8 / 10 - (2 << 20)..=LIMIT).contains(&bytes(warning, "rss_bytes")), "{warning:#}");
     let growth = warning["growth_bytes_per_second"].as_f64().unwrap();
-    assert!((5e6..5e8).contains(&growth), "{warning:#}");
-    assert!(warning["time_to_limit_seconds"].as_f64().is_some_and(|time| time < 10.0), "{warning:#}");
+    assert!((5e5..5e7).contains(&growth), "{warning:#}");
+    assert!(warning["time_to_limit_seconds"].as_f64().is_some_and(|time| time < 20.0), "{warning:#}");
     daemon.stop();
 }
 
@@ -141,7 +142,7 @@ fn who_swings_around_its_limit_in_dry_run_is_told_once_and_costs_little() {
     let arguments = [EBPF, &["--dry-run"]].concat();
     let daemon = Daemon::start(&config(&user, &[RARELY]), &arguments);
     daemon.event("scan_complete");
-    let swing = "anon 40M free ".repeat(6) + "hold";
+    let swing = "anon 40M free ".repeat(6) + "anon 40M hold";
     let hog: Hog = user.hog(&swing);
     hog.begun("hold");
     let told = || daemon.about("killing", hog.pid()).len();
@@ -165,7 +166,7 @@ fn who_is_protected_no_more_wakes_memmon_again() {
     let daemon = Daemon::start(&config(&user, &[RARELY, whitelist]), EBPF);
     eventually("the first scan", || scans(&daemon) == 1);
     hog.term();
-    hog.ready("free");
+    hog.begun_again("wait-term");
     daemon.reload(&config(&user, &[RARELY]));
     eventually("the scan after the reload", || scans(&daemon) == 2);
     daemon.never_mentioned(hog.pid());
@@ -213,14 +214,17 @@ fn explain_has_the_slope_that_the_daemon_saw() {
         let output =
             explain.args(["explain", "--json", &hog.pid().to_string(), "--config"]).arg(file).output();
         let told: Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
-        told[0].clone()
+        told[0]["growth"].clone()
     };
-    let told = explained();
-    let slope =
-        told["growth"]["growth_bytes_per_second"].as_f64().unwrap_or_else(|| panic!("no slope in {told:#}"));
-    assert!((1e6..1e8).contains(&slope), "{slope}");
-    let left = told["growth"]["seconds_to_limit"].as_f64().unwrap();
-    assert!(left > 0.0 && left < 30.0, "{left}");
+    let mut growth = Value::Null;
+    eventually("a slope", || {
+        growth = explained();
+        growth["growth_bytes_per_second"].is_f64()
+    });
+    let of = |key: &str| growth[key].as_f64().unwrap();
+    assert!((1e6..1e8).contains(&of("growth_bytes_per_second")), "{growth}");
+    let left = of("seconds_to_limit");
+    assert!(left > 0.0 && left < 30.0, "{growth}");
     daemon.stop();
 }
 
@@ -236,7 +240,7 @@ fn each_climb_is_warned_of_once() {
     daemon.scanned();
     assert_eq!(warnings(), 1, "once while it stays there");
     hog.term();
-    hog.ready("free");
+    hog.begun_again("wait-term");
     daemon.scanned();
     hog.term();
     hog.begun("hold");
@@ -251,12 +255,14 @@ fn each_climb_is_warned_of_once() {
 #[ignore = "kernel: needs root and kernel BTF"]
 fn who_waits_a_little_below_twice_its_limit_holds_nobody_up() {
     let user = TestUser::claim();
-    // What a hog has besides what its script asks for.
-    let measured = user.hog("anon 40M hold");
-    measured.begun("hold");
-    let resident = status_field(measured.pid(), "VmRSS:").unwrap();
-    let besides = resident.trim_end_matches(" kB").parse::<u64>().unwrap() - (40 << 10);
-    drop(measured);
+    // What a hog has besides what its script asks for, at most.
+    let besides = |_| {
+        let measured = user.hog("anon 40M hold");
+        measured.begun("hold");
+        let resident = status_field(measured.pid(), "VmRSS:").unwrap();
+        resident.trim_end_matches(" kB").parse::<u64>().unwrap() - (40 << 10)
+    };
+    let besides = (0..3).map(besides).max().unwrap();
 
     let often = [("termination.repeat_limit", "1"), ("termination.repeat_backoff", "600"), RARELY];
     let daemon = Daemon::start(&config(&user, &often), EBPF);
@@ -275,11 +281,12 @@ fn who_waits_a_little_below_twice_its_limit_holds_nobody_up() {
 #[ignore = "kernel: needs root and kernel BTF"]
 fn who_was_spared_wakes_memmon_when_it_comes_again() {
     let user = TestUser::claim();
-    let daemon = Daemon::start(&config(&user, &[RARELY, ("termination.grace", "2")]), EBPF);
+    // It frees its memory on SIGTERM; then stopped, so that nothing else wakes anyone.
+    let mut hog = user.hog("anon 40M wait-term free hold anon 40M stop");
+    hog.begun("wait-term");
+    let daemon = Daemon::start(&config(&user, &[RARELY, ("termination.grace", "5")]), EBPF);
     daemon.event("scan_complete");
     let before = scans(&daemon);
-    // Over its limit for long enough to be seen, and not for all of its grace; stopped, so that nothing else wakes anyone.
-    let mut hog = user.hog("ignore-term anon 28M grow 12M 20M/s free hold anon 40M stop");
     daemon.told("spared", hog.pid());
     hog.release();
     daemon.told("terminated", hog.pid());

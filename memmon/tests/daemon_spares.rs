@@ -160,7 +160,7 @@ fn dry_run_says_so_once_and_again_after_a_fall() {
         daemon.scanned();
         assert_eq!(times(), 1, "once while it stays over");
         hog.term();
-        hog.ready("dontneed");
+        hog.begun_again("wait-term");
         daemon.scanned();
         hog.term();
         hog.begun("hold");

@@ -40,7 +40,8 @@ fn one_crossing_is_one_event() {
 #[ignore = "kernel: needs root and kernel BTF"]
 fn no_level_is_overrun_by_a_step() {
     let mut map = attach(4096);
-    let hog = Hog::start("anon 20M wait-term grow 80M 20M/s hold");
+    // Slowly enough for us to come along, and for long enough.
+    let hog = Hog::start("anon 20M wait-term grow 80M 5M/s hold");
     hog.begun("wait-term");
     let (id, mut here) = (identity(hog.pid()), expect_entry(&map, hog.pid()).rss_pages());
     go_on(&hog);

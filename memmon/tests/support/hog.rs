@@ -15,7 +15,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{TestUser, is_dead, lines::Lines};
+use super::{TestUser, eventually, is_dead, lines::Lines};
 
 /// What all hogs of one test binary may hold together.
 const MOST: u64 = 1 << 30;
@@ -77,6 +77,13 @@ impl Hog {
     /// Waits until it says that it began `step`: for `hold`, everything before it is done.
     pub fn begun(&self, step: &str) {
         self.line(&format!("{} begin {step}", self.pid()));
+    }
+
+    /// Waits until it says so for the second time.
+    pub fn begun_again(&self, step: &str) {
+        let line = format!("{} begin {step}", self.pid());
+        let times = || self.lines.so_far().into_iter().filter(|said| *said == line).count();
+        eventually(&format!("{line} twice"), || times() >= 2);
     }
 
     /// Waits for its first child by `how` (`fork`, `vfork-exec`) and returns that child's pid.
