@@ -73,10 +73,11 @@ fn the_map_can_be_read_by_others_and_all_is_gone_after_the_end() {
         let value = &entry["value"];
         let page = sysconf(SysconfVar::PAGE_SIZE).unwrap().unwrap().unsigned_abs();
         let mib = |key: &str| (value[key].as_u64().unwrap() * page) >> 20;
-        assert!((58..70).contains(&mib("anon_pages")), "{value:#}");
+        // Of what is idle the kernel may take some away.
+        assert!((58..70).contains(&(mib("anon_pages") + mib("swap_entries"))), "{value:#}");
         assert!((18..30).contains(&mib("shmem_pages")), "{value:#}");
         assert!(mib("peak_pages") >= 77 && value["file_pages"].is_u64(), "{value:#}");
-        assert_eq!((&value["uid"], &value["swap_entries"]), (&user.uid.into(), &0.into()), "{value:#}");
+        assert_eq!(value["uid"], user.uid, "{value:#}");
         let comm: Vec<u8> = value["comm"]
             .as_array()
             .unwrap()

@@ -150,12 +150,11 @@ fn who_grows_is_told_with_its_time_to_the_limit() {
     // From half of the limit to most of it in 8 s, and not over it.
     let hog = user.hog("anon 18M grow 16M 2M/s hold");
     let mut climber = Value::Null;
-    eventually("a slope", || {
+    eventually("a slope of about 2 MiB/s", || {
         climber = status(&daemon)["climbing"][0].clone();
-        climber["pid"] == hog.pid()
+        let rate = climber["growth_bytes_per_second"].as_f64();
+        climber["pid"] == hog.pid() && rate.is_some_and(|rate| (1e6..8e6).contains(&rate))
     });
-    let rate = climber["growth_bytes_per_second"].as_f64().unwrap();
-    assert!((1e6..8e6).contains(&rate), "2 MiB/s: {climber}");
     assert!((0.0..40.0).contains(&climber["seconds_to_limit"].as_f64().unwrap()), "{climber}");
     let mut client = memmon::status::Client::connect(&socket(&daemon)).unwrap();
     let body = client.get(memmon::status::Get::Processes).unwrap();
@@ -172,12 +171,12 @@ fn who_grows_is_told_with_its_time_to_the_limit() {
 fn victims_are_told_while_they_are_and_after() {
     let user = TestUser::claim();
     let mut stubborn = hog(&user, "ignore-term anon 60M hold");
-    let daemon = Daemon::start(&config(&user, "termination.grace = 2"), &["--source", "proc"]);
+    let daemon = Daemon::start(&config(&user, "termination.grace = 5"), &["--source", "proc"]);
     eventually("the grace", || status(&daemon)["in_flight"][0]["phase"] == "grace");
     let told = status(&daemon);
     if let Some(victim) = told["in_flight"].get(0) {
         assert_eq!(victim["pid"], stubborn.pid(), "{told}");
-        assert!(victim["left_seconds"].as_f64() <= Some(2.0), "{told}");
+        assert!(victim["left_seconds"].as_f64() <= Some(5.0), "{told}");
     }
     assert_eq!(stubborn.ended_by(support::PATIENCE), Some(libc::SIGKILL));
     eventually("the record", || status(&daemon)["counts"]["terminated"] == 1);
@@ -185,7 +184,7 @@ fn victims_are_told_while_they_are_and_after() {
     let record = &told["recent"][0];
     assert_eq!((&record["pid"], &record["uid"]), (&json!(stubborn.pid()), &json!(user.uid)), "{told}");
     assert!(record["peak_bytes"].as_u64() >= Some(60 << 20), "{record}");
-    assert!(record["signal_to_exit_seconds"].as_f64() >= Some(2.0), "{record}");
+    assert!(record["signal_to_exit_seconds"].as_f64() >= Some(5.0), "{record}");
     assert_eq!(told["in_flight"], json!([]));
     let text = memmon(&["status", "--socket"]).arg(socket(&daemon)).output().unwrap();
     assert!(said(&text).contains("Last terminations:\n"), "{}", said(&text));
@@ -233,12 +232,14 @@ fn hostile_clients_neither_stop_nor_bloat_it() {
     let user = TestUser::claim();
     let daemon = Daemon::start(&config(&user, ""), &["--dry-run", "--source", "proc"]);
     scanned(&daemon);
-    let resident = || -> u64 {
-        let text = status_field(daemon.pid(), "VmRSS:").unwrap();
+    let field = |key| -> u64 {
+        let text = status_field(daemon.pid(), key).unwrap();
         text.trim_end_matches(" kB").trim().parse().unwrap()
     };
+    // A daemon in dry run is not locked in memory: the kernel may take from it, and what it takes of files is no news.
+    let held = || field("RssAnon:") + field("VmSwap:");
     let open = || fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count();
-    let (kib_before, open_before) = (resident(), open());
+    let (kib_before, open_before) = (held(), open());
     let scans = || status(&daemon)["counts"]["scans"].as_u64().unwrap();
     let scans_before = scans();
 
@@ -259,7 +260,7 @@ fn hostile_clients_neither_stop_nor_bloat_it() {
     assert!(open() <= open_before + 40, "{} descriptors, {open_before} before", open());
     // Whoever comes after them is answered all the same.
     eventually("three more scans", || scans() >= scans_before + 3);
-    assert!(resident() < kib_before + 4096, "{} kB, {kib_before} before", resident());
+    assert!(held() < kib_before + 4096, "{} kB, {kib_before} before", held());
     drop(clients);
     eventually("their end", || open() <= open_before + 2);
 

@@ -22,9 +22,9 @@ fn anonymous_memory() {
     let map = attach(4096);
     let hog = hold("anon 100M grow 40M max");
     let process = agrees(&map, hog.pid());
-    is_about(process.anon_pages, pages(140));
+    // Of what is idle the kernel may take some away.
+    is_about(process.anon_pages + process.swap_entries, pages(140));
     is_about(process.shmem_pages, 0);
-    is_about(process.swap_entries, 0);
 }
 
 #[test]
