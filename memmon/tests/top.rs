@@ -113,13 +113,16 @@ fn without_a_daemon_top_looks_for_itself() {
     assert!(terminal.shows("/ filter  s sort (memory)  ? help").lines().count() <= 24);
     assert!(!is_coloured(&terminal.coloured()), "NO_COLOR: {}", terminal.coloured());
 
-    let own = std::process::id().to_string();
+    // Not the pid, of which that of another may be a part.
+    let pid = std::process::id();
+    let own = format!("own-{pid}-");
+    fs::write(format!("/proc/{pid}/comm"), &own).unwrap();
     terminal.press(&["/"]);
     terminal.press(&["-l", &own]);
     terminal.press(&["Enter"]);
     terminal.shows(&format!("Filter: {own}  (1 of "));
     terminal.press(&["Enter"]);
-    let screen = terminal.shows(&format!("pid {own}, "));
+    let screen = terminal.shows(&format!("pid {pid}, "));
     assert!(
         screen.contains("thresholds              exceeded") && screen.contains("whitelist.pids"),
         "{screen}"
@@ -132,7 +135,7 @@ fn without_a_daemon_top_looks_for_itself() {
     terminal.press(&["-l", &"x".repeat(200)]);
     terminal.press(&["Enter"]);
     terminal.shows(&format!("Filter: {own}{}  (0 of ", "x".repeat(32 - own.len())));
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(9), "{:?}", begun.elapsed());
     terminal.press(&["Escape"]);
     terminal.shows("PID USER");
     terminal.press(&["Space"]);
@@ -159,7 +162,9 @@ fn top_ends_with_its_terminal() {
 #[ignore = "kernel: needs root, and tmux"]
 fn with_a_daemon_top_shows_what_it_sees() {
     let user = TestUser::claim();
-    let hog = user.hog("anon 60M hold");
+    let name = format!("hog-{}-", user.uid);
+    let hog = user.hog(&format!("rename {name} anon 60M hold"));
+    hog.begun("hold");
     let config = "thresholds = { ram_gb_threshold = 0.04, check_interval = 0.2 }\nsettings.enable_syslog = false\nlog.format = 'json'";
     let daemon = Daemon::start(&ScopedConfig::new(&user, config), &["--dry-run", "--source", "proc"]);
     let socket = format!("--socket /proc/{}/root{}", daemon.pid(), memmon::status::SOCKET);
@@ -167,7 +172,7 @@ fn with_a_daemon_top_shows_what_it_sees() {
     let screen = terminal.shows("  proc  dry run  limit 0.04GB");
     assert!(screen.contains(" over, 0 in flight, 0 terminated  scan "), "{screen}");
     terminal.press(&["/"]);
-    terminal.press(&["-l", &hog.pid().to_string()]);
+    terminal.press(&["-l", &name]);
     terminal.press(&["Enter"]);
     terminal.shows("(1 of ");
     let screen = terminal.shows("over");
@@ -176,7 +181,7 @@ fn with_a_daemon_top_shows_what_it_sees() {
     assert!(row.contains("terminate") && rss.is_ok_and(|rss| rss >= 60.0), "{screen}");
     assert!(is_coloured(&terminal.coloured()), "{}", terminal.coloured());
     terminal.press(&["Enter"]);
-    terminal.shows(&format!("pid {}, hog", hog.pid()));
+    terminal.shows(&format!("pid {}, {name}", hog.pid()));
     terminal.press(&["PageDown"]);
     terminal.shows("terminated: ");
     terminal.press(&["q"]);
