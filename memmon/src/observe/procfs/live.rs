@@ -105,6 +105,7 @@ fn close(one: Bytes, other: Bytes) -> bool {
 #[test]
 fn the_procfs_crate_says_the_same() {
     let child = Child::running(|| {});
+    wait_until("the child waits", || root().waiting(child.pid()).unwrap().state == 'S');
     let ours = root().confirm(child.pid(), None, Bytes::MAX, &Accuracy::StatmExact).unwrap();
     let theirs = ::procfs::process::Process::new(child.0.as_raw()).unwrap();
     let (stat, status, statm) = (theirs.stat().unwrap(), theirs.status().unwrap(), theirs.statm().unwrap());

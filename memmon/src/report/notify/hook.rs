@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn one_that_forks_and_never_ends_is_killed_with_its_children() {
         let script = "sleep 300 & echo $! > child; echo started; sleep 300";
-        let (outcome, took, folder) = run(script, Duration::from_secs(1));
+        let (outcome, took, folder) = run(script, Duration::from_secs(5));
         assert!(outcome.unwrap_err().ends_with("it said: started"));
         assert!(took < Duration::from_secs(10), "{took:?}");
         let child = fs::read_to_string(folder.path().join("child")).unwrap();

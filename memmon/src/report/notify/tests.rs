@@ -90,30 +90,32 @@ fn what_waits_is_sent_at_the_end_in_one_message() {
 
 #[test]
 fn a_channel_that_hangs_costs_nobody_any_time_and_what_it_misses_is_counted() {
-    struct Hangs(Receiver<()>);
+    struct Hangs(mpsc::Sender<()>, Receiver<()>);
     impl Channel for Hangs {
         fn name(&self) -> &'static str {
             "hangs"
         }
 
         fn deliver(&mut self, _: &Message<'_>) -> Result<Option<Said>, String> {
-            let _ = self.0.recv();
+            let _ = self.0.send(());
+            let _ = self.1.recv();
             Ok(None)
         }
     }
     let (reporter, machine, _folder) = reporter();
+    let (enter, entered) = mpsc::channel();
     let (release, hanging) = mpsc::channel();
     let mut notifiers = Notifiers::default();
-    let hangs = Box::new(Hangs(hanging));
+    let hangs = Box::new(Hangs(enter, hanging));
     notifiers.channel(hangs, Duration::ZERO, &machine, &reporter.teller()).unwrap();
     notifiers.offer(Timestamp::UNIX_EPOCH, &terminated(), |_| {});
-    thread::sleep(Duration::from_millis(1300));
+    entered.recv_timeout(LIMIT).unwrap();
     let lost = std::cell::Cell::new(0);
     let begun = Instant::now();
     for _ in 0..QUEUE + 10 {
         notifiers.offer(Timestamp::UNIX_EPOCH, &terminated(), |_| lost.set(lost.get() + 1));
     }
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < LIMIT, "{:?}", begun.elapsed());
     assert!((9..=10).contains(&lost.get()), "{}", lost.get());
     notifiers.finish(Duration::from_millis(50));
     drop(release);
@@ -229,7 +231,7 @@ mod smtp {
                 starttls: false,
                 auth_file: None,
             };
-            Post { mail, patience: Duration::from_secs(2) }
+            Post { mail, patience: LIMIT }
         }
     }
 
@@ -291,10 +293,12 @@ mod smtp {
         let mut server = Server::start(1, "plain", "open");
         let mut post = server.post();
         post.mail.to.truncate(1);
+        post.patience = Duration::from_secs(2);
         let begun = Instant::now();
         let error = post.deliver(&message()).unwrap_err();
         assert!(begun.elapsed() < Duration::from_secs(20), "{error}");
         assert_eq!(server.line(), "stalled");
+        post.patience = LIMIT;
         assert_eq!(post.deliver(&message()), Ok(None));
         assert!(server.line().contains("monitor@example.com"));
     }
