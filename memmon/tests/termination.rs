@@ -111,7 +111,8 @@ fn an_exit_is_noticed_at_once() {
     eventually("the exit", || is_dead(hog.pid()));
     let dead = Instant::now();
     court.turn();
-    assert!(dead.elapsed() < Duration::from_millis(100), "{:?}", dead.elapsed());
+    // A turn that does not notice it takes 5 s, and the grace 30.
+    assert!(dead.elapsed() < Duration::from_secs(4), "{:?}", dead.elapsed());
     assert_eq!(court.record().cause, Cause::Term);
     assert_eq!(court.victims.in_flight(), 0);
     drop(hog);
@@ -138,13 +139,14 @@ fn one_that_frees_its_memory_within_the_grace_is_spared() {
 #[test]
 fn victims_do_not_wait_for_each_other() {
     let mut hogs: Vec<Hog> = (0..4).map(|_| hog("ignore-term anon 25M hold")).collect();
-    let mut court = Court::new(GRACE);
+    let grace = Duration::from_secs(2);
+    let mut court = Court::new(grace);
     let begun = Instant::now();
     for hog in &hogs {
         court.condemn(hog.pid());
     }
     court.finish();
-    assert!(begun.elapsed() < 3 * GRACE, "{:?} for four graces of {GRACE:?}", begun.elapsed());
+    assert!(begun.elapsed() < 3 * grace, "{:?} for four graces of {grace:?}", begun.elapsed());
     for hog in &mut hogs {
         assert_eq!(hog.ended_by(Duration::from_secs(1)), Some(libc::SIGKILL));
     }

@@ -22,7 +22,7 @@ use nix::{
 };
 use tempfile::TempDir;
 
-use super::{TestUser, descends_from, lines::Lines, processes_of};
+use super::{TestUser, descends_from, lines::Lines, processes_of, said::SOON};
 
 /// What an enforcing run may be given on its command line besides its configuration.
 const ARGUMENTS: [&str; 6] = ["--source", "auto", "ebpf", "proc", "--once", "--dry-run"];
@@ -187,7 +187,7 @@ impl Daemon {
         }
     }
 
-    /// Sends SIGTERM, demands a clean end within a second, and returns all that it said.
+    /// Sends SIGTERM, demands a clean end, and returns all that it said.
     pub fn stop(self) -> Vec<String> {
         self.stop_by(Signal::SIGTERM)
     }
@@ -195,7 +195,7 @@ impl Daemon {
     /// The same by another signal.
     pub fn stop_by(mut self, signal: Signal) -> Vec<String> {
         self.signal(signal);
-        let status = self.ended(Duration::from_secs(1));
+        let status = self.ended(SOON);
         let said = self.lines().join("\n");
         assert!(status.success(), "exit {:?}, signal {:?}; it said:\n{said}", status.code(), status.signal());
         self.lines.to_the_end()

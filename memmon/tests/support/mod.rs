@@ -109,10 +109,16 @@ pub fn status_field(pid: u32, key: &str) -> Option<String> {
 }
 
 /// Waits until `condition` holds: for what no line tells.
-pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+pub fn eventually(what: &str, condition: impl FnMut() -> bool) {
+    within(PATIENCE, what, condition);
+}
+
+/// The same for what takes its time by itself.
+pub fn within(patience: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + patience;
     while !condition() {
-        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
-        thread::sleep(Duration::from_millis(1));
+        assert!(Instant::now() < deadline, "{what}: not within {patience:?}");
+        // Not so often that whom it waits for has less of the processor.
+        thread::sleep(Duration::from_millis(5));
     }
 }
