@@ -15,6 +15,7 @@ mod kernel;
 mod kernel;
 mod lean;
 mod nearest;
+mod pace;
 mod readiness;
 mod reload;
 mod repeat;

@@ -20,6 +20,7 @@ use super::{
     board::{Began, Board},
     climbers::{Budget, Climbers},
     lean::Startup,
+    pace::{Pace, ticked},
     readiness::{Readiness, readable},
     start::{self, CannotEnforce},
     supervisor,
@@ -153,9 +154,8 @@ impl<'a> Daemon<'a> {
         let happenings = self.watch.kernel().map(|kernel| Readiness::of(&kernel.wake_fd())).transpose();
         let happenings = happenings.context("cannot wait for the kernel")?;
         let mut grace_watch = interval(GRACE_WATCH);
-        let heartbeat = supervisor::heartbeat();
-        let mut beat = time::interval(heartbeat.unwrap_or(NEVER));
-        let mut scans = interval(self.settings.check_interval);
+        let beat = supervisor::heartbeat().map(Pace::new).transpose()?;
+        let mut scans = Pace::new(self.settings.check_interval)?;
         let mut ready = false;
 
         let reason = loop {
@@ -163,7 +163,7 @@ impl<'a> Daemon<'a> {
                 break "one scan was asked for";
             }
             if self.follow_schedule() {
-                scans = interval(self.settings.check_interval);
+                scans = Pace::new(self.settings.check_interval)?;
             }
             let minute = self.next_minute();
             let grace = self.victims.next_deadline().unwrap_or_else(|| Instant::now() + NEVER);
@@ -175,7 +175,7 @@ impl<'a> Daemon<'a> {
                 _ = hangup.recv() => {
                     supervisor::reloading();
                     if self.reload() {
-                        scans = interval(self.settings.check_interval);
+                        scans = Pace::new(self.settings.check_interval)?;
                     }
                     if ready {
                         supervisor::ready();
@@ -202,12 +202,16 @@ impl<'a> Daemon<'a> {
                 }
                 () = time::sleep_until(grace.into()) => self.wake()?,
                 () = time::sleep(minute) => {}
-                _ = beat.tick(), if heartbeat.is_some() => supervisor::alive(),
-                _ = scans.tick(), if !(self.options.once && ready) => {
+                beat = ticked(beat.as_ref()) => {
+                    beat?.reset()?;
+                    supervisor::alive();
+                }
+                tick = scans.tick(), if !(self.options.once && ready) => {
+                    tick?;
                     let began = Began::now();
                     self.scan();
                     self.board.borrow_mut().scanned(began);
-                    scans.reset();
+                    scans.reset()?;
                     if !ready {
                         // Now everything has run that runs again and again.
                         startup.give_back();
