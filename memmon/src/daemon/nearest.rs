@@ -29,7 +29,7 @@ pub struct Basis {
 /// /proc, or its meminfo, cannot be read.
 pub fn nearest(basis: Basis) -> io::Result<Table> {
     let Basis { rules, accuracy, survey } = basis;
-    let proc = ProcRoot::real()?;
+    let proc = ProcRoot::real()?.onlooking();
     let (memory, mut readings) = match survey {
         Some(survey) => survey,
         None => {

@@ -218,7 +218,7 @@ fn why(doubt: &Doubt) -> String {
             match field {
                 NameField::Comm | NameField::Exe => "memmon needs CAP_SYS_PTRACE",
                 // Anyone may, but it takes a lock that those hold.
-                NameField::Argv0 => "it seems to hang in the kernel, as those do that wait for a file server",
+                NameField::Argv0 => "it is busy, or hangs in the kernel as those do that wait for a file server",
             }
         ),
         Doubt::CgroupUnreadable => {
@@ -392,7 +392,7 @@ mod tests {
         WARNING - Protected, no further signal: PID=12345, Name=chrome, User=john, by whitelist.users entry john
         WARNING - Protected, no further signal: PID=12345, Name=chrome, User=john, by whitelist.protect_root
         WARNING - Protected, no further signal: PID=12345, Name=chrome, User=john, by its oom_score_adj of -1000
-        WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. Its argv[0] cannot be read, so whitelist.names cannot be checked; it seems to hang in the kernel, as those do that wait for a file server
+        WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. Its argv[0] cannot be read, so whitelist.names cannot be checked; it is busy, or hangs in the kernel as those do that wait for a file server
         WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. Its cgroup cannot be read, so scope.cgroups cannot be checked; memmon needs to see /proc/PID/cgroup
         WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. Its oom_score_adj cannot be read; memmon needs to see /proc/PID/oom_score_adj
         WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. 2097156KiB is within the measuring error (64KiB) of the limit, 2097152KiB

@@ -1,15 +1,16 @@
 //! What may hang, done beside the caller: a process's command line waits for its mmap_lock, and kcmp for what an exec
 //! holds. One that hangs in the kernel (a file server that is gone, FUSE) may hold either for as long as it hangs. Whoever
-//! watches all the others waits for none of them.
+//! watches all the others waits for none of them, and not for long for those who only take their time: what all processes
+//! of one user cost together in waiting grows with the logarithm of their number.
 
 use std::{
     io::{self, PipeReader, PipeWriter, Read as _, Write as _},
-    mem,
     sync::{
         Mutex, PoisonError,
         mpsc::{self, Sender},
     },
     thread,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -17,14 +18,42 @@ use rustix::{
     io::retry_on_intr,
 };
 
-use crate::model::Pid;
+use crate::model::{Pid, Uid};
 
-/// What no process takes that only has much to do.
-const PATIENCE: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
-const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+/// What no process takes that only has much to do. Each process that was late lately leaves less for the others of its user.
+const PATIENCE: Duration = Duration::from_millis(250);
 
-/// Threads that may hang at once. With so many nothing is tried any more, until one of them is back.
-const MOST: usize = 16;
+/// What is left of that at least: a busy machine may take as long until a thread has its turn.
+const LEAST_PATIENCE: Duration = Duration::from_millis(10);
+
+/// How long it counts that one was late, after it is done.
+const LATELY: Duration = Duration::from_secs(10);
+
+/// Threads that may hang at once, for one user and for all. Who is refused beyond that can only be another process of
+/// a user with so many, or the machine has several such users; the unit's TasksMax= has room for all of them.
+const MOST: Share = Share { of_one: 16, of_all: 64 };
+
+/// The same for those who only look on: they leave most of it to what decides.
+const MOST_FOR_ONLOOKERS: Share = Share { of_one: 4, of_all: 16 };
+
+/// Threads that are kept for what comes, of those that hung.
+const IDLE: usize = 2;
+
+#[derive(Clone, Copy)]
+struct Share {
+    of_one: usize,
+    of_all: usize,
+}
+
+/// Whom a job is about, and for whom it is done.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct About {
+    pub(super) pid: Pid,
+    /// Whose, by the real uid, which is that of whoever started it.
+    pub(super) uid: Uid,
+    /// Whether nothing is decided by the answer.
+    pub(super) onlooks: bool,
+}
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -41,38 +70,53 @@ struct Helper {
 
 struct Helpers {
     idle: Vec<Helper>,
-    /// Each with the process for which it hangs.
-    hanging: Vec<(Pid, Helper)>,
+    late: Vec<Late>,
+    /// What each does before anything else.
+    first: Option<fn()>,
+}
+
+/// A job that was not waited for.
+struct Late {
+    whom: About,
+    since: Instant,
+    /// Hangs, if it is still there.
+    helper: Option<Helper>,
 }
 
 /// The threads of this program: what hangs does so whoever asked.
-static HELPERS: Mutex<Helpers> = Mutex::new(Helpers { idle: Vec::new(), hanging: Vec::new() });
+static HELPERS: Mutex<Helpers> = Mutex::new(Helpers { idle: Vec::new(), late: Vec::new(), first: None });
 
-/// Does `job`, which is about `pid`, on another thread. Not if an earlier one about `pid` hangs still.
+/// Does `job`, which is about `whom`, on another thread. Not if an earlier one about that process hangs still.
 ///
 /// # Errors
-/// `TimedOut` if it hangs. Those of starting a thread, and of a job that panics.
-pub(super) fn aside<T: Send + 'static>(pid: Pid, job: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
-    let idle = with_helpers(|helpers| helpers.take_for(pid))?;
-    let mut helper = idle.map_or_else(|| Helper::start(|| ()), Ok)?;
+/// `TimedOut` if it hangs, or takes longer than is waited for. Those of starting a thread, and of a job that panics.
+pub(super) fn aside<T: Send + 'static>(
+    whom: About,
+    job: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    let (idle, patience) = with_helpers(|helpers| helpers.take_for(whom, Instant::now()))?;
+    let mut helper = idle.map_or_else(Helper::start, Ok)?;
     let (answer, answered) = mpsc::sync_channel(1);
     // Whoever asked may have gone on without the answer.
     helper.give(Box::new(move || drop(answer.send(job()))))?;
-    if helper.is_done(PATIENCE)? {
+    if helper.is_done(patience)? {
         with_helpers(|helpers| helpers.idle.push(helper));
         answered.try_recv().map_err(io::Error::other)
     } else {
-        with_helpers(|helpers| helpers.hanging.push((pid, helper)));
+        let late = Late { whom, since: Instant::now(), helper: Some(helper) };
+        with_helpers(|helpers| helpers.late.push(late));
         Err(io::ErrorKind::TimedOut.into())
     }
 }
 
-/// Starts a thread ahead of any need, which does `first` before anything else. It is the next that gets a job.
+/// Starts a thread ahead of any need. It does `first` before anything else, as do those that are started later, and is
+/// the next that gets a job.
 ///
 /// # Errors
 /// Those of starting a thread.
-pub fn add_helper(first: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    let helper = Helper::start(first)?;
+pub fn add_helper(first: fn()) -> io::Result<()> {
+    with_helpers(|helpers| helpers.first = Some(first));
+    let helper = Helper::start()?;
     with_helpers(|helpers| helpers.idle.push(helper));
     Ok(())
 }
@@ -82,12 +126,13 @@ fn with_helpers<T>(use_them: impl FnOnce(&mut Helpers) -> T) -> T {
 }
 
 impl Helper {
-    fn start(first: impl FnOnce() + Send + 'static) -> io::Result<Self> {
+    fn start() -> io::Result<Self> {
+        let first = with_helpers(|helpers| helpers.first);
         let (jobs, queue) = mpsc::channel::<Job>();
         let (mut begins, begin) = io::pipe()?;
         let (done, mut ends) = io::pipe()?;
         thread::Builder::new().name("close-look".into()).spawn(move || {
-            first();
+            first.inspect(|first| first());
             while begins.read_exact(&mut [0]).is_ok() {
                 let Ok(job) = queue.try_recv() else { return };
                 job();
@@ -106,7 +151,8 @@ impl Helper {
     ///
     /// # Errors
     /// Its job has panicked.
-    fn is_done(&mut self, within: Timespec) -> io::Result<bool> {
+    fn is_done(&mut self, within: Duration) -> io::Result<bool> {
+        let within = Timespec::try_from(within).map_err(io::Error::other)?;
         let ready = retry_on_intr(|| poll(&mut [PollFd::new(&self.done, PollFlags::IN)], Some(&within)))?;
         if ready > 0 {
             self.done.read_exact(&mut [0])?;
@@ -116,45 +162,90 @@ impl Helper {
 }
 
 impl Helpers {
-    /// One that is idle, if there is one, for a job about `pid`.
-    fn take_for(&mut self, pid: Pid) -> io::Result<Option<Helper>> {
-        for (whom, mut helper) in mem::take(&mut self.hanging) {
-            match helper.is_done(AT_ONCE) {
-                Ok(false) => self.hanging.push((whom, helper)),
-                Ok(true) => self.idle.push(helper),
-                Err(_) => {}
+    /// One that is idle, if there is one, for a job about `whom`, and how long to wait for it.
+    fn take_for(&mut self, whom: About, now: Instant) -> io::Result<(Option<Helper>, Duration)> {
+        for late in &mut self.late {
+            match late.helper.as_mut().map(|helper| helper.is_done(Duration::ZERO)) {
+                // The others end.
+                Some(Ok(true)) if self.idle.len() < IDLE => self.idle.extend(late.helper.take()),
+                Some(Ok(true) | Err(_)) => late.helper = None,
+                Some(Ok(false)) | None => {}
             }
         }
-        if self.hanging.len() >= MOST || self.hanging.iter().any(|(whom, _)| *whom == pid) {
+        let lately = |late: &Late| now.saturating_duration_since(late.since) < LATELY;
+        self.late.retain(|late| late.helper.is_some() || lately(late));
+        let count = |which: &dyn Fn(&Late) -> bool| self.late.iter().filter(|late| which(late)).count();
+        let hangs = |late: &Late| late.helper.is_some();
+        let is_its_user = |late: &Late| late.whom.uid == whom.uid;
+        let most = if whom.onlooks { MOST_FOR_ONLOOKERS } else { MOST };
+        if count(&|late| hangs(late) && late.whom.pid == whom.pid) > 0
+            || count(&|late| hangs(late) && is_its_user(late)) >= most.of_one
+            || count(&hangs) >= most.of_all
+        {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        Ok(self.idle.pop())
+        let shares = u32::try_from(count(&is_its_user) + 1).unwrap_or(u32::MAX);
+        Ok((self.idle.pop(), (PATIENCE / shares).max(LEAST_PATIENCE)))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use super::*;
+
+    /// Pids and uids that no other test has.
+    fn about(number: u32) -> About {
+        About { pid: Pid(u32::MAX - number), uid: Uid(u32::MAX - 1 - number / 100), onlooks: false }
+    }
+
+    fn timed_out<T>(outcome: io::Result<T>) -> bool {
+        outcome.is_err_and(|error| error.kind() == io::ErrorKind::TimedOut)
+    }
 
     #[test]
     fn who_hangs_is_waited_for_once_and_holds_up_nobody_else() {
-        // Pids that no other test has.
-        let [hangs, other] = [Pid(u32::MAX), Pid(u32::MAX - 1)];
+        let (hangs, others) = (about(100), about(200));
         let (release, held) = mpsc::channel::<()>();
-        let timed_out =
-            |outcome: io::Result<()>| outcome.is_err_and(|error| error.kind() == io::ErrorKind::TimedOut);
         assert!(timed_out(aside(hangs, move || held.iter().for_each(drop))));
-        let begun = Instant::now();
         assert!(timed_out(aside(hangs, || ())));
-        assert_eq!(aside(other, || 7).unwrap(), 7);
-        let patience = Duration::try_from(PATIENCE).unwrap();
-        assert!(begun.elapsed() < patience);
+        assert_eq!(aside(others, || 7).unwrap(), 7);
         drop(release);
+        let begun = Instant::now();
         while timed_out(aside(hangs, || ())) {
             thread::yield_now();
-            assert!(begun.elapsed() < 10 * patience);
+            assert!(begun.elapsed() < 100 * PATIENCE);
         }
+    }
+
+    #[test]
+    fn many_who_hang_cost_little_and_disarm_nobody_else() {
+        let (release, held) = mpsc::channel::<()>();
+        let held = std::sync::Arc::new(Mutex::new(held));
+        let hang = |whom| {
+            let held = std::sync::Arc::clone(&held);
+            aside(whom, move || with_lock(&held))
+        };
+        let begun = Instant::now();
+        for number in 0..100 {
+            let whom = about(300 + number);
+            let onlooks = About { onlooks: true, ..whom };
+            assert!(timed_out(hang(if number < 10 { onlooks } else { whom })));
+        }
+        // One after the other, each for all that is ever waited for one, it were 4 s.
+        assert!(begun.elapsed() < 10 * PATIENCE, "{:?}", begun.elapsed());
+        let hanging = |of: About| {
+            with_helpers(|helpers| {
+                let its = helpers.late.iter().filter(|late| late.whom.uid == of.uid && late.helper.is_some());
+                (its.clone().filter(|late| late.whom.onlooks).count(), its.count())
+            })
+        };
+        assert_eq!(hanging(about(300)), (MOST_FOR_ONLOOKERS.of_one, MOST.of_one));
+        assert_eq!(aside(about(400), || 7).unwrap(), 7);
+        drop(release);
+    }
+
+    fn with_lock(held: &Mutex<mpsc::Receiver<()>>) {
+        let held = held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.iter().for_each(drop);
     }
 }

@@ -8,7 +8,7 @@ use std::io;
 
 use nix::errno::Errno;
 
-use super::aside::aside;
+use super::aside::{About, aside};
 use super::directory::ProcessDirectory;
 use super::{Accuracy, ProcRoot, ended, kcmp, pages, parse};
 use crate::model::{Bytes, Fact, Name, Names, Pid, Process, ProcessId, StartTime, Unconfirmed};
@@ -69,11 +69,12 @@ impl ProcRoot {
         let place = directory.place().map_err(|errno| unconfirmed("statm", errno))?;
         let at = place.as_deref().unwrap_or_default();
         let (real_uid, effective_uid) = understood("status", parse::uids(&read(directory, at, "status")?))?;
+        let about = About { pid, uid: real_uid, onlooks: self.onlooks };
         // kcmp only where the first thread lives: it calls two tasks equal that have no memory at all.
         let (parent, asks) = (stat.parent, self.own && place.as_deref() == Some(""));
         let hanging = directory
             .reading(at, "cmdline")
-            .and_then(|cmdline| aside(pid, move || (cmdline(), asks && kcmp::same_memory(pid, parent))));
+            .and_then(|cmdline| aside(about, move || (cmdline(), asks && kcmp::same_memory(pid, parent))));
         // Whoever cannot be compared counts as having memory of its own.
         let (cmdline, borrows) = hanging.unwrap_or_else(|error| (Err(error), false));
         let names = Names {
@@ -97,7 +98,7 @@ impl ProcRoot {
         // a large figure is never that of another program than the one named.
         let error = accuracy.error(stat.threads);
         let (rss, error) = match &place {
-            Some(at) => self.resident(directory, (pid, at), limit, error)?,
+            Some(at) => self.resident(directory, (about, at), limit, error)?,
             None => (Bytes::ZERO, Bytes::ZERO),
         };
         let now = read(directory, "", "stat")?;
@@ -121,7 +122,7 @@ impl ProcRoot {
     fn resident(
         &self,
         directory: &ProcessDirectory,
-        (pid, at): (Pid, &str),
+        (about, at): (About, &str),
         limit: Bytes,
         error: Bytes,
     ) -> Result<(Bytes, Bytes), Unconfirmed> {
@@ -134,7 +135,7 @@ impl ProcRoot {
             return Ok((rss, error));
         }
         // Not to be had without PTRACE_MODE_READ or CONFIG_PROC_PAGE_MONITOR: then the doubt stays.
-        let rollup = directory.reading(at, "smaps_rollup").and_then(|read| aside(pid, read)?);
+        let rollup = directory.reading(at, "smaps_rollup").and_then(|read| aside(about, read)?);
         let exact = rollup.ok().and_then(|text| parse::kib(&text, "Rss:"));
         Ok(exact.map_or((rss, error), |exact| (exact, Bytes::ZERO)))
     }

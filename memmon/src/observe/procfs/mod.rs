@@ -46,6 +46,8 @@ pub struct ProcRoot {
     /// Whether its pids are those that system calls of this process understand.
     own: bool,
     page_size: u64,
+    /// Whether nothing is decided by what is found.
+    onlooks: bool,
 }
 
 impl ProcRoot {
@@ -59,13 +61,19 @@ impl ProcRoot {
         Self::open(path, false)
     }
 
+    /// The same for those who only look on, beside what decides: they give up sooner on processes that hang.
+    #[must_use]
+    pub fn onlooking(self) -> Self {
+        Self { onlooks: true, ..self }
+    }
+
     fn open(path: &Path, own: bool) -> io::Result<Self> {
         let directory = open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
             .map_err(|errno| said(path, errno))?;
         let page_size = sysconf(SysconfVar::PAGE_SIZE)?.and_then(|size| u64::try_from(size).ok());
         let page_size =
             page_size.ok_or_else(|| io::Error::other("the C library does not know the page size"))?;
-        Ok(Self { directory, path: path.to_owned(), own, page_size })
+        Ok(Self { directory, path: path.to_owned(), own, page_size, onlooks: false })
     }
 
     /// The machine's memory, from meminfo. `MemAvailable` is there since Linux 3.14.
