@@ -105,7 +105,10 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// How much of each window may go to those who cross: a tenth of one CPU.
 const SHARE: Duration = Duration::from_millis(100);
 
-/// Bounds what processes that swing around their limits can cost: when the share is used up, the ring waits.
+/// What can be owed to the windows to come. A stall of the machine is nobody's debt, and memmon is not to sleep for it.
+const MOST_OWED: Duration = Duration::from_millis(300);
+
+/// Bounds what processes that swing around their limits, or hang there, can cost: when the share is used up, the ring waits.
 #[derive(Debug)]
 pub(super) struct Budget {
     since: Instant,
@@ -119,14 +122,16 @@ impl Budget {
 
     /// Whether there is time left; if not, when there will be.
     pub(super) fn left(&mut self, now: Instant) -> Result<(), Instant> {
-        if now.saturating_duration_since(self.since) >= WINDOW {
-            *self = Self::new(now);
+        let windows = now.saturating_duration_since(self.since).as_secs() / WINDOW.as_secs();
+        if windows > 0 {
+            let paid = SHARE.saturating_mul(u32::try_from(windows).unwrap_or(u32::MAX));
+            *self = Self { since: now, spent: self.spent.saturating_sub(paid) };
         }
         if self.spent < SHARE { Ok(()) } else { Err(self.since + WINDOW) }
     }
 
     pub(super) fn spend(&mut self, time: Duration) {
-        self.spent += time;
+        self.spent = (self.spent + time).min(SHARE + MOST_OWED);
     }
 }
 
@@ -190,5 +195,19 @@ mod tests {
         assert_eq!(budget.left(at(300)), Err(at(1000)));
         assert_eq!(budget.left(at(999)), Err(at(1000)));
         assert_eq!(budget.left(at(1000)), Ok(()));
+    }
+
+    #[test]
+    fn what_was_overspent_is_owed_but_for_no_longer_than_that() {
+        let start = Instant::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let mut budget = Budget::new(start);
+        budget.spend(Duration::from_millis(250));
+        assert_eq!(budget.left(at(1000)), Err(at(2000)));
+        assert_eq!(budget.left(at(2000)), Ok(()));
+        budget.spend(Duration::from_secs(60));
+        assert_eq!(budget.left(at(4000)), Err(at(5000)));
+        assert_eq!(budget.left(at(6000)), Ok(()));
+        assert_eq!(Budget { spent: MOST_OWED, ..Budget::new(start) }.left(at(60_000)), Ok(()));
     }
 }
