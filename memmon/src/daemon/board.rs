@@ -13,6 +13,7 @@ use tokio::{sync::mpsc, task};
 
 use super::{
     nearest::{Basis, nearest},
+    watched::climbing,
     wheel::{Daemon, Seen},
 };
 use crate::{
@@ -195,18 +196,22 @@ impl Daemon<'_> {
 
     /// Answers a question. What takes long is done beside the loop.
     pub(super) fn answer(&mut self, ask: Ask) {
+        let growths = self.growths();
+        let mut basis =
+            Basis { rules: self.settings.rules.clone(), accuracy: self.watch.accuracy(), survey: None };
         match ask.get {
-            // Who asked may have left.
-            Get::Status => drop(ask.answer.send(answer(&Body::Status(Box::new(self.status()))))),
+            Get::Status => {
+                let mut status = Box::new(self.status());
+                task::spawn_blocking(move || {
+                    status.climbing = climbing(&basis, growths).unwrap_or_default();
+                    // Who asked may have left.
+                    let _ = ask.answer.send(answer(&Body::Status(status)));
+                });
+            }
             Get::Processes => {
-                let basis = Basis {
-                    rules: self.settings.rules.clone(),
-                    accuracy: self.watch.accuracy(),
-                    survey: self.watch.kernel_survey(),
-                };
+                basis.survey = self.watch.kernel_survey();
                 let phases: Vec<_> =
                     self.victims.iter().map(|(process, phase)| (process.id, word(phase))).collect();
-                let growths = self.growths();
                 task::spawn_blocking(move || {
                     let Ok(mut table) = nearest(basis) else { return };
                     for row in &mut table.rows {
@@ -220,6 +225,7 @@ impl Daemon<'_> {
         }
     }
 
+    /// All but who climbs, which takes close looks.
     fn status(&self) -> status::Status {
         let Settings { rules, check_interval, dry_run, .. } = &self.settings;
         let board = self.board.borrow();
@@ -252,7 +258,7 @@ impl Daemon<'_> {
             },
             last_scan: board.last_scan(),
             in_flight: victims,
-            climbing: self.climbing(),
+            climbing: Vec::new(),
             held_back: self.held_back(),
             recent: board.recent.iter().filter_map(|(at, event)| recent(*at, event)).collect(),
             map,

@@ -1,11 +1,12 @@
 //! On whom the daemon has an eye, for those who ask: who climbs towards its limit, and who comes back too often.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, io};
 
-use super::{repeat, wheel::Daemon};
+use super::{nearest::Basis, repeat, wheel::Daemon};
 use crate::{
     enforce,
     model::{Bytes, ProcessId, Unit},
+    observe::procfs::ProcRoot,
     policy::{self, Rate},
     status::{Climber, Growth, Text, Waiting},
 };
@@ -13,31 +14,36 @@ use crate::{
 /// As many as are looked at closely for one answer.
 const MOST: usize = 10;
 
+/// Those of `growths` that grow towards their limit and could be terminated there, who will be there first before the
+/// others. Looks at them closely, and some may hang: not for the loop.
+///
+/// # Errors
+/// /proc cannot be read.
+pub(super) fn climbing(basis: &Basis, growths: HashMap<ProcessId, Growth>) -> io::Result<Vec<Climber>> {
+    let proc = ProcRoot::real()?.onlooking();
+    let memory = proc.memory()?;
+    let mut growths: Vec<_> = growths.into_iter().collect();
+    let left = |growth: &Growth| growth.seconds_to_limit.unwrap_or(f64::INFINITY);
+    growths.sort_by(|(_, one), (_, other)| left(one).total_cmp(&left(other)));
+    let climber = |(whom, growth): (ProcessId, Growth)| {
+        let process = proc.confirm(whom.pid, Some(whom.start), Bytes::MAX, &basis.accuracy).ok()?;
+        policy::could_be_terminated(&basis.rules, &process, &memory).then(|| Climber {
+            id: whom,
+            comm: Text::from(&process.names.comm),
+            uid: process.real_uid,
+            rss_bytes: process.rss,
+            growth,
+        })
+    };
+    Ok(growths.into_iter().take(MOST).filter_map(climber).collect())
+}
+
 impl Daemon<'_> {
     /// How fast each of those grows that has a slope.
     pub(super) fn growths(&self) -> HashMap<ProcessId, Growth> {
         let (_, limit) = self.settings.rules.limit(&self.memory);
         let rates = self.climbers.rates(limit, self.watch.error());
         rates.into_iter().map(|(whom, rate)| (whom, growth(&rate))).collect()
-    }
-
-    /// Those that grow towards their limit and could be terminated there, who will be there first before the others.
-    pub(super) fn climbing(&self) -> Vec<Climber> {
-        let mut growths: Vec<_> = self.growths().into_iter().collect();
-        let left = |growth: &Growth| growth.seconds_to_limit.unwrap_or(f64::INFINITY);
-        growths.sort_by(|(_, one), (_, other)| left(one).total_cmp(&left(other)));
-        let rules = &self.settings.rules;
-        let climber = |(whom, growth): (ProcessId, Growth)| {
-            let process = self.watch.confirm(whom.pid, Some(whom.start), Bytes::MAX).ok()?;
-            policy::could_be_terminated(rules, &process, &self.memory).then(|| Climber {
-                id: whom,
-                comm: Text::from(&process.names.comm),
-                uid: process.real_uid,
-                rss_bytes: process.rss,
-                growth,
-            })
-        };
-        growths.into_iter().take(MOST).filter_map(climber).collect()
     }
 
     /// Those that would be terminated, had that not been done so often already.
