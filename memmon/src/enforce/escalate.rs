@@ -3,7 +3,8 @@
 //! ```text
 //! open ─▶ check ─▶ SIGTERM ─▶ grace ─▶ check ─▶ SIGKILL ─▶ reclaim, wait ─▶ gone
 //!           │                             │                    └─ still there: said, ever more rarely
-//!           └─ shrank, protected, in doubt, called off: left alone, and that is said
+//!           └─ shrank, protected, in doubt, called off: left alone, and that is said; who is in doubt only after SIGTERM
+//!              is looked at again until it is not
 //! ```
 //!
 //! Time alone moves it on, never the amount of free memory: a hog that ignores SIGTERM does not live for ever. A
@@ -52,11 +53,23 @@ pub fn escalate(state: State, event: Event, now: Instant, patience: &Patience) -
             (Stage::Opening { failed: Some((error, again)) }, vec![Effect::Open])
         }
 
-        (Stage::Checking { next, last }, Event::Checked(check)) => {
-            weigh(&mut case, check, next, last, now, patience)
+        (Stage::Checking { next, last, doubt }, Event::Checked(check)) => {
+            match (check, case.term) {
+                // It had its SIGTERM: what may be over soon is no reason to let it go, and none to signal.
+                (Check::Unsure(why), Some(_)) if why.may_pass() => {
+                    in_doubt(Outcome::Unsure(why), next, last, doubt, now)
+                }
+                (Check::Unconfirmed(why), Some(_)) if why.may_pass() => {
+                    in_doubt(Outcome::Unconfirmed(why), next, last, doubt, now)
+                }
+                (check, _) => weigh(&mut case, check, next, last, now, patience),
+            }
+        }
+        (Stage::InDoubt { next, last, again }, Event::Tick) if again.is_over(now) => {
+            (Stage::Checking { next, last, doubt: Some(again) }, vec![Effect::Check])
         }
         (Stage::Leaving { next, until }, Event::Tick) if now >= until => {
-            (Stage::Checking { next, last: true }, vec![Effect::Check])
+            (Stage::Checking { next, last: true, doubt: None }, vec![Effect::Check])
         }
 
         (Stage::Sending { .. }, Event::Sent(Err(Errno::SRCH))) => case.gone(now),
@@ -110,7 +123,20 @@ pub fn escalate(state: State, event: Event, now: Instant, patience: &Patience) -
 }
 
 fn check(next: Signal) -> (Stage, Effects) {
-    (Stage::Checking { next, last: false }, vec![Effect::Check])
+    (Stage::Checking { next, last: false, doubt: None }, vec![Effect::Check])
+}
+
+/// A doubt is told once, and looked at ever more rarely.
+fn in_doubt(
+    outcome: Outcome,
+    next: Signal,
+    last: bool,
+    doubt: Option<Pause>,
+    now: Instant,
+) -> (Stage, Effects) {
+    let again = doubt.map_or_else(|| Pause::new(now, DOUBT), |pause| pause.longer(now));
+    let tell = doubt.is_none().then_some(Effect::Tell(outcome));
+    (Stage::InDoubt { next, last, again }, tell.into_iter().collect())
 }
 
 /// What follows from a fresh look before the signal `next`. `last`: a process on its way out was waited for already.
@@ -148,6 +174,9 @@ fn weigh(
         Check::Unconfirmed(why) => leave_alone(Outcome::Unconfirmed(why)),
     }
 }
+
+/// How long until the first look at one that was in doubt.
+const DOUBT: Duration = Duration::from_millis(100);
 
 /// How long to wait for what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,7 +218,9 @@ impl State {
     pub const fn deadline(&self) -> Option<Instant> {
         match self.stage {
             Stage::Grace { until } | Stage::Leaving { until, .. } => Some(until),
-            Stage::Unopened { again: pause, .. } | Stage::Killed { tell: pause } => Some(pause.until),
+            Stage::Unopened { again: pause, .. }
+            | Stage::InDoubt { again: pause, .. }
+            | Stage::Killed { tell: pause } => Some(pause.until),
             Stage::Opening { .. } | Stage::Checking { .. } | Stage::Sending { .. } => None,
             Stage::Refused | Stage::Over => None,
         }
@@ -313,8 +344,11 @@ enum Stage {
     Opening { failed: Option<(Errno, Pause)> },
     /// The time to try opening again: descriptors or memory are short.
     Unopened { error: Errno, again: Pause },
-    /// A fresh look, before the signal `next`; `last` if it was on its way out at the one before.
-    Checking { next: Signal, last: bool },
+    /// A fresh look, before the signal `next`; `last` if it was on its way out at an earlier one, `doubt` if it was in
+    /// doubt at the one before.
+    Checking { next: Signal, last: bool, doubt: Option<Pause> },
+    /// The time for another look, as that one left a doubt.
+    InDoubt { next: Signal, last: bool, again: Pause },
     /// The outcome of a signal, for which `breach` was the reason.
     Sending { signal: Signal, breach: Breach },
     /// The end of the grace.
@@ -438,9 +472,9 @@ pub enum Outcome {
     },
     /// It is left alone: a rule protects it.
     NowProtected(Protection),
-    /// It is left alone: a rule that might protect it could not be checked.
+    /// A rule that might protect it could not be checked. It is left alone, after SIGTERM until the next look.
     Unsure(Doubt),
-    /// It is left alone: it could not be confirmed.
+    /// It could not be confirmed. It is left alone, after SIGTERM until the next look if it was not to be read.
     Unconfirmed(Unconfirmed),
     /// It could not be opened. That is tried again, ever more rarely, and said again if the error changes.
     OutOfReach {
@@ -459,6 +493,17 @@ pub enum Outcome {
         /// How long after.
         since: Duration,
     },
+}
+
+impl Outcome {
+    /// Whether what it says may be over at the next look.
+    pub const fn may_pass(&self) -> bool {
+        match self {
+            Self::Unsure(doubt) => doubt.may_pass(),
+            Self::Unconfirmed(why) => why.may_pass(),
+            _ => false,
+        }
+    }
 }
 
 #[cfg(test)]

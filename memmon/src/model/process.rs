@@ -214,3 +214,10 @@ pub enum Unconfirmed {
         error: String,
     },
 }
+
+impl Unconfirmed {
+    /// Whether it may be over at the next look.
+    pub const fn may_pass(&self) -> bool {
+        matches!(self, Self::Unreadable { .. })
+    }
+}

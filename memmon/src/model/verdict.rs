@@ -91,6 +91,16 @@ pub enum Doubt {
     },
 }
 
+impl Doubt {
+    /// Whether it may be over at the next look, with nothing else changed: what is read waits for locks that others hold.
+    pub const fn may_pass(&self) -> bool {
+        match self {
+            Self::NameUnreadable(_) | Self::CgroupUnreadable | Self::OomScoreAdjUnreadable => true,
+            Self::WithinError { .. } => false,
+        }
+    }
+}
+
 /// Which limit was exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

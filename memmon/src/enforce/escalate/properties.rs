@@ -156,7 +156,7 @@ enum Turn {
     Within(u64),
     Protected,
     Unsure,
-    Unconfirmed(bool),
+    Unconfirmed(Option<bool>),
     Sent(Option<Errno>),
     Reclaimed(bool),
     Exited,
@@ -177,7 +177,7 @@ fn turn() -> impl Strategy<Value = Turn> {
         1 => (0..99_u64).prop_map(Turn::Within),
         1 => Just(Turn::Protected),
         1 => Just(Turn::Unsure),
-        1 => any::<bool>().prop_map(Turn::Unconfirmed),
+        1 => any::<Option<bool>>().prop_map(Turn::Unconfirmed),
         1 => error().prop_map(Turn::Sent),
         1 => any::<bool>().prop_map(Turn::Reclaimed),
         1 => Just(Turn::Exited),
@@ -207,8 +207,11 @@ impl Turn {
             Self::Within(rss) => within(rss),
             Self::Protected => Event::Checked(Check::Protected(Protection::Root)),
             Self::Unsure => Event::Checked(Check::Unsure(Doubt::CgroupUnreadable)),
-            Self::Unconfirmed(true) => unconfirmed(Unconfirmed::Gone),
-            Self::Unconfirmed(false) => unconfirmed(another_process()),
+            Self::Unconfirmed(Some(true)) => unconfirmed(Unconfirmed::Gone),
+            Self::Unconfirmed(Some(false)) => unconfirmed(another_process()),
+            Self::Unconfirmed(None) => {
+                unconfirmed(Unconfirmed::Unreadable { file: "stat", error: String::new() })
+            }
             Self::Sent(error) => Event::Sent(error.map_or(Ok(()), Err)),
             Self::Reclaimed(done) => Event::Reclaimed(if done { Ok(()) } else { Err(Errno::SRCH) }),
             Self::Exited => Event::Exited,

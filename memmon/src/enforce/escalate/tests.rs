@@ -201,6 +201,41 @@ fn whatever_else_a_fresh_look_shows_means_no_signal() {
 }
 
 #[test]
+fn a_doubt_after_sigterm_is_looked_at_until_it_is_over() {
+    let unsure = || Event::Checked(Check::Unsure(Doubt::CgroupUnreadable));
+    let unreadable = || unconfirmed(Unconfirmed::Unreadable { file: "statm", error: String::new() });
+    for doubt in [unsure, unreadable] {
+        let in_doubt = || {
+            let mut case = Case::asked();
+            case.now += GRACE;
+            case.run(Event::Tick);
+            assert!(matches!(
+                case.run(doubt())[..],
+                [Effect::Tell(Outcome::Unsure(_) | Outcome::Unconfirmed(_))]
+            ));
+            for pause in [100, 200, 400, 800, 1600, 3200, 6400, 6400] {
+                let deadline = case.now + Duration::from_millis(pause);
+                assert_eq!(case.state.deadline(), Some(deadline));
+                assert_eq!(case.after(Event::Urgent(Urgency::Ceiling)), "[]");
+                case.now = deadline;
+                assert_eq!(case.after(Event::Tick), "[Check]");
+                assert_eq!(case.after(doubt()), "[]", "said once");
+            }
+            case.now += Duration::from_secs(7);
+            assert_eq!(case.after(Event::Tick), "[Check]");
+            case
+        };
+        assert_eq!(in_doubt().after(still_over(200)), "[Send(Kill)]");
+        assert_eq!(in_doubt().after(within(90)), "[Tell(Spared { rss: 90, after_term: true })]");
+        assert_eq!(in_doubt().after(Event::Exited), "[Tell(Gone { cause: Term })]");
+        assert_eq!(in_doubt().after(Event::CalledOff), "[Tell(LetGo { after_term: true })]");
+        let mut protected = in_doubt();
+        protected.run(Event::Checked(Check::Protected(Protection::Root)));
+        assert!(protected.is_over_without_deadline());
+    }
+}
+
+#[test]
 fn memory_that_is_gone_may_be_an_exit_that_is_not_seen_yet() {
     for sign in [|| within(0), || unconfirmed(Unconfirmed::Gone)] {
         let mut case = Case::asked();
