@@ -10,10 +10,10 @@ use std::{
 
 use nix::time::{ClockId, clock_gettime};
 
-use super::{kernel::Kernel, scan::Next, wheel::Daemon};
+use super::{doubts::Doubtful, kernel::Kernel, scan::Next, wheel::Daemon};
 use crate::{
     enforce::{Event as Happened, Held},
-    model::{Bytes, Crossed, Process, ProcessId},
+    model::{Bytes, Crossed, Pid, Process, ProcessId, StartTime},
     observe::decode::Happening,
     policy,
     report::{Event, Subject},
@@ -62,7 +62,9 @@ impl Daemon<'_> {
             let next = if self.victims.contains(whom) {
                 self.watch_over(whom, rss)
             } else if rss >= self.climbers.ladder.top() {
-                self.look(whom, Crossed { at: instant(at), rss }, rss)
+                let crossed = Crossed { at: instant(at), rss };
+                let looked = self.look((whom.pid, Some(whom.start)), Some(crossed), Some(rss));
+                looked.map_or(Next::Never, |(_, next)| next)
             } else {
                 self.warn(whom, rss);
                 Next::Level(self.climbers.ladder.above(rss))
@@ -75,15 +77,42 @@ impl Daemon<'_> {
         }
     }
 
-    /// Looks closely at one that may be over its limit.
-    fn look(&mut self, whom: ProcessId, crossed: Crossed, rss: Bytes) -> Next {
+    /// Looks again at one of those that were in doubt, and only at one: it may hang.
+    pub(super) fn look_at_doubtful(&mut self) {
+        let Some((pid, Doubtful { start, crossed, .. })) = self.doubts.take_due(Instant::now()) else {
+            return;
+        };
+        let seen = start.and_then(|start| self.watch.again(ProcessId { pid, start }));
+        if let Some((whom, next)) = self.look((pid, start), crossed, seen.map(|seen| seen.rss))
+            && self.settings.kernel.instant
+        {
+            self.set_level(whom, next);
+        }
+        self.doubts.looked_at(pid);
+    }
+
+    /// Looks closely at one that may be over its limit. Gives who it is, and when to look at it next by the kernel's
+    /// counters, which have `rss` for it; none if it cannot be confirmed.
+    fn look(
+        &mut self,
+        (pid, start): (Pid, Option<StartTime>),
+        crossed: Option<Crossed>,
+        rss: Option<Bytes>,
+    ) -> Option<(ProcessId, Next)> {
         // Opened first, so that what is found after that is found of whom the pidfd means.
-        let held = if self.settings.dry_run { None } else { Held::open(whom.pid).ok() };
+        let held = if self.settings.dry_run { None } else { Held::open(pid).ok() };
         let (_, limit) = self.settings.rules.limit(&self.memory);
-        let Ok(process) = self.watch.confirm(whom.pid, Some(whom.start), limit) else { return Next::Never };
+        let process = match self.watch.confirm(pid, start, limit) {
+            Ok(process) => process,
+            Err(why) => {
+                self.unconfirmed((pid, start), crossed, why);
+                return None;
+            }
+        };
+        let (whom, rss) = (process.id, rss.unwrap_or(process.rss));
         self.warn_of(&process, rss);
         let verdict = policy::judge(&self.settings.rules, &process, &self.memory);
-        self.pronounce(process, verdict, rss, held.map(|held| (held, crossed)))
+        Some((whom, self.pronounce(process, verdict, rss, held, crossed)))
     }
 
     /// Warns of one that climbs near its limit, unless a rule protects it.

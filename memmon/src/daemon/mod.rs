@@ -6,6 +6,7 @@
 
 mod board;
 mod climbers;
+mod doubts;
 mod instance;
 mod instant;
 #[cfg(feature = "ebpf")]

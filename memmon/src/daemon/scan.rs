@@ -13,7 +13,8 @@ use super::{
 use crate::{
     enforce::{Check, Held, patience_ends_at},
     model::{
-        Bytes, Crossed, Doubt, Process, ProcessId, Reading, Snapshot, SystemMemory, Unconfirmed, Verdict,
+        Bytes, Crossed, Pid, Process, ProcessId, Reading, Snapshot, StartTime, SystemMemory, Unconfirmed,
+        Verdict,
     },
     observe::merge::disagreement,
     policy::{self, Ladder},
@@ -25,7 +26,7 @@ use crate::{
 pub(super) enum Next {
     /// When it has so much.
     Level(Bytes),
-    /// The scans are enough: more memory changes nothing about it.
+    /// More memory changes nothing about it.
     Never,
 }
 
@@ -137,7 +138,7 @@ impl Daemon<'_> {
         let verdicts: Vec<_> = verdicts.into_iter().map(|(_, verdict)| verdict).collect();
         for ((process, verdict), rss) in snapshot.processes.into_iter().zip(verdicts).zip(readings) {
             let whom = process.id;
-            let next = self.pronounce(process, verdict, rss, None);
+            let next = self.pronounce(process, verdict, rss, None, None);
             if self.settings.kernel.instant {
                 self.set_level(whom, next);
             }
@@ -151,7 +152,8 @@ impl Daemon<'_> {
         process: Process,
         verdict: Verdict,
         rss: Bytes,
-        held: Option<(Held, Crossed)>,
+        held: Option<Held>,
+        crossed: Option<Crossed>,
     ) -> Next {
         let whom = process.id;
         let closer = Next::Level(self.climbers.ladder.closer(rss, process.rss));
@@ -159,7 +161,12 @@ impl Daemon<'_> {
             Verdict::Within => closer,
             Verdict::Protected(_) => Next::Never,
             Verdict::Unsure(doubt) => {
-                let next = if matches!(doubt, Doubt::WithinError { .. }) { closer } else { Next::Never };
+                let next = if doubt.may_pass() {
+                    self.doubts.note(whom.pid, Some(whom.start), crossed, Instant::now());
+                    Next::Never
+                } else {
+                    closer
+                };
                 if self.told.is_news(process.id, Said::Unsure) {
                     self.tell(Event::Unsure { subject: Subject::from(&process), doubt });
                 }
@@ -183,14 +190,12 @@ impl Daemon<'_> {
                 let now = Instant::now();
                 let orders = match held {
                     None => self.victims.condemn(process, breach, now),
-                    Some((held, crossed)) => {
-                        match Check::judged(process.id, &process, verdict, breach.limit) {
-                            Check::StillOver(evidence) => {
-                                self.victims.condemn_held(held, process, evidence, Some(crossed), now)
-                            }
-                            _ => return Next::Never,
+                    Some(held) => match Check::judged(process.id, &process, verdict, breach.limit) {
+                        Check::StillOver(evidence) => {
+                            self.victims.condemn_held(held, process, evidence, crossed, now)
                         }
-                    }
+                        _ => return Next::Never,
+                    },
                 };
                 self.carry_out(orders);
                 if self.victims.contains(whom) { self.at_ceiling(breach.limit) } else { closer }
@@ -211,12 +216,26 @@ impl Daemon<'_> {
                 self.compare(reading, &process);
                 Some(process)
             }
-            // It ended, or it shows the memory of another process, which is looked at itself.
-            Err(Unconfirmed::Gone | Unconfirmed::Borrowed { .. }) => None,
             Err(why) => {
-                self.tell(Event::Unconfirmed { pid: reading.pid, why });
+                self.unconfirmed((reading.pid, reading.start), None, why);
                 None
             }
+        }
+    }
+
+    /// Says why one could not be confirmed, where that is not everyday life. It is looked at again if that may help.
+    pub(super) fn unconfirmed(
+        &mut self,
+        (pid, start): (Pid, Option<StartTime>),
+        crossed: Option<Crossed>,
+        why: Unconfirmed,
+    ) {
+        if why.may_pass() {
+            self.doubts.note(pid, start, crossed, Instant::now());
+        }
+        // It ended, or it shows the memory of another process, which is looked at itself.
+        if !matches!(why, Unconfirmed::Gone | Unconfirmed::Borrowed { .. }) {
+            self.tell(Event::Unconfirmed { pid, why });
         }
     }
 

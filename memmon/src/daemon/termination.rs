@@ -30,12 +30,16 @@ impl Daemon<'_> {
                         self.asked_to_end += 1;
                         self.was_terminated(&process);
                     }
+                    let doubtful = outcome.may_pass();
                     if let Some(event) = self.event(&process, outcome) {
                         self.tell(event);
                     }
                     // No victim any more: it wakes memmon like everybody else, and no longer at its ceiling.
                     if !self.victims.contains(whom) {
                         self.let_climb(whom);
+                        if doubtful {
+                            self.doubts.note(whom.pid, Some(whom.start), None, Instant::now());
+                        }
                     }
                     continue;
                 }

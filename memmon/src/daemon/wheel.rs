@@ -19,6 +19,7 @@ use super::{
     Options,
     board::{Began, Board},
     climbers::{Budget, Climbers},
+    doubts::Doubts,
     lean::Startup,
     pace::{Pace, ticked},
     readiness::{Readiness, readable},
@@ -50,6 +51,7 @@ pub(super) struct Daemon<'a> {
     pub(super) reaper: Reaper,
     pub(super) offenders: Offenders,
     pub(super) told: Told,
+    pub(super) doubts: Doubts,
     pub(super) options: Options,
     /// Whether a reload may turn `dry_run` off.
     pub(super) enforceable: Result<(), CannotEnforce>,
@@ -123,6 +125,7 @@ impl<'a> Daemon<'a> {
             reaper: reaper.context("no thread to free memory")?,
             offenders: Offenders::default(),
             told: Told::default(),
+            doubts: Doubts::default(),
             seen: BTreeMap::new(),
             settings,
             watch,
@@ -167,6 +170,7 @@ impl<'a> Daemon<'a> {
             }
             let minute = self.next_minute();
             let grace = self.victims.next_deadline().unwrap_or_else(|| Instant::now() + NEVER);
+            let doubt = self.doubts.next().unwrap_or_else(|| Instant::now() + NEVER);
             tokio::select! {
                 // In this order: an end before anything new, exits before graces, a scan when nothing waits.
                 biased;
@@ -227,6 +231,8 @@ impl<'a> Daemon<'a> {
                     }
                 }
                 Some(ask) = self.asks.recv() => self.answer(ask),
+                // Last, as each of them may take its time.
+                () = time::sleep_until(doubt.into()) => self.look_at_doubtful(),
             }
         };
         supervisor::stopping();

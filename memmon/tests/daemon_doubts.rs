@@ -1,0 +1,113 @@
+//! Processes that hang while memmon looks at them: no signal while there is a doubt, and none is forgotten for it.
+
+#![cfg(feature = "ebpf")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::{
+    fs::OpenOptions,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use nix::{sys::stat::Mode, unistd::mkfifo};
+use support::{TestUser, daemon::Daemon, said::config};
+
+/// No scan but the first helps within a test.
+const RARELY: (&str, &str) = ("thresholds.check_interval", "3600");
+const WHITELIST: (&str, &str) = ("whitelist.names", "[\"nobody\"]");
+const EBPF: &[&str] = &["--source", "ebpf"];
+
+/// A pipe in place of a process's command line, where the daemon sees it: nobody writes, and who reads it waits, as for one
+/// whose address space is locked.
+struct Hang<'a> {
+    daemon: &'a Daemon,
+    fifo: PathBuf,
+    cmdline: String,
+}
+
+impl<'a> Hang<'a> {
+    fn begin(daemon: &'a Daemon, pid: u32) -> Self {
+        let (fifo, cmdline) = (daemon.dir().join(format!("{pid}.fifo")), format!("/proc/{pid}/cmdline"));
+        mkfifo(&fifo, Mode::S_IRUSR).unwrap();
+        let mounted = daemon.beside("mount").arg("--bind").arg(&fifo).arg(&cmdline).status().unwrap();
+        assert!(mounted.success());
+        Self { daemon, fifo, cmdline }
+    }
+
+    fn end(self) {
+        assert!(self.daemon.beside("umount").args(["--lazy", &self.cmdline]).status().unwrap().success());
+        release(&self.fifo);
+    }
+}
+
+/// Lets those go on who wait for a writer.
+fn release(fifo: &Path) {
+    // An error, if there is nobody.
+    drop(OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(fifo));
+}
+
+fn scans(daemon: &Daemon) -> usize {
+    daemon.every("scan_complete").len()
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn who_hangs_at_its_crossing_is_looked_at_again_before_the_next_scan_and_holds_up_nobody() {
+    let user = TestUser::claim();
+    let mut hog = user.hog("wait-term anon 40M hold");
+    hog.begun("wait-term");
+    let daemon = Daemon::start(&config(&user, &[RARELY, WHITELIST]), EBPF);
+    daemon.event("scan_complete");
+    let before = scans(&daemon);
+    let hang = Hang::begin(&daemon, hog.pid());
+    hog.term();
+    let doubt = daemon.told("unsure", hog.pid());
+    assert_eq!(doubt["doubt"]["name_unreadable"], "argv0", "{doubt:#}");
+    daemon.terminated(&mut user.hog("anon 40M hold"));
+    assert!(hog.is_alive() && daemon.about("killing", hog.pid()).is_empty());
+    hang.end();
+    let (signal, record) = daemon.terminated(&mut hog);
+    assert_eq!(signal, Some(libc::SIGTERM));
+    assert!(record["rss_at_crossing_bytes"].is_u64(), "its crossing is remembered: {record:#}");
+    assert_eq!(scans(&daemon), before, "no scan was needed");
+    assert_eq!(daemon.about("unsure", hog.pid()).len(), 1, "said once");
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_process_that_hangs_holds_up_no_end() {
+    let user = TestUser::claim();
+    let hog = user.hog("wait-term anon 40M hold");
+    hog.begun("wait-term");
+    let daemon = Daemon::start(&config(&user, &[RARELY, WHITELIST]), EBPF);
+    daemon.event("scan_complete");
+    Hang::begin(&daemon, hog.pid());
+    hog.term();
+    daemon.told("unsure", hog.pid());
+    assert!(hog.is_alive());
+    // Within a second.
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_victim_that_hangs_when_its_grace_is_over_is_not_let_go_for_that() {
+    let user = TestUser::claim();
+    let mut hog = user.hog("ignore-term anon 40M hold");
+    hog.begun("hold");
+    let changes = [RARELY, WHITELIST, ("termination.grace", "3")];
+    let daemon = Daemon::start(&config(&user, &changes), EBPF);
+    daemon.told("killing", hog.pid());
+    let hang = Hang::begin(&daemon, hog.pid());
+    daemon.told("unsure", hog.pid());
+    // A whole termination later.
+    daemon.terminated(&mut user.hog("anon 40M hold"));
+    assert!(hog.is_alive() && daemon.about("grace_over", hog.pid()).is_empty());
+    hang.end();
+    assert_eq!(daemon.terminated(&mut hog).0, Some(libc::SIGKILL));
+    assert_eq!(daemon.about("killing", hog.pid()).len(), 1, "it had its SIGTERM");
+    daemon.stop();
+}
