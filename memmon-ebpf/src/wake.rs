@@ -15,10 +15,9 @@ use crate::{count::count, front, kernel::Task};
 #[btf_map]
 static CONFIG: Array<Config, 1> = Array::new();
 
-// Few processes have a level of their own: memory for them is taken when user space sets it.
+// Preallocated like the table of processes: levels are set when memory is not to be had.
 #[btf_map]
-static LEVELS: HashMap<u32, WakeLevel, DEFAULT_CAPACITY, { aya_ebpf::bindings::BPF_F_NO_PREALLOC as usize }> =
-    HashMap::new();
+static LEVELS: HashMap<u32, WakeLevel, DEFAULT_CAPACITY> = HashMap::new();
 
 #[btf_map]
 static EVENTS: RingBuf<Event, RING_BYTES> = RingBuf::new();
@@ -102,7 +101,8 @@ pub(crate) fn forget(tgid: u32) {
 #[inline(always)]
 fn level(tgid: u32, start_boottime: u64) -> Option<(u64, u64)> {
     if let Some(own) = LEVELS.get_ptr(tgid) {
-        // SAFETY: a read of a live element; user space replaces elements, it does not write into them.
+        // SAFETY: elements live as long as the map. One that is being replaced may become another process's meanwhile:
+        // user space counts the generation up after that, so that the next event asks again.
         let own = unsafe { ptr::read_volatile(own) };
         if own.start_boottime == start_boottime {
             return Some((own.wake_at, own.generation));

@@ -10,7 +10,12 @@ use std::{
 
 use nix::time::{ClockId, clock_gettime};
 
-use super::{doubts::Doubtful, kernel::Kernel, scan::Next, wheel::Daemon};
+use super::{
+    doubts::Doubtful,
+    kernel::Kernel,
+    scan::Next,
+    wheel::{Daemon, Seen},
+};
 use crate::{
     enforce::{Event as Happened, Held},
     model::{Bytes, Crossed, Pid, Process, ProcessId, StartTime},
@@ -153,8 +158,19 @@ impl Daemon<'_> {
             Next::Never => None,
         };
         self.climbers.set(whom, level.unwrap_or(Bytes::MAX));
-        // A level that cannot be set leaves the scans.
-        let now = self.watch.kernel()?.set_level(whom, level).ok()??;
+        let now = match self.watch.kernel()?.set_level(whom, level) {
+            Ok(now) => now?,
+            Err(error) => {
+                self.degraded(Seen::NoLevels, || {
+                    format!("the kernel does not wake memmon for every process that grows: {error}")
+                });
+                // It may be over by then, too.
+                if level.is_some() {
+                    self.doubts.note(whom.pid, Some(whom.start), None, Instant::now());
+                }
+                return None;
+            }
+        };
         level.is_some_and(|level| now >= level).then_some(now)
     }
 

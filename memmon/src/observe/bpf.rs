@@ -48,7 +48,7 @@ pub struct KernelMap {
 /// How to attach.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Processes that the map has room for, at least 1. Each takes about 170 bytes of kernel memory from the start.
+    /// Processes that the map has room for, at least 1. Each takes about 260 bytes of kernel memory from the start.
     pub capacity: u32,
     /// Where to pin the map while attached (see [`default_pin_dir`]); none: nowhere, and no lock against a second daemon.
     pub pin_dir: Option<PathBuf>,

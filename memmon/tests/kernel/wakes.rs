@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "memory that is mapped and touched page by page")]
 
-use std::num::NonZero;
+use std::{fs, num::NonZero};
 
 use memmon_common::NEVER;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
@@ -95,6 +95,28 @@ fn levels_end_with_their_processes() {
         // An error, once the map of levels were full.
         assert!(map.set_wake_level(identity(hog.pid()), NEVER).unwrap().is_some());
     }
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn no_memory_is_needed_to_set_a_level() {
+    const BPF_MAP_TYPE_HASH: &str = "1";
+    const BPF_F_NO_PREALLOC: u32 = 1;
+
+    let _map = attach(4096);
+    let infos = fs::read_dir("/proc/self/fdinfo").unwrap();
+    // One may be closed meanwhile, by another test.
+    let infos = infos.filter_map(|info| fs::read_to_string(info.unwrap().path()).ok());
+    let flags: Vec<u32> = infos
+        .filter_map(|info| {
+            let field = |name| info.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+            let is_hash = field("map_type:") == Some(BPF_MAP_TYPE_HASH);
+            let flags = field("map_flags:")?.strip_prefix("0x")?;
+            is_hash.then(|| u32::from_str_radix(flags, 16).unwrap())
+        })
+        .collect();
+    assert!(flags.len() >= 2, "the processes and their levels: {flags:?}");
+    assert!(flags.iter().all(|flags| flags & BPF_F_NO_PREALLOC == 0), "{flags:?}");
 }
 
 #[test]
