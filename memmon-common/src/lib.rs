@@ -43,7 +43,7 @@ pub mod map {
     pub const CONFIG: &str = "CONFIG";
     /// What happened in the BPF programs.
     pub const COUNTERS: &str = "COUNTERS";
-    /// Processes that reached their wake level, and the ends of such.
+    /// Processes that reached their wake level; the ends of such, and of those with a level of their own.
     pub const EVENTS: &str = "EVENTS";
 }
 
@@ -146,7 +146,7 @@ pub struct Config {
 pub mod kind {
     /// The process reached its wake level.
     pub const CROSSED: u32 = 0;
-    /// The process, which had reached a level before, ended.
+    /// The process, which had reached a level before or has one of its own, ended.
     pub const ENDED: u32 = 1;
     /// The process ended, and the kernel's OOM killer had marked it as a victim.
     pub const OOM_KILLED: u32 = 2;

@@ -57,14 +57,14 @@ pub(crate) fn check(entry: *mut ProcessRss, tgid: u32, generation: u64) {
     front::settle(tgid, rss, ceiling, generation);
 }
 
-/// The end of a process: told where its crossing was, so that who waits for its end knows how it came, and where the
-/// kernel's OOM killer had marked it.
+/// The end of a process: told where its crossing was, or a level was set for it alone, so that who waits for its end knows
+/// how it came; and where the kernel's OOM killer had marked it.
 #[inline(always)]
 pub(crate) fn ended(entry: *const ProcessRss, tgid: u32, task: Task) {
     // SAFETY: as in `check`.
     let entry = unsafe { &*entry };
     let oom = task.oom_victim();
-    if oom || entry.told != 0 {
+    if oom || entry.told != 0 || own_level(tgid, entry.start_boottime).is_some() {
         let kind = if oom { kind::OOM_KILLED } else { kind::ENDED };
         // A full ring is counted; the end itself shows by other ways.
         tell(entry, tgid, kind, entry.peak_pages, task.exit_code());
@@ -100,15 +100,20 @@ pub(crate) fn forget(tgid: u32) {
 /// The level in pages and the generation it came with.
 #[inline(always)]
 fn level(tgid: u32, start_boottime: u64) -> Option<(u64, u64)> {
-    if let Some(own) = LEVELS.get_ptr(tgid) {
-        // SAFETY: elements live as long as the map. One that is being replaced may become another process's meanwhile:
-        // user space counts the generation up after that, so that the next event asks again.
-        let own = unsafe { ptr::read_volatile(own) };
-        if own.start_boottime == start_boottime {
-            return Some((own.wake_at, own.generation));
-        }
+    if let Some(own) = own_level(tgid, start_boottime) {
+        return Some((own.wake_at, own.generation));
     }
     // SAFETY: array elements live as long as the map.
     let config = unsafe { ptr::read_volatile(CONFIG.get_ptr(0)?) };
     Some((config.default_wake_at, config.default_generation))
+}
+
+/// The level that was set for this very process.
+#[inline(always)]
+fn own_level(tgid: u32, start_boottime: u64) -> Option<WakeLevel> {
+    let own = LEVELS.get_ptr(tgid)?;
+    // SAFETY: elements live as long as the map. One that is being replaced may become another process's meanwhile: user
+    // space counts the generation up after that, so that the next event asks again.
+    let own = unsafe { ptr::read_volatile(own) };
+    (own.start_boottime == start_boottime).then_some(own)
 }

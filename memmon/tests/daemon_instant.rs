@@ -137,6 +137,35 @@ fn the_record_says_who_was_first() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
+fn the_record_says_how_a_victim_ended_that_a_scan_found() {
+    for instant in ["true", "false"] {
+        let user = TestUser::claim();
+        let mut hogs = [user.hog("anon 50M hold"), user.hog("ignore-term anon 50M hold")];
+        hogs.iter().for_each(|hog| hog.begun("hold"));
+        let changes = [RARELY, ("termination.grace", "600"), ("kernel.instant", instant)];
+        let daemon = Daemon::start(&config(&user, &changes), EBPF);
+        let [quick, stubborn] = &mut hogs;
+        let (signal, record) = daemon.terminated(quick);
+        assert_eq!((signal, &record["cause"]), (Some(libc::SIGTERM), &"term".into()), "{record:#}");
+        assert_eq!(record["exit"]["signal"], libc::SIGTERM, "{record:#}");
+        daemon.told("killing", stubborn.pid());
+        // SAFETY of the machine: as above.
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(stubborn.pid().try_into().unwrap()),
+            nix::sys::signal::Signal::SIGKILL,
+        )
+        .unwrap();
+        let (_, record) = daemon.terminated(stubborn);
+        assert_eq!(
+            (&record["cause"], &record["rss_at_crossing_bytes"]),
+            (&"somebody_else".into(), &Value::Null)
+        );
+        daemon.stop();
+    }
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
 fn who_swings_around_its_limit_in_dry_run_is_told_once_and_costs_little() {
     let user = TestUser::claim();
     let arguments = [EBPF, &["--dry-run"]].concat();

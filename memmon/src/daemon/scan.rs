@@ -187,6 +187,13 @@ impl Daemon<'_> {
                 Next::Level(most.closer(rss, process.rss))
             }
             Verdict::Terminate(breach) => {
+                // Before any signal, as its end may be quick: the kernel tells how somebody ended who has crossed, or has a
+                // level of its own. Without one the record is short of that.
+                if crossed.is_none()
+                    && let Some(kernel) = self.watch.kernel()
+                {
+                    let _ = kernel.set_level(whom, None);
+                }
                 let now = Instant::now();
                 let orders = match held {
                     None => self.victims.condemn(process, breach, now),

@@ -99,7 +99,7 @@ impl KernelMap {
 
     /// Sets the level of one process in pages ([`NEVER`](memmon_common::NEVER): it wakes nobody), and arms it, also if the level is the same.
     ///
-    /// Holds until the process exits or calls exec. Gives what it has resident after the level was set, in pages: who is
+    /// Holds until the process exits, which is told of then, or calls exec. Gives what it has resident after the level was set, in pages: who is
     /// above the level and does not move makes no event. None if this process is not in the map: nothing was set.
     pub fn set_wake_level(&mut self, id: ProcessId, wake_at: u64) -> io::Result<Option<u64>> {
         let is_it = |process: &ProcessRss| StartTime::from_boottime_ns(process.start_boottime) == id.start;

@@ -71,7 +71,7 @@ pub enum Happening {
         /// What it had resident, by the kernel's counters.
         rss: Bytes,
     },
-    /// A process ended that had reached a level before, or that the kernel's OOM killer had marked.
+    /// A process ended that had reached a level before or had one of its own, or that the kernel's OOM killer had marked.
     Ended {
         /// Which.
         process: ProcessId,

@@ -4,8 +4,11 @@
 
 use std::{fs, num::NonZero};
 
-use memmon_common::NEVER;
-use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
+use memmon_common::{NEVER, kind};
+use nix::{
+    libc,
+    sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap},
+};
 
 use crate::{
     attach, crossings, error, expect_entry, for_a_while, go_on, identity, offsets, pages, resume, stride,
@@ -94,6 +97,28 @@ fn levels_end_with_their_processes() {
         hog.begun("hold");
         // An error, once the map of levels were full.
         assert!(map.set_wake_level(identity(hog.pid()), NEVER).unwrap().is_some());
+    }
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn the_end_of_who_has_a_level_of_its_own_is_told() {
+    let mut map = attach(4096);
+    for has_level in [true, false] {
+        let hog = Hog::start("anon 20M hold");
+        hog.begun("hold");
+        let pid = hog.pid();
+        if has_level {
+            map.set_wake_level(identity(pid), NEVER).unwrap();
+        }
+        drop(hog);
+        let told: Vec<_> = map.events().filter(|event| event.tgid == pid).collect();
+        let signals: Vec<u32> = told.iter().map(|event| event.exit_code & 0x7f).collect();
+        assert_eq!(signals, if has_level { vec![libc::SIGKILL.cast_unsigned()] } else { vec![] });
+        assert!(
+            told.iter().all(|event| event.kind == kind::ENDED && event.rss_pages > pages(19)),
+            "{told:?}"
+        );
     }
 }
 
