@@ -196,7 +196,8 @@ pub enum Event {
         #[serde(flatten)]
         record: Record,
     },
-    /// The kernel's OOM killer ended a process that memmon had not: the machine was short of memory all the same.
+    /// The kernel's OOM killer ended a process that memmon had not: the machine, or that process's cgroup, was out of memory.
+    /// Whether memmon might have acted is not known.
     OomKilled {
         /// The process, gone by now.
         pid: Pid,

@@ -44,7 +44,8 @@ pub fn message(event: &Event, user: &mut dyn FnMut(Uid) -> String) -> String {
             climb(*growth, *time_to_limit)
         ),
         Event::OomKilled { pid, name, peak } => format!(
-            "The kernel's OOM killer was first: PID={pid}, Name={}, Peak={peak}. Lower limits leave memmon more time",
+            "The kernel's OOM killer was first: PID={pid}, Name={}, Peak={peak}. The machine or its cgroup was out of \
+             memory; lower limits leave memmon more time, where it may act",
             Field(name)
         ),
         Event::GraceOver { subject, rss, grace, urgency } => format!(
@@ -370,7 +371,7 @@ mod tests {
         WARNING - [DRY RUN] Killing process: PID=12345, Name=chrome, User=john, RAM=3.50GB (21.88%)
         WARNING - Near its limit: PID=12345, Name=chrome, User=john, RAM=3.50GB, Limit=4.00GB, Growth=100.0MB/s, Time to limit=5.12s
         WARNING - Near its limit: PID=12345, Name=chrome, User=john, RAM=3.50GB, Limit=4.00GB
-        WARNING - The kernel's OOM killer was first: PID=12345, Name=chrome, Peak=4.00GB. Lower limits leave memmon more time
+        WARNING - The kernel's OOM killer was first: PID=12345, Name=chrome, Peak=4.00GB. The machine or its cgroup was out of memory; lower limits leave memmon more time, where it may act
         WARNING - Still running 5s after SIGTERM, sending SIGKILL: PID=12345, Name=chrome, User=john, RAM=4.00GB
         WARNING - Still running 1s after SIGTERM and growing past its ceiling, sending SIGKILL: PID=12345, Name=chrome, User=john, RAM=4.00GB
         WARNING - Still running 1s after SIGTERM and the machine is nearly out of memory, sending SIGKILL: PID=12345, Name=chrome, User=john, RAM=4.00GB
