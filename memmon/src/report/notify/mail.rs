@@ -86,17 +86,16 @@ impl Channel for Post {
     fn deliver(&mut self, message: &Message<'_>) -> Result<Option<Said>, String> {
         let letter = self.letter(message)?;
         let transport = self.transport()?;
-        // A relay that does not answer, or does not know us, is no matter of a single recipient.
-        if !transport.test_connection().map_err(|error| whole(&error))? {
-            return Err("the relay does not answer as it should".to_owned());
-        }
         let (text, to) = (letter.formatted(), letter.envelope().to());
         let mut missed = Vec::new();
-        for one in to {
-            let sent = Envelope::new(letter.envelope().from().cloned(), vec![one.clone()])
-                .map_err(|error| error.to_string())
-                .and_then(|envelope| transport.send_raw(&envelope, &text).map_err(|error| whole(&error)));
-            missed.extend(sent.err().map(|error| format!("{one}: {error}")));
+        for (before, one) in to.iter().enumerate() {
+            let envelope = Envelope::new(letter.envelope().from().cloned(), vec![one.clone()]);
+            match transport.send_raw(&envelope.map_err(|error| error.to_string())?, &text) {
+                Ok(_) => {}
+                // A relay that does not answer is no matter of a single recipient.
+                Err(error) if before == 0 && error.status().is_none() => return Err(whole(&error)),
+                Err(error) => missed.push(format!("{one}: {}", whole(&error))),
+            }
         }
         let count = missed.len();
         let missed = missed.join("; ");
