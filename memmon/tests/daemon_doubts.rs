@@ -1,4 +1,5 @@
-//! Processes that hang while memmon looks at them: no signal while there is a doubt, and none is forgotten for it.
+//! Processes that hang, or are not to be read, while memmon looks at them: no signal while there is a doubt, and none is
+//! forgotten for it.
 
 #![cfg(feature = "ebpf")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -6,7 +7,7 @@
 mod support;
 
 use std::{
-    fs::OpenOptions,
+    fs::{self, OpenOptions},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
@@ -18,6 +19,15 @@ use support::{TestUser, daemon::Daemon, said::config};
 const RARELY: (&str, &str) = ("thresholds.check_interval", "3600");
 const WHITELIST: (&str, &str) = ("whitelist.names", "[\"nobody\"]");
 const EBPF: &[&str] = &["--source", "ebpf"];
+
+/// Puts `file` in place of one of a process's, where the daemon sees it.
+fn mount(daemon: &Daemon, file: &Path, over: &str) {
+    assert!(daemon.beside("mount").arg("--bind").arg(file).arg(over).status().unwrap().success());
+}
+
+fn unmount(daemon: &Daemon, over: &str) {
+    assert!(daemon.beside("umount").args(["--lazy", over]).status().unwrap().success());
+}
 
 /// A pipe in place of a process's command line, where the daemon sees it: nobody writes, and who reads it waits, as for one
 /// whose address space is locked.
@@ -31,13 +41,12 @@ impl<'a> Hang<'a> {
     fn begin(daemon: &'a Daemon, pid: u32) -> Self {
         let (fifo, cmdline) = (daemon.dir().join(format!("{pid}.fifo")), format!("/proc/{pid}/cmdline"));
         mkfifo(&fifo, Mode::S_IRUSR).unwrap();
-        let mounted = daemon.beside("mount").arg("--bind").arg(&fifo).arg(&cmdline).status().unwrap();
-        assert!(mounted.success());
+        mount(daemon, &fifo, &cmdline);
         Self { daemon, fifo, cmdline }
     }
 
     fn end(self) {
-        assert!(self.daemon.beside("umount").args(["--lazy", &self.cmdline]).status().unwrap().success());
+        unmount(self.daemon, &self.cmdline);
         release(&self.fifo);
     }
 }
@@ -73,6 +82,28 @@ fn who_hangs_at_its_crossing_is_looked_at_again_before_the_next_scan_and_holds_u
     assert!(record["rss_at_crossing_bytes"].is_u64(), "its crossing is remembered: {record:#}");
     assert_eq!(scans(&daemon), before, "no scan was needed");
     assert_eq!(daemon.about("unsure", hog.pid()).len(), 1, "said once");
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn who_cannot_be_read_at_its_crossing_is_told_of_and_looked_at_again() {
+    let user = TestUser::claim();
+    let mut hog = user.hog("wait-term anon 40M hold");
+    hog.begun("wait-term");
+    let daemon = Daemon::start(&config(&user, &[RARELY]), EBPF);
+    daemon.event("scan_complete");
+    let before = scans(&daemon);
+    let (nothing, status) = (daemon.dir().join("nothing"), format!("/proc/{}/status", hog.pid()));
+    fs::write(&nothing, "").unwrap();
+    mount(&daemon, &nothing, &status);
+    hog.term();
+    let told = daemon.told("unconfirmed", hog.pid());
+    assert_eq!((&told["why"]["cause"], &told["why"]["file"]), (&"unreadable".into(), &"status".into()));
+    assert!(hog.is_alive());
+    unmount(&daemon, &status);
+    assert_eq!(daemon.terminated(&mut hog).0, Some(libc::SIGTERM));
+    assert_eq!(scans(&daemon), before, "no scan was needed");
     daemon.stop();
 }
 
