@@ -1,12 +1,21 @@
 //! Another configuration while hogs are about: what it stops, what it begins, and what goes on by the rules of before.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::{
-    fs, thread,
+    fs::{self, File},
+    os::unix::net::UnixDatagram,
+    path::PathBuf,
+    thread,
     time::{Duration, Instant},
 };
 
+use nix::{
+    sys::{signal::Signal, stat::Mode},
+    unistd::mkfifo,
+};
 use serde_json::Value;
 use support::{
     TestUser,
@@ -19,6 +28,8 @@ use support::{
 const TERM: Option<i32> = Some(libc::SIGTERM);
 const KILL: Option<i32> = Some(libc::SIGKILL);
 
+/// Asks the name service, as a number does not.
+const NAMED: (&str, &str) = ("whitelist.users", "[\"nobody\"]");
 const DRY: (&str, &str) = ("settings.dry_run", "true");
 
 #[test]
@@ -118,4 +129,112 @@ fn victims_under_way_finish_under_what_condemned_them_but_for_who_is_protected_n
         daemon.never_mentioned(small.pid());
         daemon.stop();
     }
+}
+
+/// A name service that answers nobody, as the daemon sees it: its users are in a FIFO that nobody writes to.
+struct Silent<'a>(&'a Daemon, Option<File>);
+
+impl<'a> Silent<'a> {
+    fn of(daemon: &'a Daemon) -> Self {
+        let silent = Self(daemon, None);
+        mkfifo(&silent.place(), Mode::S_IRWXU).unwrap();
+        silent.succeeds("mount", &["--bind", silent.place().to_str().unwrap(), "/etc/passwd"]);
+        silent
+    }
+
+    /// It answers, whoever waits first.
+    fn speaks(&mut self) {
+        self.succeeds("umount", &["--lazy", "/etc/passwd"]);
+        // Both ends: nobody waits any more who opens it, or does so after this.
+        self.1 = Some(File::options().read(true).write(true).open(self.place()).unwrap());
+        fs::remove_file(self.place()).unwrap();
+    }
+
+    fn place(&self) -> PathBuf {
+        self.0.dir().join("passwd")
+    }
+
+    fn succeeds(&self, program: &str, arguments: &[&str]) {
+        assert!(self.0.beside(program).args(arguments).status().unwrap().success(), "{program}");
+    }
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_name_service_that_does_not_answer_holds_up_the_reload_and_nothing_else() {
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        let file = format!("{log:?}");
+        let with = |changes: &[_]| config(&user, &[changes, &[("settings.log_file", &*file)]].concat());
+        let daemon = Daemon::start(&with(&[]), &["--source", source]);
+        // The log knows from here on what this user is called.
+        assert_eq!(daemon.terminated(&mut user.hog("anon 40M hold")).0, TERM);
+        let mut silent = Silent::of(&daemon);
+        fs::rename(&log, folder.path().join("log.1")).unwrap();
+        daemon.reload(&with(&[NAMED]));
+        eventually("the log by its name", || log.exists());
+        // Late or not, at its crossing and at the end of its grace.
+        for _ in 0..2 {
+            assert_eq!(daemon.terminated(&mut user.hog("ignore-term anon 40M hold")).0, KILL);
+            let late = |event: &Value| event["what"].as_str().unwrap().contains("does not answer");
+            eventually("a word of it", || daemon.every("degraded").iter().any(late));
+        }
+        assert!(daemon.every("reloaded").is_empty());
+
+        // However often it is asked for meanwhile, it is loaded once more.
+        daemon.reload(&with(&[NAMED, DRY]));
+        daemon.scanned();
+        daemon.signal(Signal::SIGHUP);
+        daemon.scanned();
+        silent.speaks();
+        eventually("both reloads", || daemon.every("reloaded").len() == 2);
+        daemon.scanned();
+        assert_eq!(daemon.every("reloaded").len(), 2);
+        let spared = user.hog("anon 40M hold");
+        assert_eq!(daemon.told("killing", spared.pid())["dry_run"], true, "the last one counts");
+
+        let _silent_again = Silent::of(&daemon);
+        daemon.reload(&with(&[NAMED]));
+        daemon.scanned();
+        daemon.stop();
+    }
+}
+
+#[test]
+#[ignore = "kernel: needs root"]
+fn the_service_manager_hears_when_a_reload_begins_and_when_it_is_over() {
+    let user = TestUser::claim();
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&place).unwrap();
+    let hears = |patience| {
+        manager.set_read_timeout(Some(patience)).unwrap();
+        let mut text = [0; 256];
+        let length = manager.recv(&mut text).ok()?;
+        Some(String::from_utf8(text[..length].to_vec()).unwrap())
+    };
+    let hears_next = || hears(support::PATIENCE).unwrap();
+    let reloading = || {
+        let said = hears_next();
+        let began = said.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap_or_else(|| panic!("{said}"));
+        assert!(began.trim_end().parse::<u64>().unwrap() > 0, "{said}");
+    };
+    let daemon = Daemon::spawn_prepared(&config(&user, &[]), &["--source", "proc"], |command| {
+        command.env("NOTIFY_SOCKET", &place);
+    });
+    assert_eq!(hears_next(), "READY=1\n");
+    let mut silent = Silent::of(&daemon);
+    daemon.reload(&config(&user, &[NAMED]));
+    reloading();
+    assert_eq!(hears(Duration::from_millis(300)), None, "it is on its way");
+    silent.speaks();
+    assert_eq!(hears_next(), "READY=1\n");
+    daemon.reload(&config(&user, &[("thresholds.chek_interval", "1")]));
+    reloading();
+    assert_eq!(hears_next(), "READY=1\n");
+    daemon.event("reload_failed");
+    daemon.stop();
+    assert_eq!(hears_next(), "STOPPING=1\n");
 }

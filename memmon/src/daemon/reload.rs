@@ -1,21 +1,74 @@
 //! SIGHUP: another configuration in force, all of it or nothing.
 
-use std::{rc::Rc, time::Instant};
+use std::{
+    future,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
-use super::{start, told::Told, wheel::Daemon};
+use tokio::task::{self, JoinHandle};
+
+use super::{Options, start, told::Told, wheel::Daemon};
 use crate::{
     config::{Loaded, Settings},
     report::Event,
 };
 
+/// How long a configuration may take to be read before that is said.
+const LATE: Duration = Duration::from_secs(5);
+
+/// What is said then.
+pub(super) const LATE_SAYS: &str = "the configuration is not read yet, what was in force is: its file, or the name service \
+                                    that says who its users are, does not answer";
+
+/// A configuration on its way. It is read beside the loop: the name service that it asks may take its time, or never
+/// answer, and so may a file on a server.
+#[derive(Default)]
+pub(super) struct Loading {
+    under_way: Option<(Instant, JoinHandle<Result<Loaded, String>>)>,
+    /// It was asked for once more since, and the file may have been read by then.
+    again: bool,
+}
+
+impl Loading {
+    /// Has the file read, in the runtime that this is called in; after what is under way, if something is.
+    pub(super) fn ask(&mut self, options: &Options) {
+        if self.is_under_way() {
+            self.again = true;
+            return;
+        }
+        let options = options.clone();
+        let load = move || start::load(&options).map_err(|error| error.to_string());
+        self.under_way = Some((Instant::now(), task::spawn_blocking(load)));
+    }
+
+    pub(super) const fn is_under_way(&self) -> bool {
+        self.under_way.is_some()
+    }
+
+    pub(super) fn is_late(&self) -> bool {
+        self.under_way.as_ref().is_some_and(|(since, _)| since.elapsed() >= LATE)
+    }
+
+    /// What the file says, or why it says nothing, once that is known; never without one under way.
+    pub(super) async fn loaded(&mut self, options: &Options) -> Result<Loaded, String> {
+        let Some((_, loading)) = &mut self.under_way else { return future::pending().await };
+        let loaded = loading.await.unwrap_or_else(|error| Err(error.to_string()));
+        self.under_way = None;
+        if std::mem::take(&mut self.again) {
+            self.ask(options);
+        }
+        loaded
+    }
+}
+
 impl Daemon<'_> {
-    /// Puts the configuration file into force as it is now, or says why not and changes nothing.
+    /// Puts what the configuration file says into force, or tells why not and changes nothing.
     ///
     /// Victims under way are held to what condemned them, and spared by whatever spares them now. If nothing is to be
     /// signalled any more they are let go.
-    pub(super) fn reload(&mut self) -> bool {
-        self.reporter.reopen();
-        let loaded = match self.loaded() {
+    pub(super) fn reload(&mut self, loaded: Result<Loaded, String>) -> bool {
+        let loaded = match self.permitted(loaded) {
             Ok(loaded) => loaded,
             Err(error) => {
                 self.tell(Event::ReloadFailed { error });
@@ -42,9 +95,9 @@ impl Daemon<'_> {
         true
     }
 
-    /// The configuration as it is now, if it can be put into force, or why it cannot.
-    fn loaded(&self) -> Result<Loaded, String> {
-        let mut loaded = start::load(&self.options).map_err(|error| error.to_string())?;
+    /// The configuration if it can be put into force, or why it cannot.
+    fn permitted(&self, loaded: Result<Loaded, String>) -> Result<Loaded, String> {
+        let mut loaded = loaded?;
         // One scan is what it was when it began: it may not have taken the lock that enforcing takes.
         loaded.settings.dry_run |= self.options.once && self.settings.dry_run;
         if !loaded.settings.dry_run {

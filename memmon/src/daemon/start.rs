@@ -124,14 +124,17 @@ fn watch(
         About { reason, degraded: degraded.collect(), file: loaded.origin, warnings: loaded.warnings };
     let board = Board::new(about);
     let enforceable = enforceable(support);
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let mut daemon =
             Daemon::new(options.clone(), loaded.settings, watch, memory, enforceable, reporter, board)?;
         if listens {
             daemon.listen(Path::new(SOCKET));
         }
         daemon.turn(signals, startup).await
-    })
+    });
+    // Who asks a name service that does not answer, or looks on, holds up no end.
+    runtime.shutdown_background();
+    ended
 }
 
 /// The source that was asked for, or the best that works: what should work and does not is withdrawn and said.

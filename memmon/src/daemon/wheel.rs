@@ -23,6 +23,7 @@ use super::{
     lean::Startup,
     pace::{Pace, ticked},
     readiness::{Readiness, readable},
+    reload::{self, Loading},
     start::{self, CannotEnforce},
     supervisor,
     told::Told,
@@ -103,6 +104,8 @@ pub(super) enum Seen {
     NoLevels,
     /// Nobody can ask, or not all who should.
     NoStatus,
+    /// A configuration is on its way for long.
+    LateReload,
 }
 
 impl<'a> Daemon<'a> {
@@ -159,6 +162,7 @@ impl<'a> Daemon<'a> {
         let mut grace_watch = interval(GRACE_WATCH);
         let beat = supervisor::heartbeat().map(Pace::new).transpose()?;
         let mut scans = Pace::new(self.settings.check_interval)?;
+        let mut loading = Loading::default();
         let mut ready = false;
 
         let reason = loop {
@@ -178,10 +182,15 @@ impl<'a> Daemon<'a> {
                 _ = interrupt.recv() => break "SIGINT",
                 _ = hangup.recv() => {
                     supervisor::reloading();
-                    if self.reload() {
+                    self.reporter.reopen();
+                    loading.ask(&self.options);
+                }
+                loaded = loading.loaded(&self.options) => {
+                    self.works(Seen::LateReload);
+                    if self.reload(loaded) {
                         scans = Pace::new(self.settings.check_interval)?;
                     }
-                    if ready {
+                    if ready && !loading.is_under_way() {
                         supervisor::ready();
                     }
                 }
@@ -216,6 +225,9 @@ impl<'a> Daemon<'a> {
                     self.scan();
                     self.board.borrow_mut().scanned(began);
                     scans.reset()?;
+                    if loading.is_late() {
+                        self.degraded(Seen::LateReload, || reload::LATE_SAYS.to_owned());
+                    }
                     if !ready {
                         // Now everything has run that runs again and again.
                         startup.give_back();
