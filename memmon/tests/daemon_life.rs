@@ -126,6 +126,20 @@ fn without_rights_it_polls_proc_says_what_is_missing_and_reaches_its_own_process
 }
 
 #[test]
+#[ignore = "kernel: needs root"]
+fn one_scan_does_not_wait_for_who_is_out_of_its_reach() {
+    let (user, stranger) = (TestUser::claim(), TestUser::claim());
+    let hog = user.hog("anon 40M hold");
+    hog.begun("hold");
+    // Names would leave it in doubt: it may not read the executable's.
+    let mut once = as_user(&stranger, &config(&user, &[("whitelist.names", "[]")]), &["--once"]);
+    assert!(once.ended(SOON).success());
+    assert_eq!(once.told("signal_failed", hog.pid())["signal"], "SIGTERM");
+    assert_eq!(once.event("stopping")["reason"], "one scan was asked for");
+    assert!(hog.is_alive());
+}
+
+#[test]
 #[ignore = "kernel: needs root and kernel BTF"]
 fn where_it_cannot_be_done_a_start_is_refused() {
     let user = TestUser::claim();

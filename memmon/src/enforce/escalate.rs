@@ -231,6 +231,11 @@ impl State {
         matches!(self.stage, Stage::Over)
     }
 
+    /// Whether a signal was refused: nothing follows before the rules change, or it ends.
+    pub const fn is_refused(&self) -> bool {
+        matches!(self.stage, Stage::Refused)
+    }
+
     /// How far it has come.
     pub const fn phase(&self) -> Phase {
         match (self.stage, self.case.term, self.case.kill) {

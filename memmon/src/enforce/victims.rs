@@ -190,9 +190,9 @@ impl Victims {
         }
     }
 
-    /// How many are in hand.
+    /// How many are on their way: not those who only wait for other rules, as a signal was refused.
     pub fn in_flight(&self) -> usize {
-        self.table.len()
+        self.table.values().filter(|victim| !victim.state.is_refused()).count()
     }
 
     /// Whether this one is in hand.
@@ -300,6 +300,19 @@ mod tests {
         );
         assert!(!victims.condemn(process(4242, 2), BREACH, now).is_empty(), "another process with its pid");
         assert_eq!(victims.in_flight(), 2);
+    }
+
+    #[test]
+    fn nobody_waits_for_one_who_may_not_be_signalled() {
+        let (mut victims, now) = (victims(), Instant::now());
+        ask(&mut victims, 4242, now);
+        let whom = process(4242, 1).id;
+        let over = Check::judged(whom, &process(4242, 1), Verdict::Terminate(BREACH), BREACH.limit);
+        victims.handle(whom, Event::Tick, now + GRACE);
+        victims.handle(whom, Event::Checked(over), now + GRACE);
+        assert_eq!(victims.in_flight(), 1);
+        victims.handle(whom, Event::Sent(Err(Errno::PERM)), now + GRACE);
+        assert_eq!((victims.in_flight(), victims.contains(whom)), (0, true), "it is not condemned anew");
     }
 
     #[test]
