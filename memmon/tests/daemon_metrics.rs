@@ -111,6 +111,19 @@ fn prometheus_reads_what_a_daemon_does() {
         prometheus.query("count(memmon_scan_duration_seconds_bucket)>bool(1)") == [1.0]
     });
 
+    let other = [
+        ("metrics.listen", &*listen),
+        ("thresholds.ram_gb_threshold", "0.0625"),
+        ("thresholds.check_interval", "0.2"),
+        ("settings.dry_run", "true"),
+    ];
+    daemon.reload(&config(&user, &other));
+    for (figure, value) in
+        [("limit_bytes", f64::from(64 << 20)), ("check_interval_seconds", 0.2), ("dry_run", 1.0)]
+    {
+        eventually(figure, || prometheus.query(&format!("memmon_{figure}")) == [value]);
+    }
+
     let typo = [("metrics.listen", listen.as_str()), ("metrics.lisen", "1")];
     daemon.reload(&config(&user, &typo));
     daemon.event("reload_failed");

@@ -222,6 +222,7 @@ impl<'a> Daemon<'a> {
                 tick = scans.tick(), if !(self.options.once && ready) => {
                     tick?;
                     let began = Began::now();
+                    self.in_force();
                     self.scan();
                     self.board.borrow_mut().scanned(began);
                     scans.reset()?;
@@ -290,6 +291,12 @@ impl<'a> Daemon<'a> {
     pub(super) fn tell(&self, event: Event) {
         self.board.borrow_mut().note(&event);
         self.reporter.tell(event);
+    }
+
+    /// Has the metrics say what is in force: by another configuration, another hour, or more memory.
+    fn in_force(&self) {
+        let Settings { rules, check_interval, dry_run, .. } = &self.settings;
+        self.reporter.metrics().in_force(rules.limit(&self.memory).1, *check_interval, *dry_run);
     }
 
     /// Says that something does not work, unless that was the case at the last scan already.

@@ -105,13 +105,10 @@ impl Metrics {
     pub(super) fn hear(&self, event: &Event) {
         let figures = &*self.0;
         match event {
-            Event::Started { limit, interval, dry_run, .. } => {
-                figures.pace(*limit, *interval);
-                figures.dry_run.set(i64::from(*dry_run));
+            Event::Started { .. } => {
                 figures.generation.set(1);
                 figures.reload_ok.set(1);
             }
-            Event::Scheduled { limit, interval } => figures.pace(*limit, *interval),
             Event::SystemMemory { memory } => {
                 figures.memory_total.set(gauge(memory.total));
                 figures.memory_available.set(gauge(memory.available));
@@ -161,8 +158,17 @@ impl Metrics {
             | Event::SinkTrouble { .. }
             | Event::Repeated { .. }
             | Event::Diagnostic { .. }
+            | Event::Scheduled { .. }
             | Event::Stopping { .. } => {}
         }
+    }
+
+    /// That is in force.
+    pub fn in_force(&self, limit: Bytes, interval: Duration, dry_run: bool) {
+        let figures = &*self.0;
+        figures.limit.set(gauge(limit));
+        figures.interval.set(interval.as_secs_f64());
+        figures.dry_run.set(i64::from(dry_run));
     }
 
     /// A scan took so long.
@@ -203,11 +209,6 @@ impl Metrics {
 }
 
 impl Figures {
-    fn pace(&self, limit: Bytes, interval: Duration) {
-        self.limit.set(gauge(limit));
-        self.interval.set(interval.as_secs_f64());
-    }
-
     /// Has each counter begin at 0: Prometheus takes the first value that it sees for no increase, and the first
     /// termination is the one that an alert is there for.
     fn begin(&self) {

@@ -20,6 +20,7 @@ fn metrics() -> Metrics {
         metrics.hear(&event);
     }
     metrics.reads(Source::Ebpf);
+    metrics.in_force(Bytes(Bytes::GIB), Duration::from_secs(15), true);
     metrics.map(MapFigures { entries: 245, capacity: 32_768, refused: 0, lost: 3 });
     metrics.scanned(Duration::from_millis(3));
     metrics.notified("mail", "sent", 2);
@@ -46,6 +47,7 @@ fn every_event_is_counted_where_it_belongs() {
         "memmon_lost_events_total 99",
         "memmon_limit_bytes 1073741824",
         "memmon_check_interval_seconds 15.0",
+        "memmon_dry_run 1",
         r#"memmon_source{source="ebpf"} 1"#,
         r#"memmon_source{source="proc"} 0"#,
         "memmon_config_generation 2",
