@@ -129,6 +129,9 @@ fn prometheus_reads_what_a_daemon_does() {
     daemon.event("reload_failed");
     eventually("the refused reload", || prometheus.query("memmon_config_last_reload_successful") == [0.0]);
     daemon.stop();
+    eventually("its end", || {
+        !prometheus.query("ALERTS{alertname=\"MemmonGone\",alertstate=\"pending\"}").is_empty()
+    });
 }
 
 #[test]

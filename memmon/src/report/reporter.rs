@@ -140,6 +140,7 @@ impl Reporter {
         let last = std::mem::take(&mut *notifiers.write().unwrap_or_else(PoisonError::into_inner));
         last.finish(limit / 2);
         self.order(|orders| orders.finish = true);
+        self.exports.into_inner().unwrap_or_else(PoisonError::into_inner).finish(begun + limit);
         self.done.recv_timeout(limit.saturating_sub(begun.elapsed())) == Err(RecvTimeoutError::Disconnected)
     }
 

@@ -1,11 +1,11 @@
 //! The threads that carry metrics out of the house. They end when the [`Exports`] are dropped.
 
 use std::{
-    io,
+    fs, io,
     path::PathBuf,
-    sync::mpsc::{self, RecvTimeoutError, Sender},
+    sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::oneshot;
@@ -25,8 +25,15 @@ const AGAIN: Duration = Duration::from_secs(60);
 #[derive(Default)]
 pub(in crate::report) struct Exports {
     outputs: MetricsOutputs,
-    _textfile: Option<Sender<()>>,
-    _listener: Option<oneshot::Sender<()>>,
+    textfile: Option<Thread<Sender<()>>>,
+    listener: Option<Thread<oneshot::Sender<()>>>,
+}
+
+/// A thread that ends when this is dropped.
+struct Thread<Stop> {
+    _stop: Stop,
+    /// Hangs up when it has ended.
+    done: Receiver<()>,
 }
 
 impl Exports {
@@ -40,21 +47,32 @@ impl Exports {
     ) -> io::Result<()> {
         let MetricsOutputs { textfile, listen } = &outputs;
         if *textfile != self.outputs.textfile {
-            self._textfile =
+            self.textfile =
                 textfile.clone().map(|path| write(path, metrics.clone(), teller.clone())).transpose()?;
         }
         if *listen != self.outputs.listen {
-            self._listener =
+            self.listener =
                 listen.clone().map(|address| serve(address, metrics.clone(), teller.clone())).transpose()?;
         }
         self.outputs = outputs;
         Ok(())
     }
+
+    /// Ends all of it and takes away what others could take for figures of a memmon that runs. Waits for that until
+    /// `deadline`.
+    pub(in crate::report) fn finish(self, deadline: Instant) {
+        // Both are told to end before one is waited for.
+        let done = [self.textfile.map(|thread| thread.done), self.listener.map(|thread| thread.done)];
+        for done in done.into_iter().flatten() {
+            let _ = done.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        }
+    }
 }
 
 /// Writes the textfile from now on, until what is given is dropped.
-fn write(path: PathBuf, metrics: Metrics, teller: Teller) -> io::Result<Sender<()>> {
+fn write(path: PathBuf, metrics: Metrics, teller: Teller) -> io::Result<Thread<Sender<()>>> {
     let (stop, stopped) = mpsc::channel::<()>();
+    let (hang_up, done) = mpsc::channel();
     let work = move || {
         loop {
             let text = textfile::text_format(&metrics.openmetrics());
@@ -63,16 +81,21 @@ fn write(path: PathBuf, metrics: Metrics, teller: Teller) -> io::Result<Sender<(
                 teller.tell(Event::Degraded { what });
             }
             if stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Disconnected) {
+                // node_exporter would go on telling what is so no more.
+                let _ = fs::remove_file(&path);
+                drop(hang_up);
                 return;
             }
         }
     };
-    thread::Builder::new().name("memmon-textfile".into()).spawn(work).map(|_| stop)
+    thread::Builder::new().name("memmon-textfile".into()).spawn(work)?;
+    Ok(Thread { _stop: stop, done })
 }
 
 /// Listens from now on, until what is given is dropped.
-fn serve(address: Listen, metrics: Metrics, teller: Teller) -> io::Result<oneshot::Sender<()>> {
+fn serve(address: Listen, metrics: Metrics, teller: Teller) -> io::Result<Thread<oneshot::Sender<()>>> {
     let (stop, stopped) = oneshot::channel::<()>();
+    let (hang_up, done) = mpsc::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let listen = async move {
         loop {
@@ -93,6 +116,8 @@ fn serve(address: Listen, metrics: Metrics, teller: Teller) -> io::Result<onesho
                 _ = stopped => {}
             }
         });
+        drop(hang_up);
     };
-    thread::Builder::new().name("memmon-metrics".into()).spawn(work).map(|_| stop)
+    thread::Builder::new().name("memmon-metrics".into()).spawn(work)?;
+    Ok(Thread { _stop: stop, done })
 }

@@ -90,6 +90,18 @@ impl Door {
     }
 }
 
+impl Drop for Door {
+    fn drop(&mut self) {
+        // Before it is closed, so that it is nobody else's yet.
+        if let Self::Unix(listener) = self
+            && let Ok(address) = listener.local_addr()
+            && let Some(path) = address.as_pathname()
+        {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
 async fn is_left_over(path: &Path) -> bool {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|facts| facts.file_type().is_socket());
     is_socket

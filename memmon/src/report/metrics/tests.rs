@@ -150,6 +150,7 @@ fn the_textfile_is_whole_and_in_the_older_format() {
     assert!(!text.contains("# EOF") && !text.contains("# UNIT"), "{text}");
     assert!(!trap.exists());
     assert!(reporter.finish(Duration::from_secs(20)));
+    assert!(!path.exists(), "no figures of a memmon that has ended");
 }
 
 fn ask(mut stream: impl std::io::Read + std::io::Write, request: &str) -> String {
@@ -195,6 +196,7 @@ fn the_socket_serves_good_clients_whatever_bad_ones_do() {
     assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
     assert_eq!(more[0].read(&mut [0]).unwrap(), 0, "thrown out");
     assert!(reporter.finish(Duration::from_secs(20)));
+    assert!(!path.exists());
 }
 
 #[test]
@@ -220,16 +222,19 @@ fn a_reload_leaves_alone_what_stays_as_it_was() {
 }
 
 #[test]
-fn loopback_serves_as_well_and_ends_with_its_configuration() {
+fn loopback_and_textfile_end_with_their_configuration() {
     let folder = tempfile::tempdir().unwrap();
+    let textfile = folder.path().join("memmon.prom");
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let listen = Some(Listen::Loopback(address));
-    let reporter = reporter(folder.path(), MetricsOutputs { textfile: None, listen });
+    let reporter = reporter(folder.path(), MetricsOutputs { textfile: Some(textfile.clone()), listen });
     let stream = eventually(|| TcpStream::connect(address).ok());
+    eventually(|| textfile.exists().then_some(()));
     assert!(ask(stream, "GET /metrics HTTP/1.0\r\n\r\n").ends_with("# EOF\n"));
     let machine =
         Machine { journal: folder.path().join("j"), syslog: folder.path().join("s"), ..Machine::default() };
     reporter.replace(Outputs { console: Console::Off, machine, ..Outputs::default() });
     eventually(|| TcpStream::connect(address).is_err().then_some(()));
+    eventually(|| (!textfile.exists()).then_some(()));
     assert!(reporter.finish(Duration::from_secs(20)));
 }
