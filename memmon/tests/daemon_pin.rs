@@ -15,6 +15,7 @@ use std::{
 
 use nix::{
     mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
     sys::signal::Signal,
     unistd::{SysconfVar, sysconf},
 };
@@ -145,6 +146,34 @@ fn an_entry_that_was_lost_is_mended_and_only_that_is_called_a_defect() {
     assert_eq!(daemon.event("map_defect")["missed"], 1);
     assert!(has_it());
     daemon.stop();
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_second_daemon_that_sees_only_the_firsts_pin_is_refused_too() {
+    let own_run = || {
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        Ok(mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=755,size=16m"))?)
+    };
+    let user = TestUser::claim();
+    let config = config(&user, &[]);
+    let first = Daemon::start(&config, &["--source", "ebpf"]);
+    for source in ["auto", "ebpf"] {
+        let mut second = first.spawn_beside_prepared(&config, &["--source", source], |command| {
+            // SAFETY: system calls only, whose strings are short and copied to the stack.
+            unsafe { command.pre_exec(own_run) };
+        });
+        let code = second.ended(SOON).code();
+        let said = second.last_words().join("\n");
+        assert_eq!(code, Some(3), "{said}");
+        assert!(
+            said.contains("another memmon watches this machine") && !said.contains("\"started\""),
+            "{said}"
+        );
+    }
+    assert!(pin(&first).output().unwrap().status.success(), "the first keeps its pin");
+    assert_eq!(first.terminated(&mut user.hog("anon 40M hold")).0, TERM);
+    first.stop();
 }
 
 #[test]

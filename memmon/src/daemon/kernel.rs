@@ -7,7 +7,7 @@ use memmon_common::{NEVER, STEP};
 use crate::{
     model::{Bytes, Pid, ProcessId, Reading},
     observe::{
-        bpf::{self, AttachError, KernelMap},
+        bpf::{self, AttachError, KernelMap, PinError},
         decode::{Happening, Scale},
         support::{Btf, CounterError, Facts, Support},
     },
@@ -66,6 +66,11 @@ impl Kernel {
             refused: 0,
             lost: 0,
         })
+    }
+
+    /// Whether it is not attached as another memmon watches this machine.
+    pub(super) const fn is_second(error: &AttachError) -> bool {
+        matches!(error, AttachError::Pin(PinError::AlreadyRunning(_)))
     }
 
     /// Why the map is not to be seen by others, though it was to be.

@@ -20,6 +20,10 @@ impl Kernel {
         Err("memmon was built without its BPF half")
     }
 
+    pub(super) const fn is_second(_: &&'static str) -> bool {
+        false
+    }
+
     pub(super) fn unpinned(&self) -> Option<String> {
         match *self {}
     }

@@ -8,7 +8,7 @@ use jiff::Zoned;
 use super::{
     Options,
     board::{About, Board},
-    instance::{Instance, RUNTIME_DIR},
+    instance::{Instance, InstanceError, RUNTIME_DIR},
     kernel::Kernel,
     lean::Startup,
     watch::Watch,
@@ -152,6 +152,10 @@ fn source(
                 Ok(kernel) => {
                     support.degraded.extend(kernel.unpinned().map(|error| Obstacle::NotPinned { error }));
                     return Ok((Some(kernel), reason));
+                }
+                // One whose /run is another one: a container's, perhaps.
+                Err(second) if Kernel::is_second(&second) => {
+                    return Err(InstanceError::Taken { pid: None }.into());
                 }
                 Err(error) => support.ebpf.withdraw(Obstacle::Attach { error: error.to_string() }),
             },

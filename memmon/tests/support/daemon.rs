@@ -91,7 +91,20 @@ impl Daemon {
 
     /// Starts another one in the mount namespace of this one, which may have ended: they share pin, lock and logs.
     pub fn spawn_beside(&self, config: &ScopedConfig, arguments: &[&str]) -> Self {
-        Self::spawn_where(config, arguments, |command| in_mounts(command, self.mounts()))
+        self.spawn_beside_prepared(config, arguments, |_| {})
+    }
+
+    /// The same, after `prepare` did its part there.
+    pub fn spawn_beside_prepared(
+        &self,
+        config: &ScopedConfig,
+        arguments: &[&str],
+        prepare: impl FnOnce(&mut Command),
+    ) -> Self {
+        Self::spawn_where(config, arguments, |command| {
+            in_mounts(command, self.mounts());
+            prepare(command);
+        })
     }
 
     fn spawn_where(config: &ScopedConfig, arguments: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
