@@ -14,13 +14,16 @@ use std::{
 };
 
 use jiff::{ToSpan as _, Zoned};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::{
+    resource::{Resource, getrlimit, setrlimit},
+    signal::Signal,
+};
 use serde_json::Value;
 use support::{
     PATIENCE, TestUser,
     daemon::{Daemon, ScopedConfig},
     eventually,
-    said::config,
+    said::{SOON, config},
     within,
 };
 
@@ -83,6 +86,26 @@ fn hook(daemon: &Daemon, script: &str) -> String {
     sh.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
     assert!(sh.wait().unwrap().success());
     format!("/proc/{}/root/run/hooks/told", daemon.pid())
+}
+
+#[test]
+#[ignore = "kernel: needs root"]
+fn the_end_waits_for_a_notice_but_not_for_long() {
+    // Neither is there for ever, whatever becomes of the daemon.
+    for (script, is_sent) in [("sleep 1; echo sent", true), ("sleep 15; echo sent", false)] {
+        let user = TestUser::claim();
+        let changes = [("notify.hook", "\"/run/hooks/hook\""), ("notify.hook_timeout", "60")];
+        let mut daemon = Daemon::start(&config(&user, &changes), &["--source", "proc"]);
+        hook(&daemon, script);
+        assert_eq!(daemon.terminated(&mut user.hog("anon 40M hold")).0, TERM);
+        daemon.signal(Signal::SIGTERM);
+        assert!(daemon.ended(SOON).success());
+        let told = daemon.beside("cat").arg("/run/hooks/told").output().unwrap();
+        assert_eq!(told.stdout == b"sent\n", is_sent);
+        let last_words = daemon.last_words().join("\n");
+        let lost = last_words.contains("lost with the end of memmon: 1 of the notifications by hook");
+        assert_eq!(lost, !is_sent, "{last_words}");
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use super::{
     event::{Event, Level},
     metrics::{Exports, Metrics, MetricsOutputs},
-    notify::{Notifiers, NotifyOutputs},
+    notify::{LAST_CHANCE, Notifiers, NotifyOutputs},
     outputs::{Machine, Outputs},
     writer::Writer,
 };
@@ -132,16 +132,22 @@ impl Reporter {
     }
 
     /// Writes what was told, for at most `limit`: a disk that hangs cannot hold the exit. True when all was written.
+    ///
+    /// Before that, what waits to be sent is, if that takes no longer than [`LAST_CHANCE`].
     #[must_use]
     pub fn finish(self, limit: Duration) -> bool {
-        let begun = Instant::now();
         let notifiers = &self.teller.shared.notifiers;
         // Not under the lock: their threads tell how it went.
         let last = std::mem::take(&mut *notifiers.write().unwrap_or_else(PoisonError::into_inner));
-        last.finish(limit / 2);
+        for (channel, count) in last.finish(LAST_CHANCE) {
+            let what = format!("lost with the end of memmon: {count} of the notifications by {channel}");
+            self.tell(Event::Degraded { what });
+        }
+        let deadline = Instant::now() + limit;
         self.order(|orders| orders.finish = true);
-        self.exports.into_inner().unwrap_or_else(PoisonError::into_inner).finish(begun + limit);
-        self.done.recv_timeout(limit.saturating_sub(begun.elapsed())) == Err(RecvTimeoutError::Disconnected)
+        self.exports.into_inner().unwrap_or_else(PoisonError::into_inner).finish(deadline);
+        self.done.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            == Err(RecvTimeoutError::Disconnected)
     }
 
     /// The figures, for what no event says.

@@ -18,6 +18,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
         mpsc::{self, Receiver, RecvTimeoutError, SyncSender},
     },
     thread,
@@ -36,6 +37,9 @@ use super::{
     users::UserNames,
 };
 use crate::model::{Cause, Escaped, Hook, Mail};
+
+/// What may pass at memmon's end until what waits is sent: a relay or a command that works takes less.
+pub(super) const LAST_CHANCE: Duration = Duration::from_secs(3);
 
 /// Events that may wait for a channel whose thread is busy.
 const QUEUE: usize = 1024;
@@ -64,6 +68,8 @@ struct Worker {
     /// Nothing in it: there is a successor.
     queue: SyncSender<Option<Told>>,
     successor: Arc<Mutex<Option<Successor>>>,
+    /// Events that it has and has not sent.
+    waiting: Arc<AtomicU64>,
     done: Mutex<Receiver<()>>,
 }
 
@@ -151,7 +157,7 @@ impl Notifiers {
         }
         let (queue, notices) = mpsc::sync_channel(QUEUE);
         let (hang_up, done) = mpsc::channel();
-        let successor = Arc::default();
+        let (successor, waiting) = (Arc::default(), Arc::default());
         for outcome in ["sent", "failed", "lost"] {
             teller.metrics().notified(name, outcome, 0);
         }
@@ -159,6 +165,7 @@ impl Notifiers {
             channel,
             digest: Digest::new(interval),
             successor: Arc::clone(&successor),
+            waiting: Arc::clone(&waiting),
             machine: machine.clone(),
             teller: teller.clone(),
         };
@@ -167,7 +174,7 @@ impl Notifiers {
             tracing::dispatcher::with_default(&tracing::Dispatch::none(), || run.serve(&notices));
             drop(hang_up);
         })?;
-        self.workers.push(Worker { name, queue, successor, done: Mutex::new(done) });
+        self.workers.push(Worker { name, queue, successor, waiting, done: Mutex::new(done) });
         Ok(())
     }
 
@@ -181,22 +188,29 @@ impl Notifiers {
         if !matters(event) {
             return;
         }
-        for Worker { name, queue, .. } in &self.workers {
+        for Worker { name, queue, waiting, .. } in &self.workers {
+            // Before it can have been sent.
+            waiting.fetch_add(1, Ordering::Relaxed);
             if queue.try_send(Some((at, Box::new(event.clone())))).is_err() {
+                waiting.fetch_sub(1, Ordering::Relaxed);
                 lost(name);
             }
         }
     }
 
-    /// Lets the channels send what waits, for at most `limit`.
-    pub(super) fn finish(self, limit: Duration) {
+    /// Lets the channels send what waits, for at most `limit`. Gives those that could not, and how many events that
+    /// cost. Where nothing waits it takes no time.
+    pub(super) fn finish(self, limit: Duration) -> Vec<(&'static str, u64)> {
         let deadline = Instant::now() + limit;
         // All are told to end before any is waited for.
-        let done: Vec<_> = self.workers.into_iter().map(|worker| worker.done).collect();
-        for done in done {
+        let workers: Vec<_> =
+            self.workers.into_iter().map(|worker| (worker.name, worker.done, worker.waiting)).collect();
+        let left = workers.into_iter().map(|(name, done, waiting)| {
             let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
             let _ = done.recv_timeout(deadline.saturating_duration_since(Instant::now()));
-        }
+            (name, waiting.load(Ordering::Relaxed))
+        });
+        left.filter(|(_, count)| *count > 0).collect()
     }
 }
 
@@ -205,6 +219,7 @@ struct Run {
     channel: Box<dyn Channel>,
     digest: Digest,
     successor: Arc<Mutex<Option<Successor>>>,
+    waiting: Arc<AtomicU64>,
     machine: Machine,
     teller: Teller,
 }
@@ -250,13 +265,14 @@ impl Run {
 
     /// Sends what waits, if it can; where not, `then` says what comes of it.
     fn send(&mut self, then: &str) {
-        let Self { channel, digest, teller, .. } = self;
+        let Self { channel, digest, waiting, teller, .. } = self;
         let name = channel.name();
         let outcome = channel.deliver(&message(digest));
         let now = Instant::now();
         match outcome {
             Ok(said) => {
                 teller.metrics().notified(name, "sent", digest.count());
+                waiting.fetch_sub(digest.count(), Ordering::Relaxed);
                 digest.was_sent(now);
                 if let Some((severity, text)) = said {
                     teller.tell(Event::Diagnostic { severity, origin: name.to_owned(), text });

@@ -76,7 +76,7 @@ fn what_waits_is_sent_at_the_end_in_one_message() {
         notifiers.offer(Timestamp::UNIX_EPOCH, &terminated(), |_| panic!("there is room"));
         notifiers.offer(Timestamp::UNIX_EPOCH, &Event::Overflow { lost: 1 }, |_| panic!("nobody asked"));
     }
-    notifiers.finish(LIMIT);
+    assert_eq!(notifiers.finish(LIMIT), []);
     let kept = kept.lock().unwrap();
     let [(subject, body, 3)] = &kept[..] else { panic!("{kept:?}") };
     assert!(subject.starts_with("memmon on ") && subject.ends_with(": 3 events"), "{subject}");
@@ -117,7 +117,8 @@ fn a_channel_that_hangs_costs_nobody_any_time_and_what_it_misses_is_counted() {
     }
     assert!(begun.elapsed() < LIMIT, "{:?}", begun.elapsed());
     assert!((9..=10).contains(&lost.get()), "{}", lost.get());
-    notifiers.finish(Duration::from_millis(50));
+    let waits = 1 + QUEUE as u64 + 10 - lost.get();
+    assert_eq!(notifiers.finish(Duration::from_millis(50)), [("hangs", waits)]);
     drop(release);
     assert!(reporter.finish(LIMIT));
 }
@@ -129,12 +130,13 @@ fn what_could_not_be_sent_is_told_counted_and_kept() {
     digest.add(Notice { line: "2025 - INFO - it happened".to_owned(), fields: vec![] }, Instant::now());
     let kept = Arc::new(Mutex::new(Vec::new()));
     let channel = Box::new(Kept(Arc::clone(&kept), 2));
-    let mut run = Run { channel, digest, successor: Arc::default(), machine, teller: reporter.teller() };
+    let (successor, waiting) = (Arc::default(), Arc::new(AtomicU64::new(1)));
+    let mut run = Run { channel, digest, successor, waiting, machine, teller: reporter.teller() };
     for _ in 0..3 {
         assert_eq!(run.digest.count(), 1);
         run.send("again");
     }
-    assert_eq!(run.digest.count(), 0);
+    assert_eq!((run.digest.count(), run.waiting.load(Ordering::Relaxed)), (0, 0));
     assert_eq!(kept.lock().unwrap().len(), 1);
     assert!(kept.lock().unwrap()[0].0.ends_with(": it happened"));
     let text = reporter.metrics().openmetrics();
@@ -167,7 +169,7 @@ fn what_a_wrong_configuration_could_not_send_the_mended_one_does() {
     follow(0);
     eventually(&|| kept.lock().unwrap().iter().map(|(_, _, count)| count).sum::<u64>() == 2);
     assert_eq!(notifiers.workers.len(), 1);
-    notifiers.finish(LIMIT);
+    assert_eq!(notifiers.finish(LIMIT), []);
     assert!(reporter.finish(LIMIT));
 }
 
@@ -178,7 +180,7 @@ fn what_the_last_attempt_does_not_send_is_counted_as_lost() {
     let channel = Box::new(Kept(Arc::default(), u32::MAX));
     notifiers.channel(channel, Duration::ZERO, &machine, &reporter.teller()).unwrap();
     notifiers.offer(Timestamp::UNIX_EPOCH, &terminated(), |_| panic!("there is room"));
-    notifiers.finish(LIMIT);
+    assert_eq!(notifiers.finish(LIMIT), [("kept", 1)]);
     let text = reporter.metrics().openmetrics();
     assert!(text.contains(r#"memmon_notifications_total{channel="kept",outcome="lost"} 1"#), "{text}");
     assert!(reporter.finish(LIMIT));
