@@ -262,7 +262,8 @@ fn hostile_clients_neither_stop_nor_bloat_it() {
     eventually("three more scans", || scans() >= scans_before + 3);
     assert!(held() < kib_before + 4096, "{} kB, {kib_before} before", held());
     drop(clients);
-    eventually("their end", || open() <= open_before + 2);
+    // Each would leave one; a second thread for close looks, should one ever take long, keeps four.
+    eventually("their end", || open() <= open_before + 8);
 
     // And it ends as fast as ever with somebody in the line.
     let mut waiting = UnixStream::connect(socket(&daemon)).unwrap();
