@@ -1,8 +1,9 @@
 //! Turns the wheel: puts the rooms together, owns the clock, and carries data from one to the next.
 //!
 //! `start` builds everything once, `wheel` waits for what comes first (the interval, a signal, an exit, a grace that is
-//! over), `reload` puts another configuration into force, `scan` is the way of the data from a survey to the condemned, `termination` carries out what enforce orders,
-//! `board` knows what to say to those who ask.
+//! over), `reload` puts another configuration into force, `scan` is the way of the data from a survey to the condemned,
+//! `instant` the short way for one that crossed, `doubts` remembers whom to look at again soon, `termination` carries out
+//! what enforce orders, `board` knows what to say to those who ask.
 
 mod board;
 mod climbers;
