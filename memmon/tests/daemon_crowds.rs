@@ -21,12 +21,8 @@ use support::{
     TestUser,
     daemon::Daemon,
     eventually, processes_of,
-    said::{SOON, config},
+    said::{EBPF, RARELY, SOON, config},
 };
-
-/// No scan but the first, and those that follow a loss, help within a test.
-const RARELY: (&str, &str) = ("thresholds.check_interval", "3600");
-const EBPF: &[&str] = &["--source", "ebpf"];
 
 /// The kernel tells every daemon of every process: what one test does another one would feel.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -79,7 +75,7 @@ fn what_the_ring_had_no_room_for_is_found_by_a_scan_at_once_and_counted() {
     assert_eq!(signal, Some(libc::SIGKILL));
     assert!(record["rss_at_crossing_bytes"].is_null(), "its crossing was lost: {record:#}");
     assert!(status(&daemon)["lost"]["crossings"].as_u64() > Some(0));
-    assert!(daemon.every("scan_complete").len() >= 2, "found by a scan");
+    assert!(daemon.scans() >= 2, "found by a scan");
     daemon.stop();
 }
 

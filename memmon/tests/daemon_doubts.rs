@@ -13,12 +13,13 @@ use std::{
 };
 
 use nix::{sys::stat::Mode, unistd::mkfifo};
-use support::{TestUser, daemon::Daemon, said::config};
+use support::{
+    TestUser,
+    daemon::Daemon,
+    said::{EBPF, RARELY, config},
+};
 
-/// No scan but the first helps within a test.
-const RARELY: (&str, &str) = ("thresholds.check_interval", "3600");
 const WHITELIST: (&str, &str) = ("whitelist.names", "[\"nobody\"]");
-const EBPF: &[&str] = &["--source", "ebpf"];
 
 /// Puts `file` in place of one of a process's, where the daemon sees it.
 fn mount(daemon: &Daemon, file: &Path, over: &str) {
@@ -57,10 +58,6 @@ fn release(fifo: &Path) {
     drop(OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(fifo));
 }
 
-fn scans(daemon: &Daemon) -> usize {
-    daemon.every("scan_complete").len()
-}
-
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
 fn who_hangs_at_its_crossing_is_looked_at_again_before_the_next_scan_and_holds_up_nobody() {
@@ -69,7 +66,7 @@ fn who_hangs_at_its_crossing_is_looked_at_again_before_the_next_scan_and_holds_u
     hog.begun("wait-term");
     let daemon = Daemon::start(&config(&user, &[RARELY, WHITELIST]), EBPF);
     daemon.event("scan_complete");
-    let before = scans(&daemon);
+    let before = daemon.scans();
     let hang = Hang::begin(&daemon, hog.pid());
     hog.term();
     let doubt = daemon.told("unsure", hog.pid());
@@ -80,7 +77,7 @@ fn who_hangs_at_its_crossing_is_looked_at_again_before_the_next_scan_and_holds_u
     let (signal, record) = daemon.terminated(&mut hog);
     assert_eq!(signal, Some(libc::SIGTERM));
     assert!(record["rss_at_crossing_bytes"].is_u64(), "its crossing is remembered: {record:#}");
-    assert_eq!(scans(&daemon), before, "no scan was needed");
+    assert_eq!(daemon.scans(), before, "no scan was needed");
     assert_eq!(daemon.about("unsure", hog.pid()).len(), 1, "said once");
     daemon.stop();
 }
@@ -93,7 +90,7 @@ fn who_cannot_be_read_at_its_crossing_is_told_of_and_looked_at_again() {
     hog.begun("wait-term");
     let daemon = Daemon::start(&config(&user, &[RARELY]), EBPF);
     daemon.event("scan_complete");
-    let before = scans(&daemon);
+    let before = daemon.scans();
     let (nothing, status) = (daemon.dir().join("nothing"), format!("/proc/{}/status", hog.pid()));
     fs::write(&nothing, "").unwrap();
     mount(&daemon, &nothing, &status);
@@ -103,7 +100,7 @@ fn who_cannot_be_read_at_its_crossing_is_told_of_and_looked_at_again() {
     assert!(hog.is_alive());
     unmount(&daemon, &status);
     assert_eq!(daemon.terminated(&mut hog).0, Some(libc::SIGTERM));
-    assert_eq!(scans(&daemon), before, "no scan was needed");
+    assert_eq!(daemon.scans(), before, "no scan was needed");
     daemon.stop();
 }
 

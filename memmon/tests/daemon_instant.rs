@@ -11,13 +11,9 @@ use support::{
     daemon::Daemon,
     eventually,
     hog::Hog,
-    said::{LIMIT, config},
+    said::{EBPF, LIMIT, RARELY, config},
     status_field,
 };
-
-/// No scan but the first, and the one that follows a reload, helps within a test.
-const RARELY: (&str, &str) = ("thresholds.check_interval", "3600");
-const EBPF: &[&str] = &["--source", "ebpf"];
 
 fn bytes(record: &Value, key: &str) -> u64 {
     record[key].as_u64().unwrap_or_else(|| panic!("{key} in {record:#}"))
@@ -29,12 +25,12 @@ fn a_crossing_ends_a_hog_between_two_scans() {
     let user = TestUser::claim();
     let daemon = Daemon::start(&config(&user, &[RARELY]), EBPF);
     daemon.event("scan_complete");
-    let scans = daemon.every("scan_complete").len();
+    let scans = daemon.scans();
     // More than a second from each rung of its ladder to the next.
     let mut hog = user.hog("anon 14M grow 86M 4M/s hold");
     let (signal, record) = daemon.terminated(&mut hog);
     assert_eq!(signal, Some(libc::SIGTERM));
-    assert_eq!(daemon.every("scan_complete").len(), scans, "no scan was needed");
+    assert_eq!(daemon.scans(), scans, "no scan was needed");
     // The kernel's counters say so earlier than the limit by their error, and the exact figure later by no more than
     // a hog of 4 MB/s takes in some seconds on a busy machine.
     assert!(
@@ -180,11 +176,6 @@ fn who_swings_around_its_limit_in_dry_run_is_told_once_and_costs_little() {
     daemon.stop();
 }
 
-/// The number of scans that are over.
-fn scans(daemon: &Daemon) -> usize {
-    daemon.every("scan_complete").len()
-}
-
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
 fn who_is_protected_no_more_wakes_memmon_again() {
@@ -193,15 +184,15 @@ fn who_is_protected_no_more_wakes_memmon_again() {
     hog.begun("wait-term");
     let whitelist = ("whitelist.names", "[\"spared\"]");
     let daemon = Daemon::start(&config(&user, &[RARELY, whitelist]), EBPF);
-    eventually("the first scan", || scans(&daemon) == 1);
+    eventually("the first scan", || daemon.scans() == 1);
     hog.term();
     hog.begun_again("wait-term");
     daemon.reload(&config(&user, &[RARELY]));
-    eventually("the scan after the reload", || scans(&daemon) == 2);
+    eventually("the scan after the reload", || daemon.scans() == 2);
     daemon.never_mentioned(hog.pid());
     hog.term();
     daemon.told("terminated", hog.pid());
-    assert_eq!(scans(&daemon), 2, "no scan was needed");
+    assert_eq!(daemon.scans(), 2, "no scan was needed");
     daemon.stop();
 }
 
@@ -214,17 +205,17 @@ fn who_climbs_is_looked_at_by_the_limit_of_the_reload() {
     };
     // 64 MiB: beyond 40 the next rung is at 48.
     let daemon = Daemon::start(&limit("0.0625"), EBPF);
-    eventually("the first scan", || scans(&daemon) == 1);
+    eventually("the first scan", || daemon.scans() == 1);
     let hog = user.hog("anon 39M wait-term anon 4M hold");
     hog.begun("wait-term");
     daemon.told("approaching", hog.pid());
     // 44 MiB.
     daemon.reload(&limit("0.04296875"));
-    eventually("the scan after the reload", || scans(&daemon) == 2);
+    eventually("the scan after the reload", || daemon.scans() == 2);
     assert!(daemon.about("killing", hog.pid()).is_empty());
     hog.term();
     let record = daemon.told("terminated", hog.pid());
-    assert_eq!(scans(&daemon), 2, "no scan was needed");
+    assert_eq!(daemon.scans(), 2, "no scan was needed");
     assert!(record["rss_bytes"].as_u64() < Some(48 << 20), "{record:#}");
     daemon.stop();
 }
@@ -315,10 +306,10 @@ fn who_was_spared_wakes_memmon_when_it_comes_again() {
     hog.begun("wait-term");
     let daemon = Daemon::start(&config(&user, &[RARELY, ("termination.grace", "5")]), EBPF);
     daemon.event("scan_complete");
-    let before = scans(&daemon);
+    let before = daemon.scans();
     daemon.told("spared", hog.pid());
     hog.release();
     daemon.told("terminated", hog.pid());
-    assert_eq!(scans(&daemon), before, "no scan was needed");
+    assert_eq!(daemon.scans(), before, "no scan was needed");
     daemon.stop();
 }

@@ -70,7 +70,7 @@ fn memory_and_descriptors_stay_flat() {
                 daemon.terminated(&mut user.hog("ignore-term anon 40M hold"));
             }
         }
-        let enough = |daemon: &Daemon| daemon.every("scan_complete").len() >= scans;
+        let enough = |daemon: &Daemon| daemon.scans() >= scans;
         let all = || running.iter().all(|(daemon, _)| enough(daemon));
         within(Duration::from_secs(240), "all of the scans", all);
     };

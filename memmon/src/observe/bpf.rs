@@ -97,10 +97,12 @@ impl KernelMap {
         self.write_config(Config { generation, ..self.current })
     }
 
-    /// Sets the level of one process in pages ([`NEVER`](memmon_common::NEVER): it wakes nobody), and arms it, also if the level is the same.
+    /// Sets the level of one process in pages ([`NEVER`](memmon_common::NEVER): it wakes nobody), and arms it, also if the
+    /// level is the same.
     ///
-    /// Holds until the process exits, which is told of then, or calls exec. Gives what it has resident after the level was set, in pages: who is
-    /// above the level and does not move makes no event. None if this process is not in the map: nothing was set.
+    /// Holds until the process exits, which is told of then, or calls exec. Gives what it has resident after the level was
+    /// set, in pages: who is above the level and does not move makes no event. None if this process is not in the map:
+    /// nothing was set.
     pub fn set_wake_level(&mut self, id: ProcessId, wake_at: u64) -> io::Result<Option<u64>> {
         let is_it = |process: &ProcessRss| StartTime::from_boottime_ns(process.start_boottime) == id.start;
         let Some(process) = self.get(id.pid)?.filter(is_it) else { return Ok(None) };

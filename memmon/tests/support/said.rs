@@ -20,6 +20,12 @@ pub const SOON: Duration = Duration::from_secs(10);
 /// Every source that this build has.
 pub const SOURCES: &[&str] = if cfg!(feature = "ebpf") { &["ebpf", "proc"] } else { &["proc"] };
 
+/// The source that the kernel wakes memmon by.
+pub const EBPF: &[&str] = &["--source", "ebpf"];
+
+/// No scan helps within a test but the first, and those that follow a reload or a loss.
+pub const RARELY: (&str, &str) = ("thresholds.check_interval", "3600");
+
 /// What tests have in common, but for `changes`: dotted keys and their values in TOML.
 pub fn config(user: &TestUser, changes: &[(&str, &str)]) -> ScopedConfig {
     let mut keys = BTreeMap::from([
@@ -71,10 +77,14 @@ impl Daemon {
 
     /// Waits until a scan that began after this call is over.
     pub fn scanned(&self) {
-        let complete = || self.every("scan_complete").len();
         // One may be under way, and the end of one more may be on its way to us.
-        let enough = complete() + 3;
-        eventually("three more scans", || complete() >= enough);
+        let enough = self.scans() + 3;
+        eventually("three more scans", || self.scans() >= enough);
+    }
+
+    /// The number of scans that are over.
+    pub fn scans(&self) -> usize {
+        self.every("scan_complete").len()
     }
 
     /// Waits for the end of a hog by memmon: the signal that ended it, and the record.
