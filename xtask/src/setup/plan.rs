@@ -165,9 +165,9 @@ pub(crate) fn plan(facts: &Facts, for_tests: bool) -> Vec<Step> {
 fn debian(facts: &Facts, for_tests: bool) -> Vec<Step> {
     let mut packages: Vec<String> = Vec::new();
     let mut rest: Vec<Step> = Vec::new();
-    // Lists that were never fetched know what is installed alone, which does not mean that there is nothing else.
-    let unknown = |package: &Package| package.installed || package.candidate.is_none();
-    let lists_are_empty = !facts.apt_updated && facts.packages.values().all(unknown);
+    // Lists from before this run may be empty or weeks old: what they lack, or know in an old version only, may be
+    // available after an update.
+    let lists_may_be_stale = !facts.apt_updated;
 
     if toolchain::choose(Wish::Auto, &facts.found).is_err() {
         let usable = usable_compiler(&facts.found);
@@ -175,7 +175,7 @@ fn debian(facts: &Facts, for_tests: bool) -> Vec<Step> {
         if usable.is_none() {
             match rust_packages(facts) {
                 Some(rust) => packages.extend(rust),
-                None if lists_are_empty => return vec![Step::AptUpdate],
+                None if lists_may_be_stale => return vec![Step::AptUpdate],
                 None if facts.rustup => rest.push(Step::RustupNightly),
                 None => rest.push(Step::ByHand(INSTALL_RUSTUP.to_owned())),
             }
@@ -191,7 +191,7 @@ fn debian(facts: &Facts, for_tests: bool) -> Vec<Step> {
                     packages.extend((!facts.cxx).then(|| "g++".to_owned()));
                     rest.push(Step::CargoLinker { llvm: version });
                 }
-                None if lists_are_empty => return vec![Step::AptUpdate],
+                None if lists_may_be_stale => return vec![Step::AptUpdate],
                 None => rest.push(Step::ByHand(linker_release())),
             }
         } else if facts.found.objcopy.is_none() {
