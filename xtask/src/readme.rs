@@ -32,7 +32,7 @@ const TYPED: &[(&str, &str, &str)] = &[
     ("man memmon.toml", "memmon-manual/src/main.rs", "fn mandoc_has_no_complaint"),
     (
         "memmon run [--config PATH] [--dry-run] [--source auto|ebpf|proc] [--once]",
-        "memmon/tests/support/daemon.rs",
+        "memmon/tests/common/daemon.rs",
         "[\"run\", \"--config\"]",
     ),
     ("memmon check [PATH]", "memmon/tests/cli.rs", "[\"check\", \"config.toml\"]"),

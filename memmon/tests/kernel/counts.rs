@@ -5,8 +5,9 @@ use std::path::Path;
 use memmon::observe::decode::comm;
 
 use crate::{
-    agrees, attach, entry, error, expect_entry, go_on, is_about, pages,
-    support::{eventually, hog::Hog},
+    agrees, attach,
+    common::{eventually, hog::Hog},
+    entry, error, expect_entry, go_on, is_about, pages,
 };
 
 /// A hog that holds.

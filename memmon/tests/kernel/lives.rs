@@ -13,8 +13,9 @@ use nix::{
 };
 
 use crate::{
-    agrees, attach, crossings, entries, entry, expect_entry, go_on, identity, is_about, pages, start_time,
-    support::{eventually, hog::Hog},
+    agrees, attach,
+    common::{eventually, hog::Hog},
+    crossings, entries, entry, expect_entry, go_on, identity, is_about, pages, start_time,
 };
 
 /// Forks real children, one after the other, that end at once.

@@ -4,11 +4,11 @@
 #![cfg(feature = "ebpf")]
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test that can't go on says why and fails")]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod counts;
 mod lives;
 mod pin;
-#[path = "../support/mod.rs"]
-mod support;
 mod wakes;
 
 use std::{
@@ -28,7 +28,7 @@ use memmon::{
 use memmon_common::{Event, Offsets, ProcessRss, STEP, kind};
 use nix::sys::signal::{Signal, kill};
 
-use support::{eventually, hog::Hog};
+use common::{eventually, hog::Hog};
 
 /// Pages in `megabytes`.
 fn pages(megabytes: u64) -> u64 {
@@ -41,7 +41,7 @@ fn attach(capacity: u32) -> KernelMap {
 }
 
 fn attach_with(options: &Options) -> KernelMap {
-    support::require_root();
+    common::require_root();
     KernelMap::attach(&offsets(), options).unwrap_or_else(|error| panic!("attaching: {error}"))
 }
 

@@ -15,13 +15,14 @@ use nix::{
 use serde_json::Value;
 
 use crate::{
-    agrees, attach_with, expect_entry, offsets,
-    support::{self, eventually, hog::Hog},
+    agrees, attach_with,
+    common::{self, eventually, hog::Hog},
+    expect_entry, offsets,
 };
 
 /// Gives this thread mounts of its own, with a bpffs where one belongs.
 fn private_bpffs() {
-    support::require_root();
+    common::require_root();
     unshare(CloneFlags::CLONE_NEWNS).unwrap();
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();

@@ -11,8 +11,9 @@ use nix::{
 };
 
 use crate::{
-    attach, crossings, error, expect_entry, for_a_while, go_on, identity, offsets, pages, resume, stride,
-    support::{eventually, hog::Hog},
+    attach,
+    common::{eventually, hog::Hog},
+    crossings, error, expect_entry, for_a_while, go_on, identity, offsets, pages, resume, stride,
 };
 
 #[test]

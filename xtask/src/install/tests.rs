@@ -233,7 +233,7 @@ fn systemd_has_no_complaint_about_the_unit() {
 }
 
 /// What the unit promises, by the words of systemd.exec(5); what follows from each of them is tried where systemd runs, by
-/// xtask/vm/scenarios, and by memmon's own tests (daemon_limits.rs).
+/// xtask/vm/scenarios, and by memmon's own tests (daemon/limits.rs).
 #[test]
 fn the_unit_says_what_it_promises() {
     let unit = fs::read_to_string(workspace::root().join("systemd/memmon.service")).unwrap();

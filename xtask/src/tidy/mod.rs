@@ -301,7 +301,7 @@ mod tests {
         );
         // Where some of those who share a file use an item and others do not; clippy asks for a word on that, too.
         passes(
-            "memmon/tests/support/mod.rs",
+            "memmon/tests/common/mod.rs",
             "#![allow(dead_code, clippy::allow_attributes, reason = \"x\")]",
         );
         passes("memmon/src/policy/mod.rs", "#[expect(dead_code, reason = \"x\")] fn allow() { allow() }");

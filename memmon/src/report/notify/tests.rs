@@ -198,7 +198,7 @@ mod smtp {
     use super::{super::mail::Post, *};
 
     /// aiosmtpd.
-    const SERVER: &str = include_str!("../../../tests/support/smtpd.py");
+    const SERVER: &str = include_str!("../../../tests/common/smtpd.py");
 
     struct Server {
         child: Child,

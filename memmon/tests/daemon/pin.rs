@@ -1,18 +1,18 @@
 //! What a daemon has in the kernel while it runs: a map that others can read, and programs. What is left of them after
 //! its end, and after a crash.
 
-#![cfg(feature = "ebpf")]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(unsafe_code, reason = "a mount that only the daemon sees is made between fork and exec")]
-
-mod support;
-
 use std::{
     fs,
     os::unix::process::CommandExt,
     process::{Command, Output},
 };
 
+use crate::common::{
+    TestUser,
+    daemon::Daemon,
+    eventually,
+    log::{SOON, config},
+};
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
@@ -20,12 +20,6 @@ use nix::{
     unistd::{SysconfVar, sysconf},
 };
 use serde_json::Value;
-use support::{
-    TestUser,
-    daemon::Daemon,
-    eventually,
-    said::{SOON, config},
-};
 
 const TERM: Option<i32> = Some(libc::SIGTERM);
 

@@ -1,16 +1,14 @@
 //! The life of a daemon: one per machine, how it reloads, and how a start is refused.
 
-mod support;
-
 use std::{os::unix::process::CommandExt, path::Path};
 
-use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
-use serde_json::Value;
-use support::{
+use crate::common::{
     TestUser,
     daemon::{Daemon, ScopedConfig},
-    said::{SOON, SOURCES, config},
+    log::{SOON, SOURCES, config},
 };
+use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+use serde_json::Value;
 
 const TERM: Option<i32> = Some(libc::SIGTERM);
 

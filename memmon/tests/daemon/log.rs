@@ -1,21 +1,19 @@
 //! The log of a running daemon: its form, its file, and that no trouble with it ever stops enforcement.
 
-mod support;
-
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
-use nix::sys::signal::Signal;
-use serde_json::Value;
-use support::{
+use crate::common::{
     TestUser,
     daemon::{Daemon, ScopedConfig},
     eventually,
-    said::{LIMIT, SOON, SOURCES, config},
+    log::{LIMIT, SOON, SOURCES, config},
 };
+use nix::sys::signal::Signal;
+use serde_json::Value;
 
 const TERM: Option<i32> = Some(libc::SIGTERM);
 

@@ -1,16 +1,12 @@
 //! What a daemon needs itself: room in its map, memory and descriptors, and its turn on a CPU.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod support;
-
 use std::{fs, time::Duration};
 
-use support::{
+use crate::common::{
     TestUser,
     daemon::Daemon,
     eventually,
-    said::{SOURCES, config},
+    log::{SOURCES, config},
     status_field, within,
 };
 

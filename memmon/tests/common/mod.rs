@@ -13,11 +13,11 @@
 )]
 #![expect(clippy::panic, reason = "a test that can't go on says why and fails")]
 
-pub mod court;
 pub mod daemon;
 pub mod hog;
 pub mod lines;
-pub mod said;
+pub mod log;
+pub mod termination;
 
 use std::{
     fs,

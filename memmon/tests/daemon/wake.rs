@@ -1,19 +1,14 @@
 //! Woken by the kernel: with a scan an hour away, a crossing alone ends a hog, and its record says how that went.
 
-#![cfg(feature = "ebpf")]
-#![expect(clippy::panic, reason = "a test fails by panicking")]
-
-mod support;
-
-use serde_json::Value;
-use support::{
+use crate::common::{
     TestUser,
     daemon::Daemon,
     eventually,
     hog::Hog,
-    said::{EBPF, LIMIT, RARELY, config},
+    log::{EBPF, LIMIT, RARELY, config},
     status_field,
 };
+use serde_json::Value;
 
 fn bytes(record: &Value, key: &str) -> u64 {
     record[key].as_u64().unwrap_or_else(|| panic!("{key} in {record:#}"))

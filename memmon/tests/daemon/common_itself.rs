@@ -1,10 +1,8 @@
 //! The tests' own safety: what the other tests rely on is tried first.
 
-mod support;
-
 use std::{fs, panic, path::Path, process::Command, time::Duration};
 
-use support::{
+use crate::common::{
     TestUser,
     daemon::{ScopedConfig, in_private_mounts},
     descends_from, eventually,
@@ -55,7 +53,7 @@ fn no_configuration_without_this_very_scope() {
 #[test]
 #[ignore = "kernel: needs root"]
 fn the_mounts_of_a_daemon_are_its_own() {
-    support::require_root();
+    crate::common::require_root();
     let mounts = || fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
     let before = mounts();
     let mut command = Command::new("sh");

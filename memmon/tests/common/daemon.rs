@@ -22,7 +22,7 @@ use nix::{
 };
 use tempfile::TempDir;
 
-use super::{TestUser, descends_from, lines::Lines, processes_of, said::SOON};
+use super::{TestUser, descends_from, lines::Lines, log::SOON, processes_of};
 
 /// What an enforcing run may be given on its command line besides its configuration.
 const ARGUMENTS: [&str; 6] = ["--source", "auto", "ebpf", "proc", "--once", "--dry-run"];

@@ -1,8 +1,4 @@
 //! Mail of a real daemon, through a relay that is dead at first.
-#![cfg(feature = "mail")]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod support;
 
 use std::{
     fs,
@@ -13,11 +9,11 @@ use std::{
     time::Instant,
 };
 
-use support::{
+use crate::common::{
     TestUser,
     daemon::Daemon,
     eventually,
-    said::{SOON, config},
+    log::{SOON, config},
 };
 
 const TERM: Option<i32> = Some(libc::SIGTERM);
@@ -30,7 +26,7 @@ impl Relay {
         let python = std::env::var_os("MEMMON_SMTPD_PYTHON").unwrap();
         let mut command = Command::new(python);
         command
-            .args(["-c", include_str!("support/smtpd.py"), "0"])
+            .args(["-c", include_str!("../common/smtpd.py"), "0"])
             .arg(tls)
             .args(["open", &port.to_string()]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();

@@ -1,9 +1,5 @@
 //! A real daemon, asked: by those who may, by those who may not, and by those who mean it no good.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod support;
-
 use std::{
     fs,
     io::{Read as _, Write as _},
@@ -12,15 +8,15 @@ use std::{
     process::{Command, Output},
 };
 
-use nix::sys::signal::Signal;
-use serde_json::{Value, json};
-use support::{
+use crate::common::{
     TestUser,
     daemon::{Daemon, ScopedConfig},
     eventually,
     hog::Hog,
     status_field,
 };
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
 
 /// A limit of 40 MB, and a scan every 0.2 s.
 fn config(user: &TestUser, more: &str) -> ScopedConfig {
@@ -178,7 +174,7 @@ fn victims_are_told_while_they_are_and_after() {
         assert_eq!(victim["pid"], stubborn.pid(), "{told}");
         assert!(victim["left_seconds"].as_f64() <= Some(5.0), "{told}");
     }
-    assert_eq!(stubborn.ended_by(support::PATIENCE), Some(libc::SIGKILL));
+    assert_eq!(stubborn.ended_by(crate::common::PATIENCE), Some(libc::SIGKILL));
     eventually("the record", || status(&daemon)["counts"]["terminated"] == 1);
     let told = status(&daemon);
     let record = &told["recent"][0];

@@ -1,18 +1,14 @@
 //! What journald makes of a daemon's messages: found by their kind, with their fields, and explained.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod support;
-
 use std::process::{Child, Command, Output};
 
-use serde_json::Value;
-use support::{
+use crate::common::{
     TestUser,
     daemon::Daemon,
     eventually,
-    said::{SOON, config},
+    log::{SOON, config},
 };
+use serde_json::Value;
 
 /// The MESSAGE_ID of a termination's record.
 const TERMINATED: &str = "MESSAGE_ID=f3289371f0d242f083ebf990973733dd";

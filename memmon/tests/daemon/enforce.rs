@@ -1,24 +1,19 @@
 //! Terminations of real hogs, carried out as the daemon does it: by `enforce`'s orders, one after the other.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
-
-mod support;
-
 use std::{
     fs, thread,
     time::{Duration, Instant},
 };
 
+use crate::common::{
+    TestUser, eventually,
+    hog::Hog,
+    is_dead,
+    termination::{Court, LIMIT, breach, confirm, look_again},
+};
 use memmon::{
     enforce::{Effect, Errno, Event, Order, Outcome, Phase},
     model::{Bytes, Cause, Pid, Signal, Unconfirmed},
-};
-use support::{
-    TestUser,
-    court::{Court, LIMIT, breach, confirm, look_again},
-    eventually,
-    hog::Hog,
-    is_dead,
 };
 
 const GRACE: Duration = Duration::from_millis(400);
@@ -167,7 +162,7 @@ fn a_child_of_a_hog_is_left_alone() {
 /// Starts hogs until one has `pid`: its former owner must be reaped.
 fn hog_with_pid(pid: u32, script: &str) -> Hog {
     let begun = Instant::now();
-    while begun.elapsed() < support::PATIENCE {
+    while begun.elapsed() < crate::common::PATIENCE {
         fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).unwrap();
         let hog = Hog::start(script);
         if hog.pid() == pid {
@@ -180,7 +175,7 @@ fn hog_with_pid(pid: u32, script: &str) -> Hog {
 #[test]
 #[ignore = "kernel: needs root"]
 fn a_signal_never_reaches_who_has_the_pid_later() {
-    support::require_root();
+    crate::common::require_root();
     let script = "anon 40M hold";
     let first = hog(script);
     let pid = first.pid();
@@ -208,7 +203,7 @@ fn a_signal_never_reaches_who_has_the_pid_later() {
 #[test]
 #[ignore = "kernel: needs root"]
 fn a_pid_that_was_used_again_before_it_was_opened_shows_by_its_start() {
-    support::require_root();
+    crate::common::require_root();
     let first = hog("anon 40M hold");
     let pid = first.pid();
     let condemned = confirm(pid).unwrap();

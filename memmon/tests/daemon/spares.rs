@@ -1,19 +1,15 @@
 //! Whom memmon never touches, however much memory they have. Beside each of them a hog that nothing protects ends:
 //! the daemon was at work.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod support;
-
 use std::fs;
 
-use support::{
+use crate::common::{
     TestUser,
     daemon::Daemon,
     eventually,
     hog::Hog,
     is_dead,
-    said::{LIMIT, SOURCES, config},
+    log::{LIMIT, SOURCES, config},
     status_field,
 };
 
@@ -177,7 +173,7 @@ fn dry_run_says_so_once_and_again_after_a_fall() {
         assert_eq!(kinds.len(), 2, "nothing else was said of it: {kinds:#?}");
         assert!(daemon.every("scan_complete").iter().all(|event| event["killed"] == 0));
         hog.release();
-        assert!(hog.ended(support::PATIENCE).success());
+        assert!(hog.ended(crate::common::PATIENCE).success());
         daemon.stop();
     }
 }
@@ -197,7 +193,7 @@ fn a_hostile_name_stays_inside_its_line() {
             let changes =
                 [("log.format", &format!("{format:?}")[..]), ("settings.log_file", &format!("{file:?}"))];
             let daemon = Daemon::start(&config(&user, &changes), &["--source", source]);
-            assert_eq!(hog.ended_by(support::PATIENCE), TERM);
+            assert_eq!(hog.ended_by(crate::common::PATIENCE), TERM);
             daemon.line("the record", |line| line.contains("Terminated: "));
             let mut said = daemon.stop();
             let written = fs::read_to_string(&file).unwrap();

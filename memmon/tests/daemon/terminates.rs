@@ -1,25 +1,21 @@
 //! An enforcing memmon and real hogs: who is over its limit ends, and how.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
-
-mod support;
-
 use std::{
     fs,
     path::Path,
     time::{Duration, Instant},
 };
 
-use nix::sys::signal::Signal;
-use serde_json::Value;
-use support::{
+use crate::common::{
     TestUser,
     daemon::Daemon,
     eventually,
     hog::Hog,
     is_dead,
-    said::{LIMIT, SOON, SOURCES, config},
+    log::{LIMIT, SOON, SOURCES, config},
 };
+use nix::sys::signal::Signal;
+use serde_json::Value;
 
 const TERM: Option<i32> = Some(libc::SIGTERM);
 const KILL: Option<i32> = Some(libc::SIGKILL);

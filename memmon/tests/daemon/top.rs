@@ -1,16 +1,12 @@
 //! `memmon top` in a real terminal, whose screen is read back: tmux's.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod support;
-
 use std::{
     fs,
     process::Command,
     time::{Duration, Instant},
 };
 
-use support::{
+use crate::common::{
     TestUser,
     daemon::{Daemon, ScopedConfig},
     eventually, is_dead,

@@ -1,9 +1,5 @@
 //! Another configuration while hogs are about: what it stops, what it begins, and what goes on by the rules of before.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod support;
-
 use std::{
     fs::{self, File},
     os::unix::net::UnixDatagram,
@@ -12,18 +8,18 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::common::{
+    TestUser,
+    daemon::Daemon,
+    eventually,
+    log::{SOURCES, config},
+    status_field,
+};
 use nix::{
     sys::{signal::Signal, stat::Mode},
     unistd::mkfifo,
 };
 use serde_json::Value;
-use support::{
-    TestUser,
-    daemon::Daemon,
-    eventually,
-    said::{SOURCES, config},
-    status_field,
-};
 
 const TERM: Option<i32> = Some(libc::SIGTERM);
 const KILL: Option<i32> = Some(libc::SIGKILL);
@@ -119,7 +115,7 @@ fn victims_under_way_finish_under_what_condemned_them_but_for_who_is_protected_n
         daemon.reload(&config(&user, &changes));
         let (signal, record) = daemon.terminated(&mut hog);
         assert_eq!(signal, KILL, "40 MB were too much when it was condemned");
-        assert_eq!(record["limit_bytes"], support::said::LIMIT);
+        assert_eq!(record["limit_bytes"], crate::common::log::LIMIT);
         assert_eq!(daemon.told("now_protected", spared.pid())["protection"]["rule"], "name");
         assert!(spared.is_alive());
         // Whoever comes now is judged by what is in force now.
@@ -215,7 +211,7 @@ fn the_service_manager_hears_when_a_reload_begins_and_when_it_is_over() {
         let length = manager.recv(&mut text).ok()?;
         Some(String::from_utf8(text[..length].to_vec()).unwrap())
     };
-    let hears_next = || hears(support::PATIENCE).unwrap();
+    let hears_next = || hears(crate::common::PATIENCE).unwrap();
     let reloading = || {
         let said = hears_next();
         let began = said.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap_or_else(|| panic!("{said}"));

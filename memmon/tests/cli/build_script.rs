@@ -1,5 +1,4 @@
 //! What build.rs decides of the BPF object, by the words that cargo reads.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     fs,

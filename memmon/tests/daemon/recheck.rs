@@ -1,23 +1,18 @@
 //! Processes that hang, or are not to be read, while memmon looks at them: no signal while there is a doubt, and none is
 //! forgotten for it.
 
-#![cfg(feature = "ebpf")]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod support;
-
 use std::{
     fs::{self, OpenOptions},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
-use nix::{sys::stat::Mode, unistd::mkfifo};
-use support::{
+use crate::common::{
     TestUser,
     daemon::Daemon,
-    said::{EBPF, RARELY, config},
+    log::{EBPF, RARELY, config},
 };
+use nix::{sys::stat::Mode, unistd::mkfifo};
 
 const WHITELIST: (&str, &str) = ("whitelist.names", "[\"nobody\"]");
 

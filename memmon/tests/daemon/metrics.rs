@@ -1,9 +1,5 @@
 //! A daemon's figures, read by those for whom they are: node_exporter's file by promtool, and the listener by Prometheus.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod support;
-
 use std::{
     fs,
     io::{Read as _, Write as _},
@@ -14,15 +10,15 @@ use std::{
     time::Duration,
 };
 
-use nix::sys::stat::{Mode, umask};
-use serde_json::Value;
-use support::{
+use crate::common::{
     PATIENCE, TestUser,
     daemon::Daemon,
     eventually,
-    said::{SOURCES, config},
+    log::{SOURCES, config},
     within,
 };
+use nix::sys::stat::{Mode, umask};
+use serde_json::Value;
 
 fn promtool() -> PathBuf {
     PathBuf::from(std::env::var_os("MEMMON_PROMTOOL").unwrap())

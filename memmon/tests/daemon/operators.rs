@@ -1,9 +1,5 @@
 //! What operators steer and hear: schedules, repeat offenders, hooks.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod support;
-
 use std::{
     fs,
     io::Write as _,
@@ -13,19 +9,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::common::{
+    PATIENCE, TestUser,
+    daemon::{Daemon, ScopedConfig},
+    eventually,
+    log::{SOON, config},
+    within,
+};
 use jiff::{ToSpan as _, Zoned};
 use nix::sys::{
     resource::{Resource, getrlimit, setrlimit},
     signal::Signal,
 };
 use serde_json::Value;
-use support::{
-    PATIENCE, TestUser,
-    daemon::{Daemon, ScopedConfig},
-    eventually,
-    said::{SOON, config},
-    within,
-};
 
 const TERM: Option<i32> = Some(libc::SIGTERM);
 

@@ -1,7 +1,5 @@
 //! The command line as scripts and people meet it. Needs no rights and touches nothing.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::{
     fs,
     path::Path,

@@ -1,10 +1,5 @@
 //! Many crossings at once, and more than there is room for: what they cost, and that nobody is lost among them.
 
-#![cfg(feature = "ebpf")]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod support;
-
 use std::{
     fs,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -12,17 +7,18 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::common::{
+    TestUser,
+    daemon::Daemon,
+    eventually,
+    log::{EBPF, RARELY, SOON, config},
+    processes_of,
+};
 use nix::{
     sys::signal::Signal,
     unistd::{SysconfVar, sysconf},
 };
 use serde_json::Value;
-use support::{
-    TestUser,
-    daemon::Daemon,
-    eventually, processes_of,
-    said::{EBPF, RARELY, SOON, config},
-};
 
 /// The kernel tells every daemon of every process: what one test does another one would feel.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());

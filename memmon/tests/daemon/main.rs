@@ -1,0 +1,29 @@
+//! The daemon as a whole, with real processes: what it terminates, what it spares, and what it reports.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that can't go on says why and fails")]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod common_itself;
+#[cfg(feature = "ebpf")]
+mod crowds;
+mod enforce;
+mod journal;
+mod life;
+mod limits;
+mod log;
+#[cfg(feature = "mail")]
+mod mail;
+mod metrics;
+mod operators;
+#[cfg(feature = "ebpf")]
+#[expect(unsafe_code, reason = "a mount that only the daemon sees is made between fork and exec")]
+mod pin;
+#[cfg(feature = "ebpf")]
+mod recheck;
+mod reload;
+mod spares;
+mod status;
+mod terminates;
+mod top;
+#[cfg(feature = "ebpf")]
+mod wake;
