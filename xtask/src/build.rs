@@ -21,7 +21,7 @@ fn target() -> PathBuf {
 
 /// Builds both halves, the manuals and the completions. What the BPF half is built with is installed first if need be.
 pub(crate) fn release() -> Result<Release> {
-    let wish = toolchain::Wish::Auto;
+    let wish = toolchain::ToolchainChoice::Auto;
     let tools = match toolchain::choose(wish, &toolchain::look()) {
         Ok(tools) => tools,
         Err(missing) => {

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
     shell,
-    toolchain::{self, TARGET, Tools, Wish},
+    toolchain::{self, TARGET, ToolchainChoice, Tools},
     workspace,
 };
 
@@ -20,7 +20,7 @@ use crate::{
 pub(crate) struct Options {
     /// Which compiler builds it
     #[arg(long, value_enum, default_value_t, value_name = "NAME")]
-    toolchain: Wish,
+    toolchain: ToolchainChoice,
     /// Build a copy of the sources in another folder as well, and fail unless both objects are the same to the byte
     #[arg(long)]
     check_reproducible: bool,

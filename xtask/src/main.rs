@@ -8,18 +8,18 @@
 
 mod bench;
 mod build;
-mod counterparts;
 mod ebpf;
 mod install;
 mod package;
 mod picture;
+mod privileges;
 #[cfg(test)]
 mod readme;
-mod rights;
 mod run;
 mod setup;
 mod shell;
 mod test;
+mod test_tools;
 mod tidy;
 mod toolchain;
 mod vm;
@@ -43,7 +43,7 @@ enum Task {
     Test(test::Options),
     Bench(bench::Options),
     Install(install::Options),
-    Uninstall(install::Away),
+    Uninstall(install::Uninstall),
     Package(package::Options),
     Picture(picture::Options),
     VmTest(vm::Options),

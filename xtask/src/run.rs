@@ -6,9 +6,9 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     ebpf,
-    rights::Rights,
+    privileges::Privileges,
     setup, shell,
-    toolchain::{self, Tools, Wish},
+    toolchain::{self, ToolchainChoice, Tools},
     workspace,
 };
 
@@ -47,7 +47,7 @@ pub(crate) fn main(options: &Options) -> Result<()> {
             }
         }
     }
-    if !Rights::of_this_process()?.may_trace() {
+    if !Privileges::of_this_process()?.may_trace() {
         println!("BPF programs take root (or CAP_BPF and CAP_PERFMON), so memmon watches through /proc");
     }
     become_memmon(memmon, &options.arguments)
@@ -55,10 +55,10 @@ pub(crate) fn main(options: &Options) -> Result<()> {
 
 /// What the BPF half is built with, installed if need be.
 fn tools() -> Result<Tools> {
-    toolchain::choose(Wish::Auto, &toolchain::look()).or_else(|missing| {
+    toolchain::choose(ToolchainChoice::Auto, &toolchain::look()).or_else(|missing| {
         println!("{missing}");
         setup::main(setup::Options::default())?;
-        Ok(toolchain::choose(Wish::Auto, &toolchain::look())?)
+        Ok(toolchain::choose(ToolchainChoice::Auto, &toolchain::look())?)
     })
 }
 

@@ -19,7 +19,7 @@ const SYSTEM_RUSTC: &str = "/usr/bin/rustc";
 
 /// Which toolchain someone asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Wish {
+pub(crate) enum ToolchainChoice {
     /// The first of the others that is complete
     #[default]
     Auto,
@@ -79,7 +79,7 @@ pub(crate) struct Linker {
 
 /// What of a BPF build is on this machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Found {
+pub(crate) struct Detected {
     pub(crate) system: Option<Compiler>,
     pub(crate) nightly: Option<Compiler>,
     pub(crate) linker: Option<Linker>,
@@ -98,16 +98,16 @@ pub(crate) struct Tools {
 /// Decides what to build with, or says everything that is missing.
 ///
 /// The system's compiler comes first: it needs no download, and a distribution builds the same object everywhere.
-pub(crate) fn choose(wish: Wish, found: &Found) -> Result<Tools, Missing> {
+pub(crate) fn choose(wish: ToolchainChoice, found: &Detected) -> Result<Tools, Missing> {
     let linker = found.linker.as_ref();
     let system = fit(found.system.as_ref(), linker);
     let nightly = fit(found.nightly.as_ref(), linker);
     let compiler = match (wish, system, nightly) {
-        (Wish::Auto | Wish::System, Ok(system), _) => Ok(system),
-        (Wish::Auto | Wish::Nightly, _, Ok(nightly)) => Ok(nightly),
-        (Wish::System, Err(why), _) => Err(vec![format!("the system's toolchain: {why}")]),
-        (Wish::Nightly, _, Err(why)) => Err(vec![format!("rustup's nightly: {why}")]),
-        (Wish::Auto, Err(system), Err(nightly)) => {
+        (ToolchainChoice::Auto | ToolchainChoice::System, Ok(system), _) => Ok(system),
+        (ToolchainChoice::Auto | ToolchainChoice::Nightly, _, Ok(nightly)) => Ok(nightly),
+        (ToolchainChoice::System, Err(why), _) => Err(vec![format!("the system's toolchain: {why}")]),
+        (ToolchainChoice::Nightly, _, Err(why)) => Err(vec![format!("rustup's nightly: {why}")]),
+        (ToolchainChoice::Auto, Err(system), Err(nightly)) => {
             Err(vec![format!("the system's toolchain: {system}"), format!("rustup's nightly: {nightly}")])
         }
     };
@@ -219,9 +219,9 @@ impl Compiler {
 }
 
 /// Looks at this machine.
-pub(crate) fn look() -> Found {
+pub(crate) fn look() -> Detected {
     let nightly = nightly();
-    Found { system: system(), linker: linker(), objcopy: objcopy(nightly.as_ref()), nightly }
+    Detected { system: system(), linker: linker(), objcopy: objcopy(nightly.as_ref()), nightly }
 }
 
 /// The distribution's own `file`: rustup may be installed there as well, and it is not what is meant.
@@ -328,9 +328,9 @@ mod tests {
         }
     }
 
-    fn found(system: Option<Compiler>, nightly: Option<Compiler>, linker: Option<Option<u32>>) -> Found {
+    fn found(system: Option<Compiler>, nightly: Option<Compiler>, linker: Option<Option<u32>>) -> Detected {
         let linker = linker.map(|llvm| Linker { path: PathBuf::from("/bin/bpf-linker"), llvm });
-        Found { system, nightly, linker, objcopy: Some(PathBuf::from("/bin/llvm-objcopy")) }
+        Detected { system, nightly, linker, objcopy: Some(PathBuf::from("/bin/llvm-objcopy")) }
     }
 
     #[test]
@@ -341,33 +341,33 @@ mod tests {
         let bare = || Some(compiler(None, "1.96.0", 22, false));
         let linker = Some(Some(22));
         for (wish, found, expected) in [
-            (Wish::Auto, found(system(), nightly(22), linker), Ok(None)),
-            (Wish::System, found(system(), nightly(22), linker), Ok(None)),
-            (Wish::Nightly, found(system(), nightly(22), linker), Ok(Some("nightly"))),
-            (Wish::Auto, found(old(), nightly(22), linker), Ok(Some("nightly"))),
-            (Wish::Auto, found(bare(), nightly(21), linker), Ok(Some("nightly"))),
+            (ToolchainChoice::Auto, found(system(), nightly(22), linker), Ok(None)),
+            (ToolchainChoice::System, found(system(), nightly(22), linker), Ok(None)),
+            (ToolchainChoice::Nightly, found(system(), nightly(22), linker), Ok(Some("nightly"))),
+            (ToolchainChoice::Auto, found(old(), nightly(22), linker), Ok(Some("nightly"))),
+            (ToolchainChoice::Auto, found(bare(), nightly(21), linker), Ok(Some("nightly"))),
             // A linker that was linked statically does not tell its LLVM: the build will.
-            (Wish::Nightly, found(None, nightly(23), Some(None)), Ok(Some("nightly"))),
+            (ToolchainChoice::Nightly, found(None, nightly(23), Some(None)), Ok(Some("nightly"))),
             (
-                Wish::System,
+                ToolchainChoice::System,
                 found(old(), nightly(22), linker),
                 Err("the system's toolchain: its Rust 1.63 is older than 1.95"),
             ),
             (
-                Wish::System,
+                ToolchainChoice::System,
                 found(bare(), None, linker),
                 Err("the system's toolchain: it has no core for bpfel-unknown-none"),
             ),
             (
-                Wish::Nightly,
+                ToolchainChoice::Nightly,
                 found(system(), nightly(23), linker),
                 Err(
                     "rustup's nightly: its LLVM 23 writes bitcode that bpf-linker, built with LLVM 22, cannot read",
                 ),
             ),
-            (Wish::Nightly, found(system(), None, linker), Err("rustup's nightly: not installed")),
+            (ToolchainChoice::Nightly, found(system(), None, linker), Err("rustup's nightly: not installed")),
             (
-                Wish::Auto,
+                ToolchainChoice::Auto,
                 found(system(), None, None),
                 Err("bpf-linker: not in $PATH nor in cargo's bin folder"),
             ),
@@ -382,7 +382,7 @@ mod tests {
 
     #[test]
     fn everything_that_is_missing_is_said_at_once() {
-        let nothing = choose(Wish::Auto, &Found::default()).unwrap_err().to_string();
+        let nothing = choose(ToolchainChoice::Auto, &Detected::default()).unwrap_err().to_string();
         for part in [
             "the system's toolchain: not installed",
             "rustup's nightly: not installed",

@@ -57,7 +57,7 @@ fn it_is_installed_upgraded_removed_and_purged() {
         echo "== nothing is left"
         "##
     ));
-    let chapter = |name: &str| {
+    let section = |name: &str| {
         let (_, rest) =
             said.split_once(&format!("== {name}\n")).unwrap_or_else(|| panic!("no {name} in:\n{said}"));
         rest.split("\n== ").next().unwrap_or(rest).to_owned()
@@ -65,7 +65,7 @@ fn it_is_installed_upgraded_removed_and_purged() {
     // What README.md promises of packages that are built on Debian 12.
     assert!(said.contains("libc6 (>= 2.34)"), "{said}");
     // Enabled, and not started: it would terminate at once what is over the limits.
-    let installed = chapter("installed");
+    let installed = section("installed");
     assert!(installed.contains("memmon is enabled and not started"), "{installed}");
     assert!(installed.contains(" preset memmon.service\n"), "{installed}");
     assert!(
@@ -74,14 +74,14 @@ fn it_is_installed_upgraded_removed_and_purged() {
     );
     assert!(installed.contains("\nmemmon 2."), "{installed}");
 
-    let upgraded = chapter("upgraded");
+    let upgraded = section("upgraded");
     let restarts = |line: &str| line == "systemctl try-restart memmon.service";
     assert!(upgraded.lines().any(restarts), "{upgraded}");
     assert!(!upgraded.contains("systemctl stop memmon"), "{upgraded}");
     assert!(upgraded.ends_with("# an edit"), "{upgraded}");
 
-    let removed = chapter("removed");
+    let removed = section("removed");
     assert!(removed.lines().any(|line| line.starts_with("systemctl") && line.contains("stop")), "{removed}");
     assert!(removed.ends_with("# an edit"), "{removed}");
-    chapter("nothing is left");
+    section("nothing is left");
 }

@@ -37,24 +37,24 @@ fn it_is_installed_installed_again_and_erased() {
         echo "== nothing is left"
         "##,
     );
-    let chapter = |name: &str| {
+    let section = |name: &str| {
         let (_, rest) =
             said.split_once(&format!("== {name}\n")).unwrap_or_else(|| panic!("no {name} in:\n{said}"));
         rest.split("\n== ").next().unwrap_or(rest).to_owned()
     };
-    let installed = chapter("installed");
+    let installed = section("installed");
     assert!(installed.contains("systemctl --no-reload preset memmon.service\n"), "{installed}");
     assert!(installed.contains("memmon is not started"), "{installed}");
     assert!(installed.contains("\nmemmon 2."), "{installed}");
     assert!(installed.ends_with("/etc/logrotate.d/memmon\n/etc/memmon/config.toml"), "{installed}");
 
-    let upgraded = chapter("upgraded");
+    let upgraded = section("upgraded");
     assert!(upgraded.contains("systemctl try-restart memmon.service\n"), "{upgraded}");
     assert!(!upgraded.contains("disable") && !upgraded.contains("preset"), "{upgraded}");
     assert!(upgraded.ends_with("# an edit"), "{upgraded}");
 
-    let erased = chapter("erased");
+    let erased = section("erased");
     assert!(erased.contains("systemctl --no-reload disable --now memmon.service\n"), "{erased}");
     assert!(erased.ends_with("# an edit"), "{erased}");
-    chapter("nothing is left");
+    section("nothing is left");
 }

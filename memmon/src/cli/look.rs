@@ -14,7 +14,7 @@ use crate::{
         support::{self, Facts},
     },
     policy::{self, NamePatterns, Rules},
-    status::{Body, Client, Get, SOCKET, Text},
+    status::{Body, Client, Query, SOCKET, Text},
 };
 
 /// `memmon check`, with those who are over the limit right now.
@@ -73,7 +73,7 @@ pub(super) fn explain(asked: &Explain, out: &mut dyn Write) -> anyhow::Result<Ex
 fn known(file: Option<&Path>) -> explain::Known {
     let Ok(mut client) = Client::connect(Path::new(SOCKET)) else { return explain::Known::default() };
     let file = file.map(Text::path);
-    match (client.get(Get::Status), client.get(Get::Processes)) {
+    match (client.get(Query::Status), client.get(Query::Processes)) {
         (Ok(Body::Status(status)), Ok(Body::Processes(table))) if status.config.file == file => {
             let growths = table.rows.iter().map(|row| (row.id, row.growth));
             explain::Known { held_back: status.held_back, growths: growths.collect() }

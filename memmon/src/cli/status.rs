@@ -10,7 +10,7 @@ use super::{exit::Exit, explain::wrapped};
 use crate::{
     config::Users,
     model::{Bytes, Escaped, Limit, Uid},
-    status::{Body, Client, ClientError, Climber, Get, SOCKET, Status, Text, Victim, Waiting, understood},
+    status::{Body, Client, ClientError, Climber, Query, SOCKET, Status, Text, Victim, Waiting, understood},
 };
 
 /// Tell how the daemon is: source, limits, last scan, who is being terminated, who was
@@ -31,11 +31,11 @@ pub(super) struct Args {
 pub(super) fn run(asked: &Args, users: &dyn Users, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let body = Client::connect(&asked.socket).and_then(|mut client| {
         if asked.json {
-            let line = client.line(Get::Status)?;
+            let line = client.line(Query::Status)?;
             // What the daemon refuses is an error here, too.
             Ok((understood(&line)?, Some(line)))
         } else {
-            Ok((client.get(Get::Status)?, None))
+            Ok((client.get(Query::Status)?, None))
         }
     });
     let text = match body {
@@ -274,7 +274,7 @@ mod tests {
     use crate::{
         config::FakeUsers,
         model::{self, Pid, ProcessId, StartTime, SystemMemory},
-        status::{Configuration, Counts, Fill, Growth, Lost, Scan, Source, Thresholds},
+        status::{Configuration, Counts, Dropped, Growth, MapUsage, Scan, Source, Thresholds},
     };
 
     const USERS: FakeUsers = FakeUsers(&[("root", 0), ("john", 1000)]);
@@ -314,8 +314,8 @@ mod tests {
             climbing: vec![],
             held_back: vec![],
             recent: vec![],
-            map: Some(Fill { entries: 245, capacity: 32_768 }),
-            lost: Lost::default(),
+            map: Some(MapUsage { entries: 245, capacity: 32_768 }),
+            lost: Dropped::default(),
         }
     }
 
@@ -353,7 +353,7 @@ mod tests {
             "the kernel map has no room for every process, so that scans read /proc as well: raise \
              kernel.max_processes",
         )];
-        status.lost = Lost { log_events: 7, crossings: 0, map_entries: 12 };
+        status.lost = Dropped { log_events: 7, crossings: 0, map_entries: 12 };
         let id = ProcessId { pid: Pid(4242), start: StartTime(7) };
         status.in_flight = vec![
             Victim {

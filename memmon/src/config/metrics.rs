@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use toml::Spanned;
 
-use super::{reader::Reader, typed};
+use super::{raw, values::Reader};
 use crate::model::Listen;
 
 /// `[metrics]`: nothing by default.
@@ -18,8 +18,8 @@ pub struct Metrics {
 }
 
 impl Reader<'_, '_> {
-    pub(super) fn metrics(&mut self, typed: typed::Metrics) -> Metrics {
-        let typed::Metrics { textfile, listen } = typed;
+    pub(super) fn metrics(&mut self, typed: raw::Metrics) -> Metrics {
+        let raw::Metrics { textfile, listen } = typed;
         Metrics {
             textfile: textfile.and_then(|typed| self.textfile(&typed)),
             listen: listen.and_then(|typed| self.listen(&typed)),

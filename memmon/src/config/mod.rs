@@ -5,19 +5,18 @@
 //!          └─ syntax, unknown keys, types                          └─ ranges, globs, users, what may not be meant
 //! ```
 
-mod document;
 mod error;
 mod file;
-mod meaning;
 mod metrics;
 mod notify;
-mod reader;
+mod raw;
+mod resolve;
 mod schedule;
 mod settings;
-mod typed;
+mod toml_document;
 mod users;
+mod values;
 mod warning;
-mod windows;
 
 use std::path::{Path, PathBuf};
 
@@ -53,8 +52,8 @@ pub struct Loaded {
 /// [`ConfigError::Invalid`] with everything that is wrong in it, or [`ConfigError::NoAnswer`].
 pub fn parse(text: &str, origin: &Path, users: &dyn Users) -> Result<Loaded, ConfigError> {
     let mut problems = error::Problems::new(text);
-    let typed = typed::read(text, &mut problems);
-    match meaning::settings(typed, users, Pid(std::process::id()), &mut problems) {
+    let typed = raw::read(text, &mut problems);
+    match resolve::settings(typed, users, Pid(std::process::id()), &mut problems) {
         Some((settings, warnings)) if problems.is_empty() => {
             Ok(Loaded { settings, warnings, origin: Some(origin.to_owned()) })
         }

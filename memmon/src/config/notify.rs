@@ -10,9 +10,9 @@ use serde::Serialize;
 use toml::Spanned;
 
 use super::{
-    document::List,
-    reader::{Reader, uid},
-    typed,
+    raw,
+    toml_document::List,
+    values::{Reader, uid},
     warning::Concern,
 };
 use crate::model::{Hook, Mail, Uid, seconds::as_seconds};
@@ -34,8 +34,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const NOBODY: &str = "nobody";
 
 impl Reader<'_, '_> {
-    pub(super) fn notify(&mut self, typed: typed::Notify) -> Notify {
-        let typed::Notify {
+    pub(super) fn notify(&mut self, typed: raw::Notify) -> Notify {
+        let raw::Notify {
             interval,
             mail_to,
             mail_from,
@@ -66,8 +66,8 @@ impl Reader<'_, '_> {
         Notify { interval: interval.unwrap_or(INTERVAL), mail, hook }
     }
 
-    fn hook(&mut self, typed: typed::Notify) -> Option<Hook> {
-        let typed::Notify { hook, hook_user, hook_timeout, .. } = typed;
+    fn hook(&mut self, typed: raw::Notify) -> Option<Hook> {
+        let raw::Notify { hook, hook_user, hook_timeout, .. } = typed;
         let timeout =
             self.seconds("hook_timeout", hook_timeout, "seconds that the hook may take", 0.1..=3600.0);
         let command = hook.as_ref().and_then(|typed| self.path("hook", typed));

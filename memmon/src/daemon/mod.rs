@@ -5,37 +5,21 @@
 //! `instant` the short way for one that crossed, `doubts` remembers whom to look at again soon, `termination` carries out
 //! what enforce orders, `board` knows what to say to those who ask.
 
-mod board;
-mod climbers;
-mod doubts;
-mod instance;
-mod instant;
-#[cfg(feature = "ebpf")]
-mod kernel;
-#[cfg(not(feature = "ebpf"))]
-#[path = "no_kernel.rs"]
-mod kernel;
-mod lean;
+mod engine;
+mod event_loop;
+mod host;
 mod nearest;
-mod pace;
-mod readiness;
 mod reload;
-mod repeat;
-mod scan;
-mod short;
-mod start;
-mod supervisor;
-mod termination;
-mod told;
-mod watch;
-mod watched;
-mod wheel;
+mod source;
+mod startup;
+mod status;
+mod watchlist;
 
 use std::path::PathBuf;
 
-pub use instance::InstanceError;
+pub use host::instance::InstanceError;
 pub use nearest::{Basis, nearest};
-pub use start::{CannotEnforce, run};
+pub use startup::{CannotEnforce, run};
 
 use crate::model::SourceChoice;
 

@@ -61,7 +61,7 @@ mod tests {
     use crate::{
         model::{Bytes, Pid},
         policy::{Limits, Scope, Whitelist},
-        status::Fate,
+        status::VerdictKind,
     };
 
     fn rules() -> Rules {
@@ -86,7 +86,7 @@ mod tests {
         let survey = Some((table.memory, own));
         let table = nearest(Basis { rules: rules(), accuracy: Accuracy::StatmExact, survey }).unwrap();
         let [row] = &table.rows[..] else { panic!("{table:?}") };
-        assert_eq!((row.id.pid, row.verdict), (rules().own_pid, Fate::Protected));
+        assert_eq!((row.id.pid, row.verdict), (rules().own_pid, VerdictKind::Protected));
         let parts = row.parts.unwrap();
         assert!(parts.anon > Bytes::ZERO && parts.anon <= row.rss_bytes, "{parts:?} of {:?}", row.rss_bytes);
     }

@@ -8,11 +8,12 @@ use std::{
 
 use tokio::task::{self, JoinHandle};
 
-use super::{Options, start, told::Told, wheel::Daemon};
-use crate::{
-    config::{Loaded, Settings},
-    report::Event,
-};
+use crate::config::{Loaded, Settings};
+use crate::daemon::Options;
+use crate::daemon::engine::report_once::ReportOnce;
+use crate::daemon::event_loop::Daemon;
+use crate::daemon::startup;
+use crate::report::Event;
 
 /// How long a configuration may take to be read before that is said.
 const LATE: Duration = Duration::from_secs(5);
@@ -38,7 +39,7 @@ impl Loading {
             return;
         }
         let options = options.clone();
-        let load = move || start::load(&options).map_err(|error| error.to_string());
+        let load = move || startup::load(&options).map_err(|error| error.to_string());
         self.under_way = Some((Instant::now(), task::spawn_blocking(load)));
     }
 
@@ -81,12 +82,12 @@ impl Daemon<'_> {
         }
         let settings = Settings { kernel: self.settings.kernel, ..loaded.settings };
         let before = Rc::new(std::mem::replace(&mut self.settings, settings));
-        self.reporter.replace(start::outputs(&self.settings));
-        self.told = Told::default();
+        self.reporter.replace(startup::outputs(&self.settings));
+        self.report_once = ReportOnce::default();
         self.tell(Event::Reloaded { config: loaded.origin });
         self.hand_over(&before);
-        self.levels_anew();
-        self.watch.sweep_next();
+        self.reset_wake_levels();
+        self.sources.sweep_next();
         for warning in &loaded.warnings {
             self.tell(Event::Degraded { what: warning.to_string() });
         }
@@ -113,9 +114,9 @@ impl Daemon<'_> {
             self.victims.call_off(now)
         } else {
             self.hold_victims_to(before);
-            self.victims.rules_changed(start::patience(&self.settings), now)
+            self.victims.rules_changed(startup::patience(&self.settings), now)
         };
-        self.carry_out(orders);
+        self.run_orders(orders);
         if before.dry_run && !self.settings.dry_run {
             self.get_ready();
         }

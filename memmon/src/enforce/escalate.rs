@@ -24,7 +24,7 @@ use crate::model::{
 /// What is next for a victim after `event`, and what is to be done for it now.
 ///
 /// An event that is no answer to anything (a second exit, a check that nobody asked for) changes nothing.
-pub fn escalate(state: State, event: Event, now: Instant, patience: &Patience) -> (State, Effects) {
+pub fn escalate(state: State, event: Event, now: Instant, patience: &EscalationTiming) -> (State, Effects) {
     let State { mut case, stage } = state;
     let (stage, effects) = match (stage, event) {
         (Stage::Over, _) => (Stage::Over, vec![]),
@@ -56,10 +56,10 @@ pub fn escalate(state: State, event: Event, now: Instant, patience: &Patience) -
         (Stage::Checking { next, last, doubt }, Event::Checked(check)) => {
             match (check, case.term) {
                 // It had its SIGTERM: what may be over soon is no reason to let it go, and none to signal.
-                (Check::Unsure(why), Some(_)) if why.may_pass() => {
+                (Check::Unsure(why), Some(_)) if why.is_transient() => {
                     in_doubt(Outcome::Unsure(why), next, last, doubt, now)
                 }
-                (Check::Unconfirmed(why), Some(_)) if why.may_pass() => {
+                (Check::Unconfirmed(why), Some(_)) if why.is_transient() => {
                     in_doubt(Outcome::Unconfirmed(why), next, last, doubt, now)
                 }
                 (check, _) => weigh(&mut case, check, next, last, now, patience),
@@ -146,7 +146,7 @@ fn weigh(
     next: Signal,
     last: bool,
     now: Instant,
-    patience: &Patience,
+    patience: &EscalationTiming,
 ) -> (Stage, Effects) {
     let leave_alone = |outcome| (Stage::Over, vec![Effect::Tell(outcome)]);
     match check {
@@ -180,7 +180,7 @@ const DOUBT: Duration = Duration::from_millis(100);
 
 /// How long to wait for what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
+pub struct EscalationTiming {
     /// From SIGTERM to SIGKILL: `termination.grace`.
     pub grace: Duration,
     /// How long a process may be on its way out before it is looked at again or talked about; repeated ever more
@@ -199,7 +199,7 @@ pub struct State {
 
 impl State {
     /// A process that policy wants terminated: `breach` is what it was condemned for.
-    pub fn condemn(whom: ProcessId, breach: Breach) -> (Self, Effects) {
+    pub fn start_termination(whom: ProcessId, breach: Breach) -> (Self, Effects) {
         (
             Self { case: Case::new(whom, breach, None), stage: Stage::Opening { failed: None } },
             vec![Effect::Open],
@@ -207,7 +207,7 @@ impl State {
     }
 
     /// The same for one that was opened, and looked at after that: SIGTERM is next, without another look.
-    pub fn condemn_held(evidence: Evidence, crossed: Option<Crossed>) -> (Self, Effects) {
+    pub fn start_opened(evidence: Evidence, crossed: Option<Crossed>) -> (Self, Effects) {
         let Evidence { whom, breach } = evidence;
         let stage = Stage::Sending { signal: Signal::Term, breach };
         let send = Effect::Send(Warrant::new(Signal::Term, evidence));
@@ -502,10 +502,10 @@ pub enum Outcome {
 
 impl Outcome {
     /// Whether what it says may be over at the next look.
-    pub const fn may_pass(&self) -> bool {
+    pub const fn is_transient(&self) -> bool {
         match self {
-            Self::Unsure(doubt) => doubt.may_pass(),
-            Self::Unconfirmed(why) => why.may_pass(),
+            Self::Unsure(doubt) => doubt.is_transient(),
+            Self::Unconfirmed(why) => why.is_transient(),
             _ => false,
         }
     }

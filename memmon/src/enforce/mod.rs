@@ -4,7 +4,7 @@
 //! pidfds; the daemon carries out the orders and feeds back what came of them:
 //!
 //! ```text
-//! let mut orders = VecDeque::from(victims.condemn(process, breach, now));  // or victims.wake(now): see Victims
+//! let mut orders = VecDeque::from(victims.start_termination(process, breach, now));  // or victims.wake(now): see Victims
 //! while let Some(Order { process, effect }) = orders.pop_front() {
 //!     let whom = process.id;
 //!     let event = match effect {
@@ -21,17 +21,17 @@
 //! }
 //! ```
 
+mod backoff;
 mod escalate;
 mod pidfd;
 mod reaper;
-mod repeat;
 mod victims;
 mod warrant;
 
-pub use escalate::{Effect, Effects, Event, Outcome, Patience, Phase, State, escalate};
-pub use pidfd::{Held, Pidfd};
+pub use backoff::{BackoffPolicy, HeldBack, RepeatOffenders, Waiting, is_short, is_urgent, urgent_above};
+pub use escalate::{Effect, Effects, EscalationTiming, Event, Outcome, Phase, State, escalate};
+pub use pidfd::{OpenedProcess, Pidfd};
 pub use reaper::Reaper;
-pub use repeat::{HeldBack, Leniency, Offenders, Waiting, is_short, is_urgent, patience_ends_at};
 pub use rustix::io::Errno;
 pub use victims::{Order, Victims};
 pub use warrant::{Check, Evidence, Warrant};

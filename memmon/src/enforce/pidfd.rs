@@ -73,12 +73,12 @@ impl Pidfd {
 
 /// A process that was opened first and is looked at after that, so that one look is enough for a signal.
 #[derive(Debug)]
-pub struct Held {
+pub struct OpenedProcess {
     pid: Pid,
     pidfd: Pidfd,
 }
 
-impl Held {
+impl OpenedProcess {
     /// Opens what has `pid` now.
     ///
     /// # Errors

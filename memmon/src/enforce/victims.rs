@@ -14,7 +14,8 @@ use rustix::{
 };
 
 use super::{
-    Effect, Effects, Event, Evidence, Held, Patience, Phase, Pidfd, Reaper, State, Warrant, escalate,
+    Effect, Effects, EscalationTiming, Event, Evidence, OpenedProcess, Phase, Pidfd, Reaper, State, Warrant,
+    escalate,
 };
 use crate::model::{Breach, Crossed, Process, ProcessId};
 
@@ -25,7 +26,7 @@ use crate::model::{Breach, Crossed, Process, ProcessId};
 #[derive(Debug)]
 pub struct Victims {
     table: BTreeMap<ProcessId, Victim>,
-    patience: Patience,
+    patience: EscalationTiming,
     /// An epoll instance with every victim's pidfd in it.
     exits: OwnedFd,
     /// Names the victims in `exits`: two of them may have had the same pid.
@@ -54,26 +55,26 @@ impl Victims {
     ///
     /// # Errors
     /// Those of epoll_create(2): descriptors or memory are short.
-    pub fn new(patience: Patience) -> Result<Self, Errno> {
+    pub fn new(patience: EscalationTiming) -> Result<Self, Errno> {
         let exits = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         Ok(Self { table: BTreeMap::new(), patience, exits, next_ticket: 0 })
     }
 
     /// Has `process` terminated. One that is in hand already only has its peak noted.
-    pub fn condemn(&mut self, process: Process, breach: Breach, now: Instant) -> Vec<Order> {
+    pub fn start_termination(&mut self, process: Process, breach: Breach, now: Instant) -> Vec<Order> {
         let whom = process.id;
         if self.table.contains_key(&whom) {
             return self.handle(whom, Event::Seen(breach.rss), now);
         }
-        let (state, effects) = State::condemn(whom, breach);
+        let (state, effects) = State::start_termination(whom, breach);
         self.take(process, state, effects, None)
     }
 
     /// Has a process terminated that was opened as `held` before `evidence` was gathered: SIGTERM is next, without
     /// another look.
-    pub fn condemn_held(
+    pub fn start_opened(
         &mut self,
-        held: Held,
+        held: OpenedProcess,
         process: Process,
         evidence: Evidence,
         crossed: Option<Crossed>,
@@ -84,11 +85,11 @@ impl Victims {
             return self.handle(whom, Event::Seen(process.rss), now);
         }
         let breach = evidence.breach;
-        let (state, effects) = State::condemn_held(evidence, crossed);
+        let (state, effects) = State::start_opened(evidence, crossed);
         match self.register(held.pidfd(), self.next_ticket + 1) {
             Ok(()) => self.take(process, state, effects, Some(Arc::new(held.into_pidfd()))),
             // Its exit could not be waited for: the long way tries that again.
-            Err(_) => self.condemn(process, breach, now),
+            Err(_) => self.start_termination(process, breach, now),
         }
     }
 
@@ -144,7 +145,7 @@ impl Victims {
     }
 
     /// Puts another configuration into force: graces that run keep their end, what could not be done is tried anew.
-    pub fn rules_changed(&mut self, patience: Patience, now: Instant) -> Vec<Order> {
+    pub fn rules_changed(&mut self, patience: EscalationTiming, now: Instant) -> Vec<Order> {
         self.patience = patience;
         let all: Vec<_> = self.table.keys().copied().collect();
         all.into_iter().flat_map(|whom| self.handle(whom, Event::RulesChanged, now)).collect()
@@ -254,7 +255,7 @@ mod tests {
     const BREACH: Breach = Breach { rule: Limit::Gb, limit: Bytes(5), rss: Bytes(10), percent: 1.0 };
 
     fn victims() -> Victims {
-        Victims::new(Patience { grace: GRACE, lingering: GRACE, reclaim: true }).unwrap()
+        Victims::new(EscalationTiming { grace: GRACE, lingering: GRACE, reclaim: true }).unwrap()
     }
 
     /// Sends SIGTERM, as far as the table knows: no descriptor is opened, no signal sent.
@@ -262,7 +263,10 @@ mod tests {
         let victim = process(pid, 1);
         let whom = victim.id;
         let over = Check::judged(whom, &victim, Verdict::Terminate(BREACH), BREACH.limit);
-        assert!(matches!(victims.condemn(victim, BREACH, now)[..], [Order { effect: Effect::Open, .. }]));
+        assert!(matches!(
+            victims.start_termination(victim, BREACH, now)[..],
+            [Order { effect: Effect::Open, .. }]
+        ));
         victims.handle(whom, Event::Opened(Ok(())), now);
         let orders = victims.handle(whom, Event::Checked(over), now);
         let [Order { effect: Effect::Send(warrant), .. }] = &orders[..] else { panic!("{orders:?}") };
@@ -292,13 +296,16 @@ mod tests {
     fn a_second_verdict_on_the_same_process_changes_nothing() {
         let (mut victims, now) = (victims(), Instant::now());
         ask(&mut victims, 4242, now);
-        assert!(victims.condemn(process(4242, 1), BREACH, now).is_empty());
+        assert!(victims.start_termination(process(4242, 1), BREACH, now).is_empty());
         assert_eq!(victims.in_flight(), 1);
         assert_eq!(
             victims.iter().map(|(_, phase)| phase).collect::<Vec<_>>(),
             [Phase::Grace { since: now, until: now + GRACE }]
         );
-        assert!(!victims.condemn(process(4242, 2), BREACH, now).is_empty(), "another process with its pid");
+        assert!(
+            !victims.start_termination(process(4242, 2), BREACH, now).is_empty(),
+            "another process with its pid"
+        );
         assert_eq!(victims.in_flight(), 2);
     }
 
@@ -330,7 +337,7 @@ mod tests {
     fn a_process_that_does_not_exist_is_told_and_forgotten() {
         let (mut victims, now) = (victims(), Instant::now());
         let whom = process(u32::MAX, 1).id;
-        victims.condemn(process(u32::MAX, 1), BREACH, now);
+        victims.start_termination(process(u32::MAX, 1), BREACH, now);
         let opened = victims.open(whom);
         assert!(matches!(opened, Event::Opened(Err(Errno::SRCH))));
         victims.handle(whom, opened, now);

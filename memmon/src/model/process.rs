@@ -217,7 +217,7 @@ pub enum Unconfirmed {
 
 impl Unconfirmed {
     /// Whether it may be over at the next look.
-    pub const fn may_pass(&self) -> bool {
+    pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Unreadable { .. })
     }
 }

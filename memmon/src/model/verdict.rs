@@ -93,7 +93,7 @@ pub enum Doubt {
 
 impl Doubt {
     /// Whether it may be over at the next look, with nothing else changed: what is read waits for locks that others hold.
-    pub const fn may_pass(&self) -> bool {
+    pub const fn is_transient(&self) -> bool {
         match self {
             Self::NameUnreadable(_) | Self::CgroupUnreadable | Self::OomScoreAdjUnreadable => true,
             Self::WithinError { .. } => false,

@@ -30,13 +30,13 @@ impl Scale {
 
     /// What an event tells; none if it is of no kind that memmon knows.
     #[must_use]
-    pub fn happening(&self, event: &Event) -> Option<Happening> {
+    pub fn event(&self, event: &Event) -> Option<KernelEvent> {
         let process =
             ProcessId { pid: Pid(event.tgid), start: StartTime::from_boottime_ns(event.start_boottime) };
         let rss = self.bytes(event.rss_pages);
         Some(match event.kind {
-            kind::CROSSED => Happening::Crossed { process, at: Duration::from_nanos(event.time), rss },
-            kind::ENDED | kind::OOM_KILLED => Happening::Ended {
+            kind::CROSSED => KernelEvent::Crossed { process, at: Duration::from_nanos(event.time), rss },
+            kind::ENDED | kind::OOM_KILLED => KernelEvent::Ended {
                 process,
                 name: comm(event.comm),
                 peak: rss,
@@ -61,7 +61,7 @@ impl Scale {
 
 /// What the BPF programs wake memmon for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Happening {
+pub enum KernelEvent {
     /// A process reached its wake level.
     Crossed {
         /// Which.
@@ -206,13 +206,13 @@ mod tests {
         let process = ProcessId { pid: Pid(7), start: StartTime(1234) };
         let rss = Bytes(3 * 4096);
         let at = Duration::from_millis(1500);
-        assert_eq!(SCALE.happening(&event), Some(Happening::Crossed { process, at, rss }));
+        assert_eq!(SCALE.event(&event), Some(KernelEvent::Crossed { process, at, rss }));
         for (kind, oom) in [(kind::ENDED, false), (kind::OOM_KILLED, true)] {
             let status = ExitStatus { signal: Some(9), code: 0, oom };
-            let ended = Happening::Ended { process, name: "bash".into(), peak: rss, status };
-            assert_eq!(SCALE.happening(&Event { kind, ..event }), Some(ended));
+            let ended = KernelEvent::Ended { process, name: "bash".into(), peak: rss, status };
+            assert_eq!(SCALE.event(&Event { kind, ..event }), Some(ended));
         }
-        assert_eq!(SCALE.happening(&Event { kind: 99, ..event }), None);
+        assert_eq!(SCALE.event(&Event { kind: 99, ..event }), None);
     }
 
     #[test]

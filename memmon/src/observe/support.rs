@@ -3,20 +3,20 @@
 //! [`Facts::gather`] asks the kernel, [`assess`] judges what it said, [`choose`] takes a source. Only the first of the
 //! three touches the system.
 
-mod facts;
-mod obstacle;
+mod limitation;
+mod probe;
 #[cfg(test)]
 pub(crate) mod samples;
-mod terms;
+mod types;
 
 use serde::Serialize;
 
 use super::procfs::Accuracy;
 use crate::model::{Bytes, Source, SourceChoice};
 
-pub use facts::{BPF_FS, Facts, VMLINUX};
-pub use obstacle::{Obstacle, Refusal};
-pub use terms::{Btf, Capabilities, Capability, KernelVersion, Lockdown, Probe};
+pub use limitation::{Obstacle, Refusal};
+pub use probe::{BPF_FS, Facts, VMLINUX};
+pub use types::{Btf, Capabilities, Capability, KernelVersion, Lockdown, Probe};
 
 /// Judges the facts. Pure.
 pub fn assess(facts: &Facts) -> Support {

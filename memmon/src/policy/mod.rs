@@ -3,9 +3,9 @@
 
 mod explain;
 mod growth;
-mod ladder;
 mod patterns;
 mod rules;
+mod wake_levels;
 mod walk;
 
 #[cfg(test)]
@@ -17,7 +17,7 @@ mod tables;
 
 pub use explain::{Change, Explanation, Otherwise, Step, explain};
 pub use growth::{Growth, Rate};
-pub use ladder::Ladder;
 pub use patterns::{CgroupPatterns, NamePatterns, PatternError};
 pub use rules::{Limits, LimitsError, Rules, Scope, UidRanges, Whitelist};
+pub use wake_levels::WakeLevels;
 pub use walk::{Finding, Rule, Verdicts, could_be_terminated, decide, judge, judge_as_over, suspects};

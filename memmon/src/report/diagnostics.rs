@@ -15,7 +15,7 @@ use tracing_subscriber::{
 
 use super::{
     event::{Event, Level},
-    reporter::Teller,
+    reporter::EventSender,
 };
 
 /// The text of one diagnostic is cut here: the verifier's log of a rejected program can be megabytes.
@@ -26,12 +26,12 @@ const LONGEST: usize = 8 * 1024;
 ///
 /// # Errors
 /// Somebody else receives it already.
-pub fn install(teller: Teller) -> Result<(), TryInitError> {
+pub fn install(teller: EventSender) -> Result<(), TryInitError> {
     tracing_subscriber::registry().with(Diagnostics(teller)).try_init()
 }
 
 /// The layer that does so.
-struct Diagnostics(Teller);
+struct Diagnostics(EventSender);
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Diagnostics {
     fn max_level_hint(&self) -> Option<LevelFilter> {

@@ -10,7 +10,7 @@ use std::{
 use super::{
     advice::advised,
     event::Sink,
-    outlet::{Line, Output},
+    sink::{Line, Output},
 };
 
 type Open = Box<dyn Fn(&Path) -> io::Result<File> + Send>;
@@ -170,22 +170,22 @@ mod tests {
     use super::*;
     use crate::report::{
         event::{Event, Level},
-        outlet::{Offer, Outlet},
+        sink::{HealthySink, WriteOutcome},
     };
 
     fn refusal(path: &Path) -> String {
         open_safely(path).expect_err("must be refused").to_string()
     }
 
-    fn offer(outlet: &mut Outlet, whole: &str, now: Instant) -> Offer {
+    fn offer(outlet: &mut HealthySink, whole: &str, now: Instant) -> WriteOutcome {
         let at = jiff::Timestamp::UNIX_EPOCH.to_zoned(jiff::tz::TimeZone::UTC);
         let event = Event::Overflow { lost: 0 };
         let line = Line { at: &at, level: Level::Info, event: &event, user: None, message: whole, whole };
         outlet.offer(&line, now)
     }
 
-    fn broke(offer: &Offer) -> &str {
-        let Offer::Broke(Event::SinkTrouble { error: Some(error), .. }) = offer else {
+    fn broke(offer: &WriteOutcome) -> &str {
+        let WriteOutcome::Failed(Event::SinkTrouble { error: Some(error), .. }) = offer else {
             panic!("no trouble was told: {offer:?}");
         };
         error
@@ -294,16 +294,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let logs = folder.path().join("logs");
         fs::create_dir(&logs).unwrap();
-        let mut outlet = Outlet::new(LogFile::new(logs.join("log")));
+        let mut outlet = HealthySink::new(LogFile::new(logs.join("log")));
         let now = Instant::now();
-        assert_eq!(offer(&mut outlet, "one\n", now), Offer::Taken);
+        assert_eq!(offer(&mut outlet, "one\n", now), WriteOutcome::Taken);
         fs::remove_dir_all(&logs).unwrap();
         let offered = offer(&mut outlet, "two\n", now);
         assert!(broke(&offered).contains("logs/log: No such file"), "{offered:?}");
-        assert_eq!(offer(&mut outlet, "three\n", now), Offer::Lost);
+        assert_eq!(offer(&mut outlet, "three\n", now), WriteOutcome::Lost);
         fs::create_dir(&logs).unwrap();
         let mended = Event::SinkTrouble { sink: Sink::File, error: None, lost: 2 };
-        assert_eq!(offer(&mut outlet, "four\n", now + Duration::from_secs(1)), Offer::Mended(mended));
+        assert_eq!(
+            offer(&mut outlet, "four\n", now + Duration::from_secs(1)),
+            WriteOutcome::Recovered(mended)
+        );
         assert_eq!(fs::read_to_string(logs.join("log")).unwrap(), "four\n");
     }
 
@@ -321,14 +324,17 @@ mod tests {
                 open_safely(path)
             }
         });
-        let mut outlet = Outlet::new(log);
+        let mut outlet = HealthySink::new(log);
         let now = Instant::now();
         let offered = offer(&mut outlet, "one\n", now);
         assert!(broke(&offered).contains("No space left on device"), "{offered:?}");
-        assert_eq!(offer(&mut outlet, "two\n", now + Duration::from_secs(1)), Offer::Lost);
+        assert_eq!(offer(&mut outlet, "two\n", now + Duration::from_secs(1)), WriteOutcome::Lost);
         full.store(false, Ordering::Relaxed);
         let mended = Event::SinkTrouble { sink: Sink::File, error: None, lost: 2 };
-        assert_eq!(offer(&mut outlet, "three\n", now + Duration::from_secs(3)), Offer::Mended(mended));
+        assert_eq!(
+            offer(&mut outlet, "three\n", now + Duration::from_secs(3)),
+            WriteOutcome::Recovered(mended)
+        );
         assert_eq!(fs::read_to_string(&path).unwrap(), "three\n");
     }
 

@@ -26,7 +26,7 @@ const OVERFLOW_EVERY: Duration = Duration::from_secs(10);
 
 /// Takes events from one owner, the daemon; [`Reporter::teller`] gives the door to others.
 pub struct Reporter {
-    teller: Teller,
+    teller: EventSender,
     exports: Mutex<Exports>,
     /// Hangs up when the writer thread is done.
     done: Receiver<()>,
@@ -34,7 +34,7 @@ pub struct Reporter {
 
 /// The telling half of a [`Reporter`], to be handed around.
 #[derive(Clone)]
-pub struct Teller {
+pub struct EventSender {
     queue: SyncSender<Item>,
     shared: Arc<Shared>,
 }
@@ -43,7 +43,7 @@ pub struct Teller {
 enum Item {
     Told(Timestamp, Box<Event>),
     /// There are orders.
-    Nudge,
+    Wake,
 }
 
 struct Shared {
@@ -95,13 +95,13 @@ impl Reporter {
             });
             drop(hang_up);
         })?;
-        let reporter = Self { teller: Teller { queue, shared }, exports: Mutex::default(), done };
+        let reporter = Self { teller: EventSender { queue, shared }, exports: Mutex::default(), done };
         reporter.export(exports);
         reporter.notify(notify, &machine);
         Ok(reporter)
     }
 
-    /// Tells an event; see [`Teller::tell`].
+    /// Tells an event; see [`EventSender::tell`].
     pub fn tell(&self, event: Event) {
         self.teller.tell(event);
     }
@@ -112,7 +112,7 @@ impl Reporter {
     }
 
     /// A door for others, which goes on working as long as this reporter does.
-    pub fn teller(&self) -> Teller {
+    pub fn teller(&self) -> EventSender {
         self.teller.clone()
     }
 
@@ -182,16 +182,16 @@ impl Reporter {
     fn order(&self, give: impl FnOnce(&mut Orders)) {
         give(&mut self.teller.shared.orders.lock().unwrap_or_else(PoisonError::into_inner));
         // Is the queue full, the writer is awake anyway.
-        let _ = self.teller.queue.try_send(Item::Nudge);
+        let _ = self.teller.queue.try_send(Item::Wake);
     }
 }
 
-impl Teller {
+impl EventSender {
     /// Tells an event, stamped with the time of this call. Never waits: where the writer cannot keep up, the event
     /// is counted as lost and that is told.
     pub fn tell(&self, event: Event) {
         let Shared { metrics, notifiers, .. } = &*self.shared;
-        metrics.hear(&event);
+        metrics.observe(&event);
         // Only a reload ever writes to it.
         let notifiers = notifiers.read().unwrap_or_else(PoisonError::into_inner);
         notifiers.offer((self.shared.clock)(), &event, |channel| metrics.notified(channel, "lost", 1));
@@ -257,7 +257,7 @@ fn next_item(items: &Receiver<Item>, due: Option<Instant>) -> Option<Item> {
     let Some(due) = due else { return items.recv().ok() };
     match items.recv_timeout(due.saturating_duration_since(Instant::now())) {
         Ok(item) => Some(item),
-        Err(RecvTimeoutError::Timeout) => Some(Item::Nudge),
+        Err(RecvTimeoutError::Timeout) => Some(Item::Wake),
         Err(RecvTimeoutError::Disconnected) => None,
     }
 }
@@ -274,14 +274,14 @@ fn finish(mut writer: Writer, items: &Receiver<Item>, shared: &Shared) {
 fn write(writer: &mut Writer, item: Item) {
     match item {
         Item::Told(at, event) => writer.take(at, *event, Instant::now()),
-        Item::Nudge => {}
+        Item::Wake => {}
     }
 }
 
 fn tell_overflow(writer: &mut Writer, shared: &Shared) {
     let lost = shared.lost.swap(0, Ordering::Relaxed);
     if lost > 0 {
-        shared.metrics.hear(&Event::Overflow { lost });
+        shared.metrics.observe(&Event::Overflow { lost });
         writer.take((shared.clock)(), Event::Overflow { lost }, Instant::now());
     }
 }

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::{
     event::{Event, Level, Sink},
     message_id::message_id,
-    outlet::{Line, Output},
+    sink::{Line, Output},
 };
 
 /// What the entries are found by: `journalctl -t memmon`.

@@ -7,10 +7,10 @@ use jiff::{Timestamp, tz::TimeZone};
 use super::{
     event::{Event, Level},
     file::LogFile,
-    fold::Fold,
     json,
-    outlet::{self, Line, Offer, Outlet},
     outputs::{Console, Format, Machine, Outputs},
+    repeat_filter::RepeatFilter,
+    sink::{self, HealthySink, Line, WriteOutcome},
     system_log::SystemLog,
     text,
     users::UserNames,
@@ -18,14 +18,14 @@ use super::{
 
 /// All sinks, with what is remembered between events.
 pub(super) struct Writer {
-    outlets: Vec<Outlet>,
+    sinks: Vec<HealthySink>,
     /// Hears of a sink in trouble when no other sink does.
-    last_resort: Option<Outlet>,
+    last_resort: Option<HealthySink>,
     format: Format,
     level: Level,
     zone: fn() -> TimeZone,
     users: UserNames,
-    fold: Fold,
+    fold: RepeatFilter,
 }
 
 impl Writer {
@@ -33,29 +33,29 @@ impl Writer {
     pub(super) fn new(outputs: Outputs) -> Self {
         let Outputs { console, file, format, system_log, level, metrics: _, notify: _, machine } = outputs;
         let Machine { clock: _, zone, user_name, journal, syslog, queue: _ } = machine;
-        let mut outlets = Vec::new();
+        let mut sinks = Vec::new();
         let mut last_resort = None;
-        let stderr = || Outlet::new(outlet::Console(Box::new(io::stderr())));
+        let stderr = || HealthySink::new(sink::Console(Box::new(io::stderr())));
         match console {
             Console::Stderr if system_log && journal.exists() && stderr_is_the_journal() => {
                 last_resort = Some(stderr());
             }
-            Console::Stderr => outlets.push(stderr()),
-            Console::Writer(writer) => outlets.push(Outlet::new(outlet::Console(writer))),
+            Console::Stderr => sinks.push(stderr()),
+            Console::Writer(writer) => sinks.push(HealthySink::new(sink::Console(writer))),
             Console::Off => last_resort = Some(stderr()),
         }
-        outlets.extend(file.map(|path| Outlet::new(LogFile::new(path))));
+        sinks.extend(file.map(|path| HealthySink::new(LogFile::new(path))));
         if system_log {
-            outlets.push(Outlet::new(SystemLog::new(journal, syslog)));
+            sinks.push(HealthySink::new(SystemLog::new(journal, syslog)));
         }
         Self {
-            outlets,
+            sinks,
             last_resort,
             format,
             level,
             zone,
             users: UserNames::new(user_name),
-            fold: Fold::default(),
+            fold: RepeatFilter::default(),
         }
     }
 
@@ -84,8 +84,8 @@ impl Writer {
         for repeated in self.fold.all(now) {
             self.take(at, repeated, now);
         }
-        for index in 0..self.outlets.len() {
-            if let Some(event) = self.outlets[index].trouble() {
+        for index in 0..self.sinks.len() {
+            if let Some(event) = self.sinks[index].trouble() {
                 let message = self.message(&event, now);
                 self.deliver(at, News { event, message, broken: Some(index) }, now);
             }
@@ -94,8 +94,8 @@ impl Writer {
 
     /// For log rotation.
     pub(super) fn reopen(&mut self, now: Instant) {
-        for outlet in &mut self.outlets {
-            outlet.reopen(now);
+        for sink in &mut self.sinks {
+            sink.reopen(now);
         }
     }
 
@@ -125,15 +125,15 @@ impl Writer {
                 whole: &whole,
             };
             let mut heard = false;
-            for (index, outlet) in self.outlets.iter_mut().enumerate() {
+            for (index, sink) in self.sinks.iter_mut().enumerate() {
                 if broken == Some(index) {
                     continue;
                 }
-                let (event, broken) = match outlet.offer(&line, now) {
-                    Offer::Lost => continue,
-                    Offer::Broke(event) => (event, Some(index)),
-                    Offer::Mended(event) => (event, None),
-                    Offer::Taken => {
+                let (event, broken) = match sink.offer(&line, now) {
+                    WriteOutcome::Lost => continue,
+                    WriteOutcome::Failed(event) => (event, Some(index)),
+                    WriteOutcome::Recovered(event) => (event, None),
+                    WriteOutcome::Taken => {
                         heard = true;
                         continue;
                     }
@@ -144,9 +144,9 @@ impl Writer {
                     news.push_back(News { event, message, broken });
                 }
             }
-            if let (Some(outlet), false, Event::SinkTrouble { .. }) = (&mut self.last_resort, heard, &event) {
+            if let (Some(sink), false, Event::SinkTrouble { .. }) = (&mut self.last_resort, heard, &event) {
                 // Nobody is left to hear of its trouble.
-                let _ = outlet.offer(&line, now);
+                let _ = sink.offer(&line, now);
             }
         }
     }
@@ -204,7 +204,7 @@ mod tests {
         };
         let mut writer = Writer::new(outputs);
         let (mut reader, stderr) = io::pipe().unwrap();
-        writer.last_resort = Some(Outlet::new(outlet::Console(Box::new(stderr))));
+        writer.last_resort = Some(HealthySink::new(sink::Console(Box::new(stderr))));
         for scanned in 0..3 {
             writer.take(Timestamp::UNIX_EPOCH, Event::ScanComplete { scanned, killed: 0 }, Instant::now());
         }

@@ -9,7 +9,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::wire::{Body, Get, Text, VERSION};
+use super::wire::{Body, Query, Text, VERSION};
 
 /// How long an answer may take: longer than the daemon takes at most.
 const PATIENCE: Duration = Duration::from_secs(6);
@@ -66,7 +66,7 @@ impl Client {
     ///
     /// # Errors
     /// As for [`Client::get`]; what the line says is not looked at.
-    pub fn line(&mut self, get: Get) -> Result<String, ClientError> {
+    pub fn line(&mut self, get: Query) -> Result<String, ClientError> {
         // Who was turned away has an answer all the same, so that one is looked for whatever becomes of the question.
         let asked = writeln!(self.stream.get_ref(), "{}", get.request());
         let mut line = String::new();
@@ -83,7 +83,7 @@ impl Client {
     ///
     /// # Errors
     /// Any: after one this connection is of no further use.
-    pub fn get(&mut self, get: Get) -> Result<Body, ClientError> {
+    pub fn get(&mut self, get: Query) -> Result<Body, ClientError> {
         understood(&self.line(get)?)
     }
 }

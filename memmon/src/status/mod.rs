@@ -1,7 +1,7 @@
 //! What the daemon is at, for those who ask: a Unix socket, lines of JSON, and nobody who is waited for.
 //!
 //! ```text
-//! client ──line──▶ server ──Ask──▶ the daemon's loop, at most ten times a second, whoever and however many ask
+//! client ──line──▶ server ──Request──▶ the daemon's loop, at most ten times a second, whoever and however many ask
 //!        ◀─line──        ◀─text──
 //! ```
 //!
@@ -10,20 +10,20 @@
 
 mod client;
 mod peer;
-mod place;
 mod server;
+mod socket_file;
 #[cfg(test)]
 mod tests;
 mod watched;
 mod wire;
 
 pub use client::{Client, ClientError, understood};
-pub use place::Place;
-pub use server::{Ask, Door, serve};
+pub use server::{AccessPolicy, Request, serve};
+pub use socket_file::SocketFile;
 pub use watched::{Climber, Growth, Waiting};
 pub use wire::{
-    Body, Configuration, Counts, Fate, Fill, Get, Lost, Row, Scan, Source, Status, Table, Text, Thresholds,
-    Victim, answer, why,
+    Body, Configuration, Counts, Dropped, MapUsage, Query, Row, Scan, Source, Status, Table, Text,
+    Thresholds, VerdictKind, Victim, answer, why,
 };
 
 /// Where a root memmon listens.

@@ -2,7 +2,7 @@
 //!
 //! What any number of clients can cost is bounded: so many at once, so many connections and answers per second, one
 //! short buffer each, and a time limit on whatever waits for them. An answer is made once for all who ask within
-//! [`Get::fresh`] or a few times of what it took, and shared.
+//! [`Query::fresh`] or a few times of what it took, and shared.
 
 use std::{
     collections::VecDeque,
@@ -24,7 +24,7 @@ use tokio::{
 
 use super::{
     peer::Peer,
-    wire::{self, Body, Get, Refusal, Text},
+    wire::{self, Body, Query, Refusal, Text},
 };
 use crate::model::Uid;
 
@@ -43,7 +43,7 @@ const BETWEEN_CLIENTS: Duration = Duration::from_millis(2);
 /// After an accept that failed: descriptors are short, which passes, and is nothing to spin about.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
-impl Get {
+impl Query {
     /// How old an answer may be, at least.
     const fn fresh(self) -> Duration {
         match self {
@@ -55,18 +55,18 @@ impl Get {
 
 /// A question to the daemon.
 #[derive(Debug)]
-pub struct Ask {
+pub struct Request {
     /// What is asked for.
-    pub get: Get,
+    pub get: Query,
     /// Takes the line that is sent: see [`super::answer`].
     pub answer: oneshot::Sender<String>,
 }
 
 /// Which group may ask, besides root: one that can be changed while the server runs.
 #[derive(Clone, Debug)]
-pub struct Door(Arc<AtomicU64>);
+pub struct AccessPolicy(Arc<AtomicU64>);
 
-impl Door {
+impl AccessPolicy {
     /// No gid.
     const NOBODY: u64 = u64::MAX;
 
@@ -93,9 +93,9 @@ impl Door {
 /// The listener cannot be watched.
 pub async fn serve(
     listener: unix::net::UnixListener,
-    door: Door,
+    door: AccessPolicy,
     own: Uid,
-    asks: mpsc::Sender<Ask>,
+    asks: mpsc::Sender<Request>,
 ) -> std::io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
     let answers = Arc::new(Answers { asks, status: Mutex::default(), processes: Mutex::default() });
@@ -196,7 +196,7 @@ impl Lines {
 
 /// The latest answers, and the daemon that makes new ones.
 struct Answers {
-    asks: mpsc::Sender<Ask>,
+    asks: mpsc::Sender<Request>,
     status: Mutex<Latest>,
     processes: Mutex<Latest>,
 }
@@ -218,10 +218,10 @@ const PARTS_FOR_ITSELF: u32 = 4;
 
 impl Answers {
     /// A fresh answer; none when the daemon ends. Who asks while one is being made waits for that one.
-    async fn answer(&self, get: Get) -> Option<Arc<str>> {
+    async fn answer(&self, get: Query) -> Option<Arc<str>> {
         let latest = match get {
-            Get::Status => &self.status,
-            Get::Processes => &self.processes,
+            Query::Status => &self.status,
+            Query::Processes => &self.processes,
         };
         let Latest { made, making } = &mut *latest.lock().await;
         loop {
@@ -238,10 +238,10 @@ impl Answers {
     }
 }
 
-async fn make(asks: mpsc::Sender<Ask>, get: Get) -> Option<Made> {
+async fn make(asks: mpsc::Sender<Request>, get: Query) -> Option<Made> {
     let (answer, line) = oneshot::channel();
     let asked = Instant::now();
-    asks.send(Ask { get, answer }).await.ok()?;
+    asks.send(Request { get, answer }).await.ok()?;
     let line = line.await.ok()?;
     Some((Instant::now() + get.fresh().max(asked.elapsed() * PARTS_FOR_ITSELF), line.into()))
 }

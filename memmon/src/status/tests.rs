@@ -32,7 +32,7 @@ fn table(rows: usize) -> Table {
         rss_bytes: Bytes(5),
         error_bytes: Bytes::ZERO,
         parts: None,
-        verdict: Fate::Within,
+        verdict: VerdictKind::Within,
         why: Text::default(),
         phase: None,
         growth: Growth::default(),
@@ -52,15 +52,15 @@ impl Served {
     /// Answers with a table of so many rows, to whom `own` says is the daemon's user, and to root. Each takes `time`.
     fn start(rows: usize, own: Uid, time: Duration) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let (place, listener) = Place::take(&directory.path().join("sock"), None).unwrap();
+        let (place, listener) = SocketFile::take(&directory.path().join("sock"), None).unwrap();
         let asked = Arc::new(AtomicUsize::new(0));
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let count = Arc::clone(&asked);
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
-                let (asks, mut asked) = mpsc::channel::<Ask>(1);
-                tokio::spawn(serve(listener, Door::new(None), own, asks));
+                let (asks, mut asked) = mpsc::channel::<Request>(1);
+                tokio::spawn(serve(listener, AccessPolicy::new(None), own, asks));
                 let answers = async {
                     while let Some(ask) = asked.recv().await {
                         count.fetch_add(1, Ordering::Relaxed);
@@ -105,7 +105,7 @@ impl Served {
     }
 
     fn serves(&self) {
-        let body = Client::connect(&self.socket()).unwrap().get(Get::Processes).unwrap();
+        let body = Client::connect(&self.socket()).unwrap().get(Query::Processes).unwrap();
         assert!(matches!(body, Body::Processes(_)), "{body:?}");
     }
 }
@@ -121,9 +121,9 @@ impl Drop for Served {
 #[test]
 fn requests_are_versioned_lines_and_nothing_else() {
     let code = |line: &str| request(line.as_bytes()).map_err(|refusal| refusal.code.to_string());
-    assert_eq!(code(r#"{"v":1,"get":"status"}"#), Ok(Get::Status));
-    assert_eq!(code(r#" { "get" : "processes" , "v" : 1 , "new": [] } "#), Ok(Get::Processes));
-    for get in [Get::Status, Get::Processes] {
+    assert_eq!(code(r#"{"v":1,"get":"status"}"#), Ok(Query::Status));
+    assert_eq!(code(r#" { "get" : "processes" , "v" : 1 , "new": [] } "#), Ok(Query::Processes));
+    for get in [Query::Status, Query::Processes] {
         assert_eq!(code(&get.request()), Ok(get));
     }
     for (line, refused) in [
@@ -185,7 +185,7 @@ fn garbage_is_answered_once_and_the_door_shut() {
 #[test]
 fn a_flood_of_questions_is_asked_a_few_times() {
     let served = Served::own(1);
-    let (begun, questions) = (Instant::now(), Get::Status.request() + "\n");
+    let (begun, questions) = (Instant::now(), Query::Status.request() + "\n");
     let mut streams: Vec<_> = (0..8).map(|_| served.connect()).collect();
     for stream in &mut streams {
         stream.write_all(questions.repeat(2000).as_bytes()).unwrap();
@@ -214,7 +214,7 @@ fn a_daemon_for_which_answers_are_work_has_most_of_its_time_for_itself() {
     let mut client = Client::connect(&served.socket()).unwrap();
     while begun.elapsed() < 10 * time || served.asked() < 2 {
         assert!(begun.elapsed() < Duration::from_secs(20), "asked {} times", served.asked());
-        client.line(Get::Status).unwrap();
+        client.line(Query::Status).unwrap();
     }
     let most = begun.elapsed().div_duration_f64(5 * time).ceil();
     assert!(served.asked() as f64 <= most, "asked {} times, not {most}", served.asked());
@@ -223,7 +223,7 @@ fn a_daemon_for_which_answers_are_work_has_most_of_its_time_for_itself() {
 #[test]
 fn an_answer_that_took_too_long_is_there_for_who_asks_again() {
     let served = Served::start(1, Uid(nix::unistd::geteuid().as_raw()), Duration::from_secs(6));
-    let ask = || Client::connect(&served.socket()).unwrap().line(Get::Processes).unwrap();
+    let ask = || Client::connect(&served.socket()).unwrap().line(Query::Processes).unwrap();
     assert!(ask().contains(r#""code":"busy""#));
     assert!(ask().contains(r#""processes":{"#));
     assert_eq!(served.asked(), 1);
@@ -235,7 +235,7 @@ fn slow_readers_and_the_silent_hold_up_nobody() {
     let served = Served::own(4000);
     let mut slow: Vec<_> = (0..CLIENTS - 2).map(|_| served.connect()).collect();
     for stream in &mut slow {
-        stream.write_all((Get::Processes.request() + "\n").as_bytes()).unwrap();
+        stream.write_all((Query::Processes.request() + "\n").as_bytes()).unwrap();
     }
     let _half_open = served.connect();
     served.serves();
@@ -250,7 +250,7 @@ fn of_a_hundred_clients_the_last_ones_are_served() {
     let streams: Vec<_> = (0..100).map(|_| served.connect()).collect();
     // The last one to come has been let in when it is answered.
     for mut stream in streams.iter().rev() {
-        let _ = stream.write_all((Get::Processes.request() + "\n").as_bytes());
+        let _ = stream.write_all((Query::Processes.request() + "\n").as_bytes());
         let mut line = String::new();
         let read = BufReader::new(stream).read_line(&mut line);
         answered.push(read.is_ok() && line.ends_with('\n'));
@@ -272,7 +272,7 @@ fn a_stranger_is_refused_and_told_why() {
         return;
     }
     let served = Served::start(1, Uid(own.as_raw() + 1), Duration::ZERO);
-    let said = served.talk((Get::Status.request() + "\n").as_bytes());
+    let said = served.talk((Query::Status.request() + "\n").as_bytes());
     assert!(said.contains(r#""code":"refused""#), "{said}");
     assert_eq!(served.asked(), 0);
 }

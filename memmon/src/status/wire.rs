@@ -16,14 +16,14 @@ pub(super) const VERSION: u64 = 1;
 
 /// What can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Get {
+pub enum Query {
     /// How the daemon is.
     Status,
     /// The processes nearest their limit.
     Processes,
 }
 
-impl Get {
+impl Query {
     /// As it is asked for.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -39,7 +39,7 @@ impl Get {
 }
 
 /// What `line` asks for, or what to say to whoever sent it.
-pub(super) fn request(line: &[u8]) -> Result<Get, Refusal> {
+pub(super) fn request(line: &[u8]) -> Result<Query, Refusal> {
     #[derive(Deserialize)]
     struct Request {
         v: u64,
@@ -52,7 +52,7 @@ pub(super) fn request(line: &[u8]) -> Result<Get, Refusal> {
     if v != VERSION {
         return Err(refusal("version", "this memmon speaks version 1"));
     }
-    [Get::Status, Get::Processes]
+    [Query::Status, Query::Processes]
         .into_iter()
         .find(|known| known.as_str() == get)
         .ok_or_else(|| refusal("unknown", r#"expected "get" to be "status" or "processes""#))
@@ -75,9 +75,9 @@ pub fn answer(body: &Body) -> String {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Body {
-    /// To [`Get::Status`].
+    /// To [`Query::Status`].
     Status(Box<Status>),
-    /// To [`Get::Processes`].
+    /// To [`Query::Processes`].
     Processes(Table),
     /// To anything that is not answered. The connection is closed after it.
     Error(Refusal),
@@ -130,9 +130,9 @@ pub struct Status {
     /// The latest terminations, the last one first: what the JSON log has of each, and `at_unix_seconds`.
     pub recent: Vec<Value>,
     /// How full the kernel map is; none without one.
-    pub map: Option<Fill>,
+    pub map: Option<MapUsage>,
     /// What was lost since the start.
-    pub lost: Lost,
+    pub lost: Dropped,
 }
 
 /// Where readings come from.
@@ -218,7 +218,7 @@ pub struct Victim {
 
 /// How full the kernel map is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fill {
+pub struct MapUsage {
     /// Processes in it.
     pub entries: usize,
     /// Processes that it has room for.
@@ -227,7 +227,7 @@ pub struct Fill {
 
 /// What was lost since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lost {
+pub struct Dropped {
     /// Events that no log got, as it could not keep up.
     pub log_events: u64,
     /// Crossings that found the kernel's ring full.
@@ -272,7 +272,7 @@ pub struct Row {
     #[serde(flatten)]
     pub growth: Growth,
     /// The verdict.
-    pub verdict: Fate,
+    pub verdict: VerdictKind,
     /// What decided it, in a few words.
     pub why: Text,
     /// How far its termination is: see [`Victim::phase`].
@@ -290,7 +290,7 @@ impl Row {
             error_bytes: process.error,
             parts,
             growth: Growth::default(),
-            verdict: Fate::of(verdict),
+            verdict: VerdictKind::of(verdict),
             why: Text(why(verdict)),
             phase: None,
         }
@@ -300,7 +300,7 @@ impl Row {
 /// A verdict in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Fate {
+pub enum VerdictKind {
     /// To be terminated, or, in dry run, would be.
     Terminate,
     /// Perhaps over, but left alone.
@@ -311,7 +311,7 @@ pub enum Fate {
     Protected,
 }
 
-impl Fate {
+impl VerdictKind {
     const fn of(verdict: &Verdict) -> Self {
         match verdict {
             Verdict::Within => Self::Within,
@@ -322,7 +322,7 @@ impl Fate {
     }
 }
 
-impl fmt::Display for Fate {
+impl fmt::Display for VerdictKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Terminate => "terminate",

@@ -10,7 +10,7 @@ use std::{
 };
 
 use memmon::{
-    enforce::{Check, Effect, Errno, Event, Order, Outcome, Patience, Reaper, Victims},
+    enforce::{Check, Effect, Errno, EscalationTiming, Event, Order, Outcome, Reaper, Victims},
     model::{
         Breach, Bytes, Fact, Limit, Names, Pid, Process, ProcessId, Record, Signal, StartTime, Uid,
         Unconfirmed, Verdict,
@@ -33,7 +33,7 @@ pub struct Court {
 
 impl Court {
     pub fn new(grace: Duration) -> Self {
-        let patience = Patience { grace, lingering: Duration::from_secs(2), reclaim: true };
+        let patience = EscalationTiming { grace, lingering: Duration::from_secs(2), reclaim: true };
         let (done, reclaimed) = channel();
         let reaper = Reaper::start(move |whom, outcome| {
             let _ = done.send((whom, outcome));
@@ -44,11 +44,11 @@ impl Court {
     }
 
     /// Condemns what has `pid` now and carries out what that orders.
-    pub fn condemn(&mut self, pid: u32) -> ProcessId {
+    pub fn start_termination(&mut self, pid: u32) -> ProcessId {
         let process = confirm(pid).unwrap();
         let whom = process.id;
         let breach = breach(&process);
-        let orders = self.victims.condemn(process, breach, Instant::now());
+        let orders = self.victims.start_termination(process, breach, Instant::now());
         self.carry_out(orders);
         whom
     }

@@ -30,7 +30,7 @@ fn a_hog_that_handles_sigterm_saves_and_leaves_within_its_grace() {
     let file = dir.path().join("saved");
     let mut hog = hog(&format!("save-on-term {} anon 40M hold", file.display()));
     let mut court = Court::new(Duration::from_secs(10));
-    court.condemn(hog.pid());
+    court.start_termination(hog.pid());
     court.finish();
 
     assert_eq!(court.signals(), [Signal::Term]);
@@ -47,7 +47,7 @@ fn one_that_ignores_sigterm_is_killed_after_its_grace() {
     let mut hog = hog("ignore-term anon 40M hold");
     let mut court = Court::new(GRACE);
     let begun = Instant::now();
-    court.condemn(hog.pid());
+    court.start_termination(hog.pid());
     assert!(matches!(court.victims.iter().next(), Some((_, Phase::Grace { .. }))));
     court.finish();
 
@@ -64,7 +64,7 @@ fn one_that_ignores_sigterm_is_killed_after_its_grace() {
 fn memory_is_reclaimed_from_a_killed_hog() {
     let mut hog = hog("ignore-term anon 200M hold");
     let mut court = Court::new(Duration::ZERO);
-    court.condemn(hog.pid());
+    court.start_termination(hog.pid());
     court.finish();
     assert_eq!(hog.ended_by(Duration::from_secs(1)), Some(libc::SIGKILL));
     // The answer may come after the exit.
@@ -78,7 +78,7 @@ fn a_stopped_hog_dies_too() {
     let mut hog = hog("anon 40M stop");
     eventually("the stop", || hog.state() == 'T');
     let mut court = Court::new(GRACE);
-    court.condemn(hog.pid());
+    court.start_termination(hog.pid());
     court.turn();
     assert_eq!(court.signals(), [Signal::Term, Signal::Kill], "SIGTERM stays pending in a stopped process");
     court.finish();
@@ -90,7 +90,7 @@ fn a_stopped_hog_dies_too() {
 fn one_whose_leader_has_exited_dies_as_a_whole() {
     let mut hog = hog("ignore-term leader-exits anon 40M hold");
     let mut court = Court::new(GRACE);
-    court.condemn(hog.pid());
+    court.start_termination(hog.pid());
     assert!(!is_dead(hog.pid()), "the zombie of the leader is not its exit");
     court.finish();
     assert_eq!(court.signals(), [Signal::Term, Signal::Kill]);
@@ -101,7 +101,7 @@ fn one_whose_leader_has_exited_dies_as_a_whole() {
 fn an_exit_is_noticed_at_once() {
     let mut hog = hog("ignore-term anon 40M hold");
     let mut court = Court::new(Duration::from_secs(30));
-    court.condemn(hog.pid());
+    court.start_termination(hog.pid());
     hog.release();
     eventually("the exit", || is_dead(hog.pid()));
     let dead = Instant::now();
@@ -118,7 +118,7 @@ fn one_that_frees_its_memory_within_the_grace_is_spared() {
     let hog = Hog::start("anon 40M wait-term free hold");
     hog.begun("wait-term");
     let mut court = Court::new(GRACE);
-    court.condemn(hog.pid());
+    court.start_termination(hog.pid());
     hog.begun("hold");
     court.finish();
     assert_eq!(court.signals(), [Signal::Term]);
@@ -138,7 +138,7 @@ fn victims_do_not_wait_for_each_other() {
     let mut court = Court::new(grace);
     let begun = Instant::now();
     for hog in &hogs {
-        court.condemn(hog.pid());
+        court.start_termination(hog.pid());
     }
     court.finish();
     assert!(begun.elapsed() < 3 * grace, "{:?} for four graces of {grace:?}", begun.elapsed());
@@ -152,7 +152,7 @@ fn a_child_of_a_hog_is_left_alone() {
     let mut hog = hog("fork anon 5M hold end anon 40M hold");
     let child = hog.child("fork");
     let mut court = Court::new(Duration::from_secs(10));
-    court.condemn(hog.pid());
+    court.start_termination(hog.pid());
     court.finish();
     assert_eq!(court.sent.iter().map(|(pid, ..)| pid.0).collect::<Vec<_>>(), [hog.pid()]);
     assert_eq!(hog.ended_by(Duration::from_secs(1)), Some(libc::SIGTERM));
@@ -183,7 +183,7 @@ fn a_signal_never_reaches_who_has_the_pid_later() {
     let process = confirm(pid).unwrap();
     let (whom, breach) = (process.id, breach(&process));
     // As far as the warrant, which is held back.
-    court.victims.condemn(process, breach, Instant::now());
+    court.victims.start_termination(process, breach, Instant::now());
     let opened = court.victims.open(whom);
     court.victims.handle(whom, opened, Instant::now());
     let mut orders = court.victims.handle(whom, look_again(whom), Instant::now());
@@ -213,7 +213,7 @@ fn a_pid_that_was_used_again_before_it_was_opened_shows_by_its_start() {
 
     let mut court = Court::new(GRACE);
     let (whom, breach) = (condemned.id, breach(&condemned));
-    let orders = court.victims.condemn(condemned, breach, Instant::now());
+    let orders = court.victims.start_termination(condemned, breach, Instant::now());
     court.carry_out(orders);
     assert!(court.sent.is_empty());
     let [(_, Outcome::Unconfirmed(Unconfirmed::AnotherProcess { expected, .. }))] = court.told[..] else {
@@ -234,9 +234,9 @@ fn a_signal_without_the_right_to_send_it_is_said_once() {
     let told = thread::spawn(move || {
         become_user(stranger.uid);
         let mut court = Court::new(GRACE);
-        court.condemn(pid);
+        court.start_termination(pid);
         for _ in 0..3 {
-            court.condemn(pid); // by the scans that follow
+            court.start_termination(pid); // by the scans that follow
             court.carry_out(vec![]);
         }
         assert!(matches!(court.victims.iter().next(), Some((_, Phase::OutOfReach))));

@@ -119,7 +119,7 @@ fn the_map_is_told_and_so_are_those_nearest_their_limit() {
     assert!(told["map"]["capacity"].as_u64() >= told["map"]["entries"].as_u64(), "{told}");
 
     let mut client = memmon::status::Client::connect(&socket(&daemon)).unwrap();
-    let body = client.get(memmon::status::Get::Processes).unwrap();
+    let body = client.get(memmon::status::Query::Processes).unwrap();
     let memmon::status::Body::Processes(table) = body else { panic!("{body:?}") };
     let row = table.rows.iter().find(|row| row.id.pid.0 == hog.pid()).unwrap();
     assert_eq!(
@@ -153,7 +153,7 @@ fn who_grows_is_told_with_its_time_to_the_limit() {
     });
     assert!((0.0..40.0).contains(&climber["seconds_to_limit"].as_f64().unwrap()), "{climber}");
     let mut client = memmon::status::Client::connect(&socket(&daemon)).unwrap();
-    let body = client.get(memmon::status::Get::Processes).unwrap();
+    let body = client.get(memmon::status::Query::Processes).unwrap();
     let memmon::status::Body::Processes(table) = body else { panic!("{body:?}") };
     let row = table.rows.iter().find(|row| row.id.pid.0 == hog.pid()).unwrap();
     assert!(row.growth.bytes_per_second > Some(0.0) && row.growth.seconds_to_limit.is_some(), "{row:?}");

@@ -10,16 +10,16 @@ use nix::{
 
 use super::{
     Bench,
-    chapter::{Chapter, Goal, Table},
     memmon::with_and_without,
     sample::{Sample, ratio},
+    section::{Goal, ReportSection, Table},
 };
 use crate::{shell, workspace};
 
 /// CPU and wall time.
 type Times = [Duration; 2];
 
-pub(crate) fn measure(bench: &Bench) -> Result<Chapter> {
+pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
     let package = if bench.quick { "memmon-common" } else { "memmon" };
     let mut number = 0;
     // The dependencies, and the caches.
@@ -39,14 +39,14 @@ pub(crate) fn measure(bench: &Bench) -> Result<Chapter> {
     };
     let reached = row("CPU time", cpu)?;
     row("wall time", wall)?;
-    Ok(Chapter {
+    Ok(ReportSection {
         title: "A real build",
         how: format!(
             "`cargo rustc --package {package} --lib`, its dependencies built already, with memmon attached against without, in turns."
         ),
         tables: vec![table],
         goals: vec![Goal { what: "CPU ratio of a build".to_owned(), at_most: 1.01, reached, unit: "" }],
-        ..Chapter::default()
+        ..ReportSection::default()
     })
 }
 

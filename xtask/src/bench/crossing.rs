@@ -6,12 +6,12 @@ use anyhow::{Context as _, Result, bail};
 
 use super::{
     Bench,
-    chapter::{Chapter, Goal, Table},
     child::{Mounts, Running},
     memmon::{Memmon, Setup},
     plot,
     programs::Programs,
     sample::{Sample, figure},
+    section::{Goal, ReportSection, Table},
     user::TestUser,
 };
 
@@ -52,7 +52,7 @@ struct Sprint {
     ended: bool,
 }
 
-pub(crate) fn measure(bench: &Bench) -> Result<Chapter> {
+pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
     let user = TestUser::claim()?;
     let mut table = Table::new([
         "",
@@ -116,7 +116,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Chapter> {
     }
     let speed = Sample::new(speeds).context("no sprints")?.median() / 1e9;
     let plot = if bench.quick { None } else { Some(plot::latencies(&curves)?) };
-    Ok(Chapter {
+    Ok(ReportSection {
         title: "From crossing to SIGTERM",
         how: format!(
             "Processes of a uid of their own touch memory page by page as fast as they can ({} GB/s up to the limit, idle \
@@ -130,7 +130,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Chapter> {
         goals,
         notes,
         plot: plot.map(|file| (file, "Time from crossing to SIGTERM")),
-        ..Chapter::default()
+        ..ReportSection::default()
     })
 }
 

@@ -6,11 +6,11 @@ use anyhow::{Context as _, Result};
 
 use super::{
     Bench,
-    chapter::{Chapter, Goal, Table},
     child::{Mounts, Running},
     kernel::{Empty, Statistics, runs_of},
     memmon::{Memmon, Setup},
     sample::{Sample, figure, ratio},
+    section::{Goal, ReportSection, Table},
 };
 
 /// Threads that fault at the same time, and what the ratio may be.
@@ -33,7 +33,7 @@ const ALL: [Attached; 3] = [Attached::Nothing, Attached::Empty, Attached::Memmon
 /// CPU time by number of threads.
 type Times = [Duration; THREADS.len()];
 
-pub(crate) fn measure(bench: &Bench) -> Result<Chapter> {
+pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
     let passes = bench.rounds(10, 5);
     let mut load = Running::start(&mut bench.programs.load(&["faults"]), Mounts::Shared)?;
     for (threads, _) in THREADS {
@@ -63,10 +63,10 @@ pub(crate) fn measure(bench: &Bench) -> Result<Chapter> {
         rounds.push(times);
     }
     load.release()?;
-    chapter(&rounds, &net)
+    section(&rounds, &net)
 }
 
-fn chapter(rounds: &[[Times; ALL.len()]], net: &[Program]) -> Result<Chapter> {
+fn section(rounds: &[[Times; ALL.len()]], net: &[Program]) -> Result<ReportSection> {
     let mut table = Table::new(["threads", "attached", "CPU ratio", "quartiles", "rounds"]);
     let mut goals = Vec::new();
     for (number, (threads, at_most)) in THREADS.into_iter().enumerate() {
@@ -105,7 +105,7 @@ fn chapter(rounds: &[[Times; ALL.len()]], net: &[Program]) -> Result<Chapter> {
     let what = "net cost of an rss_stat event".to_owned();
     goals.push(Goal { what, at_most: NET, reached, unit: "ns" });
     let events: u64 = net.iter().map(|program| program.events).sum();
-    Ok(Chapter {
+    Ok(ReportSection {
         title: "Page faults",
         how: "A loop touches 64 MiB per thread page by page (4 KiB) and drops it (`MADV_DONTNEED`); its CPU time with \
               something attached against nothing, in turns. Nothing but faults: the worst case, which no real program is. \
@@ -117,7 +117,7 @@ fn chapter(rounds: &[[Times; ALL.len()]], net: &[Program]) -> Result<Chapter> {
             "Net: the kernel's own statistics of BPF programs (`BPF_ENABLE_STATS`) over {events} events, less what they \
              say of an empty program on the same events, as reading the clock twice is in both."
         )],
-        ..Chapter::default()
+        ..ReportSection::default()
     })
 }
 

@@ -6,10 +6,10 @@ use anyhow::Result;
 
 use super::{
     Bench,
-    chapter::{Chapter, Goal, Table},
     child::{Mounts, Running},
     memmon::{Memmon, Setup, sweep},
     sample::figure,
+    section::{Goal, ReportSection, Table},
 };
 
 /// Processes besides those that run anyway.
@@ -18,7 +18,7 @@ const CROWD: usize = 200;
 /// An hour, as memmon sweeps once in it (memmon/src/daemon/watch.rs).
 const SWEEPS: Duration = Duration::from_secs(3600);
 
-pub(crate) fn measure(bench: &Bench) -> Result<Chapter> {
+pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
     let minutes = if bench.long { 5.0 } else { 1.0 };
     let length = Duration::from_secs_f64(if bench.quick { 2.0 } else { 60.0 * minutes });
     let mut crowd = Running::start(&mut bench.programs.load(&["crowd", &CROWD.to_string()]), Mounts::Shared)?;
@@ -66,7 +66,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Chapter> {
         "Once an hour it sweeps over /proc, which takes {} ms here: its share is added.",
         figure(sweep.as_secs_f64() * 1e3)
     ));
-    Ok(Chapter {
+    Ok(ReportSection {
         title: "Idle",
         how: format!(
             "CPU time over {} s at the default interval (a scan every 30 s), beside {CROWD} processes that sleep and those \
@@ -76,6 +76,6 @@ pub(crate) fn measure(bench: &Bench) -> Result<Chapter> {
         tables: vec![table],
         goals,
         notes,
-        ..Chapter::default()
+        ..ReportSection::default()
     })
 }

@@ -6,11 +6,11 @@ use anyhow::{Context as _, Result};
 
 use super::{
     Bench,
-    chapter::{Chapter, Goal, Table},
     child::{Mounts, Running},
     kernel,
     memmon::{Memmon, Setup},
     sample::{Sample, figure},
+    section::{Goal, ReportSection, Table},
 };
 
 /// Seconds between scans: as often as memmon can be told to.
@@ -19,7 +19,7 @@ const INTERVAL: f64 = 0.1;
 /// MiB that memmon may hold.
 const AT_MOST: f64 = 5.0;
 
-pub(crate) fn measure(bench: &Bench) -> Result<Chapter> {
+pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
     let mut started = Vec::new();
     let mut cpu = Vec::new();
     for _ in 0..bench.rounds(10, 2) {
@@ -70,14 +70,14 @@ pub(crate) fn measure(bench: &Bench) -> Result<Chapter> {
             sample.len().to_string(),
         ]);
     }
-    Ok(Chapter {
+    Ok(ReportSection {
         title: "Memory and start-up",
         how: "As /proc/PID/status has it; maps as their fdinfo does (`memlock`), which is kernel memory and not RSS."
             .to_owned(),
         tables: vec![table, start],
         goals: vec![Goal { what: format!("RSS after {scans} scans"), at_most: AT_MOST, reached: most, unit: "MiB" }],
         notes: vec![format!("Scans every {INTERVAL} s, in dry run; an enforcing memmon locks what it has touched.")],
-        ..Chapter::default()
+        ..ReportSection::default()
     })
 }
 

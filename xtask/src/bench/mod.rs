@@ -1,11 +1,9 @@
 //! `cargo xtask bench`: what memmon costs and how fast it is, against what it replaces, in one run.
 //!
-//! Each section is a file: it measures in turns with what it compares to, and gives a [`Chapter`]. `book` puts the chapters
+//! Each section is a file: it measures in turns with what it compares to, and gives a [`ReportSection`]. `report` puts the chapters
 //! into BENCHMARKS.md. Everything runs in dry run but `crossing`, whose memmon is bound to a uid of its own.
 
-mod book;
 mod build;
-mod chapter;
 mod child;
 mod crossing;
 mod fault;
@@ -16,15 +14,17 @@ mod memmon;
 mod memory;
 mod plot;
 mod programs;
+mod report;
 mod sample;
 mod scan;
+mod section;
 mod user;
 
 use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
 
-use self::{chapter::Chapter, machine::Machine, programs::Programs};
-use crate::rights::Rights;
+use self::{machine::Machine, programs::Programs, section::ReportSection};
+use crate::privileges::Privileges;
 
 /// Measure memmon on this machine, and write BENCHMARKS.md
 ///
@@ -73,8 +73,8 @@ impl Bench {
 }
 
 impl Section {
-    fn measure(self, bench: &Bench) -> Result<Chapter> {
-        let mut chapter = match self {
+    fn measure(self, bench: &Bench) -> Result<ReportSection> {
+        let mut section = match self {
             Self::Fault => fault::measure(bench),
             Self::Scan => scan::measure(bench),
             Self::Idle => idle::measure(bench),
@@ -85,14 +85,14 @@ impl Section {
         let value = self.to_possible_value();
         let name = value.as_ref().map_or("", |value| value.get_name());
         let long = if bench.long && self == Self::Idle { " --long" } else { "" };
-        chapter.command = format!("cargo xtask bench{long} {name}");
-        Ok(chapter)
+        section.command = format!("cargo xtask bench{long} {name}");
+        Ok(section)
     }
 }
 
 /// Measures what was asked for, shows it, and writes it down.
 pub(crate) fn main(options: &Options) -> Result<()> {
-    ensure!(Rights::of_this_process()?.is_root(), "benchmarks need root: they attach BPF programs");
+    ensure!(Privileges::of_this_process()?.is_root(), "benchmarks need root: they attach BPF programs");
     let mut sections = match options.sections.as_slice() {
         [] => Section::value_variants().to_vec(),
         some => some.to_vec(),
@@ -110,9 +110,9 @@ pub(crate) fn main(options: &Options) -> Result<()> {
     let mut failed = Vec::new();
     for section in sections {
         match section.measure(&bench) {
-            Ok(chapter) => {
-                println!("{chapter}");
-                chapters.push(chapter);
+            Ok(section) => {
+                println!("{section}");
+                chapters.push(section);
             }
             Err(error) => {
                 println!("{section:?} was not measured: {error:#}\n");
@@ -123,7 +123,7 @@ pub(crate) fn main(options: &Options) -> Result<()> {
     if options.quick {
         println!("quick: nothing of this is written down");
     } else {
-        book::write(&before, &chapters)?;
+        report::write(&before, &chapters)?;
     }
     if !failed.is_empty() {
         bail!("not measured: {}", failed.join(", "));

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     ebpf, shell,
-    toolchain::{self, Wish},
+    toolchain::{self, ToolchainChoice},
     workspace,
 };
 
@@ -31,7 +31,7 @@ impl Programs {
     /// Builds memmon as it is shipped, or, to be `quick`, as it is tested. `peers`: fetches what it is measured against,
     /// where that can be had.
     pub(crate) fn get(quick: bool, peers: bool) -> Result<Self> {
-        let tools = toolchain::choose(Wish::Auto, &toolchain::look())?;
+        let tools = toolchain::choose(ToolchainChoice::Auto, &toolchain::look())?;
         ebpf::build(&tools)?;
         let root = workspace::root();
         let mut build = shell::cargo();

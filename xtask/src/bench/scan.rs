@@ -6,11 +6,11 @@ use anyhow::Result;
 
 use super::{
     Bench,
-    chapter::{Chapter, Goal, Table},
     child::{Mounts, Running},
     memmon::{Memmon, Setup, is_scan, passes},
     plot,
     sample::{Sample, figure},
+    section::{Goal, ReportSection, Table},
 };
 
 /// Idle processes besides those that run anyway.
@@ -79,7 +79,7 @@ impl Who {
 /// One line of the plot: who, and CPU milliseconds by number of processes.
 pub(super) type Curve = (&'static str, Vec<(f64, f64)>);
 
-pub(crate) fn measure(bench: &Bench) -> Result<Chapter> {
+pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
     let sizes = if bench.quick { &SIZES[..1] } else { &SIZES };
     let mut table = Table::new([
         "",
@@ -155,7 +155,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Chapter> {
         ));
     }
     let plot = if bench.quick { None } else { Some(plot::scans(&curves(&found))?) };
-    Ok(Chapter {
+    Ok(ReportSection {
         title: "Scans",
         how: format!(
             "CPU time (user and system, all threads) from the end of one scan to the end of the next, {INTERVAL} s apart, \
@@ -167,7 +167,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Chapter> {
         goals,
         notes,
         plot: plot.map(|file| (file, "CPU time per scan by number of processes")),
-        ..Chapter::default()
+        ..ReportSection::default()
     })
 }
 

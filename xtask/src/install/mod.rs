@@ -29,7 +29,7 @@ use self::{
     plan::{Facts, Step},
     service::{Answers, Start, Wishes},
 };
-use crate::{build, rights::Rights, shell, workspace};
+use crate::{build, privileges::Privileges, shell, workspace};
 
 /// Build memmon and install it, with its unit, configuration, log rotation, manuals and completions
 ///
@@ -57,7 +57,7 @@ pub(crate) struct Options {
 
 /// Take away what `cargo xtask install` installed; an edited configuration and the log are kept
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Away {
+pub(crate) struct Uninstall {
     /// The directory that was installed into
     #[arg(long, value_name = "DIRECTORY")]
     destdir: Option<PathBuf>,
@@ -70,7 +70,7 @@ pub(crate) struct Away {
 pub(crate) fn main(options: &Options) -> Result<()> {
     let Options { destdir, prefix, no_start, yes, no_build } = options;
     let release = if *no_build { build::built_before()? } else { build::release()? };
-    if destdir.is_none() && !Rights::of_this_process()?.is_root() {
+    if destdir.is_none() && !Privileges::of_this_process()?.is_root() {
         return again_as_root(&["--no-build"]);
     }
     if !prefix.is_absolute() {
@@ -150,9 +150,9 @@ fn config_in_force(facts: &Facts, items: &[Item]) -> Option<&'static Path> {
 }
 
 /// Uninstalls.
-pub(crate) fn away(options: &Away) -> Result<()> {
-    let Away { destdir, purge } = options;
-    if destdir.is_none() && !Rights::of_this_process()?.is_root() {
+pub(crate) fn away(options: &Uninstall) -> Result<()> {
+    let Uninstall { destdir, purge } = options;
+    if destdir.is_none() && !Privileges::of_this_process()?.is_root() {
         return again_as_root(&[]);
     }
     let machine = Machine::at(destdir.as_deref().unwrap_or(Path::new("/")));

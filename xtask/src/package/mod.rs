@@ -23,7 +23,7 @@ use anyhow::{Context as _, Result};
 use self::tools::ensure_there;
 pub(crate) use self::{
     formats::Kind,
-    tools::{CRITICS, Tool, missing as missing_tools},
+    tools::{LINTERS, Tool, missing as missing_tools},
 };
 use crate::{
     build::{self, Release},

@@ -14,7 +14,7 @@ pub(crate) struct Tool {
 
 /// Debian's packages of the programs that read packages and complain, and of the one that tries what is not Debian's; each
 /// is called like its package.
-pub(crate) const CRITICS: [&str; 3] = ["lintian", "rpmlint", "rpm"];
+pub(crate) const LINTERS: [&str; 3] = ["lintian", "rpmlint", "rpm"];
 
 impl Tool {
     /// What installs it. It is used for a second, so its own speed is worth no time.

@@ -8,7 +8,7 @@ use super::{
     packaging::{self, Lacks},
     plan::{Facts, Family, Package, packages_of_interest},
 };
-use crate::{counterparts, package, shell, toolchain};
+use crate::{package, shell, test_tools, toolchain};
 
 /// Looks at this machine; `apt_updated` is for the plan alone.
 pub(crate) fn gather(apt_updated: bool) -> Result<Facts> {
@@ -24,8 +24,8 @@ pub(crate) fn gather(apt_updated: bool) -> Result<Facts> {
         mandoc: shell::find("mandoc").is_some(),
         tmux: shell::find("tmux").is_some(),
         openssl: shell::find("openssl").is_some(),
-        promtool: counterparts::value("MEMMON_PROMTOOL").is_some(),
-        smtpd: counterparts::value("MEMMON_SMTPD_PYTHON").is_some(),
+        promtool: test_tools::value("MEMMON_PROMTOOL").is_some(),
+        smtpd: test_tools::value("MEMMON_SMTPD_PYTHON").is_some(),
         system_clippy: toolchain::system_clippy().is_some(),
         packages,
         apt_updated,

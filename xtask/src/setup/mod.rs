@@ -10,9 +10,9 @@ use anyhow::{Context as _, Result, bail};
 
 use self::plan::Step;
 use crate::{
-    rights::Rights,
+    privileges::Privileges,
     shell,
-    toolchain::{self, Wish},
+    toolchain::{self, ToolchainChoice},
 };
 
 /// Install what the BPF half is built with
@@ -46,11 +46,11 @@ pub(crate) fn main(options: Options) -> Result<()> {
             packaging::add(&mut steps, &facts::lacks_for_packages(), &facts);
         }
         if steps.is_empty() {
-            let tools = toolchain::choose(Wish::Auto, &toolchain::look())?;
+            let tools = toolchain::choose(ToolchainChoice::Auto, &toolchain::look())?;
             println!("nothing is missing: {tools}");
             return Ok(());
         }
-        let as_root = Rights::of_this_process()?.is_root();
+        let as_root = Privileges::of_this_process()?.is_root();
         let impossible = |step: &Step| step.command().is_none() || (step.needs_root() && !as_root);
         show(&steps, as_root);
         if options.print {
@@ -72,7 +72,7 @@ pub(crate) fn main(options: Options) -> Result<()> {
             apt_updated |= *step == Step::AptUpdate;
         }
     }
-    let tools = toolchain::choose(Wish::Auto, &toolchain::look());
+    let tools = toolchain::choose(ToolchainChoice::Auto, &toolchain::look());
     bail!(
         "every step was taken and something is missing still: {}",
         tools.map_or_else(|why| why.to_string(), |_| "a tool for tests or packages".to_owned())

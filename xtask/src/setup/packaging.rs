@@ -1,7 +1,7 @@
 //! What `--for-packages` adds: the tools that make packages, and the programs that criticise them.
 
 use super::plan::{Facts, Family, Step};
-use crate::package::{CRITICS, Tool};
+use crate::package::{LINTERS, Tool};
 
 /// What packaging lacks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub(super) fn add(steps: &mut Vec<Step>, lacks: &Lacks, facts: &Facts) {
 
 /// The critics that are not there, by `is_there`.
 pub(super) fn missing_critics(is_there: impl Fn(&str) -> bool) -> Vec<&'static str> {
-    CRITICS.into_iter().filter(|name| !is_there(name)).collect()
+    LINTERS.into_iter().filter(|name| !is_there(name)).collect()
 }
 
 #[cfg(test)]

@@ -3,10 +3,9 @@
 use std::{collections::BTreeMap, fmt, path::PathBuf, process::Command};
 
 use crate::{
-    counterparts,
     package::Tool,
-    shell,
-    toolchain::{self, Compiler, Found, Version, Wish},
+    shell, test_tools,
+    toolchain::{self, Compiler, Detected, ToolchainChoice, Version},
 };
 
 /// The bpf-linker that memmon is built and tested with.
@@ -39,7 +38,7 @@ pub(crate) struct Package {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Facts {
     pub(crate) family: Family,
-    pub(crate) found: Found,
+    pub(crate) found: Detected,
     pub(crate) rustup: bool,
     /// A C++ compiler, which links LLVM's libraries.
     pub(crate) cxx: bool,
@@ -66,9 +65,9 @@ pub(crate) struct Facts {
 pub(crate) fn packages_of_interest() -> Vec<String> {
     let named = ["rustc-web", "libstd-rust-web-dev-bpf", "rust-web-clippy", "rustc", "libstd-rust-dev-bpf"];
     let others = ["rust-clippy", "libzstd-dev", "zlib1g-dev", "bpftool", "mandoc", "tmux", "openssl"];
-    let counterparts = ["prometheus", "python3-aiosmtpd"];
+    let test_tools = ["prometheus", "python3-aiosmtpd"];
     let llvm = LLVMS.into_iter().flat_map(|version| llvm_packages(version).into_iter());
-    named.into_iter().chain(others).chain(counterparts).map(str::to_owned).chain(llvm).collect()
+    named.into_iter().chain(others).chain(test_tools).map(str::to_owned).chain(llvm).collect()
 }
 
 /// One thing to do.
@@ -169,7 +168,7 @@ fn debian(facts: &Facts, for_tests: bool) -> Vec<Step> {
     // available after an update.
     let lists_may_be_stale = !facts.apt_updated;
 
-    if toolchain::choose(Wish::Auto, &facts.found).is_err() {
+    if toolchain::choose(ToolchainChoice::Auto, &facts.found).is_err() {
         let usable = usable_compiler(&facts.found);
         let mut writes = usable.and_then(|compiler| compiler.llvm);
         if usable.is_none() {
@@ -204,7 +203,7 @@ fn debian(facts: &Facts, for_tests: bool) -> Vec<Step> {
         packages.extend((!facts.tmux).then(|| "tmux".to_owned()));
         packages.extend((!facts.openssl).then(|| "openssl".to_owned()));
         packages.extend((!facts.smtpd).then(|| "python3-aiosmtpd".to_owned()));
-        let promtool = || Step::Unpack { package: "prometheus", into: counterparts::unpacked() };
+        let promtool = || Step::Unpack { package: "prometheus", into: test_tools::unpacked() };
         rest.extend((!facts.promtool).then(promtool));
         packages.extend((!facts.system_clippy).then(|| system_clippy(facts, &packages)).flatten());
     }
@@ -215,7 +214,7 @@ fn debian(facts: &Facts, for_tests: bool) -> Vec<Step> {
 }
 
 /// A compiler that would do, if only the linker were there and new enough.
-fn usable_compiler(found: &Found) -> Option<&Compiler> {
+fn usable_compiler(found: &Detected) -> Option<&Compiler> {
     let usable = |compiler: &Option<Compiler>| toolchain::fit(compiler.as_ref(), None).is_ok();
     [&found.system, &found.nightly].into_iter().find(|compiler| usable(compiler))?.as_ref()
 }
@@ -265,8 +264,8 @@ const INSTALL_RUSTUP: &str = "install rustup (https://rustup.rs), then run `carg
 fn by_hand(facts: &Facts, for_tests: bool) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut tell = |text: String| steps.push(Step::ByHand(text));
-    if toolchain::choose(Wish::Auto, &facts.found).is_err() {
-        let Found { system: _, nightly: _, linker, objcopy } = &facts.found;
+    if toolchain::choose(ToolchainChoice::Auto, &facts.found).is_err() {
+        let Detected { system: _, nightly: _, linker, objcopy } = &facts.found;
         let compiled_and_stripped = usable_compiler(&facts.found).is_some() && objcopy.is_some();
         if !compiled_and_stripped {
             if !facts.rustup {

@@ -20,7 +20,7 @@ pub(in crate::setup) fn bookworm() -> Facts {
     });
     Facts {
         family: Family::Debian,
-        found: Found::default(),
+        found: Detected::default(),
         rustup: true,
         cxx: true,
         bpftool: false,
@@ -49,8 +49,8 @@ fn linker(llvm: u32) -> Option<Linker> {
     Some(Linker { path: PathBuf::from("bpf-linker"), llvm: Some(llvm) })
 }
 
-fn complete() -> Found {
-    Found {
+fn complete() -> Detected {
+    Detected {
         system: compiler(None, 22),
         nightly: None,
         linker: linker(22),
@@ -129,7 +129,7 @@ fn installed_packages_are_not_installed_again() {
     ] {
         facts.packages.entry(name.to_owned()).or_default().installed = true;
     }
-    facts.found = Found { linker: None, ..complete() };
+    facts.found = Detected { linker: None, ..complete() };
     assert_eq!(lines(&facts, false), [LINKER_22]);
     // The clippy is that of the compiler that is there.
     assert_eq!(
@@ -168,7 +168,7 @@ fn where_packages_are_too_old_rustup_helps() {
 
 #[test]
 fn the_linkers_llvm_reads_what_the_compilers_wrote() {
-    let found = |nightly, linker| Found {
+    let found = |nightly, linker| Detected {
         system: None,
         nightly: compiler(Some("nightly"), nightly),
         linker,
@@ -198,7 +198,7 @@ fn the_linkers_llvm_reads_what_the_compilers_wrote() {
 
 #[test]
 fn only_objcopy_is_missing() {
-    let facts = Facts { found: Found { objcopy: None, ..complete() }, ..bookworm() };
+    let facts = Facts { found: Detected { objcopy: None, ..complete() }, ..bookworm() };
     assert_eq!(
         lines(&facts, false),
         ["apt-get update", "apt-get install --yes --no-install-recommends llvm"]
@@ -210,7 +210,7 @@ fn what_tests_talk_to_is_there_for_tests_only() {
     let facts = Facts { found: complete(), bpftool: true, system_clippy: true, ..bookworm() };
     let facts = Facts { openssl: false, promtool: false, smtpd: false, ..facts };
     assert_eq!(plan(&facts, false), []);
-    let folder = counterparts::unpacked();
+    let folder = test_tools::unpacked();
     let folder = folder.display();
     let expected = [
         "apt-get update".to_owned(),

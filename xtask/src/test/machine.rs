@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::Result;
 
-use crate::{counterparts, rights::Rights, shell};
+use crate::{privileges::Privileges, shell, test_tools};
 
 /// How the reason of a test begins that looks at the running kernel.
 pub(super) const KERNEL: &str = "kernel:";
@@ -29,7 +29,7 @@ const PROGRAMS: [(&str, &str); 7] = [
 /// What the tests may need.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Machine {
-    rights: Rights,
+    privileges: Privileges,
     btf: bool,
     has_program: fn(&str) -> bool,
     has_variable: fn(&str) -> bool,
@@ -39,10 +39,10 @@ impl Machine {
     /// This one.
     pub(super) fn look() -> Result<Self> {
         Ok(Self {
-            rights: Rights::of_this_process()?,
+            privileges: Privileges::of_this_process()?,
             btf: fs::File::open(KERNEL_BTF).is_ok(),
             has_program: |name| shell::find(name).is_some(),
-            has_variable: |name| counterparts::value(name).is_some(),
+            has_variable: |name| test_tools::value(name).is_some(),
         })
     }
 
@@ -51,20 +51,20 @@ impl Machine {
     /// A reason names what it needs: `root`, `mounts`, `kernel BTF`, `CAP_SYS_RESOURCE`, one of the programs, or a variable `MEMMON_…`.
     /// One that names none of them is never taken for one that can run.
     pub(super) fn lacks(&self, reason: &str) -> Option<String> {
-        let Self { rights, btf, has_program, has_variable } = *self;
+        let Self { privileges, btf, has_program, has_variable } = *self;
         let needs = |what: &str| reason.contains(what);
         let mut programs = PROGRAMS.into_iter().filter(|(name, _)| needs(name)).peekable();
         let any_program = programs.peek().is_some();
         let words = reason.split(|c: char| !(c.is_ascii_uppercase() || c == '_'));
         let mut variables = words.filter(|word| word.starts_with("MEMMON_")).peekable();
         let any_variable = variables.peek().is_some();
-        if (needs("root") || needs("kernel BTF")) && !rights.is_root() {
+        if (needs("root") || needs("kernel BTF")) && !privileges.is_root() {
             Some("it needs root".to_owned())
-        } else if needs("kernel BTF") && !rights.may_trace() {
+        } else if needs("kernel BTF") && !privileges.may_trace() {
             Some("it needs CAP_BPF and CAP_PERFMON, which this root does not have".to_owned())
-        } else if needs("mounts") && !rights.may_mount() {
+        } else if needs("mounts") && !privileges.may_mount() {
             Some("it needs CAP_SYS_ADMIN, which this root does not have".to_owned())
-        } else if needs("CAP_SYS_RESOURCE") && !rights.may_lower_oom_score() {
+        } else if needs("CAP_SYS_RESOURCE") && !privileges.may_lower_oom_score() {
             Some("it needs CAP_SYS_RESOURCE, which this root does not have".to_owned())
         } else if needs("kernel BTF") && !btf {
             Some(format!("it needs {KERNEL_BTF} (a kernel with CONFIG_DEBUG_INFO_BTF)"))
@@ -87,9 +87,10 @@ mod tests {
     const ALL_RIGHTS: &str = "000001ffffffffff";
 
     fn machine(uid: &str, capabilities: &str, btf: bool, bpftool: bool) -> Machine {
-        let rights = Rights::parse(&format!("Uid:\t{uid}\t{uid}\nCapEff:\t{capabilities}\n")).unwrap();
+        let privileges =
+            Privileges::parse(&format!("Uid:\t{uid}\t{uid}\nCapEff:\t{capabilities}\n")).unwrap();
         let has_program: fn(&str) -> bool = if bpftool { |name| name == "bpftool" } else { |_| false };
-        Machine { rights, btf, has_program, has_variable: |name| name == "MEMMON_SET" }
+        Machine { privileges, btf, has_program, has_variable: |name| name == "MEMMON_SET" }
     }
 
     #[test]

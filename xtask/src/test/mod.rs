@@ -18,8 +18,8 @@ use self::{
     outcome::{Ignored, Outcome},
 };
 use crate::{
-    counterparts, ebpf, shell,
-    toolchain::{self, Wish},
+    ebpf, shell, test_tools,
+    toolchain::{self, ToolchainChoice},
     workspace,
 };
 
@@ -81,7 +81,7 @@ fn object() -> Result<Result<(), String>> {
     if ebpf::is_given() {
         return Ok(Ok(()));
     }
-    match toolchain::choose(Wish::Auto, &toolchain::look()) {
+    match toolchain::choose(ToolchainChoice::Auto, &toolchain::look()) {
         Ok(tools) => {
             println!("BPF toolchain: {tools}");
             ebpf::build(&tools).map(|_| Ok(()))
@@ -153,7 +153,7 @@ fn cargo_test(selection: &[&str], arguments: &[String]) -> Result<Outcome> {
     let (reader, writer) = io::pipe().context("cannot make a pipe")?;
     let errors = writer.try_clone().context("cannot make a pipe")?;
     command.stdin(Stdio::null()).stdout(writer).stderr(errors).env("CARGO_TERM_COLOR", "never");
-    command.envs(counterparts::found());
+    command.envs(test_tools::found());
     let mut child = command.spawn().context("cannot start cargo")?;
     // It holds the writing ends, and the reader waits for the last of them to be closed.
     drop(command);

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{rights::Rights, shell};
+use crate::{privileges::Privileges, shell};
 
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,udev,kmod,procps,bpftool";
 const MIRROR: &str = "http://deb.debian.org/debian";
@@ -27,7 +27,7 @@ pub(super) fn get(cache: &Path) -> Result<PathBuf> {
 }
 
 fn make(suite: &str, image: &Path) -> Result<()> {
-    ensure!(Rights::of_this_process()?.is_root(), "a root file system can be made by root only");
+    ensure!(Privileges::of_this_process()?.is_root(), "a root file system can be made by root only");
     let (folder, unfinished) = (image.with_extension("unpacked"), image.with_extension("unfinished"));
     if folder.exists() {
         fs::remove_dir_all(&folder)?;

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::{rights::Rights, shell};
+use crate::{privileges::Privileges, shell};
 
 /// Each program and the package that has it.
 const TOOLS: [(&str, &str); 8] = [
@@ -26,7 +26,7 @@ pub(super) fn install_missing() -> Result<()> {
     }
     let mut install = Command::new("apt-get");
     install.args(["install", "--yes", "--no-install-recommends"]).args(&missing);
-    if shell::find("apt-get").is_none() || !Rights::of_this_process()?.is_root() {
+    if shell::find("apt-get").is_none() || !Privileges::of_this_process()?.is_root() {
         bail!("programs are missing; on Debian run `sudo {}`", shell::shown(&install));
     }
     shell::run(Command::new("apt-get").arg("update"))?;

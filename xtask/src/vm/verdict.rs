@@ -70,7 +70,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::rights::Rights;
+    use crate::privileges::Privileges;
 
     #[test]
     fn verdicts_are_told_apart_from_what_qemu_ends_with_by_itself() {
@@ -87,7 +87,7 @@ mod tests {
         fs::write(&path, program(PASS)).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         let mut command = Command::new(&path);
-        if Rights::of_this_process().unwrap().is_root() {
+        if Privileges::of_this_process().unwrap().is_root() {
             command.uid(65534);
         }
         let ended = command.status().unwrap();

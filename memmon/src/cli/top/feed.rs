@@ -22,7 +22,7 @@ use crate::{
         support::{self, Facts},
     },
     policy::Rules,
-    status::{Body, Client, ClientError, Get, Status, Table},
+    status::{Body, Client, ClientError, Query, Status, Table},
 };
 
 /// Takes samples, and explains processes.
@@ -122,8 +122,8 @@ impl Feed {
 
     fn ask_through(&mut self, mut client: Client) -> Result<Table, ClientError> {
         let other = || ClientError::Garbage("it answers what was not asked".to_owned());
-        let Body::Processes(table) = client.get(Get::Processes)? else { return Err(other()) };
-        let Body::Status(status) = client.get(Get::Status)? else { return Err(other()) };
+        let Body::Processes(table) = client.get(Query::Processes)? else { return Err(other()) };
+        let Body::Status(status) = client.get(Query::Status)? else { return Err(other()) };
         self.status = Some(status);
         self.client = Some(client);
         Ok(table)

@@ -12,14 +12,14 @@ use super::{
 };
 use crate::{
     model::{Bytes, Parts, Pid, ProcessId, StartTime, SystemMemory, Uid},
-    status::{Fate, Growth, Row, Table, Text},
+    status::{Growth, Row, Table, Text, VerdictKind},
 };
 
 const GB: u64 = Bytes::GIB;
 const MB: u64 = Bytes::MIB;
 const PLAIN: Looks = Looks { colour: false, unicode: true };
 
-fn row(pid: u32, comm: &str, uid: u32, rss: u64, verdict: Fate, why: &str) -> Row {
+fn row(pid: u32, comm: &str, uid: u32, rss: u64, verdict: VerdictKind, why: &str) -> Row {
     Row {
         id: ProcessId { pid: Pid(pid), start: StartTime(1) },
         comm: comm.into(),
@@ -53,13 +53,13 @@ fn sample(at: f64, rows: Vec<Row>) -> Box<Sample> {
 }
 
 fn rows(growth: u64) -> Vec<Row> {
-    let mut dying = row(4242, "make\u{1b}[2J", 1000, 3 * GB, Fate::Terminate, "ram_gb_threshold");
+    let mut dying = row(4242, "make\u{1b}[2J", 1000, 3 * GB, VerdictKind::Terminate, "ram_gb_threshold");
     dying.phase = Some("grace".into());
     vec![
-        row(12_345, "chrome", 1000, 7 * GB / 2, Fate::Terminate, "ram_gb_threshold"),
+        row(12_345, "chrome", 1000, 7 * GB / 2, VerdictKind::Terminate, "ram_gb_threshold"),
         dying,
-        row(77, "python3", 47_001, GB + growth, Fate::Within, ""),
-        row(1, "systemd", 0, 12 * MB, Fate::Protected, "pid 1"),
+        row(77, "python3", 47_001, GB + growth, VerdictKind::Within, ""),
+        row(1, "systemd", 0, 12 * MB, VerdictKind::Protected, "pid 1"),
     ]
 }
 
@@ -245,7 +245,8 @@ fn the_cursor_stays_with_its_process() {
 
 #[test]
 fn five_thousand_processes_are_not_looked_at_one_by_one() {
-    let many = (0..5000).map(|pid| row(pid, "many", 1000, u64::from(5000 - pid) * MB / 8, Fate::Within, ""));
+    let many =
+        (0..5000).map(|pid| row(pid, "many", 1000, u64::from(5000 - pid) * MB / 8, VerdictKind::Within, ""));
     let model = told(at_size(80, 24), [Message::Sample(sample(0.0, many.collect()))]);
     assert_eq!((model.count(), model.visible().count()), (5000, 16));
     let model = told(model, [key(KeyCode::PageDown), key(KeyCode::PageDown)]);
@@ -283,7 +284,7 @@ fn enter_explains_whom_the_cursor_is_on() {
 fn growth_is_that_of_the_last_seconds() {
     let grown = |points: &[(f64, u64)], error| {
         let messages = points.iter().map(|(at, rss)| {
-            let mut one = row(5, "x", 0, *rss, Fate::Within, "");
+            let mut one = row(5, "x", 0, *rss, VerdictKind::Within, "");
             one.error_bytes = Bytes(error);
             Message::Sample(sample(*at, vec![one]))
         });

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     cli::status::span,
     model::{Bytes, Parts, Uid},
-    status::{Fate, Row, Text},
+    status::{Row, Text, VerdictKind},
 };
 
 /// How this terminal can show things.
@@ -245,11 +245,11 @@ fn style(row: &Row, sample: &Sample, looks: Looks) -> Style {
     let near = row.rss_bytes.percent_of(sample.table.limit_bytes) >= 80.0;
     match row.verdict {
         _ if row.phase.is_some() => looks.fg(Color::Red, Modifier::BOLD).add_modifier(Modifier::BOLD),
-        Fate::Terminate => looks.fg(Color::Red, Modifier::BOLD),
-        Fate::Unsure => looks.fg(Color::Magenta, Modifier::BOLD),
-        Fate::Protected => looks.fg(Color::DarkGray, Modifier::DIM),
-        Fate::Within if near => looks.fg(Color::Yellow, Modifier::BOLD),
-        Fate::Within => Style::new(),
+        VerdictKind::Terminate => looks.fg(Color::Red, Modifier::BOLD),
+        VerdictKind::Unsure => looks.fg(Color::Magenta, Modifier::BOLD),
+        VerdictKind::Protected => looks.fg(Color::DarkGray, Modifier::DIM),
+        VerdictKind::Within if near => looks.fg(Color::Yellow, Modifier::BOLD),
+        VerdictKind::Within => Style::new(),
     }
 }
 

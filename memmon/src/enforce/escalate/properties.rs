@@ -110,7 +110,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let (state, _) = State::condemn(whom(), breach(150));
+        let (state, _) = State::start_termination(whom(), breach(150));
         Self { state, now: Instant::now(), awaits: Awaits::Opening }
     }
 

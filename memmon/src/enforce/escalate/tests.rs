@@ -8,7 +8,8 @@ use crate::{
 
 pub(super) const GRACE: Duration = Duration::from_secs(5);
 const LINGERING: Duration = Duration::from_secs(10);
-pub(super) const PATIENCE: Patience = Patience { grace: GRACE, lingering: LINGERING, reclaim: true };
+pub(super) const PATIENCE: EscalationTiming =
+    EscalationTiming { grace: GRACE, lingering: LINGERING, reclaim: true };
 const LIMIT: Bytes = Bytes(100);
 
 pub(super) fn breach(rss: u64) -> Breach {
@@ -43,7 +44,7 @@ struct Case {
 
 impl Case {
     fn new() -> Self {
-        let (state, effects) = State::condemn(whom(), breach(150));
+        let (state, effects) = State::start_termination(whom(), breach(150));
         assert!(matches!(effects[..], [Effect::Open]));
         Self { state, now: Instant::now() }
     }
@@ -358,7 +359,7 @@ fn one_that_hangs_in_the_kernel_is_talked_about_ever_more_rarely() {
 #[test]
 fn no_grace_is_too_long_for_the_clock() {
     let mut case = Case::new();
-    let patience = Patience { grace: Duration::MAX, ..PATIENCE };
+    let patience = EscalationTiming { grace: Duration::MAX, ..PATIENCE };
     for event in [Event::Opened(Ok(())), still_over(150), Event::Sent(Ok(()))] {
         (case.state, _) = escalate(case.state, event, case.now, &patience);
     }

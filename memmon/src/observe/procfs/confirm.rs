@@ -8,7 +8,7 @@ use std::io;
 
 use nix::errno::Errno;
 
-use super::aside::{About, aside};
+use super::blocking_pool::{JobOwner, run_blocking};
 use super::directory::ProcessDirectory;
 use super::{Accuracy, ProcRoot, ended, kcmp, pages, parse};
 use crate::model::{Bytes, Fact, Name, Names, Pid, Process, ProcessId, StartTime, Unconfirmed};
@@ -69,24 +69,26 @@ impl ProcRoot {
         let place = directory.place().map_err(|errno| unconfirmed("statm", errno))?;
         let at = place.as_deref().unwrap_or_default();
         let (real_uid, effective_uid) = understood("status", parse::uids(&read(directory, at, "status")?))?;
-        let about = About { pid, uid: real_uid, onlooks: self.onlooks };
+        let about = JobOwner { pid, uid: real_uid, onlooks: self.onlooks };
         // kcmp only where the first thread lives: it calls two tasks equal that have no memory at all.
         let (parent, asks) = (stat.parent, self.own && place.as_deref() == Some(""));
-        let hanging = directory
-            .reading(at, "cmdline")
-            .and_then(|cmdline| aside(about, move || (cmdline(), asks && kcmp::same_memory(pid, parent))));
+        let hanging = directory.reading(at, "cmdline").and_then(|cmdline| {
+            run_blocking(about, move || (cmdline(), asks && kcmp::same_memory(pid, parent)))
+        });
         // Whoever cannot be compared counts as having memory of its own.
         let (cmdline, borrows) = hanging.unwrap_or_else(|error| (Err(error), false));
         let names = Names {
             comm: Name::new(stat.comm),
-            exe: fact(directory.link(at, "exe"), |target| Some(Name::new(parse::undeleted(target)))),
+            exe: fact(directory.link(at, "exe"), |target| {
+                Some(Name::new(parse::strip_deleted_suffix(target)))
+            }),
             argv0: fact(cmdline, |text| parse::argv0(text).map(Name::new)),
         };
         let cgroup = fact(directory.read(at, "cgroup"), |text| {
-            parse::cgroup(text).map(|path| Name::new(parse::undeleted(path)))
+            parse::cgroup(text).map(|path| Name::new(parse::strip_deleted_suffix(path)))
         });
         let oom_score_adj = match directory.read("", "oom_score_adj") {
-            Ok(text) => parse::lone(&text).map_or(Fact::Unreadable, Fact::Known),
+            Ok(text) => parse::single_value(&text).map_or(Fact::Unreadable, Fact::Known),
             Err(error) if gone(&error) => Fact::Absent,
             Err(_) => Fact::Unreadable,
         };
@@ -122,7 +124,7 @@ impl ProcRoot {
     fn resident(
         &self,
         directory: &ProcessDirectory,
-        (about, at): (About, &str),
+        (about, at): (JobOwner, &str),
         limit: Bytes,
         error: Bytes,
     ) -> Result<(Bytes, Bytes), Unconfirmed> {
@@ -135,7 +137,7 @@ impl ProcRoot {
             return Ok((rss, error));
         }
         // Not to be had without PTRACE_MODE_READ or CONFIG_PROC_PAGE_MONITOR: then the doubt stays.
-        let rollup = directory.reading(at, "smaps_rollup").and_then(|read| aside(about, read)?);
+        let rollup = directory.reading(at, "smaps_rollup").and_then(|read| run_blocking(about, read)?);
         let exact = rollup.ok().and_then(|text| parse::kib(&text, "Rss:"));
         Ok(exact.map_or((rss, error), |exact| (exact, Bytes::ZERO)))
     }
@@ -193,7 +195,7 @@ fn gone(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tree::Tree;
+    use super::super::testing::Tree;
     use super::*;
     use crate::model::Uid;
 

@@ -18,7 +18,7 @@ use nix::unistd::{SysconfVar, sysconf};
 use crate::model::{Bytes, Pid, SystemMemory};
 
 mod accuracy;
-mod aside;
+mod blocking_pool;
 mod confirm;
 mod directory;
 mod kcmp;
@@ -29,10 +29,10 @@ mod survey;
 #[cfg(test)]
 mod live;
 #[cfg(test)]
-mod tree;
+mod testing;
 
 pub use accuracy::Accuracy;
-pub use aside::add_helper;
+pub use blocking_pool::add_worker;
 pub use confirm::Waiting;
 
 /// More than any file that memmon reads whole (/proc/PID/cgroup: 13 hierarchies, each path below 4096 bytes).
@@ -157,7 +157,7 @@ const fn pages(count: u64, page_size: u64) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use super::tree::Tree;
+    use super::testing::Tree;
     use super::*;
 
     #[test]

@@ -90,12 +90,12 @@ pub(super) fn argv0(text: &[u8]) -> Option<&[u8]> {
 }
 
 /// A whole file that is one number.
-pub(super) fn lone<T: FromStr>(text: &[u8]) -> Option<T> {
+pub(super) fn single_value<T: FromStr>(text: &[u8]) -> Option<T> {
     number(text.trim_ascii())
 }
 
 /// `path` without what the kernel appends to the name of a file or cgroup that was unlinked while in use.
-pub(super) fn undeleted(path: &[u8]) -> &[u8] {
+pub(super) fn strip_deleted_suffix(path: &[u8]) -> &[u8] {
     path.strip_suffix(b" (deleted)").unwrap_or(path)
 }
 
@@ -221,7 +221,7 @@ mod tests {
             cut_short.truncate(cut_short.len().saturating_sub(cut));
             for text in [&text, &cut_short] {
                 let _ = (stat(text), statm(text), kib(text, ""), uids(text), cgroup(text), argv0(text));
-                let _ = (lone::<i16>(text), undeleted(text), hidepid(text, b""), field(text, "\u{0}"));
+                let _ = (single_value::<i16>(text), strip_deleted_suffix(text), hidepid(text, b""), field(text, "\u{0}"));
             }
         }
 

@@ -29,7 +29,7 @@ impl ProcRoot {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tree::Tree;
+    use super::super::testing::Tree;
     use super::*;
     use crate::model::Bytes;
 

@@ -89,7 +89,7 @@ fn rewrite(path: &mut String, text: std::fmt::Arguments<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tree::Tree;
+    use super::super::testing::Tree;
     use super::*;
     use crate::model::Bytes;
 

@@ -10,10 +10,10 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{Metrics, MetricsOutputs, http::Door, textfile};
+use super::{Metrics, MetricsOutputs, http::MetricsServer, textfile};
 use crate::{
     model::Listen,
-    report::{Event, Teller, advice::advised},
+    report::{Event, EventSender, advice::advised},
 };
 
 /// How often the textfile is written: Prometheus asks node_exporter about as often.
@@ -43,7 +43,7 @@ impl Exports {
         &mut self,
         outputs: MetricsOutputs,
         metrics: &Metrics,
-        teller: &Teller,
+        teller: &EventSender,
     ) -> io::Result<()> {
         let MetricsOutputs { textfile, listen } = &outputs;
         if *textfile != self.outputs.textfile {
@@ -70,7 +70,7 @@ impl Exports {
 }
 
 /// Writes the textfile from now on, until what is given is dropped.
-fn write(path: PathBuf, metrics: Metrics, teller: Teller) -> io::Result<Thread<Sender<()>>> {
+fn write(path: PathBuf, metrics: Metrics, teller: EventSender) -> io::Result<Thread<Sender<()>>> {
     let (stop, stopped) = mpsc::channel::<()>();
     let (hang_up, done) = mpsc::channel();
     let work = move || {
@@ -93,13 +93,13 @@ fn write(path: PathBuf, metrics: Metrics, teller: Teller) -> io::Result<Thread<S
 }
 
 /// Listens from now on, until what is given is dropped.
-fn serve(address: Listen, metrics: Metrics, teller: Teller) -> io::Result<Thread<oneshot::Sender<()>>> {
+fn serve(address: Listen, metrics: Metrics, teller: EventSender) -> io::Result<Thread<oneshot::Sender<()>>> {
     let (stop, stopped) = oneshot::channel::<()>();
     let (hang_up, done) = mpsc::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let listen = async move {
         loop {
-            match Door::open(&address).await {
+            match MetricsServer::open(&address).await {
                 Ok(door) => door.serve(metrics.clone()).await,
                 Err(error) => {
                     let what = format!("metrics cannot be served at {address}: {}", advised(&error));

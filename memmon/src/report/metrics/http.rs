@@ -40,12 +40,12 @@ const BETWEEN_CLIENTS: Duration = Duration::from_millis(2);
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// A socket that listens.
-pub(super) enum Door {
+pub(super) enum MetricsServer {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
 
-impl Door {
+impl MetricsServer {
     /// Listens at `address`. A socket that nobody listens at any more is replaced.
     pub(super) async fn open(address: &Listen) -> io::Result<Self> {
         match address {
@@ -90,7 +90,7 @@ impl Door {
     }
 }
 
-impl Drop for Door {
+impl Drop for MetricsServer {
     fn drop(&mut self) {
         // Before it is closed, so that it is nobody else's yet.
         if let Self::Unix(listener) = self

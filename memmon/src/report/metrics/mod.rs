@@ -102,7 +102,7 @@ impl fmt::Debug for Metrics {
 
 impl Metrics {
     /// Counts an event, whatever the level from which events are written.
-    pub(super) fn hear(&self, event: &Event) {
+    pub(super) fn observe(&self, event: &Event) {
         let figures = &*self.0;
         match event {
             Event::Started { .. } => {

@@ -17,7 +17,7 @@ use crate::report::{Console, Machine, Outputs, Reporter, samples};
 fn metrics() -> Metrics {
     let metrics = Metrics::default();
     for event in samples::samples() {
-        metrics.hear(&event);
+        metrics.observe(&event);
     }
     metrics.reads(Source::Ebpf);
     metrics.in_force(Bytes(Bytes::GIB), Duration::from_secs(15), true);

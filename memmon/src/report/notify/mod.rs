@@ -29,7 +29,7 @@ use jiff::Timestamp;
 
 use self::digest::{Digest, Notice};
 use super::{
-    Teller,
+    EventSender,
     event::{Event, Level},
     outputs::Machine,
     system_log::each_field,
@@ -118,7 +118,7 @@ impl Notifiers {
         &mut self,
         outputs: NotifyOutputs,
         machine: &Machine,
-        teller: &Teller,
+        teller: &EventSender,
     ) -> io::Result<()> {
         let mut channels: Vec<Box<dyn Channel>> = Vec::new();
         if let Some(hook) = outputs.hook.clone() {
@@ -146,7 +146,7 @@ impl Notifiers {
         channel: Box<dyn Channel>,
         interval: Duration,
         machine: &Machine,
-        teller: &Teller,
+        teller: &EventSender,
     ) -> io::Result<()> {
         let name = channel.name();
         if let Some(worker) = self.workers.iter().find(|worker| worker.name == name) {
@@ -221,7 +221,7 @@ struct Run {
     successor: Arc<Mutex<Option<Successor>>>,
     waiting: Arc<AtomicU64>,
     machine: Machine,
-    teller: Teller,
+    teller: EventSender,
 }
 
 impl Run {

@@ -1,0 +1,206 @@
+//! What was typed: every key that there is, as it stands in the file and with its place, or not there at all.
+
+use std::ops::Range;
+
+use toml::Spanned;
+
+use super::{
+    error::Problems,
+    toml_document::{BOOLEAN, Document, INTEGER, List, NUMBER, STRING, TIME},
+};
+
+/// A configuration file. v1's sections come first.
+#[derive(Debug)]
+pub(super) struct Typed {
+    pub(super) thresholds: Thresholds,
+    pub(super) whitelist: Whitelist,
+    pub(super) settings: Settings,
+    /// Each with the place of its heading.
+    pub(super) schedule: Vec<(Window, Range<usize>)>,
+    /// With the place of its heading if it is empty, because that is not the same as none.
+    pub(super) scope: (Scope, Option<Range<usize>>),
+    pub(super) kernel: Kernel,
+    pub(super) termination: Termination,
+    pub(super) log: Log,
+    pub(super) status: Status,
+    pub(super) metrics: Metrics,
+    pub(super) notify: Notify,
+}
+
+#[derive(Debug)]
+pub(super) struct Thresholds {
+    pub(super) ram_percent_threshold: Option<Spanned<f64>>,
+    pub(super) ram_gb_threshold: Option<Spanned<f64>>,
+    pub(super) check_interval: Option<Spanned<f64>>,
+    pub(super) warn_at_percent: Option<Spanned<f64>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Whitelist {
+    pub(super) pids: Option<List<i64>>,
+    pub(super) names: Option<List<String>>,
+    pub(super) users: Option<List<String>>,
+    pub(super) protect_root: Option<Spanned<bool>>,
+    pub(super) honour_oom_score_adj: Option<Spanned<bool>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) dry_run: Option<Spanned<bool>>,
+    pub(super) log_file: Option<Spanned<String>>,
+    pub(super) enable_syslog: Option<Spanned<bool>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Window {
+    pub(super) days: Option<List<String>>,
+    pub(super) from: Option<Spanned<String>>,
+    pub(super) to: Option<Spanned<String>>,
+    pub(super) check_interval: Option<Spanned<f64>>,
+    pub(super) ram_percent_threshold: Option<Spanned<f64>>,
+    pub(super) ram_gb_threshold: Option<Spanned<f64>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Scope {
+    pub(super) users: Option<List<String>>,
+    pub(super) uids: Option<List<String>>,
+    pub(super) cgroups: Option<List<String>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Kernel {
+    pub(super) source: Option<Spanned<String>>,
+    pub(super) max_processes: Option<Spanned<i64>>,
+    pub(super) instant: Option<Spanned<bool>>,
+    pub(super) realtime: Option<Spanned<bool>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Termination {
+    pub(super) grace: Option<Spanned<f64>>,
+    pub(super) repeat_limit: Option<Spanned<i64>>,
+    pub(super) repeat_window: Option<Spanned<f64>>,
+    pub(super) repeat_backoff: Option<Spanned<f64>>,
+    pub(super) reclaim: Option<Spanned<bool>>,
+    pub(super) hard_ceiling: Option<Spanned<f64>>,
+    pub(super) reserve_percent: Option<Spanned<f64>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Log {
+    pub(super) format: Option<Spanned<String>>,
+    pub(super) level: Option<Spanned<String>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Status {
+    pub(super) group: Option<Spanned<String>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Metrics {
+    pub(super) textfile: Option<Spanned<String>>,
+    pub(super) listen: Option<Spanned<String>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Notify {
+    pub(super) interval: Option<Spanned<f64>>,
+    pub(super) mail_to: Option<List<String>>,
+    pub(super) mail_from: Option<Spanned<String>>,
+    pub(super) smtp_host: Option<Spanned<String>>,
+    pub(super) smtp_port: Option<Spanned<i64>>,
+    pub(super) smtp_starttls: Option<Spanned<bool>>,
+    pub(super) smtp_auth_file: Option<Spanned<String>>,
+    pub(super) hook: Option<Spanned<String>>,
+    pub(super) hook_user: Option<Spanned<String>>,
+    pub(super) hook_timeout: Option<Spanned<f64>>,
+}
+
+/// Reads `text`, and notes every key that is unknown, misplaced or of the wrong type.
+pub(super) fn read(text: &str, problems: &mut Problems<'_>) -> Typed {
+    let mut document = Document::parse(text, problems);
+    let (thresholds, _) = document.section("thresholds", problems, |section| Thresholds {
+        ram_percent_threshold: section.take("ram_percent_threshold", &NUMBER),
+        ram_gb_threshold: section.take("ram_gb_threshold", &NUMBER),
+        check_interval: section.take("check_interval", &NUMBER),
+        warn_at_percent: section.take("warn_at_percent", &NUMBER),
+    });
+    let (whitelist, _) = document.section("whitelist", problems, |section| Whitelist {
+        pids: section.take_list("pids", &INTEGER),
+        names: section.take_list("names", &STRING),
+        users: section.take_list("users", &STRING),
+        protect_root: section.take("protect_root", &BOOLEAN),
+        honour_oom_score_adj: section.take("honour_oom_score_adj", &BOOLEAN),
+    });
+    let (settings, _) = document.section("settings", problems, |section| Settings {
+        dry_run: section.take("dry_run", &BOOLEAN),
+        log_file: section.take("log_file", &STRING),
+        enable_syslog: section.take("enable_syslog", &BOOLEAN),
+    });
+    let schedule = document.sections("schedule", problems, |section| Window {
+        days: section.take_list("days", &STRING),
+        from: section.take("from", &TIME),
+        to: section.take("to", &TIME),
+        check_interval: section.take("check_interval", &NUMBER),
+        ram_percent_threshold: section.take("ram_percent_threshold", &NUMBER),
+        ram_gb_threshold: section.take("ram_gb_threshold", &NUMBER),
+    });
+    let scope = document.section("scope", problems, |section| Scope {
+        users: section.take_list("users", &STRING),
+        uids: section.take_list("uids", &STRING),
+        cgroups: section.take_list("cgroups", &STRING),
+    });
+    let (kernel, _) = document.section("kernel", problems, |section| Kernel {
+        source: section.take("source", &STRING),
+        max_processes: section.take("max_processes", &INTEGER),
+        instant: section.take("instant", &BOOLEAN),
+        realtime: section.take("realtime", &BOOLEAN),
+    });
+    let (termination, _) = document.section("termination", problems, |section| Termination {
+        grace: section.take("grace", &NUMBER),
+        repeat_limit: section.take("repeat_limit", &INTEGER),
+        repeat_window: section.take("repeat_window", &NUMBER),
+        repeat_backoff: section.take("repeat_backoff", &NUMBER),
+        reclaim: section.take("reclaim", &BOOLEAN),
+        hard_ceiling: section.take("hard_ceiling", &NUMBER),
+        reserve_percent: section.take("reserve_percent", &NUMBER),
+    });
+    let (log, _) = document.section("log", problems, |section| Log {
+        format: section.take("format", &STRING),
+        level: section.take("level", &STRING),
+    });
+    let (status, _) =
+        document.section("status", problems, |section| Status { group: section.take("group", &STRING) });
+    let (metrics, _) = document.section("metrics", problems, |section| Metrics {
+        textfile: section.take("textfile", &STRING),
+        listen: section.take("listen", &STRING),
+    });
+    let (notify, _) = document.section("notify", problems, |section| Notify {
+        interval: section.take("interval", &NUMBER),
+        mail_to: section.take_list("mail_to", &STRING),
+        mail_from: section.take("mail_from", &STRING),
+        smtp_host: section.take("smtp_host", &STRING),
+        smtp_port: section.take("smtp_port", &INTEGER),
+        smtp_starttls: section.take("smtp_starttls", &BOOLEAN),
+        smtp_auth_file: section.take("smtp_auth_file", &STRING),
+        hook: section.take("hook", &STRING),
+        hook_user: section.take("hook_user", &STRING),
+        hook_timeout: section.take("hook_timeout", &NUMBER),
+    });
+    document.finish(problems);
+    Typed {
+        thresholds,
+        whitelist,
+        settings,
+        schedule,
+        scope,
+        kernel,
+        termination,
+        log,
+        status,
+        metrics,
+        notify,
+    }
+}

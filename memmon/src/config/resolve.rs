@@ -1,0 +1,415 @@
+//! From what was typed to what is meant: ranges, units, names of users, and the defaults.
+
+use std::{
+    collections::BTreeSet,
+    ops::{Range, RangeInclusive},
+    path::PathBuf,
+};
+
+use toml::Spanned;
+
+use super::{
+    error::Problems,
+    raw::{self, Typed},
+    schedule::Pace,
+    settings::{Kernel, Log, LogFormat, LogLevel, Settings, Status, Termination},
+    toml_document::List,
+    users::Users,
+    values::{Reader, uid},
+    warning::{Concern, Warning, other_name},
+};
+use crate::{
+    model::{Bytes, Pid, SourceChoice, Uid},
+    policy::{CgroupPatterns, Limits, NamePatterns, Rules, Scope, UidRanges, Whitelist},
+};
+
+/// v1's defaults, and those of the keys that v1 did not have. /config.toml says the same, and why.
+mod default {
+    use std::time::Duration;
+
+    pub(super) const PERCENT: f64 = 10.0;
+    pub(super) const GB: f64 = 2.0;
+    pub(super) const INTERVAL: Duration = Duration::from_secs(30);
+    pub(super) const PIDS: [u32; 1] = [1];
+    pub(super) const NAMES: [&str; 5] = ["systemd", "kernel", "init", "sshd", "docker"];
+    pub(super) const PROTECT_ROOT: bool = false;
+    pub(super) const HONOUR_OOM_SCORE_ADJ: bool = true;
+    pub(super) const DRY_RUN: bool = false;
+    pub(super) const LOG_FILE: &str = "/var/log/memory_monitor.log";
+    pub(super) const SYSTEM_LOG: bool = true;
+    pub(super) const GRACE: Duration = Duration::from_secs(5);
+    pub(super) const REPEAT_LIMIT: u32 = 5;
+    pub(super) const REPEAT_WINDOW: Duration = Duration::from_secs(600);
+    pub(super) const REPEAT_BACKOFF: Duration = Duration::from_secs(60);
+    pub(super) const RECLAIM: bool = true;
+    pub(super) const WARN_AT_PERCENT: f64 = 80.0;
+    pub(super) const INSTANT: bool = true;
+    pub(super) const REALTIME: bool = false;
+    pub(super) const HARD_CEILING: f64 = 2.0;
+    pub(super) const RESERVE_PERCENT: f64 = 3.0;
+}
+
+/// The bytes of a comm without its NUL: TASK_COMM_LEN - 1 of linux/sched.h.
+const COMM_LEN: usize = 15;
+
+/// The kernel's PID_MAX_LIMIT on 64 bits (linux/threads.h): no pid reaches it.
+const PID_MAX: u32 = 1 << 22;
+
+/// What `typed` means on a machine with these `users`; none only where something cannot be meant, which is then in
+/// `problems`. What can be told of the rest is told all the same.
+pub(super) fn settings(
+    typed: Typed,
+    users: &dyn Users,
+    own_pid: Pid,
+    problems: &mut Problems<'_>,
+) -> Option<(Settings, Vec<Warning>)> {
+    let Typed {
+        thresholds,
+        whitelist,
+        settings,
+        schedule,
+        scope,
+        kernel,
+        termination,
+        log,
+        status,
+        metrics,
+        notify,
+    } = typed;
+    let raw::Thresholds { ram_percent_threshold, ram_gb_threshold, check_interval, warn_at_percent } =
+        thresholds;
+    let raw::Settings { dry_run, log_file, enable_syslog } = settings;
+    let raw::Kernel { source, max_processes, instant, realtime } = kernel;
+    let raw::Termination {
+        grace,
+        repeat_limit,
+        repeat_window,
+        repeat_backoff,
+        reclaim,
+        hard_ceiling,
+        reserve_percent,
+    } = termination;
+    let raw::Log { format, level } = log;
+    let honour_oom_score_adj = whitelist.honour_oom_score_adj.as_ref().map(|typed| *typed.get_ref());
+
+    let mut reader = Reader { users, problems, warnings: Vec::new() };
+    let limits = default_limits()
+        .and_then(|otherwise| reader.limits(ram_percent_threshold, ram_gb_threshold, otherwise));
+    let check_interval = reader
+        .seconds("check_interval", check_interval, "seconds between scans", INTERVALS)
+        .unwrap_or(default::INTERVAL);
+    let schedule = limits.map(|limits| reader.schedule(schedule, Pace { check_interval, limits }));
+    let warn_at_percent = reader.or_off(
+        "warn_at_percent",
+        warn_at_percent,
+        "percent of its limit, or 0 for no warning",
+        &WARNINGS,
+        default::WARN_AT_PERCENT,
+    );
+    let whitelist = reader.whitelist(whitelist);
+    let scope = reader.scope(scope);
+    let log = Log {
+        file: reader.log_file(log_file),
+        format: reader.choice("format", format, &FORMATS, LogFormat::as_str).unwrap_or_default(),
+        system_log: enable_syslog.map_or(default::SYSTEM_LOG, Spanned::into_inner),
+        level: reader.choice("level", level, &LEVELS, LogLevel::as_str).unwrap_or_default(),
+    };
+    let kernel = Kernel {
+        source: reader.choice("source", source, &SOURCES, SourceChoice::as_str).unwrap_or_default(),
+        max_processes: reader.max_processes(max_processes),
+        instant: instant.map_or(default::INSTANT, Spanned::into_inner),
+        realtime: realtime.map_or(default::REALTIME, Spanned::into_inner),
+    };
+    let termination = Termination {
+        grace: reader
+            .seconds("grace", grace, "seconds from SIGTERM to SIGKILL", GRACES)
+            .unwrap_or(default::GRACE),
+        repeat_limit: reader.repeat_limit(repeat_limit),
+        repeat_window: reader
+            .seconds("repeat_window", repeat_window, "seconds", WINDOWS)
+            .unwrap_or(default::REPEAT_WINDOW),
+        repeat_backoff: reader
+            .seconds("repeat_backoff", repeat_backoff, "seconds from one termination to the next", WINDOWS)
+            .unwrap_or(default::REPEAT_BACKOFF),
+        reclaim: reclaim.map_or(default::RECLAIM, Spanned::into_inner),
+        hard_ceiling: reader.or_off(
+            "hard_ceiling",
+            hard_ceiling,
+            "times its limit, or 0 for none",
+            &CEILINGS,
+            default::HARD_CEILING,
+        ),
+        reserve_percent: reader.or_off(
+            "reserve_percent",
+            reserve_percent,
+            "percent of all memory, or 0 for none",
+            &RESERVES,
+            default::RESERVE_PERCENT,
+        ),
+    };
+
+    let status = reader.status(status);
+    let metrics = reader.metrics(metrics);
+    let notify = reader.notify(notify);
+    let Reader { mut warnings, .. } = reader;
+    warnings.sort_by_key(|warning| warning.line);
+    let rules = Rules {
+        limits: limits?,
+        whitelist,
+        scope,
+        honour_oom_score_adj: honour_oom_score_adj.unwrap_or(default::HONOUR_OOM_SCORE_ADJ),
+        own_pid,
+    };
+    let dry_run = dry_run.map_or(default::DRY_RUN, Spanned::into_inner);
+    Some((
+        Settings {
+            rules,
+            check_interval,
+            warn_at_percent,
+            schedule: schedule?,
+            dry_run,
+            log,
+            kernel,
+            termination,
+            status,
+            metrics,
+            notify,
+        },
+        warnings,
+    ))
+}
+
+/// Below 0.01 % or a megabyte nearly every process is over, which nobody means.
+const PERCENTS: RangeInclusive<f64> = 0.01..=100.0;
+const GBS: RangeInclusive<f64> = 0.001..=1e9;
+pub(super) const INTERVALS: RangeInclusive<f64> = 0.1..=86_400.0;
+const WINDOWS: RangeInclusive<f64> = 1.0..=86_400.0;
+const MOST_REPEATS: u32 = 1000;
+const GRACES: RangeInclusive<f64> = 0.1..=3600.0;
+const WARNINGS: RangeInclusive<f64> = 1.0..=100.0;
+/// Below 1 a victim would be beyond its ceiling before it is beyond its limit.
+const CEILINGS: RangeInclusive<f64> = 1.0..=1000.0;
+const RESERVES: RangeInclusive<f64> = 0.1..=50.0;
+
+const FORMATS: [LogFormat; 2] = [LogFormat::Text, LogFormat::Json];
+const LEVELS: [LogLevel; 4] = [LogLevel::Debug, LogLevel::Info, LogLevel::Warning, LogLevel::Error];
+const SOURCES: [SourceChoice; 3] = [SourceChoice::Auto, SourceChoice::Ebpf, SourceChoice::Proc];
+
+fn default_limits() -> Option<Limits> {
+    Limits::new(default::PERCENT, Bytes::from_gb(default::GB)).ok()
+}
+
+/// The keys, section by section.
+impl Reader<'_, '_> {
+    /// The limits that are raw, and of one that is not the one of `otherwise`.
+    pub(super) fn limits(
+        &mut self,
+        percent: Option<Spanned<f64>>,
+        gb: Option<Spanned<f64>>,
+        otherwise: Limits,
+    ) -> Option<Limits> {
+        let span = percent.as_ref().map_or(0..0, Spanned::span);
+        let percent = percent.map_or(Some(otherwise.percent()), |typed| {
+            self.number("ram_percent_threshold", &typed, "percent of all memory", &PERCENTS)
+        });
+        let bytes = gb.map_or(Some(otherwise.bytes()), |typed| {
+            self.number("ram_gb_threshold", &typed, "gigabytes of 2^30 bytes", &GBS).map(Bytes::from_gb)
+        });
+        let (percent, bytes) = (percent?, bytes?);
+        if percent < 1.0 && !span.is_empty() {
+            let value = self.problems.quote(span.clone());
+            self.warn(&span, Concern::Fraction { value });
+        }
+        Limits::new(percent, bytes)
+            .map_err(|error| self.problems.add(span, error.to_string(), "set both limits above 0"))
+            .ok()
+    }
+
+    /// A number for which 0 means that it is not wanted.
+    fn or_off(
+        &mut self,
+        key: &str,
+        typed: Option<Spanned<f64>>,
+        what: &str,
+        range: &RangeInclusive<f64>,
+        default: f64,
+    ) -> Option<f64> {
+        match typed {
+            None => Some(default),
+            Some(typed) if *typed.get_ref() == 0.0 => None,
+            Some(typed) => self.number(key, &typed, what, range),
+        }
+    }
+
+    fn whitelist(&mut self, typed: raw::Whitelist) -> Whitelist {
+        let raw::Whitelist { pids, names, users, protect_root, honour_oom_score_adj: _ } = typed;
+        let protect_root = protect_root.map_or(default::PROTECT_ROOT, Spanned::into_inner);
+        Whitelist {
+            pids: match pids {
+                Some(list) => self.pids(&list),
+                None => default::PIDS.map(Pid).into(),
+            },
+            names: match names {
+                Some(list) => self.names(&list),
+                None => self.compiled("names", &(0..0), NamePatterns::new(default::NAMES)),
+            },
+            users: match users {
+                Some(list) => self.protected_users(&list, protect_root),
+                None => BTreeSet::from([Uid::ROOT]),
+            },
+            protect_root,
+        }
+    }
+
+    fn pids(&mut self, list: &List<i64>) -> BTreeSet<Pid> {
+        let mut pids = BTreeSet::new();
+        for typed in list.get_ref() {
+            match u32::try_from(*typed.get_ref()) {
+                Ok(pid @ 1..=PID_MAX) => {
+                    if !pids.insert(Pid(pid)) {
+                        let entry = pid.to_string();
+                        self.warn(&typed.span(), Concern::Duplicate { key: "whitelist.pids", entry });
+                    }
+                }
+                _ => self.refuse("pids", &typed.span(), format!("expected process ids, from 1 to {PID_MAX}")),
+            }
+        }
+        pids
+    }
+
+    fn names(&mut self, list: &List<String>) -> NamePatterns {
+        let names = self.patterns("whitelist.names", list, |name| NamePatterns::new([name]).err());
+        for (name, span) in &names {
+            let name = (*name).to_owned();
+            if let Some(real) = other_name(&name)
+                && !names.iter().any(|(listed, _)| *listed == real)
+            {
+                self.warn(span, Concern::OtherName { name, real });
+            } else if name.starts_with('/') {
+                self.warn(span, Concern::PathForName { name });
+            } else if name.len() > COMM_LEN && !name.contains(['*', '?', '[', '{', '\\']) {
+                self.warn(span, Concern::LongName { name });
+            }
+        }
+        self.compiled("names", &list.span(), NamePatterns::new(names.into_iter().map(|(name, _)| name)))
+    }
+
+    fn protected_users(&mut self, list: &List<String>, protect_root: bool) -> BTreeSet<Uid> {
+        let users = self.users("whitelist.users", list);
+        if !protect_root && let Some((_, span)) = users.iter().find(|(uid, _)| *uid == Uid::ROOT) {
+            self.warn(span, Concern::RootNotProtected);
+        }
+        users.into_iter().map(|(uid, _)| uid).collect()
+    }
+
+    /// `[scope]` narrows and never widens: left out, everything is in scope; but empty, or with an empty list, it is
+    /// refused, as nobody can tell whether that was meant to be everything or nothing. A user that this machine does
+    /// not know is nobody, and a scope of nobody is just that.
+    fn scope(&mut self, (raw, empty): (raw::Scope, Option<Range<usize>>)) -> Scope {
+        let raw::Scope { users, uids, cgroups } = raw;
+        if let Some(heading) = empty {
+            let help =
+                "say who is in scope (users, uids, cgroups), or remove the section: then everything is";
+            self.problems.add(heading, "[scope] is empty", help);
+        }
+        for (key, list) in [("users", &users), ("uids", &uids), ("cgroups", &cgroups)] {
+            if let Some(list) = list.as_ref().filter(|list| list.get_ref().is_empty()) {
+                let help = "name at least one, or remove the key: then it does not narrow the scope";
+                self.problems.add(list.span(), format!("`{key}` is an empty list"), help);
+            }
+        }
+        let ranges = users.is_some() || uids.is_some();
+        let mut in_scope = Vec::new();
+        if let Some(list) = &uids {
+            in_scope.extend(self.uid_ranges(list));
+        }
+        if let Some(list) = &users {
+            in_scope.extend(self.users("scope.users", list).into_iter().map(|(uid, _)| uid..=uid));
+            if in_scope.is_empty() {
+                self.warn(&list.span(), Concern::NobodyInScope);
+            }
+        }
+        let cgroups = cgroups.map(|list| {
+            let globs = self.patterns("scope.cgroups", &list, |glob| CgroupPatterns::new([glob]).err());
+            let globs = CgroupPatterns::new(globs.into_iter().map(|(glob, _)| glob));
+            self.compiled("cgroups", &list.span(), globs)
+        });
+        Scope { uids: ranges.then(|| UidRanges::from_iter(in_scope)), cgroups }
+    }
+
+    fn uid_ranges(&mut self, list: &List<String>) -> Vec<RangeInclusive<Uid>> {
+        let mut ranges = Vec::new();
+        for (entry, span) in self.entries("scope.uids", list) {
+            let (first, last) = entry.split_once('-').unwrap_or((entry, entry));
+            match (uid(first.trim()), uid(last.trim())) {
+                (Some(first), Some(last)) if first <= last => ranges.push(first..=last),
+                (Some(first), Some(last)) => {
+                    self.refuse("uids", &span, format!("the lower end goes first: \"{last}-{first}\""));
+                }
+                _ => {
+                    self.refuse(
+                        "uids",
+                        &span,
+                        "expected a uid or a range of them, \"1000-59999\"".to_owned(),
+                    );
+                }
+            }
+        }
+        ranges
+    }
+
+    fn max_processes(&mut self, typed: Option<Spanned<i64>>) -> Option<u32> {
+        let typed = typed?;
+        let count = u32::try_from(*typed.get_ref()).ok().filter(|count| (1..=PID_MAX).contains(count));
+        if count.is_none() {
+            self.refuse(
+                "max_processes",
+                &typed.span(),
+                format!("expected a number of processes, from 1 to {PID_MAX}"),
+            );
+        }
+        count
+    }
+
+    /// A group that this machine does not know is nobody: root alone may ask then.
+    fn status(&mut self, typed: raw::Status) -> Status {
+        let raw::Status { group } = typed;
+        let Some(group) = group.filter(|group| !group.get_ref().is_empty()) else { return Status::default() };
+        let span = group.span();
+        let group = group.into_inner();
+        let gid = uid(&group).map(|Uid(gid)| gid).or_else(|| self.users.gid(&group));
+        if gid.is_none() {
+            self.warn(&span, Concern::UnknownGroup { name: group.clone() });
+        }
+        Status { group: Some(group), gid }
+    }
+
+    fn repeat_limit(&mut self, typed: Option<Spanned<i64>>) -> u32 {
+        let Some(typed) = typed else { return default::REPEAT_LIMIT };
+        let count = u32::try_from(*typed.get_ref()).ok().filter(|count| *count <= MOST_REPEATS);
+        count.unwrap_or_else(|| {
+            let help =
+                format!("expected a number of terminations up to {MOST_REPEATS}, or 0 for no end of them");
+            self.refuse("repeat_limit", &typed.span(), help);
+            default::REPEAT_LIMIT
+        })
+    }
+
+    fn log_file(&mut self, typed: Option<Spanned<String>>) -> Option<PathBuf> {
+        let Some(typed) = typed else { return Some(default::LOG_FILE.into()) };
+        let path = typed.get_ref();
+        let help = if path.is_empty() {
+            return None;
+        } else if !path.starts_with('/') {
+            "expected a path from the root, \"/var/log/…\", or \"\" for no file"
+        } else if path.ends_with('/') {
+            "expected a file, not a directory"
+        } else if path.contains('\0') {
+            "no path can hold a NUL"
+        } else {
+            return Some(path.into());
+        };
+        self.refuse("log_file", &typed.span(), help.to_owned());
+        None
+    }
+}

@@ -1,0 +1,171 @@
+//! What the keys have in common: numbers in a range, one word of several, lists, and how all of them are refused.
+
+use std::{
+    collections::BTreeSet,
+    ops::{Range, RangeInclusive},
+    time::Duration,
+};
+
+use toml::Spanned;
+
+use super::{
+    error::Problems,
+    toml_document::{List, nearest},
+    users::Users,
+    warning::{Concern, Warning},
+};
+use crate::{
+    model::{Escaped, Uid},
+    policy::PatternError,
+};
+
+/// Turns what was typed into what is meant, value by value, and notes what cannot be or may not be.
+pub(super) struct Reader<'a, 'p> {
+    pub(super) users: &'a dyn Users,
+    pub(super) problems: &'a mut Problems<'p>,
+    pub(super) warnings: Vec<Warning>,
+}
+
+impl Reader<'_, '_> {
+    pub(super) fn warn(&mut self, span: &Range<usize>, concern: Concern) {
+        self.warnings.push(Warning { line: Some(self.problems.line(span)), concern });
+    }
+
+    /// Notes that `key` cannot be what stands at `span`.
+    pub(super) fn refuse(&mut self, key: &str, span: &Range<usize>, help: String) {
+        let written = self.problems.quote(span.clone());
+        self.problems.add(span.clone(), format!("`{key}` cannot be {written}"), help);
+    }
+
+    pub(super) fn number(
+        &mut self,
+        key: &str,
+        typed: &Spanned<f64>,
+        unit: &str,
+        range: &RangeInclusive<f64>,
+    ) -> Option<f64> {
+        let number = *typed.get_ref();
+        if range.contains(&number) {
+            return Some(number);
+        }
+        self.refuse(
+            key,
+            &typed.span(),
+            format!("expected {unit}, from {} to {}", range.start(), range.end()),
+        );
+        None
+    }
+
+    pub(super) fn seconds(
+        &mut self,
+        key: &str,
+        typed: Option<Spanned<f64>>,
+        unit: &str,
+        range: RangeInclusive<f64>,
+    ) -> Option<Duration> {
+        self.number(key, &typed?, unit, &range).and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+    }
+
+    pub(super) fn choice<T: Copy>(
+        &mut self,
+        key: &str,
+        typed: Option<Spanned<String>>,
+        choices: &[T],
+        word: fn(T) -> &'static str,
+    ) -> Option<T> {
+        let typed = typed?;
+        let chosen = choices.iter().find(|choice| word(**choice) == typed.get_ref()).copied();
+        if chosen.is_none() {
+            let words = choices.iter().map(|choice| word(*choice));
+            let help = match nearest(typed.get_ref(), words.clone()) {
+                Some(word) => format!("did you mean \"{word}\"?"),
+                None => {
+                    let words: Vec<_> = words.map(|word| format!("\"{word}\"")).collect();
+                    format!("expected one of: {}", words.join(", "))
+                }
+            };
+            self.refuse(key, &typed.span(), help);
+        }
+        chosen
+    }
+
+    /// The elements of a list, each with its place and once; a second time is worth a warning.
+    pub(super) fn entries<'l>(
+        &mut self,
+        key: &'static str,
+        list: &'l List<String>,
+    ) -> Vec<(&'l str, Range<usize>)> {
+        let mut seen = BTreeSet::new();
+        let mut entries = Vec::new();
+        for typed in list.get_ref() {
+            let entry = typed.get_ref().as_str();
+            if seen.insert(entry) {
+                entries.push((entry, typed.span()));
+            } else {
+                self.warn(&typed.span(), Concern::Duplicate { key, entry: entry.to_owned() });
+            }
+        }
+        entries
+    }
+
+    /// The entries that compile; of the others it is said why they do not.
+    pub(super) fn patterns<'l>(
+        &mut self,
+        key: &'static str,
+        list: &'l List<String>,
+        flaw: impl Fn(&str) -> Option<PatternError>,
+    ) -> Vec<(&'l str, Range<usize>)> {
+        let mut entries = self.entries(key, list);
+        entries.retain(|(entry, span)| match flaw(entry) {
+            Some(error) => {
+                let key = key.rsplit('.').next().unwrap_or(key);
+                self.refuse(key, span, Escaped(error.reason.as_bytes()).to_string());
+                false
+            }
+            None => true,
+        });
+        entries
+    }
+
+    /// A whole list of patterns. Were one of them too much all of a sudden, the list must not become an empty one.
+    pub(super) fn compiled<T: Default>(
+        &mut self,
+        key: &str,
+        span: &Range<usize>,
+        patterns: Result<T, PatternError>,
+    ) -> T {
+        patterns.unwrap_or_else(|error| {
+            self.refuse(key, span, Escaped(error.reason.as_bytes()).to_string());
+            T::default()
+        })
+    }
+
+    /// The users that this machine knows, by name or by uid, which need not be anyone's yet.
+    pub(super) fn users(&mut self, key: &'static str, list: &List<String>) -> Vec<(Uid, Range<usize>)> {
+        let mut users = Vec::new();
+        for (entry, span) in self.entries(key, list) {
+            let digits = entry.strip_prefix('-').unwrap_or(entry);
+            let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+            let found = if is_number { Ok(uid(entry)) } else { self.users.uid(entry) };
+            match found {
+                Ok(Some(uid)) => users.push((uid, span)),
+                Ok(None) if is_number => {
+                    self.refuse(
+                        "users",
+                        &span,
+                        format!("expected a user's name or uid, from 0 to {}", u32::MAX - 1),
+                    );
+                }
+                Ok(None) => self.warn(&span, Concern::UnknownUser { key, name: entry.to_owned() }),
+                Err(error) => self.problems.no_answer(entry, error),
+            }
+        }
+        users
+    }
+}
+
+/// A uid in decimal. The highest number is none: to the kernel it means "unchanged" (setreuid(2)).
+pub(super) fn uid(digits: &str) -> Option<Uid> {
+    let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|uid| plain && *uid != u32::MAX).map(Uid)
+}

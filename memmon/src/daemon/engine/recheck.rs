@@ -1,0 +1,107 @@
+//! Who is looked at again soon: what stood in the way of a verdict may be over by then. No syscalls; the time is an
+//! argument.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use crate::model::{Crossed, Pid, StartTime};
+
+/// How long until the next look, at first and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The processes of which it was not to be said whether they are to be terminated.
+#[derive(Debug, Default)]
+pub(in crate::daemon) struct RecheckQueue(BTreeMap<Pid, Recheck>);
+
+/// One of them.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::daemon) struct Recheck {
+    /// None where a pass over /proc found it: whoever has the pid is meant.
+    pub(in crate::daemon) start: Option<StartTime>,
+    /// The crossing at which it was looked at first, if it was one.
+    pub(in crate::daemon) crossed: Option<Crossed>,
+    due: Instant,
+    pause: Duration,
+    /// Whether it was in doubt at the last look.
+    lasts: bool,
+}
+
+impl RecheckQueue {
+    /// Has a process looked at again, ever more rarely while each look ends here.
+    pub(in crate::daemon) fn note(
+        &mut self,
+        pid: Pid,
+        start: Option<StartTime>,
+        crossed: Option<Crossed>,
+        now: Instant,
+    ) {
+        let new = Recheck { start, crossed, due: now + FIRST_PAUSE, pause: FIRST_PAUSE, lasts: true };
+        let known = self.0.entry(pid).or_insert(new);
+        // The number is another process's now.
+        if known.start.is_some() && start.is_some() && known.start != start {
+            *known = new;
+        }
+        known.lasts = true;
+    }
+
+    /// The look at one that was taken is over: it is forgotten unless it was noted again.
+    pub(in crate::daemon) fn looked_at(&mut self, pid: Pid) {
+        if self.0.get(&pid).is_some_and(|one| !one.lasts) {
+            self.0.remove(&pid);
+        }
+    }
+
+    /// When the next one is due.
+    pub(in crate::daemon) fn next(&self) -> Option<Instant> {
+        self.0.values().map(|one| one.due).min()
+    }
+
+    /// The one that has been due for longest, to be looked at now. If it stays, it is due again after twice as long.
+    pub(in crate::daemon) fn take_due(&mut self, now: Instant) -> Option<(Pid, Recheck)> {
+        let due = self.0.iter_mut().filter(|(_, one)| one.due <= now);
+        let (pid, one) = due.min_by_key(|(_, one)| one.due)?;
+        one.pause = LONGEST_PAUSE.min(one.pause * 2);
+        one.due = now + one.pause;
+        one.lasts = false;
+        Some((*pid, *one))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_doubt_is_looked_at_soon_and_ever_more_rarely_while_it_lasts() {
+        let mut doubts = RecheckQueue::default();
+        let start = Instant::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let note = |doubts: &mut RecheckQueue, now| doubts.note(Pid(7), Some(StartTime(1)), None, now);
+        let taken = |doubts: &mut RecheckQueue, now| doubts.take_due(now).map(|(pid, _)| pid);
+        note(&mut doubts, start);
+        doubts.note(Pid(8), None, None, at(10));
+        assert_eq!(taken(&mut doubts, at(99)), None);
+        assert_eq!((taken(&mut doubts, at(200)), taken(&mut doubts, at(200))), (Some(Pid(7)), Some(Pid(8))));
+        note(&mut doubts, at(200));
+        doubts.looked_at(Pid(7));
+        doubts.looked_at(Pid(8));
+        assert_eq!((doubts.next(), taken(&mut doubts, at(400))), (Some(at(400)), Some(Pid(7))));
+        let mut now = at(400);
+        for _ in 0..9 {
+            note(&mut doubts, now);
+            doubts.looked_at(Pid(7));
+            now = doubts.next().unwrap();
+            assert_eq!(taken(&mut doubts, now), Some(Pid(7)));
+        }
+        assert_eq!(doubts.next(), Some(now + LONGEST_PAUSE));
+        // Another process is another doubt.
+        doubts.note(Pid(7), Some(StartTime(2)), None, now);
+        assert_eq!((doubts.next(), taken(&mut doubts, now)), (Some(now + FIRST_PAUSE), None));
+        assert_eq!(taken(&mut doubts, now + FIRST_PAUSE), Some(Pid(7)));
+        doubts.looked_at(Pid(7));
+        assert_eq!(doubts.next(), None);
+    }
+}

@@ -1,0 +1,162 @@
+//! Carries out what enforce orders: looks again, sends, and tells what came of it.
+
+use std::{collections::VecDeque, time::Instant};
+
+use crate::config::Settings;
+use crate::daemon::engine::scan::NextWake;
+use crate::daemon::event_loop::Daemon;
+use crate::enforce::{self, Check, Effect, Event as Happened, Order, Outcome, Phase};
+use crate::model::{Bytes, Process, ProcessId, Unconfirmed, Urgency, Verdict};
+use crate::policy::{self, WakeLevels};
+use crate::report::{Event, Subject};
+
+impl Daemon<'_> {
+    /// Carries out `orders` and what follows from them at once.
+    pub(in crate::daemon) fn run_orders(&mut self, orders: Vec<Order>) {
+        let mut orders = VecDeque::from(orders);
+        while let Some(Order { process, effect }) = orders.pop_front() {
+            let whom = process.id;
+            let happened = match effect {
+                Effect::Open => self.victims.open(whom),
+                Effect::Check => Happened::Checked(self.look_again(&process)),
+                Effect::Send(warrant) => self.victims.send(warrant),
+                Effect::Reclaim => {
+                    self.victims.reclaim(whom, &self.reaper);
+                    continue;
+                }
+                Effect::Tell(outcome) => {
+                    if matches!(outcome, Outcome::Terminating { .. }) {
+                        self.asked_to_end += 1;
+                        self.was_terminated(&process);
+                    }
+                    let doubtful = outcome.is_transient();
+                    if let Some(event) = self.event(&process, outcome) {
+                        self.tell(event);
+                    }
+                    // No victim any more: it wakes memmon like everybody else, and no longer at its ceiling.
+                    if !self.victims.contains(whom) {
+                        self.reset_wake_level(whom);
+                        if doubtful {
+                            self.recheck.note(whom.pid, Some(whom.start), None, Instant::now());
+                        }
+                    }
+                    continue;
+                }
+            };
+            orders.extend(self.victims.handle(whom, happened, Instant::now()));
+        }
+        self.former.retain(|whom, _| self.victims.contains(*whom));
+    }
+
+    /// What /proc and policy say of a victim right now, before a signal.
+    fn look_again(&self, victim: &Process) -> Check {
+        let Ok(memory) = self.sources.memory() else {
+            let error = "unreadable, and without it no limit is known".to_owned();
+            return Check::Unconfirmed(Unconfirmed::Unreadable { file: "/proc/meminfo", error });
+        };
+        let rules = &self.condemned_under(victim.id).rules;
+        let (_, limit) = rules.limit(&memory);
+        match self.sources.confirm(victim.id.pid, Some(victim.id.start), limit) {
+            Ok(found) => {
+                let mut verdict = policy::judge(rules, &found, &memory);
+                // Who was condemned before a reload is held to the limit of then; what protects now protects it, too.
+                if matches!(verdict, Verdict::Terminate(_)) && *rules != self.settings.rules {
+                    match policy::judge_as_over(&self.settings.rules, &found, &memory) {
+                        Verdict::Terminate(_) => {}
+                        spared => verdict = spared,
+                    }
+                }
+                Check::judged(victim.id, &found, verdict, limit)
+            }
+            Err(why) => Check::Unconfirmed(why),
+        }
+    }
+
+    /// Whether somebody was sent SIGTERM and has time left.
+    pub(in crate::daemon) fn in_grace(&self) -> bool {
+        self.victims.iter().any(|(_, phase)| matches!(phase, Phase::Grace { .. }))
+    }
+
+    /// Ends the grace of those who outgrow their ceiling, and of all while the machine is nearly out of memory; before
+    /// it is, nobody waits any longer who came back too often.
+    pub(in crate::daemon) fn check_graces(&mut self) {
+        let Ok(memory) = self.sources.memory() else { return };
+        if self.lenient && enforce::is_short(&memory) {
+            self.scan();
+        }
+        let graces = self.victims.iter().filter(|(_, phase)| matches!(phase, Phase::Grace { .. }));
+        let graces: Vec<ProcessId> = graces.map(|(process, _)| process.id).collect();
+        let share = memory.available.percent_of(memory.total);
+        for whom in graces {
+            let reserve = self.condemned_under(whom).termination.reserve_percent;
+            if reserve.is_some_and(|reserve| share < reserve) {
+                self.urge(whom, Urgency::Reserve);
+            } else if self.may_be_beyond_ceiling(whom) {
+                self.check_ceiling(whom, Bytes::ZERO);
+            }
+        }
+    }
+
+    /// Whether a close look at a victim could end its grace: not if the kernel's counters say that it is far from that.
+    fn may_be_beyond_ceiling(&self, whom: ProcessId) -> bool {
+        let (ceiling, seen) = (self.ceiling(whom), self.sources.again(whom));
+        ceiling.is_some_and(|ceiling| seen.is_none_or(|seen| seen.rss + seen.error > ceiling))
+    }
+
+    /// Ends the grace of a victim that outgrew its ceiling. Gives when to look at it next by the kernel's counters,
+    /// which have `rss` for it.
+    pub(in crate::daemon) fn check_ceiling(&mut self, whom: ProcessId, rss: Bytes) -> NextWake {
+        let Some(ceiling) = self.ceiling(whom) else { return NextWake::Never };
+        let Ok(found) = self.sources.confirm(whom.pid, Some(whom.start), ceiling) else {
+            return NextWake::Never;
+        };
+        let orders = self.victims.handle(whom, Happened::Seen(found.rss), Instant::now());
+        self.run_orders(orders);
+        if found.rss.saturating_sub(found.error) > ceiling {
+            self.urge(whom, Urgency::Ceiling);
+            return NextWake::Never;
+        }
+        NextWake::Level(WakeLevels::new(ceiling, found.error, None).next_below_limit(rss, found.rss))
+    }
+
+    /// With how much a victim has no grace left; none: no size ends it.
+    fn ceiling(&self, whom: ProcessId) -> Option<Bytes> {
+        let terms = self.condemned_under(whom);
+        let (_, limit) = terms.rules.limit(&self.memory);
+        terms.termination.ceiling(limit)
+    }
+
+    /// The settings by which a victim's case is brought to its end: those that condemned it.
+    fn condemned_under(&self, whom: ProcessId) -> &Settings {
+        self.former.get(&whom).map_or(&self.settings, |settings| settings)
+    }
+
+    fn urge(&mut self, whom: ProcessId, urgency: Urgency) {
+        let orders = self.victims.handle(whom, Happened::Urgent(urgency), Instant::now());
+        self.run_orders(orders);
+    }
+
+    fn event(&self, process: &Process, outcome: Outcome) -> Option<Event> {
+        let subject = Subject::from(process);
+        Some(match outcome {
+            Outcome::Terminating { breach } => Event::Killing { subject, breach, dry_run: false },
+            Outcome::GraceOver { rss, grace, urgency } => Event::GraceOver { subject, rss, grace, urgency },
+            Outcome::Gone(record) => Event::Terminated { subject, record },
+            Outcome::Spared { rss, limit, after_term } => Event::Spared { subject, rss, limit, after_term },
+            Outcome::LetGo { after_term } => Event::LetGo { subject, after_term },
+            Outcome::NowProtected(protection) => Event::NowProtected { subject, protection },
+            Outcome::Unsure(doubt) => Event::Unsure { subject, doubt },
+            Outcome::Unconfirmed(why) => Event::Unconfirmed { pid: process.id.pid, why },
+            Outcome::OutOfReach { error } => Event::OutOfReach { subject, error: error.to_string() },
+            Outcome::SignalFailed { signal, error } => {
+                Event::SignalFailed { subject, signal, error: error.to_string() }
+            }
+            Outcome::Lingers { since } => {
+                let waiting = self.sources.waiting(process.id.pid).ok();
+                let state = waiting.as_ref().map(|waiting| waiting.state);
+                let wchan = waiting.and_then(|waiting| waiting.wchan);
+                Event::Lingers { subject, since, state, wchan }
+            }
+        })
+    }
+}

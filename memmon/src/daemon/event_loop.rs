@@ -1,0 +1,344 @@
+//! The loop: waits for what comes first, and never for one process.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, HashMap},
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use jiff::Zoned;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+    time::{self, MissedTickBehavior},
+};
+
+use crate::daemon::Options;
+use crate::daemon::engine::growth::{CpuBudget, GrowthTracker};
+use crate::daemon::engine::recheck::RecheckQueue;
+use crate::daemon::engine::report_once::ReportOnce;
+use crate::daemon::host::fd_ready::{Readiness, readable};
+use crate::daemon::host::memory_trim::Startup;
+use crate::daemon::host::supervisor;
+use crate::daemon::host::timer::{Pace, ticked};
+use crate::daemon::reload::{self, Loading};
+use crate::daemon::source::sources::Sources;
+use crate::daemon::startup::{self, CannotEnforce};
+use crate::daemon::status::{ScanClock, StatusBoard};
+use crate::{
+    config::Settings,
+    enforce::{Errno, Event as Happened, Reaper, RepeatOffenders, Victims},
+    model::{Bytes, ProcessId, SystemMemory},
+    policy::WakeLevels,
+    report::{Event, Reporter},
+    status::Request,
+};
+
+/// How often victims in their grace, and the machine's memory, are looked at: also for those who wait.
+const GRACE_WATCH: Duration = Duration::from_millis(100);
+
+/// A wait that is as good as endless, for a timer that has nothing to wait for.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// Everything that lives as long as the daemon does.
+pub(super) struct Daemon<'a> {
+    pub(super) settings: Settings,
+    pub(super) sources: Sources,
+    pub(super) victims: Victims,
+    pub(super) reaper: Reaper,
+    pub(super) offenders: RepeatOffenders,
+    pub(super) report_once: ReportOnce,
+    pub(super) recheck: RecheckQueue,
+    pub(super) options: Options,
+    /// Whether a reload may turn `dry_run` off.
+    pub(super) enforceable: Result<(), CannotEnforce>,
+    /// What condemned those victims who were condemned before the last reload.
+    pub(super) former: HashMap<ProcessId, Rc<Settings>>,
+    pub(super) reporter: &'a Reporter,
+    pub(super) memory: SystemMemory,
+    pub(super) growth: GrowthTracker,
+    pub(super) budget: CpuBudget,
+    /// When the ring is looked at again, once the budget is used up.
+    pub(super) resume: Option<Instant>,
+    /// Whether somebody was left alone since the last scan who is over its limit and waits.
+    pub(super) lenient: bool,
+    /// Processes that were sent SIGTERM since the last scan was told.
+    pub(super) asked_to_end: usize,
+    seen: BTreeMap<Degradation, String>,
+    reclaimed: mpsc::UnboundedReceiver<(ProcessId, Result<(), Errno>)>,
+    pub(super) board: RefCell<StatusBoard>,
+    asks: mpsc::Receiver<Request>,
+}
+
+/// What other processes may ask of memmon. One that comes before the loop turns is kept for it.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// From here on none of them ends memmon, which would leave its pin behind. Needs a runtime to be entered.
+    pub(super) fn listen() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// What was said of the machine, and is not said again before it was otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Degradation {
+    /// The source gave nothing.
+    SurveyFailed,
+    /// The kernel map had no room.
+    MapFull,
+    /// Wake levels could not be set.
+    NoLevels,
+    /// Nobody can ask, or not all who should.
+    NoStatus,
+    /// A configuration is on its way for long.
+    LateReload,
+}
+
+impl<'a> Daemon<'a> {
+    pub(super) fn new(
+        options: Options,
+        settings: Settings,
+        sources: Sources,
+        memory: SystemMemory,
+        enforceable: Result<(), CannotEnforce>,
+        reporter: &'a Reporter,
+        (board, asks): (StatusBoard, mpsc::Receiver<Request>),
+    ) -> anyhow::Result<Self> {
+        let (answer, reclaimed) = mpsc::unbounded_channel();
+        let reaper = Reaper::start(move |whom, outcome| {
+            // Nobody listens once the daemon ends.
+            let _ = answer.send((whom, outcome));
+        });
+        let mut daemon = Self {
+            victims: Victims::new(startup::patience(&settings)).context("no epoll instance for victims")?,
+            reaper: reaper.context("no thread to free memory")?,
+            offenders: RepeatOffenders::default(),
+            report_once: ReportOnce::default(),
+            recheck: RecheckQueue::default(),
+            seen: BTreeMap::new(),
+            settings,
+            sources,
+            options,
+            enforceable,
+            former: HashMap::new(),
+            reporter,
+            reclaimed,
+            memory,
+            // No limit is zero, so that the first measure sets the levels.
+            growth: GrowthTracker::new(WakeLevels::new(Bytes::ZERO, Bytes::ZERO, None)),
+            budget: CpuBudget::new(Instant::now()),
+            resume: None,
+            lenient: false,
+            asked_to_end: 0,
+            board: RefCell::new(board),
+            asks,
+        };
+        daemon.measured(memory);
+        Ok(daemon)
+    }
+
+    /// Turns until a signal says stop, or, for one scan, until its victims are gone.
+    pub(super) async fn run(&mut self, signals: Signals, startup: &Startup) -> anyhow::Result<()> {
+        let Signals { mut terminate, mut interrupt, mut hangup } = signals;
+        let exits = Readiness::of(&self.victims).context("cannot wait for victims")?;
+        let kernel_log = self.sources.kernel().map(|kernel| Readiness::of(&kernel.log_fd())).transpose();
+        let kernel_log = kernel_log.context("cannot wait for the BPF programs' log")?;
+        let drain_kernel_events =
+            self.sources.kernel().map(|kernel| Readiness::of(&kernel.wake_fd())).transpose();
+        let drain_kernel_events = drain_kernel_events.context("cannot wait for the kernel")?;
+        let mut grace_watch = interval(GRACE_WATCH);
+        let beat = supervisor::heartbeat().map(Pace::new).transpose()?;
+        let mut scans = Pace::new(self.settings.check_interval)?;
+        let mut loading = Loading::default();
+        let mut ready = false;
+
+        let reason = loop {
+            if self.options.once && ready && self.victims.in_flight() == 0 {
+                break "one scan was asked for";
+            }
+            if self.follow_schedule() {
+                scans = Pace::new(self.settings.check_interval)?;
+            }
+            let minute = self.next_minute();
+            let grace = self.victims.next_deadline().unwrap_or_else(|| Instant::now() + NEVER);
+            let doubt = self.recheck.next().unwrap_or_else(|| Instant::now() + NEVER);
+            tokio::select! {
+                // In this order: an end before anything new, exits before graces, a scan when nothing waits.
+                biased;
+                _ = terminate.recv() => break "SIGTERM",
+                _ = interrupt.recv() => break "SIGINT",
+                _ = hangup.recv() => {
+                    supervisor::reloading();
+                    self.reporter.reopen();
+                    loading.ask(&self.options);
+                }
+                loaded = loading.loaded(&self.options) => {
+                    self.works(Degradation::LateReload);
+                    if self.reload(loaded) {
+                        scans = Pace::new(self.settings.check_interval)?;
+                    }
+                    if ready && !loading.is_under_way() {
+                        supervisor::ready();
+                    }
+                }
+                ready = readable(drain_kernel_events.as_ref()), if self.resume.is_none() => {
+                    ready?;
+                    self.drain_kernel_events();
+                }
+                () = time::sleep_until(self.resume.unwrap_or_else(Instant::now).into()), if self.resume.is_some() => {
+                    self.drain_kernel_events();
+                }
+                _ = grace_watch.tick(), if self.in_grace() || self.lenient => {
+                    self.check_graces();
+                    grace_watch.reset();
+                }
+                ready = exits.readable() => {
+                    ready?;
+                    self.wake()?;
+                }
+                Some((whom, outcome)) = self.reclaimed.recv() => {
+                    let orders = self.victims.handle(whom, Happened::Reclaimed(outcome), Instant::now());
+                    self.run_orders(orders);
+                }
+                () = time::sleep_until(grace.into()) => self.wake()?,
+                () = time::sleep(minute) => {}
+                beat = ticked(beat.as_ref()) => {
+                    beat?.reset()?;
+                    supervisor::alive();
+                }
+                tick = scans.tick(), if !(self.options.once && ready) => {
+                    tick?;
+                    let began = ScanClock::now();
+                    self.in_force();
+                    self.scan();
+                    self.board.borrow_mut().scanned(began);
+                    scans.reset()?;
+                    if loading.is_late() {
+                        self.degraded(Degradation::LateReload, || reload::LATE_SAYS.to_owned());
+                    }
+                    if !ready {
+                        // Now everything has run that runs again and again.
+                        startup.give_back();
+                        self.get_ready();
+                        supervisor::ready();
+                        ready = true;
+                    }
+                }
+                ready = readable(kernel_log.as_ref()) => {
+                    ready?;
+                    if let Some(kernel) = self.sources.kernel() {
+                        kernel.forward_log();
+                    }
+                }
+                Some(ask) = self.asks.recv() => self.answer(ask),
+                // Last, as each of them may take its time.
+                () = time::sleep_until(doubt.into()) => self.recheck_next(),
+            }
+        };
+        supervisor::stopping();
+        // Whoever ended by now has ended, and is not left unfinished.
+        self.wake()?;
+        // What the BPF programs said last, for one scan perhaps all that they said.
+        if let Some(kernel) = self.sources.kernel() {
+            kernel.forward_log();
+        }
+        let reason = match self.victims.in_flight() {
+            0 => reason.to_owned(),
+            left => format!("{reason}; {left} terminations are left unfinished"),
+        };
+        self.tell(Event::Stopping { reason });
+        Ok(())
+    }
+
+    /// The time until `[[schedule]]` may say something else. Without one no time zone is read, here as below.
+    fn next_minute(&self) -> Duration {
+        let schedule = &self.settings.schedule;
+        let left = || schedule.next_look(&Zoned::now());
+        (!schedule.windows.is_empty()).then(left).flatten().unwrap_or(NEVER)
+    }
+
+    /// Puts into force what `[[schedule]]` says of this time. Whether that is something else.
+    fn follow_schedule(&mut self) -> bool {
+        if self.settings.schedule.windows.is_empty() {
+            return false;
+        }
+        let now = Zoned::now();
+        if !self.settings.is_behind(&now) {
+            return false;
+        }
+        let before = Rc::new(self.settings.clone());
+        self.settings.follow(&now);
+        self.hold_victims_to(&before);
+        let Settings { rules, check_interval, .. } = &self.settings;
+        let limit = self.sources.memory().map_or(rules.limits.bytes(), |memory| rules.limit(&memory).1);
+        self.tell(Event::Scheduled { limit, interval: *check_interval });
+        true
+    }
+
+    pub(super) fn tell(&self, event: Event) {
+        self.board.borrow_mut().note(&event);
+        self.reporter.tell(event);
+    }
+
+    /// Has the metrics say what is in force: by another configuration, another hour, or more memory.
+    fn in_force(&self) {
+        let Settings { rules, check_interval, dry_run, .. } = &self.settings;
+        self.reporter.metrics().in_force(rules.limit(&self.memory).1, *check_interval, *dry_run);
+    }
+
+    /// Says that something does not work, unless that was the case at the last scan already.
+    pub(super) fn degraded(&mut self, what: Degradation, text: impl FnOnce() -> String) {
+        if !self.seen.contains_key(&what) {
+            let text = text();
+            self.tell(Event::Degraded { what: text.clone() });
+            self.seen.insert(what, text);
+        }
+    }
+
+    /// It works: if it fails again, that is news.
+    pub(super) fn works(&mut self, what: Degradation) {
+        self.seen.remove(&what);
+    }
+
+    pub(super) fn is_seen(&self, what: Degradation) -> bool {
+        self.seen.contains_key(&what)
+    }
+
+    /// What does not work now.
+    pub(super) fn conditions(&self) -> impl Iterator<Item = &str> {
+        self.seen.values().map(String::as_str)
+    }
+
+    pub(super) fn events_lost(&self) -> u64 {
+        self.reporter.lost()
+    }
+
+    /// Exits and graces that are over.
+    fn wake(&mut self) -> anyhow::Result<()> {
+        // The kernel says how a process ended before its pidfd says that it did.
+        self.drain_kernel_events();
+        let orders = self.victims.wake(Instant::now()).context("cannot wait for victims")?;
+        self.run_orders(orders);
+        Ok(())
+    }
+}
+
+/// Fires at once, and then with the same pause after each, from the end of what is done then if that resets it: what was
+/// late is not made up for.
+fn interval(pause: Duration) -> time::Interval {
+    let mut interval = time::interval(pause);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}

@@ -1,0 +1,158 @@
+//! One memmon per machine: two would race for the same victims and the same pin.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{Read, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
+
+/// Where a root memmon keeps what lives as long as it does (systemd's `RuntimeDirectory=memmon`).
+pub(in crate::daemon) const RUNTIME_DIR: &str = "/run/memmon";
+
+/// Held while this memmon runs; the kernel lets go of it however the process ends. Its end takes the file away, and the
+/// directory if nothing else is in it.
+#[derive(Debug)]
+pub(in crate::daemon) struct Instance {
+    _lock: Flock<File>,
+    path: PathBuf,
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        // While the lock is held still: nobody else's file is removed. What stays is in nobody's way.
+        if fs::remove_file(&self.path).is_ok()
+            && let Some(directory) = self.path.parent()
+        {
+            let _ = fs::remove_dir(directory);
+        }
+    }
+}
+
+/// Why this memmon may not run.
+#[derive(Debug, thiserror::Error)]
+pub enum InstanceError {
+    /// Somebody else holds the lock.
+    #[error(
+        "another memmon{} watches this machine already: stop it first (systemctl stop memmon), or look \
+         beside it with `memmon run --once --dry-run`", 
+        .pid.as_ref().map(|pid| format!(" (pid {pid})")).unwrap_or_default()
+    )]
+    Taken {
+        /// What the holder wrote into the file, if that is a number.
+        pid: Option<u32>,
+    },
+    /// The lock file cannot be had.
+    #[error("cannot lock {}: {source}", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl Instance {
+    /// Takes the lock in `directory`, which is created if it is missing.
+    ///
+    /// # Errors
+    /// [`InstanceError::Taken`] if another memmon holds it, [`InstanceError::Unusable`] if it cannot be had at all.
+    pub(in crate::daemon) fn take(directory: &Path) -> Result<Self, InstanceError> {
+        let path = directory.join("lock");
+        loop {
+            let mut lock = lock(directory, &path)?;
+            // Whoever ends removes the file: a lock counts only on the file that others find.
+            if is_at(&lock, &path) {
+                let unusable = |source| InstanceError::Unusable { path: path.clone(), source };
+                lock.set_len(0).map_err(unusable)?;
+                writeln!(lock, "{}", std::process::id()).map_err(unusable)?;
+                return Ok(Self { _lock: lock, path });
+            }
+        }
+    }
+}
+
+fn lock(directory: &Path, path: &Path) -> Result<Flock<File>, InstanceError> {
+    let unusable = |source| InstanceError::Unusable { path: path.to_owned(), source };
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(directory).map_err(unusable)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o644)
+        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC)
+        .open(path)
+        .map_err(unusable)?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(lock),
+        Err((mut file, Errno::EWOULDBLOCK)) => {
+            let mut holder = String::new();
+            // Whoever holds the lock is told by the lock; the number is a courtesy.
+            let _ = Read::by_ref(&mut file).take(16).read_to_string(&mut holder);
+            Err(InstanceError::Taken { pid: holder.trim().parse().ok() })
+        }
+        Err((_, errno)) => Err(unusable(errno.into())),
+    }
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    let place = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    let (file, found) = (file.metadata().map(place), fs::symlink_metadata(path).map(place));
+    file.is_ok_and(|file| found.is_ok_and(|found| file == found))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_is_refused_and_told_who_was_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = Instance::take(directory.path()).unwrap();
+        let refusal = Instance::take(directory.path()).unwrap_err();
+        assert!(matches!(refusal, InstanceError::Taken { pid: Some(pid) } if pid == std::process::id()));
+        drop(first);
+        Instance::take(directory.path()).unwrap();
+    }
+
+    #[test]
+    fn its_end_leaves_nothing_and_what_is_not_its_own_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let runtime = directory.path().join("memmon");
+        let instance = Instance::take(&runtime).unwrap();
+        assert!(runtime.join("lock").exists());
+        drop(instance);
+        assert!(!runtime.exists());
+
+        let instance = Instance::take(&runtime).unwrap();
+        fs::write(runtime.join("other"), "").unwrap();
+        drop(instance);
+        assert!(!runtime.join("lock").exists() && runtime.join("other").exists());
+    }
+
+    #[test]
+    fn a_lock_on_a_file_that_was_removed_is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        let removed = lock(directory.path(), &path).unwrap();
+        fs::remove_file(&path).unwrap();
+        assert!(!is_at(&removed, &path));
+        let second = Instance::take(directory.path()).unwrap();
+        assert!(is_at(&second._lock, &path));
+    }
+
+    #[test]
+    fn a_planted_symlink_is_not_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("target");
+        std::os::unix::fs::symlink(&target, directory.path().join("lock")).unwrap();
+        assert!(matches!(Instance::take(directory.path()), Err(InstanceError::Unusable { .. })));
+        assert!(!target.exists());
+    }
+}

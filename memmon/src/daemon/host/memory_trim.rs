@@ -1,0 +1,133 @@
+//! What only the start needed is given back, so that what stays resident is what memmon works with.
+#![expect(unsafe_code, reason = "malloc_trim(3) and madvise(2)")]
+
+use std::{ffi::c_void, io, ptr::with_exposed_provenance_mut};
+
+use anyhow::{Context as _, anyhow};
+use procfs::{
+    ProcResult,
+    process::{MMPermissions, MMapPath, MemoryMap, Process},
+};
+use rustix::mm::{Advice, madvise};
+
+/// The files of the program and its libraries, as they are mapped at the start of memmon.
+pub(in crate::daemon) struct Startup(ProcResult<Vec<MemoryMap>>);
+
+impl Startup {
+    /// To be called before there is another thread: one that loads a library maps it, writes to it and only then takes
+    /// the right to write away, and who looks meanwhile sees a file that nobody has written to.
+    pub(in crate::daemon) fn look() -> Self {
+        let maps = Process::myself().and_then(|own| own.smaps());
+        Self(maps.map(|maps| maps.0.into_iter().filter(is_only_the_file).collect()))
+    }
+
+    /// Gives back the heap's free memory, and takes these files out of memmon's address space: what runs again is mapped
+    /// again with its next use, from the page cache. To be called before memory is locked.
+    pub(in crate::daemon) fn give_back(&self) {
+        give_heap_back();
+        if let Err(error) = self.unmap() {
+            tracing::debug!("more stays mapped than is needed: {error:#}");
+        }
+    }
+
+    fn unmap(&self) -> anyhow::Result<()> {
+        let maps = self.0.as_ref().map_err(|error| anyhow!("/proc/self/smaps: {error}"))?;
+        maps.iter().try_for_each(unmap).context("madvise")
+    }
+}
+
+/// The kernel's type information took tens of megabytes in small pieces, which glibc keeps for later. There is no later.
+fn give_heap_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes no pointer and may be called at any time.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// Whether the file has all that is mapped here: nothing was ever written to it (as the dynamic linker does, before it
+/// takes the right to write away), and nothing can be. What was written may be out on swap by now.
+fn is_only_the_file(map: &MemoryMap) -> bool {
+    let private = map.perms.contains(MMPermissions::READ | MMPermissions::PRIVATE);
+    let none = |kind| map.extension.map.get(kind) == Some(&0);
+    matches!(map.pathname, MMapPath::Path(_))
+        && private
+        && !map.perms.contains(MMPermissions::WRITE)
+        && none("Anonymous")
+        && none("Swap")
+}
+
+fn unmap(map: &MemoryMap) -> io::Result<()> {
+    let (start, end) = map.address;
+    let (start, length) = (usize::try_from(start), usize::try_from(end - start));
+    let (start, length) = (start.map_err(io::Error::other)?, length.map_err(io::Error::other)?);
+    let start: *mut c_void = with_exposed_provenance_mut(start);
+    // SAFETY: a private mapping of a file that holds just what the file does, and is there until the end, as what the
+    // program was started with is: whoever reads or runs it next finds the same bytes there, at the price of a page fault.
+    Ok(unsafe { madvise(start, length, Advice::LinuxDontNeed) }?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, path::Path, ptr::null_mut};
+
+    use procfs::{FromBufRead as _, process::MemoryMaps};
+    use rustix::mm::{MapFlags, ProtFlags, mmap};
+
+    use super::*;
+
+    const SIZE: usize = 1 << 16;
+
+    /// Maps a file, as a library is, until the end of the tests.
+    fn mapped(path: &Path) {
+        std::fs::write(path, [1; SIZE]).unwrap();
+        let file = File::open(path).unwrap();
+        // SAFETY: a new mapping, which nothing else knows of.
+        unsafe { mmap(null_mut(), SIZE, ProtFlags::READ, MapFlags::PRIVATE | MapFlags::POPULATE, file, 0) }
+            .unwrap();
+    }
+
+    fn resident(path: &Path) -> u64 {
+        let maps = Process::myself().unwrap().smaps().unwrap();
+        let of_file = |map: &&MemoryMap| is_at(map, path);
+        maps.iter().filter(of_file).map(|map| map.extension.map["Rss"]).sum()
+    }
+
+    fn is_at(map: &MemoryMap, path: &Path) -> bool {
+        matches!(&map.pathname, MMapPath::Path(mapped) if mapped == path)
+    }
+
+    #[test]
+    fn what_was_mapped_since_the_start_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let [early, late] = ["early", "late"].map(|name| folder.path().join(name));
+        mapped(&early);
+        let Startup(maps) = Startup::look();
+        // Other tests have threads, which map and unmap as they like.
+        let ours = maps.unwrap().into_iter().filter(|map| is_at(map, &early) || is_at(map, &late));
+        let startup = Startup(Ok(ours.collect()));
+        mapped(&late);
+        startup.give_back();
+        assert_eq!([&early, &late].map(|path| resident(path)), [0, SIZE as u64]);
+    }
+
+    #[test]
+    fn what_was_written_once_stays_wherever_it_is() {
+        for (mapped, anonymous, swap, only_the_file) in [
+            ("r-xp 00000000 08:01 42 /usr/lib/libc.so.6", 0, 0, true),
+            ("r--p 00000000 08:01 42 /usr/lib/libc.so.6", 4, 0, false),
+            ("r--p 00000000 08:01 42 /usr/lib/libc.so.6", 0, 4, false),
+            ("rw-p 00000000 08:01 42 /usr/lib/libc.so.6", 0, 0, false),
+            ("r--s 00000000 08:01 42 /usr/lib/libc.so.6", 0, 0, false),
+            ("r--p 00000000 00:00 0 ", 0, 0, false),
+        ] {
+            let text =
+                format!("7f0000000000-7f0000002000 {mapped}\nAnonymous: {anonymous} kB\nSwap: {swap} kB\n");
+            let maps = MemoryMaps::from_buf_read(text.as_bytes()).unwrap();
+            assert_eq!(maps.iter().map(is_only_the_file).collect::<Vec<_>>(), [only_the_file], "{text}");
+        }
+        let untold = "7f0000000000-7f0000002000 r-xp 00000000 08:01 42 /usr/lib/libc.so.6\nRss: 8 kB\n";
+        let maps = MemoryMaps::from_buf_read(untold.as_bytes()).unwrap();
+        assert!(!maps.iter().any(is_only_the_file));
+    }
+}

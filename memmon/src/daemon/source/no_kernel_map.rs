@@ -1,0 +1,103 @@
+//! In place of `kernel` where memmon was built without its BPF half: a kernel map that cannot exist.
+
+use std::{io, os::fd::BorrowedFd};
+
+use crate::{
+    model::{Bytes, Pid, ProcessId, Reading},
+    observe::{
+        decode::KernelEvent,
+        support::{Facts, Support},
+    },
+    report::MapFigures,
+    status::{Dropped, MapUsage},
+};
+
+/// No value of this type exists.
+pub(in crate::daemon) enum Kernel {}
+
+impl Kernel {
+    pub(in crate::daemon) fn attach(
+        _: &Facts,
+        _: &Support,
+        _: Option<u32>,
+        _: bool,
+    ) -> Result<Self, &'static str> {
+        Err("memmon was built without its BPF half")
+    }
+
+    pub(in crate::daemon) const fn is_second(_: &&'static str) -> bool {
+        false
+    }
+
+    pub(in crate::daemon) fn unpinned(&self) -> Option<String> {
+        match *self {}
+    }
+
+    pub(in crate::daemon) fn readings(&mut self) -> io::Result<Vec<Reading>> {
+        match *self {}
+    }
+
+    pub(in crate::daemon) fn overflowed(&mut self) -> io::Result<bool> {
+        match *self {}
+    }
+
+    pub(in crate::daemon) fn fill(&self) -> MapUsage {
+        match *self {}
+    }
+
+    pub(in crate::daemon) fn lost(&self) -> Dropped {
+        match *self {}
+    }
+
+    pub(in crate::daemon) fn figures(&self) -> Option<MapFigures> {
+        match *self {}
+    }
+
+    pub(in crate::daemon) fn reading(&self, _: Pid) -> Option<Reading> {
+        match *self {}
+    }
+
+    pub(in crate::daemon) fn remove(&mut self, _: Pid) -> io::Result<()> {
+        match *self {}
+    }
+
+    pub(in crate::daemon) fn reseed(&mut self) -> io::Result<()> {
+        match *self {}
+    }
+
+    pub(in crate::daemon) const fn error(&self) -> Bytes {
+        match *self {}
+    }
+
+    pub(in crate::daemon) fn wake_fd(&self) -> BorrowedFd<'_> {
+        match *self {}
+    }
+
+    pub(in crate::daemon) fn event(&mut self) -> Option<KernelEvent> {
+        match *self {}
+    }
+
+    pub(in crate::daemon) fn lost_events(&mut self) -> bool {
+        match *self {}
+    }
+
+    pub(in crate::daemon) fn set_default_level(&mut self, _: Option<Bytes>) -> io::Result<()> {
+        match *self {}
+    }
+
+    pub(in crate::daemon) fn set_level(
+        &mut self,
+        _: ProcessId,
+        _: Option<Bytes>,
+    ) -> io::Result<Option<Bytes>> {
+        match *self {}
+    }
+
+    pub(in crate::daemon) fn log_fd(&self) -> BorrowedFd<'_> {
+        match *self {}
+    }
+
+    pub(in crate::daemon) fn forward_log(&mut self) {
+        match *self {}
+    }
+}

@@ -1,0 +1,198 @@
+//! Everything that is done once: configuration, sinks, the lock, the source. After it the wheel turns.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::Context as _;
+use jiff::Zoned;
+
+use crate::daemon::Options;
+use crate::daemon::event_loop::{Daemon, Signals};
+use crate::daemon::host::instance::{Instance, InstanceError, RUNTIME_DIR};
+use crate::daemon::host::memory_trim::Startup;
+use crate::daemon::source::kernel_map::Kernel;
+use crate::daemon::source::sources::Sources;
+use crate::daemon::status::{StartupFacts, StatusBoard};
+use crate::{
+    config::{self, Loaded, LogFormat, LogLevel, NameService, Settings},
+    enforce::EscalationTiming,
+    model::{Source, Uid},
+    observe::support::{self, Facts, Obstacle, Support},
+    report::{self, Console, Event, Format, Level, MetricsOutputs, NotifyOutputs, Outputs, Reporter},
+    status::SOCKET,
+};
+
+/// How long the last words may take to reach the disk.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// How long a killed process may take to end before that is said.
+const LINGERING: Duration = Duration::from_secs(5);
+
+/// Enforcing was asked for where it cannot be done safely.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("cannot terminate anything here: {}; `memmon run --dry-run` watches all the same", .0.join("; "))]
+pub struct CannotEnforce(Vec<String>);
+
+/// Watches until it is told to stop, or for one scan.
+///
+/// # Errors
+/// [`config::ConfigError`], [`super::InstanceError`], [`support::Refusal`] and [`CannotEnforce`] are to be told apart; anything
+/// else is a failure of the machine.
+pub fn run(options: &Options) -> anyhow::Result<()> {
+    let startup = Startup::look();
+    let loaded = load(options)?;
+    let settings = &loaded.settings;
+    let facts = Facts::gather();
+    let mut support = support::assess(&facts);
+    if !settings.dry_run {
+        enforceable(&support)?;
+    }
+    // A look beside a running daemon is no second daemon, and leaves no trace that could be taken for one.
+    let only_a_look = options.once && settings.dry_run;
+    let privileged = facts.euid == Uid::ROOT;
+    let instance =
+        (privileged && !only_a_look).then(|| Instance::take(Path::new(RUNTIME_DIR))).transpose()?;
+
+    let reporter = Reporter::start(outputs(settings)).context("no thread for the log")?;
+    // Only a second daemon in one process could be there first.
+    let _ = report::install_diagnostics(reporter.teller());
+    let listens = instance.is_some() && !options.once;
+    let ended = watch(options, loaded, &facts, &mut support, (!only_a_look, listens), &reporter, &startup);
+    // What a stuck disk does not take in time is lost; the end does not wait for it.
+    let _ = reporter.finish(LAST_WORDS);
+    drop(instance);
+    ended
+}
+
+/// Whether this kernel and these rights allow to terminate anything safely.
+fn enforceable(support: &Support) -> Result<(), CannotEnforce> {
+    let enforce = &support.enforce;
+    if enforce.available {
+        return Ok(());
+    }
+    Err(CannotEnforce(enforce.obstacles.iter().map(ToString::to_string).collect()))
+}
+
+/// The configuration with what the command line says on top.
+pub(super) fn load(options: &Options) -> Result<Loaded, config::ConfigError> {
+    let mut loaded = config::load(options.config.as_deref(), &NameService)?;
+    loaded.settings.dry_run |= options.dry_run;
+    loaded.settings.kernel.source = options.source.unwrap_or(loaded.settings.kernel.source);
+    loaded.settings.follow(&Zoned::now());
+    Ok(loaded)
+}
+
+fn watch(
+    options: &Options,
+    loaded: Loaded,
+    facts: &Facts,
+    support: &mut Support,
+    (pinned, listens): (bool, bool),
+    reporter: &Reporter,
+    startup: &Startup,
+) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("no event loop (epoll, eventfd and signalfd are needed)")?;
+    let signals = {
+        let _entered = runtime.enter();
+        Signals::listen()?
+    };
+    let (kernel, reason) = source(&loaded.settings, facts, support, pinned)?;
+    let sources = Sources::new(support, kernel)?;
+    let memory = sources.memory().context("memmon cannot work without /proc/meminfo")?;
+    reporter.metrics().reads(sources.source());
+    reporter.tell(Event::Started {
+        version: env!("CARGO_PKG_VERSION"),
+        config: loaded.origin.clone(),
+        source: sources.source().as_str(),
+        reason: reason.clone(),
+        dry_run: loaded.settings.dry_run,
+        limit: loaded.settings.rules.limit(&memory).1,
+        interval: loaded.settings.check_interval,
+    });
+    for degraded in &support.degraded {
+        reporter.tell(Event::Degraded { what: format!("{degraded}: {}", degraded.remedy()) });
+    }
+    for warning in &loaded.warnings {
+        reporter.tell(Event::Degraded { what: warning.to_string() });
+    }
+    let degraded = support.degraded.iter().map(|degraded| format!("{degraded}: {}", degraded.remedy()));
+    let about =
+        StartupFacts { reason, degraded: degraded.collect(), file: loaded.origin, warnings: loaded.warnings };
+    let board = StatusBoard::new(about);
+    let enforceable = enforceable(support);
+    let ended = runtime.block_on(async {
+        let mut daemon =
+            Daemon::new(options.clone(), loaded.settings, sources, memory, enforceable, reporter, board)?;
+        if listens {
+            daemon.listen(Path::new(SOCKET));
+        }
+        daemon.run(signals, startup).await
+    });
+    // Who asks a name service that does not answer, or looks on, holds up no end.
+    runtime.shutdown_background();
+    ended
+}
+
+/// The source that was asked for, or the best that works: what should work and does not is withdrawn and said.
+fn source(
+    settings: &Settings,
+    facts: &Facts,
+    support: &mut Support,
+    pinned: bool,
+) -> anyhow::Result<(Option<Kernel>, String)> {
+    loop {
+        let (source, reason) = support::choose(settings.kernel.source, support)?;
+        match source {
+            Source::Proc => return Ok((None, reason)),
+            Source::Ebpf => match Kernel::attach(facts, support, settings.kernel.max_processes, pinned) {
+                Ok(kernel) => {
+                    support.degraded.extend(kernel.unpinned().map(|error| Obstacle::NotPinned { error }));
+                    return Ok((Some(kernel), reason));
+                }
+                // One whose /run is another one: a container's, perhaps.
+                Err(second) if Kernel::is_second(&second) => {
+                    return Err(InstanceError::Taken { pid: None }.into());
+                }
+                Err(error) => support.ebpf.withdraw(Obstacle::Attach { error: error.to_string() }),
+            },
+        }
+    }
+}
+
+pub(super) fn outputs(settings: &Settings) -> Outputs {
+    Outputs {
+        console: Console::Stderr,
+        file: settings.log.file.clone(),
+        format: match settings.log.format {
+            LogFormat::Text => Format::Text,
+            LogFormat::Json => Format::Json,
+        },
+        system_log: settings.log.system_log,
+        level: match settings.log.level {
+            LogLevel::Debug => Level::Debug,
+            LogLevel::Info => Level::Info,
+            LogLevel::Warning => Level::Warning,
+            LogLevel::Error => Level::Error,
+        },
+        metrics: MetricsOutputs {
+            textfile: settings.metrics.textfile.clone(),
+            listen: settings.metrics.listen.clone(),
+        },
+        notify: NotifyOutputs {
+            interval: settings.notify.interval,
+            mail: settings.notify.mail.clone(),
+            hook: settings.notify.hook.clone(),
+        },
+        ..Outputs::default()
+    }
+}
+
+pub(super) fn patience(settings: &Settings) -> EscalationTiming {
+    EscalationTiming {
+        grace: settings.termination.grace,
+        lingering: LINGERING,
+        reclaim: settings.termination.reclaim,
+    }
+}

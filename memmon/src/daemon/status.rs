@@ -1,0 +1,308 @@
+//! What the daemon can say of itself: noted as it happens, which costs next to nothing, and put together when asked.
+
+use std::{
+    collections::VecDeque,
+    path::{Path, PathBuf},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use nix::unistd;
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::Value;
+use tokio::{sync::mpsc, task};
+
+use crate::daemon::event_loop::{Daemon, Degradation};
+use crate::daemon::nearest::{Basis, nearest};
+use crate::daemon::watchlist::climbing;
+use crate::{
+    config::{Settings, Warning},
+    enforce::Phase,
+    model::{Pid, Uid},
+    report::Event,
+    status::{self, AccessPolicy, Body, Query, Request, SocketFile, Text, answer},
+};
+
+/// Terminations that are remembered.
+const RECENT: usize = 50;
+
+/// How the daemon came to be what it is: known once it starts.
+pub(super) struct StartupFacts {
+    /// Why this source.
+    pub(super) reason: String,
+    /// What this kernel or these rights lack.
+    pub(super) degraded: Vec<String>,
+    /// The configuration's file.
+    pub(super) file: Option<PathBuf>,
+    /// What in it may not be meant.
+    pub(super) warnings: Vec<Warning>,
+}
+
+/// What was noted, and who asks for it.
+pub(super) struct StatusBoard {
+    about: StartupFacts,
+    since: Instant,
+    generation: u64,
+    reload_error: Option<String>,
+    scan: Option<(ScanClock, Instant, Duration)>,
+    scanned: usize,
+    killed: usize,
+    scans: u64,
+    terminated: u64,
+    recent: VecDeque<(SystemTime, Event)>,
+    socket: Option<(SocketFile, AccessPolicy)>,
+    asked: mpsc::Sender<Request>,
+}
+
+/// When a scan began, by both clocks.
+#[derive(Clone, Copy)]
+pub(super) struct ScanClock {
+    wall: Instant,
+    cpu: Duration,
+}
+
+impl ScanClock {
+    pub(super) fn now() -> Self {
+        Self { wall: Instant::now(), cpu: cpu_time() }
+    }
+}
+
+impl StatusBoard {
+    /// A board, and the questions to it.
+    pub(super) fn new(about: StartupFacts) -> (Self, mpsc::Receiver<Request>) {
+        let (asked, asks) = mpsc::channel(1);
+        let board = Self {
+            about,
+            since: Instant::now(),
+            generation: 1,
+            reload_error: None,
+            scan: None,
+            scanned: 0,
+            killed: 0,
+            scans: 0,
+            terminated: 0,
+            recent: VecDeque::with_capacity(RECENT),
+            socket: None,
+            asked,
+        };
+        (board, asks)
+    }
+
+    /// Answers at `socket` from now on, in the runtime that this is called in.
+    pub(super) fn listen(&mut self, socket: &Path, group: Option<u32>) -> std::io::Result<()> {
+        let (place, listener) = SocketFile::take(socket, None)?;
+        let door = AccessPolicy::new(group);
+        let own = Uid(unistd::geteuid().as_raw());
+        task::spawn(status::serve(listener, door.clone(), own, self.asked.clone()));
+        let admitted = place.admit(group);
+        self.socket = Some((place, door));
+        admitted
+    }
+
+    /// Lets this group ask, instead of the one that might before.
+    pub(super) fn admit(&self, group: Option<u32>) -> std::io::Result<()> {
+        let Some((place, door)) = &self.socket else { return Ok(()) };
+        door.admit(group);
+        place.admit(group)
+    }
+
+    /// Everything that is told passes by here.
+    pub(super) fn note(&mut self, event: &Event) {
+        match event {
+            Event::ScanComplete { scanned, killed } => (self.scanned, self.killed) = (*scanned, *killed),
+            Event::Terminated { .. } => {
+                self.terminated += 1;
+                self.recent.truncate(RECENT - 1);
+                self.recent.push_front((SystemTime::now(), event.clone()));
+            }
+            Event::Reloaded { config } => {
+                self.generation += 1;
+                self.reload_error = None;
+                self.about.file.clone_from(config);
+            }
+            Event::ReloadFailed { error } => self.reload_error = Some(error.clone()),
+            _ => {}
+        }
+    }
+
+    /// The warnings of a configuration that was put into force.
+    pub(super) fn warned(&mut self, warnings: Vec<Warning>) {
+        self.about.warnings = warnings;
+    }
+
+    /// What else this kernel or these rights turned out to lack.
+    pub(super) fn degraded(&mut self, what: Vec<String>) {
+        self.about.degraded.extend(what);
+    }
+
+    /// A scan is over.
+    pub(super) fn scanned(&mut self, began: ScanClock) {
+        self.scans += 1;
+        self.scan = Some((began, Instant::now(), cpu_time().saturating_sub(began.cpu)));
+    }
+
+    fn last_scan(&self) -> Option<status::Scan> {
+        let (began, over, cpu) = self.scan?;
+        Some(status::Scan {
+            seconds_ago: over.elapsed().as_secs_f64(),
+            wall_seconds: over.saturating_duration_since(began.wall).as_secs_f64(),
+            cpu_seconds: cpu.as_secs_f64(),
+            scanned: self.scanned,
+            killed: self.killed,
+        })
+    }
+
+    fn configuration(&self) -> status::Configuration {
+        let StartupFacts { file, warnings, .. } = &self.about;
+        status::Configuration {
+            file: file.as_deref().map(Text::path),
+            generation: self.generation,
+            warnings: warnings.iter().map(|warning| Text::harmless(&warning.to_string())).collect(),
+            last_error: self.reload_error.as_deref().map(Text::harmless),
+        }
+    }
+}
+
+impl Daemon<'_> {
+    /// Answers at `socket` from now on. A machine without it is watched all the same.
+    pub(super) fn listen(&mut self, socket: &Path) {
+        let group = self.settings.status.gid;
+        let listens = self.board.borrow_mut().listen(socket, group);
+        self.report_socket(listens);
+    }
+
+    /// Lets the group of the settings ask, and nobody who might before.
+    pub(super) fn admit(&mut self) {
+        let admitted = self.board.borrow().admit(self.settings.status.gid);
+        self.report_socket(admitted);
+    }
+
+    fn report_socket(&mut self, outcome: std::io::Result<()>) {
+        match outcome {
+            Ok(()) => self.works(Degradation::NoStatus),
+            Err(error) => self.degraded(Degradation::NoStatus, || {
+                let help = match error.kind() {
+                    std::io::ErrorKind::PermissionDenied => {
+                        " (under systemd, which lets it give nothing away: `systemctl edit memmon`, and Group= with that group \
+                         under [Service])"
+                    }
+                    _ => "",
+                };
+                format!("`memmon status` and `memmon top` are for root only, or for nobody: {error}{help}")
+            }),
+        }
+    }
+
+    /// Answers a question. What takes long is done beside the loop.
+    pub(super) fn answer(&mut self, ask: Request) {
+        let growths = self.growths();
+        let mut basis =
+            Basis { rules: self.settings.rules.clone(), accuracy: self.sources.accuracy(), survey: None };
+        match ask.get {
+            Query::Status => {
+                let mut status = Box::new(self.status());
+                task::spawn_blocking(move || {
+                    status.climbing = climbing(&basis, growths).unwrap_or_default();
+                    // Who asked may have left.
+                    let _ = ask.answer.send(answer(&Body::Status(status)));
+                });
+            }
+            Query::Processes => {
+                basis.survey = self.sources.kernel_survey();
+                let phases: Vec<_> =
+                    self.victims.iter().map(|(process, phase)| (process.id, word(phase))).collect();
+                task::spawn_blocking(move || {
+                    let Ok(mut table) = nearest(basis) else { return };
+                    for row in &mut table.rows {
+                        row.growth = growths.get(&row.id).copied().unwrap_or_default();
+                        row.phase =
+                            phases.iter().find(|(id, _)| *id == row.id).map(|(_, phase)| (*phase).into());
+                    }
+                    let _ = ask.answer.send(answer(&Body::Processes(table)));
+                });
+            }
+        }
+    }
+
+    /// All but who climbs, which takes close looks.
+    fn status(&self) -> status::Status {
+        let Settings { rules, check_interval, dry_run, .. } = &self.settings;
+        let board = self.board.borrow();
+        let (rule, limit_bytes) = rules.limit(&self.memory);
+        let (map, mut lost) = self.sources.map_state();
+        lost.log_events = self.events_lost();
+        let degraded = board.about.degraded.iter().map(String::as_str);
+        let victims: Vec<_> = self.victims.iter().map(|(process, phase)| victim(process, phase)).collect();
+        status::Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: Pid(std::process::id()),
+            uptime_seconds: board.since.elapsed().as_secs_f64(),
+            dry_run: *dry_run,
+            source: status::Source {
+                name: self.sources.source(),
+                reason: Text::harmless(&board.about.reason),
+            },
+            degraded: degraded.chain(self.conditions()).map(Text::harmless).collect(),
+            config: board.configuration(),
+            limit: status::Thresholds {
+                rule,
+                limit_bytes,
+                ram_percent_threshold: rules.limits.percent(),
+                ram_gb_threshold_bytes: rules.limits.bytes(),
+            },
+            check_interval_seconds: check_interval.as_secs_f64(),
+            memory: Some(self.memory),
+            counts: status::Counts {
+                processes: board.scanned,
+                in_flight: victims.len(),
+                terminated: board.terminated,
+                scans: board.scans,
+            },
+            last_scan: board.last_scan(),
+            in_flight: victims,
+            climbing: Vec::new(),
+            held_back: self.held_back(),
+            recent: board.recent.iter().filter_map(|(at, event)| recent(*at, event)).collect(),
+            map,
+            lost,
+        }
+    }
+}
+
+/// As the JSON log has it, with its time.
+fn recent(at: SystemTime, event: &Event) -> Option<Value> {
+    let mut value = serde_json::to_value(event).ok()?;
+    let at = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    value.as_object_mut()?.insert("at_unix_seconds".to_owned(), at.into());
+    Some(value)
+}
+
+fn victim(process: &crate::model::Process, phase: Phase) -> status::Victim {
+    let now = Instant::now();
+    let (since, until) = match phase {
+        Phase::Grace { since, until } => (Some(since), Some(until)),
+        Phase::Killed { since } => (Some(since), None),
+        Phase::Confirming | Phase::OutOfReach => (None, None),
+    };
+    status::Victim {
+        id: process.id,
+        comm: Text::from(&process.names.comm),
+        uid: process.real_uid,
+        phase: word(phase).into(),
+        since_seconds: since.map(|since| now.saturating_duration_since(since).as_secs_f64()),
+        left_seconds: until.map(|until| until.saturating_duration_since(now).as_secs_f64()),
+    }
+}
+
+const fn word(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Confirming => "confirming",
+        Phase::Grace { .. } => "grace",
+        Phase::Killed { .. } => "killed",
+        Phase::OutOfReach => "out_of_reach",
+    }
+}
+
+/// What this thread has used of a CPU so far.
+fn cpu_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
+}

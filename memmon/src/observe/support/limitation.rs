@@ -1,0 +1,211 @@
+//! What stands in the way, in words, and what removes it.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer, ser::SerializeStruct};
+
+use super::types::{Capability, KernelVersion};
+use crate::{
+    model::{Escaped, SourceChoice},
+    observe::btf::LayoutError,
+};
+
+/// Something that keeps memmon from a part of its work. [`fmt::Display`] says what, [`Obstacle::remedy`] what helps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// The `ebpf` feature was off.
+    BuiltWithout,
+    /// The release string gives no version.
+    UnknownKernel {
+        /// As the kernel has it.
+        release: String,
+    },
+    /// The kernel came before what is needed.
+    OldKernel {
+        /// What runs.
+        version: KernelVersion,
+        /// What is needed.
+        since: KernelVersion,
+    },
+    /// The kernel counts pids of the initial namespace, memmon sees others.
+    PidNamespace,
+    /// Capabilities count in the initial user namespace only.
+    UserNamespace,
+    /// Rights to load and attach are missing.
+    MissingCapabilities {
+        /// Which.
+        missing: Vec<Capability>,
+    },
+    /// Maps are charged to a limit that is too low (before 5.11).
+    Memlock,
+    /// bpf(2) is not there.
+    NoBpf,
+    /// A system call is not there.
+    NoCall {
+        /// Which.
+        call: &'static str,
+        /// The kernel that brought it.
+        since: KernelVersion,
+    },
+    /// A system call is refused, most likely by a seccomp filter.
+    Refused {
+        /// Which.
+        call: &'static str,
+        /// As what.
+        error: String,
+    },
+    /// There is no /sys/kernel/btf/vmlinux.
+    NoBtf,
+    /// /sys/kernel/btf/vmlinux could not be read.
+    UnreadableBtf {
+        /// Why.
+        error: String,
+    },
+    /// A field that the BPF programs need was not found.
+    Layout {
+        /// Which, and why.
+        error: LayoutError,
+    },
+    /// BPF programs may not read kernel memory.
+    Lockdown,
+    /// It was tried, and failed.
+    Attach {
+        /// How.
+        error: String,
+    },
+    /// No procfs at /proc.
+    NoProc,
+    /// `CAP_KILL` is missing.
+    OnlyOwnProcesses,
+    /// /proc hides other users' processes, and `CAP_SYS_PTRACE` is missing.
+    HidePid {
+        /// The value of the mount option.
+        value: String,
+    },
+    /// `CAP_SYS_PTRACE` is missing.
+    NoExe,
+    /// No bpffs at /sys/fs/bpf.
+    NoBpfFs,
+    /// The map could not be pinned there.
+    NotPinned {
+        /// Why.
+        error: String,
+    },
+}
+
+impl Obstacle {
+    /// What an administrator can do about it.
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::BuiltWithout => "build memmon with its default features".to_owned(),
+            Self::UnknownKernel { .. } => "report the release string".to_owned(),
+            Self::OldKernel { since, .. } => format!("boot Linux {since} or later"),
+            Self::PidNamespace => {
+                "run memmon on the host, or with the host's pid namespace (docker run --pid=host)".to_owned()
+            }
+            Self::UserNamespace => {
+                "run memmon outside of the user namespace (not in a rootless container)".to_owned()
+            }
+            Self::MissingCapabilities { missing } => {
+                format!("run as root, or with AmbientCapabilities={}", names(missing, " "))
+            }
+            Self::Memlock => "set LimitMEMLOCK=infinity, or give memmon CAP_SYS_RESOURCE".to_owned(),
+            Self::NoBpf => "boot a kernel that is built with CONFIG_BPF_SYSCALL=y".to_owned(),
+            Self::NoCall { call, since } => format!("boot Linux {since} or later, which has {call}"),
+            Self::Refused { call, .. } => {
+                format!("allow {call} in the seccomp filter or security module (SystemCallFilter= of a unit)")
+            }
+            Self::NoBtf => "boot a kernel that is built with CONFIG_DEBUG_INFO_BTF=y".to_owned(),
+            Self::UnreadableBtf { .. } => "make /sys/kernel/btf/vmlinux readable for memmon".to_owned(),
+            Self::Layout { error: LayoutError::NoField { structure: "mm_struct", field: "owner" } } => {
+                "boot a kernel that is built with CONFIG_MEMCG=y".to_owned()
+            }
+            Self::Layout { .. } => "look for a newer memmon".to_owned(),
+            Self::Lockdown => "boot with lockdown=integrity".to_owned(),
+            Self::Attach { .. } => "look at the error, and at the lines that came before it".to_owned(),
+            Self::NoProc => "mount -t proc proc /proc".to_owned(),
+            Self::OnlyOwnProcesses => "run as root, or with CAP_KILL".to_owned(),
+            Self::HidePid { .. } => {
+                "run as root, or with CAP_SYS_PTRACE; or mount /proc with hidepid=0".to_owned()
+            }
+            Self::NoExe => "run as root, or with CAP_SYS_PTRACE".to_owned(),
+            Self::NoBpfFs => "mount -t bpf bpf /sys/fs/bpf".to_owned(),
+            Self::NotPinned { .. } => {
+                "let memmon write there, or do without: only bpftool misses it".to_owned()
+            }
+        }
+    }
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BuiltWithout => f.write_str("this memmon was built without BPF programs"),
+            Self::UnknownKernel { release } => {
+                write!(f, "no version in the kernel's release \"{}\"", Escaped(release.as_bytes()))
+            }
+            Self::OldKernel { version, since } => write!(f, "Linux {version} is older than {since}"),
+            Self::PidNamespace => {
+                f.write_str("memmon is not in the initial pid namespace, and the kernel would report the host's pids")
+            }
+            Self::UserNamespace => f.write_str("memmon is not in the initial user namespace, and capabilities of others do not reach BPF"),
+            Self::MissingCapabilities { missing } => write!(f, "{} missing", names(missing, " and ")),
+            Self::Memlock => f.write_str("RLIMIT_MEMLOCK is too low for BPF maps before Linux 5.11"),
+            Self::NoBpf => f.write_str("the kernel has no bpf(2)"),
+            Self::NoCall { call, .. } => write!(f, "the kernel has no {call}"),
+            Self::Refused { call, error } => write!(f, "{call} is refused: {error}"),
+            Self::NoBtf => f.write_str("the kernel gives no type information: no /sys/kernel/btf/vmlinux"),
+            Self::UnreadableBtf { error } => write!(f, "/sys/kernel/btf/vmlinux: {error}"),
+            Self::Layout { error } => error.fmt(f),
+            Self::Lockdown => f.write_str("lockdown=confidentiality keeps BPF programs from reading kernel memory"),
+            Self::Attach { error } => write!(f, "the BPF programs could not be attached: {error}"),
+            Self::NoProc => f.write_str("no procfs at /proc"),
+            Self::OnlyOwnProcesses => f.write_str("without CAP_KILL only memmon's own user's processes can be signalled"),
+            Self::HidePid { value } => {
+                write!(f, "/proc is mounted with hidepid={}", Escaped(value.as_bytes()))?;
+                f.write_str(", and without CAP_SYS_PTRACE other users' processes are not seen")
+            }
+            Self::NoExe => f.write_str(
+                "without CAP_SYS_PTRACE other users' executables are not known: whitelist rules by name may be in doubt",
+            ),
+            Self::NoBpfFs => {
+                f.write_str("no bpffs at /sys/fs/bpf: the map cannot be pinned, for bpftool to show it")
+            }
+            Self::NotPinned { error } => write!(f, "the map is not pinned: {error}"),
+        }
+    }
+}
+
+impl Serialize for Obstacle {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut object = serializer.serialize_struct("Obstacle", 2)?;
+        object.serialize_field("what", &self.to_string())?;
+        object.serialize_field("remedy", &self.remedy())?;
+        object.end()
+    }
+}
+
+/// The source that was asked for is not to be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What was asked for.
+    pub choice: SourceChoice,
+    /// What stands in the way; never empty.
+    pub obstacles: Vec<Obstacle>,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "source \"{}\" is not available here", self.choice)?;
+        for obstacle in &self.obstacles {
+            write!(f, "\n  {obstacle}\n    {}", obstacle.remedy())?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+fn names(capabilities: &[Capability], between: &str) -> String {
+    capabilities.iter().map(ToString::to_string).collect::<Vec<_>>().join(between)
+}

@@ -1,0 +1,249 @@
+//! Asks the running kernel what there is. The only part of `support` that touches the system.
+
+#![expect(unsafe_code, reason = "three system calls that neither libc nor nix wraps are tried out")]
+
+use std::{
+    fs, io,
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd},
+        raw::c_long,
+    },
+    ptr, str,
+};
+
+use nix::{
+    errno::Errno,
+    libc,
+    sys::{
+        resource::{Resource, getrlimit},
+        statfs::{BPF_FS_MAGIC, PROC_SUPER_MAGIC, statfs},
+    },
+    unistd::{SysconfVar, geteuid, getpid, sysconf},
+};
+
+use super::types::{Btf, Capabilities, KernelVersion, Lockdown, Probe};
+use crate::{
+    model::Uid,
+    observe::{btf, procfs::ProcRoot},
+};
+
+/// Where the kernel gives its type information (5.4).
+pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+/// Where bpffs is mounted by every distribution.
+pub const BPF_FS: &str = "/sys/fs/bpf";
+
+/// What the running kernel is, and what it lets memmon do. Nothing is judged here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Whether the BPF programs are part of this memmon.
+    pub built_with_ebpf: bool,
+    /// As uname(2) gives it.
+    pub release: String,
+    /// What the release starts with, where it starts with a version.
+    pub version: Option<KernelVersion>,
+    /// The effective capabilities, of memmon's own user namespace.
+    pub capabilities: Capabilities,
+    /// The effective uid.
+    pub euid: Uid,
+    /// Field offsets, from [`VMLINUX`].
+    pub btf: Btf,
+    /// Whether there is a bpffs at [`BPF_FS`].
+    pub bpf_fs: bool,
+    /// Whether there is a procfs at /proc.
+    pub proc: bool,
+    /// The `hidepid` option of /proc, where it hides anything from memmon.
+    pub hidepid: Option<String>,
+    /// Whether pids are those of the kernel itself; none where that cannot be told.
+    pub initial_pid_namespace: Option<bool>,
+    /// Whether capabilities are those of the kernel itself; none where that cannot be told.
+    pub initial_user_namespace: Option<bool>,
+    /// What not even root may do.
+    pub lockdown: Lockdown,
+    /// bpf(2).
+    pub bpf: Probe,
+    /// pidfd_open(2), tried on memmon itself.
+    pub pidfd_open: Probe,
+    /// pidfd_send_signal(2), tried on memmon itself with signal 0.
+    pub pidfd_send_signal: Probe,
+    /// process_mrelease(2), tried without a process.
+    pub process_mrelease: Probe,
+    /// The soft RLIMIT_MEMLOCK in bytes; none where there is no limit.
+    pub memlock: Option<u64>,
+    /// CPUs that are online.
+    pub cpus: u32,
+    /// Bytes in a page.
+    pub page_size: u64,
+    /// The largest pid and one (/proc/sys/kernel/pid_max).
+    pub pid_max: Option<u32>,
+    /// /proc/sys/kernel/perf_event_paranoid: what needs CAP_PERFMON.
+    pub perf_event_paranoid: Option<i32>,
+    /// /proc/sys/kernel/unprivileged_bpf_disabled: 0 is open, 1 and 2 are closed to those without CAP_BPF.
+    pub unprivileged_bpf_disabled: Option<i32>,
+}
+
+impl Facts {
+    /// Asks everything once. Takes some milliseconds, and the 5 MB of the kernel's BTF, which it gives back.
+    pub fn gather() -> Self {
+        let release = text("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let (pidfd_open, pidfd_send_signal) = probe_pidfd();
+        Self {
+            built_with_ebpf: cfg!(feature = "ebpf"),
+            version: KernelVersion::parse(&release),
+            release,
+            capabilities: text("/proc/self/status")
+                .map_or(Capabilities(0), |status| Capabilities::parse(&status)),
+            euid: Uid(geteuid().as_raw()),
+            btf: read_btf(),
+            bpf_fs: statfs(BPF_FS).is_ok_and(|at| at.filesystem_type() == BPF_FS_MAGIC),
+            proc: statfs("/proc").is_ok_and(|at| at.filesystem_type() == PROC_SUPER_MAGIC),
+            hidepid: ProcRoot::real().and_then(|root| root.hidepid()).ok().flatten(),
+            initial_pid_namespace: is_namespace("/proc/self/ns/pid", INITIAL_PID_NAMESPACE),
+            initial_user_namespace: is_namespace("/proc/self/ns/user", INITIAL_USER_NAMESPACE),
+            lockdown: text("/sys/kernel/security/lockdown")
+                .map_or(Lockdown::None, |file| Lockdown::parse(&file)),
+            bpf: probe_bpf(),
+            pidfd_open,
+            pidfd_send_signal,
+            process_mrelease: probe_mrelease(),
+            memlock: getrlimit(Resource::RLIMIT_MEMLOCK)
+                .ok()
+                .and_then(|(soft, _)| (soft != libc::RLIM_INFINITY).then_some(soft)),
+            cpus: text("/sys/devices/system/cpu/online")
+                .and_then(|list| parse_cpus(&list))
+                .or_else(|| system(SysconfVar::_NPROCESSORS_ONLN))
+                .unwrap_or(1),
+            page_size: system(SysconfVar::PAGE_SIZE).unwrap_or(4096),
+            pid_max: number("/proc/sys/kernel/pid_max"),
+            perf_event_paranoid: number("/proc/sys/kernel/perf_event_paranoid"),
+            unprivileged_bpf_disabled: number("/proc/sys/kernel/unprivileged_bpf_disabled"),
+        }
+    }
+}
+
+/// `PROC_PID_INIT_INO` of include/uapi/linux/nsfs.h, the same since 3.8.
+const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
+/// `PROC_USER_INIT_INO`, likewise.
+const INITIAL_USER_NAMESPACE: &str = "user:[4026531837]";
+
+fn text(path: &str) -> Option<String> {
+    fs::read_to_string(path).ok().map(|text| text.trim_end().to_owned())
+}
+
+fn number<T: str::FromStr>(path: &str) -> Option<T> {
+    text(path)?.parse().ok()
+}
+
+fn system<T: TryFrom<c_long>>(variable: SysconfVar) -> Option<T> {
+    T::try_from(sysconf(variable).ok()??).ok()
+}
+
+fn is_namespace(link: &str, initial: &str) -> Option<bool> {
+    fs::read_link(link).ok().map(|target| target.as_os_str() == initial)
+}
+
+fn read_btf() -> Btf {
+    match fs::read(VMLINUX) {
+        Ok(bytes) => Btf::Read(btf::resolve(&bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Btf::Absent,
+        Err(error) => Btf::Unreadable { error: error.to_string() },
+    }
+}
+
+/// How many CPUs are in a list such as `0-3,8`.
+fn parse_cpus(list: &str) -> Option<u32> {
+    let mut count = 0_u32;
+    for range in list.split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        count = count.checked_add(last.checked_sub(first)?.checked_add(1)?)?;
+    }
+    Some(count)
+}
+
+fn probed(result: c_long) -> Probe {
+    match Errno::result(result) {
+        Err(Errno::ENOSYS) => Probe::Missing,
+        Err(error @ (Errno::EPERM | Errno::EACCES)) => Probe::Refused { error: error.desc().to_owned() },
+        // What else it says against arguments that mean nothing shows that it is there.
+        Ok(_) | Err(_) => Probe::Available,
+    }
+}
+
+/// pidfd_open(2) on memmon itself, and pidfd_send_signal(2) with what that gave, or with no descriptor at all.
+fn probe_pidfd() -> (Probe, Probe) {
+    let own = getpid().as_raw();
+    // SAFETY: pidfd_open takes two integers and touches no memory of ours.
+    let opened = unsafe { libc::syscall(libc::SYS_pidfd_open, own, 0) };
+    // Before anything else can change errno.
+    let open = probed(opened);
+    let pidfd = i32::try_from(opened).ok().filter(|number| *number >= 0).map(|number| {
+        // SAFETY: the kernel has just opened this descriptor for us, and nobody else knows of it.
+        unsafe { OwnedFd::from_raw_fd(number) }
+    });
+    let number = pidfd.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+    let no_info = ptr::null::<libc::siginfo_t>();
+    // SAFETY: signal 0 is never delivered; a null siginfo is allowed and stands for that of kill(2).
+    let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, number, 0, no_info, 0) };
+    (open, probed(sent))
+}
+
+/// process_mrelease(2) without a process, which must say EBADF.
+fn probe_mrelease() -> Probe {
+    // SAFETY: process_mrelease takes two integers; -1 is no descriptor, so that there is nothing it could act on.
+    probed(unsafe { libc::syscall(libc::SYS_process_mrelease, -1, 0) })
+}
+
+/// bpf(2) about an object that is not there, which must say EBADF.
+fn probe_bpf() -> Probe {
+    const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+    // The start of union bpf_attr: the descriptor, the length of a buffer, its address.
+    let attributes: [u32; 4] = [u32::MAX, 0, 0, 0];
+    // SAFETY: the kernel reads `attributes`, whose length it is told; it takes the rest of the union for zeros.
+    probed(unsafe {
+        libc::syscall(libc::SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, attributes.as_ptr(), size_of_val(&attributes))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpus_are_counted_from_ranges() {
+        assert_eq!(parse_cpus("0"), Some(1));
+        assert_eq!(parse_cpus("0-1"), Some(2));
+        assert_eq!(parse_cpus("0-3,8,10-11"), Some(7));
+        for wrong in ["", "3-0", "0-", "x", "0-4294967295"] {
+            assert_eq!(parse_cpus(wrong), None, "{wrong}");
+        }
+    }
+
+    /// Against the kernel that runs, which is one of this decade.
+    #[test]
+    fn this_machine_is_asked() {
+        let facts = Facts::gather();
+        assert!(facts.version.is_some(), "{:?}", facts.release);
+        assert!(facts.proc);
+        assert_eq!(facts.euid.0, geteuid().as_raw());
+        assert!(facts.cpus >= 1 && facts.cpus < 1 << 16, "{}", facts.cpus);
+        assert!(facts.page_size.is_power_of_two() && facts.page_size >= 4096);
+        assert!(facts.pid_max.is_some_and(|most| most > 300));
+        // What the version promises is there, or refused by a filter; a kernel that is too old says so.
+        let since = |major, minor| facts.version >= Some(KernelVersion { major, minor });
+        assert_eq!(facts.pidfd_open != Probe::Missing, since(5, 3));
+        assert_eq!(facts.pidfd_send_signal != Probe::Missing, since(5, 1));
+        assert_eq!(facts.process_mrelease != Probe::Missing, since(5, 15));
+        assert_ne!(facts.bpf, Probe::Missing);
+    }
+
+    #[test]
+    fn gathering_leaves_no_descriptor_open() {
+        let open = || fs::read_dir("/proc/self/fd").unwrap().count();
+        let before = open();
+        for _ in 0..200 {
+            probe_pidfd();
+        }
+        // Other tests open files at the same time, but not hundreds.
+        assert!(open() < before + 100, "{before} before, {} after", open());
+    }
+}

@@ -1,0 +1,161 @@
+//! What one section found out, as tables that read the same in a terminal and in Markdown.
+
+use std::fmt::{self, Write as _};
+
+use super::sample::{figure, ratio};
+
+/// One section's outcome.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ReportSection {
+    pub(crate) title: &'static str,
+    /// What was measured, and how.
+    pub(crate) how: String,
+    pub(crate) tables: Vec<Table>,
+    pub(crate) goals: Vec<Goal>,
+    /// What must be known to read the figures right.
+    pub(crate) notes: Vec<String>,
+    /// A plot's file, relative to the checkout, and what it shows.
+    pub(crate) plot: Option<(String, &'static str)>,
+    /// What repeats it.
+    pub(crate) command: String,
+}
+
+/// Rows of the same columns.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Table {
+    head: Vec<String>,
+    rows: Vec<Vec<String>>,
+}
+
+/// Something that memmon is to reach.
+#[derive(Clone, Debug)]
+pub(crate) struct Goal {
+    pub(crate) what: String,
+    pub(crate) at_most: f64,
+    pub(crate) reached: f64,
+    pub(crate) unit: &'static str,
+}
+
+impl Table {
+    pub(crate) fn new<'a>(head: impl IntoIterator<Item = &'a str>) -> Self {
+        Self { head: head.into_iter().map(str::to_owned).collect(), rows: Vec::new() }
+    }
+
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().collect());
+    }
+}
+
+impl Goal {
+    pub(crate) const fn is_met(&self) -> bool {
+        self.reached <= self.at_most
+    }
+
+    fn cells(&self) -> [String; 4] {
+        let show = |value| if self.unit.is_empty() { ratio(value) } else { figure(value) };
+        let with_unit = |value| format!("{} {}", show(value), self.unit).trim_end().to_owned();
+        let verdict = match self.reached / self.at_most {
+            _ if self.is_met() => "met".to_owned(),
+            times if times < 2.0 => format!("missed by {:.1} %", (times - 1.0) * 100.0),
+            times => format!("missed {} times", figure(times)),
+        };
+        [self.what.clone(), with_unit(self.at_most), with_unit(self.reached), verdict]
+    }
+}
+
+impl fmt::Display for ReportSection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "## {}\n\n{}", self.title, self.how)?;
+        for table in &self.tables {
+            write!(f, "\n{table}")?;
+        }
+        if !self.goals.is_empty() {
+            let mut goals = Table::new(["goal", "at most", "reached", ""]);
+            self.goals.iter().for_each(|goal| goals.row(goal.cells()));
+            write!(f, "\n{goals}")?;
+        }
+        if let Some((file, what)) = &self.plot {
+            write!(f, "\n![{what}]({file})\n")?;
+        }
+        if !self.notes.is_empty() {
+            f.write_char('\n')?;
+        }
+        for note in &self.notes {
+            writeln!(f, "- {note}")?;
+        }
+        writeln!(f, "\nRepeat with `{}`.", self.command)
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines = || std::iter::once(&self.head).chain(&self.rows);
+        let width = |column: usize| {
+            lines()
+                .filter_map(|line| line.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
+                .max(3)
+        };
+        let widths: Vec<usize> = (0..self.head.len()).map(width).collect();
+        for (number, line) in lines().enumerate() {
+            for (column, (cell, width)) in line.iter().zip(&widths).enumerate() {
+                if column == 0 { write!(f, "| {cell:<width$} |") } else { write!(f, " {cell:>width$} |") }?;
+            }
+            f.write_char('\n')?;
+            if number == 0 {
+                for (column, width) in widths.iter().enumerate() {
+                    let rule = "-".repeat(width + 1);
+                    if column == 0 { write!(f, "|{rule}-|") } else { write!(f, "{rule}:|") }?;
+                }
+                f.write_char('\n')?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chapter_reads_in_a_terminal_and_as_markdown() {
+        let mut table = Table::new(["threads", "ratio"]);
+        table.row(["1".to_owned(), "1.001".to_owned()]);
+        table.row(["2".to_owned(), "1.076".to_owned()]);
+        let goal = |at_most, reached, unit| Goal { what: "a goal".to_owned(), at_most, reached, unit };
+        let section = ReportSection {
+            title: "Page faults",
+            how: "In turns.".to_owned(),
+            tables: vec![table],
+            goals: vec![goal(1.06, 1.076, ""), goal(25.0, 18.04, "ns")],
+            notes: vec!["a note".to_owned()],
+            plot: Some(("docs/bench/x.svg".to_owned(), "a curve")),
+            command: "cargo xtask bench fault".to_owned(),
+        };
+        let expected = "\
+## Page faults
+
+In turns.
+
+| threads | ratio |
+|---------|------:|
+| 1       | 1.001 |
+| 2       | 1.076 |
+
+| goal   | at most | reached |                 |
+|--------|--------:|--------:|----------------:|
+| a goal |   1.060 |   1.076 | missed by 1.5 % |
+| a goal | 25.0 ns | 18.0 ns |             met |
+
+![a curve](docs/bench/x.svg)
+
+- a note
+
+Repeat with `cargo xtask bench fault`.
+";
+        assert_eq!(section.to_string(), expected);
+    }
+}
