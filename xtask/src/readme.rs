@@ -128,7 +128,7 @@ fn what_it_costs_was_measured() {
     let says =
         |text: &str| assert!(README.replace("\n  ", " ").contains(text), "README.md does not say: {text}");
     says(
-        "hundreds of times sooner than from somebody who polls ten times a second, after less than a megabyte",
+        "hundreds of times sooner than from a program that polls ten times a second, after less than a megabyte",
     );
     let [woken, polling] = ["instant", "polling, 100 ms"].map(|who| measured(&[who, "idle machine"]));
     assert!(polling[0] / woken[0] > 200.0 && woken[3] < 1.0 && polling[3] > 50.0);
