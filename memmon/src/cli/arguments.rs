@@ -1,4 +1,4 @@
-//! What can be asked for on the command line.
+//! The command line: commands, their arguments and their help.
 
 use std::path::PathBuf;
 
@@ -9,11 +9,11 @@ use crate::{daemon, model::SourceChoice};
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  ended as asked
+  0  success
   1  failure
   2  wrong configuration or command line: nothing was started
-  3  another memmon watches this machine already
-  4  this kernel, or the rights given, do not allow what was asked for";
+  3  another memmon is already running on this machine
+  4  missing privileges or an unsupported kernel";
 
 /// Terminates processes that exceed a memory limit before the machine runs out, watching from inside the kernel.
 #[derive(Debug, Parser)]
@@ -25,16 +25,16 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Watch, and terminate what exceeds a limit.
+    /// Watch all processes, and terminate those that exceed a limit.
     #[command(after_help = EXIT_CODES)]
     Run(Run),
-    /// Read a configuration and tell what it means here, now.
+    /// Check a configuration, and show the effective settings and the processes over a limit.
     #[command(after_help = EXIT_CODES)]
     Check(check::Args),
-    /// Tell what would be done with a process, by which rule, and what would change that.
+    /// Show what memmon would do with a process, by which rule, and what would change that.
     #[command(after_help = EXIT_CODES)]
     Explain(Explain),
-    /// Tell what this kernel and these rights allow, and what to do where that is not enough.
+    /// Show what this kernel and these privileges allow, and what to do if that is not enough.
     #[command(after_help = EXIT_CODES)]
     Doctor {
         /// Print one JSON object.
@@ -49,10 +49,10 @@ pub(super) enum Command {
 
 #[derive(Debug, Args)]
 pub(super) struct Explain {
-    /// A pid, or a name as the whitelist would have it: exact or a glob, against comm, executable and argv[0].
+    /// A pid, or a name as in the whitelist: exact or a glob, matched against comm, executable and argv[0].
     #[arg(value_name = "PID|NAME")]
     pub(super) whom: String,
-    /// The configuration to explain with.
+    /// The configuration to use.
     #[arg(long, value_name = "PATH")]
     pub(super) config: Option<PathBuf>,
     /// Print a JSON array.
@@ -62,16 +62,16 @@ pub(super) struct Explain {
 
 #[derive(Debug, Args)]
 pub(super) struct Run {
-    /// The configuration; without it /etc/memmon/config.toml, else the built-in defaults.
+    /// The configuration; by default /etc/memmon/config.toml, or the built-in defaults if it does not exist.
     #[arg(long, value_name = "PATH")]
     config: Option<PathBuf>,
-    /// Say what would be done, signal nothing.
+    /// Log what memmon would do, and send no signal.
     #[arg(long)]
     dry_run: bool,
-    /// Where readings come from; goes before `kernel.source`.
+    /// Where to read memory usage from; overrides `kernel.source`.
     #[arg(long, value_enum)]
     source: Option<SourceName>,
-    /// Scan once, end when its victims have, and exit.
+    /// Scan once, wait until the terminations that it starts are complete, and exit.
     #[arg(long)]
     once: bool,
 }

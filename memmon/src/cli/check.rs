@@ -17,9 +17,9 @@ use crate::{
     policy::Rules,
 };
 
-/// Check a configuration: print what it means, with the defaults filled in, and what may not be meant
+/// Check a configuration: print the effective settings, and warnings about likely mistakes
 ///
-/// Exit codes: 0 it is fine (warnings or not), 2 it cannot be used.
+/// Exit codes: 0 valid (with or without warnings), 2 invalid.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Args {
     /// The file [default: /etc/memmon/config.toml if it exists, else the built-in defaults]

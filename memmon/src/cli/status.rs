@@ -13,13 +13,13 @@ use crate::{
     status::{Body, Client, ClientError, Climber, Query, SOCKET, Status, Text, Victim, Waiting, understood},
 };
 
-/// Tell how the daemon is: source, limits, last scan, who is being terminated, who was
+/// Show the daemon's state: source, limits, last scan, current and recent terminations
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Args {
     /// Print the daemon's own JSON object
     #[arg(long)]
     json: bool,
-    /// Where the daemon listens
+    /// The socket of the daemon
     #[arg(long, value_name = "PATH", default_value = SOCKET)]
     socket: PathBuf,
 }

@@ -43,13 +43,13 @@ use crate::{model::ProcessId, status::SOCKET};
 /// Watch the processes nearest their limit, live: memory, growth, time left, verdict and why
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Args {
-    /// Seconds between two looks
+    /// Seconds between two updates
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     interval: Duration,
-    /// Where the daemon listens; where none does, top looks at /proc itself
+    /// The socket of the daemon; without a daemon, top reads /proc itself
     #[arg(long, value_name = "PATH", default_value = SOCKET)]
     socket: PathBuf,
-    /// The configuration to judge by where there is no daemon
+    /// The configuration to use if there is no daemon
     #[arg(long, value_name = "PATH")]
     config: Option<PathBuf>,
 }
