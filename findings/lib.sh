@@ -5,6 +5,7 @@ folder=$(mktemp -d)
 started=()
 cleanup() {
     for pid in "${started[@]}"; do kill "$pid" 2>/dev/null || true; done
+    wait 2>/dev/null || true
     rm -rf "$folder"
 }
 trap cleanup EXIT

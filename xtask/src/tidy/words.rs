@@ -1,0 +1,73 @@
+//! The words that CONTRIBUTING.md retires, because they make a riddle of a sentence.
+
+/// Words, in lower case; each also in its other forms, as they are listed.
+const WORDS: &[&str] = &["whom", "anew", "mend", "mends", "mended", "evermore"];
+
+/// Phrases, in lower case.
+const PHRASES: &[&str] = &["cannot be had", "is told", "are told", "was told", "were told"];
+
+/// Words that no sentence begins with: the subject is the process, memmon, the user or the kernel.
+const BEGINNINGS: &[&str] = &["Who", "Whose", "Whoever"];
+
+/// The texts of others, and the page that shows the bad examples in its table.
+const EXEMPT: &[&str] = &["LICENSE-", "memmon-ebpf/LICENSE", "xtask/src/tidy/words.rs"];
+
+/// The retired words and phrases in a line of the file at `path`, each as it is written in the lists.
+pub(super) fn retired(path: &str, line: &str) -> Vec<&'static str> {
+    let shows_bad_examples = path == "CONTRIBUTING.md" && line.starts_with('|');
+    if shows_bad_examples || EXEMPT.iter().any(|place| path.starts_with(place)) {
+        return Vec::new();
+    }
+    let lower = line.to_lowercase();
+    let words = lower.split(|letter: char| !letter.is_alphanumeric() && letter != '_').collect::<Vec<_>>();
+    let word = WORDS.iter().filter(|retired| words.contains(retired));
+    let phrase = PHRASES.iter().filter(|retired| has_phrase(&words, retired));
+    let beginning = BEGINNINGS.iter().filter(|retired| begins_a_sentence(line, retired));
+    word.chain(phrase).chain(beginning).copied().collect()
+}
+
+fn has_phrase(words: &[&str], phrase: &str) -> bool {
+    let phrase: Vec<_> = phrase.split(' ').collect();
+    words.windows(phrase.len()).any(|window| window == phrase)
+}
+
+/// Whether `word` stands where a sentence begins: first in a line or a comment, or after a full stop. A question may begin
+/// with it.
+fn begins_a_sentence(line: &str, word: &str) -> bool {
+    line.match_indices(word).any(|(start, _)| {
+        let (before, after) = (line[..start].trim_end(), &line[start + word.len()..]);
+        let is_word =
+            after.starts_with(' ') && !line[..start].ends_with(|letter: char| letter.is_alphanumeric());
+        let is_first = before.is_empty() || before.ends_with(['.', ':', '/', '!', '#']);
+        is_word && is_first && !after.contains('?')
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retired_words_are_found_as_words_only() {
+        for (line, expected) in [
+            ("/// Whose socket it is.", &["Whose"][..]),
+            ("memmon ends it. Who shrinks in time is spared.", &["Who"]),
+            ("// Spare whom the kernel spares", &["whom"]),
+            ("if BPF cannot be had, it polls", &["cannot be had"]),
+            ("The socket is Told", &["is told"]),
+            ("Mended anew", &["anew", "mended"]),
+            ("Who is over the limit?", &[]),
+            ("amend, recommended, WHOIS, mend_it", &[]),
+            ("a user who reads this", &[]),
+        ] {
+            assert_eq!(retired("README.md", line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn bad_examples_and_the_texts_of_others_are_exempt() {
+        assert_eq!(retired("CONTRIBUTING.md", "| Who shrinks | A process |"), [""; 0]);
+        assert_eq!(retired("CONTRIBUTING.md", "Whose it is."), ["Whose"]);
+        assert_eq!(retired("LICENSE-MIT", "persons to whom the Software"), [""; 0]);
+    }
+}
