@@ -1,6 +1,6 @@
 //! The bytes that cross between memmon and its BPF programs.
 //!
-//! Who writes what is part of the contract, because neither side can lock the other out:
+//! The writer of each map is part of the contract, because neither side can lock the other out:
 //!
 //! | map | type | written by | read by |
 //! |---|---|---|---|
@@ -11,53 +11,53 @@
 //! | [`map::COUNTERS`] | per-CPU array of one [`Counters`] | BPF | user space |
 //! | [`map::EVENTS`] | ring of [`Event`] | BPF | user space |
 //!
-//! A page is the kernel's base page; user space multiplies. Times are nanoseconds.
+//! A page is the kernel's base page; user space converts it to bytes. Times are nanoseconds.
 #![no_std]
 
 use core::mem::{align_of, size_of};
 
-/// Slots of the front array, a power of two. A pid shares its slot with every pid that is equal modulo this.
+/// Number of slots in the front array, a power of two. A pid shares its slot with every pid that is equal modulo this.
 pub const FRONT_SLOTS: u32 = 4096;
 
-/// How far, in pages, a process's RSS may move before its entry is written again.
+/// Distance in pages that a process's RSS may move before its entry is written again.
 pub const STEP: u64 = 64;
 
 /// A wake level that is never reached.
 pub const NEVER: u64 = u64::MAX;
 
-/// Capacity that the object is built with; the loader sets the real one.
+/// Capacity that the BPF object is built with; the loader sets the real one.
 pub const DEFAULT_CAPACITY: usize = 32_768;
 
-/// Bytes of the ring of events: a power of two and a multiple of every page size (64 KiB on some arm64).
+/// Size of the ring of events in bytes: a power of two and a multiple of every page size (64 KiB on some arm64).
 pub const RING_BYTES: usize = 64 << 10;
 
-/// Names by which the loader finds the maps in the object.
+/// Names of the maps in the BPF object.
 pub mod map {
-    /// What is known of each process.
+    /// One entry per process.
     pub const PROCESSES: &str = "PROCESSES";
-    /// Bounds within which nothing needs to be done.
+    /// Bounds of RSS within which nothing needs to be done.
     pub const FRONT: &str = "FRONT";
     /// Wake levels of single processes.
     pub const LEVELS: &str = "LEVELS";
-    /// The level of all others.
+    /// The level of all other processes.
     pub const CONFIG: &str = "CONFIG";
-    /// What happened in the BPF programs.
+    /// Counters of the BPF programs' own work.
     pub const COUNTERS: &str = "COUNTERS";
-    /// Processes that reached their wake level; the ends of such, and of those with a level of their own.
+    /// Processes that reached their wake level, and the ends of those and of processes with a level of their own.
     pub const EVENTS: &str = "EVENTS";
 }
 
-/// Names of the programs, and of the frozen global that they read [`Offsets`] from.
+/// Names of the programs, and of the frozen global that holds [`Offsets`].
 pub mod program {
-    /// On every change of an mm's counters; the tracepoint has the same name, as have the next three.
+    /// Runs at every change of an mm's counters. The tracepoint has the same name; so it is with the next three.
     pub const RSS_STAT: &str = "rss_stat";
     /// Registers a new process.
     pub const FORK: &str = "sched_process_fork";
-    /// Starts a process's entry afresh.
+    /// Resets a process's entry.
     pub const EXEC: &str = "sched_process_exec";
     /// Removes a process whose last thread exits.
     pub const EXIT: &str = "sched_process_exit";
-    /// Task iterator: registers what ran before the attach.
+    /// Task iterator: registers processes that started before the programs were attached.
     pub const SEED: &str = "seed";
     /// The global that holds [`Offsets`](crate::Offsets).
     pub const OFFSETS: &str = "OFFSETS";
@@ -65,40 +65,40 @@ pub mod program {
 
 /// One process, as the kernel's counters have it.
 ///
-/// RSS is `file_pages + anon_pages + shmem_pages`, as in /proc/PID/statm. The sum is as of the last event that moved it
-/// out of [`STEP`] pages; the parts are as of the same event, so pages that change from one kind to another without
-/// changing the sum are not seen. `uid` and `comm` are as old as the last write and never decide anything.
+/// RSS is `file_pages + anon_pages + shmem_pages`, as in /proc/PID/statm. The sum dates from the last event that moved it
+/// by [`STEP`] pages or more; the parts date from the same event, so pages that change from one kind to another without
+/// changing the sum are not seen. `uid` and `comm` are as old as the last write and are never used for a decision.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProcessRss {
-    /// Address of the `mm_struct`: an identity only, never to be shown.
+    /// Address of the `mm_struct`: used as an identity, and never shown.
     pub mm: u64,
-    /// `group_leader->start_boottime` in ns since boot, suspend included (field 22 of /proc/PID/stat is made of it).
+    /// `group_leader->start_boottime` in ns since boot, suspend included (field 22 of /proc/PID/stat is derived from it).
     pub start_boottime: u64,
-    /// Resident pages of files.
+    /// Resident file pages.
     pub file_pages: u64,
     /// Resident anonymous pages.
     pub anon_pages: u64,
     /// Resident pages of shared memory (tmpfs, memfd, shared anonymous).
     pub shmem_pages: u64,
-    /// Pages that are swapped out.
+    /// Swapped-out pages.
     pub swap_entries: u64,
-    /// The highest sum of the three that was written since the process started or called exec.
+    /// The highest RSS that was written since the process started or called exec.
     pub peak_pages: u64,
-    /// The wake level that the last event was held against, in pages.
+    /// The wake level that the last event was compared with, in pages.
     pub wake_at: u64,
     /// Latch: the generation of the level whose crossing was put on the ring; 0 when armed.
     pub told: u64,
     /// Real uid of the thread group's leader.
     pub uid: u32,
-    /// Keeps the size a multiple of eight without hidden bytes.
+    /// Keeps the size a multiple of eight without hidden padding.
     pub reserved: u32,
     /// Name of the leader, up to the first NUL.
     pub comm: [u8; 16],
 }
 
 impl ProcessRss {
-    /// Resident pages, as /proc/PID/statm sums them.
+    /// Resident pages, summed as in /proc/PID/statm.
     #[must_use]
     pub const fn rss_pages(&self) -> u64 {
         self.file_pages + self.anon_pages + self.shmem_pages
@@ -107,14 +107,14 @@ impl ProcessRss {
 
 /// A slot of the front array: the bounds within which one process's RSS needs no attention.
 ///
-/// Two CPUs may write a slot at once. `key` seals `bounds`, so that the halves of two writes do not fit and a torn slot
-/// is a miss; as it holds the generation, a new one makes every slot a miss.
+/// Two CPUs may write a slot at once. `key` is a checksum over `bounds`: the halves of two writes do not match, so a torn
+/// slot is a miss. It includes the generation, so a new generation makes every slot a miss.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Front {
     /// tgid << 32 ^ bounds ^ generation; 0 in an empty slot.
     pub key: u64,
-    /// Lowest RSS in the upper half, first RSS beyond in the lower half, in pages.
+    /// In pages: the lowest RSS in the upper half, the first RSS above the range in the lower half.
     pub bounds: u64,
 }
 
@@ -122,27 +122,27 @@ pub struct Front {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WakeLevel {
-    /// Whose: a level that was set for an earlier process of the same number does not count.
+    /// Start time of the process: a level that was set for an earlier process with the same pid is ignored.
     pub start_boottime: u64,
-    /// In pages; [`NEVER`] for a process that must not wake anyone.
+    /// The level in pages; [`NEVER`] for a process that must not wake memmon.
     pub wake_at: u64,
-    /// The [`Config::generation`] that this level came with: a new one arms the latch again.
+    /// The [`Config::generation`] that this level was set with. A new generation arms the latch again.
     pub generation: u64,
 }
 
-/// What holds for every process without a level of its own.
+/// Settings for every process without a level of its own.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Config {
-    /// Counts every change of a level. Written last: BPF programs that see it see the level as well.
+    /// Counts every change of a level. User space writes it last: BPF programs that see it see the level as well.
     pub generation: u64,
-    /// In pages. A process that user space has not met yet (a fork bomb's newest child) is held against this.
+    /// Level in pages for a process that user space has not seen yet (the newest child of a fork bomb).
     pub default_wake_at: u64,
-    /// The generation that `default_wake_at` came with.
+    /// The generation that `default_wake_at` was set with.
     pub default_generation: u64,
 }
 
-/// What [`Event::kind`] may be.
+/// Values of [`Event::kind`].
 pub mod kind {
     /// The process reached its wake level.
     pub const CROSSED: u32 = 0;
@@ -152,51 +152,51 @@ pub mod kind {
     pub const OOM_KILLED: u32 = 2;
 }
 
-/// Something that user space is woken for.
+/// An event that wakes user space.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Event {
-    /// CLOCK_MONOTONIC.
+    /// CLOCK_MONOTONIC, in nanoseconds.
     pub time: u64,
-    /// With `tgid`, the process's identity.
+    /// Start time: the process's identity, together with `tgid`.
     pub start_boottime: u64,
-    /// Resident pages at that moment; of a process that ended, the highest that was written.
+    /// Resident pages at that moment; for a process that ended, the highest that was written.
     pub rss_pages: u64,
     /// The pid, in the initial namespace's numbering.
     pub tgid: u32,
-    /// One of [`kind`].
+    /// One of the constants in [`kind`].
     pub kind: u32,
-    /// `task_struct.exit_code` of the thread that ended last: as wait(2) gives it.
+    /// `task_struct.exit_code` of the thread that ended last, in the format of wait(2).
     pub exit_code: u32,
-    /// Keeps the size a multiple of eight without hidden bytes.
+    /// Keeps the size a multiple of eight without hidden padding.
     pub reserved: u32,
     /// Name of the leader, up to the first NUL.
     pub comm: [u8; 16],
 }
 
-/// What happened in the BPF programs, one per CPU. Off the fast path: an event that the front array settles counts
-/// nowhere.
+/// Counters of the BPF programs' own work, one set per CPU. They are not on the fast path: an event that the front array
+/// settles is not counted.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Entries written in place.
+    /// Entries updated in place.
     pub updates: u64,
-    /// Entries made.
+    /// Entries inserted.
     pub inserts: u64,
-    /// Entries not made because the map was full: these processes are not watched.
+    /// Entries not inserted because the map was full: these processes are not watched.
     pub insert_full: u64,
-    /// Entries not made for another reason (the bucket was locked by an interrupted update).
+    /// Entries not inserted for another reason (the bucket was locked by an interrupted update).
     pub insert_failed: u64,
-    /// Entries that could not be removed: they are stale.
+    /// Entries that could not be removed, and are stale.
     pub remove_failed: u64,
     /// Events put on the ring.
     pub events: u64,
-    /// Events not put on it because it was full; a crossing is tried again with the process's next change.
+    /// Events lost because the ring was full; a crossing is tried again with the process's next change.
     pub ring_full: u64,
 }
 
-/// Where the running kernel keeps the fields that the programs read, in bytes from their struct's start. Resolved from the
-/// kernel's own type information, frozen before the verifier runs.
+/// Offsets in bytes, in the running kernel, of the fields that the programs read. The loader resolves them from the
+/// kernel's own type information; they are frozen before the verifier runs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -204,9 +204,9 @@ pub struct Offsets {
     /// `mm_struct.rss_stat`: the first counter's 64-bit value. Since Linux 6.2 that is `rss_stat[0].count`, before it
     /// `rss_stat.count[0]`. The counters are file, anonymous, swap entries, shared memory, in pages.
     pub rss: u32,
-    /// From one counter to the next: `sizeof(struct percpu_counter)` since 6.2, 8 before.
+    /// Distance from one counter to the next: `sizeof(struct percpu_counter)` since 6.2, 8 before.
     pub rss_stride: u32,
-    /// Not 0: the counters are `atomic_long_t` (before 6.2), which the verifier lets be read through a helper only.
+    /// 1 if the counters are `atomic_long_t` (before 6.2), which the verifier allows to be read only through a helper.
     pub rss_legacy: u32,
     /// `mm_struct.owner` (`CONFIG_MEMCG`).
     pub mm_owner: u32,
@@ -224,7 +224,7 @@ pub struct Offsets {
     pub task_comm: u32,
     /// `task_struct.real_cred`.
     pub task_real_cred: u32,
-    /// `task_struct.group_leader`: whose start time, comm and credentials /proc/PID shows.
+    /// `task_struct.group_leader`: the thread that provides start time, comm and credentials in /proc/PID.
     pub task_group_leader: u32,
     /// `task_struct.signal`.
     pub task_signal: u32,
@@ -239,7 +239,7 @@ pub struct Offsets {
 }
 
 impl Offsets {
-    /// What the object carries until the loader fills it in.
+    /// The value in the BPF object until the loader fills it in.
     pub const UNRESOLVED: Self = Self {
         rss: 0,
         rss_stride: 0,
@@ -261,8 +261,8 @@ impl Offsets {
     };
 }
 
-/// Both halves are compiled by different compilers for different targets: no type may change its size unnoticed, and
-/// none may hold padding, which would carry kernel stack to user space and which the verifier refuses.
+/// The two halves are compiled by different compilers for different targets. No type may change its size unnoticed, and
+/// none may contain padding: it would leak kernel stack to user space, and the verifier refuses it.
 const _: () = {
     assert!(size_of::<ProcessRss>() == 9 * 8 + 2 * 4 + 16 && align_of::<ProcessRss>() == 8);
     assert!(size_of::<Front>() == 16 && align_of::<Front>() == 8);

@@ -1,4 +1,4 @@
-//! Counters, and the rare word to the log.
+//! Counters, and the flag that limits log lines to one.
 
 use aya_ebpf::{
     btf_maps::{Array, PerCpuArray},
@@ -9,26 +9,26 @@ use memmon_common::Counters;
 #[btf_map]
 static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
 
-/// Whether something was said already.
+/// 1 once a line was logged.
 #[btf_map]
-static SAID: Array<u32, 1> = Array::new();
+static LOGGED: Array<u32, 1> = Array::new();
 
 /// Changes this CPU's counters.
 #[inline(always)]
 pub(crate) fn count(change: impl FnOnce(&mut Counters)) {
     if let Some(counters) = COUNTERS.get_ptr_mut(0) {
-        // SAFETY: this CPU's own element, and a program is not interrupted by itself.
+        // SAFETY: the element belongs to this CPU, and a program does not interrupt itself.
         change(unsafe { &mut *counters });
     }
 }
 
-/// True the first time. (Two CPUs may both be first; a line too many does no harm.)
+/// True at the first call. (It may be true on two CPUs at once; one extra log line does no harm.)
 #[inline(always)]
 pub(crate) fn first_time() -> bool {
-    let Some(said) = SAID.get_ptr_mut(0) else { return false };
+    let Some(logged) = LOGGED.get_ptr_mut(0) else { return false };
     // SAFETY: array elements live as long as the map.
-    let before = unsafe { core::ptr::read_volatile(said) };
+    let before = unsafe { core::ptr::read_volatile(logged) };
     // SAFETY: as above.
-    unsafe { core::ptr::write_volatile(said, 1) };
+    unsafe { core::ptr::write_volatile(logged, 1) };
     before == 0
 }

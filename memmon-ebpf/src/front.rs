@@ -1,8 +1,8 @@
-//! The front array: what nearly every event ends at.
+//! The front array, which handles nearly every event.
 //!
-//! Direct-mapped by pid. A slot holds the bounds within which a process's RSS changes nothing that anybody waits for: no
-//! wake level in reach, less than a step from what the table has. That is two array lookups, which the verifier inlines,
-//! against a hash lookup and a store.
+//! The array is direct-mapped by pid. A slot holds the bounds within which a change of the process's RSS needs no work:
+//! no wake level is reached, and the table's figure is less than a step away. A hit costs two array lookups, which the
+//! verifier inlines, instead of a hash lookup and a store.
 
 use core::ptr;
 
@@ -14,12 +14,12 @@ static FRONT: Array<Front, { FRONT_SLOTS as usize }> = Array::new();
 
 /// Whether nothing needs to be done for `tgid` at `rss` pages.
 ///
-/// The mm is not asked for. One that is another's (fork copies into it, exec builds it) would be turned away after this
+/// The mm is not compared. An mm that its owner does not run in (fork copies into it, exec builds it) is rejected later
 /// anyway, and fork, exec and exit clear the slot.
 #[inline(always)]
 pub(crate) fn settled(tgid: u32, rss: u64, generation: u64) -> bool {
     let Some(slot) = FRONT.get_ptr(tgid % FRONT_SLOTS) else { return false };
-    // SAFETY: array elements live as long as the map; another CPU may write, and then the key does not fit.
+    // SAFETY: array elements live as long as the map; if another CPU writes meanwhile, the key does not match.
     let Front { key, bounds } = unsafe { ptr::read_volatile(slot) };
     key == seal(tgid, bounds, generation) && rss >= bounds >> 32 && rss < bounds & u64::from(u32::MAX)
 }
@@ -29,7 +29,7 @@ pub(crate) fn settled(tgid: u32, rss: u64, generation: u64) -> bool {
 pub(crate) fn settle(tgid: u32, rss: u64, ceiling: u64, generation: u64) {
     let low = rss.saturating_sub(STEP - 1);
     let high = ceiling.min(rss + STEP);
-    // 16 TiB of small pages: beyond that every event goes to the table.
+    // Beyond 16 TiB of small pages every event goes to the table.
     if high > u64::from(u32::MAX) {
         return;
     }
@@ -37,7 +37,7 @@ pub(crate) fn settle(tgid: u32, rss: u64, ceiling: u64, generation: u64) {
     write(tgid, Front { key: seal(tgid, bounds, generation), bounds });
 }
 
-/// Forgets what is known of `tgid`, which is another process, or the same one in other memory.
+/// Empties the slot of `tgid`, which now is another process or runs in another mm.
 #[inline(always)]
 pub(crate) fn clear(tgid: u32) {
     write(tgid, Front { key: 0, bounds: 0 });
@@ -51,7 +51,7 @@ fn seal(tgid: u32, bounds: u64, generation: u64) -> u64 {
 #[inline(always)]
 fn write(tgid: u32, front: Front) {
     if let Some(slot) = FRONT.get_ptr_mut(tgid % FRONT_SLOTS) {
-        // SAFETY: as in `settled`; the halves of two writes do not fit together.
+        // SAFETY: as in `settled`; the halves of two different writes do not match.
         unsafe { ptr::write_volatile(slot, front) };
     }
 }

@@ -1,8 +1,8 @@
 //! Typed reads of the kernel's own structures.
 //!
-//! The offsets are a frozen global: the verifier takes them for constants, knows which field each load is of, and turns
-//! a load through a stale pointer into a read of zero (BPF_PROBE_MEM). Nothing but a constant is ever added to a kernel
-//! pointer, which is all that the verifier allows.
+//! The offsets are a frozen global: the verifier treats them as constants, knows the field of each load, and turns a load
+//! through a stale pointer into a read of zero (BPF_PROBE_MEM). Only constants are added to a kernel pointer, because the
+//! verifier allows nothing else.
 
 use core::ptr;
 
@@ -15,7 +15,7 @@ static OFFSETS: Offsets = Offsets::UNRESOLVED;
 
 const PF_EXITING: u32 = 0x0000_0004;
 
-// `MM_FILEPAGES` and so on: the same since 4.5.
+// `MM_FILEPAGES` and so on: unchanged since 4.5.
 const FILE: usize = 0;
 const ANON: usize = 1;
 const SWAP: usize = 2;
@@ -59,7 +59,8 @@ impl Mm {
         self.0 as u64
     }
 
-    /// The task that the memory controller charges: a thread of the process whose memory this is, none at the very end.
+    /// The task that the memory controller charges: a thread of the process that this mm belongs to. None once the mm is
+    /// being torn down.
     #[inline(always)]
     pub(crate) fn owner(self) -> Option<Task> {
         // SAFETY: `mm_struct.owner` is a `task_struct *`.
@@ -67,7 +68,7 @@ impl Mm {
         if owner.is_null() { None } else { Some(Task(owner)) }
     }
 
-    /// Resident pages. Like all counters without what each CPU (before 6.2: each thread) holds back.
+    /// Resident pages. Like all counters, this lacks the batch that each CPU (before 6.2: each thread) holds back.
     #[inline(always)]
     pub(crate) fn rss(self) -> u64 {
         if offset(&OFFSETS.rss_legacy) != 0 {
@@ -76,7 +77,6 @@ impl Mm {
         self.count(FILE) + self.count(ANON) + self.count(SHMEM)
     }
 
-    /// All four counters.
     #[inline(always)]
     pub(crate) fn counts(self) -> Counts {
         if offset(&OFFSETS.rss_legacy) != 0 {
@@ -94,11 +94,11 @@ impl Mm {
     #[inline(always)]
     fn count(self, member: usize) -> u64 {
         let counter = offset(&OFFSETS.rss) + member * offset(&OFFSETS.rss_stride);
-        // SAFETY: an s64.
+        // SAFETY: the field is an s64.
         positive(unsafe { read(self.0, counter) })
     }
 
-    /// `rss_stat.count`, four atomic_long_t, which the verifier does not let be loaded one by one.
+    /// `rss_stat.count`: four atomic_long_t, which the verifier does not allow to be loaded one by one.
     #[inline(always)]
     fn legacy_counts(self) -> Counts {
         let counters = self.0.wrapping_add(offset(&OFFSETS.rss)).cast::<[i64; 4]>();
@@ -109,7 +109,7 @@ impl Mm {
     }
 }
 
-/// As the kernel reads its counters: each CPU's share may be negative, and so may what was folded in so far.
+/// A counter as the kernel reads it: each CPU's share may be negative, and so may the sum of the shares folded in so far.
 #[inline(always)]
 fn positive(count: i64) -> u64 {
     if count < 0 { 0 } else { count.cast_unsigned() }
@@ -123,7 +123,6 @@ impl Task {
         Self(pointer)
     }
 
-    /// Whether both are the same thread.
     #[inline(always)]
     pub(crate) fn is(self, other: Self) -> bool {
         self.0 as u64 == other.0 as u64
@@ -135,7 +134,7 @@ impl Task {
         unsafe { read(self.0, offset(&OFFSETS.task_tgid)) }
     }
 
-    /// Whether this thread is its process's first (or took its place by exec).
+    /// Whether this thread is the first of its process (or took that place by exec).
     #[inline(always)]
     pub(crate) fn leads(self) -> bool {
         // SAFETY: a pid_t.
@@ -143,7 +142,7 @@ impl Task {
         pid == self.tgid()
     }
 
-    /// The memory it runs in; a kernel thread has none, an exiting thread has given it up.
+    /// The mm that the thread runs in. A kernel thread has none, and an exiting thread has released it.
     #[inline(always)]
     pub(crate) fn mm(self) -> Option<Mm> {
         // SAFETY: an `mm_struct *`.
@@ -151,7 +150,7 @@ impl Task {
         if mm.is_null() { None } else { Some(Mm(mm)) }
     }
 
-    /// Whether `mm` is what it runs in. While fork copies and exec builds an mm, its owner does not run in it yet.
+    /// Whether the thread runs in `mm`. While fork copies and exec builds an mm, its owner does not run in it yet.
     #[inline(always)]
     pub(crate) fn runs_in(self, mm: Mm) -> bool {
         // SAFETY: an `mm_struct *`, compared only.
@@ -159,7 +158,7 @@ impl Task {
         own as u64 == mm.address()
     }
 
-    /// Whether this thread is on its way out.
+    /// Whether this thread is exiting.
     #[inline(always)]
     pub(crate) fn exiting(self) -> bool {
         // SAFETY: an unsigned int.
@@ -167,8 +166,8 @@ impl Task {
         flags & PF_EXITING != 0
     }
 
-    /// Whether no thread of its process is left (`signal->live`, counted down before sched_process_exit; the
-    /// tracepoint's own `group_dead` argument is there on newer kernels only).
+    /// Whether no thread of its process is left. This is `signal->live`, which is counted down before sched_process_exit;
+    /// the tracepoint's own `group_dead` argument exists on newer kernels only.
     #[inline(always)]
     pub(crate) fn group_dead(self) -> bool {
         // SAFETY: a `signal_struct *`.
@@ -178,14 +177,15 @@ impl Task {
         live == 0
     }
 
-    /// What wait(2) will say of it.
+    /// The status that wait(2) will return for it.
     #[inline(always)]
     pub(crate) fn exit_code(self) -> u32 {
         // SAFETY: an int.
         unsafe { read(self.0, offset(&OFFSETS.task_exit_code)) }
     }
 
-    /// Whether the kernel's OOM killer marked its process (`mark_oom_victim` keeps the mm), picked or dying already.
+    /// Whether the kernel's OOM killer marked its process, as its choice or because it was dying already
+    /// (`mark_oom_victim` keeps the mm).
     #[inline(always)]
     pub(crate) fn oom_victim(self) -> bool {
         // SAFETY: a `signal_struct *`.
@@ -195,7 +195,7 @@ impl Task {
         !mm.is_null()
     }
 
-    /// The first thread: its start time, name and credentials are the process's in /proc, also after its exit.
+    /// The first thread. /proc shows its start time, name and credentials as the process's, also after its exit.
     #[inline(always)]
     pub(crate) fn leader(self) -> Self {
         // SAFETY: a `task_struct *`, never null.
@@ -237,11 +237,11 @@ impl Task {
 /// The structure that `base` points to has a `T` at `offset`.
 #[inline(always)]
 unsafe fn read<T: Copy>(base: *const u8, offset: usize) -> T {
-    // SAFETY: the caller's word for the type; the verifier's for the address.
+    // SAFETY: the caller promises the type; the verifier checks the address.
     unsafe { ptr::read_volatile(base.wrapping_add(offset).cast()) }
 }
 
-/// A frozen offset. Volatile, because the compiler must not take the zero of the object for its value.
+/// A frozen offset. The read is volatile because the compiler must not take the zero in the object for its value.
 #[inline(always)]
 fn offset(field: &'static u32) -> usize {
     // SAFETY: a valid reference.

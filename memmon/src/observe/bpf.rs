@@ -1,7 +1,7 @@
-//! The kernel map: what the BPF programs count, and the wake levels that they are told.
+//! The kernel map: the counters that the BPF programs keep, and the wake levels that memmon sets.
 //!
-//! The only room that knows aya. [`KernelMap::attach`] loads the embedded programs and seeds the map with what runs
-//! already; from then on the kernel keeps it. Dropping it detaches the programs and removes the pin.
+//! Only this module imports aya. [`KernelMap::attach`] loads the embedded programs and adds the processes that already
+//! run to the map; from then on the kernel keeps it up to date. Dropping it detaches the programs and removes the pin.
 
 #![expect(unsafe_code, reason = "marks the types that cross to the kernel as plain data")]
 
@@ -31,7 +31,7 @@ pub use pin::{PinError, default_dir as default_pin_dir};
 
 /// The attached programs and their maps.
 pub struct KernelMap {
-    // Dropped in this order: the programs first, the pin last, as its lock is what admits the next daemon.
+    // Dropped in this order: the programs first and the pin last, because its lock admits the next daemon.
     ebpf: Ebpf,
     processes: HashMap<MapData, u32, Plain<ProcessRss>>,
     processes_fd: OwnedFd,
@@ -45,27 +45,28 @@ pub struct KernelMap {
     pin: Result<Option<pin::Pin>, PinError>,
 }
 
-/// How to attach.
+/// Options for [`KernelMap::attach`].
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Processes that the map has room for, at least 1. Each takes about 260 bytes of kernel memory from the start.
+    /// Capacity of the map in processes, at least 1. Each takes about 260 bytes of kernel memory from the start.
     pub capacity: u32,
-    /// Where to pin the map while attached (see [`default_pin_dir`]); none: nowhere, and no lock against a second daemon.
+    /// Directory to pin the map in while attached (see [`default_pin_dir`]). If none, the map is not pinned, and there is
+    /// no lock against a second daemon.
     pub pin_dir: Option<PathBuf>,
 }
 
 impl KernelMap {
-    /// Loads and attaches the programs, and seeds the map with the processes that run already.
+    /// Loads and attaches the programs, and adds the processes that already run to the map.
     ///
-    /// Nothing wakes anyone before [`Self::set_default_wake_level`]. What the programs have to say goes to the `log`
-    /// crate's logger that is set when this is called.
+    /// No process wakes memmon before [`Self::set_default_wake_level`]. Log lines of the programs go to the `log` crate's
+    /// logger that is set at the time of this call.
     pub fn attach(offsets: &Offsets, options: &Options) -> Result<Self, AttachError> {
         load::load(offsets, options)
     }
 
-    /// Shows every process in the map to `each`.
+    /// Calls `each` for every process in the map. This takes about ten microseconds per hundred processes.
     ///
-    /// Processes that come and go meanwhile may be there or not; none is there twice. Some ten microseconds per hundred.
+    /// A process that starts or exits meanwhile may be included or not; none is included twice.
     pub fn read(&mut self, mut each: impl FnMut(Pid, &ProcessRss)) -> io::Result<()> {
         batch::read(self.processes_fd.as_fd(), &mut self.scratch, |tgid, process| each(Pid(tgid), process))
     }
@@ -79,7 +80,7 @@ impl KernelMap {
         }
     }
 
-    /// What happened in the programs so far, all CPUs together.
+    /// The programs' counters so far, summed over all CPUs.
     pub fn counters(&self) -> io::Result<Counters> {
         let per_cpu = self.counters.get(&0, 0).map_err(as_io)?;
         Ok(per_cpu.iter().fold(Counters::default(), |sum, Plain(cpu)| decode::sum(&sum, cpu)))
@@ -88,7 +89,7 @@ impl KernelMap {
     /// Sets the level, in pages, for every process without one of its own, and arms it for all of them.
     pub fn set_default_wake_level(&mut self, wake_at: u64) -> io::Result<()> {
         let generation = self.current.generation + 1;
-        // Two writes, as the kernel copies word by word: nobody may see the new generation with the old level.
+        // Two writes, because the kernel copies word by word: no program may see the new generation with the old level.
         self.write_config(Config {
             default_wake_at: wake_at,
             default_generation: generation,
@@ -97,12 +98,12 @@ impl KernelMap {
         self.write_config(Config { generation, ..self.current })
     }
 
-    /// Sets the level of one process in pages ([`NEVER`](memmon_common::NEVER): it wakes nobody), and arms it, also if the
-    /// level is the same.
+    /// Sets the level of one process in pages ([`NEVER`](memmon_common::NEVER): it never wakes memmon), and arms it, even if
+    /// the level is the same.
     ///
-    /// Holds until the process exits, which is told of then, or calls exec. Gives what it has resident after the level was
-    /// set, in pages: who is above the level and does not move makes no event. None if this process is not in the map:
-    /// nothing was set.
+    /// The level holds until the process calls exec, or exits, which then makes an event. Returns the resident pages after
+    /// the level was set, because a process that is already above its level and does not grow or shrink makes no event.
+    /// Returns none, and sets nothing, if the process is not in the map.
     pub fn set_wake_level(&mut self, id: ProcessId, wake_at: u64) -> io::Result<Option<u64>> {
         let is_it = |process: &ProcessRss| StartTime::from_boottime_ns(process.start_boottime) == id.start;
         let Some(process) = self.get(id.pid)?.filter(is_it) else { return Ok(None) };
@@ -110,7 +111,7 @@ impl KernelMap {
         let level = WakeLevel { start_boottime: process.start_boottime, wake_at, generation };
         self.levels.insert(id.pid.0, Plain(level), 0).map_err(as_io)?;
         self.write_config(Config { generation, ..self.current })?;
-        // Exit removes the process before its level: who is still there now will have both removed.
+        // Exit removes the process before its level: if the process is still in the map, its exit will remove both.
         let now = self.get(id.pid)?.filter(is_it);
         if now.is_none() {
             ignore_missing(self.levels.remove(&id.pid.0))?;
@@ -118,7 +119,7 @@ impl KernelMap {
         Ok(now.map(|process| process.rss_pages()))
     }
 
-    /// Why the map is not pinned, though it was to be.
+    /// The reason why the map is not pinned, if a pin was requested.
     pub fn unpinned(&self) -> Option<&PinError> {
         self.pin.as_ref().err()
     }
@@ -128,30 +129,30 @@ impl KernelMap {
         self.events.as_fd()
     }
 
-    /// Takes the events off the ring. The same crossing may, rarely, come twice: two threads may cross at once.
+    /// Takes the events off the ring. In rare cases the same crossing comes twice, because two threads may cross at once.
     ///
-    /// A process that was told of is told of again when its level is set anew, or when it fell an eighth below it.
+    /// A process makes a further event once its level is set again, or once it fell an eighth below its level.
     pub fn events(&mut self) -> impl Iterator<Item = Event> {
         std::iter::from_fn(|| self.events.next().and_then(|event| decode::event(&event)))
     }
 
-    /// Readable when a program has something to say: then call [`Self::forward_log`]. Poll it, never read it.
+    /// Readable when a program logged something: then call [`Self::forward_log`]. Poll it, never read it.
     pub fn log_fd(&self) -> BorrowedFd<'_> {
         self.log.as_fd()
     }
 
-    /// Hands what the programs said to the `log` crate's logger.
+    /// Passes the programs' log lines to the `log` crate's logger.
     pub fn forward_log(&mut self) {
         self.log.flush();
     }
 
-    /// Removes the entry of a process that is gone, which the exit hook missed. Gone already is fine.
+    /// Removes the entry of an exited process that the exit program missed. A missing entry is no error.
     pub fn remove(&mut self, pid: Pid) -> io::Result<()> {
         ignore_missing(self.processes.remove(&pid.0))?;
         ignore_missing(self.levels.remove(&pid.0))
     }
 
-    /// Adds the processes that are not in the map; leaves those alone that are.
+    /// Adds the processes that are missing from the map; existing entries stay as they are.
     pub fn reseed(&mut self) -> io::Result<()> {
         load::seed(&mut self.ebpf)
     }
@@ -163,7 +164,7 @@ impl KernelMap {
     }
 }
 
-/// What a map holds, as it crosses to the kernel.
+/// A value of a map, as bytes that are passed to the kernel.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
 struct Plain<T>(T);
@@ -189,7 +190,7 @@ fn ignore_missing(outcome: Result<(), MapError>) -> io::Result<()> {
 
 fn as_io(error: MapError) -> io::Error {
     match error {
-        // Its own text leaves out what the kernel said.
+        // Its own text leaves out the kernel's error.
         MapError::SyscallError(error) => {
             io::Error::new(error.io_error.kind(), format!("{}: {}", error.call, error.io_error))
         }

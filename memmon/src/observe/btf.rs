@@ -1,7 +1,7 @@
-//! Where the running kernel keeps what the BPF programs read: field offsets, from its own type information.
+//! Offsets of the fields that the BPF programs read, from the running kernel's own type information.
 //!
-//! rustc emits no CO-RE relocations, so the offsets are looked up at start and handed to the programs as constants. An
-//! offset is used only if the field is there, has the type that the programs expect, and lies within its struct;
+//! rustc emits no CO-RE relocations, so the offsets are looked up at start and passed to the programs as constants. An
+//! offset is used only if the field exists, has the type that the programs expect, and lies within its struct;
 //! everything else is an error, never a guess.
 
 #[cfg(test)]
@@ -12,19 +12,19 @@ use memmon_common::Offsets;
 
 use reader::{Btf, Kind, Type};
 
-/// Why the running kernel's type information gives no layout.
+/// Reason why the running kernel's type information yields no layout.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutError {
     /// The magic number is missing.
     #[error("this is not BTF")]
     NotBtf,
-    /// It describes a machine of the other byte order.
+    /// The file has the other byte order.
     #[error("this BTF is of another byte order")]
     ForeignByteOrder,
-    /// It contradicts itself or ends early.
+    /// The file contradicts itself or ends early.
     #[error("this BTF is malformed: {0}")]
     Malformed(&'static str),
-    /// Behind a kind of type that is not known nothing can be found.
+    /// The file has a type of an unknown kind; nothing after it can be located.
     #[error("this BTF has types of kind {0}, which this memmon does not know: it is older than the kernel")]
     UnknownKind(u32),
     /// A struct is missing.
@@ -33,25 +33,25 @@ pub enum LayoutError {
     /// A field is missing.
     #[error("no `{field}` in {structure}{}", why_missing(.structure, .field))]
     NoField {
-        /// The struct that should have it.
+        /// The struct that should have the field.
         structure: &'static str,
         /// Its name, with dots into inner structs.
         field: &'static str,
     },
-    /// A field is there, but is not what the BPF programs would read.
+    /// A field exists, but does not have the type that the BPF programs read.
     #[error("`{field}` in {structure} is not {expected}: the kernel is one that this memmon does not know")]
     UnexpectedType {
-        /// The struct that has it.
+        /// The struct that has the field.
         structure: &'static str,
         /// Its name, with dots into inner structs.
         field: &'static str,
-        /// What it should be.
+        /// The expected type.
         expected: &'static str,
     },
     /// Several structs of one name place the field differently.
     #[error("`{field}` is at several places: the kernel's BTF has more than one {structure}")]
     Ambiguous {
-        /// The struct that is there more than once.
+        /// The struct that exists more than once.
         structure: &'static str,
         /// The field on which they differ.
         field: &'static str,
@@ -63,14 +63,14 @@ pub enum LayoutError {
     CounterOrder {
         /// An enumerator such as `MM_ANONPAGES`.
         counter: &'static str,
-        /// The number that the BPF programs count on.
+        /// The number that the BPF programs expect.
         expected: i32,
-        /// The number that it has.
+        /// The number in the running kernel.
         found: i32,
     },
 }
 
-/// Looks all offsets up in `btf`, the bytes of /sys/kernel/btf/vmlinux.
+/// Looks up all offsets in `btf`, the bytes of /sys/kernel/btf/vmlinux.
 pub fn resolve(btf: &[u8]) -> Result<Offsets, LayoutError> {
     let btf = Btf::parse(btf)?;
     check_order(&btf)?;
@@ -103,8 +103,8 @@ pub fn resolve(btf: &[u8]) -> Result<Offsets, LayoutError> {
 const COUNTERS: [(&str, i32); 4] =
     [("MM_FILEPAGES", 0), ("MM_ANONPAGES", 1), ("MM_SWAPENTS", 2), ("MM_SHMEMPAGES", 3)];
 
-/// Compares with the kernel's own numbers. Compilers may drop the enum; the length of the array, which is always
-/// checked, then has to do.
+/// Compares [`COUNTERS`] with the kernel's own numbers. Compilers may drop the enum; then only the length of the array is
+/// checked, as it always is.
 fn check_order(btf: &Btf<'_>) -> Result<(), LayoutError> {
     for (counter, expected) in COUNTERS {
         match btf.enumerator(counter) {
@@ -131,7 +131,7 @@ fn rss_stat(mm: &Structs<'_, '_>) -> Result<RssStat, LayoutError> {
     mm.unanimous(field, |of| {
         let Some(rss) = btf.member(of, field)? else { return Ok(None) };
         let legacy = rss.of.kind != Kind::Array;
-        // Where the array starts, and where in one of its elements the value is.
+        // The start of the array, and the name of the value in each of its elements.
         let (array, value) = if legacy {
             (btf.member(rss.of, "count")?.ok_or_else(unexpected)?, "counter")
         } else {
@@ -153,14 +153,14 @@ fn rss_stat(mm: &Structs<'_, '_>) -> Result<RssStat, LayoutError> {
     })
 }
 
-/// What the BPF programs take a field for.
+/// The type that the BPF programs expect of a field.
 #[derive(Clone, Copy)]
 enum Shape {
     Int32,
     Int64,
     /// `char[16]`.
     Comm,
-    /// To a struct of this name.
+    /// A pointer to a struct of this name.
     Pointer(&'static str),
 }
 
@@ -199,7 +199,7 @@ impl Shape {
     }
 }
 
-/// All structs of one name: more than one where the file was not deduplicated fully.
+/// All structs of one name: more than one if the file is not fully deduplicated.
 struct Structs<'b, 'f> {
     btf: &'b Btf<'f>,
     name: &'static str,
@@ -230,16 +230,16 @@ impl<'b, 'f> Structs<'b, 'f> {
         })
     }
 
-    /// The one answer of all the structs of this name that have one.
+    /// The answer that all structs of this name agree on; structs without the field are ignored.
     fn unanimous<T: PartialEq>(
         &self,
         field: &'static str,
-        ask: impl Fn(Type) -> Result<Option<T>, LayoutError>,
+        look_up: impl Fn(Type) -> Result<Option<T>, LayoutError>,
     ) -> Result<T, LayoutError> {
         let structure = self.name;
         let mut answer = None;
         for of in &self.all {
-            match (ask(*of)?, &answer) {
+            match (look_up(*of)?, &answer) {
                 (None, _) => {}
                 (Some(found), Some(earlier)) if found != *earlier => {
                     return Err(LayoutError::Ambiguous { structure, field });
@@ -250,7 +250,7 @@ impl<'b, 'f> Structs<'b, 'f> {
         answer.ok_or(LayoutError::NoField { structure, field })
     }
 
-    /// Whether `length` bytes at `offset` are within the struct.
+    /// Whether `length` bytes at `offset` lie within the struct.
     fn holds(&self, of: Type, offset: u32, length: u32) -> bool {
         let size = self.btf.size(of).ok().flatten();
         offset.checked_add(length).is_some_and(|end| size.is_some_and(|size| end <= size))

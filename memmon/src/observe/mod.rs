@@ -1,4 +1,4 @@
-//! Reads the kernel: its map of processes and /proc. Nothing is decided here, and nothing changed.
+//! Reads the kernel: its map of processes, and /proc. This module decides nothing and changes nothing.
 
 #[cfg(feature = "ebpf")]
 pub mod bpf;

@@ -1,4 +1,4 @@
-//! Reading a whole hash map in a few system calls: `BPF_MAP_LOOKUP_BATCH` (Linux 5.6), which aya does not offer.
+//! Reads a whole hash map in a few system calls with `BPF_MAP_LOOKUP_BATCH` (Linux 5.6), which aya does not offer.
 
 #![expect(unsafe_code, reason = "the raw bpf(2) call that fills the buffers")]
 
@@ -14,7 +14,7 @@ const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 /// Entries per call: 60 KB of buffers, and three calls on a desktop.
 const BATCH: usize = 512;
 
-/// Buffers that live as long as the map.
+/// Buffers, kept for as long as the map.
 pub(super) struct Scratch {
     keys: Vec<u32>,
     values: Vec<ProcessRss>,
@@ -33,7 +33,7 @@ impl Scratch {
     }
 }
 
-/// Shows every entry of the map to `each`.
+/// Calls `each` for every entry of the map.
 pub(super) fn read(
     map: BorrowedFd<'_>,
     scratch: &mut Scratch,
@@ -42,7 +42,7 @@ pub(super) fn read(
     let mut position = None;
     loop {
         let (count, next) = match lookup(map, scratch, position) {
-            // One bucket holds more than the buffers do: nothing was read yet, and the position still holds.
+            // One bucket holds more entries than the buffers: nothing was read, and the position is still valid.
             Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
                 scratch.resize(scratch.keys.len() * 2);
                 continue;
@@ -59,9 +59,9 @@ pub(super) fn read(
     }
 }
 
-/// One call: how many entries it gave, and where the next one goes on, if there is more.
+/// Makes one call. Returns the number of entries, and the position for the next call if there are more.
 ///
-/// `position` is the kernel's own (the next bucket), none for the first call.
+/// `position` is the kernel's (the next bucket), none for the first call.
 fn lookup(
     map: BorrowedFd<'_>,
     scratch: &mut Scratch,
@@ -78,15 +78,15 @@ fn lookup(
         elem_flags: 0,
         flags: 0,
     };
-    // SAFETY: the four addresses are of live buffers: two of `count` elements of the map's own key and value types (the
-    // typed map was made of the same map, which checks the sizes), two of eight bytes for a position of four.
+    // SAFETY: the four addresses point to live buffers: two of `count` elements of the map's key and value types (the
+    // typed map was made from the same map, which checks the sizes), two of eight bytes for a position of four.
     let outcome = unsafe {
         libc::syscall(libc::SYS_bpf, BPF_MAP_LOOKUP_BATCH, &raw mut attributes, size_of::<Attributes>())
     };
     let error = (outcome < 0).then(io::Error::last_os_error);
     match error {
         None => Ok((attributes.count as usize, Some(next))),
-        // That was the last batch, and it may hold entries.
+        // The last batch, which may contain entries.
         Some(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok((attributes.count as usize, None)),
         Some(error) => Err(error),
     }

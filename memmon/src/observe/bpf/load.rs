@@ -1,4 +1,4 @@
-//! From the embedded object to attached programs, and what to do when that fails.
+//! Loads the embedded object and attaches its programs; its errors name the remedy.
 
 use std::{
     fs,
@@ -19,42 +19,42 @@ use super::{KernelMap, Options, PinError, Plain, batch, pin::Pin};
 
 static OBJECT: &[u8] = include_bytes_aligned!(env!("MEMMON_BPF_OBJECT_PATH"));
 
-/// The exit hook is the first, so that nothing that a later one adds can be missed by it.
+/// The exit program is attached first, so that it sees the exit of every process that a later one adds.
 const TRACEPOINTS: [&str; 4] = [program::EXIT, program::EXEC, program::FORK, program::RSS_STAT];
 
-/// Why the programs do not run, and what would help.
+/// Reason why the programs could not be attached, with its remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
-    /// No type information, or none that aya understands.
+    /// The type information is missing, or aya does not understand it.
     #[error("the kernel's type information is unusable: {0} (the kernel needs CONFIG_DEBUG_INFO_BTF=y)")]
     Btf(#[source] BtfError),
     /// EPERM.
     #[error("the kernel refused {what}: {}", advice(*.locked_down))]
     NotPermitted {
-        /// What was tried.
+        /// The operation that failed.
         what: String,
-        /// Whether kernel lockdown forbids it to everybody.
+        /// Whether kernel lockdown forbids it for all users.
         locked_down: bool,
     },
     /// The verifier did not accept a program.
     #[error("the kernel's verifier refused program {program}: {source}\n{log}")]
     Verifier {
-        /// Which.
+        /// The name of the program.
         program: &'static str,
-        /// What the call gave.
+        /// The kernel's error.
         source: io::Error,
-        /// The last lines of the verifier's log, where the reason stands.
+        /// The last lines of the verifier's log, which contain the reason.
         log: String,
     },
-    /// A map could not be made.
+    /// A map could not be created.
     #[error("the kernel did not make map {map}: {source} (a smaller kernel.max_processes takes less memory)")]
     Map {
-        /// Which.
+        /// The name of the map.
         map: String,
-        /// What the call gave.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// The programs run, but those that ran before them could not be found.
+    /// The programs run, but the processes that started before them could not be added.
     #[error("the processes that run already could not be added to the map: {0}")]
     Seed(#[source] io::Error),
     /// Another daemon has its map pinned.
@@ -63,26 +63,26 @@ pub enum AttachError {
     /// Anything else: a kernel older than 5.8, or an object that is not memmon's.
     #[error("{what}: {source}")]
     Other {
-        /// What was tried.
+        /// The operation that failed.
         what: String,
-        /// What aya said.
+        /// aya's error.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
 /// See [`KernelMap::attach`].
 pub(super) fn load(offsets: &Offsets, options: &Options) -> Result<KernelMap, AttachError> {
-    // First, because it refuses a second daemon before that has cost anything.
+    // First, because it refuses a second daemon at no cost.
     let pin = match options.pin_dir.as_deref().map(Pin::claim).transpose() {
         Err(second @ PinError::AlreadyRunning(_)) => return Err(second.into()),
         claimed => claimed,
     };
-    // Before 5.11 maps count as locked memory; without the right to raise the limit the map's creation says so.
+    // Before 5.11 maps count as locked memory. If memmon may not raise the limit, creating the map returns the error.
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
 
     let offsets = Plain(*offsets);
     let mut ebpf = EbpfLoader::new()
-        // rustc makes no relocations that would need it.
+        // rustc emits no relocations that would need it.
         .btf(None)
         .override_global(program::OFFSETS, &offsets, true)
         .map_max_entries(map::PROCESSES, options.capacity)
@@ -117,7 +117,7 @@ pub(super) fn load(offsets: &Offsets, options: &Options) -> Result<KernelMap, At
     Ok(kernel_map)
 }
 
-/// Runs the task iterator to its end. EAGAIN: it looked at a million tasks without writing anything, and goes on.
+/// Runs the task iterator to its end. EAGAIN means that it visited a million tasks without writing; it then continues.
 pub(super) fn seed(ebpf: &mut Ebpf) -> io::Result<()> {
     let program: &mut Iter = find(ebpf, program::SEED).map_err(io::Error::other)?;
     let link = program.attach().and_then(|link| program.take_link(link)).map_err(io::Error::other)?;
@@ -132,7 +132,7 @@ pub(super) fn seed(ebpf: &mut Ebpf) -> io::Result<()> {
     }
 }
 
-/// Has the verifier check all programs.
+/// Loads all programs, which runs the verifier.
 fn verify(ebpf: &mut Ebpf) -> Result<(), AttachError> {
     let btf = Btf::from_sys_fs().map_err(AttachError::Btf)?;
     for name in TRACEPOINTS {

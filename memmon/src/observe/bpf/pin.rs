@@ -1,8 +1,8 @@
 //! The pin: `/sys/fs/bpf/memmon/processes`, for `bpftool map dump pinned`, while the daemon runs.
 //!
-//! A pin keeps a map alive but no program: what a crashed run leaves behind is a map that nobody writes any more,
-//! perhaps of another layout. It is replaced, never reused. The directory's lock tells a crashed run from a live one.
-//! Only people look at it: where it cannot be had, memmon works as well without.
+//! A pin keeps a map alive but no program: a crashed run leaves a map that is no longer updated, perhaps of another
+//! layout. It is replaced, never reused. The directory's lock distinguishes a crashed run from a live one.
+//! The pin serves only people who inspect the map; if it is not available, memmon works as well without it.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
@@ -20,44 +20,44 @@ const FILE: &str = "processes";
 /// A claimed pin directory; dropping it removes the pin and the directory.
 pub(super) struct Pin {
     dir: PathBuf,
-    /// Open, because it is locked.
+    /// Kept open, because it holds the lock.
     _lock: File,
 }
 
-/// Why the map could not be pinned.
+/// Reason why the map could not be pinned.
 #[derive(Debug, thiserror::Error)]
 pub enum PinError {
     /// Another daemon holds the lock.
     #[error("another memmon runs on this machine: it holds {}", .0.display())]
     AlreadyRunning(PathBuf),
-    /// Anybody may have made it: bpffs is mounted with mode 1777 by default.
+    /// Another user created the directory: bpffs is mounted with mode 1777 by default.
     #[error("{} belongs to uid {uid}, not to memmon: remove it", .dir.display())]
     Foreign {
         /// The directory.
         dir: PathBuf,
-        /// Whose it is.
+        /// Its owner.
         uid: u32,
     },
     /// A system call failed.
     #[error("{what} {}: {source}", .path.display())]
     Io {
-        /// What was tried.
+        /// The operation that failed.
         what: &'static str,
-        /// On which file.
+        /// The file.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
 }
 
-/// Where the map is pinned: `/sys/fs/bpf/memmon`, or nowhere if no bpffs is mounted there.
+/// Directory for the pin: `/sys/fs/bpf/memmon`, or none if no bpffs is mounted there.
 pub fn default_dir() -> Option<PathBuf> {
     let kind = statfs::statfs(MOUNT).ok()?.filesystem_type();
     (kind == statfs::BPF_FS_MAGIC).then(|| Path::new(MOUNT).join("memmon"))
 }
 
 impl Pin {
-    /// Makes the directory and locks it, or takes over what a crashed run left.
+    /// Creates the directory and locks it, or takes over the directory of a crashed run.
     pub(super) fn claim(dir: &Path) -> Result<Self, PinError> {
         loop {
             match DirBuilder::new().mode(0o700).create(dir) {
@@ -80,7 +80,7 @@ impl Pin {
                 Err(TryLockError::WouldBlock) => return Err(PinError::AlreadyRunning(dir.to_owned())),
                 Err(TryLockError::Error(error)) => return Err(failed("cannot lock", dir)(error)),
             }
-            // The run that ends right now removes the directory before it lets go of the lock: start over then.
+            // A run that is just ending removes the directory before it releases the lock: then start over.
             if fs::metadata(dir).is_ok_and(|there| there.ino() == found.ino()) {
                 lock.set_permissions(fs::Permissions::from_mode(0o700))
                     .map_err(failed("cannot protect", dir))?;
@@ -89,7 +89,7 @@ impl Pin {
         }
     }
 
-    /// Pins the map in place of what may be there.
+    /// Pins the map, replacing an old pin.
     pub(super) fn publish(self, map: &Map) -> Result<Self, PinError> {
         let path = self.dir.join(FILE);
         match fs::remove_file(&path) {
@@ -105,7 +105,7 @@ impl Pin {
 
 impl Drop for Pin {
     fn drop(&mut self) {
-        // Nobody is left to tell; the next start replaces what stays.
+        // Errors are ignored: the next start replaces what is left.
         let _ = fs::remove_file(self.dir.join(FILE));
         let _ = fs::remove_dir(&self.dir);
     }

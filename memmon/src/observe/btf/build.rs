@@ -1,6 +1,6 @@
 //! Writes small BTF files for tests.
 
-/// A BTF file in the making. Type ids are handed out in order, from 1.
+/// A builder for a BTF file. Type ids are assigned in order, from 1.
 #[derive(Default)]
 pub(crate) struct Builder {
     types: Vec<u8>,
@@ -20,7 +20,7 @@ impl Builder {
         self.push(name, 1 << 24, size, &[size * 8])
     }
 
-    /// To nothing yet, until [`Builder::point`] says where.
+    /// A pointer whose target is set later by [`Builder::point`].
     pub(crate) fn pointer(&mut self) -> u32 {
         self.push("", 2 << 24, 0, &[])
     }
@@ -85,7 +85,7 @@ impl Builder {
     }
 }
 
-/// A kernel with no more types than memmon asks for; change a field for one that differs.
+/// A kernel with only the types that memmon reads; change a field for a kernel that differs.
 pub(crate) struct Kernel {
     pub(crate) legacy: bool,
     pub(crate) owner: bool,

@@ -1,23 +1,23 @@
-//! BTF as bytes: bounds-checked walking of types and members (Documentation/bpf/btf.rst).
+//! A bounds-checked reader for types and members in BTF (Documentation/bpf/btf.rst).
 //!
-//! The file comes from the kernel, but nothing here relies on it being well formed: every offset is checked, every
+//! The file comes from the kernel, but this reader does not rely on it being well formed: every offset is checked, every
 //! loop and recursion is bounded, and nothing panics.
 
 use super::LayoutError;
 
-/// Written at the head of the file in its own byte order.
+/// Magic number at the start of the file, in the file's byte order.
 const MAGIC: u16 = 0xeb9f;
-/// Up to where `struct btf_header` had grown when BTF was born; later fields follow.
+/// Size of the first version of `struct btf_header`; later kernels append fields.
 const HEADER: usize = 24;
-/// `struct btf_type`.
+/// Size of `struct btf_type`.
 const TYPE: usize = 12;
-/// `struct btf_member`, after the `btf_type` of a struct or union.
+/// Size of `struct btf_member`; members follow the `btf_type` of a struct or union.
 const MEMBER: usize = 12;
-/// Typedefs and qualifiers in front of one type. The kernel has less than ten.
+/// Maximum of typedefs and qualifiers in front of one type. The kernel has less than ten.
 const MAX_CHAIN: usize = 32;
-/// Anonymous structs within anonymous structs. The kernel has less than five.
+/// Maximum nesting of anonymous structs. The kernel has less than five.
 const MAX_NESTING: u32 = 16;
-/// Members visited for one lookup, which a hostile file could make exponential in the nesting.
+/// Maximum of members visited for one lookup, which a hostile file could make exponential in the nesting.
 const MAX_VISITS: u32 = 100_000;
 
 /// The `BTF_KIND_*` that offsets can depend on.
@@ -31,34 +31,34 @@ pub(super) enum Kind {
     Union,
     Enum,
     Forward,
-    /// Typedefs, qualifiers and tags: their type is another one.
+    /// Typedefs, qualifiers and tags, which refer to another type.
     Alias,
-    /// Functions, variables and whatever else no field is made of.
+    /// Functions, variables and everything else that cannot be the type of a field.
     Other,
 }
 
-/// One type, by its place in the type section.
+/// One type.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Type {
     pub(super) kind: Kind,
-    /// In bytes, for integers, structs, unions and enums.
+    /// Size in bytes, for integers, structs, unions and enums.
     size: u32,
-    /// The type it refers to: the same four bytes as `size`.
+    /// The id of the type that it refers to: the same four bytes as `size`.
     target: u32,
     name: u32,
     members: u32,
     /// Bit offsets of members carry a bit-field's width in their upper byte.
     bit_fields: bool,
-    /// Where what follows the `btf_type` starts.
+    /// Position after the `btf_type`, where its members and other details start.
     tail: usize,
 }
 
-/// A member of a struct, its offset counted from the struct that was asked.
+/// A member of a struct. Its offset counts from the struct that was searched.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Member {
-    /// In bytes.
+    /// Offset in bytes.
     pub(super) offset: u32,
-    /// Its type, with aliases taken off.
+    /// Its type, with aliases resolved.
     pub(super) of: Type,
 }
 
@@ -69,17 +69,17 @@ pub(super) struct Elements {
     pub(super) count: u32,
 }
 
-/// A parsed file: where each type starts, half a megabyte for a whole kernel.
+/// A parsed file with an index of its types, half a megabyte for a whole kernel.
 #[derive(Debug)]
 pub(super) struct Btf<'a> {
     types: &'a [u8],
     strings: &'a [u8],
-    /// By type id less one: id 0 is void.
+    /// Positions of the types, indexed by type id minus one, because id 0 is void.
     starts: Vec<u32>,
 }
 
 impl<'a> Btf<'a> {
-    /// Checks the header and finds where each type starts.
+    /// Checks the header and indexes the types.
     pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, LayoutError> {
         let magic: [u8; 2] = bytes.first_chunk().copied().ok_or(LayoutError::NotBtf)?;
         match u16::from_ne_bytes(magic) {
@@ -102,12 +102,12 @@ impl<'a> Btf<'a> {
         Ok(btf)
     }
 
-    /// The structs of this name. There should be one; a file that was not deduplicated fully has more.
+    /// The structs of this name. There should be one; a file that is not fully deduplicated has more.
     pub(super) fn structs(&self, name: &str) -> impl Iterator<Item = Type> {
         self.all().filter(move |of| of.kind == Kind::Struct && self.is_called(*of, name))
     }
 
-    /// The value of an enumerator of any 32-bit enum, as the file's first such enum has it.
+    /// The value of an enumerator of any 32-bit enum, from the first enum in the file that has it.
     pub(super) fn enumerator(&self, name: &str) -> Option<i32> {
         self.all().filter(|of| of.kind == Kind::Enum).find_map(|of| {
             (0..of.members as usize).find_map(|nth| {
@@ -118,14 +118,14 @@ impl<'a> Btf<'a> {
         })
     }
 
-    /// The member of this name, also where it stands within anonymous structs and unions. None where there is no such
-    /// member, or none that starts at a whole byte.
+    /// The member of this name, also within anonymous structs and unions. None if there is no such member, or none that
+    /// starts at a whole byte.
     pub(super) fn member(&self, of: Type, name: &str) -> Result<Option<Member>, LayoutError> {
         let mut visits = MAX_VISITS;
         self.member_within(of, name, MAX_NESTING, &mut visits)
     }
 
-    /// What an array has; none where it is no array.
+    /// The elements of an array; none if the type is not an array.
     pub(super) fn elements(&self, of: Type) -> Result<Option<Elements>, LayoutError> {
         if of.kind != Kind::Array {
             return Ok(None);
@@ -136,7 +136,7 @@ impl<'a> Btf<'a> {
         Ok(Some(Elements { of: self.resolved(element)?, count }))
     }
 
-    /// What a pointer points at, with aliases taken off; none where it is no pointer.
+    /// The type that a pointer points to, with aliases resolved; none if the type is not a pointer.
     pub(super) fn pointee(&self, of: Type) -> Result<Option<Type>, LayoutError> {
         if of.kind != Kind::Pointer {
             return Ok(None);
@@ -149,14 +149,14 @@ impl<'a> Btf<'a> {
         self.text_is(of.name, name)
     }
 
-    /// The type's size in bytes; none for what has none of its own, and for arrays that are too large to be true.
+    /// The type's size in bytes; none for a type without a size of its own, and for an implausibly large array.
     pub(super) fn size(&self, of: Type) -> Result<Option<u32>, LayoutError> {
         Ok(match of.kind {
             Kind::Int | Kind::Struct | Kind::Union | Kind::Enum => Some(of.size),
             Kind::Pointer => Some(8),
             Kind::Array => {
                 let Some(elements) = self.elements(of)? else { return Ok(None) };
-                // Arrays of arrays have no place among the fields that are asked for.
+                // No field that memmon reads is an array of arrays.
                 let each = match elements.of.kind {
                     Kind::Array => None,
                     _ => self.size(elements.of)?,
@@ -205,7 +205,7 @@ impl<'a> Btf<'a> {
         Ok(None)
     }
 
-    /// The type of this id, with typedefs, qualifiers and tags taken off.
+    /// The type of this id, with typedefs, qualifiers and tags resolved.
     fn resolved(&self, mut id: u32) -> Result<Type, LayoutError> {
         for _ in 0..MAX_CHAIN {
             let of = self.get(id).ok_or(LayoutError::Malformed("a type refers to none that is there"))?;
@@ -279,12 +279,12 @@ fn section(body: &[u8], at: u32, length: u32) -> Option<&[u8]> {
     body.get(at as usize..)?.get(..length as usize)
 }
 
-/// Bits 24 to 28 today; 29 and 30 are unused, so that one of them set makes a kind that nobody knows.
+/// The kind is in bits 24 to 28 today. Bits 29 and 30 are unused; if one of them is set, the kind is unknown.
 const fn kind_number(info: u32) -> u32 {
     info >> 24 & 0x7f
 }
 
-/// Bits 0 to 15 today; 16 to 23 are unused, so that one of them set makes a type that runs over the end.
+/// The count is in bits 0 to 15 today. Bits 16 to 23 are unused; if one of them is set, the type exceeds the file.
 const fn member_count(info: u32) -> u32 {
     info & 0xff_ffff
 }
@@ -304,7 +304,7 @@ const fn kind(info: u32) -> Kind {
     }
 }
 
-/// Bytes behind a `btf_type`; none for a kind that is not known, behind which nothing can be found.
+/// Bytes that follow a `btf_type`; none for an unknown kind, after which nothing can be located.
 const fn tail_length(info: u32) -> Option<usize> {
     let count = member_count(info) as usize;
     match kind_number(info) {

@@ -1,4 +1,4 @@
-//! Layouts of kernels made for the purpose, of this machine's own, and of files that were tampered with.
+//! Layouts of synthetic kernels, of this machine's kernel, and of corrupted files.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -19,7 +19,7 @@ fn refusal(kernel: &Kernel) -> String {
 }
 
 #[test]
-fn every_field_is_found_where_it_is() {
+fn every_field_has_its_offset() {
     let since_6_2 = Offsets {
         rss: 64 + 8,
         rss_stride: 40,
@@ -47,7 +47,7 @@ fn every_field_is_found_where_it_is() {
 }
 
 #[test]
-fn what_is_missing_is_named_and_why() {
+fn a_missing_field_is_named_with_its_reason() {
     assert_eq!(
         refusal(&Kernel { owner: false, ..Kernel::default() }),
         "no `owner` in mm_struct: the kernel was built without CONFIG_MEMCG"
@@ -66,13 +66,13 @@ fn a_field_of_another_type_is_not_used() {
     for legacy in [false, true] {
         let few = refusal(&Kernel { legacy, counters: 3, ..Kernel::default() });
         assert!(few.starts_with("`rss_stat` in mm_struct is not an array of four"), "{few}");
-        // More counters than memmon knows of do no harm.
+        // Further counters do no harm.
         assert!(resolve(&Kernel { legacy, counters: 5, ..Kernel::default() }).is_ok());
     }
 }
 
 #[test]
-fn a_field_behind_the_end_of_its_struct_is_not_used() {
+fn a_field_beyond_the_end_of_its_struct_is_not_used() {
     let counters = refusal(&Kernel { mm_size: 64 + 3 * 40 + 8, ..Kernel::default() });
     assert!(counters.contains("`rss_stat`"), "{counters}");
     let owner = refusal(&Kernel { mm_size: 256, ..Kernel::default() });
@@ -98,7 +98,7 @@ fn two_structs_of_one_name_must_agree() {
 }
 
 #[test]
-fn what_is_no_btf_is_said() {
+fn a_file_that_is_not_btf_is_refused() {
     let mut swapped = Kernel::default().btf();
     swapped.swap(0, 1);
     assert_eq!(super::resolve(&swapped), Err(LayoutError::ForeignByteOrder));
@@ -111,7 +111,7 @@ fn what_is_no_btf_is_said() {
 }
 
 #[test]
-fn circles_and_explosions_come_to_an_end() {
+fn circles_and_explosions_are_refused() {
     // A typedef of itself.
     let mut circle = Builder::new();
     let own = circle.typedef("mm_t", 1);
@@ -147,7 +147,7 @@ fn circles_and_explosions_come_to_an_end() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
 
-    /// Whatever is done to a file, the answer is a layout or an error.
+    /// For any corrupted file the result is a layout or an error.
     #[test]
     fn tampering_never_panics(
         legacy: bool,
@@ -165,7 +165,7 @@ proptest! {
         let _ = super::resolve(&file);
     }
 
-    /// An offset that is given out lies within its struct, however the file was tampered with behind its header.
+    /// A resolved offset lies within its struct, even if the file is corrupted after its header.
     #[test]
     fn offsets_stay_within_reason(at in any::<prop::sample::Index>(), word: u32) {
         let mut file = Kernel::default().btf();
@@ -173,7 +173,7 @@ proptest! {
         let at = 24 + 4 * at.index(words);
         file[at..at + 4].copy_from_slice(&word.to_ne_bytes());
         if let Ok(layout) = super::resolve(&file) {
-            // Only the size of a struct itself can have been made larger.
+            // Only the size of a struct itself can have become larger.
             let limit = word.max(512);
             prop_assert!(layout.rss + 3 * layout.rss_stride + 8 <= limit);
             prop_assert!(layout.task_comm + 16 <= limit && layout.mm_owner + 8 <= limit);
@@ -189,7 +189,7 @@ proptest! {
     }
 }
 
-/// Bytes of the running kernel's BTF, without which the tests that ask for it fail.
+/// The running kernel's BTF. The tests that need it fail if it is missing.
 fn vmlinux() -> Vec<u8> {
     fs::read(VMLINUX)
         .unwrap_or_else(|error| panic!("this test needs {VMLINUX} (CONFIG_DEBUG_INFO_BTF): {error}"))
@@ -218,13 +218,13 @@ fn this_machines_kernel_resolves_quickly() {
         assert!(pointer.is_multiple_of(8) && pointer > 0 && pointer < 1 << 14, "{layout:?}");
     }
     assert_eq!(layout.task_tgid, layout.task_pid + 4, "they are neighbours since 2.6");
-    assert!(layout.cred_uid >= 4 && layout.signal_live >= 4, "both stand behind a reference count");
+    assert!(layout.cred_uid >= 4 && layout.signal_live >= 4, "both follow a reference count");
 }
 
-/// bpftool prints what libbpf makes of the same file.
+/// bpftool prints the offsets that libbpf reads from the same file.
 #[test]
 #[ignore = "needs bpftool"]
-fn bpftool_says_the_same() {
+fn offsets_equal_bpftools() {
     let output = std::process::Command::new("bpftool")
         .args(["btf", "dump", "file", VMLINUX, "format", "raw"])
         .output()
@@ -273,8 +273,8 @@ fn no_part_of_a_real_file_panics() {
     }
 }
 
-/// `.BTF` sections of other kernels, each in a file `RELEASE.btf`: those of Debian's cloud kernels for x86-64 that are
-/// known must have the known offsets, all others must be understood.
+/// `.BTF` sections of other kernels, each in a file `RELEASE.btf`: the known Debian cloud kernels for x86-64 must have
+/// the known offsets, and all others must resolve.
 #[test]
 #[ignore = "needs MEMMON_BTF_DIR, a directory of other kernels' BTF"]
 fn known_kernels_have_known_offsets() {
