@@ -1,4 +1,4 @@
-//! From the kernel map's bytes to the model's nouns. Pure.
+//! Converts the kernel map's bytes into the model's types. Everything here is pure.
 
 use std::time::Duration;
 
@@ -6,18 +6,18 @@ use memmon_common::{Counters, Event, ProcessRss, kind};
 
 use crate::model::{Bytes, ExitStatus, Name, Pid, ProcessId, Reading, StartTime};
 
-/// How this machine counts.
+/// Page size and counter error of this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scale {
-    /// Bytes in a page of the kernel.
+    /// Size of a page in bytes.
     pub page_size: u64,
-    /// How far an entry may be below the truth: what the kernel holds back, and the
-    /// [`STEP`](memmon_common::STEP) for which an entry is not written.
+    /// Maximum by which an entry may be too low: the batches that the kernel holds back, and the
+    /// [`STEP`](memmon_common::STEP) below which an entry is not written.
     pub error: Bytes,
 }
 
 impl Scale {
-    /// What is known of a process, as a reading.
+    /// The entry of a process as a reading.
     #[must_use]
     pub fn reading(&self, pid: Pid, process: &ProcessRss) -> Reading {
         Reading {
@@ -28,7 +28,7 @@ impl Scale {
         }
     }
 
-    /// What an event tells; none if it is of no kind that memmon knows.
+    /// An event in the model's terms; none if memmon does not know its kind.
     #[must_use]
     pub fn event(&self, event: &Event) -> Option<KernelEvent> {
         let process =
@@ -46,61 +46,63 @@ impl Scale {
         })
     }
 
-    /// Pages to bytes.
+    /// Converts pages to bytes.
     #[must_use]
     pub const fn bytes(&self, pages: u64) -> Bytes {
         Bytes(pages.saturating_mul(self.page_size))
     }
 
-    /// The pages that `amount` covers, a started one not counted: a wake level of so many is never too late.
+    /// Converts bytes to whole pages, rounded down, so that a wake level is never too late.
     #[must_use]
     pub const fn pages(&self, amount: Bytes) -> u64 {
         amount.0 / self.page_size
     }
 }
 
-/// What the BPF programs wake memmon for.
+/// An event for which the BPF programs wake memmon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KernelEvent {
     /// A process reached its wake level.
     Crossed {
-        /// Which.
+        /// The process.
         process: ProcessId,
-        /// When, on CLOCK_MONOTONIC.
+        /// Time of the crossing, on CLOCK_MONOTONIC.
         at: Duration,
-        /// What it had resident, by the kernel's counters.
+        /// Its resident memory, by the kernel's counters.
         rss: Bytes,
     },
-    /// A process ended that had reached a level before or had one of its own, or that the kernel's OOM killer had marked.
+    /// A process ended that had reached a level, had a level of its own, or was marked by the kernel's OOM killer.
     Ended {
-        /// Which.
+        /// The process.
         process: ProcessId,
         /// Its comm.
         name: Name,
-        /// The most that was written of it.
+        /// The highest value that was written for it.
         peak: Bytes,
-        /// How.
+        /// Its exit status.
         status: ExitStatus,
     },
 }
 
-/// The name of a process, which is everything before the first NUL.
+/// The name of a process: everything before the first NUL.
 #[must_use]
 pub fn comm(comm: [u8; 16]) -> Name {
     let end = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
     Name::new(&comm[..end])
 }
 
-/// One event of the ring; none if it is not of the agreed size.
+/// One event from the ring; none if it does not have the agreed size.
 #[must_use]
 pub fn event(bytes: &[u8]) -> Option<Event> {
     let (words, rest) = bytes.as_chunks::<8>();
-    let ([time, start_boottime, rss_pages, who, how, name @ ..], []) = (words, rest) else { return None };
+    let ([time, start_boottime, rss_pages, pid_and_kind, status, name @ ..], []) = (words, rest) else {
+        return None;
+    };
     let halves = |word: &[u8; 8]| {
         let [a, b, c, d, e, f, g, h] = *word;
         (u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]))
     };
-    let ((tgid, kind), (exit_code, reserved)) = (halves(who), halves(how));
+    let ((tgid, kind), (exit_code, reserved)) = (halves(pid_and_kind), halves(status));
     Some(Event {
         time: u64::from_ne_bytes(*time),
         start_boottime: u64::from_ne_bytes(*start_boottime),
@@ -113,7 +115,7 @@ pub fn event(bytes: &[u8]) -> Option<Event> {
     })
 }
 
-/// Two CPUs' counters together.
+/// The sum of two CPUs' counters.
 #[must_use]
 pub const fn sum(one: &Counters, other: &Counters) -> Counters {
     let Counters { updates, inserts, insert_full, insert_failed, remove_failed, events, ring_full } = *other;
@@ -152,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_level_is_never_late() {
+    fn a_level_is_rounded_down() {
         assert_eq!(SCALE.pages(Bytes(4095)), 0);
         assert_eq!(SCALE.pages(Bytes(8193)), 2);
         assert_eq!(SCALE.bytes(u64::MAX), Bytes::MAX);
@@ -166,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_taken_only_whole() {
+    fn an_event_of_another_size_is_refused() {
         let mut bytes = Vec::new();
         for word in [11_u64, 22, 33] {
             bytes.extend(word.to_ne_bytes());

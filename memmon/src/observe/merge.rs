@@ -1,28 +1,28 @@
-//! Who is right where the kernel map and a /proc pass tell of the same processes. Pure.
+//! Merges the kernel map with a pass over /proc. Everything here is pure.
 //!
-//! The two are never read at the same moment. What one has and the other has not is therefore a suspicion, true only
-//! if it still holds when the caller looks again: a process may have started or ended in between.
+//! The two are never read at the same moment, and a process may have started or ended in between. A process that only
+//! one of them has is therefore only a suspicion until the caller looks again.
 
 use std::collections::HashMap;
 
 use crate::model::{Bytes, Pid, Process, ProcessId, Reading};
 
-/// What the map and /proc say together.
+/// The map and /proc together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Merged {
-    /// Every process that either has seen, each once, in no particular order.
+    /// Every process that either has, each once, in no particular order.
     pub readings: Vec<Reading>,
-    /// Processes that only /proc has seen: born after the map was read, borrowing their parent's memory until they
-    /// exec, or missed by the map, which is a defect.
+    /// Processes that only /proc has: they started after the map was read, borrow their parent's memory until they call
+    /// exec, or are missing from the map, which is a defect.
     pub missed: Vec<Pid>,
-    /// Processes that only the map has seen: ended since it was read, hidden from /proc, or an entry to be removed.
+    /// Processes that only the map has: they ended since it was read, are hidden in /proc, or their entry must be removed.
     pub stale: Vec<Pid>,
 }
 
 /// Joins one reading of the map with one pass over /proc, each with at most one reading of a pid.
 ///
-/// Of two readings of one process the map's is kept, as it knows the start time; with the figure of /proc where the two
-/// are further apart than both may err, as /proc's is nearer to the truth.
+/// Of two readings of one process the map's is kept, because it has the start time. If the two differ by more than both
+/// errors, /proc's figure replaces the map's, because it is more exact.
 pub fn merge(map: &[Reading], proc: &[Reading]) -> Merged {
     let mut seen: HashMap<Pid, &Reading> = proc.iter().map(|reading| (reading.pid, reading)).collect();
     let mut merged = Merged { readings: Vec::with_capacity(map.len()), ..Merged::default() };
@@ -40,22 +40,23 @@ pub fn merge(map: &[Reading], proc: &[Reading]) -> Merged {
     merged
 }
 
-/// The map and the exact figure, where they are further apart than they may be.
+/// A difference between the map and the exact figure that exceeds their errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Disagreement {
-    /// Whose memory it is about.
+    /// The process.
     pub id: ProcessId,
-    /// What the map has.
+    /// Its memory in the map.
     pub map: Bytes,
-    /// What /proc confirmed.
+    /// Its memory in /proc.
     pub exact: Bytes,
-    /// How far apart they may be.
+    /// The difference that their errors allow.
     pub allowed: Bytes,
 }
 
-/// Whether the map is wrong about a process that /proc confirmed; `None` too where the pid is another process's now.
+/// The difference if the map is wrong about a process that /proc confirmed; `None` also if the pid is now another
+/// process's.
 ///
-/// The process may have grown or shrunk between the two: only what repeats while it stands still is a defect.
+/// The process may have grown or shrunk in between: it is a defect only if it repeats while the process is idle.
 pub fn disagreement(map: &Reading, exact: &Process) -> Option<Disagreement> {
     let same = map.pid == exact.id.pid && map.start.is_none_or(|start| start == exact.id.start);
     let allowed = map.error + exact.error;
@@ -104,14 +105,14 @@ mod tests {
     }
 
     #[test]
-    fn each_has_what_the_other_misses() {
+    fn each_source_adds_the_processes_the_other_lacks() {
         let merged = merge(&[of_map(1, 100), of_map(2, 200)], &[of_proc(2, 205), of_proc(3, 300)]);
         assert_eq!(merged.readings, [of_map(1, 100), of_map(2, 200), of_proc(3, 300)]);
         assert_eq!((merged.stale, merged.missed), (vec![Pid(1)], vec![Pid(3)]));
     }
 
     #[test]
-    fn a_map_that_errs_too_far_gives_way() {
+    fn proc_replaces_a_map_figure_that_is_too_far_off() {
         for (exact, kept) in [(110, 100), (90, 100), (111, 111), (89, 89)] {
             let merged = merge(&[of_map(1, 100)], &[of_proc(1, exact)]);
             let [reading] = merged.readings[..] else { panic!("one process, one reading") };
@@ -135,7 +136,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nobody_is_lost_and_nobody_counts_twice(
+        fn each_process_has_exactly_one_reading(
             map in proptest::collection::btree_map(0..40_u32, 0..200_u64, 0..40),
             proc in proptest::collection::btree_map(0..40_u32, 0..200_u64, 0..40),
         ) {
@@ -149,7 +150,7 @@ mod tests {
             prop_assert!(merged.missed.iter().all(|pid| !map.contains_key(&pid.0) && proc.contains_key(&pid.0)));
             prop_assert!(merged.stale.iter().all(|pid| map.contains_key(&pid.0) && !proc.contains_key(&pid.0)));
             for reading in &merged.readings {
-                // No limit is slept through because of the merge: /proc's exact figure is always within reach.
+                // The merge hides no process over its limit: the reading plus its error covers /proc's exact figure.
                 if let Some(exact) = proc.get(&reading.pid.0) {
                     prop_assert!((reading.rss + reading.error).0 >= *exact);
                 }

@@ -1,6 +1,6 @@
-//! What memmon can do on this machine, and what stands in the way of the rest.
+//! What memmon can do on this machine, and what prevents the rest.
 //!
-//! [`Facts::gather`] asks the kernel, [`assess`] judges what it said, [`choose`] takes a source. Only the first of the
+//! [`Facts::gather`] probes the kernel, [`assess`] judges the facts, [`choose`] selects a source. Only the first of the
 //! three touches the system.
 
 mod limitation;
@@ -18,11 +18,11 @@ pub use limitation::{Obstacle, Refusal};
 pub use probe::{BPF_FS, Facts, VMLINUX};
 pub use types::{Btf, Capabilities, Capability, KernelVersion, Lockdown, Probe};
 
-/// Judges the facts. Pure.
+/// Judges the facts. This function is pure.
 pub fn assess(facts: &Facts) -> Support {
-    let (enforce, reclaim) = (Offer::new(against_enforcing(facts)), Offer::new(against_reclaiming(facts)));
+    let (enforce, reclaim) = (Offer::new(enforce_obstacles(facts)), Offer::new(reclaim_obstacles(facts)));
     Support {
-        ebpf: Offer::new(against_ebpf(facts)),
+        ebpf: Offer::new(ebpf_obstacles(facts)),
         proc: Offer::new(if facts.proc { Vec::new() } else { vec![Obstacle::NoProc] }),
         statm_exact: statm_is_exact(facts),
         counter_error: counter_error(facts),
@@ -32,7 +32,7 @@ pub fn assess(facts: &Facts) -> Support {
     }
 }
 
-/// What the running kernel and memmon's rights allow.
+/// What the running kernel and memmon's privileges allow.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Support {
     /// Counting inside the kernel.
@@ -41,18 +41,18 @@ pub struct Support {
     pub proc: Offer,
     /// Sending signals that cannot reach the wrong process.
     pub enforce: Offer,
-    /// Taking the memory of a dying process ahead of its exit.
+    /// Freeing the memory of a dying process before its exit.
     pub reclaim: Offer,
-    /// Whether /proc/PID/statm is an exact sum. Where it is not, smaps_rollup has to decide near a limit.
+    /// Whether /proc/PID/statm is an exact sum. If it is not, smaps_rollup decides near a limit.
     pub statm_exact: bool,
-    /// How far the kernel's own counters, and a statm that is not exact, may be off.
+    /// Maximum error of the kernel's own counters, and of a statm that is not exact.
     pub counter_error: CounterError,
-    /// What works less well than it could.
+    /// Limitations that leave memmon working, but less well.
     pub degraded: Vec<Obstacle>,
 }
 
 impl Support {
-    /// What /proc/PID/statm is worth here.
+    /// Accuracy of /proc/PID/statm on this kernel.
     pub const fn accuracy(&self) -> Accuracy {
         match self.counter_error {
             _ if self.statm_exact => Accuracy::StatmExact,
@@ -62,12 +62,12 @@ impl Support {
     }
 }
 
-/// Something that memmon can do here, unless something stands in the way.
+/// A capability of memmon on this machine, and the obstacles to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Offer {
-    /// Whether it can be done.
+    /// Whether it is available.
     pub available: bool,
-    /// Why not.
+    /// The reasons why it is not.
     pub obstacles: Vec<Obstacle>,
 }
 
@@ -76,16 +76,16 @@ impl Offer {
         Self { available: obstacles.is_empty(), obstacles }
     }
 
-    /// Takes the offer back: it was tried, and did not work.
+    /// Marks the offer as unavailable after an attempt failed.
     pub fn withdraw(&mut self, obstacle: Obstacle) {
         self.available = false;
         self.obstacles.push(obstacle);
     }
 }
 
-/// Takes a source: the one that was asked for, or the best that there is. Says why in half a sentence.
+/// Selects a source: the requested one, or the best available. Returns it with the reason.
 ///
-/// Nothing is ever taken in the place of what was asked for by name.
+/// A source that was requested by name is never replaced by another.
 pub fn choose(choice: SourceChoice, support: &Support) -> Result<(Source, String), Refusal> {
     let offer = |source| match source {
         Source::Ebpf => &support.ebpf,
@@ -107,24 +107,24 @@ pub fn choose(choice: SourceChoice, support: &Support) -> Result<(Source, String
     }
 }
 
-/// How far a process's counters may be from the truth, in either direction.
+/// Maximum error of a process's counters, in either direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "held_back")]
 pub enum CounterError {
     /// Since Linux 6.2: each CPU holds back a batch of each counter.
     PerProcess {
-        /// The same for every process: 3 counters × CPUs × max(32, 2 × CPUs) pages.
+        /// The bound for every process: 3 counters × CPUs × max(32, 2 × CPUs) pages.
         bound: Bytes,
     },
-    /// Before Linux 6.2: each thread holds back what it faulted in last.
+    /// Before Linux 6.2: each thread holds back the pages that it faulted in last.
     PerThread {
-        /// For one thread.
+        /// The bound for one thread.
         bound: Bytes,
     },
 }
 
 impl CounterError {
-    /// The bound for a process with so many threads.
+    /// The bound for a process with this number of threads.
     pub const fn of(self, threads: u64) -> Bytes {
         match self {
             Self::PerProcess { bound } => bound,
@@ -133,28 +133,29 @@ impl CounterError {
     }
 }
 
-/// `TASK_RSS_EVENTS_THRESH` of mm/memory.c before 6.2: after more faults than that a thread's own counts are folded in.
+/// `TASK_RSS_EVENTS_THRESH` of mm/memory.c before 6.2: after more faults than that, a thread's counts are folded in.
 const FAULTS_PER_THREAD: u64 = 65;
-/// What one fault may map: a read of a mapped file takes its neighbours along (`fault_around_bytes`, as it is unless
-/// somebody changed it in debugfs).
+/// Memory that one fault may map: a read fault in a mapped file maps neighbouring pages as well (the default of
+/// `fault_around_bytes`, which can be changed in debugfs).
 const FAULT_AROUND: Bytes = Bytes::from_kib(64);
 
-/// The ring buffer, task iterators and `CAP_BPF`. (tp_btf and rss_stat are there since 5.5, batch lookups since 5.6.)
+/// Linux 5.8 has the ring buffer, task iterators and `CAP_BPF`. (tp_btf and rss_stat exist since 5.5, batch lookups since
+/// 5.6.)
 const EBPF_SINCE: KernelVersion = KernelVersion { major: 5, minor: 8 };
 const PIDFD_SINCE: KernelVersion = KernelVersion { major: 5, minor: 3 };
 const MRELEASE_SINCE: KernelVersion = KernelVersion { major: 5, minor: 15 };
-/// BPF maps count against a memory cgroup, no longer against RLIMIT_MEMLOCK.
+/// Since 5.11 BPF maps count against a memory cgroup, no longer against RLIMIT_MEMLOCK.
 const NO_MEMLOCK_SINCE: KernelVersion = KernelVersion { major: 5, minor: 11 };
-/// Counters in per-CPU batches instead of per-thread ones.
+/// Since 6.2 the counters are held back in per-CPU batches instead of per-thread ones.
 const PER_CPU_SINCE: KernelVersion = KernelVersion { major: 6, minor: 2 };
-/// "mm: fix the inaccurate memory statistics issue for users" went into 6.16 late, and into some 6.12 and 6.15 stable
-/// releases. A release string does not tell which of those have it, so none of them is trusted.
+/// "mm: fix the inaccurate memory statistics issue for users" was merged late in 6.16, and into some 6.12 and 6.15 stable
+/// releases. A release string does not show which of those have it, so none of them is trusted.
 const EXACT_STATM_SINCE: KernelVersion = KernelVersion { major: 6, minor: 17 };
 
-/// More than a few MB of maps, which is all that memmon has.
+/// More than memmon's maps need, which is a few MB.
 const MEMLOCK_NEEDED: u64 = 64 * Bytes::MIB;
 
-fn against_ebpf(facts: &Facts) -> Vec<Obstacle> {
+fn ebpf_obstacles(facts: &Facts) -> Vec<Obstacle> {
     let mut found = Vec::new();
     if !facts.built_with_ebpf {
         found.push(Obstacle::BuiltWithout);
@@ -175,7 +176,7 @@ fn against_ebpf(facts: &Facts) -> Vec<Obstacle> {
         .collect();
     match facts.bpf {
         Probe::Missing => found.push(Obstacle::NoBpf),
-        // Without rights every answer is a refusal, and the rights are what is missing.
+        // Without the capabilities every call is refused; then the missing capabilities are reported.
         Probe::Refused { ref error } if missing.is_empty() => {
             found.push(Obstacle::Refused { call: "bpf", error: error.clone() });
         }
@@ -203,21 +204,21 @@ fn against_ebpf(facts: &Facts) -> Vec<Obstacle> {
     found
 }
 
-fn against_enforcing(facts: &Facts) -> Vec<Obstacle> {
+fn enforce_obstacles(facts: &Facts) -> Vec<Obstacle> {
     [("pidfd_open", &facts.pidfd_open), ("pidfd_send_signal", &facts.pidfd_send_signal)]
         .into_iter()
-        .filter_map(|(call, probe)| against_call(facts, call, probe, PIDFD_SINCE))
+        .filter_map(|(call, probe)| call_obstacle(facts, call, probe, PIDFD_SINCE))
         .collect()
 }
 
-fn against_reclaiming(facts: &Facts) -> Vec<Obstacle> {
-    against_call(facts, "process_mrelease", &facts.process_mrelease, MRELEASE_SINCE).into_iter().collect()
+fn reclaim_obstacles(facts: &Facts) -> Vec<Obstacle> {
+    call_obstacle(facts, "process_mrelease", &facts.process_mrelease, MRELEASE_SINCE).into_iter().collect()
 }
 
-fn against_call(facts: &Facts, call: &'static str, probe: &Probe, since: KernelVersion) -> Option<Obstacle> {
+fn call_obstacle(facts: &Facts, call: &'static str, probe: &Probe, since: KernelVersion) -> Option<Obstacle> {
     match probe {
         Probe::Available => None,
-        // Newer seccomp filters say ENOSYS too.
+        // Newer seccomp filters return ENOSYS, too.
         Probe::Missing if facts.version.is_some_and(|version| version >= since) => {
             let error = format!("ENOSYS, though Linux has it since {since}");
             Some(Obstacle::Refused { call, error })
@@ -245,7 +246,7 @@ fn degraded(facts: &Facts, reclaim: &Offer) -> Vec<Obstacle> {
     found
 }
 
-/// Whether the counters are the per-thread ones of before 6.2: as the layout has it, which sees through backports.
+/// Whether the counters are the per-thread ones from before 6.2. The layout decides, because it is right for backports.
 fn counts_per_thread(facts: &Facts) -> bool {
     match &facts.btf {
         Btf::Read(Ok(offsets)) => offsets.rss_legacy != 0,

@@ -1,26 +1,26 @@
-//! How far the kernel's own figure for a process may be from the truth.
+//! Accuracy of the kernel's own figure for a process.
 
 use crate::model::Bytes;
 
-/// What /proc/PID/statm is worth on the running kernel.
+/// Accuracy of /proc/PID/statm on the running kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accuracy {
     /// Linux 6.17 and later, and stable kernels with the same change: an exact sum over all CPUs.
     StatmExact,
-    /// From Linux 6.2: the sum without what each CPU still holds back.
+    /// From Linux 6.2: a sum without the batch that each CPU holds back.
     StatmLags {
-        /// How much all CPUs together may hold back, in either direction: the same for every process.
+        /// Maximum that all CPUs together hold back, in either direction, for any process.
         bound: Bytes,
     },
-    /// Before Linux 6.2: each thread holds back what it faulted in last.
+    /// Before Linux 6.2: each thread holds back the pages that it faulted in last.
     PerThread {
-        /// How much one thread may hold back.
+        /// Maximum that one thread holds back.
         bound: Bytes,
     },
 }
 
 impl Accuracy {
-    /// How far statm may be off for a process with so many threads; zero where it is exact.
+    /// Maximum error of statm for a process with this number of threads; zero if statm is exact.
     pub(super) const fn error(&self, threads: u64) -> Bytes {
         match self {
             Self::StatmExact => Bytes::ZERO,

@@ -1,8 +1,8 @@
-//! One process's directory in /proc, opened once.
+//! The directory of one process in /proc, opened once.
 //!
-//! A descriptor of /proc/PID belongs to the process, not to the number: when the process is gone every access through it
-//! fails (ENOENT or ESRCH), even if the pid is another process's by then. What is read through one descriptor is
-//! therefore about one process.
+//! A descriptor of /proc/PID belongs to the process, not to the number: once the process is gone, every access through
+//! it fails (ENOENT or ESRCH), even if the pid was used again. All reads through one descriptor are therefore about one
+//! process.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,7 +16,7 @@ use super::parse::{self, Statm};
 use super::{ProcRoot, ended, head, numbered, whole};
 use crate::model::Pid;
 
-/// /proc/PID of one process. Where a method takes a `place`, that is one of [`ProcessDirectory::place`].
+/// /proc/PID of one process. The `place` that methods take comes from [`ProcessDirectory::place`].
 pub(super) struct ProcessDirectory(OwnedFd);
 
 impl ProcRoot {
@@ -31,7 +31,7 @@ impl ProcessDirectory {
         whole(self.0.as_fd(), &format!("{place}{file}"))
     }
 
-    /// The same as [`ProcessDirectory::read`] with a descriptor of its own: to be done by another thread.
+    /// The same as [`ProcessDirectory::read`], as a closure with its own descriptor for another thread.
     pub(super) fn reading(
         &self,
         place: &str,
@@ -53,9 +53,10 @@ impl ProcessDirectory {
         parse::statm(head(self.0.as_fd(), &format!("{place}statm"), &mut [0; 128])?).ok_or(Errno::EBADMSG)
     }
 
-    /// Where the process's memory and what hangs on it (exe, cmdline, smaps_rollup) can be read: `""`, its own files, or
-    /// `"task/TID/"`. When the first thread of a process ends before the others, the process's own files are empty from
-    /// then on, while its memory lives on: those of any thread that still lives tell. `None` where there is no memory.
+    /// The place to read the process's memory, exe, cmdline and smaps_rollup from: `""` for its own files, or
+    /// `"task/TID/"`. If the first thread of a process ends before the others, the process's own files are empty from
+    /// then on although its memory still exists; then the files of any living thread are used. `None` if the process has
+    /// no memory.
     pub(super) fn place(&self) -> nix::Result<Option<String>> {
         if self.statm("")?.size > 0 {
             return Ok(Some(String::new()));

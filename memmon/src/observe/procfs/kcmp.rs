@@ -1,4 +1,4 @@
-//! Whether two processes have one memory (kcmp(2)): the one thing about them that /proc does not tell.
+//! Whether two processes share their memory (kcmp(2)), which /proc does not show.
 #![expect(unsafe_code, reason = "neither the standard library nor nix wraps kcmp")]
 
 use crate::model::Pid;
@@ -6,9 +6,9 @@ use crate::model::Pid;
 /// `KCMP_VM` of linux/kcmp.h.
 const KCMP_VM: libc::c_long = 1;
 
-/// Whether both have the same address space, or both have none. False also where memmon may not ask (EPERM, without
-/// CAP_SYS_PTRACE), or the kernel was built without kcmp (ENOSYS): then a process counts as having memory of its own,
-/// which is almost always so.
+/// Whether both have the same address space, or both have none. False also if memmon may not compare (EPERM, without
+/// CAP_SYS_PTRACE), or if the kernel was built without kcmp (ENOSYS): then the process is assumed to have memory of its
+/// own, which is almost always true.
 pub(super) fn same_memory(one: Pid, other: Pid) -> bool {
     let [one, other] = [one, other].map(|pid| libc::c_long::from(pid.0));
     // SAFETY: kcmp takes five numbers and dereferences none of them.

@@ -1,5 +1,5 @@
-//! The same doors on the kernel that is running: what captured trees cannot show.
-#![expect(unsafe_code, reason = "the processes that are looked at are made with fork and clone")]
+//! Tests of `procfs` on the running kernel, for behaviour that captured trees cannot show.
+#![expect(unsafe_code, reason = "the tests create the processes that they look at with fork and clone")]
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -12,14 +12,14 @@ use super::*;
 use crate::model::{Fact, Name, Process, ProcessId, Reading, StartTime, Uid, Unconfirmed};
 
 const CHUNK: usize = 64 << 20;
-/// What other tests in this process may take or free meanwhile, and what a fork leaves behind.
+/// Memory that other tests in this process may allocate or free meanwhile, and that a fork leaves behind.
 const SLACK: u64 = 12 << 20;
 
-/// A child of this test, ended and reaped with it.
+/// A child of this test; dropping it kills and reaps the child.
 struct Child(nix::unistd::Pid);
 
 impl Child {
-    /// Runs `body`, which must neither allocate nor panic, in a fork, which then waits for its end.
+    /// Runs `body`, which must neither allocate nor panic, in a fork, which then waits to be killed.
     fn running(body: impl FnOnce()) -> Self {
         // SAFETY: the child runs `body` and makes system calls, and never returns into the test harness.
         match unsafe { fork() }.unwrap() {
@@ -38,7 +38,7 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // Until it is reaped the pid is this child's and nobody else's.
+        // Until the child is reaped, no other process can have its pid.
         if let Ok(WaitStatus::StillAlive) = waitpid(self.0, Some(WaitPidFlag::WNOHANG)) {
             let _ = kill(self.0, Signal::SIGKILL);
             let _ = waitpid(self.0, None);
@@ -48,12 +48,12 @@ impl Drop for Child {
 
 fn wait_for_the_end() -> ! {
     loop {
-        // SAFETY: takes nothing and touches no memory but errno.
+        // SAFETY: pause takes no arguments and touches no memory but errno.
         unsafe { libc::pause() };
     }
 }
 
-/// Another process or thread with the memory of this one, which only waits.
+/// Creates a process or thread that shares this one's memory and only waits.
 fn clone_that_waits(stack: &mut [u8], flags: libc::c_int) -> libc::c_int {
     extern "C" fn wait(_: *mut libc::c_void) -> libc::c_int {
         wait_for_the_end()
@@ -63,7 +63,7 @@ fn clone_that_waits(stack: &mut [u8], flags: libc::c_int) -> libc::c_int {
     unsafe { libc::clone(wait, top.cast(), libc::CLONE_VM | flags, std::ptr::null_mut()) }
 }
 
-/// Takes `CHUNK` bytes of memory, all of it resident.
+/// Maps `CHUNK` bytes of memory, all of it resident.
 fn take_memory() {
     let (access, kind) =
         (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE);
@@ -91,7 +91,7 @@ fn reading(pid: Pid) -> Option<Reading> {
 fn wait_until(what: &str, reached: impl Fn() -> bool) {
     let started = Instant::now();
     while !reached() {
-        assert!(started.elapsed() < Duration::from_secs(20), "never came to be: {what}");
+        assert!(started.elapsed() < Duration::from_secs(20), "timed out: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -100,10 +100,10 @@ fn close(one: Bytes, other: Bytes) -> bool {
     one.0.abs_diff(other.0) <= SLACK
 }
 
-/// The procfs crate reads the same files with other eyes. (It is not what memmon watches with: it takes names for UTF-8,
-/// so that whoever gives itself another one could not be looked at, and a pass with it takes several times as long.)
+/// The procfs crate is an independent reader of the same files. (memmon does not watch with it: it requires names to be
+/// UTF-8, so a process could hide behind another name, and a pass with it takes several times as long.)
 #[test]
-fn the_procfs_crate_says_the_same() {
+fn results_equal_those_of_the_procfs_crate() {
     let child = Child::running(|| {});
     wait_until("the child waits", || root().waiting(child.pid()).unwrap().state == 'S');
     let ours = root().confirm(child.pid(), None, Bytes::MAX, &Accuracy::StatmExact).unwrap();
@@ -128,7 +128,7 @@ fn the_procfs_crate_says_the_same() {
 }
 
 #[test]
-fn memory_that_is_taken_is_seen_by_both_looks() {
+fn survey_and_confirm_see_memory_that_is_allocated() {
     let me = model(getpid());
     let (surveyed, confirmed) = (reading(me).unwrap().rss, confirm(me).unwrap().rss);
     let chunk = black_box(vec![1_u8; CHUNK]);
@@ -139,7 +139,7 @@ fn memory_that_is_taken_is_seen_by_both_looks() {
 }
 
 #[test]
-fn this_process_is_told_whole() {
+fn this_process_is_confirmed_with_all_its_facts() {
     let process = confirm(model(getpid())).unwrap();
     let exe = std::env::current_exe().unwrap();
     let argv0 = std::env::args_os().next().unwrap();
@@ -154,14 +154,14 @@ fn this_process_is_told_whole() {
 }
 
 #[test]
-fn the_machine_has_memory_and_pid_1_is_in_sight() {
+fn the_machine_has_memory_and_this_process_is_listed() {
     let memory = root().memory().unwrap();
     assert!(memory.available > Bytes::ZERO && memory.available < memory.total);
     assert!(root().pids().unwrap().contains(&model(getpid())));
 }
 
 #[test]
-fn statm_and_smaps_rollup_agree_about_a_process_that_stands_still() {
+fn statm_and_smaps_rollup_agree_about_an_idle_process() {
     let child = Child::running(take_memory);
     let pid = child.pid();
     let waits = || root().waiting(pid).unwrap().state == 'S';
@@ -171,7 +171,7 @@ fn statm_and_smaps_rollup_agree_about_a_process_that_stands_still() {
     let statm = confirm(pid).unwrap().rss;
     let lags = Accuracy::StatmLags { bound: Bytes(SLACK) };
     let exact = root().confirm(pid, None, statm, &lags).unwrap();
-    assert_eq!(exact.error, Bytes::ZERO, "smaps_rollup is to be had of one's own child");
+    assert_eq!(exact.error, Bytes::ZERO, "smaps_rollup of a child is readable");
     assert!(statm.0.abs_diff(exact.rss.0) <= 3 * 2 * 64 * root().page_size, "{statm:?} and {exact:?}");
     let far = root().confirm(pid, None, statm + Bytes(10 * SLACK), &lags).unwrap();
     assert_eq!(far.error, Bytes(SLACK));
@@ -183,7 +183,7 @@ fn memory_outlives_the_first_thread() {
     let child = Child::running(|| {
         take_memory();
         clone_that_waits(&mut stack, libc::CLONE_SIGHAND | libc::CLONE_THREAD);
-        // SAFETY: ends this thread, the first, alone; where the clone failed, that is the whole process.
+        // SAFETY: ends only this thread, the first; if the clone failed, that is the whole process.
         unsafe { libc::syscall(libc::SYS_exit, 0) };
     });
     let pid = child.pid();
@@ -200,7 +200,7 @@ fn memory_outlives_the_first_thread() {
 }
 
 #[test]
-fn borrowed_memory_is_the_owners() {
+fn borrowed_memory_belongs_to_its_owner() {
     let mut stack = vec![0_u8; 64 << 10];
     let child = clone_that_waits(&mut stack, libc::SIGCHLD);
     assert!(child > 0, "{}", io::Error::last_os_error());

@@ -69,7 +69,7 @@ impl ProcRoot {
 
     fn open(path: &Path, own: bool) -> io::Result<Self> {
         let directory = open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-            .map_err(|errno| said(path, errno))?;
+            .map_err(|errno| with_path(path, errno))?;
         let page_size = sysconf(SysconfVar::PAGE_SIZE)?.and_then(|size| u64::try_from(size).ok());
         let page_size =
             page_size.ok_or_else(|| io::Error::other("the C library does not know the page size"))?;
@@ -81,15 +81,15 @@ impl ProcRoot {
         let text = self.whole("meminfo")?;
         let amount = |label| {
             let missing = || io::Error::new(io::ErrorKind::InvalidData, format!("it has no line {label}"));
-            parse::kib(&text, label).ok_or_else(|| said(&self.path.join("meminfo"), missing()))
+            parse::kib(&text, label).ok_or_else(|| with_path(&self.path.join("meminfo"), missing()))
         };
         Ok(SystemMemory { total: amount("MemTotal:")?, available: amount("MemAvailable:")? })
     }
 
     /// Every process in sight, kernel threads too, in the order in which /proc lists them.
     pub fn pids(&self) -> io::Result<Vec<Pid>> {
-        let pids = numbered(self.directory.as_fd(), ".").map_err(|errno| said(&self.path, errno))?;
-        pids.map(|pid| pid.map(Pid).map_err(|errno| said(&self.path, errno))).collect()
+        let pids = numbered(self.directory.as_fd(), ".").map_err(|errno| with_path(&self.path, errno))?;
+        pids.map(|pid| pid.map(Pid).map_err(|errno| with_path(&self.path, errno))).collect()
     }
 
     /// The `hidepid` (proc(5)) that keeps processes out of memmon's sight; `None` where it sees them all.
@@ -106,7 +106,7 @@ impl ProcRoot {
     }
 
     fn whole(&self, file: &str) -> io::Result<Vec<u8>> {
-        whole(self.directory.as_fd(), file).map_err(|error| said(&self.path.join(file), error))
+        whole(self.directory.as_fd(), file).map_err(|error| with_path(&self.path.join(file), error))
     }
 }
 
@@ -145,7 +145,7 @@ const fn ended(errno: Errno) -> bool {
 }
 
 /// `error`, with the file it is about.
-fn said(path: &Path, error: impl Into<io::Error>) -> io::Error {
+fn with_path(path: &Path, error: impl Into<io::Error>) -> io::Error {
     let error = error.into();
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }

@@ -1,7 +1,7 @@
-//! What /proc's files say, as pure functions over their bytes (proc_pid_stat(5) and its neighbours).
+//! Parsers for the files in /proc, as pure functions over their bytes (proc_pid_stat(5) and related pages).
 //!
-//! Names are other people's bytes: nothing here takes them for UTF-8, and nothing panics whatever they hold. `None`
-//! means that the text is not what the kernel writes.
+//! Names are arbitrary bytes from other processes: no parser assumes UTF-8, and none panics. `None` means that the text
+//! is not in the kernel's format.
 
 use std::str::{self, FromStr};
 
@@ -10,7 +10,7 @@ use crate::model::{Bytes, Pid, StartTime, Uid};
 /// The fields of /proc/PID/stat that memmon needs.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Stat<'a> {
-    /// Field 2, which may hold parentheses, blanks and newlines.
+    /// Field 2, which may contain parentheses, blanks and newlines.
     pub comm: &'a [u8],
     /// Field 3: `R`, `S`, `D`, `Z`, …
     pub state: char,
@@ -31,7 +31,7 @@ impl Stat<'_> {
     }
 }
 
-/// /proc/PID/stat: `pid (comm) state ppid …`. After comm no field holds a parenthesis, so the last one closes it.
+/// Parses /proc/PID/stat: `pid (comm) state ppid …`. No field after comm contains a parenthesis, so the last one ends it.
 pub(super) fn stat(text: &[u8]) -> Option<Stat<'_>> {
     let open = text.iter().position(|byte| *byte == b'(')?;
     let close = text.iter().rposition(|byte| *byte == b')')?;
@@ -48,30 +48,30 @@ pub(super) fn stat(text: &[u8]) -> Option<Stat<'_>> {
 /// The first two fields of /proc/PID/statm, in pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Statm {
-    /// Virtual size: 0 only where there is no memory at all.
+    /// Virtual size: 0 only if there is no memory at all.
     pub size: u64,
-    /// Resident: file, anonymous and shared pages.
+    /// Resident file, anonymous and shared pages.
     pub resident: u64,
 }
 
-/// /proc/PID/statm: `size resident shared …`.
+/// Parses /proc/PID/statm: `size resident shared …`.
 pub(super) fn statm(text: &[u8]) -> Option<Statm> {
     let mut fields = words(text);
     Some(Statm { size: number(fields.next()?)?, resident: number(fields.next()?)? })
 }
 
-/// The amount behind `label` in a text of `Label:   123 kB` lines (meminfo, smaps_rollup).
+/// The amount after `label` in a text of `Label:   123 kB` lines (meminfo, smaps_rollup).
 pub(super) fn kib(text: &[u8], label: &str) -> Option<Bytes> {
     Some(Bytes::from_kib(number(words(field(text, label)?).next()?)?))
 }
 
-/// The real and the effective uid in /proc/PID/status (which escapes newlines in the name above them).
+/// The real and effective uid in /proc/PID/status (which escapes newlines in the name above them).
 pub(super) fn uids(text: &[u8]) -> Option<(Uid, Uid)> {
     let mut fields = words(field(text, "Uid:")?);
     Some((Uid(number(fields.next()?)?), Uid(number(fields.next()?)?)))
 }
 
-/// The path in /proc/PID/cgroup (cgroups(7)): the unified hierarchy's, or, where that is unused, systemd's own of v1.
+/// The path in /proc/PID/cgroup (cgroups(7)): in the unified hierarchy or, if that is unused, in systemd's own of v1.
 pub(super) fn cgroup(text: &[u8]) -> Option<&[u8]> {
     let hierarchies = || {
         lines(text).filter_map(|line| {
@@ -84,23 +84,23 @@ pub(super) fn cgroup(text: &[u8]) -> Option<&[u8]> {
     unified.filter(|path| *path != b"/").or(systemd).or(unified)
 }
 
-/// The first string of /proc/PID/cmdline; `None` where it is empty.
+/// The first string of /proc/PID/cmdline; `None` if it is empty.
 pub(super) fn argv0(text: &[u8]) -> Option<&[u8]> {
     text.split(|byte| *byte == 0).next().filter(|name| !name.is_empty())
 }
 
-/// A whole file that is one number.
+/// The number that is a file's whole content.
 pub(super) fn single_value<T: FromStr>(text: &[u8]) -> Option<T> {
     number(text.trim_ascii())
 }
 
-/// `path` without what the kernel appends to the name of a file or cgroup that was unlinked while in use.
+/// `path` without the suffix that the kernel appends to the name of a file or cgroup that was deleted while in use.
 pub(super) fn strip_deleted_suffix(path: &[u8]) -> &[u8] {
     path.strip_suffix(b" (deleted)").unwrap_or(path)
 }
 
-/// The `hidepid` that the proc file system at `mount_point` is mounted with, by `mounts` (proc_pid_mounts(5));
-/// `None` where it hides nothing. Of several mounts at one place the last is the one in sight.
+/// The `hidepid` option of the proc file system at `mount_point`, from `mounts` (proc_pid_mounts(5)); `None` if it hides
+/// nothing. Of several mounts at one mount point the last one is visible.
 pub(super) fn hidepid<'a>(mounts: &'a [u8], mount_point: &[u8]) -> Option<&'a [u8]> {
     let options = lines(mounts)
         .filter_map(|line| {
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn stat_gives_its_fields() {
+    fn stat_fields_are_parsed() {
         let text = stat_line(b"cat");
         let stat = stat(&text).unwrap();
         assert_eq!(stat.comm, b"cat");
@@ -157,13 +157,13 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_tells_kernel_threads() {
+    fn a_flag_marks_kernel_threads() {
         let text = b"2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 0 0 0 20 0 1 0 7 0 0 18446744073709551615";
         assert!(stat(text).unwrap().kernel_thread());
     }
 
     #[test]
-    fn systemds_v1_cgroup_stands_in_for_an_unused_unified_one() {
+    fn systemds_v1_cgroup_replaces_an_unused_unified_one() {
         for (text, path) in [
             ("0::/user.slice/user-1000.slice\n", Some("/user.slice/user-1000.slice")),
             ("1:name=systemd:/init.scope\n0::/system.slice/a.service\n", Some("/system.slice/a.service")),
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn hidepid_is_that_of_the_mount_in_sight() {
+    fn hidepid_is_that_of_the_visible_mount() {
         for (mounts, value) in [
             ("proc /proc proc rw,relatime 0 0\n", None),
             ("proc /proc proc rw,hidepid=0 0 0\n", None),
@@ -234,7 +234,7 @@ mod tests {
         }
 
         #[test]
-        fn statm_gives_its_first_two_fields(size: u64, resident: u64) {
+        fn statm_parses_its_first_two_fields(size: u64, resident: u64) {
             let text = format!("{size} {resident} 300 1 0 2 0\n");
             prop_assert_eq!(statm(text.as_bytes()), Some(Statm { size, resident }));
         }

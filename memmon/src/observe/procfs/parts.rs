@@ -1,4 +1,4 @@
-//! What a process's memory is made of. For people who look; nothing is decided by it.
+//! The parts of a process's memory. They are only displayed; no decision depends on them.
 
 use std::io;
 
@@ -8,10 +8,10 @@ use super::{ProcRoot, parse};
 use crate::model::{Parts, Pid};
 
 impl ProcRoot {
-    /// The parts of `pid`'s memory, from its status.
+    /// The parts of `pid`'s memory, from /proc/PID/status.
     ///
     /// # Errors
-    /// It is gone, has no memory, or the kernel is older than 4.5 and does not tell.
+    /// The process is gone or has no memory, or the kernel is older than 4.5 and does not show the parts.
     pub fn parts(&self, pid: Pid) -> io::Result<Parts> {
         let directory = self.process(pid)?;
         let place = directory.place()?.ok_or(Errno::ESRCH)?;
@@ -21,7 +21,7 @@ impl ProcRoot {
             anon: amount("RssAnon:")?,
             file: amount("RssFile:")?,
             shmem: amount("RssShmem:")?,
-            // Left out by a kernel without swap.
+            // A kernel without swap omits this line.
             swap: parse::kib(&status, "VmSwap:").unwrap_or_default(),
         })
     }
@@ -34,7 +34,7 @@ mod tests {
     use crate::model::Bytes;
 
     #[test]
-    fn the_parts_are_those_of_the_living_thread() {
+    fn the_parts_come_from_a_living_thread() {
         let tree = Tree::new();
         tree.cat(7);
         let status =
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_told_is_no_zero() {
+    fn a_missing_part_is_an_error_and_not_zero() {
         let tree = Tree::new();
         tree.cat(7);
         tree.write("7/status", "Name:\tx\n");

@@ -1,7 +1,7 @@
-//! The cheap pass over every process: one short file each, two numbers of it, nothing allocated on the way.
+//! The cheap pass over every process: two numbers from one short file each, without an allocation per process.
 //!
-//! What this costs is what memmon's polling source costs, so it opens statm relative to the /proc directory and reads it
-//! once into a buffer on the stack. Everything else about a process is left to `confirm`.
+//! This pass determines the cost of polling /proc, so it opens statm relative to the /proc directory and reads it once
+//! into a buffer on the stack. `confirm` reads everything else about a process.
 
 use std::fmt::Write;
 use std::io;
@@ -12,21 +12,21 @@ use nix::fcntl::AtFlags;
 use nix::sys::stat::fstatat;
 
 use super::parse::{self, Statm};
-use super::{Accuracy, ProcRoot, ended, head, numbered, pages, said};
+use super::{Accuracy, ProcRoot, ended, head, numbered, pages, with_path};
 use crate::model::{Pid, Reading, Survey};
 
 impl ProcRoot {
-    /// One pass over all processes in sight that have memory.
+    /// One pass over all visible processes that have memory.
     ///
-    /// The child of a vfork reads as big as its parent, in whose memory it runs: [`ProcRoot::confirm`] tells them apart.
-    /// Processes that end during the pass are left out, and so are those that hidepid denies (see
-    /// [`ProcRoot::hidden`]). An error that is about memmon itself (no file descriptor left) fails the pass: it would
-    /// look like an empty machine otherwise.
+    /// The child of a vfork has the same reading as its parent, because it runs in the parent's memory;
+    /// [`ProcRoot::confirm`] distinguishes them. Processes that end during the pass, and those that hidepid hides (see
+    /// [`ProcRoot::hidden`]), are left out. An error of memmon itself (no file descriptor left) fails the pass, because
+    /// otherwise the machine would look empty.
     pub fn survey(&self, accuracy: &Accuracy) -> io::Result<Survey> {
         let memory = self.memory()?;
         let mut readings = Vec::new();
         let mut path = String::new();
-        let failed = |path: &str, errno: Errno| said(&self.path.join(path), errno);
+        let failed = |path: &str, errno: Errno| with_path(&self.path.join(path), errno);
         for pid in numbered(self.directory.as_fd(), ".").map_err(|errno| failed("", errno))? {
             let pid = Pid(pid.map_err(|errno| failed("", errno))?);
             match self.reading(pid, accuracy, &mut path) {
@@ -38,14 +38,15 @@ impl ProcRoot {
         Ok(Survey { memory, readings })
     }
 
-    /// The same of `pids` alone, for those that another source cannot see. Who ended or is denied is left out.
+    /// Readings of `pids` only, for processes that another source does not see. Processes that ended or are not
+    /// accessible are left out.
     pub fn readings(&self, pids: &[Pid], accuracy: &Accuracy) -> Vec<Reading> {
         let mut path = String::new();
         pids.iter().filter_map(|pid| self.reading(*pid, accuracy, &mut path).ok().flatten()).collect()
     }
 
-    /// One process; `None` where it has no memory: a kernel thread, or one that is ending. `path` is scratch space, and
-    /// names the file in question when this fails.
+    /// One process; `None` if it has no memory: it is a kernel thread, or is ending. `path` is scratch space, and names
+    /// the file if this fails.
     fn reading(&self, pid: Pid, accuracy: &Accuracy, path: &mut String) -> nix::Result<Option<Reading>> {
         let mut statm = self.statm(path, format_args!("{pid}/statm"))?;
         let mut threads = None;
@@ -67,8 +68,8 @@ impl ProcRoot {
         Ok(Some(Reading { pid, start: None, rss, error: accuracy.error(threads) }))
     }
 
-    /// How many threads a process has: a task directory has two links more (`proc_task_getattr`, since Linux 2.6.0).
-    /// Much cheaper than to list it.
+    /// Number of threads of a process: its task directory has two links more (`proc_task_getattr`, since Linux 2.6.0).
+    /// This is much cheaper than listing the directory.
     fn threads(&self, pid: Pid, path: &mut String) -> nix::Result<u64> {
         rewrite(path, format_args!("{pid}/task"));
         let links = fstatat(&self.directory, path.as_str(), AtFlags::empty())?.st_nlink;
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn kernel_threads_and_the_dead_have_no_reading() {
+    fn kernel_threads_and_exited_processes_have_no_reading() {
         let tree = machine();
         tree.write("2/statm", "0 0 0 0 0 0 0\n");
         tree.write("2/task/2/statm", "0 0 0 0 0 0 0\n");
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_swapped_out_still_counts() {
+    fn a_process_that_is_swapped_out_has_a_reading() {
         let tree = machine();
         tree.write("6/statm", "500 0 0 0 0 0 0\n");
         assert_eq!(readings(&tree, Accuracy::StatmExact), [(6, 0, 0)]);
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn some_are_read_without_the_others() {
+    fn only_the_given_pids_are_read() {
         let tree = machine();
         tree.cat(41);
         tree.cat(42);
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_process_error_fails_the_pass() {
+    fn an_error_of_memmon_itself_fails_the_pass() {
         let tree = machine();
         tree.cat(7);
         tree.spoil("7/statm");

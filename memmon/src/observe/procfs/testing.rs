@@ -39,7 +39,7 @@ impl Tree {
         fs::remove_file(self.path().join(file)).unwrap();
     }
 
-    /// A directory where a file is expected: reading it fails with an error that is no missing file, even for root.
+    /// Puts a directory where a file is expected: reading it fails, even for root, with another error than "not found".
     pub(super) fn spoil(&self, file: &str) {
         let _ = fs::remove_file(self.path().join(file));
         fs::create_dir_all(self.path().join(file)).unwrap();

@@ -1,4 +1,4 @@
-//! What stands in the way, in words, and what removes it.
+//! Texts for limitations, and their remedies.
 
 use std::fmt;
 
@@ -10,67 +10,67 @@ use crate::{
     observe::btf::LayoutError,
 };
 
-/// Something that keeps memmon from a part of its work. [`fmt::Display`] says what, [`Obstacle::remedy`] what helps.
+/// A limitation of memmon on this machine. [`fmt::Display`] describes it, [`Obstacle::remedy`] returns what removes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Obstacle {
-    /// The `ebpf` feature was off.
+    /// memmon was built without the `ebpf` feature.
     BuiltWithout,
-    /// The release string gives no version.
+    /// The release string contains no version.
     UnknownKernel {
-        /// As the kernel has it.
+        /// The kernel's release string.
         release: String,
     },
-    /// The kernel came before what is needed.
+    /// The kernel is too old.
     OldKernel {
-        /// What runs.
+        /// The running version.
         version: KernelVersion,
-        /// What is needed.
+        /// The version that is needed.
         since: KernelVersion,
     },
-    /// The kernel counts pids of the initial namespace, memmon sees others.
+    /// memmon is not in the initial pid namespace, whose pids the kernel reports.
     PidNamespace,
-    /// Capabilities count in the initial user namespace only.
+    /// memmon is not in the initial user namespace, where capabilities for BPF must be held.
     UserNamespace,
-    /// Rights to load and attach are missing.
+    /// Capabilities to load and attach are missing.
     MissingCapabilities {
-        /// Which.
+        /// The missing capabilities.
         missing: Vec<Capability>,
     },
-    /// Maps are charged to a limit that is too low (before 5.11).
+    /// RLIMIT_MEMLOCK, which maps count against before 5.11, is too low.
     Memlock,
-    /// bpf(2) is not there.
+    /// The kernel has no bpf(2).
     NoBpf,
-    /// A system call is not there.
+    /// The kernel lacks a system call.
     NoCall {
-        /// Which.
+        /// The system call.
         call: &'static str,
-        /// The kernel that brought it.
+        /// The first version that has it.
         since: KernelVersion,
     },
     /// A system call is refused, most likely by a seccomp filter.
     Refused {
-        /// Which.
+        /// The system call.
         call: &'static str,
-        /// As what.
+        /// Its error.
         error: String,
     },
     /// There is no /sys/kernel/btf/vmlinux.
     NoBtf,
     /// /sys/kernel/btf/vmlinux could not be read.
     UnreadableBtf {
-        /// Why.
+        /// The error.
         error: String,
     },
     /// A field that the BPF programs need was not found.
     Layout {
-        /// Which, and why.
+        /// The field, and the reason.
         error: LayoutError,
     },
     /// BPF programs may not read kernel memory.
     Lockdown,
-    /// It was tried, and failed.
+    /// Attaching the programs failed.
     Attach {
-        /// How.
+        /// The error.
         error: String,
     },
     /// No procfs at /proc.
@@ -86,15 +86,15 @@ pub enum Obstacle {
     NoExe,
     /// No bpffs at /sys/fs/bpf.
     NoBpfFs,
-    /// The map could not be pinned there.
+    /// The map could not be pinned.
     NotPinned {
-        /// Why.
+        /// The error.
         error: String,
     },
 }
 
 impl Obstacle {
-    /// What an administrator can do about it.
+    /// What an administrator can do about the limitation.
     pub fn remedy(&self) -> String {
         match self {
             Self::BuiltWithout => "build memmon with its default features".to_owned(),
@@ -185,12 +185,12 @@ impl Serialize for Obstacle {
     }
 }
 
-/// The source that was asked for is not to be had.
+/// The requested source is not available.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// What was asked for.
+    /// The requested source.
     pub choice: SourceChoice,
-    /// What stands in the way; never empty.
+    /// The reasons; never empty.
     pub obstacles: Vec<Obstacle>,
 }
 

@@ -1,6 +1,6 @@
-//! Asks the running kernel what there is. The only part of `support` that touches the system.
+//! Probes the running kernel. This is the only part of `support` that touches the system.
 
-#![expect(unsafe_code, reason = "three system calls that neither libc nor nix wraps are tried out")]
+#![expect(unsafe_code, reason = "the probe tries system calls that neither libc nor nix wraps")]
 
 use std::{
     fs, io,
@@ -27,21 +27,21 @@ use crate::{
     observe::{btf, procfs::ProcRoot},
 };
 
-/// Where the kernel gives its type information (5.4).
+/// File with the kernel's type information (since 5.4).
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
-/// Where bpffs is mounted by every distribution.
+/// Mount point of bpffs in every distribution.
 pub const BPF_FS: &str = "/sys/fs/bpf";
 
-/// What the running kernel is, and what it lets memmon do. Nothing is judged here.
+/// Facts about the running kernel and memmon's privileges, without a judgement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// Whether the BPF programs are part of this memmon.
+    /// Whether this memmon contains the BPF programs.
     pub built_with_ebpf: bool,
-    /// As uname(2) gives it.
+    /// The release string, as in uname(2).
     pub release: String,
-    /// What the release starts with, where it starts with a version.
+    /// The version at the start of the release string, if there is one.
     pub version: Option<KernelVersion>,
-    /// The effective capabilities, of memmon's own user namespace.
+    /// The effective capabilities, in memmon's own user namespace.
     pub capabilities: Capabilities,
     /// The effective uid.
     pub euid: Uid,
@@ -51,13 +51,13 @@ pub struct Facts {
     pub bpf_fs: bool,
     /// Whether there is a procfs at /proc.
     pub proc: bool,
-    /// The `hidepid` option of /proc, where it hides anything from memmon.
+    /// The `hidepid` option of /proc, if it hides anything from memmon.
     pub hidepid: Option<String>,
-    /// Whether pids are those of the kernel itself; none where that cannot be told.
+    /// Whether memmon is in the initial pid namespace; none if that is not known.
     pub initial_pid_namespace: Option<bool>,
-    /// Whether capabilities are those of the kernel itself; none where that cannot be told.
+    /// Whether memmon is in the initial user namespace; none if that is not known.
     pub initial_user_namespace: Option<bool>,
-    /// What not even root may do.
+    /// Kernel lockdown, which also restricts root.
     pub lockdown: Lockdown,
     /// bpf(2).
     pub bpf: Probe,
@@ -67,22 +67,22 @@ pub struct Facts {
     pub pidfd_send_signal: Probe,
     /// process_mrelease(2), tried without a process.
     pub process_mrelease: Probe,
-    /// The soft RLIMIT_MEMLOCK in bytes; none where there is no limit.
+    /// The soft RLIMIT_MEMLOCK in bytes; none if there is no limit.
     pub memlock: Option<u64>,
-    /// CPUs that are online.
+    /// Number of CPUs that are online.
     pub cpus: u32,
-    /// Bytes in a page.
+    /// Size of a page in bytes.
     pub page_size: u64,
-    /// The largest pid and one (/proc/sys/kernel/pid_max).
+    /// The largest pid plus one (/proc/sys/kernel/pid_max).
     pub pid_max: Option<u32>,
-    /// /proc/sys/kernel/perf_event_paranoid: what needs CAP_PERFMON.
+    /// /proc/sys/kernel/perf_event_paranoid, which sets the operations that need CAP_PERFMON.
     pub perf_event_paranoid: Option<i32>,
-    /// /proc/sys/kernel/unprivileged_bpf_disabled: 0 is open, 1 and 2 are closed to those without CAP_BPF.
+    /// /proc/sys/kernel/unprivileged_bpf_disabled: 0 allows bpf(2) to all users, 1 and 2 only with CAP_BPF.
     pub unprivileged_bpf_disabled: Option<i32>,
 }
 
 impl Facts {
-    /// Asks everything once. Takes some milliseconds, and the 5 MB of the kernel's BTF, which it gives back.
+    /// Gathers all facts once. This takes some milliseconds, and 5 MB for the kernel's BTF, which are freed again.
     pub fn gather() -> Self {
         let release = text("/proc/sys/kernel/osrelease").unwrap_or_default();
         let (pidfd_open, pidfd_send_signal) = probe_pidfd();
@@ -149,7 +149,7 @@ fn read_btf() -> Btf {
     }
 }
 
-/// How many CPUs are in a list such as `0-3,8`.
+/// Number of CPUs in a list such as `0-3,8`.
 fn parse_cpus(list: &str) -> Option<u32> {
     let mut count = 0_u32;
     for range in list.split(',') {
@@ -164,12 +164,12 @@ fn probed(result: c_long) -> Probe {
     match Errno::result(result) {
         Err(Errno::ENOSYS) => Probe::Missing,
         Err(error @ (Errno::EPERM | Errno::EACCES)) => Probe::Refused { error: error.desc().to_owned() },
-        // What else it says against arguments that mean nothing shows that it is there.
+        // Any other error for meaningless arguments shows that the call exists.
         Ok(_) | Err(_) => Probe::Available,
     }
 }
 
-/// pidfd_open(2) on memmon itself, and pidfd_send_signal(2) with what that gave, or with no descriptor at all.
+/// Tries pidfd_open(2) on memmon itself, and pidfd_send_signal(2) with the result, or with no descriptor at all.
 fn probe_pidfd() -> (Probe, Probe) {
     let own = getpid().as_raw();
     // SAFETY: pidfd_open takes two integers and touches no memory of ours.
@@ -177,28 +177,28 @@ fn probe_pidfd() -> (Probe, Probe) {
     // Before anything else can change errno.
     let open = probed(opened);
     let pidfd = i32::try_from(opened).ok().filter(|number| *number >= 0).map(|number| {
-        // SAFETY: the kernel has just opened this descriptor for us, and nobody else knows of it.
+        // SAFETY: the kernel has just opened this descriptor for us, and no other code has it.
         unsafe { OwnedFd::from_raw_fd(number) }
     });
     let number = pidfd.as_ref().map_or(-1, AsRawFd::as_raw_fd);
     let no_info = ptr::null::<libc::siginfo_t>();
-    // SAFETY: signal 0 is never delivered; a null siginfo is allowed and stands for that of kill(2).
+    // SAFETY: signal 0 is never delivered; a null siginfo is allowed and means the same as in kill(2).
     let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, number, 0, no_info, 0) };
     (open, probed(sent))
 }
 
-/// process_mrelease(2) without a process, which must say EBADF.
+/// Tries process_mrelease(2) without a process, which must return EBADF.
 fn probe_mrelease() -> Probe {
-    // SAFETY: process_mrelease takes two integers; -1 is no descriptor, so that there is nothing it could act on.
+    // SAFETY: process_mrelease takes two integers; -1 is not a descriptor, so there is nothing to act on.
     probed(unsafe { libc::syscall(libc::SYS_process_mrelease, -1, 0) })
 }
 
-/// bpf(2) about an object that is not there, which must say EBADF.
+/// Tries bpf(2) on an object that does not exist, which must return EBADF.
 fn probe_bpf() -> Probe {
     const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
     // The start of union bpf_attr: the descriptor, the length of a buffer, its address.
     let attributes: [u32; 4] = [u32::MAX, 0, 0, 0];
-    // SAFETY: the kernel reads `attributes`, whose length it is told; it takes the rest of the union for zeros.
+    // SAFETY: the kernel reads `attributes`, whose length is passed, and treats the rest of the union as zeros.
     probed(unsafe {
         libc::syscall(libc::SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, attributes.as_ptr(), size_of_val(&attributes))
     })
@@ -218,9 +218,9 @@ mod tests {
         }
     }
 
-    /// Against the kernel that runs, which is one of this decade.
+    /// The running kernel is expected to be 5.1 or later.
     #[test]
-    fn this_machine_is_asked() {
+    fn facts_of_this_machine_are_plausible() {
         let facts = Facts::gather();
         assert!(facts.version.is_some(), "{:?}", facts.release);
         assert!(facts.proc);
@@ -228,7 +228,7 @@ mod tests {
         assert!(facts.cpus >= 1 && facts.cpus < 1 << 16, "{}", facts.cpus);
         assert!(facts.page_size.is_power_of_two() && facts.page_size >= 4096);
         assert!(facts.pid_max.is_some_and(|most| most > 300));
-        // What the version promises is there, or refused by a filter; a kernel that is too old says so.
+        // A call that the version has is available, or refused by a filter; in an older kernel it is missing.
         let since = |major, minor| facts.version >= Some(KernelVersion { major, minor });
         assert_eq!(facts.pidfd_open != Probe::Missing, since(5, 3));
         assert_eq!(facts.pidfd_send_signal != Probe::Missing, since(5, 1));

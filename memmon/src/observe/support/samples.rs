@@ -4,10 +4,10 @@ use super::{Btf, Capabilities, Facts, KernelVersion, Lockdown, Probe};
 use crate::model::Uid;
 use memmon_common::Offsets;
 
-/// Root's.
+/// All capabilities, as root has them.
 pub(crate) const ALL_RIGHTS: Capabilities = Capabilities(u64::MAX);
 
-/// Offsets of Debian's 5.10, with the counters of then or of later.
+/// Offsets of Debian's 5.10, with its own counters or those since 6.2.
 pub(crate) fn offsets(legacy_rss: bool) -> Offsets {
     Offsets {
         rss: 712,
@@ -30,11 +30,11 @@ pub(crate) fn offsets(legacy_rss: bool) -> Offsets {
     }
 }
 
-/// Root, on this kernel of a distribution, on a machine of two CPUs.
+/// The facts for root on this kernel, on a machine with two CPUs.
 pub(crate) fn facts(release: &str) -> Facts {
     let version = KernelVersion::parse(release);
     let since = |major, minor| version >= Some(KernelVersion { major, minor });
-    let probe = |there| if there { Probe::Available } else { Probe::Missing };
+    let probe = |available| if available { Probe::Available } else { Probe::Missing };
     Facts {
         built_with_ebpf: true,
         release: release.to_owned(),

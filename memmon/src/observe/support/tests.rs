@@ -1,4 +1,4 @@
-//! Tables: kernels × rights × type information × namespaces, against what must come of them.
+//! Tables: kernels × capabilities × type information × namespaces, and the expected support.
 
 use super::{
     samples::{ALL_RIGHTS, facts, offsets},
@@ -8,8 +8,8 @@ use crate::observe::btf::LayoutError;
 
 const NO_OWNER: LayoutError = LayoutError::NoField { structure: "mm_struct", field: "owner" };
 
-/// Everything against ebpf, as it is said.
-fn against(facts: &Facts) -> Vec<String> {
+/// The texts of all obstacles to ebpf.
+fn obstacles(facts: &Facts) -> Vec<String> {
     let support = assess(facts);
     assert_eq!(support.ebpf.available, support.ebpf.obstacles.is_empty());
     support.ebpf.obstacles.iter().map(ToString::to_string).collect()
@@ -28,7 +28,7 @@ const KERNELS: [&str; 9] = [
 ];
 
 #[test]
-fn each_kernel_offers_what_it_has() {
+fn each_kernel_has_its_support() {
     // ebpf, enforce, reclaim, exact statm; the error in pages for a process of ten threads
     let expected = [
         (false, false, false, false, 10_400),
@@ -53,11 +53,15 @@ fn each_kernel_offers_what_it_has() {
 }
 
 #[test]
-fn every_way_of_lacking_something_takes_ebpf_away_on_every_kernel() {
+fn every_missing_requirement_disables_ebpf_on_every_kernel() {
     type Change = fn(&mut Facts);
     let without: [(&str, Change, &str); 16] = [
-        ("the feature", |facts| facts.built_with_ebpf = false, "this memmon was built without BPF programs"),
-        ("rights", |facts| facts.capabilities = Capabilities(0), "CAP_BPF and CAP_PERFMON missing"),
+        (
+            "the ebpf feature",
+            |facts| facts.built_with_ebpf = false,
+            "this memmon was built without BPF programs",
+        ),
+        ("capabilities", |facts| facts.capabilities = Capabilities(0), "CAP_BPF and CAP_PERFMON missing"),
         ("CAP_BPF", |facts| facts.capabilities = only(&[Capability::PERFMON]), "CAP_BPF missing"),
         ("CAP_PERFMON", |facts| facts.capabilities = only(&[Capability::BPF]), "CAP_PERFMON missing"),
         (
@@ -90,15 +94,15 @@ fn every_way_of_lacking_something_takes_ebpf_away_on_every_kernel() {
             |facts| facts.initial_user_namespace = Some(false),
             "memmon is not in the initial user namespace, and capabilities of others do not reach BPF",
         ),
-        ("a version", |facts| facts.version = None, "no version in the kernel's release"),
+        ("a known version", |facts| facts.version = None, "no version in the kernel's release"),
         ("bpf(2)", |facts| facts.bpf = Probe::Missing, "the kernel has no bpf(2)"),
         (
-            "leave of a filter",
+            "permission of a seccomp filter",
             |facts| facts.bpf = Probe::Refused { error: "Operation not permitted".to_owned() },
             "bpf is refused: Operation not permitted",
         ),
         (
-            "being let read",
+            "permission to read",
             |facts| facts.lockdown = Lockdown::Confidentiality,
             "lockdown=confidentiality keeps BPF programs from reading kernel memory",
         ),
@@ -114,13 +118,13 @@ fn every_way_of_lacking_something_takes_ebpf_away_on_every_kernel() {
         ),
     ];
     for release in KERNELS {
-        for (what, take, said) in &without {
+        for (what, remove, expected) in &without {
             let mut facts = facts(release);
-            take(&mut facts);
-            let against = against(&facts);
+            remove(&mut facts);
+            let obstacles = obstacles(&facts);
             assert!(
-                against.iter().any(|line| line.starts_with(said)),
-                "{release} without {what}: {against:?}"
+                obstacles.iter().any(|line| line.starts_with(expected)),
+                "{release} without {what}: {obstacles:?}"
             );
 
             let support = assess(&facts);
@@ -139,17 +143,17 @@ fn only(some: &[Capability]) -> Capabilities {
 }
 
 #[test]
-fn rights_enough_for_ebpf() {
+fn capabilities_that_suffice_for_ebpf() {
     let with =
-        |release, rights: &[Capability]| against(&Facts { capabilities: only(rights), ..facts(release) });
+        |release, rights: &[Capability]| obstacles(&Facts { capabilities: only(rights), ..facts(release) });
     assert_eq!(with("6.1.0", &[Capability::BPF, Capability::PERFMON]), [""; 0]);
     assert_eq!(with("6.1.0", &[Capability::SYS_ADMIN]), [""; 0]);
-    // Integrity lets BPF programs read.
-    assert_eq!(against(&Facts { lockdown: Lockdown::Integrity, ..facts("6.1.0") }), [""; 0]);
-    // Without rights bpf(2) refuses everybody where unprivileged BPF is disabled: the rights are what is missing.
+    // In integrity mode BPF programs may read.
+    assert_eq!(obstacles(&Facts { lockdown: Lockdown::Integrity, ..facts("6.1.0") }), [""; 0]);
+    // If unprivileged BPF is disabled, bpf(2) refuses every user without the capabilities: those are what is missing.
     let refused = Probe::Refused { error: "Operation not permitted".to_owned() };
     assert_eq!(
-        against(&Facts { capabilities: Capabilities(0), bpf: refused, ..facts("5.10.0") }),
+        obstacles(&Facts { capabilities: Capabilities(0), bpf: refused, ..facts("5.10.0") }),
         ["CAP_BPF and CAP_PERFMON missing"]
     );
 }
@@ -158,15 +162,15 @@ fn rights_enough_for_ebpf() {
 fn maps_are_charged_to_memlock_before_5_11() {
     let rights = only(&[Capability::BPF, Capability::PERFMON]);
     let limited = |release| Facts { capabilities: rights, memlock: Some(64 << 10), ..facts(release) };
-    assert_eq!(against(&limited("5.10.0")), ["RLIMIT_MEMLOCK is too low for BPF maps before Linux 5.11"]);
-    assert_eq!(against(&limited("5.11.0")), [""; 0]);
-    assert_eq!(against(&Facts { memlock: None, ..limited("5.10.0") }), [""; 0]);
-    assert_eq!(against(&Facts { capabilities: ALL_RIGHTS, ..limited("5.10.0") }), [""; 0]);
+    assert_eq!(obstacles(&limited("5.10.0")), ["RLIMIT_MEMLOCK is too low for BPF maps before Linux 5.11"]);
+    assert_eq!(obstacles(&limited("5.11.0")), [""; 0]);
+    assert_eq!(obstacles(&Facts { memlock: None, ..limited("5.10.0") }), [""; 0]);
+    assert_eq!(obstacles(&Facts { capabilities: ALL_RIGHTS, ..limited("5.10.0") }), [""; 0]);
 }
 
 #[test]
-fn the_layout_sees_through_backports() {
-    // A kernel that calls itself 5.14 and has the counters of 6.2, and the other way round.
+fn the_layout_decides_for_backports() {
+    // A kernel whose release is 5.14 and which has the counters of 6.2, and the reverse.
     let backported = Facts { btf: Btf::Read(Ok(offsets(false))), ..facts("5.14.0-503.el9.x86_64") };
     assert!(matches!(assess(&backported).counter_error, CounterError::PerProcess { .. }));
     let old = Facts { btf: Btf::Read(Ok(offsets(true))), ..facts("6.18.0") };
@@ -189,13 +193,13 @@ fn the_error_grows_with_the_square_of_the_cpus() {
 }
 
 #[test]
-fn statm_errs_as_the_counters_do_until_it_is_a_sum() {
+fn statm_has_the_error_of_the_counters_until_it_is_exact() {
     let accuracy = |release| assess(&facts(release)).accuracy();
     assert_eq!(accuracy("6.1.0"), Accuracy::PerThread { bound: Bytes(65 * 16 * 4096) });
     assert_eq!(accuracy("6.12.117+deb12"), Accuracy::StatmLags { bound: Bytes(192 * 4096) });
     assert_eq!(accuracy("6.16.0"), Accuracy::StatmLags { bound: Bytes(192 * 4096) });
     assert_eq!(accuracy("6.17-rc1"), Accuracy::StatmExact);
-    // Nothing is known of this one: not taken for exact.
+    // An unknown kernel is not treated as exact.
     assert!(matches!(accuracy("unknown"), Accuracy::StatmLags { .. }));
 }
 
@@ -212,31 +216,34 @@ fn nothing_is_enforced_without_pidfds() {
         assert!(!support.enforce.available && support.ebpf.available);
         let obstacle = &support.enforce.obstacles[0];
         assert!(obstacle.to_string().starts_with("pidfd_send_signal is refused: "), "{obstacle}");
-        assert!(obstacle.remedy().contains("SystemCallFilter="), "a filter, not the kernel's age");
+        assert!(
+            obstacle.remedy().contains("SystemCallFilter="),
+            "the cause is a filter, not the kernel's version"
+        );
     }
 }
 
 #[test]
-fn what_works_less_well_is_said() {
-    let said =
+fn degraded_modes_are_listed() {
+    let degraded =
         |facts: &Facts| -> Vec<String> { assess(facts).degraded.iter().map(ToString::to_string).collect() };
-    assert_eq!(said(&facts("6.18.0")), [""; 0]);
+    assert_eq!(degraded(&facts("6.18.0")), [""; 0]);
     let bare = Facts {
         capabilities: Capabilities(0),
         bpf_fs: false,
         hidepid: Some("invisible".to_owned()),
         ..facts("5.10.0")
     };
-    let lines = said(&bare);
+    let lines = degraded(&bare);
     for part in ["CAP_KILL", "hidepid=invisible", "no bpffs", "no process_mrelease"] {
         assert!(lines.iter().any(|line| line.contains(part)), "{part}: {lines:?}");
     }
-    // With the right to look into any process hidepid hides nothing.
-    assert_eq!(said(&Facts { hidepid: Some("2".to_owned()), ..facts("6.18.0") }), [""; 0]);
+    // With CAP_SYS_PTRACE hidepid hides nothing.
+    assert_eq!(degraded(&Facts { hidepid: Some("2".to_owned()), ..facts("6.18.0") }), [""; 0]);
 }
 
 #[test]
-fn a_source_is_chosen_and_why() {
+fn a_source_is_chosen_with_its_reason() {
     let good = assess(&facts("6.18.0"));
     assert_eq!(choose(SourceChoice::Auto, &good), Ok((Source::Ebpf, "the best there is".to_owned())));
     assert_eq!(choose(SourceChoice::Ebpf, &good), Ok((Source::Ebpf, "asked for".to_owned())));
@@ -262,7 +269,7 @@ fn a_source_is_chosen_and_why() {
 }
 
 #[test]
-fn a_refusal_says_what_and_what_to_do() {
+fn a_refusal_names_obstacles_and_remedies() {
     let facts = Facts { capabilities: Capabilities(0), btf: Btf::Absent, ..facts("6.18.0") };
     let refusal = choose(SourceChoice::Ebpf, &assess(&facts)).unwrap_err();
     insta::assert_snapshot!(refusal, @r#"
@@ -275,7 +282,7 @@ fn a_refusal_says_what_and_what_to_do() {
 }
 
 #[test]
-fn support_is_written_for_programs() {
+fn support_is_serialized() {
     let facts = Facts { capabilities: Capabilities(0), ..facts("6.18.0") };
     let support = serde_json::to_value(assess(&facts)).unwrap();
     assert_eq!(

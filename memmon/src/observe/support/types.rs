@@ -1,4 +1,4 @@
-//! What facts are stated in.
+//! Types for the facts about the machine.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use memmon_common::Offsets;
 
 use crate::observe::btf::LayoutError;
 
-/// A kernel version as far as features depend on it.
+/// A kernel version, without the patch level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KernelVersion {
     /// 6 of 6.18.
@@ -16,7 +16,7 @@ pub struct KernelVersion {
 }
 
 impl KernelVersion {
-    /// The start of a release string such as `6.1.0-56-cloud-amd64`.
+    /// Parses the start of a release string such as `6.1.0-56-cloud-amd64`.
     pub fn parse(release: &str) -> Option<Self> {
         let (major, rest) = release.split_once('.')?;
         let minor = rest.split(|character: char| !character.is_ascii_digit()).next()?;
@@ -37,17 +37,17 @@ impl fmt::Display for KernelVersion {
 pub struct Capability(u32);
 
 impl Capability {
-    /// Signal any process.
+    /// The right to signal any process.
     pub const KILL: Self = Self(5);
-    /// Look into any process.
+    /// The right to inspect any process.
     pub const SYS_PTRACE: Self = Self(19);
-    /// Nearly everything; stands for the two of BPF as well.
+    /// Nearly all rights, including the two capabilities for BPF.
     pub const SYS_ADMIN: Self = Self(21);
-    /// Raise resource limits.
+    /// The right to raise resource limits.
     pub const SYS_RESOURCE: Self = Self(24);
-    /// Attach BPF programs that trace the kernel (5.8).
+    /// The right to attach BPF programs that trace the kernel (5.8).
     pub const PERFMON: Self = Self(38);
-    /// Load BPF programs and create maps (5.8).
+    /// The right to load BPF programs and create maps (5.8).
     pub const BPF: Self = Self(39);
 }
 
@@ -70,45 +70,45 @@ impl fmt::Display for Capability {
 pub struct Capabilities(pub u64);
 
 impl Capabilities {
-    /// Whether it is among them.
+    /// Whether the set contains `capability`.
     pub const fn has(self, capability: Capability) -> bool {
         self.0 & 1 << capability.0 != 0
     }
 
-    /// The `CapEff` line of /proc/PID/status; none of them where there is no such line.
+    /// Parses the `CapEff` line of /proc/PID/status; the empty set if there is no such line.
     pub fn parse(status: &str) -> Self {
         let hex = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
         Self(hex.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0))
     }
 }
 
-/// What became of the kernel's type information.
+/// State of the kernel's type information.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Btf {
-    /// There is none.
+    /// The kernel provides none.
     Absent,
     /// It could not be read.
     Unreadable {
-        /// Why.
+        /// The error.
         error: String,
     },
-    /// It was read: the offsets, or why they were not found.
+    /// It was read: the offsets, or the reason why they were not found.
     Read(Result<Offsets, LayoutError>),
 }
 
 /// kernel_lockdown(7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lockdown {
-    /// Off, or not built in.
+    /// Lockdown is off, or not built in.
     None,
-    /// The running kernel cannot be changed; BPF may read.
+    /// User space may not change the running kernel; BPF programs may read its memory.
     Integrity,
-    /// Nor read.
+    /// User space may neither change the running kernel nor read its memory.
     Confidentiality,
 }
 
 impl Lockdown {
-    /// The word in brackets of /sys/kernel/security/lockdown.
+    /// Parses the word in brackets of /sys/kernel/security/lockdown.
     pub fn parse(file: &str) -> Self {
         match file.split_once('[').and_then(|(_, rest)| rest.split_once(']')) {
             Some(("integrity", _)) => Self::Integrity,
@@ -118,16 +118,16 @@ impl Lockdown {
     }
 }
 
-/// What came of trying a system call.
+/// Result of trying a system call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Probe {
-    /// It did what it does.
+    /// The call works.
     Available,
-    /// ENOSYS.
+    /// It returned ENOSYS.
     Missing,
-    /// EPERM or EACCES.
+    /// It returned EPERM or EACCES.
     Refused {
-        /// In the words of strerror(3).
+        /// The text of strerror(3).
         error: String,
     },
 }
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn lockdown_is_the_word_in_brackets() {
+    fn lockdown_is_parsed_from_the_word_in_brackets() {
         assert_eq!(Lockdown::parse("[none] integrity confidentiality\n"), Lockdown::None);
         assert_eq!(Lockdown::parse("none [integrity] confidentiality\n"), Lockdown::Integrity);
         assert_eq!(Lockdown::parse("none integrity [confidentiality]\n"), Lockdown::Confidentiality);
