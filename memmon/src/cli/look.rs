@@ -59,7 +59,14 @@ pub(super) fn explain(asked: &Explain, out: &mut dyn Write) -> anyhow::Result<Ex
         }
     };
     if processes.is_empty() {
-        bail!("no process has the comm, the executable or the argv[0] {:?}", asked.whom);
+        let globs = config::globs(&asked.whom).unwrap_or_default();
+        let globs = globs.iter().map(|glob| format!("{glob:?}")).collect::<Vec<_>>().join(", ");
+        let hint = if globs.is_empty() {
+            String::new()
+        } else {
+            format!("; as globs, not as a regular expression: {globs}")
+        };
+        bail!("no process has the comm, the executable or the argv[0] {:?}{hint}", asked.whom);
     }
     let user_name = |uid| NameService.name(uid);
     let known = known(origin.as_deref());

@@ -9,26 +9,26 @@ fn an_empty_scope_is_refused() {
      --> config.toml:1:2
       |
     1 | [scope]
-      |  ^^^^^ say who is in scope (users, uids, cgroups), or remove the section: then everything is
+      |  ^^^^^ name users, uids or cgroups; without this section every process is in scope
     ");
     insta::assert_snapshot!(error("scope = { users = [], uids = [], cgroups = [] }"), @"
     error: `users` is an empty list
      --> config.toml:1:19
       |
     1 | scope = { users = [], uids = [], cgroups = [] }
-      |                   ^^ name at least one, or remove the key: then it does not narrow the scope
+      |                   ^^ name at least one; without this key it does not narrow the scope
 
     error: `uids` is an empty list
      --> config.toml:1:30
       |
     1 | scope = { users = [], uids = [], cgroups = [] }
-      |                              ^^ name at least one, or remove the key: then it does not narrow the scope
+      |                              ^^ name at least one; without this key it does not narrow the scope
 
     error: `cgroups` is an empty list
      --> config.toml:1:44
       |
     1 | scope = { users = [], uids = [], cgroups = [] }
-      |                                            ^^ name at least one, or remove the key: then it does not narrow the scope
+      |                                            ^^ name at least one; without this key it does not narrow the scope
     ");
 }
 
@@ -354,7 +354,7 @@ fn what_may_not_be_meant_is_warned_of() {
 ram_percent_threshold = 0.1
 [whitelist]
 pids = [1, 7, 7]
-names = ["gnome-terminal-server", "gnome-terminal-server*", "/usr/sbin/nginx", "mysql", "nginx", "nginx"]
+names = ["gnome-terminal-server", "gnome-terminal-server*", "/usr/sbin/nginx", "/usr/lib/gdm3/*", "/opt/", "**/x", "{*,y}", "mysql", "nginx", "nginx"]
 users = ["toor", "0", "mal\u001blory", "alice"]
 "#
     ), @r#"
@@ -362,13 +362,43 @@ users = ["toor", "0", "mal\u001blory", "alice"]
     line 4: whitelist.pids: "7" is listed twice
     line 5: whitelist.names: "nginx" is listed twice
     line 5: "gnome-terminal-server" is longer than the 15 bytes of a comm: it can match an executable or argv[0] only
-    line 5: "/usr/sbin/nginx" is a path: names are compared, write "nginx"
+    line 5: "/usr/sbin/nginx" is a path, and names are compared: "nginx" would leave alone every program of that name
+    line 5: "/usr/lib/gdm3/*" is a path, and names are compared: list the names of the programs in it
+    line 5: "/opt/" is a path, and names are compared: list the names of the programs in it
+    line 5: "**/x" is a path, and names are compared: "x" would leave alone every program of that name
+    line 5: "{*,y}" matches every name: nothing will be terminated
     line 5: "mysql" protects only what is called exactly that; its daemon is "mysqld"
     line 6: whitelist.users: no user "mal\u{1b}lory" on this machine, the entry matches nobody
     line 6: root is listed but not protected, as in v1: set protect_root = true to protect it
     "#);
     assert_eq!(warnings("whitelist.names = ['docker', 'dockerd']"), "");
     assert_eq!(warnings("whitelist.users = ['root']\nwhitelist.protect_root = true"), "");
+}
+
+#[test]
+fn patterns_of_another_language_are_warned_of_with_the_globs() {
+    insta::assert_snapshot!(warnings(
+        r#"[whitelist]
+names = ["^(python|ipython)(2|3)?$", "(sshd|tmux)", 'a\.out', '^node\d+$', "(sd-pam)"]
+users = ["student*"]
+[scope]
+cgroups = ['/user\.slice/.*']
+"#
+    ), @r#"
+    line 2: whitelist.names: "^(python|ipython)(2|3)?$" looks like a regular expression, or another pattern that is no glob: write "ipython", "ipython[23]", "python", "python[23]"
+    line 2: whitelist.names: "(sshd|tmux)" looks like a regular expression, or another pattern that is no glob: write "sshd", "tmux"
+    line 2: whitelist.names: "a\.out" looks like a regular expression, or another pattern that is no glob: write "a.out"
+    line 2: whitelist.names: "^node\d+$" looks like a regular expression, or another pattern that is no glob: no few globs mean the same, list the names
+    line 3: whitelist.users: no user "student*" on this machine, the entry matches nobody (users are listed one by one, without patterns)
+    line 5: scope.cgroups: "/user\.slice/.*" looks like a regular expression, or another pattern that is no glob: write "/user.slice/**"
+    "#);
+    insta::assert_snapshot!(error("scope.cgroups = ['^/a/.*$']"), @r#"
+    error: `cgroups` cannot be '^/a/.*$'
+     --> config.toml:1:18
+      |
+    1 | scope.cgroups = ['^/a/.*$']
+      |                  ^^^^^^^^^ a cgroup's path begins with a slash; as globs, not as a regular expression: "/a/**"
+    "#);
 }
 
 #[test]

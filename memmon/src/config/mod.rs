@@ -7,6 +7,8 @@
 
 mod error;
 mod file;
+mod foreign;
+mod hints;
 mod metrics;
 mod notify;
 mod raw;
@@ -22,6 +24,7 @@ use std::path::{Path, PathBuf};
 
 pub use error::{ConfigError, Problem};
 pub use file::{DEFAULT_PATH, load};
+pub(crate) use foreign::globs;
 pub use metrics::Metrics;
 pub use notify::Notify;
 pub use schedule::{Days, Minute, Pace, Schedule, Window};

@@ -10,13 +10,14 @@ use toml::Spanned;
 
 use super::{
     error::Problems,
+    foreign::Of,
     raw::{self, Typed},
     schedule::Pace,
     settings::{Kernel, Log, LogFormat, LogLevel, Settings, Status, Termination},
     toml_document::List,
     users::Users,
     values::{Reader, uid},
-    warning::{Concern, Warning, other_name},
+    warning::{Concern, GLOB, Warning, other_name},
 };
 use crate::{
     model::{Bytes, Pid, SourceChoice, Uid},
@@ -195,6 +196,13 @@ const FORMATS: [LogFormat; 2] = [LogFormat::Text, LogFormat::Json];
 const LEVELS: [LogLevel; 4] = [LogLevel::Debug, LogLevel::Info, LogLevel::Warning, LogLevel::Error];
 const SOURCES: [SourceChoice; 3] = [SourceChoice::Auto, SourceChoice::Ebpf, SourceChoice::Proc];
 
+/// Whether the pattern `name` matches names that have nothing in common.
+fn is_every_name(name: &str) -> bool {
+    NamePatterns::new([name]).is_ok_and(|pattern| {
+        ["a", "Zz-_.9", "0+kworker/u8:2"].iter().all(|name| pattern.find(name.as_bytes()).is_some())
+    })
+}
+
 fn default_limits() -> Option<Limits> {
     Limits::new(default::PERCENT, Bytes::from_gb(default::GB)).ok()
 }
@@ -278,16 +286,18 @@ impl Reader<'_, '_> {
     }
 
     fn names(&mut self, list: &List<String>) -> NamePatterns {
-        let names = self.patterns("whitelist.names", list, |name| NamePatterns::new([name]).err());
+        let names = self.patterns("whitelist.names", Of::Names, list, |name| NamePatterns::new([name]).err());
         for (name, span) in &names {
             let name = (*name).to_owned();
             if let Some(real) = other_name(&name)
                 && !names.iter().any(|(listed, _)| *listed == real)
             {
                 self.warn(span, Concern::OtherName { name, real });
-            } else if name.starts_with('/') {
+            } else if is_every_name(&name) {
+                self.warn(span, Concern::EveryName { name });
+            } else if ["/", "./", "~/", "*/", "**/"].iter().any(|start| name.starts_with(start)) {
                 self.warn(span, Concern::PathForName { name });
-            } else if name.len() > COMM_LEN && !name.contains(['*', '?', '[', '{', '\\']) {
+            } else if name.len() > COMM_LEN && !name.contains(GLOB) {
                 self.warn(span, Concern::LongName { name });
             }
         }
@@ -308,13 +318,12 @@ impl Reader<'_, '_> {
     fn scope(&mut self, (raw, empty): (raw::Scope, Option<Range<usize>>)) -> Scope {
         let raw::Scope { users, uids, cgroups } = raw;
         if let Some(heading) = empty {
-            let help =
-                "say who is in scope (users, uids, cgroups), or remove the section: then everything is";
+            let help = "name users, uids or cgroups; without this section every process is in scope";
             self.problems.add(heading, "[scope] is empty", help);
         }
         for (key, list) in [("users", &users), ("uids", &uids), ("cgroups", &cgroups)] {
             if let Some(list) = list.as_ref().filter(|list| list.get_ref().is_empty()) {
-                let help = "name at least one, or remove the key: then it does not narrow the scope";
+                let help = "name at least one; without this key it does not narrow the scope";
                 self.problems.add(list.span(), format!("`{key}` is an empty list"), help);
             }
         }
@@ -330,7 +339,8 @@ impl Reader<'_, '_> {
             }
         }
         let cgroups = cgroups.map(|list| {
-            let globs = self.patterns("scope.cgroups", &list, |glob| CgroupPatterns::new([glob]).err());
+            let globs =
+                self.patterns("scope.cgroups", Of::Cgroups, &list, |glob| CgroupPatterns::new([glob]).err());
             let globs = CgroupPatterns::new(globs.into_iter().map(|(glob, _)| glob));
             self.compiled("cgroups", &list.span(), globs)
         });

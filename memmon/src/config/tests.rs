@@ -49,6 +49,14 @@ pub(super) fn error(text: &str) -> String {
     parse(text, Path::new("config.toml"), &USERS).expect_err("this is not to load").to_string()
 }
 
+/// What to write instead, of the first thing that is wrong.
+pub(super) fn help(text: &str) -> String {
+    match parse(text, Path::new("config.toml"), &USERS) {
+        Err(ConfigError::Invalid { problems, .. }) => problems[0].help.clone(),
+        other => panic!("{text}: {other:?}"),
+    }
+}
+
 pub(super) fn warnings(text: &str) -> String {
     parsed(text).warnings.iter().map(|warning| format!("{warning}\n")).collect()
 }

@@ -7,13 +7,16 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::error::{Problems, quotable};
+use super::{
+    error::{Problems, quotable},
+    hints::{self, Key, Known},
+};
 use crate::model::Escaped;
 
 /// The document, less the sections that were taken.
 pub(super) struct Document<'t> {
     rest: DeTable<'t>,
-    known: Vec<(&'static str, Vec<&'static str>)>,
+    known: Vec<(&'static str, Vec<Key>)>,
     /// Of the known sections, those that are written `[[name]]`.
     repeated: Vec<&'static str>,
     strays: Vec<Stray>,
@@ -123,6 +126,10 @@ impl<'t> Document<'t> {
         let Self { rest, known, repeated, strays: inside } = self;
         let heading =
             |name: &str| if repeated.contains(&name) { format!("[[{name}]]") } else { format!("[{name}]") };
+        let known: Vec<_> = known
+            .into_iter()
+            .map(|(section, keys)| Known { section, heading: heading(section), keys })
+            .collect();
         for stray in inside.into_iter().chain(strays(None, rest)) {
             let key = quotable(&stray.key);
             let what = match stray.section {
@@ -130,7 +137,9 @@ impl<'t> Document<'t> {
                 None if stray.is_table => format!("unknown section [{key}]"),
                 None => format!("`{key}` stands outside of any section"),
             };
-            problems.add(stray.span.clone(), what, advice(&stray, &known, &heading));
+            let Stray { section, key, is_table, span } = stray;
+            let advice = hints::advice(&hints::Stray { section, key: &key, is_table }, &known);
+            problems.add(span, what, advice);
         }
     }
 }
@@ -157,68 +166,18 @@ fn strays(section: Option<&'static str>, rest: DeTable<'_>) -> impl Iterator<Ite
         section,
         span: key.span(),
         key: key.into_inner().into_owned(),
-        is_table: matches!(value.get_ref(), DeValue::Table(_) | DeValue::Array(_)),
+        is_table: match value.get_ref() {
+            DeValue::Table(_) => true,
+            DeValue::Array(elements) => elements.iter().any(|element| element.get_ref().is_table()),
+            _ => false,
+        },
     })
-}
-
-/// What to write instead of a key that is unknown where it stands: the same key in its own section, a similar key
-/// here, a similar section, a similar key elsewhere, or else all there is to choose from.
-fn advice(
-    stray: &Stray,
-    known: &[(&'static str, Vec<&'static str>)],
-    heading: &dyn Fn(&str) -> String,
-) -> String {
-    let pairs = || known.iter().flat_map(|(section, keys)| keys.iter().map(move |key| (*section, *key)));
-    let sections = || known.iter().map(|(section, _)| *section);
-    let here =
-        known.iter().find(|(section, _)| Some(*section) == stray.section).map(|(_, keys)| keys.as_slice());
-
-    if let Some((section, _)) = pairs().find(|(_, key)| *key == stray.key) {
-        return format!("this key belongs in {}", heading(section));
-    }
-    if let Some(key) = here.and_then(|keys| nearest(&stray.key, keys.iter().copied())) {
-        return format!("did you mean `{key}`?");
-    }
-    if stray.section.is_none()
-        && let Some(section) = nearest(&stray.key, sections())
-    {
-        return format!("did you mean {}?", heading(section));
-    }
-    if let Some(near) = nearest(&stray.key, pairs().map(|(_, key)| key))
-        && let Some((section, key)) = pairs().find(|(_, key)| *key == near)
-    {
-        return format!("did you mean `{key}` in {}?", heading(section));
-    }
-    match here {
-        Some(keys) => format!("expected one of: {}", keys.join(", ")),
-        None => format!("expected one of: {}", sections().map(heading).collect::<Vec<_>>().join(", ")),
-    }
-}
-
-/// Which of `candidates` `typed` was meant to be, if that can be told: by at most one slip in three characters, or
-/// because it is a good part of one (`interval`).
-pub(super) fn nearest<'a>(typed: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    // Distances take time that grows with both lengths, and no key is that long.
-    if typed.len() > 64 {
-        return None;
-    }
-    let typed = typed.to_lowercase().replace(['-', ' ', '.'], "_");
-    let allowed = (typed.chars().count() / 3).max(1);
-    candidates
-        .map(|candidate| {
-            let distance = strsim::damerau_levenshtein(&typed, candidate);
-            let part = typed.len() >= 4 && candidate.contains(&typed);
-            (if part { distance.min(allowed) } else { distance }, candidate)
-        })
-        .filter(|(distance, _)| *distance <= allowed)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
 }
 
 /// A section, less the keys that were taken.
 pub(super) struct Section<'t, 'p, 's> {
     rest: DeTable<'t>,
-    known: Vec<&'static str>,
+    known: Vec<Key>,
     problems: &'p mut Problems<'s>,
 }
 
@@ -228,14 +187,14 @@ pub(super) type List<T> = Spanned<Vec<Spanned<T>>>;
 impl Section<'_, '_, '_> {
     /// Takes `key`, if it is there and of the right kind.
     pub(super) fn take<T>(&mut self, key: &'static str, kind: &Kind<T>) -> Option<Spanned<T>> {
-        self.known.push(key);
+        self.known.push(Key { name: key, is_list: false });
         let value = self.rest.remove(key)?;
         self.read(key, &value, kind)
     }
 
     /// Takes `key`, a list; elements of the wrong kind are complained of, each for itself.
     pub(super) fn take_list<T>(&mut self, key: &'static str, kind: &Kind<T>) -> Option<List<T>> {
-        self.known.push(key);
+        self.known.push(Key { name: key, is_list: true });
         let value = self.rest.remove(key)?;
         let DeValue::Array(elements) = value.get_ref() else {
             let found = with_article(value.get_ref());
@@ -335,28 +294,5 @@ fn with_article(value: &DeValue<'_>) -> &'static str {
         DeValue::Datetime(_) => "a date or time",
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a section",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_nearest_key_is_the_one_that_was_meant() {
-        let keys = ["ram_percent_threshold", "ram_gb_threshold", "check_interval", "dry_run", "level"];
-        for (typed, meant) in [
-            ("ram_gb_treshold", Some("ram_gb_threshold")),
-            ("RAM-GB-threshold", Some("ram_gb_threshold")),
-            ("interval", Some("check_interval")),
-            ("dryrun", Some("dry_run")),
-            ("lvl", None),
-            ("levle", Some("level")),
-            ("colour", None),
-            ("", None),
-        ] {
-            assert_eq!(nearest(typed, keys.into_iter()), meant, "{typed}");
-        }
-        assert_eq!(nearest(&"x".repeat(1 << 20), std::iter::once("x")), None);
     }
 }

@@ -10,7 +10,9 @@ use toml::Spanned;
 
 use super::{
     error::Problems,
-    toml_document::{List, nearest},
+    foreign::{Of, translated},
+    hints::nearest,
+    toml_document::List,
     users::Users,
     warning::{Concern, Warning},
 };
@@ -112,17 +114,26 @@ impl Reader<'_, '_> {
     pub(super) fn patterns<'l>(
         &mut self,
         key: &'static str,
+        of: Of,
         list: &'l List<String>,
         flaw: impl Fn(&str) -> Option<PatternError>,
     ) -> Vec<(&'l str, Range<usize>)> {
         let mut entries = self.entries(key, list);
-        entries.retain(|(entry, span)| match flaw(entry) {
-            Some(error) => {
-                let key = key.rsplit('.').next().unwrap_or(key);
-                self.refuse(key, span, Escaped(error.reason.as_bytes()).to_string());
-                false
+        entries.retain(|(entry, span)| {
+            let foreign = translated(entry, of);
+            let Some(error) = flaw(entry) else {
+                if let Some(globs) = foreign {
+                    self.warn(span, Concern::ForeignPattern { key, entry: (*entry).to_owned(), globs });
+                }
+                return true;
+            };
+            let key = key.rsplit('.').next().unwrap_or(key);
+            let mut help = error.reason;
+            if let Some(globs) = foreign.filter(|globs| !globs.is_empty()) {
+                help = format!("{help}; as globs, not as a regular expression: \"{}\"", globs.join("\", \""));
             }
-            None => true,
+            self.refuse(key, span, Escaped(help.as_bytes()).to_string());
+            false
         });
         entries
     }

@@ -40,6 +40,20 @@ pub enum Concern {
         /// The entry.
         name: String,
     },
+    /// A whitelisted name that leaves nobody to be terminated.
+    EveryName {
+        /// The entry.
+        name: String,
+    },
+    /// An entry that is a pattern, but of another language than globs.
+    ForeignPattern {
+        /// The key, with its section.
+        key: &'static str,
+        /// The entry.
+        entry: String,
+        /// Globs that mean the same; none if there are no few of them.
+        globs: Vec<String>,
+    },
     /// A whitelisted name that is not what the daemon of that software is called.
     OtherName {
         /// The entry.
@@ -113,12 +127,36 @@ impl fmt::Display for Concern {
             ),
             Self::PathForName { name } => {
                 let base = name.rsplit('/').next().unwrap_or_default();
+                let name = quotable(name);
+                // A pattern without its folder would be wider than what was meant, up to every name there is.
+                if base.is_empty() || base.contains(GLOB) {
+                    write!(
+                        f,
+                        "\"{name}\" is a path, and names are compared: list the names of the programs in it"
+                    )
+                } else {
+                    let base = quotable(base);
+                    write!(
+                        f,
+                        "\"{name}\" is a path, and names are compared: \"{base}\" would leave alone every program of that name"
+                    )
+                }
+            }
+            Self::EveryName { name } => {
+                write!(f, "\"{}\" matches every name: nothing will be terminated", quotable(name))
+            }
+            Self::ForeignPattern { key, entry, globs } => {
                 write!(
                     f,
-                    "\"{}\" is a path: names are compared, write \"{}\"",
-                    quotable(name),
-                    quotable(base)
-                )
+                    "{key}: \"{}\" looks like a regular expression, or another pattern that is no glob: ",
+                    quotable(entry)
+                )?;
+                if globs.is_empty() {
+                    f.write_str("no few globs mean the same, list the names")
+                } else {
+                    let globs: Vec<_> = globs.iter().map(|glob| format!("\"{}\"", quotable(glob))).collect();
+                    write!(f, "write {}", globs.join(", "))
+                }
             }
             Self::OtherName { name, real } => {
                 write!(
@@ -131,7 +169,12 @@ impl fmt::Display for Concern {
                 "root is listed but not protected, as in v1: set protect_root = true to protect it",
             ),
             Self::UnknownUser { key, name } => {
-                write!(f, "{key}: no user \"{}\" on this machine, the entry matches nobody", quotable(name))
+                let name_shown = quotable(name);
+                write!(f, "{key}: no user \"{name_shown}\" on this machine, the entry matches nobody")?;
+                if name.contains(GLOB) || name.contains(['^', '$', '(', '|', '%']) {
+                    f.write_str(" (users are listed one by one, without patterns)")?;
+                }
+                Ok(())
             }
             Self::UnknownGroup { name } => {
                 write!(f, "status.group: no group \"{}\" on this machine, root alone may ask", quotable(name))
@@ -161,6 +204,9 @@ impl fmt::Display for Concern {
 fn escaped<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&Escaped(path.as_os_str().as_bytes()))
 }
+
+/// What makes a name a glob.
+pub(super) const GLOB: [char; 5] = ['*', '?', '[', '{', '\\'];
 
 /// What processes are called whose software goes by another name. v1's own default list has the first.
 const OTHER_NAMES: [(&str, &str); 14] = [

@@ -106,3 +106,16 @@ fn help_has_the_exit_codes_and_a_wrong_word_is_one() {
     assert_eq!(code, 2);
     assert!(err.contains("'run'"), "{err}");
 }
+
+#[test]
+fn a_pattern_of_another_language_is_answered_with_globs() {
+    let dir = configured("[whitelist]\nnames = ['(sshd|tmux)']\n[settings]\nlog_file = \"\"\n");
+    let (code, out, err) = memmon(dir.path(), &["check", "config.toml"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("\"(sshd|tmux)\" looks like a regular expression"), "{out}");
+    assert!(out.contains("write \"sshd\", \"tmux\""), "{out}");
+    let asked = ["explain", "^nobody-has-(this|that)$", "--config", "config.toml"];
+    let (code, _, err) = memmon(dir.path(), &asked);
+    assert_eq!(code, 1);
+    assert!(err.contains("\"nobody-has-that\", \"nobody-has-this\""), "{err}");
+}

@@ -5,12 +5,7 @@ use std::ops::Range;
 use toml::Spanned;
 
 use super::{Days, Minute, Pace, SHORT, Schedule, Window};
-use crate::config::{
-    raw,
-    resolve::INTERVALS,
-    toml_document::{List, nearest},
-    values::Reader,
-};
+use crate::config::{hints::nearest, raw, resolve::INTERVALS, toml_document::List, values::Reader};
 
 impl Reader<'_, '_> {
     /// The windows, with what they leave out taken from `otherwise`.

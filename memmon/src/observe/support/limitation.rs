@@ -125,10 +125,8 @@ impl Obstacle {
             Self::Attach { .. } => "look at the error, and at the lines that came before it".to_owned(),
             Self::NoProc => "mount -t proc proc /proc".to_owned(),
             Self::OnlyOwnProcesses => "run as root, or with CAP_KILL".to_owned(),
-            Self::HidePid { .. } => {
-                "run as root, or with CAP_SYS_PTRACE; or mount /proc with hidepid=0".to_owned()
-            }
-            Self::NoExe => "run as root, or with CAP_SYS_PTRACE".to_owned(),
+            // Without hidepid everybody would see everybody's processes, for memmon's sake alone.
+            Self::HidePid { .. } | Self::NoExe => "run as root, or with CAP_SYS_PTRACE".to_owned(),
             Self::NoBpfFs => "mount -t bpf bpf /sys/fs/bpf".to_owned(),
             Self::NotPinned { .. } => {
                 "let memmon write there, or do without: only bpftool misses it".to_owned()

@@ -14,15 +14,48 @@ const MOST_LINKS: u32 = 40;
 /// The file that `path` leads to, without any link, if it is root's and nobody else may write it, and so every directory
 /// and every link on the way there from the root.
 pub(super) fn roots_alone(path: &Path) -> Result<PathBuf, String> {
-    walk(path, &mut |step, facts| {
-        if facts.uid() != 0 {
-            return Err(format!("{} is not root's: chown root it", step.display()));
+    walk(path, &mut |step, facts| judge(step, facts.uid(), facts.file_type().into(), facts.mode()))
+}
+
+/// Whether root alone decides what stands at `step`. What helps depends on what that is: others may rely on the owner
+/// and the mode of a folder, so that to change them is never advised.
+fn judge(step: &Path, owner: u32, kind: Step, mode: u32) -> Result<(), String> {
+    const ELSEWHERE: &str = "put the file where only root can write, in /usr/local/lib/memmon for example";
+    let step = step.display();
+    match kind {
+        Step::Folder if owner != 0 => Err(format!("the folder {step} belongs to uid {owner}: {ELSEWHERE}")),
+        Step::Folder if mode & 0o022 != 0 => {
+            Err(format!("others than root may write to the folder {step}: {ELSEWHERE}"))
         }
-        if !facts.is_symlink() && facts.mode() & 0o022 != 0 {
-            return Err(format!("{} may be written by others than root: chmod go-w it", step.display()));
+        Step::Link if owner != 0 => {
+            Err(format!("the link {step} belongs to uid {owner}: name its target instead"))
         }
-        Ok(())
-    })
+        Step::File if owner != 0 => {
+            Err(format!("{step} belongs to uid {owner}: read what it does, and give it to root (chown root)"))
+        }
+        Step::File if mode & 0o022 != 0 => {
+            Err(format!("others than root may write to {step}: read what it does, and chmod go-w it"))
+        }
+        Step::Folder | Step::Link | Step::File => Ok(()),
+    }
+}
+
+/// What stands on the way to a file, or at its end.
+#[derive(Clone, Copy)]
+enum Step {
+    Folder,
+    Link,
+    File,
+}
+
+impl From<fs::FileType> for Step {
+    fn from(kind: fs::FileType) -> Self {
+        match kind {
+            _ if kind.is_dir() => Self::Folder,
+            _ if kind.is_symlink() => Self::Link,
+            _ => Self::File,
+        }
+    }
 }
 
 /// Follows the absolute `path` as the kernel would, and lets `judge` see each directory, link and file that has a say in
@@ -80,13 +113,36 @@ mod tests {
         fs::write(&file, "").unwrap();
         // Whoever runs this: a temporary folder is below one that anyone may write to.
         let refused = roots_alone(&file).unwrap_err();
-        assert!(refused.contains("may be written by others") || refused.contains("not root's"), "{refused}");
+        assert!(
+            refused.contains("others than root may write") || refused.contains("belongs to uid"),
+            "{refused}"
+        );
         let link = folder.path().join("link");
         symlink("/bin/sh", &link).unwrap();
         assert!(roots_alone(&link).is_err(), "a link that others may turn");
         assert!(roots_alone(Path::new("/bin")).is_err_and(|error| error.ends_with("is no file")));
         assert!(roots_alone(Path::new("/nonexistent/x")).is_err());
         assert!(roots_alone(Path::new("/bin/sh/..")).is_err());
+    }
+
+    /// Followed in good faith, no advice makes a folder unusable to those who share it.
+    #[test]
+    fn no_advice_is_to_change_a_folder_that_others_share() {
+        let at =
+            |path, owner, kind, mode| judge(Path::new(path), owner, kind, mode).err().unwrap_or_default();
+        for (path, owner, mode) in [("/var/tmp", 0, 0o1777), ("/home/alice", 1000, 0o755), ("/srv", 0, 0o775)]
+        {
+            let refused = at(path, owner, Step::Folder, mode);
+            assert!(refused.contains(path) && refused.contains("/usr/local/lib/memmon"), "{refused}");
+            assert!(!refused.contains("chmod") && !refused.contains("chown"), "{refused}");
+        }
+        let link = at("/a", 1000, Step::Link, 0o777);
+        assert!(link.ends_with("name its target instead"), "{link}");
+        assert!(at("/a", 1000, Step::File, 0o755).ends_with("give it to root (chown root)"));
+        assert!(at("/a", 0, Step::File, 0o775).ends_with("chmod go-w it"));
+        for (kind, mode) in [(Step::Folder, 0o755), (Step::Link, 0o777), (Step::File, 0o700)] {
+            assert_eq!(at("/a", 0, kind, mode), "");
+        }
     }
 
     /// A link to a link of a user's: neither the first nor the file at the end is the user's.

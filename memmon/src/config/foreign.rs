@@ -1,0 +1,265 @@
+//! Patterns of other languages, regular expressions above all, in a list that takes globs: they compile as globs, and
+//! match nothing that was meant. Each is recognized, and put into globs that mean the same if there are any.
+
+use regex_syntax::{
+    ParserBuilder,
+    hir::{Class, ClassBytesRange, Hir, HirKind},
+};
+
+/// What a list is of, because a slash is a letter of names and the end of a level of cgroups.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Of {
+    Names,
+    Cgroups,
+}
+
+/// More globs than that are no help.
+const MOST: usize = 12;
+
+/// A glob's own characters: after a backslash they stand for themselves.
+const META: &str = r"*?[]{}\!,-^";
+
+/// The globs that mean what `entry` means in the language that it is in; none if it is a glob already, or a plain name.
+/// An empty list if no few globs can mean the same.
+pub(crate) fn globs(entry: &str) -> Option<Vec<String>> {
+    translated(entry, Of::Names)
+}
+
+pub(super) fn translated(entry: &str, of: Of) -> Option<Vec<String>> {
+    // SQL's, where it stands beside a word: "100%" is no pattern.
+    let word = entry.trim_matches('%');
+    if word != entry && word.starts_with(|first: char| first.is_ascii_alphabetic()) && !word.contains('%') {
+        return Some(vec![entry.replace('%', "*")]);
+    }
+    if !is_regex(entry) {
+        return None;
+    }
+    // Bytes, as globs have them, and short: what is huge in Unicode is a few ranges.
+    let parsed = ParserBuilder::new().unicode(false).utf8(false).nest_limit(20).build().parse(entry);
+    let globs = parsed.ok().and_then(|hir| Translation { of }.globs(&hir)).unwrap_or_default();
+    let is_useful = |glob: &String| !glob.trim_matches(['*', '?']).is_empty();
+    Some(if globs.iter().all(is_useful) { globs } else { Vec::new() })
+}
+
+/// Whether `entry` has what only a regular expression has a use for. `(sd-pam)`, `g++` and `python3.*` are names and globs.
+fn is_regex(entry: &str) -> bool {
+    let anchored = entry.len() > 1 && (entry.starts_with('^') || entry.ends_with('$'));
+    let pairs = || entry.chars().zip(entry.chars().skip(1));
+    let escaped = pairs().any(|(one, next)| one == '\\' && !META.contains(next));
+    let repeated =
+        pairs().any(|pair| matches!(pair, (')' | ']' | '.', '+') | (')', '?' | '*' | '{') | (']', '{')));
+    let any = entry.match_indices(".*").any(|(place, _)| {
+        // A version, or an extension.
+        !entry[..place].ends_with(|before: char| before.is_ascii_digit())
+    });
+    anchored || escaped || repeated || any || entry.contains('|') || entry.starts_with("(?")
+}
+
+struct Translation {
+    of: Of,
+}
+
+impl Translation {
+    /// Globs that together match what `hir` does, whole; none if there are none, or too many.
+    fn globs(&self, hir: &Hir) -> Option<Vec<String>> {
+        let globs = match hir.kind() {
+            // A name is compared as a whole anyway.
+            HirKind::Empty | HirKind::Look(_) => vec![String::new()],
+            HirKind::Literal(literal) => vec![escaped(std::str::from_utf8(&literal.0).ok()?)],
+            HirKind::Class(class) => vec![self.class(class)?],
+            HirKind::Capture(capture) => self.globs(&capture.sub)?,
+            HirKind::Concat(parts) => {
+                let mut whole = vec![String::new()];
+                for part in parts {
+                    let part = self.globs(part)?;
+                    whole = whole
+                        .iter()
+                        .flat_map(|left| part.iter().map(move |right| joined(left, right)))
+                        .collect();
+                    if whole.len() > MOST {
+                        return None;
+                    }
+                }
+                whole
+            }
+            HirKind::Alternation(parts) => {
+                let parts: Option<Vec<_>> = parts.iter().map(|part| self.globs(part)).collect();
+                parts?.concat()
+            }
+            HirKind::Repetition(repetition) => {
+                let one = self.globs(&repetition.sub)?;
+                let is_any = one == ["?"];
+                match (repetition.min, repetition.max) {
+                    (0, Some(1)) => [vec![String::new()], one].concat(),
+                    (0, None) if is_any => vec![self.anything()],
+                    (1, None) if is_any => vec![format!("?{}", self.anything())],
+                    _ => return None,
+                }
+            }
+        };
+        (globs.len() <= MOST).then(|| unique(globs))
+    }
+
+    /// What stands for any text; across levels that is a level of its own.
+    fn anything(&self) -> String {
+        match self.of {
+            Of::Names => "*".to_owned(),
+            Of::Cgroups => "**".to_owned(),
+        }
+    }
+
+    fn class(&self, class: &Class) -> Option<String> {
+        let class = match class {
+            Class::Bytes(class) => class.clone(),
+            Class::Unicode(class) => class.to_byte_class()?,
+        };
+        let written = |ranges: &[ClassBytesRange]| {
+            let mut text = String::new();
+            for range in ranges {
+                let (start, end) = (char::from(range.start()), char::from(range.end()));
+                let is_plain = |letter: char| letter.is_ascii_graphic() && !META.contains(letter);
+                match range.len() {
+                    _ if !(is_plain(start) && is_plain(end)) => return None,
+                    1 => text.push(start),
+                    2 => text.extend([start, end]),
+                    _ => text.extend([start, '-', end]),
+                }
+            }
+            Some(text)
+        };
+        let mut other = class.clone();
+        other.negate();
+        match other.ranges() {
+            // `.` is anything but a line's end.
+            [] => Some("?".to_owned()),
+            [only] if (only.start(), only.end()) == (b'\n', b'\n') => Some("?".to_owned()),
+            others => match class.ranges() {
+                [only] if only.len() == 1 => Some(escaped(&char::from(only.start()).to_string())),
+                ranges => written(ranges)
+                    .map(|ranges| format!("[{ranges}]"))
+                    .or_else(|| written(others).map(|ranges| format!("[!{ranges}]"))),
+            },
+        }
+    }
+}
+
+fn escaped(text: &str) -> String {
+    let mut glob = String::new();
+    for letter in text.chars() {
+        if r"*?[]{}\".contains(letter) {
+            glob.push('\\');
+        }
+        glob.push(letter);
+    }
+    glob
+}
+
+/// One after the other; what stands for any text need not stand twice.
+fn joined(left: &str, right: &str) -> String {
+    let right =
+        if left.ends_with('*') && !left.ends_with(r"\*") { right.trim_start_matches('*') } else { right };
+    format!("{left}{right}")
+}
+
+fn unique(mut globs: Vec<String>) -> Vec<String> {
+    globs.sort();
+    globs.dedup();
+    globs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{CgroupPatterns, NamePatterns};
+
+    #[test]
+    fn a_regular_expression_is_put_into_globs_that_mean_the_same() {
+        for (entry, globs) in [
+            ("^(python|ipython)(2|3)?$", "ipython ipython[23] python python[23]"),
+            ("(sshd|tmux)", "sshd tmux"),
+            ("sshd|tmux", "sshd tmux"),
+            (r"python3\.11", "python3.11"),
+            (r"^postgres.*$", "postgres*"),
+            (".*java.*", "*java*"),
+            ("^mysqld$", "mysqld"),
+            (r"^node[0-9]$", "node[0-9]"),
+            (r"^node\d$", "node[0-9]"),
+            ("^a.b$", "a?b"),
+            ("^x.+$", "x?*"),
+            ("^[^a]b$", "[!a]b"),
+            ("(?i)^ab$", "[Aa][Bb]"),
+            (r"^\[x\]$", r"\[x\]"),
+            ("postgres%", "postgres*"),
+            // Nothing of ours means the same, or only what spares everybody.
+            (r"^node\d+$", ""),
+            (".*", ""),
+            ("^(a|.*)$", ""),
+            ("(a|bb)(c|dd)(e|ff)(g|hh)", ""),
+            ("^(unclosed$", ""),
+        ] {
+            let told = translated(entry, Of::Names).unwrap_or_else(|| panic!("{entry} was not recognized"));
+            assert_eq!(told.join(" "), globs, "{entry}");
+            NamePatterns::new(told.iter().map(String::as_str)).unwrap();
+        }
+    }
+
+    #[test]
+    fn globs_and_names_as_they_are_in_use_are_let_be() {
+        for entry in [
+            "sshd",
+            "postgres*",
+            "python3.*",
+            "(sd-pam)",
+            "g++",
+            "[ab]x",
+            "{red,blue}*",
+            r"a\*",
+            "worker-?",
+            "*.service",
+            "a^b",
+            "cost$x",
+            "100%",
+            "kworker/0:1",
+            "$",
+            "^",
+            "[a-z]*",
+            "",
+            "node[0-9][0-9]",
+            "x.?",
+        ] {
+            assert_eq!(translated(entry, Of::Names), None, "{entry}");
+        }
+    }
+
+    #[test]
+    fn a_cgroup_has_levels() {
+        for (entry, globs) in [
+            ("^/user.slice/.*$", "/user?slice/**"),
+            (r"/user\.slice/.*", "/user.slice/**"),
+            ("^/system.slice/(a|b)[.]service$", "/system?slice/[ab].service"),
+        ] {
+            let told = translated(entry, Of::Cgroups).unwrap();
+            assert_eq!(told.join(" "), globs, "{entry}");
+            CgroupPatterns::new(told.iter().map(String::as_str)).unwrap();
+        }
+        assert_eq!(translated("/user.slice/**", Of::Cgroups), None);
+    }
+
+    /// The other way of matching decides as the glob does, for every text over a few letters.
+    #[test]
+    fn what_is_told_matches_what_was_meant() {
+        let letters = ["", "a", "b", "ab", "ba", "aab", "abab", "1", "a1", "ab1", "a1b", "x"];
+        for (entry, meant) in [
+            ("^(a|ab)1?$", &["a", "ab", "a1", "ab1"][..]),
+            ("^a.*$", &["a", "ab", "aab", "abab", "a1", "ab1", "a1b"]),
+            ("^a.?b$", &["ab", "aab", "a1b"]),
+            ("^[ab]$", &["a", "b"]),
+        ] {
+            let globs = translated(entry, Of::Names).unwrap();
+            let patterns = NamePatterns::new(globs.iter().map(String::as_str)).unwrap();
+            let matched: Vec<_> =
+                letters.into_iter().filter(|text| patterns.find(text.as_bytes()).is_some()).collect();
+            assert_eq!(matched, meant, "{entry} {globs:?}");
+        }
+    }
+}
