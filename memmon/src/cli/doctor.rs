@@ -35,13 +35,42 @@ pub(super) fn run(json: bool, out: &mut dyn Write) -> anyhow::Result<Exit> {
 /// Everything that was found.
 #[derive(Debug, Serialize)]
 struct Diagnosis<'a> {
-    /// Whether memmon can watch and enforce here.
+    /// Whether memmon can watch and enforce here, as far as it reaches.
     able: bool,
+    /// Which processes it can terminate; none if it cannot enforce at all.
+    reach: Option<Reach>,
     /// What `auto` takes; none where there is no source at all.
     source: Option<Source>,
     checks: Vec<Check>,
     support: &'a Support,
     layout: Option<&'a Offsets>,
+}
+
+/// The processes that memmon can terminate here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Reach {
+    /// All processes of the machine.
+    Machine,
+    /// Those of its own pid namespace.
+    PidNamespace,
+    /// Those of its own user, as `CAP_KILL` is missing.
+    OwnUser,
+}
+
+impl Reach {
+    fn of(able: bool, support: &Support) -> Option<Self> {
+        let has = |what: &Obstacle| support.degraded.contains(what);
+        able.then(|| {
+            if has(&Obstacle::OnlyOwnProcesses) {
+                Self::OwnUser
+            } else if has(&Obstacle::PartOfMachine) {
+                Self::PidNamespace
+            } else {
+                Self::Machine
+            }
+        })
+    }
 }
 
 /// One line.
@@ -137,11 +166,17 @@ fn diagnose<'a>(facts: &'a Facts, support: &'a Support) -> Diagnosis<'a> {
             })
             .map(|obstacle| Check::against("rights", Mark::Degraded, obstacle)),
     );
-    checks.extend(about_ebpf("pid namespace", pids(facts), |it| matches!(it, Obstacle::PidNamespace)));
+    checks.extend(namespaces(facts, support, lesser));
     checks.extend(Check::unless("bpffs", BPF_FS, degraded, Mark::Degraded, |it| {
         matches!(it, Obstacle::NoBpfFs)
     }));
-    checks.extend(offer("pidfd", "pidfd_open and pidfd_send_signal", &support.enforce, Mark::Failed));
+    checks.extend(Check::unless(
+        "pidfd",
+        "pidfd_open and pidfd_send_signal",
+        &support.enforce.obstacles,
+        Mark::Failed,
+        |it| matches!(it, Obstacle::NoCall { .. } | Obstacle::Refused { .. }),
+    ));
     checks.extend(offer(
         "process_mrelease",
         "frees a victim's memory at once",
@@ -166,12 +201,39 @@ fn diagnose<'a>(facts: &'a Facts, support: &'a Support) -> Diagnosis<'a> {
     ));
 
     let able = chosen.is_ok() && support.enforce.available;
-    Diagnosis { able, source: chosen.ok().map(|(source, _)| source), checks, support, layout }
+    let reach = Reach::of(able, support);
+    Diagnosis { able, reach, source: chosen.ok().map(|(source, _)| source), checks, support, layout }
+}
+
+/// A line for each kind of namespace that something depends on.
+fn namespaces(facts: &Facts, support: &Support, lesser: Mark) -> Vec<Check> {
+    let Support { ebpf, enforce, scope_by_cgroup, degraded, .. } = support;
+    let kind = |name, value: &str, offer: &Offer, mark, about| {
+        Check::unless(name, value, &offer.obstacles, mark, about)
+    };
+    let pids = match facts.pid_max {
+        Some(most) => format!("the initial one, up to {most} pids"),
+        None => "the initial one".to_owned(),
+    };
+    let mut checks = kind("pid namespace", &pids, ebpf, lesser, |it| matches!(it, Obstacle::PidNamespace));
+    let part = degraded.iter().filter(|it| matches!(it, Obstacle::PartOfMachine));
+    checks.extend(part.map(|it| Check::against("pid namespace", Mark::Degraded, it)));
+    checks.extend(kind("/proc", "counts pids as system calls do", enforce, Mark::Failed, |it| {
+        matches!(it, Obstacle::ForeignPids)
+    }));
+    checks.extend(kind("uids", "all in sight are mapped", enforce, Mark::Failed, |it| {
+        matches!(it, Obstacle::ForeignUids)
+    }));
+    checks.extend(kind("time namespace", "the initial one", ebpf, lesser, |it| {
+        matches!(it, Obstacle::TimeNamespace)
+    }));
+    checks.extend(kind("cgroup namespace", "the initial one", scope_by_cgroup, Mark::Degraded, |_| true));
+    checks
 }
 
 /// Pure: one line for each check, a second one where there is something to do.
 fn render(diagnosis: &Diagnosis<'_>) -> String {
-    let Diagnosis { able, source, checks, support: _, layout: _ } = diagnosis;
+    let Diagnosis { able: _, reach, source, checks, support: _, layout: _ } = diagnosis;
     let width = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
     let mut text = String::new();
     let mut line = |sign: &str, name: &str, value: &str| {
@@ -184,10 +246,16 @@ fn render(diagnosis: &Diagnosis<'_>) -> String {
             line("  ", "", &format!("-> {remedy}"));
         }
     }
-    text.push_str(match (able, source) {
-        (true, _) => "\nmemmon can watch and enforce here.\n",
-        (false, Some(_)) => "\nmemmon can watch here, but not enforce: see the lines marked !!\n",
-        (false, None) => "\nmemmon can do nothing here: see the lines marked !!\n",
+    text.push_str(match (reach, source) {
+        (Some(Reach::Machine), _) => "\nmemmon can watch and enforce here.\n",
+        (Some(Reach::PidNamespace), _) => {
+            "\nmemmon can watch and enforce in its own pid namespace only: see the lines marked !\n"
+        }
+        (Some(Reach::OwnUser), _) => {
+            "\nmemmon can watch here, but terminate only its own user's processes: see the lines marked !\n"
+        }
+        (None, Some(_)) => "\nmemmon can watch here, but not enforce: see the lines marked !!\n",
+        (None, None) => "\nmemmon can do nothing here: see the lines marked !!\n",
     });
     text
 }
@@ -229,13 +297,6 @@ fn rights(facts: &Facts) -> String {
     .map(|capability| capability.to_string())
     .collect();
     format!("uid {}, {}", facts.euid, held.join(" "))
-}
-
-fn pids(facts: &Facts) -> String {
-    match facts.pid_max {
-        Some(most) => format!("the initial one, up to {most} pids"),
-        None => "the initial one".to_owned(),
-    }
 }
 
 fn offer(name: &'static str, value: &str, offer: &Offer, mark: Mark) -> Vec<Check> {

@@ -25,7 +25,7 @@ use crate::daemon::host::supervisor;
 use crate::daemon::host::timer::{Pace, ticked};
 use crate::daemon::reload::{self, Loading};
 use crate::daemon::source::sources::Sources;
-use crate::daemon::startup::{self, CannotEnforce};
+use crate::daemon::startup::{self, Enforceable};
 use crate::daemon::status::{ScanClock, StatusBoard};
 use crate::{
     config::Settings,
@@ -53,7 +53,7 @@ pub(super) struct Daemon<'a> {
     pub(super) recheck: RecheckQueue,
     pub(super) options: Options,
     /// Whether a reload may turn `dry_run` off.
-    pub(super) enforceable: Result<(), CannotEnforce>,
+    pub(super) enforceable: Enforceable,
     /// What condemned those victims who were condemned before the last reload.
     pub(super) former: HashMap<ProcessId, Rc<Settings>>,
     pub(super) reporter: &'a Reporter,
@@ -112,7 +112,7 @@ impl<'a> Daemon<'a> {
         settings: Settings,
         sources: Sources,
         memory: SystemMemory,
-        enforceable: Result<(), CannotEnforce>,
+        enforceable: Enforceable,
         reporter: &'a Reporter,
         (board, asks): (StatusBoard, mpsc::Receiver<Request>),
     ) -> anyhow::Result<Self> {

@@ -101,9 +101,7 @@ impl Daemon<'_> {
         let mut loaded = loaded?;
         // One scan is what it was when it began: it may not have taken the lock that enforcing takes.
         loaded.settings.dry_run |= self.options.once && self.settings.dry_run;
-        if !loaded.settings.dry_run {
-            self.enforceable.as_ref().map_err(ToString::to_string)?;
-        }
+        self.enforceable.allows(&loaded.settings).map_err(|error| error.to_string())?;
         Ok(loaded)
     }
 

@@ -16,7 +16,7 @@ use crate::{
     config::{self, Loaded, LogFormat, LogLevel, NameService, Settings},
     enforce::EscalationTiming,
     model::{Source, Uid},
-    observe::support::{self, Facts, Obstacle, Support},
+    observe::support::{self, Facts, Obstacle, Offer, Support},
     report::{self, Console, Event, Format, Level, MetricsOutputs, NotifyOutputs, Outputs, Reporter},
     status::SOCKET,
 };
@@ -43,9 +43,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let settings = &loaded.settings;
     let facts = Facts::gather();
     let mut support = support::assess(&facts);
-    if !settings.dry_run {
-        enforceable(&support)?;
-    }
+    Enforceable::of(&support).allows(settings)?;
     // A look beside a running daemon is no second daemon, and leaves no trace that could be taken for one.
     let only_a_look = options.once && settings.dry_run;
     let privileged = facts.euid == Uid::ROOT;
@@ -63,13 +61,31 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     ended
 }
 
-/// Whether this kernel and these rights allow to terminate anything safely.
-fn enforceable(support: &Support) -> Result<(), CannotEnforce> {
-    let enforce = &support.enforce;
-    if enforce.available {
-        return Ok(());
+/// What this machine and memmon's rights on it allow to terminate safely.
+#[derive(Clone, Debug)]
+pub(super) struct Enforceable {
+    enforce: Offer,
+    scope_by_cgroup: Offer,
+}
+
+impl Enforceable {
+    fn of(support: &Support) -> Self {
+        Self { enforce: support.enforce.clone(), scope_by_cgroup: support.scope_by_cgroup.clone() }
     }
-    Err(CannotEnforce(enforce.obstacles.iter().map(ToString::to_string).collect()))
+
+    /// Whether `settings` may be in force here. A dry run always may.
+    pub(super) fn allows(&self, settings: &Settings) -> Result<(), CannotEnforce> {
+        if settings.dry_run {
+            return Ok(());
+        }
+        let by_cgroup = settings.rules.scope.cgroups.as_ref().map(|_| &self.scope_by_cgroup);
+        let offers = [Some(&self.enforce), by_cgroup].into_iter().flatten();
+        let obstacles: Vec<_> = offers
+            .flat_map(|offer| &offer.obstacles)
+            .map(|obstacle| format!("{obstacle} ({})", obstacle.remedy()))
+            .collect();
+        if obstacles.is_empty() { Ok(()) } else { Err(CannotEnforce(obstacles)) }
+    }
 }
 
 /// The configuration with what the command line says on top.
@@ -121,7 +137,7 @@ fn watch(
     let about =
         StartupFacts { reason, degraded: degraded.collect(), file: loaded.origin, warnings: loaded.warnings };
     let board = StatusBoard::new(about);
-    let enforceable = enforceable(support);
+    let enforceable = Enforceable::of(support);
     let ended = runtime.block_on(async {
         let mut daemon =
             Daemon::new(options.clone(), loaded.settings, sources, memory, enforceable, reporter, board)?;

@@ -4,6 +4,7 @@
 //! three touches the system.
 
 mod limitation;
+mod namespaces;
 mod probe;
 #[cfg(test)]
 pub(crate) mod samples;
@@ -15,6 +16,7 @@ use super::procfs::Accuracy;
 use crate::model::{Bytes, Source, SourceChoice};
 
 pub use limitation::{Obstacle, Refusal};
+pub use namespaces::Namespaces;
 pub use probe::{BPF_FS, Facts, VMLINUX};
 pub use types::{Btf, Capabilities, Capability, KernelVersion, Lockdown, Probe};
 
@@ -27,6 +29,7 @@ pub fn assess(facts: &Facts) -> Support {
         statm_exact: statm_is_exact(facts),
         counter_error: counter_error(facts),
         degraded: degraded(facts, &reclaim),
+        scope_by_cgroup: Offer::new(cgroup_obstacles(facts)),
         enforce,
         reclaim,
     }
@@ -41,6 +44,8 @@ pub struct Support {
     pub proc: Offer,
     /// Sending signals that cannot reach the wrong process.
     pub enforce: Offer,
+    /// Enforcing with `scope.cgroups`, which needs the paths that the administrator means.
+    pub scope_by_cgroup: Offer,
     /// Freeing the memory of a dying process before its exit.
     pub reclaim: Offer,
     /// Whether /proc/PID/statm is an exact sum. If it is not, smaps_rollup decides near a limit.
@@ -167,8 +172,11 @@ fn ebpf_obstacles(facts: &Facts) -> Vec<Obstacle> {
         }
         Some(_) => {}
     }
-    if facts.initial_pid_namespace != Some(true) {
+    if facts.namespaces.initial_pid != Some(true) {
         found.push(Obstacle::PidNamespace);
+    }
+    if !facts.namespaces.initial_time {
+        found.push(Obstacle::TimeNamespace);
     }
     let missing: Vec<Capability> = [Capability::BPF, Capability::PERFMON]
         .into_iter()
@@ -184,7 +192,7 @@ fn ebpf_obstacles(facts: &Facts) -> Vec<Obstacle> {
     }
     if !missing.is_empty() {
         found.push(Obstacle::MissingCapabilities { missing });
-    } else if facts.initial_user_namespace != Some(true) {
+    } else if facts.namespaces.initial_user != Some(true) {
         found.push(Obstacle::UserNamespace);
     }
     let charged = facts.version.is_some_and(|version| version < NO_MEMLOCK_SINCE);
@@ -205,10 +213,17 @@ fn ebpf_obstacles(facts: &Facts) -> Vec<Obstacle> {
 }
 
 fn enforce_obstacles(facts: &Facts) -> Vec<Obstacle> {
-    [("pidfd_open", &facts.pidfd_open), ("pidfd_send_signal", &facts.pidfd_send_signal)]
-        .into_iter()
-        .filter_map(|(call, probe)| call_obstacle(facts, call, probe, PIDFD_SINCE))
+    let calls = [("pidfd_open", &facts.pidfd_open), ("pidfd_send_signal", &facts.pidfd_send_signal)];
+    let calls = calls.into_iter().filter_map(|(call, probe)| call_obstacle(facts, call, probe, PIDFD_SINCE));
+    let Namespaces { same_pids, same_uids, .. } = facts.namespaces;
+    calls
+        .chain((!same_pids).then_some(Obstacle::ForeignPids))
+        .chain((!same_uids).then_some(Obstacle::ForeignUids))
         .collect()
+}
+
+fn cgroup_obstacles(facts: &Facts) -> Vec<Obstacle> {
+    if facts.namespaces.initial_cgroup { vec![] } else { vec![Obstacle::CgroupNamespace] }
 }
 
 fn reclaim_obstacles(facts: &Facts) -> Vec<Obstacle> {
@@ -238,6 +253,9 @@ fn degraded(facts: &Facts, reclaim: &Offer) -> Vec<Obstacle> {
             Some(value) => Obstacle::HidePid { value: value.clone() },
             None => Obstacle::NoExe,
         });
+    }
+    if facts.namespaces.initial_pid != Some(true) {
+        found.push(Obstacle::PartOfMachine);
     }
     if !facts.bpf_fs {
         found.push(Obstacle::NoBpfFs);

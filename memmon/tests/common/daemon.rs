@@ -44,12 +44,23 @@ impl ScopedConfig {
         assert_scoped(&text, uid);
         Self { text, uid }
     }
+
+    /// The same, narrowed to cgroups as well: a process must be in both.
+    pub fn and_in_cgroup(self, glob: &str) -> Self {
+        let Self { text, uid } = self;
+        let text = format!("{text}cgroups = [\"{glob}\"]\n");
+        assert_scoped(&text, uid);
+        Self { text, uid }
+    }
 }
 
 fn assert_scoped(text: &str, uid: u32) {
     let table: toml::Table = text.parse().unwrap_or_else(|error| panic!("no valid TOML: {error}\n{text}"));
+    let mut scope = table.get("scope").and_then(toml::Value::as_table).cloned().unwrap_or_default();
+    // It can only narrow what the user's uid leaves.
+    scope.remove("cgroups");
     let only: toml::Table = [("users".into(), vec![uid.to_string()].into())].into_iter().collect();
-    assert_eq!(table.get("scope"), Some(&only.into()), "an enforcing memmon needs this very scope");
+    assert_eq!(scope, only, "an enforcing memmon needs this very scope");
 }
 
 /// A running memmon in a mount namespace of its own: no pin, lock or log of it stays, and tests do not meet.
@@ -107,7 +118,23 @@ impl Daemon {
         })
     }
 
+    /// Starts `memmon run` by another program, in mounts of its own: `unshare --fork --pid`. A signal meets that
+    /// program, so the run must end by itself.
+    pub fn spawn_by(launcher: &[&str], config: &ScopedConfig, arguments: &[&str]) -> Self {
+        assert!(arguments.contains(&"--once"), "nothing else ends it");
+        Self::spawn_as(launcher, config, arguments, in_private_mounts)
+    }
+
     fn spawn_where(config: &ScopedConfig, arguments: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
+        Self::spawn_as(&[], config, arguments, prepare)
+    }
+
+    fn spawn_as(
+        launcher: &[&str],
+        config: &ScopedConfig,
+        arguments: &[&str],
+        prepare: impl FnOnce(&mut Command),
+    ) -> Self {
         for argument in arguments {
             assert!(ARGUMENTS.contains(argument), "{argument} is not for enforcing tests");
         }
@@ -119,8 +146,9 @@ impl Daemon {
         let dir = tempfile::tempdir().unwrap_or_else(|error| panic!("temporary directory: {error}"));
         write_config(&dir, config);
         let (reader, writer) = io::pipe().unwrap_or_else(|error| panic!("pipe: {error}"));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_memmon"));
-        command.args(["run", "--config"]).arg(dir.path().join(CONFIG)).args(arguments);
+        let mut words = launcher.iter().copied().chain([env!("CARGO_BIN_EXE_memmon")]);
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words).args(["run", "--config"]).arg(dir.path().join(CONFIG)).args(arguments);
         command
             .stdin(Stdio::null())
             .stderr(writer.try_clone().unwrap_or_else(|error| panic!("pipe: {error}")));

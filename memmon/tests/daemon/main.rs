@@ -14,6 +14,7 @@ mod log;
 #[cfg(feature = "mail")]
 mod mail;
 mod metrics;
+mod namespaces;
 mod operators;
 #[cfg(feature = "ebpf")]
 #[expect(unsafe_code, reason = "a mount that only the daemon sees is made between fork and exec")]

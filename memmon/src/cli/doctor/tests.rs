@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::observe::support::{
-    Capabilities, Probe,
+    Capabilities, Namespaces, Probe,
     samples::{ALL_RIGHTS, facts},
 };
 
@@ -20,6 +20,10 @@ fn all_is_well() {
     ok  layout            rss_stat at 712, every 40 bytes (as since 6.2); owner at 912
     ok  rights            uid 0, CAP_BPF CAP_PERFMON CAP_SYS_ADMIN CAP_KILL CAP_SYS_PTRACE CAP_SYS_RESOURCE
     ok  pid namespace     the initial one, up to 4194304 pids
+    ok  /proc             counts pids as system calls do
+    ok  uids              all in sight are mapped
+    ok  time namespace    the initial one
+    ok  cgroup namespace  the initial one
     ok  bpffs             /sys/fs/bpf
     ok  pidfd             pidfd_open and pidfd_send_signal
     ok  process_mrelease  frees a victim's memory at once
@@ -54,6 +58,10 @@ fn an_old_kernel_without_rights_or_type_information() {
     !   rights            without CAP_SYS_PTRACE other users' executables are not known: whitelist rules by name may be in doubt
                           -> run as root, or with CAP_SYS_PTRACE
     ok  pid namespace     the initial one, up to 4194304 pids
+    ok  /proc             counts pids as system calls do
+    ok  uids              all in sight are mapped
+    ok  time namespace    the initial one
+    ok  cgroup namespace  the initial one
     !   bpffs             no bpffs at /sys/fs/bpf: the map cannot be pinned, for bpftool to show it
                           -> mount -t bpf bpf /sys/fs/bpf
     !!  pidfd             the kernel has no pidfd_open
@@ -75,7 +83,7 @@ fn an_old_kernel_without_rights_or_type_information() {
 #[test]
 fn a_container_on_a_kernel_of_the_old_counters() {
     let facts = Facts {
-        initial_pid_namespace: Some(false),
+        namespaces: Namespaces { initial_pid: Some(false), ..Namespaces::INITIAL },
         bpf_fs: false,
         lockdown: Lockdown::Integrity,
         process_mrelease: Probe::Refused { error: "Operation not permitted".to_owned() },
@@ -89,6 +97,12 @@ fn a_container_on_a_kernel_of_the_old_counters() {
     ok  rights            uid 0, CAP_BPF CAP_PERFMON CAP_SYS_ADMIN CAP_KILL CAP_SYS_PTRACE CAP_SYS_RESOURCE
     !   pid namespace     memmon is not in the initial pid namespace, and the kernel would report the host's pids
                           -> run memmon on the host, or with the host's pid namespace (docker run --pid=host)
+    !   pid namespace     memmon sees only the processes of its own pid namespace
+                          -> run memmon on the host, or with the host's pid namespace, to watch the whole machine
+    ok  /proc             counts pids as system calls do
+    ok  uids              all in sight are mapped
+    ok  time namespace    the initial one
+    ok  cgroup namespace  the initial one
     !   bpffs             no bpffs at /sys/fs/bpf: the map cannot be pinned, for bpftool to show it
                           -> mount -t bpf bpf /sys/fs/bpf
     ok  pidfd             pidfd_open and pidfd_send_signal
@@ -100,8 +114,37 @@ fn a_container_on_a_kernel_of_the_old_counters() {
     ok  counter error     up to 4.06 MB for each thread of a process
     ok  statm             lags behind: smaps_rollup is read near a limit
 
-    memmon can watch and enforce here.
+    memmon can watch and enforce in its own pid namespace only: see the lines marked !
     ");
+}
+
+/// The last line promises no more than memmon can do.
+#[test]
+fn the_last_line_has_the_reach() {
+    let last = |facts: &Facts| {
+        let support = support::assess(facts);
+        let diagnosis = diagnose(facts, &support);
+        (render(&diagnosis).lines().last().unwrap().to_owned(), diagnosis.able, diagnosis.reach)
+    };
+    let root = facts("6.18.15");
+    let (line, ..) = last(&root);
+    assert_eq!(line, "memmon can watch and enforce here.");
+
+    let without_kill = Facts { capabilities: Capabilities(ALL_RIGHTS.0 & !(1 << 5)), ..root.clone() };
+    let (line, able, reach) = last(&without_kill);
+    let expected =
+        "memmon can watch here, but terminate only its own user's processes: see the lines marked !";
+    assert_eq!((&line[..], able, reach), (expected, true, Some(Reach::OwnUser)));
+
+    let namespaces = Namespaces { initial_pid: Some(false), ..Namespaces::INITIAL };
+    let (line, able, reach) = last(&Facts { namespaces, ..root.clone() });
+    let expected = "memmon can watch and enforce in its own pid namespace only: see the lines marked !";
+    assert_eq!((&line[..], able, reach), (expected, true, Some(Reach::PidNamespace)));
+
+    let namespaces = Namespaces { same_pids: false, ..namespaces };
+    let (line, able, reach) = last(&Facts { namespaces, ..root });
+    let expected = "memmon can watch here, but not enforce: see the lines marked !!";
+    assert_eq!((&line[..], able, reach), (expected, false, None));
 }
 
 #[test]
@@ -134,8 +177,14 @@ fn no_obstacle_goes_unsaid() {
         btf: Btf::Absent,
         hidepid: Some("2".to_owned()),
         bpf_fs: false,
-        initial_pid_namespace: None,
-        initial_user_namespace: None,
+        namespaces: Namespaces {
+            initial_pid: None,
+            initial_user: None,
+            initial_time: false,
+            initial_cgroup: false,
+            same_pids: false,
+            same_uids: false,
+        },
         ..facts("4.19.0")
     };
     for facts in [bare.clone(), Facts { built_with_ebpf: true, bpf: Probe::Missing, ..bare }] {
@@ -143,8 +192,17 @@ fn no_obstacle_goes_unsaid() {
         let diagnosis = diagnose(&facts, &support);
         let remedies: Vec<&String> =
             diagnosis.checks.iter().filter_map(|check| check.remedy.as_ref()).collect();
-        let Support { ebpf, proc, enforce, reclaim, degraded, statm_exact: _, counter_error: _ } = &support;
-        let offers = [ebpf, proc, enforce, reclaim];
+        let Support {
+            ebpf,
+            proc,
+            enforce,
+            scope_by_cgroup,
+            reclaim,
+            degraded,
+            statm_exact: _,
+            counter_error: _,
+        } = &support;
+        let offers = [ebpf, proc, enforce, scope_by_cgroup, reclaim];
         for obstacle in offers.iter().flat_map(|offer| &offer.obstacles).chain(degraded) {
             assert!(remedies.contains(&&obstacle.remedy()), "{obstacle} has no line");
         }

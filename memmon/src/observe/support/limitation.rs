@@ -29,6 +29,16 @@ pub enum Obstacle {
     },
     /// memmon is not in the initial pid namespace, whose pids the kernel reports.
     PidNamespace,
+    /// Start times and clocks are shifted against those of the kernel.
+    TimeNamespace,
+    /// /proc is that of another pid namespace, or that is not known: its numbers mean other processes to a system call.
+    ForeignPids,
+    /// Processes in sight may have uids that the configuration does not mean.
+    ForeignUids,
+    /// Paths of cgroups begin at memmon's own.
+    CgroupNamespace,
+    /// Only the processes of a pid namespace are in sight.
+    PartOfMachine,
     /// memmon is not in the initial user namespace, where capabilities for BPF must be held.
     UserNamespace,
     /// Capabilities to load and attach are missing.
@@ -103,6 +113,23 @@ impl Obstacle {
             Self::PidNamespace => {
                 "run memmon on the host, or with the host's pid namespace (docker run --pid=host)".to_owned()
             }
+            Self::TimeNamespace => "run memmon outside of the time namespace".to_owned(),
+            Self::ForeignPids => {
+                "mount the /proc of memmon's own pid namespace (unshare --mount-proc), or run memmon in the pid \
+                 namespace of that /proc (docker run --pid=host)"
+                    .to_owned()
+            }
+            Self::ForeignUids => {
+                "run memmon outside of the user namespace, or in a container with a pid namespace of its own that maps \
+                 all uids up to 65534"
+                    .to_owned()
+            }
+            Self::CgroupNamespace => {
+                "run memmon in the host's cgroup namespace (docker run --cgroupns=host), or scope by users".to_owned()
+            }
+            Self::PartOfMachine => {
+                "run memmon on the host, or with the host's pid namespace, to watch the whole machine".to_owned()
+            }
             Self::UserNamespace => {
                 "run memmon outside of the user namespace (not in a rootless container)".to_owned()
             }
@@ -146,6 +173,20 @@ impl fmt::Display for Obstacle {
             Self::PidNamespace => {
                 f.write_str("memmon is not in the initial pid namespace, and the kernel would report the host's pids")
             }
+            Self::TimeNamespace => f.write_str(
+                "memmon is in a time namespace, and the kernel would report start times of another clock",
+            ),
+            Self::ForeignPids => f.write_str(
+                "/proc is not the one of memmon's pid namespace, so that a pid in it may mean another process to a signal",
+            ),
+            Self::ForeignUids => f.write_str(
+                "memmon is in a user namespace that does not map every uid in sight, so that a uid may not be the one \
+                 that the configuration names",
+            ),
+            Self::CgroupNamespace => f.write_str(
+                "memmon is in a cgroup namespace, and the paths that scope.cgroups is compared with begin at its root",
+            ),
+            Self::PartOfMachine => f.write_str("memmon sees only the processes of its own pid namespace"),
             Self::UserNamespace => f.write_str("memmon is not in the initial user namespace, and capabilities of others do not reach BPF"),
             Self::MissingCapabilities { missing } => write!(f, "{} missing", names(missing, " and ")),
             Self::Memlock => f.write_str("RLIMIT_MEMLOCK is too low for BPF maps before Linux 5.11"),

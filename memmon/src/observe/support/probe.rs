@@ -7,7 +7,9 @@ use std::{
     os::{
         fd::{AsRawFd, FromRawFd, OwnedFd},
         raw::c_long,
+        unix::fs::MetadataExt,
     },
+    path::Path,
     ptr, str,
 };
 
@@ -21,6 +23,7 @@ use nix::{
     unistd::{SysconfVar, geteuid, getpid, sysconf},
 };
 
+use super::namespaces::Namespaces;
 use super::types::{Btf, Capabilities, KernelVersion, Lockdown, Probe};
 use crate::{
     model::Uid,
@@ -53,10 +56,8 @@ pub struct Facts {
     pub proc: bool,
     /// The `hidepid` option of /proc, if it hides anything from memmon.
     pub hidepid: Option<String>,
-    /// Whether memmon is in the initial pid namespace; none if that is not known.
-    pub initial_pid_namespace: Option<bool>,
-    /// Whether memmon is in the initial user namespace; none if that is not known.
-    pub initial_user_namespace: Option<bool>,
+    /// The namespaces that memmon is in.
+    pub namespaces: Namespaces,
     /// Kernel lockdown, which also restricts root.
     pub lockdown: Lockdown,
     /// bpf(2).
@@ -85,7 +86,7 @@ impl Facts {
     /// Gathers all facts once. This takes some milliseconds, and 5 MB for the kernel's BTF, which are freed again.
     pub fn gather() -> Self {
         let release = text("/proc/sys/kernel/osrelease").unwrap_or_default();
-        let (pidfd_open, pidfd_send_signal) = probe_pidfd();
+        let (pidfd_open, pidfd_send_signal, fdinfo) = probe_pidfd();
         Self {
             built_with_ebpf: cfg!(feature = "ebpf"),
             version: KernelVersion::parse(&release),
@@ -97,8 +98,12 @@ impl Facts {
             bpf_fs: statfs(BPF_FS).is_ok_and(|at| at.filesystem_type() == BPF_FS_MAGIC),
             proc: statfs("/proc").is_ok_and(|at| at.filesystem_type() == PROC_SUPER_MAGIC),
             hidepid: ProcRoot::real().and_then(|root| root.hidepid()).ok().flatten(),
-            initial_pid_namespace: is_namespace("/proc/self/ns/pid", INITIAL_PID_NAMESPACE),
-            initial_user_namespace: is_namespace("/proc/self/ns/user", INITIAL_USER_NAMESPACE),
+            namespaces: Namespaces::of(
+                Path::new("/proc/self"),
+                std::process::id(),
+                fdinfo.as_deref(),
+                owner_of_pid_namespace(),
+            ),
             lockdown: text("/sys/kernel/security/lockdown")
                 .map_or(Lockdown::None, |file| Lockdown::parse(&file)),
             bpf: probe_bpf(),
@@ -120,11 +125,6 @@ impl Facts {
     }
 }
 
-/// `PROC_PID_INIT_INO` of include/uapi/linux/nsfs.h, the same since 3.8.
-const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
-/// `PROC_USER_INIT_INO`, likewise.
-const INITIAL_USER_NAMESPACE: &str = "user:[4026531837]";
-
 fn text(path: &str) -> Option<String> {
     fs::read_to_string(path).ok().map(|text| text.trim_end().to_owned())
 }
@@ -137,8 +137,19 @@ fn system<T: TryFrom<c_long>>(variable: SysconfVar) -> Option<T> {
     T::try_from(sysconf(variable).ok()??).ok()
 }
 
-fn is_namespace(link: &str, initial: &str) -> Option<bool> {
-    fs::read_link(link).ok().map(|target| target.as_os_str() == initial)
+/// The inode of the user namespace that owns memmon's pid namespace: `NS_GET_USERNS` (ioctl_nsfs(2), Linux 4.9). `None`
+/// if that is out of memmon's sight.
+fn owner_of_pid_namespace() -> Option<u64> {
+    const NS_GET_USERNS: libc::c_ulong = 0xb701;
+    let pids = fs::File::open("/proc/self/ns/pid").ok()?;
+    // SAFETY: takes a descriptor, which is open, and no argument; no memory of ours is involved.
+    let owner = unsafe { libc::ioctl(pids.as_raw_fd(), NS_GET_USERNS) };
+    if owner < 0 {
+        return None;
+    }
+    // SAFETY: the kernel has just opened this descriptor for us, and nobody else knows of it.
+    let owner = fs::File::from(unsafe { OwnedFd::from_raw_fd(owner) });
+    owner.metadata().ok().map(|found| found.ino())
 }
 
 fn read_btf() -> Btf {
@@ -169,8 +180,9 @@ fn probed(result: c_long) -> Probe {
     }
 }
 
-/// Tries pidfd_open(2) on memmon itself, and pidfd_send_signal(2) with the result, or with no descriptor at all.
-fn probe_pidfd() -> (Probe, Probe) {
+/// Tries pidfd_open(2) on memmon itself, and pidfd_send_signal(2) with the result, or with no descriptor at all. The third
+/// value is what /proc shows of that pidfd.
+fn probe_pidfd() -> (Probe, Probe, Option<String>) {
     let own = getpid().as_raw();
     // SAFETY: pidfd_open takes two integers and touches no memory of ours.
     let opened = unsafe { libc::syscall(libc::SYS_pidfd_open, own, 0) };
@@ -184,7 +196,11 @@ fn probe_pidfd() -> (Probe, Probe) {
     let no_info = ptr::null::<libc::siginfo_t>();
     // SAFETY: signal 0 is never delivered; a null siginfo is allowed and means the same as in kill(2).
     let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, number, 0, no_info, 0) };
-    (open, probed(sent))
+    let sent = probed(sent);
+    // An unreadable one is no proof.
+    let fdinfo =
+        pidfd.map(|pidfd| text(&format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).unwrap_or_default());
+    (open, sent, fdinfo)
 }
 
 /// Tries process_mrelease(2) without a process, which must return EBADF.

@@ -1,6 +1,6 @@
 //! Machines for tests.
 
-use super::{Btf, Capabilities, Facts, KernelVersion, Lockdown, Probe};
+use super::{Btf, Capabilities, Facts, KernelVersion, Lockdown, Namespaces, Probe};
 use crate::model::Uid;
 use memmon_common::Offsets;
 
@@ -45,8 +45,7 @@ pub(crate) fn facts(release: &str) -> Facts {
         bpf_fs: true,
         proc: true,
         hidepid: None,
-        initial_pid_namespace: Some(true),
-        initial_user_namespace: Some(true),
+        namespaces: Namespaces::INITIAL,
         lockdown: Lockdown::None,
         bpf: Probe::Available,
         pidfd_open: probe(since(5, 3)),

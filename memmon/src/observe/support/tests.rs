@@ -55,7 +55,7 @@ fn each_kernel_has_its_support() {
 #[test]
 fn every_missing_requirement_disables_ebpf_on_every_kernel() {
     type Change = fn(&mut Facts);
-    let without: [(&str, Change, &str); 16] = [
+    let without: [(&str, Change, &str); 17] = [
         (
             "the ebpf feature",
             |facts| facts.built_with_ebpf = false,
@@ -81,18 +81,23 @@ fn every_missing_requirement_disables_ebpf_on_every_kernel() {
         ),
         (
             "the pid namespace",
-            |facts| facts.initial_pid_namespace = Some(false),
+            |facts| facts.namespaces.initial_pid = Some(false),
             "memmon is not in the initial pid namespace, and the kernel would report the host's pids",
         ),
         (
             "knowing the pid namespace",
-            |facts| facts.initial_pid_namespace = None,
+            |facts| facts.namespaces.initial_pid = None,
             "memmon is not in the initial pid namespace, and the kernel would report the host's pids",
         ),
         (
             "the user namespace",
-            |facts| facts.initial_user_namespace = Some(false),
+            |facts| facts.namespaces.initial_user = Some(false),
             "memmon is not in the initial user namespace, and capabilities of others do not reach BPF",
+        ),
+        (
+            "the time namespace",
+            |facts| facts.namespaces.initial_time = false,
+            "memmon is in a time namespace, and the kernel would report start times of another clock",
         ),
         ("a known version", |facts| facts.version = None, "no version in the kernel's release"),
         ("bpf(2)", |facts| facts.bpf = Probe::Missing, "the kernel has no bpf(2)"),
@@ -221,6 +226,30 @@ fn nothing_is_enforced_without_pidfds() {
             "the cause is a filter, not the kernel's version"
         );
     }
+}
+
+/// A container with a /proc of its own may enforce inside; what depends on a namespace that is not proven to be the
+/// right one is refused.
+#[test]
+fn nothing_is_enforced_across_namespaces() {
+    let with = |change: fn(&mut Namespaces)| {
+        let mut facts = facts("6.18.0");
+        change(&mut facts.namespaces);
+        assess(&facts)
+    };
+    let own = with(|it| it.initial_pid = Some(false));
+    assert!(own.enforce.available && !own.ebpf.available);
+    assert_eq!(own.degraded, [Obstacle::PartOfMachine]);
+    let foreign = with(|it| (it.initial_pid, it.same_pids) = (Some(false), false));
+    assert_eq!(foreign.enforce.obstacles, [Obstacle::ForeignPids]);
+    let unmapped = with(|it| (it.initial_user, it.same_uids) = (Some(false), false));
+    assert_eq!(unmapped.enforce.obstacles, [Obstacle::ForeignUids]);
+    let time = with(|it| it.initial_time = false);
+    assert!(time.enforce.available && time.ebpf.obstacles == [Obstacle::TimeNamespace]);
+    let cgroup = with(|it| it.initial_cgroup = false);
+    assert!(cgroup.enforce.available && cgroup.ebpf.available);
+    assert_eq!(cgroup.scope_by_cgroup.obstacles, [Obstacle::CgroupNamespace]);
+    assert!(with(|_| {}).scope_by_cgroup.available);
 }
 
 #[test]

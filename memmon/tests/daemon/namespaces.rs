@@ -1,0 +1,139 @@
+//! memmon in other namespaces than the machine's: no signal goes out where a number, a uid or a path may mean something
+//! else than memmon takes it for.
+
+use std::{
+    process::{Command, Output},
+    time::Duration,
+};
+
+use crate::common::{
+    TestUser,
+    daemon::{Daemon, ScopedConfig},
+    log::config,
+};
+
+const ONCE: &[&str] = &["--once", "--source", "proc"];
+const UNSHARE: &str = "unshare";
+/// What exit.rs has for "cannot enforce".
+const CANNOT_ENFORCE: i32 = 4;
+
+/// Runs one enforcing scan that is expected to be refused, and returns what it said.
+fn refused(launcher: &[&str], config: &ScopedConfig) -> String {
+    let mut daemon = Daemon::spawn_by(launcher, config, ONCE);
+    let status = daemon.ended(Duration::from_secs(20));
+    let said = daemon.last_words().join("\n");
+    assert_eq!(status.code(), Some(CANNOT_ENFORCE), "{said}");
+    assert!(said.contains("cannot terminate anything here"), "{said}");
+    said
+}
+
+fn doctor(launcher: &[&str]) -> (Option<i32>, String) {
+    let Output { status, stdout, .. } = Command::new(launcher[0])
+        .args(&launcher[1..])
+        .args([env!("CARGO_BIN_EXE_memmon"), "doctor"])
+        .output()
+        .unwrap();
+    (status.code(), String::from_utf8(stdout).unwrap())
+}
+
+fn last_line(text: &str) -> &str {
+    text.lines().last().unwrap_or_default()
+}
+
+const FOREIGN_PROC: [&str; 4] = [UNSHARE, "--pid", "--fork", "--kill-child"];
+
+#[test]
+#[ignore = "kernel: needs root"]
+fn a_proc_of_another_pid_namespace_is_not_enforced_by() {
+    let user = TestUser::claim();
+    let hog = user.hog("anon 40M hold");
+    hog.begun("hold");
+    let said = refused(&FOREIGN_PROC, &config(&user, &[]));
+    assert!(said.contains("/proc is not the one of memmon's pid namespace"), "{said}");
+    assert!(said.contains("--mount-proc"), "the remedy: {said}");
+    assert!(hog.is_alive());
+
+    let (code, text) = doctor(&FOREIGN_PROC);
+    assert_eq!(code, Some(CANNOT_ENFORCE), "{text}");
+    assert_eq!(last_line(&text), "memmon can watch here, but not enforce: see the lines marked !!");
+
+    // A dry run signals nobody.
+    let arguments = ["--once", "--source", "proc", "--dry-run"];
+    let mut dry = Daemon::spawn_by(&FOREIGN_PROC, &config(&user, &[]), &arguments);
+    assert!(dry.ended(Duration::from_secs(20)).success(), "{:?}", dry.lines());
+    assert_eq!(dry.about("killing", hog.pid()).len(), 1);
+    assert!(hog.is_alive());
+}
+
+#[test]
+#[ignore = "kernel: needs root"]
+fn a_pid_namespace_with_its_own_proc_is_enforced_in() {
+    let launcher = [UNSHARE, "--pid", "--fork", "--kill-child", "--mount-proc"];
+    let user = TestUser::claim();
+    let hog = user.hog("anon 40M hold");
+    hog.begun("hold");
+    let mut inside = Daemon::spawn_by(&launcher, &config(&user, &[]), ONCE);
+    assert!(inside.ended(Duration::from_secs(20)).success(), "{:?}", inside.lines());
+    let degraded = inside.every("degraded");
+    let part =
+        |event: &&serde_json::Value| event["what"].to_string().contains("only the processes of its own");
+    assert!(degraded.iter().any(|event| part(&event)), "{degraded:?}");
+    assert!(hog.is_alive(), "it is not in sight");
+
+    let (code, text) = doctor(&launcher);
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(
+        last_line(&text),
+        "memmon can watch and enforce in its own pid namespace only: see the lines marked !"
+    );
+}
+
+#[test]
+#[ignore = "kernel: needs root"]
+fn uids_of_another_user_namespace_are_not_enforced_by() {
+    let user = TestUser::claim();
+    let hog = user.hog("anon 40M hold");
+    hog.begun("hold");
+    let said = refused(&[UNSHARE, "--user", "--map-root-user"], &config(&user, &[]));
+    assert!(said.contains("a user namespace that does not map every uid in sight"), "{said}");
+    // One that has its own pids, too, but no place for the users of /etc/passwd.
+    let alone = [UNSHARE, "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"];
+    let said = refused(&alone, &config(&user, &[]));
+    assert!(said.contains("a user namespace that does not map every uid in sight"), "{said}");
+    assert!(hog.is_alive());
+    let (code, text) = doctor(&alone);
+    assert_eq!(code, Some(CANNOT_ENFORCE), "{text}");
+}
+
+#[test]
+#[ignore = "kernel: needs root"]
+fn clocks_of_another_time_namespace_take_ebpf_away_but_not_enforcing() {
+    let launcher =
+        [UNSHARE, "--time", "--boottime", "100000", "--monotonic", "50000", "--fork", "--kill-child"];
+    let user = TestUser::claim();
+    let mut hog = user.hog("anon 40M hold");
+    hog.begun("hold");
+    let mut inside = Daemon::spawn_by(&launcher, &config(&user, &[]), &["--once", "--source", "auto"]);
+    assert!(inside.ended(Duration::from_secs(20)).success(), "{:?}", inside.lines());
+    assert_eq!(inside.event("started")["source"], "proc");
+    assert_eq!(hog.ended_by(Duration::from_secs(5)), Some(libc::SIGTERM));
+    assert_eq!(inside.about("terminated", hog.pid()).len(), 1);
+    let (_, text) = doctor(&launcher);
+    assert!(text.contains("time namespace    memmon is in a time namespace"), "{text}");
+}
+
+#[test]
+#[ignore = "kernel: needs root"]
+fn paths_of_another_cgroup_namespace_are_not_enforced_by() {
+    let launcher = [UNSHARE, "--cgroup"];
+    let user = TestUser::claim();
+    let mut hog = user.hog("anon 40M hold");
+    hog.begun("hold");
+    let said = refused(&launcher, &config(&user, &[]).and_in_cgroup("/**"));
+    assert!(said.contains("the paths that scope.cgroups is compared with"), "{said}");
+    assert!(hog.is_alive());
+    // Nothing else depends on it.
+    let mut inside = Daemon::spawn_by(&launcher, &config(&user, &[]), ONCE);
+    assert!(inside.ended(Duration::from_secs(20)).success(), "{:?}", inside.lines());
+    assert_eq!(hog.ended_by(Duration::from_secs(5)), Some(libc::SIGTERM));
+}
