@@ -28,8 +28,8 @@ const TYPED: &[(&str, &str, &str)] = &[
     ("journalctl -u memmon -f", SERVICE, LITERALLY),
     ("journalctl -u memmon -n 50", SERVICE, LITERALLY),
     ("sudo systemctl reload memmon", SERVICE, LITERALLY),
-    ("man memmon", "memmon-manual/src/main.rs", "fn mandoc_has_no_complaint"),
-    ("man memmon.toml", "memmon-manual/src/main.rs", "fn mandoc_has_no_complaint"),
+    ("man memmon", "xtask/manual/src/main.rs", "fn mandoc_has_no_complaint"),
+    ("man memmon.toml", "xtask/manual/src/main.rs", "fn mandoc_has_no_complaint"),
     (
         "memmon run [--config PATH] [--dry-run] [--source auto|ebpf|proc] [--once]",
         "memmon/tests/common/daemon.rs",

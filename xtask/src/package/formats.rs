@@ -4,6 +4,7 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::Command,
+    str::FromStr as _,
 };
 
 use anyhow::{Context as _, Result};
@@ -112,8 +113,10 @@ fn record(sources: &Sources, file: &Path) -> Result<()> {
     cargo.env("SOURCE_DATE_EPOCH", &sources.when);
     cargo.args(["cyclonedx", "--format=json", "--no-build-deps", "--override-filename", NAME]);
     shell::run(cargo.args(["--manifest-path", "memmon/Cargo.toml"]))?;
-    let members = workspace::root().read_dir().context("cannot list the checkout")?;
-    let written = members.flatten().map(|entry| entry.path().join(format!("{NAME}.json")));
+    let manifest = toml::Table::from_str(include_str!("../../../Cargo.toml"))?;
+    let members = manifest["workspace"]["members"].as_array().into_iter().flatten();
+    let folders = members.filter_map(|member| Some(workspace::root().join(member.as_str()?)));
+    let written = folders.map(|folder| folder.join(format!("{NAME}.json")));
     for left in written.filter(|path| path.exists()) {
         if left.starts_with(workspace::root().join("memmon")) {
             let text =

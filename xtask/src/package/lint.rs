@@ -1,6 +1,6 @@
 //! What the distributions' own critics say of a package: nothing, or it is none.
 //!
-//! What they are told to overlook stands, each with its reason, in packaging/.
+//! What they are told to overlook stands, each with its reason, in xtask/packaging/.
 
 use std::{path::Path, process::Command};
 
@@ -42,7 +42,7 @@ fn linter(kind: Kind, file: &Path) -> Option<Command> {
         }
         Kind::Rpm => {
             let mut rpmlint = Command::new("rpmlint");
-            rpmlint.arg("--config").arg(workspace::root().join("packaging/rpm/rpmlint.toml")).arg(file);
+            rpmlint.arg("--config").arg(workspace::root().join("xtask/packaging/rpm/rpmlint.toml")).arg(file);
             Some(rpmlint)
         }
         Kind::Tar | Kind::Record => None,

@@ -93,7 +93,8 @@ impl Sources {
         let root = workspace::root();
         let mut files =
             vec![root.join("memmon/Cargo.toml"), root.join("Cargo.lock"), root.join("LICENSE-MIT")];
-        for folder in ["packaging/deb", "packaging/rpm", "xtask/src/package"].map(|folder| root.join(folder))
+        for folder in ["xtask/packaging/deb", "xtask/packaging/rpm", "xtask/src/package"]
+            .map(|folder| root.join(folder))
         {
             let entries = folder.read_dir().with_context(|| format!("cannot list {}", folder.display()))?;
             files.extend(entries.flatten().map(|entry| entry.path()));

@@ -6,7 +6,7 @@ use clap_mangen::roff::{bold, roman};
 use crate::page::{Page, line};
 
 /// What memmon is shipped with.
-const SHIPPED: &str = include_str!("../../config.toml");
+const SHIPPED: &str = include_str!("../../../config.toml");
 /// What the page shows as an example.
 const EXAMPLE: &str = include_str!("../pages/example.toml");
 

@@ -2,7 +2,7 @@
 
 /// The lines of its blocks of shell, without comments.
 fn commands() -> impl Iterator<Item = &'static str> {
-    let blocks = include_str!("../../README.md").split("```sh\n").skip(1);
+    let blocks = include_str!("../../../README.md").split("```sh\n").skip(1);
     let lines = blocks.filter_map(|block| block.split("```").next()).flat_map(str::lines);
     lines.map(|line| line.split(" #").next().unwrap_or_default().trim()).filter(|line| !line.is_empty())
 }
