@@ -308,6 +308,7 @@ mod tests {
 
         Warnings:
           line 4: "docker" protects only what is called exactly that; its daemon is "dockerd"
+          line 4: whitelist.names takes the place of the default list, so that these are no longer protected: systemd, sshd; add those that this machine needs
           line 5: root is listed but not protected, as in v1: set protect_root = true to protect it
 
         Over the limit of 0.10GB now (ram_gb_threshold, 16.00GB in all):

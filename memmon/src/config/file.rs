@@ -7,7 +7,9 @@ use std::{
     path::Path,
 };
 
-use super::{Concern, ConfigError, Loaded, Users, Warning, error::Problems, parse};
+use super::{
+    Concern, ConfigError, Loaded, Users, Warning, error::Problems, parse, resolve::is_package_manager,
+};
 
 /// Where the configuration is looked for if no other path is given.
 pub const DEFAULT_PATH: &str = "/etc/memmon/config.toml";
@@ -45,6 +47,13 @@ fn load_file(path: &Path, users: &dyn Users) -> Result<Loaded, ConfigError> {
         (mode & 0o002 != 0).then(|| Concern::WorldWritable { file: path.to_owned() }),
         missing_log_directory(&loaded),
     ];
+    loaded.warnings.retain_mut(|warning| match &mut warning.concern {
+        Concern::NamesFellAway { names } => {
+            names.retain(|name| !is_package_manager(name) || is_installed(name));
+            !names.is_empty()
+        }
+        _ => true,
+    });
     loaded.warnings.extend(concerns.into_iter().flatten().map(|concern| Warning { line: None, concern }));
     Ok(loaded)
 }
@@ -76,6 +85,16 @@ fn not_utf8(path: &Path, error: &std::string::FromUtf8Error) -> ConfigError {
         "save the file as UTF-8",
     );
     problems.into_error(path)
+}
+
+/// Whether this machine has the program `name` where package managers are.
+fn is_installed(name: &str) -> bool {
+    // A comm of 15 bytes stands for the longer name that it was cut from.
+    let names =
+        if name == "unattended-upgr" { ["unattended-upgrade", "unattended-upgrades"] } else { [name, name] };
+    let folders =
+        ["/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/lib/snapd", "/usr/libexec", "/usr/lib/packagekit"];
+    folders.iter().any(|folder| names.iter().any(|name| Path::new(folder).join(name).exists()))
 }
 
 fn missing_log_directory(loaded: &Loaded) -> Option<Concern> {

@@ -347,7 +347,7 @@ fn nothing_in_the_file_plays_tricks_on_a_terminal() {
 fn what_may_not_be_meant_is_warned_of() {
     insta::assert_snapshot!(warnings(SHIPPED), @r#"
     line 17: "docker" protects only what is called exactly that; its daemon is "dockerd"
-    line 19: root is listed but not protected, as in v1: set protect_root = true to protect it
+    line 21: root is listed but not protected, as in v1: set protect_root = true to protect it
     "#);
     insta::assert_snapshot!(warnings(
         r#"[thresholds]
@@ -371,7 +371,7 @@ users = ["toor", "0", "mal\u001blory", "alice"]
     line 6: whitelist.users: no user "mal\u{1b}lory" on this machine, the entry matches nobody
     line 6: root is listed but not protected, as in v1: set protect_root = true to protect it
     "#);
-    assert_eq!(warnings("whitelist.names = ['docker', 'dockerd']"), "");
+    assert!(!warnings("whitelist.names = ['docker', 'dockerd']").contains("its daemon"));
     assert_eq!(warnings("whitelist.users = ['root']\nwhitelist.protect_root = true"), "");
 }
 
@@ -389,6 +389,7 @@ cgroups = ['/user\.slice/.*']
     line 2: whitelist.names: "(sshd|tmux)" looks like a regular expression, or another pattern that is no glob: write "sshd", "tmux"
     line 2: whitelist.names: "a\.out" looks like a regular expression, or another pattern that is no glob: write "a.out"
     line 2: whitelist.names: "^node\d+$" looks like a regular expression, or another pattern that is no glob: no few globs mean the same, list the names
+    line 2: whitelist.names takes the place of the default list, so that these are no longer protected: systemd, sshd, apt, apt-get, dpkg, dpkg-deb, unattended-upgr, dnf, dnf5, rpm, zypper, pacman, snapd, packagekitd; add those that this machine needs
     line 3: whitelist.users: no user "student*" on this machine, the entry matches nobody (users are listed one by one, without patterns)
     line 5: scope.cgroups: "/user\.slice/.*" looks like a regular expression, or another pattern that is no glob: write "/user.slice/**"
     "#);

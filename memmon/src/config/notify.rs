@@ -60,6 +60,12 @@ impl Reader<'_, '_> {
         if let (Some(typed), Some(_), false) = (smtp_auth_file, &auth_file, starttls || is_here(&host)) {
             self.warn(&typed.span(), Concern::PlainPassword { host: host.clone() });
         }
+        if to.is_empty() {
+            let typed = [("notify.mail_from", mail_from), ("notify.smtp_auth_file", smtp_auth_file)];
+            for (key, typed) in typed.into_iter().filter_map(|(key, typed)| Some((key, typed.as_ref()?))) {
+                self.warn_of_no_effect(key, typed, "notify.mail_to");
+            }
+        }
         let mail =
             port.filter(|_| !to.is_empty()).map(|port| Mail { to, from, host, port, starttls, auth_file });
         let hook = self.hook(typed);
@@ -71,12 +77,21 @@ impl Reader<'_, '_> {
         let timeout =
             self.seconds("hook_timeout", hook_timeout, "seconds that the hook may take", 0.1..=3600.0);
         let command = hook.as_ref().and_then(|typed| self.path("hook", typed));
+        if let (None, Some(typed)) = (&command, &hook_user) {
+            self.warn_of_no_effect("notify.hook_user", typed, "notify.hook");
+        }
         let user = match &hook_user {
             Some(typed) => self.user("hook_user", typed),
             // Not as root, whom nobody has asked for.
             None => command.as_ref().and_then(|_| self.users.uid(NOBODY).ok()?).or(Some(Uid(65_534))),
         };
         Some(Hook { command: command?, user: Some(user?), timeout: timeout.unwrap_or(TIMEOUT) })
+    }
+
+    fn warn_of_no_effect(&mut self, key: &'static str, typed: &Spanned<String>, without: &'static str) {
+        if !typed.get_ref().is_empty() {
+            self.warn(&typed.span(), Concern::NoEffect { key, without });
+        }
     }
 
     fn user(&mut self, key: &str, typed: &Spanned<String>) -> Option<Uid> {

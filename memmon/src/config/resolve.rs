@@ -33,6 +33,22 @@ mod default {
     pub(super) const INTERVAL: Duration = Duration::from_secs(30);
     pub(super) const PIDS: [u32; 1] = [1];
     pub(super) const NAMES: [&str; 5] = ["systemd", "kernel", "init", "sshd", "docker"];
+    /// Ended in the middle of an upgrade, each leaves a machine with half of it. v1's list had none of them; a file that
+    /// lists names, as v1's own does, means what it lists, and is warned.
+    pub(super) const PACKAGE_MANAGERS: [&str; 12] = [
+        "apt",
+        "apt-get",
+        "dpkg",
+        "dpkg-deb",
+        "unattended-upgr",
+        "dnf",
+        "dnf5",
+        "rpm",
+        "zypper",
+        "pacman",
+        "snapd",
+        "packagekitd",
+    ];
     pub(super) const PROTECT_ROOT: bool = false;
     pub(super) const HONOUR_OOM_SCORE_ADJ: bool = true;
     pub(super) const DRY_RUN: bool = false;
@@ -107,8 +123,12 @@ pub(super) fn settings(
         &WARNINGS,
         default::WARN_AT_PERCENT,
     );
+    let names_at = whitelist.names.as_ref().map(Spanned::span);
     let whitelist = reader.whitelist(whitelist);
     let scope = reader.scope(scope);
+    if let Some(span) = names_at {
+        reader.warn_of_names_that_fell_away(&span, &whitelist, &scope);
+    }
     let log = Log {
         file: reader.log_file(log_file),
         format: reader.choice("format", format, &FORMATS, LogFormat::as_str).unwrap_or_default(),
@@ -203,6 +223,15 @@ fn is_every_name(name: &str) -> bool {
     })
 }
 
+fn default_names() -> impl Iterator<Item = &'static str> {
+    default::NAMES.into_iter().chain(default::PACKAGE_MANAGERS)
+}
+
+/// Whether `name` is a package manager of the default list.
+pub(super) fn is_package_manager(name: &str) -> bool {
+    default::PACKAGE_MANAGERS.contains(&name)
+}
+
 fn default_limits() -> Option<Limits> {
     Limits::new(default::PERCENT, Bytes::from_gb(default::GB)).ok()
 }
@@ -259,7 +288,7 @@ impl Reader<'_, '_> {
             },
             names: match names {
                 Some(list) => self.names(&list),
-                None => self.compiled("names", &(0..0), NamePatterns::new(default::NAMES)),
+                None => self.compiled("names", &(0..0), NamePatterns::new(default_names())),
             },
             users: match users {
                 Some(list) => self.protected_users(&list, protect_root),
@@ -302,6 +331,22 @@ impl Reader<'_, '_> {
             }
         }
         self.compiled("names", &list.span(), NamePatterns::new(names.into_iter().map(|(name, _)| name)))
+    }
+
+    /// A list takes the place of the default one, as in v1. What the default protects and the list does not is easily
+    /// forgotten; `kernel` and `init` are never touched, and nothing of importance is called `docker`.
+    fn warn_of_names_that_fell_away(&mut self, list: &Range<usize>, whitelist: &Whitelist, scope: &Scope) {
+        let root_is_exposed =
+            !whitelist.protect_root && scope.uids.as_ref().is_none_or(|uids| uids.contains(Uid::ROOT));
+        let managers = default::PACKAGE_MANAGERS.into_iter().filter(|_| root_is_exposed);
+        let names: Vec<_> = ["systemd", "sshd"]
+            .into_iter()
+            .chain(managers)
+            .filter(|name| whitelist.names.find(name.as_bytes()).is_none())
+            .collect();
+        if !names.is_empty() {
+            self.warn(list, Concern::NamesFellAway { names });
+        }
     }
 
     fn protected_users(&mut self, list: &List<String>, protect_root: bool) -> BTreeSet<Uid> {

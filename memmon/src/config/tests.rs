@@ -84,7 +84,9 @@ fn the_defaults_are_those_of_v1() {
     assert_eq!(rules.limits.percent(), 10.0);
     assert_eq!(rules.limits.bytes(), Bytes(2 * Bytes::GIB));
     assert_eq!(rules.whitelist.pids, [Pid(1)].into());
-    assert_eq!(rules.whitelist.names.entries(), ["systemd", "kernel", "init", "sshd", "docker"]);
+    let names = rules.whitelist.names.entries();
+    assert_eq!(names[..5], ["systemd", "kernel", "init", "sshd", "docker"]);
+    assert!(names[5..].iter().all(|name| resolve::is_package_manager(name)), "{names:?}");
     assert_eq!(rules.whitelist.users, [Uid::ROOT].into());
     assert!(!rules.whitelist.protect_root && rules.honour_oom_score_adj);
     assert_eq!(rules.scope, crate::policy::Scope::default());
@@ -155,8 +157,56 @@ fn a_password_that_anyone_may_read_on_its_way_is_warned_of() {
 #[test]
 fn the_shipped_file_and_that_of_v1_say_what_is_the_default_anyway() {
     assert_eq!(parsed(SHIPPED).settings, parsed("").settings);
-    assert_eq!(parsed(V1).settings, parsed("").settings);
     assert_eq!(parsed("").warnings, []);
+    // What v1's own file lists is what is protected, and no more than that, as ever.
+    let mut v1 = parsed(V1).settings;
+    let names = &mut v1.rules.whitelist.names;
+    assert_eq!(names.entries(), ["systemd", "kernel", "init", "sshd", "docker"]);
+    *names = rules("").whitelist.names;
+    assert_eq!(v1, parsed("").settings);
+}
+
+#[test]
+fn what_a_list_of_names_no_longer_protects_is_warned_of() {
+    let fell_away = |text: &str| {
+        let warnings = parsed(text).warnings.into_iter();
+        let names = warnings.filter_map(|warning| match warning.concern {
+            Concern::NamesFellAway { names } => Some(names.join(" ")),
+            _ => None,
+        });
+        names.collect::<String>()
+    };
+    let all = fell_away("whitelist.names = ['myapp']");
+    assert!(all.starts_with("systemd sshd apt apt-get dpkg ") && all.contains(" snapd"), "{all}");
+    assert_eq!(fell_away("whitelist.names = []"), all, "an empty list is one");
+    let managers = fell_away(V1);
+    assert_eq!(format!("systemd sshd {managers}"), all);
+    for text in ["", "whitelist.pids = [7]", SHIPPED] {
+        assert_eq!(fell_away(text), "", "{text}");
+    }
+    // Those are root's, so that they are safe where root is.
+    for text in ["whitelist.protect_root = true", "scope.uids = ['1000-60000']"] {
+        assert_eq!(fell_away(&format!("whitelist.names = ['myapp']\n{text}")), "systemd sshd", "{text}");
+    }
+    assert!(fell_away("whitelist.names = ['s*']\nscope.uids = ['0']").starts_with("apt "));
+    insta::assert_snapshot!(
+        warnings("[whitelist]\nprotect_root = true\nnames = ['myapp']"),
+        @"line 3: whitelist.names takes the place of the default list, so that these are no longer protected: systemd, sshd; add those that this machine needs"
+    );
+}
+
+#[test]
+fn what_has_no_effect_alone_is_warned_of() {
+    insta::assert_snapshot!(
+        warnings("[notify]\nmail_from = 'a@b'\nsmtp_auth_file = '/x'\nhook_user = 'alice'\nsmtp_host = 'localhost'"),
+        @"
+    line 2: notify.mail_from has no effect without notify.mail_to
+    line 3: notify.smtp_auth_file has no effect without notify.mail_to
+    line 4: notify.hook_user has no effect without notify.hook
+    "
+    );
+    let text = "[notify]\nmail_from = 'a@b'\nmail_to = ['c@d']\nhook_user = 'alice'\nhook = '/x'";
+    assert_eq!(warnings(text), "");
 }
 
 #[test]

@@ -61,6 +61,18 @@ pub enum Concern {
         /// What its processes are called.
         real: &'static str,
     },
+    /// `whitelist.names` is given, and protects less than its default.
+    NamesFellAway {
+        /// What the default protects and the list does not.
+        names: Vec<&'static str>,
+    },
+    /// A key that has no effect without another one.
+    NoEffect {
+        /// The key, with its section.
+        key: &'static str,
+        /// The other one.
+        without: &'static str,
+    },
     /// `whitelist.users` lists root, and `protect_root` is false.
     RootNotProtected,
     /// A user that this machine does not know.
@@ -165,6 +177,13 @@ impl fmt::Display for Concern {
                     quotable(name)
                 )
             }
+            Self::NamesFellAway { names } => write!(
+                f,
+                "whitelist.names takes the place of the default list, so that these are no longer protected: {}; add those \
+                 that this machine needs",
+                names.join(", ")
+            ),
+            Self::NoEffect { key, without } => write!(f, "{key} has no effect without {without}"),
             Self::RootNotProtected => f.write_str(
                 "root is listed but not protected, as in v1: set protect_root = true to protect it",
             ),

@@ -119,3 +119,24 @@ fn a_pattern_of_another_language_is_answered_with_globs() {
     assert_eq!(code, 1);
     assert!(err.contains("\"nobody-has-that\", \"nobody-has-this\""), "{err}");
 }
+
+#[test]
+fn what_a_list_of_names_drops_from_the_default_is_reported_by_check_and_the_start() {
+    let dir = configured(
+        "[whitelist]\nnames = [\"myapp\"]\n[settings]\nlog_file = \"\"\nenable_syslog = false\n[kernel]\nsource = \"proc\"\n",
+    );
+    let (code, out, err) = memmon(dir.path(), &["check", "config.toml"]);
+    assert_eq!(code, 0, "{err}");
+    let once = ["run", "--dry-run", "--once", "--config", "config.toml"];
+    let (code, _, started) = memmon(dir.path(), &once);
+    assert!(code == 0 && started.contains("no longer protected: systemd, sshd"), "{started}");
+    let line =
+        out.lines().find(|line| line.contains("no longer protected")).unwrap_or_else(|| panic!("{out}"));
+    assert!(line.contains("systemd, sshd"), "{line}");
+    for (manager, place) in
+        [("dpkg", "/usr/bin/dpkg"), ("pacman", "/usr/bin/pacman"), ("dnf", "/usr/bin/dnf")]
+    {
+        let listed = line.split([' ', ',', ';']).any(|word| word == manager);
+        assert_eq!(listed, Path::new(place).exists(), "only those of this machine: {line}");
+    }
+}
