@@ -46,7 +46,7 @@ pub fn escalate(state: State, event: Event, now: Instant, patience: &EscalationT
             let again =
                 failed.map_or_else(|| Pause::new(now, patience.lingering), |(_, pause)| pause.longer(now));
             let known = failed.is_some_and(|(before, _)| before == error);
-            let tell = (!known).then_some(Effect::Tell(Outcome::OutOfReach { error }));
+            let tell = (!known).then_some(Effect::Report(Outcome::OutOfReach { error }));
             (Stage::Unopened { error, again }, tell.into_iter().collect())
         }
         (Stage::Unopened { error, again }, Event::Tick) if again.is_over(now) => {
@@ -74,20 +74,20 @@ pub fn escalate(state: State, event: Event, now: Instant, patience: &EscalationT
 
         (Stage::Sending { .. }, Event::Sent(Err(Errno::SRCH))) => case.gone(now),
         (Stage::Sending { signal, .. }, Event::Sent(Err(error))) => {
-            (Stage::Refused, vec![Effect::Tell(Outcome::SignalFailed { signal, error })])
+            (Stage::Refused, vec![Effect::Report(Outcome::SignalFailed { signal, error })])
         }
         (Stage::Sending { signal: Signal::Term, breach }, Event::Sent(Ok(()))) => {
             case.term = Some(Sent { at: now, rss: breach.rss });
             (
                 Stage::Grace { until: later(now, patience.grace) },
-                vec![Effect::Tell(Outcome::Terminating { breach })],
+                vec![Effect::Report(Outcome::Terminating { breach })],
             )
         }
         (Stage::Sending { signal: Signal::Kill, breach }, Event::Sent(Ok(()))) => {
             let grace = case.since_term(now);
             case.kill = Some(Sent { at: now, rss: breach.rss });
             let reclaim = patience.reclaim.then_some(Effect::Reclaim);
-            let tell = Effect::Tell(Outcome::GraceOver { rss: breach.rss, grace, urgency: case.urgency });
+            let tell = Effect::Report(Outcome::GraceOver { rss: breach.rss, grace, urgency: case.urgency });
             (
                 Stage::Killed { tell: Pause::new(now, patience.lingering) },
                 reclaim.into_iter().chain([tell]).collect(),
@@ -105,7 +105,7 @@ pub fn escalate(state: State, event: Event, now: Instant, patience: &EscalationT
         }
         (Stage::Killed { tell }, Event::Tick) if tell.is_over(now) => {
             let since = case.kill.map_or(Duration::ZERO, |kill| now.saturating_duration_since(kill.at));
-            (Stage::Killed { tell: tell.longer(now) }, vec![Effect::Tell(Outcome::Lingers { since })])
+            (Stage::Killed { tell: tell.longer(now) }, vec![Effect::Report(Outcome::Lingers { since })])
         }
 
         // What could not be done may be possible, or not asked for, under other rules: the next scan finds out.
@@ -115,7 +115,7 @@ pub fn escalate(state: State, event: Event, now: Instant, patience: &EscalationT
         // SIGKILL cannot be taken back: what is left is to see its end.
         (Stage::Killed { .. }, Event::CalledOff) => (stage, vec![]),
         (_, Event::CalledOff) => {
-            (Stage::Over, vec![Effect::Tell(Outcome::LetGo { after_term: case.term.is_some() })])
+            (Stage::Over, vec![Effect::Report(Outcome::LetGo { after_term: case.term.is_some() })])
         }
         _ => (stage, vec![]),
     };
@@ -135,7 +135,7 @@ fn in_doubt(
     now: Instant,
 ) -> (Stage, Effects) {
     let again = doubt.map_or_else(|| Pause::new(now, DOUBT), |pause| pause.longer(now));
-    let tell = doubt.is_none().then_some(Effect::Tell(outcome));
+    let tell = doubt.is_none().then_some(Effect::Report(outcome));
     (Stage::InDoubt { next, last, again }, tell.into_iter().collect())
 }
 
@@ -148,17 +148,17 @@ fn weigh(
     now: Instant,
     patience: &EscalationTiming,
 ) -> (Stage, Effects) {
-    let leave_alone = |outcome| (Stage::Over, vec![Effect::Tell(outcome)]);
+    let leave_alone = |outcome| (Stage::Over, vec![Effect::Report(outcome)]);
     match check {
-        Check::StillOver(evidence) if evidence.whom == case.whom => {
+        Check::StillOver(evidence) if evidence.process == case.whom => {
             let breach = evidence.breach;
             case.peak = case.peak.max(breach.rss);
             (Stage::Sending { signal: next, breach }, vec![Effect::Send(Warrant::new(next, evidence))])
         }
         Check::StillOver(evidence) => leave_alone(Outcome::Unconfirmed(Unconfirmed::AnotherProcess {
-            pid: evidence.whom.pid,
+            pid: evidence.process.pid,
             expected: case.whom.start,
-            found: evidence.whom.start,
+            found: evidence.process.start,
         })),
         // A process that is exiting has given up its memory before its pidfd says so, and is out of /proc only after.
         Check::Within { rss: Bytes::ZERO, .. } | Check::Unconfirmed(Unconfirmed::Gone) if !last => {
@@ -208,7 +208,7 @@ impl State {
 
     /// The same for one that was opened, and looked at after that: SIGTERM is next, without another look.
     pub fn start_opened(evidence: Evidence, crossed: Option<Crossed>) -> (Self, Effects) {
-        let Evidence { whom, breach } = evidence;
+        let Evidence { process: whom, breach } = evidence;
         let stage = Stage::Sending { signal: Signal::Term, breach };
         let send = Effect::Send(Warrant::new(Signal::Term, evidence));
         (Self { case: Case::new(whom, breach, crossed), stage }, vec![send])
@@ -317,7 +317,7 @@ impl Case {
             reclaimed: self.reclaimed.is_some(),
             exit: self.exit,
         };
-        (Stage::Over, vec![Effect::Tell(Outcome::Gone(record))])
+        (Stage::Over, vec![Effect::Report(Outcome::Gone(record))])
     }
 
     /// Who ended it: the kernel's word where there is one, what was sent otherwise.
@@ -439,7 +439,7 @@ pub enum Effect {
     /// Free its memory ahead of its exit (process_mrelease), without waiting.
     Reclaim,
     /// Say this.
-    Tell(Outcome),
+    Report(Outcome),
 }
 
 /// What became of a victim, so far or for good.

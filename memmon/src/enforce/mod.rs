@@ -1,23 +1,23 @@
-//! Changes another process: ends it, in steps, and only after looking again before each.
+//! Terminates processes, in steps, and looks at the process again before each step.
 //!
-//! [`escalate()`] decides what is next for one victim and does nothing; [`Victims`] keeps all of them with their
-//! pidfds; the daemon carries out the orders and feeds back what came of them:
+//! [`escalate()`] decides the next step for one victim and does nothing; [`Victims`] keeps all victims with their
+//! pidfds; the daemon executes the orders and passes the results back:
 //!
 //! ```text
 //! let mut orders = VecDeque::from(victims.start_termination(process, breach, now));  // or victims.wake(now): see Victims
 //! while let Some(Order { process, effect }) = orders.pop_front() {
-//!     let whom = process.id;
+//!     let id = process.id;
 //!     let event = match effect {
-//!         Effect::Open => victims.open(whom),
-//!         Effect::Check => Event::Checked(match procfs.confirm(whom.pid, Some(whom.start), …) {
-//!             Ok(found) => Check::judged(whom, &found, policy::judge(&rules, &found, &memory), limit),
+//!         Effect::Open => victims.open(id),
+//!         Effect::Check => Event::Checked(match procfs.confirm(id.pid, Some(id.start), …) {
+//!             Ok(found) => Check::judged(id, &found, policy::judge(&rules, &found, &memory), limit),
 //!             Err(why) => Check::Unconfirmed(why),
 //!         }),
 //!         Effect::Send(warrant) => victims.send(warrant),
-//!         Effect::Reclaim => { victims.reclaim(whom, &reaper); continue }   // answers by the reaper's callback
-//!         Effect::Tell(outcome) => { reporter.tell(told(&process, outcome)); continue }
+//!         Effect::Reclaim => { victims.reclaim(id, &reaper); continue }   // the reaper's callback has the result
+//!         Effect::Report(outcome) => { report(&process, outcome); continue }
 //!     };
-//!     orders.extend(victims.handle(whom, event, Instant::now()));
+//!     orders.extend(victims.handle(id, event, Instant::now()));
 //! }
 //! ```
 
@@ -40,7 +40,7 @@ pub use warrant::{Check, Evidence, Warrant};
 mod testing {
     use crate::model::{Bytes, Fact, Names, Pid, Process, ProcessId, StartTime, Uid};
 
-    /// A process of no particular interest.
+    /// A process without special properties.
     pub(super) fn process(pid: u32, start: u64) -> Process {
         Process {
             id: ProcessId { pid: Pid(pid), start: StartTime(start) },

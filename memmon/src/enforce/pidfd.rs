@@ -1,4 +1,5 @@
-//! A process that one can signal and wait for without ever meeting another one: pidfd_open(2), Linux 5.3.
+//! A handle to one process, to signal it and wait for it without a risk for its pid's next owner: pidfd_open(2), Linux
+//! 5.3.
 #![expect(unsafe_code, reason = "process_mrelease(2) has no wrapper yet")]
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -12,19 +13,20 @@ use rustix::{
 use super::warrant::Warrant;
 use crate::model::{Pid, Signal};
 
-/// A process, for as long as this value lives: what has its pid later is never meant. Readable once it has ended
+/// A handle to one process: it never refers to a later process with the same pid. Readable once the process has ended
 /// (all its threads, whether reaped or not).
 ///
-/// It means whoever had the pid when it was opened: that this is the process in question must be checked afterwards.
+/// It refers to the process that had the pid when it was opened; the caller must check afterwards that this is the
+/// intended process.
 #[derive(Debug)]
 pub struct Pidfd(OwnedFd);
 
 impl Pidfd {
-    /// Opens what has `pid` now.
+    /// Opens the process that has `pid` now.
     ///
     /// # Errors
-    /// `ESRCH`: nobody has it. `EINVAL`: a thread has it. `EMFILE`, `ENFILE`, `ENOMEM`: not now. `ENOSYS`: Linux
-    /// before 5.3. `EPERM`: pid 1, which is not opened here on principle.
+    /// `ESRCH`: no process has it. `EINVAL`: a thread has it. `EMFILE`, `ENFILE`, `ENOMEM`: a lack of resources.
+    /// `ENOSYS`: Linux before 5.3. `EPERM`: pid 1, which this function never opens.
     pub fn open(pid: Pid) -> Result<Self, Errno> {
         if pid == Pid::INIT {
             return Err(Errno::PERM);
@@ -33,10 +35,10 @@ impl Pidfd {
         process::pidfd_open(pid, PidfdFlags::empty()).map(Self)
     }
 
-    /// Sends what the warrant allows; it is used up whatever comes of it.
+    /// Sends the warrant's signal, and consumes the warrant even if that fails.
     ///
     /// # Errors
-    /// `ESRCH`: it has ended. `EPERM`: no right to (CAP_KILL), or a filter. `ENOSYS`: Linux before 5.1.
+    /// `ESRCH`: the process has ended. `EPERM`: CAP_KILL is missing, or a filter refuses. `ENOSYS`: Linux before 5.1.
     #[expect(clippy::needless_pass_by_value, reason = "a warrant is good for one signal")]
     pub fn send(&self, warrant: Warrant) -> Result<(), Errno> {
         let signal = match warrant.signal() {
@@ -46,14 +48,14 @@ impl Pidfd {
         process::pidfd_send_signal(&self.0, signal)
     }
 
-    /// Frees the memory of a process that was sent SIGKILL, on the caller's time: process_mrelease(2), Linux 5.15.
-    /// It blocks while the process holds its own address space, so call it where waiting does no harm.
+    /// Frees the memory of a process that was sent SIGKILL, in the caller's thread: process_mrelease(2), Linux 5.15.
+    /// It blocks while the process holds its address space's lock, so call it from a thread that may wait.
     ///
     /// # Errors
-    /// `ESRCH`: nothing is left to free. `EAGAIN`: only a part could be freed so far. `EINVAL`: it was not sent
-    /// SIGKILL, or shares its memory with a process that was not. `ENOSYS`: an older kernel.
+    /// `ESRCH`: nothing is left to free. `EAGAIN`: only a part could be freed so far. `EINVAL`: the process was not sent
+    /// SIGKILL, or shares its memory with one that was not. `ENOSYS`: an older kernel.
     pub fn reclaim(&self) -> Result<(), Errno> {
-        // SAFETY: takes a descriptor, which is open, and flags, which must be 0; no memory of ours is involved.
+        // SAFETY: the call takes an open descriptor, and flags, which must be 0; no memory of ours is involved.
         let freed = unsafe { libc::syscall(libc::SYS_process_mrelease, self.0.as_raw_fd(), 0) };
         if freed == 0 {
             return Ok(());
@@ -61,7 +63,7 @@ impl Pidfd {
         Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL))
     }
 
-    /// Whether it has ended, without waiting.
+    /// Whether the process has ended, without waiting.
     ///
     /// # Errors
     /// Those of poll(2).
@@ -71,7 +73,7 @@ impl Pidfd {
     }
 }
 
-/// A process that was opened first and is looked at after that, so that one look is enough for a signal.
+/// A process that was opened before the look at it, so that one look is enough for a signal.
 #[derive(Debug)]
 pub struct OpenedProcess {
     pid: Pid,
@@ -79,7 +81,7 @@ pub struct OpenedProcess {
 }
 
 impl OpenedProcess {
-    /// Opens what has `pid` now.
+    /// Opens the process that has `pid` now.
     ///
     /// # Errors
     /// Those of [`Pidfd::open`].
@@ -131,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exit_is_seen_before_anybody_reaps() {
+    fn an_exit_is_seen_before_the_process_is_reaped() {
         let (mut child, pidfd) = Sleeper::start();
         assert_eq!(pidfd.exited(), Ok(false));
         child.0.kill().unwrap();
@@ -151,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_and_init_are_not_opened() {
+    fn init_and_unused_pids_are_not_opened() {
         assert_eq!(Pidfd::open(Pid::INIT).unwrap_err(), Errno::PERM);
         assert_eq!(Pidfd::open(Pid(0)).unwrap_err(), Errno::SRCH);
         assert_eq!(Pidfd::open(Pid(u32::MAX)).unwrap_err(), Errno::SRCH);

@@ -1,5 +1,5 @@
-//! Frees what killed processes hold, on a thread of its own: giving back 30 GB takes seconds, and a process that hangs
-//! in the kernel can hold it up. The loop waits for neither.
+//! Frees the memory of killed processes on a thread of its own: freeing 30 GB takes seconds, and a process that hangs in
+//! the kernel can block it. The event loop waits for neither.
 
 use std::{
     io,
@@ -13,36 +13,37 @@ use rustix::io::Errno;
 use super::pidfd::Pidfd;
 use crate::model::ProcessId;
 
-/// How often to try again while only a part could be freed, and how long to wait: as the kernel's own OOM reaper does.
+/// Number of attempts while only a part could be freed, and the pause between them, as in the kernel's own OOM reaper.
 const TRIES: usize = 10;
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The thread. It takes one process after the other; one that hangs delays the freeing of others, not their end.
+/// Handle to the thread. It frees one process after the other; one that hangs delays the freeing of others, but not
+/// their end.
 #[derive(Debug)]
 pub struct Reaper {
     jobs: mpsc::Sender<(ProcessId, Arc<Pidfd>)>,
 }
 
 impl Reaper {
-    /// Starts it ahead of any need: there may be no memory for a thread when there is one. `done` gets the outcome of
-    /// each, on that thread; it ends with this value, but is not waited for.
+    /// Starts the thread before it is needed, because there may be no memory for a thread then. It calls `done` with each
+    /// outcome. The thread ends after this value is dropped, but the drop does not wait for it.
     ///
     /// # Errors
     /// Those of starting a thread.
     pub fn start(done: impl Fn(ProcessId, Result<(), Errno>) + Send + 'static) -> io::Result<Self> {
         let (jobs, queue) = mpsc::channel::<(ProcessId, Arc<Pidfd>)>();
         thread::Builder::new().name("reaper".into()).spawn(move || {
-            for (whom, pidfd) in queue {
-                done(whom, reclaim(&pidfd));
+            for (id, pidfd) in queue {
+                done(id, reclaim(&pidfd));
             }
         })?;
         Ok(Self { jobs })
     }
 
-    /// Has the memory of a process freed that was sent SIGKILL.
-    pub fn reclaim(&self, whom: ProcessId, pidfd: Arc<Pidfd>) {
-        // The thread ends after this value only; were it gone, the process would still free its own memory.
-        let _ = self.jobs.send((whom, pidfd));
+    /// Queues a process that was sent SIGKILL, so that its memory is freed.
+    pub fn reclaim(&self, id: ProcessId, pidfd: Arc<Pidfd>) {
+        // The thread outlives this value. Even without it the process frees its own memory.
+        let _ = self.jobs.send((id, pidfd));
     }
 }
 

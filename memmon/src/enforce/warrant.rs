@@ -1,12 +1,12 @@
 //! No signal without a warrant, and no warrant without evidence that was gathered for it.
 //!
-//! A [`Warrant`] is the only thing that a pidfd can send. It is made in this room only, out of [`Evidence`], which
-//! comes out of judging a freshly confirmed process again. Neither can be copied, and each step uses up the one
-//! before: one look, one warrant, one signal.
+//! A [`Warrant`] is the only thing that a pidfd can send. Only this module creates it, from [`Evidence`], which is the
+//! result of judging a freshly confirmed process again. Neither can be copied, and each step consumes the one before:
+//! one look, one warrant, one signal.
 
 use crate::model::{Breach, Bytes, Doubt, Pid, Process, ProcessId, Protection, Signal, Unconfirmed, Verdict};
 
-/// Leave to send one signal to one process, once.
+/// Permission to send one signal to one process, once.
 #[derive(Debug)]
 #[must_use = "it is good for one signal now, and for none later"]
 pub struct Warrant {
@@ -19,34 +19,34 @@ impl Warrant {
         Self { signal, evidence }
     }
 
-    /// Which signal.
+    /// The signal that it permits.
     pub const fn signal(&self) -> Signal {
         self.signal
     }
 
-    /// To whom.
-    pub const fn whom(&self) -> ProcessId {
-        self.evidence.whom
+    /// The process that it permits to signal.
+    pub const fn process(&self) -> ProcessId {
+        self.evidence.process
     }
 }
 
-/// That a process, right now, is who it was and is still over its limit, and that nothing protects it.
+/// Evidence that a process is still the same one and still over its limit, and that nothing protects it.
 #[derive(Debug)]
 pub struct Evidence {
-    pub(super) whom: ProcessId,
+    pub(super) process: ProcessId,
     pub(super) breach: Breach,
 }
 
-/// What a fresh look at a victim showed.
+/// Result of a fresh look at a victim.
 #[derive(Debug)]
 pub enum Check {
     /// It may be signalled.
     StillOver(Evidence),
     /// It is within its limits.
     Within {
-        /// What it has resident.
+        /// Its resident memory.
         rss: Bytes,
-        /// What it may have.
+        /// Its limit.
         limit: Bytes,
     },
     /// A rule protects it.
@@ -58,21 +58,21 @@ pub enum Check {
 }
 
 impl Check {
-    /// What follows from `process`, just read from /proc in search of `whom`, and policy's `verdict` on it under
-    /// `limit`. What is not to be touched whatever else says so is asked once more here.
-    pub fn judged(whom: ProcessId, process: &Process, verdict: Verdict, limit: Bytes) -> Self {
-        if process.id != whom {
+    /// The check's result for the victim `id`, from `process`, which was just read from /proc, and from policy's
+    /// `verdict` on it under `limit`. Processes that memmon never touches are checked once more here.
+    pub fn judged(id: ProcessId, process: &Process, verdict: Verdict, limit: Bytes) -> Self {
+        if process.id != id {
             return Self::Unconfirmed(Unconfirmed::AnotherProcess {
-                pid: whom.pid,
-                expected: whom.start,
+                pid: id.pid,
+                expected: id.start,
                 found: process.id.start,
             });
         }
         match verdict {
-            Verdict::Terminate(_) if whom.pid == Pid::INIT => Self::Protected(Protection::Init),
-            Verdict::Terminate(_) if whom.pid.0 == std::process::id() => Self::Protected(Protection::Memmon),
+            Verdict::Terminate(_) if id.pid == Pid::INIT => Self::Protected(Protection::Init),
+            Verdict::Terminate(_) if id.pid.0 == std::process::id() => Self::Protected(Protection::Memmon),
             Verdict::Terminate(_) if process.kernel_thread => Self::Protected(Protection::KernelThread),
-            Verdict::Terminate(breach) => Self::StillOver(Evidence { whom, breach }),
+            Verdict::Terminate(breach) => Self::StillOver(Evidence { process: id, breach }),
             Verdict::Within => Self::Within { rss: process.rss, limit },
             Verdict::Protected(protection) => Self::Protected(protection),
             Verdict::Unsure(doubt) => Self::Unsure(doubt),
@@ -88,9 +88,9 @@ mod tests {
     const BREACH: Breach = Breach { rule: Limit::Gb, limit: Bytes(5), rss: Bytes(10), percent: 1.0 };
 
     #[test]
-    fn only_a_terminate_verdict_on_the_very_process_is_evidence() {
+    fn only_a_terminate_verdict_on_the_same_process_is_evidence() {
         let victim = process(4242, 7);
-        let check = |whom, process, verdict| Check::judged(whom, process, verdict, Bytes(5));
+        let check = |id, process, verdict| Check::judged(id, process, verdict, Bytes(5));
         let terminate = || Verdict::Terminate(BREACH);
 
         assert!(matches!(check(victim.id, &victim, terminate()), Check::StillOver(_)));
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn init_kernel_threads_and_memmon_are_not_touched_whatever_policy_says() {
+    fn init_kernel_threads_and_memmon_are_protected_for_any_verdict() {
         let kernel_thread = Process { kernel_thread: true, ..process(2, 1) };
         for (process, by) in [
             (process(1, 1), Protection::Init),

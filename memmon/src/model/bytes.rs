@@ -1,4 +1,4 @@
-//! Amounts of memory, and the one way they are written for people.
+//! Amounts of memory, and their one text format.
 
 use std::{fmt, iter, ops};
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// An amount of memory in bytes.
 ///
-/// Written as v1 wrote it: gigabytes of 2^30 bytes with two decimals, `3.50GB`.
+/// Displayed as v1 displayed it: gigabytes of 2^30 bytes with two decimals, `3.50GB`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Bytes(pub u64);
@@ -23,32 +23,32 @@ impl Bytes {
     /// 2^30 bytes, which v1 and memmon call a GB.
     pub const GIB: u64 = 1 << 30;
 
-    /// `count` units of 1024 bytes, as /proc/meminfo and /proc/PID/status give them.
+    /// `count` units of 1024 bytes, as in /proc/meminfo and /proc/PID/status.
     pub const fn from_kib(count: u64) -> Self {
         Self(count.saturating_mul(Self::KIB))
     }
 
-    /// `count` units of 2^30 bytes, as an administrator gives them; zero for what is negative or no number.
+    /// `count` units of 2^30 bytes, as in the configuration; zero if `count` is negative or not a number.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float cast saturates")]
     pub const fn from_gb(count: f64) -> Self {
         Self((count * Self::GIB as f64) as u64)
     }
 
-    /// The share that this is of `total`, in percent; 0 of nothing.
+    /// The share of `total`, in percent; 0 if `total` is zero.
     pub fn percent_of(self, total: Self) -> f64 {
         if total.0 == 0 { 0.0 } else { self.0 as f64 * 100.0 / total.0 as f64 }
     }
 
-    /// `self - other`, or zero where `other` is larger.
+    /// `self - other`, or zero if `other` is larger.
     pub const fn saturating_sub(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
     }
 
-    /// `self` so many times, capped at [`Bytes::MAX`].
+    /// `self * factor`, capped at [`Bytes::MAX`].
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "`as` saturates, and NaN is nothing"
+        reason = "`as` saturates, and NaN becomes zero"
     )]
     pub const fn times(self, factor: f64) -> Self {
         Self((self.0 as f64 * factor) as u64)
@@ -83,16 +83,16 @@ impl iter::Sum for Bytes {
 /// The machine's memory, from /proc/meminfo (proc_meminfo(5)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SystemMemory {
-    /// `MemTotal`: what percent limits are a share of.
+    /// `MemTotal`: the base of percent limits.
     #[serde(rename = "total_bytes")]
     pub total: Bytes,
-    /// `MemAvailable`: what can be allocated without swapping.
+    /// `MemAvailable`: memory that can be allocated without swapping.
     #[serde(rename = "available_bytes")]
     pub available: Bytes,
 }
 
 impl SystemMemory {
-    /// What is in use: total less available, as psutil counts it and v1 logged it.
+    /// Memory in use: total minus available, as psutil counts it and v1 logged it.
     pub const fn used(&self) -> Bytes {
         self.total.saturating_sub(self.available)
     }
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_are_written_as_v1_wrote_them() {
+    fn bytes_are_displayed_as_in_v1() {
         assert_eq!(Bytes(7 * Bytes::GIB / 2).to_string(), "3.50GB");
         assert_eq!(Bytes::ZERO.to_string(), "0.00GB");
     }

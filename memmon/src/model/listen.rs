@@ -1,4 +1,4 @@
-//! Where something may be listened at: never beyond this machine.
+//! Addresses to listen on, which only this machine can reach.
 
 use std::{
     fmt,
@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Serialize, Serializer};
 
-/// An address that only this machine reaches.
+/// An address that only this machine can reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listen {
     /// A TCP port of the loopback interface.
@@ -18,7 +18,8 @@ pub enum Listen {
 }
 
 impl Listen {
-    /// `text` as an absolute path or as `127.0.0.1:9819`; none for anything else, and for what others could reach.
+    /// Parses an absolute path, or an address such as `127.0.0.1:9819`; none for anything else, and for an address that
+    /// other machines could reach.
     pub fn parse(text: &str) -> Option<Self> {
         if text.starts_with('/') {
             let is_path = !text.ends_with('/') && !text.contains('\0');
@@ -49,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_others_could_reach_is_no_address() {
+    fn an_address_that_others_could_reach_is_refused() {
         for good in ["127.0.0.1:9819", "[::1]:9819", "127.8.9.1:1", "/run/memmon/metrics.sock"] {
             assert_eq!(Listen::parse(good).map(|listen| listen.to_string()).as_deref(), Some(good));
         }

@@ -1,4 +1,4 @@
-//! The nouns that every room shares. No syscalls, no clock, no files.
+//! The types that all modules share. No system calls, no clock, no files.
 
 mod bytes;
 mod listen;

@@ -1,20 +1,20 @@
-//! What of a process is the same when it is started again.
+//! The properties of a process that are the same after it is started again.
 
 use super::{Fact, Name, Process, Uid, Unit};
 
-/// A program in its place, and whose. Two processes of one origin are one thing to whoever keeps it running.
+/// A program with its cgroup and its user. A service manager that restarts a process starts one of the same origin.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Origin {
-    /// The executable; its comm where that is unknown.
+    /// The executable; if that is unknown, its comm.
     pub program: Name,
-    /// Up to the unit, as a service may have cgroups of its own below it.
+    /// The cgroup up to the unit, because a service may have its own cgroups below the unit's.
     pub cgroup: Option<Name>,
-    /// The real uid: jobs of many users run below one unit, cron's or a batch system's.
+    /// The real uid: jobs of many users may run in one unit, such as cron's or a batch system's.
     pub uid: Uid,
 }
 
 impl Origin {
-    /// That of `process`.
+    /// The origin of `process`.
     pub fn of(process: &Process) -> Self {
         let program = process.names.exe.known().unwrap_or(&process.names.comm).clone();
         let cgroup = match &process.cgroup {

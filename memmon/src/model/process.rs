@@ -1,4 +1,4 @@
-//! Processes: who one is, what a source read of it, and what /proc confirmed.
+//! Processes: their identity, the reading of a source, and the facts that /proc confirmed.
 
 use std::{fmt, time::Duration};
 
@@ -12,7 +12,7 @@ use super::{Bytes, Name, SystemMemory};
 pub struct Pid(pub u32);
 
 impl Pid {
-    /// The first process, which nothing here ever touches.
+    /// The first process, which memmon never touches.
     pub const INIT: Self = Self(1);
 }
 
@@ -38,7 +38,7 @@ impl fmt::Display for Uid {
     }
 }
 
-/// When a process started, in clock ticks since boot: field 22 of /proc/PID/stat (proc_pid_stat(5)).
+/// Start time of a process, in clock ticks since boot: field 22 of /proc/PID/stat (proc_pid_stat(5)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct StartTime(pub u64);
@@ -46,26 +46,26 @@ pub struct StartTime(pub u64);
 impl StartTime {
     /// `USER_HZ`, which is 100 on every architecture that memmon builds for.
     pub const TICKS_PER_SECOND: u64 = 100;
-    /// What a start time may be rounded down by.
+    /// Maximum by which a start time is rounded down.
     pub const TICK: Duration = Duration::from_millis(1000 / Self::TICKS_PER_SECOND);
 
-    /// The same as the time that had passed since boot (CLOCK_BOOTTIME).
+    /// The start time as a duration since boot (CLOCK_BOOTTIME).
     pub const fn since_boot(self) -> Duration {
         Duration::from_millis(self.0.saturating_mul(1000 / Self::TICKS_PER_SECOND))
     }
 
-    /// From the kernel's `task_struct.start_boottime` (nanoseconds), rounded as the kernel rounds it for /proc.
+    /// Converts the kernel's `task_struct.start_boottime` (nanoseconds), rounded as the kernel rounds it for /proc.
     pub const fn from_boottime_ns(nanoseconds: u64) -> Self {
         Self(nanoseconds / (1_000_000_000 / Self::TICKS_PER_SECOND))
     }
 }
 
-/// One process for its whole life: a pid alone may be used again.
+/// Identity of one process for its whole life: a pid alone may be used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ProcessId {
-    /// The number, which another process may get later.
+    /// The pid, which another process may get later.
     pub pid: Pid,
-    /// The start time, which tells the two apart.
+    /// The start time, which distinguishes the two.
     pub start: StartTime,
 }
 
@@ -75,16 +75,16 @@ impl fmt::Display for ProcessId {
     }
 }
 
-/// What a source read of one process on the cheap way: enough to tell who must be looked at.
+/// A source's cheap reading of one process: enough to decide whether it must be confirmed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
     /// The process.
     pub pid: Pid,
-    /// Its start time, where the source knows it (the kernel map does, a /proc pass reads it for candidates only).
+    /// Its start time, if the source knows it (the kernel map does; a /proc pass reads it for candidates only).
     pub start: Option<StartTime>,
     /// Resident memory: file, anonymous and shared pages.
     pub rss: Bytes,
-    /// How far `rss` may be below the truth (per-CPU and per-thread batches that are not folded in yet).
+    /// Maximum by which `rss` may be too low (per-CPU and per-thread batches that are not folded in yet).
     pub error: Bytes,
 }
 
@@ -93,24 +93,24 @@ pub struct Reading {
 pub struct Survey {
     /// The machine's memory at that time.
     pub memory: SystemMemory,
-    /// Every process that the source saw, kernel threads left out, in no particular order.
+    /// Every process that the source has, without kernel threads, in no particular order.
     pub readings: Vec<Reading>,
 }
 
-/// Something about a process that could, or could not, be found out.
+/// A fact about a process, or the reason why it is not known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fact<T> {
-    /// It was read.
+    /// The fact was read.
     Known(T),
-    /// The process has none (a kernel thread has no exe, an empty command line no argv[0]).
+    /// The process has no such fact (a kernel thread has no exe, an empty command line has no argv[0]).
     Absent,
-    /// It is there but was not to be read: rights are missing, or it hangs. Rules that need it are in doubt.
+    /// The fact could not be read: privileges are missing, or the process hangs. Rules that need it are in doubt.
     Unreadable,
 }
 
 impl<T> Fact<T> {
-    /// The value, where it is known.
+    /// The value, if it is known.
     pub const fn known(&self) -> Option<&T> {
         match self {
             Self::Known(value) => Some(value),
@@ -119,7 +119,7 @@ impl<T> Fact<T> {
     }
 }
 
-/// What a process is called. All three are the process's own choice.
+/// Names of a process. The process itself can choose all three.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Names {
     /// `comm`: at most 15 bytes, any thread may set it.
@@ -130,22 +130,22 @@ pub struct Names {
     pub argv0: Fact<Name>,
 }
 
-/// One process as /proc confirmed it, right now, with its exact resident memory.
+/// One process as /proc has just confirmed it, with its exact resident memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Process {
-    /// Who it is.
+    /// Its identity.
     pub id: ProcessId,
-    /// Who started it.
+    /// Its parent.
     pub parent: Pid,
-    /// Resident memory, as exact as this kernel gives it.
+    /// Resident memory, as exact as this kernel provides it.
     pub rss: Bytes,
-    /// How far `rss` may be off in either direction; zero where it is an exact sum.
+    /// Maximum error of `rss` in either direction; zero if it is an exact sum.
     pub error: Bytes,
-    /// Owner: the real uid, by which logs name it.
+    /// The real uid, which logs show as the owner.
     pub real_uid: Uid,
-    /// The effective uid, another one for a set-user-ID program.
+    /// The effective uid, which differs for a set-user-ID program.
     pub effective_uid: Uid,
-    /// What it is called.
+    /// Its names.
     pub names: Names,
     /// Path in the unified cgroup hierarchy (or systemd's own, on a v1 system), `/user.slice/…`.
     pub cgroup: Fact<Name>,
@@ -155,25 +155,25 @@ pub struct Process {
     pub kernel_thread: bool,
 }
 
-/// What a process's memory is made of: `RssAnon`, `RssFile`, `RssShmem` and `VmSwap` of /proc/PID/status (Linux 4.5).
-/// As exact as the kernel's own counters.
+/// Parts of a process's memory: `RssAnon`, `RssFile`, `RssShmem` and `VmSwap` of /proc/PID/status (Linux 4.5). They are
+/// as exact as the kernel's own counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parts {
     /// Resident anonymous memory.
     #[serde(rename = "anon_bytes")]
     pub anon: Bytes,
-    /// Resident pages of files.
+    /// Resident file pages.
     #[serde(rename = "file_bytes")]
     pub file: Bytes,
     /// Resident shared memory (tmpfs, memfd, shared anonymous).
     #[serde(rename = "shmem_bytes")]
     pub shmem: Bytes,
-    /// Swapped out, which is not resident.
+    /// Swapped-out memory, which is not resident.
     #[serde(rename = "swap_bytes")]
     pub swap: Bytes,
 }
 
-/// Confirmed processes and the machine's memory, at one time: what policy decides upon.
+/// Confirmed processes and the machine's memory at one time: the input of policy.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// The machine's memory.
@@ -182,41 +182,42 @@ pub struct Snapshot {
     pub processes: Vec<Process>,
 }
 
-/// Why a reading could not be confirmed. None of these is ever a reason to act.
+/// Reason why a reading could not be confirmed. memmon never acts in any of these cases.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
 #[serde(rename_all = "snake_case", tag = "cause")]
 pub enum Unconfirmed {
-    /// It ended in between (or hidepid hides it).
+    /// The process ended meanwhile (or hidepid hides it).
     #[error("it is gone, or hidden from memmon")]
     Gone,
-    /// The pid is another process's now.
+    /// The pid now belongs to another process.
     #[error("pid {pid} started at tick {} now, not {}", .found.0, .expected.0)]
     AnotherProcess {
-        /// The number that was used again.
+        /// The pid.
         pid: Pid,
         /// The start time that was read first.
         expected: StartTime,
-        /// The start time that /proc gives now.
+        /// The start time in /proc now.
         found: StartTime,
     },
-    /// It has no memory of its own: it runs in its parent's until it execs or ends (vfork(2), CLONE_VM in clone(2)).
+    /// The process has no memory of its own: it runs in its parent's until it calls exec or ends (vfork(2), CLONE_VM in
+    /// clone(2)).
     #[error("its memory is that of pid {owner}, which started it")]
     Borrowed {
-        /// The parent, whose memory it is.
+        /// The parent, which owns the memory.
         owner: Pid,
     },
-    /// /proc gave something that could not be read.
+    /// A file in /proc could not be read.
     #[error("{file}: {error}")]
     Unreadable {
         /// The file under /proc/PID.
         file: &'static str,
-        /// What went wrong.
+        /// The error.
         error: String,
     },
 }
 
 impl Unconfirmed {
-    /// Whether it may be over at the next look.
+    /// Whether the next look may succeed.
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Unreadable { .. })
     }

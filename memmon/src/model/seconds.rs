@@ -1,4 +1,4 @@
-//! Durations as whoever reads JSON has them: in seconds.
+//! Serialization of durations in JSON, as seconds.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ pub(crate) fn as_seconds<S: Serializer>(time: &Duration, serializer: S) -> Resul
 }
 
 /// For `#[serde(serialize_with)]`; null for none.
-#[expect(clippy::ref_option, reason = "the form that serde asks for")]
+#[expect(clippy::ref_option, reason = "serde requires this signature")]
 pub(crate) fn as_seconds_if_any<S: Serializer>(
     time: &Option<Duration>,
     serializer: S,

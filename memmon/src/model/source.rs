@@ -1,34 +1,34 @@
-//! Which way memory is watched: what was asked for, and what is used.
+//! The source of readings: the requested one, and the one in use.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The source that an administrator asks for: `kernel.source` or `--source`.
+/// The source that an administrator requests with `kernel.source` or `--source`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SourceChoice {
-    /// The best that the running kernel offers.
+    /// The best source that the running kernel offers.
     #[default]
     Auto,
-    /// The kernel map, or nothing.
+    /// The kernel map only.
     Ebpf,
-    /// Polling /proc, whatever else there is.
+    /// Polling /proc, even if the kernel map is available.
     Proc,
 }
 
-/// A source of readings, as it is named in configuration, logs and metrics.
+/// A source of readings, as named in configuration, logs and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
-    /// BPF programs count inside the kernel and wake the daemon at a crossing.
+    /// BPF programs count in the kernel and wake the daemon at a crossing.
     Ebpf,
-    /// Every process under /proc is read at each scan.
+    /// Each scan reads every process in /proc.
     Proc,
 }
 
 impl SourceChoice {
-    /// As it is written in the configuration.
+    /// The name in the configuration.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -39,7 +39,7 @@ impl SourceChoice {
 }
 
 impl Source {
-    /// As it is written in logs.
+    /// The name in logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ebpf => "ebpf",

@@ -1,4 +1,4 @@
-//! How a termination went: the signals, and what is kept of each.
+//! Terminations: the signals, and the record of each.
 
 use std::time::{Duration, Instant};
 
@@ -9,49 +9,49 @@ use super::{
     seconds::{as_seconds, as_seconds_if_any},
 };
 
-/// The two signals that memmon ever sends.
+/// The signals that memmon sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum Signal {
-    /// A request that can be handled: save and leave.
+    /// A request to exit, which the process can handle.
     #[serde(rename = "SIGTERM")]
     Term,
-    /// The end, which cannot be.
+    /// The immediate end, which the process cannot handle.
     #[serde(rename = "SIGKILL")]
     Kill,
 }
 
-/// How a victim came to its end, as far as memmon can tell.
+/// Cause of a victim's end, as far as memmon knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// After SIGTERM, within the grace.
+    /// memmon's SIGTERM, within the grace period.
     Term,
-    /// After SIGKILL.
+    /// memmon's SIGKILL.
     Kill,
-    /// By itself: it exited, or crashed, before memmon sent anything.
+    /// The process exited or crashed before memmon sent a signal.
     Itself,
-    /// The kernel's OOM killer was first.
+    /// The kernel's OOM killer killed it first.
     OomKiller,
-    /// Somebody else's SIGTERM or SIGKILL was first.
+    /// Another process's SIGTERM or SIGKILL ended it first.
     SomebodyElse,
 }
 
-/// How a process ended, as the kernel says it (`task_struct.exit_code`, wait(2)).
+/// Exit status of a process, from the kernel (`task_struct.exit_code`, wait(2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct ExitStatus {
-    /// The signal that killed it, if one did.
+    /// The signal that killed it, if any.
     pub signal: Option<u8>,
-    /// What it exited with, if none did.
+    /// Its exit code, if no signal killed it.
     pub code: u8,
     /// Whether the kernel's OOM killer killed it.
     pub oom: bool,
 }
 
 impl ExitStatus {
-    /// From the kernel's 16 bits: the exit code above, the signal and the core dump's flag below.
+    /// Decodes the kernel's 16 bits: the exit code in the upper byte, the signal and the core dump flag in the lower.
     ///
-    /// `oom_victim`: whether it was marked as one. The OOM killer marks also who is on its way out already and needs memory
-    /// for that (`task_will_free_mem`), but what it kills dies of SIGKILL.
+    /// `oom_victim` is whether the OOM killer marked the process. It also marks a process that is exiting already and needs
+    /// memory for that (`task_will_free_mem`), but a process that it kills dies of SIGKILL.
     pub const fn new(exit_code: u32, oom_victim: bool) -> Self {
         const SIGKILL: u8 = 9;
         let [low, code, ..] = exit_code.to_le_bytes();
@@ -61,7 +61,7 @@ impl ExitStatus {
     }
 }
 
-/// Why a grace ended before its time.
+/// Reason why a grace period ended early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Urgency {
@@ -71,52 +71,52 @@ pub enum Urgency {
     Reserve,
 }
 
-/// The moment at which the kernel saw a process cross its wake level.
+/// A crossing: the kernel saw that a process reached its wake level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Crossed {
-    /// When.
+    /// Time of the crossing.
     pub at: Instant,
-    /// What it had resident, by the kernel's counters.
+    /// The process's resident memory, by the kernel's counters.
     pub rss: Bytes,
 }
 
 /// The record of one termination.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Record {
-    /// What it had exceeded, when it was condemned.
+    /// The breach for which the termination began.
     #[serde(flatten)]
     pub breach: Breach,
-    /// By the kernel's counters at the crossing; none where a scan found it.
+    /// Resident memory at the crossing, by the kernel's counters; none if a scan found the process.
     #[serde(rename = "rss_at_crossing_bytes")]
     pub rss_at_crossing: Option<Bytes>,
-    /// From the crossing to SIGTERM.
+    /// Time from the crossing to SIGTERM.
     #[serde(rename = "crossing_to_signal_seconds", serialize_with = "as_seconds_if_any")]
     pub crossing_to_signal: Option<Duration>,
-    /// Measured right before SIGTERM.
+    /// Resident memory right before SIGTERM.
     #[serde(rename = "rss_at_term_bytes")]
     pub rss_at_term: Option<Bytes>,
-    /// Measured right before SIGKILL.
+    /// Resident memory right before SIGKILL.
     #[serde(rename = "rss_at_kill_bytes")]
     pub rss_at_kill: Option<Bytes>,
-    /// The most that was seen of it.
+    /// The highest resident memory that was seen.
     #[serde(rename = "peak_bytes")]
     pub peak: Bytes,
-    /// By how much it was over its limit at SIGTERM.
+    /// Amount by which it was over its limit at SIGTERM.
     #[serde(rename = "overshoot_bytes")]
     pub overshoot: Option<Bytes>,
-    /// First signal to confirmed exit.
+    /// Time from the first signal to the confirmed exit.
     #[serde(rename = "signal_to_exit_seconds", serialize_with = "as_seconds")]
     pub signal_to_exit: Duration,
-    /// What ended it.
+    /// Cause of its end.
     pub cause: Cause,
-    /// First signal to the return of its memory: `process_mrelease` is ahead of the exit, and the exit is the latest.
+    /// Time from the first signal until its memory was free: at the latest its exit, or earlier by `process_mrelease`.
     #[serde(rename = "signal_to_memory_seconds", serialize_with = "as_seconds")]
     pub signal_to_memory: Duration,
-    /// Why its grace ended early, if it did.
+    /// Reason why its grace period ended early, if it did.
     pub urgency: Option<Urgency>,
-    /// Whether `process_mrelease` freed its memory ahead of its exit.
+    /// Whether `process_mrelease` freed its memory before its exit.
     pub reclaimed: bool,
-    /// How it ended, as the kernel says; none where /proc is the source.
+    /// Its exit status from the kernel; none if /proc is the source.
     pub exit: Option<ExitStatus>,
 }
 
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_exit_code_is_read_as_wait_reads_it() {
+    fn an_exit_code_is_decoded_as_wait_decodes_it() {
         let read = |exit_code| ExitStatus::new(exit_code, false);
         assert_eq!(read(15), ExitStatus { signal: Some(15), code: 0, oom: false });
         assert_eq!(read(0x8b), ExitStatus { signal: Some(11), code: 0, oom: false });
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_dying_already_when_memory_ran_out_was_not_killed_for_it() {
+    fn an_oom_victim_that_was_already_exiting_was_not_oom_killed() {
         for (exit_code, oom) in [(9, true), (15, false), (0, false), (1 << 8, false)] {
             assert_eq!(ExitStatus::new(exit_code, true).oom, oom, "{exit_code}");
         }

@@ -1,4 +1,4 @@
-//! Text that comes from other people's processes: kept as raw bytes, never shown as such.
+//! Text from other processes: kept as raw bytes, and escaped when shown.
 
 use std::fmt::{self, Write};
 
@@ -6,8 +6,8 @@ use serde::{Serialize, Serializer};
 
 /// A name that another process chose for itself (comm, exe, argv[0]), as raw bytes.
 ///
-/// Patterns match the raw bytes; [`fmt::Display`] and [`Serialize`] escape, so that neither a terminal nor a log
-/// ever sees a control character of somebody else's.
+/// Patterns match the raw bytes; [`fmt::Display`] and [`Serialize`] escape them, so that no control character from
+/// another process reaches a terminal or a log.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Name(Box<[u8]>);
 
@@ -17,12 +17,12 @@ impl Name {
         Self(bytes.into())
     }
 
-    /// The bytes as the process chose them: for matching, not for showing.
+    /// The bytes as the process chose them: for matching, not for display.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// What stands after the last slash.
+    /// The part after the last slash.
     pub fn basename(&self) -> &[u8] {
         self.0.rsplit(|byte| *byte == b'/').next().unwrap_or(&self.0)
     }
@@ -54,8 +54,8 @@ impl From<&str> for Name {
 
 /// Bytes of unknown origin, safe to write to a terminal or a log line.
 ///
-/// Printable characters stand for themselves; everything else (C0 and C1 controls, DEL, the characters that turn or
-/// hide text, invalid UTF-8, and the backslash itself) becomes a Rust-style escape.
+/// Printable characters are shown as they are; everything else (C0 and C1 controls, DEL, characters that reorder or hide
+/// text, invalid UTF-8, and the backslash itself) becomes a Rust-style escape.
 pub struct Escaped<'a>(pub &'a [u8]);
 
 impl fmt::Display for Escaped<'_> {
@@ -64,7 +64,7 @@ impl fmt::Display for Escaped<'_> {
             for character in chunk.valid().chars() {
                 match character {
                     '"' | '\'' => f.write_char(character)?,
-                    _ if turns_or_hides_text(character) => write!(f, "{}", character.escape_unicode())?,
+                    _ if reorders_or_hides_text(character) => write!(f, "{}", character.escape_unicode())?,
                     _ => write!(f, "{}", character.escape_debug())?,
                 }
             }
@@ -76,9 +76,9 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// Unicode's bidirectional and invisible format characters: printable by the standard library's measure, and able to
-/// make a name read as another one (CVE-2021-42574).
-const fn turns_or_hides_text(character: char) -> bool {
+/// Whether this is one of Unicode's bidirectional or invisible format characters, which the standard library counts as
+/// printable, and which can make a name look like another one (CVE-2021-42574).
+const fn reorders_or_hides_text(character: char) -> bool {
     matches!(character, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
 }

@@ -1,4 +1,4 @@
-//! systemd's unit of a process, from its cgroup: what an administrator stops, edits and looks up.
+//! The systemd unit of a process, from its cgroup: the name that an administrator uses to stop or edit it.
 
 use serde::Serialize;
 
@@ -7,14 +7,14 @@ use super::Name;
 /// A service or a scope.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Unit {
-    /// `nginx.service`, as its cgroup is called.
+    /// `nginx.service`, the name of its cgroup.
     pub name: Name,
     /// The path of its cgroup.
     pub cgroup: Name,
 }
 
 impl Unit {
-    /// The innermost unit in the path `cgroup`; none in one that systemd did not make.
+    /// The innermost unit in the path `cgroup`; none if systemd did not create the cgroup.
     ///
     /// `/user.slice/user-1000.slice/user@1000.service/app.slice/app-x.scope` is `app-x.scope`.
     pub fn of(cgroup: &Name) -> Option<Self> {

@@ -1,30 +1,30 @@
-//! What policy says of a process, with its reason as data.
+//! Verdicts of policy, with their reasons as data.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Bytes, Name, Pid, Uid};
 
-/// What is to become of one process.
+/// Policy's decision about one process.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// Within its limits.
+    /// The process is within its limits.
     Within,
-    /// Never to be touched, whatever it uses.
+    /// The process is never touched, for any memory usage.
     Protected(Protection),
-    /// Over a limit perhaps, but a rule that might protect it could not be checked: left alone.
+    /// The process may be over a limit, but a rule that might protect it could not be checked: it is left alone.
     Unsure(Doubt),
-    /// Over a limit, and nothing protects it.
+    /// The process is over a limit, and nothing protects it.
     Terminate(Breach),
 }
 
-/// The rule that protects a process. The order is the order in which they are asked.
+/// The rule that protects a process. The rules are checked in this order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "rule")]
 pub enum Protection {
     /// Pid 1.
     Init,
-    /// A thread of the kernel.
+    /// A kernel thread.
     KernelThread,
     /// memmon itself.
     Memmon,
@@ -37,9 +37,9 @@ pub enum Protection {
     },
     /// Matches `whitelist.names`.
     Name {
-        /// The entry as it was written.
+        /// The entry as it was typed.
         pattern: String,
-        /// What of the process it matched.
+        /// The name field that it matched.
         field: NameField,
         /// The name that it matched.
         name: Name,
@@ -49,13 +49,13 @@ pub enum Protection {
         /// The uid that matched.
         uid: Uid,
     },
-    /// Root's, with `whitelist.protect_root`.
+    /// Root's process, with `whitelist.protect_root`.
     Root,
-    /// `oom_score_adj` is -1000: the administrator told the kernel's own killer to leave it alone.
+    /// `oom_score_adj` is -1000: the administrator exempted it from the kernel's own OOM killer.
     OomScoreAdj,
 }
 
-/// Which of a process's names.
+/// A field with a name of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NameField {
@@ -67,32 +67,32 @@ pub enum NameField {
     Argv0,
 }
 
-/// What could not be checked.
+/// A fact that could not be checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Doubt {
     /// A name that `whitelist.names` might match is unreadable.
     NameUnreadable(NameField),
-    /// The cgroup that `[scope]` asks for is unreadable.
+    /// The cgroup, which `[scope]` requires, is unreadable.
     CgroupUnreadable,
     /// `oom_score_adj` is unreadable.
     OomScoreAdjUnreadable,
-    /// Within the measuring error of the limit.
+    /// The difference to the limit is smaller than the measurement error.
     WithinError {
         /// The limit.
         #[serde(rename = "limit_bytes")]
         limit: Bytes,
-        /// What was measured.
+        /// The measured resident memory.
         #[serde(rename = "rss_bytes")]
         rss: Bytes,
-        /// How far that may be off.
+        /// The measurement error.
         #[serde(rename = "error_bytes")]
         error: Bytes,
     },
 }
 
 impl Doubt {
-    /// Whether it may be over at the next look, with nothing else changed: what is read waits for locks that others hold.
+    /// Whether the doubt may be gone at the next look without another change: reads wait for locks that others hold.
     pub const fn is_transient(&self) -> bool {
         match self {
             Self::NameUnreadable(_) | Self::CgroupUnreadable | Self::OomScoreAdjUnreadable => true,
@@ -111,15 +111,15 @@ pub enum Limit {
     Gb,
 }
 
-/// A limit and by what it was exceeded.
+/// An exceeded limit, with the amount.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Breach {
-    /// Which limit: the lower of the two, as that is the one crossed first.
+    /// The limit: the lower of the two, because it is crossed first.
     pub rule: Limit,
     /// The limit in bytes.
     #[serde(rename = "limit_bytes")]
     pub limit: Bytes,
-    /// What the process had resident.
+    /// The process's resident memory.
     #[serde(rename = "rss_bytes")]
     pub rss: Bytes,
     /// `rss` as a share of all memory, in percent.

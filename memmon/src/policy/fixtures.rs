@@ -1,6 +1,6 @@
-//! Processes and rules for tests: one that is over its limit and protected by nothing, and arbitrary ones.
+//! Processes and rules for tests: one process that is over its limit and not protected, and arbitrary ones.
 //!
-//! The arbitrary ones draw from so few values that rules and processes meet often.
+//! The arbitrary ones use few values, so that rules often match processes.
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
@@ -12,7 +12,7 @@ use crate::model::{
 pub(crate) const MEMORY: SystemMemory =
     SystemMemory { total: Bytes(16 * Bytes::GIB), available: Bytes(8 * Bytes::GIB) };
 
-/// 2 GB of 100 %, and nobody protected.
+/// Limits of 2 GB and 100 %, without any protection.
 pub(crate) fn rules() -> Rules {
     Rules {
         limits: Limits::new(100.0, Bytes(2 * Bytes::GIB)).unwrap(),
@@ -23,7 +23,7 @@ pub(crate) fn rules() -> Rules {
     }
 }
 
-/// alice's firefox, with 3 GB.
+/// A firefox of user 1000, with 3 GB.
 pub(crate) fn hog() -> Process {
     Process {
         id: ProcessId { pid: Pid(4242), start: StartTime(777) },
@@ -79,7 +79,7 @@ fn fact<T: Clone + std::fmt::Debug>(known: impl Strategy<Value = T>) -> impl Str
     prop_oneof![4 => known.prop_map(Fact::Known), 1 => Just(Fact::Absent), 1 => Just(Fact::Unreadable)]
 }
 
-/// Few bytes, and rarely the most that there can be.
+/// A few bytes, and in rare cases nearly `u64::MAX`.
 fn bytes() -> impl Strategy<Value = Bytes> {
     prop_oneof![9 => 0_u64..60, 1 => (u64::MAX - 2)..=u64::MAX].prop_map(Bytes)
 }

@@ -8,11 +8,11 @@ use serde::{Serialize, Serializer};
 use crate::model::{Fact, Name, NameField, Names};
 
 /// Exact names and globs (`*`, `?`, `[a-z]`, `{a,b}`, `\` escapes), case-sensitive and of the whole name: never a
-/// substring. Matched against raw bytes, as names need not be UTF-8: `?` and `[a-z]` stand for one byte.
+/// substring. They match raw bytes, because names need not be UTF-8: `?` and `[a-z]` match one byte.
 #[derive(Clone, Debug, Default)]
 pub struct NamePatterns {
     entries: Vec<String>,
-    /// Entries without a metacharacter, to the place where they are listed.
+    /// Entries without a metacharacter, with their index in the list.
     literals: BTreeMap<Vec<u8>, usize>,
     globs: Vec<(usize, GlobSet)>,
 }
@@ -21,7 +21,7 @@ impl NamePatterns {
     /// Compiles `entries`, as they were typed.
     ///
     /// # Errors
-    /// The first entry that is empty, or looks like a glob and is none.
+    /// The first entry that is empty, or contains a metacharacter but is not a glob.
     pub fn new<'a>(entries: impl IntoIterator<Item = &'a str>) -> Result<Self, PatternError> {
         let mut patterns = Self::default();
         for (index, entry) in entries.into_iter().enumerate() {
@@ -29,7 +29,7 @@ impl NamePatterns {
                 return Err(PatternError::new(index, entry, "an empty name matches no process"));
             }
             if is_glob(entry) {
-                // comm may hold a slash, and no other name does: here it is a character like any other.
+                // Only comm may contain a slash, where it is an ordinary character.
                 patterns.globs.push((index, compile(index, entry, Slash::Any)?));
             } else {
                 patterns.literals.entry(entry.as_bytes().to_vec()).or_insert(index);
@@ -49,8 +49,8 @@ impl NamePatterns {
         self.entries.get(*index).map(String::as_str)
     }
 
-    /// The first of a process's names that an entry matches: comm, then the basenames of exe and argv[0]. With it
-    /// the entry, and the bytes that it matched.
+    /// The first of a process's names that an entry matches: comm, then the basenames of exe and argv[0]. Returns the
+    /// entry, the field, and the name that matched.
     pub fn find_in(&self, names: &Names) -> Option<(&str, NameField, Name)> {
         let basename = |fact| Fact::known(fact).map(Name::basename);
         [
@@ -62,12 +62,12 @@ impl NamePatterns {
         .find_map(|(field, name)| Some((self.find(name?)?, field, Name::new(name?))))
     }
 
-    /// Every entry, as and where it was typed.
+    /// Every entry as it was typed, in the same order.
     pub fn entries(&self) -> &[String] {
         &self.entries
     }
 
-    /// The same list with `entry` at its end; `None` if it is no pattern.
+    /// The same list with `entry` at its end; `None` if `entry` is not a pattern.
     pub(super) fn with(&self, entry: &str) -> Option<Self> {
         Self::new(self.entries.iter().map(String::as_str).chain([entry])).ok()
     }
@@ -83,7 +83,7 @@ impl NamePatterns {
     }
 }
 
-/// Globs over cgroup paths, `/user.slice/**`: `*` stays within one level, `/**` is a cgroup and all below it.
+/// Globs for cgroup paths, `/user.slice/**`: `*` stays within one level, `/**` is a cgroup and all cgroups below it.
 #[derive(Clone, Debug, Default)]
 pub struct CgroupPatterns {
     entries: Vec<String>,
@@ -94,7 +94,7 @@ impl CgroupPatterns {
     /// Compiles `entries`, as they were typed.
     ///
     /// # Errors
-    /// The first entry that is no glob, or that no cgroup's path can match.
+    /// The first entry that is not a glob, or that no cgroup path can match.
     pub fn new<'a>(entries: impl IntoIterator<Item = &'a str>) -> Result<Self, PatternError> {
         let mut patterns = Self::default();
         for (index, entry) in entries.into_iter().enumerate() {
@@ -105,7 +105,7 @@ impl CgroupPatterns {
                 return Err(PatternError::new(index, entry, "a cgroup's path does not end with a slash"));
             }
             patterns.globs.push(compile(index, entry, Slash::Separator)?);
-            // A glob's `/**` is what lies below; whoever scopes a slice means its own processes too.
+            // In a glob `/**` covers only the levels below, but an entry for a slice includes the slice's own processes.
             if let Some(parent) = entry.strip_suffix("/**") {
                 let parent = if parent.is_empty() { "/" } else { parent };
                 patterns.globs.push(compile(index, parent, Slash::Separator)?);
@@ -115,27 +115,27 @@ impl CgroupPatterns {
         Ok(patterns)
     }
 
-    /// Whether an entry matches `path`. None at all match nothing.
+    /// Whether an entry matches `path`. An empty list matches nothing.
     pub fn matches(&self, path: &[u8]) -> bool {
         let candidate = Candidate::from_bytes(path);
         self.globs.iter().any(|glob| glob.is_match_candidate(&candidate))
     }
 
-    /// Every entry, as and where it was typed.
+    /// Every entry as it was typed, in the same order.
     pub fn entries(&self) -> &[String] {
         &self.entries
     }
 }
 
-/// An entry that can never match, and why.
+/// An entry that can never match, with the reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{entry:?}: {reason}")]
 pub struct PatternError {
-    /// Where it stands in its list, from 0.
+    /// Index in its list, from 0.
     pub index: usize,
     /// The entry as it was typed.
     pub entry: String,
-    /// What is wrong with it.
+    /// The reason why it can never match.
     pub reason: String,
 }
 
@@ -163,16 +163,16 @@ pub(super) fn escape(name: &str) -> String {
     pattern
 }
 
-/// What a slash is to `*` and `?`: a character like any other, or the end of a level.
+/// Meaning of a slash for `*` and `?`: an ordinary character, or the end of a level.
 #[derive(Clone, Copy, PartialEq)]
 enum Slash {
     Any,
     Separator,
 }
 
-/// One set for each glob: it says which entry matched, and of an error which is wrong.
+/// Compiles one set per glob, so that a match and an error can be attributed to its entry.
 fn compile(index: usize, entry: &str, slash: Slash) -> Result<GlobSet, PatternError> {
-    // A class is of bytes: `[ü]` would be either byte of the letter, and never protect whom it names.
+    // A class contains bytes: `[ü]` would match either byte of the letter, and never protect the process it names.
     let mut classes = entry.split('[').skip(1).filter_map(|rest| rest.split(']').next());
     if !classes.all(str::is_ascii) {
         return Err(PatternError::new(
@@ -189,7 +189,7 @@ fn compile(index: usize, entry: &str, slash: Slash) -> Result<GlobSet, PatternEr
         .map_err(|error| PatternError::new(index, entry, error.kind().to_string()))
 }
 
-/// Two lists are the same if they were typed the same; so they are shown, too.
+/// Compares and serializes lists as they were typed.
 macro_rules! as_typed {
     ($($patterns:ty)*) => {$(
         impl PartialEq for $patterns {
@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_matches_whole_and_exactly() {
+    fn an_entry_matches_the_whole_name_exactly() {
         for (entry, name, matches) in [
             ("sshd", &b"sshd"[..], true),
             ("sshd", b"sshd2", false),
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn the_entry_that_matched_is_told() {
+    fn the_entry_that_matched_is_returned() {
         let patterns = NamePatterns::new(["a*", "abc", "abc", "*c"]).unwrap();
         assert_eq!(patterns.find(b"abc"), Some("abc"));
         assert_eq!(patterns.find(b"abd"), Some("a*"));
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cgroup_glob_counts_levels() {
+    fn a_cgroup_glob_respects_levels() {
         for (entry, path, matches) in [
             ("/user.slice/**", "/user.slice/user-1000.slice/app.scope", true),
             ("/user.slice/**", "/user.slice", true),
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_can_never_match_is_refused_with_its_place() {
+    fn an_entry_that_can_never_match_is_refused_with_its_index() {
         let error = NamePatterns::new(["sshd", "a[b"]).unwrap_err();
         insta::assert_snapshot!(error, @r#""a[b": unclosed character class; missing ']'"#);
         assert_eq!(error.index, 1);

@@ -1,4 +1,4 @@
-//! What holds of every process and every configuration.
+//! Properties that hold for every process and every configuration.
 
 use proptest::prelude::*;
 
@@ -13,7 +13,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn whom_a_rule_protects_is_never_selected(
+    fn a_protected_process_is_never_selected(
         rules in any_rules(), process in any_process(), memory in memory(),
     ) {
         let verdict = judge(&rules, &process, &memory);
@@ -25,15 +25,15 @@ proptest! {
     }
 
     #[test]
-    fn terminated_is_who_is_over_beyond_doubt_and_nobody_else(
+    fn exactly_the_processes_over_beyond_doubt_are_terminated(
         rules in any_rules(), process in any_process(), memory in memory(),
     ) {
         let verdict = judge(&rules, &process, &memory);
         let least = process.rss.saturating_sub(process.error);
-        let condemned = is_over(&rules.limits, least, &memory)
+        let expected = is_over(&rules.limits, least, &memory)
             && !is_protected(&rules, &process)
             && !is_in_doubt(&rules, &process);
-        prop_assert_eq!(matches!(verdict, Verdict::Terminate(_)), condemned, "{:?}", verdict);
+        prop_assert_eq!(matches!(verdict, Verdict::Terminate(_)), expected, "{:?}", verdict);
         let may_be_over = is_over(&rules.limits, process.rss.saturating_add(process.error), &memory);
         if matches!(verdict, Verdict::Unsure(_)) {
             prop_assert!(may_be_over);
@@ -44,11 +44,11 @@ proptest! {
     }
 
     #[test]
-    fn a_snapshot_is_judged_one_by_one_in_whatever_order(rules in any_rules(), snapshot in any_snapshot()) {
+    fn each_process_is_judged_independently_of_the_order(rules in any_rules(), snapshot in any_snapshot()) {
         let verdicts = decide(&rules, &snapshot);
-        let mut turned = snapshot.clone();
-        turned.processes.reverse();
-        let again = decide(&rules, &turned);
+        let mut reversed = snapshot.clone();
+        reversed.processes.reverse();
+        let again = decide(&rules, &reversed);
         prop_assert_eq!(verdicts.len(), snapshot.processes.len());
         prop_assert!(verdicts.iter().eq(again.iter().rev()));
         for ((process, verdict), expected) in verdicts.iter().zip(&snapshot.processes) {
@@ -77,7 +77,7 @@ proptest! {
     }
 
     #[test]
-    fn whoever_is_not_within_was_a_suspect(rules in any_rules(), snapshot in any_snapshot()) {
+    fn every_process_not_within_its_limits_was_a_suspect(rules in any_rules(), snapshot in any_snapshot()) {
         let reading = |process: &Process| {
             let Process { id, rss, error, .. } = *process;
             Reading { pid: id.pid, start: Some(id.start), rss, error }
@@ -95,7 +95,7 @@ proptest! {
     }
 
     #[test]
-    fn whoever_is_terminated_is_told_how_to_be_spared(
+    fn every_termination_is_explained_with_alternatives(
         rules in any_rules(), process in any_process(), memory in memory(),
     ) {
         let explanation = explain(&rules, &process, &memory);
@@ -108,7 +108,7 @@ proptest! {
     }
 }
 
-/// The same rules, said a second time and as plainly as possible.
+/// The same rules, implemented a second time and as plainly as possible.
 fn is_protected(rules: &Rules, process: &Process) -> bool {
     let uids = [process.real_uid, process.effective_uid];
     let whitelist = &rules.whitelist;
@@ -141,7 +141,7 @@ fn is_in_doubt(rules: &Rules, process: &Process) -> bool {
         || rules.honour_oom_score_adj && process.oom_score_adj.known().is_none()
 }
 
-/// v1's rule: more than the share, or more than the absolute limit.
+/// v1's rule: above the share, or above the absolute limit.
 fn is_over(limits: &Limits, rss: Bytes, memory: &SystemMemory) -> bool {
     let exceeds_share = memory.total.0 > 0 && rss.0 as f64 * 100.0 > limits.percent() * memory.total.0 as f64;
     exceeds_share || rss > limits.bytes()
@@ -154,7 +154,7 @@ fn known_names(process: &Process) -> impl Iterator<Item = Vec<u8>> {
     paths.chain([names.comm.as_bytes().to_vec()]).collect::<Vec<_>>().into_iter()
 }
 
-/// The few kinds of glob that the fixtures use.
+/// Matches the few kinds of glob that the fixtures use.
 fn matches_plainly(pattern: &[u8], name: &[u8]) -> bool {
     if pattern == b"{sshd,ab}" {
         return name == b"sshd" || name == b"ab";

@@ -1,4 +1,4 @@
-//! Each rule in both directions: whom it protects, and whom it does not.
+//! Tables for each rule: the processes that it protects, and those that it does not.
 
 use super::{
     CgroupPatterns, Limits, NamePatterns, Rules, UidRanges, decide,
@@ -28,11 +28,11 @@ fn verdict(change: impl FnOnce(&mut Rules, &mut Process)) -> Verdict {
     judge(&rules, &process, &MEMORY)
 }
 
-/// A case's name, how it differs from a hog that nothing protects, and what protects it then.
+/// A case's name, its difference from an unprotected hog, and the expected protection.
 type Case = (&'static str, fn(&mut Rules, &mut Process), Option<Protection>);
 
 #[test]
-fn each_rule_protects_whom_it_names_and_nobody_else() {
+fn each_rule_protects_exactly_the_processes_it_names() {
     let named = |pattern: &str, field, name: &str| {
         Some(Protection::Name { pattern: pattern.into(), field, name: Name::from(name) })
     };
@@ -128,7 +128,7 @@ fn each_rule_protects_whom_it_names_and_nobody_else() {
 }
 
 #[test]
-fn scope_asks_for_both_uids_and_for_the_cgroup() {
+fn scope_requires_both_uids_and_the_cgroup() {
     let cases: Vec<Case> = vec![
         ("in", |r, _| r.scope.uids = uids(1000, 1000), None),
         ("out", |r, _| r.scope.uids = uids(1001, 2000), Some(Protection::OutOfScope)),
@@ -183,7 +183,7 @@ fn check(cases: Vec<Case>) {
 }
 
 #[test]
-fn a_doubt_saves_only_whom_nothing_else_saves() {
+fn a_doubt_matters_only_if_no_other_rule_decides() {
     let unsure = |doubt| Verdict::Unsure(doubt);
     let exe = Doubt::NameUnreadable(NameField::Exe);
     let listed = |r: &mut Rules, p: &mut Process| {
@@ -214,7 +214,7 @@ fn a_doubt_saves_only_whom_nothing_else_saves() {
         r.whitelist.names = names(&["sshd"]);
         (p.names.exe, p.names.argv0) = (Fact::Absent, Fact::Absent);
     });
-    assert!(matches!(none, Verdict::Terminate(_)), "an absent name is no doubt: {none:?}");
+    assert!(matches!(none, Verdict::Terminate(_)), "an absent name is not a doubt: {none:?}");
 
     let argv0 = verdict(|r, p| {
         r.whitelist.names = names(&["sshd"]);
@@ -233,7 +233,7 @@ fn a_doubt_saves_only_whom_nothing_else_saves() {
 }
 
 #[test]
-fn over_is_strictly_more_by_more_than_the_error() {
+fn over_means_above_the_limit_by_more_than_the_error() {
     const LIMIT: u64 = 2 * Bytes::GIB;
     let limit = Bytes(LIMIT);
     for (rss, error, expected) in [
@@ -259,7 +259,7 @@ fn over_is_strictly_more_by_more_than_the_error() {
 }
 
 #[test]
-fn either_limit_condemns() {
+fn exceeding_either_limit_terminates() {
     let by = |percent, gb| {
         let bytes = Bytes(gb * Bytes::GIB);
         match verdict(|r, _| r.limits = Limits::new(percent, bytes).unwrap()) {
@@ -275,7 +275,7 @@ fn either_limit_condemns() {
 }
 
 #[test]
-fn a_suspect_may_be_over_as_far_as_its_error_allows() {
+fn a_suspect_is_over_if_its_error_is_added() {
     let reading =
         |pid, rss, error| Reading { pid: Pid(pid), start: None, rss: Bytes(rss), error: Bytes(error) };
     let limit = 2 * Bytes::GIB;

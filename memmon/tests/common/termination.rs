@@ -1,4 +1,4 @@
-//! Carries out what `enforce` orders, as the daemon does it, and keeps what came of it.
+//! Executes the orders of `enforce` as the daemon does, and records the results.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
@@ -18,70 +18,70 @@ use memmon::{
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// Over this a process is over its limit here.
+/// The limit of every process here.
 pub const LIMIT: Bytes = Bytes(20 * Bytes::MIB);
 
-/// The victims, and what was told of them and sent to them.
-pub struct Court {
+/// The victims, with the reported outcomes and the sent signals.
+pub struct Driver {
     pub victims: Victims,
     reaper: Reaper,
     pub reclaimed: Receiver<(ProcessId, Result<(), Errno>)>,
     pub freed: Vec<Result<(), Errno>>,
-    pub told: Vec<(Pid, Outcome)>,
+    pub reported: Vec<(Pid, Outcome)>,
     pub sent: Vec<(Pid, Signal, Result<(), Errno>)>,
 }
 
-impl Court {
+impl Driver {
     pub fn new(grace: Duration) -> Self {
-        let patience = EscalationTiming { grace, lingering: Duration::from_secs(2), reclaim: true };
+        let timing = EscalationTiming { grace, lingering: Duration::from_secs(2), reclaim: true };
         let (done, reclaimed) = channel();
-        let reaper = Reaper::start(move |whom, outcome| {
-            let _ = done.send((whom, outcome));
+        let reaper = Reaper::start(move |id, outcome| {
+            let _ = done.send((id, outcome));
         })
         .unwrap();
-        let victims = Victims::new(patience).unwrap();
-        Self { victims, reaper, reclaimed, freed: vec![], told: vec![], sent: vec![] }
+        let victims = Victims::new(timing).unwrap();
+        Self { victims, reaper, reclaimed, freed: vec![], reported: vec![], sent: vec![] }
     }
 
-    /// Condemns what has `pid` now and carries out what that orders.
+    /// Starts the termination of the process that has `pid` now, and executes the orders.
     pub fn start_termination(&mut self, pid: u32) -> ProcessId {
         let process = confirm(pid).unwrap();
-        let whom = process.id;
+        let id = process.id;
         let breach = breach(&process);
         let orders = self.victims.start_termination(process, breach, Instant::now());
-        self.carry_out(orders);
-        whom
+        self.execute(orders);
+        id
     }
 
-    pub fn carry_out(&mut self, orders: Vec<Order>) {
+    pub fn execute(&mut self, orders: Vec<Order>) {
         let mut orders = VecDeque::from(orders);
         while let Some(Order { process, effect }) = orders.pop_front() {
-            let whom = process.id;
+            let id = process.id;
             let event = match effect {
-                Effect::Open => self.victims.open(whom),
-                Effect::Check => look_again(whom),
+                Effect::Open => self.victims.open(id),
+                Effect::Check => look_again(id),
                 Effect::Send(warrant) => {
                     let signal = warrant.signal();
                     let event = self.victims.send(warrant);
                     let Event::Sent(outcome) = event else { panic!("{event:?}") };
-                    self.sent.push((whom.pid, signal, outcome));
+                    self.sent.push((id.pid, signal, outcome));
                     event
                 }
                 Effect::Reclaim => {
-                    self.victims.reclaim(whom, &self.reaper);
+                    self.victims.reclaim(id, &self.reaper);
                     continue;
                 }
-                Effect::Tell(outcome) => {
-                    self.told.push((whom.pid, outcome));
+                Effect::Report(outcome) => {
+                    self.reported.push((id.pid, outcome));
                     continue;
                 }
             };
-            orders.extend(self.victims.handle(whom, event, Instant::now()));
+            orders.extend(self.victims.handle(id, event, Instant::now()));
         }
     }
 
-    /// Waits for the next exit, deadline or reclaimed memory, and carries on.
-    pub fn turn(&mut self) {
+    /// Waits for the next exit, deadline or reclaimed memory, and executes the orders.
+    pub fn step(&mut self) {
         let wait = self.victims.next_deadline().map_or(Duration::from_secs(5), |deadline| {
             deadline.saturating_duration_since(Instant::now()).min(Duration::from_secs(5))
         });
@@ -91,20 +91,20 @@ impl Court {
         )
         .unwrap();
         let orders = self.victims.wake(Instant::now()).unwrap();
-        self.carry_out(orders);
-        while let Ok((whom, outcome)) = self.reclaimed.try_recv() {
+        self.execute(orders);
+        while let Ok((id, outcome)) = self.reclaimed.try_recv() {
             self.freed.push(outcome);
-            let orders = self.victims.handle(whom, Event::Reclaimed(outcome), Instant::now());
-            self.carry_out(orders);
+            let orders = self.victims.handle(id, Event::Reclaimed(outcome), Instant::now());
+            self.execute(orders);
         }
     }
 
-    /// Carries on until nobody is in hand.
+    /// Continues until no termination is in progress.
     pub fn finish(&mut self) {
         let begun = Instant::now();
         while self.victims.in_flight() > 0 {
             assert!(begun.elapsed() < super::PATIENCE, "{:?}", self.victims);
-            self.turn();
+            self.step();
         }
     }
 
@@ -112,23 +112,23 @@ impl Court {
         self.sent.iter().map(|(_, signal, _)| *signal).collect()
     }
 
-    /// What was told of the end of the only victim.
+    /// The record of the only victim's end.
     pub fn record(&self) -> &Record {
-        match self.told.last() {
+        match self.reported.last() {
             Some((_, Outcome::Gone(record))) => record,
             other => panic!("not gone: {other:?}"),
         }
     }
 }
 
-/// What the daemon does on [`Effect::Check`]: confirm and judge. The facts are the real ones of /proc, the rule a
-/// limit and nothing else.
-pub fn look_again(whom: ProcessId) -> Event {
-    Event::Checked(match confirm(whom.pid.0) {
+/// Executes [`Effect::Check`] as the daemon does: confirms and judges. The facts come from /proc; the only rule is a
+/// limit.
+pub fn look_again(id: ProcessId) -> Event {
+    Event::Checked(match confirm(id.pid.0) {
         Some(found) => {
             let over = found.rss > LIMIT;
             let verdict = if over { Verdict::Terminate(breach(&found)) } else { Verdict::Within };
-            Check::judged(whom, &found, verdict, LIMIT)
+            Check::judged(id, &found, verdict, LIMIT)
         }
         None => Check::Unconfirmed(Unconfirmed::Gone),
     })
@@ -138,7 +138,7 @@ pub fn breach(process: &Process) -> Breach {
     Breach { rule: Limit::Gb, limit: LIMIT, rss: process.rss, percent: 0.1 }
 }
 
-/// What of a process matters here: who it is and its RSS, of a thread that lives where the leader has exited.
+/// The facts that matter here: the process's identity, and its RSS, from a living thread if the leader has exited.
 pub fn confirm(pid: u32) -> Option<Process> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let start = stat.rsplit(") ").next()?.split(' ').nth(19)?.parse().ok()?;

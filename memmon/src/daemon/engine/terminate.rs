@@ -24,7 +24,7 @@ impl Daemon<'_> {
                     self.victims.reclaim(whom, &self.reaper);
                     continue;
                 }
-                Effect::Tell(outcome) => {
+                Effect::Report(outcome) => {
                     if matches!(outcome, Outcome::Terminating { .. }) {
                         self.asked_to_end += 1;
                         self.was_terminated(&process);

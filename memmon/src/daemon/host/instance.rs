@@ -1,4 +1,4 @@
-//! One memmon per machine: two would race for the same victims and the same pin.
+//! Allows one memmon per machine, because two would race for the same victims and the same pin.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -12,11 +12,11 @@ use nix::{
     fcntl::{Flock, FlockArg},
 };
 
-/// Where a root memmon keeps what lives as long as it does (systemd's `RuntimeDirectory=memmon`).
+/// Directory for a root memmon's runtime files (systemd's `RuntimeDirectory=memmon`).
 pub(in crate::daemon) const RUNTIME_DIR: &str = "/run/memmon";
 
-/// Held while this memmon runs; the kernel lets go of it however the process ends. Its end takes the file away, and the
-/// directory if nothing else is in it.
+/// The lock that this memmon holds while it runs; the kernel releases it when the process ends. Dropping it removes the
+/// file, and the directory if it is empty.
 #[derive(Debug)]
 pub(in crate::daemon) struct Instance {
     _lock: Flock<File>,
@@ -25,7 +25,7 @@ pub(in crate::daemon) struct Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        // While the lock is held still: nobody else's file is removed. What stays is in nobody's way.
+        // The lock is still held, so the file is this memmon's. Errors are ignored: a file that stays does no harm.
         if fs::remove_file(&self.path).is_ok()
             && let Some(directory) = self.path.parent()
         {
@@ -34,25 +34,25 @@ impl Drop for Instance {
     }
 }
 
-/// Why this memmon may not run.
+/// Reason why this memmon may not run.
 #[derive(Debug, thiserror::Error)]
 pub enum InstanceError {
-    /// Somebody else holds the lock.
+    /// Another process holds the lock.
     #[error(
         "another memmon{} watches this machine already: stop it first (systemctl stop memmon), or look \
          beside it with `memmon run --once --dry-run`", 
         .pid.as_ref().map(|pid| format!(" (pid {pid})")).unwrap_or_default()
     )]
     Taken {
-        /// What the holder wrote into the file, if that is a number.
+        /// The holder's pid from the file, if it contains a number.
         pid: Option<u32>,
     },
-    /// The lock file cannot be had.
+    /// The lock file cannot be created or locked.
     #[error("cannot lock {}: {source}", path.display())]
     Unusable {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error.
         source: std::io::Error,
     },
 }
@@ -61,12 +61,12 @@ impl Instance {
     /// Takes the lock in `directory`, which is created if it is missing.
     ///
     /// # Errors
-    /// [`InstanceError::Taken`] if another memmon holds it, [`InstanceError::Unusable`] if it cannot be had at all.
+    /// [`InstanceError::Taken`] if another memmon holds it, [`InstanceError::Unusable`] if the file cannot be locked at all.
     pub(in crate::daemon) fn take(directory: &Path) -> Result<Self, InstanceError> {
         let path = directory.join("lock");
         loop {
             let mut lock = lock(directory, &path)?;
-            // Whoever ends removes the file: a lock counts only on the file that others find.
+            // A memmon that ends removes its file: a lock is valid only on the file that is at the path now.
             if is_at(&lock, &path) {
                 let unusable = |source| InstanceError::Unusable { path: path.clone(), source };
                 lock.set_len(0).map_err(unusable)?;
@@ -93,7 +93,7 @@ fn lock(directory: &Path, path: &Path) -> Result<Flock<File>, InstanceError> {
         Ok(lock) => Ok(lock),
         Err((mut file, Errno::EWOULDBLOCK)) => {
             let mut holder = String::new();
-            // Whoever holds the lock is told by the lock; the number is a courtesy.
+            // The pid is only for the message: the lock itself decides.
             let _ = Read::by_ref(&mut file).take(16).read_to_string(&mut holder);
             Err(InstanceError::Taken { pid: holder.trim().parse().ok() })
         }
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_second_is_refused_and_told_who_was_first() {
+    fn the_second_is_refused_with_the_pid_of_the_first() {
         let directory = tempfile::tempdir().unwrap();
         let first = Instance::take(directory.path()).unwrap();
         let refusal = Instance::take(directory.path()).unwrap_err();
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn its_end_leaves_nothing_and_what_is_not_its_own_stays() {
+    fn its_end_removes_only_its_own_files() {
         let directory = tempfile::tempdir().unwrap();
         let runtime = directory.path().join("memmon");
         let instance = Instance::take(&runtime).unwrap();
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_on_a_file_that_was_removed_is_none() {
+    fn a_lock_on_a_removed_file_is_invalid() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("lock");
         let removed = lock(directory.path(), &path).unwrap();

@@ -1,4 +1,4 @@
-//! What only the start needed is given back, so that what stays resident is what memmon works with.
+//! Frees memory that only the start needed, so that memmon's resident memory is what it works with.
 #![expect(unsafe_code, reason = "malloc_trim(3) and madvise(2)")]
 
 use std::{ffi::c_void, io, ptr::with_exposed_provenance_mut};
@@ -14,15 +14,15 @@ use rustix::mm::{Advice, madvise};
 pub(in crate::daemon) struct Startup(ProcResult<Vec<MemoryMap>>);
 
 impl Startup {
-    /// To be called before there is another thread: one that loads a library maps it, writes to it and only then takes
-    /// the right to write away, and who looks meanwhile sees a file that nobody has written to.
+    /// Reads the mappings. Call it before there is another thread: a thread that loads a library maps it, writes to it and
+    /// only then removes the write permission, and a look meanwhile would see a file that is unmodified.
     pub(in crate::daemon) fn look() -> Self {
         let maps = Process::myself().and_then(|own| own.smaps());
         Self(maps.map(|maps| maps.0.into_iter().filter(is_only_the_file).collect()))
     }
 
-    /// Gives back the heap's free memory, and takes these files out of memmon's address space: what runs again is mapped
-    /// again with its next use, from the page cache. To be called before memory is locked.
+    /// Frees the heap's unused memory, and drops the pages of these files: a page that is used again is mapped again from
+    /// the page cache. Call it before memory is locked.
     pub(in crate::daemon) fn give_back(&self) {
         give_heap_back();
         if let Err(error) = self.unmap() {
@@ -36,17 +36,18 @@ impl Startup {
     }
 }
 
-/// The kernel's type information took tens of megabytes in small pieces, which glibc keeps for later. There is no later.
+/// The kernel's type information took tens of megabytes in small pieces, which glibc keeps although memmon does not need
+/// them again.
 fn give_heap_back() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: takes no pointer and may be called at any time.
+    // SAFETY: malloc_trim takes no pointer and may be called at any time.
     unsafe {
         libc::malloc_trim(0);
     }
 }
 
-/// Whether the file has all that is mapped here: nothing was ever written to it (as the dynamic linker does, before it
-/// takes the right to write away), and nothing can be. What was written may be out on swap by now.
+/// Whether the mapping has the same content as its file: it is not writable, and was never written to (as the dynamic
+/// linker does before it removes the write permission). A page that was written to may be on swap by now.
 fn is_only_the_file(map: &MemoryMap) -> bool {
     let private = map.perms.contains(MMPermissions::READ | MMPermissions::PRIVATE);
     let none = |kind| map.extension.map.get(kind) == Some(&0);
@@ -62,8 +63,8 @@ fn unmap(map: &MemoryMap) -> io::Result<()> {
     let (start, length) = (usize::try_from(start), usize::try_from(end - start));
     let (start, length) = (start.map_err(io::Error::other)?, length.map_err(io::Error::other)?);
     let start: *mut c_void = with_exposed_provenance_mut(start);
-    // SAFETY: a private mapping of a file that holds just what the file does, and is there until the end, as what the
-    // program was started with is: whoever reads or runs it next finds the same bytes there, at the price of a page fault.
+    // SAFETY: a private mapping with the same content as its file, which stays mapped until the end because it was mapped
+    // at the start: the next access finds the same bytes, at the cost of a page fault.
     Ok(unsafe { madvise(start, length, Advice::LinuxDontNeed) }?)
 }
 
@@ -78,11 +79,11 @@ mod tests {
 
     const SIZE: usize = 1 << 16;
 
-    /// Maps a file, as a library is, until the end of the tests.
+    /// Maps a file as a library is mapped, until the end of the tests.
     fn mapped(path: &Path) {
         std::fs::write(path, [1; SIZE]).unwrap();
         let file = File::open(path).unwrap();
-        // SAFETY: a new mapping, which nothing else knows of.
+        // SAFETY: a new mapping that no other code uses.
         unsafe { mmap(null_mut(), SIZE, ProtFlags::READ, MapFlags::PRIVATE | MapFlags::POPULATE, file, 0) }
             .unwrap();
     }
@@ -98,12 +99,12 @@ mod tests {
     }
 
     #[test]
-    fn what_was_mapped_since_the_start_stays() {
+    fn mappings_made_after_the_start_stay() {
         let folder = tempfile::tempdir().unwrap();
         let [early, late] = ["early", "late"].map(|name| folder.path().join(name));
         mapped(&early);
         let Startup(maps) = Startup::look();
-        // Other tests have threads, which map and unmap as they like.
+        // The threads of other tests map and unmap at any time.
         let ours = maps.unwrap().into_iter().filter(|map| is_at(map, &early) || is_at(map, &late));
         let startup = Startup(Ok(ours.collect()));
         mapped(&late);
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_once_stays_wherever_it_is() {
+    fn mappings_that_were_written_to_stay() {
         for (mapped, anonymous, swap, only_the_file) in [
             ("r-xp 00000000 08:01 42 /usr/lib/libc.so.6", 0, 0, true),
             ("r--p 00000000 08:01 42 /usr/lib/libc.so.6", 4, 0, false),
@@ -126,8 +127,9 @@ mod tests {
             let maps = MemoryMaps::from_buf_read(text.as_bytes()).unwrap();
             assert_eq!(maps.iter().map(is_only_the_file).collect::<Vec<_>>(), [only_the_file], "{text}");
         }
-        let untold = "7f0000000000-7f0000002000 r-xp 00000000 08:01 42 /usr/lib/libc.so.6\nRss: 8 kB\n";
-        let maps = MemoryMaps::from_buf_read(untold.as_bytes()).unwrap();
+        let without_figures =
+            "7f0000000000-7f0000002000 r-xp 00000000 08:01 42 /usr/lib/libc.so.6\nRss: 8 kB\n";
+        let maps = MemoryMaps::from_buf_read(without_figures.as_bytes()).unwrap();
         assert!(!maps.iter().any(is_only_the_file));
     }
 }

@@ -1,4 +1,4 @@
-//! What the daemon asks of the machine that it runs on: one instance, a supervisor, timers, and memory that stays.
+//! The daemon's relation to its host: one instance per machine, the supervisor, timers, and its own memory.
 
 pub(in crate::daemon) mod fd_ready;
 pub(in crate::daemon) mod instance;

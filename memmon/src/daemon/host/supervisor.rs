@@ -1,39 +1,39 @@
-//! systemd, where it is the one who started us: readiness, the end, and a sign of life from the loop itself.
-//! Outside systemd (`NOTIFY_SOCKET` is not set) all of it does nothing.
+//! Notifies systemd, if it started memmon: readiness, reload, the end, and the watchdog's keep-alive from the event loop.
+//! Without systemd (`NOTIFY_SOCKET` is not set) all of these do nothing.
 
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-/// The daemon watches now.
+/// Notifies that the daemon watches now.
 pub(in crate::daemon) fn ready() {
-    say(&[NotifyState::Ready]);
+    notify(&[NotifyState::Ready]);
 }
 
-/// The configuration is being read again; [`ready`] ends that, whatever came of it.
+/// Notifies that the configuration is being read again; [`ready`] ends that, even if the reload failed.
 pub(in crate::daemon) fn reloading() {
-    // Without the time systemd takes no note of it.
+    // systemd ignores the message without the time.
     if let Ok(now) = NotifyState::monotonic_usec_now() {
-        say(&[NotifyState::Reloading, now]);
+        notify(&[NotifyState::Reloading, now]);
     }
 }
 
-/// The daemon ends.
+/// Notifies that the daemon ends.
 pub(in crate::daemon) fn stopping() {
-    say(&[NotifyState::Stopping]);
+    notify(&[NotifyState::Stopping]);
 }
 
-/// The loop turns.
+/// Notifies the watchdog that the event loop runs.
 pub(in crate::daemon) fn alive() {
-    say(&[NotifyState::Watchdog]);
+    notify(&[NotifyState::Watchdog]);
 }
 
-/// How often to be [`alive`]: half of what the unit allows; none without a watchdog.
+/// Interval for [`alive`]: half of the unit's watchdog timeout; none without a watchdog.
 pub(in crate::daemon) fn heartbeat() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|limit| limit / 2)
 }
 
-fn say(states: &[NotifyState<'_>]) {
-    // A supervisor that does not listen is no reason to stop.
+fn notify(states: &[NotifyState<'_>]) {
+    // memmon does not stop if the supervisor does not listen.
     let _ = sd_notify::notify(states);
 }

@@ -1,5 +1,5 @@
-//! What comes again and again, by timers of the kernel's own, which wake memmon once for each. On a long way the runtime's
-//! timers wake it three times, to count more finely as the end comes near, and each time with the processor's caches cold.
+//! Periodic timers from the kernel, which wake memmon once per tick. For a long pause the runtime's timers would wake it
+//! three times, to count more finely near the end, each time with cold CPU caches.
 
 use std::{io, time::Duration};
 
@@ -10,7 +10,7 @@ use nix::sys::{
 
 use crate::daemon::host::fd_ready::Readiness;
 
-/// Ticks at once, and then once a pause after each [`Pace::reset`].
+/// A timer that ticks at once, and then once, a pause after each [`Pace::reset`].
 pub(in crate::daemon) struct Pace {
     timer: TimerFd,
     ready: Readiness,
@@ -24,7 +24,7 @@ impl Pace {
         let timer =
             TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?;
         let pace = Self { ready: Readiness::of(&timer)?, timer, pause };
-        // Nothing would stop the timer.
+        // A time of zero would disarm the timer.
         pace.set(Duration::from_nanos(1))?;
         Ok(pace)
     }
@@ -34,7 +34,7 @@ impl Pace {
         self.ready.readable().await
     }
 
-    /// The pause begins anew.
+    /// Starts the pause again.
     pub(in crate::daemon) fn reset(&self) -> io::Result<()> {
         self.set(self.pause)
     }
@@ -45,7 +45,7 @@ impl Pace {
     }
 }
 
-/// Waits for the next tick and gives whose it is, or never comes back where there is nothing to wait for.
+/// Waits for the next tick and returns its timer; never returns if `pace` is none.
 pub(in crate::daemon) async fn ticked(pace: Option<&Pace>) -> io::Result<&Pace> {
     match pace {
         Some(pace) => pace.tick().await.map(|()| pace),

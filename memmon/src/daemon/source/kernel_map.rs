@@ -1,4 +1,4 @@
-//! The kernel map in the daemon's hands: entries as readings, and the question whether it had room for everyone.
+//! The daemon's view of the kernel map: entries as readings, and whether the map had room for every process.
 
 use std::{io, os::fd::BorrowedFd};
 
@@ -15,28 +15,28 @@ use crate::{
     status::{Dropped, MapUsage},
 };
 
-/// Threads that a process is taken to have where each may hold pages back (before Linux 6.2) and the map does not say
-/// how many there are: few, as none but a reader of mapped files holds back all that it may. One with more is seen later
-/// by what the others hold back; the close look counts them all.
+/// Assumed number of threads of a process, if each may hold pages back (before Linux 6.2), because the map does not have
+/// the number. A few suffice, because only a reader of mapped files holds back the maximum. A process with more threads is
+/// seen later, by what the others hold back; the close look counts all threads.
 const LIKELY_THREADS: u64 = 4;
 
-/// What the map has room for if nothing else is asked for: the default `pid_max` of a large machine, and no more, as
-/// 64-bit systems set it to four million without ever having as many.
+/// Maximum of the default capacity: the default `pid_max` of a large machine. 64-bit systems set `pid_max` to four
+/// million without ever having as many processes.
 const MOST_PROCESSES: u32 = 65_536;
 
-/// The attached programs, and what is remembered from one reading of their map to the next.
+/// The attached programs, and the state between two readings of their map.
 pub(in crate::daemon) struct Kernel {
     map: KernelMap,
     scale: Scale,
     capacity: u32,
-    /// How many were read last.
+    /// Number of entries at the last reading.
     entries: usize,
     refused: u64,
     lost: u64,
 }
 
 impl Kernel {
-    /// Attaches, and pins the map if it is to be seen.
+    /// Attaches the programs, and pins the map if `pinned`.
     pub(in crate::daemon) fn attach(
         facts: &Facts,
         support: &Support,
@@ -68,12 +68,12 @@ impl Kernel {
         })
     }
 
-    /// Whether it is not attached as another memmon watches this machine.
+    /// Whether attaching failed because another memmon watches this machine.
     pub(in crate::daemon) const fn is_second(error: &AttachError) -> bool {
         matches!(error, AttachError::Pin(PinError::AlreadyRunning(_)))
     }
 
-    /// Why the map is not to be seen by others, though it was to be.
+    /// The reason why the map is not pinned, if a pin was requested.
     pub(in crate::daemon) fn unpinned(&self) -> Option<String> {
         self.map.unpinned().map(ToString::to_string)
     }
@@ -87,26 +87,26 @@ impl Kernel {
         Ok(readings)
     }
 
-    /// Whether, since this was asked last, a process could not be entered.
+    /// Whether a process could not be added to the map since the last call.
     pub(in crate::daemon) fn overflowed(&mut self) -> io::Result<bool> {
         let counters = self.map.counters()?;
         let refused = counters.insert_full + counters.insert_failed;
         Ok(std::mem::replace(&mut self.refused, refused) != refused)
     }
 
-    /// How full the map was when it was read last.
+    /// Usage of the map at the last reading.
     pub(in crate::daemon) const fn fill(&self) -> MapUsage {
         MapUsage { entries: self.entries, capacity: self.capacity }
     }
 
-    /// What was lost since the start; nothing where that cannot be read.
+    /// Events and entries lost since the start; zero if the counters cannot be read.
     pub(in crate::daemon) fn lost(&self) -> Dropped {
         let counters = self.map.counters().unwrap_or_default();
         let map_entries = counters.insert_full + counters.insert_failed;
         Dropped { log_events: 0, crossings: counters.ring_full, map_entries }
     }
 
-    /// How the map is, with what the last reading found in it; none where its counters cannot be read.
+    /// Figures for the metrics, with the number of entries at the last reading; none if the counters cannot be read.
     pub(in crate::daemon) fn figures(&self) -> Option<MapFigures> {
         let counters = self.map.counters().ok()?;
         Some(MapFigures {
@@ -119,7 +119,7 @@ impl Kernel {
 
     /// One process, if it is in the map.
     pub(in crate::daemon) fn reading(&self, pid: Pid) -> Option<Reading> {
-        // A failed lookup of one entry is no entry: who asks has the figure of /proc.
+        // A failed lookup counts as no entry, because the caller has /proc's figure.
         let entry = self.map.get(pid).ok()??;
         Some(self.scale.reading(pid, &entry))
     }
@@ -132,41 +132,40 @@ impl Kernel {
         self.map.reseed()
     }
 
-    /// How far its readings may be below the truth.
+    /// Maximum by which its readings may be too low.
     pub(in crate::daemon) const fn error(&self) -> Bytes {
         self.scale.error
     }
 
-    /// Readable when a process crossed its level, or one that had crossed ended.
+    /// Readable when a process crossed its level, or when a process ended that had crossed one.
     pub(in crate::daemon) fn wake_fd(&self) -> BorrowedFd<'_> {
         self.map.wake_fd()
     }
 
-    /// The next of what the kernel has to tell.
+    /// The next event from the kernel.
     pub(in crate::daemon) fn event(&mut self) -> Option<KernelEvent> {
         self.map.events().find_map(|event| self.scale.event(&event))
     }
 
-    /// Whether, since this was asked last, something did not fit into the ring. A figure that cannot be read is taken
-    /// for a yes.
+    /// Whether an event did not fit into the ring since the last call. True also if the counter cannot be read.
     pub(in crate::daemon) fn lost_events(&mut self) -> bool {
         self.map.counters().map_or(true, |counters| {
             std::mem::replace(&mut self.lost, counters.ring_full) != counters.ring_full
         })
     }
 
-    /// The level of every process that has none of its own; none: nobody wakes memmon.
+    /// Sets the level of every process without one of its own. With none, such a process never wakes memmon.
     pub(in crate::daemon) fn set_default_level(&mut self, level: Option<Bytes>) -> io::Result<()> {
         self.map.set_default_wake_level(self.pages(level))
     }
 
-    /// The level of one process, and what it has resident after that was set; none if it is not there.
+    /// Sets the level of one process. Returns its resident memory after that; none if it is not in the map.
     pub(in crate::daemon) fn set_level(
         &mut self,
-        whom: ProcessId,
+        process: ProcessId,
         level: Option<Bytes>,
     ) -> io::Result<Option<Bytes>> {
-        let now = self.map.set_wake_level(whom, self.pages(level))?;
+        let now = self.map.set_wake_level(process, self.pages(level))?;
         Ok(now.map(|pages| self.scale.bytes(pages)))
     }
 
@@ -174,7 +173,7 @@ impl Kernel {
         level.map_or(NEVER, |level| self.scale.pages(level))
     }
 
-    /// Readable when a BPF program has something to say.
+    /// Readable when a BPF program logged something.
     pub(in crate::daemon) fn log_fd(&self) -> BorrowedFd<'_> {
         self.map.log_fd()
     }

@@ -1,4 +1,4 @@
-//! Where readings come from: the kernel map if there is one, and /proc.
+//! The sources of readings: the kernel map, if it is available, and /proc.
 
 #[cfg(feature = "ebpf")]
 pub(in crate::daemon) mod kernel_map;

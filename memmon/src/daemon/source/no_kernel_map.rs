@@ -1,4 +1,4 @@
-//! In place of `kernel` where memmon was built without its BPF half: a kernel map that cannot exist.
+//! A kernel map that cannot exist: replaces `kernel_map` if memmon is built without its BPF half.
 
 use std::{io, os::fd::BorrowedFd};
 

@@ -1,4 +1,4 @@
-//! The source of readings: the kernel map where there is one, /proc otherwise, and /proc in any case for a close look.
+//! The source of readings: the kernel map if it is available, otherwise /proc. A close look always uses /proc.
 
 use std::{
     io,
@@ -18,31 +18,31 @@ use crate::{
     status::{Dropped, MapUsage},
 };
 
-/// How long until the kernel map is held against a whole pass over /proc again: at first, and at most.
+/// Time until the kernel map is compared with a whole pass over /proc again: the first one, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(600);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
-/// Where readings come from.
+/// The sources of readings.
 pub(in crate::daemon) struct Sources {
     proc: ProcRoot,
     accuracy: Accuracy,
     kernel: Option<Kernel>,
     /// Processes that the map cannot hold (their mm has no owner, or it is full): read from /proc in every scan.
     unmapped: Vec<Pid>,
-    /// When the last sweep was, and how long it holds; none: the next scan is one.
+    /// Time of the last sweep, and the pause until the next. If none, the next scan is a sweep.
     swept: Option<(Instant, Duration)>,
 }
 
-/// What the slow sweep found, and looked at twice.
+/// Defects of the map that a sweep found and confirmed by a second look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::daemon) struct Defects {
-    /// Processes with memory that were not in the map, and are now.
+    /// Number of processes with memory that were missing from the map and have been added.
     pub(in crate::daemon) missed: usize,
-    /// Entries without a process.
+    /// Number of entries without a process.
     pub(in crate::daemon) stale: usize,
 }
 
-/// One survey, and what was noticed while it was made.
+/// One survey, and problems that were found during it.
 pub(in crate::daemon) struct Look {
     pub(in crate::daemon) survey: Survey,
     /// The map had no room for a process: this survey, and those until it has, include a pass over /proc.
@@ -68,13 +68,13 @@ impl Sources {
         self.accuracy
     }
 
-    /// What the kernel map has right now; none where there is no map, or it cannot be read.
+    /// The current content of the kernel map; none if there is no map, or it cannot be read.
     pub(in crate::daemon) fn kernel_survey(&mut self) -> Option<(SystemMemory, Vec<Reading>)> {
         let memory = self.proc.memory().ok()?;
         Some((memory, self.kernel.as_mut()?.readings().ok()?))
     }
 
-    /// How full the kernel map is, and what it lost so far.
+    /// Usage of the kernel map, and its losses so far.
     pub(in crate::daemon) fn map_state(&self) -> (Option<MapUsage>, Dropped) {
         match &self.kernel {
             Some(kernel) => (Some(kernel.fill()), kernel.lost()),
@@ -86,7 +86,7 @@ impl Sources {
         self.proc.memory()
     }
 
-    /// Every process that has memory, on the cheap way.
+    /// A cheap reading of every process that has memory.
     pub(in crate::daemon) fn survey(&mut self, now: Instant) -> io::Result<Look> {
         let Some(kernel) = &mut self.kernel else {
             let survey = self.proc.survey(&self.accuracy)?;
@@ -100,8 +100,8 @@ impl Sources {
         if map_full || due {
             let merged = merge(&readings, &self.proc.survey(&self.accuracy)?.readings);
             readings = merged.readings;
-            // Neither is worth the readings of a scan: an entry without a process is found out by a close look, and who
-            // cannot be added is read from /proc.
+            // An error of either does not fail the scan: a close look detects an entry without a process, and a process
+            // that cannot be added is read from /proc.
             for pid in merged.stale {
                 if is_stale(&self.proc, kernel, pid) {
                     let _ = kernel.remove(pid);
@@ -111,7 +111,7 @@ impl Sources {
             let mut missed = merged.missed;
             missed.retain(|pid| is_missed(&self.proc, kernel, *pid));
             let _ = kernel.reseed();
-            // Who could be added had been missed. The others the map cannot hold, which is no defect of its bookkeeping.
+            // A process that could be added had been missed. The map cannot hold the others, which is not a defect.
             let (added, unmapped): (Vec<_>, _) =
                 missed.into_iter().partition(|pid| kernel.reading(*pid).is_some());
             if !map_full {
@@ -120,7 +120,7 @@ impl Sources {
             self.unmapped = unmapped;
             self.swept = Some((now, pause(self.swept.map(|(_, pause)| pause), defects)));
         } else {
-            // Who is in the map by now, as itself or as the next process of that number, is read once.
+            // A process that is in the map by now, as itself or as the next process with its pid, is read once.
             self.unmapped.retain(|pid| kernel.reading(*pid).is_none());
             readings.extend(self.proc.readings(&self.unmapped, &self.accuracy));
         }
@@ -132,12 +132,12 @@ impl Sources {
         self.swept = None;
     }
 
-    /// How far the source's readings may be below the truth.
+    /// Maximum by which the source's readings may be too low.
     pub(in crate::daemon) fn error(&self) -> Bytes {
         self.kernel.as_ref().map_or(Bytes::ZERO, Kernel::error)
     }
 
-    /// One process closely, with its RSS as exact as a decision about `limit` needs it.
+    /// A close look at one process, with its RSS as exact as a decision about `limit` requires.
     pub(in crate::daemon) fn confirm(
         &self,
         pid: Pid,
@@ -147,7 +147,7 @@ impl Sources {
         self.proc.confirm(pid, start, limit, &self.accuracy)
     }
 
-    /// What the kernel map has of a process now; none where there is no map, or it is not in it.
+    /// The current reading of a process in the kernel map; none if there is no map, or the process is not in it.
     pub(in crate::daemon) fn again(&self, process: ProcessId) -> Option<Reading> {
         let reading = self.kernel.as_ref()?.reading(process.pid)?;
         (reading.start == Some(process.start)).then_some(reading)
@@ -158,20 +158,20 @@ impl Sources {
     }
 }
 
-/// How long a sweep holds that found `defects`: twice as long as the `last` one if there were none.
+/// The pause after a sweep that found `defects`: twice the `last` one if there were none.
 fn pause(last: Option<Duration>, defects: Defects) -> Duration {
     let last = last.filter(|_| defects == Defects::default());
     last.map_or(FIRST_PAUSE, |last| LONGEST_PAUSE.min(last * 2))
 }
 
-/// A process that only /proc had is missed by the map if /proc has it now with memory of its own (a vfork child borrows
-/// its parent's until it calls exec), and the map lacks it after that. Who ends meanwhile cannot be added.
+/// Whether the map misses a process that only /proc had: /proc has it now with memory of its own (a vfork child borrows
+/// its parent's until it calls exec), and the map lacks it after that.
 fn is_missed(proc: &ProcRoot, kernel: &Kernel, pid: Pid) -> bool {
     let confirmed = proc.confirm(pid, None, Bytes::MAX, &Accuracy::StatmExact);
     confirmed.is_ok_and(|process| process.rss > Bytes::ZERO) && kernel.reading(pid).is_none()
 }
 
-/// An entry that only the map had is stale if /proc has no such process now and the map still does.
+/// Whether an entry that only the map had is stale: /proc has no such process now, and the map still has the entry.
 fn is_stale(proc: &ProcRoot, kernel: &Kernel, pid: Pid) -> bool {
     let confirmed = proc.confirm(pid, None, Bytes::MAX, &Accuracy::StatmExact);
     confirmed == Err(Unconfirmed::Gone) && kernel.reading(pid).is_some()
@@ -182,13 +182,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sweeps_become_rare_while_nothing_is_amiss() {
+    fn sweeps_become_rare_while_there_are_no_defects() {
         let minutes = |count: u64| Duration::from_secs(60 * count);
-        let (fine, amiss) = (Defects::default(), Defects { missed: 1, stale: 0 });
-        assert_eq!(pause(None, fine), minutes(10));
-        assert_eq!(pause(Some(minutes(10)), fine), minutes(20));
-        assert_eq!(pause(Some(minutes(40)), fine), minutes(60));
-        assert_eq!(pause(Some(minutes(60)), fine), minutes(60));
-        assert_eq!(pause(Some(minutes(60)), amiss), minutes(10));
+        let (none, some) = (Defects::default(), Defects { missed: 1, stale: 0 });
+        assert_eq!(pause(None, none), minutes(10));
+        assert_eq!(pause(Some(minutes(10)), none), minutes(20));
+        assert_eq!(pause(Some(minutes(40)), none), minutes(60));
+        assert_eq!(pause(Some(minutes(60)), none), minutes(60));
+        assert_eq!(pause(Some(minutes(60)), some), minutes(10));
     }
 }

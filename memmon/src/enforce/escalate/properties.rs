@@ -24,7 +24,7 @@ proptest! {
             match (awaited, &event) {
                 (Awaits::Opening, Event::Opened(Ok(()))) => opened = true,
                 (Awaits::Check, Event::Checked(Check::StillOver(evidence))) => {
-                    fresh_evidence = evidence.whom == whom();
+                    fresh_evidence = evidence.process == whom();
                 }
                 (Awaits::Signal(Signal::Term), Event::Sent(Ok(()))) => term = Some(world.now),
                 (Awaits::Signal(Signal::Kill), Event::Sent(Ok(()))) => killed = true,
@@ -38,7 +38,7 @@ proptest! {
                     Effect::Send(warrant) => {
                         prop_assert!(opened && fresh_evidence, "a signal without a fresh look");
                         prop_assert!(!called_off, "a signal after all was called off");
-                        prop_assert_eq!(warrant.whom(), whom());
+                        prop_assert_eq!(warrant.process(), whom());
                         if warrant.signal() == Signal::Kill {
                             prop_assert!(term.is_some(), "SIGKILL before SIGTERM was sent");
                             let over = term.is_some_and(|sent| world.now >= sent + GRACE);
@@ -46,8 +46,8 @@ proptest! {
                         }
                         sent.push(warrant.signal());
                     }
-                    Effect::Reclaim | Effect::Tell(Outcome::Lingers { .. }) => prop_assert!(killed),
-                    Effect::Open | Effect::Tell(_) => {}
+                    Effect::Reclaim | Effect::Report(Outcome::Lingers { .. }) => prop_assert!(killed),
+                    Effect::Open | Effect::Report(_) => {}
                 }
             }
         }
@@ -66,8 +66,8 @@ proptest! {
             let effects = world.run(event);
             prop_assert!(!was_over || effects.is_empty(), "what is over stays over: {effects:?}");
             for effect in effects {
-                gone += usize::from(matches!(effect, Effect::Tell(Outcome::Gone(_))));
-                refused += usize::from(matches!(effect, Effect::Tell(Outcome::SignalFailed { .. })));
+                gone += usize::from(matches!(effect, Effect::Report(Outcome::Gone(_))));
+                refused += usize::from(matches!(effect, Effect::Report(Outcome::SignalFailed { .. })));
             }
             let state = world.state;
             prop_assert!(!exit || was_over || (state.is_over() && gone == 1), "an exit ends it and is told");
@@ -131,7 +131,7 @@ impl World {
                 Effect::Open => Awaits::Opening,
                 Effect::Check => Awaits::Check,
                 Effect::Send(warrant) => Awaits::Signal(warrant.signal()),
-                Effect::Reclaim | Effect::Tell(_) => continue,
+                Effect::Reclaim | Effect::Report(_) => continue,
             };
         }
         effects
@@ -201,7 +201,7 @@ impl Turn {
             Self::Opened(error) => Event::Opened(error.map_or(Ok(()), Err)),
             Self::StillOver(rss, true) => still_over(rss),
             Self::StillOver(rss, false) => {
-                let evidence = Evidence { whom: process(4242, 9).id, breach: breach(rss) };
+                let evidence = Evidence { process: process(4242, 9).id, breach: breach(rss) };
                 Event::Checked(Check::StillOver(evidence))
             }
             Self::Within(rss) => within(rss),

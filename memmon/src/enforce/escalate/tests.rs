@@ -21,7 +21,7 @@ pub(super) fn whom() -> ProcessId {
 }
 
 pub(super) fn still_over(rss: u64) -> Event {
-    Event::Checked(Check::StillOver(Evidence { whom: whom(), breach: breach(rss) }))
+    Event::Checked(Check::StillOver(Evidence { process: whom(), breach: breach(rss) }))
 }
 
 pub(super) fn within(rss: u64) -> Event {
@@ -54,7 +54,7 @@ impl Case {
         let mut case = Self::new();
         assert_eq!(case.after(Event::Opened(Ok(()))), "[Check]");
         assert_eq!(case.after(still_over(160)), "[Send(Term)]");
-        assert_eq!(case.after(Event::Sent(Ok(()))), "[Tell(Terminating { rss: 160 })]");
+        assert_eq!(case.after(Event::Sent(Ok(()))), "[Report(Terminating { rss: 160 })]");
         case
     }
 
@@ -63,7 +63,7 @@ impl Case {
         case.now += GRACE;
         assert_eq!(case.after(Event::Tick), "[Check]");
         assert_eq!(case.after(still_over(500)), "[Send(Kill)]");
-        assert_eq!(case.after(Event::Sent(Ok(()))), "[Reclaim, Tell(GraceOver { rss: 500, grace: 5s })]");
+        assert_eq!(case.after(Event::Sent(Ok(()))), "[Reclaim, Report(GraceOver { rss: 500, grace: 5s })]");
         case
     }
 
@@ -77,23 +77,23 @@ impl Case {
     fn after(&mut self, event: Event) -> String {
         let short = |effect: &Effect| match effect {
             Effect::Send(warrant) => {
-                assert_eq!(warrant.whom(), whom());
+                assert_eq!(warrant.process(), whom());
                 format!("Send({:?})", warrant.signal())
             }
-            Effect::Tell(Outcome::Terminating { breach }) => {
-                format!("Tell(Terminating {{ rss: {} }})", breach.rss.0)
+            Effect::Report(Outcome::Terminating { breach }) => {
+                format!("Report(Terminating {{ rss: {} }})", breach.rss.0)
             }
-            Effect::Tell(Outcome::GraceOver { rss, grace, urgency }) => {
+            Effect::Report(Outcome::GraceOver { rss, grace, urgency }) => {
                 let early = urgency.map(|urgency| format!(", {urgency:?}")).unwrap_or_default();
-                format!("Tell(GraceOver {{ rss: {}, grace: {grace:?}{early} }})", rss.0)
+                format!("Report(GraceOver {{ rss: {}, grace: {grace:?}{early} }})", rss.0)
             }
-            Effect::Tell(Outcome::Spared { rss, after_term, .. }) => {
-                format!("Tell(Spared {{ rss: {}, after_term: {after_term} }})", rss.0)
+            Effect::Report(Outcome::Spared { rss, after_term, .. }) => {
+                format!("Report(Spared {{ rss: {}, after_term: {after_term} }})", rss.0)
             }
-            Effect::Tell(Outcome::LetGo { after_term }) => {
-                format!("Tell(LetGo {{ after_term: {after_term} }})")
+            Effect::Report(Outcome::LetGo { after_term }) => {
+                format!("Report(LetGo {{ after_term: {after_term} }})")
             }
-            Effect::Tell(Outcome::Gone(record)) => format!("Tell(Gone {{ cause: {:?} }})", record.cause),
+            Effect::Report(Outcome::Gone(record)) => format!("Report(Gone {{ cause: {:?} }})", record.cause),
             other => format!("{other:?}"),
         };
         let effects: Vec<_> = self.run(event).iter().map(short).collect();
@@ -111,7 +111,7 @@ fn a_hog_that_saves_and_leaves_is_recorded() {
     assert_eq!(case.state.phase(), Phase::Grace { since: case.now, until: case.now + GRACE });
     case.now += Duration::from_secs(2);
     assert_eq!(case.after(Event::Seen(Bytes(170))), "[]");
-    let [Effect::Tell(Outcome::Gone(record))] = &case.run(Event::Exited)[..] else { panic!("not gone") };
+    let [Effect::Report(Outcome::Gone(record))] = &case.run(Event::Exited)[..] else { panic!("not gone") };
     assert_eq!(
         *record,
         Record {
@@ -137,7 +137,7 @@ fn one_that_ignores_sigterm_is_killed_when_its_grace_is_over_and_not_before() {
     let mut case = Case::killed();
     assert_eq!(case.after(Event::Reclaimed(Ok(()))), "[]");
     case.now += Duration::from_millis(30);
-    let [Effect::Tell(Outcome::Gone(record))] = &case.run(Event::Exited)[..] else { panic!("not gone") };
+    let [Effect::Report(Outcome::Gone(record))] = &case.run(Event::Exited)[..] else { panic!("not gone") };
     assert_eq!(
         *record,
         Record {
@@ -163,7 +163,7 @@ fn an_urgent_case_has_no_grace_left_but_is_looked_at_first() {
     assert_eq!(case.after(still_over(900)), "[Send(Kill)]");
     assert_eq!(
         case.after(Event::Sent(Ok(()))),
-        "[Reclaim, Tell(GraceOver { rss: 900, grace: 1s, Ceiling })]"
+        "[Reclaim, Report(GraceOver { rss: 900, grace: 1s, Ceiling })]"
     );
 }
 
@@ -171,13 +171,13 @@ fn an_urgent_case_has_no_grace_left_but_is_looked_at_first() {
 fn what_shrank_is_spared_before_either_signal() {
     let mut case = Case::new();
     case.run(Event::Opened(Ok(())));
-    assert_eq!(case.after(within(90)), "[Tell(Spared { rss: 90, after_term: false })]");
+    assert_eq!(case.after(within(90)), "[Report(Spared { rss: 90, after_term: false })]");
     assert!(case.is_over_without_deadline());
 
     let mut case = Case::asked();
     case.now += GRACE;
     case.run(Event::Tick);
-    assert_eq!(case.after(within(90)), "[Tell(Spared { rss: 90, after_term: true })]");
+    assert_eq!(case.after(within(90)), "[Report(Spared { rss: 90, after_term: true })]");
     assert!(case.is_over_without_deadline());
 }
 
@@ -188,7 +188,7 @@ fn whatever_else_a_fresh_look_shows_means_no_signal() {
         (Event::Checked(Check::Unsure(Doubt::CgroupUnreadable)), Outcome::Unsure(Doubt::CgroupUnreadable)),
         (unconfirmed(another_process()), Outcome::Unconfirmed(another_process())),
         (
-            Event::Checked(Check::StillOver(Evidence { whom: process(4242, 9).id, breach: breach(200) })),
+            Event::Checked(Check::StillOver(Evidence { process: process(4242, 9).id, breach: breach(200) })),
             Outcome::Unconfirmed(another_process()),
         ),
     ];
@@ -196,7 +196,7 @@ fn whatever_else_a_fresh_look_shows_means_no_signal() {
         let mut case = Case::new();
         case.run(Event::Opened(Ok(())));
         let effects = case.run(event);
-        assert!(matches!(&effects[..], [Effect::Tell(told)] if *told == outcome), "{effects:?}");
+        assert!(matches!(&effects[..], [Effect::Report(told)] if *told == outcome), "{effects:?}");
         assert!(case.is_over_without_deadline());
     }
 }
@@ -212,7 +212,7 @@ fn a_doubt_after_sigterm_is_looked_at_until_it_is_over() {
             case.run(Event::Tick);
             assert!(matches!(
                 case.run(doubt())[..],
-                [Effect::Tell(Outcome::Unsure(_) | Outcome::Unconfirmed(_))]
+                [Effect::Report(Outcome::Unsure(_) | Outcome::Unconfirmed(_))]
             ));
             for pause in [100, 200, 400, 800, 1600, 3200, 6400, 6400] {
                 let deadline = case.now + Duration::from_millis(pause);
@@ -227,9 +227,9 @@ fn a_doubt_after_sigterm_is_looked_at_until_it_is_over() {
             case
         };
         assert_eq!(in_doubt().after(still_over(200)), "[Send(Kill)]");
-        assert_eq!(in_doubt().after(within(90)), "[Tell(Spared { rss: 90, after_term: true })]");
-        assert_eq!(in_doubt().after(Event::Exited), "[Tell(Gone { cause: Term })]");
-        assert_eq!(in_doubt().after(Event::CalledOff), "[Tell(LetGo { after_term: true })]");
+        assert_eq!(in_doubt().after(within(90)), "[Report(Spared { rss: 90, after_term: true })]");
+        assert_eq!(in_doubt().after(Event::Exited), "[Report(Gone { cause: Term })]");
+        assert_eq!(in_doubt().after(Event::CalledOff), "[Report(LetGo { after_term: true })]");
         let mut protected = in_doubt();
         protected.run(Event::Checked(Check::Protected(Protection::Root)));
         assert!(protected.is_over_without_deadline());
@@ -243,7 +243,7 @@ fn memory_that_is_gone_may_be_an_exit_that_is_not_seen_yet() {
         case.now += GRACE;
         case.run(Event::Tick);
         assert_eq!(case.after(sign()), "[]");
-        assert_eq!(case.after(Event::Exited), "[Tell(Gone { cause: Term })]");
+        assert_eq!(case.after(Event::Exited), "[Report(Gone { cause: Term })]");
 
         let mut case = Case::asked();
         case.now += GRACE;
@@ -258,7 +258,7 @@ fn memory_that_is_gone_may_be_an_exit_that_is_not_seen_yet() {
         case.run(sign());
         case.now += LINGERING;
         case.run(Event::Tick);
-        assert!(matches!(case.run(sign())[..], [Effect::Tell(_)]), "and not waited for twice");
+        assert!(matches!(case.run(sign())[..], [Effect::Report(_)]), "and not waited for twice");
         assert!(case.is_over_without_deadline());
     }
 }
@@ -275,7 +275,7 @@ fn a_refused_signal_is_said_once_and_remembered_until_the_rules_change() {
     let (mut case, said) = blocked();
     assert!(matches!(
         said[..],
-        [Effect::Tell(Outcome::SignalFailed { signal: Signal::Term, error: Errno::PERM })]
+        [Effect::Report(Outcome::SignalFailed { signal: Signal::Term, error: Errno::PERM })]
     ));
     assert_eq!(case.state.phase(), Phase::OutOfReach);
     case.now += GRACE * 1000;
@@ -283,45 +283,45 @@ fn a_refused_signal_is_said_once_and_remembered_until_the_rules_change() {
     assert_eq!(case.after(Event::Seen(Bytes(900))), "[]");
     assert_eq!(case.after(Event::RulesChanged), "[]");
     assert!(case.is_over_without_deadline());
-    assert_eq!(blocked().0.after(Event::Exited), "[Tell(Gone { cause: Itself })]");
+    assert_eq!(blocked().0.after(Event::Exited), "[Report(Gone { cause: Itself })]");
 }
 
 #[test]
 fn what_is_called_off_is_let_go_unless_it_is_too_late() {
     let mut case = Case::asked();
-    assert_eq!(case.after(Event::CalledOff), "[Tell(LetGo { after_term: true })]");
+    assert_eq!(case.after(Event::CalledOff), "[Report(LetGo { after_term: true })]");
     assert!(case.is_over_without_deadline());
 
     // On its way out, so it seemed, before either signal.
     let mut case = Case::new();
     case.run(Event::Opened(Ok(())));
     case.run(within(0));
-    assert_eq!(case.after(Event::CalledOff), "[Tell(LetGo { after_term: false })]");
+    assert_eq!(case.after(Event::CalledOff), "[Report(LetGo { after_term: false })]");
     assert!(case.is_over_without_deadline());
 
     let mut case = Case::killed();
     assert_eq!(case.after(Event::CalledOff), "[]");
-    assert_eq!(case.after(Event::Exited), "[Tell(Gone { cause: Kill })]");
+    assert_eq!(case.after(Event::Exited), "[Report(Gone { cause: Kill })]");
 }
 
 #[test]
 fn what_ends_before_a_signal_reaches_it_is_gone() {
     let mut case = Case::new();
-    assert_eq!(case.after(Event::Opened(Err(Errno::SRCH))), "[Tell(Gone { cause: Itself })]");
+    assert_eq!(case.after(Event::Opened(Err(Errno::SRCH))), "[Report(Gone { cause: Itself })]");
     let mut case = Case::new();
     case.run(Event::Opened(Ok(())));
     case.run(still_over(160));
-    assert_eq!(case.after(Event::Sent(Err(Errno::SRCH))), "[Tell(Gone { cause: Itself })]");
+    assert_eq!(case.after(Event::Sent(Err(Errno::SRCH))), "[Report(Gone { cause: Itself })]");
     let mut case = Case::asked();
     case.now += GRACE;
     case.run(Event::Tick);
-    assert_eq!(case.after(unconfirmed(another_process())), "[Tell(Gone { cause: Term })]");
+    assert_eq!(case.after(unconfirmed(another_process())), "[Report(Gone { cause: Term })]");
 }
 
 #[test]
 fn short_descriptors_are_waited_for_and_said_once() {
     let mut case = Case::new();
-    assert!(case.after(Event::Opened(Err(Errno::MFILE))).starts_with("[Tell(OutOfReach"));
+    assert!(case.after(Event::Opened(Err(Errno::MFILE))).starts_with("[Report(OutOfReach"));
     for pause in [10, 20, 40, 80, 160, 320, 640, 640] {
         let deadline = case.now + Duration::from_secs(pause);
         assert_eq!(case.state.deadline(), Some(deadline));
@@ -332,7 +332,7 @@ fn short_descriptors_are_waited_for_and_said_once() {
     case.now += LINGERING * 64;
     case.run(Event::Tick);
     assert!(
-        case.after(Event::Opened(Err(Errno::NOMEM))).starts_with("[Tell(OutOfReach"),
+        case.after(Event::Opened(Err(Errno::NOMEM))).starts_with("[Report(OutOfReach"),
         "another error is news"
     );
     case.now += LINGERING * 64;
@@ -347,13 +347,13 @@ fn one_that_hangs_in_the_kernel_is_talked_about_ever_more_rarely() {
     for _ in 0..4 * 3600 {
         case.now += Duration::from_secs(1);
         for effect in case.run(Event::Tick) {
-            let Effect::Tell(Outcome::Lingers { since }) = effect else { panic!("{effect:?}") };
+            let Effect::Report(Outcome::Lingers { since }) = effect else { panic!("{effect:?}") };
             assert_eq!(since, case.now - killed);
             said.push(since.as_secs());
         }
     }
     assert_eq!(said[..8], [10, 30, 70, 150, 310, 630, 1270, 1910]);
-    assert_eq!(case.after(Event::Exited), "[Tell(Gone { cause: Kill })]");
+    assert_eq!(case.after(Event::Exited), "[Report(Gone { cause: Kill })]");
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! What may hang, done beside the caller: a process's command line waits for its mmap_lock, and kcmp for what an exec
-//! holds. One that hangs in the kernel (a file server that is gone, FUSE) may hold either for as long as it hangs. Whoever
-//! watches all the others waits for none of them, and not for long for those who only take their time: what all processes
-//! of one user cost together in waiting grows with the logarithm of their number.
+//! Threads for reads that may block: reading a process's command line takes its mmap_lock, and kcmp takes a lock that exec
+//! holds. A process that hangs in the kernel (a file server that is gone, FUSE) may hold either for as long as it hangs.
+//! memmon must not wait for such a process, and only shortly for a slow one: the total time that it waits for all
+//! processes of one user grows with the logarithm of their number.
 
 use std::{
     io::{self, PipeReader, PipeWriter, Read as _, Write as _},
@@ -20,23 +20,24 @@ use rustix::{
 
 use crate::model::{Pid, Uid};
 
-/// What no process takes that only has much to do. Each process that was late lately leaves less for the others of its user.
-const PATIENCE: Duration = Duration::from_millis(250);
+/// Time to wait for a job; a process that is only busy takes less. It is divided by the number of recent late jobs of the
+/// same user.
+const TIMEOUT: Duration = Duration::from_millis(250);
 
-/// What is left of that at least: a busy machine may take as long until a thread has its turn.
-const LEAST_PATIENCE: Duration = Duration::from_millis(10);
+/// Minimum of the divided timeout: on a busy machine it may take as long until a thread is scheduled.
+const MIN_TIMEOUT: Duration = Duration::from_millis(10);
 
-/// How long it counts that one was late, after it is done.
-const LATELY: Duration = Duration::from_secs(10);
+/// Time for which a late job counts, even if it is done meanwhile.
+const LATE_FOR: Duration = Duration::from_secs(10);
 
-/// Threads that may hang at once, for one user and for all. Who is refused beyond that can only be another process of
-/// a user with so many, or the machine has several such users; the unit's TasksMax= has room for all of them.
-const MOST: Share = Share { of_one: 16, of_all: 64 };
+/// Maximum of threads that may hang at once, for one user and for all users. Beyond that, only further processes of such a
+/// user are refused, unless several such users share the machine. The unit's TasksMax= has room for all of them.
+const MAX: Share = Share { of_one: 16, of_all: 64 };
 
-/// The same for those who only look on: they leave most of it to what decides.
-const MOST_FOR_ONLOOKERS: Share = Share { of_one: 4, of_all: 16 };
+/// The same maximum for reads that are only displayed: they leave most threads to decisions.
+const ONLOOKERS_MAX: Share = Share { of_one: 4, of_all: 16 };
 
-/// Threads that are kept for what comes, of those that hung.
+/// Number of threads to keep idle for later jobs.
 const IDLE: usize = 2;
 
 #[derive(Clone, Copy)]
@@ -45,89 +46,89 @@ struct Share {
     of_all: usize,
 }
 
-/// Whom a job is about, and for whom it is done.
+/// The process that a job reads, and the purpose of the job.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct JobOwner {
     pub(super) pid: Pid,
-    /// Whose, by the real uid, which is that of whoever started it.
+    /// The process's real uid, which is that of the user that started it.
     pub(super) uid: Uid,
-    /// Whether nothing is decided by the answer.
+    /// Whether the result is only displayed, and no decision depends on it.
     pub(super) onlooks: bool,
 }
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A thread, between two jobs or at one.
+/// A thread that is idle or runs a job.
 ///
-/// The two wake each other by pipes, as the kernel takes a write to one for a hint that the writer is about to wait, and
-/// has the reader run where the writer did. By a futex it may have to wait for its turn behind the very hog that it is to
-/// look at.
+/// Caller and thread wake each other through pipes, because the kernel treats a write to a pipe as a hint that the writer
+/// is about to wait, and runs the reader on the writer's CPU. With a futex the thread might have to wait for the CPU
+/// behind the very hog that it should look at.
 struct Worker {
     jobs: Sender<Job>,
     begin: PipeWriter,
     done: PipeReader,
 }
 
-struct Helpers {
+struct Pool {
     idle: Vec<Worker>,
     late: Vec<Late>,
-    /// What each does before anything else.
+    /// A function that each thread runs first.
     first: Option<fn()>,
 }
 
-/// A job that was not waited for.
+/// A job that exceeded its timeout.
 struct Late {
-    whom: JobOwner,
+    owner: JobOwner,
     since: Instant,
-    /// Hangs, if it is still there.
-    helper: Option<Worker>,
+    /// The thread, as long as it hangs.
+    worker: Option<Worker>,
 }
 
-/// The threads of this program: what hangs does so whoever asked.
-static HELPERS: Mutex<Helpers> = Mutex::new(Helpers { idle: Vec::new(), late: Vec::new(), first: None });
+/// The threads of this program. They are shared, because a process hangs for every caller.
+static POOL: Mutex<Pool> = Mutex::new(Pool { idle: Vec::new(), late: Vec::new(), first: None });
 
-/// Does `job`, which is about `whom`, on another thread. Not if an earlier one about that process hangs still.
+/// Runs `job`, which reads `owner`, on another thread, unless an earlier job for that process still hangs.
 ///
 /// # Errors
-/// `TimedOut` if it hangs, or takes longer than is waited for. Those of starting a thread, and of a job that panics.
+/// `TimedOut` if the job hangs or exceeds its timeout. Errors of starting a thread, and of a job that panics.
 pub(super) fn run_blocking<T: Send + 'static>(
-    whom: JobOwner,
+    owner: JobOwner,
     job: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
-    let (idle, patience) = with_helpers(|helpers| helpers.take_for(whom, Instant::now()))?;
-    let mut helper = idle.map_or_else(Worker::start, Ok)?;
+    let (idle, timeout) = with_pool(|pool| pool.take_for(owner, Instant::now()))?;
+    let mut worker = idle.map_or_else(Worker::start, Ok)?;
     let (answer, answered) = mpsc::sync_channel(1);
-    // Whoever asked may have gone on without the answer.
-    helper.give(Box::new(move || drop(answer.send(job()))))?;
-    if helper.is_done(patience)? {
-        with_helpers(|helpers| helpers.idle.push(helper));
+    // The caller may have stopped waiting for the answer.
+    worker.submit(Box::new(move || drop(answer.send(job()))))?;
+    if worker.is_done(timeout)? {
+        with_pool(|pool| pool.idle.push(worker));
         answered.try_recv().map_err(io::Error::other)
     } else {
-        let late = Late { whom, since: Instant::now(), helper: Some(helper) };
-        with_helpers(|helpers| helpers.late.push(late));
+        let late = Late { owner, since: Instant::now(), worker: Some(worker) };
+        with_pool(|pool| pool.late.push(late));
         Err(io::ErrorKind::TimedOut.into())
     }
 }
 
-/// Starts a thread ahead of any need. It does `first` before anything else, as do those that are started later, and is
-/// the next that gets a job.
+/// Starts a thread before it is needed. It runs `first` before anything else, as do threads that are started later, and
+/// gets the next job.
 ///
 /// # Errors
 /// Those of starting a thread.
 pub fn add_worker(first: fn()) -> io::Result<()> {
-    with_helpers(|helpers| helpers.first = Some(first));
-    let helper = Worker::start()?;
-    with_helpers(|helpers| helpers.idle.push(helper));
+    with_pool(|pool| pool.first = Some(first));
+    let worker = Worker::start()?;
+    with_pool(|pool| pool.idle.push(worker));
     Ok(())
 }
 
-fn with_helpers<T>(use_them: impl FnOnce(&mut Helpers) -> T) -> T {
-    use_them(&mut HELPERS.lock().unwrap_or_else(PoisonError::into_inner))
+fn with_pool<T>(change: impl FnOnce(&mut Pool) -> T) -> T {
+    change(&mut POOL.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 impl Worker {
     fn start() -> io::Result<Self> {
-        let first = with_helpers(|helpers| helpers.first);
+        let first = with_pool(|pool| pool.first);
         let (jobs, queue) = mpsc::channel::<Job>();
         let (mut begins, begin) = io::pipe()?;
         let (done, mut ends) = io::pipe()?;
@@ -142,15 +143,15 @@ impl Worker {
         Ok(Self { jobs, begin, done })
     }
 
-    fn give(&mut self, job: Job) -> io::Result<()> {
+    fn submit(&mut self, job: Job) -> io::Result<()> {
         self.jobs.send(job).map_err(|_| io::ErrorKind::BrokenPipe)?;
         self.begin.write_all(&[0])
     }
 
-    /// Whether it is done with its job by then.
+    /// Waits until the job is done, or until the timeout. Returns whether it is done.
     ///
     /// # Errors
-    /// Its job has panicked.
+    /// The job has panicked.
     fn is_done(&mut self, within: Duration) -> io::Result<bool> {
         let within = Timespec::try_from(within).map_err(io::Error::other)?;
         let ready = retry_on_intr(|| poll(&mut [PollFd::new(&self.done, PollFlags::IN)], Some(&within)))?;
@@ -161,31 +162,31 @@ impl Worker {
     }
 }
 
-impl Helpers {
-    /// One that is idle, if there is one, for a job about `whom`, and how long to wait for it.
-    fn take_for(&mut self, whom: JobOwner, now: Instant) -> io::Result<(Option<Worker>, Duration)> {
+impl Pool {
+    /// Takes an idle thread, if there is one, for a job that reads `owner`. Returns it with the timeout for the job.
+    fn take_for(&mut self, owner: JobOwner, now: Instant) -> io::Result<(Option<Worker>, Duration)> {
         for late in &mut self.late {
-            match late.helper.as_mut().map(|helper| helper.is_done(Duration::ZERO)) {
-                // The others end.
-                Some(Ok(true)) if self.idle.len() < IDLE => self.idle.extend(late.helper.take()),
-                Some(Ok(true) | Err(_)) => late.helper = None,
+            match late.worker.as_mut().map(|worker| worker.is_done(Duration::ZERO)) {
+                // Further threads end.
+                Some(Ok(true)) if self.idle.len() < IDLE => self.idle.extend(late.worker.take()),
+                Some(Ok(true) | Err(_)) => late.worker = None,
                 Some(Ok(false)) | None => {}
             }
         }
-        let lately = |late: &Late| now.saturating_duration_since(late.since) < LATELY;
-        self.late.retain(|late| late.helper.is_some() || lately(late));
+        let lately = |late: &Late| now.saturating_duration_since(late.since) < LATE_FOR;
+        self.late.retain(|late| late.worker.is_some() || lately(late));
         let count = |which: &dyn Fn(&Late) -> bool| self.late.iter().filter(|late| which(late)).count();
-        let hangs = |late: &Late| late.helper.is_some();
-        let is_its_user = |late: &Late| late.whom.uid == whom.uid;
-        let most = if whom.onlooks { MOST_FOR_ONLOOKERS } else { MOST };
-        if count(&|late| hangs(late) && late.whom.pid == whom.pid) > 0
+        let hangs = |late: &Late| late.worker.is_some();
+        let is_its_user = |late: &Late| late.owner.uid == owner.uid;
+        let most = if owner.onlooks { ONLOOKERS_MAX } else { MAX };
+        if count(&|late| hangs(late) && late.owner.pid == owner.pid) > 0
             || count(&|late| hangs(late) && is_its_user(late)) >= most.of_one
             || count(&hangs) >= most.of_all
         {
             return Err(io::ErrorKind::TimedOut.into());
         }
         let shares = u32::try_from(count(&is_its_user) + 1).unwrap_or(u32::MAX);
-        Ok((self.idle.pop(), (PATIENCE / shares).max(LEAST_PATIENCE)))
+        Ok((self.idle.pop(), (TIMEOUT / shares).max(MIN_TIMEOUT)))
     }
 }
 
@@ -193,7 +194,7 @@ impl Helpers {
 mod tests {
     use super::*;
 
-    /// Pids and uids that no other test has.
+    /// A pid and uid that no other test uses.
     fn about(number: u32) -> JobOwner {
         JobOwner { pid: Pid(u32::MAX - number), uid: Uid(u32::MAX - 1 - number / 100), onlooks: false }
     }
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn who_hangs_is_waited_for_once_and_holds_up_nobody_else() {
+    fn a_process_that_hangs_is_waited_for_once_and_delays_no_other() {
         let (hangs, others) = (about(100), about(200));
         let (release, held) = mpsc::channel::<()>();
         assert!(timed_out(run_blocking(hangs, move || held.iter().for_each(drop))));
@@ -213,33 +214,33 @@ mod tests {
         let begun = Instant::now();
         while timed_out(run_blocking(hangs, || ())) {
             thread::yield_now();
-            assert!(begun.elapsed() < 100 * PATIENCE);
+            assert!(begun.elapsed() < 100 * TIMEOUT);
         }
     }
 
     #[test]
-    fn many_who_hang_cost_little_and_disarm_nobody_else() {
+    fn many_that_hang_cost_little_and_block_no_other_user() {
         let (release, held) = mpsc::channel::<()>();
         let held = std::sync::Arc::new(Mutex::new(held));
-        let hang = |whom| {
+        let hang = |owner| {
             let held = std::sync::Arc::clone(&held);
-            run_blocking(whom, move || with_lock(&held))
+            run_blocking(owner, move || with_lock(&held))
         };
         let begun = Instant::now();
         for number in 0..100 {
-            let whom = about(300 + number);
-            let onlooks = JobOwner { onlooks: true, ..whom };
-            assert!(timed_out(hang(if number < 10 { onlooks } else { whom })));
+            let owner = about(300 + number);
+            let onlooks = JobOwner { onlooks: true, ..owner };
+            assert!(timed_out(hang(if number < 10 { onlooks } else { owner })));
         }
-        // One after the other, each for all that is ever waited for one, it were 4 s.
-        assert!(begun.elapsed() < 10 * PATIENCE, "{:?}", begun.elapsed());
+        // With the full timeout for each, this would take 4 s.
+        assert!(begun.elapsed() < 10 * TIMEOUT, "{:?}", begun.elapsed());
         let hanging = |of: JobOwner| {
-            with_helpers(|helpers| {
-                let its = helpers.late.iter().filter(|late| late.whom.uid == of.uid && late.helper.is_some());
-                (its.clone().filter(|late| late.whom.onlooks).count(), its.count())
+            with_pool(|pool| {
+                let its = pool.late.iter().filter(|late| late.owner.uid == of.uid && late.worker.is_some());
+                (its.clone().filter(|late| late.owner.onlooks).count(), its.count())
             })
         };
-        assert_eq!(hanging(about(300)), (MOST_FOR_ONLOOKERS.of_one, MOST.of_one));
+        assert_eq!(hanging(about(300)), (ONLOOKERS_MAX.of_one, MAX.of_one));
         assert_eq!(run_blocking(about(400), || 7).unwrap(), 7);
         drop(release);
     }
