@@ -1,38 +1,38 @@
-//! A real memory hog for memmon's tests: a script over argv, run step by step.
+//! A real memory hog for memmon's tests: it runs a script from its arguments, step by step.
 //!
 //! ```text
 //! hog uid 47001 ignore-term anon 100M fork anon 20M hold end hold
 //! ```
 //!
-//! | step | what it does |
+//! | step | effect |
 //! |---|---|
 //! | `anon SIZE` | maps private memory and touches it |
-//! | `grow SIZE RATE` | the same at RATE per second (`50M/s`, or `max`), never faster to make up for a stall |
+//! | `grow SIZE RATE` | the same at RATE per second (`50M/s`, or `max`), never faster to compensate for a stall |
 //! | `shmem SIZE` | a memfd, mapped shared and touched |
 //! | `file PATH SIZE` | a new file (removed at once), mapped and read; PATH must not be on a tmpfs |
 //! | `threads N SIZE` | N threads that touch SIZE each and stay |
-//! | `pinned N SIZE` | the same, each of them on a processor of its own (N at most as many as there are) |
+//! | `pinned N SIZE` | the same, each of them on its own CPU (N at most the number of CPUs) |
 //! | `free` / `dontneed` | munmap / MADV_DONTNEED of everything mapped so far |
-//! | `fork STEPS… end` | a child with a copy of all that runs STEPS; the script goes on |
+//! | `fork STEPS… end` | a child with a copy of the memory, which runs STEPS; the script continues |
 //! | `vfork-exec STEPS… end` | a child by posix_spawn (CLONE_VFORK): a new hog that runs STEPS |
-//! | `vfork` | a child that runs in this very memory and does nothing until it dies |
-//! | `exec ARGV0` | executes the hog again under that argv[0] for the remaining steps; memory is gone |
+//! | `vfork` | a child that runs in the hog's own memory and does nothing until it dies |
+//! | `exec ARGV0` | executes the hog again with that argv[0] for the remaining steps; its memory is freed |
 //! | `leader-exits` | the main thread ends, another one runs the remaining steps |
-//! | `ignore-term` | SIGTERM does nothing from here on |
+//! | `ignore-term` | ignores SIGTERM from here on |
 //! | `save-on-term PATH` | a SIGTERM handler that writes `saved` to PATH and exits 0 |
-//! | `wait-term` | waits for SIGTERM (blocked meanwhile), then goes on |
+//! | `wait-term` | waits for SIGTERM (blocked meanwhile), then continues |
 //! | `stop` | raises SIGSTOP |
 //! | `rename TEXT` | sets comm; `\n`, `\xHH` and `\\` are understood |
 //! | `oom-adj N` | writes oom_score_adj (before `uid`, if it is to be lowered) |
 //! | `uid REAL[:EFFECTIVE]` | drops all groups and becomes that uid and gid |
 //! | `hold` | waits until stdin is closed |
 //!
-//! Each step answers on stdout once it is done, `PID ready anon 100M` (`PID ready fork CHILD`, `vfork CHILD`); those that take
-//! time (grow, wait-term, stop, hold) say `PID begin …` first. So tests wait for lines, never for time.
+//! Each step prints a line when it is done, `PID ready anon 100M` (`PID ready fork CHILD`, `vfork CHILD`); steps that take
+//! time (grow, wait-term, stop, hold) print `PID begin …` first. So tests wait for lines, never for time.
 //! After the last step the hog exits 0; a step that fails exits 1. Sizes take K, M or G (powers of 1024).
 //!
 //! A hog dies with the thread that started it (PR_SET_PDEATHSIG), and refuses to hold more than 300 MB.
-#![expect(unsafe_code, reason = "memory is what a hog is about: mmap, signal handlers, raw exits")]
+#![expect(unsafe_code, reason = "a hog needs mmap, signal handlers and raw exits")]
 
 mod shared;
 
@@ -66,10 +66,10 @@ use nix::{
 
 use shared::{PAGE, die_with_parent, page_at};
 
-/// The most that one hog may hold, whatever its script says.
+/// Maximum of memory that one hog may hold, for any script.
 const MOST: usize = 300 << 20;
 
-/// What is mapped: address and length.
+/// Address and length of each mapping.
 static REGIONS: Mutex<Vec<(usize, usize)>> = Mutex::new(Vec::new());
 static HELD: AtomicUsize = AtomicUsize::new(0);
 static SAVE_TO: OnceLock<CString> = OnceLock::new();
@@ -79,7 +79,7 @@ fn main() {
     process::exit(report(die_with_parent().and_then(|()| script.run())));
 }
 
-/// The steps that are left.
+/// The remaining steps.
 struct Script(vec::IntoIter<String>);
 
 impl Script {
@@ -91,7 +91,7 @@ impl Script {
         Ok(())
     }
 
-    /// Runs one step and returns how it is told.
+    /// Runs one step and returns its text for the line.
     fn step(&mut self, step: &str) -> Result<String> {
         let mut told = String::from(step);
         let mut word = || -> Result<String> {
@@ -135,7 +135,7 @@ impl Script {
             "vfork" => told = format!("vfork {}", lend_memory()?),
             "exec" => {
                 let name = word()?;
-                // Not /proc/self, which is the leader: that may have exited.
+                // Not /proc/self, which is the leader, because that may have exited.
                 return Err(process::Command::new("/proc/thread-self/exe")
                     .arg0(name)
                     .args(&mut self.0)
@@ -194,10 +194,10 @@ impl Script {
     }
 }
 
-/// One line on stdout, by one write.
+/// Prints one line with one write.
 fn say(what: &str, told: &str) {
     let line = format!("{} {what} {told}\n", process::id());
-    // Nobody who reads on is no reason to end: the script is what counts.
+    // The script continues even if no process reads the output.
     let _ = io::stdout().lock().write_all(line.as_bytes());
 }
 
@@ -221,7 +221,7 @@ fn size(text: &str) -> Result<usize> {
     Ok(digits.parse::<usize>().with_context(|| format!("`{text}` is no size"))? << shift)
 }
 
-/// Bytes per second; none for as fast as it goes.
+/// Parses bytes per second; none for the maximum speed.
 fn rate(text: &str) -> Result<Option<usize>> {
     if text == "max" { Ok(None) } else { size(text.strip_suffix("/s").unwrap_or(text)).map(Some) }
 }
@@ -266,7 +266,7 @@ fn touch((start, len): (usize, usize)) {
     }
 }
 
-/// Reading suffices to have the pages of a file mapped, and writes nothing to the disk.
+/// Reads one byte per page: this maps the pages of a file, and writes nothing to the disk.
 fn read((start, len): (usize, usize)) {
     for address in (start..start + len).step_by(PAGE) {
         // SAFETY: inside a mapping of a file of that length.
@@ -278,7 +278,7 @@ fn grow((start, len): (usize, usize), rate: Option<usize>) {
     let Some(rate) = rate else { return touch((start, len)) };
     let (mut last, mut time, mut grown) = (Instant::now(), Duration::ZERO, 0);
     while grown < len {
-        // Time that the machine took away is not made up for in a burst.
+        // A stall is not followed by a burst.
         time += last.elapsed().min(Duration::from_millis(20));
         last = Instant::now();
         let due = time.as_micros().saturating_mul(rate as u128) / 1_000_000;
@@ -296,7 +296,7 @@ fn threads(count: usize, size: usize, pinned: bool) -> Result<()> {
     for number in 0..count {
         let done = done.clone();
         thread::spawn(move || {
-            // The script's thread is the one that signals go to.
+            // Only the script's thread takes signals.
             let quiet = SigSet::all().thread_block().map_err(anyhow::Error::from);
             let placed = quiet.and_then(|()| if pinned { pin(number) } else { Ok(()) });
             let mapped =
@@ -310,21 +310,21 @@ fn threads(count: usize, size: usize, pinned: bool) -> Result<()> {
     all_done.iter().take(count).collect()
 }
 
-/// Keeps this thread on one processor.
+/// Binds this thread to one CPU.
 fn pin(processor: usize) -> Result<()> {
     let mut only = CpuSet::new();
     only.set(processor)?;
     sched_setaffinity(unistd::Pid::from_raw(0), &only).with_context(|| format!("processor {processor}"))
 }
 
-/// Starts a child as vfork does; one that never calls exec. A thread of ours waits for it in the kernel meanwhile.
+/// Starts a child as vfork does, which never calls exec. A thread of this process waits for it in the kernel.
 fn lend_memory() -> Result<i32> {
     static CHILD: AtomicI32 = AtomicI32::new(0);
     extern "C" fn linger(_: *mut libc::c_void) -> libc::c_int {
-        // SAFETY: one integer. The parent is the thread that waits: it ends with its process.
+        // SAFETY: prctl takes one integer here. The parent is the waiting thread, which ends with its process.
         unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
         loop {
-            // SAFETY: takes nothing and changes nothing.
+            // SAFETY: pause takes no arguments and changes no memory.
             unsafe { libc::pause() };
         }
     }
@@ -350,7 +350,7 @@ fn lend_memory() -> Result<i32> {
 
 fn free() -> Result<()> {
     for (start, len) in regions().drain(..) {
-        // SAFETY: a whole mapping of ours, which nothing points into any more.
+        // SAFETY: a whole mapping of ours, to which no pointer is left.
         let freed = unsafe { libc::munmap(page_at(start).cast(), len) };
         ensure!(freed == 0, "munmap: {}", io::Error::last_os_error());
         HELD.fetch_sub(len, Ordering::Relaxed);
@@ -367,11 +367,11 @@ fn drop_contents() -> Result<()> {
     Ok(())
 }
 
-/// Never returns: this thread ends, and the process lives on in the other one.
+/// Ends this thread and never returns; the process continues in another thread.
 fn leader_exits(rest: Script) {
     thread::spawn(move || {
         let armed = die_with_parent();
-        // The line must not come before the leader is a zombie: /proc tells.
+        // The line must not come before /proc shows the leader as a zombie.
         while !fs::read_to_string(format!("/proc/self/task/{}/stat", process::id()))
             .is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|state| state.starts_with('Z')))
         {
@@ -417,6 +417,6 @@ fn rename(text: &str) -> Result<()> {
             _ => byte,
         });
     }
-    // Through /proc rather than prctl: the name is the process's, whichever thread runs the script.
+    // Through /proc and not prctl, because any thread may run the script, and the name is the leader's.
     Ok(fs::write(format!("/proc/self/task/{}/comm", process::id()), bytes)?)
 }

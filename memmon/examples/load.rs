@@ -1,17 +1,17 @@
-//! The loads that `cargo xtask bench` measures under. One mode per run, and no memory beyond what it says.
+//! The loads for the measurements of `cargo xtask bench`. One mode per run; it uses no more memory than listed.
 //!
-//! | mode | what it does |
+//! | mode | effect |
 //! |---|---|
 //! | `faults` | for each line `THREADS ROUNDS` on stdin: each thread touches 64 MiB and drops it, ROUNDS times; answers `CPU_NS` |
 //! | `spin` | keeps one CPU busy until stdin is closed |
 //! | `crowd N` | N children that sleep; answers `ready`; ends and reaps them when stdin is closed |
-//! | `sprint UID LIMIT MOST` | becomes UID and touches memory at full speed, page by page, up to MOST bytes; on SIGTERM says when it crossed LIMIT and how it stands |
+//! | `sprint UID LIMIT MOST` | becomes UID and touches memory at full speed, page by page, up to MOST bytes; on SIGTERM prints its figures |
 //!
-//! A sprint ends with `term LATENCY_NS RSS_BYTES SPEED`: from its crossing of LIMIT to its SIGTERM handler (0 where it had
-//! not crossed), what it holds then, and its bytes per second up to the crossing.
+//! A sprint ends with `term LATENCY_NS RSS_BYTES SPEED`: the time from its crossing of LIMIT to its SIGTERM handler (0 if
+//! it had not crossed), its resident memory then, and its bytes per second up to the crossing.
 //!
 //! All die with the thread that started them (PR_SET_PDEATHSIG).
-#![expect(unsafe_code, reason = "memory is what these are about: mmap, signal handlers, forks")]
+#![expect(unsafe_code, reason = "the loads need mmap, signal handlers and forks")]
 #![expect(clippy::print_stdout, reason = "the benchmark reads it")]
 
 mod shared;
@@ -35,11 +35,11 @@ use nix::{
 
 use shared::{PAGE, become_user, die_with_parent, page_at};
 
-/// What each thread of `faults` touches.
+/// Memory that each thread of `faults` touches.
 const REGION: usize = 64 << 20;
-/// The most that a sprint may hold.
+/// Maximum of memory that a sprint may hold.
 const MOST: usize = 512 << 20;
-/// A sprint that nobody stops ends by SIGALRM after this many seconds.
+/// Seconds after which SIGALRM ends a sprint that was not stopped.
 const PATIENCE: u32 = 60;
 
 fn main() -> Result<()> {
@@ -74,7 +74,7 @@ fn faults() -> Result<()> {
         });
         let spent = clock(libc::CLOCK_PROCESS_CPUTIME_ID) - before;
         for start in regions {
-            // SAFETY: a whole mapping of ours, which nothing points into any more.
+            // SAFETY: a whole mapping of ours, to which no pointer is left.
             unsafe { libc::munmap(page_at(start).cast(), REGION) };
         }
         println!("{spent}");
@@ -109,7 +109,7 @@ fn crowd(count: usize) -> Result<()> {
     }
     println!("ready");
     io::stdin().lock().read_to_end(&mut Vec::new())?;
-    // Our own children, not reaped yet: each pid is still its own.
+    // Our own children, not reaped yet, so each pid is still the child's.
     let end = |child: &Pid| signal::kill(*child, Signal::SIGKILL).and_then(|()| waitpid(*child, None));
     for child in &children {
         end(child)?;
@@ -117,9 +117,9 @@ fn crowd(count: usize) -> Result<()> {
     Ok(())
 }
 
-/// When the limit was crossed, by CLOCK_MONOTONIC; 0: not yet.
+/// Time of the crossing, on CLOCK_MONOTONIC; 0 if it has not crossed yet.
 static CROSSED: AtomicU64 = AtomicU64::new(0);
-/// Bytes per second up to there.
+/// Bytes per second up to the crossing.
 static SPEED: AtomicU64 = AtomicU64::new(0);
 
 fn sprint(uid: u32, limit: usize, most: usize) -> Result<()> {
@@ -134,7 +134,7 @@ fn sprint(uid: u32, limit: usize, most: usize) -> Result<()> {
     println!("go");
     let mut pages = (start..start + most).step_by(PAGE);
     let began = clock(libc::CLOCK_MONOTONIC);
-    // Up to shortly before the limit; from there on by the kernel's own figure.
+    // Up to shortly before the limit by count; from there on by the kernel's own figure.
     let near = limit.saturating_sub(8 << 20) / PAGE;
     pages.by_ref().take(near).for_each(touch);
     let left = limit.saturating_sub(rss()) / PAGE;
@@ -161,20 +161,20 @@ extern "C" fn report(_: libc::c_int) {
     let written = writeln!(rest, "term {latency} {held} {}", SPEED.load(Ordering::Relaxed));
     let left = rest.len();
     let length = if written.is_ok() { line.len() - left } else { 0 };
-    // SAFETY: write(2) is async-signal-safe; the buffer is as long as is said.
+    // SAFETY: write(2) is async-signal-safe; the buffer has this length.
     unsafe { libc::write(1, line.as_ptr().cast(), length) };
     // SAFETY: _exit(2) is async-signal-safe.
     unsafe { libc::_exit(0) };
 }
 
-/// What this process has resident, by /proc/self/statm; async-signal-safe.
+/// Resident memory of this process, from /proc/self/statm; async-signal-safe.
 fn rss() -> usize {
     // SAFETY: open(2) with a C string.
     let fd = unsafe { libc::open(c"/proc/self/statm".as_ptr(), libc::O_RDONLY) };
     let mut text = [0_u8; 128];
     // SAFETY: read(2) into a buffer of that length; a bad descriptor is an error.
     let length = unsafe { libc::read(fd, text.as_mut_ptr().cast(), text.len()) };
-    // SAFETY: close(2) of what was opened above.
+    // SAFETY: close(2) of the descriptor that was opened above.
     unsafe { libc::close(fd) };
     let text = text.get(..usize::try_from(length).unwrap_or(0)).unwrap_or_default();
     let resident = text.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
@@ -187,7 +187,7 @@ fn map(len: usize) -> Result<usize> {
     // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
     let start = unsafe { libc::mmap(ptr::null_mut(), len, protection, flags, -1, 0) };
     ensure!(start != libc::MAP_FAILED, "mmap: {}", io::Error::last_os_error());
-    // SAFETY: the mapping that was just made. A kernel without huge pages refuses, which is as good.
+    // SAFETY: the mapping that was just made. A kernel without huge pages refuses, which does no harm.
     unsafe { libc::madvise(start, len, libc::MADV_NOHUGEPAGE) };
     Ok(start.expose_provenance())
 }

@@ -1,4 +1,4 @@
-//! What the hog and the loads have in common: with whom they end, whose they are, and pages by address.
+//! Shared code of the hog and the loads: ending with the parent, changing the user, and pages by address.
 #![expect(unsafe_code, reason = "prctl(2) has no safe wrapper for these")]
 
 use std::{io, ptr};
@@ -6,11 +6,11 @@ use std::{io, ptr};
 use anyhow::{Result, ensure};
 use nix::unistd::{self, Gid, Uid};
 
-/// Touching one byte in each makes all of it resident (on larger pages too).
+/// Touching one byte in each page makes all memory resident (with larger pages, too).
 pub(crate) const PAGE: usize = 4096;
 
-/// SIGKILL to this process when the thread that started it ends. Holds for the calling thread, until the next change
-/// of credentials.
+/// Requests SIGKILL for this process when the thread that started it ends. This holds for the calling thread, until the
+/// next change of credentials.
 pub(crate) fn die_with_parent() -> Result<()> {
     let parent = unistd::getppid();
     // SAFETY: PR_SET_PDEATHSIG takes one integer.
@@ -20,13 +20,13 @@ pub(crate) fn die_with_parent() -> Result<()> {
     Ok(())
 }
 
-/// Drops all groups and becomes these uids, and the gid of the real one's number.
+/// Drops all groups and changes to these uids, and to the gid with the real uid's number.
 pub(crate) fn become_user(real: u32, effective: u32) -> Result<()> {
     let (gid, real, effective) = (Gid::from_raw(real), Uid::from_raw(real), Uid::from_raw(effective));
     unistd::setgroups(&[])?;
     unistd::setresgid(gid, gid, gid)?;
     unistd::setresuid(real, effective, effective)?;
-    // A change of credentials undoes both of these (prctl(2)).
+    // A change of credentials resets both of the following (prctl(2)).
     // SAFETY: PR_SET_DUMPABLE takes one integer.
     unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1) };
     die_with_parent()

@@ -1,4 +1,4 @@
-//! The one way in which tests start an enforcing memmon.
+//! Starts an enforcing memmon for tests. There is no other way to do so.
 
 use std::{
     fs::{self, File, Permissions},
@@ -24,20 +24,20 @@ use tempfile::TempDir;
 
 use super::{TestUser, descends_from, lines::Lines, log::SOON, processes_of};
 
-/// What an enforcing run may be given on its command line besides its configuration.
+/// Arguments that an enforcing run may have, besides its configuration.
 const ARGUMENTS: [&str; 6] = ["--source", "auto", "ebpf", "proc", "--once", "--dry-run"];
 
-/// A configuration that can touch nothing but processes of one test user.
+/// A configuration that can only touch processes of one test user.
 pub struct ScopedConfig {
     text: String,
     uid: u32,
 }
 
 impl ScopedConfig {
-    /// `text` without a `[scope]`, which is added here.
+    /// Adds the `[scope]` to `text`, which must not have one.
     ///
-    /// Panics unless the outcome is TOML whose scope is `users = ["<uid>"]` and nothing else: what memmon would
-    /// make of anything else is not to be found out on a machine that matters.
+    /// Panics unless the result is TOML whose scope is `users = ["<uid>"]` (and `cgroups`), because with any other scope
+    /// memmon might touch processes of the host.
     pub fn new(user: &TestUser, text: &str) -> Self {
         let uid = user.uid;
         let text = format!("{text}\n[scope]\nusers = [\"{uid}\"]\n");
@@ -55,15 +55,15 @@ impl ScopedConfig {
 }
 
 fn assert_scoped(text: &str, uid: u32) {
-    let table: toml::Table = text.parse().unwrap_or_else(|error| panic!("no valid TOML: {error}\n{text}"));
+    let table: toml::Table = text.parse().unwrap_or_else(|error| panic!("invalid TOML: {error}\n{text}"));
     let mut scope = table.get("scope").and_then(toml::Value::as_table).cloned().unwrap_or_default();
-    // It can only narrow what the user's uid leaves.
+    // `cgroups` can only narrow the scope further.
     scope.remove("cgroups");
     let only: toml::Table = [("users".into(), vec![uid.to_string()].into())].into_iter().collect();
-    assert_eq!(scope, only, "an enforcing memmon needs this very scope");
+    assert_eq!(scope, only, "an enforcing memmon needs exactly this scope");
 }
 
-/// A running memmon in a mount namespace of its own: no pin, lock or log of it stays, and tests do not meet.
+/// A running memmon in its own mount namespace: its pin, lock and log disappear with it, and tests do not interfere.
 pub struct Daemon {
     child: Child,
     lines: Lines,
@@ -73,10 +73,10 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// What says that the daemon watches now, in the JSON format and in v1's.
+    /// Parts of the line that reports the start, in the JSON format and in v1's.
     const STARTED: [&str; 2] = [r#""event":"started""#, " started. Limit: "];
 
-    /// Starts `memmon run` with this configuration and waits until it says that it watches.
+    /// Starts `memmon run` with this configuration and waits until it watches.
     pub fn start(config: &ScopedConfig, arguments: &[&str]) -> Self {
         let daemon = Self::spawn(config, arguments);
         daemon.started();
@@ -88,7 +88,7 @@ impl Daemon {
         Self::spawn_prepared(config, arguments, |_| {})
     }
 
-    /// The same, after `prepare` did its part (with `pre_exec`, so that it comes after the mounts).
+    /// The same, after `prepare` changed the command (its `pre_exec` runs after the mounts).
     pub fn spawn_prepared(
         config: &ScopedConfig,
         arguments: &[&str],
@@ -100,12 +100,12 @@ impl Daemon {
         })
     }
 
-    /// Starts another one in the mount namespace of this one, which may have ended: they share pin, lock and logs.
+    /// Starts another memmon in the mount namespace of this one, which may have ended: they share pin, lock and logs.
     pub fn spawn_beside(&self, config: &ScopedConfig, arguments: &[&str]) -> Self {
         self.spawn_beside_prepared(config, arguments, |_| {})
     }
 
-    /// The same, after `prepare` did its part there.
+    /// The same, after `prepare` changed the command.
     pub fn spawn_beside_prepared(
         &self,
         config: &ScopedConfig,
@@ -118,8 +118,8 @@ impl Daemon {
         })
     }
 
-    /// Starts `memmon run` by another program, in mounts of its own: `unshare --fork --pid`. A signal meets that
-    /// program, so the run must end by itself.
+    /// Starts `memmon run` through another program, such as `unshare --fork --pid`, in its own mounts. A signal would
+    /// reach that program, so the run must end by itself.
     pub fn spawn_by(launcher: &[&str], config: &ScopedConfig, arguments: &[&str]) -> Self {
         assert!(arguments.contains(&"--once"), "nothing else ends it");
         Self::spawn_as(launcher, config, arguments, in_private_mounts)
@@ -136,7 +136,7 @@ impl Daemon {
         prepare: impl FnOnce(&mut Command),
     ) -> Self {
         for argument in arguments {
-            assert!(ARGUMENTS.contains(argument), "{argument} is not for enforcing tests");
+            assert!(ARGUMENTS.contains(argument), "{argument} is not allowed in enforcing tests");
         }
         let uid = config.uid;
         let foreign: Vec<u32> =
@@ -155,18 +155,18 @@ impl Daemon {
         command.stdout(writer).current_dir(dir.path()).env("NO_COLOR", "1");
         prepare(&mut command);
         let child = command.spawn().unwrap_or_else(|error| panic!("starting memmon: {error}"));
-        drop(command); // with its ends of the pipe, so that the reader sees the daemon's end
-        // One that ended at once has none any more.
+        drop(command); // closes its ends of the pipe, so that the reader sees the daemon's end
+        // A daemon that ended at once has no namespace any more.
         let mounts = File::open(format!("/proc/{}/ns/mnt", child.id())).ok();
         Self { child, lines: Lines::of(reader), dir, uid, mounts }
     }
 
-    /// Waits until it says that it watches.
+    /// Waits until it watches. Returns the line that reports it.
     pub fn started(&self) -> String {
-        self.line("the started event", |line| Self::STARTED.iter().any(|said| line.contains(said)))
+        self.line("the started event", |line| Self::STARTED.iter().any(|part| line.contains(part)))
     }
 
-    /// A command that sees what the daemon has mounted, also after its end.
+    /// A command in the daemon's mount namespace, also after the daemon's end.
     pub fn beside(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         in_mounts(&mut command, self.mounts());
@@ -182,36 +182,36 @@ impl Daemon {
         self.child.id()
     }
 
-    /// A directory that lives as long as the daemon: for its log file, say.
+    /// A directory that exists as long as the daemon, for example for its log file.
     pub fn dir(&self) -> PathBuf {
         self.dir.path().to_owned()
     }
 
-    /// Waits for a line on stdout or stderr, from the first one on, that `matches`. `what` is for the failure.
+    /// Waits for a line on stdout or stderr that `matches`. Earlier lines count, too. `what` is for the failure.
     pub fn line(&self, what: &str, matches: impl Fn(&str) -> bool) -> String {
         self.lines.wait_for("memmon", what, matches)
     }
 
-    /// All that it said so far.
+    /// All lines so far.
     pub fn lines(&self) -> Vec<String> {
         self.lines.so_far()
     }
 
-    /// Puts another configuration in place and sends SIGHUP. It is bound to the same user.
+    /// Replaces the configuration and sends SIGHUP. The scope must name the same user.
     pub fn reload(&self, config: &ScopedConfig) {
-        assert_eq!(config.uid, self.uid, "a reload stays with its user");
+        assert_eq!(config.uid, self.uid, "a reload must keep its user");
         write_config(&self.dir, config);
         self.signal(Signal::SIGHUP);
     }
 
-    /// All that it says until its end, which must be there already.
+    /// All lines until its end, which must have come already.
     pub fn last_words(&self) -> Vec<String> {
         self.lines.to_the_end()
     }
 
-    /// Sends it SIGHUP, SIGINT, …
+    /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
-        // The child is not reaped before `stop` or `drop`: its pid is its own.
+        // The child is not reaped before `stop` or `drop`, so the pid is still the child's.
         let pid = Pid::from_raw(self.pid().cast_signed());
         kill(pid, signal).unwrap_or_else(|error| panic!("{signal} to memmon: {error}"));
     }
@@ -223,22 +223,27 @@ impl Daemon {
             match self.child.try_wait() {
                 Ok(Some(status)) => return status,
                 Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_millis(1)),
-                other => panic!("memmon did not end: {other:?}; it said:\n{}", self.lines().join("\n")),
+                other => panic!("memmon did not end: {other:?}; output:\n{}", self.lines().join("\n")),
             }
         }
     }
 
-    /// Sends SIGTERM, demands a clean end, and returns all that it said.
+    /// Sends SIGTERM, asserts a clean end, and returns all lines.
     pub fn stop(self) -> Vec<String> {
         self.stop_by(Signal::SIGTERM)
     }
 
-    /// The same by another signal.
+    /// The same with another signal.
     pub fn stop_by(mut self, signal: Signal) -> Vec<String> {
         self.signal(signal);
         let status = self.ended(SOON);
-        let said = self.lines().join("\n");
-        assert!(status.success(), "exit {:?}, signal {:?}; it said:\n{said}", status.code(), status.signal());
+        let output = self.lines().join("\n");
+        assert!(
+            status.success(),
+            "exit {:?}, signal {:?}; output:\n{output}",
+            status.code(),
+            status.signal()
+        );
         self.lines.to_the_end()
     }
 }
@@ -248,32 +253,33 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            let everyday = ["system_memory", "scan_complete"].map(|kind| format!("\"event\":\"{kind}\""));
-            let mut said = self.lines();
-            said.retain(|line| !everyday.iter().any(|kind| line.contains(kind)));
-            let _ = writeln!(io::stderr(), "memmon said, among other things:\n{}", said.join("\n"));
+            let routine = ["system_memory", "scan_complete"].map(|kind| format!("\"event\":\"{kind}\""));
+            let mut output = self.lines();
+            output.retain(|line| !routine.iter().any(|kind| line.contains(kind)));
+            let _ = writeln!(io::stderr(), "memmon's output, without routine events:\n{}", output.join("\n"));
         }
     }
 }
 
 const CONFIG: &str = "config.toml";
 
-/// Written beside and moved into place: a reload never meets half a file, and so never one without its scope.
+/// Writes a draft and renames it, so that a reload never reads an incomplete file, and so never one without its scope.
 fn write_config(dir: &TempDir, config: &ScopedConfig) {
     assert_scoped(&config.text, config.uid);
     let (draft, place) = (dir.path().join("draft"), dir.path().join(CONFIG));
     let written = fs::write(&draft, &config.text).and_then(|()| fs::rename(&draft, &place));
-    // A daemon that is not root's reads it, too.
+    // A daemon that does not run as root must be able to read it.
     let written = written.and_then(|()| fs::set_permissions(dir.path(), Permissions::from_mode(0o755)));
     written.unwrap_or_else(|error| panic!("{}: {error}", place.display()));
 }
 
-/// bpffs at its usual place, empty /run and /var/log: pins, locks, sockets and logs of the host are out of reach,
-/// and all that memmon leaves there is gone with its last process.
+/// Mounts a bpffs at its usual place, and an empty /run and /var/log: pins, locks, sockets and logs of the host are out
+/// of reach, and everything that memmon leaves there disappears with its last process.
 #[expect(unsafe_code, reason = "runs between fork and exec")]
 pub fn in_private_mounts(command: &mut Command) {
     let prepare = || {
-        // SAFETY: one integer; the daemon must not outlive a test that is killed.
+        // The daemon must not outlive a test that is killed.
+        // SAFETY: prctl takes one integer here.
         unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
         unshare(CloneFlags::CLONE_NEWNS)?;
         let (none, no_data) = (None::<&str>, None::<&str>);
@@ -282,7 +288,7 @@ pub fn in_private_mounts(command: &mut Command) {
             mount(Some("tmpfs"), place, Some("tmpfs"), MsFlags::empty(), Some("mode=755,size=16m"))?;
         }
         match mount(Some("bpf"), "/sys/fs/bpf", Some("bpf"), MsFlags::empty(), no_data) {
-            // A kernel without BPF: the daemon itself says so.
+            // A kernel without BPF: the daemon itself reports it.
             Err(Errno::ENOENT | Errno::ENODEV) => Ok(()),
             other => Ok(other?),
         }
@@ -291,7 +297,7 @@ pub fn in_private_mounts(command: &mut Command) {
     unsafe { command.pre_exec(prepare) };
 }
 
-/// The mounts that `namespace` is a handle of.
+/// Makes the command enter the mount namespace `namespace`.
 #[expect(unsafe_code, reason = "runs between fork and exec")]
 fn in_mounts(command: &mut Command, namespace: &File) {
     let namespace = namespace.try_clone().unwrap_or_else(|error| panic!("mount namespace: {error}"));

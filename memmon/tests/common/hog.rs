@@ -1,4 +1,4 @@
-//! Hogs: see examples/hog.rs for what they can do.
+//! Starts and controls hogs; examples/hog.rs lists their steps.
 
 use std::{
     env, fs,
@@ -17,7 +17,7 @@ use nix::{
 
 use super::{TestUser, eventually, is_dead, lines::Lines};
 
-/// What all hogs of one test binary may hold together.
+/// Maximum of memory for all hogs of one test binary together.
 const MOST: u64 = 1 << 30;
 
 static HELD: AtomicU64 = AtomicU64::new(0);
@@ -46,9 +46,9 @@ impl TestUser {
 }
 
 impl Hog {
-    /// Starts a hog as the user who runs the test.
+    /// Starts a hog as the user that runs the test.
     pub fn start(script: &str) -> Self {
-        // By what is asked for, as far as the words show it: a bound, not an account.
+        // The sum of the sizes in the script: an upper bound, not an exact figure.
         let share = script.split_whitespace().filter_map(megabytes).sum::<u64>() << 20;
         let held = HELD.fetch_add(share, Ordering::Relaxed) + share;
         assert!(held <= MOST, "the hogs of this test would hold {held} bytes");
@@ -59,7 +59,7 @@ impl Hog {
             .spawn()
             .unwrap_or_else(|error| panic!("starting a hog: {error}"));
         let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
-            unreachable!("both were asked for as pipes")
+            unreachable!("both are pipes")
         };
         Self { child, stdin: Some(stdin), lines: Lines::of(stdout), share }
     }
@@ -69,20 +69,20 @@ impl Hog {
         self.child.id()
     }
 
-    /// Waits until it says that `step` is done.
+    /// Waits until it reports that `step` is done.
     pub fn ready(&self, step: &str) {
         self.line(&format!("{} ready {step}", self.pid()));
     }
 
-    /// Waits until it says that it began `step`: for `hold`, everything before it is done.
+    /// Waits until it reports that it began `step`. If that is `hold`, all earlier steps are done.
     pub fn begun(&self, step: &str) {
         self.line(&format!("{} begin {step}", self.pid()));
     }
 
-    /// Waits until it says so for the second time.
+    /// Waits until it has reported this twice.
     pub fn begun_again(&self, step: &str) {
         let line = format!("{} begin {step}", self.pid());
-        let times = || self.lines.so_far().into_iter().filter(|said| *said == line).count();
+        let times = || self.lines.so_far().into_iter().filter(|found| *found == line).count();
         eventually(&format!("{line} twice"), || times() >= 2);
     }
 
@@ -90,33 +90,33 @@ impl Hog {
     pub fn child(&self, how: &str) -> u32 {
         let start = format!("{} ready {how} ", self.pid());
         let hog = format!("hog {}", self.pid());
-        let line = self.lines.wait_for(&hog, &start, |said| said.starts_with(&start));
+        let line = self.lines.wait_for(&hog, &start, |found| found.starts_with(&start));
         line[start.len()..].parse().unwrap_or_else(|error| panic!("the pid in `{line}`: {error}"))
     }
 
-    /// Waits for a line, of a child say: `123 ready anon 20M`. Lines that came before count too.
+    /// Waits for a line, for example of a child: `123 ready anon 20M`. Earlier lines count, too.
     pub fn line(&self, line: &str) {
-        self.lines.wait_for(&format!("hog {}", self.pid()), line, |said| said == line);
+        self.lines.wait_for(&format!("hog {}", self.pid()), line, |found| found == line);
     }
 
-    /// The state letter of /proc/PID/stat: `T` for stopped, `Z` for one that nobody has reaped yet.
+    /// The state letter of /proc/PID/stat: `T` for stopped, `Z` for a zombie.
     pub fn state(&self) -> char {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
         stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).unwrap_or('?')
     }
 
-    /// Lets `hold` end.
+    /// Ends `hold`.
     pub fn release(&mut self) {
         self.stdin = None;
     }
 
-    /// Sends it SIGTERM, which a script that says `wait-term` goes on by.
+    /// Sends it SIGTERM, which ends `wait-term`.
     pub fn term(&self) {
         let pid = Pid::from_raw(self.pid().cast_signed());
         kill(pid, Signal::SIGTERM).unwrap_or_else(|error| panic!("SIGTERM to hog {pid}: {error}"));
     }
 
-    /// Whether it still runs. Does not reap it otherwise: its pid stays its own.
+    /// Whether it still runs. This does not reap it, so that no other process can get its pid.
     pub fn is_alive(&self) -> bool {
         !is_dead(self.pid())
     }
@@ -141,7 +141,7 @@ impl Hog {
 
 impl Drop for Hog {
     fn drop(&mut self) {
-        // Both are about our own child that nobody else reaps: the pid is still its own.
+        // Only this value reaps the child, so that the pid is still the child's.
         let _ = self.child.kill();
         let _ = self.child.wait();
         HELD.fetch_sub(self.share, Ordering::Relaxed);
@@ -152,7 +152,7 @@ fn megabytes(word: &str) -> Option<u64> {
     word.strip_suffix('M').and_then(|digits| digits.parse().ok())
 }
 
-/// The example as `cargo test` built it, next to the test binaries.
+/// The example that `cargo test` built, next to the test binaries.
 fn program() -> PathBuf {
     let binary = Path::new(env!("CARGO_BIN_EXE_memmon"));
     let hog = binary.with_file_name("examples").join("hog");
@@ -161,7 +161,7 @@ fn program() -> PathBuf {
     let written = ["hog.rs", "shared/mod.rs"].iter().filter_map(|part| age(&examples.join(part)).ok()).max();
     match (age(&hog), written) {
         (Err(error), _) => panic!("{}: {error}; run `cargo build --example hog`", hog.display()),
-        // Where the source is not at hand (a throw-away machine) the build is what it is.
+        // Without the source (in a VM) the build's age cannot be checked.
         (Ok(built), Some(written)) if built < written => {
             panic!("{} is older than its source; run `cargo build --example hog`", hog.display())
         }

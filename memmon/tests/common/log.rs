@@ -1,4 +1,4 @@
-//! What tests ask of a daemon, and what it tells them, as values.
+//! Configurations for a daemon under test, and its events as values.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -14,19 +14,19 @@ use super::{
 /// The limit of [`config`].
 pub const LIMIT: u64 = 32 << 20;
 
-/// How long a hog that is over may live on a busy machine.
+/// Time that a hog over its limit may live on a busy machine.
 pub const SOON: Duration = Duration::from_secs(10);
 
 /// Every source that this build has.
 pub const SOURCES: &[&str] = if cfg!(feature = "ebpf") { &["ebpf", "proc"] } else { &["proc"] };
 
-/// The source that the kernel wakes memmon by.
+/// The arguments for the source in which the kernel wakes memmon.
 pub const EBPF: &[&str] = &["--source", "ebpf"];
 
-/// No scan helps within a test but the first, and those that follow a reload or a loss.
+/// An interval that allows no scan within a test, except for the first, and those after a reload or a lost event.
 pub const RARELY: (&str, &str) = ("thresholds.check_interval", "3600");
 
-/// What tests have in common, but for `changes`: dotted keys and their values in TOML.
+/// The common configuration for tests, with `changes`: dotted keys and their values in TOML.
 pub fn config(user: &TestUser, changes: &[(&str, &str)]) -> ScopedConfig {
     let mut keys = BTreeMap::from([
         ("thresholds.ram_gb_threshold", "0.03125"),
@@ -43,12 +43,12 @@ pub fn config(user: &TestUser, changes: &[(&str, &str)]) -> ScopedConfig {
 }
 
 impl Daemon {
-    /// Everything that it said in JSON so far.
+    /// Every event in JSON so far.
     pub fn events(&self) -> Vec<Value> {
         self.those_with("")
     }
 
-    /// Everything with this text in it.
+    /// Every event whose line contains `text`.
     pub fn those_with(&self, text: &str) -> Vec<Value> {
         let lines = self.lines();
         let lines = lines.iter().filter(|line| line.contains(text));
@@ -77,27 +77,27 @@ impl Daemon {
 
     /// Waits until a scan that began after this call is over.
     pub fn scanned(&self) {
-        // One may be under way, and the end of one more may be on its way to us.
+        // One scan may be in progress, and the line of another one may not have arrived yet.
         let enough = self.scans() + 3;
         eventually("three more scans", || self.scans() >= enough);
     }
 
-    /// The number of scans that are over.
+    /// Number of completed scans.
     pub fn scans(&self) -> usize {
         self.every("scan_complete").len()
     }
 
-    /// Waits for the end of a hog by memmon: the signal that ended it, and the record.
+    /// Waits until memmon has terminated a hog. Returns the signal that ended it, and the record.
     pub fn terminated(&self, hog: &mut Hog) -> (Option<i32>, Value) {
         self.told("killing", hog.pid());
         let signal = hog.ended_by(SOON);
         (signal, self.told("terminated", hog.pid()))
     }
 
-    /// Demands that memmon did not even think of this process.
+    /// Asserts that no event mentions this process.
     pub fn never_mentioned(&self, pid: u32) {
         let about: Vec<Value> = self.events().into_iter().filter(|event| event["pid"] == pid).collect();
-        assert!(about.is_empty(), "pid {pid} was to be left alone: {about:#?}");
+        assert!(about.is_empty(), "no event should mention pid {pid}: {about:#?}");
     }
 }
 
@@ -107,5 +107,5 @@ fn eventually_some<T>(what: &str, mut get: impl FnMut() -> Option<T>) -> T {
         found = get();
         found.is_some()
     });
-    found.unwrap_or_else(|| unreachable!("waited for"))
+    found.unwrap_or_else(|| unreachable!("`eventually` waited for it"))
 }

@@ -1,17 +1,17 @@
-//! What the integration tests share: a user of their own, hogs, and the one way to start an enforcing memmon.
+//! Shared code of the integration tests: test users, hogs, and the one way to start an enforcing memmon.
 //!
-//! memmon is made to kill and tests run as root, so three things hold here whatever a test asks for: a hog dies with
-//! its test, an enforcing daemon has a `[scope]` that names only the test's own user, and it is not started while a
-//! process of that user exists that the test did not start.
+//! memmon is made to kill and tests run as root, so this code guarantees three things for every test: a hog dies with
+//! its test, an enforcing daemon has a `[scope]` that names only the test's own user, and the daemon is not started
+//! while a process of that user exists that the test did not start.
 //!
-//! Tests that need root say `#[ignore = "kernel: needs root"]`; `cargo xtask test` includes them where it can.
+//! Tests that need root are marked `#[ignore = "kernel: needs root"]`; `cargo xtask test` runs them if it can.
 #![allow(
     dead_code,
     unreachable_pub,
     clippy::allow_attributes,
     reason = "each test binary uses its own part of this"
 )]
-#![expect(clippy::panic, reason = "a test that can't go on says why and fails")]
+#![expect(clippy::panic, reason = "a test that cannot continue fails with the reason")]
 
 pub mod daemon;
 pub mod hog;
@@ -29,19 +29,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long anything may take on a busy machine before a test gives up.
+/// Maximum time that a test waits for anything on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A uid that no other test on this machine uses while this value lives. It needs no passwd entry.
 pub struct TestUser {
-    /// The uid, which is the gid too.
+    /// The uid, which is also the gid.
     pub uid: u32,
-    /// An abstract socket: gone with the process, whatever becomes of it, so no claim is ever left behind.
+    /// An abstract socket, which disappears with the process, so that no claim is ever left behind.
     _claim: UnixDatagram,
 }
 
 impl TestUser {
-    /// Claims one, and makes sure that nothing runs under it. Only root can become another user.
+    /// Claims a uid, and makes sure that no process has it. Only root can become another user.
     pub fn claim() -> Self {
         require_root();
         (47_001..47_100)
@@ -50,13 +50,13 @@ impl TestUser {
                 let claim = UnixDatagram::bind_addr(&address).ok()?;
                 processes_of(uid).is_empty().then_some(Self { uid, _claim: claim })
             })
-            .unwrap_or_else(|| panic!("uids 47001 to 47099 are all in use: what is left of other tests?"))
+            .unwrap_or_else(|| panic!("uids 47001 to 47099 are all in use: did other tests leave processes?"))
     }
 }
 
-/// Fails with the reason, rather than with whatever fails first.
+/// Fails if the test does not run as root, so that the reason is clear.
 pub fn require_root() {
-    assert!(nix::unistd::geteuid().is_root(), "this test needs root: it is ignored unless asked for");
+    assert!(nix::unistd::geteuid().is_root(), "this test needs root");
 }
 
 /// Pids of living processes whose real, effective, saved or file system uid is `uid`.
@@ -78,7 +78,7 @@ fn pids() -> impl Iterator<Item = u32> {
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
-/// Gone, or a zombie in all of its threads: one whose leader alone has exited lives.
+/// Whether the process is gone, or all of its threads are zombies. It is alive if only its leader has exited.
 pub fn is_dead(pid: u32) -> bool {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return true };
     threads.filter_map(Result::ok).all(|thread| {
@@ -87,7 +87,7 @@ pub fn is_dead(pid: u32) -> bool {
     })
 }
 
-/// Whether `ancestor` is `pid` itself or started it, as far as the chain of parents shows.
+/// Whether `ancestor` is `pid` itself or one of its ancestors, as far as the chain of parents shows.
 pub fn descends_from(pid: u32, ancestor: u32) -> bool {
     let mut current = pid;
     while current > 1 {
@@ -108,17 +108,17 @@ pub fn status_field(pid: u32, key: &str) -> Option<String> {
     status.lines().find_map(|line| Some(line.strip_prefix(key)?.trim().to_owned()))
 }
 
-/// Waits until `condition` holds: for what no line tells.
+/// Waits until `condition` holds, for conditions that no output line shows.
 pub fn eventually(what: &str, condition: impl FnMut() -> bool) {
     within(PATIENCE, what, condition);
 }
 
-/// The same for what takes its time by itself.
-pub fn within(patience: Duration, what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + patience;
+/// The same with another timeout.
+pub fn within(timeout: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + timeout;
     while !condition() {
-        assert!(Instant::now() < deadline, "{what}: not within {patience:?}");
-        // Not so often that whom it waits for has less of the processor.
+        assert!(Instant::now() < deadline, "{what}: not within {timeout:?}");
+        // Rarely enough to leave the CPU to the process that it waits for.
         thread::sleep(Duration::from_millis(5));
     }
 }

@@ -1,6 +1,6 @@
-# An SMTP server on the loopback interface: STALLS TLS AUTH PORT. So many times it stalls after DATA; TLS is "plain" or a
-# file with key and certificate; AUTH is "auth" or "open"; PORT is 0 for any. It prints its port, then a line per message.
-# It refuses whom it knows as dead, and asks those who write to busy to come back.
+# An SMTP server on the loopback interface. Arguments: STALLS TLS AUTH PORT. STALLS is the number of messages at which it
+# stalls after DATA; TLS is "plain" or a file with key and certificate; AUTH is "auth" or "open"; PORT is 0 for any. It
+# prints its port, then a line per message. It rejects the recipient dead@ for good, and busy@ for the time being.
 import asyncio
 import socket
 import ssl
@@ -28,8 +28,8 @@ class Handler:
             print("stalled", flush=True)
             await asyncio.sleep(300)
         text = envelope.content.decode()
-        told = (envelope.mail_from, envelope.rcpt_tos, session.authenticated, session.ssl is not None, text)
-        print(repr(told), flush=True)
+        message = (envelope.mail_from, envelope.rcpt_tos, session.authenticated, session.ssl is not None, text)
+        print(repr(message), flush=True)
         return "250 OK"
 
 
@@ -52,5 +52,5 @@ if port == 0:
 controller = Controller(Handler(), hostname="127.0.0.1", port=port, **more)
 controller.start()
 print(port, flush=True)
-# Until whoever started it is gone.
+# Run until the process that started it is gone.
 sys.stdin.read()

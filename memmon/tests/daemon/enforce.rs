@@ -9,7 +9,7 @@ use crate::common::{
     TestUser, eventually,
     hog::Hog,
     is_dead,
-    termination::{Court, LIMIT, breach, confirm, look_again},
+    termination::{Driver, LIMIT, breach, confirm, look_again},
 };
 use memmon::{
     enforce::{Effect, Errno, Event, Order, Outcome, Phase},
@@ -29,14 +29,14 @@ fn a_hog_that_handles_sigterm_saves_and_leaves_within_its_grace() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("saved");
     let mut hog = hog(&format!("save-on-term {} anon 40M hold", file.display()));
-    let mut court = Court::new(Duration::from_secs(10));
-    court.start_termination(hog.pid());
-    court.finish();
+    let mut driver = Driver::new(Duration::from_secs(10));
+    driver.start_termination(hog.pid());
+    driver.finish();
 
-    assert_eq!(court.signals(), [Signal::Term]);
+    assert_eq!(driver.signals(), [Signal::Term]);
     assert_eq!(fs::read_to_string(&file).unwrap(), "saved");
     assert!(hog.ended(Duration::from_secs(1)).success(), "it left by itself");
-    let record = court.record();
+    let record = driver.record();
     assert_eq!((record.cause, record.rss_at_kill, record.reclaimed), (Cause::Term, None, false));
     assert!(record.rss_at_term >= Some(Bytes(40 * Bytes::MIB)), "{record:?}");
     assert!(record.signal_to_exit < Duration::from_secs(5), "{record:?}");
@@ -45,16 +45,16 @@ fn a_hog_that_handles_sigterm_saves_and_leaves_within_its_grace() {
 #[test]
 fn one_that_ignores_sigterm_is_killed_after_its_grace() {
     let mut hog = hog("ignore-term anon 40M hold");
-    let mut court = Court::new(GRACE);
+    let mut driver = Driver::new(GRACE);
     let begun = Instant::now();
-    court.start_termination(hog.pid());
-    assert!(matches!(court.victims.iter().next(), Some((_, Phase::Grace { .. }))));
-    court.finish();
+    driver.start_termination(hog.pid());
+    assert!(matches!(driver.victims.iter().next(), Some((_, Phase::Grace { .. }))));
+    driver.finish();
 
     assert!(begun.elapsed() >= GRACE);
-    assert_eq!(court.signals(), [Signal::Term, Signal::Kill]);
+    assert_eq!(driver.signals(), [Signal::Term, Signal::Kill]);
     assert_eq!(hog.ended_by(Duration::from_secs(1)), Some(libc::SIGKILL));
-    let record = court.record();
+    let record = driver.record();
     assert_eq!(record.cause, Cause::Kill);
     assert!(record.signal_to_exit >= GRACE, "{record:?}");
     assert!(record.rss_at_kill >= Some(Bytes(40 * Bytes::MIB)), "{record:?}");
@@ -63,13 +63,13 @@ fn one_that_ignores_sigterm_is_killed_after_its_grace() {
 #[test]
 fn memory_is_reclaimed_from_a_killed_hog() {
     let mut hog = hog("ignore-term anon 200M hold");
-    let mut court = Court::new(Duration::ZERO);
-    court.start_termination(hog.pid());
-    court.finish();
+    let mut driver = Driver::new(Duration::ZERO);
+    driver.start_termination(hog.pid());
+    driver.finish();
     assert_eq!(hog.ended_by(Duration::from_secs(1)), Some(libc::SIGKILL));
     // The answer may come after the exit.
-    let late = || court.reclaimed.recv_timeout(Duration::from_secs(5)).unwrap().1;
-    let outcome = court.freed.pop().unwrap_or_else(late);
+    let late = || driver.reclaimed.recv_timeout(Duration::from_secs(5)).unwrap().1;
+    let outcome = driver.freed.pop().unwrap_or_else(late);
     assert!(matches!(outcome, Ok(()) | Err(Errno::SRCH)), "{outcome:?}");
 }
 
@@ -77,39 +77,39 @@ fn memory_is_reclaimed_from_a_killed_hog() {
 fn a_stopped_hog_dies_too() {
     let mut hog = hog("anon 40M stop");
     eventually("the stop", || hog.state() == 'T');
-    let mut court = Court::new(GRACE);
-    court.start_termination(hog.pid());
-    court.turn();
-    assert_eq!(court.signals(), [Signal::Term, Signal::Kill], "SIGTERM stays pending in a stopped process");
-    court.finish();
+    let mut driver = Driver::new(GRACE);
+    driver.start_termination(hog.pid());
+    driver.step();
+    assert_eq!(driver.signals(), [Signal::Term, Signal::Kill], "SIGTERM stays pending in a stopped process");
+    driver.finish();
     assert_eq!(hog.ended_by(Duration::from_secs(1)), Some(libc::SIGKILL));
-    assert_eq!(court.record().cause, Cause::Kill);
+    assert_eq!(driver.record().cause, Cause::Kill);
 }
 
 #[test]
 fn one_whose_leader_has_exited_dies_as_a_whole() {
     let mut hog = hog("ignore-term leader-exits anon 40M hold");
-    let mut court = Court::new(GRACE);
-    court.start_termination(hog.pid());
+    let mut driver = Driver::new(GRACE);
+    driver.start_termination(hog.pid());
     assert!(!is_dead(hog.pid()), "the zombie of the leader is not its exit");
-    court.finish();
-    assert_eq!(court.signals(), [Signal::Term, Signal::Kill]);
+    driver.finish();
+    assert_eq!(driver.signals(), [Signal::Term, Signal::Kill]);
     assert_eq!(hog.ended_by(Duration::from_secs(1)), Some(libc::SIGKILL));
 }
 
 #[test]
 fn an_exit_is_noticed_at_once() {
     let mut hog = hog("ignore-term anon 40M hold");
-    let mut court = Court::new(Duration::from_secs(30));
-    court.start_termination(hog.pid());
+    let mut driver = Driver::new(Duration::from_secs(30));
+    driver.start_termination(hog.pid());
     hog.release();
     eventually("the exit", || is_dead(hog.pid()));
     let dead = Instant::now();
-    court.turn();
+    driver.step();
     // A turn that does not notice it takes 5 s, and the grace 30.
     assert!(dead.elapsed() < Duration::from_secs(4), "{:?}", dead.elapsed());
-    assert_eq!(court.record().cause, Cause::Term);
-    assert_eq!(court.victims.in_flight(), 0);
+    assert_eq!(driver.record().cause, Cause::Term);
+    assert_eq!(driver.victims.in_flight(), 0);
     drop(hog);
 }
 
@@ -117,15 +117,15 @@ fn an_exit_is_noticed_at_once() {
 fn one_that_frees_its_memory_within_the_grace_is_spared() {
     let hog = Hog::start("anon 40M wait-term free hold");
     hog.begun("wait-term");
-    let mut court = Court::new(GRACE);
-    court.start_termination(hog.pid());
+    let mut driver = Driver::new(GRACE);
+    driver.start_termination(hog.pid());
     hog.begun("hold");
-    court.finish();
-    assert_eq!(court.signals(), [Signal::Term]);
+    driver.finish();
+    assert_eq!(driver.signals(), [Signal::Term]);
     let [(_, Outcome::Terminating { .. }), (_, Outcome::Spared { rss, limit: LIMIT, after_term: true })] =
-        &court.told[..]
+        &driver.reported[..]
     else {
-        panic!("{:?}", court.told)
+        panic!("{:?}", driver.reported)
     };
     assert!(*rss < LIMIT);
     assert!(hog.is_alive());
@@ -135,12 +135,12 @@ fn one_that_frees_its_memory_within_the_grace_is_spared() {
 fn victims_do_not_wait_for_each_other() {
     let mut hogs: Vec<Hog> = (0..4).map(|_| hog("ignore-term anon 25M hold")).collect();
     let grace = Duration::from_secs(2);
-    let mut court = Court::new(grace);
+    let mut driver = Driver::new(grace);
     let begun = Instant::now();
     for hog in &hogs {
-        court.start_termination(hog.pid());
+        driver.start_termination(hog.pid());
     }
-    court.finish();
+    driver.finish();
     assert!(begun.elapsed() < 3 * grace, "{:?} for four graces of {grace:?}", begun.elapsed());
     for hog in &mut hogs {
         assert_eq!(hog.ended_by(Duration::from_secs(1)), Some(libc::SIGKILL));
@@ -151,10 +151,10 @@ fn victims_do_not_wait_for_each_other() {
 fn a_child_of_a_hog_is_left_alone() {
     let mut hog = hog("fork anon 5M hold end anon 40M hold");
     let child = hog.child("fork");
-    let mut court = Court::new(Duration::from_secs(10));
-    court.start_termination(hog.pid());
-    court.finish();
-    assert_eq!(court.sent.iter().map(|(pid, ..)| pid.0).collect::<Vec<_>>(), [hog.pid()]);
+    let mut driver = Driver::new(Duration::from_secs(10));
+    driver.start_termination(hog.pid());
+    driver.finish();
+    assert_eq!(driver.sent.iter().map(|(pid, ..)| pid.0).collect::<Vec<_>>(), [hog.pid()]);
     assert_eq!(hog.ended_by(Duration::from_secs(1)), Some(libc::SIGTERM));
     eventually("the end of the child, which is the hog's own doing", || is_dead(child));
 }
@@ -179,24 +179,24 @@ fn a_signal_never_reaches_who_has_the_pid_later() {
     let script = "anon 40M hold";
     let first = hog(script);
     let pid = first.pid();
-    let mut court = Court::new(GRACE);
+    let mut driver = Driver::new(GRACE);
     let process = confirm(pid).unwrap();
     let (whom, breach) = (process.id, breach(&process));
     // As far as the warrant, which is held back.
-    court.victims.start_termination(process, breach, Instant::now());
-    let opened = court.victims.open(whom);
-    court.victims.handle(whom, opened, Instant::now());
-    let mut orders = court.victims.handle(whom, look_again(whom), Instant::now());
+    driver.victims.start_termination(process, breach, Instant::now());
+    let opened = driver.victims.open(whom);
+    driver.victims.handle(whom, opened, Instant::now());
+    let mut orders = driver.victims.handle(whom, look_again(whom), Instant::now());
     let Some(Order { effect: Effect::Send(warrant), .. }) = orders.pop() else { panic!("{orders:?}") };
 
     drop(first); // killed and reaped: the pid is free
     let second = hog_with_pid(pid, script);
     second.begun("hold");
-    let sent = court.victims.send(warrant);
+    let sent = driver.victims.send(warrant);
     assert!(matches!(sent, Event::Sent(Err(Errno::SRCH))), "{sent:?}");
-    let orders = court.victims.handle(whom, sent, Instant::now());
-    court.carry_out(orders);
-    assert_eq!(court.record().cause, Cause::Itself);
+    let orders = driver.victims.handle(whom, sent, Instant::now());
+    driver.execute(orders);
+    assert_eq!(driver.record().cause, Cause::Itself);
     assert!(second.is_alive());
 }
 
@@ -211,16 +211,17 @@ fn a_pid_that_was_used_again_before_it_was_opened_shows_by_its_start() {
     let second = hog_with_pid(pid, "anon 50M hold");
     second.begun("hold");
 
-    let mut court = Court::new(GRACE);
+    let mut driver = Driver::new(GRACE);
     let (whom, breach) = (condemned.id, breach(&condemned));
-    let orders = court.victims.start_termination(condemned, breach, Instant::now());
-    court.carry_out(orders);
-    assert!(court.sent.is_empty());
-    let [(_, Outcome::Unconfirmed(Unconfirmed::AnotherProcess { expected, .. }))] = court.told[..] else {
-        panic!("{:?}", court.told)
+    let orders = driver.victims.start_termination(condemned, breach, Instant::now());
+    driver.execute(orders);
+    assert!(driver.sent.is_empty());
+    let [(_, Outcome::Unconfirmed(Unconfirmed::AnotherProcess { expected, .. }))] = driver.reported[..]
+    else {
+        panic!("{:?}", driver.reported)
     };
     assert_eq!(expected, whom.start);
-    assert_eq!(court.victims.in_flight(), 0);
+    assert_eq!(driver.victims.in_flight(), 0);
     assert!(second.is_alive());
 }
 
@@ -233,14 +234,14 @@ fn a_signal_without_the_right_to_send_it_is_said_once() {
     let pid = hog.pid();
     let told = thread::spawn(move || {
         become_user(stranger.uid);
-        let mut court = Court::new(GRACE);
-        court.start_termination(pid);
+        let mut driver = Driver::new(GRACE);
+        driver.start_termination(pid);
         for _ in 0..3 {
-            court.start_termination(pid); // by the scans that follow
-            court.carry_out(vec![]);
+            driver.start_termination(pid); // by the scans that follow
+            driver.execute(vec![]);
         }
-        assert!(matches!(court.victims.iter().next(), Some((_, Phase::OutOfReach))));
-        (court.sent, court.told)
+        assert!(matches!(driver.victims.iter().next(), Some((_, Phase::OutOfReach))));
+        (driver.sent, driver.reported)
     });
     let (sent, told) = told.join().unwrap();
     assert_eq!(sent, [(Pid(pid), Signal::Term, Err(Errno::PERM))]);

@@ -1,4 +1,4 @@
-//! What memory is counted, and whose it is.
+//! Tests of the memory that is counted, and of the process that it is charged to.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::{
     entry, error, expect_entry, go_on, is_about, pages,
 };
 
-/// A hog that holds.
+/// A hog that has run `script` and now holds its memory.
 fn hold(script: &str) -> Hog {
     let hog = Hog::start(&format!("{script} hold"));
     hog.begun("hold");
@@ -23,7 +23,7 @@ fn anonymous_memory() {
     let map = attach(4096);
     let hog = hold("anon 100M grow 40M max");
     let process = agrees(&map, hog.pid());
-    // Of what is idle the kernel may take some away.
+    // The kernel may swap out some idle pages.
     is_about(process.anon_pages + process.swap_entries, pages(140));
     is_about(process.shmem_pages, 0);
 }
@@ -62,7 +62,7 @@ fn threads_count_for_their_process() {
         .collect();
     assert_eq!(threads.len(), 8);
     let all = crate::entries(&mut map);
-    assert!(!all.iter().any(|(pid, _)| threads.contains(pid)), "a thread is no process");
+    assert!(!all.iter().any(|(pid, _)| threads.contains(pid)), "a thread has no entry");
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn a_child_that_borrows_its_parents_memory_is_never_charged_for_it() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn exec_starts_afresh() {
+fn exec_resets_the_entry() {
     let map = attach(4096);
     let hog = Hog::start("anon 150M exec another anon 10M hold");
     hog.begun("hold");
@@ -103,7 +103,7 @@ fn exec_starts_afresh() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn memory_given_back_is_noticed_and_the_peak_stays() {
+fn freed_memory_is_noticed_and_the_peak_stays() {
     let map = attach(4096);
     for way in ["free", "dontneed"] {
         let hog = hold(&format!("anon 120M shmem 40M {way} anon 8M"));
@@ -124,9 +124,9 @@ fn a_process_whose_leader_exited_is_still_counted() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn what_ran_before_is_seeded() {
+fn earlier_processes_are_seeded() {
     let before = hold("anon 70M shmem 20M");
-    // It takes a while before it makes the thread that survives: /proc shows the leader's start time.
+    // The surviving thread starts some time after the leader; /proc shows the leader's start time.
     let leaderless = hold("grow 5M 100M/s leader-exits anon 30M");
     let map = attach(4096);
     let process = agrees(&map, before.pid());
@@ -134,12 +134,12 @@ fn what_ran_before_is_seeded() {
     is_about(process.shmem_pages, pages(20));
     is_about(agrees(&map, leaderless.pid()).anon_pages, pages(35));
     assert!(entry(&map, 2).is_none(), "kthreadd has no memory");
-    assert!(expect_entry(&map, std::process::id()).rss_pages() > 0, "who attaches is one of them");
+    assert!(expect_entry(&map, std::process::id()).rss_pages() > 0, "this process is one of them");
 }
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn names_and_owners_follow_with_the_next_step() {
+fn names_and_owners_are_updated_with_the_next_step() {
     let map = attach(4096);
     let hog = Hog::start("anon 10M wait-term rename worker uid 47001 anon 1M hold");
     hog.begun("wait-term");

@@ -1,4 +1,4 @@
-//! Who is in the map, from fork to exit, and what becomes of pids that are used again.
+//! Tests of entries from fork to exit, and of pids that are used again.
 
 #![expect(unsafe_code, reason = "clone(2) with CLONE_VM, which nothing safe offers")]
 
@@ -18,7 +18,7 @@ use crate::{
     crossings, entries, entry, expect_entry, go_on, identity, is_about, pages, start_time,
 };
 
-/// Forks real children, one after the other, that end at once.
+/// Forks real children, one after the other, which end at once.
 pub(crate) fn fork_times(count: u32) {
     let script = "i=0; while [ $i -lt $0 ]; do (exit 0); i=$((i+1)); done";
     let done = Command::new("sh").args(["-c", script, &count.to_string()]).status();
@@ -27,7 +27,7 @@ pub(crate) fn fork_times(count: u32) {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn exit_removes_the_entry_before_the_parent_hears_of_it() {
+fn exit_removes_the_entry_before_the_parent_is_notified() {
     let map = attach(4096);
     for _ in 0..50 {
         let hog = Hog::start("anon 5M threads 2 1M hold");
@@ -41,12 +41,12 @@ fn exit_removes_the_entry_before_the_parent_hears_of_it() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn thousands_of_forks_leave_nothing_behind() {
+fn thousands_of_forks_leave_no_entries() {
     let mut map = attach(4096);
     thread::scope(|scope| {
         scope.spawn(|| fork_times(1500));
         scope.spawn(|| fork_times(1500));
-        // Killed in the midst of what they do, while the others fork.
+        // These hogs are killed while they grow, and while the others fork.
         for _ in 0..40 {
             let hog = Hog::start("grow 50M 500M/s hold");
             hog.begun("grow 50M 500M/s");
@@ -56,11 +56,11 @@ fn thousands_of_forks_leave_nothing_behind() {
     let counters = map.counters().unwrap();
     assert!(counters.inserts >= 3040, "{counters:?}");
     assert_eq!((counters.insert_full, counters.remove_failed), (0, 0), "{counters:?}");
-    eventually("an empty map but for the living", || {
+    eventually("a map with only living processes", || {
         entries(&mut map).iter().all(|&(pid, _)| start_time(pid).is_some())
     });
-    // And the other way round: who has memory of its own is there.
-    eventually("everybody who lives in the map", || {
+    // The reverse: each process with memory of its own is in the map.
+    eventually("a map with all living processes", || {
         let known = entries(&mut map);
         living().into_iter().all(|pid| known.iter().any(|&(one, _)| one == pid))
     });
@@ -75,14 +75,14 @@ fn a_pid_that_is_used_again_is_another_process() {
     let (pid, old) = (first.pid(), identity(first.pid()));
     assert!(map.set_wake_level(old, NEVER).unwrap().is_some());
     drop(first);
-    thread::sleep(Duration::from_millis(20)); // two ticks: start times have no finer grain in /proc
+    thread::sleep(Duration::from_millis(20)); // two ticks, the resolution of start times in /proc
 
     let again = (0..5000)
         .find_map(|_| {
             fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).ok()?;
             Some(Hog::start("wait-term anon 60M hold")).filter(|hog| hog.pid() == pid)
         })
-        .unwrap_or_else(|| panic!("pid {pid} did not come again"));
+        .unwrap_or_else(|| panic!("pid {pid} was not used again"));
     again.begun("wait-term");
     assert_ne!(identity(pid), old);
     is_about(agrees(&map, pid).anon_pages, 0);
@@ -107,7 +107,7 @@ fn a_thread_that_calls_exec_becomes_the_process() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn who_borrows_memory_has_no_entry_of_its_own() {
+fn a_process_that_borrows_memory_has_no_entry() {
     let before = attach(4096);
     let borrower = Borrower::start();
     let after = attach(4096);
@@ -116,12 +116,12 @@ fn who_borrows_memory_has_no_entry_of_its_own() {
         assert!(entry(map, std::process::id()).is_some());
     }
     drop(borrower);
-    assert!(entry(&before, std::process::id()).is_some(), "its exit is not ours");
+    assert!(entry(&before, std::process::id()).is_some(), "its exit does not remove our entry");
 }
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn a_full_map_is_counted_and_said_once() {
+fn a_full_map_is_counted_and_logged_once() {
     let mut map = attach(2);
     fork_times(20);
     let counters = map.counters().unwrap();
@@ -130,12 +130,12 @@ fn a_full_map_is_counted_and_said_once() {
     assert!(readable(map.log_fd()));
     map.forward_log();
     fork_times(20);
-    assert!(!readable(map.log_fd()), "once is enough");
+    assert!(!readable(map.log_fd()), "it is logged only once");
 }
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn a_new_seed_adds_who_is_missing() {
+fn a_new_seed_adds_missing_processes() {
     let mut map = attach(4096);
     let hog = Hog::start("anon 30M hold");
     hog.begun("hold");
@@ -153,7 +153,7 @@ fn readable(fd: BorrowedFd<'_>) -> bool {
     poll(&mut polled, PollTimeout::ZERO).unwrap() > 0
 }
 
-/// Processes with memory that root may look at.
+/// Processes with memory that root may read.
 pub(crate) fn living() -> Vec<u32> {
     let pids =
         fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
@@ -163,14 +163,14 @@ pub(crate) fn living() -> Vec<u32> {
     .collect()
 }
 
-/// A process that runs in this one's memory, as between vfork and exec, and sleeps there.
+/// A process that runs in this one's memory, as between vfork and exec, and sleeps.
 struct Borrower(i32);
 
 impl Borrower {
     fn start() -> Self {
         extern "C" fn sleep_on(_: *mut libc::c_void) -> libc::c_int {
             loop {
-                // SAFETY: takes nothing and touches no memory but its own stack.
+                // SAFETY: pause takes no arguments and touches only its own stack.
                 unsafe { libc::pause() };
             }
         }
@@ -188,7 +188,7 @@ impl Borrower {
 impl Drop for Borrower {
     fn drop(&mut self) {
         let pid = nix::unistd::Pid::from_raw(self.0);
-        // Our own child, not reaped yet: the pid is still its own.
+        // Our own child, not reaped yet, so the pid is still the child's.
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
         let _ = waitpid(pid, Some(WaitPidFlag::__WALL));
     }

@@ -1,8 +1,8 @@
-//! The BPF programs on this kernel, with real processes: every figure is held against an exact one.
+//! Tests of the BPF programs on the running kernel, with real processes: every figure is compared with an exact one.
 //!
-//! Needs root, kernel BTF and, for the pin, bpftool; `cargo xtask test` includes these tests where it can.
+//! They need root, kernel BTF and, for the pin, bpftool; `cargo xtask test` runs them if it can.
 #![cfg(feature = "ebpf")]
-#![expect(clippy::panic, clippy::unwrap_used, reason = "a test that can't go on says why and fails")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test that cannot continue fails with the reason")]
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -35,7 +35,7 @@ fn pages(megabytes: u64) -> u64 {
     (megabytes << 20) / facts().page_size
 }
 
-/// Attached, with room for `capacity` processes, pinned nowhere.
+/// Attaches without a pin, with room for `capacity` processes.
 fn attach(capacity: u32) -> KernelMap {
     attach_with(&Options { capacity, pin_dir: None })
 }
@@ -57,10 +57,10 @@ fn offsets() -> Offsets {
     }
 }
 
-/// How far the map may be off for a process of so many threads, in pages.
+/// Maximum error of the map for a process with this number of threads, in pages.
 fn error(threads: u64) -> u64 {
-    // Before 6.2 a thread folds its counts in with its 65th fault, each of which may map what lies around it in a file
-    // as well (`fault_around_bytes`, 64 KiB). Small processes that just started come near it.
+    // Before 6.2 a thread folds its counts in at its 65th fault, and each fault in a file may map neighbouring pages as
+    // well (`fault_around_bytes`, 64 KiB). Small processes that just started come near this maximum.
     let page_size = facts().page_size;
     let around = if offsets().rss_legacy != 0 { 65 * (64 << 10) / page_size * threads } else { 0 };
     around.max(assess(facts()).counter_error.of(threads).0 / page_size) + STEP
@@ -74,7 +74,7 @@ fn expect_entry(map: &KernelMap, pid: u32) -> ProcessRss {
     entry(map, pid).unwrap_or_else(|| panic!("pid {pid} is not in the map"))
 }
 
-/// Everything in the map, by one batched read.
+/// All entries of the map, in one batched read.
 fn entries(map: &mut KernelMap) -> Vec<(u32, ProcessRss)> {
     let mut all = Vec::new();
     map.read(|pid, process| all.push((pid.0, *process)))
@@ -94,7 +94,8 @@ fn identity(pid: u32) -> ProcessId {
     ProcessId { pid: Pid(pid), start }
 }
 
-/// Resident pages, exact: the page tables themselves are walked. By a thread that lives, as the leader may not.
+/// The exact number of resident pages, from the page tables. It is read from a living thread, because the leader may
+/// have exited.
 fn exact(pid: u32) -> u64 {
     let threads =
         fs::read_dir(format!("/proc/{pid}/task")).unwrap_or_else(|error| panic!("pid {pid}: {error}"));
@@ -110,28 +111,28 @@ fn exact(pid: u32) -> u64 {
     (kib << 10) / facts().page_size
 }
 
-/// Holds the map against the exact figure, and gives the entry. The process must not be moving.
+/// Compares the map with the exact figure, and returns the entry. The process must be idle.
 fn agrees(map: &KernelMap, pid: u32) -> ProcessRss {
     let (process, exact) = (expect_entry(map, pid), exact(pid));
     let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(1, Iterator::count);
     let (rss, error) = (process.rss_pages(), error(threads as u64));
     assert!(
         rss.abs_diff(exact) <= error,
-        "pid {pid}: {rss} pages in the map, {exact} in truth, {error} allowed"
+        "pid {pid}: {rss} pages in the map, {exact} exact, error of {error} allowed"
     );
     assert_eq!(Some(StartTime::from_boottime_ns(process.start_boottime)), start_time(pid));
     assert!(process.peak_pages >= rss);
     process
 }
 
-/// Holds `value` against `expected`, both in pages, within the counters' error. More may be there: a hog's own few
-/// megabytes (shared memory, where its program lies on a tmpfs), and a huge page where a small one was asked for.
+/// Compares `value` with `expected`, both in pages, within the counters' error. `value` may be larger by a hog's own few
+/// megabytes (shared memory, if its program is on a tmpfs), and by a huge page in place of a small one.
 fn is_about(value: u64, expected: u64) {
     let (least, most) = (expected.saturating_sub(error(1)), expected + error(1) + pages(4));
     assert!((least..=most).contains(&value), "{value} pages, not {least} to {most}");
 }
 
-/// What a counter of one thread that faults page after page may move by at once.
+/// Step in which a counter moves, for one thread that faults page after page.
 fn stride() -> u64 {
     let huge = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled").unwrap_or_default();
     let online = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN).unwrap().unwrap();
@@ -146,7 +147,7 @@ fn stride() -> u64 {
     }
 }
 
-/// Takes all crossings off the ring and gives those of `pid`.
+/// Takes all events off the ring and returns the crossings of `pid`.
 fn crossings(map: &mut KernelMap, pid: u32) -> Vec<Event> {
     map.events().filter(|event| event.tgid == pid && event.kind == kind::CROSSED).collect()
 }
@@ -168,7 +169,7 @@ fn signal(hog: &Hog, signal: Signal) {
     kill(pid, signal).unwrap_or_else(|error| panic!("{signal} to hog {pid}: {error}"));
 }
 
-/// Lets what cannot be waited for by a condition (nothing happening) have its time.
+/// Checks repeatedly for a short time, to show that nothing happens.
 fn for_a_while(mut check: impl FnMut()) {
     let end = Instant::now() + Duration::from_millis(200);
     while Instant::now() < end {

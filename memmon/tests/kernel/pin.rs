@@ -1,4 +1,4 @@
-//! The pin: what an administrator sees, what a crash leaves, and that nothing stays behind.
+//! Tests of the pin: its content, the pin of a crashed run, and its removal.
 
 use std::{
     fs,
@@ -20,7 +20,7 @@ use crate::{
     expect_entry, offsets,
 };
 
-/// Gives this thread mounts of its own, with a bpffs where one belongs.
+/// Gives this thread its own mounts, with a bpffs at the usual place.
 fn private_bpffs() {
     common::require_root();
     unshare(CloneFlags::CLONE_NEWNS).unwrap();
@@ -45,7 +45,7 @@ fn the_map_is_pinned_by_field_names_and_gone_at_the_end() {
     let file = dir.join("processes");
     let path = file.to_str().unwrap();
 
-    // What a crashed run of another version may have left.
+    // A pin that a crashed run of another version may have left.
     fs::create_dir(&dir).unwrap();
     let stale =
         ["map", "create", path, "type", "array", "key", "4", "value", "8", "entries", "1", "name", "stale"];
@@ -81,7 +81,7 @@ fn the_map_is_pinned_by_field_names_and_gone_at_the_end() {
 
     drop(map);
     assert!(!dir.exists());
-    // A program that were still there would keep its map.
+    // A program that still existed would keep its map.
     let id = about["id"].to_string();
     eventually("the end of the programs", || bpftool(&["map", "show", "id", &id]).is_err());
     drop(attach_with(&options));
@@ -90,11 +90,11 @@ fn the_map_is_pinned_by_field_names_and_gone_at_the_end() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn without_a_place_for_the_pin_all_else_works() {
+fn everything_else_works_without_the_pin() {
     private_bpffs();
     let dir = default_pin_dir().unwrap();
     let options = Options { capacity: 4096, pin_dir: Some(dir.clone()) };
-    // Of somebody else: not used, and left alone.
+    // A directory of another user is not used, and stays.
     fs::create_dir(&dir).unwrap();
     chown(&dir, Some(47_001), None).unwrap();
     let map = attach_with(&options);

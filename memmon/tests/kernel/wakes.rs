@@ -1,6 +1,6 @@
-//! Wake levels: one crossing is one event, and none is missed.
+//! Tests of wake levels: one crossing is one event, and none is missed.
 
-#![expect(unsafe_code, reason = "memory that is mapped and touched page by page")]
+#![expect(unsafe_code, reason = "the tests map memory and touch it page by page")]
 
 use std::{fs, num::NonZero};
 
@@ -42,14 +42,14 @@ fn one_crossing_is_one_event() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn no_level_is_overrun_by_a_step() {
+fn no_event_is_late_by_a_whole_step() {
     let mut map = attach(4096);
-    // Slowly enough for us to come along, and for long enough.
+    // It grows slowly enough for the test to follow, and for long enough.
     let hog = Hog::start("anon 20M wait-term grow 80M 5M/s hold");
     hog.begun("wait-term");
     let (id, mut here) = (identity(hog.pid()), expect_entry(&map, hog.pid()).rss_pages());
     go_on(&hog);
-    // One level within the bounds that the front array was left with, one within those that it gets next.
+    // One level lies within the current bounds of the front array, the other within the next ones.
     for ahead in [8, stride() + 8] {
         let mut late = Vec::new();
         while late.len() < 9 {
@@ -65,7 +65,7 @@ fn no_level_is_overrun_by_a_step() {
             });
             late.push(here - level);
         }
-        // The hog does not wait for us: what it did before the level was set makes some of them late.
+        // The hog does not wait for the test: some events are late by its growth before the level was set.
         late.sort_unstable();
         assert!(late[late.len() / 2] < stride(), "{late:?}");
     }
@@ -75,7 +75,7 @@ fn no_level_is_overrun_by_a_step() {
 #[ignore = "kernel: needs root and kernel BTF"]
 fn a_level_lowered_below_a_settled_process_is_reached_with_its_next_event() {
     let mut map = attach(4096);
-    // That is its next page, but before 6.2 a thread's 65th.
+    // The next event comes with its next page, before 6.2 with a thread's 65th.
     let hog = Hog::start(if offsets().rss_legacy != 0 {
         "anon 20M stop anon 1M hold"
     } else {
@@ -96,14 +96,14 @@ fn levels_end_with_their_processes() {
     for _ in 0..capacity + 10 {
         let hog = Hog::start("hold");
         hog.begun("hold");
-        // An error, once the map of levels were full.
+        // If the map of levels were full, this would return an error.
         assert!(map.set_wake_level(identity(hog.pid()), NEVER).unwrap().is_some());
     }
 }
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn the_end_of_who_has_a_level_of_its_own_is_told() {
+fn the_end_of_a_process_with_its_own_level_is_an_event() {
     let mut map = attach(4096);
     for has_level in [true, false] {
         let hog = Hog::start("anon 20M hold");
@@ -113,25 +113,25 @@ fn the_end_of_who_has_a_level_of_its_own_is_told() {
             map.set_wake_level(identity(pid), NEVER).unwrap();
         }
         drop(hog);
-        let told: Vec<_> = map.events().filter(|event| event.tgid == pid).collect();
-        let signals: Vec<u32> = told.iter().map(|event| event.exit_code & 0x7f).collect();
+        let ends: Vec<_> = map.events().filter(|event| event.tgid == pid).collect();
+        let signals: Vec<u32> = ends.iter().map(|event| event.exit_code & 0x7f).collect();
         assert_eq!(signals, if has_level { vec![libc::SIGKILL.cast_unsigned()] } else { vec![] });
         assert!(
-            told.iter().all(|event| event.kind == kind::ENDED && event.rss_pages > pages(19)),
-            "{told:?}"
+            ends.iter().all(|event| event.kind == kind::ENDED && event.rss_pages > pages(19)),
+            "{ends:?}"
         );
     }
 }
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn no_memory_is_needed_to_set_a_level() {
+fn setting_a_level_allocates_no_memory() {
     const BPF_MAP_TYPE_HASH: &str = "1";
     const BPF_F_NO_PREALLOC: u32 = 1;
 
     let _map = attach(4096);
     let infos = fs::read_dir("/proc/self/fdinfo").unwrap();
-    // One may be closed meanwhile, by another test.
+    // Another test may close one meanwhile.
     let infos = infos.filter_map(|info| fs::read_to_string(info.unwrap().path()).ok());
     let flags: Vec<u32> = infos
         .filter_map(|info| {
@@ -147,7 +147,7 @@ fn no_memory_is_needed_to_set_a_level() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn the_same_level_set_again_arms_again() {
+fn setting_the_same_level_again_arms_it_again() {
     let mut map = attach(4096);
     let hog = Hog::start("anon 20M wait-term anon 40M stop anon 10M hold");
     hog.begun("wait-term");
@@ -157,7 +157,7 @@ fn the_same_level_set_again_arms_again() {
     hog.ready("anon 40M");
     assert_eq!(crossings(&mut map, hog.pid()).len(), 1);
     let resident = map.set_wake_level(id, level).unwrap();
-    assert!(resident.is_some_and(|pages| pages >= level), "told who is above already: {resident:?}");
+    assert!(resident.is_some_and(|pages| pages >= level), "it is above its level already: {resident:?}");
     resume(&hog);
     hog.begun("hold");
     assert_eq!(crossings(&mut map, hog.pid()).len(), 1);
@@ -165,7 +165,7 @@ fn the_same_level_set_again_arms_again() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn who_fell_and_comes_again_is_told_of_again() {
+fn a_process_that_shrank_and_grows_again_makes_another_event() {
     let mut map = attach(4096);
     let hog = Hog::start("anon 20M wait-term anon 60M free anon 60M free anon 60M hold");
     hog.begun("wait-term");
@@ -177,18 +177,18 @@ fn who_fell_and_comes_again_is_told_of_again() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn the_default_holds_for_who_is_not_known_yet() {
+fn the_default_level_holds_for_new_processes() {
     let mut map = attach(4096);
     map.set_default_wake_level(pages(40)).unwrap();
     let hog = Hog::start("anon 60M fork hold end hold");
     let child = hog.child("fork");
-    let told: Vec<u32> = map.events().map(|event| event.tgid).collect();
-    let times = |pid| told.iter().filter(|&&one| one == pid).count();
-    // The child never touched a page: its copy alone is over.
+    let pids: Vec<u32> = map.events().map(|event| event.tgid).collect();
+    let times = |pid| pids.iter().filter(|&&one| one == pid).count();
+    // The child never touched a page: its copy alone is above the level.
     assert_eq!((times(hog.pid()), times(child)), (1, 1));
     assert_eq!(expect_entry(&map, child).wake_at, pages(40));
 
-    // A new default is a new question to everybody who moves.
+    // A new default is compared with every process whose memory changes.
     let hog = Hog::start("anon 30M wait-term anon 1M hold");
     hog.begun("wait-term");
     map.set_default_wake_level(pages(10)).unwrap();
@@ -199,7 +199,7 @@ fn the_default_holds_for_who_is_not_known_yet() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn never_is_never_until_exec_makes_another_program_of_it() {
+fn never_holds_until_exec() {
     let mut map = attach(4096);
     map.set_default_wake_level(pages(40)).unwrap();
     let hog = Hog::start("wait-term anon 60M stop exec another anon 60M hold");
@@ -215,10 +215,10 @@ fn never_is_never_until_exec_makes_another_program_of_it() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn what_the_ring_had_no_room_for_is_counted_and_told_later() {
+fn an_event_that_does_not_fit_into_the_ring_is_counted_and_comes_later() {
     let mut map = attach(4096);
     map.set_default_wake_level(1).unwrap();
-    // Each new level is a new question to whose memory changes: this process's, here.
+    // Each new level is compared with the memory of a process that changes: here, this one.
     eventually("a full ring", || {
         for _ in 0..50 {
             map.set_default_wake_level(1).unwrap();
@@ -228,7 +228,7 @@ fn what_the_ring_had_no_room_for_is_counted_and_told_later() {
     });
     let hog = Hog::start("anon 10M wait-term anon 5M hold");
     hog.begun("wait-term");
-    assert_eq!(expect_entry(&map, hog.pid()).told, 0, "not told yet, and not taken for it");
+    assert_eq!(expect_entry(&map, hog.pid()).told, 0, "the lost event must not count as reported");
     assert_eq!(crossings(&mut map, hog.pid()), []);
     go_on(&hog);
     hog.begun("hold");
@@ -237,19 +237,19 @@ fn what_the_ring_had_no_room_for_is_counted_and_told_later() {
     assert!(counters.events > 1000, "{counters:?}");
 }
 
-/// Has this process touch so many new small pages and give them back.
+/// Touches `count` new small pages in this process and frees them.
 fn fault_pages(count: usize) {
     let page = usize::try_from(crate::facts().page_size).unwrap();
     let len = NonZero::new(count * page).unwrap();
     // SAFETY: a new mapping at an address of the kernel's choice.
     let start = unsafe { mmap_anonymous(None, len, ProtFlags::PROT_WRITE, MapFlags::MAP_PRIVATE) }.unwrap();
-    // A kernel without huge pages does not know the word.
-    // SAFETY: advice about that mapping alone.
+    // A kernel without huge pages does not know this advice.
+    // SAFETY: the advice is for that mapping only.
     let _ = unsafe { madvise(start, len.get(), MmapAdvise::MADV_NOHUGEPAGE) };
     for offset in (0..len.get()).step_by(page) {
         // SAFETY: within the mapping.
         let page = unsafe { start.cast::<u8>().add(offset) };
-        // SAFETY: which is writable.
+        // SAFETY: the mapping is writable.
         unsafe { page.write_volatile(1) };
     }
     // SAFETY: nothing points into it any more.
