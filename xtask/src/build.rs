@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 
-use crate::{ebpf, setup, shell, toolchain, workspace};
+use crate::{ebpf, progress::Progress, shell, toolchain::Tools, workspace};
 
 /// Where the release is.
 #[derive(Clone, Debug)]
@@ -19,18 +19,14 @@ fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace::root().join("target"), PathBuf::from)
 }
 
-/// Builds both halves, the manuals and the completions. What the BPF half is built with is installed first if need be.
-pub(crate) fn release() -> Result<Release> {
-    let wish = toolchain::ToolchainChoice::Auto;
-    let tools = match toolchain::choose(wish, &toolchain::look()) {
-        Ok(tools) => tools,
-        Err(missing) => {
-            println!("{missing}");
-            setup::main(setup::Options::default())?;
-            toolchain::choose(wish, &toolchain::look())?
-        }
-    };
-    ebpf::build(&tools)?;
+/// The number of steps of [`release`].
+pub(crate) const STEPS: usize = 3;
+
+/// Builds both halves with `tools`, the manuals and the completions, in [`STEPS`] steps.
+pub(crate) fn release(tools: &Tools, progress: &mut Progress) -> Result<Release> {
+    progress.begin_last("build the BPF half");
+    ebpf::build(tools)?;
+    progress.begin_last("build memmon");
     let release = Release { binary: target().join("release/memmon"), manual: target().join("manual") };
     let mut memmon = shell::cargo();
     shell::run(memmon.current_dir(workspace::root()).args([
@@ -39,6 +35,7 @@ pub(crate) fn release() -> Result<Release> {
         "--locked",
         "--package=memmon",
     ]))?;
+    progress.begin_last("write the manuals and completions");
     let mut manual = shell::cargo();
     manual.current_dir(workspace::root()).args([
         "run",

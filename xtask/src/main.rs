@@ -8,11 +8,13 @@
 
 mod bench;
 mod build;
+mod cargo_tools;
 mod ebpf;
 mod install;
 mod package;
 mod picture;
 mod privileges;
+mod progress;
 #[cfg(test)]
 mod readme;
 mod run;

@@ -29,7 +29,12 @@ use self::{
     plan::{Facts, Step},
     service::{Answers, Start, Wishes},
 };
-use crate::{build, privileges::Privileges, shell, workspace};
+use crate::{
+    build::{self, Release},
+    privileges::Privileges,
+    progress::Progress,
+    setup, shell, workspace,
+};
 
 /// Build memmon and install it, with its unit, configuration, log rotation, manuals and completions
 ///
@@ -69,7 +74,7 @@ pub(crate) struct Uninstall {
 /// Installs.
 pub(crate) fn main(options: &Options) -> Result<()> {
     let Options { destdir, prefix, no_start, yes, no_build } = options;
-    let release = if *no_build { build::built_before()? } else { build::release()? };
+    let release = if *no_build { build::built_before()? } else { release()? };
     if destdir.is_none() && !Privileges::of_this_process()?.is_root() {
         return again_as_root(&["--no-build"]);
     }
@@ -133,6 +138,12 @@ pub(crate) fn main(options: &Options) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A new release. What the BPF half is built with is installed first if it is missing.
+fn release() -> Result<Release> {
+    let mut progress = Progress::before(build::STEPS);
+    build::release(&setup::toolchain(&mut progress)?, &mut progress)
 }
 
 /// Puts `items` into the empty tree `root`, and nothing else.

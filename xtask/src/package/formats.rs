@@ -1,7 +1,7 @@
-//! The packages: what makes each, and what it is called.
+//! How each package is made.
 
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
     process::Command,
     str::FromStr as _,
@@ -9,70 +9,32 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{Sources, lint};
+use super::{Sources, kind::Kind, lint};
 use crate::{shell, workspace};
 
 /// Whom a package names. Whoever publishes packages puts a name and an address here and in memmon/Cargo.toml.
 pub(super) const MAINTAINER: &str = "memmon maintainers <memmon@packages.invalid>";
 
-/// One of the files that are made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Kind {
-    /// For Debian, Ubuntu and their kin
-    Deb,
-    /// For Fedora, RHEL, SUSE and their kin
-    Rpm,
-    /// The same tree as an archive, for every other distribution
-    Tar,
-    /// What memmon was built of, in CycloneDX
-    Record,
-}
-
-impl Kind {
-    pub(crate) const ALL: [Self; 4] = [Self::Deb, Self::Rpm, Self::Tar, Self::Record];
-
-    /// The file's name, by the rules of its format.
-    pub(crate) fn file_name(self) -> String {
-        let (version, machine) = (env!("CARGO_PKG_VERSION"), env::consts::ARCH);
-        match self {
-            Self::Deb => format!("memmon_{version}-1_{}.deb", debian_architecture(machine)),
-            Self::Rpm => format!("memmon-{version}-1.{machine}.rpm"),
-            Self::Tar => format!("memmon-{version}-{machine}-linux-gnu.tar.zst"),
-            Self::Record => format!("memmon-{version}.cdx.json"),
-        }
+/// The file of `kind`, made of `sources` unless it is there already.
+pub(super) fn made(kind: Kind, sources: &Sources) -> Result<PathBuf> {
+    let file = sources.out.join(kind.file_name());
+    if file.exists() {
+        println!("{}: unchanged", file.display());
+        return Ok(file);
     }
-
-    /// The file, made of `sources` unless it is there already.
-    pub(super) fn made(self, sources: &Sources) -> Result<PathBuf> {
-        let file = sources.out.join(self.file_name());
-        if file.exists() {
-            println!("{}: unchanged", file.display());
-            return Ok(file);
-        }
-        // Under another name until it is whole and nobody complains: what has its name is a package.
-        let folder = sources.out.join("unfinished");
-        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        let unfinished = folder.join(self.file_name());
-        match self {
-            Self::Deb => deb(sources, &unfinished)?,
-            Self::Rpm => rpm(sources, &unfinished)?,
-            Self::Tar => tar(sources, &unfinished)?,
-            Self::Record => record(sources, &unfinished)?,
-        }
-        lint::read(self, &unfinished)?;
-        fs::rename(&unfinished, &file).with_context(|| format!("cannot make {}", file.display()))?;
-        Ok(file)
+    // Under another name until it is whole and nobody complains: what has its name is a package.
+    let folder = sources.out.join("unfinished");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let unfinished = folder.join(kind.file_name());
+    match kind {
+        Kind::Deb => deb(sources, &unfinished)?,
+        Kind::Rpm => rpm(sources, &unfinished)?,
+        Kind::Tar => tar(sources, &unfinished)?,
+        Kind::Record => record(sources, &unfinished)?,
     }
-}
-
-/// What dpkg calls a machine.
-fn debian_architecture(machine: &str) -> &str {
-    match machine {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "powerpc64" => "ppc64el",
-        other => other,
-    }
+    lint::read(kind, &unfinished)?;
+    fs::rename(&unfinished, &file).with_context(|| format!("cannot make {}", file.display()))?;
+    Ok(file)
 }
 
 /// A cargo that runs at the root of the checkout.

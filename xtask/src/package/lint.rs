@@ -6,7 +6,7 @@ use std::{path::Path, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::formats::Kind;
+use super::kind::Kind;
 use crate::{shell, workspace};
 
 /// Lets who is there for `kind` read `file`.

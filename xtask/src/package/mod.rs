@@ -1,15 +1,15 @@
 //! `cargo xtask package`: a .deb, a .rpm and a .tar.zst of one and the same tree, with the record of their dependencies and
 //! their checksums.
 //!
-//! `formats` makes each, `glibc` says which C library the binary takes, `lint` lets the distributions' own critics read the
-//! result, `tools` has what all of that is done with.
+//! `formats` makes each, `glibc` says which C library the binary takes, `lint` runs the distributions' own checks on the
+//! result.
 
 mod formats;
 mod glibc;
+mod kind;
 mod lint;
 #[cfg(test)]
 mod tests;
-mod tools;
 
 use std::{
     fs,
@@ -20,15 +20,12 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use self::tools::ensure_there;
-pub(crate) use self::{
-    formats::Kind,
-    tools::{LINTERS, Tool, missing as missing_tools},
-};
+pub(crate) use self::kind::Kind;
 use crate::{
     build::{self, Release},
     install::{self, Item},
-    shell, workspace,
+    progress::Progress,
+    setup, shell, workspace,
 };
 
 /// Build a release and make a .deb, a .rpm and a .tar.zst of it, with SHA256SUMS, into target/package
@@ -62,8 +59,15 @@ pub(crate) fn main(options: &Options) -> Result<()> {
 
 /// Builds a release (or takes what was built before) and makes packages of it: a file for each of `kinds`.
 pub(crate) fn packages(kinds: &[Kind], no_build: bool) -> Result<Vec<PathBuf>> {
-    ensure_there(kinds)?;
-    make(kinds, &if no_build { build::built_before()? } else { build::release()? })
+    for tool in kinds.iter().filter_map(|kind| kind.tool()).filter(|tool| !tool.is_installed()) {
+        println!("{} is missing and is installed now", tool.name);
+        shell::run(&mut tool.install())?;
+    }
+    if no_build {
+        return make(kinds, &build::built_before()?);
+    }
+    let mut progress = Progress::before(build::STEPS);
+    make(kinds, &build::release(&setup::toolchain(&mut progress)?, &mut progress)?)
 }
 
 /// Where it all goes. memmon/Cargo.toml names it, so it is the checkout's own target directory, wherever cargo's may be.
@@ -139,7 +143,7 @@ fn make(kinds: &[Kind], release: &Release) -> Result<Vec<PathBuf>> {
         fs::write(sources.out.join("changelog"), &sources.changelog).context("cannot write the changelog")?;
         fs::write(&mark, fingerprint).with_context(|| format!("cannot write {}", mark.display()))?;
     }
-    kinds.iter().map(|kind| kind.made(&sources)).collect()
+    kinds.iter().map(|kind| formats::made(*kind, &sources)).collect()
 }
 
 /// $SOURCE_DATE_EPOCH, or else when the commit was made.

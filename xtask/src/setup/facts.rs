@@ -4,14 +4,11 @@ use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
 use anyhow::Result;
 
-use super::{
-    packaging::{self, Lacks},
-    plan::{Facts, Family, Package, packages_of_interest},
-};
-use crate::{package, shell, test_tools, toolchain};
+use super::plan::{Facts, Family, Lists, Package, packages_of_interest};
+use crate::{shell, test_tools, toolchain};
 
-/// Looks at this machine; `apt_updated` is for the plan alone.
-pub(crate) fn gather(apt_updated: bool) -> Result<Facts> {
+/// Looks at this machine; `lists` is for the plan alone.
+pub(crate) fn gather(lists: Lists) -> Result<Facts> {
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let family = family(&release);
     let packages = if family == Family::Debian { apt(&packages_of_interest())? } else { BTreeMap::new() };
@@ -28,16 +25,8 @@ pub(crate) fn gather(apt_updated: bool) -> Result<Facts> {
         smtpd: test_tools::value("MEMMON_SMTPD_PYTHON").is_some(),
         system_clippy: toolchain::system_clippy().is_some(),
         packages,
-        apt_updated,
+        lists,
     })
-}
-
-/// What packages are made and read with, and is not here.
-pub(crate) fn lacks_for_packages() -> Lacks {
-    Lacks {
-        tools: package::missing_tools(&package::Kind::ALL),
-        critics: packaging::missing_critics(|name| shell::find(name).is_some()),
-    }
 }
 
 /// Whether bpftool is in `$PATH`, or where distributions put it for root.
@@ -70,6 +59,12 @@ fn apt(names: &[String]) -> Result<BTreeMap<String, Package>> {
     let mut packages = policies(&text);
     // A name that is no package's is taken for a pattern by apt-cache.
     packages.retain(|name, _| names.contains(name));
+    for held in shell::read(Command::new("apt-mark").arg("showhold"))?.lines() {
+        // Of another architecture it is `name:architecture`, and another package.
+        if let Some(package) = packages.get_mut(held) {
+            package.held = true;
+        }
+    }
     Ok(packages)
 }
 
@@ -83,7 +78,7 @@ fn policies(text: &str) -> BTreeMap<String, Package> {
         } else if let (Some(package), Some((key, value))) = (current.as_mut(), line.trim().split_once(": ")) {
             let version = (value != "(none)").then(|| value.to_owned());
             match key {
-                "Installed" => package.installed = version.is_some(),
+                "Installed" => package.installed = version,
                 "Candidate" => package.candidate = version,
                 _ => {}
             }
@@ -97,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_family_is_told_by_id_or_by_likeness() {
+    fn a_family_is_known_by_id_or_by_likeness() {
         for (release, expected) in [
             ("ID=debian\n", Family::Debian),
             ("ID=linuxmint\nID_LIKE=\"ubuntu debian\"\n", Family::Debian),
@@ -119,12 +114,13 @@ mod tests {
              *** 1.96.0+dfsg1-1 500\n        500 http://deb.debian.org/debian bookworm/main amd64 Packages\n\
              libstd-rust-dev-bpf:\n  Installed: (none)\n  Candidate: (none)\n  Version table:\n",
         );
-        let package = |installed, candidate: Option<&str>| Package {
-            installed,
+        let package = |installed: Option<&str>, candidate: Option<&str>| Package {
+            installed: installed.map(str::to_owned),
             candidate: candidate.map(str::to_owned),
+            held: false,
         };
-        assert_eq!(packages["rustc-web"], package(true, Some("1.96.0+dfsg1-2")));
-        assert_eq!(packages["libstd-rust-dev-bpf"], package(false, None));
+        assert_eq!(packages["rustc-web"], package(Some("1.96.0+dfsg1-1"), Some("1.96.0+dfsg1-2")));
+        assert_eq!(packages["libstd-rust-dev-bpf"], package(None, None));
         assert_eq!(packages.len(), 2);
     }
 }

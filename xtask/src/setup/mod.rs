@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: installs what the BPF half is built with, and says so before.
+//! `cargo xtask setup`: shows what the BPF half needs and this machine lacks, and installs it.
 
 mod facts;
 mod packaging;
@@ -8,17 +8,21 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use anyhow::{Context as _, Result, bail};
 
-use self::plan::Step;
+use self::{
+    packaging::Lacks,
+    plan::{Facts, Lists, Step},
+};
 use crate::{
     privileges::Privileges,
+    progress::Progress,
     shell,
-    toolchain::{self, ToolchainChoice},
+    toolchain::{self, ToolchainChoice, Tools},
 };
 
 /// Install what the BPF half is built with
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub(crate) struct Options {
-    /// Say what would be done, and do nothing
+    /// Show what would be done, and do nothing
     #[arg(long)]
     print: bool,
     /// Ask no question (without a terminal none is asked)
@@ -36,30 +40,43 @@ pub(crate) struct Options {
 
 /// Installs what is missing, and fails if something is left that only a person can do.
 pub(crate) fn main(options: Options) -> Result<()> {
-    let mut apt_updated = false;
+    if options.print {
+        let steps = steps(options, &facts::gather(Lists::Unknown)?);
+        if !steps.is_empty() {
+            show(&steps, Privileges::of_this_process()?.is_root());
+            return Ok(());
+        }
+    }
+    println!("nothing is missing: {}", install(options, &mut Progress::before(0))?);
+    Ok(())
+}
+
+/// What the BPF half is built with. What is missing of it is installed first.
+pub(crate) fn toolchain(progress: &mut Progress) -> Result<Tools> {
+    toolchain::choose(ToolchainChoice::Auto, &toolchain::look()).or_else(|missing| {
+        println!("{missing}");
+        install(Options::default(), progress)
+    })
+}
+
+fn install(options: Options, progress: &mut Progress) -> Result<Tools> {
+    let mut lists = Lists::Unknown;
     let mut agreed = options.yes || !io::stdin().is_terminal() || !io::stdout().is_terminal();
     // What apt knows may change with its lists, and what is missing with every step: look again after each round.
     for _round in 0..3 {
-        let facts = facts::gather(apt_updated)?;
-        let mut steps = plan::plan(&facts, options.for_tests);
-        if options.for_packages {
-            packaging::add(&mut steps, &facts::lacks_for_packages(), &facts);
-        }
+        let facts = facts::gather(lists)?;
+        let steps = steps(options, &facts);
         if steps.is_empty() {
-            let tools = toolchain::choose(ToolchainChoice::Auto, &toolchain::look())?;
-            println!("nothing is missing: {tools}");
-            return Ok(());
+            return Ok(toolchain::choose(ToolchainChoice::Auto, &toolchain::look())?);
         }
         let as_root = Privileges::of_this_process()?.is_root();
         let impossible = |step: &Step| step.command().is_none() || (step.needs_root() && !as_root);
         show(&steps, as_root);
-        if options.print {
-            return Ok(());
+        for remark in plan::remarks(&facts) {
+            println!("  note: {remark}");
         }
         if steps.iter().any(impossible) {
-            bail!(
-                "not all of this can be done from here: do it as shown, then run `cargo xtask setup` again"
-            );
+            bail!("not all of this is possible from here: do it as shown, then run the same command again");
         }
         if !agreed {
             agreed = asked("Go on?")?;
@@ -67,16 +84,35 @@ pub(crate) fn main(options: Options) -> Result<()> {
                 bail!("nothing was installed");
             }
         }
-        for step in &steps {
-            perform(step)?;
-            apt_updated |= *step == Step::AptUpdate;
+        let undecided = steps == [Step::AptUpdate];
+        for (number, step) in steps.iter().enumerate() {
+            // The lists alone are followed by packages and the linker at least.
+            let left = if undecided { 3 } else { steps.len() - number };
+            progress.begin(left, !undecided, &step.purpose());
+            match (perform(step), step) {
+                (Ok(()), Step::AptUpdate) => lists = Lists::Current,
+                // Whether that matters depends on what the lists that are there have.
+                (Err(error), Step::AptUpdate) => {
+                    println!("{error:#}");
+                    lists = Lists::Failed;
+                }
+                (done, _) => done?,
+            }
         }
     }
     let tools = toolchain::choose(ToolchainChoice::Auto, &toolchain::look());
     bail!(
-        "every step was taken and something is missing still: {}",
+        "every step was taken and something is still missing: {}",
         tools.map_or_else(|why| why.to_string(), |_| "a tool for tests or packages".to_owned())
     )
+}
+
+fn steps(options: Options, facts: &Facts) -> Vec<Step> {
+    let mut steps = plan::plan(facts, options.for_tests);
+    if options.for_packages {
+        packaging::add(&mut steps, &Lacks::look(), facts);
+    }
+    steps
 }
 
 fn show(steps: &[Step], as_root: bool) {
@@ -95,11 +131,18 @@ fn perform(step: &Step) -> Result<()> {
         // Some packages ask questions, and there may be no one to answer.
         command.env("DEBIAN_FRONTEND", "noninteractive");
     }
-    shell::run(&mut command)
+    let done = shell::run(&mut command);
+    match step {
+        Step::AptInstall(_) => done.context(
+            "apt's message above names the reason (a server that cannot be reached, a held package, a full disk): put \
+             that right, then run the same command again",
+        ),
+        _ => done,
+    }
 }
 
-/// Puts a question to the person at the terminal; the answer is yes unless it is no.
-pub(crate) fn asked(question: &str) -> Result<bool> {
+/// Asks the person at the terminal; an empty answer is yes.
+fn asked(question: &str) -> Result<bool> {
     print!("{question} [Y/n] ");
     io::stdout().flush().context("cannot write to the terminal")?;
     let mut answer = String::new();

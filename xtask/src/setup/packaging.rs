@@ -1,59 +1,92 @@
-//! What `--for-packages` adds: the tools that make packages, and the programs that criticise them.
+//! What `--for-packages` adds: the tools that make packages, and the programs that check them.
 
-use super::plan::{Facts, Family, Step};
-use crate::package::{LINTERS, Tool};
+use super::plan::{Facts, Family, Lists, Step};
+use crate::{
+    cargo_tools::{self, LINTERS, Tool},
+    shell,
+};
 
-/// What packaging lacks.
+/// What is missing for packages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Lacks {
     pub(super) tools: Vec<Tool>,
-    pub(super) critics: Vec<&'static str>,
+    pub(super) linters: Vec<&'static str>,
 }
 
-/// Adds to `steps` what gets all that is lacked here.
+impl Lacks {
+    /// Looks at this machine.
+    pub(super) fn look() -> Self {
+        Self {
+            tools: cargo_tools::ALL.into_iter().filter(|tool| !tool.is_installed()).collect(),
+            linters: LINTERS.into_iter().filter(|name| shell::find(name).is_none()).collect(),
+        }
+    }
+}
+
+/// Adds the steps that install what is missing, after everything else: the BPF half does not wait for it.
 ///
-/// The critics are Debian's; where they are not to be had packages are made all the same, and it is said that nobody read
-/// them.
+/// The linters are Debian's; on other distributions packages are made without them, and `cargo xtask package` says so.
 pub(super) fn add(steps: &mut Vec<Step>, lacks: &Lacks, facts: &Facts) {
-    if facts.family == Family::Debian && !lacks.critics.is_empty() {
-        if !facts.apt_updated && !steps.contains(&Step::AptUpdate) {
+    if *steps == [Step::AptUpdate] {
+        return; // what the BPF half needs is not known yet, and comes first
+    }
+    if facts.family == Family::Debian && !lacks.linters.is_empty() {
+        if facts.lists == Lists::Unknown && !steps.contains(&Step::AptUpdate) {
             steps.insert(0, Step::AptUpdate);
         }
-        steps.push(Step::AptInstall(lacks.critics.iter().map(|name| (*name).to_owned()).collect()));
+        steps.push(Step::AptInstall(lacks.linters.iter().map(|name| (*name).to_owned()).collect()));
     }
     steps.extend(lacks.tools.iter().copied().map(Step::CargoTool));
-}
-
-/// The critics that are not there, by `is_there`.
-pub(super) fn missing_critics(is_there: impl Fn(&str) -> bool) -> Vec<&'static str> {
-    LINTERS.into_iter().filter(|name| !is_there(name)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::package::{Kind, missing_tools};
 
     fn facts(family: Family) -> Facts {
         Facts { family, ..super::super::plan::tests::bookworm() }
     }
 
+    fn lines(steps: &[Step]) -> Vec<String> {
+        steps.iter().map(Step::to_string).collect()
+    }
+
+    const CARGO_DEB: &str = "cargo install --locked --debug cargo-deb --version 3.8.0";
+
     #[test]
-    fn what_is_lacked_is_installed_and_critics_only_where_there_are_any() {
-        let tool = Kind::Deb.tool().unwrap();
-        let lacks = Lacks { tools: vec![tool], critics: missing_critics(|name| name == "lintian") };
-        let lines = |family| {
+    fn what_is_missing_is_installed_and_linters_only_on_debian() {
+        let lacks = Lacks { tools: vec![cargo_tools::DEB], linters: vec!["rpmlint", "rpm"] };
+        let added = |family| {
             let mut steps = Vec::new();
             add(&mut steps, &lacks, &facts(family));
-            steps.iter().map(Step::to_string).collect::<Vec<_>>()
+            lines(&steps)
         };
-        let cargo_deb = "cargo install --locked --debug cargo-deb --version 3.8.0";
         assert_eq!(
-            lines(Family::Debian),
-            ["apt-get update", "apt-get install --yes --no-install-recommends rpmlint rpm", cargo_deb]
+            added(Family::Debian),
+            [
+                super::super::plan::tests::UPDATE,
+                "apt-get install --yes --no-install-recommends rpmlint rpm",
+                CARGO_DEB
+            ]
         );
-        assert_eq!(lines(Family::Fedora), [cargo_deb]);
-        // What needs no tool lacks none.
-        assert_eq!(missing_tools(&[Kind::Tar]), []);
+        assert_eq!(added(Family::Fedora), [CARGO_DEB]);
+    }
+
+    #[test]
+    fn the_bpf_half_does_not_wait_for_what_packages_need() {
+        let lacks = Lacks { tools: vec![cargo_tools::DEB], linters: LINTERS.to_vec() };
+        // As long as the lists say too little about the BPF half, nothing else is installed.
+        let mut undecided = vec![Step::AptUpdate];
+        add(&mut undecided, &lacks, &facts(Family::Debian));
+        assert_eq!(undecided, [Step::AptUpdate]);
+        let facts = Facts { lists: Lists::Current, ..facts(Family::Debian) };
+        let mut steps =
+            vec![Step::AptInstall(vec!["llvm-22-dev".to_owned()]), Step::CargoLinker { llvm: 22 }];
+        add(&mut steps, &lacks, &facts);
+        assert_eq!(steps[1], Step::CargoLinker { llvm: 22 });
+        assert_eq!(
+            lines(&steps[2..]),
+            ["apt-get install --yes --no-install-recommends lintian rpmlint rpm", CARGO_DEB]
+        );
     }
 }

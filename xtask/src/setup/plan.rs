@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, path::PathBuf, process::Command};
 
 use crate::{
-    package::Tool,
+    cargo_tools::Tool,
     shell, test_tools,
     toolchain::{self, Compiler, Detected, ToolchainChoice, Version},
 };
@@ -12,6 +12,9 @@ use crate::{
 const LINKER: &str = "0.13.0";
 /// The LLVM versions that it can be built with, the tried one first.
 const LLVMS: [u32; 3] = [22, 23, 21];
+
+/// The distribution's compilers, each with its core for BPF.
+const RUST: [[&str; 2]; 2] = [["rustc-web", "libstd-rust-web-dev-bpf"], ["rustc", "libstd-rust-dev-bpf"]];
 
 /// Which of os-release(5)'s families of distributions this is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,12 +29,34 @@ pub(crate) enum Family {
     Other(String),
 }
 
-/// What apt says of a package.
+/// What apt knows of a package.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Package {
-    pub(crate) installed: bool,
-    /// The version that would be installed; none if apt does not know the package.
+    /// The installed version.
+    pub(crate) installed: Option<String>,
+    /// The version that would be installed, pins included; none if apt does not know the package.
     pub(crate) candidate: Option<String>,
+    /// An administrator marked it with `apt-mark hold`: it stays as it is.
+    pub(crate) held: bool,
+}
+
+impl Package {
+    /// The version that this machine has once apt has done its work.
+    fn available(&self) -> Option<&str> {
+        if self.held { self.installed.as_deref() } else { self.candidate.as_deref() }
+    }
+}
+
+/// How much apt's lists are worth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Lists {
+    /// They are from before this run: they may be empty or weeks old.
+    #[default]
+    Unknown,
+    /// They were brought up to date in this run.
+    Current,
+    /// They could not be brought up to date.
+    Failed,
 }
 
 /// What the plan depends on.
@@ -57,8 +82,7 @@ pub(crate) struct Facts {
     pub(crate) system_clippy: bool,
     /// By name; empty where there is no apt.
     pub(crate) packages: BTreeMap<String, Package>,
-    /// Whether this program brought apt's lists up to date already.
-    pub(crate) apt_updated: bool,
+    pub(crate) lists: Lists,
 }
 
 /// Every package whose facts a plan may ask for.
@@ -90,6 +114,21 @@ pub(crate) enum Step {
 }
 
 impl Step {
+    /// What it does, for a person who waits.
+    pub(crate) fn purpose(&self) -> String {
+        match self {
+            Self::AptUpdate => "bring apt's lists of packages up to date".to_owned(),
+            Self::AptInstall(packages) => format!("install {} packages through apt", packages.len()),
+            Self::Unpack { package, .. } => format!("unpack {package} below target/"),
+            Self::RustupNightly => "install rustup's nightly".to_owned(),
+            Self::CargoLinker { llvm } => {
+                format!("build bpf-linker {LINKER} with LLVM {llvm}, which takes some minutes")
+            }
+            Self::CargoTool(tool) => format!("build {}, which takes some minutes", tool.name),
+            Self::ByHand(_) => "a step for a person".to_owned(),
+        }
+    }
+
     /// Whether it takes root.
     pub(crate) const fn needs_root(&self) -> bool {
         matches!(self, Self::AptUpdate | Self::AptInstall(_))
@@ -106,7 +145,8 @@ impl Step {
         match self {
             Self::AptUpdate => {
                 command = Command::new("apt-get");
-                command.arg("update");
+                // Without this a server that cannot be reached is a warning, and old lists look like new ones.
+                command.args(["update", "-o", "APT::Update::Error-Mode=any"]);
             }
             Self::AptInstall(packages) => {
                 command = Command::new("apt-get");
@@ -155,7 +195,8 @@ pub(crate) fn plan(facts: &Facts, for_tests: bool) -> Vec<Step> {
             by_hand(facts, for_tests)
         }
     };
-    if steps.iter().any(Step::asks_apt) && !facts.apt_updated && steps.first() != Some(&Step::AptUpdate) {
+    let is_first = steps.first() == Some(&Step::AptUpdate);
+    if steps.iter().any(Step::asks_apt) && facts.lists == Lists::Unknown && !is_first {
         steps.insert(0, Step::AptUpdate);
     }
     steps
@@ -164,9 +205,12 @@ pub(crate) fn plan(facts: &Facts, for_tests: bool) -> Vec<Step> {
 fn debian(facts: &Facts, for_tests: bool) -> Vec<Step> {
     let mut packages: Vec<String> = Vec::new();
     let mut rest: Vec<Step> = Vec::new();
-    // Lists from before this run may be empty or weeks old: what they lack, or know in an old version only, may be
-    // available after an update.
-    let lists_may_be_stale = !facts.apt_updated;
+    // What lists from before this run lack, or know in an old version only, may be available after an update.
+    let instead_of_less = match facts.lists {
+        Lists::Unknown => Some(Step::AptUpdate),
+        Lists::Failed => Some(Step::ByHand(UPDATE_FAILED.to_owned())),
+        Lists::Current => None,
+    };
 
     if toolchain::choose(ToolchainChoice::Auto, &facts.found).is_err() {
         let usable = usable_compiler(&facts.found);
@@ -174,7 +218,7 @@ fn debian(facts: &Facts, for_tests: bool) -> Vec<Step> {
         if usable.is_none() {
             match rust_packages(facts) {
                 Some(rust) => packages.extend(rust),
-                None if lists_may_be_stale => return vec![Step::AptUpdate],
+                None if instead_of_less.is_some() => return Vec::from_iter(instead_of_less),
                 None if facts.rustup => rest.push(Step::RustupNightly),
                 None => rest.push(Step::ByHand(INSTALL_RUSTUP.to_owned())),
             }
@@ -190,7 +234,7 @@ fn debian(facts: &Facts, for_tests: bool) -> Vec<Step> {
                     packages.extend((!facts.cxx).then(|| "g++".to_owned()));
                     rest.push(Step::CargoLinker { llvm: version });
                 }
-                None if lists_may_be_stale => return vec![Step::AptUpdate],
+                None if instead_of_less.is_some() => return Vec::from_iter(instead_of_less),
                 None => rest.push(Step::ByHand(linker_release())),
             }
         } else if facts.found.objcopy.is_none() {
@@ -208,7 +252,13 @@ fn debian(facts: &Facts, for_tests: bool) -> Vec<Step> {
         packages.extend((!facts.system_clippy).then(|| system_clippy(facts, &packages)).flatten());
     }
 
-    packages.retain(|name| !facts.packages.get(name).is_some_and(|package| package.installed));
+    packages.retain(|name| {
+        let Some(package) = facts.packages.get(name).filter(|package| package.installed.is_some()) else {
+            return true;
+        };
+        // A compiler that is installed and planned is one that is too old.
+        RUST.as_flattened().contains(&name.as_str()) && package.available() != package.installed.as_deref()
+    });
     let install = (!packages.is_empty()).then_some(Step::AptInstall(packages));
     install.into_iter().chain(rest).collect()
 }
@@ -221,24 +271,54 @@ fn usable_compiler(found: &Detected) -> Option<&Compiler> {
 
 /// The packages of a compiler that is new enough and has a core for BPF.
 fn rust_packages(facts: &Facts) -> Option<[String; 2]> {
-    [["rustc-web", "libstd-rust-web-dev-bpf"], ["rustc", "libstd-rust-dev-bpf"]]
-        .into_iter()
+    RUST.into_iter()
         .find(|[compiler, core]| {
-            let version = candidate(facts, compiler).and_then(Version::parse);
-            version.is_some_and(|version| version >= Version::required()) && candidate(facts, core).is_some()
+            let version = available(facts, compiler).and_then(Version::parse);
+            version.is_some_and(|version| version >= Version::required()) && available(facts, core).is_some()
         })
         .map(|names| names.map(str::to_owned))
+}
+
+/// Why the distribution's own packages are not enough, a line each; nothing if they are, or were not needed.
+pub(crate) fn remarks(facts: &Facts) -> Vec<String> {
+    if facts.family != Family::Debian
+        || facts.lists != Lists::Current
+        || toolchain::choose(ToolchainChoice::Auto, &facts.found).is_ok()
+    {
+        return Vec::new();
+    }
+    let mut remarks: Vec<String> = facts
+        .packages
+        .iter()
+        .filter(|(_, package)| package.held && package.candidate != package.installed)
+        .map(|(name, package)| match &package.installed {
+            Some(version) => {
+                format!("{name} is held at {version} (`apt-mark showhold`), so it is not changed")
+            }
+            None => format!("{name} is held (`apt-mark showhold`), so it is not installed"),
+        })
+        .collect();
+    if usable_compiler(&facts.found).is_none() && rust_packages(facts).is_none() {
+        let newest = |name: &str| available(facts, name).map(|version| format!("{name} {version}"));
+        let offered: Vec<String> = RUST.iter().filter_map(|[compiler, _]| newest(compiler)).collect();
+        let offered = if offered.is_empty() { "no Rust".to_owned() } else { offered.join(" and ") };
+        remarks.push(format!(
+            "apt offers {offered}; memmon's BPF half needs Rust {} with a core for BPF",
+            Version::required()
+        ));
+    }
+    remarks
 }
 
 /// The clippy that belongs to the system's compiler, if that is the one that is there or about to be.
 fn system_clippy(facts: &Facts, planned: &[String]) -> Option<String> {
     let there = |name: &str| {
         planned.iter().any(|other| other == name)
-            || facts.packages.get(name).is_some_and(|package| package.installed)
+            || facts.packages.get(name).is_some_and(|package| package.installed.is_some())
     };
     [("libstd-rust-web-dev-bpf", "rust-web-clippy"), ("libstd-rust-dev-bpf", "rust-clippy")]
         .into_iter()
-        .find(|(core, clippy)| there(core) && candidate(facts, clippy).is_some())
+        .find(|(core, clippy)| there(core) && available(facts, clippy).is_some())
         .map(|(_, clippy)| clippy.to_owned())
 }
 
@@ -246,7 +326,7 @@ fn system_clippy(facts: &Facts, planned: &[String]) -> Option<String> {
 fn llvm(facts: &Facts, writes: Option<u32>) -> Option<u32> {
     LLVMS.into_iter().find(|version| {
         writes.is_none_or(|writes| *version >= writes)
-            && llvm_packages(*version).iter().all(|name| candidate(facts, name).is_some())
+            && llvm_packages(*version).iter().all(|name| available(facts, name).is_some())
     })
 }
 
@@ -254,9 +334,14 @@ fn llvm_packages(version: u32) -> [String; 2] {
     [format!("llvm-{version}-dev"), format!("libpolly-{version}-dev")]
 }
 
-fn candidate<'a>(facts: &'a Facts, name: &str) -> Option<&'a str> {
-    facts.packages.get(name)?.candidate.as_deref()
+fn available<'a>(facts: &'a Facts, name: &str) -> Option<&'a str> {
+    facts.packages.get(name)?.available()
 }
+
+/// If apt's lists cannot be brought up to date, it is not known what this machine could have.
+const UPDATE_FAILED: &str = "`apt-get update` failed (its message is above), and without up-to-date lists apt has no \
+                             compiler or LLVM that is new enough: check the network and the files in \
+                             /etc/apt/sources.list.d until `apt-get update` succeeds";
 
 const INSTALL_RUSTUP: &str = "install rustup (https://rustup.rs), then run `cargo xtask setup` again";
 

@@ -16,7 +16,7 @@ pub(in crate::setup) fn bookworm() -> Facts {
             }
             _ => Some("1"),
         };
-        (name, Package { installed: false, candidate: candidate.map(str::to_owned) })
+        (name, Package { candidate: candidate.map(str::to_owned), ..Package::default() })
     });
     Facts {
         family: Family::Debian,
@@ -31,7 +31,7 @@ pub(in crate::setup) fn bookworm() -> Facts {
         smtpd: true,
         system_clippy: false,
         packages: packages.collect(),
-        apt_updated: false,
+        lists: Lists::Unknown,
     }
 }
 
@@ -69,6 +69,8 @@ fn lines(facts: &Facts, for_tests: bool) -> Vec<String> {
     plan(facts, for_tests).iter().map(Step::to_string).collect()
 }
 
+/// The command that brings apt's lists up to date.
+pub(in crate::setup) const UPDATE: &str = "apt-get update -o APT::Update::Error-Mode=any";
 const LINKER_22: &str = "LLVM_PREFIX=/usr/lib/llvm-22 cargo install bpf-linker --version 0.13.0 --locked --force \
                          --no-default-features --features llvm-22";
 const NIGHTLY: &str =
@@ -87,13 +89,13 @@ fn a_bare_debian_gets_all_of_it() {
     assert_eq!(
         lines(&bookworm(), false),
         [
-            "apt-get update",
+            UPDATE,
             "apt-get install --yes --no-install-recommends rustc-web libstd-rust-web-dev-bpf llvm-22-dev \
              libpolly-22-dev libzstd-dev zlib1g-dev",
             LINKER_22,
         ]
     );
-    let facts = Facts { cxx: false, apt_updated: true, ..bookworm() };
+    let facts = Facts { cxx: false, lists: Lists::Current, ..bookworm() };
     assert_eq!(
         lines(&facts, true),
         [
@@ -108,12 +110,114 @@ fn a_bare_debian_gets_all_of_it() {
 fn empty_lists_are_fetched_before_anything_is_decided() {
     let nothing = bookworm().packages.into_keys().map(|name| (name, Package::default())).collect();
     let mut facts = Facts { packages: nothing, ..bookworm() };
-    let installed = Package { installed: true, candidate: Some("1".to_owned()) };
-    facts.packages.insert("zlib1g-dev".to_owned(), installed);
-    assert_eq!(lines(&facts, true), ["apt-get update"]);
+    let one = || Some("1".to_owned());
+    facts
+        .packages
+        .insert("zlib1g-dev".to_owned(), Package { installed: one(), candidate: one(), held: false });
+    assert_eq!(lines(&facts, true), [UPDATE]);
     // And not for ever.
-    let facts = Facts { apt_updated: true, ..facts };
+    let facts = Facts { lists: Lists::Current, ..facts };
     assert_eq!(lines(&facts, false)[0], NIGHTLY);
+}
+
+/// Debian 12's lists from before the compiler and LLVM came with its security suite.
+fn stale() -> Facts {
+    let old = "1.85.0+dfsg3-1~deb12u3";
+    with_candidates(
+        bookworm(),
+        &[
+            ("rustc-web", Some(old)),
+            ("libstd-rust-web-dev-bpf", Some(old)),
+            ("llvm-22-dev", None),
+            ("libpolly-22-dev", None),
+        ],
+    )
+}
+
+#[test]
+fn stale_lists_are_brought_up_to_date_before_a_plan_settles_for_less() {
+    assert_eq!(lines(&stale(), false), [UPDATE]);
+    assert_eq!(lines(&Facts { rustup: false, ..stale() }, true), [UPDATE]);
+    // Only LLVM is too old: the same.
+    let llvm_only = with_candidates(bookworm(), &[("llvm-22-dev", None)]);
+    assert_eq!(lines(&llvm_only, false), [UPDATE]);
+    // Lists that know enough are enough, and nothing is explained.
+    assert_eq!(lines(&bookworm(), false).len(), 3);
+    assert_eq!(remarks(&stale()), [""; 0]);
+}
+
+#[test]
+fn without_a_network_it_is_an_error_and_not_less() {
+    let failed = |facts| Facts { lists: Lists::Failed, ..facts };
+    for facts in [failed(stale()), Facts { rustup: false, ..failed(stale()) }] {
+        let steps = plan(&facts, true);
+        let [Step::ByHand(text)] = &steps[..] else { panic!("{steps:?}") };
+        assert!(text.contains("`apt-get update` failed") && text.contains("check the network"), "{text}");
+    }
+    // One broken source of many does not matter where the lists have everything.
+    let steps = lines(&failed(bookworm()), false);
+    assert!(steps[0].starts_with("apt-get install --yes --no-install-recommends rustc-web "), "{steps:?}");
+    assert_eq!(steps[1], LINKER_22);
+}
+
+#[test]
+fn what_is_too_old_after_the_update_is_explained() {
+    let old = Facts { lists: Lists::Current, ..stale() };
+    assert_eq!(lines(&old, false)[0], NIGHTLY);
+    let [remark] = remarks(&old).try_into().unwrap();
+    assert_eq!(
+        remark,
+        "apt offers rustc-web 1.85.0+dfsg3-1~deb12u3 and rustc 1.63.0+dfsg1-2; memmon's BPF half needs Rust 1.95 with a \
+         core for BPF"
+    );
+    assert_eq!(remarks(&Facts { found: complete(), ..old }), [""; 0]);
+    assert_eq!(remarks(&Facts { lists: Lists::Current, ..bookworm() }), [""; 0]);
+}
+
+#[test]
+fn an_installed_compiler_that_is_too_old_is_upgraded() {
+    let mut facts = Facts { lists: Lists::Current, ..bookworm() };
+    for name in ["rustc-web", "libstd-rust-web-dev-bpf"] {
+        facts.packages.entry(name.to_owned()).or_default().installed = Some("1.85.0+dfsg3-1".to_owned());
+    }
+    let steps = lines(&facts, false);
+    assert!(steps[0].contains(" rustc-web libstd-rust-web-dev-bpf "), "{steps:?}");
+}
+
+#[test]
+fn what_an_administrator_holds_stays_as_it_is() {
+    let hold = |facts: &mut Facts, name: &str, installed: Option<&str>| {
+        let package = facts.packages.entry(name.to_owned()).or_default();
+        *package = Package {
+            installed: installed.map(str::to_owned),
+            held: true,
+            candidate: package.candidate.take(),
+        };
+    };
+    let mut facts = Facts { lists: Lists::Current, ..bookworm() };
+    hold(&mut facts, "rustc-web", Some("1.85.0+dfsg3-1"));
+    let steps = lines(&facts, false);
+    assert!(!steps[0].contains("rustc-web"), "{steps:?}");
+    assert_eq!(steps[1..], [NIGHTLY, LINKER_22]);
+    assert!(
+        remarks(&facts)[0].starts_with("rustc-web is held at 1.85.0+dfsg3-1 (`apt-mark showhold`)"),
+        "{:?}",
+        remarks(&facts)
+    );
+    // Without rustup somebody has to decide.
+    assert_eq!(lines(&Facts { rustup: false, ..facts }, false)[1], INSTALL_RUSTUP);
+    // One that is new enough is as good as any.
+    let mut facts = Facts { lists: Lists::Current, ..bookworm() };
+    hold(&mut facts, "rustc-web", Some("1.96.0+dfsg1-1~deb12u2"));
+    let steps = lines(&facts, false);
+    assert!(!steps[0].contains("rustc-web "), "{steps:?}");
+    assert!(steps[0].contains("libstd-rust-web-dev-bpf"), "{steps:?}");
+    assert_eq!(steps[1..], [LINKER_22]);
+    // A held LLVM that is not installed is not installed.
+    let mut facts = Facts { lists: Lists::Current, ..bookworm() };
+    hold(&mut facts, "llvm-22-dev", None);
+    assert!(lines(&facts, false)[1].starts_with("curl -fL"), "{:?}", lines(&facts, false));
+    assert!(remarks(&facts)[0].starts_with("llvm-22-dev is held"), "{:?}", remarks(&facts));
 }
 
 #[test]
@@ -127,7 +231,8 @@ fn installed_packages_are_not_installed_again() {
         "libzstd-dev",
         "zlib1g-dev",
     ] {
-        facts.packages.entry(name.to_owned()).or_default().installed = true;
+        let package = facts.packages.entry(name.to_owned()).or_default();
+        package.installed.clone_from(&package.candidate);
     }
     facts.found = Detected { linker: None, ..complete() };
     assert_eq!(lines(&facts, false), [LINKER_22]);
@@ -159,7 +264,7 @@ fn a_newer_debian_has_the_compiler_under_its_own_name() {
 #[test]
 fn where_packages_are_too_old_rustup_helps() {
     let old = with_candidates(bookworm(), &[("rustc-web", Some("1.85.0+dfsg1-1"))]);
-    let old = Facts { apt_updated: true, ..old };
+    let old = Facts { lists: Lists::Current, ..old };
     let install =
         "apt-get install --yes --no-install-recommends llvm-22-dev libpolly-22-dev libzstd-dev zlib1g-dev";
     assert_eq!(lines(&old, false), [install, NIGHTLY, LINKER_22]);
@@ -193,17 +298,14 @@ fn the_linkers_llvm_reads_what_the_compilers_wrote() {
         assert_eq!(planned, expected, "{:?}", facts.found);
     }
     // None that is new enough can be had: its own release is linked with the newest.
-    let facts = Facts { found: found(23, linker(22)), apt_updated: true, ..bookworm() };
+    let facts = Facts { found: found(23, linker(22)), lists: Lists::Current, ..bookworm() };
     assert!(lines(&facts, false)[0].starts_with("curl -fL https://github.com/aya-rs/bpf-linker/releases/"));
 }
 
 #[test]
 fn only_objcopy_is_missing() {
     let facts = Facts { found: Detected { objcopy: None, ..complete() }, ..bookworm() };
-    assert_eq!(
-        lines(&facts, false),
-        ["apt-get update", "apt-get install --yes --no-install-recommends llvm"]
-    );
+    assert_eq!(lines(&facts, false), [UPDATE, "apt-get install --yes --no-install-recommends llvm"]);
 }
 
 #[test]
@@ -214,7 +316,7 @@ fn what_tests_talk_to_is_there_for_tests_only() {
     let folder = test_tools::unpacked();
     let folder = folder.display();
     let expected = [
-        "apt-get update".to_owned(),
+        UPDATE.to_owned(),
         "apt-get install --yes --no-install-recommends openssl python3-aiosmtpd".to_owned(),
         format!(
             "sh -c 'mkdir -p {folder} && cd {folder} && apt-get download prometheus && dpkg-deb -x prometheus_*.deb . \
