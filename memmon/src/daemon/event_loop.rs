@@ -162,6 +162,7 @@ impl<'a> Daemon<'a> {
         let beat = supervisor::heartbeat().map(Pace::new).transpose()?;
         let mut scans = Pace::new(self.settings.check_interval)?;
         let mut loading = Loading::default();
+        let rotation = self.reporter.rotation();
         let mut ready = false;
 
         let reason = loop {
@@ -182,9 +183,9 @@ impl<'a> Daemon<'a> {
                 _ = hangup.recv() => {
                     supervisor::reloading();
                     self.reporter.reopen();
-                    loading.ask(&self.options);
+                    loading.ask(&self.options, rotation.clone());
                 }
-                loaded = loading.loaded(&self.options) => {
+                loaded = loading.loaded(&self.options, &rotation) => {
                     self.works(Degradation::LateReload);
                     if self.reload(loaded) {
                         scans = Pace::new(self.settings.check_interval)?;

@@ -13,7 +13,7 @@ use crate::daemon::Options;
 use crate::daemon::engine::report_once::ReportOnce;
 use crate::daemon::event_loop::Daemon;
 use crate::daemon::startup;
-use crate::report::Event;
+use crate::report::{Event, Rotation};
 
 /// How long a configuration may take to be read before that is said.
 const LATE: Duration = Duration::from_secs(5);
@@ -22,24 +22,42 @@ const LATE: Duration = Duration::from_secs(5);
 pub(super) const LATE_SAYS: &str = "the configuration is not read yet, what was in force is: its file, or the name service \
                                     that says who its users are, does not answer";
 
+/// What is logged if a SIGHUP came from a script of logrotate, as earlier packages of memmon installed one.
+const ROTATED: &str = "SIGHUP came together with the rotation of the log file, so the configuration was not reloaded. \
+                       Remove the signal from the script in /etc/logrotate.d, as memmon notices a rotation by itself; to reload \
+                       the configuration, send SIGHUP again";
+
+/// What a SIGHUP led to.
+pub(super) enum Hangup {
+    /// The configuration, or why there is none.
+    Loaded(Box<Result<Loaded, String>>),
+    /// The log file has just been rotated, and the signal came from that: nothing was read.
+    Rotated,
+}
+
 /// A configuration on its way. It is read beside the loop: the name service that it asks may take its time, or never
 /// answer, and so may a file on a server.
 #[derive(Default)]
 pub(super) struct Loading {
-    under_way: Option<(Instant, JoinHandle<Result<Loaded, String>>)>,
+    under_way: Option<(Instant, JoinHandle<Hangup>)>,
     /// It was asked for once more since, and the file may have been read by then.
     again: bool,
 }
 
 impl Loading {
     /// Has the file read, in the runtime that this is called in; after what is under way, if something is.
-    pub(super) fn ask(&mut self, options: &Options) {
+    pub(super) fn ask(&mut self, options: &Options, rotation: Rotation) {
         if self.is_under_way() {
             self.again = true;
             return;
         }
         let options = options.clone();
-        let load = move || startup::load(&options).map_err(|error| error.to_string());
+        let load = move || {
+            if rotation.takes_hangup(Instant::now()) {
+                return Hangup::Rotated;
+            }
+            Hangup::Loaded(Box::new(startup::load(&options).map_err(|error| error.to_string())))
+        };
         self.under_way = Some((Instant::now(), task::spawn_blocking(load)));
     }
 
@@ -52,12 +70,12 @@ impl Loading {
     }
 
     /// What the file says, or why it says nothing, once that is known; never without one under way.
-    pub(super) async fn loaded(&mut self, options: &Options) -> Result<Loaded, String> {
+    pub(super) async fn loaded(&mut self, options: &Options, rotation: &Rotation) -> Hangup {
         let Some((_, loading)) = &mut self.under_way else { return future::pending().await };
-        let loaded = loading.await.unwrap_or_else(|error| Err(error.to_string()));
+        let loaded = loading.await.unwrap_or_else(|error| Hangup::Loaded(Box::new(Err(error.to_string()))));
         self.under_way = None;
         if std::mem::take(&mut self.again) {
-            self.ask(options);
+            self.ask(options, rotation.clone());
         }
         loaded
     }
@@ -68,8 +86,12 @@ impl Daemon<'_> {
     ///
     /// Victims under way are held to what condemned them, and spared by whatever spares them now. If nothing is to be
     /// signalled any more they are let go.
-    pub(super) fn reload(&mut self, loaded: Result<Loaded, String>) -> bool {
-        let loaded = match self.permitted(loaded) {
+    pub(super) fn reload(&mut self, hangup: Hangup) -> bool {
+        let Hangup::Loaded(loaded) = hangup else {
+            self.tell(Event::Degraded { what: ROTATED.to_owned() });
+            return false;
+        };
+        let loaded = match self.permitted(*loaded) {
             Ok(loaded) => loaded,
             Err(error) => {
                 self.tell(Event::ReloadFailed { error });

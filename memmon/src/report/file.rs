@@ -5,42 +5,51 @@ use std::{
     io::{self, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{self, Path, PathBuf},
+    time::Instant,
 };
 
 use super::{
     advice::advised,
     event::Sink,
+    rotation::{Identity, Rotation, is_moved},
     sink::{Line, Output},
 };
 
 type Open = Box<dyn Fn(&Path) -> io::Result<File> + Send>;
 
-/// Appends lines to one file. It is opened with the first line, so that a slow file system delays nobody's start.
+/// Appends lines to one file. It is opened with the first line, so that a slow file system does not delay the start. If the
+/// file is renamed or removed, as log rotation does, the next line starts a new one: no signal is needed.
 pub(super) struct LogFile {
     path: PathBuf,
     open: Open,
-    file: Option<File>,
+    file: Option<(File, Identity)>,
+    rotation: Rotation,
     /// The last line got in half only (the disk was full): end it before the next.
     torn: bool,
 }
 
 impl LogFile {
-    pub(super) fn new(path: PathBuf) -> Self {
-        Self::with_open(path, open_safely)
+    pub(super) fn new(path: PathBuf, rotation: Rotation) -> Self {
+        Self { rotation, ..Self::with_open(path, open_safely) }
     }
 
     fn with_open(path: PathBuf, open: impl Fn(&Path) -> io::Result<File> + Send + 'static) -> Self {
-        Self { path, open: Box::new(open), file: None, torn: false }
+        Self { path, open: Box::new(open), file: None, rotation: Rotation::default(), torn: false }
     }
 
     fn append(&mut self, text: &str) -> io::Result<()> {
-        // A file that was removed would take lines that nobody can read.
-        if self.file.as_ref().is_some_and(|file| file.metadata().is_ok_and(|facts| facts.nlink() == 0)) {
+        if self.file.as_ref().is_some_and(|(_, identity)| is_moved(&self.path, *identity)) {
+            self.rotation.noticed(&self.path, Instant::now());
             self.reopen();
         }
-        let file = match &mut self.file {
-            Some(file) => file,
-            None => self.file.insert((self.open)(&self.path)?),
+        let (file, _) = match &mut self.file {
+            Some(open) => open,
+            None => {
+                let file = (self.open)(&self.path)?;
+                let identity = Identity::from(&file.metadata()?);
+                self.rotation.opened(&self.path, identity);
+                self.file.insert((file, identity))
+            }
         };
         let line = if self.torn { format!("\n{text}") } else { text.to_owned() };
         let mut rest = line.as_bytes();
@@ -66,7 +75,7 @@ impl Output for LogFile {
 
     fn write(&mut self, line: &Line<'_>) -> io::Result<()> {
         self.append(line.whole).map_err(|error| {
-            // The next attempt starts from the name again: the disk may have been mounted anew.
+            // The next attempt starts from the name again: another disk may be mounted there by then.
             self.file = None;
             io::Error::new(error.kind(), format!("{}: {}", self.path.display(), advised(&error)))
         })
@@ -159,7 +168,7 @@ fn check_owner(facts: &Facts, own_uid: u32) -> Result<(), String> {
 mod tests {
     use std::{
         io::Read,
-        os::{fd::OwnedFd, unix::fs::symlink},
+        os::unix::fs::symlink,
         sync::{
             Arc,
             atomic::{AtomicBool, Ordering},
@@ -195,10 +204,10 @@ mod tests {
     fn a_new_file_is_0640_and_an_old_one_is_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        LogFile::new(path.clone()).append("one\n").unwrap();
+        LogFile::new(path.clone(), Rotation::default()).append("one\n").unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777 & !0o640, 0, "no wider than 0640");
         assert_ne!(fs::metadata(&path).unwrap().mode() & 0o600, 0);
-        LogFile::new(path.clone()).append("two\n").unwrap();
+        LogFile::new(path.clone(), Rotation::default()).append("two\n").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "one\ntwo\n");
     }
 
@@ -275,14 +284,17 @@ mod tests {
     fn rotation_and_removal_start_a_new_file() {
         let folder = tempfile::tempdir().unwrap();
         let (path, old) = (folder.path().join("log"), folder.path().join("log.1"));
-        let mut log = LogFile::new(path.clone());
+        let mut log = LogFile::new(path.clone(), Rotation::default());
         log.append("one\n").unwrap();
         fs::rename(&path, &old).unwrap();
         log.append("two\n").unwrap();
-        assert!(!path.exists(), "renamed only: the rotation has not asked yet");
-        log.reopen();
+        assert_eq!(fs::read_to_string(&old).unwrap(), "one\n", "no signal was needed");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "two\n");
+        // logrotate's `create`: another file is there already.
+        fs::rename(&path, &old).unwrap();
+        fs::write(&path, "").unwrap();
         log.append("three\n").unwrap();
-        assert_eq!(fs::read_to_string(&old).unwrap(), "one\ntwo\n");
+        assert_eq!(fs::read_to_string(&old).unwrap(), "two\n");
         assert_eq!(fs::read_to_string(&path).unwrap(), "three\n");
         fs::remove_file(&path).unwrap();
         log.append("four\n").unwrap();
@@ -294,7 +306,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let logs = folder.path().join("logs");
         fs::create_dir(&logs).unwrap();
-        let mut outlet = HealthySink::new(LogFile::new(logs.join("log")));
+        let mut outlet = HealthySink::new(LogFile::new(logs.join("log"), Rotation::default()));
         let now = Instant::now();
         assert_eq!(offer(&mut outlet, "one\n", now), WriteOutcome::Taken);
         fs::remove_dir_all(&logs).unwrap();
@@ -341,10 +353,12 @@ mod tests {
     #[test]
     fn half_a_line_is_ended_before_the_next() {
         // A pipe takes a part of what is larger than its room, as a disk does that is nearly full.
-        let (mut reader, writer) = io::pipe().unwrap();
-        let writer = File::from(OwnedFd::from(writer));
-        nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).unwrap();
-        let mut log = LogFile::with_open("pipe".into(), move |_| writer.try_clone());
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let open = |options: &mut OpenOptions, path: &Path| options.custom_flags(libc::O_NONBLOCK).open(path);
+        let mut reader = open(OpenOptions::new().read(true), &path).unwrap();
+        let mut log = LogFile::with_open(path, move |path| open(OpenOptions::new().write(true), path));
         let long = "x".repeat(1 << 20);
         let error = log.append(&long).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);

@@ -15,6 +15,7 @@ mod notify;
 mod outputs;
 mod repeat_filter;
 mod reporter;
+mod rotation;
 #[cfg(test)]
 mod samples;
 mod sink;
@@ -29,4 +30,5 @@ pub use metrics::{MapFigures, Metrics, MetricsOutputs};
 pub use notify::NotifyOutputs;
 pub use outputs::{Console, Format, Machine, Outputs};
 pub use reporter::{EventSender, Reporter};
+pub use rotation::Rotation;
 pub use text::message;

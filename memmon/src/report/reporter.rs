@@ -18,6 +18,7 @@ use super::{
     metrics::{Exports, Metrics, MetricsOutputs},
     notify::{LAST_CHANCE, Notifiers, NotifyOutputs},
     outputs::{Machine, Outputs},
+    rotation::Rotation,
     writer::Writer,
 };
 
@@ -28,6 +29,7 @@ const OVERFLOW_EVERY: Duration = Duration::from_secs(10);
 pub struct Reporter {
     teller: EventSender,
     exports: Mutex<Exports>,
+    rotation: Rotation,
     /// Hangs up when the writer thread is done.
     done: Receiver<()>,
 }
@@ -86,7 +88,9 @@ impl Reporter {
         });
         let (exports, notify, machine) =
             (outputs.metrics.clone(), outputs.notify.clone(), outputs.machine.clone());
-        let writer = Writer::new(outputs);
+        let rotation = Rotation::default();
+        rotation.follow(outputs.file.as_deref());
+        let writer = Writer::new(outputs, &rotation);
         let for_writer = Arc::clone(&shared);
         thread::Builder::new().name("memmon-report".into()).spawn(move || {
             // What libraries say while they serve the writer must not come back as something to write.
@@ -95,7 +99,8 @@ impl Reporter {
             });
             drop(hang_up);
         })?;
-        let reporter = Self { teller: EventSender { queue, shared }, exports: Mutex::default(), done };
+        let reporter =
+            Self { teller: EventSender { queue, shared }, exports: Mutex::default(), rotation, done };
         reporter.export(exports);
         reporter.notify(notify, &machine);
         Ok(reporter)
@@ -116,7 +121,12 @@ impl Reporter {
         self.teller.clone()
     }
 
-    /// Opens the log file again under its name, for log rotation. Does not wait.
+    /// What is known of the log file's rotation, for those that wait for signals.
+    pub fn rotation(&self) -> Rotation {
+        self.rotation.clone()
+    }
+
+    /// Opens the log file again under its name, and tries sinks in trouble at once. Does not wait.
     pub fn reopen(&self) {
         self.order(|orders| orders.reopen = true);
     }
@@ -127,7 +137,8 @@ impl Reporter {
         self.teller.shared.level.store(outputs.level as u8, Ordering::Relaxed);
         self.export(outputs.metrics.clone());
         self.notify(outputs.notify.clone(), &outputs.machine);
-        let writer = Box::new(Writer::new(outputs));
+        self.rotation.follow(outputs.file.as_deref());
+        let writer = Box::new(Writer::new(outputs, &self.rotation));
         self.order(|orders| orders.replace = Some(writer));
     }
 

@@ -10,6 +10,7 @@ use super::{
     json,
     outputs::{Console, Format, Machine, Outputs},
     repeat_filter::RepeatFilter,
+    rotation::Rotation,
     sink::{self, HealthySink, Line, WriteOutcome},
     system_log::SystemLog,
     text,
@@ -30,7 +31,7 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Opens nothing yet.
-    pub(super) fn new(outputs: Outputs) -> Self {
+    pub(super) fn new(outputs: Outputs, rotation: &Rotation) -> Self {
         let Outputs { console, file, format, system_log, level, metrics: _, notify: _, machine } = outputs;
         let Machine { clock: _, zone, user_name, journal, syslog, queue: _ } = machine;
         let mut sinks = Vec::new();
@@ -44,7 +45,7 @@ impl Writer {
             Console::Writer(writer) => sinks.push(HealthySink::new(sink::Console(writer))),
             Console::Off => last_resort = Some(stderr()),
         }
-        sinks.extend(file.map(|path| HealthySink::new(LogFile::new(path))));
+        sinks.extend(file.map(|path| HealthySink::new(LogFile::new(path, rotation.clone()))));
         if system_log {
             sinks.push(HealthySink::new(SystemLog::new(journal, syslog)));
         }
@@ -92,7 +93,7 @@ impl Writer {
         }
     }
 
-    /// For log rotation.
+    /// Opens files again, and tries sinks in trouble at once.
     pub(super) fn reopen(&mut self, now: Instant) {
         for sink in &mut self.sinks {
             sink.reopen(now);
@@ -202,7 +203,7 @@ mod tests {
             },
             ..Outputs::default()
         };
-        let mut writer = Writer::new(outputs);
+        let mut writer = Writer::new(outputs, &Rotation::default());
         let (mut reader, stderr) = io::pipe().unwrap();
         writer.last_resort = Some(HealthySink::new(sink::Console(Box::new(stderr))));
         for scanned in 0..3 {

@@ -197,10 +197,15 @@ impl Daemon {
         self.lines.so_far()
     }
 
-    /// Replaces the configuration and sends SIGHUP. The scope must name the same user.
-    pub fn reload(&self, config: &ScopedConfig) {
+    /// Replaces the configuration, for the next reload. The scope must name the same user.
+    pub fn edit(&self, config: &ScopedConfig) {
         assert_eq!(config.uid, self.uid, "a reload must keep its user");
         write_config(&self.dir, config);
+    }
+
+    /// Replaces the configuration and sends SIGHUP.
+    pub fn reload(&self, config: &ScopedConfig) {
+        self.edit(config);
         self.signal(Signal::SIGHUP);
     }
 

@@ -137,20 +137,28 @@ fn a_warning_of_every_scan_is_written_once_and_counted() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn a_rotated_file_is_begun_anew_on_sighup() {
+fn a_rotation_starts_a_new_file_and_never_reloads() {
     let user = TestUser::claim();
     let dir = tempfile::tempdir().unwrap();
     let (log, old) = (dir.path().join("log"), dir.path().join("log.1"));
     let daemon = Daemon::start(&to_file(&user, &log, "text"), &[]);
     eventually("a scan in the file", || read(&log).contains("Scan complete"));
+    // Edited, and nobody has asked for a reload.
+    daemon.edit(&to_file(&user, &log, "json"));
     fs::rename(&log, &old).unwrap();
-    daemon.signal(Signal::SIGHUP);
     eventually("a scan in the new file", || read(&log).contains("Scan complete"));
     let before = read(&old);
-    daemon.line("two more scans", |line| line.contains("Configuration reloaded"));
+
+    // As the scripts of older packages do right after the rename.
+    fs::rename(&log, dir.path().join("log.2")).unwrap();
+    daemon.signal(Signal::SIGHUP);
+    daemon.line("the reason", |line| line.contains("so the configuration was not reloaded"));
     eventually("more in the new file", || read(&log).matches("Scan complete").count() > 3);
     assert_eq!(read(&old), before, "the old file is left to logrotate");
-    assert!(read(&log).contains("Configuration reloaded"));
+    assert!(!read(&log).contains("Configuration reloaded") && !read(&log).contains("{\""));
+
+    daemon.signal(Signal::SIGHUP);
+    eventually("the reload that was asked for", || read(&log).contains("\"event\":\"reloaded\""));
     daemon.stop();
 }
 

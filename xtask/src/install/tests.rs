@@ -280,14 +280,18 @@ fn every_capability_has_its_reason() {
     }
 }
 
-/// Daily, seven kept, compressed, and the daemon told by the signal that has it open the log anew.
+/// Daily, seven kept, compressed, and without a signal: memmon notices the rename, and SIGHUP would reload its configuration.
 #[test]
-fn the_log_is_rotated_as_v1_did_and_opened_anew() {
+fn the_log_is_rotated_as_v1_did_and_no_signal_is_sent() {
     let rotation = fs::read_to_string(workspace::root().join("systemd/memmon.logrotate")).unwrap();
     let lines: Vec<_> = rotation.lines().map(str::trim).collect();
     for line in ["/var/log/memory_monitor.log {", "daily", "rotate 7", "compress", "nocreate"] {
         assert!(lines.contains(&line), "{line} is not in the rotation");
     }
-    let told = lines.iter().skip_while(|line| **line != "postrotate").nth(1).unwrap();
-    assert!(told.starts_with("systemctl kill --kill-who=main --signal=HUP memmon.service"), "{told}");
+    for word in ["script", "postrotate", "kill", "systemctl"] {
+        assert!(
+            !lines.iter().any(|line| !line.starts_with('#') && line.contains(word)),
+            "{word} in {rotation}"
+        );
+    }
 }
