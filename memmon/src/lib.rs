@@ -12,6 +12,7 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod enforce;
+pub mod files;
 pub mod model;
 pub mod observe;
 pub mod policy;

@@ -1,21 +1,17 @@
 //! The configuration file itself: the edge to the file system.
 
-use std::{
-    fs::File,
-    io::{self, Read},
-    os::unix::fs::MetadataExt,
-    path::Path,
-};
+use std::{io, os::unix::fs::MetadataExt, path::Path};
 
 use super::{
     Concern, ConfigError, Loaded, Users, Warning, error::Problems, parse, resolve::is_package_manager,
 };
+use crate::files;
 
 /// Where the configuration is looked for if no other path is given.
 pub const DEFAULT_PATH: &str = "/etc/memmon/config.toml";
 
-/// No configuration is as long as this, in bytes.
-const TOO_LONG: u64 = 1 << 18;
+/// The longest that a configuration may be, in bytes.
+const LONGEST: usize = 1 << 18;
 
 /// Reads the configuration file `path`, which must be there; without a path [`DEFAULT_PATH`], or the built-in defaults
 /// if that does not exist ([`Loaded::origin`] says which).
@@ -39,12 +35,12 @@ fn load_or(path: Option<&Path>, default: &Path, users: &dyn Users) -> Result<Loa
 }
 
 fn load_file(path: &Path, users: &dyn Users) -> Result<Loaded, ConfigError> {
-    let (bytes, mode) =
-        read(path).map_err(|error| ConfigError::Unreadable { file: path.to_owned(), error })?;
+    let (bytes, metadata) = files::read(path, LONGEST)
+        .map_err(|error| ConfigError::Unreadable { file: path.to_owned(), error })?;
     let text = String::from_utf8(bytes).map_err(|error| not_utf8(path, &error))?;
     let mut loaded = parse(&text, path, users)?;
     let concerns = [
-        (mode & 0o002 != 0).then(|| Concern::WorldWritable { file: path.to_owned() }),
+        (metadata.mode() & 0o002 != 0).then(|| Concern::WorldWritable { file: path.to_owned() }),
         missing_log_directory(&loaded),
     ];
     loaded.warnings.retain_mut(|warning| match &mut warning.concern {
@@ -56,21 +52,6 @@ fn load_file(path: &Path, users: &dyn Users) -> Result<Loaded, ConfigError> {
     });
     loaded.warnings.extend(concerns.into_iter().flatten().map(|concern| Warning { line: None, concern }));
     Ok(loaded)
-}
-
-/// The file's content and its mode, both of the same open file.
-fn read(path: &Path) -> io::Result<(Vec<u8>, u32)> {
-    let file = File::open(path)?;
-    let mode = file.metadata()?.mode();
-    let mut bytes = Vec::new();
-    file.take(TOO_LONG).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 == TOO_LONG {
-        return Err(io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            "it is over 256 KiB long, which is no configuration",
-        ));
-    }
-    Ok((bytes, mode))
 }
 
 fn not_utf8(path: &Path, error: &std::string::FromUtf8Error) -> ConfigError {
@@ -131,10 +112,10 @@ mod tests {
         let error = load_or(Some(&missing), &default, &NOBODY).unwrap_err().to_string();
         assert!(error.contains(r"a\nb: No such file or directory"), "{error}");
         let error = load_or(None, directory.path(), &NOBODY).unwrap_err().to_string();
-        assert!(error.contains("Is a directory"), "{error}");
-        fs::write(&default, vec![b'#'; 1 << 18]).unwrap();
+        assert!(error.contains("is a directory"), "{error}");
+        fs::write(&default, vec![b'#'; (1 << 18) + 1]).unwrap();
         let error = load_or(None, &default, &NOBODY).unwrap_err().to_string();
-        assert!(error.contains("over 256 KiB"), "{error}");
+        assert!(error.contains("more than 256 KiB"), "{error}");
     }
 
     #[test]

@@ -1,9 +1,18 @@
 //! The command line as scripts and people meet it. Needs no rights and touches nothing.
 
 use std::{
-    fs,
+    fs::{self, File, Permissions},
+    os::unix::{
+        fs::{PermissionsExt as _, symlink},
+        process::CommandExt as _,
+    },
     path::Path,
     process::{Command, Output},
+};
+
+use nix::{
+    sys::stat::Mode,
+    unistd::{geteuid, mkfifo},
 };
 
 use serde_json::Value;
@@ -139,4 +148,46 @@ fn what_a_list_of_names_drops_from_the_default_is_reported_by_check_and_the_star
         let listed = line.split([' ', ',', ';']).any(|word| word == manager);
         assert_eq!(listed, Path::new(place).exists(), "only those of this machine: {line}");
     }
+}
+
+/// Each of them held up the start or the reload for ever, or filled the memory.
+#[test]
+fn what_is_no_file_at_the_path_of_the_configuration_is_refused_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = |name: &str| dir.path().join(name);
+    mkfifo(&place("fifo"), Mode::S_IRWXU).unwrap();
+    fs::create_dir(place("directory")).unwrap();
+    symlink("/dev/zero", place("zero")).unwrap();
+    File::create(place("large")).unwrap().set_len(1 << 40).unwrap();
+    for (name, refused) in [
+        ("fifo", "it is a FIFO, not a regular file"),
+        ("directory", "it is a directory, not a regular file"),
+        ("zero", "it is a device, not a regular file"),
+        ("large", "it has more than 256 KiB, the most that memmon reads of it"),
+    ] {
+        let commands = [&["check", name][..], &["run", "--dry-run", "--once", "--config", name]];
+        for command in commands {
+            let (code, out, err) = memmon(dir.path(), command);
+            assert_eq!((code, &*out), (2, ""), "{command:?}");
+            assert!(err.contains(&format!("cannot read {name}: {refused}")), "{command:?}: {err}");
+        }
+    }
+}
+
+#[test]
+fn a_configuration_that_may_not_be_read_is_refused_and_not_taken_for_none() {
+    let dir = configured("");
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(dir.path().join("config.toml"), Permissions::from_mode(0o0)).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_memmon"));
+    command.args(["check", "config.toml"]).current_dir(dir.path());
+    if geteuid().is_root() {
+        command.uid(65_534).gid(65_534);
+    }
+    let Output { status, stderr, .. } = command.output().unwrap();
+    let stderr = String::from_utf8(stderr).unwrap();
+    assert!(
+        status.code() == Some(2) && stderr.contains("config.toml: Permission denied"),
+        "{status} {stderr}"
+    );
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    os::unix::net::UnixDatagram,
+    os::unix::{fs::symlink, net::UnixDatagram},
     path::PathBuf,
     thread,
     time::{Duration, Instant},
@@ -125,6 +125,40 @@ fn victims_under_way_finish_under_what_condemned_them_but_for_who_is_protected_n
         daemon.never_mentioned(small.pid());
         daemon.stop();
     }
+}
+
+#[test]
+#[ignore = "kernel: needs root"]
+fn what_is_no_file_at_its_path_fails_a_reload_and_ends_no_reloading() {
+    let user = TestUser::claim();
+    let daemon = Daemon::start(&config(&user, &[DRY]), &["--source", "proc"]);
+    let (place, aside) = (daemon.dir().join("config.toml"), daemon.dir().join("aside"));
+    fs::rename(&place, &aside).unwrap();
+    let refused = |count: usize, why: &str| {
+        daemon.signal(Signal::SIGHUP);
+        eventually(why, || daemon.every("reload_failed").len() == count);
+        let error = daemon.every("reload_failed").pop().unwrap()["error"].to_string();
+        assert!(error.contains(why), "{error}");
+    };
+    mkfifo(&place, Mode::S_IRWXU).unwrap();
+    refused(1, "it is a FIFO, not a regular file");
+    fs::remove_file(&place).unwrap();
+    fs::create_dir(&place).unwrap();
+    refused(2, "it is a directory, not a regular file");
+    fs::remove_dir(&place).unwrap();
+    symlink("/dev/zero", &place).unwrap();
+    refused(3, "it is a device, not a regular file");
+    fs::remove_file(&place).unwrap();
+    File::create(&place).unwrap().set_len(1 << 40).unwrap();
+    refused(4, "it has more than 256 KiB");
+    fs::remove_file(&place).unwrap();
+    symlink("config.toml", &place).unwrap();
+    refused(5, "Too many levels of symbolic links");
+    fs::remove_file(&place).unwrap();
+    fs::rename(&aside, &place).unwrap();
+    daemon.signal(Signal::SIGHUP);
+    daemon.event("reloaded");
+    daemon.stop();
 }
 
 /// A name service that answers nobody, as the daemon sees it: its users are in a FIFO that nobody writes to.

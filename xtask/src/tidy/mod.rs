@@ -14,19 +14,20 @@ use self::source::Source;
 use crate::{Task, workspace};
 
 /// Each room of memmon/src and the other rooms that it may know of.
-const ROOMS: [(&str, &[&str]); 9] = [
+const ROOMS: [(&str, &[&str]); 10] = [
     ("model", &[]),
+    ("files", &[]),
     ("policy", &["model"]),
-    ("config", &["model", "policy"]),
+    ("config", &["model", "files", "policy"]),
     ("observe", &["model"]),
     ("enforce", &["model"]),
-    ("report", &["model"]),
+    ("report", &["model", "files"]),
     ("status", &["model"]),
     ("daemon", EVERY_ROOM),
     ("cli", EVERY_ROOM),
 ];
 const EVERY_ROOM: &[&str] =
-    &["model", "policy", "config", "observe", "enforce", "report", "status", "daemon", "cli"];
+    &["model", "files", "policy", "config", "observe", "enforce", "report", "status", "daemon", "cli"];
 
 /// The files and folders that may hold `unsafe`: the BPF programs, raw system calls, and tests that make processes.
 const UNSAFE: &[&str] = &[

@@ -23,8 +23,9 @@ use nix::{
     unistd::{self, Pid, User},
 };
 
-use super::{Channel, Message, Said, trust};
+use super::{Channel, Message, Said};
 use crate::{
+    files,
     model::{Escaped, Hook},
     report::{advice::advised, event::Level},
 };
@@ -44,7 +45,7 @@ pub(super) struct Runner {
 
 impl Runner {
     pub(super) fn new(hook: Hook) -> Self {
-        Self { hook, trusted: trust::roots_alone }
+        Self { hook, trusted: files::roots_alone }
     }
 
     fn command(&self, message: &Message<'_>) -> Result<(Command, io::PipeReader), String> {

@@ -3,11 +3,7 @@
 //! Each recipient has an envelope of their own: lettre ends the whole at the first address that a relay refuses, and one
 //! that is dead must not keep the others from hearing anything.
 
-use std::{
-    fs::File,
-    io::{self, Read as _},
-    time::Duration,
-};
+use std::{io, path::Path, time::Duration};
 
 use lettre::{
     Message as Letter, SmtpTransport, Transport as _,
@@ -19,8 +15,9 @@ use lettre::{
     },
 };
 
-use super::{Channel, Message, Said, trust};
+use super::{Channel, Message, Said};
 use crate::{
+    files,
     model::{Escaped, Mail},
     report::{advice::advised, event::Level},
 };
@@ -59,23 +56,30 @@ impl Post {
             transport = transport.tls(Tls::Required(parameters));
         }
         if let Some(path) = auth_file {
-            let place = |why: String| format!("{}: {why}", path.display());
-            let file = File::open(path).map_err(|error| place(error.to_string()))?;
-            if !file.metadata().is_ok_and(|facts| trust::is_secret(&facts)) {
-                return Err(place("others may read it: chmod 600 it".to_owned()));
-            }
-            let mut text = String::new();
-            file.take(4096).read_to_string(&mut text).map_err(|error| place(error.to_string()))?;
-            let mut lines = text.lines().map(str::to_owned);
-            let (Some(user), Some(password)) = (lines.next(), lines.next()) else {
-                return Err(place(
-                    "expected the user's name on its first line and the password on its second".to_owned(),
-                ));
-            };
-            transport = transport.credentials(Credentials::new(user, password));
+            transport = transport.credentials(credentials(path)?);
         }
         Ok(transport.build())
     }
+}
+
+/// The longest that a file with a name and a password may be, in bytes.
+const LONGEST_AUTH: usize = 4096;
+
+/// The name and the password in the file `path`.
+fn credentials(path: &Path) -> Result<Credentials, String> {
+    let place = |why: String| format!("{}: {why}", path.display());
+    let (bytes, metadata) = files::read(path, LONGEST_AUTH).map_err(|error| place(advised(&error)))?;
+    if !files::is_secret(&metadata) {
+        return Err(place("others may read it: chmod 600 it".to_owned()));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| place("it is not UTF-8".to_owned()))?;
+    let mut lines = text.lines().map(str::to_owned);
+    let (Some(user), Some(password)) = (lines.next(), lines.next()) else {
+        return Err(place(
+            "expected the user's name on its first line and the password on its second".to_owned(),
+        ));
+    };
+    Ok(Credentials::new(user, password))
 }
 
 impl Channel for Post {
@@ -124,4 +128,39 @@ fn whole(error: &lettre::transport::smtp::Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::{self, Permissions},
+        os::unix::fs::PermissionsExt as _,
+    };
+
+    use nix::{sys::stat::Mode, unistd::mkfifo};
+
+    use super::*;
+
+    #[test]
+    fn a_password_comes_from_a_regular_file_that_its_owner_alone_may_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        mkfifo(&place("fifo"), Mode::S_IRWXU).unwrap();
+        let refusal = |path: &Path| credentials(path).unwrap_err();
+        assert!(refusal(&place("fifo")).ends_with("it is a FIFO, not a regular file"));
+        // No advice about the mode of a folder.
+        assert!(refusal(folder.path()).ends_with("it is a directory, not a regular file"));
+        let file = place("auth");
+        for (text, mode, refused) in [
+            ("user\npassword\n", 0o644, "others may read it: chmod 600 it"),
+            ("user\n", 0o600, "expected the user's name on its first line and the password on its second"),
+            (&"x\n".repeat(4096), 0o600, "it has more than 4 KiB, the most that memmon reads of it"),
+        ] {
+            fs::write(&file, text).unwrap();
+            fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+            assert!(refusal(&file).ends_with(refused), "{}", refusal(&file));
+        }
+        fs::write(&file, "user\npassword\nand more").unwrap();
+        assert_eq!(credentials(&file).unwrap(), Credentials::new("user".to_owned(), "password".to_owned()));
+    }
 }

@@ -11,7 +11,6 @@ mod digest;
 mod hook;
 #[cfg(feature = "mail")]
 mod mail;
-mod trust;
 
 use std::{
     fmt::Write as _,

@@ -13,7 +13,10 @@ const MOST_LINKS: u32 = 40;
 
 /// The file that `path` leads to, without any link, if it is root's and nobody else may write it, and so every directory
 /// and every link on the way there from the root.
-pub(super) fn roots_alone(path: &Path) -> Result<PathBuf, String> {
+///
+/// # Errors
+/// The first step on the way that is not root's alone, or does not lead on, and what helps.
+pub fn roots_alone(path: &Path) -> Result<PathBuf, String> {
     walk(path, &mut |step, facts| judge(step, facts.uid(), facts.file_type().into(), facts.mode()))
 }
 
@@ -90,12 +93,6 @@ fn walk(
         }
     }
     if real.is_file() { Ok(real) } else { Err(format!("{} is no file", real.display())) }
-}
-
-/// Whether nobody but its owner may read or write the file with these `facts`.
-#[cfg(feature = "mail")]
-pub(super) fn is_secret(facts: &fs::Metadata) -> bool {
-    facts.is_file() && facts.mode() & 0o077 == 0
 }
 
 #[cfg(test)]

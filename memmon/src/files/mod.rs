@@ -1,0 +1,104 @@
+//! Files that an administrator names and memmon, which is root, opens: read without waiting, regular files only, and no
+//! more than they may be long. A FIFO, a device or a file without an end holds up no start and no reload.
+
+mod trust;
+
+use std::{
+    fs::{self, File, FileType, Metadata, OpenOptions},
+    io::{self, Read as _},
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _},
+    path::Path,
+};
+
+pub use trust::roots_alone;
+
+/// The content of the file `path`, and its metadata, both of the same open file.
+///
+/// # Errors
+/// It is not a regular file, it has more than `most` bytes, or what the system says.
+pub fn read(path: &Path, most: usize) -> io::Result<(Vec<u8>, Metadata)> {
+    // Before it is opened: some devices act on that alone.
+    regular(fs::metadata(path)?.file_type())?;
+    let file = open(path)?;
+    let metadata = file.metadata()?;
+    regular(metadata.file_type())?;
+    let mut bytes = Vec::new();
+    file.take(most as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > most {
+        let why = format!("it has more than {} KiB, the most that memmon reads of it", most >> 10);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
+    Ok((bytes, metadata))
+}
+
+/// Never waits for the other end of a FIFO, which may have taken the place of the file meanwhile.
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)
+}
+
+fn regular(kind: FileType) -> io::Result<()> {
+    let what = match kind {
+        _ if kind.is_file() => return Ok(()),
+        _ if kind.is_dir() => "a directory",
+        _ if kind.is_fifo() => "a FIFO",
+        _ if kind.is_socket() => "a socket",
+        _ => "a device",
+    };
+    Err(io::Error::other(format!("it is {what}, not a regular file")))
+}
+
+/// Whether nobody but its owner may read or write the file with this `metadata`.
+pub fn is_secret(metadata: &Metadata) -> bool {
+    metadata.mode() & 0o077 == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::{fs::symlink, net::UnixListener};
+
+    use nix::{sys::stat::Mode, unistd::mkfifo};
+
+    use super::*;
+
+    fn refusal(path: &Path) -> String {
+        read(path, 1024).expect_err("must be refused").to_string()
+    }
+
+    #[test]
+    fn only_regular_files_are_read_and_no_other_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        mkfifo(&place("fifo"), Mode::S_IRWXU).unwrap();
+        let _socket = UnixListener::bind(place("socket")).unwrap();
+        symlink("/dev/zero", place("zero")).unwrap();
+        symlink("loop", place("loop")).unwrap();
+        for (path, refused) in [
+            (place("fifo"), "it is a FIFO, not a regular file"),
+            (place("socket"), "it is a socket, not a regular file"),
+            (place("zero"), "it is a device, not a regular file"),
+            (folder.path().to_owned(), "it is a directory, not a regular file"),
+            (place("loop"), "Too many levels of symbolic links (os error 40)"),
+            (place("missing"), "No such file or directory (os error 2)"),
+        ] {
+            assert_eq!(refusal(&path), refused, "{}", path.display());
+        }
+        // One that takes the place of the file between the two looks.
+        assert!(open(&place("fifo")).is_ok());
+        fs::write(place("file"), "text").unwrap();
+        symlink("file", place("link")).unwrap();
+        assert_eq!(read(&place("link"), 4).unwrap().0, b"text");
+    }
+
+    #[test]
+    fn a_file_may_be_so_long_and_no_longer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, vec![b'#'; 1024]).unwrap();
+        assert_eq!(read(&path, 1024).unwrap().0.len(), 1024);
+        fs::write(&path, vec![b'#'; 1025]).unwrap();
+        assert_eq!(refusal(&path), "it has more than 1 KiB, the most that memmon reads of it");
+        // Sparse: a terabyte is not read to its end.
+        File::options().write(true).open(&path).unwrap().set_len(1 << 40).unwrap();
+        assert!(refusal(&path).contains("more than 1 KiB"));
+    }
+}
