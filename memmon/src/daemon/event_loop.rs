@@ -16,6 +16,7 @@ use tokio::{
 };
 
 use crate::daemon::Options;
+use crate::daemon::engine::doubt::Doubts;
 use crate::daemon::engine::growth::{CpuBudget, GrowthTracker};
 use crate::daemon::engine::recheck::RecheckQueue;
 use crate::daemon::engine::report_once::ReportOnce;
@@ -51,6 +52,7 @@ pub(super) struct Daemon<'a> {
     pub(super) offenders: RepeatOffenders,
     pub(super) report_once: ReportOnce,
     pub(super) recheck: RecheckQueue,
+    pub(super) doubts: Doubts,
     pub(super) options: Options,
     /// Whether a reload may turn `dry_run` off.
     pub(super) enforceable: Enforceable,
@@ -127,6 +129,7 @@ impl<'a> Daemon<'a> {
             offenders: RepeatOffenders::default(),
             report_once: ReportOnce::default(),
             recheck: RecheckQueue::default(),
+            doubts: Doubts::default(),
             seen: BTreeMap::new(),
             settings,
             sources,

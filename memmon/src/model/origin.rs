@@ -19,7 +19,7 @@ impl Origin {
         let program = process.names.exe.known().unwrap_or(&process.names.comm).clone();
         let cgroup = match &process.cgroup {
             Fact::Known(path) => Some(Unit::of(path).map_or_else(|| path.clone(), |unit| unit.cgroup)),
-            Fact::Absent | Fact::Unreadable => None,
+            Fact::Absent | Fact::Unreadable | Fact::Withheld => None,
         };
         Self { program, cgroup, uid: process.real_uid }
     }

@@ -105,8 +105,12 @@ pub enum Fact<T> {
     Known(T),
     /// The process has no such fact (a kernel thread has no exe, an empty command line has no argv[0]).
     Absent,
-    /// The fact could not be read: privileges are missing, or the process hangs. Rules that need it are in doubt.
+    /// The fact could not be read this time, because of the kernel or of root. Rules that need it are in doubt.
     Unreadable,
+    /// It is there, and the process's owner can keep it from being read: by a path that is longer than the kernel shows, by
+    /// prctl(PR_SET_DUMPABLE) if memmon lacks CAP_SYS_PTRACE, or by a lock that is held for too long. It favours only a
+    /// process of root.
+    Withheld,
 }
 
 impl<T> Fact<T> {
@@ -114,7 +118,7 @@ impl<T> Fact<T> {
     pub const fn known(&self) -> Option<&T> {
         match self {
             Self::Known(value) => Some(value),
-            Self::Absent | Self::Unreadable => None,
+            Self::Absent | Self::Unreadable | Self::Withheld => None,
         }
     }
 }
@@ -153,6 +157,21 @@ pub struct Process {
     pub oom_score_adj: Fact<i16>,
     /// Whether it is a kernel thread (PF_KTHREAD in field 9 of stat).
     pub kernel_thread: bool,
+}
+
+impl Process {
+    /// Counts the names that could not be read as withheld, since memmon has tried for long enough: a lock that the owner
+    /// takes again and again protects nobody.
+    ///
+    /// The cgroup and `oom_score_adj` are not among them: only root and the kernel keep them from being read, with one
+    /// exception (see policy's `scope`).
+    pub fn settle(&mut self) {
+        for name in [&mut self.names.exe, &mut self.names.argv0] {
+            if *name == Fact::Unreadable {
+                *name = Fact::Withheld;
+            }
+        }
+    }
 }
 
 /// Parts of a process's memory: `RssAnon`, `RssFile`, `RssShmem` and `VmSwap` of /proc/PID/status (Linux 4.5). They are

@@ -76,7 +76,12 @@ fn name() -> impl Strategy<Value = Name> {
 }
 
 fn fact<T: Clone + std::fmt::Debug>(known: impl Strategy<Value = T>) -> impl Strategy<Value = Fact<T>> {
-    prop_oneof![4 => known.prop_map(Fact::Known), 1 => Just(Fact::Absent), 1 => Just(Fact::Unreadable)]
+    prop_oneof![
+        4 => known.prop_map(Fact::Known),
+        1 => Just(Fact::Absent),
+        1 => Just(Fact::Unreadable),
+        1 => Just(Fact::Withheld),
+    ]
 }
 
 /// A few bytes, and in rare cases nearly `u64::MAX`.

@@ -7,7 +7,7 @@ use super::{
     fixtures::{any_process, any_rules, any_snapshot, limits, memory},
     judge, suspects,
 };
-use crate::model::{Bytes, Fact, Name, Process, Reading, Survey, SystemMemory, Uid, Verdict};
+use crate::model::{Bytes, Doubt, Fact, Name, Process, Reading, Survey, SystemMemory, Uid, Verdict};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
@@ -40,6 +40,45 @@ proptest! {
         }
         if matches!(verdict, Verdict::Within) {
             prop_assert!(!is_over(&rules.limits, process.rss, &memory));
+        }
+    }
+
+    /// Whatever an ordinary user withholds of the names, it is as if the process had none.
+    #[test]
+    fn what_the_owner_withholds_protects_nobody(
+        mut rules in any_rules(), mut process in any_process(), memory in memory(), both: bool,
+    ) {
+        rules.scope.cgroups = None;
+        if process.real_uid == Uid::ROOT {
+            process.real_uid = Uid(1000);
+        }
+        if both {
+            process.names.exe = Fact::Unreadable;
+        }
+        process.names.argv0 = Fact::Unreadable;
+        process.settle();
+        let mut nameless = process.clone();
+        for name in [&mut nameless.names.exe, &mut nameless.names.argv0] {
+            if *name == Fact::Withheld {
+                *name = Fact::Absent;
+            }
+        }
+        let verdict = judge(&rules, &process, &memory);
+        prop_assert_eq!(&verdict, &judge(&rules, &nameless, &memory));
+        prop_assert!(!matches!(verdict, Verdict::Unsure(Doubt::NameUnreadable(_))), "{:?}", verdict);
+    }
+
+    /// The end of a doubt takes no protection away that is certain, and never one of uids.
+    #[test]
+    fn the_end_of_a_doubt_lifts_no_protection(
+        rules in any_rules(), process in any_process(), memory in memory(),
+    ) {
+        let mut settled = process.clone();
+        settled.settle();
+        let (before, after) = (judge(&rules, &process, &memory), judge(&rules, &settled, &memory));
+        match before {
+            Verdict::Unsure(Doubt::NameUnreadable(_)) => {}
+            before => prop_assert_eq!(before, after),
         }
     }
 
@@ -117,7 +156,7 @@ fn is_protected(rules: &Rules, process: &Process) -> bool {
             || rules.scope.cgroups.as_ref().is_some_and(|patterns| match &process.cgroup {
                 Fact::Known(path) => !patterns.matches(path.as_bytes()),
                 Fact::Absent => true,
-                Fact::Unreadable => false,
+                Fact::Unreadable | Fact::Withheld => false,
             });
     let user_listed = uids.iter().any(|uid| *uid != Uid::ROOT && whitelist.users.contains(uid));
     let name_listed = known_names(process).any(|name| {
@@ -135,9 +174,11 @@ fn is_protected(rules: &Rules, process: &Process) -> bool {
 }
 
 fn is_in_doubt(rules: &Rules, process: &Process) -> bool {
-    let names = &process.names;
-    !rules.whitelist.names.entries().is_empty() && [&names.exe, &names.argv0].contains(&&Fact::Unreadable)
-        || rules.scope.cgroups.is_some() && process.cgroup == Fact::Unreadable
+    let names = [&process.names.exe, &process.names.argv0];
+    let name_unclear = names.contains(&&Fact::Unreadable)
+        || names.contains(&&Fact::Withheld) && process.real_uid == Uid::ROOT;
+    !rules.whitelist.names.entries().is_empty() && name_unclear
+        || rules.scope.cgroups.is_some() && matches!(process.cgroup, Fact::Unreadable | Fact::Withheld)
         || rules.honour_oom_score_adj && process.oom_score_adj.known().is_none()
 }
 

@@ -144,6 +144,10 @@ const fn uids(process: &Process) -> [Uid; 2] {
 }
 
 /// Both uids must be in scope: a set-user-ID program is touched only where its owner and its starter both may be.
+///
+/// The scope is no favour but a promise, so a cgroup that cannot be read leaves a doubt that does not end. Only root and
+/// the kernel cause that, with one exception: a user to whom a cgroup was delegated can nest cgroups until the path is
+/// longer than the kernel shows (4096 bytes); `cgroup.max.depth` of the delegated cgroup prevents it.
 fn scope(rules: &Rules, process: &Process) -> Finding {
     if let Some(ranges) = &rules.scope.uids
         && !uids(process).iter().all(|uid| ranges.contains(*uid))
@@ -156,19 +160,27 @@ fn scope(rules: &Rules, process: &Process) -> Finding {
             protects_if(!patterns.matches(path.as_bytes()), Protection::OutOfScope)
         }
         (Some(_), Fact::Absent) => Finding::Protects(Protection::OutOfScope),
-        (Some(_), Fact::Unreadable) => Finding::Doubts(Doubt::CgroupUnreadable),
+        (Some(_), Fact::Unreadable | Fact::Withheld) => Finding::Doubts(Doubt::CgroupUnreadable),
     }
 }
 
+/// A process chooses its names, so a listed name is a favour, and a name that the owner withholds gets none. A name that
+/// could not be read for another reason leaves a doubt.
 fn names(rules: &Rules, process: &Process) -> Finding {
     let (patterns, names) = (&rules.whitelist.names, &process.names);
     if let Some((pattern, field, name)) = patterns.find_in(names) {
         return Finding::Protects(Protection::Name { pattern: pattern.to_owned(), field, name });
     }
-    let unreadable = [(&names.exe, NameField::Exe), (&names.argv0, NameField::Argv0)]
+    let in_doubt = |fact: &Fact<_>| match fact {
+        Fact::Unreadable => true,
+        // Root keeps nothing from memmon to be spared: there is a reason that memmon does not know.
+        Fact::Withheld => process.real_uid == Uid::ROOT,
+        Fact::Known(_) | Fact::Absent => false,
+    };
+    let in_doubt = [(&names.exe, NameField::Exe), (&names.argv0, NameField::Argv0)]
         .into_iter()
-        .find_map(|(fact, field)| (*fact == Fact::Unreadable).then_some(field));
-    match unreadable {
+        .find_map(|(fact, field)| in_doubt(fact).then_some(field));
+    match in_doubt {
         Some(field) if !patterns.is_empty() => Finding::Doubts(Doubt::NameUnreadable(field)),
         _ => Finding::Clear,
     }
@@ -189,7 +201,7 @@ fn oom_score_adj(rules: &Rules, process: &Process) -> Finding {
         _ if !rules.honour_oom_score_adj => Finding::Clear,
         Fact::Known(score) => protects_if(score <= NEVER, Protection::OomScoreAdj),
         // Every process has one: none is as good as an unread one.
-        Fact::Absent | Fact::Unreadable => Finding::Doubts(Doubt::OomScoreAdjUnreadable),
+        Fact::Absent | Fact::Unreadable | Fact::Withheld => Finding::Doubts(Doubt::OomScoreAdjUnreadable),
     }
 }
 

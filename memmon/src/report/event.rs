@@ -246,6 +246,18 @@ pub enum Event {
         /// Why.
         doubt: Doubt,
     },
+    /// What could not be read is something that the process's owner can keep from being read, and it stayed so: the process
+    /// is judged by what is known for certain.
+    DoubtEnded {
+        /// The process.
+        #[serde(flatten)]
+        subject: Subject,
+        /// What could not be read.
+        doubt: Doubt,
+        /// For how long.
+        #[serde(rename = "lasted_seconds", serialize_with = "as_seconds")]
+        lasted: Duration,
+    },
     /// A candidate could not be confirmed: no signal.
     Unconfirmed {
         /// Who it was thought to be.
@@ -395,6 +407,7 @@ impl Event {
             | Self::GraceOver { .. }
             | Self::NowProtected { .. }
             | Self::Unsure { .. }
+            | Self::DoubtEnded { .. }
             | Self::Disagreement { .. }
             | Self::MapDefect { .. }
             | Self::SinkTrouble { .. }
@@ -425,6 +438,7 @@ impl Event {
             | Self::LetGo { subject, .. }
             | Self::NowProtected { subject, .. }
             | Self::Unsure { subject, .. }
+            | Self::DoubtEnded { subject, .. }
             | Self::OutOfReach { subject, .. }
             | Self::SignalFailed { subject, .. }
             | Self::Lingers { subject, .. } => Some(subject),

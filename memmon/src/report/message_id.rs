@@ -17,6 +17,7 @@ pub(super) const fn message_id(event: &Event) -> &'static str {
         Event::LetGo { .. } => "575ab26ca3df4be6b1208fb30ce29653",
         Event::NowProtected { .. } => "669bd588c0134c7b900857ce1f44bddb",
         Event::Unsure { .. } => "d2e68776039c46ec8d6c81fb4cff9a1b",
+        Event::DoubtEnded { .. } => "861040031e414b22b41aa42c79215688",
         Event::Unconfirmed { .. } => "395e0906167c48969edf9349a416d9fd",
         Event::OutOfReach { .. } => "c446d3e4a8f14d4a944d2911fa83840b",
         Event::SignalFailed { .. } => "f13db7866a08438a97517a63a574b251",

@@ -76,6 +76,7 @@ const fn may_fold(event: &Event) -> bool {
         Event::Degraded { .. }
         | Event::NowProtected { .. }
         | Event::Unsure { .. }
+        | Event::DoubtEnded { .. }
         | Event::Unconfirmed { .. }
         | Event::OutOfReach { .. }
         | Event::SignalFailed { .. }

@@ -128,6 +128,11 @@ pub(super) fn samples() -> Vec<Event> {
         protected(Protection::Root),
         protected(Protection::OomScoreAdj),
         unsure(Doubt::NameUnreadable(NameField::Argv0)),
+        Event::DoubtEnded {
+            subject: subject(),
+            doubt: Doubt::NameUnreadable(NameField::Argv0),
+            lasted: Duration::from_millis(1500),
+        },
         unsure(Doubt::CgroupUnreadable),
         unsure(Doubt::OomScoreAdjUnreadable),
         unsure(Doubt::WithinError {
@@ -178,7 +183,7 @@ pub(super) fn samples() -> Vec<Event> {
 #[test]
 fn there_is_a_sample_of_each_kind() {
     // A new kind of event fails to compile here: give it the next number, and a sample.
-    const KINDS: u32 = 28;
+    const KINDS: u32 = 29;
     let kind = |event: &Event| match event {
         Event::Started { .. } => 1,
         Event::Degraded { .. } => 2,
@@ -207,6 +212,7 @@ fn there_is_a_sample_of_each_kind() {
         Event::Scheduled { .. } => 25,
         Event::HeldBack { .. } => 26,
         Event::LetGo { .. } => 27,
+        Event::DoubtEnded { .. } => 28,
         Event::Stopping { .. } => KINDS,
     };
     let seen: BTreeSet<u32> = samples().iter().map(kind).collect();

@@ -82,6 +82,12 @@ pub fn message(event: &Event, user: &mut dyn FnMut(Uid) -> String) -> String {
         Event::Unsure { subject, doubt } => {
             format!("No signal, in doubt: {}. {}", who(subject, user), why(doubt))
         }
+        Event::DoubtEnded { subject, doubt, lasted } => format!(
+            "Doubt ended after {}, judged by what is known: {}. {}",
+            Span(*lasted),
+            who(subject, user),
+            why(doubt)
+        ),
         Event::Unconfirmed { pid, why } => format!("No signal to PID={pid}: {}", one_line(&why.to_string())),
         Event::OutOfReach { subject, error } => {
             format!("Cannot open, so nothing is sent yet: {}: {}", who(subject, user), one_line(error))
@@ -394,6 +400,7 @@ mod tests {
         WARNING - Protected, no further signal: PID=12345, Name=chrome, User=john, by whitelist.protect_root
         WARNING - Protected, no further signal: PID=12345, Name=chrome, User=john, by its oom_score_adj of -1000
         WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. Its argv[0] cannot be read, so whitelist.names cannot be checked; it is busy, or hangs in the kernel as those do that wait for a file server
+        WARNING - Doubt ended after 1.5s, judged by what is known: PID=12345, Name=chrome, User=john. Its argv[0] cannot be read, so whitelist.names cannot be checked; it is busy, or hangs in the kernel as those do that wait for a file server
         WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. Its cgroup cannot be read, so scope.cgroups cannot be checked; memmon needs to see /proc/PID/cgroup
         WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. Its oom_score_adj cannot be read; memmon needs to see /proc/PID/oom_score_adj
         WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. 2097156KiB is within the measuring error (64KiB) of the limit, 2097152KiB

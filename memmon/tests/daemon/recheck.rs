@@ -1,5 +1,5 @@
-//! Processes that hang, or are not to be read, while memmon looks at them: no signal while there is a doubt, and none is
-//! forgotten for it.
+//! Processes that hang, or cannot be read, while memmon looks at them: memmon sends no signal while there is a doubt,
+//! forgets none of them, and a doubt that the process's owner can cause has an end.
 
 use std::{
     fs::{self, OpenOptions},
@@ -10,7 +10,7 @@ use std::{
 use crate::common::{
     TestUser,
     daemon::Daemon,
-    log::{EBPF, RARELY, config},
+    log::{EBPF, RARELY, SOON, config},
 };
 use nix::{sys::stat::Mode, unistd::mkfifo};
 
@@ -55,7 +55,7 @@ fn release(fifo: &Path) {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn who_hangs_at_its_crossing_is_looked_at_again_before_the_next_scan_and_holds_up_nobody() {
+fn a_process_that_hangs_at_its_crossing_holds_up_no_other_and_is_not_spared_for_it() {
     let user = TestUser::claim();
     let mut hog = user.hog("wait-term anon 40M hold");
     hog.begun("wait-term");
@@ -66,15 +66,57 @@ fn who_hangs_at_its_crossing_is_looked_at_again_before_the_next_scan_and_holds_u
     hog.term();
     let doubt = daemon.told("unsure", hog.pid());
     assert_eq!(doubt["doubt"]["name_unreadable"], "argv0", "{doubt:#}");
-    daemon.terminated(&mut user.hog("anon 40M hold"));
     assert!(hog.is_alive() && daemon.about("killing", hog.pid()).is_empty());
-    hang.end();
+    daemon.terminated(&mut user.hog("anon 40M hold"));
+    // It hangs still: its owner can see to that, so the doubt has an end.
     let (signal, record) = daemon.terminated(&mut hog);
     assert_eq!(signal, Some(libc::SIGTERM));
     assert!(record["rss_at_crossing_bytes"].is_u64(), "its crossing is remembered: {record:#}");
+    let [ended] = &daemon.about("doubt_ended", hog.pid())[..] else { panic!("it is reported once") };
+    assert!(ended["lasted_seconds"].as_f64().unwrap() >= 1.5, "{ended:#}");
     assert_eq!(daemon.scans(), before, "no scan was needed");
     assert_eq!(daemon.about("unsure", hog.pid()).len(), 1, "said once");
+    release(&hang.fifo);
     daemon.stop();
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_process_that_hangs_for_a_moment_is_looked_at_again() {
+    let user = TestUser::claim();
+    let mut hog = user.hog("wait-term anon 40M hold");
+    hog.begun("wait-term");
+    let daemon = Daemon::start(&config(&user, &[RARELY, WHITELIST]), EBPF);
+    daemon.event("scan_complete");
+    let hang = Hang::begin(&daemon, hog.pid());
+    hog.term();
+    daemon.told("unsure", hog.pid());
+    hang.end();
+    assert_eq!(daemon.terminated(&mut hog).0, Some(libc::SIGTERM));
+    assert_eq!(daemon.about("unsure", hog.pid()).len(), 1, "said once");
+    daemon.stop();
+}
+
+/// Without CAP_SYS_PTRACE, as for a process that made itself not dumpable, the executable's name stays unknown.
+#[test]
+#[ignore = "kernel: needs root"]
+fn a_process_whose_executable_cannot_be_read_is_not_spared_for_it() {
+    let user = TestUser::claim();
+    let mut hog = user.hog("anon 40M hold");
+    hog.begun("hold");
+    let launcher = ["setpriv", "--bounding-set", "-sys_ptrace"];
+    let arguments = ["--once", "--source", "proc"];
+    let mut once = Daemon::spawn_by(&launcher, &config(&user, &[WHITELIST]), &arguments);
+    assert!(once.ended(SOON).success(), "{:?}", once.lines());
+    assert_eq!(hog.ended_by(SOON), Some(libc::SIGTERM));
+    assert!(once.about("unsure", hog.pid()).is_empty());
+    // What can be read spares as ever.
+    let hog = user.hog("rename spared anon 40M hold");
+    hog.begun("hold");
+    let spared = ("whitelist.names", "[\"spared\"]");
+    let mut once = Daemon::spawn_by(&launcher, &config(&user, &[spared]), &arguments);
+    assert!(once.ended(SOON).success(), "{:?}", once.lines());
+    assert!(hog.is_alive());
 }
 
 #[test]
@@ -126,11 +168,11 @@ fn a_victim_that_hangs_when_its_grace_is_over_is_not_let_go_for_that() {
     daemon.told("killing", hog.pid());
     let hang = Hang::begin(&daemon, hog.pid());
     daemon.told("unsure", hog.pid());
-    // A whole termination later.
-    daemon.terminated(&mut user.hog("anon 40M hold"));
     assert!(hog.is_alive() && daemon.about("grace_over", hog.pid()).is_empty());
-    hang.end();
+    // It hangs still.
     assert_eq!(daemon.terminated(&mut hog).0, Some(libc::SIGKILL));
     assert_eq!(daemon.about("killing", hog.pid()).len(), 1, "it had its SIGTERM");
+    assert_eq!(daemon.about("doubt_ended", hog.pid()).len(), 1);
+    release(&hang.fifo);
     daemon.stop();
 }

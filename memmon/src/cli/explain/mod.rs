@@ -131,6 +131,7 @@ fn subject(explanation: &Explanation<'_>, users: Users<'_>) -> Vec<String> {
         Fact::Known(name) => name.to_string(),
         Fact::Absent => "(none)".to_owned(),
         Fact::Unreadable => "(unreadable)".to_owned(),
+        Fact::Withheld => "(withheld by its owner)".to_owned(),
     };
     let (real, effective) = (process.real_uid, process.effective_uid);
     let mut user = users.show(real);
@@ -193,7 +194,7 @@ fn reason(step: &Step, explanation: &Explanation<'_>, users: Users<'_>) -> Strin
         (Rule::OomScoreAdj, _) => match process.oom_score_adj {
             Fact::Known(-1000) => "-1000".to_owned(),
             Fact::Known(score) => format!("{score}; -1000 would protect"),
-            Fact::Absent | Fact::Unreadable => "unreadable".to_owned(),
+            Fact::Absent | Fact::Unreadable | Fact::Withheld => "unreadable".to_owned(),
         },
         (Rule::Limits, _) => {
             let share = amount(rules.limits.share_of(memory.total));

@@ -1,6 +1,7 @@
 //! The engine: takes a reading from a survey or a wake to a verdict, and a verdict to a termination.
 
 pub(in crate::daemon) mod backoff;
+pub(in crate::daemon) mod doubt;
 pub(in crate::daemon) mod growth;
 pub(in crate::daemon) mod recheck;
 pub(in crate::daemon) mod report_once;

@@ -134,8 +134,11 @@ impl Daemon<'_> {
         let snapshot = Snapshot { memory, processes };
         let verdicts = policy::decide(&self.settings.rules, &snapshot);
         let verdicts: Vec<_> = verdicts.into_iter().map(|(_, verdict)| verdict).collect();
-        for ((process, verdict), rss) in snapshot.processes.into_iter().zip(verdicts).zip(readings) {
+        for ((mut process, verdict), rss) in snapshot.processes.into_iter().zip(verdicts).zip(readings) {
             let whom = process.id;
+            let verdict = self.settle(&mut process, verdict, |daemon, process| {
+                policy::judge(&daemon.settings.rules, process, &memory)
+            });
             let next = self.act_on(process, verdict, rss, None, None);
             if self.settings.kernel.instant {
                 self.set_level(whom, next);

@@ -6,7 +6,7 @@ use crate::config::Settings;
 use crate::daemon::engine::scan::NextWake;
 use crate::daemon::event_loop::Daemon;
 use crate::enforce::{self, Check, Effect, Event as Happened, Order, Outcome, Phase};
-use crate::model::{Bytes, Process, ProcessId, Unconfirmed, Urgency, Verdict};
+use crate::model::{Bytes, Process, ProcessId, SystemMemory, Unconfirmed, Urgency, Verdict};
 use crate::policy::{self, WakeLevels};
 use crate::report::{Event, Subject};
 
@@ -49,26 +49,35 @@ impl Daemon<'_> {
     }
 
     /// What /proc and policy say of a victim right now, before a signal.
-    fn look_again(&self, victim: &Process) -> Check {
+    fn look_again(&mut self, victim: &Process) -> Check {
         let Ok(memory) = self.sources.memory() else {
             let error = "unreadable, and without it no limit is known".to_owned();
             return Check::Unconfirmed(Unconfirmed::Unreadable { file: "/proc/meminfo", error });
         };
-        let rules = &self.condemned_under(victim.id).rules;
-        let (_, limit) = rules.limit(&memory);
+        let (_, limit) = self.condemned_under(victim.id).rules.limit(&memory);
         match self.sources.confirm(victim.id.pid, Some(victim.id.start), limit) {
-            Ok(found) => {
-                let mut verdict = policy::judge(rules, &found, &memory);
-                // Who was condemned before a reload is held to the limit of then; what protects now protects it, too.
-                if matches!(verdict, Verdict::Terminate(_)) && *rules != self.settings.rules {
-                    match policy::judge_as_over(&self.settings.rules, &found, &memory) {
-                        Verdict::Terminate(_) => {}
-                        spared => verdict = spared,
-                    }
-                }
+            Ok(mut found) => {
+                let judge = |daemon: &Self, found: &Process| daemon.judge_victim(victim.id, found, &memory);
+                let verdict = judge(self, &found);
+                let verdict = self.settle(&mut found, verdict, judge);
                 Check::judged(victim.id, &found, verdict, limit)
             }
             Err(why) => Check::Unconfirmed(why),
+        }
+    }
+
+    /// The verdict on a victim. One that was condemned before a reload is held to the limit of then; what protects now
+    /// protects it, too.
+    fn judge_victim(&self, whom: ProcessId, found: &Process, memory: &SystemMemory) -> Verdict {
+        let rules = &self.condemned_under(whom).rules;
+        match policy::judge(rules, found, memory) {
+            Verdict::Terminate(breach) if *rules != self.settings.rules => {
+                match policy::judge_as_over(&self.settings.rules, found, memory) {
+                    Verdict::Terminate(_) => Verdict::Terminate(breach),
+                    spared => spared,
+                }
+            }
+            verdict => verdict,
         }
     }
 

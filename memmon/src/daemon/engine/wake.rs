@@ -105,7 +105,7 @@ impl Daemon<'_> {
         // Opened first, so that what is found after that is found of whom the pidfd means.
         let held = if self.settings.dry_run { None } else { OpenedProcess::open(pid).ok() };
         let (_, limit) = self.settings.rules.limit(&self.memory);
-        let process = match self.sources.confirm(pid, start, limit) {
+        let mut process = match self.sources.confirm(pid, start, limit) {
             Ok(process) => process,
             Err(why) => {
                 self.unconfirmed((pid, start), crossed, why);
@@ -114,7 +114,10 @@ impl Daemon<'_> {
         };
         let (whom, rss) = (process.id, rss.unwrap_or(process.rss));
         self.warn_of(&process, rss);
-        let verdict = policy::judge(&self.settings.rules, &process, &self.memory);
+        let judge =
+            |daemon: &Self, process: &Process| policy::judge(&daemon.settings.rules, process, &daemon.memory);
+        let verdict = judge(self, &process);
+        let verdict = self.settle(&mut process, verdict, judge);
         Some((whom, self.act_on(process, verdict, rss, held, crossed)))
     }
 

@@ -54,6 +54,16 @@ pub(super) struct JobOwner {
     pub(super) uid: Uid,
     /// Whether the result is only displayed, and no decision depends on it.
     pub(super) onlooks: bool,
+    pub(super) lock: Lock,
+}
+
+/// The lock of the process that a job waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lock {
+    /// `mmap_lock`, which its owner can hold.
+    Mmap,
+    /// `exec_update_lock`, which an exec holds for a moment.
+    Exec,
 }
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -179,7 +189,7 @@ impl Pool {
         let hangs = |late: &Late| late.worker.is_some();
         let is_its_user = |late: &Late| late.owner.uid == owner.uid;
         let most = if owner.onlooks { ONLOOKERS_MAX } else { MAX };
-        if count(&|late| hangs(late) && late.owner.pid == owner.pid) > 0
+        if count(&|late| hangs(late) && (late.owner.pid, late.owner.lock) == (owner.pid, owner.lock)) > 0
             || count(&|late| hangs(late) && is_its_user(late)) >= most.of_one
             || count(&hangs) >= most.of_all
         {
@@ -196,7 +206,12 @@ mod tests {
 
     /// A pid and uid that no other test uses.
     fn about(number: u32) -> JobOwner {
-        JobOwner { pid: Pid(u32::MAX - number), uid: Uid(u32::MAX - 1 - number / 100), onlooks: false }
+        JobOwner {
+            pid: Pid(u32::MAX - number),
+            uid: Uid(u32::MAX - 1 - number / 100),
+            onlooks: false,
+            lock: Lock::Mmap,
+        }
     }
 
     fn timed_out<T>(outcome: io::Result<T>) -> bool {

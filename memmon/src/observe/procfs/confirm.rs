@@ -8,7 +8,7 @@ use std::io;
 
 use nix::errno::Errno;
 
-use super::blocking_pool::{JobOwner, run_blocking};
+use super::blocking_pool::{JobOwner, Lock, run_blocking};
 use super::directory::ProcessDirectory;
 use super::{Accuracy, ProcRoot, ended, kcmp, pages, parse};
 use crate::model::{Bytes, Fact, Name, Names, Pid, Process, ProcessId, StartTime, Unconfirmed};
@@ -69,20 +69,24 @@ impl ProcRoot {
         let place = directory.place().map_err(|errno| unconfirmed("statm", errno))?;
         let at = place.as_deref().unwrap_or_default();
         let (real_uid, effective_uid) = understood("status", parse::uids(&read(directory, at, "status")?))?;
-        let about = JobOwner { pid, uid: real_uid, onlooks: self.onlooks };
+        let about = JobOwner { pid, uid: real_uid, onlooks: self.onlooks, lock: Lock::Mmap };
         // kcmp only where the first thread lives: it calls two tasks equal that have no memory at all.
         let (parent, asks) = (stat.parent, self.own && place.as_deref() == Some(""));
-        let hanging = directory.reading(at, "cmdline").and_then(|cmdline| {
-            run_blocking(about, move || (cmdline(), asks && kcmp::same_memory(pid, parent)))
+        let borrows = move || asks && kcmp::same_memory(pid, parent);
+        let hanging = directory
+            .reading(at, "cmdline")
+            .and_then(|cmdline| run_blocking(about, move || (cmdline(), borrows())));
+        let (cmdline, borrows) = hanging.unwrap_or_else(|error| {
+            // The command line of one that runs in its parent's memory hangs with its parent, and this does not. A process
+            // that cannot be compared counts as having memory of its own.
+            (Err(error), run_blocking(JobOwner { lock: Lock::Exec, ..about }, borrows).unwrap_or(false))
         });
-        // Whoever cannot be compared counts as having memory of its own.
-        let (cmdline, borrows) = hanging.unwrap_or_else(|error| (Err(error), false));
         let names = Names {
             comm: Name::new(stat.comm),
-            exe: fact(directory.link(at, "exe"), |target| {
+            exe: withheld_or(directory.link(at, "exe"), |target| {
                 Some(Name::new(parse::strip_deleted_suffix(target)))
             }),
-            argv0: fact(cmdline, |text| parse::argv0(text).map(Name::new)),
+            argv0: withheld_or(cmdline, |text| parse::argv0(text).map(Name::new)),
         };
         let cgroup = fact(directory.read(at, "cgroup"), |text| {
             parse::cgroup(text).map(|path| Name::new(parse::strip_deleted_suffix(path)))
@@ -187,6 +191,14 @@ fn fact(file: io::Result<Vec<u8>>, value: impl FnOnce(&[u8]) -> Option<Name>) ->
         Err(error) if gone(&error) => Fact::Absent,
         Err(_) => Fact::Unreadable,
     }
+}
+
+/// The same for a name, which the owner can withhold: by a path longer than the kernel shows, or by not being dumpable if
+/// memmon has no CAP_SYS_PTRACE.
+fn withheld_or(file: io::Result<Vec<u8>>, value: impl FnOnce(&[u8]) -> Option<Name>) -> Fact<Name> {
+    const BY_OWNER: [Errno; 3] = [Errno::ENAMETOOLONG, Errno::EACCES, Errno::EPERM];
+    let error = file.as_ref().err().and_then(io::Error::raw_os_error).map(Errno::from_raw);
+    if error.is_some_and(|error| BY_OWNER.contains(&error)) { Fact::Withheld } else { fact(file, value) }
 }
 
 fn gone(error: &io::Error) -> bool {

@@ -224,3 +224,34 @@ fn a_zombie_has_no_memory_and_a_reaped_one_is_gone() {
     let error = held.read("", "stat").unwrap_err();
     assert!(error.raw_os_error().is_some_and(|number| ended(Errno::from_raw(number))), "{error}");
 }
+
+/// A path of more than 4096 bytes is more than the kernel shows, and anybody can have one.
+#[test]
+fn an_executable_too_deep_to_be_named_is_withheld() {
+    let place = tempfile::tempdir().unwrap();
+    let directory = |at: BorrowedFd<'_>, path: &str| {
+        openat(at, path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).unwrap()
+    };
+    let root = std::fs::File::open(place.path()).unwrap();
+    let mut deep = directory(root.as_fd(), ".");
+    let name = "d".repeat(250);
+    for _ in 0..18 {
+        nix::sys::stat::mkdirat(&deep, name.as_str(), Mode::S_IRWXU).unwrap();
+        deep = directory(deep.as_fd(), &name);
+    }
+    let shown = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&deep));
+    std::fs::copy("/bin/sleep", format!("{shown}/sleep")).unwrap();
+    let mut child = std::process::Command::new("./sleep").arg("60").current_dir(&shown).spawn().unwrap();
+    // The name is that of the program as soon as the exec is over.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let found = loop {
+        let found = confirm(Pid(child.id())).unwrap();
+        if Instant::now() > deadline || found.names.comm == Name::from("sleep") {
+            break found;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!((found.names.exe, found.names.argv0), (Fact::Withheld, Fact::Known(Name::from("./sleep"))));
+}

@@ -205,7 +205,7 @@ impl fmt::Display for Obstacle {
                 f.write_str(", and without CAP_SYS_PTRACE other users' processes are not seen")
             }
             Self::NoExe => f.write_str(
-                "without CAP_SYS_PTRACE other users' executables are not known: whitelist rules by name may be in doubt",
+                "without CAP_SYS_PTRACE other users' executables are not known: their processes are matched by comm and argv[0] only",
             ),
             Self::NoBpfFs => {
                 f.write_str("no bpffs at /sys/fs/bpf: the map cannot be pinned, for bpftool to show it")

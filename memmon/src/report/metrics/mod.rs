@@ -151,6 +151,7 @@ impl Metrics {
             | Event::Killing { .. }
             | Event::GraceOver { .. }
             | Event::LetGo { .. }
+            | Event::DoubtEnded { .. }
             | Event::Unconfirmed { .. }
             | Event::OutOfReach { .. }
             | Event::Lingers { .. }

@@ -1,0 +1,115 @@
+//! The end of doubts.
+//!
+//! A fact that could not be read leaves a doubt, and nobody is signalled in doubt. But a process's owner can hold the lock
+//! that a read waits for, again and again, so a doubt that the owner can cause lasts for [`LASTS`] and no longer: after
+//! that the process is judged by what is known for certain. What only root or the kernel can cause stays a doubt. Which is
+//! which is policy's to say: see [`Process::settle`] and [`crate::model::Fact::Withheld`].
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use crate::daemon::event_loop::Daemon;
+use crate::model::{Process, ProcessId, Verdict};
+use crate::report::{Event, Subject};
+
+/// How long a process may be in doubt for what its owner can cause. What is busy, or hangs only for a moment, is looked at
+/// four times until then.
+const LASTS: Duration = Duration::from_millis(1500);
+
+/// After how long without a look another doubt begins: longer than any pause between two looks at one in doubt.
+const FORGOTTEN: Duration = Duration::from_secs(30);
+
+/// Since when processes are in doubt. No system calls; the time is an argument.
+#[derive(Debug, Default)]
+pub(in crate::daemon) struct Doubts(BTreeMap<ProcessId, Since>);
+
+#[derive(Clone, Copy, Debug)]
+struct Since {
+    first: Instant,
+    last: Instant,
+    /// Whether its end was reported.
+    reported: bool,
+}
+
+impl Doubts {
+    /// Notes that `whom` is in doubt. Returns how long it has been, if that is longer than it may last.
+    fn outlasts(&mut self, whom: ProcessId, now: Instant) -> Option<Duration> {
+        self.0.retain(|_, since| now.saturating_duration_since(since.last) < FORGOTTEN);
+        let since = self.0.entry(whom).or_insert(Since { first: now, last: now, reported: false });
+        since.last = now;
+        let lasted = now.saturating_duration_since(since.first);
+        (lasted >= LASTS).then_some(lasted)
+    }
+
+    /// Notes that a look at `whom` left no doubt, and nothing to decide.
+    fn end(&mut self, whom: ProcessId) {
+        self.0.remove(&whom);
+    }
+
+    /// Whether the end of this doubt is to be reported, which is so once.
+    fn report(&mut self, whom: ProcessId) -> bool {
+        self.0.get_mut(&whom).is_some_and(|since| !std::mem::replace(&mut since.reported, true))
+    }
+}
+
+impl Daemon<'_> {
+    /// The verdict that counts, where `judge` gave `verdict` on `process`: the same, or the one without a doubt that has
+    /// lasted too long.
+    pub(in crate::daemon) fn settle(
+        &mut self,
+        process: &mut Process,
+        verdict: Verdict,
+        judge: impl FnOnce(&Self, &Process) -> Verdict,
+    ) -> Verdict {
+        let doubt = match verdict {
+            Verdict::Unsure(doubt) if doubt.is_transient() => doubt,
+            Verdict::Within | Verdict::Protected(_) => {
+                self.doubts.end(process.id);
+                return verdict;
+            }
+            // It may be in doubt again at the next look, and would begin from nothing then.
+            Verdict::Unsure(_) | Verdict::Terminate(_) => return verdict,
+        };
+        let Some(lasted) = self.doubts.outlasts(process.id, Instant::now()) else {
+            return Verdict::Unsure(doubt);
+        };
+        process.settle();
+        let settled = judge(self, process);
+        if matches!(settled, Verdict::Terminate(_)) && self.doubts.report(process.id) {
+            self.tell(Event::DoubtEnded { subject: Subject::from(&*process), doubt, lasted });
+        }
+        settled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Pid, StartTime};
+
+    #[test]
+    fn a_doubt_lasts_so_long_and_no_longer() {
+        let mut doubts = Doubts::default();
+        let start = Instant::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let whom = |pid| ProcessId { pid: Pid(pid), start: StartTime(1) };
+        for early in [0, 100, 700, 1499] {
+            assert_eq!(doubts.outlasts(whom(7), at(early)), None);
+        }
+        assert_eq!(doubts.outlasts(whom(8), at(1499)), None, "each has its own");
+        assert_eq!(doubts.outlasts(whom(7), at(1500)), Some(LASTS));
+        assert_eq!(
+            doubts.outlasts(whom(7), at(9000)),
+            Some(Duration::from_secs(9)),
+            "it does not begin again"
+        );
+        assert!(doubts.report(whom(7)) && !doubts.report(whom(7)) && !doubts.report(whom(9)));
+        doubts.end(whom(7));
+        assert_eq!(doubts.outlasts(whom(7), at(9001)), None);
+        // One that was not looked at for long.
+        assert_eq!(doubts.outlasts(whom(7), at(9001) + FORGOTTEN), None);
+        assert_eq!(doubts.0.len(), 1);
+    }
+}
