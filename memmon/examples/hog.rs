@@ -27,8 +27,8 @@
 //! | `uid REAL[:EFFECTIVE]` | drops all groups and becomes that uid and gid |
 //! | `hold` | waits until stdin is closed |
 //!
-//! Each step prints a line when it is done, `PID ready anon 100M` (`PID ready fork CHILD`, `vfork CHILD`); steps that take
-//! time (grow, wait-term, stop, hold) print `PID begin …` first. So tests wait for lines, never for time.
+//! Each step prints a line when it is done, `PID ready anon 100M` (`PID ready fork CHILD`, `vfork CHILD`); steps that
+//! take time (grow, wait-term, stop, hold) print `PID begin …` first. So tests wait for lines, never for time.
 //! After the last step the hog exits 0; a step that fails exits 1. Sizes take K, M or G (powers of 1024).
 //!
 //! A hog dies with the thread that started it (PR_SET_PDEATHSIG), and refuses to hold more than 300 MB.

@@ -235,7 +235,7 @@ impl<'a> Daemon<'a> {
                     if !ready {
                         // Now everything has run that runs again and again.
                         startup.give_back();
-                        self.get_ready();
+                        self.harden();
                         supervisor::ready();
                         ready = true;
                     }

@@ -138,7 +138,7 @@ impl Daemon<'_> {
         };
         self.run_orders(orders);
         if before.dry_run && !self.settings.dry_run {
-            self.get_ready();
+            self.harden();
         }
     }
 

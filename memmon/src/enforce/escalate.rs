@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! open ─▶ check ─▶ SIGTERM ─▶ grace ─▶ check ─▶ SIGKILL ─▶ reclaim, wait ─▶ gone
-//!           │                             │                    └─ still there: said, ever more rarely
-//!           └─ shrank, protected, in doubt, called off: left alone, and that is said; who is in doubt only after SIGTERM
-//!              is looked at again until it is not
+//!           │                             │                    └─ still there: reported, at growing intervals
+//!           └─ shrank, protected, in doubt, cancelled: left alone, and reported; a doubt after SIGTERM is checked again
+//!              until it is resolved
 //! ```
 //!
-//! Time alone moves it on, never the amount of free memory: a hog that ignores SIGTERM does not live for ever. A
-//! stopped process keeps SIGTERM pending and has the same grace; SIGKILL ends it all the same. SIGCONT is never sent,
-//! since resuming what somebody stopped is not for memmon to decide.
+//! Time alone drives it, not the amount of free memory, so that a hog that ignores SIGTERM does not live for ever. A
+//! stopped process keeps SIGTERM pending and has the same grace period; SIGKILL ends it as well. memmon never sends
+//! SIGCONT, because it must not resume a process that another one stopped.
 
 use std::time::{Duration, Instant};
 
@@ -21,10 +21,10 @@ use crate::model::{
     Urgency,
 };
 
-/// What is next for a victim after `event`, and what is to be done for it now.
+/// The next state of a victim after `event`, and the effects to execute now.
 ///
-/// An event that is no answer to anything (a second exit, a check that nobody asked for) changes nothing.
-pub fn escalate(state: State, event: Event, now: Instant, patience: &EscalationTiming) -> (State, Effects) {
+/// An event that answers no effect (a second exit, a check that was not ordered) changes nothing.
+pub fn escalate(state: State, event: Event, now: Instant, timing: &EscalationTiming) -> (State, Effects) {
     let State { mut case, stage } = state;
     let (stage, effects) = match (stage, event) {
         (Stage::Over, _) => (Stage::Over, vec![]),
@@ -40,14 +40,14 @@ pub fn escalate(state: State, event: Event, now: Instant, patience: &EscalationT
         }
 
         (Stage::Opening { .. }, Event::Opened(Ok(()))) => check(Signal::Term),
-        // EINVAL: the number is a thread's now, so no process has it.
+        // EINVAL: the pid now is a thread's id, so no process has it.
         (Stage::Opening { .. }, Event::Opened(Err(Errno::SRCH | Errno::INVAL))) => case.gone(now),
         (Stage::Opening { failed }, Event::Opened(Err(error))) => {
             let again =
-                failed.map_or_else(|| Pause::new(now, patience.lingering), |(_, pause)| pause.longer(now));
+                failed.map_or_else(|| Pause::new(now, timing.lingering), |(_, pause)| pause.longer(now));
             let known = failed.is_some_and(|(before, _)| before == error);
-            let tell = (!known).then_some(Effect::Report(Outcome::OutOfReach { error }));
-            (Stage::Unopened { error, again }, tell.into_iter().collect())
+            let report = (!known).then_some(Effect::Report(Outcome::OutOfReach { error }));
+            (Stage::Unopened { error, again }, report.into_iter().collect())
         }
         (Stage::Unopened { error, again }, Event::Tick) if again.is_over(now) => {
             (Stage::Opening { failed: Some((error, again)) }, vec![Effect::Open])
@@ -55,14 +55,14 @@ pub fn escalate(state: State, event: Event, now: Instant, patience: &EscalationT
 
         (Stage::Checking { next, last, doubt }, Event::Checked(check)) => {
             match (check, case.term) {
-                // It had its SIGTERM: what may be over soon is no reason to let it go, and none to signal.
+                // After SIGTERM, a doubt that may soon be resolved is no reason to spare it, and none to signal it.
                 (Check::Unsure(why), Some(_)) if why.is_transient() => {
                     in_doubt(Outcome::Unsure(why), next, last, doubt, now)
                 }
                 (Check::Unconfirmed(why), Some(_)) if why.is_transient() => {
                     in_doubt(Outcome::Unconfirmed(why), next, last, doubt, now)
                 }
-                (check, _) => weigh(&mut case, check, next, last, now, patience),
+                (check, _) => weigh(&mut case, check, next, last, now, timing),
             }
         }
         (Stage::InDoubt { next, last, again }, Event::Tick) if again.is_over(now) => {
@@ -79,18 +79,18 @@ pub fn escalate(state: State, event: Event, now: Instant, patience: &EscalationT
         (Stage::Sending { signal: Signal::Term, breach }, Event::Sent(Ok(()))) => {
             case.term = Some(Sent { at: now, rss: breach.rss });
             (
-                Stage::Grace { until: later(now, patience.grace) },
+                Stage::Grace { until: later(now, timing.grace) },
                 vec![Effect::Report(Outcome::Terminating { breach })],
             )
         }
         (Stage::Sending { signal: Signal::Kill, breach }, Event::Sent(Ok(()))) => {
             let grace = case.since_term(now);
             case.kill = Some(Sent { at: now, rss: breach.rss });
-            let reclaim = patience.reclaim.then_some(Effect::Reclaim);
-            let tell = Effect::Report(Outcome::GraceOver { rss: breach.rss, grace, urgency: case.urgency });
+            let reclaim = timing.reclaim.then_some(Effect::Reclaim);
+            let report = Effect::Report(Outcome::GraceOver { rss: breach.rss, grace, urgency: case.urgency });
             (
-                Stage::Killed { tell: Pause::new(now, patience.lingering) },
-                reclaim.into_iter().chain([tell]).collect(),
+                Stage::Killed { next_report: Pause::new(now, timing.lingering) },
+                reclaim.into_iter().chain([report]).collect(),
             )
         }
 
@@ -103,16 +103,19 @@ pub fn escalate(state: State, event: Event, now: Instant, patience: &EscalationT
             case.reclaimed = outcome.is_ok().then_some(now);
             (stage, vec![])
         }
-        (Stage::Killed { tell }, Event::Tick) if tell.is_over(now) => {
+        (Stage::Killed { next_report }, Event::Tick) if next_report.is_over(now) => {
             let since = case.kill.map_or(Duration::ZERO, |kill| now.saturating_duration_since(kill.at));
-            (Stage::Killed { tell: tell.longer(now) }, vec![Effect::Report(Outcome::Lingers { since })])
+            (
+                Stage::Killed { next_report: next_report.longer(now) },
+                vec![Effect::Report(Outcome::Lingers { since })],
+            )
         }
 
-        // What could not be done may be possible, or not asked for, under other rules: the next scan finds out.
+        // Under other rules this may be possible, or no longer wanted: the next scan decides.
         (Stage::Refused | Stage::Unopened { .. }, Event::RulesChanged | Event::CalledOff) => {
             (Stage::Over, vec![])
         }
-        // SIGKILL cannot be taken back: what is left is to see its end.
+        // SIGKILL cannot be cancelled: only the exit is left to wait for.
         (Stage::Killed { .. }, Event::CalledOff) => (stage, vec![]),
         (_, Event::CalledOff) => {
             (Stage::Over, vec![Effect::Report(Outcome::LetGo { after_term: case.term.is_some() })])
@@ -126,7 +129,7 @@ fn check(next: Signal) -> (Stage, Effects) {
     (Stage::Checking { next, last: false, doubt: None }, vec![Effect::Check])
 }
 
-/// A doubt is told once, and looked at ever more rarely.
+/// Reports a doubt once, and schedules the next check, at growing intervals.
 fn in_doubt(
     outcome: Outcome,
     next: Signal,
@@ -135,62 +138,62 @@ fn in_doubt(
     now: Instant,
 ) -> (Stage, Effects) {
     let again = doubt.map_or_else(|| Pause::new(now, DOUBT), |pause| pause.longer(now));
-    let tell = doubt.is_none().then_some(Effect::Report(outcome));
-    (Stage::InDoubt { next, last, again }, tell.into_iter().collect())
+    let report = doubt.is_none().then_some(Effect::Report(outcome));
+    (Stage::InDoubt { next, last, again }, report.into_iter().collect())
 }
 
-/// What follows from a fresh look before the signal `next`. `last`: a process on its way out was waited for already.
+/// Decides after a fresh check before the signal `next`. `last` is whether it has already waited for a process that
+/// seemed to be exiting.
 fn weigh(
     case: &mut Case,
     check: Check,
     next: Signal,
     last: bool,
     now: Instant,
-    patience: &EscalationTiming,
+    timing: &EscalationTiming,
 ) -> (Stage, Effects) {
     let leave_alone = |outcome| (Stage::Over, vec![Effect::Report(outcome)]);
     match check {
-        Check::StillOver(evidence) if evidence.process == case.whom => {
+        Check::StillOver(evidence) if evidence.process == case.id => {
             let breach = evidence.breach;
             case.peak = case.peak.max(breach.rss);
             (Stage::Sending { signal: next, breach }, vec![Effect::Send(Warrant::new(next, evidence))])
         }
         Check::StillOver(evidence) => leave_alone(Outcome::Unconfirmed(Unconfirmed::AnotherProcess {
             pid: evidence.process.pid,
-            expected: case.whom.start,
+            expected: case.id.start,
             found: evidence.process.start,
         })),
-        // A process that is exiting has given up its memory before its pidfd says so, and is out of /proc only after.
+        // An exiting process frees its memory before its pidfd is readable, and disappears from /proc only after that.
         Check::Within { rss: Bytes::ZERO, .. } | Check::Unconfirmed(Unconfirmed::Gone) if !last => {
-            (Stage::Leaving { next, until: later(now, patience.lingering) }, vec![])
+            (Stage::Leaving { next, until: later(now, timing.lingering) }, vec![])
         }
         Check::Within { rss, limit } => {
             leave_alone(Outcome::Spared { rss, limit, after_term: case.term.is_some() })
         }
         Check::Protected(protection) => leave_alone(Outcome::NowProtected(protection)),
         Check::Unsure(doubt) => leave_alone(Outcome::Unsure(doubt)),
-        // It was itself when it was sent SIGTERM: it ended, and another one has its number.
+        // It was the right process when it was sent SIGTERM: it has ended, and another one has its pid.
         Check::Unconfirmed(Unconfirmed::AnotherProcess { .. }) if case.term.is_some() => case.gone(now),
         Check::Unconfirmed(why) => leave_alone(Outcome::Unconfirmed(why)),
     }
 }
 
-/// How long until the first look at one that was in doubt.
+/// Time until the first check after a doubt.
 const DOUBT: Duration = Duration::from_millis(100);
 
-/// How long to wait for what.
+/// Waiting times of a termination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EscalationTiming {
-    /// From SIGTERM to SIGKILL: `termination.grace`.
+    /// Time from SIGTERM to SIGKILL: `termination.grace`.
     pub grace: Duration,
-    /// How long a process may be on its way out before it is looked at again or talked about; repeated ever more
-    /// rarely.
+    /// Time that a process may take to exit before it is checked again or reported; it grows with each repetition.
     pub lingering: Duration,
-    /// Whether to free a killed process's memory ahead of its exit: `termination.reclaim`.
+    /// Whether to free a killed process's memory before its exit: `termination.reclaim`.
     pub reclaim: bool,
 }
 
-/// One victim on its way.
+/// The state of one victim.
 #[derive(Clone, Copy, Debug)]
 pub struct State {
     case: Case,
@@ -198,45 +201,45 @@ pub struct State {
 }
 
 impl State {
-    /// A process that policy wants terminated: `breach` is what it was condemned for.
-    pub fn start_termination(whom: ProcessId, breach: Breach) -> (Self, Effects) {
+    /// Starts the termination of a process for `breach`.
+    pub fn start_termination(id: ProcessId, breach: Breach) -> (Self, Effects) {
         (
-            Self { case: Case::new(whom, breach, None), stage: Stage::Opening { failed: None } },
+            Self { case: Case::new(id, breach, None), stage: Stage::Opening { failed: None } },
             vec![Effect::Open],
         )
     }
 
-    /// The same for one that was opened, and looked at after that: SIGTERM is next, without another look.
+    /// The same for a process that was opened, and confirmed after that: SIGTERM is next, without another check.
     pub fn start_opened(evidence: Evidence, crossed: Option<Crossed>) -> (Self, Effects) {
-        let Evidence { process: whom, breach } = evidence;
+        let Evidence { process: id, breach } = evidence;
         let stage = Stage::Sending { signal: Signal::Term, breach };
         let send = Effect::Send(Warrant::new(Signal::Term, evidence));
-        (Self { case: Case::new(whom, breach, crossed), stage }, vec![send])
+        (Self { case: Case::new(id, breach, crossed), stage }, vec![send])
     }
 
-    /// When it wants an [`Event::Tick`], if time alone moves it on.
+    /// Time of the next [`Event::Tick`], if the state waits for a time.
     pub const fn deadline(&self) -> Option<Instant> {
         match self.stage {
             Stage::Grace { until } | Stage::Leaving { until, .. } => Some(until),
             Stage::Unopened { again: pause, .. }
             | Stage::InDoubt { again: pause, .. }
-            | Stage::Killed { tell: pause } => Some(pause.until),
+            | Stage::Killed { next_report: pause } => Some(pause.until),
             Stage::Opening { .. } | Stage::Checking { .. } | Stage::Sending { .. } => None,
             Stage::Refused | Stage::Over => None,
         }
     }
 
-    /// Whether nothing is left to be done or to be remembered.
+    /// Whether the termination is over.
     pub const fn is_over(&self) -> bool {
         matches!(self.stage, Stage::Over)
     }
 
-    /// Whether a signal was refused: nothing follows before the rules change, or it ends.
+    /// Whether a signal was refused: nothing follows until the rules change or the process ends.
     pub const fn is_refused(&self) -> bool {
         matches!(self.stage, Stage::Refused)
     }
 
-    /// How far it has come.
+    /// The phase of the termination.
     pub const fn phase(&self) -> Phase {
         match (self.stage, self.case.term, self.case.kill) {
             (Stage::Refused | Stage::Unopened { .. }, ..) => Phase::OutOfReach,
@@ -247,34 +250,34 @@ impl State {
     }
 }
 
-/// How far a termination has come, for whoever asks.
+/// Phase of a termination, for display.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// It is being looked at before the next signal.
+    /// The process is being checked before the next signal.
     Confirming,
     /// SIGTERM was sent.
     Grace {
-        /// When.
+        /// Time of SIGTERM.
         since: Instant,
-        /// When its time is up.
+        /// End of the grace period.
         until: Instant,
     },
-    /// SIGKILL was sent, and it is still there.
+    /// SIGKILL was sent, and the process still exists.
     Killed {
-        /// When.
+        /// Time of SIGKILL.
         since: Instant,
     },
-    /// It could not be opened or signalled; that was said.
+    /// The process could not be opened or signalled, which was reported.
     OutOfReach,
 }
 
 const SIGKILL: u8 = 9;
 const SIGTERM: u8 = 15;
 
-/// What is known of a victim, whatever its stage: the makings of its [`Record`].
+/// Facts about a victim at any stage, for its [`Record`].
 #[derive(Clone, Copy, Debug)]
 struct Case {
-    whom: ProcessId,
+    id: ProcessId,
     breach: Breach,
     peak: Bytes,
     term: Option<Sent>,
@@ -285,7 +288,7 @@ struct Case {
     exit: Option<ExitStatus>,
 }
 
-/// A signal that was sent, and what its receiver had resident right before.
+/// A sent signal, with the process's resident memory right before.
 #[derive(Clone, Copy, Debug)]
 struct Sent {
     at: Instant,
@@ -293,9 +296,9 @@ struct Sent {
 }
 
 impl Case {
-    const fn new(whom: ProcessId, breach: Breach, crossed: Option<Crossed>) -> Self {
+    const fn new(id: ProcessId, breach: Breach, crossed: Option<Crossed>) -> Self {
         let (term, kill, urgency, reclaimed, exit) = (None, None, None, None, None);
-        Self { whom, breach, peak: breach.rss, term, kill, crossed, urgency, reclaimed, exit }
+        Self { id, breach, peak: breach.rss, term, kill, crossed, urgency, reclaimed, exit }
     }
 
     fn gone(&self, now: Instant) -> (Stage, Effects) {
@@ -320,7 +323,7 @@ impl Case {
         (Stage::Over, vec![Effect::Report(Outcome::Gone(record))])
     }
 
-    /// Who ended it: the kernel's word where there is one, what was sent otherwise.
+    /// Cause of its end: from the kernel's exit status if there is one, otherwise from the sent signals.
     fn cause(&self) -> Cause {
         let ours = match (self.term, self.kill) {
             (_, Some(_)) => Cause::Kill,
@@ -331,7 +334,7 @@ impl Case {
             Some(ExitStatus { oom: true, .. }) => Cause::OomKiller,
             Some(ExitStatus { signal: Some(SIGKILL), .. }) if self.kill.is_none() => Cause::SomebodyElse,
             Some(ExitStatus { signal: Some(SIGTERM), .. }) if self.term.is_none() => Cause::SomebodyElse,
-            // SIGKILL came too late for one that was on its way out already.
+            // The process was exiting already when SIGKILL came.
             Some(ExitStatus { signal, .. }) if self.kill.is_some() && signal != Some(SIGKILL) => Cause::Term,
             _ => ours,
         }
@@ -342,29 +345,29 @@ impl Case {
     }
 }
 
-/// What a victim waits for.
+/// Stage of a termination, named for what it waits for.
 #[derive(Clone, Copy, Debug)]
 enum Stage {
-    /// Its pidfd; before that, opening may have `failed`.
+    /// Waits for the pidfd. `failed` has the error of the last attempt, if there was one.
     Opening { failed: Option<(Errno, Pause)> },
-    /// The time to try opening again: descriptors or memory are short.
+    /// Waits to open again, because there were no descriptors or no memory left.
     Unopened { error: Errno, again: Pause },
-    /// A fresh look, before the signal `next`; `last` if it was on its way out at an earlier one, `doubt` if it was in
-    /// doubt at the one before.
+    /// Waits for a check before the signal `next`. `last` is set if the process seemed to be exiting at an earlier check,
+    /// `doubt` if the previous one left a doubt.
     Checking { next: Signal, last: bool, doubt: Option<Pause> },
-    /// The time for another look, as that one left a doubt.
+    /// Waits for the next check, because the last one left a doubt.
     InDoubt { next: Signal, last: bool, again: Pause },
-    /// The outcome of a signal, for which `breach` was the reason.
+    /// Waits for the result of a signal that was sent for `breach`.
     Sending { signal: Signal, breach: Breach },
-    /// The end of the grace.
+    /// Waits for the end of the grace period.
     Grace { until: Instant },
-    /// Its exit, or the time for another look: it seems to be on its way out by itself.
+    /// Waits for the exit or the next check: the process seems to be exiting by itself.
     Leaving { next: Signal, until: Instant },
-    /// Its exit after SIGKILL; `tell` is when to say that it lingers.
-    Killed { tell: Pause },
-    /// Its exit or other rules: a signal was refused, and the next one would be too.
+    /// Waits for the exit after SIGKILL, or for the time to report that the process still exists.
+    Killed { next_report: Pause },
+    /// Waits for the exit or for other rules: a signal was refused, and the next one would be refused, too.
     Refused,
-    /// Nothing.
+    /// Waits for nothing.
     Over,
 }
 
@@ -391,12 +394,12 @@ impl Pause {
     }
 }
 
-/// `now + wait`, where a wait beyond a year is a year: `Instant` panics past its end.
+/// `now + wait`, with at most a year of wait, because `Instant` panics on overflow.
 fn later(now: Instant, wait: Duration) -> Instant {
     now + wait.min(Duration::from_secs(365 * 24 * 60 * 60))
 }
 
-/// What happened to a victim: the answer to an [`Effect`], or something of its own.
+/// An event for a victim: the answer to an [`Effect`], or something else that happened.
 #[derive(Debug)]
 pub enum Event {
     /// Answers [`Effect::Open`].
@@ -405,103 +408,103 @@ pub enum Event {
     Checked(Check),
     /// Answers [`Effect::Send`].
     Sent(Result<(), Errno>),
-    /// Answers [`Effect::Reclaim`], in its own time.
+    /// Answers [`Effect::Reclaim`], at some later time.
     Reclaimed(Result<(), Errno>),
     /// Its pidfd became readable.
     Exited,
-    /// It was met with this much resident.
+    /// A scan or wake read this resident memory.
     Seen(Bytes),
-    /// The kernel said how it ended; [`Event::Exited`] follows.
+    /// The kernel reported its exit status; [`Event::Exited`] follows.
     Ended(ExitStatus),
-    /// Time went by: [`State::deadline`] may have come.
+    /// Time has passed: [`State::deadline`] may have come.
     Tick,
-    /// The grace ends now.
+    /// The grace period ends now.
     Urgent(Urgency),
     /// Another configuration is in force.
     RulesChanged,
-    /// No signal is to be sent any more, to nobody: dry run.
+    /// All terminations are cancelled: dry run.
     CalledOff,
 }
 
-/// What is to be done for a victim, in order.
+/// Effects to execute for a victim, in order.
 pub type Effects = Vec<Effect>;
 
-/// Something to be done for a victim.
+/// An effect to execute for a victim.
 #[derive(Debug)]
 pub enum Effect {
     /// Open its pidfd and watch it.
     Open,
-    /// Confirm who it is, measure it and judge it again: its pidfd is open by now, so a pid that was used again
-    /// shows by its start time.
+    /// Confirm its identity, measure it and judge it again. Its pidfd is already open, so its start time shows whether
+    /// the pid was used again.
     Check,
-    /// Send this through its pidfd.
+    /// Send a signal through its pidfd.
     Send(Warrant),
-    /// Free its memory ahead of its exit (process_mrelease), without waiting.
+    /// Free its memory before its exit (process_mrelease), without waiting.
     Reclaim,
-    /// Say this.
+    /// Report an outcome.
     Report(Outcome),
 }
 
-/// What became of a victim, so far or for good.
+/// Outcome of a step, or of the whole termination.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// It was sent SIGTERM.
     Terminating {
-        /// As measured right before.
+        /// Breach as measured right before.
         breach: Breach,
     },
     /// It was sent SIGKILL.
     GraceOver {
-        /// As measured right before.
+        /// Resident memory right before.
         rss: Bytes,
-        /// The time it had since SIGTERM.
+        /// Time since SIGTERM.
         grace: Duration,
-        /// Why that was not all of its grace, if it was not.
+        /// Reason why the grace period ended early, if it did.
         urgency: Option<Urgency>,
     },
     /// It ended.
     Gone(Record),
     /// It is left alone: it shrank below its limit.
     Spared {
-        /// What it has resident.
+        /// Its resident memory.
         rss: Bytes,
-        /// What it may have.
+        /// Its limit.
         limit: Bytes,
         /// Whether it was sent SIGTERM.
         after_term: bool,
     },
-    /// It is left alone: nobody is terminated any more.
+    /// It is left alone: all terminations are cancelled.
     LetGo {
         /// Whether it was sent SIGTERM.
         after_term: bool,
     },
     /// It is left alone: a rule protects it.
     NowProtected(Protection),
-    /// A rule that might protect it could not be checked. It is left alone, after SIGTERM until the next look.
+    /// A rule that might protect it could not be checked. It is left alone; after SIGTERM, until the next check.
     Unsure(Doubt),
-    /// It could not be confirmed. It is left alone, after SIGTERM until the next look if it was not to be read.
+    /// It could not be confirmed. It is left alone; after SIGTERM, if it was unreadable, until the next check.
     Unconfirmed(Unconfirmed),
-    /// It could not be opened. That is tried again, ever more rarely, and said again if the error changes.
+    /// It could not be opened. This is tried again at growing intervals, and reported again if the error changes.
     OutOfReach {
-        /// Why.
+        /// The error.
         error: Errno,
     },
-    /// A signal was refused. It is not tried again before other rules are in force.
+    /// A signal was refused. It is not tried again until other rules are in force.
     SignalFailed {
-        /// Which.
+        /// The signal.
         signal: Signal,
-        /// Why.
+        /// The error.
         error: Errno,
     },
-    /// It is still there after SIGKILL.
+    /// It still exists after SIGKILL.
     Lingers {
-        /// How long after.
+        /// Time since SIGKILL.
         since: Duration,
     },
 }
 
 impl Outcome {
-    /// Whether what it says may be over at the next look.
+    /// Whether the next check may have another outcome without another change.
     pub const fn is_transient(&self) -> bool {
         match self {
             Self::Unsure(doubt) => doubt.is_transient(),

@@ -1,7 +1,8 @@
-//! How fast a process grows, and when it will be at its limit. Pure: readings and their times in, a slope out.
+//! The growth rate of a process, and the time until it reaches its limit. Everything here is pure: readings and their
+//! times go in, a rate comes out.
 //!
-//! The slope is that of the line from the oldest to the newest reading of the last [`WINDOW`]; each end may be off by the
-//! counters' error, so that a slope is given only where it is larger than what the errors alone could make of it.
+//! The rate is the slope from the oldest to the newest reading of the last [`WINDOW`]. Each end may be off by the
+//! counters' error, so there is a rate only if the process grew by more than both errors together.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -9,25 +10,25 @@ use serde::Serialize;
 
 use crate::model::{Bytes, seconds::as_seconds_if_any};
 
-/// Readings older than this say nothing of now.
+/// Maximum age of a reading.
 const WINDOW: Duration = Duration::from_secs(120);
 
-/// Readings kept of one process: the rungs of a climb, or some scans.
+/// Number of readings that are kept of one process: one per wake level, or those of some scans.
 const READINGS: usize = 8;
 
 /// The recent readings of one process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Growth {
-    /// Time since an arbitrary fixed moment (CLOCK_MONOTONIC), and RSS, oldest first.
+    /// Times (CLOCK_MONOTONIC) and RSS, oldest first.
     readings: VecDeque<(Duration, Bytes)>,
 }
 
-/// A slope, with what it may be off.
+/// A growth rate with its error.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Rate {
     /// RSS gained per second; never negative.
     pub bytes_per_second: f64,
-    /// How far that may be off in either direction because the readings are.
+    /// Maximum error of the rate in either direction, from the readings' errors.
     pub error: f64,
     /// Time until the limit is reached at this rate; none beyond a year.
     #[serde(serialize_with = "as_seconds_if_any")]
@@ -35,7 +36,8 @@ pub struct Rate {
 }
 
 impl Growth {
-    /// Takes a reading; one that fell begins a new climb. Whether it is news: one that is no later than the last is dropped.
+    /// Adds a reading. A smaller reading than the last removes the earlier ones. Returns false, and ignores the reading,
+    /// if it is not later than the last.
     pub fn note(&mut self, at: Duration, rss: Bytes) -> bool {
         if let Some((last, before)) = self.readings.back().copied() {
             if at <= last {
@@ -47,14 +49,14 @@ impl Growth {
         }
         self.readings.retain(|(then, _)| at.saturating_sub(*then) <= WINDOW);
         if self.readings.len() == READINGS {
-            // The oldest stays: the longer the line, the smaller the error.
+            // The oldest stays: the error is smaller over a longer time.
             self.readings.remove(1);
         }
         self.readings.push_back((at, rss));
         true
     }
 
-    /// The slope, where there is one beyond what readings that are each up to `error` off could pretend.
+    /// The rate, if the process grew by more than two readings' `error`s.
     pub fn rate(&self, limit: Bytes, error: Bytes) -> Option<Rate> {
         let ((first, low), (last, high)) = (self.readings.front()?, self.readings.back()?);
         let seconds = last.checked_sub(*first)?.as_secs_f64();
@@ -87,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_steady_climb_has_its_slope_and_its_end() {
+    fn steady_growth_has_a_rate_and_a_time_to_the_limit() {
         let rate = growth(&[(10, 100), (12, 120), (20, 200)]).rate(Bytes(300 * MIB), Bytes(MIB)).unwrap();
         assert_eq!(rate.bytes_per_second, 10.0 * MIB as f64);
         assert_eq!(rate.error, 0.2 * MIB as f64);
@@ -95,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_error_could_pretend_is_no_slope() {
+    fn growth_within_the_error_has_no_rate() {
         assert_eq!(growth(&[(10, 100), (20, 102)]).rate(Bytes(300 * MIB), Bytes(MIB)), None);
         assert!(growth(&[(10, 100), (20, 103)]).rate(Bytes(300 * MIB), Bytes(MIB)).is_some());
         assert_eq!(growth(&[(10, 100)]).rate(Bytes(300 * MIB), Bytes::ZERO), None);
@@ -103,23 +105,23 @@ mod tests {
     }
 
     #[test]
-    fn a_fall_begins_anew_and_the_past_is_forgotten() {
+    fn a_smaller_reading_starts_again_and_old_readings_are_removed() {
         assert_eq!(growth(&[(10, 100), (20, 200), (21, 50)]), growth(&[(21, 50)]));
         assert_eq!(growth(&[(10, 100), (20, 110), (135, 200)]), growth(&[(20, 110), (135, 200)]));
         assert_eq!(growth(&[(10, 100), (10, 300), (9, 400)]), growth(&[(10, 100)]));
     }
 
     #[test]
-    fn a_long_climb_keeps_its_foot_and_its_top() {
-        let climb: Vec<_> = (1..=50).map(|second| (second, second * 10)).collect();
-        let growth = growth(&climb);
+    fn long_growth_keeps_its_first_and_last_reading() {
+        let readings: Vec<_> = (1..=50).map(|second| (second, second * 10)).collect();
+        let growth = growth(&readings);
         assert_eq!(growth.readings.len(), READINGS);
         assert_eq!(growth.readings.front(), Some(&(Duration::from_secs(1), Bytes(10 * MIB))));
         assert_eq!(growth.readings.back(), Some(&(Duration::from_secs(50), Bytes(500 * MIB))));
     }
 
     #[test]
-    fn beyond_the_limit_no_time_is_left() {
+    fn above_the_limit_no_time_is_left() {
         let rate = growth(&[(1, 100), (2, 400)]).rate(Bytes(300 * MIB), Bytes::ZERO).unwrap();
         assert_eq!(rate.time_to_limit, Some(Duration::ZERO));
     }

@@ -1,5 +1,5 @@
-//! Decides who is terminated: limits, whitelist, scope and what is never touched. Pure: rules and facts in, verdicts
-//! out. Anything that `memmon explain` should be able to show is decided here.
+//! Decides which processes are terminated: limits, whitelist, scope, and processes that are never touched. Everything
+//! here is pure: rules and facts go in, verdicts come out. Every decision that `memmon explain` can show is made here.
 
 mod explain;
 mod growth;

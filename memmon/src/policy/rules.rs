@@ -1,4 +1,4 @@
-//! What the administrator meant: the limits, and who is never touched.
+//! The rules from the configuration: the limits, and the processes that are never touched.
 
 use std::{collections::BTreeSet, fmt, ops::RangeInclusive};
 
@@ -7,14 +7,14 @@ use serde::{Serialize, Serializer};
 use super::{CgroupPatterns, NamePatterns};
 use crate::model::{Bytes, Limit, Pid, SystemMemory, Uid};
 
-/// Everything that policy decides by.
+/// All inputs of policy from the configuration.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Rules {
     /// What a process may have resident.
     pub limits: Limits,
-    /// Who is left alone whatever it uses.
+    /// The processes that are left alone, for any memory usage.
     pub whitelist: Whitelist,
-    /// Who may be touched at all.
+    /// The processes that memmon may touch at all.
     pub scope: Scope,
     /// Whether `oom_score_adj` -1000 protects, as it does from the kernel's own killer.
     pub honour_oom_score_adj: bool,
@@ -82,7 +82,7 @@ impl Limits {
     }
 }
 
-/// A limit that cannot be meant.
+/// A limit that makes no sense.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 pub enum LimitsError {
     /// Not a number, zero, negative or above 100.
@@ -93,7 +93,7 @@ pub enum LimitsError {
     Zero,
 }
 
-/// Who is left alone whatever it uses: `[whitelist]`.
+/// The processes that are left alone, for any memory usage: `[whitelist]`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Whitelist {
     /// Process ids.
@@ -121,7 +121,7 @@ pub struct Scope {
 pub struct UidRanges(Vec<RangeInclusive<Uid>>);
 
 impl UidRanges {
-    /// Whether `uid` is in one of the ranges. None at all contain nobody.
+    /// Whether `uid` is in one of the ranges. An empty list contains no uid.
     pub fn contains(&self, uid: Uid) -> bool {
         self.0.iter().any(|range| range.contains(&uid))
     }
@@ -183,7 +183,7 @@ mod tests {
             (12.5, 2 * GB, 16 * GB, (Limit::Gb, 2 * GB)),
             (100.0, u64::MAX, 16 * GB, (Limit::Percent, 16 * GB)),
             (10.0, 100, 999, (Limit::Percent, 99)),
-            // /proc/meminfo said nothing: a share of nothing would be a limit of nothing.
+            // The total is unknown: a share of zero would be a limit of zero.
             (10.0, 2 * GB, 0, (Limit::Gb, 2 * GB)),
         ] {
             let memory = SystemMemory { total: Bytes(total), available: Bytes::ZERO };
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_cannot_be_meant_cannot_be_built() {
+    fn a_senseless_limit_cannot_be_built() {
         for percent in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0, 0.0, -0.0, 100.000_001] {
             assert!(matches!(Limits::new(percent, Bytes(GB)), Err(LimitsError::Percent(_))), "{percent}");
         }

@@ -61,7 +61,7 @@ impl Instance {
     /// Takes the lock in `directory`, which is created if it is missing.
     ///
     /// # Errors
-    /// [`InstanceError::Taken`] if another memmon holds it, [`InstanceError::Unusable`] if the file cannot be locked at all.
+    /// [`InstanceError::Taken`] if another memmon holds it, [`InstanceError::Unusable`] if the file cannot be locked.
     pub(in crate::daemon) fn take(directory: &Path) -> Result<Self, InstanceError> {
         let path = directory.join("lock");
         loop {

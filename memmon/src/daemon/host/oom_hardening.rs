@@ -1,5 +1,5 @@
-//! Ready for the moment when memory is short: what memmon needs then is in memory, and the kernel's OOM killer looks at
-//! memmon last. Only an enforcing memmon is ever needed that much.
+//! Prepares an enforcing memmon for a shortage of memory: its own memory is locked, its code has run once, and the
+//! kernel's OOM killer chooses it last.
 #![expect(unsafe_code, reason = "sched_setscheduler(2) has no wrapper here")]
 
 use std::{fs, io, time::Instant};
@@ -15,26 +15,27 @@ use crate::observe::procfs;
 use crate::policy;
 use crate::report::Event;
 
-/// The kernel's OOM killer takes nearly everything else first; -1000 would be never, and no process should be that.
+/// The kernel's OOM killer chooses nearly every other process first. -1000 would exempt memmon, which no process should
+/// be.
 const OOM_SCORE_ADJ: i32 = -900;
 
 impl Daemon<'_> {
-    /// Gets ready to enforce, and says what could not be had. Does nothing in dry run.
-    pub(in crate::daemon) fn get_ready(&mut self) {
+    /// Hardens memmon before it enforces, and reports each measure that failed. Does nothing in dry run.
+    pub(in crate::daemon) fn harden(&mut self) {
         if self.settings.dry_run {
             return;
         }
-        let unready = prepare(&self.settings);
-        self.rehearse();
-        for what in &unready {
+        let missing = prepare(&self.settings);
+        self.warm_up();
+        for what in &missing {
             self.tell(Event::Degraded { what: what.clone() });
         }
-        self.board.borrow_mut().degraded(unready);
+        self.board.borrow_mut().degraded(missing);
     }
 
-    /// Goes the way from a wake to a signal once, with memmon itself in the part of the victim, as far as that changes
-    /// nothing: what runs then is in memory from now on.
-    fn rehearse(&self) {
+    /// Runs the code from a wake to a signal once, with memmon itself as the victim, and without sending a signal: this
+    /// code stays in memory from now on.
+    fn warm_up(&self) {
         let own = self.settings.rules.own_pid;
         let held = OpenedProcess::open(own);
         let Ok(process) = self.sources.confirm(own, None, Bytes::ZERO) else { return };
@@ -42,48 +43,48 @@ impl Daemon<'_> {
         let (rule, limit) = self.settings.rules.limit(&self.memory);
         let breach =
             Breach { rule, limit, rss: process.rss, percent: process.rss.percent_of(self.memory.total) };
-        if let Ok(mut nobody) = Victims::new(startup::patience(&self.settings)) {
-            // Its orders are not carried out.
-            drop(nobody.start_termination(process, breach, Instant::now()));
+        if let Ok(mut victims) = Victims::new(startup::patience(&self.settings)) {
+            // Its orders are not executed.
+            drop(victims.start_termination(process, breach, Instant::now()));
         }
         drop((held, verdict));
     }
 }
 
-/// Does what can be done, and gives what could not.
+/// Takes all measures, and returns the texts of those that failed.
 fn prepare(settings: &Settings) -> Vec<String> {
-    // On fault: what is touched stays, and the programs and libraries are not read in whole.
+    // With ONFAULT each page is locked when it is touched, so that programs and libraries are not read as a whole.
     let all = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
     let locked = mlockall(all).map_err(|errno| {
         format!("memory cannot be locked ({errno}), memmon may be slow when the machine swaps: CAP_IPC_LOCK allows it")
     });
-    let adjusted = be_last().map_err(|error| {
+    let adjusted = lower_oom_score().map_err(|error| {
         format!("oom_score_adj stays as it is ({error}): CAP_SYS_RESOURCE, or OOMScoreAdjust=-900 in the unit, lowers it")
     });
-    let realtime = if settings.kernel.realtime { both_run_first() } else { Ok(()) };
+    let realtime = if settings.kernel.realtime { use_realtime() } else { Ok(()) };
     let realtime = realtime.map_err(|error| {
-        format!("kernel.realtime cannot be had ({error}): CAP_SYS_NICE, and no RestrictRealtime in the unit, allow it")
+        format!("kernel.realtime is not available ({error}): CAP_SYS_NICE, and no RestrictRealtime in the unit, allow it")
     });
     [locked, adjusted, realtime].into_iter().filter_map(Result::err).collect()
 }
 
 /// Lowers this process's oom_score_adj, unless the unit has lowered it already.
-fn be_last() -> io::Result<()> {
+fn lower_oom_score() -> io::Result<()> {
     let file = "/proc/self/oom_score_adj";
     let now: i32 = fs::read_to_string(file)?.trim().parse().map_err(io::Error::other)?;
     if now > OOM_SCORE_ADJ { fs::write(file, OOM_SCORE_ADJ.to_string()) } else { Ok(()) }
 }
 
-/// This thread, and one for its close looks: what the loop waits for must not stand behind those whom it goes before.
-fn both_run_first() -> io::Result<()> {
-    run_first()?;
-    procfs::add_worker(|| drop(run_first()))
+/// Gives realtime priority to this thread, and to one for its close looks, because the event loop waits for that one.
+fn use_realtime() -> io::Result<()> {
+    use_realtime_here()?;
+    procfs::add_worker(|| drop(use_realtime_here()))
 }
 
-/// This thread, the loop, before every normal process; not the threads that it starts.
-fn run_first() -> io::Result<()> {
+/// Schedules this thread before every normal process, but not the threads that it starts.
+fn use_realtime_here() -> io::Result<()> {
     let lowest = libc::sched_param { sched_priority: 1 };
-    // SAFETY: a pointer to a parameter that outlives the call; 0 is the calling thread.
+    // SAFETY: the pointer is valid for the call; 0 is the calling thread.
     let done = unsafe {
         libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const lowest)
     };

@@ -1,9 +1,9 @@
-//! What holds on every way through the machine, whatever happens in which order.
+//! Properties that hold on every path through the state machine, for any events in any order.
 
 use proptest::prelude::*;
 
 use super::{
-    tests::{GRACE, PATIENCE, another_process, breach, still_over, unconfirmed, whom, within},
+    tests::{GRACE, TIMING, another_process, breach, still_over, unconfirmed, victim, within},
     *,
 };
 use crate::enforce::{testing::process, warrant::Evidence};
@@ -24,7 +24,7 @@ proptest! {
             match (awaited, &event) {
                 (Awaits::Opening, Event::Opened(Ok(()))) => opened = true,
                 (Awaits::Check, Event::Checked(Check::StillOver(evidence))) => {
-                    fresh_evidence = evidence.process == whom();
+                    fresh_evidence = evidence.process == victim();
                 }
                 (Awaits::Signal(Signal::Term), Event::Sent(Ok(()))) => term = Some(world.now),
                 (Awaits::Signal(Signal::Kill), Event::Sent(Ok(()))) => killed = true,
@@ -34,15 +34,15 @@ proptest! {
             }
             for effect in world.run(event) {
                 match effect {
-                    Effect::Check => prop_assert!(opened, "looked at before its pidfd was open"),
+                    Effect::Check => prop_assert!(opened, "a check before its pidfd was open"),
                     Effect::Send(warrant) => {
-                        prop_assert!(opened && fresh_evidence, "a signal without a fresh look");
-                        prop_assert!(!called_off, "a signal after all was called off");
-                        prop_assert_eq!(warrant.process(), whom());
+                        prop_assert!(opened && fresh_evidence, "a signal without a fresh check");
+                        prop_assert!(!called_off, "a signal after the termination was cancelled");
+                        prop_assert_eq!(warrant.process(), victim());
                         if warrant.signal() == Signal::Kill {
                             prop_assert!(term.is_some(), "SIGKILL before SIGTERM was sent");
                             let over = term.is_some_and(|sent| world.now >= sent + GRACE);
-                            prop_assert!(over || urgent, "SIGKILL before the grace was over");
+                            prop_assert!(over || urgent, "SIGKILL before the end of the grace period");
                         }
                         sent.push(warrant.signal());
                     }
@@ -55,7 +55,7 @@ proptest! {
     }
 
     #[test]
-    fn every_way_has_an_end(turns in prop::collection::vec((turn(), 0..4000_u64), 0..40)) {
+    fn every_path_ends(turns in prop::collection::vec((turn(), 0..4000_u64), 0..40)) {
         let mut world = World::new();
         let (mut gone, mut refused) = (0, 0);
         for (turn, milliseconds) in turns {
@@ -64,13 +64,13 @@ proptest! {
             let event = turn.event(world.awaits);
             let exit = matches!(event, Event::Exited);
             let effects = world.run(event);
-            prop_assert!(!was_over || effects.is_empty(), "what is over stays over: {effects:?}");
+            prop_assert!(!was_over || effects.is_empty(), "effects after the end: {effects:?}");
             for effect in effects {
                 gone += usize::from(matches!(effect, Effect::Report(Outcome::Gone(_))));
                 refused += usize::from(matches!(effect, Effect::Report(Outcome::SignalFailed { .. })));
             }
             let state = world.state;
-            prop_assert!(!exit || was_over || (state.is_over() && gone == 1), "an exit ends it and is told");
+            prop_assert!(!exit || was_over || (state.is_over() && gone == 1), "an exit ends it and is reported");
             let waits = world.awaits != Awaits::Nothing
                 || state.deadline().is_some()
                 || state.phase() == Phase::OutOfReach;
@@ -79,7 +79,7 @@ proptest! {
         prop_assert!(gone <= 1 && refused <= 1);
     }
 
-    /// However it got where it is: a victim that goes on being over its limit, and whom signals reach, is killed.
+    /// From any state, a victim that stays over its limit, and that signals reach, is killed.
     #[test]
     fn no_hog_lives_for_ever(turns in prop::collection::vec((turn(), 0..4000_u64), 0..12)) {
         let mut world = World::new();
@@ -101,7 +101,7 @@ proptest! {
     }
 }
 
-/// One victim, a clock, and what of its effects is not answered yet.
+/// One victim, a clock, and the effect that is not answered yet.
 struct World {
     state: State,
     now: Instant,
@@ -110,7 +110,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let (state, _) = State::start_termination(whom(), breach(150));
+        let (state, _) = State::start_termination(victim(), breach(150));
         Self { state, now: Instant::now(), awaits: Awaits::Opening }
     }
 
@@ -124,7 +124,7 @@ impl World {
         if answers {
             self.awaits = Awaits::Nothing;
         }
-        let (state, effects) = escalate(self.state, event, self.now, &PATIENCE);
+        let (state, effects) = escalate(self.state, event, self.now, &TIMING);
         self.state = state;
         for effect in &effects {
             self.awaits = match effect {
@@ -138,7 +138,7 @@ impl World {
     }
 }
 
-/// The answer that is outstanding.
+/// The pending answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Awaits {
     Opening,
@@ -147,7 +147,7 @@ enum Awaits {
     Nothing,
 }
 
-/// What may happen next: mostly what is being waited for, as the ways that matter are long.
+/// An event that may happen next: mostly the awaited one, because the relevant paths are long.
 #[derive(Clone, Copy, Debug)]
 enum Turn {
     Awaited,

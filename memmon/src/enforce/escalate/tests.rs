@@ -1,4 +1,4 @@
-//! The usual ways through the machine, one by one; properties.rs has what holds on every way.
+//! The usual paths through the state machine, one by one; properties.rs has what holds on every path.
 
 use super::*;
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
 
 pub(super) const GRACE: Duration = Duration::from_secs(5);
 const LINGERING: Duration = Duration::from_secs(10);
-pub(super) const PATIENCE: EscalationTiming =
+pub(super) const TIMING: EscalationTiming =
     EscalationTiming { grace: GRACE, lingering: LINGERING, reclaim: true };
 const LIMIT: Bytes = Bytes(100);
 
@@ -16,12 +16,12 @@ pub(super) fn breach(rss: u64) -> Breach {
     Breach { rule: Limit::Gb, limit: LIMIT, rss: Bytes(rss), percent: 1.0 }
 }
 
-pub(super) fn whom() -> ProcessId {
+pub(super) fn victim() -> ProcessId {
     process(4242, 7).id
 }
 
 pub(super) fn still_over(rss: u64) -> Event {
-    Event::Checked(Check::StillOver(Evidence { process: whom(), breach: breach(rss) }))
+    Event::Checked(Check::StillOver(Evidence { process: victim(), breach: breach(rss) }))
 }
 
 pub(super) fn within(rss: u64) -> Event {
@@ -44,13 +44,13 @@ struct Case {
 
 impl Case {
     fn new() -> Self {
-        let (state, effects) = State::start_termination(whom(), breach(150));
+        let (state, effects) = State::start_termination(victim(), breach(150));
         assert!(matches!(effects[..], [Effect::Open]));
         Self { state, now: Instant::now() }
     }
 
-    /// Up to the grace.
-    fn asked() -> Self {
+    /// A victim in its grace period.
+    fn in_grace() -> Self {
         let mut case = Self::new();
         assert_eq!(case.after(Event::Opened(Ok(()))), "[Check]");
         assert_eq!(case.after(still_over(160)), "[Send(Term)]");
@@ -59,7 +59,7 @@ impl Case {
     }
 
     fn killed() -> Self {
-        let mut case = Self::asked();
+        let mut case = Self::in_grace();
         case.now += GRACE;
         assert_eq!(case.after(Event::Tick), "[Check]");
         assert_eq!(case.after(still_over(500)), "[Send(Kill)]");
@@ -68,16 +68,16 @@ impl Case {
     }
 
     fn run(&mut self, event: Event) -> Effects {
-        let (state, effects) = escalate(self.state, event, self.now, &PATIENCE);
+        let (state, effects) = escalate(self.state, event, self.now, &TIMING);
         self.state = state;
         effects
     }
 
-    /// The effects in short, for comparing.
+    /// The effects as a short text, for comparison.
     fn after(&mut self, event: Event) -> String {
         let short = |effect: &Effect| match effect {
             Effect::Send(warrant) => {
-                assert_eq!(warrant.process(), whom());
+                assert_eq!(warrant.process(), victim());
                 format!("Send({:?})", warrant.signal())
             }
             Effect::Report(Outcome::Terminating { breach }) => {
@@ -106,8 +106,8 @@ impl Case {
 }
 
 #[test]
-fn a_hog_that_saves_and_leaves_is_recorded() {
-    let mut case = Case::asked();
+fn a_hog_that_exits_within_its_grace_period_is_recorded() {
+    let mut case = Case::in_grace();
     assert_eq!(case.state.phase(), Phase::Grace { since: case.now, until: case.now + GRACE });
     case.now += Duration::from_secs(2);
     assert_eq!(case.after(Event::Seen(Bytes(170))), "[]");
@@ -129,8 +129,8 @@ fn a_hog_that_saves_and_leaves_is_recorded() {
 }
 
 #[test]
-fn one_that_ignores_sigterm_is_killed_when_its_grace_is_over_and_not_before() {
-    let mut case = Case::asked();
+fn a_hog_that_ignores_sigterm_is_killed_exactly_after_its_grace_period() {
+    let mut case = Case::in_grace();
     case.now += GRACE - Duration::from_millis(1);
     assert_eq!(case.after(Event::Tick), "[]");
 
@@ -156,8 +156,8 @@ fn one_that_ignores_sigterm_is_killed_when_its_grace_is_over_and_not_before() {
 }
 
 #[test]
-fn an_urgent_case_has_no_grace_left_but_is_looked_at_first() {
-    let mut case = Case::asked();
+fn an_urgent_victim_is_checked_and_killed_without_further_grace() {
+    let mut case = Case::in_grace();
     case.now += Duration::from_secs(1);
     assert_eq!(case.after(Event::Urgent(Urgency::Ceiling)), "[Check]");
     assert_eq!(case.after(still_over(900)), "[Send(Kill)]");
@@ -168,13 +168,13 @@ fn an_urgent_case_has_no_grace_left_but_is_looked_at_first() {
 }
 
 #[test]
-fn what_shrank_is_spared_before_either_signal() {
+fn a_victim_that_shrank_is_spared_before_either_signal() {
     let mut case = Case::new();
     case.run(Event::Opened(Ok(())));
     assert_eq!(case.after(within(90)), "[Report(Spared { rss: 90, after_term: false })]");
     assert!(case.is_over_without_deadline());
 
-    let mut case = Case::asked();
+    let mut case = Case::in_grace();
     case.now += GRACE;
     case.run(Event::Tick);
     assert_eq!(case.after(within(90)), "[Report(Spared { rss: 90, after_term: true })]");
@@ -182,7 +182,7 @@ fn what_shrank_is_spared_before_either_signal() {
 }
 
 #[test]
-fn whatever_else_a_fresh_look_shows_means_no_signal() {
+fn any_other_result_of_a_check_prevents_the_signal() {
     let outcomes: [(Event, Outcome); 4] = [
         (Event::Checked(Check::Protected(Protection::Root)), Outcome::NowProtected(Protection::Root)),
         (Event::Checked(Check::Unsure(Doubt::CgroupUnreadable)), Outcome::Unsure(Doubt::CgroupUnreadable)),
@@ -196,18 +196,18 @@ fn whatever_else_a_fresh_look_shows_means_no_signal() {
         let mut case = Case::new();
         case.run(Event::Opened(Ok(())));
         let effects = case.run(event);
-        assert!(matches!(&effects[..], [Effect::Report(told)] if *told == outcome), "{effects:?}");
+        assert!(matches!(&effects[..], [Effect::Report(reported)] if *reported == outcome), "{effects:?}");
         assert!(case.is_over_without_deadline());
     }
 }
 
 #[test]
-fn a_doubt_after_sigterm_is_looked_at_until_it_is_over() {
+fn a_doubt_after_sigterm_is_checked_until_it_is_resolved() {
     let unsure = || Event::Checked(Check::Unsure(Doubt::CgroupUnreadable));
     let unreadable = || unconfirmed(Unconfirmed::Unreadable { file: "statm", error: String::new() });
     for doubt in [unsure, unreadable] {
         let in_doubt = || {
-            let mut case = Case::asked();
+            let mut case = Case::in_grace();
             case.now += GRACE;
             case.run(Event::Tick);
             assert!(matches!(
@@ -220,7 +220,7 @@ fn a_doubt_after_sigterm_is_looked_at_until_it_is_over() {
                 assert_eq!(case.after(Event::Urgent(Urgency::Ceiling)), "[]");
                 case.now = deadline;
                 assert_eq!(case.after(Event::Tick), "[Check]");
-                assert_eq!(case.after(doubt()), "[]", "said once");
+                assert_eq!(case.after(doubt()), "[]", "it is reported once");
             }
             case.now += Duration::from_secs(7);
             assert_eq!(case.after(Event::Tick), "[Check]");
@@ -237,44 +237,44 @@ fn a_doubt_after_sigterm_is_looked_at_until_it_is_over() {
 }
 
 #[test]
-fn memory_that_is_gone_may_be_an_exit_that_is_not_seen_yet() {
+fn freed_memory_may_mean_an_exit_that_is_not_seen_yet() {
     for sign in [|| within(0), || unconfirmed(Unconfirmed::Gone)] {
-        let mut case = Case::asked();
+        let mut case = Case::in_grace();
         case.now += GRACE;
         case.run(Event::Tick);
         assert_eq!(case.after(sign()), "[]");
         assert_eq!(case.after(Event::Exited), "[Report(Gone { cause: Term })]");
 
-        let mut case = Case::asked();
+        let mut case = Case::in_grace();
         case.now += GRACE;
         case.run(Event::Tick);
         case.run(sign());
         case.now += LINGERING;
         assert_eq!(case.after(Event::Tick), "[Check]");
-        assert_eq!(case.after(still_over(200)), "[Send(Kill)]", "it is looked at again");
+        assert_eq!(case.after(still_over(200)), "[Send(Kill)]", "it is checked again");
 
         let mut case = Case::new();
         case.run(Event::Opened(Ok(())));
         case.run(sign());
         case.now += LINGERING;
         case.run(Event::Tick);
-        assert!(matches!(case.run(sign())[..], [Effect::Report(_)]), "and not waited for twice");
+        assert!(matches!(case.run(sign())[..], [Effect::Report(_)]), "it is not waited for twice");
         assert!(case.is_over_without_deadline());
     }
 }
 
 #[test]
-fn a_refused_signal_is_said_once_and_remembered_until_the_rules_change() {
+fn a_refused_signal_is_reported_once_and_remembered_until_the_rules_change() {
     let blocked = || {
         let mut case = Case::new();
         case.run(Event::Opened(Ok(())));
         case.run(still_over(160));
-        let said = case.run(Event::Sent(Err(Errno::PERM)));
-        (case, said)
+        let effects = case.run(Event::Sent(Err(Errno::PERM)));
+        (case, effects)
     };
-    let (mut case, said) = blocked();
+    let (mut case, effects) = blocked();
     assert!(matches!(
-        said[..],
+        effects[..],
         [Effect::Report(Outcome::SignalFailed { signal: Signal::Term, error: Errno::PERM })]
     ));
     assert_eq!(case.state.phase(), Phase::OutOfReach);
@@ -287,12 +287,12 @@ fn a_refused_signal_is_said_once_and_remembered_until_the_rules_change() {
 }
 
 #[test]
-fn what_is_called_off_is_let_go_unless_it_is_too_late() {
-    let mut case = Case::asked();
+fn a_termination_is_cancelled_unless_sigkill_was_sent() {
+    let mut case = Case::in_grace();
     assert_eq!(case.after(Event::CalledOff), "[Report(LetGo { after_term: true })]");
     assert!(case.is_over_without_deadline());
 
-    // On its way out, so it seemed, before either signal.
+    // It seemed to be exiting before either signal.
     let mut case = Case::new();
     case.run(Event::Opened(Ok(())));
     case.run(within(0));
@@ -305,21 +305,21 @@ fn what_is_called_off_is_let_go_unless_it_is_too_late() {
 }
 
 #[test]
-fn what_ends_before_a_signal_reaches_it_is_gone() {
+fn a_victim_that_ends_before_the_signal_is_gone() {
     let mut case = Case::new();
     assert_eq!(case.after(Event::Opened(Err(Errno::SRCH))), "[Report(Gone { cause: Itself })]");
     let mut case = Case::new();
     case.run(Event::Opened(Ok(())));
     case.run(still_over(160));
     assert_eq!(case.after(Event::Sent(Err(Errno::SRCH))), "[Report(Gone { cause: Itself })]");
-    let mut case = Case::asked();
+    let mut case = Case::in_grace();
     case.now += GRACE;
     case.run(Event::Tick);
     assert_eq!(case.after(unconfirmed(another_process())), "[Report(Gone { cause: Term })]");
 }
 
 #[test]
-fn short_descriptors_are_waited_for_and_said_once() {
+fn a_lack_of_descriptors_is_reported_once_and_retried() {
     let mut case = Case::new();
     assert!(case.after(Event::Opened(Err(Errno::MFILE))).starts_with("[Report(OutOfReach"));
     for pause in [10, 20, 40, 80, 160, 320, 640, 640] {
@@ -333,7 +333,7 @@ fn short_descriptors_are_waited_for_and_said_once() {
     case.run(Event::Tick);
     assert!(
         case.after(Event::Opened(Err(Errno::NOMEM))).starts_with("[Report(OutOfReach"),
-        "another error is news"
+        "another error is reported"
     );
     case.now += LINGERING * 64;
     case.run(Event::Tick);
@@ -341,27 +341,27 @@ fn short_descriptors_are_waited_for_and_said_once() {
 }
 
 #[test]
-fn one_that_hangs_in_the_kernel_is_talked_about_ever_more_rarely() {
+fn a_victim_that_hangs_in_the_kernel_is_reported_at_growing_intervals() {
     let mut case = Case::killed();
-    let (killed, mut said) = (case.now, Vec::new());
+    let (killed, mut reports) = (case.now, Vec::new());
     for _ in 0..4 * 3600 {
         case.now += Duration::from_secs(1);
         for effect in case.run(Event::Tick) {
             let Effect::Report(Outcome::Lingers { since }) = effect else { panic!("{effect:?}") };
             assert_eq!(since, case.now - killed);
-            said.push(since.as_secs());
+            reports.push(since.as_secs());
         }
     }
-    assert_eq!(said[..8], [10, 30, 70, 150, 310, 630, 1270, 1910]);
+    assert_eq!(reports[..8], [10, 30, 70, 150, 310, 630, 1270, 1910]);
     assert_eq!(case.after(Event::Exited), "[Report(Gone { cause: Kill })]");
 }
 
 #[test]
-fn no_grace_is_too_long_for_the_clock() {
+fn no_grace_period_is_too_long_for_the_clock() {
     let mut case = Case::new();
-    let patience = EscalationTiming { grace: Duration::MAX, ..PATIENCE };
+    let timing = EscalationTiming { grace: Duration::MAX, ..TIMING };
     for event in [Event::Opened(Ok(())), still_over(150), Event::Sent(Ok(()))] {
-        (case.state, _) = escalate(case.state, event, case.now, &patience);
+        (case.state, _) = escalate(case.state, event, case.now, &timing);
     }
     assert!(case.state.deadline() > Some(case.now + GRACE));
 }

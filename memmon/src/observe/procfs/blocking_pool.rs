@@ -1,5 +1,5 @@
-//! Threads for reads that may block: reading a process's command line takes its mmap_lock, and kcmp takes a lock that exec
-//! holds. A process that hangs in the kernel (a file server that is gone, FUSE) may hold either for as long as it hangs.
+//! Threads for reads that may block: reading a process's command line takes its mmap_lock, and kcmp takes a lock that
+//! exec holds. A process that hangs in the kernel (a file server that is gone, FUSE) may hold either while it hangs.
 //! memmon must not wait for such a process, and only shortly for a slow one: the total time that it waits for all
 //! processes of one user grows with the logarithm of their number.
 

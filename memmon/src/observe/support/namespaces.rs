@@ -15,7 +15,7 @@
 //! | uts | The host name in mails and metrics. | Nothing is refused. |
 //! | ipc | Nothing: a System V segment counts in the process that maps it. | Nothing is refused. |
 //!
-//! In a dry run nothing is refused, since nobody is signalled.
+//! In a dry run nothing is refused, because memmon sends no signals.
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
@@ -48,7 +48,7 @@ impl Namespaces {
         same_uids: true,
     };
 
-    /// Looks at `own`, which is /proc/self. `fdinfo` is what /proc/self/fdinfo says of a pidfd of memmon itself, if one
+    /// Reads `own`, which is /proc/self. `fdinfo` is the entry of /proc/self/fdinfo for a pidfd of memmon itself, if one
     /// could be opened; `owner_of_pids` is the inode of the user namespace that owns memmon's pid namespace.
     pub(super) fn of(own: &Path, pid: u32, fdinfo: Option<&str>, owner_of_pids: Option<u64>) -> Self {
         let initial = |kind: &str, inode: u64| {

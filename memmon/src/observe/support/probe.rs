@@ -147,7 +147,7 @@ fn owner_of_pid_namespace() -> Option<u64> {
     if owner < 0 {
         return None;
     }
-    // SAFETY: the kernel has just opened this descriptor for us, and nobody else knows of it.
+    // SAFETY: the kernel has just opened this descriptor for us, and no other code has it.
     let owner = fs::File::from(unsafe { OwnedFd::from_raw_fd(owner) });
     owner.metadata().ok().map(|found| found.ino())
 }
