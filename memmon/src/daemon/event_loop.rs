@@ -1,4 +1,4 @@
-//! The loop: waits for what comes first, and never for one process.
+//! The event loop: waits for the first of all events, and never for a single process.
 
 use std::{
     cell::RefCell,
@@ -37,13 +37,14 @@ use crate::{
     status::Request,
 };
 
-/// How often victims in their grace, and the machine's memory, are looked at: also for those who wait.
+/// Interval at which memmon checks victims in their grace period, and the machine's memory, also while a termination is
+/// delayed.
 const GRACE_WATCH: Duration = Duration::from_millis(100);
 
-/// A wait that is as good as endless, for a timer that has nothing to wait for.
+/// A practically endless wait, for a timer that has nothing to wait for.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// Everything that lives as long as the daemon does.
+/// The daemon's state.
 pub(super) struct Daemon<'a> {
     pub(super) settings: Settings,
     pub(super) sources: Sources,
@@ -56,17 +57,17 @@ pub(super) struct Daemon<'a> {
     pub(super) options: Options,
     /// Whether a reload may turn `dry_run` off.
     pub(super) enforceable: Enforceable,
-    /// What condemned those victims who were condemned before the last reload.
+    /// The settings for victims whose termination began before the last change of settings.
     pub(super) former: HashMap<ProcessId, Rc<Settings>>,
     pub(super) reporter: &'a Reporter,
     pub(super) memory: SystemMemory,
     pub(super) growth: GrowthTracker,
     pub(super) budget: CpuBudget,
-    /// When the ring is looked at again, once the budget is used up.
+    /// Time to read the ring again, after the budget is used up.
     pub(super) resume: Option<Instant>,
-    /// Whether somebody was left alone since the last scan who is over its limit and waits.
+    /// Whether a termination was delayed since the last scan.
     pub(super) lenient: bool,
-    /// Processes that were sent SIGTERM since the last scan was told.
+    /// Number of processes that were sent SIGTERM since the last scan was reported.
     pub(super) asked_to_end: usize,
     seen: BTreeMap<Degradation, String>,
     reclaimed: mpsc::UnboundedReceiver<(ProcessId, Result<(), Errno>)>,
@@ -74,7 +75,7 @@ pub(super) struct Daemon<'a> {
     asks: mpsc::Receiver<Request>,
 }
 
-/// What other processes may ask of memmon. One that comes before the loop turns is kept for it.
+/// The signals that memmon handles. A signal that arrives before the loop runs is kept for it.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -82,7 +83,8 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// From here on none of them ends memmon, which would leave its pin behind. Needs a runtime to be entered.
+    /// Registers the handlers, so that no signal ends memmon at once and leaves its pin behind. The caller must have
+    /// entered a runtime.
     pub(super) fn listen() -> anyhow::Result<Self> {
         let listen = |kind| signal(kind).context("cannot listen for signals");
         Ok(Self {
@@ -93,18 +95,18 @@ impl Signals {
     }
 }
 
-/// What was said of the machine, and is not said again before it was otherwise.
+/// A condition of the daemon that is reported once, and again only after it was resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Degradation {
-    /// The source gave nothing.
+    /// The source could not be read.
     SurveyFailed,
-    /// The kernel map had no room.
+    /// The kernel map is full.
     MapFull,
     /// Wake levels could not be set.
     NoLevels,
-    /// Nobody can ask, or not all who should.
+    /// The status socket is not available, or not to all users that it should be.
     NoStatus,
-    /// A configuration is on its way for long.
+    /// Reading a configuration takes long.
     LateReload,
 }
 
@@ -119,12 +121,12 @@ impl<'a> Daemon<'a> {
         (board, asks): (StatusBoard, mpsc::Receiver<Request>),
     ) -> anyhow::Result<Self> {
         let (answer, reclaimed) = mpsc::unbounded_channel();
-        let reaper = Reaper::start(move |whom, outcome| {
-            // Nobody listens once the daemon ends.
-            let _ = answer.send((whom, outcome));
+        let reaper = Reaper::start(move |id, outcome| {
+            // The receiver is gone once the daemon ends.
+            let _ = answer.send((id, outcome));
         });
         let mut daemon = Self {
-            victims: Victims::new(startup::patience(&settings)).context("no epoll instance for victims")?,
+            victims: Victims::new(startup::timing(&settings)).context("no epoll instance for victims")?,
             reaper: reaper.context("no thread to free memory")?,
             offenders: RepeatOffenders::default(),
             report_once: ReportOnce::default(),
@@ -139,7 +141,7 @@ impl<'a> Daemon<'a> {
             reporter,
             reclaimed,
             memory,
-            // No limit is zero, so that the first measure sets the levels.
+            // No limit is zero, so the first measurement sets the levels.
             growth: GrowthTracker::new(WakeLevels::new(Bytes::ZERO, Bytes::ZERO, None)),
             budget: CpuBudget::new(Instant::now()),
             resume: None,
@@ -152,7 +154,7 @@ impl<'a> Daemon<'a> {
         Ok(daemon)
     }
 
-    /// Turns until a signal says stop, or, for one scan, until its victims are gone.
+    /// Runs until a signal stops it or, for one scan, until its victims are gone.
     pub(super) async fn run(&mut self, signals: Signals, startup: &Startup) -> anyhow::Result<()> {
         let Signals { mut terminate, mut interrupt, mut hangup } = signals;
         let exits = Readiness::of(&self.victims).context("cannot wait for victims")?;
@@ -179,7 +181,7 @@ impl<'a> Daemon<'a> {
             let grace = self.victims.next_deadline().unwrap_or_else(|| Instant::now() + NEVER);
             let doubt = self.recheck.next().unwrap_or_else(|| Instant::now() + NEVER);
             tokio::select! {
-                // In this order: an end before anything new, exits before graces, a scan when nothing waits.
+                // In this order: an end before anything new, exits before grace periods, a scan if nothing else waits.
                 biased;
                 _ = terminate.recv() => break "SIGTERM",
                 _ = interrupt.recv() => break "SIGINT",
@@ -212,8 +214,8 @@ impl<'a> Daemon<'a> {
                     ready?;
                     self.wake()?;
                 }
-                Some((whom, outcome)) = self.reclaimed.recv() => {
-                    let orders = self.victims.handle(whom, Happened::Reclaimed(outcome), Instant::now());
+                Some((id, outcome)) = self.reclaimed.recv() => {
+                    let orders = self.victims.handle(id, Happened::Reclaimed(outcome), Instant::now());
                     self.run_orders(orders);
                 }
                 () = time::sleep_until(grace.into()) => self.wake()?,
@@ -233,7 +235,7 @@ impl<'a> Daemon<'a> {
                         self.degraded(Degradation::LateReload, || reload::LATE_SAYS.to_owned());
                     }
                     if !ready {
-                        // Now everything has run that runs again and again.
+                        // All code that runs repeatedly has run once by now.
                         startup.give_back();
                         self.harden();
                         supervisor::ready();
@@ -247,14 +249,14 @@ impl<'a> Daemon<'a> {
                     }
                 }
                 Some(ask) = self.asks.recv() => self.answer(ask),
-                // Last, as each of them may take its time.
+                // Last, because each recheck may take long.
                 () = time::sleep_until(doubt.into()) => self.recheck_next(),
             }
         };
         supervisor::stopping();
-        // Whoever ended by now has ended, and is not left unfinished.
+        // Victims that have exited by now must not count as unfinished.
         self.wake()?;
-        // What the BPF programs said last, for one scan perhaps all that they said.
+        // The last log lines of the BPF programs, for one scan perhaps all of them.
         if let Some(kernel) = self.sources.kernel() {
             kernel.forward_log();
         }
@@ -266,14 +268,14 @@ impl<'a> Daemon<'a> {
         Ok(())
     }
 
-    /// The time until `[[schedule]]` may say something else. Without one no time zone is read, here as below.
+    /// The time until `[[schedule]]` may change a setting. Without a schedule no time zone is read, here as below.
     fn next_minute(&self) -> Duration {
         let schedule = &self.settings.schedule;
         let left = || schedule.next_look(&Zoned::now());
         (!schedule.windows.is_empty()).then(left).flatten().unwrap_or(NEVER)
     }
 
-    /// Puts into force what `[[schedule]]` says of this time. Whether that is something else.
+    /// Applies the settings of `[[schedule]]` for the current time. Returns whether they changed.
     fn follow_schedule(&mut self) -> bool {
         if self.settings.schedule.windows.is_empty() {
             return false;
@@ -296,13 +298,13 @@ impl<'a> Daemon<'a> {
         self.reporter.tell(event);
     }
 
-    /// Has the metrics say what is in force: by another configuration, another hour, or more memory.
+    /// Updates the metrics of the settings in force, which change with the configuration, the schedule and the memory.
     fn in_force(&self) {
         let Settings { rules, check_interval, dry_run, .. } = &self.settings;
         self.reporter.metrics().in_force(rules.limit(&self.memory).1, *check_interval, *dry_run);
     }
 
-    /// Says that something does not work, unless that was the case at the last scan already.
+    /// Reports that something does not work, unless this was reported and has not been resolved since.
     pub(super) fn degraded(&mut self, what: Degradation, text: impl FnOnce() -> String) {
         if !self.seen.contains_key(&what) {
             let text = text();
@@ -311,7 +313,7 @@ impl<'a> Daemon<'a> {
         }
     }
 
-    /// It works: if it fails again, that is news.
+    /// Notes that it works: if it fails again, it is reported again.
     pub(super) fn works(&mut self, what: Degradation) {
         self.seen.remove(&what);
     }
@@ -320,7 +322,7 @@ impl<'a> Daemon<'a> {
         self.seen.contains_key(&what)
     }
 
-    /// What does not work now.
+    /// The reported conditions that are not resolved.
     pub(super) fn conditions(&self) -> impl Iterator<Item = &str> {
         self.seen.values().map(String::as_str)
     }
@@ -329,9 +331,9 @@ impl<'a> Daemon<'a> {
         self.reporter.lost()
     }
 
-    /// Exits and graces that are over.
+    /// Handles exits, and grace periods that are over.
     fn wake(&mut self) -> anyhow::Result<()> {
-        // The kernel says how a process ended before its pidfd says that it did.
+        // The kernel's event with the exit status comes before the pidfd is readable.
         self.drain_kernel_events();
         let orders = self.victims.wake(Instant::now()).context("cannot wait for victims")?;
         self.run_orders(orders);
@@ -339,8 +341,8 @@ impl<'a> Daemon<'a> {
     }
 }
 
-/// Fires at once, and then with the same pause after each, from the end of what is done then if that resets it: what was
-/// late is not made up for.
+/// A timer that ticks at once, and then after the same pause, counted from the last tick or reset. Missed ticks are
+/// dropped.
 fn interval(pause: Duration) -> time::Interval {
     let mut interval = time::interval(pause);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,9 +1,11 @@
-//! Turns the wheel: puts the rooms together, owns the clock, and carries data from one to the next.
+//! The daemon: it connects the other modules, owns the clock, and passes data from one module to the next.
 //!
-//! `start` builds everything once, `wheel` waits for what comes first (the interval, a signal, an exit, a grace that is
-//! over), `reload` puts another configuration into force, `scan` is the way of the data from a survey to the condemned,
-//! `instant` the short way for one that crossed, `doubts` remembers whom to look at again soon, `termination` carries out
-//! what enforce orders, `board` knows what to say to those who ask.
+//! - `startup` builds everything once;
+//! - `event_loop` waits for the first of its events: the interval, a signal, an exit, the end of a grace period;
+//! - `reload` applies another configuration;
+//! - `engine` takes a reading to a verdict, and a verdict to a termination: `scan` from a survey, `wake` from a crossing,
+//!   `recheck` for processes to look at again soon, `terminate` for the orders of enforce;
+//! - `source` provides readings, `host` is memmon's relation to its machine, `status` answers queries.
 
 mod engine;
 mod event_loop;
@@ -23,15 +25,15 @@ pub use startup::{CannotEnforce, run};
 
 use crate::model::SourceChoice;
 
-/// What the command line asks of a run, beside the configuration.
+/// Options of a run from the command line, in addition to the configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// The configuration file; none: the usual one, or the built-in defaults.
+    /// The configuration file; if none, the usual one, or the built-in defaults.
     pub config: Option<PathBuf>,
-    /// Signal nothing, whatever the configuration says.
+    /// Send no signals, for any configuration.
     pub dry_run: bool,
-    /// Goes before `kernel.source`.
+    /// The source, which overrides `kernel.source`.
     pub source: Option<SourceChoice>,
-    /// One scan, and the terminations that it starts.
+    /// Make one scan, and wait only for the terminations that it starts.
     pub once: bool,
 }

@@ -1,4 +1,4 @@
-//! The processes nearest their limit, each as policy judges it now: for those who look on.
+//! The processes nearest to their limit, with policy's current verdict on each, for display.
 
 use std::{cmp::Reverse, io};
 
@@ -9,21 +9,22 @@ use crate::{
     status::{Row, Table},
 };
 
-/// More than anyone looks at; each costs a close look.
+/// Maximum number of rows; each costs a close look.
 const MOST: usize = 200;
 
-/// What a table is made from, wherever that comes from.
+/// Input for a table.
 #[derive(Debug)]
 pub struct Basis {
-    /// What to judge by.
+    /// The rules to judge by.
     pub rules: Rules,
-    /// What statm is worth.
+    /// The accuracy of statm.
     pub accuracy: Accuracy,
-    /// The machine's memory and the processes on it; none: that is for the table to find out, in /proc.
+    /// The machine's memory and its processes; if none, they are read from /proc.
     pub survey: Option<(SystemMemory, Vec<Reading>)>,
 }
 
-/// Looks closely at those that have most. Takes about a tenth of a millisecond for each: not for the loop.
+/// Looks closely at the largest processes. This takes about a tenth of a millisecond for each, so it must not run in the
+/// event loop.
 ///
 /// # Errors
 /// /proc, or its meminfo, cannot be read.
@@ -44,7 +45,7 @@ pub fn nearest(basis: Basis) -> io::Result<Table> {
     readings.truncate(MOST);
     let mut rows: Vec<_> = readings
         .iter()
-        // Who ended meanwhile is in no table, nor who only shows another one's memory.
+        // Leaves out processes that ended meanwhile, and those that only borrow another process's memory.
         .filter_map(|reading| proc.confirm(reading.pid, reading.start, limit, &accuracy).ok())
         .map(|process| {
             let verdict = policy::judge(&rules, &process, &memory);
@@ -79,7 +80,7 @@ mod tests {
         let table = nearest(Basis { rules: rules(), accuracy: Accuracy::StatmExact, survey: None }).unwrap();
         assert!(table.rows.len() <= MOST && table.rows.len() <= table.processes);
         assert!(table.rows.is_sorted_by_key(|row| Reverse(row.rss_bytes)));
-        assert!(table.over > 0, "nobody has less than a byte");
+        assert!(table.over > 0, "every process has more than a byte");
         let proc = ProcRoot::real().unwrap();
         let own = proc.survey(&Accuracy::StatmExact).unwrap().readings;
         let own: Vec<_> = own.into_iter().filter(|one| one.pid == rules().own_pid).collect();

@@ -1,4 +1,4 @@
-//! SIGHUP: another configuration in force, all of it or nothing.
+//! SIGHUP: applies another configuration, as a whole or not at all.
 
 use std::{
     future,
@@ -15,10 +15,10 @@ use crate::daemon::event_loop::Daemon;
 use crate::daemon::startup;
 use crate::report::{Event, Rotation};
 
-/// How long a configuration may take to be read before that is said.
+/// Time that reading a configuration may take before this is reported.
 const LATE: Duration = Duration::from_secs(5);
 
-/// What is said then.
+/// The report.
 pub(super) const LATE_SAYS: &str = "the configuration is not read yet, what was in force is: its file, or the name service \
                                     that says who its users are, does not answer";
 
@@ -27,25 +27,25 @@ const ROTATED: &str = "SIGHUP came together with the rotation of the log file, s
                        Remove the signal from the script in /etc/logrotate.d, as memmon notices a rotation by itself; to reload \
                        the configuration, send SIGHUP again";
 
-/// What a SIGHUP led to.
+/// Result of a SIGHUP.
 pub(super) enum Hangup {
-    /// The configuration, or why there is none.
+    /// The configuration, or the error.
     Loaded(Box<Result<Loaded, String>>),
     /// The log file has just been rotated, and the signal came from that: nothing was read.
     Rotated,
 }
 
-/// A configuration on its way. It is read beside the loop: the name service that it asks may take its time, or never
-/// answer, and so may a file on a server.
+/// A configuration that is being read. Another thread reads it, because the name service, or a file on a server, may
+/// answer late or never.
 #[derive(Default)]
 pub(super) struct Loading {
     under_way: Option<(Instant, JoinHandle<Hangup>)>,
-    /// It was asked for once more since, and the file may have been read by then.
+    /// Another SIGHUP came since, when the file may already have been read.
     again: bool,
 }
 
 impl Loading {
-    /// Has the file read, in the runtime that this is called in; after what is under way, if something is.
+    /// Starts to read the file, in the current runtime, or after the current reading if there is one.
     pub(super) fn ask(&mut self, options: &Options, rotation: Rotation) {
         if self.is_under_way() {
             self.again = true;
@@ -69,7 +69,7 @@ impl Loading {
         self.under_way.as_ref().is_some_and(|(since, _)| since.elapsed() >= LATE)
     }
 
-    /// What the file says, or why it says nothing, once that is known; never without one under way.
+    /// Waits for the configuration or its error; never returns if none is being read.
     pub(super) async fn loaded(&mut self, options: &Options, rotation: &Rotation) -> Hangup {
         let Some((_, loading)) = &mut self.under_way else { return future::pending().await };
         let loaded = loading.await.unwrap_or_else(|error| Hangup::Loaded(Box::new(Err(error.to_string()))));
@@ -82,10 +82,10 @@ impl Loading {
 }
 
 impl Daemon<'_> {
-    /// Puts what the configuration file says into force, or tells why not and changes nothing.
+    /// Applies the configuration, or reports the error and changes nothing. Returns whether it was applied.
     ///
-    /// Victims under way are held to what condemned them, and spared by whatever spares them now. If nothing is to be
-    /// signalled any more they are let go.
+    /// Terminations in progress continue under their old settings, but the new rules can spare a victim. If dry run is
+    /// now enabled, they are cancelled.
     pub(super) fn reload(&mut self, hangup: Hangup) -> bool {
         let Hangup::Loaded(loaded) = hangup else {
             self.tell(Event::Degraded { what: ROTATED.to_owned() });
@@ -118,23 +118,23 @@ impl Daemon<'_> {
         true
     }
 
-    /// The configuration if it can be put into force, or why it cannot.
+    /// The configuration, if it may be applied; otherwise the reason.
     fn permitted(&self, loaded: Result<Loaded, String>) -> Result<Loaded, String> {
         let mut loaded = loaded?;
-        // One scan is what it was when it began: it may not have taken the lock that enforcing takes.
+        // A single dry-run scan stays one: it has not taken the lock that enforcing needs.
         loaded.settings.dry_run |= self.options.once && self.settings.dry_run;
         self.enforceable.allows(&loaded.settings).map_err(|error| error.to_string())?;
         Ok(loaded)
     }
 
-    /// What the settings of `before` began goes on by them, or ends; what they had not begun begins.
+    /// Continues terminations under the settings `before`, or cancels them, and hardens memmon if it enforces from now on.
     fn hand_over(&mut self, before: &Rc<Settings>) {
         let now = Instant::now();
         let orders = if self.settings.dry_run {
             self.victims.call_off(now)
         } else {
             self.hold_victims_to(before);
-            self.victims.rules_changed(startup::patience(&self.settings), now)
+            self.victims.rules_changed(startup::timing(&self.settings), now)
         };
         self.run_orders(orders);
         if before.dry_run && !self.settings.dry_run {
@@ -142,7 +142,7 @@ impl Daemon<'_> {
         }
     }
 
-    /// Has victims under way finish under `before`, which condemned them.
+    /// Keeps the settings `before` for terminations in progress, which began under them.
     pub(super) fn hold_victims_to(&mut self, before: &Rc<Settings>) {
         for (victim, _) in self.victims.iter() {
             self.former.entry(victim.id).or_insert_with(|| Rc::clone(before));

@@ -1,4 +1,4 @@
-//! Everything that is done once: configuration, sinks, the lock, the source. After it the wheel turns.
+//! The start: configuration, sinks, the lock and the source, before the event loop runs.
 
 use std::{path::Path, time::Duration};
 
@@ -21,22 +21,22 @@ use crate::{
     status::SOCKET,
 };
 
-/// How long the last words may take to reach the disk.
+/// Maximum time for the last log lines to reach the disk.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// How long a killed process may take to end before that is said.
+/// Time that a killed process may take to exit before this is reported.
 const LINGERING: Duration = Duration::from_secs(5);
 
-/// Enforcing was asked for where it cannot be done safely.
+/// The configuration enforces limits, but memmon cannot do so safely on this machine.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("cannot terminate anything here: {}; `memmon run --dry-run` watches all the same", .0.join("; "))]
 pub struct CannotEnforce(Vec<String>);
 
-/// Watches until it is told to stop, or for one scan.
+/// Watches until a signal stops it, or for one scan.
 ///
 /// # Errors
-/// [`config::ConfigError`], [`super::InstanceError`], [`support::Refusal`] and [`CannotEnforce`] are to be told apart; anything
-/// else is a failure of the machine.
+/// [`config::ConfigError`], [`super::InstanceError`], [`support::Refusal`] and [`CannotEnforce`] have exit codes of their
+/// own; any other error is a failure of the machine.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let startup = Startup::look();
     let loaded = load(options)?;
@@ -44,24 +44,24 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let facts = Facts::gather();
     let mut support = support::assess(&facts);
     Enforceable::of(&support).allows(settings)?;
-    // A look beside a running daemon is no second daemon, and leaves no trace that could be taken for one.
+    // A single dry-run scan may run beside a daemon: it takes neither the lock nor the pin.
     let only_a_look = options.once && settings.dry_run;
     let privileged = facts.euid == Uid::ROOT;
     let instance =
         (privileged && !only_a_look).then(|| Instance::take(Path::new(RUNTIME_DIR))).transpose()?;
 
     let reporter = Reporter::start(outputs(settings)).context("no thread for the log")?;
-    // Only a second daemon in one process could be there first.
+    // This fails only for a second daemon in the same process.
     let _ = report::install_diagnostics(reporter.teller());
     let listens = instance.is_some() && !options.once;
     let ended = watch(options, loaded, &facts, &mut support, (!only_a_look, listens), &reporter, &startup);
-    // What a stuck disk does not take in time is lost; the end does not wait for it.
+    // Lines that a stuck disk does not take in time are lost; the end does not wait for it.
     let _ = reporter.finish(LAST_WORDS);
     drop(instance);
     ended
 }
 
-/// What this machine and memmon's rights on it allow to terminate safely.
+/// Whether memmon can terminate processes safely on this machine, and with its privileges.
 #[derive(Clone, Debug)]
 pub(super) struct Enforceable {
     enforce: Offer,
@@ -88,7 +88,7 @@ impl Enforceable {
     }
 }
 
-/// The configuration with what the command line says on top.
+/// Loads the configuration and applies the options of the command line.
 pub(super) fn load(options: &Options) -> Result<Loaded, config::ConfigError> {
     let mut loaded = config::load(options.config.as_deref(), &NameService)?;
     loaded.settings.dry_run |= options.dry_run;
@@ -146,12 +146,12 @@ fn watch(
         }
         daemon.run(signals, startup).await
     });
-    // Who asks a name service that does not answer, or looks on, holds up no end.
+    // A thread that waits for a name service, or reads for a status query, does not delay the end.
     runtime.shutdown_background();
     ended
 }
 
-/// The source that was asked for, or the best that works: what should work and does not is withdrawn and said.
+/// Attaches the requested source, or the best one that works. A source that fails is withdrawn and reported.
 fn source(
     settings: &Settings,
     facts: &Facts,
@@ -167,7 +167,7 @@ fn source(
                     support.degraded.extend(kernel.unpinned().map(|error| Obstacle::NotPinned { error }));
                     return Ok((Some(kernel), reason));
                 }
-                // One whose /run is another one: a container's, perhaps.
+                // The other memmon has another /run, for example in a container.
                 Err(second) if Kernel::is_second(&second) => {
                     return Err(InstanceError::Taken { pid: None }.into());
                 }
@@ -205,7 +205,7 @@ pub(super) fn outputs(settings: &Settings) -> Outputs {
     }
 }
 
-pub(super) fn patience(settings: &Settings) -> EscalationTiming {
+pub(super) fn timing(settings: &Settings) -> EscalationTiming {
     EscalationTiming {
         grace: settings.termination.grace,
         lingering: LINGERING,

@@ -1,4 +1,4 @@
-//! What the daemon can say of itself: noted as it happens, which costs next to nothing, and put together when asked.
+//! The daemon's own status: noted as it changes, at nearly no cost, and assembled for a query.
 
 use std::{
     collections::VecDeque,
@@ -22,22 +22,22 @@ use crate::{
     status::{self, AccessPolicy, Body, Query, Request, SocketFile, Text, answer},
 };
 
-/// Terminations that are remembered.
+/// Number of terminations that are kept.
 const RECENT: usize = 50;
 
-/// How the daemon came to be what it is: known once it starts.
+/// Facts that are known at the start.
 pub(super) struct StartupFacts {
-    /// Why this source.
+    /// The reason for the source.
     pub(super) reason: String,
-    /// What this kernel or these rights lack.
+    /// Limitations of the kernel or of memmon's privileges.
     pub(super) degraded: Vec<String>,
-    /// The configuration's file.
+    /// The configuration file.
     pub(super) file: Option<PathBuf>,
-    /// What in it may not be meant.
+    /// Its warnings.
     pub(super) warnings: Vec<Warning>,
 }
 
-/// What was noted, and who asks for it.
+/// The noted status, and the socket for queries.
 pub(super) struct StatusBoard {
     about: StartupFacts,
     since: Instant,
@@ -53,7 +53,7 @@ pub(super) struct StatusBoard {
     asked: mpsc::Sender<Request>,
 }
 
-/// When a scan began, by both clocks.
+/// Start of a scan, by wall clock and CPU time.
 #[derive(Clone, Copy)]
 pub(super) struct ScanClock {
     wall: Instant,
@@ -67,7 +67,7 @@ impl ScanClock {
 }
 
 impl StatusBoard {
-    /// A board, and the questions to it.
+    /// A board, and the queue of queries.
     pub(super) fn new(about: StartupFacts) -> (Self, mpsc::Receiver<Request>) {
         let (asked, asks) = mpsc::channel(1);
         let board = Self {
@@ -87,7 +87,7 @@ impl StatusBoard {
         (board, asks)
     }
 
-    /// Answers at `socket` from now on, in the runtime that this is called in.
+    /// Starts to listen at `socket`, in the current runtime.
     pub(super) fn listen(&mut self, socket: &Path, group: Option<u32>) -> std::io::Result<()> {
         let (place, listener) = SocketFile::take(socket, None)?;
         let door = AccessPolicy::new(group);
@@ -98,14 +98,14 @@ impl StatusBoard {
         admitted
     }
 
-    /// Lets this group ask, instead of the one that might before.
+    /// Grants queries to this group instead of the former one.
     pub(super) fn admit(&self, group: Option<u32>) -> std::io::Result<()> {
         let Some((place, door)) = &self.socket else { return Ok(()) };
         door.admit(group);
         place.admit(group)
     }
 
-    /// Everything that is told passes by here.
+    /// Notes an event. Every event passes through here.
     pub(super) fn note(&mut self, event: &Event) {
         match event {
             Event::ScanComplete { scanned, killed } => (self.scanned, self.killed) = (*scanned, *killed),
@@ -124,17 +124,17 @@ impl StatusBoard {
         }
     }
 
-    /// The warnings of a configuration that was put into force.
+    /// Notes the warnings of a configuration that was applied.
     pub(super) fn warned(&mut self, warnings: Vec<Warning>) {
         self.about.warnings = warnings;
     }
 
-    /// What else this kernel or these rights turned out to lack.
+    /// Adds limitations that were found after the start.
     pub(super) fn degraded(&mut self, what: Vec<String>) {
         self.about.degraded.extend(what);
     }
 
-    /// A scan is over.
+    /// Notes the end of a scan.
     pub(super) fn scanned(&mut self, began: ScanClock) {
         self.scans += 1;
         self.scan = Some((began, Instant::now(), cpu_time().saturating_sub(began.cpu)));
@@ -163,14 +163,14 @@ impl StatusBoard {
 }
 
 impl Daemon<'_> {
-    /// Answers at `socket` from now on. A machine without it is watched all the same.
+    /// Starts to listen at `socket`. memmon watches even if that fails.
     pub(super) fn listen(&mut self, socket: &Path) {
         let group = self.settings.status.gid;
         let listens = self.board.borrow_mut().listen(socket, group);
         self.report_socket(listens);
     }
 
-    /// Lets the group of the settings ask, and nobody who might before.
+    /// Grants queries to the group of the settings, and no longer to the former one.
     pub(super) fn admit(&mut self) {
         let admitted = self.board.borrow().admit(self.settings.status.gid);
         self.report_socket(admitted);
@@ -192,7 +192,7 @@ impl Daemon<'_> {
         }
     }
 
-    /// Answers a question. What takes long is done beside the loop.
+    /// Answers a query. Another thread does the part that takes long.
     pub(super) fn answer(&mut self, ask: Request) {
         let growths = self.growths();
         let mut basis =
@@ -202,7 +202,7 @@ impl Daemon<'_> {
                 let mut status = Box::new(self.status());
                 task::spawn_blocking(move || {
                     status.climbing = climbing(&basis, growths).unwrap_or_default();
-                    // Who asked may have left.
+                    // The client may have left.
                     let _ = ask.answer.send(answer(&Body::Status(status)));
                 });
             }
@@ -223,7 +223,7 @@ impl Daemon<'_> {
         }
     }
 
-    /// All but who climbs, which takes close looks.
+    /// The status without growing processes, which need close looks.
     fn status(&self) -> status::Status {
         let Settings { rules, check_interval, dry_run, .. } = &self.settings;
         let board = self.board.borrow();
@@ -302,7 +302,7 @@ const fn word(phase: Phase) -> &'static str {
     }
 }
 
-/// What this thread has used of a CPU so far.
+/// CPU time of this thread.
 fn cpu_time() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }

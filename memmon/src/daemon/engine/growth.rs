@@ -1,5 +1,5 @@
-//! Who climbs towards its limit: the ladder in force, how fast each climbs, and how much of a CPU looking at them may
-//! take. No syscalls; the time is an argument.
+//! Growing processes: their wake levels and growth rates, and the CPU time that looking at them may take. No system calls;
+//! the time is an argument.
 
 use std::{
     collections::HashMap,
@@ -11,11 +11,11 @@ use crate::{
     policy::{Growth, Rate, WakeLevels},
 };
 
-/// The processes that reached the foot of the ladder.
+/// The processes that reached the lowest wake level.
 #[derive(Debug)]
 pub(in crate::daemon) struct GrowthTracker {
     pub(in crate::daemon) ladder: WakeLevels,
-    climbs: HashMap<ProcessId, Tracked>,
+    tracked: HashMap<ProcessId, Tracked>,
 }
 
 #[derive(Debug, Default)]
@@ -27,91 +27,92 @@ struct Tracked {
 
 impl GrowthTracker {
     pub(in crate::daemon) fn new(ladder: WakeLevels) -> Self {
-        Self { ladder, climbs: HashMap::new() }
+        Self { ladder, tracked: HashMap::new() }
     }
 
-    /// Puts another ladder up: who was warned of the one before is warned of this one, too.
+    /// Replaces the wake levels: a process that was warned about may be warned about again.
     pub(in crate::daemon) fn move_to(&mut self, ladder: WakeLevels) {
         self.ladder = ladder;
-        self.climbs.values_mut().for_each(|climb| climb.warned = false);
+        self.tracked.values_mut().for_each(|entry| entry.warned = false);
     }
 
-    /// Everybody of whom something is known.
+    /// All tracked processes.
     pub(in crate::daemon) fn all(&self) -> Vec<ProcessId> {
-        self.climbs.keys().copied().collect()
+        self.tracked.keys().copied().collect()
     }
 
-    /// Takes a reading of one that has reached the foot.
-    pub(in crate::daemon) fn note(&mut self, whom: ProcessId, at: Duration, rss: Bytes) {
-        let climb = self.climbs.entry(whom).or_default();
-        // A crossing may be heard of after a scan that was later. An eighth below, as the kernel side does: who swings
-        // around the rung is one climb.
-        if climb.growth.note(at, rss) {
-            climb.warned &= self.ladder.warns_at(rss + Bytes(rss.0 / 7));
+    /// Adds a reading of a process that has reached the lowest level.
+    pub(in crate::daemon) fn note(&mut self, process: ProcessId, at: Duration, rss: Bytes) {
+        let entry = self.tracked.entry(process).or_default();
+        // A crossing may arrive after a later scan. As in the kernel, a process may be warned about again only an eighth
+        // below the level, so that swings around the level make one warning.
+        if entry.growth.note(at, rss) {
+            entry.warned &= self.ladder.warns_at(rss + Bytes(rss.0 / 7));
         }
     }
 
-    /// Whether a warning of this one could be due: it is asked before a close look.
-    pub(in crate::daemon) fn may_warn(&self, whom: ProcessId, rss: Bytes) -> bool {
-        self.ladder.warns_at(rss) && self.climbs.get(&whom).is_some_and(|climb| !climb.warned)
+    /// Whether a warning about this process could be due. Call it before a close look.
+    pub(in crate::daemon) fn may_warn(&self, process: ProcessId, rss: Bytes) -> bool {
+        self.ladder.warns_at(rss) && self.tracked.get(&process).is_some_and(|entry| !entry.warned)
     }
 
-    /// Whether a warning of this one is due. It is not due again before the climb is another one.
-    pub(in crate::daemon) fn warn(&mut self, whom: ProcessId, rss: Bytes) -> bool {
+    /// Whether a warning about this process is due. It is not due again until the process has shrunk and grows again.
+    pub(in crate::daemon) fn warn(&mut self, process: ProcessId, rss: Bytes) -> bool {
         let due = self.ladder.warns_at(rss);
-        self.climbs.get_mut(&whom).is_some_and(|climb| due && !std::mem::replace(&mut climb.warned, true))
+        self.tracked.get_mut(&process).is_some_and(|entry| due && !std::mem::replace(&mut entry.warned, true))
     }
 
-    /// Remembers the level that was set for one.
-    pub(in crate::daemon) fn set(&mut self, whom: ProcessId, level: Bytes) {
-        self.climbs.entry(whom).or_default().level = level;
+    /// Notes the level that was set for a process.
+    pub(in crate::daemon) fn set(&mut self, process: ProcessId, level: Bytes) {
+        self.tracked.entry(process).or_default().level = level;
     }
 
-    /// Those who fell below the rung under their level, with the level that they should have now: `rss` reads one. Who is
-    /// at the top was judged, and has the level that came of it.
+    /// Processes that shrank below the next lower level, with the level that they should have now; `rss` reads a process.
+    /// A process above the highest level was judged, and keeps the level from that.
     pub(in crate::daemon) fn fallen(
         &self,
         rss: impl Fn(ProcessId) -> Option<Bytes>,
     ) -> Vec<(ProcessId, Bytes)> {
-        let lower = |(whom, climb): (&ProcessId, &Tracked)| {
-            let rss = rss(*whom).filter(|rss| *rss < self.ladder.highest())?;
+        let lower = |(process, entry): (&ProcessId, &Tracked)| {
+            let rss = rss(*process).filter(|rss| *rss < self.ladder.highest())?;
             let level = self.ladder.above(rss);
-            (level < climb.level).then_some((*whom, level))
+            (level < entry.level).then_some((*process, level))
         };
-        self.climbs.iter().filter_map(lower).collect()
+        self.tracked.iter().filter_map(lower).collect()
     }
 
-    /// How fast one grows, and when it will be at `limit`.
-    pub(in crate::daemon) fn rate(&self, whom: ProcessId, limit: Bytes, error: Bytes) -> Option<Rate> {
-        self.climbs.get(&whom)?.growth.rate(limit, error)
+    /// The growth rate of a process, and the time until it reaches `limit`.
+    pub(in crate::daemon) fn rate(&self, process: ProcessId, limit: Bytes, error: Bytes) -> Option<Rate> {
+        self.tracked.get(&process)?.growth.rate(limit, error)
     }
 
-    /// The same of everybody who has one.
+    /// The growth rates of all processes that have one.
     pub(in crate::daemon) fn rates(&self, limit: Bytes, error: Bytes) -> Vec<(ProcessId, Rate)> {
-        let rate = |(whom, climb): (&ProcessId, &Tracked)| Some((*whom, climb.growth.rate(limit, error)?));
-        self.climbs.iter().filter_map(rate).collect()
+        let rate =
+            |(process, entry): (&ProcessId, &Tracked)| Some((*process, entry.growth.rate(limit, error)?));
+        self.tracked.iter().filter_map(rate).collect()
     }
 
-    pub(in crate::daemon) fn forget(&mut self, whom: ProcessId) {
-        self.climbs.remove(&whom);
+    pub(in crate::daemon) fn forget(&mut self, process: ProcessId) {
+        self.tracked.remove(&process);
     }
 
-    /// Forgets those of whom `is_there` knows nothing.
+    /// Forgets all processes for which `is_there` is false.
     pub(in crate::daemon) fn keep(&mut self, is_there: impl Fn(ProcessId) -> bool) {
-        self.climbs.retain(|whom, _| is_there(*whom));
+        self.tracked.retain(|process, _| is_there(*process));
     }
 }
 
-/// How long a share of the time is counted.
+/// Length of the window over which CPU time is counted.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// How much of each window may go to those who cross: a tenth of one CPU.
+/// CPU time in each window for processes that cross a level: a tenth of one CPU.
 const SHARE: Duration = Duration::from_millis(100);
 
-/// What can be owed to the windows to come. A stall of the machine is nobody's debt, and memmon is not to sleep for it.
+/// Maximum of overspent time that counts against later windows, so that memmon does not pause after a stall of the machine.
 const MOST_OWED: Duration = Duration::from_millis(300);
 
-/// Bounds what processes that swing around their limits, or hang there, can cost: when the share is used up, the ring waits.
+/// Limits the cost of processes that swing around their limits, or hang there: when the share is used up, the ring waits.
 #[derive(Debug)]
 pub(in crate::daemon) struct CpuBudget {
     since: Instant,
@@ -123,7 +124,7 @@ impl CpuBudget {
         Self { since: now, spent: Duration::ZERO }
     }
 
-    /// Whether there is time left; if not, when there will be.
+    /// Whether there is time left; otherwise the time at which there will be.
     pub(in crate::daemon) fn left(&mut self, now: Instant) -> Result<(), Instant> {
         let windows = now.saturating_duration_since(self.since).as_secs() / WINDOW.as_secs();
         if windows > 0 {
@@ -143,48 +144,48 @@ mod tests {
     use super::*;
     use crate::model::{Pid, StartTime};
 
-    const WHOM: ProcessId = ProcessId { pid: Pid(7), start: StartTime(1) };
+    const PROCESS: ProcessId = ProcessId { pid: Pid(7), start: StartTime(1) };
 
     fn mib(count: u64) -> Bytes {
         Bytes(count * Bytes::MIB)
     }
 
-    fn climbers() -> GrowthTracker {
+    fn tracker() -> GrowthTracker {
         GrowthTracker::new(WakeLevels::new(mib(800), mib(1), Some(80.0)))
     }
 
     #[test]
-    fn one_warning_per_climb() {
-        let mut climbers = climbers();
+    fn one_warning_until_the_process_shrinks() {
+        let mut tracker = tracker();
         let mut warned = |seconds, rss| {
-            climbers.note(WHOM, Duration::from_secs(seconds), mib(rss));
-            climbers.warn(WHOM, mib(rss))
+            tracker.note(PROCESS, Duration::from_secs(seconds), mib(rss));
+            tracker.warn(PROCESS, mib(rss))
         };
         assert!(!warned(1, 500));
         assert!(warned(2, 640));
         assert!(!warned(3, 700));
-        // It swings around the rung.
+        // It swings around the level.
         assert!(!warned(4, 600) && !warned(5, 650));
-        // ReportOnce late of what was before.
+        // An earlier reading arrives late.
         assert!(!warned(1, 400) && !warned(6, 650));
-        // It fell, and comes again.
+        // It shrank, and grows again.
         assert!(!warned(7, 500) && warned(8, 640));
-        assert!(!climbers.warn(ProcessId { pid: Pid(8), ..WHOM }, mib(700)), "nothing is known of it");
+        assert!(!tracker.warn(ProcessId { pid: Pid(8), ..PROCESS }, mib(700)), "it is not tracked");
     }
 
     #[test]
-    fn who_fell_gets_a_lower_level() {
-        let mut climbers = climbers();
-        climbers.set(WHOM, mib(700));
-        assert_eq!(climbers.fallen(|_| Some(mib(650))), []);
-        assert_eq!(climbers.fallen(|_| Some(mib(450))), [(WHOM, mib(500))]);
-        assert_eq!(climbers.fallen(|_| None), []);
-        // Protected, and far over the limit: it is to wake nobody.
-        climbers.set(WHOM, Bytes::MAX);
-        assert_eq!(climbers.fallen(|_| Some(mib(900))), []);
-        assert_eq!(climbers.fallen(|_| Some(mib(450))), [(WHOM, mib(500))]);
-        climbers.keep(|_| false);
-        assert_eq!(climbers.fallen(|_| Some(mib(450))), []);
+    fn a_process_that_shrank_gets_a_lower_level() {
+        let mut tracker = tracker();
+        tracker.set(PROCESS, mib(700));
+        assert_eq!(tracker.fallen(|_| Some(mib(650))), []);
+        assert_eq!(tracker.fallen(|_| Some(mib(450))), [(PROCESS, mib(500))]);
+        assert_eq!(tracker.fallen(|_| None), []);
+        // Protected, and far over the limit: it must not wake memmon.
+        tracker.set(PROCESS, Bytes::MAX);
+        assert_eq!(tracker.fallen(|_| Some(mib(900))), []);
+        assert_eq!(tracker.fallen(|_| Some(mib(450))), [(PROCESS, mib(500))]);
+        tracker.keep(|_| false);
+        assert_eq!(tracker.fallen(|_| Some(mib(450))), []);
     }
 
     #[test]
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_overspent_is_owed_but_for_no_longer_than_that() {
+    fn overspent_time_is_owed_up_to_a_maximum() {
         let start = Instant::now();
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
         let mut budget = CpuBudget::new(start);

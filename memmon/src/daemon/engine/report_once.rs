@@ -1,23 +1,23 @@
-//! What was said of whom: a state that lasts for many scans is news once.
+//! Reports a condition of a process once, even if it lasts for many scans.
 
 use std::collections::HashMap;
 
 use crate::model::ProcessId;
 
-/// What can be said of a process that memmon does not terminate.
+/// A condition of a process that memmon does not terminate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::daemon) enum Condition {
-    /// It would be terminated, were this not a dry run.
+    /// It would be terminated if this were not a dry run.
     WouldTerminate,
     /// It is over a limit, but a rule that may protect it could not be checked.
     Unsure,
-    /// It is over a limit and comes back too often.
+    /// It is over a limit, but its program was terminated too often.
     HeldBack,
     /// The map and /proc differ about it.
     Disagreement,
 }
 
-/// Remembers the last thing said of each process, for as long as it stays true.
+/// The reported conditions of each process, for as long as they last.
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct ReportOnce {
     last: HashMap<(ProcessId, Condition), u64>,
@@ -25,12 +25,12 @@ pub(in crate::daemon) struct ReportOnce {
 }
 
 impl ReportOnce {
-    /// Whether this is news; from now on it is not, as long as it is repeated in every scan.
-    pub(in crate::daemon) fn first_time(&mut self, process: ProcessId, said: Condition) -> bool {
-        self.last.insert((process, said), self.scan).is_none()
+    /// Whether this condition is to be reported now. The next call returns false, as long as one call is made in each scan.
+    pub(in crate::daemon) fn first_time(&mut self, process: ProcessId, condition: Condition) -> bool {
+        self.last.insert((process, condition), self.scan).is_none()
     }
 
-    /// A scan is over: what was not said again in it, or since the one before, has ended and would be news again.
+    /// Ends a scan: a condition without a call since the last scan is over, and would be reported again.
     pub(in crate::daemon) fn scan_complete(&mut self) {
         let scan = self.scan;
         self.last.retain(|_, last| *last == scan);
@@ -48,26 +48,26 @@ mod tests {
     }
 
     #[test]
-    fn a_lasting_state_is_news_once() {
-        let mut told = ReportOnce::default();
-        assert!(told.first_time(process(7, 1), Condition::WouldTerminate));
+    fn a_lasting_condition_is_reported_once() {
+        let mut reports = ReportOnce::default();
+        assert!(reports.first_time(process(7, 1), Condition::WouldTerminate));
         for _ in 0..3 {
-            told.scan_complete();
-            assert!(!told.first_time(process(7, 1), Condition::WouldTerminate));
+            reports.scan_complete();
+            assert!(!reports.first_time(process(7, 1), Condition::WouldTerminate));
         }
-        assert!(told.first_time(process(7, 1), Condition::Unsure), "another state is other news");
+        assert!(reports.first_time(process(7, 1), Condition::Unsure), "another condition is reported");
         assert!(
-            told.first_time(process(7, 2), Condition::WouldTerminate),
+            reports.first_time(process(7, 2), Condition::WouldTerminate),
             "another process with the same pid"
         );
     }
 
     #[test]
-    fn a_state_that_ended_is_news_again() {
-        let mut told = ReportOnce::default();
-        assert!(told.first_time(process(7, 1), Condition::WouldTerminate));
-        told.scan_complete();
-        told.scan_complete();
-        assert!(told.first_time(process(7, 1), Condition::WouldTerminate));
+    fn a_condition_that_ended_is_reported_again() {
+        let mut reports = ReportOnce::default();
+        assert!(reports.first_time(process(7, 1), Condition::WouldTerminate));
+        reports.scan_complete();
+        reports.scan_complete();
+        assert!(reports.first_time(process(7, 1), Condition::WouldTerminate));
     }
 }

@@ -43,7 +43,7 @@ impl Daemon<'_> {
         let (rule, limit) = self.settings.rules.limit(&self.memory);
         let breach =
             Breach { rule, limit, rss: process.rss, percent: process.rss.percent_of(self.memory.total) };
-        if let Ok(mut victims) = Victims::new(startup::patience(&self.settings)) {
+        if let Ok(mut victims) = Victims::new(startup::timing(&self.settings)) {
             // Its orders are not executed.
             drop(victims.start_termination(process, breach, Instant::now()));
         }
