@@ -86,6 +86,17 @@ impl Drop for Prometheus {
     }
 }
 
+/// `promtool check metrics`, without a complaint.
+fn promtool_accepts(text: &str) {
+    let mut check = Command::new(promtool());
+    let mut check =
+        check.args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    check.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let checked = check.wait_with_output().unwrap();
+    let complaints = String::from_utf8_lossy(&checked.stderr);
+    assert!(checked.status.success() && complaints.is_empty(), "{complaints}\n{text}");
+}
+
 #[test]
 #[ignore = "kernel: needs root, kernel BTF and MEMMON_PROMTOOL: `cargo xtask setup --for-tests`"]
 fn prometheus_reads_what_a_daemon_does() {
@@ -95,6 +106,8 @@ fn prometheus_reads_what_a_daemon_does() {
     let daemon = Daemon::start(&config(&user, &[("metrics.listen", &listen)]), &[]);
     let prometheus = Prometheus::start(address);
     eventually("a first reading", || prometheus.query("memmon_config_generation") == [1.0]);
+    // As `curl …/metrics | promtool check metrics` reads it.
+    promtool_accepts(&get(address, "/metrics").unwrap());
     let mut hog = user.hog("anon 40M hold");
     daemon.terminated(&mut hog);
     // The alert is of an increase: the reading before the first termination was a 0.
@@ -154,13 +167,7 @@ fn the_textfile_is_one_that_promtool_likes() {
         assert_eq!(entries > 1.0, *source == "ebpf", "{text}");
         assert!(!text.contains("pid"), "{text}");
         assert_eq!(fs::metadata(&seen).unwrap().permissions().mode() & 0o777, 0o644, "whatever the umask");
-        let mut check = Command::new(promtool());
-        let mut check =
-            check.args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        check.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-        let checked = check.wait_with_output().unwrap();
-        let said = String::from_utf8_lossy(&checked.stderr);
-        assert!(checked.status.success() && said.is_empty(), "{said}\n{text}");
+        promtool_accepts(&text);
         daemon.stop();
     }
 }
