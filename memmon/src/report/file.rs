@@ -73,8 +73,8 @@ impl Output for LogFile {
         Sink::File
     }
 
-    fn write(&mut self, line: &Line<'_>) -> io::Result<()> {
-        self.append(line.whole).map_err(|error| {
+    fn write(&mut self, line: &Line) -> io::Result<()> {
+        self.append(&line.whole).map_err(|error| {
             // The next attempt starts from the name again: another disk may be mounted there by then.
             self.file = None;
             io::Error::new(error.kind(), format!("{}: {}", self.path.display(), advised(&error)))
@@ -178,8 +178,8 @@ mod tests {
 
     use super::*;
     use crate::report::{
-        event::{Event, Level},
-        sink::{HealthySink, WriteOutcome},
+        event::Event,
+        sink::{HealthySink, WriteOutcome, samples},
     };
 
     fn refusal(path: &Path) -> String {
@@ -187,10 +187,7 @@ mod tests {
     }
 
     fn offer(outlet: &mut HealthySink, whole: &str, now: Instant) -> WriteOutcome {
-        let at = jiff::Timestamp::UNIX_EPOCH.to_zoned(jiff::tz::TimeZone::UTC);
-        let event = Event::Overflow { lost: 0 };
-        let line = Line { at: &at, level: Level::Info, event: &event, user: None, message: whole, whole };
-        outlet.offer(&line, now)
+        outlet.offer(&samples::line(whole), now)
     }
 
     fn broke(offer: &WriteOutcome) -> &str {

@@ -1,7 +1,9 @@
 //! Tells people and programs what happened: one event type, many sinks, and nobody who ever waits for them.
 //!
 //! ```text
-//! tell(Event) ──bounded queue──▶ writer thread: text, json ──▶ console, log file, journal or syslog
+//! tell(Event) ──bounded queue──▶ writer thread: text, json ─┬─bounded queue──▶ console
+//!                                                          ├─bounded queue──▶ log file
+//!                                                          └─never blocks───▶ journal or syslog
 //! ```
 
 mod advice;
@@ -13,6 +15,7 @@ mod message_id;
 mod metrics;
 mod notify;
 mod outputs;
+mod queued_sink;
 mod repeat_filter;
 mod reporter;
 mod rotation;

@@ -1,6 +1,6 @@
 //! What a reporter is started with.
 
-use std::{io::Write, path::PathBuf};
+use std::{io::Write, path::PathBuf, time::Duration};
 
 use jiff::{Timestamp, tz::TimeZone};
 
@@ -63,8 +63,10 @@ pub struct Machine {
     pub journal: PathBuf,
     /// syslogd's socket.
     pub syslog: PathBuf,
-    /// Events that may wait for the writer. Fixed when the reporter starts.
+    /// Events that may wait for the writer, and at most so many lines for a sink. Fixed when the reporter starts.
     pub queue: usize,
+    /// How long the writer waits for a sink that has no other line to write.
+    pub patience: Duration,
 }
 
 impl Default for Machine {
@@ -76,6 +78,7 @@ impl Default for Machine {
             journal: "/run/systemd/journal/socket".into(),
             syslog: "/dev/log".into(),
             queue: 1024,
+            patience: Duration::from_millis(100),
         }
     }
 }

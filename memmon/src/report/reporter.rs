@@ -5,7 +5,7 @@ use std::{
     sync::{
         Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU8, AtomicU64, Ordering},
-        mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError},
+        mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError},
     },
     thread,
     time::{Duration, Instant},
@@ -30,7 +30,9 @@ pub struct Reporter {
     teller: EventSender,
     exports: Mutex<Exports>,
     rotation: Rotation,
-    /// Hangs up when the writer thread is done.
+    /// Held by each thread that still has lines to write.
+    hang_up: Sender<()>,
+    /// Disconnected when all of them are done.
     done: Receiver<()>,
 }
 
@@ -90,17 +92,22 @@ impl Reporter {
             (outputs.metrics.clone(), outputs.notify.clone(), outputs.machine.clone());
         let rotation = Rotation::default();
         rotation.follow(outputs.file.as_deref());
-        let writer = Writer::new(outputs, &rotation);
-        let for_writer = Arc::clone(&shared);
+        let writer = Writer::new(outputs, &rotation, hang_up.clone());
+        let (for_writer, for_thread) = (Arc::clone(&shared), hang_up.clone());
         thread::Builder::new().name("memmon-report".into()).spawn(move || {
             // What libraries say while they serve the writer must not come back as something to write.
             tracing::dispatcher::with_default(&tracing::Dispatch::none(), || {
                 run(writer, &items, &for_writer);
             });
-            drop(hang_up);
+            drop(for_thread);
         })?;
-        let reporter =
-            Self { teller: EventSender { queue, shared }, exports: Mutex::default(), rotation, done };
+        let reporter = Self {
+            teller: EventSender { queue, shared },
+            exports: Mutex::default(),
+            rotation,
+            hang_up,
+            done,
+        };
         reporter.export(exports);
         reporter.notify(notify, &machine);
         Ok(reporter)
@@ -138,7 +145,7 @@ impl Reporter {
         self.export(outputs.metrics.clone());
         self.notify(outputs.notify.clone(), &outputs.machine);
         self.rotation.follow(outputs.file.as_deref());
-        let writer = Box::new(Writer::new(outputs, &self.rotation));
+        let writer = Box::new(Writer::new(outputs, &self.rotation, self.hang_up.clone()));
         self.order(|orders| orders.replace = Some(writer));
     }
 
@@ -157,6 +164,7 @@ impl Reporter {
         let deadline = Instant::now() + limit;
         self.order(|orders| orders.finish = true);
         self.exports.into_inner().unwrap_or_else(PoisonError::into_inner).finish(deadline);
+        drop(self.hang_up);
         self.done.recv_timeout(deadline.saturating_duration_since(Instant::now()))
             == Err(RecvTimeoutError::Disconnected)
     }
@@ -236,7 +244,8 @@ fn run(mut writer: Writer, items: &Receiver<Item>, shared: &Shared) {
         let orders = std::mem::take(&mut *shared.orders.lock().unwrap_or_else(PoisonError::into_inner));
         let now = Instant::now();
         if let Some(next) = orders.replace {
-            std::mem::replace(&mut writer, *next).end((shared.clock)(), now);
+            let ended = std::mem::replace(&mut writer, *next).end((shared.clock)(), now);
+            writer.adopt(ended, now);
         }
         if orders.reopen {
             writer.reopen(now);
@@ -279,7 +288,7 @@ fn finish(mut writer: Writer, items: &Receiver<Item>, shared: &Shared) {
         write(&mut writer, item);
     }
     tell_overflow(&mut writer, shared);
-    writer.end((shared.clock)(), Instant::now());
+    drop(writer.end((shared.clock)(), Instant::now()));
 }
 
 fn write(writer: &mut Writer, item: Item) {
@@ -320,6 +329,7 @@ mod tests {
             user_name: |_| Some("john".to_owned()),
             journal: folder.join("journal"),
             syslog: folder.join("syslog"),
+            patience: LIMIT,
             ..Machine::default()
         }
     }
@@ -335,37 +345,66 @@ mod tests {
     }
 
     #[test]
-    fn a_blocked_sink_delays_nobody_and_every_lost_event_is_counted() {
+    fn a_blocked_sink_delays_neither_callers_nor_other_sinks_and_every_lost_line_is_counted() {
         const TOLD: usize = 20_000;
         let folder = tempfile::tempdir().unwrap();
         let (reader, writer) = io::pipe().unwrap();
-        let console = Console::Writer(Box::new(writer));
-        let machine = Machine { queue: 64, ..machine(folder.path()) };
-        let reporter =
-            Reporter::start(Outputs { console, format: Format::Json, machine, ..Outputs::default() })
-                .unwrap();
+        let log = folder.path().join("log");
+        let outputs = Outputs {
+            console: Console::Writer(Box::new(writer)),
+            file: Some(log.clone()),
+            format: Format::Json,
+            machine: Machine { queue: 64, patience: Duration::from_millis(20), ..machine(folder.path()) },
+            ..Outputs::default()
+        };
+        let reporter = Reporter::start(outputs).unwrap();
         let teller = reporter.teller();
         let (told, all_told) = mpsc::channel();
         thread::spawn(move || {
             (0..TOLD).for_each(|i| teller.tell(scan(i)));
             told.send(()).unwrap();
         });
-        all_told.recv_timeout(LIMIT).expect("telling must not wait for a pipe that nobody reads");
+        all_told.recv_timeout(LIMIT).expect("a caller must not wait for a pipe that nobody reads");
+        // The rest of them reaches the file although nothing reads from the pipe.
+        let start = Instant::now();
+        let mut last = 0;
+        let in_file = || fs::read_to_string(&log).unwrap_or_default();
+        while !in_file().contains("\"sink\":\"console\"") || !in_file().contains("the last") {
+            assert!(start.elapsed() < LIMIT, "{}", in_file());
+            reporter.tell(Event::Stopping { reason: "the last".to_owned() });
+            last += 1;
+            thread::sleep(Duration::from_millis(10));
+        }
 
         let reading = thread::spawn(move || read_all(reader));
         assert!(reporter.finish(LIMIT));
-        let (mut written, mut lost) = (Vec::new(), 0);
-        for line in reading.join().unwrap().lines() {
+        let (mut written, mut overflow, mut begun, mut lost, mut open, mut others) =
+            (Vec::new(), 0, 0, 0, 0, 0);
+        let in_file = in_file();
+        for line in in_file.lines() {
             let event: Value = serde_json::from_str(line).unwrap();
+            let count = |key: &str| event[key].as_u64().unwrap();
             match event["event"].as_str().unwrap() {
-                "scan_complete" => written.push(event["scanned"].as_u64().unwrap()),
-                "overflow" => lost += event["lost"].as_u64().unwrap(),
+                "scan_complete" => written.push(count("scanned")),
+                "stopping" => others += 1,
+                "overflow" => overflow += count("lost"),
+                "sink_trouble" if event["error"].is_null() => {
+                    lost += count("lost");
+                    open = 0;
+                }
+                "sink_trouble" => {
+                    begun += 1;
+                    open = count("lost");
+                }
                 other => panic!("{other}"),
             }
         }
         assert!(written.is_sorted());
-        assert!(lost > 0 && written.len() >= 64);
-        assert_eq!(written.len() as u64 + lost, TOLD as u64);
+        assert_eq!((written.len() + others) as u64 + overflow, (TOLD + last) as u64);
+        let on_console = reading.join().unwrap().lines().count();
+        let offered = in_file.lines().count() - begun;
+        assert_eq!(on_console as u64 + lost + open, offered as u64, "of the console's lines, too");
+        assert!(on_console >= 64 && lost + open > 0);
     }
 
     #[test]

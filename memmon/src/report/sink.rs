@@ -13,19 +13,19 @@ use super::event::{Event, Level, Sink};
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// One event in all the forms that a sink may want.
-pub(super) struct Line<'a> {
-    /// When it was told, in local time.
-    pub(super) at: &'a Zoned,
+pub(super) struct Line {
+    /// When it was reported, in local time.
+    pub(super) at: Zoned,
     /// How urgent it is.
     pub(super) level: Level,
     /// What happened.
-    pub(super) event: &'a Event,
-    /// The name of the user whom it is about.
-    pub(super) user: Option<&'a str>,
-    /// What the text format says, without time and level.
-    pub(super) message: &'a str,
+    pub(super) event: Event,
+    /// The name of the user that it is about.
+    pub(super) user: Option<String>,
+    /// The line of the text format, without time and level.
+    pub(super) message: String,
     /// The whole line in the format that was asked for, with its line feed.
-    pub(super) whole: &'a str,
+    pub(super) whole: String,
 }
 
 /// Something that takes lines.
@@ -37,7 +37,7 @@ pub(super) trait Output: Send {
     ///
     /// # Errors
     /// It could not be taken; the text names the file or socket.
-    fn write(&mut self, line: &Line<'_>) -> io::Result<()>;
+    fn write(&mut self, line: &Line) -> io::Result<()>;
 
     /// Lets go of what may have been replaced (log rotation).
     fn reopen(&mut self) {}
@@ -75,7 +75,7 @@ impl HealthySink {
     }
 
     /// Hands `line` over, or counts it. An output in trouble is tried again after a pause only.
-    pub(super) fn offer(&mut self, line: &Line<'_>, now: Instant) -> WriteOutcome {
+    pub(super) fn offer(&mut self, line: &Line, now: Instant) -> WriteOutcome {
         if let Some(trouble) = &mut self.trouble
             && now < trouble.retry
         {
@@ -127,9 +127,24 @@ impl Output for Console {
         Sink::Console
     }
 
-    fn write(&mut self, line: &Line<'_>) -> io::Result<()> {
+    fn write(&mut self, line: &Line) -> io::Result<()> {
         self.0.write_all(line.whole.as_bytes())?;
         self.0.flush()
+    }
+}
+
+#[cfg(test)]
+pub(super) mod samples {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// A line that reads `whole`.
+    pub(in crate::report) fn line(whole: &str) -> Arc<Line> {
+        let at = jiff::Timestamp::UNIX_EPOCH.to_zoned(jiff::tz::TimeZone::UTC);
+        let event = Event::Overflow { lost: 0 };
+        let (message, whole) = (whole.trim().to_owned(), whole.to_owned());
+        Arc::new(Line { at, level: Level::Info, event, user: None, message, whole })
     }
 }
 
@@ -149,7 +164,7 @@ mod tests {
             Sink::File
         }
 
-        fn write(&mut self, _: &Line<'_>) -> io::Result<()> {
+        fn write(&mut self, _: &Line) -> io::Result<()> {
             if self.0.load(Ordering::Relaxed) { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
         }
     }
@@ -158,9 +173,7 @@ mod tests {
     fn trouble_is_told_once_and_every_lost_line_is_counted() {
         let works = Arc::new(AtomicBool::new(true));
         let mut outlet = HealthySink::new(Flaky(Arc::clone(&works)));
-        let at = jiff::Timestamp::UNIX_EPOCH.to_zoned(jiff::tz::TimeZone::UTC);
-        let event = Event::Overflow { lost: 0 };
-        let line = Line { at: &at, level: Level::Info, event: &event, user: None, message: "", whole: "" };
+        let line = samples::line("");
         let start = Instant::now();
         let second = Duration::from_secs(1);
         assert_eq!(outlet.offer(&line, start), WriteOutcome::Taken);
@@ -182,9 +195,7 @@ mod tests {
     fn the_pause_grows_to_a_minute_and_rotation_ends_it() {
         let works = Arc::new(AtomicBool::new(false));
         let mut outlet = HealthySink::new(Flaky(Arc::clone(&works)));
-        let at = jiff::Timestamp::UNIX_EPOCH.to_zoned(jiff::tz::TimeZone::UTC);
-        let event = Event::Overflow { lost: 0 };
-        let line = Line { at: &at, level: Level::Info, event: &event, user: None, message: "", whole: "" };
+        let line = samples::line("");
         let mut now = Instant::now();
         for _ in 0..20 {
             outlet.offer(&line, now);

@@ -53,7 +53,7 @@ impl Output for SystemLog {
         if self.journal.exists() { Sink::Journal } else { Sink::Syslog }
     }
 
-    fn write(&mut self, line: &Line<'_>) -> io::Result<()> {
+    fn write(&mut self, line: &Line) -> io::Result<()> {
         let (datagram, to) = match self.sink() {
             Sink::Journal => (journal_entry(line), self.journal.clone()),
             _ if self.syslog.exists() => (syslog_packet(line, std::process::id()), self.syslog.clone()),
@@ -75,20 +75,20 @@ impl Output for SystemLog {
 
 /// `line` in journald's native protocol (<https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>): MESSAGE, PRIORITY,
 /// SYSLOG_IDENTIFIER, MESSAGE_ID, and each typed field of the event as MEMMON_*.
-fn journal_entry(line: &Line<'_>) -> Vec<u8> {
+fn journal_entry(line: &Line) -> Vec<u8> {
     let mut entry = Vec::with_capacity(1024);
-    push_field(&mut entry, "MESSAGE", line.message);
+    push_field(&mut entry, "MESSAGE", &line.message);
     push_field(&mut entry, "PRIORITY", &severity(line.level).to_string());
     push_field(&mut entry, "SYSLOG_IDENTIFIER", IDENTIFIER);
-    push_field(&mut entry, "MESSAGE_ID", message_id(line.event));
+    push_field(&mut entry, "MESSAGE_ID", message_id(&line.event));
     if let Some(subject) = line.event.subject() {
         // journald looks up the process: `journalctl -u` and `systemctl status` of its unit then show the line too.
         push_field(&mut entry, "OBJECT_PID", &subject.id.to_string());
     }
-    if let Some(user) = line.user {
+    if let Some(user) = &line.user {
         push_field(&mut entry, "MEMMON_USER", user);
     }
-    each_field(line.event, &mut |name, value| push_field(&mut entry, name, value));
+    each_field(&line.event, &mut |name, value| push_field(&mut entry, name, value));
     entry
 }
 
@@ -127,10 +127,10 @@ fn push_field(entry: &mut Vec<u8>, name: &str, value: &str) {
 }
 
 /// `line` as syslog(3) writes it to its local socket: RFC 3164 without the host name.
-fn syslog_packet(line: &Line<'_>, pid: u32) -> Vec<u8> {
+fn syslog_packet(line: &Line, pid: u32) -> Vec<u8> {
     const FACILITY_DAEMON: u8 = 3;
     let priority = FACILITY_DAEMON * 8 + severity(line.level);
-    format!("<{priority}>{} {IDENTIFIER}[{pid}]: {}", stamp(line.at), line.message).into_bytes()
+    format!("<{priority}>{} {IDENTIFIER}[{pid}]: {}", stamp(&line.at), line.message).into_bytes()
 }
 
 fn stamp(at: &Zoned) -> String {
@@ -167,8 +167,8 @@ mod tests {
         let at = at.to_zoned(TimeZone::fixed(jiff::tz::offset(2)));
         let message = text::message(event, &mut samples::user);
         let user = event.subject().map(|subject| samples::user(subject.uid));
-        let user = user.as_deref();
-        log.write(&Line { at: &at, level: event.level(), event, user, message: &message, whole: "" })
+        let (event, level) = (event.clone(), event.level());
+        log.write(&Line { at, level, event, user, message, whole: String::new() })
     }
 
     fn received(socket: &UnixDatagram) -> Vec<u8> {
@@ -205,8 +205,9 @@ mod tests {
 
     pub(super) fn fields(event: &Event) -> BTreeMap<String, String> {
         let at = Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
-        let user = event.subject().map(|_| "john");
-        let line = Line { at: &at, level: event.level(), event, user, message: "", whole: "" };
+        let user = event.subject().map(|_| "john".to_owned());
+        let (event, level) = (event.clone(), event.level());
+        let line = Line { at, level, event, user, message: String::new(), whole: String::new() };
         decoded(&journal_entry(&line))
     }
 

@@ -1,17 +1,23 @@
 //! Turns events into lines and hands them to every sink. Runs on the writer thread only.
 
-use std::{collections::VecDeque, env, io, time::Instant};
+use std::{
+    collections::VecDeque,
+    env, io,
+    sync::{Arc, mpsc::Sender},
+    time::Instant,
+};
 
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::{
-    event::{Event, Level},
+    event::{Event, Level, Sink},
     file::LogFile,
     json,
     outputs::{Console, Format, Machine, Outputs},
+    queued_sink::{Offered, QueuedSink, Setup, Target},
     repeat_filter::RepeatFilter,
     rotation::Rotation,
-    sink::{self, HealthySink, Line, WriteOutcome},
+    sink::{self, HealthySink, Line},
     system_log::SystemLog,
     text,
     users::UserNames,
@@ -19,9 +25,9 @@ use super::{
 
 /// All sinks, with what is remembered between events.
 pub(super) struct Writer {
-    sinks: Vec<HealthySink>,
-    /// Hears of a sink in trouble when no other sink does.
-    last_resort: Option<HealthySink>,
+    sinks: Vec<Slot>,
+    /// Gets the trouble of a sink when no other sink takes it.
+    last_resort: Option<QueuedSink>,
     format: Format,
     level: Level,
     zone: fn() -> TimeZone,
@@ -29,25 +35,43 @@ pub(super) struct Writer {
     fold: RepeatFilter,
 }
 
+/// A sink, by whether it can block.
+enum Slot {
+    /// It never blocks, so it needs no thread.
+    Direct(HealthySink),
+    /// It may block.
+    Queued(Box<QueuedSink>),
+}
+
+/// The sinks of a writer that has ended, for the next one.
+pub(super) struct Ended(Vec<QueuedSink>);
+
 impl Writer {
-    /// Opens nothing yet.
-    pub(super) fn new(outputs: Outputs, rotation: &Rotation) -> Self {
+    /// Opens nothing yet. The last thread of a sink that has written all of its lines drops `done`.
+    pub(super) fn new(outputs: Outputs, rotation: &Rotation, done: Sender<()>) -> Self {
         let Outputs { console, file, format, system_log, level, metrics: _, notify: _, machine } = outputs;
-        let Machine { clock: _, zone, user_name, journal, syslog, queue: _ } = machine;
+        let Machine { clock: _, zone, user_name, journal, syslog, queue: capacity, patience } = machine;
+        let setup = Setup { capacity, patience, done };
+        let queued = |target, name, sink| QueuedSink::new(target, name, sink, &setup);
+        let console_to =
+            |target, writer| queued(target, Sink::Console, HealthySink::new(sink::Console(writer)));
+        let stderr = || console_to(Target::Stderr, Box::new(io::stderr()));
         let mut sinks = Vec::new();
         let mut last_resort = None;
-        let stderr = || HealthySink::new(sink::Console(Box::new(io::stderr())));
         match console {
             Console::Stderr if system_log && journal.exists() && stderr_is_the_journal() => {
                 last_resort = Some(stderr());
             }
-            Console::Stderr => sinks.push(stderr()),
-            Console::Writer(writer) => sinks.push(HealthySink::new(sink::Console(writer))),
+            Console::Stderr => sinks.push(Slot::Queued(Box::new(stderr()))),
+            Console::Writer(writer) => sinks.push(Slot::Queued(Box::new(console_to(Target::Other, writer)))),
             Console::Off => last_resort = Some(stderr()),
         }
-        sinks.extend(file.map(|path| HealthySink::new(LogFile::new(path, rotation.clone()))));
+        sinks.extend(file.map(|path| {
+            let log = HealthySink::new(LogFile::new(path.clone(), rotation.clone()));
+            Slot::Queued(Box::new(queued(Target::File(path), Sink::File, log)))
+        }));
         if system_log {
-            sinks.push(HealthySink::new(SystemLog::new(journal, syslog)));
+            sinks.push(Slot::Direct(HealthySink::new(SystemLog::new(journal, syslog))));
         }
         Self {
             sinks,
@@ -57,6 +81,22 @@ impl Writer {
             zone,
             users: UserNames::new(user_name),
             fold: RepeatFilter::default(),
+        }
+    }
+
+    /// Continues with the sinks of the writer before this one that write to the same places: one that is blocked keeps its
+    /// thread, and no second thread blocks beside it.
+    pub(super) fn adopt(&mut self, Ended(sinks): Ended, now: Instant) {
+        let own = self.sinks.iter_mut().filter_map(|slot| match slot {
+            Slot::Direct(_) => None,
+            Slot::Queued(sink) => Some(&mut **sink),
+        });
+        let mut own: Vec<_> = own.chain(&mut self.last_resort).collect();
+        for mut before in sinks {
+            if let Some(sink) = own.iter_mut().find(|sink| sink.is_the_same(&before)) {
+                before.reopen(now);
+                **sink = before;
+            }
         }
     }
 
@@ -80,8 +120,8 @@ impl Writer {
         }
     }
 
-    /// Tells all such counts, and what sinks in trouble lost: nothing follows.
-    pub(super) fn end(mut self, at: Timestamp, now: Instant) {
+    /// Writes all such counts, and what sinks in trouble lost. Nothing follows, except by way of [`Writer::adopt`].
+    pub(super) fn end(mut self, at: Timestamp, now: Instant) -> Ended {
         for repeated in self.fold.all(now) {
             self.take(at, repeated, now);
         }
@@ -91,6 +131,11 @@ impl Writer {
                 self.deliver(at, News { event, message, broken: Some(index) }, now);
             }
         }
+        let queued = self.sinks.into_iter().filter_map(|slot| match slot {
+            Slot::Direct(_) => None,
+            Slot::Queued(sink) => Some(*sink),
+        });
+        Ended(queued.chain(self.last_resort).collect())
     }
 
     /// Opens files again, and tries sinks in trouble at once.
@@ -117,38 +162,48 @@ impl Writer {
                 Format::Json => json::line(&at, &event, user.as_deref(), &message),
             };
             whole.push('\n');
-            let line = Line {
-                at: &at,
-                level,
-                event: &event,
-                user: user.as_deref(),
-                message: &message,
-                whole: &whole,
-            };
+            let is_trouble = matches!(event, Event::SinkTrouble { .. });
+            let line = Arc::new(Line { at, level, event, user, message, whole });
             let mut heard = false;
             for (index, sink) in self.sinks.iter_mut().enumerate() {
                 if broken == Some(index) {
                     continue;
                 }
-                let (event, broken) = match sink.offer(&line, now) {
-                    WriteOutcome::Lost => continue,
-                    WriteOutcome::Failed(event) => (event, Some(index)),
-                    WriteOutcome::Recovered(event) => (event, None),
-                    WriteOutcome::Taken => {
-                        heard = true;
-                        continue;
-                    }
-                };
-                heard |= broken.is_none();
-                if event.level() >= self.level {
+                let Offered { taken, news: learned } = sink.offer(&line, now);
+                heard |= taken;
+                for event in learned.into_iter().filter(|event| event.level() >= self.level) {
+                    let begins = matches!(event, Event::SinkTrouble { error: Some(_), .. });
                     let message = text::message(&event, &mut |uid| self.users.get(uid, now));
-                    news.push_back(News { event, message, broken });
+                    news.push_back(News { event, message, broken: begins.then_some(index) });
                 }
             }
-            if let (Some(sink), false, Event::SinkTrouble { .. }) = (&mut self.last_resort, heard, &event) {
-                // Nobody is left to hear of its trouble.
+            if let (Some(sink), false, true) = (&mut self.last_resort, heard, is_trouble) {
+                // No sink is left for its own trouble.
                 let _ = sink.offer(&line, now);
             }
+        }
+    }
+}
+
+impl Slot {
+    fn offer(&mut self, line: &Arc<Line>, now: Instant) -> Offered {
+        match self {
+            Self::Direct(sink) => sink.offer(line, now).into(),
+            Self::Queued(sink) => sink.offer(line, now),
+        }
+    }
+
+    fn trouble(&mut self) -> Option<Event> {
+        match self {
+            Self::Direct(sink) => sink.trouble(),
+            Self::Queued(sink) => sink.trouble(),
+        }
+    }
+
+    fn reopen(&mut self, now: Instant) {
+        match self {
+            Self::Direct(sink) => sink.reopen(now),
+            Self::Queued(sink) => sink.reopen(now),
         }
     }
 }
@@ -176,9 +231,16 @@ fn names_stream(stream: &str, device: u64, inode: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
+    use std::{
+        io::Read,
+        sync::mpsc::{self, RecvTimeoutError},
+        time::Duration,
+    };
 
     use super::*;
+
+    /// Nothing in these tests takes that long, however busy the machine.
+    const LIMIT: Duration = Duration::from_secs(60);
 
     #[test]
     fn the_journal_stream_is_known_by_both_numbers() {
@@ -199,17 +261,23 @@ mod tests {
                 journal: folder.path().join("journal"),
                 syslog: folder.path().join("syslog"),
                 zone: || TimeZone::UTC,
+                patience: LIMIT,
                 ..Machine::default()
             },
             ..Outputs::default()
         };
-        let mut writer = Writer::new(outputs, &Rotation::default());
+        let (done, ended) = mpsc::channel();
+        let mut writer = Writer::new(outputs, &Rotation::default(), done.clone());
         let (mut reader, stderr) = io::pipe().unwrap();
-        writer.last_resort = Some(HealthySink::new(sink::Console(Box::new(stderr))));
+        let setup = Setup { capacity: 256, patience: LIMIT, done };
+        let stderr = HealthySink::new(sink::Console(Box::new(stderr)));
+        writer.last_resort = Some(QueuedSink::new(Target::Other, Sink::Console, stderr, &setup));
+        drop(setup);
         for scanned in 0..3 {
             writer.take(Timestamp::UNIX_EPOCH, Event::ScanComplete { scanned, killed: 0 }, Instant::now());
         }
-        writer.end(Timestamp::UNIX_EPOCH, Instant::now());
+        drop(writer.end(Timestamp::UNIX_EPOCH, Instant::now()));
+        assert_eq!(ended.recv_timeout(LIMIT), Err(RecvTimeoutError::Disconnected));
         let mut heard = String::new();
         reader.read_to_string(&mut heard).unwrap();
         let lines: Vec<_> = heard.lines().collect();
@@ -225,5 +293,31 @@ mod tests {
         // Three scans and the other's trouble; the last to be told of has missed that too.
         assert!(lines[2].contains("missing/log") && lines[2].ends_with("Lost so far: 4"), "{heard}");
         assert!(lines[3].contains("syslog") && lines[3].ends_with("Lost so far: 5"), "{heard}");
+    }
+
+    #[test]
+    fn a_blocked_sink_goes_on_with_its_thread_after_a_reload() {
+        let (reader, blocked) = io::pipe().unwrap();
+        let (done, _ended) = mpsc::channel();
+        let setup = Setup { capacity: 4, patience: Duration::from_millis(10), done: done.clone() };
+        let writer = || {
+            let outputs = Outputs { console: Console::Stderr, ..Outputs::default() };
+            Writer::new(outputs, &Rotation::default(), done.clone())
+        };
+        let mut before = writer();
+        let stderr = HealthySink::new(sink::Console(Box::new(blocked)));
+        before.sinks =
+            vec![Slot::Queued(Box::new(QueuedSink::new(Target::Stderr, Sink::Console, stderr, &setup)))];
+        for _ in 0..100 {
+            let reason = "x".repeat(10_000);
+            before.take(Timestamp::UNIX_EPOCH, Event::Stopping { reason }, Instant::now());
+        }
+        let ended = before.end(Timestamp::UNIX_EPOCH, Instant::now());
+        let mut after = writer();
+        assert_eq!(after.sinks[0].trouble(), None);
+        after.adopt(ended, Instant::now());
+        let trouble = after.sinks[0].trouble();
+        assert!(matches!(trouble, Some(Event::SinkTrouble { lost: 50.., .. })), "{trouble:?}");
+        drop(reader);
     }
 }
