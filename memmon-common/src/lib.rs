@@ -85,14 +85,20 @@ pub struct ProcessRss {
     pub swap_entries: u64,
     /// The highest RSS that was written since the process started or called exec.
     pub peak_pages: u64,
+    /// What the process had resident when it was forked, or the least that was written since: no more than this can be
+    /// its elder's. 0 after exec, and in a process that was not forked while the programs were attached.
+    pub inherited_pages: u64,
+    /// Address of the `mm_struct` of the process that forked it, with [`elder`](Self::elder): an identity only.
+    pub elder_mm: u64,
     /// The wake level that the last event was compared with, in pages.
     pub wake_at: u64,
     /// Latch: the generation of the level whose crossing was put on the ring; 0 when armed.
     pub told: u64,
     /// Real uid of the thread group's leader.
     pub uid: u32,
-    /// Keeps the size a multiple of eight without hidden padding.
-    pub reserved: u32,
+    /// The process that forked it (tgid). It still shares memory with this one if it has an entry with
+    /// [`elder_mm`](Self::elder_mm).
+    pub elder: u32,
     /// Name of the leader, up to the first NUL.
     pub comm: [u8; 16],
 }
@@ -264,7 +270,7 @@ impl Offsets {
 /// The two halves are compiled by different compilers for different targets. No type may change its size unnoticed, and
 /// none may contain padding: it would leak kernel stack to user space, and the verifier refuses it.
 const _: () = {
-    assert!(size_of::<ProcessRss>() == 9 * 8 + 2 * 4 + 16 && align_of::<ProcessRss>() == 8);
+    assert!(size_of::<ProcessRss>() == 11 * 8 + 2 * 4 + 16 && align_of::<ProcessRss>() == 8);
     assert!(size_of::<Front>() == 16 && align_of::<Front>() == 8);
     assert!(size_of::<WakeLevel>() == 24 && align_of::<WakeLevel>() == 8);
     assert!(size_of::<Config>() == 24 && align_of::<Config>() == 8);

@@ -49,7 +49,7 @@ fn sched_process_fork(context: BtfTracePointContext) -> i32 {
     let Some(mm) = child.mm() else { return 0 };
     // vfork, CLONE_VM: the memory stays the parent's.
     if !parent.runs_in(mm) {
-        table::renew(child, mm);
+        table::renew(child, mm, Some(parent));
     }
     0
 }
@@ -61,7 +61,7 @@ fn sched_process_exec(context: BtfTracePointContext) -> i32 {
     let task = unsafe { Task::new(context.arg(0)) };
     wake::forget(task.tgid());
     if let Some(mm) = task.mm() {
-        table::renew(task, mm);
+        table::renew(task, mm, None);
     }
     0
 }

@@ -30,13 +30,13 @@ const EEXIST: i32 = -17;
 pub(crate) fn record(owner: Task, mm: Mm, generation: u64) {
     let tgid = owner.tgid();
     let Some(entry) = PROCESSES.get_ptr_mut(tgid) else {
-        return add(owner, mm, BPF_ANY);
+        return add(owner, mm, None, BPF_ANY);
     };
     // SAFETY: the lookup's null check is above; elements are not freed while a program runs. A removed one may become
     // another process's at any time: what is written then is right again with that process's next step.
     let process = unsafe { &mut *entry };
     if process.mm != mm.address() {
-        return add(owner, mm, BPF_ANY);
+        return add(owner, mm, None, BPF_ANY);
     }
     let (counts, leader) = (mm.counts(), owner.leader());
     process.file_pages = counts.file;
@@ -44,23 +44,25 @@ pub(crate) fn record(owner: Task, mm: Mm, generation: u64) {
     process.shmem_pages = counts.shmem;
     process.swap_entries = counts.swap;
     process.peak_pages = process.peak_pages.max(counts.rss());
+    process.inherited_pages = process.inherited_pages.min(counts.rss());
     process.uid = leader.uid();
     process.comm = leader.comm();
     count(|counters| counters.updates += 1);
     wake::check(entry, tgid, generation);
 }
 
-/// Starts the entry of the process that `task` belongs to afresh: it was forked or called exec.
+/// Starts the entry of the process that `task` belongs to afresh: it called exec, or `elder` forked it with a copy of
+/// its memory.
 #[inline(always)]
-pub(crate) fn renew(task: Task, mm: Mm) {
+pub(crate) fn renew(task: Task, mm: Mm, elder: Option<Task>) {
     front::clear(task.tgid());
-    add(task, mm, BPF_ANY);
+    add(task, mm, elder, BPF_ANY);
 }
 
 /// Adds a process that ran before the programs were attached. An entry that an event made meanwhile is newer.
 #[inline(always)]
 pub(crate) fn seed(owner: Task, mm: Mm) {
-    add(owner, mm, BPF_NOEXIST);
+    add(owner, mm, None, BPF_NOEXIST);
 }
 
 /// Removes a process whose last thread exits.
@@ -77,11 +79,15 @@ pub(crate) fn remove(tgid: u32, task: Task) {
 }
 
 #[inline(always)]
-fn add(task: Task, mm: Mm, flags: u32) {
+fn add(task: Task, mm: Mm, elder: Option<Task>, flags: u32) {
     if task.exiting() {
         return;
     }
     let (tgid, leader, counts) = (task.tgid(), task.leader(), mm.counts());
+    let (inherited_pages, elder, elder_mm) = match elder {
+        Some(elder) => (counts.rss(), elder.tgid(), elder.mm().map_or(0, Mm::address)),
+        None => (0, 0, 0),
+    };
     let process = ProcessRss {
         mm: mm.address(),
         start_boottime: leader.start_boottime(),
@@ -90,10 +96,12 @@ fn add(task: Task, mm: Mm, flags: u32) {
         shmem_pages: counts.shmem,
         swap_entries: counts.swap,
         peak_pages: counts.rss(),
+        inherited_pages,
+        elder_mm,
         wake_at: 0,
         told: 0,
         uid: leader.uid(),
-        reserved: 0,
+        elder,
         comm: leader.comm(),
     };
     let generation = wake::generation();

@@ -13,9 +13,12 @@
 //! | `threads N SIZE` | N threads that touch SIZE each and stay |
 //! | `pinned N SIZE` | the same, each of them on its own CPU (N at most the number of CPUs) |
 //! | `free` / `dontneed` | munmap / MADV_DONTNEED of everything mapped so far |
+//! | `rewrite` | writes to everything mapped so far: what a fork made shared becomes the process's own |
 //! | `fork STEPS… end` | a child with a copy of the memory, which runs STEPS; the script continues |
+//! | `split STEPS… end` | the same with a child that outlives the hog: it ends with its steps, as `hold` with stdin |
 //! | `vfork-exec STEPS… end` | a child by posix_spawn (CLONE_VFORK): a new hog that runs STEPS |
 //! | `vfork` | a child that runs in the hog's own memory and does nothing until it dies |
+//! | `bequeath` | a child that runs in the hog's own memory and waits until stdin is closed; the hog itself exits at once |
 //! | `exec ARGV0` | executes the hog again with that argv[0] for the remaining steps; its memory is freed |
 //! | `leader-exits` | the main thread ends, another one runs the remaining steps |
 //! | `ignore-term` | ignores SIGTERM from here on |
@@ -115,14 +118,17 @@ impl Script {
             "pinned" => threads(word()?.parse()?, size(&word()?)?, true)?,
             "free" => free()?,
             "dontneed" => drop_contents()?,
-            "fork" => {
+            "rewrite" => rewrite(),
+            "fork" | "split" => {
                 let steps = self.block()?;
                 // SAFETY: scripts fork before they start threads, so no lock is held by a thread that is not copied.
                 let forked = unsafe { unistd::fork() }?;
                 match forked {
-                    ForkResult::Parent { child } => told = format!("fork {child}"),
+                    ForkResult::Parent { child } => told = format!("{step} {child}"),
                     ForkResult::Child => {
-                        die_with_parent()?;
+                        if step == "fork" {
+                            die_with_parent()?;
+                        }
                         let ended = Self(steps.into_iter()).run();
                         process::exit(report(ended));
                     }
@@ -133,6 +139,7 @@ impl Script {
                 told = format!("vfork-exec {}", child.id());
             }
             "vfork" => told = format!("vfork {}", lend_memory()?),
+            "bequeath" => bequeath()?,
             "exec" => {
                 let name = word()?;
                 // Not /proc/self, which is the leader, because that may have exited.
@@ -182,7 +189,7 @@ impl Script {
         loop {
             let word = self.0.next().context("`end` is missing")?;
             match word.as_str() {
-                "fork" | "vfork-exec" => depth += 1,
+                "fork" | "split" | "vfork-exec" => depth += 1,
                 "end" => depth -= 1,
                 _ => {}
             }
@@ -344,6 +351,34 @@ fn lend_memory() -> Result<i32> {
             0 if waiter.is_finished() => bail!("no child: {:?}", waiter.join()),
             0 => thread::sleep(Duration::from_millis(1)),
             child => return Ok(child),
+        }
+    }
+}
+
+/// Leaves all memory to a child that runs in it, and ends.
+fn bequeath() -> Result<()> {
+    extern "C" fn wait(_: *mut libc::c_void) -> libc::c_int {
+        let mut byte = 0_u8;
+        // SAFETY: one byte of this function's own stack.
+        let _ = unsafe { libc::read(0, (&raw mut byte).cast(), 1) };
+        0
+    }
+    let stack = Box::leak(Box::new([0_u128; 1024]));
+    let flags = libc::CLONE_VM | libc::SIGCHLD;
+    // SAFETY: the child has a stack of its own, which is never freed, and calls nothing that needs a lock.
+    let child = unsafe { libc::clone(wait, stack.as_mut_ptr_range().end.cast(), flags, ptr::null_mut()) };
+    ensure!(child >= 0, "clone: {}", io::Error::last_os_error());
+    say("ready", &format!("bequeath {child}"));
+    // SAFETY: nothing is to run in this memory any more but the child.
+    unsafe { libc::_exit(0) }
+}
+
+/// Writes to each page.
+fn rewrite() {
+    for &(start, len) in regions().iter() {
+        for offset in (0..len).step_by(PAGE) {
+            // SAFETY: within a mapping of ours.
+            unsafe { page_at(start + offset).write_volatile(2) };
         }
     }
 }

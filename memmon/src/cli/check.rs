@@ -150,6 +150,7 @@ const fn fate(verdict: &Verdict) -> &'static str {
         Verdict::Protected(_) => "protected",
         Verdict::Unsure(_) => "left alone, as it is not certain",
         Verdict::Within => "within its limit",
+        Verdict::Inherits(_) => "left alone, as it shares memory with the process that forked it",
     }
 }
 
@@ -213,6 +214,7 @@ mod tests {
             cgroup: Fact::Known(Name::from("/")),
             oom_score_adj: Fact::Known(0),
             kernel_thread: false,
+            inherited: Fact::Absent,
         }
     }
 

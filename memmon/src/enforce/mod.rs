@@ -53,6 +53,7 @@ mod testing {
             cgroup: Fact::Absent,
             oom_score_adj: Fact::Known(0),
             kernel_thread: false,
+            inherited: Fact::Absent,
         }
     }
 }

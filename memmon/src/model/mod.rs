@@ -17,7 +17,8 @@ pub use listen::Listen;
 pub use notify::{Hook, Mail};
 pub use origin::Origin;
 pub use process::{
-    Fact, Names, Parts, Pid, Process, ProcessId, Reading, Snapshot, StartTime, Survey, Uid, Unconfirmed,
+    Fact, Inherited, Names, Parts, Pid, Process, ProcessId, Reading, Snapshot, StartTime, Survey, Uid,
+    Unconfirmed,
 };
 pub use source::{Source, SourceChoice};
 pub use termination::{Cause, Crossed, ExitStatus, Record, Signal, Urgency};

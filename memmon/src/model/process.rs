@@ -157,6 +157,26 @@ pub struct Process {
     pub oom_score_adj: Fact<i16>,
     /// Whether it is a kernel thread (PF_KTHREAD in field 9 of stat).
     pub kernel_thread: bool,
+    /// What of `rss` is an older process's. Read only if `rss` is over the limit.
+    pub inherited: Fact<Inherited>,
+}
+
+/// What a process that was forked, and has not called exec since, still shares with an older process that lives: it is
+/// the older process that is charged for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Inherited {
+    /// How much: never more than it shares.
+    #[serde(rename = "inherited_bytes")]
+    pub bytes: Bytes,
+    /// The older process.
+    pub elder: Pid,
+}
+
+impl Process {
+    /// Resident memory that no older process is charged for: all of it if what it inherited is unknown.
+    pub fn charged(&self) -> Bytes {
+        self.inherited.known().map_or(self.rss, |inherited| self.rss.saturating_sub(inherited.bytes))
+    }
 }
 
 impl Process {
@@ -170,6 +190,9 @@ impl Process {
             if *name == Fact::Unreadable {
                 *name = Fact::Withheld;
             }
+        }
+        if self.inherited == Fact::Unreadable {
+            self.inherited = Fact::Withheld;
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bytes, Name, Pid, Uid};
+use super::{Bytes, Inherited, Name, Pid, Uid};
 
 /// Policy's decision about one process.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -10,6 +10,9 @@ use super::{Bytes, Name, Pid, Uid};
 pub enum Verdict {
     /// The process is within its limits.
     Within,
+    /// The process is over a limit only with what it inherited at its fork and still shares with its elder, which is charged
+    /// for it.
+    Inherits(Inherited),
     /// The process is never touched, for any memory usage.
     Protected(Protection),
     /// The process may be over a limit, but a rule that might protect it could not be checked: it is left alone.
@@ -77,6 +80,8 @@ pub enum Doubt {
     CgroupUnreadable,
     /// `oom_score_adj` is unreadable.
     OomScoreAdjUnreadable,
+    /// What the process shares with its elder is unreadable.
+    InheritanceUnreadable,
     /// The difference to the limit is smaller than the measurement error.
     WithinError {
         /// The limit.
@@ -95,7 +100,10 @@ impl Doubt {
     /// Whether the doubt may be gone at the next look without another change: reads wait for locks that others hold.
     pub const fn is_transient(&self) -> bool {
         match self {
-            Self::NameUnreadable(_) | Self::CgroupUnreadable | Self::OomScoreAdjUnreadable => true,
+            Self::NameUnreadable(_)
+            | Self::CgroupUnreadable
+            | Self::OomScoreAdjUnreadable
+            | Self::InheritanceUnreadable => true,
             Self::WithinError { .. } => false,
         }
     }

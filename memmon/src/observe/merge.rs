@@ -101,6 +101,7 @@ mod tests {
             cgroup: Fact::Absent,
             oom_score_adj: Fact::Known(0),
             kernel_thread: false,
+            inherited: Fact::Absent,
         }
     }
 

@@ -129,6 +129,9 @@ impl Case<'_> {
         let grow = Change::Grow { above: limit + self.process.error };
         match verdict {
             Verdict::Within => vec![vec![grow]],
+            Verdict::Inherits(inherited) => {
+                vec![vec![Change::Grow { above: limit + self.process.error + inherited.bytes }]]
+            }
             Verdict::Protected(_) => vec![self.lifts(verdict)],
             Verdict::Unsure(_) => vec![vec![shrink], vec![grow], self.lifts(verdict)],
             Verdict::Terminate(_) => {
@@ -152,7 +155,7 @@ impl Case<'_> {
             let lift = match then {
                 Verdict::Protected(protection) => Change::Lift(protection),
                 Verdict::Unsure(doubt) => Change::Read(doubt),
-                Verdict::Within | Verdict::Terminate(_) => break,
+                Verdict::Within | Verdict::Inherits(_) | Verdict::Terminate(_) => break,
             };
             changes.push(lift);
             match self.judge_with(&changes) {
@@ -242,6 +245,7 @@ fn read(doubt: &Doubt, rules: &mut Rules, process: &mut Process) -> Option<()> {
         Doubt::NameUnreadable(NameField::Argv0) => process.names.argv0 = Fact::Absent,
         Doubt::CgroupUnreadable => rules.scope.cgroups = None,
         Doubt::OomScoreAdjUnreadable => process.oom_score_adj = Fact::Known(0),
+        Doubt::InheritanceUnreadable => process.inherited = Fact::Absent,
     }
     Some(())
 }
@@ -276,6 +280,7 @@ mod tests {
         change(&mut rules, &mut process);
         let brief = |verdict| match verdict {
             Verdict::Within => "within",
+            Verdict::Inherits(_) => "inherits",
             Verdict::Protected(_) => "protected",
             Verdict::Unsure(_) => "unsure",
             Verdict::Terminate(_) => "terminate",

@@ -6,7 +6,7 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::{CgroupPatterns, Limits, NamePatterns, Rules, Scope, Whitelist};
 use crate::model::{
-    Bytes, Fact, Name, Names, Pid, Process, ProcessId, Snapshot, StartTime, SystemMemory, Uid,
+    Bytes, Fact, Inherited, Name, Names, Pid, Process, ProcessId, Snapshot, StartTime, SystemMemory, Uid,
 };
 
 pub(crate) const MEMORY: SystemMemory =
@@ -40,6 +40,7 @@ pub(crate) fn hog() -> Process {
         cgroup: Fact::Known("/user.slice/user-1000.slice/app.scope".into()),
         oom_score_adj: Fact::Known(0),
         kernel_thread: false,
+        inherited: Fact::Absent,
     }
 }
 
@@ -106,8 +107,11 @@ pub(crate) fn any_process() -> impl Strategy<Value = Process> {
     let score = prop_oneof![Just(-1000_i16), Just(0), -1000_i16..=1000];
     let error = prop_oneof![2 => Just(Bytes::ZERO), 1 => bytes()];
     let kernel_thread = prop::bool::weighted(0.1);
-    (pid(), bytes(), error, uid(), uid(), names, fact(cgroup), fact(score), kernel_thread).prop_map(
-        |(pid, rss, error, real_uid, effective_uid, names, cgroup, oom_score_adj, kernel_thread)| Process {
+    let inherited = (bytes(), pid()).prop_map(|(bytes, elder)| Inherited { bytes, elder });
+    let inherited = prop_oneof![3 => Just(Fact::Absent), 2 => fact(inherited)];
+    let last = (kernel_thread, inherited);
+    (pid(), bytes(), error, uid(), uid(), names, fact(cgroup), fact(score), last).prop_map(
+        |(pid, rss, error, real_uid, effective_uid, names, cgroup, oom_score_adj, last)| Process {
             id: ProcessId { pid, start: StartTime(1) },
             parent: Pid::INIT,
             rss,
@@ -117,7 +121,8 @@ pub(crate) fn any_process() -> impl Strategy<Value = Process> {
             names,
             cgroup,
             oom_score_adj,
-            kernel_thread,
+            kernel_thread: last.0,
+            inherited: last.1,
         },
     )
 }

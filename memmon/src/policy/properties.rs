@@ -29,7 +29,7 @@ proptest! {
         rules in any_rules(), process in any_process(), memory in memory(),
     ) {
         let verdict = judge(&rules, &process, &memory);
-        let least = process.rss.saturating_sub(process.error);
+        let least = process.charged().saturating_sub(process.error);
         let expected = is_over(&rules.limits, least, &memory)
             && !is_protected(&rules, &process)
             && !is_in_doubt(&rules, &process);
@@ -77,8 +77,27 @@ proptest! {
         settled.settle();
         let (before, after) = (judge(&rules, &process, &memory), judge(&rules, &settled, &memory));
         match before {
-            Verdict::Unsure(Doubt::NameUnreadable(_)) => {}
+            Verdict::Unsure(Doubt::NameUnreadable(_) | Doubt::InheritanceUnreadable) => {}
             before => prop_assert_eq!(before, after),
+        }
+    }
+
+    #[test]
+    fn what_a_process_inherited_is_never_what_condemns_it(
+        rules in any_rules(), process in any_process(), memory in memory(),
+    ) {
+        let verdict = judge(&rules, &process, &memory);
+        // An elder takes what is its own, and nothing else: without it all is as it would be with that much less.
+        let own = Process { rss: process.charged(), inherited: Fact::Absent, ..process.clone() };
+        let terminated = |verdict: &Verdict| matches!(verdict, Verdict::Terminate(_));
+        if process.inherited != Fact::Unreadable {
+            prop_assert_eq!(terminated(&verdict), terminated(&judge(&rules, &own, &memory)));
+        }
+        if let Verdict::Inherits(inherited) = verdict {
+            prop_assert!(!is_over(&rules.limits, own.rss.saturating_sub(own.error), &memory));
+            let all = Process { inherited: Fact::Absent, ..process.clone() };
+            prop_assert!(!matches!(judge(&rules, &all, &memory), Verdict::Within | Verdict::Protected(_)));
+            prop_assert_eq!(Fact::Known(inherited), process.inherited);
         }
     }
 
@@ -180,6 +199,7 @@ fn is_in_doubt(rules: &Rules, process: &Process) -> bool {
     !rules.whitelist.names.entries().is_empty() && name_unclear
         || rules.scope.cgroups.is_some() && matches!(process.cgroup, Fact::Unreadable | Fact::Withheld)
         || rules.honour_oom_score_adj && process.oom_score_adj.known().is_none()
+        || process.inherited == Fact::Unreadable
 }
 
 /// v1's rule: above the share, or above the absolute limit.

@@ -5,8 +5,8 @@ use serde::{Serialize, Serializer};
 
 use super::Rules;
 use crate::model::{
-    Breach, Bytes, Doubt, Fact, NameField, Pid, Process, Protection, Reading, Snapshot, Survey, SystemMemory,
-    Uid, Verdict,
+    Breach, Bytes, Doubt, Fact, Inherited, NameField, Pid, Process, Protection, Reading, Snapshot, Survey,
+    SystemMemory, Uid, Verdict,
 };
 
 /// Each process of a snapshot, in its order, with what is to become of it.
@@ -36,7 +36,7 @@ pub fn could_be_terminated(rules: &Rules, process: &Process, memory: &SystemMemo
 
 /// What would become of one process if it went over its limit: what of the rules but the limits says.
 pub fn judge_as_over(rules: &Rules, process: &Process, memory: &SystemMemory) -> Verdict {
-    let over = Process { rss: Bytes::MAX, error: Bytes::ZERO, ..process.clone() };
+    let over = Process { rss: Bytes::MAX, error: Bytes::ZERO, inherited: Fact::Absent, ..process.clone() };
     judge(rules, &over, memory)
 }
 
@@ -92,6 +92,8 @@ pub enum Finding {
     Doubts(Doubt),
     /// It is within its limits.
     Within,
+    /// It is over its limit with what it inherited, and within it without that.
+    Inherits(Inherited),
     /// It is over its limit.
     Exceeds(Breach),
 }
@@ -127,6 +129,7 @@ pub(super) fn conclude(findings: impl IntoIterator<Item = Finding>) -> Verdict {
             Finding::Doubts(doubt) => _ = first_doubt.get_or_insert(doubt),
             Finding::Protects(protection) => return Verdict::Protected(protection),
             Finding::Within => return Verdict::Within,
+            Finding::Inherits(inherited) => return Verdict::Inherits(inherited),
             Finding::Exceeds(breach) => {
                 return first_doubt.map_or(Verdict::Terminate(breach), Verdict::Unsure);
             }
@@ -205,12 +208,21 @@ fn oom_score_adj(rules: &Rules, process: &Process) -> Finding {
     }
 }
 
-/// Over is what exceeds the limit even if all of the error is taken off.
+/// Over is what exceeds the limit even if all of the error is taken off. What a process inherited at its fork, and an older
+/// process that lives is charged for, is never what makes it exceed the limit.
 fn limits(rules: &Rules, process: &Process, memory: &SystemMemory) -> Finding {
     let (rule, limit) = rules.limit(memory);
     let Process { rss, error, .. } = *process;
     if rss.saturating_sub(error) > limit {
-        Finding::Exceeds(Breach { rule, limit, rss, percent: rss.percent_of(memory.total) })
+        match process.inherited {
+            Fact::Known(inherited) if process.charged().saturating_sub(error) <= limit => {
+                Finding::Inherits(inherited)
+            }
+            Fact::Unreadable => Finding::Doubts(Doubt::InheritanceUnreadable),
+            Fact::Known(_) | Fact::Absent | Fact::Withheld => {
+                Finding::Exceeds(Breach { rule, limit, rss, percent: rss.percent_of(memory.total) })
+            }
+        }
     } else if rss + error > limit {
         Finding::Doubts(Doubt::WithinError { limit, rss, error })
     } else {

@@ -135,6 +135,7 @@ pub(super) fn samples() -> Vec<Event> {
         },
         unsure(Doubt::CgroupUnreadable),
         unsure(Doubt::OomScoreAdjUnreadable),
+        unsure(Doubt::InheritanceUnreadable),
         unsure(Doubt::WithinError {
             limit: gib(2),
             rss: Bytes(2 * Bytes::GIB + 4096),

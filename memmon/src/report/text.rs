@@ -235,6 +235,11 @@ fn why(doubt: &Doubt) -> String {
         Doubt::OomScoreAdjUnreadable => {
             "Its oom_score_adj cannot be read; memmon needs to see /proc/PID/oom_score_adj".to_owned()
         }
+        Doubt::InheritanceUnreadable => {
+            "How much it still shares with the process that forked it cannot be read; it is busy, or memmon needs \
+             CAP_SYS_PTRACE"
+                .to_owned()
+        }
         Doubt::WithinError { limit, rss, error } => format!(
             "{} is within the measuring error ({}) of the limit, {}",
             Kib(*rss),
@@ -403,6 +408,7 @@ mod tests {
         WARNING - Doubt ended after 1.5s, judged by what is known: PID=12345, Name=chrome, User=john. Its argv[0] cannot be read, so whitelist.names cannot be checked; it is busy, or hangs in the kernel as those do that wait for a file server
         WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. Its cgroup cannot be read, so scope.cgroups cannot be checked; memmon needs to see /proc/PID/cgroup
         WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. Its oom_score_adj cannot be read; memmon needs to see /proc/PID/oom_score_adj
+        WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. How much it still shares with the process that forked it cannot be read; it is busy, or memmon needs CAP_SYS_PTRACE
         WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. 2097156KiB is within the measuring error (64KiB) of the limit, 2097152KiB
         DEBUG - No signal to PID=12345: it is gone, or hidden from memmon
         INFO - No signal to PID=12345: pid 12345 started at tick 999999 now, not 987654

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::watched::{Climber, Growth, Waiting};
 use crate::model::{
-    Bytes, Doubt, Escaped, Limit, Name, Parts, Pid, Process, ProcessId, Protection, SystemMemory, Uid,
-    Verdict,
+    Bytes, Doubt, Escaped, Inherited, Limit, Name, Parts, Pid, Process, ProcessId, Protection, SystemMemory,
+    Uid, Verdict,
 };
 
 /// The version of the protocol. What is added within it is ignored by those who do not know it.
@@ -314,7 +314,7 @@ pub enum VerdictKind {
 impl VerdictKind {
     const fn of(verdict: &Verdict) -> Self {
         match verdict {
-            Verdict::Within => Self::Within,
+            Verdict::Within | Verdict::Inherits(_) => Self::Within,
             Verdict::Protected(_) => Self::Protected,
             Verdict::Unsure(_) => Self::Unsure,
             Verdict::Terminate(_) => Self::Terminate,
@@ -337,6 +337,7 @@ impl fmt::Display for VerdictKind {
 pub fn why(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Within => String::new(),
+        Verdict::Inherits(Inherited { elder, .. }) => format!("shares memory with pid {elder}, its elder"),
         Verdict::Protected(protection) => match protection {
             Protection::Init => "pid 1".to_owned(),
             Protection::KernelThread => "kernel thread".to_owned(),
@@ -354,6 +355,7 @@ pub fn why(verdict: &Verdict) -> String {
             Doubt::NameUnreadable(_) => "a name is unreadable".to_owned(),
             Doubt::CgroupUnreadable => "its cgroup is unreadable".to_owned(),
             Doubt::OomScoreAdjUnreadable => "its oom_score_adj is unreadable".to_owned(),
+            Doubt::InheritanceUnreadable => "what it inherited is unreadable".to_owned(),
             Doubt::WithinError { .. } => "too near to the limit to tell".to_owned(),
         },
         Verdict::Terminate(breach) => match breach.rule {

@@ -160,5 +160,6 @@ pub fn confirm(pid: u32) -> Option<Process> {
         cgroup: Fact::Absent,
         oom_score_adj: Fact::Known(0),
         kernel_thread: false,
+        inherited: Fact::Absent,
     })
 }

@@ -7,6 +7,7 @@ mod common_itself;
 #[cfg(feature = "ebpf")]
 mod crowds;
 mod enforce;
+mod forks;
 mod journal;
 mod life;
 mod limits;

@@ -51,8 +51,8 @@ fn a_process_that_user_space_never_met_wakes_it() {
     let user = TestUser::claim();
     let daemon = Daemon::start(&config(&user, &[RARELY]), EBPF);
     daemon.event("scan_complete");
-    // Born over its limit: the fork copies it.
-    let mut parent = user.hog("ignore-term anon 20M fork anon 30M hold end hold");
+    // Born near its limit: the fork copies it.
+    let mut parent = user.hog("ignore-term anon 20M fork anon 50M hold end hold");
     let child = parent.child("fork");
     daemon.told("terminated", child);
     assert!(parent.is_alive());

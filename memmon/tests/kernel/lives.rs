@@ -9,6 +9,7 @@ use memmon_common::NEVER;
 use nix::{
     libc,
     poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::signal::Signal,
     sys::wait::{WaitPidFlag, waitpid},
 };
 
@@ -103,6 +104,31 @@ fn a_thread_that_calls_exec_becomes_the_process() {
     let hog = Hog::start("anon 60M leader-exits exec another anon 20M hold");
     hog.begun("hold");
     is_about(agrees(&map, hog.pid()).anon_pages, pages(20));
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn what_a_process_was_forked_with_is_known_until_it_calls_exec() {
+    let map = attach(4096);
+    let hog = Hog::start("anon 60M fork anon 20M wait-term free anon 50M stop exec another hold end hold");
+    let child = hog.child("fork");
+    let pid = nix::unistd::Pid::from_raw(child.cast_signed());
+    let send = |signal| nix::sys::signal::kill(pid, signal).unwrap();
+    hog.line(&format!("{child} begin wait-term"));
+    let (elder, process) = (expect_entry(&map, hog.pid()), expect_entry(&map, child));
+    is_about(process.inherited_pages, pages(60));
+    assert_eq!((process.elder, process.elder_mm), (hog.pid(), elder.mm));
+    assert_eq!((elder.inherited_pages, elder.elder), (0, 0), "it has called exec itself");
+
+    send(Signal::SIGTERM);
+    hog.line(&format!("{child} ready anon 50M"));
+    is_about(agrees(&map, child).anon_pages, pages(50));
+    is_about(expect_entry(&map, child).inherited_pages, 0);
+    eventually("exec", || {
+        send(Signal::SIGCONT);
+        expect_entry(&map, child).elder == 0
+    });
+    assert_eq!(expect_entry(&map, child).inherited_pages, 0);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use self::words::{
 use super::status::span;
 use crate::{
     enforce,
-    model::{Breach, Bytes, Fact, Name, ProcessId, Protection, Snapshot, Uid, Verdict},
+    model::{Breach, Bytes, Fact, Inherited, Name, ProcessId, Protection, Snapshot, Uid, Verdict},
     policy::{self, Explanation, Finding, Otherwise, Rule, Rules, Step},
     status::{Growth, Waiting},
 };
@@ -161,6 +161,7 @@ const fn outcome(step: &Step) -> &'static str {
         (_, Finding::Protects(_)) => "protects",
         (_, Finding::Doubts(_)) => "unclear",
         (_, Finding::Within) => "within",
+        (_, Finding::Inherits(_)) => "inherited",
         (_, Finding::Exceeds(_)) => "exceeded",
     }
 }
@@ -213,6 +214,15 @@ fn verdict(explanation: &Explanation<'_>, users: Users<'_>) -> String {
             let (rss, limit) = apart(process.rss, limit);
             format!("left alone: {rss} resident does not exceed {} {limit}", threshold(rule))
         }
+        Verdict::Inherits(Inherited { bytes, elder }) => {
+            let (_, limit) = rules.limit(memory);
+            let (own, limit) = apart(process.charged(), limit);
+            format!(
+                "left alone: it was forked with {} that pid {elder} holds as well, and the other {own} do not exceed \
+                 {limit}",
+                amount(*bytes)
+            )
+        }
         Verdict::Protected(protection) => format!("left alone: {}", because(protection, users)),
         Verdict::Unsure(doubt) => format!("left alone, in doubt: {}", unclear(doubt)),
         Verdict::Terminate(Breach { rule, limit, rss, .. }) => {
@@ -224,7 +234,7 @@ fn verdict(explanation: &Explanation<'_>, users: Users<'_>) -> String {
 
 const fn consequence(otherwise: &Otherwise) -> &'static str {
     match otherwise.verdict {
-        Verdict::Within => "would be left alone",
+        Verdict::Within | Verdict::Inherits(_) => "would be left alone",
         Verdict::Protected(_) => "would be protected",
         Verdict::Unsure(_) => "would be in doubt",
         Verdict::Terminate(_) => "would be terminated",

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::{Known, explain};
 use crate::{
-    model::{Bytes, Fact, Name, Pid, Process, Snapshot, Uid},
+    model::{Bytes, Fact, Inherited, Name, Pid, Process, Snapshot, Uid},
     policy::{
         self, NamePatterns, Rules, Scope,
         fixtures::{MEMORY, any_rules, any_snapshot, hog, rules},
@@ -29,6 +29,23 @@ fn explained(change: impl FnOnce(&mut Rules, &mut Process)) -> String {
     change(&mut rules, &mut process);
     let snapshot = Snapshot { memory: MEMORY, processes: vec![process] };
     explain(&rules, &snapshot, false, &name_of, &Known::default()).unwrap()
+}
+
+#[test]
+fn what_was_inherited_is_shown_with_whom_it_is_charged_to() {
+    let text = explained(|_, process| {
+        let inherited = Inherited { bytes: Bytes(5 * Bytes::GIB / 2), elder: Pid(4000) };
+        process.inherited = Fact::Known(inherited);
+    });
+    let (_, verdict) = text.split_once("would protect\n").unwrap();
+    assert_snapshot!(verdict, @r"
+      thresholds              inherited  over 16.00GB (100% of memory) or 2.00GB
+
+    left alone: it was forked with 2.50GB that pid 4000 holds as well, and the other
+      0.50GB do not exceed 2.00GB
+    would be terminated
+      with more than 4.50GB resident
+    ");
 }
 
 #[test]

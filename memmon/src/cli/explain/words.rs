@@ -32,6 +32,7 @@ pub(super) fn unclear(doubt: &Doubt) -> String {
         }
         Doubt::CgroupUnreadable => "its cgroup is unreadable, and scope asks for it".to_owned(),
         Doubt::OomScoreAdjUnreadable => "its oom_score_adj is unreadable, and might be -1000".to_owned(),
+        Doubt::InheritanceUnreadable => "what it inherited at its fork is unreadable".to_owned(),
         Doubt::WithinError { limit, rss, error } => {
             let (rss, limit) = apart(*rss, *limit);
             format!("{rss} resident, give or take {}, is too near to its limit {limit}", amount(*error))
@@ -65,6 +66,7 @@ pub(super) fn change(change: &Change, process: &Process, users: Users<'_>) -> St
         }
         Change::Read(Doubt::CgroupUnreadable) => "with a readable cgroup that is in scope".to_owned(),
         Change::Read(Doubt::OomScoreAdjUnreadable) => "with a readable oom_score_adj above -1000".to_owned(),
+        Change::Read(Doubt::InheritanceUnreadable) => "if it shares nothing with an older process".to_owned(),
         Change::Read(Doubt::WithinError { .. }) => "with an exact figure".to_owned(),
     }
 }

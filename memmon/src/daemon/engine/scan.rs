@@ -128,8 +128,12 @@ impl Daemon<'_> {
     /// Looks closely at `suspects` and condemns those that policy condemns.
     fn judge(&mut self, memory: SystemMemory, suspects: &[Reading]) {
         let (_, limit) = self.settings.rules.limit(&memory);
-        let confirmed =
-            suspects.iter().filter_map(|reading| Some((reading.rss, self.confirm(reading, limit)?)));
+        let confirmed = suspects.iter().filter_map(|reading| {
+            if self.is_left_to_elder(reading) {
+                return None;
+            }
+            Some((reading.rss, self.confirm(reading, limit)?))
+        });
         let (readings, processes): (Vec<Bytes>, Vec<Process>) = confirmed.unzip();
         let snapshot = Snapshot { memory, processes };
         let verdicts = policy::decide(&self.settings.rules, &snapshot);
@@ -160,6 +164,7 @@ impl Daemon<'_> {
         let closer = NextWake::Level(self.growth.ladder.next_below_limit(rss, process.rss));
         match verdict {
             Verdict::Within => closer,
+            Verdict::Inherits(inherited) => self.leave_to_elder(whom, rss, inherited),
             Verdict::Protected(_) => NextWake::Never,
             Verdict::Unsure(doubt) => {
                 let next = if doubt.is_transient() {

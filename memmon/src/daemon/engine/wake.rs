@@ -41,6 +41,7 @@ impl Daemon<'_> {
                 KernelEvent::Crossed { process, at, rss } => self.crossed(process, at, rss),
                 KernelEvent::Ended { process, name, peak, status } => {
                     self.growth.forget(process);
+                    self.recheck.elder_ended(process.pid, begun);
                     for event in [Happened::Seen(peak), Happened::Ended(status)] {
                         let orders = self.victims.handle(process, event, begun);
                         self.run_orders(orders);
@@ -64,6 +65,10 @@ impl Daemon<'_> {
             self.growth.note(whom, at, rss);
             let next = if self.victims.contains(whom) {
                 self.check_ceiling(whom, rss)
+            } else if rss >= self.growth.ladder.highest()
+                && let Some(inherited) = self.fresh_fork(whom, rss)
+            {
+                self.leave_to_elder(whom, rss, inherited)
             } else if rss >= self.growth.ladder.highest() {
                 let crossed = Crossed { at: instant(at), rss };
                 let looked = self.look((whom.pid, Some(whom.start)), Some(crossed), Some(rss));
@@ -85,13 +90,15 @@ impl Daemon<'_> {
         let Some((pid, Recheck { start, crossed, .. })) = self.recheck.take_due(Instant::now()) else {
             return;
         };
+        let begun = Instant::now();
         let seen = start.and_then(|start| self.sources.again(ProcessId { pid, start }));
-        if let Some((whom, next)) = self.look((pid, start), crossed, seen.map(|seen| seen.rss))
+        if !self.has_called_exec(pid, start)
+            && let Some((whom, next)) = self.look((pid, start), crossed, seen.map(|seen| seen.rss))
             && self.settings.kernel.instant
         {
             self.set_level(whom, next);
         }
-        self.recheck.looked_at(pid);
+        self.recheck.looked_at(pid, begun.elapsed(), Instant::now());
     }
 
     /// Looks closely at one that may be over its limit. Gives who it is, and when to look at it next by the kernel's
@@ -124,6 +131,7 @@ impl Daemon<'_> {
     /// Warns of one that climbs near its limit, unless a rule protects it.
     pub(in crate::daemon) fn warn(&mut self, whom: ProcessId, rss: Bytes) {
         if self.growth.may_warn(whom, rss)
+            && self.fresh_fork(whom, rss).is_none()
             && let Ok(process) = self.sources.confirm(whom.pid, Some(whom.start), Bytes::MAX)
         {
             self.warn_of(&process, rss);

@@ -2,10 +2,10 @@
 
 use std::{io, os::fd::BorrowedFd};
 
-use memmon_common::{NEVER, STEP};
+use memmon_common::{NEVER, ProcessRss, STEP};
 
 use crate::{
-    model::{Bytes, Pid, ProcessId, Reading},
+    model::{Bytes, Inherited, Pid, ProcessId, Reading, StartTime},
     observe::{
         bpf::{self, AttachError, KernelMap, PinError},
         decode::{KernelEvent, Scale},
@@ -122,6 +122,25 @@ impl Kernel {
         // A failed lookup counts as no entry, because the caller has /proc's figure.
         let entry = self.map.get(pid).ok()??;
         Some(self.scale.reading(pid, &entry))
+    }
+
+    /// What a process had when it was forked, or the least since; none if it has called exec, or was not seen to be forked.
+    pub(in crate::daemon) fn forked_with(&self, whom: ProcessId) -> Option<Bytes> {
+        self.forked(whom).map(|entry| self.scale.bytes(entry.inherited_pages))
+    }
+
+    /// The same if the process that forked it still has that memory, too: it lives and has not called exec.
+    pub(in crate::daemon) fn inherited(&self, whom: ProcessId) -> Option<Inherited> {
+        let entry = self.forked(whom)?;
+        let elder = Pid(entry.elder);
+        let has_it = self.map.get(elder).ok()??.mm == entry.elder_mm;
+        has_it.then_some(Inherited { bytes: self.scale.bytes(entry.inherited_pages), elder })
+    }
+
+    fn forked(&self, whom: ProcessId) -> Option<ProcessRss> {
+        let entry = self.map.get(whom.pid).ok()??;
+        let is_it = StartTime::from_boottime_ns(entry.start_boottime) == whom.start;
+        (is_it && entry.inherited_pages > 0).then_some(entry)
     }
 
     pub(in crate::daemon) fn remove(&mut self, pid: Pid) -> io::Result<()> {

@@ -3,7 +3,7 @@
 use std::{io, os::fd::BorrowedFd};
 
 use crate::{
-    model::{Bytes, Pid, ProcessId, Reading},
+    model::{Bytes, Inherited, Pid, ProcessId, Reading},
     observe::{
         decode::KernelEvent,
         support::{Facts, Support},
@@ -54,6 +54,14 @@ impl Kernel {
     }
 
     pub(in crate::daemon) fn reading(&self, _: Pid) -> Option<Reading> {
+        match *self {}
+    }
+
+    pub(in crate::daemon) fn forked_with(&self, _: ProcessId) -> Option<Bytes> {
+        match *self {}
+    }
+
+    pub(in crate::daemon) fn inherited(&self, _: ProcessId) -> Option<Inherited> {
         match *self {}
     }
 

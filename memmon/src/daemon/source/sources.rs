@@ -9,7 +9,10 @@ use anyhow::Context as _;
 
 use crate::daemon::source::kernel_map::Kernel;
 use crate::{
-    model::{Bytes, Pid, Process, ProcessId, Reading, Source, StartTime, Survey, SystemMemory, Unconfirmed},
+    model::{
+        Bytes, Inherited, Pid, Process, ProcessId, Reading, Source, StartTime, Survey, SystemMemory,
+        Unconfirmed,
+    },
     observe::{
         merge::merge,
         procfs::{Accuracy, ProcRoot, Waiting},
@@ -144,7 +147,24 @@ impl Sources {
         start: Option<StartTime>,
         limit: Bytes,
     ) -> Result<Process, Unconfirmed> {
-        self.proc.confirm(pid, start, limit, &self.accuracy)
+        let Some(kernel) = &self.kernel else {
+            return self.proc.confirm(pid, start, limit, &self.accuracy);
+        };
+        let whom = start.map(|start| ProcessId { pid, start });
+        // The counters may have lagged at the fork.
+        let most = whom.and_then(|whom| kernel.forked_with(whom)).map(|most| most + kernel.error());
+        self.proc.confirm_forked(pid, start, limit, &self.accuracy, most)
+    }
+
+    /// Whether the kernel map shows that `whom` was forked, and has not called exec since.
+    pub(in crate::daemon) fn is_forked(&self, whom: ProcessId) -> bool {
+        self.kernel.as_ref().is_some_and(|kernel| kernel.forked_with(whom).is_some())
+    }
+
+    /// What `whom` was forked with, if the kernel map shows that the process that forked it has that memory, too. Reads
+    /// nothing of /proc.
+    pub(in crate::daemon) fn inherited(&self, whom: ProcessId) -> Option<Inherited> {
+        self.kernel.as_ref()?.inherited(whom)
     }
 
     /// The current reading of a process in the kernel map; none if there is no map, or the process is not in it.

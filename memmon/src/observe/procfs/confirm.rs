@@ -10,6 +10,7 @@ use nix::errno::Errno;
 
 use super::blocking_pool::{JobOwner, Lock, run_blocking};
 use super::directory::ProcessDirectory;
+use super::inherited::Forked;
 use super::{Accuracy, ProcRoot, ended, kcmp, pages, parse};
 use crate::model::{Bytes, Fact, Name, Names, Pid, Process, ProcessId, StartTime, Unconfirmed};
 
@@ -40,9 +41,21 @@ impl ProcRoot {
         limit: Bytes,
         accuracy: &Accuracy,
     ) -> Result<Process, Unconfirmed> {
+        self.confirm_forked(pid, expected, limit, accuracy, None)
+    }
+
+    /// The same of a process that, if it was forked and has not called exec, had at `most` so much when it was forked.
+    pub fn confirm_forked(
+        &self,
+        pid: Pid,
+        expected: Option<StartTime>,
+        limit: Bytes,
+        accuracy: &Accuracy,
+        most: Option<Bytes>,
+    ) -> Result<Process, Unconfirmed> {
         let directory = self.process(pid).map_err(|errno| unconfirmed(".", errno))?;
         for _ in 0..TRIES {
-            match self.look(&directory, pid, expected, limit, accuracy) {
+            match self.look(&directory, pid, expected, (limit, most), accuracy) {
                 // Only a thread of it is gone, the one through which this was read: another one will do.
                 Err(Unconfirmed::Gone) if directory.read("", "stat").is_ok() => {}
                 result => return result,
@@ -59,7 +72,7 @@ impl ProcRoot {
         directory: &ProcessDirectory,
         pid: Pid,
         expected: Option<StartTime>,
-        limit: Bytes,
+        (limit, most): (Bytes, Option<Bytes>),
         accuracy: &Accuracy,
     ) -> Result<Process, Unconfirmed> {
         let text = read(directory, "", "stat")?;
@@ -107,6 +120,19 @@ impl ProcRoot {
             Some(at) => self.resident(directory, (about, at), limit, error)?,
             None => (Bytes::ZERO, Bytes::ZERO),
         };
+        let inherited = match &place {
+            Some(at) if stat.is_forked() && rss.saturating_sub(error) > limit => {
+                let layout = match stat.layout {
+                    None if !at.is_empty() => {
+                        parse::stat(&read(directory, at, "stat")?).and_then(|its| its.layout)
+                    }
+                    layout => layout,
+                };
+                let start = stat.start;
+                self.inherited(&Forked { about, parent, start, layout, directory, at, rss }, limit, most)
+            }
+            _ => Fact::Absent,
+        };
         let now = read(directory, "", "stat")?;
         same_start(pid, stat.start, understood("stat", parse::stat(&now))?.start)?;
 
@@ -121,6 +147,7 @@ impl ProcRoot {
             cgroup,
             oom_score_adj,
             kernel_thread: stat.kernel_thread(),
+            inherited,
         })
     }
 
@@ -242,6 +269,7 @@ mod tests {
             cgroup: known("/user.slice/user-1000.slice"),
             oom_score_adj: Fact::Known(0),
             kernel_thread: false,
+            inherited: Fact::Absent,
         };
         assert_eq!(process, expected);
     }

@@ -22,12 +22,28 @@ pub(super) struct Stat<'a> {
     pub threads: u64,
     /// Field 22.
     pub start: StartTime,
+    /// None where the kernel does not show it: without memory, or without PTRACE_MODE_READ.
+    pub layout: Option<Layout>,
+}
+
+/// Where an address space has its program, its stack and its heap (fields 26, 28 and 47 of stat). Fork copies all three,
+/// exec draws them at random: processes that share memory through fork have the same, and hardly any others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Layout {
+    code: u64,
+    stack: u64,
+    heap: u64,
 }
 
 impl Stat<'_> {
     /// Whether this is a kernel thread: `PF_KTHREAD`, the same bit in every kernel since 2.6.27.
     pub(super) const fn kernel_thread(&self) -> bool {
         self.flags & 0x0020_0000 != 0
+    }
+
+    /// Whether the process was forked and has not called exec since: `PF_FORKNOEXEC`, the same bit in every kernel.
+    pub(super) const fn is_forked(&self) -> bool {
+        self.flags & 0x0000_0040 != 0
     }
 }
 
@@ -42,7 +58,10 @@ pub(super) fn stat(text: &[u8]) -> Option<Stat<'_>> {
     let flags = number(fields.nth(4)?)?;
     let threads = number(fields.nth(10)?)?;
     let start = StartTime(number(fields.nth(1)?)?);
-    Some(Stat { comm, state, parent, flags, threads, start })
+    let mut later = |skipped: usize| number(fields.nth(skipped)?).filter(|address: &u64| *address > 1);
+    let layout = || Some(Layout { code: later(3)?, stack: later(1)?, heap: later(18)? });
+    let layout = { layout }();
+    Some(Stat { comm, state, parent, flags, threads, start, layout })
 }
 
 /// The first two fields of /proc/PID/statm, in pages.
