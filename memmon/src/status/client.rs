@@ -1,4 +1,4 @@
-//! The other end of the socket: asks, and waits no longer than it says.
+//! The client's end of the socket: sends queries, with a timeout for each answer.
 
 use std::{
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
@@ -11,9 +11,9 @@ use serde::Deserialize;
 
 use super::wire::{Body, Query, Text, VERSION};
 
-/// How long an answer may take: longer than the daemon takes at most.
+/// Timeout for an answer: longer than the daemon's maximum.
 const PATIENCE: Duration = Duration::from_secs(6);
-/// Longer than any answer.
+/// Maximum length of an answer, longer than any real one.
 const LONGEST: u64 = 4 << 20;
 
 /// A connection to the daemon.
@@ -22,21 +22,21 @@ pub struct Client {
     stream: BufReader<UnixStream>,
 }
 
-/// Why there is no answer.
+/// Reason why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody listens there.
+    /// No daemon listens at the socket.
     #[error("no memmon answers at {}", .0.display())]
     NoDaemon(PathBuf),
-    /// The socket is there, for others.
+    /// The socket exists, but this user may not use it.
     #[error(
         "{} is not for you: ask root to set `group` under [status] to a group of yours", .0.display()
     )]
     NotForYou(PathBuf),
-    /// The daemon said so.
+    /// The daemon refused the query.
     #[error("memmon says: {0}")]
     Refused(Text),
-    /// What came is no answer.
+    /// The received line is not an answer.
     #[error("what answers is no memmon of this version: {0}")]
     Garbage(String),
     /// The connection failed.
@@ -48,7 +48,7 @@ impl Client {
     /// Connects to the daemon that listens at `socket`.
     ///
     /// # Errors
-    /// [`ClientError::NoDaemon`] and [`ClientError::NotForYou`] are everyday life.
+    /// [`ClientError::NoDaemon`] and [`ClientError::NotForYou`] are normal.
     pub fn connect(socket: &Path) -> Result<Self, ClientError> {
         let stream = UnixStream::connect(socket).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
@@ -62,12 +62,12 @@ impl Client {
         Ok(Self { stream: BufReader::new(stream) })
     }
 
-    /// Asks, and gives the answer as the line that came.
+    /// Sends a query, and returns the answer as the received line.
     ///
     /// # Errors
-    /// As for [`Client::get`]; what the line says is not looked at.
+    /// As for [`Client::get`]; the content of the line is not checked.
     pub fn line(&mut self, get: Query) -> Result<String, ClientError> {
-        // Who was turned away has an answer all the same, so that one is looked for whatever becomes of the question.
+        // A refused client gets an answer as well, so read one even if sending the query failed.
         let asked = writeln!(self.stream.get_ref(), "{}", get.request());
         let mut line = String::new();
         let read = (&mut self.stream).take(LONGEST).read_line(&mut line);
@@ -79,19 +79,19 @@ impl Client {
         Err(io::Error::from(io::ErrorKind::UnexpectedEof).into())
     }
 
-    /// Asks.
+    /// Sends a query and returns the answer.
     ///
     /// # Errors
-    /// Any: after one this connection is of no further use.
+    /// Any; after an error this connection cannot be used any more.
     pub fn get(&mut self, get: Query) -> Result<Body, ClientError> {
         understood(&self.line(get)?)
     }
 }
 
-/// What an answer says; what the daemon refuses is an error.
+/// Parses an answer; a refusal by the daemon is an error.
 ///
 /// # Errors
-/// [`ClientError::Refused`], or [`ClientError::Garbage`] for what is no answer.
+/// [`ClientError::Refused`], or [`ClientError::Garbage`] if the line is not an answer.
 pub fn understood(line: &str) -> Result<Body, ClientError> {
     #[derive(Deserialize)]
     struct Answer {

@@ -1,12 +1,12 @@
-//! What the daemon is at, for those who ask: a Unix socket, lines of JSON, and nobody who is waited for.
+//! The daemon's status over a Unix socket, in lines of JSON. The daemon never waits for a client.
 //!
 //! ```text
-//! client ──line──▶ server ──Request──▶ the daemon's loop, at most ten times a second, whoever and however many ask
+//! client ──line──▶ server ──Request──▶ the daemon's loop, at most ten times a second for any number of clients
 //!        ◀─line──        ◀─text──
 //! ```
 //!
-//! `wire` and `watched` have the messages (docs/status-protocol.md describes them), `server` the daemon's end of them, `client` the
-//! other one, `place` the socket in the file system and `peer` who may use it.
+//! `wire` and `watched` define the messages (described in docs/status-protocol.md), `server` is the daemon's end, `client`
+//! the other end, `socket_file` the socket in the file system, and `peer` the check of a client's user.
 
 mod client;
 mod peer;
@@ -26,5 +26,5 @@ pub use wire::{
     Thresholds, VerdictKind, Victim, answer, why,
 };
 
-/// Where a root memmon listens.
+/// Path at which a root memmon listens.
 pub const SOCKET: &str = "/run/memmon/memmon.sock";

@@ -1,4 +1,4 @@
-//! Who is at the other end of a socket, and whether it may be answered.
+//! The user at the other end of a socket, and whether that user may query the daemon.
 #![expect(unsafe_code, reason = "the groups of a peer: getsockopt(2) that no library wraps")]
 
 use std::{
@@ -10,7 +10,7 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
 use crate::model::Uid;
 
-/// The credentials of a peer, as they were when it connected.
+/// The credentials of a peer at the time it connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Peer {
     pub(super) uid: Uid,
@@ -19,16 +19,16 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// Whoever connected to `socket`: SO_PEERCRED and SO_PEERGROUPS (Linux 4.13; without it the effective group alone).
+    /// The peer that connected to `socket`: SO_PEERCRED and SO_PEERGROUPS (Linux 4.13; without it only the effective group).
     pub(super) fn of(socket: &impl AsFd) -> io::Result<Self> {
         let credentials = getsockopt(socket, PeerCredentials)?;
         let mut groups = vec![credentials.gid()];
-        // Without them a member by supplementary group alone is refused, never the other way round.
+        // Without them a member by supplementary group only is refused; no other user is admitted.
         groups.extend(supplementary(socket).unwrap_or_default());
         Ok(Self { uid: Uid(credentials.uid()), groups })
     }
 
-    /// Root is answered, who runs the daemon is, and so are the members of `group`.
+    /// Whether the peer may query the daemon: root, the daemon's own user, and members of `group` may.
     pub(super) fn may_ask(&self, own: Uid, group: Option<u32>) -> bool {
         self.uid == Uid::ROOT || self.uid == own || group.is_some_and(|group| self.groups.contains(&group))
     }
@@ -41,7 +41,7 @@ fn supplementary(socket: &impl AsFd) -> io::Result<Vec<u32>> {
     loop {
         let bytes = groups.len() * size_of::<u32>();
         let mut length = libc::socklen_t::try_from(bytes).map_err(io::Error::other)?;
-        // SAFETY: `groups` has room for `length` bytes, and any bytes make a u32.
+        // SAFETY: `groups` has room for `length` bytes, and any bytes are a valid u32.
         let outcome = unsafe {
             libc::getsockopt(
                 socket.as_fd().as_raw_fd(),
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_peer_is_who_opened_the_socket() {
+    fn a_peer_is_the_process_that_opened_the_socket() {
         let (one, _other) = UnixStream::pair().unwrap();
         let peer = Peer::of(&one).unwrap();
         assert_eq!(peer.uid, Uid(nix::unistd::geteuid().as_raw()));
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn root_the_daemons_own_user_and_the_group_may_ask() {
+    fn root_the_daemons_own_user_and_the_group_may_query() {
         let peer = |uid, groups: &[u32]| Peer { uid: Uid(uid), groups: groups.to_vec() };
         for (peer, own, group, may) in [
             (peer(0, &[0]), 0, None, true),

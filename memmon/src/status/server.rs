@@ -1,8 +1,8 @@
-//! The daemon's end of the socket: every client has a task of its own, and nothing in it that can grow.
+//! The daemon's end of the socket: every client has a task of its own, with bounded memory.
 //!
-//! What any number of clients can cost is bounded: so many at once, so many connections and answers per second, one
-//! short buffer each, and a time limit on whatever waits for them. An answer is made once for all who ask within
-//! [`Query::fresh`] or a few times of what it took, and shared.
+//! The cost of any number of clients is bounded: a maximum of clients at once, of connections and of answers per second,
+//! one short buffer each, and a timeout for everything that waits for them. An answer is shared by all clients that ask
+//! within [`Query::fresh`], or within a few times the time that it took.
 
 use std::{
     collections::VecDeque,
@@ -28,23 +28,23 @@ use super::{
 };
 use crate::model::Uid;
 
-/// Clients at once: one more, and the oldest has to go.
+/// Maximum of clients at once: one more, and the oldest is disconnected.
 pub(super) const CLIENTS: usize = 32;
-/// The longest request, its line's end included.
+/// Maximum length of a request, with its line end.
 const LONGEST: usize = 256;
-/// How long a client may be silent, and how long it may take over a request.
+/// Timeout for an idle client, and for a whole request.
 const IDLE: Duration = Duration::from_secs(60);
-/// How long a client may take over an answer, and the daemon to give one.
+/// Timeout for a client to read an answer, and for the daemon to make one.
 const BUSY: Duration = Duration::from_secs(5);
-/// Between two answers to one client.
+/// Minimum time between two answers to one client.
 const BETWEEN_ANSWERS: Duration = Duration::from_millis(50);
-/// Between two connections.
+/// Minimum time between two connections.
 const BETWEEN_CLIENTS: Duration = Duration::from_millis(2);
-/// After an accept that failed: descriptors are short, which passes, and is nothing to spin about.
+/// Pause after a failed accept: a temporary lack of descriptors, in which the server must not spin.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 impl Query {
-    /// How old an answer may be, at least.
+    /// Minimum time for which an answer is reused.
     const fn fresh(self) -> Duration {
         match self {
             Self::Status => Duration::from_millis(100),
@@ -53,16 +53,16 @@ impl Query {
     }
 }
 
-/// A question to the daemon.
+/// A query to the daemon.
 #[derive(Debug)]
 pub struct Request {
-    /// What is asked for.
+    /// The query.
     pub get: Query,
-    /// Takes the line that is sent: see [`super::answer`].
+    /// Channel for the line to send: see [`super::answer`].
     pub answer: oneshot::Sender<String>,
 }
 
-/// Which group may ask, besides root: one that can be changed while the server runs.
+/// The group that may query the daemon, in addition to root. It can be changed while the server runs.
 #[derive(Clone, Debug)]
 pub struct AccessPolicy(Arc<AtomicU64>);
 
@@ -70,14 +70,14 @@ impl AccessPolicy {
     /// No gid.
     const NOBODY: u64 = u64::MAX;
 
-    /// Open to this group.
+    /// Grants access to this group.
     pub fn new(group: Option<u32>) -> Self {
         let door = Self(Arc::new(AtomicU64::new(Self::NOBODY)));
         door.admit(group);
         door
     }
 
-    /// Opens it to this group instead, for those who come from now on.
+    /// Grants access to this group instead, for later connections.
     pub fn admit(&self, group: Option<u32>) {
         self.0.store(group.map_or(Self::NOBODY, u64::from), Ordering::Relaxed);
     }
@@ -87,7 +87,7 @@ impl AccessPolicy {
     }
 }
 
-/// Serves until the runtime that this is spawned in ends. `asks` is the daemon, who answers when it has time.
+/// Serves until its runtime ends. `asks` is the queue to the daemon, which answers when it has time.
 ///
 /// # Errors
 /// The listener cannot be watched.
@@ -107,7 +107,7 @@ pub async fn serve(
         };
         if Peer::of(&stream.as_fd()).is_ok_and(|peer| peer.may_ask(own, door.group())) {
             clients.retain(|client| !client.is_finished());
-            // Who comes is more likely to want something than who has been there longest, and a `top` comes again.
+            // A new client is more likely to send a query than the oldest one, and a `top` connects again.
             if clients.len() >= CLIENTS
                 && let Some(oldest) = clients.pop_front()
             {
@@ -123,7 +123,7 @@ pub async fn serve(
     }
 }
 
-/// Says why, if that takes no waiting. An empty socket has room for it.
+/// Sends the reason, if that does not block. An empty socket has room for it.
 fn turn_away(stream: &UnixStream, code: &str, message: &str) {
     let _ = stream.try_write(refusal(code, message).as_bytes());
 }
@@ -132,7 +132,7 @@ fn refusal(code: &str, message: &str) -> String {
     wire::answer(&Body::Error(Refusal { code: Text::from(code), message: Text::from(message) }))
 }
 
-/// Answers one client until it leaves, is too slow, or says what is no request.
+/// Answers one client until it leaves, is too slow, or sends an invalid request.
 async fn converse(mut stream: UnixStream, answers: &Answers) {
     let mut lines = Lines::default();
     loop {
@@ -158,13 +158,13 @@ async fn converse(mut stream: UnixStream, answers: &Answers) {
         };
         match timeout(BUSY, stream.write_all(answer.as_bytes())).await {
             Ok(Ok(())) => sleep_until(next).await,
-            // Gone, or too slow.
+            // The client is gone, or too slow.
             Ok(Err(_)) | Err(_) => return,
         }
     }
 }
 
-/// What a client has sent and was not yet answered for.
+/// Received bytes that are not answered yet.
 #[derive(Default)]
 struct Lines {
     buffer: Vec<u8>,
@@ -201,23 +201,23 @@ struct Answers {
     processes: Mutex<Latest>,
 }
 
-/// What is known of the answer to one question.
+/// State of the answer to one query.
 #[derive(Default)]
 struct Latest {
     made: Option<Made>,
-    /// Goes on when who asked gives up: who asks again has it, and the daemon is not asked twice.
+    /// The query in progress. It continues if the client gives up, so that the daemon is not asked twice.
     making: Option<JoinHandle<Option<Made>>>,
 }
 
-/// An answer, and the end of its time.
+/// An answer, and the time until which it is reused.
 type Made = (Instant, Arc<str>);
 
-/// For each part of its time in which the daemon makes answers it has so many for itself: with thousands of processes and
-/// a tenth of a CPU one takes long, and whoever looks on is not to keep memmon from its work.
+/// Factor between the time that an answer took and the minimum time until the next: with thousands of processes and a
+/// tenth of a CPU an answer takes long, and queries must not keep memmon from its work.
 const PARTS_FOR_ITSELF: u32 = 4;
 
 impl Answers {
-    /// A fresh answer; none when the daemon ends. Who asks while one is being made waits for that one.
+    /// A fresh answer; none when the daemon ends. A client that asks while one is being made waits for that one.
     async fn answer(&self, get: Query) -> Option<Arc<str>> {
         let latest = match get {
             Query::Status => &self.status,
@@ -227,7 +227,7 @@ impl Answers {
         loop {
             match made {
                 Some((end, line)) if Instant::now() < *end => return Some(Arc::clone(line)),
-                // What is old is not kept for nobody.
+                // An old answer is dropped.
                 _ => *made = None,
             }
             let maker = making.get_or_insert_with(|| task::spawn(make(self.asks.clone(), get)));

@@ -1,4 +1,4 @@
-//! The socket's place in the file system: made without a moment in which the wrong ones could connect, and removed.
+//! The socket in the file system: created without a moment in which another user could connect, and removed at the end.
 
 use std::{
     fs, io,
@@ -11,10 +11,10 @@ use std::{
 
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
 
-/// Connections that may wait to be taken.
+/// Maximum of connections that wait to be accepted.
 const WAITING: i32 = 64;
 
-/// A socket at its place. Dropping it removes it.
+/// A socket in the file system. Dropping it removes it.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
@@ -23,8 +23,8 @@ pub struct SocketFile {
 impl SocketFile {
     /// Listens at `path`, for root and, if there is one, `group`.
     ///
-    /// A socket that is there already is taken for one that a memmon left behind: the caller holds the lock that makes
-    /// it the only one. Anything else that is there stays, and is an error.
+    /// An existing socket is assumed to be left from an earlier memmon, because the caller holds the lock, and is replaced.
+    /// Any other existing file stays, and is an error.
     ///
     /// # Errors
     /// Those of socket(2), bind(2), chmod(2) and listen(2), with the path.
@@ -38,17 +38,17 @@ impl SocketFile {
         bind(std::os::fd::AsRawFd::as_raw_fd(&fd), &UnixAddr::new(path)?)
             .map_err(|errno| said(errno.into()))?;
         let place = Self { path: path.to_owned() };
-        // Nobody can connect before it listens, so nobody does with the mode that the umask gave it.
+        // No process can connect before it listens, so none can use the mode that the umask gave it.
         place.admit(group)?;
         listen(&fd, Backlog::new(WAITING)?).map_err(|errno| said(errno.into()))?;
         Ok((place, UnixListener::from(fd)))
     }
 
-    /// Lets root and, if there is one, `group` connect from now on.
+    /// Grants access to root and, if there is one, `group`.
     ///
     /// # Errors
-    /// The socket may not be given to that group: it takes CAP_CHOWN where it is not this process's own. Then root
-    /// alone is let in.
+    /// The group of the socket cannot be changed, which needs CAP_CHOWN unless it is one of this process's own. Then only
+    /// root has access.
     pub fn admit(&self, group: Option<u32>) -> io::Result<()> {
         let said =
             |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", self.path.display()));
@@ -65,7 +65,7 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Gone already is just as well.
+        // It is no error if the socket is gone already.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_there_for_the_right_ones_and_gone_with_its_owner() {
+    fn it_has_the_right_mode_and_is_removed_with_its_owner() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("sock");
         let (place, listener) = SocketFile::take(&path, None).unwrap();
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_dead_memmon_left_is_taken_over_and_nothing_else() {
+    fn only_the_socket_of_a_dead_memmon_is_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("sock");
         drop(UnixListener::bind(&path).unwrap());

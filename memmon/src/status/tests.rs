@@ -1,4 +1,4 @@
-//! The server against clients that mean it no good, with a daemon that only counts how often it is asked.
+//! Tests of the server with misbehaving clients, and with a daemon that only counts its queries.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -40,7 +40,7 @@ fn table(rows: usize) -> Table {
     Table { memory: MEMORY, limit_bytes: Bytes(9), processes: 1, over: 0, rows: vec![row; rows] }
 }
 
-/// A server at a place of its own, for as long as this lives.
+/// A server at a temporary path, until this is dropped.
 struct Served {
     directory: tempfile::TempDir,
     asked: Arc<AtomicUsize>,
@@ -49,7 +49,7 @@ struct Served {
 }
 
 impl Served {
-    /// Answers with a table of so many rows, to whom `own` says is the daemon's user, and to root. Each takes `time`.
+    /// Answers with a table of this many rows, to the daemon's user `own` and to root. Each answer takes `time`.
     fn start(rows: usize, own: Uid, time: Duration) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (place, listener) = SocketFile::take(&directory.path().join("sock"), None).unwrap();
@@ -93,10 +93,10 @@ impl Served {
         self.asked.load(Ordering::Relaxed)
     }
 
-    /// What `bytes` are answered with, up to the end of the connection.
+    /// The answer to `bytes`, up to the end of the connection.
     fn talk(&self, bytes: &[u8]) -> String {
         let mut stream = self.connect();
-        // It may be closed in the middle of it.
+        // The connection may be closed while writing.
         let _ = stream.write_all(bytes);
         let _ = stream.shutdown(Shutdown::Write);
         let mut said = Vec::new();
@@ -149,7 +149,7 @@ fn an_answer_is_read_as_it_was_written_and_shows_no_control_character() {
     let Body::Processes(read) = understood(&written).unwrap() else { panic!("{written}") };
     assert_eq!(read, table(2));
     assert_eq!(read.rows[0].comm.as_str(), r"h\u{1b}og", "escaped once");
-    // Whoever answers may be anyone.
+    // Any program may answer.
     let hostile = written.replace(r"h\\u{1b}og", r"\u001b[2J\u202e");
     let Body::Processes(read) = understood(&hostile).unwrap() else { panic!("{hostile}") };
     assert_eq!(read.rows[0].comm.as_str(), r"\u{1b}[2J\u{202e}");
@@ -231,7 +231,7 @@ fn an_answer_that_took_too_long_is_there_for_who_asks_again() {
 
 #[test]
 fn slow_readers_and_the_silent_hold_up_nobody() {
-    // Answers larger than a socket's buffers, so that who does not read them is waited for.
+    // Answers larger than a socket's buffers, so that the server waits for a client that does not read.
     let served = Served::own(4000);
     let mut slow: Vec<_> = (0..CLIENTS - 2).map(|_| served.connect()).collect();
     for stream in &mut slow {
@@ -248,7 +248,7 @@ fn of_a_hundred_clients_the_last_ones_are_served() {
     let served = Served::own(1);
     let mut answered = Vec::new();
     let streams: Vec<_> = (0..100).map(|_| served.connect()).collect();
-    // The last one to come has been let in when it is answered.
+    // The last client is admitted once it is answered.
     for mut stream in streams.iter().rev() {
         let _ = stream.write_all((Query::Processes.request() + "\n").as_bytes());
         let mut line = String::new();

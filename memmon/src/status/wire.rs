@@ -1,4 +1,4 @@
-//! The messages of docs/status-protocol.md, both ways. Pure.
+//! The messages of docs/status-protocol.md, in both directions. Everything here is pure.
 
 use std::{fmt, os::unix::ffi::OsStrExt as _, path::Path};
 
@@ -11,10 +11,10 @@ use crate::model::{
     Uid, Verdict,
 };
 
-/// The version of the protocol. What is added within it is ignored by those who do not know it.
+/// The version of the protocol. A client ignores keys that it does not know.
 pub(super) const VERSION: u64 = 1;
 
-/// What can be asked for.
+/// A query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Query {
     /// How the daemon is.
@@ -24,7 +24,7 @@ pub enum Query {
 }
 
 impl Query {
-    /// As it is asked for.
+    /// The name in a request.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Status => "status",
@@ -32,13 +32,13 @@ impl Query {
         }
     }
 
-    /// The line that asks for it, without its end.
+    /// The request line, without its end.
     pub(super) fn request(self) -> String {
         format!(r#"{{"v":{VERSION},"get":"{}"}}"#, self.as_str())
     }
 }
 
-/// What `line` asks for, or what to say to whoever sent it.
+/// Parses the request `line`; the error is the answer to the client.
 pub(super) fn request(line: &[u8]) -> Result<Query, Refusal> {
     #[derive(Deserialize)]
     struct Request {
@@ -58,7 +58,7 @@ pub(super) fn request(line: &[u8]) -> Result<Query, Refusal> {
         .ok_or_else(|| refusal("unknown", r#"expected "get" to be "status" or "processes""#))
 }
 
-/// One answer as the line that is sent, with its end.
+/// An answer as the line to send, with its end.
 pub fn answer(body: &Body) -> String {
     #[derive(Serialize)]
     struct Answer<'a> {
@@ -66,24 +66,24 @@ pub fn answer(body: &Body) -> String {
         #[serde(flatten)]
         body: &'a Body,
     }
-    // Every figure in here has a way to be written: a failure would be a slip of this file's.
+    // Every type in here can be serialized: a failure would be a bug in this file.
     let line = serde_json::to_string(&Answer { v: VERSION, body });
     line.unwrap_or_else(|_| r#"{"v":1,"error":{"code":"internal","message":"no answer"}}"#.to_owned()) + "\n"
 }
 
-/// What an answer holds.
+/// The content of an answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Body {
-    /// To [`Query::Status`].
+    /// The answer to [`Query::Status`].
     Status(Box<Status>),
-    /// To [`Query::Processes`].
+    /// The answer to [`Query::Processes`].
     Processes(Table),
-    /// To anything that is not answered. The connection is closed after it.
+    /// A refusal. The connection is closed after it.
     Error(Refusal),
 }
 
-/// Why there is no answer.
+/// Reason why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// One word, for programs.
@@ -99,48 +99,48 @@ pub struct Status {
     pub version: Text,
     /// The daemon.
     pub pid: Pid,
-    /// For how long it watches.
+    /// Time since it started to watch.
     pub uptime_seconds: f64,
-    /// Nothing is signalled.
+    /// Whether memmon sends no signals.
     pub dry_run: bool,
-    /// Where readings come from, and why from there.
+    /// The source of readings, with the reason.
     pub source: Source,
-    /// What works less well than it could.
+    /// Limitations.
     pub degraded: Vec<Text>,
     /// The configuration in force.
     pub config: Configuration,
     /// The limits in force.
     pub limit: Thresholds,
-    /// Between two scans.
+    /// Time between two scans.
     pub check_interval_seconds: f64,
     /// The machine's memory at the last scan.
     pub memory: Option<SystemMemory>,
-    /// How many of what.
+    /// Numbers of processes, terminations and scans.
     pub counts: Counts,
     /// The last scan.
     pub last_scan: Option<Scan>,
-    /// Who is being terminated.
+    /// The processes that are being terminated.
     pub in_flight: Vec<Victim>,
-    /// Who grows towards its limit and could be terminated there, the first one first.
+    /// Processes that grow towards their limit and could be terminated there, the next one first.
     #[serde(default)]
     pub climbing: Vec<Climber>,
-    /// What is left alone for a while, as it comes back after each termination.
+    /// Programs whose termination is delayed, because they were terminated repeatedly.
     #[serde(default)]
     pub held_back: Vec<Waiting>,
-    /// The latest terminations, the last one first: what the JSON log has of each, and `at_unix_seconds`.
+    /// The latest terminations, the last one first: the fields of the JSON log, and `at_unix_seconds`.
     pub recent: Vec<Value>,
-    /// How full the kernel map is; none without one.
+    /// Usage of the kernel map; none without one.
     pub map: Option<MapUsage>,
     /// What was lost since the start.
     pub lost: Dropped,
 }
 
-/// Where readings come from.
+/// The source of readings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
     /// Which.
     pub name: crate::model::Source,
-    /// Why this one.
+    /// The reason for it.
     pub reason: Text,
 }
 
@@ -151,57 +151,57 @@ pub struct Configuration {
     pub file: Option<Text>,
     /// 1 at the start, one more with each reload that succeeded.
     pub generation: u64,
-    /// What in it may not be meant.
+    /// Its warnings.
     pub warnings: Vec<Text>,
-    /// Why the last reload failed; none where it did not.
+    /// The error of the last reload; none if it succeeded.
     pub last_error: Option<Text>,
 }
 
 /// The limits in force.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Thresholds {
-    /// Which of the two is the lower one on this machine.
+    /// The lower one of the two on this machine.
     pub rule: Limit,
-    /// The lower one.
+    /// The lower limit.
     pub limit_bytes: Bytes,
-    /// In percent of all memory.
+    /// The percent limit, in percent of all memory.
     pub ram_percent_threshold: f64,
-    /// The other one, in bytes.
+    /// The absolute limit in bytes.
     pub ram_gb_threshold_bytes: Bytes,
 }
 
-/// How many of what.
+/// Numbers of processes, terminations and scans.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Processes with memory, at the last scan.
     pub processes: usize,
-    /// Being terminated now.
+    /// Terminations in progress.
     pub in_flight: usize,
-    /// Gone since the start.
+    /// Terminations that ended since the start.
     pub terminated: u64,
-    /// Since the start.
+    /// Scans since the start.
     pub scans: u64,
 }
 
-/// What a scan came to and what it cost.
+/// Result and cost of a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scan {
-    /// When it was over.
+    /// Time since it was over.
     pub seconds_ago: f64,
-    /// From its beginning to its end.
+    /// Time from its start to its end.
     pub wall_seconds: f64,
-    /// Of the daemon's own thread.
+    /// CPU time of the daemon's own thread.
     pub cpu_seconds: f64,
-    /// Processes looked at.
+    /// Number of processes that were read.
     pub scanned: usize,
-    /// Processes sent SIGTERM.
+    /// Number of processes that were sent SIGTERM.
     pub killed: usize,
 }
 
-/// Who is being terminated, and how far that is.
+/// A process that is being terminated, with the phase.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Victim {
-    /// Who.
+    /// Its identity.
     #[serde(flatten)]
     pub id: ProcessId,
     /// Its name.
@@ -210,29 +210,29 @@ pub struct Victim {
     pub uid: Uid,
     /// `confirming`, `grace`, `killed` or `out_of_reach`.
     pub phase: Text,
-    /// How long it is in that phase, where that is known.
+    /// Time since the phase began, if it is known.
     pub since_seconds: Option<f64>,
-    /// When its grace is over.
+    /// Time until the grace period ends.
     pub left_seconds: Option<f64>,
 }
 
-/// How full the kernel map is.
+/// Usage of the kernel map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MapUsage {
-    /// Processes in it.
+    /// Number of processes in it.
     pub entries: usize,
-    /// Processes that it has room for.
+    /// Maximum number of processes.
     pub capacity: u32,
 }
 
 /// What was lost since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dropped {
-    /// Events that no log got, as it could not keep up.
+    /// Events that were not logged, because the log could not keep up.
     pub log_events: u64,
-    /// Crossings that found the kernel's ring full.
+    /// Crossings that did not fit into the kernel's ring.
     pub crossings: u64,
-    /// Processes that found no room in the kernel map.
+    /// Processes that did not fit into the kernel map.
     pub map_entries: u64,
 }
 
@@ -243,44 +243,44 @@ pub struct Table {
     pub memory: SystemMemory,
     /// The limit.
     pub limit_bytes: Bytes,
-    /// Processes with memory, those that are not in the table included.
+    /// Number of processes with memory, including those that are not in the table.
     pub processes: usize,
-    /// Processes over the limit, whatever becomes of them.
+    /// Number of processes over the limit, for any verdict.
     pub over: usize,
-    /// The nearest first.
+    /// The rows, the process nearest to its limit first.
     pub rows: Vec<Row>,
 }
 
 /// One process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
-    /// Who.
+    /// Its identity.
     #[serde(flatten)]
     pub id: ProcessId,
     /// Its name.
     pub comm: Text,
     /// Its real uid.
     pub uid: Uid,
-    /// Resident.
+    /// Its resident memory.
     pub rss_bytes: Bytes,
-    /// How far that may be off.
+    /// The maximum error of that.
     pub error_bytes: Bytes,
-    /// What it is made of, where that could be read.
+    /// The parts of its memory, if they could be read.
     #[serde(flatten)]
     pub parts: Option<Parts>,
-    /// How fast it grows.
+    /// Its growth rate.
     #[serde(flatten)]
     pub growth: Growth,
     /// The verdict.
     pub verdict: VerdictKind,
-    /// What decided it, in a few words.
+    /// The reason for the verdict, in a few words.
     pub why: Text,
-    /// How far its termination is: see [`Victim::phase`].
+    /// The phase of its termination: see [`Victim::phase`].
     pub phase: Option<Text>,
 }
 
 impl Row {
-    /// A process as policy judged it.
+    /// The row for a process and policy's verdict.
     pub fn new(process: &Process, parts: Option<Parts>, verdict: &Verdict) -> Self {
         Self {
             id: process.id,
@@ -301,9 +301,9 @@ impl Row {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VerdictKind {
-    /// To be terminated, or, in dry run, would be.
+    /// It is to be terminated or, in dry run, would be.
     Terminate,
-    /// Perhaps over, but left alone.
+    /// It may be over its limit, but is left alone.
     Unsure,
     /// Within its limit.
     Within,
@@ -333,7 +333,7 @@ impl fmt::Display for VerdictKind {
     }
 }
 
-/// What decided a verdict, in a few words: nothing for those within their limit.
+/// The reason for a verdict, in a few words; empty for a process within its limit.
 pub fn why(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Within => String::new(),
@@ -365,20 +365,20 @@ pub fn why(verdict: &Verdict) -> String {
     }
 }
 
-/// Text that is safe to show: escaped where it was written, and freed of control characters where it was read, as
-/// whoever answers on a socket may be anyone.
+/// Text that is safe to show: escaped by the writer, and again freed of control characters by the reader, because any
+/// program may answer on a socket.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Text(String);
 
 impl Text {
-    /// A path from the root, as whoever asks stands elsewhere than who answers.
+    /// An absolute path, because client and daemon may have different working directories.
     pub fn path(path: &Path) -> Self {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         Self::harmless(&Escaped(path.as_os_str().as_bytes()).to_string())
     }
 
-    /// `text`, whose controls, and nothing else, are escaped: what is escaped already stays as it is.
+    /// `text` with only its control characters escaped: text that is escaped already stays as it is.
     pub fn harmless(text: &str) -> Self {
         let mut shown = String::with_capacity(text.len());
         for character in text.chars() {
@@ -390,7 +390,7 @@ impl Text {
         Self(shown)
     }
 
-    /// As it can be shown.
+    /// The text, safe to show.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,5 +1,5 @@
-//! Where top's samples come from: the daemon, or, where none answers, a look of its own at /proc. A thread of its own,
-//! so that keys are never waited for.
+//! The source of top's samples: the daemon or, if none answers, /proc. It has a thread of its own, so that keys never
+//! wait for it.
 
 use std::{
     collections::BTreeMap,
@@ -32,7 +32,7 @@ pub(super) struct Feed {
     accuracy: Accuracy,
     began: Instant,
     client: Option<Client>,
-    /// The daemon's last words: which file it reads, and what its pid is.
+    /// The daemon's last status, which has its configuration file and its pid.
     status: Option<Box<Status>>,
     users: BTreeMap<Uid, String>,
     settings: Option<Settings>,
@@ -52,18 +52,18 @@ impl Feed {
         }
     }
 
-    /// Sends a sample each `interval`, and an explanation for each process that comes, until nobody listens.
+    /// Sends a sample at each `interval`, and an explanation for each requested process, until the receiver is gone.
     pub(super) fn run(mut self, interval: Duration, asked: &Receiver<ProcessId>, told: &Sender<Message>) {
         let mut due = Instant::now();
         loop {
             let message = match asked.recv_timeout(due.saturating_duration_since(Instant::now())) {
-                Ok(whom) => {
-                    let text = self.explain(whom);
-                    Message::Explained(whom, text.unwrap_or_else(|error| shown(&error)))
+                Ok(process) => {
+                    let text = self.explain(process);
+                    Message::Explained(process, text.unwrap_or_else(|error| shown(&error)))
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     let sample = self.sample();
-                    // From its end on: a look that takes long is not followed by the next at once.
+                    // Counted from the end of the sample, so that slow samples do not follow each other at once.
                     due = Instant::now() + interval;
                     match sample {
                         Ok(sample) => Message::Sample(Box::new(sample)),
@@ -111,7 +111,7 @@ impl Feed {
 
     /// The daemon's table, and its status with it.
     fn ask(&mut self) -> Result<Table, ClientError> {
-        // A daemon that was started again, or had no room for those who came long ago, is asked anew.
+        // Connects again, if the daemon was restarted or has dropped its oldest clients.
         if let Some(client) = self.client.take()
             && let Ok(table) = self.ask_through(client)
         {
@@ -129,7 +129,7 @@ impl Feed {
         Ok(table)
     }
 
-    /// Without a daemon, by the rules that one would have.
+    /// A sample without a daemon, by the rules that one would have.
     fn look(&mut self) -> anyhow::Result<Table> {
         let settings = match &mut self.settings {
             Some(settings) => settings,
@@ -140,8 +140,8 @@ impl Feed {
         nearest(Basis { rules, accuracy: self.accuracy, survey: None }).context("/proc cannot be read")
     }
 
-    /// What `memmon explain` would say, by the file that the daemon reads, as it is now.
-    fn explain(&self, whom: ProcessId) -> anyhow::Result<String> {
+    /// The output of `memmon explain`, by the current content of the daemon's configuration file.
+    fn explain(&self, process: ProcessId) -> anyhow::Result<String> {
         let file = self.status.as_ref().and_then(|status| status.config.file.as_ref());
         let file = file.map(|file| PathBuf::from(file.as_str()));
         let mut rules = rules(file.as_deref().or(self.config.as_deref()))?;
@@ -151,13 +151,13 @@ impl Feed {
         let proc = ProcRoot::real()?;
         let memory = proc.memory()?;
         let (_, limit) = rules.limit(&memory);
-        let Pid(pid) = whom.pid;
+        let Pid(pid) = process.pid;
         let process = proc
-            .confirm(whom.pid, Some(whom.start), limit, &self.accuracy)
+            .confirm(process.pid, Some(process.start), limit, &self.accuracy)
             .with_context(|| format!("pid {pid} cannot be explained"))?;
         let snapshot = Snapshot { memory, processes: vec![process] };
         let held_back = self.status.as_ref().map(|status| status.held_back.clone()).unwrap_or_default();
-        // How fast it grows stands in the table already.
+        // The table already shows its growth.
         let known = explain::Known { held_back, ..explain::Known::default() };
         Ok(explain::explain(&rules, &snapshot, false, &|uid| NameService.name(uid), &known)?)
     }
@@ -169,7 +169,7 @@ fn rules(file: Option<&Path>) -> anyhow::Result<Rules> {
     Ok(settings.rules)
 }
 
-/// An error's text may hold what stands in a file: its lines stay, its controls do not.
+/// The text of an error, which may contain text from a file: lines are kept, control characters are not.
 fn shown(error: &anyhow::Error) -> String {
     let text = format!("{error:#}");
     text.lines().map(|line| Escaped(line.as_bytes()).to_string()).collect::<Vec<_>>().join("\n")

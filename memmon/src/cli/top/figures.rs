@@ -1,4 +1,4 @@
-//! Figures in few columns.
+//! Formats figures for narrow columns.
 
 use crate::model::Bytes;
 
@@ -17,7 +17,7 @@ pub(super) fn short(bytes: Bytes) -> String {
     }
 }
 
-/// Bytes per second, with a sign; nothing for those that stand still.
+/// Bytes per second, with a sign; empty if there is no growth.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float cast saturates")]
 pub(super) fn rate(growth: f64) -> String {
     match Bytes(growth.abs() as u64) {
@@ -26,7 +26,7 @@ pub(super) fn rate(growth: f64) -> String {
     }
 }
 
-/// At most five columns: `0.4s`, `12s`, `3m`, `5h`; nothing beyond two days, which nobody can tell.
+/// At most five columns: `0.4s`, `12s`, `3m`, `5h`; empty beyond two days, because such a forecast means nothing.
 pub(super) fn left(seconds: f64) -> String {
     match seconds {
         soon if soon < 9.95 => format!("{soon:.1}s"),
@@ -37,14 +37,14 @@ pub(super) fn left(seconds: f64) -> String {
     }
 }
 
-/// `width` columns of which a share is filled.
+/// A bar of `width` columns, of which a share is filled.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float cast saturates")]
 pub(super) fn bar(percent: f64, width: usize, (full, empty): (char, char)) -> String {
     let filled = ((percent / 100.0 * width as f64).round() as usize).min(width);
     (0..width).map(|column| if column < filled { full } else { empty }).collect()
 }
 
-/// One column for each figure, the lowest at the bottom. What moves by less than a sixteenth stands still.
+/// A sparkline with one column per figure, the lowest at the bottom. Changes of less than a sixteenth are not shown.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1 times a small number")]
 pub(super) fn spark(figures: impl Iterator<Item = Bytes>, levels: &[char]) -> String {
     let figures: Vec<_> = figures.map(|figure| figure.0 as f64).collect();

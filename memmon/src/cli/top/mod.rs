@@ -1,4 +1,4 @@
-//! `memmon top`: those nearest their limit, live. Three parts, and one loop here that carries between them:
+//! `memmon top`: the processes nearest to their limit, live. Three parts, and one loop here that connects them:
 //!
 //! ```text
 //! feed ──Sample──▶ update(Model, Message) ──Model──▶ view ──cells──▶ terminal
@@ -63,7 +63,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// How long a key may wait for a sample, and the other way round.
+/// Maximum time for which a key waits for a sample, and a sample for a key.
 const TURN: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
 /// Shows the screen until `q`.
@@ -74,7 +74,7 @@ pub(super) fn run(asked: &Args) -> anyhow::Result<Exit> {
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
         bail!("top needs a terminal: for programs there is `memmon status --json`");
     }
-    // Before there is a second thread, so that it does not take them.
+    // Before there is a second thread, which would take the signals.
     let ends = ends().context("cannot listen for signals")?;
     let (told, messages) = mpsc::channel();
     let (ask, asked_for) = mpsc::channel();
@@ -86,7 +86,7 @@ pub(super) fn run(asked: &Args) -> anyhow::Result<Exit> {
         .context("no thread to look with")?;
     let mut terminal = ratatui::try_init().context("cannot set the terminal up")?;
     let ended = turn(&mut terminal, &messages, &ask, &ends);
-    // Whatever happened, the terminal is as it was.
+    // The terminal is restored in any case.
     ratatui::restore();
     ended.map(|()| Exit::Ok)
 }
@@ -109,7 +109,7 @@ fn turn(
         if ended(ends).context("cannot wait for the terminal")? {
             return Ok(());
         }
-        // All that there are: what crossterm has read already nobody wakes this loop for.
+        // All keys: poll does not report keys that crossterm has read already.
         while event::poll(Duration::ZERO).context("the terminal is gone")? {
             match event::read().context("the terminal is gone")? {
                 Event::Key(key) if key.kind != KeyEventKind::Release => news.push(Message::Key(key)),
@@ -123,15 +123,15 @@ fn turn(
             (model, command) = update(model, message);
             match command {
                 Some(Command::Quit) => return Ok(()),
-                // Without its feed top goes on to show what it has.
-                Some(Command::Explain(whom)) => drop(ask.send(whom)),
+                // Without its feed top still shows the last sample.
+                Some(Command::Explain(process)) => drop(ask.send(process)),
                 None => {}
             }
         }
     }
 }
 
-/// Waits for a key for one turn. True if somebody wants top to end, or the terminal has hung up: at its end of file
+/// Waits for a key, with a timeout. Returns true if a signal asks top to end, or the terminal has hung up: at end of file
 /// crossterm would read for ever.
 fn ended(ends: &SignalFd) -> rustix::io::Result<bool> {
     let keys = io::stdin();
@@ -144,14 +144,14 @@ fn ended(ends: &SignalFd) -> rustix::io::Result<bool> {
     Ok(!ends.is_empty() || keys.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL))
 }
 
-/// Readable when somebody wants top to end: what would otherwise leave the terminal as it is.
+/// Readable at a signal that would otherwise end top without restoring the terminal.
 fn ends() -> nix::Result<SignalFd> {
     let mask = SigSet::from_iter([Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT]);
     mask.thread_block()?;
     SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
 }
 
-/// By what the environment says of this terminal: NO_COLOR (no-color.org) and the locale.
+/// The looks for this terminal, from the environment: NO_COLOR (no-color.org) and the locale.
 fn looks() -> Looks {
     let set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"]

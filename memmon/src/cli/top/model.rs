@@ -1,4 +1,4 @@
-//! What is on the screen, as data, and how it changes: [`update`] is pure, and the time comes with each sample.
+//! The state of the screen, and its changes: [`update`] is pure, and each sample has its time.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -9,42 +9,42 @@ use crate::{
     status::{Row, Status, Table},
 };
 
-/// What the machine looked like at one time.
+/// The machine at one time.
 #[derive(Clone, Debug)]
 pub(super) struct Sample {
-    /// Seconds since some time that stays the same.
+    /// Seconds since a fixed time.
     pub(super) at: f64,
     /// The processes.
     pub(super) table: Table,
-    /// The daemon; none where this is a look of top's own.
+    /// The daemon; none if top itself read /proc.
     pub(super) status: Option<Box<Status>>,
-    /// Why there is no daemon, or nothing.
+    /// The reason why there is no daemon, or empty.
     pub(super) alone: Option<String>,
-    /// What the users are called, escaped.
+    /// The users' names, escaped.
     pub(super) users: BTreeMap<Uid, String>,
 }
 
-/// What happens to the screen.
+/// An event for the screen.
 #[derive(Debug)]
 pub(super) enum Message {
     Key(KeyEvent),
     Sample(Box<Sample>),
-    /// There is no sample this time.
+    /// The sample failed.
     Trouble(String),
-    /// What was asked for with [`Command::Explain`].
+    /// The answer to [`Command::Explain`].
     Explained(ProcessId, String),
-    /// Columns and rows.
+    /// The terminal's columns and rows.
     Size(u16, u16),
 }
 
-/// What is to be done about it.
+/// An action that follows from a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Command {
     Quit,
     Explain(ProcessId),
 }
 
-/// By what the table is sorted.
+/// The sort key of the table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Sort {
     #[default]
@@ -89,24 +89,24 @@ impl Sort {
     }
 }
 
-/// What lies over the table.
+/// A window over the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Overlay {
     Help,
-    /// Why a process is judged as it is; none while that is being found out.
+    /// The explanation of a verdict; `text` is none until it arrives.
     Explanation {
-        whom: ProcessId,
+        process: ProcessId,
         text: Option<String>,
         first: usize,
     },
 }
 
-/// Samples that a track keeps.
+/// Number of samples in a track.
 const POINTS: usize = 32;
-/// Growth is measured over so many seconds, or over two samples that are further apart.
+/// Growth is measured over this many seconds, or over two samples that are further apart.
 const WINDOW: f64 = 10.0;
 
-/// What one process had resident, sample by sample: seconds and bytes.
+/// Resident memory of one process by sample: seconds and bytes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Track {
     points: VecDeque<(f64, Bytes)>,
@@ -120,7 +120,7 @@ impl Track {
         self.points.push_back((at, rss));
     }
 
-    /// Bytes per second over the last [`WINDOW`]; none from one sample. What may be the counters' error is no growth.
+    /// Bytes per second over the last [`WINDOW`]; none for a single sample. A change within the counters' error is no growth.
     pub(super) fn growth(&self, error: Bytes) -> Option<f64> {
         let (now, last) = self.points.back()?;
         let recent = |(at, _): &&(f64, Bytes)| now - at <= WINDOW;
@@ -143,7 +143,7 @@ impl Track {
     }
 }
 
-/// Everything that the screen is made of.
+/// The whole state of the screen.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Model {
     pub(super) size: (u16, u16),
@@ -152,24 +152,24 @@ pub(super) struct Model {
     pub(super) sort: Sort,
     pub(super) reverse: bool,
     pub(super) filter: String,
-    /// The filter is being typed.
+    /// Whether the user is typing the filter.
     pub(super) typing: bool,
     pub(super) frozen: bool,
     pub(super) overlay: Option<Overlay>,
-    /// None: whoever is first.
+    /// The selected process; if none, the first one.
     selected: Option<ProcessId>,
     /// The first row on the screen.
     first: usize,
-    /// Rows of the sample's table, in their order on the screen, those that the filter hides left out.
+    /// Indexes of the sample's rows in their order on the screen, without those that the filter hides.
     order: Vec<usize>,
     tracks: HashMap<ProcessId, Track>,
 }
 
-/// Lines of the screen that are no rows of the table.
+/// Number of lines on the screen that are not rows of the table.
 pub(super) const FRAME: u16 = 8;
 
 impl Model {
-    /// The rows that fit on the screen, and which of them is selected. However many there are, no more is looked at.
+    /// The rows that fit on the screen, and whether each is selected. The cost does not depend on the number of all rows.
     pub(super) fn visible(&self) -> impl Iterator<Item = (&Row, bool)> {
         let cursor = self.cursor();
         let rows = self.sample.as_ref().map_or(&[][..], |sample| &sample.table.rows);
@@ -179,24 +179,24 @@ impl Model {
             .filter_map(move |(place, row)| Some((rows.get(*row)?, place == cursor)))
     }
 
-    /// Whom the cursor is on.
+    /// The process under the cursor.
     pub(super) fn chosen(&self) -> Option<&Row> {
         self.row(self.cursor())
     }
 
-    /// How many rows the filter leaves.
+    /// Number of rows that pass the filter.
     pub(super) fn count(&self) -> usize {
         self.order.len()
     }
 
-    /// Bytes per second.
+    /// Growth of a row in bytes per second.
     pub(super) fn growth(&self, row: &Row) -> Option<f64> {
-        // Until there are two samples of its own, what the daemon has seen.
+        // The daemon's figure, until there are two samples.
         let own = self.tracks.get(&row.id).and_then(|track| track.growth(row.error_bytes));
         own.or(row.growth.bytes_per_second)
     }
 
-    /// Seconds until this row is at its limit, if it goes on growing as it does.
+    /// Seconds until this row reaches its limit at its current growth.
     pub(super) fn left(&self, row: &Row) -> Option<f64> {
         let room = self.sample.as_ref()?.table.limit_bytes.0.checked_sub(row.rss_bytes.0)?;
         self.growth(row).filter(|growth| *growth >= 1.0).map(|growth| room as f64 / growth)
@@ -232,7 +232,7 @@ impl Model {
         self.arrange();
     }
 
-    /// Sorts and filters.
+    /// Sorts and filters the rows.
     fn arrange(&mut self) {
         let Some(sample) = &self.sample else { return };
         let user = |row: &Row| sample.users.get(&row.uid).map_or("", String::as_str);
@@ -277,7 +277,7 @@ impl Model {
         self.follow();
     }
 
-    /// Keeps the cursor on the screen.
+    /// Scrolls so that the cursor is visible.
     fn follow(&mut self) {
         let (cursor, page) = (self.cursor(), self.page().max(1));
         let most = self.order.len().saturating_sub(page);
@@ -291,7 +291,7 @@ impl Model {
     }
 }
 
-/// What becomes of the screen, and what is to be done.
+/// Applies a message. Returns the new state, and a command to execute.
 pub(super) fn update(mut model: Model, message: Message) -> (Model, Option<Command>) {
     let command = match message {
         Message::Key(key) => press(&mut model, key),
@@ -305,9 +305,9 @@ pub(super) fn update(mut model: Model, message: Message) -> (Model, Option<Comma
             model.trouble = Some(text);
             None
         }
-        Message::Explained(whom, found) => {
-            if let Some(Overlay::Explanation { whom: awaited, text, .. }) = &mut model.overlay
-                && *awaited == whom
+        Message::Explained(process, found) => {
+            if let Some(Overlay::Explanation { process: awaited, text, .. }) = &mut model.overlay
+                && *awaited == process
             {
                 *text = Some(found);
             }
@@ -359,9 +359,9 @@ fn press(model: &mut Model, key: KeyEvent) -> Option<Command> {
         KeyCode::Home => model.move_to(0),
         KeyCode::End => model.move_to(usize::MAX),
         KeyCode::Enter => {
-            let whom = model.chosen()?.id;
-            model.overlay = Some(Overlay::Explanation { whom, text: None, first: 0 });
-            return Some(Command::Explain(whom));
+            let process = model.chosen()?.id;
+            model.overlay = Some(Overlay::Explanation { process, text: None, first: 0 });
+            return Some(Command::Explain(process));
         }
         KeyCode::Char(key) => {
             if let Some(by) = Sort::of_key(key) {
@@ -378,7 +378,7 @@ fn sort(model: &mut Model, by: Sort) {
     model.arrange();
 }
 
-/// Longer than any name.
+/// Maximum length of the filter, longer than any name.
 const LONGEST_FILTER: usize = 32;
 
 fn type_filter(model: &mut Model, key: KeyCode) {

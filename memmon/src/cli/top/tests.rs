@@ -1,4 +1,4 @@
-//! The screen read back, cell by cell, and the keys that change it.
+//! Tests of the screen, cell by cell, and of the keys.
 
 use ratatui::{
     Terminal,
@@ -67,7 +67,7 @@ fn at_size(columns: u16, lines: u16) -> Model {
     update(Model::default(), Message::Size(columns, lines)).0
 }
 
-fn told(model: Model, messages: impl IntoIterator<Item = Message>) -> Model {
+fn updated(model: Model, messages: impl IntoIterator<Item = Message>) -> Model {
     messages.into_iter().fold(model, |model, message| update(model, message).0)
 }
 
@@ -105,7 +105,7 @@ fn chosen(model: &Model) -> u32 {
 fn three_seconds() -> Model {
     let samples = [0_u32, 1, 2]
         .map(|second| Message::Sample(sample(f64::from(second), rows(u64::from(second) * 64 * MB))));
-    told(at_size(80, 24), samples)
+    updated(at_size(80, 24), samples)
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn a_terminal_of_80_by_24() {
 
 #[test]
 fn a_wide_terminal_has_the_parts_in_columns() {
-    let model = told(three_seconds(), [Message::Size(120, 12)]);
+    let model = updated(three_seconds(), [Message::Size(120, 12)]);
     insta::assert_snapshot!(screen(&model), @r"
     memmon  no daemon: own look at /proc  limit 2.00GB
     Mem ██████████████████████████████████████░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░ 43.8% used  7.00GB / 16.00GB
@@ -158,16 +158,16 @@ fn a_wide_terminal_has_the_parts_in_columns() {
 }
 
 #[test]
-fn no_size_is_too_small() {
+fn any_terminal_size_works() {
     for (columns, lines) in [(0, 0), (1, 1), (10, 3), (200, 8), (79, 9), (500, 100)] {
-        let model = told(three_seconds(), [Message::Size(columns, lines)]);
+        let model = updated(three_seconds(), [Message::Size(columns, lines)]);
         draw(&model, PLAIN);
-        draw(&told(model, [key(KeyCode::Char('?'))]), PLAIN);
+        draw(&updated(model, [key(KeyCode::Char('?'))]), PLAIN);
     }
 }
 
 #[test]
-fn without_colour_and_unicode_nothing_is_lost() {
+fn everything_is_shown_without_colour_and_unicode() {
     let model = three_seconds();
     let plain = draw(&model, Looks { colour: false, unicode: false });
     for cell in &plain.backend().buffer().content {
@@ -192,103 +192,103 @@ fn keys_sort_both_ways() {
         ("gm", [12_345, 4242, 77, 1]),
         ("s", [77, 12_345, 4242, 1]),
     ] {
-        assert_eq!(order(&told(model.clone(), keys(typed))), expected, "{typed}");
+        assert_eq!(order(&updated(model.clone(), keys(typed))), expected, "{typed}");
     }
-    assert_eq!(told(model, keys("ssssss")).sort, Sort::Memory, "all the way round");
+    assert_eq!(updated(model, keys("ssssss")).sort, Sort::Memory, "all the way round");
 }
 
 #[test]
 fn a_filter_is_typed_kept_and_dropped() {
-    let model = told(three_seconds(), keys("/alice"));
+    let model = updated(three_seconds(), keys("/alice"));
     assert!(model.typing);
     assert_eq!(order(&model), [12_345, 4242]);
-    let model = told(model, keys(" x"));
+    let model = updated(model, keys(" x"));
     assert_eq!(order(&model), [0; 0]);
     assert_eq!(update(model.clone(), key(KeyCode::Enter)).1, None);
-    let model = told(model, [key(KeyCode::Backspace), key(KeyCode::Backspace), key(KeyCode::Enter)]);
+    let model = updated(model, [key(KeyCode::Backspace), key(KeyCode::Backspace), key(KeyCode::Enter)]);
     assert!(!model.typing);
     assert!(screen(&model).contains("Filter: alice  (2 of the 4 largest)"), "{}", screen(&model));
     let (model, command) = update(model, key(KeyCode::Esc));
     assert_eq!((order(&model).len(), command), (4, None));
     assert_eq!(update(model.clone(), key(KeyCode::Esc)).1, Some(Command::Quit));
     for (typed, pid) in [("/protec", 1), ("/PYTH", 77), ("/424", 4242)] {
-        assert_eq!(order(&told(model.clone(), keys(typed))), [pid], "{typed}");
+        assert_eq!(order(&updated(model.clone(), keys(typed))), [pid], "{typed}");
     }
-    // Keys that mean something else otherwise.
-    assert_eq!(told(model, keys("/q/r")).filter, "q/r");
+    // Keys that have another meaning outside the filter.
+    assert_eq!(updated(model, keys("/q/r")).filter, "q/r");
 }
 
 #[test]
-fn a_frozen_screen_stands_still() {
-    let model = told(three_seconds(), keys(" "));
+fn a_frozen_screen_does_not_change() {
+    let model = updated(three_seconds(), keys(" "));
     let before = screen(&model);
     assert!(before.contains("FROZEN"), "{before}");
-    let later = told(model, [Message::Sample(sample(3.0, vec![]))]);
+    let later = updated(model, [Message::Sample(sample(3.0, vec![]))]);
     assert_eq!(screen(&later), before);
-    let later = told(later, keys(" ").chain([Message::Sample(sample(4.0, vec![]))]));
+    let later = updated(later, keys(" ").chain([Message::Sample(sample(4.0, vec![]))]));
     assert_eq!(order(&later), [0; 0]);
     assert!(update(later, key(KeyCode::Enter)).1.is_none(), "there is nobody to explain");
 }
 
 #[test]
 fn the_cursor_stays_with_its_process() {
-    let model = told(three_seconds(), [key(KeyCode::Down), key(KeyCode::Down)]);
+    let model = updated(three_seconds(), [key(KeyCode::Down), key(KeyCode::Down)]);
     assert_eq!(chosen(&model), 77);
-    let grown = told(model.clone(), [Message::Sample(sample(3.0, rows(3 * GB)))]);
+    let grown = updated(model.clone(), [Message::Sample(sample(3.0, rows(3 * GB)))]);
     assert_eq!(chosen(&grown), 77);
-    let sorted = told(grown, keys("p"));
+    let sorted = updated(grown, keys("p"));
     assert_eq!((chosen(&sorted), order(&sorted)[1]), (77, 77));
-    let gone = told(sorted, [Message::Sample(sample(4.0, rows(0)[..2].to_vec()))]);
+    let gone = updated(sorted, [Message::Sample(sample(4.0, rows(0)[..2].to_vec()))]);
     assert_eq!(chosen(&gone), order(&gone)[0], "or goes to the first when it has gone");
-    assert_eq!(chosen(&told(model, [key(KeyCode::End), key(KeyCode::Down)])), 1);
+    assert_eq!(chosen(&updated(model, [key(KeyCode::End), key(KeyCode::Down)])), 1);
 }
 
 #[test]
-fn five_thousand_processes_are_not_looked_at_one_by_one() {
+fn drawing_five_thousand_processes_is_fast() {
     let many =
         (0..5000).map(|pid| row(pid, "many", 1000, u64::from(5000 - pid) * MB / 8, VerdictKind::Within, ""));
-    let model = told(at_size(80, 24), [Message::Sample(sample(0.0, many.collect()))]);
+    let model = updated(at_size(80, 24), [Message::Sample(sample(0.0, many.collect()))]);
     assert_eq!((model.count(), model.visible().count()), (5000, 16));
-    let model = told(model, [key(KeyCode::PageDown), key(KeyCode::PageDown)]);
+    let model = updated(model, [key(KeyCode::PageDown), key(KeyCode::PageDown)]);
     assert_eq!(chosen(&model), 32);
     assert_eq!(order(&model), (17..33).collect::<Vec<_>>());
-    let end = told(model, [key(KeyCode::End)]);
+    let end = updated(model, [key(KeyCode::End)]);
     assert_eq!(order(&end), (4984..5000).collect::<Vec<_>>());
     assert_eq!(
-        order(&told(end.clone(), [key(KeyCode::Up)])),
+        order(&updated(end.clone(), [key(KeyCode::Up)])),
         order(&end),
         "the cursor moves, the rows do not"
     );
-    assert_eq!(order(&told(end, [key(KeyCode::Home)]))[0], 0);
+    assert_eq!(order(&updated(end, [key(KeyCode::Home)]))[0], 0);
 }
 
 #[test]
-fn enter_explains_whom_the_cursor_is_on() {
+fn enter_explains_the_process_under_the_cursor() {
     let (model, command) = update(three_seconds(), key(KeyCode::Enter));
-    let whom = ProcessId { pid: Pid(12_345), start: StartTime(1) };
-    assert_eq!(command, Some(Command::Explain(whom)));
+    let process = ProcessId { pid: Pid(12_345), start: StartTime(1) };
+    assert_eq!(command, Some(Command::Explain(process)));
     assert!(screen(&model).contains("Looking at 12345 …"), "{}", screen(&model));
     let other = ProcessId { pid: Pid(7), start: StartTime(1) };
-    let model = told(model, [Message::Explained(other, "late".to_owned())]);
+    let model = updated(model, [Message::Explained(other, "late".to_owned())]);
     assert!(!screen(&model).contains("late"), "the answer to another question");
     let text: String = (0..40).map(|line| format!("rule {line}\n")).collect();
-    let model = told(model, [Message::Explained(whom, text)]);
+    let model = updated(model, [Message::Explained(process, text)]);
     assert!(screen(&model).contains("rule 0\n"));
-    let down = told(model, [key(KeyCode::PageDown), key(KeyCode::PageDown), key(KeyCode::Down)]);
+    let down = updated(model, [key(KeyCode::PageDown), key(KeyCode::PageDown), key(KeyCode::Down)]);
     let shown = screen(&down);
     assert!(shown.contains("rule 39\n") && !shown.contains("rule 23\n"), "{shown}");
-    assert_eq!(told(down, keys("q")).overlay, None, "back, not away");
+    assert_eq!(updated(down, keys("q")).overlay, None, "back, not away");
 }
 
 #[test]
-fn growth_is_that_of_the_last_seconds() {
+fn growth_covers_the_last_seconds() {
     let grown = |points: &[(f64, u64)], error| {
         let messages = points.iter().map(|(at, rss)| {
             let mut one = row(5, "x", 0, *rss, VerdictKind::Within, "");
             one.error_bytes = Bytes(error);
             Message::Sample(sample(*at, vec![one]))
         });
-        let model = told(at_size(80, 24), messages);
+        let model = updated(at_size(80, 24), messages);
         let row = model.chosen().unwrap();
         (model.growth(row), model.left(row))
     };
@@ -304,10 +304,10 @@ fn growth_is_that_of_the_last_seconds() {
 
 #[test]
 fn no_control_character_reaches_the_screen() {
-    let model = told(three_seconds(), [Message::Trouble("bad\u{1b}[31m\nnews".to_owned())]);
+    let model = updated(three_seconds(), [Message::Trouble("bad\u{1b}[31m\nnews".to_owned())]);
     let shown = screen(&model);
     assert!(shown.contains(r"make\u{1b}[2J") && shown.contains(r"bad\u{1b}[31m\nnews"), "{shown}");
-    let model = told(model, keys("/\u{202e}\u{7}"));
+    let model = updated(model, keys("/\u{202e}\u{7}"));
     assert!(screen(&model).contains(r"Filter: \u{202e}\u{7}_"), "{}", screen(&model));
     assert_eq!(
         draw(&model, PLAIN)
@@ -326,12 +326,12 @@ fn quitting_is_always_possible() {
     for model in [
         at_size(80, 24),
         three_seconds(),
-        told(three_seconds(), keys("/a")),
-        told(three_seconds(), keys("?")),
+        updated(three_seconds(), keys("/a")),
+        updated(three_seconds(), keys("?")),
     ] {
         let interrupt = Message::Key(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL));
         assert_eq!(update(model, interrupt).1, Some(Command::Quit));
     }
     assert_eq!(update(three_seconds(), key(KeyCode::Char('q'))).1, Some(Command::Quit));
-    assert_eq!(told(three_seconds(), keys("?")).overlay, Some(Overlay::Help));
+    assert_eq!(updated(three_seconds(), keys("?")).overlay, Some(Overlay::Help));
 }

@@ -1,4 +1,4 @@
-//! The screen: a [`Model`] in, cells out. Formats what is visible and nothing else.
+//! Draws the screen: a [`Model`] goes in, cells come out. It formats only what is visible.
 
 use ratatui::{
     Frame,
@@ -18,12 +18,12 @@ use crate::{
     status::{Row, Text, VerdictKind},
 };
 
-/// How this terminal can show things.
+/// Capabilities of the terminal.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Looks {
-    /// Without it there are bold, dim and reversed cells only.
+    /// Whether to use colours; otherwise there are only bold, dim and reversed cells.
     pub(super) colour: bool,
-    /// Without it bars are made of ASCII.
+    /// Whether to use Unicode; otherwise bars are ASCII.
     pub(super) unicode: bool,
 }
 
@@ -45,9 +45,9 @@ impl Looks {
     }
 }
 
-/// Columns of the sparkline.
+/// Width of the sparkline.
 const TREND: usize = 8;
-/// From this width on the parts of the memory have columns of their own.
+/// Terminal width from which on the parts of the memory have columns.
 const WIDE: u16 = 112;
 
 pub(super) fn view(model: &Model, looks: Looks, frame: &mut Frame<'_>) {
@@ -80,8 +80,8 @@ pub(super) fn view(model: &Model, looks: Looks, frame: &mut Frame<'_>) {
             }
         }
         Some(Overlay::Help) => frame.render_widget(Paragraph::new(HELP), rest(table, detail)),
-        Some(Overlay::Explanation { whom, text, first }) => {
-            let wait = format!("Looking at {whom} …");
+        Some(Overlay::Explanation { process, text, first }) => {
+            let wait = format!("Looking at {process} …");
             let lines = text.as_deref().unwrap_or(&wait).lines().skip(*first).map(Line::from);
             frame.render_widget(Paragraph::new(lines.collect::<Vec<_>>()), rest(table, detail));
         }
@@ -253,7 +253,7 @@ fn style(row: &Row, sample: &Sample, looks: Looks) -> Style {
     }
 }
 
-/// What has no column of its own, of the process that is chosen.
+/// Details of the selected process that have no column.
 fn detail_lines<'a>(row: &Row, sample: &Sample) -> Vec<Line<'a>> {
     let amounts = match row.parts {
         Some(Parts { anon, file, shmem, swap }) => format!(
