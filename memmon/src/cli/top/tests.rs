@@ -244,7 +244,7 @@ fn the_cursor_stays_with_its_process() {
 }
 
 #[test]
-fn drawing_five_thousand_processes_is_fast() {
+fn only_the_visible_rows_of_five_thousand_are_formatted() {
     let many =
         (0..5000).map(|pid| row(pid, "many", 1000, u64::from(5000 - pid) * MB / 8, VerdictKind::Within, ""));
     let model = updated(at_size(80, 24), [Message::Sample(sample(0.0, many.collect()))]);

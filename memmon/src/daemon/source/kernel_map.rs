@@ -124,22 +124,22 @@ impl Kernel {
         Some(self.scale.reading(pid, &entry))
     }
 
-    /// What a process had when it was forked, or the least since; none if it has called exec, or was not seen to be forked.
-    pub(in crate::daemon) fn forked_with(&self, whom: ProcessId) -> Option<Bytes> {
-        self.forked(whom).map(|entry| self.scale.bytes(entry.inherited_pages))
+    /// Memory of a process when it was forked, or the least since; none if it has called exec, or its fork was not seen.
+    pub(in crate::daemon) fn forked_with(&self, process: ProcessId) -> Option<Bytes> {
+        self.forked(process).map(|entry| self.scale.bytes(entry.inherited_pages))
     }
 
-    /// The same if the process that forked it still has that memory, too: it lives and has not called exec.
-    pub(in crate::daemon) fn inherited(&self, whom: ProcessId) -> Option<Inherited> {
-        let entry = self.forked(whom)?;
+    /// The same, if the process that forked it still has that memory, too: it still runs and has not called exec.
+    pub(in crate::daemon) fn inherited(&self, process: ProcessId) -> Option<Inherited> {
+        let entry = self.forked(process)?;
         let elder = Pid(entry.elder);
         let has_it = self.map.get(elder).ok()??.mm == entry.elder_mm;
         has_it.then_some(Inherited { bytes: self.scale.bytes(entry.inherited_pages), elder })
     }
 
-    fn forked(&self, whom: ProcessId) -> Option<ProcessRss> {
-        let entry = self.map.get(whom.pid).ok()??;
-        let is_it = StartTime::from_boottime_ns(entry.start_boottime) == whom.start;
+    fn forked(&self, process: ProcessId) -> Option<ProcessRss> {
+        let entry = self.map.get(process.pid).ok()??;
+        let is_it = StartTime::from_boottime_ns(entry.start_boottime) == process.start;
         (is_it && entry.inherited_pages > 0).then_some(entry)
     }
 

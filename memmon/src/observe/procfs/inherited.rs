@@ -1,9 +1,9 @@
-//! What a process that was forked still shares with an older one, which is charged for it.
+//! Memory that a forked process still shares with an older one, which is charged for it.
 //!
-//! Until it calls exec, a process has a copy of the memory of the process that forked it, page by page the same memory
-//! until either writes to it. Whoever reads RSS sees it twice. The elder, an older process that lives and has that memory,
-//! is charged for all that it has; the younger one for what the elder does not have. If the elder ends, the younger one is
-//! charged for all.
+//! Until it calls exec, a forked process has a copy of its parent's memory: each page is shared until either process
+//! writes to it, and counts in the RSS of both. The elder, a running older process with that memory, is charged for all
+//! its memory; the younger process only for memory that the elder does not have. If the elder ends, the younger process
+//! is charged for everything.
 
 use super::blocking_pool::{JobOwner, run_blocking};
 use super::directory::ProcessDirectory;
@@ -11,7 +11,7 @@ use super::parse::{self, Layout};
 use super::{ProcRoot, pages};
 use crate::model::{Bytes, Fact, Inherited, Pid, StartTime};
 
-/// A process that is over its limit, was forked, and has not called exec.
+/// A forked process that is over its limit and has not called exec.
 pub(super) struct Forked<'a> {
     pub(super) about: JobOwner,
     pub(super) parent: Pid,
@@ -22,7 +22,7 @@ pub(super) struct Forked<'a> {
     pub(super) rss: Bytes,
 }
 
-/// An older process of the same layout.
+/// An older process with the same layout.
 struct Elder {
     pid: Pid,
     rss: Bytes,
@@ -31,9 +31,9 @@ struct Elder {
 }
 
 impl ProcRoot {
-    /// What `process` shares with its elder, if it has one; never more than `most`, what it had when it was forked.
+    /// Memory that `process` shares with its elder, if it has one; at most `most`, its memory when it was forked.
     ///
-    /// The pages of both are only counted (smaps_rollup) where the answer decides whether the process is over `limit`.
+    /// The pages of both are counted (smaps_rollup) only if the result decides whether the process is over `limit`.
     pub(super) fn inherited(
         &self,
         process: &Forked<'_>,
@@ -41,17 +41,17 @@ impl ProcRoot {
         most: Option<Bytes>,
     ) -> Fact<Inherited> {
         let Some(layout) = process.layout else { return Fact::Unreadable };
-        // What must be the elder's so that the rest is within the limit.
+        // The amount that must be the elder's for the rest to be within the limit.
         let needed = process.rss.saturating_sub(limit);
         let Some(elder) = self.elder(process, layout, needed) else { return Fact::Absent };
         let inherited = |bytes| Fact::Known(Inherited { bytes, elder: elder.pid });
-        // What both have is no more than what the younger one had at its fork, than what the elder has, and than what
-        // either shares with anybody.
+        // The shared amount is at most the younger process's memory at its fork, the elder's memory, and the amount that
+        // either shares with any process.
         let most = elder.rss.min(most.unwrap_or(Bytes::MAX));
         if most < needed {
             return inherited(most);
         }
-        // A lock or the sheer size may be in the way of counting. A process that cannot be counted is looked at again.
+        // A lock or the size may prevent counting. A process that cannot be counted is looked at again.
         let most =
             shared(process.about, process.directory, process.at).map_or(most, |shared| most.min(shared));
         if most < needed {
@@ -61,28 +61,28 @@ impl ProcRoot {
         inherited(shared_by(about, &elder).map_or(most, |shared| most.min(shared)))
     }
 
-    /// The oldest memory that `process` can have a part of: its parent's if that has as much as is `needed`, else that of
-    /// the largest older process of the same layout, which is no parent any more where those between them ended.
+    /// The process that `process` can have inherited memory from: its parent, if that has at least `needed`, otherwise the
+    /// largest older process with the same layout. That one is not the parent if the processes between them ended.
     fn elder(&self, process: &Forked<'_>, layout: Layout, needed: Bytes) -> Option<Elder> {
         let parent = self.kin(process.parent, layout).filter(|(_, start)| *start <= process.start);
         match parent {
             Some((parent, _)) if parent.rss >= needed => return Some(parent),
             _ => {}
         }
-        // Those of the same tick may be its own children.
+        // Processes that started in the same tick may be its own children.
         let older = |pid| self.kin(pid, layout).filter(|(_, start)| *start < process.start);
         let others = self.pids().ok()?.into_iter().filter(|pid| *pid != process.about.pid).filter_map(older);
         others.chain(parent).map(|(elder, _)| elder).max_by_key(|elder| elder.rss)
     }
 
-    /// `pid`, and when it started, if its memory has this layout.
+    /// The process `pid` and its start time, if its memory has this layout.
     fn kin(&self, pid: Pid, layout: Layout) -> Option<(Elder, StartTime)> {
         let directory = self.process(pid).ok()?;
         let text = directory.read("", "stat").ok()?;
         let stat = parse::stat(&text)?;
         let (at, its_layout) = match stat.layout {
             Some(layout) => (String::new(), layout),
-            // Its first thread has ended, and the others have not.
+            // Its first thread has ended, but others still run.
             None if stat.threads > 1 => {
                 let at = directory.place().ok()??;
                 let layout = parse::stat(&directory.read(&at, "stat").ok()?)?.layout?;
@@ -168,20 +168,20 @@ mod tests {
     }
 
     #[test]
-    fn what_the_parent_has_too_is_the_parents() {
+    fn shared_memory_is_charged_to_the_parent() {
         let tree = family();
         assert_eq!(inherited(&tree), Fact::Known((2900, 40)));
         assert_eq!(look(&tree.root(), None).charged(), Bytes::from_kib(300));
-        // It never had more of it than at its fork.
+        // It shares at most its memory at the fork.
         assert_eq!(look(&tree.root(), Some(Bytes::from_kib(100))).charged(), Bytes::from_kib(3100));
     }
 
     #[test]
-    fn what_was_written_since_is_its_own() {
+    fn memory_written_since_the_fork_is_its_own() {
         let tree = family();
         process(&tree, 50, (40, 800), 99_000, (3200, 100), true);
         assert_eq!(inherited(&tree), Fact::Known((100, 40)));
-        // Shared, but with others: with its own children, say.
+        // Shared with other processes, for example with its own children.
         let tree = family();
         process(&tree, 40, (1, 700), 99_000, (3000, 200), false);
         assert_eq!(inherited(&tree), Fact::Known((200, 40)));
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_elder_all_is_its_own() {
+    fn without_an_elder_all_memory_is_its_own() {
         let tree = family();
         process(&tree, 50, (40, 800), 99_000, (3200, 2900), false);
         assert_eq!(inherited(&tree), Fact::Absent, "it called exec");
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn an_elder_is_found_though_those_between_ended() {
+    fn an_elder_is_found_after_the_processes_between_ended() {
         let tree = family();
         process(&tree, 50, (1, 800), 99_000, (3200, 2900), true);
         process(&tree, 41, (1, 600), 99_000, (10, 10), true);
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_counted_is_no_more_than_what_the_elder_has() {
+    fn an_uncounted_amount_is_at_most_the_elders_memory() {
         let tree = family();
         tree.spoil("50/smaps_rollup");
         tree.spoil("40/smaps_rollup");
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn without_the_right_to_see_layouts_it_stays_open() {
+    fn without_access_to_layouts_it_is_unreadable() {
         let tree = family();
         process(&tree, 50, (40, 800), 0, (3200, 2900), true);
         assert_eq!(inherited(&tree), Fact::Unreadable);
