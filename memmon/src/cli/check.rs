@@ -210,7 +210,7 @@ mod tests {
             error: Bytes::ZERO,
             real_uid: Uid(uid),
             effective_uid: Uid(uid),
-            names: Names { comm: Name::from(comm), exe: Fact::Absent, argv0: Fact::Absent },
+            names: Names { comm: Name::from(comm), exe: Fact::Absent, argv0: Fact::Absent, script: None },
             cgroup: Fact::Known(Name::from("/")),
             oom_score_adj: Fact::Known(0),
             kernel_thread: false,

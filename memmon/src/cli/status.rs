@@ -202,10 +202,11 @@ fn mebibytes(bytes: f64) -> String {
 }
 
 fn waiting(waiting: &Waiting, users: &dyn Users) -> String {
-    let Waiting { program, unit, uid, times, left_seconds, .. } = waiting;
+    let Waiting { program, script, unit, uid, times, left_seconds, .. } = waiting;
+    let script = script.as_ref().map(|script| format!(" {script}")).unwrap_or_default();
     let unit = unit.as_ref().map(|unit| format!(" of {unit}")).unwrap_or_default();
     let (user, left) = (user(*uid, users), span(*left_seconds));
-    format!("{program}{unit}, User={user}: terminated {times} times, for another {left}")
+    format!("{program}{script}{unit}, User={user}: terminated {times} times, for another {left}")
 }
 
 fn victim(victim: &Victim, users: &dyn Users) -> String {
@@ -382,6 +383,7 @@ mod tests {
         }];
         status.held_back = vec![Waiting {
             program: "/usr/sbin/leaky".into(),
+            script: None,
             cgroup: Some("/system.slice/leaky.service".into()),
             unit: Some("leaky.service".into()),
             uid: Uid(1000),

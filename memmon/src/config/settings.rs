@@ -116,7 +116,7 @@ pub struct Termination {
     /// Time between SIGTERM and SIGKILL.
     #[serde(serialize_with = "as_seconds")]
     pub grace: Duration,
-    /// Terminations of the same identity (executable, unit and user) until its next one waits; 0: none ever does.
+    /// Terminations of the same identity (executable, script, unit and user) until its next one waits; 0: none ever does.
     pub repeat_limit: u32,
     /// Within how much time.
     #[serde(serialize_with = "as_seconds")]

@@ -52,6 +52,7 @@ impl Daemon<'_> {
         let waiting = self.offenders.waiting(now, &leniency);
         let waiting = waiting.map(|enforce::Waiting { origin, times, wait, left, since }| Waiting {
             program: Text::from(&origin.program),
+            script: origin.script.as_ref().map(Text::from),
             cgroup: origin.cgroup.as_ref().map(Text::from),
             unit: origin.cgroup.as_ref().and_then(Unit::of).map(|unit| Text::from(&unit.name)),
             uid: origin.uid,

@@ -1,29 +1,35 @@
-//! Repeat offenders: what is started again after each termination and exceeds its limit again and again. Without a
-//! syscall or a clock.
+//! Repeat offenders: what a supervisor starts again after each termination and exceeds its limit again and again.
+//! Without a system call or a clock.
 //!
 //! ```text
 //! terminated, comes back, terminated, … limit times within window ─▶ the next one waits ─▶ twice as long ─▶ …
-//!                                                  └─ not seen over its limit for a whole window: forgotten
+//!                                       │                               └─ too urgent to wait: twice as long, too
+//!                                       └─ not seen over its limit for a whole window: forgotten
 //! ```
 //!
 //! A supervisor that restarts a leaking service and a daemon that terminates it would keep each other busy for ever,
 //! and the service would never be up. Waiting ever longer (never for ever) leaves it some use, and the administrator
-//! time to mend it. It must not cost the machine: where memory is short nobody waits.
+//! time to fix it. It must not cost the machine: while memory is short nothing waits. Whether a process is one that a
+//! supervisor restarts is for the caller to find out ([`is_restarted`](crate::model::is_restarted)).
 
 use std::{
     collections::{BTreeMap, VecDeque},
     time::Duration,
 };
 
-use crate::model::{Breach, Bytes, Origin, Process, StartTime, SystemMemory};
+use crate::model::{Breach, Bytes, Origin, Process, ProcessId, StartTime, SystemMemory};
 
-/// Who has been terminated how often, by what stays the same when a process is started again.
+/// How often each origin was terminated: what stays the same when a process is started again.
 ///
 /// Times are since boot (CLOCK_BOOTTIME, clock_gettime(2)), as the start times of processes are.
 #[derive(Debug, Default)]
-pub struct RepeatOffenders(BTreeMap<Origin, Offence>);
+pub struct RepeatOffenders {
+    offences: BTreeMap<Origin, Offence>,
+    /// Processes that waited, or would have, and what each had resident when it was looked at last.
+    delayed: VecDeque<(ProcessId, Bytes)>,
+}
 
-/// When to have somebody wait: `termination.repeat_*`.
+/// When a termination is delayed: `termination.repeat_*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackoffPolicy {
     /// Terminations until the next one waits; 0: none ever does.
@@ -41,14 +47,14 @@ pub struct HeldBack {
     pub times: u32,
     /// From the last termination to the next.
     pub wait: Duration,
-    /// Whether this is the first word of it.
+    /// Whether this is the first report of it.
     pub first: bool,
 }
 
-/// Those of one origin who wait.
+/// The processes of one origin that wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waiting<'a> {
-    /// Whose.
+    /// Their origin.
     pub origin: &'a Origin,
     /// How often one of them was terminated since they began.
     pub times: u32,
@@ -56,7 +62,7 @@ pub struct Waiting<'a> {
     pub wait: Duration,
     /// What is left of that.
     pub left: Duration,
-    /// Only who started after this time, since boot, waits.
+    /// Only a process that started after this time, since boot, waits.
     pub since: Duration,
 }
 
@@ -65,65 +71,95 @@ struct Offence {
     /// Terminations within the window.
     recent: VecDeque<Duration>,
     times: u32,
-    /// The last termination that was due, from which on the next one waits. What started before did not come back.
+    /// The last termination that was due: what started before did not come back.
+    due: Duration,
+    /// The last one that counts, due or urgent.
     last: Duration,
     /// When one of them was over its limit last.
     seen: Duration,
     wait: Option<Wait>,
-    /// Whether it was said that they wait.
-    told: bool,
+    /// Whether it was reported that they wait.
+    reported: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Wait {
+    /// When it began.
+    from: Duration,
     length: Duration,
     doublings: u8,
+    /// The first termination since that could not wait, and the end of the wait for what started before.
+    urgent: Option<(Duration, Duration)>,
 }
 
 /// 2^4 times the first wait: a quarter of an hour by default.
 const MOST_DOUBLINGS: u8 = 4;
 
+/// As many delayed processes are remembered.
+const MOST_DELAYED: usize = 256;
+
 impl RepeatOffenders {
     /// Whether `process`, which is over its limit, is to be left alone for now because it came back too often.
     ///
-    /// Not where it is [urgent](is_urgent), which is asked only of those who would wait.
+    /// Not if it is [urgent](is_urgent), which is asked only of a process that would wait.
     pub fn delay(
         &mut self,
         process: &Process,
+        breach: &Breach,
         urgent: impl FnOnce() -> bool,
         now: Duration,
-        leniency: &BackoffPolicy,
+        policy: &BackoffPolicy,
     ) -> Option<HeldBack> {
-        let offence = self.0.get_mut(&Origin::of(process))?;
-        if offence.is_over(now, leniency) {
+        // What it has now is what it had when its wait ended, if it has.
+        if let Some((_, rss)) = self.delayed.iter_mut().find(|(id, _)| *id == process.id) {
+            *rss = breach.rss;
+        }
+        let offence = self.offences.get_mut(&Origin::of(process))?;
+        if offence.is_over(now, policy) {
             return None;
         }
         offence.seen = now;
         let wait = offence.wait?;
-        let waits = offence.has_come_back(process) && offence.waits(now, leniency) && !urgent();
-        let first = waits && !std::mem::replace(&mut offence.told, true);
-        waits.then_some(HeldBack { times: offence.times, wait: wait.length, first })
+        if !offence.has_come_back(process) || !offence.waits(process, now, policy) {
+            return None;
+        }
+        if self.delayed.iter().all(|(id, _)| *id != process.id) {
+            self.delayed.truncate(MOST_DELAYED - 1);
+            self.delayed.push_front((process.id, breach.rss));
+        }
+        if urgent() {
+            return None;
+        }
+        let first = !std::mem::replace(&mut offence.reported, true);
+        Some(HeldBack { times: offence.times, wait: wait.length, first })
     }
 
-    /// Who waits now.
-    pub fn waiting(&self, now: Duration, leniency: &BackoffPolicy) -> impl Iterator<Item = Waiting<'_>> {
-        let waiting = self.0.iter().filter(move |(_, offence)| offence.waits(now, leniency));
+    /// What a process had resident when its termination was no longer delayed; none if it never was. It grew that far
+    /// because memmon waited: its grace is not cut short for it.
+    pub fn had_when_due(&self, process: ProcessId) -> Option<Bytes> {
+        self.delayed.iter().find(|(id, _)| *id == process).map(|(_, rss)| *rss)
+    }
+
+    /// What waits now.
+    pub fn waiting(&self, now: Duration, policy: &BackoffPolicy) -> impl Iterator<Item = Waiting<'_>> {
+        let waiting = self.offences.iter().filter(move |(_, offence)| offence.is_waiting(now, policy));
         waiting.filter_map(move |(origin, offence)| {
-            let Offence { times, last, wait, .. } = *offence;
-            let wait = wait?.length;
-            Some(Waiting { origin, times, wait, left: (last + wait).saturating_sub(now), since: last })
+            let Offence { times, due, wait, .. } = *offence;
+            let wait = wait?;
+            let left = wait.until().saturating_sub(now);
+            Some(Waiting { origin, times, wait: wait.length, left, since: due })
         })
     }
 
-    /// Notes that `process` was sent SIGTERM.
-    pub fn terminated(&mut self, process: &Process, now: Duration, leniency: &BackoffPolicy) {
-        self.0.retain(|_, offence| !offence.is_over(now, leniency));
-        let offence = self.0.entry(Origin::of(process)).or_insert_with(|| Offence::new(now));
+    /// Notes that `process`, which a supervisor restarts, was sent SIGTERM.
+    pub fn terminated(&mut self, process: &Process, now: Duration, policy: &BackoffPolicy) {
+        self.offences.retain(|_, offence| !offence.is_over(now, policy));
+        let offence = self.offences.entry(Origin::of(process)).or_insert_with(|| Offence::new(now));
         if offence.times > 0 && !offence.has_come_back(process) {
             // One of several that ran at once: that they all are too large is no loop.
             return;
         }
-        offence.count(now, leniency);
+        offence.count(process, now, policy);
     }
 }
 
@@ -132,53 +168,82 @@ pub fn is_urgent(breach: &Breach, memory: &SystemMemory) -> bool {
     breach.rss >= urgent_above(breach.limit) || is_short(memory)
 }
 
-/// Whether the machine has too little memory left for anybody to wait: less than a tenth.
+/// Whether the machine has too little memory left for any process to wait: less than a tenth.
 pub const fn is_short(memory: &SystemMemory) -> bool {
     memory.available.0 < memory.total.0 / 10
 }
 
-/// With how much resident nobody waits whose limit is `limit`.
+/// With how much resident a process does not wait whose limit is `limit`.
 pub const fn urgent_above(limit: Bytes) -> Bytes {
     Bytes(limit.0.saturating_mul(2))
 }
 
 impl Offence {
     fn new(now: Duration) -> Self {
-        Self { recent: VecDeque::new(), times: 0, last: now, seen: now, wait: None, told: false }
+        let (recent, wait) = (VecDeque::new(), None);
+        Self { recent, times: 0, due: now, last: now, seen: now, wait, reported: false }
     }
 
-    fn count(&mut self, now: Duration, leniency: &BackoffPolicy) {
-        (self.times, self.seen) = (self.times.saturating_add(1), now);
-        // One in between, who could not wait, changes nothing for the others who do: with one of those now and then they
-        // would wait for ever.
-        if self.waits(now, leniency) {
+    fn count(&mut self, process: &Process, now: Duration, policy: &BackoffPolicy) {
+        let before = self.last;
+        (self.times, self.seen, self.last) = (self.times.saturating_add(1), now, now);
+        if self.is_waiting(now, policy) {
+            // It was too urgent to wait. That is an offence like any other, but not one more for each of several that
+            // ran at once. Those that wait already wait no longer than they would have.
+            if started_after(process, before) {
+                let urgent = |wait: Wait| wait.urgent.or(Some((now, wait.until())));
+                self.wait = self.wait.map(|wait| Wait { urgent: urgent(wait), ..wait.longer(now, policy) });
+            }
             return;
         }
-        self.last = now;
-        self.recent.retain(|at| now.saturating_sub(*at) <= leniency.window);
+        self.due = now;
+        self.recent.retain(|at| now.saturating_sub(*at) <= policy.window);
         self.recent.push_back(now);
-        if let Some(Wait { doublings, .. }) = self.wait {
-            let doublings = (doublings + 1).min(MOST_DOUBLINGS);
-            self.wait = Some(Wait { length: leniency.backoff.saturating_mul(1 << doublings), doublings });
-        } else if leniency.limit > 0 && self.recent.len() as u64 >= u64::from(leniency.limit) {
-            self.wait = Some(Wait { length: leniency.backoff, doublings: 0 });
+        if let Some(wait) = self.wait {
+            self.wait = Some(wait.longer(now, policy));
+        } else if policy.limit > 0 && self.recent.len() as u64 >= u64::from(policy.limit) {
+            self.wait = Some(Wait { from: now, length: policy.backoff, doublings: 0, urgent: None });
         }
     }
 
-    /// Whether its time has not come yet.
-    fn waits(&self, now: Duration, leniency: &BackoffPolicy) -> bool {
-        leniency.limit > 0 && self.wait.is_some_and(|wait| now.saturating_sub(self.last) < wait.length)
+    /// Whether the next termination is not due yet.
+    fn is_waiting(&self, now: Duration, policy: &BackoffPolicy) -> bool {
+        policy.limit > 0 && self.wait.is_some_and(|wait| now < wait.until())
+    }
+
+    /// The same for `process`, which has its own end of it: others that are urgent do not make it wait without end.
+    fn waits(&self, process: &Process, now: Duration, policy: &BackoffPolicy) -> bool {
+        let own = |wait: Wait| match wait.urgent {
+            Some((since, until)) if !started_after(process, since) => until,
+            _ => process.id.start.since_boot() + StartTime::TICK + wait.length,
+        };
+        self.is_waiting(now, policy) && self.wait.is_some_and(|wait| now < own(wait))
     }
 
     fn has_come_back(&self, process: &Process) -> bool {
-        // The start was rounded down to a tick, and a supervisor may be that fast.
-        process.id.start.since_boot() + StartTime::TICK > self.last
+        started_after(process, self.due)
     }
 
-    fn is_over(&self, now: Duration, leniency: &BackoffPolicy) -> bool {
-        let wait = self.wait.map_or(Duration::ZERO, |wait| wait.length);
-        now.saturating_sub(self.seen) > leniency.window && now.saturating_sub(self.last) > wait
+    fn is_over(&self, now: Duration, policy: &BackoffPolicy) -> bool {
+        let waits = self.wait.is_some_and(|wait| now <= wait.until());
+        now.saturating_sub(self.seen) > policy.window && !waits
     }
+}
+
+impl Wait {
+    fn until(&self) -> Duration {
+        self.from + self.length
+    }
+
+    fn longer(self, now: Duration, policy: &BackoffPolicy) -> Self {
+        let doublings = (self.doublings + 1).min(MOST_DOUBLINGS);
+        Self { from: now, length: policy.backoff.saturating_mul(1 << doublings), doublings, urgent: None }
+    }
+}
+
+/// The start was rounded down to a tick, and a supervisor may be that fast.
+fn started_after(process: &Process, time: Duration) -> bool {
+    process.id.start.since_boot() + StartTime::TICK > time
 }
 
 #[cfg(test)]
@@ -191,7 +256,7 @@ mod tests {
         model::{Fact, Limit, Uid},
     };
 
-    const LENIENCY: BackoffPolicy =
+    const POLICY: BackoffPolicy =
         BackoffPolicy { limit: 3, window: Duration::from_secs(600), backoff: Duration::from_secs(60) };
     const BREACH: Breach = Breach { rule: Limit::Gb, limit: Bytes(100), rss: Bytes(101), percent: 1.0 };
     const PLENTY: SystemMemory = SystemMemory { total: Bytes(1000), available: Bytes(500) };
@@ -209,7 +274,7 @@ mod tests {
     }
 
     fn hold(offenders: &mut RepeatOffenders, process: &Process, now: u64) -> Option<HeldBack> {
-        offenders.delay(process, || is_urgent(&BREACH, &PLENTY), at(now), &LENIENCY)
+        offenders.delay(process, &BREACH, || is_urgent(&BREACH, &PLENTY), at(now), &POLICY)
     }
 
     /// Runs a service that is restarted at once and over its limit at once, looked at each second: when it is terminated.
@@ -218,7 +283,7 @@ mod tests {
         let mut terminations = Vec::new();
         for now in seconds {
             if hold(offenders, &leaky(start), now).is_none() {
-                offenders.terminated(&leaky(start), at(now), &LENIENCY);
+                offenders.terminated(&leaky(start), at(now), &POLICY);
                 terminations.push(now);
                 start = now;
             }
@@ -238,21 +303,64 @@ mod tests {
     }
 
     #[test]
-    fn one_that_could_not_wait_changes_nothing_for_the_others() {
+    fn one_that_is_too_urgent_to_wait_doubles_the_wait() {
         let mut offenders = RepeatOffenders::default();
         looped(&mut offenders, 1000..1003);
-        let waits = |offenders: &mut RepeatOffenders, now| hold(offenders, &leaky(1005), now);
-        assert_eq!(waits(&mut offenders, 1010), Some(HeldBack { times: 3, wait: at(60), first: true }));
-        offenders.terminated(&leaky(1006), at(1020), &LENIENCY);
-        let waiting: Vec<_> =
-            offenders.waiting(at(1030), &LENIENCY).map(|one| (one.times, one.left)).collect();
-        assert_eq!(waiting, [(4, at(32))]);
-        assert_eq!(waits(&mut offenders, 1061), Some(HeldBack { times: 4, wait: at(60), first: false }));
-        assert_eq!(waits(&mut offenders, 1062), None);
-        offenders.terminated(&leaky(1005), at(1062), &LENIENCY);
-        assert_eq!(waits(&mut offenders, 1063), None, "all who waited are due together");
-        let next = hold(&mut offenders, &leaky(1063), 1064);
-        assert_eq!(next, Some(HeldBack { times: 5, wait: at(120), first: false }));
+        let mut waits = Vec::new();
+        // Restarted at once each time, and at twice its limit within a second.
+        for now in 1004..1044 {
+            let urgent = Breach { rss: Bytes(200), ..BREACH };
+            let process = leaky(now - 1);
+            assert_eq!(offenders.delay(&process, &urgent, || true, at(now), &POLICY), None);
+            assert_eq!(offenders.had_when_due(process.id), Some(Bytes(200)), "its grace is not cut short");
+            offenders.terminated(&process, at(now), &POLICY);
+            waits.extend(offenders.waiting(at(now), &POLICY).map(|one| one.wait.as_secs()));
+        }
+        assert_eq!(waits[..5], [120, 240, 480, 960, 960]);
+        let last = hold(&mut offenders, &leaky(1043), 1044);
+        assert_eq!(last, Some(HeldBack { times: 43, wait: at(960), first: true }));
+        assert!(offenders.delayed.len() <= MOST_DELAYED);
+    }
+
+    #[test]
+    fn several_that_are_too_urgent_at_once_are_one_offence() {
+        let mut offenders = RepeatOffenders::default();
+        looped(&mut offenders, 1000..1003);
+        for pid in 1..10 {
+            let mut process = leaky(1005);
+            process.id.pid = crate::model::Pid(pid);
+            offenders.terminated(&process, at(1010), &POLICY);
+        }
+        let waits: Vec<_> = offenders.waiting(at(1010), &POLICY).map(|one| one.wait.as_secs()).collect();
+        assert_eq!(waits, [120]);
+    }
+
+    #[test]
+    fn one_that_is_too_urgent_does_not_make_the_others_wait_without_end() {
+        let mut offenders = RepeatOffenders::default();
+        looped(&mut offenders, 1000..1003);
+        let waits = hold(&mut offenders, &leaky(1005), 1010);
+        assert_eq!(waits, Some(HeldBack { times: 3, wait: at(60), first: true }));
+        let mut ended = None;
+        for now in (1011..4000).step_by(30) {
+            offenders.terminated(&leaky(now - 1), at(now), &POLICY);
+            if ended.is_none() && hold(&mut offenders, &leaky(1005), now).is_none() {
+                ended = Some(now);
+            }
+        }
+        assert_eq!(ended, Some(1071), "as if there had been no other");
+    }
+
+    #[test]
+    fn one_whose_wait_ended_has_its_whole_grace() {
+        let mut offenders = RepeatOffenders::default();
+        looped(&mut offenders, 1000..1003);
+        let process = leaky(1003);
+        assert_eq!(offenders.had_when_due(process.id), None);
+        assert!(hold(&mut offenders, &process, 1010).is_some());
+        let breach = Breach { rss: Bytes(190), ..BREACH };
+        assert_eq!(offenders.delay(&process, &breach, || false, at(1064), &POLICY), None);
+        assert_eq!(offenders.had_when_due(process.id), Some(Bytes(190)));
     }
 
     #[test]
@@ -262,8 +370,11 @@ mod tests {
         let held = hold(&mut offenders, &leaky(1099), 1100);
         assert_eq!(held, Some(HeldBack { times: 4, wait: at(120), first: false }));
         assert_eq!(hold(&mut offenders, &leaky(1099), 1701), None);
-        assert_eq!(looped(&mut offenders, 1701..1704).len(), 3, "it begins anew");
-        assert!(hold(&mut offenders, &leaky(1703), 1704).is_some_and(|held| held.first), "and is said anew");
+        assert_eq!(looped(&mut offenders, 1701..1704).len(), 3, "it begins again");
+        assert!(
+            hold(&mut offenders, &leaky(1703), 1704).is_some_and(|held| held.first),
+            "and is reported again"
+        );
     }
 
     #[test]
@@ -271,7 +382,7 @@ mod tests {
         let mut offenders = RepeatOffenders::default();
         for now in [1000, 1301, 1602, 1903, 2204, 2505] {
             assert_eq!(hold(&mut offenders, &leaky(now - 1), now), None, "{now}");
-            offenders.terminated(&leaky(now - 1), at(now), &LENIENCY);
+            offenders.terminated(&leaky(now - 1), at(now), &POLICY);
         }
     }
 
@@ -280,7 +391,7 @@ mod tests {
         let mut offenders = RepeatOffenders::default();
         for start in 0..20 {
             assert_eq!(hold(&mut offenders, &leaky(start), 1000), None);
-            offenders.terminated(&leaky(start), at(1000), &LENIENCY);
+            offenders.terminated(&leaky(start), at(1000), &POLICY);
         }
         assert_eq!(hold(&mut offenders, &leaky(1000), 1001), None, "its first comeback");
     }
@@ -290,7 +401,7 @@ mod tests {
         let mut offenders = RepeatOffenders::default();
         for now in 1000..1003 {
             // Terminated 9 ms after the tick in which the next one starts.
-            offenders.terminated(&leaky(now), at(now) + Duration::from_millis(9), &LENIENCY);
+            offenders.terminated(&leaky(now), at(now) + Duration::from_millis(9), &POLICY);
         }
         assert!(hold(&mut offenders, &leaky(1002), 1003).is_some());
     }
@@ -305,7 +416,7 @@ mod tests {
                 SystemMemory { available: Bytes(available), ..PLENTY },
             );
             let urgent = || is_urgent(&breach, &memory);
-            offenders.delay(&leaky(1002), urgent, at(1004), &LENIENCY).is_some()
+            offenders.delay(&leaky(1002), &breach, urgent, at(1004), &POLICY).is_some()
         };
         assert!(held(101, 500));
         assert!(held(199, 100));
@@ -314,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn another_program_unit_or_user_is_another_identity() {
+    fn another_program_script_unit_or_user_is_another_identity() {
         let mut offenders = RepeatOffenders::default();
         looped(&mut offenders, 1000..1003);
         let mut other = leaky(1002);
@@ -327,23 +438,37 @@ mod tests {
         assert_eq!(hold(&mut offenders, &other, 1003), None);
         let other = Process { real_uid: Uid(1001), ..leaky(1002) };
         assert_eq!(hold(&mut offenders, &other, 1003), None, "a job of another user below the same unit");
+        let mut other = leaky(1002);
+        other.names.script = Some("thesis.py".into());
+        assert_eq!(hold(&mut offenders, &other, 1003), None, "another script");
     }
 
     #[test]
     fn a_limit_of_zero_lets_nobody_wait() {
         let mut offenders = RepeatOffenders::default();
-        let never = BackoffPolicy { limit: 0, ..LENIENCY };
+        let never = BackoffPolicy { limit: 0, ..POLICY };
         for now in 1000..1100 {
-            assert_eq!(offenders.delay(&leaky(now - 1), || false, at(now), &never), None);
+            assert_eq!(offenders.delay(&leaky(now - 1), &BREACH, || false, at(now), &never), None);
             offenders.terminated(&leaky(now - 1), at(now), &never);
         }
         // Switched off while somebody waits.
         let mut offenders = RepeatOffenders::default();
         looped(&mut offenders, 1000..1003);
-        assert_eq!(offenders.delay(&leaky(1002), || false, at(1003), &never), None);
+        assert_eq!(offenders.delay(&leaky(1002), &BREACH, || false, at(1003), &never), None);
     }
 
     proptest! {
+        #[test]
+        fn different_scripts_never_wait_for_each_other(scripts in prop::collection::btree_set("[a-z]{1,8}", 0..40)) {
+            let mut offenders = RepeatOffenders::default();
+            for (now, script) in (1000..).zip(scripts) {
+                let mut process = leaky(now);
+                process.names.script = Some(script.as_str().into());
+                prop_assert_eq!(hold(&mut offenders, &process, now), None);
+                offenders.terminated(&process, at(now), &POLICY);
+            }
+        }
+
         #[test]
         fn whatever_happens_a_wait_ends(
             steps in prop::collection::vec((0_u64..2000, 0_u64..2000, any::<bool>()), 1..60),
@@ -355,17 +480,17 @@ mod tests {
                 now += pause;
                 let process = leaky(now - age);
                 if hold(&mut offenders, &process, now).is_none() && terminate {
-                    offenders.terminated(&process, at(now), &LENIENCY);
+                    offenders.terminated(&process, at(now), &POLICY);
                 }
             }
-            let longest = LENIENCY.backoff.as_secs() << MOST_DOUBLINGS;
+            let longest = POLICY.backoff.as_secs() << MOST_DOUBLINGS;
             let waits = hold(&mut offenders, &leaky(now), now).is_some();
             // Those who cannot wait end meanwhile.
             for after in sacrifices.into_iter().filter(|after| waits && *after < longest) {
-                offenders.terminated(&leaky(now + after), at(now + after), &LENIENCY);
+                offenders.terminated(&leaky(now + after), at(now + after), &POLICY);
             }
             prop_assert_eq!(hold(&mut offenders, &leaky(now), now + longest), None);
-            prop_assert!(offenders.0.values().all(|offence| offence.recent.len() <= 60));
+            prop_assert!(offenders.offences.values().all(|offence| offence.recent.len() <= 60));
         }
     }
 }

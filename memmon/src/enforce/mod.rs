@@ -49,7 +49,7 @@ mod testing {
             error: Bytes::ZERO,
             real_uid: Uid(1000),
             effective_uid: Uid(1000),
-            names: Names { comm: "hog".into(), exe: Fact::Absent, argv0: Fact::Absent },
+            names: Names { comm: "hog".into(), exe: Fact::Absent, argv0: Fact::Absent, script: None },
             cgroup: Fact::Absent,
             oom_score_adj: Fact::Known(0),
             kernel_thread: false,

@@ -7,6 +7,7 @@ mod origin;
 mod process;
 pub(crate) mod seconds;
 mod source;
+mod supervision;
 mod termination;
 mod text;
 mod unit;
@@ -21,6 +22,7 @@ pub use process::{
     Unconfirmed,
 };
 pub use source::{Source, SourceChoice};
+pub use supervision::{Restarted, is_restarted};
 pub use termination::{Cause, Crossed, ExitStatus, Record, Signal, Urgency};
 pub use text::{Escaped, Name};
 pub use unit::Unit;

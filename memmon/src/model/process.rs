@@ -132,6 +132,9 @@ pub struct Names {
     pub exe: Fact<Name>,
     /// First string of /proc/PID/cmdline.
     pub argv0: Fact<Name>,
+    /// What it runs, if it is an interpreter: `job.py` of `python3 -u job.py`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub script: Option<Name>,
 }
 
 /// One process as /proc has just confirmed it, with its exact resident memory.

@@ -97,7 +97,7 @@ mod tests {
             error: Bytes(5),
             real_uid: Uid(1000),
             effective_uid: Uid(1000),
-            names: Names { comm: Name::from("cat"), exe: Fact::Absent, argv0: Fact::Absent },
+            names: Names { comm: Name::from("cat"), exe: Fact::Absent, argv0: Fact::Absent, script: None },
             cgroup: Fact::Absent,
             oom_score_adj: Fact::Known(0),
             kernel_thread: false,

@@ -323,8 +323,12 @@ mod tests {
     fn a_name_is_offered_only_as_it_could_be_typed() {
         let offered = |comm: &[u8], exe: &str| {
             let ways = otherwise(|_, process| {
-                process.names =
-                    Names { comm: Name::new(comm), exe: Fact::Known(exe.into()), argv0: Fact::Absent };
+                process.names = Names {
+                    comm: Name::new(comm),
+                    exe: Fact::Known(exe.into()),
+                    argv0: Fact::Absent,
+                    script: None,
+                };
             });
             ways.into_iter().find_map(|(changes, _)| match changes.as_slice() {
                 [Change::ListName(name)] => Some(name.clone()),

@@ -36,6 +36,7 @@ pub(crate) fn hog() -> Process {
             comm: "Isolated Web Co".into(),
             exe: Fact::Known("/usr/lib/firefox/firefox".into()),
             argv0: Fact::Known("/usr/bin/x-www-browser".into()),
+            script: None,
         },
         cgroup: Fact::Known("/user.slice/user-1000.slice/app.scope".into()),
         oom_score_adj: Fact::Known(0),
@@ -102,7 +103,7 @@ pub(crate) fn memory() -> impl Strategy<Value = SystemMemory> {
 
 pub(crate) fn any_process() -> impl Strategy<Value = Process> {
     let names = (name(), fact(name()), fact(name()));
-    let names = names.prop_map(|(comm, exe, argv0)| Names { comm, exe, argv0 });
+    let names = names.prop_map(|(comm, exe, argv0)| Names { comm, exe, argv0, script: None });
     let cgroup = prop_oneof![4 => select(&CGROUPS[..]).prop_map(Name::from), 1 => name()];
     let score = prop_oneof![Just(-1000_i16), Just(0), -1000_i16..=1000];
     let error = prop_oneof![2 => Just(Bytes::ZERO), 1 => bytes()];

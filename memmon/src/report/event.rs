@@ -177,6 +177,9 @@ pub enum Event {
         /// Whom.
         #[serde(flatten)]
         subject: Subject,
+        /// What it runs, if it is an interpreter.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        script: Option<Name>,
         /// systemd's unit, which most likely starts it again.
         unit: Option<Name>,
         /// How often its like was terminated.

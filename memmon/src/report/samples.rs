@@ -101,7 +101,8 @@ pub(super) fn samples() -> Vec<Event> {
         },
         Event::HeldBack {
             subject: subject(),
-            unit: Some(Name::from("session-2.scope")),
+            script: Some(Name::from("/srv/app.py")),
+            unit: Some(Name::from("app.service")),
             times: 5,
             wait: Duration::from_secs(60),
             first: true,

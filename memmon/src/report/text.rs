@@ -58,10 +58,11 @@ pub fn message(event: &Event, user: &mut dyn FnMut(Uid) -> String) -> String {
             },
             who(subject, user)
         ),
-        Event::HeldBack { subject, unit, times, wait, first: _ } => format!(
-            "Comes back again and again, so left alone for up to {} unless memory runs short: {}, Unit={}, Terminated {times} times. Stop or mend what starts it",
+        Event::HeldBack { subject, script, unit, times, wait, first: _ } => format!(
+            "Repeat offender, termination delayed by up to {} unless memory runs short: {}{}, Unit={}, Terminated {times} times. Stop or fix what restarts it",
             Span(*wait),
             who(subject, user),
+            script.as_ref().map(|script| format!(", Script={}", Field(script))).unwrap_or_default(),
             unit.as_ref().map_or_else(|| "none".to_owned(), |unit| Field(unit).to_string())
         ),
         Event::Terminated { subject, record } => terminated(&who(subject, user), record),
@@ -386,7 +387,7 @@ mod tests {
         WARNING - Still running 5s after SIGTERM, sending SIGKILL: PID=12345, Name=chrome, User=john, RAM=4.00GB
         WARNING - Still running 1s after SIGTERM and growing past its ceiling, sending SIGKILL: PID=12345, Name=chrome, User=john, RAM=4.00GB
         WARNING - Still running 1s after SIGTERM and the machine is nearly out of memory, sending SIGKILL: PID=12345, Name=chrome, User=john, RAM=4.00GB
-        WARNING - Comes back again and again, so left alone for up to 60s unless memory runs short: PID=12345, Name=chrome, User=john, Unit=session-2.scope, Terminated 5 times. Stop or mend what starts it
+        WARNING - Repeat offender, termination delayed by up to 60s unless memory runs short: PID=12345, Name=chrome, User=john, Script=/srv/app.py, Unit=app.service, Terminated 5 times. Stop or fix what restarts it
         INFO - Terminated: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, Overshoot=1572864KiB, gone 420ms after SIGTERM
         INFO - Killed: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, Overshoot=1572864KiB, gone 420ms after SIGTERM
         INFO - Killed: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, Overshoot=1572864KiB, SIGTERM 173µs after the crossing, gone 420ms after SIGTERM, its memory 400ms
@@ -452,12 +453,18 @@ mod tests {
         }
         let told = said(&Event::HeldBack {
             subject: samples::chrome(),
+            script: Some(Name::from("a, Unit=b")),
             unit: Some(Name::from("x, Terminated 0 times.service")),
             times: 5,
             wait: Duration::from_secs(60),
             first: true,
         });
-        assert!(told.contains(r#"Unit="x, Terminated 0 times.service", Terminated 5 times."#), "{told}");
+        assert!(
+            told.contains(
+                r#", Script="a, Unit=b", Unit="x, Terminated 0 times.service", Terminated 5 times."#
+            ),
+            "{told}"
+        );
     }
 
     #[test]

@@ -38,6 +38,9 @@ pub struct Climber {
 pub struct Waiting {
     /// The executable, or the comm where that was unknown.
     pub program: Text,
+    /// What it runs, if it is an interpreter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script: Option<Text>,
     /// Of its unit, if it has one.
     pub cgroup: Option<Text>,
     /// systemd's unit.
@@ -57,9 +60,10 @@ pub struct Waiting {
 impl Waiting {
     /// Whether `process` is one of those.
     pub fn has(&self, process: &Process) -> bool {
-        let Origin { program, cgroup, uid } = Origin::of(process);
+        let Origin { program, script, cgroup, uid } = Origin::of(process);
         let came_back = (process.id.start.since_boot() + StartTime::TICK).as_secs_f64();
         self.program == Text::from(&program)
+            && self.script == script.as_ref().map(Text::from)
             && self.cgroup == cgroup.as_ref().map(Text::from)
             && self.uid == uid
             && came_back > self.since_boot_seconds

@@ -45,6 +45,26 @@ impl TestUser {
     }
 }
 
+/// What this test starts counts as started by runit, as long as this lives: memmon knows a supervisor by its comm.
+pub struct Supervisor(String);
+
+impl Supervisor {
+    /// Takes the name.
+    pub fn pretend() -> Self {
+        let before = fs::read_to_string(COMM).unwrap_or_else(|error| panic!("{COMM}: {error}"));
+        fs::write(COMM, "runsv").unwrap_or_else(|error| panic!("{COMM}: {error}"));
+        Self(before)
+    }
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        let _ = fs::write(COMM, &self.0);
+    }
+}
+
+const COMM: &str = "/proc/self/comm";
+
 impl Hog {
     /// Starts a hog as the user that runs the test.
     pub fn start(script: &str) -> Self {

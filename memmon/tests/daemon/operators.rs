@@ -3,8 +3,12 @@
 use std::{
     fs,
     io::Write as _,
-    os::unix::process::CommandExt as _,
-    process::Stdio,
+    os::unix::{
+        fs::PermissionsExt as _,
+        process::{CommandExt as _, ExitStatusExt as _},
+    },
+    path::Path,
+    process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -13,7 +17,8 @@ use crate::common::{
     PATIENCE, TestUser,
     daemon::{Daemon, ScopedConfig},
     eventually,
-    log::{SOON, config},
+    hog::Supervisor,
+    log::{SOON, SOURCES, config},
     within,
 };
 use jiff::{ToSpan as _, Zoned};
@@ -107,6 +112,7 @@ fn the_end_waits_for_a_notice_but_not_for_long() {
 #[test]
 #[ignore = "kernel: needs root"]
 fn who_comes_back_too_often_waits_and_is_told_of_once() {
+    let _supervisor = Supervisor::pretend();
     let user = TestUser::claim();
     let with = |limit| {
         config(
@@ -161,6 +167,81 @@ fn who_comes_back_too_often_waits_and_is_told_of_once() {
     daemon.scanned();
     assert_eq!(count(), 6, "{}", said());
     daemon.stop();
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn what_no_supervisor_restarts_is_never_held_back() {
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let often = [("termination.repeat_limit", "2"), ("termination.repeat_backoff", "600")];
+        let daemon = Daemon::start(&config(&user, &often), &["--source", source]);
+        for _ in 0..6 {
+            assert_eq!(daemon.terminated(&mut user.hog("anon 40M hold")).0, TERM);
+        }
+        assert_eq!(daemon.every("held_back"), Vec::<Value>::new());
+        daemon.stop();
+    }
+}
+
+/// Starts `python3 SCRIPT` as `user`, which takes 40 MB and sleeps.
+fn python(user: &TestUser, script: &Path) -> Child {
+    fs::write(script, "import time\nkept = bytearray(b'x') * (40 << 20)\ntime.sleep(60)\n").unwrap();
+    Command::new("/usr/bin/python3").arg(script).uid(user.uid).gid(user.uid).spawn().unwrap()
+}
+
+#[test]
+#[ignore = "kernel: needs root"]
+fn a_job_array_under_one_supervisor_is_no_crash_loop() {
+    let _supervisor = Supervisor::pretend();
+    let user = TestUser::claim();
+    let often = [("termination.repeat_limit", "2"), ("termination.repeat_backoff", "600")];
+    let daemon = Daemon::start(&config(&user, &often), &["--source", "proc"]);
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let terminated = |script: &str| {
+        let mut job = python(&user, &folder.path().join(script));
+        daemon.told("killing", job.id());
+        assert_eq!(job.wait().unwrap().signal(), TERM, "{script}");
+    };
+    (0..5).for_each(|job| terminated(&format!("job{job}.py")));
+    assert_eq!(daemon.every("held_back"), Vec::<Value>::new());
+    // The same one, again and again, is.
+    terminated("service.py");
+    terminated("service.py");
+    let mut service = python(&user, &folder.path().join("service.py"));
+    let held = daemon.told("held_back", service.id());
+    let script = folder.path().join("service.py");
+    assert_eq!(held["script"], script.to_str().unwrap(), "{held}");
+    terminated("thesis.py");
+    service.kill().unwrap();
+    service.wait().unwrap();
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn one_that_cannot_wait_has_its_grace_and_doubles_the_wait() {
+    let _supervisor = Supervisor::pretend();
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let often = [
+            ("termination.repeat_limit", "1"),
+            ("termination.repeat_backoff", "600"),
+            ("termination.grace", "1.5"),
+        ];
+        let daemon = Daemon::start(&config(&user, &often), &["--source", source]);
+        daemon.terminated(&mut user.hog("anon 40M hold"));
+        // More than twice its limit, where the grace of one that was never delayed would be over.
+        let mut urgent = user.hog("ignore-term anon 70M hold");
+        let killed = daemon.told("grace_over", urgent.pid());
+        assert_eq!(killed["urgency"], Value::Null, "{killed}");
+        assert!(killed["grace_seconds"].as_f64() >= Some(1.5), "{killed}");
+        urgent.ended(SOON);
+        let waits = user.hog("anon 40M hold");
+        assert_eq!(daemon.told("held_back", waits.pid())["wait_seconds"], 1200.0);
+        daemon.stop();
+    }
 }
 
 /// A daemon with a hook, as one is in the unit: root without these capabilities (capabilities(7)). It has more of what

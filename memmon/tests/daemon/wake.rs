@@ -4,7 +4,7 @@ use crate::common::{
     TestUser,
     daemon::Daemon,
     eventually,
-    hog::Hog,
+    hog::{Hog, Supervisor},
     log::{EBPF, LIMIT, RARELY, config},
     status_field,
 };
@@ -269,6 +269,7 @@ fn each_climb_is_warned_of_once() {
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
 fn who_waits_a_little_below_twice_its_limit_holds_nobody_up() {
+    let _supervisor = Supervisor::pretend();
     let user = TestUser::claim();
     // What a hog has besides what its script asks for, at most.
     let besides = |_| {

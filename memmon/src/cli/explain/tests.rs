@@ -196,6 +196,7 @@ fn a_small_one_and_one_at_its_limit() {
 fn who_is_held_back_is_told_so_unless_it_is_not() {
     let waiting = |since_boot_seconds| Waiting {
         program: "/usr/lib/firefox/firefox".into(),
+        script: None,
         cgroup: Some("/user.slice/user-1000.slice/app.scope".into()),
         unit: Some("app.scope".into()),
         uid: hog().real_uid,

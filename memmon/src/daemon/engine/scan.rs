@@ -211,15 +211,14 @@ impl Daemon<'_> {
                     },
                 };
                 self.run_orders(orders);
-                if self.victims.contains(whom) { self.at_ceiling(breach.limit) } else { closer }
+                if self.victims.contains(whom) { self.at_ceiling(whom) } else { closer }
             }
         }
     }
 
     /// To look again when a process reaches its ceiling.
-    fn at_ceiling(&self, limit: Bytes) -> NextWake {
-        let ceiling = self.settings.termination.ceiling(limit);
-        ceiling
+    fn at_ceiling(&self, whom: ProcessId) -> NextWake {
+        self.ceiling(whom)
             .map_or(NextWake::Never, |ceiling| NextWake::Level(ceiling.saturating_sub(self.sources.error())))
     }
 

@@ -129,10 +129,13 @@ impl Daemon<'_> {
     }
 
     /// With how much a victim has no grace left; none: no size ends it.
-    fn ceiling(&self, whom: ProcessId) -> Option<Bytes> {
+    ///
+    /// For one whose termination was delayed, or would have been, it counts from what it had at the end of that.
+    pub(in crate::daemon) fn ceiling(&self, whom: ProcessId) -> Option<Bytes> {
         let terms = self.condemned_under(whom);
         let (_, limit) = terms.rules.limit(&self.memory);
-        terms.termination.ceiling(limit)
+        let had = self.offenders.had_when_due(whom).unwrap_or_default();
+        terms.termination.ceiling(limit.max(had))
     }
 
     /// The settings by which a victim's case is brought to its end: those that condemned it.

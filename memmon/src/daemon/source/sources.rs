@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use crate::daemon::source::kernel_map::Kernel;
 use crate::{
     model::{
-        Bytes, Inherited, Pid, Process, ProcessId, Reading, Source, StartTime, Survey, SystemMemory,
+        Bytes, Inherited, Name, Pid, Process, ProcessId, Reading, Source, StartTime, Survey, SystemMemory,
         Unconfirmed,
     },
     observe::{
@@ -171,6 +171,10 @@ impl Sources {
     pub(in crate::daemon) fn again(&self, process: ProcessId) -> Option<Reading> {
         let reading = self.kernel.as_ref()?.reading(process.pid)?;
         (reading.start == Some(process.start)).then_some(reading)
+    }
+
+    pub(in crate::daemon) fn comm(&self, pid: Pid) -> Option<Name> {
+        self.proc.comm(pid)
     }
 
     pub(in crate::daemon) fn waiting(&self, pid: Pid) -> Result<Waiting, Unconfirmed> {

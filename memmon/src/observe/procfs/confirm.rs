@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use super::blocking_pool::{JobOwner, Lock, run_blocking};
 use super::directory::ProcessDirectory;
 use super::inherited::Forked;
+use super::script::script;
 use super::{Accuracy, ProcRoot, ended, kcmp, pages, parse};
 use crate::model::{Bytes, Fact, Name, Names, Pid, Process, ProcessId, StartTime, Unconfirmed};
 
@@ -94,11 +95,14 @@ impl ProcRoot {
             // that cannot be compared counts as having memory of its own.
             (Err(error), run_blocking(JobOwner { lock: Lock::Exec, ..about }, borrows).unwrap_or(false))
         });
+        let exe = withheld_or(directory.link(at, "exe"), |target| {
+            Some(Name::new(parse::strip_deleted_suffix(target)))
+        });
+        let script = cmdline.as_deref().ok().and_then(|text| script(exe.known().map(Name::as_bytes), text));
         let names = Names {
             comm: Name::new(stat.comm),
-            exe: withheld_or(directory.link(at, "exe"), |target| {
-                Some(Name::new(parse::strip_deleted_suffix(target)))
-            }),
+            script: script.map(Name::new),
+            exe,
             argv0: withheld_or(cmdline, |text| parse::argv0(text).map(Name::new)),
         };
         let cgroup = fact(directory.read(at, "cgroup"), |text| {
@@ -171,6 +175,12 @@ impl ProcRoot {
         let rollup = directory.reading(at, "smaps_rollup").and_then(|read| run_blocking(about, read)?);
         let exact = rollup.ok().and_then(|text| parse::kib(&text, "Rss:"));
         Ok(exact.map_or((rss, error), |exact| (exact, Bytes::ZERO)))
+    }
+
+    /// The comm of `pid`.
+    pub fn comm(&self, pid: Pid) -> Option<Name> {
+        let text = self.process(pid).ok()?.read("", "stat").ok()?;
+        parse::stat(&text).map(|stat| Name::new(stat.comm))
     }
 
     /// What `pid` is doing, or the thread of it that cannot be interrupted.
@@ -265,7 +275,12 @@ mod tests {
             error: Bytes::ZERO,
             real_uid: Uid(1000),
             effective_uid: Uid(1000),
-            names: Names { comm: Name::from("cat"), exe: known("/usr/bin/cat"), argv0: known("/bin/cat") },
+            names: Names {
+                comm: Name::from("cat"),
+                exe: known("/usr/bin/cat"),
+                argv0: known("/bin/cat"),
+                script: None,
+            },
             cgroup: known("/user.slice/user-1000.slice"),
             oom_score_adj: Fact::Known(0),
             kernel_thread: false,

@@ -25,6 +25,7 @@ mod inherited;
 mod kcmp;
 mod parse;
 mod parts;
+mod script;
 mod survey;
 
 #[cfg(test)]

@@ -1,0 +1,177 @@
+//! Which processes a supervisor restarts when they end: those of a service, of a container, and the children of a
+//! program that is known to restart what it runs.
+
+use super::{Name, Process};
+
+/// A cgroup whose processes are restarted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restarted {
+    /// The path that stays the same over a restart: the service's, the container's, for Kubernetes the pod's.
+    pub cgroup: Name,
+}
+
+/// By their comm, of which the kernel keeps 15 bytes. One that reparents orphans (pid 1) is not among them.
+const SUPERVISORS: [&str; 15] = [
+    "circusd",
+    "conmon",
+    "containerd-shim",
+    "dinit",
+    "forever",
+    "god",
+    "immortal",
+    "monit",
+    "perpd",
+    "runsv",
+    "s6-supervise",
+    "service-manager",
+    "supervise",
+    "supervise-daemo",
+    "supervisord",
+];
+/// PM2 calls itself `PM2 v5.3.0: God`.
+const PM2: &[u8] = b"PM2 v";
+
+/// Services that start what users hand in, and do not start it again: its end is not followed by a restart.
+const JOB_SERVICES: [&str; 17] = [
+    "anacron",
+    "atd",
+    "condor",
+    "cron",
+    "cronie",
+    "crond",
+    "dcron",
+    "fcron",
+    "gitlab-runner",
+    "jenkins-agent",
+    "munge",
+    "pbs",
+    "pbs_mom",
+    "sge_execd",
+    "slurmd",
+    "slurmstepd",
+    "torque-mom",
+];
+
+const CONTAINER_SCOPES: [&str; 6] = ["docker-", "libpod-", "crio-", "cri-containerd-", "nerdctl-", "lxc-"];
+
+impl Restarted {
+    /// What `cgroup` lies in; none for a user's session, for the jobs of a batch system, and below no unit.
+    pub fn of(cgroup: &Name) -> Option<Self> {
+        let path = cgroup.as_bytes();
+        let mut end = path.len();
+        loop {
+            let start = path[..end].iter().rposition(|byte| *byte == b'/')?;
+            let part = &path[start + 1..end];
+            if is_container(part) {
+                let outer = path[..start].rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+                // A pod's container is a new one after each restart.
+                let in_pod =
+                    outer.starts_with(b"pod") || (outer.starts_with(b"kubepods") && contains(outer, b"-pod"));
+                return Some(Self { cgroup: Name::new(&path[..if in_pod { start } else { end }]) });
+            }
+            if part.ends_with(b".scope") && part.len() > b".scope".len() {
+                return None;
+            }
+            if let Some(name) = part.strip_suffix(b".service").filter(|name| !name.is_empty()) {
+                return (!runs_jobs(name)).then(|| Self { cgroup: Name::new(&path[..end]) });
+            }
+            end = start;
+        }
+    }
+}
+
+/// Whether a supervisor would start `process` again, were it terminated. `parent`: the comm of its parent.
+pub fn is_restarted(process: &Process, parent: impl FnOnce() -> Option<Name>) -> bool {
+    process.cgroup.known().and_then(Restarted::of).is_some()
+        || parent().is_some_and(|comm| is_supervisor(&comm))
+}
+
+fn is_supervisor(comm: &Name) -> bool {
+    let comm = comm.as_bytes();
+    comm.starts_with(PM2) || SUPERVISORS.iter().any(|known| known.as_bytes() == comm)
+}
+
+/// Whether the service runs what is handed in: by a queue, a timetable, or the user's own manager.
+fn runs_jobs(service: &[u8]) -> bool {
+    let template = service.split(|byte| *byte == b'@').next().unwrap_or(service);
+    (template == b"user" && template != service)
+        || JOB_SERVICES.iter().any(|name| name.as_bytes() == template)
+}
+
+fn is_container(part: &[u8]) -> bool {
+    let scope = part.strip_suffix(b".scope");
+    let by_systemd = scope.is_some_and(|name| {
+        CONTAINER_SCOPES
+            .iter()
+            .any(|kind| name.strip_prefix(kind.as_bytes()).is_some_and(|id| !id.is_empty()))
+    });
+    let id = part.rsplit(|byte| *byte == b'-').next().unwrap_or(part);
+    let by_cgroupfs = id.len() == 64 && id.iter().all(u8::is_ascii_hexdigit);
+    by_systemd || by_cgroupfs || (part.starts_with(b"lxc.payload.") && part.len() > b"lxc.payload.".len())
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_and_containers_are_restarted_and_nothing_else_is() {
+        let id = "ab".repeat(32);
+        let docker = format!("/docker/{id}");
+        let scope = format!("/system.slice/docker-{id}.scope");
+        let pod = "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod12_3.slice";
+        let in_pod = format!("{pod}/cri-containerd-{id}.scope");
+        let in_cgroupfs_pod = format!("/kubepods/burstable/pod12-3/{id}/child");
+        let user = "/user.slice/user-1000.slice/user@1000.service";
+        let user_service = format!("{user}/app.slice/sync.service");
+        for (path, expected) in [
+            ("/system.slice/nginx.service", Some("/system.slice/nginx.service")),
+            ("/system.slice/nginx.service/worker/a", Some("/system.slice/nginx.service")),
+            (
+                "/system.slice/system-getty.slice/app@1.service",
+                Some("/system.slice/system-getty.slice/app@1.service"),
+            ),
+            (&user_service, Some(&user_service)),
+            (user, None),
+            (&format!("{user}/app.slice/app-x.scope"), None),
+            (&format!("{user}/app.slice/app.slice"), None),
+            ("/user.slice/user-1000.slice/session-3.scope", None),
+            ("/system.slice/cron.service", None),
+            ("/system.slice/slurmd.service/job_1/step_0", None),
+            ("/system.slice/slurmstepd.scope/job_1/step_0/user", None),
+            ("/system.slice/.service", None),
+            (&docker, Some(&docker)),
+            (&format!("{docker}/below"), Some(&docker)),
+            (&scope, Some(&scope)),
+            (&in_pod, Some(pod)),
+            (&in_cgroupfs_pod, Some("/kubepods/burstable/pod12-3")),
+            ("/lxc.payload.web/system.slice/x.service", Some("/lxc.payload.web/system.slice/x.service")),
+            ("/lxc.payload.web/other", Some("/lxc.payload.web")),
+            ("/", None),
+            ("", None),
+            ("no-slash.service", None),
+        ] {
+            let found = Restarted::of(&Name::from(path)).map(|found| found.cgroup);
+            assert_eq!(found, expected.map(Name::from), "{path}");
+        }
+    }
+
+    #[test]
+    fn supervisors_go_by_their_comm() {
+        for (comm, expected) in [
+            ("runsv", true),
+            ("PM2 v5.3.0: God", true),
+            ("supervisord", true),
+            ("bash", false),
+            ("systemd", false),
+            ("my-runsv", false),
+            ("", false),
+        ] {
+            assert_eq!(is_supervisor(&Name::from(comm)), expected, "{comm}");
+        }
+    }
+}
