@@ -3,6 +3,7 @@
 use std::{collections::HashMap, io};
 
 use crate::daemon::engine::backoff;
+use crate::daemon::engine::wake::monotonic;
 use crate::daemon::event_loop::Daemon;
 use crate::daemon::nearest::Basis;
 use crate::enforce;
@@ -22,12 +23,14 @@ const MOST: usize = 10;
 pub(super) fn climbing(basis: &Basis, growths: HashMap<ProcessId, Growth>) -> io::Result<Vec<Climber>> {
     let proc = ProcRoot::real()?.onlooking();
     let memory = proc.memory()?;
+    let (_, limit) = basis.rules.limit(&memory);
     let mut growths: Vec<_> = growths.into_iter().collect();
     let left = |growth: &Growth| growth.seconds_to_limit.unwrap_or(f64::INFINITY);
     growths.sort_by(|(_, one), (_, other)| left(one).total_cmp(&left(other)));
     let climber = |(whom, growth): (ProcessId, Growth)| {
         let process = proc.confirm(whom.pid, Some(whom.start), Bytes::MAX, &basis.accuracy).ok()?;
-        policy::could_be_terminated(&basis.rules, &process, &memory).then(|| Climber {
+        let heads_there = process.rss < limit && policy::could_be_terminated(&basis.rules, &process, &memory);
+        heads_there.then(|| Climber {
             id: whom,
             comm: Text::from(&process.names.comm),
             uid: process.real_uid,
@@ -42,7 +45,8 @@ impl Daemon<'_> {
     /// How fast each of those grows that has a slope.
     pub(super) fn growths(&self) -> HashMap<ProcessId, Growth> {
         let (_, limit) = self.settings.rules.limit(&self.memory);
-        let rates = self.growth.rates(limit, self.sources.error());
+        let now = |whom| self.sources.again(whom).map(|reading| reading.rss);
+        let rates = self.growth.rates(limit, self.sources.error(), monotonic(), now);
         rates.into_iter().map(|(whom, rate)| (whom, growth(&rate))).collect()
     }
 

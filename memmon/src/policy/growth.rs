@@ -3,6 +3,7 @@
 //!
 //! The rate is the slope from the oldest to the newest reading of the last [`WINDOW`]. Each end may be off by the
 //! counters' error, so there is a rate only if the process grew by more than both errors together.
+//! A rate ages: without a newer reading, or while the readings stand still, it fades to none.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -12,6 +13,9 @@ use crate::model::{Bytes, seconds::as_seconds_if_any};
 
 /// Maximum age of a reading.
 const WINDOW: Duration = Duration::from_secs(120);
+
+/// How much sooner a rate fades while the readings stand still than without a newer reading.
+const STANDING: f64 = 4.0;
 
 /// Number of readings that are kept of one process: one per wake level, or those of some scans.
 const READINGS: usize = 8;
@@ -30,7 +34,7 @@ pub struct Rate {
     pub bytes_per_second: f64,
     /// Maximum error of the rate in either direction, from the readings' errors.
     pub error: f64,
-    /// Time until the limit is reached at this rate; none beyond a year.
+    /// Time until the limit is reached at this rate; none beyond a year, and none for a process that is over it.
     #[serde(serialize_with = "as_seconds_if_any")]
     pub time_to_limit: Option<Duration>,
 }
@@ -56,20 +60,35 @@ impl Growth {
         true
     }
 
-    /// The rate, if the process grew by more than two readings' `error`s.
-    pub fn rate(&self, limit: Bytes, error: Bytes) -> Option<Rate> {
+    /// The rate at `now`, if the process grew by more than two readings' `error`s.
+    ///
+    /// A rate ages with the time since the last reading, and with how long the newest readings stand still: it holds for
+    /// as long as it was measured (a quarter of that, if the readings stand still), then fades, and at twice that age
+    /// there is none.
+    pub fn rate(&self, limit: Bytes, error: Bytes, now: Duration) -> Option<Rate> {
         let ((first, low), (last, high)) = (self.readings.front()?, self.readings.back()?);
         let seconds = last.checked_sub(*first)?.as_secs_f64();
         let (gained, doubt) = (high.saturating_sub(*low).0 as f64, 2.0 * error.0 as f64);
         if seconds <= 0.0 || gained <= doubt {
             return None;
         }
-        let bytes_per_second = gained / seconds;
-        let left = limit.saturating_sub(*high).0 as f64 / bytes_per_second;
+        // Since then it may have stood still.
+        let (risen, _) = self.readings.iter().find(|(_, rss)| high.saturating_sub(*rss).0 as f64 <= doubt)?;
+        let (climbed, stood) =
+            (risen.saturating_sub(*first).as_secs_f64(), last.saturating_sub(*risen).as_secs_f64());
+        let unread = now.saturating_sub(*last).as_secs_f64();
+        let age = (unread / seconds).max(STANDING * stood / climbed);
+        let left = (2.0 - age).min(1.0);
+        if left <= 0.0 {
+            return None;
+        }
+        let bytes_per_second = left * gained / seconds;
+        let time_to_limit =
+            limit.0.checked_sub(high.0).filter(|room| *room > 0).map(|room| room as f64 / bytes_per_second);
         Some(Rate {
             bytes_per_second,
             error: doubt / seconds,
-            time_to_limit: (left < 366.0 * 86_400.0).then(|| Duration::from_secs_f64(left)),
+            time_to_limit: time_to_limit.filter(|left| *left < 366.0 * 86_400.0).map(Duration::from_secs_f64),
         })
     }
 }
@@ -79,6 +98,10 @@ mod tests {
     use super::*;
 
     const MIB: u64 = Bytes::MIB;
+
+    fn now(growth: &Growth) -> Duration {
+        growth.readings.back().map(|(at, _)| *at).unwrap_or_default()
+    }
 
     fn growth(readings: &[(u64, u64)]) -> Growth {
         let mut growth = Growth::default();
@@ -90,7 +113,8 @@ mod tests {
 
     #[test]
     fn steady_growth_has_a_rate_and_a_time_to_the_limit() {
-        let rate = growth(&[(10, 100), (12, 120), (20, 200)]).rate(Bytes(300 * MIB), Bytes(MIB)).unwrap();
+        let growth = growth(&[(10, 100), (12, 120), (20, 200)]);
+        let rate = growth.rate(Bytes(300 * MIB), Bytes(MIB), now(&growth)).unwrap();
         assert_eq!(rate.bytes_per_second, 10.0 * MIB as f64);
         assert_eq!(rate.error, 0.2 * MIB as f64);
         assert_eq!(rate.time_to_limit, Some(Duration::from_secs(10)));
@@ -98,10 +122,48 @@ mod tests {
 
     #[test]
     fn growth_within_the_error_has_no_rate() {
-        assert_eq!(growth(&[(10, 100), (20, 102)]).rate(Bytes(300 * MIB), Bytes(MIB)), None);
-        assert!(growth(&[(10, 100), (20, 103)]).rate(Bytes(300 * MIB), Bytes(MIB)).is_some());
-        assert_eq!(growth(&[(10, 100)]).rate(Bytes(300 * MIB), Bytes::ZERO), None);
-        assert_eq!(Growth::default().rate(Bytes(300 * MIB), Bytes::ZERO), None);
+        let rate = |growth: Growth, error| growth.rate(Bytes(300 * MIB), Bytes(error * MIB), now(&growth));
+        assert_eq!(rate(growth(&[(10, 100), (20, 102)]), 1), None);
+        assert!(rate(growth(&[(10, 100), (20, 103)]), 1).is_some());
+        assert_eq!(rate(growth(&[(10, 100)]), 0), None);
+        assert_eq!(rate(Growth::default(), 0), None);
+    }
+
+    #[test]
+    fn a_rate_fades_if_no_reading_confirms_it() {
+        let growth = growth(&[(10, 100), (20, 200)]);
+        let mib_per_second = |now| {
+            let rate = growth.rate(Bytes(300 * MIB), Bytes(MIB), Duration::from_secs(now));
+            rate.map(|rate| rate.bytes_per_second / MIB as f64)
+        };
+        assert_eq!(mib_per_second(20), Some(10.0));
+        assert_eq!(mib_per_second(30), Some(10.0));
+        assert_eq!(mib_per_second(35), Some(5.0));
+        assert_eq!(mib_per_second(40), None);
+        assert_eq!(mib_per_second(4000), None);
+    }
+
+    #[test]
+    fn a_rate_fades_sooner_while_readings_stand_still() {
+        let stands = |seconds: u64| {
+            let growth = growth(&[(10, 100), (20, 200), (20 + seconds, 201)]);
+            growth.rate(Bytes(300 * MIB), Bytes(MIB), now(&growth)).is_some()
+        };
+        assert!(stands(1) && stands(4));
+        assert!(!stands(5) && !stands(90));
+    }
+
+    #[test]
+    fn one_that_grows_scan_by_scan_has_its_rate_at_any_time() {
+        let readings: Vec<_> = (0..6).map(|scan| (30 * scan, 100 + 10 * scan)).collect();
+        for scans in 2..=readings.len() {
+            let growth = growth(&readings[..scans]);
+            for later in 0..=30 {
+                let at = now(&growth) + Duration::from_secs(later);
+                let rate = growth.rate(Bytes(300 * MIB), Bytes(MIB), at).unwrap().bytes_per_second;
+                assert!((rate - MIB as f64 / 3.0).abs() < 1.0, "{rate} after {scans} scans and {later} s");
+            }
+        }
     }
 
     #[test]
@@ -121,8 +183,35 @@ mod tests {
     }
 
     #[test]
-    fn above_the_limit_no_time_is_left() {
-        let rate = growth(&[(1, 100), (2, 400)]).rate(Bytes(300 * MIB), Bytes::ZERO).unwrap();
-        assert_eq!(rate.time_to_limit, Some(Duration::ZERO));
+    fn over_the_limit_there_is_no_time_until_it() {
+        for rss in [300, 400] {
+            let rate =
+                growth(&[(1, 100), (2, rss)]).rate(Bytes(300 * MIB), Bytes::ZERO, Duration::from_secs(2));
+            assert_eq!(rate.unwrap().time_to_limit, None);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_rate_outlives_twice_what_it_was_measured_for(
+            readings in proptest::collection::vec((1_u64..300, 0_u64..1000), 0..20),
+            limit in 0_u64..1000,
+            error in 0_u64..10,
+            later in 0_u64..1000,
+        ) {
+            let mut growth = Growth::default();
+            let mut at = Duration::ZERO;
+            for (pause, mib) in readings {
+                at += Duration::from_secs(pause);
+                growth.note(at, Bytes(mib * MIB));
+            }
+            let span = growth.readings.front().map_or(Duration::ZERO, |(first, _)| at - *first);
+            let later = Duration::from_secs(later);
+            if let Some(rate) = growth.rate(Bytes(limit * MIB), Bytes(error * MIB), at + later) {
+                proptest::prop_assert!(later < 2 * span);
+                proptest::prop_assert!(rate.bytes_per_second > 0.0);
+                proptest::prop_assert!(rate.time_to_limit != Some(Duration::ZERO));
+            }
+        }
     }
 }

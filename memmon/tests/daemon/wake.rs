@@ -245,6 +245,25 @@ fn explain_has_the_slope_that_the_daemon_saw() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
+fn one_that_stopped_growing_has_no_slope() {
+    let user = TestUser::claim();
+    let daemon = Daemon::start(&config(&user, &[RARELY]), EBPF);
+    daemon.event("scan_complete");
+    // As fast as it can; then it sleeps, and neither a scan nor the kernel reads it again.
+    let hog = user.hog("anon 28M hold");
+    hog.begun("hold");
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    let file = daemon.dir().join("config.toml");
+    let mut explain = daemon.beside(env!("CARGO_BIN_EXE_memmon"));
+    let output = explain.args(["explain", "--json", &hog.pid().to_string(), "--config"]).arg(file).output();
+    let told: Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
+    assert!(told[0]["growth"].is_null(), "{}", told[0]["growth"]);
+    assert!(daemon.scans() == 1 && hog.is_alive());
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
 fn each_climb_is_warned_of_once() {
     let user = TestUser::claim();
     let daemon = Daemon::start(&config(&user, &[]), EBPF);

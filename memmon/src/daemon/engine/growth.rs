@@ -81,15 +81,32 @@ impl GrowthTracker {
         self.tracked.iter().filter_map(lower).collect()
     }
 
-    /// The growth rate of a process, and the time until it reaches `limit`.
-    pub(in crate::daemon) fn rate(&self, process: ProcessId, limit: Bytes, error: Bytes) -> Option<Rate> {
-        self.tracked.get(&process)?.growth.rate(limit, error)
+    /// The growth rate of a process at `now`, and the time until it reaches `limit`.
+    pub(in crate::daemon) fn rate(
+        &self,
+        process: ProcessId,
+        limit: Bytes,
+        error: Bytes,
+        now: Duration,
+    ) -> Option<Rate> {
+        self.tracked.get(&process)?.growth.rate(limit, error, now)
     }
 
-    /// The growth rates of all processes that have one.
-    pub(in crate::daemon) fn rates(&self, limit: Bytes, error: Bytes) -> Vec<(ProcessId, Rate)> {
-        let rate =
-            |(process, entry): (&ProcessId, &Tracked)| Some((*process, entry.growth.rate(limit, error)?));
+    /// The growth rates of all processes that have one. `rss` reads the present RSS, because there is no event if one stops.
+    pub(in crate::daemon) fn rates(
+        &self,
+        limit: Bytes,
+        error: Bytes,
+        now: Duration,
+        rss: impl Fn(ProcessId) -> Option<Bytes>,
+    ) -> Vec<(ProcessId, Rate)> {
+        let rate = |(process, entry): (&ProcessId, &Tracked)| {
+            let mut growth = entry.growth.clone();
+            if let Some(rss) = rss(*process) {
+                growth.note(now, rss);
+            }
+            Some((*process, growth.rate(limit, error, now)?))
+        };
         self.tracked.iter().filter_map(rate).collect()
     }
 

@@ -150,7 +150,7 @@ impl Daemon<'_> {
         {
             return;
         }
-        let rate = self.growth.rate(process.id, limit, self.sources.error());
+        let rate = self.growth.rate(process.id, limit, self.sources.error(), monotonic());
         self.tell(Event::Approaching {
             subject: Subject::from(process),
             rss: process.rss,
