@@ -137,15 +137,13 @@ impl Interpreter {
             let is = |option: &&str| option.as_bytes() == word;
             let joined =
                 |option: &&str| word.strip_prefix(option.as_bytes()).filter(|_| option.ends_with('='));
-            if word == b"--" {
-                return words.next();
-            } else if self.runs.iter().any(|option| is(option)) {
+            if word == b"--" || self.runs.iter().any(is) {
                 return words.next();
             } else if let Some(script) = self.runs.iter().find_map(joined) {
                 return Some(script);
-            } else if self.skips.iter().any(|option| is(option)) {
+            } else if self.skips.iter().any(is) {
                 words.next();
-            } else if verbs.iter().any(|verb| is(verb)) {
+            } else if verbs.iter().any(is) {
                 verbs = &[];
             } else if !matches!(word, [b'-' | b'+', _, ..]) {
                 return Some(word);
