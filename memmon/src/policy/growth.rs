@@ -14,9 +14,6 @@ use crate::model::{Bytes, seconds::as_seconds_if_any};
 /// Maximum age of a reading.
 const WINDOW: Duration = Duration::from_secs(120);
 
-/// How much sooner a rate fades while the readings stand still than without a newer reading.
-const STANDING: f64 = 4.0;
-
 /// Number of readings that are kept of one process: one per wake level, or those of some scans.
 const READINGS: usize = 8;
 
@@ -53,8 +50,14 @@ impl Growth {
         }
         self.readings.retain(|(then, _)| at.saturating_sub(*then) <= WINDOW);
         if self.readings.len() == READINGS {
-            // The oldest stays: the error is smaller over a longer time.
-            self.readings.remove(1);
+            // The oldest stays: the error is smaller over a longer time. The rest stays spread over the window: the one
+            // goes whose neighbours are closest.
+            let between = |index: &usize| {
+                let at = |index: usize| self.readings.get(index).map_or(Duration::MAX, |(at, _)| *at);
+                at(index + 1).saturating_sub(at(index - 1))
+            };
+            let closest = (1..READINGS - 1).min_by_key(between).unwrap_or(1);
+            self.readings.remove(closest);
         }
         self.readings.push_back((at, rss));
         true
@@ -62,9 +65,8 @@ impl Growth {
 
     /// The rate at `now`, if the process grew by more than two readings' `error`s.
     ///
-    /// A rate ages with the time since the last reading, and with how long the newest readings stand still: it holds for
-    /// as long as it was measured (a quarter of that, if the readings stand still), then fades, and at twice that age
-    /// there is none.
+    /// It is the mean of the whole climb, or that of its newer half if that is lower. Without a newer reading it holds for as
+    /// long as it was measured, then fades, and at twice that age there is none.
     pub fn rate(&self, limit: Bytes, error: Bytes, now: Duration) -> Option<Rate> {
         let ((first, low), (last, high)) = (self.readings.front()?, self.readings.back()?);
         let seconds = last.checked_sub(*first)?.as_secs_f64();
@@ -72,17 +74,19 @@ impl Growth {
         if seconds <= 0.0 || gained <= doubt {
             return None;
         }
-        // Since then it may have stood still.
-        let (risen, _) = self.readings.iter().find(|(_, rss)| high.saturating_sub(*rss).0 as f64 <= doubt)?;
-        let (climbed, stood) =
-            (risen.saturating_sub(*first).as_secs_f64(), last.saturating_sub(*risen).as_secs_f64());
-        let unread = now.saturating_sub(*last).as_secs_f64();
-        let age = (unread / seconds).max(STANDING * stood / climbed);
+        let middle = *first + (*last - *first) / 2;
+        let (then, half) = self.readings.iter().rev().find(|(at, _)| *at <= middle)?;
+        let newer = high.saturating_sub(*half).0 as f64;
+        if newer <= error.0 as f64 {
+            return None;
+        }
+        let mean = (gained / seconds).min(newer / last.saturating_sub(*then).as_secs_f64());
+        let age = now.saturating_sub(*last).as_secs_f64() / seconds;
         let left = (2.0 - age).min(1.0);
         if left <= 0.0 {
             return None;
         }
-        let bytes_per_second = left * gained / seconds;
+        let bytes_per_second = left * mean;
         let time_to_limit =
             limit.0.checked_sub(high.0).filter(|room| *room > 0).map(|room| room as f64 / bytes_per_second);
         Some(Rate {
@@ -145,12 +149,32 @@ mod tests {
 
     #[test]
     fn a_rate_fades_sooner_while_readings_stand_still() {
-        let stands = |seconds: u64| {
-            let growth = growth(&[(10, 100), (20, 200), (20 + seconds, 201)]);
-            growth.rate(Bytes(300 * MIB), Bytes(MIB), now(&growth)).is_some()
+        let mib_per_second = |seconds: u64| {
+            let climb = (10..=20).map(|at| (at, 10 * at));
+            let growth =
+                growth(&climb.chain((1..=seconds).map(|later| (20 + later, 200))).collect::<Vec<_>>());
+            let rate = growth.rate(Bytes(300 * MIB), Bytes(MIB), now(&growth));
+            rate.map(|rate| (rate.bytes_per_second / MIB as f64).round())
         };
-        assert!(stands(1) && stands(4));
-        assert!(!stands(5) && !stands(90));
+        assert_eq!(mib_per_second(0), Some(10.0));
+        assert!((8..15).map(mib_per_second).all(|rate| rate <= Some(2.0)));
+        assert!((15..90).map(mib_per_second).all(|rate| rate.is_none()));
+    }
+
+    #[test]
+    fn a_burst_has_no_rate_soon_after_it() {
+        let burst = |later: u64, rss| {
+            let mut growth = Growth::default();
+            for (millis, mib) in [(0, 100), (100, 150), (200, 195), (200 + later, rss)] {
+                growth.note(Duration::from_millis(millis), Bytes(mib * MIB));
+            }
+            let rate = growth.rate(Bytes(300 * MIB), Bytes(MIB), now(&growth));
+            rate.map(|rate| (rate.bytes_per_second / MIB as f64).round())
+        };
+        assert_eq!(burst(100, 245), Some(475.0));
+        assert_eq!(burst(2000, 195), None);
+        // The last part of it, which no reading saw before.
+        assert_eq!(burst(2000, 200), Some(3.0));
     }
 
     #[test]
