@@ -157,8 +157,8 @@ mod tests {
             rate.map(|rate| (rate.bytes_per_second / MIB as f64).round())
         };
         assert_eq!(mib_per_second(0), Some(10.0));
-        assert!((8..15).map(mib_per_second).all(|rate| rate <= Some(2.0)));
-        assert!((15..90).map(mib_per_second).all(|rate| rate.is_none()));
+        assert!((8..25).map(mib_per_second).all(|rate| rate <= Some(2.0)));
+        assert!((25..90).map(mib_per_second).all(|rate| rate.is_none()));
     }
 
     #[test]
