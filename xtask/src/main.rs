@@ -30,7 +30,7 @@ mod workspace;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -75,7 +75,12 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Package(options) => package::main(&options)?,
         Task::Picture(options) => picture::main(options)?,
         Task::VmTest(options) => return vm::main(&options),
-        Task::Tidy => tidy::main()?,
+        Task::Tidy => tidy::main(&verbs())?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The names of all commands.
+fn verbs() -> Vec<String> {
+    Task::command().get_subcommands().map(|command| command.get_name().to_owned()).collect()
 }

@@ -9,8 +9,8 @@ use nix::{
 };
 
 use super::{
-    Bench,
     memmon::with_and_without,
+    programs::Bench,
     sample::{Sample, ratio},
     section::{Goal, ReportSection, Table},
 };

@@ -5,11 +5,9 @@ use std::{thread, time::Duration};
 use anyhow::{Context as _, Result, bail};
 
 use super::{
-    Bench,
     child::{Mounts, Running},
     memmon::{Memmon, Setup},
-    plot,
-    programs::Programs,
+    programs::{Bench, Programs},
     sample::{Sample, figure},
     section::{Goal, ReportSection, Table},
     user::TestUser,
@@ -65,7 +63,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
         "worst",
         "sprints",
     ]);
-    let (mut goals, mut curves, mut notes, mut speeds) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut goals, mut notes, mut speeds) = (Vec::new(), Vec::new(), Vec::new());
     for busy in [false, true] {
         let beside = if busy { "beside two busy loops" } else { "idle machine" };
         for (number, way) in WAYS.iter().enumerate() {
@@ -111,11 +109,9 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
                     (MOST - LIMIT) >> 20
                 ));
             }
-            curves.push((format!("{}, {beside}", way.name), latency));
         }
     }
     let speed = Sample::new(speeds).context("no sprints")?.median() / 1e9;
-    let plot = if bench.quick { None } else { Some(plot::latencies(&curves)?) };
     Ok(ReportSection {
         title: "From crossing to SIGTERM",
         how: format!(
@@ -129,7 +125,6 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
         tables: vec![table],
         goals,
         notes,
-        plot: plot.map(|file| (file, "Time from crossing to SIGTERM")),
         ..ReportSection::default()
     })
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::{
-    Bench,
     child::{Mounts, Running},
     kernel::{Empty, Statistics, runs_of},
     memmon::{Memmon, Setup},
+    programs::Bench,
     sample::{Sample, figure, ratio},
     section::{Goal, ReportSection, Table},
 };

@@ -5,9 +5,9 @@ use std::{thread, time::Duration};
 use anyhow::Result;
 
 use super::{
-    Bench,
     child::{Mounts, Running},
     memmon::{Memmon, Setup, sweep},
+    programs::Bench,
     sample::figure,
     section::{Goal, ReportSection, Table},
 };

@@ -6,9 +6,8 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 
 use super::{
-    Bench,
     child::{Mounts, Running},
-    programs::Programs,
+    programs::{Bench, Programs},
     sample::Sample,
     user::TestUser,
 };

@@ -5,10 +5,10 @@ use std::{fs, time::Instant};
 use anyhow::{Context as _, Result};
 
 use super::{
-    Bench,
     child::{Mounts, Running},
     kernel,
     memmon::{Memmon, Setup},
+    programs::Bench,
     sample::{Sample, figure},
     section::{Goal, ReportSection, Table},
 };

@@ -12,7 +12,6 @@ mod kernel;
 mod machine;
 mod memmon;
 mod memory;
-mod plot;
 mod programs;
 mod report;
 mod sample;
@@ -23,7 +22,11 @@ mod user;
 use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
 
-use self::{machine::Machine, programs::Programs, section::ReportSection};
+use self::{
+    machine::Machine,
+    programs::{Bench, Programs},
+    section::ReportSection,
+};
 use crate::privileges::Privileges;
 
 /// Measure memmon on this machine, and write BENCHMARKS.md
@@ -56,20 +59,6 @@ enum Section {
     Crossing,
     /// A real build with memmon attached
     Build,
-}
-
-/// What every section is given.
-struct Bench {
-    programs: Programs,
-    quick: bool,
-    long: bool,
-}
-
-impl Bench {
-    /// How often to do something.
-    const fn rounds(&self, full: usize, quick: usize) -> usize {
-        if self.quick { quick } else { full }
-    }
 }
 
 impl Section {

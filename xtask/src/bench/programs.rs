@@ -14,6 +14,20 @@ use crate::{
     workspace,
 };
 
+/// What every section is given.
+pub(crate) struct Bench {
+    pub(crate) programs: Programs,
+    pub(crate) quick: bool,
+    pub(crate) long: bool,
+}
+
+impl Bench {
+    /// How often to do something.
+    pub(crate) const fn rounds(&self, full: usize, quick: usize) -> usize {
+        if self.quick { quick } else { full }
+    }
+}
+
 /// Paths of programs.
 #[derive(Debug)]
 pub(crate) struct Programs {

@@ -37,11 +37,6 @@ impl Sample {
     pub(crate) fn quartiles(&self, show: impl Fn(f64) -> String) -> String {
         format!("{}–{}", show(self.percentile(25)), show(self.percentile(75)))
     }
-
-    /// In ascending order.
-    pub(crate) fn figures(&self) -> &[f64] {
-        &self.0
-    }
 }
 
 /// Three significant digits, without an exponent.

@@ -5,10 +5,9 @@ use std::{process::Command, time::Duration};
 use anyhow::Result;
 
 use super::{
-    Bench,
     child::{Mounts, Running},
     memmon::{Memmon, Setup, is_scan, passes},
-    plot,
+    programs::Bench,
     sample::{Sample, figure},
     section::{Goal, ReportSection, Table},
 };
@@ -75,9 +74,6 @@ impl Who {
         Ok(cpu.map(|cpu| cpu.iter().map(|cpu| cpu.as_secs_f64() * 1e3).collect()))
     }
 }
-
-/// One line of the plot: who, and CPU milliseconds by number of processes.
-pub(super) type Curve = (&'static str, Vec<(f64, f64)>);
 
 pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
     let sizes = if bench.quick { &SIZES[..1] } else { &SIZES };
@@ -154,7 +150,6 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
             figure(sweep.as_secs_f64() * 1e3),
         ));
     }
-    let plot = if bench.quick { None } else { Some(plot::scans(&curves(&found))?) };
     Ok(ReportSection {
         title: "Scans",
         how: format!(
@@ -166,14 +161,6 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
         tables: vec![table],
         goals,
         notes,
-        plot: plot.map(|file| (file, "CPU time per scan by number of processes")),
         ..ReportSection::default()
     })
-}
-
-fn curves(found: &[(Who, usize, Sample)]) -> Vec<Curve> {
-    let points = |who| {
-        found.iter().filter(move |one| one.0 == who).map(|one| (one.1 as f64, one.2.median())).collect()
-    };
-    ALL.into_iter().map(|who| (who.name(), points(who))).collect()
 }

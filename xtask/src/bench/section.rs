@@ -14,8 +14,6 @@ pub(crate) struct ReportSection {
     pub(crate) goals: Vec<Goal>,
     /// What must be known to read the figures right.
     pub(crate) notes: Vec<String>,
-    /// A plot's file, relative to the checkout, and what it shows.
-    pub(crate) plot: Option<(String, &'static str)>,
     /// What repeats it.
     pub(crate) command: String,
 }
@@ -74,9 +72,6 @@ impl fmt::Display for ReportSection {
             self.goals.iter().for_each(|goal| goals.row(goal.cells()));
             write!(f, "\n{goals}")?;
         }
-        if let Some((file, what)) = &self.plot {
-            write!(f, "\n![{what}]({file})\n")?;
-        }
         if !self.notes.is_empty() {
             f.write_char('\n')?;
         }
@@ -132,7 +127,6 @@ mod tests {
             tables: vec![table],
             goals: vec![goal(1.06, 1.076, ""), goal(25.0, 18.04, "ns")],
             notes: vec!["a note".to_owned()],
-            plot: Some(("docs/bench/x.svg".to_owned(), "a curve")),
             command: "cargo xtask bench fault".to_owned(),
         };
         let expected = "\
@@ -149,8 +143,6 @@ In turns.
 |--------|--------:|--------:|----------------:|
 | a goal |   1.060 |   1.076 | missed by 1.5 % |
 | a goal | 25.0 ns | 18.0 ns |             met |
-
-![a curve](docs/bench/x.svg)
 
 - a note
 

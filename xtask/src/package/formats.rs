@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{Sources, kind::Kind, lint};
+use super::{kind::Kind, lint, sources::Sources};
 use crate::{shell, workspace};
 
 /// Whom a package names. Whoever publishes packages puts a name and an address here and in memmon/Cargo.toml.

@@ -8,12 +8,12 @@ mod formats;
 mod glibc;
 mod kind;
 mod lint;
+mod sources;
 #[cfg(test)]
 mod tests;
 
 use std::{
     fs,
-    hash::{DefaultHasher, Hash as _, Hasher as _},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -21,9 +21,10 @@ use std::{
 use anyhow::{Context as _, Result};
 
 pub(crate) use self::kind::Kind;
+use self::sources::Sources;
 use crate::{
     build::{self, Release},
-    install::{self, Item},
+    install,
     progress::Progress,
     setup, shell, workspace,
 };
@@ -73,43 +74,6 @@ pub(crate) fn packages(kinds: &[Kind], no_build: bool) -> Result<Vec<PathBuf>> {
 /// Where it all goes. memmon/Cargo.toml names it, so it is the checkout's own target directory, wherever cargo's may be.
 pub(crate) fn directory() -> PathBuf {
     workspace::root().join("target/package")
-}
-
-/// What is packaged: everything that the formats take their content from.
-#[derive(Debug)]
-struct Sources {
-    out: PathBuf,
-    items: Vec<Item>,
-    /// When the packaged commit was made, in seconds since 1970: equal sources make equal packages.
-    when: String,
-    changelog: String,
-}
-
-impl Sources {
-    /// Equal for equal sources.
-    fn fingerprint(&self) -> Result<String> {
-        let Self { out: _, items, when, changelog } = self;
-        let mut hasher = DefaultHasher::new();
-        (when, changelog).hash(&mut hasher);
-        for Item { path, mode, content, kind: _ } in items {
-            (path, mode, content).hash(&mut hasher);
-        }
-        let root = workspace::root();
-        let mut files =
-            vec![root.join("memmon/Cargo.toml"), root.join("Cargo.lock"), root.join("LICENSE-MIT")];
-        for folder in ["xtask/packaging/deb", "xtask/packaging/rpm", "xtask/src/package"]
-            .map(|folder| root.join(folder))
-        {
-            let entries = folder.read_dir().with_context(|| format!("cannot list {}", folder.display()))?;
-            files.extend(entries.flatten().map(|entry| entry.path()));
-        }
-        files.sort();
-        for file in files {
-            let content = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
-            content.hash(&mut hasher);
-        }
-        Ok(format!("{:016x}", hasher.finish()))
-    }
 }
 
 /// Makes the packages of `kinds`, unless they were made of the same already. Those that were made of something else go.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::install::Item;
 
 /// Where the packages' tables take files from, by the path below the staged tree (manuals may be compressed); what is a
 /// package's alone is left out.

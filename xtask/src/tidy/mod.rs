@@ -2,16 +2,18 @@
 //!
 //! It is a test as well, so that `cargo test` says it too. [`check`] is pure: paths and texts in, complaints out.
 
+mod circles;
+mod imports;
 mod source;
+mod tokens;
 mod words;
 
 use std::{fmt, fs, path::Path};
 
 use anyhow::{Context as _, Result, bail};
-use clap::CommandFactory as _;
 
 use self::source::Source;
-use crate::{Task, workspace};
+use crate::workspace;
 
 /// Each room of memmon/src and the other rooms that it may know of.
 const ROOMS: [(&str, &[&str]); 10] = [
@@ -77,10 +79,10 @@ impl fmt::Display for Complaint {
     }
 }
 
-/// Checks this checkout.
-pub(crate) fn main() -> Result<()> {
+/// Checks this checkout; `verbs` are the commands of xtask.
+pub(crate) fn main(verbs: &[String]) -> Result<()> {
     let files = files(workspace::root())?;
-    let complaints: Vec<_> = files.iter().flat_map(|(path, text)| check(path, text)).collect();
+    let complaints = check_all(&files, verbs);
     for complaint in &complaints {
         println!("{complaint}");
     }
@@ -114,8 +116,15 @@ fn files(root: &Path) -> Result<Vec<(String, String)>> {
     Ok(files)
 }
 
+/// Everything that is wrong with `files`.
+fn check_all(files: &[(String, String)], verbs: &[String]) -> Vec<Complaint> {
+    let circles = circles::complaints(&imports::edges(files), circles::EXCEPTIONS).into_iter();
+    let circles = circles.map(|(path, what)| Complaint { path, line: 1, what });
+    files.iter().flat_map(|(path, text)| check(path, text, verbs)).chain(circles).collect()
+}
+
 /// Everything that is wrong with one file.
-fn check(path: &str, text: &str) -> Vec<Complaint> {
+fn check(path: &str, text: &str, verbs: &[String]) -> Vec<Complaint> {
     let mut complaints = Vec::new();
     let mut complain =
         |line: usize, what: String| complaints.push(Complaint { path: path.to_owned(), line, what });
@@ -128,7 +137,7 @@ fn check(path: &str, text: &str) -> Vec<Complaint> {
                 complain(number, format!("\"{word}\": CONTRIBUTING.md has a plainer way to write it"));
             }
         }
-        for verb in unknown_verbs(line) {
+        for verb in unknown_verbs(line, verbs) {
             complain(number, format!("there is no `cargo xtask {verb}`"));
         }
     }
@@ -204,9 +213,8 @@ fn home_folder(line: &str) -> Option<String> {
 }
 
 /// What follows `cargo xtask` in `line` and is no verb of it.
-fn unknown_verbs(line: &str) -> Vec<String> {
-    let task = Task::command();
-    let known = |verb: &str| verb == "help" || task.get_subcommands().any(|known| known.get_name() == verb);
+fn unknown_verbs(line: &str, known: &[String]) -> Vec<String> {
+    let known = |verb: &str| verb == "help" || known.iter().any(|known| known == verb);
     let after = line.split("cargo xtask ").skip(1);
     let verbs = after.map(|rest| rest.chars().take_while(|c| is_word(*c)).collect::<String>());
     verbs.filter(|verb| verb.starts_with(|c: char| c.is_ascii_lowercase()) && !known(verb)).collect()
@@ -224,12 +232,15 @@ mod tests {
     fn this_checkout_is_tidy() {
         let files = files(workspace::root()).unwrap();
         assert!(files.iter().any(|(path, _)| path == "memmon/src/lib.rs"), "the sources were not found");
-        let complaints: Vec<_> = files.iter().flat_map(|(path, text)| check(path, text)).collect();
+        let complaints = check_all(&files, &crate::verbs());
         assert!(complaints.is_empty(), "{}", complaints.iter().map(|c| format!("\n{c}")).collect::<String>());
     }
 
     fn complaints(path: &str, text: &str) -> Vec<(usize, String)> {
-        check(path, text).into_iter().map(|complaint| (complaint.line, complaint.what)).collect()
+        check(path, text, &["setup".to_owned()])
+            .into_iter()
+            .map(|complaint| (complaint.line, complaint.what))
+            .collect()
     }
 
     /// Whether `body`, below a head line, is complained about once, on its last line, with a text that has `part`.

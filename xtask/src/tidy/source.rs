@@ -2,6 +2,8 @@
 
 use proc_macro2::{Delimiter, Ident, TokenStream, TokenTree};
 
+use super::tokens::{Token as _, is_separator};
+
 /// What a file says that tidy has an opinion on, each with its line.
 #[derive(Debug, Default)]
 pub(super) struct Source {
@@ -77,9 +79,10 @@ impl Source {
 
     /// Reads the path that starts at `index`.
     fn path(&mut self, tokens: &[TokenTree], mut index: usize, depth: usize) {
-        let is_use = index > 0 && is_word(tokens.get(index - 1), "use");
+        let is_use = index > 0 && tokens[index - 1].is_word("use");
         let mut supers = 0;
-        while is_word(tokens.get(index), "super") && is_separator(tokens, index + 1) {
+        while tokens.get(index).is_some_and(|token| token.is_word("super")) && is_separator(tokens, index + 1)
+        {
             supers += 1;
             index += 3;
         }
@@ -105,7 +108,7 @@ impl Source {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
         for pair in tokens.windows(2) {
             let [TokenTree::Ident(name), TokenTree::Group(body)] = pair else { continue };
-            let says_why = || body.stream().into_iter().any(|token| is_word(Some(&token), "reason"));
+            let says_why = || body.stream().into_iter().any(|token| token.is_word("reason"));
             if name == "cfg_attr" {
                 self.attribute(body.stream());
             } else if name == "allow" && !says_why() {
@@ -145,14 +148,6 @@ fn continues_a_path(tokens: &[TokenTree], index: usize) -> bool {
         || (index >= 3
             && is_separator(tokens, index - 2)
             && !matches!(tokens[index - 3], TokenTree::Punct(_)))
-}
-
-fn is_separator(tokens: &[TokenTree], index: usize) -> bool {
-    punct(tokens.get(index)) == Some(':') && punct(tokens.get(index + 1)) == Some(':')
-}
-
-fn is_word(token: Option<&TokenTree>, word: &str) -> bool {
-    matches!(token, Some(TokenTree::Ident(ident)) if ident == word)
 }
 
 fn punct(token: Option<&TokenTree>) -> Option<char> {

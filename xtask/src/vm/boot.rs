@@ -1,7 +1,7 @@
 //! QEMU: a machine from its start to its verdict, never longer than it may take.
 
 use std::{
-    fmt, fs,
+    fs,
     path::Path,
     process::{Child, Command, ExitStatus},
     thread,
@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 use super::{
     kernel::Kernel,
     machine,
-    plan::Boot,
+    plan::{Accelerator, Boot},
     verdict::{self, PASS, PORT},
 };
 
@@ -25,33 +25,15 @@ const APPEND: &str = "console=ttyS0 quiet panic=-1 mitigations=off transparent_h
 /// A guest that does nothing but end is done in a second.
 const PROBE: Duration = Duration::from_secs(20);
 
-/// What runs the guest's instructions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Accelerator {
-    Kvm,
-    Emulation,
-}
-
-impl fmt::Display for Accelerator {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Kvm => "KVM",
-            Self::Emulation => "none, QEMU emulates (KVM is not there or does not work)",
-        })
+/// KVM if a guest boots with it: in many virtual machines /dev/kvm is there and useless.
+pub(super) fn accelerator(kernel: &Kernel, cache: &Path) -> Result<Accelerator> {
+    if !Path::new("/dev/kvm").exists() {
+        return Ok(Accelerator::Emulation);
     }
-}
-
-impl Accelerator {
-    /// KVM if a guest boots with it: in many virtual machines /dev/kvm is there and useless.
-    pub(super) fn probe(kernel: &Kernel, cache: &Path) -> Result<Self> {
-        if !Path::new("/dev/kvm").exists() {
-            return Ok(Self::Emulation);
-        }
-        let boot = Boot { name: "probe", cpus: 1, megabytes: 512, timeout: PROBE, scenarios: Vec::new() };
-        let ended =
-            self::boot(kernel, &machine::probe(), None, &boot, Self::Kvm, &cache.join("boots/probe"))?;
-        Ok(if ended.passed { Self::Kvm } else { Self::Emulation })
-    }
+    let probe = Boot { name: "probe", cpus: 1, megabytes: 512, timeout: PROBE, scenarios: Vec::new() };
+    let place = cache.join("boots/probe");
+    let ended = boot(kernel, &machine::probe(), None, &probe, Accelerator::Kvm, &place)?;
+    Ok(if ended.passed { Accelerator::Kvm } else { Accelerator::Emulation })
 }
 
 /// How a machine ended.

@@ -5,9 +5,9 @@ use std::{fs, path::Path};
 use anyhow::{Context as _, Result};
 
 use super::{
-    boot::Accelerator,
     cpio::Archive,
     kernel::Kernel,
+    plan::Accelerator,
     verdict::{self, FAIL, PASS},
 };
 use crate::{package, shell, workspace};

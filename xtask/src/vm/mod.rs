@@ -26,9 +26,8 @@ use std::{
 use anyhow::{Context as _, Result, anyhow};
 
 use self::{
-    boot::Accelerator,
     kernel::{Kernel, Series},
-    plan::Boot,
+    plan::{Accelerator, Boot},
 };
 use crate::workspace;
 
@@ -69,7 +68,7 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
     let (kernels, root) = fetched.map_err(|_| anyhow!("fetching kernels ended with a panic"))??;
     let programs = programs?;
     let accelerator = match kernels.first() {
-        Some(kernel) => Accelerator::probe(kernel, &cache)?,
+        Some(kernel) => boot::accelerator(kernel, &cache)?,
         None => Accelerator::Emulation,
     };
     println!("accelerator: {accelerator}");

@@ -1,11 +1,27 @@
 //! What is booted, and what is tested there. Pure.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use anyhow::{Result, bail};
 use clap::ValueEnum as _;
 
 use super::kernel::Series;
+
+/// What runs the guest's instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Accelerator {
+    Kvm,
+    Emulation,
+}
+
+impl fmt::Display for Accelerator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kvm => "KVM",
+            Self::Emulation => "none, QEMU emulates (KVM is not available)",
+        })
+    }
+}
 
 /// One machine.
 #[derive(Clone, Debug, PartialEq, Eq)]

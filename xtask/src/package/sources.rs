@@ -1,0 +1,48 @@
+//! What packages are made of, and whether it is the same as before.
+
+use std::{
+    fs,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    path::PathBuf,
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{install::Item, workspace};
+
+/// What is packaged: everything that the formats take their content from.
+#[derive(Debug)]
+pub(super) struct Sources {
+    pub(super) out: PathBuf,
+    pub(super) items: Vec<Item>,
+    /// When the packaged commit was made, in seconds since 1970: equal sources make equal packages.
+    pub(super) when: String,
+    pub(super) changelog: String,
+}
+
+impl Sources {
+    /// Equal for equal sources.
+    pub(super) fn fingerprint(&self) -> Result<String> {
+        let Self { out: _, items, when, changelog } = self;
+        let mut hasher = DefaultHasher::new();
+        (when, changelog).hash(&mut hasher);
+        for Item { path, mode, content, kind: _ } in items {
+            (path, mode, content).hash(&mut hasher);
+        }
+        let root = workspace::root();
+        let mut files =
+            vec![root.join("memmon/Cargo.toml"), root.join("Cargo.lock"), root.join("LICENSE-MIT")];
+        for folder in ["xtask/packaging/deb", "xtask/packaging/rpm", "xtask/src/package"]
+            .map(|folder| root.join(folder))
+        {
+            let entries = folder.read_dir().with_context(|| format!("cannot list {}", folder.display()))?;
+            files.extend(entries.flatten().map(|entry| entry.path()));
+        }
+        files.sort();
+        for file in files {
+            let content = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            content.hash(&mut hasher);
+        }
+        Ok(format!("{:016x}", hasher.finish()))
+    }
+}
