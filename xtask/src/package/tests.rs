@@ -5,28 +5,30 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::install::Item;
 
-/// Where the packages' tables take files from, by the path below the staged tree (manuals may be compressed); what is a
-/// package's alone is left out.
-fn sources<'t>(assets: impl Iterator<Item = &'t str>) -> BTreeSet<String> {
-    let staged = |path: &str| {
-        let compressed =
-            path.split_once("target/package/compressed").and_then(|(_, path)| path.strip_suffix(".gz"));
-        path.split_once("target/package/tree").map(|(_, path)| path).or(compressed).map(str::to_owned)
-    };
-    assets.filter_map(staged).collect()
-}
-
-/// What an installation has, and what of it is a configuration.
-fn installed() -> (BTreeSet<String>, BTreeSet<String>) {
+/// Checks that each file of an installation is in exactly one of `folders`, which the tables of the packages name as
+/// `target/package/tree/FOLDER/*` (manuals may be `compressed`), and that no folder is empty.
+#[track_caller]
+fn each_file_is_in_one<'t>(folders: impl Iterator<Item = &'t str>) {
     let directory = tempfile::tempdir().unwrap();
     for name in ["memmon", "memmon.8", "memmon.toml.5", "memmon.bash", "_memmon", "memmon.fish"] {
         fs::write(directory.path().join(name), name).unwrap();
     }
     let release = Release { binary: directory.path().join("memmon"), manual: directory.path().to_owned() };
     let items = install::items(&release, Path::new("/usr")).unwrap();
-    let installed: BTreeSet<_> = items.iter().map(|item| item.path.to_string_lossy().into_owned()).collect();
-    let configs = installed.iter().filter(|path| path.starts_with("/etc/")).cloned().collect();
-    (installed, configs)
+    let below = |folder: &'t str| {
+        let (_, staged) = folder.split_once("target/package/")?;
+        let (_, path) = staged.split_once('/')?;
+        Some(format!("/{}", path.trim_end_matches('*').trim_end_matches("**/")))
+    };
+    let folders: BTreeSet<String> = folders.filter_map(below).collect();
+    let mut filled = BTreeSet::new();
+    for Item { path, .. } in &items {
+        let path = path.to_str().unwrap();
+        let holders: Vec<_> = folders.iter().filter(|folder| path.starts_with(folder.as_str())).collect();
+        assert_eq!(holders.len(), 1, "{path} is in {holders:?}");
+        filled.extend(holders);
+    }
+    assert_eq!(filled, folders.iter().collect());
 }
 
 fn metadata() -> toml::Table {
@@ -36,33 +38,24 @@ fn metadata() -> toml::Table {
 
 #[test]
 fn a_deb_has_what_an_installation_has() {
-    let (installed, configs) = installed();
     let deb = &metadata()["deb"];
-    let mut packaged =
-        sources(deb["assets"].as_array().unwrap().iter().map(|asset| asset[0].as_str().unwrap()));
     let units = deb["systemd-units"]["unit-scripts"].as_str().unwrap();
-    packaged.insert(format!("{}/memmon.service", units.split_once("target/package/tree").unwrap().1));
-    assert_eq!(packaged, installed);
-    let marked = deb["conf-files"].as_array().unwrap().iter().map(|path| path.as_str().unwrap().to_owned());
-    assert_eq!(marked.collect::<BTreeSet<_>>(), configs);
+    let assets = deb["assets"].as_array().unwrap();
+    each_file_is_in_one(assets.iter().map(|asset| asset[0].as_str().unwrap()).chain([units]));
     assert_eq!(deb["maintainer"].as_str(), Some(formats::MAINTAINER));
 }
 
 #[test]
 fn an_rpm_has_what_an_installation_has() {
-    let (installed, configs) = installed();
     let rpm = &metadata()["generate-rpm"];
     let assets = rpm["assets"].as_array().unwrap();
-    assert_eq!(sources(assets.iter().map(|asset| asset["source"].as_str().unwrap())), installed);
-    let marked = assets
-        .iter()
-        .filter(|asset| asset.get("config").is_some_and(|kind| kind.as_str() == Some("noreplace")));
-    let marked: BTreeSet<_> = marked.map(|asset| asset["dest"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(marked, configs);
+    each_file_is_in_one(assets.iter().map(|asset| asset["source"].as_str().unwrap()));
     for asset in assets {
         let (source, dest) = (asset["source"].as_str().unwrap(), asset["dest"].as_str().unwrap());
+        let folder = source.trim_end_matches('*').trim_end_matches("**/");
         // RPM's places are those of an installation below /usr.
-        assert!(!source.contains("target/package") || source.ends_with(dest), "{source} goes to {dest}");
+        assert!(!source.contains("target/package") || folder.ends_with(dest), "{source} goes to {dest}");
+        assert_eq!(asset.get("config").is_some(), dest == "/etc/", "{source}");
     }
 }
 
