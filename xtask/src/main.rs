@@ -9,7 +9,9 @@
 mod bench;
 mod build;
 mod cargo_tools;
+mod debian_programs;
 mod ebpf;
+mod fresh;
 mod install;
 mod package;
 mod picture;
@@ -49,6 +51,7 @@ enum Task {
     Package(package::Options),
     Picture(picture::Options),
     VmTest(vm::Options),
+    FreshTest(fresh::Options),
     /// Check what ARCHITECTURE.md promises of the sources
     Tidy,
 }
@@ -75,6 +78,7 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Package(options) => package::main(&options)?,
         Task::Picture(options) => picture::main(options)?,
         Task::VmTest(options) => return vm::main(&options),
+        Task::FreshTest(options) => fresh::main(options)?,
         Task::Tidy => tidy::main(&verbs())?,
     }
     Ok(ExitCode::SUCCESS)

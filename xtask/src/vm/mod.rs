@@ -12,7 +12,6 @@ mod machine;
 mod plan;
 mod report;
 mod rootfs;
-mod tools;
 mod verdict;
 mod vmlinux;
 
@@ -29,7 +28,19 @@ use self::{
     kernel::{Kernel, Series},
     plan::{Accelerator, Boot},
 };
-use crate::workspace;
+use crate::{debian_programs, workspace};
+
+/// What virtual machines are made with: each program, and the package that has it.
+const PROGRAMS: [(&str, &str); 8] = [
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("busybox", "busybox-static"),
+    ("mmdebstrap", "mmdebstrap"),
+    ("mke2fs", "e2fsprogs"),
+    ("depmod", "kmod"),
+    ("zstd", "zstd"),
+    ("lz4", "lz4"),
+    ("xz", "xz-utils"),
+];
 
 /// Test memmon under systemd in virtual machines, one kernel after the other
 ///
@@ -54,7 +65,7 @@ pub(crate) struct Options {
 /// Boots what `options` ask for. The last line is `N passed, N failed`.
 pub(crate) fn main(options: &Options) -> Result<ExitCode> {
     let began = Instant::now();
-    tools::install_missing()?;
+    debian_programs::install_missing(&PROGRAMS)?;
     let kernels = plan::kernels(&options.kernels, options.quick);
     let boots = plan::boots(options.quick, &options.only)?;
     let cache = cache();

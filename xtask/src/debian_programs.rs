@@ -1,4 +1,4 @@
-//! What virtual machines are made with, from Debian's packages.
+//! Programs that come with Debian's packages, for commands that need more than a compiler.
 
 use std::process::Command;
 
@@ -6,21 +6,10 @@ use anyhow::{Result, bail};
 
 use crate::{privileges::Privileges, shell};
 
-/// Each program and the package that has it.
-const TOOLS: [(&str, &str); 8] = [
-    ("qemu-system-x86_64", "qemu-system-x86"),
-    ("busybox", "busybox-static"),
-    ("mmdebstrap", "mmdebstrap"),
-    ("mke2fs", "e2fsprogs"),
-    ("depmod", "kmod"),
-    ("zstd", "zstd"),
-    ("lz4", "lz4"),
-    ("xz", "xz-utils"),
-];
-
-/// Installs what is missing, or says what is to be installed.
-pub(super) fn install_missing() -> Result<()> {
-    let missing = missing();
+/// Installs the packages of programs that are missing, or fails with the command that does; `needed` has each program and its
+/// package.
+pub(crate) fn install_missing(needed: &[(&str, &'static str)]) -> Result<()> {
+    let missing = missing(needed);
     if missing.is_empty() {
         return Ok(());
     }
@@ -33,13 +22,13 @@ pub(super) fn install_missing() -> Result<()> {
     shell::run(install.env("DEBIAN_FRONTEND", "noninteractive"))
 }
 
-/// The packages whose programs are not there. (Those of /sbin are there for root alone: look there, too.)
-fn missing() -> Vec<&'static str> {
+/// The packages whose programs are not there. Those in /sbin count, although they are in the path of root alone.
+fn missing(needed: &[(&str, &'static str)]) -> Vec<&'static str> {
     let there = |program: &str| {
         shell::find(program).is_some()
             || ["/usr/sbin", "/sbin"]
                 .iter()
                 .any(|folder| shell::is_executable(&std::path::Path::new(folder).join(program)))
     };
-    TOOLS.into_iter().filter(|(program, _)| !there(program)).map(|(_, package)| package).collect()
+    needed.iter().filter(|(program, _)| !there(program)).map(|(_, package)| *package).collect()
 }

@@ -1,0 +1,55 @@
+//! `cargo xtask fresh-test`: what README.md types first, on a Debian 12 as bare as it comes.
+//!
+//! xtask/fresh/trial.sh is the trial. It runs before a release; a pass takes too long for every change.
+
+use std::{env, fs, process::Command, time::Instant};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{debian_programs, privileges::Privileges, shell, workspace};
+
+/// Try the first commands of README.md on a fresh Debian 12 whose package lists are old
+///
+/// Makes a root file system in target/fresh, with rustup's stable, this checkout and nothing else, runs `cargo xtask run --
+/// --once` (in dry run) and a part of `cargo xtask test` there, and removes it. Needs root, a network and 6 GB of disk; takes
+/// a quarter of an hour.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Leave the root file system in target/fresh
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Runs the trial. Its mounts end with its mount namespace.
+pub(crate) fn main(options: Options) -> Result<()> {
+    let began = Instant::now();
+    let privileges = Privileges::of_this_process()?;
+    ensure!(privileges.is_root() && privileges.may_mount(), "this needs root and CAP_SYS_ADMIN");
+    debian_programs::install_missing(&[("mmdebstrap", "mmdebstrap")])?;
+    ensure!(shell::find("rustup").is_some(), "this needs rustup, whose stable toolchain is tried");
+    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let sysroot = shell::read(Command::new(rustc).args(["--print", "sysroot"]))?;
+
+    let scratch = workspace::root().join("target/fresh");
+    remove(&scratch)?;
+    fs::create_dir_all(&scratch).with_context(|| format!("cannot create {}", scratch.display()))?;
+    let script = workspace::root().join("xtask/fresh/trial.sh");
+    let mut trial = Command::new("unshare");
+    trial.args(["--mount", "--propagation=private", "bash"]).arg(script);
+    trial.env("CHECKOUT", workspace::root()).env("SCRATCH", &scratch).env("SYSROOT", sysroot.trim());
+    let done = shell::run(&mut trial);
+    if options.keep {
+        println!("{} is left as it is", scratch.display());
+    } else {
+        remove(&scratch)?;
+    }
+    done?;
+    println!("fresh-test passed in {} s", began.elapsed().as_secs());
+    Ok(())
+}
+
+/// Removes the folder of a trial, and nothing that is mounted there.
+fn remove(scratch: &std::path::Path) -> Result<()> {
+    shell::read(Command::new("rm").args(["--recursive", "--force", "--one-file-system"]).arg(scratch))
+        .map(drop)
+}
