@@ -32,7 +32,7 @@ pub(super) fn accelerator(kernel: &Kernel, cache: &Path) -> Result<Accelerator> 
     }
     let probe = Boot { name: "probe", cpus: 1, megabytes: 512, timeout: PROBE, scenarios: Vec::new() };
     let place = cache.join("boots/probe");
-    let ended = boot(kernel, &machine::probe(), None, &probe, Accelerator::Kvm, &place)?;
+    let ended = boot(kernel, &machine::probe()?, None, &probe, Accelerator::Kvm, &place)?;
     Ok(if ended.passed { Accelerator::Kvm } else { Accelerator::Emulation })
 }
 

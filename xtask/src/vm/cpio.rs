@@ -1,74 +1,49 @@
-//! An initramfs in the "new ASCII" format of cpio, as the kernel's Documentation/driver-api/early-userspace/buffer-format.rst
-//! has it. Pure: entries in, bytes out.
+//! An initramfs: a folder that cpio(1) packs.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use tempfile::TempDir;
 
 /// An archive in the making.
-#[derive(Debug, Default)]
-pub(super) struct Archive {
-    bytes: Vec<u8>,
-    folders: Vec<String>,
-    entries: u32,
-}
+#[derive(Debug)]
+pub(super) struct Archive(TempDir);
 
 impl Archive {
+    /// An archive without files.
+    pub(super) fn new() -> Result<Self> {
+        Ok(Self(tempfile::tempdir().context("cannot make a temporary folder")?))
+    }
+
     /// Adds a regular file, and the folders above it.
-    pub(super) fn file(&mut self, path: &str, mode: u32, contents: &[u8]) {
-        self.parents(path);
-        self.entry(path, 0o100_000 | mode, contents);
+    pub(super) fn file(&self, path: &str, mode: u32, contents: &[u8]) -> Result<()> {
+        let place = self.0.path().join(path);
+        let add = || {
+            fs::create_dir_all(place.parent().unwrap_or(self.0.path()))?;
+            fs::write(&place, contents)?;
+            fs::set_permissions(&place, fs::Permissions::from_mode(mode))
+        };
+        add().with_context(|| format!("cannot write {}", place.display()))
     }
 
-    /// Adds an empty folder, and those above it.
-    pub(super) fn folder(&mut self, path: &str) {
-        self.parents(path);
-        if !self.folders.iter().any(|other| other == path) {
-            self.folders.push(path.to_owned());
-            self.entry(path, 0o040_755, &[]);
-        }
+    /// Adds an empty folder.
+    pub(super) fn folder(&self, path: &str) -> Result<()> {
+        fs::create_dir_all(self.0.path().join(path)).with_context(|| format!("cannot make the folder {path}"))
     }
 
-    /// The whole archive.
-    pub(super) fn finish(mut self) -> Vec<u8> {
-        self.entry("TRAILER!!!", 0, &[]);
-        self.bytes
-    }
-
-    fn parents(&mut self, path: &str) {
-        for (end, _) in path.match_indices('/') {
-            let parent = &path[..end];
-            if !self.folders.iter().any(|other| other == parent) {
-                self.folders.push(parent.to_owned());
-                self.entry(parent, 0o040_755, &[]);
-            }
-        }
-    }
-
-    fn entry(&mut self, path: &str, mode: u32, contents: &[u8]) {
-        self.entries += 1;
-        let links = 1;
-        let size = contents.len();
-        // inode, mode, uid, gid, links, time, size, four numbers of devices, length of the name, checksum.
-        let header = format!(
-            "070701{:08x}{mode:08x}{:08x}{:08x}{links:08x}{:08x}{size:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}",
-            self.entries,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            path.len() + 1,
-            0
-        );
-        self.bytes.extend_from_slice(header.as_bytes());
-        self.bytes.extend_from_slice(path.as_bytes());
-        self.bytes.push(0);
-        self.pad();
-        self.bytes.extend_from_slice(contents);
-        self.pad();
-    }
-
-    fn pad(&mut self) {
-        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+    /// The whole archive, in the format that the kernel unpacks.
+    pub(super) fn finish(self) -> Result<Vec<u8>> {
+        let pack =
+            "find . -mindepth 1 -print0 | sort -z | cpio --null --create --format=newc --owner=0:0 --quiet";
+        let mut shell = Command::new("bash");
+        shell.args(["-o", "pipefail", "-c", pack]).current_dir(&self.0).stderr(Stdio::inherit());
+        let output = shell.output().context("cannot start bash")?;
+        ensure!(output.status.success(), "cpio failed ({})", output.status);
+        Ok(output.stdout)
     }
 }
 
@@ -77,24 +52,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn busybox_reads_what_was_written() {
-        let mut archive = Archive::default();
-        archive.file("init", 0o755, b"#!/bin/sh\n");
-        archive.file("a/b/c", 0o644, b"xyz");
-        archive.folder("proc");
-        let bytes = archive.finish();
-        assert_eq!(bytes.len() % 4, 0);
-        let text = String::from_utf8(bytes).unwrap();
-        // Each header begins at a multiple of four and says how long its name is, NUL included.
-        let names: Vec<&str> = text
+    fn the_kernels_format_has_every_file_with_its_mode_and_root_as_its_owner() {
+        let archive = Archive::new().unwrap();
+        archive.file("init", 0o755, b"#!/bin/sh\n").unwrap();
+        archive.file("a/b/c", 0o644, b"xyz").unwrap();
+        archive.folder("proc").unwrap();
+        let text = String::from_utf8(archive.finish().unwrap()).unwrap();
+        // buffer-format.rst: magic, inode, mode, uid, gid, …, and from 94 on the length of the name, NUL included.
+        let number = |at: usize| usize::from_str_radix(&text[at..at + 8], 16).unwrap();
+        let entries: Vec<_> = text
             .match_indices("070701")
             .map(|(at, _)| {
-                assert_eq!(at % 4, 0);
-                let length = usize::from_str_radix(&text[at + 94..at + 102], 16).unwrap();
-                text[at + 110..at + 110 + length].strip_suffix('\0').unwrap()
+                assert_eq!((at % 4, number(at + 22), number(at + 30)), (0, 0, 0));
+                (&text[at + 110..at + 109 + number(at + 94)], number(at + 14))
             })
             .collect();
-        assert_eq!(names, ["init", "a", "a/b", "a/b/c", "proc", "TRAILER!!!"]);
+        assert_eq!(entries[..3].iter().map(|entry| entry.0).collect::<Vec<_>>(), ["a", "a/b", "a/b/c"]);
+        assert_eq!(entries[2..4], [("a/b/c", 0o100_644), ("init", 0o100_755)]);
+        assert_eq!(entries[4].0, "proc");
+        assert_eq!((entries[5].0, entries.len()), ("TRAILER!!!", 6));
         assert!(text.contains("xyz\0"));
     }
 }

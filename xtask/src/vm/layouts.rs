@@ -1,10 +1,10 @@
 //! The field offsets of every kernel, checked without booting any: the BTF within its image is what it shows when it runs.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
-use super::{kernel::Kernel, report::Outcome, vmlinux};
+use super::{kernel::Kernel, report::Outcome};
 use crate::{shell, workspace};
 
 /// Runs memmon's own test over the type information of `kernels`, which is put into `folder`.
@@ -13,9 +13,11 @@ pub(super) fn check(kernels: &[Kernel], folder: &Path) -> Result<Vec<Outcome>> {
     let _ = fs::remove_dir_all(folder);
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     for kernel in kernels {
-        let elf = fs::read(kernel.vmlinux())?;
-        let btf = vmlinux::btf(&elf).with_context(|| kernel.release.clone())?;
-        fs::write(folder.join(format!("{}.btf", kernel.release)), btf)?;
+        let btf = folder.join(format!("{}.btf", kernel.release));
+        let mut objcopy = Command::new("objcopy");
+        objcopy.args(["--output-target=binary", "--only-section=.BTF"]).arg(kernel.vmlinux()).arg(&btf);
+        shell::read(&mut objcopy)?;
+        ensure!(btf.metadata().is_ok_and(|file| file.len() > 0), "{} has no BTF", kernel.release);
     }
     let tested = shell::run(
         shell::cargo()

@@ -51,49 +51,49 @@ pub(super) fn initramfs(
     accelerator: Accelerator,
 ) -> Result<Vec<u8>> {
     let sources = workspace::root().join(SOURCES);
-    let mut archive = Archive::default();
-    archive.file("init", 0o755, &read(&sources.join("init"))?);
-    archive.file("bin/busybox", 0o755, &read(Path::new(BUSYBOX))?);
+    let archive = Archive::new()?;
+    archive.file("init", 0o755, &read(&sources.join("init"))?)?;
+    archive.file("bin/busybox", 0o755, &read(Path::new(BUSYBOX))?)?;
     let mut order = String::new();
     for module in kernel.modules()? {
         let name = module.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        archive.file(&format!("modules/{name}"), 0o644, &read(&module)?);
+        archive.file(&format!("modules/{name}"), 0o644, &read(&module)?)?;
         order.push_str(&format!("{name}\n"));
     }
-    archive.file("modules/order", 0o644, order.as_bytes());
+    archive.file("modules/order", 0o644, order.as_bytes())?;
     for folder in ["dev", "root"] {
-        archive.folder(folder);
+        archive.folder(folder)?;
     }
 
     if accelerator == Accelerator::Emulation {
         let place = "payload/etc/systemd/system/memmon.service.d/emulated.conf";
-        archive.file(place, 0o644, &read(&sources.join("emulated.conf"))?);
+        archive.file(place, 0o644, &read(&sources.join("emulated.conf"))?)?;
     }
     archive.file(
         "payload/etc/systemd/system/memmon-vm.service",
         0o644,
         &read(&sources.join("memmon-vm.service"))?,
-    );
-    archive.file(&format!("{PLACE}/memmon.deb"), 0o644, &programs.package);
-    archive.file(&format!("{PLACE}/hog"), 0o755, &programs.hog);
+    )?;
+    archive.file(&format!("{PLACE}/memmon.deb"), 0o644, &programs.package)?;
+    archive.file(&format!("{PLACE}/hog"), 0o755, &programs.hog)?;
     for script in ["run", "library"] {
-        archive.file(&format!("{PLACE}/{script}"), 0o755, &read(&sources.join(script))?);
+        archive.file(&format!("{PLACE}/{script}"), 0o755, &read(&sources.join(script))?)?;
     }
     for scenario in scenarios {
         let file = format!("scenarios/{scenario}.sh");
-        archive.file(&format!("{PLACE}/{file}"), 0o644, &read(&sources.join(&file))?);
+        archive.file(&format!("{PLACE}/{file}"), 0o644, &read(&sources.join(&file))?)?;
     }
-    archive.file(&format!("{PLACE}/scenarios/order"), 0o644, scenarios.join("\n").as_bytes());
+    archive.file(&format!("{PLACE}/scenarios/order"), 0o644, scenarios.join("\n").as_bytes())?;
     for (name, verdict) in [("pass", PASS), ("fail", FAIL)] {
-        archive.file(&format!("{PLACE}/{name}"), 0o755, &verdict::program(verdict));
+        archive.file(&format!("{PLACE}/{name}"), 0o755, &verdict::program(verdict)?)?;
     }
-    Ok(archive.finish())
+    archive.finish()
 }
 
 /// A guest that only says that it booted.
-pub(super) fn probe() -> Vec<u8> {
-    let mut archive = Archive::default();
-    archive.file("init", 0o755, &verdict::program(PASS));
+pub(super) fn probe() -> Result<Vec<u8>> {
+    let archive = Archive::new()?;
+    archive.file("init", 0o755, &verdict::program(PASS)?)?;
     archive.finish()
 }
 

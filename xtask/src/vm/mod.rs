@@ -31,12 +31,13 @@ use self::{
 use crate::{debian_programs, workspace};
 
 /// What virtual machines are made with: each program, and the package that has it.
-const PROGRAMS: [(&str, &str); 8] = [
+const PROGRAMS: [(&str, &str); 9] = [
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("busybox", "busybox-static"),
     ("mmdebstrap", "mmdebstrap"),
     ("mke2fs", "e2fsprogs"),
     ("depmod", "kmod"),
+    ("cpio", "cpio"),
     ("zstd", "zstd"),
     ("lz4", "lz4"),
     ("xz", "xz-utils"),

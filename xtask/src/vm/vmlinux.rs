@@ -1,9 +1,8 @@
-//! Debian's kernel images, unpacked on the host: the ELF file inside, and its BTF.
+//! Debian's kernel images, unpacked on the host: the ELF file inside.
 
 use std::{
-    io::{Read as _, Write as _},
-    process::{Command, Stdio},
-    thread,
+    io::{Seek as _, Write as _},
+    process::Command,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -37,42 +36,29 @@ pub(super) fn extract(image: &[u8]) -> Result<Vec<u8>> {
 
 /// What `program` (zstd, xz, lz4) makes of `packed`.
 pub(super) fn unpacked(program: &str, packed: &[u8]) -> Result<Vec<u8>> {
-    let mut child = Command::new(program)
-        .args(["-d", "-c"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot start {program}"))?;
-    let (mut input, mut output) =
-        child.stdin.take().zip(child.stdout.take()).context("the pipes that were asked for")?;
-    let mut plain = Vec::new();
-    thread::scope(|scope| {
-        // It fails where the reader stopped early, which its status tells better.
-        scope.spawn(move || input.write_all(packed));
-        output.read_to_end(&mut plain)
-    })
-    .with_context(|| format!("cannot read from {program}"))?;
-    let status = child.wait()?;
-    ensure!(status.success(), "{program} failed ({status})");
-    Ok(plain)
+    let mut file = tempfile::tempfile().context("cannot make a temporary file")?;
+    file.write_all(packed)?;
+    file.rewind()?;
+    let output = Command::new(program).args(["-d", "-c"]).stdin(file).output();
+    let output = output.with_context(|| format!("cannot start {program}"))?;
+    ensure!(output.status.success(), "{program} failed ({})", output.status);
+    Ok(output.stdout)
 }
 
-/// The `.BTF` section of a 64-bit little-endian ELF file: the type information that the running kernel shows.
-pub(super) fn btf(elf: &[u8]) -> Result<&[u8]> {
-    let number = |at: usize, bytes: usize| -> Option<usize> {
-        let mut whole = [0; 8];
-        whole[..bytes].copy_from_slice(elf.get(at..at + bytes)?);
-        usize::try_from(u64::from_le_bytes(whole)).ok()
-    };
-    let section = |index: usize| -> Option<(usize, usize, usize)> {
-        let at = number(40, 8)? + index * number(58, 2)?;
-        Some((number(at, 4)?, number(at + 24, 8)?, number(at + 32, 8)?))
-    };
-    let find = || {
-        let (_, names, _) = section(number(62, 2)?)?;
-        (0..number(60, 2)?).filter_map(section).find_map(|(name, offset, size)| {
-            elf.get(names + name..)?.starts_with(b".BTF\0").then(|| elf.get(offset..offset + size))?
-        })
-    };
-    find().context("the kernel has no BTF")
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The text is larger than a pipe.
+    #[test]
+    fn what_was_compressed_is_unpacked() {
+        let plain = b"\x7fELF and more\n".repeat(100_000);
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&plain).unwrap();
+        file.rewind().unwrap();
+        let packed = Command::new("gzip").arg("-c").stdin(file).output().unwrap().stdout;
+        assert!(packed.len() < plain.len() / 10);
+        assert_eq!(unpacked("gzip", &packed).unwrap(), plain);
+        assert!(unpacked("gzip", b"no archive").is_err());
+    }
 }
