@@ -59,6 +59,8 @@ pub(super) struct Daemon<'a> {
     pub(super) enforceable: Enforceable,
     /// The settings for victims whose termination began before the last change of settings.
     pub(super) former: HashMap<ProcessId, Rc<Settings>>,
+    /// What each victim had of file and shared memory right before SIGKILL.
+    pub(super) shared: BTreeMap<ProcessId, Bytes>,
     pub(super) reporter: &'a Reporter,
     pub(super) memory: SystemMemory,
     pub(super) growth: GrowthTracker,
@@ -138,6 +140,7 @@ impl<'a> Daemon<'a> {
             options,
             enforceable,
             former: HashMap::new(),
+            shared: BTreeMap::new(),
             reporter,
             reclaimed,
             memory,
@@ -215,7 +218,8 @@ impl<'a> Daemon<'a> {
                     self.wake()?;
                 }
                 Some((id, outcome)) = self.reclaimed.recv() => {
-                    let orders = self.victims.handle(id, Happened::Reclaimed(outcome), Instant::now());
+                    let left = outcome.map(|()| self.left_after_reclaim(id));
+                    let orders = self.victims.handle(id, Happened::Reclaimed(left), Instant::now());
                     self.run_orders(orders);
                 }
                 () = time::sleep_until(grace.into()) => self.wake()?,

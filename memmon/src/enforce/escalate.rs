@@ -100,7 +100,7 @@ pub fn escalate(state: State, event: Event, now: Instant, timing: &EscalationTim
             check(Signal::Kill)
         }
         (Stage::Killed { .. }, Event::Reclaimed(outcome)) => {
-            case.reclaimed = outcome.is_ok().then_some(now);
+            case.reclaimed = outcome.ok().map(|left| Reclaimed { at: now, left });
             (stage, vec![])
         }
         (Stage::Killed { next_report }, Event::Tick) if next_report.is_over(now) => {
@@ -284,7 +284,7 @@ struct Case {
     kill: Option<Sent>,
     crossed: Option<Crossed>,
     urgency: Option<Urgency>,
-    reclaimed: Option<Instant>,
+    reclaimed: Option<Reclaimed>,
     exit: Option<ExitStatus>,
 }
 
@@ -295,6 +295,13 @@ struct Sent {
     rss: Bytes,
 }
 
+/// The result of process_mrelease(2).
+#[derive(Clone, Copy, Debug)]
+struct Reclaimed {
+    at: Instant,
+    left: Option<Bytes>,
+}
+
 impl Case {
     const fn new(id: ProcessId, breach: Breach, crossed: Option<Crossed>) -> Self {
         let (term, kill, urgency, reclaimed, exit) = (None, None, None, None, None);
@@ -302,6 +309,7 @@ impl Case {
     }
 
     fn gone(&self, now: Instant) -> (Stage, Effects) {
+        let freed = self.freed();
         let record = Record {
             breach: self.breach,
             rss_at_crossing: self.crossed.map(|crossed| crossed.rss),
@@ -314,10 +322,11 @@ impl Case {
             peak: self.peak,
             overshoot: self.term.map(|sent| sent.rss.saturating_sub(self.breach.limit)),
             signal_to_exit: self.since_term(now),
-            signal_to_memory: self.since_term(self.reclaimed.unwrap_or(now)),
+            signal_to_memory: self.since_term(freed.unwrap_or(now)),
             urgency: self.urgency,
             cause: self.cause(),
-            reclaimed: self.reclaimed.is_some(),
+            reclaimed: freed.is_some(),
+            rss_after_reclaim: self.reclaimed.and_then(|reclaimed| reclaimed.left),
             exit: self.exit,
         };
         (Stage::Over, vec![Effect::Report(Outcome::Gone(record))])
@@ -338,6 +347,14 @@ impl Case {
             Some(ExitStatus { signal, .. }) if self.kill.is_some() && signal != Some(SIGKILL) => Cause::Term,
             _ => ours,
         }
+    }
+
+    /// The time at which `process_mrelease` had freed the victim's memory, if it did. The call also succeeds if it frees
+    /// little: shared and secret memory stays until the exit.
+    fn freed(&self) -> Option<Instant> {
+        const ALL_BUT: u64 = 20;
+        let (Reclaimed { at, left }, kill) = (self.reclaimed?, self.kill?);
+        (left?.0 <= kill.rss.0 / ALL_BUT).then_some(at)
     }
 
     fn since_term(&self, now: Instant) -> Duration {
@@ -408,8 +425,9 @@ pub enum Event {
     Checked(Check),
     /// Answers [`Effect::Send`].
     Sent(Result<(), Errno>),
-    /// Answers [`Effect::Reclaim`], at some later time.
-    Reclaimed(Result<(), Errno>),
+    /// Answers [`Effect::Reclaim`], at some later time, with the process's resident memory after it; none if that could not
+    /// be read any more.
+    Reclaimed(Result<Option<Bytes>, Errno>),
     /// Its pidfd became readable.
     Exited,
     /// A scan or wake read this resident memory.

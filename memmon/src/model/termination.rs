@@ -114,8 +114,12 @@ pub struct Record {
     pub signal_to_memory: Duration,
     /// Reason why its grace period ended early, if it did.
     pub urgency: Option<Urgency>,
-    /// Whether `process_mrelease` freed its memory before its exit.
+    /// Whether `process_mrelease` freed its memory before its exit: at least 95 % of it.
     pub reclaimed: bool,
+    /// Resident memory after `process_mrelease`: memory that is shared or secret stays until the exit. If the process was
+    /// too near to its exit to be read, this is what it had of such memory before SIGKILL. None if the call failed.
+    #[serde(rename = "rss_after_reclaim_bytes")]
+    pub rss_after_reclaim: Option<Bytes>,
     /// Its exit status from the kernel; none if /proc is the source.
     pub exit: Option<ExitStatus>,
 }

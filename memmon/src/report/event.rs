@@ -298,6 +298,12 @@ pub enum Event {
         state: Option<char>,
         /// Where in the kernel it waits (/proc/PID/wchan).
         wchan: Option<Name>,
+        /// The frozen cgroup that holds it, if a freezer does.
+        #[serde(rename = "frozen_cgroup")]
+        frozen: Option<Name>,
+        /// Its resident memory, if it still has any.
+        #[serde(rename = "rss_bytes")]
+        rss: Option<Bytes>,
     },
     /// The kernel map and /proc differ by more than the counters' error.
     Disagreement {

@@ -46,6 +46,7 @@ pub(super) fn samples() -> Vec<Event> {
         exit: reclaimed.then_some(ExitStatus { signal: Some(9), code: 0, oom: false }),
         cause,
         reclaimed,
+        rss_after_reclaim: reclaimed.then_some(Bytes::ZERO),
     };
     let started = |dry_run, config: Option<&str>| Event::Started {
         version: "2.0.0",
@@ -64,6 +65,8 @@ pub(super) fn samples() -> Vec<Event> {
         since: Duration::from_secs(10),
         state,
         wchan: wchan.map(Name::from),
+        frozen: None,
+        rss: state.is_none().then_some(gib(3)),
     };
     let trouble = |error: Option<&str>, lost| Event::SinkTrouble {
         sink: Sink::File,
@@ -110,6 +113,15 @@ pub(super) fn samples() -> Vec<Event> {
         Event::Terminated { subject: subject(), record: record(Cause::Term, false) },
         Event::Terminated { subject: subject(), record: record(Cause::Kill, false) },
         Event::Terminated { subject: subject(), record: record(Cause::Kill, true) },
+        Event::Terminated {
+            subject: subject(),
+            record: Record {
+                reclaimed: false,
+                rss_after_reclaim: Some(gib(1)),
+                signal_to_memory: Duration::from_micros(420_123),
+                ..record(Cause::Kill, true)
+            },
+        },
         Event::Terminated { subject: subject(), record: record(Cause::Itself, false) },
         Event::Spared { subject: subject(), rss: gib(1), limit: gib(2), after_term: true },
         Event::Spared { subject: subject(), rss: gib(1), limit: gib(2), after_term: false },
@@ -159,6 +171,14 @@ pub(super) fn samples() -> Vec<Event> {
         lingers(Some('D'), Some("rpc_wait_bit_killable")),
         lingers(Some('Z'), None),
         lingers(None, None),
+        Event::Lingers {
+            subject: subject(),
+            since: Duration::from_secs(10),
+            state: Some('D'),
+            wchan: Some(Name::from("__refrigerator")),
+            frozen: Some(Name::from("/slurm/job_7")),
+            rss: Some(gib(1)),
+        },
         Event::Disagreement {
             id: subject().id,
             map: gib(3),

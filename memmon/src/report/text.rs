@@ -96,8 +96,9 @@ pub fn message(event: &Event, user: &mut dyn FnMut(Uid) -> String) -> String {
         Event::SignalFailed { subject, signal, error } => {
             format!("Cannot send {}: {}: {}", signal_name(*signal), who(subject, user), one_line(error))
         }
-        Event::Lingers { subject, since, state, wchan } => {
-            lingers(&who(subject, user), *since, *state, wchan.as_ref())
+        Event::Lingers { subject, since, state, wchan, frozen, rss } => {
+            let text = format!("Still there {} after SIGKILL: {}", Span(*since), who(subject, user));
+            text + &lingers(*state, wchan.as_ref(), frozen.as_ref(), *rss)
         }
         Event::Disagreement { id, map, exact, error } => format!(
             "Kernel map and /proc disagree: PID={id}, Map={}, Proc={}, Expected error={}. /proc decides",
@@ -178,18 +179,27 @@ fn terminated(who: &str, record: &Record) -> String {
     let _ = write!(text, ", gone {} after SIGTERM", Span(*signal_to_exit));
     if record.reclaimed {
         let _ = write!(text, ", its memory {}", Span(*signal_to_memory));
+    } else if let Some(left) = record.rss_after_reclaim {
+        let _ = write!(text, ", {left} of its memory only then");
     }
     text
 }
 
-fn lingers(who: &str, since: Duration, state: Option<char>, wchan: Option<&Name>) -> String {
-    let mut text = format!("Still there {} after SIGKILL: {who}", Span(since));
+fn lingers(state: Option<char>, wchan: Option<&Name>, frozen: Option<&Name>, rss: Option<Bytes>) -> String {
+    let mut text = String::new();
     // Writing to a String cannot fail.
+    if let Some(rss) = rss {
+        let _ = write!(text, ", RAM={rss}");
+    }
     if let Some(state) = state {
         let _ = write!(text, ", State={}", Escaped(state.encode_utf8(&mut [0; 4]).as_bytes()));
     }
     if let Some(place) = wchan {
         let _ = write!(text, ", Waits in={place}");
+    }
+    if let Some(cgroup) = frozen {
+        let _ = write!(text, ". Its cgroup {} is frozen, it exits when that is thawed", Field(cgroup));
+        return text;
     }
     text.push_str(match state {
         Some('D') => ". It waits uninterruptibly inside the kernel, look at its disk or network file system",
@@ -391,6 +401,7 @@ mod tests {
         INFO - Terminated: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, Overshoot=1572864KiB, gone 420ms after SIGTERM
         INFO - Killed: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, Overshoot=1572864KiB, gone 420ms after SIGTERM
         INFO - Killed: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, Overshoot=1572864KiB, SIGTERM 173µs after the crossing, gone 420ms after SIGTERM, its memory 400ms
+        INFO - Killed: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, Overshoot=1572864KiB, SIGTERM 173µs after the crossing, gone 420ms after SIGTERM, 1.00GB of its memory only then
         INFO - Ended by itself: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, no signal was sent
         INFO - Spared, it shrank below its limit: PID=12345, Name=chrome, User=john, RAM=1.00GB, Limit=2.00GB. It had SIGTERM and gets no SIGKILL
         INFO - Spared, it shrank below its limit: PID=12345, Name=chrome, User=john, RAM=1.00GB, Limit=2.00GB. No signal was sent
@@ -419,7 +430,8 @@ mod tests {
         ERROR - Cannot send SIGTERM: PID=12345, Name=chrome, User=john: EPERM: Operation not permitted
         ERROR - Still there 10s after SIGKILL: PID=12345, Name=chrome, User=john, State=D, Waits in=rpc_wait_bit_killable. It waits uninterruptibly inside the kernel, look at its disk or network file system
         ERROR - Still there 10s after SIGKILL: PID=12345, Name=chrome, User=john, State=Z. It is dead, its parent has not collected it
-        ERROR - Still there 10s after SIGKILL: PID=12345, Name=chrome, User=john. The kernel has not let it go yet
+        ERROR - Still there 10s after SIGKILL: PID=12345, Name=chrome, User=john, RAM=3.00GB. The kernel has not let it go yet
+        ERROR - Still there 10s after SIGKILL: PID=12345, Name=chrome, User=john, RAM=1.00GB, State=D, Waits in=__refrigerator. Its cgroup /slurm/job_7 is frozen, it exits when that is thawed
         WARNING - Kernel map and /proc disagree: PID=12345, Map=3145728KiB, Proc=3146752KiB, Expected error=64KiB. /proc decides
         WARNING - Kernel map had defects, a fault of memmon's, and is mended. Processes missing: 2, Stale entries: 1
         INFO - Scan complete. Scanned: 245, Killed: 1

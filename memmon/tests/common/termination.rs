@@ -94,7 +94,7 @@ impl Driver {
         self.execute(orders);
         while let Ok((id, outcome)) = self.reclaimed.try_recv() {
             self.freed.push(outcome);
-            let orders = self.victims.handle(id, Event::Reclaimed(outcome), Instant::now());
+            let orders = self.victims.handle(id, Event::Reclaimed(outcome.map(|()| None)), Instant::now());
             self.execute(orders);
         }
     }

@@ -8,6 +8,7 @@ mod common_itself;
 mod crowds;
 mod enforce;
 mod forks;
+mod frozen;
 mod journal;
 mod life;
 mod limits;

@@ -15,6 +15,9 @@ pub(super) const EVERYTHING: &str =
 /// What a kernel resolves its own types by.
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
+/// The root of the cgroup v1 freezer, which many machines do not have any more.
+const FREEZER: &str = "/sys/fs/cgroup/freezer/tasks";
+
 /// Programs that tests are run with, and how they get here.
 const PROGRAMS: [(&str, &str); 7] = [
     ("bpftool", "`cargo xtask setup --for-tests` installs it"),
@@ -31,6 +34,7 @@ const PROGRAMS: [(&str, &str); 7] = [
 pub(super) struct Machine {
     privileges: Privileges,
     btf: bool,
+    freezer: bool,
     has_program: fn(&str) -> bool,
     has_variable: fn(&str) -> bool,
 }
@@ -41,6 +45,7 @@ impl Machine {
         Ok(Self {
             privileges: Privileges::of_this_process()?,
             btf: fs::File::open(KERNEL_BTF).is_ok(),
+            freezer: fs::exists(FREEZER).unwrap_or(false),
             has_program: |name| shell::find(name).is_some(),
             has_variable: |name| test_tools::value(name).is_some(),
         })
@@ -48,10 +53,10 @@ impl Machine {
 
     /// Why a test with this reason in its `#[ignore]` cannot run here; none if it can.
     ///
-    /// A reason names what it needs: `root`, `mounts`, `kernel BTF`, `CAP_SYS_RESOURCE`, one of the programs, or a variable `MEMMON_…`.
+    /// A reason names what it needs: `root`, `mounts`, `kernel BTF`, `freezer`, `CAP_SYS_RESOURCE`, one of the programs, or a variable `MEMMON_…`.
     /// One that names none of them is never taken for one that can run.
     pub(super) fn lacks(&self, reason: &str) -> Option<String> {
-        let Self { privileges, btf, has_program, has_variable } = *self;
+        let Self { privileges, btf, freezer, has_program, has_variable } = *self;
         let needs = |what: &str| reason.contains(what);
         let mut programs = PROGRAMS.into_iter().filter(|(name, _)| needs(name)).peekable();
         let any_program = programs.peek().is_some();
@@ -68,6 +73,8 @@ impl Machine {
             Some("it needs CAP_SYS_RESOURCE, which this root does not have".to_owned())
         } else if needs("kernel BTF") && !btf {
             Some(format!("it needs {KERNEL_BTF} (a kernel with CONFIG_DEBUG_INFO_BTF)"))
+        } else if needs("freezer") && !freezer {
+            Some(format!("it needs {FREEZER} (cgroup v1)"))
         } else if let Some((name, source)) = programs.find(|(name, _)| !has_program(name)) {
             Some(format!("it needs {name} ({source})"))
         } else if let Some(name) = variables.find(|name| !has_variable(name)) {
@@ -90,7 +97,7 @@ mod tests {
         let privileges =
             Privileges::parse(&format!("Uid:\t{uid}\t{uid}\nCapEff:\t{capabilities}\n")).unwrap();
         let has_program: fn(&str) -> bool = if bpftool { |name| name == "bpftool" } else { |_| false };
-        Machine { privileges, btf, has_program, has_variable: |name| name == "MEMMON_SET" }
+        Machine { privileges, btf, freezer: bpftool, has_program, has_variable: |name| name == "MEMMON_SET" }
     }
 
     #[test]
@@ -127,6 +134,8 @@ mod tests {
             (full, "kernel: needs root and CAP_SYS_RESOURCE", None),
             (container, "kernel: needs root and CAP_SYS_RESOURCE", Some("CAP_SYS_RESOURCE")),
             (bare, kernel, Some(KERNEL_BTF)),
+            (full, "needs root and a cgroup v1 freezer", None),
+            (bare, "needs root and a cgroup v1 freezer", Some(FREEZER)),
             (bare, "kernel: needs root and bpftool", Some("it needs bpftool")),
         ] {
             let lacks = machine.lacks(reason);

@@ -6,7 +6,7 @@ use crate::config::Settings;
 use crate::daemon::engine::scan::NextWake;
 use crate::daemon::event_loop::Daemon;
 use crate::enforce::{self, Check, Effect, Event as Happened, Order, Outcome, Phase};
-use crate::model::{Bytes, Process, ProcessId, SystemMemory, Unconfirmed, Urgency, Verdict};
+use crate::model::{Bytes, Parts, Process, ProcessId, Signal, SystemMemory, Unconfirmed, Urgency, Verdict};
 use crate::policy::{self, WakeLevels};
 use crate::report::{Event, Subject};
 
@@ -19,7 +19,14 @@ impl Daemon<'_> {
             let happened = match effect {
                 Effect::Open => self.victims.open(whom),
                 Effect::Check => Happened::Checked(self.look_again(&process)),
-                Effect::Send(warrant) => self.victims.send(warrant),
+                Effect::Send(warrant) => {
+                    if warrant.signal() == Signal::Kill
+                        && let Some(parts) = self.sources.parts(whom.pid)
+                    {
+                        self.shared.insert(whom, parts.file + parts.shmem);
+                    }
+                    self.victims.send(warrant)
+                }
                 Effect::Reclaim => {
                     self.victims.reclaim(whom, &self.reaper);
                     continue;
@@ -46,6 +53,7 @@ impl Daemon<'_> {
             orders.extend(self.victims.handle(whom, happened, Instant::now()));
         }
         self.former.retain(|whom, _| self.victims.contains(*whom));
+        self.shared.retain(|whom, _| self.victims.contains(*whom));
     }
 
     /// What /proc and policy say of a victim right now, before a signal.
@@ -64,6 +72,20 @@ impl Daemon<'_> {
             }
             Err(why) => Check::Unconfirmed(why),
         }
+    }
+
+    /// What process_mrelease(2) left of a victim's memory. One that is so near to its exit that it has no address space any
+    /// more cannot be read; at most what was not its own right before SIGKILL was left of it, as the call frees the rest.
+    pub(in crate::daemon) fn left_after_reclaim(&self, whom: ProcessId) -> Option<Bytes> {
+        self.resident(whom).or_else(|| self.shared.get(&whom).copied())
+    }
+
+    /// Resident memory of a process; none if it is gone, or has no address space any more because it is exiting.
+    pub(in crate::daemon) fn resident(&self, whom: ProcessId) -> Option<Bytes> {
+        let Parts { anon, file, shmem, swap: _ } = self.sources.parts(whom.pid)?;
+        // The number may be another process's by now.
+        self.sources.confirm(whom.pid, Some(whom.start), Bytes::MAX).ok()?;
+        Some(anon + file + shmem)
     }
 
     /// The verdict on a victim. One that was condemned before a reload is held to the limit of then; what protects now
@@ -167,7 +189,8 @@ impl Daemon<'_> {
                 let waiting = self.sources.waiting(process.id.pid).ok();
                 let state = waiting.as_ref().map(|waiting| waiting.state);
                 let wchan = waiting.and_then(|waiting| waiting.wchan);
-                Event::Lingers { subject, since, state, wchan }
+                let (frozen, rss) = (self.sources.frozen(process.id.pid), self.resident(process.id));
+                Event::Lingers { subject, since, state, wchan, frozen, rss }
             }
         })
     }

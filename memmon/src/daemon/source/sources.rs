@@ -10,8 +10,8 @@ use anyhow::Context as _;
 use crate::daemon::source::kernel_map::Kernel;
 use crate::{
     model::{
-        Bytes, Inherited, Name, Pid, Process, ProcessId, Reading, Source, StartTime, Survey, SystemMemory,
-        Unconfirmed,
+        Bytes, Inherited, Name, Parts, Pid, Process, ProcessId, Reading, Source, StartTime, Survey,
+        SystemMemory, Unconfirmed,
     },
     observe::{
         merge::merge,
@@ -175,6 +175,14 @@ impl Sources {
 
     pub(in crate::daemon) fn comm(&self, pid: Pid) -> Option<Name> {
         self.proc.comm(pid)
+    }
+
+    pub(in crate::daemon) fn parts(&self, pid: Pid) -> Option<Parts> {
+        self.proc.parts(pid).ok()
+    }
+
+    pub(in crate::daemon) fn frozen(&self, pid: Pid) -> Option<Name> {
+        self.proc.frozen(pid)
     }
 
     pub(in crate::daemon) fn waiting(&self, pid: Pid) -> Result<Waiting, Unconfirmed> {

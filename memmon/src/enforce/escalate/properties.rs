@@ -213,7 +213,7 @@ impl Turn {
                 unconfirmed(Unconfirmed::Unreadable { file: "stat", error: String::new() })
             }
             Self::Sent(error) => Event::Sent(error.map_or(Ok(()), Err)),
-            Self::Reclaimed(done) => Event::Reclaimed(if done { Ok(()) } else { Err(Errno::SRCH) }),
+            Self::Reclaimed(done) => Event::Reclaimed(if done { Ok(None) } else { Err(Errno::SRCH) }),
             Self::Exited => Event::Exited,
             Self::Seen(rss) => Event::Seen(Bytes(rss)),
             Self::Tick => Event::Tick,

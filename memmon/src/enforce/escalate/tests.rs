@@ -135,7 +135,7 @@ fn a_hog_that_ignores_sigterm_is_killed_exactly_after_its_grace_period() {
     assert_eq!(case.after(Event::Tick), "[]");
 
     let mut case = Case::killed();
-    assert_eq!(case.after(Event::Reclaimed(Ok(()))), "[]");
+    assert_eq!(case.after(Event::Reclaimed(Ok(Some(Bytes(25))))), "[]");
     case.now += Duration::from_millis(30);
     let [Effect::Report(Outcome::Gone(record))] = &case.run(Event::Exited)[..] else { panic!("not gone") };
     assert_eq!(
@@ -150,9 +150,25 @@ fn a_hog_that_ignores_sigterm_is_killed_exactly_after_its_grace_period() {
             signal_to_memory: GRACE,
             cause: Cause::Kill,
             reclaimed: true,
+            rss_after_reclaim: Some(Bytes(25)),
             ..record.clone()
         }
     );
+}
+
+/// The call also succeeds for a process whose memory is shared, and frees nothing of it.
+#[test]
+fn memory_that_stayed_or_was_not_seen_to_go_is_not_reclaimed() {
+    for left in [Some(Bytes(26)), Some(Bytes(500)), None] {
+        let mut case = Case::killed();
+        case.run(Event::Reclaimed(Ok(left)));
+        case.now += Duration::from_millis(30);
+        let [Effect::Report(Outcome::Gone(record))] = &case.run(Event::Exited)[..] else {
+            panic!("not gone")
+        };
+        assert_eq!((record.reclaimed, record.rss_after_reclaim), (false, left));
+        assert_eq!(record.signal_to_memory, record.signal_to_exit, "{left:?}");
+    }
 }
 
 #[test]

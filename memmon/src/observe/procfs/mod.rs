@@ -21,6 +21,7 @@ mod accuracy;
 mod blocking_pool;
 mod confirm;
 mod directory;
+mod freezer;
 mod inherited;
 mod kcmp;
 mod parse;

@@ -92,15 +92,20 @@ pub(super) fn uids(text: &[u8]) -> Option<(Uid, Uid)> {
 
 /// The path in /proc/PID/cgroup (cgroups(7)): in the unified hierarchy or, if that is unused, in systemd's own of v1.
 pub(super) fn cgroup(text: &[u8]) -> Option<&[u8]> {
-    let hierarchies = || {
-        lines(text).filter_map(|line| {
-            let mut parts = line.splitn(3, |byte| *byte == b':');
-            Some((parts.next()?, parts.next()?, parts.next()?))
-        })
-    };
-    let unified = hierarchies().find_map(|(id, _, path)| (id == b"0").then_some(path));
-    let systemd = hierarchies().find_map(|(_, name, path)| (name == b"name=systemd").then_some(path));
+    let (unified, systemd) = (hierarchy(text, b""), hierarchy(text, b"name=systemd"));
     unified.filter(|path| *path != b"/").or(systemd).or(unified)
+}
+
+/// The path in /proc/PID/cgroup in one hierarchy: that of a v1 `controller`, or the unified one for an empty name.
+pub(super) fn hierarchy<'a>(text: &'a [u8], controller: &[u8]) -> Option<&'a [u8]> {
+    lines(text).find_map(|line| {
+        let mut parts = line.splitn(3, |byte| *byte == b':');
+        let (id, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
+        let mut controllers = controllers.split(|byte| *byte == b',');
+        // Only the unified one has the number 0, and no controllers.
+        let found = controllers.any(|name| name == controller) && controller.is_empty() == (id == b"0");
+        found.then_some(path)
+    })
 }
 
 /// The first string of /proc/PID/cmdline; `None` if it is empty.

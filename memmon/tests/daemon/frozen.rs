@@ -1,0 +1,99 @@
+//! Victims that a cgroup freezer holds: they stay where they are after SIGKILL, as a process that hangs in the kernel
+//! does, so that what memmon reports of their memory can be read at leisure.
+
+use std::{fs, path::PathBuf, process};
+
+use serde_json::Value;
+
+use crate::common::{TestUser, daemon::Daemon, hog::Hog, log::config};
+
+/// The freezer of cgroup v1, which holds even a killed process; that of v2 lets it go.
+const FREEZER: &str = "/sys/fs/cgroup/freezer";
+const MIB: u64 = 1 << 20;
+
+/// A cgroup of this test; it is thawed and removed in the end.
+struct Freezer(PathBuf);
+
+impl Freezer {
+    fn new() -> Self {
+        let path = PathBuf::from(FREEZER).join(format!("memmon-test-{}", process::id()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn name(&self) -> String {
+        format!("/{}", self.0.file_name().unwrap().to_str().unwrap())
+    }
+
+    fn freeze(&self, hog: &Hog) {
+        fs::write(self.0.join("cgroup.procs"), hog.pid().to_string()).unwrap();
+        self.set("FROZEN");
+        let frozen = || fs::read_to_string(self.0.join("freezer.state")).unwrap() == "FROZEN\n";
+        crate::common::eventually("the freezing", frozen);
+    }
+
+    fn set(&self, state: &str) {
+        fs::write(self.0.join("freezer.state"), state).unwrap();
+    }
+}
+
+impl Drop for Freezer {
+    fn drop(&mut self) {
+        let _ = fs::write(self.0.join("freezer.state"), "THAWED");
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+fn bytes(event: &Value, key: &str) -> u64 {
+    event[key].as_u64().unwrap_or_else(|| panic!("no {key}: {event:#}"))
+}
+
+fn seconds(event: &Value, key: &str) -> f64 {
+    event[key].as_f64().unwrap_or_else(|| panic!("no {key}: {event:#}"))
+}
+
+#[test]
+#[ignore = "needs root and a cgroup v1 freezer"]
+fn a_frozen_victim_is_reported_as_frozen_with_the_memory_that_stayed() {
+    let freezer = Freezer::new();
+    let user = TestUser::claim();
+    let mut hog = user.hog("anon 60M shmem 150M hold");
+    hog.begun("hold");
+    freezer.freeze(&hog);
+    let daemon = Daemon::start(&config(&user, &[("termination.grace", "0.1")]), &["--source", "proc"]);
+    let lingers = daemon.told("lingers", hog.pid());
+    assert_eq!(lingers["frozen_cgroup"], freezer.name(), "{lingers:#}");
+    let message = lingers["message"].as_str().unwrap();
+    assert!(message.contains("is frozen") && !message.contains("disk"), "{message}");
+    // process_mrelease(2) returned 0 and left what is shared.
+    let stayed = bytes(&lingers, "rss_bytes");
+    assert!((150 * MIB..170 * MIB).contains(&stayed), "{lingers:#}");
+    freezer.set("THAWED");
+    let (signal, record) = daemon.terminated(&mut hog);
+    assert!(signal.is_some());
+    assert!((150 * MIB..170 * MIB).contains(&bytes(&record, "rss_after_reclaim_bytes")), "{record:#}");
+    assert_eq!(record["reclaimed"], false, "{record:#}");
+    assert_eq!(record["signal_to_memory_seconds"], record["signal_to_exit_seconds"]);
+    assert!(record["message"].as_str().unwrap().contains("of its memory only then"), "{record:#}");
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "needs root and a cgroup v1 freezer"]
+fn the_private_memory_of_a_frozen_victim_is_back_before_its_exit() {
+    let freezer = Freezer::new();
+    let user = TestUser::claim();
+    let mut hog = user.hog("anon 150M hold");
+    hog.begun("hold");
+    freezer.freeze(&hog);
+    let daemon = Daemon::start(&config(&user, &[("termination.grace", "0.1")]), &["--source", "proc"]);
+    daemon.told("lingers", hog.pid());
+    freezer.set("THAWED");
+    let (_, record) = daemon.terminated(&mut hog);
+    assert_eq!(record["reclaimed"], true, "{record:#}");
+    assert!(bytes(&record, "rss_after_reclaim_bytes") < 7 * MIB, "{record:#}");
+    let (memory, exit) =
+        (seconds(&record, "signal_to_memory_seconds"), seconds(&record, "signal_to_exit_seconds"));
+    assert!(memory < 3.0 && exit > 4.0, "{record:#}");
+    daemon.stop();
+}
