@@ -12,7 +12,7 @@ use crate::{debian_programs, privileges::Privileges, shell, workspace};
 ///
 /// Makes a root file system in target/fresh, with rustup's stable, this checkout and nothing else, runs `cargo xtask run --
 /// --once` (in dry run) and a part of `cargo xtask test` there, and removes it. Needs root, a network and 6 GB of disk; takes
-/// a quarter of an hour.
+/// about twenty minutes on two processors.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Options {
     /// Leave the root file system in target/fresh
