@@ -156,6 +156,8 @@ pub mod kind {
     pub const ENDED: u32 = 1;
     /// The process ended, and the kernel's OOM killer had marked it as a victim.
     pub const OOM_KILLED: u32 = 2;
+    /// The process ended or called exec, and another one runs on in its memory (CLONE_VM).
+    pub const OUTLIVED: u32 = 3;
 }
 
 /// An event that wakes user space.
@@ -216,6 +218,8 @@ pub struct Offsets {
     pub rss_legacy: u32,
     /// `mm_struct.owner` (`CONFIG_MEMCG`).
     pub mm_owner: u32,
+    /// `mm_struct.mm_users.counter`: who runs in the memory or looks at it right now.
+    pub mm_users: u32,
     /// `task_struct.tgid`.
     pub task_tgid: u32,
     /// `task_struct.pid`.
@@ -251,6 +255,7 @@ impl Offsets {
         rss_stride: 0,
         rss_legacy: 0,
         mm_owner: 0,
+        mm_users: 0,
         task_tgid: 0,
         task_pid: 0,
         task_mm: 0,
@@ -276,7 +281,7 @@ const _: () = {
     assert!(size_of::<Config>() == 24 && align_of::<Config>() == 8);
     assert!(size_of::<Event>() == 3 * 8 + 4 * 4 + 16 && align_of::<Event>() == 8);
     assert!(size_of::<Counters>() == 7 * 8 && align_of::<Counters>() == 8);
-    assert!(size_of::<Offsets>() == 17 * 4 && align_of::<Offsets>() == 4);
+    assert!(size_of::<Offsets>() == 18 * 4 && align_of::<Offsets>() == 4);
     assert!(FRONT_SLOTS.is_power_of_two());
     assert!(RING_BYTES.is_power_of_two() && RING_BYTES.is_multiple_of(64 << 10));
 };

@@ -68,6 +68,14 @@ impl Mm {
         if owner.is_null() { None } else { Some(Task(owner)) }
     }
 
+    /// How many tasks run in the memory whose `mm_struct` is, or was, at `address`, and how many look at it right now.
+    #[inline(always)]
+    pub(crate) fn users(address: u64) -> u32 {
+        let users = (address as *const u8).wrapping_add(offset(&OFFSETS.mm_users)).cast::<u32>();
+        // SAFETY: a probe read checks the address itself.
+        unsafe { bpf_probe_read_kernel(users) }.unwrap_or(0)
+    }
+
     /// Resident pages. Like all counters, this lacks the batch that each CPU (before 6.2: each thread) holds back.
     #[inline(always)]
     pub(crate) fn rss(self) -> u64 {

@@ -55,7 +55,13 @@ pub(crate) fn record(owner: Task, mm: Mm, generation: u64) {
 /// its memory.
 #[inline(always)]
 pub(crate) fn renew(task: Task, mm: Mm, elder: Option<Task>) {
-    front::clear(task.tgid());
+    let tgid = task.tgid();
+    front::clear(tgid);
+    if elder.is_none()
+        && let Some(entry) = PROCESSES.get_ptr(tgid)
+    {
+        wake::left_memory(entry, tgid, task);
+    }
     add(task, mm, elder, BPF_ANY);
 }
 
@@ -71,6 +77,7 @@ pub(crate) fn remove(tgid: u32, task: Task) {
     front::clear(tgid);
     if let Some(entry) = PROCESSES.get_ptr(tgid) {
         wake::ended(entry, tgid, task);
+        wake::left_memory(entry, tgid, task);
     }
     if PROCESSES.remove(tgid).is_err_and(|error| error != ENOENT) {
         count(|counters| counters.remove_failed += 1);

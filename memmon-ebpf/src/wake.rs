@@ -10,7 +10,11 @@ use aya_ebpf::{
 };
 use memmon_common::{Config, DEFAULT_CAPACITY, Event, ProcessRss, RING_BYTES, WakeLevel, kind};
 
-use crate::{count::count, front, kernel::Task};
+use crate::{
+    count::count,
+    front,
+    kernel::{Mm, Task},
+};
 
 #[btf_map]
 static CONFIG: Array<Config, 1> = Array::new();
@@ -68,6 +72,20 @@ pub(crate) fn ended(entry: *const ProcessRss, tgid: u32, task: Task) {
         let kind = if oom { kind::OOM_KILLED } else { kind::ENDED };
         // A full ring is counted; the end itself shows by other ways.
         tell(entry, tgid, kind, entry.peak_pages, task.exit_code());
+    }
+}
+
+/// Reports that `entry`'s process leaves its memory, if others run on in it, of whom no event may tell: one of them becomes
+/// the owner after this, and is added when user space seeds the table again. Those that only look at the memory in this
+/// moment, or that got the place of memory that is freed already, cost a seed too many.
+#[inline(always)]
+pub(crate) fn left_memory(entry: *const ProcessRss, tgid: u32, task: Task) {
+    // SAFETY: as in `check`.
+    let entry = unsafe { &*entry };
+    // Since 6.16 an exiting task has its memory still.
+    let own = u32::from(task.mm().is_some_and(|mm| mm.address() == entry.mm));
+    if Mm::users(entry.mm) > own {
+        tell(entry, tgid, kind::OUTLIVED, entry.rss_pages(), 0);
     }
 }
 

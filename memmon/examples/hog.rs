@@ -18,8 +18,9 @@
 //! | `split STEPS… end` | the same with a child that outlives the hog: it ends with its steps, as `hold` with stdin |
 //! | `vfork-exec STEPS… end` | a child by posix_spawn (CLONE_VFORK): a new hog that runs STEPS |
 //! | `vfork` | a child that runs in the hog's own memory and does nothing until it dies |
-//! | `bequeath` | a child that runs in the hog's own memory and waits until stdin is closed; the hog itself exits at once |
+//! | `share` | a child that runs in the hog's own memory, outlives the hog, and waits until stdin is closed |
 //! | `exec ARGV0` | executes the hog again with that argv[0] for the remaining steps; its memory is freed |
+//! | `churn` | the main thread ends, and from then on each thread starts the next one and ends; never done |
 //! | `leader-exits` | the main thread ends, another one runs the remaining steps |
 //! | `ignore-term` | ignores SIGTERM from here on |
 //! | `save-on-term PATH` | a SIGTERM handler that writes `saved` to PATH and exits 0 |
@@ -139,7 +140,7 @@ impl Script {
                 told = format!("vfork-exec {}", child.id());
             }
             "vfork" => told = format!("vfork {}", lend_memory()?),
-            "bequeath" => bequeath()?,
+            "share" => told = format!("share {}", share_memory()?),
             "exec" => {
                 let name = word()?;
                 // Not /proc/self, which is the leader, because that may have exited.
@@ -149,6 +150,7 @@ impl Script {
                     .exec()
                     .into());
             }
+            "churn" => churn(),
             "leader-exits" => leader_exits(Self(std::mem::take(&mut self.0))),
             "ignore-term" => handle_term(SigHandler::SigIgn)?,
             "save-on-term" => {
@@ -355,8 +357,8 @@ fn lend_memory() -> Result<i32> {
     }
 }
 
-/// Leaves all memory to a child that runs in it, and ends.
-fn bequeath() -> Result<()> {
+/// Starts a child that runs in this very memory and outlives this process.
+fn share_memory() -> Result<i32> {
     extern "C" fn wait(_: *mut libc::c_void) -> libc::c_int {
         let mut byte = 0_u8;
         // SAFETY: one byte of this function's own stack.
@@ -368,9 +370,7 @@ fn bequeath() -> Result<()> {
     // SAFETY: the child has a stack of its own, which is never freed, and calls nothing that needs a lock.
     let child = unsafe { libc::clone(wait, stack.as_mut_ptr_range().end.cast(), flags, ptr::null_mut()) };
     ensure!(child >= 0, "clone: {}", io::Error::last_os_error());
-    say("ready", &format!("bequeath {child}"));
-    // SAFETY: nothing is to run in this memory any more but the child.
-    unsafe { libc::_exit(0) }
+    Ok(child)
 }
 
 /// Writes to each page.
@@ -416,6 +416,24 @@ fn leader_exits(rest: Script) {
         process::exit(report(armed.and_then(|()| rest.run())));
     });
     // SAFETY: exit(2) ends this thread only; nothing on its stack is used by the other one.
+    unsafe { libc::syscall(libc::SYS_exit, 0) };
+}
+
+/// Ends this thread and never returns: threads follow each other, each of which ends at once.
+fn churn() {
+    fn next(parent: unistd::Pid) {
+        // PR_SET_PDEATHSIG holds for one thread.
+        if unistd::getppid() != parent {
+            process::exit(0);
+        }
+        thread::spawn(move || next(parent));
+    }
+    let parent = unistd::getppid();
+    say("begin", "churn");
+    for _ in 0..2 {
+        thread::spawn(move || next(parent));
+    }
+    // SAFETY: exit(2) ends this thread only; nothing on its stack is used by the other ones.
     unsafe { libc::syscall(libc::SYS_exit, 0) };
 }
 

@@ -18,6 +18,7 @@ use tokio::{
 use crate::daemon::Options;
 use crate::daemon::engine::doubt::Doubts;
 use crate::daemon::engine::growth::{CpuBudget, GrowthTracker};
+use crate::daemon::engine::outlived::Reseeds;
 use crate::daemon::engine::recheck::RecheckQueue;
 use crate::daemon::engine::report_once::ReportOnce;
 use crate::daemon::host::fd_ready::{Readiness, readable};
@@ -53,6 +54,7 @@ pub(super) struct Daemon<'a> {
     pub(super) offenders: RepeatOffenders,
     pub(super) report_once: ReportOnce,
     pub(super) recheck: RecheckQueue,
+    pub(super) reseeds: Reseeds,
     pub(super) doubts: Doubts,
     pub(super) options: Options,
     /// Whether a reload may turn `dry_run` off.
@@ -133,6 +135,7 @@ impl<'a> Daemon<'a> {
             offenders: RepeatOffenders::default(),
             report_once: ReportOnce::default(),
             recheck: RecheckQueue::default(),
+            reseeds: Reseeds::default(),
             doubts: Doubts::default(),
             seen: BTreeMap::new(),
             settings,
@@ -182,7 +185,8 @@ impl<'a> Daemon<'a> {
             }
             let minute = self.next_minute();
             let grace = self.victims.next_deadline().unwrap_or_else(|| Instant::now() + NEVER);
-            let doubt = self.recheck.next().unwrap_or_else(|| Instant::now() + NEVER);
+            let doubt = [self.recheck.next(), self.reseeds.next()].into_iter().flatten().min();
+            let doubt = doubt.unwrap_or_else(|| Instant::now() + NEVER);
             tokio::select! {
                 // In this order: an end before anything new, exits before grace periods, a scan if nothing else waits.
                 biased;

@@ -84,6 +84,7 @@ pub fn resolve(btf: &[u8]) -> Result<Offsets, LayoutError> {
         rss_stride: rss.stride,
         rss_legacy: rss.legacy.into(),
         mm_owner: mm.offset("owner", Shape::Pointer("task_struct"))?,
+        mm_users: mm.offset("mm_users.counter", Shape::Int32)?,
         task_tgid: task.offset("tgid", Shape::Int32)?,
         task_pid: task.offset("pid", Shape::Int32)?,
         task_mm: task.offset("mm", Shape::Pointer("mm_struct"))?,

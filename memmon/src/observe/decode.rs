@@ -42,6 +42,7 @@ impl Scale {
                 peak: rss,
                 status: ExitStatus::new(event.exit_code, event.kind == kind::OOM_KILLED),
             },
+            kind::OUTLIVED => KernelEvent::Outlived,
             _ => return None,
         })
     }
@@ -82,6 +83,8 @@ pub enum KernelEvent {
         /// Its exit status.
         status: ExitStatus,
     },
+    /// A process ended or called exec, and the memory that it had may be that of another one, which has no entry yet.
+    Outlived,
 }
 
 /// The name of a process: everything before the first NUL.

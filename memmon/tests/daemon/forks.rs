@@ -171,3 +171,26 @@ fn between_two_scans_the_kernel_map_is_enough() {
     assert_eq!(daemon.scans(), scans);
     daemon.stop();
 }
+
+#[test]
+#[ignore = "kernel: needs root"]
+fn a_process_that_stands_still_in_a_victims_memory_is_next() {
+    let user = TestUser::claim();
+    for source in SOURCES {
+        // With the kernel map no scan is needed for it.
+        let changes = if *source == "ebpf" { &[RARELY][..] } else { &[] };
+        let daemon = Daemon::start(&config(&user, changes), &["--source", source]);
+        daemon.event("scan_complete");
+        let mut owner = user.hog("share anon 60M hold");
+        let heir = owner.child("share");
+        assert_eq!(daemon.terminated(&mut owner).0, Some(libc::SIGTERM), "{source}");
+        let ended = Instant::now();
+        daemon.told("terminated", heir);
+        assert!(ended.elapsed() < Duration::from_secs(3), "{source}: {:?}", ended.elapsed());
+        eventually("the end of its memory", || is_dead(heir));
+        if *source == "ebpf" {
+            assert_eq!(daemon.scans(), 1);
+        }
+        daemon.stop();
+    }
+}

@@ -39,6 +39,7 @@ impl Daemon<'_> {
             let Some(event) = self.sources.kernel().and_then(Kernel::event) else { break };
             match event {
                 KernelEvent::Crossed { process, at, rss } => self.crossed(process, at, rss),
+                KernelEvent::Outlived => self.reseeds.note(begun),
                 KernelEvent::Ended { process, name, peak, status } => {
                     self.growth.forget(process);
                     self.recheck.elder_ended(process.pid, begun);
@@ -70,7 +71,7 @@ impl Daemon<'_> {
             {
                 self.leave_to_elder(whom, rss, inherited)
             } else if rss >= self.growth.ladder.highest() {
-                let crossed = Crossed { at: instant(at), rss };
+let crossed = Crossed { at: instant(at), rss };
                 let looked = self.look((whom.pid, Some(whom.start)), Some(crossed), Some(rss));
                 looked.map_or(NextWake::Never, |(_, next)| next)
             } else {
@@ -87,6 +88,11 @@ impl Daemon<'_> {
 
     /// Looks again at one of those that were in doubt, and only at one: it may hang.
     pub(in crate::daemon) fn recheck_next(&mut self) {
+        if self.reseeds.take_due(Instant::now()) {
+            // If it fails, the next sweep is there.
+            let _ = self.sources.kernel().map(Kernel::reseed);
+            return;
+        }
         let Some((pid, Recheck { start, crossed, .. })) = self.recheck.take_due(Instant::now()) else {
             return;
         };

@@ -132,7 +132,9 @@ impl Kernel {
             b.array(counter, self.counters)
         };
         // As in the kernel, everything in mm_struct is within one anonymous struct.
-        let mut fields = vec![("pgd", long, 0), ("rss_stat", rss, 64 * 8)];
+        let users = b.structure("", 4, &[("counter", int, 0)]);
+        let users = b.typedef("atomic_t", users);
+        let mut fields = vec![("pgd", long, 0), ("mm_users", users, 40 * 8), ("rss_stat", rss, 64 * 8)];
         if self.owner {
             fields.push(("owner", to_task, 256 * 8));
         }

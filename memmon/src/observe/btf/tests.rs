@@ -25,6 +25,7 @@ fn every_field_has_its_offset() {
         rss_stride: 40,
         rss_legacy: 0,
         mm_owner: 256,
+        mm_users: 40,
         task_tgid: 68,
         task_pid: 64,
         task_mm: 56,

@@ -14,6 +14,7 @@ pub(crate) fn offsets(legacy_rss: bool) -> Offsets {
         rss_stride: if legacy_rss { 8 } else { 40 },
         rss_legacy: legacy_rss.into(),
         mm_owner: 912,
+        mm_users: 80,
         task_tgid: 2236,
         task_pid: 2232,
         task_mm: 2056,
