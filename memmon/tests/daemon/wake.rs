@@ -8,7 +8,12 @@ use crate::common::{
     log::{EBPF, LIMIT, RARELY, config},
     status_field,
 };
+use nix::sys::signal::Signal;
 use serde_json::Value;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 fn bytes(record: &Value, key: &str) -> u64 {
     record[key].as_u64().unwrap_or_else(|| panic!("{key} in {record:#}"))
@@ -328,5 +333,25 @@ fn who_was_spared_wakes_memmon_when_it_comes_again() {
     hog.release();
     daemon.told("terminated", hog.pid());
     assert_eq!(daemon.scans(), before, "no scan was needed");
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_crossing_is_recorded_when_it_was_and_not_when_memmon_had_time_for_it() {
+    let user = TestUser::claim();
+    let daemon = Daemon::start(&config(&user, &[RARELY]), EBPF);
+    daemon.event("scan_complete");
+    daemon.signal(Signal::SIGSTOP);
+    let mut hog = user.hog("anon 60M hold");
+    hog.begun("hold");
+    let over = Instant::now();
+    thread::sleep(Duration::from_millis(200));
+    let late = over.elapsed();
+    daemon.signal(Signal::SIGCONT);
+    let (_, record) = daemon.terminated(&mut hog);
+    let reaction = record["crossing_to_signal_seconds"].as_f64().unwrap();
+    assert!(reaction > late.as_secs_f64(), "{late:?} after it was over: {record:#}");
+    assert!(bytes(&record, "rss_at_crossing_bytes") > LIMIT - (2 << 20), "{record:#}");
     daemon.stop();
 }

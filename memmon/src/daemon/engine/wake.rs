@@ -61,7 +61,7 @@ impl Daemon<'_> {
     }
 
     fn crossed(&mut self, whom: ProcessId, at: Duration, rss: Bytes) {
-        let (mut at, mut rss) = (at, rss);
+        let (first, mut at, mut rss) = ((at, rss), at, rss);
         for _ in 0..LOOKS_AT_ONCE {
             self.growth.note(whom, at, rss);
             let next = if self.victims.contains(whom) {
@@ -71,7 +71,10 @@ impl Daemon<'_> {
             {
                 self.leave_to_elder(whom, rss, inherited)
             } else if rss >= self.growth.ladder.highest() {
-let crossed = Crossed { at: instant(at), rss };
+                // The event's own time, also where the process went on growing before it was looked at: the crossing was
+                // then, or between then and now.
+                let crossed =
+                    Crossed { at: instant(first.0), rss: first.1.max(self.growth.ladder.highest()) };
                 let looked = self.look((whom.pid, Some(whom.start)), Some(crossed), Some(rss));
                 looked.map_or(NextWake::Never, |(_, next)| next)
             } else {
