@@ -235,3 +235,22 @@ fn victims_do_not_wait_for_each_other() {
     assert!(last.contains("one scan was asked for"), "{last}");
     assert_eq!(daemon.event("scan_complete")["killed"], 5);
 }
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn threads_that_follow_each_other_behind_a_dead_leader_hide_nothing() {
+    for source in SOURCES {
+        let user = TestUser::claim();
+        for _ in 0..3 {
+            let mut hog = user.hog("anon 60M churn");
+            hog.begun("churn");
+            eventually("the leader's end", || hog.state() == 'Z');
+            let config = config(&user, &[("thresholds.check_interval", "1")]);
+            let daemon = Daemon::start(&config, &["--source", source]);
+            let begun = Instant::now();
+            assert_eq!(daemon.terminated(&mut hog).0, TERM, "{source}");
+            assert!(begun.elapsed() < Duration::from_secs(1), "{source}: {:?}", begun.elapsed());
+            daemon.stop();
+        }
+    }
+}

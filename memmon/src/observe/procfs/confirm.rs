@@ -81,21 +81,25 @@ impl ProcRoot {
         same_start(pid, expected.unwrap_or(stat.start), stat.start)?;
 
         let place = directory.place().map_err(|errno| unconfirmed("statm", errno))?;
-        let at = place.as_deref().unwrap_or_default();
-        let (real_uid, effective_uid) = understood("status", parse::uids(&read(directory, at, "status")?))?;
+        let has_memory = place.is_some();
+        let mut place = place.map(|(place, _)| place).unwrap_or_default();
+        let status = directory.through(&mut place, |at| directory.read(at, "status"));
+        let status = status.map_err(|error| unconfirmed("status", error))?;
+        let (real_uid, effective_uid) = understood("status", parse::uids(&status))?;
         let about = JobOwner { pid, uid: real_uid, onlooks: self.onlooks, lock: Lock::Mmap };
         // kcmp only where the first thread lives: it calls two tasks equal that have no memory at all.
-        let (parent, asks) = (stat.parent, self.own && place.as_deref() == Some(""));
+        let (parent, asks) = (stat.parent, self.own && has_memory && place.is_empty());
         let borrows = move || asks && kcmp::same_memory(pid, parent);
-        let hanging = directory
-            .reading(at, "cmdline")
-            .and_then(|cmdline| run_blocking(about, move || (cmdline(), borrows())));
+        let hanging = directory.through(&mut place, |at| {
+            let cmdline = directory.reading(at, "cmdline")?;
+            run_blocking(about, move || (cmdline(), borrows()))
+        });
         let (cmdline, borrows) = hanging.unwrap_or_else(|error| {
             // The command line of one that runs in its parent's memory hangs with its parent, and this does not. A process
             // that cannot be compared counts as having memory of its own.
             (Err(error), run_blocking(JobOwner { lock: Lock::Exec, ..about }, borrows).unwrap_or(false))
         });
-        let exe = withheld_or(directory.link(at, "exe"), |target| {
+        let exe = withheld_or(directory.through(&mut place, |at| directory.link(at, "exe")), |target| {
             Some(Name::new(parse::strip_deleted_suffix(target)))
         });
         let script = cmdline.as_deref().ok().and_then(|text| script(exe.known().map(Name::as_bytes), text));
@@ -105,7 +109,7 @@ impl ProcRoot {
             exe,
             argv0: withheld_or(cmdline, |text| parse::argv0(text).map(Name::new)),
         };
-        let cgroup = fact(directory.read(at, "cgroup"), |text| {
+        let cgroup = fact(directory.through(&mut place, |at| directory.read(at, "cgroup")), |text| {
             parse::cgroup(text).map(|path| Name::new(parse::strip_deleted_suffix(path)))
         });
         let oom_score_adj = match directory.read("", "oom_score_adj") {
@@ -120,22 +124,18 @@ impl ProcRoot {
         // Memory comes after the names: a program that is replaced (exec) in between takes its memory with it, so that
         // a large figure is never that of another program than the one named.
         let error = accuracy.error(stat.threads);
-        let (rss, error) = match &place {
-            Some(at) => self.resident(directory, (about, at), limit, error)?,
-            None => (Bytes::ZERO, Bytes::ZERO),
+        let (rss, error) = if has_memory {
+            self.resident(directory, (about, &mut place), limit, error)?
+        } else {
+            (Bytes::ZERO, Bytes::ZERO)
         };
-        let inherited = match &place {
-            Some(at) if stat.is_forked() && rss.saturating_sub(error) > limit => {
-                let layout = match stat.layout {
-                    None if !at.is_empty() => {
-                        parse::stat(&read(directory, at, "stat")?).and_then(|its| its.layout)
-                    }
-                    layout => layout,
-                };
-                let start = stat.start;
-                self.inherited(&Forked { about, parent, start, layout, directory, at, rss }, limit, most)
-            }
-            _ => Fact::Absent,
+        let inherited = if stat.is_forked() && rss.saturating_sub(error) > limit {
+            let text = directory.through(&mut place, |at| directory.read(at, "stat"));
+            let layout = text.ok().and_then(|text| parse::stat(&text)?.layout);
+            let (start, at) = (stat.start, &place);
+            self.inherited(&Forked { about, parent, start, layout, directory, at, rss }, limit, most)
+        } else {
+            Fact::Absent
         };
         let now = read(directory, "", "stat")?;
         same_start(pid, stat.start, understood("stat", parse::stat(&now))?.start)?;
@@ -159,11 +159,12 @@ impl ProcRoot {
     fn resident(
         &self,
         directory: &ProcessDirectory,
-        (about, at): (JobOwner, &str),
+        (about, place): (JobOwner, &mut String),
         limit: Bytes,
         error: Bytes,
     ) -> Result<(Bytes, Bytes), Unconfirmed> {
-        let statm = directory.statm(at).map_err(|errno| unconfirmed("statm", errno))?;
+        let statm = directory.through(place, |at| Ok(directory.statm(at)?));
+        let statm = statm.map_err(|error| unconfirmed("statm", error))?;
         if statm.size == 0 {
             return Err(Unconfirmed::Gone);
         }
@@ -172,7 +173,9 @@ impl ProcRoot {
             return Ok((rss, error));
         }
         // Not to be had without PTRACE_MODE_READ or CONFIG_PROC_PAGE_MONITOR: then the doubt stays.
-        let rollup = directory.reading(at, "smaps_rollup").and_then(|read| run_blocking(about, read)?);
+        let rollup = directory.through(place, |at| {
+            directory.reading(at, "smaps_rollup").and_then(|read| run_blocking(about, read)?)
+        });
         let exact = rollup.ok().and_then(|text| parse::kib(&text, "Rss:"));
         Ok(exact.map_or((rss, error), |exact| (exact, Bytes::ZERO)))
     }

@@ -9,12 +9,18 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat, readlinkat};
-use nix::sys::stat::Mode;
+use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
+use nix::sys::stat::{Mode, fstatat};
 
 use super::parse::{self, Statm};
 use super::{ProcRoot, ended, head, numbered, whole};
 use crate::model::Pid;
+
+/// How often threads are listed again, if all that were listed have ended and others are there.
+const LISTINGS: usize = 16;
+
+/// Through how many threads one thing is read that end meanwhile.
+const THREADS: usize = 64;
 
 /// /proc/PID of one process. The `place` that methods take comes from [`ProcessDirectory::place`].
 pub(super) struct ProcessDirectory(OwnedFd);
@@ -57,19 +63,53 @@ impl ProcessDirectory {
     /// `"task/TID/"`. If the first thread of a process ends before the others, the process's own files are empty from
     /// then on although its memory still exists; then the files of any living thread are used. `None` if the process has
     /// no memory.
-    pub(super) fn place(&self) -> nix::Result<Option<String>> {
-        if self.statm("")?.size > 0 {
-            return Ok(Some(String::new()));
+    pub(super) fn place(&self) -> nix::Result<Option<(String, Statm)>> {
+        let statm = self.statm("")?;
+        if statm.size > 0 {
+            return Ok(Some((String::new(), statm)));
         }
-        for thread in self.threads()? {
-            let place = format!("task/{}/", thread?);
-            match self.statm(&place) {
-                Ok(statm) if statm.size > 0 => return Ok(Some(place)),
-                Ok(_) => {}
-                Err(errno) if ended(errno) => {}
-                Err(errno) => return Err(errno),
+        for _ in 0..LISTINGS {
+            // The newest comes last in the list, and where threads come and go lives the longest.
+            let threads = self.threads()?.collect::<nix::Result<Vec<u32>>>()?;
+            for thread in threads.iter().rev() {
+                let place = format!("task/{thread}/");
+                match self.statm(&place) {
+                    Ok(statm) if statm.size > 0 => return Ok(Some((place, statm))),
+                    Ok(_) => {}
+                    Err(errno) if ended(errno) => {}
+                    Err(errno) => return Err(errno),
+                }
+            }
+            if self.thread_count()? <= 1 {
+                break;
             }
         }
         Ok(None)
+    }
+
+    /// How many threads there are: see [`ProcRoot::threads`].
+    fn thread_count(&self) -> nix::Result<u64> {
+        Ok(fstatat(&self.0, "task", AtFlags::empty())?.st_nlink.saturating_sub(2))
+    }
+
+    /// Reads by `read` what any living thread can show of the process, through `place` or, if that ends meanwhile, through
+    /// another one, which is `place` from then on.
+    ///
+    /// # Errors
+    /// Those of `read`; ESRCH if the process has no memory any more.
+    pub(super) fn through<T>(
+        &self,
+        place: &mut String,
+        mut read: impl FnMut(&str) -> io::Result<T>,
+    ) -> io::Result<T> {
+        for _ in 0..THREADS {
+            let found = read(place);
+            // What a thread shows that is about to end says nothing of the others.
+            if place.is_empty() || self.statm(place).is_ok_and(|statm| statm.size > 0) {
+                return found;
+            }
+            *place = self.place()?.ok_or(Errno::ESRCH)?.0;
+        }
+        Err(io::Error::other("its threads end faster than they are read"))
     }
 }

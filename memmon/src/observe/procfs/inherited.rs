@@ -84,7 +84,7 @@ impl ProcRoot {
             Some(layout) => (String::new(), layout),
             // Its first thread has ended, but others still run.
             None if stat.threads > 1 => {
-                let at = directory.place().ok()??;
+                let (at, _) = directory.place().ok()??;
                 let layout = parse::stat(&directory.read(&at, "stat").ok()?)?.layout?;
                 (at, layout)
             }

@@ -14,7 +14,7 @@ impl ProcRoot {
     /// The process is gone or has no memory, or the kernel is older than 4.5 and does not show the parts.
     pub fn parts(&self, pid: Pid) -> io::Result<Parts> {
         let directory = self.process(pid)?;
-        let place = directory.place()?.ok_or(Errno::ESRCH)?;
+        let (place, _) = directory.place()?.ok_or(Errno::ESRCH)?;
         let status = directory.read(&place, "status")?;
         let amount = |label| parse::kib(&status, label).ok_or(Errno::ENODATA);
         Ok(Parts {

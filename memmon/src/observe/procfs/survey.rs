@@ -56,8 +56,8 @@ impl ProcRoot {
                 return Ok(None);
             }
             let directory = self.process(pid)?;
-            let Some(place) = directory.place()? else { return Ok(None) };
-            statm = directory.statm(&place)?;
+            let Some((_, of_thread)) = directory.place()? else { return Ok(None) };
+            statm = of_thread;
         }
         let threads = match (accuracy, threads) {
             (_, Some(threads)) => threads,
