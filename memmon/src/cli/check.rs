@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{effective::write_settings, exit::Exit};
 use crate::{
-    config::{self, ConfigError, Loaded, Users},
+    config::{self, ConfigError, Loaded, Settings, Users, Warning},
     model::{Bytes, Escaped, Limit, Process, SystemMemory, Verdict},
     policy::Rules,
 };
@@ -38,7 +38,7 @@ pub(super) struct Running {
     pub judged: Vec<(Process, Verdict)>,
 }
 
-/// Checks a configuration, as it is meant at `now`. `running` reads the machine, once the rules are known; where it cannot, the settings are
+/// Checks a configuration, as it is meant at `now`. `preflight` looks at what it names on this machine, and `running` reads the machine, once the rules are known; where it cannot, the settings are
 /// checked all the same. What is wrong goes to `err`, everything else and all JSON to `out`.
 ///
 /// # Errors
@@ -47,12 +47,14 @@ pub(super) fn check(
     args: &Args,
     users: &dyn Users,
     now: &Zoned,
+    preflight: impl FnOnce(&Settings) -> Vec<Warning>,
     running: impl FnOnce(&Rules) -> anyhow::Result<Running>,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> io::Result<Exit> {
     match config::load(args.path.as_deref(), users) {
-        Ok(loaded) => {
+        Ok(mut loaded) => {
+            loaded.warnings.extend(preflight(&loaded.settings));
             let mut in_force = loaded.settings.clone();
             in_force.follow(now);
             let rules = in_force.rules;
@@ -112,6 +114,14 @@ const ROWS: usize = 20;
 
 fn write_running(rules: &Rules, running: &Running, users: &dyn Users, out: &mut dyn Write) -> io::Result<()> {
     let (limit, bytes) = rules.limit(&running.memory);
+    let share = rules.limits.share_of(running.memory.total);
+    writeln!(
+        out,
+        "On this machine, with {} of memory, {}% is {share}; ram_gb_threshold is {}. The lower one is the limit.",
+        running.memory.total,
+        rules.limits.percent(),
+        rules.limits.bytes(),
+    )?;
     let limit = match limit {
         Limit::Percent => "ram_percent_threshold",
         Limit::Gb => "ram_gb_threshold",
@@ -238,7 +248,8 @@ mod tests {
         fs::write(&file, text).unwrap();
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let exit =
-            check(&Args { path: Some(file), json }, &USERS, &noon(), machine, &mut out, &mut err).unwrap();
+            check(&Args { path: Some(file), json }, &USERS, &noon(), |_| vec![], machine, &mut out, &mut err)
+                .unwrap();
         let text = |stream| {
             String::from_utf8(stream).unwrap().replace(&*directory.path().to_string_lossy(), "/etc/memmon")
         };
@@ -313,6 +324,7 @@ mod tests {
           line 4: whitelist.names takes the place of the default list, so that these are no longer protected: systemd, sshd; add those that this machine needs
           line 5: root is listed but not protected, as in v1: set protect_root = true to protect it
 
+        On this machine, with 16.00GB of memory, 10% is 1.60GB; ram_gb_threshold is 0.10GB. The lower one is the limit.
         Over the limit of 0.10GB now (ram_gb_threshold, 16.00GB in all):
           PID=1, Name=systemd, User=root, RAM=4.00GB (25.00%): protected
           PID=12345, Name=chr\u{1b}me, User=alice, RAM=3.50GB (21.88%): would be terminated
@@ -361,7 +373,10 @@ mod tests {
         fs::write(args.path.as_ref().unwrap(), "settings.log_file = ''").unwrap();
         let mut out = Vec::new();
         let unreadable = |_: &Rules| Err(anyhow::anyhow!("no /proc"));
-        assert_eq!(check(&args, &USERS, &noon(), unreadable, &mut out, &mut io::sink()).unwrap(), Exit::Ok);
+        assert_eq!(
+            check(&args, &USERS, &noon(), |_| vec![], unreadable, &mut out, &mut io::sink()).unwrap(),
+            Exit::Ok
+        );
         let out = String::from_utf8(out).unwrap();
         assert!(out.ends_with("What is running now could not be read: no /proc\n"), "{out}");
     }

@@ -5,9 +5,10 @@ use std::{io::Write, path::Path};
 use anyhow::{Context as _, bail};
 use jiff::Zoned;
 
-use super::{arguments::Explain, check, exit::Exit, explain};
+use super::{arguments::Explain, check, exit::Exit, explain, unit};
 use crate::{
-    config::{self, Loaded, NameService, Users as _},
+    config::{self, Loaded, NameService, Settings, Users as _, Warning},
+    daemon::preflight,
     model::{Pid, Process, Snapshot},
     observe::{
         procfs::{Accuracy, ProcRoot},
@@ -19,7 +20,14 @@ use crate::{
 
 /// `memmon check`, with those who are over the limit right now.
 pub(super) fn check(asked: &check::Args, out: &mut dyn Write, err: &mut dyn Write) -> anyhow::Result<Exit> {
-    Ok(check::check(asked, &NameService, &Zoned::now(), running, out, err)?)
+    Ok(check::check(asked, &NameService, &Zoned::now(), beforehand, running, out, err)?)
+}
+
+/// What this machine, and memmon's unit on it, do not allow.
+fn beforehand(settings: &Settings) -> Vec<Warning> {
+    let mut warnings = preflight(settings);
+    warnings.extend(unit::warnings(settings));
+    warnings
 }
 
 fn running(rules: &Rules) -> anyhow::Result<check::Running> {

@@ -9,6 +9,7 @@ mod explain;
 mod look;
 mod status;
 mod top;
+mod unit;
 
 use std::{
     io::{self, Write},

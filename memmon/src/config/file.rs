@@ -3,7 +3,7 @@
 use std::{io, os::unix::fs::MetadataExt, path::Path};
 
 use super::{
-    Concern, ConfigError, Loaded, Users, Warning, error::Problems, parse, resolve::is_package_manager,
+    Concern, ConfigError, Loaded, Users, Warning, error::Problems, parse, whitelist::is_package_manager,
 };
 use crate::files;
 

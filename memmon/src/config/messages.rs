@@ -1,6 +1,11 @@
 //! Every mistake with the message that it is answered with, as an administrator sees it.
 
-use super::tests::{SHIPPED, error, warnings};
+use std::path::Path;
+
+use super::{
+    FakeUsers, parse,
+    tests::{SHIPPED, error, warnings},
+};
 
 #[test]
 fn an_empty_scope_is_refused() {
@@ -203,6 +208,8 @@ fn values_out_of_range_are_told_with_the_range() {
         ("termination.repeat_window", ["0", "-5", "86401"]),
         ("termination.repeat_backoff", ["0", "nan", "'1'"]),
         ("notify.mail_to", ["['admin']", "['@b']", "[\"a@b\\nc\"]"]),
+        ("notify.smtp_host", ["'relay.'", "'my relay'", "''"]),
+        ("notify.smtp_host", ["'relay:25'", "'[::1]'", "'a..b'"]),
         ("notify.smtp_port", ["0", "65536", "-1"]),
         ("notify.hook", ["'hook'", "'/bin/'", "'~/x'"]),
         ("notify.hook_user", ["'mallory'", "''", "'-1'"]),
@@ -219,6 +226,35 @@ fn values_out_of_range_are_told_with_the_range() {
             let message = error(&format!("{key} = {value}"));
             assert!(message.contains(" cannot be "), "{message}");
         }
+    }
+}
+
+/// One of these kept mail from everybody.
+#[test]
+#[cfg(feature = "mail")]
+fn addresses_are_those_that_the_sender_of_mail_takes() {
+    for address in ["a b@c", "a@b, c@d", "a@b.", "a@-b", "Bob b@c", "a@b\u{e9}.\u{2028}"] {
+        for text in [format!("mail_to = ['x@y', '{address}']"), format!("mail_from = '{address}'")] {
+            let message = error(&format!("[notify]\n{text}"));
+            assert!(message.contains("expected an address, \"admin@example.com\" ("), "{message}");
+        }
+    }
+}
+
+#[test]
+fn a_relay_has_a_name_that_its_certificate_can_have() {
+    for (host, fits) in [
+        ("a".repeat(63), true),
+        ("a".repeat(64), false),
+        (format!("{}bc.d", "a.".repeat(124)), true),
+        (format!("{}bcd.e", "a.".repeat(125)), false),
+        ("192.0.2.1".to_owned(), true),
+        ("::1".to_owned(), true),
+        ("smtp_relay-1.example.com".to_owned(), true),
+    ] {
+        let text = format!("notify.smtp_host = '{host}'");
+        let loaded = parse(&text, Path::new("c"), &FakeUsers(&[]));
+        assert_eq!(loaded.is_ok(), fits, "{host}");
     }
 }
 

@@ -9,6 +9,7 @@ mod error;
 mod file;
 mod foreign;
 mod hints;
+mod limits;
 mod metrics;
 mod notify;
 mod raw;
@@ -19,6 +20,7 @@ mod toml_document;
 mod users;
 mod values;
 mod warning;
+mod whitelist;
 
 use std::path::{Path, PathBuf};
 

@@ -55,7 +55,8 @@ impl Reader<'_, '_> {
             .flat_map(List::get_ref)
             .filter_map(|typed| self.address("mail_to", typed))
             .collect();
-        let host = smtp_host.as_ref().map_or("localhost", |typed| typed.get_ref()).to_owned();
+        let host = smtp_host.as_ref().map_or(Some("localhost".to_owned()), |typed| self.relay(typed));
+        let host = host.unwrap_or_default();
         let starttls = smtp_starttls.as_ref().is_some_and(|typed| *typed.get_ref());
         if let (Some(typed), Some(_), false) = (smtp_auth_file, &auth_file, starttls || is_here(&host)) {
             self.warn(&typed.span(), Concern::PlainPassword { host: host.clone() });
@@ -123,16 +124,55 @@ impl Reader<'_, '_> {
         port
     }
 
-    /// Whether it looks like an address; whether it is one, the relay knows.
+    /// An address as the sender of mail parses it: one that it does not take would keep mail from everybody.
     fn address(&mut self, key: &str, typed: &Spanned<String>) -> Option<String> {
         let text = typed.get_ref();
-        let plain = text.rsplit_once('@').is_some_and(|(user, host)| !user.is_empty() && !host.is_empty());
-        if plain && !text.contains(|c: char| c.is_control()) {
-            return Some(text.clone());
+        match mailbox(text) {
+            Ok(()) => return Some(text.clone()),
+            Err(why) => {
+                let help = format!("expected an address, \"admin@example.com\"{why}");
+                self.refuse(key, &typed.span(), help);
+            }
         }
-        self.refuse(key, &typed.span(), "expected an address, \"admin@example.com\"".to_owned());
         None
     }
+
+    /// The relay: an address, or a name that a name server and a certificate can have.
+    fn relay(&mut self, typed: &Spanned<String>) -> Option<String> {
+        let text = typed.get_ref();
+        let help = if text.parse::<IpAddr>().is_ok() {
+            return Some(text.clone());
+        } else if text.ends_with('.') {
+            "write it without the dot at its end: no certificate has one"
+        } else if text.len() > 253 || text.split('.').any(|label| label.len() > 63) {
+            "a host name has at most 253 characters, and 63 between two dots"
+        } else if !text.split('.').all(is_label) {
+            "expected a host name or an address, without port, brackets or blanks"
+        } else {
+            return Some(text.clone());
+        };
+        self.refuse("smtp_host", &typed.span(), help.to_owned());
+        None
+    }
+}
+
+fn is_label(label: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    !label.is_empty() && label.bytes().all(is_plain) && !label.starts_with('-') && !label.ends_with('-')
+}
+
+/// Whether `text` is an address to whom sends mail, or why not.
+#[cfg(feature = "mail")]
+fn mailbox(text: &str) -> Result<(), String> {
+    let parsed = text.parse::<lettre::message::Mailbox>();
+    parsed.map(drop).map_err(|error| format!(" ({})", super::error::quotable(&error.to_string())))
+}
+
+/// A build that sends none reports that anyway.
+#[cfg(not(feature = "mail"))]
+fn mailbox(text: &str) -> Result<(), String> {
+    let plain = text.rsplit_once('@').is_some_and(|(user, host)| !user.is_empty() && !host.is_empty());
+    if plain && !text.contains(char::is_control) { Ok(()) } else { Err(String::new()) }
 }
 
 /// Whether what is sent to `host` does not leave this machine.

@@ -1,7 +1,6 @@
 //! From what was typed to what is meant: ranges, units, names of users, and the defaults.
 
 use std::{
-    collections::BTreeSet,
     ops::{Range, RangeInclusive},
     path::PathBuf,
 };
@@ -17,25 +16,25 @@ use super::{
     toml_document::List,
     users::Users,
     values::{Reader, uid},
-    warning::{Concern, GLOB, Warning, other_name},
+    warning::{Concern, Warning},
 };
 use crate::{
     model::{Bytes, Pid, SourceChoice, Uid},
-    policy::{CgroupPatterns, Limits, NamePatterns, Rules, Scope, UidRanges, Whitelist},
+    policy::{CgroupPatterns, Limits, Rules, Scope, UidRanges},
 };
 
 /// v1's defaults, and those of the keys that v1 did not have. /config.toml says the same, and why.
-mod default {
+pub(super) mod default {
     use std::time::Duration;
 
-    pub(super) const PERCENT: f64 = 10.0;
-    pub(super) const GB: f64 = 2.0;
-    pub(super) const INTERVAL: Duration = Duration::from_secs(30);
-    pub(super) const PIDS: [u32; 1] = [1];
-    pub(super) const NAMES: [&str; 5] = ["systemd", "kernel", "init", "sshd", "docker"];
+    pub(in crate::config) const PERCENT: f64 = 10.0;
+    pub(in crate::config) const GB: f64 = 2.0;
+    pub(in crate::config) const INTERVAL: Duration = Duration::from_secs(30);
+    pub(in crate::config) const PIDS: [u32; 1] = [1];
+    pub(in crate::config) const NAMES: [&str; 5] = ["systemd", "kernel", "init", "sshd", "docker"];
     /// Ended in the middle of an upgrade, each leaves a machine with half of it. v1's list had none of them; a file that
     /// lists names, as v1's own does, means what it lists, and is warned.
-    pub(super) const PACKAGE_MANAGERS: [&str; 12] = [
+    pub(in crate::config) const PACKAGE_MANAGERS: [&str; 12] = [
         "apt",
         "apt-get",
         "dpkg",
@@ -49,28 +48,25 @@ mod default {
         "snapd",
         "packagekitd",
     ];
-    pub(super) const PROTECT_ROOT: bool = false;
-    pub(super) const HONOUR_OOM_SCORE_ADJ: bool = true;
-    pub(super) const DRY_RUN: bool = false;
-    pub(super) const LOG_FILE: &str = "/var/log/memory_monitor.log";
-    pub(super) const SYSTEM_LOG: bool = true;
-    pub(super) const GRACE: Duration = Duration::from_secs(5);
-    pub(super) const REPEAT_LIMIT: u32 = 5;
-    pub(super) const REPEAT_WINDOW: Duration = Duration::from_secs(600);
-    pub(super) const REPEAT_BACKOFF: Duration = Duration::from_secs(60);
-    pub(super) const RECLAIM: bool = true;
-    pub(super) const WARN_AT_PERCENT: f64 = 80.0;
-    pub(super) const INSTANT: bool = true;
-    pub(super) const REALTIME: bool = false;
-    pub(super) const HARD_CEILING: f64 = 2.0;
-    pub(super) const RESERVE_PERCENT: f64 = 3.0;
+    pub(in crate::config) const PROTECT_ROOT: bool = false;
+    pub(in crate::config) const HONOUR_OOM_SCORE_ADJ: bool = true;
+    pub(in crate::config) const DRY_RUN: bool = false;
+    pub(in crate::config) const LOG_FILE: &str = "/var/log/memory_monitor.log";
+    pub(in crate::config) const SYSTEM_LOG: bool = true;
+    pub(in crate::config) const GRACE: Duration = Duration::from_secs(5);
+    pub(in crate::config) const REPEAT_LIMIT: u32 = 5;
+    pub(in crate::config) const REPEAT_WINDOW: Duration = Duration::from_secs(600);
+    pub(in crate::config) const REPEAT_BACKOFF: Duration = Duration::from_secs(60);
+    pub(in crate::config) const RECLAIM: bool = true;
+    pub(in crate::config) const WARN_AT_PERCENT: f64 = 80.0;
+    pub(in crate::config) const INSTANT: bool = true;
+    pub(in crate::config) const REALTIME: bool = false;
+    pub(in crate::config) const HARD_CEILING: f64 = 2.0;
+    pub(in crate::config) const RESERVE_PERCENT: f64 = 3.0;
 }
 
-/// The bytes of a comm without its NUL: TASK_COMM_LEN - 1 of linux/sched.h.
-const COMM_LEN: usize = 15;
-
 /// The kernel's PID_MAX_LIMIT on 64 bits (linux/threads.h): no pid reaches it.
-const PID_MAX: u32 = 1 << 22;
+pub(super) const PID_MAX: u32 = 1 << 22;
 
 /// What `typed` means on a machine with these `users`; none only where something cannot be meant, which is then in
 /// `problems`. What can be told of the rest is told all the same.
@@ -216,22 +212,6 @@ const FORMATS: [LogFormat; 2] = [LogFormat::Text, LogFormat::Json];
 const LEVELS: [LogLevel; 4] = [LogLevel::Debug, LogLevel::Info, LogLevel::Warning, LogLevel::Error];
 const SOURCES: [SourceChoice; 3] = [SourceChoice::Auto, SourceChoice::Ebpf, SourceChoice::Proc];
 
-/// Whether the pattern `name` matches names that have nothing in common.
-fn is_every_name(name: &str) -> bool {
-    NamePatterns::new([name]).is_ok_and(|pattern| {
-        ["a", "Zz-_.9", "0+kworker/u8:2"].iter().all(|name| pattern.find(name.as_bytes()).is_some())
-    })
-}
-
-fn default_names() -> impl Iterator<Item = &'static str> {
-    default::NAMES.into_iter().chain(default::PACKAGE_MANAGERS)
-}
-
-/// Whether `name` is a package manager of the default list.
-pub(super) fn is_package_manager(name: &str) -> bool {
-    default::PACKAGE_MANAGERS.contains(&name)
-}
-
 fn default_limits() -> Option<Limits> {
     Limits::new(default::PERCENT, Bytes::from_gb(default::GB)).ok()
 }
@@ -276,85 +256,6 @@ impl Reader<'_, '_> {
             Some(typed) if *typed.get_ref() == 0.0 => None,
             Some(typed) => self.number(key, &typed, what, range),
         }
-    }
-
-    fn whitelist(&mut self, typed: raw::Whitelist) -> Whitelist {
-        let raw::Whitelist { pids, names, users, protect_root, honour_oom_score_adj: _ } = typed;
-        let protect_root = protect_root.map_or(default::PROTECT_ROOT, Spanned::into_inner);
-        Whitelist {
-            pids: match pids {
-                Some(list) => self.pids(&list),
-                None => default::PIDS.map(Pid).into(),
-            },
-            names: match names {
-                Some(list) => self.names(&list),
-                None => self.compiled("names", &(0..0), NamePatterns::new(default_names())),
-            },
-            users: match users {
-                Some(list) => self.protected_users(&list, protect_root),
-                None => BTreeSet::from([Uid::ROOT]),
-            },
-            protect_root,
-        }
-    }
-
-    fn pids(&mut self, list: &List<i64>) -> BTreeSet<Pid> {
-        let mut pids = BTreeSet::new();
-        for typed in list.get_ref() {
-            match u32::try_from(*typed.get_ref()) {
-                Ok(pid @ 1..=PID_MAX) => {
-                    if !pids.insert(Pid(pid)) {
-                        let entry = pid.to_string();
-                        self.warn(&typed.span(), Concern::Duplicate { key: "whitelist.pids", entry });
-                    }
-                }
-                _ => self.refuse("pids", &typed.span(), format!("expected process ids, from 1 to {PID_MAX}")),
-            }
-        }
-        pids
-    }
-
-    fn names(&mut self, list: &List<String>) -> NamePatterns {
-        let names = self.patterns("whitelist.names", Of::Names, list, |name| NamePatterns::new([name]).err());
-        for (name, span) in &names {
-            let name = (*name).to_owned();
-            if let Some(real) = other_name(&name)
-                && !names.iter().any(|(listed, _)| *listed == real)
-            {
-                self.warn(span, Concern::OtherName { name, real });
-            } else if is_every_name(&name) {
-                self.warn(span, Concern::EveryName { name });
-            } else if ["/", "./", "~/", "*/", "**/"].iter().any(|start| name.starts_with(start)) {
-                self.warn(span, Concern::PathForName { name });
-            } else if name.len() > COMM_LEN && !name.contains(GLOB) {
-                self.warn(span, Concern::LongName { name });
-            }
-        }
-        self.compiled("names", &list.span(), NamePatterns::new(names.into_iter().map(|(name, _)| name)))
-    }
-
-    /// A list takes the place of the default one, as in v1. What the default protects and the list does not is easily
-    /// forgotten; `kernel` and `init` are never touched, and nothing of importance is called `docker`.
-    fn warn_of_names_that_fell_away(&mut self, list: &Range<usize>, whitelist: &Whitelist, scope: &Scope) {
-        let root_is_exposed =
-            !whitelist.protect_root && scope.uids.as_ref().is_none_or(|uids| uids.contains(Uid::ROOT));
-        let managers = default::PACKAGE_MANAGERS.into_iter().filter(|_| root_is_exposed);
-        let names: Vec<_> = ["systemd", "sshd"]
-            .into_iter()
-            .chain(managers)
-            .filter(|name| whitelist.names.find(name.as_bytes()).is_none())
-            .collect();
-        if !names.is_empty() {
-            self.warn(list, Concern::NamesFellAway { names });
-        }
-    }
-
-    fn protected_users(&mut self, list: &List<String>, protect_root: bool) -> BTreeSet<Uid> {
-        let users = self.users("whitelist.users", list);
-        if !protect_root && let Some((_, span)) = users.iter().find(|(uid, _)| *uid == Uid::ROOT) {
-            self.warn(span, Concern::RootNotProtected);
-        }
-        users.into_iter().map(|(uid, _)| uid).collect()
     }
 
     /// `[scope]` narrows and never widens: left out, everything is in scope; but empty, or with an empty list, it is

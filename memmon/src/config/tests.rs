@@ -86,7 +86,7 @@ fn the_defaults_are_those_of_v1() {
     assert_eq!(rules.whitelist.pids, [Pid(1)].into());
     let names = rules.whitelist.names.entries();
     assert_eq!(names[..5], ["systemd", "kernel", "init", "sshd", "docker"]);
-    assert!(names[5..].iter().all(|name| resolve::is_package_manager(name)), "{names:?}");
+    assert!(names[5..].iter().all(|name| whitelist::is_package_manager(name)), "{names:?}");
     assert_eq!(rules.whitelist.users, [Uid::ROOT].into());
     assert!(!rules.whitelist.protect_root && rules.honour_oom_score_adj);
     assert_eq!(rules.scope, crate::policy::Scope::default());

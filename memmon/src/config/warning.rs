@@ -9,7 +9,7 @@ use std::{
 use serde::{Serialize, Serializer};
 
 use super::error::quotable;
-use crate::model::Escaped;
+use crate::model::{Bytes, Escaped};
 
 /// A concern, and the line of the file that gives rise to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -65,6 +65,29 @@ pub enum Concern {
     NamesFellAway {
         /// What the default protects and the list does not.
         names: Vec<&'static str>,
+    },
+    /// What a key names cannot be used as it is now.
+    Unusable {
+        /// The key, with its section.
+        key: &'static str,
+        /// Why, and what helps; escaped.
+        why: String,
+    },
+    /// A limit that was raised, where the other one, which was left at its default, is the lower one on this machine.
+    LimitWithoutEffect {
+        /// The key of the one that was raised.
+        raised: &'static str,
+        /// The key of the other one.
+        key: &'static str,
+        /// The limit in force.
+        limit: Bytes,
+    },
+    /// The default share of a small machine's memory, which many programs exceed.
+    SmallLimit {
+        /// The limit in force.
+        limit: Bytes,
+        /// All memory.
+        total: Bytes,
     },
     /// A key that has no effect without another one.
     NoEffect {
@@ -182,6 +205,17 @@ impl fmt::Display for Concern {
                 "whitelist.names takes the place of the default list, so that these are no longer protected: {}; add those \
                  that this machine needs",
                 names.join(", ")
+            ),
+            Self::Unusable { key, why } => write!(f, "{key} cannot be used: {why}"),
+            Self::LimitWithoutEffect { raised, key, limit } => write!(
+                f,
+                "{raised} has no effect on this machine: {key} is the lower limit, {limit}, and a process that exceeds either is \
+                 over the limit; set both"
+            ),
+            Self::SmallLimit { limit, total } => write!(
+                f,
+                "the limit is {limit} here, the default share of {total} of memory, which many programs exceed: set \
+                 ram_percent_threshold to what a process may have on this machine"
             ),
             Self::NoEffect { key, without } => write!(f, "{key} has no effect without {without}"),
             Self::RootNotProtected => f.write_str(

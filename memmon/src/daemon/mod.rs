@@ -11,6 +11,7 @@ mod engine;
 mod event_loop;
 mod host;
 mod nearest;
+mod preflight;
 mod reload;
 mod source;
 mod startup;
@@ -21,6 +22,7 @@ use std::path::PathBuf;
 
 pub use host::instance::InstanceError;
 pub use nearest::{Basis, nearest};
+pub use preflight::preflight;
 pub use startup::{CannotEnforce, run};
 
 use crate::model::SourceChoice;

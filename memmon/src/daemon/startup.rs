@@ -9,6 +9,7 @@ use crate::daemon::Options;
 use crate::daemon::event_loop::{Daemon, Signals};
 use crate::daemon::host::instance::{Instance, InstanceError, RUNTIME_DIR};
 use crate::daemon::host::memory_trim::Startup;
+use crate::daemon::preflight::preflight;
 use crate::daemon::source::kernel_map::Kernel;
 use crate::daemon::source::sources::Sources;
 use crate::daemon::status::{StartupFacts, StatusBoard};
@@ -94,6 +95,7 @@ pub(super) fn load(options: &Options) -> Result<Loaded, config::ConfigError> {
     loaded.settings.dry_run |= options.dry_run;
     loaded.settings.kernel.source = options.source.unwrap_or(loaded.settings.kernel.source);
     loaded.settings.follow(&Zoned::now());
+    loaded.warnings.extend(preflight(&loaded.settings));
     Ok(loaded)
 }
 

@@ -94,18 +94,8 @@ impl Output for LogFile {
 /// # Errors
 /// One of these, or what open(2) says.
 fn open_safely(path: &Path) -> io::Result<File> {
-    let path = path::absolute(path)?;
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::Error::other("it is not the name of a file"));
-    };
     let own_uid = nix::unistd::geteuid().as_raw();
-    let real = fs::canonicalize(folder)?;
-    // Both as it is written and where it leads: a link on the way is as good as its owner.
-    for step in folder.ancestors().chain(real.ancestors()) {
-        if let Err(why) = check_folder(&Facts::from(&fs::symlink_metadata(step)?), own_uid) {
-            return Err(io::Error::other(format!("refused, its folder {} {why}", step.display())));
-        }
-    }
+    let path = in_safe_folder(path, own_uid)?;
     let mut options = OpenOptions::new();
     // O_NONBLOCK: the open of a FIFO would wait for a reader; on a regular file it changes nothing.
     options
@@ -113,14 +103,53 @@ fn open_safely(path: &Path) -> io::Result<File> {
         .create(true)
         .mode(0o640)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY);
-    let file = options.open(real.join(name)).map_err(|error| match error.raw_os_error() {
-        Some(libc::ELOOP) => io::Error::other("refused, it is a symbolic link; name its target as log_file"),
+    let file = options.open(path).map_err(|error| match error.raw_os_error() {
+        Some(libc::ELOOP) => symbolic_link(),
         _ => error,
     })?;
-    match check_file(&Facts::from(&file.metadata()?), own_uid) {
-        Ok(()) => Ok(file),
-        Err(why) => Err(io::Error::other(format!("refused, it {why}"))),
+    check_file(&Facts::from(&file.metadata()?), own_uid).map_err(|why| refused(&why))?;
+    Ok(file)
+}
+
+/// Where a log file `path` would be opened, in a folder without links; it need not be there yet.
+///
+/// # Errors
+/// Those that opening it would have, as far as a look can show them.
+pub(super) fn place(path: &Path) -> io::Result<PathBuf> {
+    let own_uid = nix::unistd::geteuid().as_raw();
+    let path = in_safe_folder(path, own_uid)?;
+    match fs::symlink_metadata(&path) {
+        Ok(facts) if facts.is_symlink() => return Err(symbolic_link()),
+        Ok(facts) => check_file(&Facts::from(&facts), own_uid).map_err(|why| refused(&why))?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
     }
+    Ok(path)
+}
+
+/// `path`, in the folder that it leads to, which strangers have no say in.
+fn in_safe_folder(path: &Path, own_uid: u32) -> io::Result<PathBuf> {
+    let path = path::absolute(path)?;
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::Error::other("it is not the name of a file"));
+    };
+    let real = fs::canonicalize(folder)?;
+    // Both as it is written and where it leads: a link on the way is as good as its owner.
+    for step in folder.ancestors().chain(real.ancestors()) {
+        if let Err(why) = check_folder(&Facts::from(&fs::symlink_metadata(step)?), own_uid) {
+            return Err(io::Error::other(format!("refused, its folder {} {why}", step.display())));
+        }
+    }
+    Ok(real.join(name))
+}
+
+fn refused(why: &str) -> io::Error {
+    io::Error::other(format!("refused, it {why}"))
+}
+
+/// Whoever made the link chose its target, so that it is not advised to use that instead.
+fn symbolic_link() -> io::Error {
+    io::Error::other("refused, it is a symbolic link; give log_file the name of a file that is none")
 }
 
 /// What the checks look at, from stat(2).

@@ -191,3 +191,40 @@ fn a_configuration_that_may_not_be_read_is_refused_and_not_taken_for_none() {
         "{status} {stderr}"
     );
 }
+
+#[test]
+fn what_cannot_work_here_is_reported_by_check_and_by_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().canonicalize().unwrap();
+    let place = place.display();
+    fs::write(dir.path().join("hook"), "#!/bin/sh\n").unwrap();
+    fs::write(dir.path().join("auth"), "user\npassword\n").unwrap();
+    fs::set_permissions(dir.path().join("auth"), Permissions::from_mode(0o644)).unwrap();
+    symlink("elsewhere", dir.path().join("memmon.log")).unwrap();
+    let text = format!(
+        "[thresholds]\nram_gb_threshold = 100000\n[settings]\nlog_file = \"{place}/memmon.log\"\nenable_syslog = false\n\
+         [metrics]\ntextfile = \"{place}/missing/x.prom\"\n[kernel]\nsource = \"proc\"\n\
+         [notify]\nhook = \"{place}/hook\"\nmail_to = [\"a@b.invalid\"]\nsmtp_auth_file = \"{place}/auth\"\n"
+    );
+    fs::write(dir.path().join("config.toml"), text).unwrap();
+    let (code, checked, err) = memmon(dir.path(), &["check", "config.toml"]);
+    assert_eq!(code, 0, "warnings only: {err}");
+    let (code, _, started) = memmon(dir.path(), &["run", "--dry-run", "--once", "--config", "config.toml"]);
+    assert_eq!(code, 0, "{started}");
+    for said in [
+        format!("settings.log_file cannot be used: {place}/memmon.log: refused, it is a symbolic link"),
+        format!("metrics.textfile cannot be used: {place}/missing: No such file or directory"),
+        format!("notify.smtp_auth_file cannot be used: {place}/auth: others may read it: chmod 600 it"),
+        "notify.hook cannot be used: ".to_owned(),
+        "ram_gb_threshold has no effect on this machine: ram_percent_threshold is the lower limit".to_owned(),
+    ] {
+        assert!(checked.contains(&said), "{said}\n{checked}");
+        assert!(started.contains(&said), "{said}\n{started}");
+    }
+    assert!(!dir.path().join("elsewhere").exists(), "a look writes nothing");
+
+    let dir = configured("[notify]\nmail_to = [\"a@b\", \"a b@c\"]\nsmtp_host = \"relay.\"\n");
+    let (code, _, err) = memmon(dir.path(), &["check", "config.toml"]);
+    assert!(code == 2 && err.contains("`smtp_host` cannot be \"relay.\""), "{err}");
+    assert_eq!(err.contains("`mail_to` cannot be \"a b@c\""), cfg!(feature = "mail"), "{err}");
+}

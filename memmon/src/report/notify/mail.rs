@@ -38,8 +38,7 @@ impl Post {
 
     fn letter(&self, message: &Message<'_>) -> Result<Letter, String> {
         let address = |text: &str| text.parse::<Mailbox>().map_err(|error| format!("{text}: {error}"));
-        let host = super::host();
-        let from = self.mail.from.clone().unwrap_or_else(|| format!("memmon@{host}"));
+        let from = self.mail.from.clone().unwrap_or_else(|| sender(&super::host()));
         // Not every relay adds an id, and some people's servers refuse what has none.
         let mut letter = Letter::builder().from(address(&from)?).subject(&message.subject).message_id(None);
         for to in &self.mail.to {
@@ -62,11 +61,23 @@ impl Post {
     }
 }
 
+/// memmon at this `host`, or, if mail cannot have that name (it is too long, or ends in a dot), at what is left of it.
+fn sender(host: &str) -> String {
+    let at = |host: &str| format!("memmon@{host}");
+    let is_letter = |letter: &char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '.');
+    let plain: String = host.chars().filter(is_letter).take(63).collect();
+    [host, plain.trim_matches(['.', '-'])]
+        .map(at)
+        .into_iter()
+        .find(|from| from.parse::<Mailbox>().is_ok())
+        .unwrap_or_else(|| at("localhost"))
+}
+
 /// The longest that a file with a name and a password may be, in bytes.
 const LONGEST_AUTH: usize = 4096;
 
 /// The name and the password in the file `path`.
-fn credentials(path: &Path) -> Result<Credentials, String> {
+pub(super) fn credentials(path: &Path) -> Result<Credentials, String> {
     let place = |why: String| format!("{}: {why}", path.display());
     let (bytes, metadata) = files::read(path, LONGEST_AUTH).map_err(|error| place(advised(&error)))?;
     if !files::is_secret(&metadata) {
@@ -140,6 +151,22 @@ mod tests {
     use nix::{sys::stat::Mode, unistd::mkfifo};
 
     use super::*;
+
+    /// Each of these kept all mail from everybody.
+    #[test]
+    fn every_machine_has_a_sender_whatever_it_is_called() {
+        let long = "a".repeat(64);
+        for (host, from) in [
+            ("node1.example.com", "memmon@node1.example.com".to_owned()),
+            ("node1.", "memmon@node1".to_owned()),
+            ("node 1", "memmon@node1".to_owned()),
+            (&long, format!("memmon@{}", "a".repeat(63))),
+            ("..", "memmon@localhost".to_owned()),
+            ("", "memmon@localhost".to_owned()),
+        ] {
+            assert_eq!(sender(host), from, "{host}");
+        }
+    }
 
     #[test]
     fn a_password_comes_from_a_regular_file_that_its_owner_alone_may_read() {

@@ -43,6 +43,12 @@ pub(super) const LAST_CHANCE: Duration = Duration::from_secs(3);
 /// Events that may wait for a channel whose thread is busy.
 const QUEUE: usize = 1024;
 
+/// Whether the file `path` has a name and a password for a relay, or why not.
+#[cfg(feature = "mail")]
+pub(super) fn credentials(path: &std::path::Path) -> Result<(), String> {
+    mail::credentials(path).map(drop)
+}
+
 /// Who is notified, and how often at most.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NotifyOutputs {

@@ -1,0 +1,219 @@
+//! What a configuration needs that memmon's unit does not allow: memmon(8), SYSTEMD, as warnings of `memmon check`, before
+//! the service is started with it.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::{
+    config::{Concern, Settings, Warning},
+    model::{Escaped, Listen, Uid},
+};
+
+/// The properties of the unit that are looked at.
+const PROPERTIES: &str = "LoadState,PrivateNetwork,IPAddressAllow,IPAddressDeny,RestrictAddressFamilies,ReadWritePaths,ProtectSystem,ProtectHome,PrivateTmp,\
+                          Group,CapabilityBoundingSet,SystemCallFilter,RestrictRealtime";
+
+/// Asks systemd for the unit as it is, drop-ins included. Without systemd, or such a unit, nothing is needed.
+pub(super) fn warnings(settings: &Settings) -> Vec<Warning> {
+    if !Path::new("/run/systemd/system").is_dir() {
+        return Vec::new();
+    }
+    let shown = Command::new("systemctl").args(["show", "memmon.service", "--property", PROPERTIES]).output();
+    let shown = shown.map(|shown| String::from_utf8_lossy(&shown.stdout).into_owned()).unwrap_or_default();
+    missing(settings, &shown)
+}
+
+/// What `settings` need and the unit that is `shown` does not allow.
+fn missing(settings: &Settings, shown: &str) -> Vec<Warning> {
+    let unit = Unit(shown.lines().filter_map(|line| line.split_once('=')).collect());
+    if !unit.is("LoadState", "loaded") {
+        return Vec::new();
+    }
+    let mut needs = needs(settings);
+    for need in &mut needs {
+        need.directives.retain(|directive| !unit.has(directive));
+    }
+    needs.retain(|need| !need.directives.is_empty());
+    needs
+        .into_iter()
+        .map(|Need { key, directives }| {
+            let directives: Vec<_> =
+                directives.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            let why = format!(
+                "memmon.service does not allow it: `systemctl edit memmon`, and under [Service] {}",
+                directives.join(", ")
+            );
+            Warning { line: None, concern: Concern::Unusable { key, why } }
+        })
+        .collect()
+}
+
+/// A key, and the lines of a drop-in that it needs.
+struct Need {
+    key: &'static str,
+    directives: Vec<(&'static str, String)>,
+}
+
+fn needs(settings: &Settings) -> Vec<Need> {
+    let notify = &settings.notify;
+    let mut needs = Vec::new();
+    let mut need = |key, directives: &[(&'static str, &str)]| {
+        let directives = directives.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        needs.push(Need { key, directives });
+    };
+    let network = |allowed| {
+        [
+            ("PrivateNetwork", "no"),
+            ("RestrictAddressFamilies", "AF_UNIX AF_INET AF_INET6"),
+            ("IPAddressAllow", allowed),
+        ]
+    };
+    if let Some(mail) = &notify.mail {
+        let is_here = mail.host == "localhost" || mail.host.starts_with("127.") || mail.host == "::1";
+        need("notify.mail_to", &network(if is_here { "localhost" } else { "ADDRESSES-OF-THE-RELAY" }));
+    }
+    if matches!(settings.metrics.listen, Some(Listen::Loopback(_))) {
+        need("metrics.listen", &network("localhost"));
+    }
+    if notify.hook.as_ref().is_some_and(|hook| hook.user.is_some_and(|user| user != Uid::ROOT)) {
+        need(
+            "notify.hook",
+            &[("CapabilityBoundingSet", "CAP_SETUID CAP_SETGID"), ("SystemCallFilter", "@setuid")],
+        );
+    }
+    if settings.kernel.realtime {
+        let directives = [
+            ("RestrictRealtime", "no"),
+            ("CapabilityBoundingSet", "CAP_SYS_NICE"),
+            ("SystemCallFilter", "@resources"),
+        ];
+        need("kernel.realtime", &directives);
+    }
+    if let Some(group) = &settings.status.group {
+        need("status.group", &[("Group", group)]);
+    }
+    let auth_file = notify.mail.as_ref().and_then(|mail| mail.auth_file.as_deref());
+    let files = [
+        ("settings.log_file", settings.log.file.as_deref(), true),
+        ("metrics.textfile", settings.metrics.textfile.as_deref(), true),
+        ("notify.hook", notify.hook.as_ref().map(|hook| hook.command.as_path()), false),
+        ("notify.smtp_auth_file", auth_file, false),
+    ];
+    for (key, path, is_written) in
+        files.into_iter().filter_map(|(key, path, is_written)| Some((key, path?, is_written)))
+    {
+        let mut directives = Vec::new();
+        if ["/home", "/root", "/run/user"].iter().any(|folder| path.starts_with(folder)) {
+            directives.push(("ProtectHome", if is_written { "no" } else { "read-only" }.to_owned()));
+        }
+        if ["/tmp", "/var/tmp"].iter().any(|folder| path.starts_with(folder)) {
+            directives.push(("PrivateTmp", "no".to_owned()));
+        }
+        if is_written && let Some(folder) = path.parent() {
+            directives.push(("ReadWritePaths", Escaped(folder.as_os_str().as_encoded_bytes()).to_string()));
+        }
+        needs.push(Need { key, directives });
+    }
+    needs
+}
+
+/// Properties as `systemctl show` prints them.
+struct Unit<'a>(BTreeMap<&'a str, &'a str>);
+
+impl Unit<'_> {
+    fn get(&self, name: &str) -> &str {
+        self.0.get(name).copied().unwrap_or_default()
+    }
+
+    fn is(&self, name: &str, value: &str) -> bool {
+        self.get(name) == value
+    }
+
+    fn lists(&self, name: &str, word: &str) -> bool {
+        self.get(name).split_whitespace().any(|listed| listed.eq_ignore_ascii_case(word))
+    }
+
+    /// Whether the unit allows what this line of a drop-in would.
+    fn has(&self, (name, value): &(&str, String)) -> bool {
+        let value = value.as_str();
+        // A list that is empty restricts nothing.
+        let is_open = self.get(name).is_empty();
+        match *name {
+            "IPAddressAllow" => self.get("IPAddressDeny").is_empty() || !is_open,
+            "RestrictAddressFamilies" => is_open || self.lists(name, "AF_INET"),
+            "CapabilityBoundingSet" => value.split(' ').all(|capability| self.lists(name, capability)),
+            "SystemCallFilter" => {
+                let call = if value == "@setuid" { "setresuid" } else { "sched_setscheduler" };
+                is_open || self.lists(name, call)
+            }
+            "ReadWritePaths" => {
+                let written: Vec<PathBuf> = self
+                    .get(name)
+                    .split_whitespace()
+                    .map(|path| path.trim_start_matches(['-', '+']).into())
+                    .chain(["/run/memmon".into()])
+                    .collect();
+                !self.is("ProtectSystem", "strict")
+                    || written.iter().any(|path| Path::new(value).starts_with(path))
+            }
+            "ProtectHome" => self.is(name, "no") || self.is(name, value),
+            _ => self.is(name, value),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, FakeUsers};
+
+    const USERS: FakeUsers = FakeUsers(&[("root", 0), ("alice", 1000)]);
+
+    /// The unit as it is shipped, shortened where it is long.
+    const SHIPPED: &str = "Group=\nCapabilityBoundingSet=cap_kill cap_sys_ptrace cap_perfmon cap_bpf\nPrivateTmp=yes\n\
+        PrivateNetwork=yes\nIPAddressAllow=\nIPAddressDeny=::/0 0.0.0.0/0\nProtectHome=yes\nProtectSystem=strict\nReadWritePaths=/var/log -/sys/fs/bpf\n\
+        SystemCallFilter=accept bpf bind process_mrelease read\nRestrictRealtime=yes\nRestrictAddressFamilies=AF_UNIX\n\
+        LoadState=loaded\n";
+
+    fn told(text: &str, shown: &str) -> String {
+        let settings = config::parse(text, Path::new("c"), &USERS).unwrap().settings;
+        missing(&settings, shown).iter().map(|warning| format!("{warning}\n")).collect()
+    }
+
+    const ALL: &str = "
+        settings.log_file = '/srv/log/memmon.log'
+        metrics = { listen = '127.0.0.1:9819', textfile = '/home/alice/x.prom' }
+        kernel.realtime = true
+        status.group = 'alice'
+        notify = { mail_to = ['a@b'], smtp_auth_file = '/tmp/auth', hook = '/home/bob/hook', hook_user = 'alice' }";
+
+    #[test]
+    fn what_the_unit_does_not_allow_is_told_with_the_lines_that_do() {
+        insta::assert_snapshot!(told(ALL, SHIPPED), @"
+        notify.mail_to cannot be used: memmon.service does not allow it: `systemctl edit memmon`, and under [Service] PrivateNetwork=no, RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6, IPAddressAllow=localhost
+        metrics.listen cannot be used: memmon.service does not allow it: `systemctl edit memmon`, and under [Service] PrivateNetwork=no, RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6, IPAddressAllow=localhost
+        notify.hook cannot be used: memmon.service does not allow it: `systemctl edit memmon`, and under [Service] CapabilityBoundingSet=CAP_SETUID CAP_SETGID, SystemCallFilter=@setuid
+        kernel.realtime cannot be used: memmon.service does not allow it: `systemctl edit memmon`, and under [Service] RestrictRealtime=no, CapabilityBoundingSet=CAP_SYS_NICE, SystemCallFilter=@resources
+        status.group cannot be used: memmon.service does not allow it: `systemctl edit memmon`, and under [Service] Group=alice
+        settings.log_file cannot be used: memmon.service does not allow it: `systemctl edit memmon`, and under [Service] ReadWritePaths=/srv/log
+        metrics.textfile cannot be used: memmon.service does not allow it: `systemctl edit memmon`, and under [Service] ProtectHome=no, ReadWritePaths=/home/alice
+        notify.hook cannot be used: memmon.service does not allow it: `systemctl edit memmon`, and under [Service] ProtectHome=read-only
+        notify.smtp_auth_file cannot be used: memmon.service does not allow it: `systemctl edit memmon`, and under [Service] PrivateTmp=no
+        ");
+    }
+
+    #[test]
+    fn a_drop_in_or_no_unit_at_all_ends_it() {
+        assert_eq!(told("", SHIPPED), "", "the defaults need no drop-in");
+        assert_eq!(told(ALL, ""), "");
+        assert_eq!(told(ALL, &SHIPPED.replace("=loaded", "=not-found")), "");
+        let open = "LoadState=loaded\nGroup=alice\nPrivateTmp=no\nPrivateNetwork=no\nProtectHome=no\nRestrictRealtime=no\n\
+            ProtectSystem=strict\nReadWritePaths=/var/log /srv/log /home/alice\n\
+            CapabilityBoundingSet=cap_setuid cap_setgid cap_sys_nice\nSystemCallFilter=setresuid sched_setscheduler\n\
+            RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX\nIPAddressDeny=::/0 0.0.0.0/0\nIPAddressAllow=127.0.0.0/8\n";
+        assert_eq!(told(ALL, open), "");
+    }
+}

@@ -1,0 +1,68 @@
+//! What the limits mean on a machine with so much memory.
+
+use super::{Concern, Settings, Warning, resolve::default};
+use crate::{model::Bytes, policy::Limits};
+
+/// Below it the default share is exceeded by a browser, a compiler, or a language server.
+const SMALL: Bytes = Bytes(Bytes::GIB / 4);
+
+impl Settings {
+    /// What may not be meant of the limits, on a machine with `total` memory.
+    pub fn concerns_with(&self, total: Bytes) -> Vec<Warning> {
+        let concerns = concern(&self.schedule.otherwise.limits, total);
+        concerns.map(|concern| Warning { line: None, concern }).into_iter().collect()
+    }
+}
+
+fn concern(limits: &Limits, total: Bytes) -> Option<Concern> {
+    let share = limits.share_of(total);
+    if total == Bytes::ZERO {
+        return None;
+    }
+    let (is_default_percent, is_default_gb) =
+        (limits.percent() == default::PERCENT, limits.bytes() == Bytes::from_gb(default::GB));
+    let (raised, key) = ("ram_gb_threshold", "ram_percent_threshold");
+    if share < limits.bytes() && is_default_percent && limits.bytes() > Bytes::from_gb(default::GB) {
+        Some(Concern::LimitWithoutEffect { raised, key, limit: share })
+    } else if limits.bytes() < share && is_default_gb && limits.percent() > default::PERCENT {
+        let (raised, key) = (key, raised);
+        Some(Concern::LimitWithoutEffect { raised, key, limit: limits.bytes() })
+    } else if share < limits.bytes() && is_default_percent && share < SMALL {
+        Some(Concern::SmallLimit { limit: share, total })
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GB: u64 = Bytes::GIB;
+
+    #[test]
+    fn a_limit_that_changes_nothing_and_a_small_machine_are_warned_of() {
+        let text = |percent, gb, total| {
+            let limits = Limits::new(percent, Bytes::from_gb(gb)).unwrap();
+            concern(&limits, Bytes(total)).map(|concern| concern.to_string()).unwrap_or_default()
+        };
+        insta::assert_snapshot!(text(10.0, 16.0, 47 * GB / 2), @"ram_gb_threshold has no effect on this machine: ram_percent_threshold is the lower limit, 2.35GB, and a process that exceeds either is over the limit; set both");
+        insta::assert_snapshot!(text(50.0, 2.0, 64 * GB), @"ram_percent_threshold has no effect on this machine: ram_gb_threshold is the lower limit, 2.00GB, and a process that exceeds either is over the limit; set both");
+        insta::assert_snapshot!(text(10.0, 2.0, GB), @"the limit is 0.10GB here, the default share of 1.00GB of memory, which many programs exceed: set ram_percent_threshold to what a process may have on this machine");
+        for (percent, gb, total) in [
+            (10.0, 2.0, 16 * GB),
+            (10.0, 2.0, 64 * GB),
+            (10.0, 2.0, 0),
+            // Both were set: one of them is always the lower one.
+            (20.0, 16.0, 32 * GB),
+            (20.0, 4.0, 64 * GB),
+            // What was set is what counts, or what was lowered.
+            (10.0, 16.0, 256 * GB),
+            (10.0, 1.0, 64 * GB),
+            (5.0, 2.0, GB),
+            (50.0, 2.0, GB),
+        ] {
+            assert_eq!(text(percent, gb, total), "", "{percent} {gb} {total}");
+        }
+    }
+}

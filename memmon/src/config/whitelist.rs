@@ -1,0 +1,123 @@
+//! `[whitelist]`: which processes are left alone, and what a list of names no longer protects.
+
+use std::{collections::BTreeSet, ops::Range};
+
+use toml::Spanned;
+
+use super::{
+    foreign::Of,
+    raw,
+    resolve::{PID_MAX, default},
+    toml_document::List,
+    values::Reader,
+    warning::{Concern, GLOB, other_name},
+};
+use crate::{
+    model::{Pid, Uid},
+    policy::{NamePatterns, Scope, Whitelist},
+};
+
+/// The bytes of a comm without its NUL: TASK_COMM_LEN - 1 of linux/sched.h.
+const COMM_LEN: usize = 15;
+
+impl Reader<'_, '_> {
+    pub(super) fn whitelist(&mut self, typed: raw::Whitelist) -> Whitelist {
+        let raw::Whitelist { pids, names, users, protect_root, honour_oom_score_adj: _ } = typed;
+        let protect_root = protect_root.map_or(default::PROTECT_ROOT, Spanned::into_inner);
+        Whitelist {
+            pids: match pids {
+                Some(list) => self.pids(&list),
+                None => default::PIDS.map(Pid).into(),
+            },
+            names: match names {
+                Some(list) => self.names(&list),
+                None => self.compiled("names", &(0..0), NamePatterns::new(default_names())),
+            },
+            users: match users {
+                Some(list) => self.protected_users(&list, protect_root),
+                None => BTreeSet::from([Uid::ROOT]),
+            },
+            protect_root,
+        }
+    }
+
+    fn pids(&mut self, list: &List<i64>) -> BTreeSet<Pid> {
+        let mut pids = BTreeSet::new();
+        for typed in list.get_ref() {
+            match u32::try_from(*typed.get_ref()) {
+                Ok(pid @ 1..=PID_MAX) => {
+                    if !pids.insert(Pid(pid)) {
+                        let entry = pid.to_string();
+                        self.warn(&typed.span(), Concern::Duplicate { key: "whitelist.pids", entry });
+                    }
+                }
+                _ => self.refuse("pids", &typed.span(), format!("expected process ids, from 1 to {PID_MAX}")),
+            }
+        }
+        pids
+    }
+
+    fn names(&mut self, list: &List<String>) -> NamePatterns {
+        let names = self.patterns("whitelist.names", Of::Names, list, |name| NamePatterns::new([name]).err());
+        for (name, span) in &names {
+            let name = (*name).to_owned();
+            if let Some(real) = other_name(&name)
+                && !names.iter().any(|(listed, _)| *listed == real)
+            {
+                self.warn(span, Concern::OtherName { name, real });
+            } else if is_every_name(&name) {
+                self.warn(span, Concern::EveryName { name });
+            } else if ["/", "./", "~/", "*/", "**/"].iter().any(|start| name.starts_with(start)) {
+                self.warn(span, Concern::PathForName { name });
+            } else if name.len() > COMM_LEN && !name.contains(GLOB) {
+                self.warn(span, Concern::LongName { name });
+            }
+        }
+        self.compiled("names", &list.span(), NamePatterns::new(names.into_iter().map(|(name, _)| name)))
+    }
+
+    /// A list takes the place of the default one, as in v1. What the default protects and the list does not is easily
+    /// forgotten; `kernel` and `init` are never touched, and nothing of importance is called `docker`.
+    pub(super) fn warn_of_names_that_fell_away(
+        &mut self,
+        list: &Range<usize>,
+        whitelist: &Whitelist,
+        scope: &Scope,
+    ) {
+        let root_is_exposed =
+            !whitelist.protect_root && scope.uids.as_ref().is_none_or(|uids| uids.contains(Uid::ROOT));
+        let managers = default::PACKAGE_MANAGERS.into_iter().filter(|_| root_is_exposed);
+        let names: Vec<_> = ["systemd", "sshd"]
+            .into_iter()
+            .chain(managers)
+            .filter(|name| whitelist.names.find(name.as_bytes()).is_none())
+            .collect();
+        if !names.is_empty() {
+            self.warn(list, Concern::NamesFellAway { names });
+        }
+    }
+
+    fn protected_users(&mut self, list: &List<String>, protect_root: bool) -> BTreeSet<Uid> {
+        let users = self.users("whitelist.users", list);
+        if !protect_root && let Some((_, span)) = users.iter().find(|(uid, _)| *uid == Uid::ROOT) {
+            self.warn(span, Concern::RootNotProtected);
+        }
+        users.into_iter().map(|(uid, _)| uid).collect()
+    }
+}
+
+/// Whether the pattern `name` matches names that have nothing in common.
+fn is_every_name(name: &str) -> bool {
+    NamePatterns::new([name]).is_ok_and(|pattern| {
+        ["a", "Zz-_.9", "0+kworker/u8:2"].iter().all(|name| pattern.find(name.as_bytes()).is_some())
+    })
+}
+
+fn default_names() -> impl Iterator<Item = &'static str> {
+    default::NAMES.into_iter().chain(default::PACKAGE_MANAGERS)
+}
+
+/// Whether `name` is a package manager of the default list.
+pub(super) fn is_package_manager(name: &str) -> bool {
+    default::PACKAGE_MANAGERS.contains(&name)
+}
