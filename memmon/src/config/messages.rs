@@ -205,6 +205,7 @@ fn values_out_of_range_are_told_with_the_range() {
         ("whitelist.pids", ["[0]", "[-1]", "[4194305]"]),
         ("kernel.max_processes", ["0", "-5", "4194305"]),
         ("termination.repeat_limit", ["-1", "1001", "5.5"]),
+        ("log.lines_per_minute", ["-1", "100001", "5.5"]),
         ("termination.repeat_window", ["0", "-5", "86401"]),
         ("termination.repeat_backoff", ["0", "nan", "'1'"]),
         ("notify.mail_to", ["['admin']", "['@b']", "[\"a@b\\nc\"]"]),
@@ -375,7 +376,7 @@ fn nothing_in_the_file_plays_tricks_on_a_terminal() {
      --> config.toml:2:1
       |
     2 | "\u001b[2J\u{202e}" = 1
-      | ^^^^^^^^^^^^^^^^^^^ expected one of: format, level
+      | ^^^^^^^^^^^^^^^^^^^ expected one of: format, level, lines_per_minute
     "#);
 }
 

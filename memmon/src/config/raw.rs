@@ -91,6 +91,7 @@ pub(super) struct Termination {
 pub(super) struct Log {
     pub(super) format: Option<Spanned<String>>,
     pub(super) level: Option<Spanned<String>>,
+    pub(super) lines_per_minute: Option<Spanned<i64>>,
 }
 
 #[derive(Debug)]
@@ -170,6 +171,7 @@ pub(super) fn read(text: &str, problems: &mut Problems<'_>) -> Typed {
     let (log, _) = document.section("log", problems, |section| Log {
         format: section.take("format", &STRING),
         level: section.take("level", &STRING),
+        lines_per_minute: section.take("lines_per_minute", &INTEGER),
     });
     let (status, _) =
         document.section("status", problems, |section| Status { group: section.take("group", &STRING) });

@@ -29,6 +29,7 @@ pub(super) mod default {
 
     pub(in crate::config) const PERCENT: f64 = 10.0;
     pub(in crate::config) const GB: f64 = 2.0;
+    pub(in crate::config) const LINES_PER_MINUTE: u32 = 20;
     pub(in crate::config) const INTERVAL: Duration = Duration::from_secs(30);
     pub(in crate::config) const PIDS: [u32; 1] = [1];
     pub(in crate::config) const NAMES: [&str; 5] = ["systemd", "kernel", "init", "sshd", "docker"];
@@ -102,7 +103,7 @@ pub(super) fn settings(
         hard_ceiling,
         reserve_percent,
     } = termination;
-    let raw::Log { format, level } = log;
+    let raw::Log { format, level, lines_per_minute } = log;
     let honour_oom_score_adj = whitelist.honour_oom_score_adj.as_ref().map(|typed| *typed.get_ref());
 
     let mut reader = Reader { users, problems, warnings: Vec::new() };
@@ -130,6 +131,7 @@ pub(super) fn settings(
         format: reader.choice("format", format, &FORMATS, LogFormat::as_str).unwrap_or_default(),
         system_log: enable_syslog.map_or(default::SYSTEM_LOG, Spanned::into_inner),
         level: reader.choice("level", level, &LEVELS, LogLevel::as_str).unwrap_or_default(),
+        lines_per_minute: reader.lines_per_minute(lines_per_minute),
     };
     let kernel = Kernel {
         source: reader.choice("source", source, &SOURCES, SourceChoice::as_str).unwrap_or_default(),
@@ -338,6 +340,17 @@ impl Reader<'_, '_> {
             self.warn(&span, Concern::UnknownGroup { name: group.clone() });
         }
         Status { group: Some(group), gid }
+    }
+
+    fn lines_per_minute(&mut self, typed: Option<Spanned<i64>>) -> Option<u32> {
+        const MOST: u32 = 100_000;
+        let Some(typed) = typed else { return Some(default::LINES_PER_MINUTE) };
+        let count = u32::try_from(*typed.get_ref()).ok().filter(|count| *count <= MOST);
+        if count.is_none() {
+            let help = format!("expected a number of lines up to {MOST}, or 0 for no bound");
+            self.refuse("lines_per_minute", &typed.span(), help);
+        }
+        count.filter(|count| *count > 0)
     }
 
     fn repeat_limit(&mut self, typed: Option<Spanned<i64>>) -> u32 {

@@ -69,6 +69,8 @@ pub struct Log {
     pub system_log: bool,
     /// What is not worth a line.
     pub level: LogLevel,
+    /// Lines a minute for each user and kind of event; none for no bound.
+    pub lines_per_minute: Option<u32>,
 }
 
 /// How a log line looks.

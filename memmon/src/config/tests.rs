@@ -99,7 +99,8 @@ fn the_defaults_are_those_of_v1() {
             file: Some("/var/log/memory_monitor.log".into()),
             format: LogFormat::Text,
             system_log: true,
-            level: LogLevel::Info
+            level: LogLevel::Info,
+            lines_per_minute: Some(20)
         }
     );
     assert_eq!(metrics, Metrics::default());

@@ -194,6 +194,7 @@ pub(super) fn outputs(settings: &Settings) -> Outputs {
             LogLevel::Warning => Level::Warning,
             LogLevel::Error => Level::Error,
         },
+        lines_per_minute: settings.log.lines_per_minute,
         metrics: MetricsOutputs {
             textfile: settings.metrics.textfile.clone(),
             listen: settings.metrics.listen.clone(),

@@ -378,6 +378,19 @@ pub enum Event {
         /// Its text.
         text: String,
     },
+    /// More lines of one kind about one user's processes than `log.lines_per_minute` allows.
+    LeftOut {
+        /// How urgent they are.
+        #[serde(skip)]
+        severity: Level,
+        /// The user; none for events without one, and if there are too many users at once.
+        #[serde(rename = "uid", skip_serializing_if = "Option::is_none")]
+        about: Option<Uid>,
+        /// How many were left out.
+        times: u64,
+        /// The last of them.
+        text: String,
+    },
     /// Something a library or a BPF program said.
     Diagnostic {
         /// How urgent.
@@ -431,8 +444,23 @@ impl Event {
                 Unconfirmed::AnotherProcess { .. } => Level::Info,
                 Unconfirmed::Unreadable { .. } => Level::Warning,
             },
-            Self::Repeated { severity, .. } | Self::Diagnostic { severity, .. } => *severity,
+            Self::Repeated { severity, .. }
+            | Self::LeftOut { severity, .. }
+            | Self::Diagnostic { severity, .. } => *severity,
         }
+    }
+
+    /// Whether it is written whatever `log.level` is: the record of a termination, from its first signal to its end.
+    pub const fn is_always_written(&self) -> bool {
+        matches!(
+            self,
+            Self::Killing { .. }
+                | Self::GraceOver { .. }
+                | Self::Terminated { .. }
+                | Self::Spared { .. }
+                | Self::LetGo { .. }
+                | Self::NowProtected { .. }
+        )
     }
 
     /// The process that it is about, where it is about one that was confirmed.
@@ -465,6 +493,7 @@ impl Event {
             | Self::SinkTrouble { .. }
             | Self::Overflow { .. }
             | Self::Repeated { .. }
+            | Self::LeftOut { .. }
             | Self::Diagnostic { .. }
             | Self::Stopping { .. } => None,
         }

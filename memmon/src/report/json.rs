@@ -122,6 +122,7 @@ mod tests {
         {"time":"2025-10-03T10:15:30.123456+02:00","level":"WARNING","event":"sink_trouble","sink":"file","error":"/var/log/memmon.log: No space left on device (os error 28)","lost":1,"message":"Cannot write to the log file: /var/log/memmon.log: No space left on device (os error 28). Lost so far: 1"}
         {"time":"2025-10-03T10:15:30.123456+02:00","level":"WARNING","event":"overflow","lost":99,"message":"The log could not keep up. Lost: 99"}
         {"time":"2025-10-03T10:15:30.123456+02:00","level":"WARNING","event":"repeated","times":41,"text":"Degraded: the map is full","message":"Repeated 41 times: Degraded: the map is full"}
+        {"time":"2025-10-03T10:15:30.123456+02:00","level":"INFO","event":"left_out","uid":1000,"times":312,"text":"Terminated: PID=7, Name=x, User=john","message":"Left out 312 more lines like this of the last minute, User=john: Terminated: PID=7, Name=x, User=john"}
         {"time":"2025-10-03T10:15:30.123456+02:00","level":"ERROR","event":"diagnostic","origin":"aya_log","text":"a BPF word","message":"aya_log: a BPF word"}
         {"time":"2025-10-03T10:15:30.123456+02:00","level":"INFO","event":"stopping","reason":"SIGTERM","message":"memmon stops: SIGTERM"}
         "#);

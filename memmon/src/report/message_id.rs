@@ -31,6 +31,7 @@ pub(super) const fn message_id(event: &Event) -> &'static str {
         Event::SinkTrouble { .. } => "826ce126e9bd49c99246e0cc1f6287ab",
         Event::Overflow { .. } => "063ee399c34c42b79ddc704b19eadf56",
         Event::Repeated { .. } => "dc802438bc7f47bfad7400a1fc2fd075",
+        Event::LeftOut { .. } => "c13cf9ccdbe93063c3f531bb1bab2d5b",
         Event::Diagnostic { .. } => "ffdf6e205ad943ad943f10225cb4bfeb",
         Event::Approaching { .. } => "f0bf97345c694c08bf20aebf3aba3084",
         Event::OomKilled { .. } => "523c143f8f5949a5b67dea6eb12be6d1",

@@ -10,6 +10,7 @@ mod advice;
 mod diagnostics;
 mod event;
 mod file;
+mod flood_limit;
 mod json;
 mod message_id;
 mod metrics;

@@ -20,6 +20,8 @@ pub struct Outputs {
     pub system_log: bool,
     /// Less urgent events are not told.
     pub level: Level,
+    /// Lines a minute for each user and kind of event; none for no bound.
+    pub lines_per_minute: Option<u32>,
     /// Figures for Prometheus.
     pub metrics: MetricsOutputs,
     /// Who is told besides.

@@ -101,6 +101,7 @@ const fn may_fold(event: &Event) -> bool {
         | Event::SinkTrouble { .. }
         | Event::Overflow { .. }
         | Event::Repeated { .. }
+        | Event::LeftOut { .. }
         | Event::Stopping { .. } => false,
     }
 }

@@ -215,8 +215,8 @@ impl EventSender {
         let notifiers = notifiers.read().unwrap_or_else(PoisonError::into_inner);
         notifiers.offer((self.shared.clock)(), &event, |channel| metrics.notified(channel, "lost", 1));
         drop(notifiers);
-        let level = event.level();
-        if (level as u8) < self.shared.level.load(Ordering::Relaxed) {
+        let level = event.level() as u8;
+        if level < self.shared.level.load(Ordering::Relaxed) && !event.is_always_written() {
             return;
         }
         let item = Item::Told((self.shared.clock)(), Box::new(event));
@@ -466,6 +466,41 @@ mod tests {
         let lines: Vec<_> = console.lines().collect();
         assert_eq!(lines.len(), 5, "{console}");
         assert_eq!(lines[3..], [killing, again]);
+    }
+
+    #[test]
+    fn too_many_terminations_are_counted_in_the_file_and_whole_in_the_journal() {
+        let folder = tempfile::tempdir().unwrap();
+        let (machine, log) = (machine(folder.path()), folder.path().join("log"));
+        let journald = UnixDatagram::bind(&machine.journal).unwrap();
+        journald.set_nonblocking(true).unwrap();
+        let outputs = Outputs {
+            console: Console::Off,
+            file: Some(log.clone()),
+            system_log: true,
+            level: Level::Error,
+            lines_per_minute: Some(2),
+            machine,
+            ..Outputs::default()
+        };
+        let reporter = Reporter::start(outputs).unwrap();
+        for _ in 0..5 {
+            let (subject, breach) = (samples::chrome(), samples::BREACH);
+            reporter.tell(Event::Killing { subject, breach, dry_run: false });
+        }
+        assert!(reporter.finish(LIMIT));
+        let text = fs::read_to_string(&log).unwrap();
+        let killing = "Killing process: PID=12345, Name=chrome, User=john, RAM=3.50GB (21.88%)";
+        let lines: Vec<_> = text.lines().map(|line| line.rsplit_once(" - ").unwrap().1).collect();
+        let left_out = format!("Left out 3 more lines like this of the last minute, User=john: {killing}");
+        assert_eq!(lines, [killing, killing, &left_out], "at the level of errors, too");
+        let mut buffer = [0; 4096];
+        let mut entries = Vec::new();
+        while let Ok(length) = journald.recv(&mut buffer) {
+            entries.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
+        }
+        let starts = format!("MESSAGE={killing}\n");
+        assert_eq!(entries.iter().filter(|entry| entry.starts_with(&starts)).count(), 5, "{entries:#?}");
     }
 
     #[test]

@@ -197,6 +197,12 @@ pub(super) fn samples() -> Vec<Event> {
         trouble(None, 17),
         Event::Overflow { lost: 99 },
         Event::Repeated { severity: Level::Warning, times: 41, text: "Degraded: the map is full".to_owned() },
+        Event::LeftOut {
+            severity: Level::Info,
+            about: Some(Uid(1000)),
+            times: 312,
+            text: "Terminated: PID=7, Name=x, User=john".to_owned(),
+        },
         Event::Diagnostic { severity: Level::Error, origin: "aya_log".to_owned(), text: "a BPF word".to_owned() },
         Event::Stopping { reason: "SIGTERM".to_owned() },
     ]
@@ -205,7 +211,7 @@ pub(super) fn samples() -> Vec<Event> {
 #[test]
 fn there_is_a_sample_of_each_kind() {
     // A new kind of event fails to compile here: give it the next number, and a sample.
-    const KINDS: u32 = 29;
+    const KINDS: u32 = 30;
     let kind = |event: &Event| match event {
         Event::Started { .. } => 1,
         Event::Degraded { .. } => 2,
@@ -235,6 +241,7 @@ fn there_is_a_sample_of_each_kind() {
         Event::HeldBack { .. } => 26,
         Event::LetGo { .. } => 27,
         Event::DoubtEnded { .. } => 28,
+        Event::LeftOut { .. } => 29,
         Event::Stopping { .. } => KINDS,
     };
     let seen: BTreeSet<u32> = samples().iter().map(kind).collect();

@@ -74,6 +74,11 @@ impl HealthySink {
         Self { output: Box::new(output), trouble: None }
     }
 
+    /// The name of the output.
+    pub(super) fn name(&self) -> Sink {
+        self.output.sink()
+    }
+
     /// Hands `line` over, or counts it. An output in trouble is tried again after a pause only.
     pub(super) fn offer(&mut self, line: &Line, now: Instant) -> WriteOutcome {
         if let Some(trouble) = &mut self.trouble

@@ -127,6 +127,11 @@ pub fn message(event: &Event, user: &mut dyn FnMut(Uid) -> String) -> String {
         }
         Event::Overflow { lost } => format!("The log could not keep up. Lost: {lost}"),
         Event::Repeated { times, text, .. } => format!("Repeated {times} times: {}", one_line(text)),
+        Event::LeftOut { about, times, text, severity: _ } => format!(
+            "Left out {times} more lines like this of the last minute{}: {}",
+            about.map_or_else(String::new, |uid| format!(", User={}", user(uid))),
+            one_line(text)
+        ),
         Event::Diagnostic { origin, text, .. } => format!("{}: {}", one_line(origin), one_line(text)),
         Event::Stopping { reason } => format!("memmon stops: {}", one_line(reason)),
     }
@@ -442,6 +447,7 @@ mod tests {
         WARNING - Writing to the log file again. Lost: 17
         WARNING - The log could not keep up. Lost: 99
         WARNING - Repeated 41 times: Degraded: the map is full
+        INFO - Left out 312 more lines like this of the last minute, User=john: Terminated: PID=7, Name=x, User=john
         ERROR - aya_log: a BPF word
         INFO - memmon stops: SIGTERM
         "#);

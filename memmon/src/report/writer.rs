@@ -12,6 +12,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use super::{
     event::{Event, Level, Sink},
     file::LogFile,
+    flood_limit::FloodLimit,
     json,
     outputs::{Console, Format, Machine, Outputs},
     queued_sink::{Offered, QueuedSink, Setup, Target},
@@ -33,6 +34,7 @@ pub(super) struct Writer {
     zone: fn() -> TimeZone,
     users: UserNames,
     fold: RepeatFilter,
+    flood: FloodLimit,
 }
 
 /// A sink, by whether it can block.
@@ -49,7 +51,9 @@ pub(super) struct Ended(Vec<QueuedSink>);
 impl Writer {
     /// Opens nothing yet. The last thread of a sink that has written all of its lines drops `done`.
     pub(super) fn new(outputs: Outputs, rotation: &Rotation, done: Sender<()>) -> Self {
-        let Outputs { console, file, format, system_log, level, metrics: _, notify: _, machine } = outputs;
+        let Outputs { console, file, format, system_log, level, metrics: _, notify: _, machine, .. } =
+            outputs;
+        let flood = FloodLimit::new(outputs.lines_per_minute);
         let Machine { clock: _, zone, user_name, journal, syslog, queue: capacity, patience } = machine;
         let setup = Setup { capacity, patience, done };
         let queued = |target, name, sink| QueuedSink::new(target, name, sink, &setup);
@@ -81,6 +85,7 @@ impl Writer {
             zone,
             users: UserNames::new(user_name),
             fold: RepeatFilter::default(),
+            flood,
         }
     }
 
@@ -100,35 +105,40 @@ impl Writer {
         }
     }
 
-    /// Writes `event` to every sink, unless it only repeats a warning.
+    /// Writes `event` to every sink, unless it only repeats a warning, or is one of too many; the journal gets
+    /// each termination.
     pub(super) fn take(&mut self, at: Timestamp, event: Event, now: Instant) {
         let message = self.message(&event, now);
-        if !self.fold.holds_back(&event, &message, now) {
-            self.deliver(at, News { event, message, broken: None }, now);
+        if self.fold.holds_back(&event, &message, now) {
+            return;
+        }
+        let too_many = self.flood.holds_back(&event, &message, now);
+        if !too_many || event.is_always_written() {
+            self.deliver(at, News { event, message, broken: None, journal_alone: too_many }, now);
         }
     }
 
     /// When [`Writer::tell_due`] wants to be called.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.fold.next_due()
+        self.fold.next_due().into_iter().chain(self.flood.next_due()).min()
     }
 
     /// Tells how often the warnings came again whose time is over.
     pub(super) fn tell_due(&mut self, at: Timestamp, now: Instant) {
-        for repeated in self.fold.due(now) {
+        for repeated in self.fold.due(now).into_iter().chain(self.flood.due(now)) {
             self.take(at, repeated, now);
         }
     }
 
     /// Writes all such counts, and what sinks in trouble lost. Nothing follows, except by way of [`Writer::adopt`].
     pub(super) fn end(mut self, at: Timestamp, now: Instant) -> Ended {
-        for repeated in self.fold.all(now) {
+        for repeated in self.fold.all(now).into_iter().chain(self.flood.all()) {
             self.take(at, repeated, now);
         }
         for index in 0..self.sinks.len() {
             if let Some(event) = self.sinks[index].trouble() {
                 let message = self.message(&event, now);
-                self.deliver(at, News { event, message, broken: Some(index) }, now);
+                self.deliver(at, News { event, message, broken: Some(index), journal_alone: false }, now);
             }
         }
         let queued = self.sinks.into_iter().filter_map(|slot| match slot {
@@ -153,7 +163,7 @@ impl Writer {
     /// that works again all do. This ends, as a sink that broke is not tried again at the same `now`.
     fn deliver(&mut self, at: Timestamp, first: News, now: Instant) {
         let mut news = VecDeque::from([first]);
-        while let Some(News { event, message, broken }) = news.pop_front() {
+        while let Some(News { event, message, broken, journal_alone }) = news.pop_front() {
             let at = at.to_zoned((self.zone)());
             let user = event.subject().map(|subject| self.users.get(subject.uid, now));
             let level = event.level();
@@ -166,15 +176,16 @@ impl Writer {
             let line = Arc::new(Line { at, level, event, user, message, whole });
             let mut heard = false;
             for (index, sink) in self.sinks.iter_mut().enumerate() {
-                if broken == Some(index) {
+                if broken == Some(index) || (journal_alone && !sink.is_the_journal()) {
                     continue;
                 }
                 let Offered { taken, news: learned } = sink.offer(&line, now);
                 heard |= taken;
                 for event in learned.into_iter().filter(|event| event.level() >= self.level) {
                     let begins = matches!(event, Event::SinkTrouble { error: Some(_), .. });
+                    let broken = begins.then_some(index);
                     let message = text::message(&event, &mut |uid| self.users.get(uid, now));
-                    news.push_back(News { event, message, broken: begins.then_some(index) });
+                    news.push_back(News { event, message, broken, journal_alone: false });
                 }
             }
             if let (Some(sink), false, true) = (&mut self.last_resort, heard, is_trouble) {
@@ -190,6 +201,13 @@ impl Slot {
         match self {
             Self::Direct(sink) => sink.offer(line, now).into(),
             Self::Queued(sink) => sink.offer(line, now),
+        }
+    }
+
+    fn is_the_journal(&self) -> bool {
+        match self {
+            Self::Direct(sink) => sink.name() == Sink::Journal,
+            Self::Queued(_) => false,
         }
     }
 
@@ -214,6 +232,8 @@ struct News {
     message: String,
     /// The sink whose trouble it is: it cannot take it.
     broken: Option<usize>,
+    /// The other sinks have had enough of its kind.
+    journal_alone: bool,
 }
 
 /// Whether standard error is a stream into the journal (systemd.exec(5), `$JOURNAL_STREAM`).

@@ -36,6 +36,8 @@ pub fn config(user: &TestUser, changes: &[(&str, &str)]) -> ScopedConfig {
         ("settings.log_file", "\"\""),
         ("settings.enable_syslog", "false"),
         ("log.format", "\"json\""),
+        // The tests count events.
+        ("log.lines_per_minute", "0"),
     ]);
     keys.extend(changes.iter().copied());
     let text: Vec<String> = keys.iter().map(|(key, value)| format!("{key} = {value}")).collect();

@@ -162,6 +162,38 @@ fn a_rotation_starts_a_new_file_and_never_reloads() {
     daemon.stop();
 }
 
+/// A shell loop of one user, which starts a hog again and again.
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_users_loop_has_a_bounded_number_of_lines_a_minute_and_terminations_are_on_every_level() {
+    const HOGS: usize = 12;
+    let user = TestUser::claim();
+    let changes = [
+        ("log.format", "\"text\""),
+        ("log.level", "\"error\""),
+        ("log.lines_per_minute", "3"),
+        ("termination.repeat_limit", "0"),
+    ];
+    // At this level nothing is logged at the start.
+    let daemon = Daemon::spawn(&config(&user, &changes), &[]);
+    for _ in 0..HOGS {
+        assert_eq!(user.hog("anon 40M hold").ended_by(SOON), TERM);
+    }
+    let lines = daemon.stop();
+    for (kind, severity) in [("Killing process: ", "WARNING"), ("Terminated: ", "INFO")] {
+        let starts = format!(" - {severity} - {kind}");
+        let written = lines.iter().filter(|line| line.contains(&starts)).count();
+        // A minute may begin in between.
+        assert!((3..=6).contains(&written), "{lines:#?}");
+        let counts = lines.iter().filter(|line| line.contains("Left out ") && line.contains(kind));
+        let counted = counts.map(|line| {
+            let (_, rest) = line.split_once("Left out ").unwrap();
+            rest.split(' ').next().unwrap().parse::<usize>().unwrap()
+        });
+        assert_eq!(written + counted.sum::<usize>(), HOGS, "{lines:#?}");
+    }
+}
+
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
 fn a_vanished_folder_is_said_and_hogs_end_all_the_same() {

@@ -158,6 +158,7 @@ impl Metrics {
             | Event::Disagreement { .. }
             | Event::SinkTrouble { .. }
             | Event::Repeated { .. }
+            | Event::LeftOut { .. }
             | Event::Diagnostic { .. }
             | Event::Scheduled { .. }
             | Event::Stopping { .. } => {}
