@@ -1,4 +1,4 @@
-//! Events as lines for people: v1's words to the letter where v1 had any, the same voice where it had none.
+//! Formats events as lines of text: v1's lines to the letter, the others in the same style.
 
 use std::{
     fmt::{self, Write},
@@ -14,9 +14,9 @@ use crate::model::{
     Breach, Bytes, Cause, Doubt, Escaped, Name, NameField, Protection, Record, Signal, Uid, Urgency,
 };
 
-/// What `event` says: one line, without time and level, nothing in it unescaped.
+/// Formats `event` as one line, without time and level, with everything in it escaped.
 ///
-/// `user` gives the name of a uid, already fit to be shown.
+/// `user` returns the name of a uid, already escaped.
 pub fn message(event: &Event, user: &mut dyn FnMut(Uid) -> String) -> String {
     match event {
         Event::Started { version, config, source, reason, dry_run, limit, interval } => format!(
@@ -44,8 +44,8 @@ pub fn message(event: &Event, user: &mut dyn FnMut(Uid) -> String) -> String {
             climb(*growth, *time_to_limit)
         ),
         Event::OomKilled { pid, name, peak } => format!(
-            "The kernel's OOM killer was first: PID={pid}, Name={}, Peak={peak}. The machine or its cgroup was out of \
-             memory; lower limits leave memmon more time, where it may act",
+            "Killed by the kernel's OOM killer: PID={pid}, Name={}, Peak={peak}. The machine or its cgroup was out of \
+             memory. Lower limits would let memmon act earlier",
             Field(name)
         ),
         Event::GraceOver { subject, rss, grace, urgency } => format!(
@@ -59,7 +59,7 @@ pub fn message(event: &Event, user: &mut dyn FnMut(Uid) -> String) -> String {
             who(subject, user)
         ),
         Event::HeldBack { subject, script, unit, times, wait, first: _ } => format!(
-            "Repeat offender, termination delayed by up to {} unless memory runs short: {}{}, Unit={}, Terminated {times} times. Stop or fix what restarts it",
+            "Repeat offender, termination delayed by up to {} unless memory runs short: {}{}, Unit={}, Terminated {times} times. Stop or fix the service that restarts it",
             Span(*wait),
             who(subject, user),
             script.as_ref().map(|script| format!(", Script={}", Field(script))).unwrap_or_default(),
@@ -67,14 +67,14 @@ pub fn message(event: &Event, user: &mut dyn FnMut(Uid) -> String) -> String {
         ),
         Event::Terminated { subject, record } => terminated(&who(subject, user), record),
         Event::Spared { subject, rss, limit, after_term } => format!(
-            "Spared, it shrank below its limit: {}, RAM={rss}, Limit={limit}. {}",
+            "Spared, its memory fell below the limit: {}, RAM={rss}, Limit={limit}. {}",
             who(subject, user),
-            if *after_term { "It had SIGTERM and gets no SIGKILL" } else { "No signal was sent" }
+            signals_sent(*after_term)
         ),
         Event::LetGo { subject, after_term } => format!(
-            "Let go, this is a dry run now: {}. {}",
+            "Termination cancelled, dry run is now enabled: {}. {}",
             who(subject, user),
-            if *after_term { "It had SIGTERM and gets no SIGKILL" } else { "No signal was sent" }
+            signals_sent(*after_term)
         ),
         Event::NowProtected { subject, protection } => {
             let who = who(subject, user);
@@ -91,7 +91,11 @@ pub fn message(event: &Event, user: &mut dyn FnMut(Uid) -> String) -> String {
         ),
         Event::Unconfirmed { pid, why } => format!("No signal to PID={pid}: {}", one_line(&why.to_string())),
         Event::OutOfReach { subject, error } => {
-            format!("Cannot open, so nothing is sent yet: {}: {}", who(subject, user), one_line(error))
+            format!(
+                "Cannot open the process, so no signal is sent yet: {}: {}",
+                who(subject, user),
+                one_line(error)
+            )
         }
         Event::SignalFailed { subject, signal, error } => {
             format!("Cannot send {}: {}: {}", signal_name(*signal), who(subject, user), one_line(error))
@@ -107,7 +111,7 @@ pub fn message(event: &Event, user: &mut dyn FnMut(Uid) -> String) -> String {
             Kib(*error)
         ),
         Event::MapDefect { missed, stale } => format!(
-            "Kernel map had defects, a fault of memmon's, and is mended. Processes missing: {missed}, Stale entries: {stale}"
+            "Repaired inconsistent kernel map (a memmon bug, please report). Processes missing: {missed}, Stale entries: {stale}"
         ),
         Event::ScanComplete { scanned, killed } => {
             format!("Scan complete. Scanned: {scanned}, Killed: {killed}")
@@ -137,9 +141,13 @@ pub fn message(event: &Event, user: &mut dyn FnMut(Uid) -> String) -> String {
     }
 }
 
-/// The whole line as v1's logger wrote it, in local time, without the line feed.
+/// Formats the whole line as v1's logger did, in local time, without the line feed.
 pub(super) fn line(at: &Zoned, level: Level, message: &str) -> String {
     format!("{} - {level} - {message}", at.strftime("%Y-%m-%d %H:%M:%S"))
+}
+
+fn signals_sent(after_term: bool) -> &'static str {
+    if after_term { "SIGTERM was already sent; no SIGKILL will follow" } else { "No signal was sent" }
 }
 
 fn dry_run_mark(dry_run: bool) -> &'static str {
@@ -183,9 +191,9 @@ fn terminated(who: &str, record: &Record) -> String {
     }
     let _ = write!(text, ", gone {} after SIGTERM", Span(*signal_to_exit));
     if record.reclaimed {
-        let _ = write!(text, ", its memory {}", Span(*signal_to_memory));
+        let _ = write!(text, ", memory freed after {}", Span(*signal_to_memory));
     } else if let Some(left) = record.rss_after_reclaim {
-        let _ = write!(text, ", {left} of its memory only then");
+        let _ = write!(text, ", {left} of its memory freed only at exit");
     }
     text
 }
@@ -203,13 +211,13 @@ fn lingers(state: Option<char>, wchan: Option<&Name>, frozen: Option<&Name>, rss
         let _ = write!(text, ", Waits in={place}");
     }
     if let Some(cgroup) = frozen {
-        let _ = write!(text, ". Its cgroup {} is frozen, it exits when that is thawed", Field(cgroup));
+        let _ = write!(text, ". Its cgroup {} is frozen; it exits when the cgroup is thawed", Field(cgroup));
         return text;
     }
     text.push_str(match state {
-        Some('D') => ". It waits uninterruptibly inside the kernel, look at its disk or network file system",
-        Some('Z') => ". It is dead, its parent has not collected it",
-        _ => ". The kernel has not let it go yet",
+        Some('D') => ". It waits uninterruptibly inside the kernel: check its disk or network file system",
+        Some('Z') => ". It is dead, but its parent has not reaped it",
+        _ => ". The kernel has not removed it yet",
     });
     text
 }
@@ -240,8 +248,8 @@ fn why(doubt: &Doubt) -> String {
             field_name(*field),
             match field {
                 NameField::Comm | NameField::Exe => "memmon needs CAP_SYS_PTRACE",
-                // Anyone may, but it takes a lock that those hold.
-                NameField::Argv0 => "it is busy, or hangs in the kernel as those do that wait for a file server",
+                // Every user may read it, but that takes a lock which such a process holds.
+                NameField::Argv0 => "the process is busy, or waits in the kernel, for example for a file server",
             }
         ),
         Doubt::CgroupUnreadable => {
@@ -252,8 +260,8 @@ fn why(doubt: &Doubt) -> String {
             "Its oom_score_adj cannot be read; memmon needs to see /proc/PID/oom_score_adj".to_owned()
         }
         Doubt::InheritanceUnreadable => {
-            "How much it still shares with the process that forked it cannot be read; it is busy, or memmon needs \
-             CAP_SYS_PTRACE"
+            "The memory that it shares with the process that forked it cannot be read; the process is busy, or memmon \
+             needs CAP_SYS_PTRACE"
                 .to_owned()
         }
         Doubt::WithinError { limit, rss, error } => format!(
@@ -280,13 +288,13 @@ const fn signal_name(signal: Signal) -> &'static str {
     }
 }
 
-/// Text of whatever origin as one line: each of its lines trimmed and escaped, empty ones left out.
+/// Joins the lines of any text into one: each is trimmed and escaped, and empty ones are left out.
 fn one_line(text: &str) -> String {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     lines.map(|line| Printable(line).to_string()).collect::<Vec<_>>().join(" / ")
 }
 
-/// Escapes as [`Escaped`] does, but leaves the backslash: an already escaped name is not escaped twice.
+/// Text that is shown as [`Escaped`] does, except that a backslash stays, so that an escaped name is not escaped twice.
 struct Printable<'a>(&'a str);
 
 impl fmt::Display for Printable<'_> {
@@ -301,7 +309,7 @@ impl fmt::Display for Printable<'_> {
     }
 }
 
-/// A name as the value of a `Key=value` list: quoted when it could be taken for more than one value.
+/// A name as the value of a `Key=value` list: quoted if it could be read as more than one value.
 struct Field<'a>(&'a Name);
 
 impl fmt::Display for Field<'_> {
@@ -315,7 +323,7 @@ impl fmt::Display for Field<'_> {
     }
 }
 
-/// A time span as people write it, to the millisecond: `30s`, `420ms`, `1.5s`.
+/// A time span, to the millisecond: `30s`, `420ms`, `1.5s`.
 struct Span(Duration);
 
 impl fmt::Display for Span {
@@ -332,7 +340,7 @@ impl fmt::Display for Span {
     }
 }
 
-/// An amount whose difference to another matters: two decimals of a gigabyte would hide it.
+/// An amount in KiB, for differences that two decimals of a gigabyte would hide.
 struct Kib(Bytes);
 
 impl fmt::Display for Kib {
@@ -398,20 +406,20 @@ mod tests {
         WARNING - [DRY RUN] Killing process: PID=12345, Name=chrome, User=john, RAM=3.50GB (21.88%)
         WARNING - Near its limit: PID=12345, Name=chrome, User=john, RAM=3.50GB, Limit=4.00GB, Growth=100.0MB/s, Time to limit=5.12s
         WARNING - Near its limit: PID=12345, Name=chrome, User=john, RAM=3.50GB, Limit=4.00GB
-        WARNING - The kernel's OOM killer was first: PID=12345, Name=chrome, Peak=4.00GB. The machine or its cgroup was out of memory; lower limits leave memmon more time, where it may act
+        WARNING - Killed by the kernel's OOM killer: PID=12345, Name=chrome, Peak=4.00GB. The machine or its cgroup was out of memory. Lower limits would let memmon act earlier
         WARNING - Still running 5s after SIGTERM, sending SIGKILL: PID=12345, Name=chrome, User=john, RAM=4.00GB
         WARNING - Still running 1s after SIGTERM and growing past its ceiling, sending SIGKILL: PID=12345, Name=chrome, User=john, RAM=4.00GB
         WARNING - Still running 1s after SIGTERM and the machine is nearly out of memory, sending SIGKILL: PID=12345, Name=chrome, User=john, RAM=4.00GB
-        WARNING - Repeat offender, termination delayed by up to 60s unless memory runs short: PID=12345, Name=chrome, User=john, Script=/srv/app.py, Unit=app.service, Terminated 5 times. Stop or fix what restarts it
+        WARNING - Repeat offender, termination delayed by up to 60s unless memory runs short: PID=12345, Name=chrome, User=john, Script=/srv/app.py, Unit=app.service, Terminated 5 times. Stop or fix the service that restarts it
         INFO - Terminated: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, Overshoot=1572864KiB, gone 420ms after SIGTERM
         INFO - Killed: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, Overshoot=1572864KiB, gone 420ms after SIGTERM
-        INFO - Killed: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, Overshoot=1572864KiB, SIGTERM 173µs after the crossing, gone 420ms after SIGTERM, its memory 400ms
-        INFO - Killed: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, Overshoot=1572864KiB, SIGTERM 173µs after the crossing, gone 420ms after SIGTERM, 1.00GB of its memory only then
+        INFO - Killed: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, Overshoot=1572864KiB, SIGTERM 173µs after the crossing, gone 420ms after SIGTERM, memory freed after 400ms
+        INFO - Killed: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, Overshoot=1572864KiB, SIGTERM 173µs after the crossing, gone 420ms after SIGTERM, 1.00GB of its memory freed only at exit
         INFO - Ended by itself: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, no signal was sent
-        INFO - Spared, it shrank below its limit: PID=12345, Name=chrome, User=john, RAM=1.00GB, Limit=2.00GB. It had SIGTERM and gets no SIGKILL
-        INFO - Spared, it shrank below its limit: PID=12345, Name=chrome, User=john, RAM=1.00GB, Limit=2.00GB. No signal was sent
-        INFO - Let go, this is a dry run now: PID=12345, Name=chrome, User=john. It had SIGTERM and gets no SIGKILL
-        INFO - Let go, this is a dry run now: PID=12345, Name=chrome, User=john. No signal was sent
+        INFO - Spared, its memory fell below the limit: PID=12345, Name=chrome, User=john, RAM=1.00GB, Limit=2.00GB. SIGTERM was already sent; no SIGKILL will follow
+        INFO - Spared, its memory fell below the limit: PID=12345, Name=chrome, User=john, RAM=1.00GB, Limit=2.00GB. No signal was sent
+        INFO - Termination cancelled, dry run is now enabled: PID=12345, Name=chrome, User=john. SIGTERM was already sent; no SIGKILL will follow
+        INFO - Termination cancelled, dry run is now enabled: PID=12345, Name=chrome, User=john. No signal was sent
         WARNING - Protected, no further signal: PID=12345, Name=chrome, User=john, by being PID 1
         WARNING - Protected, no further signal: PID=12345, Name=chrome, User=john, by being a kernel thread
         WARNING - Protected, no further signal: PID=12345, Name=chrome, User=john, by being memmon itself
@@ -421,24 +429,24 @@ mod tests {
         WARNING - Protected, no further signal: PID=12345, Name=chrome, User=john, by whitelist.users entry john
         WARNING - Protected, no further signal: PID=12345, Name=chrome, User=john, by whitelist.protect_root
         WARNING - Protected, no further signal: PID=12345, Name=chrome, User=john, by its oom_score_adj of -1000
-        WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. Its argv[0] cannot be read, so whitelist.names cannot be checked; it is busy, or hangs in the kernel as those do that wait for a file server
-        WARNING - Doubt ended after 1.5s, judged by what is known: PID=12345, Name=chrome, User=john. Its argv[0] cannot be read, so whitelist.names cannot be checked; it is busy, or hangs in the kernel as those do that wait for a file server
+        WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. Its argv[0] cannot be read, so whitelist.names cannot be checked; the process is busy, or waits in the kernel, for example for a file server
+        WARNING - Doubt ended after 1.5s, judged by what is known: PID=12345, Name=chrome, User=john. Its argv[0] cannot be read, so whitelist.names cannot be checked; the process is busy, or waits in the kernel, for example for a file server
         WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. Its cgroup cannot be read, so scope.cgroups cannot be checked; memmon needs to see /proc/PID/cgroup
         WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. Its oom_score_adj cannot be read; memmon needs to see /proc/PID/oom_score_adj
-        WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. How much it still shares with the process that forked it cannot be read; it is busy, or memmon needs CAP_SYS_PTRACE
+        WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. The memory that it shares with the process that forked it cannot be read; the process is busy, or memmon needs CAP_SYS_PTRACE
         WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. 2097156KiB is within the measuring error (64KiB) of the limit, 2097152KiB
         DEBUG - No signal to PID=12345: it is gone, or hidden from memmon
         INFO - No signal to PID=12345: pid 12345 started at tick 999999 now, not 987654
         DEBUG - No signal to PID=12345: its memory is that of pid 12000, which started it
         WARNING - No signal to PID=12345: status: Permission denied
-        ERROR - Cannot open, so nothing is sent yet: PID=12345, Name=chrome, User=john: EMFILE: Too many open files
+        ERROR - Cannot open the process, so no signal is sent yet: PID=12345, Name=chrome, User=john: EMFILE: Too many open files
         ERROR - Cannot send SIGTERM: PID=12345, Name=chrome, User=john: EPERM: Operation not permitted
-        ERROR - Still there 10s after SIGKILL: PID=12345, Name=chrome, User=john, State=D, Waits in=rpc_wait_bit_killable. It waits uninterruptibly inside the kernel, look at its disk or network file system
-        ERROR - Still there 10s after SIGKILL: PID=12345, Name=chrome, User=john, State=Z. It is dead, its parent has not collected it
-        ERROR - Still there 10s after SIGKILL: PID=12345, Name=chrome, User=john, RAM=3.00GB. The kernel has not let it go yet
-        ERROR - Still there 10s after SIGKILL: PID=12345, Name=chrome, User=john, RAM=1.00GB, State=D, Waits in=__refrigerator. Its cgroup /slurm/job_7 is frozen, it exits when that is thawed
+        ERROR - Still there 10s after SIGKILL: PID=12345, Name=chrome, User=john, State=D, Waits in=rpc_wait_bit_killable. It waits uninterruptibly inside the kernel: check its disk or network file system
+        ERROR - Still there 10s after SIGKILL: PID=12345, Name=chrome, User=john, State=Z. It is dead, but its parent has not reaped it
+        ERROR - Still there 10s after SIGKILL: PID=12345, Name=chrome, User=john, RAM=3.00GB. The kernel has not removed it yet
+        ERROR - Still there 10s after SIGKILL: PID=12345, Name=chrome, User=john, RAM=1.00GB, State=D, Waits in=__refrigerator. Its cgroup /slurm/job_7 is frozen; it exits when the cgroup is thawed
         WARNING - Kernel map and /proc disagree: PID=12345, Map=3145728KiB, Proc=3146752KiB, Expected error=64KiB. /proc decides
-        WARNING - Kernel map had defects, a fault of memmon's, and is mended. Processes missing: 2, Stale entries: 1
+        WARNING - Repaired inconsistent kernel map (a memmon bug, please report). Processes missing: 2, Stale entries: 1
         INFO - Scan complete. Scanned: 245, Killed: 1
         INFO - Schedule: from now on Limit: 1.00GB per process, Interval: 15s
         INFO - Configuration reloaded: /etc/memmon/config.toml

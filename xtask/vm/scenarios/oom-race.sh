@@ -11,7 +11,7 @@ before=$(kernel_killed)
 grower lost
 died lost oom-kill
 [ "$(kernel_killed)" -gt "$before" ] || fail 'the kernel did not kill'
-must_say "The kernel's OOM killer was first: PID=[0-9]+, Name=perl, Peak=0\.[2-5][0-9]GB"
+must_say "Killed by the kernel's OOM killer: PID=[0-9]+, Name=perl, Peak=0\.[2-5][0-9]GB"
 must_not_say 'Killing process'
 hog_ends lost
 
@@ -26,5 +26,5 @@ SIGTERM | SIGKILL) ;;
 esac
 [ "$(kernel_killed)" = "$before" ] || fail 'the kernel killed, too'
 must_say 'Killing process: PID=[0-9]+, Name=perl, User=alice'
-must_not_say 'OOM killer was first'
+must_not_say "Killed by the kernel's OOM killer"
 hog_ends won

@@ -13,5 +13,5 @@ case $(uname -r) in
 *) must_not_say process_mrelease ;;
 esac
 # The first scan holds the map against /proc: the seed found everybody, PID 1 too.
-must_not_say 'Kernel map had defects'
+must_not_say 'Repaired inconsistent kernel map'
 bpftool map dump pinned $PIN/processes | grep -q '"key": 1,' || fail 'PID 1 is not in the map'
