@@ -10,7 +10,10 @@ use super::{exit::Exit, explain::wrapped};
 use crate::{
     config::Users,
     model::{Bytes, Escaped, Limit, Uid},
-    status::{Body, Client, ClientError, Climber, Query, SOCKET, Status, Text, Victim, Waiting, understood},
+    status::{
+        Body, Client, ClientError, Climber, DryRunDay, DryRunProgram, OverLimit, Query, SOCKET, Status, Text,
+        Victim, Waiting, understood,
+    },
 };
 
 /// Show the daemon's state: source, limits, last scan, current and recent terminations
@@ -101,6 +104,14 @@ fn render(status: &Status, users: &dyn Users, zone: &TimeZone) -> String {
         "Held back, as they come back each time:",
         status.held_back.iter().map(|one| waiting(one, users)).collect(),
     );
+    let over = |would_terminate| {
+        let of_kind = status.over_limit.iter().filter(move |one| one.would_terminate == would_terminate);
+        of_kind.map(|one| over_limit(one, users)).collect()
+    };
+    section(&mut lines, "Would be terminated, if this was not a dry run:", over(true));
+    section(&mut lines, "Over the limit, but protected:", over(false));
+    let days = status.dry_run_days.iter().map(|day| dry_run_day(day, users)).collect();
+    section(&mut lines, "Would have been terminated:", days);
     let recent: Vec<_> = status.recent.iter().take(RECENT).map(|one| terminated(one, users, zone)).collect();
     let heading = match status.recent.len() {
         all if all > RECENT => format!("Last terminations ({all} in --json):"),
@@ -209,6 +220,23 @@ fn waiting(waiting: &Waiting, users: &dyn Users) -> String {
     format!("{program}{script}{unit}, User={user}: terminated {times} times, for another {left}")
 }
 
+fn over_limit(over: &OverLimit, users: &dyn Users) -> String {
+    let OverLimit { id, comm, uid, rss_bytes, why, .. } = over;
+    format!("PID={id}, Name={comm}, User={}: {rss_bytes}, {why}", user(*uid, users))
+}
+
+fn dry_run_day(day: &DryRunDay, users: &dyn Users) -> String {
+    let program = |program: &DryRunProgram| {
+        let DryRunProgram { comm, uid, times, largest_bytes } = program;
+        format!("{comm} ({}) {times}, up to {largest_bytes}", user(*uid, users))
+    };
+    let mut programs: Vec<_> = day.programs.iter().take(RECENT).map(program).collect();
+    if day.programs.len() > RECENT {
+        programs.push(format!("{} more programs", day.programs.len() - RECENT));
+    }
+    format!("{}  {}: {}", day.day, day.times, programs.join("; "))
+}
+
 fn victim(victim: &Victim, users: &dyn Users) -> String {
     let Victim { id, comm, uid, phase, since_seconds, left_seconds } = victim;
     let mut text = format!("PID={id}, Name={comm}, User={}: {phase}", user(*uid, users));
@@ -314,6 +342,8 @@ mod tests {
             in_flight: vec![],
             climbing: vec![],
             held_back: vec![],
+            over_limit: vec![],
+            dry_run_days: vec![],
             recent: vec![],
             map: Some(MapUsage { entries: 245, capacity: 32_768 }),
             lost: Dropped::default(),
@@ -392,6 +422,24 @@ mod tests {
             left_seconds: 43.0,
             since_boot_seconds: 1000.0,
         }];
+        let over = |comm: &str, would_terminate, why: &str| OverLimit {
+            id,
+            comm: comm.into(),
+            uid: Uid(1000),
+            rss_bytes: Bytes(3 * GB),
+            would_terminate,
+            why: why.into(),
+        };
+        status.over_limit =
+            vec![over("python3", true, "ram_gb_threshold"), over("tar", false, "whitelist.names")];
+        let program = |comm: &str, times| DryRunProgram {
+            comm: comm.into(),
+            uid: Uid(1000),
+            times,
+            largest_bytes: Bytes(3 * GB),
+        };
+        let programs = vec![program("python3", 4), program("chrome", 1)];
+        status.dry_run_days = vec![DryRunDay { day: "2025-10-06".into(), times: 5, programs }];
         let record = serde_json::json!({
             "event": "terminated", "at_unix_seconds": 1_759_486_531.5, "pid": 12_345, "start": 7,
             "comm": "chrome", "uid": 1000, "limit_bytes": GB, "peak_bytes": 7 * GB / 2,
@@ -431,6 +479,15 @@ mod tests {
         Held back, as they come back each time:
           /usr/sbin/leaky of leaky.service, User=john: terminated 5 times, for another
             43 s
+
+        Would be terminated, if this was not a dry run:
+          PID=4242, Name=python3, User=john: 3.00GB, ram_gb_threshold
+
+        Over the limit, but protected:
+          PID=4242, Name=tar, User=john: 3.00GB, whitelist.names
+
+        Would have been terminated:
+          2025-10-06  5: python3 (john) 4, up to 3.00GB; chrome (john) 1, up to 3.00GB
 
         Last terminations (10 in --json):
           2025-10-03 10:15:31 12345 chrome (john): 3.50GB over 1.00GB, term, 310.0 ms

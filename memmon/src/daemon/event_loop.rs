@@ -19,6 +19,7 @@ use crate::daemon::Options;
 use crate::daemon::engine::doubt::Doubts;
 use crate::daemon::engine::growth::{CpuBudget, GrowthTracker};
 use crate::daemon::engine::outlived::Reseeds;
+use crate::daemon::engine::over_limit::OverLimit;
 use crate::daemon::engine::recheck::RecheckQueue;
 use crate::daemon::engine::report_once::ReportOnce;
 use crate::daemon::host::fd_ready::{Readiness, readable};
@@ -53,6 +54,7 @@ pub(super) struct Daemon<'a> {
     pub(super) reaper: Reaper,
     pub(super) offenders: RepeatOffenders,
     pub(super) report_once: ReportOnce,
+    pub(super) over_limit: OverLimit,
     pub(super) recheck: RecheckQueue,
     pub(super) reseeds: Reseeds,
     pub(super) doubts: Doubts,
@@ -134,6 +136,7 @@ impl<'a> Daemon<'a> {
             reaper: reaper.context("no thread to free memory")?,
             offenders: RepeatOffenders::default(),
             report_once: ReportOnce::default(),
+            over_limit: OverLimit::default(),
             recheck: RecheckQueue::default(),
             reseeds: Reseeds::default(),
             doubts: Doubts::default(),

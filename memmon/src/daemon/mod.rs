@@ -7,6 +7,7 @@
 //!   `recheck` for processes to look at again soon, `terminate` for the orders of enforce;
 //! - `source` provides readings, `host` is memmon's relation to its machine, `status` answers queries.
 
+mod dry_run_days;
 mod engine;
 mod event_loop;
 mod host;

@@ -6,19 +6,21 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use jiff::Zoned;
 use nix::unistd;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
 use tokio::{sync::mpsc, task};
 
+use crate::daemon::dry_run_days::{Count, Day, DryRunDays};
 use crate::daemon::event_loop::{Daemon, Degradation};
 use crate::daemon::nearest::{Basis, nearest};
 use crate::daemon::watchlist::climbing;
 use crate::{
     config::{Settings, Warning},
     enforce::Phase,
-    model::{Pid, Uid},
-    report::Event,
+    model::{Name, Pid, Uid},
+    report::{DryRunProgram, Event},
     status::{self, AccessPolicy, Body, Query, Request, SocketFile, Text, answer},
 };
 
@@ -49,6 +51,7 @@ pub(super) struct StatusBoard {
     scans: u64,
     terminated: u64,
     recent: VecDeque<(SystemTime, Event)>,
+    dry_run: DryRunDays,
     socket: Option<(SocketFile, AccessPolicy)>,
     asked: mpsc::Sender<Request>,
 }
@@ -81,6 +84,7 @@ impl StatusBoard {
             scans: 0,
             terminated: 0,
             recent: VecDeque::with_capacity(RECENT),
+            dry_run: DryRunDays::default(),
             socket: None,
             asked,
         };
@@ -113,6 +117,9 @@ impl StatusBoard {
                 self.terminated += 1;
                 self.recent.truncate(RECENT - 1);
                 self.recent.push_front((SystemTime::now(), event.clone()));
+            }
+            Event::Killing { subject, breach, dry_run: true } => {
+                self.dry_run.note(Zoned::now().date(), &subject.name, subject.uid, breach.rss);
             }
             Event::Reloaded { config } => {
                 self.generation += 1;
@@ -223,6 +230,27 @@ impl Daemon<'_> {
         }
     }
 
+    /// Reports the days of a dry run that are over, each once.
+    pub(super) fn report_dry_run_day(&mut self) {
+        if !self.settings.dry_run {
+            return;
+        }
+        let over = self.board.borrow_mut().dry_run.over(Zoned::now().date()).cloned();
+        if let Some(day) = over {
+            let program = |((comm, uid), count): (&(Name, Uid), &Count)| DryRunProgram {
+                comm: comm.clone(),
+                uid: *uid,
+                times: count.times,
+                largest: count.largest,
+            };
+            self.tell(Event::DryRunDay {
+                day: day.date.to_string(),
+                times: day.total(),
+                programs: day.most_frequent().into_iter().map(program).collect(),
+            });
+        }
+    }
+
     /// The status without growing processes, which need close looks.
     fn status(&self) -> status::Status {
         let Settings { rules, check_interval, dry_run, .. } = &self.settings;
@@ -261,10 +289,26 @@ impl Daemon<'_> {
             in_flight: victims,
             climbing: Vec::new(),
             held_back: self.held_back(),
+            over_limit: self.over_the_limit(),
+            dry_run_days: board.dry_run.days(Zoned::now().date()).map(dry_run_day).collect(),
             recent: board.recent.iter().filter_map(|(at, event)| recent(*at, event)).collect(),
             map,
             lost,
         }
+    }
+}
+
+fn dry_run_day(day: &Day) -> status::DryRunDay {
+    let program = |((comm, uid), count): (&(Name, Uid), &Count)| status::DryRunProgram {
+        comm: Text::from(comm),
+        uid: *uid,
+        times: count.times,
+        largest_bytes: count.largest,
+    };
+    status::DryRunDay {
+        day: Text::harmless(&day.date.to_string()),
+        times: day.total(),
+        programs: day.most_frequent().into_iter().map(program).collect(),
     }
 }
 

@@ -3,14 +3,18 @@
 use std::{collections::HashMap, io};
 
 use crate::daemon::engine::backoff;
+use crate::daemon::engine::over_limit::{Standing, Stays};
 use crate::daemon::engine::wake::monotonic;
 use crate::daemon::event_loop::Daemon;
 use crate::daemon::nearest::Basis;
 use crate::enforce;
-use crate::model::{Bytes, ProcessId, Unit};
+use crate::model::{Bytes, ProcessId, Unit, Verdict};
 use crate::observe::procfs::ProcRoot;
 use crate::policy::{self, Rate};
-use crate::status::{Climber, Growth, Text, Waiting};
+use crate::status::{Climber, Growth, OverLimit, Row, Text, Waiting};
+
+/// As many processes over the limit as one answer lists.
+const MOST_LISTED: usize = 50;
 
 /// As many as are looked at closely for one answer.
 const MOST: usize = 10;
@@ -48,6 +52,19 @@ impl Daemon<'_> {
         let now = |whom| self.sources.again(whom).map(|reading| reading.rss);
         let rates = self.growth.rates(limit, self.sources.error(), monotonic(), now);
         rates.into_iter().map(|(whom, rate)| (whom, growth(&rate))).collect()
+    }
+
+    /// The processes that are over their limit and stay.
+    pub(super) fn over_the_limit(&self) -> Vec<OverLimit> {
+        let entry = |standing: &Standing| {
+            let (would_terminate, verdict) = match &standing.stays {
+                Stays::Protected(protection) => (false, Verdict::Protected(protection.clone())),
+                Stays::DryRun(breach) => (true, Verdict::Terminate(*breach)),
+            };
+            let Row { id, comm, uid, rss_bytes, why, .. } = Row::new(&standing.process, None, &verdict);
+            OverLimit { id, comm, uid, rss_bytes, would_terminate, why }
+        };
+        self.over_limit.largest().into_iter().take(MOST_LISTED).map(entry).collect()
     }
 
     /// Those that would be terminated, had that not been done so often already.

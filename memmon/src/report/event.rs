@@ -94,6 +94,20 @@ impl fmt::Display for Sink {
     }
 }
 
+/// What a dry run would have terminated of one program and user on one day.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DryRunProgram {
+    /// The comm.
+    pub comm: Name,
+    /// The real uid.
+    pub uid: Uid,
+    /// How often.
+    pub times: u64,
+    /// The largest of them.
+    #[serde(rename = "largest_bytes")]
+    pub largest: Bytes,
+}
+
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -240,6 +254,29 @@ pub enum Event {
         subject: Subject,
         /// By which rule.
         protection: Protection,
+    },
+    /// A process is over its limit, and stays because a rule protects it. Reported once per process.
+    OverButProtected {
+        /// The process.
+        #[serde(flatten)]
+        subject: Subject,
+        /// Its resident memory.
+        #[serde(rename = "rss_bytes")]
+        rss: Bytes,
+        /// Its limit.
+        #[serde(rename = "limit_bytes")]
+        limit: Bytes,
+        /// The rule.
+        protection: Protection,
+    },
+    /// What a dry run would have terminated on a day that is over.
+    DryRunDay {
+        /// The day, as `2025-10-06`.
+        day: String,
+        /// Terminations that would have been.
+        times: u64,
+        /// The programs, the most frequent first.
+        programs: Vec<DryRunProgram>,
     },
     /// Over a limit, but not everything that might protect it could be read: no signal.
     Unsure {
@@ -414,6 +451,8 @@ impl Event {
         match self {
             Self::Started { .. }
             | Self::SystemMemory { .. }
+            | Self::OverButProtected { .. }
+            | Self::DryRunDay { .. }
             | Self::Terminated { .. }
             | Self::Spared { .. }
             | Self::LetGo { .. }
@@ -474,6 +513,7 @@ impl Event {
             | Self::Spared { subject, .. }
             | Self::LetGo { subject, .. }
             | Self::NowProtected { subject, .. }
+            | Self::OverButProtected { subject, .. }
             | Self::Unsure { subject, .. }
             | Self::DoubtEnded { subject, .. }
             | Self::OutOfReach { subject, .. }
@@ -482,6 +522,7 @@ impl Event {
             Self::Started { .. }
             | Self::Degraded { .. }
             | Self::SystemMemory { .. }
+            | Self::DryRunDay { .. }
             | Self::OomKilled { .. }
             | Self::Unconfirmed { .. }
             | Self::Disagreement { .. }

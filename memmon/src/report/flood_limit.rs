@@ -111,6 +111,7 @@ const fn is_caused_by_users(event: &Event) -> bool {
         | Event::Spared { .. }
         | Event::LetGo { .. }
         | Event::NowProtected { .. }
+        | Event::OverButProtected { .. }
         | Event::Unsure { .. }
         | Event::DoubtEnded { .. }
         | Event::Unconfirmed { .. }
@@ -122,6 +123,7 @@ const fn is_caused_by_users(event: &Event) -> bool {
         Event::Started { .. }
         | Event::Degraded { .. }
         | Event::SystemMemory { .. }
+        | Event::DryRunDay { .. }
         | Event::MapDefect { .. }
         | Event::ScanComplete { .. }
         | Event::Scheduled { .. }

@@ -16,6 +16,8 @@ pub(super) const fn message_id(event: &Event) -> &'static str {
         Event::Spared { .. } => "9bd891a25ca749c39cb1b22eb9c33288",
         Event::LetGo { .. } => "575ab26ca3df4be6b1208fb30ce29653",
         Event::NowProtected { .. } => "669bd588c0134c7b900857ce1f44bddb",
+        Event::OverButProtected { .. } => "9ea472c093a94c6eb13f220a39759c80",
+        Event::DryRunDay { .. } => "be0b87ba90e04ac6bf1a9370e95e50f0",
         Event::Unsure { .. } => "d2e68776039c46ec8d6c81fb4cff9a1b",
         Event::DoubtEnded { .. } => "861040031e414b22b41aa42c79215688",
         Event::Unconfirmed { .. } => "395e0906167c48969edf9349a416d9fd",

@@ -30,7 +30,7 @@ mod users;
 mod writer;
 
 pub use diagnostics::install as install_diagnostics;
-pub use event::{Event, Level, Sink, Subject};
+pub use event::{DryRunProgram, Event, Level, Sink, Subject};
 pub use metrics::{MapFigures, Metrics, MetricsOutputs};
 pub use notify::NotifyOutputs;
 pub use outputs::{Console, Format, Machine, Outputs};

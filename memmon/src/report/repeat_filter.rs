@@ -75,6 +75,7 @@ const fn may_fold(event: &Event) -> bool {
     match event {
         Event::Degraded { .. }
         | Event::NowProtected { .. }
+        | Event::OverButProtected { .. }
         | Event::Unsure { .. }
         | Event::DoubtEnded { .. }
         | Event::Unconfirmed { .. }
@@ -85,6 +86,7 @@ const fn may_fold(event: &Event) -> bool {
         | Event::Diagnostic { .. } => true,
         Event::Started { .. }
         | Event::SystemMemory { .. }
+        | Event::DryRunDay { .. }
         | Event::Approaching { .. }
         | Event::OomKilled { .. }
         | Event::Killing { .. }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::event::{Event, Level, Sink, Subject};
+use super::event::{DryRunProgram, Event, Level, Sink, Subject};
 use crate::model::{
     Breach, Bytes, Cause, Doubt, ExitStatus, Limit, Name, NameField, Pid, ProcessId, Protection, Record,
     Signal, StartTime, SystemMemory, Uid, Unconfirmed, Urgency,
@@ -141,6 +141,22 @@ pub(super) fn samples() -> Vec<Event> {
         protected(Protection::Root),
         protected(Protection::OomScoreAdj),
         unsure(Doubt::NameUnreadable(NameField::Argv0)),
+        Event::OverButProtected {
+            subject: subject(),
+            rss: gib(4),
+            limit: gib(2),
+            protection: Protection::Root,
+        },
+        Event::DryRunDay {
+            day: "2025-10-06".to_owned(),
+            times: 4,
+            programs: vec![DryRunProgram {
+                comm: Name::from("chrome"),
+                uid: Uid(1000),
+                times: 3,
+                largest: gib(4),
+            }],
+        },
         Event::DoubtEnded {
             subject: subject(),
             doubt: Doubt::NameUnreadable(NameField::Argv0),
@@ -211,7 +227,7 @@ pub(super) fn samples() -> Vec<Event> {
 #[test]
 fn there_is_a_sample_of_each_kind() {
     // A new kind of event fails to compile here: give it the next number, and a sample.
-    const KINDS: u32 = 30;
+    const KINDS: u32 = 32;
     let kind = |event: &Event| match event {
         Event::Started { .. } => 1,
         Event::Degraded { .. } => 2,
@@ -242,6 +258,8 @@ fn there_is_a_sample_of_each_kind() {
         Event::LetGo { .. } => 27,
         Event::DoubtEnded { .. } => 28,
         Event::LeftOut { .. } => 29,
+        Event::OverButProtected { .. } => 30,
+        Event::DryRunDay { .. } => 31,
         Event::Stopping { .. } => KINDS,
     };
     let seen: BTreeSet<u32> = samples().iter().map(kind).collect();

@@ -9,7 +9,7 @@ use std::{
 
 use jiff::Zoned;
 
-use super::event::{Event, Level, Subject};
+use super::event::{DryRunProgram, Event, Level, Subject};
 use crate::model::{
     Breach, Bytes, Cause, Doubt, Escaped, Name, NameField, Protection, Record, Signal, Uid, Urgency,
 };
@@ -80,6 +80,12 @@ pub fn message(event: &Event, user: &mut dyn FnMut(Uid) -> String) -> String {
             let who = who(subject, user);
             format!("Protected, no further signal: {who}, by {}", rule(protection, user))
         }
+        Event::OverButProtected { subject, rss, limit, protection } => format!(
+            "Over its limit, but protected: {}, RAM={rss}, Limit={limit}, by {}",
+            who(subject, user),
+            rule(protection, user)
+        ),
+        Event::DryRunDay { day, times, programs } => dry_run_day(day, *times, programs, user),
         Event::Unsure { subject, doubt } => {
             format!("No signal, in doubt: {}. {}", who(subject, user), why(doubt))
         }
@@ -239,6 +245,24 @@ fn rule(protection: &Protection, user: &mut dyn FnMut(Uid) -> String) -> String 
         Protection::Root => "whitelist.protect_root".to_owned(),
         Protection::OomScoreAdj => "its oom_score_adj of -1000".to_owned(),
     }
+}
+
+/// The programs that are named in one line.
+const PROGRAMS: usize = 5;
+
+fn dry_run_day(
+    day: &str,
+    times: u64,
+    programs: &[DryRunProgram],
+    user: &mut dyn FnMut(Uid) -> String,
+) -> String {
+    let shown = programs.iter().take(PROGRAMS).map(|DryRunProgram { comm, uid, times, largest }| {
+        format!("{} ({}) {times}, up to {largest}", Field(comm), user(*uid))
+    });
+    let shown: Vec<_> = shown.collect();
+    let rest = times - programs.iter().take(PROGRAMS).map(|program| program.times).sum::<u64>().min(times);
+    let rest = if rest > 0 { format!("; others {rest}") } else { String::new() };
+    format!("Dry run on {day}: {times} would have been terminated: {}{rest}", shown.join("; "))
 }
 
 fn why(doubt: &Doubt) -> String {
@@ -430,6 +454,8 @@ mod tests {
         WARNING - Protected, no further signal: PID=12345, Name=chrome, User=john, by whitelist.protect_root
         WARNING - Protected, no further signal: PID=12345, Name=chrome, User=john, by its oom_score_adj of -1000
         WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. Its argv[0] cannot be read, so whitelist.names cannot be checked; the process is busy, or waits in the kernel, for example for a file server
+        INFO - Over its limit, but protected: PID=12345, Name=chrome, User=john, RAM=4.00GB, Limit=2.00GB, by whitelist.protect_root
+        INFO - Dry run on 2025-10-06: 4 would have been terminated: chrome (john) 3, up to 4.00GB; others 1
         WARNING - Doubt ended after 1.5s, judged by what is known: PID=12345, Name=chrome, User=john. Its argv[0] cannot be read, so whitelist.names cannot be checked; the process is busy, or waits in the kernel, for example for a file server
         WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. Its cgroup cannot be read, so scope.cgroups cannot be checked; memmon needs to see /proc/PID/cgroup
         WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. Its oom_score_adj cannot be read; memmon needs to see /proc/PID/oom_score_adj

@@ -20,7 +20,7 @@ mod wire;
 pub use client::{Client, ClientError, understood};
 pub use server::{AccessPolicy, Request, serve};
 pub use socket_file::SocketFile;
-pub use watched::{Climber, Growth, Waiting};
+pub use watched::{Climber, DryRunDay, DryRunProgram, Growth, OverLimit, Waiting};
 pub use wire::{
     Body, Configuration, Counts, Dropped, MapUsage, Query, Row, Scan, Source, Status, Table, Text,
     Thresholds, VerdictKind, Victim, answer, why,

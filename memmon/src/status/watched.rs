@@ -69,3 +69,45 @@ impl Waiting {
             && came_back > self.since_boot_seconds
     }
 }
+
+/// A process that is over its limit and stays.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OverLimit {
+    /// The process.
+    #[serde(flatten)]
+    pub id: ProcessId,
+    /// Its comm.
+    pub comm: Text,
+    /// Its real uid.
+    pub uid: Uid,
+    /// Its resident memory at the last look.
+    pub rss_bytes: Bytes,
+    /// Whether it would be terminated, if this was not a dry run.
+    pub would_terminate: bool,
+    /// The rule that protects it, or the limit that it exceeds.
+    pub why: Text,
+}
+
+/// What a dry run would have terminated on one day.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DryRunDay {
+    /// The day in local time: `2025-10-06`.
+    pub day: Text,
+    /// Terminations that would have been.
+    pub times: u64,
+    /// By program and user, the most frequent first.
+    pub programs: Vec<DryRunProgram>,
+}
+
+/// What a dry run would have terminated of one program and user.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DryRunProgram {
+    /// The comm.
+    pub comm: Text,
+    /// The real uid.
+    pub uid: Uid,
+    /// How often.
+    pub times: u64,
+    /// The largest of them.
+    pub largest_bytes: Bytes,
+}

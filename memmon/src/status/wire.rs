@@ -5,7 +5,7 @@ use std::{fmt, os::unix::ffi::OsStrExt as _, path::Path};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::watched::{Climber, Growth, Waiting};
+use super::watched::{Climber, DryRunDay, Growth, OverLimit, Waiting};
 use crate::model::{
     Bytes, Doubt, Escaped, Inherited, Limit, Name, Parts, Pid, Process, ProcessId, Protection, SystemMemory,
     Uid, Verdict,
@@ -127,6 +127,12 @@ pub struct Status {
     /// Programs whose termination is delayed, because they were terminated repeatedly.
     #[serde(default)]
     pub held_back: Vec<Waiting>,
+    /// Processes that are over their limit and stay: protected, or in dry run. The largest first.
+    #[serde(default)]
+    pub over_limit: Vec<OverLimit>,
+    /// What a dry run would have terminated in the last days, the latest day first.
+    #[serde(default)]
+    pub dry_run_days: Vec<DryRunDay>,
     /// The latest terminations, the last one first: the fields of the JSON log, and `at_unix_seconds`.
     pub recent: Vec<Value>,
     /// Usage of the kernel map; none without one.

@@ -164,6 +164,33 @@ fn who_grows_is_told_with_its_time_to_the_limit() {
 
 #[test]
 #[ignore = "kernel: needs root"]
+fn a_dry_run_lists_what_it_would_terminate_and_what_is_protected() {
+    let user = TestUser::claim();
+    let large = hog(&user, "anon 40M hold");
+    let tar = hog(&user, "rename tar anon 40M hold");
+    let listed = "whitelist.names = [\"tar\"]\nwhitelist.protect_root = true";
+    let daemon = Daemon::start(&config(&user, listed), &["--dry-run", "--source", "proc"]);
+    scanned(&daemon);
+    let status = status(&daemon);
+    let of =
+        |pid: u32| status["over_limit"].as_array().unwrap().iter().find(|one| one["pid"] == pid).cloned();
+    let (large, tar) = (of(large.pid()).unwrap(), of(tar.pid()).unwrap());
+    assert_eq!((&large["would_terminate"], &large["why"]), (&true.into(), &"ram_gb_threshold".into()));
+    assert_eq!((&tar["would_terminate"], &tar["comm"]), (&false.into(), &"tar".into()));
+    assert!(tar["why"].as_str().unwrap().contains("whitelist.names"), "{tar}");
+    let day = &status["dry_run_days"][0];
+    assert_eq!((&day["times"], &day["programs"][0]["uid"]), (&1.into(), &user.uid.into()), "{status}");
+    // Nothing out of scope is listed, and each protected process is reported once, over many scans.
+    assert!(status["over_limit"].as_array().unwrap().iter().all(|one| one["uid"] == user.uid), "{status}");
+    let reported =
+        |daemon: &Daemon| daemon.about("over_but_protected", tar["pid"].as_u64().unwrap() as u32).len();
+    daemon.scanned();
+    assert_eq!(reported(&daemon), 1);
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "kernel: needs root"]
 fn victims_are_told_while_they_are_and_after() {
     let user = TestUser::claim();
     let mut stubborn = hog(&user, "ignore-term anon 60M hold");

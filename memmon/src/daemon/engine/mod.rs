@@ -5,6 +5,7 @@ pub(in crate::daemon) mod doubt;
 pub(in crate::daemon) mod forked;
 pub(in crate::daemon) mod growth;
 pub(in crate::daemon) mod outlived;
+pub(in crate::daemon) mod over_limit;
 pub(in crate::daemon) mod recheck;
 pub(in crate::daemon) mod report_once;
 pub(in crate::daemon) mod scan;

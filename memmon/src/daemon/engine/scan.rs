@@ -1,10 +1,11 @@
 //! The way of the data, once: survey → suspects → a close look → verdicts → condemned.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     time::{Duration, Instant},
 };
 
+use crate::daemon::engine::over_limit::Stays;
 use crate::daemon::engine::report_once::Condition;
 use crate::daemon::engine::wake::monotonic;
 use crate::daemon::event_loop::{Daemon, Degradation};
@@ -60,6 +61,9 @@ impl Daemon<'_> {
         self.judge(memory, &suspects);
         self.lower_wake_levels(&climbing);
         self.report_once.scan_complete();
+        let seen: HashSet<Pid> = look.survey.readings.iter().map(|reading| reading.pid).collect();
+        self.over_limit.scan_complete(|process| seen.contains(&process.pid));
+        self.report_dry_run_day();
         // Those whom a wake has found since the last scan, too: who adds these figures up has them all.
         let killed = std::mem::take(&mut self.asked_to_end);
         self.count(begun.elapsed());
@@ -165,7 +169,14 @@ impl Daemon<'_> {
         match verdict {
             Verdict::Within => closer,
             Verdict::Inherits(inherited) => self.leave_to_elder(whom, rss, inherited),
-            Verdict::Protected(_) => NextWake::Never,
+            Verdict::Protected(protection) => {
+                let (_, limit) = self.settings.rules.limit(&self.memory);
+                if self.over_limit.note(&process, limit, Stays::Protected(protection.clone())) {
+                    let subject = Subject::from(&process);
+                    self.tell(Event::OverButProtected { subject, rss: process.rss, limit, protection });
+                }
+                NextWake::Never
+            }
             Verdict::Unsure(doubt) => {
                 let next = if doubt.is_transient() {
                     self.recheck.note(whom.pid, Some(whom.start), crossed, Instant::now());
@@ -179,6 +190,7 @@ impl Daemon<'_> {
                 next
             }
             Verdict::Terminate(breach) if self.settings.dry_run => {
+                self.over_limit.note(&process, breach.limit, Stays::DryRun(breach));
                 if self.report_once.first_time(process.id, Condition::WouldTerminate) {
                     self.tell(Event::Killing { subject: Subject::from(&process), breach, dry_run: true });
                 }

@@ -42,6 +42,7 @@ impl Daemon<'_> {
                 KernelEvent::Outlived => self.reseeds.note(begun),
                 KernelEvent::Ended { process, name, peak, status } => {
                     self.growth.forget(process);
+                    self.over_limit.forget(process);
                     self.recheck.elder_ended(process.pid, begun);
                     for event in [Happened::Seen(peak), Happened::Ended(status)] {
                         let orders = self.victims.handle(process, event, begun);

@@ -151,6 +151,8 @@ impl Metrics {
             | Event::Killing { .. }
             | Event::GraceOver { .. }
             | Event::LetGo { .. }
+            | Event::OverButProtected { .. }
+            | Event::DryRunDay { .. }
             | Event::DoubtEnded { .. }
             | Event::Unconfirmed { .. }
             | Event::OutOfReach { .. }
