@@ -64,7 +64,12 @@ impl DryRunDays {
 
     /// The days within the last week, the latest first.
     pub(super) fn days(&self, today: Date) -> impl Iterator<Item = &Day> {
-        let recent = move |day: &&Day| today.since(day.date).map_or(0, |span| span.get_days()) < DAYS as i32;
+        // A clock that was set back shows days to come, which are recent too.
+        let recent = move |day: &&Day| {
+            today
+                .since(day.date)
+                .is_ok_and(|span| usize::try_from(span.get_days().max(0)).is_ok_and(|days| days < DAYS))
+        };
         self.0.iter().rev().filter(recent)
     }
 }
