@@ -182,8 +182,7 @@ fn a_dry_run_lists_what_it_would_terminate_and_what_is_protected() {
     assert_eq!((&day["times"], &day["programs"][0]["uid"]), (&1.into(), &user.uid.into()), "{status}");
     // Nothing out of scope is listed, and each protected process is reported once, over many scans.
     assert!(status["over_limit"].as_array().unwrap().iter().all(|one| one["uid"] == user.uid), "{status}");
-    let reported =
-        |daemon: &Daemon| daemon.about("over_but_protected", tar["pid"].as_u64().unwrap() as u32).len();
+    let reported = |daemon: &Daemon| daemon.about("over_but_protected", tar_pid).len();
     daemon.scanned();
     assert_eq!(reported(&daemon), 1);
     daemon.stop();
