@@ -174,10 +174,14 @@ fn a_dry_run_lists_what_it_would_terminate_and_what_is_protected() {
     let status = status(&daemon);
     let of =
         |pid: u32| status["over_limit"].as_array().unwrap().iter().find(|one| one["pid"] == pid).cloned();
-    let (large, tar) = (of(large.pid()).unwrap(), of(tar.pid()).unwrap());
-    assert_eq!((&large["would_terminate"], &large["why"]), (&true.into(), &"ram_gb_threshold".into()));
-    assert_eq!((&tar["would_terminate"], &tar["comm"]), (&false.into(), &"tar".into()));
-    assert!(tar["why"].as_str().unwrap().contains("whitelist.names"), "{tar}");
+    let tar_pid = tar.pid();
+    let (large_row, tar_row) = (of(large.pid()).unwrap(), of(tar_pid).unwrap());
+    assert_eq!(
+        (&large_row["would_terminate"], &large_row["why"]),
+        (&true.into(), &"ram_gb_threshold".into())
+    );
+    assert_eq!((&tar_row["would_terminate"], &tar_row["comm"]), (&false.into(), &"tar".into()));
+    assert!(tar_row["why"].as_str().unwrap().contains("whitelist.names"), "{tar_row}");
     let day = &status["dry_run_days"][0];
     assert_eq!((&day["times"], &day["programs"][0]["uid"]), (&1.into(), &user.uid.into()), "{status}");
     // Nothing out of scope is listed, and each protected process is reported once, over many scans.
