@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""The design that memmon replaces, to be measured against: one pass over every process with psutil, per interval.
+"""The design that memmon replaces, as a baseline for measurements: one pass over every process with psutil, per interval.
 
-It looks up what a polling monitor needs of each process (pid, name, user, memory), says after each pass how many it
-saw and how many are over the limit, and never signals anything.
+It reads what a polling monitor needs of each process (pid, name, user, memory), prints after each pass how many
+processes it saw and how many are over the limit, and never sends a signal.
 
 usage: polling.py INTERVAL_SECONDS LIMIT_BYTES
 """

@@ -1,10 +1,11 @@
-# What README.md types first, on a Debian 12 that was installed some weeks ago: run by `cargo xtask fresh-test` as root, in a
-# mount namespace of its own, with $CHECKOUT, $SCRATCH (an empty folder) and $SYSROOT (the toolchain of rustup's stable).
+# Runs the first commands of README.md on a Debian 12 that was installed some weeks ago. `cargo xtask fresh-test` starts it as
+# root, in a mount namespace of its own, with $CHECKOUT, $SCRATCH (an empty folder) and $SYSROOT (the toolchain of rustup's
+# stable).
 set -euo pipefail
 root=$SCRATCH/root
 mirror=http://deb.debian.org
 
-# begin NAME: shows what follows, and how long the part before it took.
+# begin NAME: prints how long the previous part took, and the name of the next one.
 began=$SECONDS part=
 begin() {
     [ -z "$part" ] || echo "fresh-test: $part took $((SECONDS - began)) s"
@@ -17,7 +18,7 @@ has() { grep -qF -- "$1" "$2" || failed "the output lacks: $1"; }
 lacks() { ! grep -qF -- "$1" "$2" || failed "the output has: $1"; }
 
 begin 'a bare Debian 12'
-# Its lists are those of the release without its updates: they know an old compiler, and no LLVM that is new enough.
+# Its package lists are those of the release without its updates: they have an old compiler, and no LLVM that is new enough.
 mmdebstrap --quiet --variant=minbase --mode=root --format=directory --skip=cleanup/apt,cleanup/apt/lists \
     --include=ca-certificates,gcc,libc6-dev bookworm "$root" "deb $mirror/debian bookworm main"
 rm -f "$root"/etc/apt/sources.list
@@ -34,14 +35,14 @@ Suites: bookworm-security
 Components: main
 Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 SOURCES
-# Names and certificates as this machine knows them: there may be a proxy in between.
+# DNS servers and certificates of this machine, because the network may need a proxy.
 cp --dereference /etc/resolv.conf "$root/etc/resolv.conf"
 cp --dereference /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
 for folder in proc sys dev; do
     mount --rbind "/$folder" "$root/$folder"
 done
 
-# rustup's stable as rustup leaves it, and nothing else of this machine.
+# rustup's stable as rustup installs it, and nothing else of this machine.
 home=$root/root
 toolchain=$(basename "$SYSROOT")
 mkdir -p "$home/.cargo/bin" "$home/.rustup/toolchains/$toolchain"
@@ -52,13 +53,13 @@ done
 printf 'version = "12"\ndefault_toolchain = "%s"\n' "$toolchain" >"$home/.rustup/settings.toml"
 mount --bind -o ro "$SYSROOT" "$home/.rustup/toolchains/$toolchain"
 
-# The sources as a clone has them, with what was changed since.
+# The sources as in a clone, with the changes that are not committed yet.
 mkdir "$home/memmon"
 git -C "$CHECKOUT" ls-files -z --cached --others --exclude-standard |
     tar --directory "$CHECKOUT" --create --ignore-failed-read --null --files-from - |
     tar --directory "$home/memmon" --extract --no-same-owner
 
-# there COMMAND…: on that machine, with nobody to be asked.
+# there COMMAND…: runs the command on that machine, without a terminal.
 there() {
     local proxies=() name
     for name in http_proxy https_proxy no_proxy; do
@@ -79,7 +80,7 @@ has 'step 1 of 5 or more: bring apt' "$SCRATCH/run"
 has 'step 5 of 5: build memmon and start it' "$SCRATCH/run"
 has 'Source: ebpf' "$SCRATCH/run"
 lacks 'watches through /proc' "$SCRATCH/run"
-# The machine underneath may have mounted it already.
+# The host may have mounted it already.
 mountpoint -q /sys/fs/bpf || has 'bpffs is mounted there now' "$SCRATCH/run"
 
 begin 'cargo xtask run, again'
@@ -88,7 +89,7 @@ has 'step 1 of 2: build the BPF half' "$SCRATCH/again"
 lacks 'apt-get' "$SCRATCH/again"
 
 begin 'cargo xtask test'
-# The pure decisions, and the kernel's counters; all of it takes as long as it does in CI.
+# A part of the tests: the pure decisions, and the kernel's counters. All of them would take as long as in CI.
 there cargo xtask test -- policy:: counts:: | tee "$SCRATCH/test"
 has ' 0 failed, 0 skipped' "$SCRATCH/test"
 

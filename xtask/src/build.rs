@@ -1,4 +1,4 @@
-//! What is installed and packaged: memmon as a release, with its manuals and completions.
+//! The files that are installed and packaged: memmon as a release, with its manuals and completions.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use crate::{ebpf, progress::Progress, shell, toolchain::Tools, workspace};
 
-/// Where the release is.
+/// The paths of a release.
 #[derive(Clone, Debug)]
 pub(crate) struct Release {
     pub(crate) binary: PathBuf,
@@ -14,7 +14,7 @@ pub(crate) struct Release {
     pub(crate) manual: PathBuf,
 }
 
-/// Where cargo puts things for this checkout.
+/// The target directory of this checkout.
 fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace::root().join("target"), PathBuf::from)
 }
@@ -48,7 +48,7 @@ pub(crate) fn release(tools: &Tools, progress: &mut Progress) -> Result<Release>
     Ok(release)
 }
 
-/// What [`release`] built before.
+/// The files that an earlier [`release`] built.
 pub(crate) fn built_before() -> Result<Release> {
     let release = Release { binary: target().join("release/memmon"), manual: target().join("manual") };
     for path in [&*release.binary, &*release.manual] as [&Path; 2] {

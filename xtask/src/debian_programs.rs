@@ -6,8 +6,8 @@ use anyhow::{Result, bail};
 
 use crate::{privileges::Privileges, shell};
 
-/// Installs the packages of programs that are missing, or fails with the command that does; `needed` has each program and its
-/// package.
+/// Installs the packages of programs that are missing, or fails and shows the command that does; `needed` lists each program
+/// and its package.
 pub(crate) fn install_missing(needed: &[(&str, &'static str)]) -> Result<()> {
     let missing = missing(needed);
     if missing.is_empty() {
@@ -22,7 +22,7 @@ pub(crate) fn install_missing(needed: &[(&str, &'static str)]) -> Result<()> {
     shell::run(install.env("DEBIAN_FRONTEND", "noninteractive"))
 }
 
-/// The packages whose programs are not there. Those in /sbin count, although they are in the path of root alone.
+/// The packages whose programs are missing. Programs in /sbin count as well, although only root has that in $PATH.
 fn missing(needed: &[(&str, &'static str)]) -> Vec<&'static str> {
     let there = |program: &str| {
         shell::find(program).is_some()

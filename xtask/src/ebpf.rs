@@ -18,7 +18,7 @@ use crate::{
 /// Build the BPF half into target/bpf/memmon.bpf.o
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Options {
-    /// Which compiler builds it
+    /// Compiler to build it with
     #[arg(long, value_enum, default_value_t, value_name = "NAME")]
     toolchain: ToolchainChoice,
     /// Build a copy of the sources in another folder as well, and fail unless both objects are the same to the byte
@@ -29,7 +29,7 @@ pub(crate) struct Options {
     clippy: bool,
 }
 
-/// Does what `options` say with the tools that are on this machine.
+/// Builds or checks the BPF half, as `options` ask for, with the tools of this machine.
 pub(crate) fn main(options: &Options) -> Result<()> {
     let tools = toolchain::choose(options.toolchain, &toolchain::look())
         .context("run `cargo xtask setup`, which installs what is missing")?;
@@ -44,7 +44,7 @@ pub(crate) fn main(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Whether an object that was built elsewhere is to be embedded, so that none needs to be built here.
+/// Whether memmon embeds an object that was built elsewhere, so that none needs to be built here.
 pub(crate) fn is_given() -> bool {
     env::var_os("MEMMON_BPF_OBJECT").is_some()
 }
@@ -124,7 +124,7 @@ fn flags(tools: &Tools, root: &Path) -> Vec<String> {
     flags
 }
 
-/// What to think of when a build fails that should not.
+/// A hint for a build that fails unexpectedly.
 fn advice(tools: &Tools) -> String {
     match (tools.compiler.llvm, tools.linker.llvm) {
         (Some(writes), None) => format!(

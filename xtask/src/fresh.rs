@@ -1,6 +1,6 @@
-//! `cargo xtask fresh-test`: what README.md types first, on a Debian 12 as bare as it comes.
+//! `cargo xtask fresh-test`: the first commands of README.md, on a minimal Debian 12.
 //!
-//! xtask/fresh/trial.sh is the trial. It runs before a release; a pass takes too long for every change.
+//! The test itself is xtask/fresh/trial.sh. It runs before a release, because it takes too long for every change.
 
 use std::{env, fs, process::Command, time::Instant};
 
@@ -20,7 +20,7 @@ pub(crate) struct Options {
     keep: bool,
 }
 
-/// Runs the trial. Its mounts end with its mount namespace.
+/// Runs the test. Its mounts end with its mount namespace.
 pub(crate) fn main(options: Options) -> Result<()> {
     let began = Instant::now();
     let privileges = Privileges::of_this_process()?;
@@ -48,7 +48,7 @@ pub(crate) fn main(options: Options) -> Result<()> {
     Ok(())
 }
 
-/// Removes the folder of a trial, and nothing that is mounted there.
+/// Removes the folder of a test, and nothing that is mounted there.
 fn remove(scratch: &std::path::Path) -> Result<()> {
     shell::read(Command::new("rm").args(["--recursive", "--force", "--one-file-system"]).arg(scratch))
         .map(drop)

@@ -52,7 +52,7 @@ enum Task {
     Picture(picture::Options),
     VmTest(vm::Options),
     FreshTest(fresh::Options),
-    /// Check what ARCHITECTURE.md promises of the sources
+    /// Check that the sources follow the rules in ARCHITECTURE.md
     Tidy,
 }
 

@@ -1,4 +1,4 @@
-//! `cargo xtask picture`: README.md's pictures, made anew from the real thing.
+//! `cargo xtask picture`: draws README.md's pictures again, from a running memmon.
 
 use std::{env, fs, path::PathBuf, process::Command};
 
@@ -7,13 +7,13 @@ use anyhow::{Context as _, Result};
 
 use crate::{shell, workspace};
 
-/// What plays, and where its pictures lie.
+/// The folder of the scene and its pictures.
 const FOLDER: &str = "docs/pictures";
 
-/// Make the pictures of README.md anew (as root, with tmux)
+/// Draw the pictures of README.md again (as root, with tmux)
 ///
-/// memmon watches a few processes of one user, in dry run and in mounts of its own; what a terminal shows of that becomes
-/// an SVG.
+/// memmon watches a few processes of one user, in dry run and in mounts of its own; the screen of a terminal is saved as an
+/// SVG.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Options {}
 

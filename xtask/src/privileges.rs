@@ -1,4 +1,4 @@
-//! What this process may do on this machine.
+//! The privileges of this process.
 
 use std::fs;
 
@@ -18,13 +18,13 @@ pub(crate) struct Privileges {
 }
 
 impl Privileges {
-    /// Those of this process, from /proc/self/status (proc_pid_status(5)).
+    /// Reads the privileges of this process from /proc/self/status (proc_pid_status(5)).
     pub(crate) fn of_this_process() -> Result<Self> {
         let status = fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
         Self::parse(&status).context("/proc/self/status lacks a `Uid:` or `CapEff:` line")
     }
 
-    /// From the text of that file.
+    /// Parses the text of that file.
     pub(crate) fn parse(status: &str) -> Option<Self> {
         let value = |key: &str| status.lines().find_map(|line| line.strip_prefix(key));
         Some(Self {
@@ -44,7 +44,7 @@ impl Privileges {
         self.has(CAP_SYS_ADMIN) || (self.has(CAP_BPF) && self.has(CAP_PERFMON))
     }
 
-    /// Whether an oom_score_adj can be lowered: CAP_SYS_RESOURCE, which some machines keep even from root.
+    /// Whether an oom_score_adj can be lowered: CAP_SYS_RESOURCE, which even root lacks on some machines.
     pub(crate) const fn may_lower_oom_score(self) -> bool {
         self.has(CAP_SYS_RESOURCE)
     }

@@ -1,6 +1,6 @@
-//! How far a command with several steps is: `step 2 of 4: build the BPF half`.
+//! The progress of a command with several steps: `step 2 of 4: build the BPF half`.
 
-/// Counts steps that are done and those that are left.
+/// Counts the steps that are done and those that are left.
 #[derive(Debug)]
 pub(crate) struct Progress {
     done: usize,
@@ -9,19 +9,19 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Nothing is done, and the caller's `last` steps follow whatever comes before them.
+    /// The progress at the start: the caller's `last` steps follow all other steps.
     pub(crate) const fn before(last: usize) -> Self {
         Self { done: 0, last }
     }
 
-    /// Shows that a step begins, with which `left` steps are left before the caller's: exactly or, if more may turn out to
-    /// be needed, at least.
+    /// Prints that a step begins; including it, `left` steps are left before the caller's: exactly or, if more may turn out
+    /// to be needed, at least.
     pub(crate) fn begin(&mut self, left: usize, exactly: bool, purpose: &str) {
         println!("{}", self.line(left, exactly, purpose));
         self.done += 1;
     }
 
-    /// Shows that one of the caller's own steps begins.
+    /// Prints that one of the caller's own steps begins.
     pub(crate) fn begin_last(&mut self, purpose: &str) {
         println!("{}", self.line(0, true, purpose));
         self.done += 1;

@@ -1,4 +1,4 @@
-//! What README.md tells to type is typed by a test, and what it claims is so.
+//! Tests of README.md: each command in it is run by a test, and its claims hold.
 
 use std::fs;
 
@@ -8,12 +8,12 @@ use crate::{Task, package::Kind, workspace};
 
 const README: &str = include_str!("../../README.md");
 
-/// Where memmon is the service that it ships as: a virtual machine with systemd.
+/// The scenario that runs commands for the shipped service, in a virtual machine with systemd.
 const SERVICE: &str = "xtask/vm/scenarios/reload.sh";
-/// The same words as in README.md.
+/// The test has the same words as README.md.
 const LITERALLY: &str = "";
 
-/// Each command of README.md, the file of the test that types it, and what stands there.
+/// Each command of README.md, the file of the test that runs it, and the text of that test.
 const TYPED: &[(&str, &str, &str)] = &[
     ("cargo xtask run", ".ci/run", "cargo xtask run -- --once"),
     ("cargo xtask test", ".ci/run", LITERALLY),
@@ -60,13 +60,13 @@ fn every_command_is_typed_by_a_test() {
         let (_, file, words) = TYPED
             .iter()
             .find(|(typed, ..)| *typed == command)
-            .unwrap_or_else(|| panic!("no test types it: {command}"));
+            .unwrap_or_else(|| panic!("no test runs it: {command}"));
         let words = if words.is_empty() { command.trim_start_matches("sudo ") } else { words };
         let text = fs::read_to_string(workspace::root().join(file)).unwrap();
         assert!(text.contains(words), "{file} does not type {command}: no {words:?}");
     }
     let stale = TYPED.iter().find(|(typed, ..)| !commands().any(|command| command == *typed));
-    assert_eq!(stale, None, "README.md does not tell to type it");
+    assert_eq!(stale, None, "README.md does not have this command");
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn every_command_of_xtask_is_one() {
 
 #[test]
 fn what_is_installed_is_what_is_packaged() {
-    // On the machine that README.md has in mind.
+    // The name of the .deb in README.md is that of this architecture.
     if std::env::consts::ARCH == "x86_64" {
         assert!(README.contains(&format!("target/package/{}", Kind::Deb.file_name())));
     }
@@ -98,13 +98,13 @@ fn every_key_is_in_the_table() {
         } else if let Some((key, _)) = line.split_once(" = ").filter(|(key, _)| is_key(key)) {
             seen += 1;
             let row = |text: &str| README.lines().any(|line| line.starts_with('|') && line.contains(text));
-            let told = [
+            let names = [
                 format!("`{section}.{key}`"),
                 format!("`.{key}`"),
                 format!("`[{section}]`"),
                 format!("`[[{section}]]`"),
             ];
-            assert!(told.iter().any(|text| row(text)), "README.md does not tell of {section}.{key}");
+            assert!(names.iter().any(|name| row(name)), "README.md does not list {section}.{key}");
         }
     }
     assert!(seen > 20, "config.toml has only {seen} keys");
@@ -122,11 +122,11 @@ fn measured(cells: &[&str]) -> Vec<f64> {
     row[cells.len()..].iter().map(|cell| cell.parse().unwrap_or(f64::NAN)).collect()
 }
 
-/// README.md compares with figures that were measured, rounded so that the next run does not make it a liar.
+/// README.md's comparisons follow from BENCHMARKS.md; they are rounded, so that they still hold after the next run.
 #[test]
 fn what_it_costs_was_measured() {
     let says =
-        |text: &str| assert!(README.replace("\n  ", " ").contains(text), "README.md does not say: {text}");
+        |text: &str| assert!(README.replace("\n  ", " ").contains(text), "README.md does not have: {text}");
     says(
         "hundreds of times sooner than from a program that polls ten times a second, after less than a megabyte",
     );
@@ -137,7 +137,7 @@ fn what_it_costs_was_measured() {
     says("less than a seventh through /proc");
     assert!(measured(&["memmon, proc", "2000"]).last().unwrap() > &7.0);
     says("less CPU time than earlyoom, and less than 6 MiB of memory to earlyoom's 2");
-    // The first earlyoom in the file is that of the memory, whose second number is anonymous.
+    // The first row of earlyoom in the file is about memory, and its second number is anonymous memory.
     let earlyoom = include_str!("../../BENCHMARKS.md").split("\n## Idle").nth(1).unwrap();
     let earlyoom = earlyoom.lines().find(|line| line.starts_with("| earlyoom")).unwrap();
     let earlyoom: f64 = earlyoom.trim_matches('|').rsplit('|').next().unwrap().trim().parse().unwrap();

@@ -1,4 +1,4 @@
-//! `cargo xtask run`: memmon on this machine, in the foreground, touching nothing.
+//! `cargo xtask run`: runs memmon on this machine, in the foreground and in dry run.
 
 use std::{ffi::OsString, fs, os::unix::process::CommandExt as _, path::Path, process::Command};
 
@@ -14,22 +14,22 @@ use crate::{
     workspace,
 };
 
-/// What keeps memmon from sending a signal.
+/// The option that keeps memmon from sending a signal.
 const DRY_RUN: &str = "--dry-run";
 
-/// The configuration of a try-out.
+/// The configuration if the user names none.
 const TRY_OUT: &str = "xtask/try.toml";
 
 /// The type information of the running kernel.
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
-/// Where memmon pins its map.
+/// The file system in which memmon pins its map.
 const BPF_FS: &str = "/sys/fs/bpf";
 
 /// Build memmon and run it here in the foreground, in dry run: it shows what it would do and sends no signal
 ///
-/// What the BPF half is built with is installed first if it is missing. If that fails although this machine could use the
-/// BPF half, the command fails. Without root, or on a kernel without BTF, memmon watches through /proc.
+/// The tools that build the BPF half are installed first if they are missing. If that fails although this machine could use
+/// the BPF half, the command fails. Without root, or on a kernel without BTF, memmon watches through /proc.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Build memmon without its BPF half: it watches through /proc
@@ -40,9 +40,9 @@ pub(crate) struct Options {
     arguments: Vec<OsString>,
 }
 
-/// Builds both halves and becomes memmon; returns only if that fails.
+/// Builds both halves and replaces this process by memmon; returns only if that fails.
 pub(crate) fn main(options: &Options) -> Result<()> {
-    // In the folder of whoever runs it: arguments such as `--config PATH` are relative to that.
+    // It runs in the user's current folder, because arguments such as `--config PATH` are relative to that.
     let mut memmon = shell::cargo();
     memmon.args(["run", "--package=memmon", "--bin=memmon", "--release", "--manifest-path"]);
     memmon.arg(workspace::root().join("Cargo.toml"));
@@ -79,7 +79,7 @@ pub(crate) fn main(options: &Options) -> Result<()> {
     become_memmon(memmon, &options.arguments)
 }
 
-/// What keeps BPF programs from being used here, however memmon is built.
+/// The reason why BPF programs cannot be used here, however memmon is built.
 fn obstacle(may_trace: bool, btf: bool) -> Option<&'static str> {
     if !btf {
         Some("this kernel has no BTF (/sys/kernel/btf/vmlinux, CONFIG_DEBUG_INFO_BTF)")
@@ -90,7 +90,7 @@ fn obstacle(may_trace: bool, btf: bool) -> Option<&'static str> {
     }
 }
 
-/// What the BPF half is built with. It is not installed for a kernel that cannot use it.
+/// The tools that build the BPF half. They are not installed for a kernel that cannot use it.
 fn toolchain(obstacle: Option<&str>, progress: &mut Progress) -> Result<Tools> {
     match obstacle {
         None => setup::toolchain(progress),
@@ -98,7 +98,7 @@ fn toolchain(obstacle: Option<&str>, progress: &mut Progress) -> Result<Tools> {
     }
 }
 
-/// What memmon is built with.
+/// The source of readings that memmon is built with.
 #[derive(Debug)]
 enum Half {
     Bpf(Tools),
@@ -109,7 +109,7 @@ enum Half {
 /// Decides whether memmon may be built without its BPF half.
 ///
 /// # Errors
-/// The BPF half is missing though it could be used: that is not to pass unnoticed.
+/// The BPF half is missing although it could be used.
 fn half(obstacle: Option<&str>, tools: Result<Tools>) -> Result<Half> {
     match (tools, obstacle) {
         (Ok(tools), _) => Ok(Half::Bpf(tools)),
@@ -121,14 +121,14 @@ fn half(obstacle: Option<&str>, tools: Result<Tools>) -> Result<Half> {
     }
 }
 
-/// Mounts bpffs at `point` if nothing is mounted there, and shows it. Without it memmon watches all the same, but its map
-/// cannot be pinned.
+/// Mounts bpffs at `point` if nothing is mounted there, and prints that. Without bpffs memmon still works, but cannot pin its
+/// map.
 fn mount_bpf_fs(point: &Path, mounts: &Path) {
     let is_mounted = fs::read_to_string(mounts).map(|mounts| is_mount_point(&mounts, point));
     if !matches!(is_mounted, Ok(false)) || !point.is_dir() {
         return;
     }
-    // As systemd does it.
+    // The same options as systemd's.
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     match mount(Some("bpf"), point, Some("bpf"), flags, Some("mode=700")) {
         Ok(()) => {
@@ -149,14 +149,15 @@ fn is_mount_point(mounts: &str, point: &Path) -> bool {
     mounts.lines().any(|line| line.split(' ').nth(4).is_some_and(|mounted| Path::new(mounted) == point))
 }
 
-/// Replaces this program by `cargo`, which replaces itself by memmon: signals from the terminal reach it alone.
+/// Replaces this program by `cargo`, which replaces itself by memmon, so signals from the terminal reach only memmon.
 fn become_memmon(mut cargo: Command, arguments: &[OsString]) -> Result<()> {
     cargo.arg("--").args(memmon_arguments(arguments, &workspace::root().join(TRY_OUT)));
     println!("$ {}", shell::shown(&cargo));
     Err(cargo.exec()).context("cannot start cargo")
 }
 
-/// `run --dry-run`, whatever else was asked for, and without a log file if no configuration was.
+/// The arguments for memmon: `run --dry-run` with the user's arguments, and a configuration without a log file if the user
+/// names none.
 fn memmon_arguments(arguments: &[OsString], try_out: &Path) -> Vec<OsString> {
     let is_config = |argument: &OsString| argument.as_encoded_bytes().starts_with(b"--config");
     let config =
@@ -197,7 +198,7 @@ mod tests {
             let obstacle = obstacle(may_trace, btf);
             let Half::Proc(why) = half(obstacle, failed()).unwrap() else { panic!("{obstacle:?}") };
             assert!(why.contains("apt-get update") && why.contains(missing), "{why}");
-            // What is there already is built: memmon itself reports why it does not use it.
+            // The BPF half is built if its tools are installed: memmon itself reports why it does not use it.
             assert!(matches!(half(obstacle, Ok(tools())).unwrap(), Half::Bpf(_)));
         }
     }

@@ -1,4 +1,4 @@
-//! Other programs: started in the open, and never failing without a word.
+//! Other programs: their commands are shown, and their failures reported.
 
 use std::{
     env,
@@ -19,7 +19,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// What `command` writes to its standard output; nothing is shown unless it fails.
+/// Runs `command` and returns its standard output; nothing is shown unless it fails.
 pub(crate) fn read(command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).output().with_context(|| cannot_start(command))?;
     if !output.status.success() {
@@ -30,7 +30,7 @@ pub(crate) fn read(command: &mut Command) -> Result<String> {
         .with_context(|| format!("`{}` wrote something that is not UTF-8", shown(command)))
 }
 
-/// `command` as one could type it: the variables it is given, the program, the arguments.
+/// `command` as it could be typed: the variables that are set for it, the program, the arguments.
 pub(crate) fn shown(command: &Command) -> String {
     let variables = command.get_envs().filter_map(|(name, value)| {
         // Cargo separates flags by 0x1f, which no one can type.
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_names_the_command_and_what_it_said() {
+    fn a_failure_names_the_command_and_its_error_output() {
         let error = read(Command::new("sh").args(["-c", "echo oh no >&2; exit 3"])).unwrap_err();
         assert_eq!(error.to_string(), "`sh -c 'echo oh no >&2; exit 3'` failed (exit status: 3): oh no");
     }

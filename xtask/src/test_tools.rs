@@ -1,4 +1,4 @@
-//! What tests of metrics and mail talk to: Prometheus' promtool, and a Python that has an SMTP server.
+//! Programs for the tests of metrics and mail: Prometheus' promtool, and a Python that has an SMTP server.
 
 use std::{
     env,
@@ -9,10 +9,10 @@ use std::{
 
 use crate::{shell, workspace};
 
-/// How one is found.
+/// Looks for a program on this machine.
 type Find = fn() -> Option<PathBuf>;
 
-/// By what variable a test is told, and how it is found where that is not set.
+/// The variable that names each program to the tests, and a function that finds the program if the variable is not set.
 const ALL: [(&str, Find); 2] = [("MEMMON_PROMTOOL", promtool), ("MEMMON_SMTPD_PYTHON", smtpd_python)];
 
 /// Each variable that is not set, with its value, if there is one on this machine.
@@ -27,7 +27,8 @@ pub(crate) fn value(name: &str) -> Option<OsString> {
     env::var_os(name).or_else(|| found().map(PathBuf::into_os_string))
 }
 
-/// Where `cargo xtask setup` unpacks Debian's package prometheus: installed, it would start a service.
+/// The folder into which `cargo xtask setup` unpacks Debian's package prometheus, which would start a service if it were
+/// installed.
 pub(crate) fn unpacked() -> PathBuf {
     workspace::root().join("target/tools/prometheus")
 }

@@ -1,4 +1,4 @@
-//! Which compiler builds the BPF half: what is installed, and the choice between them.
+//! The compilers for the BPF half: finds the installed ones and chooses between them.
 
 use std::{
     env, fmt,
@@ -17,10 +17,10 @@ pub(crate) const TARGET: &str =
 /// The distribution's compiler.
 const SYSTEM_RUSTC: &str = "/usr/bin/rustc";
 
-/// Which toolchain someone asked for.
+/// The requested toolchain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum ToolchainChoice {
-    /// The first of the others that is complete
+    /// The first complete one of the others
     #[default]
     Auto,
     /// The distribution's rustc with core prebuilt for BPF
@@ -29,7 +29,7 @@ pub(crate) enum ToolchainChoice {
     Nightly,
 }
 
-/// A version of Rust, as far as it matters here.
+/// A version of Rust, without its patch number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Version {
     major: u32,
@@ -42,7 +42,7 @@ impl Version {
         Self::parse(env!("CARGO_PKG_RUST_VERSION")).unwrap_or(Self { major: 1, minor: 95 })
     }
 
-    /// From `1.96.0`, `1.97.0-nightly` or a package's `1:1.96.0+dfsg1-1`.
+    /// Parses `1.96.0`, `1.97.0-nightly` or a package's `1:1.96.0+dfsg1-1`.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let text = text.split_once(':').map_or(text, |(_epoch, rest)| rest);
         let mut numbers = text.split(|character: char| !character.is_ascii_digit());
@@ -59,7 +59,7 @@ impl fmt::Display for Version {
 /// A Rust compiler, and whether it has what a BPF build needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Compiler {
-    /// rustup's name for the toolchain, or none for the system's compiler.
+    /// rustup's name for the toolchain; none for the system's compiler.
     pub(crate) toolchain: Option<String>,
     pub(crate) version: Version,
     /// The major version of the LLVM that writes its bitcode.
@@ -73,21 +73,21 @@ pub(crate) struct Compiler {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Linker {
     pub(crate) path: PathBuf,
-    /// The major version of its LLVM; none where it is linked statically.
+    /// The major version of its LLVM; none if it is linked statically.
     pub(crate) llvm: Option<u32>,
 }
 
-/// What of a BPF build is on this machine.
+/// The tools for a BPF build that are on this machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Detected {
     pub(crate) system: Option<Compiler>,
     pub(crate) nightly: Option<Compiler>,
     pub(crate) linker: Option<Linker>,
-    /// What removes DWARF and leaves BTF.
+    /// The program that removes DWARF and keeps BTF.
     pub(crate) objcopy: Option<PathBuf>,
 }
 
-/// Everything that one build of the BPF half is made with.
+/// The tools of one build of the BPF half.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tools {
     pub(crate) compiler: Compiler,
@@ -95,7 +95,7 @@ pub(crate) struct Tools {
     pub(crate) objcopy: PathBuf,
 }
 
-/// Decides what to build with, or says everything that is missing.
+/// Decides which tools to build with, or returns everything that is missing.
 ///
 /// The system's compiler comes first: it needs no download, and a distribution builds the same object everywhere.
 pub(crate) fn choose(wish: ToolchainChoice, found: &Detected) -> Result<Tools, Missing> {
@@ -129,7 +129,7 @@ pub(crate) fn choose(wish: ToolchainChoice, found: &Detected) -> Result<Tools, M
     }
 }
 
-/// `compiler` if it can build the BPF half for `linker` (any, where there is none yet), else why it cannot.
+/// `compiler` if it can build the BPF half for `linker` (any, if there is none yet), or the reason why it cannot.
 pub(crate) fn fit<'a>(
     compiler: Option<&'a Compiler>,
     linker: Option<&Linker>,
@@ -153,7 +153,7 @@ pub(crate) fn fit<'a>(
     }
 }
 
-/// What a BPF build lacks, a line each.
+/// The missing parts of a BPF build, a line each.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Missing(pub(crate) Vec<String>);
 
@@ -189,7 +189,7 @@ impl Compiler {
         self.with_rustc(shell::cargo())
     }
 
-    /// The same, to run clippy; none where this compiler has no clippy of its own.
+    /// The same, to run clippy; none if this compiler has no clippy of its own.
     pub(crate) fn cargo_clippy(&self) -> Option<Command> {
         match self.toolchain {
             None => system_clippy().map(|clippy| self.with_rustc(Command::new(clippy))),
@@ -199,14 +199,14 @@ impl Compiler {
 
     fn with_rustc(&self, mut cargo: Command) -> Command {
         match &self.toolchain {
-            // Unstable flags are what a BPF target takes; the system's compiler is a stable one.
+            // A BPF target needs unstable flags, and the system's compiler is a stable one.
             None => {
                 cargo.env("RUSTC", SYSTEM_RUSTC).env("RUSTC_BOOTSTRAP", "1");
                 cargo
             }
             Some(name) => {
                 cargo = Command::new("rustup");
-                // The cargo that started this program told its children who it is.
+                // The cargo that started this program set these for its children.
                 cargo
                     .env_remove("CARGO")
                     .env_remove("RUSTC")
@@ -224,7 +224,7 @@ pub(crate) fn look() -> Detected {
     Detected { system: system(), linker: linker(), objcopy: objcopy(nightly.as_ref()), nightly }
 }
 
-/// The distribution's own `file`: rustup may be installed there as well, and it is not what is meant.
+/// The distribution's own `file`. A proxy of rustup's, which may be installed there as well, does not count.
 fn of_the_system(file: &'static str) -> Option<&'static Path> {
     let file = Path::new(file);
     let is_rustup = || file.canonicalize().is_ok_and(|target| target.ends_with("rustup"));
@@ -272,14 +272,14 @@ fn inspect(rustc: impl Fn() -> Command) -> Result<(Version, Option<u32>, PathBuf
 }
 
 fn linker() -> Option<Linker> {
-    // Where `cargo install` puts it, which not everyone has in $PATH.
+    // The folder of `cargo install`, which may not be in $PATH.
     let installed = cargo_home().map(|home| home.join("bin/bpf-linker"));
     let path = shell::find("bpf-linker").or_else(|| installed.filter(|file| shell::is_executable(file)))?;
     let llvm = std::fs::read(&path).ok().and_then(|binary| linked_llvm(&binary));
     Some(Linker { path, llvm })
 }
 
-/// The LLVM that an executable asks the dynamic linker for: `libLLVM.so.22.1`, before LLVM 19 `libLLVM-18.so.1`.
+/// The LLVM that an executable is dynamically linked with: `libLLVM.so.22.1`, before LLVM 19 `libLLVM-18.so.1`.
 fn linked_llvm(binary: &[u8]) -> Option<u32> {
     ["libLLVM.so.", "libLLVM-"].into_iter().find_map(|name| {
         let mut places =
@@ -291,11 +291,11 @@ fn linked_llvm(binary: &[u8]) -> Option<u32> {
     })
 }
 
-/// The newest of /usr/lib, so that a machine with several strips as one with that one; then `$PATH`; then the component
-/// `llvm-tools` of rustup's nightly.
+/// The newest llvm-objcopy in /usr/lib, so that the object does not depend on older ones; otherwise that in `$PATH`, or that of
+/// the component `llvm-tools` of rustup's nightly.
 fn objcopy(nightly: Option<&Compiler>) -> Option<PathBuf> {
     let versions = Path::new("/usr/lib").read_dir().into_iter().flatten().flatten().filter_map(|entry| {
-        // Debian's are called llvm-22, Alpine's llvm22.
+        // Debian's folders are called llvm-22, Alpine's llvm22.
         let major =
             entry.file_name().to_str()?.strip_prefix("llvm")?.trim_start_matches('-').parse::<u32>().ok()?;
         Some((major, entry.path().join("bin/llvm-objcopy")))
@@ -308,7 +308,7 @@ fn objcopy(nightly: Option<&Compiler>) -> Option<PathBuf> {
     })
 }
 
-/// Where cargo keeps what it downloads and installs.
+/// The folder of cargo's downloads and installed programs.
 pub(crate) fn cargo_home() -> Option<PathBuf> {
     let home = || env::home_dir().map(|home| home.join(".cargo"));
     env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home)
@@ -346,7 +346,7 @@ mod tests {
             (ToolchainChoice::Nightly, found(system(), nightly(22), linker), Ok(Some("nightly"))),
             (ToolchainChoice::Auto, found(old(), nightly(22), linker), Ok(Some("nightly"))),
             (ToolchainChoice::Auto, found(bare(), nightly(21), linker), Ok(Some("nightly"))),
-            // A linker that was linked statically does not tell its LLVM: the build will.
+            // The LLVM of a statically linked linker is unknown until the build.
             (ToolchainChoice::Nightly, found(None, nightly(23), Some(None)), Ok(Some("nightly"))),
             (
                 ToolchainChoice::System,
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_is_missing_is_said_at_once() {
+    fn everything_that_is_missing_is_reported_at_once() {
         let nothing = choose(ToolchainChoice::Auto, &Detected::default()).unwrap_err().to_string();
         for part in [
             "the system's toolchain: not installed",
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn the_linker_tells_its_llvm_by_what_it_is_linked_with() {
+    fn the_linkers_llvm_is_found_by_its_library() {
         assert_eq!(linked_llvm(b"\0libc.so.6\0libLLVM.so.22.1\0"), Some(22));
         assert_eq!(linked_llvm(b"\0libLLVM-18.so.1\0"), Some(18));
         assert_eq!(linked_llvm(b"libLLVM.so.\0 nor libLLVM-\0"), None);

@@ -1,4 +1,4 @@
-//! Where things lie in the checkout.
+//! Paths in the checkout.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }
 
-/// Everything of the BPF build, wherever `CARGO_TARGET_DIR` may point.
+/// The folder for all output of the BPF build, whatever `CARGO_TARGET_DIR` is.
 pub(crate) fn bpf_dir() -> PathBuf {
     root().join("target/bpf")
 }
@@ -18,5 +18,5 @@ pub(crate) fn bpf_object() -> PathBuf {
     bpf_dir().join("memmon.bpf.o")
 }
 
-/// The sources that the object is made from, relative to the root; memmon/build.rs knows them as well.
+/// The sources of the object, relative to the root; memmon/build.rs has the same list.
 pub(crate) const BPF_SOURCES: [&str; 2] = ["memmon-ebpf/src", "memmon-common/src"];

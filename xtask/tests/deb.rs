@@ -4,7 +4,7 @@ mod machine;
 
 use machine::on_a_machine;
 
-/// The package as it is, and one of the next version whose configuration is another.
+/// The package, and one of the next version with a different configuration.
 const PACKAGES: &str = r##"
 # A container may forbid that services start; and what was installed before is not what is tried.
 rm -f machine/usr/sbin/policy-rc.d
@@ -14,7 +14,7 @@ in_machine sh -euc '
     sed -i "s/^Version: .*/Version: 99.0.0-1/" /tmp/next/DEBIAN/control
     echo "# of the next version" >>/tmp/next/etc/memmon/config.toml
     dpkg-deb --root-owner-group --build /tmp/next /tmp/next.deb'
-# As apt does it where nobody can be asked. What the binary depends on is this machine, and no matter here.
+# As apt installs without a terminal. The dependencies of the binary are those of this machine, so they are ignored here.
 install() { : >machine/tmp/asked; in_machine env DEBIAN_FRONTEND=noninteractive dpkg --force-confdef --force-depends --install "$1"; }
 "##;
 
@@ -62,9 +62,9 @@ fn it_is_installed_upgraded_removed_and_purged() {
             said.split_once(&format!("== {name}\n")).unwrap_or_else(|| panic!("no {name} in:\n{said}"));
         rest.split("\n== ").next().unwrap_or(rest).to_owned()
     };
-    // What README.md promises of packages that are built on Debian 12.
+    // README.md promises this for packages that are built on Debian 12.
     assert!(said.contains("libc6 (>= 2.34)"), "{said}");
-    // Enabled, and not started: it would terminate at once what is over the limits.
+    // Enabled and not started, because it would terminate processes over the limits at once.
     let installed = section("installed");
     assert!(installed.contains("memmon is enabled and not started"), "{installed}");
     assert!(installed.contains(" preset memmon.service\n"), "{installed}");

@@ -1,4 +1,4 @@
-//! `cargo xtask install` and `uninstall` as they are typed, on a throw-away copy of this machine (machine/).
+//! `cargo xtask install` and `uninstall`, run as commands on a throw-away copy of this machine (machine/).
 
 #![expect(clippy::panic, reason = "a test fails by panicking")]
 
@@ -6,14 +6,14 @@ mod machine;
 
 use machine::on_a_machine;
 
-/// Where `what` begins in `said`.
+/// The position of `what` in `said`.
 fn at(said: &str, what: &str) -> usize {
     said.find(what).unwrap_or_else(|| panic!("no {what:?} in:\n{said}"))
 }
 
 #[test]
 #[ignore = "needs root and mounts"]
-fn where_nobody_can_be_asked_it_starts_in_dry_run_and_leaves_nothing_when_it_goes() {
+fn without_a_terminal_it_starts_in_dry_run_and_an_uninstallation_leaves_nothing() {
     let said = on_a_machine(
         "tree >before
          xtask install --no-build
@@ -29,7 +29,7 @@ fn where_nobody_can_be_asked_it_starts_in_dry_run_and_leaves_nothing_when_it_goe
          xtask uninstall --purge
          tree >after; diff before after; asked",
     );
-    at(&said, "memmon runs in dry run: nobody could be asked whether it may enforce (--yes agrees)");
+    at(&said, "memmon runs in dry run: there is no terminal to ask whether it may enforce (--yes agrees)");
     at(&said, "ExecStart=\nExecStart=/usr/local/sbin/memmon run --dry-run\n");
     let asked = &said[at(&said, "\nsystemctl daemon-reload\n")..];
     assert_eq!(
@@ -53,9 +53,8 @@ fn who_is_asked_is_shown_first_whom_it_would_strike() {
              test -e {DROP_IN} && echo dry-run yes || echo dry-run no
              asked"
         ));
-        let shown = at(&said, "Over the limit of 2.00GB now: as /etc/memmon/config.toml has it");
-        let question =
-            at(&said, "Start memmon, and let it terminate what is and comes over the limit? [y/N]");
+        let shown = at(&said, "Over the limit of 2.00GB now: by /etc/memmon/config.toml");
+        let question = at(&said, "Start memmon, and let it terminate processes over the limit? [y/N]");
         assert!(shown < question, "{said}");
         assert!(question < at(&said, expected), "{said}");
         assert!(question < at(&said, "systemctl restart memmon.service"), "{said}");
@@ -112,7 +111,7 @@ fn with_a_wrong_configuration_nothing_is_installed() {
     assert!(!said.contains("systemctl"), "{said}");
 }
 
-/// What v1's installer makes.
+/// The files that v1's installer makes.
 const V1: &str = "mkdir -p machine/opt/memory-monitor machine/etc/logrotate.d
      printf '[thresholds]\\nram_gb_threshold = 7.5\\n' >machine/opt/memory-monitor/config.toml
      echo '[Service]' >machine/etc/systemd/system/memory-monitor.service
@@ -136,13 +135,13 @@ fn v1_is_found_taken_over_and_retired_after_a_question() {
     at(&said, "v1's files are left in /opt/memory-monitor");
     at(&said, "memmon watches and enforces");
 
-    // Both of them enforcing is never offered.
+    // An installation in which both enforce is never offered.
     let said = on_a_machine(&format!("{V1} at_terminal 'n\\n' install --no-build; asked"));
     at(&said, "memmon runs in dry run: v1's service is still in force");
     assert!(!said.contains("disable --now memory-monitor"), "{said}");
 }
 
-/// Disabling leaves the unit file where it is.
+/// Disabling keeps the unit file.
 #[test]
 #[ignore = "needs root and mounts"]
 fn v1_once_retired_is_not_asked_about_again() {
@@ -162,7 +161,7 @@ fn v1_once_retired_is_not_asked_about_again() {
 #[test]
 #[ignore = "needs root and mounts"]
 fn v1_is_found_by_both_of_its_names_and_by_what_runs() {
-    // As its README.md has it installed by hand, and started without being enabled.
+    // Installed by hand as v1's README.md describes, and started without being enabled.
     let said = on_a_machine(
         "echo memory_monitor.service >machine/tmp/active
          xtask install --no-build --yes; asked",

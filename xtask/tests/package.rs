@@ -1,4 +1,4 @@
-//! What `cargo xtask package` makes besides packages: checksums, the archive, and the record of what memmon is made of.
+//! The other output of `cargo xtask package`: checksums, the archive, and the record of memmon's dependencies.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::Value;
 
-/// Where they all lie.
+/// The folder of the packages.
 fn folder() -> PathBuf {
     let deb = PathBuf::from(env::var_os("MEMMON_DEB").unwrap());
     deb.parent().unwrap().to_owned()
@@ -42,11 +42,12 @@ fn everything_has_its_checksum() {
     assert_eq!(summed, made);
 }
 
-/// The name of every file below `root`, with its content; but what a .deb says of itself, and manuals, which it compresses.
+/// The name of every file below `root`, with its content; without the control files of a .deb, and without manuals, which it
+/// compresses.
 fn files(root: &Path) -> Vec<(String, Vec<u8>)> {
     let list = run(Command::new("find").args([".", "-type", "f"]).current_dir(root));
     let its_own = |path: &&str| ["/doc/", "/lintian/", "/man/"].iter().any(|place| path.contains(place));
-    // By name alone: the places of a unit and of zsh's completions are Debian's own.
+    // By name alone, because Debian has its own folders for units and for zsh's completions.
     let read = |path: &str| (path.rsplit('/').next().unwrap().to_owned(), fs::read(root.join(path)).unwrap());
     let mut files: Vec<_> = list.lines().filter(|path| !its_own(path)).map(read).collect();
     files.sort();
@@ -67,7 +68,7 @@ fn the_archive_has_what_the_deb_has() {
     let (tar, deb) = (files(&tar), files(&deb));
     let names = |files: &[(String, Vec<u8>)]| files.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
     assert_eq!(names(&tar), names(&deb));
-    assert!(tar == deb, "the same names, and another content");
+    assert!(tar == deb, "the same names, but other content");
 }
 
 #[test]
@@ -79,7 +80,7 @@ fn the_record_names_what_is_in_the_binary_and_nothing_of_its_tests() {
     let components = record["components"].as_array().unwrap();
     let has = |name: &str| components.iter().any(|component| component["name"] == name);
     assert!(has("aya") && has("lettre") && has("tokio"));
-    assert!(!has("proptest") && !has("insta"), "dependencies of tests");
+    assert!(!has("proptest") && !has("insta"), "it has dependencies of tests");
     let complete = |component: &Value| component["purl"].is_string() && component["version"].is_string();
     assert!(components.iter().all(complete));
 }

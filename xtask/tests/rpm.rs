@@ -13,7 +13,7 @@ fn it_is_installed_installed_again_and_erased() {
         # Scriptlets have a $PATH of rpm's.
         rm -f machine/usr/bin/systemctl
         cp machine/tmp/stand-ins/systemctl machine/usr/bin/systemctl
-        # What it needs is this machine's, which rpm knows nothing of.
+        # Its dependencies are on this machine, but not in the database of rpm.
         rpm() { : >machine/tmp/asked; in_machine rpm --nodeps "$@" 2>&1; }
         tree | grep -v ' var/lib/rpm' >before
         echo "== installed"

@@ -1,5 +1,5 @@
-/* Ends the machine with VERDICT through QEMU's isa-debug-exit at PORT, and itself with 1 if it may not. Debian's cloud
-   kernels have no /dev/port, and a shell has no `out`. */
+/* Ends the machine with VERDICT through QEMU's isa-debug-exit at PORT, or exits with 1 if that is not permitted. It is a C
+   program because Debian's cloud kernels have no /dev/port, and a shell has no `out`. */
 static long call(long number, long first, long second, long third)
 {
     long result;

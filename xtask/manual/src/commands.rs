@@ -1,4 +1,4 @@
-//! memmon(8): the prose of pages/memmon.8, and what the command line tells with `--help`.
+//! memmon(8): the prose of pages/memmon.8, with the text of `--help` of each command.
 
 use anyhow::{Context as _, Result};
 use clap::Command;
@@ -13,7 +13,7 @@ use crate::page::{Page, line};
 pub(crate) fn page() -> Result<String> {
     let mut memmon = memmon::cli::command();
     memmon.build();
-    let after = memmon.get_after_help().context("memmon --help does not tell its exit codes")?.to_string();
+    let after = memmon.get_after_help().context("memmon --help does not list its exit codes")?.to_string();
     let commands: Vec<&Command> = memmon
         .get_subcommands()
         .filter(|command| !command.is_hide_set() && command.get_name() != "help")
@@ -28,7 +28,7 @@ pub(crate) fn page() -> Result<String> {
         .finish())
 }
 
-/// How a command is called, in one line.
+/// A command's synopsis, in one line.
 fn synopsis(command: &Command) -> String {
     let mut words = vec![bold(format!("memmon {}", command.get_name()))];
     for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
@@ -52,27 +52,27 @@ fn synopsis(command: &Command) -> String {
     line(words)
 }
 
-/// What a command does, and its options.
+/// The section of a command: its description and its options.
 fn section(command: &Command) -> Result<String> {
     let about =
-        command.get_long_about().or_else(|| command.get_about()).context("a command without a word")?;
+        command.get_long_about().or_else(|| command.get_about()).context("a command has no description")?;
     let about: Vec<_> = about.to_string().split("\n\n").map(|text| line([roman(sentence(text))])).collect();
     let mut rendered = Vec::new();
-    // Every command has --help, which needs no word here.
-    let told = command.clone().disable_help_flag(true).mut_args(|argument| {
+    // Every command has --help, which needs no entry.
+    let shown = command.clone().disable_help_flag(true).mut_args(|argument| {
         let is_help = argument.get_id() == "help";
         argument.hide(is_help)
     });
-    Man::new(told).render_options_section(&mut rendered)?;
+    Man::new(shown).render_options_section(&mut rendered)?;
     let rendered = String::from_utf8(rendered)?;
-    // The heading is that of the command, and mandoc likes neither empty lines nor one break after another.
+    // The section already has a heading, and mandoc warns about empty lines and about consecutive breaks.
     let mut options: Vec<_> = rendered.lines().skip_while(|line| *line != ".SH OPTIONS").skip(1).collect();
     options.retain(|line| !line.is_empty());
     options.dedup_by(|line, before| line == before && *line == ".br");
     Ok(format!(".SS \"memmon {}\"\n{}{}\n", command.get_name(), about.join(".PP\n"), options.join("\n")))
 }
 
-/// `text` with a full stop, which `--help` goes without.
+/// `text` with a full stop, which `--help` omits.
 fn sentence(text: &str) -> String {
     let text = text.replace('\n', " ");
     if text.ends_with(['.', ':']) { text } else { text + "." }
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_exit_code_is_told() {
+    fn every_exit_code_is_listed() {
         let page = page().unwrap();
         for code in 0..=4 {
             assert!(page.contains(&format!(".TP\n.B {code}\n")), "{code}");
@@ -100,12 +100,12 @@ mod tests {
     }
 
     #[test]
-    fn a_command_is_told_as_its_help_tells_it() {
+    fn a_section_has_the_text_of_the_help() {
         let command = Command::new("look")
             .about("Look around")
             .arg(clap::Arg::new("far").long("far").value_name("METRES").help("How far"))
-            .arg(clap::Arg::new("whom").required(true).value_name("WHOM").help("At whom"));
-        insta::assert_snapshot!(synopsis(&command), @r"\fBmemmon look\fR [\fB\-\-far\fR \fIMETRES\fR] \fIWHOM\fR");
+            .arg(clap::Arg::new("target").required(true).value_name("TARGET").help("At what"));
+        insta::assert_snapshot!(synopsis(&command), @r"\fBmemmon look\fR [\fB\-\-far\fR \fIMETRES\fR] \fITARGET\fR");
         insta::assert_snapshot!(section(&command).unwrap(), @r#"
         .SS "memmon look"
         Look around.
@@ -113,8 +113,8 @@ mod tests {
         \fB\-\-far\fR \fI<METRES>\fR
         How far
         .TP
-        <\fIWHOM\fR>
-        At whom
+        <\fITARGET\fR>
+        At what
         "#);
     }
 }

@@ -5,9 +5,9 @@ use clap_mangen::roff::{bold, roman};
 
 use crate::page::{Page, line};
 
-/// What memmon is shipped with.
+/// The shipped configuration.
 const SHIPPED: &str = include_str!("../../../config.toml");
-/// What the page shows as an example.
+/// The example on the page.
 const EXAMPLE: &str = include_str!("../pages/example.toml");
 
 /// The page.
@@ -21,10 +21,10 @@ pub(crate) fn page() -> Result<String> {
         .finish())
 }
 
-/// A section of the file, as its comments tell it.
+/// A section of the file, with its comment.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Section {
-    /// With its brackets, one pair or two.
+    /// The heading with its brackets, one pair or two.
     heading: String,
     about: String,
     keys: Vec<Key>,
@@ -35,7 +35,7 @@ struct Section {
 struct Key {
     name: String,
     value: String,
-    /// Whether the value is the default; else it is in a comment, as an example.
+    /// Whether the value is the default; otherwise it is in a comment, as an example.
     is_default: bool,
     about: String,
 }
@@ -65,8 +65,8 @@ fn sentence(comment: &str) -> String {
     format!("{first}{}{stop}", letters.as_str())
 }
 
-/// The sections of a configuration that is commented as the shipped one is: each key with its comment behind it (going on in
-/// the lines below, indented), or in a comment itself; a section's comment behind its heading or above it.
+/// The sections of a configuration with comments in the style of the shipped one: each key is followed by its comment (which
+/// continues in the indented lines below), or is in a comment itself; a section's comment follows its heading or precedes it.
 fn read(text: &str) -> Vec<Section> {
     let mut sections: Vec<Section> = Vec::new();
     let mut above = String::new();
@@ -77,7 +77,7 @@ fn read(text: &str) -> Vec<Section> {
             above.clear();
             continue;
         }
-        // A key or a heading in a comment is one that has no default.
+        // A key or a heading in a comment has no default.
         let (code, comment, is_default) = match parts(comment) {
             (inner, rest) if code.is_empty() && is_heading_or_key(inner) => (inner, rest, false),
             _ => (code, comment, true),
@@ -105,7 +105,7 @@ fn read(text: &str) -> Vec<Section> {
     sections
 }
 
-/// A line's code and its comment, the sign left out; both may be empty.
+/// A line's code and its comment without the `#`; both may be empty.
 fn parts(line: &str) -> (&str, &str) {
     let mut quoted = None;
     let start = line.char_indices().find(|(_, character)| {
@@ -177,7 +177,7 @@ mod tests {
         );
     }
 
-    /// What the page tells of exists, with these values, and nothing that the file sets is left out.
+    /// Every key on the page exists and takes the value shown, and no key that the file sets is missing from the page.
     #[test]
     fn the_page_has_every_key_and_none_that_memmon_does_not_know() {
         let sections = read(SHIPPED);
@@ -190,15 +190,15 @@ mod tests {
                     .map(|error| error.to_string())
                     .filter(|error| error.contains("unknown key") || error.contains("unknown section"));
                 assert_eq!(unknown, None);
-                assert!(!about.is_empty(), "{heading} {name} goes without a word");
+                assert!(!about.is_empty(), "{heading} {name} has no description");
             }
         }
         let document: toml::Table = SHIPPED.parse().unwrap();
         for (section, keys) in &document {
-            let told = sections.iter().find(|told| told.heading == format!("[{section}]")).unwrap();
+            let shown = sections.iter().find(|shown| shown.heading == format!("[{section}]")).unwrap();
             for key in keys.as_table().unwrap().keys() {
-                let told = told.keys.iter().find(|told| told.name == *key && told.is_default);
-                assert!(told.is_some(), "{section}.{key}");
+                let shown = shown.keys.iter().find(|shown| shown.name == *key && shown.is_default);
+                assert!(shown.is_some(), "{section}.{key}");
             }
         }
     }

@@ -1,8 +1,7 @@
 //! Writes memmon's manuals and shell completions into a directory: `memmon-manual DIRECTORY`.
 //!
-//! Nothing of it is kept in the repository, so that it cannot differ from the memmon that it was made with: commands,
-//! options and exit codes come from its command line, keys from the comments of the configuration that it is shipped with.
-//! The prose around them is in pages/.
+//! The output is not kept in the repository, so it cannot differ from memmon: commands, options and exit codes come from the
+//! definition of the command line, keys from the comments of the shipped configuration. The prose around them is in pages/.
 
 mod commands;
 mod configuration;
@@ -15,7 +14,7 @@ use std::{env, fs, path::PathBuf};
 use anyhow::{Context as _, Result};
 use clap_complete::Shell;
 
-/// The completions, and what each shell wants its file to be called.
+/// The shells with completions, and the file name that each expects.
 const COMPLETIONS: [(Shell, &str); 3] =
     [(Shell::Bash, "memmon.bash"), (Shell::Zsh, "_memmon"), (Shell::Fish, "memmon.fish")];
 
@@ -83,7 +82,7 @@ mod tests {
         }
     }
 
-    /// By bash itself, as it would on Tab; zsh and fish are not everywhere.
+    /// Bash itself completes, as on Tab; zsh and fish are often not installed.
     #[test]
     fn bash_completes_commands_and_options() {
         let directory = tempfile::tempdir().unwrap();

@@ -23,14 +23,14 @@ impl Page {
         Ok(Self(self.0.replace(&mark, &format!("\n{}\n", text.trim_end()))))
     }
 
-    /// Its text.
+    /// The finished text.
     pub(crate) fn finish(self) -> String {
-        // The roff crate's apostrophe is a string that only a whole document of its own defines.
+        // The roff crate writes an apostrophe as a string that only its own complete documents define.
         self.0.replace("\\*(Aq", "\\(aq")
     }
 }
 
-/// `words` as one line of roff, with what roff would take for its own escaped.
+/// `words` as one line of roff; characters with a meaning in roff are escaped.
 pub(crate) fn line(words: impl Into<Vec<Inline>>) -> String {
     let mut roff = Roff::new();
     roff.text(words);

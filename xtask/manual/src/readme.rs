@@ -14,7 +14,7 @@ fn every_command_of_memmon_is_one() {
         let line = line.strip_prefix("sudo ").unwrap_or(line);
         let Some(("memmon", rest)) = line.split_once(' ') else { continue };
         seen += 1;
-        // Brackets hold what may be left out: once without it, and once with all of it, the first of each choice taken.
+        // Brackets hold optional parts: parse the command once without them, and once with all of them and the first choice.
         let with = rest.replace(['[', ']'], "");
         let mut without = String::new();
         let mut depth = 0;

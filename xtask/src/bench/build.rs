@@ -1,4 +1,4 @@
-//! A real build with memmon attached against without.
+//! A real build with memmon attached, compared to one without it.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ type Times = [Duration; 2];
 pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
     let package = if bench.quick { "memmon-common" } else { "memmon" };
     let mut number = 0;
-    // The dependencies, and the caches.
+    // Build the dependencies and fill the caches.
     build(bench, package, &mut number)?;
     let ratios = with_and_without(bench, bench.rounds(6, 1), |_| build(bench, package, &mut number))?;
     let mut table = Table::new(["", "ratio", "quartiles", "rounds"]);
@@ -42,7 +42,8 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
     Ok(ReportSection {
         title: "A real build",
         how: format!(
-            "`cargo rustc --package {package} --lib`, its dependencies built already, with memmon attached against without, in turns."
+            "`cargo rustc --package {package} --lib`, with its dependencies already built. The ratio compares runs with \
+             memmon attached to runs without it, alternately."
         ),
         tables: vec![table],
         goals: vec![Goal { what: "CPU ratio of a build".to_owned(), at_most: 1.01, reached, unit: "" }],
@@ -50,7 +51,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
     })
 }
 
-/// Compiles `package` anew; nothing of the checkout is touched for that.
+/// Compiles `package` again, without touching the checkout.
 fn build(bench: &Bench, package: &str, number: &mut u32) -> Result<Times> {
     *number += 1;
     let mut cargo = shell::cargo();
@@ -59,7 +60,7 @@ fn build(bench: &Bench, package: &str, number: &mut u32) -> Result<Times> {
         .env("CARGO_INCREMENTAL", "0")
         .args(["rustc", "--quiet", "--lib", "--package", package, "--no-default-features", "--target-dir"])
         .arg(bench.programs.scratch.join("build"))
-        // Another crate hash than the one before, so that cargo does not find it built.
+        // A crate hash that differs from the previous one, so that cargo compiles the crate again.
         .args(["--", &format!("-Cmetadata=round{number}.{}", std::process::id())]);
     let (cpu, begun) = (children()?, Instant::now());
     shell::read(&mut cargo)?;

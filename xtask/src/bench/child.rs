@@ -1,4 +1,5 @@
-//! Processes that are measured, or make the load: they say lines, their CPU time is read, and they die with this one.
+//! Processes that are measured, or that make the load: their output is read by lines, their CPU time is read, and they end
+//! with this process.
 #![expect(unsafe_code, reason = "what is set up between fork and exec")]
 
 use std::{
@@ -24,7 +25,7 @@ use nix::{
     unistd::Pid,
 };
 
-/// How long a child may be silent while something is expected of it.
+/// The longest time that a child may print nothing while a line is expected.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A child with its output. Dropping it kills and reaps it.
@@ -35,17 +36,17 @@ pub(crate) struct Running {
     said: Vec<String>,
 }
 
-/// Which mounts a child sees.
+/// The mounts that a child sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mounts {
-    /// Those of this process.
+    /// The mounts of this process.
     Shared,
-    /// bpffs where it belongs, and /run and /var/log empty: what is left there is gone with the child.
+    /// bpffs at its usual place, and an empty /run and /var/log, which disappear with the child.
     Private,
 }
 
 impl Running {
-    /// Starts `command`. It is killed when this thread ends, however that comes: start everything from the main thread.
+    /// Starts `command`. It is killed when this thread ends for any reason, so start everything from the main thread.
     pub(crate) fn start(command: &mut Command, mounts: Mounts) -> Result<Self> {
         let (reader, writer) = io::pipe().context("cannot make a pipe")?;
         command.stdin(Stdio::piped()).stdout(writer.try_clone()?).stderr(writer).env("NO_COLOR", "1");
@@ -66,7 +67,7 @@ impl Running {
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || {
             let mut lines = BufReader::new(reader).lines().map_while(Result::ok);
-            // Whoever does not listen any more wants no lines either, but the child must not block on them.
+            // When the receiver is gone, the lines are read and dropped, so that the child does not block on them.
             lines.by_ref().take_while(|line| sender.send(line.clone()).is_ok()).for_each(drop);
             lines.for_each(drop);
         });
@@ -77,7 +78,7 @@ impl Running {
         self.child.id()
     }
 
-    /// The next line that `matches`, with its end cut off; `what` it is, for the failure.
+    /// Waits for the next line that `matches` and returns it without its end; an error names `what` was expected.
     pub(crate) fn line(&mut self, what: &str, matches: impl Fn(&str) -> bool) -> Result<String> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -88,7 +89,7 @@ impl Running {
                     let state = if why == RecvTimeoutError::Timeout { "is silent" } else { "ended" };
                     let last = self.said.len().saturating_sub(10);
                     bail!(
-                        "process {} {state} without {what}; it said:\n{}",
+                        "process {} {state} without {what}; its output:\n{}",
                         self.pid(),
                         self.said[last..].join("\n")
                     );
@@ -97,13 +98,13 @@ impl Running {
         }
     }
 
-    /// One line to its standard input.
+    /// Writes one line to its standard input.
     pub(crate) fn say(&mut self, line: &str) -> Result<()> {
         let stdin = self.stdin.as_mut().context("its input is closed")?;
-        writeln!(stdin, "{line}").context("it does not listen")
+        writeln!(stdin, "{line}").context("it does not read its input")
     }
 
-    /// User and system time of all its threads so far, those included that have ended.
+    /// User and system time of all its threads so far, including threads that have ended.
     pub(crate) fn cpu(&self) -> Result<Duration> {
         let clock = clock_getcpuclockid(self.as_pid()).context("no CPU clock of a child")?;
         Ok(clock.now().context("a child's CPU clock cannot be read")?.into())
@@ -116,7 +117,7 @@ impl Running {
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
-        // The child is reaped by `stop`, `release` and `drop` only: its pid is its own.
+        // Only `stop`, `release` and `drop` reap the child, so the pid is still its own.
         kill(self.as_pid(), signal).with_context(|| format!("cannot send {signal}"))
     }
 
@@ -163,7 +164,7 @@ fn private_mounts() -> io::Result<()> {
         mount(Some("tmpfs"), place, Some("tmpfs"), MsFlags::empty(), Some("mode=755,size=64m"))?;
     }
     match mount(Some("bpf"), "/sys/fs/bpf", Some("bpf"), MsFlags::empty(), no_data) {
-        // A kernel without BPF: memmon itself says so.
+        // On a kernel without BPF, memmon itself reports that.
         Err(Errno::ENOENT | Errno::ENODEV) => Ok(()),
         other => Ok(other?),
     }

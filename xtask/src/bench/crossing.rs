@@ -1,4 +1,4 @@
-//! From a process's crossing of its limit to its SIGTERM, and by how much it had passed the limit by then.
+//! The time from a process's crossing of its limit to its SIGTERM, and how far above the limit it is by then.
 
 use std::{thread, time::Duration};
 
@@ -14,19 +14,19 @@ use super::{
 };
 
 const LIMIT: u64 = 256 << 20;
-/// Where a sprint ends that nobody stopped.
+/// The memory at which a sprint ends by itself.
 const MOST: u64 = 512 << 20;
 
-/// A way in which memmon learns of a crossing.
+/// A setting of memmon, by which it notices a crossing.
 struct Way {
     name: &'static str,
     kernel: &'static str,
     interval: f64,
-    /// Sprints, full and quick.
+    /// The number of sprints in a full run and in a quick one.
     rounds: (usize, usize),
 }
 
-/// The goals are about the first.
+/// The ways to measure; the goals apply to the first.
 const WAYS: [Way; 4] = [
     Way { name: "instant", kernel: "instant = true", interval: 30.0, rounds: (160, 3) },
     Way {
@@ -39,14 +39,14 @@ const WAYS: [Way; 4] = [
     Way { name: "polling, 1 s", kernel: "instant = false", interval: 1.0, rounds: (10, 1) },
 ];
 
-/// What one sprint tells of its end.
+/// The result that one sprint prints at its end.
 struct Sprint {
     milliseconds: f64,
-    /// Beyond the limit, in MB of 10^6 bytes.
+    /// Memory above the limit, in MB of 10^6 bytes.
     overshoot: f64,
     /// Bytes per second.
     speed: f64,
-    /// Whether it stood at its end already when SIGTERM came.
+    /// Whether it had reached its end before SIGTERM came.
     ended: bool,
 }
 
@@ -102,8 +102,8 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
             let ended = sprints.iter().filter(|sprint| sprint.ended).count();
             if ended > 0 {
                 notes.push(format!(
-                    "{}, {beside}: {ended} of {} sprints had come to their end {} MiB above the limit before they were \
-                     told to; their overshoot would have been larger.",
+                    "{}, {beside}: {ended} of {} sprints reached their end, {} MiB above the limit, before SIGTERM; their \
+                     overshoot would have been larger.",
                     way.name,
                     sprints.len(),
                     (MOST - LIMIT) >> 20
@@ -115,9 +115,10 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
     Ok(ReportSection {
         title: "From crossing to SIGTERM",
         how: format!(
-            "Processes of a uid of their own touch memory page by page as fast as they can ({} GB/s up to the limit, idle \
-             machine), over a limit of {} MiB up to {} MiB. Each notes when it crosses, and in its SIGTERM handler the time \
-             and what it holds. memmon enforces on that uid alone, at normal priority, with its defaults but the interval.",
+            "Processes under a uid of their own touch memory page by page as fast as they can ({} GB/s up to the limit, \
+             idle machine), past a limit of {} MiB up to {} MiB. Each records the time when it crosses the limit, and in \
+             its SIGTERM handler the time and its memory. memmon enforces on that uid alone, at normal priority, with its \
+             defaults except for the interval.",
             figure(speed),
             LIMIT >> 20,
             MOST >> 20
@@ -129,7 +130,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
     })
 }
 
-/// Sprints one after the other under one memmon.
+/// Runs sprints one after the other under one memmon.
 fn sprints(bench: &Bench, way: &Way, user: &TestUser, busy: bool, rounds: usize) -> Result<Vec<Sprint>> {
     let setup = Setup { interval: way.interval, kernel: way.kernel, ..Setup::default() };
     let memmon = Memmon::enforce(&bench.programs, &setup, user, LIMIT)?;
@@ -137,7 +138,7 @@ fn sprints(bench: &Bench, way: &Way, user: &TestUser, busy: bool, rounds: usize)
     let loops = if busy { vec![spin()?, spin()?] } else { Vec::new() };
     let mut sprints = Vec::with_capacity(rounds);
     for round in 0..rounds {
-        // Spread over the interval between polls, so that no sprint is in step with them.
+        // The sprints are spread over the interval between polls, so that none is in step with them.
         if way.interval <= 1.0 {
             thread::sleep(Duration::from_secs_f64(way.interval * (round as f64 * 0.618).fract()));
         }
@@ -154,7 +155,7 @@ fn sprint(programs: &Programs, user: &TestUser) -> Result<Sprint> {
     let mut running = Running::start(&mut command, Mounts::Shared)?;
     let line = running.line("a SIGTERM", |line| line.starts_with("term "))?;
     let words: Vec<&str> = line.split(' ').collect();
-    let [_, nanoseconds, held, speed] = words[..] else { bail!("`{line}` is not what a sprint says") };
+    let [_, nanoseconds, held, speed] = words[..] else { bail!("`{line}` is not what a sprint prints") };
     let (nanoseconds, held, speed): (f64, u64, f64) = (nanoseconds.parse()?, held.parse()?, speed.parse()?);
     Ok(Sprint {
         milliseconds: nanoseconds / 1e6,

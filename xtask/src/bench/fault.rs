@@ -1,4 +1,4 @@
-//! What a page fault costs with memmon attached, and what of it its program takes.
+//! The cost of a page fault with memmon attached, and the part of it that memmon's BPF program takes.
 
 use std::time::Duration;
 
@@ -13,17 +13,17 @@ use super::{
     section::{Goal, ReportSection, Table},
 };
 
-/// Threads that fault at the same time, and what the ratio may be.
+/// Threads that fault at the same time, and the largest ratio that meets the goal.
 const THREADS: [(usize, f64); 2] = [(1, 1.02), (2, 1.05)];
 
 /// Nanoseconds per event that the program may take.
 const NET: f64 = 25.0;
 
-/// What is attached while the faults are counted.
+/// The program that is attached while the load faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Attached {
     Nothing,
-    /// A program that returns at once: what no tracing of the event can go below.
+    /// A program that returns at once: the least that any tracing of the event costs.
     Empty,
     Memmon,
 }
@@ -42,7 +42,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
     let (mut net, mut rounds) = (Vec::new(), Vec::new());
     for round in 0..bench.rounds(100, 2) {
         let mut times = [Times::default(); ALL.len()];
-        // Each is the first as often as the others, so that a drift of the machine's speed favours none.
+        // Each comes first as often as the others, so that a drift of the machine's speed favours none.
         for turn in 0..ALL.len() {
             let which = (round + turn) % ALL.len();
             let memmon = (ALL[which] == Attached::Memmon)
@@ -107,15 +107,16 @@ fn section(rounds: &[[Times; ALL.len()]], net: &[Program]) -> Result<ReportSecti
     let events: u64 = net.iter().map(|program| program.events).sum();
     Ok(ReportSection {
         title: "Page faults",
-        how: "A loop touches 64 MiB per thread page by page (4 KiB) and drops it (`MADV_DONTNEED`); its CPU time with \
-              something attached against nothing, in turns. Nothing but faults: the worst case, which no real program is. \
-              An empty program on the same event is what the kernel takes for calling any."
+        how: "A loop touches 64 MiB per thread page by page (4 KiB) and drops it (`MADV_DONTNEED`). The ratio compares \
+              its CPU time with a program attached to its CPU time with none, alternately. The loop does nothing but \
+              fault, which is the worst case and no real program. An empty program on the same event shows the kernel's \
+              cost of calling any program."
             .to_owned(),
         tables: vec![table, programs],
         goals,
         notes: vec![format!(
-            "Net: the kernel's own statistics of BPF programs (`BPF_ENABLE_STATS`) over {events} events, less what they \
-             say of an empty program on the same events, as reading the clock twice is in both."
+            "Net: the kernel's own statistics of BPF programs (`BPF_ENABLE_STATS`) over {events} events, minus those of \
+             an empty program on the same events, because both include reading the clock twice."
         )],
         ..ReportSection::default()
     })
@@ -125,7 +126,7 @@ fn section(rounds: &[[Times; ALL.len()]], net: &[Program]) -> Result<ReportSecti
 fn faults(load: &mut Running, threads: usize, passes: usize) -> Result<Duration> {
     load.say(&format!("{threads} {passes}"))?;
     let line = load.line("its CPU time", |_| true)?;
-    Ok(Duration::from_nanos(line.parse().with_context(|| format!("`{line}` is no CPU time"))?))
+    Ok(Duration::from_nanos(line.parse().with_context(|| format!("`{line}` is not a CPU time"))?))
 }
 
 /// Nanoseconds per run.
@@ -135,7 +136,7 @@ struct Program {
     events: u64,
 }
 
-/// What memmon's most frequent program takes, and an empty one beside it.
+/// The times of memmon's most frequent program, and of an empty one beside it.
 fn program(memmon: &Memmon, load: &mut Running, passes: usize) -> Result<Program> {
     let empty = Empty::attach(c"rss_stat")?;
     let statistics = Statistics::enable()?;

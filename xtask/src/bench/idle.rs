@@ -15,7 +15,7 @@ use super::{
 /// Processes besides those that run anyway.
 const CROWD: usize = 200;
 
-/// An hour, as memmon sweeps once in it (memmon/src/daemon/watch.rs).
+/// The longest time between two sweeps of memmon (memmon/src/daemon/source/sources.rs).
 const SWEEPS: Duration = Duration::from_secs(3600);
 
 pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
@@ -33,11 +33,11 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
             Some(earlyoom)
         }
         Err(why) => {
-            notes.push(format!("earlyoom could not be had: {}.", why.lines().next().unwrap_or_default()));
+            notes.push(format!("earlyoom is not available: {}.", why.lines().next().unwrap_or_default()));
             None
         }
     };
-    // Past what comes with starting.
+    // Leave out the work of starting.
     thread::sleep(Duration::from_secs(1));
     let cpu = || -> Result<_> { Ok((memmon.0.cpu()?, earlyoom.as_ref().map(Running::cpu).transpose()?)) };
     let before = cpu()?;
@@ -63,14 +63,14 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
         goals.push(Goal { what, at_most: 1.0, reached: (ours + sweeps) / theirs * 5.0, unit: "" });
     }
     notes.push(format!(
-        "Once an hour it sweeps over /proc, which takes {} ms here: its share is added.",
+        "Once an hour memmon sweeps over /proc, which takes {} ms here: its share is added.",
         figure(sweep.as_secs_f64() * 1e3)
     ));
     Ok(ReportSection {
         title: "Idle",
         how: format!(
-            "CPU time over {} s at the default interval (a scan every 30 s), beside {CROWD} processes that sleep and those \
-             of the system. earlyoom: `--dryrun`, in the same seconds; it wakes once to ten times a second.",
+            "CPU time over {} s at the default interval (a scan every 30 s), beside {CROWD} sleeping processes and those \
+             of the system. earlyoom: `--dryrun`, over the same period; it wakes up one to ten times a second.",
             length.as_secs()
         ),
         tables: vec![table],

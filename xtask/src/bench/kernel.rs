@@ -1,4 +1,5 @@
-//! What the kernel tells of BPF: the run time of programs, the size of maps; and an empty program, to know the floor.
+//! The kernel's own figures of BPF: the run time of programs and the size of maps; and an empty program, to measure the least
+//! that any program costs.
 #![expect(unsafe_code, reason = "bpf(2)")]
 
 use std::{
@@ -15,8 +16,8 @@ const BPF_RAW_TRACEPOINT_OPEN: libc::c_long = 17;
 const BPF_ENABLE_STATS: libc::c_long = 32;
 const BPF_PROG_TYPE_RAW_TRACEPOINT: u32 = 17;
 
-/// While it lives the kernel counts runs of BPF programs and their time (what `kernel.bpf_stats_enabled` does, but undone
-/// with this process however that ends). Linux 5.8.
+/// While it lives, the kernel counts runs of BPF programs and their time, as with `kernel.bpf_stats_enabled`, but only until
+/// this process ends. Linux 5.8.
 pub(crate) struct Statistics(#[expect(dead_code, reason = "held open")] OwnedFd);
 
 impl Statistics {
@@ -26,7 +27,7 @@ impl Statistics {
     }
 }
 
-/// A program that returns at once, attached to a tracepoint: what any program there costs.
+/// A program that returns at once, attached to a tracepoint: the least that any program there costs.
 pub(crate) struct Empty {
     program: OwnedFd,
     _link: OwnedFd,
@@ -52,11 +53,11 @@ impl Empty {
 
     pub(crate) fn runs(&self) -> Result<Runs> {
         let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", self.program.as_raw_fd()))?;
-        Runs::parse(&info).context("the kernel tells nothing of a BPF program's runs")
+        Runs::parse(&info).context("the kernel does not report a BPF program's runs")
     }
 }
 
-/// How often a program ran, and for how long in all, while statistics were enabled.
+/// The number of runs of a program, and their total time, while statistics were enabled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Runs {
     count: u64,
@@ -68,7 +69,7 @@ impl Runs {
         Some(Self { count: number(info, "run_cnt:")?, nanoseconds: number(info, "run_time_ns:")? })
     }
 
-    /// Of what ran since `before`, how often, and nanoseconds per run.
+    /// The number of runs since `before`, and nanoseconds per run.
     pub(crate) fn since(self, before: Self) -> (u64, f64) {
         let count = self.count - before.count;
         (count, (self.nanoseconds - before.nanoseconds) as f64 / count.max(1) as f64)
@@ -81,7 +82,7 @@ pub(crate) fn runs_of(pid: u32) -> Result<BTreeMap<u64, Runs>> {
     Ok(infos.iter().filter_map(|info| Some((number(info, "prog_id:")?, Runs::parse(info)?))).collect())
 }
 
-/// What the kernel accounts for the maps that a process holds, in bytes.
+/// The bytes that the kernel accounts for the maps that a process holds.
 pub(crate) fn map_bytes(pid: u32) -> Result<u64> {
     let infos = infos(pid)?;
     let maps: BTreeMap<_, _> =
@@ -100,8 +101,8 @@ fn number(info: &str, key: &str) -> Option<u64> {
     info.lines().find_map(|line| line.strip_prefix(key))?.trim().parse().ok()
 }
 
-/// A command of bpf(2) that gives a descriptor. `attributes` is `union bpf_attr` in words of eight bytes, little-endian;
-/// what is beyond it is zero.
+/// Runs a command of bpf(2) that returns a descriptor. `attributes` is `union bpf_attr` in words of eight bytes,
+/// little-endian; the kernel takes the rest as zero.
 fn bpf(command: libc::c_long, attributes: &[u64]) -> io::Result<OwnedFd> {
     // SAFETY: the kernel reads `attributes` by its length; the addresses in it are of data that lives through the call.
     let fd = unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_ptr(), size_of_val(attributes)) };
@@ -109,7 +110,7 @@ fn bpf(command: libc::c_long, attributes: &[u64]) -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: a new descriptor that nobody else owns.
+    // SAFETY: a new descriptor that nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -118,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fdinfo_tells_runs() {
+    fn runs_are_read_from_fdinfo() {
         let info = "pos:\t0\nprog_type:\t26\nprog_id:\t41\nrun_time_ns:\t3000\nrun_cnt:\t100\n";
         let runs = Runs::parse(info).unwrap();
         assert_eq!(runs.since(Runs { count: 50, nanoseconds: 500 }), (50, 50.0));

@@ -1,10 +1,10 @@
-//! The machine in one line: what figures depend on, and nothing that names it.
+//! The machine in one line: the properties on which figures depend, and nothing that identifies it.
 
 use std::{fmt, fs};
 
 use anyhow::{Context as _, Result};
 
-/// A machine, and what else it was doing.
+/// A machine, and the other work that it was doing.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Machine {
     kernel: String,
@@ -40,7 +40,7 @@ impl Machine {
         format!("Linux {kernel}, {cpus} CPUs ({cpu}), {memory_gib:.0} GiB")
     }
 
-    /// What else it was doing, if that spoils figures.
+    /// The other work that it was doing, if that spoils figures.
     pub(crate) fn troubles(&self) -> Vec<String> {
         let mut troubles = Vec::new();
         if self.load > 0.5 {
@@ -48,7 +48,7 @@ impl Machine {
         }
         if self.others > 0 {
             troubles.push(format!(
-                "{} other memmon ran beside, so \"without\" was not quite without",
+                "{} other instances of memmon were running, so \"without\" was not entirely without",
                 self.others
             ));
         }
@@ -63,7 +63,7 @@ impl fmt::Display for Machine {
     }
 }
 
-/// What x86 calls `model name`; other architectures have numbers only.
+/// The CPU's `model name` on x86; other architectures have numbers only.
 fn model(cpuinfo: &str) -> &str {
     let named = cpuinfo.lines().find(|line| line.starts_with("model name"));
     named.and_then(|line| line.split_once(": ")).map_or(std::env::consts::ARCH, |(_, name)| name.trim())
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_spoils_figures_is_said() {
+    fn what_spoils_figures_is_reported() {
         let mut machine = Machine::look().unwrap();
         (machine.load, machine.others) = (0.2, 0);
         assert_eq!(machine.troubles(), Vec::<String>::new());

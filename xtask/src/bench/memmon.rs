@@ -1,4 +1,4 @@
-//! memmon as it is measured: the release build in mounts of its own, touching nothing, or nothing but one user's sprints.
+//! memmon as it is measured: the release build in mounts of its own, in dry run or enforcing on one user's sprints only.
 
 use std::{fs, process::Command, time::Duration};
 
@@ -12,10 +12,10 @@ use super::{
     user::TestUser,
 };
 
-/// What memmon says at the end of each scan.
+/// The line that memmon logs at the end of each scan.
 const SCANNED: &str = "Scan complete.";
 
-/// How memmon is to run.
+/// Settings to run memmon with.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup<'a> {
     /// `ebpf` or `proc`.
@@ -36,14 +36,14 @@ impl Default for Setup<'_> {
 pub(crate) struct Memmon(pub(crate) Running);
 
 impl Memmon {
-    /// In dry run, and past its first scan.
+    /// Starts memmon in dry run, and waits for its first scan.
     pub(crate) fn watch(programs: &Programs, setup: &Setup<'_>) -> Result<Self> {
         let mut memmon = Self::start(programs, setup, "", &["--dry-run"])?;
         memmon.scanned()?;
         Ok(memmon)
     }
 
-    /// Enforcing `limit` on the processes of `user` and of nobody else, and past its first scan.
+    /// Starts memmon to enforce `limit` on the processes of `user` alone, and waits for its first scan.
     pub(crate) fn enforce(
         programs: &Programs,
         setup: &Setup<'_>,
@@ -61,7 +61,7 @@ impl Memmon {
         Ok(memmon)
     }
 
-    /// Spawned, and no more.
+    /// Starts memmon and waits for nothing.
     fn start(programs: &Programs, setup: &Setup<'_>, rules: &str, arguments: &[&str]) -> Result<Self> {
         let Setup { source, interval, kernel } = setup;
         ensure!(
@@ -69,8 +69,8 @@ impl Memmon {
             "an enforcing memmon needs a scope"
         );
         let config = programs.scratch.join("config.toml");
-        // No log of the system's: what it costs is the other end's affair. The same hog ends many times, and whoever is
-        // met beyond the ceiling is to have the time to say when its SIGTERM came.
+        // The system log is off, because its cost belongs to the log's daemon. Back-off is off, because the same hog is
+        // terminated many times. The ceiling is off, so that a hog has the time to record when its SIGTERM came.
         let text = format!(
             "[kernel]\nsource = \"{source}\"\n{kernel}\n[settings]\nenable_syslog = false\n\
              [termination]\nrepeat_limit = 0\nhard_ceiling = 0\n[thresholds]\ncheck_interval = {interval}\n{rules}"
@@ -81,7 +81,7 @@ impl Memmon {
         Ok(Self(Running::start(&mut command, Mounts::Private)?))
     }
 
-    /// Without waiting for anything.
+    /// Starts memmon in dry run and waits for nothing.
     pub(crate) fn spawn(programs: &Programs, setup: &Setup<'_>) -> Result<Self> {
         Self::start(programs, setup, "", &["--dry-run"])
     }
@@ -114,7 +114,7 @@ pub(crate) fn passes(
         .collect()
 }
 
-/// The CPU time of a scan that is a sweep, with the reload that asks for one: the median of a few.
+/// The CPU time of a scan that is a sweep, with the reload that requests it: the median of a few.
 pub(crate) fn sweep(bench: &Bench) -> Result<Duration> {
     let mut memmon = Memmon::watch(&bench.programs, &Setup::default())?;
     let mut times = Vec::new();
@@ -128,9 +128,9 @@ pub(crate) fn sweep(bench: &Bench) -> Result<Duration> {
     Ok(Duration::from_secs_f64(Sample::new(times).context("no sweeps")?.median()))
 }
 
-/// How many times as long it takes with memmon attached as without: of each time that `measure` gives, per round.
+/// The ratios of times with memmon attached to times without it, for each time that `measure` returns, per round.
 ///
-/// Which of the two comes first alternates, so that a drift of the machine's speed favours neither.
+/// The order of the two alternates, so that a drift of the machine's speed favours neither.
 pub(crate) fn with_and_without<const N: usize>(
     bench: &Bench,
     rounds: usize,

@@ -1,4 +1,5 @@
-//! What memmon holds: memory, kernel memory, descriptors; at its start and after thousands of scans. And how it starts.
+//! The memory, kernel memory and descriptors that memmon holds after its start and after thousands of scans; and the time
+//! that it takes to start.
 
 use std::{fs, time::Instant};
 
@@ -13,10 +14,10 @@ use super::{
     section::{Goal, ReportSection, Table},
 };
 
-/// Seconds between scans: as often as memmon can be told to.
+/// Seconds between scans: the smallest interval that memmon accepts.
 const INTERVAL: f64 = 0.1;
 
-/// MiB that memmon may hold.
+/// The goal for memmon's RSS, in MiB.
 const AT_MOST: f64 = 5.0;
 
 pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
@@ -34,12 +35,12 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
     let mut table = Table::new(["", "RSS MiB", "anonymous", "file", "peak", "fds", "BPF maps MiB"]);
     let scans = bench.rounds(2_000, 20);
     let mut most = 0.0_f64;
-    // Both at the same time, as they have to wait for their scans.
+    // Both run at the same time, because each has to wait for its scans.
     let mut both = Vec::new();
     for source in ["ebpf", "proc"] {
         let setup = Setup { source, interval: INTERVAL, ..Setup::default() };
         let mut memmon = Memmon::watch(&bench.programs, &setup)?;
-        // What is done after the first scan is done before the second.
+        // memmon's work after its first scan is finished before the second.
         memmon.scanned()?;
         let first = Holdings::of(&memmon.0)?;
         both.push((source, memmon, first));
@@ -72,16 +73,19 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
     }
     Ok(ReportSection {
         title: "Memory and start-up",
-        how: "As /proc/PID/status has it; maps as their fdinfo does (`memlock`), which is kernel memory and not RSS."
+        how: "Memory is read from /proc/PID/status; the size of the maps from their fdinfo (`memlock`), which is kernel \
+              memory and not part of RSS."
             .to_owned(),
         tables: vec![table, start],
         goals: vec![Goal { what: format!("RSS after {scans} scans"), at_most: AT_MOST, reached: most, unit: "MiB" }],
-        notes: vec![format!("Scans every {INTERVAL} s, in dry run; an enforcing memmon locks what it has touched.")],
+        notes: vec![format!(
+            "memmon scans every {INTERVAL} s, in dry run; an enforcing memmon locks the memory that it has touched."
+        )],
         ..ReportSection::default()
     })
 }
 
-/// In MiB, but for the descriptors.
+/// Figures in MiB, except for the number of descriptors.
 struct Holdings {
     rss: f64,
     anonymous: f64,

@@ -1,7 +1,8 @@
-//! `cargo xtask bench`: what memmon costs and how fast it is, against what it replaces, in one run.
+//! `cargo xtask bench`: measures what memmon costs and how fast it is, compared to other programs, in one run.
 //!
-//! Each section is a file: it measures in turns with what it compares to, and gives a [`ReportSection`]. `report` puts the chapters
-//! into BENCHMARKS.md. Everything runs in dry run but `crossing`, whose memmon is bound to a uid of its own.
+//! Each section is a file: it measures memmon and the programs that it compares to alternately, and returns a
+//! [`ReportSection`]. `report` puts the sections into BENCHMARKS.md. Everything runs in dry run except for `crossing`, whose
+//! memmon is limited to a uid of its own.
 
 mod build;
 mod child;
@@ -31,23 +32,23 @@ use crate::privileges::Privileges;
 
 /// Measure memmon on this machine, and write BENCHMARKS.md
 ///
-/// Needs root, and a machine that has nothing else to do: figures taken beside other work mean nothing.
+/// Needs root, and a machine that is otherwise idle: figures taken beside other work mean nothing.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// A few rounds of everything, to see that it works (a minute or so, of a debug build): the figures mean nothing and are not written
+    /// Run a few rounds of everything with a debug build, as a test of the benchmarks (about a minute); no figure is written
     #[arg(long)]
     quick: bool,
-    /// Idle for five minutes instead of one
+    /// Measure idle time for five minutes instead of one
     #[arg(long)]
     long: bool,
-    /// What to measure; everything by default. The chapters of the others stay as they are in BENCHMARKS.md
+    /// Sections to measure; all by default. Other sections of BENCHMARKS.md stay as they are
     #[arg(value_enum)]
     sections: Vec<Section>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 enum Section {
-    /// What a page fault costs with memmon attached
+    /// Cost of a page fault with memmon attached
     Fault,
     /// CPU time of one whole scan
     Scan,
@@ -55,7 +56,7 @@ enum Section {
     Idle,
     /// Memory, descriptors, start-up time
     Memory,
-    /// From a crossing of the limit to SIGTERM
+    /// Time from a crossing of the limit to SIGTERM
     Crossing,
     /// A real build with memmon attached
     Build,
@@ -79,7 +80,7 @@ impl Section {
     }
 }
 
-/// Measures what was asked for, shows it, and writes it down.
+/// Measures the requested sections, prints them, and writes them to BENCHMARKS.md.
 pub(crate) fn main(options: &Options) -> Result<()> {
     ensure!(Privileges::of_this_process()?.is_root(), "benchmarks need root: they attach BPF programs");
     let mut sections = match options.sections.as_slice() {
@@ -110,7 +111,7 @@ pub(crate) fn main(options: &Options) -> Result<()> {
         }
     }
     if options.quick {
-        println!("quick: nothing of this is written down");
+        println!("quick: BENCHMARKS.md is not changed");
     } else {
         report::write(&before, &chapters)?;
     }

@@ -1,4 +1,4 @@
-//! What is measured and what it is measured against: built, or fetched where that is possible.
+//! memmon, and the programs that it is compared to: built, or fetched if possible.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use crate::{
     workspace,
 };
 
-/// What every section is given.
+/// The input of every section.
 pub(crate) struct Bench {
     pub(crate) programs: Programs,
     pub(crate) quick: bool,
@@ -22,7 +22,7 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    /// How often to do something.
+    /// The number of rounds, full or quick.
     pub(crate) const fn rounds(&self, full: usize, quick: usize) -> usize {
         if self.quick { quick } else { full }
     }
@@ -34,16 +34,16 @@ pub(crate) struct Programs {
     pub(crate) memmon: PathBuf,
     /// memmon/examples/load.rs.
     pub(crate) load: PathBuf,
-    /// For configurations and build output of the benchmark's own.
+    /// Folder for configurations and build output of the benchmarks.
     pub(crate) scratch: PathBuf,
-    /// A python with psutil, or why there is none.
+    /// A python with psutil, or the reason why there is none.
     python: Result<PathBuf, String>,
     earlyoom: Result<PathBuf, String>,
 }
 
 impl Programs {
-    /// Builds memmon as it is shipped, or, to be `quick`, as it is tested. `peers`: fetches what it is measured against,
-    /// where that can be had.
+    /// Builds memmon as a release or, if `quick`, as a debug build. With `peers`, fetches the programs that it is compared to,
+    /// if they are available.
     pub(crate) fn get(quick: bool, peers: bool) -> Result<Self> {
         let tools = toolchain::choose(ToolchainChoice::Auto, &toolchain::look())?;
         ebpf::build(&tools)?;
@@ -66,7 +66,7 @@ impl Programs {
         fs::create_dir_all(&scratch).with_context(|| format!("cannot create {}", scratch.display()))?;
         let fetched = |fetch: fn(&Path) -> Result<PathBuf>| match peers {
             true => fetch(&scratch).map_err(|error| format!("{error:#}")),
-            false => Err("not asked for".to_owned()),
+            false => Err("not requested".to_owned()),
         };
         Ok(Self {
             memmon: built.join("memmon"),
@@ -93,7 +93,7 @@ impl Programs {
         Ok(command)
     }
 
-    /// earlyoom as it is without a configuration, and unable to send a signal.
+    /// earlyoom with its defaults, in dry run.
     pub(crate) fn earlyoom(&self) -> Result<Command, String> {
         let mut command = Command::new(self.earlyoom.as_ref()?);
         command.args(["--dryrun", "-r", "0"]);
@@ -101,9 +101,9 @@ impl Programs {
     }
 }
 
-/// Where cargo puts what it builds.
+/// The folder of cargo's build output.
 fn target_dir() -> Result<PathBuf> {
-    let this = std::env::current_exe().context("where is this program?")?;
+    let this = std::env::current_exe().context("cannot find this program's path")?;
     // target/debug/xtask
     Ok(this.ancestors().nth(2).unwrap_or(Path::new("target")).to_owned())
 }
@@ -119,7 +119,7 @@ fn python(scratch: &Path) -> Result<PathBuf> {
     Ok(python)
 }
 
-/// Debian's package, unpacked and never installed: that would start it for real.
+/// Unpacks Debian's package. It is never installed, because that would start the service.
 fn earlyoom(scratch: &Path) -> Result<PathBuf> {
     let folder = scratch.join("earlyoom");
     let program = folder.join("usr/bin/earlyoom");

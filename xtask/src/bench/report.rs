@@ -1,4 +1,4 @@
-//! BENCHMARKS.md: chapters in their order, each replaced by its newest measurement.
+//! BENCHMARKS.md: its sections, each replaced by its newest measurement.
 
 use std::{fs, io::ErrorKind};
 
@@ -12,25 +12,25 @@ const FILE: &str = "BENCHMARKS.md";
 const HEAD: &str = "\
 # Benchmarks
 
-Written by `cargo xtask bench` (as root, on a machine with nothing else to do), which repeats all of it in one run; each
-section says how to repeat it alone. What is compared was measured in turns within the same run. Figures are medians with
-their quartiles. Absolute times belong to this machine; ratios travel better.
+Written by `cargo xtask bench` (run it as root, on a machine that is otherwise idle), which repeats all measurements in one
+run; each section names the command that repeats it alone. Compared programs were measured alternately within the same run.
+Figures are medians with their quartiles. Absolute times hold for this machine only; ratios carry over better to others.
 ";
 
-/// Puts `chapters` into the file, in place of those of the same title.
-pub(crate) fn write(machine: &Machine, chapters: &[ReportSection]) -> Result<()> {
+/// Puts `sections` into the file, in place of those of the same title.
+pub(crate) fn write(machine: &Machine, sections: &[ReportSection]) -> Result<()> {
     let path = workspace::root().join(FILE);
     let old = match fs::read_to_string(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
         old => old.context("cannot read BENCHMARKS.md")?,
     };
-    fs::write(&path, merged(&old, machine, chapters)).context("cannot write BENCHMARKS.md")?;
+    fs::write(&path, merged(&old, machine, sections)).context("cannot write BENCHMARKS.md")?;
     println!("{FILE} has the new figures");
     Ok(())
 }
 
-/// The text of the file: `old` with `chapters` in it. Of another machine nothing is kept.
-fn merged(old: &str, machine: &Machine, chapters: &[ReportSection]) -> String {
+/// The text of the file: `old` with `sections` in it. If `old` is from another machine, nothing of it is kept.
+fn merged(old: &str, machine: &Machine, sections: &[ReportSection]) -> String {
     let name = format!("Machine: {}.", machine.name());
     let mut parts = old.split("\n## ");
     let same = parts.next().is_some_and(|head| head.lines().any(|line| line == name));
@@ -38,7 +38,7 @@ fn merged(old: &str, machine: &Machine, chapters: &[ReportSection]) -> String {
         .filter(|_| same)
         .filter_map(|part| Some((part.lines().next()?.to_owned(), format!("## {part}\n"))))
         .collect();
-    for section in chapters {
+    for section in sections {
         let mut section = section.clone();
         section.notes.extend(machine.troubles().into_iter().map(|trouble| format!("Beware: {trouble}.")));
         let text = (section.title.to_owned(), format!("{section}\n"));
@@ -47,8 +47,8 @@ fn merged(old: &str, machine: &Machine, chapters: &[ReportSection]) -> String {
             None => texts.push(text),
         }
     }
-    let chapters: String = texts.iter().map(|(_, text)| format!("\n{}\n", text.trim_end())).collect();
-    format!("{HEAD}\n{name}\n{chapters}")
+    let sections: String = texts.iter().map(|(_, text)| format!("\n{}\n", text.trim_end())).collect();
+    format!("{HEAD}\n{name}\n{sections}")
 }
 
 #[cfg(test)]
@@ -60,14 +60,17 @@ mod tests {
     }
 
     #[test]
-    fn a_chapter_replaces_its_older_self_and_leaves_the_others() {
+    fn a_section_replaces_its_older_version_and_keeps_the_others() {
         let machine = Machine::look().unwrap();
         let first = merged("", &machine, &[section("Faults", "one"), section("Scans", "two")]);
         assert_eq!(first, merged(&first, &machine, &[section("Scans", "two")]), "writing is stable");
         let second = merged(&first, &machine, &[section("Faults", "three"), section("Idle", "four")]);
         let titles: Vec<&str> = second.lines().filter(|line| line.starts_with("## ")).collect();
         assert_eq!(titles, ["## Faults", "## Scans", "## Idle"]);
-        assert!(second.contains("three") && second.contains("two") && !second.contains("one\n"), "{second}");
+        assert!(
+            second.contains("three") && second.contains("two") && !second.contains("\none\n"),
+            "{second}"
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@
 pub(crate) struct Sample(Vec<f64>);
 
 impl Sample {
-    /// None if there is nothing to speak of.
+    /// A sample of `figures`, or none if there are no figures.
     pub(crate) fn new(figures: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut figures: Vec<f64> = figures.into_iter().filter(|figure| figure.is_finite()).collect();
         figures.sort_by(f64::total_cmp);
@@ -16,24 +16,24 @@ impl Sample {
         self.0.len()
     }
 
-    /// The mean of the two in the middle where there is no one in the middle.
+    /// The median: of an even number of figures, the mean of the two in the middle.
     pub(crate) fn median(&self) -> f64 {
         let half = self.0.len() / 2;
         if self.0.len() % 2 == 1 { self.0[half] } else { f64::midpoint(self.0[half - 1], self.0[half]) }
     }
 
-    /// The smallest figure that `percent` of all do not exceed (nearest rank).
+    /// The smallest figure that `percent` of all figures do not exceed (nearest rank).
     pub(crate) fn percentile(&self, percent: usize) -> f64 {
         let rank = (self.0.len() * percent).div_ceil(100).clamp(1, self.0.len());
         self.0[rank - 1]
     }
 
-    /// The largest.
+    /// The largest figure.
     pub(crate) fn max(&self) -> f64 {
         self.percentile(100)
     }
 
-    /// Half of all lie between these, as text: `0.98–1.02`.
+    /// The quartiles, between which half of all figures lie, as text: `0.98–1.02`.
     pub(crate) fn quartiles(&self, show: impl Fn(f64) -> String) -> String {
         format!("{}–{}", show(self.percentile(25)), show(self.percentile(75)))
     }
@@ -44,14 +44,14 @@ pub(crate) fn figure(value: f64) -> String {
     if value == 0.0 {
         return "0".to_owned();
     }
-    // Rounding may add a digit in front (99.96 is 100): this form has rounded already.
+    // Rounding may add a digit in front (99.96 becomes 100): this form is already rounded.
     let rounded = format!("{value:.2e}");
     let exponent = rounded.rsplit('e').next().and_then(|exponent| exponent.parse().ok()).unwrap_or(0_i32);
     let decimals = usize::try_from(2 - exponent).unwrap_or(0);
     format!("{value:.decimals$}")
 }
 
-/// A ratio near 1, where the third decimal is what counts.
+/// A ratio near 1, with three decimals.
 pub(crate) fn ratio(value: f64) -> String {
     format!("{value:.3}")
 }

@@ -1,4 +1,5 @@
-//! CPU time of one whole scan, by the number of processes, against polling with psutil and earlyoom's look for a victim.
+//! CPU time of one whole scan, by the number of processes, compared to polling with psutil and to earlyoom's search for a
+//! victim.
 
 use std::{process::Command, time::Duration};
 
@@ -15,10 +16,10 @@ use super::{
 /// Idle processes besides those that run anyway.
 const SIZES: [usize; 3] = [200, 2_000, 8_000];
 
-/// The quickest that memmon can be told to scan.
+/// Seconds between scans: the smallest interval that memmon accepts.
 const INTERVAL: f64 = 0.1;
 
-/// Who passes over all processes.
+/// A program that passes over all processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Who {
     Ebpf,
@@ -39,7 +40,7 @@ impl Who {
         }
     }
 
-    /// CPU milliseconds of each of a few passes; the reason, if it is not to be had.
+    /// CPU milliseconds of each of a few passes, or the reason if the program is not available.
     fn passes(self, bench: &Bench) -> Result<Result<Vec<f64>, String>> {
         let memmon = |source, count| -> Result<Vec<Duration>> {
             let setup = Setup { source, interval: INTERVAL, ..Setup::default() };
@@ -61,7 +62,7 @@ impl Who {
             Self::Proc => Ok(memmon("proc", bench.rounds(10, 2))?),
             Self::Polling => peer(bench.programs.polling(INTERVAL), bench.rounds(3, 1), is_scan)?,
             Self::Earlyoom => {
-                // Its threshold above all that is available: it looks for a victim each time, and tells of it.
+                // With a threshold above the available memory it looks for a victim each time, and logs it.
                 let command = bench.programs.earlyoom().map(|mut command| {
                     command.args(["-m", "99"]);
                     command
@@ -99,7 +100,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
                     Ok(passes) => figures.extend(passes),
                     Err(why) => {
                         let note =
-                            format!("{} could not be had: {}.", who.name(), why.lines().next().unwrap_or(""));
+                            format!("{} is not available: {}.", who.name(), why.lines().next().unwrap_or(""));
                         if !notes.contains(&note) {
                             notes.push(note);
                         }
@@ -145,8 +146,8 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
     }
     if let Some(size) = sizes.last() {
         notes.push(format!(
-            "ebpf: ten minutes after the start, and then every hour as long as nothing is amiss, a scan is a sweep that holds \
-             the map against all of /proc, which is not in these figures: with {size} processes it takes {} ms.",
+            "ebpf: ten minutes after the start, and then every hour as long as the map has no defects, a scan is a sweep that \
+             compares the map with all of /proc. It is not in these figures: with {size} processes it takes {} ms.",
             figure(sweep.as_secs_f64() * 1e3),
         ));
     }
@@ -154,9 +155,9 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
         title: "Scans",
         how: format!(
             "CPU time (user and system, all threads) from the end of one scan to the end of the next, {INTERVAL} s apart, \
-             beside a crowd of processes that sleep. psutil: one pass with pid, name, user and memory of each process \
-             (xtask/bench/polling.py). earlyoom: `--dryrun -m 99`, one look for the largest process; it reads names and \
-             scores of all, and no users."
+             beside a crowd of sleeping processes. psutil: one pass that reads pid, name, user and memory of each process \
+             (xtask/bench/polling.py). earlyoom: `--dryrun -m 99`, one search for the largest process; it reads the names \
+             and scores of all processes, but not their users."
         ),
         tables: vec![table],
         goals,

@@ -1,20 +1,20 @@
-//! What one section found out, as tables that read the same in a terminal and in Markdown.
+//! The result of one section, as tables that look the same in a terminal and in Markdown.
 
 use std::fmt::{self, Write as _};
 
 use super::sample::{figure, ratio};
 
-/// One section's outcome.
+/// The result of one section.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ReportSection {
     pub(crate) title: &'static str,
-    /// What was measured, and how.
+    /// A description of the measurement.
     pub(crate) how: String,
     pub(crate) tables: Vec<Table>,
     pub(crate) goals: Vec<Goal>,
-    /// What must be known to read the figures right.
+    /// Facts that are needed to read the figures correctly.
     pub(crate) notes: Vec<String>,
-    /// What repeats it.
+    /// The command that repeats the measurement.
     pub(crate) command: String,
 }
 
@@ -25,7 +25,7 @@ pub(crate) struct Table {
     rows: Vec<Vec<String>>,
 }
 
-/// Something that memmon is to reach.
+/// A goal of memmon's, and the figure that was reached.
 #[derive(Clone, Debug)]
 pub(crate) struct Goal {
     pub(crate) what: String,

@@ -1,4 +1,4 @@
-//! A uid for processes that memmon may terminate: nobody else's.
+//! A uid of their own for processes that memmon may terminate.
 
 use std::{
     fs,
@@ -13,12 +13,12 @@ use anyhow::{Context as _, Result, ensure};
 /// A uid that no test and no other benchmark on this machine uses while this value lives. It needs no passwd entry.
 pub(crate) struct TestUser {
     uid: u32,
-    /// An abstract socket: gone with this process, whatever becomes of it. The tests claim their uids the same way.
+    /// An abstract socket, which disappears with this process. The tests claim their uids the same way.
     _claim: UnixDatagram,
 }
 
 impl TestUser {
-    /// Claims one under which nothing runs.
+    /// Claims a uid under which no process runs.
     pub(crate) fn claim() -> Result<Self> {
         (47_001..47_100)
             .filter_map(|uid| {
@@ -26,7 +26,7 @@ impl TestUser {
                 Some(Self { uid, _claim: UnixDatagram::bind_addr(&address).ok()? })
             })
             .find(|user| user.is_unused().is_ok())
-            .context("uids 47001 to 47099 are all in use: what is left of tests?")
+            .context("uids 47001 to 47099 are all in use: check for processes that tests left behind")
     }
 
     pub(crate) const fn uid(&self) -> u32 {

@@ -1,4 +1,4 @@
-//! What belongs to memmon on a machine: every file, its place and its mode.
+//! The files of an installed memmon: the path and the mode of each.
 
 use std::{
     fs,
@@ -10,33 +10,33 @@ use anyhow::{Context as _, Result};
 use crate::{build::Release, workspace};
 
 pub(crate) const CONFIG: &str = "/etc/memmon/config.toml";
-/// What the log is called where the configuration does not say otherwise.
+/// The log file, unless the configuration names another.
 pub(crate) const LOG: &str = "/var/log/memory_monitor.log";
-/// The place that the shipped unit knows.
+/// The path of memmon in the shipped unit.
 const UNIT_BINARY: &str = "/usr/sbin/memmon";
 
 /// A file to be installed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Item {
-    /// From the machine's root.
+    /// The path from the machine's root.
     pub(crate) path: PathBuf,
     pub(crate) mode: u32,
     pub(crate) content: Vec<u8>,
     pub(crate) kind: Kind,
 }
 
-/// What an installation may do with a file that is there already.
+/// The treatment of a file that already exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Replace it.
     Program,
     /// Leave it as it is, and put the new one beside it.
     Config,
-    /// Leave it as it is: what lies beside it is read as well.
+    /// Leave it as it is: files beside it are read as well.
     Snippet,
 }
 
-/// Everything, for an installation below `prefix`.
+/// All files of an installation below `prefix`.
 pub(crate) fn items(release: &Release, prefix: &Path) -> Result<Vec<Item>> {
     let root = workspace::root();
     let unit = text(&root.join("systemd/memmon.service"))?;
@@ -80,7 +80,7 @@ pub(crate) fn items(release: &Release, prefix: &Path) -> Result<Vec<Item>> {
     Ok(items.into_iter().chain(contrib).collect())
 }
 
-/// Where systemd looks for units of software below `prefix` (systemd.unit(5)).
+/// The folder in which systemd looks for units of software below `prefix` (systemd.unit(5)).
 fn unit_directory(prefix: &Path) -> PathBuf {
     if ["/usr", "/usr/local"].into_iter().any(|known| prefix == Path::new(known)) {
         prefix.join("lib/systemd/system")
@@ -89,7 +89,7 @@ fn unit_directory(prefix: &Path) -> PathBuf {
     }
 }
 
-/// Where journalctl looks for what messages mean: two places, whatever the prefix (systemd's catalog.c).
+/// The folder in which journalctl looks for message catalogs: one of two, whatever the prefix (systemd's catalog.c).
 fn catalog_directory(prefix: &Path) -> PathBuf {
     let known = if prefix == Path::new("/usr") { "/usr" } else { "/usr/local" };
     Path::new(known).join("lib/systemd/catalog")

@@ -1,4 +1,4 @@
-//! The machine that is installed on, or a directory in its place: looked at, and changed step by step.
+//! The machine to install on, or a directory in its place: reads it, and changes it step by step.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use super::{
     plan::{self, DRY_RUN, Facts, Step, V1_CONFIG, V1_LOGROTATE},
 };
 
-/// A tree of files that stands for a machine's.
+/// The file tree of a machine.
 #[derive(Clone, Debug)]
 pub(crate) struct Machine {
     root: PathBuf,
@@ -27,12 +27,12 @@ impl Machine {
         Self { root: root.to_owned() }
     }
 
-    /// Where `path`, a path of that machine, lies on this one.
+    /// The path on this machine of `path` on that machine.
     pub(crate) fn place(&self, path: impl AsRef<Path>) -> PathBuf {
         self.root.join(path.as_ref().strip_prefix("/").unwrap_or(path.as_ref()))
     }
 
-    /// Looks at everything that a plan for `items` depends on. v1 is not to be retired before somebody says so.
+    /// Reads everything that a plan for `items` depends on. v1 is not retired until the user agrees.
     pub(crate) fn look(&self, items: &[Item]) -> Result<Facts> {
         let mut facts = Facts::default();
         if let Some(text) = self.read(Path::new(MANIFEST))? {
@@ -57,7 +57,7 @@ impl Machine {
         Ok(facts)
     }
 
-    /// `log` and its rotated predecessors (`log.1`, `log.2.gz`), as far as they are there.
+    /// The files of `log` and its rotated predecessors (`log.1`, `log.2.gz`) that exist.
     fn logs(&self, log: &Path) -> Result<Vec<PathBuf>> {
         let (Some(folder), Some(name)) = (log.parent(), log.file_name().and_then(|name| name.to_str()))
         else {
@@ -92,7 +92,7 @@ impl Machine {
     /// Takes one step.
     pub(crate) fn perform(&self, step: &Step) -> Result<()> {
         let done = match step {
-            Step::Tell(_) => Ok(()),
+            Step::Note(_) => Ok(()),
             Step::CreateDirectory(path) => {
                 let place = self.place(path);
                 fs::create_dir(&place)
@@ -118,7 +118,7 @@ impl Machine {
     }
 }
 
-/// What logrotate appends to a name: nothing, `.1`, `.2.gz`, `-20251003.gz`.
+/// Whether `rest` is a suffix that logrotate appends to a name: nothing, `.1`, `.2.gz`, `-20251003.gz`.
 fn is_rotated(rest: &str) -> bool {
     let rest = rest.strip_suffix(".gz").unwrap_or(rest);
     let number = rest.strip_prefix(['.', '-']).unwrap_or(rest);
@@ -126,7 +126,7 @@ fn is_rotated(rest: &str) -> bool {
         || (number != rest && !number.is_empty() && number.chars().all(|digit| digit.is_ascii_digit()))
 }
 
-/// Replaces the file in one go: a running memmon keeps the old one, and half a file is never seen.
+/// Replaces the file atomically: a running memmon keeps the old one, and no reader sees half a file.
 fn write(place: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
     let mut name = place.file_name().unwrap_or_default().to_owned();
     name.push(".unfinished");
@@ -134,7 +134,7 @@ fn write(place: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
     let _ = fs::remove_file(&unfinished);
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&unfinished)?;
     file.write_all(content)?;
-    // Whatever the umask says.
+    // The mode does not depend on the umask.
     file.set_permissions(fs::Permissions::from_mode(mode))?;
     file.sync_all()?;
     fs::rename(unfinished, place)

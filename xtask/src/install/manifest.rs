@@ -1,4 +1,4 @@
-//! What installations wrote, remembered on the machine, so that all of it can be taken away and nothing else.
+//! The record of everything that installations wrote, kept on the machine, so that an uninstallation removes exactly that.
 
 use std::{
     fmt,
@@ -7,20 +7,20 @@ use std::{
 
 use super::items::{Item, Kind};
 
-/// Where it is kept, whatever the prefix.
+/// The path of the record, whatever the prefix.
 pub(crate) const MANIFEST: &str = "/var/lib/memmon/installed";
 
-/// A list without doubles, in the order in which things were made: a line for each, its kind and its path.
+/// A list without duplicates, in the order of creation: a line for each entry, with its kind and its path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Manifest(Vec<Entry>);
 
 /// One of memmon's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
-    /// It was not there before.
+    /// A directory that did not exist before.
     Directory(PathBuf),
     Program(PathBuf),
-    /// An administrator may have edited it.
+    /// A file that an administrator may have edited.
     Config(PathBuf),
 }
 
@@ -43,12 +43,12 @@ impl Entry {
 }
 
 impl Manifest {
-    /// From its text. A line that is none of its own is left out: what it cannot name it does not remove.
+    /// Parses its text. Unknown lines are ignored, so nothing is removed because of them.
     pub(crate) fn parse(text: &str) -> Self {
         let entry = |line: &str| {
             let (kind, path) = line.split_once(' ')?;
             let path = PathBuf::from(path);
-            // It is root's file, but `..` would lead out of a destdir.
+            // The file belongs to root, but `..` would lead out of a destdir.
             let plain = path.is_absolute() && !path.components().any(|part| part.as_os_str() == "..");
             match (kind, plain) {
                 ("directory", true) => Some(Entry::Directory(path)),

@@ -1,7 +1,7 @@
-//! `cargo xtask install` and `cargo xtask uninstall`: everything that belongs to memmon, in its place, and away again.
+//! `cargo xtask install` and `cargo xtask uninstall`: put all files of memmon in their places, and remove them.
 //!
-//! `items` says what there is, `plan` (pure) what is to be done with it here, `machine` looks and does it, `service`
-//! decides whether memmon starts and whether it enforces, `manifest` remembers what is to be taken away one day.
+//! `items` lists the files, `plan` (pure) decides what to do with them on this machine, `machine` reads and changes the
+//! machine, `service` decides whether memmon starts and whether it enforces, `manifest` records what to remove later.
 
 mod items;
 mod machine;
@@ -38,15 +38,15 @@ use crate::{
 
 /// Build memmon and install it, with its unit, configuration, log rotation, manuals and completions
 ///
-/// An edited configuration is never overwritten. Before memmon enforces, it shows who is over the limits right now and
-/// asks; without a terminal (and without --yes) it starts in dry run. A v1 installation is found, its configuration taken
-/// over, and its service disabled if you agree.
+/// An edited configuration is never overwritten. Before memmon enforces, this command shows the processes that are over the
+/// limits right now and asks; without a terminal (and without --yes) memmon starts in dry run. If v1 is installed, its
+/// configuration is taken over, and its service is disabled if you agree.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
     /// Install into this directory as if it were the machine's root, and start nothing
     #[arg(long, value_name = "DIRECTORY")]
     destdir: Option<PathBuf>,
-    /// Where programs and manuals go
+    /// Install programs and manuals below this directory
     #[arg(long, value_name = "DIRECTORY", default_value = "/usr/local")]
     prefix: PathBuf,
     /// Do not start the service
@@ -55,18 +55,18 @@ pub(crate) struct Options {
     /// Agree to everything: memmon enforces at once, and v1 is retired
     #[arg(long)]
     yes: bool,
-    /// Install what was built before
+    /// Install the files that an earlier run built
     #[arg(long)]
     no_build: bool,
 }
 
-/// Take away what `cargo xtask install` installed; an edited configuration and the log are kept
+/// Remove what `cargo xtask install` installed; an edited configuration and the log are kept
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Uninstall {
     /// The directory that was installed into
     #[arg(long, value_name = "DIRECTORY")]
     destdir: Option<PathBuf>,
-    /// Take away the configuration and the logs as well
+    /// Remove the configuration and the logs as well
     #[arg(long)]
     purge: bool,
 }
@@ -86,7 +86,7 @@ pub(crate) fn main(options: &Options) -> Result<()> {
     let mut facts = machine.look(&items)?;
     let answers = Answers::find(*yes);
     if let Some(config) = config_in_force(&facts, &items).filter(|path| machine.place(path).exists()) {
-        // A configuration that does not load is not to be found out by a service that does not start.
+        // A configuration that does not load stops the installation, before a service that would fail to start.
         service::show_check(&Machine::at(Path::new("/")), &release.binary, &machine.place(config))
             .context("nothing was installed")?;
     }
@@ -117,7 +117,7 @@ pub(crate) fn main(options: &Options) -> Result<()> {
     }
     let start = service::start(wishes, || {
         service::show_check(&machine, &binary, Path::new(CONFIG))?;
-        answers.agree("Start memmon, and let it terminate what is and comes over the limit?")
+        answers.agree("Start memmon, and let it terminate processes over the limit?")
     })?;
     perform(&machine, &service::drop_in(&start, &binary, &facts))?;
     if wishes.systemd {
@@ -140,7 +140,7 @@ pub(crate) fn main(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// A new release. What the BPF half is built with is installed first if it is missing.
+/// Builds a new release. The tools that build the BPF half are installed first if they are missing.
 fn release() -> Result<Release> {
     let mut progress = Progress::before(build::STEPS);
     build::release(&setup::toolchain(&mut progress)?, &mut progress)
@@ -154,7 +154,7 @@ pub(crate) fn stage(items: &[Item], root: &Path) -> Result<()> {
     steps.iter().filter(|step| !is_record(step)).try_for_each(|step| machine.perform(step))
 }
 
-/// The configuration that an installation would be run with, if it is one that is there already.
+/// The configuration that an installed memmon would use, if it exists already.
 fn config_in_force(facts: &Facts, items: &[Item]) -> Option<&'static Path> {
     debug_assert!(items.iter().any(|item| item.path == Path::new(CONFIG)), "no configuration is installed");
     [CONFIG, plan::V1_CONFIG].into_iter().map(Path::new).find(|path| facts.files.contains_key(*path))
@@ -188,7 +188,7 @@ pub(crate) fn away(options: &Uninstall) -> Result<()> {
     Ok(())
 }
 
-/// Takes `steps`, saying each.
+/// Performs `steps` and prints each.
 fn perform(machine: &Machine, steps: &[Step]) -> Result<()> {
     for step in steps {
         println!("{step}");
@@ -197,11 +197,11 @@ fn perform(machine: &Machine, steps: &[Step]) -> Result<()> {
     Ok(())
 }
 
-/// The same once more through sudo(8), with `more` arguments.
+/// Runs the same command through sudo(8), with `more` arguments.
 fn again_as_root(more: &[&str]) -> Result<()> {
     if shell::find("sudo").is_none() {
-        bail!("this takes root: there is no sudo here, so become root and do the same again");
+        bail!("this needs root, and sudo is not installed: run the same command as root");
     }
-    let this = env::current_exe().context("cannot tell what program this is")?;
+    let this = env::current_exe().context("cannot find this program's path")?;
     shell::run(Command::new("sudo").arg(this).args(env::args_os().skip(1)).args(more))
 }

@@ -1,4 +1,4 @@
-//! What an installation does: the machine as it is goes in, steps come out, nothing is touched.
+//! Decides what an installation does: facts of the machine in, steps out, without changing anything.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,26 +14,26 @@ use super::{
 /// v1's files.
 pub(crate) const V1_CONFIG: &str = "/opt/memory-monitor/config.toml";
 pub(crate) const V1_LOGROTATE: &str = "/etc/logrotate.d/memory-monitor";
-/// Its unit, as its installer and as its README.md call it.
+/// The names of its unit in its installer and in its README.md.
 pub(crate) const V1_UNITS: [&str; 2] = ["memory-monitor.service", "memory_monitor.service"];
-/// Where v1's rotation is kept, as it would rotate the same log.
+/// The place to which v1's rotation is moved, because it would rotate the same log.
 const V1_RETIRED: &str = "/opt/memory-monitor/logrotate.disabled";
 
-/// What keeps an installed memmon from enforcing.
+/// The drop-in that keeps an installed memmon from enforcing.
 pub(crate) const DRY_RUN: &str = "/etc/systemd/system/memmon.service.d/dry-run.conf";
 
-/// What the plan depends on.
+/// The facts on which the plan depends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
     /// The content of those files of interest that exist.
     pub(crate) files: BTreeMap<PathBuf, Vec<u8>>,
     /// The directories above files of interest that exist.
     pub(crate) directories: BTreeSet<PathBuf>,
-    /// The logs that there are, rotated ones included.
+    /// The existing logs, including rotated ones.
     pub(crate) logs: Vec<PathBuf>,
-    /// What earlier installations wrote.
+    /// The files of earlier installations.
     pub(crate) manifest: Manifest,
-    /// Whether nothing of v1 is in force, or will not be, as that was agreed to.
+    /// Whether nothing of v1 is in force, or the user has agreed to disable it.
     pub(crate) retire_v1: bool,
 }
 
@@ -46,8 +46,8 @@ impl Facts {
 /// One thing to do; paths are from the machine's root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Something to know.
-    Tell(String),
+    /// A remark for the user.
+    Note(String),
     CreateDirectory(PathBuf),
     Write {
         path: PathBuf,
@@ -59,14 +59,14 @@ pub(crate) enum Step {
         to: PathBuf,
     },
     Remove(PathBuf),
-    /// Unless there is something in it that is not memmon's.
+    /// Removes a directory unless it holds files that are not memmon's.
     RemoveDirectory(PathBuf),
 }
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tell(text) => f.write_str(text),
+            Self::Note(text) => f.write_str(text),
             Self::CreateDirectory(path) => write!(f, "create {}/", path.display()),
             Self::Write { path, mode, content: _ } => write!(f, "write  {} ({mode:o})", path.display()),
             Self::Move { from, to } => write!(f, "move   {} to {}", from.display(), to.display()),
@@ -87,10 +87,10 @@ pub(crate) fn install(items: &[Item], facts: &Facts) -> Vec<Step> {
         match item.kind {
             Kind::Config => item.content = v1.map_or(item.content, <[u8]>::to_vec),
             Kind::Snippet => match &log {
-                // A log that is not there needs no rotation.
+                // Without a log file there is no rotation.
                 None => continue,
                 Some(log) if facts.content(V1_LOGROTATE).is_some() && !facts.retire_v1 && log == LOG => {
-                    steps.push(Step::Tell(format!(
+                    steps.push(Step::Note(format!(
                         "{} is left out, as v1's {V1_LOGROTATE} rotates the same log",
                         item.path.display()
                     )));
@@ -105,7 +105,7 @@ pub(crate) fn install(items: &[Item], facts: &Facts) -> Vec<Step> {
             (Some(_), Kind::Config) => {
                 manifest.add(Entry::file(&item));
                 item.path.as_mut_os_string().push(".new");
-                steps.push(Step::Tell(format!(
+                steps.push(Step::Note(format!(
                     "{CONFIG} was edited and stays as it is; what would be installed now is {}",
                     item.path.display()
                 )));
@@ -116,12 +116,12 @@ pub(crate) fn install(items: &[Item], facts: &Facts) -> Vec<Step> {
             }
             (Some(_), Kind::Snippet) => {
                 manifest.add(Entry::file(&item));
-                steps.push(Step::Tell(format!("{} was edited and stays as it is", item.path.display())));
+                steps.push(Step::Note(format!("{} was edited and stays as it is", item.path.display())));
             }
             (None, _) | (Some(_), Kind::Program) => write(&item, facts, &mut manifest, &mut steps),
         }
     }
-    // What an installation elsewhere, or of another version, left.
+    // Files of an installation with another prefix, or of another version.
     let wanted: Vec<&Path> = items.iter().map(|item| &*item.path).collect();
     let left: Vec<_> =
         manifest.programs().filter(|path| !wanted.contains(&path.as_path())).cloned().collect();
@@ -137,11 +137,11 @@ pub(crate) fn install(items: &[Item], facts: &Facts) -> Vec<Step> {
     steps
 }
 
-/// v1's configuration, if it is to be memmon's, and what becomes of the rest of v1.
+/// Takes over v1's configuration if memmon has none, and retires the rest of v1.
 fn take_over<'f>(facts: &'f Facts, steps: &mut Vec<Step>) -> Option<&'f [u8]> {
     let config = facts.content(V1_CONFIG).filter(|_| facts.content(CONFIG).is_none());
     if config.is_some() {
-        steps.push(Step::Tell(format!("v1's {V1_CONFIG} is taken over as {CONFIG}")));
+        steps.push(Step::Note(format!("v1's {V1_CONFIG} is taken over as {CONFIG}")));
     }
     if facts.content(V1_LOGROTATE).is_some() && facts.retire_v1 {
         let (from, to) = (V1_LOGROTATE.into(), V1_RETIRED.into());
@@ -170,7 +170,7 @@ fn directories(path: &Path, facts: &Facts, manifest: &mut Manifest, steps: &mut 
     }
 }
 
-/// Takes away what installations wrote; with `purge` the configuration and the logs, too.
+/// Removes the files of installations; with `purge`, the configuration and the logs as well.
 pub(crate) fn uninstall(shipped_config: &[u8], facts: &Facts, purge: bool) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut kept = Manifest::default();
@@ -181,7 +181,7 @@ pub(crate) fn uninstall(shipped_config: &[u8], facts: &Facts, purge: bool) -> Ve
             Entry::Config(path) => match facts.content(path) {
                 Some(content) if !purge && content != shipped_config && path == Path::new(CONFIG) => {
                     kept.add(entry.clone());
-                    steps.push(Step::Tell(format!("{CONFIG} was edited and is kept: --purge removes it")));
+                    steps.push(Step::Note(format!("{CONFIG} was edited and is kept: --purge removes it")));
                 }
                 Some(_) => steps.push(Step::Remove(path.clone())),
                 None => {}
@@ -195,7 +195,7 @@ pub(crate) fn uninstall(shipped_config: &[u8], facts: &Facts, purge: bool) -> Ve
     if purge {
         steps.extend(facts.logs.iter().cloned().map(Step::Remove));
     } else if !facts.logs.is_empty() {
-        steps.push(Step::Tell("the log is kept: --purge removes it".to_owned()));
+        steps.push(Step::Note("the log is kept: --purge removes it".to_owned()));
     }
     if kept.is_empty() {
         steps.push(Step::Remove(MANIFEST.into()));
@@ -210,8 +210,7 @@ pub(crate) fn uninstall(shipped_config: &[u8], facts: &Facts, purge: bool) -> Ve
     steps
 }
 
-/// The log file that a configuration names; none if it names none. A file that cannot be read as TOML is memmon's to
-/// complain about.
+/// The log file that a configuration names, if any. A file that is not TOML counts as the default; memmon itself reports it.
 pub(crate) fn log_file(config: Option<&[u8]>) -> Option<String> {
     let config = config.and_then(|text| std::str::from_utf8(text).ok());
     let table = config.and_then(|text| text.parse::<toml::Table>().ok()).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The service: whether it starts, enforcing or only watching, and what of v1's stands in the way.
+//! The service: whether it starts, whether it enforces or runs in dry run, and which units of v1 are in the way.
 
 use std::{io::IsTerminal as _, path::Path, process::Command};
 
@@ -10,14 +10,14 @@ use super::{
 };
 use crate::shell;
 
-/// Who answers questions.
+/// The source of answers to questions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answers {
-    /// Everything is agreed to.
+    /// The answer to every question is yes.
     Yes,
-    /// A person at a terminal.
+    /// A user at a terminal answers.
     Person,
-    /// Nobody: what could do harm is not done.
+    /// There is no terminal: nothing that could do harm is done.
     Nobody,
 }
 
@@ -31,7 +31,7 @@ impl Answers {
         }
     }
 
-    /// Whether the answer to `question` is yes; without a clear word it is no.
+    /// Whether the answer to `question` is yes; an unclear answer counts as no.
     pub(crate) fn agree(self, question: &str) -> Result<bool> {
         match self {
             Self::Yes => Ok(true),
@@ -48,27 +48,27 @@ impl Answers {
     }
 }
 
-/// How the service is started.
+/// The way to start the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Start {
     Enforcing,
     /// With the reason.
     DryRun(&'static str),
-    /// With the reason, and what would start it.
+    /// With the reason, and the command that would start it.
     Not(&'static str),
 }
 
-/// What there is of systemd, and what was asked for.
+/// The state of systemd, and the user's options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Wishes {
     pub(crate) no_start: bool,
     pub(crate) systemd: bool,
-    /// v1's service is in force and was not to be retired.
+    /// v1's service is in force, and the user did not agree to retire it.
     pub(crate) v1_stays: bool,
     pub(crate) answers: Answers,
 }
 
-/// How the service starts. `agree` is asked at most once, and only where everything else is clear.
+/// Decides how the service starts. `agree` is called at most once, and only if everything else allows enforcing.
 pub(crate) fn start(wishes: Wishes, agree: impl FnOnce() -> Result<bool>) -> Result<Start> {
     let Wishes { no_start, systemd, v1_stays, answers } = wishes;
     Ok(if no_start {
@@ -76,9 +76,9 @@ pub(crate) fn start(wishes: Wishes, agree: impl FnOnce() -> Result<bool>) -> Res
     } else if !systemd {
         Start::Not("systemd does not run here; `memmon run` watches in the foreground")
     } else if v1_stays {
-        Start::DryRun("v1's service is still in force, and two of them would strike the same processes")
+        Start::DryRun("v1's service is still in force, and both would terminate the same processes")
     } else if answers == Answers::Nobody {
-        Start::DryRun("nobody could be asked whether it may enforce (--yes agrees)")
+        Start::DryRun("there is no terminal to ask whether it may enforce (--yes agrees)")
     } else if agree()? {
         Start::Enforcing
     } else {
@@ -86,7 +86,7 @@ pub(crate) fn start(wishes: Wishes, agree: impl FnOnce() -> Result<bool>) -> Res
     })
 }
 
-/// What has to lie beside the unit for `start`.
+/// The steps that write or remove the unit's drop-in for `start`.
 pub(crate) fn drop_in(start: &Start, binary: &Path, facts: &Facts) -> Vec<Step> {
     let above = Path::new(DRY_RUN).parent().unwrap_or(Path::new("/"));
     let there = facts.files.contains_key(Path::new(DRY_RUN));
@@ -116,10 +116,10 @@ pub(crate) fn systemd_runs() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }
 
-/// Those of v1's units that run beside memmon now, or would at the next boot. One that is disabled is still a file.
+/// The units of v1 that run beside memmon now, or would after the next boot. A disabled unit still exists as a file.
 pub(crate) fn v1_in_force() -> Result<Vec<&'static str>> {
     let says = |verb, unit| {
-        // Another answer than yes is a failure for it.
+        // systemctl fails if the answer is not yes.
         let output = Command::new("systemctl").args([verb, unit]).output().context("cannot ask systemd")?;
         let word = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         anyhow::Ok(["enabled", "enabled-runtime", "active", "activating", "reloading"].contains(&&*word))
@@ -133,17 +133,17 @@ pub(crate) fn v1_in_force() -> Result<Vec<&'static str>> {
     Ok(found)
 }
 
-/// Lets systemd do something with `unit`, in the open.
+/// Runs systemctl and shows the command.
 pub(crate) fn systemctl(arguments: &[&str]) -> Result<()> {
     shell::run(Command::new("systemctl").args(arguments))
 }
 
-/// Lets journalctl know what memmon's messages mean (`journalctl -x`), or no longer.
+/// Updates journalctl's catalog, which explains memmon's messages (`journalctl -x`).
 pub(crate) fn update_catalog() -> Result<()> {
     shell::run(Command::new("journalctl").arg("--update-catalog"))
 }
 
-/// Shows whom the installed memmon, with the installed configuration, would terminate now.
+/// Shows the processes that the installed memmon, with the installed configuration, would terminate now.
 ///
 /// # Errors
 /// The configuration cannot be used.
@@ -159,7 +159,7 @@ mod tests {
         Wishes { no_start: false, systemd: true, v1_stays: false, answers: Answers::Person };
 
     #[test]
-    fn it_enforces_only_where_somebody_agreed() {
+    fn it_enforces_only_if_the_user_agreed() {
         for (wishes, agrees, expected) in [
             (WISHES, Some(true), "Enforcing"),
             (WISHES, Some(false), "DryRun"),

@@ -1,4 +1,4 @@
-//! Installations into directories, and what is left of them.
+//! Installations into directories, and their removal.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use crate::build::Release;
 
 const SHIPPED: &str = include_str!("../../../config.toml");
 
-/// A machine in a directory, with what systems have before memmon comes.
+/// A machine in a directory, with the folders of a system without memmon.
 struct Tree {
     directory: tempfile::TempDir,
     release: Release,
@@ -93,7 +93,7 @@ fn an_uninstall_leaves_nothing_behind() {
         tree.install(prefix, false);
         assert_eq!(tree.read(&format!("{prefix}/sbin/memmon")).unwrap(), "the first memmon");
         assert_eq!(tree.read("/etc/memmon/config.toml").unwrap(), SHIPPED);
-        // Twice is once.
+        // A second installation changes nothing.
         let installed = tree.all();
         assert_eq!(tree.install(prefix, false), [] as [&str; 0]);
         assert_eq!(tree.all(), installed);
@@ -173,7 +173,7 @@ fn v1_hands_its_configuration_over_and_its_service_only_if_that_is_agreed() {
         let steps = tree.install("/usr/local", agreed);
         assert!(steps[0].starts_with("v1's /opt/memory-monitor/config.toml is taken over"), "{steps:?}");
         assert_eq!(tree.read("/etc/memmon/config.toml").unwrap(), v1);
-        // Two files that rotate one log are an error of logrotate's.
+        // Two files that rotate one log are an error for logrotate.
         assert_eq!(tree.read("/etc/logrotate.d/memory-monitor").is_none(), agreed);
         assert_eq!(tree.read("/etc/logrotate.d/memmon").is_some(), agreed);
         for (path, text) in &files[..3] {
@@ -211,10 +211,10 @@ fn systemd_has_no_complaint_about_the_unit() {
     let directory = tempfile::tempdir().unwrap();
     let unit = directory.path().join("memmon.service");
     let shipped = workspace::root().join("systemd/memmon.service");
-    // What it starts is not installed here.
+    // memmon is not installed here.
     let text = fs::read_to_string(&shipped).unwrap().replace("/usr/sbin/memmon", "/bin/true");
     fs::write(&unit, text).unwrap();
-    // An unknown key is no failure for it, only a line.
+    // For an unknown key it prints a line but does not fail.
     let verify = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&unit).output().unwrap();
     assert_eq!((String::from_utf8_lossy(&verify.stderr), verify.status.success()), ("".into(), true));
 
@@ -228,14 +228,14 @@ fn systemd_has_no_complaint_about_the_unit() {
     let promised = fs::read_to_string(&shipped).unwrap();
     assert!(
         promised.contains(&format!("rates it {exposure};")),
-        "{exposure} is not what the unit says of itself"
+        "{exposure} is not the exposure that the unit states"
     );
 }
 
-/// What the unit promises, by the words of systemd.exec(5); what follows from each of them is tried where systemd runs, by
-/// xtask/vm/scenarios, and by memmon's own tests (daemon/limits.rs).
+/// The settings of the unit. Their effect is tested under systemd, by xtask/vm/scenarios, and by memmon's own tests
+/// (daemon/limits.rs).
 #[test]
-fn the_unit_says_what_it_promises() {
+fn the_unit_has_its_settings() {
     let unit = fs::read_to_string(workspace::root().join("systemd/memmon.service")).unwrap();
     let lines: Vec<_> = unit.lines().filter(|line| !line.starts_with('#')).collect();
     for line in [
@@ -259,12 +259,12 @@ fn the_unit_says_what_it_promises() {
     ] {
         assert!(lines.contains(&line), "{line} is not in the unit");
     }
-    // A filter that starts with what is allowed denies the rest.
+    // A filter that begins with an allowed set denies everything else.
     let filter = lines.iter().find_map(|line| line.strip_prefix("SystemCallFilter=")).unwrap();
     assert!(filter.starts_with("@system-service "), "{filter}");
 }
 
-/// Each capability stands with its reason above it.
+/// Each capability has its reason above it.
 #[test]
 fn every_capability_has_its_reason() {
     let unit = fs::read_to_string(workspace::root().join("systemd/memmon.service")).unwrap();

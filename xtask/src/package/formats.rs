@@ -1,4 +1,4 @@
-//! How each package is made.
+//! Makes each kind of package.
 
 use std::{
     fs,
@@ -12,17 +12,17 @@ use anyhow::{Context as _, Result};
 use super::{kind::Kind, lint, sources::Sources};
 use crate::{shell, workspace};
 
-/// Whom a package names. Whoever publishes packages puts a name and an address here and in memmon/Cargo.toml.
+/// The maintainer of a package. The publisher of packages puts a name and an address here and in memmon/Cargo.toml.
 pub(super) const MAINTAINER: &str = "memmon maintainers <memmon@packages.invalid>";
 
-/// The file of `kind`, made of `sources` unless it is there already.
+/// Makes the file of `kind` from `sources`, unless it exists already.
 pub(super) fn made(kind: Kind, sources: &Sources) -> Result<PathBuf> {
     let file = sources.out.join(kind.file_name());
     if file.exists() {
         println!("{}: unchanged", file.display());
         return Ok(file);
     }
-    // Under another name until it is whole and nobody complains: what has its name is a package.
+    // It has another name until it is complete and the linters accept it, so that a file with its name is always valid.
     let folder = sources.out.join("unfinished");
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let unfinished = folder.join(kind.file_name());
@@ -47,7 +47,7 @@ fn cargo() -> Command {
 fn deb(sources: &Sources, file: &Path) -> Result<()> {
     let mut cargo = cargo();
     cargo.env("SOURCE_DATE_EPOCH", &sources.when);
-    // Quiet: it warns of every file that is not cargo's own.
+    // Quiet, because it warns about every file that is not built by cargo.
     shell::run(
         cargo.args(["deb", "--quiet", "--package=memmon", "--no-build", "--no-strip", "--output"]).arg(file),
     )
@@ -55,7 +55,7 @@ fn deb(sources: &Sources, file: &Path) -> Result<()> {
 
 fn rpm(sources: &Sources, file: &Path) -> Result<()> {
     let mut cargo = cargo();
-    // Its own search for libraries depends on what is installed here; ldd knows the same everywhere.
+    // Its own search for libraries depends on the packages that are installed here; ldd's result does not.
     cargo.args(["generate-rpm", "--package=memmon", "--auto-req=builtin"]);
     shell::run(cargo.args(["--source-date", &sources.when, "--output"]).arg(file))
 }
@@ -67,9 +67,9 @@ fn tar(sources: &Sources, file: &Path) -> Result<()> {
     shell::run(tar.arg("--directory").arg(sources.out.join("tree")).arg("."))
 }
 
-/// The dependencies of the binary alone: those of tests and of what builds it are not in it.
+/// Records the dependencies of the binary alone, without those of tests and of its build.
 fn record(sources: &Sources, file: &Path) -> Result<()> {
-    // It writes beside each Cargo.toml of the workspace, and nowhere else.
+    // It can only write beside each Cargo.toml of the workspace.
     const NAME: &str = "memmon-packaged";
     let mut cargo = cargo();
     cargo.env("SOURCE_DATE_EPOCH", &sources.when);
@@ -83,7 +83,7 @@ fn record(sources: &Sources, file: &Path) -> Result<()> {
         if left.starts_with(workspace::root().join("memmon")) {
             let text =
                 fs::read_to_string(&left).with_context(|| format!("cannot read {}", left.display()))?;
-            // Where the sources happen to lie is nobody's affair, and would tell equal builds apart.
+            // The folder of the sources is private, and would make equal builds differ.
             let text = text.replace(&workspace::root().display().to_string(), "/memmon");
             fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
         }

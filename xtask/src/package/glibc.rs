@@ -1,7 +1,7 @@
-//! Which C library a binary needs.
+//! The C library that a binary needs.
 //!
-//! glibc runs what was built for an older one and not the reverse, so the newest symbol version that a binary asks for is
-//! the oldest library that it runs with.
+//! glibc runs binaries that were built for an older version, but not for a newer one. So the newest symbol version in a binary
+//! is the oldest library that it runs with.
 
 use std::{fmt, path::Path, process::Command};
 
@@ -16,7 +16,7 @@ pub(super) struct Glibc {
     minor: u32,
 }
 
-/// The newest that packages may need: that of Debian 12, RHEL 9's and Ubuntu 22.04's are older.
+/// The newest version that packages may need: that of Debian 12. Those of RHEL 9 and Ubuntu 22.04 are older.
 const NEWEST: Glibc = Glibc { major: 2, minor: 36 };
 
 impl fmt::Display for Glibc {
@@ -26,28 +26,28 @@ impl fmt::Display for Glibc {
     }
 }
 
-/// What `binary` needs.
+/// The version that `binary` needs.
 ///
 /// # Errors
-/// It is more than is promised.
+/// It is newer than [`NEWEST`].
 pub(super) fn checked(binary: &Path) -> Result<Glibc> {
     let needed = needed(binary)?;
     ensure!(
         needed <= NEWEST,
-        "{} needs {needed}, and packages promise to run with {NEWEST}: build them on an older distribution",
+        "{} needs {needed}, but packages must run with {NEWEST}: build them on an older distribution",
         binary.display()
     );
     Ok(needed)
 }
 
-/// What `binary` needs, by its symbol versions.
+/// The version that `binary` needs, by its symbol versions.
 pub(super) fn needed(binary: &Path) -> Result<Glibc> {
     let mut readelf = Command::new("readelf");
     let text = shell::read(readelf.env("LC_ALL", "C").args(["--version-info", "--wide"]).arg(binary))?;
     newest(&text).with_context(|| format!("{} is not linked with glibc", binary.display()))
 }
 
-/// The newest `Name: GLIBC_2.34` of what readelf writes; private versions have no number.
+/// The newest `Name: GLIBC_2.34` in the output of readelf; private versions have no number.
 fn newest(text: &str) -> Option<Glibc> {
     let names = text.split("GLIBC_").skip(1);
     let version = |name: &str| {
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_symbol_says_what_is_needed() {
+    fn the_newest_symbol_decides_what_is_needed() {
         let text = "  000000: Version: 1  File: libc.so.6  Cnt: 4\n  0x0010:   Name: GLIBC_2.2.5  Flags: none  Version: 9\n  \
                     0x0020:   Name: GLIBC_2.34  Flags: none  Version: 5\n  0x0030:   Name: GLIBC_2.4  Flags: none\n  \
                     0x0040:   Name: GLIBC_PRIVATE  Flags: none\n  0x0050:   Name: GCC_3.0  Flags: none\n";
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn a_real_binary_tells_it() {
+    fn a_real_binary_needs_a_glibc() {
         let this = std::env::current_exe().unwrap();
         assert!(needed(&this).unwrap() >= Glibc { major: 2, minor: 2 });
         assert!(needed(Path::new("/proc/self/status")).is_err());

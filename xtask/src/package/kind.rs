@@ -1,10 +1,10 @@
-//! The kinds of files that are made, their names and the tools that make them.
+//! The kinds of files that `cargo xtask package` makes, their names, and the tools that make them.
 
 use std::env;
 
 use crate::cargo_tools::{self, Tool};
 
-/// One of the files that are made.
+/// A kind of file that `cargo xtask package` makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Kind {
     /// For Debian, Ubuntu and their kin
@@ -13,7 +13,7 @@ pub(crate) enum Kind {
     Rpm,
     /// The same tree as an archive, for every other distribution
     Tar,
-    /// What memmon was built of, in CycloneDX
+    /// The record of memmon's dependencies, in CycloneDX
     Record,
 }
 
@@ -31,7 +31,7 @@ impl Kind {
         }
     }
 
-    /// The program of its own that makes it, if there is one.
+    /// The extra program that makes it, if there is one.
     pub(super) const fn tool(self) -> Option<Tool> {
         match self {
             Self::Deb => Some(cargo_tools::DEB),
@@ -42,7 +42,7 @@ impl Kind {
     }
 }
 
-/// What dpkg calls a machine.
+/// dpkg's name for an architecture.
 fn debian_architecture(machine: &str) -> &str {
     match machine {
         "x86_64" => "amd64",

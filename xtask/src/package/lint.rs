@@ -1,6 +1,6 @@
-//! What the distributions' own critics say of a package: nothing, or it is none.
+//! Checks a package with the distributions' own linters; any error or warning is a failure.
 //!
-//! What they are told to overlook stands, each with its reason, in xtask/packaging/.
+//! The findings that they ignore are listed, each with its reason, in xtask/packaging/.
 
 use std::{path::Path, process::Command};
 
@@ -9,12 +9,14 @@ use anyhow::{Context as _, Result, ensure};
 use super::kind::Kind;
 use crate::{shell, workspace};
 
-/// Lets who is there for `kind` read `file`.
+/// Checks `file` with the linter for its `kind`, if that is installed.
 pub(super) fn read(kind: Kind, file: &Path) -> Result<()> {
     let Some(mut linter) = linter(kind, file) else { return Ok(()) };
     let name = linter.get_program().to_string_lossy().into_owned();
     if shell::find(&name).is_none() {
-        println!("{name} is not there to read it: `cargo xtask setup --for-packages` installs it");
+        println!(
+            "not checked, because {name} is not installed: `cargo xtask setup --for-packages` installs it"
+        );
         return Ok(());
     }
     println!("$ {}", shell::shown(&linter));
@@ -23,7 +25,7 @@ pub(super) fn read(kind: Kind, file: &Path) -> Result<()> {
     let complaints = complaints(&String::from_utf8_lossy(&said));
     ensure!(
         complaints.is_empty() && output.status.success(),
-        "{name} ({}) says of {}:\n{}",
+        "{name} ({}) complains about {}:\n{}",
         output.status,
         file.display(),
         complaints.join("\n")
@@ -35,7 +37,7 @@ fn linter(kind: Kind, file: &Path) -> Option<Command> {
     match kind {
         Kind::Deb => {
             let mut lintian = Command::new("lintian");
-            // As root it wants to be told that this is meant.
+            // lintian runs as root only with this option.
             lintian.args(["--allow-root", "--no-cfg", "--fail-on=error,warning", "--tag-display-limit=0"]);
             lintian.arg(file);
             Some(lintian)

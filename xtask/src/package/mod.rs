@@ -1,7 +1,7 @@
 //! `cargo xtask package`: a .deb, a .rpm and a .tar.zst of one and the same tree, with the record of their dependencies and
 //! their checksums.
 //!
-//! `formats` makes each, `glibc` says which C library the binary takes, `lint` runs the distributions' own checks on the
+//! `formats` makes each, `glibc` checks which C library the binary needs, `lint` runs the distributions' own checks on the
 //! result.
 
 mod formats;
@@ -31,22 +31,22 @@ use crate::{
 
 /// Build a release and make a .deb, a .rpm and a .tar.zst of it, with SHA256SUMS, into target/package
 ///
-/// With them comes a CycloneDX record of every dependency. Where lintian and rpmlint are there, they read the packages and
-/// must have nothing to say. What was made of equal sources before is kept.
+/// A CycloneDX record of every dependency is added. If lintian and rpmlint are installed, they check the packages and must
+/// find no error or warning. Files that were made from equal sources before are kept.
 ///
-/// Built on Debian 12, they run with glibc 2.34 or later; elsewhere it may take a newer one, which is said, and what is newer
-/// than Debian 12's is refused. A static binary would not know users that come from LDAP or SSSD.
+/// Packages that are built on Debian 12 run with glibc 2.34 or later. Built elsewhere they may need a newer version, which is
+/// printed; a version newer than Debian 12's is an error. A static binary could not look up users from LDAP or SSSD.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct Options {
-    /// Make only this (may be given again)
+    /// Make only this kind (can be repeated)
     #[arg(long, value_enum, value_name = "KIND")]
     pub(crate) only: Vec<Kind>,
-    /// Package what was built before
+    /// Package the files that an earlier run built
     #[arg(long)]
     pub(crate) no_build: bool,
 }
 
-/// Makes what is asked for, and shows the checksums.
+/// Makes the requested files, and prints the checksums.
 pub(crate) fn main(options: &Options) -> Result<()> {
     let kinds = if options.only.is_empty() { Kind::ALL.to_vec() } else { options.only.clone() };
     let made = packages(&kinds, options.no_build)?;
@@ -58,7 +58,7 @@ pub(crate) fn main(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Builds a release (or takes what was built before) and makes packages of it: a file for each of `kinds`.
+/// Builds a release (or takes one that was built before) and packages it: a file for each of `kinds`.
 pub(crate) fn packages(kinds: &[Kind], no_build: bool) -> Result<Vec<PathBuf>> {
     for tool in kinds.iter().filter_map(|kind| kind.tool()).filter(|tool| !tool.is_installed()) {
         println!("{} is missing and is installed now", tool.name);
@@ -71,12 +71,13 @@ pub(crate) fn packages(kinds: &[Kind], no_build: bool) -> Result<Vec<PathBuf>> {
     make(kinds, &build::release(&setup::toolchain(&mut progress)?, &mut progress)?)
 }
 
-/// Where it all goes. memmon/Cargo.toml names it, so it is the checkout's own target directory, wherever cargo's may be.
+/// The output folder. memmon/Cargo.toml names it, so it is in the checkout's own target directory, wherever cargo's may be.
 pub(crate) fn directory() -> PathBuf {
     workspace::root().join("target/package")
 }
 
-/// Makes the packages of `kinds`, unless they were made of the same already. Those that were made of something else go.
+/// Makes the packages of `kinds`, unless they exist and were made from equal sources. Packages from other sources are
+/// removed.
 fn make(kinds: &[Kind], release: &Release) -> Result<Vec<PathBuf>> {
     println!("the binary needs {}", glibc::checked(&release.binary)?);
     let out = directory();
@@ -93,9 +94,9 @@ fn make(kinds: &[Kind], release: &Release) -> Result<Vec<PathBuf>> {
         let tree = sources.out.join("tree");
         fs::create_dir_all(&tree).with_context(|| format!("cannot create {}", tree.display()))?;
         install::stage(&sources.items, &tree)?;
-        // Distributions want no symbols.
+        // Distributions ship binaries without symbols.
         shell::run(Command::new("strip").arg("--strip-unneeded").arg(tree.join("usr/sbin/memmon")))?;
-        // cargo-deb compresses manuals itself; RPM's tools leave that to who calls them.
+        // cargo-deb compresses manuals itself; the tool for RPM does not.
         for item in sources.items.iter().filter(|item| item.path.starts_with("/usr/share/man")) {
             let manual = item.path.strip_prefix("/").unwrap_or(&item.path);
             let (from, to) = (tree.join(manual), sources.out.join("compressed").join(manual));
@@ -110,18 +111,18 @@ fn make(kinds: &[Kind], release: &Release) -> Result<Vec<PathBuf>> {
     kinds.iter().map(|kind| formats::made(*kind, &sources)).collect()
 }
 
-/// $SOURCE_DATE_EPOCH, or else when the commit was made.
+/// $SOURCE_DATE_EPOCH or, if it is not set, the time of the commit.
 fn commit_time() -> Result<String> {
     if let Ok(given) = std::env::var("SOURCE_DATE_EPOCH") {
         return Ok(given);
     }
     let mut log = Command::new("git");
     let time = shell::read(log.current_dir(workspace::root()).args(["log", "-1", "--format=%ct"]))
-        .context("without a git history SOURCE_DATE_EPOCH must say when these sources are of")?;
+        .context("without a git history, set SOURCE_DATE_EPOCH to the time of these sources")?;
     Ok(time.trim().to_owned())
 }
 
-/// The entry for this version, as deb-changelog(5) wants it; what changed is in CHANGELOG.md.
+/// The entry for this version, in the format of deb-changelog(5); the changes are in CHANGELOG.md.
 fn changelog(when: &str) -> Result<String> {
     let date =
         shell::read(Command::new("date").args(["--utc", "--rfc-email", "--date"]).arg(format!("@{when}")))?;

@@ -1,4 +1,4 @@
-//! What packages are made of, and whether it is the same as before.
+//! The sources of packages, and whether they have changed.
 
 use std::{
     fs,
@@ -10,12 +10,12 @@ use anyhow::{Context as _, Result};
 
 use crate::{install::Item, workspace};
 
-/// What is packaged: everything that the formats take their content from.
+/// All content from which the packages are made.
 #[derive(Debug)]
 pub(super) struct Sources {
     pub(super) out: PathBuf,
     pub(super) items: Vec<Item>,
-    /// When the packaged commit was made, in seconds since 1970: equal sources make equal packages.
+    /// The time of the packaged commit, in seconds since 1970, so that equal sources make equal packages.
     pub(super) when: String,
     pub(super) changelog: String,
 }

@@ -1,4 +1,4 @@
-//! Packages have what an installation has, each in its own way.
+//! Packages have the same files as an installation, each in its own layout.
 
 use std::collections::BTreeSet;
 
@@ -53,7 +53,7 @@ fn an_rpm_has_what_an_installation_has() {
     for asset in assets {
         let (source, dest) = (asset["source"].as_str().unwrap(), asset["dest"].as_str().unwrap());
         let folder = source.trim_end_matches('*').trim_end_matches("**/");
-        // RPM's places are those of an installation below /usr.
+        // The paths in an .rpm are those of an installation below /usr.
         assert!(!source.contains("target/package") || folder.ends_with(dest), "{source} goes to {dest}");
         assert_eq!(asset.get("config").is_some(), dest == "/etc/", "{source}");
     }

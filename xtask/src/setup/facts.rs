@@ -1,4 +1,4 @@
-//! What this machine has, as the plan wants to know it.
+//! The facts of this machine that the plan needs.
 
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::plan::{Facts, Family, Lists, Package, packages_of_interest};
 use crate::{shell, test_tools, toolchain};
 
-/// Looks at this machine; `lists` is for the plan alone.
+/// Looks at this machine; `lists` is only passed on to the plan.
 pub(crate) fn gather(lists: Lists) -> Result<Facts> {
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let family = family(&release);
@@ -29,12 +29,12 @@ pub(crate) fn gather(lists: Lists) -> Result<Facts> {
     })
 }
 
-/// Whether bpftool is in `$PATH`, or where distributions put it for root.
+/// Whether bpftool is in `$PATH`, or in the folder in which distributions install it for root.
 fn bpftool() -> bool {
     shell::find("bpftool").is_some() || shell::is_executable(Path::new("/usr/sbin/bpftool"))
 }
 
-/// The family by `ID`, else by the nearest relative in `ID_LIKE` (os-release(5)).
+/// The family by `ID` or, if that is unknown, by the nearest relative in `ID_LIKE` (os-release(5)).
 fn family(release: &str) -> Family {
     let value = |key: &str| {
         let value = release.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
@@ -57,10 +57,10 @@ fn family(release: &str) -> Family {
 fn apt(names: &[String]) -> Result<BTreeMap<String, Package>> {
     let text = shell::read(Command::new("apt-cache").arg("policy").args(names).env("LC_ALL", "C"))?;
     let mut packages = policies(&text);
-    // A name that is no package's is taken for a pattern by apt-cache.
+    // apt-cache takes a name without a package for a pattern.
     packages.retain(|name, _| names.contains(name));
     for held in shell::read(Command::new("apt-mark").arg("showhold"))?.lines() {
-        // Of another architecture it is `name:architecture`, and another package.
+        // `name:architecture` is a package of another architecture.
         if let Some(package) = packages.get_mut(held) {
             package.held = true;
         }
@@ -68,7 +68,8 @@ fn apt(names: &[String]) -> Result<BTreeMap<String, Package>> {
     Ok(packages)
 }
 
-/// From `apt-cache policy`: a line `name:`, then indented lines `Installed: VERSION` and `Candidate: VERSION`.
+/// Parses the output of `apt-cache policy`: a line `name:`, then indented lines `Installed: VERSION` and
+/// `Candidate: VERSION`.
 fn policies(text: &str) -> BTreeMap<String, Package> {
     let mut packages = BTreeMap::new();
     let mut current: Option<&mut Package> = None;

@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: shows what the BPF half needs and this machine lacks, and installs it.
+//! `cargo xtask setup`: shows which tools for the BPF half this machine lacks, and installs them.
 
 mod facts;
 mod packaging;
@@ -19,26 +19,26 @@ use crate::{
     toolchain::{self, ToolchainChoice, Tools},
 };
 
-/// Install what the BPF half is built with
+/// Install the tools that build the BPF half
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub(crate) struct Options {
-    /// Show what would be done, and do nothing
+    /// Show the steps, and do nothing
     #[arg(long)]
     print: bool,
-    /// Ask no question (without a terminal none is asked)
+    /// Ask no question (without a terminal, no question is asked anyway)
     #[arg(long)]
     yes: bool,
-    /// Install what the tests need as well: bpftool, mandoc, tmux, openssl, aiosmtpd, promtool (unpacked below target/), and
+    /// Install the tools for tests as well: bpftool, mandoc, tmux, openssl, aiosmtpd, promtool (unpacked below target/), and
     /// clippy for the BPF half
     #[arg(long)]
     for_tests: bool,
-    /// Install what packages are made and checked with as well: cargo-deb, cargo-generate-rpm, cargo-cyclonedx, lintian,
+    /// Install the tools that make and check packages as well: cargo-deb, cargo-generate-rpm, cargo-cyclonedx, lintian,
     /// rpmlint, rpm
     #[arg(long)]
     for_packages: bool,
 }
 
-/// Installs what is missing, and fails if something is left that only a person can do.
+/// Installs what is missing, and fails if a step is left that only the user can do.
 pub(crate) fn main(options: Options) -> Result<()> {
     if options.print {
         let steps = steps(options, &facts::gather(Lists::Unknown)?);
@@ -51,7 +51,7 @@ pub(crate) fn main(options: Options) -> Result<()> {
     Ok(())
 }
 
-/// What the BPF half is built with. What is missing of it is installed first.
+/// The tools that build the BPF half. Missing ones are installed first.
 pub(crate) fn toolchain(progress: &mut Progress) -> Result<Tools> {
     toolchain::choose(ToolchainChoice::Auto, &toolchain::look()).or_else(|missing| {
         println!("{missing}");
@@ -62,7 +62,8 @@ pub(crate) fn toolchain(progress: &mut Progress) -> Result<Tools> {
 fn install(options: Options, progress: &mut Progress) -> Result<Tools> {
     let mut lists = Lists::Unknown;
     let mut agreed = options.yes || !io::stdin().is_terminal() || !io::stdout().is_terminal();
-    // What apt knows may change with its lists, and what is missing with every step: look again after each round.
+    // An update of apt's lists may change which packages are available, and every step changes what is missing: look again
+    // after each round.
     for _round in 0..3 {
         let facts = facts::gather(lists)?;
         let steps = steps(options, &facts);
@@ -76,7 +77,9 @@ fn install(options: Options, progress: &mut Progress) -> Result<Tools> {
             println!("  note: {remark}");
         }
         if steps.iter().any(impossible) {
-            bail!("not all of this is possible from here: do it as shown, then run the same command again");
+            bail!(
+                "this command cannot do all of these steps: do them as shown, then run the same command again"
+            );
         }
         if !agreed {
             agreed = asked("Go on?")?;
@@ -86,12 +89,12 @@ fn install(options: Options, progress: &mut Progress) -> Result<Tools> {
         }
         let undecided = steps == [Step::AptUpdate];
         for (number, step) in steps.iter().enumerate() {
-            // The lists alone are followed by packages and the linker at least.
+            // After an update of the lists, packages and the linker follow at least.
             let left = if undecided { 3 } else { steps.len() - number };
             progress.begin(left, !undecided, &step.purpose());
             match (perform(step), step) {
                 (Ok(()), Step::AptUpdate) => lists = Lists::Current,
-                // Whether that matters depends on what the lists that are there have.
+                // Whether that matters depends on the content of the existing lists.
                 (Err(error), Step::AptUpdate) => {
                     println!("{error:#}");
                     lists = Lists::Failed;
@@ -121,32 +124,32 @@ fn show(steps: &[Step], as_root: bool) {
         println!("  {}{step}", if step.needs_root() && !as_root { "sudo " } else { "" });
     }
     if steps == [Step::AptUpdate] {
-        println!("  (what follows depends on what apt knows then)");
+        println!("  (the next steps depend on the updated lists)");
     }
 }
 
 fn perform(step: &Step) -> Result<()> {
     let Some(mut command) = step.command() else { return Ok(()) };
     if step.needs_root() {
-        // Some packages ask questions, and there may be no one to answer.
+        // Some packages ask questions, and there may be no terminal.
         command.env("DEBIAN_FRONTEND", "noninteractive");
     }
     let done = shell::run(&mut command);
     match step {
         Step::AptInstall(_) => done.context(
-            "apt's message above names the reason (a server that cannot be reached, a held package, a full disk): put \
-             that right, then run the same command again",
+            "apt's message above names the reason (a server that cannot be reached, a held package, a full disk): fix it, \
+             then run the same command again",
         ),
         _ => done,
     }
 }
 
-/// Asks the person at the terminal; an empty answer is yes.
+/// Asks the user at the terminal; an empty answer is yes.
 fn asked(question: &str) -> Result<bool> {
     print!("{question} [Y/n] ");
     io::stdout().flush().context("cannot write to the terminal")?;
     let mut answer = String::new();
     io::stdin().read_line(&mut answer).context("cannot read from the terminal")?;
-    // An end of file is no answer.
+    // An end of file does not count as an answer.
     Ok(!answer.is_empty() && matches!(answer.trim(), "" | "y" | "Y" | "yes"))
 }

@@ -1,4 +1,4 @@
-//! What `--for-packages` adds: the tools that make packages, and the programs that check them.
+//! The steps of `--for-packages`: install the tools that make packages, and the programs that check them.
 
 use super::plan::{Facts, Family, Lists, Step};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     shell,
 };
 
-/// What is missing for packages.
+/// The missing tools for packages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Lacks {
     pub(super) tools: Vec<Tool>,
@@ -25,10 +25,10 @@ impl Lacks {
 
 /// Adds the steps that install what is missing, after everything else: the BPF half does not wait for it.
 ///
-/// The linters are Debian's; on other distributions packages are made without them, and `cargo xtask package` says so.
+/// The linters are Debian's; on other distributions packages are made without them, and `cargo xtask package` prints that.
 pub(super) fn add(steps: &mut Vec<Step>, lacks: &Lacks, facts: &Facts) {
     if *steps == [Step::AptUpdate] {
-        return; // what the BPF half needs is not known yet, and comes first
+        return; // the needs of the BPF half are not known yet, and come first
     }
     if facts.family == Family::Debian && !lacks.linters.is_empty() {
         if facts.lists == Lists::Unknown && !steps.contains(&Step::AptUpdate) {
@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn the_bpf_half_does_not_wait_for_what_packages_need() {
         let lacks = Lacks { tools: vec![cargo_tools::DEB], linters: LINTERS.to_vec() };
-        // As long as the lists say too little about the BPF half, nothing else is installed.
+        // Until the lists are updated for the BPF half, nothing else is installed.
         let mut undecided = vec![Step::AptUpdate];
         add(&mut undecided, &lacks, &facts(Family::Debian));
         assert_eq!(undecided, [Step::AptUpdate]);

@@ -1,4 +1,4 @@
-//! What is missing and how it gets here: facts in, steps out, nothing touched.
+//! Decides what is missing and how to install it: facts in, steps out, without changing anything.
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, process::Command};
 
@@ -8,58 +8,58 @@ use crate::{
     toolchain::{self, Compiler, Detected, ToolchainChoice, Version},
 };
 
-/// The bpf-linker that memmon is built and tested with.
+/// The version of bpf-linker with which memmon is built and tested.
 const LINKER: &str = "0.13.0";
-/// The LLVM versions that it can be built with, the tried one first.
+/// The LLVM versions that it can be built with, the tested one first.
 const LLVMS: [u32; 3] = [22, 23, 21];
 
 /// The distribution's compilers, each with its core for BPF.
 const RUST: [[&str; 2]; 2] = [["rustc-web", "libstd-rust-web-dev-bpf"], ["rustc", "libstd-rust-dev-bpf"]];
 
-/// Which of os-release(5)'s families of distributions this is.
+/// A family of distributions, by os-release(5).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Family {
-    /// Debian, Ubuntu and those that are made from them.
+    /// Debian, Ubuntu and their derivatives.
     Debian,
     Fedora,
     Arch,
     Suse,
     Alpine,
-    /// Any other, by its name.
+    /// Any other distribution, with its name.
     Other(String),
 }
 
-/// What apt knows of a package.
+/// apt's data on a package.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Package {
     /// The installed version.
     pub(crate) installed: Option<String>,
     /// The version that would be installed, pins included; none if apt does not know the package.
     pub(crate) candidate: Option<String>,
-    /// An administrator marked it with `apt-mark hold`: it stays as it is.
+    /// An administrator has marked it with `apt-mark hold`, so it must not change.
     pub(crate) held: bool,
 }
 
 impl Package {
-    /// The version that this machine has once apt has done its work.
+    /// The version that this machine would have after apt installed or upgraded it.
     fn available(&self) -> Option<&str> {
         if self.held { self.installed.as_deref() } else { self.candidate.as_deref() }
     }
 }
 
-/// How much apt's lists are worth.
+/// The state of apt's lists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Lists {
-    /// They are from before this run: they may be empty or weeks old.
+    /// They are older than this run: they may be empty or weeks old.
     #[default]
     Unknown,
-    /// They were brought up to date in this run.
+    /// They were updated in this run.
     Current,
-    /// They could not be brought up to date.
+    /// They could not be updated.
     Failed,
 }
 
-/// What the plan depends on.
+/// The facts on which the plan depends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Facts {
     pub(crate) family: Family,
@@ -68,24 +68,24 @@ pub(crate) struct Facts {
     /// A C++ compiler, which links LLVM's libraries.
     pub(crate) cxx: bool,
     pub(crate) bpftool: bool,
-    /// What reads the manuals most strictly.
+    /// Whether mandoc, which checks the manuals, is installed.
     pub(crate) mandoc: bool,
-    /// Whether tmux is there.
+    /// Whether tmux is installed.
     pub(crate) tmux: bool,
-    /// Whether openssl(1) is there.
+    /// Whether openssl(1) is installed.
     pub(crate) openssl: bool,
-    /// Prometheus' promtool, which reads what memmon tells Prometheus.
+    /// Whether Prometheus' promtool, which checks memmon's metrics, is installed.
     pub(crate) promtool: bool,
-    /// A Python with an SMTP server.
+    /// Whether there is a Python with an SMTP server.
     pub(crate) smtpd: bool,
-    /// The system's clippy, which reads the system's core for BPF.
+    /// Whether there is the system's clippy, which reads the system's core for BPF.
     pub(crate) system_clippy: bool,
-    /// By name; empty where there is no apt.
+    /// The packages by name; empty if there is no apt.
     pub(crate) packages: BTreeMap<String, Package>,
     pub(crate) lists: Lists,
 }
 
-/// Every package whose facts a plan may ask for.
+/// Every package whose facts a plan may need.
 pub(crate) fn packages_of_interest() -> Vec<String> {
     let named = ["rustc-web", "libstd-rust-web-dev-bpf", "rust-web-clippy", "rustc", "libstd-rust-dev-bpf"];
     let others = ["rust-clippy", "libzstd-dev", "zlib1g-dev", "bpftool", "mandoc", "tmux", "openssl"];
@@ -94,27 +94,27 @@ pub(crate) fn packages_of_interest() -> Vec<String> {
     named.into_iter().chain(others).chain(test_tools).map(str::to_owned).chain(llvm).collect()
 }
 
-/// One thing to do.
+/// One step of the plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Bring apt's lists up to date. If it is the last step, what follows depends on what they say.
+    /// Update apt's lists. If it is the last step, further steps depend on the new lists.
     AptUpdate,
     /// Install packages through apt.
     AptInstall(Vec<String>),
-    /// Unpack a package's files, here and nowhere else: nothing is installed, and no service of it starts.
+    /// Unpack a package's files below target/: nothing is installed, and no service of it starts.
     Unpack { package: &'static str, into: PathBuf },
     /// Install rustup's nightly with the source of core.
     RustupNightly,
     /// Build bpf-linker with the installed LLVM of that version.
     CargoLinker { llvm: u32 },
-    /// Build a subcommand of cargo's that packages are made with.
+    /// Build a subcommand of cargo that makes packages.
     CargoTool(Tool),
-    /// Something that only a person can do: the exact command, or what is wrong.
+    /// A step that only the user can do: the exact command, or a description of the problem.
     ByHand(String),
 }
 
 impl Step {
-    /// What it does, for a person who waits.
+    /// A description for the user who waits for it.
     pub(crate) fn purpose(&self) -> String {
         match self {
             Self::AptUpdate => "bring apt's lists of packages up to date".to_owned(),
@@ -125,27 +125,27 @@ impl Step {
                 format!("build bpf-linker {LINKER} with LLVM {llvm}, which takes some minutes")
             }
             Self::CargoTool(tool) => format!("build {}, which takes some minutes", tool.name),
-            Self::ByHand(_) => "a step for a person".to_owned(),
+            Self::ByHand(_) => "a manual step".to_owned(),
         }
     }
 
-    /// Whether it takes root.
+    /// Whether it needs root.
     pub(crate) const fn needs_root(&self) -> bool {
         matches!(self, Self::AptUpdate | Self::AptInstall(_))
     }
 
-    /// Whether it wants apt's lists to be up to date.
+    /// Whether it needs up-to-date lists of apt.
     const fn asks_apt(&self) -> bool {
         matches!(self, Self::AptInstall(_) | Self::Unpack { .. })
     }
 
-    /// What performs it; nothing for what only a person can do.
+    /// The command that performs it; none for a step that only the user can do.
     pub(crate) fn command(&self) -> Option<Command> {
         let mut command;
         match self {
             Self::AptUpdate => {
                 command = Command::new("apt-get");
-                // Without this a server that cannot be reached is a warning, and old lists look like new ones.
+                // Without this option an unreachable server is only a warning, and old lists look like new ones.
                 command.args(["update", "-o", "APT::Update::Error-Mode=any"]);
             }
             Self::AptInstall(packages) => {
@@ -166,7 +166,7 @@ impl Step {
             }
             Self::CargoLinker { llvm } => {
                 command = Command::new("cargo");
-                // Its build script asks no other variable, and takes any llvm-config in $PATH without this one.
+                // Its build script reads no other variable, and without this one it takes any llvm-config in $PATH.
                 command.env("LLVM_PREFIX", format!("/usr/lib/llvm-{llvm}"));
                 command.args(["install", "bpf-linker", "--version", LINKER, "--locked", "--force"]);
                 command.args(["--no-default-features", "--features", &format!("llvm-{llvm}")]);
@@ -187,7 +187,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// What is to be done so that the BPF half can be built, and tested with `for_tests`; nothing if all is there.
+/// The steps that are needed to build the BPF half and, with `for_tests`, to test it; none if nothing is missing.
 pub(crate) fn plan(facts: &Facts, for_tests: bool) -> Vec<Step> {
     let mut steps = match facts.family {
         Family::Debian => debian(facts, for_tests),
@@ -205,7 +205,7 @@ pub(crate) fn plan(facts: &Facts, for_tests: bool) -> Vec<Step> {
 fn debian(facts: &Facts, for_tests: bool) -> Vec<Step> {
     let mut packages: Vec<String> = Vec::new();
     let mut rest: Vec<Step> = Vec::new();
-    // What lists from before this run lack, or know in an old version only, may be available after an update.
+    // Packages that old lists lack, or have only in an old version, may be available after an update.
     let instead_of_less = match facts.lists {
         Lists::Unknown => Some(Step::AptUpdate),
         Lists::Failed => Some(Step::ByHand(UPDATE_FAILED.to_owned())),
@@ -256,14 +256,14 @@ fn debian(facts: &Facts, for_tests: bool) -> Vec<Step> {
         let Some(package) = facts.packages.get(name).filter(|package| package.installed.is_some()) else {
             return true;
         };
-        // A compiler that is installed and planned is one that is too old.
+        // A compiler that is both installed and planned is too old.
         RUST.as_flattened().contains(&name.as_str()) && package.available() != package.installed.as_deref()
     });
     let install = (!packages.is_empty()).then_some(Step::AptInstall(packages));
     install.into_iter().chain(rest).collect()
 }
 
-/// A compiler that would do, if only the linker were there and new enough.
+/// A compiler that is good enough, apart from the linker.
 fn usable_compiler(found: &Detected) -> Option<&Compiler> {
     let usable = |compiler: &Option<Compiler>| toolchain::fit(compiler.as_ref(), None).is_ok();
     [&found.system, &found.nightly].into_iter().find(|compiler| usable(compiler))?.as_ref()
@@ -279,7 +279,7 @@ fn rust_packages(facts: &Facts) -> Option<[String; 2]> {
         .map(|names| names.map(str::to_owned))
 }
 
-/// Why the distribution's own packages are not enough, a line each; nothing if they are, or were not needed.
+/// The reasons why the distribution's own packages are not enough, a line each; none if they are, or are not needed.
 pub(crate) fn remarks(facts: &Facts) -> Vec<String> {
     if facts.family != Family::Debian
         || facts.lists != Lists::Current
@@ -310,7 +310,7 @@ pub(crate) fn remarks(facts: &Facts) -> Vec<String> {
     remarks
 }
 
-/// The clippy that belongs to the system's compiler, if that is the one that is there or about to be.
+/// The package of the system compiler's clippy, if that compiler is installed or planned.
 fn system_clippy(facts: &Facts, planned: &[String]) -> Option<String> {
     let there = |name: &str| {
         planned.iter().any(|other| other == name)
@@ -322,7 +322,7 @@ fn system_clippy(facts: &Facts, planned: &[String]) -> Option<String> {
         .map(|(_, clippy)| clippy.to_owned())
 }
 
-/// An LLVM that bpf-linker can be built with and that reads what LLVM `writes` wrote.
+/// A version of LLVM that bpf-linker can be built with and that reads the bitcode of LLVM `writes`.
 fn llvm(facts: &Facts, writes: Option<u32>) -> Option<u32> {
     LLVMS.into_iter().find(|version| {
         writes.is_none_or(|writes| *version >= writes)
@@ -338,23 +338,23 @@ fn available<'a>(facts: &'a Facts, name: &str) -> Option<&'a str> {
     facts.packages.get(name)?.available()
 }
 
-/// If apt's lists cannot be brought up to date, it is not known what this machine could have.
+/// The message if apt's lists cannot be updated, so that the available packages are not known.
 const UPDATE_FAILED: &str = "`apt-get update` failed (its message is above), and without up-to-date lists apt has no \
                              compiler or LLVM that is new enough: check the network and the files in \
                              /etc/apt/sources.list.d until `apt-get update` succeeds";
 
 const INSTALL_RUSTUP: &str = "install rustup (https://rustup.rs), then run `cargo xtask setup` again";
 
-/// The exact commands for distributions whose packages were not tried: rustup's nightly and bpf-linker's own release.
+/// The exact commands for distributions whose packages are not tested: rustup's nightly and bpf-linker's own release.
 fn by_hand(facts: &Facts, for_tests: bool) -> Vec<Step> {
     let mut steps = Vec::new();
-    let mut tell = |text: String| steps.push(Step::ByHand(text));
+    let mut add = |text: String| steps.push(Step::ByHand(text));
     if toolchain::choose(ToolchainChoice::Auto, &facts.found).is_err() {
         let Detected { system: _, nightly: _, linker, objcopy } = &facts.found;
         let compiled_and_stripped = usable_compiler(&facts.found).is_some() && objcopy.is_some();
         if !compiled_and_stripped {
             if !facts.rustup {
-                tell(match &facts.family {
+                add(match &facts.family {
                     Family::Fedora => "sudo dnf install rustup gcc && rustup-init -y".to_owned(),
                     Family::Arch => "sudo pacman -S --needed rustup gcc".to_owned(),
                     Family::Suse => "sudo zypper install rustup gcc".to_owned(),
@@ -362,15 +362,15 @@ fn by_hand(facts: &Facts, for_tests: bool) -> Vec<Step> {
                     Family::Debian | Family::Other(_) => INSTALL_RUSTUP.to_owned(),
                 });
             }
-            tell(Step::RustupNightly.to_string());
+            add(Step::RustupNightly.to_string());
         }
-        // Its release is linked statically with the newest LLVM, which reads what older ones wrote.
+        // Its release is linked statically with the newest LLVM, which reads the bitcode of older ones.
         if linker.is_none() || compiled_and_stripped {
-            tell(linker_release());
+            add(linker_release());
         }
     }
     if for_tests && !facts.bpftool {
-        tell(match &facts.family {
+        add(match &facts.family {
             Family::Fedora => "sudo dnf install bpftool".to_owned(),
             Family::Arch => "sudo pacman -S --needed bpf".to_owned(),
             Family::Suse => "sudo zypper install bpftool".to_owned(),
@@ -379,10 +379,10 @@ fn by_hand(facts: &Facts, for_tests: bool) -> Vec<Step> {
         });
     }
     if for_tests && !facts.promtool {
-        tell("install promtool (Prometheus), or name it in MEMMON_PROMTOOL".to_owned());
+        add("install promtool (Prometheus), or name it in MEMMON_PROMTOOL".to_owned());
     }
     if for_tests && !facts.smtpd {
-        tell("install aiosmtpd for python3, or name a Python that has it in MEMMON_SMTPD_PYTHON".to_owned());
+        add("install aiosmtpd for python3, or name a Python that has it in MEMMON_SMTPD_PYTHON".to_owned());
     }
     steps
 }

@@ -1,11 +1,11 @@
-//! What is planned on which machine.
+//! Tests of the plans for different machines.
 
 use std::path::PathBuf;
 
 use super::*;
 use crate::toolchain::Linker;
 
-/// Debian 12 with rustup's stable and nothing else, apt's lists up to date.
+/// Debian 12 with rustup's stable and nothing else, and up-to-date lists of apt.
 pub(in crate::setup) fn bookworm() -> Facts {
     let packages = packages_of_interest().into_iter().map(|name| {
         let candidate = match name.as_str() {
@@ -69,7 +69,7 @@ fn lines(facts: &Facts, for_tests: bool) -> Vec<String> {
     plan(facts, for_tests).iter().map(Step::to_string).collect()
 }
 
-/// The command that brings apt's lists up to date.
+/// The command that updates apt's lists.
 pub(in crate::setup) const UPDATE: &str = "apt-get update -o APT::Update::Error-Mode=any";
 const LINKER_22: &str = "LLVM_PREFIX=/usr/lib/llvm-22 cargo install bpf-linker --version 0.13.0 --locked --force \
                          --no-default-features --features llvm-22";
@@ -115,7 +115,7 @@ fn empty_lists_are_fetched_before_anything_is_decided() {
         .packages
         .insert("zlib1g-dev".to_owned(), Package { installed: one(), candidate: one(), held: false });
     assert_eq!(lines(&facts, true), [UPDATE]);
-    // And not for ever.
+    // The lists are updated only once.
     let facts = Facts { lists: Lists::Current, ..facts };
     assert_eq!(lines(&facts, false)[0], NIGHTLY);
 }
@@ -138,10 +138,10 @@ fn stale() -> Facts {
 fn stale_lists_are_brought_up_to_date_before_a_plan_settles_for_less() {
     assert_eq!(lines(&stale(), false), [UPDATE]);
     assert_eq!(lines(&Facts { rustup: false, ..stale() }, true), [UPDATE]);
-    // Only LLVM is too old: the same.
+    // The same if only LLVM is too old.
     let llvm_only = with_candidates(bookworm(), &[("llvm-22-dev", None)]);
     assert_eq!(lines(&llvm_only, false), [UPDATE]);
-    // Lists that know enough are enough, and nothing is explained.
+    // Old lists that have everything are enough, and there is no remark.
     assert_eq!(lines(&bookworm(), false).len(), 3);
     assert_eq!(remarks(&stale()), [""; 0]);
 }
@@ -154,7 +154,7 @@ fn without_a_network_it_is_an_error_and_not_less() {
         let [Step::ByHand(text)] = &steps[..] else { panic!("{steps:?}") };
         assert!(text.contains("`apt-get update` failed") && text.contains("check the network"), "{text}");
     }
-    // One broken source of many does not matter where the lists have everything.
+    // One broken source of many does not matter if the lists have everything.
     let steps = lines(&failed(bookworm()), false);
     assert!(steps[0].starts_with("apt-get install --yes --no-install-recommends rustc-web "), "{steps:?}");
     assert_eq!(steps[1], LINKER_22);
@@ -204,16 +204,16 @@ fn what_an_administrator_holds_stays_as_it_is() {
         "{:?}",
         remarks(&facts)
     );
-    // Without rustup somebody has to decide.
+    // Without rustup the user has to decide.
     assert_eq!(lines(&Facts { rustup: false, ..facts }, false)[1], INSTALL_RUSTUP);
-    // One that is new enough is as good as any.
+    // A held compiler that is new enough is used.
     let mut facts = Facts { lists: Lists::Current, ..bookworm() };
     hold(&mut facts, "rustc-web", Some("1.96.0+dfsg1-1~deb12u2"));
     let steps = lines(&facts, false);
     assert!(!steps[0].contains("rustc-web "), "{steps:?}");
     assert!(steps[0].contains("libstd-rust-web-dev-bpf"), "{steps:?}");
     assert_eq!(steps[1..], [LINKER_22]);
-    // A held LLVM that is not installed is not installed.
+    // A held LLVM that is missing is not installed.
     let mut facts = Facts { lists: Lists::Current, ..bookworm() };
     hold(&mut facts, "llvm-22-dev", None);
     assert!(lines(&facts, false)[1].starts_with("curl -fL"), "{:?}", lines(&facts, false));
@@ -236,7 +236,7 @@ fn installed_packages_are_not_installed_again() {
     }
     facts.found = Detected { linker: None, ..complete() };
     assert_eq!(lines(&facts, false), [LINKER_22]);
-    // The clippy is that of the compiler that is there.
+    // The clippy is that of the installed compiler.
     assert_eq!(
         lines(&facts, true)[1],
         "apt-get install --yes --no-install-recommends bpftool rust-web-clippy"
@@ -283,10 +283,10 @@ fn the_linkers_llvm_reads_what_the_compilers_wrote() {
     let with_23 =
         || with_candidates(bookworm(), &[("llvm-23-dev", Some("1")), ("libpolly-23-dev", Some("1"))]);
     for (facts, expected) in [
-        // The tried version, though there is a newer one.
+        // The tested version, although there is a newer one.
         (Facts { found: found(22, None), ..with_23() }, Some(22)),
         (Facts { found: found(23, None), ..with_23() }, Some(23)),
-        // One that is too old is built again.
+        // A linker that is too old is built again.
         (Facts { found: found(23, linker(22)), ..with_23() }, Some(23)),
         (Facts { found: found(22, linker(21)), ..with_23() }, Some(22)),
         (Facts { found: found(22, linker(23)), ..with_23() }, None),
@@ -297,7 +297,7 @@ fn the_linkers_llvm_reads_what_the_compilers_wrote() {
         });
         assert_eq!(planned, expected, "{:?}", facts.found);
     }
-    // None that is new enough can be had: its own release is linked with the newest.
+    // If no new enough LLVM is available: bpf-linker's own release is linked with the newest.
     let facts = Facts { found: found(23, linker(22)), lists: Lists::Current, ..bookworm() };
     assert!(lines(&facts, false)[0].starts_with("curl -fL https://github.com/aya-rs/bpf-linker/releases/"));
 }
@@ -324,7 +324,7 @@ fn what_tests_talk_to_is_there_for_tests_only() {
         ),
     ];
     assert_eq!(lines(&facts, true), expected);
-    // Unpacking takes no root, but the lists that it goes by do.
+    // Unpacking needs no root, but updating the lists does.
     let facts = Facts { openssl: true, smtpd: true, ..facts };
     let steps = plan(&facts, true);
     assert_eq!(steps.iter().map(Step::needs_root).collect::<Vec<_>>(), [true, false]);
@@ -346,7 +346,7 @@ fn other_distributions_get_the_exact_commands() {
         let [first, nightly, linker, last] = lines(&facts, true).try_into().unwrap();
         assert_eq!([first.as_str(), nightly.as_str(), last.as_str()], [rustup, NIGHTLY, bpftool]);
         assert!(linker.contains("bpf-linker/releases/download/v0.13.0/bpf-linker-"), "{linker}");
-        // And none where all is there.
+        // No step if nothing is missing.
         let facts = Facts { found: complete(), bpftool: true, ..facts };
         assert_eq!(plan(&facts, true), []);
     }

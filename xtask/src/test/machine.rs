@@ -1,4 +1,4 @@
-//! What the ignored tests need, and whether this machine has it.
+//! The requirements of the ignored tests, and whether this machine meets them.
 
 use std::fs;
 
@@ -6,19 +6,19 @@ use anyhow::Result;
 
 use crate::{privileges::Privileges, shell, test_tools};
 
-/// How the reason of a test begins that looks at the running kernel.
+/// The beginning of the reason of a test that needs the running kernel.
 pub(super) const KERNEL: &str = "kernel:";
-/// A reason that names all that CI must have.
+/// A reason that names everything that CI must have.
 pub(super) const EVERYTHING: &str =
     "kernel: needs root, kernel BTF, bpftool, mandoc, tmux, openssl, MEMMON_PROMTOOL and MEMMON_SMTPD_PYTHON";
 
-/// What a kernel resolves its own types by.
+/// The type information of the running kernel.
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
-/// The root of the cgroup v1 freezer, which many machines do not have any more.
+/// The root of the cgroup v1 freezer, which many machines no longer have.
 const FREEZER: &str = "/sys/fs/cgroup/freezer/tasks";
 
-/// Programs that tests are run with, and how they get here.
+/// Programs that tests run, and how each is installed.
 const PROGRAMS: [(&str, &str); 7] = [
     ("bpftool", "`cargo xtask setup --for-tests` installs it"),
     ("mandoc", "`cargo xtask setup --for-tests` installs it"),
@@ -29,7 +29,7 @@ const PROGRAMS: [(&str, &str); 7] = [
     ("tmux", "`cargo xtask setup --for-tests` installs it"),
 ];
 
-/// What the tests may need.
+/// The properties of a machine that tests may need.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Machine {
     privileges: Privileges,
@@ -40,7 +40,7 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// This one.
+    /// Looks at this machine.
     pub(super) fn look() -> Result<Self> {
         Ok(Self {
             privileges: Privileges::of_this_process()?,
@@ -51,10 +51,10 @@ impl Machine {
         })
     }
 
-    /// Why a test with this reason in its `#[ignore]` cannot run here; none if it can.
+    /// The reason why a test with this `reason` in its `#[ignore]` cannot run here; none if it can.
     ///
     /// A reason names what it needs: `root`, `mounts`, `kernel BTF`, `freezer`, `CAP_SYS_RESOURCE`, one of the programs, or a variable `MEMMON_…`.
-    /// One that names none of them is never taken for one that can run.
+    /// If it names none of them, the test does not run.
     pub(super) fn lacks(&self, reason: &str) -> Option<String> {
         let Self { privileges, btf, freezer, has_program, has_variable } = *self;
         let needs = |what: &str| reason.contains(what);

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: every test that this machine can run, and the rest by name with the reason.
+//! `cargo xtask test`: runs every test that this machine can run, and lists the others with the reason.
 
 mod machine;
 mod outcome;
@@ -25,12 +25,13 @@ use crate::{
 
 /// Run every test that this machine can run, and name the rest
 ///
-/// Tests that need more than a compiler are marked `#[ignore = "kernel: needs root and kernel BTF"]`, those of the
-/// kernel, or `#[ignore = "needs bpftool"]`; where all that is there they run, one at a time. The last line is `N passed,
-/// N failed, N skipped`; a test that both variants of memmon have, with and without its BPF half, counts in each.
+/// Tests that need more than a compiler are marked `#[ignore = "kernel: needs root and kernel BTF"]` if they use the running
+/// kernel, or `#[ignore = "needs bpftool"]`; if the machine has everything that they need, they run one at a time. The last
+/// line is `N passed, N failed, N skipped`; a test that both variants of memmon have, with and without its BPF half, counts
+/// in each.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Fail where the tests of the running kernel, or those with other programs, cannot run, instead of skipping them
+    /// Fail instead of skipping tests if those of the running kernel, or those with other programs, cannot run
     #[arg(long)]
     require_kernel: bool,
     /// Run only the tests whose names contain one of these
@@ -76,7 +77,7 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
     Ok(if *failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Whether there is an object to embed, or why there is none. A build that should work and does not is an error.
+/// Whether there is an object to embed, or the reason why there is none. It is an error if a build fails that should work.
 fn object() -> Result<Result<(), String>> {
     if ebpf::is_given() {
         return Ok(Ok(()));
@@ -90,12 +91,12 @@ fn object() -> Result<Result<(), String>> {
     }
 }
 
-/// All runs together.
+/// The sum of all runs.
 #[derive(Debug, Default)]
 struct Total {
     passed: u64,
     failed: u64,
-    /// The ignored tests that were met, whether they ran after all or not, and what they need.
+    /// The ignored tests that were seen, whether they ran later or not, and what they need.
     ignored: BTreeMap<String, String>,
     /// Name and reason.
     skipped: BTreeSet<(String, String)>,
@@ -107,21 +108,22 @@ impl Total {
         self.failed += outcome.failed;
     }
 
-    /// Whether a test of the running kernel was met, of that name if one is given.
+    /// Whether a test of the running kernel was seen, with that name if there is one.
     fn has_met(&self, function: Option<&str>) -> bool {
         let mut kernel = self.ignored.iter().filter(|(_, reason)| reason.starts_with(KERNEL));
         kernel.any(|(met, _)| function.is_none_or(|function| met.rsplit("::").next() == Some(function)))
     }
 }
 
-/// Tests what cargo builds with `selection`: first what can run anywhere, then what this machine can run besides.
+/// Runs the tests that cargo builds with `selection`: first those that run anywhere, then those that this machine can run
+/// in addition.
 fn variant(selection: &[&str], options: &Options, machine: &Machine, total: &mut Total) -> Result<()> {
     let outcome = cargo_test(selection, &options.filters)?;
     total.add(&outcome);
     let mut able = Vec::new();
     for Ignored { name, reason } in outcome.ignored {
         if total.ignored.insert(name.clone(), reason.clone()).is_some() {
-            continue; // the other variant has met it: it is the same test
+            continue; // the other variant has seen the same test
         }
         match machine.lacks(&reason) {
             None => able.push(name),
@@ -131,14 +133,14 @@ fn variant(selection: &[&str], options: &Options, machine: &Machine, total: &mut
         }
     }
     if !able.is_empty() {
-        // One at a time: they measure memory, and the machine's is shared.
+        // One at a time, because they measure memory, which all processes share.
         let arguments = ["--ignored", "--exact", "--test-threads=1"].map(str::to_owned);
         total.add(&cargo_test(selection, &[&arguments[..], &able].concat())?);
     }
     Ok(())
 }
 
-/// Runs `cargo test`, shows what it says as it says it, and reads the outcome from that.
+/// Runs `cargo test`, shows its output as it comes, and reads the outcome from it.
 fn cargo_test(selection: &[&str], arguments: &[String]) -> Result<Outcome> {
     let mut command = shell::cargo();
     command
@@ -155,12 +157,12 @@ fn cargo_test(selection: &[&str], arguments: &[String]) -> Result<Outcome> {
     command.stdin(Stdio::null()).stdout(writer).stderr(errors).env("CARGO_TERM_COLOR", "never");
     command.envs(test_tools::found());
     let mut child = command.spawn().context("cannot start cargo")?;
-    // It holds the writing ends, and the reader waits for the last of them to be closed.
+    // The command holds the writing ends, and the reader waits until the last of them is closed.
     drop(command);
 
     let mut outcome = Outcome::default();
     for line in BufReader::new(reader).split(b'\n') {
-        let line = line.context("cannot read what cargo says")?;
+        let line = line.context("cannot read cargo's output")?;
         let line = String::from_utf8_lossy(&line);
         println!("{line}");
         outcome.read(&line);

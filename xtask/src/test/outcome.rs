@@ -1,4 +1,4 @@
-//! What a run of tests came to, read from what libtest writes.
+//! The outcome of a run of tests, read from the output of libtest.
 
 /// One run of `cargo test`, over all its binaries.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -8,11 +8,11 @@ pub(super) struct Outcome {
     pub(super) ignored: Vec<Ignored>,
 }
 
-/// A test that was not asked to run.
+/// A test that did not run.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Ignored {
     pub(super) name: String,
-    /// Empty where `#[ignore]` gives none.
+    /// Empty if `#[ignore]` has no reason.
     pub(super) reason: String,
 }
 

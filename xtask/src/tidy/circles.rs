@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::imports::Edges;
 
-/// Imports, from and to, without which there is no circle in this checkout. This list only ever gets shorter: cut the circle,
-/// and take its line away.
+/// Imports, from and to, without which there is no circle in this checkout. This list only gets shorter: to remove a line,
+/// remove the circle.
 pub(super) const EXCEPTIONS: &[(&str, &str)] = &[
     ("memmon/src/cli/status.rs", "memmon/src/cli/explain/mod.rs"),
     ("memmon/src/config/mod.rs", "memmon/src/config/file.rs"),
@@ -27,8 +27,8 @@ pub(super) const EXCEPTIONS: &[(&str, &str)] = &[
     ("memmon/src/status/watched.rs", "memmon/src/status/wire.rs"),
 ];
 
-/// What is wrong with `edges`, each with the file it is about: an import that is part of a circle and not `excepted`, or an
-/// exception that is not needed.
+/// The complaints about `edges`, each with its file: an import that is part of a circle and not `excepted`, or an exception
+/// that is not needed.
 pub(super) fn complaints(edges: &Edges, excepted: &[(&str, &str)]) -> Vec<(String, String)> {
     let is_excepted = |(from, to): &(String, String)| excepted.contains(&(from.as_str(), to.as_str()));
     let refused: Edges = edges.iter().filter(|edge| !is_excepted(edge)).cloned().collect();
@@ -36,7 +36,7 @@ pub(super) fn complaints(edges: &Edges, excepted: &[(&str, &str)]) -> Vec<(Strin
     let mut seen = BTreeSet::new();
     for (from, to) in &refused {
         if let Some(way) = way(&refused, to, from) {
-            // One complaint for each circle, whichever of its files it is found from.
+            // One complaint for each circle, whatever file of it comes first.
             let files: BTreeSet<&str> = way.iter().copied().collect();
             if seen.insert(files) {
                 complaints.push((from.clone(), format!("a circle of imports: {from} → {}", way.join(" → "))));
@@ -46,8 +46,10 @@ pub(super) fn complaints(edges: &Edges, excepted: &[(&str, &str)]) -> Vec<(Strin
     for (from, to) in excepted {
         let edge = ((*from).to_owned(), (*to).to_owned());
         if !edges.contains(&edge) || way(edges, to, from).is_none() {
-            complaints
-                .push((edge.0, format!("its import of {to} is no part of a circle: take it off the list")));
+            complaints.push((
+                edge.0,
+                format!("its import of {to} is not part of a circle: remove it from the list"),
+            ));
         }
     }
     complaints
@@ -97,7 +99,7 @@ mod tests {
     fn exceptions_are_for_circles_that_are_there() {
         let circle = [("a", "b"), ("b", "a")];
         assert_eq!(of(&circle, &[("b", "a")]), [""; 0]);
-        let gone = ["b: its import of a is no part of a circle: take it off the list"];
+        let gone = ["b: its import of a is not part of a circle: remove it from the list"];
         assert_eq!(of(&[("a", "b")], &[("b", "a")]), gone);
         assert_eq!(of(&[("b", "a")], &[("b", "a")]), gone);
     }

@@ -1,7 +1,7 @@
-//! Which file imports which: the module tree of a crate, and the paths that its production code names.
+//! The imports between files, from the module tree of a crate and the paths that its production code names.
 //!
-//! A path leads to the file that defines what it names: through a `use` of a `mod.rs` it leads to the file behind that. A
-//! module that is only named in a `use` is no import yet; what is used of it is.
+//! A path leads to the file that defines its item, also through a `use` in a `mod.rs`. A `use` of a module alone is not an
+//! import yet; the use of an item of that module is.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,26 +41,26 @@ struct Tree<'a> {
     files: BTreeMap<Module, File<'a>>,
 }
 
-/// What a file says of imports.
+/// The imports in one file.
 #[derive(Default)]
 struct File<'a> {
     path: &'a str,
-    /// Modules in files of their own, tests left out.
+    /// Modules in files of their own, without tests.
     modules: BTreeSet<String>,
-    /// What each name that a `use` brings in stands for, as it is written.
+    /// The path of each name that a `use` brings in, as it is written.
     names: BTreeMap<String, Module>,
-    /// Paths that are used, as they are written: those of `use` and those within code. The flag: all of a module (`*`).
+    /// Paths in `use` and in code, as they are written. The flag marks all of a module (`*`).
     paths: Vec<(Module, bool)>,
 }
 
-/// Where a path leads.
+/// The target of a path.
 enum Target<'a> {
     Item(&'a str),
     Module(&'a str),
 }
 
 impl<'a> Tree<'a> {
-    /// From the root file `root` along the `mod` lines.
+    /// Reads the files from `root` along the `mod` lines.
     fn read(root: &str, files: &[(&'a str, &'a str)]) -> Self {
         let mut tree = Self::default();
         let mut left = vec![(Module::new(), vec![root.to_owned()])];
@@ -96,7 +96,7 @@ impl<'a> Tree<'a> {
         edges
     }
 
-    /// Where `path`, from the crate's root, leads; `turns` ends what leads round in a circle.
+    /// The target of `path`, which starts at the crate's root; `turns` limits the steps, in case names lead in a circle.
     fn lead(&self, path: &[String], turns: usize) -> Option<Target<'a>> {
         let mut depth = 0;
         while depth < path.len() && self.files.contains_key(&path[..=depth]) {
@@ -118,7 +118,7 @@ impl File<'_> {
     /// Reads the tokens of `module`, which is `file` or a module within it.
     fn walk(&mut self, tokens: TokenStream, file: &Module, module: &Module) {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
-        // Names first, as paths may stand before the `use` that explains them.
+        // Names first, because a path may come before the `use` of its name.
         for (index, token) in tokens.iter().enumerate() {
             if token.is_word("mod")
                 && module == file
@@ -195,7 +195,7 @@ impl File<'_> {
         }
         let Some(target) = self.absolute(&path, module) else { return };
         if let Some(name) = alias.or_else(|| path.last().cloned()).filter(|name| name != "_") {
-            // A name that stands for itself would lead nowhere.
+            // A name for itself would lead nowhere.
             let itself: Module = module.iter().cloned().chain([name.clone()]).collect();
             if target != itself {
                 self.names.insert(name, target.clone());
@@ -204,7 +204,7 @@ impl File<'_> {
         self.paths.push((target, false));
     }
 
-    /// `path`, written in `module`, from the crate's root; nothing if it is of another crate or a local name.
+    /// The path from the crate's root of `path` in `module`; none if it is of another crate or a local name.
     fn absolute(&self, path: &[String], module: &Module) -> Option<Module> {
         let (first, rest) = path.split_first()?;
         match first.as_str() {

@@ -1,6 +1,6 @@
-//! `cargo xtask tidy`: what ARCHITECTURE.md promises of the sources, checked so that it cannot rot.
+//! `cargo xtask tidy`: checks that the sources follow the rules in ARCHITECTURE.md, so that it stays true.
 //!
-//! It is a test as well, so that `cargo test` says it too. [`check`] is pure: paths and texts in, complaints out.
+//! It is a test as well, so that `cargo test` reports the same. [`check`] is pure: paths and texts in, complaints out.
 
 mod circles;
 mod imports;
@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail};
 use self::source::Source;
 use crate::workspace;
 
-/// Each room of memmon/src and the other rooms that it may know of.
+/// Each room (module) of memmon/src, and the other rooms that it may import.
 const ROOMS: [(&str, &[&str]); 10] = [
     ("model", &[]),
     ("files", &[]),
@@ -50,20 +50,19 @@ const UNSAFE: &[&str] = &[
     "xtask/src/bench/kernel.rs",
 ];
 
-/// Where the library that loads BPF programs is known.
+/// The only place that uses aya, the library that loads BPF programs.
 const AYA: &str = "memmon/src/observe/bpf";
 
-/// What one can hold in mind.
+/// The largest number of lines that a reader can keep in mind.
 const MOST_LINES: usize = 600;
 
-/// Where retired words still stand. This list only ever gets shorter.
-const TO_BE_REWRITTEN: &[&str] =
-    &["BENCHMARKS.md", "CHANGELOG.md", "memmon/", "memmon-common/", "memmon-ebpf/", "xtask/"];
+/// The files and folders that still have retired words. This list only gets shorter.
+const TO_BE_REWRITTEN: &[&str] = &["CHANGELOG.md", "memmon/", "memmon-common/", "memmon-ebpf/"];
 
-/// Home folders of nobody in particular, for examples and tests.
+/// Home folders that examples and tests may name.
 const EXAMPLES: [&str; 4] = ["alice", "bob", "carol", "user"];
 
-/// Something that is not as it should be.
+/// A violation of a rule.
 #[derive(Debug, PartialEq, Eq)]
 struct Complaint {
     /// Relative to the checkout.
@@ -87,7 +86,7 @@ pub(crate) fn main(verbs: &[String]) -> Result<()> {
         println!("{complaint}");
     }
     if !complaints.is_empty() {
-        bail!("{} of the above are to be put right", complaints.len());
+        bail!("{} complaints, shown above", complaints.len());
     }
     println!("tidy: {} files", files.len());
     Ok(())
@@ -130,7 +129,7 @@ fn check(path: &str, text: &str, verbs: &[String]) -> Vec<Complaint> {
         |line: usize, what: String| complaints.push(Complaint { path: path.to_owned(), line, what });
     for (number, line) in (1..).zip(text.lines()) {
         if let Some(folder) = home_folder(line) {
-            complain(number, format!("{folder} is a folder of somebody's machine"));
+            complain(number, format!("{folder} is a home folder of a real machine"));
         }
         if !TO_BE_REWRITTEN.iter().any(|place| path.starts_with(place)) {
             for word in words::retired(path, line) {
@@ -143,11 +142,11 @@ fn check(path: &str, text: &str, verbs: &[String]) -> Vec<Complaint> {
     }
     if path.ends_with(".rs") {
         if !text.starts_with("//!") {
-            complain(1, "the file does not open with a `//!` that says what it is for".to_owned());
+            complain(1, "the file does not begin with a `//!` that describes it".to_owned());
         }
         let lines = text.lines().count();
         if lines > MOST_LINES {
-            complain(lines, format!("{lines} lines are more than one can hold in mind ({MOST_LINES})"));
+            complain(lines, format!("{lines} lines are more than a reader can keep in mind ({MOST_LINES})"));
         }
         match Source::parse(path, text) {
             Ok(source) => check_source(path, &source, &mut complain),
@@ -166,16 +165,16 @@ fn check_source(path: &str, source: &Source, complain: &mut impl FnMut(usize, St
     }
     if !UNSAFE.iter().any(|place| path.starts_with(place)) {
         for &line in &source.unsafes {
-            complain(line, "`unsafe` here: only in the files that xtask/src/tidy lists".to_owned());
+            complain(line, "`unsafe` here: it is for the files that xtask/src/tidy lists".to_owned());
         }
     }
     let in_memmon = path.starts_with("memmon/");
     for (line, name) in &source.libraries {
         if in_memmon && name.starts_with("aya") && !path.starts_with(AYA) {
-            complain(*line, format!("`{name}` is known to {AYA} alone"));
+            complain(*line, format!("only {AYA} may use `{name}`"));
         }
     }
-    // The binary is a door to the library and nothing else.
+    // The binary calls the library and does nothing else.
     if path == "memmon/src/main.rs" {
         for (line, room) in source.of_library("memmon").filter(|(_, room)| room != "cli") {
             complain(line, format!("main imports `{room}`: it may import cli only"));
@@ -199,11 +198,11 @@ fn room(path: &str) -> Option<&str> {
     (room != "lib" && room != "main").then_some(room)
 }
 
-/// A path of somebody's home in `line`.
+/// A home folder in `line` that is not one of [`EXAMPLES`].
 fn home_folder(line: &str) -> Option<String> {
     ["/home/", "/Users/", "/root/"].into_iter().find_map(|parent| {
         line.match_indices(parent).find_map(|(start, _)| {
-            // In `/proc/{pid}/root/sys` it is the middle of a path, and something else.
+            // In `/proc/{pid}/root/sys` it is in the middle of a path and means something else.
             let is_start = !line[..start].ends_with(|c: char| is_word(c) || matches!(c, '}' | '.' | '*'));
             let name: String = line[start + parent.len()..].chars().take_while(|c| is_word(*c)).collect();
             let named = is_start && !name.is_empty() && !EXAMPLES.contains(&name.as_str());
@@ -212,7 +211,7 @@ fn home_folder(line: &str) -> Option<String> {
     })
 }
 
-/// What follows `cargo xtask` in `line` and is no verb of it.
+/// The words after `cargo xtask` in `line` that are not commands of it.
 fn unknown_verbs(line: &str, known: &[String]) -> Vec<String> {
     let known = |verb: &str| verb == "help" || known.iter().any(|known| known == verb);
     let after = line.split("cargo xtask ").skip(1);
@@ -243,7 +242,7 @@ mod tests {
             .collect()
     }
 
-    /// Whether `body`, below a head line, is complained about once, on its last line, with a text that has `part`.
+    /// Checks that `body`, below a head line, has one complaint, on its last line, with a text that contains `part`.
     #[track_caller]
     fn complains(path: &str, body: &str, part: &str) {
         let text = format!("//! Head.\n{body}");
@@ -298,7 +297,7 @@ mod tests {
 
     #[test]
     fn aya_is_known_in_one_place() {
-        let what = "`aya` is known to memmon/src/observe/bpf alone";
+        let what = "only memmon/src/observe/bpf may use `aya`";
         complains("memmon/src/observe/mod.rs", "use aya::Ebpf;", what);
         complains("memmon/src/daemon/mod.rs", "fn f() { aya::x(); }", what);
         complains("memmon/src/cli/mod.rs", "use {std::io, aya_log::EbpfLogger};", "`aya_log`");
@@ -321,7 +320,7 @@ mod tests {
             "mod m { #[cfg_attr(test, allow(dead_code))] fn f() {} }",
             "a bare `allow`",
         );
-        // Where some of those who share a file use an item and others do not; clippy asks for a word on that, too.
+        // An item of a shared file that only some of its users need; clippy asks for a reason there as well.
         passes(
             "memmon/tests/common/mod.rs",
             "#![allow(dead_code, clippy::allow_attributes, reason = \"x\")]",
@@ -340,7 +339,7 @@ mod tests {
 
     #[test]
     fn texts_name_no_ones_home_and_no_verb_that_is_not_there() {
-        // Taken apart, so that this file does not name one.
+        // In two parts, so that this file does not contain one.
         let home = ["/ho", "me/jane/src"].concat();
         assert_eq!(complaints("README.md", &format!("\nsee {home}"))[0].0, 2);
         assert_eq!(complaints("README.md", "exe = \"/home/alice/bin/hog\" in /home/ or /root"), []);

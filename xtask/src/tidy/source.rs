@@ -1,15 +1,15 @@
-//! One Rust file as tidy reads it: by tokens, so that comments and strings are no code and macros are.
+//! One Rust file as tidy reads it: by tokens, so that comments and strings do not count as code, but macros do.
 
 use proc_macro2::{Delimiter, Ident, TokenStream, TokenTree};
 
 use super::tokens::{Token as _, is_separator};
 
-/// What a file says that tidy has an opinion on, each with its line.
+/// The parts of a file that tidy checks, each with its line.
 #[derive(Debug, Default)]
 pub(super) struct Source {
     /// `name` of each path that starts at the crate's root: `crate::name`, or enough times `super::`.
     pub(super) from_root: Vec<(usize, String)>,
-    /// `name` of each path that starts with one: `name::…`, `use name`. Also modules and types, not only crates.
+    /// `name` of each path that starts with a name: `name::…`, `use name`; a crate, a module or a type.
     pub(super) libraries: Vec<(usize, String)>,
     /// First and second name of each such path.
     pairs: Vec<(usize, String, String)>,
@@ -19,7 +19,7 @@ pub(super) struct Source {
     pub(super) unsafes: Vec<usize>,
 }
 
-/// Why a file could not be read.
+/// The reason why a file could not be read.
 #[derive(Debug)]
 pub(super) struct NotRust {
     pub(super) line: usize,
@@ -87,7 +87,7 @@ impl Source {
             index += 3;
         }
         if supers > 0 {
-            // Each leads one level up, and only as many as there are levels lead to the root.
+            // Each `super` leads one level up; only as many as there are levels lead to the root.
             if supers == depth {
                 self.from_root.extend(names(tokens.get(index)));
             }
@@ -118,7 +118,7 @@ impl Source {
     }
 }
 
-/// How many modules below the crate's root the file at `path` is: 1 for src/policy.rs and src/policy/mod.rs.
+/// The number of modules between the crate's root and the file at `path`: 1 for src/policy.rs and src/policy/mod.rs.
 fn depth(path: &str) -> usize {
     let Some((_, below)) = path.split_once("src/") else { return 0 };
     let module = below.trim_end_matches(".rs");

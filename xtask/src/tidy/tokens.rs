@@ -1,8 +1,8 @@
-//! Questions about Rust's tokens.
+//! Tests of Rust's tokens.
 
 use proc_macro2::{Delimiter, TokenTree};
 
-/// What a token is.
+/// The kind of a token.
 pub(super) trait Token {
     /// Whether it is the name or keyword `word`.
     fn is_word(&self, word: &str) -> bool;

@@ -1,4 +1,4 @@
-//! A private view of Debian's archive: own sources, own lists, own cache. The system's apt knows nothing of it.
+//! A private view of Debian's archive, with its own sources, lists and cache. It does not affect the system's apt.
 
 use std::{
     fs,
@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 
 use crate::shell;
 
-/// The suites that have the kernels: small ones, as the kernels of a release are in its security suite.
+/// The suites that have the kernels. They are small: the kernels of a release are in its security suite.
 const SOURCES: [(&str, &str); 3] = [
     ("debian-security", "bullseye-security"),
     ("debian-security", "bookworm-security"),
@@ -19,14 +19,14 @@ const SOURCES: [(&str, &str); 3] = [
 const MIRROR: &str = "http://deb.debian.org";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// The archive, as far as it is needed.
+/// The parts of the archive that the tests need.
 pub(super) struct Repository {
     folder: PathBuf,
     updated: bool,
 }
 
 impl Repository {
-    /// One whose files are in `folder`.
+    /// A repository with its files in `folder`.
     pub(super) fn at(folder: &Path) -> Self {
         Self { folder: folder.to_owned(), updated: false }
     }

@@ -1,4 +1,4 @@
-//! QEMU: a machine from its start to its verdict, never longer than it may take.
+//! QEMU: runs a machine from its start to its verdict, for a limited time.
 
 use std::{
     fs,
@@ -17,15 +17,15 @@ use super::{
     verdict::{self, PASS, PORT},
 };
 
-/// No huge pages and no compaction without need: an emulated processor takes so long for them that others wait for it.
+/// Huge pages and proactive compaction are off: an emulated processor takes so long for them that other processes have to wait.
 const APPEND: &str = "console=ttyS0 quiet panic=-1 mitigations=off transparent_hugepage=never \
                       sysctl.vm.watermark_boost_factor=0 sysctl.vm.compaction_proactiveness=0 \
                       systemd.unit=memmon-vm.service";
 
-/// A guest that does nothing but end is done in a second.
+/// The timeout of a guest that only ends, which takes a second.
 const PROBE: Duration = Duration::from_secs(20);
 
-/// KVM if a guest boots with it: in many virtual machines /dev/kvm is there and useless.
+/// KVM if a guest boots with it: in many virtual machines /dev/kvm exists but does not work.
 pub(super) fn accelerator(kernel: &Kernel, cache: &Path) -> Result<Accelerator> {
     if !Path::new("/dev/kvm").exists() {
         return Ok(Accelerator::Emulation);
@@ -36,21 +36,21 @@ pub(super) fn accelerator(kernel: &Kernel, cache: &Path) -> Result<Accelerator> 
     Ok(if ended.passed { Accelerator::Kvm } else { Accelerator::Emulation })
 }
 
-/// How a machine ended.
+/// The end of a machine.
 #[derive(Clone, Debug)]
 pub(super) struct Ended {
-    /// Whether the guest said that all is well.
+    /// Whether the guest's verdict is that everything passed.
     pub(super) passed: bool,
-    /// How it ended, for a person.
+    /// A description of the end, for the user.
     pub(super) how: String,
-    /// What kernel, systemd and scenarios wrote to the first serial port; of a scenario that failed, the journal too.
+    /// The output of kernel, systemd and scenarios on the first serial port, with the journal of a scenario that failed.
     pub(super) console: String,
-    /// What the guest wrote to its second serial port.
+    /// The guest's output on its second serial port.
     pub(super) report: String,
 }
 
-/// Boots `kernel` with `initramfs`, and with the image `root` as its only disk. What is written to the disk is forgotten,
-/// what is written to the serial ports is in `place`: the kernel's and systemd's console, and the guest's report.
+/// Boots `kernel` with `initramfs`, and with the image `root` as its only disk. Writes to the disk are discarded; the output
+/// on the serial ports is in `place`: the kernel's and systemd's console, and the guest's report.
 pub(super) fn boot(
     kernel: &Kernel,
     initramfs: &[u8],
@@ -63,7 +63,7 @@ pub(super) fn boot(
     fs::create_dir_all(place).with_context(|| format!("cannot create {}", place.display()))?;
     let (initrd, console, report) = (place.join("initramfs"), place.join("console"), place.join("report"));
     fs::write(&initrd, initramfs).with_context(|| format!("cannot write {}", initrd.display()))?;
-    // A machine does not outlive the one who waits for it.
+    // The machine ends with this process.
     let mut qemu = Command::new("setpriv");
     qemu.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
     qemu.args(["-no-user-config", "-nodefaults", "-no-reboot", "-display", "none", "-machine", "pc"]);
@@ -103,7 +103,7 @@ pub(super) fn boot(
     Ok(Ended { passed, how, console: text("console"), report: text("report") })
 }
 
-/// Waits for `child` to end; one that takes longer than `timeout` is killed, and there is no status.
+/// Waits for `child` to end and returns its status; if it takes longer than `timeout`, it is killed and there is no status.
 fn wait(child: &mut Child, timeout: Duration) -> Result<Option<ExitStatus>> {
     let deadline = Instant::now() + timeout;
     loop {

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 
-/// An archive in the making.
+/// An archive that is being made.
 #[derive(Debug)]
 pub(super) struct Archive(TempDir);
 

@@ -1,4 +1,4 @@
-//! The kernels: which, from which packages, and what of them a guest needs.
+//! The kernels: their packages, and the files of them that a guest needs.
 
 use std::{
     cmp::Reverse,
@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::{apt::Repository, vmlinux};
 use crate::shell;
 
-/// A line of kernels that Debian has.
+/// A series of kernels that Debian has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Series {
     #[value(name = "5.10")]
@@ -29,7 +29,7 @@ pub(super) enum Series {
 }
 
 impl Series {
-    /// How the releases begin, and the one that memmon was tested with last.
+    /// The beginning of the releases' names, and the release with which memmon was last tested.
     const fn releases(self) -> (&'static str, &'static str) {
         match self {
             Self::V5_10 => ("5.10.", "5.10.0-46"),
@@ -47,14 +47,14 @@ impl Series {
 
 /// Drivers of the root file system, modules on some kernels and built in on others.
 const DRIVERS: [&str; 3] = ["virtio_pci", "virtio_blk", "ext4"];
-/// What ext4 asks the kernel's crypto for by name, so that its dependencies do not tell.
+/// The checksum module that ext4 requests by name, so it is not among ext4's dependencies.
 const CHECKSUM: &str = "crc32c_generic";
 const FLAVOUR: &str = "-cloud-amd64";
 
-/// A kernel that was made ready to boot.
+/// A kernel that is ready to boot.
 #[derive(Clone, Debug)]
 pub(super) struct Kernel {
-    /// As `uname -r` has it.
+    /// The release, as `uname -r` prints it.
     pub(super) release: String,
     folder: PathBuf,
 }
@@ -62,8 +62,8 @@ pub(super) struct Kernel {
 impl Kernel {
     /// The kernel of `series` from the cache in `folder`, or from the archive.
     ///
-    /// It is the pinned one; else the newest of its series that can be had, which is told: old builds leave the archive,
-    /// and its mirrors change while they are read.
+    /// It is the pinned release or, if that is not available, the newest of its series, which is printed: old builds leave
+    /// the archive, and its mirrors change while they are read.
     pub(super) fn get(series: Series, repository: &mut Repository, folder: &Path) -> Result<Self> {
         let pinned = series.pinned();
         let of = |release: String| Self { folder: folder.join(&release), release };
@@ -82,7 +82,7 @@ impl Kernel {
                 kernel.make(&packages, repository).with_context(|| format!("cannot make {release} ready"))?;
             }
             if *release != pinned {
-                println!("the archive does not give {pinned}: {release} takes its place");
+                println!("{pinned} is not available in the archive: {release} takes its place");
             }
             Ok(kernel)
         };
@@ -95,12 +95,12 @@ impl Kernel {
         made(last)
     }
 
-    /// The ELF file, which QEMU boots at once where a compressed one takes seconds to unpack itself.
+    /// The ELF file, which QEMU boots at once; a compressed image takes seconds to unpack itself.
     pub(super) fn vmlinux(&self) -> PathBuf {
         self.folder.join("vmlinux")
     }
 
-    /// The drivers, uncompressed, in the order that they are to be loaded in.
+    /// The drivers, uncompressed, in the order in which they must be loaded.
     pub(super) fn modules(&self) -> Result<Vec<PathBuf>> {
         let list = self.folder.join("modules");
         let list = fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
@@ -119,7 +119,7 @@ impl Kernel {
         ];
         let image = places.iter().find(|path| path.exists()).context("the packages have no vmlinuz")?;
         let image = fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
-        // Last, by its name alone: it says that all is there.
+        // This file is written last: its name marks the kernel as complete.
         let unfinished = self.folder.join("vmlinux.unfinished");
         fs::write(&unfinished, vmlinux::extract(&image)?)?;
         fs::rename(&unfinished, self.vmlinux())?;
@@ -127,9 +127,9 @@ impl Kernel {
         Ok(())
     }
 
-    /// Copies the drivers and what they need into the folder, uncompressed; gives their names in order.
+    /// Copies the drivers and their dependencies into the folder, uncompressed, and returns their names in order.
     fn drivers(&self, unpacked: &Path) -> Result<Vec<String>> {
-        // Newer packages have modules below /usr; depmod only looks where they always were.
+        // Newer packages have modules below /usr, but depmod looks only in /lib.
         let (merged, classic) = (unpacked.join("usr/lib"), unpacked.join("lib"));
         if !classic.exists() {
             std::os::unix::fs::symlink(&merged, &classic)?;
@@ -154,7 +154,7 @@ impl Kernel {
     }
 }
 
-/// What of `packages` may stand for a series, the best first: the pinned release if it is there, then the newest ones.
+/// The releases in `packages` that can stand for a series, the best first: the pinned one if it exists, then the newest.
 fn choices(series: Series, packages: &[String]) -> Vec<String> {
     let pinned = series.pinned();
     let mut releases: Vec<&str> = packages
@@ -162,17 +162,17 @@ fn choices(series: Series, packages: &[String]) -> Vec<String> {
         .filter_map(|package| release(package))
         .filter(|release| release.starts_with(series.releases().0))
         .collect();
-    // Of the same version there is one for each suite: any order will do, if it is always the same.
+    // A version can exist once for each suite; their order does not matter, but must always be the same.
     releases.sort_by_key(|release| Reverse((*release == pinned, numbers(release), *release)));
-    // A package that is not to be had is one mirror's trouble; a third one is the network's.
+    // One unavailable package may be a problem of the mirror; three are a problem of the network.
     releases.dedup();
     releases.into_iter().take(3).map(str::to_owned).collect()
 }
 
-/// The release whose image `package` has.
+/// The release of the image in `package`.
 fn release(package: &str) -> Option<&str> {
     let release = package.strip_prefix("linux-image-").or_else(|| package.strip_prefix("linux-binary-"))?;
-    // `linux-image-6.12-cloud-amd64` is only a name for the newest.
+    // `linux-image-6.12-cloud-amd64` is only an alias for the newest.
     (release.ends_with(FLAVOUR) && release.matches('.').count() >= 2).then_some(release)
 }
 
@@ -193,7 +193,7 @@ fn numbers(release: &str) -> Vec<u32> {
         .collect()
 }
 
-/// The paths of the drivers' modules, each after what it needs, by modules.dep (`PATH: NEEDS…`, the nearest first).
+/// The paths of the drivers' modules, each after its dependencies, by modules.dep (`PATH: NEEDS…`, the nearest first).
 fn in_order(dependencies: &str, built_in: &str) -> Result<Vec<String>> {
     let mut order: Vec<String> = Vec::new();
     for name in std::iter::once(CHECKSUM).chain(DRIVERS) {
@@ -213,7 +213,7 @@ fn in_order(dependencies: &str, built_in: &str) -> Result<Vec<String>> {
     Ok(order)
 }
 
-/// A module's name as the kernel has it: `kernel/fs/ext4/ext4.ko.xz` is `ext4`, with `_` for `-`.
+/// The kernel's name of a module: `kernel/fs/ext4/ext4.ko.xz` is `ext4`, with `_` for `-`.
 fn stem(path: &str) -> String {
     let file = path.rsplit('/').next().unwrap_or(path);
     file.split('.').next().unwrap_or(file).replace('-', "_")

@@ -1,4 +1,4 @@
-//! The field offsets of every kernel, checked without booting any: the BTF within its image is what it shows when it runs.
+//! Checks the field offsets of every kernel without booting it: the BTF in its image is the one that it shows when it runs.
 
 use std::{fs, path::Path, process::Command};
 
@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::{kernel::Kernel, report::Outcome};
 use crate::{shell, workspace};
 
-/// Runs memmon's own test over the type information of `kernels`, which is put into `folder`.
+/// Runs memmon's own test on the type information of `kernels`, which is written to `folder`.
 pub(super) fn check(kernels: &[Kernel], folder: &Path) -> Result<Vec<Outcome>> {
     println!("\n== layouts, without booting");
     let _ = fs::remove_dir_all(folder);

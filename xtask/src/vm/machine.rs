@@ -1,4 +1,4 @@
-//! What goes into a guest: memmon's .deb, which the guest installs, and the scenarios.
+//! The files in a guest: memmon's .deb, which the guest installs, and the scenarios.
 
 use std::{fs, path::Path};
 
@@ -13,11 +13,11 @@ use super::{
 use crate::{package, shell, workspace};
 
 const BUSYBOX: &str = "/bin/busybox";
-/// What the guest runs lies in this folder of the checkout, and below this one of the guest.
+/// The scripts for the guest are in this folder of the checkout, and in the next one of the guest.
 const SOURCES: &str = "xtask/vm";
 const PLACE: &str = "payload/usr/local/lib/memmon-vm";
 
-/// What was built for the guests.
+/// The files that are built for the guests.
 pub(super) struct Programs {
     package: Vec<u8>,
     hog: Vec<u8>,
@@ -35,7 +35,7 @@ impl Programs {
         shell::run(
             shell::cargo()
                 .current_dir(workspace::root())
-                // As the tests have it: so it is there already, where they ran before.
+                // The same command as in the tests, so the hog is already built if they ran before.
                 .args(["build", "--quiet", "--package=memmon", "--example=hog", "--target-dir"])
                 .arg(&target),
         )?;
@@ -43,7 +43,7 @@ impl Programs {
     }
 }
 
-/// All of a guest but its root file system: the drivers for that, and what is copied over it.
+/// The initramfs of a guest: the drivers for its root file system, and the files that are copied into that.
 pub(super) fn initramfs(
     kernel: &Kernel,
     programs: &Programs,
@@ -90,7 +90,7 @@ pub(super) fn initramfs(
     archive.finish()
 }
 
-/// A guest that only says that it booted.
+/// The initramfs of a guest that only reports that it booted.
 pub(super) fn probe() -> Result<Vec<u8>> {
     let archive = Archive::new()?;
     archive.file("init", 0o755, &verdict::program(PASS)?)?;

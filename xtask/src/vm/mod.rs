@@ -1,7 +1,7 @@
-//! `cargo xtask vm-test`: memmon under real systemd, in throw-away machines, on the kernels that people have.
+//! `cargo xtask vm-test`: tests memmon under real systemd, in throw-away machines, on the kernels of common distributions.
 //!
-//! Nothing of this machine is touched: a guest has a root file system of its own whose changes are forgotten, and memmon
-//! enforces its shipped configuration there. What is fetched (kernels, the root file system) is kept for the next time.
+//! Nothing on this machine is changed: a guest has a root file system of its own, changes to it are discarded, and memmon
+//! enforces its shipped configuration there. Downloads (kernels, the root file system) are kept for the next run.
 
 mod apt;
 mod boot;
@@ -30,7 +30,7 @@ use self::{
 };
 use crate::{debian_programs, workspace};
 
-/// What virtual machines are made with: each program, and the package that has it.
+/// The programs that make virtual machines, each with its package.
 const PROGRAMS: [(&str, &str); 9] = [
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("busybox", "busybox-static"),
@@ -45,25 +45,25 @@ const PROGRAMS: [(&str, &str); 9] = [
 
 /// Test memmon under systemd in virtual machines, one kernel after the other
 ///
-/// Guests are emulated where KVM does not work: a machine takes about half a minute. Kernels and the root file system are
+/// Guests are emulated if KVM does not work: a machine takes about half a minute. Kernels and the root file system are
 /// Debian's packages, kept in $XDG_CACHE_HOME/memmon-vm or target/vm.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// The oldest and the newest kernel only, one machine each
+    /// Use only the oldest and the newest kernel, with one machine each
     #[arg(long)]
     quick: bool,
-    /// Run these scenarios only (the names of the files in xtask/vm/scenarios, without `.sh`)
+    /// Run only these scenarios (the names of the files in xtask/vm/scenarios, without `.sh`)
     #[arg(long = "only", value_name = "SCENARIO")]
     only: Vec<String>,
-    /// Install this .deb in the guests, instead of one that is built for it
+    /// Install this .deb in the guests, instead of building one
     #[arg(long, value_name = "FILE")]
     deb: Option<PathBuf>,
-    /// Which kernels; all of them by default
+    /// Kernels to test; all of them by default
     #[arg(value_enum, value_name = "KERNEL")]
     kernels: Vec<Series>,
 }
 
-/// Boots what `options` ask for. The last line is `N passed, N failed`.
+/// Boots the machines that `options` ask for. The last line is `N passed, N failed`.
 pub(crate) fn main(options: &Options) -> Result<ExitCode> {
     let began = Instant::now();
     debian_programs::install_missing(&PROGRAMS)?;
@@ -72,7 +72,7 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
     let cache = cache();
     std::fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
 
-    // The one waits for the compiler, the other for the network.
+    // One waits for the compiler, the other for the network.
     let (programs, fetched) = thread::scope(|scope| {
         let fetching = scope.spawn(|| fetch(kernels, &cache));
         (machine::Programs::build(options.deb.as_deref()), fetching.join())
@@ -121,7 +121,7 @@ fn fetch(kernels: Vec<Series>, cache: &Path) -> Result<(Vec<Kernel>, PathBuf)> {
     Ok((kernels, rootfs::get(cache)?))
 }
 
-/// One machine from its start to its verdict, and what is to be said of it in one piece: others may run beside it.
+/// Runs one machine from its start to its verdict, and prints its report in one piece, because others may run beside it.
 fn run(
     kernel: &Kernel,
     boot: &Boot,
@@ -144,7 +144,7 @@ fn title(kernel: &Kernel, boot: &Boot) -> String {
     format!("== {} · {} ({} CPUs, {} MB)", kernel.release, boot.name, boot.cpus, boot.megabytes)
 }
 
-/// Where everything that was fetched is kept.
+/// The folder for all downloads.
 fn cache() -> PathBuf {
     std::env::var_os("XDG_CACHE_HOME")
         .filter(|home| !home.is_empty())

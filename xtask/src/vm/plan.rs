@@ -1,4 +1,4 @@
-//! What is booted, and what is tested there. Pure.
+//! Decides which machines are booted and which scenarios run there. Pure.
 
 use std::{fmt, time::Duration};
 
@@ -7,7 +7,7 @@ use clap::ValueEnum as _;
 
 use super::kernel::Series;
 
-/// What runs the guest's instructions.
+/// The mechanism that runs the guest's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Accelerator {
     Kvm,
@@ -31,22 +31,22 @@ pub(super) struct Boot {
     pub(super) megabytes: u32,
     /// From power-on to the verdict, under emulation on a busy host.
     pub(super) timeout: Duration,
-    /// In this order, in one machine: each leaves memmon as it found it.
+    /// The scenarios in their order: each leaves memmon as it found it.
     pub(super) scenarios: Vec<String>,
 }
 
-/// All scenarios take three to six minutes where the guest is emulated on two processors of its own. This is for one that
-/// has a fraction of a busy machine.
+/// The time limit of a machine. All scenarios take three to six minutes if the guest is emulated on two processors of its own;
+/// on a busy host it gets only a fraction of them.
 const TIMEOUT: Duration = Duration::from_secs(1800);
 
-/// Scarce memory: where 10 % is not much, and where the kernel's OOM killer is near.
+/// A machine with little memory: 10 % of it is not much, and the kernel's OOM killer is near.
 const SMALL: (&str, usize, u32) = ("small", 1, 512);
-/// Many CPUs, each of which holds back a part of the kernel's counters.
+/// A machine with many CPUs, each of which holds back a part of the kernel's counters.
 const WIDE: (&str, usize, u32) = ("wide", 8, 1024);
 
-/// First in every machine.
+/// The first scenario in every machine.
 const INSTALL: &str = "install";
-/// `package` takes memmon away, so it is the last.
+/// The scenarios in the small machine. `package` removes memmon, so it is the last.
 const IN_SMALL: [&str; 17] = [
     "start",
     "kill",
@@ -67,11 +67,11 @@ const IN_SMALL: [&str; 17] = [
     "package",
 ];
 const IN_WIDE: [&str; 1] = ["accuracy"];
-/// What proves most in the time that every change may take.
+/// The scenarios with `--quick`: those that show most in the time that is acceptable for every change.
 const QUICK: [&str; 9] =
     ["start", "kill", "spare", "reload", "crash", "bad-config", "oom-race", "stop", "package"];
 
-/// The machines for every kernel; with `only`, those that have one of these scenarios, and no other scenario.
+/// The machines for every kernel; with `only`, just the machines for these scenarios, without the others.
 pub(super) fn boots(quick: bool, only: &[String]) -> Result<Vec<Boot>> {
     if let Some(unknown) =
         only.iter().find(|name| !IN_SMALL.iter().chain(&IN_WIDE).any(|known| known == name))
@@ -97,7 +97,7 @@ pub(super) fn boots(quick: bool, only: &[String]) -> Result<Vec<Boot>> {
     Ok(boots)
 }
 
-/// The kernels that were asked for; of all there are, only the ends if it is to be `quick`.
+/// The requested kernels or, if none is named, all of them; with `quick`, the oldest and the newest.
 pub(super) fn kernels(asked: &[Series], quick: bool) -> Vec<Series> {
     let all = Series::value_variants();
     match (asked, quick) {

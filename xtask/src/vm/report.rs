@@ -1,14 +1,14 @@
-//! What the guests found. Pure.
+//! The outcomes of the guests. Pure.
 
 use std::{fmt, path::Path};
 
 use super::boot::Ended;
 
-/// How one scenario went.
+/// The outcome of one scenario.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Outcome {
     pub(super) name: String,
-    /// Why it failed.
+    /// The reason for its failure.
     pub(super) failure: Option<String>,
 }
 
@@ -21,8 +21,8 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// What a machine found: one outcome for each scenario that it should have run, and one more if its verdict does not
-/// agree with them. The guest's report has lines `ok NAME` and `FAILED NAME REASON`.
+/// The outcomes of a machine: one for each scenario that it should have run, and one more if its verdict does not agree with
+/// them. The guest's report has lines `ok NAME` and `FAILED NAME REASON`.
 pub(super) fn outcomes(scenarios: &[String], ended: &Ended) -> Vec<Outcome> {
     let found: Vec<Outcome> = ended.report.lines().filter_map(read).collect();
     let mut outcomes: Vec<Outcome> = scenarios
@@ -49,7 +49,7 @@ fn read(line: &str) -> Option<Outcome> {
     Some(Outcome { name: name.to_owned(), failure: Some(why.to_owned()) })
 }
 
-/// What is shown of a machine that ended: its outcomes, what it noted, and the end of its `console` if something failed.
+/// The report of a machine that ended: its outcomes, its notes, and the end of its `console` if something failed.
 pub(super) fn machine(
     title: &str,
     outcomes: &[Outcome],
@@ -71,7 +71,7 @@ pub(super) fn machine(
     text
 }
 
-/// The last lines of a console, fit for a terminal: what a failure is to be understood by.
+/// The last lines of a console, made safe for a terminal, to explain a failure.
 fn tail(console: &str) -> String {
     const LINES: usize = 200;
     let lines: Vec<&str> = console.lines().collect();
@@ -79,12 +79,12 @@ fn tail(console: &str) -> String {
     last.iter().map(|line| format!("   | {}\n", printable(line))).collect()
 }
 
-/// Without control characters, as a guest colours and moves as it likes.
+/// `text` without control characters, because a guest may print colours and move the cursor.
 fn printable(line: &str) -> String {
     line.chars().filter(|character| !character.is_control()).collect()
 }
 
-/// All outcomes, by the machine or kernel that they are of.
+/// All outcomes, by their machine or kernel.
 #[derive(Debug, Default)]
 pub(super) struct Tally(Vec<(String, Vec<Outcome>)>);
 
@@ -106,7 +106,7 @@ impl Tally {
     }
 }
 
-/// One line for each machine: what failed there, by name, or how many passed.
+/// Writes one line for each machine: the names of failed scenarios, or the number that passed.
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (of, outcomes) in &self.0 {

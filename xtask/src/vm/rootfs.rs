@@ -37,7 +37,7 @@ fn make(suite: &str, image: &Path) -> Result<()> {
     bootstrap.args(NOT_NEEDED.map(|name| format!("--dpkgopt=path-exclude=/usr/share/{name}/*")));
     bootstrap.arg(format!("--include={PACKAGES}"));
     shell::run(bootstrap.arg(suite).arg(&folder).arg(MIRROR))?;
-    // Its changes are thrown away: it needs no journal, and no checksums, which old kernels have as a module.
+    // Changes are discarded, so it needs no journal; and no checksums, which are a module in old kernels.
     let _ = fs::remove_file(&unfinished);
     shell::run(
         Command::new("/sbin/mke2fs")
@@ -51,8 +51,8 @@ fn make(suite: &str, image: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The Debian release that this machine runs, so that what is built here finds its C library there; on another
-/// distribution, Debian's stable one.
+/// The Debian release of this machine, so that programs that are built here find their C library there; on another
+/// distribution, Debian's stable release.
 fn suite(os_release: &str) -> &'static str {
     let codename = os_release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
     let same = |suite: &&str| codename.is_some_and(|codename| codename.trim_matches('"') == *suite);

@@ -1,4 +1,4 @@
-//! How a guest ends itself with a verdict: QEMU's exit port, and a program that writes to it.
+//! Ends a guest with a verdict: QEMU's exit port, and a program that writes to it.
 
 use std::{fs, process::Command};
 
@@ -6,20 +6,20 @@ use anyhow::{Context as _, Result};
 
 use crate::{shell, workspace};
 
-/// Where QEMU's isa-debug-exit is.
+/// The port of QEMU's isa-debug-exit.
 pub(super) const PORT: u8 = 0xf4;
-/// What the guest writes there when all is well. QEMU ends with `(N << 1) | 1`: it must be neither 0, which is a power-off
-/// or a panic, nor 1, which is a failure of QEMU's own.
+/// The value that the guest writes there if everything passed. QEMU exits with `(N << 1) | 1`, which must be neither 0 (a
+/// power-off or a panic) nor 1 (a failure of QEMU itself).
 pub(super) const PASS: u8 = 0x10;
-/// What the guest writes when something is not well.
+/// The value that the guest writes if something failed.
 pub(super) const FAIL: u8 = 0x11;
 
-/// The status that QEMU ends with after `verdict`.
+/// QEMU's exit status after `verdict`.
 pub(super) const fn status(verdict: u8) -> i32 {
     ((verdict as i32) << 1) | 1
 }
 
-/// A static program that ends the machine with `verdict`, and itself with 1 where it may not.
+/// A static program that ends the machine with `verdict`, or exits with 1 if that is not permitted.
 pub(super) fn program(verdict: u8) -> Result<Vec<u8>> {
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let program = folder.path().join("program");
@@ -50,11 +50,11 @@ mod tests {
     use crate::privileges::Privileges;
 
     #[test]
-    fn verdicts_are_told_apart_from_what_qemu_ends_with_by_itself() {
+    fn verdicts_differ_from_the_other_exit_statuses_of_qemu() {
         assert_eq!((status(PASS), status(FAIL)), (33, 35));
     }
 
-    /// Run as nobody, who may not use the port: the kernel loads it, it asks, and the `out` is its end.
+    /// Without permission to use the port, the program is loaded and runs until its `out`, which kills it.
     #[test]
     #[cfg(target_arch = "x86_64")]
     fn the_kernel_takes_it_for_a_program() {

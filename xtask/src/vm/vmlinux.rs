@@ -19,7 +19,7 @@ pub(super) fn extract(image: &[u8]) -> Result<Vec<u8>> {
         sectors => usize::from(sectors),
     };
     let start = (setup_sectors + 1) * 512 + field(0x248)?;
-    // The last four bytes are the length of what is inside.
+    // The last four bytes are the length of the content.
     let end = (start + field(0x24c)?).saturating_sub(4);
     let payload = image.get(start..end).context("the kernel image is cut off")?;
     let program = match payload {
@@ -30,11 +30,11 @@ pub(super) fn extract(image: &[u8]) -> Result<Vec<u8>> {
         other => bail!("the kernel is compressed in an unknown way: {:02x?}", &other[..other.len().min(4)]),
     };
     let elf = unpacked(program, payload)?;
-    ensure!(elf.starts_with(b"\x7fELF"), "what was in the kernel image is no ELF file");
+    ensure!(elf.starts_with(b"\x7fELF"), "the content of the kernel image is not an ELF file");
     Ok(elf)
 }
 
-/// What `program` (zstd, xz, lz4) makes of `packed`.
+/// Unpacks `packed` with `program` (zstd, xz, lz4).
 pub(super) fn unpacked(program: &str, packed: &[u8]) -> Result<Vec<u8>> {
     let mut file = tempfile::tempfile().context("cannot make a temporary file")?;
     file.write_all(packed)?;

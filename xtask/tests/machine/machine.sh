@@ -1,5 +1,5 @@
-# A throw-away copy of this machine to install on: its root file system below an overlay, in a mount namespace of its own.
-# Everything is forgotten when the namespace ends. $CHECKOUT is where the sources are, $XTASK the program.
+# Makes a throw-away copy of this machine to install on: its root file system below an overlay, in a mount namespace of its
+# own. All changes are gone when the namespace ends. $CHECKOUT is the folder of the sources, $XTASK the program.
 set -eu
 
 mount -t tmpfs none "$SCRATCH"
@@ -12,8 +12,8 @@ mount --rbind /proc machine/proc
 mount --rbind /dev machine/dev
 cp "$XTASK" machine/tmp/xtask
 
-# systemd runs, as far as anybody can tell, and notes what it is asked to do. Which of v1's units it has enabled, and which
-# are active, stands in files.
+# Stand-ins for systemctl and journalctl record how they are called. The files /tmp/enabled and /tmp/active list the units
+# of v1 that are enabled and active.
 for name in systemctl journalctl; do
     printf '#!/bin/sh\necho %s "$@" >>/tmp/asked\n' $name >machine/tmp/stand-ins/$name
 done
@@ -24,12 +24,12 @@ case "$1 $2" in
 "disable --now") for file in /tmp/enabled /tmp/active; do ! test -e $file || sed -i "/^$3$/d" $file; done ;;
 esac
 SYSTEMCTL
-# memmon itself has its own tests.
+# A stand-in for memmon, which has its own tests.
 cat >machine/tmp/built/release/memmon <<'MEMMON'
 #!/bin/sh
 [ "$1" = check ] || exit 9
 if grep -q wrong "$2"; then echo "$2:1:1: wrong" >&2; exit 2; fi
-echo "Over the limit of 2.00GB now: as $2 has it"
+echo "Over the limit of 2.00GB now: by $2"
 MEMMON
 chmod +x machine/tmp/stand-ins/* machine/tmp/built/release/memmon
 for name in memmon.8 memmon.toml.5 memmon.bash _memmon memmon.fish; do
@@ -37,18 +37,18 @@ for name in memmon.8 memmon.toml.5 memmon.bash _memmon memmon.fish; do
 done
 : >machine/tmp/asked
 
-# Whatever memmon this machine had once.
+# Logs of an earlier memmon on this machine.
 rm -f machine/var/log/memory_monitor.log*
 
-# Everything that an installation could change.
+# tree: lists everything that an installation could change.
 tree() {
     (cd machine && find etc opt usr/lib/systemd usr/local usr/sbin var/lib var/log \
         '(' -type d -printf '%y %m %p\n' ')' -o -printf '%y %m %s %p\n' | sort)
 }
 in_machine() { chroot machine env PATH="/tmp/stand-ins:$PATH" CARGO_TARGET_DIR=/tmp/built "$@"; }
-# Nobody is there to be asked.
+# xtask ARGUMENTS…: without a terminal.
 xtask() { in_machine /tmp/xtask "$@" </dev/null; }
-# at_terminal ANSWERS ARGUMENTS…: somebody is, and answers so.
+# at_terminal ANSWERS ARGUMENTS…: xtask at a terminal at which these answers are typed.
 at_terminal() {
     answers=$1
     shift

@@ -1,4 +1,4 @@
-//! A throw-away copy of this machine to install on: machine.sh makes it.
+//! A throw-away copy of this machine to install on, made by machine.sh.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -7,7 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// What `script`, shell, says there.
+/// Runs `script` there with a shell, and returns its output.
 pub(crate) fn on_a_machine(script: &str) -> String {
     let scratch = tempfile::tempdir().unwrap();
     let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();

@@ -1,4 +1,4 @@
-# A wrong configuration ends with 2, says where it is wrong, and is not tried again.
+# With an invalid configuration memmon exits with code 2, logs what is wrong, and is not restarted.
 systemctl stop memmon.service
 mark
 cp $SHIPPED $CONFIG
@@ -6,7 +6,7 @@ echo 'no_such_key = 1' >>$CONFIG
 ! systemctl start memmon.service 2>/dev/null || fail 'it started'
 is memmon.service ExecMainStatus 2 || fail "it ended with $(property memmon.service ExecMainStatus)"
 sleep 3
-is memmon.service ActiveState failed || fail "it is $(property memmon.service ActiveState): tried again"
+is memmon.service ActiveState failed || fail "it is $(property memmon.service ActiveState): started again"
 is memmon.service NRestarts 0 || fail 'it was restarted'
 must_say 'no_such_key'
 memmon_runs_with

@@ -1,4 +1,4 @@
-# A hook as another user, which the unit as shipped does not allow: memmon says so, and the manual's drop-in mends it.
+# The shipped unit does not allow a hook to run as another user: memmon logs that, and the manual's drop-in allows it.
 hook=/usr/local/lib/memmon-hook
 printf '#!/bin/sh\necho "adj $(cat /proc/self/oom_score_adj) user $(id -un) event $MEMMON_EVENT"\n' >$hook
 chmod 755 $hook

@@ -1,7 +1,7 @@
-# What the unit allows memmon of the machine's CPU and memory is in force, and memmon still terminates within it.
+# The unit's limits on CPU and memory are in force, and memmon still terminates processes within them.
 of_memmon=/sys/fs/cgroup/system.slice/memmon.service
 memmon_runs_with
-# Where the processor is emulated the start had more of it, by a drop-in: from here on what ships.
+# On an emulated processor a drop-in raised the quota for the start; from here on the shipped quota applies.
 quota=$(sed -n 's/^CPUQuota=//p' "$(property memmon.service FragmentPath)")
 systemctl set-property --runtime memmon.service CPUQuota="$quota"
 read -r share period <$of_memmon/cpu.max
@@ -13,7 +13,7 @@ must_say 'Terminated: PID=[0-9]+, Name=hog, User=alice'
 throttled=$(sed -n 's/^nr_throttled //p' $of_memmon/cpu.stat)
 memory=$(($(cat $of_memmon/memory.current) / 1024))
 [ $((memory)) -lt $((100 * 1024)) ] || fail "memmon uses $memory kB"
-grep -q '^oom_kill 0$' $of_memmon/memory.events || fail 'something of memmon was killed for want of memory'
+grep -q '^oom_kill 0$' $of_memmon/memory.events || fail 'a process of the unit was killed at its memory limit'
 grep -q '^max 0$' $of_memmon/memory.events || note "memmon reached MemoryMax: $(tr '\n' ' ' <$of_memmon/memory.events)"
 note "throttled in $throttled periods, memory.current $memory kB"
 rm -r /run/systemd/system.control/memmon.service.d

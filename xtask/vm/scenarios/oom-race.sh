@@ -1,5 +1,5 @@
-# A process that takes all memory as fast as it can: memmon is there before the kernel's OOM killer. With the limits out of
-# reach it is the OOM killer's, so the race is one, and can be lost; and memmon says who was first.
+# A process allocates all memory as fast as it can: memmon terminates it before the kernel's OOM killer does. If the limits
+# are out of reach, the OOM killer kills it, which shows that the race can be lost, and memmon logs that.
 grower() {
     systemd-run --quiet --unit="$1" --uid=1000 --property=RemainAfterExit=yes \
         perl -e 'my @kept; push @kept, "x" x 1048576 while 1'
@@ -10,7 +10,7 @@ memmon_runs_with 'ram_percent_threshold = 100.0' 'ram_gb_threshold = 64.0'
 before=$(kernel_killed)
 grower lost
 died lost oom-kill
-[ "$(kernel_killed)" -gt "$before" ] || fail 'the kernel did not kill'
+[ "$(kernel_killed)" -gt "$before" ] || fail 'the OOM killer did not kill it'
 must_say "Killed by the kernel's OOM killer: PID=[0-9]+, Name=perl, Peak=0\.[2-5][0-9]GB"
 must_not_say 'Killing process'
 hog_ends lost
@@ -19,12 +19,12 @@ memmon_runs_with
 before=$(kernel_killed)
 grower won
 within $PATIENCE ended won || fail 'the grower is still there'
-# Past the hard ceiling, or with next to no memory left, SIGTERM is followed by SIGKILL at once.
+# Above the hard ceiling, or if almost no memory is left, SIGKILL follows SIGTERM at once.
 case $(how_ended won) in
 SIGTERM | SIGKILL) ;;
 *) fail "the grower ended by $(how_ended won)" ;;
 esac
-[ "$(kernel_killed)" = "$before" ] || fail 'the kernel killed, too'
+[ "$(kernel_killed)" = "$before" ] || fail 'the OOM killer killed a process as well'
 must_say 'Killing process: PID=[0-9]+, Name=perl, User=alice'
 must_not_say "Killed by the kernel's OOM killer"
 hog_ends won

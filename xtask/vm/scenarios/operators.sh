@@ -1,7 +1,7 @@
-# What an administrator and other programs ask of the unit as shipped, and of the manual's drop-ins: status, metrics, mail.
+# Status, metrics and mail work with the shipped unit or, where they need more, with the manual's drop-ins.
 drop_in=/run/systemd/system/memmon.service.d/operators.conf
 mkdir -p "$(dirname $drop_in)" /var/lib/memmon-metrics
-# http PATH|PORT: what its /metrics has.
+# http PATH|PORT: prints /metrics from that socket or port.
 http() {
     perl -MIO::Socket::UNIX -MIO::Socket::INET -e '
         my $to = shift;
@@ -18,11 +18,11 @@ mark
 systemctl restart memmon.service
 memmon status | grep 'ebpf' || fail "status: $(memmon status)"
 memmon status --json | grep '"name": "ebpf"' || fail "status --json: $(memmon status --json)"
-! as_alice || fail 'whoever likes may ask'
+! as_alice || fail 'every user may query the status'
 http /run/memmon/metrics.sock | grep '^memmon_source{source="ebpf"} 1' || fail "metrics: $(http /run/memmon/metrics.sock)"
 within $PATIENCE grep -q '^memmon_build_info' /var/log/memmon.prom || fail 'no textfile'
 
-# A group that may ask, a textfile and a port elsewhere, and mail: what the shipped unit forbids is said, ...
+# A status group, a textfile elsewhere, a port, and mail: memmon logs what the shipped unit forbids, ...
 relay=$(mktemp -d)
 perl -MIO::Socket::INET -e '
     my $server = IO::Socket::INET->new(LocalAddr => "127.0.0.1:2525", Listen => 5, ReuseAddr => 1) or die "$!\n";
@@ -63,13 +63,13 @@ systemctl daemon-reload
 systemctl stop memmon.service
 memmon_starts
 must_not_say 'SYSTEMD|systemctl edit'
-as_alice "$(getent group games | cut -d: -f3)" || fail 'the group may not ask'
-! as_alice || fail 'who is not of the group may ask'
-within $PATIENCE http 9819 || fail 'nobody answers at the port'
+as_alice "$(getent group games | cut -d: -f3)" || fail 'a member of the group may not query the status'
+! as_alice || fail 'a user outside the group may query the status'
+within $PATIENCE http 9819 || fail 'no answer at the port'
 within $PATIENCE grep -q '^memmon_build_info' /var/lib/memmon-metrics/memmon.prom || fail 'no textfile there'
 hog posted uid 1000 anon 70M hold
 died posted SIGTERM
-within $PATIENCE grep -q '^Subject: ' $relay/heard || fail "the relay heard: $(tr '\r\n' '  ' <$relay/heard)"
+within $PATIENCE grep -q '^Subject: ' $relay/heard || fail "the relay received: $(tr '\r\n' '  ' <$relay/heard)"
 
 rm -r $drop_in $relay /var/lib/memmon-metrics
 rm -f /var/log/memmon.prom

@@ -1,4 +1,4 @@
-# The .deb: upgraded under a memmon that runs, removed, purged; then nothing is left of it. (Last in its machine.)
+# The .deb is upgraded while memmon runs, removed, and purged; then nothing of it is left. (Last in its machine.)
 newer=/run/newer
 dpkg-deb --raw-extract ./memmon.deb $newer
 sed -i 's/^Version: .*/&+vm1/' $newer/DEBIAN/control
@@ -17,12 +17,12 @@ must_say 'started. .*Interval: 7s'
 grep -q '^check_interval = 7$' $CONFIG || fail 'the upgrade overwrote the configuration'
 
 dpkg --remove memmon
-is memmon.service ActiveState inactive || fail "removed, and the unit is $(property memmon.service ActiveState)"
+is memmon.service ActiveState inactive || fail "after the removal the unit is $(property memmon.service ActiveState)"
 ! command -v memmon || fail 'the program is still there'
 ! test -e $PIN || fail "left: $(find $PIN | tr '\n' ' ')"
 [ "$(bpftool prog show | grep -c 'name rss_stat' || true)" = 0 ] || fail 'a program is still attached'
-grep -q '^check_interval = 7$' $CONFIG || fail 'removing took the configuration away'
-test -e /var/log/memory_monitor.log || fail 'removing took the log away'
+grep -q '^check_interval = 7$' $CONFIG || fail 'the removal deleted the configuration'
+test -e /var/log/memory_monitor.log || fail 'the removal deleted the log'
 
 dpkg --purge memmon
 tree >/run/tree.after

@@ -1,4 +1,4 @@
-# A reload puts a new limit into force without a restart; a wrong file changes nothing and is told.
+# A reload applies a new limit without a restart; an invalid file changes nothing, and memmon logs what is wrong.
 memmon_runs_with 'check_interval = 1' 'ram_percent_threshold = 90.0'
 pid=$(memmon_pid)
 hog between uid 1000 anon 70M hold
@@ -17,13 +17,13 @@ must_say 'Configuration reloaded'
 died between SIGTERM
 [ "$(memmon_pid)" = "$pid" ] || fail 'memmon was restarted'
 
-# And what README.md tells to type where memmon is the service: its test looks here for these lines.
+# The commands that README.md shows for the service: the test of README.md expects these lines here.
 mark
 systemctl reload memmon
 must_say 'Configuration reloaded'
 systemctl status memmon | grep 'active (running)' || fail 'systemctl status does not show it running'
 journalctl -u memmon -n 50 | grep 'Configuration reloaded' || fail 'the last lines of the journal do not have it'
 (timeout 3 journalctl -u memmon -f || true) | grep memmon || fail 'journalctl -f shows nothing'
-memmon check || fail 'memmon check does not like the configuration in force'
-(memmon doctor || true) | grep ebpf || fail 'memmon doctor does not tell of the eBPF source'
+memmon check || fail 'memmon check rejects the configuration in force'
+(memmon doctor || true) | grep ebpf || fail 'memmon doctor does not show the eBPF source'
 bpftool map dump pinned /sys/fs/bpf/memmon/processes | grep -c '"key"' || fail 'the map shows no process'

@@ -1,4 +1,4 @@
-# Root is listed in the shipped whitelist and not protected, as in v1; protect_root = true protects.
+# Root is in the shipped whitelist and still not protected, as in v1; `protect_root = true` protects it.
 memmon_runs_with 'check_interval = 1'
 hog unprotected anon 70M hold
 died unprotected SIGTERM

@@ -1,4 +1,4 @@
-# Who is whitelisted by name, out of scope or within the limit is not touched by scans that see him.
+# Scans leave a process alone that is whitelisted by name, out of scope or within the limit.
 configure 'check_interval = 1'
 printf '\n[scope]\nuids = ["1000"]\n' >>$CONFIG
 is memmon.service ActiveState active || memmon_starts
@@ -9,7 +9,7 @@ ARGV0=sshd hog whitelisted uid 1000 anon 70M hold
 hog outside uid 1001 anon 70M hold
 hog within uid 1000 anon 10M hold
 for unit in whitelisted outside within; do hog_holds $unit; done
-# So that it is shown to be able to kill at all.
+# A process over the limit is terminated, which shows that memmon enforces.
 hog over uid 1000 anon 70M hold
 died over SIGTERM
 mark

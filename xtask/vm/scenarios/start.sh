@@ -1,4 +1,4 @@
-# The unit as shipped becomes active by its own word, and memmon watches from inside the kernel.
+# The shipped unit becomes active when memmon reports that it is ready, and memmon watches from inside the kernel.
 memmon_starts
 is memmon.service Type notify || fail 'the unit is not Type=notify'
 must_say 'memmon 2.* started. .*Source: ebpf'
@@ -7,11 +7,11 @@ must_say 'Scan complete. Scanned: [0-9]+, Killed: 0'
 test -e $PIN/processes || fail "no pinned map: $(ls -R $PIN 2>&1 | tr '\n' ' ')"
 note "$(said 'started' | head -n 1)"
 said Degraded: | while read -r line; do note "$line"; done || true
-# What a kernel cannot give is said, and nothing else is.
+# memmon logs what the kernel lacks, and nothing that the kernel has.
 case $(uname -r) in
 5.10.*) must_say 'Degraded: the kernel has no process_mrelease: boot Linux 5.15 or later' ;;
 *) must_not_say process_mrelease ;;
 esac
-# The first scan holds the map against /proc: the seed found everybody, PID 1 too.
+# The first scan compares the map with /proc: the map has every process, PID 1 included.
 must_not_say 'Repaired inconsistent kernel map'
 bpftool map dump pinned $PIN/processes | grep -q '"key": 1,' || fail 'PID 1 is not in the map'

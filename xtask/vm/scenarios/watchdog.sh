@@ -1,4 +1,4 @@
-# A daemon that does not turn any more is killed and started again by systemd, and watches as before.
+# systemd kills and restarts a daemon whose event loop hangs; the new one watches as before.
 mkdir -p /run/systemd/system/memmon.service.d
 printf '[Service]\nWatchdogSec=20\nTimeoutAbortSec=10\n' >/run/systemd/system/memmon.service.d/watchdog.conf
 systemctl daemon-reload
