@@ -1,4 +1,4 @@
-//! The tests' own safety: what the other tests rely on is tried first.
+//! Tests of the helpers on whose safety the other tests rely.
 
 use std::{fs, panic, path::Path, process::Command, time::Duration};
 
@@ -63,7 +63,7 @@ fn the_mounts_of_a_daemon_are_its_own() {
     let said = String::from_utf8(command.output().unwrap().stdout).unwrap();
     assert!(said.starts_with("/run:\n\n/var/log:\nend\n"), "not empty: {said}");
     assert!(said.contains(" /sys/fs/bpf bpf "), "{said}");
-    assert_eq!(mounts(), before, "and nothing of it is seen outside");
+    assert_eq!(mounts(), before, "the mounts are visible outside");
     assert!(!Path::new("/run/left").exists() && !Path::new("/var/log/left").exists());
 }
 
@@ -89,7 +89,7 @@ fn a_leader_that_exits_leaves_a_zombie_with_a_living_thread() {
     let mut hog = Hog::start("leader-exits anon 20M hold");
     hog.begun("hold");
     assert_eq!(hog.state(), 'Z');
-    assert_eq!(status_field(hog.pid(), "VmRSS:"), None, "the leader has given its memory up");
+    assert_eq!(status_field(hog.pid(), "VmRSS:"), None, "the leader still has memory");
     hog.release();
     assert!(hog.ended(Duration::from_secs(5)).success());
 }

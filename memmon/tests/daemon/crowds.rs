@@ -1,4 +1,4 @@
-//! Many crossings at once, and more than there is room for: what they cost, and that nobody is lost among them.
+//! Many crossings at once, and more than the ring has room for: their cost, and that no process is missed.
 
 use std::{
     fs,
@@ -20,14 +20,14 @@ use nix::{
 };
 use serde_json::Value;
 
-/// The kernel tells every daemon of every process: what one test does another one would feel.
+/// The kernel reports every process to every daemon, so these tests would disturb each other if they ran at the same time.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
     ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A script that has children one after the other, each of them beyond the foot of its ladder when it is born and gone at
+/// A script that starts children one after the other, each of them above its lowest wake level from the fork on, and gone at
 /// once: two events each.
 fn storm(children: usize) -> String {
     format!("anon 20M {} wait-term", "fork end ".repeat(children))
@@ -45,7 +45,7 @@ fn stat(daemon: &Daemon, field: usize) -> u64 {
     stat.rsplit(") ").next().unwrap().split(' ').nth(field - 3).unwrap().parse().unwrap()
 }
 
-/// Where a host takes the processor away from a guest it runs on: of three tries one must do.
+/// The CPU time of the daemon. A host may take the processor away from a guest, so one of three attempts must succeed.
 fn cpu_time(daemon: &Daemon) -> Duration {
     let ticks = sysconf(SysconfVar::CLK_TCK).unwrap().unwrap().unsigned_abs();
     Duration::from_millis((stat(daemon, 14) + stat(daemon, 15)) * 1000 / ticks)
@@ -59,11 +59,11 @@ fn what_the_ring_had_no_room_for_is_found_by_a_scan_at_once_and_counted() {
     let daemon = Daemon::start(&config(&user, &[RARELY]), EBPF);
     daemon.event("scan_complete");
     assert_eq!(status(&daemon)["lost"]["crossings"], 0);
-    // Nobody takes anything off the ring: it is full after some eight hundred events.
+    // The daemon is stopped and does not read the ring, which is full after some eight hundred events.
     daemon.signal(Signal::SIGSTOP);
     let many = user.hog(&storm(600));
     many.begun("wait-term");
-    // Stopped, as its next page would be its next event; so it is SIGKILL that ends it.
+    // The hog is stopped, because its next page would be its next event; so SIGKILL ends it.
     let mut hog = user.hog("anon 50M stop");
     eventually("the stop", || hog.state() == 'T');
     daemon.signal(Signal::SIGCONT);
@@ -85,7 +85,7 @@ fn a_storm_of_crossings_has_its_share_of_a_cpu_and_no_more_and_nobody_starves() 
     let times = [(); 3].map(|()| {
         let (before, begun) = (cpu_time(&daemon), Instant::now());
         let storms = [user.hog(&storm(1500)), user.hog(&storm(1500))];
-        // In the middle of it.
+        // In the middle of the storm.
         let mut hog = user.hog("anon 50M hold");
         daemon.told("killing", hog.pid());
         assert_eq!(hog.ended_by(SOON), Some(libc::SIGTERM));
@@ -94,10 +94,10 @@ fn a_storm_of_crossings_has_its_share_of_a_cpu_and_no_more_and_nobody_starves() 
         }
         (cpu_time(&daemon) - before, begun.elapsed())
     });
-    // A tenth, a window that had only begun, the scans after losses and the lines.
+    // A tenth, a window that had only just begun, the scans after losses, and the log lines.
     let little =
         |(spent, took): &(Duration, Duration)| *spent <= *took / 10 + Duration::from_millis(100) + *took / 20;
-    assert!(times.iter().any(little), "spent of what it took: {times:?}");
+    assert!(times.iter().any(little), "CPU time, and the time that it took: {times:?}");
     daemon.stop();
 }
 
@@ -109,7 +109,7 @@ fn a_crowd_in_its_grace_costs_little_and_has_no_more_than_that() {
 
     let _alone = alone();
     let user = TestUser::claim();
-    // Each counts what all of them share.
+    // Each process counts the pages that all of them share.
     let mut parent = user.hog(&format!("ignore-term anon 6M {} hold", "fork hold end ".repeat(CROWD)));
     parent.begun("hold");
     let (limit, grace) = (("thresholds.ram_gb_threshold", "0.005"), GRACE.as_secs().to_string());
@@ -122,10 +122,10 @@ fn a_crowd_in_its_grace_costs_little_and_has_no_more_than_that() {
         (cpu_time(&daemon) - before, begun.elapsed())
     });
     let little = |(spent, took): &(Duration, Duration)| *spent <= *took / 5;
-    assert!(times.iter().any(little), "spent of what it took: {times:?}");
+    assert!(times.iter().any(little), "CPU time, and the time that it took: {times:?}");
     assert_eq!(parent.ended_by(GRACE + SOON), Some(libc::SIGKILL));
     daemon.told("terminated", parent.pid());
-    // They die with it, if not before.
+    // The children die with it, if not before.
     eventually("the end of all of them", || processes_of(user.uid).is_empty());
     daemon.stop();
 }
@@ -137,7 +137,7 @@ fn the_way_from_a_crossing_to_its_signal_takes_no_page_fault() {
 
     let _alone = alone();
     let user = TestUser::claim();
-    // It is the same hog each time.
+    // The same hog is terminated each time, so back-off is off.
     let never = ("termination.repeat_limit", "0");
     let daemon = Daemon::start(&config(&user, &[RARELY, never]), EBPF);
     daemon.event("scan_complete");
@@ -146,7 +146,7 @@ fn the_way_from_a_crossing_to_its_signal_takes_no_page_fault() {
             assert_eq!(daemon.terminated(&mut user.hog("anon 40M hold")).0, Some(libc::SIGTERM));
         }
     };
-    // What is touched for the first time is touched now.
+    // Pages that are touched only once are touched now.
     rounds();
     let faults = || (stat(&daemon, 10), stat(&daemon, 12));
     let new = [(); 3].map(|()| {
@@ -155,8 +155,9 @@ fn the_way_from_a_crossing_to_its_signal_takes_no_page_fault() {
         let (now_minor, now_major) = faults();
         (now_minor - minor, now_major - major)
     });
-    // The records of the last fifty are kept, and who climbs elsewhere on the machine is: a new page now and then is theirs.
-    // Nothing is read from a disk. That the kernel moves pages about, or a way is gone for the first time, is not every time.
+    // The daemon keeps the last fifty records, and the processes that grow elsewhere on the machine, so it needs a new page now
+    // and then. It reads nothing from a disk. Page faults because the kernel moves pages, or because code runs for the first
+    // time, do not come every time.
     let none = |&(minor, major): &(u64, u64)| minor <= ROUNDS / 2 && major == 0;
     assert!(new.iter().any(none), "minor and major page faults in {ROUNDS} terminations: {new:?}");
     daemon.stop();

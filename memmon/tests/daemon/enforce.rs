@@ -1,4 +1,4 @@
-//! Terminations of real hogs, carried out as the daemon does it: by `enforce`'s orders, one after the other.
+//! Terminations of real hogs, performed as in the daemon: by the orders of `enforce`, one after the other.
 
 use std::{
     fs, thread,
@@ -35,7 +35,7 @@ fn a_hog_that_handles_sigterm_saves_and_leaves_within_its_grace() {
 
     assert_eq!(driver.signals(), [Signal::Term]);
     assert_eq!(fs::read_to_string(&file).unwrap(), "saved");
-    assert!(hog.ended(Duration::from_secs(1)).success(), "it left by itself");
+    assert!(hog.ended(Duration::from_secs(1)).success(), "it did not exit by itself");
     let record = driver.record();
     assert_eq!((record.cause, record.rss_at_kill, record.reclaimed), (Cause::Term, None, false));
     assert!(record.rss_at_term >= Some(Bytes(40 * Bytes::MIB)), "{record:?}");
@@ -67,7 +67,7 @@ fn memory_is_reclaimed_from_a_killed_hog() {
     driver.start_termination(hog.pid());
     driver.finish();
     assert_eq!(hog.ended_by(Duration::from_secs(1)), Some(libc::SIGKILL));
-    // The answer may come after the exit.
+    // The result may come after the exit.
     let late = || driver.reclaimed.recv_timeout(Duration::from_secs(5)).unwrap().1;
     let outcome = driver.freed.pop().unwrap_or_else(late);
     assert!(matches!(outcome, Ok(()) | Err(Errno::SRCH)), "{outcome:?}");
@@ -106,7 +106,7 @@ fn an_exit_is_noticed_at_once() {
     eventually("the exit", || is_dead(hog.pid()));
     let dead = Instant::now();
     driver.step();
-    // A turn that does not notice it takes 5 s, and the grace 30.
+    // A turn of the loop that does not notice the exit takes 5 s, and the grace period 30.
     assert!(dead.elapsed() < Duration::from_secs(4), "{:?}", dead.elapsed());
     assert_eq!(driver.record().cause, Cause::Term);
     assert_eq!(driver.victims.in_flight(), 0);
@@ -169,7 +169,7 @@ fn hog_with_pid(pid: u32, script: &str) -> Hog {
             return hog;
         }
     }
-    panic!("pid {pid} was not to be had again")
+    panic!("pid {pid} was not assigned again")
 }
 
 #[test]
@@ -181,12 +181,12 @@ fn a_signal_never_reaches_who_has_the_pid_later() {
     let pid = first.pid();
     let mut driver = Driver::new(GRACE);
     let process = confirm(pid).unwrap();
-    let (whom, breach) = (process.id, breach(&process));
-    // As far as the warrant, which is held back.
+    let (victim, breach) = (process.id, breach(&process));
+    // Up to the warrant, which is not executed yet.
     driver.victims.start_termination(process, breach, Instant::now());
-    let opened = driver.victims.open(whom);
-    driver.victims.handle(whom, opened, Instant::now());
-    let mut orders = driver.victims.handle(whom, look_again(whom), Instant::now());
+    let opened = driver.victims.open(victim);
+    driver.victims.handle(victim, opened, Instant::now());
+    let mut orders = driver.victims.handle(victim, look_again(victim), Instant::now());
     let Some(Order { effect: Effect::Send(warrant), .. }) = orders.pop() else { panic!("{orders:?}") };
 
     drop(first); // killed and reaped: the pid is free
@@ -194,7 +194,7 @@ fn a_signal_never_reaches_who_has_the_pid_later() {
     second.begun("hold");
     let sent = driver.victims.send(warrant);
     assert!(matches!(sent, Event::Sent(Err(Errno::SRCH))), "{sent:?}");
-    let orders = driver.victims.handle(whom, sent, Instant::now());
+    let orders = driver.victims.handle(victim, sent, Instant::now());
     driver.execute(orders);
     assert_eq!(driver.record().cause, Cause::Itself);
     assert!(second.is_alive());
@@ -212,7 +212,7 @@ fn a_pid_that_was_used_again_before_it_was_opened_shows_by_its_start() {
     second.begun("hold");
 
     let mut driver = Driver::new(GRACE);
-    let (whom, breach) = (condemned.id, breach(&condemned));
+    let (victim, breach) = (condemned.id, breach(&condemned));
     let orders = driver.victims.start_termination(condemned, breach, Instant::now());
     driver.execute(orders);
     assert!(driver.sent.is_empty());
@@ -220,7 +220,7 @@ fn a_pid_that_was_used_again_before_it_was_opened_shows_by_its_start() {
     else {
         panic!("{:?}", driver.reported)
     };
-    assert_eq!(expected, whom.start);
+    assert_eq!(expected, victim.start);
     assert_eq!(driver.victims.in_flight(), 0);
     assert!(second.is_alive());
 }

@@ -1,5 +1,5 @@
-//! Processes that were forked and have not called exec: what they inherited is charged to their elder while that lives, and
-//! what they hold themselves to them.
+//! Processes that were forked and have not called exec: memory that they inherited is charged to the process that they were
+//! forked from while that lives; their own memory is charged to them.
 #![expect(unsafe_code, reason = "children that wait between fork and exec")]
 
 use std::{
@@ -46,7 +46,7 @@ fn a_child_of_a_large_process_has_its_time_to_call_exec() {
             for _ in 0..100 {
                 assert!(late_exec(&user, Duration::from_micros(700)), "{source}");
             }
-            // Long enough to be met by scans, and by close looks.
+            // Long enough for scans and rechecks to see the child.
             for _ in 0..10 {
                 assert!(late_exec(&user, Duration::from_millis(120)), "{source}");
             }

@@ -1,5 +1,5 @@
-//! Victims that a cgroup freezer holds: they stay where they are after SIGKILL, as a process that hangs in the kernel
-//! does, so that what memmon reports of their memory can be read at leisure.
+//! Victims in a frozen cgroup: they do not exit after SIGKILL, like a process that hangs in the kernel, so there is time to
+//! check what memmon reports about their memory.
 
 use std::{fs, path::PathBuf, process};
 
@@ -11,7 +11,7 @@ use crate::common::{TestUser, daemon::Daemon, hog::Hog, log::config};
 const FREEZER: &str = "/sys/fs/cgroup/freezer";
 const MIB: u64 = 1 << 20;
 
-/// A cgroup of this test; it is thawed and removed in the end.
+/// A cgroup of this test; it is thawed and removed at the end.
 struct Freezer(PathBuf);
 
 impl Freezer {

@@ -1,4 +1,4 @@
-//! What journald makes of a daemon's messages: found by their kind, with their fields, and explained.
+//! A daemon's messages in journald: they are found by their kind, with their fields and explanations.
 
 use std::process::{Child, Command, Output};
 
@@ -13,7 +13,7 @@ use serde_json::Value;
 /// The MESSAGE_ID of a termination's record.
 const TERMINATED: &str = "MESSAGE_ID=f3289371f0d242f083ebf990973733dd";
 
-/// A journald among the mounts of a test, with memmon's catalog, and away from the machine's own. It ends with the test.
+/// A journald in the mounts of a test, with memmon's catalog, and separate from the machine's own. It ends with the test.
 struct Journald(Child);
 
 impl Journald {
@@ -51,7 +51,7 @@ fn journalctl(daemon: &Daemon, arguments: &[&str]) -> String {
 #[ignore = "kernel: needs root and journalctl"]
 fn journald_has_every_figure_and_explains_a_termination() {
     let user = TestUser::claim();
-    // Whose mounts are there before anything is told.
+    // The mounts exist before the daemon logs anything.
     let mut place = Daemon::start(&config(&user, &[]), &["--once", "--dry-run", "--source", "proc"]);
     assert!(place.ended(SOON).success());
     let _journald = Journald::start(&place);

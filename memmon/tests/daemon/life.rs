@@ -1,4 +1,4 @@
-//! The life of a daemon: one per machine, how it reloads, and how a start is refused.
+//! The lifetime of a daemon: one per machine, reloads, and refused starts.
 
 use std::{os::unix::process::CommandExt, path::Path};
 
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 const TERM: Option<i32> = Some(libc::SIGTERM);
 
-/// The exit code and all that was said.
+/// The exit code and all output.
 fn refused(mut daemon: Daemon) -> (Option<i32>, String) {
     let status = daemon.ended(SOON);
     (status.code(), daemon.last_words().join("\n"))
@@ -63,10 +63,10 @@ fn a_second_daemon_is_refused_and_a_look_beside_it_is_not() {
         let mut look = first.spawn_beside(&config, &["--once", "--dry-run", "--source", source]);
         assert!(look.ended(SOON).success());
         look.event("scan_complete");
-        // The first has noticed nothing.
+        // The first daemon is not affected.
         assert_eq!(first.terminated(&mut user.hog("anon 40M hold")).0, TERM);
         let pin = format!("/proc/{}/root", first.pid()) + "/sys/fs/bpf/memmon/processes";
-        assert_eq!(Path::new(&pin).exists(), *source == "ebpf", "the look did not take the pin along");
+        assert_eq!(Path::new(&pin).exists(), *source == "ebpf", "the single scan removed the pin");
         first.stop();
     }
 }
@@ -129,7 +129,7 @@ fn one_scan_does_not_wait_for_who_is_out_of_its_reach() {
     let (user, stranger) = (TestUser::claim(), TestUser::claim());
     let hog = user.hog("anon 40M hold");
     hog.begun("hold");
-    // Names would leave it in doubt: it may not read the executable's.
+    // Names would leave it in doubt, because it may not read that of the executable.
     let mut once = as_user(&stranger, &config(&user, &[("whitelist.names", "[]")]), &["--once"]);
     assert!(once.ended(SOON).success());
     assert_eq!(once.told("signal_failed", hog.pid())["signal"], "SIGTERM");
@@ -160,7 +160,7 @@ fn where_it_cannot_be_done_a_start_is_refused() {
     watches.started();
     watches.stop();
 
-    // Nor does a reload get there.
+    // A reload does not start enforcing either.
     let dry = |dry_run| config(&user, &[("settings.dry_run", dry_run)]);
     let watches = without_pidfds(&dry("true"), &[]);
     watches.started();
@@ -173,7 +173,7 @@ fn where_it_cannot_be_done_a_start_is_refused() {
     watches.stop();
 }
 
-/// What a container's seccomp profile may do.
+/// Refuses the system call, as the seccomp profile of a container may.
 #[expect(unsafe_code, reason = "runs between fork and exec")]
 #[expect(clippy::cast_possible_truncation, reason = "constants of the kernel's, all of them small")]
 fn refuse_pidfd_send_signal() -> std::io::Result<()> {

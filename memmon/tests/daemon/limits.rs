@@ -1,4 +1,4 @@
-//! What a daemon needs itself: room in its map, memory and descriptors, and its turn on a CPU.
+//! The daemon's own resources: room in its map, memory and descriptors, and time on a CPU.
 
 use std::{fs, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::common::{
 #[test]
 #[cfg(feature = "ebpf")]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn whom_a_full_map_has_no_room_for_is_found_all_the_same() {
+fn a_process_without_room_in_a_full_map_is_found_all_the_same() {
     let user = TestUser::claim();
     let old = user.hog("rename old anon 5M wait-term anon 40M hold");
     old.begun("wait-term");
@@ -27,7 +27,7 @@ fn whom_a_full_map_has_no_room_for_is_found_all_the_same() {
         let degraded = daemon.every("degraded").into_iter().map(|event| event["what"].to_string());
         degraded.filter(|what| what.contains("kernel.max_processes")).collect()
     };
-    assert_eq!(full().len(), 1, "said once: {:?}", full());
+    assert_eq!(full().len(), 1, "reported once: {:?}", full());
     let warned = daemon.every("diagnostic");
     assert!(warned.iter().any(|event| event["text"].as_str().unwrap().contains("is full")), "{warned:?}");
     assert!(daemon.every("map_defect").is_empty(), "no room is no defect");
@@ -44,7 +44,7 @@ fn needs(pid: u32) -> Needs {
     Needs { rss_kib, descriptors: fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count() }
 }
 
-/// Of which hogs that come and go are a part: each is a pidfd, a line, a memory that is freed ahead.
+/// Terminated hogs are a part of the load: each needs a pidfd, log lines, and memory that is reclaimed.
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
 fn memory_and_descriptors_stay_flat() {
@@ -55,7 +55,7 @@ fn memory_and_descriptors_stay_flat() {
     for source in SOURCES {
         let user = TestUser::claim();
         let log = format!("{:?}", dir.path().join(source));
-        // It is the same hog each time, which comes back too often for anybody who is not measuring.
+        // The same hog is terminated each time, so back-off is off.
         let never = ("termination.repeat_limit", "0");
         let changes = [("settings.log_file", &log[..]), ("termination.grace", "0.1"), never];
         running.push((Daemon::start(&config(&user, &changes), &["--source", source]), user));
@@ -70,13 +70,13 @@ fn memory_and_descriptors_stay_flat() {
         let all = || running.iter().all(|(daemon, _)| enough(daemon));
         within(Duration::from_secs(240), "all of the scans", all);
     };
-    // First what is set up once: buffers, the thread that frees, the table of users, a sweep.
+    // First the work that is done once: buffers, the thread that reclaims memory, the table of users, a sweep.
     work(ROUNDS, 50);
     let before: Vec<Needs> = running.iter().map(|(daemon, _)| needs(daemon.pid())).collect();
     work(ROUNDS, 50 + SCANS);
     for ((daemon, _), before) in running.iter().zip(before) {
         let source = daemon.event("started")["source"].clone();
-        // A second thread for close looks, should one ever take long, keeps some.
+        // A second thread for rechecks, if one ever takes long, keeps some memory.
         eventually("as many descriptors as before", || {
             needs(daemon.pid()).descriptors <= before.descriptors + 8
         });
@@ -91,11 +91,11 @@ fn memory_and_descriptors_stay_flat() {
 /// The name of each of its threads, and whether that runs before normal processes (`policy` of proc_pid_stat(5)).
 fn threads(pid: u32) -> Vec<(String, bool)> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    // One may end meanwhile.
+    // A thread may end meanwhile.
     let stats = tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("stat")).ok());
     let read = |stat: String| {
         let (before, after) = stat.rsplit_once(") ").unwrap();
-        // What follows the name begins with field 3.
+        // The text after the name begins with field 3.
         let policy: i32 = after.split(' ').nth(41 - 3).unwrap().parse().unwrap();
         assert!([libc::SCHED_OTHER, libc::SCHED_FIFO].contains(&policy), "{stat}");
         (before.split_once('(').unwrap().1.to_owned(), policy == libc::SCHED_FIFO)
@@ -110,7 +110,7 @@ fn the_loop_runs_before_normal_processes_if_it_is_told_to_and_its_other_threads_
         let user = TestUser::claim();
         let changes = [("kernel.realtime", if realtime { "true" } else { "false" })];
         let daemon = Daemon::start(&config(&user, &changes), &[]);
-        // All of its threads are there once somebody was terminated.
+        // All of its threads exist once it has terminated a process.
         daemon.terminated(&mut user.hog("anon 40M hold"));
         eventually("the policies of its threads", || {
             let threads = threads(daemon.pid());
@@ -118,7 +118,7 @@ fn the_loop_runs_before_normal_processes_if_it_is_told_to_and_its_other_threads_
                 let mut those = threads.iter().filter(|(comm, _)| comm == name).peekable();
                 those.peek().is_some() && those.all(|(_, fifo)| *fifo == first)
             };
-            // What the loop waits for goes with it.
+            // Threads for which the loop waits have the same priority.
             let helper = threads.iter().any(|(comm, fifo)| comm != "memmon" && *fifo);
             helper == realtime
                 && all("memmon", realtime)

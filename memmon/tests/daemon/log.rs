@@ -1,4 +1,4 @@
-//! The log of a running daemon: its form, its file, and that no trouble with it ever stops enforcement.
+//! The log of a running daemon: its format, its file, and that no problem with it ever stops enforcement.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ use serde_json::Value;
 
 const TERM: Option<i32> = Some(libc::SIGTERM);
 
-/// A configuration that writes in `format` to a file of this name in a folder that is there.
+/// A configuration that writes in `format` to this file, in an existing folder.
 fn to_file(user: &TestUser, file: &Path, format: &str) -> ScopedConfig {
     let (file, format) = (format!("{file:?}"), format!("{format:?}"));
     config(user, &[("settings.log_file", &file), ("log.format", &format)])
@@ -56,7 +56,7 @@ fn the_three_lines_of_v1_are_in_the_file_and_only_for_some_eyes() {
 
         let text = read(&log);
         let lines: Vec<&str> = text.lines().collect();
-        // The kernel's wake may come between two scans: each line is looked for by itself.
+        // The kernel may wake the daemon between two scans, so each line is looked up by itself.
         let one = |word: &str| lines.iter().find(|line| line.contains(word)).unwrap();
         let shapes = ["System Memory", "Killing", "Scan complete"].map(|word| shape(one(word)));
         assert_eq!(
@@ -115,7 +115,7 @@ fn a_warning_of_every_scan_is_written_once_and_counted() {
     let daemon = Daemon::start(&config(&user, &[]), &["--source", "proc"]);
     let hog = user.hog("anon 5M wait-term anon 40M hold");
     hog.begun("wait-term");
-    // To the daemon alone it has no owner that can be read.
+    // Only the daemon cannot read the owner.
     let status = format!("/proc/{}/status", hog.pid());
     assert!(daemon.beside("mount").args(["--bind", "/dev/null", &status]).status().unwrap().success());
     hog.term();
@@ -143,13 +143,13 @@ fn a_rotation_starts_a_new_file_and_never_reloads() {
     let (log, old) = (dir.path().join("log"), dir.path().join("log.1"));
     let daemon = Daemon::start(&to_file(&user, &log, "text"), &[]);
     eventually("a scan in the file", || read(&log).contains("Scan complete"));
-    // Edited, and nobody has asked for a reload.
+    // The configuration is edited, but not reloaded.
     daemon.edit(&to_file(&user, &log, "json"));
     fs::rename(&log, &old).unwrap();
     eventually("a scan in the new file", || read(&log).contains("Scan complete"));
     let before = read(&old);
 
-    // As the scripts of older packages do right after the rename.
+    // The scripts of older packages send SIGHUP right after the rename.
     fs::rename(&log, dir.path().join("log.2")).unwrap();
     daemon.signal(Signal::SIGHUP);
     daemon.line("the reason", |line| line.contains("so the configuration was not reloaded"));
@@ -225,7 +225,7 @@ fn a_full_disk_is_said_and_hogs_end_all_the_same() {
     fs::create_dir(&folder).unwrap();
     let log = folder.join("log");
     let daemon = Daemon::start(&to_file(&user, &log, "json"), &[]);
-    // Seen by the daemon alone.
+    // Only the daemon sees this mount.
     let mount = ["-t", "tmpfs", "-o", "size=16k,mode=755", "tmpfs"];
     assert!(daemon.beside("mount").args(mount).arg(&folder).status().unwrap().success());
     daemon.signal(Signal::SIGHUP);

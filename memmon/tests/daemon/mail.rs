@@ -1,4 +1,4 @@
-//! Mail of a real daemon, through a relay that is dead at first.
+//! Mail of a real daemon, through a relay that does not run at first.
 
 use std::{
     fs,
@@ -93,7 +93,7 @@ fn a_dead_relay_delays_no_signal_and_gets_its_mail_when_it_is_back() {
         let said = daemon.every("degraded");
         said.iter().any(|event| event["what"].as_str().unwrap().starts_with("notification by mail failed"))
     });
-    // While that waits for its next attempt, terminations go on as ever.
+    // While the mail waits for its next attempt, terminations continue as usual.
     let begun = Instant::now();
     assert_eq!(daemon.terminated(&mut user.hog("anon 40M hold")).0, TERM);
     assert!(begun.elapsed() < SOON);
@@ -105,7 +105,7 @@ fn a_dead_relay_delays_no_signal_and_gets_its_mail_when_it_is_back() {
         mail.contains(&format!("Terminated: PID=3D{pid},")),
         "what could not be sent, quoted-printable: {mail}"
     );
-    eventually("a word of whom the relay does not know", || {
+    eventually("a report of the unknown recipient", || {
         let said = daemon.every("diagnostic");
         said.iter().any(|event| {
             let text = event["text"].as_str().unwrap();

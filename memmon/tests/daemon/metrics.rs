@@ -1,4 +1,4 @@
-//! A daemon's figures, read by those for whom they are: node_exporter's file by promtool, and the listener by Prometheus.
+//! A daemon's metrics, read by the programs that they are for: the textfile by promtool, and the listener by Prometheus.
 
 use std::{
     fs,
@@ -28,7 +28,7 @@ fn free() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// What a GET of `path` gives, without its head; nothing where nobody listens yet.
+/// The body of the response to a GET of `path`; none if the daemon does not listen yet.
 fn get(address: SocketAddr, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
@@ -38,12 +38,12 @@ fn get(address: SocketAddr, path: &str) -> Option<String> {
     answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())
 }
 
-/// The value of one figure in a text of them.
+/// The value of one metric in a text of metrics.
 fn figure(text: &str, name: &str) -> Option<f64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
 }
 
-/// A Prometheus that reads `target` each second and knows memmon's rules. It ends with the test.
+/// A Prometheus that reads `target` every second and has memmon's rules. It ends with the test.
 struct Prometheus {
     child: Child,
     address: SocketAddr,
@@ -70,7 +70,7 @@ impl Prometheus {
         Self { child, address, _folder: folder }
     }
 
-    /// The values that a query finds now.
+    /// The current values of a query.
     fn query(&self, query: &str) -> Vec<f64> {
         let text = get(self.address, &format!("/api/v1/query?query={query}")).unwrap_or_default();
         let answer: Value = serde_json::from_str(&text).unwrap_or_default();
@@ -86,7 +86,7 @@ impl Drop for Prometheus {
     }
 }
 
-/// `promtool check metrics`, without a complaint.
+/// Checks that `promtool check metrics` accepts the text.
 fn promtool_accepts(text: &str) {
     let mut check = Command::new(promtool());
     let mut check =
@@ -106,16 +106,16 @@ fn prometheus_reads_what_a_daemon_does() {
     let daemon = Daemon::start(&config(&user, &[("metrics.listen", &listen)]), &[]);
     let prometheus = Prometheus::start(address);
     eventually("a first reading", || prometheus.query("memmon_config_generation") == [1.0]);
-    // As `curl …/metrics | promtool check metrics` reads it.
+    // The same as `curl …/metrics | promtool check metrics`.
     promtool_accepts(&get(address, "/metrics").unwrap());
     let mut hog = user.hog("anon 40M hold");
     daemon.terminated(&mut hog);
-    // The alert is of an increase: the reading before the first termination was a 0.
+    // The alert is about an increase: the reading before the first termination was 0.
     eventually("the termination", || prometheus.query("sum(memmon_terminations_total)") == [1.0]);
     eventually("the alert", || {
         !prometheus.query("ALERTS{alertname=\"MemmonTerminatedProcess\",alertstate=\"firing\"}").is_empty()
     });
-    // One that comes late has no figures for a moment.
+    // A reader that comes late gets no metrics for a moment.
     eventually("a histogram", || {
         prometheus.query("count(memmon_scan_duration_seconds_bucket)>bool(1)") == [1.0]
     });
@@ -150,13 +150,13 @@ fn the_textfile_is_one_that_promtool_likes() {
         let user = TestUser::claim();
         let path = "/run/memmon.prom";
         let changes = [("metrics.textfile", &*format!("{path:?}"))];
-        // The unit's.
+        // The umask of the unit.
         let before = umask(Mode::from_bits_truncate(0o027));
         let daemon = Daemon::start(&config(&user, &changes), &["--source", source]);
         umask(before);
         let seen = format!("/proc/{}/root{path}", daemon.pid());
         let read = || fs::read_to_string(&seen).unwrap_or_default();
-        // It is written every 15 seconds: the first one may be from before the first scan.
+        // The file is written every 15 seconds; the first one may be from before the first scan.
         within(2 * PATIENCE, "a scan in the file", || {
             figure(&read(), "memmon_processes").is_some_and(|many| many > 1.0)
         });
@@ -166,7 +166,11 @@ fn the_textfile_is_one_that_promtool_likes() {
         let entries = figure(&text, "memmon_map_entries").unwrap();
         assert_eq!(entries > 1.0, *source == "ebpf", "{text}");
         assert!(!text.contains("pid"), "{text}");
-        assert_eq!(fs::metadata(&seen).unwrap().permissions().mode() & 0o777, 0o644, "whatever the umask");
+        assert_eq!(
+            fs::metadata(&seen).unwrap().permissions().mode() & 0o777,
+            0o644,
+            "the mode does not depend on the umask"
+        );
         promtool_accepts(&text);
         daemon.stop();
     }

@@ -1,5 +1,4 @@
-//! memmon in other namespaces than the machine's: no signal goes out where a number, a uid or a path may mean something
-//! else than memmon takes it for.
+//! memmon in other namespaces than the machine's: it sends no signal if a pid, a uid or a path may have another meaning there.
 
 use std::{
     process::{Command, Output},
@@ -14,10 +13,10 @@ use crate::common::{
 
 const ONCE: &[&str] = &["--once", "--source", "proc"];
 const UNSHARE: &str = "unshare";
-/// What exit.rs has for "cannot enforce".
+/// The exit code for "cannot enforce" in exit.rs.
 const CANNOT_ENFORCE: i32 = 4;
 
-/// Runs one enforcing scan that is expected to be refused, and returns what it said.
+/// Runs one enforcing scan that is expected to be refused, and returns its output.
 fn refused(launcher: &[&str], config: &ScopedConfig) -> String {
     let mut daemon = Daemon::spawn_by(launcher, config, ONCE);
     let status = daemon.ended(Duration::from_secs(20));
@@ -57,7 +56,7 @@ fn a_proc_of_another_pid_namespace_is_not_enforced_by() {
     assert_eq!(code, Some(CANNOT_ENFORCE), "{text}");
     assert_eq!(last_line(&text), "memmon can watch here, but not enforce: see the lines marked !!");
 
-    // A dry run signals nobody.
+    // A dry run sends no signal.
     let arguments = ["--once", "--source", "proc", "--dry-run"];
     let mut dry = Daemon::spawn_by(&FOREIGN_PROC, &config(&user, &[]), &arguments);
     assert!(dry.ended(Duration::from_secs(20)).success(), "{:?}", dry.lines());
@@ -78,7 +77,7 @@ fn a_pid_namespace_with_its_own_proc_is_enforced_in() {
     let part =
         |event: &&serde_json::Value| event["what"].to_string().contains("only the processes of its own");
     assert!(degraded.iter().any(|event| part(&event)), "{degraded:?}");
-    assert!(hog.is_alive(), "it is not in sight");
+    assert!(hog.is_alive(), "the hog is not visible");
 
     let (code, text) = doctor(&launcher);
     assert_eq!(code, Some(0), "{text}");
@@ -96,7 +95,7 @@ fn uids_of_another_user_namespace_are_not_enforced_by() {
     hog.begun("hold");
     let said = refused(&[UNSHARE, "--user", "--map-root-user"], &config(&user, &[]));
     assert!(said.contains("a user namespace that does not map every uid in sight"), "{said}");
-    // One that has its own pids, too, but no place for the users of /etc/passwd.
+    // A user namespace with its own pid namespace, but without a mapping for the users of /etc/passwd.
     let alone = [UNSHARE, "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"];
     let said = refused(&alone, &config(&user, &[]));
     assert!(said.contains("a user namespace that does not map every uid in sight"), "{said}");
@@ -132,7 +131,7 @@ fn paths_of_another_cgroup_namespace_are_not_enforced_by() {
     let said = refused(&launcher, &config(&user, &[]).and_in_cgroup("/**"));
     assert!(said.contains("the paths that scope.cgroups is compared with"), "{said}");
     assert!(hog.is_alive());
-    // Nothing else depends on it.
+    // Nothing else depends on the cgroup namespace.
     let mut inside = Daemon::spawn_by(&launcher, &config(&user, &[]), ONCE);
     assert!(inside.ended(Duration::from_secs(20)).success(), "{:?}", inside.lines());
     assert_eq!(hog.ended_by(Duration::from_secs(5)), Some(libc::SIGTERM));

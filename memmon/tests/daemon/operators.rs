@@ -1,4 +1,4 @@
-//! What operators steer and hear: schedules, repeat offenders, hooks.
+//! Features for administrators: schedules, back-off of repeat offenders, hooks.
 
 use std::{
     fs,
@@ -30,7 +30,7 @@ use serde_json::Value;
 
 const TERM: Option<i32> = Some(libc::SIGTERM);
 
-/// The test's configuration with a `[[schedule]]`, which no dotted key can write.
+/// The test's configuration with a `[[schedule]]`, which a dotted key cannot express.
 fn scheduled(user: &TestUser, window: &str) -> ScopedConfig {
     let text = format!(
         "thresholds = {{ ram_gb_threshold = 0.5, ram_percent_threshold = 100, check_interval = 3600 }}\n\
@@ -43,7 +43,7 @@ fn scheduled(user: &TestUser, window: &str) -> ScopedConfig {
 #[ignore = "kernel: needs root"]
 fn the_hour_comes_and_the_limit_with_it() {
     let user = TestUser::claim();
-    // A full minute that is some seconds ahead, whatever the time is.
+    // A full minute that is at least some seconds ahead.
     let soon = Zoned::now().saturating_add(80.seconds());
     let begins = Instant::now() + Duration::from_secs(80 - u64::from(soon.second().unsigned_abs()));
     let (from, to) = (soon.strftime("%H:%M"), soon.saturating_add(2.minutes()).strftime("%H:%M").to_string());
@@ -51,7 +51,7 @@ fn the_hour_comes_and_the_limit_with_it() {
     let daemon = Daemon::start(&scheduled(&user, &window), &[]);
     daemon.event("scan_complete");
     assert_eq!(daemon.event("started")["limit_bytes"], 1_u64 << 29);
-    // Not long before: what is idle may be swapped out.
+    // Not long before, because an idle process may be swapped out.
     thread::sleep((begins - Duration::from_secs(10)).saturating_duration_since(Instant::now()));
     let mut hog = user.hog("anon 40M hold");
     hog.begun("hold");
@@ -60,7 +60,7 @@ fn the_hour_comes_and_the_limit_with_it() {
     assert_eq!(daemon.event("scheduled")["limit_bytes"], 32 << 20);
     assert_eq!(daemon.terminated(&mut hog).0, TERM, "without waiting for the next scan");
 
-    // A window that cannot be is refused, and what holds goes on.
+    // An invalid window is refused, and the old configuration stays in force.
     daemon.reload(&scheduled(&user, "schedule = [{ days = [\"mon\"], from = \"9:00\", to = \"9:00\" }]"));
     let error = daemon.event("reload_failed")["error"].as_str().unwrap().to_owned();
     assert!(error.contains("config.toml:"), "{error}");
@@ -78,7 +78,7 @@ fn status(daemon: &Daemon) -> Value {
     serde_json::from_str(&memmon(daemon, &["status", "--json"])).unwrap()
 }
 
-/// A hook below /run, which is the daemon's own there: it writes what `script` says to the file that this gives.
+/// Makes a hook below /run, which is private to the daemon: it writes the output of `script` to the returned file.
 fn hook(daemon: &Daemon, script: &str) -> String {
     let script = format!("#!/bin/sh\nexec >>/run/hooks/told\n{script}\n");
     let place = "mkdir /run/hooks && chmod 755 /run/hooks && cat >/run/hooks/hook && chmod 755 /run/hooks/hook && \
@@ -92,7 +92,7 @@ fn hook(daemon: &Daemon, script: &str) -> String {
 #[test]
 #[ignore = "kernel: needs root"]
 fn the_end_waits_for_a_notice_but_not_for_long() {
-    // Neither is there for ever, whatever becomes of the daemon.
+    // Both end by themselves, whatever happens to the daemon.
     for (script, is_sent) in [("sleep 1; echo sent", true), ("sleep 15; echo sent", false)] {
         let user = TestUser::claim();
         let changes = [("notify.hook", "\"/run/hooks/hook\""), ("notify.hook_timeout", "60")];
@@ -145,15 +145,15 @@ fn who_comes_back_too_often_waits_and_is_told_of_once() {
     let pid = third.pid().to_string();
     let explained = memmon(&daemon, &["explain", "--config", file.to_str().unwrap(), &pid]);
     assert!(explained.contains("terminated 2 times and comes back"), "{explained}");
-    // Nobody waits who has twice its limit, and those who wait go on waiting, no longer than they would have.
+    // A process above twice its limit is not delayed; the delays of others continue and are not extended.
     assert!(daemon.terminated(&mut user.hog("anon 70M hold")).0.is_some());
     assert!(third.is_alive() || held_at.elapsed() > Duration::from_secs(14));
     within(2 * PATIENCE, "a wait ends", || !daemon.about("terminated", third.pid()).is_empty());
     assert!(held_at.elapsed() < Duration::from_secs(25), "{:?}", held_at.elapsed());
     assert_eq!(third.ended_by(Duration::ZERO), TERM);
-    assert_eq!(daemon.about("held_back", third.pid()).len(), 1, "said once, over many scans");
+    assert_eq!(daemon.about("held_back", third.pid()).len(), 1, "reported once, over many scans");
 
-    // A reload that knows no offenders has nobody wait.
+    // After a reload that disables back-off, no process is delayed.
     let mut fourth = user.hog("anon 40M hold");
     daemon.told("held_back", fourth.pid());
     daemon.reload(&with("0"));
@@ -162,7 +162,7 @@ fn who_comes_back_too_often_waits_and_is_told_of_once() {
     let said = || fs::read_to_string(&told).unwrap();
     let count =
         || said().lines().map(|line| line.split('|').nth(1).unwrap().parse::<u32>().unwrap()).sum::<u32>();
-    // Five terminations, and one word of those who come back.
+    // Five terminations, and one message about repeat offenders.
     eventually("six notices", || count() >= 6);
     daemon.scanned();
     assert_eq!(count(), 6, "{}", said());
@@ -206,7 +206,7 @@ fn a_job_array_under_one_supervisor_is_no_crash_loop() {
     };
     (0..5).for_each(|job| terminated(&format!("job{job}.py")));
     assert_eq!(daemon.every("held_back"), Vec::<Value>::new());
-    // The same one, again and again, is.
+    // The same program, started again and again, is delayed.
     terminated("service.py");
     terminated("service.py");
     let mut service = python(&user, &folder.path().join("service.py"));
@@ -232,7 +232,7 @@ fn one_that_cannot_wait_has_its_grace_and_doubles_the_wait() {
         ];
         let daemon = Daemon::start(&config(&user, &often), &["--source", source]);
         daemon.terminated(&mut user.hog("anon 40M hold"));
-        // More than twice its limit, where the grace of one that was never delayed would be over.
+        // It is above twice its limit, where the grace period of a process that was never delayed would end.
         let mut urgent = user.hog("ignore-term anon 70M hold");
         let killed = daemon.told("grace_over", urgent.pid());
         assert_eq!(killed["urgency"], Value::Null, "{killed}");
@@ -244,8 +244,8 @@ fn one_that_cannot_wait_has_its_grace_and_doubles_the_wait() {
     }
 }
 
-/// A daemon with a hook, as one is in the unit: root without these capabilities (capabilities(7)). It has more of what
-/// is inherited than a hook should have.
+/// A daemon with a hook, under the conditions of the unit: root without these capabilities (capabilities(7)). It has more
+/// inherited state than a hook should have.
 #[expect(unsafe_code, reason = "runs between fork and exec")]
 fn with_a_hook(user: &TestUser, dropped: &'static [libc::c_ulong]) -> Daemon {
     let changes = [("notify.hook", "\"/run/hooks/hook\""), ("notify.interval", "1")];
@@ -255,7 +255,7 @@ fn with_a_hook(user: &TestUser, dropped: &'static [libc::c_ulong]) -> Daemon {
                 // SAFETY: integers only.
                 unsafe { libc::prctl(libc::PR_CAPBSET_DROP, *capability, 0, 0, 0) };
             }
-            // SAFETY: two integers; a descriptor that whoever starts memmon has forgotten.
+            // SAFETY: two integers; a descriptor that the parent of memmon did not close.
             unsafe { libc::dup2(2, 200) };
             let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
             setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
@@ -299,7 +299,7 @@ fn a_hook_that_the_unit_forbids_is_told_with_what_allows_it() {
     let told = hook(&daemon, "echo ran");
     assert_eq!(daemon.terminated(&mut user.hog("anon 40M hold")).0, TERM);
     let failed = || daemon.those_with("notification by hook failed");
-    eventually("a word of it", || !failed().is_empty());
+    eventually("a report of it", || !failed().is_empty());
     let what = failed()[0]["what"].as_str().unwrap().to_owned();
     assert!(what.contains("/run/hooks/hook cannot be run as uid ") && what.contains("memmon(8)"), "{what}");
     assert_eq!(fs::read_to_string(&told).unwrap(), "");

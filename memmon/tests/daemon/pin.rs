@@ -1,5 +1,5 @@
-//! What a daemon has in the kernel while it runs: a map that others can read, and programs. What is left of them after
-//! its end, and after a crash.
+//! A daemon's objects in the kernel while it runs: a map that other programs can read, and BPF programs; and what is left of
+//! them after its end, and after a crash.
 
 use std::{
     fs,
@@ -23,7 +23,7 @@ use serde_json::Value;
 
 const TERM: Option<i32> = Some(libc::SIGTERM);
 
-/// Lists the pin as the daemon's mounts have it, also after its end.
+/// Lists the pin in the daemon's mounts, also after the daemon's end.
 fn pin(daemon: &Daemon) -> Command {
     let mut list = daemon.beside("ls");
     list.args(["-l", "/sys/fs/bpf/memmon/processes"]);
@@ -68,7 +68,7 @@ fn the_map_can_be_read_by_others_and_all_is_gone_after_the_end() {
         let value = &entry["value"];
         let page = sysconf(SysconfVar::PAGE_SIZE).unwrap().unwrap().unsigned_abs();
         let mib = |key: &str| (value[key].as_u64().unwrap() * page) >> 20;
-        // Of what is idle the kernel may take some away.
+        // The kernel may swap out some idle memory.
         assert!((58..70).contains(&(mib("anon_pages") + mib("swap_entries"))), "{value:#}");
         assert!((18..30).contains(&mib("shmem_pages")), "{value:#}");
         assert!(mib("peak_pages") >= 77 && value["file_pages"].is_u64(), "{value:#}");
@@ -89,7 +89,7 @@ fn the_map_can_be_read_by_others_and_all_is_gone_after_the_end() {
         daemon.stop_by(signal);
         let left = after.args(["-A", "/sys/fs/bpf"]).output().unwrap();
         let left = String::from_utf8(left.stdout).unwrap();
-        // What the kernel itself has there (CONFIG_BPF_PRELOAD) stays.
+        // The kernel's own files there (CONFIG_BPF_PRELOAD) stay.
         assert!(left.lines().all(|name| name.ends_with(".debug")), "left in bpffs: {left}");
         eventually("the end of the programs", || !programs.iter().any(|&program| is_loaded(program)));
     }
@@ -114,7 +114,7 @@ fn what_a_crash_leaves_is_replaced_by_the_next_start() {
     assert!(dump(&next).iter().any(|entry| entry["key"] == small.pid()), "the pin is the new map's");
     assert_eq!(next.terminated(&mut user.hog("anon 40M hold")).0, TERM);
     next.stop();
-    assert!(!pin(&crashed).output().unwrap().status.success(), "and is gone with it");
+    assert!(!pin(&crashed).output().unwrap().status.success(), "the pin is gone with it");
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn an_entry_that_was_lost_is_mended_and_only_that_is_called_a_defect() {
     let hog = user.hog("anon 5M hold");
     hog.begun("hold");
     daemon.scanned();
-    // Nor is the first process of a machine whose memory has no owner.
+    // The first process of a machine, whose memory has no owner, is not reported as a defect either.
     assert!(daemon.every("map_defect").is_empty());
 
     let mut bpftool = daemon.beside("bpftool");
@@ -206,7 +206,7 @@ fn who_was_there_before_is_in_the_map_whatever_became_of_its_first_thread() {
         let page = sysconf(SysconfVar::PAGE_SIZE).unwrap().unwrap().unsigned_abs();
         assert!(value["anon_pages"].as_u64().unwrap() * page > 55 << 20, "{script}: {value:#}");
         if script.ends_with("vfork") {
-            assert!(of(hog.child("vfork")).is_none(), "who borrows memory has none");
+            assert!(of(hog.child("vfork")).is_none(), "a child that borrows memory has no entry");
         }
     }
     daemon.stop();

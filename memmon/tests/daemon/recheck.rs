@@ -16,7 +16,7 @@ use nix::{sys::stat::Mode, unistd::mkfifo};
 
 const WHITELIST: (&str, &str) = ("whitelist.names", "[\"nobody\"]");
 
-/// Puts `file` in place of one of a process's, where the daemon sees it.
+/// Puts `file` in place of a file of a process in /proc, in the daemon's mounts only.
 fn mount(daemon: &Daemon, file: &Path, over: &str) {
     assert!(daemon.beside("mount").arg("--bind").arg(file).arg(over).status().unwrap().success());
 }
@@ -25,8 +25,8 @@ fn unmount(daemon: &Daemon, over: &str) {
     assert!(daemon.beside("umount").args(["--lazy", over]).status().unwrap().success());
 }
 
-/// A pipe in place of a process's command line, where the daemon sees it: nobody writes, and who reads it waits, as for one
-/// whose address space is locked.
+/// A pipe in place of a process's command line, in the daemon's mounts only. Without a writer, a reader waits, as for a process
+/// with a locked address space.
 struct Hang<'a> {
     daemon: &'a Daemon,
     fifo: PathBuf,
@@ -47,9 +47,9 @@ impl<'a> Hang<'a> {
     }
 }
 
-/// Lets those go on who wait for a writer.
+/// Lets readers continue that wait for a writer.
 fn release(fifo: &Path) {
-    // An error, if there is nobody.
+    // It fails if there is no reader.
     drop(OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(fifo));
 }
 
@@ -68,14 +68,14 @@ fn a_process_that_hangs_at_its_crossing_holds_up_no_other_and_is_not_spared_for_
     assert_eq!(doubt["doubt"]["name_unreadable"], "argv0", "{doubt:#}");
     assert!(hog.is_alive() && daemon.about("killing", hog.pid()).is_empty());
     daemon.terminated(&mut user.hog("anon 40M hold"));
-    // It hangs still: its owner can see to that, so the doubt has an end.
+    // The process still hangs: its owner can cause that, so the doubt ends after some time.
     let (signal, record) = daemon.terminated(&mut hog);
     assert_eq!(signal, Some(libc::SIGTERM));
-    assert!(record["rss_at_crossing_bytes"].is_u64(), "its crossing is remembered: {record:#}");
+    assert!(record["rss_at_crossing_bytes"].is_u64(), "its crossing is recorded: {record:#}");
     let [ended] = &daemon.about("doubt_ended", hog.pid())[..] else { panic!("it is reported once") };
     assert!(ended["lasted_seconds"].as_f64().unwrap() >= 1.5, "{ended:#}");
     assert_eq!(daemon.scans(), before, "no scan was needed");
-    assert_eq!(daemon.about("unsure", hog.pid()).len(), 1, "said once");
+    assert_eq!(daemon.about("unsure", hog.pid()).len(), 1, "reported once");
     release(&hang.fifo);
     daemon.stop();
 }
@@ -93,11 +93,11 @@ fn a_process_that_hangs_for_a_moment_is_looked_at_again() {
     daemon.told("unsure", hog.pid());
     hang.end();
     assert_eq!(daemon.terminated(&mut hog).0, Some(libc::SIGTERM));
-    assert_eq!(daemon.about("unsure", hog.pid()).len(), 1, "said once");
+    assert_eq!(daemon.about("unsure", hog.pid()).len(), 1, "reported once");
     daemon.stop();
 }
 
-/// Without CAP_SYS_PTRACE, as for a process that made itself not dumpable, the executable's name stays unknown.
+/// Without CAP_SYS_PTRACE the executable's name stays unknown, as with a process that made itself not dumpable.
 #[test]
 #[ignore = "kernel: needs root"]
 fn a_process_whose_executable_cannot_be_read_is_not_spared_for_it() {
@@ -110,7 +110,7 @@ fn a_process_whose_executable_cannot_be_read_is_not_spared_for_it() {
     assert!(once.ended(SOON).success(), "{:?}", once.lines());
     assert_eq!(hog.ended_by(SOON), Some(libc::SIGTERM));
     assert!(once.about("unsure", hog.pid()).is_empty());
-    // What can be read spares as ever.
+    // The readable names protect the process as usual.
     let hog = user.hog("rename spared anon 40M hold");
     hog.begun("hold");
     let spared = ("whitelist.names", "[\"spared\"]");
@@ -169,7 +169,7 @@ fn a_victim_that_hangs_when_its_grace_is_over_is_not_let_go_for_that() {
     let hang = Hang::begin(&daemon, hog.pid());
     daemon.told("unsure", hog.pid());
     assert!(hog.is_alive() && daemon.about("grace_over", hog.pid()).is_empty());
-    // It hangs still.
+    // The process still hangs.
     assert_eq!(daemon.terminated(&mut hog).0, Some(libc::SIGKILL));
     assert_eq!(daemon.about("killing", hog.pid()).len(), 1, "it had its SIGTERM");
     assert_eq!(daemon.about("doubt_ended", hog.pid()).len(), 1);

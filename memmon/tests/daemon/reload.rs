@@ -1,4 +1,4 @@
-//! Another configuration while hogs are about: what it stops, what it begins, and what goes on by the rules of before.
+//! Reloads while hogs run: what a new configuration stops, what it starts, and what continues by the old rules.
 
 use std::{
     fs::{self, File},
@@ -24,13 +24,13 @@ use serde_json::Value;
 const TERM: Option<i32> = Some(libc::SIGTERM);
 const KILL: Option<i32> = Some(libc::SIGKILL);
 
-/// Asks the name service, as a number does not.
+/// A user by name, which needs the name service.
 const NAMED: (&str, &str) = ("whitelist.users", "[\"nobody\"]");
 const DRY: (&str, &str) = ("settings.dry_run", "true");
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn a_reload_to_dry_run_stops_before_sigkill_and_one_from_it_begins_anew() {
+fn a_reload_to_dry_run_stops_before_sigkill_and_one_from_it_begins_again() {
     const SECONDS: u64 = 5;
     const GRACE: (&str, &str) = ("termination.grace", "5");
     for source in SOURCES {
@@ -43,19 +43,19 @@ fn a_reload_to_dry_run_stops_before_sigkill_and_one_from_it_begins_anew() {
         let let_go = daemon.told("let_go", hog.pid());
         assert!(asked.elapsed() < Duration::from_secs(SECONDS), "the machine is too slow for this test");
         assert_eq!(let_go["after_term"], true);
-        // Its grace goes by, with scans that look at it.
+        // Its grace period passes, with scans that see the process.
         thread::sleep(Duration::from_secs(SECONDS + 1));
         daemon.scanned();
         assert!(hog.is_alive() && daemon.about("grace_over", hog.pid()).is_empty());
         let told = daemon.about("killing", hog.pid());
-        assert_eq!(told.len(), 2, "once in earnest, once not: {told:#?}");
+        assert_eq!(told.len(), 2, "once enforcing, once in dry run: {told:#?}");
         assert_eq!((&told[0]["dry_run"], &told[1]["dry_run"]), (&false.into(), &true.into()));
 
         daemon.reload(&config(&user, &[GRACE]));
         let (signal, record) = daemon.terminated(&mut hog);
         assert_eq!(signal, KILL);
         let seconds = record["signal_to_exit_seconds"].as_f64();
-        assert!(seconds >= Some(SECONDS as f64), "with all of a grace: {record:#}");
+        assert!(seconds >= Some(SECONDS as f64), "with the whole grace period: {record:#}");
         daemon.stop();
     }
 }
@@ -74,7 +74,7 @@ fn a_reload_to_enforcing_gets_ready_for_it_as_a_start_does() {
         daemon.reload(&config(&user, &[]));
         assert_eq!(daemon.terminated(&mut hog).0, TERM);
         assert_ne!(locked(), "0 kB");
-        // Without CAP_SYS_RESOURCE it stays, and that is said.
+        // Without CAP_SYS_RESOURCE the score stays as it is, and memmon logs that.
         let said = |event: &Value| event["what"].as_str().unwrap().starts_with("oom_score_adj stays");
         assert!(score().trim() == "-900" || daemon.every("degraded").iter().any(said), "{}", score());
         daemon.stop();
@@ -114,11 +114,11 @@ fn victims_under_way_finish_under_what_condemned_them_but_for_who_is_protected_n
         ];
         daemon.reload(&config(&user, &changes));
         let (signal, record) = daemon.terminated(&mut hog);
-        assert_eq!(signal, KILL, "40 MB were too much when it was condemned");
+        assert_eq!(signal, KILL, "40 MB were over the limit when its termination began");
         assert_eq!(record["limit_bytes"], crate::common::log::LIMIT);
         assert_eq!(daemon.told("now_protected", spared.pid())["protection"]["rule"], "name");
         assert!(spared.is_alive());
-        // Whoever comes now is judged by what is in force now.
+        // A new process is judged by the new configuration.
         let small = user.hog("anon 60M hold");
         small.begun("hold");
         daemon.scanned();
@@ -161,7 +161,7 @@ fn what_is_no_file_at_its_path_fails_a_reload_and_ends_no_reloading() {
     daemon.stop();
 }
 
-/// A name service that answers nobody, as the daemon sees it: its users are in a FIFO that nobody writes to.
+/// A name service that does not answer, in the daemon's mounts only: the file of users is a FIFO without a writer.
 struct Silent<'a>(&'a Daemon, Option<File>);
 
 impl<'a> Silent<'a> {
@@ -172,10 +172,10 @@ impl<'a> Silent<'a> {
         silent
     }
 
-    /// It answers, whoever waits first.
+    /// Answers the reader that waits, if there is one.
     fn speaks(&mut self) {
         self.succeeds("umount", &["--lazy", "/etc/passwd"]);
-        // Both ends: nobody waits any more who opens it, or does so after this.
+        // Both ends are open, so no reader waits in open(2), now or later.
         self.1 = Some(File::options().read(true).write(true).open(self.place()).unwrap());
         fs::remove_file(self.place()).unwrap();
     }
@@ -199,21 +199,21 @@ fn a_name_service_that_does_not_answer_holds_up_the_reload_and_nothing_else() {
         let file = format!("{log:?}");
         let with = |changes: &[_]| config(&user, &[changes, &[("settings.log_file", &*file)]].concat());
         let daemon = Daemon::start(&with(&[]), &["--source", source]);
-        // The log knows from here on what this user is called.
+        // From here on the log has the name of this user.
         assert_eq!(daemon.terminated(&mut user.hog("anon 40M hold")).0, TERM);
         let mut silent = Silent::of(&daemon);
         fs::rename(&log, folder.path().join("log.1")).unwrap();
         daemon.reload(&with(&[NAMED]));
         eventually("the log by its name", || log.exists());
-        // Late or not, at its crossing and at the end of its grace.
+        // Signals are not delayed, at the crossing or at the end of the grace period.
         for _ in 0..2 {
             assert_eq!(daemon.terminated(&mut user.hog("ignore-term anon 40M hold")).0, KILL);
             let late = |event: &Value| event["what"].as_str().unwrap().contains("does not answer");
-            eventually("a word of it", || daemon.every("degraded").iter().any(late));
+            eventually("a report of it", || daemon.every("degraded").iter().any(late));
         }
         assert!(daemon.every("reloaded").is_empty());
 
-        // However often it is asked for meanwhile, it is loaded once more.
+        // However many reloads are requested meanwhile, one more is done.
         daemon.reload(&with(&[NAMED, DRY]));
         daemon.scanned();
         daemon.signal(Signal::SIGHUP);

@@ -1,5 +1,5 @@
-//! Whom memmon never touches, however much memory they have. Beside each of them a hog that nothing protects ends:
-//! the daemon was at work.
+//! Processes that memmon never touches, however much memory they have. In each test an unprotected hog is terminated, which
+//! shows that the daemon enforces.
 
 use std::fs;
 
@@ -24,7 +24,7 @@ fn holding(hogs: &[Hog]) {
     }
 }
 
-/// Whole scans go by, an unprotected hog ends, and nothing was said of `spared`, which live.
+/// Checks that after whole scans and the end of an unprotected hog, the `spared` processes live and the log does not have them.
 fn left_alone(daemon: &Daemon, user: &TestUser, spared: &[Hog]) {
     let mut control = user.hog("anon 40M hold");
     assert_eq!(daemon.terminated(&mut control).0, TERM);
@@ -115,7 +115,7 @@ fn out_of_scope() {
         let (user, stranger) = (TestUser::claim(), TestUser::claim());
         let spared = [
             stranger.hog("anon 40M hold"),
-            // Half of a user does not do.
+            // A part of a user's name does not match.
             Hog::start(&format!("uid {}:{} anon 40M hold", user.uid, stranger.uid)),
             Hog::start(&format!("uid {}:{} anon 40M hold", stranger.uid, user.uid)),
         ];
@@ -170,7 +170,7 @@ fn dry_run_says_so_once_and_again_after_a_fall() {
         assert!(words.starts_with(&beginning), "{words}");
         let mut kinds = daemon.events();
         kinds.retain(|event| event["pid"] == pid && event["event"] != "approaching");
-        assert_eq!(kinds.len(), 2, "nothing else was said of it: {kinds:#?}");
+        assert_eq!(kinds.len(), 2, "there are other events about it: {kinds:#?}");
         assert!(daemon.every("scan_complete").iter().all(|event| event["killed"] == 0));
         hog.release();
         assert!(hog.ended(crate::common::PATIENCE).success());
@@ -200,7 +200,7 @@ fn a_hostile_name_stays_inside_its_line() {
             said.extend(written.lines().map(str::to_owned));
             assert!(said.iter().all(|line| !line.contains(char::is_control)), "{said:#?}");
             let about = |line: &&String| line.contains(&format!("PID={},", hog.pid()));
-            // Killing and Terminated, on the console and in the file.
+            // `Killing` and `Terminated`, on the console and in the file.
             let told = |word: &str| said.iter().filter(about).filter(|line| line.contains(word)).count();
             assert_eq!((told("Killing process: "), told("Terminated: ")), (2, 2), "{said:#?}");
             let shown = r"Name=a\nb\u{1b}[31m\u{7}\xff, User=";

@@ -1,4 +1,4 @@
-//! A real daemon, asked: by those who may, by those who may not, and by those who mean it no good.
+//! Queries of a real daemon's status: by permitted users, by other users, and by hostile clients.
 
 use std::{
     fs,
@@ -54,7 +54,7 @@ fn said(output: &Output) -> String {
 }
 
 fn scanned(daemon: &Daemon) {
-    // It listens a moment after it says that it starts.
+    // It listens a moment after it logs that it starts.
     let listens = || memmon(&["status", "--socket"]).arg(socket(daemon)).output().unwrap().status.success();
     eventually("an answer", listens);
     eventually("a scan", || status(daemon)["counts"]["scans"].as_u64() > Some(0));
@@ -89,7 +89,7 @@ fn a_daemon_tells_what_it_does_and_by_what() {
     assert!(text.contains("  mode       dry run: nothing is signalled\n"), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
 
-    // A reload that fails keeps what was, and is told; one that does not takes its place.
+    // A failed reload keeps the configuration and is shown; a successful one replaces it.
     daemon.reload(&config(&user, "log.level = \"loud\""));
     eventually("the failed reload", || !status(&daemon)["config"]["last_error"].is_null());
     let error = status(&daemon)["config"]["last_error"].to_string();
@@ -98,7 +98,7 @@ fn a_daemon_tells_what_it_does_and_by_what() {
     eventually("the reload", || status(&daemon)["config"]["generation"] == 2);
     assert_eq!(status(&daemon)["config"]["last_error"], Value::Null);
 
-    // Where its directory is seen even when its mounts are gone with it.
+    // A path to its directory that works even after its mounts are gone.
     let place = fs::File::open(socket(&daemon).parent().unwrap()).unwrap();
     let place = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&place));
     let there = || fs::read_dir(&place).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
@@ -158,7 +158,10 @@ fn who_grows_is_told_with_its_time_to_the_limit() {
     let row = table.rows.iter().find(|row| row.id.pid.0 == hog.pid()).unwrap();
     assert!(row.growth.bytes_per_second > Some(0.0) && row.growth.seconds_to_limit.is_some(), "{row:?}");
     let others = table.rows.iter().filter(|row| row.rss_bytes.0 < 10 << 20);
-    assert!(others.into_iter().all(|row| row.growth.bytes_per_second.is_none()), "nobody looks at the small");
+    assert!(
+        others.into_iter().all(|row| row.growth.bytes_per_second.is_none()),
+        "small processes have no growth rate"
+    );
     daemon.stop();
 }
 
@@ -217,7 +220,7 @@ fn victims_are_told_while_they_are_and_after() {
     daemon.stop();
 }
 
-/// `memmon status` within the daemon's mounts, as somebody else.
+/// `memmon status` within the daemon's mounts, as another user.
 fn status_as(daemon: &Daemon, uid: u32) -> Output {
     let (pid, id) = (daemon.pid().to_string(), uid.to_string());
     let mut command = Command::new("nsenter");
@@ -239,12 +242,12 @@ fn root_and_one_group_may_ask_and_nobody_else() {
     assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
     assert!(said(&refused).contains("is not for you"), "{}", said(&refused));
 
-    // The mode is not all that keeps strangers out.
+    // The mode of the socket is not the only check.
     fs::set_permissions(socket(&daemon), fs::Permissions::from_mode(0o666)).unwrap();
     let refused = status_as(&daemon, stranger.uid);
     assert!(said(&refused).contains("only root and the group"), "{}", said(&refused));
 
-    // Without a group it is root's alone, from the reload on.
+    // Without a group, only root may query it from the reload on.
     daemon.reload(&config_for(&user, "", ""));
     eventually("the reload", || mode() == 0o600);
     assert!(!status_as(&daemon, user.uid).status.success());
@@ -262,14 +265,14 @@ fn hostile_clients_neither_stop_nor_bloat_it() {
         let text = status_field(daemon.pid(), key).unwrap();
         text.trim_end_matches(" kB").trim().parse().unwrap()
     };
-    // A daemon in dry run is not locked in memory: the kernel may take from it, and what it takes of files is no news.
+    // A daemon in dry run is not locked in memory: the kernel may reclaim its pages, and those of files are not growth.
     let held = || field("RssAnon:") + field("VmSwap:");
     let open = || fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count();
     let (kib_before, open_before) = (held(), open());
     let scans = || status(&daemon)["counts"]["scans"].as_u64().unwrap();
     let scans_before = scans();
 
-    // Half open, half a line, a megabyte of noise, questions without end and nobody who reads the answers.
+    // A half-open connection, half a line, a megabyte of noise, and endless queries without reading the answers.
     let mut clients = Vec::new();
     for turn in 0..100 {
         let mut client = UnixStream::connect(socket(&daemon)).unwrap();
@@ -280,18 +283,18 @@ fn hostile_clients_neither_stop_nor_bloat_it() {
             2 => client.write_all(&vec![0xff; 1 << 20]),
             _ => client.write_all("{\"v\":1,\"get\":\"processes\"}\n".repeat(4000).as_bytes()),
         };
-        drop(sent); // which is cut short where the daemon reads no more
+        drop(sent); // it ends early when the daemon stops reading
         clients.push(client);
     }
     assert!(open() <= open_before + 40, "{} descriptors, {open_before} before", open());
-    // Whoever comes after them is answered all the same.
+    // Later clients are still answered.
     eventually("three more scans", || scans() >= scans_before + 3);
     assert!(held() < kib_before + 4096, "{} kB, {kib_before} before", held());
     drop(clients);
-    // Each would leave one; a second thread for close looks, should one ever take long, keeps four.
+    // Each client would leave one; a second thread for rechecks, if one ever takes long, keeps four.
     eventually("their end", || open() <= open_before + 8);
 
-    // And it ends as fast as ever with somebody in the line.
+    // The daemon stops as fast as usual while a client is connected.
     let mut waiting = UnixStream::connect(socket(&daemon)).unwrap();
     daemon.stop();
     assert_eq!(waiting.read(&mut [0; 16]).unwrap_or(0), 0);

@@ -1,4 +1,4 @@
-//! An enforcing memmon and real hogs: who is over its limit ends, and how.
+//! An enforcing memmon and real hogs: how processes over their limit end.
 
 use std::{
     fs,
@@ -26,11 +26,11 @@ fn every_kind_of_memory_counts() {
     for source in SOURCES {
         let user = TestUser::claim();
         let daemon = Daemon::start(&config(&user, &[]), &["--source", source]);
-        // Not on a tmpfs: the pages of a file there are shared memory.
+        // Not on a tmpfs, because the pages of a file there are shared memory.
         let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("file-{}", std::process::id()));
         let file = format!("file {} 60M", file.display());
         let scripts = ["anon 60M", "shmem 60M", &file, "threads 6 10M", "leader-exits anon 60M"];
-        // The file is root's, as is its folder.
+        // The file and its folder belong to root.
         let start = |script: &str| match script.split_once(' ') {
             Some(("file", _)) => user.hog_after(script, "hold"),
             _ => user.hog(&format!("{script} hold")),
@@ -48,7 +48,7 @@ fn every_kind_of_memory_counts() {
     }
 }
 
-/// What holds for every record of a hog that had some 60 MiB.
+/// Checks the record of a hog of some 60 MiB.
 fn is_sane(record: &Value) {
     let bytes = |key: &str| record[key].as_u64().unwrap_or_else(|| panic!("{key} in {record:#}"));
     assert_eq!(bytes("limit_bytes"), LIMIT);
@@ -73,7 +73,7 @@ fn a_fork_of_a_big_parent_is_as_big_once_that_has_ended() {
         hog.line(&format!("{child} begin hold"));
         let daemon = Daemon::start(&config(&user, &[("termination.grace", "1")]), &["--source", source]);
         assert_eq!(daemon.terminated(&mut hog).0, TERM);
-        // It holds copies of its parent's page tables, which is what RSS counts.
+        // It has copies of its parent's page tables, which RSS counts.
         assert!(daemon.told("killing", child)["rss_bytes"].as_u64().unwrap() > 60 << 20);
         eventually("the end of the child", || is_dead(child));
         let order: Vec<_> = daemon.every("killing").iter().map(|one| one["pid"].as_u64()).collect();
@@ -93,7 +93,7 @@ fn a_child_that_borrows_its_parents_memory_is_never_signalled() {
         daemon.told("killing", hog.pid());
         daemon.scanned();
         assert!(!is_dead(child), "the child is there while the grace lasts");
-        // Until its parent ends: from then on the memory is its own.
+        // When its parent ends, the memory becomes its own.
         daemon.never_mentioned(child);
         assert_eq!(daemon.terminated(&mut hog).0, KILL);
         eventually("the end of the child by its parent's", || is_dead(child));
@@ -152,7 +152,11 @@ fn sigterm_first_and_sigkill_where_that_is_not_enough() {
             is_sane(&record);
             let over = daemon.told("grace_over", hog.pid());
             assert!(over["grace_seconds"].as_f64().unwrap() >= 5.0 && over["rss_bytes"].is_u64(), "{over:#}");
-            assert_eq!(daemon.about("killing", hog.pid()).len(), 1, "said once, whatever scans there were");
+            assert_eq!(
+                daemon.about("killing", hog.pid()).len(),
+                1,
+                "reported once, however many scans there were"
+            );
         }
         daemon.stop();
     }
@@ -178,7 +182,7 @@ fn who_frees_its_memory_in_time_is_spared() {
     }
 }
 
-/// The exit of this one takes a while: many threads, each with its own part in it.
+/// The exit of this process takes a while, because it has many threads.
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
 fn memory_is_freed_ahead_of_the_exit() {
@@ -212,7 +216,7 @@ fn a_stop_does_not_wait_for_victims() {
             assert!(hogs.iter().all(Hog::is_alive));
             took
         });
-        // Whatever else a busy machine does meanwhile.
+        // The smallest time counts, because the machine may be busy.
         assert!(took.into_iter().min() < Some(Duration::from_secs(1)), "{source}: {took:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! `memmon top` in a real terminal, whose screen is read back: tmux's.
+//! `memmon top` in a real terminal (tmux), whose screen is read back.
 
 use std::{
     fs,
@@ -12,13 +12,13 @@ use crate::common::{
     eventually, is_dead,
 };
 
-/// A tmux server of its own with one window of 80 by 24, in which `memmon top` runs. Ends with this value.
+/// A separate tmux server with one window of 80 by 24, in which `memmon top` runs. It ends with this value.
 struct Terminal {
     directory: tempfile::TempDir,
 }
 
 impl Terminal {
-    /// Runs `command`, of which `memmon top` may be all.
+    /// Runs `command`, which can be `memmon top` alone.
     fn run(command: &str) -> Self {
         let terminal = Self { directory: tempfile::tempdir().unwrap() };
         terminal.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24", command]);
@@ -27,7 +27,7 @@ impl Terminal {
 
     fn start(environment: &str, arguments: &str) -> Self {
         let terminal = Self { directory: tempfile::tempdir().unwrap() };
-        // What it leaves behind shows how it ended, and that the terminal is itself again.
+        // The file shows the exit code; `cat` shows whether the terminal is back to normal.
         let ended = terminal.directory.path().join("ended");
         let command = format!(
             "{environment} {} top --interval 0.2 {arguments}; echo ended $? > {ended}; cat",
@@ -55,7 +55,7 @@ impl Terminal {
         self.tmux(&["capture-pane", "-p"])
     }
 
-    /// The same with its colours.
+    /// The screen with its colours.
     fn coloured(&self) -> String {
         self.tmux(&["capture-pane", "-p", "-e"])
     }
@@ -87,7 +87,7 @@ impl Drop for Terminal {
     }
 }
 
-/// Colours as SGR has them: 30 to 37, 90 to 97, 38;….
+/// Whether the text has SGR colours: 30 to 37, 90 to 97, 38;….
 fn is_coloured(screen: &str) -> bool {
     screen.split('\u{1b}').filter_map(|part| part.strip_prefix('[')?.split_once('m')).any(|(codes, _)| {
         codes.split(';').any(|code| {
@@ -109,7 +109,7 @@ fn without_a_daemon_top_looks_for_itself() {
     assert!(terminal.shows("/ filter  s sort (memory)  ? help").lines().count() <= 24);
     assert!(!is_coloured(&terminal.coloured()), "NO_COLOR: {}", terminal.coloured());
 
-    // Not the pid, of which that of another may be a part.
+    // A name of its own, because the pid may be a part of another pid.
     let pid = std::process::id();
     let own = format!("own-{pid}-");
     fs::write(format!("/proc/{pid}/comm"), &own).unwrap();
@@ -125,7 +125,7 @@ fn without_a_daemon_top_looks_for_itself() {
     );
     terminal.press(&["x"]);
     terminal.shows("PID USER");
-    // A screenful of keys at once is not played one by one.
+    // Many keys at once must not take a redraw each.
     let begun = Instant::now();
     terminal.press(&["/"]);
     terminal.press(&["-l", &"x".repeat(200)]);

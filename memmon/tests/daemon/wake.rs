@@ -1,4 +1,4 @@
-//! Woken by the kernel: with a scan an hour away, a crossing alone ends a hog, and its record says how that went.
+//! Wake-ups by the kernel: with the next scan an hour away, a crossing alone ends a hog, and the record has its figures.
 
 use crate::common::{
     TestUser,
@@ -26,13 +26,13 @@ fn a_crossing_ends_a_hog_between_two_scans() {
     let daemon = Daemon::start(&config(&user, &[RARELY]), EBPF);
     daemon.event("scan_complete");
     let scans = daemon.scans();
-    // More than a second from each rung of its ladder to the next.
+    // More than a second from each wake level to the next.
     let mut hog = user.hog("anon 14M grow 86M 4M/s hold");
     let (signal, record) = daemon.terminated(&mut hog);
     assert_eq!(signal, Some(libc::SIGTERM));
     assert_eq!(daemon.scans(), scans, "no scan was needed");
-    // The kernel's counters say so earlier than the limit by their error, and the exact figure later by no more than
-    // a hog of 4 MB/s takes in some seconds on a busy machine.
+    // The kernel's counters may report the crossing early, by their error; the exact figure exceeds the limit by no more than a
+    // hog of 4 MB/s takes in some seconds on a busy machine.
     assert!(
         (LIMIT - (2 << 20)..LIMIT + (2 << 20)).contains(&bytes(&record, "rss_at_crossing_bytes")),
         "{record:#}"
@@ -41,7 +41,7 @@ fn a_crossing_ends_a_hog_between_two_scans() {
     assert!(record["crossing_to_signal_seconds"].as_f64().is_some_and(|time| time < 5.0), "{record:#}");
     assert_eq!((&record["cause"], &record["exit"]["signal"]), (&"term".into(), &libc::SIGTERM.into()));
 
-    // One warning on the way, with a slope of about what the hog does.
+    // One warning on the way, with about the growth rate of the hog.
     let [warning] = &daemon.about("approaching", hog.pid())[..] else { panic!("not one warning") };
     assert!((LIMIT * 8 / 10 - (2 << 20)..=LIMIT).contains(&bytes(warning, "rss_bytes")), "{warning:#}");
     let growth = warning["growth_bytes_per_second"].as_f64().unwrap();
@@ -56,7 +56,7 @@ fn a_process_that_user_space_never_met_wakes_it() {
     let user = TestUser::claim();
     let daemon = Daemon::start(&config(&user, &[RARELY]), EBPF);
     daemon.event("scan_complete");
-    // Born near its limit: the fork copies it.
+    // The process starts near its limit, because the fork copies its memory.
     let mut parent = user.hog("ignore-term anon 20M fork anon 50M hold end hold");
     let child = parent.child("fork");
     daemon.told("terminated", child);
@@ -73,7 +73,7 @@ fn without_instant_a_crossing_waits_for_its_scan() {
     daemon.event("scan_complete");
     let hog = user.hog("anon 60M hold");
     hog.ready("anon 60M");
-    // Whoever is woken is so long before this second hog is up.
+    // A wake-up would come long before this second hog has finished.
     let second = user.hog("anon 60M hold");
     second.ready("anon 60M");
     assert!(hog.is_alive() && daemon.about("killing", hog.pid()).is_empty());
@@ -120,7 +120,7 @@ fn the_record_says_who_was_first() {
     daemon.event("scan_complete");
     let mut hog = user.hog("ignore-term anon 50M hold");
     daemon.told("killing", hog.pid());
-    // SAFETY of the machine: a hog of this test's own, by its pid, before anybody waited for it.
+    // SAFETY of the machine: a hog of this test, by its pid, before it is reaped.
     nix::sys::signal::kill(
         nix::unistd::Pid::from_raw(hog.pid().try_into().unwrap()),
         nix::sys::signal::Signal::SIGKILL,
@@ -254,7 +254,7 @@ fn one_that_stopped_growing_has_no_slope() {
     let user = TestUser::claim();
     let daemon = Daemon::start(&config(&user, &[RARELY]), EBPF);
     daemon.event("scan_complete");
-    // As fast as it can; then it sleeps, and neither a scan nor the kernel reads it again.
+    // It allocates as fast as it can; then it sleeps, and neither a scan nor an event of the kernel reads it again.
     let hog = user.hog("anon 28M hold");
     hog.begun("hold");
     std::thread::sleep(std::time::Duration::from_secs(2));
@@ -262,7 +262,7 @@ fn one_that_stopped_growing_has_no_slope() {
     let mut explain = daemon.beside(env!("CARGO_BIN_EXE_memmon"));
     let output = explain.args(["explain", "--json", &hog.pid().to_string(), "--config"]).arg(file).output();
     let told: Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
-    // The last part of the burst, which was no crossing, could have come at any time since: 4 MiB in 2 s at most.
+    // The last part of the burst, which crossed no level, could have come at any time since: 4 MiB in 2 s at most.
     let growth = &told[0]["growth"]["growth_bytes_per_second"];
     assert!(growth.as_f64().is_none_or(|rate| rate < 2.5e6), "{growth}");
     assert!(daemon.scans() == 1 && hog.is_alive());
@@ -297,7 +297,7 @@ fn each_climb_is_warned_of_once() {
 fn who_waits_a_little_below_twice_its_limit_holds_nobody_up() {
     let _supervisor = Supervisor::pretend();
     let user = TestUser::claim();
-    // What a hog has besides what its script asks for, at most.
+    // The largest memory of a hog beyond that of its script.
     let besides = |_| {
         let measured = user.hog("anon 40M hold");
         measured.begun("hold");
@@ -310,7 +310,7 @@ fn who_waits_a_little_below_twice_its_limit_holds_nobody_up() {
     let daemon = Daemon::start(&config(&user, &often), EBPF);
     daemon.event("scan_complete");
     daemon.terminated(&mut user.hog("anon 40M hold"));
-    // Nearer to it than the kernel's counters can tell.
+    // Nearer to the limit than the kernel's counters can distinguish.
     let waits = user.hog(&format!("anon {}K hold", ((2 * LIMIT) >> 10) - besides - 500));
     waits.begun("hold");
     daemon.told("held_back", waits.pid());
@@ -323,7 +323,7 @@ fn who_waits_a_little_below_twice_its_limit_holds_nobody_up() {
 #[ignore = "kernel: needs root and kernel BTF"]
 fn who_was_spared_wakes_memmon_when_it_comes_again() {
     let user = TestUser::claim();
-    // It frees its memory on SIGTERM; then stopped, so that nothing else wakes anyone.
+    // It frees its memory on SIGTERM and is then stopped, so that nothing else wakes the daemon.
     let mut hog = user.hog("anon 40M wait-term free hold anon 40M stop");
     hog.begun("wait-term");
     let daemon = Daemon::start(&config(&user, &[RARELY, ("termination.grace", "5")]), EBPF);
