@@ -50,7 +50,29 @@ fn deb(sources: &Sources, file: &Path) -> Result<()> {
     // Quiet, because it warns about every file that is not built by cargo.
     shell::run(
         cargo.args(["deb", "--quiet", "--package=memmon", "--no-build", "--no-strip", "--output"]).arg(file),
-    )
+    )?;
+    checksums(sources, file)
+}
+
+/// Adds DEBIAN/md5sums to a .deb, which cargo-deb writes without: `dpkg --verify` and debsums(1) compare files with it.
+fn checksums(sources: &Sources, file: &Path) -> Result<()> {
+    if shell::find("dpkg-deb").is_none() {
+        println!("{} has no md5sums, as dpkg-deb is not installed here", file.display());
+        return Ok(());
+    }
+    let root = file.with_extension("contents");
+    let dpkg_deb = |verb| {
+        let mut command = Command::new("dpkg-deb");
+        command.env("SOURCE_DATE_EPOCH", &sources.when).arg(verb);
+        command
+    };
+    shell::run(dpkg_deb("--raw-extract").arg(file).arg(&root))?;
+    // As dh_md5sums(1) has it: without configuration files, which have their own checksums, and in a fixed order.
+    let list = "find . -type f ! -path './DEBIAN/*' ! -path './etc/*' -printf '%P\\0' | LC_ALL=C sort -z | \
+                xargs -0 md5sum >DEBIAN/md5sums && chmod 644 DEBIAN/md5sums";
+    shell::run(Command::new("sh").args(["-euc", list]).current_dir(&root))?;
+    shell::run(dpkg_deb("--build").args(["--root-owner-group", "-Zxz"]).arg(&root).arg(file))?;
+    fs::remove_dir_all(&root).with_context(|| format!("cannot remove {}", root.display()))
 }
 
 fn rpm(sources: &Sources, file: &Path) -> Result<()> {
