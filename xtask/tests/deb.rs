@@ -26,16 +26,35 @@ fn it_is_installed_upgraded_removed_and_purged() {
         r##"
         tree >before
         in_machine dpkg-deb --field /tmp/memmon.deb Depends
+        in_machine dpkg-deb --field /tmp/memmon.deb Homepage Vcs-Git Vcs-Browser
         echo "== installed"
         install /tmp/memmon.deb
         asked
         in_machine /usr/sbin/memmon --version
         in_machine dpkg --verify memmon
+        # What dpkg knows every file by: a byte more in one, and it says so.
+        test -s machine/var/lib/dpkg/info/memmon.md5sums
+        echo >>machine/usr/share/doc/memmon/README.md
+        in_machine dpkg --verify memmon || true
+        grep ExecStart= machine/usr/lib/systemd/system/memmon.service machine/lib/systemd/system/memmon.service || true
+        ! test -e machine/etc/memmon/enabled
+        in_machine /usr/sbin/memmon check | tail -n 1
 
         echo "== upgraded"
-        echo "# an edit" >>machine/etc/memmon/config.toml
+        in_machine /usr/sbin/memmon enable --yes >/dev/null
+        : >machine/tmp/asked
         install /tmp/next.deb
         asked
+        # Neither a question nor a second configuration: what `memmon enable` writes is no file of the package.
+        ls machine/etc/memmon | tr '\n' ' '
+        tail -n 1 machine/etc/memmon/config.toml
+        in_machine /usr/sbin/memmon check | grep -c 'memmon enable' || true
+        echo "# an edit" >>machine/etc/memmon/config.toml
+        sed -i "s/^Version: .*/Version: 100.0.0-1/" machine/tmp/next/DEBIAN/control
+        echo "# of the version after it" >>machine/tmp/next/etc/memmon/config.toml
+        in_machine dpkg-deb --root-owner-group --build /tmp/next /tmp/after.deb
+        install /tmp/after.deb
+        test -e machine/etc/memmon/enabled
         tail -n 1 machine/etc/memmon/config.toml
 
         echo "== removed"
@@ -45,6 +64,7 @@ fn it_is_installed_upgraded_removed_and_purged() {
         in_machine dpkg --remove memmon
         asked
         ! test -e machine/usr/sbin/memmon
+        test -e machine/etc/memmon/enabled
         tail -n 1 machine/etc/memmon/config.toml
         test -e machine/var/log/memory_monitor.log
 
@@ -64,9 +84,14 @@ fn it_is_installed_upgraded_removed_and_purged() {
     };
     // README.md promises this for packages that are built on Debian 12.
     assert!(said.contains("libc6 (>= 2.34)"), "{said}");
-    // Enabled and not started, because it would terminate processes over the limits at once.
+    // There is no public place that these could name.
+    assert!(!said.contains("Homepage") && !said.contains("Vcs-"), "{said}");
+    // systemd starts it with the next boot, and then it terminates nothing.
     let installed = section("installed");
-    assert!(installed.contains("memmon is enabled and not started"), "{installed}");
+    assert!(installed.contains("??5??????   /usr/share/doc/memmon/README.md\n"), "{installed}");
+    assert!(installed.contains("To let it terminate them: memmon enable"), "{installed}");
+    assert!(installed.contains("ExecStart=/usr/sbin/memmon run --dry-run-until-enabled\n"), "{installed}");
+    assert!(installed.ends_with("it terminates nothing until `memmon enable` is run."), "{installed}");
     assert!(installed.contains(" preset memmon.service\n"), "{installed}");
     assert!(
         !installed.lines().any(|line| line.starts_with("systemctl") && line.contains(" start ")),
@@ -78,6 +103,7 @@ fn it_is_installed_upgraded_removed_and_purged() {
     let restarts = |line: &str| line == "systemctl try-restart memmon.service";
     assert!(upgraded.lines().any(restarts), "{upgraded}");
     assert!(!upgraded.contains("systemctl stop memmon"), "{upgraded}");
+    assert!(upgraded.contains("\nconfig.toml enabled # of the next version\n0\n"), "{upgraded}");
     assert!(upgraded.ends_with("# an edit"), "{upgraded}");
 
     let removed = section("removed");

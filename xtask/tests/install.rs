@@ -17,7 +17,8 @@ fn without_a_terminal_it_starts_in_dry_run_and_an_uninstallation_leaves_nothing(
     let said = on_a_machine(
         "tree >before
          xtask install --no-build
-         cat machine/etc/systemd/system/memmon.service.d/dry-run.conf
+         ! test -e machine/etc/memmon/enabled
+         grep ExecStart= machine/usr/local/lib/systemd/system/memmon.service
          test -x machine/usr/local/sbin/memmon
          cmp machine/etc/memmon/config.toml $CHECKOUT/config.toml
          for file in lib/systemd/system/memmon.service lib/systemd/catalog/memmon.catalog \
@@ -29,8 +30,8 @@ fn without_a_terminal_it_starts_in_dry_run_and_an_uninstallation_leaves_nothing(
          xtask uninstall --purge
          tree >after; diff before after; asked",
     );
-    at(&said, "memmon runs in dry run: there is no terminal to ask whether it may enforce (--yes agrees)");
-    at(&said, "ExecStart=\nExecStart=/usr/local/sbin/memmon run --dry-run\n");
+    at(&said, "memmon runs in dry run: nobody could be asked whether it may enforce (--yes agrees)");
+    at(&said, "ExecStart=/usr/local/sbin/memmon run --dry-run-until-enabled\n");
     let asked = &said[at(&said, "\nsystemctl daemon-reload\n")..];
     assert_eq!(
         asked.trim(),
@@ -43,31 +44,53 @@ fn without_a_terminal_it_starts_in_dry_run_and_an_uninstallation_leaves_nothing(
 #[test]
 #[ignore = "needs root and mounts"]
 fn who_is_asked_is_shown_first_whom_it_would_strike() {
-    for (answer, expected, dry_run) in [
-        ("y", "memmon watches and enforces", "no"),
-        ("n", "memmon runs in dry run: you did not agree that it enforces", "yes"),
-        ("", "memmon runs in dry run: you did not agree that it enforces", "yes"),
+    for (answer, expected, enabled) in [
+        ("y", "memmon watches and enforces", "yes"),
+        ("n", "memmon runs in dry run: you did not agree that it enforces", "no"),
+        ("", "memmon runs in dry run: you did not agree that it enforces", "no"),
     ] {
         let said = on_a_machine(&format!(
             "at_terminal '{answer}\\n' install --no-build
-             test -e {DROP_IN} && echo dry-run yes || echo dry-run no
+             test -e {ENABLED} && echo enabled yes || echo enabled no
              asked"
         ));
-        let shown = at(&said, "Over the limit of 2.00GB now: by /etc/memmon/config.toml");
-        let question = at(&said, "Start memmon, and let it terminate processes over the limit? [y/N]");
+        let shown = at(&said, "Over the limit of 2.00GB now: as /etc/memmon/config.toml has it");
+        let question = at(&said, "Let memmon terminate these? [y/N]");
         assert!(shown < question, "{said}");
         assert!(question < at(&said, expected), "{said}");
         assert!(question < at(&said, "systemctl restart memmon.service"), "{said}");
-        at(&said, &format!("dry-run {dry_run}"));
+        at(&said, &format!("enabled {enabled}"));
     }
 }
 
-const DROP_IN: &str = "machine/etc/systemd/system/memmon.service.d/dry-run.conf";
+const ENABLED: &str = "machine/etc/memmon/enabled";
+
+/// Enforcing goes on, as it was agreed to, also if nobody can be asked; not beside v1, and not after an uninstall.
+#[test]
+#[ignore = "needs root and mounts"]
+fn another_installation_keeps_what_was_chosen() {
+    let said = on_a_machine(&format!(
+        "xtask install --no-build --yes
+         mkdir -p machine/etc/systemd/system/memmon.service.d
+         echo earlier >machine/etc/systemd/system/memmon.service.d/dry-run.conf
+         echo == again
+         xtask install --no-build
+         test -e {ENABLED}
+         ! test -e machine/etc/systemd/system/memmon.service.d
+         echo memory-monitor.service >machine/tmp/active
+         echo == beside v1
+         xtask install --no-build
+         ! test -e {ENABLED}"
+    ));
+    let (again, beside) = (at(&said, "== again"), at(&said, "== beside v1"));
+    assert!(said[again..beside].contains("memmon watches and enforces"), "{said}");
+    at(&said[beside..], "memmon runs in dry run: v1's service is still in force");
+}
 
 #[test]
 #[ignore = "needs root and mounts"]
 fn yes_enforces_and_shows_all_the_same_and_no_start_starts_nothing() {
-    let said = on_a_machine(&format!("xtask install --no-build --yes; ! test -e {DROP_IN}; asked"));
+    let said = on_a_machine(&format!("xtask install --no-build --yes; test -e {ENABLED}; asked"));
     assert!(at(&said, "Over the limit") < at(&said, "memmon watches and enforces"), "{said}");
     at(&said, "systemctl enable memmon.service\nsystemctl restart memmon.service");
 
@@ -150,7 +173,7 @@ fn v1_once_retired_is_not_asked_about_again() {
          test -e machine/etc/systemd/system/memory-monitor.service
          echo == again
          at_terminal 'y\\n' install --no-build
-         ! test -e {DROP_IN}
+         test -e {ENABLED}
          test -e machine/etc/logrotate.d/memmon"
     ));
     let again = &said[at(&said, "== again")..];

@@ -21,15 +21,19 @@ fn it_is_installed_installed_again_and_erased() {
         asked
         in_machine /usr/sbin/memmon --version
         in_machine rpm --query --configfiles memmon
+        ! test -e machine/etc/memmon/enabled
 
         echo "== upgraded"
+        in_machine /usr/sbin/memmon enable --yes >/dev/null
         echo "# an edit" >>machine/etc/memmon/config.toml
         rpm --upgrade --force /tmp/memmon.rpm
         asked
+        ls machine/etc/memmon | tr '\n' ' '
         tail -n 1 machine/etc/memmon/config.toml
 
         echo "== erased"
         rpm --erase memmon
+        ! test -e machine/etc/memmon/enabled
         asked
         tail -n 1 machine/etc/memmon/config.toml.rpmsave
         rm -r machine/etc/memmon
@@ -51,7 +55,7 @@ fn it_is_installed_installed_again_and_erased() {
     let upgraded = section("upgraded");
     assert!(upgraded.contains("systemctl try-restart memmon.service\n"), "{upgraded}");
     assert!(!upgraded.contains("disable") && !upgraded.contains("preset"), "{upgraded}");
-    assert!(upgraded.ends_with("# an edit"), "{upgraded}");
+    assert!(upgraded.ends_with("\nconfig.toml enabled # an edit"), "{upgraded}");
 
     let erased = section("erased");
     assert!(erased.contains("systemctl --no-reload disable --now memmon.service\n"), "{erased}");

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{check, status, top};
+use super::{check, enable, status, top};
 use crate::{daemon, model::SourceChoice};
 
 const EXIT_CODES: &str = "\
@@ -42,6 +42,10 @@ pub(super) enum Command {
         json: bool,
     },
     #[command(after_help = EXIT_CODES)]
+    Enable(enable::Enable),
+    #[command(after_help = EXIT_CODES)]
+    Disable(enable::Disable),
+    #[command(after_help = EXIT_CODES)]
     Status(status::Args),
     #[command(after_help = EXIT_CODES)]
     Top(top::Args),
@@ -68,6 +72,9 @@ pub(super) struct Run {
     /// Log what memmon would do, and send no signal.
     #[arg(long)]
     dry_run: bool,
+    /// The same until `memmon enable` is run, as the unit has it.
+    #[arg(long)]
+    dry_run_until_enabled: bool,
     /// Where to read memory usage from; overrides `kernel.source`.
     #[arg(long, value_enum)]
     source: Option<SourceName>,
@@ -91,6 +98,7 @@ impl From<Run> for daemon::Options {
         Self {
             config: run.config,
             dry_run: run.dry_run,
+            dry_run_until_enabled: run.dry_run_until_enabled,
             once: run.once,
             source: run.source.map(|name| match name {
                 SourceName::Auto => SourceChoice::Auto,

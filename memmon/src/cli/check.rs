@@ -38,8 +38,18 @@ pub(super) struct Running {
     pub judged: Vec<(Process, Verdict)>,
 }
 
-/// Checks a configuration, as it is meant at `now`. `preflight` looks at what it names on this machine, and `running` reads the machine, once the rules are known; where it cannot, the settings are
-/// checked all the same. What is wrong goes to `err`, everything else and all JSON to `out`.
+/// What only the machine can answer.
+pub(super) struct Machine<'a> {
+    /// What the settings name and this machine does not have or allow.
+    pub preflight: &'a dyn Fn(&Settings) -> Vec<Warning>,
+    /// The processes that are over a limit of these rules.
+    pub running: &'a dyn Fn(&Rules) -> anyhow::Result<Running>,
+    /// The service that uses this configuration is in dry run until `memmon enable`.
+    pub awaits_enable: bool,
+}
+
+/// Checks a configuration, as it is meant at `now`, and what it means on this `machine`; if that cannot be read, the
+/// settings are checked all the same. What is wrong goes to `err`, everything else and all JSON to `out`.
 ///
 /// # Errors
 /// Those of writing.
@@ -47,22 +57,27 @@ pub(super) fn check(
     args: &Args,
     users: &dyn Users,
     now: &Zoned,
-    preflight: impl FnOnce(&Settings) -> Vec<Warning>,
-    running: impl FnOnce(&Rules) -> anyhow::Result<Running>,
+    machine: &Machine<'_>,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> io::Result<Exit> {
     match config::load(args.path.as_deref(), users) {
         Ok(mut loaded) => {
-            loaded.warnings.extend(preflight(&loaded.settings));
+            loaded.warnings.extend((machine.preflight)(&loaded.settings));
             let mut in_force = loaded.settings.clone();
             in_force.follow(now);
             let rules = in_force.rules;
-            let running = running(&rules);
+            let running = (machine.running)(&rules);
             if args.json {
-                writeln!(out, "{}", as_json(&loaded, &rules, &running))?;
+                writeln!(out, "{}", as_json(&loaded, &rules, &running, machine.awaits_enable))?;
             } else {
                 write_report(&loaded, &rules, &running, users, out)?;
+                if machine.awaits_enable {
+                    writeln!(
+                        out,
+                        "\nThe service is in dry run: it terminates nothing until `memmon enable` is run."
+                    )?;
+                }
             }
             Ok(Exit::Ok)
         }
@@ -112,7 +127,12 @@ fn write_report(
 /// As many processes as one can look at.
 const ROWS: usize = 20;
 
-fn write_running(rules: &Rules, running: &Running, users: &dyn Users, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn write_running(
+    rules: &Rules,
+    running: &Running,
+    users: &dyn Users,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let (limit, bytes) = rules.limit(&running.memory);
     let share = rules.limits.share_of(running.memory.total);
     writeln!(
@@ -164,7 +184,7 @@ const fn fate(verdict: &Verdict) -> &'static str {
     }
 }
 
-fn as_json(loaded: &Loaded, rules: &Rules, running: &anyhow::Result<Running>) -> Value {
+fn as_json(loaded: &Loaded, rules: &Rules, running: &anyhow::Result<Running>, awaits_enable: bool) -> Value {
     let Loaded { settings, warnings, origin } = loaded;
     let file = origin.as_deref().map(escaped);
     let warnings: Vec<_> = warnings
@@ -178,7 +198,7 @@ fn as_json(loaded: &Loaded, rules: &Rules, running: &anyhow::Result<Running>) ->
         }
         Err(error) => json!({ "error": format!("{error:#}") }),
     };
-    json!({ "ok": true, "file": file, "settings": settings, "warnings": warnings, "running": running })
+    json!({ "ok": true, "file": file, "settings": settings, "warnings": warnings, "running": running, "awaits_enable": awaits_enable })
 }
 
 fn error_as_json(error: &ConfigError) -> Value {
@@ -247,9 +267,9 @@ mod tests {
         let file = directory.path().join("config.toml");
         fs::write(&file, text).unwrap();
         let (mut out, mut err) = (Vec::new(), Vec::new());
+        let machine = Machine { preflight: &|_| vec![], running: &machine, awaits_enable: false };
         let exit =
-            check(&Args { path: Some(file), json }, &USERS, &noon(), |_| vec![], machine, &mut out, &mut err)
-                .unwrap();
+            check(&Args { path: Some(file), json }, &USERS, &noon(), &machine, &mut out, &mut err).unwrap();
         let text = |stream| {
             String::from_utf8(stream).unwrap().replace(&*directory.path().to_string_lossy(), "/etc/memmon")
         };
@@ -373,11 +393,15 @@ mod tests {
         fs::write(args.path.as_ref().unwrap(), "settings.log_file = ''").unwrap();
         let mut out = Vec::new();
         let unreadable = |_: &Rules| Err(anyhow::anyhow!("no /proc"));
-        assert_eq!(
-            check(&args, &USERS, &noon(), |_| vec![], unreadable, &mut out, &mut io::sink()).unwrap(),
-            Exit::Ok
-        );
+        let machine = Machine { preflight: &|_| vec![], running: &unreadable, awaits_enable: true };
+        assert_eq!(check(&args, &USERS, &noon(), &machine, &mut out, &mut io::sink()).unwrap(), Exit::Ok);
         let out = String::from_utf8(out).unwrap();
-        assert!(out.ends_with("What is running now could not be read: no /proc\n"), "{out}");
+        assert!(
+            out.ends_with(
+                "What is running now could not be read: no /proc\n\n\
+                 The service is in dry run: it terminates nothing until `memmon enable` is run.\n"
+            ),
+            "{out}"
+        );
     }
 }

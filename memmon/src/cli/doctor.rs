@@ -6,7 +6,7 @@ use anyhow::Context;
 use memmon_common::Offsets;
 use serde::Serialize;
 
-use super::exit::Exit;
+use super::{exit::Exit, machine::awaits_enable};
 use crate::{
     model::{Source, SourceChoice},
     observe::support::{
@@ -20,7 +20,13 @@ use crate::{
 pub(super) fn run(json: bool, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let facts = Facts::gather();
     let support = support::assess(&facts);
-    let diagnosis = diagnose(&facts, &support);
+    let mut diagnosis = diagnose(&facts, &support);
+    diagnosis.checks.extend(awaits_enable(None).then(|| Check {
+        name: "service",
+        mark: Mark::Degraded,
+        value: "in dry run: it terminates nothing".to_owned(),
+        remedy: Some("memmon enable".to_owned()),
+    }));
     let text = if json {
         let mut text = serde_json::to_string_pretty(&diagnosis).context("the diagnosis as JSON")?;
         text.push('\n');

@@ -20,6 +20,7 @@ pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut d
         warn_at_percent,
         schedule,
         dry_run,
+        awaits_enable: _,
         log,
         kernel,
         termination,

@@ -1,49 +1,26 @@
-//! What the commands that only look read of the machine: the configuration, who runs, and who is meant.
+//! The commands that only look: `memmon check` and `memmon explain`, with what they need of the machine.
 
 use std::{io::Write, path::Path};
 
 use anyhow::{Context as _, bail};
 use jiff::Zoned;
 
-use super::{arguments::Explain, check, exit::Exit, explain, unit};
+use super::{arguments::Explain, check, exit::Exit, explain, machine};
 use crate::{
-    config::{self, Loaded, NameService, Settings, Users as _, Warning},
-    daemon::preflight,
+    config::{self, Loaded, NameService, Users as _},
     model::{Pid, Process, Snapshot},
-    observe::{
-        procfs::{Accuracy, ProcRoot},
-        support::{self, Facts},
-    },
-    policy::{self, NamePatterns, Rules},
+    policy::NamePatterns,
     status::{Body, Client, Query, SOCKET, Text},
 };
 
 /// `memmon check`, with those who are over the limit right now.
 pub(super) fn check(asked: &check::Args, out: &mut dyn Write, err: &mut dyn Write) -> anyhow::Result<Exit> {
-    Ok(check::check(asked, &NameService, &Zoned::now(), beforehand, running, out, err)?)
-}
-
-/// What this machine, and memmon's unit on it, do not allow.
-fn beforehand(settings: &Settings) -> Vec<Warning> {
-    let mut warnings = preflight(settings);
-    warnings.extend(unit::warnings(settings));
-    warnings
-}
-
-fn running(rules: &Rules) -> anyhow::Result<check::Running> {
-    let (proc, accuracy) = machine()?;
-    let survey = proc.survey(&accuracy)?;
-    let (_, limit) = rules.limit(&survey.memory);
-    let judged = policy::suspects(rules, &survey)
-        .iter()
-        // Who ended meanwhile, or shows another one's memory, is not over any limit.
-        .filter_map(|suspect| proc.confirm(suspect.pid, suspect.start, limit, &accuracy).ok())
-        .map(|process| {
-            let verdict = policy::judge(rules, &process, &survey.memory);
-            (process, verdict)
-        })
-        .collect();
-    Ok(check::Running { memory: survey.memory, judged })
+    let machine = check::Machine {
+        preflight: &machine::preflight,
+        running: &machine::running,
+        awaits_enable: machine::awaits_enable(asked.path.as_deref()),
+    };
+    Ok(check::check(asked, &NameService, &Zoned::now(), &machine, out, err)?)
 }
 
 /// `memmon explain`, of every process that is meant.
@@ -51,7 +28,7 @@ pub(super) fn explain(asked: &Explain, out: &mut dyn Write) -> anyhow::Result<Ex
     let Loaded { mut settings, origin, .. } = config::load(asked.config.as_deref(), &NameService)?;
     settings.follow(&Zoned::now());
     let rules = settings.rules;
-    let (proc, accuracy) = machine()?;
+    let (proc, accuracy) = machine::open()?;
     let memory = proc.memory()?;
     let (_, limit) = rules.limit(&memory);
     let confirm = |pid| proc.confirm(pid, None, limit, &accuracy);
@@ -95,9 +72,4 @@ fn known(file: Option<&Path>) -> explain::Known {
         }
         _ => explain::Known::default(),
     }
-}
-
-fn machine() -> anyhow::Result<(ProcRoot, Accuracy)> {
-    let proc = ProcRoot::real().context("/proc is needed for this")?;
-    Ok((proc, support::assess(&Facts::gather()).accuracy()))
 }

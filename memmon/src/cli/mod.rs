@@ -4,9 +4,11 @@ mod arguments;
 mod check;
 mod doctor;
 mod effective;
+mod enable;
 mod exit;
 mod explain;
 mod look;
+mod machine;
 mod status;
 mod top;
 mod unit;
@@ -39,6 +41,8 @@ pub fn main() -> ExitCode {
         Command::Check(asked) => look::check(&asked, out, err),
         Command::Explain(asked) => look::explain(&asked, out),
         Command::Doctor { json } => doctor::run(json, out),
+        Command::Enable(asked) => enable::enable(&asked, out),
+        Command::Disable(asked) => enable::disable(&asked, out),
         Command::Status(asked) => status::run(&asked, &NameService, out),
         Command::Top(asked) => top::run(&asked),
     };

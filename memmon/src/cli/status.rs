@@ -124,11 +124,21 @@ fn render(status: &Status, users: &dyn Users, zone: &TimeZone) -> String {
     })
 }
 
+const fn mode(status: &Status) -> &'static str {
+    match status {
+        Status { awaits_enable: true, .. } => {
+            "dry run until `memmon enable`, which shows first what it would terminate"
+        }
+        Status { dry_run: true, .. } => "dry run: nothing is signalled",
+        Status { dry_run: false, .. } => "enforcing",
+    }
+}
+
 fn facts(status: &Status) -> Vec<(&'static str, String)> {
     let Status { source, config, limit, counts, last_scan, map, lost, memory, .. } = status;
     let mut facts = vec![
         ("source", format!("{} ({})", source.name, source.reason)),
-        ("mode", if status.dry_run { "dry run: nothing is signalled" } else { "enforcing" }.to_owned()),
+        ("mode", mode(status).to_owned()),
         (
             "limit",
             match limit.rule {
@@ -315,6 +325,7 @@ mod tests {
             pid: Pid(812),
             uptime_seconds: 12_345.0,
             dry_run: false,
+            awaits_enable: false,
             source: Source { name: model::Source::Ebpf, reason: "the best there is".into() },
             degraded: vec![],
             config: Configuration {

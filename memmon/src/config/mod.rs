@@ -5,6 +5,7 @@
 //!          └─ syntax, unknown keys, types                          └─ ranges, globs, users, what may not be meant
 //! ```
 
+mod enabled;
 mod error;
 mod file;
 mod foreign;
@@ -24,6 +25,7 @@ mod whitelist;
 
 use std::path::{Path, PathBuf};
 
+pub use enabled::{Consent, consent, consent_file, give_consent, withdraw_consent};
 pub use error::{ConfigError, Problem};
 pub use file::{DEFAULT_PATH, load};
 pub(crate) use foreign::globs;

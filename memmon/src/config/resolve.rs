@@ -187,6 +187,7 @@ pub(super) fn settings(
             warn_at_percent,
             schedule: schedule?,
             dry_run,
+            awaits_enable: false,
             log,
             kernel,
             termination,

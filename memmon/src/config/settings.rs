@@ -27,6 +27,9 @@ pub struct Settings {
     pub schedule: Schedule,
     /// Say what would be done, and do nothing.
     pub dry_run: bool,
+    /// The only reason for the dry run is that nobody has run `memmon enable` yet.
+    #[serde(skip)]
+    pub awaits_enable: bool,
     /// Where to tell what happens.
     pub log: Log,
     /// How to watch.

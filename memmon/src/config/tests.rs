@@ -69,6 +69,7 @@ fn the_defaults_are_those_of_v1() {
         warn_at_percent,
         schedule,
         dry_run,
+        awaits_enable: _,
         log,
         kernel,
         termination,

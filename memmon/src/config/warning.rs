@@ -130,6 +130,11 @@ pub enum Concern {
         #[serde(serialize_with = "escaped")]
         file: PathBuf,
     },
+    /// There is a file as `memmon enable` writes it, and others than root decide about it.
+    UntrustedConsent {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The log file cannot be created where it should be.
     NoLogDirectory {
         /// The directory that is missing.
@@ -244,6 +249,13 @@ impl fmt::Display for Concern {
             Self::WorldWritable { file } => {
                 let file = Escaped(file.as_os_str().as_bytes());
                 write!(f, "anyone may write to {file}, and so decide what is terminated: chmod o-w it")
+            }
+            Self::UntrustedConsent { reason } => {
+                write!(
+                    f,
+                    "memmon is not enabled, as the file that enables it is not trusted: {}",
+                    quotable(reason)
+                )
             }
             Self::NoLogDirectory { directory } => {
                 let directory = Escaped(directory.as_os_str().as_bytes());

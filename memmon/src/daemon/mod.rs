@@ -24,7 +24,7 @@ use std::path::PathBuf;
 pub use host::instance::InstanceError;
 pub use nearest::{Basis, nearest};
 pub use preflight::preflight;
-pub use startup::{CannotEnforce, run};
+pub use startup::{CannotEnforce, can_enforce, run};
 
 use crate::model::SourceChoice;
 
@@ -35,6 +35,8 @@ pub struct Options {
     pub config: Option<PathBuf>,
     /// Send no signals, for any configuration.
     pub dry_run: bool,
+    /// The same, unless `memmon enable` was run.
+    pub dry_run_until_enabled: bool,
     /// The source, which overrides `kernel.source`.
     pub source: Option<SourceChoice>,
     /// Make one scan, and wait only for the terminations that it starts.

@@ -106,7 +106,7 @@ impl Daemon<'_> {
         let before = Rc::new(std::mem::replace(&mut self.settings, settings));
         self.reporter.replace(startup::outputs(&self.settings));
         self.report_once = ReportOnce::default();
-        self.tell(Event::Reloaded { config: loaded.origin });
+        self.tell(Event::Reloaded { config: loaded.origin, dry_run: self.settings.dry_run });
         self.hand_over(&before);
         self.reset_wake_levels();
         self.sources.sweep_next();

@@ -14,7 +14,7 @@ use crate::daemon::source::kernel_map::Kernel;
 use crate::daemon::source::sources::Sources;
 use crate::daemon::status::{StartupFacts, StatusBoard};
 use crate::{
-    config::{self, Loaded, LogFormat, LogLevel, NameService, Settings},
+    config::{self, Concern, Consent, Loaded, LogFormat, LogLevel, NameService, Settings, Warning},
     enforce::EscalationTiming,
     model::{Source, Uid},
     observe::support::{self, Facts, Obstacle, Offer, Support},
@@ -89,10 +89,27 @@ impl Enforceable {
     }
 }
 
+/// Whether a memmon that enforces `settings` would start here.
+///
+/// # Errors
+/// [`CannotEnforce`], with what is in the way.
+pub fn can_enforce(settings: &Settings) -> Result<(), CannotEnforce> {
+    Enforceable::of(&support::assess(&Facts::gather())).allows(settings)
+}
+
 /// Loads the configuration and applies the options of the command line.
 pub(super) fn load(options: &Options) -> Result<Loaded, config::ConfigError> {
     let mut loaded = config::load(options.config.as_deref(), &NameService)?;
     loaded.settings.dry_run |= options.dry_run;
+    if options.dry_run_until_enabled {
+        let file = options.config.as_deref().unwrap_or(Path::new(config::DEFAULT_PATH));
+        let (settings, consent) = (&mut loaded.settings, config::consent(file));
+        settings.awaits_enable = !settings.dry_run && consent != Consent::Given;
+        settings.dry_run |= settings.awaits_enable;
+        if let Consent::Untrusted(reason) = consent {
+            loaded.warnings.push(Warning { line: None, concern: Concern::UntrustedConsent { reason } });
+        }
+    }
     loaded.settings.kernel.source = options.source.unwrap_or(loaded.settings.kernel.source);
     loaded.settings.follow(&Zoned::now());
     loaded.warnings.extend(preflight(&loaded.settings));
@@ -126,6 +143,7 @@ fn watch(
         source: sources.source().as_str(),
         reason: reason.clone(),
         dry_run: loaded.settings.dry_run,
+        awaits_enable: loaded.settings.awaits_enable,
         limit: loaded.settings.rules.limit(&memory).1,
         interval: loaded.settings.check_interval,
     });

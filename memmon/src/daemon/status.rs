@@ -121,7 +121,7 @@ impl StatusBoard {
             Event::Killing { subject, breach, dry_run: true } => {
                 self.dry_run.note(Zoned::now().date(), &subject.name, subject.uid, breach.rss);
             }
-            Event::Reloaded { config } => {
+            Event::Reloaded { config, .. } => {
                 self.generation += 1;
                 self.reload_error = None;
                 self.about.file.clone_from(config);
@@ -253,7 +253,7 @@ impl Daemon<'_> {
 
     /// The status without growing processes, which need close looks.
     fn status(&self) -> status::Status {
-        let Settings { rules, check_interval, dry_run, .. } = &self.settings;
+        let Settings { rules, check_interval, dry_run, awaits_enable, .. } = &self.settings;
         let board = self.board.borrow();
         let (rule, limit_bytes) = rules.limit(&self.memory);
         let (map, mut lost) = self.sources.map_state();
@@ -265,6 +265,7 @@ impl Daemon<'_> {
             pid: Pid(std::process::id()),
             uptime_seconds: board.since.elapsed().as_secs_f64(),
             dry_run: *dry_run,
+            awaits_enable: *awaits_enable,
             source: status::Source {
                 name: self.sources.source(),
                 reason: Text::harmless(&board.about.reason),

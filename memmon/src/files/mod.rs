@@ -10,7 +10,7 @@ use std::{
     path::Path,
 };
 
-pub use trust::roots_alone;
+pub use trust::{roots_alone, roots_alone_folder};
 
 /// The content of the file `path`, and its metadata, both of the same open file.
 ///

@@ -17,7 +17,21 @@ const MOST_LINKS: u32 = 40;
 /// # Errors
 /// The first step on the way that is not root's alone, or does not lead on, and what helps.
 pub fn roots_alone(path: &Path) -> Result<PathBuf, String> {
-    walk(path, &mut |step, facts| judge(step, facts.uid(), facts.file_type().into(), facts.mode()))
+    let real = walk(path, &mut judge_facts)?;
+    if real.is_file() { Ok(real) } else { Err(format!("{} is no file", real.display())) }
+}
+
+/// The folder that `path` leads to, under the same conditions.
+///
+/// # Errors
+/// As for [`roots_alone`].
+pub fn roots_alone_folder(path: &Path) -> Result<PathBuf, String> {
+    let real = walk(path, &mut judge_facts)?;
+    if real.is_dir() { Ok(real) } else { Err(format!("{} is no folder", real.display())) }
+}
+
+fn judge_facts(step: &Path, facts: &fs::Metadata) -> Result<(), String> {
+    judge(step, facts.uid(), facts.file_type().into(), facts.mode())
 }
 
 /// Whether root alone decides what stands at `step`. What helps depends on what that is: others may rely on the owner
@@ -92,7 +106,7 @@ fn walk(
             return Err(place("is no directory".to_owned()));
         }
     }
-    if real.is_file() { Ok(real) } else { Err(format!("{} is no file", real.display())) }
+    Ok(real)
 }
 
 #[cfg(test)]
@@ -119,6 +133,11 @@ mod tests {
         assert!(roots_alone(&link).is_err(), "a link that others may turn");
         assert!(roots_alone(Path::new("/bin")).is_err_and(|error| error.ends_with("is no file")));
         assert!(roots_alone(Path::new("/nonexistent/x")).is_err());
+        assert_eq!(roots_alone_folder(Path::new("/etc")), Ok("/etc".into()));
+        assert!(
+            roots_alone_folder(Path::new("/etc/passwd")).is_err_and(|error| error.ends_with("is no folder"))
+        );
+        assert!(roots_alone_folder(folder.path()).is_err());
         assert!(roots_alone(Path::new("/bin/sh/..")).is_err());
     }
 

@@ -125,6 +125,8 @@ pub enum Event {
         reason: String,
         /// Whether nothing is going to be signalled.
         dry_run: bool,
+        /// Whether that ends with `memmon enable`.
+        awaits_enable: bool,
         /// The lower of the two limits.
         #[serde(rename = "limit_bytes")]
         limit: Bytes,
@@ -385,6 +387,8 @@ pub enum Event {
         /// The file.
         #[serde(serialize_with = "as_path")]
         config: Option<PathBuf>,
+        /// Whether nothing is going to be signalled.
+        dry_run: bool,
     },
     /// A new configuration was refused, the old one stays.
     ReloadFailed {

@@ -95,7 +95,7 @@ mod tests {
             |line: &&String| kinds.insert(serde_json::from_str::<Value>(line).unwrap()["event"].to_string());
         let one_of_each: Vec<_> = told.iter().filter(is_first).map(String::as_str).collect();
         insta::assert_snapshot!(one_of_each.join("\n"), @r#"
-        {"time":"2025-10-03T10:15:30.123456+02:00","level":"INFO","event":"started","version":"2.0.0","config":"/etc/memmon/config.toml","source":"ebpf","reason":"BTF and CAP_BPF are there","dry_run":false,"limit_bytes":2147483648,"interval_seconds":30.0,"message":"memmon 2.0.0 started. Limit: 2.00GB per process, Interval: 30s, Source: ebpf (BTF and CAP_BPF are there), Config: /etc/memmon/config.toml"}
+        {"time":"2025-10-03T10:15:30.123456+02:00","level":"INFO","event":"started","version":"2.0.0","config":"/etc/memmon/config.toml","source":"ebpf","reason":"BTF and CAP_BPF are there","dry_run":false,"awaits_enable":false,"limit_bytes":2147483648,"interval_seconds":30.0,"message":"memmon 2.0.0 started. Limit: 2.00GB per process, Interval: 30s, Source: ebpf (BTF and CAP_BPF are there), Config: /etc/memmon/config.toml"}
         {"time":"2025-10-03T10:15:30.123456+02:00","level":"WARNING","event":"degraded","what":"no process_mrelease before Linux 5.15, memory is freed at exit","message":"Degraded: no process_mrelease before Linux 5.15, memory is freed at exit"}
         {"time":"2025-10-03T10:15:30.123456+02:00","level":"INFO","event":"system_memory","total_bytes":17179869184,"available_bytes":9406219714,"message":"System Memory: 45.2% used (7.24GB / 16.00GB)"}
         {"time":"2025-10-03T10:15:30.123456+02:00","level":"WARNING","event":"killing","pid":12345,"start":987654,"comm":"chrome","uid":1000,"exe":"/opt/google/chrome/chrome","cgroup":"/user.slice/user-1000.slice/session-2.scope","rule":"gb","limit_bytes":2147483648,"rss_bytes":3758096384,"percent":21.875,"dry_run":false,"user":"john","message":"Killing process: PID=12345, Name=chrome, User=john, RAM=3.50GB (21.88%)"}
@@ -119,7 +119,7 @@ mod tests {
         {"time":"2025-10-03T10:15:30.123456+02:00","level":"WARNING","event":"map_defect","missed":2,"stale":1,"message":"Repaired inconsistent kernel map (a memmon bug, please report). Processes missing: 2, Stale entries: 1"}
         {"time":"2025-10-03T10:15:30.123456+02:00","level":"INFO","event":"scan_complete","scanned":245,"killed":1,"message":"Scan complete. Scanned: 245, Killed: 1"}
         {"time":"2025-10-03T10:15:30.123456+02:00","level":"INFO","event":"scheduled","limit_bytes":1073741824,"interval_seconds":15.0,"message":"Schedule: from now on Limit: 1.00GB per process, Interval: 15s"}
-        {"time":"2025-10-03T10:15:30.123456+02:00","level":"INFO","event":"reloaded","config":"/etc/memmon/config.toml","message":"Configuration reloaded: /etc/memmon/config.toml"}
+        {"time":"2025-10-03T10:15:30.123456+02:00","level":"INFO","event":"reloaded","config":"/etc/memmon/config.toml","dry_run":false,"message":"Configuration reloaded: /etc/memmon/config.toml"}
         {"time":"2025-10-03T10:15:30.123456+02:00","level":"ERROR","event":"reload_failed","error":"/etc/memmon/config.toml:3:1: unknown key \"ram_gb_treshold\"\n  did you mean ram_gb_threshold?\n","message":"Configuration not reloaded, the old one stays in force: /etc/memmon/config.toml:3:1: unknown key \"ram_gb_treshold\" / did you mean ram_gb_threshold?"}
         {"time":"2025-10-03T10:15:30.123456+02:00","level":"WARNING","event":"sink_trouble","sink":"file","error":"/var/log/memmon.log: No space left on device (os error 28)","lost":1,"message":"Cannot write to the log file: /var/log/memmon.log: No space left on device (os error 28). Lost so far: 1"}
         {"time":"2025-10-03T10:15:30.123456+02:00","level":"WARNING","event":"overflow","lost":99,"message":"The log could not keep up. Lost: 99"}
@@ -150,7 +150,8 @@ mod tests {
     fn a_path_need_not_be_text() {
         use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
         let config = Some(OsStr::from_bytes(b"/etc/\xff.toml").into());
-        let object: Value = serde_json::from_str(&written(&Event::Reloaded { config })).unwrap();
+        let object: Value =
+            serde_json::from_str(&written(&Event::Reloaded { config, dry_run: false })).unwrap();
         assert_eq!(object["config"], r"/etc/\xff.toml");
     }
 }

@@ -54,6 +54,7 @@ pub(super) fn samples() -> Vec<Event> {
         source: "ebpf",
         reason: "BTF and CAP_BPF are there".to_owned(),
         dry_run,
+        awaits_enable: dry_run,
         limit: gib(2),
         interval: Duration::from_secs(30),
     };
@@ -204,7 +205,7 @@ pub(super) fn samples() -> Vec<Event> {
         Event::MapDefect { missed: 2, stale: 1 },
         Event::ScanComplete { scanned: 245, killed: 1 },
         Event::Scheduled { limit: gib(1), interval: Duration::from_secs(15) },
-        Event::Reloaded { config: Some("/etc/memmon/config.toml".into()) },
+        Event::Reloaded { config: Some("/etc/memmon/config.toml".into()), dry_run: false },
         Event::ReloadFailed {
             error: "/etc/memmon/config.toml:3:1: unknown key \"ram_gb_treshold\"\n  did you mean ram_gb_threshold?\n"
                 .to_owned(),

@@ -19,13 +19,16 @@ use crate::model::{
 /// `user` returns the name of a uid, already escaped.
 pub fn message(event: &Event, user: &mut dyn FnMut(Uid) -> String) -> String {
     match event {
-        Event::Started { version, config, source, reason, dry_run, limit, interval } => format!(
-            "{}memmon {version} started. Limit: {limit} per process, Interval: {}, Source: {source} ({}), Config: {}",
-            dry_run_mark(*dry_run),
-            Span(*interval),
-            one_line(reason),
-            config_name(config.as_deref()),
-        ),
+        Event::Started { version, config, source, reason, dry_run, awaits_enable, limit, interval } => {
+            format!(
+                "{}memmon {version} started. Limit: {limit} per process, Interval: {}, Source: {source} ({}), Config: {}{}",
+                dry_run_mark(*dry_run),
+                Span(*interval),
+                one_line(reason),
+                config_name(config.as_deref()),
+                if *awaits_enable { ". It terminates nothing until `memmon enable` is run" } else { "" },
+            )
+        }
         Event::Degraded { what } => format!("Degraded: {}", one_line(what)),
         Event::SystemMemory { memory } => format!(
             "System Memory: {:.1}% used ({} / {})",
@@ -125,7 +128,9 @@ pub fn message(event: &Event, user: &mut dyn FnMut(Uid) -> String) -> String {
         Event::Scheduled { limit, interval } => {
             format!("Schedule: from now on Limit: {limit} per process, Interval: {}", Span(*interval))
         }
-        Event::Reloaded { config } => format!("Configuration reloaded: {}", config_name(config.as_deref())),
+        Event::Reloaded { config, dry_run } => {
+            format!("{}Configuration reloaded: {}", dry_run_mark(*dry_run), config_name(config.as_deref()))
+        }
         Event::ReloadFailed { error } => {
             format!("Configuration not reloaded, the old one stays in force: {}", one_line(error))
         }
@@ -423,7 +428,7 @@ mod tests {
             samples::samples().iter().map(|event| format!("{} - {}", event.level(), said(event))).collect();
         insta::assert_snapshot!(told.join("\n"), @r#"
         INFO - memmon 2.0.0 started. Limit: 2.00GB per process, Interval: 30s, Source: ebpf (BTF and CAP_BPF are there), Config: /etc/memmon/config.toml
-        INFO - [DRY RUN] memmon 2.0.0 started. Limit: 2.00GB per process, Interval: 30s, Source: ebpf (BTF and CAP_BPF are there), Config: built-in defaults
+        INFO - [DRY RUN] memmon 2.0.0 started. Limit: 2.00GB per process, Interval: 30s, Source: ebpf (BTF and CAP_BPF are there), Config: built-in defaults. It terminates nothing until `memmon enable` is run
         WARNING - Degraded: no process_mrelease before Linux 5.15, memory is freed at exit
         INFO - System Memory: 45.2% used (7.24GB / 16.00GB)
         WARNING - Killing process: PID=12345, Name=chrome, User=john, RAM=3.50GB (21.88%)

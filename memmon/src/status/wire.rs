@@ -103,6 +103,9 @@ pub struct Status {
     pub uptime_seconds: f64,
     /// Whether memmon sends no signals.
     pub dry_run: bool,
+    /// The only reason for that is that nobody has run `memmon enable` yet.
+    #[serde(default)]
+    pub awaits_enable: bool,
     /// The source of readings, with the reason.
     pub source: Source,
     /// Limitations.

@@ -25,7 +25,8 @@ use tempfile::TempDir;
 use super::{TestUser, descends_from, lines::Lines, log::SOON, processes_of};
 
 /// Arguments that an enforcing run may have, besides its configuration.
-const ARGUMENTS: [&str; 6] = ["--source", "auto", "ebpf", "proc", "--once", "--dry-run"];
+const ARGUMENTS: [&str; 7] =
+    ["--source", "auto", "ebpf", "proc", "--once", "--dry-run", "--dry-run-until-enabled"];
 
 /// A configuration that can only touch processes of one test user.
 pub struct ScopedConfig {
@@ -122,15 +123,23 @@ impl Daemon {
     /// reach that program, so the run must end by itself.
     pub fn spawn_by(launcher: &[&str], config: &ScopedConfig, arguments: &[&str]) -> Self {
         assert!(arguments.contains(&"--once"), "nothing else ends it");
-        Self::spawn_as(launcher, config, arguments, in_private_mounts)
+        Self::spawn_as(launcher, temporary(), config, arguments, in_private_mounts)
+    }
+
+    /// Starts `memmon run` with its configuration in `dir`, and waits until it watches.
+    pub fn start_in(dir: TempDir, config: &ScopedConfig, arguments: &[&str]) -> Self {
+        let daemon = Self::spawn_as(&[], dir, config, arguments, in_private_mounts);
+        daemon.started();
+        daemon
     }
 
     fn spawn_where(config: &ScopedConfig, arguments: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
-        Self::spawn_as(&[], config, arguments, prepare)
+        Self::spawn_as(&[], temporary(), config, arguments, prepare)
     }
 
     fn spawn_as(
         launcher: &[&str],
+        dir: TempDir,
         config: &ScopedConfig,
         arguments: &[&str],
         prepare: impl FnOnce(&mut Command),
@@ -143,7 +152,6 @@ impl Daemon {
             processes_of(uid).into_iter().filter(|&pid| !descends_from(pid, std::process::id())).collect();
         assert!(foreign.is_empty(), "processes of uid {uid} that this test did not start: {foreign:?}");
 
-        let dir = tempfile::tempdir().unwrap_or_else(|error| panic!("temporary directory: {error}"));
         write_config(&dir, config);
         let (reader, writer) = io::pipe().unwrap_or_else(|error| panic!("pipe: {error}"));
         let mut words = launcher.iter().copied().chain([env!("CARGO_BIN_EXE_memmon")]);
@@ -267,6 +275,10 @@ impl Drop for Daemon {
 }
 
 const CONFIG: &str = "config.toml";
+
+fn temporary() -> TempDir {
+    tempfile::tempdir().unwrap_or_else(|error| panic!("temporary directory: {error}"))
+}
 
 /// Writes a draft and renames it, so that a reload never reads an incomplete file, and so never one without its scope.
 fn write_config(dir: &TempDir, config: &ScopedConfig) {

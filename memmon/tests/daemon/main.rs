@@ -6,6 +6,7 @@ mod common;
 mod common_itself;
 #[cfg(feature = "ebpf")]
 mod crowds;
+mod enable;
 mod enforce;
 mod forks;
 mod frozen;

@@ -1,4 +1,8 @@
-# The same as %systemd_postun_with_restart: after an upgrade, memmon is restarted if it was running.
+# What was agreed to ends with the package: another installation asks again.
+if [ "$1" -eq 0 ]; then
+    rm -f /etc/memmon/enabled
+fi
+# As %systemd_postun_with_restart has it: after an upgrade the new one runs, if the old one did.
 if [ "$1" -ge 1 ] && [ -x /usr/bin/systemctl ]; then
     systemctl daemon-reload >/dev/null 2>&1 || :
     systemctl try-restart memmon.service >/dev/null 2>&1 || :

@@ -124,7 +124,10 @@ mod tests {
             assert!(items.iter().any(|item| item.path == Path::new(catalog).join("memmon.catalog")));
             let unit = items.iter().find(|item| item.path == Path::new(unit)).unwrap();
             let text = String::from_utf8(unit.content.clone()).unwrap();
-            assert!(text.contains(&format!("\nExecStart={prefix}/sbin/memmon run\n")), "{text}");
+            assert!(
+                text.contains(&format!("\nExecStart={prefix}/sbin/memmon run --dry-run-until-enabled\n")),
+                "{text}"
+            );
             assert!(
                 items
                     .iter()

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use super::{
     items::{CONFIG, Item},
     manifest::{MANIFEST, Manifest},
-    plan::{self, DRY_RUN, Facts, Step, V1_CONFIG, V1_LOGROTATE},
+    plan::{self, DRY_RUN, ENABLED, Facts, Step, V1_CONFIG, V1_LOGROTATE},
 };
 
 /// The file tree of a machine.
@@ -41,7 +41,9 @@ impl Machine {
         let new_config = format!("{CONFIG}.new");
         let mut paths: Vec<PathBuf> = items.iter().map(|item| item.path.clone()).collect();
         paths.extend(facts.manifest.entries().map(|entry| entry.path().to_owned()));
-        paths.extend([CONFIG, &new_config, MANIFEST, DRY_RUN, V1_CONFIG, V1_LOGROTATE].map(PathBuf::from));
+        paths.extend(
+            [CONFIG, &new_config, MANIFEST, DRY_RUN, ENABLED, V1_CONFIG, V1_LOGROTATE].map(PathBuf::from),
+        );
         for path in paths {
             for above in path.ancestors().skip(1).filter(|above| self.place(above).is_dir()) {
                 facts.directories.insert(above.to_owned());

@@ -107,7 +107,8 @@ pub(crate) fn main(options: &Options) -> Result<()> {
     }
 
     let v1_stays = !v1.is_empty() && !facts.retire_v1;
-    let wishes = Wishes { no_start: *no_start, systemd, v1_stays, answers };
+    let enabled = facts.files.contains_key(Path::new(plan::ENABLED));
+    let wishes = Wishes { no_start: *no_start, systemd, v1_stays, enabled, answers };
     let binary = prefix.join("sbin/memmon");
     if !v1.is_empty() && facts.retire_v1 {
         v1.iter().try_for_each(|unit| service::systemctl(&["disable", "--now", unit]))?;
@@ -115,11 +116,8 @@ pub(crate) fn main(options: &Options) -> Result<()> {
             "v1's files are left in /opt/memory-monitor and /etc/systemd/system: remove them when you like"
         );
     }
-    let start = service::start(wishes, || {
-        service::show_check(&machine, &binary, Path::new(CONFIG))?;
-        answers.agree("Start memmon, and let it terminate processes over the limit?")
-    })?;
-    perform(&machine, &service::drop_in(&start, &binary, &facts))?;
+    let start = service::start(wishes, || service::enable(&machine, &binary, answers))?;
+    perform(&machine, &service::contradictions(&start, &facts))?;
     if wishes.systemd {
         service::systemctl(&["daemon-reload"])?;
         service::update_catalog()?;
@@ -129,7 +127,7 @@ pub(crate) fn main(options: &Options) -> Result<()> {
         Start::DryRun(why) => {
             service::systemctl(&["enable", "memmon.service"])?;
             service::systemctl(&["restart", "memmon.service"])?;
-            println!("memmon runs in dry run: {why}");
+            println!("memmon runs in dry run: {why}; `memmon enable` ends that");
         }
         Start::Enforcing => {
             service::systemctl(&["enable", "memmon.service"])?;

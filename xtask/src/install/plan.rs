@@ -19,7 +19,9 @@ pub(crate) const V1_UNITS: [&str; 2] = ["memory-monitor.service", "memory_monito
 /// The place to which v1's rotation is moved, because it would rotate the same log.
 const V1_RETIRED: &str = "/opt/memory-monitor/logrotate.disabled";
 
-/// The drop-in that keeps an installed memmon from enforcing.
+/// What `memmon enable` writes; without it memmon is in dry run.
+pub(crate) const ENABLED: &str = "/etc/memmon/enabled";
+/// What kept memmon in dry run before there was `memmon enable`.
 pub(crate) const DRY_RUN: &str = "/etc/systemd/system/memmon.service.d/dry-run.conf";
 
 /// The facts on which the plan depends.
@@ -188,10 +190,8 @@ pub(crate) fn uninstall(shipped_config: &[u8], facts: &Facts, purge: bool) -> Ve
             },
         }
     }
-    if facts.content(DRY_RUN).is_some() {
-        steps.push(Step::Remove(DRY_RUN.into()));
-        steps.extend(Path::new(DRY_RUN).parent().map(|above| Step::RemoveDirectory(above.to_owned())));
-    }
+    steps.extend(remove_drop_in(facts));
+    steps.extend(facts.content(ENABLED).map(|_| Step::Remove(ENABLED.into())));
     if purge {
         steps.extend(facts.logs.iter().cloned().map(Step::Remove));
     } else if !facts.logs.is_empty() {
@@ -210,7 +210,17 @@ pub(crate) fn uninstall(shipped_config: &[u8], facts: &Facts, purge: bool) -> Ve
     steps
 }
 
-/// The log file that a configuration names, if any. A file that is not TOML counts as the default; memmon itself reports it.
+/// Removes the drop-in of earlier installations.
+pub(crate) fn remove_drop_in(facts: &Facts) -> Vec<Step> {
+    let above = Path::new(DRY_RUN).parent().unwrap_or(Path::new("/"));
+    match facts.content(DRY_RUN) {
+        Some(_) => vec![Step::Remove(DRY_RUN.into()), Step::RemoveDirectory(above.to_owned())],
+        None => Vec::new(),
+    }
+}
+
+/// The log file that a configuration names; none if it names none. A file that cannot be read as TOML is memmon's to
+/// complain about.
 pub(crate) fn log_file(config: Option<&[u8]>) -> Option<String> {
     let config = config.and_then(|text| std::str::from_utf8(text).ok());
     let table = config.and_then(|text| text.parse::<toml::Table>().ok()).unwrap_or_default();

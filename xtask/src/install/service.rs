@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use super::{
     machine::Machine,
-    plan::{DRY_RUN, Facts, Step, V1_UNITS},
+    plan::{self, ENABLED, Facts, Step, V1_UNITS},
 };
 use crate::shell;
 
@@ -65,18 +65,22 @@ pub(crate) struct Wishes {
     pub(crate) systemd: bool,
     /// v1's service is in force, and the user did not agree to retire it.
     pub(crate) v1_stays: bool,
+    /// `memmon enable` was run earlier.
+    pub(crate) enabled: bool,
     pub(crate) answers: Answers,
 }
 
 /// Decides how the service starts. `agree` is called at most once, and only if everything else allows enforcing.
 pub(crate) fn start(wishes: Wishes, agree: impl FnOnce() -> Result<bool>) -> Result<Start> {
-    let Wishes { no_start, systemd, v1_stays, answers } = wishes;
+    let Wishes { no_start, systemd, v1_stays, enabled, answers } = wishes;
     Ok(if no_start {
         Start::Not("as you asked; `systemctl enable --now memmon` starts it")
     } else if !systemd {
         Start::Not("systemd does not run here; `memmon run` watches in the foreground")
     } else if v1_stays {
-        Start::DryRun("v1's service is still in force, and both would terminate the same processes")
+        Start::DryRun("v1's service is still in force, and two of them would strike the same processes")
+    } else if enabled {
+        Start::Enforcing
     } else if answers == Answers::Nobody {
         Start::DryRun("there is no terminal to ask whether it may enforce (--yes agrees)")
     } else if agree()? {
@@ -86,29 +90,24 @@ pub(crate) fn start(wishes: Wishes, agree: impl FnOnce() -> Result<bool>) -> Res
     })
 }
 
-/// The steps that write or remove the unit's drop-in for `start`.
-pub(crate) fn drop_in(start: &Start, binary: &Path, facts: &Facts) -> Vec<Step> {
-    let above = Path::new(DRY_RUN).parent().unwrap_or(Path::new("/"));
-    let there = facts.files.contains_key(Path::new(DRY_RUN));
+/// What has to go for `start`: the drop-in of earlier installations, and an earlier consent to enforce.
+pub(crate) fn contradictions(start: &Start, facts: &Facts) -> Vec<Step> {
+    let consent = facts.files.contains_key(Path::new(ENABLED)).then(|| Step::Remove(ENABLED.into()));
     match start {
         Start::Not(_) => Vec::new(),
-        Start::Enforcing if there => {
-            vec![Step::Remove(DRY_RUN.into()), Step::RemoveDirectory(above.to_owned())]
-        }
-        Start::Enforcing => Vec::new(),
-        Start::DryRun(why) => {
-            let text = format!(
-                "# Written by `cargo xtask install`: {why}.\n# To let memmon enforce: remove this file, then\n\
-                 # systemctl daemon-reload && systemctl restart memmon\n[Service]\nExecStart=\n\
-                 ExecStart={} run --dry-run\n",
-                binary.display()
-            );
-            let create =
-                (!facts.directories.contains(above)).then(|| Step::CreateDirectory(above.to_owned()));
-            let write = Step::Write { path: DRY_RUN.into(), mode: 0o644, content: text.into_bytes() };
-            create.into_iter().chain([write]).collect()
-        }
+        Start::Enforcing => plan::remove_drop_in(facts),
+        Start::DryRun(_) => plan::remove_drop_in(facts).into_iter().chain(consent).collect(),
     }
+}
+
+/// Has the installed memmon show what it would terminate, and ask. Whether it may enforce.
+pub(crate) fn enable(machine: &Machine, binary: &Path, answers: Answers) -> Result<bool> {
+    let mut enable = Command::new(machine.place(binary));
+    enable.arg("enable").args((answers == Answers::Yes).then_some("--yes"));
+    println!("$ {}", shell::shown(&enable));
+    // Its status also depends on the service that still runs: that is restarted later.
+    enable.status().with_context(|| format!("cannot start {}", binary.display()))?;
+    Ok(machine.place(ENABLED).exists())
 }
 
 /// Whether systemd is this machine's init (sd_booted(3)).
@@ -156,7 +155,7 @@ mod tests {
     use super::*;
 
     const WISHES: Wishes =
-        Wishes { no_start: false, systemd: true, v1_stays: false, answers: Answers::Person };
+        Wishes { no_start: false, systemd: true, v1_stays: false, enabled: false, answers: Answers::Person };
 
     #[test]
     fn it_enforces_only_if_the_user_agreed() {
@@ -166,6 +165,8 @@ mod tests {
             (Wishes { answers: Answers::Yes, ..WISHES }, Some(true), "Enforcing"),
             (Wishes { answers: Answers::Nobody, ..WISHES }, None, "DryRun"),
             (Wishes { v1_stays: true, answers: Answers::Yes, ..WISHES }, None, "DryRun"),
+            (Wishes { enabled: true, answers: Answers::Nobody, ..WISHES }, None, "Enforcing"),
+            (Wishes { enabled: true, v1_stays: true, answers: Answers::Yes, ..WISHES }, None, "DryRun"),
             (Wishes { systemd: false, answers: Answers::Yes, ..WISHES }, None, "Not"),
             (Wishes { no_start: true, answers: Answers::Yes, ..WISHES }, None, "Not"),
         ] {
@@ -181,19 +182,16 @@ mod tests {
     }
 
     #[test]
-    fn a_dry_run_can_be_seen_beside_the_unit_and_is_gone_when_it_enforces() {
-        let binary = Path::new("/usr/local/sbin/memmon");
-        let steps = drop_in(&Start::DryRun("x"), binary, &Facts::default());
-        let [Step::CreateDirectory(above), Step::Write { path, content, .. }] = &steps[..] else {
-            panic!("{steps:?}")
-        };
-        assert_eq!(path.parent(), Some(&**above));
-        let text = String::from_utf8_lossy(content);
-        assert!(text.ends_with("ExecStart=\nExecStart=/usr/local/sbin/memmon run --dry-run\n"), "{text}");
+    fn a_dry_run_leaves_no_consent_and_enforcing_no_drop_in() {
         let mut facts = Facts::default();
-        assert_eq!(drop_in(&Start::Enforcing, binary, &facts), []);
-        facts.files.insert(DRY_RUN.into(), Vec::new());
-        assert_eq!(drop_in(&Start::Enforcing, binary, &facts)[0], Step::Remove(DRY_RUN.into()));
-        assert_eq!(drop_in(&Start::Not("x"), binary, &facts), []);
+        let [enforcing, dry_run, not] = [Start::Enforcing, Start::DryRun("x"), Start::Not("x")];
+        assert_eq!(contradictions(&dry_run, &facts), []);
+        for path in [plan::DRY_RUN, ENABLED] {
+            facts.files.insert(path.into(), Vec::new());
+        }
+        assert_eq!(contradictions(&enforcing, &facts)[0], Step::Remove(plan::DRY_RUN.into()));
+        assert!(!contradictions(&enforcing, &facts).contains(&Step::Remove(ENABLED.into())));
+        assert!(contradictions(&dry_run, &facts).contains(&Step::Remove(ENABLED.into())));
+        assert_eq!(contradictions(&not, &facts), []);
     }
 }

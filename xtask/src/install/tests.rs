@@ -191,16 +191,12 @@ fn v1_hands_its_configuration_over_and_its_service_only_if_that_is_agreed() {
 }
 
 #[test]
-fn a_dry_run_goes_with_the_rest() {
+fn consent_and_the_drop_in_of_earlier_installations_go_with_the_rest() {
     let tree = Tree::new();
     let before = tree.all();
     tree.install("/usr/local", false);
-    let facts = tree.machine().look(&[]).unwrap();
-    let start = Start::DryRun("a test");
-    for step in service::drop_in(&start, Path::new("/usr/local/sbin/memmon"), &facts) {
-        tree.machine().perform(&step).unwrap();
-    }
-    assert!(tree.read(plan::DRY_RUN).is_some());
+    tree.write(plan::ENABLED, "");
+    tree.write(plan::DRY_RUN, "");
     tree.uninstall(false);
     assert_eq!(tree.all(), before);
 }
@@ -240,7 +236,7 @@ fn the_unit_has_its_settings() {
     let lines: Vec<_> = unit.lines().filter(|line| !line.starts_with('#')).collect();
     for line in [
         "Type=notify",
-        "ExecStart=/usr/sbin/memmon run",
+        "ExecStart=/usr/sbin/memmon run --dry-run-until-enabled",
         "ExecReload=/bin/kill -HUP $MAINPID",
         "Restart=on-failure",
         "RestartPreventExitStatus=2 3 4",

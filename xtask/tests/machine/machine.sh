@@ -27,6 +27,16 @@ SYSTEMCTL
 # A stand-in for memmon, which has its own tests.
 cat >machine/tmp/built/release/memmon <<'MEMMON'
 #!/bin/sh
+if [ "$1" = enable ]; then
+    echo "Over the limit of 2.00GB now: as /etc/memmon/config.toml has it"
+    if [ "${2:-}" != --yes ]; then
+        printf 'Let memmon terminate these? [y/N] '
+        read -r answer
+        [ "$answer" = y ] || exit 1
+    fi
+    echo agreed >/etc/memmon/enabled
+    exit 0
+fi
 [ "$1" = check ] || exit 9
 if grep -q wrong "$2"; then echo "$2:1:1: wrong" >&2; exit 2; fi
 echo "Over the limit of 2.00GB now: by $2"

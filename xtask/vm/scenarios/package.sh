@@ -13,7 +13,8 @@ dpkg --install $newer.deb
 [ "$(version)" = "$before+vm1" ] || fail "after the upgrade it is $(version)"
 is memmon.service ActiveState active || fail "after the upgrade it is $(property memmon.service ActiveState)"
 [ "$(memmon_pid)" != "$pid" ] || fail 'the old program still runs after the upgrade'
-must_say 'started. .*Interval: 7s'
+must_say '^memmon 2.* started. .*Interval: 7s'
+test -e /etc/memmon/enabled || fail 'the upgrade disabled memmon'
 grep -q '^check_interval = 7$' $CONFIG || fail 'the upgrade overwrote the configuration'
 
 dpkg --remove memmon

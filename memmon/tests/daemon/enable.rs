@@ -1,0 +1,89 @@
+//! An administrator decides whether memmon enforces: `memmon enable`, `memmon disable`, and a run that waits for it.
+
+use std::{path::Path, process::Output};
+
+use nix::sys::signal::Signal;
+
+use crate::common::{
+    TestUser,
+    daemon::Daemon,
+    log::{SOURCES, config},
+};
+
+fn memmon(daemon: &Daemon, arguments: &[&str]) -> (bool, String) {
+    let file = daemon.dir().join("config.toml");
+    let mut command = daemon.beside(env!("CARGO_BIN_EXE_memmon"));
+    command.args(arguments);
+    if arguments[0] != "status" {
+        command.arg("--config").arg(file);
+    }
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    (status.success(), [stdout, stderr].map(|text| String::from_utf8(text).unwrap()).concat())
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn it_terminates_nothing_before_enable_and_after_disable() {
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let mut hog = user.hog("anon 40M hold");
+        // In /tmp everybody could write such a file.
+        let folder = tempfile::tempdir_in("/var/lib").unwrap();
+        let arguments = ["--source", source, "--dry-run-until-enabled"];
+        let daemon = Daemon::start_in(folder, &config(&user, &[]), &arguments);
+        assert!(daemon.started().contains("until `memmon enable` is run"), "{}", daemon.started());
+        assert_eq!(daemon.told("killing", hog.pid())["dry_run"], true);
+        let (_, status) = memmon(&daemon, &["status"]);
+        assert!(status.contains("  mode       dry run until `memmon enable`"), "{status}");
+
+        // Nobody can be asked here.
+        let (agreed, said) = memmon(&daemon, &["enable"]);
+        assert!(!agreed && said.contains("nothing was changed"), "{said}");
+        let shown = format!("PID={}, Name=hog", hog.pid());
+        assert!(said.contains(&shown) && said.contains("would be terminated"), "{said}");
+        assert!(!Path::new(&daemon.dir()).join("enabled").exists());
+        daemon.signal(Signal::SIGHUP);
+        daemon.event("reloaded");
+        assert!(hog.is_alive());
+
+        let (agreed, said) = memmon(&daemon, &["enable", "--yes"]);
+        assert!(agreed && said.contains(&shown), "{said}");
+        daemon.signal(Signal::SIGHUP);
+        daemon.terminated(&mut hog);
+        let (_, status) = memmon(&daemon, &["status"]);
+        assert!(status.contains("  mode       enforcing\n"), "{status}");
+
+        let (done, said) = memmon(&daemon, &["disable"]);
+        assert!(done && said.contains("is no longer enabled"), "{said}");
+        daemon.signal(Signal::SIGHUP);
+        daemon.line("a reload to dry run", |line| {
+            line.contains("reloaded") && line.contains("\"dry_run\":true")
+        });
+        let later = user.hog("anon 40M hold");
+        assert_eq!(daemon.told("killing", later.pid())["dry_run"], true);
+        daemon.stop();
+    }
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_configuration_in_dry_run_is_not_enabled_and_a_file_of_others_enables_nothing() {
+    let user = TestUser::claim();
+    let hog = user.hog("anon 40M hold");
+    // Whoever may write to /tmp could have put it there.
+    let daemon = Daemon::start(&config(&user, &[]), &["--source", "proc", "--dry-run-until-enabled"]);
+    std::fs::write(daemon.dir().join("enabled"), "").unwrap();
+    daemon.signal(Signal::SIGHUP);
+    daemon.line("the warning", |line| line.contains("the file that enables it is not trusted"));
+    daemon.scanned();
+    assert!(hog.is_alive());
+    assert_eq!(daemon.told("killing", hog.pid())["dry_run"], true);
+    let (agreed, said) = memmon(&daemon, &["enable", "--yes"]);
+    assert!(!agreed && said.contains("cannot be written"), "{said}");
+
+    daemon.edit(&config(&user, &[("settings.dry_run", "true")]));
+    let (agreed, said) = memmon(&daemon, &["enable", "--yes"]);
+    assert!(!agreed && said.contains("set it to false, then enable memmon again"), "{said}");
+    assert!(hog.is_alive());
+    daemon.stop();
+}
