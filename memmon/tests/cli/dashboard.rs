@@ -20,6 +20,10 @@ fn prometheus_understands_what_every_panel_asks() {
             let asked = target["expr"].as_str().unwrap();
             // As Grafana fills them in.
             let expr = asked.replace("$__rate_interval", "2m").replace("$instance", "one|two");
+            // Several machines may be chosen at once.
+            assert!(target["legendFormat"].as_str().unwrap().contains("{{instance}}"), "{target}");
+            let dropped = asked.contains("sum") && !asked.contains("sum by (instance");
+            assert!(!dropped && !asked.contains("histogram_quantile(0.5, rate"), "{asked}");
             assert!(asked.contains("{instance=~\"$instance\"") && !expr.contains('$'), "{asked}");
             rules.push(json!({ "record": format!("asked_{}", rules.len()), "expr": expr }));
         }
@@ -32,6 +36,21 @@ fn prometheus_understands_what_every_panel_asks() {
     let promtool = std::env::var_os("MEMMON_PROMTOOL").unwrap();
     let output = Command::new(promtool).args(["check", "rules"]).arg(&file).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn what_an_operator_asks_first_has_a_panel() {
+    let board = serde_json::to_string(&panels()).unwrap();
+    for figure in [
+        "dry_run",
+        "would_terminate_total",
+        "oom_killed_total",
+        "degraded_total",
+        "signals_failed_total",
+        "notifications_total",
+    ] {
+        assert!(board.contains(&format!("memmon_{figure}{{instance")), "no panel shows memmon_{figure}");
+    }
 }
 
 #[test]
