@@ -12,6 +12,7 @@ mod engine;
 mod event_loop;
 mod host;
 mod nearest;
+mod outputs;
 mod preflight;
 mod reload;
 mod source;

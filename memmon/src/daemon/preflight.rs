@@ -1,6 +1,6 @@
 //! What of a configuration cannot work on this machine as it is now, looked at before anything depends on it.
 
-use super::startup::outputs;
+use super::outputs::outputs;
 use crate::{
     config::{Concern, Settings, Warning},
     observe::procfs::ProcRoot,

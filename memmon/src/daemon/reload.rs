@@ -12,6 +12,7 @@ use crate::config::{Loaded, Settings};
 use crate::daemon::Options;
 use crate::daemon::engine::report_once::ReportOnce;
 use crate::daemon::event_loop::Daemon;
+use crate::daemon::outputs::outputs;
 use crate::daemon::startup;
 use crate::report::{Event, Rotation};
 
@@ -104,7 +105,7 @@ impl Daemon<'_> {
         }
         let settings = Settings { kernel: self.settings.kernel, ..loaded.settings };
         let before = Rc::new(std::mem::replace(&mut self.settings, settings));
-        self.reporter.replace(startup::outputs(&self.settings));
+        self.reporter.replace(outputs(&self.settings));
         self.report_once = ReportOnce::default();
         self.tell(Event::Reloaded { config: loaded.origin, dry_run: self.settings.dry_run });
         self.hand_over(&before);

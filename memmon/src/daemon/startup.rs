@@ -9,16 +9,17 @@ use crate::daemon::Options;
 use crate::daemon::event_loop::{Daemon, Signals};
 use crate::daemon::host::instance::{Instance, InstanceError, RUNTIME_DIR};
 use crate::daemon::host::memory_trim::Startup;
+use crate::daemon::outputs::outputs;
 use crate::daemon::preflight::preflight;
 use crate::daemon::source::kernel_map::Kernel;
 use crate::daemon::source::sources::Sources;
 use crate::daemon::status::{StartupFacts, StatusBoard};
 use crate::{
-    config::{self, Concern, Consent, Loaded, LogFormat, LogLevel, NameService, Settings, Warning},
+    config::{self, Concern, Consent, Loaded, NameService, Settings, Warning},
     enforce::EscalationTiming,
     model::{Source, Uid},
     observe::support::{self, Facts, Obstacle, Offer, Support},
-    report::{self, Console, Event, Format, Level, MetricsOutputs, NotifyOutputs, Outputs, Reporter},
+    report::{self, Event, Reporter},
     status::SOCKET,
 };
 
@@ -194,35 +195,6 @@ fn source(
                 Err(error) => support.ebpf.withdraw(Obstacle::Attach { error: error.to_string() }),
             },
         }
-    }
-}
-
-pub(super) fn outputs(settings: &Settings) -> Outputs {
-    Outputs {
-        console: Console::Stderr,
-        file: settings.log.file.clone(),
-        format: match settings.log.format {
-            LogFormat::Text => Format::Text,
-            LogFormat::Json => Format::Json,
-        },
-        system_log: settings.log.system_log,
-        level: match settings.log.level {
-            LogLevel::Debug => Level::Debug,
-            LogLevel::Info => Level::Info,
-            LogLevel::Warning => Level::Warning,
-            LogLevel::Error => Level::Error,
-        },
-        lines_per_minute: settings.log.lines_per_minute,
-        metrics: MetricsOutputs {
-            textfile: settings.metrics.textfile.clone(),
-            listen: settings.metrics.listen.clone(),
-        },
-        notify: NotifyOutputs {
-            interval: settings.notify.interval,
-            mail: settings.notify.mail.clone(),
-            hook: settings.notify.hook.clone(),
-        },
-        ..Outputs::default()
     }
 }
 

@@ -13,7 +13,7 @@ use crate::common::{
     TestUser,
     daemon::Daemon,
     eventually, is_dead,
-    log::{EBPF, RARELY, SOON, SOURCES, config},
+    log::{RARELY, SOON, SOURCES, config},
 };
 
 /// Holds 64 MiB in this very process, which is root's and out of scope, while `with_it` runs.
@@ -154,7 +154,7 @@ fn when_the_elder_ends_the_child_is_looked_at() {
 #[ignore = "kernel: needs root and kernel BTF"]
 fn between_two_scans_the_kernel_map_is_enough() {
     let user = TestUser::claim();
-    let daemon = Daemon::start(&config(&user, &[RARELY]), EBPF);
+    let daemon = Daemon::start(&config(&user, &[RARELY]), crate::common::log::EBPF);
     daemon.event("scan_complete");
     let scans = daemon.scans();
     for script in ["anon 20M fork anon 50M hold end hold", "anon 28M fork anon 8M rewrite hold end hold"] {
