@@ -9,6 +9,7 @@
 //! | `anon SIZE` | maps private memory and touches it |
 //! | `grow SIZE RATE` | the same at RATE per second (`50M/s`, or `max`), never faster to compensate for a stall |
 //! | `shmem SIZE` | a memfd, mapped shared and touched |
+//! | `segment SIZE` | shared anonymous memory, mapped and not touched: for the children of later forks |
 //! | `file PATH SIZE` | a new file (removed at once), mapped and read; PATH must not be on a tmpfs |
 //! | `threads N SIZE` | N threads that touch SIZE each and stay |
 //! | `pinned N SIZE` | the same, each of them on its own CPU (N at most the number of CPUs) |
@@ -111,6 +112,7 @@ impl Script {
                 grow(map(size, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)?, rate);
             }
             "shmem" => touch(map_memfd(size(&word()?)?)?),
+            "segment" => drop(map(size(&word()?)?, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1)?),
             "file" => {
                 let (path, size) = (word()?, size(&word()?)?);
                 read(map_file(Path::new(&path), size)?);

@@ -13,7 +13,8 @@ use crate::{shell, workspace};
 type Find = fn() -> Option<PathBuf>;
 
 /// The variable that names each program to the tests, and a function that finds the program if the variable is not set.
-const ALL: [(&str, Find); 2] = [("MEMMON_PROMTOOL", promtool), ("MEMMON_SMTPD_PYTHON", smtpd_python)];
+const ALL: [(&str, Find); 3] =
+    [("MEMMON_PROMTOOL", promtool), ("MEMMON_SMTPD_PYTHON", smtpd_python), ("MEMMON_POSTGRES", postgres)];
 
 /// Each variable that is not set, with its value, if there is one on this machine.
 pub(crate) fn found() -> impl Iterator<Item = (&'static str, PathBuf)> {
@@ -36,6 +37,16 @@ pub(crate) fn unpacked() -> PathBuf {
 fn promtool() -> Option<PathBuf> {
     let unpacked = unpacked().join("usr/bin/promtool");
     if shell::is_executable(&unpacked) { Some(unpacked) } else { shell::find("promtool") }
+}
+
+/// The programs of a PostgreSQL server as Debian installs them. Setup installs none: the package would start a cluster.
+fn postgres() -> Option<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?;
+    let programs = versions.filter_map(|entry| Some(entry.ok()?.path().join("bin")));
+    let complete = |folder: &PathBuf| {
+        ["postgres", "initdb", "psql"].iter().all(|name| shell::is_executable(&folder.join(name)))
+    };
+    programs.filter(complete).max()
 }
 
 /// The system's Python, for which there are packages, or another one.

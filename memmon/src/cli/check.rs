@@ -181,6 +181,7 @@ const fn fate(verdict: &Verdict) -> &'static str {
         Verdict::Unsure(_) => "left alone, as it is not certain",
         Verdict::Within => "within its limit",
         Verdict::Inherits(_) => "left alone, as it shares memory with the process that forked it",
+        Verdict::Uncharged(_) => "left alone, as its end would give back less",
     }
 }
 
@@ -245,6 +246,7 @@ mod tests {
             oom_score_adj: Fact::Known(0),
             kernel_thread: false,
             inherited: Fact::Absent,
+            holdings: None,
         }
     }
 
@@ -294,6 +296,7 @@ mod tests {
         ram_gb_threshold      = 0.1
         check_interval        = 30
         warn_at_percent       = 80
+        measure               = "charged"
 
         [whitelist]
         pids                  = [1]

@@ -28,7 +28,7 @@ pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut d
         metrics,
         notify,
     } = settings;
-    let Rules { limits, whitelist, scope, honour_oom_score_adj, own_pid: _ } = rules;
+    let Rules { limits, measure, whitelist, scope, honour_oom_score_adj, own_pid: _ } = rules;
     let user = |uid: &Uid| users.name(*uid).unwrap_or_else(|| uid.to_string());
     let log_file = log.file.as_deref().and_then(Path::to_str).unwrap_or_default();
 
@@ -37,6 +37,7 @@ pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut d
     key(out, "ram_gb_threshold", gigabytes(limits.bytes()))?;
     key(out, "check_interval", check_interval.as_secs_f64())?;
     key(out, "warn_at_percent", warn_at_percent.unwrap_or(0.0))?;
+    key(out, "measure", quoted(measure.as_str()))?;
     for Window { days, from, to, pace: Pace { check_interval, limits } } in &schedule.windows {
         section(out, "[schedule]")?;
         key(out, "days", list(days.names().map(quoted)))?;

@@ -28,7 +28,7 @@ pub(super) fn explain(asked: &Explain, out: &mut dyn Write) -> anyhow::Result<Ex
     let Loaded { mut settings, origin, .. } = config::load(asked.config.as_deref(), &NameService)?;
     settings.follow(&Zoned::now());
     let rules = settings.rules;
-    let (proc, accuracy) = machine::open()?;
+    let (proc, accuracy) = machine::open(rules.measure)?;
     let memory = proc.memory()?;
     let (_, limit) = rules.limit(&memory);
     let confirm = |pid| proc.confirm(pid, None, limit, &accuracy);

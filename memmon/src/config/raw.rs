@@ -33,6 +33,7 @@ pub(super) struct Thresholds {
     pub(super) ram_gb_threshold: Option<Spanned<f64>>,
     pub(super) check_interval: Option<Spanned<f64>>,
     pub(super) warn_at_percent: Option<Spanned<f64>>,
+    pub(super) measure: Option<Spanned<String>>,
 }
 
 #[derive(Debug)]
@@ -127,6 +128,7 @@ pub(super) fn read(text: &str, problems: &mut Problems<'_>) -> Typed {
         ram_gb_threshold: section.take("ram_gb_threshold", &NUMBER),
         check_interval: section.take("check_interval", &NUMBER),
         warn_at_percent: section.take("warn_at_percent", &NUMBER),
+        measure: section.take("measure", &STRING),
     });
     let (whitelist, _) = document.section("whitelist", problems, |section| Whitelist {
         pids: section.take_list("pids", &INTEGER),

@@ -19,7 +19,7 @@ use super::{
     warning::{Concern, Warning},
 };
 use crate::{
-    model::{Bytes, Pid, SourceChoice, Uid},
+    model::{Bytes, Measure, Pid, SourceChoice, Uid},
     policy::{CgroupPatterns, Limits, Rules, Scope, UidRanges},
 };
 
@@ -90,7 +90,7 @@ pub(super) fn settings(
         metrics,
         notify,
     } = typed;
-    let raw::Thresholds { ram_percent_threshold, ram_gb_threshold, check_interval, warn_at_percent } =
+    let raw::Thresholds { ram_percent_threshold, ram_gb_threshold, check_interval, warn_at_percent, measure } =
         thresholds;
     let raw::Settings { dry_run, log_file, enable_syslog } = settings;
     let raw::Kernel { source, max_processes, instant, realtime } = kernel;
@@ -120,6 +120,7 @@ pub(super) fn settings(
         &WARNINGS,
         default::WARN_AT_PERCENT,
     );
+    let measure = reader.choice("measure", measure, &MEASURES, Measure::as_str);
     let names_at = whitelist.names.as_ref().map(Spanned::span);
     let whitelist = reader.whitelist(whitelist);
     let scope = reader.scope(scope);
@@ -174,6 +175,7 @@ pub(super) fn settings(
     warnings.sort_by_key(|warning| warning.line);
     let rules = Rules {
         limits: limits?,
+        measure: measure.unwrap_or_default(),
         whitelist,
         scope,
         honour_oom_score_adj: honour_oom_score_adj.unwrap_or(default::HONOUR_OOM_SCORE_ADJ),
@@ -213,6 +215,7 @@ const RESERVES: RangeInclusive<f64> = 0.1..=50.0;
 
 const FORMATS: [LogFormat; 2] = [LogFormat::Text, LogFormat::Json];
 const LEVELS: [LogLevel; 4] = [LogLevel::Debug, LogLevel::Info, LogLevel::Warning, LogLevel::Error];
+const MEASURES: [Measure; 2] = [Measure::Charged, Measure::Rss];
 const SOURCES: [SourceChoice; 3] = [SourceChoice::Auto, SourceChoice::Ebpf, SourceChoice::Proc];
 
 fn default_limits() -> Option<Limits> {

@@ -159,6 +159,7 @@ impl<'a> Daemon<'a> {
             board: RefCell::new(board),
             asks,
         };
+        daemon.sources.set_measure(daemon.settings.rules.measure);
         daemon.measured(memory);
         Ok(daemon)
     }

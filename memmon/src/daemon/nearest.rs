@@ -30,7 +30,7 @@ pub struct Basis {
 /// /proc, or its meminfo, cannot be read.
 pub fn nearest(basis: Basis) -> io::Result<Table> {
     let Basis { rules, accuracy, survey } = basis;
-    let proc = ProcRoot::real()?.onlooking();
+    let proc = ProcRoot::real()?.onlooking().measuring(rules.measure);
     let (memory, mut readings) = match survey {
         Some(survey) => survey,
         None => {
@@ -60,7 +60,7 @@ pub fn nearest(basis: Basis) -> io::Result<Table> {
 mod tests {
     use super::*;
     use crate::{
-        model::{Bytes, Pid},
+        model::{Bytes, Measure, Pid},
         policy::{Limits, Scope, Whitelist},
         status::VerdictKind,
     };
@@ -68,6 +68,7 @@ mod tests {
     fn rules() -> Rules {
         Rules {
             limits: Limits::new(100.0, Bytes(1)).unwrap(),
+            measure: Measure::Rss,
             whitelist: Whitelist::default(),
             scope: Scope::default(),
             honour_oom_score_adj: true,

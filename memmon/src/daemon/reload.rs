@@ -105,6 +105,7 @@ impl Daemon<'_> {
         }
         let settings = Settings { kernel: self.settings.kernel, ..loaded.settings };
         let before = Rc::new(std::mem::replace(&mut self.settings, settings));
+        self.sources.set_measure(self.settings.rules.measure);
         self.reporter.replace(outputs(&self.settings));
         self.report_once = ReportOnce::default();
         self.tell(Event::Reloaded { config: loaded.origin, dry_run: self.settings.dry_run });

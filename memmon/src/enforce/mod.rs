@@ -54,6 +54,7 @@ mod testing {
             oom_score_adj: Fact::Known(0),
             kernel_thread: false,
             inherited: Fact::Absent,
+            holdings: None,
         }
     }
 }

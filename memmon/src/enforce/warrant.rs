@@ -73,7 +73,9 @@ impl Check {
             Verdict::Terminate(_) if id.pid.0 == std::process::id() => Self::Protected(Protection::Memmon),
             Verdict::Terminate(_) if process.kernel_thread => Self::Protected(Protection::KernelThread),
             Verdict::Terminate(breach) => Self::StillOver(Evidence { process: id, breach }),
-            Verdict::Within | Verdict::Inherits(_) => Self::Within { rss: process.charged(), limit },
+            Verdict::Within | Verdict::Inherits(_) | Verdict::Uncharged(_) => {
+                Self::Within { rss: process.charged(), limit }
+            }
             Verdict::Protected(protection) => Self::Protected(protection),
             Verdict::Unsure(doubt) => Self::Unsure(doubt),
         }

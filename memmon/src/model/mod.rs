@@ -2,6 +2,7 @@
 
 mod bytes;
 mod listen;
+mod measure;
 mod notify;
 mod origin;
 mod process;
@@ -15,15 +16,16 @@ mod verdict;
 
 pub use bytes::{Bytes, SystemMemory};
 pub use listen::Listen;
+pub use measure::Measure;
 pub use notify::{Hook, Mail};
 pub use origin::Origin;
 pub use process::{
-    Fact, Inherited, Names, Parts, Pid, Process, ProcessId, Reading, Snapshot, StartTime, Survey, Uid,
-    Unconfirmed,
+    Fact, Holdings, Inherited, KeptObject, KeptWhy, Names, Parts, Pid, Process, ProcessId, Reading,
+    SharedMemory, Snapshot, StartTime, Survey, Uid, Unconfirmed,
 };
 pub use source::{Source, SourceChoice};
 pub use supervision::{Restarted, is_restarted};
 pub use termination::{Cause, Crossed, ExitStatus, Record, Signal, Urgency};
 pub use text::{Escaped, Name};
 pub use unit::Unit;
-pub use verdict::{Breach, Doubt, Limit, NameField, Protection, Verdict};
+pub use verdict::{Breach, Doubt, Limit, NameField, Protection, Uncharged, Verdict};

@@ -162,6 +162,8 @@ pub struct Process {
     pub kernel_thread: bool,
     /// What of `rss` is an older process's. Read only if `rss` is over the limit.
     pub inherited: Fact<Inherited>,
+    /// What its memory consists of. Read only if `rss` is over the limit, and charged memory is measured.
+    pub holdings: Option<Holdings>,
 }
 
 /// What a process that was forked, and has not called exec since, still shares with an older process that lives: it is
@@ -176,9 +178,25 @@ pub struct Inherited {
 }
 
 impl Process {
-    /// Resident memory that no older process is charged for: all of it if what it inherited is unknown.
-    pub fn charged(&self) -> Bytes {
+    /// Resident memory that no older process is charged for because of a fork: all of it if what it inherited is unknown.
+    pub fn own(&self) -> Bytes {
         self.inherited.known().map_or(self.rss, |inherited| self.rss.saturating_sub(inherited.bytes))
+    }
+
+    /// The memory that its end would give back. Page cache stays, and so does shared memory that an older process holds or
+    /// that has a name. Memory of which it is not known whether it stays counts; without `holdings` all that is its own.
+    pub fn charged(&self) -> Bytes {
+        let Some(Holdings { parts, shared }) = &self.holdings else { return self.own() };
+        let shared = shared.known().map_or(parts.shmem, |shared| shared.returned);
+        self.own().min(parts.anon + shared) + parts.swap
+    }
+
+    /// The same, if all shared memory stays of which that is not known.
+    pub fn charged_at_least(&self) -> Bytes {
+        match &self.holdings {
+            Some(Holdings { parts, shared: Fact::Unreadable }) => self.own().min(parts.anon) + parts.swap,
+            _ => self.charged(),
+        }
     }
 }
 
@@ -216,6 +234,55 @@ pub struct Parts {
     /// Swapped-out memory, which is not resident.
     #[serde(rename = "swap_bytes")]
     pub swap: Bytes,
+}
+
+/// The memory of a process over its limit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Holdings {
+    /// Its parts.
+    pub parts: Parts,
+    /// Its shared memory. Looked up only if the verdict depends on it, else `Absent`; `Unreadable` while the lookup is under
+    /// way.
+    pub shared: Fact<SharedMemory>,
+}
+
+/// The shared memory that a process has touched, by what its end would do to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SharedMemory {
+    /// Objects that would be freed: no older process maps them or holds them open, and they have no name.
+    #[serde(rename = "returned_bytes")]
+    pub returned: Bytes,
+    /// Objects that would stay.
+    #[serde(rename = "kept_bytes")]
+    pub kept: Bytes,
+    /// The largest object that would stay.
+    pub largest: Option<KeptObject>,
+}
+
+/// An object of shared memory that outlives a process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KeptObject {
+    /// Its path as /proc/PID/maps shows it: `/dev/shm/x`, `/memfd:x`, `/SYSV…`, `/dev/zero` for shared anonymous memory.
+    pub name: Name,
+    /// How much of it is resident in the process.
+    pub bytes: Bytes,
+    /// Why it stays.
+    pub why: KeptWhy,
+}
+
+/// Why an object of shared memory outlives a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeptWhy {
+    /// An older process maps it or holds it open.
+    Elder {
+        /// That process.
+        pid: Pid,
+    },
+    /// It is a file with a name: removing the file frees it.
+    Named,
+    /// It is a System V segment that is not marked for destruction: `ipcrm` removes it.
+    SystemV,
 }
 
 /// Confirmed processes and the machine's memory at one time: the input of policy.

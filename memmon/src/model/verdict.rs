@@ -1,8 +1,10 @@
 //! Verdicts of policy, with their reasons as data.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
-use super::{Bytes, Inherited, Name, Pid, Uid};
+use super::{Bytes, Inherited, KeptObject, KeptWhy, Name, Pid, Uid};
 
 /// Policy's decision about one process.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -13,12 +15,46 @@ pub enum Verdict {
     /// The process is over a limit only with what it inherited at its fork and still shares with its elder, which is charged
     /// for it.
     Inherits(Inherited),
+    /// The process is over a limit by resident memory only: its end would give back less.
+    Uncharged(Uncharged),
     /// The process is never touched, for any memory usage.
     Protected(Protection),
     /// The process may be over a limit, but a rule that might protect it could not be checked: it is left alone.
     Unsure(Doubt),
     /// The process is over a limit, and nothing protects it.
     Terminate(Breach),
+}
+
+/// Why a process over its limit by resident memory is left alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Uncharged {
+    /// The memory that its end would give back.
+    #[serde(rename = "charged_bytes")]
+    pub charged: Bytes,
+    /// Resident pages of files, which stay in the page cache.
+    #[serde(rename = "page_cache_bytes")]
+    pub page_cache: Bytes,
+    /// Shared memory that would stay.
+    #[serde(rename = "kept_bytes")]
+    pub kept: Bytes,
+    /// The largest object that would stay.
+    pub largest: Option<KeptObject>,
+}
+
+/// The rest of a sentence: how much the process's end would give back, and what would stay.
+impl fmt::Display for Uncharged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { charged, page_cache, kept, largest } = self;
+        let mib = |bytes: &Bytes| format!("{:.1} MiB", bytes.0 as f64 / Bytes::MIB as f64);
+        write!(f, "{}; page cache stays ({})", mib(charged), mib(page_cache))?;
+        let Some(KeptObject { name, bytes, why }) = largest else { return Ok(()) };
+        write!(f, ", and so does shared memory ({}, of it {} in \"{name}\": ", mib(kept), mib(bytes))?;
+        match why {
+            KeptWhy::Elder { pid } => write!(f, "pid {pid} holds it as well)"),
+            KeptWhy::Named => f.write_str("it is a file that stays)"),
+            KeptWhy::SystemV => f.write_str("only ipcrm removes it)"),
+        }
+    }
 }
 
 /// The rule that protects a process. The rules are checked in this order.
@@ -82,6 +118,8 @@ pub enum Doubt {
     OomScoreAdjUnreadable,
     /// What the process shares with its elder is unreadable.
     InheritanceUnreadable,
+    /// The lookup of its shared memory is under way.
+    SharedMemoryUnknown,
     /// The difference to the limit is smaller than the measurement error.
     WithinError {
         /// The limit.
@@ -103,7 +141,8 @@ impl Doubt {
             Self::NameUnreadable(_)
             | Self::CgroupUnreadable
             | Self::OomScoreAdjUnreadable
-            | Self::InheritanceUnreadable => true,
+            | Self::InheritanceUnreadable
+            | Self::SharedMemoryUnknown => true,
             Self::WithinError { .. } => false,
         }
     }

@@ -102,6 +102,7 @@ mod tests {
             oom_score_adj: Fact::Known(0),
             kernel_thread: false,
             inherited: Fact::Absent,
+            holdings: None,
         }
     }
 

@@ -12,7 +12,8 @@ use super::{
     walk::{self, Finding, Rule, WALK},
 };
 use crate::model::{
-    Bytes, Doubt, Escaped, Fact, Limit, Name, NameField, Pid, Process, Protection, SystemMemory, Uid, Verdict,
+    Bytes, Doubt, Escaped, Fact, Limit, Measure, Name, NameField, Pid, Process, Protection, SystemMemory,
+    Uid, Verdict,
 };
 
 /// A verdict with its reasons kept.
@@ -63,6 +64,11 @@ pub enum Change {
     Grow {
         /// What it exceeds.
         above: Bytes,
+    },
+    /// The process has so much more anonymous memory of its own.
+    GrowOwn {
+        /// How much.
+        by: Bytes,
     },
     /// A threshold is set to this figure.
     SetLimit {
@@ -132,6 +138,11 @@ impl Case<'_> {
             Verdict::Inherits(inherited) => {
                 vec![vec![Change::Grow { above: limit + self.process.error + inherited.bytes }]]
             }
+            // Memory of its own, beside what it has.
+            Verdict::Uncharged(uncharged) => {
+                let missing = Measure::least_charged(limit).saturating_sub(uncharged.charged);
+                vec![vec![Change::GrowOwn { by: missing }]]
+            }
             Verdict::Protected(_) => vec![self.lifts(verdict)],
             Verdict::Unsure(_) => vec![vec![shrink], vec![grow], self.lifts(verdict)],
             Verdict::Terminate(_) => {
@@ -155,7 +166,9 @@ impl Case<'_> {
             let lift = match then {
                 Verdict::Protected(protection) => Change::Lift(protection),
                 Verdict::Unsure(doubt) => Change::Read(doubt),
-                Verdict::Within | Verdict::Inherits(_) | Verdict::Terminate(_) => break,
+                Verdict::Within | Verdict::Inherits(_) | Verdict::Uncharged(_) | Verdict::Terminate(_) => {
+                    break;
+                }
             };
             changes.push(lift);
             match self.judge_with(&changes) {
@@ -204,7 +217,15 @@ impl Change {
     fn make(&self, rules: &mut Rules, process: &mut Process) -> Option<()> {
         match self {
             Self::Shrink { to } => process.rss = *to,
-            Self::Grow { above } => process.rss = Bytes(above.0.checked_add(1)?),
+            Self::Grow { above } => {
+                process.rss = Bytes(above.0.checked_add(1)?);
+                process.holdings = None;
+            }
+            Self::GrowOwn { by } => {
+                process.rss = process.rss + *by;
+                let parts = &mut process.holdings.as_mut()?.parts;
+                parts.anon = parts.anon + *by;
+            }
             Self::SetLimit { limit, to } => {
                 let (percent, bytes) = match limit {
                     Limit::Percent => (*to, rules.limits.bytes()),
@@ -246,6 +267,7 @@ fn read(doubt: &Doubt, rules: &mut Rules, process: &mut Process) -> Option<()> {
         Doubt::CgroupUnreadable => rules.scope.cgroups = None,
         Doubt::OomScoreAdjUnreadable => process.oom_score_adj = Fact::Known(0),
         Doubt::InheritanceUnreadable => process.inherited = Fact::Absent,
+        Doubt::SharedMemoryUnknown => process.holdings = None,
     }
     Some(())
 }
@@ -281,6 +303,7 @@ mod tests {
         let brief = |verdict| match verdict {
             Verdict::Within => "within",
             Verdict::Inherits(_) => "inherits",
+            Verdict::Uncharged(_) => "uncharged",
             Verdict::Protected(_) => "protected",
             Verdict::Unsure(_) => "unsure",
             Verdict::Terminate(_) => "terminate",

@@ -6,7 +6,8 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::{CgroupPatterns, Limits, NamePatterns, Rules, Scope, Whitelist};
 use crate::model::{
-    Bytes, Fact, Inherited, Name, Names, Pid, Process, ProcessId, Snapshot, StartTime, SystemMemory, Uid,
+    Bytes, Fact, Inherited, Measure, Name, Names, Pid, Process, ProcessId, Snapshot, StartTime, SystemMemory,
+    Uid,
 };
 
 pub(crate) const MEMORY: SystemMemory =
@@ -16,6 +17,7 @@ pub(crate) const MEMORY: SystemMemory =
 pub(crate) fn rules() -> Rules {
     Rules {
         limits: Limits::new(100.0, Bytes(2 * Bytes::GIB)).unwrap(),
+        measure: Measure::Charged,
         whitelist: Whitelist::default(),
         scope: Scope::default(),
         honour_oom_score_adj: true,
@@ -42,6 +44,7 @@ pub(crate) fn hog() -> Process {
         oom_score_adj: Fact::Known(0),
         kernel_thread: false,
         inherited: Fact::Absent,
+        holdings: None,
     }
 }
 
@@ -124,6 +127,7 @@ pub(crate) fn any_process() -> impl Strategy<Value = Process> {
             oom_score_adj,
             kernel_thread: last.0,
             inherited: last.1,
+            holdings: None,
         },
     )
 }
@@ -141,9 +145,11 @@ pub(crate) fn any_rules() -> impl Strategy<Value = Rules> {
         .prop_map(|patterns| CgroupPatterns::new(patterns).expect("patterns"));
     let scope = (option::weighted(0.3, uids), option::weighted(0.3, cgroups))
         .prop_map(|(uids, cgroups)| Scope { uids, cgroups });
-    (limits(), whitelist, scope, any::<bool>(), pid()).prop_map(
-        |(limits, whitelist, scope, honour_oom_score_adj, own_pid)| Rules {
+    let measure = select(&[Measure::Charged, Measure::Rss][..]);
+    (limits(), measure, whitelist, scope, any::<bool>(), pid()).prop_map(
+        |(limits, measure, whitelist, scope, honour_oom_score_adj, own_pid)| Rules {
             limits,
+            measure,
             whitelist,
             scope,
             honour_oom_score_adj,

@@ -5,13 +5,15 @@ use std::{collections::BTreeSet, fmt, ops::RangeInclusive};
 use serde::{Serialize, Serializer};
 
 use super::{CgroupPatterns, NamePatterns};
-use crate::model::{Bytes, Limit, Pid, SystemMemory, Uid};
+use crate::model::{Bytes, Limit, Measure, Pid, SystemMemory, Uid};
 
 /// All inputs of policy from the configuration.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Rules {
-    /// What a process may have resident.
+    /// How much memory a process may have.
     pub limits: Limits,
+    /// Which figure of its memory is compared with the limit.
+    pub measure: Measure,
     /// The processes that are left alone, for any memory usage.
     pub whitelist: Whitelist,
     /// The processes that memmon may touch at all.
@@ -168,6 +170,7 @@ mod tests {
     fn rules(percent: f64, bytes: u64) -> Rules {
         Rules {
             limits: Limits::new(percent, Bytes(bytes)).unwrap(),
+            measure: Measure::default(),
             whitelist: Whitelist::default(),
             scope: Scope::default(),
             honour_oom_score_adj: true,

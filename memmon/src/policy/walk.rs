@@ -5,8 +5,8 @@ use serde::{Serialize, Serializer};
 
 use super::Rules;
 use crate::model::{
-    Breach, Bytes, Doubt, Fact, Inherited, NameField, Pid, Process, Protection, Reading, Snapshot, Survey,
-    SystemMemory, Uid, Verdict,
+    Breach, Bytes, Doubt, Fact, Holdings, Inherited, Measure, NameField, Pid, Process, Protection, Reading,
+    Snapshot, Survey, SystemMemory, Uid, Uncharged, Verdict,
 };
 
 /// Each process of a snapshot, in its order, with what is to become of it.
@@ -36,7 +36,13 @@ pub fn could_be_terminated(rules: &Rules, process: &Process, memory: &SystemMemo
 
 /// What would become of one process if it went over its limit: what of the rules but the limits says.
 pub fn judge_as_over(rules: &Rules, process: &Process, memory: &SystemMemory) -> Verdict {
-    let over = Process { rss: Bytes::MAX, error: Bytes::ZERO, inherited: Fact::Absent, ..process.clone() };
+    let over = Process {
+        rss: Bytes::MAX,
+        error: Bytes::ZERO,
+        inherited: Fact::Absent,
+        holdings: None,
+        ..process.clone()
+    };
     judge(rules, &over, memory)
 }
 
@@ -94,6 +100,8 @@ pub enum Finding {
     Within,
     /// It is over its limit with what it inherited, and within it without that.
     Inherits(Inherited),
+    /// It is over its limit by resident memory, and its end would give back less.
+    Uncharged(Uncharged),
     /// It is over its limit.
     Exceeds(Breach),
 }
@@ -130,6 +138,7 @@ pub(super) fn conclude(findings: impl IntoIterator<Item = Finding>) -> Verdict {
             Finding::Protects(protection) => return Verdict::Protected(protection),
             Finding::Within => return Verdict::Within,
             Finding::Inherits(inherited) => return Verdict::Inherits(inherited),
+            Finding::Uncharged(uncharged) => return Verdict::Uncharged(uncharged),
             Finding::Exceeds(breach) => {
                 return first_doubt.map_or(Verdict::Terminate(breach), Verdict::Unsure);
             }
@@ -215,17 +224,34 @@ fn limits(rules: &Rules, process: &Process, memory: &SystemMemory) -> Finding {
     let Process { rss, error, .. } = *process;
     if rss.saturating_sub(error) > limit {
         match process.inherited {
-            Fact::Known(inherited) if process.charged().saturating_sub(error) <= limit => {
+            Fact::Known(inherited) if process.own().saturating_sub(error) <= limit => {
                 Finding::Inherits(inherited)
             }
             Fact::Unreadable => Finding::Doubts(Doubt::InheritanceUnreadable),
-            Fact::Known(_) | Fact::Absent | Fact::Withheld => {
-                Finding::Exceeds(Breach { rule, limit, rss, percent: rss.percent_of(memory.total) })
-            }
+            Fact::Known(_) | Fact::Absent | Fact::Withheld => match uncharged(rules, process, limit) {
+                Some(finding) => finding,
+                None => Finding::Exceeds(Breach { rule, limit, rss, percent: rss.percent_of(memory.total) }),
+            },
         }
     } else if rss + error > limit {
         Finding::Doubts(Doubt::WithinError { limit, rss, error })
     } else {
         Finding::Within
     }
+}
+
+/// Whether the end of a process that is over `limit` by resident memory would give back too little, or that is not known
+/// yet. None if it gives back enough, or if resident memory alone counts.
+fn uncharged(rules: &Rules, process: &Process, limit: Bytes) -> Option<Finding> {
+    let Some(Holdings { parts, shared }) = &process.holdings else { return None };
+    let least = Measure::least_charged(limit);
+    if rules.measure == Measure::Rss || process.charged_at_least() >= least {
+        return None;
+    }
+    if process.charged() >= least {
+        return Some(Finding::Doubts(Doubt::SharedMemoryUnknown));
+    }
+    let (kept, largest) =
+        shared.known().map_or((Bytes::ZERO, None), |shared| (shared.kept, shared.largest.clone()));
+    Some(Finding::Uncharged(Uncharged { charged: process.charged(), page_cache: parts.file, kept, largest }))
 }

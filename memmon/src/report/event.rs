@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::model::{
     Breach, Bytes, Doubt, Escaped, Fact, Name, Pid, Process, ProcessId, Protection, Record, Signal,
-    SystemMemory, Uid, Unconfirmed, Urgency,
+    SystemMemory, Uid, Uncharged, Unconfirmed, Urgency,
     seconds::{as_seconds, as_seconds_if_any},
 };
 
@@ -205,6 +205,21 @@ pub enum Event {
         wait: Duration,
         /// Whether that is the first word of its like.
         first: bool,
+    },
+    /// A process is over its limit by resident memory only, and is left alone.
+    Uncharged {
+        /// The process.
+        #[serde(flatten)]
+        subject: Subject,
+        /// Its resident memory.
+        #[serde(rename = "rss_bytes")]
+        rss: Bytes,
+        /// Its limit.
+        #[serde(rename = "limit_bytes")]
+        limit: Bytes,
+        /// What its end would give back, and what would stay.
+        #[serde(flatten)]
+        uncharged: Uncharged,
     },
     /// A victim is gone.
     Terminated {
@@ -459,6 +474,7 @@ impl Event {
             | Self::DryRunDay { .. }
             | Self::Terminated { .. }
             | Self::Spared { .. }
+            | Self::Uncharged { .. }
             | Self::LetGo { .. }
             | Self::ScanComplete { .. }
             | Self::Scheduled { .. }
@@ -512,6 +528,7 @@ impl Event {
             Self::Approaching { subject, .. }
             | Self::Killing { subject, .. }
             | Self::HeldBack { subject, .. }
+            | Self::Uncharged { subject, .. }
             | Self::GraceOver { subject, .. }
             | Self::Terminated { subject, .. }
             | Self::Spared { subject, .. }

@@ -106,6 +106,7 @@ const fn is_caused_by_users(event: &Event) -> bool {
         | Event::OomKilled { .. }
         | Event::Killing { .. }
         | Event::HeldBack { .. }
+        | Event::Uncharged { .. }
         | Event::GraceOver { .. }
         | Event::Terminated { .. }
         | Event::Spared { .. }

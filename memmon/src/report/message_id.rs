@@ -11,6 +11,7 @@ pub(super) const fn message_id(event: &Event) -> &'static str {
         Event::SystemMemory { .. } => "7ab84727557a46609b94876ee905d2aa",
         Event::Killing { .. } => "840b317dabfb4557b7133b870608fdb2",
         Event::HeldBack { .. } => "eac705c9023249b982f895733304897b",
+        Event::Uncharged { .. } => "32f9fbf639094e70a296d929ec83b0e9",
         Event::GraceOver { .. } => "023535654b124c9dab7fedc9991db12d",
         Event::Terminated { .. } => "f3289371f0d242f083ebf990973733dd",
         Event::Spared { .. } => "9bd891a25ca749c39cb1b22eb9c33288",

@@ -88,6 +88,7 @@ const fn may_fold(event: &Event) -> bool {
         | Event::SystemMemory { .. }
         | Event::DryRunDay { .. }
         | Event::Approaching { .. }
+        | Event::Uncharged { .. }
         | Event::OomKilled { .. }
         | Event::Killing { .. }
         | Event::HeldBack { .. }

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::event::{DryRunProgram, Event, Level, Sink, Subject};
 use crate::model::{
-    Breach, Bytes, Cause, Doubt, ExitStatus, Limit, Name, NameField, Pid, ProcessId, Protection, Record,
-    Signal, StartTime, SystemMemory, Uid, Unconfirmed, Urgency,
+    Breach, Bytes, Cause, Doubt, ExitStatus, KeptObject, KeptWhy, Limit, Name, NameField, Pid, ProcessId,
+    Protection, Record, Signal, StartTime, SystemMemory, Uid, Uncharged, Unconfirmed, Urgency,
 };
 
 /// v1's victim.
@@ -111,6 +111,21 @@ pub(super) fn samples() -> Vec<Event> {
             wait: Duration::from_secs(60),
             first: true,
         },
+        Event::Uncharged {
+            subject: subject(),
+            rss: gib(4),
+            limit: gib(2),
+            uncharged: Uncharged {
+                charged: Bytes(14 * Bytes::MIB),
+                page_cache: Bytes(56 * Bytes::MIB),
+                kept: gib(3),
+                largest: Some(KeptObject {
+                    name: Name::from("/dev/zero"),
+                    bytes: gib(3),
+                    why: KeptWhy::Elder { pid: Pid(77) },
+                }),
+            },
+        },
         Event::Terminated { subject: subject(), record: record(Cause::Term, false) },
         Event::Terminated { subject: subject(), record: record(Cause::Kill, false) },
         Event::Terminated { subject: subject(), record: record(Cause::Kill, true) },
@@ -166,6 +181,7 @@ pub(super) fn samples() -> Vec<Event> {
         unsure(Doubt::CgroupUnreadable),
         unsure(Doubt::OomScoreAdjUnreadable),
         unsure(Doubt::InheritanceUnreadable),
+        unsure(Doubt::SharedMemoryUnknown),
         unsure(Doubt::WithinError {
             limit: gib(2),
             rss: Bytes(2 * Bytes::GIB + 4096),
@@ -228,7 +244,7 @@ pub(super) fn samples() -> Vec<Event> {
 #[test]
 fn there_is_a_sample_of_each_kind() {
     // A new kind of event fails to compile here: give it the next number, and a sample.
-    const KINDS: u32 = 32;
+    const KINDS: u32 = 33;
     let kind = |event: &Event| match event {
         Event::Started { .. } => 1,
         Event::Degraded { .. } => 2,
@@ -261,6 +277,7 @@ fn there_is_a_sample_of_each_kind() {
         Event::LeftOut { .. } => 29,
         Event::OverButProtected { .. } => 30,
         Event::DryRunDay { .. } => 31,
+        Event::Uncharged { .. } => 32,
         Event::Stopping { .. } => KINDS,
     };
     let seen: BTreeSet<u32> = samples().iter().map(kind).collect();

@@ -68,6 +68,10 @@ pub fn message(event: &Event, user: &mut dyn FnMut(Uid) -> String) -> String {
             script.as_ref().map(|script| format!(", Script={}", Field(script))).unwrap_or_default(),
             unit.as_ref().map_or_else(|| "none".to_owned(), |unit| Field(unit).to_string())
         ),
+        Event::Uncharged { subject, rss, limit, uncharged } => format!(
+            "Over the limit by RSS only, left alone: {}, RAM={rss}, Limit={limit}. Its end would give back {uncharged}",
+            who(subject, user)
+        ),
         Event::Terminated { subject, record } => terminated(&who(subject, user), record),
         Event::Spared { subject, rss, limit, after_term } => format!(
             "Spared, its memory fell below the limit: {}, RAM={rss}, Limit={limit}. {}",
@@ -288,6 +292,7 @@ fn why(doubt: &Doubt) -> String {
         Doubt::OomScoreAdjUnreadable => {
             "Its oom_score_adj cannot be read; memmon needs to see /proc/PID/oom_score_adj".to_owned()
         }
+        Doubt::SharedMemoryUnknown => "The lookup of its shared memory is under way".to_owned(),
         Doubt::InheritanceUnreadable => {
             "The memory that it shares with the process that forked it cannot be read; the process is busy, or memmon \
              needs CAP_SYS_PTRACE"
@@ -440,6 +445,7 @@ mod tests {
         WARNING - Still running 1s after SIGTERM and growing past its ceiling, sending SIGKILL: PID=12345, Name=chrome, User=john, RAM=4.00GB
         WARNING - Still running 1s after SIGTERM and the machine is nearly out of memory, sending SIGKILL: PID=12345, Name=chrome, User=john, RAM=4.00GB
         WARNING - Repeat offender, termination delayed by up to 60s unless memory runs short: PID=12345, Name=chrome, User=john, Script=/srv/app.py, Unit=app.service, Terminated 5 times. Stop or fix the service that restarts it
+        INFO - Over the limit by RSS only, left alone: PID=12345, Name=chrome, User=john, RAM=4.00GB, Limit=2.00GB. Its end would give back 14.0 MiB; page cache stays (56.0 MiB), and so does shared memory (3072.0 MiB, of it 3072.0 MiB in "/dev/zero": pid 77 holds it as well)
         INFO - Terminated: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, Overshoot=1572864KiB, gone 420ms after SIGTERM
         INFO - Killed: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, Overshoot=1572864KiB, gone 420ms after SIGTERM
         INFO - Killed: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, Overshoot=1572864KiB, SIGTERM 173µs after the crossing, gone 420ms after SIGTERM, memory freed after 400ms
@@ -465,6 +471,7 @@ mod tests {
         WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. Its cgroup cannot be read, so scope.cgroups cannot be checked; memmon needs to see /proc/PID/cgroup
         WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. Its oom_score_adj cannot be read; memmon needs to see /proc/PID/oom_score_adj
         WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. The memory that it shares with the process that forked it cannot be read; the process is busy, or memmon needs CAP_SYS_PTRACE
+        WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. The lookup of its shared memory is under way
         WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. 2097156KiB is within the measuring error (64KiB) of the limit, 2097152KiB
         DEBUG - No signal to PID=12345: it is gone, or hidden from memmon
         INFO - No signal to PID=12345: pid 12345 started at tick 999999 now, not 987654

@@ -323,7 +323,7 @@ pub enum VerdictKind {
 impl VerdictKind {
     const fn of(verdict: &Verdict) -> Self {
         match verdict {
-            Verdict::Within | Verdict::Inherits(_) => Self::Within,
+            Verdict::Within | Verdict::Inherits(_) | Verdict::Uncharged(_) => Self::Within,
             Verdict::Protected(_) => Self::Protected,
             Verdict::Unsure(_) => Self::Unsure,
             Verdict::Terminate(_) => Self::Terminate,
@@ -346,6 +346,7 @@ impl fmt::Display for VerdictKind {
 pub fn why(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Within => String::new(),
+        Verdict::Uncharged(uncharged) => format!("its end would give back {}", uncharged.charged),
         Verdict::Inherits(Inherited { elder, .. }) => format!("shares memory with pid {elder}, its elder"),
         Verdict::Protected(protection) => match protection {
             Protection::Init => "pid 1".to_owned(),
@@ -364,6 +365,7 @@ pub fn why(verdict: &Verdict) -> String {
             Doubt::NameUnreadable(_) => "a name is unreadable".to_owned(),
             Doubt::CgroupUnreadable => "its cgroup is unreadable".to_owned(),
             Doubt::OomScoreAdjUnreadable => "its oom_score_adj is unreadable".to_owned(),
+            Doubt::SharedMemoryUnknown => "its shared memory is being looked up".to_owned(),
             Doubt::InheritanceUnreadable => "what it inherited is unreadable".to_owned(),
             Doubt::WithinError { .. } => "too near to the limit to tell".to_owned(),
         },

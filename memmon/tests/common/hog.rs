@@ -114,6 +114,17 @@ impl Hog {
         line[start.len()..].parse().unwrap_or_else(|error| panic!("the pid in `{line}`: {error}"))
     }
 
+    /// The pids of `count` children, in the order in which they were forked.
+    pub fn children(&self, how: &str, count: usize) -> Vec<u32> {
+        let start = format!("{} ready {how} ", self.pid());
+        let pids = || -> Vec<u32> {
+            let lines = self.lines.so_far();
+            lines.iter().filter_map(|line| line.strip_prefix(&start)?.parse().ok()).collect()
+        };
+        eventually("the children", || pids().len() >= count);
+        pids()
+    }
+
     /// Waits for a line, for example of a child: `123 ready anon 20M`. Earlier lines count, too.
     pub fn line(&self, line: &str) {
         self.lines.wait_for(&format!("hog {}", self.pid()), line, |found| found == line);

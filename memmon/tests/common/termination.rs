@@ -161,5 +161,6 @@ pub fn confirm(pid: u32) -> Option<Process> {
         oom_score_adj: Fact::Known(0),
         kernel_thread: false,
         inherited: Fact::Absent,
+        holdings: None,
     })
 }

@@ -1,6 +1,7 @@
 //! The daemon as a whole, with real processes: what it terminates, what it spares, and what it reports.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that can't go on says why and fails")]
 
+mod charged;
 #[path = "../common/mod.rs"]
 mod common;
 mod common_itself;
@@ -22,6 +23,7 @@ mod operators;
 #[cfg(feature = "ebpf")]
 #[expect(unsafe_code, reason = "a mount that only the daemon sees is made between fork and exec")]
 mod pin;
+mod postgres;
 #[cfg(feature = "ebpf")]
 mod recheck;
 mod reload;

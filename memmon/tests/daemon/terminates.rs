@@ -25,7 +25,8 @@ const KILL: Option<i32> = Some(libc::SIGKILL);
 fn every_kind_of_memory_counts() {
     for source in SOURCES {
         let user = TestUser::claim();
-        let daemon = Daemon::start(&config(&user, &[]), &["--source", source]);
+        let daemon =
+            Daemon::start(&config(&user, &[("thresholds.measure", "\"rss\"")]), &["--source", source]);
         // Not on a tmpfs, because the pages of a file there are shared memory.
         let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("file-{}", std::process::id()));
         let file = format!("file {} 60M", file.display());

@@ -101,7 +101,9 @@ fn is_coloured(screen: &str) -> bool {
 fn without_a_daemon_top_looks_for_itself() {
     let directory = tempfile::tempdir().unwrap();
     let config = directory.path().join("config.toml");
-    fs::write(&config, "settings.log_file = ''\nthresholds.ram_gb_threshold = 0.001\n").unwrap();
+    // A short list of names, so that the explanation fits on the screen.
+    let keys = "settings.log_file = ''\nthresholds.ram_gb_threshold = 0.001\nwhitelist.names = ['sshd']\n";
+    fs::write(&config, keys).unwrap();
     let arguments = format!("--socket /nonexistent/sock --config {}", config.display());
     let terminal = Terminal::start("LC_ALL=C.UTF-8 NO_COLOR=1", &arguments);
     let screen = terminal.shows("no daemon: own look at /proc");

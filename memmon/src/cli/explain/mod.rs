@@ -162,6 +162,7 @@ const fn outcome(step: &Step) -> &'static str {
         (_, Finding::Doubts(_)) => "unclear",
         (_, Finding::Within) => "within",
         (_, Finding::Inherits(_)) => "inherited",
+        (_, Finding::Uncharged(_)) => "uncharged",
         (_, Finding::Exceeds(_)) => "exceeded",
     }
 }
@@ -216,11 +217,18 @@ fn verdict(explanation: &Explanation<'_>, users: Users<'_>) -> String {
         }
         Verdict::Inherits(Inherited { bytes, elder }) => {
             let (_, limit) = rules.limit(memory);
-            let (own, limit) = apart(process.charged(), limit);
+            let (own, limit) = apart(process.own(), limit);
             format!(
                 "left alone: it was forked with {} that pid {elder} holds as well, and the other {own} do not exceed \
                  {limit}",
                 amount(*bytes)
+            )
+        }
+        Verdict::Uncharged(uncharged) => {
+            let (_, limit) = rules.limit(memory);
+            let (rss, limit) = apart(process.rss, limit);
+            format!(
+                "left alone: {rss} resident exceeds {limit}, but its end would give back only {uncharged}"
             )
         }
         Verdict::Protected(protection) => format!("left alone: {}", because(protection, users)),
@@ -234,7 +242,7 @@ fn verdict(explanation: &Explanation<'_>, users: Users<'_>) -> String {
 
 const fn consequence(otherwise: &Otherwise) -> &'static str {
     match otherwise.verdict {
-        Verdict::Within | Verdict::Inherits(_) => "would be left alone",
+        Verdict::Within | Verdict::Inherits(_) | Verdict::Uncharged(_) => "would be left alone",
         Verdict::Protected(_) => "would be protected",
         Verdict::Unsure(_) => "would be in doubt",
         Verdict::Terminate(_) => "would be terminated",

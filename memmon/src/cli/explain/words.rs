@@ -32,6 +32,7 @@ pub(super) fn unclear(doubt: &Doubt) -> String {
         }
         Doubt::CgroupUnreadable => "its cgroup is unreadable, and scope asks for it".to_owned(),
         Doubt::OomScoreAdjUnreadable => "its oom_score_adj is unreadable, and might be -1000".to_owned(),
+        Doubt::SharedMemoryUnknown => "the lookup of its shared memory is under way".to_owned(),
         Doubt::InheritanceUnreadable => "what it inherited at its fork is unreadable".to_owned(),
         Doubt::WithinError { limit, rss, error } => {
             let (rss, limit) = apart(*rss, *limit);
@@ -44,6 +45,7 @@ pub(super) fn change(change: &Change, process: &Process, users: Users<'_>) -> St
     match change {
         Change::Shrink { to } => format!("with {} resident or less", apart(*to, process.rss).0),
         Change::Grow { above } => format!("with more than {} resident", apart(*above, process.rss).0),
+        Change::GrowOwn { by } => format!("with {} more of its own", amount(*by)),
         Change::SetLimit { limit, to } => format!("with {} = {to:.2}", threshold(*limit)),
         Change::ListName(pattern) => format!("with {} in whitelist.names", quoted(pattern.as_bytes())),
         Change::ListPid(pid) => format!("with {pid} in whitelist.pids"),
@@ -66,6 +68,7 @@ pub(super) fn change(change: &Change, process: &Process, users: Users<'_>) -> St
         }
         Change::Read(Doubt::CgroupUnreadable) => "with a readable cgroup that is in scope".to_owned(),
         Change::Read(Doubt::OomScoreAdjUnreadable) => "with a readable oom_score_adj above -1000".to_owned(),
+        Change::Read(Doubt::SharedMemoryUnknown) => "if all its shared memory is its own".to_owned(),
         Change::Read(Doubt::InheritanceUnreadable) => "if it shares nothing with an older process".to_owned(),
         Change::Read(Doubt::WithinError { .. }) => "with an exact figure".to_owned(),
     }

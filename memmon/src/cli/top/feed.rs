@@ -148,7 +148,7 @@ impl Feed {
         if let Some(status) = &self.status {
             rules.own_pid = status.pid;
         }
-        let proc = ProcRoot::real()?;
+        let proc = ProcRoot::real()?.onlooking().measuring(rules.measure);
         let memory = proc.memory()?;
         let (_, limit) = rules.limit(&memory);
         let Pid(pid) = process.pid;

@@ -65,7 +65,7 @@ impl Daemon<'_> {
     ) -> Verdict {
         let doubt = match verdict {
             Verdict::Unsure(doubt) if doubt.is_transient() => doubt,
-            Verdict::Within | Verdict::Inherits(_) | Verdict::Protected(_) => {
+            Verdict::Within | Verdict::Inherits(_) | Verdict::Uncharged(_) | Verdict::Protected(_) => {
                 self.doubts.end(process.id);
                 return verdict;
             }

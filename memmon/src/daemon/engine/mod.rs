@@ -10,4 +10,5 @@ pub(in crate::daemon) mod recheck;
 pub(in crate::daemon) mod report_once;
 pub(in crate::daemon) mod scan;
 pub(in crate::daemon) mod terminate;
+mod uncharged;
 pub(in crate::daemon) mod wake;

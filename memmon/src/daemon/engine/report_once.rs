@@ -13,6 +13,8 @@ pub(in crate::daemon) enum Condition {
     Unsure,
     /// It is over a limit, but its program was terminated too often.
     HeldBack,
+    /// It is over a limit by resident memory only.
+    Uncharged,
     /// The map and /proc differ about it.
     Disagreement,
 }

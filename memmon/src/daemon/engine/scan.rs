@@ -12,8 +12,8 @@ use crate::daemon::event_loop::{Daemon, Degradation};
 use crate::{
     enforce::{Check, OpenedProcess, urgent_above},
     model::{
-        Bytes, Crossed, Pid, Process, ProcessId, Reading, Snapshot, StartTime, SystemMemory, Unconfirmed,
-        Verdict,
+        Bytes, Crossed, Doubt, Pid, Process, ProcessId, Reading, Snapshot, StartTime, SystemMemory,
+        Unconfirmed, Verdict,
     },
     observe::merge::disagreement,
     policy::{self, WakeLevels},
@@ -169,6 +169,7 @@ impl Daemon<'_> {
         match verdict {
             Verdict::Within => closer,
             Verdict::Inherits(inherited) => self.leave_to_elder(whom, rss, inherited),
+            Verdict::Uncharged(uncharged) => self.leave_uncharged(&process, uncharged, rss, crossed),
             Verdict::Protected(protection) => {
                 let (_, limit) = self.settings.rules.limit(&self.memory);
                 if self.over_limit.note(&process, limit, Stays::Protected(protection.clone())) {
@@ -184,7 +185,10 @@ impl Daemon<'_> {
                 } else {
                     closer
                 };
-                if self.report_once.first_time(process.id, Condition::Unsure) {
+                // A lookup that is under way is a step, and no trouble yet.
+                if doubt != Doubt::SharedMemoryUnknown
+                    && self.report_once.first_time(process.id, Condition::Unsure)
+                {
                     self.tell(Event::Unsure { subject: Subject::from(&process), doubt });
                 }
                 next

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use crate::daemon::source::kernel_map::Kernel;
 use crate::{
     model::{
-        Bytes, Inherited, Name, Parts, Pid, Process, ProcessId, Reading, Source, StartTime, Survey,
+        Bytes, Inherited, Measure, Name, Parts, Pid, Process, ProcessId, Reading, Source, StartTime, Survey,
         SystemMemory, Unconfirmed,
     },
     observe::{
@@ -138,6 +138,11 @@ impl Sources {
     /// Maximum by which the source's readings may be too low.
     pub(in crate::daemon) fn error(&self) -> Bytes {
         self.kernel.as_ref().map_or(Bytes::ZERO, Kernel::error)
+    }
+
+    /// Measures processes over the limit by `measure` from now on.
+    pub(in crate::daemon) const fn set_measure(&mut self, measure: Measure) {
+        self.proc.set_measure(measure);
     }
 
     /// A close look at one process, with its RSS as exact as a decision about `limit` requires.

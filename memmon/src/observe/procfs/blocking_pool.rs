@@ -64,6 +64,8 @@ pub(super) enum Lock {
     Mmap,
     /// `exec_update_lock`, which an exec holds for a moment.
     Exec,
+    /// `mmap_lock` again, for a walk over all pages that nobody waits for.
+    Pages,
 }
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -118,6 +120,19 @@ pub(super) fn run_blocking<T: Send + 'static>(
         with_pool(|pool| pool.late.push(late));
         Err(io::ErrorKind::TimedOut.into())
     }
+}
+
+/// Starts `job`, which reads `owner`, on another thread, and does not wait for it.
+///
+/// # Errors
+/// `TimedOut` if an earlier job for that process still runs, or too many jobs of its user do. Errors of starting a thread.
+pub(super) fn start_blocking(owner: JobOwner, job: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let (idle, _) = with_pool(|pool| pool.take_for(owner, Instant::now()))?;
+    let mut worker = idle.map_or_else(Worker::start, Ok)?;
+    worker.submit(Box::new(job))?;
+    let late = Late { owner, since: Instant::now(), worker: Some(worker) };
+    with_pool(|pool| pool.late.push(late));
+    Ok(())
 }
 
 /// Starts a thread before it is needed. It runs `first` before anything else, as do threads that are started later, and
@@ -187,7 +202,8 @@ impl Pool {
         self.late.retain(|late| late.worker.is_some() || lately(late));
         let count = |which: &dyn Fn(&Late) -> bool| self.late.iter().filter(|late| which(late)).count();
         let hangs = |late: &Late| late.worker.is_some();
-        let is_its_user = |late: &Late| late.owner.uid == owner.uid;
+        // A walk over all pages takes its time, and says nothing about the next job.
+        let is_its_user = |late: &Late| late.owner.uid == owner.uid && late.owner.lock != Lock::Pages;
         let most = if owner.onlooks { ONLOOKERS_MAX } else { MAX };
         if count(&|late| hangs(late) && (late.owner.pid, late.owner.lock) == (owner.pid, owner.lock)) > 0
             || count(&|late| hangs(late) && is_its_user(late)) >= most.of_one

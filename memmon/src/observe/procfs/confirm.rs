@@ -11,9 +11,13 @@ use nix::errno::Errno;
 use super::blocking_pool::{JobOwner, Lock, run_blocking};
 use super::directory::ProcessDirectory;
 use super::inherited::Forked;
+use super::lookups::{Holder, Question};
+use super::parts::parts;
 use super::script::script;
 use super::{Accuracy, ProcRoot, ended, kcmp, pages, parse};
-use crate::model::{Bytes, Fact, Name, Names, Pid, Process, ProcessId, StartTime, Unconfirmed};
+use crate::model::{
+    Bytes, Fact, Holdings, Measure, Name, Names, Pid, Process, ProcessId, StartTime, Unconfirmed,
+};
 
 /// How often a process is looked at anew whose threads end meanwhile.
 const TRIES: usize = 3;
@@ -137,6 +141,18 @@ impl ProcRoot {
         } else {
             Fact::Absent
         };
+        let is_over = rss.saturating_sub(error) > limit;
+        let holdings = if is_over && self.measure == Measure::Charged {
+            parts(&status).map(|parts| {
+                let holder = Holder { pid, parent: stat.parent, start: stat.start };
+                let owner = JobOwner { lock: Lock::Pages, ..about };
+                let least = Measure::least_charged(limit);
+                let shared = self.shared_memory(Question { owner, holder, parts: &parts, least });
+                Holdings { parts, shared }
+            })
+        } else {
+            None
+        };
         let now = read(directory, "", "stat")?;
         same_start(pid, stat.start, understood("stat", parse::stat(&now))?.start)?;
 
@@ -152,6 +168,7 @@ impl ProcRoot {
             oom_score_adj,
             kernel_thread: stat.kernel_thread(),
             inherited,
+            holdings,
         })
     }
 
@@ -288,6 +305,7 @@ mod tests {
             oom_score_adj: Fact::Known(0),
             kernel_thread: false,
             inherited: Fact::Absent,
+            holdings: None,
         };
         assert_eq!(process, expected);
     }

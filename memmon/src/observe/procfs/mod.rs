@@ -15,7 +15,7 @@ use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
 use nix::unistd::{SysconfVar, sysconf};
 
-use crate::model::{Bytes, Pid, SystemMemory};
+use crate::model::{Bytes, Measure, Pid, SystemMemory};
 
 mod accuracy;
 mod blocking_pool;
@@ -24,9 +24,13 @@ mod directory;
 mod freezer;
 mod inherited;
 mod kcmp;
+mod lookups;
 mod parse;
 mod parts;
 mod script;
+mod shared_memory;
+mod shared_objects;
+mod smaps;
 mod survey;
 
 #[cfg(test)]
@@ -51,6 +55,9 @@ pub struct ProcRoot {
     page_size: u64,
     /// Whether nothing is decided by what is found.
     onlooks: bool,
+    /// Whether processes over the limit are measured by what their end would give back.
+    measure: Measure,
+    lookups: lookups::Lookups,
 }
 
 impl ProcRoot {
@@ -70,13 +77,25 @@ impl ProcRoot {
         Self { onlooks: true, ..self }
     }
 
+    /// The same, which measures processes over the limit by `measure`; by default by resident memory alone.
+    #[must_use]
+    pub fn measuring(self, measure: Measure) -> Self {
+        Self { measure, ..self }
+    }
+
+    /// Measures by `measure` from now on.
+    pub const fn set_measure(&mut self, measure: Measure) {
+        self.measure = measure;
+    }
+
     fn open(path: &Path, own: bool) -> io::Result<Self> {
         let directory = open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
             .map_err(|errno| with_path(path, errno))?;
         let page_size = sysconf(SysconfVar::PAGE_SIZE)?.and_then(|size| u64::try_from(size).ok());
         let page_size =
             page_size.ok_or_else(|| io::Error::other("the C library does not know the page size"))?;
-        Ok(Self { directory, path: path.to_owned(), own, page_size, onlooks: false })
+        let (measure, lookups) = (Measure::Rss, lookups::Lookups::default());
+        Ok(Self { directory, path: path.to_owned(), own, page_size, onlooks: false, measure, lookups })
     }
 
     /// The machine's memory, from meminfo. `MemAvailable` is there since Linux 3.14.

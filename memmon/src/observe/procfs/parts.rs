@@ -1,4 +1,4 @@
-//! The parts of a process's memory. They are only displayed; no decision depends on them.
+//! The parts of a process's memory.
 
 use std::io;
 
@@ -15,16 +15,20 @@ impl ProcRoot {
     pub fn parts(&self, pid: Pid) -> io::Result<Parts> {
         let directory = self.process(pid)?;
         let (place, _) = directory.place()?.ok_or(Errno::ESRCH)?;
-        let status = directory.read(&place, "status")?;
-        let amount = |label| parse::kib(&status, label).ok_or(Errno::ENODATA);
-        Ok(Parts {
-            anon: amount("RssAnon:")?,
-            file: amount("RssFile:")?,
-            shmem: amount("RssShmem:")?,
-            // A kernel without swap omits this line.
-            swap: parse::kib(&status, "VmSwap:").unwrap_or_default(),
-        })
+        Ok(parts(&directory.read(&place, "status")?).ok_or(Errno::ENODATA)?)
     }
+}
+
+/// The parts in the text of /proc/PID/status; none if the kernel is older than 4.5.
+pub(super) fn parts(status: &[u8]) -> Option<Parts> {
+    let amount = |label| parse::kib(status, label);
+    Some(Parts {
+        anon: amount("RssAnon:")?,
+        file: amount("RssFile:")?,
+        shmem: amount("RssShmem:")?,
+        // A kernel without swap omits this line.
+        swap: amount("VmSwap:").unwrap_or_default(),
+    })
 }
 
 #[cfg(test)]

@@ -148,6 +148,7 @@ impl Metrics {
             Event::Overflow { lost } => drop(figures.lost_events.inc_by(*lost)),
             Event::OomKilled { .. } => drop(figures.oom_killed.inc()),
             Event::Approaching { .. }
+            | Event::Uncharged { .. }
             | Event::Killing { .. }
             | Event::GraceOver { .. }
             | Event::LetGo { .. }

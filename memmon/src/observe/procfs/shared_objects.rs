@@ -1,0 +1,227 @@
+//! The shared memory that a process maps, object by object: how much of each is resident, and whether it outlives every
+//! process. Pure.
+
+use std::{collections::BTreeMap, ops::Range};
+
+use super::{
+    parse::{number, strip_deleted_suffix},
+    smaps::{FileId, Mapping},
+};
+use crate::model::Bytes;
+
+/// The devices of memory that is not a file on a disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Devices {
+    /// The kernel's own mount: memfd_create(2), shared anonymous memory and System V segments.
+    pub internal: u64,
+    /// Mounted tmpfs file systems, as the process sees them.
+    pub tmpfs: Vec<u64>,
+}
+
+impl Devices {
+    /// Whether the pages of `file` are shared memory. Device 0 is that of anonymous memory.
+    pub(super) fn hold(&self, file: FileId) -> bool {
+        file.device != 0 && (file.device == self.internal || self.tmpfs.contains(&file.device))
+    }
+}
+
+/// An object of shared memory in one address space.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SharedObject {
+    pub file: FileId,
+    /// Its path without " (deleted)", as the process chose it.
+    pub name: Vec<u8>,
+    pub kind: Kind,
+    /// All mappings together, as RSS counts them.
+    pub mapped: Bytes,
+    /// Resident pages, those once that are mapped several times.
+    pub resident: Bytes,
+    /// Resident pages that another process maps and has touched, at least.
+    pub shared: Bytes,
+}
+
+/// What becomes of an object when nobody maps it or holds it open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It is freed: a memfd, shared anonymous memory, a deleted file.
+    Unlinked,
+    /// It stays: a file that has a name.
+    Named,
+    /// A System V segment, which is freed only if it is marked for destruction.
+    SystemV,
+}
+
+/// The shared memory in `mappings`, in the order of its identity. Files on disks are page cache and left out.
+pub(super) fn objects(mappings: &[Mapping], devices: &Devices) -> Vec<SharedObject> {
+    let mut by_file: BTreeMap<FileId, Vec<&Mapping>> = BTreeMap::new();
+    for mapping in mappings.iter().filter(|mapping| devices.hold(mapping.file)) {
+        by_file.entry(mapping.file).or_default().push(mapping);
+    }
+    by_file.into_iter().filter_map(|(file, mappings)| object(file, &mappings, devices)).collect()
+}
+
+fn object(file: FileId, mappings: &[&Mapping], devices: &Devices) -> Option<SharedObject> {
+    let path = &mappings.first()?.path;
+    let deleted = path.ends_with(b" (deleted)");
+    let kind = if file.device == devices.internal && path.starts_with(b"/SYSV") {
+        Kind::SystemV
+    } else if deleted || file.device == devices.internal {
+        Kind::Unlinked
+    } else {
+        Kind::Named
+    };
+    let sum = |amount: fn(&Mapping) -> Bytes| mappings.iter().fold(Bytes::ZERO, |sum, one| sum + amount(one));
+    let mapped = sum(|mapping| mapping.resident);
+    let resident = once(mappings, |mapping| mapping.resident);
+    // A page that this process maps twice counts as shared, although nobody else has it.
+    let shared = if mapped > resident { Bytes::ZERO } else { sum(|mapping| mapping.shared) };
+    Some(SharedObject { file, name: strip_deleted_suffix(path).to_owned(), kind, mapped, resident, shared })
+}
+
+/// What mappings of one object hold of it together. Mappings of the same part (a heap that is mapped several times) count
+/// as the largest of them; others add up, to no more than the parts cover.
+fn once(mappings: &[&Mapping], amount: fn(&Mapping) -> Bytes) -> Bytes {
+    let mut parts: BTreeMap<(u64, u64), Bytes> = BTreeMap::new();
+    for mapping in mappings {
+        let Range { start, end } = mapping.range;
+        let part = parts.entry((start, end)).or_default();
+        *part = (*part).max(amount(mapping));
+    }
+    let sum = parts.values().fold(Bytes::ZERO, |sum, part| sum + *part);
+    let mut covered = (0, 0);
+    for (start, end) in parts.into_keys() {
+        let start = start.max(covered.1);
+        covered = (covered.0 + end.saturating_sub(start), end.max(covered.1));
+    }
+    sum.min(Bytes(covered.0))
+}
+
+/// A System V segment of /proc/sysvipc/shm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Segment {
+    /// How often it is attached, by one process or several.
+    pub attached: u64,
+    /// Whether it is freed with the last detachment: `SHM_DEST`, set by IPC_RMID (shmctl(2)).
+    pub destroyed: bool,
+}
+
+/// The segment of this id, from /proc/sysvipc/shm: a line of headings, then `key shmid perms size cpid lpid nattch …`, the
+/// permissions in octal.
+pub(super) fn segment(text: &[u8], id: u64) -> Option<Segment> {
+    text.split(|byte| *byte == b'\n').skip(1).find_map(|line| {
+        let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        let found: u64 = number(words.nth(1)?)?;
+        let mode = u32::from_str_radix(std::str::from_utf8(words.next()?).ok()?, 8).ok()?;
+        let attached = number(words.nth(3)?)?;
+        (found == id).then_some(Segment { attached, destroyed: mode & 0o1000 != 0 })
+    })
+}
+
+/// The devices of the tmpfs file systems in /proc/PID/mountinfo (proc_pid_mountinfo(5)).
+pub(super) fn tmpfs_devices(mountinfo: &[u8]) -> Vec<u64> {
+    let lines = mountinfo.split(|byte| *byte == b'\n');
+    let device = |line: &[u8]| {
+        let mut words = line.split(|byte| *byte == b' ');
+        let device = std::str::from_utf8(words.nth(2)?).ok()?;
+        let (major, minor) = device.split_once(':')?;
+        let mut words = words.skip_while(|word| *word != b"-").skip(1);
+        (words.next()? == b"tmpfs")
+            .then_some(nix::sys::stat::makedev(major.parse().ok()?, minor.parse().ok()?))
+    };
+    let mut devices: Vec<u64> = lines.filter_map(device).collect();
+    devices.sort_unstable();
+    devices.dedup();
+    devices
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHM: u64 = 1;
+    const TMPFS: u64 = 25;
+
+    fn devices() -> Devices {
+        Devices { internal: SHM, tmpfs: vec![TMPFS] }
+    }
+
+    fn mapping(
+        device: u64,
+        inode: u64,
+        range: Range<u64>,
+        path: &str,
+        resident: u64,
+        shared: u64,
+    ) -> Mapping {
+        let file = FileId { device, inode };
+        Mapping {
+            file,
+            range,
+            path: path.as_bytes().to_vec(),
+            resident: Bytes(resident),
+            shared: Bytes(shared),
+        }
+    }
+
+    fn only(mappings: &[Mapping]) -> SharedObject {
+        let mut objects = objects(mappings, &devices());
+        assert_eq!(objects.len(), 1, "{objects:?}");
+        objects.remove(0)
+    }
+
+    #[test]
+    fn kinds_follow_device_and_name() {
+        for (device, path, expected) in [
+            (SHM, "/dev/zero (deleted)", Some(Kind::Unlinked)),
+            (SHM, "/memfd:x (deleted)", Some(Kind::Unlinked)),
+            (SHM, "/SYSV00000000 (deleted)", Some(Kind::SystemV)),
+            (TMPFS, "/dev/shm/x", Some(Kind::Named)),
+            (TMPFS, "/dev/shm/x (deleted)", Some(Kind::Unlinked)),
+            // Page cache.
+            (8, "/var/lib/x", None),
+            (8, "/var/lib/x (deleted)", None),
+        ] {
+            let found = objects(&[mapping(device, 7, 0..100, path, 10, 0)], &devices());
+            assert_eq!(found.first().map(|object| object.kind), expected, "{path}");
+        }
+        assert_eq!(objects(&[mapping(SHM, 0, 0..9, "/SYSV00000000 (deleted)", 1, 0)], &devices()).len(), 1);
+        assert_eq!(objects(&[mapping(0, 0, 0..9, "[heap]", 1, 0)], &devices()), []);
+    }
+
+    #[test]
+    fn a_heap_that_is_mapped_three_times_counts_once() {
+        let views = [0; 3].map(|_| mapping(SHM, 7, 0..400, "/memfd:heap (deleted)", 256, 256));
+        let heap = only(&views);
+        assert_eq!((heap.mapped, heap.resident, heap.shared), (Bytes(768), Bytes(256), Bytes::ZERO));
+    }
+
+    #[test]
+    fn parts_add_up_to_no_more_than_they_cover() {
+        let part = |range, resident| mapping(SHM, 7, range, "/memfd:x (deleted)", resident, 3);
+        let apart = only(&[part(0..100, 80), part(100..200, 50)]);
+        assert_eq!((apart.resident, apart.shared), (Bytes(130), Bytes(6)));
+        let overlapping = only(&[part(0..100, 100), part(50..150, 100)]);
+        assert_eq!(overlapping.resident, Bytes(150));
+        let inside = only(&[part(0..100, 100), part(10..20, 10), part(90..120, 30)]);
+        assert_eq!(inside.resident, Bytes(120));
+    }
+
+    #[test]
+    fn segments_are_found_by_their_id() {
+        let text = b"       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime\n\
+                     0          5  1600   1048576  10  11      2     0     0     0     0  0  0  0  0  0\n\
+                     -1726340864 6   600   1048576  10  11      1     0     0     0     0  0  0  0  0  0\n";
+        assert_eq!(segment(text, 5), Some(Segment { attached: 2, destroyed: true }));
+        assert_eq!(segment(text, 6), Some(Segment { attached: 1, destroyed: false }));
+        assert_eq!(segment(text, 7), None);
+    }
+
+    #[test]
+    fn only_tmpfs_counts_as_memory() {
+        let text = b"22 28 0:20 / /proc rw,nosuid shared:5 - proc proc rw\n\
+                     26 28 0:24 / /dev/shm rw - tmpfs tmpfs rw\n\
+                     27 28 0:25 / /run rw shared:1 master:2 - tmpfs tmpfs rw\n\
+                     28 1 254:0 / / rw - ext4 /dev/vda rw\n27 28 0:25 / /run/x rw - tmpfs tmpfs rw\n";
+        assert_eq!(tmpfs_devices(text), [nix::sys::stat::makedev(0, 24), nix::sys::stat::makedev(0, 25)]);
+    }
+}
