@@ -30,7 +30,7 @@ fn without_a_terminal_it_starts_in_dry_run_and_an_uninstallation_leaves_nothing(
          xtask uninstall --purge
          tree >after; diff before after; asked",
     );
-    at(&said, "memmon runs in dry run: nobody could be asked whether it may enforce (--yes agrees)");
+    at(&said, "memmon runs in dry run: there is no terminal to ask whether it may enforce (--yes agrees)");
     at(&said, "ExecStart=/usr/local/sbin/memmon run --dry-run-until-enabled\n");
     let asked = &said[at(&said, "\nsystemctl daemon-reload\n")..];
     assert_eq!(

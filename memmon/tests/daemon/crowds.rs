@@ -104,15 +104,16 @@ fn a_storm_of_crossings_has_its_share_of_a_cpu_and_no_more_and_nobody_starves() 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
 fn a_crowd_in_its_grace_costs_little_and_has_no_more_than_that() {
-    const CROWD: usize = 600;
+    const CROWD: usize = 300;
     const GRACE: Duration = Duration::from_secs(10);
 
     let _alone = alone();
     let user = TestUser::claim();
-    // Each process counts the pages that all of them share.
-    let mut parent = user.hog(&format!("ignore-term anon 6M {} hold", "fork hold end ".repeat(CROWD)));
+    // Each process makes the 4 MiB its own, which are 1.2 GiB together.
+    let crowd = "fork rewrite hold end ".repeat(CROWD);
+    let mut parent = user.hog(&format!("ignore-term anon 4M {crowd} hold"));
     parent.begun("hold");
-    let (limit, grace) = (("thresholds.ram_gb_threshold", "0.005"), GRACE.as_secs().to_string());
+    let (limit, grace) = (("thresholds.ram_gb_threshold", "0.003"), GRACE.as_secs().to_string());
     let changes = [RARELY, limit, ("termination.grace", &grace)];
     let daemon = Daemon::start(&config(&user, &changes), EBPF);
     eventually("the SIGTERMs", || daemon.every("killing").len() > CROWD);

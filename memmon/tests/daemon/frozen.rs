@@ -74,7 +74,7 @@ fn a_frozen_victim_is_reported_as_frozen_with_the_memory_that_stayed() {
     assert!((150 * MIB..170 * MIB).contains(&bytes(&record, "rss_after_reclaim_bytes")), "{record:#}");
     assert_eq!(record["reclaimed"], false, "{record:#}");
     assert_eq!(record["signal_to_memory_seconds"], record["signal_to_exit_seconds"]);
-    assert!(record["message"].as_str().unwrap().contains("of its memory only then"), "{record:#}");
+    assert!(record["message"].as_str().unwrap().contains("of its memory freed only at exit"), "{record:#}");
     daemon.stop();
 }
 
