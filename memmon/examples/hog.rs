@@ -13,7 +13,7 @@
 //! | `file PATH SIZE` | a new file (removed at once), mapped and read; PATH must not be on a tmpfs |
 //! | `threads N SIZE` | N threads that touch SIZE each and stay |
 //! | `pinned N SIZE` | the same, each of them on its own CPU (N at most the number of CPUs) |
-//! | `free` / `dontneed` | munmap / MADV_DONTNEED of everything mapped so far |
+//! | `free` / `dontneed` / `madvise-free` | munmap / MADV_DONTNEED / MADV_FREE of everything mapped so far |
 //! | `rewrite` | writes to everything mapped so far: what a fork made shared becomes the process's own |
 //! | `fork STEPS… end` | a child with a copy of the memory, which runs STEPS; the script continues |
 //! | `split STEPS… end` | the same with a child that outlives the hog: it ends with its steps, as `hold` with stdin |
@@ -120,7 +120,8 @@ impl Script {
             "threads" => threads(word()?.parse()?, size(&word()?)?, false)?,
             "pinned" => threads(word()?.parse()?, size(&word()?)?, true)?,
             "free" => free()?,
-            "dontneed" => drop_contents()?,
+            "dontneed" => advise(libc::MADV_DONTNEED)?,
+            "madvise-free" => advise(libc::MADV_FREE)?,
             "rewrite" => rewrite(),
             "fork" | "split" => {
                 let steps = self.block()?;
@@ -395,10 +396,11 @@ fn free() -> Result<()> {
     Ok(())
 }
 
-fn drop_contents() -> Result<()> {
+/// Gives the kernel this advice, which lets go of the contents of everything mapped so far.
+fn advise(advice: i32) -> Result<()> {
     for &(start, len) in regions().iter() {
         // SAFETY: a whole mapping of ours; its contents mean nothing.
-        let advised = unsafe { libc::madvise(page_at(start).cast(), len, libc::MADV_DONTNEED) };
+        let advised = unsafe { libc::madvise(page_at(start).cast(), len, advice) };
         ensure!(advised == 0, "madvise: {}", io::Error::last_os_error());
     }
     Ok(())

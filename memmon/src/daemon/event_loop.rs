@@ -18,6 +18,7 @@ use tokio::{
 use crate::daemon::Options;
 use crate::daemon::engine::doubt::Doubts;
 use crate::daemon::engine::growth::{CpuBudget, GrowthTracker};
+use crate::daemon::engine::lazy_free::LazilyFreed;
 use crate::daemon::engine::outlived::Reseeds;
 use crate::daemon::engine::over_limit::OverLimit;
 use crate::daemon::engine::recheck::RecheckQueue;
@@ -58,6 +59,7 @@ pub(super) struct Daemon<'a> {
     pub(super) recheck: RecheckQueue,
     pub(super) reseeds: Reseeds,
     pub(super) doubts: Doubts,
+    pub(super) lazily_freed: LazilyFreed,
     pub(super) options: Options,
     /// Whether a reload may turn `dry_run` off.
     pub(super) enforceable: Enforceable,
@@ -140,6 +142,7 @@ impl<'a> Daemon<'a> {
             recheck: RecheckQueue::default(),
             reseeds: Reseeds::default(),
             doubts: Doubts::default(),
+            lazily_freed: LazilyFreed::default(),
             seen: BTreeMap::new(),
             settings,
             sources,

@@ -183,6 +183,35 @@ fn who_frees_its_memory_in_time_is_spared() {
     }
 }
 
+/// What it frees stays in its RSS, as nobody else needs it.
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn memory_that_is_free_already_is_taken_off_before_sigkill_and_before_the_next_sigterm() {
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let mut hog = user.hog("anon 60M wait-term madvise-free hold ignore-term rewrite stop");
+        hog.begun("wait-term");
+        let daemon = Daemon::start(&config(&user, &[]), &["--source", source]);
+        let spared = daemon.told("spared", hog.pid());
+        assert_eq!(spared["after_term"], true);
+        assert!(spared["rss_bytes"].as_u64().unwrap() < LIMIT, "{spared:#}");
+        for _ in 0..5 {
+            daemon.scanned();
+        }
+        let status = fs::read_to_string(format!("/proc/{}/status", hog.pid())).unwrap();
+        let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let rss: u64 = rss.trim().trim_end_matches(" kB").parse().unwrap();
+        assert!(hog.is_alive() && rss << 10 > 60 << 20, "the kernel did not need it: {rss} kB");
+        assert_eq!(daemon.about("killing", hog.pid()).len(), 1, "{source}: one SIGTERM");
+        assert!(daemon.every("grace_over").is_empty() && daemon.every("disagreement").is_empty(), "{source}");
+        // In use again, without more RSS; only SIGKILL ends it.
+        hog.release();
+        assert_eq!(daemon.terminated(&mut hog).0, KILL);
+        assert_eq!(daemon.about("killing", hog.pid()).len(), 2);
+        daemon.stop();
+    }
+}
+
 /// The exit of this process takes a while, because it has many threads.
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]

@@ -4,6 +4,7 @@ pub(in crate::daemon) mod backoff;
 pub(in crate::daemon) mod doubt;
 pub(in crate::daemon) mod forked;
 pub(in crate::daemon) mod growth;
+pub(in crate::daemon) mod lazy_free;
 pub(in crate::daemon) mod outlived;
 pub(in crate::daemon) mod over_limit;
 pub(in crate::daemon) mod recheck;

@@ -63,6 +63,7 @@ impl Daemon<'_> {
         self.report_once.scan_complete();
         let seen: HashSet<Pid> = look.survey.readings.iter().map(|reading| reading.pid).collect();
         self.over_limit.scan_complete(|process| seen.contains(&process.pid));
+        self.lazily_freed.keep(|whom| self.victims.contains(whom) || seen.contains(&whom.pid));
         self.report_dry_run_day();
         // Those whom a wake has found since the last scan, too: who adds these figures up has them all.
         let killed = std::mem::take(&mut self.asked_to_end);
@@ -165,7 +166,9 @@ impl Daemon<'_> {
         crossed: Option<Crossed>,
     ) -> NextWake {
         let whom = process.id;
-        let closer = NextWake::Level(self.growth.ladder.next_below_limit(rss, process.rss));
+        let freed = self.lazily_freed.of(whom);
+        let next = self.growth.ladder.next_below_limit(rss.saturating_sub(freed), process.rss);
+        let closer = NextWake::Level(freed + next);
         match verdict {
             Verdict::Within => closer,
             Verdict::Inherits(inherited) => self.leave_to_elder(whom, rss, inherited),
@@ -241,8 +244,9 @@ impl Daemon<'_> {
     /// A suspect as /proc has it; none if it cannot be confirmed, which is said where it is not everyday life.
     fn confirm(&mut self, reading: &Reading, limit: Bytes) -> Option<Process> {
         match self.sources.confirm(reading.pid, reading.start, limit) {
-            Ok(process) => {
+            Ok(mut process) => {
                 self.compare(reading, &process);
+                self.take_off_freed(&mut process, limit);
                 Some(process)
             }
             Err(why) => {

@@ -34,6 +34,7 @@ impl Daemon<'_> {
                 Effect::Report(outcome) => {
                     if matches!(outcome, Outcome::Terminating { .. }) {
                         self.asked_to_end += 1;
+                        self.lazily_freed.sent_term(whom);
                         self.was_terminated(&process);
                     }
                     let doubtful = outcome.is_transient();
@@ -65,6 +66,7 @@ impl Daemon<'_> {
         let (_, limit) = self.condemned_under(victim.id).rules.limit(&memory);
         match self.sources.confirm(victim.id.pid, Some(victim.id.start), limit) {
             Ok(mut found) => {
+                self.take_off_freed(&mut found, limit);
                 let judge = |daemon: &Self, found: &Process| daemon.judge_victim(victim.id, found, &memory);
                 let verdict = judge(self, &found);
                 let verdict = self.settle(&mut found, verdict, judge);
@@ -72,6 +74,15 @@ impl Daemon<'_> {
             }
             Err(why) => Check::Unconfirmed(why),
         }
+    }
+
+    /// Takes off what a process that was sent SIGTERM has freed since, if it is within `limit` without that.
+    pub(in crate::daemon) fn take_off_freed(&mut self, process: &mut Process, limit: Bytes) {
+        let Self { sources, lazily_freed, .. } = self;
+        lazily_freed.take_off(process, limit, Instant::now, |process| {
+            let (rss, free) = sources.lazy_free(process)?;
+            Some((rss.saturating_sub(free), free))
+        });
     }
 
     /// What process_mrelease(2) left of a victim's memory. One that is so near to its exit that it has no address space any
@@ -138,16 +149,19 @@ impl Daemon<'_> {
     /// which have `rss` for it.
     pub(in crate::daemon) fn check_ceiling(&mut self, whom: ProcessId, rss: Bytes) -> NextWake {
         let Some(ceiling) = self.ceiling(whom) else { return NextWake::Never };
-        let Ok(found) = self.sources.confirm(whom.pid, Some(whom.start), ceiling) else {
+        let Ok(mut found) = self.sources.confirm(whom.pid, Some(whom.start), ceiling) else {
             return NextWake::Never;
         };
         let orders = self.victims.handle(whom, Happened::Seen(found.rss), Instant::now());
         self.run_orders(orders);
+        self.take_off_freed(&mut found, ceiling);
         if found.rss.saturating_sub(found.error) > ceiling {
             self.urge(whom, Urgency::Ceiling);
             return NextWake::Never;
         }
-        NextWake::Level(WakeLevels::new(ceiling, found.error, None).next_below_limit(rss, found.rss))
+        let freed = self.lazily_freed.of(whom);
+        let levels = WakeLevels::new(ceiling, found.error, None);
+        NextWake::Level(freed + levels.next_below_limit(rss.saturating_sub(freed), found.rss))
     }
 
     /// With how much a victim has no grace left; none: no size ends it.

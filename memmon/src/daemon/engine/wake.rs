@@ -130,6 +130,7 @@ impl Daemon<'_> {
             }
         };
         let (whom, rss) = (process.id, rss.unwrap_or(process.rss));
+        self.take_off_freed(&mut process, limit);
         self.warn_of(&process, rss);
         let judge =
             |daemon: &Self, process: &Process| policy::judge(&daemon.settings.rules, process, &daemon.memory);

@@ -161,6 +161,11 @@ impl Sources {
         self.proc.confirm_forked(pid, start, limit, &self.accuracy, most)
     }
 
+    /// The exact resident memory of a process, and how much of that is free already.
+    pub(in crate::daemon) fn lazy_free(&self, process: &Process) -> Option<(Bytes, Bytes)> {
+        self.proc.lazy_free(process.id, process.real_uid)
+    }
+
     /// Whether the kernel map shows that `whom` was forked, and has not called exec since.
     pub(in crate::daemon) fn is_forked(&self, whom: ProcessId) -> bool {
         self.kernel.as_ref().is_some_and(|kernel| kernel.forked_with(whom).is_some())
