@@ -5,12 +5,12 @@ use std::{io::Write, path::Path};
 use anyhow::{Context as _, bail};
 use jiff::Zoned;
 
-use super::{arguments::Explain, check, exit::Exit, explain, machine};
+use super::{arguments::Explain, check, exit::Exit, explain, machine, rules_used::RulesUsed};
 use crate::{
-    config::{self, Loaded, NameService, Users as _},
+    config::{self, NameService, Users as _},
     model::{Pid, Process, Snapshot},
     policy::NamePatterns,
-    status::{Body, Client, Query, SOCKET, Text},
+    status::{Body, Client, ClientError, Query, SOCKET, Status, Table},
 };
 
 /// `memmon check`, with those who are over the limit right now.
@@ -25,9 +25,16 @@ pub(super) fn check(asked: &check::Args, out: &mut dyn Write, err: &mut dyn Writ
 
 /// `memmon explain`, of every process that is meant.
 pub(super) fn explain(asked: &Explain, out: &mut dyn Write) -> anyhow::Result<Exit> {
-    let Loaded { mut settings, origin, .. } = config::load(asked.config.as_deref(), &NameService)?;
-    settings.follow(&Zoned::now());
-    let rules = settings.rules;
+    let daemon = daemon();
+    let used = match (&asked.config, &daemon) {
+        (Some(file), _) => RulesUsed::of_file(Some(file), None)?,
+        (None, Ok((status, _))) => match RulesUsed::of_daemon(status) {
+            Some(used) => used,
+            None => RulesUsed::of_file(None, Some("no daemon of this version"))?,
+        },
+        (None, Err(error)) => RulesUsed::of_file(None, Some(error.in_brief()))?,
+    };
+    let rules = &used.rules;
     let (proc, accuracy) = machine::open(rules.measure)?;
     let memory = proc.memory()?;
     let (_, limit) = rules.limit(&memory);
@@ -54,22 +61,30 @@ pub(super) fn explain(asked: &Explain, out: &mut dyn Write) -> anyhow::Result<Ex
         bail!("no process has the comm, the executable or the argv[0] {:?}{hint}", asked.whom);
     }
     let user_name = |uid| NameService.name(uid);
-    let known = known(origin.as_deref());
-    let text = explain::explain(&rules, &Snapshot { memory, processes }, asked.json, &user_name, &known)?;
+    let known = known(used.clone(), daemon.ok());
+    let text = explain::explain(rules, &Snapshot { memory, processes }, asked.json, &user_name, &known)?;
     out.write_all(text.as_bytes())?;
     out.flush()?;
     Ok(Exit::Ok)
 }
 
-/// What the daemon knows, if one runs by this very file, and whoever asks may ask it.
-fn known(file: Option<&Path>) -> explain::Known {
-    let Ok(mut client) = Client::connect(Path::new(SOCKET)) else { return explain::Known::default() };
-    let file = file.map(Text::path);
-    match (client.get(Query::Status), client.get(Query::Processes)) {
-        (Ok(Body::Status(status)), Ok(Body::Processes(table))) if status.config.file == file => {
-            let growths = table.rows.iter().map(|row| (row.id, row.growth));
-            explain::Known { held_back: status.held_back, growths: growths.collect() }
+/// The daemon's status and its table.
+fn daemon() -> Result<(Box<Status>, Table), ClientError> {
+    let mut client = Client::connect(Path::new(SOCKET))?;
+    match (client.get(Query::Status)?, client.get(Query::Processes)?) {
+        (Body::Status(status), Body::Processes(table)) => Ok((status, table)),
+        _ => Err(ClientError::Garbage("it answers what was not asked".to_owned())),
+    }
+}
+
+/// What the daemon knows, if it runs by the configuration that is used.
+fn known(used: RulesUsed, daemon: Option<(Box<Status>, Table)>) -> explain::Known {
+    let RulesUsed { file, source: rules_from, .. } = used;
+    match daemon {
+        Some((status, table)) if status.config.file == file => {
+            let growths = table.rows.iter().map(|row| (row.id, row.growth)).collect();
+            explain::Known { rules_from, held_back: status.held_back, growths }
         }
-        _ => explain::Known::default(),
+        _ => explain::Known { rules_from, ..explain::Known::default() },
     }
 }

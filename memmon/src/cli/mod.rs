@@ -9,6 +9,7 @@ mod exit;
 mod explain;
 mod look;
 mod machine;
+mod rules_used;
 mod status;
 mod top;
 mod unit;

@@ -333,6 +333,7 @@ mod tests {
                 generation: 1,
                 warnings: vec![],
                 last_error: None,
+                rules: None,
             },
             limit: Thresholds {
                 rule: Limit::Percent,

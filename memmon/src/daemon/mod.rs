@@ -11,6 +11,7 @@ mod dry_run_days;
 mod engine;
 mod event_loop;
 mod host;
+mod in_force;
 mod nearest;
 mod outputs;
 mod preflight;
@@ -23,6 +24,7 @@ mod watchlist;
 use std::path::PathBuf;
 
 pub use host::instance::InstanceError;
+pub use in_force::rules_of;
 pub use nearest::{Basis, nearest};
 pub use preflight::preflight;
 pub use startup::{CannotEnforce, can_enforce, run};

@@ -14,12 +14,14 @@ use tokio::{sync::mpsc, task};
 
 use crate::daemon::dry_run_days::{Count, Day, DryRunDays};
 use crate::daemon::event_loop::{Daemon, Degradation};
+use crate::daemon::in_force::on_the_wire;
 use crate::daemon::nearest::{Basis, nearest};
 use crate::daemon::watchlist::climbing;
 use crate::{
     config::{Settings, Warning},
     enforce::Phase,
     model::{Name, Pid, Uid},
+    policy::Rules,
     report::{DryRunProgram, Event},
     status::{self, AccessPolicy, Body, Query, Request, SocketFile, Text, answer},
 };
@@ -158,13 +160,14 @@ impl StatusBoard {
         })
     }
 
-    fn configuration(&self) -> status::Configuration {
+    fn configuration(&self, rules: &Rules) -> status::Configuration {
         let StartupFacts { file, warnings, .. } = &self.about;
         status::Configuration {
             file: file.as_deref().map(Text::path),
             generation: self.generation,
             warnings: warnings.iter().map(|warning| Text::harmless(&warning.to_string())).collect(),
             last_error: self.reload_error.as_deref().map(Text::harmless),
+            rules: Some(on_the_wire(rules)),
         }
     }
 }
@@ -271,7 +274,7 @@ impl Daemon<'_> {
                 reason: Text::harmless(&board.about.reason),
             },
             degraded: degraded.chain(self.conditions()).map(Text::harmless).collect(),
-            config: board.configuration(),
+            config: board.configuration(rules),
             limit: status::Thresholds {
                 rule,
                 limit_bytes,

@@ -127,6 +127,11 @@ impl UidRanges {
     pub fn contains(&self, uid: Uid) -> bool {
         self.0.iter().any(|range| range.contains(&uid))
     }
+
+    /// Each range, as and where it was typed.
+    pub fn ranges(&self) -> impl Iterator<Item = &RangeInclusive<Uid>> {
+        self.0.iter()
+    }
 }
 
 impl FromIterator<RangeInclusive<Uid>> for UidRanges {

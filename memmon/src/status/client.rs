@@ -44,6 +44,19 @@ pub enum ClientError {
     Broken(#[from] io::Error),
 }
 
+impl ClientError {
+    /// The reason in a few words, for a place that is short.
+    pub const fn in_brief(&self) -> &'static str {
+        match self {
+            Self::NoDaemon(_) => "no daemon",
+            Self::NotForYou(_) => "the daemon is not for you",
+            Self::Refused(_) => "the daemon is busy",
+            Self::Garbage(_) => "no daemon of this version",
+            Self::Broken(_) => "the daemon does not answer",
+        }
+    }
+}
+
 impl Client {
     /// Connects to the daemon that listens at `socket`.
     ///

@@ -10,6 +10,7 @@
 
 mod client;
 mod peer;
+mod rules;
 mod server;
 mod socket_file;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod watched;
 mod wire;
 
 pub use client::{Client, ClientError, understood};
+pub use rules::RulesInForce;
 pub use server::{AccessPolicy, Request, serve};
 pub use socket_file::SocketFile;
 pub use watched::{Climber, DryRunDay, DryRunProgram, Growth, OverLimit, Waiting};

@@ -5,6 +5,7 @@ use std::{fmt, os::unix::ffi::OsStrExt as _, path::Path};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use super::rules::RulesInForce;
 use super::watched::{Climber, DryRunDay, Growth, OverLimit, Waiting};
 use crate::model::{
     Bytes, Doubt, Escaped, Inherited, Limit, Name, Parts, Pid, Process, ProcessId, Protection, SystemMemory,
@@ -164,6 +165,9 @@ pub struct Configuration {
     pub warnings: Vec<Text>,
     /// The error of the last reload; none if it succeeded.
     pub last_error: Option<Text>,
+    /// What it comes to, besides the limits; none from a daemon that does not send it.
+    #[serde(default)]
+    pub rules: Option<RulesInForce>,
 }
 
 /// The limits in force.

@@ -108,6 +108,42 @@ fn a_daemon_tells_what_it_does_and_by_what() {
 }
 
 #[test]
+#[ignore = "kernel: needs root"]
+fn explain_judges_by_the_rules_of_the_daemon_or_names_its_file() {
+    let user = TestUser::claim();
+    let hog = hog(&user, "anon 60M hold");
+    let daemon = Daemon::start(&config(&user, ""), &["--dry-run", "--source", "proc"]);
+    scanned(&daemon);
+    let explained = |more: &[&str]| {
+        let mut explain = daemon.beside(env!("CARGO_BIN_EXE_memmon"));
+        let output = explain.args(["explain", &hog.pid().to_string()]).args(more).output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        said(&output)
+    };
+    let file = daemon.dir().join("config.toml").to_str().unwrap().to_owned();
+    let text = explained(&[]);
+    let source: Vec<_> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+    let expected = format!("by the rules of the running memmon (pid {}), from {file}", daemon.pid());
+    assert_eq!(source.join(" "), expected, "{text}");
+    assert!(text.contains("exceeds ram_gb_threshold 40.96MB"), "{text}");
+    assert!(text.contains(&format!("uids {}\n", user.uid)), "{text}");
+
+    // The file has changed, and the daemon goes on as it was.
+    let other = "thresholds.ram_gb_threshold = 1000\nthresholds.ram_percent_threshold = 100\n";
+    daemon.edit(&ScopedConfig::new(&user, other));
+    assert!(explained(&[]).contains("exceeds ram_gb_threshold 40.96MB"));
+    let text = explained(&["--config", &file]);
+    assert_eq!(text.lines().next().unwrap(), format!("by the rules of {file}"));
+    assert!(text.contains("left alone: "), "{text}");
+    let json: Value = serde_json::from_str(&explained(&["--json"])).unwrap();
+    assert_eq!(json[0]["rules_from"], expected.trim_start_matches("by the rules of "));
+    assert_eq!(json[0]["rules"]["limits"]["bytes"], 42_949_672);
+
+    daemon.signal(Signal::SIGTERM);
+    eventually("the end of the daemon", || explained(&[]).lines().next().unwrap().ends_with(" (no daemon)"));
+}
+
+#[test]
 #[ignore = "kernel: needs root and kernel BTF"]
 fn the_map_is_told_and_so_are_those_nearest_their_limit() {
     let user = TestUser::claim();

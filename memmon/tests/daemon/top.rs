@@ -108,6 +108,7 @@ fn without_a_daemon_top_looks_for_itself() {
     let terminal = Terminal::start("LC_ALL=C.UTF-8 NO_COLOR=1", &arguments);
     let screen = terminal.shows("no daemon: own look at /proc");
     assert!(screen.contains("limit 0.00GB") && screen.contains("█"), "{screen}");
+    assert!(screen.contains(&format!(" over, by the rules of {}\n", config.display())), "{screen}");
     assert!(terminal.shows("/ filter  s sort (memory)  ? help").lines().count() <= 24);
     assert!(!is_coloured(&terminal.coloured()), "NO_COLOR: {}", terminal.coloured());
 
@@ -121,10 +122,9 @@ fn without_a_daemon_top_looks_for_itself() {
     terminal.shows(&format!("Filter: {own}  (1 of "));
     terminal.press(&["Enter"]);
     let screen = terminal.shows(&format!("pid {pid}, "));
-    assert!(
-        screen.contains("thresholds              exceeded") && screen.contains("whitelist.pids"),
-        "{screen}"
-    );
+    assert!(screen.contains("whitelist.pids"), "{screen}");
+    terminal.press(&["PageDown"]);
+    terminal.shows("thresholds              exceeded");
     terminal.press(&["x"]);
     terminal.shows("PID USER");
     // Many keys at once must not take a redraw each.
@@ -179,7 +179,8 @@ fn with_a_daemon_top_shows_what_it_sees() {
     assert!(row.contains("terminate") && rss.is_ok_and(|rss| rss >= 60.0), "{screen}");
     assert!(is_coloured(&terminal.coloured()), "{}", terminal.coloured());
     terminal.press(&["Enter"]);
-    terminal.shows(&format!("pid {}, {name}", hog.pid()));
+    let screen = terminal.shows(&format!("pid {}, {name}", hog.pid()));
+    assert!(screen.contains("by the rules of the running memmon (pid "), "{screen}");
     terminal.press(&["PageDown"]);
     terminal.shows("terminated: ");
     terminal.press(&["q"]);

@@ -37,6 +37,7 @@ pub(super) fn explain(
     let explained = |process| {
         let explanation = policy::explain(rules, process, &snapshot.memory);
         Told {
+            rules_from: &known.rules_from,
             held_back: held_back(&explanation, &known.held_back),
             growth: known.growths.get(&process.id).filter(|growth| growth.bytes_per_second.is_some()),
             explanation,
@@ -48,12 +49,15 @@ pub(super) fn explain(
     }
     let users = Users(user_name);
     let texts: Vec<_> = explanations.iter().map(|explanation| text(explanation, users)).collect();
-    Ok(texts.join("\n"))
+    let source = wrapped(String::new(), &format!("by the rules of {}", known.rules_from), 2).join("\n");
+    Ok(format!("{source}\n\n{}", texts.join("\n")))
 }
 
-/// What a daemon knows beyond what one look shows; nothing where none can be asked.
+/// Where the rules come from, and what a daemon knows beyond what one look shows; nothing where none can be asked.
 #[derive(Debug, Default)]
 pub(super) struct Known {
+    /// The file or the daemon that the rules are of, as a phrase that is safe to show.
+    pub(super) rules_from: String,
     /// What it leaves alone for a while.
     pub(super) held_back: Vec<Waiting>,
     /// How fast those grow of whom it has readings.
@@ -65,6 +69,7 @@ pub(super) struct Known {
 struct Told<'a> {
     #[serde(flatten)]
     explanation: Explanation<'a>,
+    rules_from: &'a str,
     growth: Option<&'a Growth>,
     held_back: Option<&'a Waiting>,
 }
@@ -82,7 +87,7 @@ const COLUMNS: usize = 80;
 const REASONS: usize = 36;
 
 fn text(told: &Told<'_>, users: Users<'_>) -> String {
-    let Told { explanation, growth, held_back } = told;
+    let Told { explanation, rules_from: _, growth, held_back } = told;
     let mut lines = subject(explanation, users);
     lines.extend(growth.and_then(slope));
     lines.push(String::new());

@@ -28,7 +28,11 @@ fn explained(change: impl FnOnce(&mut Rules, &mut Process)) -> String {
     rules.whitelist.users.insert(Uid::ROOT);
     change(&mut rules, &mut process);
     let snapshot = Snapshot { memory: MEMORY, processes: vec![process] };
-    explain(&rules, &snapshot, false, &name_of, &Known::default()).unwrap()
+    let known = Known { rules_from: "/etc/memmon/config.toml (no daemon)".to_owned(), ..Known::default() };
+    let text = explain(&rules, &snapshot, false, &name_of, &known).unwrap();
+    let (source, text) = text.split_once("\n\n").unwrap();
+    assert_eq!(source, "by the rules of /etc/memmon/config.toml (no daemon)");
+    text.to_owned()
 }
 
 #[test]

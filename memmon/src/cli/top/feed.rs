@@ -3,18 +3,17 @@
 
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::mpsc::{Receiver, RecvTimeoutError, Sender},
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
-use jiff::Zoned;
 
-use super::model::{Message, Sample};
+use super::model::{Alone, Message, Sample};
 use crate::{
-    cli::explain,
-    config::{self, NameService, Settings, Users as _},
+    cli::{explain, rules_used::RulesUsed},
+    config::{NameService, Users as _},
     daemon::{Basis, nearest},
     model::{Escaped, Pid, ProcessId, Snapshot, Uid},
     observe::{
@@ -32,10 +31,9 @@ pub(super) struct Feed {
     accuracy: Accuracy,
     began: Instant,
     client: Option<Client>,
-    /// The daemon's last status, which has its configuration file and its pid.
+    /// The daemon's last status, which has its rules.
     status: Option<Box<Status>>,
     users: BTreeMap<Uid, String>,
-    settings: Option<Settings>,
 }
 
 impl Feed {
@@ -48,7 +46,6 @@ impl Feed {
             client: None,
             status: None,
             users: BTreeMap::new(),
-            settings: None,
         }
     }
 
@@ -83,14 +80,9 @@ impl Feed {
             Ok(table) => (table, None),
             Err(error) => {
                 (self.client, self.status) = (None, None);
-                let why = match error {
-                    ClientError::NoDaemon(_) => "no daemon",
-                    ClientError::NotForYou(_) => "the daemon is not for you",
-                    ClientError::Refused(_) => "the daemon is busy",
-                    ClientError::Garbage(_) => "no daemon of this version",
-                    ClientError::Broken(_) => "the daemon does not answer",
-                };
-                (self.look()?, Some(why.to_owned()))
+                let used = self.own_rules()?;
+                let alone = Alone { why: error.in_brief(), rules_from: used.source.clone() };
+                (self.look(used.rules)?, Some(alone))
             }
         };
         let uids: Vec<_> = table.rows.iter().map(|row| row.uid).collect();
@@ -129,25 +121,22 @@ impl Feed {
         Ok(table)
     }
 
-    /// A sample without a daemon, by the rules that one would have.
-    fn look(&mut self) -> anyhow::Result<Table> {
-        let settings = match &mut self.settings {
-            Some(settings) => settings,
-            None => self.settings.insert(config::load(self.config.as_deref(), &NameService)?.settings),
-        };
-        settings.follow(&Zoned::now());
-        let rules = settings.rules.clone();
+    /// The rules without a daemon: those that one would have.
+    fn own_rules(&self) -> anyhow::Result<RulesUsed> {
+        RulesUsed::of_file(self.config.as_deref(), None)
+    }
+
+    /// A sample without a daemon.
+    fn look(&self, rules: Rules) -> anyhow::Result<Table> {
         nearest(Basis { rules, accuracy: self.accuracy, survey: None }).context("/proc cannot be read")
     }
 
-    /// The output of `memmon explain`, by the current content of the daemon's configuration file.
+    /// The output of `memmon explain`, by the rules that the table was judged by.
     fn explain(&self, process: ProcessId) -> anyhow::Result<String> {
-        let file = self.status.as_ref().and_then(|status| status.config.file.as_ref());
-        let file = file.map(|file| PathBuf::from(file.as_str()));
-        let mut rules = rules(file.as_deref().or(self.config.as_deref()))?;
-        if let Some(status) = &self.status {
-            rules.own_pid = status.pid;
-        }
+        let RulesUsed { rules, source, .. } = match self.status.as_deref().and_then(RulesUsed::of_daemon) {
+            Some(used) => used,
+            None => self.own_rules()?,
+        };
         let proc = ProcRoot::real()?.onlooking().measuring(rules.measure);
         let memory = proc.memory()?;
         let (_, limit) = rules.limit(&memory);
@@ -158,15 +147,9 @@ impl Feed {
         let snapshot = Snapshot { memory, processes: vec![process] };
         let held_back = self.status.as_ref().map(|status| status.held_back.clone()).unwrap_or_default();
         // The table already shows its growth.
-        let known = explain::Known { held_back, ..explain::Known::default() };
+        let known = explain::Known { rules_from: source, held_back, ..explain::Known::default() };
         Ok(explain::explain(&rules, &snapshot, false, &|uid| NameService.name(uid), &known)?)
     }
-}
-
-fn rules(file: Option<&Path>) -> anyhow::Result<Rules> {
-    let mut settings = config::load(file, &NameService)?.settings;
-    settings.follow(&Zoned::now());
-    Ok(settings.rules)
 }
 
 /// The text of an error, which may contain text from a file: lines are kept, control characters are not.

@@ -18,10 +18,19 @@ pub(super) struct Sample {
     pub(super) table: Table,
     /// The daemon; none if top itself read /proc.
     pub(super) status: Option<Box<Status>>,
-    /// The reason why there is no daemon, or empty.
-    pub(super) alone: Option<String>,
+    /// What stands in for the daemon; none if there is one.
+    pub(super) alone: Option<Alone>,
     /// The users' names, escaped.
     pub(super) users: BTreeMap<Uid, String>,
+}
+
+/// A look of top's own.
+#[derive(Clone, Debug)]
+pub(super) struct Alone {
+    /// The reason why the daemon did not answer.
+    pub(super) why: &'static str,
+    /// The configuration that is used instead of the daemon's, safe to show.
+    pub(super) rules_from: String,
 }
 
 /// An event for the screen.

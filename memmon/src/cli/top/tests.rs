@@ -7,7 +7,7 @@ use ratatui::{
 };
 
 use super::{
-    model::{Command, Message, Model, Overlay, Sample, Sort, update},
+    model::{Alone, Command, Message, Model, Overlay, Sample, Sort, update},
     view::{Looks, view},
 };
 use crate::{
@@ -49,7 +49,8 @@ fn sample(at: f64, rows: Vec<Row>) -> Box<Sample> {
         rows,
     };
     let users = [(Uid(0), "root".to_owned()), (Uid(1000), "alice".to_owned())].into();
-    Box::new(Sample { at, table, status: None, alone: Some("no daemon".to_owned()), users })
+    let alone = Alone { why: "no daemon", rules_from: "/etc/memmon/config.toml".to_owned() };
+    Box::new(Sample { at, table, status: None, alone: Some(alone), users })
 }
 
 fn rows(growth: u64) -> Vec<Row> {
@@ -113,7 +114,7 @@ fn a_terminal_of_80_by_24() {
     insta::assert_snapshot!(screen(&three_seconds()), @r"
     memmon  no daemon: own look at /proc  limit 2.00GB
     Mem █████████████████████░░░░░░░░░░░░░░░░░░░░░░░░░░ 43.8% used  7.00GB / 16.00GB
-    245 processes, 2 over
+    245 processes, 2 over, by the rules of /etc/memmon/config.toml
 
         PID USER     NAME               RSS LIMIT  GROWTH  LEFT TREND    VERDICT
       12345 alice    chrome           3.50G  175%          over ▁▁▁      terminate
@@ -144,7 +145,7 @@ fn a_wide_terminal_has_the_parts_in_columns() {
     insta::assert_snapshot!(screen(&model), @r"
     memmon  no daemon: own look at /proc  limit 2.00GB
     Mem ██████████████████████████████████████░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░ 43.8% used  7.00GB / 16.00GB
-    245 processes, 2 over
+    245 processes, 2 over, by the rules of /etc/memmon/config.toml
 
         PID USER     NAME               RSS   ANON   FILE  SHMEM   SWAP LIMIT  GROWTH  LEFT TREND    VERDICT
       12345 alice    chrome           3.50G  1.75G  1.75G      0  1.00M  175%          over ▁▁▁      terminate ram_gb_thresh

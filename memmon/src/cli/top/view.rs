@@ -118,7 +118,10 @@ fn heading<'a>(model: &Model, sample: Option<&Sample>, looks: Looks) -> Line<'a>
                 let mode = if status.dry_run { "dry run" } else { "enforcing" };
                 format!(" {}  {}  {mode}", status.version, status.source.name)
             }
-            None => format!("  {}: own look at /proc", sample.alone.as_deref().unwrap_or("no daemon")),
+            None => {
+                let why = sample.alone.as_ref().map_or("no daemon", |alone| alone.why);
+                format!("  {why}: own look at /proc")
+            }
         };
         spans.push(about.into());
         spans.push(format!("  limit {}", sample.table.limit_bytes).into());
@@ -148,6 +151,9 @@ fn memory_line<'a>(sample: &Sample, looks: Looks, width: u16) -> Line<'a> {
 fn counts_line(sample: &Sample) -> String {
     let table = &sample.table;
     let mut text = format!("{} processes, {} over", table.processes, table.over);
+    if let Some(alone) = &sample.alone {
+        text += &format!(", by the rules of {}", alone.rules_from);
+    }
     if let Some(status) = &sample.status {
         let counts = status.counts;
         text += &format!(", {} in flight, {} terminated", counts.in_flight, counts.terminated);

@@ -1,0 +1,27 @@
+//! The rules in force as they are on the wire, besides the limits, which `limit` has.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::Measure;
+
+/// What protects a process, and which processes may be touched at all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RulesInForce {
+    /// `thresholds.measure`.
+    #[serde(default)]
+    pub measure: Measure,
+    /// `whitelist.pids`.
+    pub pids: Vec<u32>,
+    /// `whitelist.names`, as they were typed: to be escaped where they are shown.
+    pub names: Vec<String>,
+    /// `whitelist.users`, by uid.
+    pub users: Vec<u32>,
+    /// `whitelist.protect_root`.
+    pub protect_root: bool,
+    /// `whitelist.honour_oom_score_adj`.
+    pub honour_oom_score_adj: bool,
+    /// The first and the last uid of each range in `[scope]`; none: all users are in scope.
+    pub scope_uids: Option<Vec<(u32, u32)>>,
+    /// `scope.cgroups`, as they were typed; none: all cgroups are.
+    pub scope_cgroups: Option<Vec<String>>,
+}
