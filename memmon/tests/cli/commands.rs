@@ -218,6 +218,10 @@ fn what_cannot_work_here_is_reported_by_check_and_by_the_start() {
         "notify.hook cannot be used: ".to_owned(),
         "ram_gb_threshold has no effect on this machine: ram_percent_threshold is the lower limit".to_owned(),
     ] {
+        // Without mail nothing reads its password.
+        if said.contains("smtp_auth_file") && !cfg!(feature = "mail") {
+            continue;
+        }
         assert!(checked.contains(&said), "{said}\n{checked}");
         assert!(started.contains(&said), "{said}\n{started}");
     }
