@@ -104,6 +104,10 @@ impl Lookups {
         });
     }
 
+    pub(super) fn forget(&self, pid: Pid) {
+        self.with(|lookups| lookups.remove(&pid));
+    }
+
     pub(super) fn end(&self, holder: Holder, answer: Answer) {
         self.with(|lookups| {
             if let Some(lookup) = lookups.get_mut(&holder.pid).filter(|lookup| lookup.start == holder.start) {

@@ -55,7 +55,13 @@ impl ProcRoot {
                 let hangs = now.saturating_duration_since(began) > TIME_LIMIT + CONDEMNS_FOR;
                 if hangs { Fact::Withheld } else { Fact::Unreadable }
             }
-            _ => self.start_lookup(&question, now).map_or(Fact::Withheld, |()| Fact::Unreadable),
+            // One that cannot be started, as too many run, is no answer either: it is tried again.
+            _ => {
+                if self.start_lookup(&question, now).is_err() {
+                    self.lookups.forget(pid);
+                }
+                Fact::Unreadable
+            }
         }
     }
 
