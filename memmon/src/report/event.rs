@@ -1,112 +1,21 @@
-//! Everything that memmon ever tells anyone, as data. The sinks decide how it is written, never what.
+//! Everything that memmon reports, as data. The sinks decide how it is written, never what.
+//!
+//! A new kind of event has its fields here, a row in [`spec`], its words in `text.rs`, a sample in `samples.rs`, and an
+//! explanation in `systemd/memmon.catalog`.
 
-use std::{fmt, os::unix::ffi::OsStrExt, path::PathBuf, time::Duration};
+mod parts;
+mod spec;
+
+use std::{os::unix::ffi::OsStrExt, path::PathBuf, time::Duration};
 
 use serde::Serialize;
 
+pub use self::parts::{DryRunProgram, Level, Sink, Subject};
 use crate::model::{
-    Breach, Bytes, Doubt, Escaped, Fact, Name, Pid, Process, ProcessId, Protection, Record, Signal,
-    SystemMemory, Uid, Uncharged, Unconfirmed, Urgency,
+    Breach, Bytes, Doubt, Escaped, Name, Pid, ProcessId, Protection, Record, Signal, SystemMemory, Uid,
+    Uncharged, Unconfirmed, Urgency,
     seconds::{as_seconds, as_seconds_if_any},
 };
-
-/// How urgent an event is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum Level {
-    /// For those who look for a fault of memmon's own.
-    Debug,
-    /// Everyday life.
-    #[default]
-    Info,
-    /// A process is being terminated, or something is degraded.
-    Warning,
-    /// Something that was asked for could not be done.
-    Error,
-}
-
-impl fmt::Display for Level {
-    /// The words are v1's.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Debug => "DEBUG",
-            Self::Info => "INFO",
-            Self::Warning => "WARNING",
-            Self::Error => "ERROR",
-        })
-    }
-}
-
-/// The process that an event is about.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Subject {
-    /// Who it is.
-    #[serde(flatten)]
-    pub id: ProcessId,
-    /// Its comm.
-    #[serde(rename = "comm")]
-    pub name: Name,
-    /// The real uid; the sinks look up the user's name, because that may be slow.
-    pub uid: Uid,
-    /// What it is called on disk.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub exe: Option<Name>,
-    /// The cgroup, which names the unit that may start it again.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cgroup: Option<Name>,
-}
-
-impl From<&Process> for Subject {
-    fn from(process: &Process) -> Self {
-        let known = |fact: &Fact<Name>| fact.known().cloned();
-        Self {
-            id: process.id,
-            name: process.names.comm.clone(),
-            uid: process.real_uid,
-            exe: known(&process.names.exe),
-            cgroup: known(&process.cgroup),
-        }
-    }
-}
-
-/// Where events go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Sink {
-    /// Standard error.
-    Console,
-    /// `settings.log_file`.
-    File,
-    /// The systemd journal.
-    Journal,
-    /// syslog(3)'s socket.
-    Syslog,
-}
-
-impl fmt::Display for Sink {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Console => "the console",
-            Self::File => "the log file",
-            Self::Journal => "the systemd journal",
-            Self::Syslog => "syslog",
-        })
-    }
-}
-
-/// What a dry run would have terminated of one program and user on one day.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct DryRunProgram {
-    /// The comm.
-    pub comm: Name,
-    /// The real uid.
-    pub uid: Uid,
-    /// How often.
-    pub times: u64,
-    /// The largest of them.
-    #[serde(rename = "largest_bytes")]
-    pub largest: Bytes,
-}
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -462,104 +371,6 @@ pub enum Event {
         /// Why: the signal's name, or an error.
         reason: String,
     },
-}
-
-impl Event {
-    /// How urgent it is: what `log.level` filters by.
-    pub const fn level(&self) -> Level {
-        match self {
-            Self::Started { .. }
-            | Self::SystemMemory { .. }
-            | Self::OverButProtected { .. }
-            | Self::DryRunDay { .. }
-            | Self::Terminated { .. }
-            | Self::Spared { .. }
-            | Self::Uncharged { .. }
-            | Self::LetGo { .. }
-            | Self::ScanComplete { .. }
-            | Self::Scheduled { .. }
-            | Self::Reloaded { .. }
-            | Self::Stopping { .. } => Level::Info,
-            Self::Degraded { .. }
-            | Self::Approaching { .. }
-            | Self::OomKilled { .. }
-            | Self::Killing { .. }
-            | Self::HeldBack { .. }
-            | Self::GraceOver { .. }
-            | Self::NowProtected { .. }
-            | Self::Unsure { .. }
-            | Self::DoubtEnded { .. }
-            | Self::Disagreement { .. }
-            | Self::MapDefect { .. }
-            | Self::SinkTrouble { .. }
-            | Self::Overflow { .. } => Level::Warning,
-            Self::OutOfReach { .. }
-            | Self::SignalFailed { .. }
-            | Self::Lingers { .. }
-            | Self::ReloadFailed { .. } => Level::Error,
-            Self::Unconfirmed { why, .. } => match why {
-                // A process that ends, or has only just been started, between two looks is everyday life.
-                Unconfirmed::Gone | Unconfirmed::Borrowed { .. } => Level::Debug,
-                Unconfirmed::AnotherProcess { .. } => Level::Info,
-                Unconfirmed::Unreadable { .. } => Level::Warning,
-            },
-            Self::Repeated { severity, .. }
-            | Self::LeftOut { severity, .. }
-            | Self::Diagnostic { severity, .. } => *severity,
-        }
-    }
-
-    /// Whether it is written whatever `log.level` is: the record of a termination, from its first signal to its end.
-    pub const fn is_always_written(&self) -> bool {
-        matches!(
-            self,
-            Self::Killing { .. }
-                | Self::GraceOver { .. }
-                | Self::Terminated { .. }
-                | Self::Spared { .. }
-                | Self::LetGo { .. }
-                | Self::NowProtected { .. }
-        )
-    }
-
-    /// The process that it is about, where it is about one that was confirmed.
-    pub const fn subject(&self) -> Option<&Subject> {
-        match self {
-            Self::Approaching { subject, .. }
-            | Self::Killing { subject, .. }
-            | Self::HeldBack { subject, .. }
-            | Self::Uncharged { subject, .. }
-            | Self::GraceOver { subject, .. }
-            | Self::Terminated { subject, .. }
-            | Self::Spared { subject, .. }
-            | Self::LetGo { subject, .. }
-            | Self::NowProtected { subject, .. }
-            | Self::OverButProtected { subject, .. }
-            | Self::Unsure { subject, .. }
-            | Self::DoubtEnded { subject, .. }
-            | Self::OutOfReach { subject, .. }
-            | Self::SignalFailed { subject, .. }
-            | Self::Lingers { subject, .. } => Some(subject),
-            Self::Started { .. }
-            | Self::Degraded { .. }
-            | Self::SystemMemory { .. }
-            | Self::DryRunDay { .. }
-            | Self::OomKilled { .. }
-            | Self::Unconfirmed { .. }
-            | Self::Disagreement { .. }
-            | Self::MapDefect { .. }
-            | Self::ScanComplete { .. }
-            | Self::Scheduled { .. }
-            | Self::Reloaded { .. }
-            | Self::ReloadFailed { .. }
-            | Self::SinkTrouble { .. }
-            | Self::Overflow { .. }
-            | Self::Repeated { .. }
-            | Self::LeftOut { .. }
-            | Self::Diagnostic { .. }
-            | Self::Stopping { .. } => None,
-        }
-    }
 }
 
 /// A path need not be UTF-8, and JSON must be.

@@ -44,7 +44,7 @@ impl FloodLimit {
 
     /// Whether `event`, whose line is `text`, is too many; it is counted then.
     pub(super) fn holds_back(&mut self, event: &Event, text: &str, now: Instant) -> bool {
-        let Some(most) = self.most.filter(|_| is_caused_by_users(event)) else { return false };
+        let Some(most) = self.most.filter(|_| event.spec().is_flood_limited) else { return false };
         self.windows.retain(|_, window| window.held_back > 0 || !window.is_over(now));
         let mut key = (event.subject().map(|subject| subject.uid), discriminant(event));
         if self.windows.len() >= CAPACITY && !self.windows.contains_key(&key) {
@@ -96,45 +96,6 @@ impl Window {
     fn count(self, uid: Option<Uid>) -> Event {
         let Self { severity, held_back: times, last: text, .. } = self;
         Event::LeftOut { severity, about: uid, times, text }
-    }
-}
-
-/// What happens once for each scan, start, reload or sink is not caused by users.
-const fn is_caused_by_users(event: &Event) -> bool {
-    match event {
-        Event::Approaching { .. }
-        | Event::OomKilled { .. }
-        | Event::Killing { .. }
-        | Event::HeldBack { .. }
-        | Event::Uncharged { .. }
-        | Event::GraceOver { .. }
-        | Event::Terminated { .. }
-        | Event::Spared { .. }
-        | Event::LetGo { .. }
-        | Event::NowProtected { .. }
-        | Event::OverButProtected { .. }
-        | Event::Unsure { .. }
-        | Event::DoubtEnded { .. }
-        | Event::Unconfirmed { .. }
-        | Event::OutOfReach { .. }
-        | Event::SignalFailed { .. }
-        | Event::Lingers { .. }
-        | Event::Disagreement { .. }
-        | Event::Diagnostic { .. } => true,
-        Event::Started { .. }
-        | Event::Degraded { .. }
-        | Event::SystemMemory { .. }
-        | Event::DryRunDay { .. }
-        | Event::MapDefect { .. }
-        | Event::ScanComplete { .. }
-        | Event::Scheduled { .. }
-        | Event::Reloaded { .. }
-        | Event::ReloadFailed { .. }
-        | Event::SinkTrouble { .. }
-        | Event::Overflow { .. }
-        | Event::Repeated { .. }
-        | Event::LeftOut { .. }
-        | Event::Stopping { .. } => false,
     }
 }
 

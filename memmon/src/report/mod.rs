@@ -12,7 +12,6 @@ mod event;
 mod file;
 mod flood_limit;
 mod json;
-mod message_id;
 mod metrics;
 mod notify;
 mod outputs;

@@ -26,7 +26,7 @@ struct Recent {
 impl RepeatFilter {
     /// Whether `event`, which says `text`, was written less than the window ago; it is counted then.
     pub(super) fn holds_back(&mut self, event: &Event, text: &str, now: Instant) -> bool {
-        if !may_fold(event) {
+        if !event.spec().is_folded {
             return false;
         }
         if let Some(known) = self.recent.iter_mut().find(|known| known.text == text) {
@@ -67,45 +67,6 @@ impl Recent {
         let times = std::mem::take(&mut self.times);
         self.since = now;
         (times > 0).then(|| Event::Repeated { severity: self.severity, times, text: self.text.clone() })
-    }
-}
-
-/// Actions, their outcomes, answers to the administrator and v1's scan lines are each written, always.
-const fn may_fold(event: &Event) -> bool {
-    match event {
-        Event::Degraded { .. }
-        | Event::NowProtected { .. }
-        | Event::OverButProtected { .. }
-        | Event::Unsure { .. }
-        | Event::DoubtEnded { .. }
-        | Event::Unconfirmed { .. }
-        | Event::OutOfReach { .. }
-        | Event::SignalFailed { .. }
-        | Event::Disagreement { .. }
-        | Event::MapDefect { .. }
-        | Event::Diagnostic { .. } => true,
-        Event::Started { .. }
-        | Event::SystemMemory { .. }
-        | Event::DryRunDay { .. }
-        | Event::Approaching { .. }
-        | Event::Uncharged { .. }
-        | Event::OomKilled { .. }
-        | Event::Killing { .. }
-        | Event::HeldBack { .. }
-        | Event::GraceOver { .. }
-        | Event::Terminated { .. }
-        | Event::Spared { .. }
-        | Event::LetGo { .. }
-        | Event::Lingers { .. }
-        | Event::ScanComplete { .. }
-        | Event::Scheduled { .. }
-        | Event::Reloaded { .. }
-        | Event::ReloadFailed { .. }
-        | Event::SinkTrouble { .. }
-        | Event::Overflow { .. }
-        | Event::Repeated { .. }
-        | Event::LeftOut { .. }
-        | Event::Stopping { .. } => false,
     }
 }
 

@@ -14,7 +14,6 @@ use serde_json::Value;
 
 use super::{
     event::{Event, Level, Sink},
-    message_id::message_id,
     sink::{Line, Output},
 };
 
@@ -80,7 +79,7 @@ fn journal_entry(line: &Line) -> Vec<u8> {
     push_field(&mut entry, "MESSAGE", &line.message);
     push_field(&mut entry, "PRIORITY", &severity(line.level).to_string());
     push_field(&mut entry, "SYSLOG_IDENTIFIER", IDENTIFIER);
-    push_field(&mut entry, "MESSAGE_ID", message_id(&line.event));
+    push_field(&mut entry, "MESSAGE_ID", line.event.spec().message_id);
     if let Some(subject) = line.event.subject() {
         // journald looks up the process: `journalctl -u` and `systemctl status` of its unit then show the line too.
         push_field(&mut entry, "OBJECT_PID", &subject.id.to_string());

@@ -113,7 +113,7 @@ impl Writer {
             return;
         }
         let too_many = self.flood.holds_back(&event, &message, now);
-        if !too_many || event.is_always_written() {
+        if !too_many || event.spec().is_always_written {
             self.deliver(at, News { event, message, broken: None, journal_alone: too_many }, now);
         }
     }

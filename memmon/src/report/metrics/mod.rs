@@ -147,24 +147,8 @@ impl Metrics {
             Event::ReloadFailed { .. } => drop(figures.reload_ok.set(0)),
             Event::Overflow { lost } => drop(figures.lost_events.inc_by(*lost)),
             Event::OomKilled { .. } => drop(figures.oom_killed.inc()),
-            Event::Approaching { .. }
-            | Event::Uncharged { .. }
-            | Event::Killing { .. }
-            | Event::GraceOver { .. }
-            | Event::LetGo { .. }
-            | Event::OverButProtected { .. }
-            | Event::DryRunDay { .. }
-            | Event::DoubtEnded { .. }
-            | Event::Unconfirmed { .. }
-            | Event::OutOfReach { .. }
-            | Event::Lingers { .. }
-            | Event::Disagreement { .. }
-            | Event::SinkTrouble { .. }
-            | Event::Repeated { .. }
-            | Event::LeftOut { .. }
-            | Event::Diagnostic { .. }
-            | Event::Scheduled { .. }
-            | Event::Stopping { .. } => {}
+            // No figure counts the others.
+            _ => {}
         }
     }
 

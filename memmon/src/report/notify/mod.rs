@@ -35,7 +35,7 @@ use super::{
     text,
     users::UserNames,
 };
-use crate::model::{Cause, Escaped, Hook, Mail};
+use crate::model::{Escaped, Hook, Mail};
 
 /// What may pass at memmon's end until what waits is sent: a relay or a command that works takes less.
 pub(super) const LAST_CHANCE: Duration = Duration::from_secs(3);
@@ -102,19 +102,6 @@ trait Channel: Send + 'static {
 
     /// Sends `message`, to one of the channel's people at least. May take its time.
     fn deliver(&mut self, message: &Message<'_>) -> Result<Option<Said>, String>;
-}
-
-/// Whether somebody wants to be woken for it.
-const fn matters(event: &Event) -> bool {
-    match event {
-        Event::Terminated { record, .. } => !matches!(record.cause, Cause::Itself),
-        Event::HeldBack { first, .. } => *first,
-        Event::Lingers { .. }
-        | Event::SignalFailed { .. }
-        | Event::OutOfReach { .. }
-        | Event::ReloadFailed { .. } => true,
-        _ => false,
-    }
 }
 
 impl Notifiers {
@@ -190,7 +177,7 @@ impl Notifiers {
 
     /// Hands over what matters. Never waits; `lost` hears of channels that could not take it.
     pub(super) fn offer(&self, at: Timestamp, event: &Event, lost: impl Fn(&'static str)) {
-        if !matters(event) {
+        if !event.spec().is_notified {
             return;
         }
         for Worker { name, queue, waiting, .. } in &self.workers {

@@ -1,0 +1,105 @@
+//! What events are made of: how urgent they are, the process that they are about, and where they go.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::model::{Bytes, Fact, Name, Process, ProcessId, Uid};
+
+/// How urgent an event is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Level {
+    /// For those who look for a fault of memmon's own.
+    Debug,
+    /// Everyday life.
+    #[default]
+    Info,
+    /// A process is being terminated, or something is degraded.
+    Warning,
+    /// Something that was asked for could not be done.
+    Error,
+}
+
+impl fmt::Display for Level {
+    /// The words are v1's.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Debug => "DEBUG",
+            Self::Info => "INFO",
+            Self::Warning => "WARNING",
+            Self::Error => "ERROR",
+        })
+    }
+}
+
+/// The process that an event is about.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Subject {
+    /// Who it is.
+    #[serde(flatten)]
+    pub id: ProcessId,
+    /// Its comm.
+    #[serde(rename = "comm")]
+    pub name: Name,
+    /// The real uid; the sinks look up the user's name, because that may be slow.
+    pub uid: Uid,
+    /// What it is called on disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exe: Option<Name>,
+    /// The cgroup, which names the unit that may start it again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<Name>,
+}
+
+impl From<&Process> for Subject {
+    fn from(process: &Process) -> Self {
+        let known = |fact: &Fact<Name>| fact.known().cloned();
+        Self {
+            id: process.id,
+            name: process.names.comm.clone(),
+            uid: process.real_uid,
+            exe: known(&process.names.exe),
+            cgroup: known(&process.cgroup),
+        }
+    }
+}
+
+/// Where events go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sink {
+    /// Standard error.
+    Console,
+    /// `settings.log_file`.
+    File,
+    /// The systemd journal.
+    Journal,
+    /// syslog(3)'s socket.
+    Syslog,
+}
+
+impl fmt::Display for Sink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Console => "the console",
+            Self::File => "the log file",
+            Self::Journal => "the systemd journal",
+            Self::Syslog => "syslog",
+        })
+    }
+}
+
+/// What a dry run would have terminated of one program and user on one day.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DryRunProgram {
+    /// The comm.
+    pub comm: Name,
+    /// The real uid.
+    pub uid: Uid,
+    /// How often.
+    pub times: u64,
+    /// The largest of them.
+    #[serde(rename = "largest_bytes")]
+    pub largest: Bytes,
+}

@@ -1,0 +1,247 @@
+//! What holds for each kind of event: one row, which filters, sinks and notifications read. Its name in JSON is that of the
+//! variant, in snake case.
+//!
+//! `journalctl MESSAGE_ID=…` finds all of a kind, and `journalctl -x` explains it by systemd/memmon.catalog. An id is never
+//! changed and never used again.
+
+use super::{Event, Level, Subject};
+use crate::model::{Cause, Unconfirmed};
+
+/// One row.
+#[derive(Clone, Copy)]
+pub(in crate::report) struct Spec<'a> {
+    /// The process that the event is about, if it is about one that was confirmed.
+    pub(in crate::report) subject: Option<&'a Subject>,
+    /// How urgent it is: what `log.level` filters by.
+    pub(in crate::report) level: Level,
+    /// The journal's MESSAGE_ID: 128 bits in hexadecimal (sd-id128(3)).
+    pub(in crate::report) message_id: &'static str,
+    /// Users cause it, so `log.lines_per_minute` bounds its lines. What happens once for each scan, start, reload or sink
+    /// is not bounded.
+    pub(in crate::report) is_flood_limited: bool,
+    /// If it comes again word for word it is counted instead of written. Actions, their outcomes, answers to the
+    /// administrator and v1's scan lines are always written.
+    pub(in crate::report) is_folded: bool,
+    /// It is written whatever `log.level` is: the record of a termination, from its first signal to its end.
+    pub(in crate::report) is_always_written: bool,
+    /// Mail and hook get it.
+    pub(in crate::report) is_notified: bool,
+}
+
+impl Event {
+    /// The row of its kind.
+    pub(in crate::report) const fn spec(&self) -> Spec<'_> {
+        use Level::{Error, Info, Warning};
+        match self {
+            Self::Started { .. } => new(Info, "e6c2347290b2427da0d487a090333ba5"),
+            Self::Degraded { .. } => new(Warning, "fff3a3bc790e49b7be9e24b4e78df03a").folded(),
+            Self::SystemMemory { .. } => new(Info, "7ab84727557a46609b94876ee905d2aa"),
+            Self::Approaching { subject, .. } => about(subject, Warning, "f0bf97345c694c08bf20aebf3aba3084"),
+            Self::Killing { subject, .. } => {
+                about(subject, Warning, "840b317dabfb4557b7133b870608fdb2").always_written()
+            }
+            Self::GraceOver { subject, .. } => {
+                about(subject, Warning, "023535654b124c9dab7fedc9991db12d").always_written()
+            }
+            Self::HeldBack { subject, first, .. } => {
+                about(subject, Warning, "eac705c9023249b982f895733304897b").notified_if(*first)
+            }
+            Self::Uncharged { subject, .. } => about(subject, Info, "32f9fbf639094e70a296d929ec83b0e9"),
+            Self::Terminated { subject, record } => about(subject, Info, "f3289371f0d242f083ebf990973733dd")
+                .always_written()
+                .notified_if(!matches!(record.cause, Cause::Itself)),
+            Self::OomKilled { .. } => new(Warning, "523c143f8f5949a5b67dea6eb12be6d1").flood_limited(),
+            Self::Spared { subject, .. } => {
+                about(subject, Info, "9bd891a25ca749c39cb1b22eb9c33288").always_written()
+            }
+            Self::LetGo { subject, .. } => {
+                about(subject, Info, "575ab26ca3df4be6b1208fb30ce29653").always_written()
+            }
+            Self::NowProtected { subject, .. } => {
+                about(subject, Warning, "669bd588c0134c7b900857ce1f44bddb").folded().always_written()
+            }
+            Self::OverButProtected { subject, .. } => {
+                about(subject, Info, "9ea472c093a94c6eb13f220a39759c80").folded()
+            }
+            Self::DryRunDay { .. } => new(Info, "be0b87ba90e04ac6bf1a9370e95e50f0"),
+            Self::Unsure { subject, .. } => {
+                about(subject, Warning, "d2e68776039c46ec8d6c81fb4cff9a1b").folded()
+            }
+            Self::DoubtEnded { subject, .. } => {
+                about(subject, Warning, "861040031e414b22b41aa42c79215688").folded()
+            }
+            Self::Unconfirmed { why, .. } => {
+                new(unconfirmed(why), "395e0906167c48969edf9349a416d9fd").flood_limited().folded()
+            }
+            Self::OutOfReach { subject, .. } => {
+                about(subject, Error, "c446d3e4a8f14d4a944d2911fa83840b").folded().notified()
+            }
+            Self::SignalFailed { subject, .. } => {
+                about(subject, Error, "f13db7866a08438a97517a63a574b251").folded().notified()
+            }
+            Self::Lingers { subject, .. } => {
+                about(subject, Error, "be76648c06394736831073336a115e8e").notified()
+            }
+            Self::Disagreement { .. } => {
+                new(Warning, "2b0649a3e13b4759b555656312024777").flood_limited().folded()
+            }
+            Self::MapDefect { .. } => new(Warning, "73e065dad1d94c17a9ea76e2a36b25c7").folded(),
+            Self::ScanComplete { .. } => new(Info, "13d60b31557141109c9297a0d10f3b24"),
+            Self::Scheduled { .. } => new(Info, "ce683f2b2e4d4919a5deaf45a9477f18"),
+            Self::Reloaded { .. } => new(Info, "7ad4b93bb4a44dffa082209570101b6f"),
+            Self::ReloadFailed { .. } => new(Error, "769ce80c90144fa6a3ba534125c3b9c6").notified(),
+            Self::SinkTrouble { .. } => new(Warning, "826ce126e9bd49c99246e0cc1f6287ab"),
+            Self::Overflow { .. } => new(Warning, "063ee399c34c42b79ddc704b19eadf56"),
+            Self::Repeated { severity, .. } => new(*severity, "dc802438bc7f47bfad7400a1fc2fd075"),
+            Self::LeftOut { severity, .. } => new(*severity, "c13cf9ccdbe93063c3f531bb1bab2d5b"),
+            Self::Diagnostic { severity, .. } => {
+                new(*severity, "ffdf6e205ad943ad943f10225cb4bfeb").flood_limited().folded()
+            }
+            Self::Stopping { .. } => new(Info, "9b853c5e391143bbb7a674b46773799b"),
+        }
+    }
+
+    /// How urgent it is: what `log.level` filters by.
+    pub const fn level(&self) -> Level {
+        self.spec().level
+    }
+
+    /// The process that it is about, if it is about one that was confirmed.
+    pub const fn subject(&self) -> Option<&Subject> {
+        self.spec().subject
+    }
+}
+
+const fn new(level: Level, message_id: &'static str) -> Spec<'static> {
+    Spec {
+        subject: None,
+        level,
+        message_id,
+        is_flood_limited: false,
+        is_folded: false,
+        is_always_written: false,
+        is_notified: false,
+    }
+}
+
+/// A kind that is about a process, which always belongs to a user.
+const fn about<'a>(subject: &'a Subject, level: Level, message_id: &'static str) -> Spec<'a> {
+    Spec { subject: Some(subject), ..new(level, message_id).flood_limited() }
+}
+
+impl Spec<'_> {
+    const fn flood_limited(self) -> Self {
+        Self { is_flood_limited: true, ..self }
+    }
+
+    const fn folded(self) -> Self {
+        Self { is_folded: true, ..self }
+    }
+
+    const fn always_written(self) -> Self {
+        Self { is_always_written: true, ..self }
+    }
+
+    const fn notified(self) -> Self {
+        self.notified_if(true)
+    }
+
+    const fn notified_if(self, is_notified: bool) -> Self {
+        Self { is_notified, ..self }
+    }
+}
+
+const fn unconfirmed(why: &Unconfirmed) -> Level {
+    match why {
+        // A process that ends, or has only just been started, between two looks is everyday life.
+        Unconfirmed::Gone | Unconfirmed::Borrowed { .. } => Level::Debug,
+        Unconfirmed::AnotherProcess { .. } => Level::Info,
+        Unconfirmed::Unreadable { .. } => Level::Warning,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+    use crate::report::{samples, system_log};
+
+    const CATALOG: &str = include_str!("../../../../systemd/memmon.catalog");
+
+    fn id(event: &Event) -> &'static str {
+        event.spec().message_id
+    }
+
+    #[test]
+    fn there_is_a_sample_of_each_kind() {
+        let rows = include_str!("spec.rs").split('"').filter(|text| {
+            text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        });
+        let samples = samples::samples();
+        assert_eq!(samples.iter().map(id).collect::<BTreeSet<_>>(), rows.collect());
+    }
+
+    /// Header and text by id, of a file as `journalctl --update-catalog` reads it (<https://systemd.io/CATALOG/>).
+    fn catalog() -> BTreeMap<&'static str, (BTreeMap<&'static str, &'static str>, &'static str)> {
+        let mut entries = BTreeMap::new();
+        for entry in CATALOG.split("\n-- ").skip(1) {
+            let (id, rest) = entry.split_once('\n').unwrap();
+            let (header, text) = rest.split_once("\n\n").unwrap();
+            let header = header.lines().map(|line| line.split_once(": ").unwrap()).collect();
+            assert!(entries.insert(id, (header, text)).is_none(), "{id} twice");
+        }
+        entries
+    }
+
+    #[test]
+    fn every_kind_of_event_is_explained_in_the_catalog_and_nothing_else() {
+        let (catalog, samples) = (catalog(), samples::samples());
+        let ids: BTreeSet<_> = samples.iter().map(id).collect();
+        assert_eq!(catalog.keys().copied().collect::<BTreeSet<_>>(), ids);
+        for (id, (header, text)) in catalog {
+            assert!(
+                id.len() == 32 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')),
+                "{id}"
+            );
+            assert_eq!(
+                header.keys().copied().collect::<Vec<_>>(),
+                ["Defined-By", "Documentation", "Subject"]
+            );
+            assert!(!text.trim().is_empty(), "{id}");
+        }
+    }
+
+    #[test]
+    fn ids_are_of_one_kind_each() {
+        let mut kinds = BTreeMap::new();
+        for event in samples::samples() {
+            let kind = serde_json::to_value(&event).unwrap()["event"].to_string();
+            assert_eq!(*kinds.entry(id(&event)).or_insert_with(|| kind.clone()), kind);
+        }
+    }
+
+    #[test]
+    fn the_readme_finds_terminations() {
+        let samples = samples::samples();
+        let ended = samples.iter().find(|event| matches!(event, Event::Terminated { .. })).unwrap();
+        let readme = include_str!("../../../../README.md");
+        assert!(readme.contains(&format!("journalctl MESSAGE_ID={}", id(ended))));
+    }
+
+    #[test]
+    fn every_field_in_an_explanation_is_one_of_its_event() {
+        let catalog = catalog();
+        let mut unknown: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for (id, (_, text)) in &catalog {
+            // Between two at signs; the texts have none besides.
+            unknown.insert(id, text.split('@').skip(1).step_by(2).collect());
+        }
+        for event in samples::samples() {
+            let fields = system_log::field_names(&event);
+            unknown.get_mut(id(&event)).unwrap().retain(|field| !fields.contains(*field));
+        }
+        unknown.retain(|_, fields| !fields.is_empty());
+        assert_eq!(unknown, BTreeMap::new());
+    }
+}

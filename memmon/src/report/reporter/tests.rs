@@ -1,0 +1,248 @@
+//! Callers, sinks that block or fail, reloads and the end.
+
+use std::{fs, io::Read, os::unix::net::UnixDatagram, path::Path, thread};
+
+use jiff::{Timestamp, tz::TimeZone};
+use serde_json::Value;
+
+use super::*;
+use crate::report::{
+    outputs::{Console, Format, Machine},
+    samples,
+};
+
+/// Nothing in these tests takes that long, however busy the machine.
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn machine(folder: &Path) -> Machine {
+    Machine {
+        clock: || Timestamp::UNIX_EPOCH,
+        zone: || TimeZone::UTC,
+        user_name: |_| Some("john".to_owned()),
+        journal: folder.join("journal"),
+        syslog: folder.join("syslog"),
+        patience: LIMIT,
+        ..Machine::default()
+    }
+}
+
+fn scan(scanned: usize) -> Event {
+    Event::ScanComplete { scanned, killed: 0 }
+}
+
+fn read_all(mut reader: io::PipeReader) -> String {
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    text
+}
+
+#[test]
+fn a_blocked_sink_delays_neither_callers_nor_other_sinks_and_every_lost_line_is_counted() {
+    const TOLD: usize = 20_000;
+    let folder = tempfile::tempdir().unwrap();
+    let (reader, writer) = io::pipe().unwrap();
+    let log = folder.path().join("log");
+    let outputs = Outputs {
+        console: Console::Writer(Box::new(writer)),
+        file: Some(log.clone()),
+        format: Format::Json,
+        machine: Machine { queue: 64, patience: Duration::from_millis(20), ..machine(folder.path()) },
+        ..Outputs::default()
+    };
+    let reporter = Reporter::start(outputs).unwrap();
+    let teller = reporter.teller();
+    let (told, all_told) = mpsc::channel();
+    thread::spawn(move || {
+        (0..TOLD).for_each(|i| teller.tell(scan(i)));
+        told.send(()).unwrap();
+    });
+    all_told.recv_timeout(LIMIT).expect("a caller must not wait for a pipe that nobody reads");
+    // The rest of them reaches the file although nothing reads from the pipe.
+    let start = Instant::now();
+    let mut last = 0;
+    let in_file = || fs::read_to_string(&log).unwrap_or_default();
+    while !in_file().contains("\"sink\":\"console\"") || !in_file().contains("the last") {
+        assert!(start.elapsed() < LIMIT, "{}", in_file());
+        reporter.tell(Event::Stopping { reason: "the last".to_owned() });
+        last += 1;
+        thread::sleep(Duration::from_millis(10));
+    }
+
+    let reading = thread::spawn(move || read_all(reader));
+    assert!(reporter.finish(LIMIT));
+    let (mut written, mut overflow, mut begun, mut lost, mut open, mut others) = (Vec::new(), 0, 0, 0, 0, 0);
+    let in_file = in_file();
+    for line in in_file.lines() {
+        let event: Value = serde_json::from_str(line).unwrap();
+        let count = |key: &str| event[key].as_u64().unwrap();
+        match event["event"].as_str().unwrap() {
+            "scan_complete" => written.push(count("scanned")),
+            "stopping" => others += 1,
+            "overflow" => overflow += count("lost"),
+            "sink_trouble" if event["error"].is_null() => {
+                lost += count("lost");
+                open = 0;
+            }
+            "sink_trouble" => {
+                begun += 1;
+                open = count("lost");
+            }
+            other => panic!("{other}"),
+        }
+    }
+    assert!(written.is_sorted());
+    assert_eq!((written.len() + others) as u64 + overflow, (TOLD + last) as u64);
+    let on_console = reading.join().unwrap().lines().count();
+    let offered = in_file.lines().count() - begun;
+    assert_eq!(on_console as u64 + lost + open, offered as u64, "of the console's lines, too");
+    assert!(on_console >= 64 && lost + open > 0);
+}
+
+#[test]
+fn a_sink_that_hangs_does_not_hold_the_exit() {
+    let folder = tempfile::tempdir().unwrap();
+    let (reader, writer) = io::pipe().unwrap();
+    let console = Console::Writer(Box::new(writer));
+    let reporter =
+        Reporter::start(Outputs { console, machine: machine(folder.path()), ..Outputs::default() }).unwrap();
+    // Far more than a pipe holds.
+    (0..1000).for_each(|_| reporter.tell(Event::Stopping { reason: "x".repeat(1000) }));
+    let start = Instant::now();
+    assert!(!reporter.finish(Duration::from_millis(50)), "not all can have been written");
+    assert!(start.elapsed() < LIMIT / 2);
+    drop(reader);
+}
+
+#[test]
+fn each_sink_gets_each_event_and_hears_of_the_trouble_of_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let machine = machine(folder.path());
+    let journald = UnixDatagram::bind(&machine.journal).unwrap();
+    journald.set_read_timeout(Some(LIMIT)).unwrap();
+    let logged = || {
+        let mut buffer = [0; 4096];
+        let length = journald.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..length]).lines().next().unwrap().to_owned()
+    };
+    let (reader, writer) = io::pipe().unwrap();
+    let file = folder.path().join("later/log");
+    let outputs = Outputs {
+        console: Console::Writer(Box::new(writer)),
+        file: Some(file.clone()),
+        system_log: true,
+        machine,
+        ..Outputs::default()
+    };
+    let reporter = Reporter::start(outputs).unwrap();
+    reporter.tell(scan(1));
+    assert_eq!(logged(), "MESSAGE=Scan complete. Scanned: 1, Killed: 0");
+    let trouble = logged();
+    assert!(trouble.starts_with("MESSAGE=Cannot write to the log file: "), "{trouble}");
+    assert!(trouble.ends_with("later/log: No such file or directory (os error 2). Lost so far: 1"));
+    reporter.tell(scan(2));
+    assert_eq!(logged(), "MESSAGE=Scan complete. Scanned: 2, Killed: 0", "trouble is told once");
+    fs::create_dir(folder.path().join("later")).unwrap();
+    reporter.reopen();
+    reporter.tell(Event::Killing { subject: samples::chrome(), breach: samples::BREACH, dry_run: false });
+    assert!(logged().starts_with("MESSAGE=Killing process: "));
+    assert_eq!(logged(), "MESSAGE=Writing to the log file again. Lost: 2");
+    assert!(reporter.finish(LIMIT));
+
+    let killing = "1970-01-01 00:00:00 - WARNING - Killing process: PID=12345, Name=chrome, User=john, \
+                   RAM=3.50GB (21.88%)";
+    let again = "1970-01-01 00:00:00 - WARNING - Writing to the log file again. Lost: 2";
+    assert_eq!(fs::read_to_string(&file).unwrap(), format!("{killing}\n{again}\n"));
+    let console = read_all(reader);
+    let lines: Vec<_> = console.lines().collect();
+    assert_eq!(lines.len(), 5, "{console}");
+    assert_eq!(lines[3..], [killing, again]);
+}
+
+#[test]
+fn too_many_terminations_are_counted_in_the_file_and_whole_in_the_journal() {
+    let folder = tempfile::tempdir().unwrap();
+    let (machine, log) = (machine(folder.path()), folder.path().join("log"));
+    let journald = UnixDatagram::bind(&machine.journal).unwrap();
+    journald.set_nonblocking(true).unwrap();
+    let outputs = Outputs {
+        console: Console::Off,
+        file: Some(log.clone()),
+        system_log: true,
+        level: Level::Error,
+        lines_per_minute: Some(2),
+        machine,
+        ..Outputs::default()
+    };
+    let reporter = Reporter::start(outputs).unwrap();
+    for _ in 0..5 {
+        let (subject, breach) = (samples::chrome(), samples::BREACH);
+        reporter.tell(Event::Killing { subject, breach, dry_run: false });
+    }
+    assert!(reporter.finish(LIMIT));
+    let text = fs::read_to_string(&log).unwrap();
+    let killing = "Killing process: PID=12345, Name=chrome, User=john, RAM=3.50GB (21.88%)";
+    let lines: Vec<_> = text.lines().map(|line| line.rsplit_once(" - ").unwrap().1).collect();
+    let left_out = format!("Left out 3 more lines like this of the last minute, User=john: {killing}");
+    assert_eq!(lines, [killing, killing, &left_out], "at the level of errors, too");
+    let mut buffer = [0; 4096];
+    let mut entries = Vec::new();
+    while let Ok(length) = journald.recv(&mut buffer) {
+        entries.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
+    }
+    let starts = format!("MESSAGE={killing}\n");
+    assert_eq!(entries.iter().filter(|entry| entry.starts_with(&starts)).count(), 5, "{entries:#?}");
+}
+
+#[test]
+fn a_reload_changes_sinks_format_and_level_but_not_the_door() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new) = (folder.path().join("old"), folder.path().join("new"));
+    let outputs = |file: &Path, format, level| Outputs {
+        console: Console::Off,
+        file: Some(file.to_owned()),
+        format,
+        level,
+        system_log: false,
+        machine: machine(folder.path()),
+        ..Outputs::default()
+    };
+    let reporter = Reporter::start(outputs(&old, Format::Text, Level::Info)).unwrap();
+    let teller = reporter.teller();
+    let warning = || Event::Degraded { what: "no BTF".to_owned() };
+    for _ in 0..5 {
+        teller.tell(warning());
+    }
+    // The writer must have come to the last of these before it is replaced.
+    teller.tell(scan(1));
+    let start = Instant::now();
+    while !fs::read_to_string(&old).is_ok_and(|text| text.contains("Scan complete")) {
+        assert!(start.elapsed() < LIMIT);
+        thread::sleep(Duration::from_millis(1));
+    }
+    reporter.replace(outputs(&new, Format::Json, Level::Warning));
+    teller.tell(scan(2));
+    teller.tell(warning());
+    assert!(reporter.finish(LIMIT));
+    let stamp = "1970-01-01 00:00:00 -";
+    assert_eq!(
+        fs::read_to_string(&old).unwrap(),
+        format!(
+            "{stamp} WARNING - Degraded: no BTF\n\
+             {stamp} INFO - Scan complete. Scanned: 1, Killed: 0\n\
+             {stamp} WARNING - Repeated 4 times: Degraded: no BTF\n"
+        )
+    );
+    let new = fs::read_to_string(&new).unwrap();
+    assert_eq!(new.lines().count(), 1, "the level holds at the door: {new}");
+    assert_eq!(serde_json::from_str::<Value>(&new).unwrap()["what"], "no BTF");
+}
+
+#[test]
+fn telling_after_the_end_is_no_harm() {
+    let folder = tempfile::tempdir().unwrap();
+    let machine = machine(folder.path());
+    let reporter = Reporter::start(Outputs { console: Console::Off, machine, ..Outputs::default() }).unwrap();
+    let teller = reporter.teller();
+    assert!(reporter.finish(LIMIT));
+    teller.tell(scan(1));
+}

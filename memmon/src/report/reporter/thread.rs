@@ -1,0 +1,113 @@
+//! The writer thread: events and orders in, lines out.
+
+use std::{
+    sync::{
+        Mutex, PoisonError, RwLock,
+        atomic::{AtomicU8, AtomicU64, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, TryRecvError},
+    },
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+
+use crate::report::{event::Event, metrics::Metrics, notify::Notifiers, writer::Writer};
+
+/// While events keep being lost, how often that is logged.
+const OVERFLOW_EVERY: Duration = Duration::from_secs(10);
+
+/// The event is boxed to keep the ring, which stays resident, small.
+pub(super) enum Item {
+    Told(Timestamp, Box<Event>),
+    /// There are orders.
+    Wake,
+}
+
+pub(super) struct Shared {
+    pub(super) clock: fn() -> Timestamp,
+    pub(super) level: AtomicU8,
+    /// Events that found the queue full and were not yet told of.
+    pub(super) lost: AtomicU64,
+    /// All of them since the start.
+    pub(super) lost_ever: AtomicU64,
+    pub(super) metrics: Metrics,
+    pub(super) notifiers: RwLock<Notifiers>,
+    pub(super) orders: Mutex<Orders>,
+}
+
+/// What the writer is to do besides writing: kept apart from the queue, which may be full.
+#[derive(Default)]
+pub(super) struct Orders {
+    pub(super) reopen: bool,
+    pub(super) replace: Option<Box<Writer>>,
+    pub(super) finish: bool,
+}
+
+/// The writer thread, from its start to its end.
+pub(super) fn run(mut writer: Writer, items: &Receiver<Item>, shared: &Shared) {
+    let mut overflow_told: Option<Instant> = None;
+    loop {
+        let orders = std::mem::take(&mut *shared.orders.lock().unwrap_or_else(PoisonError::into_inner));
+        let now = Instant::now();
+        if let Some(next) = orders.replace {
+            let ended = std::mem::replace(&mut writer, *next).end((shared.clock)(), now);
+            writer.adopt(ended, now);
+        }
+        if orders.reopen {
+            writer.reopen(now);
+        }
+        if orders.finish {
+            return finish(writer, items, shared);
+        }
+        let item = match items.try_recv() {
+            Err(TryRecvError::Empty) => {
+                tell_overflow(&mut writer, shared);
+                next_item(items, writer.next_due())
+            }
+            Err(TryRecvError::Disconnected) => None,
+            Ok(item) => Some(item),
+        };
+        let Some(item) = item else { return finish(writer, items, shared) };
+        write(&mut writer, item);
+        let now = Instant::now();
+        writer.tell_due((shared.clock)(), now);
+        if overflow_told.is_none_or(|told| now.saturating_duration_since(told) >= OVERFLOW_EVERY) {
+            tell_overflow(&mut writer, shared);
+            overflow_told = Some(now);
+        }
+    }
+}
+
+/// Waits for the next item, or until `due`; none when nobody is left to tell anything.
+fn next_item(items: &Receiver<Item>, due: Option<Instant>) -> Option<Item> {
+    let Some(due) = due else { return items.recv().ok() };
+    match items.recv_timeout(due.saturating_duration_since(Instant::now())) {
+        Ok(item) => Some(item),
+        Err(RecvTimeoutError::Timeout) => Some(Item::Wake),
+        Err(RecvTimeoutError::Disconnected) => None,
+    }
+}
+
+/// Writes what is left, counts included.
+fn finish(mut writer: Writer, items: &Receiver<Item>, shared: &Shared) {
+    for item in items.try_iter() {
+        write(&mut writer, item);
+    }
+    tell_overflow(&mut writer, shared);
+    drop(writer.end((shared.clock)(), Instant::now()));
+}
+
+fn write(writer: &mut Writer, item: Item) {
+    match item {
+        Item::Told(at, event) => writer.take(at, *event, Instant::now()),
+        Item::Wake => {}
+    }
+}
+
+fn tell_overflow(writer: &mut Writer, shared: &Shared) {
+    let lost = shared.lost.swap(0, Ordering::Relaxed);
+    if lost > 0 {
+        shared.metrics.observe(&Event::Overflow { lost });
+        writer.take((shared.clock)(), Event::Overflow { lost }, Instant::now());
+    }
+}

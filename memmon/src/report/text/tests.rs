@@ -1,0 +1,175 @@
+//! What each event reads like, and that no process can write a line of its own.
+
+use jiff::{Timestamp, tz::TimeZone};
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    model::{ProcessId, Signal, StartTime, SystemMemory},
+    report::{event::Subject, samples},
+};
+
+fn said(event: &Event) -> String {
+    message(event, &mut samples::user)
+}
+
+fn at(time: &str) -> Zoned {
+    time.parse::<Timestamp>().unwrap().to_zoned(TimeZone::fixed(jiff::tz::offset(2)))
+}
+
+#[test]
+fn v1_lines_to_the_letter() {
+    let memory = SystemMemory { total: Bytes(16 * Bytes::GIB), available: Bytes(9_406_219_714) };
+    for (time, event, expected) in [
+        (
+            "2025-10-03T08:15:30Z",
+            Event::SystemMemory { memory },
+            "2025-10-03 10:15:30 - INFO - System Memory: 45.2% used (7.24GB / 16.00GB)",
+        ),
+        (
+            "2025-10-03T08:15:31.999Z",
+            Event::Killing { subject: samples::chrome(), breach: samples::BREACH, dry_run: false },
+            "2025-10-03 10:15:31 - WARNING - Killing process: PID=12345, Name=chrome, User=john, \
+             RAM=3.50GB (21.88%)",
+        ),
+        (
+            "2025-10-03T08:15:31Z",
+            Event::ScanComplete { scanned: 245, killed: 1 },
+            "2025-10-03 10:15:31 - INFO - Scan complete. Scanned: 245, Killed: 1",
+        ),
+    ] {
+        assert_eq!(line(&at(time), event.level(), &said(&event)), expected);
+    }
+}
+
+#[test]
+fn every_event_in_words() {
+    let told: Vec<_> =
+        samples::samples().iter().map(|event| format!("{} - {}", event.level(), said(event))).collect();
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    INFO - memmon 2.0.0 started. Limit: 2.00GB per process, Interval: 30s, Source: ebpf (BTF and CAP_BPF are there), Config: /etc/memmon/config.toml
+    INFO - [DRY RUN] memmon 2.0.0 started. Limit: 2.00GB per process, Interval: 30s, Source: ebpf (BTF and CAP_BPF are there), Config: built-in defaults. It terminates nothing until `memmon enable` is run
+    WARNING - Degraded: no process_mrelease before Linux 5.15, memory is freed at exit
+    INFO - System Memory: 45.2% used (7.24GB / 16.00GB)
+    WARNING - Killing process: PID=12345, Name=chrome, User=john, RAM=3.50GB (21.88%)
+    WARNING - [DRY RUN] Killing process: PID=12345, Name=chrome, User=john, RAM=3.50GB (21.88%)
+    WARNING - Near its limit: PID=12345, Name=chrome, User=john, RAM=3.50GB, Limit=4.00GB, Growth=100.0MB/s, Time to limit=5.12s
+    WARNING - Near its limit: PID=12345, Name=chrome, User=john, RAM=3.50GB, Limit=4.00GB
+    WARNING - Killed by the kernel's OOM killer: PID=12345, Name=chrome, Peak=4.00GB. The machine or its cgroup was out of memory. Lower limits would let memmon act earlier
+    WARNING - Still running 5s after SIGTERM, sending SIGKILL: PID=12345, Name=chrome, User=john, RAM=4.00GB
+    WARNING - Still running 1s after SIGTERM and growing past its ceiling, sending SIGKILL: PID=12345, Name=chrome, User=john, RAM=4.00GB
+    WARNING - Still running 1s after SIGTERM and the machine is nearly out of memory, sending SIGKILL: PID=12345, Name=chrome, User=john, RAM=4.00GB
+    WARNING - Repeat offender, termination delayed by up to 60s unless memory runs short: PID=12345, Name=chrome, User=john, Script=/srv/app.py, Unit=app.service, Terminated 5 times. Stop or fix the service that restarts it
+    INFO - Over the limit by RSS only, left alone: PID=12345, Name=chrome, User=john, RAM=4.00GB, Limit=2.00GB. Its end would give back 14.0 MiB; page cache stays (56.0 MiB), and so does shared memory (3072.0 MiB, of it 3072.0 MiB in "/dev/zero": pid 77 holds it as well)
+    INFO - Terminated: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, Overshoot=1572864KiB, gone 420ms after SIGTERM
+    INFO - Killed: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, Overshoot=1572864KiB, gone 420ms after SIGTERM
+    INFO - Killed: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, Overshoot=1572864KiB, SIGTERM 173µs after the crossing, gone 420ms after SIGTERM, memory freed after 400ms
+    INFO - Killed: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, Overshoot=1572864KiB, SIGTERM 173µs after the crossing, gone 420ms after SIGTERM, 1.00GB of its memory freed only at exit
+    INFO - Ended by itself: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, no signal was sent
+    INFO - Spared, its memory fell below the limit: PID=12345, Name=chrome, User=john, RAM=1.00GB, Limit=2.00GB. SIGTERM was already sent; no SIGKILL will follow
+    INFO - Spared, its memory fell below the limit: PID=12345, Name=chrome, User=john, RAM=1.00GB, Limit=2.00GB. No signal was sent
+    INFO - Termination cancelled, dry run is now enabled: PID=12345, Name=chrome, User=john. SIGTERM was already sent; no SIGKILL will follow
+    INFO - Termination cancelled, dry run is now enabled: PID=12345, Name=chrome, User=john. No signal was sent
+    WARNING - Protected, no further signal: PID=12345, Name=chrome, User=john, by being PID 1
+    WARNING - Protected, no further signal: PID=12345, Name=chrome, User=john, by being a kernel thread
+    WARNING - Protected, no further signal: PID=12345, Name=chrome, User=john, by being memmon itself
+    WARNING - Protected, no further signal: PID=12345, Name=chrome, User=john, by being outside [scope]
+    WARNING - Protected, no further signal: PID=12345, Name=chrome, User=john, by whitelist.pids entry 12345
+    WARNING - Protected, no further signal: PID=12345, Name=chrome, User=john, by whitelist.names entry "chrom*", which matches its exe chrome
+    WARNING - Protected, no further signal: PID=12345, Name=chrome, User=john, by whitelist.users entry john
+    WARNING - Protected, no further signal: PID=12345, Name=chrome, User=john, by whitelist.protect_root
+    WARNING - Protected, no further signal: PID=12345, Name=chrome, User=john, by its oom_score_adj of -1000
+    WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. Its argv[0] cannot be read, so whitelist.names cannot be checked; the process is busy, or waits in the kernel, for example for a file server
+    INFO - Over its limit, but protected: PID=12345, Name=chrome, User=john, RAM=4.00GB, Limit=2.00GB, by whitelist.protect_root
+    INFO - Dry run on 2025-10-06: 4 would have been terminated: chrome (john) 3, up to 4.00GB; others 1
+    WARNING - Doubt ended after 1.5s, judged by what is known: PID=12345, Name=chrome, User=john. Its argv[0] cannot be read, so whitelist.names cannot be checked; the process is busy, or waits in the kernel, for example for a file server
+    WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. Its cgroup cannot be read, so scope.cgroups cannot be checked; memmon needs to see /proc/PID/cgroup
+    WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. Its oom_score_adj cannot be read; memmon needs to see /proc/PID/oom_score_adj
+    WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. The memory that it shares with the process that forked it cannot be read; the process is busy, or memmon needs CAP_SYS_PTRACE
+    WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. The lookup of its shared memory is under way
+    WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. 2097156KiB is within the measuring error (64KiB) of the limit, 2097152KiB
+    DEBUG - No signal to PID=12345: it is gone, or hidden from memmon
+    INFO - No signal to PID=12345: pid 12345 started at tick 999999 now, not 987654
+    DEBUG - No signal to PID=12345: its memory is that of pid 12000, which started it
+    WARNING - No signal to PID=12345: status: Permission denied
+    ERROR - Cannot open the process, so no signal is sent yet: PID=12345, Name=chrome, User=john: EMFILE: Too many open files
+    ERROR - Cannot send SIGTERM: PID=12345, Name=chrome, User=john: EPERM: Operation not permitted
+    ERROR - Still there 10s after SIGKILL: PID=12345, Name=chrome, User=john, State=D, Waits in=rpc_wait_bit_killable. It waits uninterruptibly inside the kernel: check its disk or network file system
+    ERROR - Still there 10s after SIGKILL: PID=12345, Name=chrome, User=john, State=Z. It is dead, but its parent has not reaped it
+    ERROR - Still there 10s after SIGKILL: PID=12345, Name=chrome, User=john, RAM=3.00GB. The kernel has not removed it yet
+    ERROR - Still there 10s after SIGKILL: PID=12345, Name=chrome, User=john, RAM=1.00GB, State=D, Waits in=__refrigerator. Its cgroup /slurm/job_7 is frozen; it exits when the cgroup is thawed
+    WARNING - Kernel map and /proc disagree: PID=12345, Map=3145728KiB, Proc=3146752KiB, Expected error=64KiB. /proc decides
+    WARNING - Repaired inconsistent kernel map (a memmon bug, please report). Processes missing: 2, Stale entries: 1
+    INFO - Scan complete. Scanned: 245, Killed: 1
+    INFO - Schedule: from now on Limit: 1.00GB per process, Interval: 15s
+    INFO - Configuration reloaded: /etc/memmon/config.toml
+    ERROR - Configuration not reloaded, the old one stays in force: /etc/memmon/config.toml:3:1: unknown key "ram_gb_treshold" / did you mean ram_gb_threshold?
+    WARNING - Cannot write to the log file: /var/log/memmon.log: No space left on device (os error 28). Lost so far: 1
+    WARNING - Writing to the log file again. Lost: 17
+    WARNING - The log could not keep up. Lost: 99
+    WARNING - Repeated 41 times: Degraded: the map is full
+    INFO - Left out 312 more lines like this of the last minute, User=john: Terminated: PID=7, Name=x, User=john
+    ERROR - aya_log: a BPF word
+    INFO - memmon stops: SIGTERM
+    "#);
+}
+
+#[test]
+fn a_name_cannot_pass_for_more_than_a_name() {
+    for (name, shown) in [
+        (&b"chrome"[..], "chrome"),
+        (b"Web Content", "Web Content"),
+        (b"kworker/0:1-eve", "kworker/0:1-eve"),
+        (b"x, User=root", r#""x, User=root""#),
+        (b"a\", b=\"", r#""a\", b=\"""#),
+        (b"a\\\", b=\"", r#""a\\\", b=\"""#),
+        (b"", r#""""#),
+        (b"\n2025-10-03", r"\n2025-10-03"),
+        (b"\x1b[2J", r"\u{1b}[2J"),
+        (b"trailing ", r#""trailing ""#),
+    ] {
+        assert_eq!(Field(&Name::new(name)).to_string(), shown);
+    }
+    let told = said(&Event::HeldBack {
+        subject: samples::chrome(),
+        script: Some(Name::from("a, Unit=b")),
+        unit: Some(Name::from("x, Terminated 0 times.service")),
+        times: 5,
+        wait: Duration::from_secs(60),
+        first: true,
+    });
+    assert!(
+        told.contains(r#", Script="a, Unit=b", Unit="x, Terminated 0 times.service", Terminated 5 times."#),
+        "{told}"
+    );
+}
+
+#[test]
+fn spans() {
+    for (micros, shown) in
+        [(0, "0s"), (400, "400µs"), (420_123, "420ms"), (5_000_000, "5s"), (1_500_999, "1.5s")]
+    {
+        assert_eq!(Span(Duration::from_micros(micros)).to_string(), shown);
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_process_calls_itself_is_one_visible_line(raw: Vec<u8>, text in ".{0,60}") {
+        let subject = Subject {
+            id: ProcessId { pid: crate::model::Pid(7), start: StartTime(1) },
+            name: Name::new(raw),
+            ..samples::chrome()
+        };
+        for event in [
+            Event::Killing { subject: subject.clone(), breach: samples::BREACH, dry_run: false },
+            Event::SignalFailed { subject, signal: Signal::Kill, error: text.clone() },
+            Event::Diagnostic { severity: Level::Warning, origin: text.clone(), text: format!("{text}\r\n\x1b{text}") },
+            Event::ReloadFailed { error: text },
+        ] {
+            let said = said(&event);
+            prop_assert!(!said.contains(char::is_control), "{said:?}");
+            prop_assert!(!said.contains(['\u{2028}', '\u{202e}', '\u{200b}']), "{said:?}");
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The words that lines are made of: processes, rules, doubts, and text of others as one visible line.
+
+use std::{
+    fmt::{self, Write},
+    os::unix::ffi::OsStrExt,
+    path::Path,
+    time::Duration,
+};
+
+use crate::{
+    model::{Bytes, Doubt, Escaped, Name, NameField, Protection, Signal, Uid},
+    report::event::Subject,
+};
+
+pub(super) fn who(subject: &Subject, user: &mut dyn FnMut(Uid) -> String) -> String {
+    let Subject { id, name, uid, exe: _, cgroup: _ } = subject;
+    format!("PID={id}, Name={}, User={}", Field(name), user(*uid))
+}
+
+pub(super) fn config_name(path: Option<&Path>) -> String {
+    path.map_or_else(
+        || "built-in defaults".to_owned(),
+        |path| Escaped(path.as_os_str().as_bytes()).to_string(),
+    )
+}
+
+pub(super) fn rule(protection: &Protection, user: &mut dyn FnMut(Uid) -> String) -> String {
+    match protection {
+        Protection::Init => "being PID 1".to_owned(),
+        Protection::KernelThread => "being a kernel thread".to_owned(),
+        Protection::Memmon => "being memmon itself".to_owned(),
+        Protection::OutOfScope => "being outside [scope]".to_owned(),
+        Protection::Pid { pid } => format!("whitelist.pids entry {pid}"),
+        Protection::Name { pattern, field, name } => format!(
+            "whitelist.names entry \"{}\", which matches its {} {}",
+            Escaped(pattern.as_bytes()),
+            field_name(*field),
+            Field(name)
+        ),
+        Protection::User { uid } => format!("whitelist.users entry {}", user(*uid)),
+        Protection::Root => "whitelist.protect_root".to_owned(),
+        Protection::OomScoreAdj => "its oom_score_adj of -1000".to_owned(),
+    }
+}
+
+pub(super) fn why(doubt: &Doubt) -> String {
+    match doubt {
+        Doubt::NameUnreadable(field) => format!(
+            "Its {} cannot be read, so whitelist.names cannot be checked; {}",
+            field_name(*field),
+            match field {
+                NameField::Comm | NameField::Exe => "memmon needs CAP_SYS_PTRACE",
+                // Every user may read it, but that takes a lock which such a process holds.
+                NameField::Argv0 => "the process is busy, or waits in the kernel, for example for a file server",
+            }
+        ),
+        Doubt::CgroupUnreadable => {
+            "Its cgroup cannot be read, so scope.cgroups cannot be checked; memmon needs to see /proc/PID/cgroup"
+                .to_owned()
+        }
+        Doubt::OomScoreAdjUnreadable => {
+            "Its oom_score_adj cannot be read; memmon needs to see /proc/PID/oom_score_adj".to_owned()
+        }
+        Doubt::SharedMemoryUnknown => "The lookup of its shared memory is under way".to_owned(),
+        Doubt::InheritanceUnreadable => {
+            "The memory that it shares with the process that forked it cannot be read; the process is busy, or memmon \
+             needs CAP_SYS_PTRACE"
+                .to_owned()
+        }
+        Doubt::WithinError { limit, rss, error } => format!(
+            "{} is within the measuring error ({}) of the limit, {}",
+            Kib(*rss),
+            Kib(*error),
+            Kib(*limit)
+        ),
+    }
+}
+
+pub(super) const fn field_name(field: NameField) -> &'static str {
+    match field {
+        NameField::Comm => "comm",
+        NameField::Exe => "exe",
+        NameField::Argv0 => "argv[0]",
+    }
+}
+
+pub(super) const fn signal_name(signal: Signal) -> &'static str {
+    match signal {
+        Signal::Term => "SIGTERM",
+        Signal::Kill => "SIGKILL",
+    }
+}
+
+/// Joins the lines of any text into one: each is trimmed and escaped, and empty ones are left out.
+pub(super) fn one_line(text: &str) -> String {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.map(|line| Printable(line).to_string()).collect::<Vec<_>>().join(" / ")
+}
+
+/// Text that is shown as [`Escaped`] does, except that a backslash stays, so that an escaped name is not escaped twice.
+struct Printable<'a>(&'a str);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, part) in self.0.split('\\').enumerate() {
+            if i > 0 {
+                f.write_char('\\')?;
+            }
+            Escaped(part.as_bytes()).fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+/// A name as the value of a `Key=value` list: quoted if it could be read as more than one value.
+pub(super) struct Field<'a>(pub(super) &'a Name);
+
+impl fmt::Display for Field<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.0.to_string();
+        if shown.is_empty() || shown.trim() != shown || shown.contains([',', '=', '"']) {
+            write!(f, "\"{}\"", shown.replace('"', "\\\""))
+        } else {
+            f.write_str(&shown)
+        }
+    }
+}
+
+/// A time span, to the millisecond: `30s`, `420ms`, `1.5s`.
+pub(super) struct Span(pub(super) Duration);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX) {
+            0 if self.0.is_zero() => f.write_str("0s"),
+            0 => write!(
+                f,
+                "{:?}",
+                Duration::from_micros(u64::try_from(self.0.as_micros()).unwrap_or(u64::MAX))
+            ),
+            milliseconds => write!(f, "{:?}", Duration::from_millis(milliseconds)),
+        }
+    }
+}
+
+/// An amount in KiB, for differences that two decimals of a gigabyte would hide.
+pub(super) struct Kib(pub(super) Bytes);
+
+impl fmt::Display for Kib {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}KiB", self.0.0 / Bytes::KIB)
+    }
+}
