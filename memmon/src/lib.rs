@@ -17,4 +17,5 @@ pub mod model;
 pub mod observe;
 pub mod policy;
 pub mod report;
+pub mod socket;
 pub mod status;

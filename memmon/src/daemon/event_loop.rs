@@ -24,6 +24,7 @@ use crate::daemon::engine::over_limit::OverLimit;
 use crate::daemon::engine::recheck::RecheckQueue;
 use crate::daemon::engine::report_once::ReportOnce;
 use crate::daemon::host::fd_ready::{Readiness, readable};
+use crate::daemon::host::instance::Instance;
 use crate::daemon::host::memory_trim::Startup;
 use crate::daemon::host::supervisor;
 use crate::daemon::host::timer::{Pace, ticked};
@@ -63,6 +64,8 @@ pub(super) struct Daemon<'a> {
     pub(super) options: Options,
     /// Whether a reload may turn `dry_run` off.
     pub(super) enforceable: Enforceable,
+    /// The lock, unless this is a look beside another memmon.
+    pub(super) instance: Option<&'a Instance>,
     /// The settings for victims whose termination began before the last change of settings.
     pub(super) former: HashMap<ProcessId, Rc<Settings>>,
     /// What each victim had of file and shared memory right before SIGKILL.
@@ -114,6 +117,8 @@ pub(super) enum Degradation {
     NoLevels,
     /// The status socket is not available, or not to all users that it should be.
     NoStatus,
+    /// The lock is not where a second memmon looks for it.
+    NoLock,
     /// Reading a configuration takes long.
     LateReload,
 }
@@ -148,6 +153,7 @@ impl<'a> Daemon<'a> {
             sources,
             options,
             enforceable,
+            instance: None,
             former: HashMap::new(),
             shared: BTreeMap::new(),
             reporter,
@@ -243,6 +249,7 @@ impl<'a> Daemon<'a> {
                     tick?;
                     let began = ScanClock::now();
                     self.in_force();
+                    self.restore_runtime_files();
                     self.scan();
                     self.board.borrow_mut().scanned(began);
                     scans.reset()?;

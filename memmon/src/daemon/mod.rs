@@ -5,7 +5,8 @@
 //! - `reload` applies another configuration;
 //! - `engine` takes a reading to a verdict, and a verdict to a termination: `scan` from a survey, `wake` from a crossing,
 //!   `recheck` for processes to look at again soon, `terminate` for the orders of enforce;
-//! - `source` provides readings, `host` is memmon's relation to its machine, `status` answers queries.
+//! - `source` provides readings, `host` is memmon's relation to its machine, `status` answers queries
+//!   at `status_socket`.
 
 mod dry_run_days;
 mod engine;
@@ -19,6 +20,7 @@ mod reload;
 mod source;
 mod startup;
 mod status;
+mod status_socket;
 mod watchlist;
 
 use std::path::PathBuf;

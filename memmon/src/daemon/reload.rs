@@ -115,6 +115,7 @@ impl Daemon<'_> {
         for warning in &loaded.warnings {
             self.tell(Event::Degraded { what: warning.to_string() });
         }
+        self.restore_runtime_files();
         self.admit();
         self.board.borrow_mut().warned(loaded.warnings);
         true

@@ -55,8 +55,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let reporter = Reporter::start(outputs(settings)).context("no thread for the log")?;
     // This fails only for a second daemon in the same process.
     let _ = report::install_diagnostics(reporter.teller());
-    let listens = instance.is_some() && !options.once;
-    let ended = watch(options, loaded, &facts, &mut support, (!only_a_look, listens), &reporter, &startup);
+    let ended =
+        watch(options, loaded, &facts, &mut support, (!only_a_look, instance.as_ref()), &reporter, &startup);
     // Lines that a stuck disk does not take in time are lost; the end does not wait for it.
     let _ = reporter.finish(LAST_WORDS);
     drop(instance);
@@ -122,7 +122,7 @@ fn watch(
     loaded: Loaded,
     facts: &Facts,
     support: &mut Support,
-    (pinned, listens): (bool, bool),
+    (pinned, instance): (bool, Option<&Instance>),
     reporter: &Reporter,
     startup: &Startup,
 ) -> anyhow::Result<()> {
@@ -162,7 +162,8 @@ fn watch(
     let ended = runtime.block_on(async {
         let mut daemon =
             Daemon::new(options.clone(), loaded.settings, sources, memory, enforceable, reporter, board)?;
-        if listens {
+        daemon.instance = instance;
+        if instance.is_some() && !options.once {
             daemon.listen(Path::new(SOCKET));
         }
         daemon.run(signals, startup).await

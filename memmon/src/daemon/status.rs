@@ -2,20 +2,20 @@
 
 use std::{
     collections::VecDeque,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use jiff::Zoned;
-use nix::unistd;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
 use tokio::{sync::mpsc, task};
 
 use crate::daemon::dry_run_days::{Count, Day, DryRunDays};
-use crate::daemon::event_loop::{Daemon, Degradation};
+use crate::daemon::event_loop::Daemon;
 use crate::daemon::in_force::on_the_wire;
 use crate::daemon::nearest::{Basis, nearest};
+use crate::daemon::status_socket::StatusSocket;
 use crate::daemon::watchlist::climbing;
 use crate::{
     config::{Settings, Warning},
@@ -23,7 +23,7 @@ use crate::{
     model::{Name, Pid, Uid},
     policy::Rules,
     report::{DryRunProgram, Event},
-    status::{self, AccessPolicy, Body, Query, Request, SocketFile, Text, answer},
+    status::{self, Body, Query, Request, Text, answer},
 };
 
 /// Number of terminations that are kept.
@@ -54,8 +54,7 @@ pub(super) struct StatusBoard {
     terminated: u64,
     recent: VecDeque<(SystemTime, Event)>,
     dry_run: DryRunDays,
-    socket: Option<(SocketFile, AccessPolicy)>,
-    asked: mpsc::Sender<Request>,
+    pub(super) socket: StatusSocket,
 }
 
 /// Start of a scan, by wall clock and CPU time.
@@ -87,28 +86,9 @@ impl StatusBoard {
             terminated: 0,
             recent: VecDeque::with_capacity(RECENT),
             dry_run: DryRunDays::default(),
-            socket: None,
-            asked,
+            socket: StatusSocket::new(asked),
         };
         (board, asks)
-    }
-
-    /// Starts to listen at `socket`, in the current runtime.
-    pub(super) fn listen(&mut self, socket: &Path, group: Option<u32>) -> std::io::Result<()> {
-        let (place, listener) = SocketFile::take(socket, None)?;
-        let door = AccessPolicy::new(group);
-        let own = Uid(unistd::geteuid().as_raw());
-        task::spawn(status::serve(listener, door.clone(), own, self.asked.clone()));
-        let admitted = place.admit(group);
-        self.socket = Some((place, door));
-        admitted
-    }
-
-    /// Grants queries to this group instead of the former one.
-    pub(super) fn admit(&self, group: Option<u32>) -> std::io::Result<()> {
-        let Some((place, door)) = &self.socket else { return Ok(()) };
-        door.admit(group);
-        place.admit(group)
     }
 
     /// Notes an event. Every event passes through here.
@@ -173,35 +153,6 @@ impl StatusBoard {
 }
 
 impl Daemon<'_> {
-    /// Starts to listen at `socket`. memmon watches even if that fails.
-    pub(super) fn listen(&mut self, socket: &Path) {
-        let group = self.settings.status.gid;
-        let listens = self.board.borrow_mut().listen(socket, group);
-        self.report_socket(listens);
-    }
-
-    /// Grants queries to the group of the settings, and no longer to the former one.
-    pub(super) fn admit(&mut self) {
-        let admitted = self.board.borrow().admit(self.settings.status.gid);
-        self.report_socket(admitted);
-    }
-
-    fn report_socket(&mut self, outcome: std::io::Result<()>) {
-        match outcome {
-            Ok(()) => self.works(Degradation::NoStatus),
-            Err(error) => self.degraded(Degradation::NoStatus, || {
-                let help = match error.kind() {
-                    std::io::ErrorKind::PermissionDenied => {
-                        " (under systemd, which lets it give nothing away: `systemctl edit memmon`, and Group= with that group \
-                         under [Service])"
-                    }
-                    _ => "",
-                };
-                format!("`memmon status` and `memmon top` are for root only, or for nobody: {error}{help}")
-            }),
-        }
-    }
-
     /// Answers a query. Another thread does the part that takes long.
     pub(super) fn answer(&mut self, ask: Request) {
         let growths = self.growths();

@@ -10,7 +10,7 @@ use std::{
     path::Path,
 };
 
-pub use trust::{roots_alone, roots_alone_folder};
+pub use trust::{roots_alone, roots_alone_folder, roots_alone_for_socket};
 
 /// The content of the file `path`, and its metadata, both of the same open file.
 ///

@@ -30,19 +30,40 @@ pub fn roots_alone_folder(path: &Path) -> Result<PathBuf, String> {
     if real.is_dir() { Ok(real) } else { Err(format!("{} is no folder", real.display())) }
 }
 
+/// Whether root alone decides what stands at `path`, where a socket is or will be. A folder on the way there may be one
+/// that others share as they share /tmp, in which nobody can replace what is root's; the last one may not.
+///
+/// # Errors
+/// As for [`roots_alone`].
+pub fn roots_alone_for_socket(path: &Path) -> Result<(), String> {
+    const SHARED: u32 = 0o1000;
+    const ELSEWHERE: &str = "put the socket where only root can write, in /run/memmon for example";
+    let judge = |step: &Path, facts: &fs::Metadata, shared: u32| {
+        let others = if facts.is_dir() && facts.mode() & shared != 0 { 0o022 } else { 0 };
+        judge(step, facts.uid(), facts.file_type().into(), facts.mode() & !others, ELSEWHERE)
+    };
+    let folder = path.parent().unwrap_or(path);
+    let real = walk(folder, &mut |step, facts| judge(step, facts, SHARED))?;
+    let facts = fs::symlink_metadata(&real).map_err(|error| format!("{}: {error}", real.display()))?;
+    if !facts.is_dir() {
+        return Err(format!("{} is no folder", real.display()));
+    }
+    judge(&real, &facts, 0)
+}
+
 fn judge_facts(step: &Path, facts: &fs::Metadata) -> Result<(), String> {
-    judge(step, facts.uid(), facts.file_type().into(), facts.mode())
+    const ELSEWHERE: &str = "put the file where only root can write, in /usr/local/lib/memmon for example";
+    judge(step, facts.uid(), facts.file_type().into(), facts.mode(), ELSEWHERE)
 }
 
 /// Whether root alone decides what stands at `step`. What helps depends on what that is: others may rely on the owner
 /// and the mode of a folder, so that to change them is never advised.
-fn judge(step: &Path, owner: u32, kind: Step, mode: u32) -> Result<(), String> {
-    const ELSEWHERE: &str = "put the file where only root can write, in /usr/local/lib/memmon for example";
+fn judge(step: &Path, owner: u32, kind: Step, mode: u32, elsewhere: &str) -> Result<(), String> {
     let step = step.display();
     match kind {
-        Step::Folder if owner != 0 => Err(format!("the folder {step} belongs to uid {owner}: {ELSEWHERE}")),
+        Step::Folder if owner != 0 => Err(format!("the folder {step} belongs to uid {owner}: {elsewhere}")),
         Step::Folder if mode & 0o022 != 0 => {
-            Err(format!("others than root may write to the folder {step}: {ELSEWHERE}"))
+            Err(format!("others than root may write to the folder {step}: {elsewhere}"))
         }
         Step::Link if owner != 0 => {
             Err(format!("the link {step} belongs to uid {owner}: name its target instead"))
@@ -141,11 +162,35 @@ mod tests {
         assert!(roots_alone(Path::new("/bin/sh/..")).is_err());
     }
 
+    #[test]
+    fn a_socket_needs_a_folder_that_only_root_writes_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().join("own");
+        fs::create_dir(&own).unwrap();
+        let at = |folder: &Path| roots_alone_for_socket(&folder.join("sock"));
+        if nix::unistd::geteuid().is_root() {
+            assert_eq!(at(&own), Ok(()), "below /tmp, where nobody can replace it");
+            for mode in [0o775, 0o777, 0o1777] {
+                fs::set_permissions(&own, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+                let refused = at(&own).unwrap_err();
+                assert!(refused.ends_with("in /run/memmon for example"), "{refused}");
+            }
+            fs::set_permissions(&own, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+            std::os::unix::fs::chown(&own, Some(12345), None).unwrap();
+        }
+        assert!(at(&own).is_err_and(|refused| refused.contains("belongs to uid")));
+        assert!(at(Path::new("/tmp")).is_err());
+        assert!(at(Path::new("/etc/passwd")).is_err_and(|error| error.ends_with("is no folder")));
+    }
+
     /// Followed in good faith, no advice makes a folder unusable to those who share it.
     #[test]
     fn no_advice_is_to_change_a_folder_that_others_share() {
-        let at =
-            |path, owner, kind, mode| judge(Path::new(path), owner, kind, mode).err().unwrap_or_default();
+        let at = |path, owner, kind, mode| {
+            judge(Path::new(path), owner, kind, mode, "put it below /usr/local/lib/memmon")
+                .err()
+                .unwrap_or_default()
+        };
         for (path, owner, mode) in [("/var/tmp", 0, 0o1777), ("/home/alice", 1000, 0o755), ("/srv", 0, 0o775)]
         {
             let refused = at(path, owner, Step::Folder, mode);

@@ -5,8 +5,8 @@ use std::io;
 /// `error`, and where to read on if it is one of those that the unit's restrictions make.
 pub(super) fn advised(error: &io::Error) -> String {
     let text = error.to_string();
-    let refusals = [libc::EPERM, libc::EACCES, libc::EROFS, libc::EAFNOSUPPORT];
-    let restricted = error.raw_os_error().is_some_and(|code| refusals.contains(&code))
+    let restricted = matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+        || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
         // That of the resolver has no number.
         || text.starts_with("failed to lookup address");
     if restricted {

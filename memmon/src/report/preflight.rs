@@ -14,6 +14,7 @@ use super::{advice::advised, file, outputs::Outputs};
 use crate::{
     files,
     model::{Escaped, Hook, Listen},
+    socket,
 };
 
 /// A key of the configuration, and why what it names cannot be used; escaped.
@@ -40,8 +41,10 @@ pub fn preflight(outputs: &Outputs) -> Vec<Unusable> {
     if let Some(path) = &metrics.textfile {
         note("metrics.textfile", textfile(path));
     }
-    if let Some(Listen::Loopback(_)) = &metrics.listen {
-        note("metrics.listen", network());
+    match &metrics.listen {
+        Some(Listen::Loopback(_)) => note("metrics.listen", network()),
+        Some(Listen::Socket(path)) => note("metrics.listen", socket_folder(path)),
+        None => {}
     }
     if let Some(mail) = &notify.mail {
         note("notify.mail_to", network());
@@ -66,6 +69,15 @@ fn log_file(path: &Path) -> Result<(), String> {
     }
     let place = file::place(path).map_err(|error| format!("{}: {}", path.display(), advised(&error)))?;
     if place.exists() { writable(&place) } else { writable(place.parent().unwrap_or(&place)) }
+}
+
+/// A folder that is missing below /run may be one that a service creates when it starts, as memmon's own.
+fn socket_folder(path: &Path) -> Result<(), String> {
+    let folder = path.parent().unwrap_or(path);
+    if folder.starts_with("/run") && !folder.exists() {
+        return Ok(());
+    }
+    socket::trusted(path).map_err(|error| error.to_string())
 }
 
 /// It is written beside and renamed.

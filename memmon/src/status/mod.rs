@@ -6,13 +6,12 @@
 //! ```
 //!
 //! `wire` and `watched` define the messages (described in docs/status-protocol.md), `server` is the daemon's end, `client`
-//! the other end, `socket_file` the socket in the file system, and `peer` the check of a client's user.
+//! the other end, and `peer` the check of a client's user.
 
 mod client;
 mod peer;
 mod rules;
 mod server;
-mod socket_file;
 #[cfg(test)]
 mod tests;
 mod watched;
@@ -21,7 +20,6 @@ mod wire;
 pub use client::{Client, ClientError, understood};
 pub use rules::RulesInForce;
 pub use server::{AccessPolicy, Request, serve};
-pub use socket_file::SocketFile;
 pub use watched::{Climber, DryRunDay, DryRunProgram, Growth, OverLimit, Waiting};
 pub use wire::{
     Body, Configuration, Counts, Dropped, MapUsage, Query, Row, Scan, Source, Status, Table, Text,

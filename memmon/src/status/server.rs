@@ -5,7 +5,6 @@
 //! within [`Query::fresh`], or within a few times the time that it took.
 
 use std::{
-    collections::VecDeque,
     os::{fd::AsFd, unix},
     sync::{
         Arc,
@@ -18,15 +17,15 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{UnixListener, UnixStream},
     sync::{Mutex, mpsc, oneshot},
-    task::{self, AbortHandle, JoinHandle},
-    time::{Instant, sleep, sleep_until, timeout},
+    task::{self, JoinHandle},
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{
     peer::Peer,
     wire::{self, Body, Query, Refusal, Text},
 };
-use crate::model::Uid;
+use crate::{model::Uid, socket::Clients};
 
 /// Maximum of clients at once: one more, and the oldest is disconnected.
 pub(super) const CLIENTS: usize = 32;
@@ -38,10 +37,6 @@ const IDLE: Duration = Duration::from_secs(60);
 const BUSY: Duration = Duration::from_secs(5);
 /// Minimum time between two answers to one client.
 const BETWEEN_ANSWERS: Duration = Duration::from_millis(50);
-/// Minimum time between two connections.
-const BETWEEN_CLIENTS: Duration = Duration::from_millis(2);
-/// Pause after a failed accept: a temporary lack of descriptors, in which the server must not spin.
-const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 impl Query {
     /// Minimum time for which an answer is reused.
@@ -99,27 +94,19 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
     let answers = Arc::new(Answers { asks, status: Mutex::default(), processes: Mutex::default() });
-    let mut clients: VecDeque<AbortHandle> = VecDeque::with_capacity(CLIENTS);
+    let mut clients = Clients::new(CLIENTS);
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            sleep(AFTER_FAILURE).await;
+            clients.failed().await;
             continue;
         };
         if Peer::of(&stream.as_fd()).is_ok_and(|peer| peer.may_ask(own, door.group())) {
-            clients.retain(|client| !client.is_finished());
-            // A new client is more likely to send a query than the oldest one, and a `top` connects again.
-            if clients.len() >= CLIENTS
-                && let Some(oldest) = clients.pop_front()
-            {
-                oldest.abort();
-            }
             let answers = Arc::clone(&answers);
-            let client = task::spawn(async move { converse(stream, &answers).await });
-            clients.push_back(client.abort_handle());
+            clients.serve(async move { converse(stream, &answers).await }).await;
         } else {
             turn_away(&stream, "refused", "only root and the group in [status] group may ask");
+            clients.pause().await;
         }
-        sleep(BETWEEN_CLIENTS).await;
     }
 }
 

@@ -20,7 +20,10 @@ use super::{
     wire::{Refusal, request},
     *,
 };
-use crate::model::{Bytes, Pid, SystemMemory, Uid};
+use crate::{
+    model::{Bytes, Pid, SystemMemory, Uid},
+    socket::SocketFile,
+};
 
 const MEMORY: SystemMemory = SystemMemory { total: Bytes(16), available: Bytes(4) };
 
@@ -52,7 +55,7 @@ impl Served {
     /// Answers with a table of this many rows, to the daemon's user `own` and to root. Each answer takes `time`.
     fn start(rows: usize, own: Uid, time: Duration) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let (place, listener) = SocketFile::take(&directory.path().join("sock"), None).unwrap();
+        let (place, listener) = SocketFile::take(&directory.path().join("sock")).unwrap();
         let asked = Arc::new(AtomicUsize::new(0));
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let count = Arc::clone(&asked);

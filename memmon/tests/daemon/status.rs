@@ -352,3 +352,31 @@ fn what_a_killed_daemon_left_is_no_daemon() {
     assert_eq!(output.status.code(), Some(1));
     assert!(said(&output).contains("start it (systemctl start memmon)"), "{}", said(&output));
 }
+
+#[test]
+#[ignore = "kernel: needs root"]
+fn a_removed_runtime_directory_comes_back() {
+    let user = TestUser::claim();
+    let listen = "metrics.listen = \"/run/memmon/metrics.sock\"";
+    let daemon = Daemon::start(&config(&user, listen), &["--dry-run", "--source", "proc"]);
+    scanned(&daemon);
+    let runtime = socket(&daemon).parent().unwrap().to_owned();
+    let metrics = runtime.join("metrics.sock");
+    eventually("the socket for metrics", || UnixStream::connect(&metrics).is_ok());
+    fs::remove_dir_all(&runtime).unwrap();
+    eventually("an answer", || {
+        memmon(&["status", "--socket"]).arg(socket(&daemon)).output().unwrap().status.success()
+    });
+    eventually("the socket for metrics", || UnixStream::connect(&metrics).is_ok());
+    eventually("its mode", || fs::metadata(&metrics).unwrap().permissions().mode() & 0o777 == 0o660);
+    assert_eq!(fs::read_to_string(runtime.join("lock")).unwrap(), format!("{}\n", daemon.pid()));
+    let second = daemon.spawn_beside(&config(&user, ""), &["--source", "proc"]);
+    second.line("the refusal", |line| line.contains("another memmon"));
+    drop(second);
+    for path in ["/run/memmon/memmon.sock", "/run/memmon/lock", "/run/memmon/metrics.sock"] {
+        daemon.line("what was removed", |line| line.contains(path) && line.contains("was removed: memmon"));
+    }
+    assert_eq!(status(&daemon)["degraded"].to_string().matches("removed").count(), 0);
+    daemon.stop();
+    assert!(!runtime.exists());
+}

@@ -16,20 +16,22 @@ use self::source::Source;
 use crate::workspace;
 
 /// Each room (module) of memmon/src, and the other rooms that it may import.
-const ROOMS: [(&str, &[&str]); 10] = [
+const ROOMS: [(&str, &[&str]); 11] = [
     ("model", &[]),
     ("files", &[]),
+    ("socket", &["files"]),
     ("policy", &["model"]),
     ("config", &["model", "files", "policy"]),
     ("observe", &["model"]),
     ("enforce", &["model"]),
-    ("report", &["model", "files"]),
-    ("status", &["model"]),
+    ("report", &["model", "files", "socket"]),
+    ("status", &["model", "socket"]),
     ("daemon", EVERY_ROOM),
     ("cli", EVERY_ROOM),
 ];
-const EVERY_ROOM: &[&str] =
-    &["model", "files", "policy", "config", "observe", "enforce", "report", "status", "daemon", "cli"];
+const EVERY_ROOM: &[&str] = &[
+    "model", "files", "socket", "policy", "config", "observe", "enforce", "report", "status", "daemon", "cli",
+];
 
 /// The files and folders that may hold `unsafe`: the BPF programs, raw system calls, and tests that make processes.
 const UNSAFE: &[&str] = &[

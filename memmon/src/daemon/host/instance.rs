@@ -1,6 +1,7 @@
 //! Allows one memmon per machine, because two would race for the same victims and the same pin.
 
 use std::{
+    cell::RefCell,
     fs::{self, File, OpenOptions},
     io::{Read, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
@@ -19,14 +20,15 @@ pub(in crate::daemon) const RUNTIME_DIR: &str = "/run/memmon";
 /// file, and the directory if it is empty.
 #[derive(Debug)]
 pub(in crate::daemon) struct Instance {
-    _lock: Flock<File>,
+    lock: RefCell<Flock<File>>,
     path: PathBuf,
 }
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        // The lock is still held, so the file is this memmon's. Errors are ignored: a file that stays does no harm.
-        if fs::remove_file(&self.path).is_ok()
+        // Errors are ignored: a file that stays does no harm.
+        if is_at(&self.lock.borrow(), &self.path)
+            && fs::remove_file(&self.path).is_ok()
             && let Some(directory) = self.path.parent()
         {
             let _ = fs::remove_dir(directory);
@@ -64,15 +66,33 @@ impl Instance {
     /// [`InstanceError::Taken`] if another memmon holds it, [`InstanceError::Unusable`] if the file cannot be locked.
     pub(in crate::daemon) fn take(directory: &Path) -> Result<Self, InstanceError> {
         let path = directory.join("lock");
-        loop {
-            let mut lock = lock(directory, &path)?;
-            // A memmon that ends removes its file: a lock is valid only on the file that is at the path now.
-            if is_at(&lock, &path) {
-                let unusable = |source| InstanceError::Unusable { path: path.clone(), source };
-                lock.set_len(0).map_err(unusable)?;
-                writeln!(lock, "{}", std::process::id()).map_err(unusable)?;
-                return Ok(Self { _lock: lock, path });
-            }
+        let lock = take(directory, &path)?;
+        Ok(Self { lock: RefCell::new(lock), path })
+    }
+
+    /// Creates the file and its directory again if someone has removed them. Returns the file if that was so.
+    ///
+    /// # Errors
+    /// [`InstanceError::Taken`] if another memmon has started since, [`InstanceError::Unusable`] as for [`Self::take`].
+    pub(in crate::daemon) fn restore(&self) -> Result<Option<&Path>, InstanceError> {
+        if is_at(&self.lock.borrow(), &self.path) {
+            return Ok(None);
+        }
+        let lock = take(self.path.parent().unwrap_or(&self.path), &self.path)?;
+        self.lock.replace(lock);
+        Ok(Some(&self.path))
+    }
+}
+
+fn take(directory: &Path, path: &Path) -> Result<Flock<File>, InstanceError> {
+    loop {
+        let mut lock = lock(directory, path)?;
+        // A memmon that ends removes its file: a lock is valid only on the file that is at the path now.
+        if is_at(&lock, path) {
+            let unusable = |source| InstanceError::Unusable { path: path.to_owned(), source };
+            lock.set_len(0).map_err(unusable)?;
+            writeln!(lock, "{}", std::process::id()).map_err(unusable)?;
+            return Ok(lock);
         }
     }
 }
@@ -144,7 +164,24 @@ mod tests {
         fs::remove_file(&path).unwrap();
         assert!(!is_at(&removed, &path));
         let second = Instance::take(directory.path()).unwrap();
-        assert!(is_at(&second._lock, &path));
+        assert!(is_at(&second.lock.borrow(), &path));
+    }
+
+    #[test]
+    fn a_removed_file_comes_back_unless_another_memmon_has_started() {
+        let directory = tempfile::tempdir().unwrap();
+        let runtime = directory.path().join("memmon");
+        let instance = Instance::take(&runtime).unwrap();
+        assert_eq!(instance.restore().unwrap(), None);
+        fs::remove_dir_all(&runtime).unwrap();
+        assert_eq!(instance.restore().unwrap(), Some(runtime.join("lock").as_path()));
+        assert!(matches!(Instance::take(&runtime), Err(InstanceError::Taken { .. })));
+
+        fs::remove_dir_all(&runtime).unwrap();
+        let second = Instance::take(&runtime).unwrap();
+        assert!(matches!(instance.restore(), Err(InstanceError::Taken { pid: Some(_) })));
+        drop(instance);
+        assert!(is_at(&second.lock.borrow(), &runtime.join("lock")), "the second one's file stays");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::{
 /// How often the textfile is written: Prometheus asks node_exporter about as often.
 const EVERY: Duration = Duration::from_secs(15);
 /// Between two attempts to listen.
-const AGAIN: Duration = Duration::from_secs(60);
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// What runs.
 #[derive(Default)]
@@ -98,15 +98,26 @@ fn serve(address: Listen, metrics: Metrics, teller: EventSender) -> io::Result<T
     let (hang_up, done) = mpsc::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let listen = async move {
+        let mut reported = None;
         loop {
             match MetricsServer::open(&address).await {
-                Ok(door) => door.serve(metrics.clone()).await,
-                Err(error) => {
-                    let what = format!("metrics cannot be served at {address}: {}", advised(&error));
+                Ok(server) => {
+                    reported = None;
+                    server.serve(metrics.clone()).await;
+                    let what =
+                        format!("the socket for metrics, {address}, was removed: memmon creates it again");
                     teller.tell(Event::Degraded { what });
                 }
+                Err(error) => {
+                    let what = format!("metrics cannot be served at {address}: {}", advised(&error));
+                    // Once until it works, or fails for another reason.
+                    if reported.as_ref() != Some(&what) {
+                        teller.tell(Event::Degraded { what: what.clone() });
+                        reported = Some(what);
+                    }
+                    tokio::time::sleep(AGAIN).await;
+                }
             }
-            tokio::time::sleep(AGAIN).await;
         }
     };
     let work = move || {

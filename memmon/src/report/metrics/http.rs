@@ -1,13 +1,6 @@
 //! Metrics over HTTP, on loopback or a Unix socket. A slow or silent client delays only itself.
 
-use std::{
-    collections::VecDeque,
-    convert::Infallible,
-    fs, io,
-    os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
-    path::Path,
-    time::Duration,
-};
+use std::{convert::Infallible, io, time::Duration};
 
 use http_body_util::Full;
 use hyper::{
@@ -20,13 +13,15 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, UnixListener, UnixStream},
-    task::{self, AbortHandle},
+    net::{TcpListener, UnixListener},
     time,
 };
 
 use super::{Metrics, textfile::text_format};
-use crate::model::Listen;
+use crate::{
+    model::Listen,
+    socket::{self, Clients, SocketFile},
+};
 
 /// Clients at once: one more, and the oldest has to go, which most likely never asks.
 const MOST_CLIENTS: usize = 16;
@@ -34,80 +29,49 @@ const MOST_CLIENTS: usize = 16;
 const MOST_BUFFER: usize = 16 << 10;
 /// From a client's connection to its end.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Between two connections.
-const BETWEEN_CLIENTS: Duration = Duration::from_millis(2);
-/// After an accept that failed: descriptors are short.
-const PAUSE: Duration = Duration::from_millis(200);
+/// Time without a client after which the server checks that clients can still find its socket.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// A socket that listens.
 pub(super) enum MetricsServer {
     Tcp(TcpListener),
-    Unix(UnixListener),
+    Unix(SocketFile, UnixListener),
 }
 
 impl MetricsServer {
-    /// Listens at `address`. A socket that nobody listens at any more is replaced.
+    /// Listens at `address`. A socket that no process listens at any more is replaced; the folder of a socket must be
+    /// root's alone.
     pub(super) async fn open(address: &Listen) -> io::Result<Self> {
         match address {
             Listen::Loopback(address) => TcpListener::bind(address).await.map(Self::Tcp),
             Listen::Socket(path) => {
-                if is_left_over(path).await {
-                    fs::remove_file(path)?;
-                }
-                let listener = UnixListener::bind(path)?;
-                fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
-                Ok(Self::Unix(listener))
+                socket::trusted(path)?;
+                let (file, listener) = SocketFile::take(path)?;
+                file.admit_group()?;
+                Ok(Self::Unix(file, UnixListener::from_std(listener)?))
             }
         }
     }
 
-    /// Serves for ever.
-    pub(super) async fn serve(self, metrics: Metrics) {
-        let mut clients: VecDeque<AbortHandle> = VecDeque::with_capacity(MOST_CLIENTS);
+    /// Serves until the file of the socket is gone, if it has one.
+    pub(super) async fn serve(&self, metrics: Metrics) {
+        let mut clients = Clients::new(MOST_CLIENTS);
         loop {
             let metrics = metrics.clone();
-            let client = match &self {
-                Self::Tcp(listener) => {
-                    listener.accept().await.map(|(client, _)| task::spawn(serve(client, metrics)))
-                }
-                Self::Unix(listener) => {
-                    listener.accept().await.map(|(client, _)| task::spawn(serve(client, metrics)))
-                }
-            };
-            let Ok(client) = client else {
-                time::sleep(PAUSE).await;
-                continue;
-            };
-            clients.retain(|client| !client.is_finished());
-            if clients.len() >= MOST_CLIENTS
-                && let Some(oldest) = clients.pop_front()
-            {
-                oldest.abort();
+            match self {
+                Self::Tcp(listener) => match listener.accept().await {
+                    Ok((client, _)) => clients.serve(serve(client, metrics)).await,
+                    Err(_) => clients.failed().await,
+                },
+                Self::Unix(file, listener) => match time::timeout(LOOK, listener.accept()).await {
+                    Ok(Ok((client, _))) => clients.serve(serve(client, metrics)).await,
+                    Ok(Err(_)) => clients.failed().await,
+                    Err(_) if file.is_in_place() => {}
+                    Err(_) => return,
+                },
             }
-            clients.push_back(client.abort_handle());
-            time::sleep(BETWEEN_CLIENTS).await;
         }
     }
-}
-
-impl Drop for MetricsServer {
-    fn drop(&mut self) {
-        // Before it is closed, so that it is nobody else's yet.
-        if let Self::Unix(listener) = self
-            && let Ok(address) = listener.local_addr()
-            && let Some(path) = address.as_pathname()
-        {
-            let _ = fs::remove_file(path);
-        }
-    }
-}
-
-async fn is_left_over(path: &Path) -> bool {
-    let is_socket = fs::symlink_metadata(path).is_ok_and(|facts| facts.file_type().is_socket());
-    is_socket
-        && UnixStream::connect(path)
-            .await
-            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 async fn serve(client: impl AsyncRead + AsyncWrite + Unpin, metrics: Metrics) {

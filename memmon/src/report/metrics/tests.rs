@@ -203,6 +203,33 @@ fn the_socket_serves_good_clients_whatever_bad_ones_do() {
     assert!(!path.exists());
 }
 
+/// In a folder that others may write to, a link could stand where the socket is to be. Only root has rights that another
+/// user could abuse by it.
+#[test]
+fn no_socket_is_put_where_others_may_write() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let shared = folder.path().join("shared");
+    fs::create_dir(&shared).unwrap();
+    let path = shared.join("metrics.sock");
+    let textfile = folder.path().join("memmon.prom");
+    fs::set_permissions(&shared, fs::Permissions::from_mode(0o777)).unwrap();
+    let listen = Some(Listen::Socket(path.clone()));
+    let reporter = reporter(folder.path(), MetricsOutputs { textfile: None, listen: listen.clone() });
+    if nix::unistd::geteuid().is_root() {
+        eventually(|| reporter.metrics().openmetrics().contains("memmon_degraded_total 1\n").then_some(()));
+        assert!(!path.exists());
+    }
+    fs::set_permissions(&shared, fs::Permissions::from_mode(0o755)).unwrap();
+    let machine =
+        Machine { journal: folder.path().join("j"), syslog: folder.path().join("s"), ..Machine::default() };
+    let metrics = MetricsOutputs { textfile: Some(textfile), listen };
+    reporter.replace(Outputs { console: Console::Off, machine, metrics, ..Outputs::default() });
+    eventually(|| UnixStream::connect(&path).ok());
+    eventually(|| (fs::metadata(&path).unwrap().permissions().mode() & 0o777 == 0o660).then_some(()));
+    assert!(reporter.finish(Duration::from_secs(20)));
+}
+
 #[test]
 fn a_reload_leaves_alone_what_stays_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
