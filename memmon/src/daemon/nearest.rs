@@ -40,18 +40,23 @@ pub fn nearest(basis: Basis) -> io::Result<Table> {
     };
     let (_, limit) = rules.limit(&memory);
     let processes = readings.len();
-    let over = readings.iter().filter(|reading| reading.rss > limit).count();
     readings.sort_unstable_by_key(|reading| (Reverse(reading.rss), reading.pid));
+    let is_over = |reading: &&Reading| reading.rss > limit;
+    // Those over the limit that get no row.
+    let mut over = readings.iter().skip(MOST).filter(is_over).count();
     readings.truncate(MOST);
-    let mut rows: Vec<_> = readings
-        .iter()
-        // Leaves out processes that ended meanwhile, and those that only borrow another process's memory.
-        .filter_map(|reading| proc.confirm(reading.pid, reading.start, limit, &accuracy).ok())
-        .map(|process| {
-            let verdict = policy::judge(&rules, &process, &memory);
-            Row::new(&process, proc.parts(process.id.pid).ok(), &verdict)
-        })
-        .collect();
+    let mut rows = Vec::with_capacity(readings.len());
+    for reading in &readings {
+        match proc.confirm(reading.pid, reading.start, limit, &accuracy) {
+            Ok(process) => {
+                let verdict = policy::judge(&rules, &process, &memory);
+                rows.push(Row::new(&process, proc.parts(process.id.pid).ok(), &verdict));
+            }
+            // One that ended meanwhile, or that only borrows another process's memory, is over no limit.
+            Err(error) => over += usize::from(error.is_transient() && is_over(&reading)),
+        }
+    }
+    over += rows.iter().filter(|row| row.rss_bytes > limit).count();
     rows.sort_by_key(|row| Reverse(row.rss_bytes));
     Ok(Table { memory, limit_bytes: limit, processes, over, rows })
 }
@@ -81,7 +86,10 @@ mod tests {
         let table = nearest(Basis { rules: rules(), accuracy: Accuracy::StatmExact, survey: None }).unwrap();
         assert!(table.rows.len() <= MOST && table.rows.len() <= table.processes);
         assert!(table.rows.is_sorted_by_key(|row| Reverse(row.rss_bytes)));
-        assert!(table.over > 0, "every process has more than a byte");
+        assert!(
+            table.over >= table.rows.len() && !table.rows.is_empty(),
+            "every process has more than a byte"
+        );
         let proc = ProcRoot::real().unwrap();
         let own = proc.survey(&Accuracy::StatmExact).unwrap().readings;
         let own: Vec<_> = own.into_iter().filter(|one| one.pid == rules().own_pid).collect();

@@ -258,7 +258,7 @@ pub struct Table {
     pub limit_bytes: Bytes,
     /// Number of processes with memory, including those that are not in the table.
     pub processes: usize,
-    /// Number of processes over the limit, for any verdict.
+    /// Number of processes over the limit, for any verdict, including those that are not in the table.
     pub over: usize,
     /// The rows, the process nearest to its limit first.
     pub rows: Vec<Row>,

@@ -108,8 +108,7 @@ fn without_a_daemon_top_looks_for_itself() {
     let terminal = Terminal::start("LC_ALL=C.UTF-8 NO_COLOR=1", &arguments);
     let screen = terminal.shows("no daemon: own look at /proc");
     assert!(screen.contains("limit 0.00GB") && screen.contains("█"), "{screen}");
-    assert!(screen.contains(&format!(" over, by the rules of {}\n", config.display())), "{screen}");
-    assert!(terminal.shows("/ filter  s sort (memory)  ? help").lines().count() <= 24);
+    assert!(terminal.shows("/ filter  space freeze  s sort (memory)").lines().count() <= 24);
     assert!(!is_coloured(&terminal.coloured()), "NO_COLOR: {}", terminal.coloured());
 
     // A name of its own, because the pid may be a part of another pid.
@@ -134,12 +133,24 @@ fn without_a_daemon_top_looks_for_itself() {
     terminal.press(&["Enter"]);
     terminal.shows(&format!("Filter: {own}{}  (0 of ", "x".repeat(32 - own.len())));
     assert!(begun.elapsed() < Duration::from_secs(9), "{:?}", begun.elapsed());
+    terminal.shows("Esc shows all.");
     terminal.press(&["Escape"]);
     terminal.shows("PID USER");
     terminal.press(&["Space"]);
     terminal.shows("FROZEN");
     terminal.tmux(&["resize-window", "-x", "130", "-y", "30"]);
-    terminal.shows("ANON   FILE  SHMEM");
+    let screen = terminal.shows("ANON   FILE  SHMEM");
+    assert!(screen.contains(&format!(", by the rules of {}\n", config.display())), "{screen}");
+    for (columns, lines, header) in [
+        ("60", "20", "    PID NAME               RSS LIMIT  GROWTH  LEFT VERDICT\n"),
+        ("40", "8", "    PID NAME               RSS VERDICT\n"),
+    ] {
+        terminal.tmux(&["resize-window", "-x", columns, "-y", lines]);
+        let screen = terminal.shows(header);
+        let below = screen.split(header).nth(1).unwrap().lines().take(4);
+        let pids = below.map(|line| line.get(..7).unwrap().trim().parse::<u32>());
+        assert!(pids.clone().all(|pid| pid.is_ok()) && pids.count() == 4, "{screen}");
+    }
     terminal.press(&["q"]);
     assert_eq!(terminal.ended(), "ended 0\n");
 }

@@ -7,6 +7,7 @@
 
 mod feed;
 mod figures;
+mod layout;
 mod model;
 #[cfg(test)]
 mod tests;

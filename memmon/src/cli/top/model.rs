@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
+use super::layout::{Parts, folded};
 use crate::{
     model::{Bytes, ProcessId, Uid},
     status::{Row, Status, Table},
@@ -101,13 +102,60 @@ impl Sort {
 /// A window over the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Overlay {
-    Help,
+    Help {
+        first: usize,
+    },
     /// The explanation of a verdict; `text` is none until it arrives.
     Explanation {
         process: ProcessId,
         text: Option<String>,
         first: usize,
     },
+}
+
+const HELP: &str = "\
+ up, down, j, k, page up, page down, home, end   choose a process
+ enter    explain: every rule, the verdict, and what would change it
+ space    freeze the screen, and let it go on
+ /        show only what has this in its name, user, pid or verdict; esc: all
+ s        sort by the next column; r: the other way round
+ m g t p u n   sort by memory, growth, time left, pid, user, name
+ q        quit
+
+ RSS      resident memory: what limits are about
+ LIMIT    the share of its limit that a process uses
+ GROWTH   bytes per second over the last ten seconds
+ LEFT     until the limit, if it goes on growing like that
+ VERDICT  what memmon would do with it now, or how far it is
+ A narrow or low terminal has fewer columns and lines.
+";
+
+impl Overlay {
+    /// What is in the window, as far as it is known.
+    pub(super) fn text(&self) -> &str {
+        match self {
+            Self::Help { .. } => HELP,
+            Self::Explanation { text, .. } => text.as_deref().unwrap_or_default(),
+        }
+    }
+
+    /// The first line on the screen.
+    pub(super) const fn first(&self) -> usize {
+        match self {
+            Self::Help { first } | Self::Explanation { first, .. } => *first,
+        }
+    }
+}
+
+/// Processes over the limit that are not on the screen, by the reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct OverButHidden {
+    /// The filter hides them.
+    pub(super) filtered: usize,
+    /// They are above or below the visible rows.
+    pub(super) off_screen: usize,
+    /// They have no row.
+    pub(super) without_row: usize,
 }
 
 /// Number of samples in a track.
@@ -174,9 +222,6 @@ pub(super) struct Model {
     tracks: HashMap<ProcessId, Track>,
 }
 
-/// Number of lines on the screen that are not rows of the table.
-pub(super) const FRAME: u16 = 8;
-
 impl Model {
     /// The rows that fit on the screen, and whether each is selected. The cost does not depend on the number of all rows.
     pub(super) fn visible(&self) -> impl Iterator<Item = (&Row, bool)> {
@@ -196,6 +241,20 @@ impl Model {
     /// Number of rows that pass the filter.
     pub(super) fn count(&self) -> usize {
         self.order.len()
+    }
+
+    /// The processes over the limit that are not on the screen.
+    pub(super) fn over_but_hidden(&self) -> OverButHidden {
+        let Some(Sample { table, .. }) = &self.sample else { return OverButHidden::default() };
+        let is_over = |row: &&Row| row.rss_bytes > table.limit_bytes;
+        let rows = table.rows.iter().filter(is_over).count();
+        let listed = self.order.iter().filter_map(|row| table.rows.get(*row)).filter(is_over).count();
+        let visible = self.visible().map(|(row, _)| row).filter(is_over).count();
+        OverButHidden {
+            filtered: rows.saturating_sub(listed),
+            off_screen: listed.saturating_sub(visible),
+            without_row: table.over.saturating_sub(rows),
+        }
     }
 
     /// Growth of a row in bytes per second.
@@ -220,7 +279,7 @@ impl Model {
     }
 
     fn page(&self) -> usize {
-        self.size.1.saturating_sub(FRAME).into()
+        Parts::of(self.size.1).rows.into()
     }
 
     fn cursor(&self) -> usize {
@@ -355,7 +414,7 @@ fn press(model: &mut Model, key: KeyEvent) -> Option<Command> {
         }
         KeyCode::Char(' ') => model.frozen = !model.frozen,
         KeyCode::Char('/') => model.typing = true,
-        KeyCode::Char('?' | 'h') | KeyCode::F(1) => model.overlay = Some(Overlay::Help),
+        KeyCode::Char('?' | 'h') | KeyCode::F(1) => model.overlay = Some(Overlay::Help { first: 0 }),
         KeyCode::Char('r') => {
             model.reverse = !model.reverse;
             model.arrange();
@@ -406,11 +465,11 @@ fn type_filter(model: &mut Model, key: KeyCode) {
 
 fn in_overlay(model: &mut Model, key: KeyCode) -> Option<Command> {
     let page = model.page();
-    let Some(Overlay::Explanation { text, first, .. }) = &mut model.overlay else {
-        model.overlay = None;
+    let lines = model.overlay.as_ref().map_or(0, |overlay| folded(overlay.text(), model.size.0).len());
+    let last = lines.saturating_sub(page);
+    let Some(Overlay::Help { first } | Overlay::Explanation { first, .. }) = &mut model.overlay else {
         return None;
     };
-    let last = text.as_ref().map_or(0, |text| text.lines().count()).saturating_sub(page);
     match key {
         KeyCode::Up | KeyCode::Char('k') => *first = first.saturating_sub(1),
         KeyCode::Down | KeyCode::Char('j') => *first = (*first + 1).min(last),

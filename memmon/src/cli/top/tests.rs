@@ -64,6 +64,14 @@ fn rows(growth: u64) -> Vec<Row> {
     ]
 }
 
+/// Seven processes over the limit, and one within it.
+fn crowd() -> Model {
+    let over = (1..=7)
+        .map(|pid| row(pid, &format!("hog{pid}"), 1000, 3 * GB, VerdictKind::Terminate, "ram_gb_threshold"));
+    let within = row(9, "postgres", 47_001, 9 * GB / 5, VerdictKind::Within, "");
+    updated(at_size(80, 24), [Message::Sample(sample(0.0, over.chain([within]).collect()))])
+}
+
 fn at_size(columns: u16, lines: u16) -> Model {
     update(Model::default(), Message::Size(columns, lines)).0
 }
@@ -132,10 +140,10 @@ fn a_terminal_of_80_by_24() {
 
 
 
+    12345 chrome (alice)  terminate: ram_gb_threshold
+    anon 1.75G  file 1.75G  shmem 0  swap 1.00M
 
-    12345 chrome (alice)  anon 1.75G  file 1.75G  shmem 0  swap 1.00M
-    terminate: ram_gb_threshold
-     q quit  space freeze  enter explain  / filter  s sort (memory)  ? help
+     q quit  ? help  enter explain  / filter  space freeze  s sort (memory)
     ");
 }
 
@@ -152,9 +160,9 @@ fn a_wide_terminal_has_the_parts_in_columns() {
        4242 alice    make\u{1b}[2J    3.00G  1.50G  1.50G      0  1.00M  150%          over ▁▁▁      grace
          77 47001    python3          1.12G   576M   576M      0  1.00M   56%  +64.0M   14s ▁▅█      within
           1 root     systemd          12.0M  6.00M  6.00M      0  1.00M    1%               ▁▁▁      protected pid 1
-    12345 chrome (alice)  anon 1.75G  file 1.75G  shmem 0  swap 1.00M
-    terminate: ram_gb_threshold
-     q quit  space freeze  enter explain  / filter  s sort (memory)  ? help
+    12345 chrome (alice)  terminate: ram_gb_threshold
+    anon 1.75G  file 1.75G  shmem 0  swap 1.00M
+     q quit  ? help  enter explain  / filter  space freeze  s sort (memory)
     ");
 }
 
@@ -164,6 +172,131 @@ fn any_terminal_size_works() {
         let model = updated(three_seconds(), [Message::Size(columns, lines)]);
         draw(&model, PLAIN);
         draw(&updated(model, [key(KeyCode::Char('?'))]), PLAIN);
+    }
+}
+
+#[test]
+fn a_terminal_of_60_by_20_has_whole_columns() {
+    let model = updated(three_seconds(), [Message::Size(60, 20)]);
+    insta::assert_snapshot!(screen(&model), @r"
+    memmon  no daemon: own look at /proc  limit 2.00GB
+    Mem ████████████░░░░░░░░░░░░░░░ 43.8% used  7.00GB / 16.00GB
+    245 processes, 2 over, by the rules of /etc/memmon/config.to
+
+        PID NAME               RSS LIMIT  GROWTH  LEFT VERDICT
+      12345 chrome           3.50G  175%          over terminate
+       4242 make\u{1b}[2J    3.00G  150%          over grace
+         77 python3          1.12G   56%  +64.0M   14s within
+          1 systemd          12.0M    1%               protected
+
+
+
+
+
+
+
+    12345 chrome (alice)  terminate: ram_gb_threshold
+    anon 1.75G  file 1.75G  shmem 0  swap 1.00M
+
+     q quit  ? help  enter explain  / filter  space freeze
+    ");
+}
+
+#[test]
+fn a_terminal_of_40_by_8_has_rows_with_pids() {
+    let model = updated(three_seconds(), [Message::Size(40, 8)]);
+    insta::assert_snapshot!(screen(&model), @r"
+    memmon  no daemon  limit 2.00GB
+    245 processes, 2 over, by the rules of /
+        PID NAME               RSS VERDICT
+      12345 chrome           3.50G terminate
+       4242 make\u{1b}[2J    3.00G grace
+         77 python3          1.12G within
+          1 systemd          12.0M protected
+     q quit  ? help  enter explain
+    ");
+    let model = updated(model, keys("/hog"));
+    insta::assert_snapshot!(screen(&model), @r#"
+    memmon  no daemon  limit 2.00GB
+    Filter: hog_  (0 of the 4 largest)
+    None of the 4 largest processes has
+    "hog" in its name, user, pid or verdict.
+    Esc shows all.
+
+
+     enter keep  esc all
+    "#);
+}
+
+#[test]
+fn processes_over_the_limit_that_are_not_on_the_screen_are_counted() {
+    let counts = |model: &Model| {
+        let shown = screen(model);
+        shown.lines().find(|line| line.contains(" over")).unwrap_or_default().to_owned()
+    };
+    let model = crowd();
+    assert_eq!(counts(&model), "245 processes, 7 over, by the rules of /etc/memmon/config.toml");
+    let small = updated(model.clone(), [Message::Size(80, 8)]);
+    assert_eq!(
+        counts(&small),
+        "245 processes, 7 over (3 off the screen), by the rules of /etc/memmon/config.tom"
+    );
+    let filtered = updated(model.clone(), keys("/hog3"));
+    assert!(
+        counts(&filtered).starts_with("245 processes, 7 over (6 filtered out), "),
+        "{}",
+        counts(&filtered)
+    );
+    let mut unread = model.sample.clone().unwrap();
+    unread.table.over += 2;
+    let unread = updated(model, [Message::Sample(Box::new(unread))]);
+    assert!(
+        counts(&unread).starts_with("245 processes, 9 over (2 not readable or too many), "),
+        "{}",
+        counts(&unread)
+    );
+}
+
+#[test]
+fn a_filter_without_a_hit_does_not_leave_the_screen_empty() {
+    let model = updated(crowd(), keys("/nginx"));
+    let shown = screen(&model);
+    let expected = "None of the 8 largest processes has \"nginx\" in its name, user, pid or";
+    assert!(shown.contains(expected) && shown.contains("Esc shows all."), "{shown}");
+    let all = updated(crowd(), [Message::Sample(sample(1.0, vec![]))]);
+    assert!(screen(&all).contains("No process can be looked at."), "{}", screen(&all));
+}
+
+/// No cell has two colours that may be alike: of the colours that a theme chooses, black, white, yellow and grey can be
+/// the background.
+#[test]
+fn every_colour_can_be_read_on_dark_and_on_light() {
+    use ratatui::style::{Color, Modifier};
+    let mut rows = rows(0);
+    rows.push(row(88, "postgres", 1000, 19 * GB / 10, VerdictKind::Within, ""));
+    rows.push(row(89, "doubtful", 1000, 3 * GB, VerdictKind::Unsure, "its cgroup is unreadable"));
+    let model = updated(at_size(80, 24), [Message::Sample(sample(0.0, rows))]);
+    for down in 0..6 {
+        let moved = updated(model.clone(), (0..down).map(|_| key(KeyCode::Down)));
+        let drawn = draw(&moved, Looks { colour: true, unicode: true });
+        let buffer = drawn.backend().buffer();
+        let mut selected = 0;
+        for (place, cell) in buffer.content.iter().enumerate() {
+            let readable = [Color::Reset, Color::Red, Color::Magenta, Color::Green];
+            let marked = (cell.fg, cell.bg) == (Color::Black, Color::Yellow);
+            let is_bar = "█░".contains(cell.symbol());
+            assert!(marked || is_bar || (readable.contains(&cell.fg) && cell.bg == Color::Reset), "{cell:?}");
+            // The header is reversed, too.
+            if cell.modifier.contains(Modifier::REVERSED) && !cell.modifier.contains(Modifier::BOLD) {
+                assert_eq!((cell.fg, cell.bg), (Color::Reset, Color::Reset), "{place}");
+                selected += 1;
+            }
+        }
+        assert_eq!(selected, 80, "one row");
+        assert!(
+            buffer.content.iter().any(|cell| cell.bg == Color::Yellow) || down == 3,
+            "the one near its limit"
+        );
     }
 }
 
@@ -249,12 +382,12 @@ fn only_the_visible_rows_of_five_thousand_are_formatted() {
     let many =
         (0..5000).map(|pid| row(pid, "many", 1000, u64::from(5000 - pid) * MB / 8, VerdictKind::Within, ""));
     let model = updated(at_size(80, 24), [Message::Sample(sample(0.0, many.collect()))]);
-    assert_eq!((model.count(), model.visible().count()), (5000, 16));
+    assert_eq!((model.count(), model.visible().count()), (5000, 15));
     let model = updated(model, [key(KeyCode::PageDown), key(KeyCode::PageDown)]);
-    assert_eq!(chosen(&model), 32);
-    assert_eq!(order(&model), (17..33).collect::<Vec<_>>());
+    assert_eq!(chosen(&model), 30);
+    assert_eq!(order(&model), (16..31).collect::<Vec<_>>());
     let end = updated(model, [key(KeyCode::End)]);
-    assert_eq!(order(&end), (4984..5000).collect::<Vec<_>>());
+    assert_eq!(order(&end), (4985..5000).collect::<Vec<_>>());
     assert_eq!(
         order(&updated(end.clone(), [key(KeyCode::Up)])),
         order(&end),
@@ -334,5 +467,5 @@ fn quitting_is_always_possible() {
         assert_eq!(update(model, interrupt).1, Some(Command::Quit));
     }
     assert_eq!(update(three_seconds(), key(KeyCode::Char('q'))).1, Some(Command::Quit));
-    assert_eq!(updated(three_seconds(), keys("?")).overlay, Some(Overlay::Help));
+    assert_eq!(updated(three_seconds(), keys("?")).overlay, Some(Overlay::Help { first: 0 }));
 }

@@ -10,7 +10,8 @@ use ratatui::{
 
 use super::{
     figures::{bar, left, rate, short, spark},
-    model::{Model, Overlay, Sample, Sort},
+    layout::{self, Column},
+    model::{Model, OverButHidden, Overlay, Sample, Sort},
 };
 use crate::{
     cli::status::span,
@@ -43,92 +44,115 @@ impl Looks {
     fn fg(self, colour: Color, otherwise: Modifier) -> Style {
         if self.colour { Style::new().fg(colour) } else { Style::new().add_modifier(otherwise) }
     }
+
+    /// For what must be seen: black on yellow, which can be read in every theme, or bold.
+    fn marked(self) -> Style {
+        if self.colour {
+            Style::new().fg(Color::Black).bg(Color::Yellow)
+        } else {
+            Style::new().add_modifier(Modifier::BOLD)
+        }
+    }
 }
 
 /// Width of the sparkline.
 const TREND: usize = 8;
-/// Terminal width from which on the parts of the memory have columns.
-const WIDE: u16 = 112;
 
 pub(super) fn view(model: &Model, looks: Looks, frame: &mut Frame<'_>) {
+    let parts = layout::Parts::of(frame.area().height);
+    let length = |has: bool| Constraint::Length(u16::from(has));
     let [title, memory, counts, note, table, detail, keys] = Layout::vertical([
-        Constraint::Length(1),
-        Constraint::Length(1),
-        Constraint::Length(1),
-        Constraint::Length(1),
+        length(parts.title),
+        length(parts.memory),
+        length(parts.counts),
+        length(parts.note),
         Constraint::Min(1),
-        Constraint::Length(2),
-        Constraint::Length(1),
+        Constraint::Length(parts.detail),
+        length(parts.keys),
     ])
     .areas(frame.area());
+    frame.render_widget(footer(model, keys.width), keys);
     let Some(sample) = &model.sample else {
-        frame.render_widget(heading(model, None, looks), title);
+        frame.render_widget(heading(model, None, title.width), title);
         let text = model.trouble.as_deref().unwrap_or("Looking …");
-        frame.render_widget(Paragraph::new(text), table);
-        frame.render_widget(footer(model), keys);
+        frame.render_widget(lines(text, 0, table), table);
         return;
     };
-    frame.render_widget(heading(model, Some(sample), looks), title);
     frame.render_widget(memory_line(sample, looks, memory.width), memory);
-    frame.render_widget(Line::from(counts_line(sample)), counts);
-    frame.render_widget(note_line(model, sample, looks), note);
+    // On a low screen, a note is more important than what it covers.
+    let noted = note_line(model, sample, looks);
+    let (place, covered) = match (parts.note, parts.counts) {
+        (true, _) => (note, None),
+        (false, true) => (counts, noted.is_some().then_some(counts)),
+        (false, false) => (title, noted.is_some().then_some(title)),
+    };
+    if covered != Some(title) {
+        frame.render_widget(heading(model, Some(sample), title.width), title);
+    }
+    if covered != Some(counts) {
+        frame.render_widget(Line::from(counts_line(model, sample)), counts);
+    }
+    if let Some(noted) = noted {
+        frame.render_widget(noted, place);
+    }
+    let all = Rect { height: table.height + detail.height, ..table };
     match &model.overlay {
+        None if model.count() == 0 => frame.render_widget(lines(&nothing(model, sample), 0, all), all),
         None => {
             frame.render_widget(rows(model, sample, looks, table.width), table);
             if let Some(row) = model.chosen() {
                 frame.render_widget(Paragraph::new(detail_lines(row, sample)), detail);
             }
         }
-        Some(Overlay::Help) => frame.render_widget(Paragraph::new(HELP), rest(table, detail)),
-        Some(Overlay::Explanation { process, text, first }) => {
-            let wait = format!("Looking at {process} …");
-            let lines = text.as_deref().unwrap_or(&wait).lines().skip(*first).map(Line::from);
-            frame.render_widget(Paragraph::new(lines.collect::<Vec<_>>()), rest(table, detail));
+        Some(Overlay::Explanation { process, text: None, .. }) => {
+            frame.render_widget(lines(&format!("Looking at {process} …"), 0, all), all);
         }
+        Some(overlay) => frame.render_widget(lines(overlay.text(), overlay.first(), all), all),
     }
-    frame.render_widget(footer(model), keys);
 }
 
-fn rest(table: Rect, detail: Rect) -> Rect {
-    Rect { height: table.height + detail.height, ..table }
+/// `text` from its line `first` on, folded to the width of `area`.
+fn lines(text: &str, first: usize, area: Rect) -> Paragraph<'static> {
+    let lines = layout::folded(text, area.width).into_iter().skip(first).take(area.height.into());
+    Paragraph::new(lines.map(Line::from).collect::<Vec<_>>())
 }
 
-const HELP: &str = "\
- up, down, j, k, page up, page down, home, end   choose a process
- enter    explain: every rule, the verdict, and what would change it
- space    freeze the screen, and let it go on
- /        show only what has this in its name, user, pid or verdict; esc: all
- s        sort by the next column; r: the other way round
- m g t p u n   sort by memory, growth, time left, pid, user, name
- q        quit
+/// Why the table is empty.
+fn nothing(model: &Model, sample: &Sample) -> String {
+    let filter = Text::harmless(&model.filter);
+    match sample.table.rows.len() {
+        0 => "No process can be looked at.".to_owned(),
+        rows if rows < sample.table.processes => format!(
+            "None of the {rows} largest processes has \"{filter}\" in its name, user, pid or verdict. Esc shows all."
+        ),
+        _ => format!("No process has \"{filter}\" in its name, user, pid or verdict. Esc shows all."),
+    }
+}
 
- RSS      resident memory: what limits are about
- LIMIT    the share of its limit that a process uses
- GROWTH   bytes per second over the last ten seconds
- LEFT     until the limit, if it goes on growing like that
- VERDICT  what memmon would do with it now, or how far it is
-";
+/// Terminal width from which on there is room for more than the most important words.
+const ROOMY: u16 = 60;
 
-fn heading<'a>(model: &Model, sample: Option<&Sample>, looks: Looks) -> Line<'a> {
+fn heading<'a>(model: &Model, sample: Option<&Sample>, width: u16) -> Line<'a> {
     let bold = Style::new().add_modifier(Modifier::BOLD);
-    let mut spans = vec![Span::styled("memmon", bold.patch(looks.fg(Color::Cyan, Modifier::BOLD)))];
+    let mut spans = vec![Span::styled("memmon", bold)];
+    if model.frozen {
+        spans.push("  ".into());
+        spans.push(Span::styled(" FROZEN ", Style::new().add_modifier(Modifier::REVERSED)));
+    }
     if let Some(sample) = sample {
         let about = match &sample.status {
             Some(status) => {
                 let mode = if status.dry_run { "dry run" } else { "enforcing" };
-                format!(" {}  {}  {mode}", status.version, status.source.name)
+                let version = if width < ROOMY { String::new() } else { format!(" {}", status.version) };
+                format!("{version}  {}  {mode}", status.source.name)
             }
             None => {
                 let why = sample.alone.as_ref().map_or("no daemon", |alone| alone.why);
-                format!("  {why}: own look at /proc")
+                if width < ROOMY { format!("  {why}") } else { format!("  {why}: own look at /proc") }
             }
         };
         spans.push(about.into());
         spans.push(format!("  limit {}", sample.table.limit_bytes).into());
-    }
-    if model.frozen {
-        spans.push("  ".into());
-        spans.push(Span::styled(" FROZEN ", Style::new().add_modifier(Modifier::REVERSED)));
     }
     Line::from(spans)
 }
@@ -148,9 +172,22 @@ fn memory_line<'a>(sample: &Sample, looks: Looks, width: u16) -> Line<'a> {
     Line::from(vec!["Mem ".into(), Span::styled(bar, looks.fg(colour, Modifier::empty())), text.into()])
 }
 
-fn counts_line(sample: &Sample) -> String {
+fn counts_line(model: &Model, sample: &Sample) -> String {
     let table = &sample.table;
     let mut text = format!("{} processes, {} over", table.processes, table.over);
+    let OverButHidden { filtered, off_screen, without_row } = model.over_but_hidden();
+    let hidden: Vec<_> = [
+        (filtered, "filtered out"),
+        (off_screen, "off the screen"),
+        (without_row, "not readable or too many"),
+    ]
+    .into_iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, why)| format!("{count} {why}"))
+    .collect();
+    if !hidden.is_empty() {
+        text += &format!(" ({})", hidden.join(", "));
+    }
     if let Some(alone) = &sample.alone {
         text += &format!(", by the rules of {}", alone.rules_from);
     }
@@ -164,19 +201,19 @@ fn counts_line(sample: &Sample) -> String {
     text
 }
 
-fn note_line<'a>(model: &Model, sample: &Sample, looks: Looks) -> Line<'a> {
-    let warning = |text: String| Line::styled(text, looks.fg(Color::Yellow, Modifier::BOLD));
+fn note_line<'a>(model: &Model, sample: &Sample, looks: Looks) -> Option<Line<'a>> {
+    let warning = |text: String| Some(Line::from(Span::styled(text, looks.marked())));
     if model.typing || !model.filter.is_empty() {
         let cursor = if model.typing { "_" } else { "" };
         let filter = Text::harmless(&model.filter);
         let (shown, all) = (sample.table.rows.len(), sample.table.processes);
         let of = if shown < all { format!("the {shown} largest") } else { shown.to_string() };
-        return Line::from(format!("Filter: {filter}{cursor}  ({} of {of})", model.count()));
+        return Some(Line::from(format!("Filter: {filter}{cursor}  ({} of {of})", model.count())));
     }
     if let Some(trouble) = &model.trouble {
         return warning(Text::harmless(trouble).to_string());
     }
-    let Some(status) = &sample.status else { return Line::default() };
+    let status = sample.status.as_ref()?;
     if let Some(error) = &status.config.last_error {
         return warning(format!("The last reload failed: {error}"));
     }
@@ -185,82 +222,103 @@ fn note_line<'a>(model: &Model, sample: &Sample, looks: Looks) -> Line<'a> {
         (Some((first, [])), _) => warning(format!("Degraded: {first}")),
         (Some((first, more)), _) => warning(format!("Degraded ({}): {first}", more.len() + 1)),
         (None, 1..) => warning(format!("{lost} events were lost: memmon status")),
-        (None, 0) => Line::default(),
+        (None, 0) => None,
     }
 }
 
 fn rows<'a>(model: &Model, sample: &Sample, looks: Looks, width: u16) -> Table<'a> {
-    let wide = width >= WIDE;
-    let mut columns =
-        vec![("    PID", 7, Some(Sort::Pid)), ("USER", 8, Some(Sort::User)), ("NAME", 15, Some(Sort::Name))];
-    columns.push(("   RSS", 6, Some(Sort::Memory)));
-    if wide {
-        columns.extend([("  ANON", 6, None), ("  FILE", 6, None), (" SHMEM", 6, None), ("  SWAP", 6, None)]);
-    }
-    columns.extend([("LIMIT", 5, None), (" GROWTH", 7, Some(Sort::Growth)), (" LEFT", 5, Some(Sort::Left))]);
-    columns.push(("TREND", 8, None));
-    let header = columns.iter().map(|(name, _, sort)| {
-        let sorted = *sort == Some(model.sort);
-        Cell::new(*name).style(if sorted {
-            Style::new().add_modifier(Modifier::UNDERLINED)
-        } else {
-            Style::new()
-        })
+    let columns = Column::that_fit(width);
+    let header = columns.iter().map(|(column, _)| {
+        let sorted = sorts_by(*column) == Some(model.sort);
+        let underlined = if sorted { Modifier::UNDERLINED } else { Modifier::empty() };
+        Cell::new(column.title()).style(Style::new().add_modifier(underlined))
     });
-    let header = TableRow::new(header.chain([Cell::new("VERDICT")]))
-        .style(Style::new().add_modifier(Modifier::BOLD | Modifier::REVERSED));
-    let widths = columns.iter().map(|(_, width, _)| Constraint::Length(*width)).chain([Constraint::Min(9)]);
+    let header = TableRow::new(header).style(Style::new().add_modifier(Modifier::BOLD | Modifier::REVERSED));
+    let widths = columns.iter().map(|(_, width)| Constraint::Length(*width));
     let body = model.visible().map(|(row, chosen)| {
-        let line = TableRow::new(cells(model, sample, row, looks, wide)).style(style(row, sample, looks));
-        if chosen { line.style(style(row, sample, looks).add_modifier(Modifier::REVERSED)) } else { line }
+        let near = looks.colour && !chosen && is_near(row, sample);
+        let cells = columns.iter().map(|(column, width)| {
+            let style = if near && *column == Column::Limit { looks.marked() } else { Style::new() };
+            Cell::new(cell(*column, *width, model, sample, row, looks)).style(style)
+        });
+        // The terminal's own two colours: a colour of the row could be too near to its background.
+        let selected = Style::new().add_modifier(Modifier::REVERSED);
+        TableRow::new(cells).style(if chosen { selected } else { style(row, sample, looks) })
     });
-    Table::new(body.collect::<Vec<_>>(), widths).header(header).column_spacing(1)
+    Table::new(body.collect::<Vec<_>>(), widths.collect::<Vec<_>>()).header(header).column_spacing(1)
 }
 
-fn cells(model: &Model, sample: &Sample, row: &Row, looks: Looks, wide: bool) -> Vec<String> {
-    let share = row.rss_bytes.percent_of(sample.table.limit_bytes).min(9999.0);
-    let over = row.rss_bytes > sample.table.limit_bytes;
-    let left = if over { "over".to_owned() } else { model.left(row).map(left).unwrap_or_default() };
-    let trend = model.track(row).map(|track| spark(track.last(TREND), looks.sparks()));
-    let mut cells = vec![
-        format!("{:>7}", row.id.pid),
-        user(row.uid, sample),
-        row.comm.to_string(),
-        format!("{:>6}", short(row.rss_bytes)),
-    ];
-    if wide {
-        let Parts { anon, file, shmem, swap } = row.parts.unwrap_or_default();
-        let part = |amount| if row.parts.is_some() { short(amount) } else { "?".to_owned() };
-        cells.extend([anon, file, shmem, swap].map(|amount| format!("{:>6}", part(amount))));
+const fn sorts_by(column: Column) -> Option<Sort> {
+    match column {
+        Column::Pid => Some(Sort::Pid),
+        Column::User => Some(Sort::User),
+        Column::Name => Some(Sort::Name),
+        Column::Rss => Some(Sort::Memory),
+        Column::Growth => Some(Sort::Growth),
+        Column::Left => Some(Sort::Left),
+        Column::Anon | Column::File | Column::Shmem | Column::Swap => None,
+        Column::Limit | Column::Trend | Column::Verdict => None,
     }
-    cells.extend([
-        format!("{:>5}", format!("{share:.0}%")),
-        format!("{:>7}", model.growth(row).map(rate).unwrap_or_default()),
-        format!("{left:>5}"),
-        trend.unwrap_or_default(),
-        match &row.phase {
+}
+
+fn cell(column: Column, width: u16, model: &Model, sample: &Sample, row: &Row, looks: Looks) -> String {
+    let part = |part: fn(Parts) -> Bytes| {
+        let amount = row.parts.map_or_else(|| "?".to_owned(), |parts| short(part(parts)));
+        format!("{amount:>6}")
+    };
+    match column {
+        Column::Pid => format!("{:>7}", row.id.pid),
+        Column::User => user(row.uid, sample),
+        Column::Name => row.comm.to_string(),
+        Column::Rss => format!("{:>6}", short(row.rss_bytes)),
+        Column::Anon => part(|parts| parts.anon),
+        Column::File => part(|parts| parts.file),
+        Column::Shmem => part(|parts| parts.shmem),
+        Column::Swap => part(|parts| parts.swap),
+        Column::Limit => {
+            let share = row.rss_bytes.percent_of(sample.table.limit_bytes).min(9999.0);
+            format!("{:>5}", format!("{share:.0}%"))
+        }
+        Column::Growth => format!("{:>7}", model.growth(row).map(rate).unwrap_or_default()),
+        Column::Left => {
+            let over = row.rss_bytes > sample.table.limit_bytes;
+            let left = if over { "over".to_owned() } else { model.left(row).map(left).unwrap_or_default() };
+            format!("{left:>5}")
+        }
+        Column::Trend => {
+            model.track(row).map(|track| spark(track.last(TREND), looks.sparks())).unwrap_or_default()
+        }
+        Column::Verdict => match &row.phase {
             Some(phase) => phase.to_string(),
-            None if wide => format!("{} {}", row.verdict, row.why),
+            None if width > Column::Verdict.width() + 6 => format!("{} {}", row.verdict, row.why),
             None => row.verdict.to_string(),
         },
-    ]);
-    cells
+    }
 }
 
+fn is_near(row: &Row, sample: &Sample) -> bool {
+    row.verdict == VerdictKind::Within && row.rss_bytes.percent_of(sample.table.limit_bytes) >= 80.0
+}
+
+/// The style of a row, in colours that can be read on a dark and on a light background.
 fn style(row: &Row, sample: &Sample, looks: Looks) -> Style {
-    let near = row.rss_bytes.percent_of(sample.table.limit_bytes) >= 80.0;
     match row.verdict {
         _ if row.phase.is_some() => looks.fg(Color::Red, Modifier::BOLD).add_modifier(Modifier::BOLD),
         VerdictKind::Terminate => looks.fg(Color::Red, Modifier::BOLD),
         VerdictKind::Unsure => looks.fg(Color::Magenta, Modifier::BOLD),
-        VerdictKind::Protected => looks.fg(Color::DarkGray, Modifier::DIM),
-        VerdictKind::Within if near => looks.fg(Color::Yellow, Modifier::BOLD),
+        VerdictKind::Protected => Style::new().add_modifier(Modifier::DIM),
+        VerdictKind::Within if is_near(row, sample) => Style::new().add_modifier(Modifier::BOLD),
         VerdictKind::Within => Style::new(),
     }
 }
 
 /// Details of the selected process that have no column.
 fn detail_lines<'a>(row: &Row, sample: &Sample) -> Vec<Line<'a>> {
+    let verdict = match (&row.phase, row.why.as_str()) {
+        (Some(phase), _) => format!("being terminated, {phase}"),
+        (None, "") => row.verdict.to_string(),
+        (None, why) => format!("{}: {why}", row.verdict),
+    };
     let amounts = match row.parts {
         Some(Parts { anon, file, shmem, swap }) => format!(
             "anon {}  file {}  shmem {}  swap {}",
@@ -275,31 +333,22 @@ fn detail_lines<'a>(row: &Row, sample: &Sample) -> Vec<Line<'a>> {
         Bytes::ZERO => String::new(),
         error => format!("  +-{}", short(error)),
     };
-    let who = format!("{} {} ({})", row.id.pid, row.comm, user(row.uid, sample));
-    let verdict = match (&row.phase, row.why.as_str()) {
-        (Some(phase), _) => format!("being terminated: {phase}"),
-        (None, "") => row.verdict.to_string(),
-        (None, why) => format!("{}: {why}", row.verdict),
-    };
-    vec![Line::from(format!("{who}  {amounts}{error}")), Line::from(verdict)]
+    let named = format!("{} {} ({})", row.id.pid, row.comm, user(row.uid, sample));
+    vec![Line::from(format!("{named}  {verdict}")), Line::from(format!("{amounts}{error}"))]
 }
 
 fn user(uid: Uid, sample: &Sample) -> String {
     sample.users.get(&uid).cloned().unwrap_or_else(|| uid.to_string())
 }
 
-fn footer<'a>(model: &Model) -> Line<'a> {
-    let text = match (&model.overlay, model.typing) {
-        (Some(Overlay::Explanation { .. }), _) => " up/down scroll  any other key: back".to_owned(),
-        (Some(Overlay::Help), _) => " any key: back".to_owned(),
-        (None, true) => " enter keep  esc all".to_owned(),
-        (None, false) => {
-            let way = if model.reverse { " reversed" } else { "" };
-            format!(
-                " q quit  space freeze  enter explain  / filter  s sort ({}{way})  ? help",
-                model.sort.as_str()
-            )
-        }
+fn footer<'a>(model: &Model, width: u16) -> Line<'a> {
+    let way = if model.reverse { " reversed" } else { "" };
+    let sort = format!("s sort ({}{way})", model.sort.as_str());
+    let items: &[&str] = match (&model.overlay, model.typing) {
+        (Some(_), _) => &["up/down scroll", "any other key: back"],
+        (None, true) => &["enter keep", "esc all"],
+        (None, false) => &["q quit", "? help", "enter explain", "/ filter", "space freeze", &sort],
     };
+    let text = format!(" {}", layout::that_fit(items, width.saturating_sub(1)).join("  "));
     Line::styled(text, Style::new().add_modifier(Modifier::DIM))
 }

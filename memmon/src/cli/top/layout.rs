@@ -1,0 +1,239 @@
+//! What of the screen there is room for, in lines and in columns. Pure.
+
+/// The parts of the screen besides the table and its header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Parts {
+    pub(super) title: bool,
+    pub(super) memory: bool,
+    pub(super) counts: bool,
+    /// The line for the filter and for warnings. Without it, they take the place of the counts or of the title.
+    pub(super) note: bool,
+    /// Lines about the selected process.
+    pub(super) detail: u16,
+    pub(super) keys: bool,
+    /// Rows of the table.
+    pub(super) rows: u16,
+}
+
+/// Rows of the table that everything but the title and the keys must leave.
+const FEW_ROWS: u16 = 4;
+
+impl Parts {
+    /// The parts that a screen of so many lines has. The less important ones go first.
+    pub(super) const fn of(lines: u16) -> Self {
+        let title = lines >= 3;
+        let keys = lines >= 4;
+        // Room for more than the title, the keys, the header, and a few rows.
+        let spare = lines.saturating_sub(3 + FEW_ROWS);
+        let (counts, note, memory) = (spare >= 1, spare >= 2, spare >= 3);
+        let detail = if spare >= 6 {
+            3
+        } else if spare >= 5 {
+            2
+        } else {
+            0
+        };
+        let others = title as u16 + keys as u16 + counts as u16 + note as u16 + memory as u16 + detail;
+        let rows = lines.saturating_sub(others + 1);
+        Self { title, memory, counts, note, detail, keys, rows }
+    }
+}
+
+/// A column of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Column {
+    Pid,
+    User,
+    Name,
+    Rss,
+    Anon,
+    File,
+    Shmem,
+    Swap,
+    Limit,
+    Growth,
+    Left,
+    Trend,
+    Verdict,
+}
+
+impl Column {
+    /// All of them, from left to right.
+    const ALL: [Self; 13] = [
+        Self::Pid,
+        Self::User,
+        Self::Name,
+        Self::Rss,
+        Self::Anon,
+        Self::File,
+        Self::Shmem,
+        Self::Swap,
+        Self::Limit,
+        Self::Growth,
+        Self::Left,
+        Self::Trend,
+        Self::Verdict,
+    ];
+    /// In the order in which they get room: the columns of one line come together or not at all.
+    const BY_IMPORTANCE: [&[Self]; 9] = [
+        &[Self::Pid],
+        &[Self::Rss],
+        &[Self::Name],
+        &[Self::Verdict],
+        &[Self::Limit],
+        &[Self::Left],
+        &[Self::Growth],
+        &[Self::User],
+        &[Self::Trend],
+    ];
+    /// The parts of the memory, if there is room for a verdict with its reason besides.
+    const PARTS: [Self; 4] = [Self::Anon, Self::File, Self::Shmem, Self::Swap];
+    /// Room for the first letters of a verdict's reason.
+    const REASON: u16 = 5;
+
+    pub(super) const fn title(self) -> &'static str {
+        match self {
+            Self::Pid => "    PID",
+            Self::User => "USER",
+            Self::Name => "NAME",
+            Self::Rss => "   RSS",
+            Self::Anon => "  ANON",
+            Self::File => "  FILE",
+            Self::Shmem => " SHMEM",
+            Self::Swap => "  SWAP",
+            Self::Limit => "LIMIT",
+            Self::Growth => " GROWTH",
+            Self::Left => " LEFT",
+            Self::Trend => "TREND",
+            Self::Verdict => "VERDICT",
+        }
+    }
+
+    /// Its width, which for the verdict is the least.
+    pub(super) const fn width(self) -> u16 {
+        match self {
+            Self::Name => 15,
+            Self::Verdict => 9,
+            Self::User | Self::Trend => 8,
+            Self::Pid | Self::Growth => 7,
+            Self::Rss | Self::Anon | Self::File | Self::Shmem | Self::Swap => 6,
+            Self::Limit | Self::Left => 5,
+        }
+    }
+
+    /// The columns that fit into `width` with a blank between them, each with its width. None is ever cut but the name,
+    /// and on the smallest screens the pid.
+    pub(super) fn that_fit(width: u16) -> Vec<(Self, u16)> {
+        let mut chosen: Vec<Self> = Vec::new();
+        let mut used = 0;
+        let mut name = Self::Name.width();
+        for columns in Self::BY_IMPORTANCE.into_iter().chain([&Self::PARTS[..]]) {
+            let needed: u16 = columns.iter().map(|column| column.width() + 1).sum();
+            let reason = if columns == Self::PARTS { Self::REASON } else { 0 };
+            // The blank before the first column is none.
+            let room = (width + 1).saturating_sub(used);
+            if needed + reason <= room {
+                used += needed;
+                chosen.extend(columns);
+            } else if *columns == [Self::Name] && room > 4 {
+                // The first letters of the name are better than none.
+                name = room.saturating_sub(1);
+                chosen.extend(columns);
+                break;
+            } else {
+                break;
+            }
+        }
+        if chosen.is_empty() {
+            return vec![(Self::Pid, width)];
+        }
+        let rest = width + 1 - used.min(width + 1);
+        let columns = Self::ALL.into_iter().filter(|column| chosen.contains(column));
+        let width_of = |column: Self| match column {
+            Self::Name => name,
+            Self::Verdict => column.width() + rest,
+            _ => column.width(),
+        };
+        columns.map(|column| (column, width_of(column))).collect()
+    }
+}
+
+/// The items that fit into `width`, from the first on, in the order of the list.
+pub(super) fn that_fit<'a>(items: &[&'a str], width: u16) -> Vec<&'a str> {
+    let mut used = 0;
+    let fits = |item: &&&str| {
+        used += item.chars().count() + 2;
+        used <= usize::from(width) + 1
+    };
+    items.iter().take_while(fits).copied().collect()
+}
+
+/// `text` in lines of at most `width` characters, cut at blanks where there are some.
+pub(super) fn folded(text: &str, width: u16) -> Vec<String> {
+    let width = usize::from(width.max(1));
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        let mut rest: Vec<char> = line.chars().collect();
+        let indent = rest.iter().take_while(|char| **char == ' ').count().min(width / 2);
+        while rest.len() > width {
+            let blank = (indent + 1..=width).rev().find(|place| rest.get(*place) == Some(&' '));
+            let after = rest.split_off(blank.unwrap_or(width));
+            lines.push(rest.iter().collect());
+            let after = after.into_iter().skip_while(|char| *char == ' ');
+            rest = std::iter::repeat_n(' ', indent).chain(after).collect();
+        }
+        lines.push(rest.iter().collect());
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_has_rows_on_every_screen() {
+        for lines in 0..200 {
+            let parts = Parts::of(lines);
+            assert!(parts.rows >= lines.saturating_sub(3).min(FEW_ROWS), "{lines}: {parts:?}");
+        }
+        let Parts { memory, counts, note, detail, rows, .. } = Parts::of(8);
+        assert_eq!((memory, counts, note, detail, rows), (false, true, false, 0, 4));
+        let Parts { memory, counts, note, detail, rows, .. } = Parts::of(24);
+        assert_eq!((memory, counts, note, detail, rows), (true, true, true, 3, 15));
+    }
+
+    #[test]
+    fn no_column_is_cut_and_the_pid_is_always_there() {
+        for width in 0..300 {
+            let columns = Column::that_fit(width);
+            assert_eq!(columns[0].0, Column::Pid);
+            let sum: u16 = columns.iter().map(|(_, width)| width + 1).sum();
+            assert!(sum <= width + 1, "{width}: {columns:?}");
+            if width >= 7 {
+                assert_eq!(columns[0].1, 7, "{width}");
+            }
+        }
+        let titles = |width| {
+            Column::that_fit(width).iter().map(|(column, _)| column.title().trim()).collect::<Vec<_>>()
+        };
+        assert_eq!(titles(40), ["PID", "NAME", "RSS", "VERDICT"]);
+        assert_eq!(titles(60), ["PID", "NAME", "RSS", "LIMIT", "GROWTH", "LEFT", "VERDICT"]);
+        assert_eq!(titles(80), ["PID", "USER", "NAME", "RSS", "LIMIT", "GROWTH", "LEFT", "TREND", "VERDICT"]);
+        assert_eq!(titles(120).len(), 13);
+    }
+
+    #[test]
+    fn text_is_folded_at_blanks_and_keeps_its_indent() {
+        assert_eq!(folded("  one two three", 9), ["  one two", "  three"]);
+        assert_eq!(folded("abcdefgh", 3), ["abc", "def", "gh"]);
+        assert_eq!(folded("a\n\nb", 80), ["a", "", "b"]);
+        for width in 0..20 {
+            assert!(
+                folded("      deep   words and more", width)
+                    .iter()
+                    .all(|line| line.chars().count() <= usize::from(width.max(1)))
+            );
+        }
+    }
+}
