@@ -247,6 +247,7 @@ mod tests {
             kernel_thread: false,
             inherited: Fact::Absent,
             holdings: None,
+            launch: crate::model::Launch::default(),
         }
     }
 

@@ -376,7 +376,7 @@ fn nothing_in_the_file_plays_tricks_on_a_terminal() {
      --> config.toml:2:1
       |
     2 | "\u001b[2J\u{202e}" = 1
-      | ^^^^^^^^^^^^^^^^^^^ expected one of: format, level, lines_per_minute
+      | ^^^^^^^^^^^^^^^^^^^ expected one of: format, level, lines_per_minute, command_lines
     "#);
 }
 

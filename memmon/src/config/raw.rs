@@ -93,6 +93,7 @@ pub(super) struct Log {
     pub(super) format: Option<Spanned<String>>,
     pub(super) level: Option<Spanned<String>>,
     pub(super) lines_per_minute: Option<Spanned<i64>>,
+    pub(super) command_lines: Option<Spanned<bool>>,
 }
 
 #[derive(Debug)]
@@ -174,6 +175,7 @@ pub(super) fn read(text: &str, problems: &mut Problems<'_>) -> Typed {
         format: section.take("format", &STRING),
         level: section.take("level", &STRING),
         lines_per_minute: section.take("lines_per_minute", &INTEGER),
+        command_lines: section.take("command_lines", &BOOLEAN),
     });
     let (status, _) =
         document.section("status", problems, |section| Status { group: section.take("group", &STRING) });

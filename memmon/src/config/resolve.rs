@@ -54,6 +54,7 @@ pub(super) mod default {
     pub(in crate::config) const DRY_RUN: bool = false;
     pub(in crate::config) const LOG_FILE: &str = "/var/log/memory_monitor.log";
     pub(in crate::config) const SYSTEM_LOG: bool = true;
+    pub(in crate::config) const COMMAND_LINES: bool = true;
     pub(in crate::config) const GRACE: Duration = Duration::from_secs(5);
     pub(in crate::config) const REPEAT_LIMIT: u32 = 5;
     pub(in crate::config) const REPEAT_WINDOW: Duration = Duration::from_secs(600);
@@ -103,7 +104,7 @@ pub(super) fn settings(
         hard_ceiling,
         reserve_percent,
     } = termination;
-    let raw::Log { format, level, lines_per_minute } = log;
+    let raw::Log { format, level, lines_per_minute, command_lines } = log;
     let honour_oom_score_adj = whitelist.honour_oom_score_adj.as_ref().map(|typed| *typed.get_ref());
 
     let mut reader = Reader { users, problems, warnings: Vec::new() };
@@ -133,6 +134,7 @@ pub(super) fn settings(
         system_log: enable_syslog.map_or(default::SYSTEM_LOG, Spanned::into_inner),
         level: reader.choice("level", level, &LEVELS, LogLevel::as_str).unwrap_or_default(),
         lines_per_minute: reader.lines_per_minute(lines_per_minute),
+        command_lines: command_lines.map_or(default::COMMAND_LINES, Spanned::into_inner),
     };
     let kernel = Kernel {
         source: reader.choice("source", source, &SOURCES, SourceChoice::as_str).unwrap_or_default(),

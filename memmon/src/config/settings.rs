@@ -74,6 +74,8 @@ pub struct Log {
     pub level: LogLevel,
     /// Lines a minute for each user and kind of event; none for no bound.
     pub lines_per_minute: Option<u32>,
+    /// Whether events have the command line of the process that they are about.
+    pub command_lines: bool,
 }
 
 /// How a log line looks.

@@ -101,7 +101,8 @@ fn the_defaults_are_those_of_v1() {
             format: LogFormat::Text,
             system_log: true,
             level: LogLevel::Info,
-            lines_per_minute: Some(20)
+            lines_per_minute: Some(20),
+            command_lines: true,
         }
     );
     assert_eq!(metrics, Metrics::default());

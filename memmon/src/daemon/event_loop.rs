@@ -16,6 +16,7 @@ use tokio::{
 };
 
 use crate::daemon::Options;
+use crate::daemon::engine::case::Case;
 use crate::daemon::engine::doubt::Doubts;
 use crate::daemon::engine::growth::{CpuBudget, GrowthTracker};
 use crate::daemon::engine::lazy_free::LazilyFreed;
@@ -68,8 +69,8 @@ pub(super) struct Daemon<'a> {
     pub(super) instance: Option<&'a Instance>,
     /// The settings for victims whose termination began before the last change of settings.
     pub(super) former: HashMap<ProcessId, Rc<Settings>>,
-    /// What each victim had of file and shared memory right before SIGKILL.
-    pub(super) shared: BTreeMap<ProcessId, Bytes>,
+    /// Notes about each victim that was sent a signal.
+    pub(super) cases: BTreeMap<ProcessId, Case>,
     pub(super) reporter: &'a Reporter,
     pub(super) memory: SystemMemory,
     pub(super) growth: GrowthTracker,
@@ -155,7 +156,7 @@ impl<'a> Daemon<'a> {
             enforceable,
             instance: None,
             former: HashMap::new(),
-            shared: BTreeMap::new(),
+            cases: BTreeMap::new(),
             reporter,
             reclaimed,
             memory,

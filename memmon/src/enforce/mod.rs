@@ -55,6 +55,7 @@ mod testing {
             kernel_thread: false,
             inherited: Fact::Absent,
             holdings: None,
+            launch: crate::model::Launch::default(),
         }
     }
 }

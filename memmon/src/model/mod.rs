@@ -20,7 +20,7 @@ pub use measure::Measure;
 pub use notify::{Hook, Mail};
 pub use origin::Origin;
 pub use process::{
-    Fact, Holdings, Inherited, KeptObject, KeptWhy, Names, Parts, Pid, Process, ProcessId, Reading,
+    Fact, Holdings, Inherited, KeptObject, KeptWhy, Launch, Names, Parts, Pid, Process, ProcessId, Reading,
     SharedMemory, Snapshot, StartTime, Survey, Uid, Unconfirmed,
 };
 pub use source::{Source, SourceChoice};

@@ -137,6 +137,17 @@ pub struct Names {
     pub script: Option<Name>,
 }
 
+/// How a process was started, for the record of its end. Nothing is decided by it: the process can choose most of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Launch {
+    /// The beginning of its command line, with a blank between two arguments; none if it has none, or cannot be read.
+    pub command_line: Option<Name>,
+    /// The session (setsid(2)), which has the pid of its leader.
+    pub session: Option<Pid>,
+    /// The controlling terminal: `pts/3`.
+    pub terminal: Option<String>,
+}
+
 /// One process as /proc has just confirmed it, with its exact resident memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Process {
@@ -158,6 +169,8 @@ pub struct Process {
     pub cgroup: Fact<Name>,
     /// `oom_score_adj`, -1000 to 1000.
     pub oom_score_adj: Fact<i16>,
+    /// How it was started.
+    pub launch: Launch,
     /// Whether it is a kernel thread (PF_KTHREAD in field 9 of stat).
     pub kernel_thread: bool,
     /// What of `rss` is an older process's. Read only if `rss` is over the limit.

@@ -79,7 +79,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{Fact, Name, Names, StartTime, Uid};
+    use crate::model::{Fact, Launch, Name, Names, StartTime, Uid};
 
     fn of_map(pid: u32, rss: u64) -> Reading {
         Reading { pid: Pid(pid), start: Some(StartTime(u64::from(pid))), rss: Bytes(rss), error: Bytes(10) }
@@ -103,6 +103,7 @@ mod tests {
             kernel_thread: false,
             inherited: Fact::Absent,
             holdings: None,
+            launch: Launch::default(),
         }
     }
 

@@ -6,8 +6,8 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::{CgroupPatterns, Limits, NamePatterns, Rules, Scope, Whitelist};
 use crate::model::{
-    Bytes, Fact, Inherited, Measure, Name, Names, Pid, Process, ProcessId, Snapshot, StartTime, SystemMemory,
-    Uid,
+    Bytes, Fact, Inherited, Launch, Measure, Name, Names, Pid, Process, ProcessId, Snapshot, StartTime,
+    SystemMemory, Uid,
 };
 
 pub(crate) const MEMORY: SystemMemory =
@@ -45,6 +45,7 @@ pub(crate) fn hog() -> Process {
         kernel_thread: false,
         inherited: Fact::Absent,
         holdings: None,
+        launch: Launch::default(),
     }
 }
 
@@ -128,6 +129,7 @@ pub(crate) fn any_process() -> impl Strategy<Value = Process> {
             kernel_thread: last.0,
             inherited: last.1,
             holdings: None,
+            launch: Launch::default(),
         },
     )
 }

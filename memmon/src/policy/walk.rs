@@ -41,6 +41,7 @@ pub fn judge_as_over(rules: &Rules, process: &Process, memory: &SystemMemory) ->
         error: Bytes::ZERO,
         inherited: Fact::Absent,
         holdings: None,
+        launch: crate::model::Launch::default(),
         ..process.clone()
     };
     judge(rules, &over, memory)

@@ -10,7 +10,7 @@ use std::{os::unix::ffi::OsStrExt, path::PathBuf, time::Duration};
 
 use serde::Serialize;
 
-pub use self::parts::{DryRunProgram, Level, Sink, Subject};
+pub use self::parts::{DryRunProgram, Launched, Level, Sink, Subject};
 use crate::model::{
     Breach, Bytes, Doubt, Escaped, Name, Pid, ProcessId, Protection, Record, Signal, SystemMemory, Uid,
     Uncharged, Unconfirmed, Urgency,

@@ -29,11 +29,10 @@ mod users;
 mod writer;
 
 pub use diagnostics::install as install_diagnostics;
-pub use event::{DryRunProgram, Event, Level, Sink, Subject};
+pub use event::{DryRunProgram, Event, Launched, Level, Sink, Subject};
 pub use metrics::{MapFigures, Metrics, MetricsOutputs};
 pub use notify::NotifyOutputs;
 pub use outputs::{Console, Format, Machine, Outputs};
 pub use preflight::{Unusable, preflight};
 pub use reporter::{EventSender, Reporter};
 pub use rotation::Rotation;
-pub use text::message;

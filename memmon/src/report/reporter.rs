@@ -180,16 +180,17 @@ impl EventSender {
     /// is counted as lost and that is told.
     pub fn tell(&self, event: Event) {
         let Shared { metrics, notifiers, .. } = &*self.shared;
+        let at = (self.shared.clock)();
         metrics.observe(&event);
         // Only a reload ever writes to it.
         let notifiers = notifiers.read().unwrap_or_else(PoisonError::into_inner);
-        notifiers.offer((self.shared.clock)(), &event, |channel| metrics.notified(channel, "lost", 1));
+        notifiers.offer(at, &event, |channel| metrics.notified(channel, "lost", 1));
         drop(notifiers);
         let level = event.level() as u8;
         if level < self.shared.level.load(Ordering::Relaxed) && !event.spec().is_always_written {
             return;
         }
-        let item = Item::Told((self.shared.clock)(), Box::new(event));
+        let item = Item::Told(at, Box::new(event));
         if self.queue.try_send(item).is_err() {
             self.shared.lost.fetch_add(1, Ordering::Relaxed);
             self.shared.lost_ever.fetch_add(1, Ordering::Relaxed);

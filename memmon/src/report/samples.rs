@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::event::{DryRunProgram, Event, Level, Sink, Subject};
+use jiff::{Timestamp, tz::TimeZone};
+
+use super::event::{DryRunProgram, Event, Launched, Level, Sink, Subject};
 use crate::model::{
     Breach, Bytes, Cause, Doubt, ExitStatus, KeptObject, KeptWhy, Limit, Name, NameField, Pid, ProcessId,
     Protection, Record, Signal, StartTime, SystemMemory, Uid, Uncharged, Unconfirmed, Urgency,
@@ -16,8 +18,19 @@ pub(super) fn chrome() -> Subject {
         uid: Uid(1000),
         exe: Some(Name::from("/opt/google/chrome/chrome")),
         cgroup: Some(Name::from("/user.slice/user-1000.slice/session-2.scope")),
+        launched: Some(Launched {
+            command_line: Some(Name::from("/opt/google/chrome/chrome --type=renderer \"a\", b")),
+            parent: Pid(4321),
+            parent_comm: Some(Name::from("bash")),
+            session: Some(Pid(4000)),
+            terminal: Some("pts/3".to_owned()),
+            started: Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC),
+        }),
     }
 }
+
+/// The line below one about [`chrome`].
+pub(super) const LAUNCHED: &str = r#"    Started=1970-01-01 00:00:00, Parent=4321, Parent name=bash, Session=4000, TTY=pts/3, Command="/opt/google/chrome/chrome --type=renderer \"a\", b""#;
 
 /// v1's figures: 3.5 GB of 16.
 pub(super) const BREACH: Breach =

@@ -22,9 +22,9 @@ pub(super) struct Line {
     pub(super) event: Event,
     /// The name of the user that it is about.
     pub(super) user: Option<String>,
-    /// The line of the text format, without time and level.
-    pub(super) message: String,
-    /// The whole line in the format that was asked for, with its line feed.
+    /// The text format without time and level: a line, and indented ones that belong to it.
+    pub(super) paragraph: String,
+    /// The whole of it in the format that was asked for, with its line feed.
     pub(super) whole: String,
 }
 
@@ -148,8 +148,8 @@ pub(super) mod samples {
     pub(in crate::report) fn line(whole: &str) -> Arc<Line> {
         let at = jiff::Timestamp::UNIX_EPOCH.to_zoned(jiff::tz::TimeZone::UTC);
         let event = Event::Overflow { lost: 0 };
-        let (message, whole) = (whole.trim().to_owned(), whole.to_owned());
-        Arc::new(Line { at, level: Level::Info, event, user: None, message, whole })
+        let (paragraph, whole) = (whole.trim().to_owned(), whole.to_owned());
+        Arc::new(Line { at, level: Level::Info, event, user: None, paragraph, whole })
     }
 }
 

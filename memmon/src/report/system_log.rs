@@ -53,9 +53,9 @@ impl Output for SystemLog {
     }
 
     fn write(&mut self, line: &Line) -> io::Result<()> {
-        let (datagram, to) = match self.sink() {
-            Sink::Journal => (journal_entry(line), self.journal.clone()),
-            _ if self.syslog.exists() => (syslog_packet(line, std::process::id()), self.syslog.clone()),
+        let (datagrams, to) = match self.sink() {
+            Sink::Journal => (vec![journal_entry(line)], self.journal.clone()),
+            _ if self.syslog.exists() => (syslog_packets(line, std::process::id()), self.syslog.clone()),
             _ => {
                 return Err(io::Error::new(
                     io::ErrorKind::NotFound,
@@ -67,7 +67,9 @@ impl Output for SystemLog {
                 ));
             }
         };
-        self.send(&datagram, &to)
+        datagrams
+            .iter()
+            .try_for_each(|datagram| self.send(datagram, &to))
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", to.display())))
     }
 }
@@ -76,7 +78,7 @@ impl Output for SystemLog {
 /// SYSLOG_IDENTIFIER, MESSAGE_ID, and each typed field of the event as MEMMON_*.
 fn journal_entry(line: &Line) -> Vec<u8> {
     let mut entry = Vec::with_capacity(1024);
-    push_field(&mut entry, "MESSAGE", &line.message);
+    push_field(&mut entry, "MESSAGE", &line.paragraph);
     push_field(&mut entry, "PRIORITY", &severity(line.level).to_string());
     push_field(&mut entry, "SYSLOG_IDENTIFIER", IDENTIFIER);
     push_field(&mut entry, "MESSAGE_ID", line.event.spec().message_id);
@@ -125,11 +127,12 @@ fn push_field(entry: &mut Vec<u8>, name: &str, value: &str) {
     entry.push(b'\n');
 }
 
-/// `line` as syslog(3) writes it to its local socket: RFC 3164 without the host name.
-fn syslog_packet(line: &Line, pid: u32) -> Vec<u8> {
+/// `line` as syslog(3) writes it to its local socket: RFC 3164 without the host name. A packet is one line.
+fn syslog_packets(line: &Line, pid: u32) -> Vec<Vec<u8>> {
     const FACILITY_DAEMON: u8 = 3;
     let priority = FACILITY_DAEMON * 8 + severity(line.level);
-    format!("<{priority}>{} {IDENTIFIER}[{pid}]: {}", stamp(&line.at), line.message).into_bytes()
+    let packet = |text| format!("<{priority}>{} {IDENTIFIER}[{pid}]: {text}", stamp(&line.at)).into_bytes();
+    line.paragraph.lines().map(packet).collect()
 }
 
 fn stamp(at: &Zoned) -> String {
@@ -164,10 +167,10 @@ mod tests {
     fn write(log: &mut SystemLog, event: &Event) -> io::Result<()> {
         let at: Timestamp = "2025-10-03T08:15:30Z".parse().unwrap();
         let at = at.to_zoned(TimeZone::fixed(jiff::tz::offset(2)));
-        let message = text::message(event, &mut samples::user);
+        let paragraph = text::paragraph(event, &mut samples::user);
         let user = event.subject().map(|subject| samples::user(subject.uid));
         let (event, level) = (event.clone(), event.level());
-        log.write(&Line { at, level, event, user, message, whole: String::new() })
+        log.write(&Line { at, level, event, user, paragraph, whole: String::new() })
     }
 
     fn received(socket: &UnixDatagram) -> Vec<u8> {
@@ -206,7 +209,7 @@ mod tests {
         let at = Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
         let user = event.subject().map(|_| "john".to_owned());
         let (event, level) = (event.clone(), event.level());
-        let line = Line { at, level, event, user, message: String::new(), whole: String::new() };
+        let line = Line { at, level, event, user, paragraph: String::new(), whole: String::new() };
         decoded(&journal_entry(&line))
     }
 
@@ -228,30 +231,37 @@ mod tests {
         write(&mut log, &killing).unwrap();
         let fields = decoded(&received(&journald));
         let shown: Vec<_> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        insta::assert_snapshot!(shown.join("\n"), @"
+        insta::assert_snapshot!(shown.join("\n"), @r#"
         MEMMON_CGROUP=/user.slice/user-1000.slice/session-2.scope
         MEMMON_COMM=chrome
+        MEMMON_COMMAND_LINE=/opt/google/chrome/chrome --type=renderer "a", b
         MEMMON_DRY_RUN=false
         MEMMON_EVENT=killing
         MEMMON_EXE=/opt/google/chrome/chrome
         MEMMON_LIMIT_BYTES=2147483648
+        MEMMON_PARENT_COMM=bash
+        MEMMON_PARENT_PID=4321
         MEMMON_PERCENT=21.875
         MEMMON_PID=12345
         MEMMON_RSS_BYTES=3758096384
         MEMMON_RULE=gb
+        MEMMON_SESSION=4000
         MEMMON_START=987654
+        MEMMON_STARTED=1970-01-01T00:00:00+00:00
+        MEMMON_TTY=pts/3
         MEMMON_UID=1000
         MEMMON_USER=john
         MESSAGE=Killing process: PID=12345, Name=chrome, User=john, RAM=3.50GB (21.88%)
+            Started=1970-01-01 00:00:00, Parent=4321, Parent name=bash, Session=4000, TTY=pts/3, Command="/opt/google/chrome/chrome --type=renderer \"a\", b"
         MESSAGE_ID=840b317dabfb4557b7133b870608fdb2
         OBJECT_PID=12345
         PRIORITY=4
         SYSLOG_IDENTIFIER=memmon
-        ");
+        "#);
         for event in samples::samples() {
             write(&mut log, &event).unwrap();
             let fields = decoded(&received(&journald));
-            assert_eq!(fields["MESSAGE"], text::message(&event, &mut samples::user));
+            assert_eq!(fields["MESSAGE"], text::paragraph(&event, &mut samples::user));
             assert!(fields.contains_key("MEMMON_EVENT"));
         }
     }

@@ -6,14 +6,41 @@ use std::{fmt::Write, time::Duration};
 
 use jiff::Zoned;
 
-use self::words::{Field, Kib, Span, config_name, one_line, rule, signal_name, who, why};
+use self::words::{
+    Field, INDENTED_LINE, Kib, Span, config_name, how_launched, indented, one_line, rule, signal_name, who,
+    why,
+};
 use super::event::{DryRunProgram, Event, Level};
 use crate::model::{Breach, Bytes, Cause, Escaped, Name, Record, Uid, Urgency};
 
+/// Returns the name of a uid, already escaped.
+type Users<'a> = &'a mut dyn FnMut(Uid) -> String;
+
 /// Formats `event` as one line, without time and level, with everything in it escaped.
-///
-/// `user` returns the name of a uid, already escaped.
-pub fn message(event: &Event, user: &mut dyn FnMut(Uid) -> String) -> String {
+pub(super) fn message(event: &Event, user: Users<'_>) -> String {
+    words(event, user, one_line)
+}
+
+/// Formats `event` as [`message`] does, but with the lines of a text that has several indented below the first one, and
+/// below an event that names a process how that was started.
+pub(super) fn paragraph(event: &Event, user: Users<'_>) -> String {
+    let mut text = words(event, user, indented);
+    let launched = match event {
+        // The line about the SIGTERM of the same process has it.
+        Event::GraceOver { .. } | Event::Spared { .. } | Event::LetGo { .. } | Event::NowProtected { .. } => {
+            None
+        }
+        _ => event.subject().and_then(|subject| subject.launched.as_ref()),
+    };
+    if let Some(launched) = launched {
+        text.push_str(INDENTED_LINE);
+        text.push_str(&how_launched(launched));
+    }
+    text
+}
+
+/// `several` lays out a text that may have several lines.
+fn words(event: &Event, user: Users<'_>, several: fn(&str) -> String) -> String {
     match event {
         Event::Started { version, config, source, reason, dry_run, awaits_enable, limit, interval } => {
             format!(
@@ -25,7 +52,7 @@ pub fn message(event: &Event, user: &mut dyn FnMut(Uid) -> String) -> String {
                 if *awaits_enable { ". It terminates nothing until `memmon enable` is run" } else { "" },
             )
         }
-        Event::Degraded { what } => format!("Degraded: {}", one_line(what)),
+        Event::Degraded { what } => format!("Degraded: {}", several(what)),
         Event::SystemMemory { memory } => format!(
             "System Memory: {:.1}% used ({} / {})",
             memory.used().percent_of(memory.total),
@@ -132,7 +159,7 @@ pub fn message(event: &Event, user: &mut dyn FnMut(Uid) -> String) -> String {
             format!("{}Configuration reloaded: {}", dry_run_mark(*dry_run), config_name(config.as_deref()))
         }
         Event::ReloadFailed { error } => {
-            format!("Configuration not reloaded, the old one stays in force: {}", one_line(error))
+            format!("Configuration not reloaded, the old one stays in force: {}", several(error))
         }
         Event::SinkTrouble { sink, error: Some(error), lost } => {
             format!("Cannot write to {sink}: {}. Lost so far: {lost}", one_line(error))
@@ -147,8 +174,8 @@ pub fn message(event: &Event, user: &mut dyn FnMut(Uid) -> String) -> String {
             about.map_or_else(String::new, |uid| format!(", User={}", user(uid))),
             one_line(text)
         ),
-        Event::Diagnostic { origin, text, .. } => format!("{}: {}", one_line(origin), one_line(text)),
-        Event::Stopping { reason } => format!("memmon stops: {}", one_line(reason)),
+        Event::Diagnostic { origin, text, .. } => format!("{}: {}", one_line(origin), several(text)),
+        Event::Stopping { reason } => format!("memmon stops: {}", several(reason)),
     }
 }
 

@@ -167,13 +167,14 @@ impl Writer {
             let at = at.to_zoned((self.zone)());
             let user = event.subject().map(|subject| self.users.get(subject.uid, now));
             let level = event.level();
+            let paragraph = text::paragraph(&event, &mut |uid| self.users.get(uid, now));
             let mut whole = match self.format {
-                Format::Text => text::line(&at, level, &message),
+                Format::Text => text::line(&at, level, &paragraph),
                 Format::Json => json::line(&at, &event, user.as_deref(), &message),
             };
             whole.push('\n');
             let is_trouble = matches!(event, Event::SinkTrouble { .. });
-            let line = Arc::new(Line { at, level, event, user, message, whole });
+            let line = Arc::new(Line { at, level, event, user, paragraph, whole });
             let mut heard = false;
             for (index, sink) in self.sinks.iter_mut().enumerate() {
                 if broken == Some(index) || (journal_alone && !sink.is_the_journal()) {

@@ -96,12 +96,16 @@ impl Daemon {
         (signal, self.told("terminated", hog.pid()))
     }
 
-    /// Asserts that no event mentions this process as one that memmon acts on.
+    /// Asserts that no event mentions this process.
     pub fn never_mentioned(&self, pid: u32) {
-        // Except that it is protected, which changes nothing for it.
-        let counts = |event: &Value| event["pid"] == pid && event["event"] != "over_but_protected";
-        let about: Vec<Value> = self.events().into_iter().filter(counts).collect();
-        assert!(about.is_empty(), "no event should mention pid {pid}: {about:#?}");
+        self.mentioned_once_each(pid, &[]);
+    }
+
+    /// Asserts that this process is mentioned by one event of each of these kinds, in this order, and by no other.
+    pub fn mentioned_once_each(&self, pid: u32, kinds: &[&str]) {
+        let about: Vec<Value> = self.events().into_iter().filter(|event| event["pid"] == pid).collect();
+        let found: Vec<_> = about.iter().filter_map(|event| event["event"].as_str()).collect();
+        assert_eq!(found, kinds, "events that mention pid {pid}: {about:#?}");
     }
 }
 

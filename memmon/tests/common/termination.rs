@@ -162,5 +162,6 @@ pub fn confirm(pid: u32) -> Option<Process> {
         kernel_thread: false,
         inherited: Fact::Absent,
         holdings: None,
+        launch: Default::default(),
     })
 }

@@ -171,6 +171,45 @@ fn who_comes_back_too_often_waits_and_is_told_of_once() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
+fn a_record_shows_how_its_process_was_started() {
+    let comm = fs::read_to_string("/proc/self/comm").unwrap();
+    for (source, shown) in SOURCES.iter().flat_map(|source| [(source, true), (source, false)]) {
+        let user = TestUser::claim();
+        let keys = [
+            ("log.command_lines", if shown { "true" } else { "false" }),
+            ("notify.hook", "\"/run/hooks/hook\""),
+            ("notify.interval", "1"),
+        ];
+        let daemon = Daemon::start(&config(&user, &keys), &["--source", source]);
+        let told = hook(&daemon, r#"printf '%s %s\n' "$MEMMON_USER" "$MEMMON_PARENT_PID"; cat"#);
+        let mut hog = user.hog("anon 40M hold");
+        let (signal, record) = daemon.terminated(&mut hog);
+        assert_eq!(signal, TERM);
+        for event in [&daemon.about("killing", hog.pid())[0], &record] {
+            assert_eq!(event["parent_pid"], std::process::id(), "{event}");
+            assert_eq!(event["parent_comm"], comm.trim_end(), "{event}");
+            assert!(
+                event["session"].as_u64() > Some(0) && event["started"].as_str() > Some("2026"),
+                "{event}"
+            );
+            let line = event["command_line"].as_str();
+            assert!(
+                line.is_some() == shown && line.is_none_or(|line| line.ends_with(" anon 40M hold")),
+                "{event}"
+            );
+        }
+        eventually("the hook", || fs::read_to_string(&told).is_ok_and(|text| text.lines().count() >= 2));
+        let text = fs::read_to_string(&told).unwrap();
+        let (first, objects) = text.split_once('\n').unwrap();
+        assert_eq!(first, format!("{} {}", user.uid, std::process::id()));
+        let objects: Vec<Value> = objects.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(objects, [record], "what the log has");
+        assert_eq!(daemon.stop().join("\n").contains("anon 40M hold"), shown);
+    }
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
 fn what_no_supervisor_restarts_is_never_held_back() {
     for source in SOURCES {
         let user = TestUser::claim();

@@ -24,13 +24,14 @@ fn holding(hogs: &[Hog]) {
     }
 }
 
-/// Checks that after whole scans and the end of an unprotected hog, the `spared` processes live and the log does not have them.
-fn left_alone(daemon: &Daemon, user: &TestUser, spared: &[Hog]) {
+/// Checks that after whole scans and the end of an unprotected hog, the `spared` processes live and the log has these `kinds` of
+/// events about each, once.
+fn left_alone(daemon: &Daemon, user: &TestUser, spared: &[Hog], kinds: &[&str]) {
     let mut control = user.hog("anon 40M hold");
     assert_eq!(daemon.terminated(&mut control).0, TERM);
     daemon.scanned();
     for hog in spared {
-        daemon.never_mentioned(hog.pid());
+        daemon.mentioned_once_each(hog.pid(), kinds);
         assert!(hog.is_alive());
     }
 }
@@ -53,7 +54,7 @@ fn whitelisted_by_pid_comm_glob_and_argv0() {
         let whitelist =
             [("whitelist.pids", &pids[..]), ("whitelist.names", r#"["by-comm", "by-glob-*", "by-argv0"]"#)];
         let daemon = Daemon::start(&config(&user, &whitelist), &["--source", source]);
-        left_alone(&daemon, &user, &spared);
+        left_alone(&daemon, &user, &spared, &["over_but_protected"]);
         for script in &similar {
             assert_eq!(daemon.terminated(&mut user.hog(script)).0, TERM, "no name matches in part: {script}");
         }
@@ -71,7 +72,7 @@ fn whitelisted_by_the_name_of_its_executable_until_a_reload_says_otherwise() {
         let whitelist = [("whitelist.names", r#"["hog"]"#)];
         let daemon = Daemon::start(&config(&user, &whitelist), &["--source", source]);
         daemon.scanned();
-        daemon.never_mentioned(hog.pid());
+        daemon.mentioned_once_each(hog.pid(), &["over_but_protected"]);
         daemon.reload(&config(&user, &[]));
         assert_eq!(daemon.terminated(&mut hog).0, TERM);
         daemon.stop();
@@ -88,7 +89,7 @@ fn whitelisted_by_user_until_a_reload_says_otherwise() {
         let users = format!("[\"{}\"]", user.uid);
         let daemon = Daemon::start(&config(&user, &[("whitelist.users", &users)]), &["--source", source]);
         daemon.scanned();
-        daemon.never_mentioned(hog.pid());
+        daemon.mentioned_once_each(hog.pid(), &["over_but_protected"]);
         daemon.reload(&config(&user, &[]));
         assert_eq!(daemon.terminated(&mut hog).0, TERM);
         daemon.stop();
@@ -103,7 +104,7 @@ fn spared_by_the_oom_killer_too() {
         let spared = [user.hog_after("oom-adj -1000", "anon 40M hold")];
         holding(&spared);
         let daemon = Daemon::start(&config(&user, &[]), &["--source", source]);
-        left_alone(&daemon, &user, &spared);
+        left_alone(&daemon, &user, &spared, &["over_but_protected"]);
         daemon.stop();
     }
 }
@@ -121,7 +122,7 @@ fn out_of_scope() {
         ];
         holding(&spared);
         let daemon = Daemon::start(&config(&user, &[]), &["--source", source]);
-        left_alone(&daemon, &user, &spared);
+        left_alone(&daemon, &user, &spared, &[]);
         daemon.stop();
     }
 }

@@ -189,7 +189,7 @@ fn who_is_protected_no_more_wakes_memmon_again() {
     hog.begun_again("wait-term");
     daemon.reload(&config(&user, &[RARELY]));
     eventually("the scan after the reload", || daemon.scans() == 2);
-    daemon.never_mentioned(hog.pid());
+    daemon.mentioned_once_each(hog.pid(), &["over_but_protected"]);
     hog.term();
     daemon.told("terminated", hog.pid());
     assert_eq!(daemon.scans(), 2, "no scan was needed");

@@ -9,7 +9,7 @@ use crate::daemon::engine::report_once::Condition;
 use crate::daemon::event_loop::Daemon;
 use crate::enforce::{self, BackoffPolicy};
 use crate::model::{Breach, Process, Unit, is_restarted};
-use crate::report::{Event, Subject};
+use crate::report::Event;
 
 impl Daemon<'_> {
     /// Whether `process` is left alone for now, although it is over its limit; said once per wait.
@@ -25,7 +25,7 @@ impl Daemon<'_> {
         self.lenient = true;
         if self.report_once.first_time(process.id, Condition::HeldBack) {
             self.tell(Event::HeldBack {
-                subject: Subject::from(process),
+                subject: self.subject(process),
                 script: process.names.script.clone(),
                 unit: process.cgroup.known().and_then(Unit::of).map(|unit| unit.name),
                 times: held.times,

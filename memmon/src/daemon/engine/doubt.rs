@@ -12,7 +12,7 @@ use std::{
 
 use crate::daemon::event_loop::Daemon;
 use crate::model::{Process, ProcessId, Verdict};
-use crate::report::{Event, Subject};
+use crate::report::Event;
 
 /// How long a process may be in doubt for what its owner can cause. What is busy, or hangs only for a moment, is looked at
 /// four times until then.
@@ -78,7 +78,7 @@ impl Daemon<'_> {
         process.settle();
         let settled = judge(self, process);
         if matches!(settled, Verdict::Terminate(_)) && self.doubts.report(process.id) {
-            self.tell(Event::DoubtEnded { subject: Subject::from(&*process), doubt, lasted });
+            self.tell(Event::DoubtEnded { subject: self.subject(process), doubt, lasted });
         }
         settled
     }

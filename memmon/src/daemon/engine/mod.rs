@@ -1,6 +1,7 @@
 //! The engine: takes a reading from a survey or a wake to a verdict, and a verdict to a termination.
 
 pub(in crate::daemon) mod backoff;
+pub(in crate::daemon) mod case;
 pub(in crate::daemon) mod doubt;
 pub(in crate::daemon) mod forked;
 pub(in crate::daemon) mod growth;
@@ -10,6 +11,7 @@ pub(in crate::daemon) mod over_limit;
 pub(in crate::daemon) mod recheck;
 pub(in crate::daemon) mod report_once;
 pub(in crate::daemon) mod scan;
+mod subject;
 pub(in crate::daemon) mod terminate;
 mod uncharged;
 pub(in crate::daemon) mod wake;

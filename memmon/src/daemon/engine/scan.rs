@@ -17,7 +17,7 @@ use crate::{
     },
     observe::merge::disagreement,
     policy::{self, WakeLevels},
-    report::{Event, Subject},
+    report::Event,
 };
 
 /// When a process is to be looked at next, beside the scans.
@@ -176,7 +176,7 @@ impl Daemon<'_> {
             Verdict::Protected(protection) => {
                 let (_, limit) = self.settings.rules.limit(&self.memory);
                 if self.over_limit.note(&process, limit, Stays::Protected(protection.clone())) {
-                    let subject = Subject::from(&process);
+                    let subject = self.subject(&process);
                     self.tell(Event::OverButProtected { subject, rss: process.rss, limit, protection });
                 }
                 NextWake::Never
@@ -192,14 +192,14 @@ impl Daemon<'_> {
                 if doubt != Doubt::SharedMemoryUnknown
                     && self.report_once.first_time(process.id, Condition::Unsure)
                 {
-                    self.tell(Event::Unsure { subject: Subject::from(&process), doubt });
+                    self.tell(Event::Unsure { subject: self.subject(&process), doubt });
                 }
                 next
             }
             Verdict::Terminate(breach) if self.settings.dry_run => {
                 self.over_limit.note(&process, breach.limit, Stays::DryRun(breach));
                 if self.report_once.first_time(process.id, Condition::WouldTerminate) {
-                    self.tell(Event::Killing { subject: Subject::from(&process), breach, dry_run: true });
+                    self.tell(Event::Killing { subject: self.subject(&process), breach, dry_run: true });
                 }
                 NextWake::Never
             }

@@ -3,12 +3,13 @@
 use std::{collections::VecDeque, time::Instant};
 
 use crate::config::Settings;
+use crate::daemon::engine::case::Case;
 use crate::daemon::engine::scan::NextWake;
 use crate::daemon::event_loop::Daemon;
 use crate::enforce::{self, Check, Effect, Event as Happened, Order, Outcome, Phase};
 use crate::model::{Bytes, Parts, Process, ProcessId, Signal, SystemMemory, Unconfirmed, Urgency, Verdict};
 use crate::policy::{self, WakeLevels};
-use crate::report::{Event, Subject};
+use crate::report::Event;
 
 impl Daemon<'_> {
     /// Carries out `orders` and what follows from them at once.
@@ -23,7 +24,7 @@ impl Daemon<'_> {
                     if warrant.signal() == Signal::Kill
                         && let Some(parts) = self.sources.parts(whom.pid)
                     {
-                        self.shared.insert(whom, parts.file + parts.shmem);
+                        self.cases.entry(whom).or_default().shared = Some(parts.file + parts.shmem);
                     }
                     self.victims.send(warrant)
                 }
@@ -34,6 +35,8 @@ impl Daemon<'_> {
                 Effect::Report(outcome) => {
                     if matches!(outcome, Outcome::Terminating { .. }) {
                         self.asked_to_end += 1;
+                        let parent_comm = self.sources.parent_comm(&process);
+                        self.cases.insert(whom, Case { parent_comm, ..Case::default() });
                         self.lazily_freed.sent_term(whom);
                         self.was_terminated(&process);
                     }
@@ -54,7 +57,7 @@ impl Daemon<'_> {
             orders.extend(self.victims.handle(whom, happened, Instant::now()));
         }
         self.former.retain(|whom, _| self.victims.contains(*whom));
-        self.shared.retain(|whom, _| self.victims.contains(*whom));
+        self.cases.retain(|whom, _| self.victims.contains(*whom));
     }
 
     /// What /proc and policy say of a victim right now, before a signal.
@@ -88,7 +91,7 @@ impl Daemon<'_> {
     /// What process_mrelease(2) left of a victim's memory. One that is so near to its exit that it has no address space any
     /// more cannot be read; at most what was not its own right before SIGKILL was left of it, as the call frees the rest.
     pub(in crate::daemon) fn left_after_reclaim(&self, whom: ProcessId) -> Option<Bytes> {
-        self.resident(whom).or_else(|| self.shared.get(&whom).copied())
+        self.resident(whom).or_else(|| self.cases.get(&whom)?.shared)
     }
 
     /// Resident memory of a process; none if it is gone, or has no address space any more because it is exiting.
@@ -185,7 +188,10 @@ impl Daemon<'_> {
     }
 
     fn event(&self, process: &Process, outcome: Outcome) -> Option<Event> {
-        let subject = Subject::from(process);
+        // Its parent may have ended since.
+        let parent_comm = self.cases.get(&process.id).map(|case| case.parent_comm.clone());
+        let parent_comm = parent_comm.unwrap_or_else(|| self.sources.parent_comm(process));
+        let subject = self.subject_of(process, parent_comm);
         Some(match outcome {
             Outcome::Terminating { breach } => Event::Killing { subject, breach, dry_run: false },
             Outcome::GraceOver { rss, grace, urgency } => Event::GraceOver { subject, rss, grace, urgency },

@@ -3,7 +3,7 @@
 use crate::daemon::engine::{report_once::Condition, scan::NextWake};
 use crate::daemon::event_loop::Daemon;
 use crate::model::{Bytes, Crossed, Measure, Process, Uncharged};
-use crate::report::{Event, Subject};
+use crate::report::Event;
 
 impl Daemon<'_> {
     /// Leaves such a process alone, and reports it once. A process that has just `crossed` its limit may still grow, so that
@@ -19,7 +19,7 @@ impl Daemon<'_> {
         let (_, limit) = self.settings.rules.limit(&self.memory);
         let missing = Measure::least_charged(limit).saturating_sub(uncharged.charged);
         if crossed.is_none() && self.report_once.first_time(process.id, Condition::Uncharged) {
-            let (subject, rss) = (Subject::from(process), process.rss);
+            let (subject, rss) = (self.subject(process), process.rss);
             self.tell(Event::Uncharged { subject, rss, limit, uncharged });
         }
         NextWake::Level(rss + Bytes((missing.0 / 2).max(Bytes::MIB)))

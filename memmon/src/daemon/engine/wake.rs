@@ -19,7 +19,7 @@ use crate::{
     model::{Bytes, Crossed, Pid, Process, ProcessId, StartTime},
     observe::decode::KernelEvent,
     policy,
-    report::{Event, Subject},
+    report::Event,
 };
 
 /// How often a process is looked at for one crossing. Who is at its next level each time, and within its limit at each
@@ -163,7 +163,7 @@ impl Daemon<'_> {
         }
         let rate = self.growth.rate(process.id, limit, self.sources.error(), monotonic());
         self.tell(Event::Approaching {
-            subject: Subject::from(process),
+            subject: self.subject(process),
             rss: process.rss,
             limit,
             growth: rate.map(|rate| rate.bytes_per_second),

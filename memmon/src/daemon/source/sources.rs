@@ -187,6 +187,11 @@ impl Sources {
         self.proc.comm(pid)
     }
 
+    /// The comm of its parent.
+    pub(in crate::daemon) fn parent_comm(&self, process: &Process) -> Option<Name> {
+        self.proc.parent_comm(process)
+    }
+
     pub(in crate::daemon) fn parts(&self, pid: Pid) -> Option<Parts> {
         self.proc.parts(pid).ok()
     }

@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use super::blocking_pool::{JobOwner, Lock, run_blocking};
 use super::directory::ProcessDirectory;
 use super::inherited::Forked;
+use super::launch::launch;
 use super::lookups::{Holder, Question};
 use super::parts::parts;
 use super::script::script;
@@ -106,6 +107,7 @@ impl ProcRoot {
         let exe = withheld_or(directory.through(&mut place, |at| directory.link(at, "exe")), |target| {
             Some(Name::new(parse::strip_deleted_suffix(target)))
         });
+        let launch = launch(&stat, cmdline.as_deref().ok());
         let script = cmdline.as_deref().ok().and_then(|text| script(exe.known().map(Name::as_bytes), text));
         let names = Names {
             comm: Name::new(stat.comm),
@@ -166,6 +168,7 @@ impl ProcRoot {
             names,
             cgroup,
             oom_score_adj,
+            launch,
             kernel_thread: stat.kernel_thread(),
             inherited,
             holdings,
@@ -201,6 +204,13 @@ impl ProcRoot {
     pub fn comm(&self, pid: Pid) -> Option<Name> {
         let text = self.process(pid).ok()?.read("", "stat").ok()?;
         parse::stat(&text).map(|stat| Name::new(stat.comm))
+    }
+
+    /// The comm of the parent of a process; none if it is gone, as another process that has its number by now is younger.
+    pub fn parent_comm(&self, process: &Process) -> Option<Name> {
+        let text = self.process(process.parent).ok()?.read("", "stat").ok()?;
+        let parent = parse::stat(&text).filter(|parent| parent.start <= process.id.start)?;
+        Some(Name::new(parent.comm))
     }
 
     /// What `pid` is doing, or the thread of it that cannot be interrupted.
@@ -266,7 +276,7 @@ fn gone(error: &io::Error) -> bool {
 mod tests {
     use super::super::testing::Tree;
     use super::*;
-    use crate::model::Uid;
+    use crate::model::{Launch, Uid};
 
     const PID: Pid = Pid(42);
 
@@ -303,6 +313,11 @@ mod tests {
             },
             cgroup: known("/user.slice/user-1000.slice"),
             oom_score_adj: Fact::Known(0),
+            launch: Launch {
+                command_line: Some(Name::from("/bin/cat -")),
+                session: Some(Pid(42)),
+                terminal: None,
+            },
             kernel_thread: false,
             inherited: Fact::Absent,
             holdings: None,

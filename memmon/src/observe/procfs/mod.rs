@@ -24,6 +24,7 @@ mod directory;
 mod freezer;
 mod inherited;
 mod kcmp;
+mod launch;
 mod lazy_free;
 mod lookups;
 mod parse;

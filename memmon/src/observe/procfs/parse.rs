@@ -16,6 +16,10 @@ pub(super) struct Stat<'a> {
     pub state: char,
     /// Field 4.
     pub parent: Pid,
+    /// Field 6: 0 if the session's leader is outside memmon's pid namespace, -1 if the process is being reaped.
+    pub session: i32,
+    /// Field 7, the device number of the controlling terminal: 0 for none.
+    pub terminal: i32,
     /// Field 9, the kernel's `PF_*`.
     flags: u32,
     /// Field 20.
@@ -55,13 +59,15 @@ pub(super) fn stat(text: &[u8]) -> Option<Stat<'_>> {
     let mut fields = words(text.get(close + 1..)?);
     let state = char::from(*fields.next()?.first()?);
     let parent = Pid(number(fields.next()?)?);
-    let flags = number(fields.nth(4)?)?;
+    let session = number(fields.nth(1)?)?;
+    let terminal = number(fields.next()?)?;
+    let flags = number(fields.nth(1)?)?;
     let threads = number(fields.nth(10)?)?;
     let start = StartTime(number(fields.nth(1)?)?);
     let mut later = |skipped: usize| number(fields.nth(skipped)?).filter(|address: &u64| *address > 1);
     let layout = || Some(Layout { code: later(3)?, stack: later(1)?, heap: later(18)? });
     let layout = { layout }();
-    Some(Stat { comm, state, parent, flags, threads, start, layout })
+    Some(Stat { comm, state, parent, session, terminal, flags, threads, start, layout })
 }
 
 /// The first two fields of /proc/PID/statm, in pages.

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use jiff::Zoned;
+use serde::{Serialize, Serializer};
 
-use crate::model::{Bytes, Fact, Name, Process, ProcessId, Uid};
+use crate::model::{Bytes, Fact, Launch, Name, Pid, Process, ProcessId, Uid};
 
 /// How urgent an event is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -50,6 +51,44 @@ pub struct Subject {
     /// The cgroup, which names the unit that may start it again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<Name>,
+    /// How it was started.
+    #[serde(flatten)]
+    pub launched: Option<Launched>,
+}
+
+/// How a process was started: what tells one `python3` from another.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Launched {
+    /// The beginning of its command line, unless `log.command_lines` leaves it out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command_line: Option<Name>,
+    /// Its parent.
+    #[serde(rename = "parent_pid")]
+    pub parent: Pid,
+    /// The parent's comm, if the parent still lives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent_comm: Option<Name>,
+    /// Its session, which has the pid of its leader.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<Pid>,
+    /// Its controlling terminal: `pts/3`.
+    #[serde(rename = "tty", skip_serializing_if = "Option::is_none")]
+    pub terminal: Option<String>,
+    /// When it started, in local time.
+    #[serde(serialize_with = "as_seconds_of_day")]
+    pub started: Zoned,
+}
+
+impl Launched {
+    /// The facts of `process`, with its parent's name and its start as a time of day.
+    pub fn new(process: &Process, parent_comm: Option<Name>, started: Zoned) -> Self {
+        let Launch { command_line, session, terminal } = process.launch.clone();
+        Self { command_line, parent: process.parent, parent_comm, session, terminal, started }
+    }
+}
+
+fn as_seconds_of_day<S: Serializer>(time: &Zoned, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&time.strftime("%Y-%m-%dT%H:%M:%S%:z"))
 }
 
 impl From<&Process> for Subject {
@@ -61,6 +100,7 @@ impl From<&Process> for Subject {
             uid: process.real_uid,
             exe: known(&process.names.exe),
             cgroup: known(&process.cgroup),
+            launched: None,
         }
     }
 }

@@ -10,11 +10,12 @@ const MOST_LINES: usize = 100;
 /// After an attempt that failed: the first pause, doubled each time up to the last.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(1800));
 
-/// One line, and its event's fields for a program.
+/// An event as text, as fields and as JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Notice {
     pub(super) line: String,
     pub(super) fields: Vec<(String, String)>,
+    pub(super) object: String,
 }
 
 /// What waits for one channel.
@@ -88,7 +89,7 @@ mod tests {
     use super::*;
 
     fn notice(line: &str) -> Notice {
-        Notice { line: line.to_owned(), fields: vec![] }
+        Notice { line: line.to_owned(), fields: vec![], object: String::new() }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::{
     fs,
-    io::{self, Read as _},
+    io::{self, Read as _, Seek as _, Write as _},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -16,6 +16,7 @@ use nix::{
     errno::Errno,
     fcntl::{FcntlArg, OFlag, fcntl},
     sys::{
+        memfd::{MFdFlags, memfd_create},
         resource::{Resource, getrlimit, setrlimit},
         signal::{Signal, killpg},
         wait::{Id, WaitPidFlag, WaitStatus, waitid},
@@ -56,7 +57,7 @@ impl Runner {
         // What was looked at, whatever a link leads to by now.
         let mut command = Command::new(real);
         command.arg0(path);
-        command.stdin(Stdio::null()).stdout(writer).stderr(again).current_dir("/").process_group(0);
+        command.stdin(input(&message.events)?).stdout(writer).stderr(again).current_dir("/").process_group(0);
         command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         let count = message.count.to_string();
         let given = [
@@ -148,6 +149,14 @@ impl Channel for Runner {
     }
 }
 
+/// A file in memory: unlike a pipe it takes everything at once, whether the command reads it or not.
+fn input(events: &str) -> Result<Stdio, String> {
+    let file = memfd_create("memmon-events", MFdFlags::MFD_CLOEXEC).map_err(|error| error.to_string())?;
+    let mut file = fs::File::from(file);
+    file.write_all(events.as_bytes()).and_then(|()| file.rewind()).map_err(|error| error.to_string())?;
+    Ok(file.into())
+}
+
 fn group(child: &Child) -> Pid {
     Pid::from_raw(child.id().cast_signed())
 }
@@ -197,7 +206,13 @@ mod tests {
         let fields = [("MEMMON_PID", "12345".to_owned()), ("MEMMON_ERROR", "é".repeat(200_000))];
         let fields = fields.map(|(name, value)| (name.to_owned(), value));
         let body = "a $(touch evil) `touch evil`; \"quoted\"\nb".to_owned();
-        let message = Message { subject: "one".to_owned(), body, count: 1, fields: &fields };
+        let message = Message {
+            subject: "one".to_owned(),
+            body,
+            count: 1,
+            fields: &fields,
+            events: "{\"pid\":12345}\n".repeat(10_000),
+        };
         let begun = Instant::now();
         // Another test may be between fork and exec with the script open for writing.
         let outcome = loop {
@@ -213,12 +228,14 @@ mod tests {
 
     #[test]
     fn it_gets_the_values_and_nothing_else_and_no_shell_sees_them() {
-        let script = "env | sort > env; printf %s \"$MEMMON_MESSAGE\" > message; echo done; echo oops >&2";
+        let script = "env | sort > env; cat > events; printf %s \"$MEMMON_MESSAGE\" > message; echo done; echo oops >&2";
         let (outcome, _, folder) = run(script, SOON);
         assert_eq!(outcome, Ok(Some((Level::Info, r"done\noops".to_owned()))));
         let body = fs::read_to_string(folder.path().join("message")).unwrap();
         assert_eq!(body, "a $(touch evil) `touch evil`; \"quoted\"\nb");
         assert!(!folder.path().join("evil").exists());
+        let events = fs::read_to_string(folder.path().join("events")).unwrap();
+        assert_eq!(events, "{\"pid\":12345}\n".repeat(10_000), "more than a pipe holds");
         let env = fs::read_to_string(folder.path().join("env")).unwrap();
         assert!(env.contains("MEMMON_PID=12345\n") && env.contains("MEMMON_COUNT=1\n"), "{env}");
         assert!(!env.contains("CARGO") && !env.contains("HOME="), "{env}");
@@ -270,7 +287,13 @@ mod tests {
         fs::write(&path, format!("#!/bin/sh\ntouch {}/ran", folder.path().display())).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         let mut runner = Runner::new(Hook { command: path, user: None, timeout: SOON });
-        let message = Message { subject: String::new(), body: String::new(), count: 1, fields: &[] };
+        let message = Message {
+            subject: String::new(),
+            body: String::new(),
+            count: 1,
+            fields: &[],
+            events: String::new(),
+        };
         assert!(runner.deliver(&message).is_err());
         assert!(!folder.path().join("ran").exists());
     }
@@ -279,7 +302,13 @@ mod tests {
     fn what_was_looked_at_is_run_whatever_its_path_leads_to_by_now() {
         let hook = Hook { command: "/turned/meanwhile".into(), user: None, timeout: SOON };
         let mut runner = Runner { hook, trusted: |_| Ok("/bin/true".into()) };
-        let message = Message { subject: String::new(), body: String::new(), count: 1, fields: &[] };
+        let message = Message {
+            subject: String::new(),
+            body: String::new(),
+            count: 1,
+            fields: &[],
+            events: String::new(),
+        };
         assert_eq!(runner.deliver(&message), Ok(None));
     }
 }

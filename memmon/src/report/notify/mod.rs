@@ -24,18 +24,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
+use jiff::{Timestamp, Zoned};
 
 use self::digest::{Digest, Notice};
 use super::{
     EventSender,
     event::{Event, Level},
+    json,
     outputs::Machine,
     system_log::each_field,
     text,
     users::UserNames,
 };
-use crate::model::{Escaped, Hook, Mail};
+use crate::model::{Escaped, Hook, Mail, Uid};
 
 /// What may pass at memmon's end until what waits is sent: a relay or a command that works takes less.
 pub(super) const LAST_CHANCE: Duration = Duration::from_secs(3);
@@ -91,6 +92,8 @@ struct Message<'a> {
     count: u64,
     /// The event's, where it is one.
     fields: &'a [(String, String)],
+    /// The events as `log.format = "json"` has them, one a line.
+    events: String,
 }
 
 /// What there is to be logged of a message that was sent, escaped, and how urgently.
@@ -233,11 +236,9 @@ impl Run {
             match received {
                 Ok(Some((at, event))) => {
                     let now = Instant::now();
-                    let said = text::message(&event, &mut |uid| users.get(uid, now));
-                    let line = text::line(&at.to_zoned((self.machine.zone)()), event.level(), &said);
-                    let mut fields = Vec::new();
-                    each_field(&event, &mut |name, value| fields.push((name.to_owned(), value.to_owned())));
-                    self.digest.add(Notice { line, fields }, now);
+                    let notice =
+                        notice(&at.to_zoned((self.machine.zone)()), &event, |uid| users.get(uid, now));
+                    self.digest.add(notice, now);
                 }
                 Ok(None) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
@@ -282,6 +283,15 @@ impl Run {
     }
 }
 
+fn notice(at: &Zoned, event: &Event, mut user: impl FnMut(Uid) -> String) -> Notice {
+    let name = event.subject().map(|subject| user(subject.uid));
+    let line = text::line(at, event.level(), &text::paragraph(event, &mut user));
+    let object = json::line(at, event, name.as_deref(), &text::message(event, &mut user));
+    let mut fields: Vec<_> = name.map(|name| ("MEMMON_USER".to_owned(), name)).into_iter().collect();
+    each_field(event, &mut |name, value| fields.push((name.to_owned(), value.to_owned())));
+    Notice { line, fields, object }
+}
+
 fn message(digest: &Digest) -> Message<'_> {
     let count = digest.count();
     let host = host();
@@ -299,13 +309,14 @@ fn message(digest: &Digest) -> Message<'_> {
     if digest.more() > 0 {
         let _ = writeln!(body, "and {} more, which are in the log", digest.more());
     }
-    Message { subject, body, count, fields }
+    let events = digest.notices().iter().flat_map(|notice| [&*notice.object, "\n"]).collect();
+    Message { subject, body, count, fields, events }
 }
 
 /// What a subject has room for of a line: what it says, without time and level.
 fn brief(line: &str) -> String {
     let said = line.splitn(3, " - ").nth(2).unwrap_or(line);
-    said.chars().take(120).collect()
+    said.lines().next().unwrap_or_default().chars().take(120).collect()
 }
 
 /// What this machine calls itself.

@@ -82,7 +82,8 @@ fn what_waits_is_sent_at_the_end_in_one_message() {
     let kept = kept.lock().unwrap();
     let [(subject, body, 3)] = &kept[..] else { panic!("{kept:?}") };
     assert!(subject.starts_with("memmon on ") && subject.ends_with(": 3 events"), "{subject}");
-    assert_eq!(body.lines().count(), 3);
+    let [_, launched, ..] = body.lines().collect::<Vec<_>>()[..] else { panic!("{body}") };
+    assert_eq!((body.lines().count(), launched), (6, samples::LAUNCHED));
     assert!(
         body.starts_with("1970-01-01 00:00:00 - INFO - Terminated: PID=12345, Name=chrome, User=john"),
         "{body}"
@@ -129,7 +130,10 @@ fn a_channel_that_hangs_costs_nobody_any_time_and_what_it_misses_is_counted() {
 fn what_could_not_be_sent_is_told_counted_and_kept() {
     let (reporter, machine, _folder) = reporter();
     let mut digest = Digest::new(Duration::ZERO);
-    digest.add(Notice { line: "2025 - INFO - it happened".to_owned(), fields: vec![] }, Instant::now());
+    digest.add(
+        Notice { line: "2025 - INFO - it happened".to_owned(), fields: vec![], object: String::new() },
+        Instant::now(),
+    );
     let kept = Arc::new(Mutex::new(Vec::new()));
     let channel = Box::new(Kept(Arc::clone(&kept), 2));
     let (successor, waiting) = (Arc::default(), Arc::new(AtomicU64::new(1)));
@@ -248,7 +252,13 @@ mod smtp {
 
     fn message() -> Message<'static> {
         let body = "2025 - WARNING - Grüße\n.\nend\n".to_owned();
-        Message { subject: "memmon on h: x\r\nBcc: evil@example.com".to_owned(), body, count: 1, fields: &[] }
+        Message {
+            subject: "memmon on h: x\r\nBcc: evil@example.com".to_owned(),
+            body,
+            count: 1,
+            fields: &[],
+            events: String::new(),
+        }
     }
 
     #[test]

@@ -6,7 +6,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     model::{ProcessId, Signal, StartTime, SystemMemory},
-    report::{event::Subject, samples},
+    report::{
+        event::{Launched, Subject},
+        samples,
+    },
 };
 
 fn said(event: &Event) -> String {
@@ -115,6 +118,28 @@ fn every_event_in_words() {
 }
 
 #[test]
+fn a_process_is_named_with_how_it_was_started_where_a_record_begins() {
+    let mut subject = samples::chrome();
+    let below = |event: &Event| {
+        paragraph(event, &mut samples::user).split_once('\n').map(|(_, line)| line.to_owned())
+    };
+    let killing = |subject| Event::Killing { subject, breach: samples::BREACH, dry_run: true };
+    assert_eq!(below(&killing(subject.clone())).as_deref(), Some(samples::LAUNCHED));
+    assert_eq!(below(&Event::LetGo { subject: subject.clone(), after_term: true }), None, "it was above");
+    assert_eq!(below(&Event::MapDefect { missed: 1, stale: 1 }), None);
+    let launched = subject.launched.as_mut().unwrap();
+    *launched = Launched {
+        command_line: Some(Name::from(&*"é".repeat(1000))),
+        parent_comm: None,
+        session: None,
+        terminal: None,
+        ..launched.clone()
+    };
+    let short = format!("    Started=1970-01-01 00:00:00, Parent=4321, Command=\"{}…\"", "é".repeat(256));
+    assert_eq!(below(&killing(subject)), Some(short));
+}
+
+#[test]
 fn a_name_cannot_pass_for_more_than_a_name() {
     for (name, shown) in [
         (&b"chrome"[..], "chrome"),
@@ -156,11 +181,13 @@ fn spans() {
 proptest! {
     #[test]
     fn whatever_a_process_calls_itself_is_one_visible_line(raw: Vec<u8>, text in ".{0,60}") {
-        let subject = Subject {
+        let mut subject = Subject {
             id: ProcessId { pid: crate::model::Pid(7), start: StartTime(1) },
-            name: Name::new(raw),
+            name: Name::new(raw.clone()),
             ..samples::chrome()
         };
+        let launched = subject.launched.as_mut().unwrap();
+        (launched.command_line, launched.parent_comm) = (Some(Name::new(raw.clone())), Some(Name::new(raw)));
         for event in [
             Event::Killing { subject: subject.clone(), breach: samples::BREACH, dry_run: false },
             Event::SignalFailed { subject, signal: Signal::Kill, error: text.clone() },
@@ -170,6 +197,10 @@ proptest! {
             let said = said(&event);
             prop_assert!(!said.contains(char::is_control), "{said:?}");
             prop_assert!(!said.contains(['\u{2028}', '\u{202e}', '\u{200b}']), "{said:?}");
+            for (i, line) in paragraph(&event, &mut samples::user).split('\n').enumerate() {
+                prop_assert!(!line.contains(char::is_control), "{line:?}");
+                prop_assert!(i == 0 || line.starts_with("    "), "it could pass for a record: {line:?}");
+            }
         }
     }
 }

@@ -9,11 +9,11 @@ use std::{
 
 use crate::{
     model::{Bytes, Doubt, Escaped, Name, NameField, Protection, Signal, Uid},
-    report::event::Subject,
+    report::event::{Launched, Subject},
 };
 
 pub(super) fn who(subject: &Subject, user: &mut dyn FnMut(Uid) -> String) -> String {
-    let Subject { id, name, uid, exe: _, cgroup: _ } = subject;
+    let Subject { id, name, uid, exe: _, cgroup: _, launched: _ } = subject;
     format!("PID={id}, Name={}, User={}", Field(name), user(*uid))
 }
 
@@ -91,6 +91,43 @@ pub(super) const fn signal_name(signal: Signal) -> &'static str {
     }
 }
 
+/// Characters of a command line that a line shows; programs get more of it.
+const LONGEST_COMMAND: usize = 256;
+
+/// How a process was started, as one line.
+pub(super) fn how_launched(launched: &Launched) -> String {
+    let Launched { command_line, parent, parent_comm, session, terminal, started } = launched;
+    let mut text = format!("Started={}", started.strftime("%Y-%m-%d %H:%M:%S"));
+    // Writing to a String cannot fail.
+    let _ = write!(text, ", Parent={parent}");
+    if let Some(name) = parent_comm {
+        let _ = write!(text, ", Parent name={}", Field(name));
+    }
+    if let Some(leader) = session {
+        let _ = write!(text, ", Session={leader}");
+    }
+    if let Some(terminal) = terminal {
+        let _ = write!(text, ", TTY={terminal}");
+    }
+    if let Some(line) = command_line {
+        let shown = line.to_string();
+        let _ = match shown.char_indices().nth(LONGEST_COMMAND) {
+            Some((end, _)) => write!(text, ", Command={}", quoted(&format!("{}…", &shown[..end]))),
+            None => write!(text, ", Command={}", quoted(&shown)),
+        };
+    }
+    text
+}
+
+/// Begins a line that belongs to the one above it: no record begins with a blank.
+pub(super) const INDENTED_LINE: &str = "\n    ";
+
+/// Lays out a text of several lines below each other, each of them escaped.
+pub(super) fn indented(text: &str) -> String {
+    let lines = text.lines().map(str::trim_end).filter(|line| !line.is_empty());
+    lines.map(|line| Printable(line).to_string()).collect::<Vec<_>>().join(INDENTED_LINE)
+}
+
 /// Joins the lines of any text into one: each is trimmed and escaped, and empty ones are left out.
 pub(super) fn one_line(text: &str) -> String {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
@@ -119,11 +156,15 @@ impl fmt::Display for Field<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = self.0.to_string();
         if shown.is_empty() || shown.trim() != shown || shown.contains([',', '=', '"']) {
-            write!(f, "\"{}\"", shown.replace('"', "\\\""))
+            f.write_str(&quoted(&shown))
         } else {
             f.write_str(&shown)
         }
     }
+}
+
+fn quoted(shown: &str) -> String {
+    format!("\"{}\"", shown.replace('"', "\\\""))
 }
 
 /// A time span, to the millisecond: `30s`, `420ms`, `1.5s`.
