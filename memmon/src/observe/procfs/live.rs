@@ -242,11 +242,13 @@ fn an_executable_too_deep_to_be_named_is_withheld() {
     let shown = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&deep));
     std::fs::copy("/bin/sleep", format!("{shown}/sleep")).unwrap();
     let mut child = std::process::Command::new("./sleep").arg("60").current_dir(&shown).spawn().unwrap();
-    // The name is that of the program as soon as the exec is over.
+    // The exec is over as soon as there are a name and arguments of the program.
     let deadline = Instant::now() + Duration::from_secs(20);
     let found = loop {
         let found = confirm(Pid(child.id())).unwrap();
-        if Instant::now() > deadline || found.names.comm == Name::from("sleep") {
+        if Instant::now() > deadline
+            || (found.names.comm == Name::from("sleep") && found.names.argv0 != Fact::Absent)
+        {
             break found;
         }
         std::thread::sleep(Duration::from_millis(10));
