@@ -2,26 +2,26 @@
 
 use std::{
     future,
-    rc::Rc,
     time::{Duration, Instant},
 };
 
 use tokio::task::{self, JoinHandle};
 
 use crate::config::{Loaded, Settings};
-use crate::daemon::Options;
-use crate::daemon::engine::report_once::ReportOnce;
-use crate::daemon::event_loop::Daemon;
-use crate::daemon::outputs::outputs;
-use crate::daemon::startup;
+use crate::daemon::announcer::Announcer;
+use crate::daemon::clock::Now;
+use crate::daemon::engine::Engine;
+use crate::daemon::engine::state::reports::Observer as _;
+use crate::daemon::options::Options;
+use crate::daemon::settings::{self, CannotEnforce};
 use crate::report::{Event, Rotation};
 
 /// Time that reading a configuration may take before this is reported.
-const LATE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The report.
-pub(super) const LATE_SAYS: &str = "the configuration is not read yet, what was in force is: its file, or the name service \
-                                    that says who its users are, does not answer";
+pub(super) const LATE: &str = "the configuration is not read yet, what was in force is: its file, or the name service that \
+                               says who its users are, does not answer";
 
 /// What is logged if a SIGHUP came from a script of logrotate, as earlier packages of memmon installed one.
 const ROTATED: &str = "SIGHUP came together with the rotation of the log file, so the configuration was not reloaded. \
@@ -47,7 +47,7 @@ pub(super) struct Loading {
 
 impl Loading {
     /// Starts to read the file, in the current runtime, or after the current reading if there is one.
-    pub(super) fn ask(&mut self, options: &Options, rotation: Rotation) {
+    pub(super) fn start(&mut self, options: &Options, rotation: Rotation) {
         if self.is_under_way() {
             self.again = true;
             return;
@@ -57,7 +57,7 @@ impl Loading {
             if rotation.takes_hangup(Instant::now()) {
                 return Hangup::Rotated;
             }
-            Hangup::Loaded(Box::new(startup::load(&options).map_err(|error| error.to_string())))
+            Hangup::Loaded(Box::new(settings::load(&options).map_err(|error| error.to_string())))
         };
         self.under_way = Some((Instant::now(), task::spawn_blocking(load)));
     }
@@ -67,7 +67,7 @@ impl Loading {
     }
 
     pub(super) fn is_late(&self) -> bool {
-        self.under_way.as_ref().is_some_and(|(since, _)| since.elapsed() >= LATE)
+        self.under_way.as_ref().is_some_and(|(since, _)| since.elapsed() >= PATIENCE)
     }
 
     /// Waits for the configuration or its error; never returns if none is being read.
@@ -76,79 +76,49 @@ impl Loading {
         let loaded = loading.await.unwrap_or_else(|error| Hangup::Loaded(Box::new(Err(error.to_string()))));
         self.under_way = None;
         if std::mem::take(&mut self.again) {
-            self.ask(options, rotation.clone());
+            self.start(options, rotation.clone());
         }
         loaded
     }
 }
 
-impl Daemon<'_> {
-    /// Applies the configuration, or reports the error and changes nothing. Returns whether it was applied.
-    ///
-    /// Terminations in progress continue under their old settings, but the new rules can spare a victim. If dry run is
-    /// now enabled, they are cancelled.
-    pub(super) fn reload(&mut self, hangup: Hangup) -> bool {
-        let Hangup::Loaded(loaded) = hangup else {
-            self.tell(Event::Degraded { what: ROTATED.to_owned() });
-            return false;
-        };
-        let loaded = match self.permitted(*loaded) {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                self.tell(Event::ReloadFailed { error });
-                return false;
-            }
-        };
-        if loaded.settings.kernel != self.settings.kernel {
-            let what = "[kernel] has changed: that takes effect at the next start (systemctl restart memmon)";
-            self.tell(Event::Degraded { what: what.to_owned() });
-        }
-        let settings = Settings { kernel: self.settings.kernel, ..loaded.settings };
-        let before = Rc::new(std::mem::replace(&mut self.settings, settings));
-        self.sources.set_measure(self.settings.rules.measure);
-        self.reporter.replace(outputs(&self.settings));
-        self.report_once = ReportOnce::default();
-        self.tell(Event::Reloaded { config: loaded.origin, dry_run: self.settings.dry_run });
-        self.hand_over(&before);
-        self.reset_wake_levels();
-        self.sources.sweep_next();
-        for warning in &loaded.warnings {
-            self.tell(Event::Degraded { what: warning.to_string() });
-        }
-        self.restore_runtime_files();
-        self.admit();
-        self.board.borrow_mut().warned(loaded.warnings);
-        true
-    }
-
-    /// The configuration, if it may be applied; otherwise the reason.
-    fn permitted(&self, loaded: Result<Loaded, String>) -> Result<Loaded, String> {
-        let mut loaded = loaded?;
-        // A single dry-run scan stays one: it has not taken the lock that enforcing needs.
-        loaded.settings.dry_run |= self.options.once && self.settings.dry_run;
-        self.enforceable.allows(&loaded.settings).map_err(|error| error.to_string())?;
+/// Applies the configuration if `permit` allows it, or reports the error and changes nothing. Returns whether it was
+/// applied.
+pub(super) fn apply(
+    engine: &mut Engine<'_>,
+    announcer: &Announcer<'_>,
+    hangup: Hangup,
+    now: Now,
+    permit: impl FnOnce(&mut Settings) -> Result<(), CannotEnforce>,
+) -> bool {
+    let Hangup::Loaded(loaded) = hangup else {
+        announcer.event(Event::Degraded { what: ROTATED.to_owned() });
+        return false;
+    };
+    let loaded = loaded.and_then(|mut loaded| {
+        permit(&mut loaded.settings).map_err(|error| error.to_string())?;
         Ok(loaded)
-    }
-
-    /// Continues terminations under the settings `before`, or cancels them, and hardens memmon if it enforces from now on.
-    fn hand_over(&mut self, before: &Rc<Settings>) {
-        let now = Instant::now();
-        let orders = if self.settings.dry_run {
-            self.victims.call_off(now)
-        } else {
-            self.hold_victims_to(before);
-            self.victims.rules_changed(startup::timing(&self.settings), now)
-        };
-        self.run_orders(orders);
-        if before.dry_run && !self.settings.dry_run {
-            self.harden();
+    });
+    let Loaded { settings, origin, warnings, .. } = match loaded {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            announcer.event(Event::ReloadFailed { error });
+            return false;
         }
+    };
+    let kernel = engine.settings().kernel;
+    if settings.kernel != kernel {
+        let what = "[kernel] has changed: that takes effect at the next start (systemctl restart memmon)";
+        announcer.event(Event::Degraded { what: what.to_owned() });
     }
-
-    /// Keeps the settings `before` for terminations in progress, which began under them.
-    pub(super) fn hold_victims_to(&mut self, before: &Rc<Settings>) {
-        for (victim, _) in self.victims.iter() {
-            self.former.entry(victim.id).or_insert_with(|| Rc::clone(before));
-        }
+    let former = engine.replace_settings(Settings { kernel, ..settings });
+    let settings = engine.settings();
+    announcer.replace(settings);
+    announcer.event(Event::Reloaded { config: origin, dry_run: settings.dry_run });
+    engine.hand_over(&former, now);
+    for warning in &warnings {
+        announcer.event(Event::Degraded { what: warning.to_string() });
     }
+    announcer.board_mut().warned(warnings);
+    true
 }

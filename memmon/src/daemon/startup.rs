@@ -3,22 +3,25 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::Context as _;
-use jiff::Zoned;
 
-use crate::daemon::Options;
-use crate::daemon::event_loop::{Daemon, Signals};
+use crate::daemon::announcer::Announcer;
+use crate::daemon::event_loop::{EventLoop, Signals};
 use crate::daemon::host::instance::{Instance, InstanceError, RUNTIME_DIR};
 use crate::daemon::host::memory_trim::Startup;
+use crate::daemon::options::Options;
 use crate::daemon::outputs::outputs;
-use crate::daemon::preflight::preflight;
+use crate::daemon::settings::{Enforceable, load};
 use crate::daemon::source::kernel_map::Kernel;
 use crate::daemon::source::sources::Sources;
-use crate::daemon::status::{StartupFacts, StatusBoard};
+use crate::daemon::status_board::{StartupFacts, StatusBoard};
+use crate::daemon::status_socket::RuntimeFiles;
 use crate::{
-    config::{self, Concern, Consent, Loaded, NameService, Settings, Warning},
-    enforce::EscalationTiming,
+    config::{Loaded, Settings},
     model::{Source, Uid},
-    observe::support::{self, Facts, Obstacle, Offer, Support},
+    observe::{
+        procfs::ProcRoot,
+        support::{self, Facts, Obstacle, Support},
+    },
     report::{self, Event, Reporter},
     status::SOCKET,
 };
@@ -26,18 +29,11 @@ use crate::{
 /// Maximum time for the last log lines to reach the disk.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// Time that a killed process may take to exit before this is reported.
-const LINGERING: Duration = Duration::from_secs(5);
-
-/// The configuration enforces limits, but memmon cannot do so safely on this machine.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("cannot terminate anything here: {}; `memmon run --dry-run` watches all the same", .0.join("; "))]
-pub struct CannotEnforce(Vec<String>);
-
 /// Watches until a signal stops it, or for one scan.
 ///
 /// # Errors
-/// [`config::ConfigError`], [`super::InstanceError`], [`support::Refusal`] and [`CannotEnforce`] have exit codes of their
+/// [`ConfigError`](crate::config::ConfigError), [`InstanceError`], [`support::Refusal`] and
+/// [`CannotEnforce`](super::CannotEnforce) have exit codes of their
 /// own; any other error is a failure of the machine.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let startup = Startup::look();
@@ -63,60 +59,6 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     ended
 }
 
-/// Whether memmon can terminate processes safely on this machine, and with its privileges.
-#[derive(Clone, Debug)]
-pub(super) struct Enforceable {
-    enforce: Offer,
-    scope_by_cgroup: Offer,
-}
-
-impl Enforceable {
-    fn of(support: &Support) -> Self {
-        Self { enforce: support.enforce.clone(), scope_by_cgroup: support.scope_by_cgroup.clone() }
-    }
-
-    /// Whether `settings` may be in force here. A dry run always may.
-    pub(super) fn allows(&self, settings: &Settings) -> Result<(), CannotEnforce> {
-        if settings.dry_run {
-            return Ok(());
-        }
-        let by_cgroup = settings.rules.scope.cgroups.as_ref().map(|_| &self.scope_by_cgroup);
-        let offers = [Some(&self.enforce), by_cgroup].into_iter().flatten();
-        let obstacles: Vec<_> = offers
-            .flat_map(|offer| &offer.obstacles)
-            .map(|obstacle| format!("{obstacle} ({})", obstacle.remedy()))
-            .collect();
-        if obstacles.is_empty() { Ok(()) } else { Err(CannotEnforce(obstacles)) }
-    }
-}
-
-/// Whether a memmon that enforces `settings` would start here.
-///
-/// # Errors
-/// [`CannotEnforce`], with what is in the way.
-pub fn can_enforce(settings: &Settings) -> Result<(), CannotEnforce> {
-    Enforceable::of(&support::assess(&Facts::gather())).allows(settings)
-}
-
-/// Loads the configuration and applies the options of the command line.
-pub(super) fn load(options: &Options) -> Result<Loaded, config::ConfigError> {
-    let mut loaded = config::load(options.config.as_deref(), &NameService)?;
-    loaded.settings.dry_run |= options.dry_run;
-    if options.dry_run_until_enabled {
-        let file = options.config.as_deref().unwrap_or(Path::new(config::DEFAULT_PATH));
-        let (settings, consent) = (&mut loaded.settings, config::consent(file));
-        settings.awaits_enable = !settings.dry_run && consent != Consent::Given;
-        settings.dry_run |= settings.awaits_enable;
-        if let Consent::Untrusted(reason) = consent {
-            loaded.warnings.push(Warning { line: None, concern: Concern::UntrustedConsent { reason } });
-        }
-    }
-    loaded.settings.kernel.source = options.source.unwrap_or(loaded.settings.kernel.source);
-    loaded.settings.follow(&Zoned::now());
-    loaded.warnings.extend(preflight(&loaded.settings));
-    Ok(loaded)
-}
-
 fn watch(
     options: &Options,
     loaded: Loaded,
@@ -135,7 +77,8 @@ fn watch(
         Signals::listen()?
     };
     let (kernel, reason) = source(&loaded.settings, facts, support, pinned)?;
-    let sources = Sources::new(support, kernel)?;
+    let proc = ProcRoot::real().context("memmon cannot work without /proc")?;
+    let sources = Sources::new(proc, support.accuracy(), kernel);
     let memory = sources.memory().context("memmon cannot work without /proc/meminfo")?;
     reporter.metrics().reads(sources.source());
     reporter.tell(Event::Started {
@@ -157,16 +100,17 @@ fn watch(
     let degraded = support.degraded.iter().map(|degraded| format!("{degraded}: {}", degraded.remedy()));
     let about =
         StartupFacts { reason, degraded: degraded.collect(), file: loaded.origin, warnings: loaded.warnings };
-    let board = StatusBoard::new(about);
+    let announcer = Announcer::new(reporter, StatusBoard::new(about));
+    let (mut runtime_files, requests) = RuntimeFiles::new(instance);
     let enforceable = Enforceable::of(support);
     let ended = runtime.block_on(async {
-        let mut daemon =
-            Daemon::new(options.clone(), loaded.settings, sources, memory, enforceable, reporter, board)?;
-        daemon.instance = instance;
         if instance.is_some() && !options.once {
-            daemon.listen(Path::new(SOCKET));
+            runtime_files.listen(Path::new(SOCKET), loaded.settings.status.gid, &announcer);
         }
-        daemon.run(signals, startup).await
+        let (options, queries) = (options.clone(), (runtime_files, requests));
+        let mut event_loop =
+            EventLoop::new(options, loaded.settings, sources, memory, enforceable, &announcer, queries)?;
+        event_loop.run(signals, startup).await
     });
     // A thread that waits for a name service, or reads for a status query, does not delay the end.
     runtime.shutdown_background();
@@ -196,13 +140,5 @@ fn source(
                 Err(error) => support.ebpf.withdraw(Obstacle::Attach { error: error.to_string() }),
             },
         }
-    }
-}
-
-pub(super) fn timing(settings: &Settings) -> EscalationTiming {
-    EscalationTiming {
-        grace: settings.termination.grace,
-        lingering: LINGERING,
-        reclaim: settings.termination.reclaim,
     }
 }

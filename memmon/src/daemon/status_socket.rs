@@ -11,8 +11,10 @@ use tokio::{
     task::{self, AbortHandle},
 };
 
-use crate::daemon::event_loop::{Daemon, Degradation};
-use crate::daemon::host::instance::InstanceError;
+use crate::daemon::announcer::Announcer;
+use crate::daemon::conditions::Degradation;
+use crate::daemon::engine::state::reports::Observer as _;
+use crate::daemon::host::instance::{Instance, InstanceError};
 use crate::{
     model::Uid,
     report::Event,
@@ -21,7 +23,7 @@ use crate::{
 };
 
 /// The socket for queries, while there is one to listen at.
-pub(super) struct StatusSocket {
+struct StatusSocket {
     asked: mpsc::Sender<Request>,
     path: Option<PathBuf>,
     listening: Option<Listening>,
@@ -42,7 +44,7 @@ impl Drop for Listening {
 
 impl StatusSocket {
     /// No socket yet. Queries will go to `asked`.
-    pub(super) const fn new(asked: mpsc::Sender<Request>) -> Self {
+    const fn new(asked: mpsc::Sender<Request>) -> Self {
         Self { asked, path: None, listening: None }
     }
 
@@ -73,63 +75,76 @@ impl StatusSocket {
     }
 }
 
-impl Daemon<'_> {
-    /// Starts to listen at `socket`. memmon watches even if that fails.
-    pub(super) fn listen(&mut self, socket: &Path) {
-        let group = self.settings.status.gid;
-        let listens = self.board.borrow_mut().socket.listen(socket, group);
-        self.report_socket(listens);
+/// The files in memmon's runtime directory: the lock, unless this is a look beside another memmon, and the socket.
+pub(super) struct RuntimeFiles<'a> {
+    instance: Option<&'a Instance>,
+    socket: StatusSocket,
+}
+
+impl<'a> RuntimeFiles<'a> {
+    /// The files of an `instance`, and the queue of queries, for a socket that listens at nothing yet.
+    pub(super) fn new(instance: Option<&'a Instance>) -> (Self, mpsc::Receiver<Request>) {
+        let (asked, requests) = mpsc::channel(1);
+        (Self { instance, socket: StatusSocket::new(asked) }, requests)
     }
 
-    /// Grants queries to the group of the settings, and no longer to the former one.
-    pub(super) fn admit(&mut self) {
-        let admitted = self.board.borrow().socket.admit(self.settings.status.gid);
-        self.report_socket(admitted);
+    /// Starts to listen at `socket`, for root and for `group`. memmon watches even if that fails.
+    pub(super) fn listen(&mut self, socket: &Path, group: Option<u32>, announcer: &Announcer<'_>) {
+        report_socket(self.socket.listen(socket, group), announcer);
+    }
+
+    /// Grants queries to this group instead of the former one.
+    pub(super) fn admit(&self, group: Option<u32>, announcer: &Announcer<'_>) {
+        report_socket(self.socket.admit(group), announcer);
     }
 
     /// Creates the lock and the socket again if someone has removed them, as `rm -r /run/memmon` does.
-    pub(super) fn restore_runtime_files(&mut self) {
+    pub(super) fn restore(&mut self, group: Option<u32>, announcer: &Announcer<'_>) {
         if let Some(instance) = self.instance {
-            match instance.restore() {
-                Ok(None) => self.works(Degradation::NoLock),
-                Ok(Some(path)) => {
-                    self.works(Degradation::NoLock);
-                    let what = format!("{} was removed: memmon has created it again", path.display());
-                    self.tell(Event::Degraded { what });
-                }
-                Err(InstanceError::Taken { pid }) => self.degraded(Degradation::NoLock, || {
-                    let pid = pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
-                    format!("the lock of this memmon was removed, and another memmon{pid} has started since: stop one of them")
-                }),
-                Err(error) => self.degraded(Degradation::NoLock, || {
-                    format!("the lock was removed, so that a second memmon could start: {error}{RESTART}")
-                }),
-            }
+            restore_lock(instance, announcer);
         }
-        let Some(path) = self.board.borrow().socket.missing() else { return };
-        let was_reported = self.is_seen(Degradation::NoStatus);
-        self.listen(&path);
-        if !was_reported && !self.is_seen(Degradation::NoStatus) {
+        let Some(path) = self.socket.missing() else { return };
+        let was_reported = announcer.is_degraded(Degradation::NoStatus);
+        self.listen(&path, group, announcer);
+        if !was_reported && !announcer.is_degraded(Degradation::NoStatus) {
             let what = format!("{} was removed: memmon listens there again", path.display());
-            self.tell(Event::Degraded { what });
+            announcer.event(Event::Degraded { what });
         }
     }
+}
 
-    fn report_socket(&mut self, outcome: io::Result<()>) {
-        match outcome {
-            Ok(()) => self.works(Degradation::NoStatus),
-            Err(error) => self.degraded(Degradation::NoStatus, || {
-                let help = match error.kind() {
-                    io::ErrorKind::PermissionDenied => {
-                        " (under systemd, which lets it give nothing away: `systemctl edit memmon`, and Group= with that group \
-                         under [Service])"
-                    }
-                    io::ErrorKind::ReadOnlyFilesystem => RESTART,
-                    _ => "",
-                };
-                format!("`memmon status` and `memmon top` are for root only, or for nobody: {error}{help}")
-            }),
+fn restore_lock(instance: &Instance, announcer: &Announcer<'_>) {
+    match instance.restore() {
+        Ok(None) => announcer.works(Degradation::NoLock),
+        Ok(Some(path)) => {
+            announcer.works(Degradation::NoLock);
+            let what = format!("{} was removed: memmon has created it again", path.display());
+            announcer.event(Event::Degraded { what });
         }
+        Err(InstanceError::Taken { pid }) => announcer.degraded(Degradation::NoLock, || {
+            let pid = pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+            format!("the lock of this memmon was removed, and another memmon{pid} has started since: stop one of them")
+        }),
+        Err(error) => announcer.degraded(Degradation::NoLock, || {
+            format!("the lock was removed, so that a second memmon could start: {error}{RESTART}")
+        }),
+    }
+}
+
+fn report_socket(outcome: io::Result<()>, announcer: &Announcer<'_>) {
+    match outcome {
+        Ok(()) => announcer.works(Degradation::NoStatus),
+        Err(error) => announcer.degraded(Degradation::NoStatus, || {
+            let help = match error.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    " (under systemd, which lets it give nothing away: `systemctl edit memmon`, and Group= with that group \
+                     under [Service])"
+                }
+                io::ErrorKind::ReadOnlyFilesystem => RESTART,
+                _ => "",
+            };
+            format!("`memmon status` and `memmon top` are for root only, or for nobody: {error}{help}")
+        }),
     }
 }
 

@@ -1,11 +1,11 @@
-//! On whom the daemon has an eye, for those who ask: who climbs towards its limit, and who comes back too often.
+//! The processes that the daemon watches closely, for a query: those that grow towards their limit, that are over it and
+//! stay, and that come back too often.
 
 use std::{collections::HashMap, io};
 
-use crate::daemon::engine::backoff;
-use crate::daemon::engine::over_limit::{Standing, Stays};
-use crate::daemon::engine::wake::monotonic;
-use crate::daemon::event_loop::Daemon;
+use crate::daemon::clock::Now;
+use crate::daemon::engine::Engine;
+use crate::daemon::engine::state::over_limit::{Standing, Stays};
 use crate::daemon::nearest::Basis;
 use crate::enforce;
 use crate::model::{Bytes, ProcessId, Unit, Verdict};
@@ -13,14 +13,14 @@ use crate::observe::procfs::ProcRoot;
 use crate::policy::{self, Rate};
 use crate::status::{Climber, Growth, OverLimit, Row, Text, Waiting};
 
-/// As many processes over the limit as one answer lists.
+/// Maximum number of processes over the limit in one answer.
 const MOST_LISTED: usize = 50;
 
-/// As many as are looked at closely for one answer.
+/// Maximum number of close looks for one answer.
 const MOST: usize = 10;
 
-/// Those of `growths` that grow towards their limit and could be terminated there, who will be there first before the
-/// others. Looks at them closely, and some may hang: not for the loop.
+/// Those of `growths` that grow towards their limit and could be terminated there, the first to reach it first. Looks at
+/// them closely, and a look may hang: not for the event loop.
 ///
 /// # Errors
 /// /proc cannot be read.
@@ -31,11 +31,11 @@ pub(super) fn climbing(basis: &Basis, growths: HashMap<ProcessId, Growth>) -> io
     let mut growths: Vec<_> = growths.into_iter().collect();
     let left = |growth: &Growth| growth.seconds_to_limit.unwrap_or(f64::INFINITY);
     growths.sort_by(|(_, one), (_, other)| left(one).total_cmp(&left(other)));
-    let climber = |(whom, growth): (ProcessId, Growth)| {
-        let process = proc.confirm(whom.pid, Some(whom.start), Bytes::MAX, &basis.accuracy).ok()?;
-        let heads_there = process.rss < limit && policy::could_be_terminated(&basis.rules, &process, &memory);
-        heads_there.then(|| Climber {
-            id: whom,
+    let climber = |(id, growth): (ProcessId, Growth)| {
+        let process = proc.confirm(id.pid, Some(id.start), Bytes::MAX, &basis.accuracy).ok()?;
+        let grows_there = process.rss < limit && policy::could_be_terminated(&basis.rules, &process, &memory);
+        grows_there.then(|| Climber {
+            id,
             comm: Text::from(&process.names.comm),
             uid: process.real_uid,
             rss_bytes: process.rss,
@@ -45,45 +45,39 @@ pub(super) fn climbing(basis: &Basis, growths: HashMap<ProcessId, Growth>) -> io
     Ok(growths.into_iter().take(MOST).filter_map(climber).collect())
 }
 
-impl Daemon<'_> {
-    /// How fast each of those grows that has a slope.
-    pub(super) fn growths(&self) -> HashMap<ProcessId, Growth> {
-        let (_, limit) = self.settings.rules.limit(&self.memory);
-        let now = |whom| self.sources.again(whom).map(|reading| reading.rss);
-        let rates = self.growth.rates(limit, self.sources.error(), monotonic(), now);
-        rates.into_iter().map(|(whom, rate)| (whom, growth(&rate))).collect()
-    }
+/// How fast each process grows that has a growth rate.
+pub(super) fn growths(engine: &Engine<'_>, now: Now) -> HashMap<ProcessId, Growth> {
+    engine.growth_rates(now).into_iter().map(|(id, rate)| (id, growth(&rate))).collect()
+}
 
-    /// The processes that are over their limit and stay.
-    pub(super) fn over_the_limit(&self) -> Vec<OverLimit> {
-        let entry = |standing: &Standing| {
-            let (would_terminate, verdict) = match &standing.stays {
-                Stays::Protected(protection) => (false, Verdict::Protected(protection.clone())),
-                Stays::DryRun(breach) => (true, Verdict::Terminate(*breach)),
-            };
-            let Row { id, comm, uid, rss_bytes, why, .. } = Row::new(&standing.process, None, &verdict);
-            OverLimit { id, comm, uid, rss_bytes, would_terminate, why }
+/// The processes that are over their limit and stay.
+pub(super) fn over_limit(engine: &Engine<'_>) -> Vec<OverLimit> {
+    let entry = |standing: &Standing| {
+        let (would_terminate, verdict) = match &standing.stays {
+            Stays::Protected(protection) => (false, Verdict::Protected(protection.clone())),
+            Stays::DryRun(breach) => (true, Verdict::Terminate(*breach)),
         };
-        self.over_limit.largest().into_iter().take(MOST_LISTED).map(entry).collect()
-    }
+        let Row { id, comm, uid, rss_bytes, why, .. } = Row::new(&standing.process, None, &verdict);
+        OverLimit { id, comm, uid, rss_bytes, would_terminate, why }
+    };
+    engine.over_limit().largest().into_iter().take(MOST_LISTED).map(entry).collect()
+}
 
-    /// Those that would be terminated, had that not been done so often already.
-    pub(super) fn held_back(&self) -> Vec<Waiting> {
-        let (now, leniency) = (backoff::since_boot(), backoff::leniency(&self.settings));
-        let waiting = self.offenders.waiting(now, &leniency);
-        let waiting = waiting.map(|enforce::Waiting { origin, times, wait, left, since }| Waiting {
-            program: Text::from(&origin.program),
-            script: origin.script.as_ref().map(Text::from),
-            cgroup: origin.cgroup.as_ref().map(Text::from),
-            unit: origin.cgroup.as_ref().and_then(Unit::of).map(|unit| Text::from(&unit.name)),
-            uid: origin.uid,
-            times,
-            wait_seconds: wait.as_secs_f64(),
-            left_seconds: left.as_secs_f64(),
-            since_boot_seconds: since.as_secs_f64(),
-        });
-        waiting.collect()
-    }
+/// The programs whose next termination is delayed, because they were terminated too often.
+pub(super) fn delayed(engine: &Engine<'_>, now: Now) -> Vec<Waiting> {
+    let waiting = engine.delayed(now).into_iter();
+    let waiting = waiting.map(|enforce::Waiting { origin, times, wait, left, since }| Waiting {
+        program: Text::from(&origin.program),
+        script: origin.script.as_ref().map(Text::from),
+        cgroup: origin.cgroup.as_ref().map(Text::from),
+        unit: origin.cgroup.as_ref().and_then(Unit::of).map(|unit| Text::from(&unit.name)),
+        uid: origin.uid,
+        times,
+        wait_seconds: wait.as_secs_f64(),
+        left_seconds: left.as_secs_f64(),
+        since_boot_seconds: since.as_secs_f64(),
+    });
+    waiting.collect()
 }
 
 fn growth(rate: &Rate) -> Growth {

@@ -9,12 +9,6 @@ use super::imports::Edges;
 pub(super) const EXCEPTIONS: &[(&str, &str)] = &[
     ("memmon/src/cli/status.rs", "memmon/src/cli/explain/mod.rs"),
     ("memmon/src/config/mod.rs", "memmon/src/config/file.rs"),
-    ("memmon/src/daemon/engine/doubt.rs", "memmon/src/daemon/event_loop.rs"),
-    ("memmon/src/daemon/engine/scan.rs", "memmon/src/daemon/engine/wake.rs"),
-    ("memmon/src/daemon/event_loop.rs", "memmon/src/daemon/reload.rs"),
-    ("memmon/src/daemon/event_loop.rs", "memmon/src/daemon/startup.rs"),
-    ("memmon/src/daemon/event_loop.rs", "memmon/src/daemon/status.rs"),
-    ("memmon/src/daemon/mod.rs", "memmon/src/daemon/startup.rs"),
     ("memmon/src/observe/bpf/load.rs", "memmon/src/observe/bpf.rs"),
     ("memmon/src/observe/btf.rs", "memmon/src/observe/btf/reader.rs"),
     ("memmon/src/observe/procfs/mod.rs", "memmon/src/observe/procfs/confirm.rs"),

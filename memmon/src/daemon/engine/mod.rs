@@ -1,17 +1,89 @@
-//! The engine: takes a reading from a survey or a wake to a verdict, and a verdict to a termination.
+//! The engine: from a reading to a signal. It waits for nothing and knows no socket; the event loop calls it with the time.
+//!
+//! A reading's way to its signal is one direction through these files:
+//!
+//! ```text
+//! scan ──┐  every interval                    ┌─▶ levels: when the kernel wakes memmon for it next
+//! wake ──┼─▶ close_look ─▶ verdict ───────────┤
+//! recheck┘        (forked, uncharged, delayed) └─▶ terminate ─▶ grace: until it ends, or SIGKILL
+//! ```
+//!
+//! `approach` warns about a process on its way to the limit. `state` has what the engine keeps between two calls, `view`
+//! shows it to others, `change` puts other settings into force.
 
-pub(in crate::daemon) mod backoff;
-pub(in crate::daemon) mod case;
-pub(in crate::daemon) mod doubt;
-pub(in crate::daemon) mod forked;
-pub(in crate::daemon) mod growth;
-pub(in crate::daemon) mod lazy_free;
-pub(in crate::daemon) mod outlived;
-pub(in crate::daemon) mod over_limit;
-pub(in crate::daemon) mod recheck;
-pub(in crate::daemon) mod report_once;
-pub(in crate::daemon) mod scan;
+mod approach;
+mod change;
+mod close_look;
+mod delayed;
+mod forked;
+mod grace;
+mod levels;
+mod recheck;
+mod scan;
+pub(in crate::daemon) mod state;
 mod subject;
-pub(in crate::daemon) mod terminate;
+mod terminate;
+#[cfg(test)]
+mod tests;
 mod uncharged;
-pub(in crate::daemon) mod wake;
+mod verdict;
+mod view;
+mod wake;
+
+use anyhow::Context as _;
+
+use crate::config::Settings;
+use crate::daemon::clock::Now;
+use crate::daemon::engine::state::backoff::Backoff;
+use crate::daemon::engine::state::budget::CpuBudget;
+use crate::daemon::engine::state::growth::GrowthTracker;
+use crate::daemon::engine::state::recheck::Rechecks;
+use crate::daemon::engine::state::reports::{Observer, Reports};
+use crate::daemon::engine::state::settings::SettingsInForce;
+use crate::daemon::engine::state::terminations::Terminations;
+use crate::daemon::source::sources::Sources;
+use crate::enforce::Reaper;
+use crate::model::{Bytes, SystemMemory};
+use crate::policy::WakeLevels;
+
+/// The engine's state.
+pub(in crate::daemon) struct Engine<'a> {
+    settings: SettingsInForce,
+    sources: Sources,
+    growth: GrowthTracker,
+    budget: CpuBudget,
+    terminations: Terminations,
+    rechecks: Rechecks,
+    backoff: Backoff,
+    reports: Reports<'a>,
+}
+
+impl<'a> Engine<'a> {
+    /// An engine that sends what it reports to `observer`. `once`: it makes one scan, and looks at nothing again later.
+    pub(in crate::daemon) fn new(
+        settings: Settings,
+        mut sources: Sources,
+        memory: SystemMemory,
+        once: bool,
+        reaper: Reaper,
+        observer: &'a dyn Observer,
+        now: Now,
+    ) -> anyhow::Result<Self> {
+        sources.set_measure(settings.rules.measure);
+        let settings = SettingsInForce::new(settings, memory);
+        let terminations = Terminations::new(settings.timing(), reaper);
+        let mut engine = Self {
+            terminations: terminations.context("no epoll instance for victims")?,
+            settings,
+            sources,
+            // No limit is zero, so the first measurement sets the levels.
+            growth: GrowthTracker::new(WakeLevels::new(Bytes::ZERO, Bytes::ZERO, None)),
+            budget: CpuBudget::new(now.instant()),
+            rechecks: Rechecks::new(once),
+            backoff: Backoff::default(),
+            reports: Reports::new(observer),
+        };
+        engine.measured(memory, now);
+        Ok(engine)
+    }
+}

@@ -1,149 +1,31 @@
-//! Who is looked at again soon: what stood in the way of a verdict may be over by then. No syscalls; the time is an
-//! argument.
+//! The next look at a process that could not be judged, when it is due.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use crate::daemon::clock::Now;
+use crate::daemon::engine::Engine;
+use crate::daemon::engine::state::recheck::Recheck;
+use crate::daemon::source::kernel_map::Kernel;
+use crate::model::ProcessId;
 
-use crate::model::{Crossed, Pid, ProcessId, StartTime};
-
-/// How long until the next look, at first and at most.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
-/// How long a process that shares memory with an elder is left alone at most, whatever the looks at it and its like cost.
-const LONGEST_REST: Duration = Duration::from_secs(600);
-
-/// How much longer than their looks took, all together, processes wait that share memory with an elder: for a twentieth
-/// of one CPU.
-const REST: u32 = 20;
-
-/// The processes of which it was not to be said whether they are to be terminated.
-#[derive(Debug, Default)]
-pub(in crate::daemon) struct RecheckQueue(BTreeMap<Pid, Recheck>);
-
-/// One of them.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::daemon) struct Recheck {
-    /// None where a pass over /proc found it: whoever has the pid is meant.
-    pub(in crate::daemon) start: Option<StartTime>,
-    /// The crossing at which it was looked at first, if it was one.
-    pub(in crate::daemon) crossed: Option<Crossed>,
-    /// The process that is charged for what it inherited, where it is looked at again for that.
-    elder: Option<Pid>,
-    due: Instant,
-    pause: Duration,
-    /// Whether it was in doubt at the last look.
-    lasts: bool,
-}
-
-impl RecheckQueue {
-    /// Has a process looked at again, ever more rarely while each look ends here.
-    pub(in crate::daemon) fn note(
-        &mut self,
-        pid: Pid,
-        start: Option<StartTime>,
-        crossed: Option<Crossed>,
-        now: Instant,
-    ) {
-        self.insert(pid, start, crossed, None, now);
-    }
-
-    /// The same of one that is over its limit with what `elder` is charged for.
-    pub(in crate::daemon) fn note_inherited(&mut self, whom: ProcessId, elder: Pid, now: Instant) {
-        self.insert(whom.pid, Some(whom.start), None, Some(elder), now);
-    }
-
-    fn insert(
-        &mut self,
-        pid: Pid,
-        start: Option<StartTime>,
-        crossed: Option<Crossed>,
-        elder: Option<Pid>,
-        now: Instant,
-    ) {
-        let new = Recheck { start, crossed, elder, due: now + FIRST_PAUSE, pause: FIRST_PAUSE, lasts: true };
-        let known = self.0.entry(pid).or_insert(new);
-        // The number is another process's now.
-        if known.start.is_some() && start.is_some() && known.start != start {
-            *known = new;
+impl Engine<'_> {
+    /// Looks again at one of them, and only at one, because the look may hang. Or seeds the map again, if that is due.
+    pub(in crate::daemon) fn recheck_next(&mut self, now: Now) {
+        let begun = now.instant();
+        if self.rechecks.reseeds.take_due(begun) {
+            // If it fails, the next sweep is there.
+            let _ = self.sources.kernel().map(Kernel::reseed);
+            return;
         }
-        (known.elder, known.lasts) = (elder, true);
-    }
-
-    /// Whether this very process is looked at again because of what it inherited.
-    pub(in crate::daemon) fn awaits_elder(&self, whom: ProcessId) -> bool {
-        self.0.get(&whom.pid).is_some_and(|one| one.start == Some(whom.start) && one.elder.is_some())
-    }
-
-    /// Has those looked at soon who are spared for what this process is charged for: it has ended.
-    pub(in crate::daemon) fn elder_ended(&mut self, elder: Pid, now: Instant) {
-        for one in self.0.values_mut().filter(|one| one.elder == Some(elder)) {
-            (one.due, one.pause) = (now, FIRST_PAUSE / 2);
+        let Some((pid, Recheck { start, crossed, .. })) = self.rechecks.queue.take_due(begun) else {
+            return;
+        };
+        let seen = start.and_then(|start| self.sources.again(ProcessId { pid, start }));
+        if !self.has_called_exec(pid, start)
+            && let Some((process, next)) = self.look((pid, start), crossed, seen.map(|seen| seen.rss), now)
+            && self.settings.current().kernel.instant
+        {
+            self.set_level(process, next, now);
         }
-    }
-
-    /// The look at one that was taken is over, and took so long: it is forgotten unless it was noted again.
-    pub(in crate::daemon) fn looked_at(&mut self, pid: Pid, took: Duration, now: Instant) {
-        if self.0.get(&pid).is_some_and(|one| !one.lasts) {
-            self.0.remove(&pid);
-        }
-        let like_it = self.0.values().filter(|one| one.elder.is_some()).count();
-        if let Some(one) = self.0.get_mut(&pid).filter(|one| one.elder.is_some()) {
-            let rest = took.saturating_mul(REST.saturating_mul(u32::try_from(like_it).unwrap_or(u32::MAX)));
-            one.due = one.due.max(now + rest.min(LONGEST_REST));
-        }
-    }
-
-    /// When the next one is due.
-    pub(in crate::daemon) fn next(&self) -> Option<Instant> {
-        self.0.values().map(|one| one.due).min()
-    }
-
-    /// The one that has been due for longest, to be looked at now. If it stays, it is due again after twice as long.
-    pub(in crate::daemon) fn take_due(&mut self, now: Instant) -> Option<(Pid, Recheck)> {
-        let due = self.0.iter_mut().filter(|(_, one)| one.due <= now);
-        let (pid, one) = due.min_by_key(|(_, one)| one.due)?;
-        one.pause = LONGEST_PAUSE.min(one.pause * 2);
-        one.due = now + one.pause;
-        one.lasts = false;
-        Some((*pid, *one))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_doubt_is_looked_at_soon_and_ever_more_rarely_while_it_lasts() {
-        let mut doubts = RecheckQueue::default();
-        let start = Instant::now();
-        let at = |milliseconds| start + Duration::from_millis(milliseconds);
-        let note = |doubts: &mut RecheckQueue, now| doubts.note(Pid(7), Some(StartTime(1)), None, now);
-        let taken = |doubts: &mut RecheckQueue, now| doubts.take_due(now).map(|(pid, _)| pid);
-        note(&mut doubts, start);
-        doubts.note(Pid(8), None, None, at(10));
-        assert_eq!(taken(&mut doubts, at(99)), None);
-        assert_eq!((taken(&mut doubts, at(200)), taken(&mut doubts, at(200))), (Some(Pid(7)), Some(Pid(8))));
-        note(&mut doubts, at(200));
-        doubts.looked_at(Pid(7), Duration::ZERO, start);
-        doubts.looked_at(Pid(8), Duration::ZERO, start);
-        assert_eq!((doubts.next(), taken(&mut doubts, at(400))), (Some(at(400)), Some(Pid(7))));
-        let mut now = at(400);
-        for _ in 0..9 {
-            note(&mut doubts, now);
-            doubts.looked_at(Pid(7), Duration::ZERO, start);
-            now = doubts.next().unwrap();
-            assert_eq!(taken(&mut doubts, now), Some(Pid(7)));
-        }
-        assert_eq!(doubts.next(), Some(now + LONGEST_PAUSE));
-        // Another process is another doubt.
-        doubts.note(Pid(7), Some(StartTime(2)), None, now);
-        assert_eq!((doubts.next(), taken(&mut doubts, now)), (Some(now + FIRST_PAUSE), None));
-        assert_eq!(taken(&mut doubts, now + FIRST_PAUSE), Some(Pid(7)));
-        doubts.looked_at(Pid(7), Duration::ZERO, start);
-        assert_eq!(doubts.next(), None);
+        let over = now.instant();
+        self.rechecks.queue.looked_at(pid, over.saturating_duration_since(begun), over);
     }
 }

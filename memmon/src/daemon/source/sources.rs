@@ -5,8 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
-
 use crate::daemon::source::kernel_map::Kernel;
 use crate::{
     model::{
@@ -16,7 +14,6 @@ use crate::{
     observe::{
         merge::merge,
         procfs::{Accuracy, ProcRoot, Waiting},
-        support::Support,
     },
     status::{Dropped, MapUsage},
 };
@@ -54,9 +51,8 @@ pub(in crate::daemon) struct Look {
 }
 
 impl Sources {
-    pub(in crate::daemon) fn new(support: &Support, kernel: Option<Kernel>) -> anyhow::Result<Self> {
-        let proc = ProcRoot::real().context("memmon cannot work without /proc")?;
-        Ok(Self { proc, accuracy: support.accuracy(), kernel, unmapped: Vec::new(), swept: None })
+    pub(in crate::daemon) const fn new(proc: ProcRoot, accuracy: Accuracy, kernel: Option<Kernel>) -> Self {
+        Self { proc, accuracy, kernel, unmapped: Vec::new(), swept: None }
     }
 
     pub(in crate::daemon) const fn source(&self) -> Source {

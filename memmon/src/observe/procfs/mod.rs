@@ -38,7 +38,7 @@ mod survey;
 #[cfg(test)]
 mod live;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use accuracy::Accuracy;
 pub use blocking_pool::add_worker;

@@ -8,45 +8,45 @@ use tempfile::TempDir;
 
 use super::ProcRoot;
 
-pub(super) struct Tree(TempDir);
+pub(crate) struct Tree(TempDir);
 
 impl Tree {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(TempDir::new().unwrap())
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 
-    pub(super) fn root(&self) -> ProcRoot {
+    pub(crate) fn root(&self) -> ProcRoot {
         ProcRoot::at(self.path()).unwrap()
     }
 
-    pub(super) fn write(&self, file: &str, text: impl AsRef<[u8]>) {
+    pub(crate) fn write(&self, file: &str, text: impl AsRef<[u8]>) {
         let path = self.path().join(file);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
 
-    pub(super) fn link(&self, file: &str, target: &str) {
+    pub(crate) fn link(&self, file: &str, target: &str) {
         let path = self.path().join(file);
         let _ = fs::remove_file(&path);
         symlink(target, path).unwrap();
     }
 
-    pub(super) fn remove(&self, file: &str) {
+    pub(crate) fn remove(&self, file: &str) {
         fs::remove_file(self.path().join(file)).unwrap();
     }
 
     /// Puts a directory where a file is expected: reading it fails, even for root, with another error than "not found".
-    pub(super) fn spoil(&self, file: &str) {
+    pub(crate) fn spoil(&self, file: &str) {
         let _ = fs::remove_file(self.path().join(file));
         fs::create_dir_all(self.path().join(file)).unwrap();
     }
 
     /// `cat` of user 1000 with 1,000 resident pages, one thread, started at tick 777 by pid 1.
-    pub(super) fn cat(&self, pid: u32) {
+    pub(crate) fn cat(&self, pid: u32) {
         self.stat(pid, b"cat", 0x0040_0000, 1);
         self.write(&format!("{pid}/statm"), "2000 1000 300 1 0 99 0\n");
         self.write(&format!("{pid}/task/{pid}/statm"), "2000 1000 300 1 0 99 0\n");
@@ -57,7 +57,7 @@ impl Tree {
         self.link(&format!("{pid}/exe"), "/usr/bin/cat");
     }
 
-    pub(super) fn stat(&self, pid: u32, comm: &[u8], flags: u32, threads: u32) {
+    pub(crate) fn stat(&self, pid: u32, comm: &[u8], flags: u32, threads: u32) {
         let before = format!("{pid} (");
         let after =
             format!(") S 1 {pid} {pid} 0 -1 {flags} 9 0 1 0 2 3 0 0 20 0 {threads} 0 777 8192000 1 1 1\n");

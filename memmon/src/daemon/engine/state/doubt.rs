@@ -3,16 +3,14 @@
 //! A fact that could not be read leaves a doubt, and nobody is signalled in doubt. But a process's owner can hold the lock
 //! that a read waits for, again and again, so a doubt that the owner can cause lasts for [`LASTS`] and no longer: after
 //! that the process is judged by what is known for certain. What only root or the kernel can cause stays a doubt. Which is
-//! which is policy's to say: see [`Process::settle`] and [`crate::model::Fact::Withheld`].
+//! which is policy's to say: see [`crate::model::Process::settle`] and [`crate::model::Fact::Withheld`].
 
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
 
-use crate::daemon::event_loop::Daemon;
-use crate::model::{Process, ProcessId, Verdict};
-use crate::report::Event;
+use crate::model::ProcessId;
 
 /// How long a process may be in doubt for what its owner can cause. What is busy, or hangs only for a moment, is looked at
 /// four times until then.
@@ -23,7 +21,7 @@ const FORGOTTEN: Duration = Duration::from_secs(30);
 
 /// Since when processes are in doubt. No system calls; the time is an argument.
 #[derive(Debug, Default)]
-pub(in crate::daemon) struct Doubts(BTreeMap<ProcessId, Since>);
+pub(in crate::daemon::engine) struct Doubts(BTreeMap<ProcessId, Since>);
 
 #[derive(Clone, Copy, Debug)]
 struct Since {
@@ -35,7 +33,7 @@ struct Since {
 
 impl Doubts {
     /// Notes that `whom` is in doubt. Returns how long it has been, if that is longer than it may last.
-    fn outlasts(&mut self, whom: ProcessId, now: Instant) -> Option<Duration> {
+    pub(in crate::daemon::engine) fn outlasts(&mut self, whom: ProcessId, now: Instant) -> Option<Duration> {
         self.0.retain(|_, since| now.saturating_duration_since(since.last) < FORGOTTEN);
         let since = self.0.entry(whom).or_insert(Since { first: now, last: now, reported: false });
         since.last = now;
@@ -44,43 +42,13 @@ impl Doubts {
     }
 
     /// Notes that a look at `whom` left no doubt, and nothing to decide.
-    fn end(&mut self, whom: ProcessId) {
+    pub(in crate::daemon::engine) fn end(&mut self, whom: ProcessId) {
         self.0.remove(&whom);
     }
 
     /// Whether the end of this doubt is to be reported, which is so once.
-    fn report(&mut self, whom: ProcessId) -> bool {
+    pub(in crate::daemon::engine) fn report(&mut self, whom: ProcessId) -> bool {
         self.0.get_mut(&whom).is_some_and(|since| !std::mem::replace(&mut since.reported, true))
-    }
-}
-
-impl Daemon<'_> {
-    /// The verdict that counts, where `judge` gave `verdict` on `process`: the same, or the one without a doubt that has
-    /// lasted too long.
-    pub(in crate::daemon) fn settle(
-        &mut self,
-        process: &mut Process,
-        verdict: Verdict,
-        judge: impl FnOnce(&Self, &Process) -> Verdict,
-    ) -> Verdict {
-        let doubt = match verdict {
-            Verdict::Unsure(doubt) if doubt.is_transient() => doubt,
-            Verdict::Within | Verdict::Inherits(_) | Verdict::Uncharged(_) | Verdict::Protected(_) => {
-                self.doubts.end(process.id);
-                return verdict;
-            }
-            // It may be in doubt again at the next look, and would begin from nothing then.
-            Verdict::Unsure(_) | Verdict::Terminate(_) => return verdict,
-        };
-        let Some(lasted) = self.doubts.outlasts(process.id, Instant::now()) else {
-            return Verdict::Unsure(doubt);
-        };
-        process.settle();
-        let settled = judge(self, process);
-        if matches!(settled, Verdict::Terminate(_)) && self.doubts.report(process.id) {
-            self.tell(Event::DoubtEnded { subject: self.subject(process), doubt, lasted });
-        }
-        settled
     }
 }
 

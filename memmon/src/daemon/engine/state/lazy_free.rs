@@ -10,7 +10,7 @@ const HOLDS: u32 = 10;
 
 /// The living processes that were sent SIGTERM, with what they have freed since.
 #[derive(Debug, Default)]
-pub(in crate::daemon) struct LazilyFreed(BTreeMap<ProcessId, Freed>);
+pub(in crate::daemon::engine) struct LazilyFreed(BTreeMap<ProcessId, Freed>);
 
 /// Memory that is taken off; zero if the process is over its limit without it, or within its limit with it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,23 +21,23 @@ struct Freed {
 
 impl LazilyFreed {
     /// Notes that a process was sent SIGTERM.
-    pub(in crate::daemon) fn sent_term(&mut self, whom: ProcessId) {
+    pub(in crate::daemon::engine) fn sent_term(&mut self, whom: ProcessId) {
         self.0.entry(whom).or_default();
     }
 
     /// What is taken off the RSS of a process.
-    pub(in crate::daemon) fn of(&self, whom: ProcessId) -> Bytes {
+    pub(in crate::daemon::engine) fn of(&self, whom: ProcessId) -> Bytes {
         self.0.get(&whom).map_or(Bytes::ZERO, |freed| freed.bytes)
     }
 
     /// Forgets the processes that are gone.
-    pub(in crate::daemon) fn keep(&mut self, lives: impl Fn(ProcessId) -> bool) {
+    pub(in crate::daemon::engine) fn keep(&mut self, lives: impl Fn(ProcessId) -> bool) {
         self.0.retain(|whom, _| lives(*whom));
     }
 
     /// Takes off what `process` has freed, if it is within `limit` without that; otherwise leaves it as it is. `read` counts
     /// the process's exact memory without what it has freed, and the latter.
-    pub(in crate::daemon) fn take_off(
+    pub(in crate::daemon::engine) fn take_off(
         &mut self,
         process: &mut Process,
         limit: Bytes,

@@ -6,7 +6,7 @@ use crate::model::ProcessId;
 
 /// A condition of a process that memmon does not terminate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(in crate::daemon) enum Condition {
+pub(in crate::daemon::engine) enum Condition {
     /// It would be terminated if this were not a dry run.
     WouldTerminate,
     /// It is over a limit, but a rule that may protect it could not be checked.
@@ -21,19 +21,19 @@ pub(in crate::daemon) enum Condition {
 
 /// The reported conditions of each process, for as long as they last.
 #[derive(Debug, Default)]
-pub(in crate::daemon) struct ReportOnce {
+pub(in crate::daemon::engine) struct ReportOnce {
     last: HashMap<(ProcessId, Condition), u64>,
     scan: u64,
 }
 
 impl ReportOnce {
     /// Whether this condition is to be reported now. The next call returns false, as long as one call is made in each scan.
-    pub(in crate::daemon) fn first_time(&mut self, process: ProcessId, condition: Condition) -> bool {
+    pub(in crate::daemon::engine) fn first_time(&mut self, process: ProcessId, condition: Condition) -> bool {
         self.last.insert((process, condition), self.scan).is_none()
     }
 
     /// Ends a scan: a condition without a call since the last scan is over, and would be reported again.
-    pub(in crate::daemon) fn scan_complete(&mut self) {
+    pub(in crate::daemon::engine) fn scan_complete(&mut self) {
         let scan = self.scan;
         self.last.retain(|_, last| *last == scan);
         self.scan += 1;

@@ -4,9 +4,9 @@ use crate::model::{Bytes, Name};
 
 /// The notes of one victim.
 #[derive(Debug, Default)]
-pub(in crate::daemon) struct Case {
+pub(in crate::daemon::engine) struct Case {
     /// The comm of its parent when it was sent SIGTERM.
-    pub(in crate::daemon) parent_comm: Option<Name>,
+    pub(in crate::daemon::engine) parent_comm: Option<Name>,
     /// What it had of file and shared memory right before SIGKILL.
-    pub(in crate::daemon) shared: Option<Bytes>,
+    pub(in crate::daemon::engine) shared: Option<Bytes>,
 }

@@ -1,0 +1,102 @@
+//! Passes each event on: to the status board and to the reporter, with the metrics that no event has.
+
+use std::{
+    cell::{Ref, RefCell, RefMut},
+    time::Duration,
+};
+
+use jiff::Zoned;
+
+use crate::daemon::conditions::{Conditions, Degradation};
+use crate::daemon::engine::state::reports::Observer;
+use crate::daemon::outputs::outputs;
+use crate::daemon::status_board::StatusBoard;
+use crate::{
+    config::Settings,
+    model::Bytes,
+    report::{Event, MapFigures, Reporter, Rotation},
+};
+
+/// The way from the daemon to everyone who reads of it.
+pub(super) struct Announcer<'a> {
+    reporter: &'a Reporter,
+    board: RefCell<StatusBoard>,
+    conditions: RefCell<Conditions>,
+}
+
+impl<'a> Announcer<'a> {
+    pub(super) fn new(reporter: &'a Reporter, board: StatusBoard) -> Self {
+        Self { reporter, board: RefCell::new(board), conditions: RefCell::default() }
+    }
+
+    pub(super) fn board(&self) -> Ref<'_, StatusBoard> {
+        self.board.borrow()
+    }
+
+    pub(super) fn board_mut(&self) -> RefMut<'_, StatusBoard> {
+        self.board.borrow_mut()
+    }
+
+    /// Reports that something does not work, unless this was reported and has not been resolved since.
+    pub(super) fn degraded(&self, what: Degradation, text: impl FnOnce() -> String) {
+        let report = self.conditions.borrow_mut().begins(what, text);
+        report.into_iter().for_each(|event| self.event(event));
+    }
+
+    /// Notes that it works: if it fails again, it is reported again.
+    pub(super) fn works(&self, what: Degradation) {
+        self.conditions.borrow_mut().ends(what);
+    }
+
+    pub(super) fn is_degraded(&self, what: Degradation) -> bool {
+        self.conditions.borrow().lasts(what)
+    }
+
+    /// The reported conditions that are not resolved.
+    pub(super) fn conditions(&self) -> Ref<'_, Conditions> {
+        self.conditions.borrow()
+    }
+
+    /// Number of events that no sink got, since the start.
+    pub(super) fn events_lost(&self) -> u64 {
+        self.reporter.lost()
+    }
+
+    /// Updates the metrics of the settings in force, which change with the configuration, the schedule and the memory.
+    pub(super) fn in_force(&self, settings: &Settings, limit: Bytes) {
+        self.reporter.metrics().in_force(limit, settings.check_interval, settings.dry_run);
+    }
+
+    pub(super) fn rotation(&self) -> Rotation {
+        self.reporter.rotation()
+    }
+
+    /// Opens the log file again.
+    pub(super) fn reopen(&self) {
+        self.reporter.reopen();
+    }
+
+    /// Continues with the outputs of other settings.
+    pub(super) fn replace(&self, settings: &Settings) {
+        self.reporter.replace(outputs(settings));
+    }
+}
+
+impl Observer for Announcer<'_> {
+    fn event(&self, event: Event) {
+        self.board_mut().note(&event);
+        self.reporter.tell(event);
+    }
+
+    fn scanned(&self, took: Duration, map: Option<MapFigures>, dry_run: bool) {
+        if dry_run {
+            let over = self.board_mut().dry_run_day_over(Zoned::now().date());
+            over.into_iter().for_each(|event| self.event(event));
+        }
+        let metrics = self.reporter.metrics();
+        metrics.scanned(took);
+        if let Some(map) = map {
+            metrics.map(map);
+        }
+    }
+}

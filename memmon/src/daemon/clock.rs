@@ -1,0 +1,91 @@
+//! The clocks. The event loop reads them once for each event, and passes the time on as an argument.
+
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Zoned};
+use rustix::time::{ClockId, clock_gettime};
+
+/// The time at which a call began. It goes on while the call lasts, so that a step that takes long is not dated back.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::daemon) struct Now {
+    instant: Instant,
+    /// The same on CLOCK_MONOTONIC, which the kernel's events carry.
+    monotonic: Duration,
+    /// The same on CLOCK_BOOTTIME, which start times of processes are taken from.
+    since_boot: Duration,
+    /// When the clocks were read.
+    read: Instant,
+}
+
+impl Now {
+    /// Reads the clocks.
+    pub(in crate::daemon) fn read() -> Self {
+        let instant = Instant::now();
+        let (monotonic, since_boot) = (read(ClockId::Monotonic), read(ClockId::Boottime));
+        Self { instant, monotonic, since_boot, read: instant }
+    }
+
+    /// The time now.
+    pub(in crate::daemon) fn instant(&self) -> Instant {
+        self.instant + self.read.elapsed()
+    }
+
+    /// The time now, on CLOCK_MONOTONIC.
+    pub(in crate::daemon) fn monotonic(&self) -> Duration {
+        self.monotonic + self.read.elapsed()
+    }
+
+    /// The time now, on CLOCK_BOOTTIME.
+    pub(in crate::daemon) fn since_boot(&self) -> Duration {
+        self.since_boot + self.read.elapsed()
+    }
+
+    /// A time on CLOCK_BOOTTIME that is over, by the wall clock.
+    pub(in crate::daemon) fn wall_clock(&self, since_boot: Duration) -> Zoned {
+        let ago = SignedDuration::try_from(self.since_boot().saturating_sub(since_boot));
+        let now = Zoned::now();
+        ago.ok().and_then(|ago| now.checked_sub(ago).ok()).unwrap_or(now)
+    }
+
+    /// A time of the kernel's, on CLOCK_MONOTONIC, as an instant.
+    pub(in crate::daemon) fn at(&self, monotonic: Duration) -> Instant {
+        let ago = self.monotonic.saturating_sub(monotonic);
+        let after = monotonic.saturating_sub(self.monotonic);
+        self.instant.checked_sub(ago).unwrap_or(self.instant) + after
+    }
+}
+
+/// CPU time of this thread.
+pub(in crate::daemon) fn thread_cpu_time() -> Duration {
+    read(ClockId::ThreadCPUTime)
+}
+
+fn read(clock: ClockId) -> Duration {
+    // None of these clocks is negative, or fails.
+    Duration::try_from(clock_gettime(clock)).unwrap_or_default()
+}
+
+#[cfg(test)]
+impl Now {
+    /// This time and so much more, for tests that do not wait.
+    pub(in crate::daemon) fn later(self, by: Duration) -> Self {
+        let Self { instant, monotonic, since_boot, read } = self;
+        Self { instant: instant + by, monotonic: monotonic + by, since_boot: since_boot + by, read }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_of_the_kernel_keeps_its_distance() {
+        let now = Now::read();
+        let second = Duration::from_secs(1);
+        assert_eq!(now.at(now.monotonic), now.instant);
+        assert_eq!(now.at(now.monotonic.saturating_sub(second / 100)), now.instant - second / 100);
+        assert_eq!(now.at(now.monotonic + second), now.instant + second);
+        let later = now.later(60 * second);
+        assert!(later.instant() >= now.instant + 60 * second && later.since_boot() >= 60 * second);
+    }
+}

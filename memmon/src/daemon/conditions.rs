@@ -1,0 +1,73 @@
+//! Conditions of the daemon that are reported once, and again only after they were resolved. No system calls.
+
+use std::collections::BTreeMap;
+
+use crate::report::Event;
+
+/// Something that does not work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::daemon) enum Degradation {
+    /// The source could not be read.
+    SurveyFailed,
+    /// The kernel map is full.
+    MapFull,
+    /// Wake levels could not be set.
+    NoLevels,
+    /// The status socket is not available, or not to all users that it should be.
+    NoStatus,
+    /// The lock is not where a second memmon looks for it.
+    NoLock,
+    /// Reading a configuration takes long.
+    LateReload,
+}
+
+/// The conditions that were reported and are not resolved.
+#[derive(Debug, Default)]
+pub(in crate::daemon) struct Conditions(BTreeMap<Degradation, String>);
+
+impl Conditions {
+    /// Notes that something does not work. Returns the report, unless this was reported and has not been resolved since.
+    pub(in crate::daemon) fn begins(
+        &mut self,
+        what: Degradation,
+        text: impl FnOnce() -> String,
+    ) -> Option<Event> {
+        if self.lasts(what) {
+            return None;
+        }
+        let text = text();
+        self.0.insert(what, text.clone());
+        Some(Event::Degraded { what: text })
+    }
+
+    /// Notes that it works: if it fails again, it is reported again.
+    pub(in crate::daemon) fn ends(&mut self, what: Degradation) {
+        self.0.remove(&what);
+    }
+
+    pub(in crate::daemon) fn lasts(&self, what: Degradation) -> bool {
+        self.0.contains_key(&what)
+    }
+
+    /// The texts of the reports.
+    pub(in crate::daemon) fn texts(&self) -> impl Iterator<Item = &str> {
+        self.0.values().map(String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_is_reported_once_until_it_ends() {
+        let mut conditions = Conditions::default();
+        let mut begins = |what, text: &str| conditions.begins(what, || text.to_owned()).is_some();
+        assert!(begins(Degradation::MapFull, "full") && begins(Degradation::NoLevels, "none"));
+        assert!(!begins(Degradation::MapFull, "again"));
+        assert_eq!(conditions.texts().collect::<Vec<_>>(), ["full", "none"]);
+        conditions.ends(Degradation::MapFull);
+        assert!(conditions.lasts(Degradation::NoLevels) && !conditions.lasts(Degradation::MapFull));
+        assert!(conditions.begins(Degradation::MapFull, String::new).is_some());
+    }
+}

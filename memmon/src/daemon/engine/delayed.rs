@@ -1,0 +1,46 @@
+//! Repeat offenders: programs that a supervisor starts again after each termination, whose next termination is delayed.
+
+use crate::daemon::clock::Now;
+use crate::daemon::engine::Engine;
+use crate::daemon::engine::state::report_once::Condition;
+use crate::enforce;
+use crate::model::{Breach, Process, Unit, is_restarted};
+use crate::report::Event;
+
+impl Engine<'_> {
+    /// Whether `process` is left alone for now, although it is over its limit; reported once per delay.
+    pub(super) fn is_delayed(&mut self, process: &Process, breach: &Breach, now: Now) -> bool {
+        if !self.is_restarted(process) {
+            return false;
+        }
+        let policy = self.settings.backoff();
+        // The machine's memory at the last scan may be out of date.
+        let urgent = || self.sources.memory().map_or(true, |memory| enforce::is_urgent(breach, &memory));
+        let delay = self.backoff.offenders.delay(process, breach, urgent, now.since_boot(), &policy);
+        let Some(delay) = delay else { return false };
+        self.backoff.delays = true;
+        if self.reports.first_time(process.id, Condition::HeldBack) {
+            self.reports.emit(Event::HeldBack {
+                subject: self.subject(process, now),
+                script: process.names.script.clone(),
+                unit: process.cgroup.known().and_then(Unit::of).map(|unit| unit.name),
+                times: delay.times,
+                wait: delay.wait,
+                first: delay.first,
+            });
+        }
+        true
+    }
+
+    /// Notes that `process` was sent SIGTERM.
+    pub(super) fn note_offence(&mut self, process: &Process, now: Now) {
+        if self.is_restarted(process) {
+            self.backoff.offenders.terminated(process, now.since_boot(), &self.settings.backoff());
+        }
+    }
+
+    /// Whether a supervisor would start `process` again: no other termination is ever delayed.
+    fn is_restarted(&self, process: &Process) -> bool {
+        is_restarted(process, || self.sources.comm(process.parent))
+    }
+}

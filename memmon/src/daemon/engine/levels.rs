@@ -1,0 +1,84 @@
+//! The wake levels in the kernel: the memory at which a process wakes memmon next.
+
+use std::collections::BTreeSet;
+
+use crate::daemon::clock::Now;
+use crate::daemon::conditions::Degradation;
+use crate::daemon::engine::Engine;
+use crate::daemon::engine::state::growth::NextWake;
+use crate::model::{Bytes, ProcessId, SystemMemory};
+
+impl Engine<'_> {
+    /// Notes the machine's memory, which may have changed (hotplug, ballooning), and with it the limit and every level.
+    pub(super) fn measured(&mut self, memory: SystemMemory, now: Now) {
+        self.settings.measured(memory);
+        let levels = self.settings.wake_levels(self.sources.error());
+        if levels != self.growth.levels || self.reports.conditions().lasts(Degradation::NoLevels) {
+            self.reset_wake_levels(now);
+        }
+    }
+
+    /// Has the kernel wake memmon at other levels, or at the same ones for other reasons.
+    pub(super) fn reset_wake_levels(&mut self, now: Now) {
+        self.growth.move_to(self.settings.wake_levels(self.sources.error()));
+        let lowest = self.settings.current().kernel.instant.then(|| self.growth.levels.lowest());
+        if let Some(kernel) = self.sources.kernel()
+            && let Err(error) = kernel.set_default_level(lowest)
+        {
+            self.reports.degraded(Degradation::NoLevels, || {
+                format!("the kernel does not wake memmon, scans are all there is: {error}")
+            });
+            return;
+        }
+        self.reports.works(Degradation::NoLevels);
+        // Those with a level of their own: it came from limits, and from a verdict, that may be others by now.
+        for process in self.growth.all() {
+            if !self.terminations.contains(process) {
+                self.reset_wake_level(process, now);
+            }
+        }
+    }
+
+    /// Has the kernel wake memmon for a process at the next level above its memory, for any level that it had.
+    pub(super) fn reset_wake_level(&mut self, process: ProcessId, now: Now) {
+        if self.settings.current().kernel.instant
+            && let Some(reading) = self.sources.again(process)
+        {
+            self.set_level(process, NextWake::Level(self.growth.levels.above(reading.rss)), now);
+        }
+    }
+
+    /// Has the kernel wake memmon for a process at its next level. Returns its memory if that is beyond the level already.
+    pub(super) fn set_level(&mut self, process: ProcessId, next: NextWake, now: Now) -> Option<Bytes> {
+        let level = match next {
+            NextWake::Level(level) => Some(level),
+            NextWake::Never => None,
+        };
+        self.growth.set(process, level.unwrap_or(Bytes::MAX));
+        let has_now = match self.sources.kernel()?.set_level(process, level) {
+            Ok(has_now) => has_now?,
+            Err(error) => {
+                self.reports.degraded(Degradation::NoLevels, || {
+                    format!("the kernel does not wake memmon for every process that grows: {error}")
+                });
+                // It may be over the level by then, too.
+                if level.is_some() {
+                    self.rechecks.queue.note(process.pid, Some(process.start), None, now.instant());
+                }
+                return None;
+            }
+        };
+        level.is_some_and(|level| has_now >= level).then_some(has_now)
+    }
+
+    /// Gives a lower level to processes that shrank, and forgets those that are gone: once per scan.
+    pub(super) fn lower_wake_levels(&mut self, growing: &BTreeSet<ProcessId>, now: Now) {
+        let sources = &self.sources;
+        self.growth.keep(|process| growing.contains(&process) || sources.again(process).is_some());
+        for (process, level) in
+            self.growth.fallen(|process| sources.again(process).map(|reading| reading.rss))
+        {
+            self.set_level(process, NextWake::Level(level), now);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The CPU time that looking at growing processes may take. No system calls; the time is an argument.
+
+use std::time::{Duration, Instant};
+
+/// Length of the window over which CPU time is counted.
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// CPU time in each window for processes that cross a level: a tenth of one CPU.
+const SHARE: Duration = Duration::from_millis(100);
+
+/// Maximum of overspent time that counts against later windows, so that memmon does not pause after a stall of the machine.
+const MOST_OWED: Duration = Duration::from_millis(300);
+
+/// Limits the cost of processes that swing around their limits, or hang there: when the share is used up, the ring waits.
+#[derive(Debug)]
+pub(in crate::daemon::engine) struct CpuBudget {
+    since: Instant,
+    spent: Duration,
+    /// Time at which there is time again, after the share was used up.
+    resume: Option<Instant>,
+}
+
+impl CpuBudget {
+    pub(in crate::daemon::engine) const fn new(now: Instant) -> Self {
+        Self { since: now, spent: Duration::ZERO, resume: None }
+    }
+
+    /// Whether there is time left; otherwise [`CpuBudget::resume`] is the time at which there will be.
+    pub(in crate::daemon::engine) fn allows(&mut self, now: Instant) -> bool {
+        let windows = now.saturating_duration_since(self.since).as_secs() / WINDOW.as_secs();
+        if windows > 0 {
+            let paid = SHARE.saturating_mul(u32::try_from(windows).unwrap_or(u32::MAX));
+            (self.since, self.spent) = (now, self.spent.saturating_sub(paid));
+        }
+        self.resume = (self.spent >= SHARE).then(|| self.since + WINDOW);
+        self.resume.is_none()
+    }
+
+    /// The time at which the ring is to be read again, if the share was used up at the last attempt.
+    pub(in crate::daemon::engine) const fn resume(&self) -> Option<Instant> {
+        self.resume
+    }
+
+    pub(in crate::daemon::engine) fn spend(&mut self, time: Duration) {
+        self.spent = (self.spent + time).min(SHARE + MOST_OWED);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn left(budget: &mut CpuBudget, now: Instant) -> Result<(), Instant> {
+        let allows = budget.allows(now);
+        assert_eq!(allows, budget.resume().is_none());
+        budget.resume().map_or(Ok(()), Err)
+    }
+
+    #[test]
+    fn a_share_of_each_window_and_no_more() {
+        let start = Instant::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let mut budget = CpuBudget::new(start);
+        budget.spend(Duration::from_millis(99));
+        assert_eq!(left(&mut budget, at(200)), Ok(()));
+        budget.spend(Duration::from_millis(1));
+        assert_eq!(left(&mut budget, at(300)), Err(at(1000)));
+        assert_eq!(left(&mut budget, at(999)), Err(at(1000)));
+        assert_eq!(left(&mut budget, at(1000)), Ok(()));
+    }
+
+    #[test]
+    fn overspent_time_is_owed_up_to_a_maximum() {
+        let start = Instant::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let mut budget = CpuBudget::new(start);
+        budget.spend(Duration::from_millis(250));
+        assert_eq!(left(&mut budget, at(1000)), Err(at(2000)));
+        assert_eq!(left(&mut budget, at(2000)), Ok(()));
+        budget.spend(Duration::from_secs(60));
+        assert_eq!(left(&mut budget, at(4000)), Err(at(5000)));
+        assert_eq!(left(&mut budget, at(6000)), Ok(()));
+        assert_eq!(left(&mut CpuBudget { spent: MOST_OWED, ..CpuBudget::new(start) }, at(60_000)), Ok(()));
+    }
+}

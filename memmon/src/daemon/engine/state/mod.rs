@@ -1,0 +1,16 @@
+//! What the engine keeps between two calls, by story: each file has one state with its rules, and no system calls of its
+//! own.
+
+pub(in crate::daemon) mod backoff;
+pub(super) mod budget;
+pub(super) mod case;
+pub(super) mod doubt;
+pub(super) mod growth;
+pub(super) mod lazy_free;
+pub(super) mod outlived;
+pub(in crate::daemon) mod over_limit;
+pub(super) mod recheck;
+pub(super) mod report_once;
+pub(in crate::daemon) mod reports;
+pub(in crate::daemon) mod settings;
+pub(super) mod terminations;

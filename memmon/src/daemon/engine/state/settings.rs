@@ -1,0 +1,118 @@
+//! The settings in force, and the former ones for victims whose termination began under them.
+
+use std::{collections::HashMap, rc::Rc, time::Duration};
+
+use crate::config::{Settings, Termination};
+use crate::enforce::{BackoffPolicy, EscalationTiming};
+use crate::model::{Bytes, Process, ProcessId, SystemMemory, Verdict};
+use crate::policy::{self, Rules, WakeLevels};
+
+/// Time that a killed process may take to exit before this is reported.
+const LINGERING: Duration = Duration::from_secs(5);
+
+/// The settings, and the machine's memory that percentages refer to.
+pub(in crate::daemon) struct SettingsInForce {
+    current: Settings,
+    memory: SystemMemory,
+    /// For victims whose termination began before the last change.
+    former: HashMap<ProcessId, Rc<Settings>>,
+}
+
+impl SettingsInForce {
+    pub(in crate::daemon::engine) fn new(current: Settings, memory: SystemMemory) -> Self {
+        Self { current, memory, former: HashMap::new() }
+    }
+
+    pub(in crate::daemon::engine) const fn current(&self) -> &Settings {
+        &self.current
+    }
+
+    pub(in crate::daemon::engine) const fn rules(&self) -> &Rules {
+        &self.current.rules
+    }
+
+    pub(in crate::daemon::engine) const fn memory(&self) -> SystemMemory {
+        self.memory
+    }
+
+    pub(in crate::daemon::engine) const fn measured(&mut self, memory: SystemMemory) {
+        self.memory = memory;
+    }
+
+    /// The limit of one process.
+    pub(in crate::daemon::engine) fn limit(&self) -> Bytes {
+        self.rules().limit(&self.memory).1
+    }
+
+    pub(in crate::daemon::engine) fn judge(&self, process: &Process) -> Verdict {
+        policy::judge(self.rules(), process, &self.memory)
+    }
+
+    pub(in crate::daemon::engine) fn wake_levels(&self, error: Bytes) -> WakeLevels {
+        WakeLevels::new(self.limit(), error, self.current.warn_at_percent)
+    }
+
+    pub(in crate::daemon::engine) const fn timing(&self) -> EscalationTiming {
+        let Termination { grace, reclaim, .. } = self.current.termination;
+        EscalationTiming { grace, lingering: LINGERING, reclaim }
+    }
+
+    pub(in crate::daemon::engine) const fn backoff(&self) -> BackoffPolicy {
+        let Termination { repeat_limit, repeat_window, repeat_backoff, .. } = self.current.termination;
+        BackoffPolicy { limit: repeat_limit, window: repeat_window, backoff: repeat_backoff }
+    }
+
+    /// Puts other settings into force, and returns the former ones.
+    pub(in crate::daemon::engine) fn replace(&mut self, settings: Settings) -> Rc<Settings> {
+        Rc::new(std::mem::replace(&mut self.current, settings))
+    }
+
+    /// Keeps the settings `former` for terminations in progress, which began under them.
+    pub(in crate::daemon::engine) fn hold(
+        &mut self,
+        victims: impl Iterator<Item = ProcessId>,
+        former: &Rc<Settings>,
+    ) {
+        for victim in victims {
+            self.former.entry(victim).or_insert_with(|| Rc::clone(former));
+        }
+    }
+
+    /// Forgets the former settings of processes that are no victims any more.
+    pub(in crate::daemon::engine) fn keep(&mut self, is_victim: impl Fn(ProcessId) -> bool) {
+        self.former.retain(|process, _| is_victim(*process));
+    }
+
+    /// The settings by which the termination of a victim is brought to its end: those under which it began.
+    pub(in crate::daemon::engine) fn of_victim(&self, victim: ProcessId) -> &Settings {
+        self.former.get(&victim).map_or(&self.current, |settings| settings)
+    }
+
+    /// The verdict on a victim as it was `found` now. Its limit is the one under which its termination began, but the
+    /// current rules may protect it, too.
+    pub(in crate::daemon::engine) fn judge_victim(
+        &self,
+        victim: ProcessId,
+        found: &Process,
+        memory: &SystemMemory,
+    ) -> Verdict {
+        let rules = &self.of_victim(victim).rules;
+        match policy::judge(rules, found, memory) {
+            Verdict::Terminate(breach) if *rules != self.current.rules => {
+                match policy::judge_as_over(&self.current.rules, found, memory) {
+                    Verdict::Terminate(_) => Verdict::Terminate(breach),
+                    spared => spared,
+                }
+            }
+            verdict => verdict,
+        }
+    }
+
+    /// The memory above which a victim has no grace left; none if no size ends it. `due`: what it had when its delay ended,
+    /// if its termination was delayed, or would have been; the ceiling counts from that.
+    pub(in crate::daemon::engine) fn ceiling(&self, victim: ProcessId, due: Option<Bytes>) -> Option<Bytes> {
+        let settings = self.of_victim(victim);
+        let (_, limit) = settings.rules.limit(&self.memory);
+        settings.termination.ceiling(limit.max(due.unwrap_or_default()))
+    }
+}

@@ -1,0 +1,89 @@
+//! The terminations in progress, with what the engine notes for each victim.
+
+use std::{collections::BTreeMap, time::Instant};
+
+use crate::daemon::engine::state::case::Case;
+use crate::daemon::engine::state::lazy_free::LazilyFreed;
+use crate::enforce::{Errno, EscalationTiming, Event, Order, Phase, Reaper, Victims};
+use crate::model::{Bytes, Name, Process, ProcessId};
+
+/// The victims, and what is known about each.
+pub(in crate::daemon::engine) struct Terminations {
+    pub(in crate::daemon::engine) victims: Victims,
+    pub(in crate::daemon::engine) reaper: Reaper,
+    /// What those that were sent SIGTERM have freed without giving it back yet.
+    pub(in crate::daemon::engine) freed: LazilyFreed,
+    /// Notes about each victim that was sent a signal.
+    cases: BTreeMap<ProcessId, Case>,
+    /// Number of processes that were sent SIGTERM since the last scan was reported.
+    asked_to_end: usize,
+}
+
+impl Terminations {
+    /// # Errors
+    /// Those of [`Victims::new`].
+    pub(in crate::daemon::engine) fn new(timing: EscalationTiming, reaper: Reaper) -> Result<Self, Errno> {
+        Ok(Self {
+            victims: Victims::new(timing)?,
+            reaper,
+            freed: LazilyFreed::default(),
+            cases: BTreeMap::new(),
+            asked_to_end: 0,
+        })
+    }
+
+    /// Whether this process is a victim.
+    pub(in crate::daemon::engine) fn contains(&self, process: ProcessId) -> bool {
+        self.victims.contains(process)
+    }
+
+    /// The orders that follow from an event for a victim.
+    pub(in crate::daemon::engine) fn handle(
+        &mut self,
+        victim: ProcessId,
+        event: Event,
+        now: Instant,
+    ) -> Vec<Order> {
+        self.victims.handle(victim, event, now)
+    }
+
+    /// The victims that were sent SIGTERM and have time left.
+    pub(in crate::daemon::engine) fn in_grace(&self) -> impl Iterator<Item = &Process> {
+        let in_grace = |(_, phase): &(_, Phase)| matches!(phase, Phase::Grace { .. });
+        self.victims.iter().filter(in_grace).map(|(process, _)| process)
+    }
+
+    /// Notes that a process was sent SIGTERM, and the comm of its parent.
+    pub(in crate::daemon::engine) fn sent_term(&mut self, victim: ProcessId, parent_comm: Option<Name>) {
+        self.asked_to_end += 1;
+        self.cases.insert(victim, Case { parent_comm, ..Case::default() });
+        self.freed.sent_term(victim);
+    }
+
+    /// Number of processes that were sent SIGTERM since the last call.
+    pub(in crate::daemon::engine) const fn take_asked_to_end(&mut self) -> usize {
+        std::mem::replace(&mut self.asked_to_end, 0)
+    }
+
+    /// Notes what a victim has of file and shared memory right before SIGKILL.
+    pub(in crate::daemon::engine) fn before_kill(&mut self, victim: ProcessId, shared: Bytes) {
+        self.cases.entry(victim).or_default().shared = Some(shared);
+    }
+
+    /// The notes about a victim, if it was sent a signal.
+    pub(in crate::daemon::engine) fn case(&self, victim: ProcessId) -> Option<&Case> {
+        self.cases.get(&victim)
+    }
+
+    /// Forgets what was noted for processes that are no victims any more.
+    pub(in crate::daemon::engine) fn forget_ended(&mut self) {
+        let Self { victims, cases, .. } = self;
+        cases.retain(|process, _| victims.contains(*process));
+    }
+
+    /// Forgets what was freed by processes that are gone.
+    pub(in crate::daemon::engine) fn keep_freed(&mut self, exists: impl Fn(ProcessId) -> bool) {
+        let Self { victims, freed, .. } = self;
+        freed.keep(|process| victims.contains(process) || exists(process));
+    }
+}

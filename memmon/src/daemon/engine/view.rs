@@ -1,0 +1,79 @@
+//! What others may see of the engine: the event loop, to know what to wait for, and queries.
+
+use std::time::Instant;
+
+use crate::config::Settings;
+use crate::daemon::clock::Now;
+use crate::daemon::conditions::Conditions;
+use crate::daemon::engine::Engine;
+use crate::daemon::engine::state::over_limit::OverLimit;
+use crate::daemon::source::kernel_map::Kernel;
+use crate::daemon::source::sources::Sources;
+use crate::enforce::{Victims, Waiting};
+use crate::model::{Bytes, ProcessId, Reading, SystemMemory};
+use crate::policy::Rate;
+
+impl Engine<'_> {
+    pub(in crate::daemon) const fn settings(&self) -> &Settings {
+        self.settings.current()
+    }
+
+    /// The limit of one process.
+    pub(in crate::daemon) fn limit(&self) -> Bytes {
+        self.settings.limit()
+    }
+
+    /// The machine's memory at the last scan.
+    pub(in crate::daemon) const fn memory(&self) -> SystemMemory {
+        self.settings.memory()
+    }
+
+    pub(in crate::daemon) const fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    /// The kernel map, for its descriptors and its log.
+    pub(in crate::daemon) const fn kernel(&mut self) -> Option<&mut Kernel> {
+        self.sources.kernel()
+    }
+
+    /// The current content of the kernel map; none if there is no map, or it cannot be read.
+    pub(in crate::daemon) fn kernel_survey(&mut self) -> Option<(SystemMemory, Vec<Reading>)> {
+        self.sources.kernel_survey()
+    }
+
+    pub(in crate::daemon) const fn victims(&self) -> &Victims {
+        &self.terminations.victims
+    }
+
+    /// The reported conditions that are not resolved.
+    pub(in crate::daemon) const fn conditions(&self) -> &Conditions {
+        self.reports.conditions()
+    }
+
+    /// When the ring is to be read again, because the CPU budget was used up.
+    pub(in crate::daemon) const fn resume(&self) -> Option<Instant> {
+        self.budget.resume()
+    }
+
+    /// When [`Engine::recheck_next`] is due.
+    pub(in crate::daemon) fn next_recheck(&self) -> Option<Instant> {
+        self.rechecks.next()
+    }
+
+    /// The processes that are over their limit and stay.
+    pub(in crate::daemon) const fn over_limit(&self) -> &OverLimit {
+        &self.reports.over_limit
+    }
+
+    /// The growth rate of each process that has one.
+    pub(in crate::daemon) fn growth_rates(&self, now: Now) -> Vec<(ProcessId, Rate)> {
+        let rss = |process| self.sources.again(process).map(|reading| reading.rss);
+        self.growth.rates(self.settings.limit(), self.sources.error(), now.monotonic(), rss)
+    }
+
+    /// The programs whose next termination is delayed.
+    pub(in crate::daemon) fn delayed(&self, now: Now) -> Vec<Waiting<'_>> {
+        self.backoff.offenders.waiting(now.since_boot(), &self.settings.backoff()).collect()
+    }
+}

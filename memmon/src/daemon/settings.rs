@@ -1,0 +1,71 @@
+//! The settings of a run: the configuration with the options of the command line, and whether it may be in force here.
+
+use std::path::Path;
+
+use jiff::Zoned;
+
+use crate::daemon::options::Options;
+use crate::daemon::preflight::preflight;
+use crate::{
+    config::{self, Concern, Consent, Loaded, NameService, Settings, Warning},
+    observe::support::{self, Facts, Offer, Support},
+};
+
+/// The configuration enforces limits, but memmon cannot do so safely on this machine.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("cannot terminate anything here: {}; `memmon run --dry-run` watches all the same", .0.join("; "))]
+pub struct CannotEnforce(Vec<String>);
+
+/// Whether memmon can terminate processes safely on this machine, and with its privileges.
+#[derive(Clone, Debug)]
+pub(super) struct Enforceable {
+    enforce: Offer,
+    scope_by_cgroup: Offer,
+}
+
+impl Enforceable {
+    pub(super) fn of(support: &Support) -> Self {
+        Self { enforce: support.enforce.clone(), scope_by_cgroup: support.scope_by_cgroup.clone() }
+    }
+
+    /// Whether `settings` may be in force here. A dry run always may.
+    pub(super) fn allows(&self, settings: &Settings) -> Result<(), CannotEnforce> {
+        if settings.dry_run {
+            return Ok(());
+        }
+        let by_cgroup = settings.rules.scope.cgroups.as_ref().map(|_| &self.scope_by_cgroup);
+        let offers = [Some(&self.enforce), by_cgroup].into_iter().flatten();
+        let obstacles: Vec<_> = offers
+            .flat_map(|offer| &offer.obstacles)
+            .map(|obstacle| format!("{obstacle} ({})", obstacle.remedy()))
+            .collect();
+        if obstacles.is_empty() { Ok(()) } else { Err(CannotEnforce(obstacles)) }
+    }
+}
+
+/// Whether a memmon that enforces `settings` would start here.
+///
+/// # Errors
+/// [`CannotEnforce`], with what is in the way.
+pub fn can_enforce(settings: &Settings) -> Result<(), CannotEnforce> {
+    Enforceable::of(&support::assess(&Facts::gather())).allows(settings)
+}
+
+/// Loads the configuration and applies the options of the command line.
+pub(super) fn load(options: &Options) -> Result<Loaded, config::ConfigError> {
+    let mut loaded = config::load(options.config.as_deref(), &NameService)?;
+    loaded.settings.dry_run |= options.dry_run;
+    if options.dry_run_until_enabled {
+        let file = options.config.as_deref().unwrap_or(Path::new(config::DEFAULT_PATH));
+        let (settings, consent) = (&mut loaded.settings, config::consent(file));
+        settings.awaits_enable = !settings.dry_run && consent != Consent::Given;
+        settings.dry_run |= settings.awaits_enable;
+        if let Consent::Untrusted(reason) = consent {
+            loaded.warnings.push(Warning { line: None, concern: Concern::UntrustedConsent { reason } });
+        }
+    }
+    loaded.settings.kernel.source = options.source.unwrap_or(loaded.settings.kernel.source);
+    loaded.settings.follow(&Zoned::now());
+    loaded.warnings.extend(preflight(&loaded.settings));
+    Ok(loaded)
+}

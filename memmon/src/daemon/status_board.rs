@@ -1,0 +1,201 @@
+//! The daemon's own status, noted as it changes, at nearly no cost.
+
+use std::{
+    collections::VecDeque,
+    path::PathBuf,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use jiff::{Zoned, civil::Date};
+use serde_json::Value;
+
+use crate::daemon::clock::thread_cpu_time;
+use crate::daemon::dry_run_days::{Count, Day, DryRunDays};
+use crate::daemon::in_force::on_the_wire;
+use crate::{
+    config::Warning,
+    model::{Name, Uid},
+    policy::Rules,
+    report::{DryRunProgram, Event},
+    status::{self, Text},
+};
+
+/// Number of terminations that are kept.
+const RECENT: usize = 50;
+
+/// Facts that are known at the start.
+pub(super) struct StartupFacts {
+    /// The reason for the source.
+    pub(super) reason: String,
+    /// Limitations of the kernel or of memmon's privileges.
+    pub(super) degraded: Vec<String>,
+    /// The configuration file.
+    pub(super) file: Option<PathBuf>,
+    /// Its warnings.
+    pub(super) warnings: Vec<Warning>,
+}
+
+/// The noted status.
+pub(super) struct StatusBoard {
+    about: StartupFacts,
+    since: Instant,
+    generation: u64,
+    reload_error: Option<String>,
+    scan: Option<(ScanClock, Instant, Duration)>,
+    scanned: usize,
+    killed: usize,
+    scans: u64,
+    terminated: u64,
+    recent: VecDeque<(SystemTime, Event)>,
+    dry_run: DryRunDays,
+}
+
+/// Start of a scan, by wall clock and CPU time.
+#[derive(Clone, Copy)]
+pub(super) struct ScanClock {
+    wall: Instant,
+    cpu: Duration,
+}
+
+impl ScanClock {
+    pub(super) fn now() -> Self {
+        Self { wall: Instant::now(), cpu: thread_cpu_time() }
+    }
+}
+
+impl StatusBoard {
+    pub(super) fn new(about: StartupFacts) -> Self {
+        Self {
+            about,
+            since: Instant::now(),
+            generation: 1,
+            reload_error: None,
+            scan: None,
+            scanned: 0,
+            killed: 0,
+            scans: 0,
+            terminated: 0,
+            recent: VecDeque::with_capacity(RECENT),
+            dry_run: DryRunDays::default(),
+        }
+    }
+
+    /// Notes an event. Every event passes through here.
+    pub(super) fn note(&mut self, event: &Event) {
+        match event {
+            Event::ScanComplete { scanned, killed } => (self.scanned, self.killed) = (*scanned, *killed),
+            Event::Terminated { .. } => {
+                self.terminated += 1;
+                self.recent.truncate(RECENT - 1);
+                self.recent.push_front((SystemTime::now(), event.clone()));
+            }
+            Event::Killing { subject, breach, dry_run: true } => {
+                self.dry_run.note(Zoned::now().date(), &subject.name, subject.uid, breach.rss);
+            }
+            Event::Reloaded { config, .. } => {
+                self.generation += 1;
+                self.reload_error = None;
+                self.about.file.clone_from(config);
+            }
+            Event::ReloadFailed { error } => self.reload_error = Some(error.clone()),
+            _ => {}
+        }
+    }
+
+    /// Notes the warnings of a configuration that was applied.
+    pub(super) fn warned(&mut self, warnings: Vec<Warning>) {
+        self.about.warnings = warnings;
+    }
+
+    /// Adds limitations that were found after the start.
+    pub(super) fn degraded(&mut self, what: Vec<String>) {
+        self.about.degraded.extend(what);
+    }
+
+    /// Notes the end of a scan.
+    pub(super) fn scanned(&mut self, began: ScanClock) {
+        self.scans += 1;
+        self.scan = Some((began, Instant::now(), thread_cpu_time().saturating_sub(began.cpu)));
+    }
+
+    pub(super) fn last_scan(&self) -> Option<status::Scan> {
+        let (began, over, cpu) = self.scan?;
+        Some(status::Scan {
+            seconds_ago: over.elapsed().as_secs_f64(),
+            wall_seconds: over.saturating_duration_since(began.wall).as_secs_f64(),
+            cpu_seconds: cpu.as_secs_f64(),
+            scanned: self.scanned,
+            killed: self.killed,
+        })
+    }
+
+    pub(super) fn configuration(&self, rules: &Rules) -> status::Configuration {
+        let StartupFacts { file, warnings, .. } = &self.about;
+        status::Configuration {
+            file: file.as_deref().map(Text::path),
+            generation: self.generation,
+            warnings: warnings.iter().map(|warning| Text::harmless(&warning.to_string())).collect(),
+            last_error: self.reload_error.as_deref().map(Text::harmless),
+            rules: Some(on_the_wire(rules)),
+        }
+    }
+
+    pub(super) const fn about(&self) -> &StartupFacts {
+        &self.about
+    }
+
+    pub(super) fn uptime(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    pub(super) const fn counts(&self, in_flight: usize) -> status::Counts {
+        status::Counts { processes: self.scanned, in_flight, terminated: self.terminated, scans: self.scans }
+    }
+
+    /// The last terminations, as the JSON log has them, with their times.
+    pub(super) fn recent(&self) -> Vec<Value> {
+        self.recent.iter().filter_map(|(at, event)| with_time(*at, event)).collect()
+    }
+
+    /// The days of a dry run, for a query.
+    pub(super) fn dry_run_days(&self, today: Date) -> Vec<status::DryRunDay> {
+        self.dry_run.days(today).map(dry_run_day).collect()
+    }
+
+    /// The report of a day of a dry run that is over, if there is one: each is returned once.
+    pub(super) fn dry_run_day_over(&mut self, today: Date) -> Option<Event> {
+        let day = self.dry_run.over(today)?;
+        let program = |((comm, uid), count): (&(Name, Uid), &Count)| DryRunProgram {
+            comm: comm.clone(),
+            uid: *uid,
+            times: count.times,
+            largest: count.largest,
+        };
+        Some(Event::DryRunDay {
+            day: day.date.to_string(),
+            times: day.total(),
+            programs: day.most_frequent().into_iter().map(program).collect(),
+        })
+    }
+}
+
+fn dry_run_day(day: &Day) -> status::DryRunDay {
+    let program = |((comm, uid), count): (&(Name, Uid), &Count)| status::DryRunProgram {
+        comm: Text::from(comm),
+        uid: *uid,
+        times: count.times,
+        largest_bytes: count.largest,
+    };
+    status::DryRunDay {
+        day: Text::harmless(&day.date.to_string()),
+        times: day.total(),
+        programs: day.most_frequent().into_iter().map(program).collect(),
+    }
+}
+
+fn with_time(at: SystemTime, event: &Event) -> Option<Value> {
+    let mut value = serde_json::to_value(event).ok()?;
+    let at = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    value.as_object_mut()?.insert("at_unix_seconds".to_owned(), at.into());
+    Some(value)
+}
