@@ -9,6 +9,8 @@
 //! | `anon SIZE` | maps private memory and touches it |
 //! | `grow SIZE RATE` | the same at RATE per second (`50M/s`, or `max`), never faster to compensate for a stall |
 //! | `shmem SIZE` | a memfd, mapped shared and touched |
+//! | `memfd SIZE` | a memfd that is held open, and not mapped |
+//! | `map` | maps the memfd shared, and does not touch it |
 //! | `segment SIZE` | shared anonymous memory, mapped and not touched: for the children of later forks |
 //! | `file PATH SIZE` | a new file (removed at once), mapped and read; PATH must not be on a tmpfs |
 //! | `threads N SIZE` | N threads that touch SIZE each and stay |
@@ -77,6 +79,8 @@ const MOST: usize = 300 << 20;
 /// Address and length of each mapping.
 static REGIONS: Mutex<Vec<(usize, usize)>> = Mutex::new(Vec::new());
 static HELD: AtomicUsize = AtomicUsize::new(0);
+/// The memfd of `memfd`.
+static MEMFD: Mutex<Option<fs::File>> = Mutex::new(None);
 static SAVE_TO: OnceLock<CString> = OnceLock::new();
 
 fn main() {
@@ -111,7 +115,15 @@ impl Script {
                 say("begin", &told);
                 grow(map(size, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)?, rate);
             }
-            "shmem" => touch(map_memfd(size(&word()?)?)?),
+            "shmem" => {
+                let memfd = memfd(size(&word()?)?)?;
+                touch(map_shared(&memfd)?);
+            }
+            "memfd" => *MEMFD.lock().unwrap_or_else(PoisonError::into_inner) = Some(memfd(size(&word()?)?)?),
+            "map" => {
+                let memfd = MEMFD.lock().unwrap_or_else(PoisonError::into_inner);
+                map_shared(memfd.as_ref().context("there is no memfd")?)?;
+            }
             "segment" => drop(map(size(&word()?)?, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1)?),
             "file" => {
                 let (path, size) = (word()?, size(&word()?)?);
@@ -250,14 +262,18 @@ fn map(len: usize, flags: i32, fd: RawFd) -> Result<(usize, usize)> {
     Ok(region)
 }
 
-fn map_memfd(len: usize) -> Result<(usize, usize)> {
+fn memfd(len: usize) -> Result<fs::File> {
     // SAFETY: the name is a C string; the call creates a descriptor and nothing else.
     let fd = unsafe { libc::memfd_create(c"hog".as_ptr(), libc::MFD_CLOEXEC) };
     ensure!(fd >= 0, "memfd_create: {}", io::Error::last_os_error());
     // SAFETY: the descriptor was just made and has no other owner.
     let file = unsafe { fs::File::from_raw_fd(fd) };
     file.set_len(len as u64)?;
-    map(len, libc::MAP_SHARED, file.as_raw_fd())
+    Ok(file)
+}
+
+fn map_shared(file: &fs::File) -> Result<(usize, usize)> {
+    map(usize::try_from(file.metadata()?.len())?, libc::MAP_SHARED, file.as_raw_fd())
 }
 
 fn map_file(path: &Path, len: usize) -> Result<(usize, usize)> {

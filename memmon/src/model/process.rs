@@ -199,7 +199,7 @@ impl Process {
     /// The memory that its end would give back. Page cache stays, and so does shared memory that an older process holds or
     /// that has a name. Memory of which it is not known whether it stays counts; without `holdings` all that is its own.
     pub fn charged(&self) -> Bytes {
-        let Some(Holdings { parts, shared }) = &self.holdings else { return self.own() };
+        let Some(Holdings { parts, shared, .. }) = &self.holdings else { return self.own() };
         let shared = shared.known().map_or(parts.shmem, |shared| shared.returned);
         self.own().min(parts.anon + shared) + parts.swap
     }
@@ -207,7 +207,7 @@ impl Process {
     /// The same, if all shared memory stays of which that is not known.
     pub fn charged_at_least(&self) -> Bytes {
         match &self.holdings {
-            Some(Holdings { parts, shared: Fact::Unreadable }) => self.own().min(parts.anon) + parts.swap,
+            Some(Holdings { parts, shared: Fact::Unreadable, .. }) => self.own().min(parts.anon) + parts.swap,
             _ => self.charged(),
         }
     }
@@ -255,14 +255,17 @@ pub struct Holdings {
     /// Its parts.
     pub parts: Parts,
     /// Its shared memory. Looked up only if the verdict depends on it, else `Absent`; `Unreadable` while the lookup is under
-    /// way.
+    /// way, or is tried again.
     pub shared: Fact<SharedMemory>,
+    /// Why the lookup has no result yet, if it failed or has waited for long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 /// The shared memory that a process has touched, by what its end would do to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct SharedMemory {
-    /// Objects that would be freed: no older process maps them or holds them open, and they have no name.
+    /// Objects that would be freed with the last process that has them: no older process maps them, and they have no name.
     #[serde(rename = "returned_bytes")]
     pub returned: Bytes,
     /// Objects that would stay.
@@ -287,7 +290,7 @@ pub struct KeptObject {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KeptWhy {
-    /// An older process maps it or holds it open.
+    /// An older process maps it.
     Elder {
         /// That process.
         pid: Pid,

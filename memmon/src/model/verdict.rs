@@ -50,7 +50,7 @@ impl fmt::Display for Uncharged {
         let Some(KeptObject { name, bytes, why }) = largest else { return Ok(()) };
         write!(f, ", and so does shared memory ({}, of it {} in \"{name}\": ", mib(kept), mib(bytes))?;
         match why {
-            KeptWhy::Elder { pid } => write!(f, "pid {pid} holds it as well)"),
+            KeptWhy::Elder { pid } => write!(f, "pid {pid} maps it as well)"),
             KeptWhy::Named => f.write_str("it is a file that stays)"),
             KeptWhy::SystemV => f.write_str("only ipcrm removes it)"),
         }
@@ -120,6 +120,11 @@ pub enum Doubt {
     InheritanceUnreadable,
     /// The lookup of its shared memory is under way.
     SharedMemoryUnknown,
+    /// The lookup of its shared memory failed, and is tried again.
+    SharedMemoryUnreadable {
+        /// The reason of the last failure.
+        reason: String,
+    },
     /// The difference to the limit is smaller than the measurement error.
     WithinError {
         /// The limit.
@@ -142,7 +147,8 @@ impl Doubt {
             | Self::CgroupUnreadable
             | Self::OomScoreAdjUnreadable
             | Self::InheritanceUnreadable
-            | Self::SharedMemoryUnknown => true,
+            | Self::SharedMemoryUnknown
+            | Self::SharedMemoryUnreadable { .. } => true,
             Self::WithinError { .. } => false,
         }
     }

@@ -267,7 +267,7 @@ fn read(doubt: &Doubt, rules: &mut Rules, process: &mut Process) -> Option<()> {
         Doubt::CgroupUnreadable => rules.scope.cgroups = None,
         Doubt::OomScoreAdjUnreadable => process.oom_score_adj = Fact::Known(0),
         Doubt::InheritanceUnreadable => process.inherited = Fact::Absent,
-        Doubt::SharedMemoryUnknown => process.holdings = None,
+        Doubt::SharedMemoryUnknown | Doubt::SharedMemoryUnreadable { .. } => process.holdings = None,
     }
     Some(())
 }

@@ -244,13 +244,14 @@ fn limits(rules: &Rules, process: &Process, memory: &SystemMemory) -> Finding {
 /// Whether the end of a process that is over `limit` by resident memory would give back too little, or that is not known
 /// yet. None if it gives back enough, or if resident memory alone counts.
 fn uncharged(rules: &Rules, process: &Process, limit: Bytes) -> Option<Finding> {
-    let Some(Holdings { parts, shared }) = &process.holdings else { return None };
+    let Some(Holdings { parts, shared, trouble }) = &process.holdings else { return None };
     let least = Measure::least_charged(limit);
     if rules.measure == Measure::Rss || process.charged_at_least() >= least {
         return None;
     }
     if process.charged() >= least {
-        return Some(Finding::Doubts(Doubt::SharedMemoryUnknown));
+        let failed = |reason: &String| Doubt::SharedMemoryUnreadable { reason: reason.clone() };
+        return Some(Finding::Doubts(trouble.as_ref().map_or(Doubt::SharedMemoryUnknown, failed)));
     }
     let (kept, largest) =
         shared.known().map_or((Bytes::ZERO, None), |shared| (shared.kept, shared.largest.clone()));

@@ -195,6 +195,7 @@ pub(super) fn samples() -> Vec<Event> {
         unsure(Doubt::OomScoreAdjUnreadable),
         unsure(Doubt::InheritanceUnreadable),
         unsure(Doubt::SharedMemoryUnknown),
+        unsure(Doubt::SharedMemoryUnreadable { reason: "Too many open files (os error 24)".to_owned() }),
         unsure(Doubt::WithinError {
             limit: gib(2),
             rss: Bytes(2 * Bytes::GIB + 4096),

@@ -370,6 +370,7 @@ pub fn why(verdict: &Verdict) -> String {
             Doubt::CgroupUnreadable => "its cgroup is unreadable".to_owned(),
             Doubt::OomScoreAdjUnreadable => "its oom_score_adj is unreadable".to_owned(),
             Doubt::SharedMemoryUnknown => "its shared memory is being looked up".to_owned(),
+            Doubt::SharedMemoryUnreadable { .. } => "its shared memory cannot be looked up".to_owned(),
             Doubt::InheritanceUnreadable => "what it inherited is unreadable".to_owned(),
             Doubt::WithinError { .. } => "too near to the limit to tell".to_owned(),
         },

@@ -1,11 +1,19 @@
 //! Processes that are over their limit by resident memory, and what their end would give back.
 
+use std::{thread, time::Duration};
+
 use crate::common::{
     TestUser,
     daemon::Daemon,
-    eventually, is_dead,
+    eventually,
+    hog::Hog,
+    is_dead,
     log::{SOURCES, config},
+    processes_of,
 };
+
+/// Workers of one parent; more than may be looked up at the same time.
+const WORKERS: usize = 20;
 
 const TERM: Option<i32> = Some(libc::SIGTERM);
 const MIB: u64 = 1 << 20;
@@ -103,6 +111,126 @@ fn a_worker_over_the_limit_by_its_own_memory_is_ended_alone() {
         );
         drop(parent);
         eventually("the worker's end", || is_dead(small));
+        daemon.stop();
+    }
+}
+
+/// A parent that maps a memfd and does not touch it, and `WORKERS` that touch it all; `more` is what follows.
+fn pool(user: &TestUser, more: &str) -> Hog {
+    user.hog(&format!("memfd 40M map {} {more} hold", "fork rewrite hold end ".repeat(WORKERS)))
+}
+
+#[test]
+#[ignore = "kernel: needs root"]
+fn twenty_workers_that_cross_their_limit_at_once_live() {
+    let user = TestUser::claim();
+    for source in SOURCES {
+        let daemon = Daemon::start(&config(&user, &[]), &["--source", source]);
+        let parent = pool(&user, "");
+        let workers = parent.children("fork", WORKERS);
+        for worker in &workers {
+            let told = daemon.told("uncharged", *worker);
+            assert_eq!(told["largest"]["why"]["elder"]["pid"], parent.pid(), "{told}");
+        }
+        daemon.scanned();
+        assert!(daemon.every("killing").is_empty() && daemon.every("unsure").is_empty(), "{source}");
+        assert!(parent.is_alive() && !workers.iter().any(|worker| is_dead(*worker)), "{source}");
+        drop(parent);
+        eventually("the workers' end", || processes_of(user.uid).is_empty());
+        daemon.stop();
+    }
+}
+
+#[test]
+#[ignore = "kernel: needs root"]
+fn of_twenty_workers_only_the_one_with_memory_of_its_own_is_ended() {
+    let user = TestUser::claim();
+    for source in SOURCES {
+        let daemon = Daemon::start(&config(&user, &[]), &["--source", source]);
+        // Its memory is shared memory, too, so that a lookup alone can tell it from the others.
+        let parent = pool(&user, "fork rewrite shmem 60M hold end");
+        let mut workers = parent.children("fork", WORKERS + 1);
+        let hog = workers.pop().unwrap();
+        daemon.told("terminated", hog);
+        daemon.scanned();
+        let struck: Vec<_> = daemon.every("killing").iter().map(|event| event["pid"].clone()).collect();
+        assert_eq!(struck, [hog], "{source}");
+        assert!(parent.is_alive() && !workers.iter().any(|worker| is_dead(*worker)), "{source}");
+        drop(parent);
+        eventually("the workers' end", || processes_of(user.uid).is_empty());
+        daemon.stop();
+    }
+}
+
+/// A file of a process that memmon cannot read while this lives: a file whose reads fail (EIO) is mounted on it.
+struct Unreadable<'a>(&'a Daemon, String);
+
+impl<'a> Unreadable<'a> {
+    fn make(daemon: &'a Daemon, pid: u32, file: &str) -> Self {
+        let place = format!("/proc/{pid}/{file}");
+        // The memory at address 0.
+        let fails = format!("/proc/{}/mem", daemon.pid());
+        assert!(daemon.beside("mount").args(["--bind", &fails, &place]).status().unwrap().success());
+        Self(daemon, place)
+    }
+
+    fn end(self) {
+        assert!(self.0.beside("umount").arg(&self.1).status().unwrap().success());
+    }
+}
+
+/// Longer than any doubt lasts that the owner of a process can cause.
+fn wait_out_doubts() {
+    thread::sleep(Duration::from_millis(2500));
+}
+
+#[test]
+#[ignore = "kernel: needs root and mounts"]
+fn an_elder_that_cannot_be_read_condemns_no_worker() {
+    let user = TestUser::claim();
+    for source in SOURCES {
+        let daemon = Daemon::start(&config(&user, &[]), &["--source", source]);
+        let parent = user.hog("memfd 60M map wait-term fork rewrite hold end hold");
+        parent.begun("wait-term");
+        let fails = Unreadable::make(&daemon, parent.pid(), "maps");
+        parent.term();
+        let worker = parent.child("fork");
+        let told = daemon.told("unsure", worker);
+        let reason = told["doubt"]["shared_memory_unreadable"]["reason"].as_str().unwrap();
+        assert!(reason.contains(&format!("pid {}", parent.pid())), "{told}");
+        wait_out_doubts();
+        assert!(daemon.every("killing").is_empty() && !is_dead(worker), "{source}");
+        fails.end();
+        assert_eq!(daemon.told("uncharged", worker)["largest"]["why"]["elder"]["pid"], parent.pid());
+        assert_eq!(daemon.about("unsure", worker).len(), 1, "it is reported once");
+        drop(parent);
+        eventually("the worker's end", || is_dead(worker));
+        daemon.stop();
+    }
+}
+
+#[test]
+#[ignore = "kernel: needs root and mounts"]
+fn a_process_that_cannot_be_read_is_judged_by_the_first_good_lookup() {
+    let user = TestUser::claim();
+    for source in SOURCES {
+        let daemon = Daemon::start(&config(&user, &[]), &["--source", source]);
+        let mut hog = user.hog("memfd 60M map wait-term rewrite hold");
+        hog.begun("wait-term");
+        let fails = Unreadable::make(&daemon, hog.pid(), "smaps");
+        hog.term();
+        daemon.told("unsure", hog.pid());
+        wait_out_doubts();
+        assert!(daemon.every("killing").is_empty() && hog.is_alive(), "{source}");
+        fails.end();
+        assert_eq!(daemon.terminated(&mut hog).0, TERM, "{source}");
+
+        // Private memory over the limit needs no lookup.
+        let mut hog = user.hog("wait-term anon 60M hold");
+        hog.begun("wait-term");
+        let _fails = Unreadable::make(&daemon, hog.pid(), "smaps");
+        hog.term();
+        assert_eq!(daemon.terminated(&mut hog).0, TERM, "{source}");
         daemon.stop();
     }
 }

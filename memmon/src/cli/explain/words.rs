@@ -33,6 +33,9 @@ pub(super) fn unclear(doubt: &Doubt) -> String {
         Doubt::CgroupUnreadable => "its cgroup is unreadable, and scope asks for it".to_owned(),
         Doubt::OomScoreAdjUnreadable => "its oom_score_adj is unreadable, and might be -1000".to_owned(),
         Doubt::SharedMemoryUnknown => "the lookup of its shared memory is under way".to_owned(),
+        Doubt::SharedMemoryUnreadable { reason } => {
+            format!("its shared memory could not be looked up: {}", Escaped(reason.as_bytes()))
+        }
         Doubt::InheritanceUnreadable => "what it inherited at its fork is unreadable".to_owned(),
         Doubt::WithinError { limit, rss, error } => {
             let (rss, limit) = apart(*rss, *limit);
@@ -68,7 +71,9 @@ pub(super) fn change(change: &Change, process: &Process, users: Users<'_>) -> St
         }
         Change::Read(Doubt::CgroupUnreadable) => "with a readable cgroup that is in scope".to_owned(),
         Change::Read(Doubt::OomScoreAdjUnreadable) => "with a readable oom_score_adj above -1000".to_owned(),
-        Change::Read(Doubt::SharedMemoryUnknown) => "if all its shared memory is its own".to_owned(),
+        Change::Read(Doubt::SharedMemoryUnknown | Doubt::SharedMemoryUnreadable { .. }) => {
+            "if all its shared memory is its own".to_owned()
+        }
         Change::Read(Doubt::InheritanceUnreadable) => "if it shares nothing with an older process".to_owned(),
         Change::Read(Doubt::WithinError { .. }) => "with an exact figure".to_owned(),
     }

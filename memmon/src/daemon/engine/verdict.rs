@@ -79,6 +79,9 @@ impl Engine<'_> {
         if doubt.is_transient() {
             self.rechecks.queue.note(id.pid, Some(id.start), crossed, now.instant());
         }
+        if doubt == Doubt::SharedMemoryUnknown {
+            self.rechecks.queue.hasten(id.pid, now.instant());
+        }
         // A lookup that is under way is a step, and no trouble yet.
         if doubt != Doubt::SharedMemoryUnknown && self.reports.first_time(id, Condition::Unsure) {
             self.reports.emit(Event::Unsure { subject: self.subject(process, now), doubt });

@@ -37,6 +37,9 @@ const MAX: Share = Share { of_one: 16, of_all: 64 };
 /// The same maximum for reads that are only displayed: they leave most threads to decisions.
 const ONLOOKERS_MAX: Share = Share { of_one: 4, of_all: 16 };
 
+/// The same maximum for walks over all pages, apart from the others: nobody waits for these, and each takes a processor.
+const PAGES_MAX: Share = Share { of_one: 4, of_all: 16 };
+
 /// Number of threads to keep idle for later jobs.
 const IDLE: usize = 2;
 
@@ -135,6 +138,21 @@ pub(super) fn start_blocking(owner: JobOwner, job: impl FnOnce() + Send + 'stati
     Ok(())
 }
 
+/// For how long a read of `owner` has hung, or so many reads of its user that no further one can start; zero if it may only
+/// be slow.
+pub(super) fn hangs_since(owner: JobOwner) -> Duration {
+    let now = Instant::now();
+    with_pool(|pool| {
+        let is_its_user = |late: &&Late| late.owner.uid == owner.uid && late.owner.lock != Lock::Pages;
+        let hanging = pool.late.iter().filter(|late| late.worker.is_some()).filter(is_its_user);
+        let since = |late: &Late| now.saturating_duration_since(late.since);
+        let its = hanging.clone().filter(|late| (late.owner.pid, late.owner.lock) == (owner.pid, owner.lock));
+        let mut all: Vec<_> = hanging.map(since).collect();
+        all.sort_unstable_by(|one, other| other.cmp(one));
+        its.map(since).max().or_else(|| all.get(MAX.of_one - 1).copied()).unwrap_or_default()
+    })
+}
+
 /// Starts a thread before it is needed. It runs `first` before anything else, as do threads that are started later, and
 /// gets the next job.
 ///
@@ -198,13 +216,19 @@ impl Pool {
                 Some(Ok(false)) | None => {}
             }
         }
+        let is_walk = owner.lock == Lock::Pages;
         let lately = |late: &Late| now.saturating_duration_since(late.since) < LATE_FOR;
         self.late.retain(|late| late.worker.is_some() || lately(late));
-        let count = |which: &dyn Fn(&Late) -> bool| self.late.iter().filter(|late| which(late)).count();
+        // A walk over all pages takes its time, and says nothing about another job.
+        let late = || self.late.iter().filter(|late| (late.owner.lock == Lock::Pages) == is_walk);
+        let count = |which: &dyn Fn(&Late) -> bool| late().filter(|late| which(late)).count();
         let hangs = |late: &Late| late.worker.is_some();
-        // A walk over all pages takes its time, and says nothing about the next job.
-        let is_its_user = |late: &Late| late.owner.uid == owner.uid && late.owner.lock != Lock::Pages;
-        let most = if owner.onlooks { ONLOOKERS_MAX } else { MAX };
+        let is_its_user = |late: &Late| late.owner.uid == owner.uid;
+        let most = match owner {
+            JobOwner { lock: Lock::Pages, .. } => PAGES_MAX,
+            JobOwner { onlooks: true, .. } => ONLOOKERS_MAX,
+            _ => MAX,
+        };
         if count(&|late| hangs(late) && (late.owner.pid, late.owner.lock) == (owner.pid, owner.lock)) > 0
             || count(&|late| hangs(late) && is_its_user(late)) >= most.of_one
             || count(&hangs) >= most.of_all

@@ -138,8 +138,8 @@ impl ProcRoot {
         let inherited = if stat.is_forked() && rss.saturating_sub(error) > limit {
             let text = directory.through(&mut place, |at| directory.read(at, "stat"));
             let layout = text.ok().and_then(|text| parse::stat(&text)?.layout);
-            let (start, at) = (stat.start, &place);
-            self.inherited(&Forked { about, parent, start, layout, directory, at, rss }, limit, most)
+            let (start, at, anon) = (stat.start, &place, parts(&status).map(|parts| parts.anon));
+            self.inherited(&Forked { about, parent, start, layout, directory, at, rss, anon }, limit, most)
         } else {
             Fact::Absent
         };
@@ -149,8 +149,8 @@ impl ProcRoot {
                 let holder = Holder { pid, parent: stat.parent, start: stat.start };
                 let owner = JobOwner { lock: Lock::Pages, ..about };
                 let least = Measure::least_charged(limit);
-                let shared = self.shared_memory(Question { owner, holder, parts: &parts, least });
-                Holdings { parts, shared }
+                let (shared, trouble) = self.shared_memory(Question { owner, holder, parts: &parts, least });
+                Holdings { parts, shared, trouble }
             })
         } else {
             None
@@ -268,7 +268,7 @@ fn withheld_or(file: io::Result<Vec<u8>>, value: impl FnOnce(&[u8]) -> Option<Na
     if error.is_some_and(|error| BY_OWNER.contains(&error)) { Fact::Withheld } else { fact(file, value) }
 }
 
-fn gone(error: &io::Error) -> bool {
+pub(super) fn gone(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|number| ended(Errno::from_raw(number)))
 }
 

@@ -20,6 +20,8 @@ pub(super) struct Forked<'a> {
     pub(super) directory: &'a ProcessDirectory,
     pub(super) at: &'a str,
     pub(super) rss: Bytes,
+    /// Its anonymous memory, if the kernel shows it. A fork copies nothing else.
+    pub(super) anon: Option<Bytes>,
 }
 
 /// An older process with the same layout.
@@ -45,9 +47,9 @@ impl ProcRoot {
         let needed = process.rss.saturating_sub(limit);
         let Some(elder) = self.elder(process, layout, needed) else { return Fact::Absent };
         let inherited = |bytes| Fact::Known(Inherited { bytes, elder: elder.pid });
-        // The shared amount is at most the younger process's memory at its fork, the elder's memory, and the amount that
-        // either shares with any process.
-        let most = elder.rss.min(most.unwrap_or(Bytes::MAX));
+        // The shared amount is at most the younger process's memory at its fork, its anonymous memory, the elder's memory, and
+        // the amount that either shares with any process.
+        let most = elder.rss.min(most.unwrap_or(Bytes::MAX)).min(process.anon.unwrap_or(Bytes::MAX));
         if most < needed {
             return inherited(most);
         }
@@ -174,6 +176,15 @@ mod tests {
         assert_eq!(look(&tree.root(), None).charged(), Bytes::from_kib(300));
         // It shares at most its memory at the fork.
         assert_eq!(look(&tree.root(), Some(Bytes::from_kib(100))).charged(), Bytes::from_kib(3100));
+    }
+
+    #[test]
+    fn shared_memory_of_siblings_is_not_inherited() {
+        let tree = family();
+        let status =
+            "Name:\tx\nUid:\t1000\t1000\t1000\t1000\nRssAnon:\t200 kB\nRssFile:\t0 kB\nRssShmem:\t3000 kB\n";
+        tree.write("50/status", status);
+        assert_eq!(inherited(&tree), Fact::Known((200, 40)));
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! The answers of lookups of shared memory, which run on threads of their own: a lookup walks over all pages of a process,
 //! and asks every older process. The caller gets the answer at a later look, and a lookup is not repeated while nothing has
 //! changed.
+//!
+//! A lookup has no time limit, because a machine with many processes and little time for memmon takes long for one, and
+//! that must condemn nobody. Only one thing is taken for the work of a process's owner: a read of the process's own files
+//! that does not move for [`HANGS_AFTER`], because its owner can hold the lock that the read waits for.
 
 use std::{
     collections::BTreeMap,
@@ -9,38 +13,91 @@ use std::{
 };
 
 use super::blocking_pool::JobOwner;
-use crate::model::{Bytes, Parts, Pid, SharedMemory, StartTime};
+use crate::model::{Bytes, Fact, Parts, Pid, SharedMemory, StartTime};
 
-/// Maximum time of a lookup. A machine with 20,000 processes takes about two seconds.
-pub(super) const TIME_LIMIT: Duration = Duration::from_secs(5);
-
-/// The same for a caller that only displays the answer, and waits for it.
+/// Maximum time of a lookup for a caller that only displays the answer, and waits for it.
 pub(super) const ONLOOKERS_TIME_LIMIT: Duration = Duration::from_secs(1);
 
+/// Time after which a read that has not moved counts as one that its owner holds up. A walk over the pages of one mapping
+/// is a single read: see [`Heartbeat`].
+const HANGS_AFTER: Duration = Duration::from_secs(30);
+
+/// Additional time for each GiB of shared memory, of which a slow machine walks over so much in this time.
+const WALK_PER_GIB: Duration = Duration::from_millis(500);
+
 /// Time for which an answer holds that condemns a process: from the verdict to the signal.
-pub(super) const CONDEMNS_FOR: Duration = Duration::from_secs(2);
+const CONDEMNS_FOR: Duration = Duration::from_secs(2);
 
 /// Time for which an answer holds that spares one. Its elder may end meanwhile.
 const SPARES_FOR: Duration = Duration::from_secs(60);
 
-/// Answers, by pid.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Lookups(Arc<Mutex<BTreeMap<Pid, Lookup>>>);
+/// Time until a failed lookup is tried again, at first and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// Time for which a lookup may wait for its turn before that is reported as trouble.
+const WAITS_FOR: Duration = Duration::from_secs(5);
+
+/// Lookups, by pid.
 #[derive(Clone, Debug)]
-pub(super) struct Lookup {
-    start: StartTime,
-    pub began: Instant,
-    pub answer: Option<Answer>,
+pub(super) struct Lookups {
+    all: Arc<Mutex<BTreeMap<Pid, Lookup>>>,
+    /// [`HANGS_AFTER`], except in tests.
+    pub hangs_after: Duration,
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Answer {
-    pub at: Instant,
+struct Lookup {
+    start: StartTime,
+    began: Instant,
+    state: State,
+    /// Since when it waits for its turn.
+    waits_since: Option<Instant>,
+    /// How often in a row it failed, and the last reason.
+    failed: u32,
+    trouble: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    /// Too many others run.
+    Waiting,
+    Running(Heartbeat),
+    Answered(Answer),
+    Failed {
+        at: Instant,
+    },
+}
+
+#[derive(Clone, Debug)]
+struct Answer {
+    at: Instant,
     /// Anonymous, shared and swapped-out memory at that time.
-    pub memory: Bytes,
-    /// None if a file could not be read.
-    pub found: Option<SharedMemory>,
+    memory: Bytes,
+    /// None if the process's owner withholds it.
+    found: Option<SharedMemory>,
+}
+
+/// Time of the last progress of a running lookup.
+#[derive(Clone, Debug)]
+pub(super) struct Heartbeat(Arc<Mutex<Instant>>);
+
+/// Why a lookup has no result.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The owner of the process keeps its files from being read.
+    Withheld,
+    /// Anything else: the lookup is tried again.
+    Machine(String),
+}
+
+/// What to do about a process whose shared memory is asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// To take this answer; the reason why there is none yet, if that is trouble.
+    Take(Fact<SharedMemory>, Option<String>),
+    /// To start a lookup.
+    Start,
 }
 
 /// A process whose shared memory is looked up.
@@ -67,14 +124,34 @@ impl Question<'_> {
         anon + swap < self.least && anon + swap + shmem >= self.least
     }
 
+    /// The shared memory that must be the process's own for it to be over its limit.
+    pub(super) fn needed(&self) -> Bytes {
+        self.least.saturating_sub(self.parts.anon + self.parts.swap)
+    }
+
+    /// All memory that may be charged.
     pub(super) fn memory(&self) -> Bytes {
         self.parts.anon + self.parts.swap + self.parts.shmem
     }
 }
 
+impl Heartbeat {
+    pub(super) fn new(now: Instant) -> Self {
+        Self(Arc::new(Mutex::new(now)))
+    }
+
+    pub(super) fn beat(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn last(&self) -> Instant {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Answer {
     /// Whether the answer still holds for `question`.
-    pub(super) fn holds(&self, question: &Question<'_>, now: Instant) -> bool {
+    fn holds(&self, question: &Question<'_>, now: Instant) -> bool {
         let age = now.saturating_duration_since(self.at);
         let charged = |found: &SharedMemory| question.parts.anon + question.parts.swap + found.returned;
         match self.found.as_ref().map(charged) {
@@ -88,31 +165,174 @@ impl Answer {
     }
 }
 
+impl Default for Lookups {
+    fn default() -> Self {
+        Self { all: Arc::default(), hangs_after: HANGS_AFTER }
+    }
+}
+
 impl Lookups {
     fn with<T>(&self, change: impl FnOnce(&mut BTreeMap<Pid, Lookup>) -> T) -> T {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        change(&mut self.all.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) fn get(&self, pid: Pid, start: StartTime) -> Option<Lookup> {
-        self.with(|lookups| lookups.get(&pid).filter(|lookup| lookup.start == start).cloned())
-    }
-
-    pub(super) fn begin(&self, holder: Holder, now: Instant) {
+    /// What to do about `question` now.
+    pub(super) fn step(&self, question: &Question<'_>, now: Instant) -> Step {
+        let Holder { pid, start, .. } = question.holder;
+        let hangs_after =
+            self.hangs_after + WALK_PER_GIB.mul_f64(question.parts.shmem.0 as f64 / Bytes::GIB as f64);
         self.with(|lookups| {
-            lookups.retain(|_, lookup| now.saturating_duration_since(lookup.began) < 2 * SPARES_FOR);
-            lookups.insert(holder.pid, Lookup { start: holder.start, began: now, answer: None });
-        });
-    }
-
-    pub(super) fn forget(&self, pid: Pid) {
-        self.with(|lookups| lookups.remove(&pid));
-    }
-
-    pub(super) fn end(&self, holder: Holder, answer: Answer) {
-        self.with(|lookups| {
-            if let Some(lookup) = lookups.get_mut(&holder.pid).filter(|lookup| lookup.start == holder.start) {
-                lookup.answer = Some(answer);
+            let Some(lookup) = lookups.get(&pid).filter(|lookup| lookup.start == start) else {
+                return Step::Start;
+            };
+            let trouble = lookup.trouble.clone();
+            match &lookup.state {
+                State::Answered(answer) if answer.holds(question, now) => {
+                    let found = answer.found.clone();
+                    Step::Take(found.map_or(Fact::Withheld, Fact::Known), None)
+                }
+                State::Running(beat) if now.saturating_duration_since(beat.last()) > hangs_after => {
+                    Step::Take(Fact::Withheld, None)
+                }
+                State::Running(_) => Step::Take(Fact::Unreadable, trouble),
+                State::Failed { at } => {
+                    let pause = FIRST_PAUSE.saturating_mul(1 << lookup.failed.saturating_sub(1).min(16));
+                    let waits = now.saturating_duration_since(*at) < pause.min(LONGEST_PAUSE);
+                    if waits { Step::Take(Fact::Unreadable, trouble) } else { Step::Start }
+                }
+                State::Answered(_) | State::Waiting => Step::Start,
             }
+        })
+    }
+
+    /// Notes that a lookup starts, which shows its progress by `beat`.
+    pub(super) fn begin(&self, holder: Holder, beat: Heartbeat, now: Instant) {
+        self.change(holder, now, |lookup| (lookup.began, lookup.state) = (now, State::Running(beat)));
+    }
+
+    /// Notes that a lookup could not start, as others run. Returns the reason if it has waited for long.
+    pub(super) fn wait(&self, holder: Holder, now: Instant, why: &str) -> Option<String> {
+        self.change(holder, now, |lookup| {
+            lookup.state = State::Waiting;
+            let waited = now.saturating_duration_since(*lookup.waits_since.get_or_insert(now));
+            lookup.trouble.clone().or_else(|| (waited >= WAITS_FOR).then(|| why.to_owned()))
+        })
+    }
+
+    /// Notes the end of a lookup that began when the process had `memory`.
+    pub(super) fn end(
+        &self,
+        holder: Holder,
+        memory: Bytes,
+        result: Result<SharedMemory, Failure>,
+        now: Instant,
+    ) {
+        self.change(holder, now, |lookup| {
+            lookup.waits_since = None;
+            let found = match result {
+                Ok(found) => Some(found),
+                Err(Failure::Withheld) => None,
+                Err(Failure::Machine(why)) => {
+                    (lookup.failed, lookup.trouble) = (lookup.failed.saturating_add(1), Some(why));
+                    lookup.state = State::Failed { at: now };
+                    return;
+                }
+            };
+            (lookup.failed, lookup.trouble) = (0, None);
+            lookup.state = State::Answered(Answer { at: now, memory, found });
         });
+    }
+
+    fn change<T>(&self, holder: Holder, now: Instant, change: impl FnOnce(&mut Lookup) -> T) -> T {
+        self.with(|lookups| {
+            // One that runs ends with its process at the latest.
+            lookups.retain(|_, lookup| {
+                matches!(lookup.state, State::Running(_))
+                    || now.saturating_duration_since(lookup.began) < 2 * SPARES_FOR
+            });
+            let new = || Lookup {
+                start: holder.start,
+                began: now,
+                state: State::Waiting,
+                waits_since: None,
+                failed: 0,
+                trouble: None,
+            };
+            let lookup = lookups.entry(holder.pid).or_insert_with(new);
+            if lookup.start != holder.start {
+                *lookup = new();
+            }
+            change(lookup)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{model::Uid, observe::procfs::blocking_pool::Lock};
+
+    const HOLDER: Holder = Holder { pid: Pid(7), parent: Pid(1), start: StartTime(9) };
+    const PARTS: Parts = Parts { anon: Bytes(10), file: Bytes(0), shmem: Bytes(95), swap: Bytes(0) };
+
+    fn question() -> Question<'static> {
+        let owner = JobOwner { pid: HOLDER.pid, uid: Uid(1000), onlooks: false, lock: Lock::Pages };
+        Question { owner, holder: HOLDER, parts: &PARTS, least: Bytes(100) }
+    }
+
+    fn failed() -> Result<SharedMemory, Failure> {
+        Err(Failure::Machine("ENOMEM".to_owned()))
+    }
+
+    #[test]
+    fn a_failure_is_trouble_and_tried_again_ever_more_rarely() {
+        let lookups = Lookups::default();
+        let mut now = Instant::now();
+        let mut pauses = Vec::new();
+        for _ in 0..10 {
+            assert_eq!(lookups.step(&question(), now), Step::Start);
+            lookups.begin(HOLDER, Heartbeat::new(now), now);
+            lookups.end(HOLDER, Bytes(105), failed(), now);
+            let failed_at = now;
+            while lookups.step(&question(), now) != Step::Start {
+                let trouble = Some("ENOMEM".to_owned());
+                assert_eq!(lookups.step(&question(), now), Step::Take(Fact::Unreadable, trouble));
+                now += Duration::from_millis(50);
+            }
+            pauses.push((now - failed_at).as_millis());
+        }
+        assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000, 5000]);
+        lookups.begin(HOLDER, Heartbeat::new(now), now);
+        let found = SharedMemory { returned: Bytes(95), ..SharedMemory::default() };
+        lookups.end(HOLDER, Bytes(105), Ok(found.clone()), now);
+        assert_eq!(lookups.step(&question(), now), Step::Take(Fact::Known(found), None));
+        // It condemns, so it does not hold for long.
+        assert_eq!(lookups.step(&question(), now + CONDEMNS_FOR), Step::Start);
+    }
+
+    #[test]
+    fn one_that_waits_its_turn_is_trouble_only_after_a_while() {
+        let lookups = Lookups::default();
+        let now = Instant::now();
+        for (waited, trouble) in [(0, None), (4, None), (5, Some("full".to_owned()))] {
+            let now = now + Duration::from_secs(waited);
+            lookups.begin(HOLDER, Heartbeat::new(now), now);
+            assert_eq!(lookups.wait(HOLDER, now, "full"), trouble);
+            assert_eq!(lookups.step(&question(), now), Step::Start);
+        }
+    }
+
+    #[test]
+    fn one_that_makes_progress_takes_as_long_as_it_needs() {
+        let lookups = Lookups::default();
+        let begun = Instant::now().checked_sub(Duration::from_secs(100)).unwrap();
+        let beat = Heartbeat::new(begun);
+        lookups.begin(HOLDER, beat.clone(), begun);
+        assert_eq!(lookups.step(&question(), Instant::now()), Step::Take(Fact::Withheld, None));
+        beat.beat();
+        assert_eq!(lookups.step(&question(), Instant::now()), Step::Take(Fact::Unreadable, None));
+        // Another process with this pid.
+        let other = Question { holder: Holder { start: StartTime(10), ..HOLDER }, ..question() };
+        assert_eq!(lookups.step(&other, Instant::now()), Step::Start);
     }
 }

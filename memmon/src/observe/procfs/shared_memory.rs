@@ -1,115 +1,274 @@
-//! How much of a process's shared memory its end would give back: the objects that it maps, and the processes that hold
-//! them besides.
+//! How much of a process's shared memory its end would give back: the objects that it maps, and the older processes that map
+//! them as well.
 //!
-//! An object that several processes hold is charged to the eldest of them. A database's workers map the same segment as
-//! the process that forked them, and ending one worker gives nothing of it back.
+//! An object that several processes map is charged to the eldest of them, for as much of it as that process has touched. A
+//! database's workers map the same segment as the process that forked them, and ending one worker gives nothing of it back.
+//! A process that only holds an object open, and does not map it, relieves nobody: a hog could start one.
+//!
+//! What the machine causes (no descriptor left, no memory, a slow /proc) leaves the question open. What the owner of a
+//! process can cause, a lock that is held for ever, leaves it open for a bounded time.
 
 use std::{
     collections::BTreeSet,
     fs::File,
-    io::{self, BufReader},
+    io::{self, BufReader, Read},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::OnceLock,
-    time::Instant,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
 };
 
 use nix::{
-    fcntl::{AtFlags, OFlag, openat},
+    fcntl::{OFlag, openat},
     sys::{
         memfd::{MFdFlags, memfd_create},
-        stat::{Mode, fstat, fstatat},
+        stat::{Mode, fstat},
     },
+    unistd::geteuid,
 };
 
 use super::{
     ProcRoot,
-    blocking_pool::start_blocking,
-    ended, kcmp,
-    lookups::{Answer, CONDEMNS_FOR, Holder, Lookup, ONLOOKERS_TIME_LIMIT, Question, TIME_LIMIT},
+    blocking_pool::{JobOwner, Lock, hangs_since, run_blocking, start_blocking},
+    confirm::gone,
+    kcmp,
+    lookups::{Failure, Heartbeat, Holder, ONLOOKERS_TIME_LIMIT, Question, Step},
     numbered, parse,
     shared_objects::{self, Devices, Kind, SharedObject},
     smaps::{self, FileId},
     whole,
 };
-use crate::model::{Fact, KeptObject, KeptWhy, Name, Pid, SharedMemory};
+use crate::model::{Bytes, Fact, KeptObject, KeptWhy, Name, Pid, SharedMemory, Uid};
 
 impl ProcRoot {
-    /// The shared memory of a process, if the answer to `question` depends on it. `Unreadable` while the lookup is under way;
-    /// `Withheld` if it failed, because the owner of a process can cause that.
-    pub(super) fn shared_memory(&self, question: Question<'_>) -> Fact<SharedMemory> {
+    /// The shared memory of a process, if the answer to `question` depends on it. `Unreadable` while it is not known, with
+    /// the reason if that is trouble; `Withheld` if the process's owner keeps it from being read.
+    pub(super) fn shared_memory(&self, question: Question<'_>) -> (Fact<SharedMemory>, Option<String>) {
         let now = Instant::now();
         if !question.depends_on_shared_memory() {
-            return Fact::Absent;
+            return (Fact::Absent, None);
         }
         if question.owner.onlooks {
-            let found = look_up(self.directory.as_fd(), question.holder, now + ONLOOKERS_TIME_LIMIT);
-            return found.map_or(Fact::Unreadable, Fact::Known);
+            let found = self.lookup(&question, Some(now + ONLOOKERS_TIME_LIMIT));
+            return match found.map(|lookup| lookup.run(&Heartbeat::new(now))) {
+                Ok(Ok(found)) => (Fact::Known(found), None),
+                Ok(Err(Failure::Machine(why))) => (Fact::Unreadable, Some(why)),
+                Ok(Err(Failure::Withheld)) => (Fact::Withheld, None),
+                Err(error) => (Fact::Unreadable, Some(error.to_string())),
+            };
         }
-        let Holder { pid, start, .. } = question.holder;
-        match self.lookups.get(pid, start) {
-            Some(Lookup { answer: Some(answer), .. }) if answer.holds(&question, now) => {
-                answer.found.map_or(Fact::Withheld, Fact::Known)
-            }
-            // One that hangs for so long is taken for one that cannot be read.
-            Some(Lookup { answer: None, began, .. }) => {
-                let hangs = now.saturating_duration_since(began) > TIME_LIMIT + CONDEMNS_FOR;
-                if hangs { Fact::Withheld } else { Fact::Unreadable }
-            }
-            // One that cannot be started, as too many run, is no answer either: it is tried again.
-            _ => {
-                if self.start_lookup(&question, now).is_err() {
-                    self.lookups.forget(pid);
-                }
-                Fact::Unreadable
+        match self.lookups.step(&question, now) {
+            Step::Take(fact, trouble) => (fact, trouble),
+            Step::Start => {
+                // One that cannot be started, as too many run, is no answer: it is tried again.
+                let trouble = self.start_lookup(&question, now).err().and_then(|error| {
+                    self.lookups.wait(question.holder, now, &format!("it could not be started: {error}"))
+                });
+                (Fact::Unreadable, trouble)
             }
         }
     }
 
     fn start_lookup(&self, question: &Question<'_>, now: Instant) -> io::Result<()> {
-        let directory = self.directory.try_clone()?;
+        let lookup = self.lookup(question, None)?;
         let (holder, memory, lookups) = (question.holder, question.memory(), self.lookups.clone());
-        self.lookups.begin(holder, now);
+        let beat = Heartbeat::new(now);
+        self.lookups.begin(holder, beat.clone(), now);
         start_blocking(question.owner, move || {
-            let found = look_up(directory.as_fd(), holder, now + TIME_LIMIT).ok();
-            lookups.end(holder, Answer { at: Instant::now(), memory, found });
+            let result = lookup.run(&beat);
+            lookups.end(holder, memory, result, Instant::now());
+        })
+    }
+
+    fn lookup(&self, question: &Question<'_>, deadline: Option<Instant>) -> io::Result<SharedMemoryLookup> {
+        Ok(SharedMemoryLookup {
+            root: Arc::new(self.directory.try_clone()?),
+            own: self.own,
+            owner: question.owner,
+            holder: question.holder,
+            needed: question.needed(),
+            hangs_after: self.lookups.hangs_after,
+            deadline,
         })
     }
 }
 
-/// Looks up the shared memory of `holder` through `root`, a descriptor of /proc. This takes about 20 ms per GiB for the
-/// walk over its pages, and 0.1 ms for each older process; the search ends at `deadline`.
-///
-/// # Errors
-/// A file of `holder` cannot be read, or the deadline has passed (`TimedOut`).
-pub(super) fn look_up(root: BorrowedFd<'_>, holder: Holder, deadline: Instant) -> io::Result<SharedMemory> {
-    let own = holder.pid.to_string();
-    let tmpfs = shared_objects::tmpfs_devices(&whole(root, &format!("{own}/mountinfo"))?);
-    let devices = Devices { internal: internal_device()?, tmpfs };
-    let smaps = reader(root, &format!("{own}/smaps"))?;
-    let mappings = smaps::mappings(smaps, |file| devices.hold(file))?;
-    let objects = shared_objects::objects(&mappings, &devices);
-    drop(mappings);
+/// A lookup of the shared memory of one process. It takes about 20 ms per GiB for the walk over its pages, and 0.1 ms for
+/// each older process.
+struct SharedMemoryLookup {
+    /// A descriptor of /proc.
+    root: Arc<OwnedFd>,
+    /// Whether its pids are those that system calls of this process understand.
+    own: bool,
+    owner: JobOwner,
+    holder: Holder,
+    /// The amount that must be the process's own for it to be over its limit.
+    needed: Bytes,
+    hangs_after: Duration,
+    deadline: Option<Instant>,
+}
 
-    let mut found = SharedMemory::default();
-    let mut searched = Vec::new();
-    let segments = whole(root, "sysvipc/shm").unwrap_or_default();
-    for object in objects {
-        match object.kind {
-            Kind::Named => keep(&mut found, &object, KeptWhy::Named),
-            Kind::SystemV if stays(&segments, &object) => keep(&mut found, &object, KeptWhy::SystemV),
-            Kind::SystemV | Kind::Unlinked => searched.push(object),
+impl SharedMemoryLookup {
+    fn run(&self, beat: &Heartbeat) -> Result<SharedMemory, Failure> {
+        let (mut found, searched) = self.objects(beat).map_err(|error| self.failure(&error))?;
+        let files = searched.iter().map(|object| object.file).collect();
+        let elders = self.elders(files, beat).map_err(|error| self.failure(&error))?;
+        let mut open = Bytes::ZERO;
+        for object in searched {
+            match elders.found.iter().find(|(file, _)| *file == object.file) {
+                Some((_, elder)) => keep(&mut found, &object, KeptWhy::Elder { pid: *elder }),
+                None => open = open + object.resident,
+            }
+        }
+        match elders.unread {
+            // An elder of which nothing is known could hold all of the rest, and the rest decides.
+            Some(why) if open >= self.needed => Err(Failure::Machine(why)),
+            _ => {
+                found.returned = open;
+                Ok(found)
+            }
         }
     }
-    let files: BTreeSet<FileId> = searched.iter().map(|object| object.file).collect();
-    let elders = elders(root, holder, &files, deadline)?;
-    for object in searched {
-        match elders.iter().find(|(file, _)| *file == object.file) {
-            Some((_, elder)) => keep(&mut found, &object, KeptWhy::Elder { pid: *elder }),
-            // What a younger process has touched as well stays with that.
-            None => found.returned = found.returned + object.resident.saturating_sub(object.shared),
+
+    /// The shared memory of the process that is known to stay, and the objects that an older process may hold.
+    fn objects(&self, beat: &Heartbeat) -> io::Result<(SharedMemory, Vec<SharedObject>)> {
+        let root = self.root.as_fd();
+        let own = self.holder.pid;
+        let tmpfs = shared_objects::tmpfs_devices(reader(root, &format!("{own}/mountinfo"), beat)?)?;
+        let devices = Devices { internal: internal_device()?, tmpfs };
+        let smaps = reader(root, &format!("{own}/smaps"), beat)?;
+        let mappings = smaps::mappings(smaps, |file| devices.hold(file))?;
+        let segments = match reader(root, "sysvipc/shm", beat) {
+            Ok(text) => shared_objects::segments(text)?,
+            // A kernel without System V IPC.
+            Err(error) if gone(&error) => Default::default(),
+            Err(error) => return Err(error),
+        };
+        // A segment that is not in the list belongs to another IPC namespace, and nothing is known of it.
+        let stays = |object: &SharedObject| segments.get(&object.file.inode).is_none_or(|freed| !freed);
+
+        let mut found = SharedMemory::default();
+        let mut searched = Vec::new();
+        for object in shared_objects::objects(&mappings, &devices) {
+            match object.kind {
+                Kind::Named => keep(&mut found, &object, KeptWhy::Named),
+                Kind::SystemV if stays(&object) => keep(&mut found, &object, KeptWhy::SystemV),
+                Kind::SystemV | Kind::Unlinked => searched.push(object),
+            }
+        }
+        Ok((found, searched))
+    }
+
+    /// For each of `missing` that an older process maps, one such process. Ancestors are asked first: they are most often the
+    /// ones.
+    fn elders(&self, mut missing: BTreeSet<FileId>, beat: &Heartbeat) -> io::Result<Elders> {
+        let root = self.root.as_fd();
+        let mut elders = Elders::default();
+        let mut asked = BTreeSet::from([self.holder.pid]);
+        let mut ask = |pid: Pid, is_ancestor: bool, missing: &mut BTreeSet<FileId>| {
+            if !asked.insert(pid) {
+                return;
+            }
+            match self.mapped_by(pid, is_ancestor, missing) {
+                Ok(files) => {
+                    missing.retain(|file| !files.contains(file));
+                    elders.found.extend(files.into_iter().map(|file| (file, pid)));
+                }
+                Err(error) => {
+                    elders.unread.get_or_insert(format!("pid {pid} could not be asked for it: {error}"));
+                }
+            }
+        };
+        let mut ancestor = self.holder.parent;
+        while !missing.is_empty() && ancestor > Pid::INIT {
+            ask(ancestor, true, &mut missing);
+            ancestor = parent(root, ancestor).filter(|next| *next != ancestor).unwrap_or(Pid::INIT);
+        }
+        for pid in numbered(root, ".")? {
+            if missing.is_empty() {
+                break;
+            }
+            if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            beat.beat();
+            ask(Pid(pid?), false, &mut missing);
+        }
+        Ok(elders)
+    }
+
+    /// Which of `files` an older process maps that has memory of its own. None if its owner keeps that from being read.
+    ///
+    /// # Errors
+    /// It is not known yet.
+    fn mapped_by(
+        &self,
+        pid: Pid,
+        is_ancestor: bool,
+        files: &BTreeSet<FileId>,
+    ) -> io::Result<BTreeSet<FileId>> {
+        let root = self.root.as_fd();
+        let uid = {
+            let text = unless_gone(whole(root, &format!("{pid}/stat")))?;
+            let Some(stat) = text.as_deref().and_then(parse::stat) else { return Ok(BTreeSet::new()) };
+            let is_older = (stat.start, pid) < (self.holder.start, self.holder.pid);
+            if !is_older || stat.kernel_thread() {
+                return Ok(BTreeSet::new());
+            }
+            let text = unless_gone(whole(root, &format!("{pid}/status")))?;
+            let Some((uid, _)) = text.as_deref().and_then(parse::uids) else { return Ok(BTreeSet::new()) };
+            uid
+        };
+        let owner = JobOwner { pid, uid, lock: Lock::Mmap, ..self.owner };
+        let (root, own, holder, files) = (Arc::clone(&self.root), self.own, self.holder.pid, files.clone());
+        let read = run_blocking(owner, move || mapped(root.as_fd(), own, holder, pid, &files));
+        match read.and_then(|read| read) {
+            // For so long its owner alone can hold a lock.
+            Err(error)
+                if error.kind() == io::ErrorKind::TimedOut && hangs_since(owner) >= self.hangs_after =>
+            {
+                Ok(BTreeSet::new())
+            }
+            Err(error) if is_withheld(&error, uid) => Ok(BTreeSet::new()),
+            // A stranger that memmon may not read, such as pid 1 of a container, is no reason to doubt for ever.
+            Err(error) if is_denied(&error) && !is_ancestor && uid != self.owner.uid => Ok(BTreeSet::new()),
+            read => Ok(unless_gone(read)?.unwrap_or_default()),
         }
     }
-    Ok(found)
+
+    fn failure(&self, error: &io::Error) -> Failure {
+        if is_withheld(error, self.owner.uid) {
+            Failure::Withheld
+        } else {
+            Failure::Machine(error.to_string())
+        }
+    }
+}
+
+/// The answers of older processes.
+#[derive(Default)]
+struct Elders {
+    found: Vec<(FileId, Pid)>,
+    /// Why one of them gave no answer.
+    unread: Option<String>,
+}
+
+/// Whether the owner of a process keeps memmon from reading it. Root's memmon may read everything, so for it only root, or
+/// a security module, can be the reason; for memmon as a user it is prctl(PR_SET_DUMPABLE) of that user.
+fn is_withheld(error: &io::Error, owner: Uid) -> bool {
+    let own = geteuid();
+    is_denied(error) && !own.is_root() && own.as_raw() == owner.0
+}
+
+fn is_denied(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
+}
+
+/// Nothing of what ended meanwhile.
+fn unless_gone<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match read {
+        Err(error) if gone(&error) => Ok(None),
+        read => read.map(Some),
+    }
 }
 
 /// Notes an object that stays, and remembers the largest.
@@ -121,99 +280,40 @@ fn keep(found: &mut SharedMemory, object: &SharedObject, why: KeptWhy) {
     }
 }
 
-/// Whether a segment outlives every process that attaches it. One that is not in the list belongs to another IPC namespace,
-/// and nothing is known of it.
-fn stays(segments: &[u8], object: &SharedObject) -> bool {
-    shared_objects::segment(segments, object.file.inode).is_none_or(|segment| !segment.destroyed)
-}
-
-/// For each of `files` that an older process maps or holds open, one such process. Ancestors are asked first: they are
-/// most often the ones.
-fn elders(
-    root: BorrowedFd<'_>,
-    holder: Holder,
-    files: &BTreeSet<FileId>,
-    deadline: Instant,
-) -> io::Result<Vec<(FileId, Pid)>> {
-    let mut missing = files.clone();
-    let mut elders = Vec::new();
-    let mut asked = BTreeSet::from([holder.pid]);
-    let mut ask = |pid: Pid, missing: &mut BTreeSet<FileId>, elders: &mut Vec<(FileId, Pid)>| {
-        if asked.insert(pid) && is_elder(root, pid, holder) {
-            for file in held(root, pid, missing) {
-                missing.remove(&file);
-                elders.push((file, pid));
-            }
-        }
-    };
-    let mut ancestor = holder.parent;
-    while !missing.is_empty() && ancestor > Pid::INIT {
-        ask(ancestor, &mut missing, &mut elders);
-        ancestor = parent(root, ancestor).filter(|next| *next != ancestor).unwrap_or(Pid::INIT);
-    }
-    for pid in numbered(root, ".")? {
-        if missing.is_empty() {
-            break;
-        }
-        if Instant::now() >= deadline {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        ask(Pid(pid?), &mut missing, &mut elders);
-    }
-    Ok(elders)
-}
-
-/// Whether `pid` started before `holder`, and has memory of its own: one that shares the address space is the same user of
-/// it.
-fn is_elder(root: BorrowedFd<'_>, pid: Pid, holder: Holder) -> bool {
-    let start = whole(root, &format!("{pid}/stat")).ok().and_then(|text| Some(parse::stat(&text)?.start));
-    start.is_some_and(|start| (start, pid) < (holder.start, holder.pid))
-        && !kcmp::same_memory(pid, holder.pid)
-}
-
 fn parent(root: BorrowedFd<'_>, pid: Pid) -> Option<Pid> {
     Some(parse::stat(&whole(root, &format!("{pid}/stat")).ok()?)?.parent)
 }
 
-/// Which of `files` a process maps or holds open. One that cannot be read holds none: its owner could make it so.
-fn held(root: BorrowedFd<'_>, pid: Pid, files: &BTreeSet<FileId>) -> BTreeSet<FileId> {
-    let mut held = BTreeSet::new();
-    if let Ok(maps) = reader(root, &format!("{pid}/maps")) {
-        held.extend(smaps::files(maps).map_while(Result::ok).filter(|file| files.contains(file)));
-    }
-    if held.len() < files.len() {
-        let _ = add_open(root, pid, files, &mut held);
-    }
-    held
-}
-
-fn add_open(
+/// Which of `files` the process `pid` maps; none if it shares the address space of `holder`, and so is the same user of it.
+fn mapped(
     root: BorrowedFd<'_>,
+    own: bool,
+    holder: Pid,
     pid: Pid,
     files: &BTreeSet<FileId>,
-    held: &mut BTreeSet<FileId>,
-) -> nix::Result<()> {
-    let folder = format!("{pid}/fd");
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let directory = openat(root, folder.as_str(), flags, Mode::empty())?;
-    for number in numbered(root, &folder)? {
-        match fstatat(&directory, number?.to_string().as_str(), AtFlags::empty()) {
-            Ok(stat) => {
-                let file = FileId { device: stat.st_dev, inode: stat.st_ino };
-                if files.contains(&file) {
-                    held.insert(file);
-                }
-            }
-            Err(errno) if ended(errno) => {}
-            Err(errno) => return Err(errno),
-        }
+) -> io::Result<BTreeSet<FileId>> {
+    if own && kcmp::same_memory(pid, holder) {
+        return Ok(BTreeSet::new());
     }
-    Ok(())
+    let file =
+        openat(root, format!("{pid}/maps").as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let all = smaps::files(BufReader::with_capacity(16 << 10, File::from(file)));
+    all.filter(|file| file.as_ref().map_or(true, |file| files.contains(file))).collect()
 }
 
-fn reader(root: BorrowedFd<'_>, path: &str) -> io::Result<BufReader<File>> {
+/// A file that shows the progress of reading it.
+struct Beating<'a>(File, &'a Heartbeat);
+
+impl Read for Beating<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.1.beat();
+        self.0.read(buffer)
+    }
+}
+
+fn reader<'a>(root: BorrowedFd<'_>, path: &str, beat: &'a Heartbeat) -> io::Result<BufReader<Beating<'a>>> {
     let file = openat(root, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-    Ok(BufReader::with_capacity(16 << 10, File::from(file)))
+    Ok(BufReader::with_capacity(16 << 10, Beating(File::from(file), beat)))
 }
 
 /// The device of the kernel's own mount for shared memory, which no file system in sight has: a memfd is asked for it.
@@ -229,3 +329,6 @@ pub(super) fn internal_device() -> io::Result<u64> {
     let device = fstat(probe.as_fd())?.st_dev;
     Ok(*DEVICE.get_or_init(|| device))
 }
+
+#[cfg(test)]
+mod tests;

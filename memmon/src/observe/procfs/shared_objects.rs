@@ -1,7 +1,11 @@
 //! The shared memory that a process maps, object by object: how much of each is resident, and whether it outlives every
 //! process. Pure.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{
+    collections::BTreeMap,
+    io::{self, BufRead},
+    ops::Range,
+};
 
 use super::{
     parse::{number, strip_deleted_suffix},
@@ -32,12 +36,8 @@ pub(super) struct SharedObject {
     /// Its path without " (deleted)", as the process chose it.
     pub name: Vec<u8>,
     pub kind: Kind,
-    /// All mappings together, as RSS counts them.
-    pub mapped: Bytes,
     /// Resident pages, those once that are mapped several times.
     pub resident: Bytes,
-    /// Resident pages that another process maps and has touched, at least.
-    pub shared: Bytes,
 }
 
 /// What becomes of an object when nobody maps it or holds it open.
@@ -70,22 +70,18 @@ fn object(file: FileId, mappings: &[&Mapping], devices: &Devices) -> Option<Shar
     } else {
         Kind::Named
     };
-    let sum = |amount: fn(&Mapping) -> Bytes| mappings.iter().fold(Bytes::ZERO, |sum, one| sum + amount(one));
-    let mapped = sum(|mapping| mapping.resident);
-    let resident = once(mappings, |mapping| mapping.resident);
-    // A page that this process maps twice counts as shared, although nobody else has it.
-    let shared = if mapped > resident { Bytes::ZERO } else { sum(|mapping| mapping.shared) };
-    Some(SharedObject { file, name: strip_deleted_suffix(path).to_owned(), kind, mapped, resident, shared })
+    let resident = once(mappings);
+    Some(SharedObject { file, name: strip_deleted_suffix(path).to_owned(), kind, resident })
 }
 
 /// What mappings of one object hold of it together. Mappings of the same part (a heap that is mapped several times) count
 /// as the largest of them; others add up, to no more than the parts cover.
-fn once(mappings: &[&Mapping], amount: fn(&Mapping) -> Bytes) -> Bytes {
+fn once(mappings: &[&Mapping]) -> Bytes {
     let mut parts: BTreeMap<(u64, u64), Bytes> = BTreeMap::new();
     for mapping in mappings {
         let Range { start, end } = mapping.range;
         let part = parts.entry((start, end)).or_default();
-        *part = (*part).max(amount(mapping));
+        *part = (*part).max(mapping.resident);
     }
     let sum = parts.values().fold(Bytes::ZERO, |sum, part| sum + *part);
     let mut covered = (0, 0);
@@ -96,30 +92,27 @@ fn once(mappings: &[&Mapping], amount: fn(&Mapping) -> Bytes) -> Bytes {
     sum.min(Bytes(covered.0))
 }
 
-/// A System V segment of /proc/sysvipc/shm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Segment {
-    /// How often it is attached, by one process or several.
-    pub attached: u64,
-    /// Whether it is freed with the last detachment: `SHM_DEST`, set by IPC_RMID (shmctl(2)).
-    pub destroyed: bool,
-}
-
-/// The segment of this id, from /proc/sysvipc/shm: a line of headings, then `key shmid perms size cpid lpid nattch …`, the
-/// permissions in octal.
-pub(super) fn segment(text: &[u8], id: u64) -> Option<Segment> {
-    text.split(|byte| *byte == b'\n').skip(1).find_map(|line| {
+/// The ids of the System V segments in /proc/sysvipc/shm, and whether each is freed with its last detachment (`SHM_DEST`, set
+/// by IPC_RMID, shmctl(2)): a line of headings, then `key shmid perms …`, the permissions in octal.
+///
+/// # Errors
+/// Those of reading.
+pub(super) fn segments(text: impl BufRead) -> io::Result<BTreeMap<u64, bool>> {
+    let segment = |line: &[u8]| {
         let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-        let found: u64 = number(words.nth(1)?)?;
+        let id: u64 = number(words.nth(1)?)?;
         let mode = u32::from_str_radix(std::str::from_utf8(words.next()?).ok()?, 8).ok()?;
-        let attached = number(words.nth(3)?)?;
-        (found == id).then_some(Segment { attached, destroyed: mode & 0o1000 != 0 })
-    })
+        Some((id, mode & 0o1000 != 0))
+    };
+    let lines = text.split(b'\n').skip(1);
+    lines.filter_map(|line| line.map(|line| segment(&line)).transpose()).collect()
 }
 
 /// The devices of the tmpfs file systems in /proc/PID/mountinfo (proc_pid_mountinfo(5)).
-pub(super) fn tmpfs_devices(mountinfo: &[u8]) -> Vec<u64> {
-    let lines = mountinfo.split(|byte| *byte == b'\n');
+///
+/// # Errors
+/// Those of reading.
+pub(super) fn tmpfs_devices(mountinfo: impl BufRead) -> io::Result<Vec<u64>> {
     let device = |line: &[u8]| {
         let mut words = line.split(|byte| *byte == b' ');
         let device = std::str::from_utf8(words.nth(2)?).ok()?;
@@ -128,10 +121,12 @@ pub(super) fn tmpfs_devices(mountinfo: &[u8]) -> Vec<u64> {
         (words.next()? == b"tmpfs")
             .then_some(nix::sys::stat::makedev(major.parse().ok()?, minor.parse().ok()?))
     };
-    let mut devices: Vec<u64> = lines.filter_map(device).collect();
+    let lines = mountinfo.split(b'\n');
+    let mut devices: Vec<u64> =
+        lines.filter_map(|line| line.map(|line| device(&line)).transpose()).collect::<io::Result<_>>()?;
     devices.sort_unstable();
     devices.dedup();
-    devices
+    Ok(devices)
 }
 
 #[cfg(test)]
@@ -145,22 +140,9 @@ mod tests {
         Devices { internal: SHM, tmpfs: vec![TMPFS] }
     }
 
-    fn mapping(
-        device: u64,
-        inode: u64,
-        range: Range<u64>,
-        path: &str,
-        resident: u64,
-        shared: u64,
-    ) -> Mapping {
+    fn mapping(device: u64, inode: u64, range: Range<u64>, path: &str, resident: u64) -> Mapping {
         let file = FileId { device, inode };
-        Mapping {
-            file,
-            range,
-            path: path.as_bytes().to_vec(),
-            resident: Bytes(resident),
-            shared: Bytes(shared),
-        }
+        Mapping { file, range, path: path.as_bytes().to_vec(), resident: Bytes(resident) }
     }
 
     fn only(mappings: &[Mapping]) -> SharedObject {
@@ -181,25 +163,24 @@ mod tests {
             (8, "/var/lib/x", None),
             (8, "/var/lib/x (deleted)", None),
         ] {
-            let found = objects(&[mapping(device, 7, 0..100, path, 10, 0)], &devices());
+            let found = objects(&[mapping(device, 7, 0..100, path, 10)], &devices());
             assert_eq!(found.first().map(|object| object.kind), expected, "{path}");
         }
-        assert_eq!(objects(&[mapping(SHM, 0, 0..9, "/SYSV00000000 (deleted)", 1, 0)], &devices()).len(), 1);
-        assert_eq!(objects(&[mapping(0, 0, 0..9, "[heap]", 1, 0)], &devices()), []);
+        assert_eq!(objects(&[mapping(SHM, 0, 0..9, "/SYSV00000000 (deleted)", 1)], &devices()).len(), 1);
+        assert_eq!(objects(&[mapping(0, 0, 0..9, "[heap]", 1)], &devices()), []);
     }
 
     #[test]
     fn a_heap_that_is_mapped_three_times_counts_once() {
-        let views = [0; 3].map(|_| mapping(SHM, 7, 0..400, "/memfd:heap (deleted)", 256, 256));
-        let heap = only(&views);
-        assert_eq!((heap.mapped, heap.resident, heap.shared), (Bytes(768), Bytes(256), Bytes::ZERO));
+        let views = [0; 3].map(|_| mapping(SHM, 7, 0..400, "/memfd:heap (deleted)", 256));
+        assert_eq!(only(&views).resident, Bytes(256));
     }
 
     #[test]
     fn parts_add_up_to_no_more_than_they_cover() {
-        let part = |range, resident| mapping(SHM, 7, range, "/memfd:x (deleted)", resident, 3);
+        let part = |range, resident| mapping(SHM, 7, range, "/memfd:x (deleted)", resident);
         let apart = only(&[part(0..100, 80), part(100..200, 50)]);
-        assert_eq!((apart.resident, apart.shared), (Bytes(130), Bytes(6)));
+        assert_eq!(apart.resident, Bytes(130));
         let overlapping = only(&[part(0..100, 100), part(50..150, 100)]);
         assert_eq!(overlapping.resident, Bytes(150));
         let inside = only(&[part(0..100, 100), part(10..20, 10), part(90..120, 30)]);
@@ -207,13 +188,11 @@ mod tests {
     }
 
     #[test]
-    fn segments_are_found_by_their_id() {
+    fn segments_are_freed_or_stay() {
         let text = b"       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime\n\
                      0          5  1600   1048576  10  11      2     0     0     0     0  0  0  0  0  0\n\
                      -1726340864 6   600   1048576  10  11      1     0     0     0     0  0  0  0  0  0\n";
-        assert_eq!(segment(text, 5), Some(Segment { attached: 2, destroyed: true }));
-        assert_eq!(segment(text, 6), Some(Segment { attached: 1, destroyed: false }));
-        assert_eq!(segment(text, 7), None);
+        assert_eq!(segments(&text[..]).unwrap(), BTreeMap::from([(5, true), (6, false)]));
     }
 
     #[test]
@@ -222,6 +201,7 @@ mod tests {
                      26 28 0:24 / /dev/shm rw - tmpfs tmpfs rw\n\
                      27 28 0:25 / /run rw shared:1 master:2 - tmpfs tmpfs rw\n\
                      28 1 254:0 / / rw - ext4 /dev/vda rw\n27 28 0:25 / /run/x rw - tmpfs tmpfs rw\n";
-        assert_eq!(tmpfs_devices(text), [nix::sys::stat::makedev(0, 24), nix::sys::stat::makedev(0, 25)]);
+        let found = tmpfs_devices(&text[..]).unwrap();
+        assert_eq!(found, [nix::sys::stat::makedev(0, 24), nix::sys::stat::makedev(0, 25)]);
     }
 }

@@ -23,8 +23,6 @@ pub(super) struct Mapping {
     pub path: Vec<u8>,
     /// Resident pages of the file itself: `Rss` less `Anonymous`, the pages that were copied on write.
     pub resident: Bytes,
-    /// The part of `resident` that other address spaces map, too: `Shared_Clean` and `Shared_Dirty`, at most `resident`.
-    pub shared: Bytes,
 }
 
 /// A file by its device and inode.
@@ -52,7 +50,7 @@ pub(super) fn mappings(smaps: impl BufRead, wanted: impl Fn(FileId) -> bool) -> 
             is_wanted = wanted(file);
             if is_wanted {
                 let path = path.to_owned();
-                mappings.push(Mapping { file, range, path, resident: Bytes::ZERO, shared: Bytes::ZERO });
+                mappings.push(Mapping { file, range, path, resident: Bytes::ZERO });
             }
         } else if let (true, Some(mapping), Some((key, amount))) =
             (is_wanted, mappings.last_mut(), amount(&line))
@@ -60,7 +58,6 @@ pub(super) fn mappings(smaps: impl BufRead, wanted: impl Fn(FileId) -> bool) -> 
             match key {
                 b"Rss" => mapping.resident = amount,
                 b"Anonymous" => anonymous = amount,
-                b"Shared_Clean" | b"Shared_Dirty" => mapping.shared = mapping.shared + amount,
                 _ => {}
             }
         }
@@ -73,7 +70,6 @@ pub(super) fn mappings(smaps: impl BufRead, wanted: impl Fn(FileId) -> bool) -> 
 fn settle(mapping: Option<&mut Mapping>, anonymous: &mut Bytes) {
     if let Some(mapping) = mapping {
         mapping.resident = mapping.resident.saturating_sub(*anonymous);
-        mapping.shared = mapping.shared.min(mapping.resident);
     }
     *anonymous = Bytes::ZERO;
 }
@@ -149,7 +145,6 @@ mod tests {
             range: 0x10_0000..0x20_0000,
             path: b"/memfd:a b\xff (deleted)".to_vec(),
             resident: Bytes::from_kib(500),
-            shared: Bytes::from_kib(104),
         };
         let mappings = all(TEXT);
         assert_eq!((&mappings[0], mappings.len()), (&memfd, 2));

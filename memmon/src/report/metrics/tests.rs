@@ -39,7 +39,7 @@ fn every_event_is_counted_where_it_belongs() {
         r#"memmon_signals_failed_total{signal="SIGTERM"} 1"#,
         "memmon_held_back_total 1",
         "memmon_spared_total 11",
-        "memmon_in_doubt_total 6",
+        "memmon_in_doubt_total 7",
         "memmon_processes 245",
         "memmon_map_entries 245",
         "memmon_map_defects_total 3",

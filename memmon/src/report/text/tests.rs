@@ -63,7 +63,7 @@ fn every_event_in_words() {
     WARNING - Still running 1s after SIGTERM and growing past its ceiling, sending SIGKILL: PID=12345, Name=chrome, User=john, RAM=4.00GB
     WARNING - Still running 1s after SIGTERM and the machine is nearly out of memory, sending SIGKILL: PID=12345, Name=chrome, User=john, RAM=4.00GB
     WARNING - Repeat offender, termination delayed by up to 60s unless memory runs short: PID=12345, Name=chrome, User=john, Script=/srv/app.py, Unit=app.service, Terminated 5 times. Stop or fix the service that restarts it
-    INFO - Over the limit by RSS only, left alone: PID=12345, Name=chrome, User=john, RAM=4.00GB, Limit=2.00GB. Its end would give back 14.0 MiB; page cache stays (56.0 MiB), and so does shared memory (3072.0 MiB, of it 3072.0 MiB in "/dev/zero": pid 77 holds it as well)
+    INFO - Over the limit by RSS only, left alone: PID=12345, Name=chrome, User=john, RAM=4.00GB, Limit=2.00GB. Its end would give back 14.0 MiB; page cache stays (56.0 MiB), and so does shared memory (3072.0 MiB, of it 3072.0 MiB in "/dev/zero": pid 77 maps it as well)
     INFO - Terminated: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, Overshoot=1572864KiB, gone 420ms after SIGTERM
     INFO - Killed: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, Overshoot=1572864KiB, gone 420ms after SIGTERM
     INFO - Killed: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, Overshoot=1572864KiB, SIGTERM 173µs after the crossing, gone 420ms after SIGTERM, memory freed after 400ms
@@ -90,6 +90,7 @@ fn every_event_in_words() {
     WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. Its oom_score_adj cannot be read; memmon needs to see /proc/PID/oom_score_adj
     WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. The memory that it shares with the process that forked it cannot be read; the process is busy, or memmon needs CAP_SYS_PTRACE
     WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. The lookup of its shared memory is under way
+    WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. The lookup of its shared memory failed and is tried again: Too many open files (os error 24)
     WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. 2097156KiB is within the measuring error (64KiB) of the limit, 2097152KiB
     DEBUG - No signal to PID=12345: it is gone, or hidden from memmon
     INFO - No signal to PID=12345: pid 12345 started at tick 999999 now, not 987654

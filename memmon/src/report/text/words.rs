@@ -62,6 +62,9 @@ pub(super) fn why(doubt: &Doubt) -> String {
             "Its oom_score_adj cannot be read; memmon needs to see /proc/PID/oom_score_adj".to_owned()
         }
         Doubt::SharedMemoryUnknown => "The lookup of its shared memory is under way".to_owned(),
+        Doubt::SharedMemoryUnreadable { reason } => {
+            format!("The lookup of its shared memory failed and is tried again: {}", Escaped(reason.as_bytes()))
+        }
         Doubt::InheritanceUnreadable => {
             "The memory that it shares with the process that forked it cannot be read; the process is busy, or memmon \
              needs CAP_SYS_PTRACE"

@@ -14,6 +14,9 @@ use crate::model::{Crossed, Pid, ProcessId, StartTime};
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// How long until the next look at a process that waits for an answer, at most.
+const ANSWER_PAUSE: Duration = Duration::from_secs(1);
+
 /// How long a process that shares memory with an elder is left alone at most, whatever the looks at it and its like cost.
 const LONGEST_REST: Duration = Duration::from_secs(600);
 
@@ -72,6 +75,13 @@ impl RecheckQueue {
             *known = new;
         }
         (known.elder, known.lasts) = (elder, true);
+    }
+
+    /// Has a process looked at soon that waits for an answer, before the answer is too old.
+    pub(in crate::daemon::engine) fn hasten(&mut self, pid: Pid, now: Instant) {
+        if let Some(one) = self.0.get_mut(&pid) {
+            one.due = one.due.min(now + ANSWER_PAUSE);
+        }
     }
 
     /// Whether this very process is looked at again because of what it inherited.
@@ -162,6 +172,9 @@ mod tests {
             assert_eq!(taken(&mut doubts, now), Some(Pid(7)));
         }
         assert_eq!(doubts.next(), Some(now + LONGEST_PAUSE));
+        // An answer does not keep for long.
+        doubts.hasten(Pid(7), now);
+        assert_eq!(doubts.next(), Some(now + ANSWER_PAUSE));
         // Another process is another doubt.
         doubts.note(Pid(7), Some(StartTime(2)), None, now);
         assert_eq!((doubts.next(), taken(&mut doubts, now)), (Some(now + FIRST_PAUSE), None));
