@@ -248,6 +248,7 @@ mod tests {
             inherited: Fact::Absent,
             holdings: None,
             launch: crate::model::Launch::default(),
+            facts: crate::model::MatchFacts::default(),
         }
     }
 

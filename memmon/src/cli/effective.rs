@@ -9,7 +9,10 @@ use std::{
 use crate::{
     config::{Notify, Pace, Settings, Users, Window},
     model::{Bytes, Escaped, Hook, Mail, Uid},
-    policy::{Rules, Scope},
+    policy::{
+        ArgPatterns, CgroupPatterns, ExePatterns, Matcher, NamePatterns, Rules, Scope, UidRanges,
+        UnitPatterns,
+    },
 };
 
 /// The settings as a configuration file that means the same.
@@ -51,6 +54,7 @@ pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut d
     key(out, "pids", list(&whitelist.pids))?;
     key(out, "names", list(whitelist.names.entries().iter().map(|name| quoted(name))))?;
     key(out, "users", list(whitelist.users.iter().map(|uid| quoted(&user(uid)))))?;
+    write_matcher(&whitelist.also, out)?;
     key(out, "protect_root", whitelist.protect_root)?;
     key(out, "honour_oom_score_adj", honour_oom_score_adj)?;
     section(out, "settings")?;
@@ -63,8 +67,7 @@ pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut d
         section(out, "scope")?;
     }
     if let Some(uids) = &scope.uids {
-        let ranges = uids.to_string();
-        key(out, "uids", list(ranges.split(", ").filter(|range| !range.is_empty()).map(quoted)))?;
+        key(out, "uids", list(typed(uids)))?;
     }
     if let Some(cgroups) = &scope.cgroups {
         key(out, "cgroups", list(cgroups.entries().iter().map(|glob| quoted(glob))))?;
@@ -95,6 +98,35 @@ pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut d
     key(out, "textfile", quoted(textfile))?;
     key(out, "listen", quoted(&metrics.listen.as_ref().map(ToString::to_string).unwrap_or_default()))?;
     write_notify(notify, users, out)
+}
+
+/// The keys of a matcher that are given, but `not`.
+fn write_matcher(matcher: &Matcher, out: &mut dyn Write) -> io::Result<()> {
+    let Matcher { names, exe, args, uids, groups, cgroups, units, not: _ } = matcher;
+    let lists = [
+        ("names", names.as_ref().map(NamePatterns::entries)),
+        ("exe", exe.as_ref().map(ExePatterns::entries)),
+        ("args", args.as_ref().map(ArgPatterns::entries)),
+        ("cgroups", cgroups.as_ref().map(CgroupPatterns::entries)),
+        ("units", units.as_ref().map(UnitPatterns::entries)),
+    ];
+    for (name, entries) in lists {
+        if let Some(entries) = entries {
+            key(out, name, list(entries.iter().map(|entry| quoted(entry))))?;
+        }
+    }
+    if let Some(uids) = uids {
+        key(out, "uids", list(typed(uids)))?;
+    }
+    if let Some(groups) = groups {
+        key(out, "groups", list(groups.iter().map(|group| quoted(&group.to_string()))))?;
+    }
+    Ok(())
+}
+
+/// Ranges of uids as they are typed.
+fn typed(uids: &UidRanges) -> Vec<String> {
+    uids.to_string().split(", ").filter(|range| !range.is_empty()).map(quoted).collect()
 }
 
 fn write_notify(notify: &Notify, users: &dyn Users, out: &mut dyn Write) -> io::Result<()> {

@@ -35,7 +35,7 @@ pub(super) fn explain(asked: &Explain, out: &mut dyn Write) -> anyhow::Result<Ex
         (None, Err(error)) => RulesUsed::of_file(None, Some(error.in_brief()))?,
     };
     let rules = &used.rules;
-    let (proc, accuracy) = machine::open(rules.measure)?;
+    let (proc, accuracy) = machine::open(rules)?;
     let memory = proc.memory()?;
     let (_, limit) = rules.limit(&memory);
     let confirm = |pid| proc.confirm(pid, None, limit, &accuracy);

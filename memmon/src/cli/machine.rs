@@ -8,7 +8,6 @@ use super::{check, unit};
 use crate::{
     config::{self, Consent, Settings, Warning},
     daemon,
-    model::Measure,
     observe::{
         procfs::{Accuracy, ProcRoot},
         support::{self, Facts},
@@ -33,7 +32,7 @@ pub(super) fn awaits_enable(file: Option<&Path>) -> bool {
 
 /// The processes over a limit right now, each with its verdict.
 pub(super) fn running(rules: &Rules) -> anyhow::Result<check::Running> {
-    let (proc, accuracy) = open(rules.measure)?;
+    let (proc, accuracy) = open(rules)?;
     let survey = proc.survey(&accuracy)?;
     let (_, limit) = rules.limit(&survey.memory);
     let judged = policy::suspects(rules, &survey)
@@ -49,7 +48,8 @@ pub(super) fn running(rules: &Rules) -> anyhow::Result<check::Running> {
 }
 
 /// /proc, and how exact it is on this kernel.
-pub(super) fn open(measure: Measure) -> anyhow::Result<(ProcRoot, Accuracy)> {
-    let proc = ProcRoot::real().context("/proc is needed for this")?.onlooking().measuring(measure);
+pub(super) fn open(rules: &Rules) -> anyhow::Result<(ProcRoot, Accuracy)> {
+    let proc = ProcRoot::real().context("/proc is needed for this")?;
+    let proc = proc.onlooking().measuring(rules.measure).wanting(rules.wanted());
     Ok((proc, support::assess(&Facts::gather()).accuracy()))
 }

@@ -82,9 +82,6 @@ pub(super) fn advice(stray: &Stray<'_>, known: &[Known]) -> String {
     let noun = noun(stray.key);
     let is_sided = stray.section.and_then(side).is_some();
 
-    if stray.section == Some("whitelist") && noun == Some("uid") {
-        return "uids go into `users` here, as strings: users = [\"1000\"]".to_owned();
-    }
     // A process is listed by it: whether to protect or to expose that process is not for a hint to guess.
     if !is_sided
         && elsewhere(|known, key| key.is_list && side(known.section).is_some())
@@ -214,17 +211,19 @@ mod tests {
     /// Those that were followed in good faith, and struck who was to be protected.
     #[test]
     fn no_hint_leads_to_the_other_side() {
-        let [whitelist, scope] =
-            ["pids, names, users, protect_root, honour_oom_score_adj", "users, uids, cgroups"]
-                .map(|keys| format!("expected one of: {keys}"));
-        let uids = "uids go into `users` here, as strings: users = [\"1000\"]";
-        let both = "decide which is meant: [whitelist] leaves alone what it lists (pids, names, users), \
+        let [whitelist, scope] = [
+            "pids, names, users, exe, args, uids, groups, cgroups, units, protect_root, honour_oom_score_adj",
+            "users, uids, cgroups",
+        ]
+        .map(|keys| format!("expected one of: {keys}"));
+        let both = "decide which is meant: [whitelist] leaves alone what it lists (pids, names, users, exe, args, uids, \
+                    groups, cgroups, units), \
                     [scope] lists all that memmon may terminate (users, uids, cgroups)";
         for (text, hint) in [
-            ("[whitelist]\ncgroups = ['/system.slice/db.service']", &*whitelist),
-            ("[whitelist]\ngroups = ['db']", &whitelist),
-            ("[whitelist]\ngroup = 'db'", &whitelist),
-            ("[whitelist]\nuids = ['1000']", uids),
+            ("[whitelist]\nslices = ['/system.slice']", &*whitelist),
+            ("[whitelist]\ncommands = ['db']", &whitelist),
+            ("[whitelist]\ngroup = 'db'", "did you mean `groups`?"),
+            ("[whitelist]\nuid = ['1000']", "did you mean `uids`?"),
             ("[scope]\nnames = ['db']", &scope),
             ("[scope]\ngroups = ['students']", &scope),
             ("[scope]\ngroup = 'students'", &scope),

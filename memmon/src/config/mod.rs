@@ -11,6 +11,7 @@ mod file;
 mod foreign;
 mod hints;
 mod limits;
+mod matcher;
 mod metrics;
 mod notify;
 mod raw;

@@ -41,8 +41,23 @@ pub(super) struct Whitelist {
     pub(super) pids: Option<List<i64>>,
     pub(super) names: Option<List<String>>,
     pub(super) users: Option<List<String>>,
+    /// The other keys, without `users` and `names`.
+    pub(super) also: Matcher,
     pub(super) protect_root: Option<Spanned<bool>>,
     pub(super) honour_oom_score_adj: Option<Spanned<bool>>,
+}
+
+/// What a process must be like.
+#[derive(Debug, Default)]
+pub(super) struct Matcher {
+    pub(super) names: Option<List<String>>,
+    pub(super) exe: Option<List<String>>,
+    pub(super) args: Option<List<String>>,
+    pub(super) users: Option<List<String>>,
+    pub(super) uids: Option<List<String>>,
+    pub(super) groups: Option<List<String>>,
+    pub(super) cgroups: Option<List<String>>,
+    pub(super) units: Option<List<String>>,
 }
 
 #[derive(Debug)]
@@ -135,6 +150,16 @@ pub(super) fn read(text: &str, problems: &mut Problems<'_>) -> Typed {
         pids: section.take_list("pids", &INTEGER),
         names: section.take_list("names", &STRING),
         users: section.take_list("users", &STRING),
+        also: Matcher {
+            names: None,
+            users: None,
+            exe: section.take_list("exe", &STRING),
+            args: section.take_list("args", &STRING),
+            uids: section.take_list("uids", &STRING),
+            groups: section.take_list("groups", &STRING),
+            cgroups: section.take_list("cgroups", &STRING),
+            units: section.take_list("units", &STRING),
+        },
         protect_root: section.take("protect_root", &BOOLEAN),
         honour_oom_score_adj: section.take("honour_oom_score_adj", &BOOLEAN),
     });

@@ -9,7 +9,6 @@ use toml::Spanned;
 
 use super::{
     error::Problems,
-    foreign::Of,
     raw::{self, Typed},
     schedule::Pace,
     settings::{Kernel, Log, LogFormat, LogLevel, Settings, Status, Termination},
@@ -20,7 +19,7 @@ use super::{
 };
 use crate::{
     model::{Bytes, Measure, Pid, SourceChoice, Uid},
-    policy::{CgroupPatterns, Limits, Rules, Scope, UidRanges},
+    policy::{Limits, Rules, Scope, UidRanges},
 };
 
 /// v1's defaults, and those of the keys that v1 did not have. /config.toml says the same, and why.
@@ -284,7 +283,7 @@ impl Reader<'_, '_> {
         let ranges = users.is_some() || uids.is_some();
         let mut in_scope = Vec::new();
         if let Some(list) = &uids {
-            in_scope.extend(self.uid_ranges(list));
+            in_scope.extend(self.uid_ranges("scope.uids", list));
         }
         if let Some(list) = &users {
             in_scope.extend(self.users("scope.users", list).into_iter().map(|(uid, _)| uid..=uid));
@@ -292,18 +291,13 @@ impl Reader<'_, '_> {
                 self.warn(&list.span(), Concern::NobodyInScope);
             }
         }
-        let cgroups = cgroups.map(|list| {
-            let globs =
-                self.patterns("scope.cgroups", Of::Cgroups, &list, |glob| CgroupPatterns::new([glob]).err());
-            let globs = CgroupPatterns::new(globs.into_iter().map(|(glob, _)| glob));
-            self.compiled("cgroups", &list.span(), globs)
-        });
+        let cgroups = cgroups.map(|list| self.cgroups("scope.cgroups", &list));
         Scope { uids: ranges.then(|| UidRanges::from_iter(in_scope)), cgroups }
     }
 
-    fn uid_ranges(&mut self, list: &List<String>) -> Vec<RangeInclusive<Uid>> {
+    pub(super) fn uid_ranges(&mut self, key: &'static str, list: &List<String>) -> Vec<RangeInclusive<Uid>> {
         let mut ranges = Vec::new();
-        for (entry, span) in self.entries("scope.uids", list) {
+        for (entry, span) in self.entries(key, list) {
             let (first, last) = entry.split_once('-').unwrap_or((entry, entry));
             match (uid(first.trim()), uid(last.trim())) {
                 (Some(first), Some(last)) if first <= last => ranges.push(first..=last),

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    model::{Bytes, SourceChoice, Uid},
+    model::{Bytes, Gid, SourceChoice, Uid},
     policy::Rules,
 };
 
@@ -221,6 +221,10 @@ fn what_is_commented_out_in_the_shipped_file_is_right_too() {
         "users",
         "uids",
         "cgroups",
+        "exe",
+        "args",
+        "groups",
+        "units",
         "max_processes",
         "textfile",
         "listen",
@@ -281,6 +285,40 @@ fn every_choice_is_understood() {
 fn a_whitelist_may_be_emptied() {
     let whitelist = rules("[whitelist]\npids = []\nnames = []\nusers = []").whitelist;
     assert_eq!(whitelist, crate::policy::Whitelist::default());
+}
+
+#[test]
+fn other_keys_of_the_whitelist_protect_by_what_they_name() {
+    let whitelist = "exe = ['/usr/bin/*']\nargs = ['*x']\nuids = ['7', '100-199']\ngroups = ['alice', '44', 'ghosts']\n\
+                     cgroups = ['/a/**']\nunits = ['user@7.service/x*.scope', 'a.service']";
+    let text = format!("[whitelist]\n{whitelist}");
+    let also = rules(&text).whitelist.also;
+    assert_eq!(also.uids.expect("given").to_string(), "7, 100-199");
+    assert_eq!(also.groups.expect("given"), [Gid(1000), Gid(44)].into());
+    assert_eq!(also.units.expect("given").entries(), ["user@7.service/x*.scope", "a.service"]);
+    insta::assert_snapshot!(warnings(&text), @r#"
+    line 3: whitelist.args: every user can give their processes these arguments, and so protect them; add a whole command line only where that does no harm
+    line 5: whitelist.groups: no group "ghosts" on this machine, the entry matches nobody
+    "#);
+    insta::assert_snapshot!(error("whitelist.exe = ['node', '^/usr/bin/(a|b)$']\nwhitelist.units = ['nginx']"), @r#"
+    error: `exe` cannot be 'node'
+     --> config.toml:1:18
+      |
+    1 | whitelist.exe = ['node', '^/usr/bin/(a|b)$']
+      |                  ^^^^^^ the path of an executable begins with a slash; `names` takes names without a folder
+
+    error: `exe` cannot be '^/usr/bin/(a|b)$'
+     --> config.toml:1:26
+      |
+    1 | whitelist.exe = ['node', '^/usr/bin/(a|b)$']
+      |                          ^^^^^^^^^^^^^^^^^^ the path of an executable begins with a slash; `names` takes names without a folder; as globs, not as a regular expression: "/usr/bin/[ab]"
+
+    error: `units` cannot be 'nginx'
+     --> config.toml:2:20
+      |
+    2 | whitelist.units = ['nginx']
+      |                    ^^^^^^^ the name of a unit ends in .service or .scope
+    "#);
 }
 
 #[test]

@@ -14,8 +14,16 @@ pub trait Users {
     /// It cannot be found out: somebody may be.
     fn uid(&self, name: &str) -> io::Result<Option<Uid>>;
 
-    /// The gid of the group `name`; none where no group is called that or it cannot be found out.
-    fn gid(&self, name: &str) -> Option<u32>;
+    /// The gid of the group `name`; none where no group is called that.
+    ///
+    /// # Errors
+    /// It cannot be found out: there may be one.
+    fn group(&self, name: &str) -> io::Result<Option<u32>>;
+
+    /// The same, where it makes no difference why there is none.
+    fn gid(&self, name: &str) -> Option<u32> {
+        self.group(name).ok().flatten()
+    }
 
     /// What the user `uid` is called.
     fn name(&self, uid: Uid) -> Option<String>;
@@ -29,20 +37,23 @@ pub struct NameService;
 
 impl Users for NameService {
     fn uid(&self, name: &str) -> io::Result<Option<Uid>> {
-        match unistd::User::from_name(name) {
-            Ok(user) => Ok(user.map(|user| Uid(user.uid.as_raw()))),
-            // What some name services say of a name that nobody has: getpwnam(3).
-            Err(Errno::ENOENT | Errno::ESRCH | Errno::EBADF | Errno::EPERM) => Ok(None),
-            Err(errno) => Err(errno.into()),
-        }
+        known(unistd::User::from_name(name)).map(|user| user.map(|user| Uid(user.uid.as_raw())))
     }
 
-    fn gid(&self, name: &str) -> Option<u32> {
-        unistd::Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw())
+    fn group(&self, name: &str) -> io::Result<Option<u32>> {
+        known(unistd::Group::from_name(name)).map(|group| group.map(|group| group.gid.as_raw()))
     }
 
     fn name(&self, uid: Uid) -> Option<String> {
         unistd::User::from_uid(unistd::Uid::from_raw(uid.0)).ok().flatten().map(|user| user.name)
+    }
+}
+
+/// What some name services say of a name that nobody has: getpwnam(3), getgrnam(3).
+fn known<T>(found: nix::Result<Option<T>>) -> io::Result<Option<T>> {
+    match found {
+        Err(Errno::ENOENT | Errno::ESRCH | Errno::EBADF | Errno::EPERM) => Ok(None),
+        found => Ok(found?),
     }
 }
 
@@ -60,8 +71,8 @@ impl Users for FakeUsers {
         Ok(self.0.iter().find(|(known, _)| *known == name).map(|(_, uid)| Uid(*uid)))
     }
 
-    fn gid(&self, name: &str) -> Option<u32> {
-        self.uid(name).ok()?.map(|Uid(gid)| gid)
+    fn group(&self, name: &str) -> io::Result<Option<u32>> {
+        Ok(self.uid(name)?.map(|Uid(gid)| gid))
     }
 
     fn name(&self, uid: Uid) -> Option<String> {

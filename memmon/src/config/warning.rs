@@ -105,6 +105,15 @@ pub enum Concern {
         /// The entry.
         name: String,
     },
+    /// A group that this machine does not know, in a list of groups.
+    NoSuchGroup {
+        /// The key, with its section.
+        key: &'static str,
+        /// The entry.
+        name: String,
+    },
+    /// `whitelist.args` protects by what a process's owner can change at any time.
+    ArgsAreChosen,
     /// A group that this machine does not know, under `[status]`.
     UnknownGroup {
         /// The name.
@@ -234,6 +243,13 @@ impl fmt::Display for Concern {
                 }
                 Ok(())
             }
+            Self::NoSuchGroup { key, name } => {
+                write!(f, "{key}: no group \"{}\" on this machine, the entry matches nobody", quotable(name))
+            }
+            Self::ArgsAreChosen => f.write_str(
+                "whitelist.args: every user can give their processes these arguments, and so protect them; add a whole command \
+                 line only where that does no harm",
+            ),
             Self::UnknownGroup { name } => {
                 write!(f, "status.group: no group \"{}\" on this machine, root alone may ask", quotable(name))
             }

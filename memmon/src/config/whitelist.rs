@@ -6,7 +6,7 @@ use toml::Spanned;
 
 use super::{
     foreign::Of,
-    raw,
+    matcher, raw,
     resolve::{PID_MAX, default},
     toml_document::List,
     values::Reader,
@@ -22,7 +22,10 @@ const COMM_LEN: usize = 15;
 
 impl Reader<'_, '_> {
     pub(super) fn whitelist(&mut self, typed: raw::Whitelist) -> Whitelist {
-        let raw::Whitelist { pids, names, users, protect_root, honour_oom_score_adj: _ } = typed;
+        let raw::Whitelist { pids, names, users, also, protect_root, honour_oom_score_adj: _ } = typed;
+        if let Some(list) = &also.args {
+            self.warn(&list.span(), Concern::ArgsAreChosen);
+        }
         let protect_root = protect_root.map_or(default::PROTECT_ROOT, Spanned::into_inner);
         Whitelist {
             pids: match pids {
@@ -38,6 +41,7 @@ impl Reader<'_, '_> {
                 None => BTreeSet::from([Uid::ROOT]),
             },
             protect_root,
+            also: self.matcher(also, &matcher::WHITELIST),
         }
     }
 

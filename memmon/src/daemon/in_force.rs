@@ -2,28 +2,78 @@
 //! daemon may never have read.
 
 use crate::{
-    model::{Pid, Uid},
-    policy::{CgroupPatterns, Limits, NamePatterns, Rules, Scope, Whitelist},
-    status::{RulesInForce, Status, Thresholds},
+    model::{Gid, Pid, Uid},
+    policy::{
+        ArgPatterns, CgroupPatterns, ExePatterns, Limits, Matcher, NamePatterns, Rules, Scope, UidRanges,
+        UnitPatterns, Whitelist,
+    },
+    status::{MatcherInForce, RulesInForce, Status, Thresholds},
 };
 
 /// All of `rules` but the limits.
 pub(super) fn on_the_wire(rules: &Rules) -> RulesInForce {
     let Rules { limits: _, measure, whitelist, scope, honour_oom_score_adj, own_pid: _ } = rules;
-    let Whitelist { pids, names, users, protect_root } = whitelist;
+    let Whitelist { pids, names, users, protect_root, also } = whitelist;
     let Scope { uids, cgroups } = scope;
     RulesInForce {
         measure: *measure,
         pids: pids.iter().map(|pid| pid.0).collect(),
         names: names.entries().to_vec(),
         users: users.iter().map(|uid| uid.0).collect(),
+        also: matcher_on_the_wire(also),
         protect_root: *protect_root,
         honour_oom_score_adj: *honour_oom_score_adj,
-        scope_uids: uids
-            .as_ref()
-            .map(|uids| uids.ranges().map(|range| (range.start().0, range.end().0)).collect()),
+        scope_uids: uids.as_ref().map(pairs),
         scope_cgroups: cgroups.as_ref().map(|cgroups| cgroups.entries().to_vec()),
     }
+}
+
+fn pairs(uids: &UidRanges) -> Vec<(u32, u32)> {
+    uids.ranges().map(|range| (range.start().0, range.end().0)).collect()
+}
+
+fn ranges(pairs: Vec<(u32, u32)>) -> UidRanges {
+    pairs.into_iter().map(|(first, last)| Uid(first)..=Uid(last)).collect()
+}
+
+fn matcher_on_the_wire(matcher: &Matcher) -> MatcherInForce {
+    let Matcher { names, exe, args, uids, groups, cgroups, units, not } = matcher;
+    MatcherInForce {
+        names: names.as_ref().map(|list| list.entries().to_vec()),
+        exe: exe.as_ref().map(|list| list.entries().to_vec()),
+        args: args.as_ref().map(|list| list.entries().to_vec()),
+        uids: uids.as_ref().map(pairs),
+        groups: groups.as_ref().map(|groups| groups.iter().map(|group| group.0).collect()),
+        cgroups: cgroups.as_ref().map(|list| list.entries().to_vec()),
+        units: units.as_ref().map(|list| list.entries().to_vec()),
+        not: not.as_ref().map(|not| Box::new(matcher_on_the_wire(not))),
+    }
+}
+
+fn matcher_from_the_wire(matcher: MatcherInForce) -> Option<Matcher> {
+    let MatcherInForce { names, exe, args, uids, groups, cgroups, units, not } = matcher;
+    macro_rules! list {
+        ($list:expr, $patterns:ty) => {
+            match $list {
+                Some(list) => Some(<$patterns>::new(list.iter().map(String::as_str)).ok()?),
+                None => None,
+            }
+        };
+    }
+    let not = match not {
+        Some(not) => Some(Box::new(matcher_from_the_wire(*not)?)),
+        None => None,
+    };
+    Some(Matcher {
+        names: list!(names, NamePatterns),
+        exe: list!(exe, ExePatterns),
+        args: list!(args, ArgPatterns),
+        uids: uids.map(ranges),
+        groups: groups.map(|groups| groups.into_iter().map(Gid).collect()),
+        cgroups: list!(cgroups, CgroupPatterns),
+        units: list!(units, UnitPatterns),
+        not,
+    })
 }
 
 /// The rules that the daemon judges by; none if it does not send them (an older one), or what it sends is none.
@@ -39,6 +89,7 @@ fn from_the_wire(rules: RulesInForce, limits: Limits, own_pid: Pid) -> Option<Ru
         pids,
         names,
         users,
+        also,
         protect_root,
         honour_oom_score_adj,
         scope_uids,
@@ -53,12 +104,9 @@ fn from_the_wire(rules: RulesInForce, limits: Limits, own_pid: Pid) -> Option<Ru
             names: NamePatterns::new(names.iter().map(String::as_str)).ok()?,
             users: users.into_iter().map(Uid).collect(),
             protect_root,
+            also: matcher_from_the_wire(also)?,
         },
-        scope: Scope {
-            uids: scope_uids
-                .map(|ranges| ranges.into_iter().map(|(first, last)| Uid(first)..=Uid(last)).collect()),
-            cgroups: cgroups.transpose().ok()?,
-        },
+        scope: Scope { uids: scope_uids.map(ranges), cgroups: cgroups.transpose().ok()? },
         honour_oom_score_adj,
         own_pid,
     })
@@ -80,6 +128,12 @@ mod tests {
             pids = [1, 7]
             names = ["a\"b\\\\", "tab\t\u202e*"]
             users = ["7", "9"]
+            exe = ["/usr/lib/*/x"]
+            args = ["--a b"]
+            uids = ["5-6"]
+            groups = ["44"]
+            cgroups = ["/c/**"]
+            units = ["user@7.service/x-*.scope"]
             protect_root = true
             honour_oom_score_adj = false"#;
         let nobody = "scope.users = ['mallory']\nwhitelist = { pids = [], names = [], users = [] }";

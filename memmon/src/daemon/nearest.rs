@@ -30,7 +30,7 @@ pub struct Basis {
 /// /proc, or its meminfo, cannot be read.
 pub fn nearest(basis: Basis) -> io::Result<Table> {
     let Basis { rules, accuracy, survey } = basis;
-    let proc = ProcRoot::real()?.onlooking().measuring(rules.measure);
+    let proc = ProcRoot::real()?.onlooking().measuring(rules.measure).wanting(rules.wanted());
     let (memory, mut readings) = match survey {
         Some(survey) => survey,
         None => {

@@ -25,7 +25,8 @@ const MOST: usize = 10;
 /// # Errors
 /// /proc cannot be read.
 pub(super) fn climbing(basis: &Basis, growths: HashMap<ProcessId, Growth>) -> io::Result<Vec<Climber>> {
-    let proc = ProcRoot::real()?.onlooking().measuring(basis.rules.measure);
+    let rules = &basis.rules;
+    let proc = ProcRoot::real()?.onlooking().measuring(rules.measure).wanting(rules.wanted());
     let memory = proc.memory()?;
     let (_, limit) = basis.rules.limit(&memory);
     let mut growths: Vec<_> = growths.into_iter().collect();

@@ -56,6 +56,7 @@ mod testing {
             inherited: Fact::Absent,
             holdings: None,
             launch: crate::model::Launch::default(),
+            facts: crate::model::MatchFacts::default(),
         }
     }
 }

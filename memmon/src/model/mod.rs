@@ -20,12 +20,12 @@ pub use measure::Measure;
 pub use notify::{Hook, Mail};
 pub use origin::Origin;
 pub use process::{
-    Fact, Holdings, Inherited, KeptObject, KeptWhy, Launch, Names, Parts, Pid, Process, ProcessId, Reading,
-    SharedMemory, Snapshot, StartTime, Survey, Uid, Unconfirmed,
+    Fact, Gid, Holdings, Inherited, KeptObject, KeptWhy, Launch, MatchFacts, Names, Parts, Pid, Process,
+    ProcessId, Reading, SharedMemory, Snapshot, StartTime, Survey, Uid, Unconfirmed, WantedFacts,
 };
 pub use source::{Source, SourceChoice};
 pub use supervision::{Restarted, is_restarted};
 pub use termination::{Cause, Crossed, ExitStatus, Record, Signal, Urgency};
 pub use text::{Escaped, Name};
-pub use unit::Unit;
-pub use verdict::{Breach, Doubt, Limit, NameField, Protection, Uncharged, Verdict};
+pub use unit::{Unit, unit_path};
+pub use verdict::{Breach, Doubt, Limit, MatchKey, NameField, Protection, Uncharged, Verdict};

@@ -1,6 +1,6 @@
 //! Processes: their identity, the reading of a source, and the facts that /proc confirmed.
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +33,17 @@ impl Uid {
 }
 
 impl fmt::Display for Uid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A group id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Gid(pub u32);
+
+impl fmt::Display for Gid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
@@ -98,12 +109,13 @@ pub struct Survey {
 }
 
 /// A fact about a process, or the reason why it is not known.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fact<T> {
     /// The fact was read.
     Known(T),
     /// The process has no such fact (a kernel thread has no exe, an empty command line has no argv[0]).
+    #[default]
     Absent,
     /// The fact could not be read this time, because of the kernel or of root. Rules that need it are in doubt.
     Unreadable,
@@ -163,6 +175,9 @@ pub struct Process {
     pub real_uid: Uid,
     /// The effective uid, which differs for a set-user-ID program.
     pub effective_uid: Uid,
+    /// Facts that only some configurations need.
+    #[serde(skip_serializing_if = "MatchFacts::is_empty")]
+    pub facts: MatchFacts,
     /// Its names.
     pub names: Names,
     /// Path in the unified cgroup hierarchy (or systemd's own, on a v1 system), `/user.slice/…`.
@@ -177,6 +192,35 @@ pub struct Process {
     pub inherited: Fact<Inherited>,
     /// What its memory consists of. Read only if `rss` is over the limit, and charged memory is measured.
     pub holdings: Option<Holdings>,
+}
+
+/// Facts about a process that only matchers need. Of `args` and `exe_file` only those are read that the configuration asks for
+/// ([`WantedFacts`]); the others are absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MatchFacts {
+    /// The real and effective group, and the supplementary groups.
+    pub groups: BTreeSet<Gid>,
+    /// The argument list, argv[0] included. The process's owner can change it at any time.
+    pub args: Fact<Vec<Name>>,
+    /// The path of the executable, if this very file has that path in the mount namespace of pid 1. Absent for a file that
+    /// has the path in another mount namespace only, where a user may have mounted any file at any path; withheld for one
+    /// that was deleted, as by an upgrade.
+    pub exe_file: Fact<Name>,
+}
+
+/// Which of [`MatchFacts`] are to be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WantedFacts {
+    /// `args`.
+    pub args: bool,
+    /// `exe_file`.
+    pub exe_file: bool,
+}
+
+impl MatchFacts {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What a process that was forked, and has not called exec since, still shares with an older process that lives: it is
@@ -217,13 +261,17 @@ impl Process {
     /// Counts the names that could not be read as withheld, since memmon has tried for long enough: a lock that the owner
     /// takes again and again protects nobody.
     ///
-    /// The cgroup and `oom_score_adj` are not among them: only root and the kernel keep them from being read, with one
-    /// exception (see policy's `scope`).
+    /// `oom_score_adj` is not among them: only root and the kernel keep it from being read. The cgroup is, as the owner of a
+    /// delegated one can make its path too long; `[scope]` keeps its doubt all the same (see policy's `scope`).
     pub fn settle(&mut self) {
-        for name in [&mut self.names.exe, &mut self.names.argv0] {
+        let names = &mut self.names;
+        for name in [&mut names.exe, &mut names.argv0, &mut self.facts.exe_file, &mut self.cgroup] {
             if *name == Fact::Unreadable {
                 *name = Fact::Withheld;
             }
+        }
+        if self.facts.args == Fact::Unreadable {
+            self.facts.args = Fact::Withheld;
         }
         if self.inherited == Fact::Unreadable {
             self.inherited = Fact::Withheld;

@@ -34,6 +34,21 @@ impl Unit {
     }
 }
 
+/// The unit of the system's manager that `cgroup` belongs to, as `nginx.service`; for a unit of a user's manager
+/// `user@1000.service/app-x.scope`.
+///
+/// It is the outermost service or scope of the path, whose place only root can create: a user, or a service with a delegated
+/// cgroup, can give any name to a cgroup further inside.
+pub fn unit_path(cgroup: &Name) -> Option<Vec<u8>> {
+    let is_unit = |part: &&[u8]| {
+        [&b".service"[..], b".scope"].iter().any(|kind| part.len() > kind.len() && part.ends_with(kind))
+    };
+    let mut parts = cgroup.as_bytes().split(|byte| *byte == b'/');
+    let system = parts.find(is_unit)?;
+    let user = if system.starts_with(b"user@") { parts.find(is_unit) } else { None };
+    Some(user.map_or_else(|| system.to_vec(), |user| [system, user].join(&b'/')))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,6 +71,26 @@ mod tests {
             let unit = Unit::of(&Name::from(path));
             let expected = expected.map(|(name, cgroup)| Unit { name: name.into(), cgroup: cgroup.into() });
             assert_eq!(unit, expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn nobody_but_root_chooses_the_name_of_a_system_unit() {
+        for (path, expected) in [
+            ("/system.slice/nginx.service", Some("nginx.service")),
+            ("/system.slice/a-b.slice/x.service/nginx.service", Some("x.service")),
+            (
+                "/user.slice/user-7.slice/user@7.service/app.slice/app-x.scope/sshd.service",
+                Some("user@7.service/app-x.scope"),
+            ),
+            ("/user.slice/user-7.slice/user@7.service/init.scope", Some("user@7.service/init.scope")),
+            ("/user.slice/user-7.slice/user@7.service", Some("user@7.service")),
+            ("/user.slice/user-7.slice/session-3.scope", Some("session-3.scope")),
+            ("/user.slice", None),
+            ("/", None),
+        ] {
+            let unit = unit_path(&Name::from(path));
+            assert_eq!(unit, expected.map(|unit| unit.as_bytes().to_vec()), "{path}");
         }
     }
 }

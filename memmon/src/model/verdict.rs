@@ -88,10 +88,55 @@ pub enum Protection {
         /// The uid that matched.
         uid: Uid,
     },
+    /// Matches `whitelist.exe`, `.args`, `.uids`, `.groups`, `.cgroups` or `.units`.
+    Match {
+        /// The list.
+        key: MatchKey,
+        /// The entry that matches.
+        pattern: String,
+    },
     /// Root's process, with `whitelist.protect_root`.
     Root,
     /// `oom_score_adj` is -1000: the administrator exempted it from the kernel's own OOM killer.
     OomScoreAdj,
+}
+
+/// A key of a matcher: what of a process is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MatchKey {
+    /// `names`.
+    Names,
+    /// `exe`.
+    Exe,
+    /// `args`.
+    Args,
+    /// `users` and `uids`.
+    Uids,
+    /// `groups`.
+    Groups,
+    /// `cgroups`.
+    Cgroups,
+    /// `units`.
+    Units,
+    /// `not`.
+    Not,
+}
+
+impl MatchKey {
+    /// The key as it is written in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Names => "names",
+            Self::Exe => "exe",
+            Self::Args => "args",
+            Self::Uids => "uids",
+            Self::Groups => "groups",
+            Self::Cgroups => "cgroups",
+            Self::Units => "units",
+            Self::Not => "not",
+        }
+    }
 }
 
 /// A field with a name of a process.
@@ -112,7 +157,9 @@ pub enum NameField {
 pub enum Doubt {
     /// A name that `whitelist.names` might match is unreadable.
     NameUnreadable(NameField),
-    /// The cgroup, which `[scope]` requires, is unreadable.
+    /// What `exe` or `args` of a matcher compares is unreadable.
+    FactUnreadable(MatchKey),
+    /// The cgroup, which `[scope]` or a matcher requires, is unreadable.
     CgroupUnreadable,
     /// `oom_score_adj` is unreadable.
     OomScoreAdjUnreadable,
@@ -144,6 +191,7 @@ impl Doubt {
     pub const fn is_transient(&self) -> bool {
         match self {
             Self::NameUnreadable(_)
+            | Self::FactUnreadable(_)
             | Self::CgroupUnreadable
             | Self::OomScoreAdjUnreadable
             | Self::InheritanceUnreadable

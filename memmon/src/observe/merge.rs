@@ -104,6 +104,7 @@ mod tests {
             inherited: Fact::Absent,
             holdings: None,
             launch: Launch::default(),
+            facts: crate::model::MatchFacts::default(),
         }
     }
 

@@ -12,8 +12,8 @@ use super::{
     walk::{self, Finding, Rule, WALK},
 };
 use crate::model::{
-    Bytes, Doubt, Escaped, Fact, Limit, Measure, Name, NameField, Pid, Process, Protection, SystemMemory,
-    Uid, Verdict,
+    Bytes, Doubt, Escaped, Fact, Limit, MatchKey, Measure, Name, NameField, Pid, Process, Protection,
+    SystemMemory, Uid, Verdict,
 };
 
 /// A verdict with its reasons kept.
@@ -252,6 +252,7 @@ fn lift(protection: &Protection, rules: &mut Rules) -> Option<()> {
         Protection::Pid { pid } => _ = whitelist.pids.remove(pid),
         Protection::Name { pattern, .. } => whitelist.names = whitelist.names.without(pattern)?,
         Protection::User { uid } => _ = whitelist.users.remove(uid),
+        Protection::Match { key, .. } => whitelist.also.forget(*key),
         Protection::Root => whitelist.protect_root = false,
         Protection::OomScoreAdj => rules.honour_oom_score_adj = false,
     }
@@ -264,7 +265,15 @@ fn read(doubt: &Doubt, rules: &mut Rules, process: &mut Process) -> Option<()> {
         Doubt::NameUnreadable(NameField::Comm) | Doubt::WithinError { .. } => return None,
         Doubt::NameUnreadable(NameField::Exe) => process.names.exe = Fact::Absent,
         Doubt::NameUnreadable(NameField::Argv0) => process.names.argv0 = Fact::Absent,
-        Doubt::CgroupUnreadable => rules.scope.cgroups = None,
+        Doubt::FactUnreadable(MatchKey::Args) => process.facts.args = Fact::Absent,
+        Doubt::FactUnreadable(_) => {
+            process.facts.exe_file = Fact::Absent;
+            process.names.exe = Fact::Absent;
+        }
+        Doubt::CgroupUnreadable => {
+            rules.scope.cgroups = None;
+            process.cgroup = Fact::Absent;
+        }
         Doubt::OomScoreAdjUnreadable => process.oom_score_adj = Fact::Known(0),
         Doubt::InheritanceUnreadable => process.inherited = Fact::Absent,
         Doubt::SharedMemoryUnknown | Doubt::SharedMemoryUnreadable { .. } => process.holdings = None,
@@ -417,6 +426,6 @@ mod tests {
         let json = serde_json::to_value(&explanation).unwrap();
         assert_eq!(json["verdict"]["protected"]["rule"], "init");
         assert_eq!(json["steps"][5], serde_json::json!({ "rule": "whitelist.names", "finding": "clear" }));
-        assert_eq!(json["steps"][9]["finding"]["exceeds"]["rule"], "gb");
+        assert_eq!(json["steps"][10]["finding"]["exceeds"]["rule"], "gb");
     }
 }

@@ -4,10 +4,13 @@
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
-use super::{CgroupPatterns, Limits, NamePatterns, Rules, Scope, Whitelist};
+use super::{
+    ArgPatterns, CgroupPatterns, ExePatterns, Limits, Matcher, NamePatterns, Rules, Scope, UnitPatterns,
+    Whitelist,
+};
 use crate::model::{
-    Bytes, Fact, Inherited, Launch, Measure, Name, Names, Pid, Process, ProcessId, Snapshot, StartTime,
-    SystemMemory, Uid,
+    Bytes, Fact, Gid, Inherited, Launch, MatchFacts, Measure, Name, Names, Pid, Process, ProcessId, Snapshot,
+    StartTime, SystemMemory, Uid,
 };
 
 pub(crate) const MEMORY: SystemMemory =
@@ -46,6 +49,11 @@ pub(crate) fn hog() -> Process {
         inherited: Fact::Absent,
         holdings: None,
         launch: Launch::default(),
+        facts: MatchFacts {
+            groups: [Gid(1000), Gid(27)].into(),
+            args: Fact::Known(vec!["/usr/bin/x-www-browser".into(), "--private".into()]),
+            exe_file: Fact::Known("/usr/lib/firefox/firefox".into()),
+        },
     }
 }
 
@@ -114,7 +122,13 @@ pub(crate) fn any_process() -> impl Strategy<Value = Process> {
     let kernel_thread = prop::bool::weighted(0.1);
     let inherited = (bytes(), pid()).prop_map(|(bytes, elder)| Inherited { bytes, elder });
     let inherited = prop_oneof![3 => Just(Fact::Absent), 2 => fact(inherited)];
-    let last = (kernel_thread, inherited);
+    let facts = (vec(select(&UIDS[..]), 0..3), fact(vec(name(), 0..3)), fact(name()));
+    let facts = facts.prop_map(|(groups, args, exe_file)| MatchFacts {
+        groups: groups.into_iter().map(Gid).collect(),
+        args,
+        exe_file,
+    });
+    let last = (kernel_thread, inherited, facts);
     (pid(), bytes(), error, uid(), uid(), names, fact(cgroup), fact(score), last).prop_map(
         |(pid, rss, error, real_uid, effective_uid, names, cgroup, oom_score_adj, last)| Process {
             id: ProcessId { pid, start: StartTime(1) },
@@ -130,8 +144,43 @@ pub(crate) fn any_process() -> impl Strategy<Value = Process> {
             inherited: last.1,
             holdings: None,
             launch: Launch::default(),
+            facts: last.2,
         },
     )
+}
+
+/// Any matcher, with `not` inside each other up to `depth`.
+pub(crate) fn any_matcher(depth: u32) -> BoxedStrategy<Matcher> {
+    let list = |patterns: &'static [&'static str]| option::weighted(0.2, vec(select(patterns), 1..3));
+    let names = list(&PATTERNS).prop_map(|list| list.map(|list| NamePatterns::new(list).expect("patterns")));
+    let exe = list(&["/usr/bin/*", "/**"]);
+    let exe = exe.prop_map(|list| list.map(|list| ExePatterns::new(list).expect("patterns")));
+    let args = list(&PATTERNS).prop_map(|list| list.map(|list| ArgPatterns::new(list).expect("patterns")));
+    let uids = option::weighted(0.3, vec((uid(), uid()).prop_map(|(first, last)| first..=last), 0..3));
+    let uids = uids.prop_map(|ranges| ranges.map(|ranges| ranges.into_iter().collect()));
+    let groups = option::weighted(0.2, vec(select(&UIDS[..]), 0..2));
+    let groups = groups.prop_map(|list| list.map(|list| list.into_iter().map(Gid).collect()));
+    let cgroups = list(&CGROUP_PATTERNS);
+    let cgroups = cgroups.prop_map(|list| list.map(|list| CgroupPatterns::new(list).expect("patterns")));
+    let units = list(&["a.scope", "*.service"]);
+    let units = units.prop_map(|list| list.map(|list| UnitPatterns::new(list).expect("patterns")));
+    let not = if depth == 0 {
+        Just(None).boxed()
+    } else {
+        option::weighted(0.2, any_matcher(depth - 1).prop_map(Box::new)).boxed()
+    };
+    (names, exe, args, uids, groups, cgroups, units, not)
+        .prop_map(|(names, exe, args, uids, groups, cgroups, units, not)| Matcher {
+            names,
+            exe,
+            args,
+            uids,
+            groups,
+            cgroups,
+            units,
+            not,
+        })
+        .boxed()
 }
 
 pub(crate) fn any_rules() -> impl Strategy<Value = Rules> {
@@ -139,8 +188,14 @@ pub(crate) fn any_rules() -> impl Strategy<Value = Rules> {
         vec(select(&PATTERNS[..]), 0..3).prop_map(|names| NamePatterns::new(names).expect("patterns"));
     let pids = vec(pid(), 0..2).prop_map(|pids| pids.into_iter().collect());
     let users = vec(uid(), 0..2).prop_map(|uids| uids.into_iter().collect());
-    let whitelist = (pids, names, users, any::<bool>())
-        .prop_map(|(pids, names, users, protect_root)| Whitelist { pids, names, users, protect_root });
+    let also = option::weighted(0.3, any_matcher(1)).prop_map(|matcher| {
+        let matcher = matcher.unwrap_or_default();
+        Matcher { names: None, not: None, ..matcher }
+    });
+    let whitelist =
+        (pids, names, users, any::<bool>(), also).prop_map(|(pids, names, users, protect_root, also)| {
+            Whitelist { pids, names, users, protect_root, also }
+        });
     let uids = vec((uid(), uid()).prop_map(|(first, last)| first..=last), 0..3)
         .prop_map(|ranges| ranges.into_iter().collect());
     let cgroups = vec(select(&CGROUP_PATTERNS[..]), 0..3)

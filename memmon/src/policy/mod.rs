@@ -3,8 +3,10 @@
 
 mod explain;
 mod growth;
+mod matcher;
 mod patterns;
 mod rules;
+mod uid_ranges;
 mod wake_levels;
 mod walk;
 
@@ -17,7 +19,9 @@ mod tables;
 
 pub use explain::{Change, Explanation, Otherwise, Step, explain};
 pub use growth::{Growth, Rate};
-pub use patterns::{CgroupPatterns, NamePatterns, PatternError};
-pub use rules::{Limits, LimitsError, Rules, Scope, UidRanges, Whitelist};
+pub use matcher::{Matched, Matcher};
+pub use patterns::{ArgPatterns, CgroupPatterns, ExePatterns, NamePatterns, PatternError, UnitPatterns};
+pub use rules::{Limits, LimitsError, Rules, Scope, Whitelist};
+pub use uid_ranges::UidRanges;
 pub use wake_levels::WakeLevels;
 pub use walk::{Finding, Rule, Verdicts, could_be_terminated, decide, judge, judge_as_over, suspects};

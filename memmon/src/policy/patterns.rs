@@ -1,11 +1,11 @@
-//! Names and cgroups as an administrator lists them: literally, or as globs.
+//! Names, paths, arguments, cgroups and units as an administrator lists them: literally, or as globs.
 
 use std::collections::BTreeMap;
 
 use globset::{Candidate, GlobBuilder, GlobSet};
 use serde::{Serialize, Serializer};
 
-use crate::model::{Fact, Name, NameField, Names};
+use crate::model::{Fact, Name, NameField, Names, unit_path};
 
 /// Exact names and globs (`*`, `?`, `[a-z]`, `{a,b}`, `\` escapes), case-sensitive and of the whole name: never a
 /// substring. They match raw bytes, because names need not be UTF-8: `?` and `[a-z]` match one byte.
@@ -83,12 +83,29 @@ impl NamePatterns {
     }
 }
 
+/// Globs with levels: `*` stays within one level, `**` is any number of them.
+#[derive(Clone, Debug, Default)]
+struct LevelGlobs {
+    entries: Vec<String>,
+    globs: Vec<(usize, GlobSet)>,
+}
+
+impl LevelGlobs {
+    fn add(&mut self, index: usize, glob: &str) -> Result<(), PatternError> {
+        self.globs.push((index, compile(index, glob, Slash::Separator)?));
+        Ok(())
+    }
+
+    fn find(&self, path: &[u8]) -> Option<&str> {
+        let candidate = Candidate::from_bytes(path);
+        let (index, _) = self.globs.iter().find(|(_, glob)| glob.is_match_candidate(&candidate))?;
+        self.entries.get(*index).map(String::as_str)
+    }
+}
+
 /// Globs for cgroup paths, `/user.slice/**`: `*` stays within one level, `/**` is a cgroup and all cgroups below it.
 #[derive(Clone, Debug, Default)]
-pub struct CgroupPatterns {
-    entries: Vec<String>,
-    globs: Vec<GlobSet>,
-}
+pub struct CgroupPatterns(LevelGlobs);
 
 impl CgroupPatterns {
     /// Compiles `entries`, as they were typed.
@@ -96,7 +113,7 @@ impl CgroupPatterns {
     /// # Errors
     /// The first entry that is not a glob, or that no cgroup path can match.
     pub fn new<'a>(entries: impl IntoIterator<Item = &'a str>) -> Result<Self, PatternError> {
-        let mut patterns = Self::default();
+        let mut patterns = LevelGlobs::default();
         for (index, entry) in entries.into_iter().enumerate() {
             if !entry.starts_with('/') && !entry.starts_with("**/") {
                 return Err(PatternError::new(index, entry, "a cgroup's path begins with a slash"));
@@ -104,26 +121,147 @@ impl CgroupPatterns {
             if entry.len() > 1 && entry.ends_with('/') {
                 return Err(PatternError::new(index, entry, "a cgroup's path does not end with a slash"));
             }
-            patterns.globs.push(compile(index, entry, Slash::Separator)?);
+            patterns.add(index, entry)?;
             // In a glob `/**` covers only the levels below, but an entry for a slice includes the slice's own processes.
             if let Some(parent) = entry.strip_suffix("/**") {
                 let parent = if parent.is_empty() { "/" } else { parent };
-                patterns.globs.push(compile(index, parent, Slash::Separator)?);
+                patterns.add(index, parent)?;
             }
             patterns.entries.push(entry.to_owned());
         }
-        Ok(patterns)
+        Ok(Self(patterns))
     }
 
     /// Whether an entry matches `path`. An empty list matches nothing.
     pub fn matches(&self, path: &[u8]) -> bool {
-        let candidate = Candidate::from_bytes(path);
-        self.globs.iter().any(|glob| glob.is_match_candidate(&candidate))
+        self.find(path).is_some()
+    }
+
+    /// The entry that matches `path`, as it was typed.
+    pub fn find(&self, path: &[u8]) -> Option<&str> {
+        self.0.find(path)
     }
 
     /// Every entry as it was typed, in the same order.
     pub fn entries(&self) -> &[String] {
-        &self.entries
+        &self.0.entries
+    }
+}
+
+/// Globs for the paths of executables, `/usr/lib/postgresql/*/bin/postgres`: `*` stays within one level, `/**` is everything
+/// below a folder.
+#[derive(Clone, Debug, Default)]
+pub struct ExePatterns(LevelGlobs);
+
+impl ExePatterns {
+    /// Compiles `entries`, as they were typed.
+    ///
+    /// # Errors
+    /// The first entry that is not a glob, or that no absolute path of a file can match.
+    pub fn new<'a>(entries: impl IntoIterator<Item = &'a str>) -> Result<Self, PatternError> {
+        let mut patterns = LevelGlobs::default();
+        for (index, entry) in entries.into_iter().enumerate() {
+            if !entry.starts_with('/') {
+                let reason =
+                    "the path of an executable begins with a slash; `names` takes names without a folder";
+                return Err(PatternError::new(index, entry, reason));
+            }
+            if entry.ends_with('/') {
+                return Err(PatternError::new(
+                    index,
+                    entry,
+                    "this is a folder; for everything below it add `**`",
+                ));
+            }
+            patterns.add(index, entry)?;
+            patterns.entries.push(entry.to_owned());
+        }
+        Ok(Self(patterns))
+    }
+
+    /// The entry that matches `path`, as it was typed.
+    pub fn find(&self, path: &[u8]) -> Option<&str> {
+        self.0.find(path)
+    }
+
+    /// Every entry as it was typed, in the same order.
+    pub fn entries(&self) -> &[String] {
+        &self.0.entries
+    }
+}
+
+/// Globs for systemd units: `nginx.service` of the system's manager, and everything inside it; `user@1000.service/app-*.scope`
+/// of a user's manager.
+#[derive(Clone, Debug, Default)]
+pub struct UnitPatterns(LevelGlobs);
+
+impl UnitPatterns {
+    /// Compiles `entries`, as they were typed.
+    ///
+    /// # Errors
+    /// The first entry that is not a glob, or that is no name of a unit.
+    pub fn new<'a>(entries: impl IntoIterator<Item = &'a str>) -> Result<Self, PatternError> {
+        let mut patterns = LevelGlobs::default();
+        for (index, entry) in entries.into_iter().enumerate() {
+            let is_unit = |name: &str| [".service", ".scope", "*", "}"].iter().any(|end| name.ends_with(end));
+            let reason = match entry.split_once('/') {
+                None if is_unit(entry) => None,
+                Some((manager, unit))
+                    if manager.starts_with("user@") && is_unit(unit) && !unit.contains('/') =>
+                {
+                    None
+                }
+                _ if entry.ends_with(".slice") || entry.starts_with('/') => {
+                    Some("this is no service or scope; `cgroups` takes slices and paths, \"/user.slice/**\"")
+                }
+                Some(_) => Some("a unit of a user's manager is \"user@1000.service/app-*.scope\""),
+                None => Some("the name of a unit ends in .service or .scope"),
+            };
+            if let Some(reason) = reason {
+                return Err(PatternError::new(index, entry, reason));
+            }
+            patterns.add(index, entry)?;
+            patterns.entries.push(entry.to_owned());
+        }
+        Ok(Self(patterns))
+    }
+
+    /// The entry that matches the unit of `cgroup`, or the manager that runs it, as it was typed.
+    pub fn find(&self, cgroup: &Name) -> Option<&str> {
+        let unit = unit_path(cgroup)?;
+        let manager = unit.split(|byte| *byte == b'/').next().unwrap_or_default();
+        self.0.find(&unit).or_else(|| self.0.find(manager))
+    }
+
+    /// Every entry as it was typed, in the same order.
+    pub fn entries(&self) -> &[String] {
+        &self.0.entries
+    }
+}
+
+/// Exact arguments and globs, `server.js`, `--config=*`: an entry matches if it matches one whole argument, or all of them with
+/// single spaces in between, `node *server.js*`.
+#[derive(Clone, Debug, Default)]
+pub struct ArgPatterns(NamePatterns);
+
+impl ArgPatterns {
+    /// Compiles `entries`, as they were typed.
+    ///
+    /// # Errors
+    /// Those of [`NamePatterns::new`].
+    pub fn new<'a>(entries: impl IntoIterator<Item = &'a str>) -> Result<Self, PatternError> {
+        NamePatterns::new(entries).map(Self)
+    }
+
+    /// The entry that matches `args`, as it was typed.
+    pub fn find(&self, args: &[Name]) -> Option<&str> {
+        let whole = || args.iter().map(Name::as_bytes).collect::<Vec<_>>().join(&b' ');
+        args.iter().find_map(|arg| self.0.find(arg.as_bytes())).or_else(|| self.0.find(&whole()))
+    }
+
+    /// Every entry as it was typed, in the same order.
+    pub fn entries(&self) -> &[String] {
+        self.0.entries()
     }
 }
 
@@ -194,19 +332,19 @@ macro_rules! as_typed {
     ($($patterns:ty)*) => {$(
         impl PartialEq for $patterns {
             fn eq(&self, other: &Self) -> bool {
-                self.entries == other.entries
+                self.entries() == other.entries()
             }
         }
 
         impl Serialize for $patterns {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                self.entries.serialize(serializer)
+                self.entries().serialize(serializer)
             }
         }
     )*};
 }
 
-as_typed!(NamePatterns CgroupPatterns);
+as_typed!(NamePatterns ArgPatterns CgroupPatterns ExePatterns UnitPatterns);
 
 #[cfg(test)]
 mod tests {
@@ -288,6 +426,39 @@ mod tests {
             assert_eq!(patterns.matches(path.as_bytes()), matches, "{entry} {path}");
         }
         assert!(!CgroupPatterns::default().matches(b"/"));
+    }
+
+    #[test]
+    fn executables_units_and_arguments_are_matched_whole() {
+        let exe = |entry, path: &str| ExePatterns::new([entry]).unwrap().find(path.as_bytes()).is_some();
+        assert!(exe("/usr/bin/node", "/usr/bin/node") && !exe("/usr/bin/node", "/usr/bin/node2"));
+        assert!(exe("/usr/lib/pg/*/bin/pg", "/usr/lib/pg/15/bin/pg"));
+        assert!(!exe("/usr/*", "/usr/bin/node") && exe("/usr/**", "/usr/bin/node"));
+        for entry in ["node", "*/node", "/usr/", ""] {
+            assert!(ExePatterns::new([entry]).is_err(), "{entry}");
+        }
+
+        let unit = |entry, path: &str| UnitPatterns::new([entry]).unwrap().find(&path.into()).is_some();
+        let app = "/user.slice/user-7.slice/user@7.service/app.slice/app-x.scope/sub";
+        assert!(unit("nginx.service", "/system.slice/nginx.service/worker"));
+        // A cgroup that a user or a service named so is no unit of the system.
+        assert!(!unit("nginx.service", "/user.slice/user-7.slice/user@7.service/nginx.service"));
+        assert!(!unit("nginx.service", "/system.slice/x.service/nginx.service"));
+        assert!(unit("user@*.service", app) && unit("user@7.service/app-*.scope", app));
+        assert!(
+            unit("user@{7,8}.service/*", app) && !unit("user@8.service/*", app) && !unit("app-x.scope", app)
+        );
+        for entry in
+            ["nginx", "/system.slice/nginx.service", "a.slice", "x.service/y.service", "user@7.service/a/b*"]
+        {
+            assert!(UnitPatterns::new([entry]).is_err(), "{entry}");
+        }
+
+        let args: Vec<Name> = ["node", "--max-old-space-size=512", "dist/server.js"].map(Name::from).into();
+        let arg = |entry| ArgPatterns::new([entry]).unwrap().find(&args).is_some();
+        assert!(arg("dist/server.js") && arg("*server.js") && arg("node *server.js") && arg("--max-*"));
+        assert!(!arg("server.js") && !arg("batch.js") && !arg("node dist/server.js"));
+        assert_eq!(ArgPatterns::new(["*"]).unwrap().find(&[]), Some("*"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{
-    Limits, Rules, decide, explain,
+    Limits, Matcher, Rules, decide, explain,
     fixtures::{any_process, any_rules, any_snapshot, limits, memory},
     judge, suspects,
 };
@@ -58,10 +58,14 @@ proptest! {
         process.names.argv0 = Fact::Unreadable;
         process.settle();
         let mut nameless = process.clone();
-        for name in [&mut nameless.names.exe, &mut nameless.names.argv0] {
-            if *name == Fact::Withheld {
-                *name = Fact::Absent;
+        let Process { names, facts, cgroup, .. } = &mut nameless;
+        for fact in [&mut names.exe, &mut names.argv0, &mut facts.exe_file, cgroup] {
+            if *fact == Fact::Withheld {
+                *fact = Fact::Absent;
             }
+        }
+        if facts.args == Fact::Withheld {
+            facts.args = Fact::Absent;
         }
         let verdict = judge(&rules, &process, &memory);
         prop_assert_eq!(&verdict, &judge(&rules, &nameless, &memory));
@@ -77,7 +81,12 @@ proptest! {
         settled.settle();
         let (before, after) = (judge(&rules, &process, &memory), judge(&rules, &settled, &memory));
         match before {
-            Verdict::Unsure(Doubt::NameUnreadable(_) | Doubt::InheritanceUnreadable) => {}
+            Verdict::Unsure(
+                Doubt::NameUnreadable(_)
+                | Doubt::FactUnreadable(_)
+                | Doubt::CgroupUnreadable
+                | Doubt::InheritanceUnreadable,
+            ) => {}
             before => prop_assert_eq!(before, after),
         }
     }
@@ -131,7 +140,7 @@ proptest! {
     fn explain_agrees_with_judge(rules in any_rules(), process in any_process(), memory in memory()) {
         let explanation = explain(&rules, &process, &memory);
         prop_assert_eq!(&explanation.verdict, &judge(&rules, &process, &memory));
-        prop_assert_eq!(explanation.steps.len(), 10);
+        prop_assert_eq!(explanation.steps.len(), 11);
     }
 
     #[test]
@@ -188,15 +197,56 @@ fn is_protected(rules: &Rules, process: &Process) -> bool {
         || whitelist.pids.contains(&process.id.pid)
         || name_listed
         || user_listed
+        || is_matched(&whitelist.also, process)
         || whitelist.protect_root && uids.contains(&Uid::ROOT)
         || rules.honour_oom_score_adj && process.oom_score_adj == Fact::Known(-1000)
+}
+
+/// The other keys of the whitelist, each on its own.
+fn is_matched(also: &Matcher, process: &Process) -> bool {
+    let cgroup = process.cgroup.known();
+    let uids = [process.real_uid, process.effective_uid];
+    also.exe.as_ref().is_some_and(|exe| {
+        let path = process.names.exe.known().filter(|path| Some(*path) == process.facts.exe_file.known());
+        path.is_some_and(|path| exe.find(path.as_bytes()).is_some())
+    }) || also
+        .args
+        .as_ref()
+        .is_some_and(|args| process.facts.args.known().is_some_and(|list| args.find(list).is_some()))
+        || also.uids.as_ref().is_some_and(|ranges| uids.iter().any(|uid| ranges.contains(*uid)))
+        || also.groups.as_ref().is_some_and(|groups| !groups.is_disjoint(&process.facts.groups))
+        || also
+            .cgroups
+            .as_ref()
+            .is_some_and(|globs| cgroup.is_some_and(|path| globs.matches(path.as_bytes())))
+        || also.units.as_ref().is_some_and(|globs| cgroup.is_some_and(|path| globs.find(path).is_some()))
+}
+
+/// Whether one of these keys could match by a fact that is not known, for a reason that is not the owner's.
+fn is_matched_in_doubt(also: &Matcher, process: &Process) -> bool {
+    let unclear = |unreadable: bool, withheld: bool| unreadable || withheld && process.real_uid == Uid::ROOT;
+    let (exe, facts) = (&process.names.exe, &process.facts);
+    let unclear_exe = match exe {
+        Fact::Known(path) => {
+            also.exe.as_ref().is_some_and(|exe| exe.find(path.as_bytes()).is_some())
+                && unclear(facts.exe_file == Fact::Unreadable, facts.exe_file == Fact::Withheld)
+        }
+        Fact::Absent => false,
+        Fact::Unreadable => true,
+        Fact::Withheld => process.real_uid == Uid::ROOT,
+    };
+    also.exe.is_some() && unclear_exe
+        || also.args.is_some() && unclear(facts.args == Fact::Unreadable, facts.args == Fact::Withheld)
+        || (also.cgroups.is_some() || also.units.is_some())
+            && unclear(process.cgroup == Fact::Unreadable, process.cgroup == Fact::Withheld)
 }
 
 fn is_in_doubt(rules: &Rules, process: &Process) -> bool {
     let names = [&process.names.exe, &process.names.argv0];
     let name_unclear = names.contains(&&Fact::Unreadable)
         || names.contains(&&Fact::Withheld) && process.real_uid == Uid::ROOT;
-    !rules.whitelist.names.entries().is_empty() && name_unclear
+    is_matched_in_doubt(&rules.whitelist.also, process)
+        || !rules.whitelist.names.entries().is_empty() && name_unclear
         || rules.scope.cgroups.is_some() && matches!(process.cgroup, Fact::Unreadable | Fact::Withheld)
         || rules.honour_oom_score_adj && process.oom_score_adj.known().is_none()
         || process.inherited == Fact::Unreadable

@@ -1,11 +1,11 @@
 //! The rules from the configuration: the limits, and the processes that are never touched.
 
-use std::{collections::BTreeSet, fmt, ops::RangeInclusive};
+use std::collections::BTreeSet;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
-use super::{CgroupPatterns, NamePatterns};
-use crate::model::{Bytes, Limit, Measure, Pid, SystemMemory, Uid};
+use super::{CgroupPatterns, Matcher, NamePatterns, UidRanges};
+use crate::model::{Bytes, Limit, Measure, Pid, SystemMemory, Uid, WantedFacts};
 
 /// All inputs of policy from the configuration.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -36,6 +36,11 @@ impl Rules {
         } else {
             (Limit::Gb, self.limits.bytes)
         }
+    }
+
+    /// The facts that are to be read of a process so that these rules can judge it.
+    pub fn wanted(&self) -> WantedFacts {
+        self.whitelist.also.wanted()
     }
 }
 
@@ -107,6 +112,9 @@ pub struct Whitelist {
     pub users: BTreeSet<Uid>,
     /// Whether processes with real or effective uid 0 are left alone.
     pub protect_root: bool,
+    /// `exe`, `args`, `uids`, `groups`, `cgroups` and `units`: unlike in a rule, each key protects on its own.
+    #[serde(flatten)]
+    pub also: Matcher,
 }
 
 /// Who may be touched at all: `[scope]`. Everyone, by default; where both are given, both must hold.
@@ -116,54 +124,6 @@ pub struct Scope {
     pub uids: Option<UidRanges>,
     /// The cgroup's path must match one of these.
     pub cgroups: Option<CgroupPatterns>,
-}
-
-/// User ids, as ranges that include both their ends.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct UidRanges(Vec<RangeInclusive<Uid>>);
-
-impl UidRanges {
-    /// Whether `uid` is in one of the ranges. An empty list contains no uid.
-    pub fn contains(&self, uid: Uid) -> bool {
-        self.0.iter().any(|range| range.contains(&uid))
-    }
-
-    /// Each range, as and where it was typed.
-    pub fn ranges(&self) -> impl Iterator<Item = &RangeInclusive<Uid>> {
-        self.0.iter()
-    }
-}
-
-impl FromIterator<RangeInclusive<Uid>> for UidRanges {
-    fn from_iter<I: IntoIterator<Item = RangeInclusive<Uid>>>(ranges: I) -> Self {
-        Self(ranges.into_iter().collect())
-    }
-}
-
-/// One range as it is typed: `1000-59999`, or `47001`.
-struct Typed<'a>(&'a RangeInclusive<Uid>);
-
-impl fmt::Display for Typed<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (first, last) = (self.0.start(), self.0.end());
-        if first == last { write!(f, "{first}") } else { write!(f, "{first}-{last}") }
-    }
-}
-
-impl fmt::Display for UidRanges {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, range) in self.0.iter().enumerate() {
-            let comma = if index == 0 { "" } else { ", " };
-            write!(f, "{comma}{}", Typed(range))?;
-        }
-        Ok(())
-    }
-}
-
-impl Serialize for UidRanges {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(|range| Typed(range).to_string()))
-    }
 }
 
 #[cfg(test)]
@@ -208,18 +168,5 @@ mod tests {
         assert_eq!(Limits::new(10.0, Bytes::ZERO), Err(LimitsError::Zero));
         assert!(Limits::new(f64::MIN_POSITIVE, Bytes(1)).is_ok());
         assert!(Limits::new(100.0, Bytes::MAX).is_ok());
-    }
-
-    #[test]
-    fn uid_ranges_include_both_ends() {
-        let ranges: UidRanges = [Uid(1000)..=Uid(59_999), Uid(7)..=Uid(7)].into_iter().collect();
-        for (uid, inside) in
-            [(999, false), (1000, true), (59_999, true), (60_000, false), (7, true), (8, false)]
-        {
-            assert_eq!(ranges.contains(Uid(uid)), inside, "{uid}");
-        }
-        assert_eq!(ranges.to_string(), "1000-59999, 7");
-        assert_eq!(serde_json::to_string(&ranges).unwrap(), r#"["1000-59999","7"]"#);
-        assert!(!UidRanges::default().contains(Uid::ROOT));
     }
 }

@@ -3,10 +3,13 @@
 
 use serde::{Serialize, Serializer};
 
-use super::Rules;
+use super::{
+    Rules,
+    matcher::{self, KeyMatched},
+};
 use crate::model::{
-    Breach, Bytes, Doubt, Fact, Holdings, Inherited, Measure, NameField, Pid, Process, Protection, Reading,
-    Snapshot, Survey, SystemMemory, Uid, Uncharged, Verdict,
+    Breach, Bytes, Doubt, Fact, Holdings, Inherited, Measure, Pid, Process, Protection, Reading, Snapshot,
+    Survey, SystemMemory, Uid, Uncharged, Verdict,
 };
 
 /// Each process of a snapshot, in its order, with what is to become of it.
@@ -58,6 +61,7 @@ pub enum Rule {
     Pids,
     Names,
     Users,
+    Matches,
     ProtectRoot,
     OomScoreAdj,
     Limits,
@@ -74,6 +78,7 @@ impl Rule {
             Self::Pids => "whitelist.pids",
             Self::Names => "whitelist.names",
             Self::Users => "whitelist.users",
+            Self::Matches => "whitelist (other keys)",
             Self::ProtectRoot => "whitelist.protect_root",
             Self::OomScoreAdj => "oom_score_adj",
             Self::Limits => "thresholds",
@@ -110,7 +115,7 @@ pub enum Finding {
 type Check = fn(&Rules, &Process, &SystemMemory) -> Finding;
 
 /// The rules in their order: first what can never be otherwise, then what was configured, the limits last.
-pub(super) const WALK: [(Rule, Check); 10] = [
+pub(super) const WALK: [(Rule, Check); 11] = [
     (Rule::Init, |_, process, _| protects_if(process.id.pid == Pid::INIT, Protection::Init)),
     (Rule::KernelThread, |_, process, _| protects_if(process.kernel_thread, Protection::KernelThread)),
     (Rule::Memmon, |rules, process, _| protects_if(process.id.pid == rules.own_pid, Protection::Memmon)),
@@ -121,6 +126,7 @@ pub(super) const WALK: [(Rule, Check); 10] = [
     }),
     (Rule::Names, |rules, process, _| names(rules, process)),
     (Rule::Users, |rules, process, _| users(rules, process)),
+    (Rule::Matches, |rules, process, _| matches(rules, process)),
     (Rule::ProtectRoot, |rules, process, _| {
         protects_if(rules.whitelist.protect_root && uids(process).contains(&Uid::ROOT), Protection::Root)
     }),
@@ -184,19 +190,23 @@ fn names(rules: &Rules, process: &Process) -> Finding {
     if let Some((pattern, field, name)) = patterns.find_in(names) {
         return Finding::Protects(Protection::Name { pattern: pattern.to_owned(), field, name });
     }
-    let in_doubt = |fact: &Fact<_>| match fact {
-        Fact::Unreadable => true,
-        // Root keeps nothing from memmon to be spared: there is a reason that memmon does not know.
-        Fact::Withheld => process.real_uid == Uid::ROOT,
-        Fact::Known(_) | Fact::Absent => false,
-    };
-    let in_doubt = [(&names.exe, NameField::Exe), (&names.argv0, NameField::Argv0)]
-        .into_iter()
-        .find_map(|(fact, field)| in_doubt(fact).then_some(field));
-    match in_doubt {
-        Some(field) if !patterns.is_empty() => Finding::Doubts(Doubt::NameUnreadable(field)),
+    match matcher::of_names(patterns, process) {
+        KeyMatched::Unknown(doubt) if !patterns.is_empty() => Finding::Doubts(doubt),
         _ => Finding::Clear,
     }
+}
+
+/// Each key protects on its own. Nobody is favoured for what they withhold.
+fn matches(rules: &Rules, process: &Process) -> Finding {
+    let mut doubt = None;
+    for (key, matched) in rules.whitelist.also.each(process) {
+        match matched {
+            KeyMatched::Yes(pattern) => return Finding::Protects(Protection::Match { key, pattern }),
+            KeyMatched::Unknown(unread) => _ = doubt.get_or_insert(unread),
+            KeyMatched::No | KeyMatched::Withheld => {}
+        }
+    }
+    doubt.map_or(Finding::Clear, Finding::Doubts)
 }
 
 /// Either uid will do: a set-user-ID program belongs to its starter as well as to its owner. Root is `protect_root`'s.

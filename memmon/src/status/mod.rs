@@ -18,7 +18,7 @@ mod watched;
 mod wire;
 
 pub use client::{Client, ClientError, understood};
-pub use rules::RulesInForce;
+pub use rules::{MatcherInForce, RulesInForce};
 pub use server::{AccessPolicy, Request, serve};
 pub use watched::{Climber, DryRunDay, DryRunProgram, Growth, OverLimit, Waiting};
 pub use wire::{

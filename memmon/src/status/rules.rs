@@ -16,6 +16,9 @@ pub struct RulesInForce {
     pub names: Vec<String>,
     /// `whitelist.users`, by uid.
     pub users: Vec<u32>,
+    /// The other keys of `[whitelist]`, each of which protects on its own.
+    #[serde(default)]
+    pub also: MatcherInForce,
     /// `whitelist.protect_root`.
     pub protect_root: bool,
     /// `whitelist.honour_oom_score_adj`.
@@ -24,4 +27,26 @@ pub struct RulesInForce {
     pub scope_uids: Option<Vec<(u32, u32)>>,
     /// `scope.cgroups`, as they were typed; none: all cgroups are.
     pub scope_cgroups: Option<Vec<String>>,
+}
+
+/// What a process must be like, key by key, as it was typed; users and groups by number. A key that is null is not given.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MatcherInForce {
+    /// `names`.
+    pub names: Option<Vec<String>>,
+    /// `exe`.
+    pub exe: Option<Vec<String>>,
+    /// `args`.
+    pub args: Option<Vec<String>>,
+    /// The first and the last uid of each range of `users` and `uids`.
+    pub uids: Option<Vec<(u32, u32)>>,
+    /// `groups`, by gid.
+    pub groups: Option<Vec<u32>>,
+    /// `cgroups`.
+    pub cgroups: Option<Vec<String>>,
+    /// `units`.
+    pub units: Option<Vec<String>>,
+    /// `not`.
+    pub not: Option<Box<Self>>,
 }

@@ -362,11 +362,13 @@ pub fn why(verdict: &Verdict) -> String {
                 format!("whitelist.names: {}", Escaped(pattern.as_bytes()))
             }
             Protection::User { .. } => "whitelist.users".to_owned(),
+            Protection::Match { key, .. } => format!("whitelist.{}", key.as_str()),
             Protection::Root => "protect_root".to_owned(),
             Protection::OomScoreAdj => "oom_score_adj -1000".to_owned(),
         },
         Verdict::Unsure(doubt) => match doubt {
             Doubt::NameUnreadable(_) => "a name is unreadable".to_owned(),
+            Doubt::FactUnreadable(key) => format!("what {} compares is unreadable", key.as_str()),
             Doubt::CgroupUnreadable => "its cgroup is unreadable".to_owned(),
             Doubt::OomScoreAdjUnreadable => "its oom_score_adj is unreadable".to_owned(),
             Doubt::SharedMemoryUnknown => "its shared memory is being looked up".to_owned(),

@@ -163,5 +163,6 @@ pub fn confirm(pid: u32) -> Option<Process> {
         inherited: Fact::Absent,
         holdings: None,
         launch: Default::default(),
+        facts: memmon::model::MatchFacts::default(),
     })
 }

@@ -11,13 +11,14 @@ use std::{collections::HashMap, fmt::Write as _, mem};
 use serde::Serialize;
 
 use self::words::{
-    Users, amount, apart, because, change, list, matched, or_none, quoted_list, threshold, unclear,
+    Users, amount, apart, because, change, fact_name, list, matched, or_none, quoted, quoted_list, threshold,
+    unclear,
 };
 use super::status::span;
 use crate::{
     enforce,
     model::{Breach, Bytes, Fact, Inherited, Name, ProcessId, Protection, Snapshot, Uid, Verdict},
-    policy::{self, Explanation, Finding, Otherwise, Rule, Rules, Step},
+    policy::{self, Explanation, Finding, Matcher, Otherwise, Rule, Rules, Step},
     status::{Growth, Waiting},
 };
 
@@ -91,7 +92,7 @@ fn text(told: &Told<'_>, users: Users<'_>) -> String {
     let mut lines = subject(explanation, users);
     lines.extend(growth.and_then(slope));
     lines.push(String::new());
-    for step in &explanation.steps {
+    for step in explanation.steps.iter().filter(|step| is_shown(step, explanation.rules)) {
         let row = format!("  {:<22}  {:<8}  ", step.rule.key(), outcome(step));
         lines.extend(wrapped(row, &reason(step, explanation, users), REASONS));
     }
@@ -158,6 +159,28 @@ fn subject(explanation: &Explanation<'_>, users: Users<'_>) -> Vec<String> {
     ]
 }
 
+/// The step for the other keys of the whitelist is left out if none is given.
+fn is_shown(step: &Step, rules: &Rules) -> bool {
+    step.rule != Rule::Matches || rules.whitelist.also != Matcher::default()
+}
+
+/// The keys of a matcher as they are written in the configuration.
+fn matcher(matcher: &Matcher) -> String {
+    let Matcher { names, exe, args, uids, groups, cgroups, units, not } = matcher;
+    let lists = [
+        ("names", names.as_ref().map(|list| quoted_list(list.entries()))),
+        ("exe", exe.as_ref().map(|list| quoted_list(list.entries()))),
+        ("args", args.as_ref().map(|list| quoted_list(list.entries()))),
+        ("uids", uids.as_ref().map(|uids| or_none(uids.to_string()))),
+        ("groups", groups.as_ref().map(|groups| list(groups.iter().map(ToString::to_string)))),
+        ("cgroups", cgroups.as_ref().map(|list| quoted_list(list.entries()))),
+        ("units", units.as_ref().map(|list| quoted_list(list.entries()))),
+        ("not", not.as_ref().map(|not| self::matcher(not))),
+    ];
+    let lists = lists.into_iter().filter_map(|(key, list)| Some(format!("{key} {}", list?)));
+    or_none(lists.collect::<Vec<_>>().join("; "))
+}
+
 const fn outcome(step: &Step) -> &'static str {
     match (step.rule, &step.finding) {
         (Rule::Scope, Finding::Clear) => "inside",
@@ -196,6 +219,10 @@ fn reason(step: &Step, explanation: &Explanation<'_>, users: Users<'_>) -> Strin
             Uid::ROOT => "root (0, see protect_root)".to_owned(),
             uid => users.show(uid),
         })),
+        (Rule::Matches, Finding::Protects(Protection::Match { key, pattern })) => {
+            format!("its {} matches {} in {}", fact_name(*key), quoted(pattern.as_bytes()), key.as_str())
+        }
+        (Rule::Matches, _) => matcher(&whitelist.also),
         (Rule::ProtectRoot, _) => whitelist.protect_root.to_string(),
         (Rule::OomScoreAdj, _) if !rules.honour_oom_score_adj => "not honoured".to_owned(),
         (Rule::OomScoreAdj, _) => match process.oom_score_adj {

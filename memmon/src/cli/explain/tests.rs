@@ -135,7 +135,7 @@ fn in_doubt() {
         };
         rules.honour_oom_score_adj = false;
     });
-    assert_snapshot!(text, @r#"
+    assert_snapshot!(text, @"
     pid 4242, Isolated Web Co
       exe       (unreadable)
       argv[0]   /usr/bin/x-www-browser
@@ -146,8 +146,8 @@ fn in_doubt() {
       pid 1                   no        never touched
       kernel thread           no        never touched
       memmon itself           no        pid 99
-      scope                   unclear   its cgroup is unreadable, and scope asks for
-                                        it
+      scope                   unclear   its cgroup is unreadable, and scope or a
+                                        list of cgroups asks for it
       whitelist.pids          no        1
       whitelist.names         unclear   its exe is unreadable, and might be in
                                         whitelist.names
@@ -156,13 +156,14 @@ fn in_doubt() {
       oom_score_adj           no        not honoured
       thresholds              exceeded  over 16.00GB (100% of memory) or 2.00GB
 
-    left alone, in doubt: its cgroup is unreadable, and scope asks for it
+    left alone, in doubt: its cgroup is unreadable, and scope or a list of cgroups
+      asks for it
     would be left alone
       with 2.00GB resident or less
     would be terminated
       with a readable cgroup that is in scope, and with a readable exe that is not
         whitelisted
-    "#);
+    ");
 }
 
 #[test]

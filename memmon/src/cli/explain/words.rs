@@ -1,7 +1,7 @@
 //! How `memmon explain` puts things: causes, changes and amounts as parts of a sentence.
 
 use crate::{
-    model::{Bytes, Doubt, Escaped, Limit, Name, NameField, Process, Protection, Uid},
+    model::{Bytes, Doubt, Escaped, Limit, MatchKey, Name, NameField, Process, Protection, Uid},
     policy::Change,
 };
 
@@ -16,6 +16,14 @@ pub(super) fn because(protection: &Protection, users: Users<'_>) -> String {
             format!("{} in whitelist.names", matched(pattern, *field, name))
         }
         Protection::User { uid } => format!("{} is in whitelist.users", users.show(*uid)),
+        Protection::Match { key, pattern } => {
+            format!(
+                "its {} matches {} in whitelist.{}",
+                fact_name(*key),
+                quoted(pattern.as_bytes()),
+                key.as_str()
+            )
+        }
         Protection::Root => "it is root's, and whitelist.protect_root is true".to_owned(),
         Protection::OomScoreAdj => "its oom_score_adj is -1000".to_owned(),
     }
@@ -30,7 +38,12 @@ pub(super) fn unclear(doubt: &Doubt) -> String {
         Doubt::NameUnreadable(field) => {
             format!("its {} is unreadable, and might be in whitelist.names", field_name(*field))
         }
-        Doubt::CgroupUnreadable => "its cgroup is unreadable, and scope asks for it".to_owned(),
+        Doubt::FactUnreadable(key) => {
+            format!("its {} is unreadable, and {} asks for it", fact_name(*key), key.as_str())
+        }
+        Doubt::CgroupUnreadable => {
+            "its cgroup is unreadable, and scope or a list of cgroups asks for it".to_owned()
+        }
         Doubt::OomScoreAdjUnreadable => "its oom_score_adj is unreadable, and might be -1000".to_owned(),
         Doubt::SharedMemoryUnknown => "the lookup of its shared memory is under way".to_owned(),
         Doubt::SharedMemoryUnreadable { reason } => {
@@ -60,6 +73,7 @@ pub(super) fn change(change: &Change, process: &Process, users: Users<'_>) -> St
             format!("without {} in whitelist.names", quoted(pattern.as_bytes()))
         }
         Change::Lift(Protection::User { uid }) => format!("without {} in whitelist.users", users.typed(*uid)),
+        Change::Lift(Protection::Match { key, .. }) => format!("without whitelist.{}", key.as_str()),
         Change::Lift(Protection::Root) => "with whitelist.protect_root = false".to_owned(),
         Change::Lift(Protection::OomScoreAdj) => "with whitelist.honour_oom_score_adj = false".to_owned(),
         // Never offered: nothing lifts these, nor does reading again make a figure exact.
@@ -68,6 +82,9 @@ pub(super) fn change(change: &Change, process: &Process, users: Users<'_>) -> St
         }
         Change::Read(Doubt::NameUnreadable(field)) => {
             format!("with a readable {} that is not whitelisted", field_name(*field))
+        }
+        Change::Read(Doubt::FactUnreadable(key)) => {
+            format!("with a readable {} that matches nothing", fact_name(*key))
         }
         Change::Read(Doubt::CgroupUnreadable) => "with a readable cgroup that is in scope".to_owned(),
         Change::Read(Doubt::OomScoreAdjUnreadable) => "with a readable oom_score_adj above -1000".to_owned(),
@@ -83,6 +100,19 @@ pub(super) const fn threshold(limit: Limit) -> &'static str {
     match limit {
         Limit::Percent => "ram_percent_threshold",
         Limit::Gb => "ram_gb_threshold",
+    }
+}
+
+pub(super) const fn fact_name(key: MatchKey) -> &'static str {
+    match key {
+        MatchKey::Names => "name",
+        MatchKey::Exe => "executable",
+        MatchKey::Args => "command line",
+        MatchKey::Uids => "user",
+        MatchKey::Groups => "group",
+        MatchKey::Cgroups => "cgroup",
+        MatchKey::Units => "unit",
+        MatchKey::Not => "exception",
     }
 }
 

@@ -137,7 +137,7 @@ impl Feed {
             Some(used) => used,
             None => self.own_rules()?,
         };
-        let proc = ProcRoot::real()?.onlooking().measuring(rules.measure);
+        let proc = ProcRoot::real()?.onlooking().measuring(rules.measure).wanting(rules.wanted());
         let memory = proc.memory()?;
         let (_, limit) = rules.limit(&memory);
         let Pid(pid) = process.pid;

@@ -15,7 +15,7 @@ use crate::report::Event;
 impl Engine<'_> {
     /// Puts other settings into force, and returns the former ones for [`Engine::hand_over`].
     pub(in crate::daemon) fn replace_settings(&mut self, settings: Settings) -> Rc<Settings> {
-        self.sources.set_measure(settings.rules.measure);
+        self.sources.follow(&settings.rules);
         self.reports.start_over();
         self.settings.replace(settings)
     }

@@ -69,7 +69,7 @@ impl<'a> Engine<'a> {
         observer: &'a dyn Observer,
         now: Now,
     ) -> anyhow::Result<Self> {
-        sources.set_measure(settings.rules.measure);
+        sources.follow(&settings.rules);
         let settings = SettingsInForce::new(settings, memory);
         let terminations = Terminations::new(settings.timing(), reaper);
         let mut engine = Self {

@@ -8,13 +8,14 @@ use std::{
 use crate::daemon::source::kernel_map::Kernel;
 use crate::{
     model::{
-        Bytes, Inherited, Measure, Name, Parts, Pid, Process, ProcessId, Reading, Source, StartTime, Survey,
+        Bytes, Inherited, Name, Parts, Pid, Process, ProcessId, Reading, Source, StartTime, Survey,
         SystemMemory, Unconfirmed,
     },
     observe::{
         merge::merge,
         procfs::{Accuracy, ProcRoot, Waiting},
     },
+    policy::Rules,
     status::{Dropped, MapUsage},
 };
 
@@ -136,9 +137,10 @@ impl Sources {
         self.kernel.as_ref().map_or(Bytes::ZERO, Kernel::error)
     }
 
-    /// Measures processes over the limit by `measure` from now on.
-    pub(in crate::daemon) const fn set_measure(&mut self, measure: Measure) {
-        self.proc.set_measure(measure);
+    /// Measures processes over the limit, and reads what of them, as `rules` need it from now on.
+    pub(in crate::daemon) fn follow(&mut self, rules: &Rules) {
+        self.proc.set_measure(rules.measure);
+        self.proc.set_wanted(rules.wanted());
     }
 
     /// A close look at one process, with its RSS as exact as a decision about `limit` requires.

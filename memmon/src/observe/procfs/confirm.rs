@@ -17,7 +17,7 @@ use super::parts::parts;
 use super::script::script;
 use super::{Accuracy, ProcRoot, ended, kcmp, pages, parse};
 use crate::model::{
-    Bytes, Fact, Holdings, Measure, Name, Names, Pid, Process, ProcessId, StartTime, Unconfirmed,
+    Bytes, Fact, Holdings, MatchFacts, Measure, Name, Names, Pid, Process, ProcessId, StartTime, Unconfirmed,
 };
 
 /// How often a process is looked at anew whose threads end meanwhile.
@@ -108,6 +108,19 @@ impl ProcRoot {
             Some(Name::new(parse::strip_deleted_suffix(target)))
         });
         let launch = launch(&stat, cmdline.as_deref().ok());
+        let facts = MatchFacts {
+            groups: parse::groups(&status),
+            args: match &cmdline {
+                _ if !self.wanted.args => Fact::Absent,
+                Ok(text) => Fact::Known(parse::args(text)),
+                Err(error) => missing(error),
+            },
+            exe_file: if self.wanted.exe_file {
+                self.exe_file(directory, about, &mut place)
+            } else {
+                Fact::Absent
+            },
+        };
         let script = cmdline.as_deref().ok().and_then(|text| script(exe.known().map(Name::as_bytes), text));
         let names = Names {
             comm: Name::new(stat.comm),
@@ -165,6 +178,7 @@ impl ProcRoot {
             error,
             real_uid,
             effective_uid,
+            facts,
             names,
             cgroup,
             oom_score_adj,
@@ -263,9 +277,20 @@ fn fact(file: io::Result<Vec<u8>>, value: impl FnOnce(&[u8]) -> Option<Name>) ->
 /// The same for a name, which the owner can withhold: by a path longer than the kernel shows, or by not being dumpable if
 /// memmon has no CAP_SYS_PTRACE.
 fn withheld_or(file: io::Result<Vec<u8>>, value: impl FnOnce(&[u8]) -> Option<Name>) -> Fact<Name> {
+    match file {
+        Ok(text) => value(&text).map_or(Fact::Absent, Fact::Known),
+        Err(error) => missing(&error),
+    }
+}
+
+/// What an error of a read says of something that the owner can withhold.
+pub(super) fn missing<T>(error: &io::Error) -> Fact<T> {
     const BY_OWNER: [Errno; 3] = [Errno::ENAMETOOLONG, Errno::EACCES, Errno::EPERM];
-    let error = file.as_ref().err().and_then(io::Error::raw_os_error).map(Errno::from_raw);
-    if error.is_some_and(|error| BY_OWNER.contains(&error)) { Fact::Withheld } else { fact(file, value) }
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(errno) if BY_OWNER.contains(&errno) => Fact::Withheld,
+        _ if gone(error) => Fact::Absent,
+        _ => Fact::Unreadable,
+    }
 }
 
 pub(super) fn gone(error: &io::Error) -> bool {
@@ -305,6 +330,7 @@ mod tests {
             error: Bytes::ZERO,
             real_uid: Uid(1000),
             effective_uid: Uid(1000),
+            facts: MatchFacts::default(),
             names: Names {
                 comm: Name::from("cat"),
                 exe: known("/usr/bin/cat"),

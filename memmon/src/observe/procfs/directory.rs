@@ -47,6 +47,10 @@ impl ProcessDirectory {
         Ok(move || whole(directory.as_fd(), &path))
     }
 
+    pub(super) fn try_clone(&self) -> io::Result<OwnedFd> {
+        self.0.try_clone()
+    }
+
     pub(super) fn link(&self, place: &str, file: &str) -> io::Result<Vec<u8>> {
         Ok(readlinkat(&self.0, format!("{place}{file}").as_str())?.into_vec())
     }

@@ -15,12 +15,13 @@ use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
 use nix::unistd::{SysconfVar, sysconf};
 
-use crate::model::{Bytes, Measure, Pid, SystemMemory};
+use crate::model::{Bytes, Measure, Pid, SystemMemory, WantedFacts};
 
 mod accuracy;
 mod blocking_pool;
 mod confirm;
 mod directory;
+mod exe_file;
 mod freezer;
 mod inherited;
 mod kcmp;
@@ -59,6 +60,8 @@ pub struct ProcRoot {
     onlooks: bool,
     /// Whether processes over the limit are measured by what their end would give back.
     measure: Measure,
+    /// Which facts are read of a process, besides those that every configuration needs.
+    wanted: WantedFacts,
     lookups: lookups::Lookups,
 }
 
@@ -85,6 +88,17 @@ impl ProcRoot {
         Self { measure, ..self }
     }
 
+    /// The same, which also reads the facts `wanted` of each process; by default none.
+    #[must_use]
+    pub fn wanting(self, wanted: WantedFacts) -> Self {
+        Self { wanted, ..self }
+    }
+
+    /// Reads also the facts `wanted` of each process from now on.
+    pub const fn set_wanted(&mut self, wanted: WantedFacts) {
+        self.wanted = wanted;
+    }
+
     /// Measures by `measure` from now on.
     pub const fn set_measure(&mut self, measure: Measure) {
         self.measure = measure;
@@ -97,7 +111,17 @@ impl ProcRoot {
         let page_size =
             page_size.ok_or_else(|| io::Error::other("the C library does not know the page size"))?;
         let (measure, lookups) = (Measure::Rss, lookups::Lookups::default());
-        Ok(Self { directory, path: path.to_owned(), own, page_size, onlooks: false, measure, lookups })
+        let wanted = WantedFacts::default();
+        Ok(Self {
+            directory,
+            path: path.to_owned(),
+            own,
+            page_size,
+            onlooks: false,
+            measure,
+            wanted,
+            lookups,
+        })
     }
 
     /// The machine's memory, from meminfo. `MemAvailable` is there since Linux 3.14.

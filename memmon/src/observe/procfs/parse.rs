@@ -3,9 +3,12 @@
 //! Names are arbitrary bytes from other processes: no parser assumes UTF-8, and none panics. `None` means that the text
 //! is not in the kernel's format.
 
-use std::str::{self, FromStr};
+use std::{
+    collections::BTreeSet,
+    str::{self, FromStr},
+};
 
-use crate::model::{Bytes, Pid, StartTime, Uid};
+use crate::model::{Bytes, Gid, Name, Pid, StartTime, Uid};
 
 /// The fields of /proc/PID/stat that memmon needs.
 #[derive(Debug, PartialEq, Eq)]
@@ -94,6 +97,18 @@ pub(super) fn kib(text: &[u8], label: &str) -> Option<Bytes> {
 pub(super) fn uids(text: &[u8]) -> Option<(Uid, Uid)> {
     let mut fields = words(field(text, "Uid:")?);
     Some((Uid(number(fields.next()?)?), Uid(number(fields.next()?)?)))
+}
+
+/// The real, effective and supplementary groups in /proc/PID/status.
+pub(super) fn groups(text: &[u8]) -> BTreeSet<Gid> {
+    let ids = |label: &str| field(text, label).map(words).into_iter().flatten();
+    ids("Gid:").take(2).chain(ids("Groups:")).filter_map(number).map(Gid).collect()
+}
+
+/// The strings of /proc/PID/cmdline.
+pub(super) fn args(text: &[u8]) -> Vec<Name> {
+    let text = text.strip_suffix(b"\0").unwrap_or(text);
+    if text.is_empty() { vec![] } else { text.split(|byte| *byte == 0).map(Name::new).collect() }
 }
 
 /// The path in /proc/PID/cgroup (cgroups(7)): in the unified hierarchy or, if that is unused, in systemd's own of v1.

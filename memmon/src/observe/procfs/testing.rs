@@ -57,6 +57,18 @@ impl Tree {
         self.link(&format!("{pid}/exe"), "/usr/bin/cat");
     }
 
+    /// Another executable, and arguments of it.
+    pub(super) fn exe_of(&self, pid: u32, exe: &str) {
+        self.link(&format!("{pid}/exe"), exe);
+        self.write(&format!("{pid}/cmdline"), "/bin/cat\0x\0");
+    }
+
+    /// The root folder of pid 1.
+    pub(super) fn root_of_init(&self, folder: &str) {
+        fs::create_dir_all(self.path().join("1")).unwrap();
+        self.link("1/root", folder);
+    }
+
     pub(crate) fn stat(&self, pid: u32, comm: &[u8], flags: u32, threads: u32) {
         let before = format!("{pid} (");
         let after =

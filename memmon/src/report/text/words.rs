@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    model::{Bytes, Doubt, Escaped, Name, NameField, Protection, Signal, Uid},
+    model::{Bytes, Doubt, Escaped, MatchKey, Name, NameField, Protection, Signal, Uid},
     report::event::{Launched, Subject},
 };
 
@@ -38,6 +38,9 @@ pub(super) fn rule(protection: &Protection, user: &mut dyn FnMut(Uid) -> String)
             Field(name)
         ),
         Protection::User { uid } => format!("whitelist.users entry {}", user(*uid)),
+        Protection::Match { key, pattern } => {
+            format!("whitelist.{} entry \"{}\"", key.as_str(), Escaped(pattern.as_bytes()))
+        }
         Protection::Root => "whitelist.protect_root".to_owned(),
         Protection::OomScoreAdj => "its oom_score_adj of -1000".to_owned(),
     }
@@ -54,6 +57,14 @@ pub(super) fn why(doubt: &Doubt) -> String {
                 NameField::Argv0 => "the process is busy, or waits in the kernel, for example for a file server",
             }
         ),
+        Doubt::FactUnreadable(MatchKey::Exe) => {
+            "Its executable cannot be read, so a list of exe cannot be checked; the process is busy, or memmon needs \
+             CAP_SYS_PTRACE"
+                .to_owned()
+        }
+        Doubt::FactUnreadable(key) => {
+            format!("What a list of {} compares cannot be read; the process is busy, or waits in the kernel", key.as_str())
+        }
         Doubt::CgroupUnreadable => {
             "Its cgroup cannot be read, so scope.cgroups cannot be checked; memmon needs to see /proc/PID/cgroup"
                 .to_owned()

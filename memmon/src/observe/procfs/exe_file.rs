@@ -1,0 +1,121 @@
+//! Whether the executable of a process is the file that its path promises.
+//!
+//! /proc/PID/exe is a path in the mount namespace of the process. A user can make a mount namespace and bind-mount a file of
+//! theirs at /usr/bin/postgres in it, so the path alone proves nothing. Here it counts only if that path leads to the same
+//! file in the mount namespace of pid 1, where only root mounts.
+
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::AtFlags;
+use nix::sys::stat::fstatat;
+
+use super::blocking_pool::{JobOwner, run_blocking};
+use super::confirm::missing;
+use super::directory::ProcessDirectory;
+use super::{ProcRoot, parse};
+use crate::model::{Fact, Name};
+
+impl ProcRoot {
+    /// The path of a process's executable, if that is this file for pid 1, too. Both files may be on a server that does not
+    /// answer.
+    pub(super) fn exe_file(
+        &self,
+        directory: &ProcessDirectory,
+        owner: JobOwner,
+        place: &mut String,
+    ) -> Fact<Name> {
+        let found = directory.through(place, |at| {
+            let path = directory.link(at, "exe")?;
+            // A deleted file has no path any more that could be compared.
+            if parse::strip_deleted_suffix(&path).len() < path.len() {
+                return Err(Errno::EACCES.into());
+            }
+            if !path.starts_with(b"/") {
+                return Ok(None);
+            }
+            let (file, root) = (directory.identity(at, "exe")?, self.directory.try_clone()?);
+            run_blocking(owner, move || {
+                let seen_by_init = [b"1/root", &path[..]].concat();
+                let named = match identity(&root, &seen_by_init) {
+                    // pid 1's root is not for memmon to see: its own mount namespace is one that root made, too.
+                    Err(Errno::EACCES | Errno::EPERM) => identity(&root, &path),
+                    named => named,
+                };
+                match (file()?, named) {
+                    (file, Ok(named)) => Ok((file == named).then(|| Name::new(&path[..]))),
+                    (_, Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP)) => Ok(None),
+                    (_, Err(errno)) => Err(errno.into()),
+                }
+            })?
+        });
+        match found {
+            Ok(found) => found.map_or(Fact::Absent, Fact::Known),
+            Err(error) => missing(&error),
+        }
+    }
+}
+
+/// What distinguishes a file from all others: its device and its inode.
+pub(super) type Identity = (u64, u64);
+
+fn identity(root: &impl std::os::fd::AsFd, path: &[u8]) -> nix::Result<Identity> {
+    let path = Path::new(std::ffi::OsStr::from_bytes(path));
+    fstatat(root, path, AtFlags::empty()).map(|found| (found.st_dev, found.st_ino))
+}
+
+impl ProcessDirectory {
+    /// Reads the identity of the file that a link of this directory leads to, as a closure for another thread.
+    fn identity(
+        &self,
+        place: &str,
+        file: &str,
+    ) -> io::Result<impl FnOnce() -> io::Result<Identity> + Send + use<>> {
+        let (directory, path) = (self.try_clone()?, format!("{place}{file}"));
+        Ok(move || Ok(identity(&directory, path.as_bytes())?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::super::Accuracy;
+    use super::super::testing::Tree;
+    use crate::model::{Bytes, Fact, Name, Pid, WantedFacts};
+
+    #[test]
+    fn an_executable_counts_only_if_pid_1_has_the_same_file_at_its_path() {
+        let files = tempfile::tempdir().unwrap();
+        let real = files.path().join("real");
+        fs::write(&real, "").unwrap();
+        fs::write(files.path().join("other"), "").unwrap();
+        let real = real.to_str().unwrap();
+        let elsewhere = |view: &str, exe: &str| {
+            let tree = Tree::new();
+            tree.cat(42);
+            tree.exe_of(42, exe);
+            if !view.is_empty() {
+                tree.root_of_init(view);
+            }
+            let wanted = WantedFacts { exe_file: true, args: true };
+            let root = tree.root().wanting(wanted);
+            root.confirm(Pid(42), None, Bytes::MAX, &Accuracy::StatmExact).unwrap().facts
+        };
+        assert_eq!(elsewhere("/", real).exe_file, Fact::Known(Name::from(real)));
+        assert_eq!(elsewhere("/", real).args, Fact::Known(vec!["/bin/cat".into(), "x".into()]));
+
+        // Another file has that path for pid 1, as after a bind mount in a namespace of the user's own.
+        let view = tempfile::tempdir().unwrap();
+        let there = view.path().join(real.trim_start_matches('/'));
+        fs::create_dir_all(there.parent().unwrap()).unwrap();
+        symlink(files.path().join("other"), &there).unwrap();
+        assert_eq!(elsewhere(view.path().to_str().unwrap(), real).exe_file, Fact::Absent);
+        // No file has, or it was deleted: an upgrade does that to a program that runs.
+        assert_eq!(elsewhere("/nonexistent", real).exe_file, Fact::Absent);
+        assert_eq!(elsewhere("/", &format!("{real} (deleted)")).exe_file, Fact::Withheld);
+    }
+}
