@@ -49,7 +49,7 @@ pub mod map {
 
 /// Names of the programs, and of the frozen global that holds [`Offsets`].
 pub mod program {
-    /// Runs at every change of an mm's counters. The tracepoint has the same name; so it is with the next three.
+    /// Runs at every change of an mm's counters. The tracepoint has the same name, as for the next three.
     pub const RSS_STAT: &str = "rss_stat";
     /// Registers a new process.
     pub const FORK: &str = "sched_process_fork";
@@ -57,8 +57,12 @@ pub mod program {
     pub const EXEC: &str = "sched_process_exec";
     /// Removes a process whose last thread exits.
     pub const EXIT: &str = "sched_process_exit";
-    /// Task iterator: registers processes that started before the programs were attached.
-    pub const SEED: &str = "seed";
+    /// Looks at the process that a busy CPU runs, at the kernel's [`TIMER`].
+    pub const TICK: &str = "tick";
+    /// The tracepoint of [`TICK`].
+    pub const TIMER: &str = "hrtimer_expire_entry";
+    /// Task iterator: registers processes that started before the programs were attached, and updates the others.
+    pub const REFRESH: &str = "refresh";
     /// The global that holds [`Offsets`](crate::Offsets).
     pub const OFFSETS: &str = "OFFSETS";
 }
@@ -146,6 +150,9 @@ pub struct Config {
     pub default_wake_at: u64,
     /// The generation that `default_wake_at` was set with.
     pub default_generation: u64,
+    /// RSS in pages below which `rss_stat` ignores a change. 0 if it alone keeps the table up to date; with two gears
+    /// somewhat below every level, because ticks and scans do that.
+    pub floor: u64,
 }
 
 /// Values of [`Event::kind`].
@@ -187,6 +194,8 @@ pub struct Event {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
+    /// Ticks that found a process running.
+    pub ticks: u64,
     /// Entries updated in place.
     pub updates: u64,
     /// Entries inserted.
@@ -278,9 +287,9 @@ const _: () = {
     assert!(size_of::<ProcessRss>() == 11 * 8 + 2 * 4 + 16 && align_of::<ProcessRss>() == 8);
     assert!(size_of::<Front>() == 16 && align_of::<Front>() == 8);
     assert!(size_of::<WakeLevel>() == 24 && align_of::<WakeLevel>() == 8);
-    assert!(size_of::<Config>() == 24 && align_of::<Config>() == 8);
+    assert!(size_of::<Config>() == 32 && align_of::<Config>() == 8);
     assert!(size_of::<Event>() == 3 * 8 + 4 * 4 + 16 && align_of::<Event>() == 8);
-    assert!(size_of::<Counters>() == 7 * 8 && align_of::<Counters>() == 8);
+    assert!(size_of::<Counters>() == 8 * 8 && align_of::<Counters>() == 8);
     assert!(size_of::<Offsets>() == 18 * 4 && align_of::<Offsets>() == 4);
     assert!(FRONT_SLOTS.is_power_of_two());
     assert!(RING_BYTES.is_power_of_two() && RING_BYTES.is_multiple_of(64 << 10));

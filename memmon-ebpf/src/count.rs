@@ -17,7 +17,8 @@ static LOGGED: Array<u32, 1> = Array::new();
 #[inline(always)]
 pub(crate) fn count(change: impl FnOnce(&mut Counters)) {
     if let Some(counters) = COUNTERS.get_ptr_mut(0) {
-        // SAFETY: the element belongs to this CPU, and a program does not interrupt itself.
+        // SAFETY: the element belongs to this CPU. A tick that interrupts another program in the middle of a change may cost
+        // one count, never more.
         change(unsafe { &mut *counters });
     }
 }

@@ -1,8 +1,11 @@
 //! The BPF programs of memmon: they count and wake, they never judge.
 //!
-//! Four tracepoints keep a table of every process's resident memory, and an iterator fills in who was there before. A
-//! change of an mm's counters belongs to the process of `mm->owner`, and only while that runs in this mm: the current
-//! task may be a parent that copies, a vfork child, kswapd, or whoever truncates a shared file.
+//! Four tracepoints keep a table of every process's resident memory, and an iterator adds the processes that started
+//! earlier. A change of an mm's counters belongs to the process of `mm->owner`, and only while that runs in this mm: the
+//! current task may be a parent that copies, a vfork child, kswapd, or any process that truncates a shared file.
+//!
+//! Since Linux 6.2 `rss_stat` fires once per page, which costs a page fault some percent of its time. With two gears it is
+//! attached only while a process is near a limit; at other times `tick` looks at the process that each busy CPU runs.
 #![no_std]
 #![no_main]
 #![expect(
@@ -17,7 +20,7 @@ mod kernel;
 mod table;
 mod wake;
 
-use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{helpers::bpf_get_current_task_btf, macros::btf_tracepoint, programs::BtfTracePointContext};
 
 use kernel::{Mm, Task};
 
@@ -26,14 +29,36 @@ use kernel::{Mm, Task};
 fn rss_stat(context: BtfTracePointContext) -> i32 {
     // SAFETY: the first argument is the mm.
     let mm = unsafe { Mm::new(context.arg(0)) };
-    // None: the last user is gone and the memory is being torn down.
-    let Some(owner) = mm.owner() else { return 0 };
-    let generation = wake::generation();
-    if front::settled(owner.tgid(), mm.rss(), generation) || !owner.runs_in(mm) {
-        return 0;
+    let rss = mm.rss();
+    if rss >= wake::floor() {
+        changed(mm, rss);
     }
-    table::record(owner, mm, generation);
     0
+}
+
+/// A high-resolution timer expired, in interrupt context: on a busy CPU the scheduler's tick is one. No argument is read:
+/// the second has another type since 7.2.
+#[btf_tracepoint(function = "hrtimer_expire_entry")]
+fn tick(_: BtfTracePointContext) -> i32 {
+    // SAFETY: a helper without arguments (5.11); the interrupted task is never null.
+    let task = unsafe { Task::new(bpf_get_current_task_btf().cast()) };
+    // None: the CPU is idle, or runs a kernel thread.
+    if let Some(mm) = task.mm() {
+        count::count(|counters| counters.ticks += 1);
+        changed(mm, mm.rss());
+    }
+    0
+}
+
+/// Takes note that `mm` has `rss` pages resident now.
+#[inline(always)]
+fn changed(mm: Mm, rss: u64) {
+    // None: the last user is gone and the memory is being torn down.
+    let Some(owner) = mm.owner() else { return };
+    let generation = wake::generation();
+    if !front::settled(owner.tgid(), rss, generation) && owner.runs_in(mm) {
+        table::record(owner, mm, generation);
+    }
 }
 
 /// A thread or process was made. Arguments `(parent, child)`.
@@ -77,13 +102,14 @@ fn sched_process_exit(context: BtfTracePointContext) -> i32 {
     0
 }
 
-/// Visits every thread once: what runs in memory of its own is a process. That the owner is asked, and not the leader,
-/// covers a leader that exited before its threads, and leaves out who borrows memory (vfork, kernel threads).
+/// Visits every thread once: a thread that runs in memory of its own stands for a process. Comparing with the owner, and
+/// not with the leader, covers a leader that exited before its threads, and leaves out borrowed memory (vfork, kernel
+/// threads). A process that is in the table already is brought up to date.
 ///
 /// The argument is a `struct bpf_iter__task { meta, task }`.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task")]
-extern "C" fn seed(context: *const *const u8) -> i32 {
+extern "C" fn refresh(context: *const *const u8) -> i32 {
     // SAFETY: two pointers, of which the second is the task, null after the last one.
     let task = unsafe { core::ptr::read_volatile(context.wrapping_add(1)) };
     if task.is_null() {
@@ -93,7 +119,7 @@ extern "C" fn seed(context: *const *const u8) -> i32 {
     let task = unsafe { Task::new(task) };
     let Some(mm) = task.mm() else { return 0 };
     if mm.owner().is_some_and(|owner| owner.is(task)) {
-        table::seed(task, mm);
+        table::refresh(task, mm);
     }
     0
 }

@@ -29,15 +29,18 @@ const EEXIST: i32 = -17;
 #[inline(always)]
 pub(crate) fn record(owner: Task, mm: Mm, generation: u64) {
     let tgid = owner.tgid();
-    let Some(entry) = PROCESSES.get_ptr_mut(tgid) else {
-        return add(owner, mm, None, BPF_ANY);
-    };
-    // SAFETY: the lookup's null check is above; elements are not freed while a program runs. A removed one may become
-    // another process's at any time: what is written then is right again with that process's next step.
-    let process = unsafe { &mut *entry };
-    if process.mm != mm.address() {
-        return add(owner, mm, None, BPF_ANY);
+    match PROCESSES.get_ptr_mut(tgid) {
+        // SAFETY: the lookup's null check is above; elements are not freed while a program runs.
+        Some(entry) if unsafe { (*entry).mm } == mm.address() => update(entry, owner, mm, generation),
+        _ => add(owner, mm, None, BPF_ANY),
     }
+}
+
+#[inline(always)]
+fn update(entry: *mut ProcessRss, owner: Task, mm: Mm, generation: u64) {
+    // SAFETY: as in `record`. A removed element may become another process's at any time: what is written then is right
+    // again with that process's next step.
+    let process = unsafe { &mut *entry };
     let (counts, leader) = (mm.counts(), owner.leader());
     process.file_pages = counts.file;
     process.anon_pages = counts.anon;
@@ -48,7 +51,7 @@ pub(crate) fn record(owner: Task, mm: Mm, generation: u64) {
     process.uid = leader.uid();
     process.comm = leader.comm();
     count(|counters| counters.updates += 1);
-    wake::check(entry, tgid, generation);
+    wake::check(entry, owner.tgid(), generation);
 }
 
 /// Starts the entry of the process that `task` belongs to afresh: it called exec, or `elder` forked it with a copy of
@@ -65,10 +68,21 @@ pub(crate) fn renew(task: Task, mm: Mm, elder: Option<Task>) {
     add(task, mm, elder, BPF_ANY);
 }
 
-/// Adds a process that ran before the programs were attached. An entry that an event made meanwhile is newer.
+/// Adds a process that ran before the programs were attached, or brings its entry up to date. An entry that an event made
+/// meanwhile is newer than what the iterator saw, and an entry of other memory belongs to an exec that is under way.
 #[inline(always)]
-pub(crate) fn seed(owner: Task, mm: Mm) {
-    add(owner, mm, None, BPF_NOEXIST);
+pub(crate) fn refresh(owner: Task, mm: Mm) {
+    let (tgid, generation) = (owner.tgid(), wake::generation());
+    match PROCESSES.get_ptr_mut(tgid) {
+        None => add(owner, mm, None, BPF_NOEXIST),
+        Some(entry) => {
+            // SAFETY: as in `record`.
+            let same = unsafe { (*entry).mm } == mm.address();
+            if same && !front::settled(tgid, mm.rss(), generation) {
+                update(entry, owner, mm, generation);
+            }
+        }
+    }
 }
 
 /// Removes a process whose last thread exits.

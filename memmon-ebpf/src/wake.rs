@@ -36,6 +36,16 @@ pub(crate) fn generation() -> u64 {
     unsafe { ptr::read_volatile(generation) }
 }
 
+/// The RSS in pages below which a change of the counters needs no attention. User space changes it while it runs.
+#[inline(always)]
+pub(crate) fn floor() -> u64 {
+    let Some(config) = CONFIG.get_ptr(0) else { return 0 };
+    // SAFETY: array elements live as long as the map.
+    let floor = unsafe { &raw const (*config).floor };
+    // SAFETY: as above; user space may write it, in one piece.
+    unsafe { ptr::read_volatile(floor) }
+}
+
 /// Holds `entry`, just written, against its level: tells user space once, then lets events pass until the next change.
 #[inline(always)]
 pub(crate) fn check(entry: *mut ProcessRss, tgid: u32, generation: u64) {

@@ -18,10 +18,11 @@ use std::{
 use aya::{
     Ebpf, Pod,
     maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf},
+    programs::tp_btf::BtfTracePointLink,
 };
 use aya_log::EbpfLogger;
 use log::Log;
-use memmon_common::{Config, Counters, Event, Offsets, ProcessRss, WakeLevel};
+use memmon_common::{Config, Counters, Event, Offsets, ProcessRss, WakeLevel, program};
 
 use super::decode;
 use crate::model::{Pid, ProcessId, StartTime};
@@ -33,6 +34,7 @@ pub use pin::{PinError, default_dir as default_pin_dir};
 pub struct KernelMap {
     // Dropped in this order: the programs first and the pin last, because its lock admits the next daemon.
     ebpf: Ebpf,
+    gears: Gears,
     processes: HashMap<MapData, u32, Plain<ProcessRss>>,
     processes_fd: OwnedFd,
     levels: HashMap<MapData, u32, Plain<WakeLevel>>,
@@ -45,6 +47,27 @@ pub struct KernelMap {
     pin: Result<Option<pin::Pin>, PinError>,
 }
 
+/// Which programs notice that a process grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gear {
+    /// Only ticks: they cost a page fault nothing, and notice growth within a tick of CPU time.
+    Calm,
+    /// Every change of the counters as well.
+    Exact,
+}
+
+/// The gears that there are, and the one that is in use.
+enum Gears {
+    /// `rss_stat` is always attached, with the reason if ticks were asked for.
+    One(Option<String>),
+    /// Ticks are always watched, `rss_stat` is attached while there is a link.
+    Two {
+        /// Keeps the program attached that ticks run.
+        _tick: BtfTracePointLink,
+        exact: Option<BtfTracePointLink>,
+    },
+}
+
 /// Options for [`KernelMap::attach`].
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -53,6 +76,8 @@ pub struct Options {
     /// Directory to pin the map in while attached (see [`default_pin_dir`]). If none, the map is not pinned, and there is
     /// no lock against a second daemon.
     pub pin_dir: Option<PathBuf>,
+    /// Whether to start in [`Gear::Calm`], if ticks are seen on this machine.
+    pub two_gears: bool,
 }
 
 impl KernelMap {
@@ -93,6 +118,7 @@ impl KernelMap {
         self.write_config(Config {
             default_wake_at: wake_at,
             default_generation: generation,
+            floor: self.floor_below(wake_at),
             ..self.current
         })?;
         self.write_config(Config { generation, ..self.current })
@@ -110,7 +136,8 @@ impl KernelMap {
         let generation = self.current.generation + 1;
         let level = WakeLevel { start_boottime: process.start_boottime, wake_at, generation };
         self.levels.insert(id.pid.0, Plain(level), 0).map_err(as_io)?;
-        self.write_config(Config { generation, ..self.current })?;
+        let floor = self.current.floor.min(self.floor_below(wake_at));
+        self.write_config(Config { generation, floor, ..self.current })?;
         // Exit removes the process before its level: if the process is still in the map, its exit will remove both.
         let now = self.get(id.pid)?.filter(is_it);
         if now.is_none() {
@@ -152,9 +179,49 @@ impl KernelMap {
         ignore_missing(self.levels.remove(&pid.0))
     }
 
-    /// Adds the processes that are missing from the map; existing entries stay as they are.
-    pub fn reseed(&mut self) -> io::Result<()> {
-        load::seed(&mut self.ebpf)
+    /// Adds the processes that are missing from the map, and brings the others up to date.
+    pub fn refresh(&mut self) -> io::Result<()> {
+        load::refresh(&mut self.ebpf)
+    }
+
+    /// The gear in use.
+    pub const fn gear(&self) -> Gear {
+        match self.gears {
+            Gears::Two { exact: None, .. } => Gear::Calm,
+            Gears::One(_) | Gears::Two { exact: Some(_), .. } => Gear::Exact,
+        }
+    }
+
+    /// Whether there are two gears; otherwise the reason, if they were asked for.
+    pub fn has_two_gears(&self) -> Result<(), Option<&str>> {
+        match &self.gears {
+            Gears::One(why) => Err(why.as_deref()),
+            Gears::Two { .. } => Ok(()),
+        }
+    }
+
+    /// Changes the gear, if there are two. Attaching takes half a millisecond, and longer right after detaching, when it
+    /// waits until no CPU can be in the program any more. What grew until then is in the map afterwards.
+    pub fn shift(&mut self, gear: Gear) -> io::Result<()> {
+        let Gears::Two { exact, .. } = &mut self.gears else { return Ok(()) };
+        match gear {
+            Gear::Calm => *exact = None,
+            Gear::Exact if exact.is_some() => {}
+            Gear::Exact => {
+                *exact = Some(load::attach_link(&mut self.ebpf, program::RSS_STAT).map_err(io::Error::other)?);
+                self.refresh()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The floor of `rss_stat` for a level: as far below it as a process that falls and rises again must be seen to fall
+    /// (an eighth), and as far again. The kernel frees at most 2 MiB between two events, so none falls past it unseen.
+    fn floor_below(&self, level: u64) -> u64 {
+        match self.gears {
+            Gears::One(_) => 0,
+            Gears::Two { .. } => level - level / 4,
+        }
     }
 
     fn write_config(&mut self, config: Config) -> io::Result<()> {

@@ -121,8 +121,9 @@ pub fn event(bytes: &[u8]) -> Option<Event> {
 /// The sum of two CPUs' counters.
 #[must_use]
 pub const fn sum(one: &Counters, other: &Counters) -> Counters {
-    let Counters { updates, inserts, insert_full, insert_failed, remove_failed, events, ring_full } = *other;
+    let Counters { ticks, updates, inserts, insert_full, insert_failed, remove_failed, events, ring_full } = *other;
     Counters {
+        ticks: one.ticks + ticks,
         updates: one.updates + updates,
         inserts: one.inserts + inserts,
         insert_full: one.insert_full + insert_full,
@@ -223,6 +224,7 @@ mod tests {
     #[test]
     fn counters_add_up() {
         let one = Counters {
+            ticks: 8,
             updates: 1,
             inserts: 2,
             insert_full: 3,
@@ -232,6 +234,7 @@ mod tests {
             ring_full: 7,
         };
         let twice = Counters {
+            ticks: 16,
             updates: 2,
             inserts: 4,
             insert_full: 6,

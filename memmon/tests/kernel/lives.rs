@@ -169,7 +169,7 @@ fn a_new_seed_adds_missing_processes() {
     map.remove(Pid(hog.pid())).unwrap();
     map.remove(Pid(hog.pid())).unwrap();
     assert_eq!(entry(&map, hog.pid()), None);
-    map.reseed().unwrap();
+    map.refresh().unwrap();
     is_about(agrees(&map, hog.pid()).anon_pages, pages(30));
     assert!(map.counters().unwrap().inserts > inserts);
 }

@@ -7,6 +7,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod counts;
+mod gears;
 mod lives;
 mod pin;
 mod wakes;
@@ -37,7 +38,7 @@ fn pages(megabytes: u64) -> u64 {
 
 /// Attaches without a pin, with room for `capacity` processes.
 fn attach(capacity: u32) -> KernelMap {
-    attach_with(&Options { capacity, pin_dir: None })
+    attach_with(&Options { capacity, pin_dir: None, two_gears: false })
 }
 
 fn attach_with(options: &Options) -> KernelMap {

@@ -52,7 +52,7 @@ fn the_map_is_pinned_by_field_names_and_gone_at_the_end() {
     bpftool(&stale).ok(); // it succeeds without JSON
     assert!(file.exists());
 
-    let options = Options { capacity: 4096, pin_dir: Some(dir.clone()) };
+    let options = Options { capacity: 4096, pin_dir: Some(dir.clone()), two_gears: false };
     let map = attach_with(&options);
     assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
     let hog = Hog::start("anon 30M hold");
@@ -93,7 +93,7 @@ fn the_map_is_pinned_by_field_names_and_gone_at_the_end() {
 fn everything_else_works_without_the_pin() {
     private_bpffs();
     let dir = default_pin_dir().unwrap();
-    let options = Options { capacity: 4096, pin_dir: Some(dir.clone()) };
+    let options = Options { capacity: 4096, pin_dir: Some(dir.clone()), two_gears: false };
     // A directory of another user is not used, and stays.
     fs::create_dir(&dir).unwrap();
     chown(&dir, Some(47_001), None).unwrap();

@@ -51,7 +51,11 @@ impl Kernel {
         };
         let capacity =
             max_processes.unwrap_or_else(|| facts.pid_max.unwrap_or(MOST_PROCESSES).min(MOST_PROCESSES));
-        let options = bpf::Options { capacity, pin_dir: if pinned { bpf::default_pin_dir() } else { None } };
+        let options = bpf::Options {
+            capacity,
+            pin_dir: if pinned { bpf::default_pin_dir() } else { None },
+            two_gears: false,
+        };
         let held_back = match support.counter_error {
             CounterError::PerProcess { bound } => bound,
             CounterError::PerThread { .. } => support.counter_error.of(LIKELY_THREADS),
@@ -148,7 +152,7 @@ impl Kernel {
     }
 
     pub(in crate::daemon) fn reseed(&mut self) -> io::Result<()> {
-        self.map.reseed()
+        self.map.refresh()
     }
 
     /// Maximum by which its readings may be too low.

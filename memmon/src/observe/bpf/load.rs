@@ -4,23 +4,27 @@ use std::{
     fs,
     io::{self, Read},
     os::fd::AsFd,
+    time::{Duration, Instant},
 };
 
 use aya::{
     Btf, BtfError, Ebpf, EbpfError, EbpfLoader, include_bytes_aligned,
     maps::{Map, MapError},
-    programs::{BtfTracePoint, Iter, ProgramError},
+    programs::{BtfTracePoint, Iter, ProgramError, tp_btf::BtfTracePointLink},
 };
 use aya_log::EbpfLogger;
 use memmon_common::{Config, NEVER, Offsets, map, program};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
-use super::{KernelMap, Options, PinError, Plain, batch, pin::Pin};
+use super::{Gears, KernelMap, Options, PinError, Plain, batch, pin::Pin};
 
 static OBJECT: &[u8] = include_bytes_aligned!(env!("MEMMON_BPF_OBJECT_PATH"));
 
 /// The exit program is attached first, so that it sees the exit of every process that a later one adds.
-const TRACEPOINTS: [&str; 4] = [program::EXIT, program::EXEC, program::FORK, program::RSS_STAT];
+const LIVES: [&str; 3] = [program::EXIT, program::EXEC, program::FORK];
+
+/// Wall-clock time that a busy CPU waits for a tick, which is due after 10 ms at the latest (`CONFIG_HZ=100`).
+const TICK_IS_LATE: Duration = Duration::from_millis(60);
 
 /// Reason why the programs could not be attached, with its remedy.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +93,8 @@ pub(super) fn load(offsets: &Offsets, options: &Options) -> Result<KernelMap, At
         .map_max_entries(map::LEVELS, options.capacity)
         .load(OBJECT)
         .map_err(loading)?;
-    verify(&mut ebpf)?;
+    let btf = Btf::from_sys_fs().map_err(AttachError::Btf)?;
+    verify(&mut ebpf, &btf)?;
 
     let processes = take(&mut ebpf, map::PROCESSES)?;
     let pin = pin.and_then(|pin| pin.map(|pin| pin.publish(&processes)).transpose());
@@ -104,22 +109,50 @@ pub(super) fn load(offsets: &Offsets, options: &Options) -> Result<KernelMap, At
         counters: take(&mut ebpf, map::COUNTERS)?.try_into().map_err(unusable(map::COUNTERS))?,
         events: take(&mut ebpf, map::EVENTS)?.try_into().map_err(unusable(map::EVENTS))?,
         log,
+        gears: Gears::One(None),
         current: Config::default(),
         scratch: batch::Scratch::new(),
         pin,
         ebpf,
     };
-    kernel_map
-        .write_config(Config { generation: 1, default_wake_at: NEVER, default_generation: 1 })
-        .map_err(unusable(map::CONFIG))?;
-    attach(&mut kernel_map.ebpf)?;
-    kernel_map.reseed().map_err(AttachError::Seed)?;
+    let config = Config { generation: 1, default_wake_at: NEVER, default_generation: 1, floor: 0 };
+    kernel_map.write_config(config).map_err(unusable(map::CONFIG))?;
+    attach(&mut kernel_map.ebpf, &LIVES)?;
+    if options.two_gears {
+        kernel_map.gears = match watch_ticks(&mut kernel_map, &btf) {
+            Ok(tick) => Gears::Two { _tick: tick, exact: None },
+            Err(why) => Gears::One(Some(why)),
+        };
+    }
+    if matches!(kernel_map.gears, Gears::One(_)) {
+        attach(&mut kernel_map.ebpf, &[program::RSS_STAT])?;
+    }
+    kernel_map.refresh().map_err(AttachError::Seed)?;
     Ok(kernel_map)
 }
 
+/// Attaches the program that ticks run, and makes sure that they do: a kernel without high-resolution timers has ticks
+/// that are none. Returns the reason if they don't.
+fn watch_ticks(kernel_map: &mut KernelMap, btf: &Btf) -> Result<BtfTracePointLink, String> {
+    let tick: &mut BtfTracePoint = find(&mut kernel_map.ebpf, program::TICK).map_err(|error| error.to_string())?;
+    tick.load(program::TIMER, btf)
+        .map_err(|error| running(program::TICK, "loading", error).to_string())?;
+    let link = attach_link(&mut kernel_map.ebpf, program::TICK).map_err(|error| error.to_string())?;
+    let begun = Instant::now();
+    // Busy, because only a busy CPU has a tick.
+    while begun.elapsed() < TICK_IS_LATE {
+        match kernel_map.counters() {
+            Ok(counters) if counters.ticks == 0 => {}
+            Ok(_) => return Ok(link),
+            Err(error) => return Err(format!("counters of ticks: {error}")),
+        }
+    }
+    Err("the timer interrupts of this machine are not visible to BPF programs".to_owned())
+}
+
 /// Runs the task iterator to its end. EAGAIN means that it visited a million tasks without writing; it then continues.
-pub(super) fn seed(ebpf: &mut Ebpf) -> io::Result<()> {
-    let program: &mut Iter = find(ebpf, program::SEED).map_err(io::Error::other)?;
+pub(super) fn refresh(ebpf: &mut Ebpf) -> io::Result<()> {
+    let program: &mut Iter = find(ebpf, program::REFRESH).map_err(io::Error::other)?;
     let link = program.attach().and_then(|link| program.take_link(link)).map_err(io::Error::other)?;
     let mut tasks = link.into_file().map_err(io::Error::other)?;
     loop {
@@ -132,23 +165,29 @@ pub(super) fn seed(ebpf: &mut Ebpf) -> io::Result<()> {
     }
 }
 
-/// Loads all programs, which runs the verifier.
-fn verify(ebpf: &mut Ebpf) -> Result<(), AttachError> {
-    let btf = Btf::from_sys_fs().map_err(AttachError::Btf)?;
-    for name in TRACEPOINTS {
+/// Loads all programs that every kernel has, which runs the verifier.
+fn verify(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), AttachError> {
+    for name in LIVES.into_iter().chain([program::RSS_STAT]) {
         let program: &mut BtfTracePoint = find(ebpf, name)?;
-        program.load(name, &btf).map_err(|error| running(name, "loading", error))?;
+        program.load(name, btf).map_err(|error| running(name, "loading", error))?;
     }
-    let seed: &mut Iter = find(ebpf, program::SEED)?;
-    seed.load("task", &btf).map_err(|error| running(program::SEED, "loading", error))
+    let refresh: &mut Iter = find(ebpf, program::REFRESH)?;
+    refresh.load("task", btf).map_err(|error| running(program::REFRESH, "loading", error))
 }
 
-fn attach(ebpf: &mut Ebpf) -> Result<(), AttachError> {
-    for name in TRACEPOINTS {
+fn attach(ebpf: &mut Ebpf, names: &[&'static str]) -> Result<(), AttachError> {
+    for name in names {
         let program: &mut BtfTracePoint = find(ebpf, name)?;
         program.attach().map_err(|error| running(name, "attaching", error))?;
     }
     Ok(())
+}
+
+/// Attaches a program until the link is dropped.
+pub(super) fn attach_link(ebpf: &mut Ebpf, name: &'static str) -> Result<BtfTracePointLink, AttachError> {
+    let program: &mut BtfTracePoint = find(ebpf, name)?;
+    let link = program.attach().and_then(|link| program.take_link(link));
+    link.map_err(|error| running(name, "attaching", error))
 }
 
 fn find<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, AttachError>

@@ -1,0 +1,143 @@
+//! Two gears: ticks notice growth while no process is near a limit, `rss_stat` does while one is.
+
+use std::time::Instant;
+
+use memmon::{
+    model::Pid,
+    observe::bpf::{Gear, KernelMap, Options},
+};
+use memmon_common::STEP;
+
+use crate::common::{eventually, hog::Hog};
+use crate::{agrees, attach_with, crossings, error, expect_entry, go_on, identity, offsets, pages, stride};
+
+/// None, with the reason on standard error, if the kernel counts in batches: then there is one gear, by design.
+fn two_gears() -> Option<KernelMap> {
+    let map = attach_with(&Options { capacity: 4096, pin_dir: None, two_gears: true });
+    if offsets().rss_legacy != 0 {
+        eprintln!("skipped: before Linux 6.2 rss_stat costs next to nothing, and memmon uses one gear");
+        return None;
+    }
+    assert_eq!(map.has_two_gears(), Ok(()));
+    Some(map)
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn ticks_alone_notice_a_crossing() {
+    let Some(mut map) = two_gears() else { return };
+    assert_eq!(map.gear(), Gear::Calm);
+    map.set_default_wake_level(pages(64)).unwrap();
+    // Small pages, a few milliseconds of work beyond the level.
+    let hog = Hog::start("anon 250M hold");
+    let mut seen = Vec::new();
+    eventually("the crossing", || {
+        seen.extend(crossings(&mut map, hog.pid()));
+        !seen.is_empty()
+    });
+    let rss = seen[0].rss_pages;
+    assert!((pages(64)..pages(250)).contains(&rss), "{rss} pages at the tick");
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn the_exact_gear_notices_a_crossing_where_it_is() {
+    let Some(mut map) = two_gears() else { return };
+    let hog = Hog::start("anon 40M wait-term anon 100M hold");
+    hog.begun("wait-term");
+    map.set_default_wake_level(pages(64)).unwrap();
+    map.shift(Gear::Exact).unwrap();
+    assert_eq!(map.gear(), Gear::Exact);
+    go_on(&hog);
+    let mut seen = Vec::new();
+    eventually("the crossing", || {
+        seen.extend(crossings(&mut map, hog.pid()));
+        !seen.is_empty()
+    });
+    let rss = seen[0].rss_pages;
+    assert!((pages(64)..=pages(64) + stride() + STEP).contains(&rss), "{rss} pages at the crossing");
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn what_stands_still_between_two_ticks_is_found_by_a_refresh() {
+    let Some(mut map) = two_gears() else { return };
+    let hog = Hog::start("anon 20M wait-term anon 1M hold");
+    hog.begun("wait-term");
+    go_on(&hog);
+    hog.begun("hold");
+    map.refresh().unwrap();
+    agrees(&map, hog.pid());
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_shift_shows_what_grew_until_then() {
+    let Some(mut map) = two_gears() else { return };
+    map.set_default_wake_level(pages(30)).unwrap();
+    // Standing still above the level: no tick of its own, and no change of its counters.
+    let hog = Hog::start("anon 60M hold");
+    hog.begun("hold");
+    map.remove(Pid(hog.pid())).unwrap();
+    let _ = crossings(&mut map, hog.pid());
+    map.shift(Gear::Exact).unwrap();
+    assert_eq!(crossings(&mut map, hog.pid()).len(), 1);
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_process_that_falls_and_rises_makes_an_event_each_time() {
+    let Some(mut map) = two_gears() else { return };
+    let hog = Hog::start("anon 20M wait-term anon 60M free wait-term anon 80M hold");
+    hog.begun("wait-term");
+    map.set_default_wake_level(pages(64)).unwrap();
+    map.shift(Gear::Exact).unwrap();
+    go_on(&hog);
+    eventually("the first crossing", || !crossings(&mut map, hog.pid()).is_empty());
+    eventually("the fall", || {
+        map.refresh().unwrap();
+        expect_entry(&map, hog.pid()).rss_pages() < pages(40)
+    });
+    go_on(&hog);
+    eventually("the second crossing", || !crossings(&mut map, hog.pid()).is_empty());
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_level_of_its_own_below_the_default_lowers_the_floor() {
+    let Some(mut map) = two_gears() else { return };
+    let hog = Hog::start("anon 10M wait-term anon 40M hold");
+    hog.begun("wait-term");
+    map.set_default_wake_level(pages(200)).unwrap();
+    map.shift(Gear::Exact).unwrap();
+    map.set_wake_level(identity(hog.pid()), pages(30)).unwrap();
+    go_on(&hog);
+    let mut seen = Vec::new();
+    eventually("the crossing", || {
+        seen.extend(crossings(&mut map, hog.pid()));
+        !seen.is_empty()
+    });
+    let rss = seen[0].rss_pages;
+    assert!((pages(30)..=pages(30) + stride() + STEP).contains(&rss), "{rss} pages at the crossing");
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn shifts_lose_nobody() {
+    let Some(mut map) = two_gears() else { return };
+    let hogs: Vec<Hog> = (0..4).map(|_| Hog::start("anon 20M hold")).collect();
+    let begun = Instant::now();
+    for _ in 0..10 {
+        map.shift(Gear::Exact).unwrap();
+        map.shift(Gear::Calm).unwrap();
+    }
+    eprintln!("ten shifts there and back took {:?}", begun.elapsed());
+    for hog in &hogs {
+        hog.begun("hold");
+    }
+    map.refresh().unwrap();
+    for hog in &hogs {
+        let rss = expect_entry(&map, hog.pid()).rss_pages();
+        assert!(rss + error(1) >= pages(20), "{rss} pages");
+    }
+}
