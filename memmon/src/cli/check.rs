@@ -318,6 +318,7 @@ mod tests {
         [kernel]
         source                = "auto"
         # max_processes: as many as kernel.pid_max allows
+        gear                  = "auto"
         instant               = true
         realtime              = false
 

@@ -201,6 +201,7 @@ fn diagnose<'a>(facts: &'a Facts, support: &'a Support) -> Diagnosis<'a> {
         },
     });
     checks.push(Check::ok("counter error", counter_error(facts, support.counter_error)));
+    checks.push(Check::ok("gears", gears(support)));
     checks.push(Check::ok(
         "statm",
         if support.statm_exact { "an exact sum" } else { "lags behind: smaps_rollup is read near a limit" },
@@ -209,6 +210,13 @@ fn diagnose<'a>(facts: &'a Facts, support: &'a Support) -> Diagnosis<'a> {
     let able = chosen.is_ok() && support.enforce.available;
     let reach = Reach::of(able, support);
     Diagnosis { able, reach, source: chosen.ok().map(|(source, _)| source), checks, support, layout }
+}
+
+fn gears(support: &Support) -> String {
+    match &support.one_gear {
+        None => "two: a change of memory costs nothing while no process is near its limit".to_owned(),
+        Some(why) => format!("one: {why}"),
+    }
 }
 
 /// A line for each kind of namespace that something depends on.

@@ -78,6 +78,7 @@ pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut d
         Some(count) => key(out, "max_processes", count)?,
         None => writeln!(out, "# max_processes: as many as kernel.pid_max allows")?,
     }
+    key(out, "gear", quoted(kernel.gear.as_str()))?;
     key(out, "instant", kernel.instant)?;
     key(out, "realtime", kernel.realtime)?;
     section(out, "termination")?;

@@ -137,7 +137,7 @@ const fn mode(status: &Status) -> &'static str {
 fn facts(status: &Status) -> Vec<(&'static str, String)> {
     let Status { source, config, limit, counts, last_scan, map, lost, memory, .. } = status;
     let mut facts = vec![
-        ("source", format!("{} ({})", source.name, source.reason)),
+        ("source", format!("{} ({}){}", source.name, source.reason, in_gear(source.gear))),
         ("mode", mode(status).to_owned()),
         (
             "limit",
@@ -203,6 +203,15 @@ fn facts(status: &Status) -> Vec<(&'static str, String)> {
         .collect();
     facts.push(("lost", if losses.is_empty() { "nothing".to_owned() } else { losses.join(", ") }));
     facts
+}
+
+/// The gear in use, after the reason for the source.
+const fn in_gear(gear: Option<crate::model::Gear>) -> &'static str {
+    match gear {
+        None => "",
+        Some(crate::model::Gear::Calm) => ", calm gear",
+        Some(crate::model::Gear::Exact) => ", exact gear",
+    }
 }
 
 fn climber(climber: &Climber, users: &dyn Users) -> String {
@@ -326,7 +335,7 @@ mod tests {
             uptime_seconds: 12_345.0,
             dry_run: false,
             awaits_enable: false,
-            source: Source { name: model::Source::Ebpf, reason: "the best there is".into() },
+            source: Source { name: model::Source::Ebpf, reason: "the best there is".into(), gear: None },
             degraded: vec![],
             config: Configuration {
                 file: Some("/etc/memmon/config.toml".into()),

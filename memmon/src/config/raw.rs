@@ -88,6 +88,7 @@ pub(super) struct Scope {
 pub(super) struct Kernel {
     pub(super) source: Option<Spanned<String>>,
     pub(super) max_processes: Option<Spanned<i64>>,
+    pub(super) gear: Option<Spanned<String>>,
     pub(super) instant: Option<Spanned<bool>>,
     pub(super) realtime: Option<Spanned<bool>>,
 }
@@ -184,6 +185,7 @@ pub(super) fn read(text: &str, problems: &mut Problems<'_>) -> Typed {
     let (kernel, _) = document.section("kernel", problems, |section| Kernel {
         source: section.take("source", &STRING),
         max_processes: section.take("max_processes", &INTEGER),
+        gear: section.take("gear", &STRING),
         instant: section.take("instant", &BOOLEAN),
         realtime: section.take("realtime", &BOOLEAN),
     });

@@ -18,7 +18,7 @@ use super::{
     warning::{Concern, Warning},
 };
 use crate::{
-    model::{Bytes, Measure, Pid, SourceChoice, Uid},
+    model::{Bytes, GearChoice, Measure, Pid, SourceChoice, Uid},
     policy::{Limits, Rules, Scope, UidRanges},
 };
 
@@ -93,7 +93,7 @@ pub(super) fn settings(
     let raw::Thresholds { ram_percent_threshold, ram_gb_threshold, check_interval, warn_at_percent, measure } =
         thresholds;
     let raw::Settings { dry_run, log_file, enable_syslog } = settings;
-    let raw::Kernel { source, max_processes, instant, realtime } = kernel;
+    let raw::Kernel { source, max_processes, gear, instant, realtime } = kernel;
     let raw::Termination {
         grace,
         repeat_limit,
@@ -138,6 +138,7 @@ pub(super) fn settings(
     let kernel = Kernel {
         source: reader.choice("source", source, &SOURCES, SourceChoice::as_str).unwrap_or_default(),
         max_processes: reader.max_processes(max_processes),
+        gear: reader.choice("gear", gear, &GEARS, GearChoice::as_str).unwrap_or_default(),
         instant: instant.map_or(default::INSTANT, Spanned::into_inner),
         realtime: realtime.map_or(default::REALTIME, Spanned::into_inner),
     };
@@ -217,6 +218,7 @@ const RESERVES: RangeInclusive<f64> = 0.1..=50.0;
 const FORMATS: [LogFormat; 2] = [LogFormat::Text, LogFormat::Json];
 const LEVELS: [LogLevel; 4] = [LogLevel::Debug, LogLevel::Info, LogLevel::Warning, LogLevel::Error];
 const MEASURES: [Measure; 2] = [Measure::Charged, Measure::Rss];
+const GEARS: [GearChoice; 3] = [GearChoice::Auto, GearChoice::Always, GearChoice::Two];
 const SOURCES: [SourceChoice; 3] = [SourceChoice::Auto, SourceChoice::Ebpf, SourceChoice::Proc];
 
 fn default_limits() -> Option<Limits> {

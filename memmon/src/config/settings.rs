@@ -9,7 +9,7 @@ use super::metrics::Metrics;
 use super::notify::Notify;
 use super::schedule::{Pace, Schedule};
 use crate::{
-    model::{Bytes, SourceChoice, seconds::as_seconds},
+    model::{Bytes, GearChoice, SourceChoice, seconds::as_seconds},
     policy::Rules,
 };
 
@@ -111,6 +111,8 @@ pub struct Kernel {
     pub source: SourceChoice,
     /// Room in the kernel map; none: as many as `kernel.pid_max` allows.
     pub max_processes: Option<u32>,
+    /// Whether the kernel side has two gears.
+    pub gear: GearChoice,
     /// Whether the kernel wakes memmon at a crossing, beside the scans.
     pub instant: bool,
     /// Whether memmon runs before every normal process (SCHED_FIFO).

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    model::{Bytes, Gid, SourceChoice, Uid},
+    model::{Bytes, GearChoice, Gid, SourceChoice, Uid},
     policy::Rules,
 };
 
@@ -109,7 +109,13 @@ fn the_defaults_are_those_of_v1() {
     assert_eq!(notify, Notify { interval: Duration::from_secs(300), mail: None, hook: None });
     assert_eq!(
         kernel,
-        Kernel { source: SourceChoice::Auto, max_processes: None, instant: true, realtime: false }
+        Kernel {
+            source: SourceChoice::Auto,
+            max_processes: None,
+            gear: GearChoice::Auto,
+            instant: true,
+            realtime: false
+        }
     );
     assert_eq!(
         termination,

@@ -13,6 +13,10 @@ pub(in crate::daemon) enum Degradation {
     MapFull,
     /// Wake levels could not be set.
     NoLevels,
+    /// The programs of the exact gear could not be attached.
+    NoExactGear,
+    /// Attaching them took long.
+    LateGear,
     /// The status socket is not available, or not to all users that it should be.
     NoStatus,
     /// The lock is not where a second memmon looks for it.

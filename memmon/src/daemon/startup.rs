@@ -128,10 +128,11 @@ fn source(
         let (source, reason) = support::choose(settings.kernel.source, support)?;
         match source {
             Source::Proc => return Ok((None, reason)),
-            Source::Ebpf => match Kernel::attach(facts, support, settings.kernel.max_processes, pinned) {
+            Source::Ebpf => match Kernel::attach(facts, support, &settings.kernel, pinned) {
                 Ok(kernel) => {
                     support.degraded.extend(kernel.unpinned().map(|error| Obstacle::NotPinned { error }));
-                    return Ok((Some(kernel), reason));
+                    let gears = kernel.gears(&settings.kernel, support);
+                    return Ok((Some(kernel), format!("{reason}; {gears}")));
                 }
                 // The other memmon has another /run, for example in a container.
                 Err(second) if Kernel::is_second(&second) => {

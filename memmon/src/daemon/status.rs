@@ -65,7 +65,11 @@ fn status(engine: &Engine<'_>, announcer: &Announcer<'_>, now: Now) -> status::S
         uptime_seconds: board.uptime().as_secs_f64(),
         dry_run: *dry_run,
         awaits_enable: *awaits_enable,
-        source: status::Source { name: engine.sources().source(), reason: Text::harmless(&about.reason) },
+        source: status::Source {
+            name: engine.sources().source(),
+            reason: Text::harmless(&about.reason),
+            gear: engine.sources().gear(),
+        },
         degraded: degraded.map(Text::harmless).collect(),
         config: board.configuration(rules),
         limit: status::Thresholds {

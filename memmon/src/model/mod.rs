@@ -23,7 +23,7 @@ pub use process::{
     Fact, Gid, Holdings, Inherited, KeptObject, KeptWhy, Launch, MatchFacts, Names, Parts, Pid, Process,
     ProcessId, Reading, SharedMemory, Snapshot, StartTime, Survey, Uid, Unconfirmed, WantedFacts,
 };
-pub use source::{Source, SourceChoice};
+pub use source::{Gear, GearChoice, Source, SourceChoice};
 pub use supervision::{Restarted, is_restarted};
 pub use termination::{Cause, Crossed, ExitStatus, Record, Signal, Urgency};
 pub use text::{Escaped, Name};

@@ -1,4 +1,4 @@
-//! The source of readings: the requested one, and the one in use.
+//! The source of readings and the gears of its kernel side: what was requested, and the source in use.
 
 use std::fmt;
 
@@ -15,6 +15,29 @@ pub enum SourceChoice {
     Ebpf,
     /// Polling /proc, even if the kernel map is available.
     Proc,
+}
+
+/// The gears that an administrator requests with `kernel.gear`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GearChoice {
+    /// Two gears where they pay and are sound: on this kernel, and with these limits.
+    #[default]
+    Auto,
+    /// One gear: every change of the counters is seen.
+    Always,
+    /// Two gears also with a limit that is small for them.
+    Two,
+}
+
+/// Which programs of the kernel side notice that a process grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Gear {
+    /// Ticks of busy CPUs: they cost a page fault nothing, and notice growth within a tick of CPU time.
+    Calm,
+    /// Every change of the counters as well.
+    Exact,
 }
 
 /// A source of readings, as named in configuration, logs and metrics.
@@ -34,6 +57,17 @@ impl SourceChoice {
             Self::Auto => "auto",
             Self::Ebpf => "ebpf",
             Self::Proc => "proc",
+        }
+    }
+}
+
+impl GearChoice {
+    /// The name in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Always => "always",
+            Self::Two => "two",
         }
     }
 }
@@ -71,5 +105,8 @@ mod tests {
             assert_eq!(serde_json::from_value::<SourceChoice>(choice.as_str().into()).unwrap(), choice);
         }
         assert!(serde_json::from_str::<SourceChoice>("\"EBPF\"").is_err());
+        for choice in [GearChoice::Auto, GearChoice::Always, GearChoice::Two] {
+            assert_eq!(serde_json::to_value(choice).unwrap(), choice.as_str());
+        }
     }
 }

@@ -25,7 +25,7 @@ use log::Log;
 use memmon_common::{Config, Counters, Event, Offsets, ProcessRss, WakeLevel, program};
 
 use super::decode;
-use crate::model::{Pid, ProcessId, StartTime};
+use crate::model::{Gear, Pid, ProcessId, StartTime};
 
 pub use load::AttachError;
 pub use pin::{PinError, default_dir as default_pin_dir};
@@ -45,15 +45,6 @@ pub struct KernelMap {
     current: Config,
     scratch: batch::Scratch,
     pin: Result<Option<pin::Pin>, PinError>,
-}
-
-/// Which programs notice that a process grows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gear {
-    /// Only ticks: they cost a page fault nothing, and notice growth within a tick of CPU time.
-    Calm,
-    /// Every change of the counters as well.
-    Exact,
 }
 
 /// The gears that there are, and the one that is in use.
@@ -208,7 +199,8 @@ impl KernelMap {
             Gear::Calm => *exact = None,
             Gear::Exact if exact.is_some() => {}
             Gear::Exact => {
-                *exact = Some(load::attach_link(&mut self.ebpf, program::RSS_STAT).map_err(io::Error::other)?);
+                *exact =
+                    Some(load::attach_link(&mut self.ebpf, program::RSS_STAT).map_err(io::Error::other)?);
                 self.refresh()?;
             }
         }

@@ -121,7 +121,8 @@ pub fn event(bytes: &[u8]) -> Option<Event> {
 /// The sum of two CPUs' counters.
 #[must_use]
 pub const fn sum(one: &Counters, other: &Counters) -> Counters {
-    let Counters { ticks, updates, inserts, insert_full, insert_failed, remove_failed, events, ring_full } = *other;
+    let Counters { ticks, updates, inserts, insert_full, insert_failed, remove_failed, events, ring_full } =
+        *other;
     Counters {
         ticks: one.ticks + ticks,
         updates: one.updates + updates,

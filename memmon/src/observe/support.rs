@@ -3,6 +3,7 @@
 //! [`Facts::gather`] probes the kernel, [`assess`] judges the facts, [`choose`] selects a source. Only the first of the
 //! three touches the system.
 
+mod gears;
 mod limitation;
 mod namespaces;
 mod probe;
@@ -15,6 +16,7 @@ use serde::Serialize;
 use super::procfs::Accuracy;
 use crate::model::{Bytes, Source, SourceChoice};
 
+pub use gears::OneGear;
 pub use limitation::{Obstacle, Refusal};
 pub use namespaces::Namespaces;
 pub use probe::{BPF_FS, Facts, VMLINUX};
@@ -30,6 +32,7 @@ pub fn assess(facts: &Facts) -> Support {
         counter_error: counter_error(facts),
         degraded: degraded(facts, &reclaim),
         scope_by_cgroup: Offer::new(cgroup_obstacles(facts)),
+        one_gear: OneGear::of(facts),
         enforce,
         reclaim,
     }
@@ -46,6 +49,8 @@ pub struct Support {
     pub enforce: Offer,
     /// Enforcing with `scope.cgroups`, which needs the paths that the administrator means.
     pub scope_by_cgroup: Offer,
+    /// Why the kernel side has one gear here; none if it has two.
+    pub one_gear: Option<OneGear>,
     /// Freeing the memory of a dying process before its exit.
     pub reclaim: Offer,
     /// Whether /proc/PID/statm is an exact sum. If it is not, smaps_rollup decides near a limit.

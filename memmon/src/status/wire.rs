@@ -152,6 +152,9 @@ pub struct Source {
     pub name: crate::model::Source,
     /// The reason for it.
     pub reason: Text,
+    /// The gear of the kernel side that is in use; none if there is no kernel side, or in an answer of an older memmon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gear: Option<crate::model::Gear>,
 }
 
 /// The configuration in force.

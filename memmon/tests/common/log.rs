@@ -1,6 +1,6 @@
 //! Configurations for a daemon under test, and its events as values.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, env, time::Duration};
 
 use serde_json::Value;
 
@@ -39,12 +39,25 @@ pub fn config(user: &TestUser, changes: &[(&str, &str)]) -> ScopedConfig {
         // The tests count events.
         ("log.lines_per_minute", "0"),
     ]);
+    // The limit is small for two gears: `MEMMON_TEST_GEAR=two` runs the tests with them all the same.
+    let gear = env::var("MEMMON_TEST_GEAR").map(|gear| format!("{gear:?}"));
+    if let Ok(gear) = &gear {
+        keys.insert("kernel.gear", gear);
+    }
     keys.extend(changes.iter().copied());
     let text: Vec<String> = keys.iter().map(|(key, value)| format!("{key} = {value}")).collect();
     ScopedConfig::new(user, &text.join("\n"))
 }
 
 impl Daemon {
+    /// The answer to `memmon status --json`.
+    pub fn status(&self) -> Value {
+        let output = self.beside(env!("CARGO_BIN_EXE_memmon")).args(["status", "--json"]).output();
+        let output = output.unwrap_or_else(|error| panic!("memmon status: {error}"));
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
+    }
+
     /// Every event in JSON so far.
     pub fn events(&self) -> Vec<Value> {
         self.those_with("")

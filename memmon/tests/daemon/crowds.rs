@@ -18,7 +18,6 @@ use nix::{
     sys::signal::Signal,
     unistd::{SysconfVar, sysconf},
 };
-use serde_json::Value;
 
 /// The kernel reports every process to every daemon, so these tests would disturb each other if they ran at the same time.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -31,12 +30,6 @@ fn alone() -> MutexGuard<'static, ()> {
 /// once: two events each.
 fn storm(children: usize) -> String {
     format!("anon 20M {} wait-term", "fork end ".repeat(children))
-}
-
-fn status(daemon: &Daemon) -> Value {
-    let output = daemon.beside(env!("CARGO_BIN_EXE_memmon")).args(["status", "--json"]).output().unwrap();
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-    if told["status"].is_object() { told["status"].clone() } else { told }
 }
 
 /// A field of /proc/PID/stat by its number in proc_pid_stat(5), from the fourth on.
@@ -58,7 +51,7 @@ fn what_the_ring_had_no_room_for_is_found_by_a_scan_at_once_and_counted() {
     let user = TestUser::claim();
     let daemon = Daemon::start(&config(&user, &[RARELY]), EBPF);
     daemon.event("scan_complete");
-    assert_eq!(status(&daemon)["lost"]["crossings"], 0);
+    assert_eq!(daemon.status()["lost"]["crossings"], 0);
     // The daemon is stopped and does not read the ring, which is full after some eight hundred events.
     daemon.signal(Signal::SIGSTOP);
     let many = user.hog(&storm(600));
@@ -70,7 +63,7 @@ fn what_the_ring_had_no_room_for_is_found_by_a_scan_at_once_and_counted() {
     let (signal, record) = daemon.terminated(&mut hog);
     assert_eq!(signal, Some(libc::SIGKILL));
     assert!(record["rss_at_crossing_bytes"].is_null(), "its crossing was lost: {record:#}");
-    assert!(status(&daemon)["lost"]["crossings"].as_u64() > Some(0));
+    assert!(daemon.status()["lost"]["crossings"].as_u64() > Some(0));
     assert!(daemon.scans() >= 2, "found by a scan");
     daemon.stop();
 }

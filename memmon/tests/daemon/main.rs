@@ -11,6 +11,8 @@ mod enable;
 mod enforce;
 mod forks;
 mod frozen;
+#[cfg(feature = "ebpf")]
+mod gears;
 mod journal;
 mod life;
 mod limits;

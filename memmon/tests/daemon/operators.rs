@@ -64,7 +64,7 @@ fn the_hour_comes_and_the_limit_with_it() {
     daemon.reload(&scheduled(&user, "schedule = [{ days = [\"mon\"], from = \"9:00\", to = \"9:00\" }]"));
     let error = daemon.event("reload_failed")["error"].as_str().unwrap().to_owned();
     assert!(error.contains("config.toml:"), "{error}");
-    assert_eq!(status(&daemon)["limit"]["limit_bytes"], 32 << 20);
+    assert_eq!(daemon.status()["limit"]["limit_bytes"], 32 << 20);
     daemon.stop();
 }
 
@@ -72,10 +72,6 @@ fn memmon(daemon: &Daemon, arguments: &[&str]) -> String {
     let output = daemon.beside(env!("CARGO_BIN_EXE_memmon")).args(arguments).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
-}
-
-fn status(daemon: &Daemon) -> Value {
-    serde_json::from_str(&memmon(daemon, &["status", "--json"])).unwrap()
 }
 
 /// Makes a hook below /run, which is private to the daemon: it writes the output of `script` to the returned file.
@@ -138,7 +134,7 @@ fn who_comes_back_too_often_waits_and_is_told_of_once() {
         (&2.into(), &15.0.into(), &true.into())
     );
     assert!(third.is_alive());
-    let status = status(&daemon);
+    let status = daemon.status();
     assert_eq!(status["held_back"][0]["times"], 2, "{status}");
     assert!(status["held_back"][0]["left_seconds"].as_f64() <= Some(15.0), "{status}");
     let file = daemon.dir().join("config.toml");

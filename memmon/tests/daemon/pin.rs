@@ -58,7 +58,7 @@ fn is_loaded(program: u32) -> bool {
 fn the_map_can_be_read_by_others_and_all_is_gone_after_the_end() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let user = TestUser::claim();
-        let changes = [("thresholds.ram_gb_threshold", "0.5")];
+        let changes = [("thresholds.ram_gb_threshold", "0.5"), ("kernel.gear", "\"always\"")];
         let daemon = Daemon::start(&config(&user, &changes), &["--source", "ebpf"]);
         let hog = user.hog("rename shown anon 60M shmem 20M hold");
         hog.begun("hold");
@@ -121,7 +121,9 @@ fn what_a_crash_leaves_is_replaced_by_the_next_start() {
 #[ignore = "kernel: needs root, kernel BTF and bpftool"]
 fn an_entry_that_was_lost_is_mended_and_only_that_is_called_a_defect() {
     let user = TestUser::claim();
-    let changes = config(&user, &[("thresholds.ram_gb_threshold", "0.5")]);
+    // With two gears a scan adds it before anything is compared.
+    let changes = [("thresholds.ram_gb_threshold", "0.5"), ("kernel.gear", "\"always\"")];
+    let changes = config(&user, &changes);
     let daemon = Daemon::start(&changes, &["--source", "ebpf"]);
     let hog = user.hog("anon 5M hold");
     hog.begun("hold");

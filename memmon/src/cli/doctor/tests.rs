@@ -31,6 +31,7 @@ fn all_is_well() {
     ok  source proc       available
     ok  source auto       takes ebpf
     ok  counter error     up to 0.75 MB for a process, on 2 CPUs
+    ok  gears             two: a change of memory costs nothing while no process is near its limit
     ok  statm             an exact sum
 
     memmon can watch and enforce here.
@@ -74,6 +75,7 @@ fn an_old_kernel_without_rights_or_type_information() {
     ok  source proc       available
     ok  source auto       takes proc
     ok  counter error     up to 4.06 MB for each thread of a process
+    ok  gears             one: the kernel counts in batches, so that counting costs next to nothing
     ok  statm             lags behind: smaps_rollup is read near a limit
 
     memmon can watch here, but not enforce: see the lines marked !!
@@ -112,6 +114,7 @@ fn a_container_on_a_kernel_of_the_old_counters() {
     ok  source proc       available
     ok  source auto       takes proc
     ok  counter error     up to 4.06 MB for each thread of a process
+    ok  gears             one: the kernel counts in batches, so that counting costs next to nothing
     ok  statm             lags behind: smaps_rollup is read near a limit
 
     memmon can watch and enforce in its own pid namespace only: see the lines marked !
@@ -201,6 +204,8 @@ fn no_obstacle_goes_unsaid() {
             degraded,
             statm_exact: _,
             counter_error: _,
+            // No limitation: one gear is what memmon always had.
+            one_gear: _,
         } = &support;
         let offers = [ebpf, proc, enforce, scope_by_cgroup, reclaim];
         for obstacle in offers.iter().flat_map(|offer| &offer.obstacles).chain(degraded) {

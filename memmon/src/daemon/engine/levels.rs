@@ -12,6 +12,10 @@ impl Engine<'_> {
     /// Notes the machine's memory, which may have changed (hotplug, ballooning), and with it the limit and every level.
     pub(super) fn measured(&mut self, memory: SystemMemory, now: Now) {
         self.settings.measured(memory);
+        let limit = self.settings.limit();
+        if let Some(kernel) = self.sources.kernel() {
+            kernel.set_limit(limit);
+        }
         let levels = self.settings.wake_levels(self.sources.error());
         if levels != self.growth.levels || self.reports.conditions().lasts(Degradation::NoLevels) {
             self.reset_wake_levels(now);

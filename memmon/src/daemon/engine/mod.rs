@@ -8,7 +8,7 @@
 //! recheck┘        (forked, uncharged, delayed) └─▶ terminate ─▶ grace: until it ends, or SIGKILL
 //! ```
 //!
-//! `approach` warns about a process on its way to the limit. `state` has what the engine keeps between two calls, `view`
+//! `approach` warns about a process on its way to the limit, `gear` has the kernel look closer then. `state` has what the engine keeps between two calls, `view`
 //! shows it to others, `change` puts other settings into force.
 
 mod approach;
@@ -16,6 +16,7 @@ mod change;
 mod close_look;
 mod delayed;
 mod forked;
+mod gear;
 mod grace;
 mod levels;
 mod recheck;

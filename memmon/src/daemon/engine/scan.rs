@@ -25,6 +25,7 @@ impl Engine<'_> {
         self.backoff.delays = false;
         self.judge(memory, &suspects, now);
         self.lower_wake_levels(&growing, now);
+        self.gear_after_scan(&growing, now);
         let seen: HashSet<Pid> = look.survey.readings.iter().map(|reading| reading.pid).collect();
         self.reports.scan_complete(|process| seen.contains(&process.pid));
         self.terminations.keep_freed(|process| seen.contains(&process.pid));

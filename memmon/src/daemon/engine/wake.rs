@@ -30,7 +30,10 @@ impl Engine<'_> {
             }
             let Some(event) = self.sources.kernel().and_then(Kernel::event) else { break };
             match event {
-                KernelEvent::Crossed { process, at, rss } => self.crossed(process, at, rss, now),
+                KernelEvent::Crossed { process, at, rss } => {
+                    self.crossed(process, at, rss, now);
+                    self.gear_after_crossing(process, now);
+                }
                 KernelEvent::Outlived => self.rechecks.reseeds.note(begun),
                 KernelEvent::Ended { process, name, peak, status } => {
                     self.ended(process, name, peak, status, now);

@@ -1,11 +1,13 @@
 //! The daemon's view of the kernel map: entries as readings, and whether the map had room for every process.
 
-use std::{io, os::fd::BorrowedFd};
+use std::{io, os::fd::BorrowedFd, time::Instant};
 
 use memmon_common::{NEVER, ProcessRss, STEP};
 
+use super::gear::Gearbox;
 use crate::{
-    model::{Bytes, Inherited, Pid, ProcessId, Reading, StartTime},
+    config,
+    model::{Bytes, Gear, GearChoice, Inherited, Pid, ProcessId, Reading, StartTime},
     observe::{
         bpf::{self, AttachError, KernelMap, PinError},
         decode::{KernelEvent, Scale},
@@ -27,6 +29,7 @@ const MOST_PROCESSES: u32 = 65_536;
 /// The attached programs, and the state between two readings of their map.
 pub(in crate::daemon) struct Kernel {
     map: KernelMap,
+    gears: Gearbox,
     scale: Scale,
     capacity: u32,
     /// Number of entries at the last reading.
@@ -40,7 +43,7 @@ impl Kernel {
     pub(in crate::daemon) fn attach(
         facts: &Facts,
         support: &Support,
-        max_processes: Option<u32>,
+        settings: &config::Kernel,
         pinned: bool,
     ) -> Result<Self, AttachError> {
         let Btf::Read(Ok(offsets)) = &facts.btf else {
@@ -49,12 +52,13 @@ impl Kernel {
                 source: "the kernel's type information was not understood".into(),
             });
         };
-        let capacity =
-            max_processes.unwrap_or_else(|| facts.pid_max.unwrap_or(MOST_PROCESSES).min(MOST_PROCESSES));
+        let capacity = settings
+            .max_processes
+            .unwrap_or_else(|| facts.pid_max.unwrap_or(MOST_PROCESSES).min(MOST_PROCESSES));
         let options = bpf::Options {
             capacity,
             pin_dir: if pinned { bpf::default_pin_dir() } else { None },
-            two_gears: false,
+            two_gears: settings.gear != GearChoice::Always && support.one_gear.is_none(),
         };
         let held_back = match support.counter_error {
             CounterError::PerProcess { bound } => bound,
@@ -62,8 +66,10 @@ impl Kernel {
         };
         let error = held_back + Bytes(STEP * facts.page_size);
         let scale = Scale { page_size: facts.page_size, error };
+        let map = KernelMap::attach(offsets, &options)?;
         Ok(Self {
-            map: KernelMap::attach(offsets, &options)?,
+            gears: Gearbox::new(map.gear(), settings.gear == GearChoice::Two),
+            map,
             scale,
             capacity,
             entries: 0,
@@ -77,6 +83,40 @@ impl Kernel {
         matches!(error, AttachError::Pin(PinError::AlreadyRunning(_)))
     }
 
+    /// The gears, for people, and the reason if there is one gear although two were possible.
+    pub(in crate::daemon) fn gears(&self, settings: &config::Kernel, support: &Support) -> String {
+        match (self.map.has_two_gears(), &support.one_gear) {
+            (Ok(()), _) => "two gears".to_owned(),
+            (Err(Some(why)), _) => format!("one gear: {why}"),
+            (Err(None), Some(why)) if settings.gear != GearChoice::Always => format!("one gear: {why}"),
+            (Err(None), _) => "one gear".to_owned(),
+        }
+    }
+
+    /// The gear in use.
+    pub(in crate::daemon) const fn gear(&self) -> Gear {
+        self.map.gear()
+    }
+
+    /// Sets the limit that processes are near to.
+    pub(in crate::daemon) fn set_limit(&mut self, limit: Bytes) {
+        self.gears.set_limit(limit);
+    }
+
+    /// Takes the exact gear if a process `is_near` its limit, and the calm one again some time after that. Returns the
+    /// new gear if it changed; an error if the kernel refused to attach the program, with the gear as before.
+    pub(in crate::daemon) fn shift(&mut self, is_near: bool, now: Instant) -> Option<io::Result<Gear>> {
+        if self.map.has_two_gears().is_err() {
+            return None;
+        }
+        let gear = self.gears.note(is_near, now)?;
+        let shifted = self.map.shift(gear);
+        if shifted.is_ok() {
+            self.gears.changed(gear, now);
+        }
+        Some(shifted.map(|()| gear))
+    }
+
     /// The reason why the map is not pinned, if a pin was requested.
     pub(in crate::daemon) fn unpinned(&self) -> Option<String> {
         self.map.unpinned().map(ToString::to_string)
@@ -84,6 +124,10 @@ impl Kernel {
 
     /// Every process in the map.
     pub(in crate::daemon) fn readings(&mut self) -> io::Result<Vec<Reading>> {
+        // Ticks update only processes that run, and rss_stat only those that are near a level.
+        if self.map.has_two_gears().is_ok() {
+            self.map.refresh()?;
+        }
         let mut readings = Vec::with_capacity(self.entries);
         let scale = self.scale;
         self.map.read(|pid, entry| readings.push(scale.reading(pid, entry)))?;

@@ -1,6 +1,8 @@
 //! The sources of readings: the kernel map, if it is available, and /proc.
 
 #[cfg(feature = "ebpf")]
+mod gear;
+#[cfg(feature = "ebpf")]
 pub(in crate::daemon) mod kernel_map;
 #[cfg(not(feature = "ebpf"))]
 #[path = "no_kernel_map.rs"]

@@ -1,9 +1,10 @@
 //! A kernel map that cannot exist: replaces `kernel_map` if memmon is built without its BPF half.
 
-use std::{io, os::fd::BorrowedFd};
+use std::{io, os::fd::BorrowedFd, time::Instant};
 
 use crate::{
-    model::{Bytes, Inherited, Pid, ProcessId, Reading},
+    config,
+    model::{Bytes, Gear, Inherited, Pid, ProcessId, Reading},
     observe::{
         decode::KernelEvent,
         support::{Facts, Support},
@@ -19,7 +20,7 @@ impl Kernel {
     pub(in crate::daemon) fn attach(
         _: &Facts,
         _: &Support,
-        _: Option<u32>,
+        _: &config::Kernel,
         _: bool,
     ) -> Result<Self, &'static str> {
         Err("memmon was built without its BPF half")
@@ -27,6 +28,22 @@ impl Kernel {
 
     pub(in crate::daemon) const fn is_second(_: &&'static str) -> bool {
         false
+    }
+
+    pub(in crate::daemon) fn gears(&self, _: &config::Kernel, _: &Support) -> String {
+        match *self {}
+    }
+
+    pub(in crate::daemon) const fn gear(&self) -> Gear {
+        match *self {}
+    }
+
+    pub(in crate::daemon) fn set_limit(&mut self, _: Bytes) {
+        match *self {}
+    }
+
+    pub(in crate::daemon) fn shift(&mut self, _: bool, _: Instant) -> Option<io::Result<Gear>> {
+        match *self {}
     }
 
     pub(in crate::daemon) fn unpinned(&self) -> Option<String> {

@@ -8,7 +8,7 @@ use std::{
 use crate::daemon::source::kernel_map::Kernel;
 use crate::{
     model::{
-        Bytes, Inherited, Name, Parts, Pid, Process, ProcessId, Reading, Source, StartTime, Survey,
+        Bytes, Gear, Inherited, Name, Parts, Pid, Process, ProcessId, Reading, Source, StartTime, Survey,
         SystemMemory, Unconfirmed,
     },
     observe::{
@@ -62,6 +62,11 @@ impl Sources {
 
     pub(in crate::daemon) const fn kernel(&mut self) -> Option<&mut Kernel> {
         self.kernel.as_mut()
+    }
+
+    /// The gear of the kernel side, if there is one.
+    pub(in crate::daemon) fn gear(&self) -> Option<Gear> {
+        self.kernel.as_ref().map(Kernel::gear)
     }
 
     pub(in crate::daemon) const fn accuracy(&self) -> Accuracy {

@@ -134,9 +134,9 @@ pub(super) fn load(offsets: &Offsets, options: &Options) -> Result<KernelMap, At
 /// Attaches the program that ticks run, and makes sure that they do: a kernel without high-resolution timers has ticks
 /// that are none. Returns the reason if they don't.
 fn watch_ticks(kernel_map: &mut KernelMap, btf: &Btf) -> Result<BtfTracePointLink, String> {
-    let tick: &mut BtfTracePoint = find(&mut kernel_map.ebpf, program::TICK).map_err(|error| error.to_string())?;
-    tick.load(program::TIMER, btf)
-        .map_err(|error| running(program::TICK, "loading", error).to_string())?;
+    let tick: &mut BtfTracePoint =
+        find(&mut kernel_map.ebpf, program::TICK).map_err(|error| error.to_string())?;
+    tick.load(program::TIMER, btf).map_err(|error| running(program::TICK, "loading", error).to_string())?;
     let link = attach_link(&mut kernel_map.ebpf, program::TICK).map_err(|error| error.to_string())?;
     let begun = Instant::now();
     // Busy, because only a busy CPU has a tick.

@@ -72,6 +72,8 @@ pub struct Facts {
     pub memlock: Option<u64>,
     /// Number of CPUs that are online.
     pub cpus: u32,
+    /// The CPUs without a tick while they run one task (`nohz_full=` at boot).
+    pub nohz_full: Option<String>,
     /// Size of a page in bytes.
     pub page_size: u64,
     /// The largest pid plus one (/proc/sys/kernel/pid_max).
@@ -117,6 +119,8 @@ impl Facts {
                 .and_then(|list| parse_cpus(&list))
                 .or_else(|| system(SysconfVar::_NPROCESSORS_ONLN))
                 .unwrap_or(1),
+            // "(null)" where the kernel is built for it and none is named.
+            nohz_full: text("/sys/devices/system/cpu/nohz_full").filter(|list| parse_cpus(list).is_some()),
             page_size: system(SysconfVar::PAGE_SIZE).unwrap_or(4096),
             pid_max: number("/proc/sys/kernel/pid_max"),
             perf_event_paranoid: number("/proc/sys/kernel/perf_event_paranoid"),

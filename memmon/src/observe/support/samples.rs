@@ -54,6 +54,7 @@ pub(crate) fn facts(release: &str) -> Facts {
         process_mrelease: probe(since(5, 15)),
         memlock: None,
         cpus: 2,
+        nohz_full: None,
         page_size: 4096,
         pid_max: Some(4_194_304),
         perf_event_paranoid: Some(2),

@@ -326,3 +326,17 @@ fn support_is_serialized() {
     );
     assert_eq!(support["counter_error"], serde_json::json!({ "held_back": "per_process", "bound": 786_432 }));
 }
+
+#[test]
+fn two_gears_need_a_count_for_each_page_and_a_tick_on_each_cpu() {
+    for release in KERNELS {
+        let (major, minor) = facts(release).version.map(|version| (version.major, version.minor)).unwrap();
+        let expected = ((major, minor) < (6, 2)).then_some(OneGear::Batched);
+        assert_eq!(assess(&facts(release)).one_gear, expected, "{release}");
+    }
+    let isolated = Facts { nohz_full: Some("2-7".to_owned()), ..facts("6.18.15") };
+    assert_eq!(
+        assess(&isolated).one_gear.map(|why| why.to_string()).as_deref(),
+        Some("CPUs 2-7 have no tick while they run one task (nohz_full)")
+    );
+}

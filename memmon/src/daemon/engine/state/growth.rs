@@ -72,6 +72,11 @@ impl GrowthTracker {
         self.tracked.entry(process).or_default().level = level;
     }
 
+    /// Whether the kernel is to wake memmon for this process at some level.
+    pub(in crate::daemon) fn is_watched(&self, process: ProcessId) -> bool {
+        self.tracked.get(&process).is_some_and(|entry| entry.level != Bytes::MAX)
+    }
+
     /// Processes that shrank below the next lower level, with the level that they should have now; `rss` reads a process.
     /// A process above the highest level was judged, and keeps the level from that.
     pub(in crate::daemon::engine) fn fallen(

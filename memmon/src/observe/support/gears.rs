@@ -1,0 +1,42 @@
+//! Whether two gears pay, and are sound, on this kernel.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::{Facts, counts_per_thread};
+
+/// The reason why one gear is used, with which `rss_stat` is attached at all times.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "why")]
+pub enum OneGear {
+    /// Before Linux 6.2 `rss_stat` fires once per 64 pages, and costs next to nothing.
+    Batched,
+    /// Some CPUs have no tick while they run one task.
+    NoTick {
+        /// The list of these CPUs, as in cpuset(7).
+        cpus: String,
+    },
+}
+
+impl OneGear {
+    pub(super) fn of(facts: &Facts) -> Option<Self> {
+        if counts_per_thread(facts) {
+            return Some(Self::Batched);
+        }
+        facts.nohz_full.clone().map(|cpus| Self::NoTick { cpus })
+    }
+}
+
+impl fmt::Display for OneGear {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Batched => {
+                f.write_str("the kernel counts in batches, so that counting costs next to nothing")
+            }
+            Self::NoTick { cpus } => {
+                write!(f, "CPUs {cpus} have no tick while they run one task (nohz_full)")
+            }
+        }
+    }
+}
