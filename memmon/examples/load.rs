@@ -3,6 +3,7 @@
 //! | mode | effect |
 //! |---|---|
 //! | `faults` | for each line `THREADS ROUNDS` on stdin: each thread touches 64 MiB and drops it, ROUNDS times; answers `CPU_NS` |
+//! | `hold MIB` | touches so much memory (at most 512 MiB), answers `ready`, and sleeps until stdin is closed |
 //! | `spin` | keeps one CPU busy until stdin is closed |
 //! | `crowd N` | N children that sleep; answers `ready`; ends and reaps them when stdin is closed |
 //! | `sprint UID LIMIT MOST` | becomes UID and touches memory at full speed, page by page, up to MOST bytes; on SIGTERM prints its figures |
@@ -48,11 +49,21 @@ fn main() -> Result<()> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
         ["faults"] => faults(),
+        ["hold", mib] => hold(mib.parse()?),
         ["spin"] => spin(),
         ["crowd", count] => crowd(count.parse()?),
         ["sprint", uid, limit, most] => sprint(uid.parse()?, limit.parse()?, most.parse()?),
-        _ => bail!("modes are: faults, spin, crowd N, sprint UID LIMIT MOST"),
+        _ => bail!("modes are: faults, hold MIB, spin, crowd N, sprint UID LIMIT MOST"),
     }
+}
+
+fn hold(mib: usize) -> Result<()> {
+    ensure!(mib << 20 <= MOST, "{mib} MiB are too many");
+    let held = vec![1_u8; mib << 20];
+    println!("ready");
+    io::stdin().read_to_end(&mut Vec::new())?;
+    drop(held);
+    Ok(())
 }
 
 fn faults() -> Result<()> {

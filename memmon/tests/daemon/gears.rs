@@ -85,7 +85,7 @@ fn a_process_that_cannot_be_terminated_does_not_hold_the_exact_gear() {
 #[ignore = "kernel: needs root and kernel BTF"]
 fn a_small_limit_keeps_the_exact_gear() {
     let user = TestUser::claim();
-    let daemon = Daemon::start(&config(&user, &[]), EBPF);
+    let daemon = Daemon::start(&config(&user, &[("kernel.gear", "\"auto\"")]), EBPF);
     daemon.event("scan_complete");
     let Some(_) = gear(&daemon) else { return };
     eventually("the exact gear", || gear(&daemon) == Some("exact".into()));

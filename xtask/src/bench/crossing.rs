@@ -22,21 +22,39 @@ struct Way {
     name: &'static str,
     kernel: &'static str,
     interval: f64,
+    /// Whether each sprint has a memmon of its own, which is in the calm gear; under the same one the exact gear stays in
+    /// use from the first sprint on.
+    calm: bool,
     /// The number of sprints in a full run and in a quick one.
     rounds: (usize, usize),
 }
 
 /// The ways to measure; the goals apply to the first.
-const WAYS: [Way; 4] = [
-    Way { name: "instant", kernel: "instant = true", interval: 30.0, rounds: (160, 3) },
+const WAYS: [Way; 6] = [
+    Way { name: "instant", kernel: "instant = true", interval: 30.0, calm: false, rounds: (160, 3) },
+    Way {
+        name: "instant, from the calm gear",
+        kernel: "instant = true",
+        interval: 30.0,
+        calm: true,
+        rounds: (80, 2),
+    },
+    Way {
+        name: "instant, gear = \"always\"",
+        kernel: "instant = true\ngear = \"always\"",
+        interval: 30.0,
+        calm: false,
+        rounds: (160, 2),
+    },
     Way {
         name: "instant, realtime",
         kernel: "instant = true\nrealtime = true",
         interval: 30.0,
+        calm: false,
         rounds: (60, 2),
     },
-    Way { name: "polling, 100 ms", kernel: "instant = false", interval: 0.1, rounds: (30, 2) },
-    Way { name: "polling, 1 s", kernel: "instant = false", interval: 1.0, rounds: (10, 1) },
+    Way { name: "polling, 100 ms", kernel: "instant = false", interval: 0.1, calm: false, rounds: (30, 2) },
+    Way { name: "polling, 1 s", kernel: "instant = false", interval: 1.0, calm: false, rounds: (10, 1) },
 ];
 
 /// The result that one sprint prints at its end.
@@ -133,7 +151,8 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
 /// Runs sprints one after the other under one memmon.
 fn sprints(bench: &Bench, way: &Way, user: &TestUser, busy: bool, rounds: usize) -> Result<Vec<Sprint>> {
     let setup = Setup { interval: way.interval, kernel: way.kernel, ..Setup::default() };
-    let memmon = Memmon::enforce(&bench.programs, &setup, user, LIMIT)?;
+    let enforce = || Memmon::enforce(&bench.programs, &setup, user, LIMIT);
+    let mut memmon = enforce()?;
     let spin = || Running::start(&mut bench.programs.load(&["spin"]), Mounts::Shared);
     let loops = if busy { vec![spin()?, spin()?] } else { Vec::new() };
     let mut sprints = Vec::with_capacity(rounds);
@@ -141,6 +160,10 @@ fn sprints(bench: &Bench, way: &Way, user: &TestUser, busy: bool, rounds: usize)
         // The sprints are spread over the interval between polls, so that none is in step with them.
         if way.interval <= 1.0 {
             thread::sleep(Duration::from_secs_f64(way.interval * (round as f64 * 0.618).fract()));
+        }
+        if way.calm && round > 0 {
+            memmon.0.stop()?;
+            memmon = enforce()?;
         }
         sprints.push(sprint(&bench.programs, user)?);
     }

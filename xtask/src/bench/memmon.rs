@@ -24,11 +24,18 @@ pub(crate) struct Setup<'a> {
     pub(crate) interval: f64,
     /// Lines for the `[kernel]` section.
     pub(crate) kernel: &'a str,
+    /// Lines for the `[thresholds]` section.
+    pub(crate) thresholds: &'a str,
+}
+
+impl Setup<'_> {
+    /// The defaults of memmon, but with the BPF half or an error.
+    pub(crate) const DEFAULT: Self = Self { source: "ebpf", interval: 30.0, kernel: "", thresholds: "" };
 }
 
 impl Default for Setup<'_> {
     fn default() -> Self {
-        Self { source: "ebpf", interval: 30.0, kernel: "" }
+        Self::DEFAULT
     }
 }
 
@@ -63,7 +70,7 @@ impl Memmon {
 
     /// Starts memmon and waits for nothing.
     fn start(programs: &Programs, setup: &Setup<'_>, rules: &str, arguments: &[&str]) -> Result<Self> {
-        let Setup { source, interval, kernel } = setup;
+        let Setup { source, interval, kernel, thresholds } = setup;
         ensure!(
             arguments.contains(&"--dry-run") || rules.contains("[scope]\nusers = ["),
             "an enforcing memmon needs a scope"
@@ -73,7 +80,7 @@ impl Memmon {
         // terminated many times. The ceiling is off, so that a hog has the time to record when its SIGTERM came.
         let text = format!(
             "[kernel]\nsource = \"{source}\"\n{kernel}\n[settings]\nenable_syslog = false\n\
-             [termination]\nrepeat_limit = 0\nhard_ceiling = 0\n[thresholds]\ncheck_interval = {interval}\n{rules}"
+             [termination]\nrepeat_limit = 0\nhard_ceiling = 0\n[thresholds]\ncheck_interval = {interval}\n{thresholds}\n{rules}"
         );
         fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
         let mut command = Command::new(&programs.memmon);
