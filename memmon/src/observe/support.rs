@@ -32,7 +32,7 @@ pub fn assess(facts: &Facts) -> Support {
         counter_error: counter_error(facts),
         degraded: degraded(facts, &reclaim),
         scope_by_cgroup: Offer::new(cgroup_obstacles(facts)),
-        one_gear: OneGear::of(facts),
+        one_gear: OneGear::of(facts, counts_per_thread(facts)),
         enforce,
         reclaim,
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Facts, counts_per_thread};
+use super::probe::Facts;
 
 /// The reason why one gear is used, with which `rss_stat` is attached at all times.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -20,8 +20,9 @@ pub enum OneGear {
 }
 
 impl OneGear {
-    pub(super) fn of(facts: &Facts) -> Option<Self> {
-        if counts_per_thread(facts) {
+    /// `in_batches`: the counters are those from before 6.2.
+    pub(super) fn of(facts: &Facts, in_batches: bool) -> Option<Self> {
+        if in_batches {
             return Some(Self::Batched);
         }
         facts.nohz_full.clone().map(|cpus| Self::NoTick { cpus })
