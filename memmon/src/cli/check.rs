@@ -1,7 +1,6 @@
 //! `memmon check`: what a configuration means, what in it may not be meant, and whom its limits would hit right now.
 
 use std::{
-    cmp::Reverse,
     io::{self, Write},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
@@ -10,10 +9,14 @@ use std::{
 use jiff::Zoned;
 use serde_json::{Value, json};
 
-use super::{effective::write_settings, exit::Exit};
+use super::{
+    effective::write_settings,
+    exit::Exit,
+    over::{self, Running},
+};
 use crate::{
     config::{self, ConfigError, Loaded, Settings, Users, Warning},
-    model::{Bytes, Escaped, Limit, Process, SystemMemory, Verdict},
+    model::Escaped,
     policy::Rules,
 };
 
@@ -27,15 +30,6 @@ pub(super) struct Args {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
-}
-
-/// Who is running, as policy judges it by the settings that are checked.
-#[derive(Clone, Debug)]
-pub(super) struct Running {
-    /// The machine's memory.
-    pub memory: SystemMemory,
-    /// Processes, at least those over the limit, in any order.
-    pub judged: Vec<(Process, Verdict)>,
 }
 
 /// What only the machine can answer.
@@ -113,7 +107,7 @@ fn write_report(
     }
     writeln!(out)?;
     match running {
-        Ok(running) => write_running(rules, running, users, out),
+        Ok(running) => over::write(rules, running, users, out),
         Err(error) => {
             writeln!(
                 out,
@@ -121,67 +115,6 @@ fn write_report(
                 Escaped(format!("{error:#}").as_bytes())
             )
         }
-    }
-}
-
-/// As many processes as one can look at.
-const ROWS: usize = 20;
-
-pub(super) fn write_running(
-    rules: &Rules,
-    running: &Running,
-    users: &dyn Users,
-    out: &mut dyn Write,
-) -> io::Result<()> {
-    let (limit, bytes) = rules.limit(&running.memory);
-    let share = rules.limits.share_of(running.memory.total);
-    writeln!(
-        out,
-        "On this machine, with {} of memory, {}% is {share}; ram_gb_threshold is {}. The lower one is the limit.",
-        running.memory.total,
-        rules.limits.percent(),
-        rules.limits.bytes(),
-    )?;
-    let limit = match limit {
-        Limit::Percent => "ram_percent_threshold",
-        Limit::Gb => "ram_gb_threshold",
-    };
-    let total = running.memory.total;
-    let over = running.over(bytes);
-    if over.is_empty() {
-        return writeln!(out, "No process is over the limit of {bytes} now ({limit}, {total} in all).");
-    }
-    writeln!(out, "Over the limit of {bytes} now ({limit}, {total} in all):")?;
-    for (process, verdict) in over.iter().take(ROWS) {
-        let Process { id, rss, real_uid, names, .. } = process;
-        let user = users.name(*real_uid).unwrap_or_else(|| real_uid.to_string());
-        let percent = rss.percent_of(total);
-        let fate = fate(verdict);
-        writeln!(out, "  PID={id}, Name={}, User={user}, RAM={rss} ({percent:.2}%): {fate}", names.comm)?;
-    }
-    match over.len().saturating_sub(ROWS) {
-        0 => Ok(()),
-        more => writeln!(out, "  and {more} more"),
-    }
-}
-
-impl Running {
-    /// Who is over `limit`, the largest first.
-    fn over(&self, limit: Bytes) -> Vec<&(Process, Verdict)> {
-        let mut over: Vec<_> = self.judged.iter().filter(|(process, _)| process.rss > limit).collect();
-        over.sort_by_key(|(process, _)| (Reverse(process.rss), process.id.pid));
-        over
-    }
-}
-
-const fn fate(verdict: &Verdict) -> &'static str {
-    match verdict {
-        Verdict::Terminate(_) => "would be terminated",
-        Verdict::Protected(_) => "protected",
-        Verdict::Unsure(_) => "left alone, as it is not certain",
-        Verdict::Within => "within its limit",
-        Verdict::Inherits(_) => "left alone, as it shares memory with the process that forked it",
-        Verdict::Uncharged(_) => "left alone, as its end would give back less",
     }
 }
 
@@ -195,7 +128,8 @@ fn as_json(loaded: &Loaded, rules: &Rules, running: &anyhow::Result<Running>, aw
     let running = match running {
         Ok(running) => {
             let (rule, limit) = rules.limit(&running.memory);
-            json!({ "limit": limit, "rule": rule, "memory": running.memory, "over": running.over(limit) })
+            let other = over::as_json(&running.otherwise(rules));
+            json!({ "limit": limit, "rule": rule, "memory": running.memory, "over": running.over(limit), "other_measure": other })
         }
         Err(error) => json!({ "error": format!("{error:#}") }),
     };
@@ -227,7 +161,10 @@ mod tests {
     use super::*;
     use crate::{
         config::FakeUsers,
-        model::{Breach, Fact, Name, Names, Pid, ProcessId, Protection, StartTime, Uid},
+        model::{
+            Breach, Bytes, Fact, Name, Names, Pid, Process, ProcessId, Protection, StartTime, SystemMemory,
+            Uid, Verdict,
+        },
     };
 
     const USERS: FakeUsers = FakeUsers(&[("root", 0), ("alice", 1000)]);
@@ -354,6 +291,7 @@ mod tests {
         Over the limit of 0.10GB now (ram_gb_threshold, 16.00GB in all):
           PID=1, Name=systemd, User=root, RAM=4.00GB (25.00%): protected
           PID=12345, Name=chr\u{1b}me, User=alice, RAM=3.50GB (21.88%): would be terminated
+        With measure = "rss", nothing of this would change.
         "#);
     }
 

@@ -15,7 +15,7 @@ use anyhow::{Context as _, bail, ensure};
 use jiff::Zoned;
 use nix::unistd;
 
-use super::{check, exit::Exit, machine};
+use super::{exit::Exit, machine, over};
 use crate::{
     config::{self, Consent, NameService},
     daemon,
@@ -64,7 +64,7 @@ pub(super) fn enable(asked: &Enable, out: &mut dyn Write) -> anyhow::Result<Exit
     let mut settings = loaded.settings;
     settings.follow(&Zoned::now());
     let running = machine::running(&settings.rules)?;
-    check::write_running(&settings.rules, &running, &NameService, out)?;
+    over::write(&settings.rules, &running, &NameService, out)?;
     out.flush()?;
 
     if !asked.yes {

@@ -34,21 +34,14 @@ pub(super) fn explain(asked: &Explain, out: &mut dyn Write) -> anyhow::Result<Ex
         },
         (None, Err(error)) => RulesUsed::of_file(None, Some(error.in_brief()))?,
     };
-    let rules = &used.rules;
-    let (proc, accuracy) = machine::open(rules)?;
-    let memory = proc.memory()?;
-    let (_, limit) = rules.limit(&memory);
-    let confirm = |pid| proc.confirm(pid, None, limit, &accuracy);
+    let onlooker = machine::onlooker(used.rules.clone())?;
+    let memory = onlooker.memory()?;
     let processes: Vec<Process> = match asked.whom.parse() {
         Ok(pid) => {
-            let process = confirm(Pid(pid)).with_context(|| format!("pid {pid} cannot be explained"))?;
-            vec![process]
+            let process = onlooker.process(Pid(pid), None, &memory);
+            vec![process.with_context(|| format!("pid {pid} cannot be explained"))?]
         }
-        Err(_) => {
-            let wanted = NamePatterns::new([asked.whom.as_str()])?;
-            let named = |process: &Process| wanted.find_in(&process.names).is_some();
-            proc.pids()?.into_iter().filter_map(|pid| confirm(pid).ok()).filter(named).collect()
-        }
+        Err(_) => onlooker.named(&NamePatterns::new([asked.whom.as_str()])?, &memory)?,
     };
     if processes.is_empty() {
         let globs = config::globs(&asked.whom).unwrap_or_default();
@@ -61,8 +54,10 @@ pub(super) fn explain(asked: &Explain, out: &mut dyn Write) -> anyhow::Result<Ex
         bail!("no process has the comm, the executable or the argv[0] {:?}{hint}", asked.whom);
     }
     let user_name = |uid| NameService.name(uid);
-    let known = known(used.clone(), daemon.ok());
-    let text = explain::explain(rules, &Snapshot { memory, processes }, asked.json, &user_name, &known)?;
+    let mut known = known(used.clone(), daemon.ok());
+    known.details = explain::details(&onlooker, &processes);
+    let text =
+        explain::explain(onlooker.rules(), &Snapshot { memory, processes }, asked.json, &user_name, &known)?;
     out.write_all(text.as_bytes())?;
     out.flush()?;
     Ok(Exit::Ok)
@@ -83,7 +78,7 @@ fn known(used: RulesUsed, daemon: Option<(Box<Status>, Table)>) -> explain::Know
     match daemon {
         Some((status, table)) if status.config.file == file => {
             let growths = table.rows.iter().map(|row| (row.id, row.growth)).collect();
-            explain::Known { rules_from, held_back: status.held_back, growths }
+            explain::Known { rules_from, held_back: status.held_back, growths, ..explain::Known::default() }
         }
         _ => explain::Known { rules_from, ..explain::Known::default() },
     }

@@ -4,14 +4,12 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use super::{check, unit};
+use super::{over, unit};
 use crate::{
     config::{self, Consent, Settings, Warning},
     daemon,
-    observe::{
-        procfs::{Accuracy, ProcRoot},
-        support::{self, Facts},
-    },
+    inspect::Onlooker,
+    observe::support::{self, Facts},
     policy::{self, Rules},
 };
 
@@ -31,25 +29,17 @@ pub(super) fn awaits_enable(file: Option<&Path>) -> bool {
 }
 
 /// The processes over a limit right now, each with its verdict.
-pub(super) fn running(rules: &Rules) -> anyhow::Result<check::Running> {
-    let (proc, accuracy) = open(rules)?;
-    let survey = proc.survey(&accuracy)?;
-    let (_, limit) = rules.limit(&survey.memory);
-    let judged = policy::suspects(rules, &survey)
-        .iter()
-        // A process that ended meanwhile, or that shows the memory of another one, is not over any limit.
-        .filter_map(|suspect| proc.confirm(suspect.pid, suspect.start, limit, &accuracy).ok())
-        .map(|process| {
-            let verdict = policy::judge(rules, &process, &survey.memory);
-            (process, verdict)
-        })
-        .collect();
-    Ok(check::Running { memory: survey.memory, judged })
+pub(super) fn running(rules: &Rules) -> anyhow::Result<over::Running> {
+    let (memory, suspects) = onlooker(rules.clone())?.suspects()?;
+    let judged = |process| {
+        let verdict = policy::judge(rules, &process, &memory);
+        (process, verdict)
+    };
+    Ok(over::Running { memory, judged: suspects.into_iter().map(judged).collect() })
 }
 
-/// /proc, and how exact it is on this kernel.
-pub(super) fn open(rules: &Rules) -> anyhow::Result<(ProcRoot, Accuracy)> {
-    let proc = ProcRoot::real().context("/proc is needed for this")?;
-    let proc = proc.onlooking().measuring(rules.measure).wanting(rules.wanted());
-    Ok((proc, support::assess(&Facts::gather()).accuracy()))
+/// An onlooker that reads all that any rule could measure.
+pub(super) fn onlooker(rules: Rules) -> anyhow::Result<Onlooker> {
+    let accuracy = support::assess(&Facts::gather()).accuracy();
+    Ok(Onlooker::new(rules, accuracy).context("/proc is needed for this")?.in_detail())
 }

@@ -9,6 +9,7 @@ mod exit;
 mod explain;
 mod look;
 mod machine;
+mod over;
 mod rules_used;
 mod status;
 mod top;

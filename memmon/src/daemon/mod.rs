@@ -17,7 +17,6 @@ mod engine;
 mod event_loop;
 mod host;
 mod in_force;
-mod nearest;
 mod options;
 mod outputs;
 mod preflight;
@@ -32,7 +31,6 @@ mod watchlist;
 
 pub use host::instance::InstanceError;
 pub use in_force::rules_of;
-pub use nearest::{Basis, nearest};
 pub use options::Options;
 pub use preflight::preflight;
 pub use settings::{CannotEnforce, can_enforce};

@@ -8,11 +8,11 @@ use tokio::task;
 use crate::daemon::announcer::Announcer;
 use crate::daemon::clock::Now;
 use crate::daemon::engine::Engine;
-use crate::daemon::nearest::{Basis, nearest};
 use crate::daemon::watchlist::{climbing, delayed, growths, over_limit};
 use crate::{
     config::Settings,
     enforce::Phase,
+    inspect::{Basis, nearest},
     model::{Pid, Process},
     status::{self, Body, Query, Request, Text, answer as reply},
 };

@@ -9,7 +9,8 @@ use std::{
 
 use serde::Deserialize;
 
-use super::wire::{Body, Query, Text, VERSION};
+use super::text::Text;
+use super::wire::{Body, Query, VERSION};
 
 /// Timeout for an answer: longer than the daemon's maximum.
 const PATIENCE: Duration = Duration::from_secs(6);

@@ -5,25 +5,30 @@
 //!        ◀─line──        ◀─text──
 //! ```
 //!
-//! `wire` and `watched` define the messages (described in docs/status-protocol.md), `server` is the daemon's end, `client`
+//! `wire`, `table` and `watched` define the messages (described in docs/status-protocol.md), `server` is the daemon's end, `client`
 //! the other end, and `peer` the check of a client's user.
 
 mod client;
 mod peer;
 mod rules;
 mod server;
+mod sharing;
+mod table;
 #[cfg(test)]
 mod tests;
+mod text;
 mod watched;
 mod wire;
 
 pub use client::{Client, ClientError, understood};
 pub use rules::{MatcherInForce, RulesInForce};
 pub use server::{AccessPolicy, Request, serve};
+pub use sharing::{FromElder, Kept, Other, Sharing};
+pub use table::{Row, Table, VerdictKind, why};
+pub use text::Text;
 pub use watched::{Climber, DryRunDay, DryRunProgram, Growth, OverLimit, Waiting};
 pub use wire::{
-    Body, Configuration, Counts, Dropped, MapUsage, Query, Row, Scan, Source, Status, Table, Text,
-    Thresholds, VerdictKind, Victim, answer, why,
+    Body, Configuration, Counts, Dropped, MapUsage, Query, Scan, Source, Status, Thresholds, Victim, answer,
 };
 
 /// Path at which a root memmon listens.

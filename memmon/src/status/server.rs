@@ -23,7 +23,8 @@ use tokio::{
 
 use super::{
     peer::Peer,
-    wire::{self, Body, Query, Refusal, Text},
+    text::Text,
+    wire::{self, Body, Query, Refusal},
 };
 use crate::{model::Uid, socket::Clients};
 

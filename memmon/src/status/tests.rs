@@ -35,6 +35,8 @@ fn table(rows: usize) -> Table {
         rss_bytes: Bytes(5),
         error_bytes: Bytes::ZERO,
         parts: None,
+        charged_bytes: None,
+        sharing: Sharing::default(),
         verdict: VerdictKind::Within,
         why: Text::default(),
         phase: None,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::wire::Text;
+use super::text::Text;
 use crate::model::{Bytes, Origin, Process, ProcessId, StartTime, Uid};
 
 /// How fast one grows.

@@ -1,6 +1,8 @@
 //! Processes that are over their limit by resident memory, and what their end would give back.
 
-use std::{thread, time::Duration};
+use std::{fs, process::Command, thread, time::Duration};
+
+use serde_json::Value;
 
 use crate::common::{
     TestUser,
@@ -93,6 +95,54 @@ fn workers_that_share_the_segment_of_their_parent_live() {
         eventually("the workers' end", || workers.iter().all(|worker| is_dead(*worker)));
         daemon.stop();
     }
+}
+
+/// The JSON output of a command of memmon that only looks.
+fn looked(arguments: &[&str]) -> Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_memmon")).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+#[ignore = "kernel: needs root"]
+fn explain_and_check_show_the_parts_and_the_processes_that_share_them() {
+    let user = TestUser::claim();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.toml");
+    let limits =
+        "thresholds = { ram_gb_threshold = 0.03125, ram_percent_threshold = 100 }\nsettings.log_file = ''";
+    fs::write(&file, limits).unwrap();
+    let file = file.to_str().unwrap();
+    let explained = |pid: u32| {
+        let found = looked(&["explain", "--json", "--config", file, &pid.to_string()]);
+        found[0]["details"].clone()
+    };
+
+    let database = user.hog("segment 60M fork rewrite hold end hold");
+    let [worker] = database.children("fork", 1)[..] else { panic!("one worker") };
+    eventually("all of the segment", || explained(worker)["shmem_bytes"].as_u64() >= Some(60 * MIB));
+    let details = explained(worker);
+    assert_eq!(details["kept"]["holder"]["pid"], database.pid(), "{details}");
+    assert_eq!(details["kept"]["holder"]["comm"], "hog", "{details}");
+    assert!(details["kept"]["bytes"].as_u64() >= Some(60 * MIB), "{details}");
+    assert!(details["charged_bytes"].as_u64() < Some(10 * MIB), "{details}");
+    assert_eq!(details["hugetlb_bytes"], 0, "{details}");
+    // By resident memory alone, the worker would be terminated.
+    let running = looked(&["check", "--json", file])["running"]["other_measure"].clone();
+    assert_eq!(running["measure"], "rss");
+    let changed = running["changed"].as_array().unwrap().iter().find(|one| one["pid"] == worker);
+    assert!(changed.is_some_and(|one| !one["verdict"]["terminate"].is_null()), "{running}");
+
+    let parent = user.hog("anon 50M fork hold end hold");
+    let [child] = parent.children("fork", 1)[..] else { panic!("one child") };
+    let details = explained(child);
+    assert_eq!(details["inherited"]["elder"]["pid"], parent.pid(), "{details}");
+    assert!(details["inherited"]["bytes"].as_u64() >= Some(50 * MIB), "{details}");
+    assert!(details["charged_bytes"].as_u64() < Some(10 * MIB), "{details}");
+    assert_eq!(explained(parent.pid())["inherited"], Value::Null);
+    drop((database, parent));
+    eventually("their end", || is_dead(worker) && is_dead(child));
 }
 
 #[test]

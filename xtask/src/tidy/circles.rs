@@ -18,7 +18,6 @@ pub(super) const EXCEPTIONS: &[(&str, &str)] = &[
     ("memmon/src/report/notify/mod.rs", "memmon/src/report/notify/mail.rs"),
     ("memmon/src/report/notify/mod.rs", "memmon/src/report/outputs.rs"),
     ("memmon/src/report/notify/mod.rs", "memmon/src/report/reporter.rs"),
-    ("memmon/src/status/watched.rs", "memmon/src/status/wire.rs"),
 ];
 
 /// The complaints about `edges`, each with its file: an import that is part of a circle and not `excepted`, or an exception

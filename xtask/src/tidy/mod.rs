@@ -16,7 +16,7 @@ use self::source::Source;
 use crate::workspace;
 
 /// Each room (module) of memmon/src, and the other rooms that it may import.
-const ROOMS: [(&str, &[&str]); 11] = [
+const ROOMS: [(&str, &[&str]); 12] = [
     ("model", &[]),
     ("files", &[]),
     ("socket", &["files"]),
@@ -26,11 +26,13 @@ const ROOMS: [(&str, &[&str]); 11] = [
     ("enforce", &["model"]),
     ("report", &["model", "files", "socket"]),
     ("status", &["model", "socket"]),
+    ("inspect", &["model", "policy", "observe", "status"]),
     ("daemon", EVERY_ROOM),
     ("cli", EVERY_ROOM),
 ];
 const EVERY_ROOM: &[&str] = &[
-    "model", "files", "socket", "policy", "config", "observe", "enforce", "report", "status", "daemon", "cli",
+    "model", "files", "socket", "policy", "config", "observe", "enforce", "report", "status", "inspect",
+    "daemon", "cli",
 ];
 
 /// The files and folders that may hold `unsafe`: the BPF programs, raw system calls, and tests that make processes.

@@ -1,6 +1,7 @@
 //! `memmon explain`: what every rule says of a process, the verdict, and what would change it. Text from data, no
 //! more: policy has decided it all.
 
+mod parts;
 mod words;
 
 #[cfg(test)]
@@ -17,7 +18,8 @@ use self::words::{
 use super::status::span;
 use crate::{
     enforce,
-    model::{Breach, Bytes, Fact, Inherited, Name, ProcessId, Protection, Snapshot, Uid, Verdict},
+    inspect::{Details, Onlooker},
+    model::{Breach, Bytes, Fact, Inherited, Name, Process, ProcessId, Protection, Snapshot, Uid, Verdict},
     policy::{self, Explanation, Finding, Matcher, Otherwise, Rule, Rules, Step},
     status::{Growth, Waiting},
 };
@@ -41,6 +43,7 @@ pub(super) fn explain(
             rules_from: &known.rules_from,
             held_back: held_back(&explanation, &known.held_back),
             growth: known.growths.get(&process.id).filter(|growth| growth.bytes_per_second.is_some()),
+            details: known.details.get(&process.id),
             explanation,
         }
     };
@@ -63,6 +66,14 @@ pub(super) struct Known {
     pub(super) held_back: Vec<Waiting>,
     /// How fast those grow of whom it has readings.
     pub(super) growths: HashMap<ProcessId, Growth>,
+    /// The memory of each process in detail, as far as it could be read.
+    pub(super) details: HashMap<ProcessId, Details>,
+}
+
+/// The details of these processes.
+pub(super) fn details(onlooker: &Onlooker, processes: &[Process]) -> HashMap<ProcessId, Details> {
+    let details = |process: &Process| Some((process.id, onlooker.details(process)?));
+    processes.iter().filter_map(details).collect()
 }
 
 /// An explanation, and what policy does not know: what was terminated often before, and what grows.
@@ -72,6 +83,7 @@ struct Told<'a> {
     explanation: Explanation<'a>,
     rules_from: &'a str,
     growth: Option<&'a Growth>,
+    details: Option<&'a Details>,
     held_back: Option<&'a Waiting>,
 }
 
@@ -88,8 +100,13 @@ const COLUMNS: usize = 80;
 const REASONS: usize = 36;
 
 fn text(told: &Told<'_>, users: Users<'_>) -> String {
-    let Told { explanation, rules_from: _, growth, held_back } = told;
+    let Told { explanation, rules_from: _, growth, details, held_back } = told;
     let mut lines = subject(explanation, users);
+    for (name, text) in
+        details.map(|details| parts::lines(details, explanation.rules.measure)).into_iter().flatten()
+    {
+        lines.extend(wrapped(format!("  {name:<9} "), &text, 12));
+    }
     lines.extend(growth.and_then(slope));
     lines.push(String::new());
     for step in explanation.steps.iter().filter(|step| is_shown(step, explanation.rules)) {

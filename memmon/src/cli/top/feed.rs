@@ -14,10 +14,10 @@ use super::model::{Alone, Message, Sample};
 use crate::{
     cli::{explain, rules_used::RulesUsed},
     config::{NameService, Users as _},
-    daemon::{Basis, nearest},
-    model::{Escaped, Pid, ProcessId, Snapshot, Uid},
+    inspect::{Basis, Onlooker, nearest},
+    model::{Escaped, ProcessId, Snapshot, Uid},
     observe::{
-        procfs::{Accuracy, ProcRoot},
+        procfs::Accuracy,
         support::{self, Facts},
     },
     policy::Rules,
@@ -137,18 +137,16 @@ impl Feed {
             Some(used) => used,
             None => self.own_rules()?,
         };
-        let proc = ProcRoot::real()?.onlooking().measuring(rules.measure).wanting(rules.wanted());
-        let memory = proc.memory()?;
-        let (_, limit) = rules.limit(&memory);
-        let Pid(pid) = process.pid;
-        let process = proc
-            .confirm(process.pid, Some(process.start), limit, &self.accuracy)
-            .with_context(|| format!("pid {pid} cannot be explained"))?;
-        let snapshot = Snapshot { memory, processes: vec![process] };
+        let onlooker = Onlooker::new(rules, self.accuracy)?.in_detail();
+        let memory = onlooker.memory()?;
+        let found = onlooker.process(process.pid, Some(process.start), &memory);
+        let processes = vec![found.with_context(|| format!("pid {process} cannot be explained"))?];
+        let details = explain::details(&onlooker, &processes);
+        let snapshot = Snapshot { memory, processes };
         let held_back = self.status.as_ref().map(|status| status.held_back.clone()).unwrap_or_default();
         // The table already shows its growth.
-        let known = explain::Known { rules_from: source, held_back, ..explain::Known::default() };
-        Ok(explain::explain(&rules, &snapshot, false, &|uid| NameService.name(uid), &known)?)
+        let known = explain::Known { rules_from: source, held_back, details, ..explain::Known::default() };
+        Ok(explain::explain(onlooker.rules(), &snapshot, false, &|uid| NameService.name(uid), &known)?)
     }
 }
 

@@ -50,6 +50,7 @@ pub(super) enum Column {
     File,
     Shmem,
     Swap,
+    Charged,
     Limit,
     Growth,
     Left,
@@ -59,7 +60,7 @@ pub(super) enum Column {
 
 impl Column {
     /// All of them, from left to right.
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Pid,
         Self::User,
         Self::Name,
@@ -68,6 +69,7 @@ impl Column {
         Self::File,
         Self::Shmem,
         Self::Swap,
+        Self::Charged,
         Self::Limit,
         Self::Growth,
         Self::Left,
@@ -101,6 +103,7 @@ impl Column {
             Self::File => "  FILE",
             Self::Shmem => " SHMEM",
             Self::Swap => "  SWAP",
+            Self::Charged => "CHARGED",
             Self::Limit => "LIMIT",
             Self::Growth => " GROWTH",
             Self::Left => " LEFT",
@@ -115,7 +118,7 @@ impl Column {
             Self::Name => 15,
             Self::Verdict => 9,
             Self::User | Self::Trend => 8,
-            Self::Pid | Self::Growth => 7,
+            Self::Pid | Self::Growth | Self::Charged => 7,
             Self::Rss | Self::Anon | Self::File | Self::Shmem | Self::Swap => 6,
             Self::Limit | Self::Left => 5,
         }
@@ -127,9 +130,13 @@ impl Column {
         let mut chosen: Vec<Self> = Vec::new();
         let mut used = 0;
         let mut name = Self::Name.width();
-        for columns in Self::BY_IMPORTANCE.into_iter().chain([&Self::PARTS[..]]) {
+        for columns in Self::BY_IMPORTANCE.into_iter().chain([&Self::PARTS[..], &[Self::Charged]]) {
             let needed: u16 = columns.iter().map(|column| column.width() + 1).sum();
-            let reason = if columns == Self::PARTS { Self::REASON } else { 0 };
+            let reason = match columns {
+                [Self::Charged] => 3 * Self::REASON,
+                _ if columns == Self::PARTS => Self::REASON,
+                _ => 0,
+            };
             // The blank before the first column is none.
             let room = (width + 1).saturating_sub(used);
             if needed + reason <= room {
@@ -220,7 +227,7 @@ mod tests {
         assert_eq!(titles(40), ["PID", "NAME", "RSS", "VERDICT"]);
         assert_eq!(titles(60), ["PID", "NAME", "RSS", "LIMIT", "GROWTH", "LEFT", "VERDICT"]);
         assert_eq!(titles(80), ["PID", "USER", "NAME", "RSS", "LIMIT", "GROWTH", "LEFT", "TREND", "VERDICT"]);
-        assert_eq!(titles(120).len(), 13);
+        assert_eq!((titles(112).len(), titles(140).len()), (13, 14));
     }
 
     #[test]

@@ -123,6 +123,7 @@ const HELP: &str = "\
  q        quit
 
  RSS      resident memory: what limits are about
+ CHARGED  what its end would give back, read for processes over the limit
  LIMIT    the share of its limit that a process uses
  GROWTH   bytes per second over the last ten seconds
  LEFT     until the limit, if it goes on growing like that

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     model::{Bytes, Parts, Pid, ProcessId, StartTime, SystemMemory, Uid},
-    status::{Growth, Row, Table, Text, VerdictKind},
+    status::{FromElder, Growth, Kept, Other, Row, Sharing, Table, Text, VerdictKind},
 };
 
 const GB: u64 = Bytes::GIB;
@@ -32,6 +32,8 @@ fn row(pid: u32, comm: &str, uid: u32, rss: u64, verdict: VerdictKind, why: &str
             shmem: Bytes::ZERO,
             swap: Bytes(MB),
         }),
+        charged_bytes: None,
+        sharing: Sharing::default(),
         verdict,
         why: Text::from(why),
         phase: None,
@@ -226,6 +228,33 @@ fn a_terminal_of_40_by_8_has_rows_with_pids() {
 
      enter keep  esc all
     "#);
+}
+
+#[test]
+fn the_selected_process_has_its_charged_memory_and_the_others_that_share_it() {
+    let other = |pid, comm: &str| Other { pid: Pid(pid), comm: Some(comm.into()) };
+    let mut backend =
+        row(813, "postgres", 1000, 3 * GB, VerdictKind::Within, "its end would give back 0.01GB");
+    backend.charged_bytes = Some(Bytes(14 * MB));
+    backend.sharing = Sharing {
+        inherited: Some(FromElder { bytes: Bytes(40 * MB), elder: other(77, "python3") }),
+        kept: Some(Kept {
+            bytes: Bytes(284 * MB),
+            object: "/dev/zero".into(),
+            object_bytes: Bytes(284 * MB),
+            holder: Some(other(812, "postgres")),
+        }),
+    };
+    let model = updated(at_size(140, 24), [Message::Sample(sample(0.0, vec![backend]))]);
+    let shown = screen(&model);
+    for text in [
+        "   SWAP CHARGED LIMIT",
+        "  1.00M   14.0M  150%",
+        "swap 1.00M  charged 14.0M\n",
+        "inherited 40.0M at its fork from pid 77 (python3); 284M stay, most in \"/dev/zero\", which pid 812 (postgres) holds as well\n",
+    ] {
+        assert!(shown.contains(text), "{text:?} is not in\n{shown}");
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     cli::status::span,
     model::{Bytes, Parts, Uid},
-    status::{Row, Text, VerdictKind},
+    status::{FromElder, Kept, Row, Sharing, Text, VerdictKind},
 };
 
 /// Capabilities of the terminal.
@@ -256,7 +256,7 @@ const fn sorts_by(column: Column) -> Option<Sort> {
         Column::Rss => Some(Sort::Memory),
         Column::Growth => Some(Sort::Growth),
         Column::Left => Some(Sort::Left),
-        Column::Anon | Column::File | Column::Shmem | Column::Swap => None,
+        Column::Anon | Column::File | Column::Shmem | Column::Swap | Column::Charged => None,
         Column::Limit | Column::Trend | Column::Verdict => None,
     }
 }
@@ -275,6 +275,10 @@ fn cell(column: Column, width: u16, model: &Model, sample: &Sample, row: &Row, l
         Column::File => part(|parts| parts.file),
         Column::Shmem => part(|parts| parts.shmem),
         Column::Swap => part(|parts| parts.swap),
+        Column::Charged => {
+            let charged = row.charged_bytes.map(short).unwrap_or_default();
+            format!("{charged:>7}")
+        }
         Column::Limit => {
             let share = row.rss_bytes.percent_of(sample.table.limit_bytes).min(9999.0);
             format!("{:>5}", format!("{share:.0}%"))
@@ -334,7 +338,25 @@ fn detail_lines<'a>(row: &Row, sample: &Sample) -> Vec<Line<'a>> {
         error => format!("  +-{}", short(error)),
     };
     let named = format!("{} {} ({})", row.id.pid, row.comm, user(row.uid, sample));
-    vec![Line::from(format!("{named}  {verdict}")), Line::from(format!("{amounts}{error}"))]
+    let charged =
+        row.charged_bytes.map(|charged| format!("  charged {}", short(charged))).unwrap_or_default();
+    let mut lines =
+        vec![Line::from(format!("{named}  {verdict}")), Line::from(format!("{amounts}{charged}{error}"))];
+    lines.extend(sharing(&row.sharing).map(Line::from));
+    lines
+}
+
+/// The memory that its end would not give back, with the process that has it as well.
+fn sharing(Sharing { inherited, kept }: &Sharing) -> Option<String> {
+    let inherited = inherited
+        .as_ref()
+        .map(|FromElder { bytes, elder }| format!("inherited {} at its fork from {elder}", short(*bytes)));
+    let kept = kept.as_ref().map(|Kept { bytes, object, holder, .. }| {
+        let holder = holder.as_ref().map(|holder| format!(", which {holder} holds as well"));
+        format!("{} stay, most in \"{object}\"{}", short(*bytes), holder.unwrap_or_default())
+    });
+    let parts: Vec<_> = inherited.into_iter().chain(kept).collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
 }
 
 fn user(uid: Uid, sample: &Sample) -> String {

@@ -5,7 +5,7 @@ use std::io;
 use nix::errno::Errno;
 
 use super::{ProcRoot, parse};
-use crate::model::{Parts, Pid};
+use crate::model::{Bytes, Parts, Pid};
 
 impl ProcRoot {
     /// The parts of `pid`'s memory, from /proc/PID/status.
@@ -16,6 +16,19 @@ impl ProcRoot {
         let directory = self.process(pid)?;
         let (place, _) = directory.place()?.ok_or(Errno::ESRCH)?;
         Ok(parts(&directory.read(&place, "status")?).ok_or(Errno::ENODATA)?)
+    }
+}
+
+impl ProcRoot {
+    /// Huge pages of hugetlbfs that `pid` maps, which no other figure includes (`HugetlbPages`, Linux 4.4).
+    ///
+    /// # Errors
+    /// The process is gone or has no memory, or the kernel does not show them.
+    pub fn hugetlb(&self, pid: Pid) -> io::Result<Bytes> {
+        let directory = self.process(pid)?;
+        let (place, _) = directory.place()?.ok_or(Errno::ESRCH)?;
+        let status = directory.read(&place, "status")?;
+        Ok(parse::kib(&status, "HugetlbPages:").ok_or(Errno::ENODATA)?)
     }
 }
 
@@ -35,18 +48,18 @@ pub(super) fn parts(status: &[u8]) -> Option<Parts> {
 mod tests {
     use super::super::testing::Tree;
     use super::*;
-    use crate::model::Bytes;
 
     #[test]
     fn the_parts_come_from_a_living_thread() {
         let tree = Tree::new();
         tree.cat(7);
-        let status =
-            "Name:\tRssAnon: 9\nRssAnon:\t 12 kB\nRssFile:\t 3 kB\nRssShmem:\t 0 kB\nVmSwap:\t 5 kB\n";
+        let status = "Name:\tRssAnon: 9\nRssAnon:\t 12 kB\nRssFile:\t 3 kB\nRssShmem:\t 0 kB\nVmSwap:\t 5 kB\n\
+             HugetlbPages:\t 2048 kB\n";
         tree.write("7/status", status);
         let kib = Bytes::from_kib;
         let parts = Parts { anon: kib(12), file: kib(3), shmem: kib(0), swap: kib(5) };
         assert_eq!(tree.root().parts(Pid(7)).unwrap(), parts);
+        assert_eq!(tree.root().hugetlb(Pid(7)).unwrap(), kib(2048));
 
         for dead in ["7/statm", "7/task/7/statm"] {
             tree.write(dead, "0 0 0 0 0 0 0\n");

@@ -37,7 +37,7 @@ use super::{
     smaps::{self, FileId},
     whole,
 };
-use crate::model::{Bytes, Fact, KeptObject, KeptWhy, Name, Pid, SharedMemory, Uid};
+use crate::model::{Bytes, Fact, KeptObject, KeptWhy, Name, Parts, Pid, Process, SharedMemory, Uid};
 
 impl ProcRoot {
     /// The shared memory of a process, if the answer to `question` depends on it. `Unreadable` while it is not known, with
@@ -48,13 +48,7 @@ impl ProcRoot {
             return (Fact::Absent, None);
         }
         if question.owner.onlooks {
-            let found = self.lookup(&question, Some(now + ONLOOKERS_TIME_LIMIT));
-            return match found.map(|lookup| lookup.run(&Heartbeat::new(now))) {
-                Ok(Ok(found)) => (Fact::Known(found), None),
-                Ok(Err(Failure::Machine(why))) => (Fact::Unreadable, Some(why)),
-                Ok(Err(Failure::Withheld)) => (Fact::Withheld, None),
-                Err(error) => (Fact::Unreadable, Some(error.to_string())),
-            };
+            return self.look_once(&question, now);
         }
         match self.lookups.step(&question, now) {
             Step::Take(fact, trouble) => (fact, trouble),
@@ -65,6 +59,26 @@ impl ProcRoot {
                 });
                 (Fact::Unreadable, trouble)
             }
+        }
+    }
+
+    /// The shared memory of a process that consists of `parts`, for a caller that only displays it. Waits for a second at
+    /// most.
+    pub fn shared_memory_of(&self, process: &Process, parts: &Parts) -> Fact<SharedMemory> {
+        let Process { id, parent, real_uid, .. } = *process;
+        let owner = JobOwner { pid: id.pid, uid: real_uid, onlooks: true, lock: Lock::Pages };
+        let holder = Holder { pid: id.pid, parent, start: id.start };
+        self.look_once(&Question { owner, holder, parts, least: Bytes::ZERO }, Instant::now()).0
+    }
+
+    /// A lookup whose caller waits for it.
+    fn look_once(&self, question: &Question<'_>, now: Instant) -> (Fact<SharedMemory>, Option<String>) {
+        let found = self.lookup(question, Some(now + ONLOOKERS_TIME_LIMIT));
+        match found.map(|lookup| lookup.run(&Heartbeat::new(now))) {
+            Ok(Ok(found)) => (Fact::Known(found), None),
+            Ok(Err(Failure::Machine(why))) => (Fact::Unreadable, Some(why)),
+            Ok(Err(Failure::Withheld)) => (Fact::Withheld, None),
+            Err(error) => (Fact::Unreadable, Some(error.to_string())),
         }
     }
 

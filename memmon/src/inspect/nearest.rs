@@ -2,9 +2,10 @@
 
 use std::{cmp::Reverse, io};
 
+use super::onlooker::Onlooker;
 use crate::{
     model::{Reading, Survey, SystemMemory},
-    observe::procfs::{Accuracy, ProcRoot},
+    observe::procfs::Accuracy,
     policy::{self, Rules},
     status::{Row, Table},
 };
@@ -30,11 +31,12 @@ pub struct Basis {
 /// /proc, or its meminfo, cannot be read.
 pub fn nearest(basis: Basis) -> io::Result<Table> {
     let Basis { rules, accuracy, survey } = basis;
-    let proc = ProcRoot::real()?.onlooking().measuring(rules.measure).wanting(rules.wanted());
+    let onlooker = Onlooker::new(rules, accuracy)?;
+    let Onlooker { proc, accuracy, rules } = &onlooker;
     let (memory, mut readings) = match survey {
         Some(survey) => survey,
         None => {
-            let Survey { memory, readings } = proc.survey(&accuracy)?;
+            let Survey { memory, readings } = proc.survey(accuracy)?;
             (memory, readings)
         }
     };
@@ -47,10 +49,11 @@ pub fn nearest(basis: Basis) -> io::Result<Table> {
     readings.truncate(MOST);
     let mut rows = Vec::with_capacity(readings.len());
     for reading in &readings {
-        match proc.confirm(reading.pid, reading.start, limit, &accuracy) {
+        match proc.confirm(reading.pid, reading.start, limit, accuracy) {
             Ok(process) => {
-                let verdict = policy::judge(&rules, &process, &memory);
-                rows.push(Row::new(&process, proc.parts(process.id.pid).ok(), &verdict));
+                let verdict = policy::judge(rules, &process, &memory);
+                let row = Row::new(&process, proc.parts(process.id.pid).ok(), &verdict);
+                rows.push(Row { sharing: onlooker.sharing(&process), ..row });
             }
             // One that ended meanwhile, or that only borrows another process's memory, is over no limit.
             Err(error) => over += usize::from(error.is_transient() && is_over(&reading)),
@@ -64,6 +67,7 @@ pub fn nearest(basis: Basis) -> io::Result<Table> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::procfs::ProcRoot;
     use crate::{
         model::{Bytes, Measure, Pid},
         policy::{Limits, Scope, Whitelist},

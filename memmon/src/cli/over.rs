@@ -1,0 +1,207 @@
+//! The processes that are over the limit right now, for `memmon check` and `memmon enable`: what would become of each, also
+//! with the other choice of `thresholds.measure`.
+
+use std::{
+    cmp::Reverse,
+    io::{self, Write},
+    mem,
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    config::Users,
+    model::{Bytes, Limit, Measure, Process, SystemMemory, Verdict},
+    policy::{self, Rules},
+};
+
+/// Who is running, as policy judges it by the settings that are checked.
+#[derive(Clone, Debug)]
+pub(super) struct Running {
+    /// The machine's memory.
+    pub memory: SystemMemory,
+    /// Processes, at least those over the limit, in any order.
+    pub judged: Vec<(Process, Verdict)>,
+}
+
+/// As many processes as one can look at.
+const ROWS: usize = 20;
+
+/// Writes which processes are over the limit right now, and what the other choice of `thresholds.measure` would change.
+///
+/// # Errors
+/// Those of writing.
+pub(super) fn write(
+    rules: &Rules,
+    running: &Running,
+    users: &dyn Users,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let (limit, bytes) = rules.limit(&running.memory);
+    let share = rules.limits.share_of(running.memory.total);
+    writeln!(
+        out,
+        "On this machine, with {} of memory, {}% is {share}; ram_gb_threshold is {}. The lower one is the limit.",
+        running.memory.total,
+        rules.limits.percent(),
+        rules.limits.bytes(),
+    )?;
+    let limit = match limit {
+        Limit::Percent => "ram_percent_threshold",
+        Limit::Gb => "ram_gb_threshold",
+    };
+    let total = running.memory.total;
+    let over = running.over(bytes);
+    if over.is_empty() {
+        return writeln!(out, "No process is over the limit of {bytes} now ({limit}, {total} in all).");
+    }
+    writeln!(out, "Over the limit of {bytes} now ({limit}, {total} in all):")?;
+    for (process, verdict) in over.iter().take(ROWS) {
+        let Process { id, rss, real_uid, names, .. } = process;
+        let user = users.name(*real_uid).unwrap_or_else(|| real_uid.to_string());
+        let percent = rss.percent_of(total);
+        let fate = fate(verdict);
+        writeln!(out, "  PID={id}, Name={}, User={user}, RAM={rss} ({percent:.2}%): {fate}", names.comm)?;
+    }
+    match over.len().saturating_sub(ROWS) {
+        0 => {}
+        more => writeln!(out, "  and {more} more")?,
+    }
+    write_otherwise(&running.otherwise(rules), out)
+}
+
+impl Running {
+    /// Who is over `limit`, the largest first.
+    pub(super) fn over(&self, limit: Bytes) -> Vec<&(Process, Verdict)> {
+        let mut over: Vec<_> = self.judged.iter().filter(|(process, _)| process.rss > limit).collect();
+        over.sort_by_key(|(process, _)| (Reverse(process.rss), process.id.pid));
+        over
+    }
+
+    /// What the other choice of `thresholds.measure` would change for the processes over the limit.
+    pub(super) fn otherwise(&self, rules: &Rules) -> Otherwise<'_> {
+        let measure = match rules.measure {
+            Measure::Charged => Measure::Rss,
+            Measure::Rss => Measure::Charged,
+        };
+        let other = Rules { measure, ..rules.clone() };
+        let (_, limit) = rules.limit(&self.memory);
+        let over = self.over(limit);
+        let changed = over.iter().filter_map(|(process, verdict)| {
+            let then = policy::judge(&other, process, &self.memory);
+            (mem::discriminant(&then) != mem::discriminant(verdict)).then_some((process, then))
+        });
+        Otherwise { measure, over: over.len(), changed: changed.collect() }
+    }
+}
+
+/// The verdicts with another measure.
+#[derive(Debug)]
+pub(super) struct Otherwise<'a> {
+    measure: Measure,
+    /// Number of processes over the limit.
+    over: usize,
+    /// Those whose verdict would be another, with that verdict.
+    changed: Vec<(&'a Process, Verdict)>,
+}
+
+pub(super) fn as_json(otherwise: &Otherwise<'_>) -> Value {
+    let changed: Vec<_> = otherwise
+        .changed
+        .iter()
+        .map(|(process, verdict)| json!({ "pid": process.id.pid, "start": process.id.start, "verdict": verdict }))
+        .collect();
+    json!({ "measure": otherwise.measure, "changed": changed })
+}
+
+fn write_otherwise(otherwise: &Otherwise<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let Otherwise { measure, over, changed } = otherwise;
+    if changed.is_empty() {
+        return writeln!(out, "With measure = \"{measure}\", nothing of this would change.");
+    }
+    writeln!(
+        out,
+        "With measure = \"{measure}\", the verdict on {} of these {over} would be another:",
+        changed.len()
+    )?;
+    for (process, verdict) in changed.iter().take(ROWS) {
+        writeln!(out, "  PID={}, Name={}: {}", process.id, process.names.comm, fate(verdict))?;
+    }
+    match changed.len().saturating_sub(ROWS) {
+        0 => Ok(()),
+        more => writeln!(out, "  and {more} more"),
+    }
+}
+
+fn fate(verdict: &Verdict) -> String {
+    let fixed = match verdict {
+        Verdict::Terminate(_) => "would be terminated",
+        Verdict::Protected(_) => "protected",
+        Verdict::Unsure(_) => "left alone, as it is not certain",
+        Verdict::Within => "within its limit",
+        Verdict::Inherits(_) => "left alone, as it shares memory with the process that forked it",
+        Verdict::Uncharged(uncharged) => {
+            return format!("left alone, as its end would give back only {uncharged}");
+        }
+    };
+    fixed.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::FakeUsers,
+        model::{Fact, Holdings, KeptObject, KeptWhy, Name, Parts, Pid, ProcessId, SharedMemory, StartTime},
+        policy::fixtures::{MEMORY, hog, rules},
+    };
+
+    fn backend(pid: u32) -> Process {
+        let mib = |count: u64| Bytes(count << 20);
+        let largest =
+            KeptObject { name: "/dev/zero".into(), bytes: mib(3000), why: KeptWhy::Elder { pid: Pid(812) } };
+        let shared = SharedMemory { returned: mib(1), kept: mib(3000), largest: Some(largest) };
+        let parts = Parts { anon: mib(14), file: mib(58), shmem: mib(3001), swap: Bytes::ZERO };
+        let mut process = Process {
+            id: ProcessId { pid: Pid(pid), start: StartTime(7) },
+            rss: mib(3073),
+            error: Bytes::ZERO,
+            holdings: Some(Holdings { parts, shared: Fact::Known(shared), trouble: None }),
+            ..hog()
+        };
+        process.names.comm = Name::from("postgres");
+        process
+    }
+
+    fn written(measure: Measure, processes: Vec<Process>) -> (String, Value) {
+        let rules = Rules { measure, ..rules() };
+        let judged = processes.into_iter().map(|process| {
+            let verdict = policy::judge(&rules, &process, &MEMORY);
+            (process, verdict)
+        });
+        let running = Running { memory: MEMORY, judged: judged.collect() };
+        let mut out = Vec::new();
+        write(&rules, &running, &FakeUsers(&[("alice", 1000)]), &mut out).unwrap();
+        (String::from_utf8(out).unwrap(), as_json(&running.otherwise(&rules)))
+    }
+
+    #[test]
+    fn the_other_measure_is_shown_for_the_processes_that_it_would_change() {
+        let (text, json) = written(Measure::Charged, vec![backend(813), hog()]);
+        assert!(text.contains(
+            "left alone, as its end would give back only 15.0 MiB; page cache stays (58.0 MiB), and so does shared memory"
+        ), "{text}");
+        assert!(text.ends_with(
+            "With measure = \"rss\", the verdict on 1 of these 2 would be another:\n  PID=813, Name=postgres: would be terminated\n"
+        ), "{text}");
+        assert_eq!((&json["measure"], &json["changed"][0]["pid"]), (&json!("rss"), &json!(813)));
+        let (text, _) = written(Measure::Rss, vec![backend(813), backend(814)]);
+        assert!(
+            text.contains("With measure = \"charged\", the verdict on 2 of these 2 would be another:\n"),
+            "{text}"
+        );
+        let (text, json) = written(Measure::Charged, vec![hog()]);
+        assert!(text.ends_with("With measure = \"rss\", nothing of this would change.\n"), "{text}");
+        assert_eq!(json["changed"], json!([]));
+    }
+}

@@ -1,0 +1,10 @@
+//! Looks at processes for people who ask, with policy's verdict: the processes over a limit, the processes nearest to it,
+//! and one process in detail. Nothing that is found here leads to a signal.
+
+mod details;
+mod nearest;
+mod onlooker;
+
+pub use details::Details;
+pub use nearest::{Basis, nearest};
+pub use onlooker::Onlooker;
