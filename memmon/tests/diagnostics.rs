@@ -44,6 +44,7 @@ fn warnings_of_libraries_are_told_and_the_reporter_never_tells_of_itself() {
     log::error!(target: "memmon_bpf", "lost\u{1b}[2J an entry");
     tracing::info!("everyday life of a library");
     log::debug!("more of it");
+    assert!(tracing::debug_span!("a trace").is_disabled(), "a span costs nothing");
     tracing::warn!("{}", "long ".repeat(10_000));
     reporter.tell(Event::Killing {
         subject: Subject {
@@ -62,6 +63,11 @@ fn warnings_of_libraries_are_told_and_the_reporter_never_tells_of_itself() {
     tracing::info!("everyday life of a library");
     log::debug!("more of it");
     tracing::trace!("too much of it");
+    for pid in 0..150 {
+        let outer = tracing::debug_span!("scan", processes = tracing::field::Empty).entered();
+        drop(tracing::debug_span!("confirm", pid).entered());
+        outer.record("processes", 3);
+    }
     assert!(reporter.finish(Duration::from_secs(60)));
 
     let told = [lines(first), lines(second)].concat();
@@ -73,7 +79,14 @@ fn warnings_of_libraries_are_told_and_the_reporter_never_tells_of_itself() {
         "INFO - diagnostics: everyday life of a library",
         "DEBUG - diagnostics: more of it",
     ];
-    assert_eq!(told.len(), starts.len(), "{told:#?}");
+    let (told, traces) = told.split_at(starts.len());
+    assert_eq!(traces.len(), 300, "no limit holds them back: {traces:#?}");
+    for (line, (start, end)) in traces.iter().zip([
+        ("DEBUG - diagnostics: scan > confirm took ", ", pid=0"),
+        ("DEBUG - diagnostics: scan took ", ", processes=3"),
+    ]) {
+        assert!(line.starts_with(start) && line.ends_with(end), "{line}");
+    }
     for (line, start) in told.iter().zip(starts) {
         assert!(line.starts_with(start), "{line}");
     }

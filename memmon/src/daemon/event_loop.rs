@@ -10,6 +10,8 @@ use tokio::{
     time::{self, MissedTickBehavior},
 };
 
+use tracing::{debug_span, field::Empty};
+
 use crate::daemon::announcer::Announcer;
 use crate::daemon::clock::Now;
 use crate::daemon::conditions::Degradation;
@@ -223,6 +225,8 @@ impl<'a> EventLoop<'a> {
 
     /// Applies another configuration, and returns whether it was applied.
     fn reload(&mut self, hangup: Hangup) -> bool {
+        let span = debug_span!("reload", applied = Empty);
+        let _entered = span.enter();
         let was_dry_run = self.engine.settings().dry_run;
         let Self { engine, announcer, options, enforceable, .. } = self;
         let applied = reload::apply(engine, announcer, hangup, Now::read(), |settings| {
@@ -230,6 +234,7 @@ impl<'a> EventLoop<'a> {
             settings.dry_run |= options.once && was_dry_run;
             enforceable.allows(settings)
         });
+        span.record("applied", applied);
         if applied {
             self.restore_runtime_files();
             self.runtime_files.admit(self.engine.settings().status.gid, self.announcer);

@@ -6,6 +6,7 @@ use std::{
 };
 
 use tokio::task::{self, JoinHandle};
+use tracing::debug_span;
 
 use crate::config::{Loaded, Settings};
 use crate::daemon::announcer::Announcer;
@@ -54,6 +55,7 @@ impl Loading {
         }
         let options = options.clone();
         let load = move || {
+            let _entered = debug_span!("read the configuration").entered();
             if rotation.takes_hangup(Instant::now()) {
                 return Hangup::Rotated;
             }

@@ -3,6 +3,10 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::Context as _;
+use tracing::{
+    debug_span,
+    field::{self, Empty},
+};
 
 use crate::daemon::announcer::Announcer;
 use crate::daemon::event_loop::{EventLoop, Signals};
@@ -124,12 +128,16 @@ fn source(
     support: &mut Support,
     pinned: bool,
 ) -> anyhow::Result<(Option<Kernel>, String)> {
+    let span = debug_span!("attach", source = Empty, capacity = Empty, error = Empty);
+    let _entered = span.enter();
     loop {
         let (source, reason) = support::choose(settings.kernel.source, support)?;
+        span.record("source", source.as_str());
         match source {
             Source::Proc => return Ok((None, reason)),
             Source::Ebpf => match Kernel::attach(facts, support, &settings.kernel, pinned) {
                 Ok(kernel) => {
+                    span.record("capacity", kernel.fill().capacity);
                     support.degraded.extend(kernel.unpinned().map(|error| Obstacle::NotPinned { error }));
                     let gears = kernel.gears(&settings.kernel, support);
                     return Ok((Some(kernel), format!("{reason}; {gears}")));
@@ -138,7 +146,10 @@ fn source(
                 Err(second) if Kernel::is_second(&second) => {
                     return Err(InstanceError::Taken { pid: None }.into());
                 }
-                Err(error) => support.ebpf.withdraw(Obstacle::Attach { error: error.to_string() }),
+                Err(error) => {
+                    span.record("error", field::display(&error));
+                    support.ebpf.withdraw(Obstacle::Attach { error: error.to_string() });
+                }
             },
         }
     }

@@ -1,11 +1,17 @@
-//! What libraries and the BPF programs say through `tracing` or `log`, told like everything else.
+//! Diagnostics, through `tracing` or `log`: the warnings of libraries and of the BPF programs, and traces for developers. They
+//! are events like every other.
 
-use std::fmt::{Debug, Write};
+use std::{
+    fmt::{Debug, Write},
+    time::Instant,
+};
 
 use tracing::{
     Metadata, Subscriber,
     field::{Field, Visit},
     level_filters::LevelFilter,
+    span::{Attributes, Id, Record},
+    subscriber::Interest,
 };
 use tracing_subscriber::{
     layer::{Context, Layer, SubscriberExt},
@@ -21,38 +27,77 @@ use super::{
 /// The text of one diagnostic is cut here: the verifier's log of a rejected program can be megabytes.
 const LONGEST: usize = 8 * 1024;
 
-/// Sends what is said anywhere in this process, from now on, through `teller`: warnings and errors, and everything
-/// down to debug where the level asks for it.
+/// Sends the diagnostics of this process, from now on, through `sender`: warnings and errors, and everything down to debug
+/// if the level asks for it.
 ///
 /// # Errors
-/// Somebody else receives it already.
-pub fn install(teller: EventSender) -> Result<(), TryInitError> {
-    tracing_subscriber::registry().with(Diagnostics(teller)).try_init()
+/// Another subscriber receives them already.
+pub fn install(sender: EventSender) -> Result<(), TryInitError> {
+    tracing_subscriber::registry().with(Diagnostics(sender)).try_init()
 }
 
-/// The layer that does so.
+/// The layer that does so. A span becomes one line when it is closed, with its duration.
 struct Diagnostics(EventSender);
 
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Diagnostics {
-    fn max_level_hint(&self) -> Option<LevelFilter> {
-        // The level may change with a reload, so that it is asked for with each event.
-        Some(LevelFilter::DEBUG)
-    }
+/// A span that is open.
+struct Open {
+    since: Instant,
+    fields: Fields,
+}
 
-    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-        let severity = severity(event.metadata());
-        if severity < Level::Warning && !self.0.wants_debug() {
-            return;
-        }
-        let mut said = Said::default();
-        event.record(&mut said);
-        let origin = said.log_target.unwrap_or_else(|| event.metadata().target().to_owned());
-        let mut text = said.message + &said.fields;
+impl Diagnostics {
+    fn emit(&self, metadata: &Metadata<'_>, fields: Fields, head: &str) {
+        let origin = fields.log_target.unwrap_or_else(|| metadata.target().to_owned());
+        let mut text = head.to_owned() + &fields.message + &fields.others;
         if text.len() > LONGEST {
             text.truncate(text.floor_char_boundary(LONGEST));
             text.push('…');
         }
-        self.0.tell(Event::Diagnostic { severity, origin, text });
+        self.0.tell(Event::Diagnostic { severity: severity(metadata), origin, text });
+    }
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Diagnostics {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        // The level may change with a reload, so that it is asked for each time.
+        if severity(metadata) < Level::Warning { Interest::sometimes() } else { Interest::always() }
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(LevelFilter::DEBUG)
+    }
+
+    /// Unless the level is debug, a span costs this call and nothing else.
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        let is_trace = *metadata.level() == tracing::Level::TRACE;
+        severity(metadata) >= Level::Warning || (self.0.wants_debug() && !is_trace)
+    }
+
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        self.emit(event.metadata(), fields, "");
+    }
+
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let Some(span) = context.span(id) else { return };
+        let mut open = Open { since: Instant::now(), fields: Fields::default() };
+        attributes.record(&mut open.fields);
+        span.extensions_mut().insert(open);
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        let Some(span) = context.span(id) else { return };
+        if let Some(open) = span.extensions_mut().get_mut::<Open>() {
+            values.record(&mut open.fields);
+        }
+    }
+
+    fn on_close(&self, id: Id, context: Context<'_, S>) {
+        let Some(span) = context.span(&id) else { return };
+        let Some(Open { since, fields }) = span.extensions_mut().remove() else { return };
+        let names: Vec<_> = span.scope().from_root().map(|span| span.name()).collect();
+        self.emit(span.metadata(), fields, &format!("{} took {:?}", names.join(" > "), since.elapsed()));
     }
 }
 
@@ -65,16 +110,16 @@ fn severity(metadata: &Metadata<'_>) -> Level {
     }
 }
 
-/// What an event carries: its message, then its other fields.
+/// The fields of an event or a span: the message, then the others.
 #[derive(Default)]
-struct Said {
+struct Fields {
     message: String,
-    fields: String,
-    /// Where a record of the `log` crate came from: tracing-log gives it as a field.
+    others: String,
+    /// The target of a record of the `log` crate, which tracing-log has in a field.
     log_target: Option<String>,
 }
 
-impl Visit for Said {
+impl Visit for Fields {
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
             "log.target" => self.log_target = Some(value.to_owned()),
@@ -88,7 +133,7 @@ impl Visit for Said {
         let _ = match field.name() {
             "message" => write!(self.message, "{value:?}"),
             name if name.starts_with("log.") => Ok(()),
-            name => write!(self.fields, ", {name}={value:?}"),
+            name => write!(self.others, ", {name}={value:?}"),
         };
     }
 }

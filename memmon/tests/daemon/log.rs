@@ -241,3 +241,36 @@ fn a_full_disk_is_said_and_hogs_end_all_the_same() {
     eventually("word that it works again", || works().is_some_and(|event| event["lost"].as_u64() > Some(0)));
     daemon.stop();
 }
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn at_debug_an_attach_a_scan_a_wake_a_confirmation_and_a_reload_leave_traces() {
+    let user = TestUser::claim();
+    let with_level = |level| config(&user, &[("log.level", level), ("settings.dry_run", "true")]);
+    let debug = with_level("\"debug\"");
+    let daemon = Daemon::start(&debug, &["--source", "ebpf"]);
+    daemon.scanned();
+    let mut hog = user.hog("anon 40M hold");
+    daemon.told("killing", hog.pid());
+    daemon.reload(&debug);
+    let trace = |name: &str, fields: &[&str]| {
+        let name = format!("{name} took ");
+        daemon.line(&name, |line| line.contains(&name) && fields.iter().all(|field| line.contains(field)));
+    };
+    let pid = format!("pid={}", hog.pid());
+    trace("attach", &["source=", "capacity="]);
+    trace("scan", &["processes=", "suspects="]);
+    trace("wake", &[&pid, "rss_bytes=", "late="]);
+    trace("wake > confirm", &[&pid, "rss_bytes=", "error_bytes="]);
+    trace("reload", &["applied=true"]);
+
+    // The reload itself is the last line that could be a trace.
+    daemon.reload(&with_level("\"info\""));
+    daemon.scanned();
+    let quiet = daemon.lines().len();
+    hog.release();
+    daemon.scanned();
+    daemon.scanned();
+    let lines = daemon.stop();
+    assert!(lines[quiet..].iter().all(|line| !line.contains("DEBUG")), "{lines:#?}");
+}

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use tracing::debug;
+
 use crate::daemon::clock::Now;
 use crate::daemon::conditions::Degradation;
 use crate::daemon::engine::Engine;
@@ -58,6 +60,7 @@ impl Engine<'_> {
             NextWake::Level(level) => Some(level),
             NextWake::Never => None,
         };
+        debug!(pid = process.pid.0, ?next, "a wake level");
         self.growth.set(process, level.unwrap_or(Bytes::MAX));
         let has_now = match self.sources.kernel()?.set_level(process, level) {
             Ok(has_now) => has_now?,

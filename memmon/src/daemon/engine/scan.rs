@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use tracing::{debug_span, field::Empty};
+
 use crate::daemon::clock::Now;
 use crate::daemon::conditions::Degradation;
 use crate::daemon::engine::Engine;
@@ -16,12 +18,16 @@ use crate::{
 impl Engine<'_> {
     /// One scan, from its first log line to its last.
     pub(in crate::daemon) fn scan(&mut self, now: Now) {
+        let span = debug_span!("scan", processes = Empty, suspects = Empty);
+        let _entered = span.enter();
         let begun = now.instant();
         let Some(look) = self.survey(now) else { return };
         let memory = look.survey.memory;
         self.measured(memory, now);
         let growing = self.note_readings(&look.survey.readings, now);
         let suspects = policy::suspects(self.settings.rules(), &look.survey);
+        span.record("processes", look.survey.readings.len());
+        span.record("suspects", suspects.len());
         self.backoff.delays = false;
         self.judge(memory, &suspects, now);
         self.lower_wake_levels(&growing, now);

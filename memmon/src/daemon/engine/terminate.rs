@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use tracing::debug;
+
 use crate::daemon::clock::Now;
 use crate::daemon::engine::Engine;
 use crate::enforce::{self, Check, Effect, Errno, Order, Outcome};
@@ -14,6 +16,7 @@ impl Engine<'_> {
         let mut orders = VecDeque::from(orders);
         while let Some(Order { process, effect }) = orders.pop_front() {
             let id = process.id;
+            debug!(pid = id.pid.0, ?effect, "an order");
             let happened = match effect {
                 Effect::Open => self.terminations.victims.open(id),
                 Effect::Check => enforce::Event::Checked(self.look_again(&process, now)),

@@ -1,5 +1,7 @@
 //! Acts on a verdict: reports it, or starts a termination. Each verdict also decides when to look at the process next.
 
+use tracing::debug;
+
 use crate::daemon::clock::Now;
 use crate::daemon::engine::Engine;
 use crate::daemon::engine::state::growth::NextWake;
@@ -25,6 +27,7 @@ impl Engine<'_> {
         now: Now,
     ) -> NextWake {
         let id = process.id;
+        debug!(pid = id.pid.0, rss_bytes = process.rss.0, ?verdict, "a verdict");
         let freed = self.terminations.freed.of(id);
         let next = self.growth.levels.next_below_limit(rss.saturating_sub(freed), process.rss);
         let below_limit = NextWake::Level(freed + next);

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use tracing::{debug, debug_span};
+
 use crate::daemon::clock::Now;
 use crate::daemon::engine::Engine;
 use crate::daemon::engine::state::growth::NextWake;
@@ -48,6 +50,8 @@ impl Engine<'_> {
     }
 
     fn crossed(&mut self, process: ProcessId, at: Duration, rss: Bytes, now: Now) {
+        let late = now.monotonic().saturating_sub(at);
+        let _entered = debug_span!("wake", pid = process.pid.0, rss_bytes = rss.0, ?late).entered();
         let (first, mut at, mut rss) = ((at, rss), at, rss);
         for _ in 0..LOOKS_AT_ONCE {
             self.growth.note(process, at, rss);
@@ -74,6 +78,7 @@ impl Engine<'_> {
     }
 
     fn ended(&mut self, process: ProcessId, name: Name, peak: Bytes, status: ExitStatus, now: Now) {
+        debug!(pid = process.pid.0, peak_bytes = peak.0, ?status, "a process ended");
         let at = now.instant();
         self.growth.forget(process);
         self.reports.over_limit.forget(process);

@@ -5,6 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tracing::{
+    debug_span,
+    field::{self, Empty},
+};
+
 use crate::daemon::source::kernel_map::Kernel;
 use crate::{
     model::{
@@ -155,13 +160,23 @@ impl Sources {
         start: Option<StartTime>,
         limit: Bytes,
     ) -> Result<Process, Unconfirmed> {
-        let Some(kernel) = &self.kernel else {
-            return self.proc.confirm(pid, start, limit, &self.accuracy);
-        };
-        let whom = start.map(|start| ProcessId { pid, start });
-        // The counters may have lagged at the fork.
-        let most = whom.and_then(|whom| kernel.forked_with(whom)).map(|most| most + kernel.error());
-        self.proc.confirm_forked(pid, start, limit, &self.accuracy, most)
+        let span = debug_span!("confirm", pid = pid.0, rss_bytes = Empty, error_bytes = Empty, why = Empty);
+        let _entered = span.enter();
+        // With the kernel's counters, which may have lagged at the fork.
+        let forked = self.kernel.as_ref().zip(start).and_then(|(kernel, start)| {
+            kernel.forked_with(ProcessId { pid, start }).map(|most| most + kernel.error())
+        });
+        let confirmed = self.proc.confirm_forked(pid, start, limit, &self.accuracy, forked);
+        match &confirmed {
+            Ok(process) => {
+                span.record("rss_bytes", process.rss.0);
+                span.record("error_bytes", process.error.0);
+            }
+            Err(why) => {
+                span.record("why", field::debug(why));
+            }
+        }
+        confirmed
     }
 
     /// The exact resident memory of a process, and how much of that is free already.

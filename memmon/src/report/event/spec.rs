@@ -94,6 +94,10 @@ impl Event {
             Self::Overflow { .. } => new(Warning, "063ee399c34c42b79ddc704b19eadf56"),
             Self::Repeated { severity, .. } => new(*severity, "dc802438bc7f47bfad7400a1fc2fd075"),
             Self::LeftOut { severity, .. } => new(*severity, "c13cf9ccdbe93063c3f531bb1bab2d5b"),
+            // Traces for developers: a limit would hide what they look for.
+            Self::Diagnostic { severity: Level::Debug, .. } => {
+                new(Level::Debug, "ffdf6e205ad943ad943f10225cb4bfeb")
+            }
             Self::Diagnostic { severity, .. } => {
                 new(*severity, "ffdf6e205ad943ad943f10225cb4bfeb").flood_limited().folded()
             }
