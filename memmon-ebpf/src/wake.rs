@@ -55,7 +55,7 @@ pub(crate) fn check(entry: *mut ProcessRss, tgid: u32, generation: u64) {
     let Some((wake_at, since)) = level(tgid, entry.start_boottime) else { return };
     entry.wake_at = wake_at;
 
-    // A clear fall arms the latch again, so that a process that comes and goes is told of each time it comes.
+    // A clear fall arms the latch again, so that a process that comes and goes is reported each time it comes.
     if entry.told == since && rss < wake_at - wake_at / 8 {
         entry.told = 0;
     }
@@ -85,9 +85,9 @@ pub(crate) fn ended(entry: *const ProcessRss, tgid: u32, task: Task) {
     }
 }
 
-/// Reports that `entry`'s process leaves its memory, if others run on in it, of whom no event may tell: one of them becomes
-/// the owner after this, and is added when user space seeds the table again. Those that only look at the memory in this
-/// moment, or that got the place of memory that is freed already, cost a seed too many.
+/// Reports that `entry`'s process leaves its memory, if others run on in it, which may make no event: one of them
+/// becomes the owner after this, and is added when user space seeds the table again. Those that only look at the memory in
+/// this moment, or that got the place of memory that is freed already, cost a seed too many.
 #[inline(always)]
 pub(crate) fn left_memory(entry: *const ProcessRss, tgid: u32, task: Task) {
     // SAFETY: as in `check`.

@@ -1,11 +1,11 @@
 //! memmon watches every process's resident memory from inside the kernel and terminates those that exceed a limit.
 //!
-//! The way of the data, and what each room may know of the others, is told in ARCHITECTURE.md:
+//! The data flow, and which module may import which, is described in ARCHITECTURE.md:
 //!
 //! ```text
 //! kernel ──map, ring──▶ observe ──Snapshot──▶ policy ──Verdicts──▶ enforce ──Outcomes──▶ report
 //!                         ▲                                           │
-//!                         └────────── re-measure before a signal ◀────┘            daemon turns the wheel
+//!                         └────────── re-measure before a signal ◀────┘            daemon runs the event loop
 //! ```
 
 pub mod cli;

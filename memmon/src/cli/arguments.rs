@@ -55,7 +55,7 @@ pub(super) enum Command {
 pub(super) struct Explain {
     /// A pid, or a name as in the whitelist: exact or a glob, matched against comm, executable and argv[0].
     #[arg(value_name = "PID|NAME")]
-    pub(super) whom: String,
+    pub(super) target: String,
     /// The configuration to use instead of the rules of the running memmon.
     #[arg(long, value_name = "PATH")]
     pub(super) config: Option<PathBuf>,

@@ -35,7 +35,7 @@ impl Exit {
     pub(super) fn after(error: &anyhow::Error) -> Self {
         if let Some(error) = error.downcast_ref() {
             match error {
-                // Whoever starts memmon again may have an answer then.
+                // The next start of memmon may get an answer.
                 ConfigError::NoAnswer { .. } => Self::Failure,
                 ConfigError::Unreadable { .. } | ConfigError::Invalid { .. } => Self::BadConfig,
             }

@@ -36,22 +36,22 @@ pub(super) fn explain(asked: &Explain, out: &mut dyn Write) -> anyhow::Result<Ex
     };
     let onlooker = machine::onlooker(used.rules.clone())?;
     let memory = onlooker.memory()?;
-    let processes: Vec<Process> = match asked.whom.parse() {
+    let processes: Vec<Process> = match asked.target.parse() {
         Ok(pid) => {
             let process = onlooker.process(Pid(pid), None, &memory);
             vec![process.with_context(|| format!("pid {pid} cannot be explained"))?]
         }
-        Err(_) => onlooker.named(&NamePatterns::new([asked.whom.as_str()])?, &memory)?,
+        Err(_) => onlooker.named(&NamePatterns::new([asked.target.as_str()])?, &memory)?,
     };
     if processes.is_empty() {
-        let globs = config::globs(&asked.whom).unwrap_or_default();
+        let globs = config::globs(&asked.target).unwrap_or_default();
         let globs = globs.iter().map(|glob| format!("{glob:?}")).collect::<Vec<_>>().join(", ");
         let hint = if globs.is_empty() {
             String::new()
         } else {
             format!("; as globs, not as a regular expression: {globs}")
         };
-        bail!("no process has the comm, the executable or the argv[0] {:?}{hint}", asked.whom);
+        bail!("no process has the comm, the executable or the argv[0] {:?}{hint}", asked.target);
     }
     let user_name = |uid| NameService.name(uid);
     let mut known = known(used.clone(), daemon.ok());

@@ -15,7 +15,7 @@ use crate::{
     policy::{self, Rules},
 };
 
-/// Who is running, as policy judges it by the settings that are checked.
+/// The running processes, as policy judges them by the settings that are checked.
 #[derive(Clone, Debug)]
 pub(super) struct Running {
     /// The machine's memory.
@@ -71,7 +71,7 @@ pub(super) fn write(
 }
 
 impl Running {
-    /// Who is over `limit`, the largest first.
+    /// The processes over `limit`, the largest first.
     pub(super) fn over(&self, limit: Bytes) -> Vec<&(Process, Verdict)> {
         let mut over: Vec<_> = self.judged.iter().filter(|(process, _)| process.rss > limit).collect();
         over.sort_by_key(|(process, _)| (Reverse(process.rss), process.id.pid));

@@ -33,8 +33,8 @@ pub enum ConfigError {
         /// How many more there are.
         more: usize,
     },
-    /// Somebody is named of whom cannot be found out now who that is. Whom memmon may not touch must not depend on
-    /// whether a directory server answers; unlike the others this one may be over at the next try.
+    /// The uid of a named user cannot be found now. The set of processes that memmon may not touch must not depend on whether
+    /// a directory server answers; unlike the others, this error may be over at the next try.
     #[error(
         "error: {}: it cannot be found out who \"{user}\" is: {error}; see to the name service (getent passwd), or write the uid",
         Escaped(.file.as_os_str().as_bytes())
@@ -139,7 +139,7 @@ impl<'t> Problems<'t> {
     }
 }
 
-/// As many problems are shown as one can mend in one go; the others are counted.
+/// Maximum number of problems that are shown; the others are counted.
 const SHOWN: usize = 20;
 
 struct Rendered<'a> {
@@ -216,7 +216,7 @@ mod tests {
 
     fn render(source: &str, span: Range<usize>) -> String {
         let mut problems = Problems::new(source);
-        problems.add(span, "it is wrong", "mend it");
+        problems.add(span, "it is wrong", "fix it");
         problems.into_error(Path::new("/etc/c.toml")).to_string()
     }
 
@@ -227,7 +227,7 @@ mod tests {
          --> /etc/c.toml:2:2
           |
         2 |     key = "é\u{1b}[31m" # why
-          |     ^^^^^^^^^^^^^^^ mend it
+          |     ^^^^^^^^^^^^^^^ fix it
         "#);
     }
 
@@ -238,7 +238,7 @@ mod tests {
          --> /etc/c.toml:1:6
           |
         1 | key =
-          |      ^ mend it
+          |      ^ fix it
         ");
         assert!(render("\u{e9}", 1..2).contains(":1:1"));
         assert!(render("", 0..0).contains(":1:1"));

@@ -1,4 +1,4 @@
-//! `[notify]`: who is told of terminations besides the logs.
+//! `[notify]`: who gets notifications about terminations, in addition to the logs.
 
 use std::{
     net::IpAddr,
@@ -83,7 +83,7 @@ impl Reader<'_, '_> {
         }
         let user = match &hook_user {
             Some(typed) => self.user("hook_user", typed),
-            // Not as root, whom nobody has asked for.
+            // Not as root, because no one has asked for that.
             None => command.as_ref().and_then(|_| self.users.uid(NOBODY).ok()?).or(Some(Uid(65_534))),
         };
         Some(Hook { command: command?, user: Some(user?), timeout: timeout.unwrap_or(TIMEOUT) })
@@ -161,7 +161,7 @@ fn is_label(label: &str) -> bool {
     !label.is_empty() && label.bytes().all(is_plain) && !label.starts_with('-') && !label.ends_with('-')
 }
 
-/// Whether `text` is an address to whom sends mail, or why not.
+/// Whether `text` is an address for the sender of mail, or why not.
 #[cfg(feature = "mail")]
 fn mailbox(text: &str) -> Result<(), String> {
     let parsed = text.parse::<lettre::message::Mailbox>();

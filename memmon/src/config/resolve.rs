@@ -70,7 +70,7 @@ pub(super) mod default {
 pub(super) const PID_MAX: u32 = 1 << 22;
 
 /// What `typed` means on a machine with these `users`; none only where something cannot be meant, which is then in
-/// `problems`. What can be told of the rest is told all the same.
+/// `problems`. Everything that can be known of the rest is reported all the same.
 pub(super) fn settings(
     typed: Typed,
     users: &dyn Users,

@@ -16,7 +16,7 @@ use crate::{
 /// Everything an administrator decides, checked and with the defaults filled in.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Settings {
-    /// Whom to terminate, and whom never.
+    /// Which processes to terminate, and which never.
     pub rules: Rules,
     /// Time between two scans.
     #[serde(serialize_with = "as_seconds")]
@@ -36,11 +36,11 @@ pub struct Settings {
     pub kernel: Kernel,
     /// How to terminate.
     pub termination: Termination,
-    /// Who may ask how it is going.
+    /// Users who may query the status.
     pub status: Status,
     /// Where figures are to be had.
     pub metrics: Metrics,
-    /// Who is told besides.
+    /// Recipients of notifications.
     pub notify: Notify,
 }
 
@@ -89,7 +89,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// The least urgent of the events that are told.
+/// The minimum severity of events that are logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {

@@ -1,4 +1,4 @@
-//! Who is who on this machine: the edge to NSS (passwd, LDAP, systemd-homed, …).
+//! The users of this machine: the edge to NSS (passwd, LDAP, systemd-homed, …).
 
 use std::io;
 

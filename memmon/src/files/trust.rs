@@ -143,7 +143,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("hook");
         fs::write(&file, "").unwrap();
-        // Whoever runs this: a temporary folder is below one that anyone may write to.
+        // For every user who runs this: a temporary folder is below one that anyone may write to.
         let refused = roots_alone(&file).unwrap_err();
         assert!(
             refused.contains("others than root may write") || refused.contains("belongs to uid"),

@@ -19,7 +19,7 @@ use crate::model::{
 /// A verdict with its reasons kept.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Explanation<'a> {
-    /// Who is judged.
+    /// The process that is judged.
     pub process: &'a Process,
     /// On which machine.
     pub memory: &'a SystemMemory,

@@ -117,7 +117,7 @@ pub struct Whitelist {
     pub also: Matcher,
 }
 
-/// Who may be touched at all: `[scope]`. Everyone, by default; where both are given, both must hold.
+/// The processes that may be touched at all: `[scope]`. All of them, by default; if both are given, both must hold.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Scope {
     /// Real and effective uid must both be in here.

@@ -56,7 +56,7 @@ pub enum Event {
     },
     /// A process that nothing protects has climbed near its limit.
     Approaching {
-        /// Who.
+        /// The process.
         #[serde(flatten)]
         subject: Subject,
         /// What it has resident.
@@ -74,7 +74,7 @@ pub enum Event {
     },
     /// A process is sent SIGTERM (or would be).
     Killing {
-        /// Whom.
+        /// The process.
         #[serde(flatten)]
         subject: Subject,
         /// Why.
@@ -85,7 +85,7 @@ pub enum Event {
     },
     /// The grace is over: SIGKILL.
     GraceOver {
-        /// Whom.
+        /// The process.
         #[serde(flatten)]
         subject: Subject,
         /// What it has resident now.
@@ -99,7 +99,7 @@ pub enum Event {
     },
     /// A process is over its limit and left alone for a while: its like comes back after each termination.
     HeldBack {
-        /// Whom.
+        /// The process.
         #[serde(flatten)]
         subject: Subject,
         /// What it runs, if it is an interpreter.
@@ -132,7 +132,7 @@ pub enum Event {
     },
     /// A victim is gone.
     Terminated {
-        /// Who it was.
+        /// The process.
         #[serde(flatten)]
         subject: Subject,
         /// How it went.
@@ -153,7 +153,7 @@ pub enum Event {
     },
     /// A victim is left alone after all: it shrank below its limit.
     Spared {
-        /// Whom.
+        /// The process.
         #[serde(flatten)]
         subject: Subject,
         /// What it has resident now.
@@ -167,7 +167,7 @@ pub enum Event {
     },
     /// A victim is left alone after all: the configuration asks for a dry run now.
     LetGo {
-        /// Whom.
+        /// The process.
         #[serde(flatten)]
         subject: Subject,
         /// Whether it had been sent SIGTERM.
@@ -175,7 +175,7 @@ pub enum Event {
     },
     /// A victim turned out to be protected when its facts were read again.
     NowProtected {
-        /// Whom.
+        /// The process.
         #[serde(flatten)]
         subject: Subject,
         /// By which rule.
@@ -206,7 +206,7 @@ pub enum Event {
     },
     /// Over a limit, but not everything that might protect it could be read: no signal.
     Unsure {
-        /// Who is left alone.
+        /// The process.
         #[serde(flatten)]
         subject: Subject,
         /// Why.
@@ -226,14 +226,14 @@ pub enum Event {
     },
     /// A candidate could not be confirmed: no signal.
     Unconfirmed {
-        /// Who it was thought to be.
+        /// The pid that was to be confirmed.
         pid: Pid,
         /// Why.
         why: Unconfirmed,
     },
     /// A victim could not be opened: nothing is sent, and opening it is tried again.
     OutOfReach {
-        /// Whom.
+        /// The process.
         #[serde(flatten)]
         subject: Subject,
         /// Why.
@@ -241,7 +241,7 @@ pub enum Event {
     },
     /// A signal could not be sent.
     SignalFailed {
-        /// To whom.
+        /// The process.
         #[serde(flatten)]
         subject: Subject,
         /// Which.
@@ -251,7 +251,7 @@ pub enum Event {
     },
     /// SIGKILL was sent and the process is still there.
     Lingers {
-        /// Who.
+        /// The process.
         #[serde(flatten)]
         subject: Subject,
         /// How long ago SIGKILL was sent.
@@ -270,7 +270,7 @@ pub enum Event {
     },
     /// The kernel map and /proc differ by more than the counters' error.
     Disagreement {
-        /// Whom they disagree about.
+        /// The process.
         #[serde(flatten)]
         id: ProcessId,
         /// What the map says.
@@ -356,12 +356,12 @@ pub enum Event {
         /// The last of them.
         text: String,
     },
-    /// Something a library or a BPF program said.
+    /// A diagnostic of a library, a BPF program, or memmon itself.
     Diagnostic {
         /// How urgent.
         #[serde(skip)]
         severity: Level,
-        /// Who says so.
+        /// The library or program.
         origin: String,
         /// What.
         text: String,

@@ -147,7 +147,7 @@ fn refused(why: &str) -> io::Error {
     io::Error::other(format!("refused, it {why}"))
 }
 
-/// Whoever made the link chose its target, so that it is not advised to use that instead.
+/// Another user may have made the link and chosen its target, so that the advice is not to use that instead.
 fn symbolic_link() -> io::Error {
     io::Error::other("refused, it is a symbolic link; give log_file the name of a file that is none")
 }
@@ -221,7 +221,7 @@ mod tests {
 
     fn broke(offer: &WriteOutcome) -> &str {
         let WriteOutcome::Failed(Event::SinkTrouble { error: Some(error), .. }) = offer else {
-            panic!("no trouble was told: {offer:?}");
+            panic!("no trouble was reported: {offer:?}");
         };
         error
     }
@@ -340,10 +340,10 @@ mod tests {
         assert!(broke(&offered).contains("logs/log: No such file"), "{offered:?}");
         assert_eq!(offer(&mut outlet, "three\n", now), WriteOutcome::Lost);
         fs::create_dir(&logs).unwrap();
-        let mended = Event::SinkTrouble { sink: Sink::File, error: None, lost: 2 };
+        let recovered = Event::SinkTrouble { sink: Sink::File, error: None, lost: 2 };
         assert_eq!(
             offer(&mut outlet, "four\n", now + Duration::from_secs(1)),
-            WriteOutcome::Recovered(mended)
+            WriteOutcome::Recovered(recovered)
         );
         assert_eq!(fs::read_to_string(logs.join("log")).unwrap(), "four\n");
     }
@@ -368,10 +368,10 @@ mod tests {
         assert!(broke(&offered).contains("No space left on device"), "{offered:?}");
         assert_eq!(offer(&mut outlet, "two\n", now + Duration::from_secs(1)), WriteOutcome::Lost);
         full.store(false, Ordering::Relaxed);
-        let mended = Event::SinkTrouble { sink: Sink::File, error: None, lost: 2 };
+        let recovered = Event::SinkTrouble { sink: Sink::File, error: None, lost: 2 };
         assert_eq!(
             offer(&mut outlet, "three\n", now + Duration::from_secs(3)),
-            WriteOutcome::Recovered(mended)
+            WriteOutcome::Recovered(recovered)
         );
         assert_eq!(fs::read_to_string(&path).unwrap(), "three\n");
     }

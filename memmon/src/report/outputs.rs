@@ -7,10 +7,10 @@ use jiff::{Timestamp, tz::TimeZone};
 use super::{event::Level, metrics::MetricsOutputs, notify::NotifyOutputs, users};
 use crate::model::Uid;
 
-/// What is told, how, and to whom.
+/// What is reported, how, and where.
 #[derive(Default)]
 pub struct Outputs {
-    /// Whoever started memmon.
+    /// The console of the start of memmon.
     pub console: Console,
     /// The log file.
     pub file: Option<PathBuf>,
@@ -18,13 +18,13 @@ pub struct Outputs {
     pub format: Format,
     /// The journal where it runs, else syslog.
     pub system_log: bool,
-    /// Less urgent events are not told.
+    /// Less urgent events are not logged.
     pub level: Level,
     /// Lines a minute for each user and kind of event; none for no bound.
     pub lines_per_minute: Option<u32>,
     /// Figures for Prometheus.
     pub metrics: MetricsOutputs,
-    /// Who is told besides.
+    /// Recipients of notifications.
     pub notify: NotifyOutputs,
     /// What of the machine is used.
     pub machine: Machine,

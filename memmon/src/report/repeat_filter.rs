@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::event::{Event, Level};
 
-/// How long a warning is held back before its count is told.
+/// How long a warning is held back before its count is reported.
 const WINDOW: Duration = Duration::from_secs(600);
 
 /// Different warnings that are remembered at once.

@@ -119,7 +119,7 @@ impl Reporter {
         self.order(|orders| orders.replace = Some(writer));
     }
 
-    /// Writes what was told, for at most `limit`: a disk that hangs cannot hold the exit. True when all was written.
+    /// Writes the queued events, for at most `limit`: a disk that hangs cannot hold the exit. True when all was written.
     ///
     /// Before that, what waits to be sent is, if that takes no longer than [`LAST_CHANCE`].
     #[must_use]
@@ -159,7 +159,7 @@ impl Reporter {
         if notifiers().are(&outputs) {
             return;
         }
-        // Not under the lock, as whatever is told meanwhile takes it. What matters to them comes from here only.
+        // Not under the lock, because every event takes it meanwhile. What matters to them comes from here only.
         let mut own = std::mem::take(&mut *notifiers());
         let followed = own.follow(outputs, machine, &self.teller);
         *notifiers() = own;
@@ -177,7 +177,7 @@ impl Reporter {
 
 impl EventSender {
     /// Tells an event, stamped with the time of this call. Never waits: where the writer cannot keep up, the event
-    /// is counted as lost and that is told.
+    /// is counted as lost, and that is reported.
     pub fn tell(&self, event: Event) {
         let Shared { metrics, notifiers, .. } = &*self.shared;
         let at = (self.shared.clock)();

@@ -1,4 +1,4 @@
-//! One of each event, for the tests of what is told.
+//! One of each event, for the tests of texts and sinks.
 
 use std::time::Duration;
 

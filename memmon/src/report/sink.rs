@@ -61,7 +61,7 @@ struct Trouble {
 pub(super) enum WriteOutcome {
     /// It was taken.
     Taken,
-    /// It was lost and counted; that the sink is in trouble was told before.
+    /// It was lost and counted; the trouble of the sink was reported before.
     Lost,
     /// It was lost, and this is the first: tell the other sinks.
     Failed(Event),
@@ -90,9 +90,9 @@ impl HealthySink {
         match (self.output.write(line), &mut self.trouble) {
             (Ok(()), None) => WriteOutcome::Taken,
             (Ok(()), Some(Trouble { lost, .. })) => {
-                let mended = Event::SinkTrouble { sink: self.output.sink(), error: None, lost: *lost };
+                let recovered = Event::SinkTrouble { sink: self.output.sink(), error: None, lost: *lost };
                 self.trouble = None;
-                WriteOutcome::Recovered(mended)
+                WriteOutcome::Recovered(recovered)
             }
             (Err(error), Some(trouble)) => {
                 trouble.error = error.to_string();
@@ -115,7 +115,7 @@ impl HealthySink {
         Some(Event::SinkTrouble { sink: self.output.sink(), error: Some(error.clone()), lost: *lost })
     }
 
-    /// Log rotation, or an administrator who mended something: try at once.
+    /// Tries at once, after a log rotation or a repair.
     pub(super) fn reopen(&mut self, now: Instant) {
         self.output.reopen();
         if let Some(trouble) = &mut self.trouble {
@@ -186,13 +186,13 @@ mod tests {
         let WriteOutcome::Failed(Event::SinkTrouble { sink: Sink::File, error: Some(_), lost: 1 }) =
             outlet.offer(&line, start)
         else {
-            panic!("the first failure is told");
+            panic!("the first failure is reported");
         };
         assert_eq!(outlet.offer(&line, start + second), WriteOutcome::Lost, "tried again: 2 s pause now");
         works.store(true, Ordering::Relaxed);
         assert_eq!(outlet.offer(&line, start + 2 * second), WriteOutcome::Lost, "not tried yet");
-        let mended = Event::SinkTrouble { sink: Sink::File, error: None, lost: 3 };
-        assert_eq!(outlet.offer(&line, start + 3 * second), WriteOutcome::Recovered(mended));
+        let recovered = Event::SinkTrouble { sink: Sink::File, error: None, lost: 3 };
+        assert_eq!(outlet.offer(&line, start + 3 * second), WriteOutcome::Recovered(recovered));
         assert_eq!(outlet.offer(&line, start + 3 * second), WriteOutcome::Taken);
     }
 

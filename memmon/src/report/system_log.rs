@@ -20,7 +20,7 @@ use super::{
 /// What the entries are found by: `journalctl -t memmon`.
 const IDENTIFIER: &str = "memmon";
 
-/// One of the two sockets, chosen anew for each line: journald may come after memmon, or go.
+/// One of the two sockets, chosen again for each line: journald may come after memmon, or go.
 pub(super) struct SystemLog {
     journal: PathBuf,
     syslog: PathBuf,

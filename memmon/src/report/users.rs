@@ -7,7 +7,7 @@ use std::{
 
 use crate::model::{Escaped, Uid};
 
-/// Long enough to ask once per flood, short enough for uids that are given out anew (systemd's dynamic users).
+/// Long enough to ask once per flood, short enough for uids that are given out again (systemd's dynamic users).
 const REMEMBERED_FOR: Duration = Duration::from_secs(600);
 
 /// More users than that are rarely over a limit at once.

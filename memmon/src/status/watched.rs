@@ -1,4 +1,5 @@
-//! Messages about those on whom the daemon has an eye: who climbs towards its limit, and who comes back too often.
+//! Messages about the processes that the daemon watches closely: those that grow towards their limit, and those that come
+//! back too often.
 
 use serde::{Deserialize, Serialize};
 
@@ -53,7 +54,7 @@ pub struct Waiting {
     pub wait_seconds: f64,
     /// What is left of that.
     pub left_seconds: f64,
-    /// Who started before, in seconds since boot, did not come back.
+    /// A process that started before this time, in seconds since boot, did not come back.
     pub since_boot_seconds: f64,
 }
 

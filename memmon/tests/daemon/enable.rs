@@ -70,7 +70,7 @@ fn it_terminates_nothing_before_enable_and_after_disable() {
 fn a_configuration_in_dry_run_is_not_enabled_and_a_file_of_others_enables_nothing() {
     let user = TestUser::claim();
     let hog = user.hog("anon 40M hold");
-    // Whoever may write to /tmp could have put it there.
+    // Every user who may write to /tmp could have put it there.
     let daemon = Daemon::start(&config(&user, &[]), &["--source", "proc", "--dry-run-until-enabled"]);
     std::fs::write(daemon.dir().join("enabled"), "").unwrap();
     daemon.signal(Signal::SIGHUP);

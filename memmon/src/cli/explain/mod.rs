@@ -64,7 +64,7 @@ pub(super) struct Known {
     pub(super) rules_from: String,
     /// What it leaves alone for a while.
     pub(super) held_back: Vec<Waiting>,
-    /// How fast those grow of whom it has readings.
+    /// The growth rates of those processes that it has readings of.
     pub(super) growths: HashMap<ProcessId, Growth>,
     /// The memory of each process in detail, as far as it could be read.
     pub(super) details: HashMap<ProcessId, Details>,
@@ -147,7 +147,7 @@ fn slope(growth: &Growth) -> Option<String> {
     Some(format!("  growth    {rate} a second{}", left.unwrap_or_default()))
 }
 
-/// Whom it is about.
+/// The process that it is about.
 fn subject(explanation: &Explanation<'_>, users: Users<'_>) -> Vec<String> {
     let Explanation { process, memory, .. } = explanation;
     let shown = |fact: &Fact<Name>| match fact {

@@ -184,15 +184,15 @@ impl Sources {
         self.proc.lazy_free(process.id, process.real_uid)
     }
 
-    /// Whether the kernel map shows that `whom` was forked, and has not called exec since.
-    pub(in crate::daemon) fn is_forked(&self, whom: ProcessId) -> bool {
-        self.kernel.as_ref().is_some_and(|kernel| kernel.forked_with(whom).is_some())
+    /// Whether the kernel map shows that `process` was forked, and has not called exec since.
+    pub(in crate::daemon) fn is_forked(&self, process: ProcessId) -> bool {
+        self.kernel.as_ref().is_some_and(|kernel| kernel.forked_with(process).is_some())
     }
 
-    /// What `whom` was forked with, if the kernel map shows that the process that forked it has that memory, too. Reads
+    /// What `process` was forked with, if the kernel map shows that the process that forked it has that memory, too. Reads
     /// nothing of /proc.
-    pub(in crate::daemon) fn inherited(&self, whom: ProcessId) -> Option<Inherited> {
-        self.kernel.as_ref()?.inherited(whom)
+    pub(in crate::daemon) fn inherited(&self, process: ProcessId) -> Option<Inherited> {
+        self.kernel.as_ref()?.inherited(process)
     }
 
     /// The current reading of a process in the kernel map; none if there is no map, or the process is not in it.

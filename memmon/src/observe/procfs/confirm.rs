@@ -20,7 +20,7 @@ use crate::model::{
     Bytes, Fact, Holdings, MatchFacts, Measure, Name, Names, Pid, Process, ProcessId, StartTime, Unconfirmed,
 };
 
-/// How often a process is looked at anew whose threads end meanwhile.
+/// How often a process is looked at again if its threads end meanwhile.
 const TRIES: usize = 3;
 
 /// What a process is doing that does not end: for those that outlive a SIGKILL.

@@ -37,7 +37,7 @@ impl fmt::Display for Level {
 /// The process that an event is about.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Subject {
-    /// Who it is.
+    /// The identity.
     #[serde(flatten)]
     pub id: ProcessId,
     /// Its comm.

@@ -37,8 +37,8 @@ struct Thread<Stop> {
 }
 
 impl Exports {
-    /// Starts what `outputs` ask for and ends what they do not; what stays as it was goes on. What goes wrong is told
-    /// by `teller`.
+    /// Starts what `outputs` ask for and ends what they do not; what stays as it was goes on. Errors are reported
+    /// through `teller`.
     pub(in crate::report) fn follow(
         &mut self,
         outputs: MetricsOutputs,
@@ -61,7 +61,7 @@ impl Exports {
     /// Ends all of it and takes away what others could take for figures of a memmon that runs. Waits for that until
     /// `deadline`.
     pub(in crate::report) fn finish(self, deadline: Instant) {
-        // Both are told to end before one is waited for.
+        // Both are stopped before the first is waited for.
         let done = [self.textfile.map(|thread| thread.done), self.listener.map(|thread| thread.done)];
         for done in done.into_iter().flatten() {
             let _ = done.recv_timeout(deadline.saturating_duration_since(Instant::now()));

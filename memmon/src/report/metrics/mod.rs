@@ -1,4 +1,4 @@
-//! Figures for Prometheus: counted from the events as they are told, and set by the daemon where no event says them.
+//! Figures for Prometheus: counted from the events, and set by the daemon if no event has them.
 //!
 //! Nobody waits here: counting is a few atomic additions, and encoding and serving are for threads of their own
 //! ([`export`]). No figure is of one process: pids as labels would grow without bound.

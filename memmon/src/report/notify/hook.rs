@@ -75,7 +75,7 @@ impl Runner {
         Ok((command, output))
     }
 
-    /// Whom to become; nobody, if memmon is that user already, which needs no right.
+    /// The account to change to; none if memmon runs as that user already, which needs no privilege.
     fn account(&self) -> Result<Option<(unistd::Uid, unistd::Gid)>, String> {
         let Some(uid) = self.hook.user.filter(|uid| uid.0 != unistd::geteuid().as_raw()) else {
             return Ok(None);
@@ -130,7 +130,7 @@ impl Channel for Runner {
                 Ok(true) => break true,
                 Ok(false) if Instant::now() < deadline => thread::sleep(LOOK),
                 Ok(false) => break false,
-                // It was reaped, as by whom ignores SIGCHLD: its number may be another one's by now.
+                // It was reaped, as if SIGCHLD is ignored: its number may be another process's by now.
                 Err(error) => return Err(format!("it cannot be waited for: {error}")),
             }
         };
@@ -259,7 +259,7 @@ mod tests {
         let child = fs::read_to_string(folder.path().join("child")).unwrap();
         let stat = format!("/proc/{}/stat", child.trim());
         let begun = Instant::now();
-        // Whoever inherits it reaps it.
+        // The process that inherits it reaps it.
         while fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
             assert!(begun.elapsed() < SOON, "its child lives");
             thread::sleep(LOOK);

@@ -25,7 +25,7 @@ use crate::{
 /// For each answer of the relay.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A relay, and who writes to whom.
+/// A relay, with the sender and the recipients.
 pub(super) struct Post {
     pub(super) mail: Mail,
     pub(super) patience: Duration,
@@ -116,7 +116,7 @@ impl Channel for Post {
         let missed = missed.join("; ");
         match count {
             0 => Ok(None),
-            // Not tried again, as those whom it reached would get it twice.
+            // Not tried again, because the recipients that got it would get it twice.
             _ if count < to.len() => {
                 let text = format!("a notification did not reach {}", Escaped(missed.as_bytes()));
                 Ok(Some((Level::Warning, text)))

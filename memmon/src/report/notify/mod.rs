@@ -50,7 +50,7 @@ pub(super) fn credentials(path: &std::path::Path) -> Result<(), String> {
     mail::credentials(path).map(drop)
 }
 
-/// Who is notified, and how often at most.
+/// The recipients of notifications, and how often they get one at most.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NotifyOutputs {
     /// Between two messages on one channel.
@@ -79,7 +79,7 @@ struct Worker {
     done: Mutex<Receiver<()>>,
 }
 
-/// An event, and when it was told.
+/// An event, and its time.
 type Told = (Timestamp, Box<Event>);
 
 /// What another configuration has instead: where what waits is to go, and how often at most.
@@ -197,7 +197,7 @@ impl Notifiers {
     /// cost. Where nothing waits it takes no time.
     pub(super) fn finish(self, limit: Duration) -> Vec<(&'static str, u64)> {
         let deadline = Instant::now() + limit;
-        // All are told to end before any is waited for.
+        // All are stopped before the first is waited for.
         let workers: Vec<_> =
             self.workers.into_iter().map(|worker| (worker.name, worker.done, worker.waiting)).collect();
         let left = workers.into_iter().map(|(name, done, waiting)| {

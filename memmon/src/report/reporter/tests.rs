@@ -140,7 +140,7 @@ fn each_sink_gets_each_event_and_hears_of_the_trouble_of_others() {
     assert!(trouble.starts_with("MESSAGE=Cannot write to the log file: "), "{trouble}");
     assert!(trouble.ends_with("later/log: No such file or directory (os error 2). Lost so far: 1"));
     reporter.tell(scan(2));
-    assert_eq!(logged(), "MESSAGE=Scan complete. Scanned: 2, Killed: 0", "trouble is told once");
+    assert_eq!(logged(), "MESSAGE=Scan complete. Scanned: 2, Killed: 0", "trouble is reported once");
     fs::create_dir(folder.path().join("later")).unwrap();
     reporter.reopen();
     reporter.tell(Event::Killing { subject: samples::chrome(), breach: samples::BREACH, dry_run: false });

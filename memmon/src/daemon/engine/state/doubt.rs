@@ -1,9 +1,9 @@
 //! The end of doubts.
 //!
-//! A fact that could not be read leaves a doubt, and nobody is signalled in doubt. But a process's owner can hold the lock
+//! A fact that could not be read leaves a doubt, and no process is signalled in doubt. But a process's owner can hold the lock
 //! that a read waits for, again and again, so a doubt that the owner can cause lasts for [`LASTS`] and no longer: after
-//! that the process is judged by what is known for certain. What only root or the kernel can cause stays a doubt. Which is
-//! which is policy's to say: see [`crate::model::Process::settle`] and [`crate::model::Fact::Withheld`].
+//! that the process is judged by what is known for certain. What only root or the kernel can cause stays a doubt. The policy
+//! decides which is which: see [`crate::model::Process::settle`] and [`crate::model::Fact::Withheld`].
 
 use std::{
     collections::BTreeMap,
@@ -32,23 +32,23 @@ struct Since {
 }
 
 impl Doubts {
-    /// Notes that `whom` is in doubt. Returns how long it has been, if that is longer than it may last.
-    pub(in crate::daemon::engine) fn outlasts(&mut self, whom: ProcessId, now: Instant) -> Option<Duration> {
+    /// Notes that `process` is in doubt. Returns how long it has been, if that is longer than it may last.
+    pub(in crate::daemon::engine) fn outlasts(&mut self, process: ProcessId, now: Instant) -> Option<Duration> {
         self.0.retain(|_, since| now.saturating_duration_since(since.last) < FORGOTTEN);
-        let since = self.0.entry(whom).or_insert(Since { first: now, last: now, reported: false });
+        let since = self.0.entry(process).or_insert(Since { first: now, last: now, reported: false });
         since.last = now;
         let lasted = now.saturating_duration_since(since.first);
         (lasted >= LASTS).then_some(lasted)
     }
 
-    /// Notes that a look at `whom` left no doubt, and nothing to decide.
-    pub(in crate::daemon::engine) fn end(&mut self, whom: ProcessId) {
-        self.0.remove(&whom);
+    /// Notes that a look at `process` left no doubt, and nothing to decide.
+    pub(in crate::daemon::engine) fn end(&mut self, process: ProcessId) {
+        self.0.remove(&process);
     }
 
     /// Whether the end of this doubt is to be reported, which is so once.
-    pub(in crate::daemon::engine) fn report(&mut self, whom: ProcessId) -> bool {
-        self.0.get_mut(&whom).is_some_and(|since| !std::mem::replace(&mut since.reported, true))
+    pub(in crate::daemon::engine) fn report(&mut self, process: ProcessId) -> bool {
+        self.0.get_mut(&process).is_some_and(|since| !std::mem::replace(&mut since.reported, true))
     }
 }
 
@@ -62,22 +62,22 @@ mod tests {
         let mut doubts = Doubts::default();
         let start = Instant::now();
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
-        let whom = |pid| ProcessId { pid: Pid(pid), start: StartTime(1) };
+        let process = |pid| ProcessId { pid: Pid(pid), start: StartTime(1) };
         for early in [0, 100, 700, 1499] {
-            assert_eq!(doubts.outlasts(whom(7), at(early)), None);
+            assert_eq!(doubts.outlasts(process(7), at(early)), None);
         }
-        assert_eq!(doubts.outlasts(whom(8), at(1499)), None, "each has its own");
-        assert_eq!(doubts.outlasts(whom(7), at(1500)), Some(LASTS));
+        assert_eq!(doubts.outlasts(process(8), at(1499)), None, "each has its own");
+        assert_eq!(doubts.outlasts(process(7), at(1500)), Some(LASTS));
         assert_eq!(
-            doubts.outlasts(whom(7), at(9000)),
+            doubts.outlasts(process(7), at(9000)),
             Some(Duration::from_secs(9)),
             "it does not begin again"
         );
-        assert!(doubts.report(whom(7)) && !doubts.report(whom(7)) && !doubts.report(whom(9)));
-        doubts.end(whom(7));
-        assert_eq!(doubts.outlasts(whom(7), at(9001)), None);
+        assert!(doubts.report(process(7)) && !doubts.report(process(7)) && !doubts.report(process(9)));
+        doubts.end(process(7));
+        assert_eq!(doubts.outlasts(process(7), at(9001)), None);
         // One that was not looked at for long.
-        assert_eq!(doubts.outlasts(whom(7), at(9001) + FORGOTTEN), None);
+        assert_eq!(doubts.outlasts(process(7), at(9001) + FORGOTTEN), None);
         assert_eq!(doubts.0.len(), 1);
     }
 }

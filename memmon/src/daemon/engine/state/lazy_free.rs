@@ -21,18 +21,18 @@ struct Freed {
 
 impl LazilyFreed {
     /// Notes that a process was sent SIGTERM.
-    pub(in crate::daemon::engine) fn sent_term(&mut self, whom: ProcessId) {
-        self.0.entry(whom).or_default();
+    pub(in crate::daemon::engine) fn sent_term(&mut self, process: ProcessId) {
+        self.0.entry(process).or_default();
     }
 
     /// What is taken off the RSS of a process.
-    pub(in crate::daemon::engine) fn of(&self, whom: ProcessId) -> Bytes {
-        self.0.get(&whom).map_or(Bytes::ZERO, |freed| freed.bytes)
+    pub(in crate::daemon::engine) fn of(&self, process: ProcessId) -> Bytes {
+        self.0.get(&process).map_or(Bytes::ZERO, |freed| freed.bytes)
     }
 
     /// Forgets the processes that are gone.
     pub(in crate::daemon::engine) fn keep(&mut self, lives: impl Fn(ProcessId) -> bool) {
-        self.0.retain(|whom, _| lives(*whom));
+        self.0.retain(|process, _| lives(*process));
     }
 
     /// Takes off what `process` has freed, if it is within `limit` without that; otherwise leaves it as it is. `read` counts

@@ -1,5 +1,5 @@
-//! Who is looked at again soon: what stood in the way of a verdict may be over by then. No syscalls; the time is an
-//! argument.
+//! The processes that are looked at again soon, because what stood in the way of a verdict may be over by then. No system
+//! calls; the time is an argument.
 
 use std::{
     collections::BTreeMap,
@@ -24,14 +24,14 @@ const LONGEST_REST: Duration = Duration::from_secs(600);
 /// of one CPU.
 const REST: u32 = 20;
 
-/// The processes of which it was not to be said whether they are to be terminated.
+/// The processes that could not be judged.
 #[derive(Debug, Default)]
 pub(in crate::daemon::engine) struct RecheckQueue(BTreeMap<Pid, Recheck>);
 
 /// One of them.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::daemon::engine) struct Recheck {
-    /// None where a pass over /proc found it: whoever has the pid is meant.
+    /// None if a pass over /proc found it: any process with the pid is meant.
     pub(in crate::daemon::engine) start: Option<StartTime>,
     /// The crossing at which it was looked at first, if it was one.
     pub(in crate::daemon::engine) crossed: Option<Crossed>,
@@ -56,8 +56,8 @@ impl RecheckQueue {
     }
 
     /// The same of one that is over its limit with what `elder` is charged for.
-    pub(in crate::daemon::engine) fn note_inherited(&mut self, whom: ProcessId, elder: Pid, now: Instant) {
-        self.insert(whom.pid, Some(whom.start), None, Some(elder), now);
+    pub(in crate::daemon::engine) fn note_inherited(&mut self, process: ProcessId, elder: Pid, now: Instant) {
+        self.insert(process.pid, Some(process.start), None, Some(elder), now);
     }
 
     fn insert(
@@ -85,8 +85,8 @@ impl RecheckQueue {
     }
 
     /// Whether this very process is looked at again because of what it inherited.
-    pub(in crate::daemon::engine) fn awaits_elder(&self, whom: ProcessId) -> bool {
-        self.0.get(&whom.pid).is_some_and(|one| one.start == Some(whom.start) && one.elder.is_some())
+    pub(in crate::daemon::engine) fn awaits_elder(&self, process: ProcessId) -> bool {
+        self.0.get(&process.pid).is_some_and(|one| one.start == Some(process.start) && one.elder.is_some())
     }
 
     /// Has those looked at soon who are spared for what this process is charged for: it has ended.
