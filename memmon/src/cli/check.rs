@@ -1,4 +1,5 @@
-//! `memmon check`: what a configuration means, what in it may not be meant, and the processes that are over its limits right now.
+//! `memmon check`: what a configuration means, what in it may not be meant, and the processes that are over its limits
+//! right now.
 
 use std::{
     io::{self, Write},

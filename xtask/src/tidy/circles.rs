@@ -10,8 +10,6 @@ pub(super) const EXCEPTIONS: &[(&str, &str)] = &[
     ("memmon/src/cli/status.rs", "memmon/src/cli/explain/mod.rs"),
     ("memmon/src/config/mod.rs", "memmon/src/config/file.rs"),
     ("memmon/src/observe/bpf/load.rs", "memmon/src/observe/bpf.rs"),
-    ("memmon/src/observe/btf.rs", "memmon/src/observe/btf/reader.rs"),
-    ("memmon/src/observe/procfs/mod.rs", "memmon/src/observe/procfs/confirm.rs"),
     ("memmon/src/report/metrics/export.rs", "memmon/src/report/reporter.rs"),
     ("memmon/src/report/metrics/mod.rs", "memmon/src/report/metrics/export.rs"),
     ("memmon/src/report/notify/mod.rs", "memmon/src/report/notify/hook.rs"),

@@ -3,7 +3,7 @@
 //! The file comes from the kernel, but this reader does not rely on it being well formed: every offset is checked, every
 //! loop and recursion is bounded, and nothing panics.
 
-use super::LayoutError;
+use super::error::LayoutError;
 
 /// Magic number at the start of the file, in the file's byte order.
 const MAGIC: u16 = 0xeb9f;

@@ -2,14 +2,20 @@
 #![expect(unsafe_code, reason = "the tests create the processes that they look at with fork and clone")]
 
 use std::hint::black_box;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork, getpid, getuid};
 
 use super::*;
-use crate::model::{Fact, Name, Process, ProcessId, Reading, StartTime, Uid, Unconfirmed};
+use crate::model::{Bytes, Fact, Name, Pid, Process, ProcessId, Reading, StartTime, Uid, Unconfirmed};
 
 const CHUNK: usize = 64 << 20;
 /// Memory that other tests in this process may allocate or free meanwhile, and that a fork leaves behind.

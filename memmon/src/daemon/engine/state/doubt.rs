@@ -33,7 +33,11 @@ struct Since {
 
 impl Doubts {
     /// Notes that `process` is in doubt. Returns how long it has been, if that is longer than it may last.
-    pub(in crate::daemon::engine) fn outlasts(&mut self, process: ProcessId, now: Instant) -> Option<Duration> {
+    pub(in crate::daemon::engine) fn outlasts(
+        &mut self,
+        process: ProcessId,
+        now: Instant,
+    ) -> Option<Duration> {
         self.0.retain(|_, since| now.saturating_duration_since(since.last) < FORGOTTEN);
         let since = self.0.entry(process).or_insert(Since { first: now, last: now, reported: false });
         since.last = now;

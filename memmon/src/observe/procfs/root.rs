@@ -1,0 +1,230 @@
+//! The root of /proc, what is read of the machine as a whole, and how files below it are read.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::Mode;
+use nix::unistd::{SysconfVar, sysconf};
+
+use crate::model::{Bytes, Measure, Pid, SystemMemory, WantedFacts};
+
+use super::lookups::Lookups;
+use super::parse;
+
+/// More than any file that memmon reads whole (/proc/PID/cgroup: 13 hierarchies, each path below 4096 bytes).
+const LONGEST_FILE: u64 = 64 << 10;
+
+/// A mounted /proc, or a captured copy of one.
+#[derive(Debug)]
+pub struct ProcRoot {
+    pub(super) directory: OwnedFd,
+    pub(super) path: PathBuf,
+    /// Whether its pids are those that system calls of this process understand.
+    pub(super) own: bool,
+    pub(super) page_size: u64,
+    /// Whether nothing is decided by what is found.
+    pub(super) onlooks: bool,
+    /// Whether processes over the limit are measured by what their end would give back.
+    pub(super) measure: Measure,
+    /// Which facts are read of a process, besides those that every configuration needs.
+    pub(super) wanted: WantedFacts,
+    pub(super) lookups: Lookups,
+}
+
+impl ProcRoot {
+    /// This system's /proc.
+    pub fn real() -> io::Result<Self> {
+        Self::open(Path::new("/proc"), true)
+    }
+
+    /// A /proc elsewhere: another mount, or a captured tree.
+    pub fn at(path: &Path) -> io::Result<Self> {
+        Self::open(path, false)
+    }
+
+    /// The same for those who only look on, beside what decides: they give up sooner on processes that hang.
+    #[must_use]
+    pub fn onlooking(self) -> Self {
+        Self { onlooks: true, ..self }
+    }
+
+    /// The same, which measures processes over the limit by `measure`; by default by resident memory alone.
+    #[must_use]
+    pub fn measuring(self, measure: Measure) -> Self {
+        Self { measure, ..self }
+    }
+
+    /// The same, which also reads the facts `wanted` of each process; by default none.
+    #[must_use]
+    pub fn wanting(self, wanted: WantedFacts) -> Self {
+        Self { wanted, ..self }
+    }
+
+    /// Reads also the facts `wanted` of each process from now on.
+    pub const fn set_wanted(&mut self, wanted: WantedFacts) {
+        self.wanted = wanted;
+    }
+
+    /// Measures by `measure` from now on.
+    pub const fn set_measure(&mut self, measure: Measure) {
+        self.measure = measure;
+    }
+
+    fn open(path: &Path, own: bool) -> io::Result<Self> {
+        let directory = open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+            .map_err(|errno| with_path(path, errno))?;
+        let page_size = sysconf(SysconfVar::PAGE_SIZE)?.and_then(|size| u64::try_from(size).ok());
+        let page_size =
+            page_size.ok_or_else(|| io::Error::other("the C library does not know the page size"))?;
+        let (measure, lookups) = (Measure::Rss, Lookups::default());
+        let wanted = WantedFacts::default();
+        Ok(Self {
+            directory,
+            path: path.to_owned(),
+            own,
+            page_size,
+            onlooks: false,
+            measure,
+            wanted,
+            lookups,
+        })
+    }
+
+    /// The machine's memory, from meminfo. `MemAvailable` is there since Linux 3.14.
+    pub fn memory(&self) -> io::Result<SystemMemory> {
+        let text = self.whole("meminfo")?;
+        let amount = |label| {
+            let missing = || io::Error::new(io::ErrorKind::InvalidData, format!("it has no line {label}"));
+            parse::kib(&text, label).ok_or_else(|| with_path(&self.path.join("meminfo"), missing()))
+        };
+        Ok(SystemMemory { total: amount("MemTotal:")?, available: amount("MemAvailable:")? })
+    }
+
+    /// Every process in sight, kernel threads too, in the order in which /proc lists them.
+    pub fn pids(&self) -> io::Result<Vec<Pid>> {
+        let pids = numbered(self.directory.as_fd(), ".").map_err(|errno| with_path(&self.path, errno))?;
+        pids.map(|pid| pid.map(Pid).map_err(|errno| with_path(&self.path, errno))).collect()
+    }
+
+    /// The `hidepid` (proc(5)) that keeps processes out of memmon's sight; `None` where it sees them all.
+    ///
+    /// The mount option alone says little, because rights see past it (CAP_SYS_PTRACE, or the mount's `gid`, which is
+    /// root's where none is named): whether pid 1 can be read decides.
+    pub fn hidepid(&self) -> io::Result<Option<String>> {
+        if head(self.directory.as_fd(), "1/statm", &mut [0; 64]).is_ok() {
+            return Ok(None);
+        }
+        let mounts = self.whole("mounts")?;
+        let option = parse::hidepid(&mounts, self.path.as_os_str().as_bytes());
+        Ok(option.map(|value| String::from_utf8_lossy(value).into_owned()))
+    }
+
+    pub(super) fn whole(&self, file: &str) -> io::Result<Vec<u8>> {
+        whole(self.directory.as_fd(), file).map_err(|error| with_path(&self.path.join(file), error))
+    }
+}
+
+/// What the first read of a file gives: all of it, for the short files that the kernel writes in one piece.
+pub(super) fn head<'a>(directory: BorrowedFd<'_>, path: &str, buffer: &'a mut [u8]) -> nix::Result<&'a [u8]> {
+    let file = openat(directory, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let length = nix::unistd::read(&file, buffer)?;
+    Ok(buffer.get(..length).unwrap_or_default())
+}
+
+/// A whole file, up to [`LONGEST_FILE`].
+pub(super) fn whole(directory: BorrowedFd<'_>, path: &str) -> io::Result<Vec<u8>> {
+    let file = openat(directory, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    // Room for nearly all of them in one read; a vector that grows from nothing takes eight for meminfo.
+    let mut text = Vec::with_capacity(4096);
+    File::from(file).take(LONGEST_FILE).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// The entries of a directory that are numbers: processes of /proc, threads of /proc/PID/task.
+pub(super) fn numbered(
+    directory: BorrowedFd<'_>,
+    path: &str,
+) -> nix::Result<impl Iterator<Item = nix::Result<u32>> + use<>> {
+    let listing =
+        Dir::openat(directory, path, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    Ok(listing.into_iter().filter_map(|entry| match entry {
+        Ok(entry) => parse::number(entry.file_name().to_bytes()).map(Ok),
+        Err(errno) => Some(Err(errno)),
+    }))
+}
+
+/// Whether an error means that the process ended: its directory is gone (ENOENT), or was open and leads nowhere (ESRCH).
+pub(super) const fn ended(errno: Errno) -> bool {
+    matches!(errno, Errno::ENOENT | Errno::ESRCH)
+}
+
+/// `error`, with the file it is about.
+pub(super) fn with_path(path: &Path, error: impl Into<io::Error>) -> io::Error {
+    let error = error.into();
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// An amount of memory that the kernel gives in pages.
+pub(super) const fn pages(count: u64, page_size: u64) -> Bytes {
+    Bytes(count.saturating_mul(page_size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Tree;
+    use super::*;
+
+    #[test]
+    fn memory_is_total_and_available() {
+        let tree = Tree::new();
+        tree.write("meminfo", "MemTotal:  16777216 kB\nMemFree:  1 kB\nMemAvailable:  9437184 kB\n");
+        let memory = tree.root().memory().unwrap();
+        assert_eq!(memory.total, Bytes(16 * Bytes::GIB));
+        assert_eq!(memory.available, Bytes(9 * Bytes::GIB));
+    }
+
+    #[test]
+    fn meminfo_without_a_line_is_named_with_its_file() {
+        let tree = Tree::new();
+        tree.write("meminfo", "MemTotal:  16777216 kB\n");
+        let message = tree.root().memory().unwrap_err().to_string();
+        assert!(message.ends_with("/meminfo: it has no line MemAvailable:"), "{message}");
+    }
+
+    #[test]
+    fn a_missing_root_is_named() {
+        let message = ProcRoot::at(Path::new("/nonexistent/proc")).unwrap_err().to_string();
+        assert!(message.starts_with("/nonexistent/proc: "), "{message}");
+    }
+
+    #[test]
+    fn pids_are_the_directories_with_numbers() {
+        let tree = Tree::new();
+        for name in ["1/statm", "32768/statm", "self-made/statm", "4294967296/statm", "uptime"] {
+            tree.write(name, "");
+        }
+        let mut pids = tree.root().pids().unwrap();
+        pids.sort_unstable();
+        assert_eq!(pids, [Pid(1), Pid(32_768)]);
+    }
+
+    #[test]
+    fn hidepid_matters_only_where_it_hides() {
+        let tree = Tree::new();
+        let mounts = |options: &str| format!("proc {} proc rw{options} 0 0\n", tree.path().display());
+        tree.write("mounts", mounts(",hidepid=invisible"));
+        let root = tree.root();
+        assert_eq!(root.hidepid().unwrap().as_deref(), Some("invisible"));
+        tree.write("1/statm", "10 5 0 0 0 0 0\n");
+        assert_eq!(root.hidepid().unwrap(), None);
+        tree.remove("1/statm");
+        tree.write("mounts", mounts(""));
+        assert_eq!(root.hidepid().unwrap(), None);
+    }
+}
