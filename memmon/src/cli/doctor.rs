@@ -327,13 +327,13 @@ fn source(name: &'static str, offer: &Offer, mark: Mark) -> Check {
 }
 
 fn counter_error(facts: &Facts, error: CounterError) -> String {
-    let megabytes = |threads| error.of(threads).0 as f64 / crate::model::Bytes::MIB as f64;
+    let error_of_one = error.of(1);
     match error {
         CounterError::PerProcess { .. } => {
-            format!("up to {:.2} MB for a process, on {} CPUs", megabytes(1), facts.cpus)
+            format!("up to {error_of_one} for a process, on {} CPUs", facts.cpus)
         }
         CounterError::PerThread { .. } => {
-            format!("up to {:.2} MB for each thread of a process", megabytes(1))
+            format!("up to {error_of_one} for each thread of a process")
         }
     }
 }

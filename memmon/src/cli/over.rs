@@ -189,7 +189,7 @@ mod tests {
     fn the_other_measure_is_shown_for_the_processes_that_it_would_change() {
         let (text, json) = written(Measure::Charged, vec![backend(813), hog()]);
         assert!(text.contains(
-            "left alone, as its end would give back only 15.0 MiB; page cache stays (58.0 MiB), and so does shared memory"
+            "left alone, as its end would give back only 15.0MB; page cache stays (58.0MB), and so does shared memory"
         ), "{text}");
         assert!(text.ends_with(
             "With measure = \"rss\", the verdict on 1 of these 2 would be another:\n  PID=813, Name=postgres: would be terminated\n"

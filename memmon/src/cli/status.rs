@@ -9,7 +9,10 @@ use serde_json::Value;
 use super::{exit::Exit, explain::wrapped};
 use crate::{
     config::Users,
-    model::{Bytes, Escaped, Limit, Uid},
+    model::{
+        Bytes, Escaped, Limit, Uid,
+        units::{Rate, Span},
+    },
     status::{
         Body, Client, ClientError, Climber, DryRunDay, DryRunProgram, OverLimit, Query, SOCKET, Status, Text,
         Victim, Waiting, understood,
@@ -81,7 +84,7 @@ fn render(status: &Status, users: &dyn Users, zone: &TimeZone) -> String {
         "memmon {}, pid {}, has been watching for {}",
         status.version,
         status.pid,
-        span(status.uptime_seconds)
+        Span::from_seconds(status.uptime_seconds)
     )];
     for (name, value) in facts(status) {
         lines.extend(wrapped(format!("  {name:<9}  "), &value, VALUES));
@@ -178,12 +181,12 @@ fn facts(status: &Status) -> Vec<(&'static str, String)> {
             "last scan",
             format!(
                 "{} ago, {} (CPU {}): {} scanned, {} killed; every {}",
-                span(scan.seconds_ago),
-                span(scan.wall_seconds),
-                span(scan.cpu_seconds),
+                Span::from_seconds(scan.seconds_ago),
+                Span::from_seconds(scan.wall_seconds),
+                Span::from_seconds(scan.cpu_seconds),
                 scan.scanned,
                 scan.killed,
-                span(status.check_interval_seconds)
+                Span::from_seconds(status.check_interval_seconds)
             ),
         ));
     }
@@ -218,24 +221,19 @@ fn climber(climber: &Climber, users: &dyn Users) -> String {
     let Climber { id, comm, uid, rss_bytes, growth } = climber;
     let mut text = format!("PID={id}, Name={comm}, User={}: {rss_bytes}", user(*uid, users));
     if let Some(rate) = growth.bytes_per_second {
-        _ = write!(text, ", {}/s more", mebibytes(rate));
+        _ = write!(text, ", {} more", Rate(rate));
     }
     if let Some(left) = growth.seconds_to_limit {
-        _ = write!(text, ", at its limit in {}", span(left));
+        _ = write!(text, ", at its limit in {}", Span::from_seconds(left));
     }
     text
-}
-
-/// Too little, most often, for GB with two places.
-fn mebibytes(bytes: f64) -> String {
-    format!("{:.1}MiB", bytes / Bytes::MIB as f64)
 }
 
 fn waiting(waiting: &Waiting, users: &dyn Users) -> String {
     let Waiting { program, script, unit, uid, times, left_seconds, .. } = waiting;
     let script = script.as_ref().map(|script| format!(" {script}")).unwrap_or_default();
     let unit = unit.as_ref().map(|unit| format!(" of {unit}")).unwrap_or_default();
-    let (user, left) = (user(*uid, users), span(*left_seconds));
+    let (user, left) = (user(*uid, users), Span::from_seconds(*left_seconds));
     format!("{program}{script}{unit}, User={user}: terminated {times} times, for another {left}")
 }
 
@@ -260,9 +258,9 @@ fn victim(victim: &Victim, users: &dyn Users) -> String {
     let Victim { id, comm, uid, phase, since_seconds, left_seconds } = victim;
     let mut text = format!("PID={id}, Name={comm}, User={}: {phase}", user(*uid, users));
     if let Some(left) = left_seconds {
-        _ = write!(text, ", {} left", span(*left));
+        _ = write!(text, ", {} left", Span::from_seconds(*left));
     } else if let Some(since) = since_seconds {
-        _ = write!(text, " {} ago", span(*since));
+        _ = write!(text, " {} ago", Span::from_seconds(*since));
     }
     text
 }
@@ -292,28 +290,13 @@ fn terminated(event: &Value, users: &dyn Users, zone: &TimeZone) -> String {
         cause => _ = write!(text, ", {cause}"),
     }
     if let Some(seconds) = number("signal_to_exit_seconds") {
-        _ = write!(text, ", {}", span(seconds));
+        _ = write!(text, ", {}", Span::from_seconds(seconds));
     }
     text
 }
 
 fn user(uid: Uid, users: &dyn Users) -> String {
     users.name(uid).map_or_else(|| uid.to_string(), |name| Escaped(name.as_bytes()).to_string())
-}
-
-/// A time as short as it can be understood.
-pub(super) fn span(seconds: f64) -> String {
-    match seconds.max(0.0) {
-        short if short < 0.001 => format!("{:.0} µs", short * 1e6),
-        short if short < 1.0 => format!("{:.1} ms", short * 1e3),
-        seconds if seconds < 120.0 => {
-            let text = format!("{seconds:.1}");
-            format!("{} s", text.trim_end_matches(".0"))
-        }
-        minutes if minutes < 7200.0 => format!("{:.0} min", (minutes / 60.0).floor()),
-        hours if hours < 172_800.0 => format!("{:.0} h", (hours / 3600.0).floor()),
-        days => format!("{:.0} days", (days / 86_400.0).floor()),
-    }
 }
 
 #[cfg(test)]
@@ -380,14 +363,14 @@ mod tests {
     #[test]
     fn a_quiet_daemon() {
         insta::assert_snapshot!(text(&status()), @"
-        memmon 2.0.0, pid 812, has been watching for 3 h
+        memmon 2.0.0, pid 812, has been watching for 3h 25m
           source     ebpf (the best there is)
           mode       enforcing
           limit      1.60GB = ram_percent_threshold 10% (ram_gb_threshold: 2.00GB)
           memory     43.8% used (7.00GB / 16.00GB)
           config     /etc/memmon/config.toml, generation 1
           processes  245, 0 being terminated, 0 terminated so far
-          last scan  3.2 s ago, 1.2 ms (CPU 900 µs): 245 scanned, 0 killed; every 30 s
+          last scan  3.2s ago, 1.2ms (CPU 900µs): 245 scanned, 0 killed; every 30s
           map        245 of 32768 entries (0.7%)
           lost       nothing
         ");
@@ -469,7 +452,7 @@ mod tests {
         status.recent = vec![record; 9];
         status.recent.push(serde_json::json!({}));
         insta::assert_snapshot!(text(&status), @r"
-        memmon 2.0.0, pid 812, has been watching for 3 h
+        memmon 2.0.0, pid 812, has been watching for 3h 25m
           source     ebpf (the best there is)
           mode       dry run: nothing is signalled
           limit      1.60GB = ram_percent_threshold 10% (ram_gb_threshold: 2.00GB)
@@ -478,7 +461,7 @@ mod tests {
                      the last reload failed, the one before stays: error: unknown key
                      `levle` in [log] --> /etc/memmon/config.toml:2:1 |
           processes  245, 0 being terminated, 0 terminated so far
-          last scan  3.2 s ago, 1.2 ms (CPU 900 µs): 245 scanned, 0 killed; every 30 s
+          last scan  3.2s ago, 1.2ms (CPU 900µs): 245 scanned, 0 killed; every 30s
           map        245 of 32768 entries (0.7%)
           lost       7 log events, 12 entries of the map
 
@@ -490,16 +473,16 @@ mod tests {
           line 5: root is listed but not protected, as in v1
 
         Being terminated:
-          PID=4242, Name=chr\u{1b}me, User=john: grace, 3.2 s left
-          PID=4242, Name=stuck, User=47001: killed 65 s ago
+          PID=4242, Name=chr\u{1b}me, User=john: grace, 3.2s left
+          PID=4242, Name=stuck, User=47001: killed 65s ago
 
         Growing towards the limit:
-          PID=4242, Name=python3, User=john: 1.00GB, 2.4MiB/s more, at its limit in 4
-            min
+          PID=4242, Name=python3, User=john: 1.00GB, 2.4MB/s more, at its limit in 4m
+            18s
 
         Held back, as they come back each time:
           /usr/sbin/leaky of leaky.service, User=john: terminated 5 times, for another
-            43 s
+            43s
 
         Would be terminated, if this was not a dry run:
           PID=4242, Name=python3, User=john: 3.00GB, ram_gb_threshold
@@ -511,29 +494,12 @@ mod tests {
           2025-10-06  5: python3 (john) 4, up to 3.00GB; chrome (john) 1, up to 3.00GB
 
         Last terminations (10 in --json):
-          2025-10-03 10:15:31 12345 chrome (john): 3.50GB over 1.00GB, term, 310.0 ms
-          2025-10-03 10:15:31 12345 chrome (john): 3.50GB over 1.00GB, term, 310.0 ms
-          2025-10-03 10:15:31 12345 chrome (john): 3.50GB over 1.00GB, term, 310.0 ms
-          2025-10-03 10:15:31 12345 chrome (john): 3.50GB over 1.00GB, term, 310.0 ms
-          2025-10-03 10:15:31 12345 chrome (john): 3.50GB over 1.00GB, term, 310.0 ms
+          2025-10-03 10:15:31 12345 chrome (john): 3.50GB over 1.00GB, term, 310ms
+          2025-10-03 10:15:31 12345 chrome (john): 3.50GB over 1.00GB, term, 310ms
+          2025-10-03 10:15:31 12345 chrome (john): 3.50GB over 1.00GB, term, 310ms
+          2025-10-03 10:15:31 12345 chrome (john): 3.50GB over 1.00GB, term, 310ms
+          2025-10-03 10:15:31 12345 chrome (john): 3.50GB over 1.00GB, term, 310ms
         ");
-    }
-
-    #[test]
-    fn times_are_short() {
-        for (seconds, shown) in [
-            (0.0, "0 µs"),
-            (0.000_25, "250 µs"),
-            (0.0123, "12.3 ms"),
-            (5.0, "5 s"),
-            (59.94, "59.9 s"),
-            (150.0, "2 min"),
-            (7300.0, "2 h"),
-            (200_000.0, "2 days"),
-            (-1.0, "0 µs"),
-        ] {
-            assert_eq!(span(seconds), shown);
-        }
     }
 
     #[test]

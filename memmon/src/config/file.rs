@@ -115,7 +115,7 @@ mod tests {
         assert!(error.contains("is a directory"), "{error}");
         fs::write(&default, vec![b'#'; (1 << 18) + 1]).unwrap();
         let error = load_or(None, &default, &NOBODY).unwrap_err().to_string();
-        assert!(error.contains("more than 256 KiB"), "{error}");
+        assert!(error.contains("more than 256KB"), "{error}");
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub fn read(path: &Path, most: usize) -> io::Result<(Vec<u8>, Metadata)> {
     let mut bytes = Vec::new();
     file.take(most as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > most {
-        let why = format!("it has more than {} KiB, the most that memmon reads of it", most >> 10);
+        let why = format!("it has more than {}KB, the most that memmon reads of it", most >> 10);
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
     }
     Ok((bytes, metadata))
@@ -96,9 +96,9 @@ mod tests {
         fs::write(&path, vec![b'#'; 1024]).unwrap();
         assert_eq!(read(&path, 1024).unwrap().0.len(), 1024);
         fs::write(&path, vec![b'#'; 1025]).unwrap();
-        assert_eq!(refusal(&path), "it has more than 1 KiB, the most that memmon reads of it");
+        assert_eq!(refusal(&path), "it has more than 1KB, the most that memmon reads of it");
         // Sparse: a terabyte is not read to its end.
         File::options().write(true).open(&path).unwrap().set_len(1 << 40).unwrap();
-        assert!(refusal(&path).contains("more than 1 KiB"));
+        assert!(refusal(&path).contains("more than 1KB"));
     }
 }

@@ -1,12 +1,10 @@
-//! Amounts of memory, and their one text format.
+//! Amounts of memory.
 
-use std::{fmt, iter, ops};
+use std::{iter, ops};
 
 use serde::{Deserialize, Serialize};
 
 /// An amount of memory in bytes.
-///
-/// Displayed as v1 displayed it: gigabytes of 2^30 bytes with two decimals, `3.50GB`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Bytes(pub u64);
@@ -60,12 +58,6 @@ impl Bytes {
     }
 }
 
-impl fmt::Display for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.2}GB", self.0 as f64 / Self::GIB as f64)
-    }
-}
-
 impl ops::Add for Bytes {
     type Output = Self;
 
@@ -101,12 +93,6 @@ impl SystemMemory {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn bytes_are_displayed_as_in_v1() {
-        assert_eq!(Bytes(7 * Bytes::GIB / 2).to_string(), "3.50GB");
-        assert_eq!(Bytes::ZERO.to_string(), "0.00GB");
-    }
 
     #[test]
     fn gigabytes_are_of_1024_megabytes() {

@@ -12,6 +12,7 @@ mod supervision;
 mod termination;
 mod text;
 mod unit;
+pub mod units;
 mod verdict;
 
 pub use bytes::{Bytes, SystemMemory};

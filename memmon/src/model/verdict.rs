@@ -45,10 +45,9 @@ pub struct Uncharged {
 impl fmt::Display for Uncharged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { charged, page_cache, kept, largest } = self;
-        let mib = |bytes: &Bytes| format!("{:.1} MiB", bytes.0 as f64 / Bytes::MIB as f64);
-        write!(f, "{}; page cache stays ({})", mib(charged), mib(page_cache))?;
+        write!(f, "{charged}; page cache stays ({page_cache})")?;
         let Some(KeptObject { name, bytes, why }) = largest else { return Ok(()) };
-        write!(f, ", and so does shared memory ({}, of it {} in \"{name}\": ", mib(kept), mib(bytes))?;
+        write!(f, ", and so does shared memory ({kept}, of it {bytes} in \"{name}\": ")?;
         match why {
             KeptWhy::Elder { pid } => write!(f, "pid {pid} maps it as well)"),
             KeptWhy::Named => f.write_str("it is a file that stays)"),

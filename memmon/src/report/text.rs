@@ -7,11 +7,13 @@ use std::{fmt::Write, time::Duration};
 use jiff::Zoned;
 
 use self::words::{
-    Field, INDENTED_LINE, Kib, Span, config_name, how_launched, indented, one_line, rule, signal_name, who,
-    why,
+    Field, INDENTED_LINE, config_name, how_launched, indented, one_line, rule, signal_name, who, why,
 };
 use super::event::{DryRunProgram, Event, Level};
-use crate::model::{Breach, Bytes, Cause, Escaped, Name, Record, Uid, Urgency};
+use crate::model::{
+    Breach, Bytes, Cause, Escaped, Name, Record, Uid, Urgency,
+    units::{Gb, Rate, Span, apart},
+};
 
 /// Returns the name of a uid, already escaped.
 type Users<'a> = &'a mut dyn FnMut(Uid) -> String;
@@ -56,13 +58,14 @@ fn words(event: &Event, user: Users<'_>, several: fn(&str) -> String) -> String 
         Event::SystemMemory { memory } => format!(
             "System Memory: {:.1}% used ({} / {})",
             memory.used().percent_of(memory.total),
-            memory.used(),
-            memory.total
+            Gb(memory.used()),
+            Gb(memory.total)
         ),
         Event::Killing { subject, breach: Breach { rss, percent, .. }, dry_run } => format!(
-            "{}Killing process: {}, RAM={rss} ({percent:.2}%)",
+            "{}Killing process: {}, RAM={} ({percent:.2}%)",
             dry_run_mark(*dry_run),
-            who(subject, user)
+            who(subject, user),
+            Gb(*rss)
         ),
         Event::Approaching { subject, rss, limit, growth, time_to_limit } => format!(
             "Near its limit: {}, RAM={rss}, Limit={limit}{}",
@@ -140,12 +143,12 @@ fn words(event: &Event, user: Users<'_>, several: fn(&str) -> String) -> String 
             let text = format!("Still there {} after SIGKILL: {}", Span(*since), who(subject, user));
             text + &lingers(*state, wchan.as_ref(), frozen.as_ref(), *rss)
         }
-        Event::Disagreement { id, map, exact, error } => format!(
-            "Kernel map and /proc disagree: PID={id}, Map={}, Proc={}, Expected error={}. /proc decides",
-            Kib(*map),
-            Kib(*exact),
-            Kib(*error)
-        ),
+        Event::Disagreement { id, map, exact, error } => {
+            let (map, exact) = apart(*map, *exact);
+            format!(
+                "Kernel map and /proc disagree: PID={id}, Map={map}, Proc={exact}, Expected error={error}. /proc decides"
+            )
+        }
         Event::MapDefect { missed, stale } => format!(
             "Repaired inconsistent kernel map (a memmon bug, please report). Processes missing: {missed}, Stale entries: {stale}"
         ),
@@ -193,7 +196,7 @@ fn dry_run_mark(dry_run: bool) -> &'static str {
 }
 
 fn climb(growth: Option<f64>, time_to_limit: Option<Duration>) -> String {
-    let growth = growth.map(|rate| format!(", Growth={:.1}MB/s", rate / Bytes::MIB as f64));
+    let growth = growth.map(|rate| format!(", Growth={}", Rate(rate)));
     let left = time_to_limit.map(|left| format!(", Time to limit={}", Span(left)));
     growth.into_iter().chain(left).collect()
 }
@@ -211,7 +214,7 @@ fn terminated(who: &str, record: &Record) -> String {
     // Writing to a String cannot fail.
     let _ = write!(text, ": {who}, Peak={peak}, Limit={}", breach.limit);
     let Some(overshoot) = overshoot else { return text + ", no signal was sent" };
-    let _ = write!(text, ", Overshoot={}", Kib(*overshoot));
+    let _ = write!(text, ", Overshoot={overshoot}");
     if let Some(reaction) = crossing_to_signal {
         let _ = write!(text, ", SIGTERM {} after the crossing", Span(*reaction));
     }

@@ -163,7 +163,7 @@ fn what_is_no_file_at_the_path_of_the_configuration_is_refused_at_once() {
         ("fifo", "it is a FIFO, not a regular file"),
         ("directory", "it is a directory, not a regular file"),
         ("zero", "it is a device, not a regular file"),
-        ("large", "it has more than 256 KiB, the most that memmon reads of it"),
+        ("large", "it has more than 256KB, the most that memmon reads of it"),
     ] {
         let commands = [&["check", name][..], &["run", "--dry-run", "--once", "--config", name]];
         for command in commands {

@@ -150,7 +150,7 @@ fn what_is_no_file_at_its_path_fails_a_reload_and_ends_no_reloading() {
     refused(3, "it is a device, not a regular file");
     fs::remove_file(&place).unwrap();
     File::create(&place).unwrap().set_len(1 << 40).unwrap();
-    refused(4, "it has more than 256 KiB");
+    refused(4, "it has more than 256KB");
     fs::remove_file(&place).unwrap();
     symlink("config.toml", &place).unwrap();
     refused(5, "Too many levels of symbolic links");

@@ -125,13 +125,13 @@ fn explain_judges_by_the_rules_of_the_daemon_or_names_its_file() {
     let source: Vec<_> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
     let expected = format!("by the rules of the running memmon (pid {}), from {file}", daemon.pid());
     assert_eq!(source.join(" "), expected, "{text}");
-    assert!(text.contains("exceeds ram_gb_threshold 40.96MB"), "{text}");
+    assert!(text.contains("exceeds ram_gb_threshold 41.0MB"), "{text}");
     assert!(text.contains(&format!("uids {}\n", user.uid)), "{text}");
 
     // The file has changed, and the daemon goes on as it was.
     let other = "thresholds.ram_gb_threshold = 1000\nthresholds.ram_percent_threshold = 100\n";
     daemon.edit(&ScopedConfig::new(&user, other));
-    assert!(explained(&[]).contains("exceeds ram_gb_threshold 40.96MB"));
+    assert!(explained(&[]).contains("exceeds ram_gb_threshold 41.0MB"));
     let text = explained(&["--config", &file]);
     assert_eq!(text.lines().next().unwrap(), format!("by the rules of {file}"));
     assert!(text.contains("left alone: "), "{text}");

@@ -107,7 +107,7 @@ fn without_a_daemon_top_looks_for_itself() {
     let arguments = format!("--socket /nonexistent/sock --config {}", config.display());
     let terminal = Terminal::start("LC_ALL=C.UTF-8 NO_COLOR=1", &arguments);
     let screen = terminal.shows("no daemon: own look at /proc");
-    assert!(screen.contains("limit 0.00GB") && screen.contains("█"), "{screen}");
+    assert!(screen.contains("limit 1.0MB") && screen.contains("█"), "{screen}");
     assert!(terminal.shows("/ filter  space freeze  s sort (memory)").lines().count() <= 24);
     assert!(!is_coloured(&terminal.coloured()), "NO_COLOR: {}", terminal.coloured());
 
@@ -178,7 +178,7 @@ fn with_a_daemon_top_shows_what_it_sees() {
     let daemon = Daemon::start(&ScopedConfig::new(&user, config), &["--dry-run", "--source", "proc"]);
     let socket = format!("--socket /proc/{}/root{}", daemon.pid(), memmon::status::SOCKET);
     let terminal = Terminal::start("LC_ALL=C.UTF-8 TERM=screen-256color", &socket);
-    let screen = terminal.shows("  proc  dry run  limit 0.04GB");
+    let screen = terminal.shows("  proc  dry run  limit 41.0MB");
     assert!(screen.contains(" over, 0 in flight, 0 terminated  scan "), "{screen}");
     terminal.press(&["/"]);
     terminal.press(&["-l", &name]);

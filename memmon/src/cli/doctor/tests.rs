@@ -13,7 +13,7 @@ fn read(facts: &Facts) -> String {
 
 #[test]
 fn all_is_well() {
-    insta::assert_snapshot!(read(&facts("6.18.15+deb13-amd64")), @r"
+    insta::assert_snapshot!(read(&facts("6.18.15+deb13-amd64")), @"
     ok  kernel            Linux 6.18.15+deb13-amd64
     ok  bpf(2)            there (unprivileged_bpf_disabled 2, perf_event_paranoid 2)
     ok  BTF               /sys/kernel/btf/vmlinux
@@ -30,7 +30,7 @@ fn all_is_well() {
     ok  source ebpf       available
     ok  source proc       available
     ok  source auto       takes ebpf
-    ok  counter error     up to 0.75 MB for a process, on 2 CPUs
+    ok  counter error     up to 768KB for a process, on 2 CPUs
     ok  gears             two: a change of memory costs nothing while no process is near its limit
     ok  statm             an exact sum
 
@@ -46,7 +46,7 @@ fn an_old_kernel_without_rights_or_type_information() {
         bpf_fs: false,
         ..facts("4.19.0-27-amd64")
     };
-    insta::assert_snapshot!(read(&facts), @r"
+    insta::assert_snapshot!(read(&facts), @"
     !   kernel            Linux 4.19 is older than 5.8
                           -> boot Linux 5.8 or later
     ok  bpf(2)            there (unprivileged_bpf_disabled 2, perf_event_paranoid 2)
@@ -74,7 +74,7 @@ fn an_old_kernel_without_rights_or_type_information() {
     !   source ebpf       not available, for what is marked above
     ok  source proc       available
     ok  source auto       takes proc
-    ok  counter error     up to 4.06 MB for each thread of a process
+    ok  counter error     up to 4.1MB for each thread of a process
     ok  gears             one: the kernel counts in batches, so that counting costs next to nothing
     ok  statm             lags behind: smaps_rollup is read near a limit
 
@@ -91,7 +91,7 @@ fn a_container_on_a_kernel_of_the_old_counters() {
         process_mrelease: Probe::Refused { error: "Operation not permitted".to_owned() },
         ..facts("6.1.0-56-amd64")
     };
-    insta::assert_snapshot!(read(&facts), @r"
+    insta::assert_snapshot!(read(&facts), @"
     ok  kernel            Linux 6.1.0-56-amd64, lockdown=integrity
     ok  bpf(2)            there (unprivileged_bpf_disabled 2, perf_event_paranoid 2)
     ok  BTF               /sys/kernel/btf/vmlinux
@@ -113,7 +113,7 @@ fn a_container_on_a_kernel_of_the_old_counters() {
     !   source ebpf       not available, for what is marked above
     ok  source proc       available
     ok  source auto       takes proc
-    ok  counter error     up to 4.06 MB for each thread of a process
+    ok  counter error     up to 4.1MB for each thread of a process
     ok  gears             one: the kernel counts in batches, so that counting costs next to nothing
     ok  statm             lags behind: smaps_rollup is read near a limit
 

@@ -12,14 +12,15 @@ use std::{collections::HashMap, fmt::Write as _, mem};
 use serde::Serialize;
 
 use self::words::{
-    Users, amount, apart, because, change, fact_name, list, matched, or_none, quoted, quoted_list, threshold,
-    unclear,
+    Users, because, change, fact_name, list, matched, or_none, quoted, quoted_list, threshold, unclear,
 };
-use super::status::span;
 use crate::{
     enforce,
     inspect::{Details, Onlooker},
-    model::{Breach, Bytes, Fact, Inherited, Name, Process, ProcessId, Protection, Snapshot, Uid, Verdict},
+    model::{
+        Breach, Bytes, Fact, Inherited, Name, Process, ProcessId, Protection, Snapshot, Uid, Verdict,
+        units::{Rate, Span, apart},
+    },
     policy::{self, Explanation, Finding, Matcher, Otherwise, Rule, Rules, Step},
     status::{Growth, Waiting},
 };
@@ -117,7 +118,7 @@ fn text(told: &Told<'_>, users: Users<'_>) -> String {
     lines.extend(wrapped(String::new(), &verdict(explanation, users), 2));
     if let Some(Waiting { times, unit, left_seconds, .. }) = held_back {
         let unit = unit.as_ref().map(|unit| format!(" of {unit}")).unwrap_or_default();
-        let left = span(*left_seconds);
+        let left = Span::from_seconds(*left_seconds);
         let why =
             format!("not before {left} from now: its like{unit} was terminated {times} times and comes back");
         lines.extend(wrapped("  ".to_owned(), &why, 4));
@@ -140,11 +141,10 @@ fn text(told: &Told<'_>, users: Users<'_>) -> String {
 }
 
 /// How fast it grows, and where that leads.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float cast saturates")]
 fn slope(growth: &Growth) -> Option<String> {
-    let rate = amount(Bytes(growth.bytes_per_second? as u64));
-    let left = growth.seconds_to_limit.map(|left| format!(", at its limit in {}", span(left)));
-    Some(format!("  growth    {rate} a second{}", left.unwrap_or_default()))
+    let rate = Rate(growth.bytes_per_second?);
+    let left = growth.seconds_to_limit.map(|left| format!(", at its limit in {}", Span::from_seconds(left)));
+    Some(format!("  growth    {rate}{}", left.unwrap_or_default()))
 }
 
 /// The process that it is about.
@@ -162,9 +162,9 @@ fn subject(explanation: &Explanation<'_>, users: Users<'_>) -> Vec<String> {
         _ = write!(user, ", in effect {}", users.show(effective));
     }
     let share = process.rss.percent_of(memory.total);
-    let mut resident = format!("{} of {} ({share:.2}%)", amount(process.rss), amount(memory.total));
+    let mut resident = format!("{} of {} ({share:.2}%)", process.rss, memory.total);
     if process.error > Bytes::ZERO {
-        _ = write!(resident, ", give or take {}", amount(process.error));
+        _ = write!(resident, ", give or take {}", process.error);
     }
     vec![
         format!("pid {}, {}", process.id.pid, process.names.comm),
@@ -248,8 +248,8 @@ fn reason(step: &Step, explanation: &Explanation<'_>, users: Users<'_>) -> Strin
             Fact::Absent | Fact::Unreadable | Fact::Withheld => "unreadable".to_owned(),
         },
         (Rule::Limits, _) => {
-            let share = amount(rules.limits.share_of(memory.total));
-            let (percent, bytes) = (rules.limits.percent(), amount(rules.limits.bytes()));
+            let share = rules.limits.share_of(memory.total);
+            let (percent, bytes) = (rules.limits.percent(), rules.limits.bytes());
             format!("over {share} ({percent}% of memory) or {bytes}")
         }
     }
@@ -270,7 +270,7 @@ fn verdict(explanation: &Explanation<'_>, users: Users<'_>) -> String {
             format!(
                 "left alone: it was forked with {} that pid {elder} holds as well, and the other {own} do not exceed \
                  {limit}",
-                amount(*bytes)
+                *bytes
             )
         }
         Verdict::Uncharged(uncharged) => {

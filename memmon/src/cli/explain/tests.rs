@@ -141,7 +141,7 @@ fn in_doubt() {
       argv[0]   /usr/bin/x-www-browser
       user      alice (1000)
       cgroup    (unreadable)
-      resident  3.00GB of 16.00GB (18.75%), give or take 3.00MB
+      resident  3.00GB of 16.00GB (18.75%), give or take 3.0MB
 
       pid 1                   no        never touched
       kernel thread           no        never touched
@@ -172,29 +172,29 @@ fn a_small_one_and_one_at_its_limit() {
         let text = explained(|_, process| (process.rss, process.error) = (Bytes(rss), Bytes(error)));
         text.split_once("\n\n").and_then(|(_, rest)| rest.split_once("\n\n")).unwrap().1.to_owned()
     };
-    assert_snapshot!(sentences(5 << 20, 0), @r#"
-    left alone: 5.00MB resident does not exceed ram_gb_threshold 2.00GB
+    assert_snapshot!(sentences(5 << 20, 0), @"
+    left alone: 5.0MB resident does not exceed ram_gb_threshold 2.00GB
     would be terminated
       with more than 2.00GB resident
-    "#);
+    ");
     assert_snapshot!(sentences((2 << 30) + 4096, 0), @r#"
-    terminated: 2147487744 bytes resident exceeds ram_gb_threshold 2147483648 bytes
+    terminated: 2147487744B resident exceeds ram_gb_threshold 2147483648B
     would be left alone
-      with 2147483648 bytes resident or less
+      with 2147483648B resident or less
       with ram_gb_threshold = 2.01
     would be protected
       with "Isolated Web Co" in whitelist.names
       with 4242 in whitelist.pids
       with "alice" in whitelist.users
     "#);
-    assert_snapshot!(sentences(2 << 30, 4096), @r#"
-    left alone, in doubt: 2.00GB resident, give or take 4096 bytes, is too near to
-      its limit 2.00GB
+    assert_snapshot!(sentences(2 << 30, 4096), @"
+    left alone, in doubt: 2.00GB resident, give or take 4KB, is too near to its
+      limit 2.00GB
     would be left alone
-      with 2147479552 bytes resident or less
+      with 2147479552B resident or less
     would be terminated
-      with more than 2147487744 bytes resident
-    "#);
+      with more than 2147487744B resident
+    ");
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn who_is_held_back_is_told_so_unless_it_is_not() {
         |rules: &Rules, waiting| explain(rules, &snapshot, false, &name_of, &known(waiting)).unwrap();
     let text = explained(&rules(), waiting(started));
     let said =
-        "  not before 43 s from now: its like of app.scope was terminated 5 times and\n    comes back\n";
+        "  not before 43s from now: its like of app.scope was terminated 5 times and\n    comes back\n";
     assert!(text.contains(said), "{text}");
     let json = explain(&rules(), &snapshot, true, &name_of, &known(waiting(started))).unwrap();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
@@ -248,8 +248,8 @@ fn growth_is_told_where_a_daemon_knows_it() {
     let line = |text: String| text.lines().find(|line| line.contains("growth")).map(str::to_owned);
     let rate = Some(1_572_864.0);
     let said = line(told(rate, Some(43.0), false));
-    assert_eq!(said.as_deref(), Some("  growth    1.50MB a second, at its limit in 43 s"));
-    assert_eq!(line(told(rate, None, false)).as_deref(), Some("  growth    1.50MB a second"));
+    assert_eq!(said.as_deref(), Some("  growth    1.5MB/s, at its limit in 43s"));
+    assert_eq!(line(told(rate, None, false)).as_deref(), Some("  growth    1.5MB/s"));
     assert_eq!(line(told(None, None, false)), None);
     let json: serde_json::Value = serde_json::from_str(&told(rate, Some(43.0), true)).unwrap();
     assert_eq!(

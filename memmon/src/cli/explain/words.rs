@@ -1,7 +1,7 @@
 //! How `memmon explain` puts things: causes, changes and amounts as parts of a sentence.
 
 use crate::{
-    model::{Bytes, Doubt, Escaped, Limit, MatchKey, Name, NameField, Process, Protection, Uid},
+    model::{Doubt, Escaped, Limit, MatchKey, Name, NameField, Process, Protection, Uid, units::apart},
     policy::Change,
 };
 
@@ -52,7 +52,7 @@ pub(super) fn unclear(doubt: &Doubt) -> String {
         Doubt::InheritanceUnreadable => "what it inherited at its fork is unreadable".to_owned(),
         Doubt::WithinError { limit, rss, error } => {
             let (rss, limit) = apart(*rss, *limit);
-            format!("{rss} resident, give or take {}, is too near to its limit {limit}", amount(*error))
+            format!("{rss} resident, give or take {error}, is too near to its limit {limit}")
         }
     }
 }
@@ -61,7 +61,7 @@ pub(super) fn change(change: &Change, process: &Process, users: Users<'_>) -> St
     match change {
         Change::Shrink { to } => format!("with {} resident or less", apart(*to, process.rss).0),
         Change::Grow { above } => format!("with more than {} resident", apart(*above, process.rss).0),
-        Change::GrowOwn { by } => format!("with {} more of its own", amount(*by)),
+        Change::GrowOwn { by } => format!("with {by} more of its own"),
         Change::SetLimit { limit, to } => format!("with {} = {to:.2}", threshold(*limit)),
         Change::ListName(pattern) => format!("with {} in whitelist.names", quoted(pattern.as_bytes())),
         Change::ListPid(pid) => format!("with {pid} in whitelist.pids"),
@@ -156,23 +156,4 @@ pub(super) fn list(items: impl Iterator<Item = String>) -> String {
 
 pub(super) fn or_none(text: String) -> String {
     if text.is_empty() { "none".to_owned() } else { text }
-}
-
-/// As everywhere in GB, or in a smaller unit where that would leave no digits to read.
-pub(super) fn amount(bytes: Bytes) -> String {
-    match bytes.0 {
-        small if small < Bytes::MIB / 10 => format!("{small} bytes"),
-        medium if medium < Bytes::GIB / 10 => format!("{:.2}MB", medium as f64 / Bytes::MIB as f64),
-        _ => bytes.to_string(),
-    }
-}
-
-/// Two amounts, to the byte where they would read the same and are not.
-pub(super) fn apart(one: Bytes, other: Bytes) -> (String, String) {
-    let texts = (amount(one), amount(other));
-    if texts.0 == texts.1 && one != other {
-        (format!("{} bytes", one.0), format!("{} bytes", other.0))
-    } else {
-        texts
-    }
 }

@@ -127,10 +127,10 @@ fn a_terminal_of_80_by_24() {
     245 processes, 2 over, by the rules of /etc/memmon/config.toml
 
         PID USER     NAME               RSS LIMIT  GROWTH  LEFT TREND    VERDICT
-      12345 alice    chrome           3.50G  175%          over ▁▁▁      terminate
-       4242 alice    make\u{1b}[2J    3.00G  150%          over ▁▁▁      grace
-         77 47001    python3          1.12G   56%  +64.0M   14s ▁▅█      within
-          1 root     systemd          12.0M    1%               ▁▁▁      protected
+      12345 alice    chrome          3.50GB  175%          over ▁▁▁      terminate
+       4242 alice    make\u{1b}[2J   3.00GB  150%          over ▁▁▁      grace
+         77 47001    python3         1.12GB   56% +64.0MB   14s ▁▅█      within
+          1 root     systemd         12.0MB    1%               ▁▁▁      protected
 
 
 
@@ -143,7 +143,7 @@ fn a_terminal_of_80_by_24() {
 
 
     12345 chrome (alice)  terminate: ram_gb_threshold
-    anon 1.75G  file 1.75G  shmem 0  swap 1.00M
+    anon 1.75GB  file 1.75GB  shmem 0B  swap 1.00MB
 
      q quit  ? help  enter explain  / filter  space freeze  s sort (memory)
     ");
@@ -158,12 +158,12 @@ fn a_wide_terminal_has_the_parts_in_columns() {
     245 processes, 2 over, by the rules of /etc/memmon/config.toml
 
         PID USER     NAME               RSS   ANON   FILE  SHMEM   SWAP LIMIT  GROWTH  LEFT TREND    VERDICT
-      12345 alice    chrome           3.50G  1.75G  1.75G      0  1.00M  175%          over ▁▁▁      terminate ram_gb_thresh
-       4242 alice    make\u{1b}[2J    3.00G  1.50G  1.50G      0  1.00M  150%          over ▁▁▁      grace
-         77 47001    python3          1.12G   576M   576M      0  1.00M   56%  +64.0M   14s ▁▅█      within
-          1 root     systemd          12.0M  6.00M  6.00M      0  1.00M    1%               ▁▁▁      protected pid 1
+      12345 alice    chrome          3.50GB 1.75GB 1.75GB     0B 1.00MB  175%          over ▁▁▁      terminate ram_gb_thresh
+       4242 alice    make\u{1b}[2J   3.00GB 1.50GB 1.50GB     0B 1.00MB  150%          over ▁▁▁      grace
+         77 47001    python3         1.12GB  576MB  576MB     0B 1.00MB   56% +64.0MB   14s ▁▅█      within
+          1 root     systemd         12.0MB 6.00MB 6.00MB     0B 1.00MB    1%               ▁▁▁      protected pid 1
     12345 chrome (alice)  terminate: ram_gb_threshold
-    anon 1.75G  file 1.75G  shmem 0  swap 1.00M
+    anon 1.75GB  file 1.75GB  shmem 0B  swap 1.00MB
      q quit  ? help  enter explain  / filter  space freeze  s sort (memory)
     ");
 }
@@ -186,10 +186,10 @@ fn a_terminal_of_60_by_20_has_whole_columns() {
     245 processes, 2 over, by the rules of /etc/memmon/config.to
 
         PID NAME               RSS LIMIT  GROWTH  LEFT VERDICT
-      12345 chrome           3.50G  175%          over terminate
-       4242 make\u{1b}[2J    3.00G  150%          over grace
-         77 python3          1.12G   56%  +64.0M   14s within
-          1 systemd          12.0M    1%               protected
+      12345 chrome          3.50GB  175%          over terminate
+       4242 make\u{1b}[2J   3.00GB  150%          over grace
+         77 python3         1.12GB   56% +64.0MB   14s within
+          1 systemd         12.0MB    1%               protected
 
 
 
@@ -198,7 +198,7 @@ fn a_terminal_of_60_by_20_has_whole_columns() {
 
 
     12345 chrome (alice)  terminate: ram_gb_threshold
-    anon 1.75G  file 1.75G  shmem 0  swap 1.00M
+    anon 1.75GB  file 1.75GB  shmem 0B  swap 1.00MB
 
      q quit  ? help  enter explain  / filter  space freeze
     ");
@@ -211,10 +211,10 @@ fn a_terminal_of_40_by_8_has_rows_with_pids() {
     memmon  no daemon  limit 2.00GB
     245 processes, 2 over, by the rules of /
         PID NAME               RSS VERDICT
-      12345 chrome           3.50G terminate
-       4242 make\u{1b}[2J    3.00G grace
-         77 python3          1.12G within
-          1 systemd          12.0M protected
+      12345 chrome          3.50GB terminate
+       4242 make\u{1b}[2J   3.00GB grace
+         77 python3         1.12GB within
+          1 systemd         12.0MB protected
      q quit  ? help  enter explain
     ");
     let model = updated(model, keys("/hog"));
@@ -249,9 +249,9 @@ fn the_selected_process_has_its_charged_memory_and_the_others_that_share_it() {
     let shown = screen(&model);
     for text in [
         "   SWAP CHARGED LIMIT",
-        "  1.00M   14.0M  150%",
-        "swap 1.00M  charged 14.0M\n",
-        "inherited 40.0M at its fork from pid 77 (python3); 284M stay, most in \"/dev/zero\", which pid 812 (postgres) holds as well\n",
+        " 1.00MB  14.0MB  150%",
+        "swap 1.00MB  charged 14.0MB\n",
+        "inherited 40.0MB at its fork from pid 77 (python3); 284MB stay, most in \"/dev/zero\", which pid 812 (postgres) holds as well\n",
     ] {
         assert!(shown.contains(text), "{text:?} is not in\n{shown}");
     }

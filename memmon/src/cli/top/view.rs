@@ -9,13 +9,15 @@ use ratatui::{
 };
 
 use super::{
-    figures::{bar, left, rate, short, spark},
+    figures::{bar, spark},
     layout::{self, Column},
     model::{Model, OverButHidden, Overlay, Sample, Sort},
 };
 use crate::{
-    cli::status::span,
-    model::{Bytes, Parts, Uid},
+    model::{
+        Bytes, Parts, Uid,
+        units::{self, narrow, narrow_rate, narrow_span},
+    },
     status::{FromElder, Kept, Row, Sharing, Text, VerdictKind},
 };
 
@@ -195,7 +197,8 @@ fn counts_line(model: &Model, sample: &Sample) -> String {
         let counts = status.counts;
         text += &format!(", {} in flight, {} terminated", counts.in_flight, counts.terminated);
         if let Some(scan) = status.last_scan {
-            text += &format!("  scan {}, {} ago", span(scan.wall_seconds), span(scan.seconds_ago));
+            let time = units::Span::from_seconds;
+            text += &format!("  scan {}, {} ago", time(scan.wall_seconds), time(scan.seconds_ago));
         }
     }
     text
@@ -263,30 +266,31 @@ const fn sorts_by(column: Column) -> Option<Sort> {
 
 fn cell(column: Column, width: u16, model: &Model, sample: &Sample, row: &Row, looks: Looks) -> String {
     let part = |part: fn(Parts) -> Bytes| {
-        let amount = row.parts.map_or_else(|| "?".to_owned(), |parts| short(part(parts)));
+        let amount = row.parts.map_or_else(|| "?".to_owned(), |parts| narrow(part(parts)));
         format!("{amount:>6}")
     };
     match column {
         Column::Pid => format!("{:>7}", row.id.pid),
         Column::User => user(row.uid, sample),
         Column::Name => row.comm.to_string(),
-        Column::Rss => format!("{:>6}", short(row.rss_bytes)),
+        Column::Rss => format!("{:>6}", narrow(row.rss_bytes)),
         Column::Anon => part(|parts| parts.anon),
         Column::File => part(|parts| parts.file),
         Column::Shmem => part(|parts| parts.shmem),
         Column::Swap => part(|parts| parts.swap),
         Column::Charged => {
-            let charged = row.charged_bytes.map(short).unwrap_or_default();
+            let charged = row.charged_bytes.map(narrow).unwrap_or_default();
             format!("{charged:>7}")
         }
         Column::Limit => {
             let share = row.rss_bytes.percent_of(sample.table.limit_bytes).min(9999.0);
             format!("{:>5}", format!("{share:.0}%"))
         }
-        Column::Growth => format!("{:>7}", model.growth(row).map(rate).unwrap_or_default()),
+        Column::Growth => format!("{:>7}", model.growth(row).map(narrow_rate).unwrap_or_default()),
         Column::Left => {
             let over = row.rss_bytes > sample.table.limit_bytes;
-            let left = if over { "over".to_owned() } else { model.left(row).map(left).unwrap_or_default() };
+            let left =
+                if over { "over".to_owned() } else { model.left(row).map(narrow_span).unwrap_or_default() };
             format!("{left:>5}")
         }
         Column::Trend => {
@@ -326,20 +330,20 @@ fn detail_lines<'a>(row: &Row, sample: &Sample) -> Vec<Line<'a>> {
     let amounts = match row.parts {
         Some(Parts { anon, file, shmem, swap }) => format!(
             "anon {}  file {}  shmem {}  swap {}",
-            short(anon),
-            short(file),
-            short(shmem),
-            short(swap)
+            narrow(anon),
+            narrow(file),
+            narrow(shmem),
+            narrow(swap)
         ),
         None => "parts unknown".to_owned(),
     };
     let error = match row.error_bytes {
         Bytes::ZERO => String::new(),
-        error => format!("  +-{}", short(error)),
+        error => format!("  +-{}", narrow(error)),
     };
     let named = format!("{} {} ({})", row.id.pid, row.comm, user(row.uid, sample));
     let charged =
-        row.charged_bytes.map(|charged| format!("  charged {}", short(charged))).unwrap_or_default();
+        row.charged_bytes.map(|charged| format!("  charged {}", narrow(charged))).unwrap_or_default();
     let mut lines =
         vec![Line::from(format!("{named}  {verdict}")), Line::from(format!("{amounts}{charged}{error}"))];
     lines.extend(sharing(&row.sharing).map(Line::from));
@@ -350,10 +354,10 @@ fn detail_lines<'a>(row: &Row, sample: &Sample) -> Vec<Line<'a>> {
 fn sharing(Sharing { inherited, kept }: &Sharing) -> Option<String> {
     let inherited = inherited
         .as_ref()
-        .map(|FromElder { bytes, elder }| format!("inherited {} at its fork from {elder}", short(*bytes)));
+        .map(|FromElder { bytes, elder }| format!("inherited {} at its fork from {elder}", narrow(*bytes)));
     let kept = kept.as_ref().map(|Kept { bytes, object, holder, .. }| {
         let holder = holder.as_ref().map(|holder| format!(", which {holder} holds as well"));
-        format!("{} stay, most in \"{object}\"{}", short(*bytes), holder.unwrap_or_default())
+        format!("{} stay, most in \"{object}\"{}", narrow(*bytes), holder.unwrap_or_default())
     });
     let parts: Vec<_> = inherited.into_iter().chain(kept).collect();
     (!parts.is_empty()).then(|| parts.join("; "))

@@ -181,7 +181,7 @@ mod tests {
         for (text, mode, refused) in [
             ("user\npassword\n", 0o644, "others may read it: chmod 600 it"),
             ("user\n", 0o600, "expected the user's name on its first line and the password on its second"),
-            (&"x\n".repeat(4096), 0o600, "it has more than 4 KiB, the most that memmon reads of it"),
+            (&"x\n".repeat(4096), 0o600, "it has more than 4KB, the most that memmon reads of it"),
         ] {
             fs::write(&file, text).unwrap();
             fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();

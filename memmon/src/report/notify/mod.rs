@@ -313,10 +313,21 @@ fn message(digest: &Digest) -> Message<'_> {
     Message { subject, body, count, fields, events }
 }
 
-/// What a subject has room for of a line: what it says, without time and level.
+/// Characters of an event's text in a subject. A header may be longer (RFC 5322), and the sender of mail folds it; what shows
+/// subjects cuts them.
+const LONGEST_SUBJECT: usize = 120;
+
+/// What a subject has room for of a line: what it says, without time and level, up to the end of a word.
 fn brief(line: &str) -> String {
-    let said = line.splitn(3, " - ").nth(2).unwrap_or(line);
-    said.lines().next().unwrap_or_default().chars().take(120).collect()
+    const MARK: &str = "...";
+    let said = line.splitn(3, " - ").nth(2).unwrap_or(line).lines().next().unwrap_or_default();
+    if said.chars().count() <= LONGEST_SUBJECT {
+        return said.to_owned();
+    }
+    let room = said.char_indices().nth(LONGEST_SUBJECT - MARK.len()).map_or(said.len(), |(end, _)| end);
+    // A word that ends where the room does is whole.
+    let end = if said[room..].starts_with(' ') { room } else { said[..room].rfind(' ').unwrap_or(room) };
+    format!("{}{MARK}", said[..end].trim_end_matches([' ', ',', ';', ':', '.']))
 }
 
 /// What this machine calls itself.

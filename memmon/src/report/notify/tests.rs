@@ -68,6 +68,19 @@ fn reporter() -> (Reporter, Machine, tempfile::TempDir) {
 }
 
 #[test]
+fn a_subject_ends_with_a_word() {
+    let subject = |text: &str| brief(&format!("2025-10-03 10:15:31 - INFO - {text}\n    more"));
+    assert_eq!(subject("Terminated: PID=1 - 2"), "Terminated: PID=1 - 2");
+    let cut = subject(&"Unit=app.service, ".repeat(20));
+    assert_eq!(cut, format!("{}Unit=app.service...", "Unit=app.service, ".repeat(5)));
+    // A word that ends where there is no more room, one letter more, and one that never ends.
+    let fits = "a".repeat(LONGEST_SUBJECT - 3);
+    assert_eq!(subject(&format!("{fits} bcde")), format!("{fits}..."));
+    assert_eq!(subject(&format!("x {fits} bcde")), "x...");
+    assert_eq!(subject(&"é".repeat(500)).chars().count(), LONGEST_SUBJECT);
+}
+
+#[test]
 fn what_waits_is_sent_at_the_end_in_one_message() {
     let (reporter, machine, _folder) = reporter();
     let kept = Arc::new(Mutex::new(Vec::new()));

@@ -63,11 +63,11 @@ fn every_event_in_words() {
     WARNING - Still running 1s after SIGTERM and growing past its ceiling, sending SIGKILL: PID=12345, Name=chrome, User=john, RAM=4.00GB
     WARNING - Still running 1s after SIGTERM and the machine is nearly out of memory, sending SIGKILL: PID=12345, Name=chrome, User=john, RAM=4.00GB
     WARNING - Repeat offender, termination delayed by up to 60s unless memory runs short: PID=12345, Name=chrome, User=john, Script=/srv/app.py, Unit=app.service, Terminated 5 times. Stop or fix the service that restarts it
-    INFO - Over the limit by RSS only, left alone: PID=12345, Name=chrome, User=john, RAM=4.00GB, Limit=2.00GB. Its end would give back 14.0 MiB; page cache stays (56.0 MiB), and so does shared memory (3072.0 MiB, of it 3072.0 MiB in "/dev/zero": pid 77 maps it as well)
-    INFO - Terminated: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, Overshoot=1572864KiB, gone 420ms after SIGTERM
-    INFO - Killed: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, Overshoot=1572864KiB, gone 420ms after SIGTERM
-    INFO - Killed: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, Overshoot=1572864KiB, SIGTERM 173µs after the crossing, gone 420ms after SIGTERM, memory freed after 400ms
-    INFO - Killed: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, Overshoot=1572864KiB, SIGTERM 173µs after the crossing, gone 420ms after SIGTERM, 1.00GB of its memory freed only at exit
+    INFO - Over the limit by RSS only, left alone: PID=12345, Name=chrome, User=john, RAM=4.00GB, Limit=2.00GB. Its end would give back 14.0MB; page cache stays (56.0MB), and so does shared memory (3.00GB, of it 3.00GB in "/dev/zero": pid 77 maps it as well)
+    INFO - Terminated: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, Overshoot=1.50GB, gone 420ms after SIGTERM
+    INFO - Killed: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, Overshoot=1.50GB, gone 420ms after SIGTERM
+    INFO - Killed: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, Overshoot=1.50GB, SIGTERM 173µs after the crossing, gone 420ms after SIGTERM, memory freed after 400ms
+    INFO - Killed: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, Overshoot=1.50GB, SIGTERM 173µs after the crossing, gone 420ms after SIGTERM, 1.00GB of its memory freed only at exit
     INFO - Ended by itself: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, no signal was sent
     INFO - Spared, its memory fell below the limit: PID=12345, Name=chrome, User=john, RAM=1.00GB, Limit=2.00GB. SIGTERM was already sent; no SIGKILL will follow
     INFO - Spared, its memory fell below the limit: PID=12345, Name=chrome, User=john, RAM=1.00GB, Limit=2.00GB. No signal was sent
@@ -91,7 +91,7 @@ fn every_event_in_words() {
     WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. The memory that it shares with the process that forked it cannot be read; the process is busy, or memmon needs CAP_SYS_PTRACE
     WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. The lookup of its shared memory is under way
     WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. The lookup of its shared memory failed and is tried again: Too many open files (os error 24)
-    WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. 2097156KiB is within the measuring error (64KiB) of the limit, 2097152KiB
+    WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. 2147487744B is within the measuring error (64KB) of the limit, 2147483648B
     DEBUG - No signal to PID=12345: it is gone, or hidden from memmon
     INFO - No signal to PID=12345: pid 12345 started at tick 999999 now, not 987654
     DEBUG - No signal to PID=12345: its memory is that of pid 12000, which started it
@@ -102,7 +102,7 @@ fn every_event_in_words() {
     ERROR - Still there 10s after SIGKILL: PID=12345, Name=chrome, User=john, State=Z. It is dead, but its parent has not reaped it
     ERROR - Still there 10s after SIGKILL: PID=12345, Name=chrome, User=john, RAM=3.00GB. The kernel has not removed it yet
     ERROR - Still there 10s after SIGKILL: PID=12345, Name=chrome, User=john, RAM=1.00GB, State=D, Waits in=__refrigerator. Its cgroup /slurm/job_7 is frozen; it exits when the cgroup is thawed
-    WARNING - Kernel map and /proc disagree: PID=12345, Map=3145728KiB, Proc=3146752KiB, Expected error=64KiB. /proc decides
+    WARNING - Kernel map and /proc disagree: PID=12345, Map=3221225472B, Proc=3222274048B, Expected error=64KB. /proc decides
     WARNING - Repaired inconsistent kernel map (a memmon bug, please report). Processes missing: 2, Stale entries: 1
     INFO - Scan complete. Scanned: 245, Killed: 1
     INFO - Schedule: from now on Limit: 1.00GB per process, Interval: 15s
@@ -141,6 +141,16 @@ fn a_process_is_named_with_how_it_was_started_where_a_record_begins() {
 }
 
 #[test]
+fn an_error_of_several_lines_keeps_them_in_the_text_format_alone() {
+    let error = "a.toml:3:1: unknown key\n  |\n3 | x\u{1b} = 1\n  | ^\n\n".to_owned();
+    let event = Event::ReloadFailed { error };
+    let head = "Configuration not reloaded, the old one stays in force: a.toml:3:1: unknown key";
+    let lines = format!("{head}\n      |\n    3 | x\\u{{1b}} = 1\n      | ^");
+    assert_eq!(paragraph(&event, &mut samples::user), lines);
+    assert_eq!(said(&event), format!("{head} / | / 3 | x\\u{{1b}} = 1 / | ^"));
+}
+
+#[test]
 fn a_name_cannot_pass_for_more_than_a_name() {
     for (name, shown) in [
         (&b"chrome"[..], "chrome"),
@@ -168,15 +178,6 @@ fn a_name_cannot_pass_for_more_than_a_name() {
         told.contains(r#", Script="a, Unit=b", Unit="x, Terminated 0 times.service", Terminated 5 times."#),
         "{told}"
     );
-}
-
-#[test]
-fn spans() {
-    for (micros, shown) in
-        [(0, "0s"), (400, "400µs"), (420_123, "420ms"), (5_000_000, "5s"), (1_500_999, "1.5s")]
-    {
-        assert_eq!(Span(Duration::from_micros(micros)).to_string(), shown);
-    }
 }
 
 proptest! {

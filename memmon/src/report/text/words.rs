@@ -4,11 +4,10 @@ use std::{
     fmt::{self, Write},
     os::unix::ffi::OsStrExt,
     path::Path,
-    time::Duration,
 };
 
 use crate::{
-    model::{Bytes, Doubt, Escaped, MatchKey, Name, NameField, Protection, Signal, Uid},
+    model::{Doubt, Escaped, MatchKey, Name, NameField, Protection, Signal, Uid, units::apart},
     report::event::{Launched, Subject},
 };
 
@@ -81,12 +80,10 @@ pub(super) fn why(doubt: &Doubt) -> String {
              needs CAP_SYS_PTRACE"
                 .to_owned()
         }
-        Doubt::WithinError { limit, rss, error } => format!(
-            "{} is within the measuring error ({}) of the limit, {}",
-            Kib(*rss),
-            Kib(*error),
-            Kib(*limit)
-        ),
+        Doubt::WithinError { limit, rss, error } => {
+            let (rss, limit) = apart(*rss, *limit);
+            format!("{rss} is within the measuring error ({error}) of the limit, {limit}")
+        }
     }
 }
 
@@ -179,30 +176,4 @@ impl fmt::Display for Field<'_> {
 
 fn quoted(shown: &str) -> String {
     format!("\"{}\"", shown.replace('"', "\\\""))
-}
-
-/// A time span, to the millisecond: `30s`, `420ms`, `1.5s`.
-pub(super) struct Span(pub(super) Duration);
-
-impl fmt::Display for Span {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX) {
-            0 if self.0.is_zero() => f.write_str("0s"),
-            0 => write!(
-                f,
-                "{:?}",
-                Duration::from_micros(u64::try_from(self.0.as_micros()).unwrap_or(u64::MAX))
-            ),
-            milliseconds => write!(f, "{:?}", Duration::from_millis(milliseconds)),
-        }
-    }
-}
-
-/// An amount in KiB, for differences that two decimals of a gigabyte would hide.
-pub(super) struct Kib(pub(super) Bytes);
-
-impl fmt::Display for Kib {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}KiB", self.0.0 / Bytes::KIB)
-    }
 }
