@@ -194,7 +194,7 @@ mod tests {
         let memory = SystemMemory { total: Bytes(16 * GB), available: Bytes(4 * GB) };
         let hog = process(12_345, "chr\u{1b}me", 1000, 7 * GB / 2);
         let (rule, limit) = rules.limit(&memory);
-        let breach = Breach { rule, limit, rss: hog.rss, percent: 21.875 };
+        let breach = Breach { rule, limit, rss: hog.rss, percent: 21.875, by: None };
         let judged = vec![
             (process(9, "small", 47_001, GB / 100), Verdict::Within),
             (hog, Verdict::Terminate(breach)),

@@ -10,8 +10,8 @@ use crate::{
     config::{Notify, Pace, Settings, Users, Window},
     model::{Bytes, Escaped, Hook, Mail, Uid},
     policy::{
-        ArgPatterns, CgroupPatterns, ExePatterns, Matcher, NamePatterns, Rules, Scope, UidRanges,
-        UnitPatterns,
+        ArgPatterns, CgroupPatterns, ExePatterns, LimitRule, Matcher, NamePatterns, RuleLimit, Rules, Scope,
+        UidRanges, UnitPatterns,
     },
 };
 
@@ -31,7 +31,7 @@ pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut d
         metrics,
         notify,
     } = settings;
-    let Rules { limits, measure, whitelist, scope, honour_oom_score_adj, own_pid: _ } = rules;
+    let Rules { limits, measure, whitelist, scope, honour_oom_score_adj, own_pid: _, rules } = rules;
     let user = |uid: &Uid| users.name(*uid).unwrap_or_else(|| uid.to_string());
     let log_file = log.file.as_deref().and_then(Path::to_str).unwrap_or_default();
 
@@ -49,6 +49,9 @@ pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut d
         key(out, "check_interval", check_interval.as_secs_f64())?;
         key(out, "ram_percent_threshold", limits.percent())?;
         key(out, "ram_gb_threshold", gigabytes(limits.bytes()))?;
+    }
+    for rule in rules {
+        write_rule(rule, out)?;
     }
     section(out, "whitelist")?;
     key(out, "pids", list(&whitelist.pids))?;
@@ -99,6 +102,38 @@ pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut d
     key(out, "textfile", quoted(textfile))?;
     key(out, "listen", quoted(&metrics.listen.as_ref().map(ToString::to_string).unwrap_or_default()))?;
     write_notify(notify, users, out)
+}
+
+fn write_rule(rule: &LimitRule, out: &mut dyn Write) -> io::Result<()> {
+    let LimitRule { name, matcher, limit, action, lasting, grace, hard_ceiling } = rule;
+    section(out, "[rule]")?;
+    key(out, "name", quoted(name.as_str()))?;
+    write_matcher(matcher, out)?;
+    match limit {
+        RuleLimit::None => key(out, "none", true)?,
+        RuleLimit::Thresholds => writeln!(out, "# the limits of [thresholds]")?,
+        RuleLimit::Own { percent, bytes } => {
+            if let Some(percent) = percent {
+                key(out, "percent", percent)?;
+            }
+            if let Some(bytes) = bytes {
+                key(out, "gb", gigabytes(*bytes))?;
+            }
+        }
+    }
+    key(out, "for", lasting.as_secs_f64())?;
+    key(out, "action", quoted(action.as_str()))?;
+    if let Some(grace) = grace {
+        key(out, "grace", grace.as_secs_f64())?;
+    }
+    if let Some(times) = hard_ceiling {
+        key(out, "hard_ceiling", times)?;
+    }
+    if let Some(not) = &matcher.not {
+        section(out, "rule.not")?;
+        write_matcher(not, out)?;
+    }
+    Ok(())
 }
 
 /// The keys of a matcher that are given, but `not`.

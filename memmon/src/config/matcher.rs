@@ -36,6 +36,8 @@ macro_rules! keys {
 }
 
 pub(super) const WHITELIST: Keys = keys!("whitelist");
+pub(super) const RULE: Keys = keys!("rule");
+pub(super) const NOT: Keys = keys!("rule.not");
 
 impl Reader<'_, '_> {
     /// A matcher without `not`. Of a list with an entry that cannot be meant, the others are kept.

@@ -16,6 +16,7 @@ mod metrics;
 mod notify;
 mod raw;
 mod resolve;
+mod rule;
 mod schedule;
 mod settings;
 mod toml_document;

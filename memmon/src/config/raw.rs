@@ -6,7 +6,7 @@ use toml::Spanned;
 
 use super::{
     error::Problems,
-    toml_document::{BOOLEAN, Document, INTEGER, List, NUMBER, STRING, TIME},
+    toml_document::{BOOLEAN, Document, INTEGER, List, NUMBER, SPAN, STRING, Section, TIME},
 };
 
 /// A configuration file. v1's sections come first.
@@ -17,6 +17,8 @@ pub(super) struct Typed {
     pub(super) settings: Settings,
     /// Each with the place of its heading.
     pub(super) schedule: Vec<(Window, Range<usize>)>,
+    /// Each with the place of its heading.
+    pub(super) rules: Vec<(Rule, Range<usize>)>,
     /// With the place of its heading if it is empty, because that is not the same as none.
     pub(super) scope: (Scope, Option<Range<usize>>),
     pub(super) kernel: Kernel,
@@ -58,6 +60,21 @@ pub(super) struct Matcher {
     pub(super) groups: Option<List<String>>,
     pub(super) cgroups: Option<List<String>>,
     pub(super) units: Option<List<String>>,
+}
+
+/// `[[rule]]`.
+#[derive(Debug)]
+pub(super) struct Rule {
+    pub(super) name: Option<Spanned<String>>,
+    pub(super) matcher: Matcher,
+    pub(super) not: Option<Matcher>,
+    pub(super) gb: Option<Spanned<f64>>,
+    pub(super) percent: Option<Spanned<f64>>,
+    pub(super) none: Option<Spanned<bool>>,
+    pub(super) lasting: Option<Spanned<f64>>,
+    pub(super) action: Option<Spanned<String>>,
+    pub(super) grace: Option<Spanned<f64>>,
+    pub(super) hard_ceiling: Option<Spanned<f64>>,
 }
 
 #[derive(Debug)]
@@ -177,6 +194,18 @@ pub(super) fn read(text: &str, problems: &mut Problems<'_>) -> Typed {
         ram_percent_threshold: section.take("ram_percent_threshold", &NUMBER),
         ram_gb_threshold: section.take("ram_gb_threshold", &NUMBER),
     });
+    let rules = document.sections("rule", problems, |section| Rule {
+        name: section.take("name", &STRING),
+        matcher: matcher(section),
+        not: section.take_table("not", matcher),
+        gb: section.take("gb", &NUMBER),
+        percent: section.take("percent", &NUMBER),
+        none: section.take("none", &BOOLEAN),
+        lasting: section.take("for", &SPAN),
+        action: section.take("action", &STRING),
+        grace: section.take("grace", &NUMBER),
+        hard_ceiling: section.take("hard_ceiling", &NUMBER),
+    });
     let scope = document.section("scope", problems, |section| Scope {
         users: section.take_list("users", &STRING),
         uids: section.take_list("uids", &STRING),
@@ -228,6 +257,7 @@ pub(super) fn read(text: &str, problems: &mut Problems<'_>) -> Typed {
         whitelist,
         settings,
         schedule,
+        rules,
         scope,
         kernel,
         termination,
@@ -235,5 +265,18 @@ pub(super) fn read(text: &str, problems: &mut Problems<'_>) -> Typed {
         status,
         metrics,
         notify,
+    }
+}
+
+fn matcher(section: &mut Section<'_, '_, '_>) -> Matcher {
+    Matcher {
+        names: section.take_list("names", &STRING),
+        exe: section.take_list("exe", &STRING),
+        args: section.take_list("args", &STRING),
+        users: section.take_list("users", &STRING),
+        uids: section.take_list("uids", &STRING),
+        groups: section.take_list("groups", &STRING),
+        cgroups: section.take_list("cgroups", &STRING),
+        units: section.take_list("units", &STRING),
     }
 }

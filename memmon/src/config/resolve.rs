@@ -82,6 +82,7 @@ pub(super) fn settings(
         whitelist,
         settings,
         schedule,
+        rules,
         scope,
         kernel,
         termination,
@@ -123,6 +124,7 @@ pub(super) fn settings(
     let measure = reader.choice("measure", measure, &MEASURES, Measure::as_str);
     let names_at = whitelist.names.as_ref().map(Spanned::span);
     let whitelist = reader.whitelist(whitelist);
+    let own_rules = reader.rules(rules);
     let scope = reader.scope(scope);
     if let Some(span) = names_at {
         reader.warn_of_names_that_fell_away(&span, &whitelist, &scope);
@@ -182,6 +184,7 @@ pub(super) fn settings(
         scope,
         honour_oom_score_adj: honour_oom_score_adj.unwrap_or(default::HONOUR_OOM_SCORE_ADJ),
         own_pid,
+        rules: own_rules,
     };
     let dry_run = dry_run.map_or(default::DRY_RUN, Spanned::into_inner);
     Some((
@@ -204,15 +207,15 @@ pub(super) fn settings(
 }
 
 /// Below 0.01 % or a megabyte nearly every process is over, which nobody means.
-const PERCENTS: RangeInclusive<f64> = 0.01..=100.0;
-const GBS: RangeInclusive<f64> = 0.001..=1e9;
+pub(super) const PERCENTS: RangeInclusive<f64> = 0.01..=100.0;
+pub(super) const GBS: RangeInclusive<f64> = 0.001..=1e9;
 pub(super) const INTERVALS: RangeInclusive<f64> = 0.1..=86_400.0;
 const WINDOWS: RangeInclusive<f64> = 1.0..=86_400.0;
 const MOST_REPEATS: u32 = 1000;
-const GRACES: RangeInclusive<f64> = 0.1..=3600.0;
+pub(super) const GRACES: RangeInclusive<f64> = 0.1..=3600.0;
 const WARNINGS: RangeInclusive<f64> = 1.0..=100.0;
 /// Below 1 a victim would be beyond its ceiling before it is beyond its limit.
-const CEILINGS: RangeInclusive<f64> = 1.0..=1000.0;
+pub(super) const CEILINGS: RangeInclusive<f64> = 1.0..=1000.0;
 const RESERVES: RangeInclusive<f64> = 0.1..=50.0;
 
 const FORMATS: [LogFormat; 2] = [LogFormat::Text, LogFormat::Json];

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    model::{Bytes, GearChoice, Gid, SourceChoice, Uid},
-    policy::Rules,
+    model::{Action, Bytes, GearChoice, Gid, SourceChoice, Uid},
+    policy::{RuleLimit, Rules},
 };
 
 const USERS: FakeUsers = FakeUsers(&[("root", 0), ("toor", 0), ("alice", 1000), ("bob", 1001)]);
@@ -220,9 +220,12 @@ fn what_has_no_effect_alone_is_warned_of() {
 
 #[test]
 fn what_is_commented_out_in_the_shipped_file_is_right_too() {
-    let text =
-        SHIPPED.replace("\n# [scope]\n", "\n[scope]\n").replace("\n# [[schedule]]\n", "\n[[schedule]]\n");
+    let text = SHIPPED
+        .replace("\n# [scope]\n", "\n[scope]\n")
+        .replace("\n# [[schedule]]\n", "\n[[schedule]]\n")
+        .replace("\n# [[rule]]\n", "\n[[rule]]\n");
     let schedule = ["days", "from", "to", "check_interval", "ram_percent_threshold", "ram_gb_threshold"];
+    let rule = ["name", "names", "not", "gb", "for", "action", "grace"];
     let text = [
         "users",
         "uids",
@@ -241,10 +244,12 @@ fn what_is_commented_out_in_the_shipped_file_is_right_too() {
     ]
     .iter()
     .chain(&schedule)
+    .chain(&rule)
     .fold(text, |text, key| text.replace(&format!("\n# {key} ="), &format!("\n{key} =")));
     let Settings { rules, kernel, schedule, metrics, .. } = parsed(&text).settings;
     assert_eq!(rules.scope.uids.expect("given").to_string(), "1000-59999, 1000, 47001");
     assert_eq!(rules.scope.cgroups.expect("given").entries(), ["/user.slice/**"]);
+    assert_eq!(rules.rules[0].name.as_str(), "browsers");
     assert_eq!(kernel.max_processes, Some(32_768));
     assert!(metrics.textfile.is_some() && metrics.listen.is_some());
     assert_eq!(schedule.windows[0].pace.check_interval, Duration::from_secs(15));
@@ -324,6 +329,88 @@ fn other_keys_of_the_whitelist_protect_by_what_they_name() {
       |
     2 | whitelist.units = ['nginx']
       |                    ^^^^^^^ the name of a unit ends in .service or .scope
+    "#);
+}
+
+#[test]
+fn a_rule_is_read_with_all_its_keys() {
+    let text = "[[rule]]\nname = 'web'\nnames = ['node']\nargs = ['*server.js*']\nusers = ['alice']\nuids = ['100-199']\n\
+                not = { units = ['x.service'] }\ngb = 1.5\npercent = 5\nfor = '1.5m'\naction = 'warn'\ngrace = 20\n\
+                hard_ceiling = 0\n[[rule]]\nname = 'db'\nexe = ['/usr/lib/postgresql/**']\nnone = true";
+    let [web, db] = &rules(text).rules[..] else { panic!("two rules") };
+    assert_eq!((web.name.as_str(), web.action, web.hard_ceiling), ("web", Action::Warn, Some(0.0)));
+    assert_eq!((web.lasting, web.grace), (Duration::from_secs(90), Some(Duration::from_secs(20))));
+    assert_eq!(web.limit, RuleLimit::Own { percent: Some(5.0), bytes: Some(Bytes::from_gb(1.5)) });
+    assert_eq!(web.matcher.uids.as_ref().expect("given").to_string(), "100-199, 1000");
+    assert_eq!(
+        web.matcher.not.as_ref().expect("given").units.as_ref().expect("given").entries(),
+        ["x.service"]
+    );
+    assert_eq!(db.limit, RuleLimit::None);
+    insta::assert_snapshot!(warnings("[[rule]]\nname='a'\nnames=['b', 'longer-than-a-comm-is']\ngb=1\n[[rule]]\nname='c'\nnames=['b', 'longer-than-a-comm-is']\nunits=['x.service']\nnone=true"), @r#"
+    line 3: "longer-than-a-comm-is" is longer than the 15 bytes of a comm: it can match an executable or argv[0] only
+    line 6: rule c never decides: rule a above it matches all that it does, and the first one decides
+    line 7: "longer-than-a-comm-is" is longer than the 15 bytes of a comm: it can match an executable or argv[0] only
+    "#);
+}
+
+#[test]
+fn a_rule_that_cannot_be_meant_is_refused() {
+    insta::assert_snapshot!(error("[[rule]]\nname = 'a'\ngb = 1\n[[rule]]\nnames = ['x']\ngb = 0\n[[rule]]\nname = 'b'\nnames = []\n\
+        not = { nmes = ['y'] }\nnone = true\ngb = 1\nper = 'user'\nfor = 'long'\naction = 'kill'"), @r#"
+    error: this rule matches every process
+     --> config.toml:1:1
+      |
+    1 | [[rule]]
+      | ^^^^^^^^ name the processes that it is about: names, exe, args, users, uids, groups, cgroups or units; the limits of all others are those of [thresholds]
+
+    error: this rule has no name
+     --> config.toml:4:1
+      |
+    4 | [[rule]]
+      | ^^^^^^^^ add name = "…": logs, `memmon explain` and `memmon check` show the rule by it
+
+    error: `gb` cannot be 0
+     --> config.toml:6:6
+      |
+    6 | gb = 0
+      |      ^ expected gigabytes of 2^30 bytes, from 0.001 to 1000000000
+
+    error: `names` is an empty list
+     --> config.toml:9:9
+      |
+    9 | names = []
+      |         ^^ name at least one; without this key the rule does not look at it
+
+    error: unknown key `nmes` in `not`
+      --> config.toml:10:9
+       |
+    10 | not = { nmes = ['y'] }
+       |         ^^^^ did you mean `names`?
+
+    error: `gb` contradicts `none`
+      --> config.toml:12:6
+       |
+    12 | gb = 1
+       |      ^ `none = true` means that there is no limit: remove one of the two
+
+    error: unknown key `per` in [[rule]]
+      --> config.toml:13:1
+       |
+    13 | per = 'user'
+       | ^^^ expected one of: name, names, exe, args, users, uids, groups, cgroups, units, not, gb, percent, none, for, action, grace, hard_ceiling
+
+    error: `for` cannot be a string
+      --> config.toml:14:7
+       |
+    14 | for = 'long'
+       |       ^^^^^^ expected a number of seconds, or a time with its unit, "10s", "2m"
+
+    error: `action` cannot be 'kill'
+      --> config.toml:15:10
+       |
+    15 | action = 'kill'
+       |          ^^^^^^ expected one of: "terminate", "warn"
     "#);
 }
 

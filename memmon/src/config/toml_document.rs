@@ -211,6 +211,36 @@ impl Section<'_, '_, '_> {
         (elements.is_empty() || !read.is_empty()).then(|| Spanned::new(value.span(), read))
     }
 
+    /// Takes `key`, a table inside of this section: what `read` makes of it.
+    pub(super) fn take_table<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&mut Section<'_, '_, '_>) -> T,
+    ) -> Option<T> {
+        self.known.push(Key { name: key, is_list: false });
+        let value = self.rest.remove(key)?;
+        let span = value.span();
+        let DeValue::Table(table) = value.into_inner() else {
+            let help =
+                format!("write {key} = {{ names = [\"…\"] }}, with the keys that this section has, too");
+            self.problems.add(span, format!("`{key}` is no table"), help);
+            return None;
+        };
+        let mut inner = Section { rest: table, known: Vec::new(), problems: &mut *self.problems };
+        let taken = read(&mut inner);
+        let Section { rest, known, problems } = inner;
+        for (stray, _) in rest {
+            let keys: Vec<_> = known.iter().map(|key| key.name).collect();
+            let what = format!("unknown key `{}` in `{key}`", quotable(stray.get_ref()));
+            let help = match hints::nearest(stray.get_ref(), keys.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("expected one of: {}", keys.join(", ")),
+            };
+            problems.add(stray.span(), what, help);
+        }
+        Some(taken)
+    }
+
     fn read<T>(&mut self, key: &str, value: &Spanned<DeValue<'_>>, kind: &Kind<T>) -> Option<Spanned<T>> {
         let written = self.problems.quote(value.span());
         let (what, help) = match (kind.read)(value.get_ref()) {
@@ -282,6 +312,20 @@ pub(super) const TIME: Kind<String> = Kind {
     read: |value| match value {
         DeValue::Datetime(datetime) if datetime.date.is_none() => Ok(datetime.to_string()),
         _ => (STRING.read)(value),
+    },
+};
+
+/// A span of time, in seconds: a number of them, or one with its unit, "500ms", "10s", "2m", "1h".
+pub(super) const SPAN: Kind<f64> = Kind {
+    expected: "a number of seconds, or a time with its unit, \"10s\", \"2m\"",
+    read: |value| {
+        let Some(text) = value.as_str() else { return (NUMBER.read)(value) };
+        let units = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("min", 60.0), ("h", 3600.0)];
+        let number = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+        let unit = units.iter().find(|(unit, _)| Some(*unit) == text.strip_prefix(number));
+        let is_plain = number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        let seconds = number.parse::<f64>().ok().filter(|_| is_plain);
+        seconds.zip(unit).map(|(seconds, (_, unit))| seconds * unit).ok_or(Mismatch::Type)
     },
 };
 

@@ -112,6 +112,13 @@ pub enum Concern {
         /// The entry.
         name: String,
     },
+    /// A rule that never decides, because an earlier one matches all that it does.
+    Shadowed {
+        /// The rule.
+        rule: String,
+        /// The earlier one.
+        by: String,
+    },
     /// `whitelist.args` protects by what a process's owner can change at any time.
     ArgsAreChosen,
     /// A group that this machine does not know, under `[status]`.
@@ -245,6 +252,9 @@ impl fmt::Display for Concern {
             }
             Self::NoSuchGroup { key, name } => {
                 write!(f, "{key}: no group \"{}\" on this machine, the entry matches nobody", quotable(name))
+            }
+            Self::Shadowed { rule, by } => {
+                write!(f, "rule {rule} never decides: rule {by} above it matches all that it does, and the first one decides")
             }
             Self::ArgsAreChosen => f.write_str(
                 "whitelist.args: every user can give their processes these arguments, and so protect them; add a whole command \

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The bytes of a comm without its NUL: TASK_COMM_LEN - 1 of linux/sched.h.
-const COMM_LEN: usize = 15;
+pub(super) const COMM_LEN: usize = 15;
 
 impl Reader<'_, '_> {
     pub(super) fn whitelist(&mut self, typed: raw::Whitelist) -> Whitelist {

@@ -1,18 +1,20 @@
 //! The rules in force, to the wire and back: an onlooker judges by what the daemon judges by, and not by a file that the
 //! daemon may never have read.
 
+use std::time::Duration;
+
 use crate::{
-    model::{Gid, Pid, Uid},
+    model::{Action, Gid, Pid, RuleName, Uid},
     policy::{
-        ArgPatterns, CgroupPatterns, ExePatterns, Limits, Matcher, NamePatterns, Rules, Scope, UidRanges,
-        UnitPatterns, Whitelist,
+        ArgPatterns, CgroupPatterns, ExePatterns, LimitRule, Limits, Matcher, NamePatterns, RuleLimit, Rules,
+        Scope, UidRanges, UnitPatterns, Whitelist,
     },
-    status::{MatcherInForce, RulesInForce, Status, Thresholds},
+    status::{MatcherInForce, RuleInForce, RulesInForce, Status, Thresholds},
 };
 
 /// All of `rules` but the limits.
 pub(super) fn on_the_wire(rules: &Rules) -> RulesInForce {
-    let Rules { limits: _, measure, whitelist, scope, honour_oom_score_adj, own_pid: _ } = rules;
+    let Rules { limits: _, measure, whitelist, scope, honour_oom_score_adj, own_pid: _, rules } = rules;
     let Whitelist { pids, names, users, protect_root, also } = whitelist;
     let Scope { uids, cgroups } = scope;
     RulesInForce {
@@ -21,6 +23,7 @@ pub(super) fn on_the_wire(rules: &Rules) -> RulesInForce {
         names: names.entries().to_vec(),
         users: users.iter().map(|uid| uid.0).collect(),
         also: matcher_on_the_wire(also),
+        rules: rules.iter().map(rule_on_the_wire).collect(),
         protect_root: *protect_root,
         honour_oom_score_adj: *honour_oom_score_adj,
         scope_uids: uids.as_ref().map(pairs),
@@ -48,6 +51,47 @@ fn matcher_on_the_wire(matcher: &Matcher) -> MatcherInForce {
         units: units.as_ref().map(|list| list.entries().to_vec()),
         not: not.as_ref().map(|not| Box::new(matcher_on_the_wire(not))),
     }
+}
+
+fn rule_on_the_wire(rule: &LimitRule) -> RuleInForce {
+    let LimitRule { name, matcher, limit, action, lasting, grace, hard_ceiling } = rule;
+    let (percent, bytes) = match limit {
+        RuleLimit::Own { percent, bytes } => (*percent, *bytes),
+        RuleLimit::Thresholds | RuleLimit::None => (None, None),
+    };
+    RuleInForce {
+        name: name.to_string(),
+        matcher: matcher_on_the_wire(matcher),
+        none: *limit == RuleLimit::None,
+        percent,
+        bytes,
+        action: action.as_str().to_owned(),
+        for_seconds: lasting.as_secs_f64(),
+        grace_seconds: grace.map(|grace| grace.as_secs_f64()),
+        hard_ceiling: *hard_ceiling,
+    }
+}
+
+fn rule_from_the_wire(rule: RuleInForce) -> Option<LimitRule> {
+    let RuleInForce { name, matcher, none, percent, bytes, action, for_seconds, grace_seconds, hard_ceiling } =
+        rule;
+    let is_own = percent.is_some() || bytes.is_some();
+    Some(LimitRule {
+        name: RuleName::new(&name)?,
+        matcher: matcher_from_the_wire(matcher)?,
+        limit: match none {
+            true => RuleLimit::None,
+            false if is_own => RuleLimit::Own { percent, bytes },
+            false => RuleLimit::Thresholds,
+        },
+        action: [Action::Terminate, Action::Warn].into_iter().find(|one| one.as_str() == action)?,
+        lasting: Duration::try_from_secs_f64(for_seconds).ok()?,
+        grace: match grace_seconds {
+            Some(seconds) => Some(Duration::try_from_secs_f64(seconds).ok()?),
+            None => None,
+        },
+        hard_ceiling,
+    })
 }
 
 fn matcher_from_the_wire(matcher: MatcherInForce) -> Option<Matcher> {
@@ -90,6 +134,7 @@ fn from_the_wire(rules: RulesInForce, limits: Limits, own_pid: Pid) -> Option<Ru
         names,
         users,
         also,
+        rules,
         protect_root,
         honour_oom_score_adj,
         scope_uids,
@@ -109,6 +154,7 @@ fn from_the_wire(rules: RulesInForce, limits: Limits, own_pid: Pid) -> Option<Ru
         scope: Scope { uids: scope_uids.map(ranges), cgroups: cgroups.transpose().ok()? },
         honour_oom_score_adj,
         own_pid,
+        rules: rules.into_iter().map(rule_from_the_wire).collect::<Option<_>>()?,
     })
 }
 
@@ -135,7 +181,24 @@ mod tests {
             cgroups = ["/c/**"]
             units = ["user@7.service/x-*.scope"]
             protect_root = true
-            honour_oom_score_adj = false"#;
+            honour_oom_score_adj = false
+            [[rule]]
+            name = "a"
+            names = ["x*"]
+            not = { users = ["7"], exe = ["/a/*"] }
+            percent = 12.5
+            for = "10s"
+            grace = 20
+            hard_ceiling = 0
+            [[rule]]
+            name = "b"
+            units = ["x.service"]
+            none = true
+            [[rule]]
+            name = "c"
+            args = ["y"]
+            action = "warn"
+            gb = 0.5"#;
         let nobody = "scope.users = ['mallory']\nwhitelist = { pids = [], names = [], users = [] }";
         for text in [everything, nobody, ""] {
             let rules = config::parse(text, Path::new("c"), &FakeUsers(&[])).unwrap().settings.rules;

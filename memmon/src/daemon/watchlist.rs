@@ -28,13 +28,13 @@ pub(super) fn climbing(basis: &Basis, growths: HashMap<ProcessId, Growth>) -> io
     let rules = &basis.rules;
     let proc = ProcRoot::real()?.onlooking().measuring(rules.measure).wanting(rules.wanted());
     let memory = proc.memory()?;
-    let (_, limit) = basis.rules.limit(&memory);
     let mut growths: Vec<_> = growths.into_iter().collect();
     let left = |growth: &Growth| growth.seconds_to_limit.unwrap_or(f64::INFINITY);
     growths.sort_by(|(_, one), (_, other)| left(one).total_cmp(&left(other)));
     let climber = |(id, growth): (ProcessId, Growth)| {
         let process = proc.confirm(id.pid, Some(id.start), Bytes::MAX, &basis.accuracy).ok()?;
-        let grows_there = process.rss < limit && policy::could_be_terminated(&basis.rules, &process, &memory);
+        let grows_there = process.rss < rules.limit_of(&process, &memory)
+            && policy::could_be_terminated(&basis.rules, &process, &memory);
         grows_there.then(|| Climber {
             id,
             comm: Text::from(&process.names.comm),

@@ -258,7 +258,8 @@ mod tests {
 
     const POLICY: BackoffPolicy =
         BackoffPolicy { limit: 3, window: Duration::from_secs(600), backoff: Duration::from_secs(60) };
-    const BREACH: Breach = Breach { rule: Limit::Gb, limit: Bytes(100), rss: Bytes(101), percent: 1.0 };
+    const BREACH: Breach =
+        Breach { rule: Limit::Gb, limit: Bytes(100), rss: Bytes(101), percent: 1.0, by: None };
     const PLENTY: SystemMemory = SystemMemory { total: Bytes(1000), available: Bytes(500) };
 
     const fn at(seconds: u64) -> Duration {

@@ -79,7 +79,7 @@ pub fn escalate(state: State, event: Event, now: Instant, timing: &EscalationTim
         (Stage::Sending { signal: Signal::Term, breach }, Event::Sent(Ok(()))) => {
             case.term = Some(Sent { at: now, rss: breach.rss });
             (
-                Stage::Grace { until: later(now, timing.grace) },
+                Stage::Grace { until: later(now, case.grace.unwrap_or(timing.grace)) },
                 vec![Effect::Report(Outcome::Terminating { breach })],
             )
         }
@@ -201,20 +201,24 @@ pub struct State {
 }
 
 impl State {
-    /// Starts the termination of a process for `breach`.
-    pub fn start_termination(id: ProcessId, breach: Breach) -> (Self, Effects) {
+    /// Starts the termination of a process for `breach`. `grace`: that of its rule, if that has one.
+    pub fn start_termination(id: ProcessId, breach: Breach, grace: Option<Duration>) -> (Self, Effects) {
         (
-            Self { case: Case::new(id, breach, None), stage: Stage::Opening { failed: None } },
+            Self { case: Case::new(id, breach, None, grace), stage: Stage::Opening { failed: None } },
             vec![Effect::Open],
         )
     }
 
     /// The same for a process that was opened, and confirmed after that: SIGTERM is next, without another check.
-    pub fn start_opened(evidence: Evidence, crossed: Option<Crossed>) -> (Self, Effects) {
+    pub fn start_opened(
+        evidence: Evidence,
+        crossed: Option<Crossed>,
+        grace: Option<Duration>,
+    ) -> (Self, Effects) {
         let Evidence { process: id, breach } = evidence;
         let stage = Stage::Sending { signal: Signal::Term, breach };
         let send = Effect::Send(Warrant::new(Signal::Term, evidence));
-        (Self { case: Case::new(id, breach, crossed), stage }, vec![send])
+        (Self { case: Case::new(id, breach, crossed, grace), stage }, vec![send])
     }
 
     /// Time of the next [`Event::Tick`], if the state waits for a time.
@@ -279,6 +283,8 @@ const SIGTERM: u8 = 15;
 struct Case {
     id: ProcessId,
     breach: Breach,
+    /// Time from SIGTERM to SIGKILL, if its rule has one of its own.
+    grace: Option<Duration>,
     peak: Bytes,
     term: Option<Sent>,
     kill: Option<Sent>,
@@ -303,9 +309,9 @@ struct Reclaimed {
 }
 
 impl Case {
-    const fn new(id: ProcessId, breach: Breach, crossed: Option<Crossed>) -> Self {
+    const fn new(id: ProcessId, breach: Breach, crossed: Option<Crossed>, grace: Option<Duration>) -> Self {
         let (term, kill, urgency, reclaimed, exit) = (None, None, None, None, None);
-        Self { id, breach, peak: breach.rss, term, kill, crossed, urgency, reclaimed, exit }
+        Self { id, breach, grace, peak: breach.rss, term, kill, crossed, urgency, reclaimed, exit }
     }
 
     fn gone(&self, now: Instant) -> (Stage, Effects) {

@@ -4,7 +4,7 @@
 //! pidfds; the daemon executes the orders and passes the results back:
 //!
 //! ```text
-//! let mut orders = VecDeque::from(victims.start_termination(process, breach, now));  // or victims.wake(now): see Victims
+//! let mut orders = VecDeque::from(victims.start_termination(process, breach, None, now));  // or victims.wake(now): see Victims
 //! while let Some(Order { process, effect }) = orders.pop_front() {
 //!     let id = process.id;
 //!     let event = match effect {

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -60,13 +60,19 @@ impl Victims {
         Ok(Self { table: BTreeMap::new(), timing, exits, next_ticket: 0 })
     }
 
-    /// Starts the termination of `process`. For a process that is already a victim, only its peak is noted.
-    pub fn start_termination(&mut self, process: Process, breach: Breach, now: Instant) -> Vec<Order> {
+    /// Starts the termination of `process`; `grace` is that of its rule, if that has one. For a process that is already a victim, only its peak is noted.
+    pub fn start_termination(
+        &mut self,
+        process: Process,
+        breach: Breach,
+        grace: Option<Duration>,
+        now: Instant,
+    ) -> Vec<Order> {
         let id = process.id;
         if self.table.contains_key(&id) {
             return self.handle(id, Event::Seen(breach.rss), now);
         }
-        let (state, effects) = State::start_termination(id, breach);
+        let (state, effects) = State::start_termination(id, breach, grace);
         self.take(process, state, effects, None)
     }
 
@@ -78,6 +84,7 @@ impl Victims {
         process: Process,
         evidence: Evidence,
         crossed: Option<Crossed>,
+        grace: Option<Duration>,
         now: Instant,
     ) -> Vec<Order> {
         let id = process.id;
@@ -85,11 +92,11 @@ impl Victims {
             return self.handle(id, Event::Seen(process.rss), now);
         }
         let breach = evidence.breach;
-        let (state, effects) = State::start_opened(evidence, crossed);
+        let (state, effects) = State::start_opened(evidence, crossed, grace);
         match self.register(held.pidfd(), self.next_ticket + 1) {
             Ok(()) => self.take(process, state, effects, Some(Arc::new(held.into_pidfd()))),
             // Its exit cannot be waited for; the normal start opens it again.
-            Err(_) => self.start_termination(process, breach, now),
+            Err(_) => self.start_termination(process, breach, grace, now),
         }
     }
 
@@ -200,6 +207,11 @@ impl Victims {
         self.table.contains_key(&id)
     }
 
+    /// A victim as it was when its termination began.
+    pub fn process(&self, id: ProcessId) -> Option<&Process> {
+        self.table.get(&id).map(|victim| &*victim.process)
+    }
+
     /// All victims, in the order of their pids.
     pub fn iter(&self) -> impl Iterator<Item = (&Process, Phase)> {
         self.table.values().map(|victim| (&*victim.process, victim.state.phase()))
@@ -251,7 +263,8 @@ mod tests {
     };
 
     const GRACE: Duration = Duration::from_secs(5);
-    const BREACH: Breach = Breach { rule: Limit::Gb, limit: Bytes(5), rss: Bytes(10), percent: 1.0 };
+    const BREACH: Breach =
+        Breach { rule: Limit::Gb, limit: Bytes(5), rss: Bytes(10), percent: 1.0, by: None };
 
     fn victims() -> Victims {
         Victims::new(EscalationTiming { grace: GRACE, lingering: GRACE, reclaim: true }).unwrap()
@@ -263,7 +276,7 @@ mod tests {
         let id = victim.id;
         let over = Check::judged(id, &victim, Verdict::Terminate(BREACH), BREACH.limit);
         assert!(matches!(
-            victims.start_termination(victim, BREACH, now)[..],
+            victims.start_termination(victim, BREACH, None, now)[..],
             [Order { effect: Effect::Open, .. }]
         ));
         victims.handle(id, Event::Opened(Ok(())), now);
@@ -295,14 +308,14 @@ mod tests {
     fn a_second_verdict_on_the_same_process_changes_nothing() {
         let (mut victims, now) = (victims(), Instant::now());
         start_grace(&mut victims, 4242, now);
-        assert!(victims.start_termination(process(4242, 1), BREACH, now).is_empty());
+        assert!(victims.start_termination(process(4242, 1), BREACH, None, now).is_empty());
         assert_eq!(victims.in_flight(), 1);
         assert_eq!(
             victims.iter().map(|(_, phase)| phase).collect::<Vec<_>>(),
             [Phase::Grace { since: now, until: now + GRACE }]
         );
         assert!(
-            !victims.start_termination(process(4242, 2), BREACH, now).is_empty(),
+            !victims.start_termination(process(4242, 2), BREACH, None, now).is_empty(),
             "another process with the same pid"
         );
         assert_eq!(victims.in_flight(), 2);
@@ -343,7 +356,7 @@ mod tests {
     fn a_process_that_does_not_exist_is_forgotten() {
         let (mut victims, now) = (victims(), Instant::now());
         let id = process(u32::MAX, 1).id;
-        victims.start_termination(process(u32::MAX, 1), BREACH, now);
+        victims.start_termination(process(u32::MAX, 1), BREACH, None, now);
         let opened = victims.open(id);
         assert!(matches!(opened, Event::Opened(Err(Errno::SRCH))));
         victims.handle(id, opened, now);

@@ -73,7 +73,8 @@ impl Check {
             Verdict::Terminate(_) if id.pid.0 == std::process::id() => Self::Protected(Protection::Memmon),
             Verdict::Terminate(_) if process.kernel_thread => Self::Protected(Protection::KernelThread),
             Verdict::Terminate(breach) => Self::StillOver(Evidence { process: id, breach }),
-            Verdict::Within | Verdict::Inherits(_) | Verdict::Uncharged(_) => {
+            // It is over the limit of a rule that only warns: for a termination that is within.
+            Verdict::Within | Verdict::Inherits(_) | Verdict::Uncharged(_) | Verdict::Warn(_) => {
                 Self::Within { rss: process.charged(), limit }
             }
             Verdict::Protected(protection) => Self::Protected(protection),
@@ -87,7 +88,8 @@ mod tests {
     use super::*;
     use crate::{enforce::testing::process, model::Limit};
 
-    const BREACH: Breach = Breach { rule: Limit::Gb, limit: Bytes(5), rss: Bytes(10), percent: 1.0 };
+    const BREACH: Breach =
+        Breach { rule: Limit::Gb, limit: Bytes(5), rss: Bytes(10), percent: 1.0, by: None };
 
     #[test]
     fn only_a_terminate_verdict_on_the_same_process_is_evidence() {

@@ -49,8 +49,9 @@ pub fn nearest(basis: Basis) -> io::Result<Table> {
     readings.truncate(MOST);
     let mut rows = Vec::with_capacity(readings.len());
     for reading in &readings {
-        match proc.confirm(reading.pid, reading.start, limit, accuracy) {
+        match onlooker.process(reading.pid, reading.start, &memory) {
             Ok(process) => {
+                over += usize::from(process.rss > rules.limit_of(&process, &memory));
                 let verdict = policy::judge(rules, &process, &memory);
                 let row = Row::new(&process, proc.parts(process.id.pid).ok(), &verdict);
                 rows.push(Row { sharing: onlooker.sharing(&process), ..row });
@@ -59,7 +60,6 @@ pub fn nearest(basis: Basis) -> io::Result<Table> {
             Err(error) => over += usize::from(error.is_transient() && is_over(&reading)),
         }
     }
-    over += rows.iter().filter(|row| row.rss_bytes > limit).count();
     rows.sort_by_key(|row| Reverse(row.rss_bytes));
     Ok(Table { memory, limit_bytes: limit, processes, over, rows })
 }
@@ -82,6 +82,7 @@ mod tests {
             scope: Scope::default(),
             honour_oom_score_adj: true,
             own_pid: Pid(std::process::id()),
+            rules: vec![],
         }
     }
 

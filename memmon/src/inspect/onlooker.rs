@@ -56,8 +56,7 @@ impl Onlooker {
         start: Option<StartTime>,
         memory: &SystemMemory,
     ) -> Result<Process, Unconfirmed> {
-        let (_, limit) = self.rules.limit(memory);
-        self.proc.confirm(pid, start, limit, &self.accuracy)
+        self.rules.confirm(memory, |limit| self.proc.confirm(pid, start, limit, &self.accuracy))
     }
 
     /// All processes that have one of these names.

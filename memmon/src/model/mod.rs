@@ -6,6 +6,7 @@ mod measure;
 mod notify;
 mod origin;
 mod process;
+mod rule_name;
 pub(crate) mod seconds;
 mod source;
 mod supervision;
@@ -24,9 +25,10 @@ pub use process::{
     Fact, Gid, Holdings, Inherited, KeptObject, KeptWhy, Launch, MatchFacts, Names, Parts, Pid, Process,
     ProcessId, Reading, SharedMemory, Snapshot, StartTime, Survey, Uid, Unconfirmed, WantedFacts,
 };
+pub use rule_name::RuleName;
 pub use source::{Gear, GearChoice, Source, SourceChoice};
 pub use supervision::{Restarted, is_restarted};
-pub use termination::{Cause, Crossed, ExitStatus, Record, Signal, Urgency};
+pub use termination::{Action, Cause, Crossed, ExitStatus, Record, Signal, Urgency};
 pub use text::{Escaped, Name};
 pub use unit::{Unit, unit_path};
 pub use verdict::{Breach, Doubt, Limit, MatchKey, NameField, Protection, Uncharged, Verdict};

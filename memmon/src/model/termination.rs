@@ -20,6 +20,27 @@ pub enum Signal {
     Kill,
 }
 
+/// What follows if a process is over the limit of a rule.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// It is terminated.
+    #[default]
+    Terminate,
+    /// It is reported, once, and nothing else.
+    Warn,
+}
+
+impl Action {
+    /// As it is written in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Terminate => "terminate",
+            Self::Warn => "warn",
+        }
+    }
+}
+
 /// Cause of a victim's end, as far as memmon knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bytes, Inherited, KeptObject, KeptWhy, Name, Pid, Uid};
+use super::{Bytes, Inherited, KeptObject, KeptWhy, Name, Pid, RuleName, Uid};
 
 /// Policy's decision about one process.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -21,6 +21,8 @@ pub enum Verdict {
     Protected(Protection),
     /// The process may be over a limit, but a rule that might protect it could not be checked: it is left alone.
     Unsure(Doubt),
+    /// The process is over the limit of a rule that only warns.
+    Warn(Breach),
     /// The process is over a limit, and nothing protects it.
     Terminate(Breach),
 }
@@ -205,9 +207,9 @@ impl Doubt {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Limit {
-    /// `ram_percent_threshold`.
+    /// `ram_percent_threshold`, or `percent` of a rule.
     Percent,
-    /// `ram_gb_threshold`.
+    /// `ram_gb_threshold`, or `gb` of a rule.
     Gb,
 }
 
@@ -224,4 +226,7 @@ pub struct Breach {
     pub rss: Bytes,
     /// `rss` as a share of all memory, in percent.
     pub percent: f64,
+    /// The `[[rule]]` whose limit it is; none: that of `[thresholds]`.
+    #[serde(rename = "rule_name", skip_serializing_if = "Option::is_none")]
+    pub by: Option<RuleName>,
 }

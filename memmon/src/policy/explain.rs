@@ -8,12 +8,13 @@ use std::mem;
 use serde::Serialize;
 
 use super::{
-    Limits, Rules, Scope,
+    Limits, Matched, RuleLimit, Rules, Scope,
+    rules::share,
     walk::{self, Finding, Rule, WALK},
 };
 use crate::model::{
     Bytes, Doubt, Escaped, Fact, Limit, MatchKey, Measure, Name, NameField, Pid, Process, Protection,
-    SystemMemory, Uid, Verdict,
+    RuleName, SystemMemory, Uid, Verdict,
 };
 
 /// A verdict with its reasons kept.
@@ -27,6 +28,9 @@ pub struct Explanation<'a> {
     pub rules: &'a Rules,
     /// Every rule in the order in which they are asked, those after the one that decides included.
     pub steps: Vec<Step>,
+    /// The rules of `[[rule]]` that were asked, in their order: up to the first that matches for certain.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub asked: Vec<Asked>,
     /// What follows.
     pub verdict: Verdict,
     /// What would make it another verdict. Empty where nothing would.
@@ -40,6 +44,15 @@ pub struct Step {
     pub rule: Rule,
     /// What it says of the process.
     pub finding: Finding,
+}
+
+/// A `[[rule]]` that was asked.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Asked {
+    /// Its name.
+    pub rule: RuleName,
+    /// Whether it matches.
+    pub matched: Matched,
 }
 
 /// Changes that together make the verdict another one.
@@ -77,6 +90,15 @@ pub enum Change {
         /// In the unit of its key: percent, or GB.
         to: f64,
     },
+    /// The limit of a `[[rule]]` is set to this figure.
+    SetRuleLimit {
+        /// The rule.
+        rule: RuleName,
+        /// Which of its limits.
+        limit: Limit,
+        /// In the unit of its key: percent, or GB.
+        to: f64,
+    },
     /// In `whitelist.names`, spelt as a pattern that matches just this name.
     ListName(String),
     /// In `whitelist.pids`.
@@ -108,7 +130,16 @@ pub fn explain<'a>(rules: &'a Rules, process: &'a Process, memory: &'a SystemMem
                 .then_some(Otherwise { changes, verdict: then })
         })
         .collect();
-    Explanation { process, memory, rules, steps, verdict, otherwise }
+    let mut asked = Vec::new();
+    for rule in &rules.rules {
+        let matched = rule.matcher.matches(process);
+        let decides = matched == Matched::Yes;
+        asked.push(Asked { rule: rule.name, matched });
+        if decides {
+            break;
+        }
+    }
+    Explanation { process, memory, rules, steps, asked, verdict, otherwise }
 }
 
 #[derive(Clone, Copy)]
@@ -130,10 +161,11 @@ impl Case<'_> {
 
     /// Changes that are likely to lead away from `verdict`. Whether they do is not for here to say.
     fn ideas(&self, verdict: &Verdict) -> Vec<Vec<Change>> {
-        let (_, limit) = self.rules.limit(self.memory);
+        let limit = self.rules.limit_of(self.process, self.memory);
         let shrink = Change::Shrink { to: limit.saturating_sub(self.process.error) };
         let grow = Change::Grow { above: limit + self.process.error };
         match verdict {
+            Verdict::Within if limit == Bytes::MAX => vec![],
             Verdict::Within => vec![vec![grow]],
             Verdict::Inherits(inherited) => {
                 vec![vec![Change::Grow { above: limit + self.process.error + inherited.bytes }]]
@@ -145,12 +177,12 @@ impl Case<'_> {
             }
             Verdict::Protected(_) => vec![self.lifts(verdict)],
             Verdict::Unsure(_) => vec![vec![shrink], vec![grow], self.lifts(verdict)],
-            Verdict::Terminate(_) => {
+            Verdict::Terminate(breach) | Verdict::Warn(breach) => {
                 let list_user = match self.process.real_uid {
                     Uid::ROOT => Change::ProtectRoot,
                     uid => Change::ListUser(uid),
                 };
-                let mut ideas = vec![vec![shrink], self.higher_limits()];
+                let mut ideas = vec![vec![shrink], self.higher_limits(breach.by)];
                 ideas.extend(self.typeable_name().map(|name| vec![Change::ListName(name)]));
                 ideas.extend([vec![Change::ListPid(self.process.id.pid)], vec![list_user]]);
                 ideas
@@ -166,9 +198,11 @@ impl Case<'_> {
             let lift = match then {
                 Verdict::Protected(protection) => Change::Lift(protection),
                 Verdict::Unsure(doubt) => Change::Read(doubt),
-                Verdict::Within | Verdict::Inherits(_) | Verdict::Uncharged(_) | Verdict::Terminate(_) => {
-                    break;
-                }
+                Verdict::Within
+                | Verdict::Inherits(_)
+                | Verdict::Uncharged(_)
+                | Verdict::Warn(_)
+                | Verdict::Terminate(_) => break,
             };
             changes.push(lift);
             match self.judge_with(&changes) {
@@ -179,8 +213,12 @@ impl Case<'_> {
         changes
     }
 
-    /// Each threshold that the process exceeds, set to the next higher hundredth that it would not.
-    fn higher_limits(&self) -> Vec<Change> {
+    /// Each limit that the process exceeds, set to the next higher hundredth that it would not. `by` is the rule that has them.
+    fn higher_limits(&self, by: Option<RuleName>) -> Vec<Change> {
+        let own = by.and_then(|name| Some((name, self.rules.named(name)?.limit)));
+        if let Some((rule, RuleLimit::Own { percent, bytes })) = own {
+            return self.higher_limits_of(rule, percent, bytes);
+        }
         let Process { rss, error, .. } = *self.process;
         let (needed, total, limits) = (rss + error, self.memory.total, self.rules.limits);
         let mut changes = Vec::new();
@@ -193,6 +231,21 @@ impl Case<'_> {
         if needed > limits.bytes() {
             let to = hundredth_above(needed.0 as f64 / Bytes::GIB as f64, |gb| bytes_of_gb(gb) >= needed);
             changes.push(Change::SetLimit { limit: Limit::Gb, to });
+        }
+        changes
+    }
+
+    fn higher_limits_of(&self, rule: RuleName, percent: Option<f64>, bytes: Option<Bytes>) -> Vec<Change> {
+        let Process { rss, error, .. } = *self.process;
+        let (needed, total) = (rss + error, self.memory.total);
+        let mut changes = Vec::new();
+        if percent.is_some_and(|percent| total > Bytes::ZERO && needed > share(percent, total)) {
+            let to = hundredth_above(needed.percent_of(total), |percent| share(percent, total) >= needed);
+            changes.push(Change::SetRuleLimit { rule, limit: Limit::Percent, to });
+        }
+        if bytes.is_some_and(|bytes| needed > bytes) {
+            let to = hundredth_above(needed.0 as f64 / Bytes::GIB as f64, |gb| bytes_of_gb(gb) >= needed);
+            changes.push(Change::SetRuleLimit { rule, limit: Limit::Gb, to });
         }
         changes
     }
@@ -232,6 +285,15 @@ impl Change {
                     Limit::Gb => (rules.limits.percent(), bytes_of_gb(*to)),
                 };
                 rules.limits = Limits::new(percent, bytes).ok()?;
+            }
+            Self::SetRuleLimit { rule, limit, to } => {
+                let rule = rules.rules.iter_mut().find(|one| one.name == *rule)?;
+                let RuleLimit::Own { percent, bytes } = &mut rule.limit else { return None };
+                match limit {
+                    Limit::Percent if *to <= 100.0 => *percent = Some(*to),
+                    Limit::Percent => return None,
+                    Limit::Gb => *bytes = Some(bytes_of_gb(*to)),
+                }
             }
             Self::ListName(pattern) => rules.whitelist.names = rules.whitelist.names.with(pattern)?,
             Self::ListPid(pid) => _ = rules.whitelist.pids.insert(*pid),
@@ -315,6 +377,7 @@ mod tests {
             Verdict::Uncharged(_) => "uncharged",
             Verdict::Protected(_) => "protected",
             Verdict::Unsure(_) => "unsure",
+            Verdict::Warn(_) => "warn",
             Verdict::Terminate(_) => "terminate",
         };
         let found = explain(&rules, &process, &MEMORY).otherwise;

@@ -2,15 +2,17 @@
 //!
 //! The arbitrary ones use few values, so that rules often match processes.
 
+use std::time::Duration;
+
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::{
-    ArgPatterns, CgroupPatterns, ExePatterns, Limits, Matcher, NamePatterns, Rules, Scope, UnitPatterns,
-    Whitelist,
+    ArgPatterns, CgroupPatterns, ExePatterns, LimitRule, Limits, Matcher, NamePatterns, RuleLimit, Rules,
+    Scope, UnitPatterns, Whitelist,
 };
 use crate::model::{
-    Bytes, Fact, Gid, Inherited, Launch, MatchFacts, Measure, Name, Names, Pid, Process, ProcessId, Snapshot,
-    StartTime, SystemMemory, Uid,
+    Action, Bytes, Fact, Gid, Inherited, Launch, MatchFacts, Measure, Name, Names, Pid, Process, ProcessId,
+    RuleName, Snapshot, StartTime, SystemMemory, Uid,
 };
 
 pub(crate) const MEMORY: SystemMemory =
@@ -25,6 +27,7 @@ pub(crate) fn rules() -> Rules {
         scope: Scope::default(),
         honour_oom_score_adj: true,
         own_pid: Pid(99),
+        rules: vec![],
     }
 }
 
@@ -183,6 +186,25 @@ pub(crate) fn any_matcher(depth: u32) -> BoxedStrategy<Matcher> {
         .boxed()
 }
 
+pub(crate) fn any_limit_rule() -> impl Strategy<Value = LimitRule> {
+    let own = (option::of((1_u32..=100).prop_map(f64::from)), bytes()).prop_map(|(percent, bytes)| {
+        let bytes = (percent.is_none() || bytes.0 % 2 == 0).then_some(bytes.max(Bytes(1)));
+        RuleLimit::Own { percent, bytes }
+    });
+    let limit = prop_oneof![3 => own, 1 => Just(RuleLimit::Thresholds), 1 => Just(RuleLimit::None)];
+    let action = select(&[Action::Terminate, Action::Terminate, Action::Warn][..]);
+    let name = select(&["a", "b", "c"][..]).prop_map(|name| RuleName::new(name).expect("a name"));
+    (name, any_matcher(1), limit, action).prop_map(|(name, matcher, limit, action)| LimitRule {
+        name,
+        matcher,
+        limit,
+        action,
+        lasting: Duration::ZERO,
+        grace: None,
+        hard_ceiling: None,
+    })
+}
+
 pub(crate) fn any_rules() -> impl Strategy<Value = Rules> {
     let names =
         vec(select(&PATTERNS[..]), 0..3).prop_map(|names| NamePatterns::new(names).expect("patterns"));
@@ -211,10 +233,16 @@ pub(crate) fn any_rules() -> impl Strategy<Value = Rules> {
             scope,
             honour_oom_score_adj,
             own_pid,
+            rules: vec![],
         },
     )
 }
 
 pub(crate) fn any_snapshot() -> impl Strategy<Value = Snapshot> {
     (memory(), vec(any_process(), 0..12)).prop_map(|(memory, processes)| Snapshot { memory, processes })
+}
+
+/// The same with rules of `[[rule]]`.
+pub(crate) fn rules_with_rules() -> impl Strategy<Value = Rules> {
+    (any_rules(), vec(any_limit_rule(), 1..4)).prop_map(|(rules, own)| Rules { rules: own, ..rules })
 }

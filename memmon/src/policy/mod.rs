@@ -1,8 +1,10 @@
 //! Decides which processes are terminated: limits, whitelist, scope, and processes that are never touched. Everything
 //! here is pure: rules and facts go in, verdicts come out. Every decision that `memmon explain` can show is made here.
 
+mod choice;
 mod explain;
 mod growth;
+mod limit_rule;
 mod matcher;
 mod patterns;
 mod rules;
@@ -17,8 +19,9 @@ mod properties;
 #[cfg(test)]
 mod tables;
 
-pub use explain::{Change, Explanation, Otherwise, Step, explain};
+pub use explain::{Asked, Change, Explanation, Otherwise, Step, explain};
 pub use growth::{Growth, Rate};
+pub use limit_rule::{LimitRule, RuleLimit};
 pub use matcher::{Matched, Matcher};
 pub use patterns::{ArgPatterns, CgroupPatterns, ExePatterns, NamePatterns, PatternError, UnitPatterns};
 pub use rules::{Limits, LimitsError, Rules, Scope, Whitelist};

@@ -3,11 +3,11 @@
 use proptest::prelude::*;
 
 use super::{
-    Limits, Matcher, Rules, decide, explain,
-    fixtures::{any_process, any_rules, any_snapshot, limits, memory},
+    Limits, Matched, Matcher, Rules, decide, explain,
+    fixtures::{any_limit_rule, any_process, any_rules, any_snapshot, limits, memory, rules_with_rules},
     judge, suspects,
 };
-use crate::model::{Bytes, Doubt, Fact, Name, Process, Reading, Survey, SystemMemory, Uid, Verdict};
+use crate::model::{Action, Bytes, Doubt, Fact, Name, Process, Reading, Survey, SystemMemory, Uid, Verdict};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
@@ -172,6 +172,94 @@ proptest! {
                 prop_assert!(!matches!(otherwise.verdict, Verdict::Terminate(_)), "{otherwise:?}");
             }
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn no_rule_strikes_a_protected_process(
+        rules in rules_with_rules(), process in any_process(), memory in memory(),
+    ) {
+        let verdict = judge(&rules, &process, &memory);
+        prop_assert_eq!(matches!(verdict, Verdict::Protected(_)), is_protected(&rules, &process), "{:?}", verdict);
+        prop_assert_eq!(explain(&rules, &process, &memory).verdict, verdict);
+    }
+
+    #[test]
+    fn a_rule_below_changes_nothing_for_whom_one_above_matches(
+        rules in rules_with_rules(), more in any_limit_rule(), process in any_process(), memory in memory(),
+    ) {
+        let mut longer = rules.clone();
+        longer.rules.push(more);
+        if rules.decisive(&process).is_some() {
+            prop_assert_eq!(judge(&rules, &process, &memory), judge(&longer, &process, &memory));
+            prop_assert_eq!(rules.limit_of(&process, &memory), longer.limit_of(&process, &memory));
+        }
+    }
+
+    #[test]
+    fn no_process_that_a_rule_strikes_or_warns_of_is_missing_among_the_suspects(
+        rules in rules_with_rules(), snapshot in any_snapshot(),
+    ) {
+        let reading = |process: &Process| {
+            let Process { id, rss, error, .. } = *process;
+            Reading { pid: id.pid, start: Some(id.start), rss, error }
+        };
+        let readings: Vec<_> = snapshot.processes.iter().map(reading).collect();
+        let suspects = suspects(&rules, &Survey { memory: snapshot.memory, readings });
+        let mut reversed = snapshot.clone();
+        reversed.processes.reverse();
+        let verdicts = decide(&rules, &snapshot);
+        prop_assert!(verdicts.iter().eq(decide(&rules, &reversed).iter().rev()), "the order makes no difference");
+        for (process, verdict) in verdicts {
+            let is_over = match &verdict {
+                Verdict::Terminate(_) | Verdict::Warn(_) => true,
+                Verdict::Unsure(doubt) => matches!(doubt, Doubt::WithinError { .. }),
+                _ => false,
+            };
+            prop_assert!(!is_over || suspects.contains(&reading(process)), "{verdict:?}");
+        }
+    }
+
+    /// By the rules one by one, as plainly as possible, for a process of which everything is known.
+    #[test]
+    fn the_first_rule_that_matches_decides(
+        rules in rules_with_rules(), process in any_process(), memory in memory(),
+    ) {
+        let first = rules.rules.iter().find(|rule| rule.matcher.matches(&process) == Matched::Yes);
+        let is_clear = rules.rules.iter().all(|rule| {
+            matches!(rule.matcher.matches(&process), Matched::Yes | Matched::No(_))
+        });
+        if is_clear && !is_protected(&rules, &process) {
+            let limit = rules.limit_under(first, &memory).map_or(Bytes::MAX, |(_, limit)| limit);
+            prop_assert_eq!(rules.limit_of(&process, &memory), limit);
+            let verdict = judge(&rules, &process, &memory);
+            if let Verdict::Terminate(breach) | Verdict::Warn(breach) = &verdict {
+                prop_assert_eq!((breach.limit, breach.by), (limit, first.map(|rule| rule.name)));
+                prop_assert!(process.rss > limit);
+                let warns = first.is_some_and(|rule| rule.action == Action::Warn);
+                prop_assert_eq!(matches!(verdict, Verdict::Warn(_)), warns);
+            }
+        }
+    }
+
+    #[test]
+    fn one_look_is_enough_for_the_limit_that_counts(
+        rules in rules_with_rules(), process in any_process(), memory in memory(),
+    ) {
+        let looks = std::cell::RefCell::new(vec![]);
+        let found = rules.confirm(&memory, |limit| {
+            looks.borrow_mut().push(limit);
+            Ok::<_, ()>(process.clone())
+        });
+        prop_assert_eq!(found.as_ref(), Ok(&process));
+        let limit = rules.limit_of(&process, &memory);
+        let looks = looks.into_inner();
+        prop_assert_eq!(looks[0], Bytes::MAX);
+        prop_assert_eq!(looks.len() > 1, process.rss + process.error > limit);
+        prop_assert!(looks[1..].iter().all(|look| *look == limit));
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::{CgroupPatterns, Matcher, NamePatterns, UidRanges};
+use super::{CgroupPatterns, LimitRule, Matcher, NamePatterns, UidRanges};
 use crate::model::{Bytes, Limit, Measure, Pid, SystemMemory, Uid, WantedFacts};
 
 /// All inputs of policy from the configuration.
@@ -22,6 +22,8 @@ pub struct Rules {
     pub honour_oom_score_adj: bool,
     /// memmon itself, which it never touches.
     pub own_pid: Pid,
+    /// Other limits for some processes: the first rule that matches decides.
+    pub rules: Vec<LimitRule>,
 }
 
 impl Rules {
@@ -40,7 +42,11 @@ impl Rules {
 
     /// The facts that are to be read of a process so that these rules can judge it.
     pub fn wanted(&self) -> WantedFacts {
-        self.whitelist.also.wanted()
+        let matchers = self.rules.iter().map(|rule| &rule.matcher).chain([&self.whitelist.also]);
+        matchers.map(Matcher::wanted).fold(WantedFacts::default(), |all, one| WantedFacts {
+            args: all.args || one.args,
+            exe_file: all.exe_file || one.exe_file,
+        })
     }
 }
 
@@ -79,14 +85,19 @@ impl Limits {
 
     /// The percent limit in bytes. Rounded down, which is exact: whole bytes exceed a figure if and only if they
     /// exceed its floor.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "0 < percent <= 100, so the share is neither negative nor above the total"
-    )]
     pub fn share_of(&self, total: Bytes) -> Bytes {
-        Bytes((total.0 as f64 * self.percent / 100.0).floor() as u64)
+        share(self.percent, total)
     }
+}
+
+/// `percent` of `total`, rounded down.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "0 < percent <= 100, so the share is neither negative nor above the total"
+)]
+pub(super) fn share(percent: f64, total: Bytes) -> Bytes {
+    Bytes((total.0 as f64 * percent / 100.0).floor() as u64)
 }
 
 /// A limit that makes no sense.
@@ -140,6 +151,7 @@ mod tests {
             scope: Scope::default(),
             honour_oom_score_adj: true,
             own_pid: Pid(99),
+            rules: vec![],
         }
     }
 

@@ -1,13 +1,14 @@
 //! Tables for each rule: the processes that it protects, and those that it does not.
 
 use super::{
-    CgroupPatterns, Limits, NamePatterns, Rules, UidRanges, decide,
+    CgroupPatterns, ExePatterns, LimitRule, Limits, Matcher, NamePatterns, RuleLimit, Rules, UidRanges,
+    decide,
     fixtures::{MEMORY, hog, rules},
     judge, suspects,
 };
 use crate::model::{
-    Breach, Bytes, Doubt, Fact, Limit, Name, NameField, Pid, Process, ProcessId, Protection, Reading,
-    Snapshot, StartTime, Survey, Uid, Verdict,
+    Action, Breach, Bytes, Doubt, Fact, Limit, Name, NameField, Pid, Process, ProcessId, Protection, Reading,
+    RuleName, Snapshot, StartTime, Survey, Uid, Verdict,
 };
 
 fn names(entries: &[&str]) -> NamePatterns {
@@ -26,6 +27,53 @@ fn verdict(change: impl FnOnce(&mut Rules, &mut Process)) -> Verdict {
     let (mut rules, mut process) = (rules(), hog());
     change(&mut rules, &mut process);
     judge(&rules, &process, &MEMORY)
+}
+
+fn rule(name: &str, matcher: Matcher, limit: RuleLimit) -> LimitRule {
+    LimitRule {
+        name: RuleName::new(name).unwrap(),
+        matcher,
+        limit,
+        action: Action::Terminate,
+        lasting: std::time::Duration::ZERO,
+        grace: None,
+        hard_ceiling: None,
+    }
+}
+
+/// What the owner of a process withholds neither spares it nor gives it a larger limit, and root's is a doubt.
+#[test]
+fn a_rule_that_may_match_counts_against_the_owner_who_withholds_it() {
+    let exe = || Matcher { exe: Some(ExePatterns::new(["/usr/lib/**"]).unwrap()), ..Matcher::default() };
+    let not_exe = || Matcher { not: Some(Box::new(exe())), ..Matcher::default() };
+    let small = RuleLimit::Own { percent: None, bytes: Some(Bytes(1 << 20)) };
+    let judged = |matcher: Matcher, limit, file: Fact<Name>, uid| {
+        verdict(|rules, process| {
+            rules.rules = vec![rule("r", matcher, limit)];
+            process.facts.exe_file = file;
+            if limit == small {
+                process.rss = Bytes(100 << 20);
+            }
+            (process.real_uid, process.effective_uid) = (Uid(uid), Uid(uid));
+        })
+    };
+    let known = || Fact::Known(Name::from("/usr/lib/firefox/firefox"));
+    let by = |verdict| match verdict {
+        Verdict::Terminate(Breach { by, .. }) => Some(by.map(|rule| rule.to_string())),
+        _ => None,
+    };
+    assert_eq!(judged(exe(), RuleLimit::None, known(), 1000), Verdict::Within);
+    // Mounted there in a namespace of the user's own, or withheld.
+    for file in [Fact::Absent, Fact::Withheld] {
+        assert_eq!(by(judged(exe(), RuleLimit::None, file, 1000)), Some(None));
+    }
+    assert!(matches!(judged(exe(), RuleLimit::None, Fact::Withheld, 0), Verdict::Unsure(_)));
+    assert!(matches!(judged(exe(), RuleLimit::None, Fact::Unreadable, 1000), Verdict::Unsure(_)));
+    // The smaller limit holds, for whom it may hold.
+    for file in [Fact::Absent, Fact::Withheld] {
+        assert_eq!(by(judged(not_exe(), small, file, 1000)), Some(Some("r".to_owned())));
+    }
+    assert_eq!(judged(not_exe(), small, known(), 1000), Verdict::Within);
 }
 
 /// A case's name, its difference from an unprotected hog, and the expected protection.
@@ -252,7 +300,7 @@ fn over_means_above_the_limit_by_more_than_the_error() {
         let expected = match expected {
             "within" => Verdict::Within,
             "unsure" => Verdict::Unsure(Doubt::WithinError { limit, rss, error }),
-            _ => Verdict::Terminate(Breach { rule: Limit::Gb, limit, rss, percent }),
+            _ => Verdict::Terminate(Breach { rule: Limit::Gb, limit, rss, percent, by: None }),
         };
         assert_eq!(verdict, expected, "{rss:?} {error:?}");
     }

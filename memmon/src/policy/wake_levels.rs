@@ -42,6 +42,11 @@ impl WakeLevels {
         Self { levels, warn_at, limit, error }
     }
 
+    /// The limit that they lead to.
+    pub const fn limit(&self) -> Bytes {
+        self.limit
+    }
+
     /// The lowest level: a process below it is never looked at.
     pub fn lowest(&self) -> Bytes {
         self.levels.first().copied().unwrap_or(self.limit)

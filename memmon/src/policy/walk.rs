@@ -4,12 +4,13 @@
 use serde::{Serialize, Serializer};
 
 use super::{
-    Rules,
+    LimitRule, Matched, Rules,
+    choice::Candidate,
     matcher::{self, KeyMatched},
 };
 use crate::model::{
-    Breach, Bytes, Doubt, Fact, Holdings, Inherited, Measure, Pid, Process, Protection, Reading, Snapshot,
-    Survey, SystemMemory, Uid, Uncharged, Verdict,
+    Action, Breach, Bytes, Doubt, Fact, Holdings, Inherited, Measure, Pid, Process, Protection, Reading,
+    Snapshot, Survey, SystemMemory, Uid, Uncharged, Verdict,
 };
 
 /// Each process of a snapshot, in its order, with what is to become of it.
@@ -25,10 +26,10 @@ pub fn judge(rules: &Rules, process: &Process, memory: &SystemMemory) -> Verdict
     conclude(WALK.iter().map(|(_, check)| check(rules, process, memory)))
 }
 
-/// The readings that may be over the limit, as far as their error allows: who must be confirmed before anything is
-/// decided. Asks nothing about the processes themselves.
+/// The readings that may be over a limit, as far as their error allows: who must be confirmed before anything is
+/// decided. Asks nothing about the processes themselves, so that the smallest limit of all rules counts.
 pub fn suspects(rules: &Rules, survey: &Survey) -> Vec<Reading> {
-    let (_, limit) = rules.limit(&survey.memory);
+    let limit = rules.least_limit(&survey.memory);
     survey.readings.iter().filter(|reading| reading.rss + reading.error > limit).copied().collect()
 }
 
@@ -108,8 +109,22 @@ pub enum Finding {
     Inherits(Inherited),
     /// It is over its limit by resident memory, and its end would give back less.
     Uncharged(Uncharged),
+    /// It is over the limit of a rule that only warns.
+    Warns(Breach),
     /// It is over its limit.
     Exceeds(Breach),
+}
+
+impl Finding {
+    /// How hard it is for the process.
+    const fn severity(&self) -> u8 {
+        match self {
+            Self::Exceeds(_) => 3,
+            Self::Warns(_) => 2,
+            Self::Doubts(_) => 1,
+            Self::Clear | Self::Protects(_) | Self::Within | Self::Inherits(_) | Self::Uncharged(_) => 0,
+        }
+    }
 }
 
 type Check = fn(&Rules, &Process, &SystemMemory) -> Finding;
@@ -146,6 +161,8 @@ pub(super) fn conclude(findings: impl IntoIterator<Item = Finding>) -> Verdict {
             Finding::Within => return Verdict::Within,
             Finding::Inherits(inherited) => return Verdict::Inherits(inherited),
             Finding::Uncharged(uncharged) => return Verdict::Uncharged(uncharged),
+            // A warning does no harm.
+            Finding::Warns(breach) => return Verdict::Warn(breach),
             Finding::Exceeds(breach) => {
                 return first_doubt.map_or(Verdict::Terminate(breach), Verdict::Unsure);
             }
@@ -228,10 +245,33 @@ fn oom_score_adj(rules: &Rules, process: &Process) -> Finding {
     }
 }
 
+/// By the rule that decides, or `[thresholds]`. Rules that may match and would decide otherwise leave a doubt; if the owner of
+/// the process withholds whether they match, the harshest decides.
+fn limits(rules: &Rules, process: &Process, memory: &SystemMemory) -> Finding {
+    if rules.rules.is_empty() {
+        return limits_under(rules, None, process, memory);
+    }
+    let mut candidates = rules.candidates(process);
+    let Some(decisive) = candidates.pop() else { return limits_under(rules, None, process, memory) };
+    let decisive = limits_under(rules, decisive.rule, process, memory);
+    let mut harshest = decisive.clone();
+    for Candidate { rule, matched } in candidates {
+        let finding = limits_under(rules, rule, process, memory);
+        match matched {
+            Matched::Unknown(doubt) if finding.severity() != decisive.severity() => {
+                return Finding::Doubts(doubt);
+            }
+            Matched::Withheld(_) if finding.severity() > harshest.severity() => harshest = finding,
+            _ => {}
+        }
+    }
+    harshest
+}
+
 /// Over is what exceeds the limit even if all of the error is taken off. What a process inherited at its fork, and an older
 /// process that lives is charged for, is never what makes it exceed the limit.
-fn limits(rules: &Rules, process: &Process, memory: &SystemMemory) -> Finding {
-    let (rule, limit) = rules.limit(memory);
+fn limits_under(rules: &Rules, by: Option<&LimitRule>, process: &Process, memory: &SystemMemory) -> Finding {
+    let Some((rule, limit)) = rules.limit_under(by, memory) else { return Finding::Within };
     let Process { rss, error, .. } = *process;
     if rss.saturating_sub(error) > limit {
         match process.inherited {
@@ -239,10 +279,15 @@ fn limits(rules: &Rules, process: &Process, memory: &SystemMemory) -> Finding {
                 Finding::Inherits(inherited)
             }
             Fact::Unreadable => Finding::Doubts(Doubt::InheritanceUnreadable),
-            Fact::Known(_) | Fact::Absent | Fact::Withheld => match uncharged(rules, process, limit) {
-                Some(finding) => finding,
-                None => Finding::Exceeds(Breach { rule, limit, rss, percent: rss.percent_of(memory.total) }),
-            },
+            Fact::Known(_) | Fact::Absent | Fact::Withheld => uncharged(rules, process, limit)
+                .unwrap_or_else(|| {
+                    let (percent, name) = (rss.percent_of(memory.total), by.map(|by| by.name));
+                    let breach = Breach { rule, limit, rss, percent, by: name };
+                    match by.map(|by| by.action).unwrap_or_default() {
+                        Action::Terminate => Finding::Exceeds(breach),
+                        Action::Warn => Finding::Warns(breach),
+                    }
+                }),
         }
     } else if rss + error > limit {
         Finding::Doubts(Doubt::WithinError { limit, rss, error })

@@ -195,6 +195,15 @@ pub enum Event {
         /// The rule.
         protection: Protection,
     },
+    /// A process is over the limit of a rule with `action = "warn"`. Reported once per process.
+    OverRule {
+        /// The process.
+        #[serde(flatten)]
+        subject: Subject,
+        /// The limit.
+        #[serde(flatten)]
+        breach: Breach,
+    },
     /// What a dry run would have terminated on a day that is over.
     DryRunDay {
         /// The day, as `2025-10-06`.

@@ -33,8 +33,13 @@ pub(super) fn chrome() -> Subject {
 pub(super) const LAUNCHED: &str = r#"    Started=1970-01-01 00:00:00, Parent=4321, Parent name=bash, Session=4000, TTY=pts/3, Command="/opt/google/chrome/chrome --type=renderer \"a\", b""#;
 
 /// v1's figures: 3.5 GB of 16.
-pub(super) const BREACH: Breach =
-    Breach { rule: Limit::Gb, limit: Bytes(2 * Bytes::GIB), rss: Bytes(7 * Bytes::GIB / 2), percent: 21.875 };
+pub(super) const BREACH: Breach = Breach {
+    rule: Limit::Gb,
+    limit: Bytes(2 * Bytes::GIB),
+    rss: Bytes(7 * Bytes::GIB / 2),
+    percent: 21.875,
+    by: None,
+};
 
 /// v1's user.
 pub(super) fn user(uid: Uid) -> String {
@@ -170,6 +175,10 @@ pub(super) fn samples() -> Vec<Event> {
         protected(Protection::Root),
         protected(Protection::OomScoreAdj),
         unsure(Doubt::NameUnreadable(NameField::Argv0)),
+        Event::OverRule {
+            subject: subject(),
+            breach: Breach { by: crate::model::RuleName::new("browsers"), ..BREACH },
+        },
         Event::OverButProtected {
             subject: subject(),
             rss: gib(4),

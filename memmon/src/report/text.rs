@@ -61,11 +61,12 @@ fn words(event: &Event, user: Users<'_>, several: fn(&str) -> String) -> String 
             Gb(memory.used()),
             Gb(memory.total)
         ),
-        Event::Killing { subject, breach: Breach { rss, percent, .. }, dry_run } => format!(
-            "{}Killing process: {}, RAM={} ({percent:.2}%)",
+        Event::Killing { subject, breach: Breach { rss, percent, by, .. }, dry_run } => format!(
+            "{}Killing process: {}, RAM={} ({percent:.2}%){}",
             dry_run_mark(*dry_run),
             who(subject, user),
-            Gb(*rss)
+            Gb(*rss),
+            by.map(|rule| format!(", Rule={rule}")).unwrap_or_default()
         ),
         Event::Approaching { subject, rss, limit, growth, time_to_limit } => format!(
             "Near its limit: {}, RAM={rss}, Limit={limit}{}",
@@ -117,6 +118,11 @@ fn words(event: &Event, user: Users<'_>, several: fn(&str) -> String) -> String 
             "Over its limit, but protected: {}, RAM={rss}, Limit={limit}, by {}",
             who(subject, user),
             rule(protection, user)
+        ),
+        Event::OverRule { subject, breach: Breach { rss, limit, by, .. } } => format!(
+            "Over its limit, only a warning: {}, RAM={rss}, Limit={limit}{}",
+            who(subject, user),
+            by.map(|rule| format!(", Rule={rule}")).unwrap_or_default()
         ),
         Event::DryRunDay { day, times, programs } => dry_run_day(day, *times, programs, user),
         Event::Unsure { subject, doubt } => {

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::Measure;
+use crate::model::{Bytes, Measure};
 
 /// What protects a process, and which processes may be touched at all.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RulesInForce {
     /// `thresholds.measure`.
     #[serde(default)]
@@ -23,6 +23,9 @@ pub struct RulesInForce {
     pub protect_root: bool,
     /// `whitelist.honour_oom_score_adj`.
     pub honour_oom_score_adj: bool,
+    /// `[[rule]]`, in their order.
+    #[serde(default)]
+    pub rules: Vec<RuleInForce>,
     /// The first and the last uid of each range in `[scope]`; none: all users are in scope.
     pub scope_uids: Option<Vec<(u32, u32)>>,
     /// `scope.cgroups`, as they were typed; none: all cgroups are.
@@ -49,4 +52,28 @@ pub struct MatcherInForce {
     pub units: Option<Vec<String>>,
     /// `not`.
     pub not: Option<Box<Self>>,
+}
+
+/// A `[[rule]]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RuleInForce {
+    /// Its name.
+    pub name: String,
+    /// The processes that it is about.
+    #[serde(rename = "match")]
+    pub matcher: MatcherInForce,
+    /// `none = true`.
+    pub none: bool,
+    /// `percent`; without this and the next one the limit is that of `[thresholds]`.
+    pub percent: Option<f64>,
+    /// `gb`, in bytes.
+    pub bytes: Option<Bytes>,
+    /// `action`: "terminate" or "warn".
+    pub action: String,
+    /// `for`.
+    pub for_seconds: f64,
+    /// `grace`; null: that of `[termination]`.
+    pub grace_seconds: Option<f64>,
+    /// `hard_ceiling`; null: that of `[termination]`.
+    pub hard_ceiling: Option<f64>,
 }

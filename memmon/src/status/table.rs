@@ -8,8 +8,8 @@ use super::sharing::Sharing;
 use super::text::Text;
 use super::watched::Growth;
 use crate::model::{
-    Bytes, Doubt, Escaped, Inherited, Limit, Parts, Process, ProcessId, Protection, SystemMemory, Uid,
-    Verdict,
+    Breach, Bytes, Doubt, Escaped, Inherited, Limit, Parts, Process, ProcessId, Protection, SystemMemory,
+    Uid, Verdict,
 };
 
 /// The processes nearest their limit.
@@ -98,7 +98,8 @@ pub enum VerdictKind {
 impl VerdictKind {
     const fn of(verdict: &Verdict) -> Self {
         match verdict {
-            Verdict::Within | Verdict::Inherits(_) | Verdict::Uncharged(_) => Self::Within,
+            // A warning leaves it as it is; `why` shows the rule.
+            Verdict::Within | Verdict::Inherits(_) | Verdict::Uncharged(_) | Verdict::Warn(_) => Self::Within,
             Verdict::Protected(_) => Self::Protected,
             Verdict::Unsure(_) => Self::Unsure,
             Verdict::Terminate(_) => Self::Terminate,
@@ -147,9 +148,16 @@ pub fn why(verdict: &Verdict) -> String {
             Doubt::InheritanceUnreadable => "what it inherited is unreadable".to_owned(),
             Doubt::WithinError { .. } => "too near to the limit to tell".to_owned(),
         },
-        Verdict::Terminate(breach) => match breach.rule {
-            Limit::Percent => "ram_percent_threshold".to_owned(),
-            Limit::Gb => "ram_gb_threshold".to_owned(),
-        },
+        Verdict::Warn(breach) => format!("{}, only a warning", exceeded(breach)),
+        Verdict::Terminate(breach) => exceeded(breach),
+    }
+}
+
+/// The key whose limit was exceeded.
+fn exceeded(breach: &Breach) -> String {
+    match (breach.by, breach.rule) {
+        (Some(rule), _) => format!("rule {rule}"),
+        (None, Limit::Percent) => "ram_percent_threshold".to_owned(),
+        (None, Limit::Gb) => "ram_gb_threshold".to_owned(),
     }
 }

@@ -155,7 +155,7 @@ pub struct Source {
 }
 
 /// The configuration in force.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Configuration {
     /// Its file; none for the built-in defaults.
     pub file: Option<Text>,

@@ -48,7 +48,7 @@ impl Driver {
         let process = confirm(pid).unwrap();
         let id = process.id;
         let breach = breach(&process);
-        let orders = self.victims.start_termination(process, breach, Instant::now());
+        let orders = self.victims.start_termination(process, breach, None, Instant::now());
         self.execute(orders);
         id
     }
@@ -135,7 +135,7 @@ pub fn look_again(id: ProcessId) -> Event {
 }
 
 pub fn breach(process: &Process) -> Breach {
-    Breach { rule: Limit::Gb, limit: LIMIT, rss: process.rss, percent: 0.1 }
+    Breach { rule: Limit::Gb, limit: LIMIT, rss: process.rss, percent: 0.1, by: None }
 }
 
 /// The facts that matter here: the process's identity, and its RSS, from a living thread if the leader has exited.

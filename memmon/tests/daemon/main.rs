@@ -29,6 +29,7 @@ mod postgres;
 #[cfg(feature = "ebpf")]
 mod recheck;
 mod reload;
+mod rules;
 mod spares;
 mod status;
 mod terminates;

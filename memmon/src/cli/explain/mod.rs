@@ -18,10 +18,14 @@ use crate::{
     enforce,
     inspect::{Details, Onlooker},
     model::{
-        Breach, Bytes, Fact, Inherited, Name, Process, ProcessId, Protection, Snapshot, Uid, Verdict,
+        Action, Breach, Bytes, Fact, Inherited, Limit, MatchKey, Name, Process, ProcessId, Protection,
+        Snapshot, Uid, Verdict,
         units::{Rate, Span, apart},
     },
-    policy::{self, Explanation, Finding, Matcher, Otherwise, Rule, Rules, Step},
+    policy::{
+        self, Asked, Explanation, Finding, LimitRule, Matched, Matcher, Otherwise, Rule, RuleLimit, Rules,
+        Step,
+    },
     status::{Growth, Waiting},
 };
 
@@ -110,7 +114,21 @@ fn text(told: &Told<'_>, users: Users<'_>) -> String {
     }
     lines.extend(growth.and_then(slope));
     lines.push(String::new());
+    let mut rules_asked = Vec::new();
+    for Asked { rule, matched } in &explanation.asked {
+        let (outcome, why) = asked(matched);
+        let row = format!("  {:<22}  {outcome:<8}  ", format!("rule {rule}"));
+        let limit =
+            explanation.rules.named(*rule).map(|rule| rule_limit(rule, explanation)).unwrap_or_default();
+        rules_asked.push((row, if matched == &Matched::Yes { limit } else { why }));
+    }
     for step in explanation.steps.iter().filter(|step| is_shown(step, explanation.rules)) {
+        // The rules are asked right before the thresholds.
+        if step.rule == Rule::Limits {
+            for (row, why) in rules_asked.drain(..) {
+                lines.extend(wrapped(row, &why, REASONS));
+            }
+        }
         let row = format!("  {:<22}  {:<8}  ", step.rule.key(), outcome(step));
         lines.extend(wrapped(row, &reason(step, explanation, users), REASONS));
     }
@@ -198,6 +216,45 @@ fn matcher(matcher: &Matcher) -> String {
     or_none(lists.collect::<Vec<_>>().join("; "))
 }
 
+/// Whether a rule matches, and why not.
+fn asked(matched: &Matched) -> (&'static str, String) {
+    match matched {
+        Matched::Yes => ("matches", String::new()),
+        Matched::No(MatchKey::Not) => ("no", "`not` matches".to_owned()),
+        Matched::No(key) => ("no", format!("its {} does not match `{}`", fact_name(*key), key.as_str())),
+        Matched::Withheld(key) => ("unclear", format!("its owner withholds its {}", fact_name(*key))),
+        Matched::Unknown(doubt) => ("unclear", unclear(doubt)),
+    }
+}
+
+/// The limit of a rule, and what follows.
+fn rule_limit(rule: &LimitRule, explanation: &Explanation<'_>) -> String {
+    let Explanation { memory, rules, .. } = explanation;
+    let limit = match rules.limit_under(Some(rule), memory) {
+        Some((_, limit)) if rule.limit == RuleLimit::Thresholds => {
+            format!("over {}, by thresholds", amount(limit))
+        }
+        Some((_, limit)) => format!("over {}", amount(limit)),
+        None => return "no limit".to_owned(),
+    };
+    let lasting = if rule.lasting.is_zero() {
+        String::new()
+    } else {
+        format!(", for {}", span(rule.lasting.as_secs_f64()))
+    };
+    let action = if rule.action == Action::Warn { ", only a warning" } else { "" };
+    format!("{limit}{lasting}{action}")
+}
+
+/// The limit of a breach as its key, with the rule if it is one of a rule.
+fn limit_key(breach: &Breach) -> String {
+    match (breach.by, breach.rule) {
+        (None, limit) => threshold(limit).to_owned(),
+        (Some(rule), Limit::Percent) => format!("percent of rule {rule},"),
+        (Some(rule), Limit::Gb) => format!("gb of rule {rule},"),
+    }
+}
+
 const fn outcome(step: &Step) -> &'static str {
     match (step.rule, &step.finding) {
         (Rule::Scope, Finding::Clear) => "inside",
@@ -208,7 +265,7 @@ const fn outcome(step: &Step) -> &'static str {
         (_, Finding::Within) => "within",
         (_, Finding::Inherits(_)) => "inherited",
         (_, Finding::Uncharged(_)) => "uncharged",
-        (_, Finding::Exceeds(_)) => "exceeded",
+        (_, Finding::Exceeds(_) | Finding::Warns(_)) => "exceeded",
     }
 }
 
@@ -260,12 +317,18 @@ fn verdict(explanation: &Explanation<'_>, users: Users<'_>) -> String {
     let Explanation { process, memory, rules, .. } = explanation;
     match &explanation.verdict {
         Verdict::Within => {
-            let (rule, limit) = rules.limit(memory);
+            let by = rules.decisive(process);
+            let Some((rule, limit)) = rules.limit_under(by, memory) else {
+                let name = by.map(|by| by.name.to_string()).unwrap_or_default();
+                return format!("left alone: rule {name} gives it no limit");
+            };
             let (rss, limit) = apart(process.rss, limit);
-            format!("left alone: {rss} resident does not exceed {} {limit}", threshold(rule))
+            let key =
+                by.map_or_else(|| threshold(rule).to_owned(), |by| format!("the limit of rule {},", by.name));
+            format!("left alone: {rss} resident does not exceed {key} {limit}")
         }
         Verdict::Inherits(Inherited { bytes, elder }) => {
-            let (_, limit) = rules.limit(memory);
+            let limit = rules.limit_of(process, memory);
             let (own, limit) = apart(process.own(), limit);
             format!(
                 "left alone: it was forked with {} that pid {elder} holds as well, and the other {own} do not exceed \
@@ -274,17 +337,25 @@ fn verdict(explanation: &Explanation<'_>, users: Users<'_>) -> String {
             )
         }
         Verdict::Uncharged(uncharged) => {
-            let (_, limit) = rules.limit(memory);
-            let (rss, limit) = apart(process.rss, limit);
+            let (rss, limit) = apart(process.rss, rules.limit_of(process, memory));
             format!(
                 "left alone: {rss} resident exceeds {limit}, but its end would give back only {uncharged}"
             )
         }
         Verdict::Protected(protection) => format!("left alone: {}", because(protection, users)),
         Verdict::Unsure(doubt) => format!("left alone, in doubt: {}", unclear(doubt)),
-        Verdict::Terminate(Breach { rule, limit, rss, .. }) => {
-            let (rss, limit) = apart(*rss, *limit);
-            format!("terminated: {rss} resident exceeds {} {limit}", threshold(*rule))
+        Verdict::Warn(breach) => {
+            let (rss, limit) = apart(breach.rss, breach.limit);
+            format!("left alone with a warning: {rss} resident exceeds {} {limit}", limit_key(breach))
+        }
+        Verdict::Terminate(breach) => {
+            let (rss, limit) = apart(breach.rss, breach.limit);
+            let lasting = breach.by.and_then(|name| rules.named(name)).map(|rule| rule.lasting);
+            let lasting = lasting.filter(|lasting| !lasting.is_zero());
+            let lasting =
+                lasting.map(|lasting| format!(", if that lasts for {}", span(lasting.as_secs_f64())));
+            let (key, lasting) = (limit_key(breach), lasting.unwrap_or_default());
+            format!("terminated: {rss} resident exceeds {key} {limit}{lasting}")
         }
     }
 }
@@ -292,6 +363,7 @@ fn verdict(explanation: &Explanation<'_>, users: Users<'_>) -> String {
 const fn consequence(otherwise: &Otherwise) -> &'static str {
     match otherwise.verdict {
         Verdict::Within | Verdict::Inherits(_) | Verdict::Uncharged(_) => "would be left alone",
+        Verdict::Warn(_) => "would be left alone with a warning",
         Verdict::Protected(_) => "would be protected",
         Verdict::Unsure(_) => "would be in doubt",
         Verdict::Terminate(_) => "would be terminated",

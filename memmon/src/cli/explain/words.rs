@@ -63,6 +63,13 @@ pub(super) fn change(change: &Change, process: &Process, users: Users<'_>) -> St
         Change::Grow { above } => format!("with more than {} resident", apart(*above, process.rss).0),
         Change::GrowOwn { by } => format!("with {by} more of its own"),
         Change::SetLimit { limit, to } => format!("with {} = {to:.2}", threshold(*limit)),
+        Change::SetRuleLimit { rule, limit, to } => {
+            let key = match limit {
+                Limit::Percent => "percent",
+                Limit::Gb => "gb",
+            };
+            format!("with {key} = {to:.2} in rule {rule}")
+        }
         Change::ListName(pattern) => format!("with {} in whitelist.names", quoted(pattern.as_bytes())),
         Change::ListPid(pid) => format!("with {pid} in whitelist.pids"),
         Change::ListUser(uid) => format!("with {} in whitelist.users", users.typed(*uid)),

@@ -15,16 +15,17 @@ impl Engine<'_> {
             && self.fresh_fork(id, rss).is_none()
             && let Ok(process) = self.sources.confirm(id.pid, Some(id.start), Bytes::MAX)
         {
+            self.note_levels(&process);
             self.warn_about(&process, rss, now);
         }
     }
 
     /// The same of a process that was looked at closely; `rss` is the reading that led to that.
     pub(super) fn warn_about(&mut self, process: &Process, rss: Bytes, now: Now) {
-        let limit = self.settings.limit();
+        let limit = self.settings.limit_of(process);
         let error = self.sources.error();
         // The reading is some time ago, and the process may have freed memory since.
-        let has_freed = !self.growth.levels.warns_at(process.rss + error);
+        let has_freed = !self.growth.levels_of(process.id).warns_at(process.rss + error);
         // Beyond the limit, the verdict reports more than a warning would.
         if has_freed
             || !self.growth.warn(process.id, rss)

@@ -63,10 +63,11 @@ impl Engine<'_> {
         let verdict = self.settings.judge(&process);
         let memory = self.settings.memory();
         let (rule, limit) = self.settings.rules().limit(&memory);
-        let breach = Breach { rule, limit, rss: process.rss, percent: process.rss.percent_of(memory.total) };
+        let breach =
+            Breach { rule, limit, rss: process.rss, percent: process.rss.percent_of(memory.total), by: None };
         if let Ok(mut victims) = Victims::new(self.settings.timing()) {
             // Its orders are not executed.
-            drop(victims.start_termination(process, breach, now.instant()));
+            drop(victims.start_termination(process, breach, None, now.instant()));
         }
         drop((opened, verdict));
     }

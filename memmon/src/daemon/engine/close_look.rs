@@ -24,8 +24,7 @@ impl Engine<'_> {
     ) -> Option<(ProcessId, NextWake)> {
         // Opened first, so that all facts that are read after that are those of the process behind the pidfd.
         let opened = if self.settings.current().dry_run { None } else { OpenedProcess::open(pid).ok() };
-        let limit = self.settings.limit();
-        let mut process = match self.sources.confirm(pid, start, limit) {
+        let mut process = match self.confirm_exactly(pid, start) {
             Ok(process) => process,
             Err(why) => {
                 self.unconfirmed((pid, start), crossed, why, now);
@@ -33,6 +32,7 @@ impl Engine<'_> {
             }
         };
         let (id, rss) = (process.id, rss.unwrap_or(process.rss));
+        let limit = self.settings.limit_of(&process);
         self.take_off_freed(&mut process, limit, now);
         self.warn_about(&process, rss, now);
         let verdict = self.settings.judge(&process);
@@ -40,11 +40,22 @@ impl Engine<'_> {
         Some((id, self.act_on(process, verdict, rss, opened, crossed, now)))
     }
 
+    /// A process as /proc shows it, with its memory as exact as a decision about its limit requires. Its wake levels are those
+    /// for that limit from now on.
+    fn confirm_exactly(&mut self, pid: Pid, start: Option<StartTime>) -> Result<Process, Unconfirmed> {
+        let Self { settings, sources, .. } = self;
+        let look = |limit| sources.confirm(pid, start, limit);
+        let process = settings.rules().confirm(&settings.memory(), look)?;
+        self.note_levels(&process);
+        Ok(process)
+    }
+
     /// A suspect of a scan, as /proc shows it; none if it cannot be confirmed, which is reported.
-    pub(super) fn confirm(&mut self, reading: &Reading, limit: Bytes, now: Now) -> Option<Process> {
-        match self.sources.confirm(reading.pid, reading.start, limit) {
+    pub(super) fn confirm(&mut self, reading: &Reading, now: Now) -> Option<Process> {
+        match self.confirm_exactly(reading.pid, reading.start) {
             Ok(mut process) => {
                 self.compare(reading, &process);
+                let limit = self.settings.limit_of(&process);
                 self.take_off_freed(&mut process, limit, now);
                 Some(process)
             }
@@ -115,7 +126,11 @@ impl Engine<'_> {
         let doubts = &mut self.rechecks.doubts;
         let doubt = match verdict {
             Verdict::Unsure(doubt) if doubt.is_transient() => doubt,
-            Verdict::Within | Verdict::Inherits(_) | Verdict::Uncharged(_) | Verdict::Protected(_) => {
+            Verdict::Within
+            | Verdict::Inherits(_)
+            | Verdict::Uncharged(_)
+            | Verdict::Protected(_)
+            | Verdict::Warn(_) => {
                 doubts.end(process.id);
                 return verdict;
             }

@@ -15,7 +15,8 @@ impl Engine<'_> {
     pub(super) fn fresh_fork(&self, process: ProcessId, rss: Bytes) -> Option<Inherited> {
         let inherited = self.sources.inherited(process)?;
         let added = rss.saturating_sub(inherited.bytes);
-        let is_fresh = added < self.growth.levels.highest() && !self.rechecks.queue.awaits_elder(process);
+        let is_fresh =
+            added < self.growth.levels_of(process).highest() && !self.rechecks.queue.awaits_elder(process);
         is_fresh.then_some(inherited)
     }
 
@@ -30,7 +31,7 @@ impl Engine<'_> {
     ) -> NextWake {
         self.rechecks.queue.note_inherited(process, inherited.elder, now.instant());
         let added = rss.saturating_sub(inherited.bytes);
-        NextWake::Level(inherited.bytes + self.growth.levels.next_below_limit(added, added))
+        NextWake::Level(inherited.bytes + self.growth.levels_of(process).next_below_limit(added, added))
     }
 
     /// Whether a scan leaves the process of `reading` to the looks by the clock. Not if it is the only scan.

@@ -64,7 +64,8 @@ impl Engine<'_> {
     }
 
     fn ceiling(&self, victim: ProcessId) -> Option<Bytes> {
-        self.settings.ceiling(victim, self.backoff.offenders.had_when_due(victim))
+        let process = self.terminations.victims.process(victim)?;
+        self.settings.ceiling(process, self.backoff.offenders.had_when_due(victim))
     }
 
     fn urge(&mut self, victim: ProcessId, urgency: Urgency, now: Now) {

@@ -8,17 +8,16 @@ use crate::daemon::clock::Now;
 use crate::daemon::conditions::Degradation;
 use crate::daemon::engine::Engine;
 use crate::daemon::engine::state::growth::NextWake;
-use crate::model::{Bytes, ProcessId, SystemMemory};
+use crate::model::{Bytes, Process, ProcessId, SystemMemory};
 
 impl Engine<'_> {
     /// Notes the machine's memory, which may have changed (hotplug, ballooning), and with it the limit and every level.
     pub(super) fn measured(&mut self, memory: SystemMemory, now: Now) {
         self.settings.measured(memory);
-        let limit = self.settings.limit();
-        if let Some(kernel) = self.sources.kernel() {
-            kernel.set_limit(limit);
-        }
         let levels = self.settings.wake_levels(self.sources.error());
+        if let Some(kernel) = self.sources.kernel() {
+            kernel.set_limit(levels.limit());
+        }
         if levels != self.growth.levels || self.reports.conditions().lasts(Degradation::NoLevels) {
             self.reset_wake_levels(now);
         }
@@ -45,12 +44,29 @@ impl Engine<'_> {
         }
     }
 
+    /// Notes which wake levels a process has that was looked at, if they are not the same for all.
+    pub(super) fn note_levels(&mut self, process: &Process) {
+        if !self.settings.rules().rules.is_empty() {
+            let levels = self.settings.levels_of(self.settings.limit_of(process), self.sources.error());
+            self.growth.set_levels(process.id, levels);
+        }
+    }
+
+    /// The same of a process that crossed a level, and may have called exec or changed its name since the last look.
+    pub(super) fn find_levels(&mut self, process: ProcessId) {
+        if !self.settings.rules().rules.is_empty()
+            && let Ok(process) = self.sources.confirm(process.pid, Some(process.start), Bytes::MAX)
+        {
+            self.note_levels(&process);
+        }
+    }
+
     /// Has the kernel wake memmon for a process at the next level above its memory, for any level that it had.
     pub(super) fn reset_wake_level(&mut self, process: ProcessId, now: Now) {
         if self.settings.current().kernel.instant
             && let Some(reading) = self.sources.again(process)
         {
-            self.set_level(process, NextWake::Level(self.growth.levels.above(reading.rss)), now);
+            self.set_level(process, NextWake::Level(self.growth.levels_of(process).above(reading.rss)), now);
         }
     }
 

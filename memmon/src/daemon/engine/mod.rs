@@ -18,6 +18,7 @@ mod delayed;
 mod forked;
 mod gear;
 mod grace;
+mod lasting;
 mod levels;
 mod recheck;
 mod scan;

@@ -88,12 +88,11 @@ impl Engine<'_> {
 
     /// Looks closely at `suspects`, and acts on the verdict on each.
     fn judge(&mut self, memory: SystemMemory, suspects: &[Reading], now: Now) {
-        let limit = self.settings.limit();
         let confirmed = suspects.iter().filter_map(|reading| {
             if self.is_left_to_elder(reading, now) {
                 return None;
             }
-            Some((reading.rss, self.confirm(reading, limit, now)?))
+            Some((reading.rss, self.confirm(reading, now)?))
         });
         let (readings, processes): (Vec<Bytes>, Vec<Process>) = confirmed.unzip();
         let snapshot = Snapshot { memory, processes };

@@ -51,9 +51,10 @@ impl Engine<'_> {
             return Check::Unconfirmed(Unconfirmed::Unreadable { file: "/proc/meminfo", error });
         };
         let id = victim.id;
-        let (_, limit) = self.settings.of_victim(id).rules.limit(&memory);
-        match self.sources.confirm(id.pid, Some(id.start), limit) {
+        let look = |limit| self.sources.confirm(id.pid, Some(id.start), limit);
+        match self.settings.of_victim(id).rules.confirm(&memory, look) {
             Ok(mut found) => {
+                let limit = self.settings.of_victim(id).rules.limit_of(&found, &memory);
                 self.take_off_freed(&mut found, limit, now);
                 let verdict = self.settings.judge_victim(id, &found, &memory);
                 let verdict = self.settle(&mut found, verdict, now, |settings, found| {

@@ -18,7 +18,7 @@ impl Engine<'_> {
         crossed: Option<Crossed>,
         now: Now,
     ) -> NextWake {
-        let limit = self.settings.limit();
+        let limit = self.settings.limit_of(process);
         let missing = Measure::least_charged(limit).saturating_sub(uncharged.charged);
         if crossed.is_none() && self.reports.first_time(process.id, Condition::Uncharged) {
             let (subject, rss) = (self.subject(process, now), process.rss);

@@ -29,8 +29,11 @@ impl Engine<'_> {
         let id = process.id;
         debug!(pid = id.pid.0, rss_bytes = process.rss.0, ?verdict, "a verdict");
         let freed = self.terminations.freed.of(id);
-        let next = self.growth.levels.next_below_limit(rss.saturating_sub(freed), process.rss);
+        let next = self.growth.levels_of(id).next_below_limit(rss.saturating_sub(freed), process.rss);
         let below_limit = NextWake::Level(freed + next);
+        if !matches!(verdict, Verdict::Terminate(_) | Verdict::Unsure(_)) {
+            self.rechecks.lasting.end(id);
+        }
         match verdict {
             Verdict::Within => below_limit,
             Verdict::Inherits(inherited) => self.leave_to_elder(id, rss, inherited, now),
@@ -40,6 +43,16 @@ impl Engine<'_> {
                 let next = if doubt.is_transient() { NextWake::Never } else { below_limit };
                 self.leave_in_doubt(&process, doubt, crossed, now);
                 next
+            }
+            Verdict::Warn(breach) => {
+                if self.reports.first_time(id, Condition::OverRule) {
+                    self.reports.emit(Event::OverRule { subject: self.subject(&process, now), breach });
+                }
+                NextWake::Level(rss + Bytes((breach.limit.0 / 4).max(Bytes::MIB)))
+            }
+            Verdict::Terminate(breach) if self.waits(&process, &breach, crossed, now) => {
+                let ceiling = self.settings.ceiling(&process, None);
+                NextWake::Level(ceiling.unwrap_or(Bytes::MAX).saturating_sub(self.sources.error()))
             }
             Verdict::Terminate(breach) if self.settings.current().dry_run => {
                 self.reports.over_limit.note(&process, breach.limit, Stays::DryRun(breach));
@@ -69,7 +82,7 @@ impl Engine<'_> {
     }
 
     fn leave_protected(&mut self, process: &Process, protection: Protection, now: Now) -> NextWake {
-        let limit = self.settings.limit();
+        let limit = self.settings.limit_of(process);
         if self.reports.over_limit.note(process, limit, Stays::Protected(protection.clone())) {
             let subject = self.subject(process, now);
             self.reports.emit(Event::OverButProtected { subject, rss: process.rss, limit, protection });
@@ -107,13 +120,14 @@ impl Engine<'_> {
         {
             let _ = kernel.set_level(process.id, None);
         }
+        let grace = self.settings.rule_of(&breach).and_then(|rule| rule.grace);
         let victims = &mut self.terminations.victims;
         let orders = match opened {
-            None => victims.start_termination(process, breach, now.instant()),
+            None => victims.start_termination(process, breach, grace, now.instant()),
             Some(opened) => {
                 match Check::judged(process.id, &process, Verdict::Terminate(breach), breach.limit) {
                     Check::StillOver(evidence) => {
-                        victims.start_opened(opened, process, evidence, crossed, now.instant())
+                        victims.start_opened(opened, process, evidence, crossed, grace, now.instant())
                     }
                     _ => return false,
                 }

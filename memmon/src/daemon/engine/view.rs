@@ -18,7 +18,7 @@ impl Engine<'_> {
         self.settings.current()
     }
 
-    /// The limit of one process.
+    /// The limit of a process that no rule matches.
     pub(in crate::daemon) fn limit(&self) -> Bytes {
         self.settings.limit()
     }
@@ -69,7 +69,7 @@ impl Engine<'_> {
     /// The growth rate of each process that has one.
     pub(in crate::daemon) fn growth_rates(&self, now: Now) -> Vec<(ProcessId, Rate)> {
         let rss = |process| self.sources.again(process).map(|reading| reading.rss);
-        self.growth.rates(self.settings.limit(), self.sources.error(), now.monotonic(), rss)
+        self.growth.rates(self.sources.error(), now.monotonic(), rss)
     }
 
     /// The programs whose next termination is delayed.

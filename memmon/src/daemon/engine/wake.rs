@@ -53,19 +53,21 @@ impl Engine<'_> {
         let late = now.monotonic().saturating_sub(at);
         let _entered = debug_span!("wake", pid = process.pid.0, rss_bytes = rss.0, ?late).entered();
         let (first, mut at, mut rss) = ((at, rss), at, rss);
+        self.find_levels(process);
         for _ in 0..LOOKS_AT_ONCE {
             self.growth.note(process, at, rss);
             let next = if self.terminations.contains(process) {
                 self.check_ceiling(process, rss, now)
-            } else if rss < self.growth.levels.highest() {
+            } else if rss < self.growth.levels_of(process).highest() {
                 self.warn(process, rss, now);
-                NextWake::Level(self.growth.levels.above(rss))
+                NextWake::Level(self.growth.levels_of(process).above(rss))
             } else if let Some(inherited) = self.fresh_fork(process, rss) {
                 self.leave_to_elder(process, rss, inherited, now)
             } else {
                 // The event's own time, even if the process went on growing before the look: the crossing was then, or
                 // between then and now.
-                let crossed = Crossed { at: now.at(first.0), rss: first.1.max(self.growth.levels.highest()) };
+                let highest = self.growth.levels_of(process).highest();
+                let crossed = Crossed { at: now.at(first.0), rss: first.1.max(highest) };
                 let looked = self.look((process.pid, Some(process.start)), Some(crossed), Some(rss), now);
                 looked.map_or(NextWake::Never, |(_, next)| next)
             };

@@ -110,7 +110,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let (state, _) = State::start_termination(victim(), breach(150));
+        let (state, _) = State::start_termination(victim(), breach(150), None);
         Self { state, now: Instant::now(), awaits: Awaits::Opening }
     }
 

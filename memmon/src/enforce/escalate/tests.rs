@@ -13,7 +13,7 @@ pub(super) const TIMING: EscalationTiming =
 const LIMIT: Bytes = Bytes(100);
 
 pub(super) fn breach(rss: u64) -> Breach {
-    Breach { rule: Limit::Gb, limit: LIMIT, rss: Bytes(rss), percent: 1.0 }
+    Breach { rule: Limit::Gb, limit: LIMIT, rss: Bytes(rss), percent: 1.0, by: None }
 }
 
 pub(super) fn victim() -> ProcessId {
@@ -44,7 +44,7 @@ struct Case {
 
 impl Case {
     fn new() -> Self {
-        let (state, effects) = State::start_termination(victim(), breach(150));
+        let (state, effects) = State::start_termination(victim(), breach(150), None);
         assert!(matches!(effects[..], [Effect::Open]));
         Self { state, now: Instant::now() }
     }

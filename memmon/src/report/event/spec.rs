@@ -63,6 +63,9 @@ impl Event {
             Self::OverButProtected { subject, .. } => {
                 about(subject, Info, "9ea472c093a94c6eb13f220a39759c80").folded()
             }
+            Self::OverRule { subject, .. } => {
+                about(subject, Warning, "5f0c7c2f4d5b4a8f9d6f1f1c7a2be0d4").folded()
+            }
             Self::DryRunDay { .. } => new(Info, "be0b87ba90e04ac6bf1a9370e95e50f0"),
             Self::Unsure { subject, .. } => {
                 about(subject, Warning, "d2e68776039c46ec8d6c81fb4cff9a1b").folded()

@@ -25,6 +25,8 @@ pub(in crate::daemon::engine) struct GrowthTracker {
 
 #[derive(Debug, Default)]
 struct Tracked {
+    /// Its levels, if it was looked at and has another limit than the smallest one.
+    own: Option<WakeLevels>,
     growth: Growth,
     warned: bool,
     level: Bytes,
@@ -38,7 +40,19 @@ impl GrowthTracker {
     /// Replaces the wake levels: a process that was warned about may be warned about again.
     pub(in crate::daemon::engine) fn move_to(&mut self, levels: WakeLevels) {
         self.levels = levels;
-        self.tracked.values_mut().for_each(|entry| entry.warned = false);
+        for entry in self.tracked.values_mut() {
+            (entry.own, entry.warned) = (None, false);
+        }
+    }
+
+    /// The wake levels of a process: its own if they are known, otherwise those for the smallest limit.
+    pub(in crate::daemon::engine) fn levels_of(&self, process: ProcessId) -> &WakeLevels {
+        self.tracked.get(&process).and_then(|entry| entry.own.as_ref()).unwrap_or(&self.levels)
+    }
+
+    /// Notes the wake levels of a process whose limit is known now.
+    pub(in crate::daemon::engine) fn set_levels(&mut self, process: ProcessId, levels: WakeLevels) {
+        self.tracked.entry(process).or_default().own = Some(levels).filter(|levels| *levels != self.levels);
     }
 
     /// All tracked processes.
@@ -52,18 +66,18 @@ impl GrowthTracker {
         // A crossing may arrive after a later scan. As in the kernel, a process may be warned about again only an eighth
         // below the level, so that swings around the level make one warning.
         if entry.growth.note(at, rss) {
-            entry.warned &= self.levels.warns_at(rss + Bytes(rss.0 / 7));
+            entry.warned &= entry.own.as_ref().unwrap_or(&self.levels).warns_at(rss + Bytes(rss.0 / 7));
         }
     }
 
     /// Whether a warning about this process could be due. Call it before a close look.
     pub(in crate::daemon::engine) fn may_warn(&self, process: ProcessId, rss: Bytes) -> bool {
-        self.levels.warns_at(rss) && self.tracked.get(&process).is_some_and(|entry| !entry.warned)
+        self.levels_of(process).warns_at(rss) && self.tracked.get(&process).is_some_and(|entry| !entry.warned)
     }
 
     /// Whether a warning about this process is due. It is not due again until the process has shrunk and grows again.
     pub(in crate::daemon::engine) fn warn(&mut self, process: ProcessId, rss: Bytes) -> bool {
-        let due = self.levels.warns_at(rss);
+        let due = self.levels_of(process).warns_at(rss);
         self.tracked.get_mut(&process).is_some_and(|entry| due && !std::mem::replace(&mut entry.warned, true))
     }
 
@@ -84,8 +98,9 @@ impl GrowthTracker {
         rss: impl Fn(ProcessId) -> Option<Bytes>,
     ) -> Vec<(ProcessId, Bytes)> {
         let lower = |(process, entry): (&ProcessId, &Tracked)| {
-            let rss = rss(*process).filter(|rss| *rss < self.levels.highest())?;
-            let level = self.levels.above(rss);
+            let levels = entry.own.as_ref().unwrap_or(&self.levels);
+            let rss = rss(*process).filter(|rss| *rss < levels.highest())?;
+            let level = levels.above(rss);
             (level < entry.level).then_some((*process, level))
         };
         self.tracked.iter().filter_map(lower).collect()
@@ -102,10 +117,9 @@ impl GrowthTracker {
         self.tracked.get(&process)?.growth.rate(limit, error, now)
     }
 
-    /// The growth rates of all processes that have one. `rss` reads the present RSS, because there is no event if one stops.
+    /// The growth rates of all processes that have one, each with the time until it reaches its own limit. `rss` reads the present RSS, because there is no event if one stops.
     pub(in crate::daemon::engine) fn rates(
         &self,
-        limit: Bytes,
         error: Bytes,
         now: Duration,
         rss: impl Fn(ProcessId) -> Option<Bytes>,
@@ -115,6 +129,7 @@ impl GrowthTracker {
             if let Some(rss) = rss(*process) {
                 growth.note(now, rss);
             }
+            let limit = entry.own.as_ref().unwrap_or(&self.levels).limit();
             Some((*process, growth.rate(limit, error, now)?))
         };
         self.tracked.iter().filter_map(rate).collect()

@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::daemon::engine::state::doubt::Doubts;
+use crate::daemon::engine::state::lasting::Lasting;
 use crate::daemon::engine::state::outlived::Reseeds;
 use crate::model::{Crossed, Pid, ProcessId, StartTime};
 
@@ -53,6 +54,19 @@ impl RecheckQueue {
         now: Instant,
     ) {
         self.insert(pid, start, crossed, None, now);
+    }
+
+    /// Has a process looked at again at `due`.
+    pub(in crate::daemon::engine) fn note_at(
+        &mut self,
+        whom: ProcessId,
+        crossed: Option<Crossed>,
+        due: Instant,
+    ) {
+        self.insert(whom.pid, Some(whom.start), crossed, None, due);
+        if let Some(one) = self.0.get_mut(&whom.pid) {
+            one.due = due;
+        }
     }
 
     /// The same of one that is over its limit with what `elder` is charged for.
@@ -130,13 +144,20 @@ pub(in crate::daemon::engine) struct Rechecks {
     pub(in crate::daemon::engine) queue: RecheckQueue,
     pub(in crate::daemon::engine) reseeds: Reseeds,
     pub(in crate::daemon::engine) doubts: Doubts,
+    pub(in crate::daemon::engine) lasting: Lasting,
     /// Whether there is one scan only, and no look after it.
     pub(in crate::daemon::engine) once: bool,
 }
 
 impl Rechecks {
     pub(in crate::daemon::engine) fn new(once: bool) -> Self {
-        Self { queue: RecheckQueue::default(), reseeds: Reseeds::default(), doubts: Doubts::default(), once }
+        Self {
+            queue: RecheckQueue::default(),
+            reseeds: Reseeds::default(),
+            doubts: Doubts::default(),
+            lasting: Lasting::default(),
+            once,
+        }
     }
 
     /// When the next look, or seed of the map, is due.

@@ -15,6 +15,8 @@ pub(in crate::daemon::engine) enum Condition {
     HeldBack,
     /// It is over a limit by resident memory only.
     Uncharged,
+    /// It is over the limit of a rule that only warns.
+    OverRule,
     /// The map and /proc differ about it.
     Disagreement,
 }

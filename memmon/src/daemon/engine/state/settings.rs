@@ -4,8 +4,8 @@ use std::{collections::HashMap, rc::Rc, time::Duration};
 
 use crate::config::{Settings, Termination};
 use crate::enforce::{BackoffPolicy, EscalationTiming};
-use crate::model::{Bytes, Process, ProcessId, SystemMemory, Verdict};
-use crate::policy::{self, Rules, WakeLevels};
+use crate::model::{Breach, Bytes, Process, ProcessId, SystemMemory, Verdict};
+use crate::policy::{self, LimitRule, Rules, WakeLevels};
 
 /// Time that a killed process may take to exit before this is reported.
 const LINGERING: Duration = Duration::from_secs(5);
@@ -39,17 +39,33 @@ impl SettingsInForce {
         self.memory = memory;
     }
 
-    /// The limit of one process.
+    /// The limit of `[thresholds]`, which holds for a process that no rule matches.
     pub(in crate::daemon::engine) fn limit(&self) -> Bytes {
         self.rules().limit(&self.memory).1
+    }
+
+    /// The limit of `process`; the highest number if it has none.
+    pub(in crate::daemon::engine) fn limit_of(&self, process: &Process) -> Bytes {
+        self.rules().limit_of(process, &self.memory)
     }
 
     pub(in crate::daemon::engine) fn judge(&self, process: &Process) -> Verdict {
         policy::judge(self.rules(), process, &self.memory)
     }
 
+    /// The wake levels of every process that was not looked at yet: it may have the smallest limit of all.
     pub(in crate::daemon::engine) fn wake_levels(&self, error: Bytes) -> WakeLevels {
-        WakeLevels::new(self.limit(), error, self.current.warn_at_percent)
+        self.levels_of(self.rules().least_limit(&self.memory), error)
+    }
+
+    /// The wake levels of a process with this limit.
+    pub(in crate::daemon::engine) fn levels_of(&self, limit: Bytes, error: Bytes) -> WakeLevels {
+        WakeLevels::new(limit, error, self.current.warn_at_percent)
+    }
+
+    /// The rule by which the limit of `breach` was exceeded.
+    pub(in crate::daemon::engine) fn rule_of(&self, breach: &Breach) -> Option<&LimitRule> {
+        self.rules().named(breach.by?)
     }
 
     pub(in crate::daemon::engine) const fn timing(&self) -> EscalationTiming {
@@ -110,9 +126,13 @@ impl SettingsInForce {
 
     /// The memory above which a victim has no grace left; none if no size ends it. `due`: what it had when its delay ended,
     /// if its termination was delayed, or would have been; the ceiling counts from that.
-    pub(in crate::daemon::engine) fn ceiling(&self, victim: ProcessId, due: Option<Bytes>) -> Option<Bytes> {
-        let settings = self.of_victim(victim);
-        let (_, limit) = settings.rules.limit(&self.memory);
-        settings.termination.ceiling(limit.max(due.unwrap_or_default()))
+    pub(in crate::daemon::engine) fn ceiling(&self, victim: &Process, due: Option<Bytes>) -> Option<Bytes> {
+        let Settings { rules, termination, .. } = self.of_victim(victim.id);
+        let limit = rules.limit_of(victim, &self.memory).max(due.unwrap_or_default());
+        match rules.decisive(victim).and_then(|rule| rule.hard_ceiling) {
+            Some(0.0) => None,
+            Some(times) => Some(limit.times(times)),
+            None => termination.ceiling(limit),
+        }
     }
 }

@@ -1,0 +1,176 @@
+//! `[[rule]]`: other limits for some processes, and what follows.
+
+use std::{collections::BTreeSet, ops::Range, time::Duration};
+
+use toml::Spanned;
+
+use super::{
+    matcher::{NOT, RULE},
+    raw,
+    resolve::{CEILINGS, GBS, GRACES, PERCENTS},
+    toml_document::List,
+    values::Reader,
+    warning::{Concern, GLOB},
+    whitelist::COMM_LEN,
+};
+use crate::{
+    model::{Action, Bytes, RuleName},
+    policy::{LimitRule, Matcher, RuleLimit},
+};
+
+const ACTIONS: [Action; 2] = [Action::Terminate, Action::Warn];
+
+/// The longest `for`, in seconds: an hour.
+const LONGEST: f64 = 3600.0;
+
+impl Reader<'_, '_> {
+    /// The rules, in the order of the file.
+    pub(super) fn rules(&mut self, typed: Vec<(raw::Rule, Range<usize>)>) -> Vec<LimitRule> {
+        let mut names = BTreeSet::new();
+        let mut rules: Vec<LimitRule> = Vec::new();
+        for (rule, place) in typed {
+            let named_at = rule.name.as_ref().map_or_else(|| place.clone(), Spanned::span);
+            let Some(rule) = self.rule(rule, &place) else { continue };
+            if !names.insert(rule.name) {
+                let help = "each rule has a name of its own, by which logs and metrics show it";
+                self.problems.add(named_at, format!("there is a rule `{}` already", rule.name), help);
+                continue;
+            }
+            if let Some(first) = rules.iter().find(|first| shadows(&first.matcher, &rule.matcher)) {
+                let (rule, by) = (rule.name.to_string(), first.name.to_string());
+                self.warn(&named_at, Concern::Shadowed { rule, by });
+            }
+            rules.push(rule);
+        }
+        rules
+    }
+
+    fn rule(&mut self, typed: raw::Rule, place: &Range<usize>) -> Option<LimitRule> {
+        let raw::Rule { name, matcher, not, gb, percent, none, lasting, action, grace, hard_ceiling } = typed;
+        let name = self.rule_name(name, place);
+        let flaws = self.flaws(&matcher, "rule") + not.as_ref().map_or(0, |not| self.flaws(not, "not"));
+        let long: Vec<_> = matcher.names.iter().flat_map(|list| list.get_ref().clone()).collect();
+        for typed in long {
+            if typed.get_ref().len() > COMM_LEN && !typed.get_ref().contains(GLOB) {
+                self.warn(&typed.span(), Concern::LongName { name: typed.get_ref().clone() });
+            }
+        }
+        let mut matcher = self.matcher(matcher, &RULE);
+        matcher.not = not.map(|not| Box::new(self.matcher(not, &NOT)));
+        if matcher == Matcher::default() && flaws == 0 {
+            let help = "name the processes that it is about: names, exe, args, users, uids, groups, cgroups or units; the \
+                        limits of all others are those of [thresholds]";
+            self.problems.add(place.clone(), "this rule matches every process", help);
+            return None;
+        }
+        let no_limit = none.as_ref().is_some_and(|none| *none.get_ref());
+        for (key, other) in [("gb", gb.as_ref()), ("percent", percent.as_ref())] {
+            if let Some(other) = other.filter(|_| no_limit) {
+                let help = "`none = true` means that there is no limit: remove one of the two".to_owned();
+                self.problems.add(other.span(), format!("`{key}` contradicts `none`"), help);
+            }
+        }
+        let sets_anything = [
+            gb.is_some(),
+            percent.is_some(),
+            none.is_some(),
+            lasting.is_some(),
+            action.is_some(),
+            grace.is_some(),
+            hard_ceiling.is_some(),
+        ];
+        if !sets_anything.contains(&true) {
+            let help = "give it a limit (gb, percent, or none = true), for, action, grace or hard_ceiling";
+            self.problems.add(place.clone(), "this rule changes nothing", help);
+            return None;
+        }
+        let percent_is_wrong = percent.is_some();
+        let percent =
+            percent.and_then(|typed| self.number("percent", &typed, "percent of all memory", &PERCENTS));
+        let gb_is_wrong = gb.is_some();
+        let gb = gb.and_then(|typed| self.number("gb", &typed, "gigabytes of 2^30 bytes", &GBS));
+        let limit = if no_limit {
+            RuleLimit::None
+        } else if percent.is_none() && gb.is_none() {
+            // A figure out of range is refused, and never replaced by another limit.
+            if percent_is_wrong || gb_is_wrong {
+                return None;
+            }
+            RuleLimit::Thresholds
+        } else {
+            RuleLimit::Own { percent, bytes: gb.map(Bytes::from_gb) }
+        };
+        let lasting = match lasting {
+            None => 0.0,
+            Some(typed) => self.number("for", &typed, "a time", &(0.0..=LONGEST))?,
+        };
+        let action = self.choice("action", action, &ACTIONS, Action::as_str).unwrap_or_default();
+        let grace = self.seconds("grace", grace, "seconds from SIGTERM to SIGKILL", GRACES);
+        let hard_ceiling = match hard_ceiling {
+            Some(typed) if *typed.get_ref() == 0.0 => Some(0.0),
+            Some(typed) => self.number("hard_ceiling", &typed, "times its limit, or 0 for none", &CEILINGS),
+            None => None,
+        };
+        Some(LimitRule {
+            name: name?,
+            matcher,
+            limit,
+            action,
+            lasting: Duration::try_from_secs_f64(lasting).unwrap_or_default(),
+            grace,
+            hard_ceiling,
+        })
+    }
+
+    fn rule_name(&mut self, name: Option<Spanned<String>>, place: &Range<usize>) -> Option<RuleName> {
+        let Some(typed) = name else {
+            let help = "add name = \"…\": logs, `memmon explain` and `memmon check` show the rule by it";
+            self.problems.add(place.clone(), "this rule has no name", help);
+            return None;
+        };
+        let name = RuleName::new(typed.get_ref());
+        if name.is_none() {
+            let help = "expected 1 to 32 letters, digits, dots, hyphens and underscores, \"web-servers\"";
+            self.refuse("name", &typed.span(), help.to_owned());
+        }
+        name
+    }
+
+    /// Refuses empty lists, of which nobody can be sure whether they mean all processes or none. Returns their number.
+    fn flaws(&mut self, matcher: &raw::Matcher, section: &str) -> usize {
+        let raw::Matcher { names, exe, args, users, uids, groups, cgroups, units } = matcher;
+        let lists: [(&str, &Option<List<String>>); 8] = [
+            ("names", names),
+            ("exe", exe),
+            ("args", args),
+            ("users", users),
+            ("uids", uids),
+            ("groups", groups),
+            ("cgroups", cgroups),
+            ("units", units),
+        ];
+        let empty: Vec<_> = lists
+            .into_iter()
+            .filter_map(|(key, list)| Some((key, list.as_ref()?)))
+            .filter(|(_, list)| list.get_ref().is_empty())
+            .collect();
+        for (key, list) in &empty {
+            let help = format!("name at least one; without this key the {section} does not look at it");
+            self.problems.add(list.span(), format!("`{key}` is an empty list"), help);
+        }
+        empty.len()
+    }
+}
+
+/// Whether `first` certainly matches every process that `second` does: every key that it has is the same in both.
+fn shadows(first: &Matcher, second: &Matcher) -> bool {
+    let Matcher { names, exe, args, uids, groups, cgroups, units, not } = first;
+    (names.is_none() || *names == second.names)
+        && (exe.is_none() || *exe == second.exe)
+        && (args.is_none() || *args == second.args)
+        && (uids.is_none() || *uids == second.uids)
+        && (groups.is_none() || *groups == second.groups)
+        && (cgroups.is_none() || *cgroups == second.cgroups)
+        && (units.is_none() || *units == second.units)
+        && (not.is_none() || *not == second.not)
+}

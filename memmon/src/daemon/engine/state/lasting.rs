@@ -1,0 +1,61 @@
+//! Since when processes are over the limit of a rule with `for`. No system calls; the time is an argument.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use crate::model::ProcessId;
+
+/// Longest pause between two looks: a process that was within its limit in between is likely to be seen there.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A process that was not looked at for so long begins again.
+const FORGOTTEN: Duration = Duration::from_secs(120);
+
+/// The processes, each with the time of the first and of the last look that found it over its limit.
+#[derive(Debug, Default)]
+pub(in crate::daemon::engine) struct Lasting(BTreeMap<ProcessId, (Instant, Instant)>);
+
+impl Lasting {
+    /// Notes that a process is over its limit. Returns when to look at it next; none if it has been for as long as `lasting`.
+    pub(in crate::daemon::engine) fn note(
+        &mut self,
+        id: ProcessId,
+        lasting: Duration,
+        now: Instant,
+    ) -> Option<Instant> {
+        self.0.retain(|_, (_, last)| now.saturating_duration_since(*last) < FORGOTTEN);
+        let (since, last) = self.0.entry(id).or_insert((now, now));
+        *last = now;
+        let left =
+            lasting.checked_sub(now.saturating_duration_since(*since)).filter(|left| !left.is_zero())?;
+        Some(now + left.min(PAUSE))
+    }
+
+    /// Notes that a process is not over its limit.
+    pub(in crate::daemon::engine) fn end(&mut self, id: ProcessId) {
+        self.0.remove(&id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Pid, StartTime};
+
+    #[test]
+    fn a_process_is_over_for_so_long_without_a_break() {
+        let mut lasting = Lasting::default();
+        let (id, start) = (ProcessId { pid: Pid(7), start: StartTime(1) }, Instant::now());
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let ten = Duration::from_secs(10);
+        assert_eq!(lasting.note(id, ten, at(0)), Some(at(1000)));
+        assert_eq!(lasting.note(id, ten, at(9700)), Some(at(10_000)));
+        assert_eq!(lasting.note(id, ten, at(10_000)), None);
+        assert_eq!(lasting.note(id, ten, at(10_100)), None, "it stays due");
+        lasting.end(id);
+        assert_eq!(lasting.note(id, ten, at(11_000)), Some(at(12_000)), "it was within its limit");
+        assert_eq!(lasting.note(id, ten, at(11_000) + FORGOTTEN), Some(at(12_000) + FORGOTTEN));
+    }
+}

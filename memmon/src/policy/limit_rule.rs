@@ -1,0 +1,47 @@
+//! `[[rule]]`: other limits for some processes, and what follows.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::Matcher;
+use crate::model::{Action, Bytes, RuleName, seconds};
+
+/// One `[[rule]]`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LimitRule {
+    /// Its name.
+    pub name: RuleName,
+    /// The processes that it is about.
+    #[serde(rename = "match")]
+    pub matcher: Matcher,
+    /// How much memory each of them may have.
+    pub limit: RuleLimit,
+    /// What follows if one has more.
+    pub action: Action,
+    /// How long it must have more before the first signal: `for`.
+    #[serde(rename = "for_seconds", serialize_with = "seconds::as_seconds")]
+    pub lasting: Duration,
+    /// Time from SIGTERM to SIGKILL; none: `termination.grace`.
+    #[serde(rename = "grace_seconds", serialize_with = "seconds::as_seconds_if_any")]
+    pub grace: Option<Duration>,
+    /// Times its limit at which the grace ends; none: `termination.hard_ceiling`; 0: no size ends it.
+    pub hard_ceiling: Option<f64>,
+}
+
+/// The limit of a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RuleLimit {
+    /// That of `[thresholds]`.
+    Thresholds,
+    /// `percent` of all memory, or `gb`; if both are given, the lower one. At least one is.
+    Own {
+        /// Above 0 and up to 100.
+        percent: Option<f64>,
+        /// Above 0.
+        bytes: Option<Bytes>,
+    },
+    /// `none = true`.
+    None,
+}
