@@ -9,6 +9,7 @@ mod common_itself;
 mod crowds;
 mod enable;
 mod enforce;
+mod families;
 mod forks;
 mod frozen;
 #[cfg(feature = "ebpf")]

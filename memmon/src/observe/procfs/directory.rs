@@ -5,7 +5,7 @@
 //! process.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
 use nix::errno::Errno;
@@ -27,12 +27,17 @@ pub(super) struct ProcessDirectory(OwnedFd);
 
 impl ProcRoot {
     pub(super) fn process(&self, pid: Pid) -> nix::Result<ProcessDirectory> {
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        openat(&self.directory, pid.to_string().as_str(), flags, Mode::empty()).map(ProcessDirectory)
+        ProcessDirectory::open(self.directory.as_fd(), pid)
     }
 }
 
 impl ProcessDirectory {
+    /// Opens the directory of `pid` in `root`.
+    pub(super) fn open(root: BorrowedFd<'_>, pid: Pid) -> nix::Result<Self> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        openat(root, pid.to_string().as_str(), flags, Mode::empty()).map(Self)
+    }
+
     pub(super) fn read(&self, place: &str, file: &str) -> io::Result<Vec<u8>> {
         whole(self.0.as_fd(), &format!("{place}{file}"))
     }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::blocking_pool::JobOwner;
-use crate::model::{Bytes, Fact, Parts, Pid, SharedMemory, StartTime};
+use crate::model::{Bytes, Fact, Parts, Pid, ProcessId, SharedMemory, StartTime};
 
 /// Maximum time of a lookup for a caller that only displays the answer, and waits for it.
 pub(super) const ONLOOKERS_TIME_LIMIT: Duration = Duration::from_secs(1);
@@ -28,7 +28,7 @@ const WALK_PER_GIB: Duration = Duration::from_millis(500);
 /// Time for which an answer holds that condemns a process: from the verdict to the signal.
 const CONDEMNS_FOR: Duration = Duration::from_secs(2);
 
-/// Time for which an answer holds that spares one. Its elder may end meanwhile.
+/// Time for which an answer holds that spares one, if no elder ends. One of them may unmap an object meanwhile.
 const SPARES_FOR: Duration = Duration::from_secs(60);
 
 /// Time until a failed lookup is tried again, at first and at most.
@@ -75,7 +75,15 @@ struct Answer {
     /// Anonymous, shared and swapped-out memory at that time.
     memory: Bytes,
     /// None if the process's owner withholds it.
-    found: Option<SharedMemory>,
+    found: Option<Found>,
+}
+
+/// The result of a lookup.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Found {
+    pub memory: SharedMemory,
+    /// The older processes that are charged for some of it.
+    pub elders: Vec<ProcessId>,
 }
 
 /// Time of the last progress of a running lookup.
@@ -151,14 +159,16 @@ impl Heartbeat {
 
 impl Answer {
     /// Whether the answer still holds for `question`.
-    fn holds(&self, question: &Question<'_>, now: Instant) -> bool {
+    fn holds(&self, question: &Question<'_>, now: Instant, lives: impl Fn(ProcessId) -> bool) -> bool {
         let age = now.saturating_duration_since(self.at);
-        let charged = |found: &SharedMemory| question.parts.anon + question.parts.swap + found.returned;
-        match self.found.as_ref().map(charged) {
-            // It has not grown by half of what was missing.
-            Some(charged) if charged < question.least => {
+        let charged = |found: &Found| question.parts.anon + question.parts.swap + found.memory.returned;
+        match self.found.as_ref().map(|found| (charged(found), &found.elders)) {
+            // It has not grown by half of what was missing, and the others are charged still.
+            Some((charged, elders)) if charged < question.least => {
                 let missing = question.least.saturating_sub(charged);
-                age < SPARES_FOR && question.memory() <= self.memory + Bytes(missing.0 / 2)
+                age < SPARES_FOR
+                    && question.memory() <= self.memory + Bytes(missing.0 / 2)
+                    && elders.iter().all(|elder| lives(*elder))
             }
             Some(_) | None => age < CONDEMNS_FOR,
         }
@@ -176,8 +186,13 @@ impl Lookups {
         change(&mut self.all.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What to do about `question` now.
-    pub(super) fn step(&self, question: &Question<'_>, now: Instant) -> Step {
+    /// What to do about `question` now. An answer counts only as long as the elders in it live.
+    pub(super) fn step(
+        &self,
+        question: &Question<'_>,
+        now: Instant,
+        lives: impl Fn(ProcessId) -> bool,
+    ) -> Step {
         let Holder { pid, start, .. } = question.holder;
         let hangs_after =
             self.hangs_after + WALK_PER_GIB.mul_f64(question.parts.shmem.0 as f64 / Bytes::GIB as f64);
@@ -187,8 +202,8 @@ impl Lookups {
             };
             let trouble = lookup.trouble.clone();
             match &lookup.state {
-                State::Answered(answer) if answer.holds(question, now) => {
-                    let found = answer.found.clone();
+                State::Answered(answer) if answer.holds(question, now, lives) => {
+                    let found = answer.found.as_ref().map(|found| found.memory.clone());
                     Step::Take(found.map_or(Fact::Withheld, Fact::Known), None)
                 }
                 State::Running(beat) if now.saturating_duration_since(beat.last()) > hangs_after => {
@@ -220,13 +235,7 @@ impl Lookups {
     }
 
     /// Notes the end of a lookup that began when the process had `memory`.
-    pub(super) fn end(
-        &self,
-        holder: Holder,
-        memory: Bytes,
-        result: Result<SharedMemory, Failure>,
-        now: Instant,
-    ) {
+    pub(super) fn end(&self, holder: Holder, memory: Bytes, result: Result<Found, Failure>, now: Instant) {
         self.change(holder, now, |lookup| {
             lookup.waits_since = None;
             let found = match result {
@@ -280,8 +289,25 @@ mod tests {
         Question { owner, holder: HOLDER, parts: &PARTS, least: Bytes(100) }
     }
 
-    fn failed() -> Result<SharedMemory, Failure> {
+    fn failed() -> Result<Found, Failure> {
         Err(Failure::Machine("ENOMEM".to_owned()))
+    }
+
+    fn step(lookups: &Lookups, now: Instant) -> Step {
+        lookups.step(&question(), now, |_| true)
+    }
+
+    #[test]
+    fn an_answer_that_spares_a_process_holds_as_long_as_its_elder_lives() {
+        let (lookups, now) = (Lookups::default(), Instant::now());
+        let elder = ProcessId { pid: Pid(3), start: StartTime(4) };
+        let memory = SharedMemory { kept: Bytes(95), ..SharedMemory::default() };
+        lookups.begin(HOLDER, Heartbeat::new(now), now);
+        lookups.end(HOLDER, Bytes(105), Ok(Found { memory: memory.clone(), elders: vec![elder] }), now);
+        let later = now + Duration::from_secs(59);
+        assert_eq!(step(&lookups, later), Step::Take(Fact::Known(memory), None));
+        assert_eq!(lookups.step(&question(), now, |other| other != elder), Step::Start);
+        assert_eq!(step(&lookups, now + SPARES_FOR), Step::Start);
     }
 
     #[test]
@@ -290,13 +316,13 @@ mod tests {
         let mut now = Instant::now();
         let mut pauses = Vec::new();
         for _ in 0..10 {
-            assert_eq!(lookups.step(&question(), now), Step::Start);
+            assert_eq!(step(&lookups, now), Step::Start);
             lookups.begin(HOLDER, Heartbeat::new(now), now);
             lookups.end(HOLDER, Bytes(105), failed(), now);
             let failed_at = now;
-            while lookups.step(&question(), now) != Step::Start {
+            while step(&lookups, now) != Step::Start {
                 let trouble = Some("ENOMEM".to_owned());
-                assert_eq!(lookups.step(&question(), now), Step::Take(Fact::Unreadable, trouble));
+                assert_eq!(step(&lookups, now), Step::Take(Fact::Unreadable, trouble));
                 now += Duration::from_millis(50);
             }
             pauses.push((now - failed_at).as_millis());
@@ -304,10 +330,10 @@ mod tests {
         assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000, 5000]);
         lookups.begin(HOLDER, Heartbeat::new(now), now);
         let found = SharedMemory { returned: Bytes(95), ..SharedMemory::default() };
-        lookups.end(HOLDER, Bytes(105), Ok(found.clone()), now);
-        assert_eq!(lookups.step(&question(), now), Step::Take(Fact::Known(found), None));
+        lookups.end(HOLDER, Bytes(105), Ok(Found { memory: found.clone(), elders: vec![] }), now);
+        assert_eq!(step(&lookups, now), Step::Take(Fact::Known(found), None));
         // It condemns, so it does not hold for long.
-        assert_eq!(lookups.step(&question(), now + CONDEMNS_FOR), Step::Start);
+        assert_eq!(step(&lookups, now + CONDEMNS_FOR), Step::Start);
     }
 
     #[test]
@@ -318,7 +344,7 @@ mod tests {
             let now = now + Duration::from_secs(waited);
             lookups.begin(HOLDER, Heartbeat::new(now), now);
             assert_eq!(lookups.wait(HOLDER, now, "full"), trouble);
-            assert_eq!(lookups.step(&question(), now), Step::Start);
+            assert_eq!(step(&lookups, now), Step::Start);
         }
     }
 
@@ -328,11 +354,11 @@ mod tests {
         let begun = Instant::now().checked_sub(Duration::from_secs(100)).unwrap();
         let beat = Heartbeat::new(begun);
         lookups.begin(HOLDER, beat.clone(), begun);
-        assert_eq!(lookups.step(&question(), Instant::now()), Step::Take(Fact::Withheld, None));
+        assert_eq!(step(&lookups, Instant::now()), Step::Take(Fact::Withheld, None));
         beat.beat();
-        assert_eq!(lookups.step(&question(), Instant::now()), Step::Take(Fact::Unreadable, None));
+        assert_eq!(step(&lookups, Instant::now()), Step::Take(Fact::Unreadable, None));
         // Another process with this pid.
         let other = Question { holder: Holder { start: StartTime(10), ..HOLDER }, ..question() };
-        assert_eq!(lookups.step(&other, Instant::now()), Step::Start);
+        assert_eq!(lookups.step(&other, Instant::now(), |_| true), Step::Start);
     }
 }

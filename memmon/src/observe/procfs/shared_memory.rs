@@ -30,14 +30,17 @@ use super::{
     ProcRoot,
     blocking_pool::{JobOwner, Lock, hangs_since, run_blocking, start_blocking},
     confirm::gone,
+    directory::ProcessDirectory,
     kcmp,
-    lookups::{Failure, Heartbeat, Holder, ONLOOKERS_TIME_LIMIT, Question, Step},
+    lookups::{Failure, Found, Heartbeat, Holder, ONLOOKERS_TIME_LIMIT, Question, Step},
     numbered, parse,
     shared_objects::{self, Devices, Kind, SharedObject},
     smaps::{self, FileId},
     whole,
 };
-use crate::model::{Bytes, Fact, KeptObject, KeptWhy, Name, Parts, Pid, Process, SharedMemory, Uid};
+use crate::model::{
+    Bytes, Fact, KeptObject, KeptWhy, Name, Parts, Pid, Process, ProcessId, SharedMemory, StartTime, Uid,
+};
 
 impl ProcRoot {
     /// The shared memory of a process, if the answer to `question` depends on it. `Unreadable` while it is not known, with
@@ -50,7 +53,7 @@ impl ProcRoot {
         if question.owner.onlooks {
             return self.look_once(&question, now);
         }
-        match self.lookups.step(&question, now) {
+        match self.lookups.step(&question, now, |elder| lives(self.directory.as_fd(), elder)) {
             Step::Take(fact, trouble) => (fact, trouble),
             Step::Start => {
                 // One that cannot be started, as too many run, is no answer: it is tried again.
@@ -75,7 +78,7 @@ impl ProcRoot {
     fn look_once(&self, question: &Question<'_>, now: Instant) -> (Fact<SharedMemory>, Option<String>) {
         let found = self.lookup(question, Some(now + ONLOOKERS_TIME_LIMIT));
         match found.map(|lookup| lookup.run(&Heartbeat::new(now))) {
-            Ok(Ok(found)) => (Fact::Known(found), None),
+            Ok(Ok(found)) => (Fact::Known(found.memory), None),
             Ok(Err(Failure::Machine(why))) => (Fact::Unreadable, Some(why)),
             Ok(Err(Failure::Withheld)) => (Fact::Withheld, None),
             Err(error) => (Fact::Unreadable, Some(error.to_string())),
@@ -122,14 +125,14 @@ struct SharedMemoryLookup {
 }
 
 impl SharedMemoryLookup {
-    fn run(&self, beat: &Heartbeat) -> Result<SharedMemory, Failure> {
-        let (mut found, searched) = self.objects(beat).map_err(|error| self.failure(&error))?;
+    fn run(&self, beat: &Heartbeat) -> Result<Found, Failure> {
+        let (mut memory, searched) = self.objects(beat).map_err(|error| self.failure(&error))?;
         let files = searched.iter().map(|object| object.file).collect();
         let elders = self.elders(files, beat).map_err(|error| self.failure(&error))?;
         let mut open = Bytes::ZERO;
         for object in searched {
             match elders.found.iter().find(|(file, _)| *file == object.file) {
-                Some((_, elder)) => keep(&mut found, &object, KeptWhy::Elder { pid: *elder }),
+                Some((_, elder)) => keep(&mut memory, &object, KeptWhy::Elder { pid: elder.pid }),
                 None => open = open + object.resident,
             }
         }
@@ -137,8 +140,9 @@ impl SharedMemoryLookup {
             // An elder of which nothing is known could hold all of the rest, and the rest decides.
             Some(why) if open >= self.needed => Err(Failure::Machine(why)),
             _ => {
-                found.returned = open;
-                Ok(found)
+                memory.returned = open;
+                let elders: BTreeSet<_> = elders.found.into_iter().map(|(_, elder)| elder).collect();
+                Ok(Found { memory, elders: elders.into_iter().collect() })
             }
         }
     }
@@ -146,10 +150,10 @@ impl SharedMemoryLookup {
     /// The shared memory of the process that is known to stay, and the objects that an older process may hold.
     fn objects(&self, beat: &Heartbeat) -> io::Result<(SharedMemory, Vec<SharedObject>)> {
         let root = self.root.as_fd();
-        let own = self.holder.pid;
-        let tmpfs = shared_objects::tmpfs_devices(reader(root, &format!("{own}/mountinfo"), beat)?)?;
+        let own = place(root, self.holder.pid)?;
+        let tmpfs = shared_objects::tmpfs_devices(reader(root, &format!("{own}mountinfo"), beat)?)?;
         let devices = Devices { internal: internal_device()?, tmpfs };
-        let smaps = reader(root, &format!("{own}/smaps"), beat)?;
+        let smaps = reader(root, &format!("{own}smaps"), beat)?;
         let mappings = smaps::mappings(smaps, |file| devices.hold(file))?;
         let segments = match reader(root, "sysvipc/shm", beat) {
             Ok(text) => shared_objects::segments(text)?,
@@ -183,9 +187,10 @@ impl SharedMemoryLookup {
                 return;
             }
             match self.mapped_by(pid, is_ancestor, missing) {
-                Ok(files) => {
+                Ok((start, files)) => {
                     missing.retain(|file| !files.contains(file));
-                    elders.found.extend(files.into_iter().map(|file| (file, pid)));
+                    let elder = ProcessId { pid, start };
+                    elders.found.extend(files.into_iter().map(|file| (file, elder)));
                 }
                 Err(error) => {
                     elders.unread.get_or_insert(format!("pid {pid} could not be asked for it: {error}"));
@@ -210,7 +215,8 @@ impl SharedMemoryLookup {
         Ok(elders)
     }
 
-    /// Which of `files` an older process maps that has memory of its own. None if its owner keeps that from being read.
+    /// Which of `files` an older process maps that has memory of its own, and when it started. None if its owner keeps that
+    /// from being read.
     ///
     /// # Errors
     /// It is not known yet.
@@ -219,19 +225,17 @@ impl SharedMemoryLookup {
         pid: Pid,
         is_ancestor: bool,
         files: &BTreeSet<FileId>,
-    ) -> io::Result<BTreeSet<FileId>> {
+    ) -> io::Result<(StartTime, BTreeSet<FileId>)> {
         let root = self.root.as_fd();
-        let uid = {
-            let text = unless_gone(whole(root, &format!("{pid}/stat")))?;
-            let Some(stat) = text.as_deref().and_then(parse::stat) else { return Ok(BTreeSet::new()) };
-            let is_older = (stat.start, pid) < (self.holder.start, self.holder.pid);
-            if !is_older || stat.kernel_thread() {
-                return Ok(BTreeSet::new());
-            }
-            let text = unless_gone(whole(root, &format!("{pid}/status")))?;
-            let Some((uid, _)) = text.as_deref().and_then(parse::uids) else { return Ok(BTreeSet::new()) };
-            uid
-        };
+        let none = Ok((StartTime(0), BTreeSet::new()));
+        let text = unless_gone(whole(root, &format!("{pid}/stat")))?;
+        let Some(stat) = text.as_deref().and_then(parse::stat) else { return none };
+        let is_older = (stat.start, pid) < (self.holder.start, self.holder.pid);
+        if !is_older || stat.kernel_thread() {
+            return none;
+        }
+        let text = unless_gone(whole(root, &format!("{pid}/status")))?;
+        let Some((uid, _)) = text.as_deref().and_then(parse::uids) else { return none };
         let owner = JobOwner { pid, uid, lock: Lock::Mmap, ..self.owner };
         let (root, own, holder, files) = (Arc::clone(&self.root), self.own, self.holder.pid, files.clone());
         let read = run_blocking(owner, move || mapped(root.as_fd(), own, holder, pid, &files));
@@ -240,12 +244,12 @@ impl SharedMemoryLookup {
             Err(error)
                 if error.kind() == io::ErrorKind::TimedOut && hangs_since(owner) >= self.hangs_after =>
             {
-                Ok(BTreeSet::new())
+                none
             }
-            Err(error) if is_withheld(&error, uid) => Ok(BTreeSet::new()),
+            Err(error) if is_withheld(&error, uid) => none,
             // A stranger that memmon may not read, such as pid 1 of a container, is no reason to doubt for ever.
-            Err(error) if is_denied(&error) && !is_ancestor && uid != self.owner.uid => Ok(BTreeSet::new()),
-            read => Ok(unless_gone(read)?.unwrap_or_default()),
+            Err(error) if is_denied(&error) && !is_ancestor && uid != self.owner.uid => none,
+            read => Ok((stat.start, unless_gone(read)?.unwrap_or_default())),
         }
     }
 
@@ -261,7 +265,7 @@ impl SharedMemoryLookup {
 /// The answers of older processes.
 #[derive(Default)]
 struct Elders {
-    found: Vec<(FileId, Pid)>,
+    found: Vec<(FileId, ProcessId)>,
     /// Why one of them gave no answer.
     unread: Option<String>,
 }
@@ -292,6 +296,19 @@ fn keep(found: &mut SharedMemory, object: &SharedObject, why: KeptWhy) {
     if found.largest.as_ref().is_none_or(|largest| largest.bytes < bytes) {
         found.largest = Some(KeptObject { name: Name::new(object.name.as_slice()), bytes, why });
     }
+}
+
+/// Whether an elder still has memory.
+fn lives(root: BorrowedFd<'_>, elder: ProcessId) -> bool {
+    let text = whole(root, &format!("{}/stat", elder.pid)).unwrap_or_default();
+    let state = parse::stat(&text).filter(|stat| stat.start == elder.start);
+    state.is_some_and(|stat| stat.threads > 1 || !matches!(stat.state, 'Z' | 'X'))
+}
+
+/// Where to read a process's memory: its own files are empty if its main thread has ended, and those of others are not.
+fn place(root: BorrowedFd<'_>, pid: Pid) -> nix::Result<String> {
+    let place = ProcessDirectory::open(root, pid)?.place()?;
+    Ok(format!("{pid}/{}", place.map(|(place, _)| place).unwrap_or_default()))
 }
 
 fn parent(root: BorrowedFd<'_>, pid: Pid) -> Option<Pid> {

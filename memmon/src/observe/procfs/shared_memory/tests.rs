@@ -133,6 +133,24 @@ fn the_eldest_that_maps_an_object_is_charged_for_what_it_has_touched() {
 }
 
 #[test]
+fn an_elder_whose_main_thread_has_ended_still_maps_the_object() {
+    let family = Family::new(9);
+    family.member(1, 0, 150);
+    family.member(2, 0, 190);
+    let pid = family.pid(1);
+    let (tree, thread) = (&family.tree, format!("{pid}/task/9"));
+    let maps = std::fs::read(tree.path().join(format!("{pid}/maps"))).unwrap();
+    tree.write(&format!("{pid}/maps"), "");
+    for dead in [format!("{pid}/statm"), format!("{pid}/task/{pid}/statm")] {
+        tree.write(&dead, "0 0 0 0 0 0 0\n");
+    }
+    tree.write(&format!("{thread}/statm"), "900 800 0 0 0 0 0\n");
+    tree.write(&format!("{thread}/maps"), maps);
+    let found = family.found(&family.root(), 2);
+    assert_eq!(family.elder_of(&found), Some(pid));
+}
+
+#[test]
 fn an_older_process_that_cannot_be_read_leaves_doubt_for_as_long_as_that_lasts() {
     let family = Family::new(1);
     family.member(1, 0, 150);
