@@ -19,6 +19,7 @@ mod privileges;
 mod progress;
 #[cfg(test)]
 mod readme;
+mod real_software;
 mod run;
 mod setup;
 mod shell;

@@ -1,4 +1,4 @@
-//! Programs for the tests of metrics and mail: Prometheus' promtool, and a Python that has an SMTP server.
+//! Programs for tests: Prometheus' promtool, a Python that has an SMTP server, and the real software of `test --real`.
 
 use std::{
     env,
@@ -7,14 +7,20 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::{shell, workspace};
+use crate::{real_software, shell, workspace};
 
 /// Looks for a program on this machine.
 type Find = fn() -> Option<PathBuf>;
 
 /// The variable that names each program to the tests, and a function that finds the program if the variable is not set.
-const ALL: [(&str, Find); 3] =
-    [("MEMMON_PROMTOOL", promtool), ("MEMMON_SMTPD_PYTHON", smtpd_python), ("MEMMON_POSTGRES", postgres)];
+const ALL: [(&str, Find); 6] = [
+    ("MEMMON_PROMTOOL", promtool),
+    ("MEMMON_SMTPD_PYTHON", smtpd_python),
+    ("MEMMON_POSTGRES", postgres),
+    ("MEMMON_REAL", real_software::found),
+    ("MEMMON_JAVA", || shell::find("java")),
+    ("MEMMON_QEMU", || shell::find("qemu-system-x86_64")),
+];
 
 /// Each variable that is not set, with its value, if there is one on this machine.
 pub(crate) fn found() -> impl Iterator<Item = (&'static str, PathBuf)> {

@@ -14,11 +14,11 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use self::{
-    machine::{KERNEL, Machine},
+    machine::{KERNEL, Machine, REAL},
     outcome::{Ignored, Outcome},
 };
 use crate::{
-    ebpf, shell, test_tools,
+    ebpf, real_software, shell, test_tools,
     toolchain::{self, ToolchainChoice},
     workspace,
 };
@@ -34,6 +34,10 @@ pub(crate) struct Options {
     /// Fail instead of skipping tests if those of the running kernel, or those with other programs, cannot run
     #[arg(long)]
     require_kernel: bool,
+    /// Run only the tests with real software (PostgreSQL, Redis, a JVM, Python, LMDB, QEMU), and print what memmon charges each
+    /// program with and what its end gave back; packages are unpacked below target/tools
+    #[arg(long, conflicts_with = "filters")]
+    real: bool,
     /// Run only the tests whose names contain one of these
     #[arg(last = true, value_name = "FILTER")]
     filters: Vec<String>,
@@ -50,9 +54,11 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
     }
 
     let mut total = Total::default();
-    if let Err(why) = &object {
+    if options.real {
+        real(&object, &machine, &mut total)?;
+    } else if let Err(why) = &object {
         println!("{why}\nso memmon is tested without it");
-        variant(&["--no-default-features"], options, &machine, &mut total)?;
+        variant(&["--no-default-features"], &options.filters, &machine, &mut total, false)?;
         let why = "the BPF half is not built".to_owned();
         let asked_for = |name: &String| {
             options.filters.is_empty() || options.filters.iter().any(|filter| name.contains(filter))
@@ -61,8 +67,9 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
         let unmet = all.filter(|name| !total.has_met(Some(name)));
         total.skipped.extend(unmet.map(|name| (name, why.clone())).collect::<Vec<_>>());
     } else {
-        variant(&[], options, &machine, &mut total)?;
-        variant(&["--package=memmon", "--no-default-features"], options, &machine, &mut total)?;
+        variant(&[], &options.filters, &machine, &mut total, false)?;
+        let without = ["--package=memmon", "--no-default-features"];
+        variant(&without, &options.filters, &machine, &mut total, false)?;
     }
 
     if options.require_kernel && options.filters.is_empty() && !total.has_met(None) {
@@ -115,17 +122,41 @@ impl Total {
     }
 }
 
+/// Runs the tests with real software, and prints their table.
+fn real(object: &Result<(), String>, machine: &Machine, total: &mut Total) -> Result<()> {
+    if let Err(why) = real_software::fetch() {
+        println!("some of the software is missing: {why:#}");
+    }
+    let table = real_software::table();
+    let _ = fs::remove_file(&table);
+    let mut selection = vec!["--package=memmon", "--test=daemon"];
+    selection.extend(object.is_err().then_some("--no-default-features"));
+    variant(&selection, &["real::", "postgres::"].map(str::to_owned), machine, total, true)?;
+    let rows = fs::read_to_string(&table).unwrap_or_default();
+    println!("\n{:<40} {:>8} {:>8} {:>8}   verdict", "MiB", "RSS", "charged", "back");
+    print!("{rows}");
+    Ok(())
+}
+
 /// Runs the tests that cargo builds with `selection`: first those that run anywhere, then those that this machine can run
 /// in addition.
-fn variant(selection: &[&str], options: &Options, machine: &Machine, total: &mut Total) -> Result<()> {
-    let outcome = cargo_test(selection, &options.filters)?;
+fn variant(
+    selection: &[&str],
+    filters: &[String],
+    machine: &Machine,
+    total: &mut Total,
+    is_real: bool,
+) -> Result<()> {
+    let outcome = cargo_test(selection, filters)?;
     total.add(&outcome);
     let mut able = Vec::new();
     for Ignored { name, reason } in outcome.ignored {
         if total.ignored.insert(name.clone(), reason.clone()).is_some() {
             continue; // the other variant has seen the same test
         }
-        match machine.lacks(&reason) {
+        let elsewhere =
+            || (!is_real && reason.contains(REAL)).then(|| "`cargo xtask test --real` runs it".to_owned());
+        match elsewhere().or_else(|| machine.lacks(&reason)) {
             None => able.push(name),
             Some(why) => {
                 total.skipped.insert((name, why));
@@ -155,7 +186,7 @@ fn cargo_test(selection: &[&str], arguments: &[String]) -> Result<Outcome> {
     let (reader, writer) = io::pipe().context("cannot make a pipe")?;
     let errors = writer.try_clone().context("cannot make a pipe")?;
     command.stdin(Stdio::null()).stdout(writer).stderr(errors).env("CARGO_TERM_COLOR", "never");
-    command.envs(test_tools::found());
+    command.envs(test_tools::found()).env("MEMMON_REAL_TABLE", real_software::table());
     let mut child = command.spawn().context("cannot start cargo")?;
     // The command holds the writing ends, and the reader waits until the last of them is closed.
     drop(command);

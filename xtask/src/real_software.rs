@@ -1,0 +1,66 @@
+//! Real software for `cargo xtask test --real`: Debian's packages, unpacked below target/tools. None of them is installed, and
+//! no service is started.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{shell, workspace};
+
+/// Redis, LMDB and numpy, with the libraries that a minimal system lacks, by their names in Debian 12.
+const PACKAGES: [&str; 16] = [
+    "redis-server",
+    "redis-tools",
+    "libatomic1",
+    "libhiredis0.14",
+    "libjemalloc2",
+    "liblua5.1-0",
+    "liblzf1",
+    "lua-bitop",
+    "lua-cjson",
+    "python3-lmdb",
+    "liblmdb0",
+    "python3-numpy",
+    "libblas3",
+    "liblapack3",
+    "libgfortran5",
+    "libquadmath0",
+];
+
+fn folder() -> PathBuf {
+    workspace::root().join("target/tools/real")
+}
+
+/// The folder with the unpacked packages, if there is one.
+pub(crate) fn found() -> Option<PathBuf> {
+    let folder = folder();
+    shell::is_executable(&folder.join("usr/bin/redis-server")).then_some(folder)
+}
+
+/// The file to which the tests add the lines of their table.
+pub(crate) fn table() -> PathBuf {
+    workspace::root().join("target/tools/real-software.txt")
+}
+
+/// Downloads and unpacks what is missing.
+pub(crate) fn fetch() -> Result<()> {
+    if found().is_some() {
+        return Ok(());
+    }
+    let codename = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    if !codename.lines().any(|line| line == "VERSION_CODENAME=bookworm") || shell::find("apt-get").is_none() {
+        bail!("the packages are those of Debian 12 (bookworm), and this is another system");
+    }
+    let draft = workspace::root().join("target/tools/real.new");
+    let archives = draft.join("archives");
+    let _ = fs::remove_dir_all(&draft);
+    fs::create_dir_all(&archives).with_context(|| format!("cannot make {}", archives.display()))?;
+    shell::run(Command::new("apt-get").arg("download").args(PACKAGES).current_dir(&archives))
+        .context("the packages could not be downloaded; `apt-get update` brings the lists up to date")?;
+    for archive in fs::read_dir(&archives)? {
+        shell::run(Command::new("dpkg").arg("-x").arg(archive?.path()).arg(&draft))?;
+    }
+    fs::remove_dir_all(&archives)?;
+    let _ = fs::remove_dir_all(folder());
+    fs::rename(&draft, folder()).context("cannot put the packages into their place")
+}
