@@ -150,7 +150,6 @@ impl Software {
             mib(charged),
             mib(back)
         );
-        print!("{row}");
         if let Some(table) = std::env::var_os("MEMMON_REAL_TABLE") {
             let mut table = File::options().append(true).create(true).open(table).unwrap();
             table.write_all(row.as_bytes()).unwrap();

@@ -326,8 +326,8 @@ fn mapped(
     if own && kcmp::same_memory(pid, holder) {
         return Ok(BTreeSet::new());
     }
-    let file =
-        openat(root, format!("{pid}/maps").as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let maps = format!("{}maps", place(root, pid)?);
+    let file = openat(root, maps.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
     let all = smaps::files(BufReader::with_capacity(16 << 10, File::from(file)));
     all.filter(|file| file.as_ref().map_or(true, |file| files.contains(file))).collect()
 }
