@@ -22,14 +22,17 @@
 //! ```
 
 mod backoff;
+mod effect;
 mod escalate;
+mod pause;
 mod pidfd;
 mod reaper;
 mod victims;
 mod warrant;
 
 pub use backoff::{BackoffPolicy, HeldBack, RepeatOffenders, Waiting, is_short, is_urgent, urgent_above};
-pub use escalate::{Effect, Effects, EscalationTiming, Event, Outcome, Phase, State, escalate};
+pub use effect::{Effect, Effects, Event, Outcome};
+pub use escalate::{EscalationTiming, Phase, State, escalate};
 pub use pidfd::{OpenedProcess, Pidfd};
 pub use reaper::Reaper;
 pub use rustix::io::Errno;

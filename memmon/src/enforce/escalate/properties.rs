@@ -6,7 +6,10 @@ use super::{
     tests::{GRACE, TIMING, another_process, breach, still_over, unconfirmed, victim, within},
     *,
 };
-use crate::enforce::{testing::process, warrant::Evidence};
+use crate::{
+    enforce::{testing::process, warrant::Evidence},
+    model::{Doubt, Protection},
+};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     enforce::{testing::process, warrant::Evidence},
-    model::{Limit, Pid, StartTime},
+    model::{Doubt, Limit, Pid, Protection, StartTime},
 };
 
 pub(super) const GRACE: Duration = Duration::from_secs(5);
