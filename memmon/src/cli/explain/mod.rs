@@ -232,15 +232,15 @@ fn rule_limit(rule: &LimitRule, explanation: &Explanation<'_>) -> String {
     let Explanation { memory, rules, .. } = explanation;
     let limit = match rules.limit_under(Some(rule), memory) {
         Some((_, limit)) if rule.limit == RuleLimit::Thresholds => {
-            format!("over {}, by thresholds", amount(limit))
+            format!("over {limit}, by thresholds")
         }
-        Some((_, limit)) => format!("over {}", amount(limit)),
+        Some((_, limit)) => format!("over {limit}"),
         None => return "no limit".to_owned(),
     };
     let lasting = if rule.lasting.is_zero() {
         String::new()
     } else {
-        format!(", for {}", span(rule.lasting.as_secs_f64()))
+        format!(", for {}", Span(rule.lasting))
     };
     let action = if rule.action == Action::Warn { ", only a warning" } else { "" };
     format!("{limit}{lasting}{action}")
@@ -353,7 +353,7 @@ fn verdict(explanation: &Explanation<'_>, users: Users<'_>) -> String {
             let lasting = breach.by.and_then(|name| rules.named(name)).map(|rule| rule.lasting);
             let lasting = lasting.filter(|lasting| !lasting.is_zero());
             let lasting =
-                lasting.map(|lasting| format!(", if that lasts for {}", span(lasting.as_secs_f64())));
+                lasting.map(|lasting| format!(", if that lasts for {}", Span(lasting)));
             let (key, lasting) = (limit_key(breach), lasting.unwrap_or_default());
             format!("terminated: {rss} resident exceeds {key} {limit}{lasting}")
         }
