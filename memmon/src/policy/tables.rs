@@ -69,7 +69,7 @@ fn a_rule_that_may_match_counts_against_the_owner_who_withholds_it() {
     }
     assert!(matches!(judged(exe(), RuleLimit::None, Fact::Withheld, 0), Verdict::Unsure(_)));
     assert!(matches!(judged(exe(), RuleLimit::None, Fact::Unreadable, 1000), Verdict::Unsure(_)));
-    // The smaller limit holds, for whom it may hold.
+    // The smaller limit holds for a process that it may hold for.
     for file in [Fact::Absent, Fact::Withheld] {
         assert_eq!(by(judged(not_exe(), small, file, 1000)), Some(Some("r".to_owned())));
     }

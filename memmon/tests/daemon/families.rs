@@ -155,7 +155,7 @@ fn of_a_parent_and_its_children_the_parent_is_ended_first_and_the_others_are_loo
             thread::sleep(Duration::from_millis(5));
         }
         assert_eq!(parent.ended_by(SOON), Some(libc::SIGKILL));
-        // Who has the memory now is charged for it.
+        // The process that has the memory now is charged for it.
         for pid in &younger {
             daemon.told("terminated", *pid);
             gone_before(&daemon, parent.pid(), *pid);

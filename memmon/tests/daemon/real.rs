@@ -159,9 +159,14 @@ impl Software {
 }
 
 impl Drop for Software {
+    /// Ends it with all that it has started: what is left in its own cgroup.
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let left = fs::read_to_string(self.group.0.join("cgroup.procs")).unwrap_or_default();
+        for pid in left.lines().filter_map(|pid| pid.parse().ok()) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
     }
 }
 

@@ -237,11 +237,8 @@ fn rule_limit(rule: &LimitRule, explanation: &Explanation<'_>) -> String {
         Some((_, limit)) => format!("over {limit}"),
         None => return "no limit".to_owned(),
     };
-    let lasting = if rule.lasting.is_zero() {
-        String::new()
-    } else {
-        format!(", for {}", Span(rule.lasting))
-    };
+    let lasting =
+        if rule.lasting.is_zero() { String::new() } else { format!(", for {}", Span(rule.lasting)) };
     let action = if rule.action == Action::Warn { ", only a warning" } else { "" };
     format!("{limit}{lasting}{action}")
 }
@@ -352,8 +349,7 @@ fn verdict(explanation: &Explanation<'_>, users: Users<'_>) -> String {
             let (rss, limit) = apart(breach.rss, breach.limit);
             let lasting = breach.by.and_then(|name| rules.named(name)).map(|rule| rule.lasting);
             let lasting = lasting.filter(|lasting| !lasting.is_zero());
-            let lasting =
-                lasting.map(|lasting| format!(", if that lasts for {}", Span(lasting)));
+            let lasting = lasting.map(|lasting| format!(", if that lasts for {}", Span(lasting)));
             let (key, lasting) = (limit_key(breach), lasting.unwrap_or_default());
             format!("terminated: {rss} resident exceeds {key} {limit}{lasting}")
         }

@@ -59,12 +59,12 @@ impl RecheckQueue {
     /// Has a process looked at again at `due`.
     pub(in crate::daemon::engine) fn note_at(
         &mut self,
-        whom: ProcessId,
+        process: ProcessId,
         crossed: Option<Crossed>,
         due: Instant,
     ) {
-        self.insert(whom.pid, Some(whom.start), crossed, None, due);
-        if let Some(one) = self.0.get_mut(&whom.pid) {
+        self.insert(process.pid, Some(process.start), crossed, None, due);
+        if let Some(one) = self.0.get_mut(&process.pid) {
             one.due = due;
         }
     }
