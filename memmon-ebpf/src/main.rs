@@ -40,8 +40,10 @@ fn rss_stat(context: BtfTracePointContext) -> i32 {
 /// the second has another type since 7.2.
 #[btf_tracepoint(function = "hrtimer_expire_entry")]
 fn tick(_: BtfTracePointContext) -> i32 {
-    // SAFETY: a helper without arguments (5.11); the interrupted task is never null.
-    let task = unsafe { Task::new(bpf_get_current_task_btf().cast()) };
+    // SAFETY: a helper without arguments (5.11).
+    let task = unsafe { bpf_get_current_task_btf() };
+    // SAFETY: the interrupted task, which the verifier knows and which is never null.
+    let task = unsafe { Task::new(task.cast()) };
     // None: the CPU is idle, or runs a kernel thread.
     if let Some(mm) = task.mm() {
         count::count(|counters| counters.ticks += 1);

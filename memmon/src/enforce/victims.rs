@@ -60,7 +60,8 @@ impl Victims {
         Ok(Self { table: BTreeMap::new(), timing, exits, next_ticket: 0 })
     }
 
-    /// Starts the termination of `process`; `grace` is that of its rule, if that has one. For a process that is already a victim, only its peak is noted.
+    /// Starts the termination of `process`; `grace` is that of its rule, if that has one. For a process that is already a
+    /// victim, only its peak is noted.
     pub fn start_termination(
         &mut self,
         process: Process,

@@ -5,8 +5,9 @@ use crate::daemon::engine::Engine;
 use crate::model::{Breach, Crossed, Process};
 
 impl Engine<'_> {
-    /// Whether `process`, which is over its limit, is left alone for now because it has not been for long enough. It is looked
-    /// at again until then; a single scan never waits for that. A process above its hard ceiling does not wait, nor does any while the machine is short of memory.
+    /// Whether `process`, which is over its limit, is left alone for now because it has not been for long enough. It is
+    /// looked at again when that time is over; a single scan never waits for it. There is no wait above the hard ceiling, or
+    /// while the machine is short of memory.
     pub(super) fn waits(
         &mut self,
         process: &Process,
