@@ -21,6 +21,16 @@ fn two_gears() -> Option<KernelMap> {
     None
 }
 
+/// Waits for a crossing of `hog`, and returns the pages that it had then.
+fn first_crossing(map: &mut KernelMap, hog: &Hog) -> u64 {
+    let mut seen = Vec::new();
+    eventually("the crossing", || {
+        seen.extend(crossings(map, hog.pid()));
+        !seen.is_empty()
+    });
+    seen[0].rss_pages
+}
+
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
 fn ticks_alone_notice_a_crossing() {
@@ -29,12 +39,7 @@ fn ticks_alone_notice_a_crossing() {
     map.set_default_wake_level(pages(64)).unwrap();
     // Small pages, a few milliseconds of work beyond the level.
     let hog = Hog::start("anon 250M hold");
-    let mut seen = Vec::new();
-    eventually("the crossing", || {
-        seen.extend(crossings(&mut map, hog.pid()));
-        !seen.is_empty()
-    });
-    let rss = seen[0].rss_pages;
+    let rss = first_crossing(&mut map, &hog);
     assert!((pages(64)..pages(250)).contains(&rss), "{rss} pages at the tick");
 }
 
@@ -48,12 +53,7 @@ fn the_exact_gear_notices_a_crossing_where_it_is() {
     map.shift(Gear::Exact).unwrap();
     assert_eq!(map.gear(), Gear::Exact);
     go_on(&hog);
-    let mut seen = Vec::new();
-    eventually("the crossing", || {
-        seen.extend(crossings(&mut map, hog.pid()));
-        !seen.is_empty()
-    });
-    let rss = seen[0].rss_pages;
+    let rss = first_crossing(&mut map, &hog);
     assert!((pages(64)..=pages(64) + stride() + STEP).contains(&rss), "{rss} pages at the crossing");
 }
 
@@ -108,12 +108,7 @@ fn a_level_of_its_own_below_the_default_lowers_the_floor() {
     map.shift(Gear::Exact).unwrap();
     map.set_wake_level(identity(hog.pid()), pages(30)).unwrap();
     go_on(&hog);
-    let mut seen = Vec::new();
-    eventually("the crossing", || {
-        seen.extend(crossings(&mut map, hog.pid()));
-        !seen.is_empty()
-    });
-    let rss = seen[0].rss_pages;
+    let rss = first_crossing(&mut map, &hog);
     assert!((pages(30)..=pages(30) + stride() + STEP).contains(&rss), "{rss} pages at the crossing");
 }
 
