@@ -214,7 +214,7 @@ fn diagnose<'a>(facts: &'a Facts, support: &'a Support) -> Diagnosis<'a> {
 
 fn gears(support: &Support) -> String {
     match &support.one_gear {
-        None => "two: a change of memory costs nothing while no process is near its limit".to_owned(),
+        None => "two: no program runs at a page fault while no process is near its limit".to_owned(),
         Some(why) => format!("one: {why}"),
     }
 }

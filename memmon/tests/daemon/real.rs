@@ -164,7 +164,8 @@ impl Drop for Software {
         let _ = self.child.kill();
         let _ = self.child.wait();
         let left = fs::read_to_string(self.group.0.join("cgroup.procs")).unwrap_or_default();
-        for pid in left.lines().filter_map(|pid| pid.parse().ok()) {
+        // 0 stands for a process of another pid namespace, and kill(2) would take it for the test's own group.
+        for pid in left.lines().filter_map(|pid| pid.parse().ok()).filter(|pid: &i32| *pid > 1) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
     }

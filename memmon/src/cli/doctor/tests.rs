@@ -31,7 +31,7 @@ fn all_is_well() {
     ok  source proc       available
     ok  source auto       takes ebpf
     ok  counter error     up to 768KB for a process, on 2 CPUs
-    ok  gears             two: a change of memory costs nothing while no process is near its limit
+    ok  gears             two: no program runs at a page fault while no process is near its limit
     ok  statm             an exact sum
 
     memmon can watch and enforce here.
