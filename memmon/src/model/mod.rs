@@ -2,6 +2,7 @@
 
 mod bytes;
 mod listen;
+mod machine;
 mod measure;
 mod notify;
 mod origin;
@@ -18,6 +19,7 @@ mod verdict;
 
 pub use bytes::{Bytes, SystemMemory};
 pub use listen::Listen;
+pub use machine::{Elsewhere, MachineMemory, Pressure};
 pub use measure::Measure;
 pub use notify::{Hook, Mail};
 pub use origin::Origin;

@@ -95,6 +95,9 @@ pub struct Reading {
     pub start: Option<StartTime>,
     /// Resident memory: file, anonymous and shared pages.
     pub rss: Bytes,
+    /// Memory that is not a file's: anonymous, shared and swapped-out memory. From a pass over /proc only the resident
+    /// anonymous memory.
+    pub held: Bytes,
     /// Maximum by which `rss` may be too low (per-CPU and per-thread batches that are not folded in yet).
     pub error: Bytes,
 }

@@ -33,7 +33,11 @@ pub fn merge(map: &[Reading], proc: &[Reading]) -> Merged {
             continue;
         };
         let apart = differ(ours.rss, theirs.rss, ours.error + theirs.error);
-        merged.readings.push(if apart { Reading { start: ours.start, ..*theirs } } else { *ours });
+        merged.readings.push(if apart {
+            Reading { start: ours.start, held: ours.held, ..*theirs }
+        } else {
+            *ours
+        });
     }
     merged.missed.extend(seen.keys());
     merged.readings.extend(seen.into_values());
@@ -82,11 +86,13 @@ mod tests {
     use crate::model::{Fact, Launch, Name, Names, StartTime, Uid};
 
     fn of_map(pid: u32, rss: u64) -> Reading {
-        Reading { pid: Pid(pid), start: Some(StartTime(u64::from(pid))), rss: Bytes(rss), error: Bytes(10) }
+        let (start, rss) = (Some(StartTime(u64::from(pid))), Bytes(rss));
+        Reading { pid: Pid(pid), start, rss, held: rss, error: Bytes(10) }
     }
 
     fn of_proc(pid: u32, rss: u64) -> Reading {
-        Reading { pid: Pid(pid), start: None, rss: Bytes(rss), error: Bytes::ZERO }
+        let rss = Bytes(rss);
+        Reading { pid: Pid(pid), start: None, rss, held: rss, error: Bytes::ZERO }
     }
 
     fn confirmed(pid: u32, start: u64, rss: u64) -> Process {

@@ -5,6 +5,7 @@ mod choice;
 mod explain;
 mod growth;
 mod limit_rule;
+pub mod machine;
 mod matcher;
 mod patterns;
 mod rules;

@@ -147,7 +147,7 @@ proptest! {
     fn every_process_not_within_its_limits_was_a_suspect(rules in any_rules(), snapshot in any_snapshot()) {
         let reading = |process: &Process| {
             let Process { id, rss, error, .. } = *process;
-            Reading { pid: id.pid, start: Some(id.start), rss, error }
+            Reading { pid: id.pid, start: Some(id.start), rss, held: rss, error }
         };
         let readings: Vec<_> = snapshot.processes.iter().map(reading).collect();
         let suspects = suspects(&rules, &Survey { memory: snapshot.memory, readings });
@@ -205,7 +205,7 @@ proptest! {
     ) {
         let reading = |process: &Process| {
             let Process { id, rss, error, .. } = *process;
-            Reading { pid: id.pid, start: Some(id.start), rss, error }
+            Reading { pid: id.pid, start: Some(id.start), rss, held: rss, error }
         };
         let readings: Vec<_> = snapshot.processes.iter().map(reading).collect();
         let suspects = suspects(&rules, &Survey { memory: snapshot.memory, readings });

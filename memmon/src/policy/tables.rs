@@ -324,8 +324,10 @@ fn exceeding_either_limit_terminates() {
 
 #[test]
 fn a_suspect_is_over_if_its_error_is_added() {
-    let reading =
-        |pid, rss, error| Reading { pid: Pid(pid), start: None, rss: Bytes(rss), error: Bytes(error) };
+    let reading = |pid, rss, error| {
+        let rss = Bytes(rss);
+        Reading { pid: Pid(pid), start: None, rss, held: rss, error: Bytes(error) }
+    };
     let limit = 2 * Bytes::GIB;
     let readings = vec![
         reading(1, limit + 1, 0),

@@ -73,19 +73,22 @@ pub(super) fn stat(text: &[u8]) -> Option<Stat<'_>> {
     Some(Stat { comm, state, parent, session, terminal, flags, threads, start, layout })
 }
 
-/// The first two fields of /proc/PID/statm, in pages.
+/// The first three fields of /proc/PID/statm, in pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Statm {
     /// Virtual size: 0 only if there is no memory at all.
     pub size: u64,
     /// Resident file, anonymous and shared pages.
     pub resident: u64,
+    /// Those of them that are file or shared pages.
+    pub shared: u64,
 }
 
 /// Parses /proc/PID/statm: `size resident shared …`.
 pub(super) fn statm(text: &[u8]) -> Option<Statm> {
     let mut fields = words(text);
-    Some(Statm { size: number(fields.next()?)?, resident: number(fields.next()?)? })
+    let (size, resident) = (number(fields.next()?)?, number(fields.next()?)?);
+    Some(Statm { size, resident, shared: number(fields.next()?)? })
 }
 
 /// The amount after `label` in a text of `Label:   123 kB` lines (meminfo, smaps_rollup).
@@ -279,9 +282,9 @@ mod tests {
         }
 
         #[test]
-        fn statm_parses_its_first_two_fields(size: u64, resident: u64) {
-            let text = format!("{size} {resident} 300 1 0 2 0\n");
-            prop_assert_eq!(statm(text.as_bytes()), Some(Statm { size, resident }));
+        fn statm_parses_its_first_three_fields(size: u64, resident: u64, shared: u64) {
+            let text = format!("{size} {resident} {shared} 1 0 2 0\n");
+            prop_assert_eq!(statm(text.as_bytes()), Some(Statm { size, resident, shared }));
         }
     }
 }

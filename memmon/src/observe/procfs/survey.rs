@@ -65,7 +65,8 @@ impl ProcRoot {
             (Accuracy::StatmExact | Accuracy::StatmLags { .. }, None) => 1,
         };
         let rss = pages(statm.resident, self.page_size);
-        Ok(Some(Reading { pid, start: None, rss, error: accuracy.error(threads) }))
+        let held = pages(statm.resident.saturating_sub(statm.shared), self.page_size);
+        Ok(Some(Reading { pid, start: None, rss, held, error: accuracy.error(threads) }))
     }
 
     /// Number of threads of a process: its task directory has two links more (`proc_task_getattr`, since Linux 2.6.0).

@@ -1,0 +1,53 @@
+//! The machine's memory as a whole, and where it is that belongs to no process.
+
+use serde::Serialize;
+
+use super::{Bytes, SystemMemory};
+
+/// What decides whether the machine is short of memory: /proc/meminfo and /proc/pressure/memory.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct MachineMemory {
+    /// `MemTotal` and `MemAvailable`.
+    #[serde(flatten)]
+    pub memory: SystemMemory,
+    /// `SwapTotal`; zero without swap.
+    #[serde(rename = "swap_total_bytes")]
+    pub swap_total: Bytes,
+    /// `SwapFree`.
+    #[serde(rename = "swap_free_bytes")]
+    pub swap_free: Bytes,
+    /// Memory that belongs to no process.
+    pub elsewhere: Elsewhere,
+    /// None if the kernel does not measure it.
+    pub pressure: Option<Pressure>,
+}
+
+/// Memory that no process's end gives back for certain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Elsewhere {
+    /// `Shmem`: files in tmpfs, System V segments, and shared memory of processes.
+    #[serde(rename = "shmem_bytes")]
+    pub shmem: Bytes,
+    /// `SUnreclaim`: the kernel's own memory.
+    #[serde(rename = "slab_bytes")]
+    pub slab: Bytes,
+    /// `Hugetlb`: the pool of huge pages.
+    #[serde(rename = "hugetlb_bytes")]
+    pub hugetlb: Bytes,
+}
+
+/// The share of the last ten seconds, in percent, in which processes waited for memory (`avg10`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Pressure {
+    /// In which at least one process did.
+    pub some: f64,
+    /// In which all processes that had something to do did.
+    pub full: f64,
+}
+
+impl MachineMemory {
+    /// The share of swap that is free, in percent; none without swap.
+    pub fn swap_free_percent(&self) -> Option<f64> {
+        (self.swap_total > Bytes::ZERO).then(|| self.swap_free.percent_of(self.swap_total))
+    }
+}

@@ -1,0 +1,19 @@
+//! A machine that is short of memory: whether it is, which processes made it so, and which one ends first.
+//!
+//! ```text
+//! MachineMemory ─▶ shortage: calm, warn or act, with the reasons
+//! Survey ─▶ Baseline, while the machine is well ─▶ growth since then ─▶ order: the culprits first
+//! ```
+//!
+//! A process that did not grow since the machine was well is never ended: it did not cause the shortage, and the shortage
+//! would come back. If the memory went to no process (tmpfs, huge pages, the kernel), nobody is ended.
+
+mod baseline;
+mod order;
+#[cfg(test)]
+mod properties;
+mod shortage;
+
+pub use baseline::Baseline;
+pub use order::{Candidate, Cause, Group, Order, Place, Standing, order};
+pub use shortage::{Levels, MachineLimits, Reason, Shortage};

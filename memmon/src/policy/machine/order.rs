@@ -1,0 +1,415 @@
+//! Which process ends first if the machine is short of memory.
+//!
+//! What one user, unit or session holds together is one culprit: ten workers, or a fork storm. So a process ranks by what the
+//! largest group that it belongs to has grown by since the machine was well, then by its own growth. A process that did
+//! not grow is not ended, and neither is one whose group has too small a part in the loss.
+
+use std::{cmp::Reverse, collections::BTreeMap};
+
+use serde::Serialize;
+
+use crate::model::{
+    Bytes, Doubt, Fact, MachineMemory, Name, Pid, Process, ProcessId, Protection, StartTime, Uid, Verdict,
+    unit_path,
+};
+use crate::policy::{Rules, walk::judge_as_over};
+
+/// A process that may have caused the shortage, as /proc has just confirmed it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidate {
+    /// The process, with its memory measured.
+    pub process: Process,
+    /// What it has grown by since the machine was well.
+    pub growth: Bytes,
+}
+
+/// All candidates: those that end, in this order, and then those that do not.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Order {
+    /// The candidates.
+    pub places: Vec<Place>,
+    /// How much less memory is available than when the machine was well.
+    #[serde(rename = "lost_bytes")]
+    pub lost: Bytes,
+    /// By how much the candidates have grown together.
+    #[serde(rename = "grown_bytes")]
+    pub grown: Bytes,
+}
+
+/// One candidate, and the reasons for its place.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Place {
+    /// The process.
+    #[serde(flatten)]
+    pub process: ProcessId,
+    /// The memory that its end gives back at least.
+    #[serde(rename = "gives_back_bytes")]
+    pub gives_back: Bytes,
+    /// What of that came since the machine was well.
+    #[serde(rename = "growth_bytes")]
+    pub growth: Bytes,
+    /// Whether it ends, or why not.
+    #[serde(flatten)]
+    pub standing: Standing,
+}
+
+/// Whether a candidate ends.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "standing")]
+pub enum Standing {
+    /// It ends if the ends of those before it were not enough.
+    Ends {
+        /// What it is a part of.
+        cause: Cause,
+    },
+    /// It has hardly grown since the machine was well.
+    Idle,
+    /// It has grown, but not so much, together with others of its user or unit, that it caused the shortage.
+    NotTheCause,
+    /// A rule exempts it from every limit, or only warns about it.
+    Exempt,
+    /// It is never touched.
+    Protected {
+        /// The rule.
+        protection: Protection,
+    },
+    /// A rule that might protect it could not be checked.
+    Unsure {
+        /// The reason.
+        doubt: Doubt,
+    },
+}
+
+/// What caused the shortage, as far as one process is part of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Cause {
+    /// The processes that grew together.
+    #[serde(flatten)]
+    pub group: Group,
+    /// What they have grown by.
+    #[serde(rename = "group_growth_bytes")]
+    pub growth: Bytes,
+    /// Number of processes that grew.
+    pub processes: usize,
+}
+
+/// Processes that belong together.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case", tag = "group")]
+pub enum Group {
+    /// One process.
+    Process {
+        /// The process.
+        #[serde(flatten)]
+        process: ProcessId,
+    },
+    /// Those of a systemd unit, a login session's scope among them.
+    Unit {
+        /// Its name.
+        unit: Name,
+    },
+    /// Those of a session (setsid(2)), if they belong to no unit.
+    Session {
+        /// Its leader.
+        leader: Pid,
+    },
+    /// Those of a user, without root: its services have nothing in common.
+    User {
+        /// The user.
+        uid: Uid,
+    },
+}
+
+/// The smallest share of all memory that counts as growth: a thousandth; and never less than a megabyte.
+const LEAST_GROWTH: (u64, Bytes) = (1024, Bytes(Bytes::MIB));
+
+/// The smallest share of all memory that can be the cause of a shortage: one percent.
+const LEAST_CAUSE: u64 = 100;
+
+/// A group that has at least this share of the loss caused it, even if most of the memory went elsewhere: a quarter.
+const LEAST_SHARE: u64 = 4;
+
+/// Most of the memory went to processes if they have grown by at least this share of the loss: a half.
+const MOST: u64 = 2;
+
+impl Group {
+    /// The groups of a process, from the smallest to the largest.
+    fn of(process: &Process) -> Vec<Self> {
+        let unit =
+            process.cgroup.known().and_then(unit_path).map(|unit| Self::Unit { unit: Name::new(unit) });
+        let session = || process.launch.session.map(|leader| Self::Session { leader });
+        let user = (process.real_uid != Uid::ROOT).then_some(Self::User { uid: process.real_uid });
+        [Self::Process { process: process.id }].into_iter().chain(unit.or_else(session)).chain(user).collect()
+    }
+}
+
+impl Order {
+    /// The process that ends first, if one does.
+    pub fn first(&self) -> Option<&Place> {
+        self.places.first().filter(|place| place.ends())
+    }
+
+    /// The processes that end if `needed` has to come back: no more of them than it takes.
+    pub fn enough(&self, needed: Bytes) -> &[Place] {
+        let ending = self.places.iter().take_while(|place| place.ends());
+        let mut back = Bytes::ZERO;
+        let number = ending.take_while(|place| {
+            let wanted = back < needed;
+            back = back + place.gives_back;
+            wanted
+        });
+        let number = number.count();
+        self.places.get(..number).unwrap_or_default()
+    }
+}
+
+impl Place {
+    /// Whether it ends.
+    pub const fn ends(&self) -> bool {
+        matches!(self.standing, Standing::Ends { .. })
+    }
+}
+
+/// A grower, with the growth by which it ranks.
+struct Grower<'a> {
+    process: &'a Process,
+    groups: Vec<Group>,
+    gives_back: Bytes,
+    growth: Bytes,
+}
+
+/// The order in which `candidates` end, if `lost` is by how much less memory is available than when the machine was well.
+pub fn order(rules: &Rules, machine: &MachineMemory, lost: Bytes, candidates: &[Candidate]) -> Order {
+    let total = machine.memory.total;
+    let (share, smallest) = LEAST_GROWTH;
+    let least = Bytes(total.0 / share).max(smallest);
+    let (mut growers, mut others, mut grown) = (Vec::new(), Vec::new(), Bytes::ZERO);
+    for Candidate { process, growth } in candidates {
+        // Memory that others hold as well did not come from this process.
+        let gives_back = process.charged_at_least();
+        let growth = gives_back.min(*growth);
+        grown = grown + growth;
+        let standing = match judge_as_over(rules, process, &machine.memory) {
+            Verdict::Protected(protection) => Standing::Protected { protection },
+            Verdict::Unsure(doubt) => Standing::Unsure { doubt },
+            Verdict::Terminate(_) if growth < least => Standing::Idle,
+            Verdict::Terminate(_) => {
+                growers.push(Grower { process, groups: Group::of(process), gives_back, growth });
+                continue;
+            }
+            Verdict::Within | Verdict::Inherits(_) | Verdict::Uncharged(_) | Verdict::Warn(_) => {
+                Standing::Exempt
+            }
+        };
+        others.push(Place { process: process.id, gives_back, growth, standing });
+    }
+    let sums = sums(&growers);
+    let is_cause = |growth: Bytes| {
+        let most_went_to_processes = grown.0.saturating_mul(MOST) >= lost.0;
+        let has_its_share = growth.0.saturating_mul(LEAST_SHARE) >= lost.0;
+        growth.0 >= total.0 / LEAST_CAUSE && (most_went_to_processes || has_its_share)
+    };
+    let mut ending = Vec::new();
+    for grower in growers {
+        let (rank, cause) = cause(&grower, &sums);
+        let Grower { process, gives_back, growth, .. } = grower;
+        if is_cause(rank) {
+            let standing = Standing::Ends { cause };
+            let place = Place { process: process.id, gives_back, growth, standing };
+            ending.push((precedence(process, rank, growth, gives_back), place));
+        } else {
+            let standing = Standing::NotTheCause;
+            others.push(Place { process: process.id, gives_back, growth, standing });
+        }
+    }
+    ending.sort_by_key(|(precedence, _)| *precedence);
+    others.sort_by_key(|place| (Reverse(place.gives_back), place.process));
+    let places = ending.into_iter().map(|(_, place)| place).chain(others).collect();
+    Order { places, lost, grown }
+}
+
+type Precedence =
+    (Reverse<Bytes>, Reverse<Bytes>, Reverse<Bytes>, Reverse<StartTime>, Reverse<i16>, ProcessId);
+
+/// What comes first: the largest growth of a group, then of the process, what it gives back, the younger one, and the one that
+/// the kernel's OOM killer would prefer.
+fn precedence(process: &Process, rank: Bytes, growth: Bytes, gives_back: Bytes) -> Precedence {
+    let score = match process.oom_score_adj {
+        Fact::Known(score) => score,
+        Fact::Absent | Fact::Unreadable | Fact::Withheld => 0,
+    };
+    let age = Reverse(process.id.start);
+    (Reverse(rank), Reverse(growth), Reverse(gives_back), age, Reverse(score), process.id)
+}
+
+fn sums(growers: &[Grower<'_>]) -> BTreeMap<Group, (Bytes, usize)> {
+    let mut sums: BTreeMap<Group, (Bytes, usize)> = BTreeMap::new();
+    for Grower { groups, growth, .. } in growers {
+        for group in groups {
+            let (sum, number) = sums.entry(group.clone()).or_default();
+            (*sum, *number) = (*sum + *growth, *number + 1);
+        }
+    }
+    sums
+}
+
+/// The growth of the largest group of a process, and the smallest of its groups that accounts for three quarters of that.
+fn cause(grower: &Grower<'_>, sums: &BTreeMap<Group, (Bytes, usize)>) -> (Bytes, Cause) {
+    let sum = |group: &Group| sums.get(group).copied().unwrap_or_default();
+    let rank = grower.groups.iter().map(|group| sum(group).0).max().unwrap_or_default();
+    let itself = Group::Process { process: grower.process.id };
+    let accounts = |group: &&Group| sum(group).0.0.saturating_mul(4) >= rank.0.saturating_mul(3);
+    let group = grower.groups.iter().find(accounts).unwrap_or(&itself).clone();
+    let (growth, processes) = sum(&group);
+    (rank, Cause { group, growth, processes })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Elsewhere, Holdings, Parts, SystemMemory};
+    use crate::policy::fixtures::{hog, rules};
+    use crate::policy::{NamePatterns, Whitelist};
+
+    const MIB: u64 = Bytes::MIB;
+
+    fn machine() -> MachineMemory {
+        MachineMemory {
+            memory: SystemMemory { total: Bytes(1024 * MIB), available: Bytes(40 * MIB) },
+            swap_total: Bytes::ZERO,
+            swap_free: Bytes::ZERO,
+            elsewhere: Elsewhere::default(),
+            pressure: None,
+        }
+    }
+
+    /// A process of `uid` in `cgroup`, with `anon` MiB, of which `growth` came since the machine was well.
+    fn process(pid: u32, uid: u32, cgroup: &str, anon: u64, growth: u64) -> Candidate {
+        let parts = Parts { anon: Bytes(anon * MIB), file: Bytes(20 * MIB), ..Parts::default() };
+        let holdings = Holdings { parts, shared: Fact::Absent, trouble: None };
+        Candidate {
+            process: Process {
+                id: ProcessId { pid: Pid(pid), start: StartTime(u64::from(pid)) },
+                rss: parts.anon + parts.file,
+                holdings: Some(holdings),
+                real_uid: Uid(uid),
+                effective_uid: Uid(uid),
+                cgroup: Fact::Known(cgroup.into()),
+                ..hog()
+            },
+            growth: Bytes(growth * MIB),
+        }
+    }
+
+    fn database() -> Candidate {
+        process(90, 112, "/system.slice/postgresql.service", 200, 0)
+    }
+
+    fn session(user: u32) -> String {
+        format!("/user.slice/user-{user}.slice/session-{user}.scope")
+    }
+
+    /// The order if so many MiB were lost: which end, and why the others do not.
+    fn ordered(candidates: &[Candidate], lost: u64) -> Vec<String> {
+        let order = order(&rules(), &machine(), Bytes(lost * MIB), candidates);
+        let shown = |place: &Place| match &place.standing {
+            Standing::Ends { cause: Cause { group, growth, processes } } => {
+                let group = match group {
+                    Group::Process { .. } => "alone".to_owned(),
+                    Group::Unit { unit } => unit.to_string(),
+                    Group::Session { leader } => format!("session {leader}"),
+                    Group::User { uid } => format!("uid {uid}"),
+                };
+                format!("{}: {group}, {processes} grew by {}", place.process, growth.0 / MIB)
+            }
+            other => format!("{}: {other:?}", place.process),
+        };
+        order.places.iter().map(shown).collect()
+    }
+
+    #[test]
+    fn one_hog_is_the_culprit_and_the_larger_idle_database_is_none() {
+        let candidates = [database(), process(2, 1000, &session(1000), 150, 140)];
+        assert_eq!(ordered(&candidates, 300), ["2: alone, 1 grew by 140", "90: Idle"]);
+    }
+
+    #[test]
+    fn a_crowd_of_workers_is_one_culprit() {
+        let workers = |uid: fn(u32) -> u32, cgroup: fn(u32) -> String| {
+            (2..12).map(|pid| process(pid, uid(pid), &cgroup(pid), 60, 60)).collect::<Vec<_>>()
+        };
+        // Beside another user's process that has grown more than each of them.
+        let mut candidates = vec![database(), process(20, 1001, &session(1001), 95, 90)];
+        for (crowd, name) in [
+            (workers(|_| 1000, |_| session(1000)), "session-1000.scope"),
+            (workers(|_| 1000, |pid| format!("/system.slice/job-{pid}.service")), "uid 1000"),
+            (workers(|_| 0, |_| "/system.slice/pool.service".to_owned()), "pool.service"),
+        ] {
+            candidates.truncate(2);
+            candidates.extend(crowd);
+            let found = ordered(&candidates, 700);
+            assert_eq!(found[0], format!("11: {name}, 10 grew by 600"), "the youngest first");
+            assert_eq!(found[10..], ["20: alone, 1 grew by 90", "90: Idle"]);
+        }
+        // Services of root in units of their own have nothing in common.
+        candidates.truncate(2);
+        candidates.extend(workers(|_| 0, |pid| format!("/system.slice/job-{pid}.service")));
+        assert_eq!(ordered(&candidates, 700)[..2], ["20: alone, 1 grew by 90", "11: alone, 1 grew by 60"]);
+    }
+
+    #[test]
+    fn nobody_ends_if_the_memory_went_to_no_process() {
+        // 500 MiB were written to a tmpfs; the others live on, and grow a little.
+        let candidates = [database(), process(2, 1000, &session(1000), 30, 12), process(3, 0, "/", 40, 15)];
+        assert_eq!(ordered(&candidates, 540), ["90: Idle", "3: NotTheCause", "2: NotTheCause"]);
+        // A hog beside it, with a quarter of the loss.
+        let hog = process(4, 1001, &session(1001), 140, 136);
+        let candidates = [database(), hog, process(2, 1000, &session(1000), 30, 12)];
+        assert_eq!(ordered(&candidates, 540), ["4: alone, 1 grew by 136", "90: Idle", "2: NotTheCause"]);
+    }
+
+    #[test]
+    fn growth_that_an_end_does_not_give_back_does_not_count() {
+        // A worker of a database that has touched its shared memory.
+        let mut worker = process(2, 112, "/system.slice/postgresql.service", 3, 280);
+        worker.process.rss = Bytes(300 * MIB);
+        let shared = crate::model::SharedMemory { kept: Bytes(277 * MIB), ..Default::default() };
+        if let Some(holdings) = &mut worker.process.holdings {
+            holdings.parts.shmem = Bytes(277 * MIB);
+            holdings.shared = Fact::Known(shared);
+        }
+        assert_eq!(ordered(&[worker], 300), ["2: NotTheCause"]);
+    }
+
+    #[test]
+    fn swapped_out_memory_counts() {
+        let mut leak = process(2, 1000, &session(1000), 60, 250);
+        if let Some(holdings) = &mut leak.process.holdings {
+            holdings.parts.swap = Bytes(196 * MIB);
+        }
+        assert_eq!(ordered(&[database(), leak], 100), ["2: alone, 1 grew by 250", "90: Idle"]);
+    }
+
+    #[test]
+    fn the_protected_are_no_part_of_a_cause() {
+        let whitelist = Whitelist { names: NamePatterns::new(["firefox"]).unwrap(), ..Whitelist::default() };
+        let rules = Rules { whitelist, ..rules() };
+        let mut other = process(2, 1000, &session(1000), 100, 100);
+        (other.process.names.exe, other.process.names.argv0) = (Fact::Absent, Fact::Absent);
+        let candidates = [process(3, 1000, &session(1000), 300, 300), other];
+        let order = order(&rules, &machine(), Bytes(400 * MIB), &candidates);
+        let [Place { process, standing: Standing::Ends { cause }, .. }, protected] = &order.places[..] else {
+            panic!("{order:?}")
+        };
+        assert_eq!((process.pid, cause.growth, cause.processes), (Pid(2), Bytes(100 * MIB), 1));
+        assert!(matches!(protected.standing, Standing::Protected { .. }), "{protected:?}");
+    }
+
+    #[test]
+    fn no_more_end_than_it_takes() {
+        let candidates: Vec<_> = (2..8).map(|pid| process(pid, 1000, &session(1000), 40, 30)).collect();
+        let order = order(&rules(), &machine(), Bytes(200 * MIB), &candidates);
+        let number = |needed| order.enough(Bytes(needed * MIB)).len();
+        assert_eq!([number(0), number(1), number(40), number(41), number(10_000)], [0, 1, 1, 2, 6]);
+    }
+}

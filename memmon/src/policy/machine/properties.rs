@@ -1,0 +1,132 @@
+//! What holds for every machine, rule and process.
+
+use proptest::{collection::vec, prelude::*};
+
+use super::{Candidate, Levels, MachineLimits, Place, Shortage, Standing, order};
+use crate::model::{Bytes, Elsewhere, Holdings, MachineMemory, Parts, Pressure, Process, SystemMemory};
+use crate::policy::{
+    could_be_terminated,
+    fixtures::{any_process, rules_with_rules},
+};
+
+const MIB: u64 = Bytes::MIB;
+
+fn candidate() -> impl Strategy<Value = Candidate> {
+    (any_process(), 0_u64..300, 0_u64..300, 0_u64..300, 1_u64..40).prop_map(
+        |(process, anon, swap, growth, start)| {
+            let parts = Parts { anon: Bytes(anon * MIB), swap: Bytes(swap * MIB), ..Parts::default() };
+            let holdings = Some(Holdings { parts, shared: crate::model::Fact::Absent, trouble: None });
+            let mut process = Process { rss: parts.anon, holdings, ..process };
+            process.id.start.0 = start;
+            Candidate { process, growth: Bytes(growth * MIB) }
+        },
+    )
+}
+
+fn machine() -> impl Strategy<Value = MachineMemory> {
+    let pressure = proptest::option::of((0.0_f64..100.0, 0.0_f64..100.0));
+    (0_u64..=1024, 0_u64..3, 0_u64..=512, pressure).prop_map(|(available, swap, free, pressure)| {
+        MachineMemory {
+            memory: SystemMemory { total: Bytes(1024 * MIB), available: Bytes(available * MIB) },
+            swap_total: Bytes(swap * 512 * MIB),
+            swap_free: Bytes(free.min(swap * 512) * MIB),
+            elsewhere: Elsewhere::default(),
+            pressure: pressure.map(|(some, full)| Pressure { some, full }),
+        }
+    })
+}
+
+fn limits() -> impl Strategy<Value = MachineLimits> {
+    let levels = || (1_u32..50, proptest::option::of(1_u32..50), proptest::option::of(1_u32..100));
+    let levels = move || {
+        levels().prop_map(|(available, swap, full)| Levels {
+            available_percent: Some(available.into()),
+            swap_free_percent: swap.map(f64::from),
+            pressure_full: full.map(f64::from),
+            ..Levels::default()
+        })
+    };
+    (levels(), levels()).prop_map(|(warn, act)| MachineLimits { warn, act })
+}
+
+/// Candidates, no two of which are the same process.
+fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
+    vec(candidate(), 0..14).prop_map(|mut candidates| {
+        candidates.sort_by_key(|candidate| candidate.process.id);
+        candidates.dedup_by_key(|candidate| candidate.process.id);
+        candidates
+    })
+}
+
+proptest! {
+    #[test]
+    fn the_order_of_the_input_does_not_matter(
+        rules in rules_with_rules(),
+        machine in machine(),
+        lost in 0_u64..1024,
+        candidates in candidates(),
+        turn in 0_usize..14,
+    ) {
+        let lost = Bytes(lost * MIB);
+        let mut other = candidates.clone();
+        other.rotate_left(turn % candidates.len().max(1));
+        other.reverse();
+        prop_assert_eq!(order(&rules, &machine, lost, &candidates), order(&rules, &machine, lost, &other));
+    }
+
+    #[test]
+    fn no_protected_and_no_idle_process_ends(
+        rules in rules_with_rules(),
+        machine in machine(),
+        lost in 0_u64..1024,
+        candidates in candidates(),
+    ) {
+        let order = order(&rules, &machine, Bytes(lost * MIB), &candidates);
+        prop_assert_eq!(order.places.len(), candidates.len());
+        for Place { process, gives_back, growth, standing } in &order.places {
+            let candidate = candidates.iter().find(|candidate| candidate.process.id == *process).unwrap();
+            prop_assert!(*growth <= candidate.growth && *growth <= *gives_back);
+            prop_assert!(*gives_back <= candidate.process.charged());
+            if matches!(standing, Standing::Ends { .. }) {
+                prop_assert!(could_be_terminated(&rules, &candidate.process, &machine.memory));
+                prop_assert!(*growth >= Bytes(MIB));
+            }
+        }
+        // Those that end are before all that do not.
+        let first_left = order.places.iter().position(|place| !place.ends()).unwrap_or(order.places.len());
+        prop_assert!(order.places[first_left..].iter().all(|place| !place.ends()));
+    }
+
+    #[test]
+    fn no_more_end_than_it_takes(
+        rules in rules_with_rules(),
+        machine in machine(),
+        candidates in candidates(),
+        needed in 0_u64..1024,
+    ) {
+        let order = order(&rules, &machine, Bytes::ZERO, &candidates);
+        let needed = Bytes(needed * MIB);
+        let ended = order.enough(needed);
+        if let [before @ .., _] = ended {
+            prop_assert!(before.iter().map(|place| place.gives_back).sum::<Bytes>() < needed);
+        }
+        let all = order.places.iter().filter(|place| place.ends()).count();
+        let back: Bytes = ended.iter().map(|place| place.gives_back).sum();
+        prop_assert!(back >= needed || ended.len() == all);
+    }
+
+    #[test]
+    fn nobody_ends_while_the_machine_is_calm(limits in limits(), machine in machine()) {
+        match limits.shortage(&machine) {
+            Shortage::Act(reasons) => prop_assert!(!reasons.is_empty()),
+            Shortage::Calm | Shortage::Warn(_) => prop_assert_eq!(limits.needed(&machine), Bytes::ZERO),
+        }
+        // With all memory available nothing is ever ended.
+        let memory = SystemMemory { available: machine.memory.total, ..machine.memory };
+        let idle = MachineMemory { memory, ..machine };
+        prop_assert!(!matches!(limits.shortage(&idle), Shortage::Act(_)));
+        if limits.is_well(&machine) {
+            prop_assert_eq!(limits.shortage(&machine), Shortage::Calm);
+        }
+    }
+}

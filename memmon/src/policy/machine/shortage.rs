@@ -1,0 +1,253 @@
+//! Whether the machine is short of memory: `[machine]` compared with what the kernel reports.
+
+use serde::Serialize;
+
+use crate::model::{Bytes, MachineMemory, Pressure};
+use crate::policy::rules::share;
+
+/// `[machine]`: when memmon warns, and when it ends a process.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct MachineLimits {
+    /// Where memmon reports that memory runs out.
+    pub warn: Levels,
+    /// Where memmon ends a process.
+    pub act: Levels,
+}
+
+/// The levels of one step. A level that is not there is never reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Levels {
+    /// Available memory in percent of all memory.
+    pub available_percent: Option<f64>,
+    /// Available memory. If both are given, the higher one counts.
+    #[serde(rename = "available_bytes")]
+    pub available: Option<Bytes>,
+    /// Free swap in percent of all swap: low memory counts only while swap is this low, too. Without swap, and without this
+    /// level, memory alone counts.
+    pub swap_free_percent: Option<f64>,
+    /// The pressure `some`, in percent.
+    pub pressure_some: Option<f64>,
+    /// The pressure `full`, in percent.
+    pub pressure_full: Option<f64>,
+}
+
+/// How short of memory the machine is.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "shortage", content = "reasons")]
+pub enum Shortage {
+    /// It is not.
+    Calm,
+    /// Memory runs out: this is reported.
+    Warn(Vec<Reason>),
+    /// Memory has nearly run out: a process ends.
+    Act(Vec<Reason>),
+}
+
+/// A level that is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "reason")]
+pub enum Reason {
+    /// Less memory is available than this.
+    Available {
+        /// Available memory.
+        #[serde(rename = "available_bytes")]
+        available: Bytes,
+        /// The level.
+        #[serde(rename = "level_bytes")]
+        level: Bytes,
+    },
+    /// Less swap is free than this, in percent of all swap.
+    SwapFree {
+        /// Free swap.
+        percent: f64,
+        /// The level.
+        level: f64,
+    },
+    /// At least one process waits for memory in this share of time.
+    PressureSome {
+        /// The share, in percent.
+        percent: f64,
+        /// The level.
+        level: f64,
+    },
+    /// All processes wait for memory in this share of time.
+    PressureFull {
+        /// The share, in percent.
+        percent: f64,
+        /// The level.
+        level: f64,
+    },
+}
+
+/// As many times as much memory is available as where memmon warns: the machine is well.
+const WELL: f64 = 2.0;
+
+impl MachineLimits {
+    /// How short of memory the machine is.
+    ///
+    /// Pressure alone warns, and ends no process: page cache that is read again and again causes it as well, with plenty of
+    /// memory available, and no process's end would help. It counts if available memory is below the level for a warning.
+    pub fn shortage(&self, machine: &MachineMemory) -> Shortage {
+        if machine.memory.total == Bytes::ZERO {
+            return Shortage::Calm;
+        }
+        let mut act = self.act.low(machine);
+        if let Some(low) = self.warn.low_memory(machine) {
+            let pressure = self.act.high_pressure(machine);
+            if act.is_empty() && !pressure.is_empty() {
+                act.push(low);
+            }
+            act.extend(pressure);
+        }
+        if !act.is_empty() {
+            return Shortage::Act(act);
+        }
+        let mut warn = self.warn.low(machine);
+        warn.extend(self.warn.high_pressure(machine));
+        if warn.is_empty() { Shortage::Calm } else { Shortage::Warn(warn) }
+    }
+
+    /// Whether so much memory is available that what processes have now caused no shortage.
+    pub fn is_well(&self, machine: &MachineMemory) -> bool {
+        let level = self.warn.available(machine.memory.total).times(WELL);
+        self.shortage(machine) == Shortage::Calm && machine.memory.available >= level
+    }
+
+    /// How much memory must come back until memmon ends no further process; zero while there is no reason to end one.
+    pub fn needed(&self, machine: &MachineMemory) -> Bytes {
+        let total = machine.memory.total;
+        let level = match self.shortage(machine) {
+            Shortage::Calm | Shortage::Warn(_) => Bytes::ZERO,
+            Shortage::Act(_) if self.act.low(machine).is_empty() => self.warn.available(total),
+            Shortage::Act(_) => self.act.available(total),
+        };
+        level.saturating_sub(machine.memory.available)
+    }
+
+    /// How much more memory can go until the next level: that for a warning, or that where memmon acts.
+    pub fn room(&self, machine: &MachineMemory) -> Bytes {
+        let (total, available) = (machine.memory.total, machine.memory.available);
+        let warn = self.warn.available(total);
+        available.saturating_sub(if available > warn { warn } else { self.act.available(total) })
+    }
+}
+
+impl Levels {
+    /// The available memory below which the step is reached.
+    pub fn available(&self, total: Bytes) -> Bytes {
+        let percent = self.available_percent.map(|percent| share(percent, total));
+        percent.max(self.available).unwrap_or_default()
+    }
+
+    fn low_memory(&self, machine: &MachineMemory) -> Option<Reason> {
+        let (available, level) = (machine.memory.available, self.available(machine.memory.total));
+        (available < level).then_some(Reason::Available { available, level })
+    }
+
+    /// Low memory, together with low swap.
+    fn low(&self, machine: &MachineMemory) -> Vec<Reason> {
+        let Some(memory) = self.low_memory(machine) else { return vec![] };
+        match machine.swap_free_percent().zip(self.swap_free_percent) {
+            None => vec![memory],
+            Some((percent, level)) if percent < level => vec![memory, Reason::SwapFree { percent, level }],
+            Some(_) => vec![],
+        }
+    }
+
+    fn high_pressure(&self, machine: &MachineMemory) -> Vec<Reason> {
+        let Some(Pressure { some, full }) = machine.pressure else { return vec![] };
+        let reached = |percent: f64, level: Option<f64>| level.filter(|level| percent >= *level);
+        let some_level = reached(some, self.pressure_some);
+        let full_level = reached(full, self.pressure_full);
+        let some = some_level.map(|level| Reason::PressureSome { percent: some, level });
+        some.into_iter()
+            .chain(full_level.map(|level| Reason::PressureFull { percent: full, level }))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Elsewhere, SystemMemory};
+
+    const GB: u64 = Bytes::GIB;
+
+    const LIMITS: MachineLimits = MachineLimits {
+        warn: Levels {
+            available_percent: Some(10.0),
+            available: None,
+            swap_free_percent: Some(20.0),
+            pressure_some: None,
+            pressure_full: Some(10.0),
+        },
+        act: Levels {
+            available_percent: Some(5.0),
+            available: None,
+            swap_free_percent: Some(10.0),
+            pressure_some: None,
+            pressure_full: Some(20.0),
+        },
+    };
+
+    /// 100 GB, with these percentages of memory available, swap free (none: no swap), and pressure `full`.
+    fn machine(available: u64, swap: Option<u64>, full: Option<f64>) -> MachineMemory {
+        MachineMemory {
+            memory: SystemMemory { total: Bytes(100 * GB), available: Bytes(available * GB) },
+            swap_total: Bytes(swap.map_or(0, |_| 100 * GB)),
+            swap_free: Bytes(swap.unwrap_or_default() * GB),
+            elsewhere: Elsewhere::default(),
+            pressure: full.map(|full| Pressure { some: 100.0, full }),
+        }
+    }
+
+    fn step(available: u64, swap: Option<u64>, full: Option<f64>) -> &'static str {
+        match LIMITS.shortage(&machine(available, swap, full)) {
+            Shortage::Calm => "calm",
+            Shortage::Warn(_) => "warn",
+            Shortage::Act(_) => "act",
+        }
+    }
+
+    #[test]
+    fn low_memory_counts_only_together_with_low_swap() {
+        assert_eq!([step(10, None, None), step(9, None, None), step(4, None, None)], ["calm", "warn", "act"]);
+        assert_eq!(
+            [step(4, Some(20), None), step(4, Some(19), None), step(4, Some(9), None)],
+            ["calm", "warn", "act"]
+        );
+        assert_eq!([step(9, Some(0), None), step(50, Some(0), None)], ["warn", "calm"]);
+    }
+
+    #[test]
+    fn pressure_ends_a_process_only_if_memory_is_low() {
+        assert_eq!([step(50, None, Some(99.0)), step(50, None, Some(9.0))], ["warn", "calm"]);
+        // With plenty of swap free, and the machine at a standstill.
+        assert_eq!([step(9, Some(90), Some(20.0)), step(9, Some(90), Some(19.0))], ["act", "warn"]);
+    }
+
+    #[test]
+    fn the_higher_of_two_levels_counts() {
+        let levels = Levels { available: Some(Bytes(3 * GB)), ..LIMITS.act };
+        assert_eq!(
+            [levels.available(Bytes(100 * GB)), levels.available(Bytes(GB))],
+            [Bytes(5 * GB), Bytes(3 * GB)]
+        );
+        assert_eq!(Levels::default().available(Bytes(GB)), Bytes::ZERO);
+    }
+
+    #[test]
+    fn so_much_must_come_back() {
+        let needed = |available, swap, full| LIMITS.needed(&machine(available, swap, full)).0 / GB;
+        assert_eq!([needed(6, None, None), needed(4, None, None), needed(0, None, None)], [0, 1, 5]);
+        assert_eq!(needed(4, Some(90), Some(50.0)), 6, "by pressure: until there is no warning");
+        assert_eq!(needed(50, None, Some(99.0)), 0);
+    }
+
+    #[test]
+    fn a_machine_is_well_far_above_the_level_for_a_warning() {
+        assert!(LIMITS.is_well(&machine(20, None, None)));
+        assert!(!LIMITS.is_well(&machine(19, None, None)));
+        assert!(!LIMITS.is_well(&machine(50, None, Some(50.0))));
+    }
+}
