@@ -126,7 +126,7 @@ fn restore_lock(instance: &Instance, announcer: &Announcer<'_>) {
             format!("the lock of this memmon was removed, and another memmon{pid} has started since: stop one of them")
         }),
         Err(error) => announcer.degraded(Degradation::NoLock, || {
-            format!("the lock was removed, so that a second memmon could start: {error}{RESTART}")
+            format!("the lock was removed, so that a second memmon could start: {error}{RELOAD}")
         }),
     }
 }
@@ -140,7 +140,7 @@ fn report_socket(outcome: io::Result<()>, announcer: &Announcer<'_>) {
                     " (under systemd, which lets it give nothing away: `systemctl edit memmon`, and Group= with that group \
                      under [Service])"
                 }
-                io::ErrorKind::ReadOnlyFilesystem => RESTART,
+                io::ErrorKind::ReadOnlyFilesystem => RELOAD,
                 _ => "",
             };
             format!("`memmon status` and `memmon top` are for root only, or for nobody: {error}{help}")
@@ -149,5 +149,4 @@ fn report_socket(outcome: io::Result<()>, announcer: &Announcer<'_>) {
 }
 
 /// What helps if the unit keeps memmon from creating its runtime directory again.
-const RESTART: &str =
-    " (systemd creates /run/memmon only when the service starts: `systemctl restart memmon`)";
+const RELOAD: &str = " (`systemctl reload memmon` creates /run/memmon again; with systemd before 248, `systemctl restart memmon` does)";

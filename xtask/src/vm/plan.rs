@@ -47,7 +47,7 @@ const WIDE: (&str, usize, u32) = ("wide", 8, 1024);
 /// The first scenario in every machine.
 const INSTALL: &str = "install";
 /// The scenarios in the small machine. `package` removes memmon, so it is the last.
-const IN_SMALL: [&str; 17] = [
+const IN_SMALL: [&str; 18] = [
     "start",
     "kill",
     "spare",
@@ -58,6 +58,7 @@ const IN_SMALL: [&str; 17] = [
     "bad-config",
     "hook",
     "operators",
+    "runtime",
     "fallback",
     "oom-race",
     "reserve",
