@@ -59,7 +59,7 @@ pub struct Machine {
     pub clock: fn() -> Timestamp,
     /// The local time zone, asked for with every event: it may be changed while memmon runs.
     pub zone: fn() -> TimeZone,
-    /// The name of a user; may be slow.
+    /// The name of a user; may be slow or hang. Fixed when the reporter starts.
     pub user_name: fn(Uid) -> Option<String>,
     /// journald's socket of the native protocol.
     pub journal: PathBuf,

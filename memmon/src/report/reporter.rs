@@ -19,6 +19,7 @@ use super::{
     notify::{LAST_CHANCE, NotifyOutputs},
     outputs::{Machine, Outputs},
     rotation::Rotation,
+    users::UserNames,
     writer::Writer,
 };
 
@@ -49,8 +50,10 @@ impl Reporter {
     pub fn start(outputs: Outputs) -> io::Result<Self> {
         let (queue, items) = mpsc::sync_channel(outputs.machine.queue.max(1));
         let (hang_up, done) = mpsc::channel();
+        let users = UserNames::start(outputs.machine.user_name)?;
         let shared = Arc::new(Shared {
             clock: outputs.machine.clock,
+            users: users.clone(),
             level: AtomicU8::new(outputs.level as u8),
             lost: AtomicU64::new(0),
             lost_ever: AtomicU64::new(0),
@@ -62,7 +65,7 @@ impl Reporter {
             (outputs.metrics.clone(), outputs.notify.clone(), outputs.machine.clone());
         let rotation = Rotation::default();
         rotation.follow(outputs.file.as_deref());
-        let writer = Writer::new(outputs, &rotation, hang_up.clone());
+        let writer = Writer::new(outputs, &rotation, users, hang_up.clone());
         let (for_writer, for_thread) = (Arc::clone(&shared), hang_up.clone());
         std::thread::Builder::new().name("memmon-report".into()).spawn(move || {
             // What libraries say while they serve the writer must not come back as something to write.
@@ -108,15 +111,16 @@ impl Reporter {
         self.order(|orders| orders.reopen = true);
     }
 
-    /// Goes on with other outputs, for a reload; events told before may still go to either. Does not wait. The clock
-    /// and the length of the queue stay.
+    /// Goes on with other outputs, for a reload; events told before may still go to either. Does not wait. The clock,
+    /// the names of users and the length of the queue stay.
     pub fn replace(&self, outputs: Outputs) {
         self.teller.shared.level.store(outputs.level as u8, Ordering::Relaxed);
         self.export(outputs.metrics.clone());
         self.notify(outputs.notify.clone(), &outputs.machine);
         self.rotation.follow(outputs.file.as_deref());
-        let writer = Box::new(Writer::new(outputs, &self.rotation, self.hang_up.clone()));
-        self.order(|orders| orders.replace = Some(writer));
+        let writer =
+            Writer::new(outputs, &self.rotation, self.teller.shared.users.clone(), self.hang_up.clone());
+        self.order(|orders| orders.replace = Some(Box::new(writer)));
     }
 
     /// Writes the queued events, for at most `limit`: a disk that hangs cannot hold the exit. True when all was written.
@@ -200,6 +204,11 @@ impl EventSender {
     /// The figures that events are counted in.
     pub(super) fn metrics(&self) -> &Metrics {
         &self.shared.metrics
+    }
+
+    /// The names of users.
+    pub(super) fn users(&self) -> &UserNames {
+        &self.shared.users
     }
 
     /// Whether those who look for a fault of memmon's own want to be told everything.

@@ -50,11 +50,11 @@ pub(super) struct Ended(Vec<QueuedSink>);
 
 impl Writer {
     /// Opens nothing yet. The last thread of a sink that has written all of its lines drops `done`.
-    pub(super) fn new(outputs: Outputs, rotation: &Rotation, done: Sender<()>) -> Self {
+    pub(super) fn new(outputs: Outputs, rotation: &Rotation, users: UserNames, done: Sender<()>) -> Self {
         let Outputs { console, file, format, system_log, level, metrics: _, notify: _, machine, .. } =
             outputs;
         let flood = FloodLimit::new(outputs.lines_per_minute);
-        let Machine { clock: _, zone, user_name, journal, syslog, queue: capacity, patience } = machine;
+        let Machine { clock: _, zone, user_name: _, journal, syslog, queue: capacity, patience } = machine;
         let setup = Setup { capacity, patience, done };
         let queued = |target, name, sink| QueuedSink::new(target, name, sink, &setup);
         let console_to =
@@ -77,16 +77,7 @@ impl Writer {
         if system_log {
             sinks.push(Slot::Direct(HealthySink::new(SystemLog::new(journal, syslog))));
         }
-        Self {
-            sinks,
-            last_resort,
-            format,
-            level,
-            zone,
-            users: UserNames::new(user_name),
-            fold: RepeatFilter::default(),
-            flood,
-        }
+        Self { sinks, last_resort, format, level, zone, users, fold: RepeatFilter::default(), flood }
     }
 
     /// Continues with the sinks of the writer before this one that write to the same places: one that is blocked keeps its
@@ -155,7 +146,7 @@ impl Writer {
         }
     }
 
-    fn message(&mut self, event: &Event, now: Instant) -> String {
+    fn message(&self, event: &Event, now: Instant) -> String {
         text::message(event, &mut |uid| self.users.get(uid, now))
     }
 
@@ -263,6 +254,10 @@ mod tests {
     /// Nothing in these tests takes that long, however busy the machine.
     const LIMIT: Duration = Duration::from_secs(60);
 
+    fn users() -> UserNames {
+        UserNames::start(|_| None).unwrap()
+    }
+
     #[test]
     fn the_journal_stream_is_known_by_both_numbers() {
         assert!(names_stream("8:131072", 8, 131_072));
@@ -288,7 +283,7 @@ mod tests {
             ..Outputs::default()
         };
         let (done, ended) = mpsc::channel();
-        let mut writer = Writer::new(outputs, &Rotation::default(), done.clone());
+        let mut writer = Writer::new(outputs, &Rotation::default(), users(), done.clone());
         let (mut reader, stderr) = io::pipe().unwrap();
         let setup = Setup { capacity: 256, patience: LIMIT, done };
         let stderr = HealthySink::new(sink::Console(Box::new(stderr)));
@@ -323,7 +318,7 @@ mod tests {
         let setup = Setup { capacity: 4, patience: Duration::from_millis(10), done: done.clone() };
         let writer = || {
             let outputs = Outputs { console: Console::Stderr, ..Outputs::default() };
-            Writer::new(outputs, &Rotation::default(), done.clone())
+            Writer::new(outputs, &Rotation::default(), users(), done.clone())
         };
         let mut before = writer();
         let stderr = HealthySink::new(sink::Console(Box::new(blocked)));

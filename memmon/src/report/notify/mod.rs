@@ -34,7 +34,6 @@ use super::{
     outputs::Machine,
     system_log::each_field,
     text,
-    users::UserNames,
 };
 use crate::model::{Escaped, Hook, Mail, Uid};
 
@@ -222,7 +221,6 @@ struct Run {
 impl Run {
     /// Until nobody is left to tell anything.
     fn serve(&mut self, notices: &Receiver<Option<Told>>) {
-        let mut users = UserNames::new(self.machine.user_name);
         loop {
             let received = match self.digest.due() {
                 None => notices.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -236,6 +234,7 @@ impl Run {
             match received {
                 Ok(Some((at, event))) => {
                     let now = Instant::now();
+                    let users = self.teller.users();
                     let notice =
                         notice(&at.to_zoned((self.machine.zone)()), &event, |uid| users.get(uid, now));
                     self.digest.add(notice, now);

@@ -113,6 +113,52 @@ fn a_sink_that_hangs_does_not_hold_the_exit() {
     drop(reader);
 }
 
+/// The line of a kill has the uid, what follows is not held, neither is a reload, and later lines have the name.
+#[test]
+fn a_name_service_that_hangs_holds_no_lines() {
+    static HANGS: Mutex<()> = Mutex::new(());
+    let hangs = HANGS.lock().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let user_name = |_| {
+        drop(HANGS.lock());
+        Some("john".to_owned())
+    };
+    let outputs = |file| Outputs {
+        console: Console::Off,
+        file: Some(folder.path().join(file)),
+        machine: Machine { user_name, ..machine(folder.path()) },
+        ..Outputs::default()
+    };
+    let killing = || Event::Killing { subject: samples::chrome(), breach: samples::BREACH, dry_run: false };
+    let until = |file, text: &str| {
+        let start = Instant::now();
+        while !fs::read_to_string(folder.path().join(file)).is_ok_and(|found| found.contains(text)) {
+            assert!(start.elapsed() < LIMIT, "{text}");
+            thread::sleep(Duration::from_millis(1));
+        }
+    };
+    let reporter = Reporter::start(outputs("old")).unwrap();
+    reporter.tell(killing());
+    reporter.tell(scan(1));
+    until("old", "Name=chrome, User=1000, RAM=3.50GB");
+    until("old", "Scanned: 1");
+    reporter.replace(outputs("new"));
+    let start = Instant::now();
+    (0..20).for_each(|_| reporter.tell(killing()));
+    reporter.tell(scan(2));
+    until("new", "Scanned: 2");
+    // Each line would wait for a second.
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+    drop(hangs);
+    let start = Instant::now();
+    while !fs::read_to_string(folder.path().join("new")).unwrap().contains("User=john") {
+        assert!(start.elapsed() < LIMIT);
+        reporter.tell(killing());
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert!(reporter.finish(LIMIT));
+}
+
 #[test]
 fn each_sink_gets_each_event_and_hears_of_the_trouble_of_others() {
     let folder = tempfile::tempdir().unwrap();

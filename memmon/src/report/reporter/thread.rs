@@ -11,7 +11,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use crate::report::{event::Event, metrics::Metrics, notify::Notifiers, writer::Writer};
+use crate::report::{event::Event, metrics::Metrics, notify::Notifiers, users::UserNames, writer::Writer};
 
 /// While events keep being lost, how often that is logged.
 const OVERFLOW_EVERY: Duration = Duration::from_secs(10);
@@ -25,6 +25,7 @@ pub(super) enum Item {
 
 pub(super) struct Shared {
     pub(super) clock: fn() -> Timestamp,
+    pub(super) users: UserNames,
     pub(super) level: AtomicU8,
     /// Events that found the queue full and were not yet told of.
     pub(super) lost: AtomicU64,
