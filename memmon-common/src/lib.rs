@@ -63,6 +63,8 @@ pub mod program {
     pub const TIMER: &str = "hrtimer_expire_entry";
     /// Task iterator: registers processes that started before the programs were attached, and updates the others.
     pub const REFRESH: &str = "refresh";
+    /// Iterator over the table: updates every entry, and writes it with its tgid to the file that is read.
+    pub const SURVEY: &str = "survey";
     /// The global that holds [`Offsets`](crate::Offsets).
     pub const OFFSETS: &str = "OFFSETS";
 }

@@ -68,14 +68,6 @@ impl Mm {
         if owner.is_null() { None } else { Some(Task(owner)) }
     }
 
-    /// How many tasks run in the memory whose `mm_struct` is, or was, at `address`, and how many look at it right now.
-    #[inline(always)]
-    pub(crate) fn users(address: u64) -> u32 {
-        let users = (address as *const u8).wrapping_add(offset(&OFFSETS.mm_users)).cast::<u32>();
-        // SAFETY: a probe read checks the address itself.
-        unsafe { bpf_probe_read_kernel(users) }.unwrap_or(0)
-    }
-
     /// Resident pages. Like all counters, this lacks the batch that each CPU (before 6.2: each thread) holds back.
     #[inline(always)]
     pub(crate) fn rss(self) -> u64 {
@@ -115,6 +107,49 @@ impl Mm {
         let [file, anon, swap, shmem] = counts.map(positive);
         Counts { file, anon, swap, shmem }
     }
+}
+
+/// Memory by the address of its `mm_struct`, which may be gone, and the address another's, since it was remembered. The
+/// verifier does not track it: each read is a probe read, which checks the address itself.
+#[derive(Clone, Copy)]
+pub(crate) struct RememberedMm(u64);
+
+impl RememberedMm {
+    pub(crate) fn new(address: u64) -> Self {
+        Self(address)
+    }
+
+    /// How many tasks run in the memory, and how many look at it right now.
+    #[inline(always)]
+    pub(crate) fn users(self) -> u32 {
+        probe(self.0, offset(&OFFSETS.mm_users))
+    }
+
+    /// Whether this is the memory of process `tgid`: its owner is one of the process's threads, and runs in it.
+    #[inline(always)]
+    pub(crate) fn is_of(self, tgid: u32) -> bool {
+        let owner: u64 = probe(self.0, offset(&OFFSETS.mm_owner));
+        let (mm, owners): (u64, u32) =
+            (probe(owner, offset(&OFFSETS.task_mm)), probe(owner, offset(&OFFSETS.task_tgid)));
+        mm == self.0 && owners == tgid
+    }
+
+    /// Its counters, if `percpu_counter`s keep them (since 6.2).
+    #[inline(always)]
+    pub(crate) fn counts(self) -> Counts {
+        let count = |member: usize| {
+            positive(probe(self.0, offset(&OFFSETS.rss) + member * offset(&OFFSETS.rss_stride)))
+        };
+        Counts { file: count(FILE), anon: count(ANON), swap: count(SWAP), shmem: count(SHMEM) }
+    }
+}
+
+/// What is `offset` bytes behind `address`; zero if that cannot be read.
+#[inline(always)]
+fn probe<T: Copy + Default>(address: u64, offset: usize) -> T {
+    let field = (address as *const u8).wrapping_add(offset).cast::<T>();
+    // SAFETY: a probe read checks the address itself.
+    unsafe { bpf_probe_read_kernel(field) }.unwrap_or_default()
 }
 
 /// A counter as the kernel reads it: each CPU's share may be negative, and so may the sum of the shares folded in so far.

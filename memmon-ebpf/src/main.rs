@@ -20,7 +20,15 @@ mod kernel;
 mod table;
 mod wake;
 
-use aya_ebpf::{helpers::bpf_get_current_task_btf, macros::btf_tracepoint, programs::BtfTracePointContext};
+use core::ptr;
+
+use aya_ebpf::{
+    bindings::seq_file,
+    helpers::{bpf_get_current_task_btf, bpf_seq_write},
+    macros::btf_tracepoint,
+    programs::BtfTracePointContext,
+};
+use memmon_common::ProcessRss;
 
 use kernel::{Mm, Task};
 
@@ -113,7 +121,7 @@ fn sched_process_exit(context: BtfTracePointContext) -> i32 {
 #[unsafe(link_section = "iter/task")]
 extern "C" fn refresh(context: *const *const u8) -> i32 {
     // SAFETY: two pointers, of which the second is the task, null after the last one.
-    let task = unsafe { core::ptr::read_volatile(context.wrapping_add(1)) };
+    let task = unsafe { ptr::read_volatile(context.wrapping_add(1)) };
     if task.is_null() {
         return 0;
     }
@@ -124,6 +132,39 @@ extern "C" fn refresh(context: *const *const u8) -> i32 {
         table::refresh(task, mm);
     }
     0
+}
+
+/// Visits every entry of the table: brings it up to date, and writes it to the file that user space reads, as a tgid and an
+/// entry. This takes one pass over the table, and none over all threads of the machine.
+///
+/// The argument is a `struct bpf_iter__bpf_map_elem { meta, map, key, value }`, and `meta` begins with the file.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/bpf_map_elem")]
+extern "C" fn survey(context: *const *const u8) -> i32 {
+    // SAFETY: the argument is four pointers.
+    let [meta, _, key, value] = unsafe { ptr::read_volatile(context.cast::<[*const u8; 4]>()) };
+    // Both are null after the last entry.
+    if key.is_null() || value.is_null() {
+        return 0;
+    }
+    let entry = value.cast_mut().cast::<ProcessRss>();
+    // SAFETY: keys of the table are tgids.
+    let tgid = unsafe { ptr::read_volatile(key.cast::<u32>()) };
+    table::revisit(tgid, entry);
+    // SAFETY: `meta` begins with a `seq_file *`.
+    let file = unsafe { ptr::read_volatile(meta.cast::<*mut seq_file>()) };
+    // If the file's buffer is full, the kernel discards what this visit wrote, and visits the entry again.
+    write(file, key.cast::<u32>());
+    write(file, entry);
+    0
+}
+
+/// Writes what `value` points to.
+#[inline(always)]
+fn write<T>(file: *mut seq_file, value: *const T) {
+    let Ok(size) = u32::try_from(size_of::<T>()) else { return };
+    // SAFETY: `size` bytes, which the verifier checks.
+    unsafe { bpf_seq_write(file, value.cast_mut().cast(), size) };
 }
 
 #[panic_handler]

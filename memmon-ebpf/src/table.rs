@@ -14,7 +14,7 @@ use memmon_common::{DEFAULT_CAPACITY, ProcessRss};
 use crate::{
     count::{count, first_time},
     front,
-    kernel::{Mm, Task},
+    kernel::{Counts, Mm, RememberedMm, Task},
     wake,
 };
 
@@ -41,17 +41,37 @@ fn update(entry: *mut ProcessRss, owner: Task, mm: Mm, generation: u64) {
     // SAFETY: as in `record`. A removed element may become another process's at any time: what is written then is right
     // again with that process's next step.
     let process = unsafe { &mut *entry };
-    let (counts, leader) = (mm.counts(), owner.leader());
+    write_counts(process, mm.counts());
+    let leader = owner.leader();
+    process.uid = leader.uid();
+    process.comm = leader.comm();
+    count(|counters| counters.updates += 1);
+    wake::check(entry, owner.tgid(), generation);
+}
+
+#[inline(always)]
+fn write_counts(process: &mut ProcessRss, counts: Counts) {
     process.file_pages = counts.file;
     process.anon_pages = counts.anon;
     process.shmem_pages = counts.shmem;
     process.swap_entries = counts.swap;
     process.peak_pages = process.peak_pages.max(counts.rss());
     process.inherited_pages = process.inherited_pages.min(counts.rss());
-    process.uid = leader.uid();
-    process.comm = leader.comm();
-    count(|counters| counters.updates += 1);
-    wake::check(entry, owner.tgid(), generation);
+}
+
+/// Brings the entry of `tgid`, which the iterator over the table visits, up to date. Name and uid stay as they were written
+/// last. An exec or exit that is under way leaves the entry to its own program.
+#[inline(always)]
+pub(crate) fn revisit(tgid: u32, entry: *mut ProcessRss) {
+    // SAFETY: the iterator passes an element of the table, or null, which the caller excludes.
+    let process = unsafe { &mut *entry };
+    let mm = RememberedMm::new(process.mm);
+    let (counts, generation) = (mm.counts(), wake::generation());
+    if !front::settled(tgid, counts.rss(), generation) && mm.is_of(tgid) {
+        write_counts(process, counts);
+        count(|counters| counters.updates += 1);
+        wake::check(entry, tgid, generation);
+    }
 }
 
 /// Starts the entry of the process that `task` belongs to afresh: it called exec, or `elder` forked it with a copy of

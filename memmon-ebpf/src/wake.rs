@@ -13,7 +13,7 @@ use memmon_common::{Config, DEFAULT_CAPACITY, Event, ProcessRss, RING_BYTES, Wak
 use crate::{
     count::count,
     front,
-    kernel::{Mm, Task},
+    kernel::{RememberedMm, Task},
 };
 
 #[btf_map]
@@ -94,7 +94,7 @@ pub(crate) fn left_memory(entry: *const ProcessRss, tgid: u32, task: Task) {
     let entry = unsafe { &*entry };
     // Since 6.16 an exiting task has its memory still.
     let own = u32::from(task.mm().is_some_and(|mm| mm.address() == entry.mm));
-    if Mm::users(entry.mm) > own {
+    if RememberedMm::new(entry.mm).users() > own {
         tell(entry, tgid, kind::OUTLIVED, entry.rss_pages(), 0);
     }
 }

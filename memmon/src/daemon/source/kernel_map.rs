@@ -124,10 +124,6 @@ impl Kernel {
 
     /// Every process in the map.
     pub(in crate::daemon) fn readings(&mut self) -> io::Result<Vec<Reading>> {
-        // Ticks update only processes that run, and rss_stat only those that are near a level.
-        if self.map.has_two_gears().is_ok() {
-            self.map.refresh()?;
-        }
         let mut readings = Vec::with_capacity(self.entries);
         let scale = self.scale;
         self.map.read(|pid, entry| readings.push(scale.reading(pid, entry)))?;

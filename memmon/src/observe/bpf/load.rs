@@ -16,7 +16,7 @@ use aya_log::EbpfLogger;
 use memmon_common::{Config, NEVER, Offsets, map, program};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
-use super::{Gears, KernelMap, Options, PinError, Plain, batch, pin::Pin};
+use super::{Gears, KernelMap, Options, PinError, Plain, batch, pin::Pin, survey::Survey};
 
 static OBJECT: &[u8] = include_bytes_aligned!(env!("MEMMON_BPF_OBJECT_PATH"));
 
@@ -119,8 +119,8 @@ pub(super) fn load(offsets: &Offsets, options: &Options) -> Result<KernelMap, At
     kernel_map.write_config(config).map_err(unusable(map::CONFIG))?;
     attach(&mut kernel_map.ebpf, &LIVES)?;
     if options.two_gears {
-        kernel_map.gears = match watch_ticks(&mut kernel_map, &btf) {
-            Ok(tick) => Gears::Two { _tick: tick, exact: None },
+        kernel_map.gears = match calm_gear(&mut kernel_map, &btf) {
+            Ok(two) => two,
             Err(why) => Gears::One(Some(why)),
         };
     }
@@ -129,6 +129,22 @@ pub(super) fn load(offsets: &Offsets, options: &Options) -> Result<KernelMap, At
     }
     kernel_map.refresh().map_err(AttachError::Seed)?;
     Ok(kernel_map)
+}
+
+/// Loads and attaches what the calm gear takes. Returns the reason if that is not available.
+fn calm_gear(kernel_map: &mut KernelMap, btf: &Btf) -> Result<Gears, String> {
+    let program: &mut Iter =
+        find(&mut kernel_map.ebpf, program::SURVEY).map_err(|error| error.to_string())?;
+    program
+        .load("bpf_map_elem", btf)
+        .map_err(|error| running(program::SURVEY, "loading", error).to_string())?;
+    let survey = program
+        .fd()
+        .map_err(io::Error::other)
+        .and_then(|program| Survey::attach(program.as_fd(), kernel_map.processes_fd.as_fd()))
+        .map_err(|error| format!("attaching program {}: {error}", program::SURVEY))?;
+    let tick = watch_ticks(kernel_map, btf)?;
+    Ok(Gears::Two { _tick: tick, survey, exact: None })
 }
 
 /// Attaches the program that ticks run, and makes sure that they do: a kernel without high-resolution timers has ticks
