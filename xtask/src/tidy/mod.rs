@@ -60,9 +60,6 @@ const AYA: &str = "memmon/src/observe/bpf";
 /// The largest number of lines that a reader can keep in mind.
 const MOST_LINES: usize = 600;
 
-/// The files and folders that still have retired words. This list only gets shorter.
-const TO_BE_REWRITTEN: &[&str] = &["CHANGELOG.md"];
-
 /// Home folders that examples and tests may name.
 const EXAMPLES: [&str; 4] = ["alice", "bob", "carol", "user"];
 
@@ -135,10 +132,8 @@ fn check(path: &str, text: &str, verbs: &[String]) -> Vec<Complaint> {
         if let Some(folder) = home_folder(line) {
             complain(number, format!("{folder} is a home folder of a real machine"));
         }
-        if !TO_BE_REWRITTEN.iter().any(|place| path.starts_with(place)) {
-            for word in words::retired(path, line) {
-                complain(number, format!("\"{word}\": CONTRIBUTING.md has a plainer way to write it"));
-            }
+        for word in words::retired(path, line) {
+            complain(number, format!("\"{word}\": CONTRIBUTING.md has a plainer way to write it"));
         }
         for verb in unknown_verbs(line, verbs) {
             complain(number, format!("there is no `cargo xtask {verb}`"));
