@@ -12,6 +12,8 @@
 //! | `memfd SIZE` | a memfd that is held open, and not mapped |
 //! | `map` | maps the memfd shared, and does not touch it |
 //! | `segment SIZE` | shared anonymous memory, mapped and not touched: for the children of later forks |
+//! | `tmpfs PATH SIZE` | a new file on a tmpfs, mapped shared and touched; it is left behind |
+//! | `sysv SIZE` | a System V segment, attached and touched; it is left behind |
 //! | `file PATH SIZE` | a new file (removed at once), mapped and read; PATH must not be on a tmpfs |
 //! | `threads N SIZE` | N threads that touch SIZE each and stay |
 //! | `pinned N SIZE` | the same, each of them on its own CPU (N at most the number of CPUs) |
@@ -34,7 +36,7 @@
 //! | `uid REAL[:EFFECTIVE]` | drops all groups and becomes that uid and gid |
 //! | `hold` | waits until stdin is closed |
 //!
-//! Each step prints a line when it is done, `PID ready anon 100M` (`PID ready fork CHILD`, `vfork CHILD`); steps that
+//! Each step prints a line when it is done, `PID ready anon 100M` (`PID ready fork CHILD`, `vfork CHILD`, `sysv ID`); steps that
 //! take time (grow, wait-term, stop, hold) print `PID begin …` first. So tests wait for lines, never for time.
 //! After the last step the hog exits 0; a step that fails exits 1. Sizes take K, M or G (powers of 1024).
 //!
@@ -125,6 +127,17 @@ impl Script {
                 map_shared(memfd.as_ref().context("there is no memfd")?)?;
             }
             "segment" => drop(map(size(&word()?)?, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1)?),
+            "tmpfs" => {
+                let (path, size) = (word()?, size(&word()?)?);
+                let file = fs::File::options().read(true).write(true).create_new(true).open(path)?;
+                file.set_len(size as u64)?;
+                touch(map_shared(&file)?);
+            }
+            "sysv" => {
+                let (id, region) = segment(size(&word()?)?)?;
+                touch(region);
+                told = format!("sysv {id}");
+            }
             "file" => {
                 let (path, size) = (word()?, size(&word()?)?);
                 read(map_file(Path::new(&path), size)?);
@@ -274,6 +287,17 @@ fn memfd(len: usize) -> Result<fs::File> {
 
 fn map_shared(file: &fs::File) -> Result<(usize, usize)> {
     map(usize::try_from(file.metadata()?.len())?, libc::MAP_SHARED, file.as_raw_fd())
+}
+
+fn segment(len: usize) -> Result<(i32, (usize, usize))> {
+    let held = HELD.fetch_add(len, Ordering::Relaxed) + len;
+    ensure!(held <= MOST, "{held} bytes are more than a hog may hold");
+    // SAFETY: shmget takes integers, and makes a new segment.
+    let id = unsafe { libc::shmget(libc::IPC_PRIVATE, len, 0o600) };
+    // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists; a wrong id is an error.
+    let start = unsafe { libc::shmat(id, ptr::null(), 0) };
+    ensure!(id >= 0 && start.addr() != usize::MAX, "shmget, shmat: {}", io::Error::last_os_error());
+    Ok((id, (start.addr(), len)))
 }
 
 fn map_file(path: &Path, len: usize) -> Result<(usize, usize)> {

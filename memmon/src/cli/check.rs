@@ -186,6 +186,7 @@ mod tests {
             inherited: Fact::Absent,
             holdings: None,
             launch: crate::model::Launch::default(),
+            parts: None,
             facts: crate::model::MatchFacts::default(),
         }
     }

@@ -59,6 +59,7 @@ mod testing {
             inherited: Fact::Absent,
             holdings: None,
             launch: crate::model::Launch::default(),
+            parts: None,
             facts: crate::model::MatchFacts::default(),
         }
     }

@@ -1,6 +1,7 @@
 //! The types that all modules share. No system calls, no clock, no files.
 
 mod bytes;
+mod given_back;
 mod listen;
 mod machine;
 mod measure;
@@ -18,6 +19,7 @@ pub mod units;
 mod verdict;
 
 pub use bytes::{Bytes, SystemMemory};
+pub use given_back::{FreeAndShared, GivenBack, LeftBehind};
 pub use listen::Listen;
 pub use machine::{Elsewhere, MachineMemory, Pressure};
 pub use measure::Measure;

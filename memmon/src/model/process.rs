@@ -189,6 +189,9 @@ pub struct Process {
     pub oom_score_adj: Fact<i16>,
     /// How it was started.
     pub launch: Launch,
+    /// The parts of its memory, for the record of its end. Read only if `rss` is over the limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parts: Option<Parts>,
     /// Whether it is a kernel thread (PF_KTHREAD in field 9 of stat).
     pub kernel_thread: bool,
     /// What of `rss` is an older process's. Read only if `rss` is over the limit.

@@ -110,6 +110,7 @@ mod tests {
             inherited: Fact::Absent,
             holdings: None,
             launch: Launch::default(),
+            parts: None,
             facts: crate::model::MatchFacts::default(),
         }
     }

@@ -52,6 +52,7 @@ pub(crate) fn hog() -> Process {
         inherited: Fact::Absent,
         holdings: None,
         launch: Launch::default(),
+        parts: None,
         facts: MatchFacts {
             groups: [Gid(1000), Gid(27)].into(),
             args: Fact::Known(vec!["/usr/bin/x-www-browser".into(), "--private".into()]),
@@ -147,6 +148,7 @@ pub(crate) fn any_process() -> impl Strategy<Value = Process> {
             inherited: last.1,
             holdings: None,
             launch: Launch::default(),
+            parts: None,
             facts: last.2,
         },
     )

@@ -46,6 +46,7 @@ pub fn judge_as_over(rules: &Rules, process: &Process, memory: &SystemMemory) ->
         inherited: Fact::Absent,
         holdings: None,
         launch: crate::model::Launch::default(),
+        parts: None,
         ..process.clone()
     };
     judge(rules, &over, memory)

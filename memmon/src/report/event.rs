@@ -12,8 +12,8 @@ use serde::Serialize;
 
 pub use self::parts::{DryRunProgram, Launched, Level, Sink, Subject};
 use crate::model::{
-    Breach, Bytes, Doubt, Escaped, Name, Pid, ProcessId, Protection, Record, Signal, SystemMemory, Uid,
-    Uncharged, Unconfirmed, Urgency,
+    Breach, Bytes, Doubt, Escaped, GivenBack, Name, Pid, ProcessId, Protection, Record, Signal, SystemMemory,
+    Uid, Uncharged, Unconfirmed, Urgency,
     seconds::{as_seconds, as_seconds_if_any},
 };
 
@@ -138,6 +138,9 @@ pub enum Event {
         /// How it went.
         #[serde(flatten)]
         record: Record,
+        /// What its end gave back, if it was sent SIGTERM.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        given_back: Option<Box<GivenBack>>,
     },
     /// The kernel's OOM killer ended a process that memmon had not: the machine, or that process's cgroup, was out of memory.
     /// Whether memmon might have acted is not known.

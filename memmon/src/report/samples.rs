@@ -6,8 +6,9 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use super::event::{DryRunProgram, Event, Launched, Level, Sink, Subject};
 use crate::model::{
-    Breach, Bytes, Cause, Doubt, ExitStatus, KeptObject, KeptWhy, Limit, Name, NameField, Pid, ProcessId,
-    Protection, Record, Signal, StartTime, SystemMemory, Uid, Uncharged, Unconfirmed, Urgency,
+    Breach, Bytes, Cause, Doubt, ExitStatus, FreeAndShared, GivenBack, KeptObject, KeptWhy, LeftBehind,
+    Limit, Name, NameField, Parts, Pid, ProcessId, Protection, Record, Signal, StartTime, SystemMemory, Uid,
+    Uncharged, Unconfirmed, Urgency,
 };
 
 /// v1's victim.
@@ -65,6 +66,30 @@ pub(super) fn samples() -> Vec<Event> {
         cause,
         reclaimed,
         rss_after_reclaim: reclaimed.then_some(Bytes::ZERO),
+    };
+    let given_back = |left_behind: Vec<LeftBehind>| {
+        let machine = |available, shmem| {
+            let free_per_cpu = Some(Bytes(100 * Bytes::MIB));
+            Some(FreeAndShared { available: gib(available), free_per_cpu, shmem: gib(shmem) })
+        };
+        let is_alone = left_behind.is_empty();
+        let parts = Parts { anon: gib(2), file: Bytes(12 * Bytes::MIB), shmem: gib(1), swap: Bytes::ZERO };
+        Some(Box::new(GivenBack {
+            parts: Some(parts),
+            expected: gib(2),
+            cgroup_before: is_alone.then(|| gib(4)),
+            cgroup_after: is_alone.then(|| gib(1)),
+            before: machine(5, 3),
+            after: machine(7, 3),
+            left_behind,
+        }))
+    };
+    let left = |name, segment, certain| LeftBehind {
+        name: Name::from(name),
+        bytes: gib(1),
+        owner: Some(Uid(1000)),
+        segment,
+        certain,
     };
     let started = |dry_run, config: Option<&str>| Event::Started {
         version: "2.0.0",
@@ -144,9 +169,9 @@ pub(super) fn samples() -> Vec<Event> {
                 }),
             },
         },
-        Event::Terminated { subject: subject(), record: record(Cause::Term, false) },
-        Event::Terminated { subject: subject(), record: record(Cause::Kill, false) },
-        Event::Terminated { subject: subject(), record: record(Cause::Kill, true) },
+        Event::Terminated { subject: subject(), record: record(Cause::Term, false), given_back: None },
+        Event::Terminated { subject: subject(), record: record(Cause::Kill, false), given_back: None },
+        Event::Terminated { subject: subject(), record: record(Cause::Kill, true), given_back: None },
         Event::Terminated {
             subject: subject(),
             record: Record {
@@ -155,8 +180,22 @@ pub(super) fn samples() -> Vec<Event> {
                 signal_to_memory: Duration::from_micros(420_123),
                 ..record(Cause::Kill, true)
             },
+            given_back: given_back(vec![]),
         },
-        Event::Terminated { subject: subject(), record: record(Cause::Itself, false) },
+        Event::Terminated {
+            subject: subject(),
+            record: record(Cause::Term, false),
+            given_back: given_back(vec![
+                left("/dev/shm/x, y", None, true),
+                left("/SYSV0000001a", Some(6), true),
+            ]),
+        },
+        Event::Terminated {
+            subject: subject(),
+            record: record(Cause::Term, false),
+            given_back: given_back(vec![left("/dev/shm/x", None, false)]),
+        },
+        Event::Terminated { subject: subject(), record: record(Cause::Itself, false), given_back: None },
         Event::Spared { subject: subject(), rss: gib(1), limit: gib(2), after_term: true },
         Event::Spared { subject: subject(), rss: gib(1), limit: gib(2), after_term: false },
         Event::LetGo { subject: subject(), after_term: true },

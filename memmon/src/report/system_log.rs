@@ -200,7 +200,9 @@ mod tests {
             };
             assert!(name.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'_')), "{name}");
             assert!(name.len() <= 64 && name.starts_with(|first: char| first.is_ascii_uppercase()), "{name}");
-            assert_eq!(fields.insert(name.clone(), value), None, "{name} twice");
+            let is_one_of_several = name.starts_with("MEMMON_GIVEN_BACK_LEFT_BEHIND_");
+            let other = fields.insert(name.clone(), value);
+            assert!(is_one_of_several || other.is_none(), "{name} twice");
         }
         fields
     }

@@ -1,5 +1,6 @@
 //! Formats events as lines of text: v1's lines to the letter, the others in the same style.
 
+mod given_back;
 mod words;
 
 use std::{fmt::Write, time::Duration};
@@ -99,7 +100,10 @@ fn words(event: &Event, user: Users<'_>, several: fn(&str) -> String) -> String 
             "Over the limit by RSS only, left alone: {}, RAM={rss}, Limit={limit}. Its end would give back {uncharged}",
             who(subject, user)
         ),
-        Event::Terminated { subject, record } => terminated(&who(subject, user), record),
+        Event::Terminated { subject, record, given_back } => {
+            let text = terminated(&who(subject, user), record);
+            text + &given_back.as_deref().map(|back| given_back::came_back(back, user)).unwrap_or_default()
+        }
         Event::Spared { subject, rss, limit, after_term } => format!(
             "Spared, its memory fell below the limit: {}, RAM={rss}, Limit={limit}. {}",
             who(subject, user),

@@ -163,6 +163,7 @@ pub fn confirm(pid: u32) -> Option<Process> {
         inherited: Fact::Absent,
         holdings: None,
         launch: Default::default(),
+        parts: None,
         facts: memmon::model::MatchFacts::default(),
     })
 }

@@ -14,6 +14,7 @@ mod forks;
 mod frozen;
 #[cfg(feature = "ebpf")]
 mod gears;
+mod given_back;
 mod journal;
 mod life;
 mod limits;

@@ -17,6 +17,7 @@ mod close_look;
 mod delayed;
 mod forked;
 mod gear;
+mod given_back;
 mod grace;
 mod lasting;
 mod levels;

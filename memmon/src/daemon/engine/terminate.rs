@@ -26,7 +26,12 @@ impl Engine<'_> {
                     {
                         self.terminations.before_kill(id, parts.file + parts.shmem);
                     }
-                    self.terminations.victims.send(warrant)
+                    let signal = warrant.signal();
+                    let sent = self.terminations.victims.send(warrant);
+                    if signal == Signal::Kill {
+                        self.measure_before_end(id);
+                    }
+                    sent
                 }
                 Effect::Reclaim => {
                     self.terminations.victims.reclaim(id, &self.terminations.reaper);
@@ -70,7 +75,7 @@ impl Engine<'_> {
     fn report(&mut self, process: &Process, outcome: Outcome, now: Now) {
         let id = process.id;
         if matches!(outcome, Outcome::Terminating { .. }) {
-            self.terminations.sent_term(id, self.sources.parent_comm(process));
+            self.open_case(process);
             self.note_offence(process, now);
         }
         let is_transient = outcome.is_transient();
@@ -113,7 +118,9 @@ impl Engine<'_> {
         match outcome {
             Outcome::Terminating { breach } => Event::Killing { subject, breach, dry_run: false },
             Outcome::GraceOver { rss, grace, urgency } => Event::GraceOver { subject, rss, grace, urgency },
-            Outcome::Gone(record) => Event::Terminated { subject, record },
+            Outcome::Gone(record) => {
+                Event::Terminated { subject, record, given_back: self.given_back(process) }
+            }
             Outcome::Spared { rss, limit, after_term } => Event::Spared { subject, rss, limit, after_term },
             Outcome::LetGo { after_term } => Event::LetGo { subject, after_term },
             Outcome::NowProtected(protection) => Event::NowProtected { subject, protection },

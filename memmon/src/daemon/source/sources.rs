@@ -13,12 +13,12 @@ use tracing::{
 use crate::daemon::source::kernel_map::Kernel;
 use crate::{
     model::{
-        Bytes, Gear, Inherited, Name, Parts, Pid, Process, ProcessId, Reading, Source, StartTime, Survey,
-        SystemMemory, Unconfirmed,
+        Bytes, FreeAndShared, Gear, GivenBack, Inherited, LeftBehind, Name, Parts, Pid, Process, ProcessId,
+        Reading, Source, StartTime, Survey, SystemMemory, Unconfirmed,
     },
     observe::{
         merge::merge,
-        procfs::{Accuracy, ProcRoot, Waiting},
+        procfs::{Accuracy, OwnCgroup, ProcRoot, Stays, Waiting},
     },
     policy::Rules,
     status::{Dropped, MapUsage},
@@ -212,6 +212,34 @@ impl Sources {
 
     pub(in crate::daemon) fn parts(&self, pid: Pid) -> Option<Parts> {
         self.proc.parts(pid).ok()
+    }
+
+    pub(in crate::daemon) fn free_and_shared(&self) -> Option<FreeAndShared> {
+        self.proc.free_and_shared()
+    }
+
+    /// Whether a process still has its address space.
+    pub(in crate::daemon) fn has_memory(&self, pid: Pid) -> bool {
+        self.proc.has_memory(pid)
+    }
+
+    /// The memory cgroup of a process that is alone in it, and its memory.
+    pub(in crate::daemon) fn own_cgroup(&self, pid: Pid) -> Option<(OwnCgroup, Bytes)> {
+        self.proc.own_cgroup(pid)
+    }
+
+    /// The shared memory of a process that will stay, if that was looked up.
+    pub(in crate::daemon) fn stays(&self, process: ProcessId) -> Option<Stays> {
+        self.proc.stays(process)
+    }
+
+    pub(in crate::daemon) fn left_behind(
+        &self,
+        process: &Process,
+        back: &GivenBack,
+        stays: Option<&Stays>,
+    ) -> Vec<LeftBehind> {
+        self.proc.left_behind(process, back, stays)
     }
 
     pub(in crate::daemon) fn frozen(&self, pid: Pid) -> Option<Name> {

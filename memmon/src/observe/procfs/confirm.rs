@@ -157,6 +157,7 @@ impl ProcRoot {
             Fact::Absent
         };
         let is_over = rss.saturating_sub(error) > limit;
+        let known_parts = if is_over { parts(&status) } else { None };
         let holdings = if is_over && self.measure == Measure::Charged {
             parts(&status).map(|parts| {
                 let holder = Holder { pid, parent: stat.parent, start: stat.start };
@@ -183,6 +184,7 @@ impl ProcRoot {
             cgroup,
             oom_score_adj,
             launch,
+            parts: known_parts,
             kernel_thread: stat.kernel_thread(),
             inherited,
             holdings,
@@ -339,6 +341,7 @@ mod tests {
             },
             cgroup: known("/user.slice/user-1000.slice"),
             oom_score_adj: Fact::Known(0),
+            parts: None,
             launch: Launch {
                 command_line: Some(Name::from("/bin/cat -")),
                 session: Some(Pid(42)),

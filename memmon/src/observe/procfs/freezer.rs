@@ -12,7 +12,7 @@ use super::{ProcRoot, parse};
 use crate::model::{Name, Pid};
 
 /// Mount point of the cgroup hierarchies (cgroups(7), file-hierarchy(7)).
-const CGROUPS: &str = "/sys/fs/cgroup";
+pub(super) const CGROUPS: &str = "/sys/fs/cgroup";
 
 impl ProcRoot {
     /// The frozen cgroup that `pid` is in, as /proc/PID/cgroup has it; none if it is not in one, or if that cannot be read.
@@ -42,10 +42,15 @@ impl ProcRoot {
 /// A file of the cgroup at `path` of the hierarchy that is mounted at `mount`. A path out of memmon's own cgroup namespace
 /// (`/../x`) is none that could be found there.
 fn read(mount: &Path, path: &[u8], file: &str) -> Option<String> {
+    fs::read_to_string(folder(mount, path)?.join(file)).ok()
+}
+
+/// The folder of that cgroup.
+pub(super) fn folder(mount: &Path, path: &[u8]) -> Option<PathBuf> {
     let path = Path::new(OsStr::from_bytes(path));
     let inside: PathBuf = path.components().filter(|part| *part != Component::RootDir).collect();
     let is_inside = inside.components().all(|part| matches!(part, Component::Normal(_)));
-    is_inside.then(|| fs::read_to_string(mount.join(inside).join(file)).ok()).flatten()
+    is_inside.then(|| mount.join(inside))
 }
 
 fn has_line(text: &str, line: &str) -> bool {

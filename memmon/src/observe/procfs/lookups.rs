@@ -13,6 +13,7 @@ use std::{
 };
 
 use super::blocking_pool::JobOwner;
+use super::shared_objects::SharedObject;
 use crate::model::{Bytes, Fact, Parts, Pid, ProcessId, SharedMemory, StartTime};
 
 /// Maximum time of a lookup for a caller that only displays the answer, and waits for it.
@@ -84,6 +85,8 @@ pub(super) struct Found {
     pub memory: SharedMemory,
     /// The older processes that are charged for some of it.
     pub elders: Vec<ProcessId>,
+    /// The objects that outlive every process.
+    pub stays: Vec<SharedObject>,
 }
 
 /// Time of the last progress of a running lookup.
@@ -220,6 +223,15 @@ impl Lookups {
         })
     }
 
+    /// The objects of a process that outlive every process, by the last answer.
+    pub(super) fn stays(&self, process: ProcessId) -> Option<Vec<SharedObject>> {
+        self.with(|lookups| {
+            let lookup = lookups.get(&process.pid).filter(|lookup| lookup.start == process.start)?;
+            let State::Answered(answer) = &lookup.state else { return None };
+            Some(answer.found.as_ref()?.stays.clone())
+        })
+    }
+
     /// Notes that a lookup starts, which shows its progress by `beat`.
     pub(super) fn begin(&self, holder: Holder, beat: Heartbeat, now: Instant) {
         self.change(holder, now, |lookup| (lookup.began, lookup.state) = (now, State::Running(beat)));
@@ -303,7 +315,12 @@ mod tests {
         let elder = ProcessId { pid: Pid(3), start: StartTime(4) };
         let memory = SharedMemory { kept: Bytes(95), ..SharedMemory::default() };
         lookups.begin(HOLDER, Heartbeat::new(now), now);
-        lookups.end(HOLDER, Bytes(105), Ok(Found { memory: memory.clone(), elders: vec![elder] }), now);
+        lookups.end(
+            HOLDER,
+            Bytes(105),
+            Ok(Found { memory: memory.clone(), elders: vec![elder], stays: vec![] }),
+            now,
+        );
         let later = now + Duration::from_secs(59);
         assert_eq!(step(&lookups, later), Step::Take(Fact::Known(memory), None));
         assert_eq!(lookups.step(&question(), now, |other| other != elder), Step::Start);
@@ -330,7 +347,7 @@ mod tests {
         assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000, 5000]);
         lookups.begin(HOLDER, Heartbeat::new(now), now);
         let found = SharedMemory { returned: Bytes(95), ..SharedMemory::default() };
-        lookups.end(HOLDER, Bytes(105), Ok(Found { memory: found.clone(), elders: vec![] }), now);
+        lookups.end(HOLDER, Bytes(105), Ok(Found { memory: found.clone(), ..Found::default() }), now);
         assert_eq!(step(&lookups, now), Step::Take(Fact::Known(found), None));
         // It condemns, so it does not hold for long.
         assert_eq!(step(&lookups, now + CONDEMNS_FOR), Step::Start);

@@ -13,7 +13,9 @@ mod inherited;
 mod kcmp;
 mod launch;
 mod lazy_free;
+mod left_behind;
 mod lookups;
+mod memory_back;
 mod parse;
 mod parts;
 mod root;
@@ -31,6 +33,8 @@ pub(crate) mod testing;
 pub use accuracy::Accuracy;
 pub use blocking_pool::add_worker;
 pub use confirm::Waiting;
+pub use left_behind::Stays;
+pub use memory_back::OwnCgroup;
 pub use root::ProcRoot;
 
 use root::{ended, head, numbered, pages, whole, with_path};

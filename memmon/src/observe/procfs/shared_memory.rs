@@ -126,7 +126,8 @@ struct SharedMemoryLookup {
 
 impl SharedMemoryLookup {
     fn run(&self, beat: &Heartbeat) -> Result<Found, Failure> {
-        let (mut memory, searched) = self.objects(beat).map_err(|error| self.failure(&error))?;
+        let Objects { mut memory, stays, searched } =
+            self.objects(beat).map_err(|error| self.failure(&error))?;
         let files = searched.iter().map(|object| object.file).collect();
         let elders = self.elders(files, beat).map_err(|error| self.failure(&error))?;
         let mut open = Bytes::ZERO;
@@ -142,13 +143,13 @@ impl SharedMemoryLookup {
             _ => {
                 memory.returned = open;
                 let elders: BTreeSet<_> = elders.found.into_iter().map(|(_, elder)| elder).collect();
-                Ok(Found { memory, elders: elders.into_iter().collect() })
+                Ok(Found { memory, elders: elders.into_iter().collect(), stays })
             }
         }
     }
 
-    /// The shared memory of the process that is known to stay, and the objects that an older process may hold.
-    fn objects(&self, beat: &Heartbeat) -> io::Result<(SharedMemory, Vec<SharedObject>)> {
+    /// The shared memory of the process, object by object.
+    fn objects(&self, beat: &Heartbeat) -> io::Result<Objects> {
         let root = self.root.as_fd();
         let own = place(root, self.holder.pid)?;
         let tmpfs = shared_objects::tmpfs_devices(reader(root, &format!("{own}mountinfo"), beat)?)?;
@@ -162,18 +163,23 @@ impl SharedMemoryLookup {
             Err(error) => return Err(error),
         };
         // A segment that is not in the list belongs to another IPC namespace, and nothing is known of it.
-        let stays = |object: &SharedObject| segments.get(&object.file.inode).is_none_or(|freed| !freed);
+        let stays =
+            |object: &SharedObject| segments.get(&object.file.inode).is_none_or(|segment| !segment.freed);
 
-        let mut found = SharedMemory::default();
-        let mut searched = Vec::new();
+        let mut found = Objects::default();
         for object in shared_objects::objects(&mappings, &devices) {
-            match object.kind {
-                Kind::Named => keep(&mut found, &object, KeptWhy::Named),
-                Kind::SystemV if stays(&object) => keep(&mut found, &object, KeptWhy::SystemV),
-                Kind::SystemV | Kind::Unlinked => searched.push(object),
-            }
+            let why = match object.kind {
+                Kind::Named => KeptWhy::Named,
+                Kind::SystemV if stays(&object) => KeptWhy::SystemV,
+                Kind::SystemV | Kind::Unlinked => {
+                    found.searched.push(object);
+                    continue;
+                }
+            };
+            keep(&mut found.memory, &object, why);
+            found.stays.push(object);
         }
-        Ok((found, searched))
+        Ok(found)
     }
 
     /// For each of `missing` that an older process maps, one such process. Ancestors are asked first: they are most often the
@@ -260,6 +266,17 @@ impl SharedMemoryLookup {
             Failure::Machine(error.to_string())
         }
     }
+}
+
+/// The shared memory of a process.
+#[derive(Default)]
+struct Objects {
+    /// What is known to stay.
+    memory: SharedMemory,
+    /// The objects of that.
+    stays: Vec<SharedObject>,
+    /// The objects that an older process may hold.
+    searched: Vec<SharedObject>,
 }
 
 /// The answers of older processes.

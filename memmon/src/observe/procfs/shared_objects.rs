@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    parse::{number, strip_deleted_suffix},
+    parse::strip_deleted_suffix,
     smaps::{FileId, Mapping},
 };
 use crate::model::Bytes;
@@ -92,17 +92,41 @@ fn once(mappings: &[&Mapping]) -> Bytes {
     sum.min(Bytes(covered.0))
 }
 
-/// The ids of the System V segments in /proc/sysvipc/shm, and whether each is freed with its last detachment (`SHM_DEST`, set
-/// by IPC_RMID, shmctl(2)): a line of headings, then `key shmid perms …`, the permissions in octal.
+/// A System V segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Segment {
+    /// The key, which its path in /proc/PID/maps shows in hexadecimal.
+    pub key: i32,
+    /// Whether it is freed with its last detachment (`SHM_DEST`, set by IPC_RMID, shmctl(2)).
+    pub freed: bool,
+    /// The process that attached or detached it last; exiting is detaching.
+    pub last: u32,
+    /// Number of attachments.
+    pub attached: u64,
+    pub owner: u32,
+    /// Its memory, resident and swapped out; zero if the kernel does not show it.
+    pub bytes: Bytes,
+}
+
+/// The System V segments in /proc/sysvipc/shm by their ids: a line of headings, then `key shmid perms size cpid lpid nattch
+/// uid gid cuid cgid atime dtime ctime rss swap`, the permissions in octal.
 ///
 /// # Errors
 /// Those of reading.
-pub(super) fn segments(text: impl BufRead) -> io::Result<BTreeMap<u64, bool>> {
+pub(super) fn segments(text: impl BufRead) -> io::Result<BTreeMap<u64, Segment>> {
     let segment = |line: &[u8]| {
-        let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-        let id: u64 = number(words.nth(1)?)?;
-        let mode = u32::from_str_radix(std::str::from_utf8(words.next()?).ok()?, 8).ok()?;
-        Some((id, mode & 0o1000 != 0))
+        let words: Vec<_> = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).collect();
+        let word = |at: usize| std::str::from_utf8(words.get(at)?).ok();
+        let number = |at| word(at)?.parse::<u64>().ok();
+        let segment = Segment {
+            key: word(0)?.parse().ok()?,
+            freed: u32::from_str_radix(word(2)?, 8).ok()? & 0o1000 != 0,
+            last: word(5)?.parse().ok()?,
+            attached: number(6)?,
+            owner: word(7)?.parse().ok()?,
+            bytes: Bytes(number(14).unwrap_or(0).saturating_add(number(15).unwrap_or(0))),
+        };
+        Some((number(1)?, segment))
     };
     let lines = text.split(b'\n').skip(1);
     lines.filter_map(|line| line.map(|line| segment(&line)).transpose()).collect()
@@ -191,8 +215,17 @@ mod tests {
     fn segments_are_freed_or_stay() {
         let text = b"       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime\n\
                      0          5  1600   1048576  10  11      2     0     0     0     0  0  0  0  0  0\n\
-                     -1726340864 6   600   1048576  10  11      1     0     0     0     0  0  0  0  0  0\n";
-        assert_eq!(segments(&text[..]).unwrap(), BTreeMap::from([(5, true), (6, false)]));
+                     -1726340864 6   600   1048576  10  12      0  1000     0     0     0  0  0  0  4096  8192\n";
+        let staying = Segment {
+            key: -1_726_340_864,
+            freed: false,
+            last: 12,
+            attached: 0,
+            owner: 1000,
+            bytes: Bytes(12288),
+        };
+        let freed = Segment { key: 0, freed: true, last: 11, attached: 2, owner: 0, bytes: Bytes::ZERO };
+        assert_eq!(segments(&text[..]).unwrap(), BTreeMap::from([(5, freed), (6, staying)]));
     }
 
     #[test]

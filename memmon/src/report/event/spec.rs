@@ -5,7 +5,7 @@
 //! changed and never used again.
 
 use super::{Event, Level, Subject};
-use crate::model::{Cause, Unconfirmed};
+use crate::model::{Cause, GivenBack, Unconfirmed};
 
 /// One row.
 #[derive(Clone, Copy)]
@@ -30,7 +30,7 @@ pub(in crate::report) struct Spec<'a> {
 
 impl Event {
     /// The row of its kind.
-    pub(in crate::report) const fn spec(&self) -> Spec<'_> {
+    pub(in crate::report) fn spec(&self) -> Spec<'_> {
         use Level::{Error, Info, Warning};
         match self {
             Self::Started { .. } => new(Info, "e6c2347290b2427da0d487a090333ba5"),
@@ -47,9 +47,11 @@ impl Event {
                 about(subject, Warning, "eac705c9023249b982f895733304897b").notified_if(*first)
             }
             Self::Uncharged { subject, .. } => about(subject, Info, "32f9fbf639094e70a296d929ec83b0e9"),
-            Self::Terminated { subject, record } => about(subject, Info, "f3289371f0d242f083ebf990973733dd")
-                .always_written()
-                .notified_if(!matches!(record.cause, Cause::Itself)),
+            Self::Terminated { subject, record, given_back } => {
+                about(subject, terminated(given_back.as_deref()), "f3289371f0d242f083ebf990973733dd")
+                    .always_written()
+                    .notified_if(!matches!(record.cause, Cause::Itself))
+            }
             Self::OomKilled { .. } => new(Warning, "523c143f8f5949a5b67dea6eb12be6d1").flood_limited(),
             Self::Spared { subject, .. } => {
                 about(subject, Info, "9bd891a25ca749c39cb1b22eb9c33288").always_written()
@@ -109,12 +111,12 @@ impl Event {
     }
 
     /// How urgent it is: what `log.level` filters by.
-    pub const fn level(&self) -> Level {
+    pub fn level(&self) -> Level {
         self.spec().level
     }
 
     /// The process that it is about, if it is about one that was confirmed.
-    pub const fn subject(&self) -> Option<&Subject> {
+    pub fn subject(&self) -> Option<&Subject> {
         self.spec().subject
     }
 }
@@ -156,6 +158,11 @@ impl Spec<'_> {
     const fn notified_if(self, is_notified: bool) -> Self {
         Self { is_notified, ..self }
     }
+}
+
+/// Memory that stays behind is for the administrator to free.
+fn terminated(given_back: Option<&GivenBack>) -> Level {
+    if given_back.is_some_and(|back| !back.left_behind.is_empty()) { Level::Warning } else { Level::Info }
 }
 
 const fn unconfirmed(why: &Unconfirmed) -> Level {

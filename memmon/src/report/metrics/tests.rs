@@ -31,7 +31,7 @@ fn metrics() -> Metrics {
 fn every_event_is_counted_where_it_belongs() {
     let text = metrics().openmetrics();
     for line in [
-        r#"memmon_terminations_total{rule="gb",signal="SIGTERM",outcome="exited"} 1"#,
+        r#"memmon_terminations_total{rule="gb",signal="SIGTERM",outcome="exited"} 3"#,
         r#"memmon_terminations_total{rule="gb",signal="SIGKILL",outcome="exited"} 2"#,
         r#"memmon_terminations_total{rule="gb",signal="SIGKILL",outcome="reclaimed"} 1"#,
         r#"memmon_terminations_total{rule="gb",signal="none",outcome="exited"} 1"#,
@@ -52,9 +52,9 @@ fn every_event_is_counted_where_it_belongs() {
         r#"memmon_source{source="proc"} 0"#,
         "memmon_config_generation 2",
         "memmon_config_last_reload_successful 0",
-        "memmon_overshoot_bytes_count 4",
+        "memmon_overshoot_bytes_count 6",
         "memmon_oom_killed_total 1",
-        "memmon_overshoot_bytes_sum 6442450944.0",
+        "memmon_overshoot_bytes_sum 9663676416.0",
         "memmon_scan_duration_seconds_count 1",
         r#"memmon_notifications_total{channel="mail",outcome="sent"} 2"#,
         "# EOF",

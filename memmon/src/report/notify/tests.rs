@@ -25,6 +25,8 @@ fn people_are_woken_for_few_events_only() {
         "terminated",
         "terminated",
         "terminated",
+        "terminated",
+        "terminated",
         "out_of_reach",
         "signal_failed",
         "lingers",

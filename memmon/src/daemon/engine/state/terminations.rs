@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Instant};
 use crate::daemon::engine::state::case::Case;
 use crate::daemon::engine::state::lazy_free::LazilyFreed;
 use crate::enforce::{Errno, EscalationTiming, Event, Order, Phase, Reaper, Victims};
-use crate::model::{Bytes, Name, Process, ProcessId};
+use crate::model::{Bytes, Process, ProcessId};
 
 /// The victims, and what is known about each.
 pub(in crate::daemon::engine) struct Terminations {
@@ -53,10 +53,10 @@ impl Terminations {
         self.victims.iter().filter(in_grace).map(|(process, _)| process)
     }
 
-    /// Notes that a process was sent SIGTERM, and the comm of its parent.
-    pub(in crate::daemon::engine) fn sent_term(&mut self, victim: ProcessId, parent_comm: Option<Name>) {
+    /// Notes that a process was sent SIGTERM, and what was found out about it right after that.
+    pub(in crate::daemon::engine) fn sent_term(&mut self, victim: ProcessId, case: Case) {
         self.asked_to_end += 1;
-        self.cases.insert(victim, Case { parent_comm, ..Case::default() });
+        self.cases.insert(victim, case);
         self.freed.sent_term(victim);
     }
 
@@ -68,6 +68,11 @@ impl Terminations {
     /// Notes what a victim has of file and shared memory right before SIGKILL.
     pub(in crate::daemon::engine) fn before_kill(&mut self, victim: ProcessId, shared: Bytes) {
         self.cases.entry(victim).or_default().shared = Some(shared);
+    }
+
+    /// The notes about a victim that was sent a signal, to add to them.
+    pub(in crate::daemon::engine) fn case_mut(&mut self, victim: ProcessId) -> Option<&mut Case> {
+        self.cases.get_mut(&victim)
     }
 
     /// The notes about a victim, if it was sent a signal.
