@@ -53,6 +53,7 @@ fn warnings_of_libraries_are_told_and_the_reporter_never_tells_of_itself() {
             uid: Uid(4_000_000_000),
             exe: None,
             cgroup: None,
+            workload: None,
             launched: None,
         },
         breach: Breach { rule: Limit::Gb, limit: Bytes(1), rss: Bytes(2), percent: 1.0, by: None },

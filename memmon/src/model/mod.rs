@@ -17,6 +17,7 @@ mod text;
 mod unit;
 pub mod units;
 mod verdict;
+mod workload;
 
 pub use bytes::{Bytes, SystemMemory};
 pub use given_back::{FreeAndShared, GivenBack, LeftBehind};
@@ -36,3 +37,4 @@ pub use termination::{Action, Cause, Crossed, ExitStatus, Record, Signal, Urgenc
 pub use text::{Escaped, Name};
 pub use unit::{Unit, unit_path};
 pub use verdict::{Breach, Doubt, Limit, MatchKey, NameField, Protection, Uncharged, Verdict};
+pub use workload::{Container, Runtime, SlurmJob, Workload};

@@ -8,7 +8,7 @@ use super::event::{DryRunProgram, Event, Launched, Level, Sink, Subject};
 use crate::model::{
     Breach, Bytes, Cause, Doubt, ExitStatus, FreeAndShared, GivenBack, KeptObject, KeptWhy, LeftBehind,
     Limit, Name, NameField, Parts, Pid, ProcessId, Protection, Record, Signal, StartTime, SystemMemory, Uid,
-    Uncharged, Unconfirmed, Urgency,
+    Uncharged, Unconfirmed, Urgency, Workload,
 };
 
 /// v1's victim.
@@ -19,6 +19,7 @@ pub(super) fn chrome() -> Subject {
         uid: Uid(1000),
         exe: Some(Name::from("/opt/google/chrome/chrome")),
         cgroup: Some(Name::from("/user.slice/user-1000.slice/session-2.scope")),
+        workload: Some(Workload { unit: Some(Name::from("session-2.scope")), ..Workload::default() }),
         launched: Some(Launched {
             command_line: Some(Name::from("/opt/google/chrome/chrome --type=renderer \"a\", b")),
             parent: Pid(4321),
@@ -31,7 +32,7 @@ pub(super) fn chrome() -> Subject {
 }
 
 /// The line below one about [`chrome`].
-pub(super) const LAUNCHED: &str = r#"    Started=1970-01-01 00:00:00, Parent=4321, Parent name=bash, Session=4000, TTY=pts/3, Command="/opt/google/chrome/chrome --type=renderer \"a\", b""#;
+pub(super) const LAUNCHED: &str = r#"    Started=1970-01-01 00:00:00, Parent=4321, Parent name=bash, Session=4000, TTY=pts/3, Unit=session-2.scope, Command="/opt/google/chrome/chrome --type=renderer \"a\", b""#;
 
 /// v1's figures: 3.5 GB of 16.
 pub(super) const BREACH: Breach = Breach {

@@ -253,8 +253,9 @@ mod tests {
         MEMMON_TTY=pts/3
         MEMMON_UID=1000
         MEMMON_USER=john
+        MEMMON_WORKLOAD_UNIT=session-2.scope
         MESSAGE=Killing process: PID=12345, Name=chrome, User=john, RAM=3.50GB (21.88%)
-            Started=1970-01-01 00:00:00, Parent=4321, Parent name=bash, Session=4000, TTY=pts/3, Command="/opt/google/chrome/chrome --type=renderer \"a\", b"
+            Started=1970-01-01 00:00:00, Parent=4321, Parent name=bash, Session=4000, TTY=pts/3, Unit=session-2.scope, Command="/opt/google/chrome/chrome --type=renderer \"a\", b"
         MESSAGE_ID=840b317dabfb4557b7133b870608fdb2
         OBJECT_PID=12345
         PRIORITY=4

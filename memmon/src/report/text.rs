@@ -33,11 +33,13 @@ pub(super) fn paragraph(event: &Event, user: Users<'_>) -> String {
         Event::GraceOver { .. } | Event::Spared { .. } | Event::LetGo { .. } | Event::NowProtected { .. } => {
             None
         }
-        _ => event.subject().and_then(|subject| subject.launched.as_ref()),
+        _ => {
+            event.subject().and_then(|subject| Some((subject.launched.as_ref()?, subject.workload.as_ref())))
+        }
     };
-    if let Some(launched) = launched {
+    if let Some((launched, workload)) = launched {
         text.push_str(INDENTED_LINE);
-        text.push_str(&how_launched(launched));
+        text.push_str(&how_launched(launched, workload));
     }
     text
 }

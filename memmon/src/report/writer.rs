@@ -156,7 +156,7 @@ impl Writer {
         let mut news = VecDeque::from([first]);
         while let Some(News { event, message, broken, journal_alone }) = news.pop_front() {
             let at = at.to_zoned((self.zone)());
-            let user = event.subject().map(|subject| self.users.get(subject.uid, now));
+            let user = event.subject().map(|subject| subject.user(&mut |uid| self.users.get(uid, now)));
             let level = event.level();
             let paragraph = text::paragraph(&event, &mut |uid| self.users.get(uid, now));
             let mut whole = match self.format {

@@ -18,8 +18,8 @@ use crate::{
     enforce,
     inspect::{Details, Onlooker},
     model::{
-        Action, Breach, Bytes, Fact, Inherited, Limit, MatchKey, Name, Process, ProcessId, Protection,
-        Snapshot, Uid, Verdict,
+        Action, Breach, Bytes, Container, Fact, Inherited, Limit, MatchKey, Name, Process, ProcessId,
+        Protection, SlurmJob, Snapshot, Uid, Verdict, Workload,
         units::{Rate, Span, apart},
     },
     policy::{
@@ -184,14 +184,33 @@ fn subject(explanation: &Explanation<'_>, users: Users<'_>) -> Vec<String> {
     if process.error > Bytes::ZERO {
         _ = write!(resident, ", give or take {}", process.error);
     }
-    vec![
+    let workload = process.cgroup.known().and_then(Workload::of);
+    let head = [
         format!("pid {}, {}", process.id.pid, process.names.comm),
         format!("  exe       {}", shown(&process.names.exe)),
         format!("  argv[0]   {}", shown(&process.names.argv0)),
         format!("  user      {user}"),
         format!("  cgroup    {}", shown(&process.cgroup)),
-        format!("  resident  {resident}"),
-    ]
+    ];
+    let resident = format!("  resident  {resident}");
+    head.into_iter().chain(workload.iter().flat_map(works_for)).chain([resident]).collect()
+}
+
+/// The job and the container that a process belongs to. Its unit shows in its cgroup.
+fn works_for(workload: &Workload) -> Vec<String> {
+    let Workload { unit: _, slurm, container } = workload;
+    let slurm = slurm.as_ref().map(|SlurmJob { job, step, task, node }| {
+        let step = step.as_ref().map(|step| format!(", step {step}")).unwrap_or_default();
+        let task = task.map(|task| format!(", task {task}")).unwrap_or_default();
+        let node = node.as_ref().map(|node| format!(" on node {node}")).unwrap_or_default();
+        format!("  job       {job} of Slurm{step}{task}{node}")
+    });
+    let container = container.as_ref().map(|Container { id, runtime, pod }| {
+        let runtime = runtime.map(|runtime| format!(" of {}", runtime.as_str())).unwrap_or_default();
+        let pod = pod.as_ref().map(|pod| format!(", in pod {pod}")).unwrap_or_default();
+        format!("  container {id}{runtime}{pod}")
+    });
+    slurm.into_iter().chain(container).collect()
 }
 
 /// The step for the other keys of the whitelist is left out if none is given.

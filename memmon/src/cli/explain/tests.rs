@@ -89,6 +89,24 @@ fn a_hog_under_v1s_own_configuration() {
 }
 
 #[test]
+fn jobs_and_containers_are_named() {
+    let head = |cgroup: &str| {
+        let text = explained(|_, process| process.cgroup = Fact::Known(Name::from(cgroup)));
+        let lines = text.lines().skip_while(|line| !line.contains("cgroup    ")).skip(1);
+        lines.take_while(|line| !line.contains("resident")).map(str::trim).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(head("/system.slice/nginx.service"), "");
+    assert_eq!(
+        head("/system.slice/n1_slurmstepd.scope/job_2/step_batch/user/task_0"),
+        "job       2 of Slurm, step batch, task 0 on node n1"
+    );
+    assert_eq!(
+        head("/kubepods/pod11111111-2222-3333-4444-555555555555/crio-ab.scope"),
+        "container ab of cri-o, in pod 11111111-2222-3333-4444-555555555555"
+    );
+}
+
+#[test]
 fn a_hostile_name_protected_twice() {
     let text = explained(|rules, process| {
         process.names.comm = Name::new(*b"sshd\n\x1b[2Jx\xff");

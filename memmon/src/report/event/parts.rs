@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::Zoned;
 use serde::{Serialize, Serializer};
 
-use crate::model::{Bytes, Fact, Launch, Name, Pid, Process, ProcessId, Uid};
+use crate::model::{Bytes, Fact, Launch, Name, Pid, Process, ProcessId, Uid, Workload};
 
 /// How urgent an event is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -51,9 +51,21 @@ pub struct Subject {
     /// The cgroup, which names the unit that may start it again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<Name>,
+    /// The job, container and unit that the cgroup names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload: Option<Workload>,
     /// How it was started.
     #[serde(flatten)]
     pub launched: Option<Launched>,
+}
+
+impl Subject {
+    /// The user's name, by `look_up`; the uid alone for a container's user, who has nothing to do with the user of this
+    /// machine who has the same uid.
+    pub fn user(&self, look_up: &mut dyn FnMut(Uid) -> String) -> String {
+        let is_foreign = self.workload.as_ref().is_some_and(Workload::has_users_of_its_own);
+        if is_foreign && self.uid != Uid::ROOT { self.uid.0.to_string() } else { look_up(self.uid) }
+    }
 }
 
 /// How a process was started: what tells one `python3` from another.
@@ -100,6 +112,7 @@ impl From<&Process> for Subject {
             uid: process.real_uid,
             exe: known(&process.names.exe),
             cgroup: known(&process.cgroup),
+            workload: process.cgroup.known().and_then(Workload::of),
             launched: None,
         }
     }

@@ -283,7 +283,7 @@ impl Run {
 }
 
 fn notice(at: &Zoned, event: &Event, mut user: impl FnMut(Uid) -> String) -> Notice {
-    let name = event.subject().map(|subject| user(subject.uid));
+    let name = event.subject().map(|subject| subject.user(&mut user));
     let line = text::line(at, event.level(), &text::paragraph(event, &mut user));
     let object = json::line(at, event, name.as_deref(), &text::message(event, &mut user));
     let mut fields: Vec<_> = name.map(|name| ("MEMMON_USER".to_owned(), name)).into_iter().collect();

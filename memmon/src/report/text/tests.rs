@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    model::{ProcessId, Signal, StartTime, SystemMemory},
+    model::{Container, ProcessId, Signal, SlurmJob, StartTime, SystemMemory, Workload},
     report::{
         event::{Launched, Subject},
         samples,
@@ -139,7 +139,10 @@ fn a_process_is_named_with_how_it_was_started_where_a_record_begins() {
         terminal: None,
         ..launched.clone()
     };
-    let short = format!("    Started=1970-01-01 00:00:00, Parent=4321, Command=\"{}…\"", "é".repeat(256));
+    let short = format!(
+        "    Started=1970-01-01 00:00:00, Parent=4321, Unit=session-2.scope, Command=\"{}…\"",
+        "é".repeat(256)
+    );
     assert_eq!(below(&killing(subject)), Some(short));
 }
 
@@ -183,6 +186,48 @@ fn a_name_cannot_pass_for_more_than_a_name() {
     );
 }
 
+#[test]
+fn the_line_below_names_the_job_or_the_container() {
+    let line = |cgroup: &str| {
+        let workload = Workload::of(&Name::from(cgroup));
+        let subject = Subject { workload, ..samples::chrome() };
+        let text =
+            paragraph(&Event::Killing { subject, breach: samples::BREACH, dry_run: false }, &mut |_| {
+                "john".to_owned()
+            });
+        let below = text.lines().nth(1).unwrap().to_owned();
+        below.split_once("TTY=pts/3, ").unwrap().1.split(", Command=").next().unwrap().to_owned()
+    };
+    let id = "0123456789abcdef".repeat(4);
+    let pod = "11111111-2222-3333-4444-555555555555";
+    assert_eq!(
+        line("/system.slice/n1_slurmstepd.scope/job_2/step_0/user/task_3"),
+        "Job=2, Step=0, Node=n1, Task=3"
+    );
+    assert_eq!(line(&format!("/machine.slice/libpod-{id}.scope")), "Container=0123456789ab, Runtime=podman");
+    assert_eq!(
+        line(&format!("/kubepods/burstable/pod{pod}/{id}")),
+        format!("Container=0123456789ab, Pod={pod}")
+    );
+    assert_eq!(line("/system.slice/nginx.service"), "Unit=nginx.service");
+}
+
+#[test]
+fn a_containers_user_is_not_called_by_the_name_of_a_user_of_this_machine() {
+    let said = |cgroup: String, uid| {
+        let subject = Subject { workload: Workload::of(&Name::from(&*cgroup)), uid, ..samples::chrome() };
+        message(&Event::Killing { subject, breach: samples::BREACH, dry_run: false }, &mut |_| {
+            "john".to_owned()
+        })
+    };
+    let id = "0123456789abcdef".repeat(4);
+    let (container, user) = (format!("/docker/{id}"), crate::model::Uid(1000));
+    assert!(said(container.clone(), user).contains("User=1000,"));
+    assert!(said(container, crate::model::Uid::ROOT).contains("User=john,"));
+    let rootless = format!("/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{id}.scope");
+    assert!(said(rootless, user).contains("User=john,"));
+}
+
 proptest! {
     #[test]
     fn whatever_a_process_calls_itself_is_one_visible_line(raw: Vec<u8>, text in ".{0,60}") {
@@ -192,7 +237,10 @@ proptest! {
             ..samples::chrome()
         };
         let launched = subject.launched.as_mut().unwrap();
-        (launched.command_line, launched.parent_comm) = (Some(Name::new(raw.clone())), Some(Name::new(raw)));
+        (launched.command_line, launched.parent_comm) = (Some(Name::new(raw.clone())), Some(Name::new(raw.clone())));
+        let container = Container { id: Name::new(raw.clone()), runtime: None, pod: Some(Name::new(raw.clone())) };
+        let job = SlurmJob { job: 7, step: Some(Name::new(raw.clone())), task: None, node: Some(Name::new(raw)) };
+        subject.workload = Some(Workload { unit: None, slurm: Some(job), container: Some(container) });
         for event in [
             Event::Killing { subject: subject.clone(), breach: samples::BREACH, dry_run: false },
             Event::SignalFailed { subject, signal: Signal::Kill, error: text.clone() },

@@ -7,13 +7,15 @@ use std::{
 };
 
 use crate::{
-    model::{Doubt, Escaped, MatchKey, Name, NameField, Protection, Signal, Uid, units::apart},
+    model::{
+        Container, Doubt, Escaped, MatchKey, Name, NameField, Protection, Signal, SlurmJob, Uid, Workload,
+        units::apart,
+    },
     report::event::{Launched, Subject},
 };
 
 pub(super) fn who(subject: &Subject, user: &mut dyn FnMut(Uid) -> String) -> String {
-    let Subject { id, name, uid, exe: _, cgroup: _, launched: _ } = subject;
-    format!("PID={id}, Name={}, User={}", Field(name), user(*uid))
+    format!("PID={}, Name={}, User={}", subject.id, Field(&subject.name), subject.user(user))
 }
 
 pub(super) fn config_name(path: Option<&Path>) -> String {
@@ -105,8 +107,8 @@ pub(super) const fn signal_name(signal: Signal) -> &'static str {
 /// Characters of a command line that a line shows; programs get more of it.
 const LONGEST_COMMAND: usize = 256;
 
-/// How a process was started, as one line.
-pub(super) fn how_launched(launched: &Launched) -> String {
+/// How a process was started, and what it works for, as one line.
+pub(super) fn how_launched(launched: &Launched, workload: Option<&Workload>) -> String {
     let Launched { command_line, parent, parent_comm, session, terminal, started } = launched;
     let mut text = format!("Started={}", started.strftime("%Y-%m-%d %H:%M:%S"));
     // Writing to a String cannot fail.
@@ -120,6 +122,9 @@ pub(super) fn how_launched(launched: &Launched) -> String {
     if let Some(terminal) = terminal {
         let _ = write!(text, ", TTY={terminal}");
     }
+    if let Some(workload) = workload {
+        add_workload(&mut text, workload);
+    }
     if let Some(line) = command_line {
         let shown = line.to_string();
         let _ = match shown.char_indices().nth(LONGEST_COMMAND) {
@@ -128,6 +133,38 @@ pub(super) fn how_launched(launched: &Launched) -> String {
         };
     }
     text
+}
+
+/// Characters of a container's id that runtimes show, and accept.
+const SHORT_ID: usize = 12;
+
+fn add_workload(text: &mut String, workload: &Workload) {
+    let Workload { unit, slurm, container } = workload;
+    // Writing to a String cannot fail.
+    if let Some(SlurmJob { job, step, task, node }) = slurm {
+        let _ = write!(text, ", Job={job}");
+        for (what, name) in [("Step", step), ("Node", node)] {
+            if let Some(name) = name {
+                let _ = write!(text, ", {what}={}", Field(name));
+            }
+        }
+        if let Some(task) = task {
+            let _ = write!(text, ", Task={task}");
+        }
+    }
+    if let Some(Container { id, runtime, pod }) = container {
+        let is_hash = id.as_bytes().len() == 64;
+        let id = if is_hash { Name::new(&id.as_bytes()[..SHORT_ID]) } else { id.clone() };
+        let _ = write!(text, ", Container={}", Field(&id));
+        if let Some(runtime) = runtime {
+            let _ = write!(text, ", Runtime={}", runtime.as_str());
+        }
+        if let Some(pod) = pod {
+            let _ = write!(text, ", Pod={}", Field(pod));
+        }
+    } else if let (Some(unit), None) = (unit, slurm) {
+        let _ = write!(text, ", Unit={}", Field(unit));
+    }
 }
 
 /// Begins a line that belongs to the one above it: no record begins with a blank.
