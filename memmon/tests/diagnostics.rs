@@ -58,6 +58,7 @@ fn warnings_of_libraries_are_told_and_the_reporter_never_tells_of_itself() {
         },
         breach: Breach { rule: Limit::Gb, limit: Bytes(1), rss: Bytes(2), percent: 1.0, by: None },
         dry_run: true,
+        sum: None,
     });
     // Whichever of the two pipes a line goes to: their order holds.
     reporter.replace(verbose);

@@ -108,7 +108,10 @@ fn write_report(
     }
     writeln!(out)?;
     match running {
-        Ok(running) => over::write(rules, running, users, out),
+        Ok(running) => {
+            over::write(rules, running, users, out)?;
+            over::write_sums(rules, running, users, out)
+        }
         Err(error) => {
             writeln!(
                 out,
@@ -201,7 +204,7 @@ mod tests {
             (hog, Verdict::Terminate(breach)),
             (process(1, "systemd", 0, 4 * GB), Verdict::Protected(Protection::Init)),
         ];
-        Ok(Running { memory, judged })
+        Ok(Running { memory, judged, sums: vec![] })
     }
 
     /// What `memmon check` writes to its two streams for a file with this `text`, and its exit code.

@@ -8,10 +8,10 @@ use std::{
 
 use crate::{
     config::{Notify, Pace, Settings, Users, Window},
-    model::{Bytes, Escaped, Hook, Mail, Uid},
+    model::{Bytes, Escaped, Hook, Mail, Per, Uid},
     policy::{
         ArgPatterns, CgroupPatterns, ExePatterns, LimitRule, Matcher, NamePatterns, RuleLimit, Rules, Scope,
-        UidRanges, UnitPatterns,
+        Strike, SumRule, UidRanges, UnitPatterns,
     },
 };
 
@@ -31,7 +31,7 @@ pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut d
         metrics,
         notify,
     } = settings;
-    let Rules { limits, measure, whitelist, scope, honour_oom_score_adj, own_pid: _, rules } = rules;
+    let Rules { limits, measure, whitelist, scope, honour_oom_score_adj, own_pid: _, rules, sums } = rules;
     let user = |uid: &Uid| users.name(*uid).unwrap_or_else(|| uid.to_string());
     let log_file = log.file.as_deref().and_then(Path::to_str).unwrap_or_default();
 
@@ -51,7 +51,10 @@ pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut d
         key(out, "ram_gb_threshold", gigabytes(limits.bytes()))?;
     }
     for rule in rules {
-        write_rule(rule, out)?;
+        write_rule(rule, None, out)?;
+    }
+    for SumRule { rule, per, strike } in sums {
+        write_rule(rule, Some((*per, *strike)), out)?;
     }
     section(out, "whitelist")?;
     key(out, "pids", list(&whitelist.pids))?;
@@ -104,11 +107,16 @@ pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut d
     write_notify(notify, users, out)
 }
 
-fn write_rule(rule: &LimitRule, out: &mut dyn Write) -> io::Result<()> {
+fn write_rule(rule: &LimitRule, sum: Option<(Per, Strike)>, out: &mut dyn Write) -> io::Result<()> {
     let LimitRule { name, matcher, limit, action, lasting, grace, hard_ceiling } = rule;
     section(out, "[rule]")?;
     key(out, "name", quoted(name.as_str()))?;
     write_matcher(matcher, out)?;
+    if let Some((per, strike)) = sum {
+        key(out, "per", quoted(per.as_str()))?;
+        key(out, "strike", quoted(strike.as_str()))?;
+        writeln!(out, "# scans find what the processes hold together, about once a second")?;
+    }
     match limit {
         RuleLimit::None => key(out, "none", true)?,
         RuleLimit::Thresholds => writeln!(out, "# the limits of [thresholds]")?,

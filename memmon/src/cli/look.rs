@@ -56,6 +56,8 @@ pub(super) fn explain(asked: &Explain, out: &mut dyn Write) -> anyhow::Result<Ex
     let user_name = |uid| NameService.name(uid);
     let mut known = known(used.clone(), daemon.ok());
     known.details = explain::details(&onlooker, &processes);
+    let ids = processes.iter().map(|process| process.id).collect();
+    known.sums = onlooker.sums(Some(&ids), &memory)?;
     let text =
         explain::explain(onlooker.rules(), &Snapshot { memory, processes }, asked.json, &user_name, &known)?;
     out.write_all(text.as_bytes())?;

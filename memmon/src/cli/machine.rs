@@ -30,12 +30,14 @@ pub(super) fn awaits_enable(file: Option<&Path>) -> bool {
 
 /// The processes over a limit right now, each with its verdict.
 pub(super) fn running(rules: &Rules) -> anyhow::Result<over::Running> {
-    let (memory, suspects) = onlooker(rules.clone())?.suspects()?;
+    let onlooker = onlooker(rules.clone())?;
+    let (memory, suspects) = onlooker.suspects()?;
+    let sums = onlooker.sums(None, &memory)?;
     let judged = |process| {
         let verdict = policy::judge(rules, &process, &memory);
         (process, verdict)
     };
-    Ok(over::Running { memory, judged: suspects.into_iter().map(judged).collect() })
+    Ok(over::Running { memory, judged: suspects.into_iter().map(judged).collect(), sums })
 }
 
 /// An onlooker that reads all that any rule could measure.

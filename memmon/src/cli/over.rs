@@ -9,10 +9,11 @@ use std::{
 
 use serde_json::{Value, json};
 
+use super::explain::sum_line;
 use crate::{
     config::Users,
     model::{Bytes, Limit, Measure, Process, SystemMemory, Verdict},
-    policy::{self, Rules},
+    policy::{self, Rules, Sum, SumVerdict},
 };
 
 /// The running processes, as policy judges them by the settings that are checked.
@@ -22,6 +23,8 @@ pub(super) struct Running {
     pub memory: SystemMemory,
     /// Processes, at least those over the limit, in any order.
     pub judged: Vec<(Process, Verdict)>,
+    /// The sums that may exceed their limit.
+    pub sums: Vec<Sum>,
 }
 
 /// As many processes as one can look at.
@@ -68,6 +71,33 @@ pub(super) fn write(
         more => writeln!(out, "  and {more} more")?,
     }
     write_otherwise(&running.otherwise(rules), out)
+}
+
+/// Writes which sums of several processes are over their limit right now; nothing if no rule limits a sum.
+///
+/// # Errors
+/// Those of writing.
+pub(super) fn write_sums(
+    rules: &Rules,
+    running: &Running,
+    users: &dyn Users,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    if rules.sums.is_empty() {
+        return Ok(());
+    }
+    let over: Vec<_> = running.sums.iter().filter(|sum| sum.verdict() != SumVerdict::Within).collect();
+    if over.is_empty() {
+        return writeln!(out, "No sum of several processes is over its limit now.");
+    }
+    writeln!(out, "Sums of several processes over their limit now:")?;
+    for sum in over.iter().take(ROWS) {
+        writeln!(out, "  {}", sum_line(sum, &|uid| users.name(uid)))?;
+    }
+    match over.len().saturating_sub(ROWS) {
+        0 => Ok(()),
+        more => writeln!(out, "  and {more} more"),
+    }
 }
 
 impl Running {
@@ -180,7 +210,7 @@ mod tests {
             let verdict = policy::judge(&rules, &process, &MEMORY);
             (process, verdict)
         });
-        let running = Running { memory: MEMORY, judged: judged.collect() };
+        let running = Running { memory: MEMORY, judged: judged.collect(), sums: vec![] };
         let mut out = Vec::new();
         write(&rules, &running, &FakeUsers(&[("alice", 1000)]), &mut out).unwrap();
         (String::from_utf8(out).unwrap(), as_json(&running.otherwise(&rules)))

@@ -73,4 +73,6 @@ pub fn parse(text: &str, origin: &Path, users: &dyn Users) -> Result<Loaded, Con
 #[cfg(test)]
 mod messages;
 #[cfg(test)]
+mod sum_tests;
+#[cfg(test)]
 mod tests;

@@ -124,7 +124,7 @@ pub(super) fn settings(
     let measure = reader.choice("measure", measure, &MEASURES, Measure::as_str);
     let names_at = whitelist.names.as_ref().map(Spanned::span);
     let whitelist = reader.whitelist(whitelist);
-    let own_rules = reader.rules(rules);
+    let (own_rules, sums) = reader.rules(rules);
     let scope = reader.scope(scope);
     if let Some(span) = names_at {
         reader.warn_of_names_that_fell_away(&span, &whitelist, &scope);
@@ -185,6 +185,7 @@ pub(super) fn settings(
         honour_oom_score_adj: honour_oom_score_adj.unwrap_or(default::HONOUR_OOM_SCORE_ADJ),
         own_pid,
         rules: own_rules,
+        sums,
     };
     let dry_run = dry_run.map_or(default::DRY_RUN, Spanned::into_inner);
     Some((

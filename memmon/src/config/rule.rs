@@ -1,6 +1,6 @@
-//! `[[rule]]`: other limits for some processes, and what follows.
+//! `[[rule]]`: other limits for some processes, or for what they hold together, and what follows.
 
-use std::{collections::BTreeSet, ops::Range, time::Duration};
+use std::{collections::BTreeSet, iter, ops::Range, time::Duration};
 
 use toml::Spanned;
 
@@ -14,8 +14,8 @@ use super::{
     whitelist::COMM_LEN,
 };
 use crate::{
-    model::{Action, Bytes, RuleName},
-    policy::{LimitRule, Matcher, RuleLimit},
+    model::{Action, Bytes, Per, RuleName},
+    policy::{LimitRule, Matcher, RuleLimit, Strike, SumRule},
 };
 
 const ACTIONS: [Action; 2] = [Action::Terminate, Action::Warn];
@@ -24,29 +24,52 @@ const ACTIONS: [Action; 2] = [Action::Terminate, Action::Warn];
 const LONGEST: f64 = 3600.0;
 
 impl Reader<'_, '_> {
-    /// The rules, in the order of the file.
-    pub(super) fn rules(&mut self, typed: Vec<(raw::Rule, Range<usize>)>) -> Vec<LimitRule> {
+    /// The rules for single processes and those for sums, in the order of the file.
+    pub(super) fn rules(&mut self, typed: Vec<(raw::Rule, Range<usize>)>) -> (Vec<LimitRule>, Vec<SumRule>) {
         let mut names = BTreeSet::new();
-        let mut rules: Vec<LimitRule> = Vec::new();
+        let (mut rules, mut sums): (Vec<LimitRule>, Vec<SumRule>) = (Vec::new(), Vec::new());
         for (rule, place) in typed {
             let named_at = rule.name.as_ref().map_or_else(|| place.clone(), Spanned::span);
-            let Some(rule) = self.rule(rule, &place) else { continue };
+            let Some((rule, sum)) = self.rule(rule, &place) else { continue };
             if !names.insert(rule.name) {
                 let help = "each rule has a name of its own, by which logs and metrics show it";
                 self.problems.add(named_at, format!("there is a rule `{}` already", rule.name), help);
                 continue;
             }
-            if let Some(first) = rules.iter().find(|first| shadows(&first.matcher, &rule.matcher)) {
+            // Rules of different kinds do not compete.
+            let of_kind: Vec<&LimitRule> = match &sum {
+                None => rules.iter().collect(),
+                Some((per, _)) => sums.iter().filter(|sum| sum.per == *per).map(|sum| &sum.rule).collect(),
+            };
+            if let Some(first) = of_kind.iter().find(|first| shadows(&first.matcher, &rule.matcher)) {
                 let (rule, by) = (rule.name.to_string(), first.name.to_string());
                 self.warn(&named_at, Concern::Shadowed { rule, by });
             }
-            rules.push(rule);
+            match sum {
+                None => rules.push(rule),
+                Some((per, strike)) => sums.push(SumRule { rule, per, strike }),
+            }
         }
-        rules
+        (rules, sums)
     }
 
-    fn rule(&mut self, typed: raw::Rule, place: &Range<usize>) -> Option<LimitRule> {
-        let raw::Rule { name, matcher, not, gb, percent, none, lasting, action, grace, hard_ceiling } = typed;
+    /// A rule; for a sum with what that is taken over, and which process ends first.
+    fn rule(&mut self, typed: raw::Rule, place: &Range<usize>) -> Option<(LimitRule, Option<(Per, Strike)>)> {
+        let raw::Rule {
+            name,
+            matcher,
+            not,
+            per,
+            strike,
+            gb,
+            percent,
+            none,
+            lasting,
+            action,
+            grace,
+            hard_ceiling,
+        } = typed;
+        let sum = self.sum(per, strike)?;
         let name = self.rule_name(name, place);
         let flaws = self.flaws(&matcher, "rule") + not.as_ref().map_or(0, |not| self.flaws(not, "not"));
         let long: Vec<_> = matcher.names.iter().flat_map(|list| list.get_ref().clone()).collect();
@@ -58,8 +81,13 @@ impl Reader<'_, '_> {
         let mut matcher = self.matcher(matcher, &RULE);
         matcher.not = not.map(|not| Box::new(self.matcher(not, &NOT)));
         if matcher == Matcher::default() && flaws == 0 {
-            let help = "name the processes that it is about: names, exe, args, users, uids, groups, cgroups or units; the \
-                        limits of all others are those of [thresholds]";
+            let help = if sum.is_some() {
+                "name the processes that count: names, exe, args, users, uids, groups, cgroups or units; of all users but the \
+                 system's, uids = [\"1000-60000\"]"
+            } else {
+                "name the processes that it is about: names, exe, args, users, uids, groups, cgroups or units; the \
+                 limits of all others are those of [thresholds]"
+            };
             self.problems.add(place.clone(), "this rule matches every process", help);
             return None;
         }
@@ -69,6 +97,12 @@ impl Reader<'_, '_> {
                 let help = "`none = true` means that there is no limit: remove one of the two".to_owned();
                 self.problems.add(other.span(), format!("`{key}` contradicts `none`"), help);
             }
+        }
+        if sum.is_some() && gb.is_none() && percent.is_none() && none.is_none() {
+            let help = "give it gb or percent: what its processes may hold together; or none = true, so that they count in no \
+                        sum of a rule below";
+            self.problems.add(place.clone(), "this rule has no limit for its sum", help);
+            return None;
         }
         let sets_anything = [
             gb.is_some(),
@@ -111,7 +145,7 @@ impl Reader<'_, '_> {
             Some(typed) => self.number("hard_ceiling", &typed, "times its limit, or 0 for none", &CEILINGS),
             None => None,
         };
-        Some(LimitRule {
+        let rule = LimitRule {
             name: name?,
             matcher,
             limit,
@@ -119,7 +153,37 @@ impl Reader<'_, '_> {
             lasting: Duration::try_from_secs_f64(lasting).unwrap_or_default(),
             grace,
             hard_ceiling,
-        })
+        };
+        Some((rule, sum))
+    }
+
+    /// What a sum is taken over, and which process ends first; the inner none for a rule about single processes, the outer
+    /// one after an error.
+    #[expect(clippy::option_option, reason = "the outer one is for `?`")]
+    fn sum(
+        &mut self,
+        per: Option<Spanned<String>>,
+        strike: Option<Spanned<String>>,
+    ) -> Option<Option<(Per, Strike)>> {
+        let over = per.map(|typed| {
+            let kinds = iter::once(None).chain(Per::ALL.map(Some)).collect::<Vec<_>>();
+            self.choice("per", Some(typed), &kinds, |per| per.map_or("process", Per::as_str))
+        });
+        let strike_at = strike.as_ref().map(Spanned::span);
+        let order = strike.map(|typed| self.choice("strike", Some(typed), &Strike::EACH, Strike::as_str));
+        match (over, order) {
+            (Some(None), _) | (_, Some(None)) => None,
+            (None | Some(Some(None)), order) => {
+                if let Some(at) = strike_at.filter(|_| order.is_some()) {
+                    let help = "it is the order in which the processes of a sum end: add per = \"user\", \"unit\", \"cgroup\", \
+                                \"session\", \"tree\" or \"program\", or remove it";
+                    self.problems.add(at, "`strike` is for a sum", help);
+                    return None;
+                }
+                Some(None)
+            }
+            (Some(Some(Some(per))), order) => Some(Some((per, order.flatten().unwrap_or_default()))),
+        }
     }
 
     fn rule_name(&mut self, name: Option<Spanned<String>>, place: &Range<usize>) -> Option<RuleName> {

@@ -225,7 +225,7 @@ fn what_is_commented_out_in_the_shipped_file_is_right_too() {
         .replace("\n# [[schedule]]\n", "\n[[schedule]]\n")
         .replace("\n# [[rule]]\n", "\n[[rule]]\n");
     let schedule = ["days", "from", "to", "check_interval", "ram_percent_threshold", "ram_gb_threshold"];
-    let rule = ["name", "names", "not", "gb", "for", "action", "grace"];
+    let rule = ["name", "names", "not", "gb", "for", "per", "action", "grace"];
     let text = [
         "users",
         "uids",
@@ -357,7 +357,7 @@ fn a_rule_is_read_with_all_its_keys() {
 #[test]
 fn a_rule_that_cannot_be_meant_is_refused() {
     insta::assert_snapshot!(error("[[rule]]\nname = 'a'\ngb = 1\n[[rule]]\nnames = ['x']\ngb = 0\n[[rule]]\nname = 'b'\nnames = []\n\
-        not = { nmes = ['y'] }\nnone = true\ngb = 1\nper = 'user'\nfor = 'long'\naction = 'kill'"), @r#"
+        not = { nmes = ['y'] }\nnone = true\ngb = 1\nsince = 'x'\nfor = 'long'\naction = 'kill'"), @r#"
     error: this rule matches every process
      --> config.toml:1:1
       |
@@ -394,11 +394,11 @@ fn a_rule_that_cannot_be_meant_is_refused() {
     12 | gb = 1
        |      ^ `none = true` means that there is no limit: remove one of the two
 
-    error: unknown key `per` in [[rule]]
+    error: unknown key `since` in [[rule]]
       --> config.toml:13:1
        |
-    13 | per = 'user'
-       | ^^^ expected one of: name, names, exe, args, users, uids, groups, cgroups, units, not, gb, percent, none, for, action, grace, hard_ceiling
+    13 | since = 'x'
+       | ^^^^^ expected one of: name, names, exe, args, users, uids, groups, cgroups, units, not, per, strike, gb, percent, none, for, action, grace, hard_ceiling
 
     error: `for` cannot be a string
       --> config.toml:14:7

@@ -120,6 +120,7 @@ impl<'a> EventLoop<'a> {
             let minute = self.next_minute();
             let grace = self.engine.victims().next_deadline().unwrap_or_else(|| Instant::now() + NEVER);
             let recheck = self.engine.next_recheck().unwrap_or_else(|| Instant::now() + NEVER);
+            let sums = self.engine.next_sums().unwrap_or_else(|| Instant::now() + NEVER);
             let resume = self.engine.resume();
             tokio::select! {
                 // In this order: an end before anything new, exits before grace periods, a scan if nothing else waits.
@@ -184,6 +185,7 @@ impl<'a> EventLoop<'a> {
                 Some(request) = self.requests.recv() => {
                     status::answer(&mut self.engine, self.announcer, Now::read(), request);
                 }
+                () = time::sleep_until(sums.into()) => self.engine.look_at_sums(Now::read()),
                 // Last, because each recheck may take long.
                 () = time::sleep_until(recheck.into()) => self.engine.recheck_next(Now::read()),
             }

@@ -4,17 +4,17 @@
 use std::time::Duration;
 
 use crate::{
-    model::{Action, Gid, Pid, RuleName, Uid},
+    model::{Action, Gid, Per, Pid, RuleName, Uid},
     policy::{
         ArgPatterns, CgroupPatterns, ExePatterns, LimitRule, Limits, Matcher, NamePatterns, RuleLimit, Rules,
-        Scope, UidRanges, UnitPatterns, Whitelist,
+        Scope, Strike, SumRule, UidRanges, UnitPatterns, Whitelist,
     },
-    status::{MatcherInForce, RuleInForce, RulesInForce, Status, Thresholds},
+    status::{MatcherInForce, RuleInForce, RulesInForce, Status, SumRuleInForce, Thresholds},
 };
 
 /// All of `rules` but the limits.
 pub(super) fn on_the_wire(rules: &Rules) -> RulesInForce {
-    let Rules { limits: _, measure, whitelist, scope, honour_oom_score_adj, own_pid: _, rules } = rules;
+    let Rules { limits: _, measure, whitelist, scope, honour_oom_score_adj, own_pid: _, rules, sums } = rules;
     let Whitelist { pids, names, users, protect_root, also } = whitelist;
     let Scope { uids, cgroups } = scope;
     RulesInForce {
@@ -24,6 +24,14 @@ pub(super) fn on_the_wire(rules: &Rules) -> RulesInForce {
         users: users.iter().map(|uid| uid.0).collect(),
         also: matcher_on_the_wire(also),
         rules: rules.iter().map(rule_on_the_wire).collect(),
+        sums: sums
+            .iter()
+            .map(|SumRule { rule, per, strike }| SumRuleInForce {
+                rule: rule_on_the_wire(rule),
+                per: per.as_str().to_owned(),
+                strike: strike.as_str().to_owned(),
+            })
+            .collect(),
         protect_root: *protect_root,
         honour_oom_score_adj: *honour_oom_score_adj,
         scope_uids: uids.as_ref().map(pairs),
@@ -94,6 +102,15 @@ fn rule_from_the_wire(rule: RuleInForce) -> Option<LimitRule> {
     })
 }
 
+fn sum_from_the_wire(sum: SumRuleInForce) -> Option<SumRule> {
+    let SumRuleInForce { rule, per, strike } = sum;
+    Some(SumRule {
+        rule: rule_from_the_wire(rule)?,
+        per: Per::ALL.into_iter().find(|one| one.as_str() == per)?,
+        strike: Strike::EACH.into_iter().find(|one| one.as_str() == strike)?,
+    })
+}
+
 fn matcher_from_the_wire(matcher: MatcherInForce) -> Option<Matcher> {
     let MatcherInForce { names, exe, args, uids, groups, cgroups, units, not } = matcher;
     macro_rules! list {
@@ -135,6 +152,7 @@ fn from_the_wire(rules: RulesInForce, limits: Limits, own_pid: Pid) -> Option<Ru
         users,
         also,
         rules,
+        sums,
         protect_root,
         honour_oom_score_adj,
         scope_uids,
@@ -155,6 +173,7 @@ fn from_the_wire(rules: RulesInForce, limits: Limits, own_pid: Pid) -> Option<Ru
         honour_oom_score_adj,
         own_pid,
         rules: rules.into_iter().map(rule_from_the_wire).collect::<Option<_>>()?,
+        sums: sums.into_iter().map(sum_from_the_wire).collect::<Option<_>>()?,
     })
 }
 
@@ -194,6 +213,12 @@ mod tests {
             name = "b"
             units = ["x.service"]
             none = true
+            [[rule]]
+            name = "sum"
+            uids = ["1000-60000"]
+            per = "unit"
+            strike = "growing"
+            gb = 2.5
             [[rule]]
             name = "c"
             args = ["y"]

@@ -89,7 +89,7 @@ impl StatusBoard {
                 self.recent.truncate(RECENT - 1);
                 self.recent.push_front((SystemTime::now(), event.clone()));
             }
-            Event::Killing { subject, breach, dry_run: true } => {
+            Event::Killing { subject, breach, dry_run: true, .. } => {
                 self.dry_run.note(Zoned::now().date(), &subject.name, subject.uid, breach.rss);
             }
             Event::Reloaded { config, .. } => {

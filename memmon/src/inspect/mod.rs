@@ -4,6 +4,7 @@
 mod details;
 mod nearest;
 mod onlooker;
+mod sums;
 
 pub use details::Details;
 pub use nearest::{Basis, nearest};

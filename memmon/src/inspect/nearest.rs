@@ -83,6 +83,7 @@ mod tests {
             honour_oom_score_adj: true,
             own_pid: Pid(std::process::id()),
             rules: vec![],
+            sums: vec![],
         }
     }
 

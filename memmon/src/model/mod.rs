@@ -2,6 +2,7 @@
 
 mod bytes;
 mod given_back;
+mod group;
 mod listen;
 mod machine;
 mod measure;
@@ -21,6 +22,7 @@ mod workload;
 
 pub use bytes::{Bytes, SystemMemory};
 pub use given_back::{FreeAndShared, GivenBack, LeftBehind};
+pub use group::{GroupKey, Per, SumFigures};
 pub use listen::Listen;
 pub use machine::{Elsewhere, MachineMemory, Pressure};
 pub use measure::Measure;

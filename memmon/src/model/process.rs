@@ -200,7 +200,7 @@ pub struct Process {
     pub holdings: Option<Holdings>,
 }
 
-/// Facts about a process that only matchers need. Of `args` and `exe_file` only those are read that the configuration asks for
+/// Facts about a process that only matchers need. Of `args`, `exe_file` and `session` only those are read that the configuration asks for
 /// ([`WantedFacts`]); the others are absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct MatchFacts {
@@ -212,6 +212,8 @@ pub struct MatchFacts {
     /// has the path in another mount namespace only, where a user may have mounted any file at any path; withheld for one
     /// that was deleted, as by an upgrade.
     pub exe_file: Fact<Name>,
+    /// The audit session (pam_loginuid(8)): one login. Absent for a daemon, and on a kernel without CONFIG_AUDIT.
+    pub session: Fact<u32>,
 }
 
 /// Which of [`MatchFacts`] are to be read.
@@ -221,6 +223,8 @@ pub struct WantedFacts {
     pub args: bool,
     /// `exe_file`.
     pub exe_file: bool,
+    /// `session`.
+    pub session: bool,
 }
 
 impl MatchFacts {
@@ -254,7 +258,21 @@ impl Process {
         self.own().min(parts.anon + shared) + parts.swap
     }
 
+    /// The part of [`Process::charged`] that is resident: what it counts for in a sum, with every shared page in one process.
+    pub fn charged_resident(&self) -> Bytes {
+        let Some(Holdings { parts, shared, .. }) = &self.holdings else { return self.own() };
+        self.own().min(parts.anon + shared.known().map_or(parts.shmem, |shared| shared.returned))
+    }
+
     /// The same, if all shared memory stays of which that is not known.
+    pub fn charged_resident_at_least(&self) -> Bytes {
+        match &self.holdings {
+            Some(Holdings { parts, shared: Fact::Unreadable, .. }) => self.own().min(parts.anon),
+            _ => self.charged_resident(),
+        }
+    }
+
+    /// [`Process::charged`], if all shared memory stays of which that is not known.
     pub fn charged_at_least(&self) -> Bytes {
         match &self.holdings {
             Some(Holdings { parts, shared: Fact::Unreadable, .. }) => self.own().min(parts.anon) + parts.swap,

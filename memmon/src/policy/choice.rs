@@ -53,7 +53,8 @@ impl Rules {
 
     /// The rule called `name`.
     pub fn named(&self, name: RuleName) -> Option<&LimitRule> {
-        self.rules.iter().find(|rule| rule.name == name)
+        let sums = self.sums.iter().map(|sum| &sum.rule);
+        self.rules.iter().chain(sums).find(|rule| rule.name == name)
     }
 
     /// The rules that may decide about `process`, in their order. The last one decides unless one before it does.

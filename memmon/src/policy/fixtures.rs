@@ -28,6 +28,7 @@ pub(crate) fn rules() -> Rules {
         honour_oom_score_adj: true,
         own_pid: Pid(99),
         rules: vec![],
+        sums: vec![],
     }
 }
 
@@ -57,6 +58,7 @@ pub(crate) fn hog() -> Process {
             groups: [Gid(1000), Gid(27)].into(),
             args: Fact::Known(vec!["/usr/bin/x-www-browser".into(), "--private".into()]),
             exe_file: Fact::Known("/usr/lib/firefox/firefox".into()),
+            session: Fact::Absent,
         },
     }
 }
@@ -131,6 +133,7 @@ pub(crate) fn any_process() -> impl Strategy<Value = Process> {
         groups: groups.into_iter().map(Gid).collect(),
         args,
         exe_file,
+        session: Fact::Absent,
     });
     let last = (kernel_thread, inherited, facts);
     (pid(), bytes(), error, uid(), uid(), names, fact(cgroup), fact(score), last).prop_map(
@@ -236,6 +239,7 @@ pub(crate) fn any_rules() -> impl Strategy<Value = Rules> {
             honour_oom_score_adj,
             own_pid,
             rules: vec![],
+            sums: vec![],
         },
     )
 }

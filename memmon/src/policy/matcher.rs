@@ -141,6 +141,7 @@ impl Matcher {
         WantedFacts {
             args: self.args.is_some() || inner.args,
             exe_file: self.exe.is_some() || inner.exe_file,
+            session: false,
         }
     }
 }

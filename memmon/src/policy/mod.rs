@@ -9,6 +9,8 @@ pub mod machine;
 mod matcher;
 mod patterns;
 mod rules;
+mod sum_rule;
+mod sums;
 mod uid_ranges;
 mod wake_levels;
 mod walk;
@@ -18,6 +20,8 @@ pub(crate) mod fixtures;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
+mod sums_tests;
+#[cfg(test)]
 mod tables;
 
 pub use explain::{Asked, Change, Explanation, Otherwise, Step, explain};
@@ -26,6 +30,8 @@ pub use limit_rule::{LimitRule, RuleLimit};
 pub use matcher::{Matched, Matcher};
 pub use patterns::{ArgPatterns, CgroupPatterns, ExePatterns, NamePatterns, PatternError, UnitPatterns};
 pub use rules::{Limits, LimitsError, Rules, Scope, Whitelist};
+pub use sum_rule::{Strike, SumRule};
+pub use sums::{Group, Member, Sum, SumVerdict, groups};
 pub use uid_ranges::UidRanges;
 pub use wake_levels::WakeLevels;
-pub use walk::{Finding, Rule, Verdicts, could_be_terminated, decide, judge, judge_as_over, suspects};
+pub use walk::{Finding, Rule, Verdicts, could_be_terminated, decide, guard, judge, judge_as_over, suspects};

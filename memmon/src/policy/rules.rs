@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::{CgroupPatterns, LimitRule, Matcher, NamePatterns, UidRanges};
-use crate::model::{Bytes, Limit, Measure, Pid, SystemMemory, Uid, WantedFacts};
+use super::{CgroupPatterns, LimitRule, Matcher, NamePatterns, SumRule, UidRanges};
+use crate::model::{Bytes, Limit, Measure, Per, Pid, SystemMemory, Uid, WantedFacts};
 
 /// All inputs of policy from the configuration.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -24,6 +24,8 @@ pub struct Rules {
     pub own_pid: Pid,
     /// Other limits for some processes: the first rule that matches decides.
     pub rules: Vec<LimitRule>,
+    /// Limits for what several processes hold together: of each kind the first rule that matches decides.
+    pub sums: Vec<SumRule>,
 }
 
 impl Rules {
@@ -42,10 +44,14 @@ impl Rules {
 
     /// The facts that are to be read of a process so that these rules can judge it.
     pub fn wanted(&self) -> WantedFacts {
-        let matchers = self.rules.iter().map(|rule| &rule.matcher).chain([&self.whitelist.also]);
-        matchers.map(Matcher::wanted).fold(WantedFacts::default(), |all, one| WantedFacts {
+        let sums = self.sums.iter().map(|sum| &sum.rule);
+        let matchers = self.rules.iter().chain(sums).map(|rule| &rule.matcher).chain([&self.whitelist.also]);
+        let session = self.sums.iter().any(|sum| sum.per == Per::Session);
+        let none = WantedFacts { session, ..WantedFacts::default() };
+        matchers.map(Matcher::wanted).fold(none, |all, one| WantedFacts {
             args: all.args || one.args,
             exe_file: all.exe_file || one.exe_file,
+            session: all.session || one.session,
         })
     }
 }
@@ -152,6 +158,7 @@ mod tests {
             honour_oom_score_adj: true,
             own_pid: Pid(99),
             rules: vec![],
+            sums: vec![],
         }
     }
 

@@ -52,6 +52,12 @@ pub fn judge_as_over(rules: &Rules, process: &Process, memory: &SystemMemory) ->
     judge(rules, &over, memory)
 }
 
+/// What of the rules but the limits says about a process: [`Verdict::Within`] if nothing protects it.
+pub fn guard(rules: &Rules, process: &Process, memory: &SystemMemory) -> Verdict {
+    let steps = WALK.iter().filter(|(rule, _)| *rule != Rule::Limits);
+    conclude(steps.map(|(_, check)| check(rules, process, memory)))
+}
+
 /// A step of the walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "their keys say it")]

@@ -10,10 +10,10 @@ use std::{os::unix::ffi::OsStrExt, path::PathBuf, time::Duration};
 
 use serde::Serialize;
 
-pub use self::parts::{DryRunProgram, Launched, Level, Sink, Subject};
+pub use self::parts::{DryRunProgram, Launched, Level, Sink, Subject, SumPart, SumThen};
 use crate::model::{
-    Breach, Bytes, Doubt, Escaped, GivenBack, Name, Pid, ProcessId, Protection, Record, Signal, SystemMemory,
-    Uid, Uncharged, Unconfirmed, Urgency,
+    Breach, Bytes, Doubt, Escaped, GivenBack, Name, Pid, ProcessId, Protection, Record, Signal, SumFigures,
+    SystemMemory, Uid, Uncharged, Unconfirmed, Urgency,
     seconds::{as_seconds, as_seconds_if_any},
 };
 
@@ -82,6 +82,9 @@ pub enum Event {
         breach: Breach,
         /// Nothing is sent.
         dry_run: bool,
+        /// The sum that exceeds its limit, if it is that of a sum.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        sum: Option<SumFigures>,
     },
     /// The grace is over: SIGKILL.
     GraceOver {
@@ -141,6 +144,9 @@ pub enum Event {
         /// What its end gave back, if it was sent SIGTERM.
         #[serde(skip_serializing_if = "Option::is_none")]
         given_back: Option<Box<GivenBack>>,
+        /// The sum because of which it ended, as it was before, if it was one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        sum: Option<SumFigures>,
     },
     /// The kernel's OOM killer ended a process that memmon had not: the machine, or that process's cgroup, was out of memory.
     /// Whether memmon might have acted is not known.
@@ -206,6 +212,19 @@ pub enum Event {
         /// The limit.
         #[serde(flatten)]
         breach: Breach,
+    },
+    /// What several processes hold together exceeds the limit of a rule. Reported once while it lasts.
+    SumOver {
+        /// The sum.
+        #[serde(flatten)]
+        sum: SumFigures,
+        /// What follows.
+        then: SumThen,
+        /// What protected processes of it hold.
+        #[serde(rename = "protected_bytes")]
+        protected: Bytes,
+        /// The largest of its processes.
+        largest: Vec<SumPart>,
     },
     /// What a dry run would have terminated on a day that is over.
     DryRunDay {

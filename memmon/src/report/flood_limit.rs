@@ -111,7 +111,7 @@ mod tests {
         let mut subject = samples::chrome();
         subject.uid = Uid(uid);
         match kind % 3 {
-            0 => Event::Killing { subject, breach: samples::BREACH, dry_run: false },
+            0 => Event::Killing { subject, breach: samples::BREACH, dry_run: false, sum: None },
             1 => Event::LetGo { subject, after_term: true },
             _ => Event::OutOfReach { subject, error: String::new() },
         }

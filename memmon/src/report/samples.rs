@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::event::{DryRunProgram, Event, Launched, Level, Sink, Subject};
+use super::event::{DryRunProgram, Event, Launched, Level, Sink, Subject, SumPart, SumThen};
 use crate::model::{
-    Breach, Bytes, Cause, Doubt, ExitStatus, FreeAndShared, GivenBack, KeptObject, KeptWhy, LeftBehind,
-    Limit, Name, NameField, Parts, Pid, ProcessId, Protection, Record, Signal, StartTime, SystemMemory, Uid,
-    Uncharged, Unconfirmed, Urgency, Workload,
+    Breach, Bytes, Cause, Doubt, ExitStatus, FreeAndShared, GivenBack, GroupKey, KeptObject, KeptWhy,
+    LeftBehind, Limit, Name, NameField, Parts, Pid, ProcessId, Protection, Record, RuleName, Signal,
+    StartTime, SumFigures, SystemMemory, Uid, Uncharged, Unconfirmed, Urgency, Workload,
 };
 
 /// v1's victim.
@@ -46,6 +46,23 @@ pub(super) const BREACH: Breach = Breach {
 /// v1's user.
 pub(super) fn user(uid: Uid) -> String {
     if uid == Uid(1000) { "john".to_owned() } else { uid.to_string() }
+}
+
+/// Twenty processes of v1's user.
+pub(super) fn sum() -> SumFigures {
+    SumFigures {
+        rule: RuleName::new("students").unwrap_or_else(|| unreachable!()),
+        group: GroupKey::User { uid: Uid(1000) },
+        total: Bytes(3 * Bytes::GIB),
+        limit: BREACH.limit,
+        members: 20,
+    }
+}
+
+fn sum_over(then: SumThen) -> Event {
+    let part =
+        |pid, mib: u64| SumPart { pid: Pid(pid), comm: Name::from("cc1plus"), bytes: Bytes(mib << 20) };
+    Event::SumOver { sum: sum(), then, protected: Bytes(5 << 29), largest: vec![part(7, 700)] }
 }
 
 /// At least one event of each kind, and each way that a kind is worded.
@@ -123,8 +140,12 @@ pub(super) fn samples() -> Vec<Event> {
         started(true, None),
         Event::Degraded { what: "no process_mrelease before Linux 5.15, memory is freed at exit".to_owned() },
         Event::SystemMemory { memory: SystemMemory { total: gib(16), available: Bytes(9_406_219_714) } },
-        Event::Killing { subject: subject(), breach: BREACH, dry_run: false },
-        Event::Killing { subject: subject(), breach: BREACH, dry_run: true },
+        Event::Killing { subject: subject(), breach: BREACH, dry_run: false, sum: None },
+        Event::Killing { subject: subject(), breach: BREACH, dry_run: true, sum: None },
+        Event::Killing { subject: subject(), breach: BREACH, dry_run: false, sum: Some(sum()) },
+        sum_over(SumThen::Terminate),
+        sum_over(SumThen::Warn),
+        sum_over(SumThen::Protected),
         Event::Approaching {
             subject: subject(),
             rss: BREACH.rss,
@@ -170,9 +191,9 @@ pub(super) fn samples() -> Vec<Event> {
                 }),
             },
         },
-        Event::Terminated { subject: subject(), record: record(Cause::Term, false), given_back: None },
-        Event::Terminated { subject: subject(), record: record(Cause::Kill, false), given_back: None },
-        Event::Terminated { subject: subject(), record: record(Cause::Kill, true), given_back: None },
+        Event::Terminated { subject: subject(), record: record(Cause::Term, false), given_back: None, sum: None },
+        Event::Terminated { subject: subject(), record: record(Cause::Kill, false), given_back: None, sum: None },
+        Event::Terminated { subject: subject(), record: record(Cause::Kill, true), given_back: None, sum: None },
         Event::Terminated {
             subject: subject(),
             record: Record {
@@ -182,6 +203,7 @@ pub(super) fn samples() -> Vec<Event> {
                 ..record(Cause::Kill, true)
             },
             given_back: given_back(vec![]),
+            sum: Some(sum()),
         },
         Event::Terminated {
             subject: subject(),
@@ -190,13 +212,15 @@ pub(super) fn samples() -> Vec<Event> {
                 left("/dev/shm/x, y", None, true),
                 left("/SYSV0000001a", Some(6), true),
             ]),
+            sum: None,
         },
         Event::Terminated {
             subject: subject(),
             record: record(Cause::Term, false),
             given_back: given_back(vec![left("/dev/shm/x", None, false)]),
+            sum: None,
         },
-        Event::Terminated { subject: subject(), record: record(Cause::Itself, false), given_back: None },
+        Event::Terminated { subject: subject(), record: record(Cause::Itself, false), given_back: None, sum: None },
         Event::Spared { subject: subject(), rss: gib(1), limit: gib(2), after_term: true },
         Event::Spared { subject: subject(), rss: gib(1), limit: gib(2), after_term: false },
         Event::LetGo { subject: subject(), after_term: true },

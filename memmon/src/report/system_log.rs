@@ -229,7 +229,8 @@ mod tests {
         let journald = UnixDatagram::bind(&path).unwrap();
         let mut log = SystemLog::new(path, folder.path().join("log"));
         assert_eq!(log.sink(), Sink::Journal);
-        let killing = Event::Killing { subject: samples::chrome(), breach: samples::BREACH, dry_run: false };
+        let killing =
+            Event::Killing { subject: samples::chrome(), breach: samples::BREACH, dry_run: false, sum: None };
         write(&mut log, &killing).unwrap();
         let fields = decoded(&received(&journald));
         let shown: Vec<_> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();

@@ -1,12 +1,14 @@
 //! Formats events as lines of text: v1's lines to the letter, the others in the same style.
 
 mod given_back;
+mod sums;
 mod words;
 
 use std::{fmt::Write, time::Duration};
 
 use jiff::Zoned;
 
+use self::sums::{held, sum_over};
 use self::words::{
     Field, INDENTED_LINE, config_name, how_launched, indented, one_line, rule, signal_name, who, why,
 };
@@ -64,12 +66,13 @@ fn words(event: &Event, user: Users<'_>, several: fn(&str) -> String) -> String 
             Gb(memory.used()),
             Gb(memory.total)
         ),
-        Event::Killing { subject, breach: Breach { rss, percent, by, .. }, dry_run } => format!(
-            "{}Killing process: {}, RAM={} ({percent:.2}%){}",
+        Event::Killing { subject, breach: Breach { rss, percent, by, .. }, dry_run, sum } => format!(
+            "{}Killing process: {}, RAM={} ({percent:.2}%){}{}",
             dry_run_mark(*dry_run),
             who(subject, user),
             Gb(*rss),
-            by.map(|rule| format!(", Rule={rule}")).unwrap_or_default()
+            by.map(|rule| format!(", Rule={rule}")).unwrap_or_default(),
+            sum.as_ref().map(|sum| format!(", Sum={}", held(sum, user))).unwrap_or_default()
         ),
         Event::Approaching { subject, rss, limit, growth, time_to_limit } => format!(
             "Near its limit: {}, RAM={rss}, Limit={limit}{}",
@@ -102,7 +105,7 @@ fn words(event: &Event, user: Users<'_>, several: fn(&str) -> String) -> String 
             "Over the limit by RSS only, left alone: {}, RAM={rss}, Limit={limit}. Its end would give back {uncharged}",
             who(subject, user)
         ),
-        Event::Terminated { subject, record, given_back } => {
+        Event::Terminated { subject, record, given_back, sum: _ } => {
             let text = terminated(&who(subject, user), record);
             text + &given_back.as_deref().map(|back| given_back::came_back(back, user)).unwrap_or_default()
         }
@@ -130,6 +133,7 @@ fn words(event: &Event, user: Users<'_>, several: fn(&str) -> String) -> String 
             who(subject, user),
             by.map(|rule| format!(", Rule={rule}")).unwrap_or_default()
         ),
+        Event::SumOver { sum, then, protected, largest } => sum_over(sum, *then, *protected, largest, user),
         Event::DryRunDay { day, times, programs } => dry_run_day(day, *times, programs, user),
         Event::Unsure { subject, doubt } => {
             format!("No signal, in doubt: {}. {}", who(subject, user), why(doubt))

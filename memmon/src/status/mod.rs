@@ -21,7 +21,7 @@ mod watched;
 mod wire;
 
 pub use client::{Client, ClientError, understood};
-pub use rules::{MatcherInForce, RuleInForce, RulesInForce};
+pub use rules::{MatcherInForce, RuleInForce, RulesInForce, SumRuleInForce};
 pub use server::{AccessPolicy, Request, serve};
 pub use sharing::{FromElder, Kept, Other, Sharing};
 pub use table::{Row, Table, VerdictKind, why};

@@ -26,6 +26,9 @@ pub struct RulesInForce {
     /// `[[rule]]`, in their order.
     #[serde(default)]
     pub rules: Vec<RuleInForce>,
+    /// `[[rule]]` with `per`, in their order.
+    #[serde(default)]
+    pub sums: Vec<SumRuleInForce>,
     /// The first and the last uid of each range in `[scope]`; none: all users are in scope.
     pub scope_uids: Option<Vec<(u32, u32)>>,
     /// `scope.cgroups`, as they were typed; none: all cgroups are.
@@ -76,4 +79,16 @@ pub struct RuleInForce {
     pub grace_seconds: Option<f64>,
     /// `hard_ceiling`; null: that of `[termination]`.
     pub hard_ceiling: Option<f64>,
+}
+
+/// A `[[rule]]` for a sum.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SumRuleInForce {
+    /// The rule.
+    #[serde(flatten)]
+    pub rule: RuleInForce,
+    /// `per`.
+    pub per: String,
+    /// `strike`.
+    pub strike: String,
 }

@@ -35,6 +35,7 @@ mod reload;
 mod rules;
 mod spares;
 mod status;
+mod sums;
 mod terminates;
 mod top;
 #[cfg(feature = "ebpf")]

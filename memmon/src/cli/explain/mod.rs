@@ -2,6 +2,7 @@
 //! more: policy has decided it all.
 
 mod parts;
+mod sums;
 mod words;
 
 #[cfg(test)]
@@ -24,7 +25,7 @@ use crate::{
     },
     policy::{
         self, Asked, Explanation, Finding, LimitRule, Matched, Matcher, Otherwise, Rule, RuleLimit, Rules,
-        Step,
+        Step, Sum,
     },
     status::{Growth, Waiting},
 };
@@ -49,6 +50,8 @@ pub(super) fn explain(
             held_back: held_back(&explanation, &known.held_back),
             growth: known.growths.get(&process.id).filter(|growth| growth.bytes_per_second.is_some()),
             details: known.details.get(&process.id),
+            sums: known.sums.iter().filter(|sum| has(sum, process.id)).map(sums::shown).collect(),
+            sums_of: known.sums.iter().filter(|sum| has(sum, process.id)).collect(),
             explanation,
         }
     };
@@ -71,6 +74,8 @@ pub(super) struct Known {
     pub(super) held_back: Vec<Waiting>,
     /// The growth rates of those processes that it has readings of.
     pub(super) growths: HashMap<ProcessId, Growth>,
+    /// The sums in which any of the processes counts.
+    pub(super) sums: Vec<Sum>,
     /// The memory of each process in detail, as far as it could be read.
     pub(super) details: HashMap<ProcessId, Details>,
 }
@@ -90,6 +95,19 @@ struct Told<'a> {
     growth: Option<&'a Growth>,
     details: Option<&'a Details>,
     held_back: Option<&'a Waiting>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    sums: Vec<sums::Shown>,
+    #[serde(skip)]
+    sums_of: Vec<&'a Sum>,
+}
+
+/// A sum as one line.
+pub(super) fn sum_line(sum: &Sum, user_name: &dyn Fn(Uid) -> Option<String>) -> String {
+    format!("rule {}: {}", sum.rule, sums::sentence(sum, None, Users(user_name)))
+}
+
+fn has(sum: &Sum, process: ProcessId) -> bool {
+    sum.members.iter().any(|member| member.process.id == process)
 }
 
 /// What has one left alone for now that would be terminated otherwise.
@@ -105,7 +123,7 @@ const COLUMNS: usize = 80;
 const REASONS: usize = 36;
 
 fn text(told: &Told<'_>, users: Users<'_>) -> String {
-    let Told { explanation, rules_from: _, growth, details, held_back } = told;
+    let Told { explanation, rules_from: _, growth, details, held_back, sums: _, sums_of } = told;
     let mut lines = subject(explanation, users);
     for (name, text) in
         details.map(|details| parts::lines(details, explanation.rules.measure)).into_iter().flatten()
@@ -140,6 +158,10 @@ fn text(told: &Told<'_>, users: Users<'_>) -> String {
         let why =
             format!("not before {left} from now: its like{unit} was terminated {times} times and comes back");
         lines.extend(wrapped("  ".to_owned(), &why, 4));
+    }
+    for sum in sums_of {
+        let text = sums::sentence(sum, Some(explanation.process.id), users);
+        lines.extend(wrapped(String::new(), &format!("rule {}: {text}", sum.rule), 2));
     }
     let mut heading = "";
     for otherwise in &explanation.otherwise {

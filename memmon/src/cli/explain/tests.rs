@@ -308,3 +308,57 @@ proptest! {
         prop_assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok());
     }
 }
+
+#[test]
+fn a_sum_is_shown_with_the_other_processes_in_it() {
+    let rule = policy::SumRule {
+        rule: policy::LimitRule {
+            name: crate::model::RuleName::new("students").unwrap(),
+            matcher: policy::Matcher {
+                uids: Some([Uid(1000)..=Uid(1999)].into_iter().collect()),
+                ..policy::Matcher::default()
+            },
+            limit: policy::RuleLimit::Own { percent: None, bytes: Some(Bytes(2 * Bytes::GIB)) },
+            action: crate::model::Action::Terminate,
+            lasting: std::time::Duration::ZERO,
+            grace: None,
+            hard_ceiling: None,
+        },
+        per: crate::model::Per::User,
+        strike: policy::Strike::Largest,
+    };
+    let rules = Rules { sums: vec![rule], ..rules() };
+    let process = |pid: u32, mib: u64| {
+        let id = crate::model::ProcessId { pid: Pid(pid), ..hog().id };
+        Process { id, rss: Bytes(mib << 20), ..hog() }
+    };
+    let processes = vec![process(70, 1900), process(71, 300), process(72, 200)];
+    let sums = || -> Vec<_> {
+        let groups = policy::groups(&rules, &MEMORY, &processes);
+        groups.iter().map(|group| policy::Sum::new(&rules, &MEMORY, group)).collect()
+    };
+    let shown = |at: usize, json: bool| {
+        let known = Known { sums: sums(), ..Known::default() };
+        let snapshot = Snapshot { memory: MEMORY, processes: vec![processes[at].clone()] };
+        explain(&rules, &snapshot, json, &name_of, &known).unwrap()
+    };
+    let sentence = |at| {
+        let text = shown(at, false);
+        let (_, rest) = text.split_once("\nrule students").unwrap();
+        rest.split("\nwould ").next().unwrap().to_owned()
+    };
+    assert_snapshot!(sentence(0), @r"
+    : user alice (1000) holds 2.34GB, limit 2.00GB: exceeded, and this
+      process ends for it (2 other processes: 71 Isolated Web Co 0.29GB, 72 Isolated
+      Web Co 0.20GB)
+    ");
+    assert_snapshot!(sentence(2), @r"
+    : user alice (1000) holds 2.34GB, limit 2.00GB: exceeded, and pid
+      70 ends, but not this one (2 other processes: 70 Isolated Web Co 1.86GB, 71
+      Isolated Web Co 0.29GB)
+    ");
+    let json: serde_json::Value = serde_json::from_str(&shown(2, true)).unwrap();
+    let sum = &json[0]["sums"][0];
+    assert_eq!((&sum["state"], &sum["per"], &sum["members"]), (&"over".into(), &"user".into(), &3.into()));
+    assert_eq!((&sum["processes"][0]["pid"], &sum["processes"][0]["is_next"]), (&70.into(), &true.into()));
+}

@@ -17,6 +17,7 @@ impl Engine<'_> {
     pub(in crate::daemon) fn replace_settings(&mut self, settings: Settings) -> Rc<Settings> {
         self.sources.follow(&settings.rules);
         self.reports.start_over();
+        self.sums.clear();
         self.settings.replace(settings)
     }
 

@@ -68,7 +68,7 @@ impl Engine<'_> {
         self.settings.ceiling(process, self.backoff.offenders.had_when_due(victim))
     }
 
-    fn urge(&mut self, victim: ProcessId, urgency: Urgency, now: Now) {
+    pub(super) fn urge(&mut self, victim: ProcessId, urgency: Urgency, now: Now) {
         let orders = self.terminations.handle(victim, Event::Urgent(urgency), now.instant());
         self.run_orders(orders, now);
     }

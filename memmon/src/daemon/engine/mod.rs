@@ -8,7 +8,7 @@
 //! recheck┘        (forked, uncharged, delayed) └─▶ terminate ─▶ grace: until it ends, or SIGKILL
 //! ```
 //!
-//! `approach` warns about a process on its way to the limit, `gear` has the kernel look closer then. `state` has what the engine keeps between two calls, `view`
+//! `sums` does the same for what several processes hold together. `approach` warns about a process on its way to the limit, `gear` has the kernel look closer then. `state` has what the engine keeps between two calls, `view`
 //! shows it to others, `change` puts other settings into force.
 
 mod approach;
@@ -25,6 +25,7 @@ mod recheck;
 mod scan;
 pub(in crate::daemon) mod state;
 mod subject;
+mod sums;
 mod terminate;
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,7 @@ use crate::daemon::engine::state::growth::GrowthTracker;
 use crate::daemon::engine::state::recheck::Rechecks;
 use crate::daemon::engine::state::reports::{Observer, Reports};
 use crate::daemon::engine::state::settings::SettingsInForce;
+use crate::daemon::engine::state::sums::Sums;
 use crate::daemon::engine::state::terminations::Terminations;
 use crate::daemon::source::sources::Sources;
 use crate::enforce::Reaper;
@@ -58,6 +60,7 @@ pub(in crate::daemon) struct Engine<'a> {
     terminations: Terminations,
     rechecks: Rechecks,
     backoff: Backoff,
+    sums: Sums,
     reports: Reports<'a>,
 }
 
@@ -84,6 +87,7 @@ impl<'a> Engine<'a> {
             budget: CpuBudget::new(now.instant()),
             rechecks: Rechecks::new(once),
             backoff: Backoff::default(),
+            sums: Sums::default(),
             reports: Reports::new(observer),
         };
         engine.measured(memory, now);

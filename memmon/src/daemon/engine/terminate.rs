@@ -44,13 +44,24 @@ impl Engine<'_> {
             };
             orders.extend(self.terminations.handle(id, happened, now.instant()));
         }
-        let Self { settings, terminations, .. } = self;
+        let Self { settings, terminations, sums, .. } = self;
         settings.keep(|process| terminations.contains(process));
+        sums.keep_struck(|process| terminations.contains(process), now.instant());
         terminations.forget_ended();
     }
 
-    /// What /proc and policy find of a victim right now, before a signal.
+    /// What /proc and policy find of a victim right now, before a signal. A victim because of a sum may exceed its own limit,
+    /// too.
     fn look_again(&mut self, victim: &Process, now: Now) -> Check {
+        match self.look_again_alone(victim, now) {
+            alone @ (Check::Within { .. } | Check::Unsure(_)) => {
+                self.look_again_in_sum(victim.id, now).unwrap_or(alone)
+            }
+            alone => alone,
+        }
+    }
+
+    fn look_again_alone(&mut self, victim: &Process, now: Now) -> Check {
         let Ok(memory) = self.sources.memory() else {
             let error = "unreadable, and without it no limit is known".to_owned();
             return Check::Unconfirmed(Unconfirmed::Unreadable { file: "/proc/meminfo", error });
@@ -116,10 +127,14 @@ impl Engine<'_> {
         let parent_comm = parent_comm.unwrap_or_else(|| self.sources.parent_comm(process));
         let subject = self.subject_of(process, parent_comm, now);
         match outcome {
-            Outcome::Terminating { breach } => Event::Killing { subject, breach, dry_run: false },
+            Outcome::Terminating { breach } => {
+                let sum = self.sums.struck(process.id).cloned();
+                Event::Killing { subject, breach, dry_run: false, sum }
+            }
             Outcome::GraceOver { rss, grace, urgency } => Event::GraceOver { subject, rss, grace, urgency },
             Outcome::Gone(record) => {
-                Event::Terminated { subject, record, given_back: self.given_back(process) }
+                let sum = self.sums.struck(process.id).cloned();
+                Event::Terminated { subject, record, given_back: self.given_back(process), sum }
             }
             Outcome::Spared { rss, limit, after_term } => Event::Spared { subject, rss, limit, after_term },
             Outcome::LetGo { after_term } => Event::LetGo { subject, after_term },

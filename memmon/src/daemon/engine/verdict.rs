@@ -58,7 +58,7 @@ impl Engine<'_> {
                 self.reports.over_limit.note(&process, breach.limit, Stays::DryRun(breach));
                 if self.reports.first_time(id, Condition::WouldTerminate) {
                     let subject = self.subject(&process, now);
-                    self.reports.emit(Event::Killing { subject, breach, dry_run: true });
+                    self.reports.emit(Event::Killing { subject, breach, dry_run: true, sum: None });
                 }
                 NextWake::Never
             }
@@ -105,7 +105,7 @@ impl Engine<'_> {
     }
 
     /// Starts a termination and takes its first steps. Returns false if that cannot begin.
-    fn start_termination(
+    pub(super) fn start_termination(
         &mut self,
         process: Process,
         breach: Breach,

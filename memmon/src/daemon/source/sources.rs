@@ -137,6 +137,15 @@ impl Sources {
         Ok(Look { survey: Survey { memory, readings }, map_full, defects })
     }
 
+    /// A reading of every process between two scans. The next scan finds those for which the map has no room.
+    pub(in crate::daemon) fn readings(&mut self) -> io::Result<Vec<Reading>> {
+        let Some(kernel) = &mut self.kernel else { return Ok(self.proc.survey(&self.accuracy)?.readings) };
+        let mut readings = kernel.readings()?;
+        self.unmapped.retain(|pid| kernel.reading(*pid).is_none());
+        readings.extend(self.proc.readings(&self.unmapped, &self.accuracy));
+        Ok(readings)
+    }
+
     /// Makes the next scan a sweep.
     pub(in crate::daemon) const fn sweep_next(&mut self) {
         self.swept = None;
@@ -162,10 +171,7 @@ impl Sources {
     ) -> Result<Process, Unconfirmed> {
         let span = debug_span!("confirm", pid = pid.0, rss_bytes = Empty, error_bytes = Empty, why = Empty);
         let _entered = span.enter();
-        // With the kernel's counters, which may have lagged at the fork.
-        let forked = self.kernel.as_ref().zip(start).and_then(|(kernel, start)| {
-            kernel.forked_with(ProcessId { pid, start }).map(|most| most + kernel.error())
-        });
+        let forked = self.most_inherited(pid, start);
         let confirmed = self.proc.confirm_forked(pid, start, limit, &self.accuracy, forked);
         match &confirmed {
             Ok(process) => {
@@ -177,6 +183,23 @@ impl Sources {
             }
         }
         confirmed
+    }
+
+    /// A close look at a process that counts in a sum; `exact` if its pages are to be counted.
+    pub(in crate::daemon) fn confirm_for_sum(
+        &self,
+        pid: Pid,
+        start: Option<StartTime>,
+        exact: bool,
+    ) -> Result<Process, Unconfirmed> {
+        let forked = self.most_inherited(pid, start);
+        self.proc.confirm_for_sum(pid, start, exact, &self.accuracy, forked)
+    }
+
+    /// The most that a forked process can share with its elder: with the kernel's counters, which may have lagged at the fork.
+    fn most_inherited(&self, pid: Pid, start: Option<StartTime>) -> Option<Bytes> {
+        let (kernel, start) = self.kernel.as_ref().zip(start)?;
+        kernel.forked_with(ProcessId { pid, start }).map(|most| most + kernel.error())
     }
 
     /// The exact resident memory of a process, and how much of that is free already.

@@ -17,19 +17,20 @@ use super::parts::parts;
 use super::script::script;
 use super::{Accuracy, ProcRoot, ended, kcmp, pages, parse};
 use crate::model::{
-    Bytes, Fact, Holdings, MatchFacts, Measure, Name, Names, Pid, Process, ProcessId, StartTime, Unconfirmed,
+    Bytes, Fact, Holdings, MatchFacts, Measure, Name, Names, Parts, Pid, Process, ProcessId, StartTime,
+    Unconfirmed,
 };
 
 /// How often a process is looked at again if its threads end meanwhile.
 const TRIES: usize = 3;
 
-/// What a process is doing that does not end: for those that outlive a SIGKILL.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Waiting {
-    /// Its state as /proc/PID/stat has it (`D`: uninterruptible); that of the thread that is in `D`, if there is one.
-    pub state: char,
-    /// The kernel function where that thread sleeps, from wchan, where memmon may know it (PTRACE_MODE_READ).
-    pub wchan: Option<Name>,
+/// What a close look is for.
+#[derive(Clone, Copy)]
+enum Purpose {
+    /// To know whether a process exceeds this limit.
+    Limit(Bytes),
+    /// To know what it holds in a sum; `exact` if its pages are to be counted.
+    Sum { exact: bool },
 }
 
 impl ProcRoot {
@@ -59,9 +60,33 @@ impl ProcRoot {
         accuracy: &Accuracy,
         most: Option<Bytes>,
     ) -> Result<Process, Unconfirmed> {
+        self.look_for(Purpose::Limit(limit), pid, expected, accuracy, most)
+    }
+
+    /// The same of a process that counts in a sum: all parts of its memory are read, whatever it has. `exact`: its pages are
+    /// counted where the kernel's figures have an error.
+    pub fn confirm_for_sum(
+        &self,
+        pid: Pid,
+        expected: Option<StartTime>,
+        exact: bool,
+        accuracy: &Accuracy,
+        most: Option<Bytes>,
+    ) -> Result<Process, Unconfirmed> {
+        self.look_for(Purpose::Sum { exact }, pid, expected, accuracy, most)
+    }
+
+    fn look_for(
+        &self,
+        purpose: Purpose,
+        pid: Pid,
+        expected: Option<StartTime>,
+        accuracy: &Accuracy,
+        most: Option<Bytes>,
+    ) -> Result<Process, Unconfirmed> {
         let directory = self.process(pid).map_err(|errno| unconfirmed(".", errno))?;
         for _ in 0..TRIES {
-            match self.look(&directory, pid, expected, (limit, most), accuracy) {
+            match self.look(&directory, pid, expected, (purpose, most), accuracy) {
                 // Only a thread of it is gone, the one through which this was read: another one will do.
                 Err(Unconfirmed::Gone) if directory.read("", "stat").is_ok() => {}
                 result => return result,
@@ -78,7 +103,7 @@ impl ProcRoot {
         directory: &ProcessDirectory,
         pid: Pid,
         expected: Option<StartTime>,
-        (limit, most): (Bytes, Option<Bytes>),
+        (purpose, most): (Purpose, Option<Bytes>),
         accuracy: &Accuracy,
     ) -> Result<Process, Unconfirmed> {
         let text = read(directory, "", "stat")?;
@@ -120,6 +145,11 @@ impl ProcRoot {
             } else {
                 Fact::Absent
             },
+            session: if self.wanted.session {
+                session(directory.read("", "sessionid"))
+            } else {
+                Fact::Absent
+            },
         };
         let script = cmdline.as_deref().ok().and_then(|text| script(exe.known().map(Name::as_bytes), text));
         let names = Names {
@@ -143,26 +173,43 @@ impl ProcRoot {
         // Memory comes after the names: a program that is replaced (exec) in between takes its memory with it, so that
         // a large figure is never that of another program than the one named.
         let error = accuracy.error(stat.threads);
-        let (rss, error) = if has_memory {
-            self.resident(directory, (about, &mut place), limit, error)?
+        let (rss, error, counted) = if has_memory {
+            self.resident(directory, (about, &mut place), purpose, error)?
         } else {
-            (Bytes::ZERO, Bytes::ZERO)
+            (Bytes::ZERO, Bytes::ZERO, None)
         };
-        let inherited = if stat.is_forked() && rss.saturating_sub(error) > limit {
+        let parts = || {
+            let parts = parts(&status)?;
+            Some(Parts { anon: counted.unwrap_or(parts.anon), ..parts })
+        };
+        // In a sum each page counts that is its own.
+        let limit = match purpose {
+            Purpose::Limit(limit) => limit,
+            Purpose::Sum { .. } => rss.saturating_sub(Bytes(1)),
+        };
+        let is_over = match purpose {
+            Purpose::Limit(limit) => rss.saturating_sub(error) > limit,
+            Purpose::Sum { .. } => rss > Bytes::ZERO,
+        };
+        let inherited = if stat.is_forked() && is_over {
             let text = directory.through(&mut place, |at| directory.read(at, "stat"));
             let layout = text.ok().and_then(|text| parse::stat(&text)?.layout);
-            let (start, at, anon) = (stat.start, &place, parts(&status).map(|parts| parts.anon));
+            let (start, at, anon) = (stat.start, &place, parts().map(|parts| parts.anon));
             self.inherited(&Forked { about, parent, start, layout, directory, at, rss, anon }, limit, most)
         } else {
             Fact::Absent
         };
-        let is_over = rss.saturating_sub(error) > limit;
-        let known_parts = if is_over { parts(&status) } else { None };
-        let holdings = if is_over && self.measure == Measure::Charged {
-            parts(&status).map(|parts| {
+        let known_parts = if is_over { parts() } else { None };
+        let is_measured = self.measure == Measure::Charged || matches!(purpose, Purpose::Sum { .. });
+        let holdings = if is_over && is_measured {
+            parts().map(|parts| {
                 let holder = Holder { pid, parent: stat.parent, start: stat.start };
                 let owner = JobOwner { lock: Lock::Pages, ..about };
-                let least = Measure::least_charged(limit);
+                let least = match purpose {
+                    Purpose::Limit(limit) => Measure::least_charged(limit),
+                    // Any of its shared memory, if it has some.
+                    Purpose::Sum { .. } => parts.anon + parts.swap + Bytes(parts.shmem.0.min(1)),
+                };
                 let (shared, trouble) = self.shared_memory(Question { owner, holder, parts: &parts, least });
                 Holdings { parts, shared, trouble }
             })
@@ -191,29 +238,35 @@ impl ProcRoot {
         })
     }
 
-    /// Resident memory and how far that may be off, where statm may be off by `error`.
+    /// Resident memory and how far that may be off, where statm may be off by `error`; and its anonymous memory, if its pages
+    /// were counted.
     fn resident(
         &self,
         directory: &ProcessDirectory,
         (about, place): (JobOwner, &mut String),
-        limit: Bytes,
+        purpose: Purpose,
         error: Bytes,
-    ) -> Result<(Bytes, Bytes), Unconfirmed> {
+    ) -> Result<(Bytes, Bytes, Option<Bytes>), Unconfirmed> {
         let statm = directory.through(place, |at| Ok(directory.statm(at)?));
         let statm = statm.map_err(|error| unconfirmed("statm", error))?;
         if statm.size == 0 {
             return Err(Unconfirmed::Gone);
         }
         let rss = pages(statm.resident, self.page_size);
-        if error == Bytes::ZERO || rss.0.abs_diff(limit.0) > error.0 {
-            return Ok((rss, error));
+        let suffices = match purpose {
+            Purpose::Limit(limit) => rss.0.abs_diff(limit.0) > error.0,
+            Purpose::Sum { exact } => !exact,
+        };
+        if error == Bytes::ZERO || suffices {
+            return Ok((rss, error, None));
         }
         // Not to be had without PTRACE_MODE_READ or CONFIG_PROC_PAGE_MONITOR: then the doubt stays.
         let rollup = directory.through(place, |at| {
             directory.reading(at, "smaps_rollup").and_then(|read| run_blocking(about, read)?)
         });
-        let exact = rollup.ok().and_then(|text| parse::kib(&text, "Rss:"));
-        Ok(exact.map_or((rss, error), |exact| (exact, Bytes::ZERO)))
+        let exact =
+            rollup.ok().and_then(|text| Some((parse::kib(&text, "Rss:")?, parse::kib(&text, "Anonymous:"))));
+        Ok(exact.map_or((rss, error, None), |(exact, anon)| (exact, Bytes::ZERO, anon)))
     }
 
     /// The comm of `pid`.
@@ -228,40 +281,28 @@ impl ProcRoot {
         let parent = parse::stat(&text).filter(|parent| parent.start <= process.id.start)?;
         Some(Name::new(parent.comm))
     }
-
-    /// What `pid` is doing, or the thread of it that cannot be interrupted.
-    pub fn waiting(&self, pid: Pid) -> Result<Waiting, Unconfirmed> {
-        let directory = self.process(pid).map_err(|errno| unconfirmed(".", errno))?;
-        let look = |at: &str| -> Result<Waiting, Unconfirmed> {
-            let state = understood("stat", parse::stat(&read(&directory, at, "stat")?))?.state;
-            let wchan = directory.read(at, "wchan").ok();
-            Ok(Waiting { state, wchan: wchan.filter(|name| !matches!(&name[..], b"" | b"0")).map(Name::new) })
-        };
-        let threads = directory.threads().map_err(|errno| unconfirmed("task", errno))?;
-        let mut threads = threads.flatten().filter_map(|thread| look(&format!("task/{thread}/")).ok());
-        match threads.find(|thread| thread.state == 'D') {
-            Some(stuck) => Ok(stuck),
-            None => look(""),
-        }
-    }
 }
 
 fn same_start(pid: Pid, expected: StartTime, found: StartTime) -> Result<(), Unconfirmed> {
     if expected == found { Ok(()) } else { Err(Unconfirmed::AnotherProcess { pid, expected, found }) }
 }
 
-fn read(directory: &ProcessDirectory, at: &str, file: &'static str) -> Result<Vec<u8>, Unconfirmed> {
+pub(super) fn read(
+    directory: &ProcessDirectory,
+    at: &str,
+    file: &'static str,
+) -> Result<Vec<u8>, Unconfirmed> {
     directory.read(at, file).map_err(|error| unconfirmed(file, error))
 }
 
-fn understood<T>(file: &'static str, parsed: Option<T>) -> Result<T, Unconfirmed> {
+pub(super) fn understood<T>(file: &'static str, parsed: Option<T>) -> Result<T, Unconfirmed> {
     parsed.ok_or_else(|| Unconfirmed::Unreadable {
         file,
         error: "not in the form that proc(5) gives".to_owned(),
     })
 }
 
-fn unconfirmed(file: &'static str, error: impl Into<io::Error>) -> Unconfirmed {
+pub(super) fn unconfirmed(file: &'static str, error: impl Into<io::Error>) -> Unconfirmed {
     let error = error.into();
     if gone(&error) { Unconfirmed::Gone } else { Unconfirmed::Unreadable { file, error: error.to_string() } }
 }
@@ -271,6 +312,18 @@ fn unconfirmed(file: &'static str, error: impl Into<io::Error>) -> Unconfirmed {
 fn fact(file: io::Result<Vec<u8>>, value: impl FnOnce(&[u8]) -> Option<Name>) -> Fact<Name> {
     match file {
         Ok(text) => value(&text).map_or(Fact::Absent, Fact::Known),
+        Err(error) if gone(&error) => Fact::Absent,
+        Err(_) => Fact::Unreadable,
+    }
+}
+
+/// The number of the audit session, or that there is none.
+fn session(file: io::Result<Vec<u8>>) -> Fact<u32> {
+    match file {
+        Ok(text) => match parse::single_value(&text) {
+            Some(u32::MAX) => Fact::Absent,
+            number => number.map_or(Fact::Unreadable, Fact::Known),
+        },
         Err(error) if gone(&error) => Fact::Absent,
         Err(_) => Fact::Unreadable,
     }
@@ -531,21 +584,5 @@ mod tests {
         assert_eq!(confirm(statm + held_back + Bytes(1), &per_thread), (statm, held_back));
         tree.spoil("42/smaps_rollup");
         assert_eq!(confirm(statm, &lags), (statm, bound));
-    }
-
-    #[test]
-    fn the_thread_that_hangs_is_the_one_reported() {
-        let tree = tree();
-        assert_eq!(tree.root().waiting(PID).unwrap(), Waiting { state: 'S', wchan: None });
-        tree.write("42/wchan", "0");
-        assert_eq!(tree.root().waiting(PID).unwrap(), Waiting { state: 'S', wchan: None });
-        tree.write("42/wchan", "do_wait");
-        assert_eq!(tree.root().waiting(PID).unwrap().wchan, Some(Name::from("do_wait")));
-        tree.write("42/task/43/stat", "43 (cat) S 1 1 1 0 -1 0 9 0 1 0 2 3 0 0 20 0 3 0 777 0 0 0\n");
-        tree.write("42/task/44/stat", "44 (cat) D 1 1 1 0 -1 0 9 0 1 0 2 3 0 0 20 0 3 0 777 0 0 0\n");
-        tree.write("42/task/44/wchan", "nfs_wait_bit_killable");
-        let stuck = Waiting { state: 'D', wchan: Some(Name::from("nfs_wait_bit_killable")) };
-        assert_eq!(tree.root().waiting(PID), Ok(stuck));
-        assert_eq!(tree.root().waiting(Pid(41)), Err(Unconfirmed::Gone));
     }
 }

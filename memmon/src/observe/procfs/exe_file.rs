@@ -101,7 +101,7 @@ mod tests {
             if !view.is_empty() {
                 tree.root_of_init(view);
             }
-            let wanted = WantedFacts { exe_file: true, args: true };
+            let wanted = WantedFacts { exe_file: true, args: true, session: false };
             let root = tree.root().wanting(wanted);
             root.confirm(Pid(42), None, Bytes::MAX, &Accuracy::StatmExact).unwrap().facts
         };

@@ -24,6 +24,7 @@ mod shared_memory;
 mod shared_objects;
 mod smaps;
 mod survey;
+mod waiting;
 
 #[cfg(test)]
 mod live;
@@ -32,9 +33,9 @@ pub(crate) mod testing;
 
 pub use accuracy::Accuracy;
 pub use blocking_pool::add_worker;
-pub use confirm::Waiting;
 pub use left_behind::Stays;
 pub use memory_back::OwnCgroup;
 pub use root::ProcRoot;
+pub use waiting::Waiting;
 
 use root::{ended, head, numbered, pages, whole, with_path};

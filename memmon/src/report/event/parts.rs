@@ -143,6 +143,29 @@ impl fmt::Display for Sink {
     }
 }
 
+/// What follows if a sum exceeds its limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SumThen {
+    /// Processes of it are terminated, one after the other, until it is within its limit; a dry run shows them.
+    Terminate,
+    /// Nothing: the rule only warns.
+    Warn,
+    /// Nothing: protected processes hold more than the limit alone.
+    Protected,
+}
+
+/// A process of a sum.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SumPart {
+    /// Its pid.
+    pub pid: Pid,
+    /// Its comm.
+    pub comm: Name,
+    /// What it holds of the sum.
+    pub bytes: Bytes,
+}
+
 /// What a dry run would have terminated of one program and user on one day.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DryRunProgram {

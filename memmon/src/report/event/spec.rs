@@ -47,7 +47,7 @@ impl Event {
                 about(subject, Warning, "eac705c9023249b982f895733304897b").notified_if(*first)
             }
             Self::Uncharged { subject, .. } => about(subject, Info, "32f9fbf639094e70a296d929ec83b0e9"),
-            Self::Terminated { subject, record, given_back } => {
+            Self::Terminated { subject, record, given_back, .. } => {
                 about(subject, terminated(given_back.as_deref()), "f3289371f0d242f083ebf990973733dd")
                     .always_written()
                     .notified_if(!matches!(record.cause, Cause::Itself))
@@ -68,6 +68,7 @@ impl Event {
             Self::OverRule { subject, .. } => {
                 about(subject, Warning, "5f0c7c2f4d5b4a8f9d6f1f1c7a2be0d4").folded()
             }
+            Self::SumOver { .. } => new(Warning, "7f1d3a52c0de4b6f8a1c95e2b4d80763").flood_limited().folded(),
             Self::DryRunDay { .. } => new(Info, "be0b87ba90e04ac6bf1a9370e95e50f0"),
             Self::Unsure { subject, .. } => {
                 about(subject, Warning, "d2e68776039c46ec8d6c81fb4cff9a1b").folded()

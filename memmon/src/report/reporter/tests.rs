@@ -129,7 +129,8 @@ fn a_name_service_that_hangs_holds_no_lines() {
         machine: Machine { user_name, ..machine(folder.path()) },
         ..Outputs::default()
     };
-    let killing = || Event::Killing { subject: samples::chrome(), breach: samples::BREACH, dry_run: false };
+    let killing =
+        || Event::Killing { subject: samples::chrome(), breach: samples::BREACH, dry_run: false, sum: None };
     let until = |file, text: &str| {
         let start = Instant::now();
         while !fs::read_to_string(folder.path().join(file)).is_ok_and(|found| found.contains(text)) {
@@ -189,7 +190,12 @@ fn each_sink_gets_each_event_and_hears_of_the_trouble_of_others() {
     assert_eq!(logged(), "MESSAGE=Scan complete. Scanned: 2, Killed: 0", "trouble is reported once");
     fs::create_dir(folder.path().join("later")).unwrap();
     reporter.reopen();
-    reporter.tell(Event::Killing { subject: samples::chrome(), breach: samples::BREACH, dry_run: false });
+    reporter.tell(Event::Killing {
+        subject: samples::chrome(),
+        breach: samples::BREACH,
+        dry_run: false,
+        sum: None,
+    });
     // More than one line: in the form with a length.
     assert_eq!(logged(), "MESSAGE");
     assert_eq!(logged(), "MESSAGE=Writing to the log file again. Lost: 2");
@@ -223,7 +229,7 @@ fn too_many_terminations_are_counted_in_the_file_and_whole_in_the_journal() {
     let reporter = Reporter::start(outputs).unwrap();
     for _ in 0..5 {
         let (subject, breach) = (samples::chrome(), samples::BREACH);
-        reporter.tell(Event::Killing { subject, breach, dry_run: false });
+        reporter.tell(Event::Killing { subject, breach, dry_run: false, sum: None });
     }
     assert!(reporter.finish(LIMIT));
     let text = fs::read_to_string(&log).unwrap();

@@ -31,7 +31,7 @@ fn v1_lines_to_the_letter() {
         ),
         (
             "2025-10-03T08:15:31.999Z",
-            Event::Killing { subject: samples::chrome(), breach: samples::BREACH, dry_run: false },
+            Event::Killing { subject: samples::chrome(), breach: samples::BREACH, dry_run: false, sum: None },
             "2025-10-03 10:15:31 - WARNING - Killing process: PID=12345, Name=chrome, User=john, \
              RAM=3.50GB (21.88%)",
         ),
@@ -56,6 +56,10 @@ fn every_event_in_words() {
     INFO - System Memory: 45.2% used (7.24GB / 16.00GB)
     WARNING - Killing process: PID=12345, Name=chrome, User=john, RAM=3.50GB (21.88%)
     WARNING - [DRY RUN] Killing process: PID=12345, Name=chrome, User=john, RAM=3.50GB (21.88%)
+    WARNING - Killing process: PID=12345, Name=chrome, User=john, RAM=3.50GB (21.88%), Sum=user john, 20 processes with 3.00GB
+    WARNING - Over the limit together: user john, 20 processes, RAM=3.00GB, Limit=2.00GB, Rule=students. As few of them as it takes are terminated. The largest: 7 cc1plus 0.68GB
+    WARNING - Over the limit together: user john, 20 processes, RAM=3.00GB, Limit=2.00GB, Rule=students. Only a warning. The largest: 7 cc1plus 0.68GB
+    WARNING - Over the limit together: user john, 20 processes, RAM=3.00GB, Limit=2.00GB, Rule=students. Left alone: those that are protected hold 2.50GB, more than the limit alone. The largest: 7 cc1plus 0.68GB
     WARNING - Near its limit: PID=12345, Name=chrome, User=john, RAM=3.50GB, Limit=4.00GB, Growth=100.0MB/s, Time to limit=5.12s
     WARNING - Near its limit: PID=12345, Name=chrome, User=john, RAM=3.50GB, Limit=4.00GB
     WARNING - Killed by the kernel's OOM killer: PID=12345, Name=chrome, Peak=4.00GB. The machine or its cgroup was out of memory. Lower limits would let memmon act earlier
@@ -127,7 +131,7 @@ fn a_process_is_named_with_how_it_was_started_where_a_record_begins() {
     let below = |event: &Event| {
         paragraph(event, &mut samples::user).split_once('\n').map(|(_, line)| line.to_owned())
     };
-    let killing = |subject| Event::Killing { subject, breach: samples::BREACH, dry_run: true };
+    let killing = |subject| Event::Killing { subject, breach: samples::BREACH, dry_run: true, sum: None };
     assert_eq!(below(&killing(subject.clone())).as_deref(), Some(samples::LAUNCHED));
     assert_eq!(below(&Event::LetGo { subject: subject.clone(), after_term: true }), None, "it was above");
     assert_eq!(below(&Event::MapDefect { missed: 1, stale: 1 }), None);
@@ -191,10 +195,10 @@ fn the_line_below_names_the_job_or_the_container() {
     let line = |cgroup: &str| {
         let workload = Workload::of(&Name::from(cgroup));
         let subject = Subject { workload, ..samples::chrome() };
-        let text =
-            paragraph(&Event::Killing { subject, breach: samples::BREACH, dry_run: false }, &mut |_| {
-                "john".to_owned()
-            });
+        let text = paragraph(
+            &Event::Killing { subject, breach: samples::BREACH, dry_run: false, sum: None },
+            &mut |_| "john".to_owned(),
+        );
         let below = text.lines().nth(1).unwrap().to_owned();
         below.split_once("TTY=pts/3, ").unwrap().1.split(", Command=").next().unwrap().to_owned()
     };
@@ -216,7 +220,7 @@ fn the_line_below_names_the_job_or_the_container() {
 fn a_containers_user_is_not_called_by_the_name_of_a_user_of_this_machine() {
     let said = |cgroup: String, uid| {
         let subject = Subject { workload: Workload::of(&Name::from(&*cgroup)), uid, ..samples::chrome() };
-        message(&Event::Killing { subject, breach: samples::BREACH, dry_run: false }, &mut |_| {
+        message(&Event::Killing { subject, breach: samples::BREACH, dry_run: false, sum: None }, &mut |_| {
             "john".to_owned()
         })
     };
@@ -242,7 +246,7 @@ proptest! {
         let job = SlurmJob { job: 7, step: Some(Name::new(raw.clone())), task: None, node: Some(Name::new(raw)) };
         subject.workload = Some(Workload { unit: None, slurm: Some(job), container: Some(container) });
         for event in [
-            Event::Killing { subject: subject.clone(), breach: samples::BREACH, dry_run: false },
+            Event::Killing { subject: subject.clone(), breach: samples::BREACH, dry_run: false, sum: None },
             Event::SignalFailed { subject, signal: Signal::Kill, error: text.clone() },
             Event::Diagnostic { severity: Level::Warning, origin: text.clone(), text: format!("{text}\r\n\x1b{text}") },
             Event::ReloadFailed { error: text },

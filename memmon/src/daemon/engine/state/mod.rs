@@ -14,4 +14,5 @@ pub(super) mod recheck;
 pub(super) mod report_once;
 pub(in crate::daemon) mod reports;
 pub(in crate::daemon) mod settings;
+pub(super) mod sums;
 pub(super) mod terminations;

@@ -60,6 +60,11 @@ impl Terminations {
         self.freed.sent_term(victim);
     }
 
+    /// Whether a victim was sent SIGTERM.
+    pub(in crate::daemon::engine) fn had_term(&self, victim: ProcessId) -> bool {
+        self.cases.contains_key(&victim)
+    }
+
     /// Number of processes that were sent SIGTERM since the last call.
     pub(in crate::daemon::engine) const fn take_asked_to_end(&mut self) -> usize {
         std::mem::replace(&mut self.asked_to_end, 0)

@@ -1,0 +1,311 @@
+//! Sums of memory: what is known about the processes that count, and since when which sum exceeds its limit. No system
+//! calls; the time is an argument.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+use crate::model::{Bytes, GroupKey, Pid, Process, ProcessId, Reading, RuleName, SumFigures};
+use crate::report::SumThen;
+
+/// How long the facts about a process hold by which it counts: as long as it had lived when they were read, because a young
+/// process is about to call exec or change its user; in these bounds.
+const FACTS_HOLD: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(120));
+
+/// How long a close look shows how much of a process's memory is another one's, at least: so much longer than it took that looks
+/// at all processes of a sum take a hundredth of one CPU. What the process adds is counted at once.
+const LOOK_HOLDS: Duration = Duration::from_secs(30);
+
+/// Time between two looks at a growing process, for its growth rate.
+const RATE_OVER: Duration = Duration::from_millis(200);
+
+/// Pause between two looks at the sums: in this time a sum that is far below its limit is found.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The same for a sum that grows towards its limit, or exceeds it.
+const SHORT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How much longer than a look a pause is: looks take a hundredth of one CPU, or a tenth while a sum is near its limit.
+const REST: u32 = 100;
+const SHORT_REST: u32 = 10;
+/// The same until each process of a sum was looked at once.
+const SHORTEST_REST: u32 = 3;
+
+/// Time between a termination and the next one for the same sum, unless the process ends before or the sum grows on.
+const STEP: Duration = Duration::from_secs(1);
+
+/// A sum: the rule and the group.
+pub(in crate::daemon::engine) type SumId = (RuleName, GroupKey);
+
+/// What is known about sums.
+#[derive(Debug, Default)]
+pub(in crate::daemon::engine) struct Sums {
+    known: HashMap<Pid, Known>,
+    over: HashMap<SumId, Over>,
+    /// The upper bound of each sum at the last look.
+    bounds: HashMap<SumId, (Instant, Bytes)>,
+    /// The victims because of a sum, with the sum as it was.
+    struck: BTreeMap<ProcessId, SumFigures>,
+    due: Option<Instant>,
+}
+
+/// What is known about a process.
+#[derive(Debug)]
+pub(in crate::daemon::engine) struct Known {
+    pub(in crate::daemon::engine) process: Process,
+    facts_until: Instant,
+    reading: Reading,
+    looked: Option<Look>,
+    /// An earlier reading, and the growth since the one before in bytes per second.
+    growth: (Instant, Bytes, f64),
+}
+
+/// A close look.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    at: Instant,
+    /// The reading at that time.
+    rss: Bytes,
+    holds: Duration,
+}
+
+impl Known {
+    pub(in crate::daemon::engine) fn new(
+        process: Process,
+        reading: Reading,
+        age: Duration,
+        now: Instant,
+    ) -> Self {
+        let (least, most) = FACTS_HOLD;
+        // What a young process has, it has since it began.
+        let rate = reading.rss.0 as f64 / age.as_secs_f64().max(0.001);
+        Self {
+            process,
+            facts_until: now + age.clamp(least, most),
+            reading,
+            looked: None,
+            growth: (now, reading.rss, rate),
+        }
+    }
+
+    /// Notes a close look at it that took so long, as one of so many `members` of a sum.
+    pub(in crate::daemon::engine) fn look(
+        &mut self,
+        process: Process,
+        took: Duration,
+        members: u32,
+        now: Instant,
+    ) {
+        self.process = process;
+        let holds = LOOK_HOLDS.max(took.saturating_mul(REST).saturating_mul(members));
+        self.looked = Some(Look { at: now, rss: self.reading.rss, holds });
+    }
+
+    fn read(&mut self, reading: Reading, now: Instant) {
+        self.reading = reading;
+        let (at, rss, _) = self.growth;
+        let passed = now.saturating_duration_since(at);
+        if passed >= RATE_OVER {
+            let grown = reading.rss.0 as f64 - rss.0 as f64;
+            self.growth = (now, reading.rss, grown / passed.as_secs_f64());
+        }
+    }
+
+    /// The most that it can count for.
+    pub(in crate::daemon::engine) fn bound(&self, now: Instant) -> Bytes {
+        let Reading { rss, error, .. } = self.reading;
+        match self.looked {
+            Some(look) if self.has_look(now) => {
+                let Process { error, .. } = self.process;
+                self.process.charged_resident() + error + rss.saturating_sub(look.rss)
+            }
+            _ => rss + error,
+        }
+    }
+
+    /// Whether a close look shows how much of its memory is its own.
+    pub(in crate::daemon::engine) fn has_look(&self, now: Instant) -> bool {
+        self.looked.is_some_and(|look| now.saturating_duration_since(look.at) < look.holds)
+    }
+
+    /// Whether it was looked at closely within the last `age`, and has not changed since.
+    pub(in crate::daemon::engine) fn is_fresh(&self, age: Duration, now: Instant) -> bool {
+        const CHANGE: u64 = 1 << 20;
+        self.looked.is_some_and(|look| {
+            now.saturating_duration_since(look.at) < age && look.rss.0.abs_diff(self.reading.rss.0) < CHANGE
+        })
+    }
+}
+
+/// A sum over its limit.
+#[derive(Debug)]
+struct Over {
+    since: Instant,
+    reported: Option<SumThen>,
+    /// The last termination, and the sum then.
+    struck: Option<(Instant, Bytes)>,
+}
+
+/// How many of the processes that are to end are terminated now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::daemon::engine) enum Pace {
+    /// None: one that was terminated may soon be gone.
+    Wait,
+    /// The first.
+    One,
+    /// All of them.
+    All,
+}
+
+impl Sums {
+    /// Notes the readings of all processes. Returns those of which the facts are to be read.
+    pub(in crate::daemon::engine) fn read(&mut self, readings: &[Reading], now: Instant) -> Vec<Reading> {
+        let present: HashMap<Pid, &Reading> = readings.iter().map(|reading| (reading.pid, reading)).collect();
+        self.known.retain(|pid, known| {
+            let Some(reading) = present.get(pid) else { return false };
+            known.read(**reading, now);
+            now < known.facts_until && reading.start.is_none_or(|start| start == known.process.id.start)
+        });
+        readings.iter().filter(|reading| !self.known.contains_key(&reading.pid)).copied().collect()
+    }
+
+    pub(in crate::daemon::engine) fn learn(&mut self, known: Known) {
+        self.known.insert(known.process.id.pid, known);
+    }
+
+    pub(in crate::daemon::engine) fn get(&self, pid: Pid) -> Option<&Known> {
+        self.known.get(&pid)
+    }
+
+    pub(in crate::daemon::engine) fn get_mut(&mut self, pid: Pid) -> Option<&mut Known> {
+        self.known.get_mut(&pid)
+    }
+
+    pub(in crate::daemon::engine) fn forget(&mut self, pid: Pid) {
+        self.known.remove(&pid);
+    }
+
+    pub(in crate::daemon::engine) fn processes(&self) -> impl Iterator<Item = &Process> {
+        self.known.values().map(|known| &known.process)
+    }
+
+    /// The most that all processes together can count for.
+    pub(in crate::daemon::engine) fn bound(&self, now: Instant) -> Bytes {
+        self.known.values().map(|known| known.bound(now)).sum()
+    }
+
+    /// How fast a process grows, in bytes per second.
+    pub(in crate::daemon::engine) fn rate(&self, process: ProcessId) -> f64 {
+        let known = self.known.get(&process.pid).filter(|known| known.process.id == process);
+        known.map_or(0.0, |known| known.growth.2)
+    }
+
+    /// Notes the upper bound of a sum. Returns the time until it reaches `limit` if it goes on like that.
+    pub(in crate::daemon::engine) fn note_bound(
+        &mut self,
+        sum: &SumId,
+        bound: Bytes,
+        limit: Bytes,
+        now: Instant,
+    ) -> Option<Duration> {
+        let before = self.bounds.insert(sum.clone(), (now, bound));
+        let (at, before) = before?;
+        let grown = bound.saturating_sub(before);
+        let passed = now.saturating_duration_since(at);
+        if grown == Bytes::ZERO || passed.is_zero() {
+            return None;
+        }
+        let share = limit.saturating_sub(bound).0 as f64 / grown.0 as f64;
+        Duration::try_from_secs_f64(passed.as_secs_f64() * share).ok()
+    }
+
+    /// Forgets sums that no process is in any more.
+    pub(in crate::daemon::engine) fn keep(&mut self, is_there: impl Fn(&SumId) -> bool) {
+        self.over.retain(|sum, _| is_there(sum));
+        self.bounds.retain(|sum, _| is_there(sum));
+    }
+
+    /// Notes that a sum is within its limit.
+    pub(in crate::daemon::engine) fn within(&mut self, sum: &SumId) {
+        self.over.remove(sum);
+    }
+
+    /// Notes that a sum exceeds its limit. Returns since when.
+    pub(in crate::daemon::engine) fn over(&mut self, sum: &SumId, now: Instant) -> Duration {
+        let over = self.over.entry(sum.clone()).or_insert(Over { since: now, reported: None, struck: None });
+        now.saturating_duration_since(over.since)
+    }
+
+    /// Whether it is to be reported that `then` follows from a sum over its limit: once while it lasts.
+    pub(in crate::daemon::engine) fn is_news(&mut self, sum: &SumId, then: SumThen) -> bool {
+        self.over.get_mut(sum).is_some_and(|over| over.reported.replace(then) != Some(then))
+    }
+
+    /// How many processes of a sum that has `total` are terminated now, if `going` of it are being terminated already.
+    pub(in crate::daemon::engine) fn pace(
+        &self,
+        sum: &SumId,
+        total: Bytes,
+        going: usize,
+        now: Instant,
+    ) -> Pace {
+        match self.over.get(sum).and_then(|over| over.struck) {
+            Some((_, before)) if total > before + Bytes(before.0 / 64) => Pace::All,
+            Some((at, _)) if going > 0 && now.saturating_duration_since(at) < STEP => Pace::Wait,
+            _ => Pace::One,
+        }
+    }
+
+    /// Notes that a process is terminated because of a sum.
+    pub(in crate::daemon::engine) fn strike(&mut self, process: ProcessId, sum: SumFigures, now: Instant) {
+        if let Some(over) = self.over.get_mut(&(sum.rule, sum.group.clone())) {
+            over.struck = Some((now, sum.total));
+        }
+        self.struck.insert(process, sum);
+    }
+
+    /// The sum because of which a process is terminated.
+    pub(in crate::daemon::engine) fn struck(&self, process: ProcessId) -> Option<&SumFigures> {
+        self.struck.get(&process)
+    }
+
+    /// The victims because of `sum`.
+    pub(in crate::daemon::engine) fn victims_of(&self, sum: &SumId) -> BTreeSet<ProcessId> {
+        let of_it = |figures: &SumFigures| figures.rule == sum.0 && figures.group == sum.1;
+        self.struck.iter().filter(|(_, figures)| of_it(figures)).map(|(process, _)| *process).collect()
+    }
+
+    /// Forgets processes that are no victims any more. The sums are looked at again at once if there were any.
+    pub(in crate::daemon::engine) fn keep_struck(
+        &mut self,
+        is_victim: impl Fn(ProcessId) -> bool,
+        now: Instant,
+    ) {
+        let before = self.struck.len();
+        self.struck.retain(|process, _| is_victim(*process));
+        if self.struck.len() < before {
+            self.due = Some(now);
+        }
+    }
+
+    /// When to look at the sums next.
+    pub(in crate::daemon::engine) const fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Sets the time of the next look, after one that took `took`. `near`: how long until a sum may exceed its limit; zero
+    /// while one is being looked at. Every scan looks at them as well.
+    pub(in crate::daemon::engine) fn rest(&mut self, took: Duration, near: Option<Duration>, now: Instant) {
+        let calm = (took * REST).max(PAUSE);
+        let pause = near.map_or(calm, |near| {
+            let rest = if near.is_zero() { SHORTEST_REST } else { SHORT_REST };
+            (took * rest).max(SHORT_PAUSE).max(near / 2).min(calm)
+        });
+        self.due = Some(now + pause);
+    }
+
+    /// There are no sums to look at.
+    pub(in crate::daemon::engine) fn clear(&mut self) {
+        let struck = std::mem::take(&mut self.struck);
+        *self = Self { struck, ..Self::default() };
+    }
+}

@@ -1,0 +1,418 @@
+//! Sums: what several processes hold together, held against the limits of rules with `per`.
+//!
+//! Cheap readings give an upper bound of each sum. Only if that exceeds the limit its processes are looked at closely, the
+//! largest first, and no more of them than it takes. A process is terminated for a sum like any other, with a fresh look at
+//! it and at the sum before each signal. After each end the sum is taken again before another process is terminated.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use tracing::debug;
+
+use crate::daemon::clock::Now;
+use crate::daemon::engine::Engine;
+use crate::daemon::engine::state::report_once::Condition;
+use crate::daemon::engine::state::sums::{Known, Pace, SumId};
+use crate::enforce::{Check, Phase};
+use crate::model::{
+    Action, Breach, Bytes, Doubt, Fact, Limit, Process, ProcessId, Reading, RuleName, Unconfirmed, Urgency,
+    Verdict,
+};
+use crate::policy::{self, Member, Sum, SumRule, SumVerdict};
+use crate::report::{Event, SumPart, SumThen};
+
+/// How old the look at each process of a sum may be on which a verdict is based: so much for each of them, and so much more.
+const SCAN_LOOK: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+/// The same before a signal.
+const CHECK_LOOK: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(20));
+
+/// Time until the next look at a sum in doubt, and at one of which processes are being terminated; twice that.
+const DOUBT: Duration = Duration::from_millis(500);
+const GOING: Duration = Duration::from_millis(200);
+
+/// How long looks may take before the event loop has its turn.
+const AT_ONCE: Duration = Duration::from_millis(100);
+
+/// How many processes of a sum its report shows.
+const SHOWN: usize = 3;
+
+/// A group of processes that may hold too much.
+struct Candidate {
+    id: SumId,
+    limit: Bytes,
+    members: Vec<ProcessId>,
+}
+
+/// What came of a look at a sum.
+enum Taken {
+    /// It is within its limit, with at most so much.
+    Within(Bytes),
+    /// Its processes are not all looked at yet.
+    Pending,
+    /// It may exceed its limit.
+    Exact(Sum),
+}
+
+impl Engine<'_> {
+    /// When [`Engine::look_at_sums`] is due.
+    pub(in crate::daemon) const fn next_sums(&self) -> Option<Instant> {
+        self.sums.due()
+    }
+
+    /// Looks at the sums between two scans.
+    pub(in crate::daemon) fn look_at_sums(&mut self, now: Now) {
+        let begun = now.instant();
+        match self.sources.readings() {
+            Ok(readings) => self.check_sums(&readings, begun, now),
+            // The next scan reports it.
+            Err(_) => self.sums.rest(AT_ONCE, None, now.instant()),
+        }
+    }
+
+    /// Takes the sums of processes with these readings, and acts on those over their limit. `begun`: when the readings were
+    /// begun.
+    pub(super) fn check_sums(&mut self, readings: &[Reading], begun: Instant, now: Now) {
+        if self.settings.rules().sums.is_empty() {
+            self.sums.clear();
+            return;
+        }
+        self.learn(readings, now);
+        let candidates = self.candidates(now);
+        self.sums.keep(|sum| candidates.iter().any(|candidate| candidate.id == *sum));
+        let mut near: Option<Duration> = None;
+        for candidate in candidates {
+            // A single scan goes through with it.
+            let deadline = (!self.rechecks.once).then_some(begun + AT_ONCE);
+            let left = match self.take(&candidate, SCAN_LOOK, deadline, now) {
+                Taken::Pending => Some(Duration::ZERO),
+                Taken::Within(bound) => {
+                    self.sums.within(&candidate.id);
+                    self.sums.note_bound(&candidate.id, bound, candidate.limit, now.instant())
+                }
+                Taken::Exact(sum) => self.act_on_sum(&candidate.id, &sum, now),
+            };
+            near = near.into_iter().chain(left).min();
+        }
+        let took = now.instant().saturating_duration_since(begun);
+        self.sums.rest(took, near, now.instant());
+    }
+
+    /// Reads the facts about processes that are new, or were not asked for long.
+    fn learn(&mut self, readings: &[Reading], now: Now) {
+        let unknown = self.sums.read(readings, now.instant());
+        for reading in unknown {
+            if let Ok(process) = self.sources.confirm(reading.pid, reading.start, Bytes::MAX) {
+                let age = now.since_boot().saturating_sub(process.id.start.since_boot());
+                self.sums.learn(Known::new(process, reading, age, now.instant()));
+            }
+        }
+    }
+
+    /// The groups with a limit; none if all processes together do not hold as much as the lowest of the limits.
+    fn candidates(&self, now: Now) -> Vec<Candidate> {
+        let (rules, memory) = (self.settings.rules(), self.settings.memory());
+        let limits = rules.sums.iter().filter_map(|sum| rules.limit_under(Some(&sum.rule), &memory));
+        let least = limits.map(|(_, limit)| limit).min().unwrap_or(Bytes::MAX);
+        if self.sums.bound(now.instant()) <= least {
+            return vec![];
+        }
+        self.groups()
+    }
+
+    fn groups(&self) -> Vec<Candidate> {
+        let (rules, memory) = (self.settings.rules(), self.settings.memory());
+        let groups = policy::groups(rules, &memory, self.sums.processes());
+        let candidate = |group: policy::Group<'_>| Candidate {
+            id: (group.rule.rule.name, group.key),
+            limit: group.limit.1,
+            members: group.members.iter().map(|(process, _)| process.id).collect(),
+        };
+        groups.into_iter().map(candidate).collect()
+    }
+
+    /// Looks at the processes of a sum until it is certain that it is within its limit, or all were looked at. Stops at the
+    /// `deadline`.
+    fn take(
+        &mut self,
+        candidate: &Candidate,
+        (each, least): (Duration, Duration),
+        deadline: Option<Instant>,
+        now: Now,
+    ) -> Taken {
+        let members = u32::try_from(candidate.members.len()).unwrap_or(u32::MAX);
+        let (fresh, begun) = (each.saturating_mul(members) + least, now.instant());
+        let bound_of = |engine: &Self, id: ProcessId| {
+            engine.sums.get(id.pid).map_or(Bytes::ZERO, |known| known.bound(begun))
+        };
+        let mut order: Vec<_> = candidate.members.iter().map(|id| (bound_of(self, *id), *id)).collect();
+        order.sort_unstable_by(|a, b| b.cmp(a));
+        let mut bound: Bytes = order.iter().map(|(bound, _)| *bound).sum();
+        // First those of which it is not known how much is theirs; then those that may have changed since; then the pages of
+        // those with inexact figures are counted, if that decides.
+        for pass in [Pass::First, Pass::Again, Pass::Exact] {
+            if pass == Pass::Exact && !self.is_open(candidate) {
+                break;
+            }
+            for (had, id) in &mut order {
+                if bound <= candidate.limit {
+                    return Taken::Within(bound);
+                }
+                let is_due = self.sums.get(id.pid).is_some_and(|known| match pass {
+                    Pass::First => !known.has_look(begun),
+                    Pass::Again => !known.is_fresh(fresh, begun),
+                    Pass::Exact => known.process.error > Bytes::ZERO,
+                });
+                if !is_due {
+                    continue;
+                }
+                if deadline.is_some_and(|deadline| now.instant() >= deadline) {
+                    return Taken::Pending;
+                }
+                self.look_for_sum(*id, pass == Pass::Exact, members, now);
+                let has = bound_of(self, *id);
+                bound = bound.saturating_sub(*had) + has;
+                *had = has;
+            }
+        }
+        match self.sum(candidate) {
+            Some(sum) if sum.most() > candidate.limit => Taken::Exact(sum),
+            Some(sum) => Taken::Within(sum.most()),
+            None => Taken::Within(Bytes::ZERO),
+        }
+    }
+
+    /// Whether it depends on the error of the figures whether a sum exceeds its limit.
+    fn is_open(&self, candidate: &Candidate) -> bool {
+        let sum = self.sum(candidate);
+        sum.is_some_and(|sum| sum.verdict() == SumVerdict::Unsure)
+    }
+
+    fn look_for_sum(&mut self, id: ProcessId, exact: bool, members: u32, now: Now) {
+        let begun = now.instant();
+        match self.sources.confirm_for_sum(id.pid, Some(id.start), exact) {
+            Ok(process) => {
+                let process = self.without_old_doubts(process, now);
+                if let Some(known) = self.sums.get_mut(id.pid) {
+                    let at = now.instant();
+                    known.look(process, at.saturating_duration_since(begun), members, at);
+                }
+            }
+            // It counts with what was known of it if it is only unreadable now: its bound.
+            Err(Unconfirmed::Unreadable { .. }) => {}
+            Err(_) => self.sums.forget(id.pid),
+        }
+    }
+
+    /// A process with the doubts settled that its owner can cause, if they have lasted for too long.
+    fn without_old_doubts(&mut self, mut process: Process, now: Now) -> Process {
+        let guard = policy::guard(self.settings.rules(), &process, &self.settings.memory());
+        let is_open = matches!(&guard, Verdict::Unsure(doubt) if doubt.is_transient())
+            || process.inherited == Fact::Unreadable;
+        if is_open && self.rechecks.doubts.outlasts(process.id, now.instant()).is_some() {
+            process.settle();
+        }
+        process
+    }
+
+    /// A sum by what its processes are known to have; none if none of them counts in it any more.
+    fn sum(&self, candidate: &Candidate) -> Option<Sum> {
+        let (rules, memory) = (self.settings.rules(), self.settings.memory());
+        let known = candidate.members.iter().filter_map(|id| self.sums.get(id.pid));
+        let groups = policy::groups(rules, &memory, known.map(|known| &known.process));
+        let (rule, key) = &candidate.id;
+        let group = groups.iter().find(|group| group.rule.rule.name == *rule && group.key == *key)?;
+        Some(Sum::new(rules, &memory, group))
+    }
+
+    /// Acts on a sum that may exceed its limit. Returns how soon to look at it again.
+    fn act_on_sum(&mut self, id: &SumId, sum: &Sum, now: Now) -> Option<Duration> {
+        let at = now.instant();
+        let rule = self.rule_of_sum(id)?;
+        let verdict = sum.verdict();
+        debug!(rule = %id.0, group = %id.1, total_bytes = sum.least().0, ?verdict, "a sum");
+        let then = match verdict {
+            SumVerdict::Within => {
+                self.sums.within(id);
+                return None;
+            }
+            SumVerdict::Unsure => return Some(DOUBT),
+            SumVerdict::Kept => SumThen::Protected,
+            SumVerdict::Over if sum.action == Action::Warn => SumThen::Warn,
+            SumVerdict::Over => SumThen::Terminate,
+        };
+        let lasted = self.sums.over(id, at);
+        let ceiling = rule.rule.hard_ceiling.or(self.settings.current().termination.hard_ceiling);
+        let ceiling = ceiling.filter(|times| *times > 0.0).map(|times| sum.limit.1.times(times));
+        let is_beyond = ceiling.is_some_and(|ceiling| sum.least() > ceiling);
+        let is_urgent = is_beyond || self.is_short();
+        if let Some(left) = rule.rule.lasting.checked_sub(lasted).filter(|left| !left.is_zero())
+            && !is_urgent
+        {
+            return (!self.rechecks.once).then_some(left.min(Duration::from_secs(1)) * 2);
+        }
+        if self.sums.is_news(id, then) {
+            self.reports.emit(sum_over(sum, then));
+        }
+        if then != SumThen::Terminate {
+            return None;
+        }
+        if self.settings.current().dry_run {
+            self.show_strikes(sum, now);
+            return None;
+        }
+        if is_beyond {
+            for victim in self.sums.victims_of(id) {
+                self.urge(victim, Urgency::Ceiling, now);
+            }
+        }
+        let going: BTreeSet<ProcessId> = sum
+            .members
+            .iter()
+            .map(|member| member.process.id)
+            .filter(|id| self.terminations.contains(*id))
+            .collect();
+        let pace = if is_urgent || self.rechecks.once || rule.strike == policy::Strike::All {
+            Pace::All
+        } else {
+            self.sums.pace(id, sum.least(), going.len(), at)
+        };
+        let mut strikes = sum.strikes(&going, |process| self.sums.rate(process));
+        strikes.truncate(match pace {
+            Pace::Wait => 0,
+            Pace::One => 1,
+            Pace::All => usize::MAX,
+        });
+        for victim in strikes {
+            self.strike(sum, victim, now);
+        }
+        Some(GOING)
+    }
+
+    /// Starts the termination of one process of a sum.
+    fn strike(&mut self, sum: &Sum, victim: ProcessId, now: Now) {
+        let Some(member) = sum.members.iter().find(|member| member.process.id == victim) else { return };
+        self.sums.strike(victim, sum.figures(), now.instant());
+        let (process, breach) = (member.process.clone(), self.breach(sum.rule, sum.limit, &member.process));
+        self.start_termination(process, breach, None, None, now);
+    }
+
+    /// Reports what a dry run leaves alone.
+    fn show_strikes(&mut self, sum: &Sum, now: Now) {
+        for victim in sum.strikes(&BTreeSet::new(), |process| self.sums.rate(process)) {
+            let Some(member) = sum.members.iter().find(|member| member.process.id == victim) else {
+                continue;
+            };
+            if self.reports.first_time(victim, Condition::WouldTerminate) {
+                let breach = self.breach(sum.rule, sum.limit, &member.process);
+                let subject = self.subject(&member.process, now);
+                let sum = Some(sum.figures());
+                self.reports.emit(Event::Killing { subject, breach, dry_run: true, sum });
+            }
+        }
+    }
+
+    fn breach(&self, by: RuleName, (rule, limit): (Limit, Bytes), process: &Process) -> Breach {
+        let percent = process.rss.percent_of(self.settings.memory().total);
+        Breach { rule, limit, rss: process.rss, percent, by: Some(by) }
+    }
+
+    fn rule_of_sum(&self, (name, _): &SumId) -> Option<SumRule> {
+        self.settings.rules().sums.iter().find(|sum| sum.rule.name == *name).cloned()
+    }
+
+    /// Whether the machine is short of memory, so that nothing waits.
+    fn is_short(&self) -> bool {
+        let reserve = self.settings.current().termination.reserve_percent;
+        let memory = self.sources.memory().ok();
+        reserve
+            .zip(memory)
+            .is_some_and(|(reserve, memory)| memory.available.percent_of(memory.total) < reserve)
+    }
+
+    /// A fresh look at a victim because of a sum, and at the sum, before the next signal.
+    pub(super) fn look_again_in_sum(&mut self, victim: ProcessId, now: Now) -> Option<Check> {
+        let figures = self.sums.struck(victim)?;
+        let id = (figures.rule, figures.group.clone());
+        let limit = figures.limit;
+        match self.sources.readings() {
+            Ok(readings) => self.learn(&readings, now),
+            Err(error) => {
+                let error = error.to_string();
+                return Some(Check::Unconfirmed(Unconfirmed::Unreadable { file: "statm", error }));
+            }
+        }
+        let found = match self.sources.confirm_for_sum(victim.pid, Some(victim.start), false) {
+            Ok(found) => self.without_old_doubts(found, now),
+            Err(why) => return Some(Check::Unconfirmed(why)),
+        };
+        if let Some(known) = self.sums.get_mut(victim.pid) {
+            known.look(found.clone(), Duration::ZERO, 1, now.instant());
+        }
+        let verdict = match policy::guard(self.settings.rules(), &found, &self.settings.memory()) {
+            Verdict::Within => self.judge_in_sum(&id, &found, now),
+            guarded => guarded,
+        };
+        Some(Check::judged(victim, &found, verdict, limit))
+    }
+
+    /// The verdict on a process for the sum `id`: the processes that got the same signal before it are as good as gone.
+    fn judge_in_sum(&mut self, id: &SumId, found: &Process, now: Now) -> Verdict {
+        let groups = self.groups().into_iter();
+        let Some(candidate) = groups.into_iter().find(|group| group.id == *id) else {
+            return Verdict::Within;
+        };
+        if !candidate.members.contains(&found.id) {
+            return Verdict::Within;
+        }
+        // All of them were condemned together, and the first that end are no reason to spare the others.
+        if let Some(rule) = self.rule_of_sum(id).filter(|rule| rule.strike == policy::Strike::All)
+            && let Some(limit) = self.settings.rules().limit_under(Some(&rule.rule), &self.settings.memory())
+        {
+            return Verdict::Terminate(self.breach(id.0, limit, found));
+        }
+        let sum = match self.take(&candidate, CHECK_LOOK, None, now) {
+            Taken::Within(_) | Taken::Pending => return Verdict::Within,
+            Taken::Exact(sum) => sum,
+        };
+        let terminations = &self.terminations;
+        let is_last = terminations.had_term(found.id);
+        let goes = |(process, phase): &(&Process, Phase)| match phase {
+            Phase::Killed { .. } => true,
+            Phase::Grace { .. } | Phase::Confirming => !is_last && terminations.had_term(process.id),
+            Phase::OutOfReach => false,
+        };
+        let going = terminations.victims.iter().filter(goes).map(|(process, _)| process.id);
+        let going: BTreeSet<ProcessId> = going.filter(|process| *process != found.id).collect();
+        match sum.verdict() {
+            SumVerdict::Over if sum.without(&going) > sum.limit.1 => {
+                Verdict::Terminate(self.breach(sum.rule, sum.limit, found))
+            }
+            SumVerdict::Unsure => Verdict::Unsure(Doubt::SharedMemoryUnknown),
+            SumVerdict::Over | SumVerdict::Within | SumVerdict::Kept => Verdict::Within,
+        }
+    }
+}
+
+/// The steps of a look at a sum.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    First,
+    Again,
+    Exact,
+}
+
+fn sum_over(sum: &Sum, then: SumThen) -> Event {
+    let mut largest: Vec<_> = sum.members.iter().collect();
+    largest.sort_by_key(|member| (std::cmp::Reverse(member.least), member.process.id));
+    let part = |member: &&Member| SumPart {
+        pid: member.process.id.pid,
+        comm: member.process.names.comm.clone(),
+        bytes: member.least,
+    };
+    Event::SumOver {
+        sum: sum.figures(),
+        then,
+        protected: sum.protected(),
+        largest: largest.iter().take(SHOWN).map(part).collect(),
+    }
+}

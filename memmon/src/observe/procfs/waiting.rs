@@ -1,0 +1,55 @@
+//! What a process waits for that does not end.
+
+use super::confirm::{read, unconfirmed, understood};
+use super::{ProcRoot, parse};
+use crate::model::{Name, Pid, Unconfirmed};
+
+/// What a process is doing that does not end: for those that outlive a SIGKILL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its state as /proc/PID/stat has it (`D`: uninterruptible); that of the thread that is in `D`, if there is one.
+    pub state: char,
+    /// The kernel function where that thread sleeps, from wchan, where memmon may know it (PTRACE_MODE_READ).
+    pub wchan: Option<Name>,
+}
+
+impl ProcRoot {
+    /// What `pid` is doing, or the thread of it that cannot be interrupted.
+    pub fn waiting(&self, pid: Pid) -> Result<Waiting, Unconfirmed> {
+        let directory = self.process(pid).map_err(|errno| unconfirmed(".", errno))?;
+        let look = |at: &str| -> Result<Waiting, Unconfirmed> {
+            let state = understood("stat", parse::stat(&read(&directory, at, "stat")?))?.state;
+            let wchan = directory.read(at, "wchan").ok();
+            Ok(Waiting { state, wchan: wchan.filter(|name| !matches!(&name[..], b"" | b"0")).map(Name::new) })
+        };
+        let threads = directory.threads().map_err(|errno| unconfirmed("task", errno))?;
+        let mut threads = threads.flatten().filter_map(|thread| look(&format!("task/{thread}/")).ok());
+        match threads.find(|thread| thread.state == 'D') {
+            Some(stuck) => Ok(stuck),
+            None => look(""),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Tree;
+    use super::*;
+
+    #[test]
+    fn the_thread_that_hangs_is_the_one_reported() {
+        let (tree, pid) = (Tree::new(), Pid(42));
+        tree.cat(42);
+        assert_eq!(tree.root().waiting(pid).unwrap(), Waiting { state: 'S', wchan: None });
+        tree.write("42/wchan", "0");
+        assert_eq!(tree.root().waiting(pid).unwrap(), Waiting { state: 'S', wchan: None });
+        tree.write("42/wchan", "do_wait");
+        assert_eq!(tree.root().waiting(pid).unwrap().wchan, Some(Name::from("do_wait")));
+        tree.write("42/task/43/stat", "43 (cat) S 1 1 1 0 -1 0 9 0 1 0 2 3 0 0 20 0 3 0 777 0 0 0\n");
+        tree.write("42/task/44/stat", "44 (cat) D 1 1 1 0 -1 0 9 0 1 0 2 3 0 0 20 0 3 0 777 0 0 0\n");
+        tree.write("42/task/44/wchan", "nfs_wait_bit_killable");
+        let stuck = Waiting { state: 'D', wchan: Some(Name::from("nfs_wait_bit_killable")) };
+        assert_eq!(tree.root().waiting(pid), Ok(stuck));
+        assert_eq!(tree.root().waiting(Pid(41)), Err(Unconfirmed::Gone));
+    }
+}

@@ -1,0 +1,282 @@
+//! Sums: what the processes of a user, unit, cgroup, session, tree or program hold together, and which of them end if that is
+//! too much.
+//!
+//! Of the rules of one kind (`per`) the first that matches a process decides in which sum it counts. The limit of a sum is
+//! exceeded if it is with all doubts and errors taken off. No more processes are chosen than it takes; a process that is
+//! protected counts and is never chosen.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, HashMap},
+};
+
+use super::{Matched, RuleLimit, Rules, Strike, SumRule, walk};
+use crate::model::{
+    Action, Bytes, Fact, GroupKey, Limit, Per, Pid, Process, ProcessId, RuleName, SumFigures, SystemMemory,
+    Verdict,
+};
+
+/// A group of processes, with the rule that limits what they hold together.
+#[derive(Clone, Debug)]
+pub struct Group<'a> {
+    /// The rule.
+    pub rule: &'a SumRule,
+    /// Which group.
+    pub key: GroupKey,
+    /// Its limit.
+    pub limit: (Limit, Bytes),
+    /// Its processes, by their identity, and whether each is certain to count.
+    pub members: Vec<(&'a Process, bool)>,
+}
+
+/// The groups of `processes` that have a limit, by the order of the rules.
+pub fn groups<'a>(
+    rules: &'a Rules,
+    memory: &SystemMemory,
+    processes: impl IntoIterator<Item = &'a Process>,
+) -> Vec<Group<'a>> {
+    let mut processes: Vec<_> = processes.into_iter().collect();
+    processes.sort_by_key(|process| process.id);
+    processes.dedup_by_key(|process| process.id);
+    let family = Family::new(&processes);
+    let mut found: BTreeMap<(usize, GroupKey), Vec<(&Process, bool)>> = BTreeMap::new();
+    for per in Per::ALL {
+        let of_kind: Vec<_> = rules.sums.iter().enumerate().filter(|(_, sum)| sum.per == per).collect();
+        if of_kind.is_empty() {
+            continue;
+        }
+        for process in &processes {
+            let mut certain = true;
+            for (at, sum) in &of_kind {
+                let Some((key, is_certain)) = counts(sum, process, &family) else { continue };
+                // A process whose owner withholds whether it is free of a limit is not.
+                let is_free = sum.rule.limit == RuleLimit::None;
+                let decides = is_certain == Matched::Yes;
+                certain &= !matches!(is_certain, Matched::Unknown(_));
+                if !is_free {
+                    found.entry((*at, key)).or_default().push((process, certain));
+                }
+                if decides {
+                    break;
+                }
+            }
+        }
+    }
+    let group = |((at, key), members): ((usize, GroupKey), _)| {
+        let rule = rules.sums.get(at)?;
+        Some(Group { rule, key, limit: rules.limit_under(Some(&rule.rule), memory)?, members })
+    };
+    found.into_iter().filter_map(group).collect()
+}
+
+/// The group under `sum` in which `process` counts, and whether it does; none if it does not, or its group is not known.
+fn counts(sum: &SumRule, process: &Process, family: &Family<'_>) -> Option<(GroupKey, Matched)> {
+    let matcher = &sum.rule.matcher;
+    if sum.per == Per::Tree {
+        let (root, matched) =
+            family.lineage(process).fold(None, |root, ancestor| match matcher.matches(ancestor) {
+                Matched::No(_) => root,
+                matched => Some((ancestor, matched)),
+            })?;
+        return Some((GroupKey::Tree { root: root.id }, matched));
+    }
+    let matched = matcher.matches(process);
+    if matches!(matched, Matched::No(_)) {
+        return None;
+    }
+    match GroupKey::of(sum.per, process) {
+        Fact::Known(key) => Some((key, matched)),
+        Fact::Absent | Fact::Unreadable | Fact::Withheld => None,
+    }
+}
+
+/// The processes by pid, to find parents.
+struct Family<'a>(HashMap<Pid, &'a Process>);
+
+impl<'a> Family<'a> {
+    fn new(processes: &[&'a Process]) -> Self {
+        Self(processes.iter().map(|process| (process.id.pid, *process)).collect())
+    }
+
+    /// `process`, its parent, and so on up to the last that is known. Ends where the facts contradict each other.
+    fn lineage<'s>(&'s self, process: &'s Process) -> impl Iterator<Item = &'s Process> {
+        let next = |child: &&'s Process| {
+            let parent = self.0.get(&child.parent).copied()?;
+            (parent.id.start <= child.id.start && parent.id.pid != child.id.pid).then_some(parent)
+        };
+        // Two that started in the same tick may each be the other's parent, if their facts are of different times.
+        std::iter::successors(Some(process), next).take(self.0.len() + 1)
+    }
+}
+
+/// A group whose processes were looked at closely.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sum {
+    /// The rule.
+    pub rule: RuleName,
+    /// The group.
+    pub key: GroupKey,
+    /// The limit.
+    pub limit: (Limit, Bytes),
+    /// What follows.
+    pub action: Action,
+    /// Which process ends first.
+    pub strike: Strike,
+    /// The processes, by their identity.
+    pub members: Vec<Member>,
+}
+
+/// A process of a sum.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Member {
+    /// The process.
+    pub process: Process,
+    /// What it holds for certain.
+    pub least: Bytes,
+    /// What it may hold.
+    pub most: Bytes,
+    /// Whether it may be ended: [`Verdict::Within`] if nothing speaks against it.
+    pub guard: Verdict,
+}
+
+/// Whether a sum exceeds its limit.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SumVerdict {
+    /// It does not.
+    Within,
+    /// It may, by what is not known yet.
+    Unsure,
+    /// It does, by what protected processes hold alone: ending others would not help.
+    Kept,
+    /// It does.
+    Over,
+}
+
+impl Sum {
+    /// The sum of `group`, whose processes were looked at closely.
+    pub fn new(rules: &Rules, memory: &SystemMemory, group: &Group<'_>) -> Self {
+        let members = group.members.iter().map(|(process, certain)| {
+            let (least, most) = (process.charged_resident_at_least(), process.charged_resident());
+            let is_known = *certain && process.inherited != Fact::Unreadable;
+            Member {
+                process: (*process).clone(),
+                least: if is_known { least.saturating_sub(process.error) } else { Bytes::ZERO },
+                most: most + process.error,
+                guard: walk::guard(rules, process, memory),
+            }
+        });
+        Self {
+            rule: group.rule.rule.name,
+            key: group.key.clone(),
+            limit: group.limit,
+            action: group.rule.rule.action,
+            strike: group.rule.strike,
+            members: members.collect(),
+        }
+    }
+
+    /// What its processes hold for certain.
+    pub fn least(&self) -> Bytes {
+        total(self.members.iter().map(|member| member.least))
+    }
+
+    /// What they may hold.
+    pub fn most(&self) -> Bytes {
+        total(self.members.iter().map(|member| member.most))
+    }
+
+    /// Whether it exceeds its limit.
+    pub fn verdict(&self) -> SumVerdict {
+        let (_, limit) = self.limit;
+        let protected = self.protected();
+        if self.most() <= limit {
+            SumVerdict::Within
+        } else if self.least() <= limit {
+            SumVerdict::Unsure
+        } else if protected > limit {
+            SumVerdict::Kept
+        } else {
+            SumVerdict::Over
+        }
+    }
+
+    /// What protected processes of it hold for certain.
+    pub fn protected(&self) -> Bytes {
+        let protected = self.members.iter().filter(|member| matches!(member.guard, Verdict::Protected(_)));
+        total(protected.map(|member| member.least))
+    }
+
+    /// What is left of it for certain when the processes `going` have ended.
+    pub fn without(&self, going: &BTreeSet<ProcessId>) -> Bytes {
+        let stays = |member: &&Member| !going.contains(&member.process.id);
+        total(self.members.iter().filter(stays).map(|member| member.least))
+    }
+
+    /// The processes to end now, in the order of the rule, so that the sum is within its limit when they have ended and those
+    /// that are `going` already. `rates`: how fast each grows, in bytes per second.
+    pub fn strikes(&self, going: &BTreeSet<ProcessId>, rates: impl Fn(ProcessId) -> f64) -> Vec<ProcessId> {
+        let (_, limit) = self.limit;
+        let left = self.without(going);
+        if self.verdict() != SumVerdict::Over || self.action != Action::Terminate || left <= limit {
+            return vec![];
+        }
+        let mut order: Vec<_> = self
+            .members
+            .iter()
+            .filter(|member| !matches!(member.guard, Verdict::Protected(_)))
+            .filter(|member| member.least > Bytes::ZERO && !going.contains(&member.process.id))
+            .collect();
+        order.sort_by(|a, b| self.strike.compare(a, b, &rates));
+        let mut chosen = if self.strike == Strike::All { order } else { fewest(order, left, limit) };
+        // A process in doubt keeps its place, and waits until the doubt is over.
+        chosen.retain(|member| member.guard == Verdict::Within);
+        chosen.into_iter().map(|member| member.process.id).collect()
+    }
+
+    /// Its figures, for a record.
+    pub fn figures(&self) -> SumFigures {
+        let (rule, group, (_, limit)) = (self.rule, self.key.clone(), self.limit);
+        SumFigures { rule, group, total: self.least(), limit, members: self.members.len() }
+    }
+}
+
+/// The first of `order` that bring what is `left` down to `limit`, without those that it does not take: if the newest is
+/// small and the next one is enough, only that one.
+fn fewest(order: Vec<&Member>, mut left: Bytes, limit: Bytes) -> Vec<&Member> {
+    let mut chosen = Vec::new();
+    for member in order {
+        if left <= limit {
+            break;
+        }
+        left = left.saturating_sub(member.least);
+        chosen.push(member);
+    }
+    let mut by_size = chosen.clone();
+    by_size.sort_by_key(|member| (member.least, member.process.id));
+    for member in by_size {
+        if left + member.least <= limit {
+            left = left + member.least;
+            chosen.retain(|one| one.process.id != member.process.id);
+        }
+    }
+    chosen
+}
+
+impl Strike {
+    fn compare(self, a: &Member, b: &Member, rates: impl Fn(ProcessId) -> f64) -> std::cmp::Ordering {
+        let newest = |member: &Member| (Reverse(member.process.id.start), Reverse(member.process.id.pid));
+        let largest = |member: &Member| (Reverse(member.least), newest(member));
+        match self {
+            Self::Newest => newest(a).cmp(&newest(b)),
+            Self::Growing => {
+                let rate = |member: &Member| rates(member.process.id);
+                rate(b).total_cmp(&rate(a)).then_with(|| largest(a).cmp(&largest(b)))
+            }
+            Self::Largest | Self::All => largest(a).cmp(&largest(b)),
+        }
+    }
+}
+
+fn total(amounts: impl Iterator<Item = Bytes>) -> Bytes {
+    amounts.sum()
+}

@@ -1,0 +1,351 @@
+//! Tests of sums: the groups, which processes end, and properties of both.
+
+use std::collections::BTreeSet;
+
+use proptest::{collection::vec, prelude::*, sample::select};
+
+use super::{
+    Matcher, NamePatterns, RuleLimit, Rules, Strike, Sum, SumRule, SumVerdict,
+    fixtures::{self, MEMORY, any_limit_rule, any_process, any_rules, memory},
+    groups,
+};
+use crate::model::{
+    Action, Bytes, Fact, GroupKey, Holdings, Name, Parts, Per, Pid, Process, ProcessId, RuleName,
+    SharedMemory, StartTime, SystemMemory, Uid, Verdict,
+};
+
+const MIB: u64 = 1 << 20;
+
+fn rule(per: Per, limit: u64, strike: Strike) -> SumRule {
+    let any = Matcher { uids: Some([Uid(0)..=Uid(u32::MAX)].into_iter().collect()), ..Matcher::default() };
+    SumRule {
+        rule: super::LimitRule {
+            name: RuleName::new("sum").unwrap(),
+            matcher: any,
+            limit: RuleLimit::Own { percent: None, bytes: Some(Bytes(limit * MIB)) },
+            action: Action::Terminate,
+            lasting: std::time::Duration::ZERO,
+            grace: None,
+            hard_ceiling: None,
+        },
+        per,
+        strike,
+    }
+}
+
+fn process(pid: u32, uid: u32, mib: u64) -> Process {
+    Process {
+        id: ProcessId { pid: Pid(pid), start: StartTime(u64::from(pid)) },
+        parent: Pid::INIT,
+        rss: Bytes(mib * MIB),
+        real_uid: Uid(uid),
+        effective_uid: Uid(uid),
+        ..fixtures::hog()
+    }
+}
+
+fn with(sums: Vec<SumRule>) -> Rules {
+    Rules { sums, ..fixtures::rules() }
+}
+
+fn sums(rules: &Rules, processes: &[Process]) -> Vec<Sum> {
+    groups(rules, &MEMORY, processes).iter().map(|group| Sum::new(rules, &MEMORY, group)).collect()
+}
+
+fn struck(rules: &Rules, processes: &[Process], going: &[u32]) -> Vec<u32> {
+    let id = |pid| processes.iter().find(|process| process.id.pid == Pid(pid)).unwrap().id;
+    let going = going.iter().map(|pid| id(*pid)).collect();
+    // Of two, the one with the even pid grows faster.
+    let rate = |process: ProcessId| if process.pid.0.is_multiple_of(2) { 2.0 } else { 1.0 };
+    let all = sums(rules, processes);
+    all.iter().flat_map(|sum| sum.strikes(&going, rate)).map(|process| process.pid.0).collect()
+}
+
+#[test]
+fn a_process_belongs_to_one_group_of_each_kind() {
+    let mut process = fixtures::hog();
+    process.facts.session = Fact::Known(3);
+    let shown =
+        |process: &Process| Per::ALL.map(|per| GroupKey::of(per, process).known().map(ToString::to_string));
+    let expected = [
+        "user 1000",
+        "unit app.scope",
+        "cgroup /user.slice/user-1000.slice/app.scope",
+        "session 3",
+        "pid 4242 with its descendants",
+        "/usr/lib/firefox/firefox of user 1000",
+    ];
+    assert_eq!(shown(&process), expected.map(|text| Some(text.to_owned())));
+    for (per, key) in Per::ALL.into_iter().zip(Per::ALL.map(|per| GroupKey::of(per, &process))) {
+        assert_eq!(key.known().map(GroupKey::per), Some(per));
+        assert_eq!(serde_json::to_value(key.known()).unwrap()["per"], per.as_str());
+    }
+    process.facts.session = Fact::Absent;
+    process.cgroup = Fact::Unreadable;
+    process.names.exe = Fact::Withheld;
+    let [_, unit, cgroup, session, _, program] = shown(&process);
+    assert_eq!([unit, cgroup, session], [None, None, None]);
+    assert_eq!(program.as_deref(), Some("programs with a hidden path of user 1000"));
+}
+
+#[test]
+fn the_fewest_end_that_bring_a_sum_below_its_limit_in_the_order_of_the_rule() {
+    let processes =
+        [process(2, 7, 30), process(3, 7, 10), process(4, 7, 50), process(5, 7, 5), process(6, 8, 99)];
+    for (limit, strike, expected) in [
+        (100, Strike::Largest, &[][..]),
+        (95, Strike::Largest, &[]),
+        (94, Strike::Largest, &[4]),
+        (44, Strike::Largest, &[4, 2]),
+        // The newest two do not suffice, and the third does so alone.
+        (60, Strike::Newest, &[4]),
+        (88, Strike::Newest, &[4]),
+        (90, Strike::Newest, &[5]),
+        (94, Strike::Growing, &[4]),
+        (40, Strike::Growing, &[4, 2]),
+        (94, Strike::All, &[4, 2, 3, 5]),
+    ] {
+        let rules = with(vec![SumRule {
+            rule: super::LimitRule {
+                matcher: Matcher {
+                    uids: Some([Uid(7)..=Uid(7)].into_iter().collect()),
+                    ..Matcher::default()
+                },
+                ..rule(Per::User, limit, strike).rule
+            },
+            per: Per::User,
+            strike,
+        }]);
+        assert_eq!(struck(&rules, &processes, &[]), expected, "{limit} {strike:?}");
+    }
+    let rules = with(vec![rule(Per::User, 94, Strike::Largest)]);
+    assert_eq!(struck(&rules, &processes, &[5]), [6], "one that is going already counts as gone");
+    assert_eq!(struck(&rules, &processes, &[]), [4, 6], "each user's sum is its own");
+}
+
+#[test]
+fn protected_processes_count_and_never_end() {
+    let mut rules = with(vec![rule(Per::User, 100, Strike::Largest)]);
+    rules.whitelist.names = NamePatterns::new(["database"]).unwrap();
+    let mut processes = [process(2, 7, 90), process(3, 7, 20), process(4, 7, 30)];
+    processes[0].names.comm = Name::from("database");
+    assert_eq!(struck(&rules, &processes, &[]), [4, 3]);
+    // What the database has alone is too much: it does not help to end the others.
+    processes[0].rss = Bytes(101 * MIB);
+    assert_eq!(struck(&rules, &processes, &[]), [0_u32; 0]);
+    assert_eq!(sums(&rules, &processes)[0].verdict(), SumVerdict::Kept);
+}
+
+#[test]
+fn a_doubt_keeps_its_place_in_the_order_and_is_not_ended() {
+    let mut rules = with(vec![rule(Per::User, 100, Strike::Largest)]);
+    rules.whitelist.names = NamePatterns::new(["database"]).unwrap();
+    let mut processes = [process(2, 7, 90), process(3, 7, 20), process(4, 7, 30)];
+    processes[0].names.exe = Fact::Unreadable;
+    assert_eq!(struck(&rules, &processes, &[]), [0_u32; 0], "the largest would suffice, and is in doubt");
+}
+
+#[test]
+fn a_sum_that_only_warns_ends_nobody() {
+    let mut sum = rule(Per::User, 10, Strike::Largest);
+    sum.rule.action = Action::Warn;
+    let rules = with(vec![sum]);
+    let processes = [process(2, 7, 90)];
+    assert_eq!(sums(&rules, &processes)[0].verdict(), SumVerdict::Over);
+    assert_eq!(struck(&rules, &processes, &[]), [0_u32; 0]);
+}
+
+#[test]
+fn each_page_counts_once() {
+    let rules = with(vec![rule(Per::User, 100, Strike::Largest)]);
+    let parts = |anon: u64, shmem: u64| Parts {
+        anon: Bytes(anon * MIB),
+        shmem: Bytes(shmem * MIB),
+        ..Parts::default()
+    };
+    let holds = |returned: u64| {
+        Fact::Known(SharedMemory { returned: Bytes(returned * MIB), kept: Bytes::ZERO, largest: None })
+    };
+    let mut processes = [process(2, 7, 70), process(3, 7, 70), process(4, 7, 70)];
+    // The eldest is charged for the segment that all three map.
+    for (process, returned) in processes.iter_mut().zip([60, 0, 0]) {
+        process.holdings = Some(Holdings { parts: parts(10, 60), shared: holds(returned), trouble: None });
+    }
+    let sum = &sums(&rules, &processes)[0];
+    assert_eq!((sum.least(), sum.most()), (Bytes(90 * MIB), Bytes(90 * MIB)));
+    assert_eq!(sum.verdict(), SumVerdict::Within);
+    // Until that is known it is neither over nor within.
+    processes[1].holdings.as_mut().unwrap().shared = Fact::Unreadable;
+    let sum = &sums(&rules, &processes)[0];
+    assert_eq!((sum.least(), sum.most()), (Bytes(90 * MIB), Bytes(150 * MIB)));
+    assert_eq!(sum.verdict(), SumVerdict::Unsure);
+}
+
+#[test]
+fn a_tree_is_a_process_that_matches_with_all_its_descendants() {
+    let mut sum = rule(Per::Tree, 10, Strike::Largest);
+    sum.rule.matcher = Matcher { names: Some(NamePatterns::new(["make"]).unwrap()), ..Matcher::default() };
+    let rules = with(vec![sum]);
+    let child = |pid, parent, comm: &str| {
+        let mut process = process(pid, 7, 6);
+        process.parent = Pid(parent);
+        process.names.comm = Name::from(comm);
+        process
+    };
+    let processes = [
+        child(10, 1, "bash"),
+        child(11, 10, "make"),
+        child(12, 11, "make"),
+        child(13, 12, "cc1"),
+        child(20, 10, "make"),
+        child(21, 10, "cc1"),
+    ];
+    let found: Vec<_> = sums(&rules, &processes)
+        .into_iter()
+        .map(|sum| {
+            let members: Vec<_> = sum.members.iter().map(|member| member.process.id.pid.0).collect();
+            (sum.key.to_string(), members)
+        })
+        .collect();
+    let tree = |pid: u32| format!("pid {pid} with its descendants");
+    assert_eq!(found, [(tree(11), vec![11, 12, 13]), (tree(20), vec![20])]);
+    assert_eq!(struck(&rules, &processes, &[]), [13, 12], "the youngest of equals first");
+}
+
+#[test]
+fn of_one_kind_the_first_rule_that_matches_decides() {
+    let mut free = rule(Per::User, 1, Strike::Largest);
+    free.rule.matcher =
+        Matcher { names: Some(NamePatterns::new(["firefox"]).unwrap()), ..Matcher::default() };
+    free.rule.limit = RuleLimit::None;
+    let units =
+        SumRule { rule: rule(Per::Unit, 1, Strike::Largest).rule, ..rule(Per::Unit, 1, Strike::Largest) };
+    let rules = with(vec![free, rule(Per::User, 1, Strike::Largest), units]);
+    let mut other = process(3, 7, 20);
+    other.names.exe = Fact::Known("/bin/other".into());
+    other.names.argv0 = Fact::Absent;
+    let processes = [process(2, 7, 90), other];
+    let counted = |per: Per| {
+        let all = sums(&rules, &processes);
+        all.iter().filter(|sum| sum.key.per() == per).flat_map(|sum| sum.members.clone()).count()
+    };
+    assert_eq!((counted(Per::User), counted(Per::Unit)), (1, 2));
+}
+
+fn any_sum() -> impl Strategy<Value = SumRule> {
+    let pers = select(&Per::ALL[..]);
+    (any_limit_rule(), pers, select(&Strike::EACH[..])).prop_map(|(rule, per, strike)| {
+        let limit = if rule.limit == RuleLimit::Thresholds { RuleLimit::None } else { rule.limit };
+        SumRule { rule: super::LimitRule { limit, ..rule }, per, strike }
+    })
+}
+
+fn any_case() -> impl Strategy<Value = (Rules, Vec<Process>, SystemMemory)> {
+    let processes = vec((any_process(), 1_u32..8, 1_u64..4), 0..10).prop_map(|processes| {
+        let numbered = processes.into_iter().zip(2..);
+        numbered
+            .map(|((process, parent, start), pid)| Process {
+                id: ProcessId { pid: Pid(pid), start: StartTime(start) },
+                parent: Pid(parent),
+                ..process
+            })
+            .collect()
+    });
+    (any_rules(), vec(any_sum(), 1..4), processes, memory()).prop_map(|(rules, sums, processes, memory)| {
+        // Names are unique, as the configuration has it.
+        let name = |(at, sum): (usize, SumRule)| {
+            let name = RuleName::new(&format!("sum-{at}")).expect("a name");
+            SumRule { rule: super::LimitRule { name, ..sum.rule }, ..sum }
+        };
+        (Rules { sums: sums.into_iter().enumerate().map(name).collect(), ..rules }, processes, memory)
+    })
+}
+
+fn taken(rules: &Rules, memory: &SystemMemory, processes: &[Process]) -> Vec<Sum> {
+    groups(rules, memory, processes).iter().map(|group| Sum::new(rules, memory, group)).collect()
+}
+
+fn rate(process: ProcessId) -> f64 {
+    f64::from(process.pid.0 % 3)
+}
+
+proptest! {
+    #[test]
+    fn the_order_of_processes_does_not_matter((rules, processes, memory) in any_case()) {
+        let mut reversed = processes.clone();
+        reversed.reverse();
+        prop_assert_eq!(taken(&rules, &memory, &processes), taken(&rules, &memory, &reversed));
+    }
+
+    #[test]
+    fn no_process_that_may_be_protected_is_ever_chosen((rules, processes, memory) in any_case()) {
+        for sum in taken(&rules, &memory, &processes) {
+            for chosen in sum.strikes(&BTreeSet::new(), rate) {
+                let process = processes.iter().find(|process| process.id == chosen).expect("one of them");
+                prop_assert_eq!(super::guard(&rules, process, &memory), Verdict::Within);
+                let over = Process { inherited: Fact::Absent, ..process.clone() };
+                let alone = Rules { rules: vec![], ..rules.clone() };
+                prop_assert!(!matches!(super::judge_as_over(&alone, &over, &memory), Verdict::Protected(_)));
+            }
+        }
+    }
+
+    #[test]
+    fn no_more_are_chosen_than_it_takes((rules, processes, memory) in any_case()) {
+        for sum in taken(&rules, &memory, &processes) {
+            let chosen: BTreeSet<_> = sum.strikes(&BTreeSet::new(), rate).into_iter().collect();
+            let (_, limit) = sum.limit;
+            prop_assert!(chosen.is_empty() || sum.least() > limit);
+            if sum.strike == Strike::All {
+                continue;
+            }
+            for spared in &chosen {
+                let others: BTreeSet<_> = chosen.iter().filter(|one| *one != spared).copied().collect();
+                prop_assert!(sum.without(&others) > limit, "{spared:?} ends in vain");
+            }
+            let is_sure = sum.members.iter().all(|member| !matches!(member.guard, Verdict::Unsure(_)));
+            if is_sure && sum.verdict() == SumVerdict::Over && sum.action == Action::Terminate {
+                prop_assert!(sum.without(&chosen) <= limit);
+                // Those that are going are enough: nobody else follows.
+                prop_assert_eq!(sum.strikes(&chosen, rate), vec![]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_rule_below_changes_nothing_for_those_that_a_rule_above_matched(
+        (rules, processes, memory) in any_case(), below in any_sum(),
+    ) {
+        let before = taken(&rules, &memory, &processes);
+        let name = RuleName::new("below").expect("a name");
+        let below = SumRule { rule: super::LimitRule { name, ..below.rule }, ..below };
+        let per = below.per;
+        let more = Rules { sums: rules.sums.iter().cloned().chain([below]).collect(), ..rules.clone() };
+        let after = taken(&more, &memory, &processes);
+        let (added, kept): (Vec<_>, Vec<_>) = after.into_iter().partition(|sum| sum.rule == name);
+        prop_assert_eq!(&before, &kept);
+        let is_decided = |id: ProcessId| {
+            kept.iter().filter(|sum| sum.key.per() == per && sum.rule != name).any(|sum| {
+                sum.members.iter().any(|member| member.process.id == id)
+            })
+        };
+        for member in added.iter().flat_map(|sum| &sum.members).filter(|member| is_decided(member.process.id)) {
+            // It counts below as well only if it is in doubt, or withheld, whether it does above.
+            let matched = rules.sums.iter().filter(|sum| sum.per == per);
+            let certain = matched.filter(|sum| sum.rule.matcher.matches(&member.process) == super::Matched::Yes);
+            prop_assert!(per == Per::Tree || certain.count() == 0, "{:?}", member.process.id);
+        }
+    }
+
+    #[test]
+    fn a_process_counts_once_in_a_sum((rules, processes, memory) in any_case()) {
+        for sum in taken(&rules, &memory, &processes) {
+            let members: BTreeSet<_> = sum.members.iter().map(|member| member.process.id).collect();
+            prop_assert_eq!(members.len(), sum.members.len());
+            prop_assert!(sum.least() <= sum.most());
+            if let GroupKey::User { uid } = sum.key {
+                prop_assert!(sum.members.iter().all(|member| member.process.real_uid == uid));
+            }
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Rules with `per`: what several processes hold together. In each test the limit of `[thresholds]` for one process is 32 MiB.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::common::{
+    TestUser,
+    daemon::Daemon,
+    eventually,
+    hog::Hog,
+    log::{RARELY, SOON, SOURCES, config},
+};
+
+const TERM: Option<i32> = Some(libc::SIGTERM);
+const KILL: Option<i32> = Some(libc::SIGKILL);
+
+/// A rule in TOML for the sum of the processes of these users.
+fn rule(users: &[&TestUser], keys: &str) -> String {
+    let uids: Vec<_> = users.iter().map(|user| format!("\"{}\"", user.uid)).collect();
+    format!("[{{ name = \"together\", uids = [{}], {keys} }}]", uids.join(", "))
+}
+
+/// So many MiB as a limit in `gb`.
+fn gb(mib: u32) -> String {
+    format!("gb = {}", f64::from(mib) / 1024.0)
+}
+
+fn many(user: &TestUser, count: usize, script: &str) -> Vec<Hog> {
+    let hogs: Vec<_> = (0..count).map(|_| user.hog(script)).collect();
+    for hog in &hogs {
+        hog.begun("hold");
+    }
+    hogs
+}
+
+fn alive(hogs: &[Hog]) -> usize {
+    hogs.iter().filter(|hog| hog.is_alive()).count()
+}
+
+/// Waits until the sums were looked at a few times more.
+fn looked_at(daemon: &Daemon) {
+    daemon.scanned();
+    std::thread::sleep(Duration::from_millis(300));
+    daemon.scanned();
+}
+
+fn sum_of(record: &Value) -> (&str, u64, u64, u64) {
+    let number = |key: &str| record["sum"][key].as_u64().unwrap();
+    (
+        record["sum"]["rule_name"].as_str().unwrap(),
+        number("total_bytes") >> 20,
+        number("limit_bytes") >> 20,
+        number("members"),
+    )
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn of_twenty_small_processes_over_a_users_sum_only_the_largest_ends() {
+    for source in SOURCES {
+        let (user, other) = (TestUser::claim(), TestUser::claim());
+        let rules = rule(&[&user, &other], &format!("per = \"user\", {}", gb(160)));
+        let kept = many(&user, 1, "rename kept anon 28M hold");
+        let others = many(&other, 8, "anon 24M hold");
+        let small = many(&user, 18, "anon 6M hold");
+        let keys = [("rule", rules.as_str()), ("whitelist.names", "[\"kept\"]")];
+        let daemon = Daemon::start(&config(&user, &keys), &["--source", source]);
+        let explained = daemon
+            .beside(env!("CARGO_BIN_EXE_memmon"))
+            .args(["explain", &small[0].pid().to_string()])
+            .output();
+        let explained = String::from_utf8(explained.unwrap().stdout).unwrap();
+        assert!(
+            explained.contains("rule together: user ") && explained.contains("within (18 other"),
+            "{explained}"
+        );
+        looked_at(&daemon);
+        assert_eq!(alive(&small), 18, "136 MiB and what each program has are below the limit");
+        let mut largest = user.hog("anon 26M hold");
+        let (signal, record) = daemon.terminated(&mut largest);
+        assert_eq!(signal, TERM);
+        let (rule, total, limit, members) = sum_of(&record);
+        assert_eq!((rule, limit, members), ("together", 160, 20));
+        assert!((161..190).contains(&total), "{total} MiB");
+        assert_eq!((&record["sum"]["per"], &record["sum"]["uid"]), (&"user".into(), &user.uid.into()));
+        assert_eq!((&record["rule_name"], &record["cause"]), (&"together".into(), &"term".into()));
+        looked_at(&daemon);
+        assert_eq!((alive(&small), alive(&kept), alive(&others)), (18, 1, 8));
+        assert_eq!(daemon.every("killing").len(), 1);
+        let over = daemon.every("sum_over");
+        let of_users = |uid: u32, then: &str| {
+            over.iter().filter(|event| event["uid"] == uid && event["then"] == then).count()
+        };
+        assert_eq!(of_users(user.uid, "terminate"), 1, "{over:#?}");
+        // The other user is out of scope, and so protected.
+        assert_eq!(of_users(other.uid, "protected"), 1, "reported once: {over:#?}");
+        daemon.stop();
+    }
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_sum_is_taken_again_after_each_end_and_an_end_that_takes_long_is_not_waited_for() {
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let rules = rule(&[&user], &format!("per = \"user\", grace = 3, hard_ceiling = 0, {}", gb(100)));
+        let mut stubborn = many(&user, 1, "ignore-term anon 27M hold");
+        let mut hogs = many(&user, 4, "anon 24M hold");
+        // 123 MiB: the largest alone suffices, and ignores SIGTERM; the next one follows after a second.
+        let begun = Instant::now();
+        let daemon = Daemon::start(&config(&user, &[("rule", rules.as_str())]), &["--source", source]);
+        daemon.told("killing", stubborn[0].pid());
+        looked_at(&daemon);
+        assert_eq!(alive(&hogs), 4, "what is ending counts as ended");
+        assert_eq!(stubborn[0].ended_by(SOON), KILL);
+        assert!(begun.elapsed() >= Duration::from_secs(3));
+        looked_at(&daemon);
+        assert_eq!(alive(&hogs), 4);
+        // Two of them must go now.
+        let more = user.hog("anon 28M hold");
+        more.begun("hold");
+        eventually("two ends", || alive(&hogs) + usize::from(more.is_alive()) <= 4);
+        looked_at(&daemon);
+        assert_eq!((alive(&hogs), more.is_alive()), (4, false));
+        for hog in &mut hogs {
+            hog.release();
+        }
+        daemon.stop();
+    }
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn the_newest_or_all_end_if_the_rule_has_it_so() {
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let rules = format!(
+            "[{{ name = \"newest\", uids = [\"{0}\"], names = [\"young*\"], per = \"user\", strike = \"newest\", {1} }}, \
+              {{ name = \"all\", uids = [\"{0}\"], names = [\"batch\"], per = \"user\", strike = \"all\", {1} }}]",
+            user.uid,
+            gb(60)
+        );
+        let old = many(&user, 2, "rename young-1 anon 26M hold");
+        let batch = many(&user, 3, "rename batch anon 16M hold");
+        let daemon = Daemon::start(&config(&user, &[("rule", rules.as_str())]), &["--source", source]);
+        looked_at(&daemon);
+        assert_eq!((alive(&old), alive(&batch)), (2, 3));
+        assert_eq!(daemon.terminated(&mut user.hog("rename young-2 anon 10M hold")).0, TERM);
+        let mut last = user.hog("rename batch anon 20M hold");
+        assert_eq!(daemon.terminated(&mut last).0, TERM);
+        eventually("all of the batch have ended", || alive(&batch) == 0);
+        looked_at(&daemon);
+        assert_eq!(alive(&old), 2);
+        daemon.stop();
+    }
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_tree_and_a_program_are_summed_and_shared_memory_counts_once() {
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let rules = format!(
+            "[{{ name = \"tree\", uids = [\"{0}\"], names = [\"root-of\"], per = \"tree\", {1} }}, \
+              {{ name = \"program\", uids = [\"{0}\"], per = \"program\", {2} }}]",
+            user.uid,
+            gb(50),
+            gb(200)
+        );
+        // Each of the five maps the 24 MiB, and one is charged for them; forked pages are charged to the parent.
+        let shared = user.hog("shmem 24M fork hold end fork hold end fork hold end fork hold end hold");
+        let shared_by = shared.children("fork", 4);
+        let small = user.hog("rename root-of anon 20M fork anon 12M hold end hold");
+        small.begun("hold");
+        let daemon = Daemon::start(&config(&user, &[("rule", rules.as_str())]), &["--source", source]);
+        looked_at(&daemon);
+        assert!(shared.is_alive() && small.is_alive(), "32 MiB in the tree, and 24 MiB once");
+        assert_eq!(daemon.every("killing"), Vec::<Value>::new());
+        let mut large = user.hog("rename root-of anon 8M fork anon 20M hold end fork anon 28M hold end hold");
+        let children = large.children("fork", 2);
+        eventually("the largest of the tree is being terminated", || {
+            !daemon.about("terminated", children[1]).is_empty()
+        });
+        let record = &daemon.about("terminated", children[1])[0];
+        assert_eq!((&record["sum"]["per"], &record["sum"]["pid"]), (&"tree".into(), &large.pid().into()));
+        looked_at(&daemon);
+        assert!(large.is_alive() && shared.is_alive());
+        assert_eq!(daemon.every("killing").len(), 1, "{shared_by:?}");
+        large.release();
+        daemon.stop();
+    }
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_sum_is_found_between_two_scans_and_a_warning_ends_nobody() {
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let rules = format!(
+            "[{{ name = \"warned\", uids = [\"{0}\"], names = [\"warned\"], per = \"user\", action = \"warn\", {1} }}, \
+              {{ name = \"ended\", uids = [\"{0}\"], per = \"user\", {1} }}]",
+            user.uid,
+            gb(60)
+        );
+        let keys = [("rule", rules.as_str()), RARELY];
+        let daemon = Daemon::start(&config(&user, &keys), &["--source", source]);
+        daemon.event("scan_complete");
+        let warned = many(&user, 3, "rename warned anon 24M hold");
+        let mut hogs = many(&user, 2, "anon 24M hold");
+        let (signal, _) = daemon.terminated(&mut user.hog("anon 28M hold"));
+        assert_eq!(signal, TERM);
+        eventually("the warning", || daemon.every("sum_over").iter().any(|event| event["then"] == "warn"));
+        assert_eq!(daemon.scans(), 1, "no scan found it");
+        assert_eq!((alive(&warned), alive(&hogs)), (3, 2));
+        hogs.iter_mut().for_each(Hog::release);
+        daemon.stop();
+    }
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_storm_of_small_processes_over_a_sum_ends_and_a_dry_run_only_shows_it() {
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let rules = rule(&[&user], &format!("per = \"user\", {}", gb(100)));
+        let keys = [("rule", rules.as_str()), RARELY];
+        let daemon = Daemon::start(&config(&user, &keys), &["--source", source, "--dry-run"]);
+        let storm = |count: usize| format!("{} hold", "fork anon 5M hold end ".repeat(count));
+        let hog = user.hog(&storm(24));
+        let children = hog.children("fork", 24);
+        eventually("a dry run shows the fewest", || daemon.every("killing").len() >= 4);
+        let shown = daemon.every("killing");
+        assert!(shown.len() <= 8, "{}", shown.len());
+        assert!(shown.iter().all(|event| event["dry_run"] == true && event["sum"]["per"] == "user"));
+        assert!(hog.is_alive(), "{children:?}");
+        daemon.stop();
+
+        let daemon = Daemon::start(&config(&user, &keys), &["--source", source]);
+        let over = |kind: &str| daemon.every(kind).len();
+        eventually("the sum is below its limit", || over("terminated") >= 4);
+        std::thread::sleep(Duration::from_secs(1));
+        assert!((4..=8).contains(&over("terminated")), "{}", over("terminated"));
+        assert_eq!(over("killing"), over("terminated"));
+        daemon.stop();
+    }
+}
