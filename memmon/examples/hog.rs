@@ -33,6 +33,7 @@
 //! | `stop` | raises SIGSTOP |
 //! | `rename TEXT` | sets comm; `\n`, `\xHH` and `\\` are understood |
 //! | `oom-adj N` | writes oom_score_adj (before `uid`, if it is to be lowered) |
+//! | `new-pids` | the next child becomes the first process of a new pid namespace (before `uid`) |
 //! | `uid REAL[:EFFECTIVE]` | drops all groups and becomes that uid and gid |
 //! | `hold` | waits until stdin is closed |
 //!
@@ -68,7 +69,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::{
-    sched::{CpuSet, sched_setaffinity},
+    sched::{CloneFlags, CpuSet, sched_setaffinity},
     sys::signal::{self, SigHandler, SigSet, Signal},
     unistd::{self, ForkResult},
 };
@@ -180,6 +181,7 @@ impl Script {
             }
             "churn" => churn(),
             "leader-exits" => leader_exits(Self(std::mem::take(&mut self.0))),
+            "new-pids" => nix::sched::unshare(CloneFlags::CLONE_NEWPID)?,
             "ignore-term" => handle_term(SigHandler::SigIgn)?,
             "save-on-term" => {
                 let path = CString::new(word()?)?;

@@ -29,8 +29,9 @@ pub use measure::Measure;
 pub use notify::{Hook, Mail};
 pub use origin::Origin;
 pub use process::{
-    Fact, Gid, Holdings, Inherited, KeptObject, KeptWhy, Launch, MatchFacts, Names, Parts, Pid, Process,
-    ProcessId, Reading, SharedMemory, Snapshot, StartTime, Survey, Uid, Unconfirmed, WantedFacts,
+    Fact, Gid, Holdings, Inherited, KeptObject, KeptWhy, Launch, MatchFacts, Names, NamespaceInit, Parts,
+    Pid, Process, ProcessId, Reading, SharedMemory, Snapshot, StartTime, Survey, Uid, Unconfirmed,
+    WantedFacts,
 };
 pub use rule_name::RuleName;
 pub use source::{Gear, GearChoice, Source, SourceChoice};

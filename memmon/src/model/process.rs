@@ -161,6 +161,24 @@ pub struct Launch {
     pub session: Option<Pid>,
     /// The controlling terminal: `pts/3`.
     pub terminal: Option<String>,
+    /// Set if it is the first process of a pid namespace, as a container has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<NamespaceInit>,
+}
+
+/// The first process of a pid namespace (pid_namespaces(7)): with its end the kernel ends all others in there, and a signal
+/// without a handler does not reach it, except for SIGKILL from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct NamespaceInit {
+    /// Whether it has a handler for SIGTERM.
+    pub handles_term: bool,
+}
+
+impl Launch {
+    /// Whether the kernel discards a SIGTERM to this process, so that waiting for its effect is useless.
+    pub const fn never_gets_term(&self) -> bool {
+        matches!(self.init, Some(NamespaceInit { handles_term: false }))
+    }
 }
 
 /// One process as /proc has just confirmed it, with its exact resident memory.

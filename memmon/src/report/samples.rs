@@ -26,6 +26,7 @@ pub(super) fn chrome() -> Subject {
             parent_comm: Some(Name::from("bash")),
             session: Some(Pid(4000)),
             terminal: Some("pts/3".to_owned()),
+            init: None,
             started: Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC),
         }),
     }

@@ -87,6 +87,27 @@ fn a_pid_namespace_with_its_own_proc_is_enforced_in() {
     );
 }
 
+/// The kernel discards a SIGTERM without a handler to the first process of a pid namespace, as a container has one.
+#[test]
+#[ignore = "kernel: needs root and mounts"]
+fn no_grace_is_wasted_on_the_first_process_of_a_pid_namespace_that_cannot_get_sigterm() {
+    let user = TestUser::claim();
+    let daemon = Daemon::start(&config(&user, &[("termination.grace", "600")]), &[]);
+    let saved = tempfile::NamedTempFile::new().unwrap();
+    std::fs::set_permissions(saved.path(), std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+    let handler = format!("save-on-term {} ", saved.path().display());
+    for (handler, cause) in [("", "kill"), (&*handler, "term")] {
+        let container = user.hog_after("new-pids", &format!("fork {handler}anon 40M hold end hold"));
+        let init = container.child("fork");
+        let record = daemon.told("terminated", init);
+        assert_eq!(record["cause"], cause, "{record}");
+        assert_eq!(record["namespace_init"]["handles_term"], !handler.is_empty(), "{record}");
+        assert!(container.is_alive());
+    }
+    assert_eq!(std::fs::read_to_string(saved.path()).unwrap(), "saved");
+    daemon.stop();
+}
+
 #[test]
 #[ignore = "kernel: needs root"]
 fn uids_of_another_user_namespace_are_not_enforced_by() {

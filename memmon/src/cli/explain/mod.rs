@@ -19,8 +19,8 @@ use crate::{
     enforce,
     inspect::{Details, Onlooker},
     model::{
-        Action, Breach, Bytes, Container, Fact, Inherited, Limit, MatchKey, Name, Process, ProcessId,
-        Protection, SlurmJob, Snapshot, Uid, Verdict, Workload,
+        Action, Breach, Bytes, Container, Fact, Inherited, Limit, MatchKey, Name, NamespaceInit, Process,
+        ProcessId, Protection, SlurmJob, Snapshot, Uid, Verdict, Workload,
         units::{Rate, Span, apart},
     },
     policy::{
@@ -215,7 +215,17 @@ fn subject(explanation: &Explanation<'_>, users: Users<'_>) -> Vec<String> {
         format!("  cgroup    {}", shown(&process.cgroup)),
     ];
     let resident = format!("  resident  {resident}");
-    head.into_iter().chain(workload.iter().flat_map(works_for)).chain([resident]).collect()
+    let init = process.launch.init.map(|init| format!("  first     {}", as_init(init)));
+    head.into_iter().chain(workload.iter().flat_map(works_for)).chain(init).chain([resident]).collect()
+}
+
+/// What it means that a process is the first of a pid namespace.
+const fn as_init(init: NamespaceInit) -> &'static str {
+    if init.handles_term {
+        "of its pid namespace: all processes there end with it"
+    } else {
+        "of its pid namespace: all processes there end with it, and as it has no handler for SIGTERM, only SIGKILL ends it"
+    }
 }
 
 /// The job and the container that a process belongs to. Its unit shows in its cgroup.

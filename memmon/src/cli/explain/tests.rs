@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::{Known, explain};
 use crate::{
-    model::{Bytes, Fact, Inherited, Name, Pid, Process, Snapshot, Uid},
+    model::{Bytes, Fact, Inherited, Name, NamespaceInit, Pid, Process, Snapshot, Uid},
     policy::{
         self, NamePatterns, Rules, Scope,
         fixtures::{MEMORY, any_rules, any_snapshot, hog, rules},
@@ -86,6 +86,16 @@ fn a_hog_under_v1s_own_configuration() {
       with 4242 in whitelist.pids
       with "alice" in whitelist.users
     "#);
+}
+
+#[test]
+fn the_first_process_of_a_pid_namespace_takes_the_others_with_it() {
+    let first = |handles_term| {
+        let text = explained(|_, process| process.launch.init = Some(NamespaceInit { handles_term }));
+        text.lines().find_map(|line| line.strip_prefix("  first     ")).unwrap().to_owned()
+    };
+    assert_eq!(first(true), "of its pid namespace: all processes there end with it");
+    assert!(first(false).ends_with("as it has no handler for SIGTERM, only SIGKILL ends it"));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Acts on a verdict: reports it, or starts a termination. Each verdict also decides when to look at the process next.
 
+use std::time::Duration;
+
 use tracing::debug;
 
 use crate::daemon::clock::Now;
@@ -120,7 +122,9 @@ impl Engine<'_> {
         {
             let _ = kernel.set_level(process.id, None);
         }
-        let grace = self.settings.rule_of(&breach).and_then(|rule| rule.grace);
+        // A grace would pass in vain: the kernel discards the SIGTERM.
+        let in_vain = process.launch.never_gets_term().then_some(Duration::ZERO);
+        let grace = in_vain.or_else(|| self.settings.rule_of(&breach)?.grace);
         let victims = &mut self.terminations.victims;
         let orders = match opened {
             None => victims.start_termination(process, breach, grace, now.instant()),

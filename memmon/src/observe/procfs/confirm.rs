@@ -132,7 +132,7 @@ impl ProcRoot {
         let exe = withheld_or(directory.through(&mut place, |at| directory.link(at, "exe")), |target| {
             Some(Name::new(parse::strip_deleted_suffix(target)))
         });
-        let launch = launch(&stat, cmdline.as_deref().ok());
+        let launch = launch(&stat, &status, cmdline.as_deref().ok());
         let facts = MatchFacts {
             groups: parse::groups(&status),
             args: match &cmdline {
@@ -396,6 +396,7 @@ mod tests {
             oom_score_adj: Fact::Known(0),
             parts: None,
             launch: Launch {
+                init: None,
                 command_line: Some(Name::from("/bin/cat -")),
                 session: Some(Pid(42)),
                 terminal: None,

@@ -1,17 +1,19 @@
 //! How a process was started, from what a close look has read already.
 
-use super::parse::Stat;
-use crate::model::{Launch, Name, Pid};
+use super::parse::{self, Stat};
+use crate::model::{Launch, Name, NamespaceInit, Pid};
 
 /// More of a command line is not kept, in bytes.
 const LONGEST: usize = 1024;
 
-/// The facts in `stat` and, if it could be read, the command line.
-pub(super) fn launch(stat: &Stat<'_>, cmdline: Option<&[u8]>) -> Launch {
+/// The facts in `stat`, in /proc/PID/status and, if it could be read, in the command line.
+pub(super) fn launch(stat: &Stat<'_>, status: &[u8], cmdline: Option<&[u8]>) -> Launch {
     Launch {
         command_line: cmdline.and_then(command_line),
         session: u32::try_from(stat.session).ok().filter(|leader| *leader != 0).map(Pid),
         terminal: terminal(stat.terminal),
+        init: parse::leads_pid_namespace(status)
+            .then(|| NamespaceInit { handles_term: parse::catches(status, libc::SIGTERM) }),
     }
 }
 

@@ -108,6 +108,18 @@ pub(super) fn groups(text: &[u8]) -> BTreeSet<Gid> {
     ids("Gid:").take(2).chain(ids("Groups:")).filter_map(number).map(Gid).collect()
 }
 
+/// Whether /proc/PID/status is of the first process of a pid namespace below the reader's (`NSpid`, Linux 4.1).
+pub(super) fn leads_pid_namespace(status: &[u8]) -> bool {
+    let mut pids = field(status, "NSpid:").map(words).into_iter().flatten();
+    pids.next().is_some() && pids.last() == Some(b"1")
+}
+
+/// Whether /proc/PID/status shows a handler for `signal`. True if it does not show that.
+pub(super) fn catches(status: &[u8], signal: i32) -> bool {
+    let mask = field(status, "SigCgt:").and_then(|mask| str::from_utf8(mask.trim_ascii()).ok());
+    mask.and_then(|mask| u64::from_str_radix(mask, 16).ok()).is_none_or(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
 /// The strings of /proc/PID/cmdline.
 pub(super) fn args(text: &[u8]) -> Vec<Name> {
     let text = text.strip_suffix(b"\0").unwrap_or(text);
@@ -208,6 +220,20 @@ mod tests {
     fn a_flag_marks_kernel_threads() {
         let text = b"2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 0 0 0 20 0 1 0 7 0 0 18446744073709551615";
         assert!(stat(text).unwrap().kernel_thread());
+    }
+
+    #[test]
+    fn the_first_process_of_a_pid_namespace_is_known_and_whether_it_handles_a_signal() {
+        for (status, leads, catches_term) in [
+            ("NSpid:\t4242\t1\nSigCgt:\t0000000000000000\n", true, false),
+            ("NSpid:\t4242\t77\t1\nSigCgt:\t0000000000004000\n", true, true),
+            ("NSpid:\t4242\t77\nSigCgt:\t00000001ffffbfff\n", false, false),
+            ("NSpid:\t1\nSigCgt:\tfffffffe7bfbfeff\n", false, true),
+            ("", false, true),
+        ] {
+            assert_eq!(leads_pid_namespace(status.as_bytes()), leads, "{status:?}");
+            assert_eq!(catches(status.as_bytes(), libc::SIGTERM), catches_term, "{status:?}");
+        }
     }
 
     #[test]

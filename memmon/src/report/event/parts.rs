@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::Zoned;
 use serde::{Serialize, Serializer};
 
-use crate::model::{Bytes, Fact, Launch, Name, Pid, Process, ProcessId, Uid, Workload};
+use crate::model::{Bytes, Fact, Launch, Name, NamespaceInit, Pid, Process, ProcessId, Uid, Workload};
 
 /// How urgent an event is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -86,6 +86,9 @@ pub struct Launched {
     /// Its controlling terminal: `pts/3`.
     #[serde(rename = "tty", skip_serializing_if = "Option::is_none")]
     pub terminal: Option<String>,
+    /// Set if it is the first process of a pid namespace.
+    #[serde(rename = "namespace_init", skip_serializing_if = "Option::is_none")]
+    pub init: Option<NamespaceInit>,
     /// When it started, in local time.
     #[serde(serialize_with = "as_seconds_of_day")]
     pub started: Zoned,
@@ -94,8 +97,8 @@ pub struct Launched {
 impl Launched {
     /// The facts of `process`, with its parent's name and its start as a time of day.
     pub fn new(process: &Process, parent_comm: Option<Name>, started: Zoned) -> Self {
-        let Launch { command_line, session, terminal } = process.launch.clone();
-        Self { command_line, parent: process.parent, parent_comm, session, terminal, started }
+        let Launch { command_line, session, terminal, init } = process.launch.clone();
+        Self { command_line, parent: process.parent, parent_comm, session, terminal, init, started }
     }
 }
 

@@ -109,7 +109,7 @@ const LONGEST_COMMAND: usize = 256;
 
 /// How a process was started, and what it works for, as one line.
 pub(super) fn how_launched(launched: &Launched, workload: Option<&Workload>) -> String {
-    let Launched { command_line, parent, parent_comm, session, terminal, started } = launched;
+    let Launched { command_line, parent, parent_comm, session, terminal, init, started } = launched;
     let mut text = format!("Started={}", started.strftime("%Y-%m-%d %H:%M:%S"));
     // Writing to a String cannot fail.
     let _ = write!(text, ", Parent={parent}");
@@ -121,6 +121,9 @@ pub(super) fn how_launched(launched: &Launched, workload: Option<&Workload>) -> 
     }
     if let Some(terminal) = terminal {
         let _ = write!(text, ", TTY={terminal}");
+    }
+    if init.is_some() {
+        text.push_str(", PID inside=1 (its end ends its pid namespace)");
     }
     if let Some(workload) = workload {
         add_workload(&mut text, workload);
