@@ -94,10 +94,13 @@ fn write_report(
     users: &dyn Users,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let Loaded { settings, warnings, origin } = loaded;
+    let Loaded { settings, warnings, origin, fragments } = loaded;
     match origin {
         Some(file) => writeln!(out, "# {}", Escaped(file.as_os_str().as_bytes()))?,
         None => writeln!(out, "# built-in defaults, as there is no {}", config::DEFAULT_PATH)?,
+    }
+    for fragment in fragments {
+        writeln!(out, "# {}", escaped(fragment))?;
     }
     write_settings(settings, users, out)?;
     if !warnings.is_empty() {
@@ -123,11 +126,12 @@ fn write_report(
 }
 
 fn as_json(loaded: &Loaded, rules: &Rules, running: &anyhow::Result<Running>, awaits_enable: bool) -> Value {
-    let Loaded { settings, warnings, origin } = loaded;
+    let Loaded { settings, warnings, origin, fragments } = loaded;
+    let fragments: Vec<_> = fragments.iter().map(|path| escaped(path)).collect();
     let file = origin.as_deref().map(escaped);
     let warnings: Vec<_> = warnings
         .iter()
-        .map(|warning| json!({ "line": warning.line, "text": warning.concern.to_string(), "concern": warning.concern }))
+        .map(|warning| json!({ "file": warning.file.as_deref().map(escaped), "line": warning.line, "text": warning.concern.to_string(), "concern": warning.concern }))
         .collect();
     let running = match running {
         Ok(running) => {
@@ -137,7 +141,7 @@ fn as_json(loaded: &Loaded, rules: &Rules, running: &anyhow::Result<Running>, aw
         }
         Err(error) => json!({ "error": format!("{error:#}") }),
     };
-    json!({ "ok": true, "file": file, "settings": settings, "warnings": warnings, "running": running, "awaits_enable": awaits_enable })
+    json!({ "ok": true, "file": file, "fragments": fragments, "settings": settings, "warnings": warnings, "running": running, "awaits_enable": awaits_enable })
 }
 
 fn error_as_json(error: &ConfigError) -> Value {

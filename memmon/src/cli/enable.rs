@@ -19,7 +19,7 @@ use super::{exit::Exit, machine, over};
 use crate::{
     config::{self, Consent, NameService},
     daemon,
-    model::Escaped,
+    model::{Escaped, configuration_files},
     status::{Body, Client, Query, SOCKET},
 };
 
@@ -55,8 +55,11 @@ pub(super) fn enable(asked: &Enable, out: &mut dyn Write) -> anyhow::Result<Exit
     ensure!(
         !loaded.settings.dry_run,
         "dry_run = true in [settings] of {} keeps memmon in dry run: set it to false, then enable memmon again",
-        Escaped(config.as_os_str().as_encoded_bytes()),
+        files(config, &loaded.fragments),
     );
+    if !loaded.fragments.is_empty() {
+        writeln!(out, "Configuration: {}", files(config, &loaded.fragments))?;
+    }
     daemon::can_enforce(&loaded.settings)?;
     for warning in loaded.warnings.iter().chain(&machine::preflight(&loaded.settings)) {
         writeln!(out, "Warning: {warning}")?;
@@ -106,6 +109,11 @@ pub(super) fn disable(asked: &Disable, out: &mut dyn Write) -> anyhow::Result<Ex
 /// The configuration that is meant.
 fn in_use(asked: Option<&Path>) -> &Path {
     asked.unwrap_or(Path::new(config::DEFAULT_PATH))
+}
+
+fn files(config: &Path, fragments: &[PathBuf]) -> String {
+    let shown = |path: &Path| Escaped(path.as_os_str().as_encoded_bytes()).to_string();
+    configuration_files(&shown(config), fragments.iter().map(|path| shown(path)))
 }
 
 fn needs_root() -> anyhow::Result<()> {

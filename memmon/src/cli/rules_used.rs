@@ -7,6 +7,7 @@ use jiff::Zoned;
 use crate::{
     config::{self, Loaded, NameService},
     daemon::rules_of,
+    model::configuration_files,
     policy::Rules,
     status::{Status, Text},
 };
@@ -26,22 +27,28 @@ impl RulesUsed {
     pub(super) fn of_daemon(status: &Status) -> Option<Self> {
         let rules = rules_of(status)?;
         let file = status.config.file.clone();
-        let source = format!("the running memmon (pid {}), from {}", status.pid, named(file.as_ref()));
+        let source = format!(
+            "the running memmon (pid {}), from {}",
+            status.pid,
+            named(file.as_ref(), &status.config.fragments)
+        );
         Some(Self { rules, file, source })
     }
 
     /// The rules that a configuration file has now; without a path those of the default file, or the built-in defaults.
     /// `why` is the reason why the daemon's rules are not used, unless the user chose the file.
     pub(super) fn of_file(path: Option<&Path>, why: Option<&str>) -> anyhow::Result<Self> {
-        let Loaded { mut settings, origin, .. } = config::load(path, &NameService)?;
+        let Loaded { mut settings, origin, fragments, .. } = config::load(path, &NameService)?;
         settings.follow(&Zoned::now());
         let file = origin.as_deref().map(Text::path);
         let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
-        let source = named(file.as_ref()) + &why;
+        let fragments: Vec<_> = fragments.iter().map(|path| Text::path(path)).collect();
+        let source = named(file.as_ref(), &fragments) + &why;
         Ok(Self { rules: settings.rules, file, source })
     }
 }
 
-fn named(file: Option<&Text>) -> String {
-    file.map_or_else(|| "the built-in defaults".to_owned(), ToString::to_string)
+fn named(file: Option<&Text>, fragments: &[Text]) -> String {
+    let main = file.map_or("the built-in defaults", Text::as_str);
+    configuration_files(main, fragments.iter().map(ToString::to_string))
 }

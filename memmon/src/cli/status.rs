@@ -10,7 +10,7 @@ use super::{exit::Exit, explain::wrapped};
 use crate::{
     config::Users,
     model::{
-        Bytes, Escaped, Limit, Uid,
+        Bytes, Escaped, Limit, Uid, configuration_files,
         units::{Rate, Span},
     },
     status::{
@@ -163,7 +163,8 @@ fn facts(status: &Status) -> Vec<(&'static str, String)> {
             format!("{:.1}% used ({used} / {})", used.percent_of(memory.total), memory.total),
         ));
     }
-    let file = config.file.as_ref().map_or("built-in defaults", Text::as_str);
+    let main = config.file.as_ref().map_or("built-in defaults", Text::as_str);
+    let file = configuration_files(main, config.fragments.iter().map(ToString::to_string));
     facts.push(("config", format!("{file}, generation {}", config.generation)));
     if let Some(error) = &config.last_error {
         let first: Vec<_> = error.as_str().split("\\n").map(str::trim).collect();
@@ -322,6 +323,7 @@ mod tests {
             degraded: vec![],
             config: Configuration {
                 file: Some("/etc/memmon/config.toml".into()),
+                fragments: vec![],
                 generation: 1,
                 warnings: vec![],
                 last_error: None,

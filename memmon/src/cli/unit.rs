@@ -46,7 +46,7 @@ fn missing(settings: &Settings, shown: &str) -> Vec<Warning> {
                 "memmon.service does not allow it: `systemctl edit memmon`, and under [Service] {}",
                 directives.join(", ")
             );
-            Warning { line: None, concern: Concern::Unusable { key, why } }
+            Warning::general(Concern::Unusable { key, why })
         })
         .collect()
 }

@@ -1,48 +1,44 @@
 //! The configuration file itself: the edge to the file system.
 
-use std::{io, os::unix::fs::MetadataExt, path::Path};
+use std::{io, os::unix::fs::MetadataExt as _, path::Path};
 
 use super::{
-    Concern, ConfigError, Loaded, Users, Warning, error::Problems, parse, whitelist::is_package_manager,
+    Concern, ConfigError, Loaded, Users, Warning, fragments, parse_files,
+    read::{LONGEST, Read, world_writable},
+    whitelist::is_package_manager,
 };
 use crate::files;
 
 /// Where the configuration is looked for if no other path is given.
 pub const DEFAULT_PATH: &str = "/etc/memmon/config.toml";
 
-/// The longest that a configuration may be, in bytes.
-const LONGEST: usize = 1 << 18;
-
-/// Reads the configuration file `path`, which must be there; without a path [`DEFAULT_PATH`], or the built-in defaults
-/// if that does not exist ([`Loaded::origin`] says which).
+/// Reads the configuration file `path`, which must be there, and the fragments in `conf.d` beside it; without a path
+/// [`DEFAULT_PATH`], or the built-in defaults if that does not exist ([`Loaded::origin`] says which).
 ///
 /// # Errors
-/// [`ConfigError`], if the file cannot be read, or anything in it cannot be meant.
+/// [`ConfigError`], if a file cannot be read, or anything in it cannot be meant.
 pub fn load(path: Option<&Path>, users: &dyn Users) -> Result<Loaded, ConfigError> {
     load_or(path, Path::new(DEFAULT_PATH), users)
 }
 
 fn load_or(path: Option<&Path>, default: &Path, users: &dyn Users) -> Result<Loaded, ConfigError> {
-    match load_file(path.unwrap_or(default), users) {
-        // Only its absence means that there is none: a file that is not to be read may say anything.
-        Err(ConfigError::Unreadable { error, .. })
-            if path.is_none() && error.kind() == io::ErrorKind::NotFound =>
-        {
-            Ok(Loaded { origin: None, ..parse("", default, users)? })
+    let file = path.unwrap_or(default);
+    let (main, owners, concern) = match files::read(file, LONGEST) {
+        Ok((bytes, facts)) => {
+            (Some(Read::new(file.to_owned(), bytes)), vec![facts.uid()], world_writable(file, &facts))
         }
-        result => result,
-    }
-}
-
-fn load_file(path: &Path, users: &dyn Users) -> Result<Loaded, ConfigError> {
-    let (bytes, metadata) = files::read(path, LONGEST)
-        .map_err(|error| ConfigError::Unreadable { file: path.to_owned(), error })?;
-    let text = String::from_utf8(bytes).map_err(|error| not_utf8(path, &error))?;
-    let mut loaded = parse(&text, path, users)?;
-    let concerns = [
-        (metadata.mode() & 0o002 != 0).then(|| Concern::WorldWritable { file: path.to_owned() }),
-        missing_log_directory(&loaded),
-    ];
+        // Only its absence means that there is none: a file that is not to be read may say anything.
+        Err(error) if path.is_none() && error.kind() == io::ErrorKind::NotFound => (None, vec![], None),
+        Err(error) => return Err(ConfigError::Unreadable { file: file.to_owned(), error }),
+    };
+    let origin = main.as_ref().map(|main| main.file.clone());
+    let (fragments, concerns) = fragments::read(file, &owners)?;
+    let files: Vec<_> = [main.unwrap_or_else(|| Read::new(file.to_owned(), Vec::new()))]
+        .into_iter()
+        .chain(fragments)
+        .collect();
+    let mut loaded = Loaded { origin, ..parse_files(&files, users)? };
+    let concerns = concern.into_iter().chain(concerns).chain(missing_log_directory(&loaded));
     loaded.warnings.retain_mut(|warning| match &mut warning.concern {
         Concern::NamesFellAway { names } => {
             names.retain(|name| !is_package_manager(name) || is_installed(name));
@@ -50,22 +46,8 @@ fn load_file(path: &Path, users: &dyn Users) -> Result<Loaded, ConfigError> {
         }
         _ => true,
     });
-    loaded.warnings.extend(concerns.into_iter().flatten().map(|concern| Warning { line: None, concern }));
+    loaded.warnings.extend(concerns.map(Warning::general));
     Ok(loaded)
-}
-
-fn not_utf8(path: &Path, error: &std::string::FromUtf8Error) -> ConfigError {
-    // Up to the first wrong byte, this is the text.
-    let text = String::from_utf8_lossy(error.as_bytes());
-    let start = error.utf8_error().valid_up_to();
-    let mut problems = Problems::new(&text);
-    let byte = error.as_bytes().get(start).copied().unwrap_or_default();
-    problems.add(
-        start..start + char::REPLACEMENT_CHARACTER.len_utf8(),
-        format!("byte 0x{byte:02x} is not UTF-8"),
-        "save the file as UTF-8",
-    );
-    problems.into_error(path)
 }
 
 /// Whether this machine has the program `name` where package managers are.
@@ -85,7 +67,7 @@ fn missing_log_directory(loaded: &Loaded) -> Option<Concern> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt};
+    use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
     use super::*;
     use crate::config::FakeUsers;
@@ -149,5 +131,197 @@ mod tests {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
         fs::write(&file, format!("settings.log_file = '{}/memmon.log'", directory.path().display())).unwrap();
         assert_eq!(load(Some(&file), &NOBODY).unwrap().warnings, []);
+    }
+
+    /// A folder with a configuration: its main file, and the files in `conf.d`.
+    fn folder(main: &str, fragments: &[(&str, &str)]) -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("config.toml");
+        fs::write(&file, main).unwrap();
+        fs::create_dir(directory.path().join("conf.d")).unwrap();
+        for (name, text) in fragments {
+            fs::write(directory.path().join("conf.d").join(name), text).unwrap();
+        }
+        (directory, file)
+    }
+
+    fn refused(main: &str, fragments: &[(&str, &str)]) -> String {
+        let (directory, file) = folder(main, fragments);
+        let error = load(Some(&file), &NOBODY).unwrap_err().to_string();
+        error.replace(&*directory.path().to_string_lossy(), "/etc/memmon")
+    }
+
+    #[test]
+    fn lists_of_sections_follow_each_other_in_the_order_of_the_files_names() {
+        let rule = |name: &str| format!("[[rule]]\nname = '{name}'\nnames = ['{name}']\nnone = true\n");
+        let window = |from: &str| {
+            format!("[[schedule]]\nfrom = '{from}:00'\nto = '{from}:30'\nram_gb_threshold = 1\n")
+        };
+        let (_directory, file) = folder(
+            &(rule("main") + &window("01")),
+            &[
+                ("20-b.toml", &(rule("third") + "[termination]\ngrace = 7")),
+                ("10-a.toml", &(rule("first") + &rule("second") + &window("02") + "[log]\nlevel = 'error'")),
+                ("10-a.toml~", "this is not read"),
+                (".hidden.toml", "this is not read"),
+                ("10-a.toml.dpkg-dist", "this is not read"),
+            ],
+        );
+        fs::create_dir(file.with_file_name("conf.d").join("15-folder.toml")).unwrap();
+        let loaded = load(Some(&file), &NOBODY).unwrap();
+        let names: Vec<_> = loaded.settings.rules.rules.iter().map(|rule| rule.name.to_string()).collect();
+        assert_eq!(names, ["main", "first", "second", "third"]);
+        assert_eq!(loaded.settings.termination.grace.as_secs(), 7);
+        assert_eq!(loaded.settings.log.level, crate::config::LogLevel::Error);
+        let shown: Vec<_> =
+            loaded.fragments.iter().map(|path| path.file_name().unwrap().to_owned()).collect();
+        assert_eq!(shown, ["10-a.toml", "20-b.toml"]);
+        assert_eq!(loaded.origin.as_deref(), Some(&*file));
+        assert_eq!(loaded.warnings, []);
+        let schedule = serde_json::to_string(&loaded.settings.schedule).unwrap();
+        assert!(
+            schedule.find("01:00").is_some_and(|first| Some(first) < schedule.find("02:00")),
+            "{schedule}"
+        );
+    }
+
+    #[test]
+    fn a_section_may_be_spread_over_files_but_a_key_stands_in_one() {
+        let (_directory, file) = folder(
+            "[termination]\ngrace = 7",
+            &[("a.toml", "[termination]\nrepeat_limit = 3"), ("b.toml", "[scope]\nuids = ['47001']")],
+        );
+        let settings = load(Some(&file), &NOBODY).unwrap().settings;
+        assert_eq!((settings.termination.grace.as_secs(), settings.termination.repeat_limit), (7, 3));
+        assert!(settings.rules.scope.uids.is_some());
+
+        insta::assert_snapshot!(refused("[termination]\ngrace = 7\n", &[
+            ("a.toml", "# a\n\ntermination.grace = 8"),
+            ("b.toml", "[whitelist]\nnames = ['sshd']"),
+            ("c.toml", "[whitelist]\nnames = ['systemd']\n[scope]\nusers = ['0']"),
+            ("d.toml", "[scope]\nuids = ['0-1000']"),
+        ]), @"
+        error: `grace` in [termination] is set in two files
+         --> /etc/memmon/conf.d/a.toml:3:13
+          |
+        3 | termination.grace = 8
+          |             ^^^^^ /etc/memmon/config.toml has it in line 2: remove one of the two
+
+        error: `names` in [whitelist] is set in two files
+         --> /etc/memmon/conf.d/c.toml:2:1
+          |
+        2 | names = ['systemd']
+          | ^^^^^ /etc/memmon/conf.d/b.toml has it in line 2: remove one of the two
+
+        error: [scope] stands in two files
+         --> /etc/memmon/conf.d/d.toml:1:2
+          |
+        1 | [scope]
+          |  ^^^^^ /etc/memmon/conf.d/c.toml has it in line 3, and one file decides which processes memmon may touch
+        ");
+    }
+
+    #[test]
+    fn every_error_of_every_file_is_shown_at_once_with_its_place() {
+        insta::assert_snapshot!(refused("[log]\nlevle = 'info'", &[
+            ("a.toml", "[[rule]]\nname = 'a'\nnames = ["),
+            ("b.toml", "\n\n[[rule]]\nname = 'b'\nnames = ['b']\ngb = -1\nnot = { nmaes = ['c'] }"),
+            ("c.toml", "rule = 3\n[nonsense]\nx = 1"),
+            ("d.toml", "[[rule]]\nname = 'b'\nnames = ['b']\nnone = true\n[[rule]]\nname = 'b'\nnames = ['d']\nnone = true"),
+        ]), @"
+        error: unknown key `levle` in [log]
+         --> /etc/memmon/config.toml:2:1
+          |
+        2 | levle = 'info'
+          | ^^^^^ did you mean `level`?
+
+        error: not valid TOML: unclosed array
+         --> /etc/memmon/conf.d/a.toml:3:10
+          |
+        3 | names = [
+          |          ^ expected `]`
+
+        error: `gb` cannot be -1
+         --> /etc/memmon/conf.d/b.toml:6:6
+          |
+        6 | gb = -1
+          |      ^^ expected gigabytes of 2^30 bytes, from 0.001 to 1000000000
+
+        error: unknown key `nmaes` in `not`
+         --> /etc/memmon/conf.d/b.toml:7:9
+          |
+        7 | not = { nmaes = ['c'] }
+          |         ^^^^^ did you mean `names`?
+
+        error: `rule` is a section
+         --> /etc/memmon/conf.d/c.toml:1:1
+          |
+        1 | rule = 3
+          | ^^^^ write [[rule]] on a line of its own, as often as needed, and its keys below
+
+        error: unknown section [nonsense]
+         --> /etc/memmon/conf.d/c.toml:2:2
+          |
+        2 | [nonsense]
+          |  ^^^^^^^^ expected one of: [thresholds], [whitelist], [settings], [[schedule]], [[rule]], [scope], [kernel], [termination], [log], [status], [metrics], [notify]
+
+        error: there is a rule `b` already
+         --> /etc/memmon/conf.d/d.toml:6:8
+          |
+        6 | name = 'b'
+          |        ^^^ each rule has a name of its own, by which logs and metrics show it
+        ");
+    }
+
+    #[test]
+    fn a_fragment_that_is_no_text_or_no_file_is_an_error() {
+        let (_directory, file) = folder("[log]\nlevle = 'info'", &[]);
+        let fragment = file.with_file_name("conf.d").join("a.toml");
+        fs::write(&fragment, b"[log]\nformat = '\xff'").unwrap();
+        let error = load(Some(&file), &NOBODY).unwrap_err().to_string();
+        assert!(error.contains("unknown key `levle`") && error.contains("conf.d/a.toml:2:11"), "{error}");
+        fs::write(&fragment, vec![b'#'; LONGEST + 1]).unwrap();
+        let error = load(Some(&file), &NOBODY).unwrap_err().to_string();
+        assert!(error.contains("conf.d/a.toml: it has more than 256KB"), "{error}");
+        for number in 0..5 {
+            fs::write(fragment.with_file_name(format!("{number}.toml")), vec![b'#'; LONGEST]).unwrap();
+        }
+        fs::remove_file(&fragment).unwrap();
+        let error = load(Some(&file), &NOBODY).unwrap_err().to_string();
+        assert!(error.contains("conf.d: the files in this folder have more than 1024KB together"), "{error}");
+    }
+
+    #[test]
+    fn warnings_name_the_fragment_and_what_is_not_read() {
+        let (directory, file) = folder(
+            "[whitelist]\nnames = ['systemd', 'sshd', 'docker']",
+            &[
+                ("a.toml", "\n[[rule]]\nname = 'a'\nnames = ['a-name-of-17-byte']\nnone = true"),
+                ("web.conf", ""),
+            ],
+        );
+        fs::set_permissions(file.with_file_name("conf.d").join("a.toml"), fs::Permissions::from_mode(0o666))
+            .unwrap();
+        let warnings = load(Some(&file), &NOBODY).unwrap().warnings;
+        let warnings: String = warnings.iter().map(|warning| format!("{warning}\n")).collect();
+        let warnings = warnings.replace(&*directory.path().to_string_lossy(), "/etc/memmon");
+        assert!(warnings.starts_with("line 2: \"docker\""), "{warnings}");
+        for expected in [
+            "/etc/memmon/conf.d/a.toml, line 4: \"a-name-of-17-byte\" is longer than the 15 bytes",
+            "\n/etc/memmon/conf.d/web.conf is not read: the names of files in conf.d end in .toml",
+            "\nanyone may write to /etc/memmon/conf.d/a.toml, and so decide",
+        ] {
+            assert!(warnings.contains(expected), "{warnings}");
+        }
+    }
+
+    /// A package may add a rule where the administrator has written nothing.
+    #[test]
+    fn fragments_are_read_without_a_main_file() {
+        let (_directory, file) = folder("", &[("a.toml", "settings.dry_run = true")]);
+        fs::remove_file(&file).unwrap();
+        let loaded = load_or(None, &file, &NOBODY).unwrap();
+        assert_eq!((loaded.origin, loaded.fragments.len()), (None, 1));
+        assert!(loaded.settings.dry_run);
     }
 }

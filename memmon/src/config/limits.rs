@@ -10,7 +10,7 @@ impl Settings {
     /// What may not be meant of the limits, on a machine with `total` memory.
     pub fn concerns_with(&self, total: Bytes) -> Vec<Warning> {
         let concerns = concern(&self.schedule.otherwise.limits, total);
-        concerns.map(|concern| Warning { line: None, concern }).into_iter().collect()
+        concerns.map(Warning::general).into_iter().collect()
     }
 }
 

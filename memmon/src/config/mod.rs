@@ -9,12 +9,15 @@ mod enabled;
 mod error;
 mod file;
 mod foreign;
+mod fragments;
 mod hints;
 mod limits;
 mod matcher;
 mod metrics;
 mod notify;
+mod problems;
 mod raw;
+mod read;
 mod resolve;
 mod rule;
 mod schedule;
@@ -40,6 +43,7 @@ pub(crate) use users::FakeUsers;
 pub use users::{NameService, Users};
 pub use warning::{Concern, Warning};
 
+use self::{problems::Problems, read::Read, toml_document::Document};
 use crate::model::Pid;
 
 /// Settings, and what is to be said about them.
@@ -47,10 +51,12 @@ use crate::model::Pid;
 pub struct Loaded {
     /// What is meant.
     pub settings: Settings,
-    /// What may not be, in the order of the file.
+    /// What may not be, in the order of the files.
     pub warnings: Vec<Warning>,
     /// The file; none for the built-in defaults.
     pub origin: Option<PathBuf>,
+    /// The files in `conf.d` that were read after it, in that order.
+    pub fragments: Vec<PathBuf>,
 }
 
 /// Reads a configuration's `text`; `origin` is the file that messages name. Asks `users`, but never the file system.
@@ -60,13 +66,26 @@ pub struct Loaded {
 /// # Errors
 /// [`ConfigError::Invalid`] with everything that is wrong in it, or [`ConfigError::NoAnswer`].
 pub fn parse(text: &str, origin: &Path, users: &dyn Users) -> Result<Loaded, ConfigError> {
-    let mut problems = error::Problems::new(text);
-    let typed = raw::read(text, &mut problems);
+    parse_files(&[Read::new(origin.to_owned(), text.into())], users)
+}
+
+/// Reads the texts of a configuration's `files`, of which the first one names it.
+fn parse_files(files: &[Read], users: &dyn Users) -> Result<Loaded, ConfigError> {
+    let mut problems = Problems::default();
+    let mut document = Document::default();
+    for file in files {
+        if let Some((text, start)) = file.text(&mut problems) {
+            document.add(text, start, &mut problems);
+        }
+    }
+    let typed = raw::read(document, &mut problems);
     match resolve::settings(typed, users, Pid(std::process::id()), &mut problems) {
         Some((settings, warnings)) if problems.is_empty() => {
-            Ok(Loaded { settings, warnings, origin: Some(origin.to_owned()) })
+            let origin = files.first().map(|file| file.file.clone());
+            let fragments = files.iter().skip(1).map(|file| file.file.clone()).collect();
+            Ok(Loaded { settings, warnings, origin, fragments })
         }
-        _ => Err(problems.into_error(origin)),
+        _ => Err(problems.into_error()),
     }
 }
 

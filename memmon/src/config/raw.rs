@@ -5,7 +5,7 @@ use std::ops::Range;
 use toml::Spanned;
 
 use super::{
-    error::Problems,
+    problems::Problems,
     toml_document::{BOOLEAN, Document, INTEGER, List, NUMBER, SPAN, STRING, Section, TIME},
 };
 
@@ -156,9 +156,8 @@ pub(super) struct Notify {
     pub(super) hook_timeout: Option<Spanned<f64>>,
 }
 
-/// Reads `text`, and notes every key that is unknown, misplaced or of the wrong type.
-pub(super) fn read(text: &str, problems: &mut Problems<'_>) -> Typed {
-    let mut document = Document::parse(text, problems);
+/// Reads `document`, and notes every key that is unknown, misplaced or of the wrong type.
+pub(super) fn read(mut document: Document<'_>, problems: &mut Problems<'_>) -> Typed {
     let (thresholds, _) = document.section("thresholds", problems, |section| Thresholds {
         ram_percent_threshold: section.take("ram_percent_threshold", &NUMBER),
         ram_gb_threshold: section.take("ram_gb_threshold", &NUMBER),

@@ -8,7 +8,7 @@ use std::{
 use toml::Spanned;
 
 use super::{
-    error::Problems,
+    problems::Problems,
     raw::{self, Typed},
     schedule::Pace,
     settings::{Kernel, Log, LogFormat, LogLevel, Settings, Status, Termination},
@@ -176,7 +176,7 @@ pub(super) fn settings(
     let metrics = reader.metrics(metrics);
     let notify = reader.notify(notify);
     let Reader { mut warnings, .. } = reader;
-    warnings.sort_by_key(|warning| warning.line);
+    warnings.sort_by(|one, other| (&one.file, one.line).cmp(&(&other.file, other.line)));
     let rules = Rules {
         limits: limits?,
         measure: measure.unwrap_or_default(),

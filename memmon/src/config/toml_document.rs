@@ -1,6 +1,7 @@
 //! A TOML document that is emptied key by key: to ask for a key is to declare it, and what nobody asked for is unknown.
+//! Several files make one document: their lists of sections follow each other, and any other key stands in one of them.
 
-use std::ops::Range;
+use std::{mem, ops::Range, os::unix::ffi::OsStrExt as _};
 
 use toml::{
     Spanned,
@@ -8,14 +9,20 @@ use toml::{
 };
 
 use super::{
-    error::{Problems, quotable},
+    error::quotable,
     hints::{self, Key, Known},
+    problems::Problems,
 };
 use crate::model::Escaped;
 
+/// The section whose keys may not be spread over files: one that adds a user to those of another file would widen it.
+const ONCE: &str = "scope";
+
 /// The document, less the sections that were taken.
+#[derive(Default)]
 pub(super) struct Document<'t> {
-    rest: DeTable<'t>,
+    /// Of each file, in order.
+    rest: Vec<DeTable<'t>>,
     known: Vec<(&'static str, Vec<Key>)>,
     /// Of the known sections, those that are written `[[name]]`.
     repeated: Vec<&'static str>,
@@ -31,17 +38,18 @@ struct Stray {
 }
 
 impl<'t> Document<'t> {
-    /// Parses `text`. Where its syntax is broken, says so and goes on with an empty document, because what is left of
-    /// a broken one would give rise to misleading complaints.
-    pub(super) fn parse(text: &'t str, problems: &mut Problems<'_>) -> Self {
+    /// Adds the `text` of a file, which starts at the place `start`. Where its syntax is broken, says so and goes on without
+    /// it, because what is left of a broken one would give rise to misleading complaints.
+    pub(super) fn add(&mut self, text: &'t str, start: usize, problems: &mut Problems<'_>) {
         let (table, errors) = DeTable::parse_recoverable(text);
         for error in &errors {
             let span = error.span().unwrap_or(text.len()..text.len());
             let (what, help) = syntax(error.message(), span.is_empty());
-            problems.add(span, what, help);
+            problems.add(span.start + start..span.end + start, what, help);
         }
-        let rest = if errors.is_empty() { table.into_inner() } else { DeTable::new() };
-        Self { rest, known: Vec::new(), repeated: Vec::new(), strays: Vec::new() }
+        if errors.is_empty() {
+            self.rest.push(moved_table(table.into_inner(), start));
+        }
     }
 
     /// Takes the section `name`: what `read` makes of it, and where its heading stands if there is nothing below it.
@@ -51,12 +59,22 @@ impl<'t> Document<'t> {
         problems: &mut Problems<'_>,
         read: impl FnOnce(&mut Section<'t, '_, '_>) -> T,
     ) -> (T, Option<Range<usize>>) {
-        let mut empty = None;
+        let (mut empty, mut first) = (None, None);
         let mut rest = DeTable::new();
-        if let Some((key, value)) = self.rest.remove_entry(name) {
+        for (key, value) in self.rest.iter_mut().filter_map(|file| file.remove_entry(name)) {
+            match first.replace(key.span()).filter(|_| name == ONCE) {
+                None => {}
+                Some(first) => {
+                    let help = format!(
+                        "{}, and one file decides which processes memmon may touch",
+                        at(&first, problems)
+                    );
+                    problems.add(key.span(), format!("[{name}] stands in two files"), help);
+                }
+            }
             match value.into_inner() {
                 DeValue::Table(table) if table.is_empty() => empty = Some(key.span()),
-                DeValue::Table(table) => rest = table,
+                DeValue::Table(table) => merge(name, &mut rest, table, problems),
                 _ => problems.add(
                     key.span(),
                     format!("`{name}` is a section"),
@@ -64,6 +82,7 @@ impl<'t> Document<'t> {
                 ),
             }
         }
+        empty = empty.filter(|_| rest.is_empty());
         let mut section = Section { rest, known: Vec::new(), problems };
         let value = read(&mut section);
         let Section { rest, known, problems: _ } = section;
@@ -80,7 +99,7 @@ impl<'t> Document<'t> {
         mut read: impl FnMut(&mut Section<'t, '_, '_>) -> T,
     ) -> Vec<(T, Range<usize>)> {
         let mut tables = Vec::new();
-        if let Some((key, value)) = self.rest.remove_entry(name) {
+        for (key, value) in self.rest.iter_mut().filter_map(|file| file.remove_entry(name)) {
             let help =
                 format!("write [[{name}]] on a line of its own, as often as needed, and its keys below");
             let span = value.span();
@@ -130,7 +149,7 @@ impl<'t> Document<'t> {
             .into_iter()
             .map(|(section, keys)| Known { section, heading: heading(section), keys })
             .collect();
-        for stray in inside.into_iter().chain(strays(None, rest)) {
+        for stray in inside.into_iter().chain(rest.into_iter().flat_map(|file| strays(None, file))) {
             let key = quotable(&stray.key);
             let what = match stray.section {
                 Some(section) => format!("unknown key `{key}` in {}", heading(section)),
@@ -142,6 +161,55 @@ impl<'t> Document<'t> {
             problems.add(span, what, advice);
         }
     }
+}
+
+/// Adds the keys that another file has in the section `name`. None of them may be there already: which of the two would
+/// count depended on the names of the files.
+fn merge<'t>(name: &str, section: &mut DeTable<'t>, other: DeTable<'t>, problems: &mut Problems<'_>) {
+    for (key, value) in other {
+        let Some((first, _)) = section.get_key_value(&key) else {
+            section.insert(key, value);
+            continue;
+        };
+        let help = format!("{}: remove one of the two", at(&first.span(), problems));
+        problems.add(
+            key.span(),
+            format!("`{}` in [{name}] is set in two files", quotable(key.get_ref())),
+            help,
+        );
+    }
+}
+
+/// Where the same stands already.
+fn at(first: &Range<usize>, problems: &Problems<'_>) -> String {
+    let (file, line) = problems.place(first);
+    format!("{} has it in line {line}", Escaped(file.as_os_str().as_bytes()))
+}
+
+/// `table`, as it stands `by` bytes further on.
+fn moved_table(table: DeTable<'_>, by: usize) -> DeTable<'_> {
+    if by == 0 {
+        return table;
+    }
+    table.into_iter().map(|(key, value)| (moved(key, by), moved_value(value, by))).collect()
+}
+
+fn moved_value(value: Spanned<DeValue<'_>>, by: usize) -> Spanned<DeValue<'_>> {
+    let mut value = moved(value, by);
+    let inner = value.get_mut();
+    *inner = match mem::replace(inner, DeValue::Boolean(false)) {
+        DeValue::Table(table) => DeValue::Table(moved_table(table, by)),
+        DeValue::Array(elements) => {
+            DeValue::Array(elements.into_iter().map(|element| moved_value(element, by)).collect())
+        }
+        other => other,
+    };
+    value
+}
+
+fn moved<T>(value: Spanned<T>, by: usize) -> Spanned<T> {
+    let span = value.span();
+    Spanned::new(span.start + by..span.end + by, value.into_inner())
 }
 
 /// The parser's message in two parts: what is wrong, and what is expected. Where it guesses, for an administrator.

@@ -3,15 +3,16 @@
 use std::{
     collections::BTreeSet,
     ops::{Range, RangeInclusive},
+    path::Path,
     time::Duration,
 };
 
 use toml::Spanned;
 
 use super::{
-    error::Problems,
     foreign::{Of, translated},
     hints::nearest,
+    problems::Problems,
     toml_document::List,
     users::Users,
     warning::{Concern, Warning},
@@ -30,7 +31,9 @@ pub(super) struct Reader<'a, 'p> {
 
 impl Reader<'_, '_> {
     pub(super) fn warn(&mut self, span: &Range<usize>, concern: Concern) {
-        self.warnings.push(Warning { line: Some(self.problems.line(span)), concern });
+        let file = self.problems.fragment(span).map(Path::to_owned);
+        let (_, line) = self.problems.place(span);
+        self.warnings.push(Warning { file, line: Some(line), concern });
     }
 
     /// Notes that `key` cannot be what stands at `span`.

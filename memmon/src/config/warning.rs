@@ -1,19 +1,17 @@
 //! What can be meant, but may not be: said at load, and no reason not to start.
 
-use std::{
-    fmt,
-    os::unix::ffi::OsStrExt,
-    path::{Path, PathBuf},
-};
+use std::{fmt, os::unix::ffi::OsStrExt, path::PathBuf};
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
-use super::error::quotable;
+use super::error::{escaped, quotable};
 use crate::model::{Bytes, Escaped};
 
 /// A concern, and the line of the file that gives rise to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Warning {
+    /// The file, unless it is the one that names the configuration.
+    pub file: Option<PathBuf>,
     /// Counted from 1; none where it is about the file as a whole.
     pub line: Option<usize>,
     /// What it is about.
@@ -146,6 +144,12 @@ pub enum Concern {
         #[serde(serialize_with = "escaped")]
         file: PathBuf,
     },
+    /// A file in `conf.d` that is not read.
+    NotRead {
+        /// The file.
+        #[serde(serialize_with = "escaped")]
+        file: PathBuf,
+    },
     /// There is a file as `memmon enable` writes it, and others than root decide about it.
     UntrustedConsent {
         /// What is wrong with it.
@@ -159,8 +163,18 @@ pub enum Concern {
     },
 }
 
+impl Warning {
+    /// A concern about the configuration as a whole, or about the machine.
+    pub const fn general(concern: Concern) -> Self {
+        Self { file: None, line: None, concern }
+    }
+}
+
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(file) = &self.file {
+            write!(f, "{}, ", Escaped(file.as_os_str().as_bytes()))?;
+        }
         match self.line {
             Some(line) => write!(f, "line {line}: {}", self.concern),
             None => self.concern.fmt(f),
@@ -276,6 +290,10 @@ impl fmt::Display for Concern {
                 let file = Escaped(file.as_os_str().as_bytes());
                 write!(f, "anyone may write to {file}, and so decide what is terminated: chmod o-w it")
             }
+            Self::NotRead { file } => {
+                let file = Escaped(file.as_os_str().as_bytes());
+                write!(f, "{file} is not read: the names of files in conf.d end in .toml")
+            }
             Self::UntrustedConsent { reason } => {
                 write!(
                     f,
@@ -289,11 +307,6 @@ impl fmt::Display for Concern {
             }
         }
     }
-}
-
-/// A path need not be UTF-8, which JSON is.
-fn escaped<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&Escaped(path.as_os_str().as_bytes()))
 }
 
 /// What makes a name a glob.

@@ -12,7 +12,7 @@ use crate::{
 pub fn preflight(settings: &Settings) -> Vec<Warning> {
     let unusable = report::preflight(&outputs(settings))
         .into_iter()
-        .map(|report::Unusable { key, why }| Warning { line: None, concern: Concern::Unusable { key, why } });
+        .map(|report::Unusable { key, why }| Warning::general(Concern::Unusable { key, why }));
     // Without /proc there is an error of its own.
     let memory = ProcRoot::real().and_then(|proc| proc.memory()).ok();
     let limits = memory.map(|memory| settings.concerns_with(memory.total)).unwrap_or_default();

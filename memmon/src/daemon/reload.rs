@@ -101,7 +101,7 @@ pub(super) fn apply(
         permit(&mut loaded.settings).map_err(|error| error.to_string())?;
         Ok(loaded)
     });
-    let Loaded { settings, origin, warnings, .. } = match loaded {
+    let Loaded { settings, origin, fragments, warnings } = match loaded {
         Ok(loaded) => loaded,
         Err(error) => {
             announcer.event(Event::ReloadFailed { error });
@@ -116,7 +116,7 @@ pub(super) fn apply(
     let former = engine.replace_settings(Settings { kernel, ..settings });
     let settings = engine.settings();
     announcer.replace(settings);
-    announcer.event(Event::Reloaded { config: origin, dry_run: settings.dry_run });
+    announcer.event(Event::Reloaded { config: origin, fragments, dry_run: settings.dry_run });
     engine.hand_over(&former, now);
     for warning in &warnings {
         announcer.event(Event::Degraded { what: warning.to_string() });

@@ -61,7 +61,7 @@ pub(super) fn load(options: &Options) -> Result<Loaded, config::ConfigError> {
         settings.awaits_enable = !settings.dry_run && consent != Consent::Given;
         settings.dry_run |= settings.awaits_enable;
         if let Consent::Untrusted(reason) = consent {
-            loaded.warnings.push(Warning { line: None, concern: Concern::UntrustedConsent { reason } });
+            loaded.warnings.push(Warning::general(Concern::UntrustedConsent { reason }));
         }
     }
     loaded.settings.kernel.source = options.source.unwrap_or(loaded.settings.kernel.source);

@@ -88,6 +88,7 @@ fn watch(
     reporter.tell(Event::Started {
         version: env!("CARGO_PKG_VERSION"),
         config: loaded.origin.clone(),
+        fragments: loaded.fragments.clone(),
         source: sources.source().as_str(),
         reason: reason.clone(),
         dry_run: loaded.settings.dry_run,
@@ -102,8 +103,13 @@ fn watch(
         reporter.tell(Event::Degraded { what: warning.to_string() });
     }
     let degraded = support.degraded.iter().map(|degraded| format!("{degraded}: {}", degraded.remedy()));
-    let about =
-        StartupFacts { reason, degraded: degraded.collect(), file: loaded.origin, warnings: loaded.warnings };
+    let about = StartupFacts {
+        reason,
+        degraded: degraded.collect(),
+        file: loaded.origin,
+        fragments: loaded.fragments,
+        warnings: loaded.warnings,
+    };
     let announcer = Announcer::new(reporter, StatusBoard::new(about));
     let (mut runtime_files, requests) = RuntimeFiles::new(instance);
     let enforceable = Enforceable::of(support);

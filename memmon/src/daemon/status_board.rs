@@ -31,6 +31,8 @@ pub(super) struct StartupFacts {
     pub(super) degraded: Vec<String>,
     /// The configuration file.
     pub(super) file: Option<PathBuf>,
+    /// The files in `conf.d` that were read after it.
+    pub(super) fragments: Vec<PathBuf>,
     /// Its warnings.
     pub(super) warnings: Vec<Warning>,
 }
@@ -92,10 +94,11 @@ impl StatusBoard {
             Event::Killing { subject, breach, dry_run: true, .. } => {
                 self.dry_run.note(Zoned::now().date(), &subject.name, subject.uid, breach.rss);
             }
-            Event::Reloaded { config, .. } => {
+            Event::Reloaded { config, fragments, .. } => {
                 self.generation += 1;
                 self.reload_error = None;
                 self.about.file.clone_from(config);
+                self.about.fragments.clone_from(fragments);
             }
             Event::ReloadFailed { error } => self.reload_error = Some(error.clone()),
             _ => {}
@@ -130,9 +133,10 @@ impl StatusBoard {
     }
 
     pub(super) fn configuration(&self, rules: &Rules) -> status::Configuration {
-        let StartupFacts { file, warnings, .. } = &self.about;
+        let StartupFacts { file, fragments, warnings, .. } = &self.about;
         status::Configuration {
             file: file.as_deref().map(Text::path),
+            fragments: fragments.iter().map(|path| Text::path(path)).collect(),
             generation: self.generation,
             warnings: warnings.iter().map(|warning| Text::harmless(&warning.to_string())).collect(),
             last_error: self.reload_error.as_deref().map(Text::harmless),

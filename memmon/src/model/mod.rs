@@ -37,7 +37,7 @@ pub use rule_name::RuleName;
 pub use source::{Gear, GearChoice, Source, SourceChoice};
 pub use supervision::{Restarted, is_restarted};
 pub use termination::{Action, Cause, Crossed, ExitStatus, Record, Signal, Urgency};
-pub use text::{Escaped, Name};
+pub use text::{Escaped, Name, configuration_files};
 pub use unit::{Unit, unit_path};
 pub use verdict::{Breach, Doubt, Limit, MatchKey, NameField, Protection, Uncharged, Verdict};
 pub use workload::{Container, Runtime, SlurmJob, Workload};

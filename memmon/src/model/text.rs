@@ -52,6 +52,23 @@ impl From<&str> for Name {
     }
 }
 
+/// The names of the configuration's files in one phrase: `main`, and the fragments in `conf.d` without their folder. All of
+/// them are safe to show already.
+pub fn configuration_files(main: &str, fragments: impl IntoIterator<Item = String>) -> String {
+    const SHOWN: usize = 8;
+    let mut fragments: Vec<_> = fragments
+        .into_iter()
+        .map(|path| format!("conf.d/{}", path.rsplit('/').next().unwrap_or_default()))
+        .collect();
+    let more = fragments.len().saturating_sub(SHOWN);
+    fragments.truncate(SHOWN);
+    match (&*fragments, more) {
+        ([], _) => main.to_owned(),
+        (shown, 0) => format!("{main} with {}", shown.join(", ")),
+        (shown, more) => format!("{main} with {} and {more} more", shown.join(", ")),
+    }
+}
+
 /// Bytes of unknown origin, safe to write to a terminal or a log line.
 ///
 /// Printable characters are shown as they are; everything else (C0 and C1 controls, DEL, characters that reorder or hide

@@ -28,6 +28,9 @@ pub enum Event {
         /// The configuration file, or none for the built-in defaults.
         #[serde(serialize_with = "as_path")]
         config: Option<PathBuf>,
+        /// The files in `conf.d` that were read after it.
+        #[serde(serialize_with = "as_paths", skip_serializing_if = "Vec::is_empty")]
+        fragments: Vec<PathBuf>,
         /// `ebpf` or `proc`.
         source: &'static str,
         /// Why this source.
@@ -342,6 +345,9 @@ pub enum Event {
         /// The file.
         #[serde(serialize_with = "as_path")]
         config: Option<PathBuf>,
+        /// The files in `conf.d` that were read after it.
+        #[serde(serialize_with = "as_paths", skip_serializing_if = "Vec::is_empty")]
+        fragments: Vec<PathBuf>,
         /// Whether nothing is going to be signalled.
         dry_run: bool,
     },
@@ -410,4 +416,8 @@ fn as_path<S: serde::Serializer>(path: &Option<PathBuf>, serializer: S) -> Resul
         Some(path) => serializer.collect_str(&Escaped(path.as_os_str().as_bytes())),
         None => serializer.serialize_none(),
     }
+}
+
+fn as_paths<S: serde::Serializer>(paths: &[PathBuf], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(paths.iter().map(|path| Escaped(path.as_os_str().as_bytes()).to_string()))
 }

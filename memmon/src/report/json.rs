@@ -122,7 +122,7 @@ mod tests {
         {"time":"2025-10-03T10:15:30.123456+02:00","level":"WARNING","event":"map_defect","missed":2,"stale":1,"message":"Repaired inconsistent kernel map (a memmon bug, please report). Processes missing: 2, Stale entries: 1"}
         {"time":"2025-10-03T10:15:30.123456+02:00","level":"INFO","event":"scan_complete","scanned":245,"killed":1,"message":"Scan complete. Scanned: 245, Killed: 1"}
         {"time":"2025-10-03T10:15:30.123456+02:00","level":"INFO","event":"scheduled","limit_bytes":1073741824,"interval_seconds":15.0,"message":"Schedule: from now on Limit: 1.00GB per process, Interval: 15s"}
-        {"time":"2025-10-03T10:15:30.123456+02:00","level":"INFO","event":"reloaded","config":"/etc/memmon/config.toml","dry_run":false,"message":"Configuration reloaded: /etc/memmon/config.toml"}
+        {"time":"2025-10-03T10:15:30.123456+02:00","level":"INFO","event":"reloaded","config":"/etc/memmon/config.toml","fragments":["/etc/memmon/conf.d/10-\\u{1b}.toml"],"dry_run":false,"message":"Configuration reloaded: /etc/memmon/config.toml with conf.d/10-\\u{1b}.toml"}
         {"time":"2025-10-03T10:15:30.123456+02:00","level":"ERROR","event":"reload_failed","error":"/etc/memmon/config.toml:3:1: unknown key \"ram_gb_treshold\"\n  did you mean ram_gb_threshold?\n","message":"Configuration not reloaded, the old one stays in force: /etc/memmon/config.toml:3:1: unknown key \"ram_gb_treshold\" / did you mean ram_gb_threshold?"}
         {"time":"2025-10-03T10:15:30.123456+02:00","level":"WARNING","event":"sink_trouble","sink":"file","error":"/var/log/memmon.log: No space left on device (os error 28)","lost":1,"message":"Cannot write to the log file: /var/log/memmon.log: No space left on device (os error 28). Lost so far: 1"}
         {"time":"2025-10-03T10:15:30.123456+02:00","level":"WARNING","event":"overflow","lost":99,"message":"The log could not keep up. Lost: 99"}
@@ -153,8 +153,10 @@ mod tests {
     fn a_path_need_not_be_text() {
         use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
         let config = Some(OsStr::from_bytes(b"/etc/\xff.toml").into());
+        let fragments = vec![OsStr::from_bytes(b"/etc/\xfe.toml").into()];
         let object: Value =
-            serde_json::from_str(&written(&Event::Reloaded { config, dry_run: false })).unwrap();
+            serde_json::from_str(&written(&Event::Reloaded { config, fragments, dry_run: false })).unwrap();
         assert_eq!(object["config"], r"/etc/\xff.toml");
+        assert_eq!(object["fragments"], serde_json::json!([r"/etc/\xfe.toml"]));
     }
 }

@@ -113,6 +113,7 @@ pub(super) fn samples() -> Vec<Event> {
     let started = |dry_run, config: Option<&str>| Event::Started {
         version: "2.0.0",
         config: config.map(Into::into),
+        fragments: vec![],
         source: "ebpf",
         reason: "BTF and CAP_BPF are there".to_owned(),
         dry_run,
@@ -309,7 +310,11 @@ pub(super) fn samples() -> Vec<Event> {
         Event::MapDefect { missed: 2, stale: 1 },
         Event::ScanComplete { scanned: 245, killed: 1 },
         Event::Scheduled { limit: gib(1), interval: Duration::from_secs(15) },
-        Event::Reloaded { config: Some("/etc/memmon/config.toml".into()), dry_run: false },
+        Event::Reloaded {
+            config: Some("/etc/memmon/config.toml".into()),
+            fragments: vec!["/etc/memmon/conf.d/10-\x1b.toml".into()],
+            dry_run: false,
+        },
         Event::ReloadFailed {
             error: "/etc/memmon/config.toml:3:1: unknown key \"ram_gb_treshold\"\n  did you mean ram_gb_threshold?\n"
                 .to_owned(),

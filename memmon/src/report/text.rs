@@ -49,13 +49,23 @@ pub(super) fn paragraph(event: &Event, user: Users<'_>) -> String {
 /// `several` lays out a text that may have several lines.
 fn words(event: &Event, user: Users<'_>, several: fn(&str) -> String) -> String {
     match event {
-        Event::Started { version, config, source, reason, dry_run, awaits_enable, limit, interval } => {
+        Event::Started {
+            version,
+            config,
+            fragments,
+            source,
+            reason,
+            dry_run,
+            awaits_enable,
+            limit,
+            interval,
+        } => {
             format!(
                 "{}memmon {version} started. Limit: {limit} per process, Interval: {}, Source: {source} ({}), Config: {}{}",
                 dry_run_mark(*dry_run),
                 Span(*interval),
                 one_line(reason),
-                config_name(config.as_deref()),
+                config_name(config.as_deref(), fragments),
                 if *awaits_enable { ". It terminates nothing until `memmon enable` is run" } else { "" },
             )
         }
@@ -174,8 +184,12 @@ fn words(event: &Event, user: Users<'_>, several: fn(&str) -> String) -> String 
         Event::Scheduled { limit, interval } => {
             format!("Schedule: from now on Limit: {limit} per process, Interval: {}", Span(*interval))
         }
-        Event::Reloaded { config, dry_run } => {
-            format!("{}Configuration reloaded: {}", dry_run_mark(*dry_run), config_name(config.as_deref()))
+        Event::Reloaded { config, fragments, dry_run } => {
+            format!(
+                "{}Configuration reloaded: {}",
+                dry_run_mark(*dry_run),
+                config_name(config.as_deref(), fragments)
+            )
         }
         Event::ReloadFailed { error } => {
             format!("Configuration not reloaded, the old one stays in force: {}", several(error))

@@ -159,6 +159,9 @@ pub struct Source {
 pub struct Configuration {
     /// Its file; none for the built-in defaults.
     pub file: Option<Text>,
+    /// The files in `conf.d` that were read after it.
+    #[serde(default)]
+    pub fragments: Vec<Text>,
     /// 1 at the start, one more with each reload that succeeded.
     pub generation: u64,
     /// Its warnings.

@@ -217,6 +217,14 @@ impl Daemon {
         self.signal(Signal::SIGHUP);
     }
 
+    /// Writes the fragment `name` of its configuration, for the next reload. It must not have a scope of its own.
+    pub fn write_fragment(&self, name: &str, text: &str) {
+        assert!(!text.contains("scope"), "the scope is that of the configuration file: {text}");
+        let folder = self.dir.path().join("conf.d");
+        let written = fs::create_dir_all(&folder).and_then(|()| fs::write(folder.join(name), text));
+        written.unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    }
+
     /// All lines until its end, which must have come already.
     pub fn last_words(&self) -> Vec<String> {
         self.lines.to_the_end()

@@ -270,3 +270,47 @@ fn the_service_manager_hears_when_a_reload_begins_and_when_it_is_over() {
     daemon.stop();
     assert_eq!(hears_next(), "STOPPING=1\n");
 }
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_fragment_that_is_added_is_in_force_after_a_reload_and_a_broken_one_changes_nothing() {
+    let user = TestUser::claim();
+    let config = config(&user, &[]);
+    let daemon = Daemon::start(&config, &["--source", "proc"]);
+    assert!(daemon.every("started")[0].get("fragments").is_none());
+    daemon.write_fragment("10-free.toml", "[[rule]]\nname = 'free'\nnames = ['free-*']\nnone = true\n");
+    daemon.write_fragment("10-free.toml~", "this is no TOML");
+    daemon.signal(Signal::SIGHUP);
+    eventually("the reload", || !daemon.every("reloaded").is_empty());
+    let fragment = |name: &str| daemon.dir().join("conf.d").join(name).display().to_string();
+    assert_eq!(daemon.every("reloaded")[0]["fragments"], serde_json::json!([fragment("10-free.toml")]));
+    assert_eq!(daemon.status()["config"]["fragments"], serde_json::json!([fragment("10-free.toml")]));
+    let mut free = user.hog("rename free-1 anon 40M hold");
+    free.begun("hold");
+    assert_eq!(
+        daemon.terminated(&mut user.hog("anon 40M hold")).0,
+        TERM,
+        "the thresholds hold for all others"
+    );
+
+    // Its key is set by the main file already, and it has a mistake, too.
+    daemon.write_fragment("20-broken.toml", "[termination]\ngrace = 1\nrepeat_limt = 3\n");
+    daemon.signal(Signal::SIGHUP);
+    eventually("the error", || !daemon.every("reload_failed").is_empty());
+    let error = daemon.every("reload_failed")[0]["error"].as_str().unwrap().to_owned();
+    for expected in [
+        format!("{}:2:1", fragment("20-broken.toml")),
+        format!("{}:3:1", fragment("20-broken.toml")),
+        format!("{} has it in line", daemon.dir().join("config.toml").display()),
+    ] {
+        assert!(error.contains(&expected), "{expected}: {error}");
+    }
+    daemon.scanned();
+    assert!(free.is_alive(), "the rule of the fragment stays in force");
+
+    fs::remove_file(fragment("20-broken.toml")).unwrap();
+    fs::remove_file(fragment("10-free.toml")).unwrap();
+    daemon.signal(Signal::SIGHUP);
+    assert_eq!(daemon.terminated(&mut free).0, TERM, "its rule is gone");
+    daemon.stop();
+}

@@ -65,6 +65,12 @@ pub(crate) fn items(release: &Release, prefix: &Path) -> Result<Vec<Item>> {
             content: read(&root.join("config.toml"))?,
             kind: Kind::Config,
         },
+        // With it the folder exists, which no package format has by itself.
+        program(
+            "/etc/memmon/conf.d/README".into(),
+            0o644,
+            read(&root.join("xtask/packaging/conf.d-README"))?,
+        ),
         Item {
             path: "/etc/logrotate.d/memmon".into(),
             mode: 0o644,

@@ -102,6 +102,18 @@ fn an_uninstall_leaves_nothing_behind() {
     }
 }
 
+/// Fragments are those of the administrator or of other packages.
+#[test]
+fn the_folder_for_fragments_exists_and_goes_only_if_nobody_uses_it() {
+    let tree = Tree::new();
+    tree.install("/usr/local", false);
+    assert!(tree.read("/etc/memmon/conf.d/README").is_some());
+    tree.write("/etc/memmon/conf.d/web.toml", "# a fragment");
+    tree.uninstall(true);
+    assert_eq!(tree.read("/etc/memmon/conf.d/web.toml").unwrap(), "# a fragment");
+    assert_eq!(tree.read("/etc/memmon/conf.d/README"), None);
+}
+
 #[test]
 fn another_version_or_prefix_replaces_the_first_and_is_taken_away_like_it() {
     let tree = Tree::new();

@@ -113,7 +113,7 @@ fn every_event_in_words() {
     WARNING - Repaired inconsistent kernel map (a memmon bug, please report). Processes missing: 2, Stale entries: 1
     INFO - Scan complete. Scanned: 245, Killed: 1
     INFO - Schedule: from now on Limit: 1.00GB per process, Interval: 15s
-    INFO - Configuration reloaded: /etc/memmon/config.toml
+    INFO - Configuration reloaded: /etc/memmon/config.toml with conf.d/10-\u{1b}.toml
     ERROR - Configuration not reloaded, the old one stays in force: /etc/memmon/config.toml:3:1: unknown key "ram_gb_treshold" / did you mean ram_gb_threshold?
     WARNING - Cannot write to the log file: /var/log/memmon.log: No space left on device (os error 28). Lost so far: 1
     WARNING - Writing to the log file again. Lost: 17

@@ -3,13 +3,13 @@
 use std::{
     fmt::{self, Write},
     os::unix::ffi::OsStrExt,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use crate::{
     model::{
         Container, Doubt, Escaped, MatchKey, Name, NameField, Protection, Signal, SlurmJob, Uid, Workload,
-        units::apart,
+        configuration_files, units::apart,
     },
     report::event::{Launched, Subject},
 };
@@ -18,11 +18,10 @@ pub(super) fn who(subject: &Subject, user: &mut dyn FnMut(Uid) -> String) -> Str
     format!("PID={}, Name={}, User={}", subject.id, Field(&subject.name), subject.user(user))
 }
 
-pub(super) fn config_name(path: Option<&Path>) -> String {
-    path.map_or_else(
-        || "built-in defaults".to_owned(),
-        |path| Escaped(path.as_os_str().as_bytes()).to_string(),
-    )
+pub(super) fn config_name(path: Option<&Path>, fragments: &[PathBuf]) -> String {
+    let shown = |path: &Path| Escaped(path.as_os_str().as_bytes()).to_string();
+    let main = path.map_or_else(|| "built-in defaults".to_owned(), shown);
+    configuration_files(&main, fragments.iter().map(|path| shown(path)))
 }
 
 pub(super) fn rule(protection: &Protection, user: &mut dyn FnMut(Uid) -> String) -> String {
