@@ -303,8 +303,8 @@ impl Process {
     /// Counts the names that could not be read as withheld, since memmon has tried for long enough: a lock that the owner
     /// takes again and again protects nobody.
     ///
-    /// `oom_score_adj` is not among them: only root and the kernel keep it from being read. The cgroup is, as the owner of a
-    /// delegated one can make its path too long; `[scope]` keeps its doubt all the same (see policy's `scope`).
+    /// `oom_score_adj` is not among them: only root and the kernel keep it from being read. The cgroup is, as its owner can
+    /// move the process while it is searched; `[scope]` keeps its doubt all the same (see policy's `scope`).
     pub fn settle(&mut self) {
         let names = &mut self.names;
         for name in [&mut names.exe, &mut names.argv0, &mut self.facts.exe_file, &mut self.cgroup] {

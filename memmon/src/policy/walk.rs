@@ -189,8 +189,7 @@ const fn uids(process: &Process) -> [Uid; 2] {
 /// Both uids must be in scope: a set-user-ID program is touched only where its owner and its starter both may be.
 ///
 /// The scope is no favour but a promise, so a cgroup that cannot be read leaves a doubt that does not end. Only root and
-/// the kernel cause that, with one exception: a user who was given a cgroup can nest cgroups until the path is
-/// longer than the kernel shows (4096 bytes); `cgroup.max.depth` of the delegated cgroup prevents it.
+/// the kernel cause that: a path that is too long for /proc is found in the tree of cgroups.
 fn scope(rules: &Rules, process: &Process) -> Finding {
     if let Some(ranges) = &rules.scope.uids
         && !uids(process).iter().all(|uid| ranges.contains(*uid))

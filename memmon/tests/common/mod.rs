@@ -13,6 +13,7 @@
 )]
 #![expect(clippy::panic, reason = "a test that cannot continue fails with the reason")]
 
+pub mod cgroup;
 pub mod daemon;
 pub mod hog;
 pub mod lines;

@@ -5,7 +5,13 @@ use std::{fs, path::PathBuf, process};
 
 use serde_json::Value;
 
-use crate::common::{TestUser, daemon::Daemon, hog::Hog, log::config};
+use crate::common::{
+    TestUser,
+    cgroup::Cgroup,
+    daemon::Daemon,
+    hog::Hog,
+    log::{SOURCES, config},
+};
 
 /// The freezer of cgroup v1, which holds even a killed process; that of v2 lets it go.
 const FREEZER: &str = "/sys/fs/cgroup/freezer";
@@ -96,4 +102,26 @@ fn the_private_memory_of_a_frozen_victim_is_back_before_its_exit() {
         (seconds(&record, "signal_to_memory_seconds"), seconds(&record, "signal_to_exit_seconds"));
     assert!(memory < 3.0 && exit > 4.0, "{record:#}");
     daemon.stop();
+}
+
+/// A process in the freezer of v2 handles no SIGTERM, and the freezer lets it go when it is killed.
+#[test]
+#[ignore = "needs root and cgroup v2"]
+fn a_victim_in_a_frozen_cgroup_of_v2_is_killed_and_all_of_its_memory_is_back() {
+    let user = TestUser::claim();
+    let cgroup = Cgroup::new("frozen", &["victim"]);
+    for source in SOURCES {
+        let mut hog = user.hog("save-on-term /dev/null anon 60M shmem 100M hold");
+        hog.begun("hold");
+        cgroup.take(&hog);
+        cgroup.freeze();
+        let daemon = Daemon::start(&config(&user, &[("termination.grace", "1")]), &["--source", source]);
+        let (signal, record) = daemon.terminated(&mut hog);
+        assert_eq!(signal, Some(libc::SIGKILL), "it could not answer SIGTERM: {record:#}");
+        assert_eq!(daemon.about("grace_over", hog.pid()).len(), 1);
+        assert!(daemon.about("lingers", hog.pid()).is_empty());
+        assert!(bytes(&record, "peak_bytes") > 150 * MIB, "{record:#}");
+        cgroup.thaw();
+        daemon.stop();
+    }
 }

@@ -1,6 +1,7 @@
 //! The daemon as a whole, with real processes: what it terminates, what it spares, and what it reports.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that can't go on says why and fails")]
 
+mod cgroups;
 mod charged;
 #[path = "../common/mod.rs"]
 mod common;

@@ -19,6 +19,8 @@ const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// The root of the cgroup v1 freezer, which many machines no longer have.
 const FREEZER: &str = "/sys/fs/cgroup/freezer/tasks";
+/// A file of the unified hierarchy of cgroups, alone or beside those of v1.
+const UNIFIED: [&str; 2] = ["/sys/fs/cgroup/cgroup.procs", "/sys/fs/cgroup/unified/cgroup.procs"];
 
 /// Programs that tests run, and how each is installed.
 const PROGRAMS: [(&str, &str); 7] = [
@@ -37,6 +39,7 @@ pub(super) struct Machine {
     privileges: Privileges,
     btf: bool,
     freezer: bool,
+    unified: bool,
     has_program: fn(&str) -> bool,
     has_variable: fn(&str) -> bool,
 }
@@ -48,6 +51,7 @@ impl Machine {
             privileges: Privileges::of_this_process()?,
             btf: fs::File::open(KERNEL_BTF).is_ok(),
             freezer: fs::exists(FREEZER).unwrap_or(false),
+            unified: UNIFIED.into_iter().any(|file| fs::exists(file).unwrap_or(false)),
             has_program: |name| shell::find(name).is_some(),
             has_variable: |name| test_tools::value(name).is_some(),
         })
@@ -55,10 +59,11 @@ impl Machine {
 
     /// The reason why a test with this `reason` in its `#[ignore]` cannot run here; none if it can.
     ///
-    /// A reason names what it needs: `root`, `mounts`, `kernel BTF`, `freezer`, `CAP_SYS_RESOURCE`, one of the programs, or a variable `MEMMON_…`.
+    /// A reason names what it needs: `root`, `mounts`, `kernel BTF`, `freezer`, `cgroup v2`, `CAP_SYS_RESOURCE`, one of the
+    /// programs, or a variable `MEMMON_…`.
     /// If it names none of them, the test does not run.
     pub(super) fn lacks(&self, reason: &str) -> Option<String> {
-        let Self { privileges, btf, freezer, has_program, has_variable } = *self;
+        let Self { privileges, btf, freezer, unified, has_program, has_variable } = *self;
         let needs = |what: &str| reason.contains(what);
         let mut programs = PROGRAMS.into_iter().filter(|(name, _)| needs(name)).peekable();
         let any_program = programs.peek().is_some();
@@ -77,6 +82,8 @@ impl Machine {
             Some(format!("it needs {KERNEL_BTF} (a kernel with CONFIG_DEBUG_INFO_BTF)"))
         } else if needs("freezer") && !freezer {
             Some(format!("it needs {FREEZER} (cgroup v1)"))
+        } else if needs("cgroup v2") && !unified {
+            Some("it needs the unified hierarchy of cgroups (v2)".to_owned())
         } else if let Some((name, source)) = programs.find(|(name, _)| !has_program(name)) {
             Some(format!("it needs {name} ({source})"))
         } else if let Some(name) = variables.find(|name| !has_variable(name)) {
@@ -99,7 +106,14 @@ mod tests {
         let privileges =
             Privileges::parse(&format!("Uid:\t{uid}\t{uid}\nCapEff:\t{capabilities}\n")).unwrap();
         let has_program: fn(&str) -> bool = if bpftool { |name| name == "bpftool" } else { |_| false };
-        Machine { privileges, btf, freezer: bpftool, has_program, has_variable: |name| name == "MEMMON_SET" }
+        Machine {
+            privileges,
+            btf,
+            freezer: bpftool,
+            unified: bpftool,
+            has_program,
+            has_variable: |name| name == "MEMMON_SET",
+        }
     }
 
     #[test]
@@ -138,6 +152,8 @@ mod tests {
             (bare, kernel, Some(KERNEL_BTF)),
             (full, "needs root and a cgroup v1 freezer", None),
             (bare, "needs root and a cgroup v1 freezer", Some(FREEZER)),
+            (full, "needs root and cgroup v2", None),
+            (bare, "needs root and cgroup v2", Some("v2")),
             (bare, "kernel: needs root and bpftool", Some("it needs bpftool")),
         ] {
             let lacks = machine.lacks(reason);

@@ -67,7 +67,7 @@ pub(super) enum Lock {
     Mmap,
     /// `exec_update_lock`, which an exec holds for a moment.
     Exec,
-    /// `mmap_lock` again, for a walk over all pages that nobody waits for.
+    /// `mmap_lock` again, for a walk over all pages that nobody waits for; or none, for a search through all cgroups.
     Pages,
 }
 

@@ -158,9 +158,8 @@ impl ProcRoot {
             exe,
             argv0: withheld_or(cmdline, |text| parse::argv0(text).map(Name::new)),
         };
-        let cgroup = fact(directory.through(&mut place, |at| directory.read(at, "cgroup")), |text| {
-            parse::cgroup(text).map(|path| Name::new(parse::strip_deleted_suffix(path)))
-        });
+        let cgroup = directory.through(&mut place, |at| directory.read(at, "cgroup"));
+        let cgroup = self.cgroup(cgroup, about, stat.start);
         let oom_score_adj = match directory.read("", "oom_score_adj") {
             Ok(text) => parse::single_value(&text).map_or(Fact::Unreadable, Fact::Known),
             Err(error) if gone(&error) => Fact::Absent,
@@ -309,7 +308,7 @@ pub(super) fn unconfirmed(file: &'static str, error: impl Into<io::Error>) -> Un
 
 /// A fact from a file that not every process has. Only a missing file or value is an absent fact: any error that might
 /// hide one leaves it open.
-fn fact(file: io::Result<Vec<u8>>, value: impl FnOnce(&[u8]) -> Option<Name>) -> Fact<Name> {
+pub(super) fn fact(file: io::Result<Vec<u8>>, value: impl FnOnce(&[u8]) -> Option<Name>) -> Fact<Name> {
     match file {
         Ok(text) => value(&text).map_or(Fact::Absent, Fact::Known),
         Err(error) if gone(&error) => Fact::Absent,

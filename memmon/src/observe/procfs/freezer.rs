@@ -8,11 +8,8 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use super::{ProcRoot, parse};
+use super::{ProcRoot, long_cgroup::CGROUPS, parse};
 use crate::model::{Name, Pid};
-
-/// Mount point of the cgroup hierarchies (cgroups(7), file-hierarchy(7)).
-pub(super) const CGROUPS: &str = "/sys/fs/cgroup";
 
 impl ProcRoot {
     /// The frozen cgroup that `pid` is in, as /proc/PID/cgroup has it; none if it is not in one, or if that cannot be read.
@@ -100,5 +97,49 @@ mod tests {
         ] {
             assert_eq!(frozen(cgroup, files).as_deref(), expected, "{cgroup:?} {files:?}");
         }
+    }
+
+    /// A cgroup of this test in the unified hierarchy.
+    struct Cgroup(PathBuf);
+
+    impl Cgroup {
+        fn write(&self, file: &str, text: &str) {
+            fs::write(self.0.join(file), text).unwrap();
+        }
+    }
+
+    impl Drop for Cgroup {
+        fn drop(&mut self) {
+            let _ = fs::write(self.0.join("cgroup.freeze"), "0");
+            let _ = fs::remove_dir(&self.0);
+        }
+    }
+
+    #[test]
+    #[ignore = "needs root and cgroup v2"]
+    fn what_the_kernel_froze_is_found_until_it_is_thawed() {
+        let name = format!("memmon-test-freezer-{}", std::process::id());
+        let mounts = ["", "unified"].map(|mount| Path::new(CGROUPS).join(mount));
+        let mount = mounts.into_iter().find(|mount| mount.join("cgroup.procs").exists()).unwrap();
+        let cgroup = Cgroup(mount.join(&name));
+        fs::create_dir(&cgroup.0).unwrap();
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        cgroup.write("cgroup.procs", &child.id().to_string());
+        let frozen = || ProcRoot::real().unwrap().frozen(Pid(child.id()));
+        let before = frozen();
+        cgroup.write("cgroup.freeze", "1");
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while frozen().is_none() && std::time::Instant::now() < deadline {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let during = frozen();
+        cgroup.write("cgroup.freeze", "0");
+        while frozen().is_some() && std::time::Instant::now() < deadline {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let after = frozen();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!((before, during, after), (None, Some(Name::from(&*format!("/{name}"))), None));
     }
 }

@@ -6,7 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::freezer::{CGROUPS, folder};
+use super::freezer::folder;
+use super::long_cgroup::CGROUPS;
 use super::{ProcRoot, pages as pages_of, parse};
 use crate::model::{Bytes, FreeAndShared, Pid};
 

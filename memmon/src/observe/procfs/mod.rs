@@ -5,6 +5,7 @@
 
 mod accuracy;
 mod blocking_pool;
+mod cgroup;
 mod confirm;
 mod directory;
 mod exe_file;
@@ -14,6 +15,7 @@ mod kcmp;
 mod launch;
 mod lazy_free;
 mod left_behind;
+mod long_cgroup;
 mod lookups;
 mod memory_back;
 mod parse;

@@ -14,6 +14,7 @@ use nix::unistd::{SysconfVar, sysconf};
 
 use crate::model::{Bytes, Measure, Pid, SystemMemory, WantedFacts};
 
+use super::long_cgroup::LongCgroups;
 use super::lookups::Lookups;
 use super::parse;
 
@@ -35,6 +36,7 @@ pub struct ProcRoot {
     /// Which facts are read of a process, besides those that every configuration needs.
     pub(super) wanted: WantedFacts,
     pub(super) lookups: Lookups,
+    pub(super) long_cgroups: LongCgroups,
 }
 
 impl ProcRoot {
@@ -93,6 +95,7 @@ impl ProcRoot {
             measure,
             wanted,
             lookups,
+            long_cgroups: LongCgroups::default(),
         })
     }
 

@@ -1,0 +1,267 @@
+//! The cgroup of a process whose path is too long for /proc/PID/cgroup.
+//!
+//! The kernel shows no path of 4096 bytes or more, and a user with a delegated cgroup can nest cgroups as deeply as that. So
+//! the process is searched in the tree of cgroups, from its root down through those that have processes. Late answers are
+//! kept for the next look, so that a large tree protects no process either.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, BufRead, BufReader},
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    dir::{Dir, Type},
+    errno::Errno,
+    fcntl::{OFlag, open, openat},
+    sys::stat::Mode,
+};
+
+use crate::model::{Name, Pid, ProcessId};
+
+/// Mount point of the cgroup hierarchies (cgroups(7), file-hierarchy(7)).
+pub(super) const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// What is kept of a path: as much as the kernel shows of others. The cgroups below that are the user's own, and so is each
+/// name in them.
+const LONGEST: usize = 4095;
+
+/// Answers that nobody took before there are so many more are of processes that have ended.
+const CAPACITY: usize = 64;
+
+/// How long an answer holds that came too late for the look that asked: longer than the pause until the next look.
+const HOLDS_FOR: Duration = Duration::from_secs(10);
+
+/// Answers of searches, with the time at which they began.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LongCgroups(Arc<Mutex<BTreeMap<ProcessId, (Instant, Name)>>>);
+
+impl LongCgroups {
+    pub(super) fn put(&self, process: ProcessId, began: Instant, path: Name) {
+        let mut answers = self.lock();
+        if answers.len() >= CAPACITY {
+            answers.clear();
+        }
+        answers.insert(process, (began, path));
+    }
+
+    pub(super) fn take(&self, process: ProcessId, now: Instant) -> Option<Name> {
+        let (began, path) = self.lock().remove(&process)?;
+        (now.saturating_duration_since(began) < HOLDS_FOR).then_some(path)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ProcessId, (Instant, Name)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The cgroup of `pid`, cut to whole names within [`LONGEST`] bytes, in the hierarchy that `parse::cgroup` would take: the
+/// unified one or, if that is not in use, systemd's own of v1.
+pub(super) fn find(mounts: &Path, pid: Pid) -> Option<Vec<u8>> {
+    let below = |mount: &str| find_below(&mounts.join(mount), pid).ok().flatten();
+    if mounts.join("cgroup.procs").exists() {
+        return below("");
+    }
+    let unified = below("unified");
+    unified.clone().filter(|path| path != b"/").or_else(|| below("systemd")).or(unified)
+}
+
+/// A cgroup on the way to the one where the search is.
+struct Level {
+    /// The names in it where the search was not yet.
+    left: Vec<Vec<u8>>,
+    /// The length of its path.
+    length: usize,
+}
+
+/// The same in one hierarchy. There is one descriptor at a time, however deep the tree is, and a name for each cgroup with
+/// processes at most.
+fn find_below(mount: &Path, pid: Pid) -> io::Result<Option<Vec<u8>>> {
+    let mut at = open(mount, DIRECTORY, Mode::empty())?;
+    let mut path = Vec::new();
+    if has(&at, pid)? {
+        return Ok(Some(b"/".to_vec()));
+    }
+    let mut levels = vec![Level { left: children(&at)?, length: 0 }];
+    while let Some(level) = levels.last_mut() {
+        path.truncate(level.length);
+        let Some(name) = level.left.pop() else {
+            levels.pop();
+            if !levels.is_empty() {
+                at = openat(&at, "..", DIRECTORY, Mode::empty())?;
+            }
+            continue;
+        };
+        // A cgroup may be removed at any time.
+        let Ok(child) = openat(&at, &name[..], DIRECTORY, Mode::empty()) else { continue };
+        path.push(b'/');
+        path.extend_from_slice(&name);
+        if has(&child, pid).unwrap_or(false) {
+            return Ok(Some(cut(path)));
+        }
+        let left = children(&child).unwrap_or_default();
+        levels.push(Level { left, length: path.len() });
+        at = child;
+    }
+    Ok(None)
+}
+
+const DIRECTORY: OFlag =
+    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
+/// Whether `pid` is in this very cgroup; in a threaded one, only its threads can be read.
+fn has(cgroup: &OwnedFd, pid: Pid) -> io::Result<bool> {
+    match lists(cgroup, "cgroup.procs", pid) {
+        Err(error) if error.raw_os_error() == Some(Errno::EOPNOTSUPP as i32) => {
+            lists(cgroup, "cgroup.threads", pid)
+        }
+        listed => listed,
+    }
+}
+
+fn lists(cgroup: &OwnedFd, file: &str, pid: Pid) -> io::Result<bool> {
+    let pid = pid.to_string();
+    for line in lines(cgroup, file)? {
+        if line? == pid.as_bytes() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn lines(cgroup: &OwnedFd, file: &str) -> io::Result<impl Iterator<Item = io::Result<Vec<u8>>> + use<>> {
+    let file = openat(cgroup, file, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    Ok(BufReader::new(File::from(file)).split(b'\n'))
+}
+
+/// The cgroups directly in this one that have processes, or of which that is not known (v1).
+fn children(cgroup: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
+    let listing = Dir::openat(cgroup.as_fd(), ".", DIRECTORY, Mode::empty())?;
+    let mut children = Vec::new();
+    for entry in listing {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if entry.file_type() == Some(Type::Directory)
+            && !matches!(name, b"." | b"..")
+            && is_populated(cgroup, name)
+        {
+            children.push(name.to_vec());
+        }
+    }
+    Ok(children)
+}
+
+fn is_populated(parent: &OwnedFd, name: &[u8]) -> bool {
+    let Ok(cgroup) = openat(parent, name, DIRECTORY, Mode::empty()) else { return false };
+    lines(&cgroup, "cgroup.events")
+        .map_or(true, |mut lines| !lines.any(|line| line.is_ok_and(|line| line == b"populated 0")))
+}
+
+/// The longest prefix of whole names that the kernel would show.
+fn cut(mut path: Vec<u8>) -> Vec<u8> {
+    if path.len() > LONGEST {
+        path.truncate(LONGEST + 1);
+        path.truncate(path.iter().rposition(|byte| *byte == b'/').unwrap_or_default());
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::PathBuf};
+
+    use super::*;
+    use crate::model::StartTime;
+
+    /// Makes the cgroup at `path`, by parts, with these processes in it.
+    fn cgroup(mount: &Path, path: &[&str], procs: &str, populated: bool) {
+        let mut at = open(mount, DIRECTORY, Mode::empty()).unwrap();
+        for name in path {
+            let _ = nix::sys::stat::mkdirat(&at, *name, Mode::S_IRWXU);
+            at = openat(&at, *name, DIRECTORY, Mode::empty()).unwrap();
+            write(&at, "cgroup.procs", "");
+            write(&at, "cgroup.events", "populated 1\nfrozen 0\n");
+        }
+        write(&at, "cgroup.procs", procs);
+        write(&at, "cgroup.events", if populated { "populated 1\n" } else { "populated 0\n" });
+    }
+
+    fn write(at: &OwnedFd, file: &str, text: &str) {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC;
+        let file = openat(at, file, flags, Mode::S_IRWXU).unwrap();
+        nix::unistd::write(&file, text.as_bytes()).unwrap();
+    }
+
+    fn tree() -> (tempfile::TempDir, PathBuf) {
+        let mounts = tempfile::tempdir().unwrap();
+        fs::write(mounts.path().join("cgroup.procs"), "1\n").unwrap();
+        let path = mounts.path().to_owned();
+        (mounts, path)
+    }
+
+    #[test]
+    fn a_process_is_found_however_deep_it_is() {
+        let (_held, mounts) = tree();
+        let long = "d".repeat(250);
+        let mut deep = vec!["user.slice", "a"];
+        deep.extend(std::iter::repeat_n(&*long, 40));
+        cgroup(&mounts, &["system.slice", "b"], "8\n9\n", true);
+        cgroup(&mounts, &deep, "77\n42\n", true);
+        cgroup(&mounts, &["user.slice", "z"], "", false);
+        let found = |pid| find(&mounts, Pid(pid)).map(|path| String::from_utf8(path).unwrap());
+        assert_eq!(found(9).as_deref(), Some("/system.slice/b"));
+        let path = found(42).unwrap();
+        assert!(path.starts_with("/user.slice/a/ddd") && path.ends_with("ddd"), "{path}");
+        assert!(path.len() <= LONGEST && path.len() > LONGEST - 251, "{}", path.len());
+        assert!(path.split('/').skip(3).all(|name| name == long), "whole names");
+        assert_eq!(found(1).as_deref(), Some("/"));
+        assert_eq!(found(4), None, "no process of another number");
+    }
+
+    /// Both hierarchies of a hybrid system, as `parse::cgroup` reads them.
+    #[test]
+    fn without_the_unified_hierarchy_systemds_own_counts() {
+        let mounts = tempfile::tempdir().unwrap();
+        for mount in ["unified", "systemd"] {
+            fs::create_dir(mounts.path().join(mount)).unwrap();
+            fs::write(mounts.path().join(mount).join("cgroup.procs"), "").unwrap();
+        }
+        fs::write(mounts.path().join("unified/cgroup.procs"), "42\n43\n").unwrap();
+        cgroup(&mounts.path().join("systemd"), &["user.slice"], "42\n", true);
+        cgroup(&mounts.path().join("unified"), &["x"], "44\n", true);
+        let found = |pid| find(mounts.path(), Pid(pid)).map(|path| String::from_utf8(path).unwrap());
+        assert_eq!(found(42).as_deref(), Some("/user.slice"));
+        assert_eq!(found(43).as_deref(), Some("/"));
+        assert_eq!(found(44).as_deref(), Some("/x"));
+        assert_eq!(found(45), None);
+    }
+
+    #[test]
+    fn a_late_answer_holds_for_a_short_time_and_for_one_process() {
+        let answers = LongCgroups::default();
+        let began = Instant::now();
+        let process = |pid| ProcessId { pid: Pid(pid), start: StartTime(1) };
+        answers.put(process(1), began, Name::from("/a"));
+        assert_eq!(answers.take(process(2), began), None);
+        assert_eq!(answers.take(process(1), began + HOLDS_FOR / 2), Some(Name::from("/a")));
+        assert_eq!(answers.take(process(1), began), None, "it is taken");
+        answers.put(process(1), began, Name::from("/a"));
+        assert_eq!(answers.take(process(1), began + HOLDS_FOR), None, "it is old");
+        for pid in 0..1000 {
+            answers.put(process(pid), began, Name::from("/a"));
+        }
+        assert!(answers.lock().len() <= CAPACITY);
+    }
+
+    /// A cgroup without processes is not searched, whatever it lists.
+    #[test]
+    fn empty_cgroups_cost_one_look() {
+        let (_held, mounts) = tree();
+        cgroup(&mounts, &["a"], "42\n", false);
+        assert_eq!(find(&mounts, Pid(42)), None);
+    }
+}
