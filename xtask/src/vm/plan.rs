@@ -47,7 +47,7 @@ const WIDE: (&str, usize, u32) = ("wide", 8, 1024);
 /// The first scenario in every machine.
 const INSTALL: &str = "install";
 /// The scenarios in the small machine. `package` removes memmon, so it is the last.
-const IN_SMALL: [&str; 18] = [
+const IN_SMALL: [&str; 20] = [
     "start",
     "kill",
     "spare",
@@ -59,6 +59,8 @@ const IN_SMALL: [&str; 18] = [
     "hook",
     "operators",
     "runtime",
+    "names",
+    "cgroups",
     "fallback",
     "oom-race",
     "reserve",
