@@ -10,7 +10,10 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::model::{Alone, Message, Sample};
+use super::{
+    sample::{Alone, Sample},
+    update::Message,
+};
 use crate::{
     cli::{explain, rules_used::RulesUsed},
     config::{NameService, Users as _},

@@ -9,8 +9,11 @@ mod feed;
 mod figures;
 mod layout;
 mod model;
+mod overlay;
+mod sample;
 #[cfg(test)]
 mod tests;
+mod update;
 mod view;
 
 use std::{
@@ -35,7 +38,8 @@ use rustix::{
 
 use self::{
     feed::Feed,
-    model::{Command, Message, Model, update},
+    model::Model,
+    update::{Command, Message, update},
     view::{Looks, view},
 };
 use super::exit::Exit;

@@ -7,7 +7,10 @@ use ratatui::{
 };
 
 use super::{
-    model::{Alone, Command, Message, Model, Overlay, Sample, Sort, update},
+    model::{Model, Sort},
+    overlay::Overlay,
+    sample::{Alone, Sample},
+    update::{Command, Message, update},
     view::{Looks, view},
 };
 use crate::{

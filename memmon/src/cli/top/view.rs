@@ -11,7 +11,9 @@ use ratatui::{
 use super::{
     figures::{bar, spark},
     layout::{self, Column},
-    model::{Model, OverButHidden, Overlay, Sample, Sort},
+    model::{Model, OverButHidden, Sort},
+    overlay::Overlay,
+    sample::Sample,
 };
 use crate::{
     model::{
