@@ -290,6 +290,7 @@ mod tests {
 
         [notify]
         interval              = 300
+        terminal              = false
 
         Warnings:
           line 4: "docker" protects only what is called exactly that; its daemon is "dockerd"

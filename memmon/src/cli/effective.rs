@@ -174,9 +174,10 @@ fn typed(uids: &UidRanges) -> Vec<String> {
 }
 
 fn write_notify(notify: &Notify, users: &dyn Users, out: &mut dyn Write) -> io::Result<()> {
-    let Notify { interval, mail, hook } = notify;
+    let Notify { interval, mail, hook, terminal } = notify;
     section(out, "notify")?;
     key(out, "interval", interval.as_secs_f64())?;
+    key(out, "terminal", terminal)?;
     if let Some(Mail { to, from, host, port, starttls, auth_file }) = mail {
         key(out, "mail_to", list(to.iter().map(|address| quoted(address))))?;
         if let Some(from) = from {
@@ -255,7 +256,7 @@ mod tests {
             termination = { grace = 1.5, repeat_limit = 0, repeat_window = 2.5, repeat_backoff = 3, reclaim = false, hard_ceiling = 0, reserve_percent = 1.5 }
             log = { format = "json", level = "debug" }
             status = { group = "alice" }
-            notify = { interval = 5, mail_to = ["a@b"], mail_from = "c@d", smtp_host = "e", smtp_port = 587, smtp_starttls = true, smtp_auth_file = "/f", hook = "/g", hook_user = "alice", hook_timeout = 3 }
+            notify = { interval = 5, mail_to = ["a@b"], mail_from = "c@d", smtp_host = "e", smtp_port = 587, smtp_starttls = true, smtp_auth_file = "/f", hook = "/g", hook_user = "alice", hook_timeout = 3, terminal = true }
             metrics = { textfile = "/var/lib/x.prom", listen = "[::1]:9819" }
         "#;
         for text in [text, ""] {

@@ -14,7 +14,7 @@ use crate::{
 
 /// The properties of the unit that are looked at.
 const PROPERTIES: &str = "LoadState,PrivateNetwork,IPAddressAllow,IPAddressDeny,RestrictAddressFamilies,ReadWritePaths,ProtectSystem,ProtectHome,PrivateTmp,\
-                          Group,CapabilityBoundingSet,SystemCallFilter,RestrictRealtime";
+                          Group,SupplementaryGroups,CapabilityBoundingSet,SystemCallFilter,RestrictRealtime";
 
 /// Asks systemd for the unit as it is, drop-ins included. Without systemd, or such a unit, nothing is needed.
 pub(super) fn warnings(settings: &Settings) -> Vec<Warning> {
@@ -84,6 +84,9 @@ fn needs(settings: &Settings) -> Vec<Need> {
             &[("CapabilityBoundingSet", "CAP_SETUID CAP_SETGID"), ("SystemCallFilter", "@setuid")],
         );
     }
+    if notify.terminal {
+        need("notify.terminal", &[("SupplementaryGroups", "tty")]);
+    }
     if settings.kernel.realtime {
         let directives = [
             ("RestrictRealtime", "no"),
@@ -143,6 +146,7 @@ impl Unit<'_> {
         let is_open = self.get(name).is_empty();
         match *name {
             "IPAddressAllow" => self.get("IPAddressDeny").is_empty() || !is_open,
+            "SupplementaryGroups" => self.lists(name, value),
             "RestrictAddressFamilies" => is_open || self.lists(name, "AF_INET"),
             "CapabilityBoundingSet" => value.split(' ').all(|capability| self.lists(name, capability)),
             "SystemCallFilter" => {

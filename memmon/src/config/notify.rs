@@ -27,6 +27,8 @@ pub struct Notify {
     pub mail: Option<Mail>,
     /// A command, if there is one.
     pub hook: Option<Hook>,
+    /// Whether the user of a process gets a line on its terminal.
+    pub terminal: bool,
 }
 
 const INTERVAL: Duration = Duration::from_secs(300);
@@ -43,8 +45,10 @@ impl Reader<'_, '_> {
             smtp_port,
             smtp_starttls,
             smtp_auth_file,
+            terminal,
             ..
         } = &typed;
+        let terminal = terminal.as_ref().is_some_and(|typed| *typed.get_ref());
         let interval = interval.clone();
         let interval = self.seconds("interval", interval, "seconds between two messages", 1.0..=86_400.0);
         let port = smtp_port.as_ref().map_or(Some(25), |typed| self.port(typed));
@@ -70,7 +74,7 @@ impl Reader<'_, '_> {
         let mail =
             port.filter(|_| !to.is_empty()).map(|port| Mail { to, from, host, port, starttls, auth_file });
         let hook = self.hook(typed);
-        Notify { interval: interval.unwrap_or(INTERVAL), mail, hook }
+        Notify { interval: interval.unwrap_or(INTERVAL), mail, hook, terminal }
     }
 
     fn hook(&mut self, typed: raw::Notify) -> Option<Hook> {

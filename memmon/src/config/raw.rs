@@ -154,6 +154,7 @@ pub(super) struct Notify {
     pub(super) hook: Option<Spanned<String>>,
     pub(super) hook_user: Option<Spanned<String>>,
     pub(super) hook_timeout: Option<Spanned<f64>>,
+    pub(super) terminal: Option<Spanned<bool>>,
 }
 
 /// Reads `document`, and notes every key that is unknown, misplaced or of the wrong type.
@@ -253,6 +254,7 @@ pub(super) fn read(mut document: Document<'_>, problems: &mut Problems<'_>) -> T
         hook: section.take("hook", &STRING),
         hook_user: section.take("hook_user", &STRING),
         hook_timeout: section.take("hook_timeout", &NUMBER),
+        terminal: section.take("terminal", &BOOLEAN),
     });
     document.finish(problems);
     Typed {

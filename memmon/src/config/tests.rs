@@ -106,7 +106,10 @@ fn the_defaults_are_those_of_v1() {
         }
     );
     assert_eq!(metrics, Metrics::default());
-    assert_eq!(notify, Notify { interval: Duration::from_secs(300), mail: None, hook: None });
+    assert_eq!(
+        notify,
+        Notify { interval: Duration::from_secs(300), mail: None, hook: None, terminal: false }
+    );
     assert_eq!(
         kernel,
         Kernel {

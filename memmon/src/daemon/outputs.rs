@@ -30,6 +30,7 @@ pub(super) fn outputs(settings: &Settings) -> Outputs {
             interval: settings.notify.interval,
             mail: settings.notify.mail.clone(),
             hook: settings.notify.hook.clone(),
+            terminal: settings.notify.terminal,
         },
         ..Outputs::default()
     }

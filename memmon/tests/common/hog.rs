@@ -184,7 +184,7 @@ fn megabytes(word: &str) -> Option<u64> {
 }
 
 /// The example that `cargo test` built, next to the test binaries.
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     let binary = Path::new(env!("CARGO_BIN_EXE_memmon"));
     let hog = binary.with_file_name("examples").join("hog");
     let age = |path: &Path| fs::metadata(path).and_then(|found| found.modified());

@@ -37,6 +37,7 @@ mod rules;
 mod spares;
 mod status;
 mod sums;
+mod terminal;
 mod terminates;
 mod top;
 #[cfg(feature = "ebpf")]

@@ -11,6 +11,7 @@ mod digest;
 mod hook;
 #[cfg(feature = "mail")]
 mod mail;
+mod terminal;
 
 use std::{
     fmt::Write as _,
@@ -26,7 +27,10 @@ use std::{
 
 use jiff::{Timestamp, Zoned};
 
-use self::digest::{Digest, Notice};
+use self::{
+    digest::{Digest, Notice},
+    terminal::Terminals,
+};
 use super::{
     EventSender,
     event::{Event, Level},
@@ -58,6 +62,8 @@ pub struct NotifyOutputs {
     pub mail: Option<Mail>,
     /// A command.
     pub hook: Option<Hook>,
+    /// Whether the user of a process gets a line on its terminal.
+    pub terminal: bool,
 }
 
 /// The channels in use. Their threads send what waits, once, and end when this is dropped.
@@ -65,6 +71,7 @@ pub struct NotifyOutputs {
 pub(super) struct Notifiers {
     outputs: NotifyOutputs,
     workers: Vec<Worker>,
+    terminals: Option<Terminals>,
 }
 
 /// A channel's thread, as others see it.
@@ -131,6 +138,11 @@ impl Notifiers {
         for channel in channels {
             self.channel(channel, outputs.interval, machine, teller)?;
         }
+        if !outputs.terminal {
+            self.terminals = None;
+        } else if self.terminals.is_none() {
+            self.terminals = Some(Terminals::start()?);
+        }
         self.outputs = outputs;
         Ok(())
     }
@@ -179,6 +191,9 @@ impl Notifiers {
 
     /// Hands over what matters. Never waits; `lost` hears of channels that could not take it.
     pub(super) fn offer(&self, at: Timestamp, event: &Event, lost: impl Fn(&'static str)) {
+        if let Some(terminals) = &self.terminals {
+            terminals.offer(event);
+        }
         if !event.spec().is_notified {
             return;
         }
