@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::{
     effective::write_settings,
     exit::Exit,
+    matches,
     over::{self, Running},
 };
 use crate::{
@@ -113,7 +114,8 @@ fn write_report(
     match running {
         Ok(running) => {
             over::write(rules, running, users, out)?;
-            over::write_sums(rules, running, users, out)
+            over::write_sums(rules, running, users, out)?;
+            matches::write(&running.rules, users, out)
         }
         Err(error) => {
             writeln!(
@@ -137,7 +139,7 @@ fn as_json(loaded: &Loaded, rules: &Rules, running: &anyhow::Result<Running>, aw
         Ok(running) => {
             let (rule, limit) = rules.limit(&running.memory);
             let other = over::as_json(&running.otherwise(rules));
-            json!({ "limit": limit, "rule": rule, "memory": running.memory, "over": running.over(limit), "other_measure": other })
+            json!({ "limit": limit, "rule": rule, "memory": running.memory, "over": running.over(limit), "other_measure": other, "rules": matches::as_json(&running.rules) })
         }
         Err(error) => json!({ "error": format!("{error:#}") }),
     };
@@ -208,7 +210,7 @@ mod tests {
             (hog, Verdict::Terminate(breach)),
             (process(1, "systemd", 0, 4 * GB), Verdict::Protected(Protection::Init)),
         ];
-        Ok(Running { memory, judged, sums: vec![] })
+        Ok(Running { memory, judged, sums: vec![], rules: vec![] })
     }
 
     /// What `memmon check` writes to its two streams for a file with this `text`, and its exit code.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use super::{over, unit};
+use super::{matches::RuleMatches, over, unit};
 use crate::{
     config::{self, Consent, Settings, Warning},
     daemon,
@@ -33,11 +33,13 @@ pub(super) fn running(rules: &Rules) -> anyhow::Result<over::Running> {
     let onlooker = onlooker(rules.clone())?;
     let (memory, suspects) = onlooker.suspects()?;
     let sums = onlooker.sums(None, &memory)?;
+    let all = if rules.rules.is_empty() && rules.sums.is_empty() { vec![] } else { onlooker.all()? };
+    let matches = policy::coverage(rules, &all).into_iter().map(RuleMatches::from).collect();
     let judged = |process| {
         let verdict = policy::judge(rules, &process, &memory);
         (process, verdict)
     };
-    Ok(over::Running { memory, judged: suspects.into_iter().map(judged).collect(), sums })
+    Ok(over::Running { memory, judged: suspects.into_iter().map(judged).collect(), sums, rules: matches })
 }
 
 /// An onlooker that reads all that any rule could measure.

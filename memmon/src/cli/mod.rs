@@ -9,6 +9,7 @@ mod exit;
 mod explain;
 mod look;
 mod machine;
+mod matches;
 mod over;
 mod rules_used;
 mod status;

@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::explain::sum_line;
+use super::{explain::sum_line, matches::RuleMatches};
 use crate::{
     config::Users,
     model::{Bytes, Limit, Measure, Process, SystemMemory, Verdict},
@@ -25,6 +25,8 @@ pub(super) struct Running {
     pub judged: Vec<(Process, Verdict)>,
     /// The sums that may exceed their limit.
     pub sums: Vec<Sum>,
+    /// The processes that each rule decides about.
+    pub rules: Vec<RuleMatches>,
 }
 
 /// As many processes as one can look at.
@@ -210,7 +212,7 @@ mod tests {
             let verdict = policy::judge(&rules, &process, &MEMORY);
             (process, verdict)
         });
-        let running = Running { memory: MEMORY, judged: judged.collect(), sums: vec![] };
+        let running = Running { memory: MEMORY, judged: judged.collect(), sums: vec![], rules: vec![] };
         let mut out = Vec::new();
         write(&rules, &running, &FakeUsers(&[("alice", 1000)]), &mut out).unwrap();
         (String::from_utf8(out).unwrap(), as_json(&running.otherwise(&rules)))

@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::{
-    model::{Measure, Pid, Process, StartTime, SystemMemory, Unconfirmed},
+    model::{Bytes, Measure, Pid, Process, StartTime, SystemMemory, Unconfirmed},
     observe::procfs::{Accuracy, ProcRoot},
     policy::{self, NamePatterns, Rules},
     status::Sharing,
@@ -57,6 +57,16 @@ impl Onlooker {
         memory: &SystemMemory,
     ) -> Result<Process, Unconfirmed> {
         self.rules.confirm(memory, |limit| self.proc.confirm(pid, start, limit, &self.accuracy))
+    }
+
+    /// All processes with memory, without the exact figures.
+    ///
+    /// # Errors
+    /// /proc cannot be listed.
+    pub fn all(&self) -> io::Result<Vec<Process>> {
+        let process = |pid| self.proc.confirm(pid, None, Bytes::MAX, &self.accuracy).ok();
+        let has_memory = |process: &Process| process.rss > Bytes::ZERO;
+        Ok(self.proc.pids()?.into_iter().filter_map(process).filter(has_memory).collect())
     }
 
     /// All processes that have one of these names.

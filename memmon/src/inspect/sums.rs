@@ -25,12 +25,7 @@ impl Onlooker {
             return Ok(vec![]);
         }
         let begun = Instant::now();
-        let processes: Vec<_> = proc
-            .pids()?
-            .into_iter()
-            .filter_map(|pid| proc.confirm(pid, None, Bytes::MAX, accuracy).ok())
-            .filter(|process| process.rss > Bytes::ZERO)
-            .collect();
+        let processes = self.all()?;
         let mut sums = Vec::new();
         for group in policy::groups(rules, memory, &processes) {
             let is_wanted = match wanted {

@@ -2,6 +2,7 @@
 //! here is pure: rules and facts go in, verdicts come out. Every decision that `memmon explain` can show is made here.
 
 mod choice;
+mod coverage;
 mod explain;
 mod growth;
 mod limit_rule;
@@ -24,6 +25,7 @@ mod sums_tests;
 #[cfg(test)]
 mod tables;
 
+pub use coverage::{Coverage, coverage};
 pub use explain::{Asked, Change, Explanation, Otherwise, Step, explain};
 pub use growth::{Growth, Rate};
 pub use limit_rule::{LimitRule, RuleLimit};

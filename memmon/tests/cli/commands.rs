@@ -130,6 +130,31 @@ fn a_pattern_of_another_language_is_answered_with_globs() {
 }
 
 #[test]
+fn check_shows_which_processes_each_rule_of_each_file_matches() {
+    let own = fs::read_to_string("/proc/self/comm").unwrap();
+    let own = own.trim();
+    let dir = configured(&format!("[[rule]]\nname = 'this'\nnames = ['{own}']\nnone = true\n"));
+    fs::create_dir(dir.path().join("conf.d")).unwrap();
+    let fragment = format!(
+        "[[rule]]\nname = 'late'\nnames = ['{own}', 'x']\ngb = 1\n[[rule]]\nname = 'nobody'\nnames = ['nobody-is-so']\ngb = 1"
+    );
+    fs::write(dir.path().join("conf.d/a.toml"), fragment).unwrap();
+    let (code, out, err) = memmon(dir.path(), &["check", "config.toml"]);
+    assert_eq!((code, &err[..]), (0, ""));
+    assert!(out.starts_with("# config.toml\n# conf.d/a.toml\n"), "{out}");
+    let line =
+        |rule: &str| out.lines().find(|line| line.starts_with(&format!("  {rule}: "))).unwrap().to_owned();
+    assert!(line("this").contains(" process"), "{out}");
+    assert!(line("late").contains("no process, as the ") && line("late").contains("this above it"), "{out}");
+    assert!(line("nobody").starts_with("  nobody: no process"), "{out}");
+    let (_, out, _) = memmon(dir.path(), &["check", "--json", "config.toml"]);
+    let report: Value = serde_json::from_str(&out).unwrap();
+    let pids = report["running"]["rules"][0]["processes"].as_array().unwrap();
+    assert!(pids.iter().any(|process| process["pid"] == std::process::id()), "{pids:?}");
+    assert_eq!(report["fragments"], serde_json::json!(["conf.d/a.toml"]));
+}
+
+#[test]
 fn what_a_list_of_names_drops_from_the_default_is_reported_by_check_and_the_start() {
     let dir = configured(
         "[whitelist]\nnames = [\"myapp\"]\n[settings]\nlog_file = \"\"\nenable_syslog = false\n[kernel]\nsource = \"proc\"\n",
