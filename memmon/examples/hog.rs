@@ -11,6 +11,7 @@
 //! | `shmem SIZE` | a memfd, mapped shared and touched |
 //! | `memfd SIZE` | a memfd that is held open, and not mapped |
 //! | `map` | maps the memfd shared, and does not touch it |
+//! | `map-part SIZE` | the same for its first SIZE |
 //! | `segment SIZE` | shared anonymous memory, mapped and not touched: for the children of later forks |
 //! | `tmpfs PATH SIZE` | a new file on a tmpfs, mapped shared and touched; it is left behind |
 //! | `sysv SIZE` | a System V segment, attached and touched; it is left behind |
@@ -126,6 +127,10 @@ impl Script {
             "map" => {
                 let memfd = MEMFD.lock().unwrap_or_else(PoisonError::into_inner);
                 map_shared(memfd.as_ref().context("there is no memfd")?)?;
+            }
+            "map-part" => {
+                let (memfd, size) = (MEMFD.lock().unwrap_or_else(PoisonError::into_inner), size(&word()?)?);
+                map(size, libc::MAP_SHARED, memfd.as_ref().context("there is no memfd")?.as_raw_fd())?;
             }
             "segment" => drop(map(size(&word()?)?, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1)?),
             "tmpfs" => {

@@ -31,7 +31,8 @@ impl FreeAndShared {
 pub struct GivenBack {
     /// The parts of its memory at the look that condemned it.
     pub parts: Option<Parts>,
-    /// The memory that its end was expected to give back, at the same look.
+    /// The memory that its end was expected to give back at least, at the same look. Shared memory is part of it only if it
+    /// was looked up.
     #[serde(rename = "expected_bytes")]
     pub expected: Bytes,
     /// The memory of its cgroup right after a signal, before the process began to exit; none if it was not alone there.

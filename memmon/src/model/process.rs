@@ -272,8 +272,7 @@ impl Process {
     /// that has a name. Memory of which it is not known whether it stays counts; without `holdings` all that is its own.
     pub fn charged(&self) -> Bytes {
         let Some(Holdings { parts, shared, .. }) = &self.holdings else { return self.own() };
-        let shared = shared.known().map_or(parts.shmem, |shared| shared.returned);
-        self.own().min(parts.anon + shared) + parts.swap
+        self.charged_with(parts, shared.known().map_or(parts.shmem, |shared| shared.returned))
     }
 
     /// The part of [`Process::charged`] that is resident: what it counts for in a sum, with every shared page in one process.
@@ -293,9 +292,23 @@ impl Process {
     /// [`Process::charged`], if all shared memory stays of which that is not known.
     pub fn charged_at_least(&self) -> Bytes {
         match &self.holdings {
-            Some(Holdings { parts, shared: Fact::Unreadable, .. }) => self.own().min(parts.anon) + parts.swap,
+            Some(Holdings { parts, shared: Fact::Unreadable, .. }) => self.charged_with(parts, Bytes::ZERO),
             _ => self.charged(),
         }
+    }
+
+    /// The memory that its end will give back for certain: shared memory counts only if that was looked up.
+    pub fn gives_back(&self) -> Bytes {
+        let shared =
+            |holdings: &Holdings| holdings.shared.known().map_or(Bytes::ZERO, |shared| shared.returned);
+        let shared = self.holdings.as_ref().map_or(Bytes::ZERO, shared);
+        self.parts.as_ref().map_or_else(|| self.charged(), |parts| self.charged_with(parts, shared))
+    }
+
+    /// A fork copies anonymous memory only, so what was inherited is part of that.
+    fn charged_with(&self, parts: &Parts, shared: Bytes) -> Bytes {
+        let inherited = self.inherited.known().map_or(Bytes::ZERO, |inherited| inherited.bytes);
+        self.own().min(parts.anon.saturating_sub(inherited) + shared) + parts.swap
     }
 }
 

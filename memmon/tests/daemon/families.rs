@@ -190,3 +190,32 @@ fn children_that_are_within_the_limit_after_their_parents_end_live() {
         daemon.stop();
     }
 }
+
+/// The forked process has freed what it inherited, and shares new memory with a child of its own.
+#[test]
+#[ignore = "kernel: needs root"]
+fn no_one_hides_behind_an_elder_by_sharing_new_memory_with_its_own_child() {
+    for_each_source(|user, daemon| {
+        // The parent shares its memory with another child, as a server with many workers does.
+        let parent = user.hog("anon 27M fork hold end fork dontneed anon 50M fork hold end hold end hold");
+        let hider = parent.children("fork", 2)[1];
+        daemon.told("terminated", hider);
+        assert_eq!(struck(daemon)[0], u64::from(hider));
+        assert!(parent.is_alive());
+        drop(parent);
+    });
+}
+
+/// An elder that maps a small part of an object holds no more than that.
+#[test]
+#[ignore = "kernel: needs root"]
+fn no_one_hides_behind_a_process_that_maps_a_small_part_of_its_memory() {
+    for_each_source(|user, daemon| {
+        let keeper = user.hog("memfd 60M map-part 4K fork map rewrite hold end hold");
+        let hog = keeper.child("fork");
+        let told = daemon.told("terminated", hog);
+        assert_eq!(told["cause"], "term");
+        assert!(keeper.is_alive());
+        drop(keeper);
+    });
+}

@@ -12,7 +12,7 @@ impl Engine<'_> {
         // Its memory may be freed from now on, some GB in a second, so what changes comes first.
         let before = self.sources.free_and_shared();
         let (cgroup, cgroup_before) = self.sources.own_cgroup(id.pid).unzip();
-        let (parts, expected) = (process.parts, process.charged());
+        let (parts, expected) = (process.parts, process.gives_back());
         let given_back = Some(GivenBack { parts, expected, cgroup_before, before, ..GivenBack::default() });
         let (parent_comm, stays) = (self.sources.parent_comm(process), self.sources.stays(id));
         self.terminations.sent_term(id, Case { parent_comm, given_back, cgroup, stays, shared: None });

@@ -177,10 +177,6 @@ impl ProcRoot {
         } else {
             (Bytes::ZERO, Bytes::ZERO, None)
         };
-        let parts = || {
-            let parts = parts(&status)?;
-            Some(Parts { anon: counted.unwrap_or(parts.anon), ..parts })
-        };
         // In a sum each page counts that is its own.
         let limit = match purpose {
             Purpose::Limit(limit) => limit,
@@ -190,31 +186,32 @@ impl ProcRoot {
             Purpose::Limit(limit) => rss.saturating_sub(error) > limit,
             Purpose::Sum { .. } => rss > Bytes::ZERO,
         };
-        let inherited = if stat.is_forked() && is_over {
+        let known_parts = parts(&status).filter(|_| is_over);
+        let known_parts = known_parts.map(|parts| Parts { anon: counted.unwrap_or(parts.anon), ..parts });
+        let inherited = if is_over && stat.is_forked() {
             let text = directory.through(&mut place, |at| directory.read(at, "stat"));
             let layout = text.ok().and_then(|text| parse::stat(&text)?.layout);
-            let (start, at, anon) = (stat.start, &place, parts().map(|parts| parts.anon));
-            self.inherited(&Forked { about, parent, start, layout, directory, at, rss, anon }, limit, most)
+            let (start, at, parts) = (stat.start, &place, known_parts);
+            let decisive = self.decisive(rss, parts.as_ref(), limit);
+            let forked = Forked { about, parent, start, layout, directory, at, rss, parts, decisive };
+            self.inherited(&forked, limit, most)
         } else {
             Fact::Absent
         };
-        let known_parts = if is_over { parts() } else { None };
         let is_measured = self.measure == Measure::Charged || matches!(purpose, Purpose::Sum { .. });
-        let holdings = if is_over && is_measured {
-            parts().map(|parts| {
-                let holder = Holder { pid, parent: stat.parent, start: stat.start };
-                let owner = JobOwner { lock: Lock::Pages, ..about };
-                let least = match purpose {
-                    Purpose::Limit(limit) => Measure::least_charged(limit),
-                    // Any of its shared memory, if it has some.
-                    Purpose::Sum { .. } => parts.anon + parts.swap + Bytes(parts.shmem.0.min(1)),
-                };
-                let (shared, trouble) = self.shared_memory(Question { owner, holder, parts: &parts, least });
-                Holdings { parts, shared, trouble }
-            })
-        } else {
-            None
-        };
+        let holdings = known_parts.filter(|_| is_measured).map(|parts| {
+            let holder = Holder { pid, parent: stat.parent, start: stat.start };
+            let owner = JobOwner { lock: Lock::Pages, ..about };
+            let elders = inherited.known().map_or(Bytes::ZERO, |inherited| inherited.bytes);
+            let own = Parts { anon: parts.anon.saturating_sub(elders), ..parts };
+            let least = match purpose {
+                Purpose::Limit(limit) => Measure::least_charged(limit),
+                // Any of its shared memory, if it has some.
+                Purpose::Sum { .. } => own.anon + own.swap + Bytes(own.shmem.0.min(1)),
+            };
+            let (shared, trouble) = self.shared_memory(Question { owner, holder, parts: &own, least });
+            Holdings { parts, shared, trouble }
+        });
         let now = read(directory, "", "stat")?;
         same_start(pid, stat.start, understood("stat", parse::stat(&now))?.start)?;
 

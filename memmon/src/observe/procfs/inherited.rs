@@ -5,11 +5,22 @@
 //! its memory; the younger process only for memory that the elder does not have. If the elder ends, the younger process
 //! is charged for everything.
 
+use std::{
+    fs::File,
+    io::{self, BufReader},
+};
+
+use nix::{
+    fcntl::{OFlag, openat},
+    sys::stat::Mode,
+};
+
 use super::blocking_pool::{JobOwner, run_blocking};
 use super::directory::ProcessDirectory;
 use super::parse::{self, Layout};
+use super::smaps::{self, SharedRegion};
 use super::{ProcRoot, pages};
-use crate::model::{Bytes, Fact, Inherited, Pid, StartTime};
+use crate::model::{Bytes, Fact, Inherited, Measure, Parts, Pid, StartTime};
 
 /// A forked process that is over its limit and has not called exec.
 pub(super) struct Forked<'a> {
@@ -20,8 +31,10 @@ pub(super) struct Forked<'a> {
     pub(super) directory: &'a ProcessDirectory,
     pub(super) at: &'a str,
     pub(super) rss: Bytes,
-    /// Its anonymous memory, if the kernel shows it. A fork copies nothing else.
-    pub(super) anon: Option<Bytes>,
+    /// The parts of its memory, if the kernel shows them. A fork copies nothing but anonymous memory.
+    pub(super) parts: Option<Parts>,
+    /// Less inherited memory decides nothing, so it is not counted.
+    pub(super) decisive: Bytes,
 }
 
 /// An older process with the same layout.
@@ -35,7 +48,7 @@ struct Elder {
 impl ProcRoot {
     /// Memory that `process` shares with its elder, if it has one; at most `most`, its memory when it was forked.
     ///
-    /// The pages of both are counted (smaps_rollup) only if the result decides whether the process is over `limit`.
+    /// The pages of both are counted (smaps) only if the result decides whether the process is over `limit`.
     pub(super) fn inherited(
         &self,
         process: &Forked<'_>,
@@ -43,24 +56,45 @@ impl ProcRoot {
         most: Option<Bytes>,
     ) -> Fact<Inherited> {
         let Some(layout) = process.layout else { return Fact::Unreadable };
+        let needed = process.decisive;
         // The amount that must be the elder's for the rest to be within the limit.
-        let needed = process.rss.saturating_sub(limit);
-        let Some(elder) = self.elder(process, layout, needed) else { return Fact::Absent };
+        let over = process.rss.saturating_sub(limit);
+        let Some(elder) = self.elder(process, layout, over) else { return Fact::Absent };
         let inherited = |bytes| Fact::Known(Inherited { bytes, elder: elder.pid });
         // The shared amount is at most the younger process's memory at its fork, its anonymous memory, the elder's memory, and
-        // the amount that either shares with any process.
-        let most = elder.rss.min(most.unwrap_or(Bytes::MAX)).min(process.anon.unwrap_or(Bytes::MAX));
+        // what both share with any process at the same addresses.
+        let anon = process.parts.map_or(Bytes::MAX, |parts| parts.anon);
+        let most = elder.rss.min(most.unwrap_or(Bytes::MAX)).min(anon);
         if most < needed {
             return inherited(most);
         }
         // A lock or the size may prevent counting. A process that cannot be counted is looked at again.
-        let most =
-            shared(process.about, process.directory, process.at).map_or(most, |shared| most.min(shared));
+        let Some(own) = shared(process.about, process.directory, process.at) else { return inherited(most) };
+        let most = most.min(sum(&own));
         if most < needed {
             return inherited(most);
         }
         let about = JobOwner { pid: elder.pid, ..process.about };
-        inherited(shared_by(about, &elder).map_or(most, |shared| most.min(shared)))
+        // Only what both have at the same addresses can be the same memory: a fork does not move it.
+        inherited(
+            shared_by(about, &elder)
+                .map_or(most, |elders| most.min(sum(&elders)).min(smaps::in_common(&own, &elders))),
+        )
+    }
+
+    /// The least inherited memory that can decide about a process over `limit`. Less than a twentieth of the limit does not
+    /// count, so that the pages of a process that has inherited little are not counted at each look.
+    pub(super) fn decisive(&self, rss: Bytes, parts: Option<&Parts>, limit: Bytes) -> Bytes {
+        let (by_rss, least) = (rss.saturating_sub(limit), Bytes(limit.0 / 20));
+        match parts {
+            // The figure is displayed.
+            Some(_) if self.onlooks => by_rss.min(least),
+            Some(Parts { anon, swap, .. }) if self.measure == Measure::Charged => {
+                let by_charged = (*anon + *swap).saturating_sub(Measure::least_charged(limit));
+                by_rss.min(by_charged.max(least))
+            }
+            _ => by_rss,
+        }
     }
 
     /// The process that `process` can have inherited memory from: its parent, if that has at least `needed`, otherwise the
@@ -100,19 +134,28 @@ impl ProcRoot {
     }
 }
 
-fn shared_by(about: JobOwner, elder: &Elder) -> Option<Bytes> {
+fn shared_by(about: JobOwner, elder: &Elder) -> Option<Vec<SharedRegion>> {
     let (uid, _) = parse::uids(&elder.directory.read(&elder.at, "status").ok()?)?;
     shared(JobOwner { uid, ..about }, &elder.directory, &elder.at)
 }
 
-/// Resident pages that at least one other process maps as well; none if they cannot be counted.
-fn shared(about: JobOwner, directory: &ProcessDirectory, at: &str) -> Option<Bytes> {
-    let read = directory.reading(at, "smaps_rollup").ok()?;
-    let text = run_blocking(about, read).ok()?.ok()?;
-    let amount = |label| parse::kib(&text, label);
-    let private = amount("Private_Clean:")? + amount("Private_Dirty:")?;
-    Some(amount("Rss:")?.saturating_sub(private))
+/// Resident anonymous memory that at least one other process has as well; none if it cannot be counted.
+fn shared(about: JobOwner, directory: &ProcessDirectory, at: &str) -> Option<Vec<SharedRegion>> {
+    let (directory, path) = (directory.try_clone().ok()?, format!("{at}smaps"));
+    let read = move || -> io::Result<_> {
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        let file = openat(&directory, path.as_str(), flags, Mode::empty())?;
+        smaps::shared_anonymous(BufReader::with_capacity(16 << 10, File::from(file)))
+    };
+    run_blocking(about, read).ok()?.ok()
 }
+
+fn sum(regions: &[SharedRegion]) -> Bytes {
+    regions.iter().map(|region| region.bytes).sum()
+}
+
+#[cfg(test)]
+mod properties;
 
 #[cfg(test)]
 mod tests {
@@ -142,11 +185,15 @@ mod tests {
         tree.write(&format!("{pid}/stat"), stat);
         let pages = rss * 1024 / tree.root().page_size;
         tree.write(&format!("{pid}/statm"), format!("900000 {pages} 0 0 0 0 0\n"));
-        let private = rss - shared;
-        tree.write(
-            &format!("{pid}/smaps_rollup"),
-            format!("Rss: {rss} kB\nPrivate_Clean: 4 kB\nPrivate_Dirty: {} kB\n", private.saturating_sub(4)),
-        );
+        tree.write(&format!("{pid}/smaps"), region(0x7f00_0000, shared));
+    }
+
+    /// Anonymous memory of 16 MiB at `start`, of which `shared` KiB are shared.
+    fn region(start: u64, shared: u64) -> String {
+        format!(
+            "{start:x}-{:x} rw-p 00000000 00:00 0\nShared_Clean: 0 kB\nShared_Dirty: {shared} kB\nAnonymous: 16384 kB\n",
+            start + (16 << 20)
+        )
     }
 
     fn look(root: &ProcRoot, most: Option<Bytes>) -> Process {
@@ -200,6 +247,16 @@ mod tests {
         assert_eq!(inherited(&tree), Fact::Known((700, 40)));
     }
 
+    /// It has freed what it inherited, and shares other memory with its own children.
+    #[test]
+    fn memory_at_other_addresses_is_its_own() {
+        let tree = family();
+        tree.write("50/smaps", region(0x7f00_0000, 500) + &region(0x8f00_0000, 2400));
+        assert_eq!(inherited(&tree), Fact::Known((500, 40)));
+        tree.write("50/smaps", region(0x8f00_0000, 2900));
+        assert_eq!(inherited(&tree), Fact::Known((0, 40)));
+    }
+
     #[test]
     fn without_an_elder_all_memory_is_its_own() {
         let tree = family();
@@ -227,10 +284,10 @@ mod tests {
     #[test]
     fn an_uncounted_amount_is_at_most_the_elders_memory() {
         let tree = family();
-        tree.spoil("50/smaps_rollup");
-        tree.spoil("40/smaps_rollup");
+        tree.spoil("50/smaps");
+        tree.spoil("40/smaps");
         assert_eq!(inherited(&tree), Fact::Known((3000, 40)));
-        std::fs::remove_dir(tree.path().join("40/smaps_rollup")).unwrap();
+        std::fs::remove_dir(tree.path().join("40/smaps")).unwrap();
         process(&tree, 40, (1, 700), 99_000, (1100, 1000), false);
         assert_eq!(inherited(&tree), Fact::Known((1100, 40)));
     }

@@ -9,7 +9,7 @@
 //! process can cause, a lock that is held for ever, leaves it open for a bounded time.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io::{self, BufReader, Read},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -128,21 +128,25 @@ impl SharedMemoryLookup {
     fn run(&self, beat: &Heartbeat) -> Result<Found, Failure> {
         let Objects { mut memory, stays, searched } =
             self.objects(beat).map_err(|error| self.failure(&error))?;
-        let files = searched.iter().map(|object| object.file).collect();
+        let files = searched.iter().map(|object| (object.file, object.resident)).collect();
         let elders = self.elders(files, beat).map_err(|error| self.failure(&error))?;
         let mut open = Bytes::ZERO;
         for object in searched {
-            match elders.found.iter().find(|(file, _)| *file == object.file) {
-                Some((_, elder)) => keep(&mut memory, &object, KeptWhy::Elder { pid: elder.pid }),
-                None => open = open + object.resident,
-            }
+            // An elder that maps a part of it holds no more than that.
+            let held = elders.found.get(&object.file).map_or(Bytes::ZERO, |(elder, mapped)| {
+                let resident = object.resident.min(*mapped);
+                let part = SharedObject { resident, ..object.clone() };
+                keep(&mut memory, &part, KeptWhy::Elder { pid: elder.pid });
+                resident
+            });
+            open = open + object.resident.saturating_sub(held);
         }
         match elders.unread {
             // An elder of which nothing is known could hold all of the rest, and the rest decides.
             Some(why) if open >= self.needed => Err(Failure::Machine(why)),
             _ => {
                 memory.returned = open;
-                let elders: BTreeSet<_> = elders.found.into_iter().map(|(_, elder)| elder).collect();
+                let elders: BTreeSet<_> = elders.found.into_values().map(|(elder, _)| elder).collect();
                 Ok(Found { memory, elders: elders.into_iter().collect(), stays })
             }
         }
@@ -182,21 +186,26 @@ impl SharedMemoryLookup {
         Ok(found)
     }
 
-    /// For each of `missing` that an older process maps, one such process. Ancestors are asked first: they are most often the
-    /// ones.
-    fn elders(&self, mut missing: BTreeSet<FileId>, beat: &Heartbeat) -> io::Result<Elders> {
+    /// For each of `missing` that an older process maps, the one that maps the most of it, or one that maps as much as is
+    /// resident here. Ancestors are asked first: they are most often the ones.
+    fn elders(&self, mut missing: BTreeMap<FileId, Bytes>, beat: &Heartbeat) -> io::Result<Elders> {
         let root = self.root.as_fd();
         let mut elders = Elders::default();
         let mut asked = BTreeSet::from([self.holder.pid]);
-        let mut ask = |pid: Pid, is_ancestor: bool, missing: &mut BTreeSet<FileId>| {
+        let mut ask = |pid: Pid, is_ancestor: bool, missing: &mut BTreeMap<FileId, Bytes>| {
             if !asked.insert(pid) {
                 return;
             }
-            match self.mapped_by(pid, is_ancestor, missing) {
+            match self.mapped_by(pid, is_ancestor, missing.keys().copied().collect()) {
                 Ok((start, files)) => {
-                    missing.retain(|file| !files.contains(file));
+                    missing.retain(|file, resident| files.get(file).is_none_or(|mapped| *mapped < *resident));
                     let elder = ProcessId { pid, start };
-                    elders.found.extend(files.into_iter().map(|file| (file, elder)));
+                    for (file, mapped) in files {
+                        let best = elders.found.entry(file).or_insert((elder, mapped));
+                        if best.1 < mapped {
+                            *best = (elder, mapped);
+                        }
+                    }
                 }
                 Err(error) => {
                     elders.unread.get_or_insert(format!("pid {pid} could not be asked for it: {error}"));
@@ -221,7 +230,7 @@ impl SharedMemoryLookup {
         Ok(elders)
     }
 
-    /// Which of `files` an older process maps that has memory of its own, and when it started. None if its owner keeps that
+    /// How much of `files` an older process maps that has memory of its own, and when it started. None if its owner keeps that
     /// from being read.
     ///
     /// # Errors
@@ -230,10 +239,10 @@ impl SharedMemoryLookup {
         &self,
         pid: Pid,
         is_ancestor: bool,
-        files: &BTreeSet<FileId>,
-    ) -> io::Result<(StartTime, BTreeSet<FileId>)> {
+        files: BTreeSet<FileId>,
+    ) -> io::Result<(StartTime, BTreeMap<FileId, Bytes>)> {
         let root = self.root.as_fd();
-        let none = Ok((StartTime(0), BTreeSet::new()));
+        let none = Ok((StartTime(0), BTreeMap::new()));
         let text = unless_gone(whole(root, &format!("{pid}/stat")))?;
         let Some(stat) = text.as_deref().and_then(parse::stat) else { return none };
         let is_older = (stat.start, pid) < (self.holder.start, self.holder.pid);
@@ -243,7 +252,7 @@ impl SharedMemoryLookup {
         let text = unless_gone(whole(root, &format!("{pid}/status")))?;
         let Some((uid, _)) = text.as_deref().and_then(parse::uids) else { return none };
         let owner = JobOwner { pid, uid, lock: Lock::Mmap, ..self.owner };
-        let (root, own, holder, files) = (Arc::clone(&self.root), self.own, self.holder.pid, files.clone());
+        let (root, own, holder) = (Arc::clone(&self.root), self.own, self.holder.pid);
         let read = run_blocking(owner, move || mapped(root.as_fd(), own, holder, pid, &files));
         match read.and_then(|read| read) {
             // For so long its owner alone can hold a lock.
@@ -282,7 +291,8 @@ struct Objects {
 /// The answers of older processes.
 #[derive(Default)]
 struct Elders {
-    found: Vec<(FileId, ProcessId)>,
+    /// For each object, one of them and how much of it that one maps.
+    found: BTreeMap<FileId, (ProcessId, Bytes)>,
     /// Why one of them gave no answer.
     unread: Option<String>,
 }
@@ -332,21 +342,28 @@ fn parent(root: BorrowedFd<'_>, pid: Pid) -> Option<Pid> {
     Some(parse::stat(&whole(root, &format!("{pid}/stat")).ok()?)?.parent)
 }
 
-/// Which of `files` the process `pid` maps; none if it shares the address space of `holder`, and so is the same user of it.
+/// How much of `files` the process `pid` maps; none if it shares the address space of `holder`, and so is the same user of it.
 fn mapped(
     root: BorrowedFd<'_>,
     own: bool,
     holder: Pid,
     pid: Pid,
     files: &BTreeSet<FileId>,
-) -> io::Result<BTreeSet<FileId>> {
+) -> io::Result<BTreeMap<FileId, Bytes>> {
+    let mut mapped = BTreeMap::new();
     if own && kcmp::same_memory(pid, holder) {
-        return Ok(BTreeSet::new());
+        return Ok(mapped);
     }
     let maps = format!("{}maps", place(root, pid)?);
     let file = openat(root, maps.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-    let all = smaps::files(BufReader::with_capacity(16 << 10, File::from(file)));
-    all.filter(|file| file.as_ref().map_or(true, |file| files.contains(file))).collect()
+    for found in smaps::files(BufReader::with_capacity(16 << 10, File::from(file))) {
+        let (file, size) = found?;
+        if files.contains(&file) {
+            let all: &mut Bytes = mapped.entry(file).or_default();
+            *all = *all + size;
+        }
+    }
+    Ok(mapped)
 }
 
 /// A file that shows the progress of reading it.

@@ -74,12 +74,77 @@ fn settle(mapping: Option<&mut Mapping>, anonymous: &mut Bytes) {
     *anonymous = Bytes::ZERO;
 }
 
-/// The files in maps.
+/// The files in maps that the process can read or write, each with the size of one mapping.
 ///
 /// # Errors
 /// Those of reading.
-pub(super) fn files(maps: impl BufRead) -> impl Iterator<Item = io::Result<FileId>> {
-    maps.split(b'\n').filter_map(|line| line.map(|line| Some(head(&line)?.0)).transpose())
+pub(super) fn files(maps: impl BufRead) -> impl Iterator<Item = io::Result<(FileId, Bytes)>> {
+    maps.split(b'\n').filter_map(|line| {
+        let file = |line: Vec<u8>| {
+            let (_, permissions) = split(&line, b' ')?;
+            let (file, range, _) = head(&line)?;
+            let size = Bytes(range.end.saturating_sub(range.start));
+            (!permissions.starts_with(b"--")).then_some((file, size))
+        };
+        line.map(file).transpose()
+    })
+}
+
+/// Anonymous memory of one mapping that other processes have as well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SharedRegion {
+    pub addresses: Range<u64>,
+    /// At most so much.
+    pub bytes: Bytes,
+}
+
+/// The regions of smaps with anonymous memory that other processes have as well, in the order of their addresses.
+///
+/// # Errors
+/// Those of reading.
+pub(super) fn shared_anonymous(smaps: impl BufRead) -> io::Result<Vec<SharedRegion>> {
+    let mut regions: Vec<SharedRegion> = Vec::new();
+    let mut shared = Bytes::ZERO;
+    for line in smaps.split(b'\n') {
+        let line = line?;
+        if let Some(addresses) = addresses(&line) {
+            regions.pop_if(|region| region.bytes == Bytes::ZERO);
+            regions.push(SharedRegion { addresses, bytes: Bytes::ZERO });
+            shared = Bytes::ZERO;
+        } else if let (Some(region), Some((key, amount))) = (regions.last_mut(), amount(&line)) {
+            match key {
+                // These come before `Anonymous`.
+                b"Shared_Clean" | b"Shared_Dirty" => shared = shared + amount,
+                b"Anonymous" => region.bytes = shared.min(amount),
+                _ => {}
+            }
+        }
+    }
+    regions.pop_if(|region| region.bytes == Bytes::ZERO);
+    Ok(regions)
+}
+
+/// The memory in `one` that can be the same as in `other`: a fork changes no address.
+pub(super) fn in_common(one: &[SharedRegion], other: &[SharedRegion]) -> Bytes {
+    let mut first = 0;
+    let common = one.iter().map(|region| {
+        let Range { start, end } = region.addresses;
+        first += other[first..].iter().take_while(|other| other.addresses.end <= start).count();
+        let near = other[first..].iter().take_while(|other| other.addresses.start < end);
+        let there = near.map(|other| {
+            let overlap = end.min(other.addresses.end).saturating_sub(start.max(other.addresses.start));
+            other.bytes.min(Bytes(overlap))
+        });
+        region.bytes.min(there.sum())
+    });
+    common.sum()
+}
+
+/// The addresses at the head of a mapping's lines.
+fn addresses(line: &[u8]) -> Option<Range<u64>> {
+    head(line)?;
+    let (start, end) = split(word(line)?.0, b'-')?;
+    Some(hex(start)?..hex(end)?)
 }
 
 /// `7f00-7f10 rw-s 00001000 00:01 36      /dev/zero (deleted)`: addresses and offset in hex, the inode in decimal.
@@ -151,7 +216,33 @@ mod tests {
         assert_eq!((mappings[1].resident, &mappings[1].path[..]), (Bytes::ZERO, &b"[stack]"[..]));
         assert_eq!(super::mappings(TEXT, |other| other == file).unwrap(), [memfd]);
         assert_eq!(super::mappings(TEXT, |other| other != file).unwrap(), mappings[1..]);
-        assert_eq!(files(TEXT).map(Result::unwrap).filter(|found| *found == file).count(), 1);
+        let of_file = files(TEXT).map(Result::unwrap).filter(|(found, _)| *found == file);
+        assert_eq!(of_file.map(|(_, size)| size).collect::<Vec<_>>(), [Bytes(0x10_0000)]);
+        let hidden = String::from_utf8_lossy(TEXT).replace(" rw-s ", " ---s ");
+        assert!(files(hidden.as_bytes()).all(|found| found.unwrap().0 != file), "it cannot be used");
+    }
+
+    #[test]
+    fn anonymous_memory_is_shared_where_both_have_it() {
+        let text = |regions: &[(u64, u64, u64, u64)]| {
+            let region = |(start, end, shared, anonymous): &(u64, u64, u64, u64)| {
+                format!(
+                    "{start:x}000-{end:x}000 rw-p 00000000 00:00 0\nRss: 900 kB\nShared_Clean: 4 kB\nShared_Dirty: {} kB\n\
+                     Anonymous: {anonymous} kB\n",
+                    shared.saturating_sub(4)
+                )
+            };
+            shared_anonymous(regions.iter().map(region).collect::<String>().as_bytes()).unwrap()
+        };
+        let kib = Bytes::from_kib;
+        let one = text(&[(10, 30, 60, 80), (40, 50, 40, 40), (60, 70, 40, 0)]);
+        assert_eq!(one.iter().map(|region| region.bytes).collect::<Vec<_>>(), [kib(60), kib(40)]);
+        // The second one is split, and one part of it is elsewhere.
+        let other = text(&[(10, 30, 80, 80), (42, 44, 8, 8), (46, 48, 8, 8), (90, 99, 24, 24)]);
+        assert_eq!(in_common(&one, &other), kib(60 + 16));
+        assert_eq!(in_common(&other, &one), kib(60 + 16));
+        assert_eq!(in_common(&one, &text(&[(28, 41, 52, 52)])), kib(8 + 4), "no more than what overlaps");
+        assert_eq!(in_common(&one, &[]), Bytes::ZERO);
     }
 
     #[test]

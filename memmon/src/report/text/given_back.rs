@@ -12,7 +12,7 @@ pub(super) fn came_back(back: &GivenBack, user: &mut dyn FnMut(Uid) -> String) -
     if let Some(Parts { anon, file, shmem, swap }) = back.parts {
         let _ = write!(text, ". It had Anon={anon}, File={file}, Shmem={shmem}, Swap={swap}");
     }
-    let _ = write!(text, ". Expected back: {}", back.expected);
+    let _ = write!(text, ". Expected back: at least {}", back.expected);
     match (back.by_cgroup(), back.before, back.after) {
         (Some(came), _, _) => {
             let _ = write!(text, ", came back: {came}, by its cgroup");
