@@ -27,6 +27,9 @@ const PACKAGES: [&str; 16] = [
     "libquadmath0",
 ];
 
+/// The names and versions of the unpacked packages, in their folder.
+const VERSIONS: &str = "versions.txt";
+
 fn folder() -> PathBuf {
     workspace::root().join("target/tools/real")
 }
@@ -40,6 +43,12 @@ pub(crate) fn found() -> Option<PathBuf> {
 /// The file to which the tests add the lines of their table.
 pub(crate) fn table() -> PathBuf {
     workspace::root().join("target/tools/real-software.txt")
+}
+
+/// The names and versions of the unpacked packages.
+pub(crate) fn versions() -> Vec<String> {
+    let versions = fs::read_to_string(folder().join(VERSIONS)).unwrap_or_default();
+    versions.lines().map(str::to_owned).collect()
 }
 
 /// Downloads and unpacks what is missing.
@@ -57,9 +66,14 @@ pub(crate) fn fetch() -> Result<()> {
     fs::create_dir_all(&archives).with_context(|| format!("cannot make {}", archives.display()))?;
     shell::run(Command::new("apt-get").arg("download").args(PACKAGES).current_dir(&archives))
         .context("the packages could not be downloaded; `apt-get update` brings the lists up to date")?;
+    let mut versions = String::new();
     for archive in fs::read_dir(&archives)? {
-        shell::run(Command::new("dpkg").arg("-x").arg(archive?.path()).arg(&draft))?;
+        let archive = archive?.path();
+        shell::run(Command::new("dpkg").arg("-x").arg(&archive).arg(&draft))?;
+        let show = ["--show", "--showformat=${Package} ${Version}\\n"];
+        versions += &shell::read(Command::new("dpkg-deb").args(show).arg(&archive))?;
     }
+    fs::write(draft.join(VERSIONS), versions)?;
     fs::remove_dir_all(&archives)?;
     let _ = fs::remove_dir_all(folder());
     fs::rename(&draft, folder()).context("cannot put the packages into their place")

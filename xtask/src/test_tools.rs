@@ -45,14 +45,29 @@ fn promtool() -> Option<PathBuf> {
     if shell::is_executable(&unpacked) { Some(unpacked) } else { shell::find("promtool") }
 }
 
-/// The programs of a PostgreSQL server as Debian installs them. Setup installs none: the package would start a cluster.
+/// The folder into which `cargo xtask setup` unpacks a PostgreSQL server. As packages its programs would start a cluster.
+pub(crate) fn unpacked_postgres() -> PathBuf {
+    workspace::root().join("target/tools/postgresql")
+}
+
+/// The programs of a PostgreSQL server, as Debian installs them or as setup unpacks them.
 fn postgres() -> Option<PathBuf> {
-    let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?;
-    let programs = versions.filter_map(|entry| Some(entry.ok()?.path().join("bin")));
-    let complete = |folder: &PathBuf| {
-        ["postgres", "initdb", "psql"].iter().all(|name| shell::is_executable(&folder.join(name)))
+    let roots = [PathBuf::from("/"), unpacked_postgres()];
+    roots.into_iter().find_map(|root| {
+        let versions = std::fs::read_dir(root.join("usr/lib/postgresql")).ok()?;
+        let programs = versions.filter_map(|entry| Some(entry.ok()?.path().join("bin")));
+        programs.filter(|folder| runs_postgres(folder)).max()
+    })
+}
+
+/// Whether all programs are there, with their libraries.
+fn runs_postgres(folder: &Path) -> bool {
+    let runs = |name: &str| {
+        let mut command = Command::new(folder.join(name));
+        command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
     };
-    programs.filter(complete).max()
+    ["postgres", "initdb", "psql"].into_iter().all(runs)
 }
 
 /// The system's Python, for which there are packages, or another one.

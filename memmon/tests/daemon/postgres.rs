@@ -17,6 +17,7 @@ use crate::common::{
     log::{SOURCES, config},
     processes_of,
 };
+use crate::real::{Group, rss};
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
@@ -29,7 +30,19 @@ struct Cluster<'a> {
     user: &'a TestUser,
     folder: tempfile::TempDir,
     server: Child,
+    group: Group,
 }
+
+/// The limit of these tests.
+const LIMIT: u64 = 64 << 20;
+
+/// No SIGKILL: the server takes one for a crash, and ends every session.
+const LIMIT_OF_64_MIB: [(&str, &str); 4] = [
+    ("thresholds.ram_gb_threshold", "0.0625"),
+    ("termination.grace", "10"),
+    ("termination.hard_ceiling", "0"),
+    ("termination.reserve_percent", "0"),
+];
 
 /// The folder of PostgreSQL's programs.
 fn programs() -> PathBuf {
@@ -45,14 +58,17 @@ impl<'a> Cluster<'a> {
         let mut init = Self::program(user, "initdb", folder.path());
         init.args(["--auth=trust", "--username=test", "--no-sync", "--pgdata"]).arg(&data);
         assert!(init.stdout(Stdio::null()).status().unwrap().success(), "initdb");
-        let mut server = Self::program(user, "postgres", folder.path());
+        let (mut server, group) = (Self::program(user, "postgres", folder.path()), Group::new("postgres"));
+        let entry = group.entry();
+        // SAFETY: write(2) alone, nothing is allocated.
+        unsafe { server.pre_exec(move || (&entry).write_all(b"0")) };
         server.arg("-D").arg(&data).arg("-k").arg(folder.path());
         for setting in ["listen_addresses=", "shared_buffers=128MB", "fsync=off", "autovacuum=off", "jit=off"]
         {
             server.args(["-c", setting]);
         }
         let server = server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let cluster = Self { user, folder, server };
+        let cluster = Self { user, folder, server, group };
         eventually("the server", || cluster.query("select 1").is_some());
         let table = "create table t as select g, repeat('x', 1000) as v from generate_series(1, 75000) g; \
                      create index on t (g); analyze t; checkpoint";
@@ -123,23 +139,9 @@ impl Drop for Cluster<'_> {
     }
 }
 
-/// Resident memory of a process.
-fn rss(pid: u32) -> u64 {
-    let kib = crate::common::status_field(pid, "VmRSS:").unwrap_or_default();
-    kib.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default() << 10
-}
-
 #[test]
 #[ignore = "kernel: needs root, kernel BTF and MEMMON_POSTGRES: the folder of a PostgreSQL server's programs"]
 fn backends_share_their_buffers_and_only_one_with_memory_of_its_own_is_ended() {
-    const LIMIT: u64 = 64 << 20;
-    // No SIGKILL: the server takes one for a crash, and ends every session.
-    let limit = [
-        ("thresholds.ram_gb_threshold", "0.0625"),
-        ("termination.grace", "10"),
-        ("termination.hard_ceiling", "0"),
-        ("termination.reserve_percent", "0"),
-    ];
     for source in SOURCES {
         let user = TestUser::claim();
         let cluster = Cluster::start(&user);
@@ -147,7 +149,7 @@ fn backends_share_their_buffers_and_only_one_with_memory_of_its_own_is_ended() {
         for (_, pid) in &readers {
             assert!(rss(*pid) > LIMIT, "backend {pid} has only {} resident", rss(*pid));
         }
-        let daemon = Daemon::start(&config(&user, &limit), &["--source", source]);
+        let daemon = Daemon::start(&config(&user, &LIMIT_OF_64_MIB), &["--source", source]);
         // The eldest of the four; the others share their buffers with it, and were forked as it was.
         let told = daemon.told("uncharged", readers[0].1);
         assert!(told["charged_bytes"].as_u64().unwrap() < 16 << 20, "{told}");
@@ -175,4 +177,58 @@ fn backends_share_their_buffers_and_only_one_with_memory_of_its_own_is_ended() {
         drop(cluster);
         eventually("the cluster's end", || processes_of(user.uid).is_empty());
     }
+}
+
+/// Asserts that a backend that sorts in memory, and the only one that has touched the shared buffers, give back what they are
+/// charged with.
+#[test]
+#[ignore = "kernel: needs root, kernel BTF, real software and MEMMON_POSTGRES"]
+fn backends_give_back_what_they_are_charged_with() {
+    let user = TestUser::claim();
+    let cluster = Cluster::start(&user);
+    let end = |mut session: Child| {
+        let _ = session.kill();
+        let _ = session.wait();
+    };
+    // It has loaded the table, and is the only one that has read it.
+    let (session, pid) = cluster.reader();
+    let daemon = Daemon::start(&config(&user, &LIMIT_OF_64_MIB), &["--source", SOURCES[0]]);
+    daemon.told("uncharged", pid);
+    daemon.scanned();
+    assert!(daemon.every("killing").is_empty());
+    daemon.stop();
+    cluster.group.row("PostgreSQL 15: the only reader of a table", "left alone", pid, || end(session));
+    let readers: Vec<_> = (0..4).map(|_| cluster.reader()).collect();
+    for (at, (session, pid)) in readers.into_iter().enumerate() {
+        let what = format!("PostgreSQL 15: one of {} readers of a table", 4 - at);
+        cluster.group.row(&what, "left alone", pid, || end(session));
+    }
+
+    let (mut session, pid) = cluster.reader();
+    // Nothing is printed, as nobody reads it any more.
+    let sort = "set work_mem='400MB'; begin; declare c cursor for select g from generate_series(1, 1500000) g order by -g; \
+                move 1 in c;\n";
+    session.stdin.as_mut().unwrap().write_all(sort.as_bytes()).unwrap();
+    let mut last = 0;
+    eventually("a sort that is done", || {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let now = crate::common::status_field(pid, "RssAnon:").unwrap_or_default();
+        let now =
+            now.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default() << 10;
+        now > LIMIT && std::mem::replace(&mut last, now) == now
+    });
+    cluster.group.row("PostgreSQL 15: a reader that sorts in memory", "SIGTERM", pid, || {
+        let daemon = Daemon::start(&config(&user, &LIMIT_OF_64_MIB), &["--source", SOURCES[0]]);
+        daemon.told("terminated", pid);
+        assert_eq!(daemon.every("killing").len(), 1);
+        daemon.stop();
+    });
+    end(session);
+    assert_eq!(
+        cluster.query("select count(*) from t").as_deref(),
+        Some("75000"),
+        "the cluster has not crashed"
+    );
+    drop(cluster);
+    eventually("the cluster's end", || processes_of(user.uid).is_empty());
 }

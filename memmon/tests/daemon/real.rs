@@ -34,10 +34,10 @@ const LIMIT: u64 = 64 << 20;
 const LIMIT_OF_64_MIB: (&str, &str) = ("thresholds.ram_gb_threshold", "0.0625");
 
 /// A memory cgroup for one program and its children.
-struct Group(PathBuf);
+pub(crate) struct Group(PathBuf);
 
 impl Group {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let root = Path::new("/sys/fs/cgroup");
         let root = if root.join("memory").is_dir() { root.join("memory") } else { root.to_owned() };
         let group = root.join(format!("memmon-test-{name}-{}", std::process::id()));
@@ -56,11 +56,16 @@ impl Group {
         amount("anon").or_else(|| amount("rss")).unwrap() + amount("shmem").unwrap()
     }
 
+    /// The file to which a process writes `0` to enter.
+    pub(crate) fn entry(&self) -> File {
+        File::options().write(true).open(self.0.join("cgroup.procs")).unwrap()
+    }
+
     /// Has the command run in it, as the user, and end with the test.
     fn run(&self, command: &mut Command, user: &TestUser) {
-        let (procs, uid) = (File::options().write(true).open(self.0.join("cgroup.procs")).unwrap(), user.uid);
+        let (entry, uid) = (self.entry(), user.uid);
         let prepare = move || {
-            (&procs).write_all(b"0")?;
+            (&entry).write_all(b"0")?;
             setgroups(&[])?;
             setgid(Gid::from_raw(uid))?;
             setuid(Uid::from_raw(uid))?;
@@ -70,6 +75,35 @@ impl Group {
         };
         // SAFETY: system calls only, nothing is allocated.
         unsafe { command.pre_exec(prepare) };
+    }
+
+    /// Compares the charged memory of a process with what its end gives back, and adds a line to the table. `end` ends it.
+    pub(crate) fn row(&self, what: &str, verdict: &str, pid: u32, end: impl FnOnce()) {
+        let (resident, charged, before) = (rss(pid), charged(pid), self.memory());
+        end();
+        eventually("its end", || is_dead(pid));
+        // The kernel sums up the figures of the processors every two seconds.
+        let close = |back: u64| charged.abs_diff(back) <= (charged.max(back) / 20).max(4 << 20);
+        let mut back = 0;
+        for _ in 0..60 {
+            back = before.saturating_sub(self.memory());
+            if close(back) {
+                break;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        let row = format!(
+            "{what:<40} {:>8.1} {:>8.1} {:>8.1}   {verdict}\n",
+            mib(resident),
+            mib(charged),
+            mib(back)
+        );
+        if let Some(table) = std::env::var_os("MEMMON_REAL_TABLE") {
+            let mut table = File::options().append(true).create(true).open(table).unwrap();
+            table.write_all(row.as_bytes()).unwrap();
+        }
+        assert!(close(back), "charged and given back differ by more than 5 % and 4 MiB: {row}");
     }
 }
 
@@ -125,36 +159,15 @@ impl Software {
         });
     }
 
-    /// The memory that the end of a process gave back; `end` ends it, and its charged memory is compared with that.
+    /// [`Group::row`] for the program itself or a process that it has started.
     fn row(&mut self, what: &str, verdict: &str, pid: u32, end: impl FnOnce()) {
-        let (resident, charged, before) = (rss(pid), charged(pid), self.group.memory());
-        end();
-        if pid == self.pid() {
-            self.child.wait().unwrap();
-        }
-        eventually("its end", || is_dead(pid));
-        // The kernel sums up the figures of the processors every two seconds.
-        let close = |back: u64| charged.abs_diff(back) <= (charged.max(back) / 20).max(4 << 20);
-        let mut back = 0;
-        for _ in 0..60 {
-            back = before.saturating_sub(self.group.memory());
-            if close(back) {
-                break;
+        let Self { child, group, .. } = self;
+        group.row(what, verdict, pid, || {
+            end();
+            if pid == child.id() {
+                child.wait().unwrap();
             }
-            thread::sleep(Duration::from_millis(50));
-        }
-        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        let row = format!(
-            "{what:<40} {:>8.1} {:>8.1} {:>8.1}   {verdict}\n",
-            mib(resident),
-            mib(charged),
-            mib(back)
-        );
-        if let Some(table) = std::env::var_os("MEMMON_REAL_TABLE") {
-            let mut table = File::options().append(true).create(true).open(table).unwrap();
-            table.write_all(row.as_bytes()).unwrap();
-        }
-        assert!(close(back), "charged and given back differ by more than 5 % and 4 MiB: {row}");
+        });
     }
 }
 
@@ -171,7 +184,7 @@ impl Drop for Software {
     }
 }
 
-fn rss(pid: u32) -> u64 {
+pub(crate) fn rss(pid: u32) -> u64 {
     let kib = crate::common::status_field(pid, "VmRSS:").unwrap_or_default();
     kib.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default() << 10
 }
@@ -179,7 +192,7 @@ fn rss(pid: u32) -> u64 {
 fn charged(pid: u32) -> u64 {
     let root = ProcRoot::real().unwrap().onlooking().measuring(Measure::Charged);
     let process = root.confirm(memmon::model::Pid(pid), None, Bytes(LIMIT), &Accuracy::StatmExact).unwrap();
-    process.charged().0
+    process.gives_back().0
 }
 
 /// A folder on a disk that the user may write to, which is removed at the end.
@@ -332,13 +345,16 @@ fn workers_of_a_python_pool_are_charged_for_their_own_memory_only() {
     const SCRIPT: &str = "
 import multiprocessing, os, sys, time
 data = bytearray(b'x') * (80 << 20)
+def say(text):
+    # One write for a whole line, as others write as well.
+    os.write(1, (text + '\\n').encode())
 def start():
     sum(data[::4096])
-    print(os.getpid())
+    say(str(os.getpid()))
 def grow():
     global own
     own = bytearray(b'y') * (90 << 20)
-    print('grown', os.getpid())
+    say(f'grown {os.getpid()}')
     time.sleep(3600)
 pool = multiprocessing.get_context('fork').Pool(3, start)
 sys.stdin.readline()

@@ -22,6 +22,7 @@ pub(crate) fn gather(lists: Lists) -> Result<Facts> {
         tmux: shell::find("tmux").is_some(),
         openssl: shell::find("openssl").is_some(),
         promtool: test_tools::value("MEMMON_PROMTOOL").is_some(),
+        postgres: test_tools::value("MEMMON_POSTGRES").is_some(),
         smtpd: test_tools::value("MEMMON_SMTPD_PYTHON").is_some(),
         system_clippy: toolchain::system_clippy().is_some(),
         packages,

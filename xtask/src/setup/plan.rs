@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, process::Command};
 
+use super::postgres;
 use crate::{
     cargo_tools::Tool,
     shell, test_tools,
@@ -76,6 +77,8 @@ pub(crate) struct Facts {
     pub(crate) openssl: bool,
     /// Whether Prometheus' promtool, which checks memmon's metrics, is installed.
     pub(crate) promtool: bool,
+    /// Whether there are the programs of a PostgreSQL server.
+    pub(crate) postgres: bool,
     /// Whether there is a Python with an SMTP server.
     pub(crate) smtpd: bool,
     /// Whether there is the system's clippy, which reads the system's core for BPF.
@@ -91,7 +94,8 @@ pub(crate) fn packages_of_interest() -> Vec<String> {
     let others = ["rust-clippy", "libzstd-dev", "zlib1g-dev", "bpftool", "mandoc", "tmux", "openssl"];
     let test_tools = ["prometheus", "python3-aiosmtpd"];
     let llvm = LLVMS.into_iter().flat_map(|version| llvm_packages(version).into_iter());
-    named.into_iter().chain(others).chain(test_tools).map(str::to_owned).chain(llvm).collect()
+    let named = named.into_iter().chain(others).chain(test_tools).map(str::to_owned);
+    named.chain(llvm).chain(postgres::packages_of_interest()).collect()
 }
 
 /// One step of the plan.
@@ -101,8 +105,8 @@ pub(crate) enum Step {
     AptUpdate,
     /// Install packages through apt.
     AptInstall(Vec<String>),
-    /// Unpack a package's files below target/: nothing is installed, and no service of it starts.
-    Unpack { package: &'static str, into: PathBuf },
+    /// Unpack the files of packages below target/: nothing is installed, and no service of theirs starts.
+    Unpack { packages: Vec<String>, into: PathBuf },
     /// Install rustup's nightly with the source of core.
     RustupNightly,
     /// Build bpf-linker with the installed LLVM of that version.
@@ -119,7 +123,7 @@ impl Step {
         match self {
             Self::AptUpdate => "bring apt's lists of packages up to date".to_owned(),
             Self::AptInstall(packages) => format!("install {} packages through apt", packages.len()),
-            Self::Unpack { package, .. } => format!("unpack {package} below target/"),
+            Self::Unpack { packages, .. } => format!("unpack {} below target/", packages.join(" and ")),
             Self::RustupNightly => "install rustup's nightly".to_owned(),
             Self::CargoLinker { llvm } => {
                 format!("build bpf-linker {LINKER} with LLVM {llvm}, which takes some minutes")
@@ -152,12 +156,13 @@ impl Step {
                 command = Command::new("apt-get");
                 command.args(["install", "--yes", "--no-install-recommends"]).args(packages);
             }
-            Self::Unpack { package, into } => {
-                let fetch = format!(
-                    "apt-get download {package} && dpkg-deb -x {package}_*.deb . && rm {package}_*.deb"
-                );
+            Self::Unpack { packages, into } => {
+                let (into, packages) = (into.display(), packages.join(" "));
+                let unpack = "for archive in *.deb; do dpkg-deb -x \"$archive\" . || exit 1; done";
                 command = Command::new("sh");
-                command.arg("-c").arg(format!("mkdir -p {0} && cd {0} && {fetch}", into.display()));
+                command.arg("-c").arg(format!(
+                    "mkdir -p {into} && cd {into} && apt-get download {packages} && {unpack} && rm *.deb"
+                ));
             }
             Self::RustupNightly => {
                 command = Command::new("rustup");
@@ -247,8 +252,18 @@ fn debian(facts: &Facts, for_tests: bool) -> Vec<Step> {
         packages.extend((!facts.tmux).then(|| "tmux".to_owned()));
         packages.extend((!facts.openssl).then(|| "openssl".to_owned()));
         packages.extend((!facts.smtpd).then(|| "python3-aiosmtpd".to_owned()));
-        let promtool = || Step::Unpack { package: "prometheus", into: test_tools::unpacked() };
+        let promtool =
+            || Step::Unpack { packages: vec!["prometheus".to_owned()], into: test_tools::unpacked() };
         rest.extend((!facts.promtool).then(promtool));
+        if !facts.postgres {
+            match postgres::packages(|name| available(facts, name).is_some()) {
+                Some((libraries, programs)) => {
+                    packages.extend(libraries);
+                    rest.push(Step::Unpack { packages: programs, into: test_tools::unpacked_postgres() });
+                }
+                None => rest.push(Step::ByHand(postgres::BY_HAND.to_owned())),
+            }
+        }
         packages.extend((!facts.system_clippy).then(|| system_clippy(facts, &packages)).flatten());
     }
 
@@ -380,6 +395,9 @@ fn by_hand(facts: &Facts, for_tests: bool) -> Vec<Step> {
     }
     if for_tests && !facts.promtool {
         add("install promtool (Prometheus), or name it in MEMMON_PROMTOOL".to_owned());
+    }
+    if for_tests && !facts.postgres {
+        add(postgres::BY_HAND.to_owned());
     }
     if for_tests && !facts.smtpd {
         add("install aiosmtpd for python3, or name a Python that has it in MEMMON_SMTPD_PYTHON".to_owned());

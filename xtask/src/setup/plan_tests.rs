@@ -14,6 +14,8 @@ pub(in crate::setup) fn bookworm() -> Facts {
             "libstd-rust-dev-bpf" | "llvm-21-dev" | "libpolly-21-dev" | "llvm-23-dev" | "libpolly-23-dev" => {
                 None
             }
+            "libicu76" | "libldap2" | "libreadline8t64" => None,
+            _ if ["-16", "-17", "-18"].iter().any(|version| name.ends_with(version)) => None,
             _ => Some("1"),
         };
         (name, Package { candidate: candidate.map(str::to_owned), ..Package::default() })
@@ -28,6 +30,7 @@ pub(in crate::setup) fn bookworm() -> Facts {
         tmux: true,
         openssl: true,
         promtool: true,
+        postgres: true,
         smtpd: true,
         system_clippy: false,
         packages: packages.collect(),
@@ -311,21 +314,31 @@ fn only_objcopy_is_missing() {
 #[test]
 fn what_tests_talk_to_is_there_for_tests_only() {
     let facts = Facts { found: complete(), bpftool: true, system_clippy: true, ..bookworm() };
-    let facts = Facts { openssl: false, promtool: false, smtpd: false, ..facts };
+    let facts = Facts { openssl: false, promtool: false, postgres: false, smtpd: false, ..facts };
     assert_eq!(plan(&facts, false), []);
     let folder = test_tools::unpacked();
     let folder = folder.display();
+    let postgres = test_tools::unpacked_postgres();
+    let unpack = "for archive in *.deb; do dpkg-deb -x \"$archive\" . || exit 1; done && rm *.deb";
     let expected = [
         UPDATE.to_owned(),
-        "apt-get install --yes --no-install-recommends openssl python3-aiosmtpd".to_owned(),
+        "apt-get install --yes --no-install-recommends openssl python3-aiosmtpd libpq5 libicu72 libxml2 \
+         libldap-2.5-0 libgssapi-krb5-2 libpam0g libreadline8 liblz4-1 libzstd1 libnuma1 liburing2"
+            .to_owned(),
+        format!("sh -c 'mkdir -p {folder} && cd {folder} && apt-get download prometheus && {unpack}'"),
         format!(
-            "sh -c 'mkdir -p {folder} && cd {folder} && apt-get download prometheus && dpkg-deb -x prometheus_*.deb . \
-             && rm prometheus_*.deb'"
+            "sh -c 'mkdir -p {0} && cd {0} && apt-get download postgresql-15 postgresql-client-15 && {unpack}'",
+            postgres.display()
         ),
     ];
     assert_eq!(lines(&facts, true), expected);
+    // A system without these packages.
+    let mut other = facts.clone();
+    other.packages.retain(|name, _| !name.starts_with("postgresql-"));
+    let hint = "install the programs of a PostgreSQL server, or name their folder in MEMMON_POSTGRES";
+    assert_eq!(lines(&other, true).last().map(String::as_str), Some(hint));
     // Unpacking needs no root, but updating the lists does.
-    let facts = Facts { openssl: true, smtpd: true, ..facts };
+    let facts = Facts { openssl: true, smtpd: true, postgres: true, ..facts };
     let steps = plan(&facts, true);
     assert_eq!(steps.iter().map(Step::needs_root).collect::<Vec<_>>(), [true, false]);
     let facts = Facts { family: Family::Fedora, ..facts };

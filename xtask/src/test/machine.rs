@@ -11,8 +11,7 @@ pub(super) const KERNEL: &str = "kernel:";
 /// What a test's reason says that only runs with `--real`.
 pub(super) const REAL: &str = "real software";
 /// A reason that names everything that CI must have.
-pub(super) const EVERYTHING: &str =
-    "kernel: needs root, kernel BTF, bpftool, mandoc, tmux, openssl, MEMMON_PROMTOOL and MEMMON_SMTPD_PYTHON";
+pub(super) const EVERYTHING: &str = "kernel: needs root, kernel BTF, bpftool, mandoc, tmux, openssl, MEMMON_PROMTOOL, MEMMON_SMTPD_PYTHON and MEMMON_POSTGRES";
 
 /// The type information of the running kernel.
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";

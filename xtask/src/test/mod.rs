@@ -2,6 +2,7 @@
 
 mod machine;
 mod outcome;
+mod versions;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -133,6 +134,7 @@ fn real(object: &Result<(), String>, machine: &Machine, total: &mut Total) -> Re
     selection.extend(object.is_err().then_some("--no-default-features"));
     variant(&selection, &["real::", "postgres::"].map(str::to_owned), machine, total, true)?;
     let rows = fs::read_to_string(&table).unwrap_or_default();
+    println!("\nwith {}", versions::of_real_software().join(", "));
     println!("\n{:<40} {:>8} {:>8} {:>8}   verdict", "MiB", "RSS", "charged", "back");
     print!("{rows}");
     Ok(())
