@@ -263,6 +263,8 @@ mod tests {
         [scope]
         uids                  = ["5000-6000", "1000"]
 
+        # no [machine]: memmon does not ask whether the machine is short of memory
+
         [kernel]
         source                = "auto"
         # max_processes: as many as kernel.pid_max allows

@@ -12,6 +12,7 @@ use crate::{
     policy::{
         ArgPatterns, CgroupPatterns, ExePatterns, LimitRule, Matcher, NamePatterns, RuleLimit, Rules, Scope,
         Strike, SumRule, UidRanges, UnitPatterns,
+        machine::{Levels, MachineLimits},
     },
 };
 
@@ -25,6 +26,7 @@ pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut d
         dry_run,
         awaits_enable: _,
         log,
+        machine,
         kernel,
         termination,
         status,
@@ -78,6 +80,10 @@ pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut d
     if let Some(cgroups) = &scope.cgroups {
         key(out, "cgroups", list(cgroups.entries().iter().map(|glob| quoted(glob))))?;
     }
+    match machine {
+        Some(machine) => write_machine(machine, out),
+        None => writeln!(out, "\n# no [machine]: memmon does not ask whether the machine is short of memory"),
+    }?;
     section(out, "kernel")?;
     key(out, "source", quoted(kernel.source.as_str()))?;
     match kernel.max_processes {
@@ -105,6 +111,27 @@ pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut d
     key(out, "textfile", quoted(textfile))?;
     key(out, "listen", quoted(&metrics.listen.as_ref().map(ToString::to_string).unwrap_or_default()))?;
     write_notify(notify, users, out)
+}
+
+fn write_machine(machine: &MachineLimits, out: &mut dyn Write) -> io::Result<()> {
+    let levels = |levels: &Levels| {
+        let Levels { available_percent, available, swap_free_percent, pressure_some, pressure_full } = levels;
+        let shown = |percent: &Option<f64>| percent.unwrap_or(0.0).to_string();
+        [
+            ("available_percent", shown(available_percent)),
+            ("available_gb", available.map_or_else(|| "0".to_owned(), gigabytes)),
+            ("swap_free_percent", shown(swap_free_percent)),
+            ("pressure_some", shown(pressure_some)),
+            ("pressure_full", shown(pressure_full)),
+        ]
+    };
+    section(out, "machine")?;
+    for (name, value) in levels(&machine.act) {
+        key(out, name, value)?;
+    }
+    let warn: Vec<_> =
+        levels(&machine.warn).into_iter().map(|(name, value)| format!("{name} = {value}")).collect();
+    key(out, "warn", format!("{{ {} }}", warn.join(", ")))
 }
 
 fn write_rule(rule: &LimitRule, sum: Option<(Per, Strike)>, out: &mut dyn Write) -> io::Result<()> {
@@ -252,6 +279,7 @@ mod tests {
                 { ram_percent_threshold = 0.5, ram_gb_threshold = 0.1 },
             ]
             scope = { users = ["alice"], uids = ["5-7"], cgroups = ["/a/**"] }
+            machine = { available_percent = 0, available_gb = 0.75, swap_free_percent = 0, warn = { available_gb = 2, pressure_some = 3.5 } }
             kernel = { source = "proc", max_processes = 99 }
             termination = { grace = 1.5, repeat_limit = 0, repeat_window = 2.5, repeat_backoff = 3, reclaim = false, hard_ceiling = 0, reserve_percent = 1.5 }
             log = { format = "json", level = "debug" }

@@ -54,6 +54,7 @@ pub(super) fn write(
     let limit = match limit {
         Limit::Percent => "ram_percent_threshold",
         Limit::Gb => "ram_gb_threshold",
+        Limit::Machine => "[machine]",
     };
     let total = running.memory.total;
     let over = running.over(bytes);

@@ -12,6 +12,7 @@ mod foreign;
 mod fragments;
 mod hints;
 mod limits;
+mod machine;
 mod matcher;
 mod metrics;
 mod notify;

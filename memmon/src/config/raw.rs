@@ -21,6 +21,8 @@ pub(super) struct Typed {
     pub(super) rules: Vec<(Rule, Range<usize>)>,
     /// With the place of its heading if it is empty, because that is not the same as none.
     pub(super) scope: (Scope, Option<Range<usize>>),
+    /// With the place of its heading if it is empty, because that is not the same as none.
+    pub(super) machine: (Machine, Option<Range<usize>>),
     pub(super) kernel: Kernel,
     pub(super) termination: Termination,
     pub(super) log: Log,
@@ -101,6 +103,34 @@ pub(super) struct Scope {
     pub(super) users: Option<List<String>>,
     pub(super) uids: Option<List<String>>,
     pub(super) cgroups: Option<List<String>>,
+}
+
+/// `[machine]`.
+#[derive(Debug)]
+pub(super) struct Machine {
+    pub(super) levels: Levels,
+    pub(super) warn: Option<Levels>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Levels {
+    pub(super) available_percent: Option<Spanned<f64>>,
+    pub(super) available_gb: Option<Spanned<f64>>,
+    pub(super) swap_free_percent: Option<Spanned<f64>>,
+    pub(super) pressure_some: Option<Spanned<f64>>,
+    pub(super) pressure_full: Option<Spanned<f64>>,
+}
+
+impl Levels {
+    /// Whether no key is there.
+    pub(super) const fn is_empty(&self) -> bool {
+        let Self { available_percent, available_gb, swap_free_percent, pressure_some, pressure_full } = self;
+        available_percent.is_none()
+            && available_gb.is_none()
+            && swap_free_percent.is_none()
+            && pressure_some.is_none()
+            && pressure_full.is_none()
+    }
 }
 
 #[derive(Debug)]
@@ -199,7 +229,7 @@ pub(super) fn read(mut document: Document<'_>, problems: &mut Problems<'_>) -> T
     let rules = document.sections("rule", problems, |section| Rule {
         name: section.take("name", &STRING),
         matcher: matcher(section),
-        not: section.take_table("not", matcher),
+        not: section.take_table("not", "names = [\"…\"]", matcher),
         per: section.take("per", &STRING),
         strike: section.take("strike", &STRING),
         gb: section.take("gb", &NUMBER),
@@ -214,6 +244,10 @@ pub(super) fn read(mut document: Document<'_>, problems: &mut Problems<'_>) -> T
         users: section.take_list("users", &STRING),
         uids: section.take_list("uids", &STRING),
         cgroups: section.take_list("cgroups", &STRING),
+    });
+    let machine = document.section("machine", problems, |section| Machine {
+        levels: levels(section),
+        warn: section.take_table("warn", "available_percent = 10", levels),
     });
     let (kernel, _) = document.section("kernel", problems, |section| Kernel {
         source: section.take("source", &STRING),
@@ -264,12 +298,23 @@ pub(super) fn read(mut document: Document<'_>, problems: &mut Problems<'_>) -> T
         schedule,
         rules,
         scope,
+        machine,
         kernel,
         termination,
         log,
         status,
         metrics,
         notify,
+    }
+}
+
+fn levels(section: &mut Section<'_, '_, '_>) -> Levels {
+    Levels {
+        available_percent: section.take("available_percent", &NUMBER),
+        available_gb: section.take("available_gb", &NUMBER),
+        swap_free_percent: section.take("swap_free_percent", &NUMBER),
+        pressure_some: section.take("pressure_some", &NUMBER),
+        pressure_full: section.take("pressure_full", &NUMBER),
     }
 }
 

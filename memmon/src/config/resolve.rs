@@ -84,6 +84,7 @@ pub(super) fn settings(
         schedule,
         rules,
         scope,
+        machine,
         kernel,
         termination,
         log,
@@ -126,6 +127,7 @@ pub(super) fn settings(
     let whitelist = reader.whitelist(whitelist);
     let (own_rules, sums) = reader.rules(rules);
     let scope = reader.scope(scope);
+    let machine = reader.machine(machine);
     if let Some(span) = names_at {
         reader.warn_of_names_that_fell_away(&span, &whitelist, &scope);
     }
@@ -197,6 +199,7 @@ pub(super) fn settings(
             dry_run,
             awaits_enable: false,
             log,
+            machine,
             kernel,
             termination,
             status,

@@ -10,7 +10,7 @@ use super::notify::Notify;
 use super::schedule::{Pace, Schedule};
 use crate::{
     model::{Bytes, GearChoice, SourceChoice, seconds::as_seconds},
-    policy::Rules,
+    policy::{Rules, machine::MachineLimits},
 };
 
 /// Everything an administrator decides, checked and with the defaults filled in.
@@ -32,6 +32,8 @@ pub struct Settings {
     pub awaits_enable: bool,
     /// Where to tell what happens.
     pub log: Log,
+    /// `[machine]`: when the machine is short of memory; none: memmon does not ask.
+    pub machine: Option<MachineLimits>,
     /// How to watch.
     pub kernel: Kernel,
     /// How to terminate.

@@ -37,7 +37,7 @@ log_file = "/var/log/memory_monitor.log"
 enable_syslog = true
 "#;
 
-fn parsed(text: &str) -> Loaded {
+pub(super) fn parsed(text: &str) -> Loaded {
     parse(text, Path::new("config.toml"), &USERS).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -71,6 +71,7 @@ fn the_defaults_are_those_of_v1() {
         dry_run,
         awaits_enable: _,
         log,
+        machine,
         kernel,
         termination,
         status,
@@ -105,6 +106,7 @@ fn the_defaults_are_those_of_v1() {
             command_lines: true,
         }
     );
+    assert_eq!(machine, None);
     assert_eq!(metrics, Metrics::default());
     assert_eq!(
         notify,
@@ -225,10 +227,13 @@ fn what_has_no_effect_alone_is_warned_of() {
 fn what_is_commented_out_in_the_shipped_file_is_right_too() {
     let text = SHIPPED
         .replace("\n# [scope]\n", "\n[scope]\n")
+        .replace("\n# [machine]\n", "\n[machine]\n")
         .replace("\n# [[schedule]]\n", "\n[[schedule]]\n")
         .replace("\n# [[rule]]\n", "\n[[rule]]\n");
     let schedule = ["days", "from", "to", "check_interval", "ram_percent_threshold", "ram_gb_threshold"];
     let rule = ["name", "names", "not", "gb", "for", "per", "action", "grace"];
+    let machine =
+        ["available_percent", "available_gb", "swap_free_percent", "pressure_some", "pressure_full", "warn"];
     let text = [
         "users",
         "uids",
@@ -248,8 +253,10 @@ fn what_is_commented_out_in_the_shipped_file_is_right_too() {
     .iter()
     .chain(&schedule)
     .chain(&rule)
+    .chain(&machine)
     .fold(text, |text, key| text.replace(&format!("\n# {key} ="), &format!("\n{key} =")));
-    let Settings { rules, kernel, schedule, metrics, .. } = parsed(&text).settings;
+    let Settings { rules, machine, kernel, schedule, metrics, .. } = parsed(&text).settings;
+    assert_eq!(machine, parsed("machine.available_percent = 5").settings.machine);
     assert_eq!(rules.scope.uids.expect("given").to_string(), "1000-59999, 1000, 47001");
     assert_eq!(rules.scope.cgroups.expect("given").entries(), ["/user.slice/**"]);
     assert_eq!(rules.rules[0].name.as_str(), "browsers");

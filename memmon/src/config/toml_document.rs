@@ -279,18 +279,18 @@ impl Section<'_, '_, '_> {
         (elements.is_empty() || !read.is_empty()).then(|| Spanned::new(value.span(), read))
     }
 
-    /// Takes `key`, a table inside of this section: what `read` makes of it.
+    /// Takes `key`, a table inside of this section: what `read` makes of it. `example`: what may be in it.
     pub(super) fn take_table<T>(
         &mut self,
         key: &'static str,
+        example: &str,
         read: impl FnOnce(&mut Section<'_, '_, '_>) -> T,
     ) -> Option<T> {
         self.known.push(Key { name: key, is_list: false });
         let value = self.rest.remove(key)?;
         let span = value.span();
         let DeValue::Table(table) = value.into_inner() else {
-            let help =
-                format!("write {key} = {{ names = [\"…\"] }}, with the keys that this section has, too");
+            let help = format!("write {key} = {{ {example} }}, with the keys that this section has, too");
             self.problems.add(span, format!("`{key}` is no table"), help);
             return None;
         };

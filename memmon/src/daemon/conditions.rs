@@ -21,6 +21,8 @@ pub(in crate::daemon) enum Degradation {
     NoStatus,
     /// The lock is not where a second memmon looks for it.
     NoLock,
+    /// The kernel does not wake memmon when processes wait for memory.
+    NoPressure,
     /// Reading a configuration takes long.
     LateReload,
 }

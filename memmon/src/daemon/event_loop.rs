@@ -20,7 +20,7 @@ use crate::daemon::engine::state::reports::Observer as _;
 use crate::daemon::host::fd_ready::{Readiness, readable};
 use crate::daemon::host::memory_trim::Startup;
 use crate::daemon::host::timer::{Pace, ticked};
-use crate::daemon::host::{oom_hardening, supervisor};
+use crate::daemon::host::{oom_hardening, pressure, supervisor};
 use crate::daemon::options::Options;
 use crate::daemon::reload::{self, Hangup, Loading};
 use crate::daemon::settings::Enforceable;
@@ -104,6 +104,7 @@ impl<'a> EventLoop<'a> {
         let kernel_events = self.engine.kernel().map(|kernel| Readiness::of(&kernel.wake_fd())).transpose();
         let kernel_events = kernel_events.context("cannot wait for the kernel")?;
         let mut grace_watch = interval(GRACE_WATCH);
+        let mut pressure = self.pressure();
         let beat = supervisor::heartbeat().map(Pace::new).transpose()?;
         let mut scans = self.scan_timer()?;
         let mut loading = Loading::default();
@@ -121,6 +122,7 @@ impl<'a> EventLoop<'a> {
             let grace = self.engine.victims().next_deadline().unwrap_or_else(|| Instant::now() + NEVER);
             let recheck = self.engine.next_recheck().unwrap_or_else(|| Instant::now() + NEVER);
             let sums = self.engine.next_sums().unwrap_or_else(|| Instant::now() + NEVER);
+            let machine = self.engine.next_machine_look().unwrap_or_else(|| Instant::now() + NEVER);
             let resume = self.engine.resume();
             tokio::select! {
                 // In this order: an end before anything new, exits before grace periods, a scan if nothing else waits.
@@ -136,6 +138,7 @@ impl<'a> EventLoop<'a> {
                     self.announcer.works(Degradation::LateReload);
                     if self.reload(loaded) {
                         scans = self.scan_timer()?;
+                        pressure = self.pressure();
                     }
                     if ready && !loading.is_under_way() {
                         supervisor::ready();
@@ -152,6 +155,11 @@ impl<'a> EventLoop<'a> {
                     self.engine.check_graces(Now::read());
                     grace_watch.reset();
                 }
+                ready = readable(pressure.as_ref()) => {
+                    ready?;
+                    self.engine.check_machine(Now::read());
+                }
+                () = time::sleep_until(machine.into()) => self.engine.check_machine(Now::read()),
                 ready = exits.readable() => {
                     ready?;
                     self.handle_exits()?;
@@ -213,6 +221,22 @@ impl<'a> EventLoop<'a> {
         self.restore_runtime_files();
         self.engine.scan(Now::read());
         self.announcer.board_mut().scanned(began);
+    }
+
+    /// Has the kernel wake memmon under pressure, if there is a `[machine]`. What is missing for that is reported.
+    fn pressure(&mut self) -> Option<Readiness> {
+        let trigger = self.engine.settings().machine.map(|_| pressure::trigger());
+        self.engine.woken_by_pressure(matches!(trigger, Some(Ok(_))));
+        self.announcer.works(Degradation::NoPressure);
+        match trigger? {
+            Ok(trigger) => Some(trigger),
+            Err(error) => {
+                self.announcer.degraded(Degradation::NoPressure, || {
+                    format!("the kernel does not wake memmon when processes wait for memory, so that memmon looks each second: {error}")
+                });
+                None
+            }
+        }
     }
 
     fn handle_exits(&mut self) -> anyhow::Result<()> {

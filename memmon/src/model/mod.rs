@@ -11,6 +11,7 @@ mod origin;
 mod process;
 mod rule_name;
 pub(crate) mod seconds;
+mod shortage;
 mod source;
 mod supervision;
 mod termination;
@@ -34,6 +35,7 @@ pub use process::{
     WantedFacts,
 };
 pub use rule_name::RuleName;
+pub use shortage::{Culprit, Group, MemoryFiles, Reason};
 pub use source::{Gear, GearChoice, Source, SourceChoice};
 pub use supervision::{Restarted, is_restarted};
 pub use termination::{Action, Cause, Crossed, ExitStatus, Record, Signal, Urgency};

@@ -283,6 +283,7 @@ impl Change {
                 let (percent, bytes) = match limit {
                     Limit::Percent => (*to, rules.limits.bytes()),
                     Limit::Gb => (rules.limits.percent(), bytes_of_gb(*to)),
+                    Limit::Machine => return None,
                 };
                 rules.limits = Limits::new(percent, bytes).ok()?;
             }
@@ -291,7 +292,7 @@ impl Change {
                 let RuleLimit::Own { percent, bytes } = &mut rule.limit else { return None };
                 match limit {
                     Limit::Percent if *to <= 100.0 => *percent = Some(*to),
-                    Limit::Percent => return None,
+                    Limit::Percent | Limit::Machine => return None,
                     Limit::Gb => *bytes = Some(bytes_of_gb(*to)),
                 }
             }

@@ -10,10 +10,12 @@
 
 mod baseline;
 mod order;
+mod pace;
 #[cfg(test)]
 mod properties;
 mod shortage;
 
 pub use baseline::Baseline;
-pub use order::{Candidate, Cause, Group, Order, Place, Standing, order};
-pub use shortage::{Levels, MachineLimits, Reason, Shortage};
+pub use order::{Candidate, Order, Place, Standing, gives_back, order};
+pub use pace::pause;
+pub use shortage::{Levels, MachineLimits, Shortage};

@@ -12,8 +12,9 @@ use serde::Serialize;
 
 pub use self::parts::{DryRunProgram, Launched, Level, Sink, Subject, SumPart, SumThen};
 use crate::model::{
-    Breach, Bytes, Doubt, Escaped, GivenBack, Name, Pid, ProcessId, Protection, Record, Signal, SumFigures,
-    SystemMemory, Uid, Uncharged, Unconfirmed, Urgency,
+    Breach, Bytes, Culprit, Doubt, Elsewhere, Escaped, GivenBack, MachineMemory, MemoryFiles, Name, Pid,
+    ProcessId, Protection, Reason, Record, Signal, SumFigures, SystemMemory, Uid, Uncharged, Unconfirmed,
+    Urgency,
     seconds::{as_seconds, as_seconds_if_any},
 };
 
@@ -56,6 +57,65 @@ pub enum Event {
         /// The machine's memory.
         #[serde(flatten)]
         memory: SystemMemory,
+    },
+    /// The machine has come near to a shortage of memory, or is short of it: a level of `[machine]` is reached.
+    MemoryLow {
+        /// The machine's memory.
+        #[serde(flatten)]
+        machine: MachineMemory,
+        /// The levels that are reached.
+        #[serde(serialize_with = "as_kinds")]
+        reasons: Vec<Reason>,
+        /// Whether they are those at which memmon ends a process, and not those for a warning.
+        acts: bool,
+    },
+    /// The machine is short of memory, and this process ends next: SIGTERM follows.
+    Culprit {
+        /// The process.
+        #[serde(flatten)]
+        subject: Subject,
+        /// What it is a part of.
+        #[serde(flatten)]
+        culprit: Culprit,
+        /// The memory that its end gives back at least.
+        #[serde(rename = "gives_back_bytes")]
+        gives_back: Bytes,
+        /// What of that came since the machine was well.
+        #[serde(rename = "growth_bytes")]
+        growth: Bytes,
+        /// How long ago that was.
+        #[serde(rename = "growth_seconds", serialize_with = "as_seconds")]
+        within: Duration,
+        /// The levels that are reached.
+        #[serde(serialize_with = "as_kinds")]
+        reasons: Vec<Reason>,
+        /// Whether no signal is sent.
+        dry_run: bool,
+    },
+    /// The machine is short of memory, and no process's end would help.
+    NoCulprit {
+        /// How much less memory is available than when the machine was well.
+        #[serde(rename = "lost_bytes")]
+        lost: Bytes,
+        /// What processes have grown by since.
+        #[serde(rename = "grown_bytes")]
+        grown: Bytes,
+        /// How long ago that was.
+        #[serde(rename = "growth_seconds", serialize_with = "as_seconds")]
+        within: Duration,
+        /// What memory that belongs to no process has grown by.
+        elsewhere: Elsewhere,
+        /// The file systems whose files are in memory, the largest first.
+        file_systems: Vec<MemoryFiles>,
+    },
+    /// The machine has enough memory again.
+    MemoryBack {
+        /// Its memory.
+        #[serde(flatten)]
+        memory: SystemMemory,
+        /// For how long it had not.
+        #[serde(rename = "lasted_seconds", serialize_with = "as_seconds")]
+        lasted: Duration,
     },
     /// A process that nothing protects has climbed near its limit.
     Approaching {
@@ -176,6 +236,9 @@ pub enum Event {
         limit: Bytes,
         /// Whether it had been sent SIGTERM.
         after_term: bool,
+        /// Whether it was to end because the machine was short of memory, and is not the one to end any more.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        relieved: bool,
     },
     /// A victim is left alone after all: the configuration asks for a dry run now.
     LetGo {
@@ -408,6 +471,11 @@ pub enum Event {
         /// Why: the signal's name, or an error.
         reason: String,
     },
+}
+
+/// Which levels: `available,swap_free`. The figures are those of the machine's memory.
+fn as_kinds<S: serde::Serializer>(reasons: &[Reason], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&reasons.iter().map(Reason::kind).collect::<Vec<_>>().join(","))
 }
 
 /// A path need not be UTF-8, and JSON must be.

@@ -6,9 +6,10 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use super::event::{DryRunProgram, Event, Launched, Level, Sink, Subject, SumPart, SumThen};
 use crate::model::{
-    Breach, Bytes, Cause, Doubt, ExitStatus, FreeAndShared, GivenBack, GroupKey, KeptObject, KeptWhy,
-    LeftBehind, Limit, Name, NameField, Parts, Pid, ProcessId, Protection, Record, RuleName, Signal,
-    StartTime, SumFigures, SystemMemory, Uid, Uncharged, Unconfirmed, Urgency, Workload,
+    Breach, Bytes, Cause, Culprit, Doubt, Elsewhere, ExitStatus, FreeAndShared, GivenBack, Group, GroupKey,
+    KeptObject, KeptWhy, LeftBehind, Limit, MachineMemory, MemoryFiles, Name, NameField, Parts, Pid,
+    Pressure, ProcessId, Protection, Reason, Record, RuleName, Signal, StartTime, SumFigures, SystemMemory,
+    Uid, Uncharged, Unconfirmed, Urgency, Workload,
 };
 
 /// v1's victim.
@@ -132,6 +133,28 @@ pub(super) fn samples() -> Vec<Event> {
         frozen: None,
         rss: state.is_none().then_some(gib(3)),
     };
+    let machine = MachineMemory {
+        memory: SystemMemory { total: gib(16), available: Bytes(Bytes::GIB / 2) },
+        swap_total: gib(8),
+        swap_free: Bytes(Bytes::GIB / 2),
+        elsewhere: Elsewhere { shmem: gib(1), slab: Bytes(Bytes::GIB / 2), hugetlb: Bytes::ZERO },
+        pressure: Some(Pressure { some: 40.0, full: 21.5 }),
+    };
+    let reasons = [
+        Reason::Available { available: machine.memory.available, level: Bytes(4 * Bytes::GIB / 5) },
+        Reason::SwapFree { percent: 6.25, level: 10.0 },
+        Reason::PressureSome { percent: 40.0, level: 30.0 },
+        Reason::PressureFull { percent: 21.5, level: 20.0 },
+    ];
+    let culprit = |group, dry_run| Event::Culprit {
+        subject: subject(),
+        culprit: Culprit { group, growth: gib(9), processes: 10 },
+        gives_back: gib(2),
+        growth: gib(1),
+        within: Duration::from_secs(34),
+        reasons: reasons[..2].to_vec(),
+        dry_run,
+    };
     let trouble = |error: Option<&str>, lost| Event::SinkTrouble {
         sink: Sink::File,
         error: error.map(str::to_owned),
@@ -223,8 +246,9 @@ pub(super) fn samples() -> Vec<Event> {
             sum: None,
         },
         Event::Terminated { subject: subject(), record: record(Cause::Itself, false), given_back: None, sum: None },
-        Event::Spared { subject: subject(), rss: gib(1), limit: gib(2), after_term: true },
-        Event::Spared { subject: subject(), rss: gib(1), limit: gib(2), after_term: false },
+        Event::Spared { subject: subject(), rss: gib(1), limit: gib(2), after_term: true, relieved: false },
+        Event::Spared { subject: subject(), rss: gib(1), limit: gib(2), after_term: false, relieved: false },
+        Event::Spared { subject: subject(), rss: gib(1), limit: gib(2), after_term: true, relieved: true },
         Event::LetGo { subject: subject(), after_term: true },
         Event::LetGo { subject: subject(), after_term: false },
         protected(Protection::Init),
@@ -330,6 +354,30 @@ pub(super) fn samples() -> Vec<Event> {
             text: "Terminated: PID=7, Name=x, User=john".to_owned(),
         },
         Event::Diagnostic { severity: Level::Error, origin: "aya_log".to_owned(), text: "a BPF word".to_owned() },
+        Event::MemoryLow { machine, reasons: reasons.to_vec(), acts: false },
+        Event::MemoryLow { machine, reasons: reasons[..1].to_vec(), acts: true },
+        culprit(Group::Unit { unit: Name::from("session-2.scope") }, false),
+        culprit(Group::User { uid: Uid(1000) }, true),
+        culprit(Group::Session { leader: Pid(4000) }, false),
+        culprit(Group::Process { process: subject().id }, false),
+        Event::NoCulprit {
+            lost: gib(9),
+            grown: gib(1),
+            within: Duration::from_secs(34),
+            elsewhere: Elsewhere { shmem: gib(8), slab: Bytes(3 * Bytes::MIB), hugetlb: Bytes::ZERO },
+            file_systems: vec![MemoryFiles { path: Name::from("/dev/shm"), used: gib(8) }],
+        },
+        Event::MemoryBack { memory: machine.memory, lasted: Duration::from_millis(900) },
+        Event::Killing { subject: subject(), breach: Breach { rule: Limit::Machine, ..BREACH }, dry_run: false, sum: None },
+        Event::Terminated {
+            subject: subject(),
+            record: Record {
+                breach: Breach { rule: Limit::Machine, limit: gib(1), ..BREACH },
+                ..record(Cause::Term, false)
+            },
+            given_back: None,
+            sum: None,
+        },
         Event::Stopping { reason: "SIGTERM".to_owned() },
     ]
 }

@@ -1,6 +1,7 @@
 //! Formats events as lines of text: v1's lines to the letter, the others in the same style.
 
 mod given_back;
+mod shortage;
 mod sums;
 mod words;
 
@@ -14,7 +15,7 @@ use self::words::{
 };
 use super::event::{DryRunProgram, Event, Level};
 use crate::model::{
-    Breach, Bytes, Cause, Escaped, Name, Record, Uid, Urgency,
+    Breach, Bytes, Cause, Escaped, Limit, Name, Record, Uid, Urgency,
     units::{Gb, Rate, Span, apart},
 };
 
@@ -76,13 +77,33 @@ fn words(event: &Event, user: Users<'_>, several: fn(&str) -> String) -> String 
             Gb(memory.used()),
             Gb(memory.total)
         ),
-        Event::Killing { subject, breach: Breach { rss, percent, by, .. }, dry_run, sum } => format!(
-            "{}Killing process: {}, RAM={} ({percent:.2}%){}{}",
+        Event::Killing { subject, breach: Breach { rule, rss, percent, by, .. }, dry_run, sum } => format!(
+            "{}Killing process: {}, RAM={} ({percent:.2}%){}{}{}",
             dry_run_mark(*dry_run),
             who(subject, user),
             Gb(*rss),
             by.map(|rule| format!(", Rule={rule}")).unwrap_or_default(),
-            sum.as_ref().map(|sum| format!(", Sum={}", held(sum, user))).unwrap_or_default()
+            sum.as_ref().map(|sum| format!(", Sum={}", held(sum, user))).unwrap_or_default(),
+            if *rule == Limit::Machine { ", Machine short of memory" } else { "" }
+        ),
+        Event::MemoryLow { machine, reasons, acts } => shortage::low(machine, reasons, *acts),
+        Event::Culprit { subject, culprit, gives_back, growth, within, reasons, dry_run } => {
+            let who = who(subject, user);
+            let growth = shortage::growth(*growth, *within, culprit, user);
+            format!(
+                "{}Machine short of memory, ending the culprit: {who}, Gives back={gives_back}, {growth}. {}",
+                dry_run_mark(*dry_run),
+                shortage::reasons(reasons)
+            )
+        }
+        Event::NoCulprit { lost, grown, within, elsewhere, file_systems } => {
+            shortage::nobody(*lost, *grown, *within, elsewhere, file_systems)
+        }
+        Event::MemoryBack { memory, lasted } => format!(
+            "Machine has enough memory again after {}: {} of {} available",
+            Span(*lasted),
+            memory.available,
+            memory.total
         ),
         Event::Approaching { subject, rss, limit, growth, time_to_limit } => format!(
             "Near its limit: {}, RAM={rss}, Limit={limit}{}",
@@ -119,7 +140,12 @@ fn words(event: &Event, user: Users<'_>, several: fn(&str) -> String) -> String 
             let text = terminated(&who(subject, user), record);
             text + &given_back.as_deref().map(|back| given_back::came_back(back, user)).unwrap_or_default()
         }
-        Event::Spared { subject, rss, limit, after_term } => format!(
+        Event::Spared { subject, rss, after_term, relieved: true, limit: _ } => format!(
+            "Spared, the machine has enough memory or another process comes first: {}, RAM={rss}. {}",
+            who(subject, user),
+            signals_sent(*after_term)
+        ),
+        Event::Spared { subject, rss, limit, after_term, relieved: false } => format!(
             "Spared, its memory fell below the limit: {}, RAM={rss}, Limit={limit}. {}",
             who(subject, user),
             signals_sent(*after_term)
@@ -242,9 +268,15 @@ fn terminated(who: &str, record: &Record) -> String {
     }
     .to_owned();
     // Writing to a String cannot fail.
-    let _ = write!(text, ": {who}, Peak={peak}, Limit={}", breach.limit);
+    let _ = match breach.rule {
+        Limit::Machine => write!(text, ": {who}, Peak={peak}, Machine short of memory"),
+        Limit::Percent | Limit::Gb => write!(text, ": {who}, Peak={peak}, Limit={}", breach.limit),
+    };
     let Some(overshoot) = overshoot else { return text + ", no signal was sent" };
-    let _ = write!(text, ", Overshoot={overshoot}");
+    let _ = match breach.rule {
+        Limit::Machine => write!(text, ", Growth={overshoot}"),
+        Limit::Percent | Limit::Gb => write!(text, ", Overshoot={overshoot}"),
+    };
     if let Some(reaction) = crossing_to_signal {
         let _ = write!(text, ", SIGTERM {} after the crossing", Span(*reaction));
     }

@@ -159,5 +159,6 @@ fn exceeded(breach: &Breach) -> String {
         (Some(rule), _) => format!("rule {rule}"),
         (None, Limit::Percent) => "ram_percent_threshold".to_owned(),
         (None, Limit::Gb) => "ram_gb_threshold".to_owned(),
+        (None, Limit::Machine) => "machine".to_owned(),
     }
 }

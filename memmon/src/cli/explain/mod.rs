@@ -300,6 +300,7 @@ fn limit_key(breach: &Breach) -> String {
         (None, limit) => threshold(limit).to_owned(),
         (Some(rule), Limit::Percent) => format!("percent of rule {rule},"),
         (Some(rule), Limit::Gb) => format!("gb of rule {rule},"),
+        (Some(rule), Limit::Machine) => format!("[machine], rule {rule},"),
     }
 }
 

@@ -67,6 +67,7 @@ pub(super) fn change(change: &Change, process: &Process, users: Users<'_>) -> St
             let key = match limit {
                 Limit::Percent => "percent",
                 Limit::Gb => "gb",
+                Limit::Machine => "[machine]",
             };
             format!("with {key} = {to:.2} in rule {rule}")
         }
@@ -107,6 +108,7 @@ pub(super) const fn threshold(limit: Limit) -> &'static str {
     match limit {
         Limit::Percent => "ram_percent_threshold",
         Limit::Gb => "ram_gb_threshold",
+        Limit::Machine => "[machine]",
     }
 }
 

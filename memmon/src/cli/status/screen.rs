@@ -91,7 +91,7 @@ fn facts(status: &Status) -> Vec<(&'static str, String)> {
                     "{} = ram_percent_threshold {}% (ram_gb_threshold: {})",
                     limit.limit_bytes, limit.ram_percent_threshold, limit.ram_gb_threshold_bytes
                 ),
-                Limit::Gb => format!(
+                Limit::Gb | Limit::Machine => format!(
                     "{} = ram_gb_threshold (ram_percent_threshold: {}%)",
                     limit.limit_bytes, limit.ram_percent_threshold
                 ),

@@ -8,6 +8,7 @@
 //! recheck┘        (forked, uncharged, delayed) └─▶ terminate ─▶ grace: until it ends, or SIGKILL
 //! ```
 //!
+//! `machine` chooses a process if the machine as a whole is short of memory; its way is that from `terminate` on.
 //! `sums` does the same for what several processes hold together. `approach` warns about a process on its way to the limit, `gear` has the kernel look closer then. `state` has what the engine keeps between two calls, `view`
 //! shows it to others, `change` puts other settings into force.
 
@@ -21,6 +22,7 @@ mod given_back;
 mod grace;
 mod lasting;
 mod levels;
+mod machine;
 mod recheck;
 mod scan;
 pub(in crate::daemon) mod state;
@@ -41,6 +43,7 @@ use crate::daemon::clock::Now;
 use crate::daemon::engine::state::backoff::Backoff;
 use crate::daemon::engine::state::budget::CpuBudget;
 use crate::daemon::engine::state::growth::GrowthTracker;
+use crate::daemon::engine::state::machine::MachineState;
 use crate::daemon::engine::state::recheck::Rechecks;
 use crate::daemon::engine::state::reports::{Observer, Reports};
 use crate::daemon::engine::state::settings::SettingsInForce;
@@ -61,6 +64,7 @@ pub(in crate::daemon) struct Engine<'a> {
     rechecks: Rechecks,
     backoff: Backoff,
     sums: Sums,
+    machine: MachineState,
     reports: Reports<'a>,
 }
 
@@ -88,6 +92,7 @@ impl<'a> Engine<'a> {
             rechecks: Rechecks::new(once),
             backoff: Backoff::default(),
             sums: Sums::default(),
+            machine: MachineState::default(),
             reports: Reports::new(observer),
         };
         engine.measured(memory, now);

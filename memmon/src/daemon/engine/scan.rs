@@ -33,6 +33,7 @@ impl Engine<'_> {
         self.check_sums(&look.survey.readings, now.instant(), now);
         self.lower_wake_levels(&growing, now);
         self.gear_after_scan(&growing, now);
+        self.note_machine(&look.survey.readings, now);
         let seen: HashSet<Pid> = look.survey.readings.iter().map(|reading| reading.pid).collect();
         self.reports.scan_complete(|process| seen.contains(&process.pid));
         self.terminations.keep_freed(|process| seen.contains(&process.pid));

@@ -67,6 +67,9 @@ impl Engine<'_> {
             return Check::Unconfirmed(Unconfirmed::Unreadable { file: "/proc/meminfo", error });
         };
         let id = victim.id;
+        if self.machine.is_victim(id) {
+            return self.look_again_for_machine(victim, now);
+        }
         let look = |limit| self.sources.confirm(id.pid, Some(id.start), limit);
         match self.settings.of_victim(id).rules.confirm(&memory, look) {
             Ok(mut found) => {
@@ -90,9 +93,11 @@ impl Engine<'_> {
             self.note_offence(process, now);
         }
         let is_transient = outcome.is_transient();
+        let has_ended = matches!(outcome, Outcome::Gone(_));
         self.reports.emit(self.event(process, outcome, now));
         // It wakes memmon like every other process again, and no longer at its ceiling.
         if !self.terminations.contains(id) {
+            self.machine.is_over(id, has_ended, now.instant());
             self.reset_wake_level(id, now);
             if is_transient {
                 self.rechecks.queue.note(id.pid, Some(id.start), None, now.instant());
@@ -136,7 +141,10 @@ impl Engine<'_> {
                 let sum = self.sums.struck(process.id).cloned();
                 Event::Terminated { subject, record, given_back: self.given_back(process), sum }
             }
-            Outcome::Spared { rss, limit, after_term } => Event::Spared { subject, rss, limit, after_term },
+            Outcome::Spared { rss, limit, after_term } => {
+                let relieved = self.machine.is_victim(process.id);
+                Event::Spared { subject, rss, limit, after_term, relieved }
+            }
             Outcome::LetGo { after_term } => Event::LetGo { subject, after_term },
             Outcome::NowProtected(protection) => Event::NowProtected { subject, protection },
             Outcome::Unsure(doubt) => Event::Unsure { subject, doubt },

@@ -32,6 +32,24 @@ impl Recorder {
             Event::Killing { subject, dry_run: true, .. } => {
                 Some(format!("would terminate {}", subject.name))
             }
+            Event::MemoryLow { acts, .. } => {
+                Some(if acts { "short of memory" } else { "low on memory" }.to_owned())
+            }
+            Event::Culprit { subject, culprit, growth, .. } => Some(format!(
+                "{} {} grew by {}, {} grew by {}",
+                subject.name,
+                subject.id,
+                growth.0 >> 20,
+                culprit.processes,
+                culprit.growth.0 >> 20
+            )),
+            Event::NoCulprit { lost, grown, elsewhere, .. } => Some(format!(
+                "nobody: lost {}, grown {}, shmem {}",
+                lost.0 >> 20,
+                grown.0 >> 20,
+                elsewhere.shmem.0 >> 20
+            )),
+            Event::MemoryBack { .. } => Some("memory is back".to_owned()),
             Event::Unsure { subject, .. } => Some(format!("in doubt about {}", subject.name)),
             other => Some(format!("{other:?}")),
         };
@@ -51,6 +69,10 @@ fn engine<'a>(tree: &Tree, recorder: &'a Recorder, now: Now) -> Engine<'a> {
     let text = "thresholds = { ram_gb_threshold = 0.001, measure = 'rss' }
                 settings.dry_run = true
                 whitelist = { pids = [], names = [], users = [] }";
+    engine_with(text, tree, recorder, now)
+}
+
+fn engine_with<'a>(text: &str, tree: &Tree, recorder: &'a Recorder, now: Now) -> Engine<'a> {
     let settings = config::parse(text, Path::new("c"), &FakeUsers(&[])).unwrap().settings;
     let sources = Sources::new(tree.root(), Accuracy::StatmExact, None);
     let memory = sources.memory().unwrap();
@@ -84,4 +106,106 @@ fn a_process_in_doubt_is_looked_at_again_by_the_clock() {
     engine.recheck_next(now.later(Duration::from_secs(1)));
     assert_eq!(recorder.about_processes(), ["would terminate cat"]);
     assert_eq!(engine.next_recheck(), None);
+}
+
+/// A machine of 1 GB with a database of 200 MB, and so many workers of user 1000.
+fn small_machine(workers: u32) -> Tree {
+    let tree = Tree::new();
+    memory(&tree, 700, 0);
+    tree.cat(4_000_001);
+    tree.stat(4_000_001, b"database", 0x0040_0000, 1);
+    sized(&tree, 4_000_001, 200);
+    for pid in (4_000_010..).take(workers as usize) {
+        tree.cat(pid);
+        sized(&tree, pid, 2);
+    }
+    tree
+}
+
+/// So many MB are available, and so many are files in memory.
+fn memory(tree: &Tree, available: u64, shmem: u64) {
+    let kib = |mib: u64| mib << 10;
+    let text = format!(
+        "MemTotal: {} kB\nMemAvailable: {} kB\nSwapTotal: 0 kB\nShmem: {} kB\n",
+        kib(1024),
+        kib(available),
+        kib(shmem)
+    );
+    tree.write("meminfo", text);
+}
+
+/// A process has so many MB of anonymous memory.
+fn sized(tree: &Tree, pid: u32, mib: u64) {
+    let pages = (mib << 20) / 4096;
+    tree.write(&format!("{pid}/statm"), format!("999999 {} 300 1 0 99 0\n", pages + 300));
+    let status =
+        format!("Name:\tx\nUid:\t1000\t1000\t1000\t1000\nRssAnon: {} kB\nRssFile: 1200 kB\n", mib << 10);
+    tree.write(&format!("{pid}/status"), status + "RssShmem: 0 kB\nVmSwap: 0 kB\n");
+}
+
+const WITH_MACHINE: &str = "thresholds = { ram_gb_threshold = 100, ram_percent_threshold = 100 }
+    settings.dry_run = true
+    whitelist = { pids = [], names = [], users = [] }
+    [machine]";
+
+#[test]
+fn a_crowd_would_end_one_by_one_and_the_idle_database_not_at_all() {
+    let (tree, recorder, now) = (small_machine(10), Recorder::default(), Now::read());
+    let mut engine = engine_with(WITH_MACHINE, &tree, &recorder, now);
+    engine.scan(now);
+    assert_eq!(recorder.about_processes(), Vec::<String>::new());
+    let looks_at = engine.next_machine_look().unwrap();
+    assert!(looks_at <= now.instant() + Duration::from_secs(1), "{:?}", looks_at - now.instant());
+
+    for pid in 4_000_010..4_000_020 {
+        sized(&tree, pid, 30);
+    }
+    sized(&tree, 4_000_015, 31);
+    memory(&tree, 90, 0);
+    let later = now.later(Duration::from_secs(3));
+    engine.check_machine(later);
+    assert_eq!(recorder.about_processes(), ["low on memory"]);
+    memory(&tree, 10, 0);
+    engine.check_machine(later);
+    // 41 MB are needed, and no more are taken than that takes.
+    let expected = [
+        "short of memory",
+        "cat 4000015 grew by 29, 10 grew by 281",
+        "would terminate cat",
+        "cat 4000010 grew by 28, 10 grew by 281",
+        "would terminate cat",
+    ];
+    assert_eq!(recorder.about_processes(), expected);
+    engine.check_machine(later.later(Duration::from_secs(1)));
+    assert_eq!(recorder.about_processes(), Vec::<String>::new(), "each is reported once");
+    memory(&tree, 150, 0);
+    engine.check_machine(later);
+    assert_eq!(recorder.about_processes(), Vec::<String>::new(), "it is not well yet");
+    memory(&tree, 500, 0);
+    engine.check_machine(later);
+    assert_eq!(recorder.about_processes(), ["memory is back"]);
+}
+
+#[test]
+fn memory_of_a_tmpfs_ends_nobody() {
+    let (tree, recorder, now) = (small_machine(3), Recorder::default(), Now::read());
+    let mut engine = engine_with(WITH_MACHINE, &tree, &recorder, now);
+    engine.scan(now);
+    sized(&tree, 4_000_010, 14);
+    memory(&tree, 20, 660);
+    engine.check_machine(now);
+    engine.check_machine(now);
+    let expected = ["short of memory", "nobody: lost 680, grown 12, shmem 660"];
+    assert_eq!(recorder.about_processes(), expected);
+}
+
+#[test]
+fn without_the_section_memmon_does_not_look() {
+    let (tree, recorder, now) = (small_machine(3), Recorder::default(), Now::read());
+    let mut engine = engine_with(WITH_MACHINE.trim_end_matches("[machine]"), &tree, &recorder, now);
+    memory(&tree, 1, 0);
+    sized(&tree, 4_000_010, 500);
+    engine.scan(now);
+    engine.check_machine(now);
+    assert_eq!((recorder.about_processes(), engine.next_machine_look()), (vec![], None));
 }

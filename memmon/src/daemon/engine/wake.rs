@@ -35,6 +35,7 @@ impl Engine<'_> {
                 KernelEvent::Crossed { process, at, rss } => {
                     self.crossed(process, at, rss, now);
                     self.gear_after_crossing(process, now);
+                    self.machine.hasten(now.instant());
                 }
                 KernelEvent::Outlived => self.rechecks.reseeds.note(begun),
                 KernelEvent::Ended { process, name, peak, status } => {

@@ -10,19 +10,32 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 /// A duplicate of a descriptor, registered with the current runtime.
 #[derive(Debug)]
-pub(in crate::daemon) struct Readiness(AsyncFd<OwnedFd>);
+pub(in crate::daemon) struct Readiness {
+    descriptor: AsyncFd<OwnedFd>,
+    interest: Interest,
+}
 
 impl Readiness {
     pub(in crate::daemon) fn of(source: &impl AsFd) -> io::Result<Self> {
+        Self::with_interest(source, Interest::READABLE)
+    }
+
+    /// Of a descriptor whose events are urgent ones (EPOLLPRI): they have no data that must be read.
+    pub(in crate::daemon) fn of_urgent(source: &impl AsFd) -> io::Result<Self> {
+        Self::with_interest(source, Interest::PRIORITY)
+    }
+
+    fn with_interest(source: &impl AsFd, interest: Interest) -> io::Result<Self> {
         let fd = source.as_fd().try_clone_to_owned()?;
         // SAFETY: an OwnedFd is the same open descriptor until it is dropped, and the AsyncFd owns it.
-        Ok(Self(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?))
+        let descriptor = unsafe { AsyncFd::register_with_interest(fd, interest) }?;
+        Ok(Self { descriptor, interest })
     }
 
     /// Returns when there is something to read. The caller must then read everything; data that arrives later makes it
     /// readable again.
     pub(in crate::daemon) async fn readable(&self) -> io::Result<()> {
-        self.0.readable().await?.clear_ready();
+        self.descriptor.ready(self.interest).await?.clear_ready();
         Ok(())
     }
 }

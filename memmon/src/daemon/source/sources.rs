@@ -13,8 +13,8 @@ use tracing::{
 use crate::daemon::source::kernel_map::Kernel;
 use crate::{
     model::{
-        Bytes, FreeAndShared, Gear, GivenBack, Inherited, LeftBehind, Name, Parts, Pid, Process, ProcessId,
-        Reading, Source, StartTime, Survey, SystemMemory, Unconfirmed,
+        Bytes, FreeAndShared, Gear, GivenBack, Inherited, LeftBehind, MachineMemory, MemoryFiles, Name,
+        Parts, Pid, Process, ProcessId, Reading, Source, StartTime, Survey, SystemMemory, Unconfirmed,
     },
     observe::{
         merge::merge,
@@ -90,6 +90,14 @@ impl Sources {
             Some(kernel) => (Some(kernel.fill()), kernel.lost()),
             None => (None, Dropped::default()),
         }
+    }
+
+    pub(in crate::daemon) fn machine_memory(&self) -> io::Result<MachineMemory> {
+        self.proc.machine_memory()
+    }
+
+    pub(in crate::daemon) fn memory_files(&self) -> Vec<MemoryFiles> {
+        self.proc.memory_files()
     }
 
     pub(in crate::daemon) fn memory(&self) -> io::Result<SystemMemory> {

@@ -17,6 +17,7 @@ mod lazy_free;
 mod left_behind;
 mod long_cgroup;
 mod lookups;
+mod machine;
 mod memory_back;
 mod parse;
 mod parts;

@@ -101,10 +101,14 @@ impl ProcRoot {
 
     /// The machine's memory, from meminfo. `MemAvailable` is there since Linux 3.14.
     pub fn memory(&self) -> io::Result<SystemMemory> {
-        let text = self.whole("meminfo")?;
+        self.memory_of(&self.whole("meminfo")?)
+    }
+
+    /// The same from the text of meminfo.
+    pub(super) fn memory_of(&self, text: &[u8]) -> io::Result<SystemMemory> {
         let amount = |label| {
             let missing = || io::Error::new(io::ErrorKind::InvalidData, format!("it has no line {label}"));
-            parse::kib(&text, label).ok_or_else(|| with_path(&self.path.join("meminfo"), missing()))
+            parse::kib(text, label).ok_or_else(|| with_path(&self.path.join("meminfo"), missing()))
         };
         Ok(SystemMemory { total: amount("MemTotal:")?, available: amount("MemAvailable:")? })
     }

@@ -53,9 +53,10 @@ impl Baseline {
         }
     }
 
-    /// How much less memory is available than then.
-    pub const fn lost(&self, now: &MachineMemory) -> Bytes {
-        self.machine.memory.available.saturating_sub(now.memory.available)
+    /// How much less memory is available, and swap free, than then.
+    pub fn lost(&self, now: &MachineMemory) -> Bytes {
+        let memory = self.machine.memory.available.saturating_sub(now.memory.available);
+        memory + self.machine.swap_free.saturating_sub(now.swap_free)
     }
 }
 
@@ -92,5 +93,8 @@ mod tests {
         assert_eq!(baseline.growth_of_pid(&reading(7, 230)), Bytes(30 * MIB));
         let now = MachineMemory { memory: SystemMemory { available: Bytes(50 * MIB), ..memory }, ..machine };
         assert_eq!((baseline.lost(&now), baseline.lost(&machine)), (Bytes(462 * MIB), Bytes::ZERO));
+        let with_swap = MachineMemory { swap_free: Bytes(100 * MIB), ..machine };
+        let baseline = Baseline::new(Duration::ZERO, with_swap, &[]);
+        assert_eq!(baseline.lost(&now), Bytes(562 * MIB));
     }
 }

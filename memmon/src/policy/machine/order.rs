@@ -9,8 +9,8 @@ use std::{cmp::Reverse, collections::BTreeMap};
 use serde::Serialize;
 
 use crate::model::{
-    Bytes, Doubt, Fact, MachineMemory, Name, Pid, Process, ProcessId, Protection, StartTime, Uid, Verdict,
-    unit_path,
+    Breach, Bytes, Culprit, Doubt, Fact, Group, Holdings, Limit, MachineMemory, Name, Process, ProcessId,
+    Protection, StartTime, Uid, Verdict, unit_path,
 };
 use crate::policy::{Rules, walk::judge_as_over};
 
@@ -60,7 +60,7 @@ pub enum Standing {
     /// It ends if the ends of those before it were not enough.
     Ends {
         /// What it is a part of.
-        cause: Cause,
+        culprit: Culprit,
     },
     /// It has hardly grown since the machine was well.
     Idle,
@@ -80,46 +80,6 @@ pub enum Standing {
     },
 }
 
-/// What caused the shortage, as far as one process is part of it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Cause {
-    /// The processes that grew together.
-    #[serde(flatten)]
-    pub group: Group,
-    /// What they have grown by.
-    #[serde(rename = "group_growth_bytes")]
-    pub growth: Bytes,
-    /// Number of processes that grew.
-    pub processes: usize,
-}
-
-/// Processes that belong together.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case", tag = "group")]
-pub enum Group {
-    /// One process.
-    Process {
-        /// The process.
-        #[serde(flatten)]
-        process: ProcessId,
-    },
-    /// Those of a systemd unit, a login session's scope among them.
-    Unit {
-        /// Its name.
-        unit: Name,
-    },
-    /// Those of a session (setsid(2)), if they belong to no unit.
-    Session {
-        /// Its leader.
-        leader: Pid,
-    },
-    /// Those of a user, without root: its services have nothing in common.
-    User {
-        /// The user.
-        uid: Uid,
-    },
-}
-
 /// The smallest share of all memory that counts as growth: a thousandth; and never less than a megabyte.
 const LEAST_GROWTH: (u64, Bytes) = (1024, Bytes(Bytes::MIB));
 
@@ -132,21 +92,38 @@ const LEAST_SHARE: u64 = 4;
 /// Most of the memory went to processes if they have grown by at least this share of the loss: a half.
 const MOST: u64 = 2;
 
-impl Group {
-    /// The groups of a process, from the smallest to the largest.
-    fn of(process: &Process) -> Vec<Self> {
-        let unit =
-            process.cgroup.known().and_then(unit_path).map(|unit| Self::Unit { unit: Name::new(unit) });
-        let session = || process.launch.session.map(|leader| Self::Session { leader });
-        let user = (process.real_uid != Uid::ROOT).then_some(Self::User { uid: process.real_uid });
-        [Self::Process { process: process.id }].into_iter().chain(unit.or_else(session)).chain(user).collect()
-    }
+/// The groups of a process, from the smallest to the largest.
+fn groups(process: &Process) -> Vec<Group> {
+    let unit = process.cgroup.known().and_then(unit_path).map(|unit| Group::Unit { unit: Name::new(unit) });
+    let session = || process.launch.session.map(|leader| Group::Session { leader });
+    let user = (process.real_uid != Uid::ROOT).then_some(Group::User { uid: process.real_uid });
+    [Group::Process { process: process.id }].into_iter().chain(unit.or_else(session)).chain(user).collect()
 }
 
 impl Order {
     /// The process that ends first, if one does.
     pub fn first(&self) -> Option<&Place> {
         self.places.first().filter(|place| place.ends())
+    }
+
+    /// What is to become of `process`, which was chosen before: it ends only if it is still the first.
+    pub fn verdict(&self, process: &Process, machine: &MachineMemory) -> Verdict {
+        let Some(place) = self.places.iter().find(|place| place.process == process.id) else {
+            return Verdict::Within;
+        };
+        match &place.standing {
+            Standing::Ends { .. } if self.first() == Some(place) => {
+                // What it had when the machine was well.
+                let limit = place.gives_back.saturating_sub(place.growth);
+                let (rss, percent) = (process.rss, process.rss.percent_of(machine.memory.total));
+                Verdict::Terminate(Breach { rule: Limit::Machine, limit, rss, percent, by: None })
+            }
+            Standing::Protected { protection } => Verdict::Protected(protection.clone()),
+            Standing::Unsure { doubt } => Verdict::Unsure(doubt.clone()),
+            Standing::Ends { .. } | Standing::Idle | Standing::NotTheCause | Standing::Exempt => {
+                Verdict::Within
+            }
+        }
     }
 
     /// The processes that end if `needed` has to come back: no more of them than it takes.
@@ -186,7 +163,7 @@ pub fn order(rules: &Rules, machine: &MachineMemory, lost: Bytes, candidates: &[
     let (mut growers, mut others, mut grown) = (Vec::new(), Vec::new(), Bytes::ZERO);
     for Candidate { process, growth } in candidates {
         // Memory that others hold as well did not come from this process.
-        let gives_back = process.charged_at_least();
+        let gives_back = gives_back(process);
         let growth = gives_back.min(*growth);
         grown = grown + growth;
         let standing = match judge_as_over(rules, process, &machine.memory) {
@@ -194,7 +171,7 @@ pub fn order(rules: &Rules, machine: &MachineMemory, lost: Bytes, candidates: &[
             Verdict::Unsure(doubt) => Standing::Unsure { doubt },
             Verdict::Terminate(_) if growth < least => Standing::Idle,
             Verdict::Terminate(_) => {
-                growers.push(Grower { process, groups: Group::of(process), gives_back, growth });
+                growers.push(Grower { process, groups: groups(process), gives_back, growth });
                 continue;
             }
             Verdict::Within | Verdict::Inherits(_) | Verdict::Uncharged(_) | Verdict::Warn(_) => {
@@ -211,10 +188,10 @@ pub fn order(rules: &Rules, machine: &MachineMemory, lost: Bytes, candidates: &[
     };
     let mut ending = Vec::new();
     for grower in growers {
-        let (rank, cause) = cause(&grower, &sums);
+        let (rank, culprit) = culprit(&grower, &sums);
         let Grower { process, gives_back, growth, .. } = grower;
         if is_cause(rank) {
-            let standing = Standing::Ends { cause };
+            let standing = Standing::Ends { culprit };
             let place = Place { process: process.id, gives_back, growth, standing };
             ending.push((precedence(process, rank, growth, gives_back), place));
         } else {
@@ -226,6 +203,13 @@ pub fn order(rules: &Rules, machine: &MachineMemory, lost: Bytes, candidates: &[
     others.sort_by_key(|place| (Reverse(place.gives_back), place.process));
     let places = ending.into_iter().map(|(_, place)| place).chain(others).collect();
     Order { places, lost, grown }
+}
+
+/// The memory that the end of a process gives back for certain: shared memory only if it is known to be freed.
+pub fn gives_back(process: &Process) -> Bytes {
+    let Some(Holdings { parts, shared, .. }) = &process.holdings else { return process.own() };
+    let shared = shared.known().map_or(Bytes::ZERO, |shared| shared.returned);
+    process.own().min(parts.anon + shared) + parts.swap
 }
 
 type Precedence =
@@ -254,20 +238,20 @@ fn sums(growers: &[Grower<'_>]) -> BTreeMap<Group, (Bytes, usize)> {
 }
 
 /// The growth of the largest group of a process, and the smallest of its groups that accounts for three quarters of that.
-fn cause(grower: &Grower<'_>, sums: &BTreeMap<Group, (Bytes, usize)>) -> (Bytes, Cause) {
+fn culprit(grower: &Grower<'_>, sums: &BTreeMap<Group, (Bytes, usize)>) -> (Bytes, Culprit) {
     let sum = |group: &Group| sums.get(group).copied().unwrap_or_default();
     let rank = grower.groups.iter().map(|group| sum(group).0).max().unwrap_or_default();
     let itself = Group::Process { process: grower.process.id };
     let accounts = |group: &&Group| sum(group).0.0.saturating_mul(4) >= rank.0.saturating_mul(3);
     let group = grower.groups.iter().find(accounts).unwrap_or(&itself).clone();
     let (growth, processes) = sum(&group);
-    (rank, Cause { group, growth, processes })
+    (rank, Culprit { group, growth, processes })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Elsewhere, Holdings, Parts, SystemMemory};
+    use crate::model::{Elsewhere, Parts, Pid, SystemMemory};
     use crate::policy::fixtures::{hog, rules};
     use crate::policy::{NamePatterns, Whitelist};
 
@@ -313,7 +297,7 @@ mod tests {
     fn ordered(candidates: &[Candidate], lost: u64) -> Vec<String> {
         let order = order(&rules(), &machine(), Bytes(lost * MIB), candidates);
         let shown = |place: &Place| match &place.standing {
-            Standing::Ends { cause: Cause { group, growth, processes } } => {
+            Standing::Ends { culprit: Culprit { group, growth, processes } } => {
                 let group = match group {
                     Group::Process { .. } => "alone".to_owned(),
                     Group::Unit { unit } => unit.to_string(),
@@ -398,10 +382,11 @@ mod tests {
         (other.process.names.exe, other.process.names.argv0) = (Fact::Absent, Fact::Absent);
         let candidates = [process(3, 1000, &session(1000), 300, 300), other];
         let order = order(&rules, &machine(), Bytes(400 * MIB), &candidates);
-        let [Place { process, standing: Standing::Ends { cause }, .. }, protected] = &order.places[..] else {
+        let [Place { process, standing: Standing::Ends { culprit }, .. }, protected] = &order.places[..]
+        else {
             panic!("{order:?}")
         };
-        assert_eq!((process.pid, cause.growth, cause.processes), (Pid(2), Bytes(100 * MIB), 1));
+        assert_eq!((process.pid, culprit.growth, culprit.processes), (Pid(2), Bytes(100 * MIB), 1));
         assert!(matches!(protected.standing, Standing::Protected { .. }), "{protected:?}");
     }
 
@@ -411,5 +396,18 @@ mod tests {
         let order = order(&rules(), &machine(), Bytes(200 * MIB), &candidates);
         let number = |needed| order.enough(Bytes(needed * MIB)).len();
         assert_eq!([number(0), number(1), number(40), number(41), number(10_000)], [0, 1, 1, 2, 6]);
+    }
+
+    #[test]
+    fn only_the_first_is_a_victim() {
+        let candidates: Vec<_> =
+            [40, 30, 0].map(|grown| process(grown + 2, 1000, "/a", 40, grown.into())).into();
+        let order = order(&rules(), &machine(), Bytes(70 * MIB), &candidates);
+        let verdict = |index: usize| order.verdict(&candidates[index].process, &machine());
+        let Verdict::Terminate(Breach { rule: Limit::Machine, limit, rss, .. }) = verdict(0) else {
+            panic!("{order:?}")
+        };
+        assert_eq!((limit, rss), (Bytes::ZERO, Bytes(60 * MIB)));
+        assert_eq!([verdict(1), verdict(2)], [Verdict::Within, Verdict::Within]);
     }
 }

@@ -86,7 +86,7 @@ proptest! {
         for Place { process, gives_back, growth, standing } in &order.places {
             let candidate = candidates.iter().find(|candidate| candidate.process.id == *process).unwrap();
             prop_assert!(*growth <= candidate.growth && *growth <= *gives_back);
-            prop_assert!(*gives_back <= candidate.process.charged());
+            prop_assert_eq!(*gives_back, super::gives_back(&candidate.process));
             if matches!(standing, Standing::Ends { .. }) {
                 prop_assert!(could_be_terminated(&rules, &candidate.process, &machine.memory));
                 prop_assert!(*growth >= Bytes(MIB));

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::model::{Bytes, MachineMemory, Pressure};
+use crate::model::{Bytes, MachineMemory, Pressure, Reason};
 use crate::policy::rules::share;
 
 /// `[machine]`: when memmon warns, and when it ends a process.
@@ -41,42 +41,6 @@ pub enum Shortage {
     Warn(Vec<Reason>),
     /// Memory has nearly run out: a process ends.
     Act(Vec<Reason>),
-}
-
-/// A level that is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case", tag = "reason")]
-pub enum Reason {
-    /// Less memory is available than this.
-    Available {
-        /// Available memory.
-        #[serde(rename = "available_bytes")]
-        available: Bytes,
-        /// The level.
-        #[serde(rename = "level_bytes")]
-        level: Bytes,
-    },
-    /// Less swap is free than this, in percent of all swap.
-    SwapFree {
-        /// Free swap.
-        percent: f64,
-        /// The level.
-        level: f64,
-    },
-    /// At least one process waits for memory in this share of time.
-    PressureSome {
-        /// The share, in percent.
-        percent: f64,
-        /// The level.
-        level: f64,
-    },
-    /// All processes wait for memory in this share of time.
-    PressureFull {
-        /// The share, in percent.
-        percent: f64,
-        /// The level.
-        level: f64,
-    },
 }
 
 /// As many times as much memory is available as where memmon warns: the machine is well.
@@ -126,9 +90,16 @@ impl MachineLimits {
 
     /// How much more memory can go until the next level: that for a warning, or that where memmon acts.
     pub fn room(&self, machine: &MachineMemory) -> Bytes {
-        let (total, available) = (machine.memory.total, machine.memory.available);
-        let warn = self.warn.available(total);
-        available.saturating_sub(if available > warn { warn } else { self.act.available(total) })
+        let room = |levels: &Levels| {
+            let memory = machine.memory.available.saturating_sub(levels.available(machine.memory.total));
+            let percent = levels.swap_free_percent.filter(|_| machine.swap_total > Bytes::ZERO);
+            let swap =
+                percent.map(|percent| machine.swap_free.saturating_sub(share(percent, machine.swap_total)));
+            // Both must be low.
+            memory.max(swap.unwrap_or_default())
+        };
+        let warn = room(&self.warn);
+        if warn > Bytes::ZERO { warn } else { room(&self.act) }
     }
 }
 
@@ -242,6 +213,16 @@ mod tests {
         assert_eq!([needed(6, None, None), needed(4, None, None), needed(0, None, None)], [0, 1, 5]);
         assert_eq!(needed(4, Some(90), Some(50.0)), 6, "by pressure: until there is no warning");
         assert_eq!(needed(50, None, Some(99.0)), 0);
+    }
+
+    #[test]
+    fn there_is_room_until_memory_and_swap_are_low() {
+        let room = |available, swap| LIMITS.room(&machine(available, swap, None)).0 / GB;
+        assert_eq!([room(60, None), room(9, None), room(4, None)], [50, 4, 0]);
+        assert_eq!(
+            [room(4, Some(60)), room(4, Some(15)), room(60, Some(0)), room(0, Some(0))],
+            [40, 5, 50, 0]
+        );
     }
 
     #[test]

@@ -120,7 +120,10 @@ impl Metrics {
                 let labels = end(record.breach.rule, record.cause, record.reclaimed);
                 figures.terminations.get_or_create(&labels).inc();
                 figures.exit.observe(record.signal_to_exit.as_secs_f64());
-                if let Some(overshoot) = record.overshoot {
+                // A process that ended for the machine had no limit.
+                if let Some(overshoot) = record.overshoot
+                    && record.breach.rule != Limit::Machine
+                {
                     figures.overshoot.observe(overshoot.0 as f64);
                 }
                 if let Some(took) = record.crossing_to_signal {
@@ -204,7 +207,7 @@ impl Figures {
         for signal in [Signal::Term, Signal::Kill] {
             drop(self.signals_failed.get_or_create(&[("signal", word(signal))]));
         }
-        for of in [Limit::Percent, Limit::Gb] {
+        for of in [Limit::Percent, Limit::Gb, Limit::Machine] {
             drop(self.would_terminate.get_or_create(&[("rule", rule(of))]));
             let causes = [Cause::Term, Cause::Kill, Cause::Itself, Cause::OomKiller, Cause::SomebodyElse];
             for cause in causes {
@@ -298,6 +301,7 @@ const fn rule(rule: Limit) -> &'static str {
     match rule {
         Limit::Percent => "percent",
         Limit::Gb => "gb",
+        Limit::Machine => "machine",
     }
 }
 

@@ -35,10 +35,11 @@ fn every_event_is_counted_where_it_belongs() {
         r#"memmon_terminations_total{rule="gb",signal="SIGKILL",outcome="exited"} 2"#,
         r#"memmon_terminations_total{rule="gb",signal="SIGKILL",outcome="reclaimed"} 1"#,
         r#"memmon_terminations_total{rule="gb",signal="none",outcome="exited"} 1"#,
+        r#"memmon_terminations_total{rule="machine",signal="SIGTERM",outcome="exited"} 1"#,
         r#"memmon_would_terminate_total{rule="gb"} 1"#,
         r#"memmon_signals_failed_total{signal="SIGTERM"} 1"#,
         "memmon_held_back_total 1",
-        "memmon_spared_total 11",
+        "memmon_spared_total 12",
         "memmon_in_doubt_total 7",
         "memmon_processes 245",
         "memmon_map_entries 245",
@@ -95,7 +96,7 @@ fn promtool_finds_nothing_wrong() {
 fn every_counter_is_there_before_there_is_anything_to_count() {
     let text = Metrics::default().openmetrics();
     let ends: Vec<_> = text.lines().filter(|line| line.starts_with("memmon_terminations_total{")).collect();
-    assert_eq!(ends.len(), 12, "{text}");
+    assert_eq!(ends.len(), 18, "{text}");
     assert!(ends.iter().all(|line| line.ends_with(" 0")), "{ends:?}");
     assert!(text.contains("memmon_signals_failed_total{signal=\"SIGKILL\"} 0\n"), "{text}");
 }

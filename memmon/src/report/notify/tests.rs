@@ -34,6 +34,8 @@ fn people_are_woken_for_few_events_only() {
         "lingers",
         "lingers",
         "reload_failed",
+        "no_culprit",
+        "terminated",
     ];
     assert_eq!(kinds, expected);
 }

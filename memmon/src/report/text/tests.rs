@@ -77,6 +77,7 @@ fn every_event_in_words() {
     INFO - Ended by itself: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, no signal was sent
     INFO - Spared, its memory fell below the limit: PID=12345, Name=chrome, User=john, RAM=1.00GB, Limit=2.00GB. SIGTERM was already sent; no SIGKILL will follow
     INFO - Spared, its memory fell below the limit: PID=12345, Name=chrome, User=john, RAM=1.00GB, Limit=2.00GB. No signal was sent
+    INFO - Spared, the machine has enough memory or another process comes first: PID=12345, Name=chrome, User=john, RAM=1.00GB. SIGTERM was already sent; no SIGKILL will follow
     INFO - Termination cancelled, dry run is now enabled: PID=12345, Name=chrome, User=john. SIGTERM was already sent; no SIGKILL will follow
     INFO - Termination cancelled, dry run is now enabled: PID=12345, Name=chrome, User=john. No signal was sent
     WARNING - Protected, no further signal: PID=12345, Name=chrome, User=john, by being PID 1
@@ -121,6 +122,16 @@ fn every_event_in_words() {
     WARNING - Repeated 41 times: Degraded: the map is full
     INFO - Left out 312 more lines like this of the last minute, User=john: Terminated: PID=7, Name=x, User=john
     ERROR - aya_log: a BPF word
+    WARNING - Machine low on memory: 0.50GB of 16.00GB available. Available memory 0.50GB is below 0.80GB, free swap 6.2% is below 10%, processes wait for memory 40.0% of the time, 30% is the level, all processes wait for memory 21.5% of the time, 20% is the level
+    WARNING - Machine short of memory: 0.50GB of 16.00GB available. Available memory 0.50GB is below 0.80GB
+    WARNING - Machine short of memory, ending the culprit: PID=12345, Name=chrome, User=john, Gives back=2.00GB, Growth=1.00GB in 34s, one of 10 processes of unit session-2.scope that grew by 9.00GB. Available memory 0.50GB is below 0.80GB, free swap 6.2% is below 10%
+    WARNING - [DRY RUN] Machine short of memory, ending the culprit: PID=12345, Name=chrome, User=john, Gives back=2.00GB, Growth=1.00GB in 34s, one of 10 processes of user john that grew by 9.00GB. Available memory 0.50GB is below 0.80GB, free swap 6.2% is below 10%
+    WARNING - Machine short of memory, ending the culprit: PID=12345, Name=chrome, User=john, Gives back=2.00GB, Growth=1.00GB in 34s, one of 10 processes of session 4000 that grew by 9.00GB. Available memory 0.50GB is below 0.80GB, free swap 6.2% is below 10%
+    WARNING - Machine short of memory, ending the culprit: PID=12345, Name=chrome, User=john, Gives back=2.00GB, Growth=1.00GB in 34s. Available memory 0.50GB is below 0.80GB, free swap 6.2% is below 10%
+    WARNING - Machine short of memory, and no process is ended, because none that may be ended caused it: 9.00GB less available than 34s ago. Growth since: processes 1.00GB, tmpfs and shared memory 8.00GB, kernel 3.0MB, huge pages 0B. Files in memory: /dev/shm 8.00GB
+    INFO - Machine has enough memory again after 900ms: 0.50GB of 16.00GB available
+    WARNING - Killing process: PID=12345, Name=chrome, User=john, RAM=3.50GB (21.88%), Machine short of memory
+    INFO - Terminated: PID=12345, Name=chrome, User=john, Peak=4.00GB, Machine short of memory, Growth=1.50GB, gone 420ms after SIGTERM
     INFO - memmon stops: SIGTERM
     "#);
 }

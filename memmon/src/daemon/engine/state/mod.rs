@@ -8,6 +8,7 @@ pub(super) mod doubt;
 pub(super) mod growth;
 pub(super) mod lasting;
 pub(super) mod lazy_free;
+pub(super) mod machine;
 pub(super) mod outlived;
 pub(in crate::daemon) mod over_limit;
 pub(super) mod recheck;

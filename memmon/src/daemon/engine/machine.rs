@@ -1,0 +1,285 @@
+//! A machine that is short of memory: `[machine]`. One process ends at a time, and memmon looks again when its memory is
+//! back. The process is looked at once more before each signal, like every victim; it must still come first then.
+
+use std::time::{Duration, Instant};
+
+use tracing::{debug, debug_span};
+
+use crate::daemon::clock::Now;
+use crate::daemon::conditions::Degradation;
+use crate::daemon::engine::Engine;
+use crate::daemon::engine::state::machine::Stage;
+use crate::daemon::engine::state::report_once::Condition;
+use crate::enforce::{Check, Phase};
+use crate::model::{
+    Bytes, Elsewhere, Fact, MachineMemory, Measure, Process, ProcessId, Reading, Reason, Unconfirmed, Verdict,
+};
+use crate::policy::{
+    self,
+    machine::{self, Baseline, Candidate, MachineLimits, Order, Place, Shortage, Standing},
+};
+use crate::report::Event;
+
+/// Maximum number of processes that are confirmed for one choice: those that have grown most.
+const MOST: usize = 256;
+
+/// Time that the memory of a killed process is waited for.
+const KILLED: Duration = Duration::from_secs(2);
+
+/// The longest pause between two looks if the kernel does not wake memmon under pressure.
+const WITHOUT_PRESSURE: Duration = Duration::from_secs(1);
+
+impl Engine<'_> {
+    /// When [`Engine::check_machine`] is due.
+    pub(in crate::daemon) const fn next_machine_look(&self) -> Option<Instant> {
+        self.machine.next()
+    }
+
+    /// Notes whether the kernel wakes memmon when processes wait for memory.
+    pub(in crate::daemon) const fn woken_by_pressure(&mut self, is_woken: bool) {
+        self.machine.is_woken_by_pressure = is_woken;
+    }
+
+    /// After a scan: if the machine is well, what processes have now is what they may have.
+    pub(super) fn note_machine(&mut self, readings: &[Reading], now: Now) {
+        let Some(limits) = self.settings.current().machine else { return };
+        let Ok(machine) = self.sources.machine_memory() else { return };
+        if self.machine.baseline.is_none() || limits.is_well(&machine) {
+            self.machine.baseline = Some(Baseline::new(now.since_boot(), machine, readings));
+        }
+        self.check_machine(now);
+    }
+
+    /// Looks at the machine's memory. If it is short, the process that comes first ends.
+    pub(in crate::daemon) fn check_machine(&mut self, now: Now) {
+        let Some(limits) = self.settings.current().machine else {
+            self.machine.stop();
+            return;
+        };
+        let Ok(machine) = self.sources.machine_memory() else {
+            self.machine.wait_for_culprit(now.instant());
+            return;
+        };
+        match limits.shortage(&machine) {
+            Shortage::Calm => self.machine_is_calm(&limits, &machine, now),
+            Shortage::Warn(reasons) => self.report_shortage(Stage::Warned, machine, &reasons, now),
+            Shortage::Act(reasons) => {
+                self.report_shortage(Stage::Acts, machine, &reasons, now);
+                if self.awaits_memory(now.instant()) {
+                    self.machine.wait_for_victim(now.instant());
+                } else {
+                    self.relieve(&limits, &machine, &reasons, now);
+                }
+                return;
+            }
+        }
+        self.look_at_machine_again(&limits, &machine, now);
+    }
+
+    fn machine_is_calm(&mut self, limits: &MachineLimits, machine: &MachineMemory, now: Now) {
+        // A machine that swings around a level makes one report.
+        if limits.is_well(machine)
+            && let Some(lasted) = self.machine.recovered(now.instant())
+        {
+            self.reports.emit(Event::MemoryBack { memory: machine.memory, lasted });
+        }
+    }
+
+    fn report_shortage(&mut self, stage: Stage, machine: MachineMemory, reasons: &[Reason], now: Now) {
+        if self.machine.reaches(stage, now.instant()) {
+            let reasons = reasons.to_vec();
+            self.reports.emit(Event::MemoryLow { machine, reasons, acts: stage == Stage::Acts });
+        }
+    }
+
+    /// The next look comes before half of the memory up to the next level can be gone.
+    fn look_at_machine_again(&mut self, limits: &MachineLimits, machine: &MachineMemory, now: Now) {
+        let fall = self.machine.fall(machine.memory.available, now.instant());
+        let growth: f64 = self.growth_rates(now).iter().map(|(_, rate)| rate.bytes_per_second).sum();
+        let longest = if self.machine.is_woken_by_pressure {
+            self.settings.current().check_interval
+        } else {
+            WITHOUT_PRESSURE.min(self.settings.current().check_interval)
+        };
+        let pause = machine::pause(limits.room(machine), fall.max(growth), machine.memory.total, longest);
+        self.machine.look_again_after(pause, now.instant());
+    }
+
+    /// Whether a victim's memory is still to come back, whatever it ends for.
+    fn awaits_memory(&self, now: Instant) -> bool {
+        self.terminations.victims.iter().any(|(_, phase)| match phase {
+            Phase::Confirming | Phase::Grace { .. } => true,
+            Phase::Killed { since } => now.saturating_duration_since(since) < KILLED,
+            Phase::OutOfReach => false,
+        })
+    }
+
+    /// Ends the process that comes first.
+    fn relieve(&mut self, limits: &MachineLimits, machine: &MachineMemory, reasons: &[Reason], now: Now) {
+        let _entered = debug_span!("relieve", available = machine.memory.available.0).entered();
+        // The process that ends is reported with the pause that follows.
+        self.machine.wait_for_victim(now.instant());
+        let readings = match self.sources.readings() {
+            Ok(readings) => readings,
+            Err(error) => {
+                self.reports.degraded(Degradation::SurveyFailed, || format!("nothing was scanned: {error}"));
+                self.machine.wait_for_culprit(now.instant());
+                return;
+            }
+        };
+        let Some(baseline) = self.machine.baseline.take() else { return };
+        let candidates = self.growers(&baseline, &readings, now);
+        let lost = baseline.lost(machine);
+        let within = now.since_boot().saturating_sub(baseline.at());
+        let was = baseline.machine().elsewhere;
+        self.machine.baseline = Some(baseline);
+        let order = machine::order(self.settings.rules(), machine, lost, &candidates);
+        debug!(candidates = candidates.len(), first = ?order.first(), "an order");
+        if order.first().is_none() {
+            self.machine.wait_for_culprit(now.instant());
+            if self.machine.reaches(Stage::Helpless, now.instant()) {
+                let elsewhere = grown(&was, &machine.elsewhere);
+                let file_systems = self.sources.memory_files();
+                let (lost, grown) = (order.lost, order.grown);
+                self.reports.emit(Event::NoCulprit { lost, grown, within, elsewhere, file_systems });
+            }
+            return;
+        }
+        let find = |id| candidates.iter().find(|candidate| candidate.process.id == id);
+        if self.settings.current().dry_run {
+            for place in order.enough(limits.needed(machine).max(Bytes(1))) {
+                let Some(Candidate { process, .. }) = find(place.process) else { continue };
+                if self.reports.first_time(place.process, Condition::WouldEnd) {
+                    self.report_culprit(process, place, within, reasons, now);
+                    if let Verdict::Terminate(breach) = alone(&order, place).verdict(process, machine) {
+                        let subject = self.subject(process, now);
+                        self.reports.emit(Event::Killing { subject, breach, dry_run: true, sum: None });
+                    }
+                }
+            }
+            self.machine.wait_for_culprit(now.instant());
+            return;
+        }
+        let Some((place, process)) =
+            order.first().and_then(|place| Some((place, find(place.process)?.process.clone())))
+        else {
+            return;
+        };
+        let Verdict::Terminate(breach) = order.verdict(&process, machine) else { return };
+        self.report_culprit(&process, place, within, reasons, now);
+        self.machine.chose(process.id, candidates);
+        self.start_termination(process, breach, None, None, now);
+    }
+
+    fn report_culprit(
+        &self,
+        process: &Process,
+        place: &Place,
+        within: Duration,
+        reasons: &[Reason],
+        now: Now,
+    ) {
+        let Standing::Ends { culprit } = &place.standing else { return };
+        self.reports.emit(Event::Culprit {
+            subject: self.subject(process, now),
+            culprit: culprit.clone(),
+            gives_back: place.gives_back,
+            growth: place.growth,
+            within,
+            reasons: reasons.to_vec(),
+            dry_run: self.settings.current().dry_run,
+        });
+    }
+
+    /// The processes that have grown most since `baseline`, confirmed. One that could not be confirmed is none of them.
+    fn growers(&mut self, baseline: &Baseline, readings: &[Reading], now: Now) -> Vec<Candidate> {
+        let mut grown: Vec<_> =
+            readings.iter().map(|reading| (baseline.growth_of_pid(reading), *reading)).collect();
+        grown.retain(|(growth, _)| *growth >= Bytes(Bytes::MIB));
+        grown.sort_by_key(|(growth, reading)| (std::cmp::Reverse(*growth), reading.pid));
+        let mut candidates = Vec::new();
+        for (_, reading) in grown.into_iter().take(MOST) {
+            let Ok(mut process) = self.with_its_memory(reading) else { continue };
+            // The first was sent a signal already, and stays.
+            if self.terminations.contains(process.id) || self.machine.leaves_alone(process.id, now.instant())
+            {
+                continue;
+            }
+            self.end_old_doubts(&mut process, now);
+            let growth = baseline.growth(&reading, process.id.start);
+            candidates.push(Candidate { process, growth });
+        }
+        candidates
+    }
+
+    /// A doubt that its owner can cause, and that has lasted too long, protects a process no longer.
+    fn end_old_doubts(&mut self, process: &mut Process, now: Now) {
+        let memory = self.settings.memory();
+        let verdict = policy::judge_as_over(self.settings.rules(), process, &memory);
+        self.settle(process, verdict, now, |settings, process| {
+            policy::judge_as_over(settings.rules(), process, &memory)
+        });
+    }
+
+    /// A process as /proc shows it, with the memory that its end gives back.
+    fn with_its_memory(&self, reading: Reading) -> Result<Process, Unconfirmed> {
+        let process = self.sources.confirm(reading.pid, reading.start, Bytes(Bytes::MIB))?;
+        let Some(holdings) = &process.holdings else { return Ok(process) };
+        // What of its shared memory comes back is looked up only if a limit depends on it.
+        let parts = holdings.parts;
+        if parts.shmem < Bytes(Bytes::MIB) || holdings.shared != Fact::Absent {
+            return Ok(process);
+        }
+        let limit = (parts.anon + parts.shmem + parts.swap).min(process.rss).times(0.95);
+        let depends = Measure::least_charged(limit) > parts.anon + parts.swap;
+        if !depends {
+            return Ok(process);
+        }
+        let again = self.sources.confirm(reading.pid, Some(process.id.start), limit)?;
+        Ok(if again.holdings.is_some() { again } else { process })
+    }
+
+    /// What /proc and policy find of a process that ends for the machine, right before a signal.
+    pub(super) fn look_again_for_machine(&mut self, victim: &Process, now: Now) -> Check {
+        let ProcessId { pid, start } = victim.id;
+        let Ok(machine) = self.sources.machine_memory() else {
+            let error = "unreadable, and without it no shortage is known".to_owned();
+            return Check::Unconfirmed(Unconfirmed::Unreadable { file: "/proc/meminfo", error });
+        };
+        let reading =
+            Reading { pid, start: Some(start), rss: victim.rss, held: victim.rss, error: Bytes::ZERO };
+        let mut found = match self.with_its_memory(reading) {
+            Ok(found) => found,
+            Err(why) => return Check::Unconfirmed(why),
+        };
+        self.end_old_doubts(&mut found, now);
+        let limits = self.settings.current().machine;
+        let acts = limits.is_some_and(|limits| matches!(limits.shortage(&machine), Shortage::Act(_)));
+        let verdict = if acts {
+            let candidates = self.machine.candidates_with(&found);
+            let lost = self.machine.baseline.as_ref().map(|baseline| baseline.lost(&machine));
+            let lost = lost.unwrap_or_default();
+            machine::order(self.settings.rules(), &machine, lost, &candidates).verdict(&found, &machine)
+        } else {
+            Verdict::Within
+        };
+        debug!(?verdict, "a second look for the machine");
+        // It has no limit that a report could name.
+        Check::judged(victim.id, &found, verdict, Bytes::ZERO)
+    }
+}
+
+/// The order without the processes before `place`: what would follow if they had ended.
+fn alone(order: &Order, place: &Place) -> Order {
+    let places = order.places.iter().skip_while(|other| *other != place).cloned().collect();
+    Order { places, ..*order }
+}
+
+/// By how much each has grown.
+const fn grown(was: &Elsewhere, is: &Elsewhere) -> Elsewhere {
+    Elsewhere {
+        shmem: is.shmem.saturating_sub(was.shmem),
+        slab: is.slab.saturating_sub(was.slab),
+        hugetlb: is.hugetlb.saturating_sub(was.hugetlb),
+    }
+}

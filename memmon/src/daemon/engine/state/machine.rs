@@ -1,0 +1,218 @@
+//! What memmon knows of a machine that may become short of memory: how it was while it was well, what was reported, and the
+//! process that ends for it. No system calls; the time is an argument.
+
+use std::time::{Duration, Instant};
+
+use crate::model::{Bytes, Process, ProcessId};
+use crate::policy::machine::{Baseline, Candidate};
+
+/// Pause between two looks while memmon waits for the memory of a victim, which its end shortens.
+const WHILE_A_VICTIM_ENDS: Duration = Duration::from_millis(100);
+
+/// Shortest pause between two looks because of crossings.
+const BETWEEN_CROSSINGS: Duration = Duration::from_millis(100);
+
+/// Time for which a process is not chosen again that could not be signalled.
+const LEFT_ALONE: Duration = Duration::from_secs(1);
+
+/// Pause after no process was found that could end.
+const WITHOUT_A_CULPRIT: Duration = Duration::from_secs(1);
+
+/// The stages of a shortage, as they were reported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::daemon::engine) enum Stage {
+    /// None.
+    #[default]
+    Calm,
+    /// The warning.
+    Warned,
+    /// That memmon acts.
+    Acts,
+    /// That no process is ended.
+    Helpless,
+}
+
+/// The process that ends for the machine, and the others as they were when it was chosen.
+#[derive(Debug)]
+struct Victim {
+    id: ProcessId,
+    candidates: Vec<Candidate>,
+}
+
+/// The state of the machine's memory.
+#[derive(Debug, Default)]
+pub(in crate::daemon::engine) struct MachineState {
+    pub(in crate::daemon::engine) baseline: Option<Baseline>,
+    victim: Option<Victim>,
+    /// A process that was chosen, and could not be signalled then.
+    left_alone: Option<(ProcessId, Instant)>,
+    /// Whether the kernel wakes memmon when processes wait for memory.
+    pub(in crate::daemon::engine) is_woken_by_pressure: bool,
+    /// Available memory at the last look.
+    last: Option<(Instant, Bytes)>,
+    next: Option<Instant>,
+    stage: Stage,
+    /// When the stage was left that is no shortage.
+    since: Option<Instant>,
+}
+
+impl MachineState {
+    /// When to look next; none while memmon does not look.
+    pub(in crate::daemon::engine) const fn next(&self) -> Option<Instant> {
+        self.next
+    }
+
+    /// Notes that memmon does not look any more: there is no `[machine]`.
+    pub(in crate::daemon::engine) fn stop(&mut self) {
+        *self = Self { is_woken_by_pressure: self.is_woken_by_pressure, ..Self::default() };
+    }
+
+    pub(in crate::daemon::engine) fn look_again_after(&mut self, pause: Duration, now: Instant) {
+        self.next = Some(now + pause);
+    }
+
+    /// Notes that a process crossed a level: memory may go faster than at the last look.
+    pub(in crate::daemon::engine) fn hasten(&mut self, now: Instant) {
+        let soon = self.last.map_or(now, |(at, _)| now.max(at + BETWEEN_CROSSINGS));
+        self.next = self.next.map(|next| next.min(soon));
+    }
+
+    pub(in crate::daemon::engine) fn wait_for_victim(&mut self, now: Instant) {
+        self.look_again_after(WHILE_A_VICTIM_ENDS, now);
+    }
+
+    pub(in crate::daemon::engine) fn wait_for_culprit(&mut self, now: Instant) {
+        self.look_again_after(WITHOUT_A_CULPRIT, now);
+    }
+
+    /// The speed at which memory went since the last look, in bytes per second.
+    pub(in crate::daemon::engine) fn fall(&mut self, available: Bytes, now: Instant) -> f64 {
+        let last = self.last.replace((now, available));
+        let Some((at, before)) = last else { return 0.0 };
+        let seconds = now.saturating_duration_since(at).as_secs_f64();
+        if seconds > 0.0 { before.saturating_sub(available).0 as f64 / seconds } else { 0.0 }
+    }
+
+    /// Whether `stage` is to be reported now: not twice in one shortage, and no lower one after a higher one.
+    pub(in crate::daemon::engine) fn reaches(&mut self, stage: Stage, now: Instant) -> bool {
+        self.since.get_or_insert(now);
+        let is_news = stage > self.stage;
+        self.stage = self.stage.max(stage);
+        is_news
+    }
+
+    /// Notes that the machine is well. Returns how long it was not, if that was reported.
+    pub(in crate::daemon::engine) fn recovered(&mut self, now: Instant) -> Option<Duration> {
+        let since = self.since.take();
+        let was = std::mem::take(&mut self.stage);
+        since.filter(|_| was > Stage::Calm).map(|since| now.saturating_duration_since(since))
+    }
+
+    /// Notes which process ends, and the candidates among which it was chosen.
+    pub(in crate::daemon::engine) fn chose(&mut self, id: ProcessId, candidates: Vec<Candidate>) {
+        self.victim = Some(Victim { id, candidates });
+    }
+
+    pub(in crate::daemon::engine) fn is_victim(&self, process: ProcessId) -> bool {
+        self.victim.as_ref().is_some_and(|victim| victim.id == process)
+    }
+
+    /// The candidates among which the victim was chosen, with the victim as it is `found` now.
+    pub(in crate::daemon::engine) fn candidates_with(&self, found: &Process) -> Vec<Candidate> {
+        let mut candidates = self.victim.as_ref().map(|victim| victim.candidates.clone()).unwrap_or_default();
+        for candidate in &mut candidates {
+            if candidate.process.id == found.id {
+                candidate.process = found.clone();
+            }
+        }
+        candidates
+    }
+
+    /// Notes that the termination of `process` is over. If it has ended, its memory is back: memmon looks again at once.
+    /// Otherwise another process is chosen for some time.
+    pub(in crate::daemon::engine) fn is_over(&mut self, process: ProcessId, has_ended: bool, now: Instant) {
+        if !self.is_victim(process) {
+            return;
+        }
+        self.victim = None;
+        if has_ended {
+            self.next = self.next.map(|_| now);
+        } else {
+            self.left_alone = Some((process, now + LEFT_ALONE));
+        }
+    }
+
+    /// Whether `process` is not to be chosen now.
+    pub(in crate::daemon::engine) fn leaves_alone(&self, process: ProcessId, now: Instant) -> bool {
+        self.left_alone.is_some_and(|(left, until)| left == process && now < until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Pid, StartTime};
+    use crate::policy::fixtures::hog;
+
+    #[test]
+    fn each_stage_of_a_shortage_is_reported_once() {
+        let (mut state, start) = (MachineState::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(state.recovered(start), None);
+        assert!(state.reaches(Stage::Warned, at(1)) && !state.reaches(Stage::Warned, at(2)));
+        assert!(state.reaches(Stage::Acts, at(3)));
+        assert!(!state.reaches(Stage::Warned, at(4)) && !state.reaches(Stage::Acts, at(5)));
+        assert_eq!(state.recovered(at(9)), Some(Duration::from_secs(8)));
+        assert!(state.reaches(Stage::Warned, at(10)));
+    }
+
+    #[test]
+    fn the_speed_is_that_since_the_last_look() {
+        let (mut state, start) = (MachineState::default(), Instant::now());
+        assert_eq!(state.fall(Bytes(100), start), 0.0);
+        assert_eq!(state.fall(Bytes(60), start + Duration::from_millis(500)), 80.0);
+        assert_eq!(state.fall(Bytes(90), start + Duration::from_secs(1)), 0.0);
+        assert_eq!(state.fall(Bytes(0), start + Duration::from_secs(1)), 0.0, "no time has passed");
+    }
+
+    #[test]
+    fn the_end_of_a_victim_brings_the_next_look() {
+        let (mut state, now) = (MachineState::default(), Instant::now());
+        let victim = ProcessId { pid: Pid(4242), start: StartTime(777) };
+        state.chose(victim, vec![Candidate { process: hog(), growth: Bytes(7) }]);
+        state.wait_for_victim(now);
+        state.is_over(ProcessId { pid: Pid(7), ..victim }, true, now);
+        assert!(state.is_victim(victim) && state.next() > Some(now));
+        let found = Process { rss: Bytes(1), ..hog() };
+        assert_eq!(state.candidates_with(&found)[0].process, found);
+        state.is_over(victim, true, now);
+        assert!(!state.is_victim(victim) && state.next() == Some(now) && !state.leaves_alone(victim, now));
+    }
+
+    #[test]
+    fn one_that_could_not_be_signalled_is_left_alone_for_a_while() {
+        let (mut state, now) = (MachineState::default(), Instant::now());
+        let victim = hog().id;
+        state.chose(victim, vec![]);
+        state.wait_for_victim(now);
+        let next = state.next();
+        state.is_over(victim, false, now);
+        assert!(state.leaves_alone(victim, now) && !state.leaves_alone(victim, now + LEFT_ALONE));
+        assert_eq!(state.next(), next, "no look follows at once: it could choose nobody else, for ever");
+    }
+
+    #[test]
+    fn crossings_bring_a_look_but_not_many() {
+        let (mut state, now) = (MachineState::default(), Instant::now());
+        let at = |millis| now + Duration::from_millis(millis);
+        state.hasten(now);
+        assert_eq!(state.next(), None, "there is no [machine]");
+        state.look_again_after(Duration::from_secs(30), now);
+        state.fall(Bytes(1), now);
+        state.hasten(at(5));
+        assert_eq!(state.next(), Some(at(100)));
+        state.look_again_after(Duration::from_secs(30), at(100));
+        state.hasten(at(5000));
+        assert_eq!(state.next(), Some(at(5000)));
+    }
+}

@@ -1,0 +1,102 @@
+//! Why a machine counts as short of memory, and what made it so.
+
+use serde::Serialize;
+
+use super::{Bytes, Name, Pid, ProcessId, Uid};
+
+/// A level of `[machine]` that is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "reason")]
+pub enum Reason {
+    /// Less memory is available than this.
+    Available {
+        /// Available memory.
+        #[serde(rename = "available_bytes")]
+        available: Bytes,
+        /// The level.
+        #[serde(rename = "level_bytes")]
+        level: Bytes,
+    },
+    /// Less swap is free than this, in percent of all swap.
+    SwapFree {
+        /// Free swap.
+        percent: f64,
+        /// The level.
+        level: f64,
+    },
+    /// At least one process waits for memory in this share of time.
+    PressureSome {
+        /// The share, in percent.
+        percent: f64,
+        /// The level.
+        level: f64,
+    },
+    /// All processes wait for memory in this share of time.
+    PressureFull {
+        /// The share, in percent.
+        percent: f64,
+        /// The level.
+        level: f64,
+    },
+}
+
+impl Reason {
+    /// The level as a word for programs.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Available { .. } => "available",
+            Self::SwapFree { .. } => "swap_free",
+            Self::PressureSome { .. } => "pressure_some",
+            Self::PressureFull { .. } => "pressure_full",
+        }
+    }
+}
+
+/// What caused a shortage, as far as one process is part of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Culprit {
+    /// The processes that grew together.
+    #[serde(flatten)]
+    pub group: Group,
+    /// What they have grown by.
+    #[serde(rename = "group_growth_bytes")]
+    pub growth: Bytes,
+    /// Number of processes that grew.
+    pub processes: usize,
+}
+
+/// Processes that belong together.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case", tag = "group")]
+pub enum Group {
+    /// One process.
+    Process {
+        /// The process.
+        process: ProcessId,
+    },
+    /// Those of a systemd unit, a login session's scope among them.
+    Unit {
+        /// Its name.
+        unit: Name,
+    },
+    /// Those of a session (setsid(2)), if they belong to no unit.
+    Session {
+        /// Its leader.
+        leader: Pid,
+    },
+    /// Those of a user, without root: its services have nothing in common.
+    User {
+        /// The user.
+        uid: Uid,
+    },
+}
+
+/// A file system whose files are in memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MemoryFiles {
+    /// Where it is mounted.
+    pub path: Name,
+    /// What its files take.
+    #[serde(rename = "used_bytes")]
+    pub used: Bytes,
+}
