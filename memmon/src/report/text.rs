@@ -136,8 +136,11 @@ fn words(event: &Event, user: Users<'_>, several: fn(&str) -> String) -> String 
             "Over the limit by RSS only, left alone: {}, RAM={rss}, Limit={limit}. Its end would give back {uncharged}",
             who(subject, user)
         ),
-        Event::Terminated { subject, record, given_back, sum: _ } => {
-            let text = terminated(&who(subject, user), record);
+        Event::Terminated { subject, record, given_back, sum } => {
+            let mut text = terminated(&who(subject, user), record);
+            if let Some(sum) = sum {
+                _ = write!(text, ", Sum={}", held(sum, user));
+            }
             text + &given_back.as_deref().map(|back| given_back::came_back(back, user)).unwrap_or_default()
         }
         Event::Spared { subject, rss, after_term, relieved: true, limit: _ } => format!(

@@ -245,3 +245,50 @@ fn a_storm_of_small_processes_over_a_sum_ends_and_a_dry_run_only_shows_it() {
         daemon.stop();
     }
 }
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_process_counts_for_the_user_that_it_becomes_and_the_one_that_grows_ends_first() {
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let rules = rule(&[&user], &format!("per = \"user\", strike = \"growing\", {}", gb(70)));
+        // Root's until they get SIGTERM.
+        let hogs: Vec<_> =
+            (0..3).map(|_| Hog::start(&format!("anon 20M wait-term uid {} hold", user.uid))).collect();
+        for hog in &hogs {
+            hog.begun("wait-term");
+        }
+        let keys = [("rule", rules.as_str()), RARELY];
+        let daemon = Daemon::start(&config(&user, &keys), &["--source", source]);
+        daemon.event("scan_complete");
+        for hog in &hogs {
+            hog.term();
+            hog.begun("hold");
+        }
+        let mut growing = user.hog("anon 4M grow 24M 4M/s hold");
+        let (signal, record) = daemon.terminated(&mut growing);
+        assert_eq!((signal, &record["sum"]["members"]), (TERM, &4.into()));
+        assert_eq!(alive(&hogs), 3);
+        assert_eq!(daemon.every("killing").len(), 1);
+        daemon.stop();
+    }
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_sum_that_grows_is_found_soon_after_it_crosses_its_limit() {
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let rules = rule(&[&user], &format!("per = \"user\", {}", gb(160)));
+        let keys = [("rule", rules.as_str()), RARELY];
+        let daemon = Daemon::start(&config(&user, &keys), &["--source", source]);
+        daemon.event("scan_complete");
+        // Together 60 MiB per second, up to 240 MiB.
+        let hogs: Vec<_> = (0..10).map(|_| user.hog("grow 24M 6M/s hold")).collect();
+        let first = daemon.event("killing");
+        let total = first["sum"]["total_bytes"].as_u64().unwrap() >> 20;
+        assert!((160..192).contains(&total), "{total} MiB: more than 1.2 times the limit");
+        drop(hogs);
+        daemon.stop();
+    }
+}

@@ -80,19 +80,25 @@ impl Engine<'_> {
         let candidates = self.candidates(now);
         self.sums.keep(|sum| candidates.iter().any(|candidate| candidate.id == *sum));
         let mut near: Option<Duration> = None;
+        let mut is_half = false;
         for candidate in candidates {
             // A single scan goes through with it.
             let deadline = (!self.rechecks.once).then_some(begun + AT_ONCE);
             let left = match self.take(&candidate, SCAN_LOOK, deadline, now) {
                 Taken::Pending => Some(Duration::ZERO),
                 Taken::Within(bound) => {
+                    is_half |= bound > Bytes(candidate.limit.0 / 2);
                     self.sums.within(&candidate.id);
                     self.sums.note_bound(&candidate.id, bound, candidate.limit, now.instant())
                 }
-                Taken::Exact(sum) => self.act_on_sum(&candidate.id, &sum, now),
+                Taken::Exact(sum) => {
+                    is_half = true;
+                    self.act_on_sum(&candidate.id, &sum, now)
+                }
             };
             near = near.into_iter().chain(left).min();
         }
+        self.sums.note_half(is_half);
         let took = now.instant().saturating_duration_since(begun);
         self.sums.rest(took, near, now.instant());
     }
@@ -150,7 +156,7 @@ impl Engine<'_> {
         // First those of which it is not known how much is theirs; then those that may have changed since; then the pages of
         // those with inexact figures are counted, if that decides.
         for pass in [Pass::First, Pass::Again, Pass::Exact] {
-            if pass == Pass::Exact && !self.is_open(candidate) {
+            if pass == Pass::Exact && !self.is_open(candidate, begun) {
                 break;
             }
             for (had, id) in &mut order {
@@ -174,7 +180,7 @@ impl Engine<'_> {
                 *had = has;
             }
         }
-        match self.sum(candidate) {
+        match self.sum(candidate, begun) {
             Some(sum) if sum.most() > candidate.limit => Taken::Exact(sum),
             Some(sum) => Taken::Within(sum.most()),
             None => Taken::Within(Bytes::ZERO),
@@ -182,8 +188,8 @@ impl Engine<'_> {
     }
 
     /// Whether it depends on the error of the figures whether a sum exceeds its limit.
-    fn is_open(&self, candidate: &Candidate) -> bool {
-        let sum = self.sum(candidate);
+    fn is_open(&self, candidate: &Candidate, at: Instant) -> bool {
+        let sum = self.sum(candidate, at);
         sum.is_some_and(|sum| sum.verdict() == SumVerdict::Unsure)
     }
 
@@ -197,8 +203,15 @@ impl Engine<'_> {
                     known.look(process, at.saturating_duration_since(begun), members, at);
                 }
             }
-            // It counts with what was known of it if it is only unreadable now: its bound.
-            Err(Unconfirmed::Unreadable { .. }) => {}
+            // It does not count for now. One whose owner makes it so, as by threads that end faster than they are read, counts
+            // with all its memory.
+            Err(Unconfirmed::Unreadable { .. }) => {
+                if self.rechecks.doubts.outlasts(id, now.instant()).is_some()
+                    && let Some(known) = self.sums.get_mut(id.pid)
+                {
+                    known.count_whole();
+                }
+            }
             Err(_) => self.sums.forget(id.pid),
         }
     }
@@ -215,9 +228,10 @@ impl Engine<'_> {
     }
 
     /// A sum by what its processes are known to have; none if none of them counts in it any more.
-    fn sum(&self, candidate: &Candidate) -> Option<Sum> {
+    fn sum(&self, candidate: &Candidate, at: Instant) -> Option<Sum> {
         let (rules, memory) = (self.settings.rules(), self.settings.memory());
         let known = candidate.members.iter().filter_map(|id| self.sums.get(id.pid));
+        let known = known.filter(|known| known.counts(at));
         let groups = policy::groups(rules, &memory, known.map(|known| &known.process));
         let (rule, key) = &candidate.id;
         let group = groups.iter().find(|group| group.rule.rule.name == *rule && group.key == *key)?;

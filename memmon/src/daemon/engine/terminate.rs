@@ -137,8 +137,12 @@ impl Engine<'_> {
                 Event::Killing { subject, breach, dry_run: false, sum }
             }
             Outcome::GraceOver { rss, grace, urgency } => Event::GraceOver { subject, rss, grace, urgency },
-            Outcome::Gone(record) => {
+            Outcome::Gone(mut record) => {
                 let sum = self.sums.struck(process.id).cloned();
+                // Of a sum it is the sum that was over its limit.
+                if let (Some(sum), Some(overshoot)) = (&sum, &mut record.overshoot) {
+                    *overshoot = sum.total.saturating_sub(sum.limit);
+                }
                 Event::Terminated { subject, record, given_back: self.given_back(process), sum }
             }
             Outcome::Spared { rss, limit, after_term } => {

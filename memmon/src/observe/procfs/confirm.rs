@@ -15,6 +15,7 @@ use super::launch::launch;
 use super::lookups::{Holder, Question};
 use super::parts::parts;
 use super::script::script;
+use super::session::session;
 use super::{Accuracy, ProcRoot, ended, kcmp, pages, parse};
 use crate::model::{
     Bytes, Fact, Holdings, MatchFacts, Measure, Name, Names, Parts, Pid, Process, ProcessId, StartTime,
@@ -308,18 +309,6 @@ pub(super) fn unconfirmed(file: &'static str, error: impl Into<io::Error>) -> Un
 pub(super) fn fact(file: io::Result<Vec<u8>>, value: impl FnOnce(&[u8]) -> Option<Name>) -> Fact<Name> {
     match file {
         Ok(text) => value(&text).map_or(Fact::Absent, Fact::Known),
-        Err(error) if gone(&error) => Fact::Absent,
-        Err(_) => Fact::Unreadable,
-    }
-}
-
-/// The number of the audit session, or that there is none.
-fn session(file: io::Result<Vec<u8>>) -> Fact<u32> {
-    match file {
-        Ok(text) => match parse::single_value(&text) {
-            Some(u32::MAX) => Fact::Absent,
-            number => number.map_or(Fact::Unreadable, Fact::Known),
-        },
         Err(error) if gone(&error) => Fact::Absent,
         Err(_) => Fact::Unreadable,
     }

@@ -18,8 +18,9 @@ const LOOK_HOLDS: Duration = Duration::from_secs(30);
 /// Time between two looks at a growing process, for its growth rate.
 const RATE_OVER: Duration = Duration::from_millis(200);
 
-/// Pause between two looks at the sums: in this time a sum that is far below its limit is found.
+/// Pause between two looks at the sums: while all are below half of their limit, and while one is above that.
 const PAUSE: Duration = Duration::from_secs(1);
+const HALF_PAUSE: Duration = Duration::from_millis(250);
 
 /// The same for a sum that grows towards its limit, or exceeds it.
 const SHORT_PAUSE: Duration = Duration::from_millis(50);
@@ -46,6 +47,8 @@ pub(in crate::daemon::engine) struct Sums {
     /// The victims because of a sum, with the sum as it was.
     struck: BTreeMap<ProcessId, SumFigures>,
     due: Option<Instant>,
+    /// Whether a sum was above half of its limit at the last look.
+    is_half: bool,
 }
 
 /// What is known about a process.
@@ -55,6 +58,8 @@ pub(in crate::daemon::engine) struct Known {
     facts_until: Instant,
     reading: Reading,
     looked: Option<Look>,
+    /// It could not be looked at for so long that all its memory counts.
+    counts_whole: bool,
     /// An earlier reading, and the growth since the one before in bytes per second.
     growth: (Instant, Bytes, f64),
 }
@@ -83,6 +88,7 @@ impl Known {
             facts_until: now + age.clamp(least, most),
             reading,
             looked: None,
+            counts_whole: false,
             growth: (now, reading.rss, rate),
         }
     }
@@ -108,6 +114,16 @@ impl Known {
             let grown = reading.rss.0 as f64 - rss.0 as f64;
             self.growth = (now, reading.rss, grown / passed.as_secs_f64());
         }
+    }
+
+    /// Notes that it has not been readable for so long that only its owner can be the reason.
+    pub(in crate::daemon::engine) const fn count_whole(&mut self) {
+        self.counts_whole = true;
+    }
+
+    /// Whether it is known what it counts for.
+    pub(in crate::daemon::engine) fn counts(&self, now: Instant) -> bool {
+        self.counts_whole || self.has_look(now)
     }
 
     /// The most that it can count for.
@@ -218,6 +234,11 @@ impl Sums {
         Duration::try_from_secs_f64(passed.as_secs_f64() * share).ok()
     }
 
+    /// Notes whether a sum is above half of its limit.
+    pub(in crate::daemon::engine) const fn note_half(&mut self, is_half: bool) {
+        self.is_half = is_half;
+    }
+
     /// Forgets sums that no process is in any more.
     pub(in crate::daemon::engine) fn keep(&mut self, is_there: impl Fn(&SumId) -> bool) {
         self.over.retain(|sum, _| is_there(sum));
@@ -295,7 +316,7 @@ impl Sums {
     /// Sets the time of the next look, after one that took `took`. `near`: how long until a sum may exceed its limit; zero
     /// while one is being looked at. Every scan looks at them as well.
     pub(in crate::daemon::engine) fn rest(&mut self, took: Duration, near: Option<Duration>, now: Instant) {
-        let calm = (took * REST).max(PAUSE);
+        let calm = (took * REST).max(if self.is_half { HALF_PAUSE } else { PAUSE });
         let pause = near.map_or(calm, |near| {
             let rest = if near.is_zero() { SHORTEST_REST } else { SHORT_REST };
             (took * rest).max(SHORT_PAUSE).max(near / 2).min(calm)
