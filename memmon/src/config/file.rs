@@ -37,7 +37,11 @@ fn load_or(path: Option<&Path>, default: &Path, users: &dyn Users) -> Result<Loa
         .into_iter()
         .chain(fragments)
         .collect();
-    let mut loaded = Loaded { origin, ..parse_files(&files, users)? };
+    let names = |file: &Path| {
+        let (bytes, facts) = files::read(file, LONGEST)?;
+        Ok((bytes, world_writable(file, &facts)))
+    };
+    let mut loaded = Loaded { origin, ..parse_files(&files, users, &names)? };
     let concerns = concern.into_iter().chain(concerns).chain(missing_log_directory(&loaded));
     loaded.warnings.retain_mut(|warning| match &mut warning.concern {
         Concern::NamesFellAway { names } => {
@@ -323,5 +327,71 @@ mod tests {
         let loaded = load_or(None, &file, &NOBODY).unwrap();
         assert_eq!((loaded.origin, loaded.fragments.len()), (None, 1));
         assert!(loaded.settings.dry_run);
+    }
+
+    #[test]
+    fn names_may_stand_in_a_file_of_their_own() {
+        let rule = "[[rule]]\nname = 'r'\nnames = ['first']\nnames_file = '../lists/r'\nnot = { names_file = 'not' }\ngb = 1";
+        let (directory, file) = folder("whitelist.names_file = 'lists/spared'", &[("a.toml", rule)]);
+        fs::create_dir(directory.path().join("lists")).unwrap();
+        let list = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
+        list("lists/spared", "# databases\n\nsshd\r\n  postgres*  \nsystemd\na-name-of-17-byte");
+        list("lists/r", "web-*");
+        list("conf.d/not", "web-0\n");
+        let loaded = load(Some(&file), &NOBODY).unwrap();
+        let rules = &loaded.settings.rules;
+        for (name, expected) in
+            [("postgres-1", true), ("sshd", true), ("# databases", false), ("dpkg", false)]
+        {
+            assert_eq!(rules.whitelist.names.find(name.as_bytes()).is_some(), expected, "{name}");
+        }
+        let matcher = &rules.rules[0].matcher;
+        for name in ["first", "web-1"] {
+            assert!(matcher.names.as_ref().unwrap().find(name.as_bytes()).is_some(), "{name}");
+        }
+        let not = matcher.not.as_ref().unwrap().names.as_ref().unwrap();
+        assert!(not.find(b"web-0").is_some());
+        let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+        let place = format!("{}/lists/spared, line 6: ", directory.path().display());
+        assert!(warnings.iter().any(|warning| warning.starts_with(&place)), "{warnings:?}");
+    }
+
+    #[test]
+    fn an_error_in_a_list_of_names_is_shown_with_its_file_and_line() {
+        let (directory, file) = folder(
+            "[whitelist]\nnames_file = 'names'\n[[rule]]\nname = 'r'\nnames_file = 'empty'\ngb = 1\n[[rule]]\nname = 's'\n\
+             names_file = 'missing'\ngb = 1\n[[rule]]\nname = 't'\nnames_file = 'bytes'\ngb = 1",
+            &[],
+        );
+        let list = |name: &str, text: &[u8]| fs::write(directory.path().join(name), text).unwrap();
+        list("names", b"# one\n\n  [a\n^b$\n");
+        list("empty", b"# nothing\n");
+        list("bytes", b"a\n\xff");
+        let error = load(Some(&file), &NOBODY).unwrap_err().to_string();
+        insta::assert_snapshot!(error.replace(&*directory.path().to_string_lossy(), "/etc/memmon"), @"
+        error: `names_file` has no name in it
+         --> /etc/memmon/config.toml:5:14
+          |
+        5 | names_file = 'empty'
+          |              ^^^^^^^ write one name or glob per line, or remove this key
+
+        error: `names_file` cannot be read
+         --> /etc/memmon/config.toml:9:14
+          |
+        9 | names_file = 'missing'
+          |              ^^^^^^^^^ /etc/memmon/missing: No such file or directory (os error 2)
+
+        error: `names` cannot be [a
+         --> /etc/memmon/names:3:3
+          |
+        3 |   [a
+          |   ^^ unclosed character class; missing ']'
+
+        error: byte 0xff is not UTF-8
+         --> /etc/memmon/bytes:2:1
+          |
+        2 | �
+          | ^ save the file as UTF-8
+        ");
     }
 }

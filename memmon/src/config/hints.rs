@@ -212,11 +212,11 @@ mod tests {
     #[test]
     fn no_hint_leads_to_the_other_side() {
         let [whitelist, scope] = [
-            "pids, names, users, exe, args, uids, groups, cgroups, units, protect_root, honour_oom_score_adj",
+            "pids, names, users, names_file, exe, args, uids, groups, cgroups, units, protect_root, honour_oom_score_adj",
             "users, uids, cgroups",
         ]
         .map(|keys| format!("expected one of: {keys}"));
-        let both = "decide which is meant: [whitelist] leaves alone what it lists (pids, names, users, exe, args, uids, \
+        let both = "decide which is meant: [whitelist] leaves alone what it lists (pids, names, users, names_file, exe, args, uids, \
                     groups, cgroups, units), \
                     [scope] lists all that memmon may terminate (users, uids, cgroups)";
         for (text, hint) in [

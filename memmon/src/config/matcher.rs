@@ -42,7 +42,7 @@ pub(super) const NOT: Keys = keys!("rule.not");
 impl Reader<'_, '_> {
     /// A matcher without `not`. Of a list with an entry that cannot be meant, the others are kept.
     pub(super) fn matcher(&mut self, typed: raw::Matcher, keys: &Keys) -> Matcher {
-        let raw::Matcher { names, exe, args, users, uids, groups, cgroups, units } = typed;
+        let raw::Matcher { names, names_file: _, exe, args, users, uids, groups, cgroups, units } = typed;
         let ranges = uids.is_some() || users.is_some();
         let mut in_ranges = uids.map(|list| self.uid_ranges(keys.uids, &list)).unwrap_or_default();
         if let Some(list) = users {

@@ -81,7 +81,7 @@ fn unknown_keys_are_told_with_what_was_meant() {
      --> config.toml:7:1
       |
     7 | colour = 1
-      | ^^^^^^ expected one of: pids, names, users, exe, args, uids, groups, cgroups, units, protect_root, honour_oom_score_adj
+      | ^^^^^^ expected one of: pids, names, users, names_file, exe, args, uids, groups, cgroups, units, protect_root, honour_oom_score_adj
     ");
 }
 

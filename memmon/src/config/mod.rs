@@ -15,6 +15,7 @@ mod limits;
 mod machine;
 mod matcher;
 mod metrics;
+mod names_files;
 mod notify;
 mod problems;
 mod raw;
@@ -29,7 +30,10 @@ mod values;
 mod warning;
 mod whitelist;
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 pub use enabled::{Consent, consent, consent_file, give_consent, withdraw_consent};
 pub use error::{ConfigError, Problem};
@@ -44,7 +48,7 @@ pub(crate) use users::FakeUsers;
 pub use users::{NameService, Users};
 pub use warning::{Concern, Warning};
 
-use self::{problems::Problems, read::Read, toml_document::Document};
+use self::{names_files::ReadNames, problems::Problems, read::Read, toml_document::Document};
 use crate::model::Pid;
 
 /// Settings, and what is to be said about them.
@@ -67,11 +71,12 @@ pub struct Loaded {
 /// # Errors
 /// [`ConfigError::Invalid`] with everything that is wrong in it, or [`ConfigError::NoAnswer`].
 pub fn parse(text: &str, origin: &Path, users: &dyn Users) -> Result<Loaded, ConfigError> {
-    parse_files(&[Read::new(origin.to_owned(), text.into())], users)
+    let none = |_: &Path| Err(io::Error::other("only a file's configuration may name other files"));
+    parse_files(&[Read::new(origin.to_owned(), text.into())], users, &none)
 }
 
-/// Reads the texts of a configuration's `files`, of which the first one names it.
-fn parse_files(files: &[Read], users: &dyn Users) -> Result<Loaded, ConfigError> {
+/// Reads the texts of a configuration's `files`, of which the first one names it; `names` reads the files of names.
+fn parse_files(files: &[Read], users: &dyn Users, names: ReadNames<'_>) -> Result<Loaded, ConfigError> {
     let mut problems = Problems::default();
     let mut document = Document::default();
     for file in files {
@@ -79,9 +84,11 @@ fn parse_files(files: &[Read], users: &dyn Users) -> Result<Loaded, ConfigError>
             document.add(text, start, &mut problems);
         }
     }
-    let typed = raw::read(document, &mut problems);
+    let mut typed = raw::read(document, &mut problems);
+    let concerns = names_files::expand(&mut typed, names, &mut problems);
     match resolve::settings(typed, users, Pid(std::process::id()), &mut problems) {
-        Some((settings, warnings)) if problems.is_empty() => {
+        Some((settings, mut warnings)) if problems.is_empty() => {
+            warnings.extend(concerns);
             let origin = files.first().map(|file| file.file.clone());
             let fragments = files.iter().skip(1).map(|file| file.file.clone()).collect();
             Ok(Loaded { settings, warnings, origin, fragments })

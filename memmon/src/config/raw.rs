@@ -55,6 +55,8 @@ pub(super) struct Whitelist {
 #[derive(Debug, Default)]
 pub(super) struct Matcher {
     pub(super) names: Option<List<String>>,
+    /// Taken by `names_files`, which adds its names to `names`.
+    pub(super) names_file: Option<Spanned<String>>,
     pub(super) exe: Option<List<String>>,
     pub(super) args: Option<List<String>>,
     pub(super) users: Option<List<String>>,
@@ -202,6 +204,7 @@ pub(super) fn read(mut document: Document<'_>, problems: &mut Problems<'_>) -> T
         users: section.take_list("users", &STRING),
         also: Matcher {
             names: None,
+            names_file: section.take_listing("names_file", &STRING),
             users: None,
             exe: section.take_list("exe", &STRING),
             args: section.take_list("args", &STRING),
@@ -321,6 +324,7 @@ fn levels(section: &mut Section<'_, '_, '_>) -> Levels {
 fn matcher(section: &mut Section<'_, '_, '_>) -> Matcher {
     Matcher {
         names: section.take_list("names", &STRING),
+        names_file: section.take_listing("names_file", &STRING),
         exe: section.take_list("exe", &STRING),
         args: section.take_list("args", &STRING),
         users: section.take_list("users", &STRING),

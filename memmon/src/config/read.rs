@@ -37,7 +37,7 @@ impl Read {
     }
 }
 
-fn not_utf8(file: &Path, error: &FromUtf8Error, problems: &mut Problems<'_>) {
+pub(super) fn not_utf8(file: &Path, error: &FromUtf8Error, problems: &mut Problems<'_>) {
     // Up to the first wrong byte, this is the text.
     let start = problems.read(file, String::from_utf8_lossy(error.as_bytes()).into_owned());
     let wrong = error.utf8_error().valid_up_to();

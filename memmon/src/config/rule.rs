@@ -202,7 +202,7 @@ impl Reader<'_, '_> {
 
     /// Refuses empty lists, of which nobody can be sure whether they mean all processes or none. Returns their number.
     fn flaws(&mut self, matcher: &raw::Matcher, section: &str) -> usize {
-        let raw::Matcher { names, exe, args, users, uids, groups, cgroups, units } = matcher;
+        let raw::Matcher { names, names_file: _, exe, args, users, uids, groups, cgroups, units } = matcher;
         let lists: [(&str, &Option<List<String>>); 8] = [
             ("names", names),
             ("exe", exe),

@@ -408,7 +408,7 @@ fn a_rule_that_cannot_be_meant_is_refused() {
       --> config.toml:13:1
        |
     13 | since = 'x'
-       | ^^^^^ expected one of: name, names, exe, args, users, uids, groups, cgroups, units, not, per, strike, gb, percent, none, for, action, grace, hard_ceiling
+       | ^^^^^ expected one of: name, names, names_file, exe, args, users, uids, groups, cgroups, units, not, per, strike, gb, percent, none, for, action, grace, hard_ceiling
 
     error: `for` cannot be a string
       --> config.toml:14:7

@@ -260,6 +260,13 @@ impl Section<'_, '_, '_> {
         self.read(key, &value, kind)
     }
 
+    /// Takes `key`, which names processes as a list does: to hints it is one.
+    pub(super) fn take_listing<T>(&mut self, key: &'static str, kind: &Kind<T>) -> Option<Spanned<T>> {
+        self.known.push(Key { name: key, is_list: true });
+        let value = self.rest.remove(key)?;
+        self.read(key, &value, kind)
+    }
+
     /// Takes `key`, a list; elements of the wrong kind are complained of, each for itself.
     pub(super) fn take_list<T>(&mut self, key: &'static str, kind: &Kind<T>) -> Option<List<T>> {
         self.known.push(Key { name: key, is_list: true });
