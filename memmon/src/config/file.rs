@@ -273,7 +273,7 @@ mod tests {
          --> /etc/memmon/conf.d/d.toml:6:8
           |
         6 | name = 'b'
-          |        ^^^ each rule has a name of its own, by which logs and metrics show it
+          |        ^^^ /etc/memmon/conf.d/d.toml has it in line 2; each rule has a name of its own, by which logs and metrics show it
         ");
     }
 

@@ -7,10 +7,12 @@ use std::{
     borrow::Cow,
     io, iter, mem,
     ops::Range,
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
 };
 
 use super::error::{ConfigError, Problem, quotable, shorten_left, shorten_right, shown};
+use crate::model::Escaped;
 
 /// Maximum number of problems that are shown; the others are counted.
 pub(super) const SHOWN: usize = 20;
@@ -65,6 +67,12 @@ impl<'t> Problems<'t> {
     /// The file in which `span` begins, and the line, counted from 1.
     pub(super) fn place(&self, span: &Range<usize>) -> (&Path, usize) {
         self.text_at(span).map_or((Path::new(""), 1), |(text, span)| (&*text.file, text.line(span.start)))
+    }
+
+    /// The place of `span` in words.
+    pub(super) fn stands_at(&self, span: &Range<usize>) -> String {
+        let (file, line) = self.place(span);
+        format!("{} has it in line {line}", Escaped(file.as_os_str().as_bytes()))
     }
 
     /// The file in which `span` begins, unless it is the one that names the configuration.

@@ -1,6 +1,6 @@
 //! `[[rule]]`: other limits for some processes, or for what they hold together, and what follows.
 
-use std::{collections::BTreeSet, iter, ops::Range, time::Duration};
+use std::{collections::BTreeMap, iter, ops::Range, time::Duration};
 
 use toml::Spanned;
 
@@ -26,13 +26,15 @@ const LONGEST: f64 = 3600.0;
 impl Reader<'_, '_> {
     /// The rules for single processes and those for sums, in the order of the file.
     pub(super) fn rules(&mut self, typed: Vec<(raw::Rule, Range<usize>)>) -> (Vec<LimitRule>, Vec<SumRule>) {
-        let mut names = BTreeSet::new();
+        let mut names: BTreeMap<RuleName, Range<usize>> = BTreeMap::new();
         let (mut rules, mut sums): (Vec<LimitRule>, Vec<SumRule>) = (Vec::new(), Vec::new());
         for (rule, place) in typed {
             let named_at = rule.name.as_ref().map_or_else(|| place.clone(), Spanned::span);
             let Some((rule, sum)) = self.rule(rule, &place) else { continue };
-            if !names.insert(rule.name) {
-                let help = "each rule has a name of its own, by which logs and metrics show it";
+            if let Some(first) = names.insert(rule.name, named_at.clone()) {
+                let first = self.problems.stands_at(&first);
+                let help =
+                    format!("{first}; each rule has a name of its own, by which logs and metrics show it");
                 self.problems.add(named_at, format!("there is a rule `{}` already", rule.name), help);
                 continue;
             }

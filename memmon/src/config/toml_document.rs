@@ -1,7 +1,7 @@
 //! A TOML document that is emptied key by key: to ask for a key is to declare it, and what nobody asked for is unknown.
 //! Several files make one document: their lists of sections follow each other, and any other key stands in one of them.
 
-use std::{mem, ops::Range, os::unix::ffi::OsStrExt as _};
+use std::{mem, ops::Range};
 
 use toml::{
     Spanned,
@@ -67,7 +67,7 @@ impl<'t> Document<'t> {
                 Some(first) => {
                     let help = format!(
                         "{}, and one file decides which processes memmon may touch",
-                        at(&first, problems)
+                        problems.stands_at(&first)
                     );
                     problems.add(key.span(), format!("[{name}] stands in two files"), help);
                 }
@@ -171,19 +171,13 @@ fn merge<'t>(name: &str, section: &mut DeTable<'t>, other: DeTable<'t>, problems
             section.insert(key, value);
             continue;
         };
-        let help = format!("{}: remove one of the two", at(&first.span(), problems));
+        let help = format!("{}: remove one of the two", problems.stands_at(&first.span()));
         problems.add(
             key.span(),
             format!("`{}` in [{name}] is set in two files", quotable(key.get_ref())),
             help,
         );
     }
-}
-
-/// Where the same stands already.
-fn at(first: &Range<usize>, problems: &Problems<'_>) -> String {
-    let (file, line) = problems.place(first);
-    format!("{} has it in line {line}", Escaped(file.as_os_str().as_bytes()))
 }
 
 /// `table`, as it stands `by` bytes further on.
