@@ -103,3 +103,5 @@ mod messages;
 mod sum_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod translations;
