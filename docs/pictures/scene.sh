@@ -17,6 +17,8 @@ uids = ["47001"]
 [settings]
 log_file = ""
 enable_syslog = false
+[log]
+command_lines = false
 CONFIG
 export LC_ALL=C.UTF-8 TERM=xterm-256color
 tmux() { command tmux -S "$scene/tmux" -f /dev/null "$@"; }
@@ -31,14 +33,15 @@ sleep 4
 hog rename postgres anon 240M
 hog rename jupyter anon 90M
 hog rename chrome anon 60M
-hog rename train.py anon 60M grow 200M 12M/s
+hog rename train.py anon 60M grow 200M 7M/s
 tmux new-session -d -s top -x 100 -y 14 "'$MEMMON' top --interval 0.5"
 tmux set-option -g status off
 sleep 2
 tmux send-keys -t top /
 tmux send-keys -t top -l 47001
 tmux send-keys -t top Enter
-sleep 4
+# The growth rates cover ten seconds.
+sleep 9
 tmux capture-pane -p -e -t top >"$OUT/top.ansi"
-sleep 10
+sleep 12
 tmux capture-pane -p -e -t run >"$OUT/run.ansi"
