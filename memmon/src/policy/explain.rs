@@ -3,19 +3,18 @@
 //! Nothing here judges: the findings are the walk's, and what would change the verdict is found by making the change
 //! and judging again.
 
-use std::mem;
+mod change;
+mod otherwise;
 
 use serde::Serialize;
 
+use self::otherwise::otherwise;
+pub use self::{change::Change, otherwise::Otherwise};
 use super::{
-    Limits, Matched, RuleLimit, Rules, Scope,
-    rules::share,
+    Matched, Rules,
     walk::{self, Finding, Rule, WALK},
 };
-use crate::model::{
-    Bytes, Doubt, Escaped, Fact, Limit, MatchKey, Measure, Name, NameField, Pid, Process, Protection,
-    RuleName, SystemMemory, Uid, Verdict,
-};
+use crate::model::{Process, RuleName, SystemMemory, Verdict};
 
 /// A verdict with its reasons kept.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -55,64 +54,6 @@ pub struct Asked {
     pub matched: Matched,
 }
 
-/// Changes that together make the verdict another one.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Otherwise {
-    /// What would have to be different, all of it.
-    pub changes: Vec<Change>,
-    /// The verdict then.
-    pub verdict: Verdict,
-}
-
-/// One thing that might be different.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Change {
-    /// The process has this much resident, or less.
-    Shrink {
-        /// The most.
-        to: Bytes,
-    },
-    /// The process has more than this resident.
-    Grow {
-        /// What it exceeds.
-        above: Bytes,
-    },
-    /// The process has so much more anonymous memory of its own.
-    GrowOwn {
-        /// How much.
-        by: Bytes,
-    },
-    /// A threshold is set to this figure.
-    SetLimit {
-        /// Which threshold.
-        limit: Limit,
-        /// In the unit of its key: percent, or GB.
-        to: f64,
-    },
-    /// The limit of a `[[rule]]` is set to this figure.
-    SetRuleLimit {
-        /// The rule.
-        rule: RuleName,
-        /// Which of its limits.
-        limit: Limit,
-        /// In the unit of its key: percent, or GB.
-        to: f64,
-    },
-    /// In `whitelist.names`, spelt as a pattern that matches just this name.
-    ListName(String),
-    /// In `whitelist.pids`.
-    ListPid(Pid),
-    /// In `whitelist.users`.
-    ListUser(Uid),
-    /// `whitelist.protect_root` is true.
-    ProtectRoot,
-    /// The rule that protects does not: the entry is gone, the switch off, the process in scope.
-    Lift(Protection),
-    /// What was unreadable is read, and protects nobody.
-    Read(Doubt),
-}
-
 /// The whole walk over the rules, the verdict that [`super::judge`] gives, and what would make it another one.
 pub fn explain<'a>(rules: &'a Rules, process: &'a Process, memory: &'a SystemMemory) -> Explanation<'a> {
     let steps: Vec<_> = WALK
@@ -120,16 +61,7 @@ pub fn explain<'a>(rules: &'a Rules, process: &'a Process, memory: &'a SystemMem
         .map(|(rule, check)| Step { rule: *rule, finding: check(rules, process, memory) })
         .collect();
     let verdict = walk::conclude(steps.iter().map(|step| step.finding.clone()));
-    let case = Case { rules, process, memory };
-    let otherwise = case
-        .ideas(&verdict)
-        .into_iter()
-        .filter_map(|changes| {
-            let then = case.judge_with(&changes)?;
-            (mem::discriminant(&then) != mem::discriminant(&verdict))
-                .then_some(Otherwise { changes, verdict: then })
-        })
-        .collect();
+    let otherwise = otherwise(rules, process, memory, &verdict);
     let mut asked = Vec::new();
     for rule in &rules.rules {
         let matched = rule.matcher.matches(process);
@@ -142,227 +74,13 @@ pub fn explain<'a>(rules: &'a Rules, process: &'a Process, memory: &'a SystemMem
     Explanation { process, memory, rules, steps, asked, verdict, otherwise }
 }
 
-#[derive(Clone, Copy)]
-struct Case<'a> {
-    rules: &'a Rules,
-    process: &'a Process,
-    memory: &'a SystemMemory,
-}
-
-impl Case<'_> {
-    /// The verdict if all of `changes` were so; `None` if they cannot be.
-    fn judge_with(&self, changes: &[Change]) -> Option<Verdict> {
-        let (mut rules, mut process) = (self.rules.clone(), self.process.clone());
-        for change in changes {
-            change.make(&mut rules, &mut process)?;
-        }
-        Some(walk::judge(&rules, &process, self.memory))
-    }
-
-    /// Changes that are likely to lead away from `verdict`. Whether they do is not for here to say.
-    fn ideas(&self, verdict: &Verdict) -> Vec<Vec<Change>> {
-        let limit = self.rules.limit_of(self.process, self.memory);
-        let shrink = Change::Shrink { to: limit.saturating_sub(self.process.error) };
-        let grow = Change::Grow { above: limit + self.process.error };
-        match verdict {
-            Verdict::Within if limit == Bytes::MAX => vec![],
-            Verdict::Within => vec![vec![grow]],
-            Verdict::Inherits(inherited) => {
-                vec![vec![Change::Grow { above: limit + self.process.error + inherited.bytes }]]
-            }
-            // Memory of its own, beside what it has.
-            Verdict::Uncharged(uncharged) => {
-                let missing = Measure::least_charged(limit).saturating_sub(uncharged.charged);
-                vec![vec![Change::GrowOwn { by: missing }]]
-            }
-            Verdict::Protected(_) => vec![self.lifts(verdict)],
-            Verdict::Unsure(_) => vec![vec![shrink], vec![grow], self.lifts(verdict)],
-            Verdict::Terminate(breach) | Verdict::Warn(breach) => {
-                let list_user = match self.process.real_uid {
-                    Uid::ROOT => Change::ProtectRoot,
-                    uid => Change::ListUser(uid),
-                };
-                let mut ideas = vec![vec![shrink], self.higher_limits(breach.by)];
-                ideas.extend(self.typeable_name().map(|name| vec![Change::ListName(name)]));
-                ideas.extend([vec![Change::ListPid(self.process.id.pid)], vec![list_user]]);
-                ideas
-            }
-        }
-    }
-
-    /// Everything that must be taken away before the verdict is of another kind: one protection may hide the next.
-    fn lifts(&self, verdict: &Verdict) -> Vec<Change> {
-        let mut changes = Vec::new();
-        let mut then = verdict.clone();
-        while mem::discriminant(&then) == mem::discriminant(verdict) {
-            let lift = match then {
-                Verdict::Protected(protection) => Change::Lift(protection),
-                Verdict::Unsure(doubt) => Change::Read(doubt),
-                Verdict::Within
-                | Verdict::Inherits(_)
-                | Verdict::Uncharged(_)
-                | Verdict::Warn(_)
-                | Verdict::Terminate(_) => break,
-            };
-            changes.push(lift);
-            match self.judge_with(&changes) {
-                Some(verdict) => then = verdict,
-                None => break,
-            }
-        }
-        changes
-    }
-
-    /// Each limit that the process exceeds, set to the next higher hundredth that it would not. `by` is the rule that has them.
-    fn higher_limits(&self, by: Option<RuleName>) -> Vec<Change> {
-        let own = by.and_then(|name| Some((name, self.rules.named(name)?.limit)));
-        if let Some((rule, RuleLimit::Own { percent, bytes })) = own {
-            return self.higher_limits_of(rule, percent, bytes);
-        }
-        let Process { rss, error, .. } = *self.process;
-        let (needed, total, limits) = (rss + error, self.memory.total, self.rules.limits);
-        let mut changes = Vec::new();
-        if total > Bytes::ZERO && needed > limits.share_of(total) {
-            let is_enough =
-                |percent| Limits::new(percent, needed).is_ok_and(|limits| limits.share_of(total) >= needed);
-            let to = hundredth_above(needed.percent_of(total), is_enough);
-            changes.push(Change::SetLimit { limit: Limit::Percent, to });
-        }
-        if needed > limits.bytes() {
-            let to = hundredth_above(needed.0 as f64 / Bytes::GIB as f64, |gb| bytes_of_gb(gb) >= needed);
-            changes.push(Change::SetLimit { limit: Limit::Gb, to });
-        }
-        changes
-    }
-
-    fn higher_limits_of(&self, rule: RuleName, percent: Option<f64>, bytes: Option<Bytes>) -> Vec<Change> {
-        let Process { rss, error, .. } = *self.process;
-        let (needed, total) = (rss + error, self.memory.total);
-        let mut changes = Vec::new();
-        if percent.is_some_and(|percent| total > Bytes::ZERO && needed > share(percent, total)) {
-            let to = hundredth_above(needed.percent_of(total), |percent| share(percent, total) >= needed);
-            changes.push(Change::SetRuleLimit { rule, limit: Limit::Percent, to });
-        }
-        if bytes.is_some_and(|bytes| needed > bytes) {
-            let to = hundredth_above(needed.0 as f64 / Bytes::GIB as f64, |gb| bytes_of_gb(gb) >= needed);
-            changes.push(Change::SetRuleLimit { rule, limit: Limit::Gb, to });
-        }
-        changes
-    }
-
-    /// A pattern for the first of the process's names that looks like what it is, so that it can be typed.
-    fn typeable_name(&self) -> Option<String> {
-        let names = &self.process.names;
-        let basename = |fact| Fact::known(fact).map(Name::basename);
-        [Some(names.comm.as_bytes()), basename(&names.exe), basename(&names.argv0)]
-            .into_iter()
-            .flatten()
-            .filter_map(|name| str::from_utf8(name).ok())
-            .find(|name| {
-                !name.is_empty() && Escaped(name.as_bytes()).to_string() == name.replace('\\', r"\\")
-            })
-            .map(super::patterns::escape)
-    }
-}
-
-impl Change {
-    /// Makes it so; `None` where it cannot be.
-    fn make(&self, rules: &mut Rules, process: &mut Process) -> Option<()> {
-        match self {
-            Self::Shrink { to } => process.rss = *to,
-            Self::Grow { above } => {
-                process.rss = Bytes(above.0.checked_add(1)?);
-                process.holdings = None;
-            }
-            Self::GrowOwn { by } => {
-                process.rss = process.rss + *by;
-                let parts = &mut process.holdings.as_mut()?.parts;
-                parts.anon = parts.anon + *by;
-            }
-            Self::SetLimit { limit, to } => {
-                let (percent, bytes) = match limit {
-                    Limit::Percent => (*to, rules.limits.bytes()),
-                    Limit::Gb => (rules.limits.percent(), bytes_of_gb(*to)),
-                    Limit::Machine => return None,
-                };
-                rules.limits = Limits::new(percent, bytes).ok()?;
-            }
-            Self::SetRuleLimit { rule, limit, to } => {
-                let rule = rules.rules.iter_mut().find(|one| one.name == *rule)?;
-                let RuleLimit::Own { percent, bytes } = &mut rule.limit else { return None };
-                match limit {
-                    Limit::Percent if *to <= 100.0 => *percent = Some(*to),
-                    Limit::Percent | Limit::Machine => return None,
-                    Limit::Gb => *bytes = Some(bytes_of_gb(*to)),
-                }
-            }
-            Self::ListName(pattern) => rules.whitelist.names = rules.whitelist.names.with(pattern)?,
-            Self::ListPid(pid) => _ = rules.whitelist.pids.insert(*pid),
-            Self::ListUser(uid) => _ = rules.whitelist.users.insert(*uid),
-            Self::ProtectRoot => rules.whitelist.protect_root = true,
-            Self::Lift(protection) => lift(protection, rules)?,
-            Self::Read(doubt) => read(doubt, rules, process)?,
-        }
-        Some(())
-    }
-}
-
-fn lift(protection: &Protection, rules: &mut Rules) -> Option<()> {
-    let whitelist = &mut rules.whitelist;
-    match protection {
-        Protection::Init | Protection::KernelThread | Protection::Memmon => return None,
-        Protection::OutOfScope => rules.scope = Scope::default(),
-        Protection::Pid { pid } => _ = whitelist.pids.remove(pid),
-        Protection::Name { pattern, .. } => whitelist.names = whitelist.names.without(pattern)?,
-        Protection::User { uid } => _ = whitelist.users.remove(uid),
-        Protection::Match { key, .. } => whitelist.also.forget(*key),
-        Protection::Root => whitelist.protect_root = false,
-        Protection::OomScoreAdj => rules.honour_oom_score_adj = false,
-    }
-    Some(())
-}
-
-/// Makes the doubt's fact one that protects nobody.
-fn read(doubt: &Doubt, rules: &mut Rules, process: &mut Process) -> Option<()> {
-    match doubt {
-        Doubt::NameUnreadable(NameField::Comm) | Doubt::WithinError { .. } => return None,
-        Doubt::NameUnreadable(NameField::Exe) => process.names.exe = Fact::Absent,
-        Doubt::NameUnreadable(NameField::Argv0) => process.names.argv0 = Fact::Absent,
-        Doubt::FactUnreadable(MatchKey::Args) => process.facts.args = Fact::Absent,
-        Doubt::FactUnreadable(_) => {
-            process.facts.exe_file = Fact::Absent;
-            process.names.exe = Fact::Absent;
-        }
-        Doubt::CgroupUnreadable => {
-            rules.scope.cgroups = None;
-            process.cgroup = Fact::Absent;
-        }
-        Doubt::OomScoreAdjUnreadable => process.oom_score_adj = Fact::Known(0),
-        Doubt::InheritanceUnreadable => process.inherited = Fact::Absent,
-        Doubt::SharedMemoryUnknown | Doubt::SharedMemoryUnreadable { .. } => process.holdings = None,
-    }
-    Some(())
-}
-
-/// The next higher hundredth of `figure`, or the one after it where rounding made the first too small.
-fn hundredth_above(figure: f64, is_enough: impl Fn(f64) -> bool) -> f64 {
-    let hundredths = (figure * 100.0).ceil();
-    let next = hundredths / 100.0;
-    if is_enough(next) { next } else { (hundredths + 1.0) / 100.0 }
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float cast saturates")]
-fn bytes_of_gb(gb: f64) -> Bytes {
-    Bytes((gb * Bytes::GIB as f64) as u64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        model::{Names, StartTime},
+        model::{Bytes, Doubt, Fact, Limit, Name, NameField, Names, Pid, Protection, StartTime, Uid},
         policy::{
-            NamePatterns,
+            Limits, NamePatterns,
             fixtures::{MEMORY, hog, rules},
         },
     };
