@@ -171,6 +171,7 @@ pub(super) fn samples() -> Vec<Event> {
         sum_over(SumThen::Terminate),
         sum_over(SumThen::Warn),
         sum_over(SumThen::Protected),
+        sum_over(SumThen::Unsure),
         Event::Approaching {
             subject: subject(),
             rss: BREACH.rss,

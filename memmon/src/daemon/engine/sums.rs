@@ -249,9 +249,12 @@ impl Engine<'_> {
                 self.sums.within(id);
                 return None;
             }
-            SumVerdict::Unsure => return Some(DOUBT),
+            SumVerdict::Unsure => {
+                self.leave_sum_in_doubt(id, sum, now);
+                return Some(DOUBT);
+            }
+            SumVerdict::Kept | SumVerdict::Over if sum.action == Action::Warn => SumThen::Warn,
             SumVerdict::Kept => SumThen::Protected,
-            SumVerdict::Over if sum.action == Action::Warn => SumThen::Warn,
             SumVerdict::Over => SumThen::Terminate,
         };
         let lasted = self.sums.over(id, at);
@@ -291,6 +294,11 @@ impl Engine<'_> {
             self.sums.pace(id, sum.least(), going.len(), at)
         };
         let mut strikes = sum.strikes(&going, |process| self.sums.rate(process));
+        if strikes.is_empty() && sum.without(&going) > sum.limit.1 {
+            self.leave_sum_in_doubt(id, sum, now);
+        } else {
+            self.sums.is_sure(id);
+        }
         strikes.truncate(match pace {
             Pace::Wait => 0,
             Pace::One => 1,
@@ -300,6 +308,13 @@ impl Engine<'_> {
             self.strike(sum, victim, now);
         }
         Some(GOING)
+    }
+
+    /// Reports a doubt that lasts, once.
+    fn leave_sum_in_doubt(&mut self, id: &SumId, sum: &Sum, now: Now) {
+        if self.sums.stays_unsure(id, now.instant()) {
+            self.reports.emit(sum_over(sum, SumThen::Unsure));
+        }
     }
 
     /// Starts the termination of one process of a sum.

@@ -156,6 +156,8 @@ pub enum SumThen {
     Warn,
     /// Nothing: protected processes hold more than the limit alone.
     Protected,
+    /// Nothing yet: it is in doubt how much of it is theirs, or whether the processes that would end are protected.
+    Unsure,
 }
 
 /// A process of a sum.

@@ -23,6 +23,9 @@ pub(super) fn sum_over(
     let then = match then {
         SumThen::Terminate => "As few of them as it takes are terminated".to_owned(),
         SumThen::Warn => "Only a warning".to_owned(),
+        SumThen::Unsure => "No signal, in doubt: it is not known yet how much of this memory is theirs alone, or whether those \
+                            that would end are protected"
+            .to_owned(),
         SumThen::Protected => {
             format!("Left alone: those that are protected hold {protected}, more than the limit alone")
         }

@@ -60,6 +60,7 @@ fn every_event_in_words() {
     WARNING - Over the limit together: user john, 20 processes, RAM=3.00GB, Limit=2.00GB, Rule=students. As few of them as it takes are terminated. The largest: 7 cc1plus 0.68GB
     WARNING - Over the limit together: user john, 20 processes, RAM=3.00GB, Limit=2.00GB, Rule=students. Only a warning. The largest: 7 cc1plus 0.68GB
     WARNING - Over the limit together: user john, 20 processes, RAM=3.00GB, Limit=2.00GB, Rule=students. Left alone: those that are protected hold 2.50GB, more than the limit alone. The largest: 7 cc1plus 0.68GB
+    WARNING - Over the limit together: user john, 20 processes, RAM=3.00GB, Limit=2.00GB, Rule=students. No signal, in doubt: it is not known yet how much of this memory is theirs alone, or whether those that would end are protected. The largest: 7 cc1plus 0.68GB
     WARNING - Near its limit: PID=12345, Name=chrome, User=john, RAM=3.50GB, Limit=4.00GB, Growth=100.0MB/s, Time to limit=5.12s
     WARNING - Near its limit: PID=12345, Name=chrome, User=john, RAM=3.50GB, Limit=4.00GB
     WARNING - Killed by the kernel's OOM killer: PID=12345, Name=chrome, Peak=4.00GB. The machine or its cgroup was out of memory. Lower limits would let memmon act earlier

@@ -31,6 +31,9 @@ const SHORT_REST: u32 = 10;
 /// The same until each process of a sum was looked at once.
 const SHORTEST_REST: u32 = 3;
 
+/// Time after which a doubt about a sum is reported. Lookups of shared memory end before, on most machines.
+const DOUBT_LASTS: Duration = Duration::from_secs(5);
+
 /// Time between a termination and the next one for the same sum, unless the process ends before or the sum grows on.
 const STEP: Duration = Duration::from_secs(1);
 
@@ -42,6 +45,8 @@ pub(in crate::daemon::engine) type SumId = (RuleName, GroupKey);
 pub(in crate::daemon::engine) struct Sums {
     known: HashMap<Pid, Known>,
     over: HashMap<SumId, Over>,
+    /// Since when it is in doubt whether a sum exceeds its limit, or which process is to end; and whether that was reported.
+    unsure: HashMap<SumId, (Instant, bool)>,
     /// The upper bound of each sum at the last look.
     bounds: HashMap<SumId, (Instant, Bytes)>,
     /// The victims because of a sum, with the sum as it was.
@@ -242,12 +247,27 @@ impl Sums {
     /// Forgets sums that no process is in any more.
     pub(in crate::daemon::engine) fn keep(&mut self, is_there: impl Fn(&SumId) -> bool) {
         self.over.retain(|sum, _| is_there(sum));
+        self.unsure.retain(|sum, _| is_there(sum));
         self.bounds.retain(|sum, _| is_there(sum));
     }
 
     /// Notes that a sum is within its limit.
     pub(in crate::daemon::engine) fn within(&mut self, sum: &SumId) {
         self.over.remove(sum);
+        self.unsure.remove(sum);
+    }
+
+    /// Notes that a sum is in doubt. Returns true once, if that lasts.
+    pub(in crate::daemon::engine) fn stays_unsure(&mut self, sum: &SumId, now: Instant) -> bool {
+        let (since, reported) = self.unsure.entry(sum.clone()).or_insert((now, false));
+        let is_news = !*reported && now.saturating_duration_since(*since) >= DOUBT_LASTS;
+        *reported |= is_news;
+        is_news
+    }
+
+    /// Notes that nothing about a sum is in doubt.
+    pub(in crate::daemon::engine) fn is_sure(&mut self, sum: &SumId) {
+        self.unsure.remove(sum);
     }
 
     /// Notes that a sum exceeds its limit. Returns since when.
@@ -328,5 +348,124 @@ impl Sums {
     pub(in crate::daemon::engine) fn clear(&mut self) {
         let struck = std::mem::take(&mut self.struck);
         *self = Self { struck, ..Self::default() };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{StartTime, Uid};
+    use crate::policy::fixtures::hog;
+
+    const MIB: u64 = 1 << 20;
+
+    fn reading(rss: u64) -> Reading {
+        Reading {
+            pid: Pid(7),
+            start: Some(StartTime(3)),
+            rss: Bytes(rss * MIB),
+            error: Bytes(MIB),
+            held: Bytes::ZERO,
+        }
+    }
+
+    fn process() -> Process {
+        Process { id: ProcessId { pid: Pid(7), start: StartTime(3) }, rss: Bytes(10 * MIB), ..hog() }
+    }
+
+    fn sum() -> SumId {
+        (RuleName::new("sum").unwrap(), GroupKey::User { uid: Uid(1000) })
+    }
+
+    #[test]
+    fn facts_hold_as_long_as_the_process_had_lived() {
+        let (mut sums, begun) = (Sums::default(), Instant::now());
+        let asked =
+            |sums: &mut Sums, after: u64| sums.read(&[reading(20)], begun + Duration::from_secs(after)).len();
+        assert_eq!(asked(&mut sums, 0), 1, "it is new");
+        sums.learn(Known::new(process(), reading(20), Duration::from_secs(2), begun));
+        assert_eq!(asked(&mut sums, 1), 0);
+        assert_eq!(asked(&mut sums, 2), 1, "it may have called exec, or changed its user");
+        sums.learn(Known::new(process(), reading(20), Duration::from_secs(9999), begun));
+        assert_eq!(asked(&mut sums, 119), 0);
+        let other = Reading { start: Some(StartTime(4)), ..reading(20) };
+        assert_eq!(
+            sums.read(&[other], begun + Duration::from_secs(119)).len(),
+            1,
+            "another process with the pid"
+        );
+        assert_eq!(sums.processes().count(), 0);
+    }
+
+    #[test]
+    fn a_look_bounds_what_counts_until_it_is_too_old_and_growth_is_added_at_once() {
+        let begun = Instant::now();
+        let mut known = Known::new(process(), reading(20), Duration::from_secs(9), begun);
+        assert_eq!(known.bound(begun), Bytes(21 * MIB));
+        known.look(process(), Duration::ZERO, 1, begun);
+        assert_eq!(known.bound(begun), Bytes(10 * MIB), "the other ten are another process's");
+        known.read(reading(25), begun + Duration::from_secs(1));
+        assert_eq!(known.bound(begun), Bytes(15 * MIB));
+        assert!(!known.is_fresh(Duration::from_secs(9), begun), "it has changed");
+        assert_eq!(known.bound(begun + LOOK_HOLDS), Bytes(26 * MIB));
+        // So long that a look at each of a thousand takes a hundredth of one CPU.
+        known.look(process(), Duration::from_millis(40), 1000, begun);
+        assert_eq!(known.bound(begun + Duration::from_secs(3999)), Bytes(10 * MIB));
+    }
+
+    #[test]
+    fn one_process_ends_at_a_time_unless_that_takes_long_or_the_sum_grows() {
+        let (mut sums, begun) = (Sums::default(), Instant::now());
+        let after = |milliseconds| begun + Duration::from_millis(milliseconds);
+        assert_eq!(sums.over(&sum(), begun), Duration::ZERO);
+        assert_eq!(sums.pace(&sum(), Bytes(100 * MIB), 0, begun), Pace::One);
+        let (rule, group) = sum();
+        let figures = SumFigures { rule, group, total: Bytes(100 * MIB), limit: Bytes(90 * MIB), members: 9 };
+        sums.strike(process().id, figures, begun);
+        assert_eq!(sums.pace(&sum(), Bytes(100 * MIB), 1, after(500)), Pace::Wait);
+        assert_eq!(sums.pace(&sum(), Bytes(100 * MIB), 1, after(1000)), Pace::One);
+        assert_eq!(sums.pace(&sum(), Bytes(95 * MIB), 0, after(500)), Pace::One, "it has ended");
+        assert_eq!(sums.pace(&sum(), Bytes(110 * MIB), 1, after(500)), Pace::All);
+        sums.keep_struck(|_| false, after(600));
+        assert_eq!(sums.due(), Some(after(600)), "the sum is taken again at once");
+    }
+
+    #[test]
+    fn a_sum_is_reported_once_while_it_lasts_and_a_doubt_only_if_it_lasts() {
+        let (mut sums, begun) = (Sums::default(), Instant::now());
+        sums.over(&sum(), begun);
+        assert!(sums.is_news(&sum(), SumThen::Warn));
+        assert!(!sums.is_news(&sum(), SumThen::Warn));
+        sums.within(&sum());
+        sums.over(&sum(), begun);
+        assert!(sums.is_news(&sum(), SumThen::Warn));
+        let unsure: Vec<_> = [0, 4, 5, 6]
+            .into_iter()
+            .map(|s| sums.stays_unsure(&sum(), begun + Duration::from_secs(s)))
+            .collect();
+        assert_eq!(unsure, [false, false, true, false]);
+    }
+
+    #[test]
+    fn looks_become_frequent_towards_the_limit_and_cost_a_bounded_share() {
+        let (mut sums, begun) = (Sums::default(), Instant::now());
+        let mut pause = |took: u64, near: Option<u64>, is_half: bool| {
+            sums.note_half(is_half);
+            sums.rest(Duration::from_millis(took), near.map(Duration::from_millis), begun);
+            sums.due().map(|due| due.saturating_duration_since(begun).as_millis())
+        };
+        assert_eq!(pause(1, None, false), Some(1000));
+        assert_eq!(pause(1, None, true), Some(250));
+        assert_eq!(pause(20, None, true), Some(2000), "a hundredth of one CPU");
+        assert_eq!(pause(1, Some(400), true), Some(200), "half of the time that is left");
+        assert_eq!(pause(1, Some(10), true), Some(50));
+        assert_eq!(pause(20, Some(10), true), Some(200), "a tenth of one CPU");
+        let bound = |sums: &mut Sums, after: u64, mib: u64| {
+            let at = begun + Duration::from_secs(after);
+            sums.note_bound(&sum(), Bytes(mib * MIB), Bytes(100 * MIB), at)
+        };
+        assert_eq!(bound(&mut sums, 0, 40), None);
+        assert_eq!(bound(&mut sums, 2, 60), Some(Duration::from_secs(4)));
+        assert_eq!(bound(&mut sums, 3, 50), None);
     }
 }
