@@ -54,8 +54,11 @@ pub(super) enum Command {
 #[derive(Debug, Args)]
 pub(super) struct Explain {
     /// A pid, or a name as in the whitelist: exact or a glob, matched against comm, executable and argv[0].
-    #[arg(value_name = "PID|NAME")]
-    pub(super) target: String,
+    #[arg(value_name = "PID|NAME", required_unless_present = "machine")]
+    pub(super) target: Option<String>,
+    /// Show which processes would end if the machine was short of memory, in which order, and why, by the running memmon.
+    #[arg(long, conflicts_with_all = ["target", "config"])]
+    pub(super) machine: bool,
     /// The configuration to use instead of the rules of the running memmon.
     #[arg(long, value_name = "PATH")]
     pub(super) config: Option<PathBuf>,

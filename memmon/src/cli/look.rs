@@ -23,8 +23,20 @@ pub(super) fn check(asked: &check::Args, out: &mut dyn Write, err: &mut dyn Writ
     Ok(check::check(asked, &NameService, &Zoned::now(), &machine, out, err)?)
 }
 
+/// `memmon explain --machine`, by the daemon, which alone knows what has grown.
+fn explain_machine(json: bool, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    let mut client = Client::connect(Path::new(SOCKET))?;
+    let Body::Machine(order) = client.get(Query::Machine)? else {
+        bail!("the daemon answers what was not asked");
+    };
+    explain::machine::write(order.as_deref(), json, &NameService, out)?;
+    out.flush()?;
+    Ok(Exit::Ok)
+}
+
 /// `memmon explain`, of every process that is meant.
 pub(super) fn explain(asked: &Explain, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    let Some(target) = &asked.target else { return explain_machine(asked.json, out) };
     let daemon = daemon();
     let used = match (&asked.config, &daemon) {
         (Some(file), _) => RulesUsed::of_file(Some(file), None)?,
@@ -36,22 +48,22 @@ pub(super) fn explain(asked: &Explain, out: &mut dyn Write) -> anyhow::Result<Ex
     };
     let onlooker = machine::onlooker(used.rules.clone())?;
     let memory = onlooker.memory()?;
-    let processes: Vec<Process> = match asked.target.parse() {
+    let processes: Vec<Process> = match target.parse() {
         Ok(pid) => {
             let process = onlooker.process(Pid(pid), None, &memory);
             vec![process.with_context(|| format!("pid {pid} cannot be explained"))?]
         }
-        Err(_) => onlooker.named(&NamePatterns::new([asked.target.as_str()])?, &memory)?,
+        Err(_) => onlooker.named(&NamePatterns::new([target.as_str()])?, &memory)?,
     };
     if processes.is_empty() {
-        let globs = config::globs(&asked.target).unwrap_or_default();
+        let globs = config::globs(target).unwrap_or_default();
         let globs = globs.iter().map(|glob| format!("{glob:?}")).collect::<Vec<_>>().join(", ");
         let hint = if globs.is_empty() {
             String::new()
         } else {
             format!("; as globs, not as a regular expression: {globs}")
         };
-        bail!("no process has the comm, the executable or the argv[0] {:?}{hint}", asked.target);
+        bail!("no process has the comm, the executable or the argv[0] {target:?}{hint}");
     }
     let user_name = |uid| NameService.name(uid);
     let mut known = known(used.clone(), daemon.ok());

@@ -31,6 +31,10 @@ pub(super) fn answer(engine: &mut Engine<'_>, announcer: &Announcer<'_>, now: No
                 let _ = request.answer.send(reply(&Body::Status(status)));
             });
         }
+        Query::Machine => {
+            let order = engine.machine_order(now).map(Box::new);
+            let _ = request.answer.send(reply(&Body::Machine(order)));
+        }
         Query::Processes => {
             basis.survey = engine.kernel_survey();
             let phases: Vec<_> =

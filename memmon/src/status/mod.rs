@@ -9,6 +9,7 @@
 //! the other end, and `peer` the check of a client's user.
 
 mod client;
+mod machine;
 mod peer;
 mod rules;
 mod server;
@@ -21,6 +22,7 @@ mod watched;
 mod wire;
 
 pub use client::{Client, ClientError, understood};
+pub use machine::{MachineOrder, MachineRow};
 pub use rules::{MatcherInForce, RuleInForce, RulesInForce, SumRuleInForce};
 pub use server::{AccessPolicy, Request, serve};
 pub use sharing::{FromElder, Kept, Other, Sharing};

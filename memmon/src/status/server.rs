@@ -44,7 +44,7 @@ impl Query {
     const fn fresh(self) -> Duration {
         match self {
             Self::Status => Duration::from_millis(100),
-            Self::Processes => Duration::from_millis(500),
+            Self::Processes | Self::Machine => Duration::from_millis(500),
         }
     }
 }
@@ -94,7 +94,12 @@ pub async fn serve(
     asks: mpsc::Sender<Request>,
 ) -> std::io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
-    let answers = Arc::new(Answers { asks, status: Mutex::default(), processes: Mutex::default() });
+    let answers = Arc::new(Answers {
+        asks,
+        status: Mutex::default(),
+        processes: Mutex::default(),
+        machine: Mutex::default(),
+    });
     let mut clients = Clients::new(CLIENTS);
     loop {
         let Ok((stream, _)) = listener.accept().await else {
@@ -187,6 +192,7 @@ struct Answers {
     asks: mpsc::Sender<Request>,
     status: Mutex<Latest>,
     processes: Mutex<Latest>,
+    machine: Mutex<Latest>,
 }
 
 /// State of the answer to one query.
@@ -210,6 +216,7 @@ impl Answers {
         let latest = match get {
             Query::Status => &self.status,
             Query::Processes => &self.processes,
+            Query::Machine => &self.machine,
         };
         let Latest { made, making } = &mut *latest.lock().await;
         loop {

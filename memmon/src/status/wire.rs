@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::machine::MachineOrder;
 use super::rules::RulesInForce;
 use super::table::Table;
 use super::text::Text;
@@ -19,6 +20,8 @@ pub enum Query {
     Status,
     /// The processes nearest their limit.
     Processes,
+    /// The order in which processes would end if the machine was short of memory.
+    Machine,
 }
 
 impl Query {
@@ -27,6 +30,7 @@ impl Query {
         match self {
             Self::Status => "status",
             Self::Processes => "processes",
+            Self::Machine => "machine",
         }
     }
 
@@ -50,10 +54,10 @@ pub(super) fn request(line: &[u8]) -> Result<Query, Refusal> {
     if v != VERSION {
         return Err(refusal("version", "this memmon speaks version 1"));
     }
-    [Query::Status, Query::Processes]
+    [Query::Status, Query::Processes, Query::Machine]
         .into_iter()
         .find(|known| known.as_str() == get)
-        .ok_or_else(|| refusal("unknown", r#"expected "get" to be "status" or "processes""#))
+        .ok_or_else(|| refusal("unknown", r#"expected "get" to be "status", "processes" or "machine""#))
 }
 
 /// An answer as the line to send, with its end.
@@ -77,6 +81,8 @@ pub enum Body {
     Status(Box<Status>),
     /// The answer to [`Query::Processes`].
     Processes(Table),
+    /// The answer to [`Query::Machine`]; null without `[machine]`.
+    Machine(Option<Box<MachineOrder>>),
     /// A refusal. The connection is closed after it.
     Error(Refusal),
 }

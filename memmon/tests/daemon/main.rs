@@ -20,6 +20,7 @@ mod journal;
 mod life;
 mod limits;
 mod log;
+mod machine;
 #[cfg(feature = "mail")]
 mod mail;
 mod metrics;

@@ -1,6 +1,7 @@
 //! `memmon explain`: what every rule says of a process, the verdict, and what would change it. Text from data, no
 //! more: policy has decided it all.
 
+pub(super) mod machine;
 mod parts;
 mod sums;
 mod words;

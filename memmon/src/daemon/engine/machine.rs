@@ -192,7 +192,7 @@ impl Engine<'_> {
     }
 
     /// The processes that have grown most since `baseline`, confirmed. One that could not be confirmed is none of them.
-    fn growers(&mut self, baseline: &Baseline, readings: &[Reading], now: Now) -> Vec<Candidate> {
+    pub(super) fn growers(&mut self, baseline: &Baseline, readings: &[Reading], now: Now) -> Vec<Candidate> {
         let mut grown: Vec<_> =
             readings.iter().map(|reading| (baseline.growth_of_pid(reading), *reading)).collect();
         grown.retain(|(growth, _)| *growth >= Bytes(Bytes::MIB));

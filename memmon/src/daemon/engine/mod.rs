@@ -23,6 +23,7 @@ mod grace;
 mod lasting;
 mod levels;
 mod machine;
+mod machine_view;
 mod recheck;
 mod scan;
 pub(in crate::daemon) mod state;

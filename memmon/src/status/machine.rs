@@ -1,0 +1,53 @@
+//! The order in which processes would end if the machine was short of memory: the answer to [`super::Query::Machine`].
+
+use serde::{Deserialize, Serialize};
+
+use super::text::Text;
+use crate::model::{Bytes, ProcessId, SystemMemory, Uid};
+
+/// The machine as the daemon sees it, and the order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MachineOrder {
+    /// The machine's memory.
+    pub memory: SystemMemory,
+    /// All swap.
+    pub swap_total_bytes: Bytes,
+    /// Free swap.
+    pub swap_free_bytes: Bytes,
+    /// The pressure `full` over ten seconds, in percent; none if the kernel does not measure it.
+    pub pressure_full: Option<f64>,
+    /// `calm`, `warn` or `act`.
+    pub shortage: Text,
+    /// The available memory below which memmon warns.
+    pub warn_below_bytes: Bytes,
+    /// The available memory below which memmon acts.
+    pub act_below_bytes: Bytes,
+    /// Time since the machine was well.
+    pub well_seconds_ago: f64,
+    /// How much less memory is available, and swap free, than then.
+    pub lost_bytes: Bytes,
+    /// What the processes in `rows` have grown by since.
+    pub grown_bytes: Bytes,
+    /// The processes that have grown most: those that would end, in this order, and then the others.
+    pub rows: Vec<MachineRow>,
+}
+
+/// One process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MachineRow {
+    /// Its identity.
+    #[serde(flatten)]
+    pub id: ProcessId,
+    /// Its name.
+    pub comm: Text,
+    /// Its real uid.
+    pub uid: Uid,
+    /// What its end would give back.
+    pub gives_back_bytes: Bytes,
+    /// What of that came since the machine was well.
+    pub growth_bytes: Bytes,
+    /// `ends`, `idle`, `not_the_cause`, `exempt`, `protected` or `unsure`.
+    pub standing: Text,
+    /// The reason, in a few words.
+    pub why: Text,
+}

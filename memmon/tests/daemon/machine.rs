@@ -1,0 +1,67 @@
+//! `[machine]`, with levels that the machine is always below: what has grown ends, and nothing else.
+
+use std::fs;
+
+use crate::common::{
+    TestUser,
+    daemon::Daemon,
+    eventually,
+    log::{SOURCES, config},
+};
+
+/// What each process of the crowd has, in MB.
+const PART: u64 = 90;
+
+/// How many of them are too small a part of this machine's memory to be the cause of anything: less than one percent.
+fn harmless() -> usize {
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap();
+    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap();
+    let total: u64 = total.trim().trim_end_matches(" kB").parse().unwrap();
+    usize::try_from(total / 1024 / 100 / (PART + 1)).unwrap()
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_crowd_ends_one_by_one_and_the_larger_idle_process_lives() {
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let idle = user.hog("anon 250M hold");
+        idle.begun("hold");
+        let changes = [
+            ("thresholds.ram_gb_threshold", "1000"),
+            ("machine.available_gb", "1000000"),
+            ("machine.warn", "{ available_gb = 2000000 }"),
+        ];
+        let daemon = Daemon::start(&config(&user, &changes), &["--source", source]);
+        daemon.scanned();
+        let mut crowd: Vec<_> =
+            (0..harmless() + 2).map(|_| user.hog(&format!("anon {PART}M hold"))).collect();
+        let alive = |crowd: &[crate::common::hog::Hog]| crowd.iter().filter(|hog| hog.is_alive()).count();
+        eventually("most of the crowd has ended", || alive(&crowd) <= harmless());
+        daemon.scanned();
+        assert_eq!(alive(&crowd), harmless(), "no more of them end than caused it");
+        assert!(idle.is_alive(), "it has not grown");
+
+        let ended: Vec<_> = crowd.iter_mut().filter(|hog| !hog.is_alive()).collect();
+        for hog in ended {
+            let (signal, record) = daemon.terminated(hog);
+            assert_eq!((signal, record["rule"].as_str()), (Some(libc::SIGTERM), Some("machine")));
+            let culprit = daemon.told("culprit", hog.pid());
+            assert_eq!(culprit["reasons"], "available", "{culprit}");
+            assert!(culprit["growth_bytes"].as_u64() >= Some((PART - 2) << 20), "{culprit}");
+        }
+        let output =
+            daemon.beside(env!("CARGO_BIN_EXE_memmon")).args(["explain", "--machine", "--json"]).output();
+        let order: serde_json::Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
+        let standing = |pid: u32| {
+            let rows = order["rows"].as_array().unwrap();
+            rows.iter().find(|row| row["pid"] == pid).map(|row| row["standing"].as_str().unwrap().to_owned())
+        };
+        assert_eq!(order["shortage"], "act");
+        for hog in crowd.iter().filter(|hog| hog.is_alive()) {
+            assert_eq!(standing(hog.pid()).as_deref(), Some("not_the_cause"), "{order}");
+        }
+        assert!(standing(idle.pid()).is_none_or(|standing| standing == "idle"), "{order}");
+        daemon.stop();
+    }
+}
