@@ -7,6 +7,10 @@ use crate::{
     report,
 };
 
+/// Why `pressure_some` and `pressure_full` are never reached.
+const NO_PRESSURE: &str = "the kernel measures no pressure (/proc/pressure/memory), so that only available memory and \
+                           swap count: start it with psi=1";
+
 /// What may not be meant, or cannot work, on this machine. Changes nothing; may take its time, as a file system or a
 /// name service may.
 pub fn preflight(settings: &Settings) -> Vec<Warning> {
@@ -14,7 +18,10 @@ pub fn preflight(settings: &Settings) -> Vec<Warning> {
         .into_iter()
         .map(|report::Unusable { key, why }| Warning::general(Concern::Unusable { key, why }));
     // Without /proc there is an error of its own.
-    let memory = ProcRoot::real().and_then(|proc| proc.memory()).ok();
-    let limits = memory.map(|memory| settings.concerns_with(memory.total)).unwrap_or_default();
-    unusable.chain(limits).collect()
+    let machine = ProcRoot::real().and_then(|proc| proc.machine_memory()).ok();
+    let limits = machine.map(|machine| settings.concerns_with(machine.memory.total)).unwrap_or_default();
+    let is_blind = settings.machine.is_some() && machine.is_some_and(|machine| machine.pressure.is_none());
+    let pressure =
+        is_blind.then(|| Warning::general(Concern::Unusable { key: "machine", why: NO_PRESSURE.to_owned() }));
+    unusable.chain(limits).chain(pressure).collect()
 }
