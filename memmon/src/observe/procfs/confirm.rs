@@ -214,7 +214,12 @@ impl ProcRoot {
             Holdings { parts, shared, trouble }
         });
         let now = read(directory, "", "stat")?;
-        same_start(pid, stat.start, understood("stat", parse::stat(&now))?.start)?;
+        let now = understood("stat", parse::stat(&now))?;
+        same_start(pid, stat.start, now.start)?;
+        if stat.is_forked() && !now.is_forked() {
+            // It has called exec meanwhile, and some of what was read is of a program that is gone. It can do that once.
+            return Err(Unconfirmed::Gone);
+        }
 
         Ok(Process {
             id: ProcessId { pid, start: stat.start },

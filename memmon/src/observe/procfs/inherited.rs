@@ -257,6 +257,26 @@ mod tests {
         assert_eq!(inherited(&tree), Fact::Known((0, 40)));
     }
 
+    /// Its own pages are gone when they are counted, while its other figures are those of before.
+    #[test]
+    fn a_process_that_calls_exec_while_it_is_read_is_read_again() {
+        let tree = family();
+        std::fs::remove_file(tree.path().join("50/smaps")).unwrap();
+        let fifo = tree.path().join("50/smaps");
+        nix::unistd::mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let counted = std::fs::File::options().write(true).open(&fifo).unwrap();
+                std::fs::rename(&fifo, fifo.with_extension("old")).unwrap();
+                process(&tree, 50, (40, 800), 98_000, (300, 0), false);
+                drop(counted);
+            });
+            let found = look(&tree.root(), None);
+            assert_eq!(found.charged().0 / 1024, 300);
+            assert_eq!(found.inherited, Fact::Absent);
+        });
+    }
+
     #[test]
     fn without_an_elder_all_memory_is_its_own() {
         let tree = family();
