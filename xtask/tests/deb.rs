@@ -103,7 +103,7 @@ fn it_is_installed_upgraded_removed_and_purged() {
     let restarts = |line: &str| line == "systemctl try-restart memmon.service";
     assert!(upgraded.lines().any(restarts), "{upgraded}");
     assert!(!upgraded.contains("systemctl stop memmon"), "{upgraded}");
-    assert!(upgraded.contains("\nconfig.toml enabled # of the next version\n0\n"), "{upgraded}");
+    assert!(upgraded.contains("\nconf.d config.toml enabled # of the next version\n0\n"), "{upgraded}");
     assert!(upgraded.ends_with("# an edit"), "{upgraded}");
 
     let removed = section("removed");

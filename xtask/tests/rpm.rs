@@ -34,6 +34,7 @@ fn it_is_installed_installed_again_and_erased() {
         echo "== erased"
         rpm --erase memmon
         ! test -e machine/etc/memmon/enabled
+        ! test -e machine/etc/memmon/conf.d
         asked
         tail -n 1 machine/etc/memmon/config.toml.rpmsave
         rm -r machine/etc/memmon
@@ -50,12 +51,15 @@ fn it_is_installed_installed_again_and_erased() {
     assert!(installed.contains("systemctl --no-reload preset memmon.service\n"), "{installed}");
     assert!(installed.contains("memmon is not started"), "{installed}");
     assert!(installed.contains("\nmemmon 2."), "{installed}");
-    assert!(installed.ends_with("/etc/logrotate.d/memmon\n/etc/memmon/config.toml"), "{installed}");
+    assert!(
+        installed.ends_with("/etc/logrotate.d/memmon\n/etc/memmon/conf.d/README\n/etc/memmon/config.toml"),
+        "{installed}"
+    );
 
     let upgraded = section("upgraded");
     assert!(upgraded.contains("systemctl try-restart memmon.service\n"), "{upgraded}");
     assert!(!upgraded.contains("disable") && !upgraded.contains("preset"), "{upgraded}");
-    assert!(upgraded.ends_with("\nconfig.toml enabled # an edit"), "{upgraded}");
+    assert!(upgraded.ends_with("\nconf.d config.toml enabled # an edit"), "{upgraded}");
 
     let erased = section("erased");
     assert!(erased.contains("systemctl --no-reload disable --now memmon.service\n"), "{erased}");
