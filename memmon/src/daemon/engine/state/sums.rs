@@ -54,6 +54,8 @@ pub(in crate::daemon::engine) struct Sums {
     due: Option<Instant>,
     /// Whether a sum was above half of its limit at the last look.
     is_half: bool,
+    /// How long the last look took.
+    took: Duration,
 }
 
 /// What is known about a process.
@@ -336,6 +338,8 @@ impl Sums {
     /// Sets the time of the next look, after one that took `took`. `near`: how long until a sum may exceed its limit; zero
     /// while one is being looked at. Every scan looks at them as well.
     pub(in crate::daemon::engine) fn rest(&mut self, took: Duration, near: Option<Duration>, now: Instant) {
+        // One look that takes long, as when processes are new or the machine is busy, delays nothing.
+        let took = took.min(std::mem::replace(&mut self.took, took));
         let calm = (took * REST).max(if self.is_half { HALF_PAUSE } else { PAUSE });
         let pause = near.map_or(calm, |near| {
             let rest = if near.is_zero() { SHORTEST_REST } else { SHORT_REST };
@@ -451,7 +455,9 @@ mod tests {
         let (mut sums, begun) = (Sums::default(), Instant::now());
         let mut pause = |took: u64, near: Option<u64>, is_half: bool| {
             sums.note_half(is_half);
-            sums.rest(Duration::from_millis(took), near.map(Duration::from_millis), begun);
+            for took in [took, took] {
+                sums.rest(Duration::from_millis(took), near.map(Duration::from_millis), begun);
+            }
             sums.due().map(|due| due.saturating_duration_since(begun).as_millis())
         };
         assert_eq!(pause(1, None, false), Some(1000));
