@@ -51,3 +51,24 @@ fn a_cgroup_too_deep_to_be_shown_neither_protects_nor_condemns() {
         daemon.stop();
     }
 }
+
+#[test]
+#[ignore = "needs root and cgroup v2"]
+fn the_record_of_a_process_in_a_container_names_the_container() {
+    let user = TestUser::claim();
+    let id = "0123456789abcdef".repeat(4);
+    // As Docker names it without systemd.
+    let container = Cgroup::new("container", &["docker", &*id]);
+    for source in SOURCES {
+        let daemon = Daemon::start(&config(&user, &[]), &["--source", source]);
+        let mut hog = user.hog("wait-term anon 60M hold");
+        hog.begun("wait-term");
+        container.take(&hog);
+        hog.term();
+        let (signal, record) = daemon.terminated(&mut hog);
+        assert_eq!(signal, Some(libc::SIGTERM));
+        let expected = serde_json::json!({ "container": { "id": id, "runtime": "docker" } });
+        assert_eq!(record["workload"], expected, "{record}");
+        daemon.stop();
+    }
+}
