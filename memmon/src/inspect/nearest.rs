@@ -103,7 +103,7 @@ mod tests {
         let table = nearest(Basis { rules: rules(), accuracy: Accuracy::StatmExact, survey }).unwrap();
         let [row] = &table.rows[..] else { panic!("{table:?}") };
         assert_eq!((row.id.pid, row.verdict), (rules().own_pid, VerdictKind::Protected));
-        let parts = row.parts.unwrap();
-        assert!(parts.anon > Bytes::ZERO && parts.anon <= row.rss_bytes, "{parts:?} of {:?}", row.rss_bytes);
+        // The other tests of this process go on meanwhile, so the two figures are of different times.
+        assert!(row.parts.unwrap().anon > Bytes::ZERO && row.rss_bytes > Bytes::ZERO, "{row:?}");
     }
 }
