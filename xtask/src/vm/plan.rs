@@ -44,6 +44,9 @@ const SMALL: (&str, usize, u32) = ("small", 1, 512);
 /// A machine with many CPUs, each of which holds back a part of the kernel's counters.
 const WIDE: (&str, usize, u32) = ("wide", 8, 1024);
 
+/// A machine that some processes of a hundred megabytes fill together.
+const SHORT: (&str, usize, u32) = ("short", 2, 1024);
+
 /// The first scenario in every machine.
 const INSTALL: &str = "install";
 /// The scenarios in the small machine. `package` removes memmon, so it is the last.
@@ -70,6 +73,7 @@ const IN_SMALL: [&str; 20] = [
     "package",
 ];
 const IN_WIDE: [&str; 1] = ["accuracy"];
+const IN_SHORT: [&str; 1] = ["machine"];
 /// The scenarios with `--quick`: those that show most in the time that is acceptable for every change.
 const QUICK: [&str; 9] =
     ["start", "kill", "spare", "reload", "crash", "bad-config", "oom-race", "stop", "package"];
@@ -77,9 +81,10 @@ const QUICK: [&str; 9] =
 /// The machines for every kernel; with `only`, just the machines for these scenarios, without the others.
 pub(super) fn boots(quick: bool, only: &[String]) -> Result<Vec<Boot>> {
     if let Some(unknown) =
-        only.iter().find(|name| !IN_SMALL.iter().chain(&IN_WIDE).any(|known| known == name))
+        only.iter().find(|name| !IN_SMALL.iter().chain(&IN_WIDE).chain(&IN_SHORT).any(|known| known == name))
     {
-        bail!("there is no scenario {unknown}; there are {} {}", IN_SMALL.join(" "), IN_WIDE.join(" "));
+        let all = [&IN_SMALL[..], &IN_WIDE, &IN_SHORT].concat();
+        bail!("there is no scenario {unknown}; there are {}", all.join(" "));
     }
     let wanted = |name: &&&str| match only {
         [] => !quick || QUICK.contains(*name),
@@ -92,7 +97,7 @@ pub(super) fn boots(quick: bool, only: &[String]) -> Result<Vec<Boot>> {
         timeout: TIMEOUT,
         scenarios: scenarios.iter().filter(wanted).map(|name| (*name).to_owned()).collect(),
     };
-    let mut boots = vec![boot(SMALL, &IN_SMALL), boot(WIDE, &IN_WIDE)];
+    let mut boots = vec![boot(SMALL, &IN_SMALL), boot(WIDE, &IN_WIDE), boot(SHORT, &IN_SHORT)];
     boots.retain(|boot| !boot.scenarios.is_empty());
     for boot in &mut boots {
         boot.scenarios.insert(0, INSTALL.to_owned());
@@ -122,7 +127,7 @@ mod tests {
         let quick = boots(true, &[]).unwrap();
         let [Boot { name: "small", scenarios, .. }] = &quick[..] else { panic!("one machine: {quick:?}") };
         assert_eq!((scenarios.len(), scenarios[0].as_str()), (1 + QUICK.len(), INSTALL));
-        assert_eq!(boots(false, &[]).unwrap().len(), 2);
+        assert_eq!(boots(false, &[]).unwrap().len(), 3);
     }
 
     #[test]
@@ -146,7 +151,8 @@ mod tests {
             .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
             .collect();
         files.sort();
-        let mut names: Vec<&str> = IN_SMALL.iter().chain(&IN_WIDE).chain([&INSTALL]).copied().collect();
+        let mut names: Vec<&str> =
+            IN_SMALL.iter().chain(&IN_WIDE).chain(&IN_SHORT).chain([&INSTALL]).copied().collect();
         names.sort_unstable();
         assert_eq!(files, names);
     }

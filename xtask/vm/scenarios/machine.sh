@@ -1,0 +1,71 @@
+# A machine that is short of memory as a whole: memmon ends those that made it so, and nobody else.
+kernel_killed() { dmesg | grep -c 'Out of memory: Killed process' || true; }
+available() { awk '/^MemAvailable:/ { print int($2 / 1024) }' /proc/meminfo; }
+nobody_else_died() {
+    lives database
+    [ "$(kernel_killed)" = "$before" ] || fail "the kernel's OOM killer killed a process: $(dmesg | grep 'Killed process' | tail -n 1)"
+}
+before=$(kernel_killed)
+configure 'ram_percent_threshold = 100.0' 'ram_gb_threshold = 64.0' 'check_interval = 2'
+echo '[machine]' >>$CONFIG
+memmon_starts
+# A database with more memory than each of the others, and idle.
+hog database uid 33 anon 200M hold
+hog_holds database
+mark
+within $PATIENCE scanned_since 2 || fail 'no two scans'
+
+# Ten workers of one user, which together want more than there is.
+mark
+systemd-run --quiet --unit=crowd --property=OOMPolicy=continue bash -c 'exec 3< <(exec sleep infinity)
+    for i in 1 2 3 4 5 6 7 8 9 10; do '"$PLACE"'/hog uid 1000 grow 100M 10M/s hold <&3 & done; wait'
+crowd_is_done() {
+    local left held
+    held=$(journalctl --unit=crowd --output=cat --quiet | grep -c 'begin hold')
+    left=$(said 'Terminated: PID=[0-9]+, Name=hog, User=alice|Killed: PID=[0-9]+, Name=hog, User=alice' | wc -l)
+    [ $((held + left)) -ge 10 ]
+}
+must_say 'Machine short of memory, ending the culprit: PID=[0-9]+, Name=hog, User=alice, .* one of [0-9]+ processes of unit crowd.service'
+must_say 'Killing process: PID=[0-9]+, Name=hog, User=alice, .*, Machine short of memory'
+within $PATIENCE crowd_is_done || fail "$(journalctl --unit=crowd -o cat | tail -n 20)"
+must_not_say 'Killing process: PID=[0-9]+, Name=[^,]*, User=(root|www-data|33)'
+nobody_else_died
+ended=$(said 'Killing process' | wc -l)
+[ "$ended" -lt 10 ] || fail 'the whole crowd was ended'
+note "$ended of ten workers ended, $(available) MB are available"
+systemctl stop crowd
+
+# Page cache that is read again and again, without a process that grows.
+mark
+truncate -s 3G /var/tmp/large
+for reader in 1 2 3; do
+    systemd-run --quiet --unit="reader-$reader" --uid=1000 --property=RemainAfterExit=yes timeout 15 cat /var/tmp/large /var/tmp/large
+done
+for reader in 1 2 3; do
+    within $PATIENCE ended "reader-$reader" || fail "reader-$reader goes on"
+    [[ $(how_ended "reader-$reader") == exit* ]] || fail "reader-$reader ended by $(how_ended "reader-$reader")"
+    hog_ends "reader-$reader"
+done
+rm /var/tmp/large
+must_not_say 'Killing process'
+nobody_else_died
+
+# Files in memory belong to no process: nobody's end would give them back.
+mark
+mount -o remount,size=100% /dev/shm
+files=0
+until said 'no process is ended' >/dev/null; do
+    if [ "$(available)" -gt 45 ]; then
+        files=$((files + 1))
+        head -c 8M /dev/zero >/dev/shm/$files
+    fi
+    [ $files -lt 200 ] || fail "$files files, and $(available) MB are available"
+    sleep 0.1
+done
+must_say 'Growth since: processes .*tmpfs and shared memory [0-9.]+[MG]B.* Files in memory: /dev/shm '
+must_not_say 'Killing process'
+nobody_else_died
+rm -r /dev/shm/*
+must_say 'Machine has enough memory again'
+hog_ends database
+systemctl stop memmon.service
