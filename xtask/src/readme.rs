@@ -42,6 +42,11 @@ const TYPED: &[(&str, &str, &str)] = &[
     ("memmon check [PATH]", "memmon/tests/cli/commands.rs", "[\"check\", \"config.toml\"]"),
     ("memmon check", SERVICE, LITERALLY),
     ("memmon explain PID|NAME", "memmon/tests/cli/commands.rs", "[\"explain\", &own"),
+    (
+        "memmon explain --machine",
+        "memmon/tests/daemon/machine.rs",
+        "[\"explain\", \"--machine\", \"--json\"]",
+    ),
     ("memmon doctor", SERVICE, LITERALLY),
     ("memmon status [--json]", "memmon/tests/daemon/status.rs", "[\"status\", \"--json\""),
     ("memmon top", "memmon/tests/daemon/top.rs", " top --interval"),
