@@ -48,7 +48,9 @@ fn a_crowd_ends_one_by_one_and_the_larger_idle_process_lives() {
             assert_eq!((signal, record["rule"].as_str()), (Some(libc::SIGTERM), Some("machine")));
             let culprit = daemon.told("culprit", hog.pid());
             assert_eq!(culprit["reasons"], "available", "{culprit}");
-            assert!(culprit["growth_bytes"].as_u64() >= Some((PART - 2) << 20), "{culprit}");
+            // It may still be growing.
+            let growth = culprit["growth_bytes"].as_u64().unwrap();
+            assert!((1 << 20..(PART + 2) << 20).contains(&growth), "{culprit}");
         }
         let output =
             daemon.beside(env!("CARGO_BIN_EXE_memmon")).args(["explain", "--machine", "--json"]).output();

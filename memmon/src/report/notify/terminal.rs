@@ -15,7 +15,7 @@ use std::{
 };
 
 use crate::{
-    model::SumFigures,
+    model::{Limit, SumFigures},
     report::event::{Event, Subject},
 };
 
@@ -87,6 +87,7 @@ fn line(event: &Event) -> Option<Line> {
         }
         Event::Killing { breach, dry_run: false, sum, .. } => {
             let why = match sum {
+                None if breach.rule == Limit::Machine => "and the machine is short of memory".to_owned(),
                 None => format!("its limit is {}", breach.limit),
                 Some(SumFigures { total, limit, members, .. }) => {
                     format!("and {members} processes together have {total}, their limit is {limit}")
@@ -142,6 +143,11 @@ mod tests {
             "\r\nmemmon: your process 12345 (chrome) has 3.50GB of memory, its limit is 2.00GB. It is asked to exit (SIGTERM).\r\n"
         );
         assert_eq!(text(&killing(true)), None);
+        let breach = crate::model::Breach { rule: Limit::Machine, ..samples::BREACH };
+        let for_machine = Event::Killing { subject: samples::chrome(), breach, dry_run: false, sum: None };
+        assert!(
+            text(&for_machine).unwrap().contains("has 3.50GB of memory, and the machine is short of memory.")
+        );
         for event in samples::samples() {
             let Some(line) = line(&event) else { continue };
             assert_eq!((line.terminal.as_str(), line.uid), ("pts/3", 1000));
