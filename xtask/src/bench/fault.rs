@@ -1,6 +1,6 @@
 //! The cost of a page fault with memmon attached, and the part of it that memmon's BPF program takes.
 
-use std::{thread, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
@@ -15,10 +15,6 @@ use super::{
 
 /// Threads that fault at the same time.
 const THREADS: [usize; 2] = [1, 2];
-
-/// After this, memmon no longer does what it does once at its start, which the neighbouring CPU would notice. Each round
-/// waits for it, with and without memmon.
-const SETTLED: Duration = Duration::from_millis(250);
 
 /// The largest ratio that meets the goal while no process is near its limit.
 const CALM: f64 = 1.01;
@@ -92,7 +88,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
             let attached = ALL[which];
             let memmon = attached.setup().map(|setup| Memmon::watch(&bench.programs, &setup)).transpose()?;
             let empty = (attached == Attached::Empty).then(|| Empty::attach(c"rss_stat")).transpose()?;
-            thread::sleep(SETTLED);
+            warm_up(&mut load, passes)?;
             for (time, threads) in times[which].iter_mut().zip(THREADS) {
                 *time = faults(&mut load, threads, passes)?;
             }
@@ -109,6 +105,12 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
     load.release()?;
     holder.release()?;
     section(&rounds, &net)
+}
+
+/// Faults as often as a measurement does, so that none of them gets the pages that a start of memmon has left behind, or runs
+/// while memmon does what it does once. Each round has it, with and without memmon.
+fn warm_up(load: &mut Running, passes: usize) -> Result<()> {
+    THREADS.into_iter().try_for_each(|threads| faults(load, threads, passes).map(drop))
 }
 
 fn section(rounds: &[[Times; ALL.len()]], net: &[Program]) -> Result<ReportSection> {
