@@ -167,10 +167,10 @@ pub struct Launch {
 }
 
 /// The first process of a pid namespace (pid_namespaces(7)): with its end the kernel ends all others in there, and a signal
-/// without a handler does not reach it, except for SIGKILL from outside.
+/// that it neither handles nor blocks does not reach it, except for SIGKILL from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct NamespaceInit {
-    /// Whether it has a handler for SIGTERM.
+    /// Whether it has a handler for SIGTERM, or blocks the signal and waits for it.
     pub handles_term: bool,
 }
 

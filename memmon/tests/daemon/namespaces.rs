@@ -106,6 +106,13 @@ fn no_grace_is_wasted_on_the_first_process_of_a_pid_namespace_that_cannot_get_si
     }
     assert_eq!(std::fs::read_to_string(saved.path()).unwrap(), "saved");
     daemon.stop();
+    // Most init programs block the signal and wait for it.
+    let container = user.hog_after("new-pids", "fork anon 40M wait-term end hold");
+    let init = container.child("fork");
+    container.line("1 begin wait-term");
+    let daemon = Daemon::start(&config(&user, &[("termination.grace", "600")]), &[]);
+    assert_eq!(daemon.told("terminated", init)["cause"], "term");
+    daemon.stop();
 }
 
 #[test]

@@ -225,7 +225,7 @@ const fn as_init(init: NamespaceInit) -> &'static str {
     if init.handles_term {
         "of its pid namespace: all processes there end with it"
     } else {
-        "of its pid namespace: all processes there end with it, and as it has no handler for SIGTERM, only SIGKILL ends it"
+        "of its pid namespace: all processes there end with it, and as it neither handles nor blocks SIGTERM, only SIGKILL ends it"
     }
 }
 

@@ -95,7 +95,7 @@ fn the_first_process_of_a_pid_namespace_takes_the_others_with_it() {
         text.lines().find_map(|line| line.strip_prefix("  first     ")).unwrap().to_owned()
     };
     assert_eq!(first(true), "of its pid namespace: all processes there end with it");
-    assert!(first(false).ends_with("as it has no handler for SIGTERM, only SIGKILL ends it"));
+    assert!(first(false).ends_with("as it neither handles nor blocks SIGTERM, only SIGKILL ends it"));
 }
 
 #[test]

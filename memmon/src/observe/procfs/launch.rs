@@ -13,7 +13,7 @@ pub(super) fn launch(stat: &Stat<'_>, status: &[u8], cmdline: Option<&[u8]>) -> 
         session: u32::try_from(stat.session).ok().filter(|leader| *leader != 0).map(Pid),
         terminal: terminal(stat.terminal),
         init: parse::leads_pid_namespace(status)
-            .then(|| NamespaceInit { handles_term: parse::catches(status, libc::SIGTERM) }),
+            .then(|| NamespaceInit { handles_term: parse::takes(status, libc::SIGTERM) }),
     }
 }
 

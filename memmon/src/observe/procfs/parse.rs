@@ -114,10 +114,14 @@ pub(super) fn leads_pid_namespace(status: &[u8]) -> bool {
     pids.next().is_some() && pids.last() == Some(b"1")
 }
 
-/// Whether /proc/PID/status shows a handler for `signal`. True if it does not show that.
-pub(super) fn catches(status: &[u8], signal: i32) -> bool {
-    let mask = field(status, "SigCgt:").and_then(|mask| str::from_utf8(mask.trim_ascii()).ok());
-    mask.and_then(|mask| u64::from_str_radix(mask, 16).ok()).is_none_or(|mask| mask >> (signal - 1) & 1 == 1)
+/// Whether /proc/PID/status shows that the main thread takes `signal`: by a handler or, as it is blocked, by sigwait(3) or
+/// signalfd(2), as most init programs do. True if it does not show that.
+pub(super) fn takes(status: &[u8], signal: i32) -> bool {
+    ["SigCgt:", "SigBlk:"].into_iter().any(|label| {
+        let mask = field(status, label).and_then(|mask| str::from_utf8(mask.trim_ascii()).ok());
+        mask.and_then(|mask| u64::from_str_radix(mask, 16).ok())
+            .is_none_or(|mask| mask >> (signal - 1) & 1 == 1)
+    })
 }
 
 /// The strings of /proc/PID/cmdline.
@@ -223,16 +227,17 @@ mod tests {
     }
 
     #[test]
-    fn the_first_process_of_a_pid_namespace_is_known_and_whether_it_handles_a_signal() {
-        for (status, leads, catches_term) in [
-            ("NSpid:\t4242\t1\nSigCgt:\t0000000000000000\n", true, false),
-            ("NSpid:\t4242\t77\t1\nSigCgt:\t0000000000004000\n", true, true),
-            ("NSpid:\t4242\t77\nSigCgt:\t00000001ffffbfff\n", false, false),
+    fn the_first_process_of_a_pid_namespace_is_known_and_whether_it_takes_a_signal() {
+        for (status, leads, takes_term) in [
+            ("NSpid:\t4242\t1\nSigBlk:\t0000000000000000\nSigCgt:\t0000000000000000\n", true, false),
+            ("NSpid:\t4242\t77\t1\nSigBlk:\t0000000000000000\nSigCgt:\t0000000000004000\n", true, true),
+            ("NSpid:\t4242\t1\nSigBlk:\t0000000000004000\nSigCgt:\t0000000000000000\n", true, true),
+            ("NSpid:\t4242\t77\nSigBlk:\t0000000000000000\nSigCgt:\t00000001ffffbfff\n", false, false),
             ("NSpid:\t1\nSigCgt:\tfffffffe7bfbfeff\n", false, true),
             ("", false, true),
         ] {
             assert_eq!(leads_pid_namespace(status.as_bytes()), leads, "{status:?}");
-            assert_eq!(catches(status.as_bytes(), libc::SIGTERM), catches_term, "{status:?}");
+            assert_eq!(takes(status.as_bytes(), libc::SIGTERM), takes_term, "{status:?}");
         }
     }
 

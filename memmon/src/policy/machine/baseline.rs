@@ -4,9 +4,6 @@ use std::{collections::HashMap, time::Duration};
 
 use crate::model::{Bytes, MachineMemory, Pid, Reading, StartTime};
 
-/// A smaller process is not remembered; if it was there, it counts as having had so much.
-const SMALLEST: Bytes = Bytes(Bytes::MIB);
-
 /// The machine when it was well.
 #[derive(Clone, Debug)]
 pub struct Baseline {
@@ -19,8 +16,7 @@ pub struct Baseline {
 impl Baseline {
     /// The machine and its processes `at` this time since boot.
     pub fn new(at: Duration, machine: MachineMemory, readings: &[Reading]) -> Self {
-        let held = readings.iter().filter(|reading| reading.held > SMALLEST);
-        Self { at, machine, held: held.map(|reading| (reading.pid, reading.held)).collect() }
+        Self { at, machine, held: readings.iter().map(|reading| (reading.pid, reading.held)).collect() }
     }
 
     /// The machine's memory then.
@@ -33,13 +29,14 @@ impl Baseline {
         self.at
     }
 
-    /// What a process has grown by since then, if it started at `start`, and has `reading` now.
+    /// What a process has grown by since then, if it started at `start`, and has `reading` now. An older one that was not seen
+    /// then may have had all of it: it has not grown.
     pub fn growth(&self, reading: &Reading, start: StartTime) -> Bytes {
         let start = start.since_boot();
         let before = match self.held.get(&reading.pid) {
             Some(held) if start <= self.at => *held,
             // Start times are rounded down.
-            None if start + StartTime::TICK <= self.at => SMALLEST,
+            None if start + StartTime::TICK <= self.at => reading.held,
             _ => Bytes::ZERO,
         };
         reading.held.saturating_sub(before)
@@ -86,8 +83,8 @@ mod tests {
         let growth = |pid, held, ticks| baseline.growth(&reading(pid, held), StartTime(ticks)).0 / MIB;
         // The database, idle; then at work.
         assert_eq!((growth(7, 200, 50), growth(7, 230, 50), growth(7, 150, 50)), (0, 30, 0));
-        // One that was there and small, one that was not there, and one that has the pid of another one.
-        assert_eq!((growth(8, 91, 50), growth(9, 91, 50), growth(7, 91, 10_001)), (90, 90, 91));
+        // One that was there and small, one that was there and not seen, and one that has the pid of another one.
+        assert_eq!((growth(8, 91, 50), growth(9, 91, 50), growth(7, 91, 10_001)), (90, 0, 91));
         // In the tick of the baseline: it may be younger.
         assert_eq!((growth(9, 91, 10_000), growth(7, 210, 10_000)), (91, 10));
         assert_eq!(baseline.growth_of_pid(&reading(7, 230)), Bytes(30 * MIB));

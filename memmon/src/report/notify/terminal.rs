@@ -8,7 +8,7 @@ use std::{
     fs::OpenOptions,
     io::{self, IsTerminal as _, Write as _},
     os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _},
-    path::{Path, PathBuf},
+    path::Path,
     sync::mpsc::{self, Receiver, SyncSender},
     thread,
     time::{Duration, Instant},
@@ -45,9 +45,7 @@ struct Line {
 impl Terminals {
     pub(super) fn start() -> io::Result<Self> {
         let (queue, lines) = mpsc::sync_channel(QUEUE);
-        thread::Builder::new()
-            .name("memmon-terminal".to_owned())
-            .spawn(move || serve(&lines, Path::new("/dev")))?;
+        thread::Builder::new().name("memmon-terminal".to_owned()).spawn(move || serve(&lines))?;
         Ok(Self { queue })
     }
 
@@ -59,7 +57,7 @@ impl Terminals {
     }
 }
 
-fn serve(lines: &Receiver<Line>, devices: &Path) {
+fn serve(lines: &Receiver<Line>) {
     let mut written: HashMap<String, (Instant, u32)> = HashMap::new();
     for line in lines {
         let now = Instant::now();
@@ -68,7 +66,7 @@ fn serve(lines: &Receiver<Line>, devices: &Path) {
         *count += 1;
         if *count <= LINES_PER_MINUTE {
             // The user has logged out, does not want messages, or has stopped the output.
-            let _ = write(&device(devices, &line.terminal), line.uid, &line.text);
+            let _ = write(&Path::new("/dev").join(&line.terminal), line.uid, &line.text);
         }
     }
 }
@@ -100,11 +98,6 @@ fn line(event: &Event) -> Option<Line> {
         _ => return None,
     };
     Some(Line { terminal, uid: uid.0, text: format!("\r\nmemmon: {text}.\r\n") })
-}
-
-/// The device of a terminal that was named by its number: the name has no other parts.
-fn device(devices: &Path, terminal: &str) -> PathBuf {
-    devices.join(terminal)
 }
 
 fn write(device: &Path, uid: u32, text: &str) -> io::Result<()> {
