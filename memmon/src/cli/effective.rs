@@ -142,7 +142,7 @@ fn write_rule(rule: &LimitRule, sum: Option<(Per, Strike)>, out: &mut dyn Write)
     if let Some((per, strike)) = sum {
         key(out, "per", quoted(per.as_str()))?;
         key(out, "strike", quoted(strike.as_str()))?;
-        writeln!(out, "# scans find what the processes hold together, about once a second")?;
+        writeln!(out, "# memmon looks at what the processes hold together at least once a second")?;
     }
     match limit {
         RuleLimit::None => key(out, "none", true)?,

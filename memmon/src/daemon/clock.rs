@@ -60,6 +60,11 @@ pub(in crate::daemon) fn thread_cpu_time() -> Duration {
     read(ClockId::ThreadCPUTime)
 }
 
+/// CPU time of all threads of memmon.
+pub(in crate::daemon) fn process_cpu_time() -> Duration {
+    read(ClockId::ProcessCPUTime)
+}
+
 fn read(clock: ClockId) -> Duration {
     // None of these clocks is negative, or fails.
     Duration::try_from(clock_gettime(clock)).unwrap_or_default()

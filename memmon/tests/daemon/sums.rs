@@ -39,6 +39,13 @@ fn joins(user: &TestUser, mib: u32) -> Hog {
     Hog::start(&format!("anon {mib}M uid {} hold", user.uid))
 }
 
+/// Resident memory of a hog in KiB, by /proc; none if it has ended.
+fn resident(hog: &Hog) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", hog.pid())).unwrap_or_default();
+    let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    rss.map_or(0, |rss| rss.trim().trim_end_matches(" kB").parse().unwrap())
+}
+
 fn alive(hogs: &[Hog]) -> usize {
     hogs.iter().filter(|hog| hog.is_alive()).count()
 }
@@ -288,9 +295,15 @@ fn a_sum_that_grows_is_found_soon_after_it_crosses_its_limit() {
         daemon.event("scan_complete");
         // Together 60 MiB per second, up to 240 MiB.
         let hogs: Vec<_> = (0..10).map(|_| user.hog("grow 24M 6M/s hold")).collect();
+        // How much they grow until memmon has its turn is up to the machine: what counts is that the looks come often.
+        eventually("the sum exceeds its limit", || {
+            hogs.iter().map(resident).sum::<u64>() > 160 << 10 || !daemon.every("killing").is_empty()
+        });
+        let crossed = Instant::now();
         let first = daemon.event("killing");
-        let total = first["sum"]["total_bytes"].as_u64().unwrap() >> 20;
-        assert!((160..192).contains(&total), "{total} MiB: more than 1.2 times the limit");
+        assert!(crossed.elapsed() < Duration::from_secs(2), "{source}: {:?}", crossed.elapsed());
+        assert!(first["sum"]["total_bytes"].as_u64().unwrap() > 160 << 20);
+        assert_eq!(daemon.scans(), 1, "no scan found it");
         drop(hogs);
         daemon.stop();
     }

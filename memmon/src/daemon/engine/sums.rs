@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tracing::debug;
 
-use crate::daemon::clock::Now;
+use crate::daemon::clock::{self, Now};
 use crate::daemon::engine::Engine;
 use crate::daemon::engine::state::report_once::Condition;
 use crate::daemon::engine::state::sums::{Known, Pace, SumId};
@@ -76,11 +76,11 @@ impl Engine<'_> {
             self.sums.clear();
             return;
         }
+        let had = clock::process_cpu_time();
         self.learn(readings, now);
         let candidates = self.candidates(now);
         self.sums.keep(|sum| candidates.iter().any(|candidate| candidate.id == *sum));
-        let mut near: Option<Duration> = None;
-        let mut is_half = false;
+        let (mut near, mut is_half) = (None::<Duration>, false);
         for candidate in candidates {
             // A single scan goes through with it.
             let deadline = (!self.rechecks.once).then_some(begun + AT_ONCE);
@@ -99,7 +99,7 @@ impl Engine<'_> {
             near = near.into_iter().chain(left).min();
         }
         self.sums.note_half(is_half);
-        let took = now.instant().saturating_duration_since(begun);
+        let took = clock::process_cpu_time().saturating_sub(had);
         self.sums.rest(took, near, now.instant());
     }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use crate::model::{Bytes, GroupKey, Pid, Process, ProcessId, Reading, RuleName, SumFigures};
+use crate::policy::machine;
 use crate::report::SumThen;
 
 /// How long the facts about a process hold by which it counts: as long as it had lived when they were read, because a young
@@ -22,10 +23,11 @@ const RATE_OVER: Duration = Duration::from_millis(200);
 const PAUSE: Duration = Duration::from_secs(1);
 const HALF_PAUSE: Duration = Duration::from_millis(250);
 
-/// The same for a sum that grows towards its limit, or exceeds it.
-const SHORT_PAUSE: Duration = Duration::from_millis(50);
+/// The shortest pause, for a sum that grows towards its limit, or exceeds it.
+const SHORT_PAUSE: Duration = Duration::from_millis(20);
 
-/// How much longer than a look a pause is: looks take a hundredth of one CPU, or a tenth while a sum is near its limit.
+/// How much longer a pause is than the CPU time of a look: looks take a hundredth of one CPU, or a tenth while a sum is near
+/// its limit.
 const REST: u32 = 100;
 const SHORT_REST: u32 = 10;
 /// The same until each process of a sum was looked at once.
@@ -47,14 +49,14 @@ pub(in crate::daemon::engine) struct Sums {
     over: HashMap<SumId, Over>,
     /// Since when it is in doubt whether a sum exceeds its limit, or which process is to end; and whether that was reported.
     unsure: HashMap<SumId, (Instant, bool)>,
-    /// The upper bound of each sum at the last look.
-    bounds: HashMap<SumId, (Instant, Bytes)>,
+    /// The upper bound of each sum at the last look, and its growth in bytes per second.
+    bounds: HashMap<SumId, (Instant, Bytes, f64)>,
     /// The victims because of a sum, with the sum as it was.
     struck: BTreeMap<ProcessId, SumFigures>,
     due: Option<Instant>,
     /// Whether a sum was above half of its limit at the last look.
     is_half: bool,
-    /// How long the last look took.
+    /// The CPU time of the last look.
     took: Duration,
 }
 
@@ -222,7 +224,8 @@ impl Sums {
         known.map_or(0.0, |known| known.growth.2)
     }
 
-    /// Notes the upper bound of a sum. Returns the time until it reaches `limit` if it goes on like that.
+    /// Notes the upper bound of a sum. Returns the time until it reaches `limit` if it goes on like that; none if that is far.
+    /// Growth that pauses counts for half as much at each look.
     pub(in crate::daemon::engine) fn note_bound(
         &mut self,
         sum: &SumId,
@@ -230,15 +233,15 @@ impl Sums {
         limit: Bytes,
         now: Instant,
     ) -> Option<Duration> {
-        let before = self.bounds.insert(sum.clone(), (now, bound));
-        let (at, before) = before?;
-        let grown = bound.saturating_sub(before);
-        let passed = now.saturating_duration_since(at);
-        if grown == Bytes::ZERO || passed.is_zero() {
-            return None;
-        }
-        let share = limit.saturating_sub(bound).0 as f64 / grown.0 as f64;
-        Duration::try_from_secs_f64(passed.as_secs_f64() * share).ok()
+        let before = self.bounds.get(sum).copied();
+        let rate = before.map_or(0.0, |(at, had, rate)| {
+            let passed = now.saturating_duration_since(at).as_secs_f64();
+            let grown = bound.saturating_sub(had).0 as f64;
+            if passed > 0.0 { (grown / passed).max(rate / 2.0) } else { rate }
+        });
+        self.bounds.insert(sum.clone(), (now, bound, rate));
+        let pause = machine::pause(limit.saturating_sub(bound), rate, limit, PAUSE);
+        (pause < PAUSE).then(|| pause * 2)
     }
 
     /// Notes whether a sum is above half of its limit.
@@ -335,10 +338,11 @@ impl Sums {
         self.due
     }
 
-    /// Sets the time of the next look, after one that took `took`. `near`: how long until a sum may exceed its limit; zero
-    /// while one is being looked at. Every scan looks at them as well.
+    /// Sets the time of the next look, after one that took `took` of CPU time: the time for which a busy machine kept memmon
+    /// waiting is no reason to look later. `near`: how long until a sum may exceed its limit; zero while one is being looked
+    /// at. Every scan looks at them as well.
     pub(in crate::daemon::engine) fn rest(&mut self, took: Duration, near: Option<Duration>, now: Instant) {
-        // One look that takes long, as when processes are new or the machine is busy, delays nothing.
+        // One look that takes long, as when processes are new, delays nothing.
         let took = took.min(std::mem::replace(&mut self.took, took));
         let calm = (took * REST).max(if self.is_half { HALF_PAUSE } else { PAUSE });
         let pause = near.map_or(calm, |near| {
@@ -464,14 +468,24 @@ mod tests {
         assert_eq!(pause(1, None, true), Some(250));
         assert_eq!(pause(20, None, true), Some(2000), "a hundredth of one CPU");
         assert_eq!(pause(1, Some(400), true), Some(200), "half of the time that is left");
-        assert_eq!(pause(1, Some(10), true), Some(50));
+        assert_eq!(pause(1, Some(10), true), Some(20));
         assert_eq!(pause(20, Some(10), true), Some(200), "a tenth of one CPU");
-        let bound = |sums: &mut Sums, after: u64, mib: u64| {
-            let at = begun + Duration::from_secs(after);
-            sums.note_bound(&sum(), Bytes(mib * MIB), Bytes(100 * MIB), at)
+    }
+
+    #[test]
+    fn the_next_look_comes_before_growth_as_measured_can_reach_the_limit() {
+        let (mut sums, begun) = (Sums::default(), Instant::now());
+        let mut bound = |after: u64, mib: u64| {
+            let at = begun + Duration::from_millis(after);
+            sums.note_bound(&sum(), Bytes(mib * MIB), Bytes(600 * MIB), at).map(|left| left.as_millis())
         };
-        assert_eq!(bound(&mut sums, 0, 40), None);
-        assert_eq!(bound(&mut sums, 2, 60), Some(Duration::from_secs(4)));
-        assert_eq!(bound(&mut sums, 3, 50), None);
+        assert_eq!(bound(0, 40), None);
+        assert_eq!(bound(1000, 100), None, "8 seconds at 60 MiB/s: the next ordinary look is soon enough");
+        assert_eq!(bound(2000, 500), Some(250), "at 400 MiB/s");
+        assert_eq!(bound(2125, 500), Some(500), "growth that pauses may go on");
+        assert_eq!(bound(3000, 500), Some(1000));
+        assert_eq!(bound(4000, 500), None);
+        assert_eq!(bound(4000, 590), Some(200), "two looks at the same time measure nothing: 50 MiB/s");
+        assert_eq!(bound(5000, 599), Some(40), "the shortest pause, twice");
     }
 }
