@@ -51,7 +51,16 @@ impl Cgroup {
 
     /// Moves a hog to the innermost one.
     pub fn take(&self, hog: &Hog) {
-        self.write("cgroup.procs", &hog.pid().to_string());
+        self.take_above(hog, 0);
+    }
+
+    /// Moves a hog to the one that has so many others between it and the innermost.
+    pub fn take_above(&self, hog: &Hog, levels: usize) {
+        let part = &self.parts[self.parts.len() - 1 - levels];
+        let file = openat(part, "cgroup.procs", OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty());
+        let file = file.map(File::from).unwrap_or_else(|errno| panic!("cgroup.procs: {errno}"));
+        let written = (&file).write_all(hog.pid().to_string().as_bytes());
+        written.unwrap_or_else(|error| panic!("cgroup.procs: {error}"));
     }
 
     /// Freezes the processes in there, and waits until they are.

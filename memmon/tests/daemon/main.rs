@@ -38,6 +38,7 @@ mod rules;
 mod spares;
 mod status;
 mod sums;
+mod sums_in_cgroups;
 mod terminal;
 mod terminates;
 mod top;
