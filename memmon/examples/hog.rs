@@ -29,6 +29,7 @@
 //! | `churn` | the main thread ends, and from then on each thread starts the next one and ends; never done |
 //! | `leader-exits` | the main thread ends, another one runs the remaining steps |
 //! | `ignore-term` | ignores SIGTERM from here on |
+//! | `ignore-int` / `exit-on-int` | ignores SIGINT from here on / a SIGINT handler that exits 0 |
 //! | `save-on-term PATH` | a SIGTERM handler that writes `saved` to PATH and exits 0 |
 //! | `wait-term` | waits for SIGTERM (blocked meanwhile), then continues |
 //! | `stop` | raises SIGSTOP |
@@ -187,11 +188,13 @@ impl Script {
             "churn" => churn(),
             "leader-exits" => leader_exits(Self(std::mem::take(&mut self.0))),
             "new-pids" => nix::sched::unshare(CloneFlags::CLONE_NEWPID)?,
-            "ignore-term" => handle_term(SigHandler::SigIgn)?,
+            "ignore-term" => handle(Signal::SIGTERM, SigHandler::SigIgn)?,
+            "ignore-int" => handle(Signal::SIGINT, SigHandler::SigIgn)?,
+            "exit-on-int" => handle(Signal::SIGINT, SigHandler::Handler(exit))?,
             "save-on-term" => {
                 let path = CString::new(word()?)?;
                 ensure!(SAVE_TO.set(path).is_ok(), "only once");
-                handle_term(SigHandler::Handler(save))?;
+                handle(Signal::SIGTERM, SigHandler::Handler(save))?;
             }
             "wait-term" => {
                 let term = SigSet::from(Signal::SIGTERM);
@@ -488,9 +491,9 @@ fn churn() {
     unsafe { libc::syscall(libc::SYS_exit, 0) };
 }
 
-fn handle_term(handler: SigHandler) -> Result<()> {
-    // SAFETY: the handler is SIG_IGN or `save`, which calls async-signal-safe functions only.
-    unsafe { signal::signal(Signal::SIGTERM, handler) }?;
+fn handle(signal: Signal, handler: SigHandler) -> Result<()> {
+    // SAFETY: the handler is SIG_IGN, `save` or `exit`, which call async-signal-safe functions only.
+    unsafe { signal::signal(signal, handler) }?;
     Ok(())
 }
 
@@ -500,6 +503,11 @@ extern "C" fn save(_: libc::c_int) {
     let fd = unsafe { libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC, 0o644) };
     // SAFETY: write(2) is async-signal-safe; the buffer is a constant of that length.
     unsafe { libc::write(fd, b"saved".as_ptr().cast(), 5) };
+    // SAFETY: _exit(2) is async-signal-safe.
+    unsafe { libc::_exit(0) };
+}
+
+extern "C" fn exit(_: libc::c_int) {
     // SAFETY: _exit(2) is async-signal-safe.
     unsafe { libc::_exit(0) };
 }

@@ -57,6 +57,7 @@ fn warnings_of_libraries_are_told_and_the_reporter_never_tells_of_itself() {
             launched: None,
         },
         breach: Breach { rule: Limit::Gb, limit: Bytes(1), rss: Bytes(2), percent: 1.0, by: None },
+        signal: memmon::model::Signal::Term,
         dry_run: true,
         sum: None,
     });

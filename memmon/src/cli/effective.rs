@@ -135,7 +135,7 @@ fn write_machine(machine: &MachineLimits, out: &mut dyn Write) -> io::Result<()>
 }
 
 fn write_rule(rule: &LimitRule, sum: Option<(Per, Strike)>, out: &mut dyn Write) -> io::Result<()> {
-    let LimitRule { name, matcher, limit, action, lasting, grace, hard_ceiling } = rule;
+    let LimitRule { name, matcher, limit, action, signal, lasting, grace, hard_ceiling } = rule;
     section(out, "[rule]")?;
     key(out, "name", quoted(name.as_str()))?;
     write_matcher(matcher, out)?;
@@ -158,6 +158,7 @@ fn write_rule(rule: &LimitRule, sum: Option<(Per, Strike)>, out: &mut dyn Write)
     }
     key(out, "for", lasting.as_secs_f64())?;
     key(out, "action", quoted(action.as_str()))?;
+    key(out, "signal", quoted(signal.as_str()))?;
     if let Some(grace) = grace {
         key(out, "grace", grace.as_secs_f64())?;
     }

@@ -98,6 +98,8 @@ fn parse_files(files: &[Read], users: &dyn Users, names: ReadNames<'_>) -> Resul
 }
 
 #[cfg(test)]
+mod action_tests;
+#[cfg(test)]
 mod messages;
 #[cfg(test)]
 mod sum_tests;

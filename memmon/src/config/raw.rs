@@ -79,6 +79,7 @@ pub(super) struct Rule {
     pub(super) none: Option<Spanned<bool>>,
     pub(super) lasting: Option<Spanned<f64>>,
     pub(super) action: Option<Spanned<String>>,
+    pub(super) signal: Option<Spanned<String>>,
     pub(super) grace: Option<Spanned<f64>>,
     pub(super) hard_ceiling: Option<Spanned<f64>>,
 }
@@ -240,6 +241,7 @@ pub(super) fn read(mut document: Document<'_>, problems: &mut Problems<'_>) -> T
         none: section.take("none", &BOOLEAN),
         lasting: section.take("for", &SPAN),
         action: section.take("action", &STRING),
+        signal: section.take("signal", &STRING),
         grace: section.take("grace", &NUMBER),
         hard_ceiling: section.take("hard_ceiling", &NUMBER),
     });

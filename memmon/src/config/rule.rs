@@ -14,7 +14,7 @@ use super::{
     whitelist::COMM_LEN,
 };
 use crate::{
-    model::{Action, Bytes, Per, RuleName},
+    model::{Action, Bytes, Per, RuleName, Signal},
     policy::{LimitRule, Matcher, RuleLimit, Strike, SumRule},
 };
 
@@ -68,6 +68,7 @@ impl Reader<'_, '_> {
             none,
             lasting,
             action,
+            signal,
             grace,
             hard_ceiling,
         } = typed;
@@ -112,11 +113,13 @@ impl Reader<'_, '_> {
             none.is_some(),
             lasting.is_some(),
             action.is_some(),
+            signal.is_some(),
             grace.is_some(),
             hard_ceiling.is_some(),
         ];
         if !sets_anything.contains(&true) {
-            let help = "give it a limit (gb, percent, or none = true), for, action, grace or hard_ceiling";
+            let help =
+                "give it a limit (gb, percent, or none = true), for, action, signal, grace or hard_ceiling";
             self.problems.add(place.clone(), "this rule changes nothing", help);
             return None;
         }
@@ -141,7 +144,8 @@ impl Reader<'_, '_> {
             Some(typed) => self.number("for", &typed, "a time", &(0.0..=LONGEST))?,
         };
         let action = self.choice("action", action, &ACTIONS, Action::as_str).unwrap_or_default();
-        let grace = self.seconds("grace", grace, "seconds from SIGTERM to SIGKILL", GRACES);
+        let signal = self.first_signal(signal);
+        let grace = self.seconds("grace", grace, "seconds from the first signal to SIGKILL", GRACES);
         let hard_ceiling = match hard_ceiling {
             Some(typed) if *typed.get_ref() == 0.0 => Some(0.0),
             Some(typed) => self.number("hard_ceiling", &typed, "times its limit, or 0 for none", &CEILINGS),
@@ -152,6 +156,7 @@ impl Reader<'_, '_> {
             matcher,
             limit,
             action,
+            signal,
             lasting: Duration::try_from_secs_f64(lasting).unwrap_or_default(),
             grace,
             hard_ceiling,
@@ -186,6 +191,27 @@ impl Reader<'_, '_> {
             }
             (Some(Some(Some(per))), order) => Some(Some((per, order.flatten().unwrap_or_default()))),
         }
+    }
+
+    /// The first signal of a rule: SIGTERM if it names none.
+    fn first_signal(&mut self, typed: Option<Spanned<String>>) -> Signal {
+        let why = match typed.as_ref().map(|typed| typed.get_ref().as_str()) {
+            Some("SIGKILL") => {
+                "SIGKILL is the last signal and never the first; with grace = 0 it follows at once"
+            }
+            Some("SIGSTOP" | "SIGTSTP" | "SIGTTIN" | "SIGTTOU") => "a stopped process keeps its memory",
+            Some("SIGCONT" | "SIGCHLD" | "SIGURG" | "SIGWINCH") => "without a handler it does nothing",
+            Some("SIGSEGV" | "SIGBUS" | "SIGILL" | "SIGFPE" | "SIGTRAP" | "SIGABRT" | "SIGSYS") => {
+                "it means that the program is broken, and has the kernel write all its memory to the disk"
+            }
+            _ => return self.choice("signal", typed, &Signal::FIRST, Signal::as_str).unwrap_or_default(),
+        };
+        if let Some(typed) = typed {
+            let names = Signal::FIRST.map(|signal| format!("\"{signal}\"")).join(", ");
+            let problem = format!("{} cannot be the first signal", typed.get_ref());
+            self.problems.add(typed.span(), problem, format!("{why}; expected one of: {names}"));
+        }
+        Signal::default()
     }
 
     fn rule_name(&mut self, name: Option<Spanned<String>>, place: &Range<usize>) -> Option<RuleName> {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::{
-    model::{Action, Gid, Per, Pid, RuleName, Uid},
+    model::{Action, Gid, Per, Pid, RuleName, Signal, Uid},
     policy::{
         ArgPatterns, CgroupPatterns, ExePatterns, LimitRule, Limits, Matcher, NamePatterns, RuleLimit, Rules,
         Scope, Strike, SumRule, UidRanges, UnitPatterns, Whitelist,
@@ -62,7 +62,7 @@ fn matcher_on_the_wire(matcher: &Matcher) -> MatcherInForce {
 }
 
 fn rule_on_the_wire(rule: &LimitRule) -> RuleInForce {
-    let LimitRule { name, matcher, limit, action, lasting, grace, hard_ceiling } = rule;
+    let LimitRule { name, matcher, limit, action, signal, lasting, grace, hard_ceiling } = rule;
     let (percent, bytes) = match limit {
         RuleLimit::Own { percent, bytes } => (*percent, *bytes),
         RuleLimit::Thresholds | RuleLimit::None => (None, None),
@@ -74,6 +74,7 @@ fn rule_on_the_wire(rule: &LimitRule) -> RuleInForce {
         percent,
         bytes,
         action: action.as_str().to_owned(),
+        signal: signal.to_string(),
         for_seconds: lasting.as_secs_f64(),
         grace_seconds: grace.map(|grace| grace.as_secs_f64()),
         hard_ceiling: *hard_ceiling,
@@ -81,8 +82,18 @@ fn rule_on_the_wire(rule: &LimitRule) -> RuleInForce {
 }
 
 fn rule_from_the_wire(rule: RuleInForce) -> Option<LimitRule> {
-    let RuleInForce { name, matcher, none, percent, bytes, action, for_seconds, grace_seconds, hard_ceiling } =
-        rule;
+    let RuleInForce {
+        name,
+        matcher,
+        none,
+        percent,
+        bytes,
+        action,
+        signal,
+        for_seconds,
+        grace_seconds,
+        hard_ceiling,
+    } = rule;
     let is_own = percent.is_some() || bytes.is_some();
     Some(LimitRule {
         name: RuleName::new(&name)?,
@@ -93,6 +104,7 @@ fn rule_from_the_wire(rule: RuleInForce) -> Option<LimitRule> {
             false => RuleLimit::Thresholds,
         },
         action: [Action::Terminate, Action::Warn].into_iter().find(|one| one.as_str() == action)?,
+        signal: Signal::FIRST.into_iter().find(|one| one.as_str() == signal)?,
         lasting: Duration::try_from_secs_f64(for_seconds).ok()?,
         grace: match grace_seconds {
             Some(seconds) => Some(Duration::try_from_secs_f64(seconds).ok()?),
@@ -207,6 +219,7 @@ mod tests {
             not = { users = ["7"], exe = ["/a/*"] }
             percent = 12.5
             for = "10s"
+            signal = "SIGINT"
             grace = 20
             hard_ceiling = 0
             [[rule]]

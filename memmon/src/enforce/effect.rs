@@ -57,16 +57,20 @@ pub enum Effect {
 /// Outcome of a step, or of the whole termination.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// It was sent SIGTERM.
+    /// It was sent its first signal.
     Terminating {
         /// Breach as measured right before.
         breach: Breach,
+        /// The signal.
+        signal: Signal,
     },
     /// It was sent SIGKILL.
     GraceOver {
         /// Resident memory right before.
         rss: Bytes,
-        /// Time since SIGTERM.
+        /// The first signal.
+        first: Signal,
+        /// Time since then.
         grace: Duration,
         /// Reason why the grace period ended early, if it did.
         urgency: Option<Urgency>,
@@ -79,13 +83,13 @@ pub enum Outcome {
         rss: Bytes,
         /// Its limit.
         limit: Bytes,
-        /// Whether it was sent SIGTERM.
-        after_term: bool,
+        /// The first signal, if it was sent.
+        sent: Option<Signal>,
     },
     /// It is left alone: all terminations are cancelled.
     LetGo {
-        /// Whether it was sent SIGTERM.
-        after_term: bool,
+        /// The first signal, if it was sent.
+        sent: Option<Signal>,
     },
     /// It is left alone: a rule protects it.
     NowProtected(Protection),

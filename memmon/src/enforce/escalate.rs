@@ -1,7 +1,7 @@
 //! From the verdict to the confirmed exit: a state machine for one victim, without a syscall or a clock.
 //!
 //! ```text
-//! open ─▶ check ─▶ SIGTERM ─▶ grace ─▶ check ─▶ SIGKILL ─▶ reclaim, wait ─▶ gone
+//! open ─▶ check ─▶ SIGTERM or the rule's signal ─▶ grace ─▶ check ─▶ SIGKILL ─▶ reclaim, wait ─▶ gone
 //!           │                             │                    └─ still there: reported, at growing intervals
 //!           └─ shrank, protected, in doubt, cancelled: left alone, and reported; a doubt after SIGTERM is checked again
 //!              until it is resolved
@@ -40,7 +40,7 @@ pub fn escalate(state: State, event: Event, now: Instant, timing: &EscalationTim
             (stage, vec![])
         }
 
-        (Stage::Opening { .. }, Event::Opened(Ok(()))) => check(Signal::Term),
+        (Stage::Opening { .. }, Event::Opened(Ok(()))) => check(case.course.signal),
         // EINVAL: the pid now is a thread's id, so no process has it.
         (Stage::Opening { .. }, Event::Opened(Err(Errno::SRCH | Errno::INVAL))) => case.gone(now),
         (Stage::Opening { failed }, Event::Opened(Err(error))) => {
@@ -55,7 +55,7 @@ pub fn escalate(state: State, event: Event, now: Instant, timing: &EscalationTim
         }
 
         (Stage::Checking { next, last, doubt }, Event::Checked(check)) => {
-            match (check, case.term) {
+            match (check, case.first) {
                 // After SIGTERM, a doubt that may soon be resolved is no reason to spare it, and none to signal it.
                 (Check::Unsure(why), Some(_)) if why.is_transient() => {
                     in_doubt(Outcome::Unsure(why), next, last, doubt, now)
@@ -77,21 +77,26 @@ pub fn escalate(state: State, event: Event, now: Instant, timing: &EscalationTim
         (Stage::Sending { signal, .. }, Event::Sent(Err(error))) => {
             (Stage::Refused, vec![Effect::Report(Outcome::SignalFailed { signal, error })])
         }
-        (Stage::Sending { signal: Signal::Term, breach }, Event::Sent(Ok(()))) => {
-            case.term = Some(Sent { at: now, rss: breach.rss });
-            (
-                Stage::Grace { until: later(now, case.grace.unwrap_or(timing.grace)) },
-                vec![Effect::Report(Outcome::Terminating { breach })],
-            )
-        }
         (Stage::Sending { signal: Signal::Kill, breach }, Event::Sent(Ok(()))) => {
-            let grace = case.since_term(now);
+            let grace = case.since_first(now);
             case.kill = Some(Sent { at: now, rss: breach.rss });
             let reclaim = timing.reclaim.then_some(Effect::Reclaim);
-            let report = Effect::Report(Outcome::GraceOver { rss: breach.rss, grace, urgency: case.urgency });
+            let report = Effect::Report(Outcome::GraceOver {
+                rss: breach.rss,
+                first: case.course.signal,
+                grace,
+                urgency: case.urgency,
+            });
             (
                 Stage::Killed { next_report: Pause::new(now, timing.lingering) },
                 reclaim.into_iter().chain([report]).collect(),
+            )
+        }
+        (Stage::Sending { signal, breach }, Event::Sent(Ok(()))) => {
+            case.first = Some(Sent { at: now, rss: breach.rss });
+            (
+                Stage::Grace { until: later(now, case.course.grace.unwrap_or(timing.grace)) },
+                vec![Effect::Report(Outcome::Terminating { breach, signal })],
             )
         }
 
@@ -118,9 +123,7 @@ pub fn escalate(state: State, event: Event, now: Instant, timing: &EscalationTim
         }
         // SIGKILL cannot be cancelled: only the exit is left to wait for.
         (Stage::Killed { .. }, Event::CalledOff) => (stage, vec![]),
-        (_, Event::CalledOff) => {
-            (Stage::Over, vec![Effect::Report(Outcome::LetGo { after_term: case.term.is_some() })])
-        }
+        (_, Event::CalledOff) => (Stage::Over, vec![Effect::Report(Outcome::LetGo { sent: case.sent() })]),
         _ => (stage, vec![]),
     };
     (State { case, stage }, effects)
@@ -169,13 +172,11 @@ fn weigh(
         Check::Within { rss: Bytes::ZERO, .. } | Check::Unconfirmed(Unconfirmed::Gone) if !last => {
             (Stage::Leaving { next, until: later(now, timing.lingering) }, vec![])
         }
-        Check::Within { rss, limit } => {
-            leave_alone(Outcome::Spared { rss, limit, after_term: case.term.is_some() })
-        }
+        Check::Within { rss, limit } => leave_alone(Outcome::Spared { rss, limit, sent: case.sent() }),
         Check::Protected(protection) => leave_alone(Outcome::NowProtected(protection)),
         Check::Unsure(doubt) => leave_alone(Outcome::Unsure(doubt)),
         // It was the right process when it was sent SIGTERM: it has ended, and another one has its pid.
-        Check::Unconfirmed(Unconfirmed::AnotherProcess { .. }) if case.term.is_some() => case.gone(now),
+        Check::Unconfirmed(Unconfirmed::AnotherProcess { .. }) if case.first.is_some() => case.gone(now),
         Check::Unconfirmed(why) => leave_alone(Outcome::Unconfirmed(why)),
     }
 }
@@ -194,6 +195,15 @@ pub struct EscalationTiming {
     pub reclaim: bool,
 }
 
+/// What a rule asks for a termination.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Course {
+    /// The first signal.
+    pub signal: Signal,
+    /// Time from it to SIGKILL; none: [`EscalationTiming::grace`].
+    pub grace: Option<Duration>,
+}
+
 /// The state of one victim.
 #[derive(Clone, Copy, Debug)]
 pub struct State {
@@ -202,24 +212,20 @@ pub struct State {
 }
 
 impl State {
-    /// Starts the termination of a process for `breach`. `grace`: that of its rule, if that has one.
-    pub fn start_termination(id: ProcessId, breach: Breach, grace: Option<Duration>) -> (Self, Effects) {
+    /// Starts the termination of a process for `breach`, with the first signal and the grace of `course`.
+    pub fn start_termination(id: ProcessId, breach: Breach, course: Course) -> (Self, Effects) {
         (
-            Self { case: Case::new(id, breach, None, grace), stage: Stage::Opening { failed: None } },
+            Self { case: Case::new(id, breach, None, course), stage: Stage::Opening { failed: None } },
             vec![Effect::Open],
         )
     }
 
-    /// The same for a process that was opened, and confirmed after that: SIGTERM is next, without another check.
-    pub fn start_opened(
-        evidence: Evidence,
-        crossed: Option<Crossed>,
-        grace: Option<Duration>,
-    ) -> (Self, Effects) {
+    /// The same for a process that was opened, and confirmed after that: the first signal is next, without another check.
+    pub fn start_opened(evidence: Evidence, crossed: Option<Crossed>, course: Course) -> (Self, Effects) {
         let Evidence { process: id, breach } = evidence;
-        let stage = Stage::Sending { signal: Signal::Term, breach };
-        let send = Effect::Send(Warrant::new(Signal::Term, evidence));
-        (Self { case: Case::new(id, breach, crossed, grace), stage }, vec![send])
+        let stage = Stage::Sending { signal: course.signal, breach };
+        let send = Effect::Send(Warrant::new(course.signal, evidence));
+        (Self { case: Case::new(id, breach, crossed, course), stage }, vec![send])
     }
 
     /// Time of the next [`Event::Tick`], if the state waits for a time.
@@ -246,10 +252,10 @@ impl State {
 
     /// The phase of the termination.
     pub const fn phase(&self) -> Phase {
-        match (self.stage, self.case.term, self.case.kill) {
+        match (self.stage, self.case.first, self.case.kill) {
             (Stage::Refused | Stage::Unopened { .. }, ..) => Phase::OutOfReach,
             (.., Some(kill)) => Phase::Killed { since: kill.at },
-            (Stage::Grace { until }, Some(term), _) => Phase::Grace { since: term.at, until },
+            (Stage::Grace { until }, Some(first), _) => Phase::Grace { since: first.at, until },
             _ => Phase::Confirming,
         }
     }
@@ -284,10 +290,9 @@ const SIGTERM: u8 = 15;
 struct Case {
     id: ProcessId,
     breach: Breach,
-    /// Time from SIGTERM to SIGKILL, if its rule has one of its own.
-    grace: Option<Duration>,
+    course: Course,
     peak: Bytes,
-    term: Option<Sent>,
+    first: Option<Sent>,
     kill: Option<Sent>,
     crossed: Option<Crossed>,
     urgency: Option<Urgency>,
@@ -310,26 +315,27 @@ struct Reclaimed {
 }
 
 impl Case {
-    const fn new(id: ProcessId, breach: Breach, crossed: Option<Crossed>, grace: Option<Duration>) -> Self {
-        let (term, kill, urgency, reclaimed, exit) = (None, None, None, None, None);
-        Self { id, breach, grace, peak: breach.rss, term, kill, crossed, urgency, reclaimed, exit }
+    const fn new(id: ProcessId, breach: Breach, crossed: Option<Crossed>, course: Course) -> Self {
+        let (first, kill, urgency, reclaimed, exit) = (None, None, None, None, None);
+        Self { id, breach, course, peak: breach.rss, first, kill, crossed, urgency, reclaimed, exit }
     }
 
     fn gone(&self, now: Instant) -> (Stage, Effects) {
         let freed = self.freed();
         let record = Record {
             breach: self.breach,
+            signal: self.sent(),
             rss_at_crossing: self.crossed.map(|crossed| crossed.rss),
             crossing_to_signal: self
                 .crossed
-                .zip(self.term)
-                .map(|(crossed, term)| term.at.saturating_duration_since(crossed.at)),
-            rss_at_term: self.term.map(|sent| sent.rss),
+                .zip(self.first)
+                .map(|(crossed, first)| first.at.saturating_duration_since(crossed.at)),
+            rss_at_term: self.first.map(|sent| sent.rss),
             rss_at_kill: self.kill.map(|sent| sent.rss),
             peak: self.peak,
-            overshoot: self.term.map(|sent| sent.rss.saturating_sub(self.breach.limit)),
-            signal_to_exit: self.since_term(now),
-            signal_to_memory: self.since_term(freed.unwrap_or(now)),
+            overshoot: self.first.map(|sent| sent.rss.saturating_sub(self.breach.limit)),
+            signal_to_exit: self.since_first(now),
+            signal_to_memory: self.since_first(freed.unwrap_or(now)),
             urgency: self.urgency,
             cause: self.cause(),
             reclaimed: freed.is_some(),
@@ -341,7 +347,7 @@ impl Case {
 
     /// Cause of its end: from the kernel's exit status if there is one, otherwise from the sent signals.
     fn cause(&self) -> Cause {
-        let ours = match (self.term, self.kill) {
+        let ours = match (self.first, self.kill) {
             (_, Some(_)) => Cause::Kill,
             (Some(_), None) => Cause::Term,
             (None, None) => Cause::Itself,
@@ -349,7 +355,7 @@ impl Case {
         match self.exit {
             Some(ExitStatus { oom: true, .. }) => Cause::OomKiller,
             Some(ExitStatus { signal: Some(SIGKILL), .. }) if self.kill.is_none() => Cause::SomebodyElse,
-            Some(ExitStatus { signal: Some(SIGTERM), .. }) if self.term.is_none() => Cause::SomebodyElse,
+            Some(ExitStatus { signal: Some(SIGTERM), .. }) if self.first.is_none() => Cause::SomebodyElse,
             // The process was exiting already when SIGKILL came.
             Some(ExitStatus { signal, .. }) if self.kill.is_some() && signal != Some(SIGKILL) => Cause::Term,
             _ => ours,
@@ -364,8 +370,13 @@ impl Case {
         (left?.0 <= kill.rss.0 / ALL_BUT).then_some(at)
     }
 
-    fn since_term(&self, now: Instant) -> Duration {
-        self.term.map_or(Duration::ZERO, |term| now.saturating_duration_since(term.at))
+    /// The first signal, if it was sent.
+    fn sent(&self) -> Option<Signal> {
+        self.first.map(|_| self.course.signal)
+    }
+
+    fn since_first(&self, now: Instant) -> Duration {
+        self.first.map_or(Duration::ZERO, |first| now.saturating_duration_since(first.at))
     }
 }
 

@@ -4,7 +4,7 @@
 //! pidfds; the daemon executes the orders and passes the results back:
 //!
 //! ```text
-//! let mut orders = VecDeque::from(victims.start_termination(process, breach, None, now));  // or victims.wake(now): see Victims
+//! let mut orders = VecDeque::from(victims.start_termination(process, breach, Course::default(), now));  // or victims.wake(now): see Victims
 //! while let Some(Order { process, effect }) = orders.pop_front() {
 //!     let id = process.id;
 //!     let event = match effect {
@@ -32,7 +32,7 @@ mod warrant;
 
 pub use backoff::{BackoffPolicy, HeldBack, RepeatOffenders, Waiting, is_short, is_urgent, urgent_above};
 pub use effect::{Effect, Effects, Event, Outcome};
-pub use escalate::{EscalationTiming, Phase, State, escalate};
+pub use escalate::{Course, EscalationTiming, Phase, State, escalate};
 pub use pidfd::{OpenedProcess, Pidfd};
 pub use reaper::Reaper;
 pub use rustix::io::Errno;

@@ -43,6 +43,12 @@ impl Pidfd {
     pub fn send(&self, warrant: Warrant) -> Result<(), Errno> {
         let signal = match warrant.signal() {
             Signal::Term => process::Signal::TERM,
+            Signal::Int => process::Signal::INT,
+            Signal::Hup => process::Signal::HUP,
+            Signal::Quit => process::Signal::QUIT,
+            Signal::Usr1 => process::Signal::USR1,
+            Signal::Usr2 => process::Signal::USR2,
+            Signal::Xcpu => process::Signal::XCPU,
             Signal::Kill => process::Signal::KILL,
         };
         process::pidfd_send_signal(&self.0, signal)

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use rustix::{
@@ -14,8 +14,8 @@ use rustix::{
 };
 
 use super::{
-    Effect, Effects, EscalationTiming, Event, Evidence, OpenedProcess, Phase, Pidfd, Reaper, State, Warrant,
-    escalate,
+    Course, Effect, Effects, EscalationTiming, Event, Evidence, OpenedProcess, Phase, Pidfd, Reaper, State,
+    Warrant, escalate,
 };
 use crate::model::{Breach, Crossed, Process, ProcessId};
 
@@ -60,24 +60,24 @@ impl Victims {
         Ok(Self { table: BTreeMap::new(), timing, exits, next_ticket: 0 })
     }
 
-    /// Starts the termination of `process`; `grace` is that of its rule, if that has one. For a process that is already a
+    /// Starts the termination of `process`, with the first signal and the grace of `course`. For a process that is already a
     /// victim, only its peak is noted.
     pub fn start_termination(
         &mut self,
         process: Process,
         breach: Breach,
-        grace: Option<Duration>,
+        course: Course,
         now: Instant,
     ) -> Vec<Order> {
         let id = process.id;
         if self.table.contains_key(&id) {
             return self.handle(id, Event::Seen(breach.rss), now);
         }
-        let (state, effects) = State::start_termination(id, breach, grace);
+        let (state, effects) = State::start_termination(id, breach, course);
         self.take(process, state, effects, None)
     }
 
-    /// Starts the termination of a process that was opened as `held` before `evidence` was gathered: SIGTERM is next,
+    /// Starts the termination of a process that was opened as `held` before `evidence` was gathered: the first signal is next,
     /// without another look.
     pub fn start_opened(
         &mut self,
@@ -85,7 +85,7 @@ impl Victims {
         process: Process,
         evidence: Evidence,
         crossed: Option<Crossed>,
-        grace: Option<Duration>,
+        course: Course,
         now: Instant,
     ) -> Vec<Order> {
         let id = process.id;
@@ -93,11 +93,11 @@ impl Victims {
             return self.handle(id, Event::Seen(process.rss), now);
         }
         let breach = evidence.breach;
-        let (state, effects) = State::start_opened(evidence, crossed, grace);
+        let (state, effects) = State::start_opened(evidence, crossed, course);
         match self.register(held.pidfd(), self.next_ticket + 1) {
             Ok(()) => self.take(process, state, effects, Some(Arc::new(held.into_pidfd()))),
             // Its exit cannot be waited for; the normal start opens it again.
-            Err(_) => self.start_termination(process, breach, grace, now),
+            Err(_) => self.start_termination(process, breach, course, now),
         }
     }
 
@@ -277,7 +277,7 @@ mod tests {
         let id = victim.id;
         let over = Check::judged(id, &victim, Verdict::Terminate(BREACH), BREACH.limit);
         assert!(matches!(
-            victims.start_termination(victim, BREACH, None, now)[..],
+            victims.start_termination(victim, BREACH, Course::default(), now)[..],
             [Order { effect: Effect::Open, .. }]
         ));
         victims.handle(id, Event::Opened(Ok(())), now);
@@ -309,14 +309,14 @@ mod tests {
     fn a_second_verdict_on_the_same_process_changes_nothing() {
         let (mut victims, now) = (victims(), Instant::now());
         start_grace(&mut victims, 4242, now);
-        assert!(victims.start_termination(process(4242, 1), BREACH, None, now).is_empty());
+        assert!(victims.start_termination(process(4242, 1), BREACH, Course::default(), now).is_empty());
         assert_eq!(victims.in_flight(), 1);
         assert_eq!(
             victims.iter().map(|(_, phase)| phase).collect::<Vec<_>>(),
             [Phase::Grace { since: now, until: now + GRACE }]
         );
         assert!(
-            !victims.start_termination(process(4242, 2), BREACH, None, now).is_empty(),
+            !victims.start_termination(process(4242, 2), BREACH, Course::default(), now).is_empty(),
             "another process with the same pid"
         );
         assert_eq!(victims.in_flight(), 2);
@@ -357,7 +357,7 @@ mod tests {
     fn a_process_that_does_not_exist_is_forgotten() {
         let (mut victims, now) = (victims(), Instant::now());
         let id = process(u32::MAX, 1).id;
-        victims.start_termination(process(u32::MAX, 1), BREACH, None, now);
+        victims.start_termination(process(u32::MAX, 1), BREACH, Course::default(), now);
         let opened = victims.open(id);
         assert!(matches!(opened, Event::Opened(Err(Errno::SRCH))));
         victims.handle(id, opened, now);

@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeSet, fmt, time::Duration};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Bytes, Name, SystemMemory};
+use super::{Bytes, Name, Signal, SystemMemory};
 
 /// A process id (the kernel's tgid) in the initial pid namespace's numbering.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -170,14 +170,27 @@ pub struct Launch {
 /// that it neither handles nor blocks does not reach it, except for SIGKILL from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct NamespaceInit {
-    /// Whether it has a handler for SIGTERM, or blocks the signal and waits for it.
-    pub handles_term: bool,
+    /// The signals for which it has a handler, or which it blocks and waits for: bit 0 is signal 1.
+    #[serde(rename = "handles_term", serialize_with = "as_handles_term")]
+    pub takes: u64,
+}
+
+impl NamespaceInit {
+    /// Whether `signal` has an effect on it.
+    pub const fn takes(&self, signal: Signal) -> bool {
+        self.takes >> (signal.number() - 1) & 1 == 1
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn as_handles_term<S: Serializer>(takes: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bool(NamespaceInit { takes: *takes }.takes(Signal::Term))
 }
 
 impl Launch {
-    /// Whether the kernel discards a SIGTERM to this process, so that waiting for its effect is useless.
-    pub const fn never_gets_term(&self) -> bool {
-        matches!(self.init, Some(NamespaceInit { handles_term: false }))
+    /// Whether the kernel discards `signal` to this process, so that waiting for its effect is useless.
+    pub fn never_gets(&self, signal: Signal) -> bool {
+        self.init.is_some_and(|init| !init.takes(signal))
     }
 }
 

@@ -1,24 +1,13 @@
-//! Terminations: the signals, and the record of each.
+//! Terminations: what a rule asks for, and the record of each.
 
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use super::{
-    Breach, Bytes,
+    Breach, Bytes, Signal,
     seconds::{as_seconds, as_seconds_if_any},
 };
-
-/// The signals that memmon sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub enum Signal {
-    /// A request to exit, which the process can handle.
-    #[serde(rename = "SIGTERM")]
-    Term,
-    /// The immediate end, which the process cannot handle.
-    #[serde(rename = "SIGKILL")]
-    Kill,
-}
 
 /// What follows if a process is over the limit of a rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -45,7 +34,7 @@ impl Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// memmon's SIGTERM, within the grace period.
+    /// memmon's first signal, SIGTERM if its rule names no other, within the grace period.
     Term,
     /// memmon's SIGKILL.
     Kill,
@@ -107,6 +96,8 @@ pub struct Record {
     /// The breach for which the termination began.
     #[serde(flatten)]
     pub breach: Breach,
+    /// The first signal that it was sent; none if it ended before.
+    pub signal: Option<Signal>,
     /// Resident memory at the crossing, by the kernel's counters; none if a scan found the process.
     #[serde(rename = "rss_at_crossing_bytes")]
     pub rss_at_crossing: Option<Bytes>,

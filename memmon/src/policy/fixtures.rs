@@ -205,6 +205,7 @@ pub(crate) fn any_limit_rule() -> impl Strategy<Value = LimitRule> {
         limit,
         action,
         lasting: Duration::ZERO,
+        signal: crate::model::Signal::Term,
         grace: None,
         hard_ceiling: None,
     })

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Matcher;
-use crate::model::{Action, Bytes, RuleName, seconds};
+use crate::model::{Action, Bytes, RuleName, Signal, seconds};
 
 /// One `[[rule]]`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -22,7 +22,9 @@ pub struct LimitRule {
     /// How long it must have more before the first signal: `for`.
     #[serde(rename = "for_seconds", serialize_with = "seconds::as_seconds")]
     pub lasting: Duration,
-    /// Time from SIGTERM to SIGKILL; none: `termination.grace`.
+    /// The first signal.
+    pub signal: Signal,
+    /// Time from that to SIGKILL; none: `termination.grace`.
     #[serde(rename = "grace_seconds", serialize_with = "seconds::as_seconds_if_any")]
     pub grace: Option<Duration>,
     /// Times its limit at which the grace ends; none: `termination.hard_ceiling`; 0: no size ends it.

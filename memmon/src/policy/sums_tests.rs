@@ -25,6 +25,7 @@ fn rule(per: Per, limit: u64, strike: Strike) -> SumRule {
             limit: RuleLimit::Own { percent: None, bytes: Some(Bytes(limit * MIB)) },
             action: Action::Terminate,
             lasting: std::time::Duration::ZERO,
+            signal: crate::model::Signal::Term,
             grace: None,
             hard_ceiling: None,
         },

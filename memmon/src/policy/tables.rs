@@ -36,6 +36,7 @@ fn rule(name: &str, matcher: Matcher, limit: RuleLimit) -> LimitRule {
         limit,
         action: Action::Terminate,
         lasting: std::time::Duration::ZERO,
+        signal: crate::model::Signal::Term,
         grace: None,
         hard_ceiling: None,
     }

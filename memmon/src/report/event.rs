@@ -135,7 +135,7 @@ pub enum Event {
         #[serde(rename = "time_to_limit_seconds", serialize_with = "as_seconds_if_any")]
         time_to_limit: Option<Duration>,
     },
-    /// A process is sent SIGTERM (or would be).
+    /// A process is sent its first signal (or would be).
     Killing {
         /// The process.
         #[serde(flatten)]
@@ -143,6 +143,8 @@ pub enum Event {
         /// Why.
         #[serde(flatten)]
         breach: Breach,
+        /// The signal: SIGTERM, or that of its rule.
+        signal: Signal,
         /// Nothing is sent.
         dry_run: bool,
         /// The sum that exceeds its limit, if it is that of a sum.
@@ -157,6 +159,9 @@ pub enum Event {
         /// What it has resident now.
         #[serde(rename = "rss_bytes")]
         rss: Bytes,
+        /// The first signal.
+        #[serde(rename = "first_signal")]
+        first: Signal,
         /// How long it had.
         #[serde(rename = "grace_seconds", serialize_with = "as_seconds")]
         grace: Duration,
@@ -234,8 +239,10 @@ pub enum Event {
         /// Its limit.
         #[serde(rename = "limit_bytes")]
         limit: Bytes,
-        /// Whether it had been sent SIGTERM.
+        /// Whether it had been sent its first signal.
         after_term: bool,
+        /// That signal, if it was sent.
+        signal: Option<Signal>,
         /// Whether it was to end because the machine was short of memory, and is not the one to end any more.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         relieved: bool,
@@ -245,8 +252,10 @@ pub enum Event {
         /// The process.
         #[serde(flatten)]
         subject: Subject,
-        /// Whether it had been sent SIGTERM.
+        /// Whether it had been sent its first signal.
         after_term: bool,
+        /// That signal, if it was sent.
+        signal: Option<Signal>,
     },
     /// A victim turned out to be protected when its facts were read again.
     NowProtected {

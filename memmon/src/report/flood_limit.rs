@@ -111,8 +111,14 @@ mod tests {
         let mut subject = samples::chrome();
         subject.uid = Uid(uid);
         match kind % 3 {
-            0 => Event::Killing { subject, breach: samples::BREACH, dry_run: false, sum: None },
-            1 => Event::LetGo { subject, after_term: true },
+            0 => Event::Killing {
+                subject,
+                breach: samples::BREACH,
+                signal: crate::model::Signal::Term,
+                dry_run: false,
+                sum: None,
+            },
+            1 => Event::LetGo { subject, after_term: true, signal: Some(crate::model::Signal::Term) },
             _ => Event::OutOfReach { subject, error: String::new() },
         }
     }

@@ -229,8 +229,13 @@ mod tests {
         let journald = UnixDatagram::bind(&path).unwrap();
         let mut log = SystemLog::new(path, folder.path().join("log"));
         assert_eq!(log.sink(), Sink::Journal);
-        let killing =
-            Event::Killing { subject: samples::chrome(), breach: samples::BREACH, dry_run: false, sum: None };
+        let killing = Event::Killing {
+            subject: samples::chrome(),
+            breach: samples::BREACH,
+            signal: crate::model::Signal::Term,
+            dry_run: false,
+            sum: None,
+        };
         write(&mut log, &killing).unwrap();
         let fields = decoded(&received(&journald));
         let shown: Vec<_> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -249,6 +254,7 @@ mod tests {
         MEMMON_RSS_BYTES=3758096384
         MEMMON_RULE=gb
         MEMMON_SESSION=4000
+        MEMMON_SIGNAL=SIGTERM
         MEMMON_START=987654
         MEMMON_STARTED=1970-01-01T00:00:00+00:00
         MEMMON_TTY=pts/3

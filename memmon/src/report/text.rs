@@ -10,12 +10,10 @@ use std::{fmt::Write, time::Duration};
 use jiff::Zoned;
 
 use self::sums::{held, sum_over};
-use self::words::{
-    Field, INDENTED_LINE, config_name, how_launched, indented, one_line, rule, signal_name, who, why,
-};
+use self::words::{Field, INDENTED_LINE, config_name, how_launched, indented, one_line, rule, who, why};
 use super::event::{DryRunProgram, Event, Level};
 use crate::model::{
-    Breach, Bytes, Cause, Escaped, Limit, Name, Record, Uid, Urgency,
+    Breach, Bytes, Cause, Escaped, Limit, Name, Record, Signal, Uid, Urgency,
     units::{Gb, Rate, Span, apart},
 };
 
@@ -77,15 +75,18 @@ fn words(event: &Event, user: Users<'_>, several: fn(&str) -> String) -> String 
             Gb(memory.used()),
             Gb(memory.total)
         ),
-        Event::Killing { subject, breach: Breach { rule, rss, percent, by, .. }, dry_run, sum } => format!(
-            "{}Killing process: {}, RAM={} ({percent:.2}%){}{}{}",
-            dry_run_mark(*dry_run),
-            who(subject, user),
-            Gb(*rss),
-            by.map(|rule| format!(", Rule={rule}")).unwrap_or_default(),
-            sum.as_ref().map(|sum| format!(", Sum={}", held(sum, user))).unwrap_or_default(),
-            if *rule == Limit::Machine { ", Machine short of memory" } else { "" }
-        ),
+        Event::Killing { subject, breach: Breach { rule, rss, percent, by, .. }, signal, dry_run, sum } => {
+            format!(
+                "{}Killing process: {}, RAM={} ({percent:.2}%){}{}{}{}",
+                dry_run_mark(*dry_run),
+                who(subject, user),
+                Gb(*rss),
+                by.map(|rule| format!(", Rule={rule}")).unwrap_or_default(),
+                sum.as_ref().map(|sum| format!(", Sum={}", held(sum, user))).unwrap_or_default(),
+                if *signal == Signal::Term { String::new() } else { format!(", Signal={signal}") },
+                if *rule == Limit::Machine { ", Machine short of memory" } else { "" }
+            )
+        }
         Event::MemoryLow { machine, reasons, acts } => shortage::low(machine, reasons, *acts),
         Event::Culprit { subject, culprit, gives_back, growth, within, reasons, dry_run } => {
             let who = who(subject, user);
@@ -115,8 +116,8 @@ fn words(event: &Event, user: Users<'_>, several: fn(&str) -> String) -> String 
              memory. Lower limits would let memmon act earlier",
             Field(name)
         ),
-        Event::GraceOver { subject, rss, grace, urgency } => format!(
-            "Still running {} after SIGTERM{}, sending SIGKILL: {}, RAM={rss}",
+        Event::GraceOver { subject, rss, first, grace, urgency } => format!(
+            "Still running {} after {first}{}, sending SIGKILL: {}, RAM={rss}",
             Span(*grace),
             match urgency {
                 None => "",
@@ -143,20 +144,20 @@ fn words(event: &Event, user: Users<'_>, several: fn(&str) -> String) -> String 
             }
             text + &given_back.as_deref().map(|back| given_back::came_back(back, user)).unwrap_or_default()
         }
-        Event::Spared { subject, rss, after_term, relieved: true, limit: _ } => format!(
+        Event::Spared { subject, rss, signal, relieved: true, limit: _, after_term: _ } => format!(
             "Spared, the machine has enough memory or another process comes first: {}, RAM={rss}. {}",
             who(subject, user),
-            signals_sent(*after_term)
+            signals_sent(*signal)
         ),
-        Event::Spared { subject, rss, limit, after_term, relieved: false } => format!(
+        Event::Spared { subject, rss, limit, signal, relieved: false, after_term: _ } => format!(
             "Spared, its memory fell below the limit: {}, RAM={rss}, Limit={limit}. {}",
             who(subject, user),
-            signals_sent(*after_term)
+            signals_sent(*signal)
         ),
-        Event::LetGo { subject, after_term } => format!(
+        Event::LetGo { subject, signal, after_term: _ } => format!(
             "Termination cancelled, dry run is now enabled: {}. {}",
             who(subject, user),
-            signals_sent(*after_term)
+            signals_sent(*signal)
         ),
         Event::NowProtected { subject, protection } => {
             let who = who(subject, user);
@@ -192,7 +193,7 @@ fn words(event: &Event, user: Users<'_>, several: fn(&str) -> String) -> String 
             )
         }
         Event::SignalFailed { subject, signal, error } => {
-            format!("Cannot send {}: {}: {}", signal_name(*signal), who(subject, user), one_line(error))
+            format!("Cannot send {signal}: {}: {}", who(subject, user), one_line(error))
         }
         Event::Lingers { subject, since, state, wchan, frozen, rss } => {
             let text = format!("Still there {} after SIGKILL: {}", Span(*since), who(subject, user));
@@ -246,8 +247,11 @@ pub(super) fn line(at: &Zoned, level: Level, message: &str) -> String {
     format!("{} - {level} - {message}", at.strftime("%Y-%m-%d %H:%M:%S"))
 }
 
-fn signals_sent(after_term: bool) -> &'static str {
-    if after_term { "SIGTERM was already sent; no SIGKILL will follow" } else { "No signal was sent" }
+fn signals_sent(first: Option<Signal>) -> String {
+    match first {
+        Some(signal) => format!("{signal} was already sent; no SIGKILL will follow"),
+        None => "No signal was sent".to_owned(),
+    }
 }
 
 fn dry_run_mark(dry_run: bool) -> &'static str {
@@ -261,7 +265,9 @@ fn climb(growth: Option<f64>, time_to_limit: Option<Duration>) -> String {
 }
 
 fn terminated(who: &str, record: &Record) -> String {
-    let Record { breach, peak, overshoot, crossing_to_signal, signal_to_exit, signal_to_memory, .. } = record;
+    let Record {
+        breach, signal, peak, overshoot, crossing_to_signal, signal_to_exit, signal_to_memory, ..
+    } = record;
     let mut text = match record.cause {
         Cause::Term => "Terminated",
         Cause::Kill => "Killed",
@@ -275,15 +281,17 @@ fn terminated(who: &str, record: &Record) -> String {
         Limit::Machine => write!(text, ": {who}, Peak={peak}, Machine short of memory"),
         Limit::Percent | Limit::Gb => write!(text, ": {who}, Peak={peak}, Limit={}", breach.limit),
     };
-    let Some(overshoot) = overshoot else { return text + ", no signal was sent" };
+    let (Some(overshoot), Some(signal)) = (overshoot, signal) else {
+        return text + ", no signal was sent";
+    };
     let _ = match breach.rule {
         Limit::Machine => write!(text, ", Growth={overshoot}"),
         Limit::Percent | Limit::Gb => write!(text, ", Overshoot={overshoot}"),
     };
     if let Some(reaction) = crossing_to_signal {
-        let _ = write!(text, ", SIGTERM {} after the crossing", Span(*reaction));
+        let _ = write!(text, ", {signal} {} after the crossing", Span(*reaction));
     }
-    let _ = write!(text, ", gone {} after SIGTERM", Span(*signal_to_exit));
+    let _ = write!(text, ", gone {} after {signal}", Span(*signal_to_exit));
     if record.reclaimed {
         let _ = write!(text, ", memory freed after {}", Span(*signal_to_memory));
     } else if let Some(left) = record.rss_after_reclaim {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Bytes, Measure};
+use crate::model::{Bytes, Measure, Signal};
 
 /// What protects a process, and which processes may be touched at all.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -73,12 +73,19 @@ pub struct RuleInForce {
     pub bytes: Option<Bytes>,
     /// `action`: "terminate" or "warn".
     pub action: String,
+    /// `signal`: the first one.
+    #[serde(default = "sigterm")]
+    pub signal: String,
     /// `for`.
     pub for_seconds: f64,
     /// `grace`; null: that of `[termination]`.
     pub grace_seconds: Option<f64>,
     /// `hard_ceiling`; null: that of `[termination]`.
     pub hard_ceiling: Option<f64>,
+}
+
+fn sigterm() -> String {
+    Signal::default().to_string()
 }
 
 /// A `[[rule]]` for a sum.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use memmon::{
-    enforce::{Check, Effect, Errno, EscalationTiming, Event, Order, Outcome, Reaper, Victims},
+    enforce::{Check, Course, Effect, Errno, EscalationTiming, Event, Order, Outcome, Reaper, Victims},
     model::{
         Breach, Bytes, Fact, Limit, Names, Pid, Process, ProcessId, Record, Signal, StartTime, Uid,
         Unconfirmed, Verdict,
@@ -48,7 +48,7 @@ impl Driver {
         let process = confirm(pid).unwrap();
         let id = process.id;
         let breach = breach(&process);
-        let orders = self.victims.start_termination(process, breach, None, Instant::now());
+        let orders = self.victims.start_termination(process, breach, Course::default(), Instant::now());
         self.execute(orders);
         id
     }

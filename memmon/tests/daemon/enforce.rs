@@ -122,7 +122,7 @@ fn one_that_frees_its_memory_within_the_grace_is_spared() {
     hog.begun("hold");
     driver.finish();
     assert_eq!(driver.signals(), [Signal::Term]);
-    let [(_, Outcome::Terminating { .. }), (_, Outcome::Spared { rss, limit: LIMIT, after_term: true })] =
+    let [(_, Outcome::Terminating { .. }), (_, Outcome::Spared { rss, limit: LIMIT, sent: Some(_) })] =
         &driver.reported[..]
     else {
         panic!("{:?}", driver.reported)
@@ -183,7 +183,7 @@ fn a_signal_never_reaches_who_has_the_pid_later() {
     let process = confirm(pid).unwrap();
     let (victim, breach) = (process.id, breach(&process));
     // Up to the warrant, which is not executed yet.
-    driver.victims.start_termination(process, breach, None, Instant::now());
+    driver.victims.start_termination(process, breach, memmon::enforce::Course::default(), Instant::now());
     let opened = driver.victims.open(victim);
     driver.victims.handle(victim, opened, Instant::now());
     let mut orders = driver.victims.handle(victim, look_again(victim), Instant::now());
@@ -213,7 +213,12 @@ fn a_pid_that_was_used_again_before_it_was_opened_shows_by_its_start() {
 
     let mut driver = Driver::new(GRACE);
     let (victim, breach) = (condemned.id, breach(&condemned));
-    let orders = driver.victims.start_termination(condemned, breach, None, Instant::now());
+    let orders = driver.victims.start_termination(
+        condemned,
+        breach,
+        memmon::enforce::Course::default(),
+        Instant::now(),
+    );
     driver.execute(orders);
     assert!(driver.sent.is_empty());
     let [(_, Outcome::Unconfirmed(Unconfirmed::AnotherProcess { expected, .. }))] = driver.reported[..]

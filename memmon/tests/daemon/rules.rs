@@ -84,3 +84,43 @@ fn a_rule_waits_before_the_first_signal_and_has_its_own_grace_and_ceiling() {
         daemon.stop();
     }
 }
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn the_first_signal_is_that_of_the_rule_and_every_record_has_it() {
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let rules = r#"[
+            { name = "asked", names = ["asked"], signal = "SIGUSR1" },
+            { name = "asked-by-int", names = ["sh-int"], gb = 0.001, signal = "SIGINT" },
+        ]"#;
+        let daemon = Daemon::start(&config(&user, &[("rule", rules)]), &["--source", source]);
+        let mut hog = user.hog("rename asked anon 40M hold");
+        let (signal, record) = daemon.terminated(&mut hog);
+        assert_eq!(signal, Some(libc::SIGUSR1));
+        assert_eq!((&record["signal"], &record["cause"]), (&"SIGUSR1".into(), &"term".into()));
+        assert_eq!(daemon.about("killing", hog.pid())[0]["signal"], "SIGUSR1");
+
+        // It does not even notice SIGTERM, and exits by its handler.
+        let mut saved = user.hog("rename sh-int ignore-term exit-on-int anon 20M hold");
+        let (signal, record) = daemon.terminated(&mut saved);
+        assert_eq!((signal, &record["signal"]), (None, &"SIGINT".into()));
+        let mut other = user.hog("anon 40M hold");
+        assert_eq!(daemon.terminated(&mut other).0, TERM);
+
+        let dry_run = config(&user, &[("rule", rules)]);
+        daemon.stop();
+        let mut stubborn = user.hog("rename sh-int ignore-int anon 20M hold");
+        let daemon = Daemon::start(&dry_run, &["--source", source, "--dry-run"]);
+        daemon.told("killing", stubborn.pid());
+        let would = &daemon.about("killing", stubborn.pid())[0];
+        assert_eq!((&would["signal"], &would["dry_run"]), (&"SIGINT".into(), &true.into()));
+        daemon.stop();
+        assert!(stubborn.is_alive());
+        let daemon = Daemon::start(&dry_run, &["--source", source]);
+        let (signal, record) = daemon.terminated(&mut stubborn);
+        assert_eq!((signal, &record["signal"]), (Some(libc::SIGKILL), &"SIGINT".into()));
+        assert_eq!(daemon.about("grace_over", stubborn.pid())[0]["first_signal"], "SIGINT");
+        daemon.stop();
+    }
+}

@@ -21,7 +21,7 @@ use crate::{
     inspect::{Details, Onlooker},
     model::{
         Action, Breach, Bytes, Container, Fact, Inherited, Limit, MatchKey, Name, NamespaceInit, Process,
-        ProcessId, Protection, SlurmJob, Snapshot, Uid, Verdict, Workload,
+        ProcessId, Protection, Signal, SlurmJob, Snapshot, Uid, Verdict, Workload,
         units::{Rate, Span, apart},
     },
     policy::{
@@ -222,7 +222,7 @@ fn subject(explanation: &Explanation<'_>, users: Users<'_>) -> Vec<String> {
 
 /// What it means that a process is the first of a pid namespace.
 const fn as_init(init: NamespaceInit) -> &'static str {
-    if init.handles_term {
+    if init.takes(Signal::Term) {
         "of its pid namespace: all processes there end with it"
     } else {
         "of its pid namespace: all processes there end with it, and as it neither handles nor blocks SIGTERM, only SIGKILL ends it"
@@ -291,7 +291,11 @@ fn rule_limit(rule: &LimitRule, explanation: &Explanation<'_>) -> String {
     };
     let lasting =
         if rule.lasting.is_zero() { String::new() } else { format!(", for {}", Span(rule.lasting)) };
-    let action = if rule.action == Action::Warn { ", only a warning" } else { "" };
+    let action = match (rule.action, rule.signal) {
+        (Action::Warn, _) => ", only a warning".to_owned(),
+        (Action::Terminate, Signal::Term) => String::new(),
+        (Action::Terminate, signal) => format!(", {signal} first"),
+    };
     format!("{limit}{lasting}{action}")
 }
 
@@ -400,11 +404,13 @@ fn verdict(explanation: &Explanation<'_>, users: Users<'_>) -> String {
         }
         Verdict::Terminate(breach) => {
             let (rss, limit) = apart(breach.rss, breach.limit);
-            let lasting = breach.by.and_then(|name| rules.named(name)).map(|rule| rule.lasting);
-            let lasting = lasting.filter(|lasting| !lasting.is_zero());
+            let rule = breach.by.and_then(|name| rules.named(name));
+            let lasting = rule.map(|rule| rule.lasting).filter(|lasting| !lasting.is_zero());
             let lasting = lasting.map(|lasting| format!(", if that lasts for {}", Span(lasting)));
+            let signal = rule.map(|rule| rule.signal).filter(|signal| *signal != Signal::Term);
+            let signal = signal.map(|signal| format!("; {signal} comes first")).unwrap_or_default();
             let (key, lasting) = (limit_key(breach), lasting.unwrap_or_default());
-            format!("terminated: {rss} resident exceeds {key} {limit}{lasting}")
+            format!("terminated: {rss} resident exceeds {key} {limit}{lasting}{signal}")
         }
     }
 }

@@ -90,8 +90,10 @@ fn a_hog_under_v1s_own_configuration() {
 
 #[test]
 fn the_first_process_of_a_pid_namespace_takes_the_others_with_it() {
-    let first = |handles_term| {
-        let text = explained(|_, process| process.launch.init = Some(NamespaceInit { handles_term }));
+    let first = |handles_term: bool| {
+        let text = explained(|_, process| {
+            process.launch.init = Some(NamespaceInit { takes: u64::from(handles_term) << 14 });
+        });
         text.lines().find_map(|line| line.strip_prefix("  first     ")).unwrap().to_owned()
     };
     assert_eq!(first(true), "of its pid namespace: all processes there end with it");
@@ -331,6 +333,7 @@ fn a_sum_is_shown_with_the_other_processes_in_it() {
             limit: policy::RuleLimit::Own { percent: None, bytes: Some(Bytes(2 * Bytes::GIB)) },
             action: crate::model::Action::Terminate,
             lasting: std::time::Duration::ZERO,
+            signal: crate::model::Signal::Term,
             grace: None,
             hard_ceiling: None,
         },

@@ -8,7 +8,7 @@ use jiff::Zoned;
 use crate::config::Settings;
 use crate::daemon::clock::Now;
 use crate::daemon::engine::Engine;
-use crate::enforce::{OpenedProcess, Victims};
+use crate::enforce::{Course, OpenedProcess, Victims};
 use crate::model::{Breach, Bytes, ProcessId};
 use crate::report::Event;
 
@@ -68,7 +68,7 @@ impl Engine<'_> {
             Breach { rule, limit, rss: process.rss, percent: process.rss.percent_of(memory.total), by: None };
         if let Ok(mut victims) = Victims::new(self.settings.timing()) {
             // Its orders are not executed.
-            drop(victims.start_termination(process, breach, None, now.instant()));
+            drop(victims.start_termination(process, breach, Course::default(), now.instant()));
         }
         drop((opened, verdict));
     }

@@ -12,7 +12,8 @@ use crate::daemon::engine::state::machine::Stage;
 use crate::daemon::engine::state::report_once::Condition;
 use crate::enforce::{Check, Phase};
 use crate::model::{
-    Bytes, Elsewhere, Fact, MachineMemory, Measure, Process, ProcessId, Reading, Reason, Unconfirmed, Verdict,
+    Bytes, Elsewhere, Fact, MachineMemory, Measure, Process, ProcessId, Reading, Reason, Signal, Unconfirmed,
+    Verdict,
 };
 use crate::policy::{
     self,
@@ -153,7 +154,13 @@ impl Engine<'_> {
                     self.report_culprit(process, place, within, reasons, now);
                     if let Verdict::Terminate(breach) = alone(&order, place).verdict(process, machine) {
                         let subject = self.subject(process, now);
-                        self.reports.emit(Event::Killing { subject, breach, dry_run: true, sum: None });
+                        self.reports.emit(Event::Killing {
+                            subject,
+                            breach,
+                            signal: Signal::Term,
+                            dry_run: true,
+                            sum: None,
+                        });
                     }
                 }
             }

@@ -334,8 +334,8 @@ impl Engine<'_> {
             if self.reports.first_time(victim, Condition::WouldTerminate) {
                 let breach = self.breach(sum.rule, sum.limit, &member.process);
                 let subject = self.subject(&member.process, now);
-                let sum = Some(sum.figures());
-                self.reports.emit(Event::Killing { subject, breach, dry_run: true, sum });
+                let (sum, signal) = (Some(sum.figures()), self.settings.course(&breach).signal);
+                self.reports.emit(Event::Killing { subject, breach, signal, dry_run: true, sum });
             }
         }
     }

@@ -132,11 +132,13 @@ impl Engine<'_> {
         let parent_comm = parent_comm.unwrap_or_else(|| self.sources.parent_comm(process));
         let subject = self.subject_of(process, parent_comm, now);
         match outcome {
-            Outcome::Terminating { breach } => {
+            Outcome::Terminating { breach, signal } => {
                 let sum = self.sums.struck(process.id).cloned();
-                Event::Killing { subject, breach, dry_run: false, sum }
+                Event::Killing { subject, breach, signal, dry_run: false, sum }
             }
-            Outcome::GraceOver { rss, grace, urgency } => Event::GraceOver { subject, rss, grace, urgency },
+            Outcome::GraceOver { rss, first, grace, urgency } => {
+                Event::GraceOver { subject, rss, first, grace, urgency }
+            }
             Outcome::Gone(mut record) => {
                 let sum = self.sums.struck(process.id).cloned();
                 // Of a sum it is the sum that was over its limit.
@@ -145,11 +147,11 @@ impl Engine<'_> {
                 }
                 Event::Terminated { subject, record, given_back: self.given_back(process), sum }
             }
-            Outcome::Spared { rss, limit, after_term } => {
+            Outcome::Spared { rss, limit, sent } => {
                 let relieved = self.machine.is_victim(process.id);
-                Event::Spared { subject, rss, limit, after_term, relieved }
+                Event::Spared { subject, rss, limit, after_term: sent.is_some(), signal: sent, relieved }
             }
-            Outcome::LetGo { after_term } => Event::LetGo { subject, after_term },
+            Outcome::LetGo { sent } => Event::LetGo { subject, after_term: sent.is_some(), signal: sent },
             Outcome::NowProtected(protection) => Event::NowProtected { subject, protection },
             Outcome::Unsure(doubt) => Event::Unsure { subject, doubt },
             Outcome::Unconfirmed(why) => Event::Unconfirmed { pid: process.id.pid, why },

@@ -59,8 +59,9 @@ impl Engine<'_> {
             Verdict::Terminate(breach) if self.settings.current().dry_run => {
                 self.reports.over_limit.note(&process, breach.limit, Stays::DryRun(breach));
                 if self.reports.first_time(id, Condition::WouldTerminate) {
-                    let subject = self.subject(&process, now);
-                    self.reports.emit(Event::Killing { subject, breach, dry_run: true, sum: None });
+                    let (subject, signal) =
+                        (self.subject(&process, now), self.settings.course(&breach).signal);
+                    self.reports.emit(Event::Killing { subject, breach, signal, dry_run: true, sum: None });
                 }
                 NextWake::Never
             }
@@ -122,16 +123,18 @@ impl Engine<'_> {
         {
             let _ = kernel.set_level(process.id, None);
         }
-        // A grace would pass in vain: the kernel discards the SIGTERM.
-        let in_vain = process.launch.never_gets_term().then_some(Duration::ZERO);
-        let grace = in_vain.or_else(|| self.settings.rule_of(&breach)?.grace);
+        let mut course = self.settings.course(&breach);
+        if process.launch.never_gets(course.signal) {
+            // A grace would pass in vain: the kernel discards the signal.
+            course.grace = Some(Duration::ZERO);
+        }
         let victims = &mut self.terminations.victims;
         let orders = match opened {
-            None => victims.start_termination(process, breach, grace, now.instant()),
+            None => victims.start_termination(process, breach, course, now.instant()),
             Some(opened) => {
                 match Check::judged(process.id, &process, Verdict::Terminate(breach), breach.limit) {
                     Check::StillOver(evidence) => {
-                        victims.start_opened(opened, process, evidence, crossed, grace, now.instant())
+                        victims.start_opened(opened, process, evidence, crossed, course, now.instant())
                     }
                     _ => return false,
                 }

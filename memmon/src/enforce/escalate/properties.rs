@@ -113,7 +113,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let (state, _) = State::start_termination(victim(), breach(150), None);
+        let (state, _) = State::start_termination(victim(), breach(150), Course::default());
         Self { state, now: Instant::now(), awaits: Awaits::Opening }
     }
 

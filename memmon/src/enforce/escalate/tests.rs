@@ -44,7 +44,7 @@ struct Case {
 
 impl Case {
     fn new() -> Self {
-        let (state, effects) = State::start_termination(victim(), breach(150), None);
+        let (state, effects) = State::start_termination(victim(), breach(150), Course::default());
         assert!(matches!(effects[..], [Effect::Open]));
         Self { state, now: Instant::now() }
     }
@@ -80,17 +80,19 @@ impl Case {
                 assert_eq!(warrant.process(), victim());
                 format!("Send({:?})", warrant.signal())
             }
-            Effect::Report(Outcome::Terminating { breach }) => {
+            Effect::Report(Outcome::Terminating { breach, .. }) => {
                 format!("Report(Terminating {{ rss: {} }})", breach.rss.0)
             }
-            Effect::Report(Outcome::GraceOver { rss, grace, urgency }) => {
+            Effect::Report(Outcome::GraceOver { rss, grace, urgency, .. }) => {
                 let early = urgency.map(|urgency| format!(", {urgency:?}")).unwrap_or_default();
                 format!("Report(GraceOver {{ rss: {}, grace: {grace:?}{early} }})", rss.0)
             }
-            Effect::Report(Outcome::Spared { rss, after_term, .. }) => {
+            Effect::Report(Outcome::Spared { rss, sent, .. }) => {
+                let after_term = sent.is_some();
                 format!("Report(Spared {{ rss: {}, after_term: {after_term} }})", rss.0)
             }
-            Effect::Report(Outcome::LetGo { after_term }) => {
+            Effect::Report(Outcome::LetGo { sent }) => {
+                let after_term = sent.is_some();
                 format!("Report(LetGo {{ after_term: {after_term} }})")
             }
             Effect::Report(Outcome::Gone(record)) => format!("Report(Gone {{ cause: {:?} }})", record.cause),
@@ -380,4 +382,30 @@ fn no_grace_period_is_too_long_for_the_clock() {
         (case.state, _) = escalate(case.state, event, case.now, &timing);
     }
     assert!(case.state.deadline() > Some(case.now + GRACE));
+}
+
+#[test]
+fn the_signal_of_the_rule_is_the_first_one_and_sigkill_stays_the_last() {
+    for signal in Signal::FIRST {
+        let course = Course { signal, grace: Some(Duration::from_secs(1)) };
+        let (state, _) = State::start_termination(victim(), breach(150), course);
+        let mut case = Case { state, now: Instant::now() };
+        case.after(Event::Opened(Ok(())));
+        assert_eq!(case.after(still_over(160)), format!("[Send({signal:?})]"));
+        let effects = case.run(Event::Sent(Ok(())));
+        assert!(
+            matches!(&effects[..], [Effect::Report(Outcome::Terminating { signal: sent, .. })] if *sent == signal)
+        );
+        case.now += Duration::from_secs(1);
+        case.after(Event::Tick);
+        assert_eq!(case.after(still_over(170)), "[Send(Kill)]");
+        let effects = case.run(Event::Sent(Ok(())));
+        assert!(
+            matches!(effects.last(), Some(Effect::Report(Outcome::GraceOver { first, .. })) if *first == signal)
+        );
+        let [Effect::Report(Outcome::Gone(record))] = &case.run(Event::Exited)[..] else {
+            panic!("not gone")
+        };
+        assert_eq!((record.signal, record.cause), (Some(signal), Cause::Kill));
+    }
 }

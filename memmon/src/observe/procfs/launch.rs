@@ -12,8 +12,7 @@ pub(super) fn launch(stat: &Stat<'_>, status: &[u8], cmdline: Option<&[u8]>) -> 
         command_line: cmdline.and_then(command_line),
         session: u32::try_from(stat.session).ok().filter(|leader| *leader != 0).map(Pid),
         terminal: terminal(stat.terminal),
-        init: parse::leads_pid_namespace(status)
-            .then(|| NamespaceInit { handles_term: parse::takes(status, libc::SIGTERM) }),
+        init: parse::leads_pid_namespace(status).then(|| NamespaceInit { takes: parse::taken(status) }),
     }
 }
 

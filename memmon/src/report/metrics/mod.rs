@@ -117,7 +117,12 @@ impl Metrics {
                 figures.would_terminate.get_or_create(&[("rule", rule(breach.rule))]).inc();
             }
             Event::Terminated { record, .. } => {
-                let labels = end(record.breach.rule, record.cause, record.reclaimed);
+                let labels = end(
+                    record.breach.rule,
+                    record.cause,
+                    record.signal.unwrap_or_default(),
+                    record.reclaimed,
+                );
                 figures.terminations.get_or_create(&labels).inc();
                 figures.exit.observe(record.signal_to_exit.as_secs_f64());
                 // A process that ended for the machine had no limit.
@@ -131,7 +136,7 @@ impl Metrics {
                 }
             }
             Event::SignalFailed { signal, .. } => {
-                figures.signals_failed.get_or_create(&[("signal", word(*signal))]).inc();
+                figures.signals_failed.get_or_create(&[("signal", signal.as_str())]).inc();
             }
             Event::Spared { .. } | Event::NowProtected { .. } => drop(figures.spared.inc()),
             Event::HeldBack { .. } => drop(figures.held_back.inc()),
@@ -205,15 +210,15 @@ impl Figures {
     /// termination is the one that an alert is there for.
     fn begin(&self) {
         for signal in [Signal::Term, Signal::Kill] {
-            drop(self.signals_failed.get_or_create(&[("signal", word(signal))]));
+            drop(self.signals_failed.get_or_create(&[("signal", signal.as_str())]));
         }
         for of in [Limit::Percent, Limit::Gb, Limit::Machine] {
             drop(self.would_terminate.get_or_create(&[("rule", rule(of))]));
             let causes = [Cause::Term, Cause::Kill, Cause::Itself, Cause::OomKiller, Cause::SomebodyElse];
             for cause in causes {
-                drop(self.terminations.get_or_create(&end(of, cause, false)));
+                drop(self.terminations.get_or_create(&end(of, cause, Signal::Term, false)));
             }
-            drop(self.terminations.get_or_create(&end(of, Cause::Kill, true)));
+            drop(self.terminations.get_or_create(&end(of, Cause::Kill, Signal::Term, true)));
         }
     }
 
@@ -233,7 +238,7 @@ impl Figures {
             scan: all.seconds("scan_duration", "Time that a scan took", doubling(1e-4, 18)),
             reaction: all.seconds(
                 "reaction",
-                "Time from a crossing in the kernel to SIGTERM",
+                "Time from a crossing in the kernel to the first signal",
                 doubling(1e-4, 18),
             ),
             // 1 ms to 65 s: a grace is in it.
@@ -241,7 +246,7 @@ impl Figures {
             // 1 MiB to 64 GiB.
             overshoot: all.bytes(
                 "overshoot",
-                "What a process had over its limit at SIGTERM",
+                "What a process had over its limit at the first signal",
                 doubling(Bytes::MIB as f64, 17),
             ),
             processes: all.add("processes", "Processes looked at in the last scan"),
@@ -305,18 +310,12 @@ const fn rule(rule: Limit) -> &'static str {
     }
 }
 
-const fn word(signal: Signal) -> &'static str {
-    match signal {
-        Signal::Term => "SIGTERM",
-        Signal::Kill => "SIGKILL",
-    }
-}
-
-const fn end(of: Limit, cause: Cause, reclaimed: bool) -> Labels<3> {
+/// `first`: the first signal, which counts if it was enough.
+const fn end(of: Limit, cause: Cause, first: Signal, reclaimed: bool) -> Labels<3> {
     let (signal, outcome) = match cause {
-        Cause::Term => (word(Signal::Term), "exited"),
-        Cause::Kill if reclaimed => (word(Signal::Kill), "reclaimed"),
-        Cause::Kill => (word(Signal::Kill), "exited"),
+        Cause::Term => (first.as_str(), "exited"),
+        Cause::Kill if reclaimed => (Signal::Kill.as_str(), "reclaimed"),
+        Cause::Kill => (Signal::Kill.as_str(), "exited"),
         Cause::Itself => ("none", "exited"),
         Cause::OomKiller => ("none", "oom_killer"),
         Cause::SomebodyElse => ("none", "somebody_else"),

@@ -83,7 +83,7 @@ fn line(event: &Event) -> Option<Line> {
         Event::Approaching { rss, limit, .. } => {
             format!("{process} has {rss} of memory. It is terminated if it exceeds its limit of {limit}")
         }
-        Event::Killing { breach, dry_run: false, sum, .. } => {
+        Event::Killing { breach, signal, dry_run: false, sum, .. } => {
             let why = match sum {
                 None if breach.rule == Limit::Machine => "and the machine is short of memory".to_owned(),
                 None => format!("its limit is {}", breach.limit),
@@ -91,7 +91,7 @@ fn line(event: &Event) -> Option<Line> {
                     format!("and {members} processes together have {total}, their limit is {limit}")
                 }
             };
-            format!("{process} has {} of memory, {why}. It is asked to exit (SIGTERM)", breach.rss)
+            format!("{process} has {} of memory, {why}. It is asked to exit ({signal})", breach.rss)
         }
         Event::GraceOver { rss, .. } => format!("{process} did not exit. It is killed, with {rss} of memory"),
         Event::Spared { rss, .. } => format!("{process} has {rss} of memory now, and may go on"),
@@ -128,6 +128,7 @@ mod tests {
         let killing = |dry_run| Event::Killing {
             subject: samples::chrome(),
             breach: samples::BREACH,
+            signal: crate::model::Signal::Term,
             dry_run,
             sum: None,
         };
@@ -137,7 +138,13 @@ mod tests {
         );
         assert_eq!(text(&killing(true)), None);
         let breach = crate::model::Breach { rule: Limit::Machine, ..samples::BREACH };
-        let for_machine = Event::Killing { subject: samples::chrome(), breach, dry_run: false, sum: None };
+        let for_machine = Event::Killing {
+            subject: samples::chrome(),
+            breach,
+            signal: crate::model::Signal::Term,
+            dry_run: false,
+            sum: None,
+        };
         assert!(
             text(&for_machine).unwrap().contains("has 3.50GB of memory, and the machine is short of memory.")
         );
@@ -152,9 +159,15 @@ mod tests {
     fn no_name_reaches_a_terminal_unescaped() {
         let subject =
             crate::report::event::Subject { name: Name::new(*b"\x1b]0;x\x07\n"), ..samples::chrome() };
-        let text = line(&Event::Killing { subject, breach: samples::BREACH, dry_run: false, sum: None })
-            .unwrap()
-            .text;
+        let text = line(&Event::Killing {
+            subject,
+            breach: samples::BREACH,
+            signal: crate::model::Signal::Term,
+            dry_run: false,
+            sum: None,
+        })
+        .unwrap()
+        .text;
         assert!(text.trim().chars().all(|letter| !letter.is_control()), "{text:?}");
     }
 
@@ -163,7 +176,13 @@ mod tests {
         let workload = Workload::of(&Name::from("/lxc.payload.web"));
         let subject = crate::report::event::Subject { workload, ..samples::chrome() };
         assert_eq!(
-            line(&Event::Killing { subject, breach: samples::BREACH, dry_run: false, sum: None }),
+            line(&Event::Killing {
+                subject,
+                breach: samples::BREACH,
+                signal: crate::model::Signal::Term,
+                dry_run: false,
+                sum: None
+            }),
             None
         );
     }

@@ -129,8 +129,13 @@ fn a_name_service_that_hangs_holds_no_lines() {
         machine: Machine { user_name, ..machine(folder.path()) },
         ..Outputs::default()
     };
-    let killing =
-        || Event::Killing { subject: samples::chrome(), breach: samples::BREACH, dry_run: false, sum: None };
+    let killing = || Event::Killing {
+        subject: samples::chrome(),
+        breach: samples::BREACH,
+        signal: crate::model::Signal::Term,
+        dry_run: false,
+        sum: None,
+    };
     let until = |file, text: &str| {
         let start = Instant::now();
         while !fs::read_to_string(folder.path().join(file)).is_ok_and(|found| found.contains(text)) {
@@ -193,6 +198,7 @@ fn each_sink_gets_each_event_and_hears_of_the_trouble_of_others() {
     reporter.tell(Event::Killing {
         subject: samples::chrome(),
         breach: samples::BREACH,
+        signal: crate::model::Signal::Term,
         dry_run: false,
         sum: None,
     });
@@ -229,7 +235,13 @@ fn too_many_terminations_are_counted_in_the_file_and_whole_in_the_journal() {
     let reporter = Reporter::start(outputs).unwrap();
     for _ in 0..5 {
         let (subject, breach) = (samples::chrome(), samples::BREACH);
-        reporter.tell(Event::Killing { subject, breach, dry_run: false, sum: None });
+        reporter.tell(Event::Killing {
+            subject,
+            breach,
+            signal: crate::model::Signal::Term,
+            dry_run: false,
+            sum: None,
+        });
     }
     assert!(reporter.finish(LIMIT));
     let text = fs::read_to_string(&log).unwrap();

@@ -31,7 +31,13 @@ fn v1_lines_to_the_letter() {
         ),
         (
             "2025-10-03T08:15:31.999Z",
-            Event::Killing { subject: samples::chrome(), breach: samples::BREACH, dry_run: false, sum: None },
+            Event::Killing {
+                subject: samples::chrome(),
+                breach: samples::BREACH,
+                signal: Signal::Term,
+                dry_run: false,
+                sum: None,
+            },
             "2025-10-03 10:15:31 - WARNING - Killing process: PID=12345, Name=chrome, User=john, \
              RAM=3.50GB (21.88%)",
         ),
@@ -143,9 +149,19 @@ fn a_process_is_named_with_how_it_was_started_where_a_record_begins() {
     let below = |event: &Event| {
         paragraph(event, &mut samples::user).split_once('\n').map(|(_, line)| line.to_owned())
     };
-    let killing = |subject| Event::Killing { subject, breach: samples::BREACH, dry_run: true, sum: None };
+    let killing = |subject| Event::Killing {
+        subject,
+        breach: samples::BREACH,
+        signal: Signal::Term,
+        dry_run: true,
+        sum: None,
+    };
     assert_eq!(below(&killing(subject.clone())).as_deref(), Some(samples::LAUNCHED));
-    assert_eq!(below(&Event::LetGo { subject: subject.clone(), after_term: true }), None, "it was above");
+    assert_eq!(
+        below(&Event::LetGo { subject: subject.clone(), after_term: true, signal: Some(Signal::Term) }),
+        None,
+        "it was above"
+    );
     assert_eq!(below(&Event::MapDefect { missed: 1, stale: 1 }), None);
     let launched = subject.launched.as_mut().unwrap();
     *launched = Launched {
@@ -208,7 +224,13 @@ fn the_line_below_names_the_job_or_the_container() {
         let workload = Workload::of(&Name::from(cgroup));
         let subject = Subject { workload, ..samples::chrome() };
         let text = paragraph(
-            &Event::Killing { subject, breach: samples::BREACH, dry_run: false, sum: None },
+            &Event::Killing {
+                subject,
+                breach: samples::BREACH,
+                signal: Signal::Term,
+                dry_run: false,
+                sum: None,
+            },
             &mut |_| "john".to_owned(),
         );
         let below = text.lines().nth(1).unwrap().to_owned();
@@ -232,9 +254,16 @@ fn the_line_below_names_the_job_or_the_container() {
 fn a_containers_user_is_not_called_by_the_name_of_a_user_of_this_machine() {
     let said = |cgroup: String, uid| {
         let subject = Subject { workload: Workload::of(&Name::from(&*cgroup)), uid, ..samples::chrome() };
-        message(&Event::Killing { subject, breach: samples::BREACH, dry_run: false, sum: None }, &mut |_| {
-            "john".to_owned()
-        })
+        message(
+            &Event::Killing {
+                subject,
+                breach: samples::BREACH,
+                signal: Signal::Term,
+                dry_run: false,
+                sum: None,
+            },
+            &mut |_| "john".to_owned(),
+        )
     };
     let id = "0123456789abcdef".repeat(4);
     let (container, user) = (format!("/docker/{id}"), crate::model::Uid(1000));
@@ -258,7 +287,7 @@ proptest! {
         let job = SlurmJob { job: 7, step: Some(Name::new(raw.clone())), task: None, node: Some(Name::new(raw)) };
         subject.workload = Some(Workload { unit: None, slurm: Some(job), container: Some(container) });
         for event in [
-            Event::Killing { subject: subject.clone(), breach: samples::BREACH, dry_run: false, sum: None },
+            Event::Killing { subject: subject.clone(), breach: samples::BREACH, signal: Signal::Term, dry_run: false, sum: None },
             Event::SignalFailed { subject, signal: Signal::Kill, error: text.clone() },
             Event::Diagnostic { severity: Level::Warning, origin: text.clone(), text: format!("{text}\r\n\x1b{text}") },
             Event::ReloadFailed { error: text },

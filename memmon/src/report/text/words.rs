@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     model::{
-        Container, Doubt, Escaped, MatchKey, Name, NameField, Protection, Signal, SlurmJob, Uid, Workload,
+        Container, Doubt, Escaped, MatchKey, Name, NameField, Protection, SlurmJob, Uid, Workload,
         configuration_files, units::apart,
     },
     report::event::{Launched, Subject},
@@ -93,13 +93,6 @@ pub(super) const fn field_name(field: NameField) -> &'static str {
         NameField::Comm => "comm",
         NameField::Exe => "exe",
         NameField::Argv0 => "argv[0]",
-    }
-}
-
-pub(super) const fn signal_name(signal: Signal) -> &'static str {
-    match signal {
-        Signal::Term => "SIGTERM",
-        Signal::Kill => "SIGKILL",
     }
 }
 

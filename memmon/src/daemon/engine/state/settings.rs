@@ -3,7 +3,7 @@
 use std::{collections::HashMap, rc::Rc, time::Duration};
 
 use crate::config::{Settings, Termination};
-use crate::enforce::{BackoffPolicy, EscalationTiming};
+use crate::enforce::{BackoffPolicy, Course, EscalationTiming};
 use crate::model::{Breach, Bytes, Process, ProcessId, SystemMemory, Verdict};
 use crate::policy::{self, LimitRule, Rules, WakeLevels};
 
@@ -66,6 +66,11 @@ impl SettingsInForce {
     /// The rule by which the limit of `breach` was exceeded.
     pub(in crate::daemon::engine) fn rule_of(&self, breach: &Breach) -> Option<&LimitRule> {
         self.rules().named(breach.by?)
+    }
+
+    /// The first signal and the grace for a process that is in `breach` of a limit.
+    pub(in crate::daemon::engine) fn course(&self, breach: &Breach) -> Course {
+        self.rule_of(breach).map(|rule| Course { signal: rule.signal, grace: rule.grace }).unwrap_or_default()
     }
 
     pub(in crate::daemon::engine) const fn timing(&self) -> EscalationTiming {
