@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{shell, workspace};
 
-/// Redis, LMDB and numpy, with the libraries that a minimal system lacks, by their names in Debian 12.
-const PACKAGES: [&str; 16] = [
+/// Redis, LMDB, numpy and gunicorn, with the libraries that a minimal system lacks, by their names in Debian 12.
+const PACKAGES: [&str; 18] = [
     "redis-server",
     "redis-tools",
     "libatomic1",
@@ -25,6 +25,8 @@ const PACKAGES: [&str; 16] = [
     "liblapack3",
     "libgfortran5",
     "libquadmath0",
+    "python3-gunicorn",
+    "python3-pkg-resources",
 ];
 
 /// The names and versions of the unpacked packages, in their folder.
@@ -34,10 +36,11 @@ fn folder() -> PathBuf {
     workspace::root().join("target/tools/real")
 }
 
-/// The folder with the unpacked packages, if there is one.
+/// The folder with the unpacked packages, if there is one with all of them.
 pub(crate) fn found() -> Option<PathBuf> {
-    let folder = folder();
-    shell::is_executable(&folder.join("usr/bin/redis-server")).then_some(folder)
+    let unpacked = versions();
+    let has = |package: &&str| unpacked.iter().any(|line| line.split(' ').next() == Some(package));
+    PACKAGES.iter().all(has).then(folder)
 }
 
 /// The file to which the tests add the lines of their table.

@@ -30,6 +30,7 @@ mod operators;
 #[expect(unsafe_code, reason = "a mount that only the daemon sees is made between fork and exec")]
 mod pin;
 mod postgres;
+mod prefork;
 mod real;
 #[cfg(feature = "ebpf")]
 mod recheck;

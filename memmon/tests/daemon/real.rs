@@ -119,7 +119,7 @@ impl Drop for Group {
 }
 
 /// A program of other people's.
-struct Software {
+pub(crate) struct Software {
     child: Child,
     input: Option<ChildStdin>,
     lines: BufReader<std::process::ChildStdout>,
@@ -127,7 +127,7 @@ struct Software {
 }
 
 impl Software {
-    fn start(user: &TestUser, name: &str, command: &mut Command) -> Self {
+    pub(crate) fn start(user: &TestUser, name: &str, command: &mut Command) -> Self {
         let group = Group::new(name);
         group.run(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()), user);
         let mut child = command.spawn().unwrap();
@@ -135,7 +135,7 @@ impl Software {
         Self { child, input, lines, group }
     }
 
-    fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
@@ -150,7 +150,7 @@ impl Software {
     }
 
     /// Waits until its memory stands still above the limit.
-    fn settled(&self, pid: u32) {
+    pub(crate) fn settled(&self, pid: u32) {
         let mut last = 0;
         eventually("memory that stands still", || {
             thread::sleep(Duration::from_millis(200));
@@ -160,7 +160,7 @@ impl Software {
     }
 
     /// [`Group::row`] for the program itself or a process that it has started.
-    fn row(&mut self, what: &str, verdict: &str, pid: u32, end: impl FnOnce()) {
+    pub(crate) fn row(&mut self, what: &str, verdict: &str, pid: u32, end: impl FnOnce()) {
         let Self { child, group, .. } = self;
         group.row(what, verdict, pid, || {
             end();
@@ -196,7 +196,7 @@ fn charged(pid: u32) -> u64 {
 }
 
 /// A folder on a disk that the user may write to, which is removed at the end.
-fn folder() -> tempfile::TempDir {
+pub(crate) fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
     folder
@@ -213,13 +213,13 @@ fn unpacked(program: &Path) -> Command {
     command
 }
 
-fn python(script: &str) -> Command {
+pub(crate) fn python(script: &str) -> Command {
     let mut command = unpacked(Path::new("/usr/bin/python3"));
     command.args(["-u", "-c", script]);
     command
 }
 
-fn watch(user: &TestUser, whitelisted: Option<u32>) -> Daemon {
+pub(crate) fn watch(user: &TestUser, whitelisted: Option<u32>) -> Daemon {
     let pids = format!("{:?}", Vec::from_iter(whitelisted));
     let changes = [LIMIT_OF_64_MIB, ("termination.grace", "5"), ("whitelist.pids", &pids)];
     Daemon::start(&config(user, &changes), &["--source", SOURCES[0]])
