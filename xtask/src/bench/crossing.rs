@@ -13,7 +13,7 @@ use super::{
     user::TestUser,
 };
 
-const LIMIT: u64 = 256 << 20;
+pub(super) const LIMIT: u64 = 256 << 20;
 /// The memory at which a sprint ends by itself.
 const MOST: u64 = 512 << 20;
 
@@ -58,10 +58,10 @@ const WAYS: [Way; 6] = [
 ];
 
 /// The result that one sprint prints at its end.
-struct Sprint {
-    milliseconds: f64,
+pub(super) struct Sprint {
+    pub(super) milliseconds: f64,
     /// Memory above the limit, in MB of 10^6 bytes.
-    overshoot: f64,
+    pub(super) overshoot: f64,
     /// Bytes per second.
     speed: f64,
     /// Whether it had reached its end before SIGTERM came.
@@ -172,7 +172,7 @@ fn sprints(bench: &Bench, way: &Way, user: &TestUser, busy: bool, rounds: usize)
     Ok(sprints)
 }
 
-fn sprint(programs: &Programs, user: &TestUser) -> Result<Sprint> {
+pub(super) fn sprint(programs: &Programs, user: &TestUser) -> Result<Sprint> {
     let words = ["sprint".to_owned(), user.uid().to_string(), LIMIT.to_string(), MOST.to_string()];
     let mut command = programs.load(&words.each_ref().map(String::as_str));
     let mut running = Running::start(&mut command, Mounts::Shared)?;

@@ -14,7 +14,7 @@ use super::{
 };
 
 /// Threads that fault at the same time.
-const THREADS: [usize; 2] = [1, 2];
+pub(super) const THREADS: [usize; 2] = [1, 2];
 
 /// The largest ratio that meets the goal while no process is near its limit.
 const CALM: f64 = 1.01;
@@ -69,7 +69,7 @@ const NEAR: &str = "ram_gb_threshold = 0.5\nram_percent_threshold = 100";
 const HELD: &str = "300";
 
 /// CPU time by number of threads.
-type Times = [Duration; THREADS.len()];
+pub(super) type Times = [Duration; THREADS.len()];
 
 pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
     let passes = bench.rounds(10, 5);
@@ -109,7 +109,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
 
 /// Faults as often as a measurement does, so that none of them gets the pages that a start of memmon has left behind, or runs
 /// while memmon does what it does once. Each round has it, with and without memmon.
-fn warm_up(load: &mut Running, passes: usize) -> Result<()> {
+pub(super) fn warm_up(load: &mut Running, passes: usize) -> Result<()> {
     THREADS.into_iter().try_for_each(|threads| faults(load, threads, passes).map(drop))
 }
 
@@ -174,7 +174,7 @@ fn section(rounds: &[[Times; ALL.len()]], net: &[Program]) -> Result<ReportSecti
 }
 
 /// The CPU time of `passes` over the memory by each of `threads`.
-fn faults(load: &mut Running, threads: usize, passes: usize) -> Result<Duration> {
+pub(super) fn faults(load: &mut Running, threads: usize, passes: usize) -> Result<Duration> {
     load.say(&format!("{threads} {passes}"))?;
     let line = load.line("its CPU time", |_| true)?;
     Ok(Duration::from_nanos(line.parse().with_context(|| format!("`{line}` is not a CPU time"))?))

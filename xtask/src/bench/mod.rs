@@ -4,6 +4,7 @@
 //! [`ReportSection`]. `report` puts the sections into BENCHMARKS.md. Everything runs in dry run except for `crossing`, whose
 //! memmon is limited to a uid of its own.
 
+mod against;
 mod build;
 mod child;
 mod crossing;
@@ -19,6 +20,8 @@ mod sample;
 mod scan;
 mod section;
 mod user;
+
+use std::path::PathBuf;
 
 use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
@@ -41,6 +44,9 @@ pub(crate) struct Options {
     /// Measure idle time for five minutes instead of one
     #[arg(long)]
     long: bool,
+    /// Measure nothing but this build and an earlier one alternately: the path of the earlier memmon
+    #[arg(long, value_name = "MEMMON", conflicts_with = "sections")]
+    against: Option<PathBuf>,
     /// Sections to measure; all by default. Other sections of BENCHMARKS.md stay as they are
     #[arg(value_enum)]
     sections: Vec<Section>,
@@ -84,6 +90,7 @@ impl Section {
 pub(crate) fn main(options: &Options) -> Result<()> {
     ensure!(Privileges::of_this_process()?.is_root(), "benchmarks need root: they attach BPF programs");
     let mut sections = match options.sections.as_slice() {
+        _ if options.against.is_some() => Vec::new(),
         [] => Section::value_variants().to_vec(),
         some => some.to_vec(),
     };
@@ -97,6 +104,12 @@ pub(crate) fn main(options: &Options) -> Result<()> {
     let before = Machine::look()?;
     println!("\n{before}\n");
     let mut chapters = Vec::new();
+    if let Some(earlier) = &options.against {
+        let mut section = against::measure(&bench, earlier)?;
+        section.command = format!("cargo xtask bench --against {}", earlier.display());
+        println!("{section}");
+        chapters.push(section);
+    }
     let mut failed = Vec::new();
     for section in sections {
         match section.measure(&bench) {

@@ -29,7 +29,7 @@ impl Bench {
 }
 
 /// Paths of programs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Programs {
     pub(crate) memmon: PathBuf,
     /// memmon/examples/load.rs.
@@ -75,6 +75,11 @@ impl Programs {
             earlyoom: fetched(earlyoom),
             scratch,
         })
+    }
+
+    /// The same programs, with another memmon.
+    pub(crate) fn with(&self, memmon: PathBuf) -> Self {
+        Self { memmon, ..self.clone() }
     }
 
     /// One of the loads.
