@@ -1,14 +1,14 @@
 //! Real software for `cargo xtask test --real`: Debian's packages, unpacked below target/tools. None of them is installed, and
 //! no service is started.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{fmt::Write as _, fs, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::{shell, workspace};
 
-/// Redis, LMDB, numpy and gunicorn, with the libraries that a minimal system lacks, by their names in Debian 12.
-const PACKAGES: [&str; 18] = [
+/// Redis, LMDB, numpy, gunicorn, kubectl and runc, with the libraries that a minimal system lacks, by their names in Debian 12.
+const PACKAGES: [&str; 20] = [
     "redis-server",
     "redis-tools",
     "libatomic1",
@@ -27,7 +27,12 @@ const PACKAGES: [&str; 18] = [
     "libquadmath0",
     "python3-gunicorn",
     "python3-pkg-resources",
+    "kubernetes-client",
+    "runc",
 ];
+
+/// From PyPI, with Kubernetes' OpenAPI schemas.
+const VALIDATOR: &str = "kubernetes-validate==1.37.0";
 
 /// The names and versions of the unpacked packages, in their folder.
 const VERSIONS: &str = "versions.txt";
@@ -76,6 +81,10 @@ pub(crate) fn fetch() -> Result<()> {
         let show = ["--show", "--showformat=${Package} ${Version}\\n"];
         versions += &shell::read(Command::new("dpkg-deb").args(show).arg(&archive))?;
     }
+    let python = draft.join("kubernetes");
+    shell::run(Command::new("python3").args(["-m", "venv"]).arg(&python))?;
+    shell::run(Command::new(python.join("bin/python")).args(["-m", "pip", "install", "--quiet", VALIDATOR]))?;
+    writeln!(versions, "{}", VALIDATOR.replace("==", " "))?;
     fs::write(draft.join(VERSIONS), versions)?;
     fs::remove_dir_all(&archives)?;
     let _ = fs::remove_dir_all(folder());

@@ -126,6 +126,13 @@ impl Daemon {
         Self::spawn_as(launcher, temporary(), config, arguments, in_private_mounts)
     }
 
+    /// The same through a program that forwards signals to memmon and ends it with itself. Waits until memmon watches.
+    pub fn start_by(launcher: &[&str], config: &ScopedConfig, arguments: &[&str]) -> Self {
+        let daemon = Self::spawn_as(launcher, temporary(), config, arguments, in_private_mounts);
+        daemon.started();
+        daemon
+    }
+
     /// Starts `memmon run` with its configuration in `dir`, and waits until it watches.
     pub fn start_in(dir: TempDir, config: &ScopedConfig, arguments: &[&str]) -> Self {
         let daemon = Self::spawn_as(&[], dir, config, arguments, in_private_mounts);

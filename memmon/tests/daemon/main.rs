@@ -17,6 +17,7 @@ mod frozen;
 mod gears;
 mod given_back;
 mod journal;
+mod kubernetes;
 mod life;
 mod limits;
 mod log;

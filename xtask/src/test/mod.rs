@@ -132,7 +132,13 @@ fn real(object: &Result<(), String>, machine: &Machine, total: &mut Total) -> Re
     let _ = fs::remove_file(&table);
     let mut selection = vec!["--package=memmon", "--test=daemon"];
     selection.extend(object.is_err().then_some("--no-default-features"));
-    variant(&selection, &["real::", "postgres::"].map(str::to_owned), machine, total, true)?;
+    variant(
+        &selection,
+        &["real::", "postgres::", "prefork::", "kubernetes::"].map(str::to_owned),
+        machine,
+        total,
+        true,
+    )?;
     let rows = fs::read_to_string(&table).unwrap_or_default();
     println!("\nwith {}", versions::of_real_software().join(", "));
     println!("\n{:<40} {:>8} {:>8} {:>8}   verdict", "MiB", "RSS", "charged", "back");
