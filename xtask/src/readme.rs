@@ -49,6 +49,11 @@ const TYPED: &[(&str, &str, &str)] = &[
     ),
     ("memmon doctor", SERVICE, LITERALLY),
     ("memmon status [--json]", "memmon/tests/daemon/status.rs", "[\"status\", \"--json\""),
+    (
+        "memmon exempt PID --for 2h --why TEXT",
+        "memmon/tests/daemon/exemptions.rs",
+        "[\"--user\", &uid, \"--for\", \"2h\", \"--why\"",
+    ),
     ("memmon top", "memmon/tests/daemon/top.rs", " top --interval"),
     ("sudo bpftool map dump pinned /sys/fs/bpf/memmon/processes", SERVICE, LITERALLY),
     ("cargo xtask uninstall", "xtask/tests/install.rs", "xtask uninstall\n"),

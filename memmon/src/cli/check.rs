@@ -287,6 +287,7 @@ mod tests {
 
         [status]
         group                 = ""
+        exempt                = false
 
         [metrics]
         textfile              = ""

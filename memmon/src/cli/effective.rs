@@ -33,7 +33,17 @@ pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut d
         metrics,
         notify,
     } = settings;
-    let Rules { limits, measure, whitelist, scope, honour_oom_score_adj, own_pid: _, rules, sums } = rules;
+    let Rules {
+        limits,
+        measure,
+        whitelist,
+        scope,
+        honour_oom_score_adj,
+        own_pid: _,
+        rules,
+        sums,
+        exemptions: _,
+    } = rules;
     let user = |uid: &Uid| users.name(*uid).unwrap_or_else(|| uid.to_string());
     let log_file = log.file.as_deref().and_then(Path::to_str).unwrap_or_default();
 
@@ -106,6 +116,7 @@ pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut d
     key(out, "level", quoted(log.level.as_str()))?;
     section(out, "status")?;
     key(out, "group", quoted(status.group.as_deref().unwrap_or_default()))?;
+    key(out, "exempt", status.exempt)?;
     section(out, "metrics")?;
     let textfile = metrics.textfile.as_deref().and_then(Path::to_str).unwrap_or_default();
     key(out, "textfile", quoted(textfile))?;

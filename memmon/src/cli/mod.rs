@@ -5,6 +5,7 @@ mod check;
 mod doctor;
 mod effective;
 mod enable;
+mod exempt;
 mod exit;
 mod explain;
 mod look;
@@ -13,6 +14,7 @@ mod matches;
 mod over;
 mod rules_used;
 mod status;
+mod times;
 mod top;
 mod unit;
 
@@ -46,6 +48,7 @@ pub fn main() -> ExitCode {
         Command::Doctor { json } => doctor::run(json, out),
         Command::Enable(asked) => enable::enable(&asked, out),
         Command::Disable(asked) => enable::disable(&asked, out),
+        Command::Exempt(asked) => exempt::run(&asked, &NameService, out),
         Command::Status(asked) => status::run(&asked, &NameService, out),
         Command::Top(asked) => top::run(&asked),
     };

@@ -167,6 +167,7 @@ pub(super) struct Log {
 #[derive(Debug)]
 pub(super) struct Status {
     pub(super) group: Option<Spanned<String>>,
+    pub(super) exempt: Option<Spanned<bool>>,
 }
 
 #[derive(Debug)]
@@ -276,8 +277,10 @@ pub(super) fn read(mut document: Document<'_>, problems: &mut Problems<'_>) -> T
         lines_per_minute: section.take("lines_per_minute", &INTEGER),
         command_lines: section.take("command_lines", &BOOLEAN),
     });
-    let (status, _) =
-        document.section("status", problems, |section| Status { group: section.take("group", &STRING) });
+    let (status, _) = document.section("status", problems, |section| Status {
+        group: section.take("group", &STRING),
+        exempt: section.take("exempt", &BOOLEAN),
+    });
     let (metrics, _) = document.section("metrics", problems, |section| Metrics {
         textfile: section.take("textfile", &STRING),
         listen: section.take("listen", &STRING),

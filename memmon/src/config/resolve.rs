@@ -188,6 +188,8 @@ pub(super) fn settings(
         own_pid,
         rules: own_rules,
         sums,
+        // The daemon adds those of `memmon exempt`.
+        exemptions: vec![],
     };
     let dry_run = dry_run.map_or(default::DRY_RUN, Spanned::into_inner);
     Some((
@@ -340,7 +342,8 @@ impl Reader<'_, '_> {
 
     /// A group that this machine does not know is nobody: root alone may ask then.
     fn status(&mut self, typed: raw::Status) -> Status {
-        let raw::Status { group } = typed;
+        let raw::Status { group, exempt } = typed;
+        let exempt = exempt.is_some_and(Spanned::into_inner);
         let Some(group) = group.filter(|group| !group.get_ref().is_empty()) else { return Status::default() };
         let span = group.span();
         let group = group.into_inner();
@@ -348,7 +351,7 @@ impl Reader<'_, '_> {
         if gid.is_none() {
             self.warn(&span, Concern::UnknownGroup { name: group.clone() });
         }
-        Status { group: Some(group), gid }
+        Status { group: Some(group), gid, exempt }
     }
 
     fn lines_per_minute(&mut self, typed: Option<Spanned<i64>>) -> Option<u32> {

@@ -157,6 +157,8 @@ pub struct Status {
     pub group: Option<String>,
     /// Its gid; none where this machine does not know it.
     pub gid: Option<u32>,
+    /// Whether it may also use `memmon exempt`.
+    pub exempt: bool,
 }
 
 impl LogFormat {

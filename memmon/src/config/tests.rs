@@ -134,7 +134,7 @@ fn the_defaults_are_those_of_v1() {
             reserve_percent: Some(3.0)
         }
     );
-    assert_eq!(status, Status { group: None, gid: None });
+    assert_eq!(status, Status { group: None, gid: None, exempt: false });
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn one_group_may_ask() {
         [("alice", Some(1000)), ("1000", Some(1000)), ("47001", Some(47_001)), ("nobody-here", None)]
     {
         let status = parsed(&format!("status.group = '{typed}'")).settings.status;
-        assert_eq!(status, Status { group: Some(typed.to_owned()), gid });
+        assert_eq!(status, Status { group: Some(typed.to_owned()), gid, exempt: false });
     }
     assert_eq!(parsed("status.group = ''").settings.status, Status::default());
     let warning = warnings("status.group = 'nobody-here'");

@@ -17,6 +17,8 @@ use crate::daemon::clock::Now;
 use crate::daemon::conditions::Degradation;
 use crate::daemon::engine::Engine;
 use crate::daemon::engine::state::reports::Observer as _;
+use crate::daemon::exemption_file::{Stored, Writer};
+use crate::daemon::exemptions::{self, Exemptions};
 use crate::daemon::host::fd_ready::{Readiness, readable};
 use crate::daemon::host::memory_trim::Startup;
 use crate::daemon::host::timer::{Pace, ticked};
@@ -33,7 +35,7 @@ use crate::{
     enforce::{Errno, Reaper},
     model::{ProcessId, SystemMemory},
     report::Event,
-    status::Request,
+    status::{Access, Ask, Request},
 };
 
 /// Interval at which memmon checks victims in their grace period, and the machine's memory, also while a termination is
@@ -53,6 +55,7 @@ pub(super) struct EventLoop<'a> {
     runtime_files: RuntimeFiles<'a>,
     reclaimed: mpsc::UnboundedReceiver<(ProcessId, Result<(), Errno>)>,
     requests: mpsc::Receiver<Request>,
+    exemptions: Exemptions,
 }
 
 /// The signals that memmon handles. A signal that arrives before the loop runs is kept for it.
@@ -92,7 +95,13 @@ impl<'a> EventLoop<'a> {
         });
         let reaper = reaper.context("no thread to free memory")?;
         let engine = Engine::new(settings, sources, memory, options.once, reaper, announcer, Now::read())?;
-        Ok(Self { engine, announcer, options, enforceable, runtime_files, reclaimed, requests })
+        let exemptions = Exemptions::none();
+        Ok(Self { engine, announcer, options, enforceable, runtime_files, reclaimed, requests, exemptions })
+    }
+
+    /// Continues exemptions of before, and has others stored.
+    pub(super) fn continue_exemptions(&mut self, (stored, writer): (Stored, Option<Writer>)) {
+        self.exemptions = Exemptions::new(stored, writer, &mut self.engine, exemptions::time());
     }
 
     /// Runs until a signal stops it or, for one scan, until its victims are gone.
@@ -123,6 +132,7 @@ impl<'a> EventLoop<'a> {
             let recheck = self.engine.next_recheck().unwrap_or_else(|| Instant::now() + NEVER);
             let sums = self.engine.next_sums().unwrap_or_else(|| Instant::now() + NEVER);
             let machine = self.engine.next_machine_look().unwrap_or_else(|| Instant::now() + NEVER);
+            let exemption = Exemptions::next_end(&self.engine).unwrap_or(NEVER);
             let resume = self.engine.resume();
             tokio::select! {
                 // In this order: an end before anything new, exits before grace periods, a scan if nothing else waits.
@@ -190,9 +200,8 @@ impl<'a> EventLoop<'a> {
                     ready?;
                     self.forward_kernel_log();
                 }
-                Some(request) = self.requests.recv() => {
-                    status::answer(&mut self.engine, self.announcer, Now::read(), request);
-                }
+                Some(request) = self.requests.recv() => self.answer(request),
+                () = time::sleep(exemption) => self.review_exemptions(),
                 () = time::sleep_until(sums.into()) => self.engine.look_at_sums(Now::read()),
                 // Last, because each recheck may take long.
                 () = time::sleep_until(recheck.into()) => self.engine.recheck_next(Now::read()),
@@ -215,8 +224,24 @@ impl<'a> EventLoop<'a> {
         Pace::new(self.engine.settings().check_interval)
     }
 
+    fn answer(&mut self, Request { ask, answer }: Request) {
+        let Self { engine, announcer, exemptions, .. } = self;
+        match ask {
+            Ask::Query(get) => status::answer(engine, announcer, Now::read(), get, answer),
+            Ask::Order(order, by) => {
+                exemptions.carry_out(engine, announcer, (order, by), Now::read(), answer);
+            }
+        }
+    }
+
+    fn review_exemptions(&mut self) {
+        let Self { engine, announcer, exemptions, .. } = self;
+        exemptions.review(engine, announcer, Now::read());
+    }
+
     fn scan(&mut self) {
         let began = ScanClock::now();
+        self.review_exemptions();
         self.announcer.in_force(self.engine.settings(), self.engine.limit());
         self.restore_runtime_files();
         self.engine.scan(Now::read());
@@ -263,7 +288,7 @@ impl<'a> EventLoop<'a> {
         span.record("applied", applied);
         if applied {
             self.restore_runtime_files();
-            self.runtime_files.admit(self.engine.settings().status.gid, self.announcer);
+            self.runtime_files.admit(access(self.engine.settings()), self.announcer);
         }
         if applied && was_dry_run {
             self.harden();
@@ -272,7 +297,7 @@ impl<'a> EventLoop<'a> {
     }
 
     fn restore_runtime_files(&mut self) {
-        self.runtime_files.restore(self.engine.settings().status.gid, self.announcer);
+        self.runtime_files.restore(access(self.engine.settings()), self.announcer);
     }
 
     /// Hardens memmon before it enforces, and reports each measure that failed. Does nothing in dry run.
@@ -301,6 +326,11 @@ impl<'a> EventLoop<'a> {
         let has_schedule = !self.engine.settings().schedule.windows.is_empty();
         has_schedule && self.engine.follow_schedule(&Zoned::now())
     }
+}
+
+/// The access to the status socket that `settings` grant.
+pub(super) const fn access(settings: &Settings) -> Access {
+    Access { group: settings.status.gid, group_may_exempt: settings.status.exempt }
 }
 
 /// A timer that ticks at once, and then after the same pause, counted from the last tick or reset. Missed ticks are

@@ -14,7 +14,17 @@ use crate::{
 
 /// All of `rules` but the limits.
 pub(super) fn on_the_wire(rules: &Rules) -> RulesInForce {
-    let Rules { limits: _, measure, whitelist, scope, honour_oom_score_adj, own_pid: _, rules, sums } = rules;
+    let Rules {
+        limits: _,
+        measure,
+        whitelist,
+        scope,
+        honour_oom_score_adj,
+        own_pid: _,
+        rules,
+        sums,
+        exemptions,
+    } = rules;
     let Whitelist { pids, names, users, protect_root, also } = whitelist;
     let Scope { uids, cgroups } = scope;
     RulesInForce {
@@ -36,6 +46,7 @@ pub(super) fn on_the_wire(rules: &Rules) -> RulesInForce {
         honour_oom_score_adj: *honour_oom_score_adj,
         scope_uids: uids.as_ref().map(pairs),
         scope_cgroups: cgroups.as_ref().map(|cgroups| cgroups.entries().to_vec()),
+        exemptions: exemptions.clone(),
     }
 }
 
@@ -169,6 +180,7 @@ fn from_the_wire(rules: RulesInForce, limits: Limits, own_pid: Pid) -> Option<Ru
         honour_oom_score_adj,
         scope_uids,
         scope_cgroups,
+        exemptions,
     } = rules;
     let cgroups = scope_cgroups.map(|globs| CgroupPatterns::new(globs.iter().map(String::as_str)));
     Some(Rules {
@@ -186,6 +198,7 @@ fn from_the_wire(rules: RulesInForce, limits: Limits, own_pid: Pid) -> Option<Ru
         own_pid,
         rules: rules.into_iter().map(rule_from_the_wire).collect::<Option<_>>()?,
         sums: sums.into_iter().map(sum_from_the_wire).collect::<Option<_>>()?,
+        exemptions,
     })
 }
 

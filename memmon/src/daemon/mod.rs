@@ -15,6 +15,8 @@ mod conditions;
 mod dry_run_days;
 mod engine;
 mod event_loop;
+mod exemption_file;
+mod exemptions;
 mod host;
 mod in_force;
 mod options;

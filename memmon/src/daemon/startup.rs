@@ -9,7 +9,9 @@ use tracing::{
 };
 
 use crate::daemon::announcer::Announcer;
-use crate::daemon::event_loop::{EventLoop, Signals};
+use crate::daemon::event_loop::{EventLoop, Signals, access};
+use crate::daemon::exemption_file::{STATE_DIR, Stored, Writer};
+use crate::daemon::exemptions::report_unreadable;
 use crate::daemon::host::instance::{Instance, InstanceError, RUNTIME_DIR};
 use crate::daemon::host::memory_trim::Startup;
 use crate::daemon::options::Options;
@@ -113,18 +115,32 @@ fn watch(
     let announcer = Announcer::new(reporter, StatusBoard::new(about));
     let (mut runtime_files, requests) = RuntimeFiles::new(instance);
     let enforceable = Enforceable::of(support);
+    let exemptions = exemptions(instance, &announcer);
     let ended = runtime.block_on(async {
         if instance.is_some() && !options.once {
-            runtime_files.listen(Path::new(SOCKET), loaded.settings.status.gid, &announcer);
+            runtime_files.listen(Path::new(SOCKET), access(&loaded.settings), &announcer);
         }
         let (options, queries) = (options.clone(), (runtime_files, requests));
         let mut event_loop =
             EventLoop::new(options, loaded.settings, sources, memory, enforceable, &announcer, queries)?;
+        event_loop.continue_exemptions(exemptions);
         event_loop.run(signals, startup).await
     });
     // A thread that waits for a name service, or reads for a status query, does not delay the end.
     runtime.shutdown_background();
     ended
+}
+
+/// The exemptions of before, and the way to store others. A look beside another memmon knows them and stores none.
+fn exemptions(instance: Option<&Instance>, announcer: &Announcer<'_>) -> (Stored, Option<Writer>) {
+    let folder = Path::new(STATE_DIR);
+    // Without it no process of before is known again, and none would be after the next start.
+    let boot = ProcRoot::real().and_then(|proc| proc.boot_id()).unwrap_or_default();
+    let stored = Stored::read(folder, &boot).unwrap_or_else(|error| {
+        report_unreadable(announcer, &error);
+        Stored::nothing()
+    });
+    (stored, instance.map(|_| Writer::new(folder, boot)))
 }
 
 /// Attaches the requested source, or the best one that works. A source that fails is withdrawn and reported.

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use jiff::Zoned;
-use tokio::task;
+use tokio::{sync::oneshot, task};
 
 use crate::daemon::announcer::Announcer;
 use crate::daemon::clock::Now;
@@ -14,26 +14,32 @@ use crate::{
     enforce::Phase,
     inspect::{Basis, nearest},
     model::{Pid, Process},
-    status::{self, Body, Query, Request, Text, answer as reply},
+    status::{self, Body, Query, Text, answer as reply},
 };
 
 /// Answers a query. Another thread does the part that takes long.
-pub(super) fn answer(engine: &mut Engine<'_>, announcer: &Announcer<'_>, now: Now, request: Request) {
+pub(super) fn answer(
+    engine: &mut Engine<'_>,
+    announcer: &Announcer<'_>,
+    now: Now,
+    get: Query,
+    answer: oneshot::Sender<String>,
+) {
     let growths = growths(engine, now);
     let rules = engine.settings().rules.clone();
     let mut basis = Basis { rules, accuracy: engine.sources().accuracy(), survey: None };
-    match request.get {
+    match get {
         Query::Status => {
             let mut status = Box::new(status(engine, announcer, now));
             task::spawn_blocking(move || {
                 status.climbing = climbing(&basis, growths).unwrap_or_default();
                 // The client may have left.
-                let _ = request.answer.send(reply(&Body::Status(status)));
+                let _ = answer.send(reply(&Body::Status(status)));
             });
         }
         Query::Machine => {
             let order = engine.machine_order(now).map(Box::new);
-            let _ = request.answer.send(reply(&Body::Machine(order)));
+            let _ = answer.send(reply(&Body::Machine(order)));
         }
         Query::Processes => {
             basis.survey = engine.kernel_survey();
@@ -45,7 +51,7 @@ pub(super) fn answer(engine: &mut Engine<'_>, announcer: &Announcer<'_>, now: No
                     row.growth = growths.get(&row.id).copied().unwrap_or_default();
                     row.phase = phases.iter().find(|(id, _)| *id == row.id).map(|(_, phase)| (*phase).into());
                 }
-                let _ = request.answer.send(reply(&Body::Processes(table)));
+                let _ = answer.send(reply(&Body::Processes(table)));
             });
         }
     }

@@ -19,7 +19,7 @@ use crate::{
     model::Uid,
     report::Event,
     socket::{self, SocketFile},
-    status::{self, AccessPolicy, Request},
+    status::{self, Access, AccessPolicy, Request},
 };
 
 /// The socket for queries, while there is one to listen at.
@@ -32,7 +32,7 @@ struct StatusSocket {
 /// A socket that listens. Dropping it stops the server.
 struct Listening {
     file: SocketFile,
-    access: AccessPolicy,
+    policy: AccessPolicy,
     server: AbortHandle,
 }
 
@@ -48,24 +48,24 @@ impl StatusSocket {
         Self { asked, path: None, listening: None }
     }
 
-    /// Listens at `path` from now on, in the current runtime, for root and for `group`.
-    fn listen(&mut self, path: &Path, group: Option<u32>) -> io::Result<()> {
+    /// Listens at `path` from now on, in the current runtime, with this access.
+    fn listen(&mut self, path: &Path, access: Access) -> io::Result<()> {
         self.path = Some(path.to_owned());
         socket::trusted(path)?;
         let (file, listener) = SocketFile::take(path)?;
-        let access = AccessPolicy::new(group);
+        let policy = AccessPolicy::new(access);
         let own = Uid(unistd::geteuid().as_raw());
         let server =
-            task::spawn(status::serve(listener, access.clone(), own, self.asked.clone())).abort_handle();
-        let listening = self.listening.insert(Listening { file, access, server });
-        listening.file.admit(group)
+            task::spawn(status::serve(listener, policy.clone(), own, self.asked.clone())).abort_handle();
+        let listening = self.listening.insert(Listening { file, policy, server });
+        listening.file.admit(access.group)
     }
 
-    /// Grants queries to this group instead of the former one.
-    fn admit(&self, group: Option<u32>) -> io::Result<()> {
-        let Some(Listening { file, access, .. }) = &self.listening else { return Ok(()) };
-        access.admit(group);
-        file.admit(group)
+    /// Grants this access instead of the former one.
+    fn admit(&self, access: Access) -> io::Result<()> {
+        let Some(Listening { file, policy, .. }) = &self.listening else { return Ok(()) };
+        policy.admit(access);
+        file.admit(access.group)
     }
 
     /// The path at which clients do not find the socket, if there should be one.
@@ -88,24 +88,24 @@ impl<'a> RuntimeFiles<'a> {
         (Self { instance, socket: StatusSocket::new(asked) }, requests)
     }
 
-    /// Starts to listen at `socket`, for root and for `group`. memmon watches even if that fails.
-    pub(super) fn listen(&mut self, socket: &Path, group: Option<u32>, announcer: &Announcer<'_>) {
-        report_socket(self.socket.listen(socket, group), announcer);
+    /// Starts to listen at `socket`, with this access. memmon watches even if that fails.
+    pub(super) fn listen(&mut self, socket: &Path, access: Access, announcer: &Announcer<'_>) {
+        report_socket(self.socket.listen(socket, access), announcer);
     }
 
-    /// Grants queries to this group instead of the former one.
-    pub(super) fn admit(&self, group: Option<u32>, announcer: &Announcer<'_>) {
-        report_socket(self.socket.admit(group), announcer);
+    /// Grants this access instead of the former one.
+    pub(super) fn admit(&self, access: Access, announcer: &Announcer<'_>) {
+        report_socket(self.socket.admit(access), announcer);
     }
 
     /// Creates the lock and the socket again if someone has removed them, as `rm -r /run/memmon` does.
-    pub(super) fn restore(&mut self, group: Option<u32>, announcer: &Announcer<'_>) {
+    pub(super) fn restore(&mut self, access: Access, announcer: &Announcer<'_>) {
         if let Some(instance) = self.instance {
             restore_lock(instance, announcer);
         }
         let Some(path) = self.socket.missing() else { return };
         let was_reported = announcer.is_degraded(Degradation::NoStatus);
-        self.listen(&path, group, announcer);
+        self.listen(&path, access, announcer);
         if !was_reported && !announcer.is_degraded(Degradation::NoStatus) {
             let what = format!("{} was removed: memmon listens there again", path.display());
             announcer.event(Event::Degraded { what });

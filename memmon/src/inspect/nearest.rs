@@ -84,6 +84,7 @@ mod tests {
             own_pid: Pid(std::process::id()),
             rules: vec![],
             sums: vec![],
+            exemptions: vec![],
         }
     }
 

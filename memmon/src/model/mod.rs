@@ -1,6 +1,7 @@
 //! The types that all modules share. No system calls, no clock, no files.
 
 mod bytes;
+mod exemption;
 mod given_back;
 mod group;
 mod listen;
@@ -23,6 +24,7 @@ mod verdict;
 mod workload;
 
 pub use bytes::{Bytes, SystemMemory};
+pub use exemption::{Exempt, Exemption, ExemptionEnd, Phrase, PhraseError, UnixTime};
 pub use given_back::{FreeAndShared, GivenBack, LeftBehind};
 pub use group::{GroupKey, Per, SumFigures};
 pub use listen::Listen;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bytes, Inherited, KeptObject, KeptWhy, Name, Pid, RuleName, Uid};
+use super::{Bytes, Exemption, Inherited, KeptObject, KeptWhy, Name, Pid, RuleName, Uid};
 
 /// Policy's decision about one process.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -100,6 +100,8 @@ pub enum Protection {
     Root,
     /// `oom_score_adj` is -1000: the administrator exempted it from the kernel's own OOM killer.
     OomScoreAdj,
+    /// `memmon exempt`: an administrator spares it for a time.
+    Exempt(Exemption),
 }
 
 /// A key of a matcher: what of a process is compared.

@@ -208,6 +208,6 @@ mod tests {
         let json = serde_json::to_value(&explanation).unwrap();
         assert_eq!(json["verdict"]["protected"]["rule"], "init");
         assert_eq!(json["steps"][5], serde_json::json!({ "rule": "whitelist.names", "finding": "clear" }));
-        assert_eq!(json["steps"][10]["finding"]["exceeds"]["rule"], "gb");
+        assert_eq!(json["steps"][11]["finding"]["exceeds"]["rule"], "gb");
     }
 }

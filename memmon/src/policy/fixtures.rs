@@ -11,8 +11,8 @@ use super::{
     Scope, UnitPatterns, Whitelist,
 };
 use crate::model::{
-    Action, Bytes, Fact, Gid, Inherited, Launch, MatchFacts, Measure, Name, Names, Pid, Process, ProcessId,
-    RuleName, Snapshot, StartTime, SystemMemory, Uid,
+    Action, Bytes, Exempt, Exemption, Fact, Gid, Inherited, Launch, MatchFacts, Measure, Name, Names, Phrase,
+    Pid, Process, ProcessId, RuleName, Snapshot, StartTime, SystemMemory, Uid, UnixTime,
 };
 
 pub(crate) const MEMORY: SystemMemory =
@@ -29,6 +29,7 @@ pub(crate) fn rules() -> Rules {
         own_pid: Pid(99),
         rules: vec![],
         sums: vec![],
+        exemptions: vec![],
     }
 }
 
@@ -211,6 +212,30 @@ pub(crate) fn any_limit_rule() -> impl Strategy<Value = LimitRule> {
     })
 }
 
+/// Mostly none; of processes with the start time that [`any_process`] has, and with another one.
+fn any_exemptions() -> impl Strategy<Value = Vec<Exemption>> {
+    let process = (pid(), 1_u64..3).prop_map(|(pid, start)| ProcessId { pid, start: StartTime(start) });
+    let unit = select(&["a.scope", "b.service"][..]).prop_map(phrase);
+    let of = prop_oneof![
+        process.prop_map(Exempt::Process),
+        uid().prop_map(Exempt::User),
+        unit.prop_map(Exempt::Unit),
+        Just(Exempt::Job(7)),
+    ];
+    let one = (1_u32..9, of, 0_u64..9).prop_map(|(id, of, until)| Exemption {
+        id,
+        of,
+        until: UnixTime(until),
+        by: Uid::ROOT,
+        why: phrase("a batch"),
+    });
+    prop_oneof![2 => Just(vec![]), 1 => vec(one, 1..3)]
+}
+
+pub(crate) fn phrase(text: &str) -> Phrase {
+    Phrase::try_from(text.to_owned()).expect("plain text")
+}
+
 pub(crate) fn any_rules() -> impl Strategy<Value = Rules> {
     let names =
         vec(select(&PATTERNS[..]), 0..3).prop_map(|names| NamePatterns::new(names).expect("patterns"));
@@ -231,8 +256,8 @@ pub(crate) fn any_rules() -> impl Strategy<Value = Rules> {
     let scope = (option::weighted(0.3, uids), option::weighted(0.3, cgroups))
         .prop_map(|(uids, cgroups)| Scope { uids, cgroups });
     let measure = select(&[Measure::Charged, Measure::Rss][..]);
-    (limits(), measure, whitelist, scope, any::<bool>(), pid()).prop_map(
-        |(limits, measure, whitelist, scope, honour_oom_score_adj, own_pid)| Rules {
+    (limits(), measure, whitelist, scope, any::<bool>(), pid(), any_exemptions()).prop_map(
+        |(limits, measure, whitelist, scope, honour_oom_score_adj, own_pid, exemptions)| Rules {
             limits,
             measure,
             whitelist,
@@ -241,6 +266,7 @@ pub(crate) fn any_rules() -> impl Strategy<Value = Rules> {
             own_pid,
             rules: vec![],
             sums: vec![],
+            exemptions,
         },
     )
 }

@@ -155,7 +155,7 @@ fn unread(withheld: bool, process: &Process, doubt: Doubt) -> KeyMatched {
     if withheld && process.real_uid != Uid::ROOT { KeyMatched::Withheld } else { KeyMatched::Unknown(doubt) }
 }
 
-fn of_fact<T>(
+pub(super) fn of_fact<T>(
     fact: &Fact<T>,
     process: &Process,
     doubt: Doubt,

@@ -3,6 +3,7 @@
 
 mod choice;
 mod coverage;
+mod exemptions;
 mod explain;
 mod growth;
 mod limit_rule;
@@ -16,6 +17,8 @@ mod uid_ranges;
 mod wake_levels;
 mod walk;
 
+#[cfg(test)]
+mod exemptions_tests;
 #[cfg(test)]
 pub(crate) mod fixtures;
 #[cfg(test)]

@@ -7,7 +7,10 @@ use super::{
     fixtures::{any_limit_rule, any_process, any_rules, any_snapshot, limits, memory, rules_with_rules},
     judge, suspects,
 };
-use crate::model::{Action, Bytes, Doubt, Fact, Name, Process, Reading, Survey, SystemMemory, Uid, Verdict};
+use crate::model::{
+    Action, Bytes, Doubt, Exempt, Fact, Name, Process, Protection, Reading, Survey, SystemMemory, Uid,
+    Verdict,
+};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
@@ -110,6 +113,25 @@ proptest! {
         }
     }
 
+    /// An exemption changes nothing for another process, least of all for one that got the pid of an exempt one later.
+    #[test]
+    fn an_exemption_is_never_another_process_s(
+        rules in any_rules(), process in any_process(), memory in memory(),
+    ) {
+        let mut without = rules.clone();
+        without.exemptions.retain(|exemption| is_exempt(&exemption.of, &process));
+        let doubted = matches!(process.cgroup, Fact::Unreadable | Fact::Withheld);
+        if !doubted {
+            prop_assert_eq!(judge(&rules, &process, &memory), judge(&without, &process, &memory));
+        }
+        let verdict = judge(&rules, &process, &memory);
+        if let Verdict::Protected(Protection::Exempt(exemption)) = &verdict {
+            prop_assert!(is_exempt(&exemption.of, &process));
+            let none = Rules { exemptions: vec![], ..rules.clone() };
+            prop_assert!(!matches!(judge(&none, &process, &memory), Verdict::Protected(_)));
+        }
+    }
+
     #[test]
     fn each_process_is_judged_independently_of_the_order(rules in any_rules(), snapshot in any_snapshot()) {
         let verdicts = decide(&rules, &snapshot);
@@ -140,7 +162,7 @@ proptest! {
     fn explain_agrees_with_judge(rules in any_rules(), process in any_process(), memory in memory()) {
         let explanation = explain(&rules, &process, &memory);
         prop_assert_eq!(&explanation.verdict, &judge(&rules, &process, &memory));
-        prop_assert_eq!(explanation.steps.len(), 11);
+        prop_assert_eq!(explanation.steps.len(), 12);
     }
 
     #[test]
@@ -288,6 +310,20 @@ fn is_protected(rules: &Rules, process: &Process) -> bool {
         || is_matched(&whitelist.also, process)
         || whitelist.protect_root && uids.contains(&Uid::ROOT)
         || rules.honour_oom_score_adj && process.oom_score_adj == Fact::Known(-1000)
+        || rules.exemptions.iter().any(|exemption| is_exempt(&exemption.of, process))
+}
+
+/// The units of the fixtures are the last parts of their paths; none of these is a job's.
+fn is_exempt(of: &Exempt, process: &Process) -> bool {
+    match of {
+        Exempt::Process(id) => *id == process.id,
+        Exempt::User(uid) => [process.real_uid, process.effective_uid].contains(uid),
+        Exempt::Unit(unit) => process
+            .cgroup
+            .known()
+            .is_some_and(|path| path.as_bytes().ends_with(format!("/{unit}").as_bytes())),
+        Exempt::Job(_) => false,
+    }
 }
 
 /// The other keys of the whitelist, each on its own.
@@ -333,7 +369,11 @@ fn is_in_doubt(rules: &Rules, process: &Process) -> bool {
     let names = [&process.names.exe, &process.names.argv0];
     let name_unclear = names.contains(&&Fact::Unreadable)
         || names.contains(&&Fact::Withheld) && process.real_uid == Uid::ROOT;
+    let by_cgroup = rules.exemptions.iter().any(|one| matches!(one.of, Exempt::Unit(_) | Exempt::Job(_)));
+    let cgroup_unclear = process.cgroup == Fact::Unreadable
+        || process.cgroup == Fact::Withheld && process.real_uid == Uid::ROOT;
     is_matched_in_doubt(&rules.whitelist.also, process)
+        || by_cgroup && cgroup_unclear
         || !rules.whitelist.names.entries().is_empty() && name_unclear
         || rules.scope.cgroups.is_some() && matches!(process.cgroup, Fact::Unreadable | Fact::Withheld)
         || rules.honour_oom_score_adj && process.oom_score_adj.known().is_none()

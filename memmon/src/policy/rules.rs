@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::{CgroupPatterns, LimitRule, Matcher, NamePatterns, SumRule, UidRanges};
-use crate::model::{Bytes, Limit, Measure, Per, Pid, SystemMemory, Uid, WantedFacts};
+use crate::model::{Bytes, Exemption, Limit, Measure, Per, Pid, SystemMemory, Uid, WantedFacts};
 
 /// All inputs of policy from the configuration.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -26,6 +26,8 @@ pub struct Rules {
     pub rules: Vec<LimitRule>,
     /// Limits for what several processes hold together: of each kind the first rule that matches decides.
     pub sums: Vec<SumRule>,
+    /// Those of `memmon exempt` that have not ended.
+    pub exemptions: Vec<Exemption>,
 }
 
 impl Rules {
@@ -159,6 +161,7 @@ mod tests {
             own_pid: Pid(99),
             rules: vec![],
             sums: vec![],
+            exemptions: vec![],
         }
     }
 

@@ -6,6 +6,7 @@ use serde::{Serialize, Serializer};
 use super::{
     LimitRule, Matched, Rules,
     choice::Candidate,
+    exemptions,
     matcher::{self, KeyMatched},
 };
 use crate::model::{
@@ -72,6 +73,7 @@ pub enum Rule {
     Matches,
     ProtectRoot,
     OomScoreAdj,
+    Exempt,
     Limits,
 }
 
@@ -89,6 +91,7 @@ impl Rule {
             Self::Matches => "whitelist (other keys)",
             Self::ProtectRoot => "whitelist.protect_root",
             Self::OomScoreAdj => "oom_score_adj",
+            Self::Exempt => "memmon exempt",
             Self::Limits => "thresholds",
         }
     }
@@ -137,7 +140,7 @@ impl Finding {
 type Check = fn(&Rules, &Process, &SystemMemory) -> Finding;
 
 /// The rules in their order: first what can never be otherwise, then what was configured, the limits last.
-pub(super) const WALK: [(Rule, Check); 11] = [
+pub(super) const WALK: [(Rule, Check); 12] = [
     (Rule::Init, |_, process, _| protects_if(process.id.pid == Pid::INIT, Protection::Init)),
     (Rule::KernelThread, |_, process, _| protects_if(process.kernel_thread, Protection::KernelThread)),
     (Rule::Memmon, |rules, process, _| protects_if(process.id.pid == rules.own_pid, Protection::Memmon)),
@@ -153,6 +156,7 @@ pub(super) const WALK: [(Rule, Check); 11] = [
         protects_if(rules.whitelist.protect_root && uids(process).contains(&Uid::ROOT), Protection::Root)
     }),
     (Rule::OomScoreAdj, |rules, process, _| oom_score_adj(rules, process)),
+    (Rule::Exempt, |rules, process, _| exempt(rules, process)),
     (Rule::Limits, limits),
 ];
 
@@ -248,6 +252,15 @@ fn oom_score_adj(rules: &Rules, process: &Process) -> Finding {
         Fact::Known(score) => protects_if(score <= NEVER, Protection::OomScoreAdj),
         // Every process has one: none is as good as an unread one.
         Fact::Absent | Fact::Unreadable | Fact::Withheld => Finding::Doubts(Doubt::OomScoreAdjUnreadable),
+    }
+}
+
+/// The last rule before the limits, so that what it protects would have been terminated.
+fn exempt(rules: &Rules, process: &Process) -> Finding {
+    match exemptions::find(&rules.exemptions, process) {
+        Ok(Some(exemption)) => Finding::Protects(Protection::Exempt(exemption.clone())),
+        Ok(None) => Finding::Clear,
+        Err(doubt) => Finding::Doubts(doubt),
     }
 }
 

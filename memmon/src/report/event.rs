@@ -12,9 +12,9 @@ use serde::Serialize;
 
 pub use self::parts::{DryRunProgram, Launched, Level, Sink, Subject, SumPart, SumThen};
 use crate::model::{
-    Breach, Bytes, Culprit, Doubt, Elsewhere, Escaped, GivenBack, MachineMemory, MemoryFiles, Name, Pid,
-    ProcessId, Protection, Reason, Record, Signal, SumFigures, SystemMemory, Uid, Uncharged, Unconfirmed,
-    Urgency,
+    Breach, Bytes, Culprit, Doubt, Elsewhere, Escaped, Exemption, ExemptionEnd, GivenBack, MachineMemory,
+    MemoryFiles, Name, Pid, ProcessId, Protection, Reason, Record, Signal, SumFigures, SystemMemory, Uid,
+    Uncharged, Unconfirmed, Urgency,
     seconds::{as_seconds, as_seconds_if_any},
 };
 
@@ -278,6 +278,20 @@ pub enum Event {
         limit: Bytes,
         /// The rule.
         protection: Protection,
+    },
+    /// From now on these processes are exempt: `memmon exempt`.
+    Exempted {
+        /// The exemption.
+        #[serde(flatten)]
+        exemption: Exemption,
+    },
+    /// An exemption is over.
+    ExemptionEnded {
+        /// The exemption.
+        #[serde(flatten)]
+        exemption: Exemption,
+        /// How it ended.
+        end: ExemptionEnd,
     },
     /// A process is over the limit of a rule with `action = "warn"`. Reported once per process.
     OverRule {

@@ -6,10 +6,11 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use super::event::{DryRunProgram, Event, Launched, Level, Sink, Subject, SumPart, SumThen};
 use crate::model::{
-    Breach, Bytes, Cause, Culprit, Doubt, Elsewhere, ExitStatus, FreeAndShared, GivenBack, Group, GroupKey,
-    KeptObject, KeptWhy, LeftBehind, Limit, MachineMemory, MemoryFiles, Name, NameField, Parts, Pid,
-    Pressure, ProcessId, Protection, Reason, Record, RuleName, Signal, StartTime, SumFigures, SystemMemory,
-    Uid, Uncharged, Unconfirmed, Urgency, Workload,
+    Breach, Bytes, Cause, Culprit, Doubt, Elsewhere, Exempt, Exemption, ExemptionEnd, ExitStatus,
+    FreeAndShared, GivenBack, Group, GroupKey, KeptObject, KeptWhy, LeftBehind, Limit, MachineMemory,
+    MemoryFiles, Name, NameField, Parts, Phrase, Pid, Pressure, ProcessId, Protection, Reason, Record,
+    RuleName, Signal, StartTime, SumFigures, SystemMemory, Uid, Uncharged, Unconfirmed, UnixTime, Urgency,
+    Workload,
 };
 
 /// v1's victim.
@@ -59,6 +60,12 @@ pub(super) fn sum() -> SumFigures {
         limit: BREACH.limit,
         members: 20,
     }
+}
+
+fn exemption(of: Exempt) -> Exemption {
+    let why =
+        Phrase::try_from("the year's report, \"ticket 7\"".to_owned()).unwrap_or_else(|_| unreachable!());
+    Exemption { id: 3, of, until: UnixTime(7200), by: Uid::ROOT, why }
 }
 
 fn sum_over(then: SumThen) -> Event {
@@ -277,6 +284,18 @@ pub(super) fn samples() -> Vec<Event> {
             limit: gib(2),
             protection: Protection::Root,
         },
+        Event::OverButProtected {
+            subject: subject(),
+            rss: gib(4),
+            limit: gib(2),
+            protection: Protection::Exempt(exemption(Exempt::Job(7))),
+        },
+        Event::Exempted { exemption: exemption(Exempt::User(Uid(1000))) },
+        Event::ExemptionEnded {
+            exemption: exemption(Exempt::User(Uid(1000))),
+            end: ExemptionEnd::EndedBy(Uid(1000)),
+        },
+        Event::ExemptionEnded { exemption: exemption(Exempt::Job(7)), end: ExemptionEnd::Expired },
         Event::DryRunDay {
             day: "2025-10-06".to_owned(),
             times: 4,

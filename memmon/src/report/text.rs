@@ -10,10 +10,12 @@ use std::{fmt::Write, time::Duration};
 use jiff::Zoned;
 
 use self::sums::{held, sum_over};
-use self::words::{Field, INDENTED_LINE, config_name, how_launched, indented, one_line, rule, who, why};
+use self::words::{
+    Field, INDENTED_LINE, config_name, exempt, exempted, how_launched, indented, one_line, rule, who, why,
+};
 use super::event::{DryRunProgram, Event, Level};
 use crate::model::{
-    Breach, Bytes, Cause, Escaped, Limit, Name, Record, Signal, Uid, Urgency,
+    Breach, Bytes, Cause, Escaped, ExemptionEnd, Limit, Name, Protection, Record, Signal, Uid, Urgency,
     units::{Gb, Rate, Span, apart},
 };
 
@@ -162,6 +164,25 @@ fn words(event: &Event, user: Users<'_>, several: fn(&str) -> String) -> String 
         Event::NowProtected { subject, protection } => {
             let who = who(subject, user);
             format!("Protected, no further signal: {who}, by {}", rule(protection, user))
+        }
+        Event::Exempted { exemption } => {
+            let of = exempted(&exemption.of, user);
+            format!("Exempt from now on: {of}, {}", exempt(exemption, user))
+        }
+        Event::ExemptionEnded { exemption, end } => {
+            let how = match end {
+                ExemptionEnd::Expired => "its time is over".to_owned(),
+                ExemptionEnd::EndedBy(uid) => format!("ended by {}", user(*uid)),
+                ExemptionEnd::ProcessGone => "its process is gone".to_owned(),
+            };
+            format!("Exemption {} ended, {how}: {}", exemption.id, exempted(&exemption.of, user))
+        }
+        Event::OverButProtected { subject, rss, limit, protection: Protection::Exempt(exemption) } => {
+            format!(
+                "Would have been terminated, but is exempt {}: {}, RAM={rss}, Limit={limit}",
+                exempt(exemption, user),
+                who(subject, user)
+            )
         }
         Event::OverButProtected { subject, rss, limit, protection } => format!(
             "Over its limit, but protected: {}, RAM={rss}, Limit={limit}, by {}",

@@ -10,7 +10,10 @@ use std::{
 use serde::Deserialize;
 
 use super::text::Text;
-use super::wire::{Body, Query, VERSION};
+use super::{
+    order::Order,
+    wire::{self, Body, Query, VERSION},
+};
 
 /// Timeout for an answer: longer than the daemon's maximum.
 const PATIENCE: Duration = Duration::from_secs(6);
@@ -81,8 +84,20 @@ impl Client {
     /// # Errors
     /// As for [`Client::get`]; the content of the line is not checked.
     pub fn line(&mut self, get: Query) -> Result<String, ClientError> {
+        self.exchange(&get.request())
+    }
+
+    /// Sends an order and returns the answer.
+    ///
+    /// # Errors
+    /// Any; after an error this connection cannot be used any more.
+    pub fn order(&mut self, order: &Order) -> Result<Body, ClientError> {
+        understood(&self.exchange(&wire::order(order))?)
+    }
+
+    fn exchange(&mut self, request: &str) -> Result<String, ClientError> {
         // A refused client gets an answer as well, so read one even if sending the query failed.
-        let asked = writeln!(self.stream.get_ref(), "{}", get.request());
+        let asked = writeln!(self.stream.get_ref(), "{request}");
         let mut line = String::new();
         let read = (&mut self.stream).take(LONGEST).read_line(&mut line);
         if line.ends_with('\n') {

@@ -8,8 +8,10 @@
 //! `wire`, `table` and `watched` define the messages (described in docs/status-protocol.md), `server` is the daemon's end, `client`
 //! the other end, and `peer` the check of a client's user.
 
+mod access;
 mod client;
 mod machine;
+mod order;
 mod peer;
 mod rules;
 mod server;
@@ -21,16 +23,19 @@ mod text;
 mod watched;
 mod wire;
 
+pub use access::{Access, AccessPolicy};
 pub use client::{Client, ClientError, understood};
 pub use machine::{MachineOrder, MachineRow};
+pub use order::{Done, Order, Target};
 pub use rules::{MatcherInForce, RuleInForce, RulesInForce, SumRuleInForce};
-pub use server::{AccessPolicy, Request, serve};
+pub use server::{Ask, Request, serve};
 pub use sharing::{FromElder, Kept, Other, Sharing};
 pub use table::{Row, Table, VerdictKind, why};
 pub use text::Text;
 pub use watched::{Climber, DryRunDay, DryRunProgram, Growth, OverLimit, Waiting};
 pub use wire::{
-    Body, Configuration, Counts, Dropped, MapUsage, Query, Scan, Source, Status, Thresholds, Victim, answer,
+    Body, Configuration, Counts, Dropped, MapUsage, Query, Refusal, Scan, Source, Status, Thresholds, Victim,
+    answer,
 };
 
 /// Path at which a root memmon listens.

@@ -8,6 +8,7 @@ use std::{
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
+use super::access::Access;
 use crate::model::Uid;
 
 /// The credentials of a peer at the time it connected.
@@ -28,9 +29,18 @@ impl Peer {
         Ok(Self { uid: Uid(credentials.uid()), groups })
     }
 
-    /// Whether the peer may query the daemon: root, the daemon's own user, and members of `group` may.
-    pub(super) fn may_ask(&self, own: Uid, group: Option<u32>) -> bool {
-        self.uid == Uid::ROOT || self.uid == own || group.is_some_and(|group| self.groups.contains(&group))
+    /// Whether the peer may query the daemon: root, the daemon's own user, and members of the group may.
+    pub(super) fn may_ask(&self, own: Uid, access: Access) -> bool {
+        self.is_administrator(own) || access.group.is_some_and(|group| self.groups.contains(&group))
+    }
+
+    /// Whether the peer may give orders: the same, but the group only if it has that right, too.
+    pub(super) fn may_order(&self, own: Uid, access: Access) -> bool {
+        self.is_administrator(own) || access.group_may_exempt && self.may_ask(own, access)
+    }
+
+    fn is_administrator(&self, own: Uid) -> bool {
+        self.uid == Uid::ROOT || self.uid == own
     }
 }
 
@@ -96,7 +106,11 @@ mod tests {
             (peer(1000, &[0]), 0, None, false),
             (peer(1000, &[1000]), 1000, None, true),
         ] {
-            assert_eq!(peer.may_ask(Uid(own), group), may, "{peer:?} {own} {group:?}");
+            let access = |group_may_exempt| Access { group, group_may_exempt };
+            assert_eq!(peer.may_ask(Uid(own), access(false)), may, "{peer:?} {own} {group:?}");
+            assert_eq!(peer.may_order(Uid(own), access(true)), may, "{peer:?} {own} {group:?}");
+            let by_group = peer.uid != Uid::ROOT && peer.uid != Uid(own);
+            assert_eq!(peer.may_order(Uid(own), access(false)), may && !by_group, "{peer:?} {own} {group:?}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Bytes, Measure, Signal};
+use crate::model::{Bytes, Exemption, Measure, Signal};
 
 /// What protects a process, and which processes may be touched at all.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -33,6 +33,9 @@ pub struct RulesInForce {
     pub scope_uids: Option<Vec<(u32, u32)>>,
     /// `scope.cgroups`, as they were typed; none: all cgroups are.
     pub scope_cgroups: Option<Vec<String>>,
+    /// Those of `memmon exempt`.
+    #[serde(default)]
+    pub exemptions: Vec<Exemption>,
 }
 
 /// What a process must be like, key by key, as it was typed; users and groups by number. A key that is null is not given.

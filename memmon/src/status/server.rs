@@ -6,10 +6,7 @@
 
 use std::{
     os::{fd::AsFd, unix},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -22,16 +19,17 @@ use tokio::{
 };
 
 use super::{
+    access::AccessPolicy,
+    order::Order,
     peer::Peer,
-    text::Text,
-    wire::{self, Body, Query, Refusal},
+    wire::{self, Asked, Body, Query, Refusal},
 };
 use crate::{model::Uid, socket::Clients};
 
 /// Maximum of clients at once: one more, and the oldest is disconnected.
 pub(super) const CLIENTS: usize = 32;
-/// Maximum length of a request, with its line end.
-const LONGEST: usize = 256;
+/// Maximum length of a request, with its line end: an order has a reason of up to 200 bytes, which may be escaped.
+const LONGEST: usize = 1024;
 /// Timeout for an idle client, and for a whole request.
 const IDLE: Duration = Duration::from_secs(60);
 /// Timeout for a client to read an answer, and for the daemon to make one.
@@ -49,38 +47,22 @@ impl Query {
     }
 }
 
-/// A query to the daemon.
+/// A query or an order to the daemon.
 #[derive(Debug)]
 pub struct Request {
-    /// The query.
-    pub get: Query,
+    /// What it is about.
+    pub ask: Ask,
     /// Channel for the line to send: see [`super::answer`].
     pub answer: oneshot::Sender<String>,
 }
 
-/// The group that may query the daemon, in addition to root. It can be changed while the server runs.
-#[derive(Clone, Debug)]
-pub struct AccessPolicy(Arc<AtomicU64>);
-
-impl AccessPolicy {
-    /// No gid.
-    const NOBODY: u64 = u64::MAX;
-
-    /// Grants access to this group.
-    pub fn new(group: Option<u32>) -> Self {
-        let door = Self(Arc::new(AtomicU64::new(Self::NOBODY)));
-        door.admit(group);
-        door
-    }
-
-    /// Grants access to this group instead, for later connections.
-    pub fn admit(&self, group: Option<u32>) {
-        self.0.store(group.map_or(Self::NOBODY, u64::from), Ordering::Relaxed);
-    }
-
-    fn group(&self) -> Option<u32> {
-        u32::try_from(self.0.load(Ordering::Relaxed)).ok()
-    }
+/// What a client asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// A query.
+    Query(Query),
+    /// An order of this user, who may give it.
+    Order(Order, Uid),
 }
 
 /// Serves until its runtime ends. `asks` is the queue to the daemon, which answers when it has time.
@@ -106,9 +88,11 @@ pub async fn serve(
             clients.failed().await;
             continue;
         };
-        if Peer::of(&stream.as_fd()).is_ok_and(|peer| peer.may_ask(own, door.group())) {
+        let peer = Peer::of(&stream.as_fd()).ok().filter(|peer| peer.may_ask(own, door.access()));
+        if let Some(peer) = peer {
             let answers = Arc::clone(&answers);
-            clients.serve(async move { converse(stream, &answers).await }).await;
+            let user = peer.may_order(own, door.access()).then_some(peer.uid);
+            clients.serve(async move { converse(stream, &answers, user).await }).await;
         } else {
             turn_away(&stream, "refused", "only root and the group in [status] group may ask");
             clients.pause().await;
@@ -122,11 +106,13 @@ fn turn_away(stream: &UnixStream, code: &str, message: &str) {
 }
 
 fn refusal(code: &str, message: &str) -> String {
-    wire::answer(&Body::Error(Refusal { code: Text::from(code), message: Text::from(message) }))
+    wire::answer(&Body::Error(Refusal::new(code, message)))
 }
 
-/// Answers one client until it leaves, is too slow, or sends an invalid request.
-async fn converse(mut stream: UnixStream, answers: &Answers) {
+const MAY_NOT: &str = "only root may do that, and the group in [status] group if exempt = true is set there";
+
+/// Answers one client until it leaves, is too slow, or sends an invalid request. `user`: who it is, if it may give orders.
+async fn converse(mut stream: UnixStream, answers: &Answers, user: Option<Uid>) {
     let mut lines = Lines::default();
     loop {
         let next = Instant::now() + BETWEEN_ANSWERS;
@@ -137,14 +123,21 @@ async fn converse(mut stream: UnixStream, answers: &Answers) {
             }
             Ok(Line::End) | Err(_) => return,
         };
-        let get = match wire::request(&line) {
-            Ok(get) => get,
+        let asked = match wire::request(&line) {
+            Ok(asked) => asked,
             Err(refusal) => {
                 let _ = stream.try_write(wire::answer(&Body::Error(refusal)).as_bytes());
                 return;
             }
         };
-        let answer = match timeout(BUSY, answers.answer(get)).await {
+        let answer = async {
+            match (asked, user) {
+                (Asked::Query(get), _) => answers.answer(get).await,
+                (Asked::Order(order), Some(user)) => answers.carry_out(order, user).await,
+                (Asked::Order(_), None) => Some(refusal("forbidden", MAY_NOT).into()),
+            }
+        };
+        let answer = match timeout(BUSY, answer).await {
             Ok(Some(answer)) => answer,
             Ok(None) => return,
             Err(_) => return turn_away(&stream, "busy", "memmon has no time to answer now: try again"),
@@ -233,10 +226,19 @@ impl Answers {
     }
 }
 
+impl Answers {
+    /// Has the daemon carry out an order of `user`; none when the daemon ends.
+    async fn carry_out(&self, order: Order, user: Uid) -> Option<Arc<str>> {
+        let (answer, line) = oneshot::channel();
+        self.asks.send(Request { ask: Ask::Order(order, user), answer }).await.ok()?;
+        Some(line.await.ok()?.into())
+    }
+}
+
 async fn make(asks: mpsc::Sender<Request>, get: Query) -> Option<Made> {
     let (answer, line) = oneshot::channel();
     let asked = Instant::now();
-    asks.send(Request { get, answer }).await.ok()?;
+    asks.send(Request { ask: Ask::Query(get), answer }).await.ok()?;
     let line = line.await.ok()?;
     Some((Instant::now() + get.fresh().max(asked.elapsed() * PARTS_FOR_ITSELF), line.into()))
 }

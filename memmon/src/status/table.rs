@@ -137,6 +137,7 @@ pub fn why(verdict: &Verdict) -> String {
             Protection::Match { key, .. } => format!("whitelist.{}", key.as_str()),
             Protection::Root => "protect_root".to_owned(),
             Protection::OomScoreAdj => "oom_score_adj -1000".to_owned(),
+            Protection::Exempt(exemption) => format!("exempt until {}", exemption.until),
         },
         Verdict::Unsure(doubt) => match doubt {
             Doubt::NameUnreadable(_) => "a name is unreadable".to_owned(),

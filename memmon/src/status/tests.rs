@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use super::{
     server::CLIENTS,
-    wire::{Refusal, request},
+    wire::{self, Asked, Refusal, request},
     *,
 };
 use crate::{
@@ -65,7 +65,7 @@ impl Served {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
                 let (asks, mut asked) = mpsc::channel::<Request>(1);
-                tokio::spawn(serve(listener, AccessPolicy::new(None), own, asks));
+                tokio::spawn(serve(listener, AccessPolicy::new(Access::default()), own, asks));
                 let answers = async {
                     while let Some(ask) = asked.recv().await {
                         count.fetch_add(1, Ordering::Relaxed);
@@ -125,7 +125,13 @@ impl Drop for Served {
 
 #[test]
 fn requests_are_versioned_lines_and_nothing_else() {
-    let code = |line: &str| request(line.as_bytes()).map_err(|refusal| refusal.code.to_string());
+    let asked = |line: &str| request(line.as_bytes()).map_err(|refusal| refusal.code.to_string());
+    let code = |line: &str| -> Result<Query, String> {
+        match asked(line)? {
+            Asked::Query(query) => Ok(query),
+            Asked::Order(order) => panic!("{order:?}"),
+        }
+    };
     assert_eq!(code(r#"{"v":1,"get":"status"}"#), Ok(Query::Status));
     assert_eq!(code(r#" { "get" : "processes" , "v" : 1 , "new": [] } "#), Ok(Query::Processes));
     for get in [Query::Status, Query::Processes] {
@@ -140,8 +146,21 @@ fn requests_are_versioned_lines_and_nothing_else() {
         ("\u{0}\u{1b}[2J", "garbage"),
         (r#"{"v":2,"get":"status"}"#, "version"),
         (r#"{"v":1,"get":"passwords"}"#, "unknown"),
+        (r#"{"v":1}"#, "garbage"),
+        (r#"{"v":1,"get":"status","do":"end_exemption","id":1}"#, "garbage"),
+        (r#"{"v":1,"do":"exempt","seconds":1,"why":"x"}"#, "garbage"),
+        (r#"{"v":1,"do":"exempt","pid":1,"seconds":-1,"why":"x"}"#, "garbage"),
+        (r#"{"v":1,"do":"exempt","pid":1,"seconds":1,"why":"x\u001b"}"#, "garbage"),
     ] {
         assert_eq!(code(line).unwrap_err(), refused, "{line}");
+    }
+    let why = crate::model::Phrase::try_from("a \\ \"batch\"".to_owned()).unwrap();
+    for order in [
+        Order::Exempt { of: Target::Pid(Pid(7)), seconds: 9, why: why.clone() },
+        Order::Exempt { of: Target::Unit(why.clone()), seconds: 9, why },
+        Order::EndExemption { id: 3 },
+    ] {
+        assert_eq!(asked(&wire::order(&order)), Ok(Asked::Order(order)));
     }
     assert!(request(&[0xff, 0xfe]).is_err());
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::machine::MachineOrder;
+use super::order::{Done, Order};
 use super::rules::RulesInForce;
 use super::table::Table;
 use super::text::Text;
@@ -40,23 +41,52 @@ impl Query {
     }
 }
 
+/// An order as the line to send, without its end.
+pub(super) fn order(order: &Order) -> String {
+    #[derive(Serialize)]
+    struct Request<'a> {
+        v: u64,
+        #[serde(flatten)]
+        order: &'a Order,
+    }
+    // Every type in here can be serialized; the daemon refuses an empty line.
+    serde_json::to_string(&Request { v: VERSION, order }).unwrap_or_default()
+}
+
+/// What a client asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    Query(Query),
+    Order(Order),
+}
+
 /// Parses the request `line`; the error is the answer to the client.
-pub(super) fn request(line: &[u8]) -> Result<Query, Refusal> {
+pub(super) fn request(line: &[u8]) -> Result<Asked, Refusal> {
     #[derive(Deserialize)]
     struct Request {
         v: u64,
-        get: String,
+        get: Option<String>,
+        r#do: Option<String>,
     }
-    let refusal = |code, message: &str| Refusal { code: Text::from(code), message: Text::from(message) };
-    let Ok(Request { v, get }) = serde_json::from_slice(line) else {
+    let refusal = Refusal::new;
+    let Ok(Request { v, get, r#do }) = serde_json::from_slice(line) else {
         return Err(refusal("garbage", r#"expected one line such as {"v":1,"get":"status"}"#));
     };
     if v != VERSION {
         return Err(refusal("version", "this memmon speaks version 1"));
     }
+    let get = match (get, r#do) {
+        (Some(get), None) => get,
+        (None, Some(_)) => {
+            let order = serde_json::from_slice(line);
+            return order.map(Asked::Order).map_err(|error| refusal("garbage", &error.to_string()));
+        }
+        _ => return Err(refusal("garbage", r#"expected one line such as {"v":1,"get":"status"}"#)),
+    };
     [Query::Status, Query::Processes, Query::Machine]
         .into_iter()
         .find(|known| known.as_str() == get)
+        .map(Asked::Query)
         .ok_or_else(|| refusal("unknown", r#"expected "get" to be "status", "processes" or "machine""#))
 }
 
@@ -83,6 +113,10 @@ pub enum Body {
     Processes(Table),
     /// The answer to [`Query::Machine`]; null without `[machine]`.
     Machine(Option<Box<MachineOrder>>),
+    /// The answer to [`Order::Exempt`].
+    Exempted(Done),
+    /// The answer to [`Order::EndExemption`].
+    ExemptionEnded(Done),
     /// A refusal. The connection is closed after it.
     Error(Refusal),
 }
@@ -94,6 +128,13 @@ pub struct Refusal {
     pub code: Text,
     /// A sentence, for people.
     pub message: Text,
+}
+
+impl Refusal {
+    /// A refusal with this code, and this message.
+    pub fn new(code: &str, message: &str) -> Self {
+        Self { code: Text::from(code), message: Text::from(message) }
+    }
 }
 
 /// How the daemon is.

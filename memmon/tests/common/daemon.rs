@@ -305,8 +305,8 @@ fn write_config(dir: &TempDir, config: &ScopedConfig) {
     written.unwrap_or_else(|error| panic!("{}: {error}", place.display()));
 }
 
-/// Mounts a bpffs at its usual place, and an empty /run and /var/log: pins, locks, sockets and logs of the host are out
-/// of reach, and everything that memmon leaves there disappears with its last process.
+/// Mounts a bpffs at its usual place, and an empty /run, /var/log and /var/lib: pins, locks, sockets, logs and what another
+/// memmon keeps are out of reach, and everything that memmon leaves there disappears with its last process.
 #[expect(unsafe_code, reason = "runs between fork and exec")]
 pub fn in_private_mounts(command: &mut Command) {
     let prepare = || {
@@ -316,7 +316,7 @@ pub fn in_private_mounts(command: &mut Command) {
         unshare(CloneFlags::CLONE_NEWNS)?;
         let (none, no_data) = (None::<&str>, None::<&str>);
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, no_data)?;
-        for place in ["/run", "/var/log"] {
+        for place in ["/run", "/var/log", "/var/lib"] {
             mount(Some("tmpfs"), place, Some("tmpfs"), MsFlags::empty(), Some("mode=755,size=16m"))?;
         }
         match mount(Some("bpf"), "/sys/fs/bpf", Some("bpf"), MsFlags::empty(), no_data) {

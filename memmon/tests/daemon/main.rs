@@ -10,6 +10,7 @@ mod common_itself;
 mod crowds;
 mod enable;
 mod enforce;
+mod exemptions;
 mod families;
 mod forks;
 mod frozen;

@@ -259,6 +259,7 @@ fn the_unit_has_its_settings() {
         "NoNewPrivileges=yes",
         "ProtectSystem=strict",
         "RuntimeDirectory=memmon",
+        "StateDirectory=memmon",
         "ReadWritePaths=/var/log -/sys/fs/bpf",
         "PrivateNetwork=yes",
         "RestrictAddressFamilies=AF_UNIX",

@@ -358,6 +358,8 @@ fn reason(step: &Step, explanation: &Explanation<'_>, users: Users<'_>) -> Strin
             Fact::Known(score) => format!("{score}; -1000 would protect"),
             Fact::Absent | Fact::Unreadable | Fact::Withheld => "unreadable".to_owned(),
         },
+        (Rule::Exempt, Finding::Protects(protection)) => because(protection, users),
+        (Rule::Exempt, _) => list(rules.exemptions.iter().map(|one| one.of.to_string())),
         (Rule::Limits, _) => {
             let share = rules.limits.share_of(memory.total);
             let (percent, bytes) = (rules.limits.percent(), rules.limits.bytes());

@@ -43,6 +43,7 @@ fn what_was_inherited_is_shown_with_whom_it_is_charged_to() {
     });
     let (_, verdict) = text.split_once("would protect\n").unwrap();
     assert_snapshot!(verdict, @r"
+      memmon exempt           no        none
       thresholds              inherited  over 16.00GB (100% of memory) or 2.00GB
 
     left alone: it was forked with 2.50GB that pid 4000 holds as well, and the other
@@ -75,6 +76,7 @@ fn a_hog_under_v1s_own_configuration() {
       whitelist.users         no        root (0, see protect_root)
       whitelist.protect_root  no        false
       oom_score_adj           no        0; -1000 would protect
+      memmon exempt           no        none
       thresholds              exceeded  over 1.60GB (10% of memory) or 2.00GB
 
     terminated: 3.00GB resident exceeds ram_percent_threshold 1.60GB
@@ -145,6 +147,7 @@ fn a_hostile_name_protected_twice() {
       whitelist.users         protects  root (0, see protect_root), uid 33
       whitelist.protect_root  no        false
       oom_score_adj           no        0; -1000 would protect
+      memmon exempt           no        none
       thresholds              exceeded  over 16.00GB (100% of memory) or 2.00GB
 
     left alone: its comm "sshd\n\u{1b}[2Jx\xff" matches "sshd*" in whitelist.names
@@ -184,6 +187,7 @@ fn in_doubt() {
       whitelist.users         no        root (0, see protect_root)
       whitelist.protect_root  no        false
       oom_score_adj           no        not honoured
+      memmon exempt           no        none
       thresholds              exceeded  over 16.00GB (100% of memory) or 2.00GB
 
     left alone, in doubt: its cgroup is unreadable, and scope or a list of cgroups

@@ -1,7 +1,9 @@
 //! How `memmon explain` puts things: causes, changes and amounts as parts of a sentence.
 
 use crate::{
-    model::{Doubt, Escaped, Limit, MatchKey, Name, NameField, Process, Protection, Uid, units::apart},
+    model::{
+        Doubt, Escaped, Exemption, Limit, MatchKey, Name, NameField, Process, Protection, Uid, units::apart,
+    },
     policy::Change,
 };
 
@@ -26,6 +28,13 @@ pub(super) fn because(protection: &Protection, users: Users<'_>) -> String {
         }
         Protection::Root => "it is root's, and whitelist.protect_root is true".to_owned(),
         Protection::OomScoreAdj => "its oom_score_adj is -1000".to_owned(),
+        Protection::Exempt(Exemption { id, until, by, why, of: _ }) => {
+            format!(
+                "it is exempt until {until}, by {}, because {why:?} (exemption {id})",
+                users.show(*by),
+                why = why.as_str()
+            )
+        }
     }
 }
 
@@ -84,6 +93,7 @@ pub(super) fn change(change: &Change, process: &Process, users: Users<'_>) -> St
         Change::Lift(Protection::Match { key, .. }) => format!("without whitelist.{}", key.as_str()),
         Change::Lift(Protection::Root) => "with whitelist.protect_root = false".to_owned(),
         Change::Lift(Protection::OomScoreAdj) => "with whitelist.honour_oom_score_adj = false".to_owned(),
+        Change::Lift(Protection::Exempt(Exemption { id, .. })) => format!("without exemption {id}"),
         // Never offered: nothing lifts these, nor does reading again make a figure exact.
         Change::Lift(hard @ (Protection::Init | Protection::KernelThread | Protection::Memmon)) => {
             format!("were it not that {}", because(hard, users))

@@ -6,7 +6,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use serde_json::Value;
 
 use crate::{
-    cli::explain::wrapped,
+    cli::{exempt, explain::wrapped},
     config::Users,
     model::{
         Bytes, Escaped, Limit, Uid, configuration_files,
@@ -38,6 +38,9 @@ pub(super) fn render(status: &Status, users: &dyn Users, zone: &TimeZone) -> Str
         }
     };
     let texts = |texts: &[Text]| texts.iter().map(ToString::to_string).collect();
+    let exemptions = status.config.rules.iter().flat_map(|rules| &rules.exemptions);
+    let exemptions = exemptions.map(|one| exempt::shown(one, users)).collect();
+    section(&mut lines, "Exempt:", exemptions);
     section(&mut lines, "Degraded:", texts(&status.degraded));
     section(&mut lines, "Warnings of the configuration:", texts(&status.config.warnings));
     let victims = status.in_flight.iter().map(|one| victim(one, users)).collect();

@@ -16,6 +16,7 @@ mod approach;
 mod change;
 mod close_look;
 mod delayed;
+mod exemptions;
 mod forked;
 mod gear;
 mod given_back;

@@ -36,6 +36,14 @@ impl ProcRoot {
 }
 
 impl ProcRoot {
+    /// What the kernel calls this boot, and no other one.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn boot_id(&self) -> io::Result<String> {
+        Ok(String::from_utf8_lossy(&self.whole("sys/kernel/random/boot_id")?).trim().to_owned())
+    }
+
     /// The file systems in the mount namespace of pid 1 whose files are in memory, the largest first. What cannot be read is
     /// left out.
     pub fn memory_files(&self) -> Vec<MemoryFiles> {

@@ -107,6 +107,7 @@ fn lift(protection: &Protection, rules: &mut Rules) -> Option<()> {
         Protection::Match { key, .. } => whitelist.also.forget(*key),
         Protection::Root => whitelist.protect_root = false,
         Protection::OomScoreAdj => rules.honour_oom_score_adj = false,
+        Protection::Exempt(one) => rules.exemptions.retain(|other| other.id != one.id),
     }
     Some(())
 }

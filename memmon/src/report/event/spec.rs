@@ -74,6 +74,8 @@ impl Event {
             Self::OverRule { subject, .. } => {
                 about(subject, Warning, "5f0c7c2f4d5b4a8f9d6f1f1c7a2be0d4").folded()
             }
+            Self::Exempted { .. } => new(Warning, "b5e7b31d57af4749852e2b461a89729b").flood_limited(),
+            Self::ExemptionEnded { .. } => new(Info, "f911f77ba3a5441f93d2e7bf91dafe72").flood_limited(),
             Self::SumOver { .. } => new(Warning, "7f1d3a52c0de4b6f8a1c95e2b4d80763").flood_limited().folded(),
             Self::DryRunDay { .. } => new(Info, "be0b87ba90e04ac6bf1a9370e95e50f0"),
             Self::Unsure { subject, .. } => {

@@ -8,8 +8,8 @@ use std::{
 
 use crate::{
     model::{
-        Container, Doubt, Escaped, MatchKey, Name, NameField, Protection, SlurmJob, Uid, Workload,
-        configuration_files, units::apart,
+        Container, Doubt, Escaped, Exempt, Exemption, MatchKey, Name, NameField, Protection, SlurmJob, Uid,
+        Workload, configuration_files, units::apart,
     },
     report::event::{Launched, Subject},
 };
@@ -22,6 +22,20 @@ pub(super) fn config_name(path: Option<&Path>, fragments: &[PathBuf]) -> String 
     let shown = |path: &Path| Escaped(path.as_os_str().as_bytes()).to_string();
     let main = path.map_or_else(|| "built-in defaults".to_owned(), shown);
     configuration_files(&main, fragments.iter().map(|path| shown(path)))
+}
+
+/// An exemption as a part of a sentence: its end, its user and its reason.
+pub(super) fn exempt(exemption: &Exemption, user: &mut dyn FnMut(Uid) -> String) -> String {
+    let Exemption { id, until, by, why, of: _ } = exemption;
+    format!("until {until}, by {}, because {:?} (exemption {id})", user(*by), why.as_str())
+}
+
+/// The processes of an exemption as a value of a list.
+pub(super) fn exempted(of: &Exempt, user: &mut dyn FnMut(Uid) -> String) -> String {
+    match of {
+        Exempt::User(uid) => format!("User={}", user(*uid)),
+        Exempt::Process(_) | Exempt::Unit(_) | Exempt::Job(_) => of.to_string(),
+    }
 }
 
 pub(super) fn rule(protection: &Protection, user: &mut dyn FnMut(Uid) -> String) -> String {
@@ -43,6 +57,7 @@ pub(super) fn rule(protection: &Protection, user: &mut dyn FnMut(Uid) -> String)
         }
         Protection::Root => "whitelist.protect_root".to_owned(),
         Protection::OomScoreAdj => "its oom_score_adj of -1000".to_owned(),
+        Protection::Exempt(one) => format!("an exemption {}", exempt(one, user)),
     }
 }
 

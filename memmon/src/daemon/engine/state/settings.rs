@@ -4,7 +4,7 @@ use std::{collections::HashMap, rc::Rc, time::Duration};
 
 use crate::config::{Settings, Termination};
 use crate::enforce::{BackoffPolicy, Course, EscalationTiming};
-use crate::model::{Breach, Bytes, Process, ProcessId, SystemMemory, Verdict};
+use crate::model::{Breach, Bytes, Exemption, Process, ProcessId, SystemMemory, Verdict};
 use crate::policy::{self, LimitRule, Rules, WakeLevels};
 
 /// Time that a killed process may take to exit before this is reported.
@@ -83,8 +83,14 @@ impl SettingsInForce {
         BackoffPolicy { limit: repeat_limit, window: repeat_window, backoff: repeat_backoff }
     }
 
+    /// The exemptions, which are no setting: they stay when the settings change.
+    pub(in crate::daemon::engine) const fn exemptions_mut(&mut self) -> &mut Vec<Exemption> {
+        &mut self.current.rules.exemptions
+    }
+
     /// Puts other settings into force, and returns the former ones.
-    pub(in crate::daemon::engine) fn replace(&mut self, settings: Settings) -> Rc<Settings> {
+    pub(in crate::daemon::engine) fn replace(&mut self, mut settings: Settings) -> Rc<Settings> {
+        settings.rules.exemptions.clone_from(&self.current.rules.exemptions);
         Rc::new(std::mem::replace(&mut self.current, settings))
     }
 

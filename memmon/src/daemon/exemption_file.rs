@@ -1,0 +1,195 @@
+//! The file with the exemptions. It is replaced as a whole, by a thread of its own, because a disk may be slow or full.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{self, SyncSender, TrySendError},
+    },
+    thread,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::files;
+use crate::model::{Exempt, Exemption};
+
+/// Directory for what memmon keeps (systemd's `StateDirectory=memmon`).
+pub(super) const STATE_DIR: &str = "/var/lib/memmon";
+
+/// The file's name in there.
+const FILE: &str = "exemptions.json";
+
+/// The longest file: many times that of the most exemptions.
+const LONGEST: usize = 1 << 20;
+
+/// Writes that may wait for the disk.
+const QUEUE: usize = 8;
+
+/// What the file has.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Stored {
+    /// Of the boot in which it was written: the processes of another one are gone.
+    boot: String,
+    /// The number of the next exemption.
+    pub(super) next: u32,
+    /// The exemptions.
+    pub(super) exemptions: Vec<Exemption>,
+}
+
+impl Stored {
+    pub(super) fn new(next: u32, exemptions: Vec<Exemption>) -> Self {
+        Self { boot: String::new(), next, exemptions }
+    }
+
+    /// Nothing, as before the first exemption.
+    pub(super) fn nothing() -> Self {
+        Self::new(1, vec![])
+    }
+
+    /// What the file in `folder` has; nothing if there is none. `boot` is the id of the current boot.
+    ///
+    /// # Errors
+    /// The file exists and cannot be used.
+    pub(super) fn read(folder: &Path, boot: &str) -> Result<Self, String> {
+        let path = folder.join(FILE);
+        match fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::nothing()),
+            _ => {}
+        }
+        let named = |error: String| format!("{}: {error}", path.display());
+        let trusted = files::roots_alone(&path)?;
+        let (bytes, _) = files::read(&trusted, LONGEST).map_err(|error| named(error.to_string()))?;
+        let stored = serde_json::from_slice(&bytes).map_err(|error| named(error.to_string()))?;
+        Ok(Self::of(stored, boot))
+    }
+
+    /// A pid and a start time are those of one process during one boot only.
+    fn of(mut stored: Self, boot: &str) -> Self {
+        if boot.is_empty() || stored.boot != boot {
+            stored.exemptions.retain(|exemption| !matches!(exemption.of, Exempt::Process(_)));
+        }
+        stored
+    }
+
+    fn write(&self, folder: &Path) -> Result<(), String> {
+        let created = DirBuilder::new().mode(0o700).create(folder);
+        match created {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(format!("{}: {error}", folder.display()));
+            }
+            _ => {}
+        }
+        let folder = files::roots_alone_folder(folder)?;
+        let path = folder.join(FILE);
+        let draft = folder.join(".exemptions.json.new");
+        let written = || {
+            match fs::remove_file(&draft) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+            file.write_all(&serde_json::to_vec(self)?)?;
+            file.sync_all()?;
+            fs::rename(&draft, &path)?;
+            File::open(&folder)?.sync_all()
+        };
+        written().map_err(|error: io::Error| {
+            // It may not have come to be.
+            let _ = fs::remove_file(&draft);
+            format!("{}: {error}", path.display())
+        })
+    }
+}
+
+type Then = Box<dyn FnOnce(Option<String>) + Send>;
+
+/// Writes the file. The thread is there from the first time on.
+pub(super) struct Writer {
+    folder: PathBuf,
+    boot: String,
+    queue: Mutex<Option<SyncSender<(Stored, Then)>>>,
+    failure: Arc<Mutex<Option<String>>>,
+}
+
+impl Writer {
+    pub(super) fn new(folder: &Path, boot: String) -> Self {
+        Self { folder: folder.to_owned(), boot, queue: Mutex::new(None), failure: Arc::default() }
+    }
+
+    /// Why the last write failed, if it did.
+    pub(super) fn failure(&self) -> Option<String> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Has `stored` written, without waiting for it, and `then` called with the reason if that failed.
+    pub(super) fn write(&self, stored: Stored, then: Then) {
+        let stored = Stored { boot: self.boot.clone(), ..stored };
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let sender = match queue.take().map_or_else(|| self.start(), Ok) {
+            Ok(sender) => queue.insert(sender),
+            Err(error) => return then(Some(format!("no thread to write it: {error}"))),
+        };
+        match sender.try_send((stored, then)) {
+            Ok(()) => {}
+            Err(TrySendError::Full((_, then)) | TrySendError::Disconnected((_, then))) => {
+                then(Some("the disk does not take it".to_owned()));
+            }
+        }
+    }
+
+    fn start(&self) -> io::Result<SyncSender<(Stored, Then)>> {
+        let (sender, jobs) = mpsc::sync_channel::<(Stored, Then)>(QUEUE);
+        let (folder, failure) = (self.folder.clone(), Arc::clone(&self.failure));
+        let work = move || {
+            for (stored, then) in jobs {
+                let error = stored.write(&folder).err();
+                failure.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&error);
+                then(error);
+            }
+        };
+        thread::Builder::new().name("exemptions".to_owned()).stack_size(128 << 10).spawn(work)?;
+        Ok(sender)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Phrase, Pid, ProcessId, StartTime, Uid, UnixTime};
+
+    fn exemption(id: u32, of: Exempt) -> Exemption {
+        let why = Phrase::try_from("a batch".to_owned()).unwrap();
+        Exemption { id, of, until: UnixTime(9), by: Uid(7), why }
+    }
+
+    /// A temporary folder is below one that everybody may write to, so that nothing in it is root's alone.
+    #[test]
+    fn a_file_that_others_may_write_is_neither_written_nor_read() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(Stored::read(folder.path(), "b").unwrap().exemptions.is_empty());
+        let refused = Stored::nothing().write(folder.path()).unwrap_err();
+        assert!(refused.contains("folder"), "{refused}");
+        assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+        fs::write(folder.path().join(FILE), "{}").unwrap();
+        assert!(Stored::read(folder.path(), "b").is_err());
+    }
+
+    #[test]
+    fn processes_of_another_boot_are_not_exempt() {
+        let id = ProcessId { pid: Pid(7), start: StartTime(8) };
+        let stored = Stored {
+            boot: "one".to_owned(),
+            next: 3,
+            exemptions: vec![exemption(1, Exempt::Process(id)), exemption(2, Exempt::User(Uid(7)))],
+        };
+        let text = serde_json::to_vec(&stored).unwrap();
+        let back = |boot: &str| Stored::of(serde_json::from_slice(&text).unwrap(), boot);
+        assert_eq!(back("one").exemptions, stored.exemptions);
+        assert_eq!(back("two").exemptions, [exemption(2, Exempt::User(Uid(7)))]);
+        assert_eq!(back("two").next, 3);
+    }
+}

@@ -1,0 +1,168 @@
+//! Carries out `memmon exempt`: numbers exemptions, has the engine begin and end them, and has them stored so that a restart
+//! keeps them.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+
+use crate::daemon::announcer::Announcer;
+use crate::daemon::clock::Now;
+use crate::daemon::conditions::Degradation;
+use crate::daemon::engine::Engine;
+use crate::daemon::engine::state::reports::Observer as _;
+use crate::daemon::exemption_file::{Stored, Writer};
+use crate::model::{Exempt, Exemption, ExemptionEnd, Phrase, Uid, UnixTime};
+use crate::report::Event;
+use crate::status::{Body, Done, Order, Refusal, Target, Text, answer as reply};
+
+/// The longest time of an exemption: whoever needs more than a week changes the configuration.
+const LONGEST: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// Maximum number at once: every process over a limit is compared with each.
+const MOST: usize = 64;
+
+/// The exemptions' numbers and their file. The engine has the exemptions themselves.
+pub(super) struct Exemptions {
+    /// The number of the next one.
+    next: u32,
+    /// None if this memmon stores nothing.
+    writer: Option<Writer>,
+}
+
+impl Exemptions {
+    /// No exemptions yet, and no file.
+    pub(super) const fn none() -> Self {
+        Self { next: 1, writer: None }
+    }
+
+    /// Continues the exemptions that are `stored`, of which none has ended at `time`; they change in the file of `writer`.
+    pub(super) fn new(
+        stored: Stored,
+        writer: Option<Writer>,
+        engine: &mut Engine<'_>,
+        time: UnixTime,
+    ) -> Self {
+        let mut left = stored.exemptions;
+        left.retain(|exemption| exemption.until > time);
+        engine.continue_exemptions(left);
+        Self { next: stored.next, writer }
+    }
+
+    /// The time until the next one ends.
+    pub(super) fn next_end(engine: &Engine<'_>) -> Option<Duration> {
+        let end = engine.exemptions().iter().map(|exemption| exemption.until).min()?;
+        // A second has begun when it is shown.
+        Some(Duration::from_secs(end.0.saturating_sub(time().0)))
+    }
+
+    /// Ends those whose time is over, and those whose process is gone.
+    pub(super) fn review(&self, engine: &mut Engine<'_>, announcer: &Announcer<'_>, now: Now) {
+        let expired = engine.end_expired(time(), now);
+        if engine.end_orphaned(now) || expired {
+            self.store(engine, announcer, |_| {});
+        }
+    }
+
+    /// Carries out an order of the user `by`, who may give it.
+    pub(super) fn carry_out(
+        &mut self,
+        engine: &mut Engine<'_>,
+        announcer: &Announcer<'_>,
+        (order, by): (Order, Uid),
+        now: Now,
+        answer: oneshot::Sender<String>,
+    ) {
+        let (exemption, body): (_, fn(Done) -> Body) = match order {
+            Order::Exempt { of, seconds, why } => match self.exempt(engine, of, seconds, why, by) {
+                Ok(exemption) => {
+                    engine.exempt(exemption.clone(), now);
+                    (exemption, Body::Exempted)
+                }
+                Err(message) => return refuse(answer, "refused", &message),
+            },
+            Order::EndExemption { id } => {
+                let ends = |one: &Exemption| (one.id == id).then_some(ExemptionEnd::EndedBy(by));
+                match engine.end_exemptions(ends, now).pop() {
+                    Some(exemption) => (exemption, Body::ExemptionEnded),
+                    None => return refuse(answer, "refused", &format!("there is no exemption {id}")),
+                }
+            }
+        };
+        self.store(engine, announcer, move |not_stored| {
+            let not_stored = not_stored.map(|error| Text::harmless(&error));
+            // The client may have left.
+            let _ = answer.send(reply(&body(Done { exemption, not_stored })));
+        });
+    }
+
+    /// The exemption that is asked for, or why there is none.
+    fn exempt(
+        &mut self,
+        engine: &Engine<'_>,
+        of: Target,
+        seconds: u64,
+        why: Phrase,
+        by: Uid,
+    ) -> Result<Exemption, String> {
+        if seconds == 0 || seconds > LONGEST.as_secs() {
+            return Err("an exemption lasts from one second to 7 days".to_owned());
+        }
+        if engine.exemptions().len() >= MOST {
+            return Err(format!("there are {MOST} exemptions already: end one of them first"));
+        }
+        let of = match of {
+            Target::Pid(pid) => Exempt::Process(
+                engine.identify(pid).map_err(|error| format!("pid {pid} cannot be exempt: {error}"))?,
+            ),
+            Target::User(uid) => Exempt::User(uid),
+            Target::Unit(unit) => {
+                let is_unit = [".service", ".scope"].iter().any(|end| unit.as_str().ends_with(end));
+                let is_one = is_unit && !unit.as_str().starts_with('/');
+                if !is_one {
+                    return Err(format!("{unit} is no unit: expected the name of a .service or .scope"));
+                }
+                Exempt::Unit(unit)
+            }
+            Target::Job(job) => Exempt::Job(job),
+        };
+        let id = self.next;
+        self.next = id.checked_add(1).ok_or("there are no more numbers")?;
+        Ok(Exemption { id, of, until: UnixTime(time().0 + seconds), by, why })
+    }
+
+    /// Has the current exemptions stored, and `then` called with the reason if that failed.
+    fn store(
+        &self,
+        engine: &Engine<'_>,
+        announcer: &Announcer<'_>,
+        then: impl FnOnce(Option<String>) + Send + 'static,
+    ) {
+        let Some(writer) = &self.writer else {
+            return then(Some("this memmon stores nothing".to_owned()));
+        };
+        match writer.failure() {
+            Some(error) => announcer.degraded(Degradation::NoExemptionFile, || {
+                format!("exemptions would not survive a restart of memmon: {error}")
+            }),
+            None => announcer.works(Degradation::NoExemptionFile),
+        }
+        let stored = Stored::new(self.next, engine.exemptions().to_vec());
+        writer.write(stored, Box::new(then));
+    }
+}
+
+fn refuse(answer: oneshot::Sender<String>, code: &str, message: &str) {
+    let _ = answer.send(reply(&Body::Error(Refusal::new(code, message))));
+}
+
+/// The time now.
+pub(super) fn time() -> UnixTime {
+    Timestamp::now().into()
+}
+
+/// Reports a file of exemptions that cannot be used.
+pub(super) fn report_unreadable(announcer: &Announcer<'_>, error: &str) {
+    let what = format!("the exemptions of before the start are not in force: {error}");
+    announcer.event(Event::Degraded { what });
+}
