@@ -237,8 +237,16 @@ fn addresses_are_those_that_the_sender_of_mail_takes() {
     for address in ["a b@c", "a@b, c@d", "a@b.", "a@-b", "Bob b@c", "a@b\u{e9}.\u{2028}"] {
         for text in [format!("mail_to = ['x@y', '{address}']"), format!("mail_from = '{address}'")] {
             let message = error(&format!("[notify]\n{text}"));
-            assert!(message.contains("expected an address, \"admin@example.com\" ("), "{message}");
+            assert!(message.contains("expected an address, \"admin@example.com\""), "{message}");
         }
+    }
+    // The name of a process's owner is part of a recipient's address only, in any place where a name fits.
+    for address in ["%u@example.com", "me+%u@example.com", "%u <%u@%u.example.com>"] {
+        assert!(parse(&format!("notify.mail_to = ['{address}']"), Path::new("c"), &FakeUsers(&[])).is_ok());
+    }
+    for address in ["%u", "%u@%u@example.com"] {
+        let message = error(&format!("notify.mail_to = ['{address}']"));
+        assert!(message.contains("\"admin@example.com\" or \"%u@example.com\" ("), "{message}");
     }
 }
 

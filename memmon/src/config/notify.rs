@@ -15,7 +15,7 @@ use super::{
     values::{Reader, uid},
     warning::Concern,
 };
-use crate::model::{Hook, Mail, Uid, seconds::as_seconds};
+use crate::model::{Hook, Mail, OWNER, Uid, seconds::as_seconds};
 
 /// `[notify]`: nobody by default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -131,10 +131,15 @@ impl Reader<'_, '_> {
     /// An address as the sender of mail parses it: one that it does not take would keep mail from everybody.
     fn address(&mut self, key: &str, typed: &Spanned<String>) -> Option<String> {
         let text = typed.get_ref();
-        match mailbox(text) {
+        // The owner of a process is a recipient, and no sender.
+        let (example, with_name) = match key {
+            "mail_to" => (" or \"%u@example.com\"", text.replace(OWNER, "name")),
+            _ => ("", text.clone()),
+        };
+        match mailbox(&with_name) {
             Ok(()) => return Some(text.clone()),
             Err(why) => {
-                let help = format!("expected an address, \"admin@example.com\"{why}");
+                let help = format!("expected an address, \"admin@example.com\"{example}{why}");
                 self.refuse(key, &typed.span(), help);
             }
         }

@@ -30,7 +30,7 @@ pub use group::{GroupKey, Per, SumFigures};
 pub use listen::Listen;
 pub use machine::{Elsewhere, MachineMemory, Pressure};
 pub use measure::Measure;
-pub use notify::{Hook, Mail};
+pub use notify::{Hook, Mail, OWNER};
 pub use origin::Origin;
 pub use process::{
     Fact, Gid, Holdings, Inherited, KeptObject, KeptWhy, Launch, MatchFacts, Names, NamespaceInit, Parts,

@@ -9,7 +9,7 @@ use super::{Uid, seconds::as_seconds};
 /// Mail through a relay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Mail {
-    /// The recipients; never empty.
+    /// The recipients; never empty. In the address of a process's owner, `%u` stands for the name of that user.
     pub to: Vec<String>,
     /// The sender; if none, memmon at this host.
     pub from: Option<String>,
@@ -21,6 +21,19 @@ pub struct Mail {
     pub starttls: bool,
     /// A file with the user's name on its first line and the password on its second; only its owner may read it.
     pub auth_file: Option<PathBuf>,
+}
+
+/// Stands for the name of a process's owner in an address.
+pub const OWNER: &str = "%u";
+
+impl Mail {
+    /// The same mail for those recipients who get everything, and for the owners of processes; none if there are none.
+    pub fn split(self) -> (Option<Self>, Option<Self>) {
+        let (owners, everybody): (Vec<_>, Vec<_>) =
+            self.to.iter().cloned().partition(|to| to.contains(OWNER));
+        let with = |to: Vec<String>| (!to.is_empty()).then(|| Self { to, ..self.clone() });
+        (with(everybody), with(owners))
+    }
 }
 
 /// A command that memmon runs.

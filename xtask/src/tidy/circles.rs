@@ -11,8 +11,6 @@ pub(super) const EXCEPTIONS: &[(&str, &str)] = &[
     ("memmon/src/observe/bpf/load.rs", "memmon/src/observe/bpf.rs"),
     ("memmon/src/report/metrics/export.rs", "memmon/src/report/reporter.rs"),
     ("memmon/src/report/metrics/mod.rs", "memmon/src/report/metrics/export.rs"),
-    ("memmon/src/report/notify/mod.rs", "memmon/src/report/notify/hook.rs"),
-    ("memmon/src/report/notify/mod.rs", "memmon/src/report/notify/mail.rs"),
     ("memmon/src/report/notify/mod.rs", "memmon/src/report/outputs.rs"),
     ("memmon/src/report/notify/mod.rs", "memmon/src/report/reporter.rs"),
 ];

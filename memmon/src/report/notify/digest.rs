@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 const GATHER: Duration = Duration::from_secs(1);
 /// Notices that are kept word for word; more are counted.
 const MOST_LINES: usize = 100;
+/// The same for each of many users, of whose notices only the text is kept.
+const MOST_LINES_OF_OWNER: usize = 20;
 /// After an attempt that failed: the first pause, doubled each time up to the last.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(1800));
 
@@ -22,6 +24,7 @@ pub(super) struct Notice {
 #[derive(Debug)]
 pub(super) struct Digest {
     interval: Duration,
+    has_text_only: bool,
     notices: Vec<Notice>,
     more: u64,
     since: Option<Instant>,
@@ -32,11 +35,28 @@ pub(super) struct Digest {
 impl Digest {
     /// Nothing waits; messages are at least `interval` apart.
     pub(super) const fn new(interval: Duration) -> Self {
-        Self { interval, notices: Vec::new(), more: 0, since: None, sent: None, failed: None }
+        Self {
+            interval,
+            has_text_only: false,
+            notices: Vec::new(),
+            more: 0,
+            since: None,
+            sent: None,
+            failed: None,
+        }
     }
 
-    pub(super) fn add(&mut self, notice: Notice, now: Instant) {
-        if self.notices.len() < MOST_LINES {
+    /// The same, for one of many users: it keeps less.
+    pub(super) fn of_lines(interval: Duration) -> Self {
+        Self { has_text_only: true, ..Self::new(interval) }
+    }
+
+    pub(super) fn add(&mut self, mut notice: Notice, now: Instant) {
+        let most = if self.has_text_only { MOST_LINES_OF_OWNER } else { MOST_LINES };
+        if self.has_text_only {
+            notice = Notice { line: notice.line, fields: Vec::new(), object: String::new() };
+        }
+        if self.notices.len() < most {
             self.notices.push(notice);
         } else {
             self.more += 1;
@@ -68,7 +88,13 @@ impl Digest {
 
     /// All that waited was sent.
     pub(super) fn was_sent(&mut self, now: Instant) {
-        *self = Self { sent: Some(now), ..Self::new(self.interval) };
+        let has_text_only = self.has_text_only;
+        *self = Self { sent: Some(now), has_text_only, ..Self::new(self.interval) };
+    }
+
+    /// Whether nothing waits, and the next message need not wait either.
+    pub(super) fn is_idle(&self, now: Instant) -> bool {
+        self.count() == 0 && self.sent.is_none_or(|sent| sent + self.interval <= now)
     }
 
     /// What waits is to be sent in another way, which is tried at once; messages are at least `interval` apart.

@@ -24,7 +24,7 @@ use nix::{
     unistd::{self, Pid, User},
 };
 
-use super::{Channel, Message, Said};
+use super::message::{Channel, Message, Said};
 use crate::{
     files,
     model::{Escaped, Hook},
@@ -210,6 +210,7 @@ mod tests {
             subject: "one".to_owned(),
             body,
             count: 1,
+            owner: None,
             fields: &fields,
             events: "{\"pid\":12345}\n".repeat(10_000),
         };
@@ -291,6 +292,7 @@ mod tests {
             subject: String::new(),
             body: String::new(),
             count: 1,
+            owner: None,
             fields: &[],
             events: String::new(),
         };
@@ -306,6 +308,7 @@ mod tests {
             subject: String::new(),
             body: String::new(),
             count: 1,
+            owner: None,
             fields: &[],
             events: String::new(),
         };

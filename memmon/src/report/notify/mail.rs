@@ -15,7 +15,7 @@ use lettre::{
     },
 };
 
-use super::{Channel, Message, Said};
+use super::message::{Channel, Message, Said};
 use crate::{
     files,
     model::{Escaped, Mail},
@@ -38,7 +38,7 @@ impl Post {
 
     fn letter(&self, message: &Message<'_>) -> Result<Letter, String> {
         let address = |text: &str| text.parse::<Mailbox>().map_err(|error| format!("{text}: {error}"));
-        let from = self.mail.from.clone().unwrap_or_else(|| sender(&super::host()));
+        let from = self.mail.from.clone().unwrap_or_else(|| sender(&super::message::host()));
         // Not every relay adds an id, and some people's servers refuse what has none.
         let mut letter = Letter::builder().from(address(&from)?).subject(&message.subject).message_id(None);
         for to in &self.mail.to {
@@ -99,30 +99,64 @@ impl Channel for Post {
     }
 
     fn deliver(&mut self, message: &Message<'_>) -> Result<Option<Said>, String> {
+        let sent = self.send(message)?;
+        // Not tried again if one recipient got it, because that one would get it twice.
+        if sent.reached > 0 || sent.missed.is_empty() { Ok(sent.report()) } else { Err(sent.missed) }
+    }
+}
+
+/// What became of a letter.
+pub(super) struct Sent {
+    /// The number of recipients that it reached.
+    reached: usize,
+    /// The others, each with the relay's answer.
+    missed: String,
+    /// Whether the relay does not know any of those.
+    pub(super) are_unknown: bool,
+}
+
+impl Sent {
+    /// The recipients that it did not reach, for the log.
+    pub(super) fn report(&self) -> Option<Said> {
+        let text = format!("a notification did not reach {}", Escaped(self.missed.as_bytes()));
+        (!self.missed.is_empty()).then_some((Level::Warning, text))
+    }
+
+    /// The outcome for a channel that does not try again if nobody can be reached.
+    pub(super) fn final_if_unknown(self) -> Result<Option<Said>, String> {
+        let is_final = self.reached > 0 || self.missed.is_empty() || self.are_unknown;
+        if is_final { Ok(self.report()) } else { Err(self.missed) }
+    }
+}
+
+/// The relay's answers to an address that has no mailbox (RFC 5321), which another attempt does not change.
+const UNKNOWN: [&str; 4] = ["501", "550", "551", "553"];
+
+impl Post {
+    /// Sends `message` to each recipient.
+    ///
+    /// # Errors
+    /// The relay does not answer.
+    pub(super) fn send(&self, message: &Message<'_>) -> Result<Sent, String> {
         let letter = self.letter(message)?;
         let transport = self.transport()?;
         let (text, to) = (letter.formatted(), letter.envelope().to());
-        let mut missed = Vec::new();
+        let (mut missed, mut are_unknown) = (Vec::new(), true);
         for (before, one) in to.iter().enumerate() {
             let envelope = Envelope::new(letter.envelope().from().cloned(), vec![one.clone()]);
             match transport.send_raw(&envelope.map_err(|error| error.to_string())?, &text) {
                 Ok(_) => {}
                 // A relay that does not answer is no matter of a single recipient.
                 Err(error) if before == 0 && error.status().is_none() => return Err(whole(&error)),
-                Err(error) => missed.push(format!("{one}: {}", whole(&error))),
+                Err(error) => {
+                    let is_unknown =
+                        |code: lettre::transport::smtp::response::Code| UNKNOWN.contains(&&*code.to_string());
+                    are_unknown &= error.status().is_some_and(is_unknown);
+                    missed.push(format!("{one}: {}", whole(&error)));
+                }
             }
         }
-        let count = missed.len();
-        let missed = missed.join("; ");
-        match count {
-            0 => Ok(None),
-            // Not tried again, because the recipients that got it would get it twice.
-            _ if count < to.len() => {
-                let text = format!("a notification did not reach {}", Escaped(missed.as_bytes()));
-                Ok(Some((Level::Warning, text)))
-            }
-            _ => Err(missed),
-        }
+        Ok(Sent { reached: to.len() - missed.len(), missed: missed.join("; "), are_unknown })
     }
 }
 

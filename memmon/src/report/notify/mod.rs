@@ -1,7 +1,7 @@
 //! Tells people who do not read logs: by mail, and by a command of the administrator's.
 //!
 //! ```text
-//! tell(Event) ──what matters──▶ bounded queue ──▶ a thread per channel: digest ──▶ mail | hook
+//! tell(Event) ──what matters──▶ bounded queue ──▶ a thread per channel: digest ──▶ mail | mail to owners | hook
 //! ```
 //!
 //! A relay that is dead or a command that hangs holds up its own thread and nothing else. What could not be sent waits
@@ -11,10 +11,13 @@ mod digest;
 mod hook;
 #[cfg(feature = "mail")]
 mod mail;
+mod message;
+#[cfg(feature = "mail")]
+mod owners;
 mod terminal;
 
 use std::{
-    fmt::Write as _,
+    collections::BTreeMap,
     io,
     sync::{
         Arc, Mutex, PoisonError,
@@ -25,27 +28,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::{Timestamp, Zoned};
+use jiff::Timestamp;
 
 use self::{
-    digest::{Digest, Notice},
+    digest::Digest,
+    message::{Audience, Channel, message, notice},
     terminal::Terminals,
 };
-use super::{
-    EventSender,
-    event::{Event, Level},
-    json,
-    outputs::Machine,
-    system_log::each_field,
-    text,
-};
-use crate::model::{Escaped, Hook, Mail, Uid};
+use super::{EventSender, event::Event, outputs::Machine};
+use crate::model::{Escaped, Hook, Mail};
 
 /// What may pass at memmon's end until what waits is sent: a relay or a command that works takes less.
 pub(super) const LAST_CHANCE: Duration = Duration::from_secs(3);
 
 /// Events that may wait for a channel whose thread is busy.
 const QUEUE: usize = 1024;
+
+/// Audiences for which events may wait at the same time, or which got a message within the interval.
+const MOST_AUDIENCES: usize = 256;
 
 /// Whether the file `path` has a name and a password for a relay, or why not.
 #[cfg(feature = "mail")]
@@ -91,28 +91,6 @@ type Told = (Timestamp, Box<Event>);
 /// What another configuration has instead: where what waits is to go, and how often at most.
 type Successor = (Box<dyn Channel>, Duration);
 
-/// One message, however it is sent.
-struct Message<'a> {
-    subject: String,
-    body: String,
-    count: u64,
-    /// The event's, where it is one.
-    fields: &'a [(String, String)],
-    /// The events as `log.format = "json"` has them, one a line.
-    events: String,
-}
-
-/// What there is to be logged of a message that was sent, escaped, and how urgently.
-type Said = (Level, String);
-
-/// A way to people.
-trait Channel: Send + 'static {
-    fn name(&self) -> &'static str;
-
-    /// Sends `message`, to one of the channel's people at least. May take its time.
-    fn deliver(&mut self, message: &Message<'_>) -> Result<Option<Said>, String>;
-}
-
 impl Notifiers {
     /// Has a thread for each channel that `outputs` ask for. What waits on one that is there goes where they say.
     pub(super) fn follow(
@@ -127,7 +105,11 @@ impl Notifiers {
         }
         #[cfg(feature = "mail")]
         if let Some(mail) = outputs.mail.clone() {
-            channels.push(Box::new(mail::Post::new(mail)));
+            let (everybody, owners) = mail.split();
+            channels.extend(everybody.map(|mail| Box::new(mail::Post::new(mail)) as Box<dyn Channel>));
+            channels.extend(
+                owners.map(|mail| Box::new(owners::Owners::new(mail, machine.user_name)) as Box<dyn Channel>),
+            );
         }
         #[cfg(not(feature = "mail"))]
         if outputs.mail.is_some() {
@@ -169,7 +151,8 @@ impl Notifiers {
         }
         let mut run = Run {
             channel,
-            digest: Digest::new(interval),
+            interval,
+            digests: BTreeMap::new(),
             successor: Arc::clone(&successor),
             waiting: Arc::clone(&waiting),
             machine: machine.clone(),
@@ -226,7 +209,8 @@ impl Notifiers {
 /// What a channel's thread works with.
 struct Run {
     channel: Box<dyn Channel>,
-    digest: Digest,
+    interval: Duration,
+    digests: BTreeMap<Audience, Digest>,
     successor: Arc<Mutex<Option<Successor>>>,
     waiting: Arc<AtomicU64>,
     machine: Machine,
@@ -234,121 +218,95 @@ struct Run {
 }
 
 impl Run {
-    /// Until nobody is left to tell anything.
+    /// Serves the channel until the last sender of notices is gone.
     fn serve(&mut self, notices: &Receiver<Option<Told>>) {
         loop {
-            let received = match self.digest.due() {
+            let received = match self.digests.values().filter_map(Digest::due).min() {
                 None => notices.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(due) => notices.recv_timeout(due.saturating_duration_since(Instant::now())),
             };
             let successor = self.successor.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some((channel, interval)) = successor {
                 self.channel = channel;
-                self.digest.follow(interval);
+                self.interval = interval;
+                self.digests.values_mut().for_each(|digest| digest.follow(interval));
             }
             match received {
-                Ok(Some((at, event))) => {
-                    let now = Instant::now();
-                    let users = self.teller.users();
-                    let notice =
-                        notice(&at.to_zoned((self.machine.zone)()), &event, |uid| users.get(uid, now));
-                    self.digest.add(notice, now);
-                }
+                Ok(Some(told)) => self.add(&told, Instant::now()),
                 Ok(None) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    if self.digest.count() > 0 {
-                        self.send("that was the last attempt");
-                        let lost = self.digest.count();
+                    self.send(|digest| digest.count() > 0, "that was the last attempt");
+                    let lost = self.digests.values().map(Digest::count).sum();
+                    if lost > 0 {
                         self.teller.metrics().notified(self.channel.name(), "lost", lost);
                     }
                     return;
                 }
             }
-            if self.digest.due().is_some_and(|due| due <= Instant::now()) {
-                self.send("it is tried again");
-            }
+            let now = Instant::now();
+            self.send(|digest| digest.due().is_some_and(|due| due <= now), "it is tried again");
         }
     }
 
-    /// Sends what waits, if it can; where not, `then` says what comes of it.
-    fn send(&mut self, then: &str) {
-        let Self { channel, digest, waiting, teller, .. } = self;
+    /// Adds an event to what waits for its audience.
+    fn add(&mut self, (at, event): &Told, now: Instant) {
+        let Some(audience) = self.channel.audience(event) else {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            return;
+        };
+        let is_known = self.digests.contains_key(&audience);
+        if !is_known {
+            self.digests.retain(|_, digest| !digest.is_idle(now));
+        }
+        if !is_known && self.digests.len() >= MOST_AUDIENCES {
+            self.teller.metrics().notified(self.channel.name(), "lost", 1);
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        let users = self.teller.users();
+        let notice = notice(&at.to_zoned((self.machine.zone)()), event, |uid| users.get(uid, now));
+        let interval = self.interval;
+        let digest = self.digests.entry(audience).or_insert_with(|| match audience {
+            Audience::Everybody => Digest::new(interval),
+            Audience::Owner(_) => Digest::of_lines(interval),
+        });
+        digest.add(notice, now);
+    }
+
+    /// Sends what waits in the digests that are `wanted`, if it can; if not, `then` says what comes of it. What fails for
+    /// one audience is not tried for the others now: each attempt with a relay that hangs takes its time.
+    fn send(&mut self, wanted: impl Fn(&Digest) -> bool, then: &str) {
+        let Self { channel, digests, waiting, teller, .. } = self;
         let name = channel.name();
-        let outcome = channel.deliver(&message(digest));
-        let now = Instant::now();
-        match outcome {
-            Ok(said) => {
-                teller.metrics().notified(name, "sent", digest.count());
-                waiting.fetch_sub(digest.count(), Ordering::Relaxed);
-                digest.was_sent(now);
-                if let Some((severity, text)) = said {
-                    teller.tell(Event::Diagnostic { severity, origin: name.to_owned(), text });
+        let mut has_failed = false;
+        for (audience, digest) in digests.iter_mut().filter(|(_, digest)| wanted(digest)) {
+            if has_failed {
+                digest.has_failed(Instant::now());
+                continue;
+            }
+            let outcome = channel.deliver(&message(*audience, digest));
+            let now = Instant::now();
+            match outcome {
+                Ok(said) => {
+                    teller.metrics().notified(name, "sent", digest.count());
+                    waiting.fetch_sub(digest.count(), Ordering::Relaxed);
+                    digest.was_sent(now);
+                    if let Some((severity, text)) = said {
+                        teller.tell(Event::Diagnostic { severity, origin: name.to_owned(), text });
+                    }
+                }
+                Err(error) => {
+                    has_failed = true;
+                    teller.metrics().notified(name, "failed", 1);
+                    digest.has_failed(now);
+                    let error = Escaped(error.as_bytes()).to_string();
+                    teller.tell(Event::Degraded {
+                        what: format!("notification by {name} failed, {then}: {error}"),
+                    });
                 }
             }
-            Err(error) => {
-                teller.metrics().notified(name, "failed", 1);
-                digest.has_failed(now);
-                let error = Escaped(error.as_bytes()).to_string();
-                teller.tell(Event::Degraded {
-                    what: format!("notification by {name} failed, {then}: {error}"),
-                });
-            }
         }
     }
-}
-
-fn notice(at: &Zoned, event: &Event, mut user: impl FnMut(Uid) -> String) -> Notice {
-    let name = event.subject().map(|subject| subject.user(&mut user));
-    let line = text::line(at, event.level(), &text::paragraph(event, &mut user));
-    let object = json::line(at, event, name.as_deref(), &text::message(event, &mut user));
-    let mut fields: Vec<_> = name.map(|name| ("MEMMON_USER".to_owned(), name)).into_iter().collect();
-    each_field(event, &mut |name, value| fields.push((name.to_owned(), value.to_owned())));
-    Notice { line, fields, object }
-}
-
-fn message(digest: &Digest) -> Message<'_> {
-    let count = digest.count();
-    let host = host();
-    let (subject, fields) = match digest.notices() {
-        [only] if digest.more() == 0 => {
-            (format!("memmon on {host}: {}", brief(&only.line)), &only.fields[..])
-        }
-        _ => (format!("memmon on {host}: {count} events"), &[][..]),
-    };
-    let mut body = String::new();
-    // Writing to a String cannot fail.
-    for notice in digest.notices() {
-        let _ = writeln!(body, "{}", notice.line);
-    }
-    if digest.more() > 0 {
-        let _ = writeln!(body, "and {} more, which are in the log", digest.more());
-    }
-    let events = digest.notices().iter().flat_map(|notice| [&*notice.object, "\n"]).collect();
-    Message { subject, body, count, fields, events }
-}
-
-/// Characters of an event's text in a subject. A header may be longer (RFC 5322), and the sender of mail folds it; what shows
-/// subjects cuts them.
-const LONGEST_SUBJECT: usize = 120;
-
-/// What a subject has room for of a line: what it says, without time and level, up to the end of a word.
-fn brief(line: &str) -> String {
-    const MARK: &str = "...";
-    let said = line.splitn(3, " - ").nth(2).unwrap_or(line).lines().next().unwrap_or_default();
-    if said.chars().count() <= LONGEST_SUBJECT {
-        return said.to_owned();
-    }
-    let room = said.char_indices().nth(LONGEST_SUBJECT - MARK.len()).map_or(said.len(), |(end, _)| end);
-    // A word that ends where the room does is whole.
-    let end = if said[room..].starts_with(' ') { room } else { said[..room].rfind(' ').unwrap_or(room) };
-    format!("{}{MARK}", said[..end].trim_end_matches([' ', ',', ';', ':', '.']))
-}
-
-/// What this machine calls itself.
-fn host() -> String {
-    let name = nix::unistd::gethostname().unwrap_or_default();
-    let name = Escaped(name.to_string_lossy().as_bytes()).to_string();
-    if name.is_empty() { "localhost".to_owned() } else { name }
 }
 
 #[cfg(test)]

@@ -2,8 +2,15 @@
 
 use std::sync::Arc;
 
-use super::*;
-use crate::report::{Console, Outputs, Reporter, samples};
+use super::{
+    digest::Notice,
+    message::{LONGEST_SUBJECT, Message, Said, brief},
+    *,
+};
+use crate::{
+    model::Uid,
+    report::{Console, Outputs, Reporter, event::Level, samples},
+};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -146,7 +153,8 @@ fn a_channel_that_hangs_costs_nobody_any_time_and_what_it_misses_is_counted() {
 #[test]
 fn what_could_not_be_sent_is_told_counted_and_kept() {
     let (reporter, machine, _folder) = reporter();
-    let mut digest = Digest::new(Duration::ZERO);
+    let interval = Duration::ZERO;
+    let mut digest = Digest::new(interval);
     digest.add(
         Notice { line: "2025 - INFO - it happened".to_owned(), fields: vec![], object: String::new() },
         Instant::now(),
@@ -154,17 +162,100 @@ fn what_could_not_be_sent_is_told_counted_and_kept() {
     let kept = Arc::new(Mutex::new(Vec::new()));
     let channel = Box::new(Kept(Arc::clone(&kept), 2));
     let (successor, waiting) = (Arc::default(), Arc::new(AtomicU64::new(1)));
-    let mut run = Run { channel, digest, successor, waiting, machine, teller: reporter.teller() };
+    let digests = BTreeMap::from([(Audience::Everybody, digest)]);
+    let teller = reporter.teller();
+    let mut run = Run { channel, interval, digests, successor, waiting, machine, teller };
+    let count = |run: &Run| run.digests[&Audience::Everybody].count();
     for _ in 0..3 {
-        assert_eq!(run.digest.count(), 1);
-        run.send("again");
+        assert_eq!(count(&run), 1);
+        run.send(|_| true, "again");
     }
-    assert_eq!((run.digest.count(), run.waiting.load(Ordering::Relaxed)), (0, 0));
+    assert_eq!((count(&run), run.waiting.load(Ordering::Relaxed)), (0, 0));
     assert_eq!(kept.lock().unwrap().len(), 1);
     assert!(kept.lock().unwrap()[0].0.ends_with(": it happened"));
     let text = reporter.metrics().openmetrics();
     assert!(text.contains(r#"memmon_notifications_total{channel="kept",outcome="failed"} 2"#), "{text}");
     assert!(text.contains(r#"memmon_notifications_total{channel="kept",outcome="sent"} 1"#), "{text}");
+    assert!(reporter.finish(LIMIT));
+}
+
+/// A channel that sends each event to the owner of its process, and keeps what it sends.
+struct ToOwners(Arc<Mutex<Letters>>);
+type Letters = Vec<(Option<Uid>, String)>;
+
+impl Channel for ToOwners {
+    fn name(&self) -> &'static str {
+        "owners"
+    }
+
+    fn audience(&self, event: &Event) -> Option<Audience> {
+        event.subject().map(|subject| Audience::Owner(subject.uid))
+    }
+
+    fn deliver(&mut self, message: &Message<'_>) -> Result<Option<Said>, String> {
+        self.0.lock().unwrap().push((message.owner, message.body.clone()));
+        Ok(None)
+    }
+}
+
+fn about(uid: u32) -> Event {
+    let mut event = terminated();
+    let Event::Terminated { subject, .. } = &mut event else { panic!("{event:?}") };
+    (subject.uid, subject.id.pid) = (Uid(uid), crate::model::Pid(uid));
+    event
+}
+
+#[test]
+fn each_user_gets_one_message_an_interval_about_their_own_processes_alone() {
+    let (reporter, machine, _folder) = reporter();
+    let (kept, hour) = (Arc::new(Mutex::new(Vec::new())), Duration::from_secs(3600));
+    let mut run = Run {
+        channel: Box::new(ToOwners(Arc::clone(&kept))),
+        interval: hour,
+        digests: BTreeMap::new(),
+        successor: Arc::default(),
+        waiting: Arc::default(),
+        machine,
+        teller: reporter.teller(),
+    };
+    let mut now = Instant::now();
+    let mut pass = |run: &mut Run, events: &[Event], later: Duration| {
+        run.waiting.fetch_add(events.len() as u64, Ordering::Relaxed);
+        events.iter().for_each(|event| run.add(&(Timestamp::UNIX_EPOCH, Box::new(event.clone())), now));
+        now += later;
+        run.send(|digest| digest.due().is_some_and(|due| due <= now), "again");
+        (std::mem::take(&mut *kept.lock().unwrap()), run.waiting.load(Ordering::Relaxed))
+    };
+    let minute = Duration::from_secs(60);
+    let storm: Vec<_> =
+        (0..100).map(|turn| about(1000 + turn % 2)).chain([Event::Overflow { lost: 1 }]).collect();
+    let (sent, waiting) = pass(&mut run, &storm, minute);
+    assert_eq!(
+        (sent.iter().map(|(owner, _)| owner.unwrap().0).collect::<Vec<_>>(), waiting),
+        (vec![1000, 1001], 0)
+    );
+    for (owner, body) in &sent {
+        let own = format!("Terminated: PID={}, ", owner.unwrap());
+        assert_eq!(body.matches("Terminated: PID=").count(), body.matches(&own).count(), "{body}");
+        assert!(body.matches(&own).count() >= 10 && body.contains("which are in the log"), "{body}");
+    }
+    // Within the hour the first user waits, and a third one does not wait for that.
+    let (sent, waiting) = pass(&mut run, &[about(1000), about(1002)], minute);
+    assert_eq!(
+        (sent.iter().map(|(owner, _)| owner.unwrap().0).collect::<Vec<_>>(), waiting),
+        (vec![1002], 1)
+    );
+    let (sent, waiting) = pass(&mut run, &[], hour);
+    assert_eq!((sent.len(), waiting), (1, 0));
+
+    // Users without end do not use memory without end, and what is lost is counted.
+    let crowd: Vec<_> = (2000..4000).map(about).collect();
+    let (sent, waiting) = pass(&mut run, &crowd, minute);
+    assert!((200..=256).contains(&sent.len()) && waiting == 0, "{} {waiting}", sent.len());
+    let text = reporter.metrics().openmetrics();
+    let lost = 2000 - sent.len();
+    let line = format!(r#"memmon_notifications_total{{channel="owners",outcome="lost"}} {lost}"#);
+    assert!(text.contains(&line), "{text}");
     assert!(reporter.finish(LIMIT));
 }
 
@@ -218,7 +309,10 @@ mod smtp {
         process::{Child, Command, Stdio},
     };
 
-    use super::{super::mail::Post, *};
+    use super::{
+        super::{mail::Post, owners::Owners},
+        *,
+    };
 
     /// aiosmtpd.
     const SERVER: &str = include_str!("../../../tests/common/smtpd.py");
@@ -273,6 +367,7 @@ mod smtp {
             subject: "memmon on h: x\r\nBcc: evil@example.com".to_owned(),
             body,
             count: 1,
+            owner: None,
             fields: &[],
             events: String::new(),
         }
@@ -316,6 +411,32 @@ mod smtp {
         post.mail.to.truncate(2);
         let error = post.deliver(&message()).unwrap_err();
         assert!(error.contains("busy@example.com: ") && error.contains("; dead@example.com: "), "{error}");
+    }
+
+    #[test]
+    #[ignore = "needs MEMMON_SMTPD_PYTHON: `cargo xtask setup --for-tests`"]
+    fn an_owner_gets_a_letter_of_their_own_and_one_without_a_mailbox_is_not_tried_again() {
+        let mut server = Server::start(0, "plain", "open");
+        let mail = Mail {
+            to: vec!["%u@example.com".to_owned(), "Boss <boss+%u@example.com>".to_owned()],
+            ..server.post().mail
+        };
+        let mut owners =
+            Owners::new(mail.clone(), |uid| Some(["john", "dead", "busy"][uid.0 as usize].to_owned()));
+        let to =
+            |uid: u32| Message { owner: Some(Uid(uid)), subject: "memmon on h: x".to_owned(), ..message() };
+        assert_eq!(owners.deliver(&to(0)), Ok(None));
+        for address in ["john", "boss+john"] {
+            let line = server.line();
+            assert!(line.contains(&format!("['{address}@example.com']")), "{line}");
+            assert!(line.contains("This is about processes of the user john on "), "{line}");
+        }
+        let mut alone = Owners::new(Mail { to: vec!["%u@example.com".to_owned()], ..mail }, |uid| {
+            Some(["john", "dead", "busy"][uid.0 as usize].to_owned())
+        });
+        let Ok(Some((Level::Warning, said))) = alone.deliver(&to(1)) else { panic!("it is tried again") };
+        assert!(said.starts_with("a notification did not reach dead@example.com: "), "{said}");
+        assert!(alone.deliver(&to(2)).unwrap_err().contains("busy@example.com: "));
     }
 
     #[test]
