@@ -98,6 +98,8 @@ pub struct Reading {
     /// Memory that is not a file's: anonymous, shared and swapped-out memory. From a pass over /proc only the resident
     /// anonymous memory.
     pub held: Bytes,
+    /// The shared part of `held`; zero from a pass over /proc.
+    pub shmem: Bytes,
     /// Maximum by which `rss` may be too low (per-CPU and per-thread batches that are not folded in yet).
     pub error: Bytes,
 }

@@ -25,6 +25,7 @@ impl Scale {
             start: Some(StartTime::from_boottime_ns(process.start_boottime)),
             rss: self.bytes(process.rss_pages()),
             held: self.bytes(process.anon_pages + process.shmem_pages + process.swap_entries),
+            shmem: self.bytes(process.shmem_pages),
             error: self.error,
         }
     }
@@ -153,10 +154,10 @@ mod tests {
             peak_pages: 50_000,
             ..ProcessRss::default()
         };
-        let Reading { pid, start, rss, held, error } = SCALE.reading(Pid(7), &process);
+        let Reading { pid, start, rss, held, shmem, error } = SCALE.reading(Pid(7), &process);
         assert_eq!((pid, start), (Pid(7), Some(StartTime(1234))));
         assert_eq!((rss, held), (Bytes(321 * 4096), Bytes(4320 * 4096)));
-        assert_eq!(error, Bytes(77));
+        assert_eq!((shmem, error), (Bytes(300 * 4096), Bytes(77)));
     }
 
     #[test]

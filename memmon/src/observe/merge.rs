@@ -34,7 +34,7 @@ pub fn merge(map: &[Reading], proc: &[Reading]) -> Merged {
         };
         let apart = differ(ours.rss, theirs.rss, ours.error + theirs.error);
         merged.readings.push(if apart {
-            Reading { start: ours.start, held: ours.held, ..*theirs }
+            Reading { start: ours.start, held: ours.held, shmem: ours.shmem, ..*theirs }
         } else {
             *ours
         });
@@ -87,12 +87,12 @@ mod tests {
 
     fn of_map(pid: u32, rss: u64) -> Reading {
         let (start, rss) = (Some(StartTime(u64::from(pid))), Bytes(rss));
-        Reading { pid: Pid(pid), start, rss, held: rss, error: Bytes(10) }
+        Reading { pid: Pid(pid), start, rss, held: rss, shmem: Bytes::ZERO, error: Bytes(10) }
     }
 
     fn of_proc(pid: u32, rss: u64) -> Reading {
         let rss = Bytes(rss);
-        Reading { pid: Pid(pid), start: None, rss, held: rss, error: Bytes::ZERO }
+        Reading { pid: Pid(pid), start: None, rss, held: rss, shmem: Bytes::ZERO, error: Bytes::ZERO }
     }
 
     fn confirmed(pid: u32, start: u64, rss: u64) -> Process {

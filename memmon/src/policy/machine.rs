@@ -9,13 +9,14 @@
 //! would come back. If the memory went to no process (tmpfs, huge pages, the kernel), nobody is ended.
 
 mod baseline;
+pub mod blame;
 mod order;
 mod pace;
 #[cfg(test)]
 mod properties;
 mod shortage;
 
-pub use baseline::Baseline;
-pub use order::{Candidate, Order, Place, Standing, gives_back, order};
+pub use baseline::{Baseline, Growth};
+pub use order::{Candidate, Candidates, Order, Place, Standing, gives_back, order};
 pub use pace::pause;
 pub use shortage::{Levels, MachineLimits, Shortage};

@@ -169,7 +169,7 @@ proptest! {
     fn every_process_not_within_its_limits_was_a_suspect(rules in any_rules(), snapshot in any_snapshot()) {
         let reading = |process: &Process| {
             let Process { id, rss, error, .. } = *process;
-            Reading { pid: id.pid, start: Some(id.start), rss, held: rss, error }
+            Reading { pid: id.pid, start: Some(id.start), rss, held: rss, shmem: Bytes::ZERO, error }
         };
         let readings: Vec<_> = snapshot.processes.iter().map(reading).collect();
         let suspects = suspects(&rules, &Survey { memory: snapshot.memory, readings });
@@ -227,7 +227,7 @@ proptest! {
     ) {
         let reading = |process: &Process| {
             let Process { id, rss, error, .. } = *process;
-            Reading { pid: id.pid, start: Some(id.start), rss, held: rss, error }
+            Reading { pid: id.pid, start: Some(id.start), rss, held: rss, shmem: Bytes::ZERO, error }
         };
         let readings: Vec<_> = snapshot.processes.iter().map(reading).collect();
         let suspects = suspects(&rules, &Survey { memory: snapshot.memory, readings });

@@ -327,7 +327,7 @@ fn exceeding_either_limit_terminates() {
 fn a_suspect_is_over_if_its_error_is_added() {
     let reading = |pid, rss, error| {
         let rss = Bytes(rss);
-        Reading { pid: Pid(pid), start: None, rss, held: rss, error: Bytes(error) }
+        Reading { pid: Pid(pid), start: None, rss, held: rss, shmem: Bytes::ZERO, error: Bytes(error) }
     };
     let limit = 2 * Bytes::GIB;
     let readings = vec![

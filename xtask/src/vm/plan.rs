@@ -73,7 +73,7 @@ const IN_SMALL: [&str; 20] = [
     "package",
 ];
 const IN_WIDE: [&str; 1] = ["accuracy"];
-const IN_SHORT: [&str; 1] = ["machine"];
+const IN_SHORT: [&str; 2] = ["machine", "culprit"];
 /// The scenarios with `--quick`: those that show most in the time that is acceptable for every change.
 const QUICK: [&str; 9] =
     ["start", "kill", "spare", "reload", "crash", "bad-config", "oom-race", "stop", "package"];

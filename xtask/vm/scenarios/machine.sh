@@ -1,6 +1,4 @@
 # A machine that is short of memory as a whole: memmon ends those that made it so, and nobody else.
-kernel_killed() { dmesg | grep -c 'Out of memory: Killed process' || true; }
-available() { awk '/^MemAvailable:/ { print int($2 / 1024) }' /proc/meminfo; }
 nobody_else_died() {
     lives database
     [ "$(kernel_killed)" = "$before" ] || fail "the kernel's OOM killer killed a process: $(dmesg | grep 'Killed process' | tail -n 1)"

@@ -17,12 +17,15 @@ use crate::model::{
 };
 use crate::policy::{
     self,
-    machine::{self, Baseline, Candidate, MachineLimits, Order, Place, Shortage, Standing},
+    machine::{self, Baseline, Candidate, Candidates, MachineLimits, Order, Place, Shortage, Standing},
 };
 use crate::report::Event;
 
 /// Maximum number of processes that are confirmed for one choice: those that have grown most.
 const MOST: usize = 256;
+
+/// An idle process counts for its unit if it holds at least this share of all memory: a percent.
+const WORTH_A_LOOK: u64 = 100;
 
 /// Time that the memory of a killed process is waited for.
 const KILLED: Duration = Duration::from_secs(2);
@@ -46,7 +49,9 @@ impl Engine<'_> {
         let Some(limits) = self.settings.current().machine else { return };
         let Ok(machine) = self.sources.machine_memory() else { return };
         if self.machine.baseline.is_none() || limits.is_well(&machine) {
-            self.machine.baseline = Some(Baseline::new(now.since_boot(), machine, readings));
+            let mut readings = readings.to_vec();
+            self.sources.add_swap(&mut readings, &machine);
+            self.machine.baseline = Some(Baseline::new(now.since_boot(), machine, &readings));
         }
         self.check_machine(now);
     }
@@ -120,7 +125,7 @@ impl Engine<'_> {
         let _entered = debug_span!("relieve", available = machine.memory.available.0).entered();
         // The process that ends is reported with the pause that follows.
         self.machine.wait_for_victim(now.instant());
-        let readings = match self.sources.readings() {
+        let mut readings = match self.sources.readings() {
             Ok(readings) => readings,
             Err(error) => {
                 self.reports.degraded(Degradation::SurveyFailed, || format!("nothing was scanned: {error}"));
@@ -129,13 +134,14 @@ impl Engine<'_> {
             }
         };
         let Some(baseline) = self.machine.baseline.take() else { return };
+        self.sources.add_swap(&mut readings, machine);
         let candidates = self.growers(&baseline, &readings, now);
         let lost = baseline.lost(machine);
         let within = now.since_boot().saturating_sub(baseline.at());
         let was = baseline.machine().elsewhere;
         self.machine.baseline = Some(baseline);
         let order = machine::order(self.settings.rules(), machine, lost, &candidates);
-        debug!(candidates = candidates.len(), first = ?order.first(), "an order");
+        debug!(candidates = candidates.grown.len(), first = ?order.first(), "an order");
         if order.first().is_none() {
             self.machine.wait_for_culprit(now.instant());
             if self.machine.reaches(Stage::Helpless, now.instant()) {
@@ -146,7 +152,7 @@ impl Engine<'_> {
             }
             return;
         }
-        let find = |id| candidates.iter().find(|candidate| candidate.process.id == id);
+        let find = |id| candidates.grown.iter().find(|candidate| candidate.process.id == id);
         if self.settings.current().dry_run {
             for place in order.enough(limits.needed(machine).max(Bytes(1))) {
                 let Some(Candidate { process, .. }) = find(place.process) else { continue };
@@ -198,13 +204,14 @@ impl Engine<'_> {
         });
     }
 
-    /// The processes that have grown most since `baseline`, confirmed. One that could not be confirmed is none of them.
-    pub(super) fn growers(&mut self, baseline: &Baseline, readings: &[Reading], now: Now) -> Vec<Candidate> {
-        let mut grown: Vec<_> =
-            readings.iter().map(|reading| (baseline.growth_of_pid(reading), *reading)).collect();
-        grown.retain(|(growth, _)| *growth >= Bytes(Bytes::MIB));
+    /// The processes that have grown most since `baseline`, confirmed, and what the units of others held. One that could not
+    /// be confirmed is none of them.
+    pub(super) fn growers(&mut self, baseline: &Baseline, readings: &[Reading], now: Now) -> Candidates {
+        let growth = |reading: &Reading| (baseline.growth_of_pid(reading).total(), *reading);
+        let (mut grown, idle): (Vec<_>, Vec<_>) =
+            readings.iter().map(growth).partition(|(growth, _)| *growth >= Bytes(Bytes::MIB));
         grown.sort_by_key(|(growth, reading)| (std::cmp::Reverse(*growth), reading.pid));
-        let mut candidates = Vec::new();
+        let mut candidates = Candidates::default();
         for (_, reading) in grown.into_iter().take(MOST) {
             let Ok(mut process) = self.with_its_memory(reading) else { continue };
             // The first was sent a signal already, and stays.
@@ -213,8 +220,19 @@ impl Engine<'_> {
                 continue;
             }
             self.end_old_doubts(&mut process, now);
-            let growth = baseline.growth(&reading, process.id.start);
-            candidates.push(Candidate { process, growth });
+            let machine::Growth { private: growth, shared: shared_growth, before } =
+                baseline.growth(&reading, process.id.start);
+            candidates.grown.push(Candidate { process, growth, shared_growth, before });
+        }
+        let worth_a_look = Bytes(baseline.machine().memory.total.0 / WORTH_A_LOOK);
+        for (_, Reading { pid, start, held, .. }) in idle {
+            if held >= worth_a_look
+                && let Ok(process) = self.sources.confirm(pid, start, Bytes::MAX)
+                && let Some(unit) = machine::blame::service(&process)
+            {
+                let sum = candidates.idle.entry(unit).or_default();
+                *sum = *sum + held;
+            }
         }
         candidates
     }
@@ -253,8 +271,14 @@ impl Engine<'_> {
             let error = "unreadable, and without it no shortage is known".to_owned();
             return Check::Unconfirmed(Unconfirmed::Unreadable { file: "/proc/meminfo", error });
         };
-        let reading =
-            Reading { pid, start: Some(start), rss: victim.rss, held: victim.rss, error: Bytes::ZERO };
+        let reading = Reading {
+            pid,
+            start: Some(start),
+            rss: victim.rss,
+            held: victim.rss,
+            shmem: Bytes::ZERO,
+            error: Bytes::ZERO,
+        };
         let mut found = match self.with_its_memory(reading) {
             Ok(found) => found,
             Err(why) => return Check::Unconfirmed(why),

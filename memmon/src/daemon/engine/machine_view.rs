@@ -12,7 +12,8 @@ impl Engine<'_> {
     pub(in crate::daemon) fn machine_order(&mut self, now: Now) -> Option<MachineOrder> {
         let limits = self.settings.current().machine?;
         let machine = self.sources.machine_memory().ok()?;
-        let readings = self.sources.readings().ok()?;
+        let mut readings = self.sources.readings().ok()?;
+        self.sources.add_swap(&mut readings, &machine);
         let baseline = self.machine.baseline.take()?;
         let candidates = self.growers(&baseline, &readings, now);
         let order = machine::order(self.settings.rules(), &machine, baseline.lost(&machine), &candidates);
@@ -25,7 +26,7 @@ impl Engine<'_> {
         };
         let total = machine.memory.total;
         let process = |place: &Place| {
-            let found = candidates.iter().find(|Candidate { process, .. }| process.id == place.process);
+            let found = candidates.grown.iter().find(|Candidate { process, .. }| process.id == place.process);
             found.map(|candidate| row(&candidate.process, place))
         };
         Some(MachineOrder {
@@ -48,7 +49,10 @@ fn row(process: &Process, place: &Place) -> MachineRow {
     let (standing, why) = match &place.standing {
         Standing::Ends { culprit } => ("ends", part_of(culprit, place.growth)),
         Standing::Idle => ("idle", "it has hardly grown".to_owned()),
-        Standing::NotTheCause => ("not_the_cause", "too small a part of what is missing".to_owned()),
+        Standing::NotTheCause => (
+            "not_the_cause",
+            "too small a part of what is missing, or it works with what it held before".to_owned(),
+        ),
         Standing::Exempt => ("exempt", "a rule exempts it, or only warns".to_owned()),
         Standing::Protected { protection } => ("protected", why(&Verdict::Protected(protection.clone()))),
         Standing::Unsure { doubt } => ("unsure", why(&Verdict::Unsure(doubt.clone()))),

@@ -154,6 +154,14 @@ impl Sources {
         Ok(readings)
     }
 
+    /// Adds the swapped-out memory that a pass over /proc does not count to `readings`, so that it is no growth when it comes
+    /// back. Reads a file per process, and only while swap is in use.
+    pub(in crate::daemon) fn add_swap(&self, readings: &mut [Reading], machine: &MachineMemory) {
+        if machine.swap_free < machine.swap_total {
+            self.proc.add_swap(readings);
+        }
+    }
+
     /// Makes the next scan a sweep.
     pub(in crate::daemon) const fn sweep_next(&mut self) {
         self.swept = None;

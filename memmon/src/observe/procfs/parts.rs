@@ -5,9 +5,18 @@ use std::io;
 use nix::errno::Errno;
 
 use super::{ProcRoot, parse};
-use crate::model::{Bytes, Parts, Pid};
+use crate::model::{Bytes, Parts, Pid, Reading};
 
 impl ProcRoot {
+    /// Adds swapped-out memory to those `readings` that a pass over /proc made: it reads a file that does not have it. What
+    /// cannot be read counts as none.
+    pub fn add_swap(&self, readings: &mut [Reading]) {
+        for reading in readings.iter_mut().filter(|reading| reading.start.is_none()) {
+            let swap = self.parts(reading.pid).map_or(Bytes::ZERO, |parts| parts.swap);
+            reading.held = reading.held + swap;
+        }
+    }
+
     /// The parts of `pid`'s memory, from /proc/PID/status.
     ///
     /// # Errors
@@ -48,6 +57,26 @@ pub(super) fn parts(status: &[u8]) -> Option<Parts> {
 mod tests {
     use super::super::testing::Tree;
     use super::*;
+
+    #[test]
+    fn swap_is_added_to_what_a_pass_over_proc_found() {
+        let tree = Tree::new();
+        tree.cat(7);
+        tree.write("7/status", "RssAnon:\t 12 kB\nRssFile:\t 3 kB\nRssShmem:\t 0 kB\nVmSwap:\t 5 kB\n");
+        let kib = Bytes::from_kib;
+        let reading = |pid, start| Reading {
+            pid: Pid(pid),
+            start,
+            rss: kib(15),
+            held: kib(12),
+            shmem: Bytes::ZERO,
+            error: Bytes::ZERO,
+        };
+        // The second one is from the map, which counts swap, and the third one has ended.
+        let mut readings = [reading(7, None), reading(7, Some(crate::model::StartTime(1))), reading(8, None)];
+        tree.root().add_swap(&mut readings);
+        assert_eq!(readings.map(|reading| reading.held), [kib(17), kib(12), kib(12)]);
+    }
 
     #[test]
     fn the_parts_come_from_a_living_thread() {

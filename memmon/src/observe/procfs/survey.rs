@@ -13,7 +13,7 @@ use nix::sys::stat::fstatat;
 
 use super::parse::{self, Statm};
 use super::{Accuracy, ProcRoot, ended, head, numbered, pages, with_path};
-use crate::model::{Pid, Reading, Survey};
+use crate::model::{Bytes, Pid, Reading, Survey};
 
 impl ProcRoot {
     /// One pass over all visible processes that have memory.
@@ -66,7 +66,7 @@ impl ProcRoot {
         };
         let rss = pages(statm.resident, self.page_size);
         let held = pages(statm.resident.saturating_sub(statm.shared), self.page_size);
-        Ok(Some(Reading { pid, start: None, rss, held, error: accuracy.error(threads) }))
+        Ok(Some(Reading { pid, start: None, rss, held, shmem: Bytes::ZERO, error: accuracy.error(threads) }))
     }
 
     /// Number of threads of a process: its task directory has two links more (`proc_task_getattr`, since Linux 2.6.0).
@@ -93,7 +93,6 @@ fn rewrite(path: &mut String, text: std::fmt::Arguments<'_>) {
 mod tests {
     use super::super::testing::Tree;
     use super::*;
-    use crate::model::Bytes;
 
     /// pid, resident pages, error in pages; by pid.
     fn readings(tree: &Tree, accuracy: Accuracy) -> Vec<(u32, u64, u64)> {

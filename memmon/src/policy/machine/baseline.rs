@@ -10,13 +10,45 @@ pub struct Baseline {
     /// When that was, since boot.
     at: Duration,
     machine: MachineMemory,
-    held: HashMap<Pid, Bytes>,
+    held: HashMap<Pid, Held>,
+}
+
+/// What a process held.
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    private: Bytes,
+    shared: Bytes,
+}
+
+impl Held {
+    fn of(reading: &Reading) -> Self {
+        Self { private: reading.held.saturating_sub(reading.shmem), shared: reading.shmem }
+    }
+}
+
+/// What a process has grown by since the machine was well. Memory that is swapped in or out is no growth, if the reading
+/// counts swap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Growth {
+    /// Of anonymous and swapped-out memory.
+    pub private: Bytes,
+    /// Of shared memory.
+    pub shared: Bytes,
+    /// What it held then.
+    pub before: Bytes,
+}
+
+impl Growth {
+    /// Both together.
+    pub fn total(&self) -> Bytes {
+        self.private + self.shared
+    }
 }
 
 impl Baseline {
     /// The machine and its processes `at` this time since boot.
     pub fn new(at: Duration, machine: MachineMemory, readings: &[Reading]) -> Self {
-        Self { at, machine, held: readings.iter().map(|reading| (reading.pid, reading.held)).collect() }
+        Self { at, machine, held: readings.iter().map(|reading| (reading.pid, Held::of(reading))).collect() }
     }
 
     /// The machine's memory then.
@@ -31,22 +63,22 @@ impl Baseline {
 
     /// What a process has grown by since then, if it started at `start`, and has `reading` now. An older one that was not seen
     /// then may have had all of it: it has not grown.
-    pub fn growth(&self, reading: &Reading, start: StartTime) -> Bytes {
+    pub fn growth(&self, reading: &Reading, start: StartTime) -> Growth {
         let start = start.since_boot();
         let before = match self.held.get(&reading.pid) {
             Some(held) if start <= self.at => *held,
             // Start times are rounded down.
-            None if start + StartTime::TICK <= self.at => reading.held,
-            _ => Bytes::ZERO,
+            None if start + StartTime::TICK <= self.at => Held::of(reading),
+            _ => Held::default(),
         };
-        reading.held.saturating_sub(before)
+        growth(before, Held::of(reading))
     }
 
     /// The same, if the source need not know the start time: that of the process which had this pid then.
-    pub fn growth_of_pid(&self, reading: &Reading) -> Bytes {
+    pub fn growth_of_pid(&self, reading: &Reading) -> Growth {
         match reading.start {
             Some(start) => self.growth(reading, start),
-            None => reading.held.saturating_sub(self.held.get(&reading.pid).copied().unwrap_or_default()),
+            None => growth(self.held.get(&reading.pid).copied().unwrap_or_default(), Held::of(reading)),
         }
     }
 
@@ -54,6 +86,14 @@ impl Baseline {
     pub fn lost(&self, now: &MachineMemory) -> Bytes {
         let memory = self.machine.memory.available.saturating_sub(now.memory.available);
         memory + self.machine.swap_free.saturating_sub(now.swap_free)
+    }
+}
+
+fn growth(before: Held, now: Held) -> Growth {
+    Growth {
+        private: now.private.saturating_sub(before.private),
+        shared: now.shared.saturating_sub(before.shared),
+        before: before.private + before.shared,
     }
 }
 
@@ -66,7 +106,7 @@ mod tests {
 
     fn reading(pid: u32, held: u64) -> Reading {
         let held = Bytes(held * MIB);
-        Reading { pid: Pid(pid), start: None, rss: held, held, error: Bytes::ZERO }
+        Reading { pid: Pid(pid), start: None, rss: held, held, shmem: Bytes::ZERO, error: Bytes::ZERO }
     }
 
     #[test]
@@ -80,14 +120,17 @@ mod tests {
             pressure: None,
         };
         let baseline = Baseline::new(Duration::from_secs(100), machine, &[reading(7, 200), reading(8, 1)]);
-        let growth = |pid, held, ticks| baseline.growth(&reading(pid, held), StartTime(ticks)).0 / MIB;
+        let growth =
+            |pid, held, ticks| baseline.growth(&reading(pid, held), StartTime(ticks)).total().0 / MIB;
         // The database, idle; then at work.
         assert_eq!((growth(7, 200, 50), growth(7, 230, 50), growth(7, 150, 50)), (0, 30, 0));
         // One that was there and small, one that was there and not seen, and one that has the pid of another one.
         assert_eq!((growth(8, 91, 50), growth(9, 91, 50), growth(7, 91, 10_001)), (90, 0, 91));
         // In the tick of the baseline: it may be younger.
         assert_eq!((growth(9, 91, 10_000), growth(7, 210, 10_000)), (91, 10));
-        assert_eq!(baseline.growth_of_pid(&reading(7, 230)), Bytes(30 * MIB));
+        let with_shared = Reading { shmem: Bytes(20 * MIB), ..reading(7, 230) };
+        let growth = Growth { private: Bytes(10 * MIB), shared: Bytes(20 * MIB), before: Bytes(200 * MIB) };
+        assert_eq!(baseline.growth_of_pid(&with_shared), growth);
         let now = MachineMemory { memory: SystemMemory { available: Bytes(50 * MIB), ..memory }, ..machine };
         assert_eq!((baseline.lost(&now), baseline.lost(&machine)), (Bytes(462 * MIB), Bytes::ZERO));
         let with_swap = MachineMemory { swap_free: Bytes(100 * MIB), ..machine };

@@ -1,16 +1,18 @@
 //! Which process ends first if the machine is short of memory.
 //!
 //! What one user, unit or session holds together is one culprit: ten workers, or a fork storm. So a process ranks by what the
-//! largest group that it belongs to has grown by since the machine was well, then by its own growth. A process that did
-//! not grow is not ended, and neither is one whose group has too small a part in the loss.
+//! group that it belongs to is to blame for ([`super::blame`]), then by its own part. A process that did not grow is not
+//! ended, and neither is one whose group has too small a part in the loss, nor one that works with what it held before while
+//! others grow by more.
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::cmp::Reverse;
 
 use serde::Serialize;
 
+use super::blame::{Blame, Held, Sums, Units, groups};
 use crate::model::{
-    Breach, Bytes, Culprit, Doubt, Fact, Group, Holdings, Limit, MachineMemory, Name, Process, ProcessId,
-    Protection, StartTime, Uid, Verdict, unit_path,
+    Breach, Bytes, Culprit, Doubt, Fact, Group, Holdings, Limit, MachineMemory, Process, ProcessId,
+    Protection, StartTime, Verdict,
 };
 use crate::policy::{Rules, walk::judge_as_over};
 
@@ -19,8 +21,30 @@ use crate::policy::{Rules, walk::judge_as_over};
 pub struct Candidate {
     /// The process, with its memory measured.
     pub process: Process,
-    /// What it has grown by since the machine was well.
+    /// What it has grown by since the machine was well, without shared memory.
     pub growth: Bytes,
+    /// What its shared memory has grown by.
+    pub shared_growth: Bytes,
+    /// What it held when the machine was well.
+    pub before: Bytes,
+}
+
+impl Candidate {
+    /// What it has grown by of what its end gives back. Memory that others hold as well did not come from it.
+    fn own_growth(&self) -> Bytes {
+        let shared = self.process.holdings.as_ref().and_then(|holdings| holdings.shared.known());
+        let returned = shared.map_or(Bytes::ZERO, |shared| shared.returned);
+        gives_back(&self.process).min(self.growth + self.shared_growth.min(returned))
+    }
+}
+
+/// The processes that may have caused a shortage, and what their units held before.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Candidates {
+    /// The processes that have grown.
+    pub grown: Vec<Candidate>,
+    /// What the other processes of a unit held when the machine was well.
+    pub idle: Held,
 }
 
 /// All candidates: those that end, in this order, and then those that do not.
@@ -92,14 +116,6 @@ const LEAST_SHARE: u64 = 4;
 /// Most of the memory went to processes if they have grown by at least this share of the loss: a half.
 const MOST: u64 = 2;
 
-/// The groups of a process, from the smallest to the largest.
-fn groups(process: &Process) -> Vec<Group> {
-    let unit = process.cgroup.known().and_then(unit_path).map(|unit| Group::Unit { unit: Name::new(unit) });
-    let session = || process.launch.session.map(|leader| Group::Session { leader });
-    let user = (process.real_uid != Uid::ROOT).then_some(Group::User { uid: process.real_uid });
-    [Group::Process { process: process.id }].into_iter().chain(unit.or_else(session)).chain(user).collect()
-}
-
 impl Order {
     /// The process that ends first, if one does.
     pub fn first(&self) -> Option<&Place> {
@@ -153,47 +169,59 @@ struct Grower<'a> {
     groups: Vec<Group>,
     gives_back: Bytes,
     growth: Bytes,
+    blame: Blame,
 }
 
 /// The order in which `candidates` end, if `lost` is by how much less memory is available than when the machine was well.
-pub fn order(rules: &Rules, machine: &MachineMemory, lost: Bytes, candidates: &[Candidate]) -> Order {
+pub fn order(rules: &Rules, machine: &MachineMemory, lost: Bytes, candidates: &Candidates) -> Order {
     let total = machine.memory.total;
     let (share, smallest) = LEAST_GROWTH;
     let least = Bytes(total.0 / share).max(smallest);
     let (mut growers, mut others, mut grown) = (Vec::new(), Vec::new(), Bytes::ZERO);
-    for Candidate { process, growth } in candidates {
-        // Memory that others hold as well did not come from this process.
-        let gives_back = gives_back(process);
-        let growth = gives_back.min(*growth);
+    let growths = candidates.grown.iter().map(|candidate| (candidate, candidate.own_growth()));
+    let units = Units::new(growths.clone(), &candidates.idle);
+    let (mut sums, mut kept) = (Sums::default(), Sums::default());
+    for (candidate, growth) in growths {
+        let (process, gives_back) = (&candidate.process, gives_back(&candidate.process));
         grown = grown + growth;
+        let (blame, groups) = (units.blame(candidate, growth), groups(process));
         let standing = match judge_as_over(rules, process, &machine.memory) {
             Verdict::Protected(protection) => Standing::Protected { protection },
             Verdict::Unsure(doubt) => Standing::Unsure { doubt },
             Verdict::Terminate(_) if growth < least => Standing::Idle,
             Verdict::Terminate(_) => {
-                growers.push(Grower { process, groups: groups(process), gives_back, growth });
+                sums.add(&groups, growth, blame);
+                growers.push(Grower { process, groups, gives_back, growth, blame });
                 continue;
             }
             Verdict::Within | Verdict::Inherits(_) | Verdict::Uncharged(_) | Verdict::Warn(_) => {
                 Standing::Exempt
             }
         };
+        kept.add(&groups, growth, blame);
         others.push(Place { process: process.id, gives_back, growth, standing });
     }
-    let sums = sums(&growers);
-    let is_cause = |growth: Bytes| {
+    let most = sums.most().max(kept.most());
+    let is_cause = |Grower { groups, blame, .. }: &Grower<'_>, rank: Bytes| {
+        let growth = sums.largest(groups, |sum| sum.growth);
         let most_went_to_processes = grown.0.saturating_mul(MOST) >= lost.0;
         let has_its_share = growth.0.saturating_mul(LEAST_SHARE) >= lost.0;
-        growth.0 >= total.0 / LEAST_CAUSE && (most_went_to_processes || has_its_share)
+        // Others that memmon does not end have caused it.
+        let is_bystander = rank.0.saturating_mul(LEAST_SHARE) < kept.most().0;
+        let only_works = blame.works && sums.largest(groups, |sum| sum.worked) < most;
+        growth.0 >= total.0 / LEAST_CAUSE
+            && (most_went_to_processes || has_its_share)
+            && !is_bystander
+            && !only_works
     };
     let mut ending = Vec::new();
     for grower in growers {
         let (rank, culprit) = culprit(&grower, &sums);
-        let Grower { process, gives_back, growth, .. } = grower;
-        if is_cause(rank) {
+        let Grower { process, gives_back, growth, blame, .. } = grower;
+        if is_cause(&grower, rank) {
             let standing = Standing::Ends { culprit };
             let place = Place { process: process.id, gives_back, growth, standing };
-            ending.push((precedence(process, rank, growth, gives_back), place));
+            ending.push((precedence(process, rank, blame.bytes, gives_back), place));
         } else {
             let standing = Standing::NotTheCause;
             others.push(Place { process: process.id, gives_back, growth, standing });
@@ -215,43 +243,32 @@ pub fn gives_back(process: &Process) -> Bytes {
 type Precedence =
     (Reverse<Bytes>, Reverse<Bytes>, Reverse<Bytes>, Reverse<StartTime>, Reverse<i16>, ProcessId);
 
-/// What comes first: the largest growth of a group, then of the process, what it gives back, the younger one, and the one that
+/// What comes first: the group that is most to blame, then the process, what it gives back, the younger one, and the one that
 /// the kernel's OOM killer would prefer.
-fn precedence(process: &Process, rank: Bytes, growth: Bytes, gives_back: Bytes) -> Precedence {
+fn precedence(process: &Process, rank: Bytes, blame: Bytes, gives_back: Bytes) -> Precedence {
     let score = match process.oom_score_adj {
         Fact::Known(score) => score,
         Fact::Absent | Fact::Unreadable | Fact::Withheld => 0,
     };
     let age = Reverse(process.id.start);
-    (Reverse(rank), Reverse(growth), Reverse(gives_back), age, Reverse(score), process.id)
+    (Reverse(rank), Reverse(blame), Reverse(gives_back), age, Reverse(score), process.id)
 }
 
-fn sums(growers: &[Grower<'_>]) -> BTreeMap<Group, (Bytes, usize)> {
-    let mut sums: BTreeMap<Group, (Bytes, usize)> = BTreeMap::new();
-    for Grower { groups, growth, .. } in growers {
-        for group in groups {
-            let (sum, number) = sums.entry(group.clone()).or_default();
-            (*sum, *number) = (*sum + *growth, *number + 1);
-        }
-    }
-    sums
-}
-
-/// The growth of the largest group of a process, and the smallest of its groups that accounts for three quarters of that.
-fn culprit(grower: &Grower<'_>, sums: &BTreeMap<Group, (Bytes, usize)>) -> (Bytes, Culprit) {
-    let sum = |group: &Group| sums.get(group).copied().unwrap_or_default();
-    let rank = grower.groups.iter().map(|group| sum(group).0).max().unwrap_or_default();
+/// What the group of a process that is most to blame has to answer for, and the smallest of its groups that accounts for three
+/// quarters of that.
+fn culprit(grower: &Grower<'_>, sums: &Sums) -> (Bytes, Culprit) {
+    let rank = sums.largest(&grower.groups, |sum| sum.blame);
     let itself = Group::Process { process: grower.process.id };
-    let accounts = |group: &&Group| sum(group).0.0.saturating_mul(4) >= rank.0.saturating_mul(3);
+    let accounts = |group: &&Group| sums.of(group).blame.0.saturating_mul(4) >= rank.0.saturating_mul(3);
     let group = grower.groups.iter().find(accounts).unwrap_or(&itself).clone();
-    let (growth, processes) = sum(&group);
-    (rank, Culprit { group, growth, processes })
+    let sum = sums.of(&group);
+    (rank, Culprit { group, growth: sum.growth, processes: sum.processes })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Elsewhere, Parts, Pid, SystemMemory};
+    use crate::model::{Elsewhere, Parts, Pid, SystemMemory, Uid};
     use crate::policy::fixtures::{hog, rules};
     use crate::policy::{NamePatterns, Whitelist};
 
@@ -282,7 +299,13 @@ mod tests {
                 ..hog()
             },
             growth: Bytes(growth * MIB),
+            shared_growth: Bytes::ZERO,
+            before: Bytes(anon.saturating_sub(growth) * MIB),
         }
+    }
+
+    fn grown(candidates: &[Candidate]) -> Candidates {
+        Candidates { grown: candidates.to_vec(), idle: Held::new() }
     }
 
     fn database() -> Candidate {
@@ -295,7 +318,7 @@ mod tests {
 
     /// The order if so many MiB were lost: which end, and why the others do not.
     fn ordered(candidates: &[Candidate], lost: u64) -> Vec<String> {
-        let order = order(&rules(), &machine(), Bytes(lost * MIB), candidates);
+        let order = order(&rules(), &machine(), Bytes(lost * MIB), &grown(candidates));
         let shown = |place: &Place| match &place.standing {
             Standing::Ends { culprit: Culprit { group, growth, processes } } => {
                 let group = match group {
@@ -355,14 +378,82 @@ mod tests {
     #[test]
     fn growth_that_an_end_does_not_give_back_does_not_count() {
         // A worker of a database that has touched its shared memory.
-        let mut worker = process(2, 112, "/system.slice/postgresql.service", 3, 280);
+        let mut worker = process(2, 112, "/system.slice/postgresql.service", 3, 3);
+        worker.shared_growth = Bytes(277 * MIB);
         worker.process.rss = Bytes(300 * MIB);
         let shared = crate::model::SharedMemory { kept: Bytes(277 * MIB), ..Default::default() };
         if let Some(holdings) = &mut worker.process.holdings {
             holdings.parts.shmem = Bytes(277 * MIB);
             holdings.shared = Fact::Known(shared);
         }
-        assert_eq!(ordered(&[worker], 300), ["2: NotTheCause"]);
+        assert_eq!(ordered(&[worker.clone()], 300), ["2: NotTheCause"]);
+        // One that touches its shared memory again has grown by nothing, however much anonymous memory it has.
+        let mut older = process(3, 112, "/system.slice/postgresql.service", 300, 0);
+        older.shared_growth = Bytes(277 * MIB);
+        assert_eq!(ordered(&[older], 300), ["3: Idle"]);
+        // Shared memory that goes with it does count.
+        if let Some(holdings) = &mut worker.process.holdings {
+            let shared = crate::model::SharedMemory { returned: Bytes(277 * MIB), ..Default::default() };
+            holdings.shared = Fact::Known(shared);
+        }
+        assert_eq!(ordered(&[worker], 300), ["2: alone, 1 grew by 280"]);
+    }
+
+    #[test]
+    fn a_database_that_works_is_not_the_culprit() {
+        const REDIS: &str = "/system.slice/redis.service";
+        let database = |growth| process(90, 112, REDIS, 200 + growth, growth);
+        let crowd = |growth| (2..5).map(move |pid| process(pid, 1000, &session(1000), growth, growth));
+        let together = |crowd: &mut dyn Iterator<Item = Candidate>, database| {
+            ordered(&crowd.chain([database]).collect::<Vec<_>>(), 200)
+        };
+        // It has grown by more than any of the workers, and then by more than half of all of them.
+        let found = together(&mut crowd(40), database(60));
+        assert_eq!(
+            found[..2],
+            ["4: session-1000.scope, 3 grew by 120", "3: session-1000.scope, 3 grew by 120"]
+        );
+        assert_eq!(found[3], "90: NotTheCause");
+        assert_eq!(together(&mut crowd(40), database(110))[3], "90: NotTheCause");
+        // As long as one is left that has grown by as much.
+        assert_eq!(together(&mut crowd(70).take(1), database(60))[1], "90: NotTheCause");
+        // Alone it is one: a leak is no work.
+        assert_eq!(ordered(&[database(150)], 200), ["90: alone, 1 grew by 150"]);
+        let found = together(&mut crowd(15), database(150));
+        assert_eq!(found[0], "90: alone, 1 grew by 150", "beside some logins");
+
+        // Its new workers belong to it.
+        let workers = || (91..96).map(|pid| process(pid, 112, REDIS, 20, 20));
+        let mut candidates = grown(&crowd(35).chain(workers()).collect::<Vec<_>>());
+        let first = |candidates: &Candidates| {
+            order(&rules(), &machine(), Bytes(250 * MIB), candidates).first().unwrap().process.pid
+        };
+        assert_eq!(first(&candidates), Pid(4));
+        candidates.grown.drain(1..3);
+        assert_eq!(first(&candidates), Pid(95), "a service that is new has its memory from now");
+        candidates.idle.insert("redis.service".into(), Bytes(400 * MIB));
+        assert_eq!(first(&candidates), Pid(2));
+    }
+
+    #[test]
+    fn workers_that_all_grow_beyond_what_they_held_are_one_culprit() {
+        let workers: Vec<_> = (2..8).map(|pid| process(pid, 1000, &session(1000), 160, 60)).collect();
+        let candidates = [&workers[..], &[process(90, 112, "/system.slice/redis.service", 260, 60)]].concat();
+        let found = ordered(&candidates, 450);
+        assert_eq!(found[0], "7: session-1000.scope, 6 grew by 360");
+        assert_eq!(found[6], "90: NotTheCause");
+    }
+
+    #[test]
+    fn nobody_ends_for_what_a_protected_process_did() {
+        let whitelist = Whitelist { names: NamePatterns::new(["firefox"]).unwrap(), ..Whitelist::default() };
+        let rules = Rules { whitelist, ..rules() };
+        let mut editor = process(2, 1001, &session(1001), 30, 30);
+        (editor.process.names.exe, editor.process.names.argv0) = (Fact::Absent, Fact::Absent);
+        let candidates = grown(&[process(3, 1000, &session(1000), 500, 500), editor]);
+        let order = order(&rules, &machine(), Bytes(530 * MIB), &candidates);
+        assert_eq!(order.first(), None, "{order:?}");
+        assert!(order.places.iter().any(|place| place.standing == Standing::NotTheCause), "{order:?}");
     }
 
     #[test]
@@ -381,7 +472,7 @@ mod tests {
         let mut other = process(2, 1000, &session(1000), 100, 100);
         (other.process.names.exe, other.process.names.argv0) = (Fact::Absent, Fact::Absent);
         let candidates = [process(3, 1000, &session(1000), 300, 300), other];
-        let order = order(&rules, &machine(), Bytes(400 * MIB), &candidates);
+        let order = order(&rules, &machine(), Bytes(400 * MIB), &grown(&candidates));
         let [Place { process, standing: Standing::Ends { culprit }, .. }, protected] = &order.places[..]
         else {
             panic!("{order:?}")
@@ -393,7 +484,7 @@ mod tests {
     #[test]
     fn no_more_end_than_it_takes() {
         let candidates: Vec<_> = (2..8).map(|pid| process(pid, 1000, &session(1000), 40, 30)).collect();
-        let order = order(&rules(), &machine(), Bytes(200 * MIB), &candidates);
+        let order = order(&rules(), &machine(), Bytes(200 * MIB), &grown(&candidates));
         let number = |needed| order.enough(Bytes(needed * MIB)).len();
         assert_eq!([number(0), number(1), number(40), number(41), number(10_000)], [0, 1, 1, 2, 6]);
     }
@@ -402,7 +493,7 @@ mod tests {
     fn only_the_first_is_a_victim() {
         let candidates: Vec<_> =
             [40, 30, 0].map(|grown| process(grown + 2, 1000, "/a", 40, grown.into())).into();
-        let order = order(&rules(), &machine(), Bytes(70 * MIB), &candidates);
+        let order = order(&rules(), &machine(), Bytes(70 * MIB), &grown(&candidates));
         let verdict = |index: usize| order.verdict(&candidates[index].process, &machine());
         let Verdict::Terminate(Breach { rule: Limit::Machine, limit, rss, .. }) = verdict(0) else {
             panic!("{order:?}")

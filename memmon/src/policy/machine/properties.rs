@@ -2,23 +2,26 @@
 
 use proptest::{collection::vec, prelude::*};
 
-use super::{Candidate, Levels, MachineLimits, Place, Shortage, Standing, order};
-use crate::model::{Bytes, Elsewhere, Holdings, MachineMemory, Parts, Pressure, Process, SystemMemory};
+use super::{Candidate, Candidates, Levels, MachineLimits, Place, Shortage, Standing, order};
+use crate::model::{
+    Bytes, Elsewhere, Holdings, MachineMemory, Parts, Pid, Pressure, Process, ProcessId, SystemMemory, Uid,
+};
 use crate::policy::{
     could_be_terminated,
-    fixtures::{any_process, rules_with_rules},
+    fixtures::{any_process, hog, rules, rules_with_rules},
 };
 
 const MIB: u64 = Bytes::MIB;
 
 fn candidate() -> impl Strategy<Value = Candidate> {
-    (any_process(), 0_u64..300, 0_u64..300, 0_u64..300, 1_u64..40).prop_map(
-        |(process, anon, swap, growth, start)| {
+    (any_process(), 0_u64..300, 0_u64..300, 0_u64..300, 0_u64..300, 1_u64..40).prop_map(
+        |(process, anon, swap, growth, before, start)| {
             let parts = Parts { anon: Bytes(anon * MIB), swap: Bytes(swap * MIB), ..Parts::default() };
             let holdings = Some(Holdings { parts, shared: crate::model::Fact::Absent, trouble: None });
             let mut process = Process { rss: parts.anon, holdings, ..process };
             process.id.start.0 = start;
-            Candidate { process, growth: Bytes(growth * MIB) }
+            let (growth, before) = (Bytes(growth * MIB), Bytes(before * MIB));
+            Candidate { process, growth, shared_growth: Bytes::ZERO, before }
         },
     )
 }
@@ -49,6 +52,28 @@ fn limits() -> impl Strategy<Value = MachineLimits> {
     (levels(), levels()).prop_map(|(warn, act)| MachineLimits { warn, act })
 }
 
+fn grown(candidates: &[Candidate]) -> Candidates {
+    Candidates { grown: candidates.to_vec(), ..Candidates::default() }
+}
+
+/// A process with `anon` MiB of its own, of which `before` were there when the machine was well.
+fn member(pid: u32, uid: u32, cgroup: &str, before: u64, growth: u64) -> Candidate {
+    let parts = Parts { anon: Bytes((before + growth) * MIB), ..Parts::default() };
+    let holdings = Some(Holdings { parts, shared: crate::model::Fact::Absent, trouble: None });
+    let hog = hog();
+    let process = Process {
+        id: ProcessId { pid: Pid(pid), start: hog.id.start },
+        rss: parts.anon,
+        holdings,
+        real_uid: Uid(uid),
+        effective_uid: Uid(uid),
+        cgroup: crate::model::Fact::Known(cgroup.into()),
+        ..hog
+    };
+    let (growth, before) = (Bytes(growth * MIB), Bytes(before * MIB));
+    Candidate { process, growth, shared_growth: Bytes::ZERO, before }
+}
+
 /// Candidates, no two of which are the same process.
 fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
     vec(candidate(), 0..14).prop_map(|mut candidates| {
@@ -71,7 +96,10 @@ proptest! {
         let mut other = candidates.clone();
         other.rotate_left(turn % candidates.len().max(1));
         other.reverse();
-        prop_assert_eq!(order(&rules, &machine, lost, &candidates), order(&rules, &machine, lost, &other));
+        prop_assert_eq!(
+            order(&rules, &machine, lost, &grown(&candidates)),
+            order(&rules, &machine, lost, &grown(&other))
+        );
     }
 
     #[test]
@@ -81,7 +109,7 @@ proptest! {
         lost in 0_u64..1024,
         candidates in candidates(),
     ) {
-        let order = order(&rules, &machine, Bytes(lost * MIB), &candidates);
+        let order = order(&rules, &machine, Bytes(lost * MIB), &grown(&candidates));
         prop_assert_eq!(order.places.len(), candidates.len());
         for Place { process, gives_back, growth, standing } in &order.places {
             let candidate = candidates.iter().find(|candidate| candidate.process.id == *process).unwrap();
@@ -98,13 +126,42 @@ proptest! {
     }
 
     #[test]
+    fn a_service_that_works_never_ends_beside_a_crowd_that_has_grown_by_more(
+        workers in vec(5_u64..200, 1..12),
+        its_own in 1_u64..2000,
+        of_its_workers in vec(1_u64..50, 0..4),
+        before in 0_u64..4000,
+        others in candidates(),
+        lost in 0_u64..1024,
+        machine in machine(),
+    ) {
+        let crowd: u64 = workers.iter().sum();
+        let growth = its_own + of_its_workers.iter().sum::<u64>();
+        prop_assume!(growth < crowd && growth < before);
+        let database = |at: u32, before, growth| member(7000 + at, 112, "/system.slice/db.service", before, growth);
+        let mut candidates: Vec<_> = others;
+        // The user of the database has nothing else, and the crowd's processes are new.
+        candidates.retain(|candidate| candidate.process.real_uid != Uid(112));
+        candidates.push(database(0, before, its_own));
+        let of_its_workers = of_its_workers.into_iter().zip(1..);
+        candidates.extend(of_its_workers.map(|(growth, at)| database(at, 0, growth)));
+        let crowd = workers.into_iter().zip(8000..);
+        let scope = "/user.slice/user-1003.slice/session-4.scope";
+        candidates.extend(crowd.map(|(growth, pid)| member(pid, 1003, scope, 0, growth)));
+        let order = order(&rules(), &machine, Bytes(lost * MIB), &grown(&candidates));
+        for place in order.places.iter().filter(|place| (7000..8000).contains(&place.process.pid.0)) {
+            prop_assert!(!place.ends(), "{place:?} of {order:?}");
+        }
+    }
+
+    #[test]
     fn no_more_end_than_it_takes(
         rules in rules_with_rules(),
         machine in machine(),
         candidates in candidates(),
         needed in 0_u64..1024,
     ) {
-        let order = order(&rules, &machine, Bytes::ZERO, &candidates);
+        let order = order(&rules, &machine, Bytes::ZERO, &grown(&candidates));
         let needed = Bytes(needed * MIB);
         let ended = order.enough(needed);
         if let [before @ .., _] = ended {

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::model::{Bytes, Process, ProcessId};
-use crate::policy::machine::{Baseline, Candidate};
+use crate::policy::machine::{Baseline, Candidates};
 
 /// Pause between two looks while memmon waits for the memory of a victim, which its end shortens.
 const WHILE_A_VICTIM_ENDS: Duration = Duration::from_millis(100);
@@ -36,7 +36,7 @@ pub(in crate::daemon::engine) enum Stage {
 #[derive(Debug)]
 struct Victim {
     id: ProcessId,
-    candidates: Vec<Candidate>,
+    candidates: Candidates,
 }
 
 /// The state of the machine's memory.
@@ -109,7 +109,7 @@ impl MachineState {
     }
 
     /// Notes which process ends, and the candidates among which it was chosen.
-    pub(in crate::daemon::engine) fn chose(&mut self, id: ProcessId, candidates: Vec<Candidate>) {
+    pub(in crate::daemon::engine) fn chose(&mut self, id: ProcessId, candidates: Candidates) {
         self.victim = Some(Victim { id, candidates });
     }
 
@@ -118,9 +118,9 @@ impl MachineState {
     }
 
     /// The candidates among which the victim was chosen, with the victim as it is `found` now.
-    pub(in crate::daemon::engine) fn candidates_with(&self, found: &Process) -> Vec<Candidate> {
+    pub(in crate::daemon::engine) fn candidates_with(&self, found: &Process) -> Candidates {
         let mut candidates = self.victim.as_ref().map(|victim| victim.candidates.clone()).unwrap_or_default();
-        for candidate in &mut candidates {
+        for candidate in &mut candidates.grown {
             if candidate.process.id == found.id {
                 candidate.process = found.clone();
             }
@@ -152,7 +152,7 @@ impl MachineState {
 mod tests {
     use super::*;
     use crate::model::{Pid, StartTime};
-    use crate::policy::fixtures::hog;
+    use crate::policy::{fixtures::hog, machine::Candidate};
 
     #[test]
     fn each_stage_of_a_shortage_is_reported_once() {
@@ -179,12 +179,14 @@ mod tests {
     fn the_end_of_a_victim_brings_the_next_look() {
         let (mut state, now) = (MachineState::default(), Instant::now());
         let victim = ProcessId { pid: Pid(4242), start: StartTime(777) };
-        state.chose(victim, vec![Candidate { process: hog(), growth: Bytes(7) }]);
+        let (growth, shared_growth, before) = (Bytes(7), Bytes::ZERO, Bytes::ZERO);
+        let grown = vec![Candidate { process: hog(), growth, shared_growth, before }];
+        state.chose(victim, Candidates { grown, ..Candidates::default() });
         state.wait_for_victim(now);
         state.is_over(ProcessId { pid: Pid(7), ..victim }, true, now);
         assert!(state.is_victim(victim) && state.next() > Some(now));
         let found = Process { rss: Bytes(1), ..hog() };
-        assert_eq!(state.candidates_with(&found)[0].process, found);
+        assert_eq!(state.candidates_with(&found).grown[0].process, found);
         state.is_over(victim, true, now);
         assert!(!state.is_victim(victim) && state.next() == Some(now) && !state.leaves_alone(victim, now));
     }
@@ -193,7 +195,7 @@ mod tests {
     fn one_that_could_not_be_signalled_is_left_alone_for_a_while() {
         let (mut state, now) = (MachineState::default(), Instant::now());
         let victim = hog().id;
-        state.chose(victim, vec![]);
+        state.chose(victim, Candidates::default());
         state.wait_for_victim(now);
         let next = state.next();
         state.is_over(victim, false, now);

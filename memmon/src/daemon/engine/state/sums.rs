@@ -374,6 +374,7 @@ mod tests {
             rss: Bytes(rss * MIB),
             error: Bytes(MIB),
             held: Bytes::ZERO,
+            shmem: Bytes::ZERO,
         }
     }
 

@@ -1,0 +1,118 @@
+//! How much of a shortage a process and its groups are to blame for.
+//!
+//! A new process is to blame for all that it has. One that held memory before works with it: of its growth the part counts
+//! that its growth is of what it held, and at least a quarter. The same holds for a new process of a service that was
+//! there before, as the worker of a database is. A login session holds things that have nothing in common, so there each
+//! process counts for itself.
+
+use std::collections::BTreeMap;
+
+use super::Candidate;
+use crate::model::{Bytes, Group, Name, Process, Uid, unit_path};
+
+/// The least part of its growth that a process is to blame for.
+const LEAST: f64 = 0.25;
+
+/// What the units of idle processes held when the machine was well.
+pub type Held = BTreeMap<Name, Bytes>;
+
+/// What one process, or several of one group, have grown by.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Sum {
+    /// The growth.
+    pub growth: Bytes,
+    /// What of that is to blame.
+    pub blame: Bytes,
+    /// The growth of those that only work.
+    pub worked: Bytes,
+    /// Number of processes.
+    pub processes: usize,
+}
+
+/// The growth of all groups.
+#[derive(Debug, Default)]
+pub struct Sums(BTreeMap<Group, Sum>);
+
+impl Sums {
+    /// Adds a process to its groups.
+    pub fn add(&mut self, groups: &[Group], growth: Bytes, blame: Blame) {
+        for group in groups {
+            let sum = self.0.entry(group.clone()).or_default();
+            sum.growth = sum.growth + growth;
+            sum.blame = sum.blame + blame.bytes;
+            sum.worked = sum.worked + if blame.works { growth } else { Bytes::ZERO };
+            sum.processes += 1;
+        }
+    }
+
+    /// The sum of a group.
+    pub fn of(&self, group: &Group) -> Sum {
+        self.0.get(group).copied().unwrap_or_default()
+    }
+
+    /// The largest of some figure of `groups`.
+    pub fn largest(&self, groups: &[Group], figure: impl Fn(Sum) -> Bytes) -> Bytes {
+        groups.iter().map(|group| figure(self.of(group))).max().unwrap_or_default()
+    }
+
+    /// The group that is most to blame of all.
+    pub fn most(&self) -> Bytes {
+        self.0.values().map(|sum| sum.blame).max().unwrap_or_default()
+    }
+}
+
+/// What the units of some processes have now beyond what they had, and what they had.
+#[derive(Debug, Default)]
+pub struct Units(BTreeMap<Name, (Bytes, Bytes)>);
+
+/// What a process is to blame for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Blame {
+    /// The part of its growth.
+    pub bytes: Bytes,
+    /// Whether it only works: it, or its service, has grown by less than it held before.
+    pub works: bool,
+}
+
+impl Units {
+    /// The units of `candidates`, with the growth of each, and of the idle processes.
+    pub fn new<'a>(candidates: impl Iterator<Item = (&'a Candidate, Bytes)>, idle: &Held) -> Self {
+        let mut units = Self(idle.iter().map(|(unit, held)| (unit.clone(), (Bytes::ZERO, *held))).collect());
+        for (Candidate { process, before, .. }, growth) in candidates {
+            if let Some(unit) = service(process) {
+                let (sum, held) = units.0.entry(unit).or_default();
+                (*sum, *held) = (*sum + growth, *held + *before);
+            }
+        }
+        units
+    }
+
+    /// What `candidate`, which has grown by `growth`, is to blame for.
+    pub fn blame(&self, candidate: &Candidate, growth: Bytes) -> Blame {
+        let unit = service(&candidate.process).and_then(|unit| self.0.get(&unit).copied());
+        let itself = (growth, candidate.before);
+        let mut blame = Blame { bytes: growth, works: false };
+        for (grown, before) in std::iter::once(itself).chain(unit) {
+            if grown < before {
+                let part = (grown.0 as f64 / before.0 as f64).max(LEAST);
+                blame = Blame { bytes: blame.bytes.min(growth.times(part)), works: true };
+            }
+        }
+        blame
+    }
+}
+
+/// The unit of a process whose processes have one purpose: no login session.
+pub fn service(process: &Process) -> Option<Name> {
+    let unit = process.cgroup.known().and_then(unit_path)?;
+    let is_login = unit.starts_with(b"session-") && unit.ends_with(b".scope");
+    (!is_login).then(|| Name::new(unit))
+}
+
+/// The groups of a process, from the smallest to the largest.
+pub fn groups(process: &Process) -> Vec<Group> {
+    let unit = process.cgroup.known().and_then(unit_path).map(|unit| Group::Unit { unit: Name::new(unit) });
+    let session = || process.launch.session.map(|leader| Group::Session { leader });
+    let user = (process.real_uid != Uid::ROOT).then_some(Group::User { uid: process.real_uid });
+    [Group::Process { process: process.id }].into_iter().chain(unit.or_else(session)).chain(user).collect()
+}
