@@ -1,6 +1,8 @@
 //! `memmon doctor`: what this machine allows, line by line, and what to do where that is not enough.
 
-use std::{fmt::Write as _, io::Write};
+mod memory;
+
+use std::{fmt::Write as _, io::Write, path::Path};
 
 use anyhow::Context;
 use memmon_common::Offsets;
@@ -9,8 +11,13 @@ use serde::Serialize;
 use super::{exit::Exit, machine::awaits_enable};
 use crate::{
     model::{Source, SourceChoice},
-    observe::support::{
-        self, BPF_FS, Btf, Capability, CounterError, Facts, Lockdown, Obstacle, Offer, Support, VMLINUX,
+    observe::{
+        guards,
+        memory_settings::MemorySettings,
+        procfs::ProcRoot,
+        support::{
+            self, BPF_FS, Btf, Capability, CounterError, Facts, Lockdown, Obstacle, Offer, Support, VMLINUX,
+        },
     },
 };
 
@@ -21,6 +28,14 @@ pub(super) fn run(json: bool, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let facts = Facts::gather();
     let support = support::assess(&facts);
     let mut diagnosis = diagnose(&facts, &support);
+    // Without /proc there are lines about that.
+    if let Ok(proc) = ProcRoot::real()
+        && let Ok(machine) = proc.memory()
+    {
+        let settings = MemorySettings::read(Path::new("/proc"), Path::new("/sys"));
+        let found = guards::find(&proc, Path::new("/"));
+        diagnosis.checks.extend(memory::checks(&settings, &found, machine.total));
+    }
     diagnosis.checks.extend(awaits_enable(None).then(|| Check {
         name: "service",
         mark: Mark::Degraded,

@@ -5,10 +5,11 @@ use std::{fmt, os::unix::ffi::OsStrExt, path::PathBuf};
 use serde::Serialize;
 
 use super::error::{escaped, quotable};
-use crate::model::{Bytes, Escaped};
+use crate::model::{Bytes, Escaped, Guard};
+use crate::policy::machine::Turn;
 
 /// A concern, and the line of the file that gives rise to it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Warning {
     /// The file, unless it is the one that names the configuration.
     pub file: Option<PathBuf>,
@@ -20,7 +21,7 @@ pub struct Warning {
 }
 
 /// What may not be as the administrator thinks it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "warning")]
 pub enum Concern {
     /// A limit below one percent: typed as a fraction, perhaps.
@@ -86,6 +87,17 @@ pub enum Concern {
         limit: Bytes,
         /// All memory.
         total: Bytes,
+    },
+    /// Another program ends processes when memory runs short.
+    OtherGuard {
+        /// The program, and when it does.
+        #[serde(flatten)]
+        guard: Guard,
+        /// Which of the two acts first.
+        first: Turn,
+        /// Below this much available memory `[machine]` acts.
+        #[serde(rename = "machine_acts_below_bytes")]
+        ours: Option<Bytes>,
     },
     /// A key that has no effect without another one.
     NoEffect {
@@ -252,6 +264,21 @@ impl fmt::Display for Concern {
                 "the limit is {limit} here, the default share of {total} of memory, which many programs exceed: set \
                  ram_percent_threshold to what a process may have on this machine"
             ),
+            Self::OtherGuard { guard, first, ours } => {
+                write!(f, "beside memmon runs {guard}: ")?;
+                f.write_str(match first {
+                    Turn::Theirs => "it acts before memmon does for the machine, with protections of its own",
+                    Turn::Ours => "memmon acts before it for the machine",
+                    Turn::Either => "either of the two may act first, and each has protections of its own",
+                    Turn::OnlyTheirs => {
+                        "it acts for the machine, and memmon, without [machine], for the limits of processes only"
+                    }
+                })?;
+                match ours {
+                    Some(ours) => write!(f, " ([machine] acts if less than {ours} of memory is available)"),
+                    None => Ok(()),
+                }
+            }
             Self::NoEffect { key, without } => write!(f, "{key} has no effect without {without}"),
             Self::RootNotProtected => f.write_str(
                 "root is listed but not protected, as in v1: set protect_root = true to protect it",

@@ -1,9 +1,13 @@
 //! What of a configuration cannot work on this machine as it is now, looked at before anything depends on it.
 
+use std::path::Path;
+
 use super::outputs::outputs;
 use crate::{
     config::{Concern, Settings, Warning},
-    observe::procfs::ProcRoot,
+    model::{Guard, MachineMemory},
+    observe::{guards, procfs::ProcRoot},
+    policy::machine::{MachineLimits, turn},
     report,
 };
 
@@ -18,10 +22,50 @@ pub fn preflight(settings: &Settings) -> Vec<Warning> {
         .into_iter()
         .map(|report::Unusable { key, why }| Warning::general(Concern::Unusable { key, why }));
     // Without /proc there is an error of its own.
-    let machine = ProcRoot::real().and_then(|proc| proc.machine_memory()).ok();
+    let proc = ProcRoot::real().ok();
+    let machine = proc.as_ref().and_then(|proc| proc.machine_memory().ok());
     let limits = machine.map(|machine| settings.concerns_with(machine.memory.total)).unwrap_or_default();
     let is_blind = settings.machine.is_some() && machine.is_some_and(|machine| machine.pressure.is_none());
     let pressure =
         is_blind.then(|| Warning::general(Concern::Unusable { key: "machine", why: NO_PRESSURE.to_owned() }));
-    unusable.chain(limits).chain(pressure).collect()
+    let guards = proc.map(|proc| guards::find(&proc, Path::new("/"))).unwrap_or_default();
+    let guards = guards.into_iter().zip(machine.into_iter().cycle());
+    let guards = guards.filter_map(|(guard, machine)| beside(guard, settings.machine.as_ref(), &machine));
+    unusable.chain(limits).chain(pressure).chain(guards).collect()
+}
+
+/// What is to be known of another guard; nothing of one that ends nothing.
+fn beside(guard: Guard, limits: Option<&MachineLimits>, machine: &MachineMemory) -> Option<Warning> {
+    if guard.strikes.dry_run {
+        return None;
+    }
+    let first = turn(&guard.strikes, limits, machine);
+    let ours = limits.map(|limits| limits.act.available(machine.memory.total));
+    Some(Warning::general(Concern::OtherGuard { guard, first, ours }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Bytes, Elsewhere, GuardKind, Pid, Strikes, SystemMemory};
+    use crate::policy::machine::Levels;
+
+    #[test]
+    fn another_guard_is_named_with_the_one_that_acts_first() {
+        let memory = SystemMemory { total: Bytes(Bytes::GIB), available: Bytes(Bytes::GIB) };
+        let (swap_total, swap_free) = (Bytes::ZERO, Bytes::ZERO);
+        let machine =
+            MachineMemory { memory, swap_total, swap_free, elsewhere: Elsewhere::default(), pressure: None };
+        let act = Levels { available_percent: Some(5.0), ..Levels::default() };
+        let limits = MachineLimits { warn: act, act };
+        let strikes = Strikes { available: Some(memory.total.times(0.1)), ..Strikes::default() };
+        let earlyoom = Guard { guard: GuardKind::Earlyoom, pid: Pid(812), strikes };
+        let shown = |guard: &Guard, limits| {
+            beside(guard.clone(), limits, &machine).map(|warning| warning.to_string())
+        };
+        insta::assert_snapshot!(shown(&earlyoom, Some(&limits)).unwrap(), @"beside memmon runs earlyoom (pid 812), which ends processes if less than 0.10GB of memory is available: it acts before memmon does for the machine, with protections of its own ([machine] acts if less than 51.2MB of memory is available)");
+        insta::assert_snapshot!(shown(&earlyoom, None).unwrap(), @"beside memmon runs earlyoom (pid 812), which ends processes if less than 0.10GB of memory is available: it acts for the machine, and memmon, without [machine], for the limits of processes only");
+        let dry_run = Guard { strikes: Strikes { dry_run: true, ..strikes }, ..earlyoom };
+        assert_eq!(shown(&dry_run, Some(&limits)), None);
+    }
 }

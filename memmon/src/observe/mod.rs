@@ -4,6 +4,8 @@
 pub mod bpf;
 pub mod btf;
 pub mod decode;
+pub mod guards;
+pub mod memory_settings;
 pub mod merge;
 pub mod procfs;
 pub mod support;

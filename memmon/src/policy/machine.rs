@@ -15,8 +15,10 @@ mod pace;
 #[cfg(test)]
 mod properties;
 mod shortage;
+mod turn;
 
 pub use baseline::{Baseline, Growth};
 pub use order::{Candidate, Candidates, Order, Place, Standing, gives_back, order};
 pub use pace::pause;
 pub use shortage::{Levels, MachineLimits, Shortage};
+pub use turn::{Turn, turn};

@@ -1,6 +1,9 @@
 //! `[machine]`, with levels that the machine is always below: what has grown ends, and nothing else.
 
-use std::fs;
+use std::{
+    fs,
+    process::{Child, Command},
+};
 
 use crate::common::{
     TestUser,
@@ -65,5 +68,40 @@ fn a_crowd_ends_one_by_one_and_the_larger_idle_process_lives() {
         }
         assert!(standing(idle.pid()).is_none_or(|standing| standing == "idle"), "{order}");
         daemon.stop();
+    }
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn another_guard_is_named_at_start_and_by_check_and_doctor() {
+    let user = TestUser::claim();
+    // A process of root that looks like it: nothing here depends on what it does.
+    let guard = Command::new("bash").args(["-c", "exec -a earlyoom sleep 600"]).spawn().unwrap();
+    let guard = Ended(guard);
+    let name = format!("earlyoom (pid {})", guard.0.id());
+    let memmon = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_memmon")).args(arguments).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    eventually("doctor names it", || memmon(&["doctor"]).contains(&name));
+    let config = config(&user, &[("machine.available_percent", "1")]);
+    let daemon = Daemon::start(&config, &[]);
+    let said = daemon.line("the other guard", |line| line.contains(&name));
+    assert!(said.contains("it acts before memmon does") || said.contains("either of the two"), "{said}");
+    let checked = memmon(&["check", "--json", daemon.dir().join("config.toml").to_str().unwrap()]);
+    let checked: serde_json::Value = serde_json::from_str(&checked).unwrap();
+    let warnings = checked["warnings"].as_array().unwrap();
+    let found = warnings.iter().find(|warning| warning["concern"]["pid"] == guard.0.id());
+    assert_eq!(found.unwrap()["concern"]["guard"], "earlyoom", "{checked}");
+    daemon.stop();
+}
+
+/// Ended with the test.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }

@@ -23,6 +23,7 @@ mod parse;
 mod parts;
 mod root;
 mod script;
+mod services;
 mod session;
 mod shared_memory;
 mod shared_objects;

@@ -1,0 +1,97 @@
+//! Other programs that end processes when memory runs short, and when they do.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::{Bytes, Pid};
+
+/// A program that is known to end processes when memory runs short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GuardKind {
+    /// <https://github.com/rfjakob/earlyoom>
+    Earlyoom,
+    /// <https://github.com/hakavlad/nohang>
+    Nohang,
+    /// systemd-oomd.service(8)
+    SystemdOomd,
+    /// <https://gitlab.freedesktop.org/hadess/low-memory-monitor>
+    LowMemoryMonitor,
+    /// <https://github.com/facebookincubator/oomd>
+    Oomd,
+    /// Android's.
+    Lmkd,
+}
+
+impl GuardKind {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Earlyoom, Self::Nohang, Self::SystemdOomd, Self::LowMemoryMonitor, Self::Oomd, Self::Lmkd];
+
+    /// The name of the program.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Earlyoom => "earlyoom",
+            Self::Nohang => "nohang",
+            Self::SystemdOomd => "systemd-oomd",
+            Self::LowMemoryMonitor => "low-memory-monitor",
+            Self::Oomd => "oomd",
+            Self::Lmkd => "lmkd",
+        }
+    }
+}
+
+/// A guard that runs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Guard {
+    /// The program.
+    pub guard: GuardKind,
+    /// The process.
+    pub pid: Pid,
+    /// When it ends a process, as far as its command line and its configuration show it.
+    #[serde(flatten)]
+    pub strikes: Strikes,
+}
+
+/// When a guard ends a process: each level that is given must be reached, except for pressure, which counts alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Strikes {
+    /// Below this much available memory.
+    #[serde(rename = "available_bytes")]
+    pub available: Option<Bytes>,
+    /// Below this share of free swap, in percent.
+    pub swap_free_percent: Option<f64>,
+    /// Above this pressure of a cgroup, in percent.
+    pub pressure_percent: Option<f64>,
+    /// Whether it only reports what it would do.
+    pub dry_run: bool,
+}
+
+impl fmt::Display for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { guard, pid, strikes } = self;
+        let Strikes { available, swap_free_percent, pressure_percent, dry_run } = strikes;
+        write!(f, "{} (pid {pid})", guard.name())?;
+        if *dry_run {
+            return f.write_str(", which runs in dry run, and ends nothing");
+        }
+        let low = [
+            available.map(|available| format!("less than {available} of memory is available")),
+            swap_free_percent.map(|percent| format!("less than {percent}% of swap is free")),
+        ];
+        let low: Vec<_> = low.into_iter().flatten().collect();
+        let pressure =
+            pressure_percent.map(|percent| format!("the pressure of a cgroup is above {percent}%"));
+        let when: Vec<_> =
+            Some(low.join(" and ")).filter(|low| !low.is_empty()).into_iter().chain(pressure).collect();
+        match &when[..] {
+            [] => f.write_str(", which ends processes when memory runs short"),
+            when => write!(f, ", which ends processes if {}", when.join(", or if ")),
+        }?;
+        if *guard == GuardKind::SystemdOomd {
+            f.write_str(", in the cgroups that `oomctl` lists")?;
+        }
+        Ok(())
+    }
+}
