@@ -86,7 +86,7 @@ fn option<'a>(arguments: &'a [String], names: &[&str]) -> Option<&'a str> {
 fn earlyoom(arguments: &[String], total: Bytes) -> Strikes {
     let number = |name| -> Option<f64> { option(arguments, &[name])?.split(',').next()?.parse().ok() };
     let percent = number("-m").unwrap_or(10.0);
-    let size = number("-M").map(|kib| Bytes(kib as u64 * 1024));
+    let size = number("-M").map(|kib| Bytes(1024).times(kib));
     let by_percent = (total > Bytes::ZERO).then(|| total.times(percent / 100.0));
     Strikes {
         available: if number("-m").is_none() && size.is_some() {
@@ -244,7 +244,7 @@ mod tests {
             tree.write(&format!("{pid}/cmdline"), "/usr/bin/earlyoom\0-m\x004\0");
             tree.write(
                 &format!("{pid}/status"),
-                &format!("Name:\tearlyoom\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\n"),
+                format!("Name:\tearlyoom\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\n"),
             );
         }
         let found: Vec<_> =
