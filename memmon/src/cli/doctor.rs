@@ -1,5 +1,6 @@
 //! `memmon doctor`: what this machine allows, line by line, and what to do where that is not enough.
 
+mod check;
 mod memory;
 
 use std::{fmt::Write as _, io::Write, path::Path};
@@ -8,6 +9,7 @@ use anyhow::Context;
 use memmon_common::Offsets;
 use serde::Serialize;
 
+use self::check::{Check, Mark};
 use super::{exit::Exit, machine::awaits_enable};
 use crate::{
     model::{Source, SourceChoice},
@@ -91,63 +93,6 @@ impl Reach {
                 Self::Machine
             }
         })
-    }
-}
-
-/// One line.
-#[derive(Debug, Serialize)]
-struct Check {
-    name: &'static str,
-    mark: Mark,
-    value: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    remedy: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Mark {
-    /// As it should be.
-    Ok,
-    /// Works, but could work better.
-    Degraded,
-    /// Something does not work.
-    Failed,
-}
-
-impl Mark {
-    const fn sign(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Degraded => "! ",
-            Self::Failed => "!!",
-        }
-    }
-}
-
-impl Check {
-    fn ok(name: &'static str, value: impl Into<String>) -> Self {
-        Self { name, mark: Mark::Ok, value: value.into(), remedy: None }
-    }
-
-    fn against(name: &'static str, mark: Mark, obstacle: &Obstacle) -> Self {
-        Self { name, mark, value: obstacle.to_string(), remedy: Some(obstacle.remedy()) }
-    }
-
-    /// A line with `value`, or one for each of the obstacles that are about this.
-    fn unless(
-        name: &'static str,
-        value: impl Into<String>,
-        obstacles: &[Obstacle],
-        mark: Mark,
-        about: fn(&Obstacle) -> bool,
-    ) -> Vec<Self> {
-        let against: Vec<Self> = obstacles
-            .iter()
-            .filter(|obstacle| about(obstacle))
-            .map(|obstacle| Self::against(name, mark, obstacle))
-            .collect();
-        if against.is_empty() { vec![Self::ok(name, value)] } else { against }
     }
 }
 

@@ -10,6 +10,7 @@
 
 mod baseline;
 pub mod blame;
+mod candidate;
 mod order;
 mod pace;
 #[cfg(test)]
@@ -18,7 +19,8 @@ mod shortage;
 mod turn;
 
 pub use baseline::{Baseline, Growth};
-pub use order::{Candidate, Candidates, Order, Place, Standing, gives_back, order};
+pub use candidate::{Candidate, Candidates, Held, gives_back};
+pub use order::{Order, Place, Standing, order};
 pub use pace::pause;
 pub use shortage::{Levels, MachineLimits, Shortage};
 pub use turn::{Turn, turn};

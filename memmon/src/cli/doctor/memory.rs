@@ -1,6 +1,6 @@
 //! What decides beside memmon what happens when memory runs short: the kernel's settings, and other guards.
 
-use super::{Check, Mark};
+use super::check::{Check, Mark};
 use crate::{
     model::{Bytes, Guard},
     observe::memory_settings::MemorySettings,

@@ -7,14 +7,11 @@
 
 use std::collections::BTreeMap;
 
-use super::Candidate;
+use super::candidate::{Candidate, Held};
 use crate::model::{Bytes, Group, Name, Process, Uid, unit_path};
 
 /// The least part of its growth that a process is to blame for.
 const LEAST: f64 = 0.25;
-
-/// What the units of idle processes held when the machine was well.
-pub type Held = BTreeMap<Name, Bytes>;
 
 /// What one process, or several of one group, have grown by.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -9,43 +9,13 @@ use std::cmp::Reverse;
 
 use serde::Serialize;
 
-use super::blame::{Blame, Held, Sums, Units, groups};
+use super::blame::{Blame, Sums, Units, groups};
+use super::candidate::{Candidates, gives_back};
 use crate::model::{
-    Breach, Bytes, Culprit, Doubt, Fact, Group, Holdings, Limit, MachineMemory, Process, ProcessId,
-    Protection, StartTime, Verdict,
+    Breach, Bytes, Culprit, Doubt, Fact, Group, Limit, MachineMemory, Process, ProcessId, Protection,
+    StartTime, Verdict,
 };
 use crate::policy::{Rules, walk::judge_as_over};
-
-/// A process that may have caused the shortage, as /proc has just confirmed it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Candidate {
-    /// The process, with its memory measured.
-    pub process: Process,
-    /// What it has grown by since the machine was well, without shared memory.
-    pub growth: Bytes,
-    /// What its shared memory has grown by.
-    pub shared_growth: Bytes,
-    /// What it held when the machine was well.
-    pub before: Bytes,
-}
-
-impl Candidate {
-    /// What it has grown by of what its end gives back. Memory that others hold as well did not come from it.
-    fn own_growth(&self) -> Bytes {
-        let shared = self.process.holdings.as_ref().and_then(|holdings| holdings.shared.known());
-        let returned = shared.map_or(Bytes::ZERO, |shared| shared.returned);
-        gives_back(&self.process).min(self.growth + self.shared_growth.min(returned))
-    }
-}
-
-/// The processes that may have caused a shortage, and what their units held before.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Candidates {
-    /// The processes that have grown.
-    pub grown: Vec<Candidate>,
-    /// What the other processes of a unit held when the machine was well.
-    pub idle: Held,
-}
 
 /// All candidates: those that end, in this order, and then those that do not.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -233,13 +203,6 @@ pub fn order(rules: &Rules, machine: &MachineMemory, lost: Bytes, candidates: &C
     Order { places, lost, grown }
 }
 
-/// The memory that the end of a process gives back for certain: shared memory only if it is known to be freed.
-pub fn gives_back(process: &Process) -> Bytes {
-    let Some(Holdings { parts, shared, .. }) = &process.holdings else { return process.own() };
-    let shared = shared.known().map_or(Bytes::ZERO, |shared| shared.returned);
-    process.own().min(parts.anon + shared) + parts.swap
-}
-
 type Precedence =
     (Reverse<Bytes>, Reverse<Bytes>, Reverse<Bytes>, Reverse<StartTime>, Reverse<i16>, ProcessId);
 
@@ -268,8 +231,9 @@ fn culprit(grower: &Grower<'_>, sums: &Sums) -> (Bytes, Culprit) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Elsewhere, Parts, Pid, SystemMemory, Uid};
+    use crate::model::{Elsewhere, Holdings, Parts, Pid, SystemMemory, Uid};
     use crate::policy::fixtures::{hog, rules};
+    use crate::policy::machine::Candidate;
     use crate::policy::{NamePatterns, Whitelist};
 
     const MIB: u64 = Bytes::MIB;
@@ -305,7 +269,7 @@ mod tests {
     }
 
     fn grown(candidates: &[Candidate]) -> Candidates {
-        Candidates { grown: candidates.to_vec(), idle: Held::new() }
+        Candidates { grown: candidates.to_vec(), ..Candidates::default() }
     }
 
     fn database() -> Candidate {

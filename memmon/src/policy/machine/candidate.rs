@@ -1,0 +1,46 @@
+//! The processes that may have caused a shortage.
+
+use std::collections::BTreeMap;
+
+use crate::model::{Bytes, Holdings, Name, Process};
+
+/// What the units of idle processes held when the machine was well.
+pub type Held = BTreeMap<Name, Bytes>;
+
+/// A process that may have caused the shortage, as /proc has just confirmed it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidate {
+    /// The process, with its memory measured.
+    pub process: Process,
+    /// What it has grown by since the machine was well, without shared memory.
+    pub growth: Bytes,
+    /// What its shared memory has grown by.
+    pub shared_growth: Bytes,
+    /// What it held when the machine was well.
+    pub before: Bytes,
+}
+
+impl Candidate {
+    /// What it has grown by of what its end gives back. Memory that others hold as well did not come from it.
+    pub(super) fn own_growth(&self) -> Bytes {
+        let shared = self.process.holdings.as_ref().and_then(|holdings| holdings.shared.known());
+        let returned = shared.map_or(Bytes::ZERO, |shared| shared.returned);
+        gives_back(&self.process).min(self.growth + self.shared_growth.min(returned))
+    }
+}
+
+/// The processes that may have caused a shortage, and what their units held before.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Candidates {
+    /// The processes that have grown.
+    pub grown: Vec<Candidate>,
+    /// What the other processes of a unit held when the machine was well.
+    pub idle: Held,
+}
+
+/// The memory that the end of a process gives back for certain: shared memory only if it is known to be freed.
+pub fn gives_back(process: &Process) -> Bytes {
+    let Some(Holdings { parts, shared, .. }) = &process.holdings else { return process.own() };
+    let shared = shared.known().map_or(Bytes::ZERO, |shared| shared.returned);
+    process.own().min(parts.anon + shared) + parts.swap
+}
