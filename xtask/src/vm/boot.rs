@@ -14,6 +14,7 @@ use super::{
     kernel::Kernel,
     machine,
     plan::{Accelerator, Boot},
+    rootfs::Image,
     verdict::{self, PASS, PORT},
 };
 
@@ -30,7 +31,14 @@ pub(super) fn accelerator(kernel: &Kernel, cache: &Path) -> Result<Accelerator> 
     if !Path::new("/dev/kvm").exists() {
         return Ok(Accelerator::Emulation);
     }
-    let probe = Boot { name: "probe", cpus: 1, megabytes: 512, timeout: PROBE, scenarios: Vec::new() };
+    let probe = Boot {
+        name: "probe",
+        cpus: 1,
+        megabytes: 512,
+        image: Image::Plain,
+        timeout: PROBE,
+        scenarios: Vec::new(),
+    };
     let place = cache.join("boots/probe");
     let ended = boot(kernel, &machine::probe()?, None, &probe, Accelerator::Kvm, &place)?;
     Ok(if ended.passed { Accelerator::Kvm } else { Accelerator::Emulation })

@@ -1,6 +1,6 @@
 //! The files in a guest: memmon's .deb, which the guest installs, and the scenarios.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result};
 
@@ -16,6 +16,8 @@ const BUSYBOX: &str = "/bin/busybox";
 /// The scripts for the guest are in this folder of the checkout, and in the next one of the guest.
 const SOURCES: &str = "xtask/vm";
 const PLACE: &str = "payload/usr/local/lib/memmon-vm";
+/// What is tested in the guests as it is in the checkout.
+const CONTRIB: &str = "contrib";
 
 /// The files that are built for the guests.
 pub(super) struct Programs {
@@ -84,6 +86,11 @@ pub(super) fn initramfs(
         archive.file(&format!("{PLACE}/{file}"), 0o644, &read(&sources.join(&file))?)?;
     }
     archive.file(&format!("{PLACE}/scenarios/order"), 0o644, scenarios.join("\n").as_bytes())?;
+    for file in
+        shell::read(Command::new("git").current_dir(workspace::root()).args(["ls-files", CONTRIB]))?.lines()
+    {
+        archive.file(&format!("{PLACE}/{file}"), 0o644, &read(&workspace::root().join(file))?)?;
+    }
     for (name, verdict) in [("pass", PASS), ("fail", FAIL)] {
         archive.file(&format!("{PLACE}/{name}"), 0o755, &verdict::program(verdict)?)?;
     }

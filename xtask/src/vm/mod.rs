@@ -74,10 +74,10 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
 
     // One waits for the compiler, the other for the network.
     let (programs, fetched) = thread::scope(|scope| {
-        let fetching = scope.spawn(|| fetch(kernels, &cache));
+        let fetching = scope.spawn(|| fetch(kernels, &boots, &cache));
         (machine::Programs::build(options.deb.as_deref()), fetching.join())
     });
-    let (kernels, root) = fetched.map_err(|_| anyhow!("fetching kernels ended with a panic"))??;
+    let (kernels, roots) = fetched.map_err(|_| anyhow!("fetching kernels ended with a panic"))??;
     let programs = programs?;
     let accelerator = match kernels.first() {
         Some(kernel) => boot::accelerator(kernel, &cache)?,
@@ -87,11 +87,11 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
 
     let mut tally = report::Tally::default();
     let processors = thread::available_parallelism().map_or(1, usize::from);
-    for boot in &boots {
-        for kernels in kernels.chunks((processors / boot.cpus).max(1)) {
+    for (boot, root) in boots.iter().zip(&roots) {
+        for kernels in boot.kernels(&kernels).chunks((processors / boot.cpus).max(1)) {
             let started = |kernel: &Kernel| {
                 println!("\n{}: starts", title(kernel, boot));
-                run(kernel, boot, &programs, &root, accelerator, &cache)
+                run(kernel, boot, &programs, root, accelerator, &cache)
             };
             let outcomes = thread::scope(|scope| {
                 let running: Vec<_> =
@@ -111,14 +111,15 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
     Ok(if tally.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The kernels, and the root file system.
-fn fetch(kernels: Vec<Series>, cache: &Path) -> Result<(Vec<Kernel>, PathBuf)> {
+/// The kernels, and the root file system of each machine.
+fn fetch(kernels: Vec<Series>, boots: &[Boot], cache: &Path) -> Result<(Vec<Kernel>, Vec<PathBuf>)> {
     let mut repository = apt::Repository::at(&cache.join("apt"));
     let kernels = kernels
         .into_iter()
         .map(|series| Kernel::get(series, &mut repository, &cache.join("kernels")))
         .collect::<Result<_>>()?;
-    Ok((kernels, rootfs::get(cache)?))
+    let roots = boots.iter().map(|boot| rootfs::get(boot.image, cache)).collect::<Result<_>>()?;
+    Ok((kernels, roots))
 }
 
 /// Runs one machine from its start to its verdict, and prints its report in one piece, because others may run beside it.

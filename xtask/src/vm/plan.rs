@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use anyhow::{Result, bail};
 use clap::ValueEnum as _;
 
-use super::kernel::Series;
+use super::{kernel::Series, rootfs::Image};
 
 /// The mechanism that runs the guest's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,7 @@ pub(super) struct Boot {
     pub(super) name: &'static str,
     pub(super) cpus: usize,
     pub(super) megabytes: u32,
+    pub(super) image: Image,
     /// From power-on to the verdict, under emulation on a busy host.
     pub(super) timeout: Duration,
     /// The scenarios in their order: each leaves memmon as it found it.
@@ -46,6 +47,9 @@ const WIDE: (&str, usize, u32) = ("wide", 8, 1024);
 
 /// A machine that some processes of a hundred megabytes fill together.
 const SHORT: (&str, usize, u32) = ("short", 2, 1024);
+
+/// A machine with the software that runs fleets of machines. The kernel matters little to it, so it runs with one.
+const FLEET: (&str, usize, u32) = ("fleet", 2, 1024);
 
 /// The first scenario in every machine.
 const INSTALL: &str = "install";
@@ -74,16 +78,15 @@ const IN_SMALL: [&str; 20] = [
 ];
 const IN_WIDE: [&str; 1] = ["accuracy"];
 const IN_SHORT: [&str; 2] = ["machine", "culprit"];
+const IN_FLEET: [&str; 1] = ["ansible"];
 /// The scenarios with `--quick`: those that show most in the time that is acceptable for every change.
 const QUICK: [&str; 9] =
     ["start", "kill", "spare", "reload", "crash", "bad-config", "oom-race", "stop", "package"];
 
 /// The machines for every kernel; with `only`, just the machines for these scenarios, without the others.
 pub(super) fn boots(quick: bool, only: &[String]) -> Result<Vec<Boot>> {
-    if let Some(unknown) =
-        only.iter().find(|name| !IN_SMALL.iter().chain(&IN_WIDE).chain(&IN_SHORT).any(|known| known == name))
-    {
-        let all = [&IN_SMALL[..], &IN_WIDE, &IN_SHORT].concat();
+    let all = [&IN_SMALL[..], &IN_WIDE, &IN_SHORT, &IN_FLEET].concat();
+    if let Some(unknown) = only.iter().find(|name| !all.contains(&name.as_str())) {
         bail!("there is no scenario {unknown}; there are {}", all.join(" "));
     }
     let wanted = |name: &&&str| match only {
@@ -94,10 +97,12 @@ pub(super) fn boots(quick: bool, only: &[String]) -> Result<Vec<Boot>> {
         name,
         cpus,
         megabytes,
+        image: if name == FLEET.0 { Image::Fleet } else { Image::Plain },
         timeout: TIMEOUT,
         scenarios: scenarios.iter().filter(wanted).map(|name| (*name).to_owned()).collect(),
     };
-    let mut boots = vec![boot(SMALL, &IN_SMALL), boot(WIDE, &IN_WIDE), boot(SHORT, &IN_SHORT)];
+    let mut boots =
+        vec![boot(SMALL, &IN_SMALL), boot(WIDE, &IN_WIDE), boot(SHORT, &IN_SHORT), boot(FLEET, &IN_FLEET)];
     boots.retain(|boot| !boot.scenarios.is_empty());
     for boot in &mut boots {
         boot.scenarios.insert(0, INSTALL.to_owned());
@@ -115,6 +120,16 @@ pub(super) fn kernels(asked: &[Series], quick: bool) -> Vec<Series> {
     }
 }
 
+impl Boot {
+    /// The kernels that it is booted with, of those that are tested: all of them, or the newest.
+    pub(super) fn kernels<'a, T>(&self, all: &'a [T]) -> &'a [T] {
+        match self.image {
+            Image::Plain => all,
+            Image::Fleet => &all[all.len().saturating_sub(1)..],
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,7 +142,15 @@ mod tests {
         let quick = boots(true, &[]).unwrap();
         let [Boot { name: "small", scenarios, .. }] = &quick[..] else { panic!("one machine: {quick:?}") };
         assert_eq!((scenarios.len(), scenarios[0].as_str()), (1 + QUICK.len(), INSTALL));
-        assert_eq!(boots(false, &[]).unwrap().len(), 3);
+        assert_eq!(boots(false, &[]).unwrap().len(), 4);
+    }
+
+    #[test]
+    fn the_software_of_fleets_is_tested_with_the_newest_kernel() {
+        let boots = boots(false, &["kill".to_owned(), "ansible".to_owned()]).unwrap();
+        let [small, fleet] = &boots[..] else { panic!("two machines: {boots:?}") };
+        assert_eq!((small.image, small.kernels(&[1, 2, 3])), (Image::Plain, &[1, 2, 3][..]));
+        assert_eq!((fleet.image, fleet.kernels(&[1, 2, 3])), (Image::Fleet, &[3][..]));
     }
 
     #[test]
@@ -151,8 +174,7 @@ mod tests {
             .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
             .collect();
         files.sort();
-        let mut names: Vec<&str> =
-            IN_SMALL.iter().chain(&IN_WIDE).chain(&IN_SHORT).chain([&INSTALL]).copied().collect();
+        let mut names = [&IN_SMALL[..], &IN_WIDE, &IN_SHORT, &IN_FLEET, &[INSTALL]].concat();
         names.sort_unstable();
         assert_eq!(files, names);
     }

@@ -1,4 +1,4 @@
-//! The guests' root file system: Debian's essential packages and systemd, as an ext4 image.
+//! The guests' root file systems: Debian's essential packages, systemd and what the scenarios need, as ext4 images.
 
 use std::{
     fs,
@@ -10,23 +10,45 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{privileges::Privileges, shell};
 
+/// A root file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Image {
+    /// Systemd, and no more than memmon's own scenarios need.
+    Plain,
+    /// With the software that runs fleets of machines.
+    Fleet,
+}
+
+impl Image {
+    /// The packages, the name of the file between `root-` and the release, and its size.
+    const fn contents(self) -> (&'static [&'static str], &'static str, &'static str) {
+        match self {
+            Self::Plain => (&[PACKAGES], "", "600M"),
+            Self::Fleet => (&[PACKAGES, ANSIBLE], "fleet-", "1400M"),
+        }
+    }
+}
+
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,udev,kmod,procps,bpftool";
+const ANSIBLE: &str = "ansible-core,python3-apt,apt";
 const MIRROR: &str = "http://deb.debian.org/debian";
 const NOT_NEEDED: [&str; 4] = ["doc", "info", "locale", "man"];
 /// Debian releases that guests can run.
 const SUITES: [&str; 3] = ["bookworm", "trixie", "forky"];
 
 /// The image from the cache, or a new one. Guests must not write to it.
-pub(super) fn get(cache: &Path) -> Result<PathBuf> {
+pub(super) fn get(image: Image, cache: &Path) -> Result<PathBuf> {
     let suite = suite(&fs::read_to_string("/etc/os-release").unwrap_or_default());
-    let image = cache.join(format!("root-{suite}.ext4"));
-    if !image.exists() {
-        make(suite, &image).with_context(|| format!("cannot make {}", image.display()))?;
+    let (packages, name, size) = image.contents();
+    let file = cache.join(format!("root-{name}{suite}.ext4"));
+    if !file.exists() {
+        make(suite, &packages.join(","), size, &file)
+            .with_context(|| format!("cannot make {}", file.display()))?;
     }
-    Ok(image)
+    Ok(file)
 }
 
-fn make(suite: &str, image: &Path) -> Result<()> {
+fn make(suite: &str, packages: &str, size: &str, image: &Path) -> Result<()> {
     ensure!(Privileges::of_this_process()?.is_root(), "a root file system can be made by root only");
     let (folder, unfinished) = (image.with_extension("unpacked"), image.with_extension("unfinished"));
     if folder.exists() {
@@ -35,7 +57,7 @@ fn make(suite: &str, image: &Path) -> Result<()> {
     let mut bootstrap = Command::new("mmdebstrap");
     bootstrap.args(["--quiet", "--variant=essential", "--mode=root", "--format=directory"]);
     bootstrap.args(NOT_NEEDED.map(|name| format!("--dpkgopt=path-exclude=/usr/share/{name}/*")));
-    bootstrap.arg(format!("--include={PACKAGES}"));
+    bootstrap.arg(format!("--include={packages}"));
     shell::run(bootstrap.arg(suite).arg(&folder).arg(MIRROR))?;
     // Changes are discarded, so it needs no journal; and no checksums, which are a module in old kernels.
     let _ = fs::remove_file(&unfinished);
@@ -44,7 +66,7 @@ fn make(suite: &str, image: &Path) -> Result<()> {
             .args(["-q", "-t", "ext4", "-O", "^has_journal,^metadata_csum", "-E", "root_owner=0:0", "-d"])
             .arg(&folder)
             .arg(&unfinished)
-            .arg("600M"),
+            .arg(size),
     )?;
     fs::rename(&unfinished, image)?;
     fs::remove_dir_all(&folder)?;
