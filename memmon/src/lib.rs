@@ -13,6 +13,7 @@ pub mod config;
 pub mod daemon;
 pub mod enforce;
 pub mod files;
+pub mod history;
 pub mod inspect;
 pub mod model;
 pub mod observe;

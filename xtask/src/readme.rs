@@ -49,6 +49,7 @@ const TYPED: &[(&str, &str, &str)] = &[
     ),
     ("memmon doctor", SERVICE, LITERALLY),
     ("memmon status [--json]", "memmon/tests/daemon/status.rs", "[\"status\", \"--json\""),
+    ("memmon history", "memmon/tests/daemon/history.rs", ".arg(\"history\")"),
     (
         "memmon exempt PID --for 2h --why TEXT",
         "memmon/tests/daemon/exemptions.rs",

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{check, enable, exempt, status, top};
+use super::{check, enable, exempt, history, status, top};
 use crate::{daemon, model::SourceChoice};
 
 const EXIT_CODES: &str = "\
@@ -47,6 +47,8 @@ pub(super) enum Command {
     Disable(enable::Disable),
     #[command(after_help = EXIT_CODES)]
     Exempt(exempt::Args),
+    #[command(after_help = EXIT_CODES)]
+    History(history::Args),
     #[command(after_help = EXIT_CODES)]
     Status(status::Args),
     #[command(after_help = EXIT_CODES)]

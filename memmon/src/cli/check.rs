@@ -289,6 +289,10 @@ mod tests {
         group                 = ""
         exempt                = false
 
+        [history]
+        days                  = 90
+        max_mb                = 16
+
         [metrics]
         textfile              = ""
         listen                = ""

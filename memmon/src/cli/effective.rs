@@ -30,6 +30,7 @@ pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut d
         kernel,
         termination,
         status,
+        history,
         metrics,
         notify,
     } = settings;
@@ -117,6 +118,9 @@ pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut d
     section(out, "status")?;
     key(out, "group", quoted(status.group.as_deref().unwrap_or_default()))?;
     key(out, "exempt", status.exempt)?;
+    section(out, "history")?;
+    key(out, "days", history.days)?;
+    key(out, "max_mb", history.bytes.0 / Bytes::MIB)?;
     section(out, "metrics")?;
     let textfile = metrics.textfile.as_deref().and_then(Path::to_str).unwrap_or_default();
     key(out, "textfile", quoted(textfile))?;

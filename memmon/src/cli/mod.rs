@@ -8,6 +8,7 @@ mod enable;
 mod exempt;
 mod exit;
 mod explain;
+mod history;
 mod look;
 mod machine;
 mod matches;
@@ -24,6 +25,7 @@ use std::{
 };
 
 use clap::{CommandFactory, Parser};
+use jiff::Zoned;
 
 use arguments::{Arguments, Command};
 use exit::Exit;
@@ -49,6 +51,7 @@ pub fn main() -> ExitCode {
         Command::Enable(asked) => enable::enable(&asked, out),
         Command::Disable(asked) => enable::disable(&asked, out),
         Command::Exempt(asked) => exempt::run(&asked, &NameService, out),
+        Command::History(asked) => history::run(&asked, &NameService, &Zoned::now(), out),
         Command::Status(asked) => status::run(&asked, &NameService, out),
         Command::Top(asked) => top::run(&asked),
     };

@@ -267,7 +267,7 @@ mod tests {
          --> /etc/memmon/conf.d/c.toml:2:2
           |
         2 | [nonsense]
-          |  ^^^^^^^^ expected one of: [thresholds], [whitelist], [settings], [[schedule]], [[rule]], [scope], [machine], [kernel], [termination], [log], [status], [metrics], [notify]
+          |  ^^^^^^^^ expected one of: [thresholds], [whitelist], [settings], [[schedule]], [[rule]], [scope], [machine], [kernel], [termination], [log], [status], [history], [metrics], [notify]
 
         error: there is a rule `b` already
          --> /etc/memmon/conf.d/d.toml:6:8

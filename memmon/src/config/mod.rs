@@ -42,7 +42,7 @@ pub(crate) use foreign::globs;
 pub use metrics::Metrics;
 pub use notify::Notify;
 pub use schedule::{Days, Minute, Pace, Schedule, Window};
-pub use settings::{Kernel, Log, LogFormat, LogLevel, Settings, Status, Termination};
+pub use settings::{History, Kernel, Log, LogFormat, LogLevel, Settings, Status, Termination};
 #[cfg(test)]
 pub(crate) use users::FakeUsers;
 pub use users::{NameService, Users};

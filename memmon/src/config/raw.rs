@@ -27,6 +27,7 @@ pub(super) struct Typed {
     pub(super) termination: Termination,
     pub(super) log: Log,
     pub(super) status: Status,
+    pub(super) history: History,
     pub(super) metrics: Metrics,
     pub(super) notify: Notify,
 }
@@ -171,6 +172,12 @@ pub(super) struct Status {
 }
 
 #[derive(Debug)]
+pub(super) struct History {
+    pub(super) days: Option<Spanned<i64>>,
+    pub(super) max_mb: Option<Spanned<i64>>,
+}
+
+#[derive(Debug)]
 pub(super) struct Metrics {
     pub(super) textfile: Option<Spanned<String>>,
     pub(super) listen: Option<Spanned<String>>,
@@ -281,6 +288,10 @@ pub(super) fn read(mut document: Document<'_>, problems: &mut Problems<'_>) -> T
         group: section.take("group", &STRING),
         exempt: section.take("exempt", &BOOLEAN),
     });
+    let (history, _) = document.section("history", problems, |section| History {
+        days: section.take("days", &INTEGER),
+        max_mb: section.take("max_mb", &INTEGER),
+    });
     let (metrics, _) = document.section("metrics", problems, |section| Metrics {
         textfile: section.take("textfile", &STRING),
         listen: section.take("listen", &STRING),
@@ -311,6 +322,7 @@ pub(super) fn read(mut document: Document<'_>, problems: &mut Problems<'_>) -> T
         termination,
         log,
         status,
+        history,
         metrics,
         notify,
     }

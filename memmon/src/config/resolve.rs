@@ -11,7 +11,7 @@ use super::{
     problems::Problems,
     raw::{self, Typed},
     schedule::Pace,
-    settings::{Kernel, Log, LogFormat, LogLevel, Settings, Status, Termination},
+    settings::{History, Kernel, Log, LogFormat, LogLevel, Settings, Status, Termination},
     toml_document::List,
     users::Users,
     values::{Reader, uid},
@@ -29,6 +29,8 @@ pub(super) mod default {
     pub(in crate::config) const PERCENT: f64 = 10.0;
     pub(in crate::config) const GB: f64 = 2.0;
     pub(in crate::config) const LINES_PER_MINUTE: u32 = 20;
+    pub(in crate::config) const HISTORY_DAYS: u32 = 90;
+    pub(in crate::config) const HISTORY_MB: u32 = 16;
     pub(in crate::config) const INTERVAL: Duration = Duration::from_secs(30);
     pub(in crate::config) const PIDS: [u32; 1] = [1];
     pub(in crate::config) const NAMES: [&str; 5] = ["systemd", "kernel", "init", "sshd", "docker"];
@@ -89,6 +91,7 @@ pub(super) fn settings(
         termination,
         log,
         status,
+        history,
         metrics,
         notify,
     } = typed;
@@ -175,6 +178,7 @@ pub(super) fn settings(
     };
 
     let status = reader.status(status);
+    let history = reader.history(history);
     let metrics = reader.metrics(metrics);
     let notify = reader.notify(notify);
     let Reader { mut warnings, .. } = reader;
@@ -205,6 +209,7 @@ pub(super) fn settings(
             kernel,
             termination,
             status,
+            history,
             metrics,
             notify,
         },
@@ -352,6 +357,30 @@ impl Reader<'_, '_> {
             self.warn(&span, Concern::UnknownGroup { name: group.clone() });
         }
         Status { group: Some(group), gid, exempt }
+    }
+
+    fn history(&mut self, typed: raw::History) -> History {
+        let raw::History { days, max_mb } = typed;
+        let days = self.whole("days", days, 0..=3650, "a number of days, or 0 to keep nothing");
+        let megabytes = self.whole("max_mb", max_mb, 2..=1024, "a number of megabytes");
+        let megabytes = u64::from(megabytes.unwrap_or(default::HISTORY_MB));
+        History { days: days.unwrap_or(default::HISTORY_DAYS), bytes: Bytes(megabytes * Bytes::MIB) }
+    }
+
+    fn whole(
+        &mut self,
+        key: &str,
+        typed: Option<Spanned<i64>>,
+        range: RangeInclusive<u32>,
+        what: &str,
+    ) -> Option<u32> {
+        let typed = typed?;
+        let number = u32::try_from(*typed.get_ref()).ok().filter(|number| range.contains(number));
+        if number.is_none() {
+            let help = format!("expected {what}, from {} to {}", range.start(), range.end());
+            self.refuse(key, &typed.span(), help);
+        }
+        number
     }
 
     fn lines_per_minute(&mut self, typed: Option<Spanned<i64>>) -> Option<u32> {

@@ -40,6 +40,8 @@ pub struct Settings {
     pub termination: Termination,
     /// Users who may query the status.
     pub status: Status,
+    /// What is kept of the past.
+    pub history: History,
     /// Where figures are to be had.
     pub metrics: Metrics,
     /// Recipients of notifications.
@@ -148,6 +150,15 @@ impl Termination {
     pub fn ceiling(&self, limit: Bytes) -> Option<Bytes> {
         Some(limit.times(self.hard_ceiling?))
     }
+}
+
+/// `[history]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct History {
+    /// For how many days; 0: nothing is kept.
+    pub days: u32,
+    /// The largest file.
+    pub bytes: Bytes,
 }
 
 /// `[status]`.

@@ -75,9 +75,11 @@ fn the_defaults_are_those_of_v1() {
         kernel,
         termination,
         status,
+        history,
         metrics,
         notify,
     } = parsed("").settings;
+    assert_eq!(history, History { days: 90, bytes: Bytes(16 * Bytes::MIB) });
     assert_eq!(warn_at_percent, Some(80.0));
     assert_eq!(
         schedule,

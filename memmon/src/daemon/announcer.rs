@@ -6,14 +6,17 @@ use std::{
 };
 
 use jiff::Zoned;
+use tokio::sync::oneshot;
 
 use crate::daemon::conditions::{Conditions, Degradation};
 use crate::daemon::engine::state::reports::Observer;
+use crate::daemon::history::Historian;
 use crate::daemon::outputs::outputs;
 use crate::daemon::status_board::StatusBoard;
 use crate::{
     config::Settings,
-    model::Bytes,
+    history::Trouble,
+    model::{Bytes, Select},
     report::{Event, MapFigures, Reporter, Rotation},
 };
 
@@ -22,11 +25,17 @@ pub(super) struct Announcer<'a> {
     reporter: &'a Reporter,
     board: RefCell<StatusBoard>,
     conditions: RefCell<Conditions>,
+    history: RefCell<Historian>,
 }
 
 impl<'a> Announcer<'a> {
-    pub(super) fn new(reporter: &'a Reporter, board: StatusBoard) -> Self {
-        Self { reporter, board: RefCell::new(board), conditions: RefCell::default() }
+    pub(super) fn new(reporter: &'a Reporter, board: StatusBoard, history: Historian) -> Self {
+        Self {
+            reporter,
+            board: RefCell::new(board),
+            conditions: RefCell::default(),
+            history: RefCell::new(history),
+        }
     }
 
     pub(super) fn board(&self) -> Ref<'_, StatusBoard> {
@@ -71,6 +80,30 @@ impl<'a> Announcer<'a> {
         self.reporter.rotation()
     }
 
+    /// Answers a question about the history.
+    pub(super) fn answer_history(&self, select: Select, answer: oneshot::Sender<String>) {
+        self.history.borrow_mut().answer(select, answer);
+    }
+
+    /// Waits for a moment until the last entries of the history are written.
+    pub(super) fn finish(self) {
+        self.history.into_inner().finish();
+    }
+
+    /// Reports a history that cannot be written, once while that lasts.
+    fn check_history(&self) {
+        let Trouble { failure, lost } = self.history.borrow().trouble();
+        self.reporter.metrics().lost_history(lost);
+        match failure {
+            None => self.works(Degradation::NoHistory),
+            Some(error) => self.degraded(Degradation::NoHistory, || {
+                format!(
+                    "the history cannot be written, so that `memmon history` will lack what happens: {error}"
+                )
+            }),
+        }
+    }
+
     /// Opens the log file again.
     pub(super) fn reopen(&self) {
         self.reporter.reopen();
@@ -79,12 +112,14 @@ impl<'a> Announcer<'a> {
     /// Continues with the outputs of other settings.
     pub(super) fn replace(&self, settings: &Settings) {
         self.reporter.replace(outputs(settings));
+        self.history.borrow_mut().replace(settings.history);
     }
 }
 
 impl Observer for Announcer<'_> {
     fn event(&self, event: Event) {
         self.board_mut().note(&event);
+        self.history.borrow_mut().note(&event);
         self.reporter.tell(event);
     }
 
@@ -93,6 +128,7 @@ impl Observer for Announcer<'_> {
             let over = self.board_mut().dry_run_day_over(Zoned::now().date());
             over.into_iter().for_each(|event| self.event(event));
         }
+        self.check_history();
         let metrics = self.reporter.metrics();
         metrics.scanned(took);
         if let Some(map) = map {

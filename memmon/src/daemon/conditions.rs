@@ -23,6 +23,8 @@ pub(in crate::daemon) enum Degradation {
     NoLock,
     /// The kernel does not wake memmon when processes wait for memory.
     NoPressure,
+    /// The history cannot be written.
+    NoHistory,
     /// Exemptions cannot be stored.
     NoExemptionFile,
     /// Reading a configuration takes long.

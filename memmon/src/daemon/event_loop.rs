@@ -227,6 +227,7 @@ impl<'a> EventLoop<'a> {
     fn answer(&mut self, Request { ask, answer }: Request) {
         let Self { engine, announcer, exemptions, .. } = self;
         match ask {
+            Ask::History(select) => announcer.answer_history(select, answer),
             Ask::Query(get) => status::answer(engine, announcer, Now::read(), get, answer),
             Ask::Order(order, by) => {
                 exemptions.carry_out(engine, announcer, (order, by), Now::read(), answer);

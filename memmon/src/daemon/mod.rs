@@ -17,6 +17,7 @@ mod engine;
 mod event_loop;
 mod exemption_file;
 mod exemptions;
+mod history;
 mod host;
 mod in_force;
 mod options;
@@ -31,6 +32,7 @@ mod status_board;
 mod status_socket;
 mod watchlist;
 
+pub use history::history_on_disk;
 pub use host::instance::InstanceError;
 pub use in_force::rules_of;
 pub use options::Options;

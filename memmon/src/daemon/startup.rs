@@ -12,6 +12,7 @@ use crate::daemon::announcer::Announcer;
 use crate::daemon::event_loop::{EventLoop, Signals, access};
 use crate::daemon::exemption_file::{STATE_DIR, Stored, Writer};
 use crate::daemon::exemptions::report_unreadable;
+use crate::daemon::history::Historian;
 use crate::daemon::host::instance::{Instance, InstanceError, RUNTIME_DIR};
 use crate::daemon::host::memory_trim::Startup;
 use crate::daemon::options::Options;
@@ -112,7 +113,9 @@ fn watch(
         fragments: loaded.fragments,
         warnings: loaded.warnings,
     };
-    let announcer = Announcer::new(reporter, StatusBoard::new(about));
+    // A look beside another memmon keeps nothing.
+    let history = Historian::new(instance.map(|_| loaded.settings.history));
+    let announcer = Announcer::new(reporter, StatusBoard::new(about), history);
     let (mut runtime_files, requests) = RuntimeFiles::new(instance);
     let enforceable = Enforceable::of(support);
     let exemptions = exemptions(instance, &announcer);
@@ -128,6 +131,7 @@ fn watch(
     });
     // A thread that waits for a name service, or reads for a status query, does not delay the end.
     runtime.shutdown_background();
+    announcer.finish();
     ended
 }
 

@@ -5,6 +5,7 @@ mod exemption;
 mod given_back;
 mod group;
 mod guard;
+mod history;
 mod listen;
 mod machine;
 mod measure;
@@ -29,6 +30,7 @@ pub use exemption::{Exempt, Exemption, ExemptionEnd, Phrase, PhraseError, UnixTi
 pub use given_back::{FreeAndShared, GivenBack, LeftBehind};
 pub use group::{GroupKey, Per, SumFigures};
 pub use guard::{Guard, GuardKind, Strikes};
+pub use history::{Entry, Happened, History, Select, Total};
 pub use listen::Listen;
 pub use machine::{Elsewhere, MachineMemory, Pressure};
 pub use measure::Measure;

@@ -14,6 +14,7 @@ use super::{
     order::Order,
     wire::{self, Body, Query, VERSION},
 };
+use crate::model::Select;
 
 /// Timeout for an answer: longer than the daemon's maximum.
 const PATIENCE: Duration = Duration::from_secs(6);
@@ -93,6 +94,14 @@ impl Client {
     /// Any; after an error this connection cannot be used any more.
     pub fn order(&mut self, order: &Order) -> Result<Body, ClientError> {
         understood(&self.exchange(&wire::order(order))?)
+    }
+
+    /// Asks for the history and returns the answer.
+    ///
+    /// # Errors
+    /// Any; after an error this connection cannot be used any more.
+    pub fn history(&mut self, select: &Select) -> Result<Body, ClientError> {
+        understood(&self.exchange(&wire::history(select))?)
     }
 
     fn exchange(&mut self, request: &str) -> Result<String, ClientError> {

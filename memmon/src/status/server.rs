@@ -24,7 +24,10 @@ use super::{
     peer::Peer,
     wire::{self, Asked, Body, Query, Refusal},
 };
-use crate::{model::Uid, socket::Clients};
+use crate::{
+    model::{Select, Uid},
+    socket::Clients,
+};
 
 /// Maximum of clients at once: one more, and the oldest is disconnected.
 pub(super) const CLIENTS: usize = 32;
@@ -57,10 +60,12 @@ pub struct Request {
 }
 
 /// What a client asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Ask {
     /// A query.
     Query(Query),
+    /// The history, or a part of it.
+    History(Select),
     /// An order of this user, who may give it.
     Order(Order, Uid),
 }
@@ -133,7 +138,8 @@ async fn converse(mut stream: UnixStream, answers: &Answers, user: Option<Uid>) 
         let answer = async {
             match (asked, user) {
                 (Asked::Query(get), _) => answers.answer(get).await,
-                (Asked::Order(order), Some(user)) => answers.carry_out(order, user).await,
+                (Asked::History(select), _) => answers.have_done(Ask::History(select)).await,
+                (Asked::Order(order), Some(user)) => answers.have_done(Ask::Order(order, user)).await,
                 (Asked::Order(_), None) => Some(refusal("forbidden", MAY_NOT).into()),
             }
         };
@@ -227,10 +233,10 @@ impl Answers {
 }
 
 impl Answers {
-    /// Has the daemon carry out an order of `user`; none when the daemon ends.
-    async fn carry_out(&self, order: Order, user: Uid) -> Option<Arc<str>> {
+    /// The daemon's answer to what is not the same for all clients; none when the daemon ends.
+    async fn have_done(&self, ask: Ask) -> Option<Arc<str>> {
         let (answer, line) = oneshot::channel();
-        self.asks.send(Request { ask: Ask::Order(order, user), answer }).await.ok()?;
+        self.asks.send(Request { ask, answer }).await.ok()?;
         Some(line.await.ok()?.into())
     }
 }

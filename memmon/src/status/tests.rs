@@ -129,7 +129,7 @@ fn requests_are_versioned_lines_and_nothing_else() {
     let code = |line: &str| -> Result<Query, String> {
         match asked(line)? {
             Asked::Query(query) => Ok(query),
-            Asked::Order(order) => panic!("{order:?}"),
+            other => panic!("{other:?}"),
         }
     };
     assert_eq!(code(r#"{"v":1,"get":"status"}"#), Ok(Query::Status));
@@ -155,6 +155,9 @@ fn requests_are_versioned_lines_and_nothing_else() {
         assert_eq!(code(line).unwrap_err(), refused, "{line}");
     }
     let why = crate::model::Phrase::try_from("a \\ \"batch\"".to_owned()).unwrap();
+    let select = crate::model::Select { job: Some(7), would: true, ..crate::model::Select::default() };
+    assert_eq!(asked(&wire::history(&select)), Ok(Asked::History(select)));
+    assert_eq!(asked(r#"{"v":1,"get":"history","job":"x"}"#), Err("garbage".to_owned()));
     for order in [
         Order::Exempt { of: Target::Pid(Pid(7)), seconds: 9, why: why.clone() },
         Order::Exempt { of: Target::Unit(why.clone()), seconds: 9, why },

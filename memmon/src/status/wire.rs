@@ -9,7 +9,7 @@ use super::rules::RulesInForce;
 use super::table::Table;
 use super::text::Text;
 use super::watched::{Climber, DryRunDay, OverLimit, Waiting};
-use crate::model::{Bytes, Limit, Pid, ProcessId, SystemMemory, Uid};
+use crate::model::{Bytes, History, Limit, Pid, ProcessId, Select, SystemMemory, Uid};
 
 /// The version of the protocol. A client ignores keys that it does not know.
 pub(super) const VERSION: u64 = 1;
@@ -53,11 +53,28 @@ pub(super) fn order(order: &Order) -> String {
     serde_json::to_string(&Request { v: VERSION, order }).unwrap_or_default()
 }
 
+/// The name of the question in a request.
+const HISTORY: &str = "history";
+
+/// A question about the history as the line to send, without its end.
+pub(super) fn history(select: &Select) -> String {
+    #[derive(Serialize)]
+    struct Request<'a> {
+        v: u64,
+        get: &'a str,
+        #[serde(flatten)]
+        select: &'a Select,
+    }
+    // Every type in here can be serialized; the daemon refuses an empty line.
+    serde_json::to_string(&Request { v: VERSION, get: HISTORY, select }).unwrap_or_default()
+}
+
 /// What a client asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Asked {
     Query(Query),
     Order(Order),
+    History(Select),
 }
 
 /// Parses the request `line`; the error is the answer to the client.
@@ -83,11 +100,17 @@ pub(super) fn request(line: &[u8]) -> Result<Asked, Refusal> {
         }
         _ => return Err(refusal("garbage", r#"expected one line such as {"v":1,"get":"status"}"#)),
     };
+    if get == HISTORY {
+        let select = serde_json::from_slice(line);
+        return select.map(Asked::History).map_err(|error| refusal("garbage", &error.to_string()));
+    }
     [Query::Status, Query::Processes, Query::Machine]
         .into_iter()
         .find(|known| known.as_str() == get)
         .map(Asked::Query)
-        .ok_or_else(|| refusal("unknown", r#"expected "get" to be "status", "processes" or "machine""#))
+        .ok_or_else(|| {
+            refusal("unknown", r#"expected "get" to be "status", "processes", "machine" or "history""#)
+        })
 }
 
 /// An answer as the line to send, with its end.
@@ -113,6 +136,8 @@ pub enum Body {
     Processes(Table),
     /// The answer to [`Query::Machine`]; null without `[machine]`.
     Machine(Option<Box<MachineOrder>>),
+    /// The answer to a question about the history.
+    History(Box<History>),
     /// The answer to [`Order::Exempt`].
     Exempted(Done),
     /// The answer to [`Order::EndExemption`].

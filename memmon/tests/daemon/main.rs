@@ -17,6 +17,7 @@ mod frozen;
 #[cfg(feature = "ebpf")]
 mod gears;
 mod given_back;
+mod history;
 mod journal;
 mod kubernetes;
 mod life;

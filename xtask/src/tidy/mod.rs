@@ -16,7 +16,7 @@ use self::source::Source;
 use crate::workspace;
 
 /// Each room (module) of memmon/src, and the other rooms that it may import.
-const ROOMS: [(&str, &[&str]); 12] = [
+const ROOMS: [(&str, &[&str]); 13] = [
     ("model", &[]),
     ("files", &[]),
     ("socket", &["files"]),
@@ -24,6 +24,7 @@ const ROOMS: [(&str, &[&str]); 12] = [
     ("config", &["model", "files", "policy"]),
     ("observe", &["model"]),
     ("enforce", &["model"]),
+    ("history", &["model", "files"]),
     ("report", &["model", "files", "socket"]),
     ("status", &["model", "socket"]),
     ("inspect", &["model", "policy", "observe", "status"]),
@@ -31,8 +32,8 @@ const ROOMS: [(&str, &[&str]); 12] = [
     ("cli", EVERY_ROOM),
 ];
 const EVERY_ROOM: &[&str] = &[
-    "model", "files", "socket", "policy", "config", "observe", "enforce", "report", "status", "inspect",
-    "daemon", "cli",
+    "model", "files", "socket", "policy", "config", "observe", "enforce", "history", "report", "status",
+    "inspect", "daemon", "cli",
 ];
 
 /// The files and folders that may hold `unsafe`: the BPF programs, raw system calls, and tests that make processes.

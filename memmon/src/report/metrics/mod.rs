@@ -82,6 +82,7 @@ struct Figures {
     map_defects: Counter,
     lost_crossings: Counter,
     lost_events: Counter,
+    lost_history: Counter,
     degraded: Counter,
     generation: Gauge,
     reload_ok: Gauge,
@@ -191,6 +192,11 @@ impl Metrics {
         figures.lost_crossings.inner().store(map.lost, Ordering::Relaxed);
     }
 
+    /// So many entries are missing in the history, since memmon started.
+    pub fn lost_history(&self, lost: u64) {
+        self.0.lost_history.inner().store(lost, Ordering::Relaxed);
+    }
+
     /// So many notifications went out on `channel`, or did not.
     pub(super) fn notified(&self, channel: &'static str, outcome: &'static str, count: u64) {
         self.0.notifications.get_or_create(&[("channel", channel), ("outcome", outcome)]).inc_by(count);
@@ -266,6 +272,8 @@ impl Figures {
             map_defects: all.add("map_defects", "Entries missing or stale that a sweep found"),
             lost_crossings: all.add("lost_crossings", "Crossings that found the ring full"),
             lost_events: all.add("lost_events", "Events that the log could not keep up with"),
+            lost_history: all
+                .add("lost_history", "Entries that the history does not have, as the disk did not take them"),
             degraded: all.add("degraded", "Times that something worked less well than it could"),
             generation: all.add("config_generation", "Configurations that were in force so far"),
             reload_ok: all.add("config_last_reload_successful", "Whether the last reload worked"),

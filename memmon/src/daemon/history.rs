@@ -1,0 +1,210 @@
+//! Which events the history keeps, and the answer to a question about it.
+
+use std::{fs::DirBuilder, io, os::unix::fs::DirBuilderExt as _, path::Path, time::Duration};
+
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+
+use crate::config;
+use crate::daemon::exemption_file::STATE_DIR;
+use crate::files;
+use crate::history::{Bounds, Recorder, Store, Trouble};
+use crate::model::{Bytes, Cause, Entry, Happened, History, Limit, Name, Protection, Select};
+use crate::report::{Event, Subject};
+use crate::status::{Body, Refusal, answer as reply};
+
+/// The file's name in the state directory.
+const FILE: &str = "history.redb";
+
+/// The longest text of an entry, in characters.
+const LONGEST: usize = 200;
+
+/// Time that the last entries may take to reach the disk.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// The history, while it is kept.
+pub(super) struct Historian(Option<Recorder>);
+
+impl Historian {
+    /// A history that keeps what `settings` say; none if this memmon keeps nothing.
+    pub(super) fn new(settings: Option<config::History>) -> Self {
+        let bounds = settings.and_then(bounds);
+        Self(bounds.map(|bounds| Recorder::new(&Path::new(STATE_DIR).join(FILE), bounds, own_folder)))
+    }
+
+    /// Keeps so much from now on.
+    pub(super) fn replace(&mut self, settings: config::History) {
+        match (bounds(settings), &mut self.0) {
+            (Some(bounds), Some(recorder)) => recorder.keep(bounds),
+            (None, recorder @ Some(_)) => *recorder = None,
+            (Some(_), None) => *self = Self::new(Some(settings)),
+            (None, None) => {}
+        }
+    }
+
+    /// Keeps an event, if it is one to keep.
+    pub(super) fn note(&mut self, event: &Event) {
+        if let Some(recorder) = &mut self.0
+            && let Some(entry) = entry(event, Timestamp::now())
+        {
+            recorder.add(entry);
+        }
+    }
+
+    /// Answers a question, when its turn has come.
+    pub(super) fn answer(&mut self, select: Select, answer: oneshot::Sender<String>) {
+        let refused = |message: &str| reply(&Body::Error(Refusal::new("refused", message)));
+        // The client may have left.
+        let Some(recorder) = &mut self.0 else {
+            let _ = answer
+                .send(refused("this memmon keeps no history: days = 0 in [history], or it is not root's"));
+            return;
+        };
+        recorder.select(select, move |found| {
+            let _ = answer.send(match found {
+                Ok(history) => reply(&Body::History(Box::new(history))),
+                Err(error) => refused(&error),
+            });
+        });
+    }
+
+    /// What is wrong with it.
+    pub(super) fn trouble(&self) -> Trouble {
+        self.0.as_ref().map(Recorder::trouble).unwrap_or_default()
+    }
+
+    /// Waits for the last entries, for a moment.
+    pub(super) fn finish(self) {
+        if let Some(recorder) = self.0 {
+            recorder.finish(PATIENCE);
+        }
+    }
+}
+
+const fn bounds(settings: config::History) -> Option<Bounds> {
+    let config::History { days, bytes } = settings;
+    if days == 0 { None } else { Some(Bounds { days, bytes: bytes.0 }) }
+}
+
+/// Sees to it that the folder of `path` is there, and root's alone.
+fn own_folder(path: &Path) -> Result<(), String> {
+    let folder = path.parent().unwrap_or(path);
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(format!("{}: {error}", folder.display()))
+        }
+        _ => files::roots_alone_folder(folder).map(|_| ()),
+    }
+}
+
+/// The history as a memmon left it that no longer runs.
+///
+/// # Errors
+/// There is none, or this user may not read it.
+pub fn history_on_disk(select: &Select) -> anyhow::Result<History> {
+    let path = Path::new(STATE_DIR).join(FILE);
+    anyhow::ensure!(
+        path.try_exists().unwrap_or(true),
+        "no memmon runs, and {} does not exist: nothing was recorded here",
+        path.display()
+    );
+    files::roots_alone_folder(Path::new(STATE_DIR)).map_err(anyhow::Error::msg)?;
+    Ok(Store::open(&path)?.select(select)?)
+}
+
+/// The entry of an event; none if it is not kept.
+fn entry(event: &Event, at: Timestamp) -> Option<Entry> {
+    let of =
+        |subject, what, rule: Option<String>, limit, peak| Some(about(subject, what, rule, limit, peak, at));
+    match event {
+        Event::Terminated { subject, record, .. } => {
+            let breach = &record.breach;
+            let rule = rule(breach.rule, breach.by.as_ref().map(ToString::to_string));
+            Some(Entry {
+                cause: Some(cause(record.cause).to_owned()),
+                signal_to_exit_seconds: record.overshoot.map(|_| record.signal_to_exit.as_secs_f64()),
+                ..about(
+                    subject,
+                    Happened::Terminated,
+                    rule,
+                    limit(breach.rule, breach.limit),
+                    record.peak,
+                    at,
+                )
+            })
+        }
+        Event::Killing { subject, breach, dry_run: true, .. } => {
+            let name = breach.by.as_ref().map(ToString::to_string);
+            let limit = limit(breach.rule, breach.limit);
+            of(subject, Happened::WouldTerminate, rule(breach.rule, name), limit, breach.rss)
+        }
+        Event::Culprit { subject, gives_back, dry_run: true, .. } => {
+            of(subject, Happened::WouldTerminate, rule(Limit::Machine, None), None, *gives_back)
+        }
+        Event::OverButProtected { subject, rss, limit, protection: Protection::Exempt(_) } => {
+            of(subject, Happened::Exempt, None, Some(*limit), *rss)
+        }
+        Event::OverRule { subject, breach } => {
+            let name = breach.by.as_ref().map(ToString::to_string);
+            of(subject, Happened::Warned, rule(breach.rule, name), Some(breach.limit), breach.rss)
+        }
+        Event::Approaching { subject, rss, limit, .. } => {
+            of(subject, Happened::NearLimit, None, Some(*limit), *rss)
+        }
+        _ => None,
+    }
+}
+
+fn about(
+    subject: &Subject,
+    what: Happened,
+    rule: Option<String>,
+    limit: Option<Bytes>,
+    peak: Bytes,
+    at: Timestamp,
+) -> Entry {
+    let workload = subject.workload.as_ref();
+    let shown = |name: &Name| name.to_string().chars().take(LONGEST).collect::<String>();
+    Entry {
+        at_unix_seconds: at.as_duration().as_secs_f64(),
+        what,
+        pid: subject.id.pid,
+        comm: shown(&subject.name),
+        uid: subject.uid,
+        unit: workload.and_then(|workload| workload.unit.as_ref()).map(shown),
+        job: workload.and_then(|workload| workload.slurm.as_ref()).map(|slurm| slurm.job),
+        container: workload.and_then(|workload| workload.container.as_ref()).map(|one| shown(&one.id)),
+        rule,
+        limit_bytes: limit,
+        peak_bytes: peak,
+        cause: None,
+        signal_to_exit_seconds: None,
+    }
+}
+
+fn rule(limit: Limit, name: Option<String>) -> Option<String> {
+    let word = match limit {
+        Limit::Percent => "percent",
+        Limit::Gb => "gb",
+        Limit::Machine => "machine",
+    };
+    Some(name.unwrap_or_else(|| word.to_owned()))
+}
+
+/// A machine that is short of memory has no limit for the process.
+const fn limit(rule: Limit, limit: Bytes) -> Option<Bytes> {
+    match rule {
+        Limit::Machine => None,
+        Limit::Percent | Limit::Gb => Some(limit),
+    }
+}
+
+const fn cause(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Term => "SIGTERM",
+        Cause::Kill => "SIGKILL",
+        Cause::Itself => "itself",
+        Cause::OomKiller => "the OOM killer",
+        Cause::SomebodyElse => "somebody else",
+    }
+}

@@ -1,0 +1,16 @@
+//! History: terminations, those that a dry run would have made, and warnings, kept for weeks in a database.
+//!
+//! ```text
+//! record(Entry) ──bounded queue──▶ a thread of its own ──▶ redb: one transaction for what came within a second
+//! ask(Select)   ──bounded queue──▶        ◀── History
+//! ```
+//!
+//! Nobody waits for the disk: what finds the queue full, or cannot be written, is counted. The database is opened with the
+//! first entry or the first question.
+
+mod recorder;
+mod store;
+mod summary;
+
+pub use recorder::{Recorder, Trouble};
+pub use store::{Bounds, Store, StoreError};

@@ -1,0 +1,136 @@
+//! What is kept of the past: one entry for each termination, each that a dry run would have made, and each warning.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Bytes, Pid, Uid};
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Happened {
+    /// A process whose termination had begun is gone.
+    Terminated,
+    /// A dry run would have terminated it.
+    WouldTerminate,
+    /// It would have been terminated, but was exempt.
+    Exempt,
+    /// It was over the limit of a rule that only warns.
+    Warned,
+    /// It came near its limit.
+    NearLimit,
+}
+
+impl Happened {
+    /// The word for it, as in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Terminated => "terminated",
+            Self::WouldTerminate => "would_terminate",
+            Self::Exempt => "exempt",
+            Self::Warned => "warned",
+            Self::NearLimit => "near_limit",
+        }
+    }
+
+    /// Whether it is only a warning. Users cause many of them, so that they are kept apart from the others.
+    pub const fn is_warning(self) -> bool {
+        matches!(self, Self::Warned | Self::NearLimit)
+    }
+}
+
+/// One entry. Its texts are escaped where they were made, and whoever reads them from elsewhere escapes them again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// When it happened.
+    pub at_unix_seconds: f64,
+    /// What.
+    pub what: Happened,
+    /// The process.
+    pub pid: Pid,
+    /// Its comm.
+    pub comm: String,
+    /// Its real uid.
+    pub uid: Uid,
+    /// Its systemd unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// Its Slurm job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<u64>,
+    /// Its container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// The limit that it exceeded: `percent`, `gb`, `machine`, or the name of a rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// The limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_bytes: Option<Bytes>,
+    /// The most memory that it was seen with.
+    pub peak_bytes: Bytes,
+    /// What ended it, as in the log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// The time from the first signal to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal_to_exit_seconds: Option<f64>,
+}
+
+/// Which entries are asked for. What is not given does not matter.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Select {
+    /// From this time on.
+    pub since_unix_seconds: Option<f64>,
+    /// The real uid.
+    pub user: Option<Uid>,
+    /// The unit.
+    pub unit: Option<String>,
+    /// The Slurm job.
+    pub job: Option<u64>,
+    /// Only what a dry run would have terminated.
+    pub would: bool,
+}
+
+impl Select {
+    /// Whether `entry` is one of them.
+    pub fn matches(&self, entry: &Entry) -> bool {
+        let Self { since_unix_seconds, user, unit, job, would } = self;
+        since_unix_seconds.is_none_or(|since| entry.at_unix_seconds >= since)
+            && user.is_none_or(|user| entry.uid == user)
+            && unit.as_ref().is_none_or(|unit| entry.unit.as_ref() == Some(unit))
+            && job.is_none_or(|job| entry.job == Some(job))
+            && (!would || entry.what == Happened::WouldTerminate)
+    }
+}
+
+/// The answer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct History {
+    /// The latest of the entries that were asked for, the oldest of them first.
+    pub entries: Vec<Entry>,
+    /// The number of all of them.
+    pub matched: u64,
+    /// All of them by program and user, the one with the largest peak first.
+    pub totals: Vec<Total>,
+    /// How far back anything is kept; none if nothing is.
+    #[serde(default)]
+    pub oldest_unix_seconds: Option<f64>,
+}
+
+/// The entries of one program of one user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Total {
+    /// The comm; none for the programs that are too many to list.
+    pub comm: Option<String>,
+    /// The real uid.
+    pub uid: Option<Uid>,
+    /// Terminations.
+    pub terminated: u64,
+    /// Those that a dry run would have made, and those of exempt processes.
+    pub would_terminate: u64,
+    /// Warnings.
+    pub warned: u64,
+    /// The largest peak.
+    pub peak_bytes: Bytes,
+}
