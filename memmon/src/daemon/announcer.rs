@@ -10,13 +10,14 @@ use tokio::sync::oneshot;
 
 use crate::daemon::conditions::{Conditions, Degradation};
 use crate::daemon::engine::state::reports::Observer;
+use crate::daemon::engine::state::sum_trends::SumState;
 use crate::daemon::history::Historian;
 use crate::daemon::outputs::outputs;
 use crate::daemon::status_board::StatusBoard;
 use crate::{
     config::Settings,
     history::Trouble,
-    model::{Bytes, Select},
+    model::{Bytes, RuleName, Select},
     report::{Event, MapFigures, Reporter, Rotation},
 };
 
@@ -73,7 +74,9 @@ impl<'a> Announcer<'a> {
 
     /// Updates the metrics of the settings in force, which change with the configuration, the schedule and the memory.
     pub(super) fn in_force(&self, settings: &Settings, limit: Bytes) {
-        self.reporter.metrics().in_force(limit, settings.check_interval, settings.dry_run);
+        let (metrics, rules) = (self.reporter.metrics(), &settings.rules);
+        metrics.in_force(limit, settings.check_interval, settings.dry_run);
+        metrics.rules(rules.rules.iter().chain(rules.sums.iter().map(|sum| &sum.rule)).map(|rule| rule.name));
     }
 
     pub(super) fn rotation(&self) -> Rotation {
@@ -134,5 +137,10 @@ impl Observer for Announcer<'_> {
         if let Some(map) = map {
             metrics.map(map);
         }
+    }
+
+    fn sums(&self, limits: &[(RuleName, Bytes)], sums: &[SumState]) {
+        let sums: Vec<_> = sums.iter().map(|sum| &sum.figures).collect();
+        self.reporter.metrics().sums(limits, &sums);
     }
 }

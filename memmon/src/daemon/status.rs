@@ -8,7 +8,7 @@ use tokio::{sync::oneshot, task};
 use crate::daemon::announcer::Announcer;
 use crate::daemon::clock::Now;
 use crate::daemon::engine::Engine;
-use crate::daemon::watchlist::{climbing, delayed, growths, over_limit};
+use crate::daemon::watchlist::{climbing, delayed, growths, over_limit, sums};
 use crate::{
     config::Settings,
     enforce::Phase,
@@ -31,6 +31,7 @@ pub(super) fn answer(
     match get {
         Query::Status => {
             let mut status = Box::new(status(engine, announcer, now));
+            (status.sums, status.sums_in_force) = sums(engine, now);
             task::spawn_blocking(move || {
                 status.climbing = climbing(&basis, growths).unwrap_or_default();
                 // The client may have left.
@@ -57,7 +58,7 @@ pub(super) fn answer(
     }
 }
 
-/// The status without growing processes, which need close looks.
+/// The status without growing processes, which need close looks, and without sums, which may have to be taken.
 fn status(engine: &Engine<'_>, announcer: &Announcer<'_>, now: Now) -> status::Status {
     let Settings { rules, check_interval, dry_run, awaits_enable, .. } = engine.settings();
     let (board, conditions) = (announcer.board(), announcer.conditions());
@@ -96,6 +97,8 @@ fn status(engine: &Engine<'_>, announcer: &Announcer<'_>, now: Now) -> status::S
         climbing: Vec::new(),
         held_back: delayed(engine, now),
         over_limit: over_limit(engine),
+        sums: Vec::new(),
+        sums_in_force: 0,
         dry_run_days: board.dry_run_days(Zoned::now().date()),
         recent: board.recent(),
         map,

@@ -1,19 +1,20 @@
 //! The processes that the daemon watches closely, for a query: those that grow towards their limit, that are over it and
-//! stay, and that come back too often.
+//! stay, and that come back too often; and what several hold together.
 
 use std::{collections::HashMap, io};
 
 use crate::daemon::clock::Now;
 use crate::daemon::engine::Engine;
 use crate::daemon::engine::state::over_limit::{Standing, Stays};
+use crate::daemon::engine::state::sum_trends::{SumPart, SumState};
 use crate::enforce;
 use crate::inspect::Basis;
 use crate::model::{Bytes, ProcessId, Unit, Verdict};
 use crate::observe::procfs::ProcRoot;
 use crate::policy::{self, Rate};
-use crate::status::{Climber, Growth, OverLimit, Row, Text, Waiting};
+use crate::status::{Climber, Growth, OverLimit, Row, SumInForce, SumMember, Text, Waiting};
 
-/// Maximum number of processes over the limit in one answer.
+/// Maximum number of sums, and of processes over the limit, in one answer.
 const MOST_LISTED: usize = 50;
 
 /// Maximum number of close looks for one answer.
@@ -62,6 +63,29 @@ pub(super) fn over_limit(engine: &Engine<'_>) -> Vec<OverLimit> {
         OverLimit { id, comm, uid, rss_bytes, would_terminate, why }
     };
     engine.over_limit().largest().into_iter().take(MOST_LISTED).map(entry).collect()
+}
+
+/// The sums with the largest shares of their limits, and the number of all of them.
+pub(super) fn sums(engine: &mut Engine<'_>, now: Now) -> (Vec<SumInForce>, usize) {
+    let member = |part: &SumPart| SumMember {
+        id: part.id,
+        comm: Text::from(&part.comm),
+        uid: part.uid,
+        bytes: part.bytes,
+    };
+    let sum = |state: &SumState| SumInForce {
+        rule: Text::from(state.figures.rule.as_str()),
+        group: (&state.figures.group).into(),
+        members: state.figures.members,
+        total_bytes: state.figures.total,
+        limit_bytes: state.figures.limit,
+        share_percent: state.share(),
+        growth: Growth { bytes_per_second: state.growth, seconds_to_limit: state.seconds_to_limit() },
+        action: state.action.as_str().into(),
+        largest: state.largest.iter().map(member).collect(),
+    };
+    let all = engine.sums_in_force(now);
+    (all.iter().take(MOST_LISTED).map(sum).collect(), all.len())
 }
 
 /// The programs whose next termination is delayed, because they were terminated too often.

@@ -13,8 +13,8 @@ use serde::Serialize;
 pub use self::parts::{DryRunProgram, Launched, Level, Sink, Subject, SumPart, SumThen};
 use crate::model::{
     Breach, Bytes, Culprit, Doubt, Elsewhere, Escaped, Exemption, ExemptionEnd, GivenBack, MachineMemory,
-    MemoryFiles, Name, Pid, ProcessId, Protection, Reason, Record, Signal, SumFigures, SystemMemory, Uid,
-    Uncharged, Unconfirmed, Urgency,
+    MemoryFiles, Name, Pid, ProcessId, Protection, Reason, Record, RuleName, Signal, SumFigures,
+    SystemMemory, Uid, Uncharged, Unconfirmed, Urgency,
     seconds::{as_seconds, as_seconds_if_any},
 };
 
@@ -185,6 +185,9 @@ pub enum Event {
         wait: Duration,
         /// Whether that is the first word of its like.
         first: bool,
+        /// The `[[rule]]` whose limit it exceeds; none: that of `[thresholds]`.
+        #[serde(rename = "rule_name", skip_serializing_if = "Option::is_none")]
+        by: Option<RuleName>,
     },
     /// A process is over its limit by resident memory only, and is left alone.
     Uncharged {

@@ -209,6 +209,7 @@ pub(super) fn samples() -> Vec<Event> {
             times: 5,
             wait: Duration::from_secs(60),
             first: true,
+            by: Some(sum().rule),
         },
         Event::Uncharged {
             subject: subject(),

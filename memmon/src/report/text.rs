@@ -128,12 +128,13 @@ fn words(event: &Event, user: Users<'_>, several: fn(&str) -> String) -> String 
             },
             who(subject, user)
         ),
-        Event::HeldBack { subject, script, unit, times, wait, first: _ } => format!(
-            "Repeat offender, termination delayed by up to {} unless memory runs short: {}{}, Unit={}, Terminated {times} times. Stop or fix the service that restarts it",
+        Event::HeldBack { subject, script, unit, times, wait, first: _, by } => format!(
+            "Repeat offender, termination delayed by up to {} unless memory runs short: {}{}, Unit={}{}, Terminated {times} times. Stop or fix the service that restarts it",
             Span(*wait),
             who(subject, user),
             script.as_ref().map(|script| format!(", Script={}", Field(script))).unwrap_or_default(),
-            unit.as_ref().map_or_else(|| "none".to_owned(), |unit| Field(unit).to_string())
+            unit.as_ref().map_or_else(|| "none".to_owned(), |unit| Field(unit).to_string()),
+            by.map(|rule| format!(", Rule={rule}")).unwrap_or_default()
         ),
         Event::Uncharged { subject, rss, limit, uncharged } => format!(
             "Over the limit by RSS only, left alone: {}, RAM={rss}, Limit={limit}. Its end would give back {uncharged}",

@@ -16,6 +16,7 @@ mod peer;
 mod rules;
 mod server;
 mod sharing;
+mod sums;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ pub use order::{Done, Order, Target};
 pub use rules::{MatcherInForce, RuleInForce, RulesInForce, SumRuleInForce};
 pub use server::{Ask, Request, serve};
 pub use sharing::{FromElder, Kept, Other, Sharing};
+pub use sums::{SumGroup, SumInForce, SumMember};
 pub use table::{Row, Table, VerdictKind, why};
 pub use text::Text;
 pub use watched::{Climber, DryRunDay, DryRunProgram, Growth, OverLimit, Waiting};

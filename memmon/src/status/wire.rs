@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::machine::MachineOrder;
 use super::order::{Done, Order};
 use super::rules::RulesInForce;
+use super::sums::SumInForce;
 use super::table::Table;
 use super::text::Text;
 use super::watched::{Climber, DryRunDay, OverLimit, Waiting};
@@ -203,6 +204,12 @@ pub struct Status {
     /// Processes that are over their limit and stay: protected, or in dry run. The largest first.
     #[serde(default)]
     pub over_limit: Vec<OverLimit>,
+    /// What processes hold together under rules with `per`, the largest share of a limit first.
+    #[serde(default)]
+    pub sums: Vec<SumInForce>,
+    /// Number of such sums, including those that are not in the list.
+    #[serde(default)]
+    pub sums_in_force: usize,
     /// What a dry run would have terminated in the last days, the latest day first.
     #[serde(default)]
     pub dry_run_days: Vec<DryRunDay>,

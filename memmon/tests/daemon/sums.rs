@@ -50,6 +50,12 @@ fn alive(hogs: &[Hog]) -> usize {
     hogs.iter().filter(|hog| hog.is_alive()).count()
 }
 
+/// The JSON that a command prints about the daemon.
+fn daemon_says(daemon: &Daemon, arguments: &[&str]) -> Value {
+    let output = daemon.beside(env!("CARGO_BIN_EXE_memmon")).args(arguments).output().unwrap();
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
 /// Waits until the sums were looked at a few times more.
 fn looked_at(daemon: &Daemon) {
     daemon.scanned();
@@ -89,6 +95,15 @@ fn of_twenty_small_processes_over_a_users_sum_only_the_largest_ends() {
         );
         looked_at(&daemon);
         assert_eq!(alive(&small), 18, "136 MiB and what each program has are below the limit");
+        let status: Value = daemon_says(&daemon, &["status", "--json"]);
+        let shown = status["sums"].as_array().unwrap();
+        let of = |uid: u32| shown.iter().find(|sum| sum["uid"] == uid).unwrap();
+        assert_eq!((&status["sums_in_force"], shown.len()), (&2.into(), 2), "{status:#}");
+        assert!(of(other.uid)["share_percent"].as_f64().unwrap() >= 120.0, "it comes first: {status:#}");
+        assert_eq!(of(user.uid)["members"], 19);
+        let (total, limit) = (of(user.uid)["total_bytes"].as_u64(), of(user.uid)["limit_bytes"].as_u64());
+        assert!((136..=160).contains(&(total.unwrap() >> 20)) && limit.unwrap() >> 20 == 160, "{status:#}");
+        assert_eq!(of(user.uid)["largest"][0]["pid"], kept[0].pid(), "{status:#}");
         let mut largest = user.hog("anon 26M hold");
         let (signal, record) = daemon.terminated(&mut largest);
         assert_eq!(signal, TERM);

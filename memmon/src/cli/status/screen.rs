@@ -12,13 +12,15 @@ use crate::{
         Bytes, Escaped, Limit, Uid, configuration_files,
         units::{Rate, Span},
     },
-    status::{Climber, DryRunDay, DryRunProgram, OverLimit, Status, Text, Victim, Waiting},
+    status::{Climber, DryRunDay, DryRunProgram, OverLimit, Status, SumInForce, Text, Victim, Waiting},
 };
 
 /// Where the values begin.
 const VALUES: usize = 13;
-/// As many terminations as leave room for the rest of the screen.
+/// As many terminations, and sums, as leave room for the rest of the screen.
 const RECENT: usize = 5;
+/// A longer time to the limit is no news.
+const A_DAY: f64 = 86_400.0;
 
 /// The state of the daemon, as text for one screen.
 pub(super) fn render(status: &Status, users: &dyn Users, zone: &TimeZone) -> String {
@@ -47,6 +49,7 @@ pub(super) fn render(status: &Status, users: &dyn Users, zone: &TimeZone) -> Str
     section(&mut lines, "Being terminated:", victims);
     let climbing = status.climbing.iter().map(|one| climber(one, users)).collect();
     section(&mut lines, "Growing towards the limit:", climbing);
+    section(&mut lines, &sums_heading(status), sums(status, users));
     section(
         &mut lines,
         "Held back, as they come back each time:",
@@ -175,6 +178,40 @@ fn climber(climber: &Climber, users: &dyn Users) -> String {
     text
 }
 
+/// The sums that the screen has room for.
+fn sums(status: &Status, users: &dyn Users) -> Vec<String> {
+    status.sums.iter().take(RECENT).map(|one| sum(one, users)).collect()
+}
+
+fn sums_heading(status: &Status) -> String {
+    let (listed, all) = (status.sums.len(), status.sums_in_force.max(status.sums.len()));
+    match (listed.min(RECENT), all) {
+        (shown, all) if shown == all => "Together, by rule:".to_owned(),
+        (shown, all) => format!("Together, by rule (the {shown} nearest to their limit of {all}):"),
+    }
+}
+
+fn sum(sum: &SumInForce, users: &dyn Users) -> String {
+    let SumInForce { rule, group, members, total_bytes, limit_bytes, share_percent, growth, action, .. } =
+        sum;
+    let processes = if *members == 1 { "process" } else { "processes" };
+    let mut text = format!(
+        "{rule}: {}, {members} {processes}: {total_bytes} of {limit_bytes} ({share_percent:.0}%)",
+        group.shown(|uid| user(uid, users))
+    );
+    // What is shown as nothing is not worth a word.
+    if let Some(rate) = growth.bytes_per_second.filter(|rate| rate.abs() >= 1024.0) {
+        _ = write!(text, ", {} {}", Rate(rate.abs()), if rate < 0.0 { "less" } else { "more" });
+    }
+    if let Some(left) = growth.seconds_to_limit.filter(|left| *left < A_DAY) {
+        _ = write!(text, ", at its limit in {}", Span::from_seconds(left));
+    }
+    if action.as_str() != "terminate" {
+        _ = write!(text, ", action {action}");
+    }
+    text
+}
+
 fn waiting(waiting: &Waiting, users: &dyn Users) -> String {
     let Waiting { program, script, unit, uid, times, left_seconds, .. } = waiting;
     let script = script.as_ref().map(|script| format!(" {script}")).unwrap_or_default();
@@ -294,6 +331,8 @@ mod tests {
             climbing: vec![],
             held_back: vec![],
             over_limit: vec![],
+            sums: vec![],
+            sums_in_force: 0,
             dry_run_days: vec![],
             recent: vec![],
             map: Some(MapUsage { entries: 245, capacity: 32_768 }),
@@ -383,6 +422,25 @@ mod tests {
         };
         status.over_limit =
             vec![over("python3", true, "ram_gb_threshold"), over("tar", false, "whitelist.names")];
+        let sum = SumInForce {
+            rule: "students".into(),
+            group: (&model::GroupKey::User { uid: Uid(1000) }).into(),
+            members: 20,
+            total_bytes: Bytes(3 * GB),
+            limit_bytes: Bytes(4 * GB),
+            share_percent: 75.0,
+            growth: Growth { bytes_per_second: Some(2.5e6), seconds_to_limit: Some(429.0) },
+            action: "terminate".into(),
+            largest: vec![],
+        };
+        let unit = SumInForce {
+            group: (&model::GroupKey::Unit { unit: "a\u{1b}.service".into() }).into(),
+            members: 1,
+            growth: Growth { bytes_per_second: Some(-4e6), seconds_to_limit: None },
+            action: "warn".into(),
+            ..sum.clone()
+        };
+        (status.sums, status.sums_in_force) = (vec![sum, unit], 7);
         let program = |comm: &str, times| DryRunProgram {
             comm: comm.into(),
             uid: Uid(1000),
@@ -426,6 +484,12 @@ mod tests {
         Growing towards the limit:
           PID=4242, Name=python3, User=john: 1.00GB, 2.4MB/s more, at its limit in 4m
             18s
+
+        Together, by rule (the 2 nearest to their limit of 7):
+          students: user john, 20 processes: 3.00GB of 4.00GB (75%), 2.4MB/s more, at
+            its limit in 7m 9s
+          students: unit a\u{1b}.service, 1 process: 3.00GB of 4.00GB (75%), 3.8MB/s
+            less, action warn
 
         Held back, as they come back each time:
           /usr/sbin/leaky of leaky.service, User=john: terminated 5 times, for another

@@ -27,6 +27,7 @@ impl Engine<'_> {
                 times: delay.times,
                 wait: delay.wait,
                 first: delay.first,
+                by: breach.by,
             });
         }
         true

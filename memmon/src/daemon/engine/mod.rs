@@ -30,6 +30,7 @@ mod scan;
 pub(in crate::daemon) mod state;
 mod subject;
 mod sums;
+mod sums_view;
 mod terminate;
 #[cfg(test)]
 mod tests;
@@ -49,6 +50,7 @@ use crate::daemon::engine::state::machine::MachineState;
 use crate::daemon::engine::state::recheck::Rechecks;
 use crate::daemon::engine::state::reports::{Observer, Reports};
 use crate::daemon::engine::state::settings::SettingsInForce;
+use crate::daemon::engine::state::sum_trends::SumTrends;
 use crate::daemon::engine::state::sums::Sums;
 use crate::daemon::engine::state::terminations::Terminations;
 use crate::daemon::source::sources::Sources;
@@ -66,6 +68,7 @@ pub(in crate::daemon) struct Engine<'a> {
     rechecks: Rechecks,
     backoff: Backoff,
     sums: Sums,
+    sum_trends: SumTrends,
     machine: MachineState,
     reports: Reports<'a>,
 }
@@ -94,6 +97,7 @@ impl<'a> Engine<'a> {
             rechecks: Rechecks::new(once),
             backoff: Backoff::default(),
             sums: Sums::default(),
+            sum_trends: SumTrends::default(),
             machine: MachineState::default(),
             reports: Reports::new(observer),
         };

@@ -42,6 +42,8 @@ impl Engine<'_> {
         let map = self.sources.kernel().and_then(|kernel| kernel.figures());
         let took = now.instant().saturating_duration_since(begun);
         self.reports.scanned(took, map, self.settings.current().dry_run);
+        self.sums_in_force(now);
+        self.reports.sums(&self.sum_limits(), self.sum_trends.states());
         self.reports.emit(Event::ScanComplete { scanned: look.survey.readings.len(), killed });
     }
 

@@ -4,10 +4,12 @@ use std::{cell::RefCell, path::Path, time::Duration};
 
 use super::Engine;
 use super::state::reports::Observer;
+use super::state::sum_trends::SumState;
 use crate::config::{self, FakeUsers};
 use crate::daemon::clock::Now;
 use crate::daemon::source::sources::Sources;
 use crate::enforce::Reaper;
+use crate::model::{Bytes, RuleName};
 use crate::observe::procfs::{Accuracy, testing::Tree};
 use crate::report::{Event, MapFigures};
 
@@ -21,6 +23,10 @@ impl Observer for Recorder {
 
     fn scanned(&self, _: Duration, map: Option<MapFigures>, dry_run: bool) {
         assert_eq!((map, dry_run), (None, true));
+    }
+
+    fn sums(&self, limits: &[(RuleName, Bytes)], sums: &[SumState]) {
+        assert!(limits.is_empty() && sums.is_empty());
     }
 }
 

@@ -1,10 +1,12 @@
 //! Figures for Prometheus: counted from the events, and set by the daemon if no event has them.
 //!
 //! Nobody waits here: counting is a few atomic additions, and encoding and serving are for threads of their own
-//! ([`export`]). No figure is of one process: pids as labels would grow without bound.
+//! ([`export`]). No figure is of one process: pids as labels would grow without bound. [`rules`] has those by `[[rule]]`.
 
+mod catalog;
 mod export;
 mod http;
+mod rules;
 mod textfile;
 
 use std::{
@@ -21,12 +23,14 @@ use prometheus_client::{
         gauge::Gauge,
         histogram::{Histogram, exponential_buckets},
     },
-    registry::{Metric, Registry, Unit},
+    registry::Registry,
 };
 
+use self::catalog::{Catalog, gauge};
 pub(super) use self::export::Exports;
+use self::rules::RuleFigures;
 use super::event::Event;
-use crate::model::{Bytes, Cause, Limit, Listen, Signal, Source};
+use crate::model::{Bytes, Cause, Limit, Listen, RuleName, Signal, Source, SumFigures};
 
 /// Where metrics are to be had; nowhere by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,6 +91,7 @@ struct Figures {
     generation: Gauge,
     reload_ok: Gauge,
     notifications: Family<Labels<2>, Counter>,
+    by_rule: RuleFigures,
 }
 
 impl Default for Metrics {
@@ -116,6 +121,7 @@ impl Metrics {
             }
             Event::Killing { breach, dry_run: true, .. } => {
                 figures.would_terminate.get_or_create(&[("rule", rule(breach.rule))]).inc();
+                breach.by.into_iter().for_each(|rule| figures.by_rule.would_terminate(rule));
             }
             Event::Terminated { record, .. } => {
                 let labels = end(
@@ -125,6 +131,7 @@ impl Metrics {
                     record.reclaimed,
                 );
                 figures.terminations.get_or_create(&labels).inc();
+                record.breach.by.into_iter().for_each(|rule| figures.by_rule.terminated(rule));
                 figures.exit.observe(record.signal_to_exit.as_secs_f64());
                 // A process that ended for the machine had no limit.
                 if let Some(overshoot) = record.overshoot
@@ -140,7 +147,10 @@ impl Metrics {
                 figures.signals_failed.get_or_create(&[("signal", signal.as_str())]).inc();
             }
             Event::Spared { .. } | Event::NowProtected { .. } => drop(figures.spared.inc()),
-            Event::HeldBack { .. } => drop(figures.held_back.inc()),
+            Event::HeldBack { by, .. } => {
+                figures.held_back.inc();
+                by.iter().for_each(|rule| figures.by_rule.held_back(*rule));
+            }
             Event::Unsure { .. } => drop(figures.in_doubt.inc()),
             Event::ScanComplete { scanned, .. } => {
                 figures.processes.set(i64::try_from(*scanned).unwrap_or(i64::MAX));
@@ -167,6 +177,16 @@ impl Metrics {
         figures.limit.set(gauge(limit));
         figures.interval.set(interval.as_secs_f64());
         figures.dry_run.set(i64::from(dry_run));
+    }
+
+    /// The rules that are in force: other ones have no figures any more.
+    pub fn rules(&self, rules: impl Iterator<Item = RuleName>) {
+        self.0.by_rule.in_force(rules);
+    }
+
+    /// The limit of each rule for sums, and all sums, the one with the largest share of its limit first.
+    pub fn sums(&self, limits: &[(RuleName, Bytes)], sums: &[&SumFigures]) {
+        self.0.by_rule.sums(limits, sums);
     }
 
     /// A scan took so long.
@@ -278,31 +298,11 @@ impl Figures {
             generation: all.add("config_generation", "Configurations that were in force so far"),
             reload_ok: all.add("config_last_reload_successful", "Whether the last reload worked"),
             notifications: all.add("notifications", "Notifications by channel and outcome"),
+            by_rule: RuleFigures::new(&mut all),
             registry: all.0,
         };
         figures.begin();
         figures
-    }
-}
-
-/// What the figures are called, and what they mean.
-struct Catalog(Registry);
-
-impl Catalog {
-    fn add<M: Metric + Clone + Default>(&mut self, name: &str, help: &str) -> M {
-        let metric = M::default();
-        self.0.register(name, help, metric.clone());
-        metric
-    }
-
-    fn seconds<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
-        self.0.register_with_unit(name, help, Unit::Seconds, metric.clone());
-        metric
-    }
-
-    fn bytes<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
-        self.0.register_with_unit(name, help, Unit::Bytes, metric.clone());
-        metric
     }
 }
 
@@ -329,10 +329,6 @@ const fn end(of: Limit, cause: Cause, first: Signal, reclaimed: bool) -> Labels<
         Cause::SomebodyElse => ("none", "somebody_else"),
     };
     [("rule", rule(of)), ("signal", signal), ("outcome", outcome)]
-}
-
-fn gauge(bytes: Bytes) -> i64 {
-    i64::try_from(bytes.0).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -23,6 +23,8 @@ fn metrics() -> Metrics {
     metrics.in_force(Bytes(Bytes::GIB), Duration::from_secs(15), true);
     metrics.map(MapFigures { entries: 245, capacity: 32_768, refused: 0, lost: 3 });
     metrics.scanned(Duration::from_millis(3));
+    metrics.rules([samples::sum().rule].into_iter());
+    metrics.sums(&[(samples::sum().rule, samples::sum().limit)], &[&samples::sum()]);
     metrics.notified("mail", "sent", 2);
     metrics
 }
@@ -63,6 +65,57 @@ fn every_event_is_counted_where_it_belongs() {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }
     assert!(!text.contains("pid=") && !text.contains("chrome"), "{text}");
+}
+
+#[test]
+fn each_rule_has_its_figures_for_as_long_as_it_is_in_force() {
+    let metrics = Metrics::default();
+    let name = |name| RuleName::new(name).unwrap();
+    let lines = || {
+        let text = metrics.openmetrics();
+        let of_rules = text.lines().filter(|line| line.starts_with("memmon_rule_"));
+        of_rules.map(|line| line["memmon_rule_".len()..].to_owned()).collect::<Vec<_>>()
+    };
+    metrics.rules([name("students"), name("web")].into_iter());
+    assert_eq!(lines().len(), 6, "counters begin at 0: {:?}", lines());
+    for event in samples::samples() {
+        metrics.observe(&match event {
+            Event::Terminated { subject, mut record, given_back, sum: Some(sum) } => {
+                record.breach.by = Some(sum.rule);
+                Event::Terminated { subject, record, given_back, sum: Some(sum) }
+            }
+            Event::Killing { subject, mut breach, dry_run: true, sum, signal } => {
+                breach.by = Some(name("web"));
+                Event::Killing { subject, breach, dry_run: true, sum, signal }
+            }
+            event => event,
+        });
+    }
+    let small = SumFigures { total: Bytes(5), members: 2, ..samples::sum() };
+    let limits = [(name("students"), small.limit), (name("web"), Bytes(7))];
+    metrics.sums(&limits, &[&samples::sum(), &small]);
+    let found = lines();
+    for line in [
+        r#"terminations_total{rule="students"} 1"#,
+        r#"terminations_total{rule="web"} 0"#,
+        r#"would_terminate_total{rule="web"} 1"#,
+        r#"held_back_total{rule="students"} 1"#,
+        r#"sums{rule="students"} 2"#,
+        r#"sums_over{rule="students"} 1"#,
+        r#"sum_bytes{rule="students"} 3221225472"#,
+        r#"sum_limit_bytes{rule="students"} 2147483648"#,
+        r#"sum_processes{rule="students"} 20"#,
+        r#"sums{rule="web"} 0"#,
+        r#"sum_bytes{rule="web"} 0"#,
+        r#"sum_limit_bytes{rule="web"} 7"#,
+    ] {
+        assert!(found.iter().any(|one| one == line), "{line} is not in {found:#?}");
+    }
+    let text = metrics.openmetrics();
+    assert!(!text.contains("john") && !text.contains("uid") && !text.contains("1000\""), "{text}");
+    // A reload takes a rule away, and with it its series.
+    metrics.rules([name("web")].into_iter());
+    assert!(lines().iter().all(|line| line.contains(r#"rule="web""#)), "{:?}", lines());
 }
 
 fn promtool() -> Command {

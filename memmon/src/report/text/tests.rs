@@ -75,7 +75,7 @@ fn every_event_in_words() {
     WARNING - Still running 5s after SIGTERM, sending SIGKILL: PID=12345, Name=chrome, User=john, RAM=4.00GB
     WARNING - Still running 1s after SIGTERM and growing past its ceiling, sending SIGKILL: PID=12345, Name=chrome, User=john, RAM=4.00GB
     WARNING - Still running 1s after SIGTERM and the machine is nearly out of memory, sending SIGKILL: PID=12345, Name=chrome, User=john, RAM=4.00GB
-    WARNING - Repeat offender, termination delayed by up to 60s unless memory runs short: PID=12345, Name=chrome, User=john, Script=/srv/app.py, Unit=app.service, Terminated 5 times. Stop or fix the service that restarts it
+    WARNING - Repeat offender, termination delayed by up to 60s unless memory runs short: PID=12345, Name=chrome, User=john, Script=/srv/app.py, Unit=app.service, Rule=students, Terminated 5 times. Stop or fix the service that restarts it
     INFO - Over the limit by RSS only, left alone: PID=12345, Name=chrome, User=john, RAM=4.00GB, Limit=2.00GB. Its end would give back 14.0MB; page cache stays (56.0MB), and so does shared memory (3.00GB, of it 3.00GB in "/dev/zero": pid 77 maps it as well)
     INFO - Terminated: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, Overshoot=1.50GB, gone 420ms after SIGTERM
     INFO - Killed: PID=12345, Name=chrome, User=john, Peak=4.00GB, Limit=2.00GB, Overshoot=1.50GB, gone 420ms after SIGTERM
@@ -217,6 +217,7 @@ fn a_name_cannot_pass_for_more_than_a_name() {
         times: 5,
         wait: Duration::from_secs(60),
         first: true,
+        by: None,
     });
     assert!(
         told.contains(r#", Script="a, Unit=b", Unit="x, Terminated 0 times.service", Terminated 5 times."#),

@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::daemon::conditions::{Conditions, Degradation};
 use crate::daemon::engine::state::over_limit::OverLimit;
 use crate::daemon::engine::state::report_once::{Condition, ReportOnce};
-use crate::model::ProcessId;
+use crate::daemon::engine::state::sum_trends::SumState;
+use crate::model::{Bytes, ProcessId, RuleName};
 use crate::report::{Event, MapFigures};
 
 /// Gets what the engine reports.
@@ -15,6 +16,9 @@ pub(in crate::daemon) trait Observer {
 
     /// A scan is over, apart from its last event, and took so long.
     fn scanned(&self, took: Duration, map: Option<MapFigures>, dry_run: bool);
+
+    /// The limit of each rule for sums, and the sums at the end of a scan, the one with the largest share of its limit first.
+    fn sums(&self, limits: &[(RuleName, Bytes)], sums: &[SumState]);
 }
 
 /// The way of reports, each once while its condition lasts.
@@ -67,6 +71,10 @@ impl<'a> Reports<'a> {
 
     pub(in crate::daemon::engine) fn scanned(&self, took: Duration, map: Option<MapFigures>, dry_run: bool) {
         self.observer.scanned(took, map, dry_run);
+    }
+
+    pub(in crate::daemon::engine) fn sums(&self, limits: &[(RuleName, Bytes)], sums: &[SumState]) {
+        self.observer.sums(limits, sums);
     }
 
     /// Reports all conditions of processes again, if they last.
