@@ -42,6 +42,7 @@ const TYPED: &[(&str, &str, &str)] = &[
     ("memmon check [PATH]", "memmon/tests/cli/commands.rs", "[\"check\", \"config.toml\"]"),
     ("memmon check", SERVICE, LITERALLY),
     ("memmon explain PID|NAME", "memmon/tests/cli/commands.rs", "[\"explain\", &own"),
+    ("memmon explain --user NAME", "memmon/tests/cli/commands.rs", "[\"explain\", \"--user\", &uid"),
     (
         "memmon explain --machine",
         "memmon/tests/daemon/machine.rs",

@@ -58,15 +58,24 @@ pub(super) enum Command {
 #[derive(Debug, Args)]
 pub(super) struct Explain {
     /// A pid, or a name as in the whitelist: exact or a glob, matched against comm, executable and argv[0].
-    #[arg(value_name = "PID|NAME", required_unless_present = "machine")]
+    #[arg(value_name = "PID|NAME", required_unless_present_any = ["machine", "user", "unit", "rule"])]
     pub(super) target: Option<String>,
+    /// The processes of a user, by name or uid: which rule decides about which, and what they hold together.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["target", "machine"])]
+    pub(super) user: Option<String>,
+    /// The same for the processes of a systemd unit, as in the `units` of a rule.
+    #[arg(long, value_name = "UNIT", conflicts_with_all = ["target", "machine", "user"])]
+    pub(super) unit: Option<String>,
+    /// The same for the processes that a rule matches, with those that an earlier one matches.
+    #[arg(long, value_name = "RULE", conflicts_with_all = ["target", "machine", "user", "unit"])]
+    pub(super) rule: Option<String>,
     /// Show which processes would end if the machine was short of memory, in which order, and why, by the running memmon.
     #[arg(long, conflicts_with_all = ["target", "config"])]
     pub(super) machine: bool,
     /// The configuration to use instead of the rules of the running memmon.
     #[arg(long, value_name = "PATH")]
     pub(super) config: Option<PathBuf>,
-    /// Print a JSON array.
+    /// Print a JSON array; one object with `--user`, `--unit` or `--rule`.
     #[arg(long)]
     pub(super) json: bool,
 }

@@ -8,8 +8,8 @@ use jiff::Zoned;
 use super::{arguments::Explain, check, exit::Exit, explain, machine, rules_used::RulesUsed};
 use crate::{
     config::{self, NameService, Users as _},
-    model::{Pid, Process, Snapshot},
-    policy::NamePatterns,
+    model::{Escaped, Pid, Process, RuleName, Snapshot, Uid},
+    policy::{Matcher, NamePatterns, Rules, UnitPatterns},
     status::{Body, Client, ClientError, Query, SOCKET, Status, Table},
 };
 
@@ -36,7 +36,9 @@ fn explain_machine(json: bool, out: &mut dyn Write) -> anyhow::Result<Exit> {
 
 /// `memmon explain`, of every process that is meant.
 pub(super) fn explain(asked: &Explain, out: &mut dyn Write) -> anyhow::Result<Exit> {
-    let Some(target) = &asked.target else { return explain_machine(asked.json, out) };
+    if asked.machine {
+        return explain_machine(asked.json, out);
+    }
     let daemon = daemon();
     let used = match (&asked.config, &daemon) {
         (Some(file), _) => RulesUsed::of_file(Some(file), None)?,
@@ -47,6 +49,16 @@ pub(super) fn explain(asked: &Explain, out: &mut dyn Write) -> anyhow::Result<Ex
         (None, Err(error)) => RulesUsed::of_file(None, Some(error.in_brief()))?,
     };
     let onlooker = machine::onlooker(used.rules.clone())?;
+    let Some(target) = &asked.target else {
+        let group = group(asked, onlooker.rules())?;
+        let found = explain::groups::find(&onlooker, &group)?;
+        let user_name = |uid| NameService.name(uid);
+        let text =
+            explain::groups::explain(onlooker.rules(), &group, &found, &used.source, asked.json, &user_name)?;
+        out.write_all(text.as_bytes())?;
+        out.flush()?;
+        return Ok(Exit::Ok);
+    };
     let memory = onlooker.memory()?;
     let processes: Vec<Process> = match target.parse() {
         Ok(pid) => {
@@ -75,6 +87,44 @@ pub(super) fn explain(asked: &Explain, out: &mut dyn Write) -> anyhow::Result<Ex
     out.write_all(text.as_bytes())?;
     out.flush()?;
     Ok(Exit::Ok)
+}
+
+/// The processes that `--user`, `--unit` or `--rule` means.
+fn group(asked: &Explain, rules: &Rules) -> anyhow::Result<explain::groups::Asked> {
+    let Explain { user, unit, rule, .. } = asked;
+    match (user, unit, rule) {
+        (Some(name), _, _) => {
+            let uid = match name.parse() {
+                Ok(uid) => Uid(uid),
+                Err(_) => NameService.uid(name)?.with_context(|| format!("no user has the name {name:?}"))?,
+            };
+            let matcher = Matcher { uids: Some([uid..=uid].into_iter().collect()), ..Matcher::default() };
+            let what = NameService.name(uid).map(|name| format!("user {} ({uid})", Escaped(name.as_bytes())));
+            let what = what.unwrap_or_else(|| format!("user {uid}"));
+            Ok(explain::groups::Asked { what, matcher, rule: None })
+        }
+        (_, Some(unit), _) => {
+            let units = UnitPatterns::new([unit.as_str()])?;
+            let matcher = Matcher { units: Some(units), ..Matcher::default() };
+            Ok(explain::groups::Asked {
+                what: format!("unit {}", Escaped(unit.as_bytes())),
+                matcher,
+                rule: None,
+            })
+        }
+        (_, _, Some(name)) => {
+            let found = RuleName::new(name).and_then(|name| rules.named(name));
+            let Some(found) = found else {
+                let all = rules.rules.iter().chain(rules.sums.iter().map(|sum| &sum.rule));
+                let all: Vec<_> = all.map(|rule| rule.name.to_string()).collect();
+                let all = if all.is_empty() { "none".to_owned() } else { all.join(", ") };
+                bail!("no rule has the name {name:?}; there are {all}");
+            };
+            let (what, matcher) = (format!("rule {}", found.name), found.matcher.clone());
+            Ok(explain::groups::Asked { what, matcher, rule: Some(found.name) })
+        }
+        (None, None, None) => bail!("nothing was asked for"),
+    }
 }
 
 /// The daemon's status and its table.

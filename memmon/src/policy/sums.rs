@@ -212,6 +212,19 @@ impl Sum {
         total(self.members.iter().filter(stays).map(|member| member.least))
     }
 
+    /// The processes that may be ended for it, in the order of the rule, without those that are `going` already. `rates`: how
+    /// fast each grows, in bytes per second.
+    pub fn order(&self, going: &BTreeSet<ProcessId>, rates: impl Fn(ProcessId) -> f64) -> Vec<&Member> {
+        let mut order: Vec<_> = self
+            .members
+            .iter()
+            .filter(|member| !matches!(member.guard, Verdict::Protected(_)))
+            .filter(|member| member.least > Bytes::ZERO && !going.contains(&member.process.id))
+            .collect();
+        order.sort_by(|a, b| self.strike.compare(a, b, &rates));
+        order
+    }
+
     /// The processes to end now, in the order of the rule, so that the sum is within its limit when they have ended and those
     /// that are `going` already. `rates`: how fast each grows, in bytes per second.
     pub fn strikes(&self, going: &BTreeSet<ProcessId>, rates: impl Fn(ProcessId) -> f64) -> Vec<ProcessId> {
@@ -220,13 +233,7 @@ impl Sum {
         if self.verdict() != SumVerdict::Over || self.action != Action::Terminate || left <= limit {
             return vec![];
         }
-        let mut order: Vec<_> = self
-            .members
-            .iter()
-            .filter(|member| !matches!(member.guard, Verdict::Protected(_)))
-            .filter(|member| member.least > Bytes::ZERO && !going.contains(&member.process.id))
-            .collect();
-        order.sort_by(|a, b| self.strike.compare(a, b, &rates));
+        let order = self.order(going, rates);
         let mut chosen = if self.strike == Strike::All { order } else { fewest(order, left, limit) };
         // A process in doubt keeps its place, and waits until the doubt is over.
         chosen.retain(|member| member.guard == Verdict::Within);

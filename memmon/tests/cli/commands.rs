@@ -93,6 +93,50 @@ fn explain_answers_for_a_pid_and_for_a_name() {
 }
 
 #[test]
+fn explain_answers_for_a_user_a_unit_and_a_rule() {
+    let own = fs::read_to_string("/proc/self/comm").unwrap();
+    let own = own.trim();
+    let uid = nix::unistd::getuid().to_string();
+    let dir = configured(&format!(
+        "[[rule]]\nname = 'this'\nnames = ['{own}']\nnone = true\n\
+         [[rule]]\nname = 'late'\nnames = ['{own}']\ngb = 1\n\
+         [[rule]]\nname = 'mine'\nuids = ['{uid}']\nper = 'user'\ngb = 1000\naction = 'warn'\n"
+    ));
+    let pid = std::process::id();
+    let (code, out, err) = memmon(dir.path(), &["explain", "--user", &uid, "--config", "config.toml"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains(&format!("({uid}): ")) && out.contains("rule this"), "{out}");
+    assert!(
+        out.contains("rule mine: user ") && out.contains("would exceed its limit with more than"),
+        "{out}"
+    );
+    let asked = ["explain", "--rule", "late", "--config", "config.toml"];
+    let (code, out, err) = memmon(dir.path(), &asked);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("of them are those of this, which comes before it"), "{out}");
+    let asked = ["explain", "--rule", "this", "--json", "--config", "config.toml"];
+    let (code, out, err) = memmon(dir.path(), &asked);
+    assert_eq!(code, 0, "{err}");
+    let found: Value = serde_json::from_str(&out).unwrap();
+    let processes = found["decides"][0]["processes"].as_array().unwrap();
+    assert!(processes.iter().any(|process| process["pid"] == pid), "{found:#}");
+    let asked = ["explain", "--unit", "nobody-has-this.service", "--config", "config.toml"];
+    let (code, out, err) = memmon(dir.path(), &asked);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("unit nobody-has-this.service: no process right now"), "{out}");
+    for (asked, message) in [
+        (["--rule", "none-such"], "no rule has the name \"none-such\"; there are this, late, mine"),
+        (["--user", "nobody-has-this-name"], "no user has the name \"nobody-has-this-name\""),
+        (["--unit", "a.slice"], "this is no service or scope"),
+    ] {
+        let arguments = ["explain", asked[0], asked[1], "--config", "config.toml"];
+        let (code, _, err) = memmon(dir.path(), &arguments);
+        assert_eq!(code, 1, "{err}");
+        assert!(err.contains(message), "{err}");
+    }
+}
+
+#[test]
 fn doctor_answers_in_words_and_in_json() {
     let dir = tempfile::tempdir().unwrap();
     let (words_code, words, _) = memmon(dir.path(), &["doctor"]);

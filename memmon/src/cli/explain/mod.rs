@@ -1,6 +1,7 @@
 //! `memmon explain`: what every rule says of a process, the verdict, and what would change it. Text from data, no
 //! more: policy has decided it all.
 
+pub(super) mod groups;
 pub(super) mod machine;
 mod parts;
 mod sums;
@@ -9,25 +10,24 @@ mod words;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, fmt::Write as _, mem};
+use std::{collections::HashMap, fmt::Write as _};
 
 use serde::Serialize;
 
+pub(super) use self::words::wrapped;
 use self::words::{
-    Users, because, change, fact_name, list, matched, or_none, quoted, quoted_list, threshold, unclear,
+    Users, asked, because, change, fact_name, list, matched, or_none, quoted, quoted_list, rule_limit,
+    threshold, unclear,
 };
 use crate::{
     enforce,
     inspect::{Details, Onlooker},
     model::{
-        Action, Breach, Bytes, Container, Fact, Inherited, Limit, MatchKey, Name, NamespaceInit, Process,
-        ProcessId, Protection, Signal, SlurmJob, Snapshot, Uid, Verdict, Workload,
+        Breach, Bytes, Container, Fact, Inherited, Limit, Name, NamespaceInit, Process, ProcessId,
+        Protection, Signal, SlurmJob, Snapshot, Uid, Verdict, Workload,
         units::{Rate, Span, apart},
     },
-    policy::{
-        self, Asked, Explanation, Finding, LimitRule, Matched, Matcher, Otherwise, Rule, RuleLimit, Rules,
-        Step, Sum,
-    },
+    policy::{self, Asked, Explanation, Finding, Matched, Matcher, Otherwise, Rule, Rules, Step, Sum},
     status::{Growth, Waiting},
 };
 
@@ -118,8 +118,6 @@ fn held_back<'a>(explanation: &Explanation<'_>, held: &'a [Waiting]) -> Option<&
     held.iter().find(|waiting| waiting.has(process) && !enforce::is_urgent(breach, memory))
 }
 
-/// A terminal's least width.
-const COLUMNS: usize = 80;
 /// Where the reasons begin, behind the rule and its outcome.
 const REASONS: usize = 36;
 
@@ -137,10 +135,15 @@ fn text(told: &Told<'_>, users: Users<'_>) -> String {
     for Asked { rule, matched } in &explanation.asked {
         let (outcome, why) = asked(matched);
         let row = format!("  {:<22}  {outcome:<8}  ", format!("rule {rule}"));
-        let limit =
-            explanation.rules.named(*rule).map(|rule| rule_limit(rule, explanation)).unwrap_or_default();
+        let limit = explanation
+            .rules
+            .named(*rule)
+            .map(|rule| rule_limit(rule, explanation.rules, explanation.memory))
+            .unwrap_or_default();
         rules_asked.push((row, if matched == &Matched::Yes { limit } else { why }));
     }
+    let members_of: Vec<_> = sums_of.iter().map(|sum| sum.rule).collect();
+    rules_asked.extend(sums::asked(explanation.rules, explanation.process, explanation.memory, &members_of));
     for step in explanation.steps.iter().filter(|step| is_shown(step, explanation.rules)) {
         // The rules are asked right before the thresholds.
         if step.rule == Rule::Limits {
@@ -161,8 +164,7 @@ fn text(told: &Told<'_>, users: Users<'_>) -> String {
         lines.extend(wrapped("  ".to_owned(), &why, 4));
     }
     for sum in sums_of {
-        let text = sums::sentence(sum, Some(explanation.process.id), users);
-        lines.extend(wrapped(String::new(), &format!("rule {}: {text}", sum.rule), 2));
+        lines.extend(sums::paragraph(sum, Some(explanation.process.id), users));
     }
     let mut heading = "";
     for otherwise in &explanation.otherwise {
@@ -266,37 +268,6 @@ fn matcher(matcher: &Matcher) -> String {
     ];
     let lists = lists.into_iter().filter_map(|(key, list)| Some(format!("{key} {}", list?)));
     or_none(lists.collect::<Vec<_>>().join("; "))
-}
-
-/// Whether a rule matches, and why not.
-fn asked(matched: &Matched) -> (&'static str, String) {
-    match matched {
-        Matched::Yes => ("matches", String::new()),
-        Matched::No(MatchKey::Not) => ("no", "`not` matches".to_owned()),
-        Matched::No(key) => ("no", format!("its {} does not match `{}`", fact_name(*key), key.as_str())),
-        Matched::Withheld(key) => ("unclear", format!("its owner withholds its {}", fact_name(*key))),
-        Matched::Unknown(doubt) => ("unclear", unclear(doubt)),
-    }
-}
-
-/// The limit of a rule, and what follows.
-fn rule_limit(rule: &LimitRule, explanation: &Explanation<'_>) -> String {
-    let Explanation { memory, rules, .. } = explanation;
-    let limit = match rules.limit_under(Some(rule), memory) {
-        Some((_, limit)) if rule.limit == RuleLimit::Thresholds => {
-            format!("over {limit}, by thresholds")
-        }
-        Some((_, limit)) => format!("over {limit}"),
-        None => return "no limit".to_owned(),
-    };
-    let lasting =
-        if rule.lasting.is_zero() { String::new() } else { format!(", for {}", Span(rule.lasting)) };
-    let action = match (rule.action, rule.signal) {
-        (Action::Warn, _) => ", only a warning".to_owned(),
-        (Action::Terminate, Signal::Term) => String::new(),
-        (Action::Terminate, signal) => format!(", {signal} first"),
-    };
-    format!("{limit}{lasting}{action}")
 }
 
 /// The limit of a breach as its key, with the rule if it is one of a rule.
@@ -417,6 +388,17 @@ fn verdict(explanation: &Explanation<'_>, users: Users<'_>) -> String {
     }
 }
 
+/// What follows from a verdict, in one word.
+const fn action_of(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::Within | Verdict::Inherits(_) | Verdict::Uncharged(_) => "within",
+        Verdict::Warn(_) => "warn",
+        Verdict::Protected(_) => "protected",
+        Verdict::Unsure(_) => "unsure",
+        Verdict::Terminate(_) => "terminate",
+    }
+}
+
 const fn consequence(otherwise: &Otherwise) -> &'static str {
     match otherwise.verdict {
         Verdict::Within | Verdict::Inherits(_) | Verdict::Uncharged(_) => "would be left alone",
@@ -425,24 +407,4 @@ const fn consequence(otherwise: &Otherwise) -> &'static str {
         Verdict::Unsure(_) => "would be in doubt",
         Verdict::Terminate(_) => "would be terminated",
     }
-}
-
-/// `text` behind `first`, broken between words before column 80 and indented from the second line on.
-pub(super) fn wrapped(first: String, text: &str, indent: usize) -> Vec<String> {
-    let mut lines = Vec::new();
-    let mut line = first;
-    let mut is_empty = true;
-    for word in text.split(' ') {
-        if !is_empty && line.chars().count() + 1 + word.chars().count() > COLUMNS {
-            lines.push(mem::replace(&mut line, " ".repeat(indent)));
-            is_empty = true;
-        }
-        if !is_empty {
-            line.push(' ');
-        }
-        line.push_str(word);
-        is_empty = false;
-    }
-    lines.push(line);
-    lines
 }

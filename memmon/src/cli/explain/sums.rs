@@ -5,14 +5,19 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::words::Users;
+use super::words::{self, Users, rule_limit, wrapped};
 use crate::{
-    model::{Action, Bytes, GroupKey, Name, Pid, ProcessId, SumFigures, Verdict, units::apart},
-    policy::{Member, Strike, Sum, SumVerdict},
+    model::{
+        Action, Bytes, GroupKey, Name, Per, Pid, Process, ProcessId, RuleName, SumFigures, SystemMemory,
+        Verdict, units::apart,
+    },
+    policy::{Matched, Member, Rules, Strike, Sum, SumRule, SumVerdict},
 };
 
 /// How many processes of a sum the text shows.
 const SHOWN: usize = 5;
+/// How many of those that end first, and how many of them JSON has.
+const FIRST: (usize, usize) = (3, 20);
 
 /// A sum as JSON shows it.
 #[derive(Debug, Serialize)]
@@ -25,6 +30,14 @@ pub(in crate::cli) struct Shown {
     action: Action,
     strike: Strike,
     processes: Vec<Part>,
+    /// The first that would be ended for it, in this order; empty if that depends on how fast each grows.
+    order: Vec<Pid>,
+    /// What its protected processes hold.
+    protected_bytes: Bytes,
+    /// How much more would exceed the limit; null if it is exceeded, or may be.
+    room_bytes: Option<Bytes>,
+    /// How much less would be within the limit; null if it is not certainly exceeded.
+    excess_bytes: Option<Bytes>,
 }
 
 #[derive(Debug, Serialize)]
@@ -57,7 +70,103 @@ pub(in crate::cli) fn shown(sum: &Sum) -> Shown {
         action: sum.action,
         strike: sum.strike,
         processes: largest(sum).iter().map(part).collect(),
+        order: first(sum, FIRST.1).iter().map(|member| member.process.id.pid).collect(),
+        protected_bytes: sum.protected(),
+        room_bytes: room(sum),
+        excess_bytes: excess(sum),
     }
+}
+
+fn room(sum: &Sum) -> Option<Bytes> {
+    (sum.verdict() == SumVerdict::Within).then(|| sum.limit.1.saturating_sub(sum.most()))
+}
+
+fn excess(sum: &Sum) -> Option<Bytes> {
+    let is_over = matches!(sum.verdict(), SumVerdict::Over | SumVerdict::Kept);
+    is_over.then(|| sum.least().saturating_sub(sum.limit.1))
+}
+
+/// The first that would be ended for it. Which one grows fastest is not known from one look.
+fn first(sum: &Sum, most: usize) -> Vec<&Member> {
+    match (sum.action, sum.strike) {
+        (Action::Terminate, Strike::Largest | Strike::Newest | Strike::All) => {
+            sum.order(&BTreeSet::new(), |_| 0.0).into_iter().take(most).collect()
+        }
+        _ => vec![],
+    }
+}
+
+/// Which rules for sums match a process, and why not: of each kind the first one decides. `counts_in`: the rules in whose sums it
+/// counts.
+pub(super) fn asked(
+    rules: &Rules,
+    process: &Process,
+    memory: &SystemMemory,
+    counts_in: &[RuleName],
+) -> Vec<(String, String)> {
+    let mut decided: Vec<(Per, RuleName)> = Vec::new();
+    let mut rows = Vec::new();
+    for SumRule { rule, per, .. } in &rules.sums {
+        let earlier = decided.iter().find(|(kind, _)| kind == per).map(|(_, earlier)| *earlier);
+        let matched = rule.matcher.matches(process);
+        let (outcome, why) = match (&matched, earlier) {
+            (Matched::Yes, Some(earlier)) => ("no", format!("rule {earlier} comes before it")),
+            (Matched::Yes, None) => ("matches", rule_limit(rule, rules, memory)),
+            (Matched::No(_), _) if counts_in.contains(&rule.name) => {
+                ("matches", format!("an ancestor of it, {}", rule_limit(rule, rules, memory)))
+            }
+            _ => words::asked(&matched),
+        };
+        if matched == Matched::Yes {
+            decided.push((*per, rule.name));
+        }
+        let name = format!("rule {}", rule.name);
+        rows.push((format!("  {name:<22}  {outcome:<8}  "), format!("per {}: {why}", per.as_str())));
+    }
+    rows
+}
+
+/// A sum in several lines: how it stands, which processes would end first and why, and what would change that.
+pub(in crate::cli) fn paragraph(sum: &Sum, about: Option<ProcessId>, users: Users<'_>) -> Vec<String> {
+    let text = format!("rule {}: {}", sum.rule, sentence(sum, about, users));
+    let more = [ends_first(sum), kept(sum), change(sum)];
+    let more = more.into_iter().flatten().flat_map(|text| wrapped("  ".to_owned(), &text, 4));
+    wrapped(String::new(), &text, 2).into_iter().chain(more).collect()
+}
+
+fn ends_first(sum: &Sum) -> Option<String> {
+    let why = match (sum.action, sum.strike) {
+        (Action::Terminate, Strike::Largest) => "the largest first",
+        (Action::Terminate, Strike::Newest) => "the newest first",
+        (Action::Terminate, Strike::All) => "all of them, the largest first",
+        (Action::Terminate, Strike::Growing) => {
+            return Some(
+                "would end first: the one that grows fastest, and others as long as it takes".to_owned(),
+            );
+        }
+        _ => return None,
+    };
+    let first = first(sum, FIRST.0);
+    let part =
+        |member: &&Member| format!("{} {} {}", member.process.id.pid, member.process.names.comm, member.most);
+    let parts: Vec<_> = first.iter().map(part).collect();
+    (!parts.is_empty()).then(|| format!("would end first: {} ({why}, as few as it takes)", parts.join(", ")))
+}
+
+fn kept(sum: &Sum) -> Option<String> {
+    let kept = sum.members.iter().filter(|member| matches!(member.guard, Verdict::Protected(_))).count();
+    let processes = if kept == 1 { "process counts" } else { "processes count" };
+    (kept > 0).then(|| format!("{kept} protected {processes}, with {}, and would not end", sum.protected()))
+}
+
+/// What would change the verdict.
+fn change(sum: &Sum) -> Option<String> {
+    if let Some(room) = room(sum) {
+        return Some(format!("would exceed its limit with more than {room} more"));
+    }
+    let excess = excess(sum)?;
+    let gb = (sum.least().0 as f64 / Bytes::GIB as f64 * 100.0).ceil() / 100.0;
+    Some(format!("would be within its limit with {excess} less, or with gb = {gb:.2} in rule {}", sum.rule))
 }
 
 /// A sum as one sentence; about a process of it, if there is one.

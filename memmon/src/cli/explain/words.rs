@@ -1,10 +1,14 @@
 //! How `memmon explain` puts things: causes, changes and amounts as parts of a sentence.
 
+use std::mem;
+
 use crate::{
     model::{
-        Doubt, Escaped, Exemption, Limit, MatchKey, Name, NameField, Process, Protection, Uid, units::apart,
+        Action, Doubt, Escaped, Exemption, Limit, MatchKey, Name, NameField, Process, Protection, Signal,
+        SystemMemory, Uid,
+        units::{Span, apart},
     },
-    policy::Change,
+    policy::{Change, LimitRule, Matched, RuleLimit, Rules},
 };
 
 pub(super) fn because(protection: &Protection, users: Users<'_>) -> String {
@@ -175,4 +179,57 @@ pub(super) fn list(items: impl Iterator<Item = String>) -> String {
 
 pub(super) fn or_none(text: String) -> String {
     if text.is_empty() { "none".to_owned() } else { text }
+}
+
+/// Whether a rule matches, and why not.
+pub(super) fn asked(matched: &Matched) -> (&'static str, String) {
+    match matched {
+        Matched::Yes => ("matches", String::new()),
+        Matched::No(MatchKey::Not) => ("no", "`not` matches".to_owned()),
+        Matched::No(key) => ("no", format!("its {} does not match `{}`", fact_name(*key), key.as_str())),
+        Matched::Withheld(key) => ("unclear", format!("its owner withholds its {}", fact_name(*key))),
+        Matched::Unknown(doubt) => ("unclear", unclear(doubt)),
+    }
+}
+
+/// The limit of a rule, and what follows.
+pub(super) fn rule_limit(rule: &LimitRule, rules: &Rules, memory: &SystemMemory) -> String {
+    let limit = match rules.limit_under(Some(rule), memory) {
+        Some((_, limit)) if rule.limit == RuleLimit::Thresholds => {
+            format!("over {limit}, by thresholds")
+        }
+        Some((_, limit)) => format!("over {limit}"),
+        None => return "no limit".to_owned(),
+    };
+    let lasting =
+        if rule.lasting.is_zero() { String::new() } else { format!(", for {}", Span(rule.lasting)) };
+    let action = match (rule.action, rule.signal) {
+        (Action::Warn, _) => ", only a warning".to_owned(),
+        (Action::Terminate, Signal::Term) => String::new(),
+        (Action::Terminate, signal) => format!(", {signal} first"),
+    };
+    format!("{limit}{lasting}{action}")
+}
+
+/// A terminal's least width.
+const COLUMNS: usize = 80;
+
+/// `text` behind `first`, broken between words before column 80 and indented from the second line on.
+pub(in crate::cli) fn wrapped(first: String, text: &str, indent: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = first;
+    let mut is_empty = true;
+    for word in text.split(' ') {
+        if !is_empty && line.chars().count() + 1 + word.chars().count() > COLUMNS {
+            lines.push(mem::replace(&mut line, " ".repeat(indent)));
+            is_empty = true;
+        }
+        if !is_empty {
+            line.push(' ');
+        }
+        line.push_str(word);
+        is_empty = false;
+    }
+    lines.push(line);
+    lines
 }
