@@ -53,7 +53,9 @@ pub fn nearest(basis: Basis) -> io::Result<Table> {
             Ok(process) => {
                 over += usize::from(process.rss > rules.limit_of(&process, &memory));
                 let verdict = policy::judge(rules, &process, &memory);
-                let row = Row::new(&process, proc.parts(process.id.pid).ok(), &verdict);
+                let rule = rules.decisive(&process).map(|rule| rule.name);
+                let row = Row::new(&process, proc.parts(process.id.pid).ok(), &verdict)
+                    .limited(rule, rules.limit_of(&process, &memory));
                 rows.push(Row { sharing: onlooker.sharing(&process), ..row });
             }
             // One that ended meanwhile, or that only borrows another process's memory, is over no limit.

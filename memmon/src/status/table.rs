@@ -8,8 +8,8 @@ use super::sharing::Sharing;
 use super::text::Text;
 use super::watched::Growth;
 use crate::model::{
-    Breach, Bytes, Doubt, Escaped, Inherited, Limit, Parts, Process, ProcessId, Protection, SystemMemory,
-    Uid, Verdict,
+    Breach, Bytes, Doubt, Escaped, Inherited, Limit, Name, Parts, Process, ProcessId, Protection, RuleName,
+    SystemMemory, Uid, Verdict, unit_path,
 };
 
 /// The processes nearest their limit.
@@ -59,6 +59,15 @@ pub struct Row {
     pub why: Text,
     /// The phase of its termination: see [`Victim::phase`].
     pub phase: Option<Text>,
+    /// The `[[rule]]` that gives it its limit; none: `[thresholds]`.
+    #[serde(default, rename = "rule_name")]
+    pub rule: Option<Text>,
+    /// Its limit; none if the rule gives it none. An older daemon sends neither this nor the rule.
+    #[serde(default)]
+    pub limit_bytes: Option<Bytes>,
+    /// Its systemd unit, for one of a user with the user's manager before it.
+    #[serde(default)]
+    pub unit: Option<Text>,
 }
 
 impl Row {
@@ -77,7 +86,25 @@ impl Row {
             verdict: VerdictKind::of(verdict),
             why: Text::harmless(&why(verdict)),
             phase: None,
+            rule: None,
+            limit_bytes: None,
+            unit: process
+                .cgroup
+                .known()
+                .and_then(|cgroup| unit_path(cgroup).map(|unit| Text::from(&Name::new(unit)))),
         }
+    }
+
+    /// The same with the limit that decides about the process.
+    #[must_use]
+    pub fn limited(self, rule: Option<RuleName>, limit: Bytes) -> Self {
+        let rule = rule.map(|rule| Text::from(rule.as_str()));
+        Self { rule, limit_bytes: (limit < Bytes::MAX).then_some(limit), ..self }
+    }
+
+    /// Its limit; none if it has none. `thresholds`: the limit of a process that no rule matches.
+    pub fn limit(&self, thresholds: Bytes) -> Option<Bytes> {
+        self.limit_bytes.or_else(|| self.rule.is_none().then_some(thresholds))
     }
 }
 

@@ -41,6 +41,9 @@ fn table(rows: usize) -> Table {
         why: Text::default(),
         phase: None,
         growth: Growth::default(),
+        rule: None,
+        limit_bytes: None,
+        unit: None,
     };
     Table { memory: MEMORY, limit_bytes: Bytes(9), processes: 1, over: 0, rows: vec![row; rows] }
 }

@@ -325,7 +325,29 @@ mod tests {
 
     #[test]
     fn a_user_is_shown_with_what_decides_and_with_the_sums() {
-        insta::assert_snapshot!(shown(&of_user(1000), false), @"");
+        insta::assert_snapshot!(shown(&of_user(1000), false), @"
+        by the rules of config.toml
+
+        user 1000: 4 processes with 2.10GB resident
+
+          rule web              no limit: 1 process: 1 web-1 0.68GB
+          rule late             over 1.00GB: 1 process: 3 job 1.07GB
+          rule students         per user, over 2.00GB: 4 processes: 3 job 1.07GB, 1
+                                web-1 0.68GB, 5 database 0.29GB, 4 x 50.0MB
+          [thresholds]          over 1.60GB: 2 processes: 5 database 0.29GB, 4 x 50.0MB
+
+        over their limit:
+          3 job of john (1000), 1.07GB: would be terminated, rule late
+
+        rule students: user john (1000) holds 2.10GB, limit 2.00GB: exceeded, and pid 3
+          ends (4 processes: 3 job 1.07GB, 1 web-1 0.68GB, 5 database 0.29GB, 4 x
+          50.0MB)
+          would end first: 3 job 1.07GB, 4 x 50.0MB (the largest first, as few as it
+            takes)
+          2 protected processes count, with 0.98GB, and would not end
+          would be within its limit with 102.0MB less, or with gb = 2.10 in rule
+            students
+        ");
     }
 
     #[test]
@@ -334,11 +356,33 @@ mod tests {
         let late = RuleName::new("late").unwrap();
         let matcher = loaded.settings.rules.named(late).unwrap().matcher.clone();
         let asked = Asked { what: "rule late".to_owned(), matcher, rule: Some(late) };
-        insta::assert_snapshot!(shown(&asked, false), @"");
+        insta::assert_snapshot!(shown(&asked, false), @"
+        by the rules of config.toml
+
+        rule late: 2 processes with 1.76GB resident
+          1 of them are those of web, which comes before it
+
+          rule web              no limit: 1 process: 1 web-1 0.68GB
+          rule late             over 1.00GB: 1 process: 3 job 1.07GB
+          rule students         per user, over 2.00GB: 2 processes: 3 job 1.07GB, 1
+                                web-1 0.68GB
+
+        over their limit:
+          3 job of john (1000), 1.07GB: would be terminated, rule late
+
+        rule students: user john (1000) holds 2.10GB, limit 2.00GB: exceeded, and pid 3
+          ends (4 processes: 3 job 1.07GB, 1 web-1 0.68GB, 5 database 0.29GB, 4 x
+          50.0MB)
+          would end first: 3 job 1.07GB, 4 x 50.0MB (the largest first, as few as it
+            takes)
+          2 protected processes count, with 0.98GB, and would not end
+          would be within its limit with 102.0MB less, or with gb = 2.10 in rule
+            students
+        ");
         let json: Value = serde_json::from_str(&shown(&asked, true)).unwrap();
         assert_eq!((&json["matched_by_earlier"], &json["earlier"]), (&json!(1), &json!(["web"])));
         assert_eq!(json["decides"][1]["processes"][0]["pid"], 3);
-        assert_eq!(json["sums"][0]["order"], json!([3, 1, 4]));
+        assert_eq!(json["sums"][0]["order"], json!([3, 4]));
         assert_eq!(json["over"][0]["action"], "terminate");
     }
 

@@ -368,11 +368,17 @@ fn a_sum_is_shown_with_the_other_processes_in_it() {
     : user alice (1000) holds 2.34GB, limit 2.00GB: exceeded, and this
       process ends for it (2 other processes: 71 Isolated Web Co 0.29GB, 72 Isolated
       Web Co 0.20GB)
+      would end first: 70 Isolated Web Co 1.86GB, 71 Isolated Web Co 0.29GB, 72
+        Isolated Web Co 0.20GB (the largest first, as few as it takes)
+      would be within its limit with 0.34GB less, or with gb = 2.35 in rule students
     ");
     assert_snapshot!(sentence(2), @r"
     : user alice (1000) holds 2.34GB, limit 2.00GB: exceeded, and pid
       70 ends, but not this one (2 other processes: 70 Isolated Web Co 1.86GB, 71
       Isolated Web Co 0.29GB)
+      would end first: 70 Isolated Web Co 1.86GB, 71 Isolated Web Co 0.29GB, 72
+        Isolated Web Co 0.20GB (the largest first, as few as it takes)
+      would be within its limit with 0.34GB less, or with gb = 2.35 in rule students
     ");
     let json: serde_json::Value = serde_json::from_str(&shown(2, true)).unwrap();
     let sum = &json[0]["sums"][0];

@@ -88,7 +88,9 @@ impl Feed {
                 (self.look(used.rules)?, Some(alone))
             }
         };
-        let uids: Vec<_> = table.rows.iter().map(|row| row.uid).collect();
+        let sums = self.status.as_ref().map(|status| status.sums.clone()).unwrap_or_default();
+        let of_sums = sums.iter().filter_map(|sum| sum.group.uid);
+        let uids: Vec<_> = table.rows.iter().map(|row| row.uid).chain(of_sums).collect();
         for uid in uids {
             self.users.entry(uid).or_insert_with(|| {
                 let name = NameService.name(uid);
@@ -98,6 +100,7 @@ impl Feed {
         Ok(Sample {
             at: self.began.elapsed().as_secs_f64(),
             table,
+            sums,
             status: self.status.clone(),
             alone,
             users: self.users.clone(),

@@ -165,6 +165,77 @@ impl Column {
     }
 }
 
+/// A column of the table of groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum GroupColumn {
+    Name,
+    Processes,
+    Holds,
+    Limit,
+    Share,
+    Growth,
+    Left,
+    Rule,
+}
+
+impl GroupColumn {
+    /// All of them, from left to right.
+    const ALL: [Self; 8] = [
+        Self::Name,
+        Self::Processes,
+        Self::Holds,
+        Self::Limit,
+        Self::Share,
+        Self::Growth,
+        Self::Left,
+        Self::Rule,
+    ];
+    /// In the order in which they get room; the name has what is left.
+    const BY_IMPORTANCE: [Self; 7] =
+        [Self::Holds, Self::Share, Self::Left, Self::Limit, Self::Growth, Self::Processes, Self::Rule];
+    /// The least room for a name, if there is room for another column.
+    const NAME: u16 = 12;
+
+    pub(super) const fn title(self) -> &'static str {
+        match self {
+            Self::Name => "GROUP",
+            Self::Processes => "PROCS",
+            Self::Holds => " HOLDS",
+            Self::Limit => "    OF",
+            Self::Share => "LIMIT",
+            Self::Growth => " GROWTH",
+            Self::Left => " LEFT",
+            Self::Rule => "RULE",
+        }
+    }
+
+    const fn width(self) -> u16 {
+        match self {
+            Self::Name => Self::NAME,
+            Self::Processes | Self::Share | Self::Left => 5,
+            Self::Holds | Self::Limit => 6,
+            Self::Growth => 7,
+            Self::Rule => 14,
+        }
+    }
+
+    /// The columns that fit into `width` with a blank between them, each with its width.
+    pub(super) fn that_fit(width: u16) -> Vec<(Self, u16)> {
+        let mut rest = width;
+        let mut chosen = vec![Self::Name];
+        for column in Self::BY_IMPORTANCE {
+            let needed = column.width() + 1;
+            if rest < needed + Self::NAME {
+                break;
+            }
+            rest -= needed;
+            chosen.push(column);
+        }
+        let columns = Self::ALL.into_iter().filter(|column| chosen.contains(column));
+        columns.map(|column| (column, if column == Self::Name { rest } else { column.width() })).collect()
+    }
+}
+
 /// The items that fit into `width`, from the first on, in the order of the list.
 pub(super) fn that_fit<'a>(items: &[&'a str], width: u16) -> Vec<&'a str> {
     let mut used = 0;
@@ -228,6 +299,22 @@ mod tests {
         assert_eq!(titles(60), ["PID", "NAME", "RSS", "LIMIT", "GROWTH", "LEFT", "VERDICT"]);
         assert_eq!(titles(80), ["PID", "USER", "NAME", "RSS", "LIMIT", "GROWTH", "LEFT", "TREND", "VERDICT"]);
         assert_eq!((titles(112).len(), titles(140).len()), (13, 14));
+    }
+
+    #[test]
+    fn the_name_of_a_group_has_the_room_that_is_left() {
+        for width in 0..200 {
+            let columns = GroupColumn::that_fit(width);
+            assert_eq!(columns[0].0, GroupColumn::Name);
+            let sum: u16 = columns.iter().map(|(_, width)| width + 1).sum();
+            assert_eq!(sum, width + 1, "{width}: {columns:?}");
+        }
+        let titles = |width| {
+            let columns = GroupColumn::that_fit(width);
+            columns.iter().map(|(column, _)| column.title().trim()).collect::<Vec<_>>()
+        };
+        assert_eq!(titles(40), ["GROUP", "HOLDS", "OF", "LIMIT", "LEFT"]);
+        assert_eq!(titles(80), ["GROUP", "PROCS", "HOLDS", "OF", "LIMIT", "GROWTH", "LEFT", "RULE"]);
     }
 
     #[test]

@@ -7,10 +7,12 @@
 
 mod feed;
 mod figures;
+mod groups;
 mod layout;
 mod model;
 mod overlay;
 mod sample;
+mod sort;
 #[cfg(test)]
 mod tests;
 mod update;

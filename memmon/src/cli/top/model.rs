@@ -3,56 +3,13 @@
 use std::collections::HashMap;
 
 use super::{
+    groups::{Group, Grouping, groups},
     layout::Parts,
     overlay::Overlay,
     sample::{Sample, Track},
+    sort::Sort,
 };
 use crate::{model::ProcessId, status::Row};
-
-/// The sort key of the table.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Sort {
-    #[default]
-    Memory,
-    Growth,
-    Left,
-    Pid,
-    User,
-    Name,
-}
-
-impl Sort {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Memory, Self::Growth, Self::Left, Self::Pid, Self::User, Self::Name];
-
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Memory => "memory",
-            Self::Growth => "growth",
-            Self::Left => "left",
-            Self::Pid => "pid",
-            Self::User => "user",
-            Self::Name => "name",
-        }
-    }
-
-    pub(super) const fn of_key(key: char) -> Option<Self> {
-        match key {
-            'm' => Some(Self::Memory),
-            'g' => Some(Self::Growth),
-            't' => Some(Self::Left),
-            'p' => Some(Self::Pid),
-            'u' => Some(Self::User),
-            'n' => Some(Self::Name),
-            _ => None,
-        }
-    }
-
-    pub(super) fn next(self) -> Self {
-        let place = Self::ALL.iter().position(|one| *one == self).unwrap_or_default();
-        Self::ALL.get(place + 1).copied().unwrap_or_default()
-    }
-}
 
 /// Processes over the limit that are not on the screen, by the reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,6 +34,7 @@ pub(super) struct Model {
     /// Whether the user is typing the filter.
     pub(super) typing: bool,
     pub(super) frozen: bool,
+    pub(super) grouping: Grouping,
     pub(super) overlay: Option<Overlay>,
     /// The selected process; if none, the first one.
     selected: Option<ProcessId>,
@@ -85,6 +43,10 @@ pub(super) struct Model {
     /// Indexes of the sample's rows in their order on the screen, without those that the filter hides.
     order: Vec<usize>,
     tracks: HashMap<ProcessId, Track>,
+    /// The groups that pass the filter, in their order.
+    groups: Vec<Group>,
+    /// The name of the selected group; if none, the first one.
+    selected_group: Option<String>,
 }
 
 impl Model {
@@ -98,20 +60,36 @@ impl Model {
             .filter_map(move |(place, row)| Some((rows.get(*row)?, place == cursor)))
     }
 
-    /// The process under the cursor.
-    pub(super) fn chosen(&self) -> Option<&Row> {
-        self.row(self.cursor())
+    /// The groups that fit on the screen, and whether each is selected.
+    pub(super) fn visible_groups(&self) -> impl Iterator<Item = (&Group, bool)> {
+        let cursor = self.cursor();
+        let groups = (0..).zip(&self.groups).skip(self.first).take(self.page());
+        groups.map(move |(place, group)| (group, place == cursor))
     }
 
-    /// Number of rows that pass the filter.
+    /// The process under the cursor.
+    pub(super) fn chosen(&self) -> Option<&Row> {
+        if self.is_grouped() { None } else { self.row(self.cursor()) }
+    }
+
+    /// The group under the cursor.
+    pub(super) fn chosen_group(&self) -> Option<&Group> {
+        if self.is_grouped() { self.groups.get(self.cursor()) } else { None }
+    }
+
+    pub(super) fn is_grouped(&self) -> bool {
+        self.grouping != Grouping::Processes
+    }
+
+    /// Number of rows, or of groups, that pass the filter.
     pub(super) fn count(&self) -> usize {
-        self.order.len()
+        if self.is_grouped() { self.groups.len() } else { self.order.len() }
     }
 
     /// The processes over the limit that are not on the screen.
     pub(super) fn over_but_hidden(&self) -> OverButHidden {
         let Some(Sample { table, .. }) = &self.sample else { return OverButHidden::default() };
-        let is_over = |row: &&Row| row.rss_bytes > table.limit_bytes;
+        let is_over = |row: &&Row| row.limit(table.limit_bytes).is_some_and(|limit| row.rss_bytes > limit);
         let rows = table.rows.iter().filter(is_over).count();
         let listed = self.order.iter().filter_map(|row| table.rows.get(*row)).filter(is_over).count();
         let visible = self.visible().map(|(row, _)| row).filter(is_over).count();
@@ -131,7 +109,8 @@ impl Model {
 
     /// Seconds until this row reaches its limit at its current growth.
     pub(super) fn left(&self, row: &Row) -> Option<f64> {
-        let room = self.sample.as_ref()?.table.limit_bytes.0.checked_sub(row.rss_bytes.0)?;
+        let limit = row.limit(self.sample.as_ref()?.table.limit_bytes)?;
+        let room = limit.0.checked_sub(row.rss_bytes.0)?;
         self.growth(row).filter(|growth| *growth >= 1.0).map(|growth| room as f64 / growth)
     }
 
@@ -148,6 +127,10 @@ impl Model {
     }
 
     pub(super) fn cursor(&self) -> usize {
+        if self.is_grouped() {
+            let place = |name: &String| self.groups.iter().position(|group| group.name == *name);
+            return self.selected_group.as_ref().and_then(place).unwrap_or_default();
+        }
         let place = |id: ProcessId| {
             (0..self.order.len()).find(|place| self.row(*place).map(|row| row.id) == Some(id))
         };
@@ -176,6 +159,8 @@ impl Model {
                 || user(row).to_lowercase().contains(&wanted)
                 || row.id.pid.to_string().contains(&wanted)
                 || row.verdict.to_string().contains(&wanted)
+                || row.unit.as_ref().is_some_and(|unit| unit.as_str().to_lowercase().contains(&wanted))
+                || row.rule.as_ref().is_some_and(|rule| rule.as_str().to_lowercase().contains(&wanted))
         };
         let rows = &sample.table.rows;
         let mut order: Vec<(usize, &Row, f64)> = (0..)
@@ -201,25 +186,43 @@ impl Model {
             if self.reverse { by.reverse() } else { by }
         });
         self.order = order.into_iter().map(|(place, ..)| place).collect();
+        let mut groups = groups(sample, self.grouping, self.sort, |row| self.growth(row));
+        groups.retain(|group| wanted.is_empty() || group.name.to_lowercase().contains(&wanted));
+        if self.reverse {
+            groups.reverse();
+        }
         if self
             .selected
             .is_some_and(|id| !self.order.iter().any(|row| rows.get(*row).map(|row| row.id) == Some(id)))
         {
             self.selected = None;
         }
+        self.groups = groups;
         self.follow();
+    }
+
+    /// Shows processes in another kind of groups.
+    pub(super) fn group(&mut self, grouping: Grouping) {
+        self.grouping = grouping;
+        (self.selected_group, self.first) = (None, 0);
+        self.arrange();
     }
 
     /// Scrolls so that the cursor is visible.
     pub(super) fn follow(&mut self) {
         let (cursor, page) = (self.cursor(), self.page().max(1));
-        let most = self.order.len().saturating_sub(page);
+        let most = self.count().saturating_sub(page);
         self.first = self.first.clamp((cursor + 1).saturating_sub(page), cursor).min(most);
     }
 
     pub(super) fn move_to(&mut self, place: usize) {
-        let place = place.min(self.order.len().saturating_sub(1));
-        self.selected = if place == 0 { None } else { self.row(place).map(|row| row.id) };
+        let place = place.min(self.count().saturating_sub(1));
+        if self.is_grouped() {
+            self.selected_group =
+                self.groups.get(place).filter(|_| place > 0).map(|group| group.name.clone());
+        } else {
+            self.selected = if place == 0 { None } else { self.row(place).map(|row| row.id) };
+        }
         self.follow();
     }
 }

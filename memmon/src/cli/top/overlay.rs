@@ -19,8 +19,9 @@ pub(super) enum Overlay {
 const HELP: &str = "\
  up, down, j, k, page up, page down, home, end   choose a process
  enter    explain: every rule, the verdict, and what would change it
+ tab      group by user, unit or rule, and back; enter: the processes of a group
  space    freeze the screen, and let it go on
- /        show only what has this in its name, user, pid or verdict; esc: all
+ /        show only what has this in its name, user, pid, verdict, unit or rule; esc: all
  s        sort by the next column; r: the other way round
  m g t p u n   sort by memory, growth, time left, pid, user, name
  q        quit
@@ -31,6 +32,8 @@ const HELP: &str = "\
  GROWTH   bytes per second over the last ten seconds
  LEFT     until the limit, if it goes on growing like that
  VERDICT  what memmon would do with it now, or how far it is
+ HOLDS    what a group has together, under a rule for it as the daemon knows it;
+          else the memory of its processes in this table
  A narrow or low terminal has fewer columns and lines.
 ";
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::{
     model::{Bytes, Uid},
-    status::{Status, Table},
+    status::{Status, SumInForce, Table},
 };
 
 /// The machine at one time.
@@ -16,6 +16,8 @@ pub(super) struct Sample {
     pub(super) table: Table,
     /// The daemon; none if top itself read /proc.
     pub(super) status: Option<Box<Status>>,
+    /// What processes hold together under rules with `per`, the largest share of a limit first; none without a daemon.
+    pub(super) sums: Vec<SumInForce>,
     /// What stands in for the daemon; none if there is one.
     pub(super) alone: Option<Alone>,
     /// The users' names, escaped.

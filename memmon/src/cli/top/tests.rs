@@ -7,9 +7,10 @@ use ratatui::{
 };
 
 use super::{
-    model::{Model, Sort},
+    model::Model,
     overlay::Overlay,
     sample::{Alone, Sample},
+    sort::Sort,
     update::{Command, Message, update},
     view::{Looks, view},
 };
@@ -17,6 +18,8 @@ use crate::{
     model::{Bytes, Parts, Pid, ProcessId, StartTime, SystemMemory, Uid},
     status::{FromElder, Growth, Kept, Other, Row, Sharing, Table, Text, VerdictKind},
 };
+
+mod groups;
 
 const GB: u64 = Bytes::GIB;
 const MB: u64 = Bytes::MIB;
@@ -41,6 +44,9 @@ fn row(pid: u32, comm: &str, uid: u32, rss: u64, verdict: VerdictKind, why: &str
         why: Text::from(why),
         phase: None,
         growth: Growth::default(),
+        rule: None,
+        limit_bytes: None,
+        unit: None,
     }
 }
 
@@ -55,7 +61,7 @@ fn sample(at: f64, rows: Vec<Row>) -> Box<Sample> {
     };
     let users = [(Uid(0), "root".to_owned()), (Uid(1000), "alice".to_owned())].into();
     let alone = Alone { why: "no daemon", rules_from: "/etc/memmon/config.toml".to_owned() };
-    Box::new(Sample { at, table, status: None, alone: Some(alone), users })
+    Box::new(Sample { at, table, sums: vec![], status: None, alone: Some(alone), users })
 }
 
 fn rows(growth: u64) -> Vec<Row> {
@@ -148,7 +154,7 @@ fn a_terminal_of_80_by_24() {
     12345 chrome (alice)  terminate: ram_gb_threshold
     anon 1.75GB  file 1.75GB  shmem 0B  swap 1.00MB
 
-     q quit  ? help  enter explain  / filter  space freeze  s sort (memory)
+     q quit  ? help  enter explain  / filter  tab group  s sort (memory)
     ");
 }
 
@@ -167,7 +173,7 @@ fn a_wide_terminal_has_the_parts_in_columns() {
           1 root     systemd         12.0MB 6.00MB 6.00MB     0B 1.00MB    1%               ▁▁▁      protected pid 1
     12345 chrome (alice)  terminate: ram_gb_threshold
     anon 1.75GB  file 1.75GB  shmem 0B  swap 1.00MB
-     q quit  ? help  enter explain  / filter  space freeze  s sort (memory)
+     q quit  ? help  enter explain  / filter  tab group  s sort (memory)  space freeze
     ");
 }
 
@@ -203,7 +209,7 @@ fn a_terminal_of_60_by_20_has_whole_columns() {
     12345 chrome (alice)  terminate: ram_gb_threshold
     anon 1.75GB  file 1.75GB  shmem 0B  swap 1.00MB
 
-     q quit  ? help  enter explain  / filter  space freeze
+     q quit  ? help  enter explain  / filter  tab group
     ");
 }
 

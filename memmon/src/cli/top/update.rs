@@ -2,12 +2,7 @@
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use super::{
-    layout::folded,
-    model::{Model, Sort},
-    overlay::Overlay,
-    sample::Sample,
-};
+use super::{groups::Grouping, layout::folded, model::Model, overlay::Overlay, sample::Sample, sort::Sort};
 use crate::model::ProcessId;
 
 /// An event for the screen.
@@ -97,6 +92,8 @@ fn press(model: &mut Model, key: KeyEvent) -> Option<Command> {
         KeyCode::PageDown => model.move_to(cursor + page),
         KeyCode::Home => model.move_to(0),
         KeyCode::End => model.move_to(usize::MAX),
+        KeyCode::Tab => model.group(model.grouping.next()),
+        KeyCode::Enter if model.is_grouped() => open_group(model),
         KeyCode::Enter => {
             let process = model.chosen()?.id;
             model.overlay = Some(Overlay::Explanation { process, text: None, first: 0 });
@@ -110,6 +107,16 @@ fn press(model: &mut Model, key: KeyEvent) -> Option<Command> {
         _ => {}
     }
     None
+}
+
+/// Shows the processes of the selected group: those that have its name in one of theirs.
+fn open_group(model: &mut Model) {
+    let Some(group) = model.chosen_group() else { return };
+    // A sum is named by its rule and its group: its processes are found by the one that the others have as well.
+    let name = group.name.rsplit(": ").next().unwrap_or_default();
+    let name = ["user ", "unit "].iter().find_map(|kind| name.strip_prefix(kind)).unwrap_or(name);
+    model.filter = if name.starts_with('[') { String::new() } else { name.to_owned() };
+    model.group(Grouping::Processes);
 }
 
 fn sort(model: &mut Model, by: Sort) {

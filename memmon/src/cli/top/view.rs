@@ -10,10 +10,12 @@ use ratatui::{
 
 use super::{
     figures::{bar, spark},
-    layout::{self, Column},
-    model::{Model, OverButHidden, Sort},
+    groups::Group,
+    layout::{self, Column, GroupColumn},
+    model::{Model, OverButHidden},
     overlay::Overlay,
     sample::Sample,
+    sort::Sort,
 };
 use crate::{
     model::{
@@ -102,6 +104,12 @@ pub(super) fn view(model: &Model, looks: Looks, frame: &mut Frame<'_>) {
     let all = Rect { height: table.height + detail.height, ..table };
     match &model.overlay {
         None if model.count() == 0 => frame.render_widget(lines(&nothing(model, sample), 0, all), all),
+        None if model.is_grouped() => {
+            frame.render_widget(group_rows(model, looks, table.width), table);
+            if let Some(group) = model.chosen_group() {
+                frame.render_widget(lines(&group_detail(group), 0, detail), detail);
+            }
+        }
         None => {
             frame.render_widget(rows(model, sample, looks, table.width), table);
             if let Some(row) = model.chosen() {
@@ -213,7 +221,8 @@ fn note_line<'a>(model: &Model, sample: &Sample, looks: Looks) -> Option<Line<'a
         let filter = Text::harmless(&model.filter);
         let (shown, all) = (sample.table.rows.len(), sample.table.processes);
         let of = if shown < all { format!("the {shown} largest") } else { shown.to_string() };
-        return Some(Line::from(format!("Filter: {filter}{cursor}  ({} of {of})", model.count())));
+        let of = if model.is_grouped() { "groups".to_owned() } else { format!("of {of}") };
+        return Some(Line::from(format!("Filter: {filter}{cursor}  ({} {of})", model.count())));
     }
     if let Some(trouble) = &model.trouble {
         return warning(Text::harmless(trouble).to_string());
@@ -253,6 +262,56 @@ fn rows<'a>(model: &Model, sample: &Sample, looks: Looks, width: u16) -> Table<'
     Table::new(body.collect::<Vec<_>>(), widths.collect::<Vec<_>>()).header(header).column_spacing(1)
 }
 
+/// The table of groups.
+fn group_rows<'a>(model: &Model, looks: Looks, width: u16) -> Table<'a> {
+    let columns = GroupColumn::that_fit(width);
+    let header = TableRow::new(columns.iter().map(|(column, _)| Cell::new(column.title())));
+    let header = header.style(Style::new().add_modifier(Modifier::BOLD | Modifier::REVERSED));
+    let widths = columns.iter().map(|(_, width)| Constraint::Length(*width));
+    let body = model.visible_groups().map(|(group, chosen)| {
+        let near = looks.colour && !chosen && group.share().is_some_and(|share| share >= NEAR);
+        let cells = columns.iter().map(|(column, _)| {
+            let is_marked = near && *column == GroupColumn::Share;
+            Cell::new(group_cell(*column, group)).style(if is_marked { looks.marked() } else { Style::new() })
+        });
+        let over = if group.is_over() { looks.fg(Color::Red, Modifier::BOLD) } else { Style::new() };
+        TableRow::new(cells).style(if chosen { Style::new().add_modifier(Modifier::REVERSED) } else { over })
+    });
+    Table::new(body.collect::<Vec<_>>(), widths.collect::<Vec<_>>()).header(header).column_spacing(1)
+}
+
+fn group_cell(column: GroupColumn, group: &Group) -> String {
+    match column {
+        GroupColumn::Name => Text::harmless(&group.name).to_string(),
+        GroupColumn::Processes => format!("{:>5}", group.processes),
+        GroupColumn::Holds => format!("{:>6}", narrow(group.holds)),
+        GroupColumn::Limit => format!("{:>6}", group.limit.map(narrow).unwrap_or_default()),
+        GroupColumn::Share => {
+            let share = group.share().map(|share| format!("{:.0}%", share.min(9999.0)));
+            format!("{:>5}", share.unwrap_or_default())
+        }
+        GroupColumn::Growth => format!("{:>7}", group.growth.map(narrow_rate).unwrap_or_default()),
+        GroupColumn::Left if group.is_over() => " over".to_owned(),
+        GroupColumn::Left => format!("{:>5}", group.left.map(narrow_span).unwrap_or_default()),
+        GroupColumn::Rule => group.rule.clone(),
+    }
+}
+
+/// The largest processes of the selected group.
+fn group_detail(group: &Group) -> String {
+    let largest: Vec<_> = group.largest.iter().take(LARGEST).map(String::as_str).collect();
+    let limit = match group.limit {
+        Some(limit) => format!("rule {}: {} of {limit}", group.rule, group.holds),
+        None => "no rule limits them together".to_owned(),
+    };
+    format!("{}: {limit}\nthe largest: {}", Text::harmless(&group.name), largest.join(", "))
+}
+
+/// A share of the limit, in percent, that is near to it.
+const NEAR: f64 = 80.0;
+/// As many processes of a group as a line has room for.
+const LARGEST: usize = 3;
+
 const fn sorts_by(column: Column) -> Option<Sort> {
     match column {
         Column::Pid => Some(Sort::Pid),
@@ -285,12 +344,13 @@ fn cell(column: Column, width: u16, model: &Model, sample: &Sample, row: &Row, l
             format!("{charged:>7}")
         }
         Column::Limit => {
-            let share = row.rss_bytes.percent_of(sample.table.limit_bytes).min(9999.0);
-            format!("{:>5}", format!("{share:.0}%"))
+            let limit = row.limit(sample.table.limit_bytes);
+            let share = limit.map(|limit| format!("{:.0}%", row.rss_bytes.percent_of(limit).min(9999.0)));
+            format!("{:>5}", share.unwrap_or_default())
         }
         Column::Growth => format!("{:>7}", model.growth(row).map(narrow_rate).unwrap_or_default()),
         Column::Left => {
-            let over = row.rss_bytes > sample.table.limit_bytes;
+            let over = row.limit(sample.table.limit_bytes).is_some_and(|limit| row.rss_bytes > limit);
             let left =
                 if over { "over".to_owned() } else { model.left(row).map(narrow_span).unwrap_or_default() };
             format!("{left:>5}")
@@ -307,7 +367,8 @@ fn cell(column: Column, width: u16, model: &Model, sample: &Sample, row: &Row, l
 }
 
 fn is_near(row: &Row, sample: &Sample) -> bool {
-    row.verdict == VerdictKind::Within && row.rss_bytes.percent_of(sample.table.limit_bytes) >= 80.0
+    let limit = row.limit(sample.table.limit_bytes);
+    row.verdict == VerdictKind::Within && limit.is_some_and(|limit| row.rss_bytes.percent_of(limit) >= NEAR)
 }
 
 /// The style of a row, in colours that can be read on a dark and on a light background.
@@ -372,10 +433,16 @@ fn user(uid: Uid, sample: &Sample) -> String {
 fn footer<'a>(model: &Model, width: u16) -> Line<'a> {
     let way = if model.reverse { " reversed" } else { "" };
     let sort = format!("s sort ({}{way})", model.sort.as_str());
+    let group = format!("tab group ({})", model.grouping.as_str());
     let items: &[&str] = match (&model.overlay, model.typing) {
         (Some(_), _) => &["up/down scroll", "any other key: back"],
         (None, true) => &["enter keep", "esc all"],
-        (None, false) => &["q quit", "? help", "enter explain", "/ filter", "space freeze", &sort],
+        (None, false) if model.is_grouped() => {
+            &["q quit", "? help", &group, "enter processes", &sort, "/ filter", "space freeze"]
+        }
+        (None, false) => {
+            &["q quit", "? help", "enter explain", "/ filter", "tab group", &sort, "space freeze"]
+        }
     };
     let text = format!(" {}", layout::that_fit(items, width.saturating_sub(1)).join("  "));
     Line::styled(text, Style::new().add_modifier(Modifier::DIM))
