@@ -8,6 +8,9 @@
 //! | [`map::FRONT`] | array, tgid % [`FRONT_SLOTS`] → [`Front`] | BPF | BPF |
 //! | [`map::LEVELS`] | hash, tgid → [`WakeLevel`] | user space (BPF removes on exec and exit) | BPF |
 //! | [`map::CONFIG`] | array of one [`Config`] | user space | BPF |
+//! | [`map::SUMS`] | hash, [`SumKey`] → [`Sum`] | BPF (user space removes those of earlier epochs) | user space |
+//! | [`map::SUM_LEVELS`] | hash, [`SumKey`] of epoch 0 → [`SumLevel`] | user space | BPF |
+//! | [`map::SUM_CONFIG`] | array of one [`SumConfig`] | user space | BPF |
 //! | [`map::COUNTERS`] | per-CPU array of one [`Counters`] | BPF | user space |
 //! | [`map::EVENTS`] | ring of [`Event`] | BPF | user space |
 //!
@@ -28,6 +31,12 @@ pub const NEVER: u64 = u64::MAX;
 /// Capacity that the BPF object is built with; the loader sets the real one.
 pub const DEFAULT_CAPACITY: usize = 32_768;
 
+/// Sums that the kernel side keeps at most. If there are more, they are incomplete, which is counted.
+pub const SUM_CAPACITY: u32 = 4096;
+
+/// Sums that have a level of their own at most: those that are near or above their limit.
+pub const SUM_LEVEL_CAPACITY: u32 = 1024;
+
 /// Size of the ring of events in bytes: a power of two and a multiple of every page size (64 KiB on some arm64).
 pub const RING_BYTES: usize = 64 << 10;
 
@@ -41,6 +50,12 @@ pub mod map {
     pub const LEVELS: &str = "LEVELS";
     /// The level of all other processes.
     pub const CONFIG: &str = "CONFIG";
+    /// What the processes of each user, and those in each cgroup, hold together.
+    pub const SUMS: &str = "SUMS";
+    /// Wake levels of single sums.
+    pub const SUM_LEVELS: &str = "SUM_LEVELS";
+    /// Which sums are kept, and the level of all others.
+    pub const SUM_CONFIG: &str = "SUM_CONFIG";
     /// Counters of the BPF programs' own work.
     pub const COUNTERS: &str = "COUNTERS";
     /// Processes that reached their wake level, and the ends of those and of processes with a level of their own.
@@ -57,6 +72,8 @@ pub mod program {
     pub const EXEC: &str = "sched_process_exec";
     /// Removes a process whose last thread exits.
     pub const EXIT: &str = "sched_process_exit";
+    /// Moves a process from one sum to another. The tracepoint has the same name.
+    pub const CGROUP_MOVE: &str = "cgroup_attach_task";
     /// Looks at the process that a busy CPU runs, at the kernel's [`TIMER`].
     pub const TICK: &str = "tick";
     /// The tracepoint of [`TICK`].
@@ -100,6 +117,14 @@ pub struct ProcessRss {
     pub wake_at: u64,
     /// Latch: the generation of the level whose crossing was put on the ring; 0 when armed.
     pub told: u64,
+    /// The pages that it is counted with in the sums of [`sum_uid`](Self::sum_uid) and [`sum_cgroup`](Self::sum_cgroup).
+    pub summed_pages: u64,
+    /// The cgroup in whose sum it counts; 0 if sums of cgroups are not kept.
+    pub sum_cgroup: u64,
+    /// The user in whose sum it counts.
+    pub sum_uid: u32,
+    /// The [`SumKey::epoch`] of its sums; 0 if it counts in none.
+    pub sum_epoch: u32,
     /// Real uid of the thread group's leader.
     pub uid: u32,
     /// The process that forked it (tgid). It still shares memory with this one if it has an entry with
@@ -157,6 +182,90 @@ pub struct Config {
     pub floor: u64,
 }
 
+/// Values of [`SumKey::kind`], which are bits of [`SumConfig::in_force`].
+pub mod sum_kind {
+    /// The processes with a real uid.
+    pub const USER: u32 = 0;
+    /// The processes in a cgroup of the unified hierarchy, without those in cgroups below it.
+    pub const CGROUP: u32 = 1;
+}
+
+/// Which sum.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SumKey {
+    /// The uid, or the id of the cgroup (the inode of its folder).
+    pub id: u64,
+    /// One of the constants in [`sum_kind`].
+    pub kind: u32,
+    /// All sums are counted again, from zero, in another epoch. 0 in [`map::SUM_LEVELS`].
+    pub epoch: u32,
+}
+
+/// What the processes of a sum hold together, each shared page once for each process.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sum {
+    /// Total of the pages that its processes are counted with. Less than zero, as a signed number, for a moment at most.
+    pub pages: u64,
+    /// Number of its processes.
+    pub members: u64,
+    /// The wake level that it was last compared with, in pages.
+    pub wake_at: u64,
+    /// The generation that `wake_at` was set with.
+    pub since: u64,
+    /// The [`SumConfig::generation`] at which `wake_at` was looked up.
+    pub generation: u64,
+    /// Latch: `since` of the level whose crossing was put on the ring; 0 when armed.
+    pub told: u64,
+}
+
+impl Sum {
+    /// The pages that its processes are counted with.
+    #[must_use]
+    #[inline(always)]
+    pub const fn counted(&self) -> u64 {
+        if self.pages.cast_signed() < 0 { 0 } else { self.pages }
+    }
+
+    /// What its processes may have, to be compared with `level`: each may have `slack_pages` more than it is counted with.
+    /// For more processes than make a quarter of the level, that error is not likely, and a level would have no meaning.
+    #[must_use]
+    #[inline(always)]
+    pub const fn at_most(&self, slack_pages: u64, level: u64) -> u64 {
+        let (slack, quarter) = (self.members.wrapping_mul(slack_pages), level / 4);
+        self.counted() + if slack < quarter { slack } else { quarter }
+    }
+}
+
+/// The wake level of a sum.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SumLevel {
+    /// The level in pages.
+    pub wake_at: u64,
+    /// The [`SumConfig::generation`] that it was set with. A new one arms the latch again.
+    pub generation: u64,
+}
+
+/// Which sums are kept.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SumConfig {
+    /// The epoch in the upper half; in the lower half a bit for each kind that is kept. No bit: no sum is looked up.
+    pub in_force: u64,
+    /// Counts every change of a level. User space writes it last.
+    pub generation: u64,
+    /// Level in pages of a user's sum without a level of its own.
+    pub user_wake_at: u64,
+    /// The same of a cgroup's sum.
+    pub cgroup_wake_at: u64,
+    /// The generation that these two were set with.
+    pub default_generation: u64,
+    /// Pages that a process may have more than it is counted with.
+    pub slack_pages: u64,
+}
+
 /// Values of [`Event::kind`].
 pub mod kind {
     /// The process reached its wake level.
@@ -167,6 +276,8 @@ pub mod kind {
     pub const OOM_KILLED: u32 = 2;
     /// The process ended or called exec, and another one runs on in its memory (CLONE_VM).
     pub const OUTLIVED: u32 = 3;
+    /// A sum reached its wake level by a change of the process.
+    pub const SUM_CROSSED: u32 = 4;
 }
 
 /// An event that wakes user space.
@@ -175,9 +286,9 @@ pub mod kind {
 pub struct Event {
     /// CLOCK_MONOTONIC, in nanoseconds.
     pub time: u64,
-    /// Start time: the process's identity, together with `tgid`.
+    /// Start time: the process's identity, together with `tgid`. For a sum its id.
     pub start_boottime: u64,
-    /// Resident pages at that moment; for a process that ended, the highest that was written.
+    /// Resident pages at that moment; for a process that ended, the highest that was written; for a sum its pages.
     pub rss_pages: u64,
     /// The pid, in the initial namespace's numbering.
     pub tgid: u32,
@@ -185,8 +296,8 @@ pub struct Event {
     pub kind: u32,
     /// `task_struct.exit_code` of the thread that ended last, in the format of wait(2).
     pub exit_code: u32,
-    /// Keeps the size a multiple of eight without hidden padding.
-    pub reserved: u32,
+    /// One of the constants in [`sum_kind`], for a sum; otherwise 0.
+    pub sum_kind: u32,
     /// Name of the leader, up to the first NUL.
     pub comm: [u8; 16],
 }
@@ -212,6 +323,8 @@ pub struct Counters {
     pub events: u64,
     /// Events lost because the ring was full; a crossing is tried again with the process's next change.
     pub ring_full: u64,
+    /// Processes that do not count in a sum because there was no room for it.
+    pub sums_full: u64,
 }
 
 /// Offsets in bytes, in the running kernel, of the fields that the programs read. The loader resolves them from the
@@ -247,6 +360,14 @@ pub struct Offsets {
     pub task_real_cred: u32,
     /// `task_struct.group_leader`: the thread that provides start time, comm and credentials in /proc/PID.
     pub task_group_leader: u32,
+    /// `task_struct.cgroups`; 0 if the kernel has no cgroups.
+    pub task_cgroups: u32,
+    /// `css_set.dfl_cgrp`: the cgroup in the unified hierarchy.
+    pub css_set_dfl_cgrp: u32,
+    /// `cgroup.kn`.
+    pub cgroup_kn: u32,
+    /// `kernfs_node.id`.
+    pub kernfs_node_id: u32,
     /// `task_struct.signal`.
     pub task_signal: u32,
     /// `cred.uid.val`.
@@ -275,6 +396,10 @@ impl Offsets {
         task_comm: 0,
         task_real_cred: 0,
         task_group_leader: 0,
+        task_cgroups: 0,
+        css_set_dfl_cgrp: 0,
+        cgroup_kn: 0,
+        kernfs_node_id: 0,
         task_signal: 0,
         cred_uid: 0,
         task_exit_code: 0,
@@ -286,13 +411,17 @@ impl Offsets {
 /// The two halves are compiled by different compilers for different targets. No type may change its size unnoticed, and
 /// none may contain padding: it would leak kernel stack to user space, and the verifier refuses it.
 const _: () = {
-    assert!(size_of::<ProcessRss>() == 11 * 8 + 2 * 4 + 16 && align_of::<ProcessRss>() == 8);
+    assert!(size_of::<ProcessRss>() == 13 * 8 + 4 * 4 + 16 && align_of::<ProcessRss>() == 8);
     assert!(size_of::<Front>() == 16 && align_of::<Front>() == 8);
     assert!(size_of::<WakeLevel>() == 24 && align_of::<WakeLevel>() == 8);
     assert!(size_of::<Config>() == 32 && align_of::<Config>() == 8);
     assert!(size_of::<Event>() == 3 * 8 + 4 * 4 + 16 && align_of::<Event>() == 8);
-    assert!(size_of::<Counters>() == 8 * 8 && align_of::<Counters>() == 8);
-    assert!(size_of::<Offsets>() == 18 * 4 && align_of::<Offsets>() == 4);
+    assert!(size_of::<SumKey>() == 16 && align_of::<SumKey>() == 8);
+    assert!(size_of::<Sum>() == 48 && align_of::<Sum>() == 8);
+    assert!(size_of::<SumLevel>() == 16 && align_of::<SumLevel>() == 8);
+    assert!(size_of::<SumConfig>() == 48 && align_of::<SumConfig>() == 8);
+    assert!(size_of::<Counters>() == 9 * 8 && align_of::<Counters>() == 8);
+    assert!(size_of::<Offsets>() == 22 * 4 && align_of::<Offsets>() == 4);
     assert!(FRONT_SLOTS.is_power_of_two());
     assert!(RING_BYTES.is_power_of_two() && RING_BYTES.is_multiple_of(64 << 10));
 };

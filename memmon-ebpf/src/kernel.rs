@@ -38,6 +38,14 @@ pub(crate) struct Counts {
     pub(crate) shmem: u64,
 }
 
+/// The sums in which a process counts.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) uid: u32,
+    /// 0 if sums of cgroups are not kept.
+    pub(crate) cgroup: u64,
+}
+
 impl Counts {
     #[inline(always)]
     pub(crate) fn rss(self) -> u64 {
@@ -132,6 +140,22 @@ impl RememberedMm {
         let (mm, owners): (u64, u32) =
             (probe(owner, offset(&OFFSETS.task_mm)), probe(owner, offset(&OFFSETS.task_tgid)));
         mm == self.0 && owners == tgid
+    }
+
+    /// Where its process counts in sums; `cgroup` says whether that of cgroups is needed.
+    #[inline(always)]
+    pub(crate) fn place(self, cgroup: bool) -> Place {
+        let owner: u64 = probe(self.0, offset(&OFFSETS.mm_owner));
+        let leader: u64 = probe(owner, offset(&OFFSETS.task_group_leader));
+        let cred: u64 = probe(leader, offset(&OFFSETS.task_real_cred));
+        let uid = probe(cred, offset(&OFFSETS.cred_uid));
+        if !cgroup || offset(&OFFSETS.task_cgroups) == 0 {
+            return Place { uid, cgroup: 0 };
+        }
+        let set: u64 = probe(leader, offset(&OFFSETS.task_cgroups));
+        let group: u64 = probe(set, offset(&OFFSETS.css_set_dfl_cgrp));
+        let node: u64 = probe(group, offset(&OFFSETS.cgroup_kn));
+        Place { uid, cgroup: probe(node, offset(&OFFSETS.kernfs_node_id)) }
     }
 
     /// Its counters, if `percpu_counter`s keep them (since 6.2).
@@ -259,6 +283,29 @@ impl Task {
         let cred: *const u8 = unsafe { read(self.0, offset(&OFFSETS.task_real_cred)) };
         // SAFETY: a kuid_t.
         unsafe { read(cred, offset(&OFFSETS.cred_uid)) }
+    }
+
+    /// Where its process counts in sums; `cgroup` says whether that of cgroups is needed.
+    #[inline(always)]
+    pub(crate) fn place(self, cgroup: bool) -> Place {
+        let leader = self.leader();
+        Place { uid: leader.uid(), cgroup: if cgroup { leader.cgroup() } else { 0 } }
+    }
+
+    /// The id of its cgroup in the unified hierarchy.
+    #[inline(always)]
+    fn cgroup(self) -> u64 {
+        if offset(&OFFSETS.task_cgroups) == 0 {
+            return 0;
+        }
+        // SAFETY: a `css_set *`.
+        let set: *const u8 = unsafe { read(self.0, offset(&OFFSETS.task_cgroups)) };
+        // SAFETY: a `cgroup *`; null reads as 0, as below.
+        let group: *const u8 = unsafe { read(set, offset(&OFFSETS.css_set_dfl_cgrp)) };
+        // SAFETY: a `kernfs_node *`.
+        let node: *const u8 = unsafe { read(group, offset(&OFFSETS.cgroup_kn)) };
+        // SAFETY: a u64.
+        unsafe { read(node, offset(&OFFSETS.kernfs_node_id)) }
     }
 
     /// TASK_COMM_LEN bytes, NUL within them.

@@ -8,6 +8,7 @@
 //! attached only while a process is near a limit; at other times `tick` looks at the process that each busy CPU runs.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 #![expect(
     unsafe_code,
     reason = "BPF programs read kernel memory and map elements by pointer; the verifier checks both"
@@ -17,6 +18,7 @@
 mod count;
 mod front;
 mod kernel;
+mod sums;
 mod table;
 mod wake;
 
@@ -97,6 +99,17 @@ fn sched_process_exec(context: BtfTracePointContext) -> i32 {
     wake::forget(task.tgid());
     if let Some(mm) = task.mm() {
         table::renew(task, mm, None);
+    }
+    0
+}
+
+/// A process, or one thread, was moved to another cgroup. Arguments `(cgroup, path, task, whole process)`.
+#[btf_tracepoint(function = "cgroup_attach_task")]
+fn cgroup_attach_task(context: BtfTracePointContext) -> i32 {
+    // SAFETY: the third argument is a task.
+    let task = unsafe { Task::new(context.arg(2)) };
+    if task.leads() {
+        table::moved(task);
     }
     0
 }

@@ -15,6 +15,7 @@ use crate::{
     count::{count, first_time},
     front,
     kernel::{Counts, Mm, RememberedMm, Task},
+    sums::{self, InForce},
     wake,
 };
 
@@ -47,6 +48,9 @@ fn update(entry: *mut ProcessRss, owner: Task, mm: Mm, generation: u64) {
     process.comm = leader.comm();
     count(|counters| counters.updates += 1);
     wake::check(entry, owner.tgid(), generation);
+    if let Some(sums) = InForce::now() {
+        sums::note(entry, owner.tgid(), sums, owner.place(sums.has_cgroups()));
+    }
 }
 
 #[inline(always)]
@@ -67,10 +71,28 @@ pub(crate) fn revisit(tgid: u32, entry: *mut ProcessRss) {
     let process = unsafe { &mut *entry };
     let mm = RememberedMm::new(process.mm);
     let (counts, generation) = (mm.counts(), wake::generation());
-    if !front::settled(tgid, counts.rss(), generation) && mm.is_of(tgid) {
+    let sums = InForce::now().map(|sums| (sums, mm.place(sums.has_cgroups())));
+    let is_moved = sums.is_some_and(|(sums, place)| !sums.is_noted(process, place));
+    if (is_moved || !front::settled(tgid, counts.rss(), generation)) && mm.is_of(tgid) {
         write_counts(process, counts);
         count(|counters| counters.updates += 1);
         wake::check(entry, tgid, generation);
+        if let Some((sums, place)) = sums
+            && let Some(entry) = PROCESSES.get_ptr_mut(tgid)
+        {
+            sums::note(entry, tgid, sums, place);
+        }
+    }
+}
+
+/// Counts a process, of which `task` is a thread, in the sums of where it is now.
+#[inline(always)]
+pub(crate) fn moved(task: Task) {
+    let tgid = task.tgid();
+    if let Some(sums) = InForce::now()
+        && let Some(entry) = PROCESSES.get_ptr_mut(tgid)
+    {
+        sums::note(entry, tgid, sums, task.place(sums.has_cgroups()));
     }
 }
 
@@ -97,8 +119,11 @@ pub(crate) fn refresh(owner: Task, mm: Mm) {
         None => add(owner, mm, None, BPF_NOEXIST),
         Some(entry) => {
             // SAFETY: as in `record`.
-            let same = unsafe { (*entry).mm } == mm.address();
-            if same && !front::settled(tgid, mm.rss(), generation) {
+            let process = unsafe { &*entry };
+            let sums = InForce::now();
+            let is_moved = sums.is_some_and(|sums| !sums.is_noted(process, owner.place(sums.has_cgroups())));
+            let is_due = is_moved || !front::settled(tgid, mm.rss(), generation);
+            if process.mm == mm.address() && is_due {
                 update(entry, owner, mm, generation);
             }
         }
@@ -109,9 +134,10 @@ pub(crate) fn refresh(owner: Task, mm: Mm) {
 #[inline(always)]
 pub(crate) fn remove(tgid: u32, task: Task) {
     front::clear(tgid);
-    if let Some(entry) = PROCESSES.get_ptr(tgid) {
+    if let Some(entry) = PROCESSES.get_ptr_mut(tgid) {
         wake::ended(entry, tgid, task);
         wake::left_memory(entry, tgid, task);
+        sums::leave(entry, tgid, true);
     }
     if PROCESSES.remove(tgid).is_err_and(|error| error != ENOENT) {
         count(|counters| counters.remove_failed += 1);
@@ -141,11 +167,19 @@ fn add(task: Task, mm: Mm, elder: Option<Task>, flags: u32) {
         elder_mm,
         wake_at: 0,
         told: 0,
+        summed_pages: 0,
+        sum_cgroup: 0,
+        sum_uid: 0,
+        sum_epoch: 0,
         uid: leader.uid(),
         elder,
         comm: leader.comm(),
     };
     let generation = wake::generation();
+    // The program that it ran before.
+    if let Some(entry) = PROCESSES.get_ptr_mut(tgid) {
+        sums::leave(entry, tgid, false);
+    }
     match PROCESSES.insert(tgid, process, u64::from(flags)) {
         Ok(()) => {}
         Err(EEXIST) => return,
@@ -175,5 +209,8 @@ fn add(task: Task, mm: Mm, elder: Option<Task>, flags: u32) {
     }
     if let Some(entry) = PROCESSES.get_ptr_mut(tgid) {
         wake::check(entry, tgid, generation);
+        if let Some(sums) = InForce::now() {
+            sums::note(entry, tgid, sums, task.place(sums.has_cgroups()));
+        }
     }
 }

@@ -8,7 +8,7 @@ use aya_ebpf::{
     helpers::bpf_ktime_get_ns,
     macros::btf_map,
 };
-use memmon_common::{Config, DEFAULT_CAPACITY, Event, ProcessRss, RING_BYTES, WakeLevel, kind};
+use memmon_common::{Config, DEFAULT_CAPACITY, Event, ProcessRss, RING_BYTES, SumKey, WakeLevel, kind};
 
 use crate::{
     count::count,
@@ -102,7 +102,7 @@ pub(crate) fn left_memory(entry: *const ProcessRss, tgid: u32, task: Task) {
 /// Puts an event on the ring. False if there is no room.
 #[inline(always)]
 fn tell(entry: &ProcessRss, tgid: u32, kind: u32, rss_pages: u64, exit_code: u32) -> bool {
-    let event = Event {
+    put(Event {
         // SAFETY: a helper without arguments.
         time: unsafe { bpf_ktime_get_ns() },
         start_boottime: entry.start_boottime,
@@ -110,9 +110,29 @@ fn tell(entry: &ProcessRss, tgid: u32, kind: u32, rss_pages: u64, exit_code: u32
         tgid,
         kind,
         exit_code,
-        reserved: 0,
+        sum_kind: 0,
         comm: entry.comm,
-    };
+    })
+}
+
+/// Reports that a sum reached its level, by a change of `tgid`. False if there is no room.
+#[inline(always)]
+pub(crate) fn tell_sum(key: SumKey, pages: u64, tgid: u32) -> bool {
+    put(Event {
+        // SAFETY: a helper without arguments.
+        time: unsafe { bpf_ktime_get_ns() },
+        start_boottime: key.id,
+        rss_pages: pages,
+        tgid,
+        kind: kind::SUM_CROSSED,
+        exit_code: 0,
+        sum_kind: key.kind,
+        comm: [0; 16],
+    })
+}
+
+#[inline(always)]
+fn put(event: Event) -> bool {
     let told = EVENTS.output(event, u64::from(BPF_RB_FORCE_WAKEUP)).is_ok();
     count(|counters| if told { counters.events += 1 } else { counters.ring_full += 1 });
     told

@@ -162,6 +162,7 @@ fn diagnose<'a>(facts: &'a Facts, support: &'a Support) -> Diagnosis<'a> {
     });
     checks.push(Check::ok("counter error", counter_error(facts, support.counter_error)));
     checks.push(Check::ok("gears", gears(support)));
+    checks.push(Check::ok("sums", sums(support)));
     checks.push(Check::ok(
         "statm",
         if support.statm_exact { "an exact sum" } else { "lags behind: smaps_rollup is read near a limit" },
@@ -176,6 +177,15 @@ fn gears(support: &Support) -> String {
     match &support.one_gear {
         None => "two: no program runs at a page fault while no process is near its limit".to_owned(),
         Some(why) => format!("one: {why}"),
+    }
+}
+
+/// How it is noticed that several processes hold too much together.
+fn sums(support: &Support) -> &'static str {
+    if support.ebpf.available {
+        "those of users, programs and cgroups are noticed by the kernel, others by looks"
+    } else {
+        "noticed by looks"
     }
 }
 

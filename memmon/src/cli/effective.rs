@@ -157,7 +157,11 @@ fn write_rule(rule: &LimitRule, sum: Option<(Per, Strike)>, out: &mut dyn Write)
     if let Some((per, strike)) = sum {
         key(out, "per", quoted(per.as_str()))?;
         key(out, "strike", quoted(strike.as_str()))?;
-        writeln!(out, "# memmon looks at what the processes hold together at least once a second")?;
+        let noticed = match per.is_kept_by_kernel() {
+            true => "with eBPF, the kernel wakes memmon when the processes hold that much together",
+            false => "memmon looks at what the processes hold together, at least once a second",
+        };
+        writeln!(out, "# {noticed}")?;
     }
     match limit {
         RuleLimit::None => key(out, "none", true)?,

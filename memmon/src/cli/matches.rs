@@ -49,7 +49,7 @@ pub(super) fn write(matches: &[RuleMatches], users: &dyn Users, out: &mut dyn Wr
     for RuleMatches { rule, per, processes, too_late, earlier, unclear } in matches {
         write!(out, "  {rule}")?;
         if let Some(per) = per {
-            write!(out, " (per {})", per.as_str())?;
+            write!(out, " (per {}, with eBPF noticed by {})", per.as_str(), per.noticed_by())?;
         }
         match processes.len() {
             0 if *too_late == 0 => write!(out, ": no process")?,
@@ -90,6 +90,7 @@ pub(super) fn as_json(matches: &[RuleMatches]) -> Value {
         json!({
             "rule": rule,
             "per": per.map(Per::as_str),
+            "noticed_by": per.map(Per::noticed_by),
             "processes": processes,
             "matched_by_earlier": too_late,
             "earlier": earlier,
@@ -138,7 +139,7 @@ mod tests {
           web: 2 processes: 1 web-1 (john), 2 web-2 (john); 1 more may match, which could not be read
           late: no process, as the 2 that it matches are those of web above it; 1 more may match, which could not be read
           free: no process; 1 more may match, which could not be read
-          sum (per user): 2 processes: 2 web-2 (john), 3 db (john); 1 more may match, which could not be read
+          sum (per user, with eBPF noticed by the kernel): 2 processes: 2 web-2 (john), 3 db (john); 1 more may match, which could not be read
         ");
         let json = as_json(&matches);
         assert_eq!((&json[0]["rule"], &json[0]["processes"][1]["pid"]), (&json!("web"), &json!(2)));

@@ -13,6 +13,8 @@ pub(in crate::daemon) enum Degradation {
     MapFull,
     /// Wake levels could not be set.
     NoLevels,
+    /// The kernel keeps no sums, or their levels could not be set.
+    NoKernelSums,
     /// The programs of the exact gear could not be attached.
     NoExactGear,
     /// Attaching them took long.

@@ -29,6 +29,17 @@ impl Per {
     pub const ALL: [Self; 6] =
         [Self::User, Self::Unit, Self::Cgroup, Self::Session, Self::Tree, Self::Program];
 
+    /// Whether the kernel side can keep a sum that is never less than such a group's: that of its user, or of its cgroup. Who
+    /// belongs to a tree, a session or a unit is known only from /proc.
+    pub const fn is_kept_by_kernel(self) -> bool {
+        matches!(self, Self::User | Self::Program | Self::Cgroup)
+    }
+
+    /// How the crossing of a limit of such a sum is noticed if eBPF is available. Without it, looks find all of them.
+    pub const fn noticed_by(self) -> &'static str {
+        if self.is_kept_by_kernel() { "the kernel" } else { "looks" }
+    }
+
     /// As it is written in the configuration.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -40,6 +51,15 @@ impl Per {
             Self::Program => "program",
         }
     }
+}
+
+/// A sum that the kernel side keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum KernelSum {
+    /// That of the processes with a real uid.
+    User(Uid),
+    /// That of the processes in the cgroup of the unified hierarchy with this id.
+    Cgroup(u64),
 }
 
 /// One group.

@@ -28,7 +28,7 @@ mod workload;
 pub use bytes::{Bytes, SystemMemory};
 pub use exemption::{Exempt, Exemption, ExemptionEnd, Phrase, PhraseError, UnixTime};
 pub use given_back::{FreeAndShared, GivenBack, LeftBehind};
-pub use group::{GroupKey, Per, SumFigures};
+pub use group::{GroupKey, KernelSum, Per, SumFigures};
 pub use guard::{Guard, GuardKind, Strikes};
 pub use history::{Entry, Happened, History, Select, Total};
 pub use listen::Listen;

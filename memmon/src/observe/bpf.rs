@@ -3,11 +3,11 @@
 //! Only this module imports aya. [`KernelMap::attach`] loads the embedded programs and adds the processes that already
 //! run to the map; from then on the kernel keeps it up to date. Dropping it detaches the programs and removes the pin.
 
-#![expect(unsafe_code, reason = "marks the types that cross to the kernel as plain data")]
-
 mod batch;
 mod load;
 mod pin;
+mod plain;
+mod sums;
 mod survey;
 
 use std::{
@@ -17,19 +17,21 @@ use std::{
 };
 
 use aya::{
-    Ebpf, Pod,
+    Ebpf,
     maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf},
     programs::tp_btf::BtfTracePointLink,
 };
 use aya_log::EbpfLogger;
 use log::Log;
-use memmon_common::{Config, Counters, Event, Offsets, ProcessRss, WakeLevel, program};
+use memmon_common::{Config, Counters, Event, Offsets, ProcessRss, Sum, WakeLevel, program};
+use plain::{Plain, as_io, ignore_missing};
 
 use super::decode;
-use crate::model::{Gear, Pid, ProcessId, StartTime};
+use crate::model::{Gear, KernelSum, Pid, ProcessId, StartTime};
 
 pub use load::AttachError;
 pub use pin::{PinError, default_dir as default_pin_dir};
+pub use sums::KeptSums;
 
 /// The attached programs and their maps.
 pub struct KernelMap {
@@ -41,9 +43,13 @@ pub struct KernelMap {
     levels: HashMap<MapData, u32, Plain<WakeLevel>>,
     config: Array<MapData, Plain<Config>>,
     counters: PerCpuArray<MapData, Plain<Counters>>,
+    sums: sums::Sums,
     events: RingBuf<MapData>,
     log: EbpfLogger<&'static dyn Log>,
     current: Config,
+    /// The floor of `rss_stat` by the levels of processes, and whether a sum is so near its limit that there is none.
+    process_floor: u64,
+    sum_near: bool,
     scratch: batch::Scratch,
     pin: Result<Option<pin::Pin>, PinError>,
 }
@@ -112,11 +118,12 @@ impl KernelMap {
     /// Sets the level, in pages, for every process without one of its own, and arms it for all of them.
     pub fn set_default_wake_level(&mut self, wake_at: u64) -> io::Result<()> {
         let generation = self.current.generation + 1;
+        self.process_floor = self.floor_below(wake_at);
         // Two writes, because the kernel copies word by word: no program may see the new generation with the old level.
         self.write_config(Config {
             default_wake_at: wake_at,
             default_generation: generation,
-            floor: self.floor_below(wake_at),
+            floor: self.floor(),
             ..self.current
         })?;
         self.write_config(Config { generation, ..self.current })
@@ -134,8 +141,8 @@ impl KernelMap {
         let generation = self.current.generation + 1;
         let level = WakeLevel { start_boottime: process.start_boottime, wake_at, generation };
         self.levels.insert(id.pid.0, Plain(level), 0).map_err(as_io)?;
-        let floor = self.current.floor.min(self.floor_below(wake_at));
-        self.write_config(Config { generation, floor, ..self.current })?;
+        self.process_floor = self.process_floor.min(self.floor_below(wake_at));
+        self.write_config(Config { generation, floor: self.floor(), ..self.current })?;
         // Exit removes the process before its level: if the process is still in the map, its exit will remove both.
         let now = self.get(id.pid)?.filter(is_it);
         if now.is_none() {
@@ -214,6 +221,53 @@ impl KernelMap {
         Ok(())
     }
 
+    /// Keeps these sums from now on. They are complete when this returns.
+    pub fn keep_sums(&mut self, kept: &KeptSums) -> io::Result<()> {
+        self.sums.set_defaults(kept)?;
+        if self.sums.kinds() == kept.kinds() { Ok(()) } else { self.count_sums(kept.kinds()) }
+    }
+
+    /// Counts all sums again, so that what was lost, or had no room, is in them.
+    pub fn recount_sums(&mut self) -> io::Result<()> {
+        match self.sums.kinds() {
+            0 => Ok(()),
+            kinds => self.count_sums(kinds),
+        }
+    }
+
+    /// Whether each process in the table counts in its sums, and each process of the machine is in the table, as far as it
+    /// is known.
+    pub fn has_whole_sums(&self) -> io::Result<bool> {
+        Ok(self.sums.kinds() != 0 && self.sums.is_whole(&self.counters()?))
+    }
+
+    /// What a sum is now; none if no process counts in it.
+    pub fn sum(&self, sum: KernelSum) -> io::Result<Option<Sum>> {
+        self.sums.get(sum)
+    }
+
+    /// Has each of these sums wake memmon at its level in pages, and all others at those of [`Self::keep_sums`].
+    pub fn set_sum_levels(&mut self, levels: std::collections::HashMap<KernelSum, u64>) -> io::Result<()> {
+        self.sums.set_levels(levels)
+    }
+
+    /// Whether a sum is near its limit: then no process is too small for `rss_stat` to see it.
+    pub fn set_sum_near(&mut self, near: bool) -> io::Result<()> {
+        self.sum_near = near;
+        let floor = self.floor();
+        if floor == self.current.floor { Ok(()) } else { self.write_config(Config { floor, ..self.current }) }
+    }
+
+    fn count_sums(&mut self, kinds: u32) -> io::Result<()> {
+        let counters = self.counters()?;
+        self.sums.begin(kinds, &counters)?;
+        match self.gears {
+            _ if kinds == 0 => Ok(()),
+            Gears::One(_) => self.refresh(),
+            Gears::Two { .. } => self.read(|_, _| {}),
+        }
+    }
+
     /// The floor of `rss_stat` for a level: as far below it as a process that falls and rises again must be seen to fall
     /// (an eighth), and as far again. The kernel frees at most 2 MiB between two events, so none falls past it unseen.
     fn floor_below(&self, level: u64) -> u64 {
@@ -223,43 +277,13 @@ impl KernelMap {
         }
     }
 
+    const fn floor(&self) -> u64 {
+        if self.sum_near { 0 } else { self.process_floor }
+    }
+
     fn write_config(&mut self, config: Config) -> io::Result<()> {
         self.config.set(0, Plain(config), 0).map_err(as_io)?;
         self.current = config;
         Ok(())
-    }
-}
-
-/// A value of a map, as bytes that are passed to the kernel.
-#[repr(transparent)]
-#[derive(Clone, Copy)]
-struct Plain<T>(T);
-
-// SAFETY: repr(C) structs of integers, whose sizes memmon-common asserts: no padding, every bit pattern valid.
-unsafe impl Pod for Plain<ProcessRss> {}
-// SAFETY: as above.
-unsafe impl Pod for Plain<WakeLevel> {}
-// SAFETY: as above.
-unsafe impl Pod for Plain<Config> {}
-// SAFETY: as above.
-unsafe impl Pod for Plain<Counters> {}
-// SAFETY: as above.
-unsafe impl Pod for Plain<Offsets> {}
-
-fn ignore_missing(outcome: Result<(), MapError>) -> io::Result<()> {
-    match outcome {
-        Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(()),
-        Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(()),
-        outcome => outcome.map_err(as_io),
-    }
-}
-
-fn as_io(error: MapError) -> io::Error {
-    match error {
-        // Its own text leaves out the kernel's error.
-        MapError::SyscallError(error) => {
-            io::Error::new(error.io_error.kind(), format!("{}: {}", error.call, error.io_error))
-        }
-        error => io::Error::other(error),
     }
 }

@@ -23,6 +23,7 @@ pub fn resolve(btf: &[u8]) -> Result<Offsets, LayoutError> {
     let cred = Structs::named(&btf, "cred")?;
     let signal = Structs::named(&btf, "signal_struct")?;
     let rss = rss_stat(&mm)?;
+    let cgroup = CgroupPath::resolve(&btf, &task).unwrap_or_default();
     Ok(Offsets {
         rss: rss.offset,
         rss_stride: rss.stride,
@@ -37,6 +38,10 @@ pub fn resolve(btf: &[u8]) -> Result<Offsets, LayoutError> {
         task_comm: task.offset("comm", Shape::Comm)?,
         task_real_cred: task.offset("real_cred", Shape::Pointer("cred"))?,
         task_group_leader: task.offset("group_leader", Shape::Pointer("task_struct"))?,
+        task_cgroups: cgroup.task_cgroups,
+        css_set_dfl_cgrp: cgroup.css_set_dfl_cgrp,
+        cgroup_kn: cgroup.cgroup_kn,
+        kernfs_node_id: cgroup.kernfs_node_id,
         task_signal: task.offset("signal", Shape::Pointer("signal_struct"))?,
         cred_uid: cred.offset("uid.val", Shape::Int32)?,
         task_exit_code: task.offset("exit_code", Shape::Int32)?,
@@ -44,6 +49,28 @@ pub fn resolve(btf: &[u8]) -> Result<Offsets, LayoutError> {
         signal_oom_mm: signal.offset("oom_mm", Shape::Pointer("mm_struct"))?,
     })
 }
+
+/// The way from a thread to the id of its cgroup. If a part of it is missing, no sums of cgroups are kept.
+#[derive(Default)]
+struct CgroupPath {
+    task_cgroups: u32,
+    css_set_dfl_cgrp: u32,
+    cgroup_kn: u32,
+    kernfs_node_id: u32,
+}
+
+impl CgroupPath {
+    fn resolve(btf: &Btf<'_>, task: &Structs<'_, '_>) -> Result<Self, LayoutError> {
+        let of = |structure, field, shape| Structs::named(btf, structure)?.offset(field, shape);
+        Ok(Self {
+            task_cgroups: task.offset("cgroups", Shape::Pointer("css_set"))?,
+            css_set_dfl_cgrp: of("css_set", "dfl_cgrp", Shape::Pointer("cgroup"))?,
+            cgroup_kn: of("cgroup", "kn", Shape::Pointer("kernfs_node"))?,
+            kernfs_node_id: of("kernfs_node", "id", Shape::Int64)?,
+        })
+    }
+}
+
 /// The counters as the BPF programs number them: `enum` of include/linux/mm_types_task.h, unchanged since 4.5.
 const COUNTERS: [(&str, i32); 4] =
     [("MM_FILEPAGES", 0), ("MM_ANONPAGES", 1), ("MM_SWAPENTS", 2), ("MM_SHMEMPAGES", 3)];

@@ -45,6 +45,7 @@ impl Scale {
                 status: ExitStatus::new(event.exit_code, event.kind == kind::OOM_KILLED),
             },
             kind::OUTLIVED => KernelEvent::Outlived,
+            kind::SUM_CROSSED => KernelEvent::SumCrossed,
             _ => return None,
         })
     }
@@ -87,6 +88,8 @@ pub enum KernelEvent {
     },
     /// A process ended or called exec, and the memory that it had may be that of another one, which has no entry yet.
     Outlived,
+    /// A sum reached its wake level.
+    SumCrossed,
 }
 
 /// The name of a process: everything before the first NUL.
@@ -107,7 +110,7 @@ pub fn event(bytes: &[u8]) -> Option<Event> {
         let [a, b, c, d, e, f, g, h] = *word;
         (u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]))
     };
-    let ((tgid, kind), (exit_code, reserved)) = (halves(pid_and_kind), halves(status));
+    let ((tgid, kind), (exit_code, sum_kind)) = (halves(pid_and_kind), halves(status));
     Some(Event {
         time: u64::from_ne_bytes(*time),
         start_boottime: u64::from_ne_bytes(*start_boottime),
@@ -115,7 +118,7 @@ pub fn event(bytes: &[u8]) -> Option<Event> {
         tgid,
         kind,
         exit_code,
-        reserved,
+        sum_kind,
         comm: name.as_flattened().try_into().ok()?,
     })
 }
@@ -123,8 +126,17 @@ pub fn event(bytes: &[u8]) -> Option<Event> {
 /// The sum of two CPUs' counters.
 #[must_use]
 pub const fn sum(one: &Counters, other: &Counters) -> Counters {
-    let Counters { ticks, updates, inserts, insert_full, insert_failed, remove_failed, events, ring_full } =
-        *other;
+    let Counters {
+        ticks,
+        updates,
+        inserts,
+        insert_full,
+        insert_failed,
+        remove_failed,
+        events,
+        ring_full,
+        sums_full,
+    } = *other;
     Counters {
         ticks: one.ticks + ticks,
         updates: one.updates + updates,
@@ -134,6 +146,7 @@ pub const fn sum(one: &Counters, other: &Counters) -> Counters {
         remove_failed: one.remove_failed + remove_failed,
         events: one.events + events,
         ring_full: one.ring_full + ring_full,
+        sums_full: one.sums_full + sums_full,
     }
 }
 
@@ -180,7 +193,7 @@ mod tests {
         for word in [11_u64, 22, 33] {
             bytes.extend(word.to_ne_bytes());
         }
-        for half in [44_u32, kind::ENDED, 55, 0] {
+        for half in [44_u32, kind::ENDED, 55, 1] {
             bytes.extend(half.to_ne_bytes());
         }
         assert_eq!(event(&bytes), None);
@@ -193,7 +206,7 @@ mod tests {
             tgid: 44,
             kind: kind::ENDED,
             exit_code: 55,
-            reserved: 0,
+            sum_kind: 1,
             comm,
         };
         assert_eq!(event(&bytes), Some(whole));
@@ -221,6 +234,7 @@ mod tests {
             let ended = KernelEvent::Ended { process, name: "bash".into(), peak: rss, status };
             assert_eq!(SCALE.event(&Event { kind, ..event }), Some(ended));
         }
+        assert_eq!(SCALE.event(&Event { kind: kind::SUM_CROSSED, ..event }), Some(KernelEvent::SumCrossed));
         assert_eq!(SCALE.event(&Event { kind: 99, ..event }), None);
     }
 
@@ -235,6 +249,7 @@ mod tests {
             remove_failed: 5,
             events: 6,
             ring_full: 7,
+            sums_full: 9,
         };
         let twice = Counters {
             ticks: 16,
@@ -245,6 +260,7 @@ mod tests {
             remove_failed: 10,
             events: 12,
             ring_full: 14,
+            sums_full: 18,
         };
         assert_eq!(sum(&one, &one), twice);
     }

@@ -10,6 +10,7 @@ mod counts;
 mod gears;
 mod lives;
 mod pin;
+mod sums;
 mod wakes;
 
 use std::{

@@ -36,10 +36,19 @@ enum Attached {
     Near,
     /// memmon with `kernel.gear = "always"`.
     Always,
+    /// The same, while the kernel keeps the sums of users and of cgroups.
+    Sums,
 }
 
-const ALL: [Attached; 6] =
-    [Attached::Nothing, Attached::Control, Attached::Empty, Attached::Calm, Attached::Near, Attached::Always];
+const ALL: [Attached; 7] = [
+    Attached::Nothing,
+    Attached::Control,
+    Attached::Empty,
+    Attached::Calm,
+    Attached::Near,
+    Attached::Always,
+    Attached::Sums,
+];
 
 impl Attached {
     const fn name(self) -> &'static str {
@@ -50,6 +59,7 @@ impl Attached {
             Self::Calm => "memmon, no process near its limit",
             Self::Near => "memmon, a process near its limit",
             Self::Always => "memmon, gear = \"always\"",
+            Self::Sums => "memmon, gear = \"always\", sums of users and cgroups",
         }
     }
 
@@ -60,6 +70,7 @@ impl Attached {
             Self::Calm => Some(defaults),
             Self::Near => Some(Setup { thresholds: NEAR, ..defaults }),
             Self::Always => Some(Setup { kernel: "gear = \"always\"", ..defaults }),
+            Self::Sums => Some(Setup { kernel: SUMS, ..defaults }),
         }
     }
 }
@@ -67,6 +78,14 @@ impl Attached {
 /// A limit of which [`HELD`] is more than the half, and the load less.
 const NEAR: &str = "ram_gb_threshold = 0.5\nram_percent_threshold = 100";
 const HELD: &str = "300";
+
+/// Rules for sums that are never reached.
+const SUMS: &str = "gear = \"always\"\n\n\
+    [[rule]]\nname = \"user\"\nuids = [\"0-4294967294\"]\nper = \"user\"\ngb = 1000\n\n\
+    [[rule]]\nname = \"cgroup\"\nuids = [\"0-4294967294\"]\nper = \"cgroup\"\ngb = 1000\n";
+
+/// How much larger the ratio may be while sums are kept.
+const KEPT: f64 = 0.005;
 
 /// CPU time by number of threads.
 pub(super) type Times = [Duration; THREADS.len()];
@@ -137,12 +156,14 @@ fn section(rounds: &[[Times; ALL.len()]], net: &[Program]) -> Result<ReportSecti
         let calm = against_nothing(Attached::Calm)?;
         let near = against_nothing(Attached::Near)?;
         let always = against_nothing(Attached::Always)?;
+        let sums = against_nothing(Attached::Sums)?;
         let goal = |what: &str, at_most, reached| {
             let what = format!("CPU ratio, {what}, {threads} thread{}", if threads > 1 { "s" } else { "" });
             Goal { what, at_most, reached, unit: "" }
         };
         goals.push(goal("no process near its limit", CALM, calm));
         goals.push(goal("a process near its limit, against gear = \"always\"", always, near));
+        goals.push(goal("sums of users and cgroups, against gear = \"always\"", always + KEPT, sums));
     }
     let mut programs = Table::new(["ns per rss_stat event", "median", "quartiles"]);
     let mut column = |name: &str, of: fn(&Program) -> f64| -> Result<f64> {

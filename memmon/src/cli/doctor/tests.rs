@@ -32,6 +32,7 @@ fn all_is_well() {
     ok  source auto       takes ebpf
     ok  counter error     up to 768KB for a process, on 2 CPUs
     ok  gears             two: no program runs at a page fault while no process is near its limit
+    ok  sums              those of users, programs and cgroups are noticed by the kernel, others by looks
     ok  statm             an exact sum
 
     memmon can watch and enforce here.
@@ -76,6 +77,7 @@ fn an_old_kernel_without_rights_or_type_information() {
     ok  source auto       takes proc
     ok  counter error     up to 4.1MB for each thread of a process
     ok  gears             one: the kernel counts in batches, so that counting costs next to nothing
+    ok  sums              noticed by looks
     ok  statm             lags behind: smaps_rollup is read near a limit
 
     memmon can watch here, but not enforce: see the lines marked !!
@@ -115,6 +117,7 @@ fn a_container_on_a_kernel_of_the_old_counters() {
     ok  source auto       takes proc
     ok  counter error     up to 4.1MB for each thread of a process
     ok  gears             one: the kernel counts in batches, so that counting costs next to nothing
+    ok  sums              noticed by looks
     ok  statm             lags behind: smaps_rollup is read near a limit
 
     memmon can watch and enforce in its own pid namespace only: see the lines marked !

@@ -29,6 +29,8 @@ pub(in crate::cli) struct Shown {
     state: &'static str,
     action: Action,
     strike: Strike,
+    /// How its crossing is noticed with eBPF: by the kernel, or by looks.
+    noticed_by: &'static str,
     processes: Vec<Part>,
     /// The first that would be ended for it, in this order; empty if that depends on how fast each grows.
     order: Vec<Pid>,
@@ -69,6 +71,7 @@ pub(in crate::cli) fn shown(sum: &Sum) -> Shown {
         },
         action: sum.action,
         strike: sum.strike,
+        noticed_by: sum.key.per().noticed_by(),
         processes: largest(sum).iter().map(part).collect(),
         order: first(sum, FIRST.1).iter().map(|member| member.process.id.pid).collect(),
         protected_bytes: sum.protected(),

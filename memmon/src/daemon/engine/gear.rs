@@ -29,8 +29,15 @@ impl Engine<'_> {
 
     /// Takes the gear that the processes of a scan need, of which `growing` have reached the lowest level.
     pub(super) fn gear_after_scan(&mut self, growing: &BTreeSet<ProcessId>, now: Now) {
-        let is_near = growing.iter().any(|process| self.is_near(*process));
+        let is_near = self.sums.is_near() || growing.iter().any(|process| self.is_near(*process));
         self.shift_gear(is_near, now);
+    }
+
+    /// Takes the exact gear because a sum is above half of its limit.
+    pub(super) fn gear_near_sum(&mut self, now: Now) {
+        if self.sources.gear() == Some(Gear::Calm) {
+            self.shift_gear(true, now);
+        }
     }
 
     /// Whether a process that has reached the lowest level could be terminated if it grew.

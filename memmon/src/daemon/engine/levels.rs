@@ -15,8 +15,13 @@ impl Engine<'_> {
     pub(super) fn measured(&mut self, memory: SystemMemory, now: Now) {
         self.settings.measured(memory);
         let levels = self.settings.wake_levels(self.sources.error());
+        let rules = self.settings.rules();
+        let kept = rules.sums.iter().filter(|sum| sum.per.is_kept_by_kernel());
+        let least =
+            kept.filter_map(|sum| rules.limit_under(Some(&sum.rule), &memory)).map(|(_, limit)| limit);
+        let least = least.min().unwrap_or(Bytes::MAX);
         if let Some(kernel) = self.sources.kernel() {
-            kernel.set_limit(levels.limit());
+            kernel.set_limit(least.min(levels.limit()));
         }
         if levels != self.growth.levels || self.reports.conditions().lasts(Degradation::NoLevels) {
             self.reset_wake_levels(now);

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! `machine` chooses a process if the machine as a whole is short of memory; its way is that from `terminate` on.
-//! `sums` does the same for what several processes hold together. `approach` warns about a process on its way to the limit, `gear` has the kernel look closer then. `state` has what the engine keeps between two calls, `view`
+//! `sums` does the same for what several processes hold together, `kernel_sums` has the kernel wake memmon for that. `approach` warns about a process on its way to the limit, `gear` has the kernel look closer then. `state` has what the engine keeps between two calls, `view`
 //! shows it to others, `change` puts other settings into force.
 
 mod approach;
@@ -21,6 +21,7 @@ mod forked;
 mod gear;
 mod given_back;
 mod grace;
+mod kernel_sums;
 mod lasting;
 mod levels;
 mod machine;

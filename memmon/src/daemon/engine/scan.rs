@@ -30,6 +30,7 @@ impl Engine<'_> {
         span.record("suspects", suspects.len());
         self.backoff.delays = false;
         self.judge(memory, &suspects, now);
+        self.repair_kernel_sums();
         self.check_sums(&look.survey.readings, now.instant(), now);
         self.lower_wake_levels(&growing, now);
         self.gear_after_scan(&growing, now);

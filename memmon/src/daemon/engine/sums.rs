@@ -11,8 +11,10 @@ use tracing::debug;
 
 use crate::daemon::clock::{self, Now};
 use crate::daemon::engine::Engine;
+use crate::daemon::engine::kernel_sums::{WATCHED_PAUSE, Watched};
 use crate::daemon::engine::state::report_once::Condition;
 use crate::daemon::engine::state::sums::{Known, Pace, SumId};
+use crate::daemon::source::kernel_map::Kernel;
 use crate::enforce::{Check, Phase};
 use crate::model::{
     Action, Breach, Bytes, Doubt, Fact, Limit, Process, ProcessId, Reading, RuleName, Unconfirmed, Urgency,
@@ -72,6 +74,7 @@ impl Engine<'_> {
     /// Takes the sums of processes with these readings, and acts on those over their limit. `begun`: when the readings were
     /// begun.
     pub(super) fn check_sums(&mut self, readings: &[Reading], begun: Instant, now: Now) {
+        self.keep_kernel_sums();
         if self.settings.rules().sums.is_empty() {
             self.sums.clear();
             return;
@@ -80,36 +83,59 @@ impl Engine<'_> {
         self.learn(readings, now);
         let candidates = self.candidates(now);
         self.sums.keep(|sum| candidates.iter().any(|candidate| candidate.id == *sum));
-        let (mut near, mut is_half) = (None::<Duration>, false);
+        let (mut near, mut is_half, mut watched) = (None::<Duration>, false, Watched::default());
         for candidate in candidates {
             // A single scan goes through with it.
             let deadline = (!self.rechecks.once).then_some(begun + AT_ONCE);
             let left = match self.take(&candidate, SCAN_LOOK, deadline, now) {
-                Taken::Pending => Some(Duration::ZERO),
+                Taken::Pending => {
+                    self.watch_candidate(&candidate, candidate.limit, &mut watched);
+                    Some(Duration::ZERO)
+                }
                 Taken::Within(bound) => {
-                    is_half |= bound > Bytes(candidate.limit.0 / 2);
                     self.sums.within(&candidate.id);
-                    self.sums.note_bound(&candidate.id, bound, candidate.limit, now.instant())
+                    let left = self.sums.note_bound(&candidate.id, bound, candidate.limit, now.instant());
+                    if self.watch_candidate(&candidate, bound, &mut watched) {
+                        None
+                    } else {
+                        is_half |= bound > Bytes(candidate.limit.0 / 2);
+                        left
+                    }
                 }
                 Taken::Exact(sum) => {
                     is_half = true;
+                    self.watch_candidate(&candidate, sum.most(), &mut watched);
                     self.act_on_sum(&candidate.id, &sum, now)
                 }
             };
             near = near.into_iter().chain(left).min();
         }
         self.sums.note_half(is_half);
+        let is_watched = self.watch_sums(&watched, now);
+        self.sums.note_pause(is_watched.then_some(WATCHED_PAUSE));
         let took = clock::process_cpu_time().saturating_sub(had);
         self.sums.rest(took, near, now.instant());
     }
 
+    /// Whether the kernel watches a sum that has `bound` at most, so that no looks are needed.
+    fn watch_candidate(&mut self, candidate: &Candidate, bound: Bytes, watched: &mut Watched) -> bool {
+        let (per, limits) = (candidate.id.1.per(), (candidate.limit, bound));
+        self.watch_in_kernel(per, &candidate.members, limits, watched)
+    }
+
     /// Reads the facts about processes that are new, or were not asked for long.
     fn learn(&mut self, readings: &[Reading], now: Now) {
+        for pid in self.sources.kernel().map(Kernel::moved).unwrap_or_default() {
+            self.sums.doubt_facts(pid);
+        }
         let unknown = self.sums.read(readings, now.instant());
         for reading in unknown {
-            if let Ok(process) = self.sources.confirm(reading.pid, reading.start, Bytes::MAX) {
-                let age = now.since_boot().saturating_sub(process.id.start.since_boot());
-                self.sums.learn(Known::new(process, reading, age, now.instant()));
+            match self.sources.confirm(reading.pid, reading.start, Bytes::MAX) {
+                Ok(process) => {
+                    let age = now.since_boot().saturating_sub(process.id.start.since_boot());
+                    self.sums.learn(Known::new(process, reading, age, now.instant()));
+                }
+                Err(_) => self.sums.forget(reading.pid),
             }
         }
     }

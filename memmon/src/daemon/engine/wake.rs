@@ -37,6 +37,7 @@ impl Engine<'_> {
                     self.gear_after_crossing(process, now);
                     self.machine.hasten(now.instant());
                 }
+                KernelEvent::SumCrossed => self.sums.hasten(begun),
                 KernelEvent::Outlived => self.rechecks.reseeds.note(begun),
                 KernelEvent::Ended { process, name, peak, status } => {
                     self.ended(process, name, peak, status, now);

@@ -1,10 +1,10 @@
 //! The daemon's view of the kernel map: entries as readings, and whether the map had room for every process.
 
-use std::{io, os::fd::BorrowedFd, time::Instant};
+use std::{collections::HashMap, io, os::fd::BorrowedFd, time::Instant};
 
 use memmon_common::{NEVER, ProcessRss, STEP};
 
-use super::gear::Gearbox;
+use super::{gear::Gearbox, places::Places};
 use crate::{
     config,
     model::{Bytes, Gear, GearChoice, Inherited, Pid, ProcessId, Reading, StartTime},
@@ -28,9 +28,10 @@ const MOST_PROCESSES: u32 = 65_536;
 
 /// The attached programs, and the state between two readings of their map.
 pub(in crate::daemon) struct Kernel {
-    map: KernelMap,
+    pub(super) map: KernelMap,
     gears: Gearbox,
-    scale: Scale,
+    pub(super) scale: Scale,
+    pub(super) places: Places,
     capacity: u32,
     /// Number of entries at the last reading.
     entries: usize,
@@ -71,6 +72,7 @@ impl Kernel {
             gears: Gearbox::new(map.gear(), settings.gear == GearChoice::Two),
             map,
             scale,
+            places: Places::default(),
             capacity,
             entries: 0,
             refused: 0,
@@ -126,7 +128,14 @@ impl Kernel {
     pub(in crate::daemon) fn readings(&mut self) -> io::Result<Vec<Reading>> {
         let mut readings = Vec::with_capacity(self.entries);
         let scale = self.scale;
-        self.map.read(|pid, entry| readings.push(scale.reading(pid, entry)))?;
+        let mut places = HashMap::new();
+        self.map.read(|pid, entry| {
+            readings.push(scale.reading(pid, entry));
+            if entry.sum_epoch != 0 {
+                places.insert(pid, (entry.sum_uid, entry.sum_cgroup));
+            }
+        })?;
+        self.places.note(places);
         self.entries = readings.len();
         Ok(readings)
     }

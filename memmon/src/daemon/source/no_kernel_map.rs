@@ -1,10 +1,11 @@
 //! A kernel map that cannot exist: replaces `kernel_map` if memmon is built without its BPF half.
 
-use std::{io, os::fd::BorrowedFd, time::Instant};
+use std::{collections::HashMap, io, os::fd::BorrowedFd, time::Instant};
 
 use crate::{
     config,
-    model::{Bytes, Gear, Inherited, Pid, ProcessId, Reading},
+    daemon::source::SumFigure,
+    model::{Bytes, Gear, Inherited, KernelSum, Per, Pid, ProcessId, Reading},
     observe::{
         decode::KernelEvent,
         support::{Facts, Support},
@@ -115,6 +116,42 @@ impl Kernel {
         _: ProcessId,
         _: Option<Bytes>,
     ) -> io::Result<Option<Bytes>> {
+        match *self {}
+    }
+
+    pub(in crate::daemon) fn moved(&mut self) -> Vec<Pid> {
+        match *self {}
+    }
+
+    pub(in crate::daemon) fn keep_sums(&mut self, _: Option<Bytes>, _: Option<Bytes>) -> io::Result<()> {
+        match *self {}
+    }
+
+    pub(in crate::daemon) fn repair_sums(&mut self) -> io::Result<()> {
+        match *self {}
+    }
+
+    pub(in crate::daemon) const fn has_whole_sums(&self) -> bool {
+        match *self {}
+    }
+
+    pub(in crate::daemon) fn recount_sums(&mut self) -> io::Result<()> {
+        match *self {}
+    }
+
+    pub(in crate::daemon) fn sum_over(
+        &self,
+        _: Per,
+        _: &mut dyn Iterator<Item = Pid>,
+    ) -> Option<(KernelSum, SumFigure)> {
+        match *self {}
+    }
+
+    pub(in crate::daemon) fn set_sum_levels(&mut self, _: &HashMap<KernelSum, Bytes>) -> io::Result<()> {
+        match *self {}
+    }
+
+    pub(in crate::daemon) fn set_sum_near(&mut self, _: bool) -> io::Result<()> {
         match *self {}
     }
 

@@ -129,6 +129,8 @@ impl Sources {
             let mut missed = merged.missed;
             missed.retain(|pid| is_missed(&self.proc, kernel, *pid));
             let _ = kernel.reseed();
+            // What an entry that was removed had is in its sum until then.
+            let _ = kernel.recount_sums();
             // A process that could be added had been missed. The map cannot hold the others, which is not a defect.
             let (added, unmapped): (Vec<_>, _) =
                 missed.into_iter().partition(|pid| kernel.reading(*pid).is_some());
@@ -160,6 +162,11 @@ impl Sources {
         if machine.swap_free < machine.swap_total {
             self.proc.add_swap(readings);
         }
+    }
+
+    /// Whether there are processes that the kernel map cannot hold.
+    pub(in crate::daemon) fn has_unmapped(&self) -> bool {
+        !self.unmapped.is_empty()
     }
 
     /// Makes the next scan a sweep.

@@ -16,7 +16,7 @@ use aya_log::EbpfLogger;
 use memmon_common::{Config, NEVER, Offsets, map, program};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
-use super::{Gears, KernelMap, Options, PinError, Plain, batch, pin::Pin, survey::Survey};
+use super::{Gears, KernelMap, Options, PinError, batch, pin::Pin, plain::Plain, sums, survey::Survey};
 
 static OBJECT: &[u8] = include_bytes_aligned!(env!("MEMMON_BPF_OBJECT_PATH"));
 
@@ -107,10 +107,17 @@ pub(super) fn load(offsets: &Offsets, options: &Options) -> Result<KernelMap, At
         levels: take(&mut ebpf, map::LEVELS)?.try_into().map_err(unusable(map::LEVELS))?,
         config: take(&mut ebpf, map::CONFIG)?.try_into().map_err(unusable(map::CONFIG))?,
         counters: take(&mut ebpf, map::COUNTERS)?.try_into().map_err(unusable(map::COUNTERS))?,
+        sums: sums::Sums::new(
+            take(&mut ebpf, map::SUMS)?.try_into().map_err(unusable(map::SUMS))?,
+            take(&mut ebpf, map::SUM_LEVELS)?.try_into().map_err(unusable(map::SUM_LEVELS))?,
+            take(&mut ebpf, map::SUM_CONFIG)?.try_into().map_err(unusable(map::SUM_CONFIG))?,
+        ),
         events: take(&mut ebpf, map::EVENTS)?.try_into().map_err(unusable(map::EVENTS))?,
         log,
         gears: Gears::One(None),
         current: Config::default(),
+        process_floor: 0,
+        sum_near: false,
         scratch: batch::Scratch::new(),
         pin,
         ebpf,
@@ -118,6 +125,8 @@ pub(super) fn load(offsets: &Offsets, options: &Options) -> Result<KernelMap, At
     let config = Config { generation: 1, default_wake_at: NEVER, default_generation: 1, floor: 0 };
     kernel_map.write_config(config).map_err(unusable(map::CONFIG))?;
     attach(&mut kernel_map.ebpf, &LIVES)?;
+    // Without it a move between cgroups is noticed with the next step of the process's memory.
+    let _ = watch_moves(&mut kernel_map.ebpf, &btf);
     if options.two_gears {
         kernel_map.gears = match calm_gear(&mut kernel_map, &btf) {
             Ok(two) => two,
@@ -129,6 +138,13 @@ pub(super) fn load(offsets: &Offsets, options: &Options) -> Result<KernelMap, At
     }
     kernel_map.refresh().map_err(AttachError::Seed)?;
     Ok(kernel_map)
+}
+
+fn watch_moves(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), AttachError> {
+    let name = program::CGROUP_MOVE;
+    let moves: &mut BtfTracePoint = find(ebpf, name)?;
+    moves.load(name, btf).map_err(|error| running(name, "loading", error))?;
+    attach(ebpf, &[name])
 }
 
 /// Loads and attaches what the calm gear takes. Returns the reason if that is not available.

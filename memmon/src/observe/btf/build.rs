@@ -95,6 +95,7 @@ pub(crate) struct Kernel {
     pub(crate) order: Option<[u32; 4]>,
     pub(crate) mm_size: u32,
     pub(crate) second_task: Option<u32>,
+    pub(crate) wide_cgroup_id: bool,
 }
 
 impl Default for Kernel {
@@ -108,6 +109,7 @@ impl Default for Kernel {
             order: Some([0, 1, 2, 3]),
             mm_size: 512,
             second_task: None,
+            wide_cgroup_id: true,
         }
     }
 }
@@ -117,6 +119,7 @@ impl Kernel {
         let mut b = Builder::new();
         let (int, long, character) = (b.int("int", 4), b.int("long", 8), b.int("char", 1));
         let (to_task, to_mm, to_cred, to_signal) = (b.pointer(), b.pointer(), b.pointer(), b.pointer());
+        let (to_set, to_cgroup, to_node) = (b.pointer(), b.pointer(), b.pointer());
         if let Some(numbers) = self.order {
             let names = ["MM_FILEPAGES", "MM_ANONPAGES", "MM_SWAPENTS", "MM_SHMEMPAGES"];
             let values: Vec<(&str, u32)> = names.into_iter().zip(numbers).collect();
@@ -147,6 +150,10 @@ impl Kernel {
         let atomic = b.structure("", 4, &[("counter", int, 0)]);
         let signal_fields = [("sigcnt", atomic, 0), ("live", atomic, 4 * 8), ("oom_mm", to_mm, 8 * 8)];
         let signal = b.structure("signal_struct", 32, &signal_fields);
+        let id = if self.wide_cgroup_id { long } else { int };
+        let node = b.structure("kernfs_node", 64, &[("id", id, 24 * 8)]);
+        let cgroup = b.structure("cgroup", 64, &[("kn", to_node, 16 * 8)]);
+        let set = b.structure("css_set", 64, &[("dfl_cgrp", to_cgroup, 32 * 8)]);
         let comm = b.array(character, self.comm_length);
         let pid_t = b.typedef("pid_t", int);
         let mut task_with = |pid: u32| {
@@ -160,6 +167,7 @@ impl Kernel {
                 ("real_cred", to_cred, 88 * 8),
                 ("comm", comm, 96 * 8),
                 ("signal", to_signal, 112 * 8),
+                ("cgroups", to_set, 120 * 8),
             ];
             if self.start_boottime {
                 fields.push(("start_boottime", long, 80 * 8));
@@ -170,7 +178,9 @@ impl Kernel {
         if let Some(pid) = self.second_task {
             task_with(pid);
         }
-        for (pointer, target) in [(to_task, task), (to_mm, mm), (to_cred, cred), (to_signal, signal)] {
+        let targets = [(to_task, task), (to_mm, mm), (to_cred, cred), (to_signal, signal)];
+        let cgroups = [(to_set, set), (to_cgroup, cgroup), (to_node, node)];
+        for (pointer, target) in targets.into_iter().chain(cgroups) {
             b.point(pointer, target);
         }
         b.finish()

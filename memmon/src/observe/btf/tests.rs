@@ -34,6 +34,10 @@ fn every_field_has_its_offset() {
         task_comm: 96,
         task_real_cred: 88,
         task_group_leader: 72,
+        task_cgroups: 120,
+        css_set_dfl_cgrp: 32,
+        cgroup_kn: 16,
+        kernfs_node_id: 24,
         task_signal: 112,
         cred_uid: 8,
         task_exit_code: 48,
@@ -45,6 +49,10 @@ fn every_field_has_its_offset() {
         resolve(&Kernel { legacy: true, ..Kernel::default() }),
         Ok(Offsets { rss: 64, rss_stride: 8, rss_legacy: 1, ..since_6_2 })
     );
+    // Sums of cgroups are not kept then.
+    let no_cgroups =
+        Offsets { task_cgroups: 0, css_set_dfl_cgrp: 0, cgroup_kn: 0, kernfs_node_id: 0, ..since_6_2 };
+    assert_eq!(resolve(&Kernel { wide_cgroup_id: false, ..Kernel::default() }), Ok(no_cgroups));
 }
 
 #[test]
@@ -254,6 +262,10 @@ fn offsets_equal_bpftools() {
     assert_eq!(layout.cred_uid, offset("cred", "uid"));
     assert_eq!(layout.signal_live, offset("signal_struct", "live"));
     assert_eq!(layout.task_exit_code, offset("task_struct", "exit_code"));
+    assert_eq!(layout.task_cgroups, offset("task_struct", "cgroups"));
+    assert_eq!(layout.css_set_dfl_cgrp, offset("css_set", "dfl_cgrp"));
+    assert_eq!(layout.cgroup_kn, offset("cgroup", "kn"));
+    assert_eq!(layout.kernfs_node_id, offset("kernfs_node", "id"));
     assert_eq!(layout.signal_oom_mm, offset("signal_struct", "oom_mm"));
 }
 

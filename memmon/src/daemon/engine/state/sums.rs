@@ -54,17 +54,22 @@ pub(in crate::daemon::engine) struct Sums {
     /// The victims because of a sum, with the sum as it was.
     struck: BTreeMap<ProcessId, SumFigures>,
     due: Option<Instant>,
-    /// Whether a sum was above half of its limit at the last look.
+    /// Whether a sum was above half of its limit at the last look, and whether the kernel's figure of one was.
     is_half: bool,
-    /// The CPU time of the last look.
+    is_near: bool,
+    /// The pause between two looks while nothing is above half of its limit.
+    pause: Option<Duration>,
+    /// The CPU time of the last look, and the time from which on looks take no more than a tenth of one CPU.
     took: Duration,
+    rested: Option<Instant>,
 }
 
 /// What is known about a process.
 #[derive(Debug)]
 pub(in crate::daemon::engine) struct Known {
     pub(in crate::daemon::engine) process: Process,
-    facts_until: Instant,
+    /// None: it has changed its user or cgroup since.
+    facts_until: Option<Instant>,
     reading: Reading,
     looked: Option<Look>,
     /// It could not be looked at for so long that all its memory counts.
@@ -94,7 +99,7 @@ impl Known {
         let rate = reading.rss.0 as f64 / age.as_secs_f64().max(0.001);
         Self {
             process,
-            facts_until: now + age.clamp(least, most),
+            facts_until: Some(now + age.clamp(least, most)),
             reading,
             looked: None,
             counts_whole: false,
@@ -188,12 +193,27 @@ impl Sums {
         self.known.retain(|pid, known| {
             let Some(reading) = present.get(pid) else { return false };
             known.read(**reading, now);
-            now < known.facts_until && reading.start.is_none_or(|start| start == known.process.id.start)
+            reading.start.is_none_or(|start| start == known.process.id.start)
         });
-        readings.iter().filter(|reading| !self.known.contains_key(&reading.pid)).copied().collect()
+        let has_facts = |reading: &&Reading| {
+            self.known.get(&reading.pid).is_some_and(|known| known.facts_until > Some(now))
+        };
+        readings.iter().filter(|reading| !has_facts(reading)).copied().collect()
     }
 
-    pub(in crate::daemon::engine) fn learn(&mut self, known: Known) {
+    /// Has the facts about a process read again.
+    pub(in crate::daemon::engine) fn doubt_facts(&mut self, pid: Pid) {
+        if let Some(known) = self.known.get_mut(&pid) {
+            known.facts_until = None;
+        }
+    }
+
+    /// Notes the facts about a process. Its growth was measured before, if it is not new.
+    pub(in crate::daemon::engine) fn learn(&mut self, mut known: Known) {
+        let before = self.known.get(&known.process.id.pid);
+        if let Some(before) = before.filter(|before| before.process.id == known.process.id) {
+            known.growth = before.growth;
+        }
         self.known.insert(known.process.id.pid, known);
     }
 
@@ -247,6 +267,20 @@ impl Sums {
     /// Notes whether a sum is above half of its limit.
     pub(in crate::daemon::engine) const fn note_half(&mut self, is_half: bool) {
         self.is_half = is_half;
+    }
+
+    /// Notes the pause between two looks while no sum that needs them is above half of its limit.
+    pub(in crate::daemon::engine) const fn note_pause(&mut self, pause: Option<Duration>) {
+        self.pause = pause;
+    }
+
+    /// Notes whether the kernel's figure of a sum is above half of a limit.
+    pub(in crate::daemon::engine) const fn note_near(&mut self, is_near: bool) {
+        self.is_near = is_near;
+    }
+
+    pub(in crate::daemon::engine) const fn is_near(&self) -> bool {
+        self.is_near
     }
 
     /// Forgets sums that no process is in any more.
@@ -344,12 +378,20 @@ impl Sums {
     pub(in crate::daemon::engine) fn rest(&mut self, took: Duration, near: Option<Duration>, now: Instant) {
         // One look that takes long, as when processes are new, delays nothing.
         let took = took.min(std::mem::replace(&mut self.took, took));
-        let calm = (took * REST).max(if self.is_half { HALF_PAUSE } else { PAUSE });
+        let pause = if self.is_half { HALF_PAUSE } else { self.pause.unwrap_or(PAUSE) };
+        let calm = (took * REST).max(pause);
         let pause = near.map_or(calm, |near| {
             let rest = if near.is_zero() { SHORTEST_REST } else { SHORT_REST };
             (took * rest).max(SHORT_PAUSE).max(near / 2).min(calm)
         });
         self.due = Some(now + pause);
+        self.rested = Some(now + took * SHORT_REST);
+    }
+
+    /// The kernel reports that a sum reached a level: looks at the sums now, or after a rest from the last look.
+    pub(in crate::daemon::engine) fn hasten(&mut self, now: Instant) {
+        let at = self.rested.map_or(now, |rested| rested.max(now));
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
 
     /// There are no sums to look at.
@@ -404,6 +446,20 @@ mod tests {
             "another process with the pid"
         );
         assert_eq!(sums.processes().count(), 0);
+    }
+
+    #[test]
+    fn growth_that_was_measured_outlives_the_facts() {
+        let (mut sums, begun) = (Sums::default(), Instant::now());
+        let after = |seconds| begun + Duration::from_secs(seconds);
+        sums.learn(Known::new(process(), reading(20), Duration::from_secs(2), begun));
+        assert_eq!(sums.rate(process().id), (10 * MIB) as f64, "all that it has since it began");
+        assert_eq!(sums.read(&[reading(20)], after(5)).len(), 1);
+        sums.learn(Known::new(process(), reading(20), Duration::from_secs(7), after(5)));
+        assert_eq!(sums.rate(process().id), 0.0, "it has not grown for five seconds");
+        assert_eq!(sums.read(&[reading(20)], after(6)).len(), 0);
+        sums.doubt_facts(Pid(7));
+        assert_eq!(sums.read(&[reading(20)], after(6)).len(), 1, "it has changed its user");
     }
 
     #[test]
