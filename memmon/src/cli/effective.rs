@@ -150,7 +150,7 @@ fn write_machine(machine: &MachineLimits, out: &mut dyn Write) -> io::Result<()>
 }
 
 fn write_rule(rule: &LimitRule, sum: Option<(Per, Strike)>, out: &mut dyn Write) -> io::Result<()> {
-    let LimitRule { name, matcher, limit, action, signal, lasting, grace, hard_ceiling } = rule;
+    let LimitRule { name, matcher, limit, action, signal, lasting, grace, hard_ceiling, prefer } = rule;
     section(out, "[rule]")?;
     key(out, "name", quoted(name.as_str()))?;
     write_matcher(matcher, out)?;
@@ -183,6 +183,9 @@ fn write_rule(rule: &LimitRule, sum: Option<(Per, Strike)>, out: &mut dyn Write)
     }
     if let Some(times) = hard_ceiling {
         key(out, "hard_ceiling", times)?;
+    }
+    if *prefer {
+        key(out, "prefer", true)?;
     }
     if let Some(not) = &matcher.not {
         section(out, "rule.not")?;

@@ -83,6 +83,7 @@ pub(super) struct Rule {
     pub(super) signal: Option<Spanned<String>>,
     pub(super) grace: Option<Spanned<f64>>,
     pub(super) hard_ceiling: Option<Spanned<f64>>,
+    pub(super) prefer: Option<Spanned<bool>>,
 }
 
 #[derive(Debug)]
@@ -252,6 +253,7 @@ pub(super) fn read(mut document: Document<'_>, problems: &mut Problems<'_>) -> T
         signal: section.take("signal", &STRING),
         grace: section.take("grace", &NUMBER),
         hard_ceiling: section.take("hard_ceiling", &NUMBER),
+        prefer: section.take("prefer", &BOOLEAN),
     });
     let scope = document.section("scope", problems, |section| Scope {
         users: section.take_list("users", &STRING),

@@ -71,6 +71,7 @@ impl Reader<'_, '_> {
             signal,
             grace,
             hard_ceiling,
+            prefer,
         } = typed;
         let sum = self.sum(per, strike)?;
         let name = self.rule_name(name, place);
@@ -116,10 +117,10 @@ impl Reader<'_, '_> {
             signal.is_some(),
             grace.is_some(),
             hard_ceiling.is_some(),
+            prefer.is_some(),
         ];
         if !sets_anything.contains(&true) {
-            let help =
-                "give it a limit (gb, percent, or none = true), for, action, signal, grace or hard_ceiling";
+            let help = "give it a limit (gb, percent, or none = true), for, action, signal, grace, hard_ceiling or prefer";
             self.problems.add(place.clone(), "this rule changes nothing", help);
             return None;
         }
@@ -151,6 +152,7 @@ impl Reader<'_, '_> {
             Some(typed) => self.number("hard_ceiling", &typed, "times its limit, or 0 for none", &CEILINGS),
             None => None,
         };
+        let prefer = self.prefers(prefer, no_limit, action, sum.is_some());
         let rule = LimitRule {
             name: name?,
             matcher,
@@ -160,8 +162,26 @@ impl Reader<'_, '_> {
             lasting: Duration::try_from_secs_f64(lasting).unwrap_or_default(),
             grace,
             hard_ceiling,
+            prefer,
         };
         Some((rule, sum))
+    }
+
+    /// Whether the rule's processes end first if the machine is short of memory. One that is never ended is not preferred.
+    fn prefers(&mut self, typed: Option<Spanned<bool>>, no_limit: bool, action: Action, sum: bool) -> bool {
+        let Some(typed) = typed.filter(|typed| *typed.get_ref()) else { return false };
+        let contradicts = if no_limit {
+            "none"
+        } else if action == Action::Warn {
+            "action"
+        } else if sum {
+            "per"
+        } else {
+            return true;
+        };
+        let help = "it is for single processes that memmon may end: remove one of the two";
+        self.problems.add(typed.span(), format!("`prefer` contradicts `{contradicts}`"), help);
+        false
     }
 
     /// What a sum is taken over, and which process ends first; the inner none for a rule about single processes, the outer

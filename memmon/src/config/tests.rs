@@ -348,8 +348,9 @@ fn other_keys_of_the_whitelist_protect_by_what_they_name() {
 fn a_rule_is_read_with_all_its_keys() {
     let text = "[[rule]]\nname = 'web'\nnames = ['node']\nargs = ['*server.js*']\nusers = ['alice']\nuids = ['100-199']\n\
                 not = { units = ['x.service'] }\ngb = 1.5\npercent = 5\nfor = '1.5m'\naction = 'warn'\nsignal = 'SIGINT'\ngrace = 20\n\
-                hard_ceiling = 0\n[[rule]]\nname = 'db'\nexe = ['/usr/lib/postgresql/**']\nnone = true";
-    let [web, db] = &rules(text).rules[..] else { panic!("two rules") };
+                hard_ceiling = 0\n[[rule]]\nname = 'batch'\nusers = ['alice']\nprefer = true\n[[rule]]\nname = 'db'\nexe = ['/usr/lib/postgresql/**']\nnone = true";
+    let [web, batch, db] = &rules(text).rules[..] else { panic!("three rules") };
+    assert_eq!([web.prefer, batch.prefer, db.prefer], [false, true, false]);
     assert_eq!((web.name.as_str(), web.action, web.hard_ceiling), ("web", Action::Warn, Some(0.0)));
     assert_eq!((web.signal, db.signal), (Signal::Int, Signal::Term));
     assert_eq!((web.lasting, web.grace), (Duration::from_secs(90), Some(Duration::from_secs(20))));
@@ -411,7 +412,7 @@ fn a_rule_that_cannot_be_meant_is_refused() {
       --> config.toml:13:1
        |
     13 | since = 'x'
-       | ^^^^^ expected one of: name, names, names_file, exe, args, users, uids, groups, cgroups, units, not, per, strike, gb, percent, none, for, action, signal, grace, hard_ceiling
+       | ^^^^^ expected one of: name, names, names_file, exe, args, users, uids, groups, cgroups, units, not, per, strike, gb, percent, none, for, action, signal, grace, hard_ceiling, prefer
 
     error: `for` cannot be a string
       --> config.toml:14:7

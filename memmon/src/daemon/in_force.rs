@@ -73,7 +73,7 @@ fn matcher_on_the_wire(matcher: &Matcher) -> MatcherInForce {
 }
 
 fn rule_on_the_wire(rule: &LimitRule) -> RuleInForce {
-    let LimitRule { name, matcher, limit, action, signal, lasting, grace, hard_ceiling } = rule;
+    let LimitRule { name, matcher, limit, action, signal, lasting, grace, hard_ceiling, prefer } = rule;
     let (percent, bytes) = match limit {
         RuleLimit::Own { percent, bytes } => (*percent, *bytes),
         RuleLimit::Thresholds | RuleLimit::None => (None, None),
@@ -89,6 +89,7 @@ fn rule_on_the_wire(rule: &LimitRule) -> RuleInForce {
         for_seconds: lasting.as_secs_f64(),
         grace_seconds: grace.map(|grace| grace.as_secs_f64()),
         hard_ceiling: *hard_ceiling,
+        prefer: *prefer,
     }
 }
 
@@ -104,6 +105,7 @@ fn rule_from_the_wire(rule: RuleInForce) -> Option<LimitRule> {
         for_seconds,
         grace_seconds,
         hard_ceiling,
+        prefer,
     } = rule;
     let is_own = percent.is_some() || bytes.is_some();
     Some(LimitRule {
@@ -122,6 +124,7 @@ fn rule_from_the_wire(rule: RuleInForce) -> Option<LimitRule> {
             None => None,
         },
         hard_ceiling,
+        prefer,
     })
 }
 

@@ -51,6 +51,12 @@ impl Rules {
         self.candidates(process).pop().and_then(|candidate| candidate.rule)
     }
 
+    /// The rule that prefers `process` as the machine's victim, and its place among the rules.
+    pub(super) fn preferred(&self, process: &Process) -> Option<(usize, RuleName)> {
+        let rule = self.decisive(process).filter(|rule| rule.prefer)?;
+        Some((self.rules.iter().position(|other| other.name == rule.name)?, rule.name))
+    }
+
     /// The rule called `name`.
     pub fn named(&self, name: RuleName) -> Option<&LimitRule> {
         let sums = self.sums.iter().map(|sum| &sum.rule);

@@ -200,15 +200,18 @@ pub(crate) fn any_limit_rule() -> impl Strategy<Value = LimitRule> {
     let limit = prop_oneof![3 => own, 1 => Just(RuleLimit::Thresholds), 1 => Just(RuleLimit::None)];
     let action = select(&[Action::Terminate, Action::Terminate, Action::Warn][..]);
     let name = select(&["a", "b", "c"][..]).prop_map(|name| RuleName::new(name).expect("a name"));
-    (name, any_matcher(1), limit, action).prop_map(|(name, matcher, limit, action)| LimitRule {
-        name,
-        matcher,
-        limit,
-        action,
-        lasting: Duration::ZERO,
-        signal: crate::model::Signal::Term,
-        grace: None,
-        hard_ceiling: None,
+    (name, any_matcher(1), limit, action, any::<bool>()).prop_map(|(name, matcher, limit, action, prefer)| {
+        LimitRule {
+            name,
+            matcher,
+            limit,
+            action,
+            lasting: Duration::ZERO,
+            signal: crate::model::Signal::Term,
+            grace: None,
+            hard_ceiling: None,
+            prefer,
+        }
     })
 }
 

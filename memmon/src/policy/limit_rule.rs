@@ -29,6 +29,8 @@ pub struct LimitRule {
     pub grace: Option<Duration>,
     /// Times its limit at which the grace ends; none: `termination.hard_ceiling`; 0: no size ends it.
     pub hard_ceiling: Option<f64>,
+    /// Whether these processes end before all others if the machine is short of memory.
+    pub prefer: bool,
 }
 
 /// The limit of a rule.

@@ -28,6 +28,7 @@ fn rule(per: Per, limit: u64, strike: Strike) -> SumRule {
             signal: crate::model::Signal::Term,
             grace: None,
             hard_ceiling: None,
+            prefer: false,
         },
         per,
         strike,

@@ -39,6 +39,7 @@ fn rule(name: &str, matcher: Matcher, limit: RuleLimit) -> LimitRule {
         signal: crate::model::Signal::Term,
         grace: None,
         hard_ceiling: None,
+        prefer: false,
     }
 }
 

@@ -77,6 +77,9 @@ pub enum Event {
         /// What it is a part of.
         #[serde(flatten)]
         culprit: Culprit,
+        /// The rule that prefers it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        preferred: Option<RuleName>,
         /// The memory that its end gives back at least.
         #[serde(rename = "gives_back_bytes")]
         gives_back: Bytes,

@@ -157,6 +157,7 @@ pub(super) fn samples() -> Vec<Event> {
     let culprit = |group, dry_run| Event::Culprit {
         subject: subject(),
         culprit: Culprit { group, growth: gib(9), processes: 10 },
+        preferred: None,
         gives_back: gib(2),
         growth: gib(1),
         within: Duration::from_secs(34),

@@ -90,12 +90,16 @@ fn words(event: &Event, user: Users<'_>, several: fn(&str) -> String) -> String 
             )
         }
         Event::MemoryLow { machine, reasons, acts } => shortage::low(machine, reasons, *acts),
-        Event::Culprit { subject, culprit, gives_back, growth, within, reasons, dry_run } => {
+        Event::Culprit { subject, culprit, preferred, gives_back, growth, within, reasons, dry_run } => {
             let who = who(subject, user);
             let growth = shortage::growth(*growth, *within, culprit, user);
             format!(
-                "{}Machine short of memory, ending the culprit: {who}, Gives back={gives_back}, {growth}. {}",
+                "{}Machine short of memory, ending {}: {who}, Gives back={gives_back}, {growth}. {}",
                 dry_run_mark(*dry_run),
+                preferred.map_or_else(
+                    || "the culprit".to_owned(),
+                    |rule| format!("a process that rule {rule} prefers")
+                ),
                 shortage::reasons(reasons)
             )
         }

@@ -85,6 +85,9 @@ pub struct RuleInForce {
     pub grace_seconds: Option<f64>,
     /// `hard_ceiling`; null: that of `[termination]`.
     pub hard_ceiling: Option<f64>,
+    /// `prefer`.
+    #[serde(default)]
+    pub prefer: bool,
 }
 
 fn sigterm() -> String {

@@ -15,12 +15,13 @@ use crate::common::{
 /// What each process of the crowd has, in MB.
 const PART: u64 = 90;
 
-/// How many of them are too small a part of this machine's memory to be the cause of anything: less than one percent.
+/// How many of them are too small a part of this machine's memory to be the cause of anything: less than one percent, or than
+/// half a gigabyte.
 fn harmless() -> usize {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap();
     let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap();
     let total: u64 = total.trim().trim_end_matches(" kB").parse().unwrap();
-    usize::try_from(total / 1024 / 100 / (PART + 1)).unwrap()
+    usize::try_from((total / 1024 / 100).min(512) / (PART + 1)).unwrap()
 }
 
 #[test]

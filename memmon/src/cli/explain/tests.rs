@@ -340,6 +340,7 @@ fn a_sum_is_shown_with_the_other_processes_in_it() {
             signal: crate::model::Signal::Term,
             grace: None,
             hard_ceiling: None,
+            prefer: false,
         },
         per: crate::model::Per::User,
         strike: policy::Strike::Largest,

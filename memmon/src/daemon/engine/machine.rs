@@ -192,10 +192,11 @@ impl Engine<'_> {
         reasons: &[Reason],
         now: Now,
     ) {
-        let Standing::Ends { culprit } = &place.standing else { return };
+        let Standing::Ends { culprit, preferred } = &place.standing else { return };
         self.reports.emit(Event::Culprit {
             subject: self.subject(process, now),
             culprit: culprit.clone(),
+            preferred: *preferred,
             gives_back: place.gives_back,
             growth: place.growth,
             within,
@@ -213,28 +214,34 @@ impl Engine<'_> {
         grown.sort_by_key(|(growth, reading)| (std::cmp::Reverse(*growth), reading.pid));
         let mut candidates = Candidates::default();
         for (_, reading) in grown.into_iter().take(MOST) {
-            let Ok(mut process) = self.with_its_memory(reading) else { continue };
-            // The first was sent a signal already, and stays.
-            if self.terminations.contains(process.id) || self.machine.leaves_alone(process.id, now.instant())
-            {
-                continue;
-            }
-            self.end_old_doubts(&mut process, now);
-            let machine::Growth { private: growth, shared: shared_growth, before } =
-                baseline.growth(&reading, process.id.start);
-            candidates.grown.push(Candidate { process, growth, shared_growth, before });
+            self.add_candidate(&mut candidates, baseline, reading, now);
         }
         let worth_a_look = Bytes(baseline.machine().memory.total.0 / WORTH_A_LOOK);
-        for (_, Reading { pid, start, held, .. }) in idle {
-            if held >= worth_a_look
-                && let Ok(process) = self.sources.confirm(pid, start, Bytes::MAX)
-                && let Some(unit) = machine::blame::service(&process)
-            {
+        for (_, reading @ Reading { pid, start, held, .. }) in idle {
+            if held < worth_a_look {
+                continue;
+            }
+            let Ok(process) = self.sources.confirm(pid, start, Bytes::MAX) else { continue };
+            if self.settings.rules().decisive(&process).is_some_and(|rule| rule.prefer) {
+                self.add_candidate(&mut candidates, baseline, reading, now);
+            } else if let Some(unit) = machine::blame::service(&process) {
                 let sum = candidates.idle.entry(unit).or_default();
                 *sum = *sum + held;
             }
         }
         candidates
+    }
+
+    fn add_candidate(&mut self, all: &mut Candidates, baseline: &Baseline, reading: Reading, now: Now) {
+        let Ok(mut process) = self.with_its_memory(reading) else { return };
+        // The first was sent a signal already, and stays.
+        if self.terminations.contains(process.id) || self.machine.leaves_alone(process.id, now.instant()) {
+            return;
+        }
+        self.end_old_doubts(&mut process, now);
+        let machine::Growth { private: growth, shared: shared_growth, before } =
+            baseline.growth(&reading, process.id.start);
+        all.grown.push(Candidate { process, growth, shared_growth, before });
     }
 
     /// A doubt that its owner can cause, and that has lasted too long, protects a process no longer.

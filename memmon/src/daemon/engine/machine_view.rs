@@ -47,7 +47,8 @@ impl Engine<'_> {
 
 fn row(process: &Process, place: &Place) -> MachineRow {
     let (standing, why) = match &place.standing {
-        Standing::Ends { culprit } => ("ends", part_of(culprit, place.growth)),
+        Standing::Ends { culprit, preferred: None } => ("ends", part_of(culprit, place.growth)),
+        Standing::Ends { preferred: Some(rule), .. } => ("ends", format!("rule {rule} prefers it")),
         Standing::Idle => ("idle", "it has hardly grown".to_owned()),
         Standing::NotTheCause => (
             "not_the_cause",

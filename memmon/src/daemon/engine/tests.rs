@@ -215,3 +215,42 @@ fn without_the_section_memmon_does_not_look() {
     engine.check_machine(now);
     assert_eq!((recorder.about_processes(), engine.next_machine_look()), (vec![], None));
 }
+
+#[test]
+fn a_preferred_process_would_end_first_although_it_is_idle() {
+    let (tree, recorder, now) = (small_machine(3), Recorder::default(), Now::read());
+    let text = format!("{WITH_MACHINE}\n[[rule]]\nname = 'batch'\nnames = ['database']\nprefer = true");
+    let mut engine = engine_with(&text, &tree, &recorder, now);
+    engine.scan(now);
+    sized(&tree, 4_000_010, 300);
+    memory(&tree, 20, 0);
+    engine.check_machine(now);
+    let expected = ["short of memory", "database 4000001 grew by 0, 1 grew by 0", "would terminate database"];
+    assert_eq!(recorder.about_processes(), expected);
+}
+
+#[test]
+fn memory_that_is_swapped_in_again_is_no_growth() {
+    let (tree, recorder, now) = (small_machine(0), Recorder::default(), Now::read());
+    let swapped = |resident: u64, swap: u64| {
+        sized(&tree, 4_000_001, resident);
+        let status = "4000001/status";
+        let text = std::fs::read_to_string(tree.path().join(status)).unwrap();
+        tree.write(status, text.replace("VmSwap: 0 kB", &format!("VmSwap: {} kB", swap << 10)));
+    };
+    let with_swap = |available: u64| {
+        memory(&tree, available, 0);
+        let text = std::fs::read_to_string(tree.path().join("meminfo")).unwrap();
+        tree.write("meminfo", text.replace("SwapTotal: 0 kB", "SwapTotal: 524288 kB\nSwapFree: 9 kB"));
+    };
+    with_swap(700);
+    swapped(40, 160);
+    let mut engine = engine_with(WITH_MACHINE, &tree, &recorder, now);
+    engine.scan(now);
+    recorder.about_processes();
+    with_swap(20);
+    swapped(200, 0);
+    engine.check_machine(now);
+    let events = recorder.about_processes();
+    assert_eq!(events.last().map(String::as_str), Some("nobody: lost 680, grown 0, shmem 0"), "{events:?}");
+}

@@ -13,7 +13,7 @@ use super::blame::{Blame, Sums, Units, groups};
 use super::candidate::{Candidates, gives_back};
 use crate::model::{
     Breach, Bytes, Culprit, Doubt, Fact, Group, Limit, MachineMemory, Process, ProcessId, Protection,
-    StartTime, Verdict,
+    RuleName, StartTime, Verdict,
 };
 use crate::policy::{Rules, walk::judge_as_over};
 
@@ -55,6 +55,9 @@ pub enum Standing {
     Ends {
         /// What it is a part of.
         culprit: Culprit,
+        /// The rule that prefers it, whether it has grown or not.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        preferred: Option<RuleName>,
     },
     /// It has hardly grown since the machine was well.
     Idle,
@@ -74,11 +77,12 @@ pub enum Standing {
     },
 }
 
-/// The smallest share of all memory that counts as growth: a thousandth; and never less than a megabyte.
-const LEAST_GROWTH: (u64, Bytes) = (1024, Bytes(Bytes::MIB));
+/// The smallest growth that counts: a thousandth of all memory, but at least this and at most that. On a large machine many
+/// processes of ordinary size are a crowd, too.
+const LEAST_GROWTH: (u64, u64, u64) = (1024, Bytes::MIB, 16 * Bytes::MIB);
 
-/// The smallest share of all memory that can be the cause of a shortage: one percent.
-const LEAST_CAUSE: u64 = 100;
+/// The smallest growth that can be the cause of a shortage: one percent of all memory, and at most this much.
+const LEAST_CAUSE: (u64, u64) = (100, 512 * Bytes::MIB);
 
 /// A group that has at least this share of the loss caused it, even if most of the memory went elsewhere: a quarter.
 const LEAST_SHARE: u64 = 4;
@@ -140,13 +144,17 @@ struct Grower<'a> {
     gives_back: Bytes,
     growth: Bytes,
     blame: Blame,
+    /// The rule that prefers it, and its place among the rules.
+    preferred: Option<(usize, RuleName)>,
 }
 
 /// The order in which `candidates` end, if `lost` is by how much less memory is available than when the machine was well.
 pub fn order(rules: &Rules, machine: &MachineMemory, lost: Bytes, candidates: &Candidates) -> Order {
     let total = machine.memory.total;
-    let (share, smallest) = LEAST_GROWTH;
-    let least = Bytes(total.0 / share).max(smallest);
+    let (share, smallest, largest) = LEAST_GROWTH;
+    let least = Bytes((total.0 / share).clamp(smallest, largest));
+    let (share, largest) = LEAST_CAUSE;
+    let least_cause = (total.0 / share).min(largest);
     let (mut growers, mut others, mut grown) = (Vec::new(), Vec::new(), Bytes::ZERO);
     let growths = candidates.grown.iter().map(|candidate| (candidate, candidate.own_growth()));
     let units = Units::new(growths.clone(), &candidates.idle);
@@ -158,11 +166,16 @@ pub fn order(rules: &Rules, machine: &MachineMemory, lost: Bytes, candidates: &C
         let standing = match judge_as_over(rules, process, &machine.memory) {
             Verdict::Protected(protection) => Standing::Protected { protection },
             Verdict::Unsure(doubt) => Standing::Unsure { doubt },
-            Verdict::Terminate(_) if growth < least => Standing::Idle,
             Verdict::Terminate(_) => {
-                sums.add(&groups, growth, blame);
-                growers.push(Grower { process, groups, gives_back, growth, blame });
-                continue;
+                let preferred = rules.preferred(process).filter(|_| gives_back.0 >= least_cause);
+                if growth >= least {
+                    sums.add(&groups, growth, blame);
+                }
+                if growth >= least || preferred.is_some() {
+                    growers.push(Grower { process, groups, gives_back, growth, blame, preferred });
+                    continue;
+                }
+                Standing::Idle
             }
             Verdict::Within | Verdict::Inherits(_) | Verdict::Uncharged(_) | Verdict::Warn(_) => {
                 Standing::Exempt
@@ -179,19 +192,18 @@ pub fn order(rules: &Rules, machine: &MachineMemory, lost: Bytes, candidates: &C
         // Others that memmon does not end have caused it.
         let is_bystander = rank.0.saturating_mul(LEAST_SHARE) < kept.most().0;
         let only_works = blame.works && sums.largest(groups, |sum| sum.worked) < most;
-        growth.0 >= total.0 / LEAST_CAUSE
-            && (most_went_to_processes || has_its_share)
-            && !is_bystander
-            && !only_works
+        growth.0 >= least_cause && (most_went_to_processes || has_its_share) && !is_bystander && !only_works
     };
     let mut ending = Vec::new();
     for grower in growers {
         let (rank, culprit) = culprit(&grower, &sums);
-        let Grower { process, gives_back, growth, blame, .. } = grower;
-        if is_cause(&grower, rank) {
-            let standing = Standing::Ends { culprit };
+        let Grower { process, gives_back, growth, blame, preferred, .. } = grower;
+        if preferred.is_some() || is_cause(&grower, rank) {
+            let culprit = if growth >= least { culprit } else { alone(process.id, growth) };
+            let standing = Standing::Ends { culprit, preferred: preferred.map(|(_, rule)| rule) };
             let place = Place { process: process.id, gives_back, growth, standing };
-            ending.push((precedence(process, rank, blame.bytes, gives_back), place));
+            let turn = preferred.map_or(usize::MAX, |(at, _)| at);
+            ending.push(((turn, precedence(process, rank, blame.bytes, gives_back)), place));
         } else {
             let standing = Standing::NotTheCause;
             others.push(Place { process: process.id, gives_back, growth, standing });
@@ -217,6 +229,11 @@ fn precedence(process: &Process, rank: Bytes, blame: Bytes, gives_back: Bytes) -
     (Reverse(rank), Reverse(blame), Reverse(gives_back), age, Reverse(score), process.id)
 }
 
+/// A process that is preferred, and has not grown.
+const fn alone(process: ProcessId, growth: Bytes) -> Culprit {
+    Culprit { group: Group::Process { process }, growth, processes: 1 }
+}
+
 /// What the group of a process that is most to blame has to answer for, and the smallest of its groups that accounts for three
 /// quarters of that.
 fn culprit(grower: &Grower<'_>, sums: &Sums) -> (Bytes, Culprit) {
@@ -234,7 +251,7 @@ mod tests {
     use crate::model::{Elsewhere, Holdings, Parts, Pid, SystemMemory, Uid};
     use crate::policy::fixtures::{hog, rules};
     use crate::policy::machine::Candidate;
-    use crate::policy::{NamePatterns, Whitelist};
+    use crate::policy::{Matcher, NamePatterns, Whitelist};
 
     const MIB: u64 = Bytes::MIB;
 
@@ -284,7 +301,7 @@ mod tests {
     fn ordered(candidates: &[Candidate], lost: u64) -> Vec<String> {
         let order = order(&rules(), &machine(), Bytes(lost * MIB), &grown(candidates));
         let shown = |place: &Place| match &place.standing {
-            Standing::Ends { culprit: Culprit { group, growth, processes } } => {
+            Standing::Ends { culprit: Culprit { group, growth, processes }, preferred: _ } => {
                 let group = match group {
                     Group::Process { .. } => "alone".to_owned(),
                     Group::Unit { unit } => unit.to_string(),
@@ -326,6 +343,20 @@ mod tests {
         candidates.truncate(2);
         candidates.extend(workers(|_| 0, |pid| format!("/system.slice/job-{pid}.service")));
         assert_eq!(ordered(&candidates, 700)[..2], ["20: alone, 1 grew by 90", "11: alone, 1 grew by 60"]);
+    }
+
+    #[test]
+    fn a_crowd_of_ordinary_processes_fills_a_large_machine_too() {
+        let total = Bytes(1024 * Bytes::GIB);
+        let memory = SystemMemory { total, available: Bytes(10 * Bytes::GIB) };
+        let machine = MachineMemory { memory, ..machine() };
+        let crowd: Vec<_> = (2..4000).map(|pid| process(pid, 1000, &session(1000), 250, 250)).collect();
+        let order = order(&rules(), &machine, Bytes(990 * Bytes::GIB), &grown(&crowd));
+        let Some(Standing::Ends { culprit, .. }) = order.first().map(|place| &place.standing) else {
+            panic!("{:?}", order.places.first())
+        };
+        // One of them has the pid of memmon.
+        assert_eq!(culprit.processes, 3997);
     }
 
     #[test]
@@ -437,7 +468,7 @@ mod tests {
         (other.process.names.exe, other.process.names.argv0) = (Fact::Absent, Fact::Absent);
         let candidates = [process(3, 1000, &session(1000), 300, 300), other];
         let order = order(&rules, &machine(), Bytes(400 * MIB), &grown(&candidates));
-        let [Place { process, standing: Standing::Ends { culprit }, .. }, protected] = &order.places[..]
+        let [Place { process, standing: Standing::Ends { culprit, .. }, .. }, protected] = &order.places[..]
         else {
             panic!("{order:?}")
         };
@@ -451,6 +482,45 @@ mod tests {
         let order = order(&rules(), &machine(), Bytes(200 * MIB), &grown(&candidates));
         let number = |needed| order.enough(Bytes(needed * MIB)).len();
         assert_eq!([number(0), number(1), number(40), number(41), number(10_000)], [0, 1, 1, 2, 6]);
+    }
+
+    #[test]
+    fn the_preferred_end_first_and_the_whitelisted_never() {
+        let rule = |name, user, prefer| crate::policy::LimitRule {
+            name: RuleName::new(name).unwrap(),
+            matcher: Matcher {
+                uids: Some([Uid(user)..=Uid(user)].into_iter().collect()),
+                ..Matcher::default()
+            },
+            limit: crate::policy::RuleLimit::Thresholds,
+            action: crate::model::Action::Terminate,
+            lasting: std::time::Duration::ZERO,
+            signal: crate::model::Signal::Term,
+            grace: None,
+            hard_ceiling: None,
+            prefer,
+        };
+        let batch = [rule("batch", 1001, true), rule("later", 1002, true), rule("others", 1003, false)];
+        let rules = Rules { rules: batch.to_vec(), ..rules() };
+        let candidates = [
+            process(2, 1000, &session(1000), 300, 300),
+            // Idle, small, and of the rules in the other order.
+            process(3, 1002, "/b", 90, 0),
+            process(4, 1001, "/a", 100, 0),
+            process(5, 1001, "/a", 9, 9),
+            process(6, 1003, "/c", 150, 0),
+        ];
+        let shown = |rules: &Rules| {
+            let order = order(rules, &machine(), Bytes(310 * MIB), &grown(&candidates));
+            let ending = order.places.iter().filter(|place| place.ends());
+            ending.map(|place| place.process.pid.0).collect::<Vec<_>>()
+        };
+        assert_eq!(shown(&rules), [4, 3, 2]);
+        let order = order(&rules, &machine(), Bytes(310 * MIB), &grown(&candidates));
+        let Standing::Ends { preferred, culprit } = &order.places[0].standing else { panic!("{order:?}") };
+        assert_eq!((preferred.unwrap().as_str(), culprit.growth), ("batch", Bytes::ZERO));
+        let whitelist = Whitelist { users: [Uid(1001)].into(), ..Whitelist::default() };
+        assert_eq!(shown(&Rules { whitelist, ..rules }), [3, 2]);
     }
 
     #[test]

@@ -115,9 +115,9 @@ proptest! {
             let candidate = candidates.iter().find(|candidate| candidate.process.id == *process).unwrap();
             prop_assert!(*growth <= candidate.growth && *growth <= *gives_back);
             prop_assert_eq!(*gives_back, super::gives_back(&candidate.process));
-            if matches!(standing, Standing::Ends { .. }) {
+            if let Standing::Ends { preferred, .. } = standing {
                 prop_assert!(could_be_terminated(&rules, &candidate.process, &machine.memory));
-                prop_assert!(*growth >= Bytes(MIB));
+                prop_assert!(*growth >= Bytes(MIB) || preferred.is_some());
             }
         }
         // Those that end are before all that do not.
