@@ -52,7 +52,7 @@ const TYPED: &[(&str, &str, &str)] = &[
     ("memmon status [--json]", "memmon/tests/daemon/status.rs", "[\"status\", \"--json\""),
     ("memmon history", "memmon/tests/daemon/history.rs", ".arg(\"history\")"),
     (
-        "memmon exempt PID --for 2h --why TEXT",
+        "memmon exempt 4242 --for 2h --why TEXT",
         "memmon/tests/daemon/exemptions.rs",
         "[\"--user\", &uid, \"--for\", \"2h\", \"--why\"",
     ),

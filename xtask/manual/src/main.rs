@@ -89,7 +89,7 @@ mod tests {
         let script = directory.path().join("memmon.bash");
         fs::write(&script, file("memmon.bash")).unwrap();
         for (line, expected) in
-            [("memmon ex", "explain"), ("memmon run --on", "--once"), ("memmon run --source e", "ebpf")]
+            [("memmon expl", "explain"), ("memmon run --on", "--once"), ("memmon run --source e", "ebpf")]
         {
             let words: Vec<_> = line.split(' ').collect();
             let (current, before) = (words[words.len() - 1], words[words.len() - 2]);

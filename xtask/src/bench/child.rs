@@ -41,7 +41,7 @@ pub(crate) struct Running {
 pub(crate) enum Mounts {
     /// The mounts of this process.
     Shared,
-    /// bpffs at its usual place, and an empty /run and /var/log, which disappear with the child.
+    /// bpffs at its usual place, and an empty /run, /var/log and /var/lib, which disappear with the child.
     Private,
 }
 
@@ -160,7 +160,7 @@ fn private_mounts() -> io::Result<()> {
     unshare(CloneFlags::CLONE_NEWNS)?;
     let (none, no_data) = (None::<&str>, None::<&str>);
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, no_data)?;
-    for place in ["/run", "/var/log"] {
+    for place in ["/run", "/var/log", "/var/lib"] {
         mount(Some("tmpfs"), place, Some("tmpfs"), MsFlags::empty(), Some("mode=755,size=64m"))?;
     }
     match mount(Some("bpf"), "/sys/fs/bpf", Some("bpf"), MsFlags::empty(), no_data) {

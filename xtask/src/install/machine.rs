@@ -56,6 +56,8 @@ impl Machine {
         if let Some(log) = log {
             facts.logs = self.logs(Path::new(&log))?;
         }
+        facts.state =
+            plan::STATE.iter().map(PathBuf::from).filter(|path| self.place(path).is_file()).collect();
         Ok(facts)
     }
 

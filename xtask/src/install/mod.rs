@@ -66,7 +66,7 @@ pub(crate) struct Uninstall {
     /// The directory that was installed into
     #[arg(long, value_name = "DIRECTORY")]
     destdir: Option<PathBuf>,
-    /// Remove the configuration and the logs as well
+    /// Remove the configuration, the logs, the history and the exemptions as well
     #[arg(long)]
     purge: bool,
 }

@@ -21,6 +21,8 @@ const V1_RETIRED: &str = "/opt/memory-monitor/logrotate.disabled";
 
 /// What `memmon enable` writes; without it memmon is in dry run.
 pub(crate) const ENABLED: &str = "/etc/memmon/enabled";
+/// What memmon keeps over restarts.
+pub(crate) const STATE: [&str; 2] = ["/var/lib/memmon/exemptions.json", "/var/lib/memmon/history.redb"];
 /// What kept memmon in dry run before there was `memmon enable`.
 pub(crate) const DRY_RUN: &str = "/etc/systemd/system/memmon.service.d/dry-run.conf";
 
@@ -33,6 +35,8 @@ pub(crate) struct Facts {
     pub(crate) directories: BTreeSet<PathBuf>,
     /// The existing logs, including rotated ones.
     pub(crate) logs: Vec<PathBuf>,
+    /// What memmon keeps over restarts, as far as it exists.
+    pub(crate) state: Vec<PathBuf>,
     /// The files of earlier installations.
     pub(crate) manifest: Manifest,
     /// Whether nothing of v1 is in force, or the user has agreed to disable it.
@@ -172,7 +176,7 @@ fn directories(path: &Path, facts: &Facts, manifest: &mut Manifest, steps: &mut 
     }
 }
 
-/// Removes the files of installations; with `purge`, the configuration and the logs as well.
+/// Removes the files of installations; with `purge`, the configuration, the logs, and what memmon keeps as well.
 pub(crate) fn uninstall(shipped_config: &[u8], facts: &Facts, purge: bool) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut kept = Manifest::default();
@@ -193,9 +197,14 @@ pub(crate) fn uninstall(shipped_config: &[u8], facts: &Facts, purge: bool) -> Ve
     steps.extend(remove_drop_in(facts));
     steps.extend(facts.content(ENABLED).map(|_| Step::Remove(ENABLED.into())));
     if purge {
-        steps.extend(facts.logs.iter().cloned().map(Step::Remove));
+        steps.extend(facts.logs.iter().chain(&facts.state).cloned().map(Step::Remove));
+        let folder = facts.state.first().and_then(|file| file.parent());
+        steps.extend(folder.map(|folder| Step::RemoveDirectory(folder.to_owned())));
     } else if !facts.logs.is_empty() {
         steps.push(Step::Note("the log is kept: --purge removes it".to_owned()));
+    }
+    if !purge && !facts.state.is_empty() {
+        steps.push(Step::Note("the history and the exemptions are kept: --purge removes them".to_owned()));
     }
     if kept.is_empty() {
         steps.push(Step::Remove(MANIFEST.into()));

@@ -144,11 +144,14 @@ fn an_edited_configuration_is_never_overwritten_and_removed_only_when_asked() {
     tree.write("/var/log/other.log", "a line");
     tree.write("/var/log/other.log.1.gz", "more");
     tree.write("/var/log/other.logs", "not memmon's");
+    tree.write("/var/lib/memmon/history.redb", "a database");
     let steps = tree.uninstall(false);
     assert!(steps.iter().any(|step| step.contains("--purge removes it")), "{steps:?}");
     assert_eq!(tree.read("/etc/memmon/config.toml").unwrap(), edited);
     assert_eq!(tree.read("/etc/memmon/config.toml.new"), None);
     assert!(tree.read("/var/log/other.log").is_some());
+    assert!(tree.read("/var/lib/memmon/history.redb").is_some());
+    assert!(steps.iter().any(|step| step.contains("the history and the exemptions are kept")), "{steps:?}");
 
     tree.uninstall(true);
     assert!(tree.read("/var/log/other.logs").is_some());
