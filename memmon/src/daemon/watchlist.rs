@@ -91,12 +91,13 @@ pub(super) fn sums(engine: &mut Engine<'_>, now: Now) -> (Vec<SumInForce>, usize
 /// The programs whose next termination is delayed, because they were terminated too often.
 pub(super) fn delayed(engine: &Engine<'_>, now: Now) -> Vec<Waiting> {
     let waiting = engine.delayed(now).into_iter();
-    let waiting = waiting.map(|enforce::Waiting { origin, times, wait, left, since }| Waiting {
+    let waiting = waiting.map(|enforce::Waiting { origin, rule, times, wait, left, since }| Waiting {
         program: Text::from(&origin.program),
         script: origin.script.as_ref().map(Text::from),
         cgroup: origin.cgroup.as_ref().map(Text::from),
         unit: origin.cgroup.as_ref().and_then(Unit::of).map(|unit| Text::from(&unit.name)),
         uid: origin.uid,
+        rule: rule.map(|rule| Text::from(rule.as_str())),
         times,
         wait_seconds: wait.as_secs_f64(),
         left_seconds: left.as_secs_f64(),

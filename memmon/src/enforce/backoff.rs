@@ -21,14 +21,15 @@ use std::{
 
 pub use self::offence::BackoffPolicy;
 use self::offence::Offence;
-use crate::model::{Breach, Bytes, Origin, Process, ProcessId, SystemMemory};
+use crate::model::{Breach, Bytes, Origin, Process, ProcessId, RuleName, SystemMemory};
 
-/// How often each origin was terminated: what stays the same when a process is started again.
+/// How often each origin was terminated for each rule: what stays the same when a process is started again. What was terminated for
+/// one rule does not wait under another one, or under `[thresholds]`.
 ///
 /// Times are since boot (CLOCK_BOOTTIME, clock_gettime(2)), as the start times of processes are.
 #[derive(Debug, Default)]
 pub struct RepeatOffenders {
-    offences: BTreeMap<Origin, Offence>,
+    offences: BTreeMap<(Option<RuleName>, Origin), Offence>,
     /// Processes that waited, or would have, and what each had resident when it was looked at last.
     delayed: VecDeque<(ProcessId, Bytes)>,
 }
@@ -49,6 +50,8 @@ pub struct HeldBack {
 pub struct Waiting<'a> {
     /// Their origin.
     pub origin: &'a Origin,
+    /// The rule whose limit they exceeded; none: that of `[thresholds]`.
+    pub rule: Option<RuleName>,
     /// How often one of them was terminated since they began.
     pub times: u32,
     /// From the last termination to the next.
@@ -78,7 +81,7 @@ impl RepeatOffenders {
         if let Some((_, rss)) = self.delayed.iter_mut().find(|(id, _)| *id == process.id) {
             *rss = breach.rss;
         }
-        let offence = self.offences.get_mut(&Origin::of(process))?;
+        let offence = self.offences.get_mut(&(breach.by, Origin::of(process)))?;
         if offence.is_over(now, policy) {
             return None;
         }
@@ -107,18 +110,24 @@ impl RepeatOffenders {
     /// What waits now.
     pub fn waiting(&self, now: Duration, policy: &BackoffPolicy) -> impl Iterator<Item = Waiting<'_>> {
         let waiting = self.offences.iter().filter(move |(_, offence)| offence.is_waiting(now, policy));
-        waiting.filter_map(move |(origin, offence)| {
+        waiting.filter_map(move |((rule, origin), offence)| {
             let Offence { times, due, wait, .. } = *offence;
             let wait = wait?;
             let left = wait.until().saturating_sub(now);
-            Some(Waiting { origin, times, wait: wait.length, left, since: due })
+            Some(Waiting { origin, rule: *rule, times, wait: wait.length, left, since: due })
         })
     }
 
-    /// Notes that `process`, which a supervisor restarts, was sent SIGTERM.
-    pub fn terminated(&mut self, process: &Process, now: Duration, policy: &BackoffPolicy) {
+    /// Notes that `process`, which a supervisor restarts, was sent SIGTERM for `rule`; none: for `[thresholds]`.
+    pub fn terminated(
+        &mut self,
+        process: &Process,
+        rule: Option<RuleName>,
+        now: Duration,
+        policy: &BackoffPolicy,
+    ) {
         self.offences.retain(|_, offence| !offence.is_over(now, policy));
-        let offence = self.offences.entry(Origin::of(process)).or_insert_with(|| Offence::new(now));
+        let offence = self.offences.entry((rule, Origin::of(process))).or_insert_with(|| Offence::new(now));
         if offence.times > 0 && !offence.has_come_back(process) {
             // One of several that ran at once: that they all are too large is no loop.
             return;

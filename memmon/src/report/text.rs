@@ -307,6 +307,9 @@ fn terminated(who: &str, record: &Record) -> String {
         Limit::Machine => write!(text, ": {who}, Peak={peak}, Machine short of memory"),
         Limit::Percent | Limit::Gb => write!(text, ": {who}, Peak={peak}, Limit={}", breach.limit),
     };
+    if let Some(rule) = breach.by {
+        _ = write!(text, ", Rule={rule}");
+    }
     let (Some(overshoot), Some(signal)) = (overshoot, signal) else {
         return text + ", no signal was sent";
     };

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::text::Text;
-use crate::model::{Bytes, Origin, Process, ProcessId, StartTime, Uid};
+use crate::model::{Bytes, Origin, Process, ProcessId, RuleName, StartTime, Uid};
 
 /// How fast one grows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -48,6 +48,9 @@ pub struct Waiting {
     pub unit: Option<Text>,
     /// Whose, by the real uid.
     pub uid: Uid,
+    /// The `[[rule]]` for which it was terminated; none: `[thresholds]`.
+    #[serde(default, rename = "rule_name", skip_serializing_if = "Option::is_none")]
+    pub rule: Option<Text>,
     /// How often it was terminated.
     pub times: u32,
     /// From the last termination to the next.
@@ -59,14 +62,15 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// Whether `process` is one of those.
-    pub fn has(&self, process: &Process) -> bool {
+    /// Whether `process`, which exceeds the limit of `rule`, is one of those.
+    pub fn has(&self, process: &Process, rule: Option<RuleName>) -> bool {
         let Origin { program, script, cgroup, uid } = Origin::of(process);
         let came_back = (process.id.start.since_boot() + StartTime::TICK).as_secs_f64();
         self.program == Text::from(&program)
             && self.script == script.as_ref().map(Text::from)
             && self.cgroup == cgroup.as_ref().map(Text::from)
             && self.uid == uid
+            && self.rule.as_ref().map(Text::as_str) == rule.as_ref().map(RuleName::as_str)
             && came_back > self.since_boot_seconds
     }
 }

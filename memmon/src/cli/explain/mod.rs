@@ -115,7 +115,7 @@ fn has(sum: &Sum, process: ProcessId) -> bool {
 fn held_back<'a>(explanation: &Explanation<'_>, held: &'a [Waiting]) -> Option<&'a Waiting> {
     let Explanation { process, memory, verdict, .. } = explanation;
     let Verdict::Terminate(breach) = verdict else { return None };
-    held.iter().find(|waiting| waiting.has(process) && !enforce::is_urgent(breach, memory))
+    held.iter().find(|waiting| waiting.has(process, breach.by) && !enforce::is_urgent(breach, memory))
 }
 
 /// Where the reasons begin, behind the rule and its outcome.

@@ -239,6 +239,7 @@ fn who_is_held_back_is_told_so_unless_it_is_not() {
         cgroup: Some("/user.slice/user-1000.slice/app.scope".into()),
         unit: Some("app.scope".into()),
         uid: hog().real_uid,
+        rule: None,
         times: 5,
         wait_seconds: 60.0,
         left_seconds: 43.0,

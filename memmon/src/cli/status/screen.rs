@@ -213,11 +213,12 @@ fn sum(sum: &SumInForce, users: &dyn Users) -> String {
 }
 
 fn waiting(waiting: &Waiting, users: &dyn Users) -> String {
-    let Waiting { program, script, unit, uid, times, left_seconds, .. } = waiting;
+    let Waiting { program, script, unit, uid, rule, times, left_seconds, .. } = waiting;
+    let rule = rule.as_ref().map(|rule| format!(", Rule={rule}")).unwrap_or_default();
     let script = script.as_ref().map(|script| format!(" {script}")).unwrap_or_default();
     let unit = unit.as_ref().map(|unit| format!(" of {unit}")).unwrap_or_default();
     let (user, left) = (user(*uid, users), Span::from_seconds(*left_seconds));
-    format!("{program}{script}{unit}, User={user}: terminated {times} times, for another {left}")
+    format!("{program}{script}{unit}, User={user}{rule}: terminated {times} times, for another {left}")
 }
 
 fn over_limit(over: &OverLimit, users: &dyn Users) -> String {
@@ -407,6 +408,7 @@ mod tests {
             cgroup: Some("/system.slice/leaky.service".into()),
             unit: Some("leaky.service".into()),
             uid: Uid(1000),
+            rule: None,
             times: 5,
             wait_seconds: 60.0,
             left_seconds: 43.0,

@@ -4,7 +4,7 @@ use crate::daemon::clock::Now;
 use crate::daemon::engine::Engine;
 use crate::daemon::engine::state::report_once::Condition;
 use crate::enforce;
-use crate::model::{Breach, Process, Unit, is_restarted};
+use crate::model::{Breach, Process, RuleName, Unit, is_restarted};
 use crate::report::Event;
 
 impl Engine<'_> {
@@ -33,10 +33,10 @@ impl Engine<'_> {
         true
     }
 
-    /// Notes that `process` was sent SIGTERM.
-    pub(super) fn note_offence(&mut self, process: &Process, now: Now) {
+    /// Notes that `process` was sent SIGTERM for `rule`.
+    pub(super) fn note_offence(&mut self, process: &Process, rule: Option<RuleName>, now: Now) {
         if self.is_restarted(process) {
-            self.backoff.offenders.terminated(process, now.since_boot(), &self.settings.backoff());
+            self.backoff.offenders.terminated(process, rule, now.since_boot(), &self.settings.backoff());
         }
     }
 

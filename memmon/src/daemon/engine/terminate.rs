@@ -88,9 +88,9 @@ impl Engine<'_> {
     /// Reports an outcome, and releases a process that is no victim any more.
     fn report(&mut self, process: &Process, outcome: Outcome, now: Now) {
         let id = process.id;
-        if matches!(outcome, Outcome::Terminating { .. }) {
+        if let Outcome::Terminating { breach, .. } = &outcome {
             self.open_case(process);
-            self.note_offence(process, now);
+            self.note_offence(process, breach.by, now);
         }
         let is_transient = outcome.is_transient();
         let has_ended = matches!(outcome, Outcome::Gone(_));

@@ -35,7 +35,7 @@ fn looped(offenders: &mut RepeatOffenders, seconds: std::ops::Range<u64>) -> Vec
     let mut terminations = Vec::new();
     for now in seconds {
         if hold(offenders, &leaky(start), now).is_none() {
-            offenders.terminated(&leaky(start), at(now), &POLICY);
+            offenders.terminated(&leaky(start), None, at(now), &POLICY);
             terminations.push(now);
             start = now;
         }
@@ -55,6 +55,27 @@ fn one_that_comes_back_waits_ever_longer_and_never_for_ever() {
 }
 
 #[test]
+fn terminations_for_one_rule_delay_none_for_another() {
+    let mut offenders = RepeatOffenders::default();
+    let [web, users] = ["web", "users"].map(|name| RuleName::new(name).unwrap());
+    // Three ends for each of two rules, and two for [thresholds], in turns.
+    for (place, rule) in [Some(web), Some(users), None, Some(web), Some(users), None, Some(web), Some(users)]
+        .into_iter()
+        .enumerate()
+    {
+        let start = 1000 + place as u64;
+        offenders.terminated(&leaky(start), rule, at(start), &POLICY);
+    }
+    let mut held = |by| {
+        let breach = Breach { by, ..BREACH };
+        offenders.delay(&leaky(1008), &breach, || false, at(1008), &POLICY).map(|held| held.times)
+    };
+    assert_eq!([held(Some(web)), held(Some(users)), held(None)], [Some(3), Some(3), None]);
+    let rules: Vec<_> = offenders.waiting(at(1008), &POLICY).map(|waiting| waiting.rule).collect();
+    assert_eq!(rules, [Some(users), Some(web)]);
+}
+
+#[test]
 fn one_that_is_too_urgent_to_wait_doubles_the_wait() {
     let mut offenders = RepeatOffenders::default();
     looped(&mut offenders, 1000..1003);
@@ -65,7 +86,7 @@ fn one_that_is_too_urgent_to_wait_doubles_the_wait() {
         let process = leaky(now - 1);
         assert_eq!(offenders.delay(&process, &urgent, || true, at(now), &POLICY), None);
         assert_eq!(offenders.had_when_due(process.id), Some(Bytes(200)), "its grace is not cut short");
-        offenders.terminated(&process, at(now), &POLICY);
+        offenders.terminated(&process, None, at(now), &POLICY);
         waits.extend(offenders.waiting(at(now), &POLICY).map(|one| one.wait.as_secs()));
     }
     assert_eq!(waits[..5], [120, 240, 480, 960, 960]);
@@ -81,7 +102,7 @@ fn several_that_are_too_urgent_at_once_are_one_offence() {
     for pid in 1..10 {
         let mut process = leaky(1005);
         process.id.pid = crate::model::Pid(pid);
-        offenders.terminated(&process, at(1010), &POLICY);
+        offenders.terminated(&process, None, at(1010), &POLICY);
     }
     let waits: Vec<_> = offenders.waiting(at(1010), &POLICY).map(|one| one.wait.as_secs()).collect();
     assert_eq!(waits, [120]);
@@ -95,7 +116,7 @@ fn one_that_is_too_urgent_does_not_make_the_others_wait_without_end() {
     assert_eq!(waits, Some(HeldBack { times: 3, wait: at(60), first: true }));
     let mut ended = None;
     for now in (1011..4000).step_by(30) {
-        offenders.terminated(&leaky(now - 1), at(now), &POLICY);
+        offenders.terminated(&leaky(now - 1), None, at(now), &POLICY);
         if ended.is_none() && hold(&mut offenders, &leaky(1005), now).is_none() {
             ended = Some(now);
         }
@@ -131,7 +152,7 @@ fn slow_comebacks_are_no_loop() {
     let mut offenders = RepeatOffenders::default();
     for now in [1000, 1301, 1602, 1903, 2204, 2505] {
         assert_eq!(hold(&mut offenders, &leaky(now - 1), now), None, "{now}");
-        offenders.terminated(&leaky(now - 1), at(now), &POLICY);
+        offenders.terminated(&leaky(now - 1), None, at(now), &POLICY);
     }
 }
 
@@ -140,7 +161,7 @@ fn many_at_once_are_no_loop() {
     let mut offenders = RepeatOffenders::default();
     for start in 0..20 {
         assert_eq!(hold(&mut offenders, &leaky(start), 1000), None);
-        offenders.terminated(&leaky(start), at(1000), &POLICY);
+        offenders.terminated(&leaky(start), None, at(1000), &POLICY);
     }
     assert_eq!(hold(&mut offenders, &leaky(1000), 1001), None, "its first comeback");
 }
@@ -150,7 +171,7 @@ fn a_supervisor_may_be_faster_than_a_tick() {
     let mut offenders = RepeatOffenders::default();
     for now in 1000..1003 {
         // Terminated 9 ms after the tick in which the next one starts.
-        offenders.terminated(&leaky(now), at(now) + Duration::from_millis(9), &POLICY);
+        offenders.terminated(&leaky(now), None, at(now) + Duration::from_millis(9), &POLICY);
     }
     assert!(hold(&mut offenders, &leaky(1002), 1003).is_some());
 }
@@ -196,7 +217,7 @@ fn a_limit_of_zero_lets_nobody_wait() {
     let never = BackoffPolicy { limit: 0, ..POLICY };
     for now in 1000..1100 {
         assert_eq!(offenders.delay(&leaky(now - 1), &BREACH, || false, at(now), &never), None);
-        offenders.terminated(&leaky(now - 1), at(now), &never);
+        offenders.terminated(&leaky(now - 1), None, at(now), &never);
     }
     // Switched off while somebody waits.
     let mut offenders = RepeatOffenders::default();
@@ -212,7 +233,7 @@ proptest! {
             let mut process = leaky(now);
             process.names.script = Some(script.as_str().into());
             prop_assert_eq!(hold(&mut offenders, &process, now), None);
-            offenders.terminated(&process, at(now), &POLICY);
+            offenders.terminated(&process, None, at(now), &POLICY);
         }
     }
 
@@ -227,14 +248,14 @@ proptest! {
             now += pause;
             let process = leaky(now - age);
             if hold(&mut offenders, &process, now).is_none() && terminate {
-                offenders.terminated(&process, at(now), &POLICY);
+                offenders.terminated(&process, None, at(now), &POLICY);
             }
         }
         let longest = POLICY.backoff.as_secs() << MOST_DOUBLINGS;
         let waits = hold(&mut offenders, &leaky(now), now).is_some();
         // Those who cannot wait end meanwhile.
         for after in sacrifices.into_iter().filter(|after| waits && *after < longest) {
-            offenders.terminated(&leaky(now + after), at(now + after), &POLICY);
+            offenders.terminated(&leaky(now + after), None, at(now + after), &POLICY);
         }
         prop_assert_eq!(hold(&mut offenders, &leaky(now), now + longest), None);
         prop_assert!(offenders.offences.values().all(|offence| offence.recent.len() <= 60));

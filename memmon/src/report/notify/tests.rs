@@ -79,6 +79,28 @@ fn reporter() -> (Reporter, Machine, tempfile::TempDir) {
 }
 
 #[test]
+fn a_message_names_the_rule_and_the_sum() {
+    let sum = samples::sum();
+    let Event::Terminated { subject, mut record, given_back, .. } = terminated() else { unreachable!() };
+    record.breach.by = Some(sum.rule);
+    let event = Event::Terminated { subject, record, given_back, sum: Some(sum) };
+    let (reporter, machine, _folder) = reporter();
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let mut notifiers = Notifiers::default();
+    let channel = Box::new(Kept(Arc::clone(&kept), 0));
+    notifiers.channel(channel, Duration::from_secs(3600), &machine, &reporter.teller()).unwrap();
+    notifiers.offer(Timestamp::UNIX_EPOCH, &event, |_| panic!("there is room"));
+    assert_eq!(notifiers.finish(LIMIT), []);
+    let kept = kept.lock().unwrap();
+    let [(_, body, 1)] = &kept[..] else { panic!("{kept:?}") };
+    assert!(
+        body.contains(", Rule=students") && body.contains(", Sum=user john, 20 processes with 3.00GB"),
+        "{body}"
+    );
+    assert!(reporter.finish(LIMIT));
+}
+
+#[test]
 fn a_subject_ends_with_a_word() {
     let subject = |text: &str| brief(&format!("2025-10-03 10:15:31 - INFO - {text}\n    more"));
     assert_eq!(subject("Terminated: PID=1 - 2"), "Terminated: PID=1 - 2");
