@@ -10,6 +10,7 @@ mod limit_rule;
 pub mod machine;
 mod matcher;
 mod patterns;
+mod rule_index;
 mod rules;
 mod sum_rule;
 mod sums;

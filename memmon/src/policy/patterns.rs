@@ -62,6 +62,11 @@ impl NamePatterns {
         .find_map(|(field, name)| Some((self.find(name?)?, field, Name::new(name?))))
     }
 
+    /// The names that it is about, if none of them is a glob.
+    pub(super) fn only_literals(&self) -> Option<impl Iterator<Item = &[u8]>> {
+        self.globs.is_empty().then(|| self.literals.keys().map(Vec::as_slice))
+    }
+
     /// Every entry as it was typed, in the same order.
     pub fn entries(&self) -> &[String] {
         &self.entries

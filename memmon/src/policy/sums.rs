@@ -10,7 +10,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
 };
 
-use super::{Matched, RuleLimit, Rules, Strike, SumRule, walk};
+use super::{Matched, RuleLimit, Rules, Strike, SumRule, rule_index::RuleIndex, walk};
 use crate::model::{
     Action, Bytes, Fact, GroupKey, Limit, Per, Pid, Process, ProcessId, RuleName, SumFigures, SystemMemory,
     Verdict,
@@ -35,6 +35,16 @@ pub fn groups<'a>(
     memory: &SystemMemory,
     processes: impl IntoIterator<Item = &'a Process>,
 ) -> Vec<Group<'a>> {
+    groups_by(rules, memory, processes, true)
+}
+
+/// The same; without `indexed` every rule is asked about every process, which finds the same.
+pub(super) fn groups_by<'a>(
+    rules: &'a Rules,
+    memory: &SystemMemory,
+    processes: impl IntoIterator<Item = &'a Process>,
+    indexed: bool,
+) -> Vec<Group<'a>> {
     let mut processes: Vec<_> = processes.into_iter().collect();
     processes.sort_by_key(|process| process.id);
     processes.dedup_by_key(|process| process.id);
@@ -45,9 +55,14 @@ pub fn groups<'a>(
         if of_kind.is_empty() {
             continue;
         }
+        // A process is in the tree of an ancestor, which the rule matches.
+        let index = (indexed && per != Per::Tree)
+            .then(|| RuleIndex::new(of_kind.iter().map(|(_, sum)| &sum.rule.matcher)));
         for process in &processes {
             let mut certain = true;
-            for (at, sum) in &of_kind {
+            let places = index.as_ref().map(|index| index.may_match(process));
+            let places = places.unwrap_or_else(|| (0..of_kind.len()).collect());
+            for (at, sum) in places.into_iter().filter_map(|place| of_kind.get(place)) {
                 let Some((key, is_certain)) = counts(sum, process, &family) else { continue };
                 // A process whose owner withholds whether it is free of a limit is not.
                 let is_free = sum.rule.limit == RuleLimit::None;

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use proptest::{collection::vec, prelude::*, sample::select};
 
 use super::{
-    Matcher, NamePatterns, RuleLimit, Rules, Strike, Sum, SumRule, SumVerdict,
+    Group, Matcher, NamePatterns, RuleLimit, Rules, Strike, Sum, SumRule, SumVerdict,
     fixtures::{self, MEMORY, any_limit_rule, any_process, any_rules, memory},
     groups,
+    sums::groups_by,
 };
 use crate::model::{
     Action, Bytes, Fact, GroupKey, Holdings, Name, Parts, Per, Pid, Process, ProcessId, RuleName,
@@ -273,12 +274,98 @@ fn rate(process: ProcessId) -> f64 {
     f64::from(process.pid.0 % 3)
 }
 
+/// What makes a group, to compare.
+type Outline = (RuleName, GroupKey, Vec<(ProcessId, bool)>);
+
+fn outline(groups: &[Group<'_>]) -> Vec<Outline> {
+    let members =
+        |group: &Group<'_>| group.members.iter().map(|(process, sure)| (process.id, *sure)).collect();
+    groups.iter().map(|group| (group.rule.rule.name, group.key.clone(), members(group))).collect()
+}
+
+#[test]
+fn five_hundred_rules_find_their_processes_among_five_thousand() {
+    let named = |index: u32, matcher: Matcher| {
+        let mut sum = rule(Per::User, 1, Strike::Largest);
+        sum.rule.name = RuleName::new(&format!("rule-{index}")).unwrap();
+        sum.rule.matcher = matcher;
+        sum
+    };
+    // The first 400 name a program, the others a user.
+    let sums = (0..500).map(|index| {
+        let names = || NamePatterns::new([format!("program-{index}").as_str()]).unwrap();
+        let matcher = match index {
+            0..400 => Matcher { names: Some(names()), ..Matcher::default() },
+            _ => {
+                Matcher { uids: Some([Uid(index)..=Uid(index)].into_iter().collect()), ..Matcher::default() }
+            }
+        };
+        named(index, matcher)
+    });
+    let rules = with(sums.collect());
+    let processes: Vec<_> = (0..5000)
+        .map(|index| {
+            let mut process = process(index + 2, 400 + index % 200, 1);
+            process.names.comm = Name::from(format!("program-{}", index % 450).as_str());
+            (process.names.exe, process.names.argv0) = (Fact::Absent, Fact::Absent);
+            process
+        })
+        .collect();
+    let mut found: std::collections::BTreeMap<String, BTreeSet<u32>> = std::collections::BTreeMap::new();
+    for group in groups(&rules, &MEMORY, &processes) {
+        let members = group.members.iter().map(|(process, _)| process.id.pid.0 - 2);
+        found.entry(group.rule.rule.name.to_string()).or_default().extend(members);
+    }
+    for rule in 0..500 {
+        let of_rule = (0..5000).filter(|index| match rule {
+            0..400 => index % 450 == rule,
+            // Those that no rule above has.
+            _ => index % 450 >= 400 && 400 + index % 200 == rule,
+        });
+        let expected: BTreeSet<u32> = of_rule.collect();
+        assert_eq!(found.remove(&format!("rule-{rule}")).unwrap_or_default(), expected, "{rule}");
+    }
+}
+
 proptest! {
+    #[test]
+    fn the_index_of_rules_changes_nothing((rules, processes, memory) in any_case()) {
+        let (naive, indexed) = (
+            groups_by(&rules, &memory, &processes, false),
+            groups_by(&rules, &memory, &processes, true),
+        );
+        prop_assert_eq!(outline(&naive), outline(&indexed));
+    }
+
+    #[test]
+    fn what_protected_processes_hold_alone_ends_nobody((rules, processes, memory) in any_case()) {
+        for mut sum in taken(&rules, &memory, &processes) {
+            let (_, limit) = sum.limit;
+            let protected = sum.protected();
+            if sum.verdict() == SumVerdict::Kept {
+                prop_assert!(protected > limit);
+                prop_assert_eq!(sum.strikes(&BTreeSet::new(), rate), vec![]);
+            }
+            if sum.verdict() == SumVerdict::Over {
+                prop_assert!(protected <= limit, "ending others would not help");
+            }
+            // If all of its processes are protected, none is ended, whatever it holds.
+            sum.members.retain(|member| matches!(member.guard, Verdict::Protected(_)));
+            prop_assert!(!matches!(sum.verdict(), SumVerdict::Over), "{:?}", sum.verdict());
+            prop_assert_eq!(sum.strikes(&BTreeSet::new(), rate), vec![]);
+        }
+    }
+
     #[test]
     fn the_order_of_processes_does_not_matter((rules, processes, memory) in any_case()) {
         let mut reversed = processes.clone();
         reversed.reverse();
-        prop_assert_eq!(taken(&rules, &memory, &processes), taken(&rules, &memory, &reversed));
+        let (one, other) = (taken(&rules, &memory, &processes), taken(&rules, &memory, &reversed));
+        let strikes = |sums: &[Sum]| -> Vec<_> {
+            sums.iter().map(|sum| sum.strikes(&BTreeSet::new(), rate)).collect()
+        };
+        prop_assert_eq!(strikes(&one), strikes(&other));
+        prop_assert_eq!(one, other);
     }
 
     #[test]

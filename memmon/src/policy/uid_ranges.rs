@@ -21,6 +21,19 @@ impl UidRanges {
         self.0.iter().find(|range| range.contains(&uid)).map(|range| Typed(range).to_string())
     }
 
+    /// The uids, if there are no more than `most`.
+    pub(super) fn few(&self, most: u32) -> Option<Vec<Uid>> {
+        let mut uids = Vec::new();
+        for range in &self.0 {
+            let (first, last) = (range.start().0, range.end().0);
+            if last.saturating_sub(first) >= most {
+                return None;
+            }
+            uids.extend((first..=last).map(Uid));
+        }
+        (uids.len() <= most as usize).then_some(uids)
+    }
+
     /// Each range, as and where it was typed.
     pub fn ranges(&self) -> impl Iterator<Item = &RangeInclusive<Uid>> {
         self.0.iter()
