@@ -78,7 +78,7 @@ const IN_SMALL: [&str; 20] = [
 ];
 const IN_WIDE: [&str; 1] = ["accuracy"];
 const IN_SHORT: [&str; 3] = ["machine", "culprit", "rules"];
-const IN_FLEET: [&str; 1] = ["ansible"];
+const IN_FLEET: [&str; 2] = ["slurm", "ansible"];
 /// The scenarios with `--quick`: those that show most in the time that is acceptable for every change.
 const QUICK: [&str; 9] =
     ["start", "kill", "spare", "reload", "crash", "bad-config", "oom-race", "stop", "package"];

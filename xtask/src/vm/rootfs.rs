@@ -24,13 +24,14 @@ impl Image {
     const fn contents(self) -> (&'static [&'static str], &'static str, &'static str) {
         match self {
             Self::Plain => (&[PACKAGES], "", "600M"),
-            Self::Fleet => (&[PACKAGES, ANSIBLE], "fleet-", "1400M"),
+            Self::Fleet => (&[PACKAGES, ANSIBLE, SLURM], "ansible-slurm-", "1400M"),
         }
     }
 }
 
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,udev,kmod,procps,bpftool";
 const ANSIBLE: &str = "ansible-core,python3-apt,apt";
+const SLURM: &str = "slurmctld,slurmd,slurmdbd,munge,mariadb-server,iproute2";
 const MIRROR: &str = "http://deb.debian.org/debian";
 const NOT_NEEDED: [&str; 4] = ["doc", "info", "locale", "man"];
 /// Debian releases that guests can run.
