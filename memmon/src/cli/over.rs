@@ -169,6 +169,7 @@ fn write_otherwise(otherwise: &Otherwise<'_>, out: &mut dyn Write) -> io::Result
 fn fate(verdict: &Verdict) -> String {
     let fixed = match verdict {
         Verdict::Terminate(_) => "would be terminated",
+        Verdict::Stop(_) => "would be stopped",
         Verdict::Warn(_) => "over the limit of a rule that only warns",
         Verdict::Protected(_) => "protected",
         Verdict::Unsure(_) => "left alone, as it is not certain",

@@ -1,6 +1,7 @@
 //! What follows if a process is over the limit of a rule: what is read, and what is refused.
 
-use super::tests::error;
+use super::tests::{error, parsed};
+use crate::model::Action;
 
 #[test]
 fn a_signal_that_makes_no_sense_as_the_first_one_is_refused_with_the_reason() {
@@ -13,7 +14,7 @@ fn a_signal_that_makes_no_sense_as_the_first_one_is_refused_with_the_reason() {
       |          ^^^^^^^^^ SIGKILL is the last signal and never the first; with grace = 0 it follows at once; expected one of: "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGXCPU"
     "#);
     for (signal, why) in [
-        ("SIGSTOP", "a stopped process keeps its memory"),
+        ("SIGSTOP", "action = \"stop\" stops it"),
         ("SIGCONT", "without a handler it does nothing"),
         ("SIGSEGV", "write all its memory to the disk"),
         ("TERM", "expected one of: \"SIGTERM\""),
@@ -23,4 +24,36 @@ fn a_signal_that_makes_no_sense_as_the_first_one_is_refused_with_the_reason() {
         let error = refused(signal);
         assert!(error.contains(why), "{signal}: {error}");
     }
+}
+
+#[test]
+fn a_rule_that_stops_knows_its_ceiling_and_is_for_single_processes() {
+    let rules = |text: &str| parsed(text).settings.rules.rules;
+    let text = "[[rule]]\nname = 'a'\nnames = ['x']\naction = 'stop'\n[[rule]]\nname = 'b'\nnames = ['y']\n\
+                action = 'stop'\nhard_ceiling = 0\n[[rule]]\nname = 'c'\nnames = ['z']\ngrace = 1";
+    let found = |rules: &[crate::policy::LimitRule]| {
+        rules.iter().map(|rule| (rule.action, rule.hard_ceiling)).collect::<Vec<_>>()
+    };
+    let (stop, end) = (Action::Stop, Action::Terminate);
+    assert_eq!(found(&rules(text)), [(stop, Some(2.0)), (stop, Some(0.0)), (end, None)]);
+    let off = format!("termination.hard_ceiling = 0\n{text}");
+    assert_eq!(found(&rules(&off)), [(stop, Some(0.0)), (stop, Some(0.0)), (end, None)]);
+    insta::assert_snapshot!(error("[[rule]]\nname = 'a'\nnames = ['x']\nper = 'user'\ngb = 1\naction = 'stop'"), @r#"
+    error: `stop` is for single processes
+     --> config.toml:6:10
+      |
+    6 | action = 'stop'
+      |          ^^^^^^ stopped processes keep their memory, so that a sum would not fall until all of them are stopped: remove `per`, or use action = "terminate" or "warn"
+    "#);
+}
+
+#[test]
+fn to_throttle_is_the_kernels_work_and_the_error_names_the_way() {
+    insta::assert_snapshot!(error("[[rule]]\nname = 'a'\nunits = ['x.service']\nper = 'unit'\ngb = 1\naction = 'throttle'"), @r#"
+    error: `action` cannot be 'throttle'
+     --> config.toml:6:10
+      |
+    6 | action = 'throttle'
+      |          ^^^^^^^^^^ memmon does not write to cgroups: to slow a unit down that has too much memory, give it a MemoryHigh=, as with `systemctl set-property NAME.service MemoryHigh=4G`, which the kernel enforces by itself; a rule above that can use "terminate", "warn" or "stop"
+    "#);
 }

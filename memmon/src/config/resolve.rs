@@ -18,7 +18,7 @@ use super::{
     warning::{Concern, Warning},
 };
 use crate::{
-    model::{Bytes, GearChoice, Measure, Pid, SourceChoice, Uid},
+    model::{Action, Bytes, GearChoice, Measure, Pid, SourceChoice, Uid},
     policy::{Limits, Rules, Scope, UidRanges},
 };
 
@@ -128,7 +128,7 @@ pub(super) fn settings(
     let measure = reader.choice("measure", measure, &MEASURES, Measure::as_str);
     let names_at = whitelist.names.as_ref().map(Spanned::span);
     let whitelist = reader.whitelist(whitelist);
-    let (own_rules, sums) = reader.rules(rules);
+    let (mut own_rules, sums) = reader.rules(rules);
     let scope = reader.scope(scope);
     let machine = reader.machine(machine);
     if let Some(span) = names_at {
@@ -177,6 +177,10 @@ pub(super) fn settings(
         ),
     };
 
+    // Whether a process is stopped or terminated depends on it, and policy does not know [termination].
+    for rule in own_rules.iter_mut().filter(|rule| rule.action == Action::Stop) {
+        rule.hard_ceiling = rule.hard_ceiling.or(termination.hard_ceiling).or(Some(0.0));
+    }
     let status = reader.status(status);
     let history = reader.history(history);
     let metrics = reader.metrics(metrics);

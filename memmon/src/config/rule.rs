@@ -18,8 +18,6 @@ use crate::{
     policy::{LimitRule, Matcher, RuleLimit, Strike, SumRule},
 };
 
-const ACTIONS: [Action; 2] = [Action::Terminate, Action::Warn];
-
 /// The longest `for`, in seconds: an hour.
 const LONGEST: f64 = 3600.0;
 
@@ -144,7 +142,25 @@ impl Reader<'_, '_> {
             None => 0.0,
             Some(typed) => self.number("for", &typed, "a time", &(0.0..=LONGEST))?,
         };
-        let action = self.choice("action", action, &ACTIONS, Action::as_str).unwrap_or_default();
+        if let Some(typed) = action.as_ref().filter(|typed| typed.get_ref() == "throttle") {
+            let help = "memmon does not write to cgroups: to slow a unit down that has too much memory, give it a MemoryHigh=, as \
+                        with `systemctl set-property NAME.service MemoryHigh=4G`, which the kernel enforces by itself; a rule \
+                        above that can use \"terminate\", \"warn\" or \"stop\"";
+            self.refuse("action", &typed.span(), help.to_owned());
+            return None;
+        }
+        let action_at = action.as_ref().map(Spanned::span);
+        let action = self.choice("action", action, &Action::ALL, Action::as_str).unwrap_or_default();
+        if action == Action::Stop && sum.is_some() {
+            let help = "stopped processes keep their memory, so that a sum would not fall until all of them are stopped: remove \
+                        `per`, or use action = \"terminate\" or \"warn\"";
+            self.problems.add(
+                action_at.unwrap_or_else(|| place.clone()),
+                "`stop` is for single processes",
+                help,
+            );
+            return None;
+        }
         let signal = self.first_signal(signal);
         let grace = self.seconds("grace", grace, "seconds from the first signal to SIGKILL", GRACES);
         let hard_ceiling = match hard_ceiling {
@@ -219,7 +235,9 @@ impl Reader<'_, '_> {
             Some("SIGKILL") => {
                 "SIGKILL is the last signal and never the first; with grace = 0 it follows at once"
             }
-            Some("SIGSTOP" | "SIGTSTP" | "SIGTTIN" | "SIGTTOU") => "a stopped process keeps its memory",
+            Some("SIGSTOP" | "SIGTSTP" | "SIGTTIN" | "SIGTTOU") => {
+                "a stopped process keeps its memory; action = \"stop\" stops it"
+            }
             Some("SIGCONT" | "SIGCHLD" | "SIGURG" | "SIGWINCH") => "without a handler it does nothing",
             Some("SIGSEGV" | "SIGBUS" | "SIGILL" | "SIGFPE" | "SIGTRAP" | "SIGABRT" | "SIGSYS") => {
                 "it means that the program is broken, and has the kernel write all its memory to the disk"

@@ -216,6 +216,16 @@ impl<'a> EventLoop<'a> {
             0 => reason.to_owned(),
             left => format!("{reason}; {left} terminations are left unfinished"),
         };
+        let reason = match &self.engine.stopped_now()[..] {
+            [] => reason,
+            stopped => {
+                let pids: Vec<_> = stopped.iter().map(|process| process.pid.to_string()).collect();
+                format!(
+                    "{reason}; stopped processes stay stopped, to continue them: kill -CONT {}",
+                    pids.join(" ")
+                )
+            }
+        };
         self.announcer.event(Event::Stopping { reason });
         Ok(())
     }

@@ -116,7 +116,7 @@ fn rule_from_the_wire(rule: RuleInForce) -> Option<LimitRule> {
             false if is_own => RuleLimit::Own { percent, bytes },
             false => RuleLimit::Thresholds,
         },
-        action: [Action::Terminate, Action::Warn].into_iter().find(|one| one.as_str() == action)?,
+        action: Action::ALL.into_iter().find(|one| one.as_str() == action)?,
         signal: Signal::FIRST.into_iter().find(|one| one.as_str() == signal)?,
         lasting: Duration::try_from_secs_f64(for_seconds).ok()?,
         grace: match grace_seconds {

@@ -8,6 +8,7 @@ use tokio::{sync::oneshot, task};
 use crate::daemon::announcer::Announcer;
 use crate::daemon::clock::Now;
 use crate::daemon::engine::Engine;
+use crate::daemon::engine::state::stopped::Stopped;
 use crate::daemon::watchlist::{climbing, delayed, growths, over_limit, sums};
 use crate::{
     config::Settings,
@@ -30,6 +31,7 @@ pub(super) fn answer(
     let mut basis = Basis { rules, accuracy: engine.sources().accuracy(), survey: None };
     match get {
         Query::Status => {
+            engine.check_stopped(now);
             let mut status = Box::new(status(engine, announcer, now));
             (status.sums, status.sums_in_force) = sums(engine, now);
             task::spawn_blocking(move || {
@@ -99,6 +101,7 @@ fn status(engine: &Engine<'_>, announcer: &Announcer<'_>, now: Now) -> status::S
         over_limit: over_limit(engine),
         sums: Vec::new(),
         sums_in_force: 0,
+        stopped: engine.stopped().iter().map(|one| stopped(one, now)).collect(),
         dry_run_days: board.dry_run_days(Zoned::now().date()),
         recent: board.recent(),
         map,
@@ -120,6 +123,22 @@ fn victim(process: &Process, phase: Phase) -> status::Victim {
         phase: word(phase).into(),
         since_seconds: since.map(|since| now.saturating_duration_since(since).as_secs_f64()),
         left_seconds: until.map(|until| until.saturating_duration_since(now).as_secs_f64()),
+    }
+}
+
+fn stopped(stopped: &Stopped, now: Now) -> status::StoppedProcess {
+    let Stopped { process, breach, since, times, continued } = stopped;
+    status::StoppedProcess {
+        id: process.id,
+        comm: Text::from(&process.names.comm),
+        uid: process.real_uid,
+        rss_bytes: breach.rss,
+        limit_bytes: breach.limit,
+        rule: breach.by.map(|rule| Text::from(rule.as_str())),
+        times: *times,
+        since_seconds: now.instant().saturating_duration_since(*since).as_secs_f64(),
+        continued: *continued,
+        may_have_bytes: stopped.may_have(),
     }
 }
 

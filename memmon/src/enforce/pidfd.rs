@@ -10,7 +10,7 @@ use rustix::{
     process::{self, PidfdFlags},
 };
 
-use super::warrant::Warrant;
+use super::warrant::{Evidence, Warrant};
 use crate::model::{Pid, Signal};
 
 /// A handle to one process: it never refers to a later process with the same pid. Readable once the process has ended
@@ -49,6 +49,7 @@ impl Pidfd {
             Signal::Usr1 => process::Signal::USR1,
             Signal::Usr2 => process::Signal::USR2,
             Signal::Xcpu => process::Signal::XCPU,
+            Signal::Stop => process::Signal::STOP,
             Signal::Kill => process::Signal::KILL,
         };
         process::pidfd_send_signal(&self.0, signal)
@@ -93,6 +94,17 @@ impl OpenedProcess {
     /// Those of [`Pidfd::open`].
     pub fn open(pid: Pid) -> Result<Self, Errno> {
         Ok(Self { pid, pidfd: Pidfd::open(pid)? })
+    }
+
+    /// Stops the process, if that is the one that was found in evidence, which was gathered after it was opened.
+    ///
+    /// # Errors
+    /// Those of [`Pidfd::send`].
+    pub fn stop(&self, evidence: Evidence) -> Result<(), Errno> {
+        if evidence.process.pid != self.pid {
+            return Err(Errno::SRCH);
+        }
+        self.pidfd.send(Warrant::new(Signal::Stop, evidence))
     }
 
     pub(super) const fn pid(&self) -> Pid {

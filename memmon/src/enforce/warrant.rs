@@ -69,10 +69,19 @@ impl Check {
             });
         }
         match verdict {
-            Verdict::Terminate(_) if id.pid == Pid::INIT => Self::Protected(Protection::Init),
-            Verdict::Terminate(_) if id.pid.0 == std::process::id() => Self::Protected(Protection::Memmon),
-            Verdict::Terminate(_) if process.kernel_thread => Self::Protected(Protection::KernelThread),
-            Verdict::Terminate(breach) => Self::StillOver(Evidence { process: id, breach }),
+            Verdict::Terminate(_) | Verdict::Stop(_) if id.pid == Pid::INIT => {
+                Self::Protected(Protection::Init)
+            }
+            Verdict::Terminate(_) | Verdict::Stop(_) if id.pid.0 == std::process::id() => {
+                Self::Protected(Protection::Memmon)
+            }
+            Verdict::Terminate(_) | Verdict::Stop(_) if process.kernel_thread => {
+                Self::Protected(Protection::KernelThread)
+            }
+            // Of a victim that began to end above its hard ceiling, only the limit decides from then on.
+            Verdict::Terminate(breach) | Verdict::Stop(breach) => {
+                Self::StillOver(Evidence { process: id, breach })
+            }
             // It is over the limit of a rule that only warns: for a termination that is within.
             Verdict::Within | Verdict::Inherits(_) | Verdict::Uncharged(_) | Verdict::Warn(_) => {
                 Self::Within { rss: process.charged(), limit }

@@ -29,6 +29,9 @@ pub enum Signal {
     /// A resource is used up: some batch systems have jobs write a checkpoint.
     #[serde(rename = "SIGXCPU")]
     Xcpu,
+    /// The process stops where it is, until it gets SIGCONT.
+    #[serde(rename = "SIGSTOP")]
+    Stop,
     /// The immediate end, which the process cannot handle.
     #[serde(rename = "SIGKILL")]
     Kill,
@@ -49,6 +52,7 @@ impl Signal {
             Self::Usr1 => 10,
             Self::Usr2 => 12,
             Self::Term => 15,
+            Self::Stop => 19,
             Self::Xcpu => 24,
         }
     }
@@ -63,6 +67,7 @@ impl Signal {
             Self::Usr1 => "SIGUSR1",
             Self::Usr2 => "SIGUSR2",
             Self::Xcpu => "SIGXCPU",
+            Self::Stop => "SIGSTOP",
             Self::Kill => "SIGKILL",
         }
     }

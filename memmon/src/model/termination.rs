@@ -18,14 +18,20 @@ pub enum Action {
     Terminate,
     /// It is reported, once, and nothing else.
     Warn,
+    /// It is stopped (SIGSTOP), and terminated above its hard ceiling.
+    Stop,
 }
 
 impl Action {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Terminate, Self::Warn, Self::Stop];
+
     /// As it is written in the configuration.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Terminate => "terminate",
             Self::Warn => "warn",
+            Self::Stop => "stop",
         }
     }
 }

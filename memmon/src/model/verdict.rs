@@ -23,6 +23,8 @@ pub enum Verdict {
     Unsure(Doubt),
     /// The process is over the limit of a rule that only warns.
     Warn(Breach),
+    /// The process is over the limit of a rule that stops it, and nothing protects it.
+    Stop(Breach),
     /// The process is over a limit, and nothing protects it.
     Terminate(Breach),
 }

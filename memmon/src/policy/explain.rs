@@ -97,6 +97,7 @@ mod tests {
             Verdict::Protected(_) => "protected",
             Verdict::Unsure(_) => "unsure",
             Verdict::Warn(_) => "warn",
+            Verdict::Stop(_) => "stop",
             Verdict::Terminate(_) => "terminate",
         };
         let found = explain(&rules, &process, &MEMORY).otherwise;

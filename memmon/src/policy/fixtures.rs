@@ -198,20 +198,20 @@ pub(crate) fn any_limit_rule() -> impl Strategy<Value = LimitRule> {
         RuleLimit::Own { percent, bytes }
     });
     let limit = prop_oneof![3 => own, 1 => Just(RuleLimit::Thresholds), 1 => Just(RuleLimit::None)];
-    let action = select(&[Action::Terminate, Action::Terminate, Action::Warn][..]);
+    let action = select(&[Action::Terminate, Action::Terminate, Action::Warn, Action::Stop][..]);
     let name = select(&["a", "b", "c"][..]).prop_map(|name| RuleName::new(name).expect("a name"));
-    (name, any_matcher(1), limit, action, any::<bool>()).prop_map(|(name, matcher, limit, action, prefer)| {
-        LimitRule {
-            name,
-            matcher,
-            limit,
-            action,
-            lasting: Duration::ZERO,
-            signal: crate::model::Signal::Term,
-            grace: None,
-            hard_ceiling: None,
-            prefer,
-        }
+    let ceiling = select(&[None, Some(0.0), Some(1.5)][..]);
+    let all = (name, any_matcher(1), limit, action, any::<bool>(), ceiling);
+    all.prop_map(|(name, matcher, limit, action, prefer, ceiling)| LimitRule {
+        name,
+        matcher,
+        limit,
+        action,
+        lasting: Duration::ZERO,
+        signal: crate::model::Signal::Term,
+        grace: None,
+        hard_ceiling: ceiling,
+        prefer,
     })
 }
 

@@ -237,7 +237,7 @@ proptest! {
         prop_assert!(verdicts.iter().eq(decide(&rules, &reversed).iter().rev()), "the order makes no difference");
         for (process, verdict) in verdicts {
             let is_over = match &verdict {
-                Verdict::Terminate(_) | Verdict::Warn(_) => true,
+                Verdict::Terminate(_) | Verdict::Stop(_) | Verdict::Warn(_) => true,
                 Verdict::Unsure(doubt) => matches!(doubt, Doubt::WithinError { .. }),
                 _ => false,
             };
@@ -258,12 +258,46 @@ proptest! {
             let limit = rules.limit_under(first, &memory).map_or(Bytes::MAX, |(_, limit)| limit);
             prop_assert_eq!(rules.limit_of(&process, &memory), limit);
             let verdict = judge(&rules, &process, &memory);
-            if let Verdict::Terminate(breach) | Verdict::Warn(breach) = &verdict {
+            if let Verdict::Terminate(breach) | Verdict::Stop(breach) | Verdict::Warn(breach) = &verdict {
                 prop_assert_eq!((breach.limit, breach.by), (limit, first.map(|rule| rule.name)));
                 prop_assert!(process.rss > limit);
                 let warns = first.is_some_and(|rule| rule.action == Action::Warn);
                 prop_assert_eq!(matches!(verdict, Verdict::Warn(_)), warns);
+                let stops = first.is_some_and(|rule| rule.action == Action::Stop);
+                let ceiling = first.and_then(|rule| rule.hard_ceiling).filter(|times| *times > 0.0);
+                let rss = process.rss.saturating_sub(process.error);
+                let is_beyond = ceiling.is_some_and(|times| rss > limit.times(times));
+                prop_assert_eq!(matches!(verdict, Verdict::Stop(_)), stops && !is_beyond);
             }
+        }
+    }
+
+    /// For a process of which everything is known.
+    #[test]
+    fn a_rule_that_stops_touches_the_same_processes_as_one_that_ends(
+        rules in rules_with_rules(), process in any_process(), memory in memory(),
+    ) {
+        let is_clear = rules.rules.iter().all(|rule| {
+            matches!(rule.matcher.matches(&process), Matched::Yes | Matched::No(_))
+        });
+        let mut ending = rules.clone();
+        for rule in ending.rules.iter_mut().filter(|rule| rule.action == Action::Stop) {
+            rule.action = Action::Terminate;
+        }
+        let (verdict, ended) = (judge(&rules, &process, &memory), judge(&ending, &process, &memory));
+        if let (true, Verdict::Stop(breach)) = (is_clear, &verdict) {
+            prop_assert_eq!(&ended, &Verdict::Terminate(*breach));
+            // What it inherited never makes the difference between a stop and an end.
+            let more = Bytes(1 << 50);
+            let inherited = crate::model::Inherited { bytes: more, elder: crate::model::Pid(1) };
+            let inherits = Process {
+                rss: process.rss.saturating_add(more), inherited: Fact::Known(inherited), ..process.clone()
+            };
+            if process.inherited == Fact::Absent && process.holdings.is_none() {
+                prop_assert!(matches!(judge(&rules, &inherits, &memory), Verdict::Stop(_)));
+            }
+        } else if is_clear {
+            prop_assert_eq!(&ended, &verdict);
         }
     }
 

@@ -34,9 +34,9 @@ pub fn suspects(rules: &Rules, survey: &Survey) -> Vec<Reading> {
     survey.readings.iter().filter(|reading| reading.rss + reading.error > limit).copied().collect()
 }
 
-/// Whether a process would be terminated if it went over its limit: nothing protects it, and nothing is in doubt.
+/// Whether a process would be terminated or stopped if it went over its limit: nothing protects it, and nothing is in doubt.
 pub fn could_be_terminated(rules: &Rules, process: &Process, memory: &SystemMemory) -> bool {
-    matches!(judge_as_over(rules, process, memory), Verdict::Terminate(_))
+    matches!(judge_as_over(rules, process, memory), Verdict::Terminate(_) | Verdict::Stop(_))
 }
 
 /// What would become of one process if it went over its limit: what of the rules but the limits says.
@@ -121,6 +121,8 @@ pub enum Finding {
     Uncharged(Uncharged),
     /// It is over the limit of a rule that only warns.
     Warns(Breach),
+    /// It is over the limit of a rule that stops it.
+    Stops(Breach),
     /// It is over its limit.
     Exceeds(Breach),
 }
@@ -129,7 +131,8 @@ impl Finding {
     /// How hard it is for the process.
     const fn severity(&self) -> u8 {
         match self {
-            Self::Exceeds(_) => 3,
+            Self::Exceeds(_) => 4,
+            Self::Stops(_) => 3,
             Self::Warns(_) => 2,
             Self::Doubts(_) => 1,
             Self::Clear | Self::Protects(_) | Self::Within | Self::Inherits(_) | Self::Uncharged(_) => 0,
@@ -174,6 +177,9 @@ pub(super) fn conclude(findings: impl IntoIterator<Item = Finding>) -> Verdict {
             Finding::Uncharged(uncharged) => return Verdict::Uncharged(uncharged),
             // A warning does no harm.
             Finding::Warns(breach) => return Verdict::Warn(breach),
+            Finding::Stops(breach) => {
+                return first_doubt.map_or(Verdict::Stop(breach), Verdict::Unsure);
+            }
             Finding::Exceeds(breach) => {
                 return first_doubt.map_or(Verdict::Terminate(breach), Verdict::Unsure);
             }
@@ -305,6 +311,10 @@ fn limits_under(rules: &Rules, by: Option<&LimitRule>, process: &Process, memory
                     match by.map(|by| by.action).unwrap_or_default() {
                         Action::Terminate => Finding::Exceeds(breach),
                         Action::Warn => Finding::Warns(breach),
+                        Action::Stop if is_beyond_ceiling(by, process.own().saturating_sub(error), limit) => {
+                            Finding::Exceeds(breach)
+                        }
+                        Action::Stop => Finding::Stops(breach),
                     }
                 }),
         }
@@ -313,6 +323,12 @@ fn limits_under(rules: &Rules, by: Option<&LimitRule>, process: &Process, memory
     } else {
         Finding::Within
     }
+}
+
+/// Whether `rss` is above the hard ceiling of a rule.
+fn is_beyond_ceiling(rule: Option<&LimitRule>, rss: Bytes, limit: Bytes) -> bool {
+    let times = rule.and_then(|rule| rule.hard_ceiling).filter(|times| *times > 0.0);
+    times.is_some_and(|times| rss > limit.times(times))
 }
 
 /// Whether the end of a process that is over `limit` by resident memory would give back too little, or that is not known

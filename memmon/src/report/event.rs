@@ -12,9 +12,9 @@ use serde::Serialize;
 
 pub use self::parts::{DryRunProgram, Launched, Level, Sink, Subject, SumPart, SumThen};
 use crate::model::{
-    Breach, Bytes, Culprit, Doubt, Elsewhere, Escaped, Exemption, ExemptionEnd, GivenBack, MachineMemory,
-    MemoryFiles, Name, Pid, ProcessId, Protection, Reason, Record, RuleName, Signal, SumFigures,
-    SystemMemory, Uid, Uncharged, Unconfirmed, Urgency,
+    Action, Breach, Bytes, Culprit, Doubt, Elsewhere, Escaped, Exemption, ExemptionEnd, GivenBack,
+    MachineMemory, MemoryFiles, Name, Pid, ProcessId, Protection, Reason, Record, RuleName, Signal,
+    SumFigures, SystemMemory, Uid, Uncharged, Unconfirmed, Urgency,
     seconds::{as_seconds, as_seconds_if_any},
 };
 
@@ -131,6 +131,8 @@ pub enum Event {
         /// Its limit.
         #[serde(rename = "limit_bytes")]
         limit: Bytes,
+        /// What follows if it exceeds that.
+        action: Action,
         /// How fast it grows, in bytes per second, where that is known.
         #[serde(rename = "growth_bytes_per_second")]
         growth: Option<f64>,
@@ -307,6 +309,36 @@ pub enum Event {
         /// The limit.
         #[serde(flatten)]
         breach: Breach,
+    },
+    /// A process over the limit of a rule with `action = "stop"` gets SIGSTOP (or would).
+    Stopped {
+        /// The process.
+        #[serde(flatten)]
+        subject: Subject,
+        /// Why.
+        #[serde(flatten)]
+        breach: Breach,
+        /// How often memmon has stopped it, with this time.
+        times: u32,
+        /// Whether another one had stopped it already, so that nothing was sent.
+        already: bool,
+        /// Nothing is sent.
+        dry_run: bool,
+    },
+    /// Someone has continued a process that memmon had stopped, and that is still over its limit.
+    Continued {
+        /// The process.
+        #[serde(flatten)]
+        subject: Subject,
+        /// Its resident memory.
+        #[serde(rename = "rss_bytes")]
+        rss: Bytes,
+        /// Its limit.
+        #[serde(rename = "limit_bytes")]
+        limit: Bytes,
+        /// With more than this it is stopped again.
+        #[serde(rename = "may_have_bytes")]
+        may_have: Bytes,
     },
     /// What several processes hold together exceeds the limit of a rule. Reported once while it lasts.
     SumOver {

@@ -6,7 +6,7 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use super::event::{DryRunProgram, Event, Launched, Level, Sink, Subject, SumPart, SumThen};
 use crate::model::{
-    Breach, Bytes, Cause, Culprit, Doubt, Elsewhere, Exempt, Exemption, ExemptionEnd, ExitStatus,
+    Action, Breach, Bytes, Cause, Culprit, Doubt, Elsewhere, Exempt, Exemption, ExemptionEnd, ExitStatus,
     FreeAndShared, GivenBack, Group, GroupKey, KeptObject, KeptWhy, LeftBehind, Limit, MachineMemory,
     MemoryFiles, Name, NameField, Parts, Phrase, Pid, Pressure, ProcessId, Protection, Reason, Record,
     RuleName, Signal, StartTime, SumFigures, SystemMemory, Uid, Uncharged, Unconfirmed, UnixTime, Urgency,
@@ -130,6 +130,10 @@ pub(super) fn samples() -> Vec<Event> {
         limit: gib(2),
         interval: Duration::from_secs(30),
     };
+    let stopped = |times, already, dry_run| {
+        let breach = Breach { by: RuleName::new("browsers"), ..BREACH };
+        Event::Stopped { subject: subject(), breach, times, already, dry_run }
+    };
     let protected = |protection| Event::NowProtected { subject: subject(), protection };
     let unsure = |doubt| Event::Unsure { subject: subject(), doubt };
     let unconfirmed = |why| Event::Unconfirmed { pid: Pid(12345), why };
@@ -185,10 +189,11 @@ pub(super) fn samples() -> Vec<Event> {
             subject: subject(),
             rss: BREACH.rss,
             limit: gib(4),
+            action: Action::Terminate,
             growth: Some(104_857_600.0),
             time_to_limit: Some(Duration::from_millis(5120)),
         },
-        Event::Approaching { subject: subject(), rss: BREACH.rss, limit: gib(4), growth: None, time_to_limit: None },
+        Event::Approaching { subject: subject(), rss: BREACH.rss, limit: gib(4), action: Action::Stop, growth: None, time_to_limit: None },
         Event::OomKilled { pid: Pid(12345), name: "chrome".into(), peak: gib(4) },
         Event::GraceOver { subject: subject(), rss: gib(4), first: Signal::Term, grace: Duration::from_secs(5), urgency: None },
         Event::GraceOver {
@@ -280,6 +285,11 @@ pub(super) fn samples() -> Vec<Event> {
             subject: subject(),
             breach: Breach { by: crate::model::RuleName::new("browsers"), ..BREACH },
         },
+        stopped(1, false, false),
+        stopped(3, false, false),
+        stopped(0, true, false),
+        stopped(1, false, true),
+        Event::Continued { subject: subject(), rss: BREACH.rss, limit: BREACH.limit, may_have: gib(4) },
         Event::OverButProtected {
             subject: subject(),
             rss: gib(4),

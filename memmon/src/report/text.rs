@@ -112,7 +112,7 @@ fn words(event: &Event, user: Users<'_>, several: fn(&str) -> String) -> String 
             memory.available,
             memory.total
         ),
-        Event::Approaching { subject, rss, limit, growth, time_to_limit } => format!(
+        Event::Approaching { subject, rss, limit, growth, time_to_limit, action: _ } => format!(
             "Near its limit: {}, RAM={rss}, Limit={limit}{}",
             who(subject, user),
             climb(*growth, *time_to_limit)
@@ -198,6 +198,21 @@ fn words(event: &Event, user: Users<'_>, several: fn(&str) -> String) -> String 
             "Over its limit, only a warning: {}, RAM={rss}, Limit={limit}{}",
             who(subject, user),
             by.map(|rule| format!(", Rule={rule}")).unwrap_or_default()
+        ),
+        Event::Stopped { subject, breach: Breach { rss, limit, by, .. }, times, already, dry_run } => {
+            format!(
+                "{}{}: {}, RAM={rss}, Limit={limit}{}{}. To continue it: kill -CONT {}",
+                dry_run_mark(*dry_run),
+                if *already { "Over its limit, and stopped already" } else { "Stopping process" },
+                who(subject, user),
+                by.map(|rule| format!(", Rule={rule}")).unwrap_or_default(),
+                if *times > 1 { format!(", Times={times}") } else { String::new() },
+                subject.id.pid
+            )
+        }
+        Event::Continued { subject, rss, limit, may_have } => format!(
+            "Continued by somebody else: {}, RAM={rss}, Limit={limit}. It is stopped again with more than {may_have}",
+            who(subject, user)
         ),
         Event::SumOver { sum, then, protected, largest } => sum_over(sum, *then, *protected, largest, user),
         Event::DryRunDay { day, times, programs } => dry_run_day(day, *times, programs, user),

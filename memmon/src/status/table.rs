@@ -129,7 +129,8 @@ impl VerdictKind {
             Verdict::Within | Verdict::Inherits(_) | Verdict::Uncharged(_) | Verdict::Warn(_) => Self::Within,
             Verdict::Protected(_) => Self::Protected,
             Verdict::Unsure(_) => Self::Unsure,
-            Verdict::Terminate(_) => Self::Terminate,
+            // `why` shows which of the two.
+            Verdict::Terminate(_) | Verdict::Stop(_) => Self::Terminate,
         }
     }
 }
@@ -177,6 +178,7 @@ pub fn why(verdict: &Verdict) -> String {
             Doubt::WithinError { .. } => "too near to the limit to tell".to_owned(),
         },
         Verdict::Warn(breach) => format!("{}, only a warning", exceeded(breach)),
+        Verdict::Stop(breach) => format!("{}, stops it", exceeded(breach)),
         Verdict::Terminate(breach) => exceeded(breach),
     }
 }

@@ -93,6 +93,32 @@ pub struct OverLimit {
     pub why: Text,
 }
 
+/// A process that was stopped because it is over the limit of a rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoppedProcess {
+    /// The process.
+    #[serde(flatten)]
+    pub id: ProcessId,
+    /// Its comm.
+    pub comm: Text,
+    /// Its real uid.
+    pub uid: Uid,
+    /// Its resident memory before it was stopped.
+    pub rss_bytes: Bytes,
+    /// Its limit.
+    pub limit_bytes: Bytes,
+    /// The rule.
+    pub rule: Option<Text>,
+    /// How often memmon has stopped it; 0 if another one did.
+    pub times: u32,
+    /// Time since it was stopped last.
+    pub since_seconds: f64,
+    /// Whether someone has continued it.
+    pub continued: bool,
+    /// The memory up to which it may go on then.
+    pub may_have_bytes: Bytes,
+}
+
 /// What a dry run would have terminated on one day.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DryRunDay {

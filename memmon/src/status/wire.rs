@@ -9,7 +9,7 @@ use super::rules::RulesInForce;
 use super::sums::SumInForce;
 use super::table::Table;
 use super::text::Text;
-use super::watched::{Climber, DryRunDay, OverLimit, Waiting};
+use super::watched::{Climber, DryRunDay, OverLimit, StoppedProcess, Waiting};
 use crate::model::{Bytes, History, Limit, Pid, ProcessId, Select, SystemMemory, Uid};
 
 /// The version of the protocol. A client ignores keys that it does not know.
@@ -210,6 +210,9 @@ pub struct Status {
     /// Number of such sums, including those that are not in the list.
     #[serde(default)]
     pub sums_in_force: usize,
+    /// Processes that memmon has stopped, or found stopped over the limit of a rule that stops them.
+    #[serde(default)]
+    pub stopped: Vec<StoppedProcess>,
     /// What a dry run would have terminated in the last days, the latest day first.
     #[serde(default)]
     pub dry_run_days: Vec<DryRunDay>,

@@ -41,6 +41,7 @@ mod reload;
 mod rules;
 mod spares;
 mod status;
+mod stop;
 mod sums;
 mod sums_in_cgroups;
 mod terminal;

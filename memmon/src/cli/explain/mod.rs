@@ -290,7 +290,7 @@ const fn outcome(step: &Step) -> &'static str {
         (_, Finding::Within) => "within",
         (_, Finding::Inherits(_)) => "inherited",
         (_, Finding::Uncharged(_)) => "uncharged",
-        (_, Finding::Exceeds(_) | Finding::Warns(_)) => "exceeded",
+        (_, Finding::Exceeds(_) | Finding::Stops(_) | Finding::Warns(_)) => "exceeded",
     }
 }
 
@@ -375,6 +375,10 @@ fn verdict(explanation: &Explanation<'_>, users: Users<'_>) -> String {
             let (rss, limit) = apart(breach.rss, breach.limit);
             format!("left alone with a warning: {rss} resident exceeds {} {limit}", limit_key(breach))
         }
+        Verdict::Stop(breach) => {
+            let (rss, limit) = apart(breach.rss, breach.limit);
+            format!("stopped (SIGSTOP): {rss} resident exceeds {} {limit}", limit_key(breach))
+        }
         Verdict::Terminate(breach) => {
             let (rss, limit) = apart(breach.rss, breach.limit);
             let rule = breach.by.and_then(|name| rules.named(name));
@@ -393,6 +397,7 @@ const fn action_of(verdict: &Verdict) -> &'static str {
     match verdict {
         Verdict::Within | Verdict::Inherits(_) | Verdict::Uncharged(_) => "within",
         Verdict::Warn(_) => "warn",
+        Verdict::Stop(_) => "stop",
         Verdict::Protected(_) => "protected",
         Verdict::Unsure(_) => "unsure",
         Verdict::Terminate(_) => "terminate",
@@ -403,6 +408,7 @@ const fn consequence(otherwise: &Otherwise) -> &'static str {
     match otherwise.verdict {
         Verdict::Within | Verdict::Inherits(_) | Verdict::Uncharged(_) => "would be left alone",
         Verdict::Warn(_) => "would be left alone with a warning",
+        Verdict::Stop(_) => "would be stopped",
         Verdict::Protected(_) => "would be protected",
         Verdict::Unsure(_) => "would be in doubt",
         Verdict::Terminate(_) => "would be terminated",

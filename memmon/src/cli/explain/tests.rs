@@ -327,6 +327,31 @@ proptest! {
 }
 
 #[test]
+fn the_first_signal_and_the_stop_of_a_rule_are_shown() {
+    let shown = |keys: &str| {
+        let text = format!("[[rule]]\nname = 'batch'\nuids = ['0-60000']\ngb = 1\n{keys}");
+        let users = crate::config::FakeUsers(&[]);
+        let loaded = crate::config::parse(&text, std::path::Path::new("c"), &users).unwrap();
+        let rules = Rules { rules: loaded.settings.rules.rules, ..rules() };
+        let snapshot = Snapshot { memory: MEMORY, processes: vec![hog()] };
+        explain(&rules, &snapshot, false, &name_of, &Known::default()).unwrap().replace("\n  ", " ")
+    };
+    let signal = shown("signal = 'SIGINT'");
+    assert!(
+        signal.contains("over 1.00GB, SIGINT first") && signal.contains("1.00GB; SIGINT comes first"),
+        "{signal}"
+    );
+    let stop = shown("action = 'stop'\nhard_ceiling = 100");
+    assert!(stop.contains("over 1.00GB, stops it"), "{stop}");
+    assert!(
+        stop.contains("\nstopped (SIGSTOP): ") && stop.contains("exceeds gb of rule batch, 1.00GB"),
+        "{stop}"
+    );
+    let ceiling = shown("action = 'stop'\nhard_ceiling = 1");
+    assert!(ceiling.contains("\nterminated: "), "{ceiling}");
+}
+
+#[test]
 fn a_sum_is_shown_with_the_other_processes_in_it() {
     let rule = policy::SumRule {
         rule: policy::LimitRule {

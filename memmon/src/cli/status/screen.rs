@@ -12,7 +12,10 @@ use crate::{
         Bytes, Escaped, Limit, Uid, configuration_files,
         units::{Rate, Span},
     },
-    status::{Climber, DryRunDay, DryRunProgram, OverLimit, Status, SumInForce, Text, Victim, Waiting},
+    status::{
+        Climber, DryRunDay, DryRunProgram, OverLimit, Status, StoppedProcess, SumInForce, Text, Victim,
+        Waiting,
+    },
 };
 
 /// Where the values begin.
@@ -47,6 +50,8 @@ pub(super) fn render(status: &Status, users: &dyn Users, zone: &TimeZone) -> Str
     section(&mut lines, "Warnings of the configuration:", texts(&status.config.warnings));
     let victims = status.in_flight.iter().map(|one| victim(one, users)).collect();
     section(&mut lines, "Being terminated:", victims);
+    let stopped = status.stopped.iter().map(|one| stopped(one, users)).collect();
+    section(&mut lines, "Stopped by a rule (kill -CONT PID continues one):", stopped);
     let climbing = status.climbing.iter().map(|one| climber(one, users)).collect();
     section(&mut lines, "Growing towards the limit:", climbing);
     section(&mut lines, &sums_heading(status), sums(status, users));
@@ -226,6 +231,18 @@ fn over_limit(over: &OverLimit, users: &dyn Users) -> String {
     format!("PID={id}, Name={comm}, User={}: {rss_bytes}, {why}", user(*uid, users))
 }
 
+fn stopped(stopped: &StoppedProcess, users: &dyn Users) -> String {
+    let StoppedProcess { id, comm, uid, rss_bytes, limit_bytes, rule, since_seconds, continued, .. } =
+        stopped;
+    let rule = rule.as_ref().map(|rule| format!(", rule {rule}")).unwrap_or_default();
+    let state = if *continued {
+        format!("continued by somebody else, may grow to {}", stopped.may_have_bytes)
+    } else {
+        format!("for {}", Span::from_seconds(*since_seconds))
+    };
+    format!("PID={id}, Name={comm}, User={}: {rss_bytes} of {limit_bytes}{rule}, {state}", user(*uid, users))
+}
+
 fn dry_run_day(day: &DryRunDay, users: &dyn Users) -> String {
     let program = |program: &DryRunProgram| {
         let DryRunProgram { comm, uid, times, largest_bytes } = program;
@@ -334,6 +351,7 @@ mod tests {
             over_limit: vec![],
             sums: vec![],
             sums_in_force: 0,
+            stopped: vec![],
             dry_run_days: vec![],
             recent: vec![],
             map: Some(MapUsage { entries: 245, capacity: 32_768 }),
@@ -422,6 +440,19 @@ mod tests {
             would_terminate,
             why: why.into(),
         };
+        let stopped = |comm: &str, times, continued| StoppedProcess {
+            id,
+            comm: comm.into(),
+            uid: Uid(1000),
+            rss_bytes: Bytes(2 * GB),
+            limit_bytes: Bytes(GB),
+            rule: Some("batch".into()),
+            times,
+            since_seconds: 65.0,
+            continued,
+            may_have_bytes: Bytes(9 * GB / 4),
+        };
+        status.stopped = vec![stopped("sim", 1, false), stopped("solver", 2, true)];
         status.over_limit =
             vec![over("python3", true, "ram_gb_threshold"), over("tar", false, "whitelist.names")];
         let sum = SumInForce {
@@ -482,6 +513,11 @@ mod tests {
         Being terminated:
           PID=4242, Name=chr\u{1b}me, User=john: grace, 3.2s left
           PID=4242, Name=stuck, User=47001: killed 65s ago
+
+        Stopped by a rule (kill -CONT PID continues one):
+          PID=4242, Name=sim, User=john: 2.00GB of 1.00GB, rule batch, for 65s
+          PID=4242, Name=solver, User=john: 2.00GB of 1.00GB, rule batch, continued by
+            somebody else, may grow to 2.25GB
 
         Growing towards the limit:
           PID=4242, Name=python3, User=john: 1.00GB, 2.4MB/s more, at its limit in 4m

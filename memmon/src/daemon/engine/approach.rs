@@ -35,10 +35,12 @@ impl Engine<'_> {
             return;
         }
         let rate = self.growth.rate(process.id, limit, error, now.monotonic());
+        let rule = self.settings.rules().decisive(process);
         self.reports.emit(Event::Approaching {
             subject: self.subject(process, now),
             rss: process.rss,
             limit,
+            action: rule.map(|rule| rule.action).unwrap_or_default(),
             growth: rate.map(|rate| rate.bytes_per_second),
             time_to_limit: rate.and_then(|rate| rate.time_to_limit),
         });

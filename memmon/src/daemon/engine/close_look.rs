@@ -135,14 +135,14 @@ impl Engine<'_> {
                 return verdict;
             }
             // It may be in doubt again at the next look, and would begin from nothing then.
-            Verdict::Unsure(_) | Verdict::Terminate(_) => return verdict,
+            Verdict::Unsure(_) | Verdict::Stop(_) | Verdict::Terminate(_) => return verdict,
         };
         let Some(lasted) = doubts.outlasts(process.id, now.instant()) else {
             return Verdict::Unsure(doubt);
         };
         process.settle();
         let settled = judge(&self.settings, process);
-        if matches!(settled, Verdict::Terminate(_)) && doubts.report(process.id) {
+        if matches!(settled, Verdict::Terminate(_) | Verdict::Stop(_)) && doubts.report(process.id) {
             let subject = self.subject(process, now);
             self.reports.emit(Event::DoubtEnded { subject, doubt, lasted });
         }

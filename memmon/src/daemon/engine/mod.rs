@@ -9,6 +9,7 @@
 //! ```
 //!
 //! `machine` chooses a process if the machine as a whole is short of memory; its way is that from `terminate` on.
+//! `stop` is the way of a process that is not to end, but to wait.
 //! `sums` does the same for what several processes hold together, `kernel_sums` has the kernel wake memmon for that. `approach` warns about a process on its way to the limit, `gear` has the kernel look closer then. `state` has what the engine keeps between two calls, `view`
 //! shows it to others, `change` puts other settings into force.
 
@@ -29,6 +30,7 @@ mod machine_view;
 mod recheck;
 mod scan;
 pub(in crate::daemon) mod state;
+mod stop;
 mod subject;
 mod sums;
 mod sums_view;
@@ -51,6 +53,7 @@ use crate::daemon::engine::state::machine::MachineState;
 use crate::daemon::engine::state::recheck::Rechecks;
 use crate::daemon::engine::state::reports::{Observer, Reports};
 use crate::daemon::engine::state::settings::SettingsInForce;
+use crate::daemon::engine::state::stopped::StoppedProcesses;
 use crate::daemon::engine::state::sum_trends::SumTrends;
 use crate::daemon::engine::state::sums::Sums;
 use crate::daemon::engine::state::terminations::Terminations;
@@ -70,6 +73,7 @@ pub(in crate::daemon) struct Engine<'a> {
     backoff: Backoff,
     sums: Sums,
     sum_trends: SumTrends,
+    stopped: StoppedProcesses,
     machine: MachineState,
     reports: Reports<'a>,
 }
@@ -99,6 +103,7 @@ impl<'a> Engine<'a> {
             backoff: Backoff::default(),
             sums: Sums::default(),
             sum_trends: SumTrends::default(),
+            stopped: StoppedProcesses::default(),
             machine: MachineState::default(),
             reports: Reports::new(observer),
         };

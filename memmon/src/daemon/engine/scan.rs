@@ -32,6 +32,7 @@ impl Engine<'_> {
         self.judge(memory, &suspects, now);
         self.repair_kernel_sums();
         self.check_sums(&look.survey.readings, now.instant(), now);
+        self.check_stopped(now);
         self.lower_wake_levels(&growing, now);
         self.gear_after_scan(&growing, now);
         self.note_machine(&look.survey.readings, now);

@@ -61,7 +61,7 @@ impl Engine<'_> {
         }
     }
 
-    fn look_again_alone(&mut self, victim: &Process, now: Now) -> Check {
+    pub(super) fn look_again_alone(&mut self, victim: &Process, now: Now) -> Check {
         let Ok(memory) = self.sources.memory() else {
             let error = "unreadable, and without it no limit is known".to_owned();
             return Check::Unconfirmed(Unconfirmed::Unreadable { file: "/proc/meminfo", error });

@@ -33,7 +33,7 @@ impl Engine<'_> {
         let freed = self.terminations.freed.of(id);
         let next = self.growth.levels_of(id).next_below_limit(rss.saturating_sub(freed), process.rss);
         let below_limit = NextWake::Level(freed + next);
-        if !matches!(verdict, Verdict::Terminate(_) | Verdict::Unsure(_)) {
+        if !matches!(verdict, Verdict::Terminate(_) | Verdict::Stop(_) | Verdict::Unsure(_)) {
             self.rechecks.lasting.end(id);
         }
         match verdict {
@@ -52,10 +52,13 @@ impl Engine<'_> {
                 }
                 NextWake::Level(rss + Bytes((breach.limit.0 / 4).max(Bytes::MIB)))
             }
-            Verdict::Terminate(breach) if self.waits(&process, &breach, crossed, now) => {
+            Verdict::Terminate(breach) | Verdict::Stop(breach)
+                if self.waits(&process, &breach, crossed, now) =>
+            {
                 let ceiling = self.settings.ceiling(&process, None);
                 NextWake::Level(ceiling.unwrap_or(Bytes::MAX).saturating_sub(self.sources.error()))
             }
+            Verdict::Stop(breach) => self.stop(&process, breach, rss, opened, now),
             Verdict::Terminate(breach) if self.settings.current().dry_run => {
                 self.reports.over_limit.note(&process, breach.limit, Stays::DryRun(breach));
                 if self.reports.first_time(id, Condition::WouldTerminate) {

@@ -292,6 +292,10 @@ impl Sources {
         self.proc.frozen(pid)
     }
 
+    pub(in crate::daemon) fn is_stopped(&self, pid: Pid) -> bool {
+        self.proc.is_stopped(pid)
+    }
+
     pub(in crate::daemon) fn waiting(&self, pid: Pid) -> Result<Waiting, Unconfirmed> {
         self.proc.waiting(pid)
     }

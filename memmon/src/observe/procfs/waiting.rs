@@ -31,6 +31,22 @@ impl ProcRoot {
     }
 }
 
+impl ProcRoot {
+    /// Whether a stop signal has stopped `pid`: then every thread of it is in that state, or about to be. What a debugger holds
+    /// is not stopped.
+    pub fn is_stopped(&self, pid: Pid) -> bool {
+        let Ok(directory) = self.process(pid) else { return false };
+        let state = |at: &str| Some(parse::stat(&read(&directory, at, "stat").ok()?)?.state);
+        match state("") {
+            // The main thread has ended, and others go on.
+            Some('Z') => directory.threads().is_ok_and(|threads| {
+                threads.flatten().any(|thread| state(&format!("task/{thread}/")) == Some('T'))
+            }),
+            state => state == Some('T'),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::testing::Tree;
@@ -51,5 +67,23 @@ mod tests {
         let stuck = Waiting { state: 'D', wchan: Some(Name::from("nfs_wait_bit_killable")) };
         assert_eq!(tree.root().waiting(pid), Ok(stuck));
         assert_eq!(tree.root().waiting(Pid(41)), Err(Unconfirmed::Gone));
+    }
+
+    #[test]
+    fn a_stopped_process_is_known_by_a_thread_that_has_not_ended() {
+        let (tree, pid) = (Tree::new(), Pid(42));
+        tree.cat(42);
+        assert!(!tree.root().is_stopped(pid) && !tree.root().is_stopped(Pid(43)));
+        let stat = |of: &str, id: u32, state: char| {
+            let line = format!("{id} (cat) {state} 1 1 1 0 -1 0 9 0 1 0 2 3 0 0 20 0 3 0 777 0 0 0\n");
+            tree.write(&format!("{of}/stat"), &line);
+        };
+        stat("42", 42, 'T');
+        assert!(tree.root().is_stopped(pid));
+        stat("42", 42, 'Z');
+        stat("42/task/44", 44, 'S');
+        assert!(!tree.root().is_stopped(pid));
+        stat("42/task/44", 44, 'T');
+        assert!(tree.root().is_stopped(pid));
     }
 }

@@ -72,7 +72,7 @@ impl Case<'_> {
             }
             Verdict::Protected(_) => vec![self.lifts(verdict)],
             Verdict::Unsure(_) => vec![vec![shrink], vec![grow], self.lifts(verdict)],
-            Verdict::Terminate(breach) | Verdict::Warn(breach) => {
+            Verdict::Terminate(breach) | Verdict::Stop(breach) | Verdict::Warn(breach) => {
                 let list_user = match self.process.real_uid {
                     Uid::ROOT => Change::ProtectRoot,
                     uid => Change::ListUser(uid),
@@ -97,6 +97,7 @@ impl Case<'_> {
                 | Verdict::Inherits(_)
                 | Verdict::Uncharged(_)
                 | Verdict::Warn(_)
+                | Verdict::Stop(_)
                 | Verdict::Terminate(_) => break,
             };
             changes.push(lift);

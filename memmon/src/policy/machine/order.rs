@@ -166,7 +166,7 @@ pub fn order(rules: &Rules, machine: &MachineMemory, lost: Bytes, candidates: &C
         let standing = match judge_as_over(rules, process, &machine.memory) {
             Verdict::Protected(protection) => Standing::Protected { protection },
             Verdict::Unsure(doubt) => Standing::Unsure { doubt },
-            Verdict::Terminate(_) => {
+            Verdict::Terminate(_) | Verdict::Stop(_) => {
                 let preferred = rules.preferred(process).filter(|_| gives_back.0 >= least_cause);
                 if growth >= least {
                     sums.add(&groups, growth, blame);

@@ -76,6 +76,14 @@ impl Event {
             }
             Self::Exempted { .. } => new(Warning, "b5e7b31d57af4749852e2b461a89729b").flood_limited(),
             Self::ExemptionEnded { .. } => new(Info, "f911f77ba3a5441f93d2e7bf91dafe72").flood_limited(),
+            Self::Stopped { subject, dry_run, .. } => {
+                about(subject, Warning, "afdb59b4a1594f578cc38d98cd6e71a7")
+                    .always_written()
+                    .notified_if(!*dry_run)
+            }
+            Self::Continued { subject, .. } => {
+                about(subject, Info, "9af3373759374166bf629f82df7ac2ec").always_written()
+            }
             Self::SumOver { .. } => new(Warning, "7f1d3a52c0de4b6f8a1c95e2b4d80763").flood_limited().folded(),
             Self::DryRunDay { .. } => new(Info, "be0b87ba90e04ac6bf1a9370e95e50f0"),
             Self::Unsure { subject, .. } => {

@@ -67,6 +67,8 @@ struct Figures {
     signals_failed: Family<Labels<1>, Counter>,
     spared: Counter,
     held_back: Counter,
+    stops: Counter,
+    continued: Counter,
     oom_killed: Counter,
     in_doubt: Counter,
     scan: Histogram,
@@ -151,6 +153,8 @@ impl Metrics {
                 figures.held_back.inc();
                 by.iter().for_each(|rule| figures.by_rule.held_back(*rule));
             }
+            Event::Stopped { already: false, dry_run: false, .. } => drop(figures.stops.inc()),
+            Event::Continued { .. } => drop(figures.continued.inc()),
             Event::Unsure { .. } => drop(figures.in_doubt.inc()),
             Event::ScanComplete { scanned, .. } => {
                 figures.processes.set(i64::try_from(*scanned).unwrap_or(i64::MAX));
@@ -258,6 +262,8 @@ impl Figures {
             signals_failed: all.add("signals_failed", "Signals that were refused"),
             spared: all.add("spared", "Processes left alone at the second look"),
             held_back: all.add("held_back", "Processes that came back too often and waited"),
+            stops: all.add("stops", "Times that a process was stopped by a rule"),
+            continued: all.add("continued", "Times that somebody continued a stopped process over its limit"),
             in_doubt: all.add("in_doubt", "Processes left alone as a rule could not be checked"),
             oom_killed: all.add("oom_killed", "Processes that the OOM killer took first"),
             // 100 µs to 13 s.

@@ -15,7 +15,7 @@ use std::{
 };
 
 use crate::{
-    model::{Limit, SumFigures},
+    model::{Action, Limit, SumFigures},
     report::event::{Event, Subject},
 };
 
@@ -80,8 +80,9 @@ fn line(event: &Event) -> Option<Line> {
     let terminal = subject.launched.as_ref()?.terminal.clone().filter(|_| is_here)?;
     let process = format!("your process {} ({name})", id.pid);
     let text = match event {
-        Event::Approaching { rss, limit, .. } => {
-            format!("{process} has {rss} of memory. It is terminated if it exceeds its limit of {limit}")
+        Event::Approaching { rss, limit, action, .. } => {
+            let follows = if *action == Action::Stop { "stopped" } else { "terminated" };
+            format!("{process} has {rss} of memory. It is {follows} if it exceeds its limit of {limit}")
         }
         Event::Killing { breach, signal, dry_run: false, sum, .. } => {
             let why = match sum {
@@ -93,6 +94,10 @@ fn line(event: &Event) -> Option<Line> {
             };
             format!("{process} has {} of memory, {why}. It is asked to exit ({signal})", breach.rss)
         }
+        Event::Stopped { breach, already: false, dry_run: false, .. } => format!(
+            "{process} is stopped: it has {} of memory, its limit is {}. To continue it: kill -CONT {}",
+            breach.rss, breach.limit, id.pid
+        ),
         Event::GraceOver { rss, .. } => format!("{process} did not exit. It is killed, with {rss} of memory"),
         Event::Spared { rss, .. } => format!("{process} has {rss} of memory now, and may go on"),
         _ => return None,
@@ -137,6 +142,15 @@ mod tests {
             "\r\nmemmon: your process 12345 (chrome) has 3.50GB of memory, its limit is 2.00GB. It is asked to exit (SIGTERM).\r\n"
         );
         assert_eq!(text(&killing(true)), None);
+        let stopped = |already, dry_run| {
+            let (subject, breach) = (samples::chrome(), samples::BREACH);
+            Event::Stopped { subject, breach, times: 1, already, dry_run }
+        };
+        assert_eq!(
+            text(&stopped(false, false)).unwrap(),
+            "\r\nmemmon: your process 12345 (chrome) is stopped: it has 3.50GB of memory, its limit is 2.00GB. To continue it: kill -CONT 12345.\r\n"
+        );
+        assert_eq!((text(&stopped(true, false)), text(&stopped(false, true))), (None, None));
         let breach = crate::model::Breach { rule: Limit::Machine, ..samples::BREACH };
         let for_machine = Event::Killing {
             subject: samples::chrome(),

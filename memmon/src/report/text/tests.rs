@@ -100,6 +100,11 @@ fn every_event_in_words() {
     WARNING - Protected, no further signal: PID=12345, Name=chrome, User=john, by its oom_score_adj of -1000
     WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. Its argv[0] cannot be read, so whitelist.names cannot be checked; the process is busy, or waits in the kernel, for example for a file server
     WARNING - Over its limit, only a warning: PID=12345, Name=chrome, User=john, RAM=3.50GB, Limit=2.00GB, Rule=browsers
+    WARNING - Stopping process: PID=12345, Name=chrome, User=john, RAM=3.50GB, Limit=2.00GB, Rule=browsers. To continue it: kill -CONT 12345
+    WARNING - Stopping process: PID=12345, Name=chrome, User=john, RAM=3.50GB, Limit=2.00GB, Rule=browsers, Times=3. To continue it: kill -CONT 12345
+    WARNING - Over its limit, and stopped already: PID=12345, Name=chrome, User=john, RAM=3.50GB, Limit=2.00GB, Rule=browsers. To continue it: kill -CONT 12345
+    WARNING - [DRY RUN] Stopping process: PID=12345, Name=chrome, User=john, RAM=3.50GB, Limit=2.00GB, Rule=browsers. To continue it: kill -CONT 12345
+    INFO - Continued by somebody else: PID=12345, Name=chrome, User=john, RAM=3.50GB, Limit=2.00GB. It is stopped again with more than 4.00GB
     INFO - Over its limit, but protected: PID=12345, Name=chrome, User=john, RAM=4.00GB, Limit=2.00GB, by whitelist.protect_root
     INFO - Would have been terminated, but is exempt until 1970-01-01 02:00:00, by 0, because "the year's report, \"ticket 7\"" (exemption 3): PID=12345, Name=chrome, User=john, RAM=4.00GB, Limit=2.00GB
     WARNING - Exempt from now on: User=john, until 1970-01-01 02:00:00, by 0, because "the year's report, \"ticket 7\"" (exemption 3)

@@ -15,6 +15,7 @@ pub(super) mod recheck;
 pub(super) mod report_once;
 pub(in crate::daemon) mod reports;
 pub(in crate::daemon) mod settings;
+pub(in crate::daemon) mod stopped;
 pub(in crate::daemon) mod sum_trends;
 pub(super) mod sums;
 pub(super) mod terminations;

@@ -17,6 +17,10 @@ pub(in crate::daemon::engine) enum Condition {
     Uncharged,
     /// It is over the limit of a rule that only warns.
     OverRule,
+    /// It would be stopped if this were not a dry run.
+    WouldStop,
+    /// It could not be stopped.
+    NotStopped,
     /// It would end because the machine is short of memory, if this were not a dry run.
     WouldEnd,
     /// The map and /proc differ about it.

@@ -127,7 +127,7 @@ impl SettingsInForce {
         match policy::judge(rules, found, memory) {
             Verdict::Terminate(breach) if *rules != self.current.rules => {
                 match policy::judge_as_over(&self.current.rules, found, memory) {
-                    Verdict::Terminate(_) => Verdict::Terminate(breach),
+                    Verdict::Terminate(_) | Verdict::Stop(_) => Verdict::Terminate(breach),
                     spared => spared,
                 }
             }

@@ -1,0 +1,149 @@
+//! Rules with `action = "stop"`: a process over its limit gets SIGSTOP. Another one may continue it; memmon never does.
+
+use crate::daemon::clock::Now;
+use crate::daemon::engine::Engine;
+use crate::daemon::engine::state::growth::NextWake;
+use crate::daemon::engine::state::report_once::Condition;
+use crate::daemon::engine::state::stopped::{Found, StoppedProcesses, step};
+use crate::enforce::{Check, Errno, OpenedProcess};
+use crate::model::{Breach, Bytes, Process, ProcessId, Signal, Unconfirmed, Verdict};
+use crate::report::Event;
+
+impl Engine<'_> {
+    /// Stops a process that is over the limit of a rule that asks for that, at once if it is `opened` already. Returns when to
+    /// look at it next by the kernel's counters, which have `rss` for it.
+    pub(super) fn stop(
+        &mut self,
+        process: &Process,
+        breach: Breach,
+        rss: Bytes,
+        opened: Option<OpenedProcess>,
+        now: Now,
+    ) -> NextWake {
+        let id = process.id;
+        if self.terminations.contains(id) {
+            return self.at_ceiling(id);
+        }
+        let ceiling = self.settings.ceiling(process, None).unwrap_or(Bytes::MAX);
+        let next = (rss + step(breach.limit)).min(ceiling.max(rss + Bytes(Bytes::MIB)));
+        if self.settings.current().dry_run {
+            if self.reports.first_time(id, Condition::WouldStop) {
+                let subject = self.subject(process, now);
+                self.reports.emit(Event::Stopped {
+                    subject,
+                    breach,
+                    times: 1,
+                    already: false,
+                    dry_run: true,
+                });
+            }
+            return NextWake::Level(
+                ceiling.saturating_sub(self.sources.error()).max(rss + Bytes(Bytes::MIB)),
+            );
+        }
+        let is_stopped = self.sources.is_stopped(id.pid);
+        match self.stopped.find(id, breach.rss, is_stopped, now.instant()) {
+            Found::Stopped | Found::Continued { news: false } => {}
+            Found::Continued { news: true } => self.report_continued(process, now),
+            Found::StoppedByAnother => {
+                self.stopped.stopped(process.clone(), breach, false, now.instant());
+                let subject = self.subject(process, now);
+                self.reports.emit(Event::Stopped {
+                    subject,
+                    breach,
+                    times: 0,
+                    already: true,
+                    dry_run: false,
+                });
+            }
+            found @ (Found::Running | Found::GrewOn { .. }) => {
+                if found == (Found::GrewOn { news: true }) {
+                    self.report_continued(process, now);
+                }
+                self.send_stop(process, breach, opened, now);
+            }
+        }
+        NextWake::Level(next)
+    }
+
+    /// Sends SIGSTOP to a process, after a fresh look at it if it was not opened before the last one.
+    fn send_stop(&mut self, process: &Process, breach: Breach, opened: Option<OpenedProcess>, now: Now) {
+        let id = process.id;
+        let found = match opened {
+            Some(opened) => {
+                let check = Check::judged(id, process, Verdict::Stop(breach), breach.limit);
+                Ok((opened, check))
+            }
+            None => OpenedProcess::open(id.pid).map(|opened| (opened, self.look_again_alone(process, now))),
+        };
+        let sent = match found {
+            Ok((opened, Check::StillOver(evidence))) => opened.stop(evidence),
+            // It shrank, or something protects it, or that is in doubt: the next look reports which.
+            Ok(_) | Err(Errno::SRCH | Errno::INVAL) => return,
+            Err(error) => {
+                if self.reports.first_time(id, Condition::NotStopped) {
+                    let subject = self.subject(process, now);
+                    self.reports.emit(Event::OutOfReach { subject, error: error.to_string() });
+                }
+                return;
+            }
+        };
+        match sent {
+            Ok(()) => {
+                let times = self.stopped.stopped(process.clone(), breach, true, now.instant());
+                let subject = self.subject(process, now);
+                self.reports.emit(Event::Stopped { subject, breach, times, already: false, dry_run: false });
+            }
+            Err(Errno::SRCH) => {}
+            Err(error) => {
+                if self.reports.first_time(id, Condition::NotStopped) {
+                    let (subject, signal) = (self.subject(process, now), Signal::Stop);
+                    self.reports.emit(Event::SignalFailed { subject, signal, error: error.to_string() });
+                }
+            }
+        }
+    }
+
+    /// Looks at the processes that were stopped: forgets those that have ended, or go on within their limit, and reports those
+    /// that someone has continued.
+    pub(in crate::daemon) fn check_stopped(&mut self, now: Now) {
+        for id in self.stopped.ids() {
+            let process = match self.sources.confirm(id.pid, Some(id.start), Bytes::MAX) {
+                Ok(process) => process,
+                Err(Unconfirmed::Gone | Unconfirmed::AnotherProcess { .. }) => {
+                    self.stopped.forget(id);
+                    continue;
+                }
+                Err(_) => continue,
+            };
+            let is_stopped = self.sources.is_stopped(id.pid);
+            match self.stopped.find(id, process.rss, is_stopped, now.instant()) {
+                Found::Continued { news: true } | Found::GrewOn { news: true } => {
+                    self.report_continued(&process, now);
+                }
+                _ => {}
+            }
+            let runs = self.stopped.get(id).is_some_and(|stopped| stopped.continued);
+            if runs && process.rss <= self.settings.limit_of(&process) {
+                self.stopped.forget(id);
+            }
+        }
+    }
+
+    fn report_continued(&mut self, process: &Process, now: Now) {
+        let Some(stopped) = self.stopped.get(process.id) else { return };
+        let (limit, may_have) = (stopped.breach.limit, stopped.may_have());
+        let subject = self.subject(process, now);
+        self.reports.emit(Event::Continued { subject, rss: process.rss, limit, may_have });
+    }
+
+    /// The processes that memmon has stopped, or found stopped.
+    pub(in crate::daemon) const fn stopped(&self) -> &StoppedProcesses {
+        &self.stopped
+    }
+
+    /// Those of them that are stopped now.
+    pub(in crate::daemon) fn stopped_now(&self) -> Vec<ProcessId> {
+        self.stopped.iter().filter(|stopped| !stopped.continued).map(|stopped| stopped.process.id).collect()
+    }
+}
