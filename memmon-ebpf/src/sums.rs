@@ -220,16 +220,18 @@ fn count_and_check(id: u64, kind: u32, epoch: u32, change: u64, tgid: u32) {
         add(&raw mut sum.pages, change);
     }
     let Some(config) = SUM_CONFIG.get_ptr(0) else { return };
-    // SAFETY: array elements live as long as the map. User space counts the generation up last.
-    let config = unsafe { ptr::read_volatile(config) };
-    if sum.generation != config.generation {
-        let level = level(key, &config);
-        sum.wake_at = level.wake_at;
-        sum.since = level.generation;
-        sum.generation = config.generation;
+    // Field by field, because a copy does not fit: all functions together may take 512 bytes of stack.
+    // SAFETY: array elements live as long as the map.
+    let config = unsafe { &*config };
+    // User space counts the generation up last.
+    let generation = field(&config.generation);
+    if sum.generation != generation {
+        (sum.wake_at, sum.since) = level(key, config);
+        sum.generation = generation;
     }
+    let slack_pages = field(&config.slack_pages);
     let (wake_at, since) = (sum.wake_at, sum.since);
-    let figure = sum.at_most(config.slack_pages, wake_at);
+    let figure = sum.at_most(slack_pages, wake_at);
     // As for one process: a clear fall arms the latch again.
     if sum.told == since && figure < wake_at - wake_at / 8 {
         sum.told = 0;
@@ -243,15 +245,23 @@ fn count_and_check(id: u64, kind: u32, epoch: u32, change: u64, tgid: u32) {
     }
 }
 
-/// The level of a sum.
+/// The level of a sum, and the generation it came with.
 #[inline(always)]
-fn level(key: SumKey, config: &SumConfig) -> SumLevel {
+fn level(key: SumKey, config: &SumConfig) -> (u64, u64) {
     if let Some(own) = SUM_LEVELS.get_ptr(SumKey { epoch: 0, ..key }) {
         // SAFETY: elements live as long as a program runs. One that is being replaced is read again with the next generation.
-        return unsafe { ptr::read_volatile(own) };
+        let SumLevel { wake_at, generation } = unsafe { ptr::read_volatile(own) };
+        return (wake_at, generation);
     }
-    let wake_at = if key.kind == sum_kind::USER { config.user_wake_at } else { config.cgroup_wake_at };
-    SumLevel { wake_at, generation: config.default_generation }
+    let wake_at = if key.kind == sum_kind::USER { &config.user_wake_at } else { &config.cgroup_wake_at };
+    (field(wake_at), field(&config.default_generation))
+}
+
+/// A setting that user space may be writing, in one piece.
+#[inline(always)]
+fn field(of: &u64) -> u64 {
+    // SAFETY: a valid reference.
+    unsafe { ptr::read_volatile(of) }
 }
 
 /// The pages that a process is counted with.
