@@ -116,7 +116,7 @@ pub struct ProcessRss {
     /// The wake level that the last event was compared with, in pages.
     pub wake_at: u64,
     /// Latch: the generation of the level whose crossing was put on the ring; 0 when armed.
-    pub told: u64,
+    pub reported: u64,
     /// The pages that it is counted with in the sums of [`sum_uid`](Self::sum_uid) and [`sum_cgroup`](Self::sum_cgroup).
     pub summed_pages: u64,
     /// The cgroup in whose sum it counts; 0 if sums of cgroups are not kept.
@@ -217,7 +217,7 @@ pub struct Sum {
     /// The [`SumConfig::generation`] at which `wake_at` was looked up.
     pub generation: u64,
     /// Latch: `since` of the level whose crossing was put on the ring; 0 when armed.
-    pub told: u64,
+    pub reported: u64,
 }
 
 impl Sum {

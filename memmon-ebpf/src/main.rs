@@ -114,7 +114,7 @@ fn cgroup_attach_task(context: BtfTracePointContext) -> i32 {
     0
 }
 
-/// A thread exits. Argument `(task)`; since 6.16 also whether it is the last, which `live` tells on all kernels.
+/// A thread exits. Argument `(task)`; since 6.16 also whether it is the last, which `live` shows on all kernels.
 #[btf_tracepoint(function = "sched_process_exit")]
 fn sched_process_exit(context: BtfTracePointContext) -> i32 {
     // SAFETY: the first argument is a task.

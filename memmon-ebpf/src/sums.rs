@@ -233,12 +233,12 @@ fn count_and_check(id: u64, kind: u32, epoch: u32, change: u64, tgid: u32) {
     let (wake_at, since) = (sum.wake_at, sum.since);
     let figure = sum.at_most(slack_pages, wake_at);
     // As for one process: a clear fall arms the latch again.
-    if sum.told == since && figure < wake_at - wake_at / 8 {
-        sum.told = 0;
+    if sum.reported == since && figure < wake_at - wake_at / 8 {
+        sum.reported = 0;
     }
-    if sum.told != since && figure >= wake_at {
-        if wake::tell_sum(key, sum.pages, tgid) {
-            sum.told = since;
+    if sum.reported != since && figure >= wake_at {
+        if wake::notify_sum(key, sum.pages, tgid) {
+            sum.reported = since;
         } else {
             front::clear(tgid);
         }

@@ -166,7 +166,7 @@ fn add(task: Task, mm: Mm, elder: Option<Task>, flags: u32) {
         inherited_pages,
         elder_mm,
         wake_at: 0,
-        told: 0,
+        reported: 0,
         summed_pages: 0,
         sum_cgroup: 0,
         sum_uid: 0,

@@ -46,7 +46,7 @@ pub(crate) fn floor() -> u64 {
     unsafe { ptr::read_volatile(floor) }
 }
 
-/// Holds `entry`, just written, against its level: tells user space once, then lets events pass until the next change.
+/// Holds `entry`, just written, against its level: notifies user space once, then lets events pass until the next change.
 #[inline(always)]
 pub(crate) fn check(entry: *mut ProcessRss, tgid: u32, generation: u64) {
     // SAFETY: the verifier saw the null check of the lookup; elements are never freed while a program runs.
@@ -56,32 +56,32 @@ pub(crate) fn check(entry: *mut ProcessRss, tgid: u32, generation: u64) {
     entry.wake_at = wake_at;
 
     // A clear fall arms the latch again, so that a process that comes and goes is reported each time it comes.
-    if entry.told == since && rss < wake_at - wake_at / 8 {
-        entry.told = 0;
+    if entry.reported == since && rss < wake_at - wake_at / 8 {
+        entry.reported = 0;
     }
-    if entry.told != since && rss >= wake_at {
-        if !tell(entry, tgid, kind::CROSSED, rss, 0) {
+    if entry.reported != since && rss >= wake_at {
+        if !notify(entry, tgid, kind::CROSSED, rss, 0) {
             // Not settled: the next event of this process tries again.
             front::clear(tgid);
             return;
         }
-        entry.told = since;
+        entry.reported = since;
     }
-    let ceiling = if entry.told == since { u64::MAX } else { wake_at };
+    let ceiling = if entry.reported == since { u64::MAX } else { wake_at };
     front::settle(tgid, rss, ceiling, generation);
 }
 
-/// The end of a process: told where its crossing was, or a level was set for it alone, so that who waits for its end knows
+/// The end of a process: sent if its crossing was, or a level was set for it alone, so that who waits for its end knows
 /// how it came; and where the kernel's OOM killer had marked it.
 #[inline(always)]
 pub(crate) fn ended(entry: *const ProcessRss, tgid: u32, task: Task) {
     // SAFETY: as in `check`.
     let entry = unsafe { &*entry };
     let oom = task.oom_victim();
-    if oom || entry.told != 0 || own_level(tgid, entry.start_boottime).is_some() {
+    if oom || entry.reported != 0 || own_level(tgid, entry.start_boottime).is_some() {
         let kind = if oom { kind::OOM_KILLED } else { kind::ENDED };
         // A full ring is counted; the end itself shows by other ways.
-        tell(entry, tgid, kind, entry.peak_pages, task.exit_code());
+        notify(entry, tgid, kind, entry.peak_pages, task.exit_code());
     }
 }
 
@@ -95,13 +95,13 @@ pub(crate) fn left_memory(entry: *const ProcessRss, tgid: u32, task: Task) {
     // Since 6.16 an exiting task has its memory still.
     let own = u32::from(task.mm().is_some_and(|mm| mm.address() == entry.mm));
     if RememberedMm::new(entry.mm).users() > own {
-        tell(entry, tgid, kind::OUTLIVED, entry.rss_pages(), 0);
+        notify(entry, tgid, kind::OUTLIVED, entry.rss_pages(), 0);
     }
 }
 
 /// Puts an event on the ring. False if there is no room.
 #[inline(always)]
-fn tell(entry: &ProcessRss, tgid: u32, kind: u32, rss_pages: u64, exit_code: u32) -> bool {
+fn notify(entry: &ProcessRss, tgid: u32, kind: u32, rss_pages: u64, exit_code: u32) -> bool {
     put(Event {
         // SAFETY: a helper without arguments.
         time: unsafe { bpf_ktime_get_ns() },
@@ -117,7 +117,7 @@ fn tell(entry: &ProcessRss, tgid: u32, kind: u32, rss_pages: u64, exit_code: u32
 
 /// Reports that a sum reached its level, by a change of `tgid`. False if there is no room.
 #[inline(always)]
-pub(crate) fn tell_sum(key: SumKey, pages: u64, tgid: u32) -> bool {
+pub(crate) fn notify_sum(key: SumKey, pages: u64, tgid: u32) -> bool {
     put(Event {
         // SAFETY: a helper without arguments.
         time: unsafe { bpf_ktime_get_ns() },
@@ -133,9 +133,9 @@ pub(crate) fn tell_sum(key: SumKey, pages: u64, tgid: u32) -> bool {
 
 #[inline(always)]
 fn put(event: Event) -> bool {
-    let told = EVENTS.output(event, u64::from(BPF_RB_FORCE_WAKEUP)).is_ok();
-    count(|counters| if told { counters.events += 1 } else { counters.ring_full += 1 });
-    told
+    let reported = EVENTS.output(event, u64::from(BPF_RB_FORCE_WAKEUP)).is_ok();
+    count(|counters| if reported { counters.events += 1 } else { counters.ring_full += 1 });
+    reported
 }
 
 /// Drops a process's own level: it ended, or exec made another program of it, which the default holds for.

@@ -107,17 +107,17 @@ impl Script {
 
     /// Runs one step and returns its text for the line.
     fn step(&mut self, step: &str) -> Result<String> {
-        let mut told = String::from(step);
+        let mut reported = String::from(step);
         let mut word = || -> Result<String> {
             let word = self.0.next().context("a word is missing after it")?;
-            told = format!("{told} {word}");
+            reported = format!("{reported} {word}");
             Ok(word)
         };
         match step {
             "anon" => touch(map(size(&word()?)?, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)?),
             "grow" => {
                 let (size, rate) = (size(&word()?)?, rate(&word()?)?);
-                say("begin", &told);
+                say("begin", &reported);
                 grow(map(size, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)?, rate);
             }
             "shmem" => {
@@ -143,7 +143,7 @@ impl Script {
             "sysv" => {
                 let (id, region) = segment(size(&word()?)?)?;
                 touch(region);
-                told = format!("sysv {id}");
+                reported = format!("sysv {id}");
             }
             "file" => {
                 let (path, size) = (word()?, size(&word()?)?);
@@ -160,7 +160,7 @@ impl Script {
                 // SAFETY: scripts fork before they start threads, so no lock is held by a thread that is not copied.
                 let forked = unsafe { unistd::fork() }?;
                 match forked {
-                    ForkResult::Parent { child } => told = format!("{step} {child}"),
+                    ForkResult::Parent { child } => reported = format!("{step} {child}"),
                     ForkResult::Child => {
                         if step == "fork" {
                             die_with_parent()?;
@@ -172,10 +172,10 @@ impl Script {
             }
             "vfork-exec" => {
                 let child = process::Command::new("/proc/self/exe").args(self.block()?).spawn()?;
-                told = format!("vfork-exec {}", child.id());
+                reported = format!("vfork-exec {}", child.id());
             }
-            "vfork" => told = format!("vfork {}", lend_memory()?),
-            "share" => told = format!("share {}", share_memory()?),
+            "vfork" => reported = format!("vfork {}", lend_memory()?),
+            "share" => reported = format!("share {}", share_memory()?),
             "exec" => {
                 let name = word()?;
                 // Not /proc/self, which is the leader, because that may have exited.
@@ -199,12 +199,12 @@ impl Script {
             "wait-term" => {
                 let term = SigSet::from(Signal::SIGTERM);
                 term.thread_block()?;
-                say("begin", &told);
+                say("begin", &reported);
                 term.wait()?;
                 term.thread_unblock()?;
             }
             "stop" => {
-                say("begin", &told);
+                say("begin", &reported);
                 signal::raise(Signal::SIGSTOP)?;
             }
             "rename" => rename(&word()?)?,
@@ -215,12 +215,12 @@ impl Script {
                 shared::become_user(real.parse()?, effective.parse()?)?;
             }
             "hold" => {
-                say("begin", &told);
+                say("begin", &reported);
                 io::copy(&mut io::stdin().lock(), &mut io::sink())?;
             }
             _ => bail!("unknown"),
         }
-        Ok(told)
+        Ok(reported)
     }
 
     /// The steps up to the matching `end`.
@@ -242,8 +242,8 @@ impl Script {
 }
 
 /// Prints one line with one write.
-fn say(what: &str, told: &str) {
-    let line = format!("{} {what} {told}\n", process::id());
+fn say(what: &str, reported: &str) {
+    let line = format!("{} {what} {reported}\n", process::id());
     // The script continues even if no process reads the output.
     let _ = io::stdout().lock().write_all(line.as_bytes());
 }

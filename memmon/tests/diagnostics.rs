@@ -16,8 +16,8 @@ fn outputs(level: Level) -> (io::PipeReader, Outputs) {
     let machine = Machine {
         // A library that logs while it serves the writer.
         user_name: |_| {
-            tracing::error!("said on the writer thread");
-            log::error!("said on the writer thread");
+            tracing::error!("printed on the writer thread");
+            log::error!("printed on the writer thread");
             None
         },
         ..Machine::default()
@@ -33,12 +33,12 @@ fn lines(mut reader: io::PipeReader) -> Vec<String> {
 }
 
 #[test]
-fn warnings_of_libraries_are_told_and_the_reporter_never_tells_of_itself() {
+fn warnings_of_libraries_are_reported_and_the_reporter_never_tells_of_itself() {
     let (first, quiet) = outputs(Level::Info);
     let (second, verbose) = outputs(Level::Debug);
     let reporter = Reporter::start(quiet).unwrap();
-    install_diagnostics(reporter.teller()).unwrap();
-    install_diagnostics(reporter.teller()).expect_err("there is one receiver");
+    install_diagnostics(reporter.sender()).unwrap();
+    install_diagnostics(reporter.sender()).expect_err("there is one receiver");
 
     tracing::warn!(pages = 3, file = "x\n", "the map is {}", "full");
     log::error!(target: "memmon_bpf", "lost\u{1b}[2J an entry");
@@ -46,7 +46,7 @@ fn warnings_of_libraries_are_told_and_the_reporter_never_tells_of_itself() {
     log::debug!("more of it");
     assert!(tracing::debug_span!("a trace").is_disabled(), "a span costs nothing");
     tracing::warn!("{}", "long ".repeat(10_000));
-    reporter.tell(Event::Killing {
+    reporter.emit(Event::Killing {
         subject: Subject {
             id: ProcessId { pid: Pid(7), start: StartTime(1) },
             name: Name::from("hog"),
@@ -73,7 +73,7 @@ fn warnings_of_libraries_are_told_and_the_reporter_never_tells_of_itself() {
     }
     assert!(reporter.finish(Duration::from_secs(60)));
 
-    let told = [lines(first), lines(second)].concat();
+    let reported = [lines(first), lines(second)].concat();
     let starts = [
         r#"WARNING - diagnostics: the map is full, pages=3, file="x\n""#,
         r"ERROR - memmon_bpf: lost\u{1b}[2J an entry",
@@ -82,7 +82,7 @@ fn warnings_of_libraries_are_told_and_the_reporter_never_tells_of_itself() {
         "INFO - diagnostics: everyday life of a library",
         "DEBUG - diagnostics: more of it",
     ];
-    let (told, traces) = told.split_at(starts.len());
+    let (reported, traces) = reported.split_at(starts.len());
     assert_eq!(traces.len(), 300, "no limit holds them back: {traces:#?}");
     for (line, (start, end)) in traces.iter().zip([
         ("DEBUG - diagnostics: scan > confirm took ", ", pid=0"),
@@ -90,8 +90,8 @@ fn warnings_of_libraries_are_told_and_the_reporter_never_tells_of_itself() {
     ]) {
         assert!(line.starts_with(start) && line.ends_with(end), "{line}");
     }
-    for (line, start) in told.iter().zip(starts) {
+    for (line, start) in reported.iter().zip(starts) {
         assert!(line.starts_with(start), "{line}");
     }
-    assert!(told[2].len() < 9000 && told[2].ends_with('…'), "cut");
+    assert!(reported[2].len() < 9000 && reported[2].ends_with('…'), "cut");
 }

@@ -21,7 +21,7 @@ install() { : >machine/tmp/asked; in_machine env DEBIAN_FRONTEND=noninteractive 
 #[test]
 #[ignore = "needs root, mounts and MEMMON_DEB, the path of a .deb from `cargo xtask package`"]
 fn it_is_installed_upgraded_removed_and_purged() {
-    let said = on_a_machine(&format!(
+    let printed = on_a_machine(&format!(
         "{PACKAGES}\n{}",
         r##"
         tree >before
@@ -79,13 +79,13 @@ fn it_is_installed_upgraded_removed_and_purged() {
     ));
     let section = |name: &str| {
         let (_, rest) =
-            said.split_once(&format!("== {name}\n")).unwrap_or_else(|| panic!("no {name} in:\n{said}"));
+            printed.split_once(&format!("== {name}\n")).unwrap_or_else(|| panic!("no {name} in:\n{printed}"));
         rest.split("\n== ").next().unwrap_or(rest).to_owned()
     };
     // README.md promises this for packages that are built on Debian 12.
-    assert!(said.contains("libc6 (>= 2.34)"), "{said}");
+    assert!(printed.contains("libc6 (>= 2.34)"), "{printed}");
     // There is no public place that these could name.
-    assert!(!said.contains("Homepage") && !said.contains("Vcs-"), "{said}");
+    assert!(!printed.contains("Homepage") && !printed.contains("Vcs-"), "{printed}");
     // systemd starts it with the next boot, and then it terminates nothing.
     let installed = section("installed");
     assert!(installed.contains("??5??????   /usr/share/doc/memmon/README.md\n"), "{installed}");

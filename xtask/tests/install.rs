@@ -6,15 +6,15 @@ mod machine;
 
 use machine::on_a_machine;
 
-/// The position of `what` in `said`.
-fn at(said: &str, what: &str) -> usize {
-    said.find(what).unwrap_or_else(|| panic!("no {what:?} in:\n{said}"))
+/// The position of `what` in `printed`.
+fn at(printed: &str, what: &str) -> usize {
+    printed.find(what).unwrap_or_else(|| panic!("no {what:?} in:\n{printed}"))
 }
 
 #[test]
 #[ignore = "needs root and mounts"]
 fn without_a_terminal_it_starts_in_dry_run_and_an_uninstallation_leaves_nothing() {
-    let said = on_a_machine(
+    let printed = on_a_machine(
         "tree >before
          xtask install --no-build
          ! test -e machine/etc/memmon/enabled
@@ -30,9 +30,9 @@ fn without_a_terminal_it_starts_in_dry_run_and_an_uninstallation_leaves_nothing(
          xtask uninstall --purge
          tree >after; diff before after; asked",
     );
-    at(&said, "memmon runs in dry run: there is no terminal to ask whether it may enforce (--yes agrees)");
-    at(&said, "ExecStart=/usr/local/sbin/memmon run --dry-run-until-enabled\n");
-    let asked = &said[at(&said, "\nsystemctl daemon-reload\n")..];
+    at(&printed, "memmon runs in dry run: there is no terminal to ask whether it may enforce (--yes agrees)");
+    at(&printed, "ExecStart=/usr/local/sbin/memmon run --dry-run-until-enabled\n");
+    let asked = &printed[at(&printed, "\nsystemctl daemon-reload\n")..];
     assert_eq!(
         asked.trim(),
         "systemctl daemon-reload\njournalctl --update-catalog\nsystemctl enable memmon.service\n\
@@ -49,17 +49,17 @@ fn who_is_asked_is_shown_first_whom_it_would_strike() {
         ("n", "memmon runs in dry run: you did not agree that it enforces", "no"),
         ("", "memmon runs in dry run: you did not agree that it enforces", "no"),
     ] {
-        let said = on_a_machine(&format!(
+        let printed = on_a_machine(&format!(
             "at_terminal '{answer}\\n' install --no-build
              test -e {ENABLED} && echo enabled yes || echo enabled no
              asked"
         ));
-        let shown = at(&said, "Over the limit of 2.00GB now: as /etc/memmon/config.toml has it");
-        let question = at(&said, "Let memmon terminate these? [y/N]");
-        assert!(shown < question, "{said}");
-        assert!(question < at(&said, expected), "{said}");
-        assert!(question < at(&said, "systemctl restart memmon.service"), "{said}");
-        at(&said, &format!("enabled {enabled}"));
+        let shown = at(&printed, "Over the limit of 2.00GB now: as /etc/memmon/config.toml has it");
+        let question = at(&printed, "Let memmon terminate these? [y/N]");
+        assert!(shown < question, "{printed}");
+        assert!(question < at(&printed, expected), "{printed}");
+        assert!(question < at(&printed, "systemctl restart memmon.service"), "{printed}");
+        at(&printed, &format!("enabled {enabled}"));
     }
 }
 
@@ -69,7 +69,7 @@ const ENABLED: &str = "machine/etc/memmon/enabled";
 #[test]
 #[ignore = "needs root and mounts"]
 fn another_installation_keeps_what_was_chosen() {
-    let said = on_a_machine(&format!(
+    let printed = on_a_machine(&format!(
         "xtask install --no-build --yes
          mkdir -p machine/etc/systemd/system/memmon.service.d
          echo earlier >machine/etc/systemd/system/memmon.service.d/dry-run.conf
@@ -82,32 +82,32 @@ fn another_installation_keeps_what_was_chosen() {
          xtask install --no-build
          ! test -e {ENABLED}"
     ));
-    let (again, beside) = (at(&said, "== again"), at(&said, "== beside v1"));
-    assert!(said[again..beside].contains("memmon watches and enforces"), "{said}");
-    at(&said[beside..], "memmon runs in dry run: v1's service is still in force");
+    let (again, beside) = (at(&printed, "== again"), at(&printed, "== beside v1"));
+    assert!(printed[again..beside].contains("memmon watches and enforces"), "{printed}");
+    at(&printed[beside..], "memmon runs in dry run: v1's service is still in force");
 }
 
 #[test]
 #[ignore = "needs root and mounts"]
 fn yes_enforces_and_shows_all_the_same_and_no_start_starts_nothing() {
-    let said = on_a_machine(&format!("xtask install --no-build --yes; test -e {ENABLED}; asked"));
-    assert!(at(&said, "Over the limit") < at(&said, "memmon watches and enforces"), "{said}");
-    at(&said, "systemctl enable memmon.service\nsystemctl restart memmon.service");
+    let printed = on_a_machine(&format!("xtask install --no-build --yes; test -e {ENABLED}; asked"));
+    assert!(at(&printed, "Over the limit") < at(&printed, "memmon watches and enforces"), "{printed}");
+    at(&printed, "systemctl enable memmon.service\nsystemctl restart memmon.service");
 
-    let said = on_a_machine(
+    let printed = on_a_machine(
         "tree >before
          xtask install --no-build --yes --no-start
          xtask uninstall
          tree >after; diff before after; asked",
     );
-    at(&said, "memmon was not started: as you asked");
-    assert!(!said.contains("restart"), "{said}");
+    at(&printed, "memmon was not started: as you asked");
+    assert!(!printed.contains("restart"), "{printed}");
 }
 
 #[test]
 #[ignore = "needs root and mounts"]
 fn a_directory_is_installed_into_without_a_word_to_systemd() {
-    let said = on_a_machine(
+    let printed = on_a_machine(
         "tree >before
          mkdir machine/tmp/destination
          xtask install --no-build --destdir /tmp/destination --prefix /usr
@@ -115,23 +115,23 @@ fn a_directory_is_installed_into_without_a_word_to_systemd() {
          tree >after; diff before after; asked",
     );
     for file in ["./usr/sbin/memmon", "./usr/lib/systemd/system/memmon.service", "./etc/memmon/config.toml"] {
-        at(&said, file);
+        at(&printed, file);
     }
-    assert!(!said.contains("systemctl"), "{said}");
+    assert!(!printed.contains("systemctl"), "{printed}");
 }
 
 #[test]
 #[ignore = "needs root and mounts"]
 fn with_a_wrong_configuration_nothing_is_installed() {
-    let said = on_a_machine(
+    let printed = on_a_machine(
         "mkdir machine/etc/memmon; echo wrong >machine/etc/memmon/config.toml
          tree >before
          ! xtask install --no-build --yes 2>&1
          tree >after; diff before after; asked",
     );
-    at(&said, "/etc/memmon/config.toml:1:1: wrong");
-    at(&said, "error: nothing was installed");
-    assert!(!said.contains("systemctl"), "{said}");
+    at(&printed, "/etc/memmon/config.toml:1:1: wrong");
+    at(&printed, "error: nothing was installed");
+    assert!(!printed.contains("systemctl"), "{printed}");
 }
 
 /// The files that v1's installer makes.
@@ -144,31 +144,31 @@ const V1: &str = "mkdir -p machine/opt/memory-monitor machine/etc/logrotate.d
 #[test]
 #[ignore = "needs root and mounts"]
 fn v1_is_found_taken_over_and_retired_after_a_question() {
-    let said = on_a_machine(&format!(
+    let printed = on_a_machine(&format!(
         "{V1} at_terminal 'y\\ny\\n' install --no-build
          cmp machine/opt/memory-monitor/config.toml machine/etc/memmon/config.toml; asked"
     ));
-    let found = at(&said, "v1's service is in force here: memory-monitor.service");
-    let question = at(&said, "Disable memory-monitor.service, which memmon replaces? [y/N]");
+    let found = at(&printed, "v1's service is in force here: memory-monitor.service");
+    let question = at(&printed, "Disable memory-monitor.service, which memmon replaces? [y/N]");
     assert!(
-        found < question && question < at(&said, "systemctl disable --now memory-monitor.service"),
-        "{said}"
+        found < question && question < at(&printed, "systemctl disable --now memory-monitor.service"),
+        "{printed}"
     );
-    at(&said, "v1's /opt/memory-monitor/config.toml is taken over as /etc/memmon/config.toml");
-    at(&said, "v1's files are left in /opt/memory-monitor");
-    at(&said, "memmon watches and enforces");
+    at(&printed, "v1's /opt/memory-monitor/config.toml is taken over as /etc/memmon/config.toml");
+    at(&printed, "v1's files are left in /opt/memory-monitor");
+    at(&printed, "memmon watches and enforces");
 
     // An installation in which both enforce is never offered.
-    let said = on_a_machine(&format!("{V1} at_terminal 'n\\n' install --no-build; asked"));
-    at(&said, "memmon runs in dry run: v1's service is still in force");
-    assert!(!said.contains("disable --now memory-monitor"), "{said}");
+    let printed = on_a_machine(&format!("{V1} at_terminal 'n\\n' install --no-build; asked"));
+    at(&printed, "memmon runs in dry run: v1's service is still in force");
+    assert!(!printed.contains("disable --now memory-monitor"), "{printed}");
 }
 
 /// Disabling keeps the unit file.
 #[test]
 #[ignore = "needs root and mounts"]
 fn v1_once_retired_is_not_asked_about_again() {
-    let said = on_a_machine(&format!(
+    let printed = on_a_machine(&format!(
         "{V1} xtask install --no-build --yes
          test -e machine/etc/systemd/system/memory-monitor.service
          echo == again
@@ -176,7 +176,7 @@ fn v1_once_retired_is_not_asked_about_again() {
          test -e {ENABLED}
          test -e machine/etc/logrotate.d/memmon"
     ));
-    let again = &said[at(&said, "== again")..];
+    let again = &printed[at(&printed, "== again")..];
     assert!(!again.contains("v1"), "{again}");
     at(again, "memmon watches and enforces");
 }
@@ -185,11 +185,11 @@ fn v1_once_retired_is_not_asked_about_again() {
 #[ignore = "needs root and mounts"]
 fn v1_is_found_by_both_of_its_names_and_by_what_runs() {
     // Installed by hand as v1's README.md describes, and started without being enabled.
-    let said = on_a_machine(
+    let printed = on_a_machine(
         "echo memory_monitor.service >machine/tmp/active
          xtask install --no-build --yes; asked",
     );
-    at(&said, "v1's service is in force here: memory_monitor.service");
-    at(&said, "systemctl disable --now memory_monitor.service");
-    at(&said, "memmon watches and enforces");
+    at(&printed, "v1's service is in force here: memory_monitor.service");
+    at(&printed, "systemctl disable --now memory_monitor.service");
+    at(&printed, "memmon watches and enforces");
 }

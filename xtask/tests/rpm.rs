@@ -7,7 +7,7 @@ use machine::on_a_machine;
 #[test]
 #[ignore = "needs root, mounts, rpm and MEMMON_RPM, the path of a .rpm from `cargo xtask package`"]
 fn it_is_installed_installed_again_and_erased() {
-    let said = on_a_machine(
+    let printed = on_a_machine(
         r##"
         cp "$MEMMON_RPM" machine/tmp/memmon.rpm
         # Scriptlets have a $PATH of rpm's.
@@ -44,7 +44,7 @@ fn it_is_installed_installed_again_and_erased() {
     );
     let section = |name: &str| {
         let (_, rest) =
-            said.split_once(&format!("== {name}\n")).unwrap_or_else(|| panic!("no {name} in:\n{said}"));
+            printed.split_once(&format!("== {name}\n")).unwrap_or_else(|| panic!("no {name} in:\n{printed}"));
         rest.split("\n== ").next().unwrap_or(rest).to_owned()
     };
     let installed = section("installed");

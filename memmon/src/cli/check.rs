@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_configuration_is_told_on_the_error_stream_and_by_the_exit_code() {
+    fn a_wrong_configuration_is_reported_on_the_error_stream_and_by_the_exit_code() {
         let (out, err, exit) = checked("[log]\nlevle = 'info'", false);
         assert_eq!((&*out, exit), ("", Exit::BadConfig));
         insta::assert_snapshot!(err, @"

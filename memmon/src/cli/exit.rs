@@ -1,4 +1,4 @@
-//! What memmon ends with, so that a script can tell one trouble from another.
+//! What memmon ends with, so that a script can distinguish one trouble from another.
 
 use std::process::ExitCode;
 

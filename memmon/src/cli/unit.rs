@@ -182,7 +182,7 @@ mod tests {
         SystemCallFilter=accept bpf bind process_mrelease read\nRestrictRealtime=yes\nRestrictAddressFamilies=AF_UNIX\n\
         LoadState=loaded\n";
 
-    fn told(text: &str, shown: &str) -> String {
+    fn reported(text: &str, shown: &str) -> String {
         let settings = config::parse(text, Path::new("c"), &USERS).unwrap().settings;
         missing(&settings, shown).iter().map(|warning| format!("{warning}\n")).collect()
     }
@@ -195,8 +195,8 @@ mod tests {
         notify = { mail_to = ['a@b'], smtp_auth_file = '/tmp/auth', hook = '/home/bob/hook', hook_user = 'alice' }";
 
     #[test]
-    fn what_the_unit_does_not_allow_is_told_with_the_lines_that_do() {
-        insta::assert_snapshot!(told(ALL, SHIPPED), @"
+    fn what_the_unit_does_not_allow_is_reported_with_the_lines_that_do() {
+        insta::assert_snapshot!(reported(ALL, SHIPPED), @"
         notify.mail_to cannot be used: memmon.service does not allow it: `systemctl edit memmon`, and under [Service] PrivateNetwork=no, RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6, IPAddressAllow=localhost
         metrics.listen cannot be used: memmon.service does not allow it: `systemctl edit memmon`, and under [Service] PrivateNetwork=no, RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6, IPAddressAllow=localhost
         notify.hook cannot be used: memmon.service does not allow it: `systemctl edit memmon`, and under [Service] CapabilityBoundingSet=CAP_SETUID CAP_SETGID, SystemCallFilter=@setuid
@@ -211,13 +211,13 @@ mod tests {
 
     #[test]
     fn a_drop_in_or_no_unit_at_all_ends_it() {
-        assert_eq!(told("", SHIPPED), "", "the defaults need no drop-in");
-        assert_eq!(told(ALL, ""), "");
-        assert_eq!(told(ALL, &SHIPPED.replace("=loaded", "=not-found")), "");
+        assert_eq!(reported("", SHIPPED), "", "the defaults need no drop-in");
+        assert_eq!(reported(ALL, ""), "");
+        assert_eq!(reported(ALL, &SHIPPED.replace("=loaded", "=not-found")), "");
         let open = "LoadState=loaded\nGroup=alice\nPrivateTmp=no\nPrivateNetwork=no\nProtectHome=no\nRestrictRealtime=no\n\
             ProtectSystem=strict\nReadWritePaths=/var/log /srv/log /home/alice\n\
             CapabilityBoundingSet=cap_setuid cap_setgid cap_sys_nice\nSystemCallFilter=setresuid sched_setscheduler\n\
             RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX\nIPAddressDeny=::/0 0.0.0.0/0\nIPAddressAllow=127.0.0.0/8\n";
-        assert_eq!(told(ALL, open), "");
+        assert_eq!(reported(ALL, open), "");
     }
 }

@@ -79,7 +79,7 @@ mod tests {
     const NOBODY: FakeUsers = FakeUsers(&[]);
 
     #[test]
-    fn without_a_file_the_defaults_hold_and_it_is_told() {
+    fn without_a_file_the_defaults_hold_and_it_is_reported() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("config.toml");
         let loaded = load_or(None, &file, &NOBODY).unwrap();
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_are_told_with_their_place() {
+    fn bytes_that_are_no_text_are_reported_with_their_place() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("config.toml");
         fs::write(&file, b"[log]\nlevel = \"inf\xff\"").unwrap();

@@ -197,9 +197,10 @@ mod tests {
             ("(a|bb)(c|dd)(e|ff)(g|hh)", ""),
             ("^(unclosed$", ""),
         ] {
-            let told = translated(entry, Of::Names).unwrap_or_else(|| panic!("{entry} was not recognized"));
-            assert_eq!(told.join(" "), globs, "{entry}");
-            NamePatterns::new(told.iter().map(String::as_str)).unwrap();
+            let reported =
+                translated(entry, Of::Names).unwrap_or_else(|| panic!("{entry} was not recognized"));
+            assert_eq!(reported.join(" "), globs, "{entry}");
+            NamePatterns::new(reported.iter().map(String::as_str)).unwrap();
         }
     }
 
@@ -238,16 +239,16 @@ mod tests {
             (r"/user\.slice/.*", "/user.slice/**"),
             ("^/system.slice/(a|b)[.]service$", "/system?slice/[ab].service"),
         ] {
-            let told = translated(entry, Of::Cgroups).unwrap();
-            assert_eq!(told.join(" "), globs, "{entry}");
-            CgroupPatterns::new(told.iter().map(String::as_str)).unwrap();
+            let reported = translated(entry, Of::Cgroups).unwrap();
+            assert_eq!(reported.join(" "), globs, "{entry}");
+            CgroupPatterns::new(reported.iter().map(String::as_str)).unwrap();
         }
         assert_eq!(translated("/user.slice/**", Of::Cgroups), None);
     }
 
     /// The other way of matching decides as the glob does, for every text over a few letters.
     #[test]
-    fn what_is_told_matches_what_was_meant() {
+    fn what_is_reported_matches_what_was_meant() {
         let letters = ["", "a", "b", "ab", "ba", "aab", "abab", "1", "a1", "ab1", "a1b", "x"];
         for (entry, meant) in [
             ("^(a|ab)1?$", &["a", "ab", "a1", "ab1"][..]),

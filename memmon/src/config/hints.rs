@@ -165,7 +165,7 @@ fn plain(typed: &str) -> String {
     typed.chars().take(LONGEST).collect::<String>().to_lowercase().replace(['-', ' ', '.'], "_")
 }
 
-/// Which of `candidates` `typed` was meant to be, if that can be told: by at most one slip in three characters, or
+/// Which of `candidates` `typed` was meant to be, if that is clear: by at most one slip in three characters, or
 /// because it is a good part of one (`interval`).
 pub(super) fn nearest<'a>(typed: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     if typed.len() > LONGEST {

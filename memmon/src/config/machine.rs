@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        let said = |text: &str| error(text).lines().map(str::trim).collect::<Vec<_>>().join("\n");
+        let printed = |text: &str| error(text).lines().map(str::trim).collect::<Vec<_>>().join("\n");
         for (text, expected) in [
             ("[machine]\navailable_percent = 0", "has no level for available memory"),
             ("[machine]\navailable_percent = 51", "from 0.1 to 50"),
@@ -180,8 +180,8 @@ mod tests {
             ("[machine]\nwarn = 10", "write warn = { available_percent = 10 }"),
             ("[machine]\navailable = 10", "did you mean `available_"),
         ] {
-            let said = said(text);
-            assert!(said.contains(expected), "{text}: {said}");
+            let printed = printed(text);
+            assert!(printed.contains(expected), "{text}: {printed}");
         }
     }
 }

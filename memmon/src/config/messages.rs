@@ -38,7 +38,7 @@ fn an_empty_scope_is_refused() {
 }
 
 #[test]
-fn unknown_keys_are_told_with_what_was_meant() {
+fn unknown_keys_are_reported_with_what_was_meant() {
     insta::assert_snapshot!(error("dry_run = true\n[thresholds]\nram_gb_treshold = 2\n"), @"
     error: `dry_run` stands outside of any section
      --> config.toml:1:1
@@ -86,7 +86,7 @@ fn unknown_keys_are_told_with_what_was_meant() {
 }
 
 #[test]
-fn wrong_types_are_told_with_the_right_one() {
+fn wrong_types_are_reported_with_the_right_one() {
     insta::assert_snapshot!(error(
         r#"[thresholds]
 ram_gb_threshold = "2.5"
@@ -158,7 +158,7 @@ log_file = 2025-10-03
 }
 
 #[test]
-fn values_out_of_range_are_told_with_the_range() {
+fn values_out_of_range_are_reported_with_the_range() {
     insta::assert_snapshot!(error("[thresholds]\nram_percent_threshold = 150\nram_gb_threshold = -2.0\ncheck_interval = 0"), @"
     error: `ram_percent_threshold` cannot be 150
      --> config.toml:2:25
@@ -268,7 +268,7 @@ fn a_relay_has_a_name_that_its_certificate_can_have() {
 }
 
 #[test]
-fn globs_ranges_and_words_are_told_with_their_flaw() {
+fn globs_ranges_and_words_are_reported_with_their_flaw() {
     insta::assert_snapshot!(error(
         r#"[whitelist]
 names = ["sshd", "postgres[*"]
@@ -328,7 +328,7 @@ level = "verbose"
 }
 
 #[test]
-fn broken_syntax_is_told_in_the_same_way() {
+fn broken_syntax_is_reported_in_the_same_way() {
     insta::assert_snapshot!(error("[thresholds\nram_gb_threshold = 2\n"), @"
     error: not valid TOML: unclosed table
      --> config.toml:1:12
@@ -448,7 +448,7 @@ cgroups = ['/user\.slice/.*']
 }
 
 #[test]
-fn windows_that_cannot_be_meant_are_told_with_the_reason() {
+fn windows_that_cannot_be_meant_are_reported_with_the_reason() {
     insta::assert_snapshot!(error(
         r#"[[schedule]]
 days = ["mon-fry", "someday"]

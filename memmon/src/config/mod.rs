@@ -1,4 +1,4 @@
-//! What an administrator wrote → what is meant. Three steps, and all that is wrong is said in one go:
+//! What an administrator wrote → what is meant. Three steps, and all errors are reported at once:
 //!
 //! ```text
 //! text ──document──▶ Typed: every key, or none, with its place ──meaning──▶ Settings: checked, in units, with defaults
@@ -51,7 +51,7 @@ pub use warning::{Concern, Warning};
 use self::{names_files::ReadNames, problems::Problems, read::Read, toml_document::Document};
 use crate::model::Pid;
 
-/// Settings, and what is to be said about them.
+/// Settings, and the warnings about them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {
     /// What is meant.

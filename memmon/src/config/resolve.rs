@@ -286,7 +286,7 @@ impl Reader<'_, '_> {
     }
 
     /// `[scope]` narrows and never widens: left out, everything is in scope; but empty, or with an empty list, it is
-    /// refused, as nobody can tell whether that was meant to be everything or nothing. A user that this machine does
+    /// refused, as it may have been meant to be everything or nothing. A user that this machine does
     /// not know is nobody, and a scope of nobody is just that.
     fn scope(&mut self, (raw, empty): (raw::Scope, Option<Range<usize>>)) -> Scope {
         let raw::Scope { users, uids, cgroups } = raw;

@@ -30,7 +30,7 @@ pub struct Settings {
     /// The only reason for the dry run is that nobody has run `memmon enable` yet.
     #[serde(skip)]
     pub awaits_enable: bool,
-    /// Where to tell what happens.
+    /// Where events are reported.
     pub log: Log,
     /// `[machine]`: when the machine is short of memory; none: memmon does not ask.
     pub machine: Option<MachineLimits>,

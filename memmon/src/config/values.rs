@@ -113,7 +113,7 @@ impl Reader<'_, '_> {
         entries
     }
 
-    /// The entries that compile; of the others it is said why they do not.
+    /// The entries that compile; for the others, the reason why they do not.
     pub(super) fn patterns<'l>(
         &mut self,
         key: &'static str,

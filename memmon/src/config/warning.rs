@@ -1,4 +1,4 @@
-//! What can be meant, but may not be: said at load, and no reason not to start.
+//! What may be a mistake: reported when the configuration is loaded, and no reason not to start.
 
 use std::{fmt, os::unix::ffi::OsStrExt, path::PathBuf};
 

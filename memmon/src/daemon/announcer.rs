@@ -123,7 +123,7 @@ impl Observer for Announcer<'_> {
     fn event(&self, event: Event) {
         self.board_mut().note(&event);
         self.history.borrow_mut().note(&event);
-        self.reporter.tell(event);
+        self.reporter.emit(event);
     }
 
     fn scanned(&self, took: Duration, map: Option<MapFigures>, dry_run: bool) {

@@ -57,7 +57,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 
     let reporter = Reporter::start(outputs(settings)).context("no thread for the log")?;
     // This fails only for a second daemon in the same process.
-    let _ = report::install_diagnostics(reporter.teller());
+    let _ = report::install_diagnostics(reporter.sender());
     let ended =
         watch(options, loaded, &facts, &mut support, (!only_a_look, instance.as_ref()), &reporter, &startup);
     // Lines that a stuck disk does not take in time are lost; the end does not wait for it.
@@ -88,7 +88,7 @@ fn watch(
     let sources = Sources::new(proc, support.accuracy(), kernel);
     let memory = sources.memory().context("memmon cannot work without /proc/meminfo")?;
     reporter.metrics().reads(sources.source());
-    reporter.tell(Event::Started {
+    reporter.emit(Event::Started {
         version: env!("CARGO_PKG_VERSION"),
         config: loaded.origin.clone(),
         fragments: loaded.fragments.clone(),
@@ -100,10 +100,10 @@ fn watch(
         interval: loaded.settings.check_interval,
     });
     for degraded in &support.degraded {
-        reporter.tell(Event::Degraded { what: format!("{degraded}: {}", degraded.remedy()) });
+        reporter.emit(Event::Degraded { what: format!("{degraded}: {}", degraded.remedy()) });
     }
     for warning in &loaded.warnings {
-        reporter.tell(Event::Degraded { what: warning.to_string() });
+        reporter.emit(Event::Degraded { what: warning.to_string() });
     }
     let degraded = support.degraded.iter().map(|degraded| format!("{degraded}: {}", degraded.remedy()));
     let about = StartupFacts {

@@ -43,7 +43,7 @@ pub struct SlurmJob {
 pub struct Container {
     /// Its id; for LXC, systemd-nspawn and libvirt its name.
     pub id: Name,
-    /// The program that started it; none if the path does not tell.
+    /// The program that started it; none if the path does not show it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime: Option<Runtime>,
     /// The uid of its Kubernetes pod.

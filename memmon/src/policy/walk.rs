@@ -111,7 +111,7 @@ pub enum Finding {
     Clear,
     /// It is never to be touched.
     Protects(Protection),
-    /// It cannot tell. That matters only where the process would be terminated otherwise.
+    /// It is not known. That matters only where the process would be terminated otherwise.
     Doubts(Doubt),
     /// It is within its limits.
     Within,

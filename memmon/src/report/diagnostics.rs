@@ -53,7 +53,7 @@ impl Diagnostics {
             text.truncate(text.floor_char_boundary(LONGEST));
             text.push('…');
         }
-        self.0.tell(Event::Diagnostic { severity: severity(metadata), origin, text });
+        self.0.emit(Event::Diagnostic { severity: severity(metadata), origin, text });
     }
 }
 

@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vanished_folder_is_told_and_outlived() {
+    fn a_vanished_folder_is_reported_and_outlived() {
         let folder = tempfile::tempdir().unwrap();
         let logs = folder.path().join("logs");
         fs::create_dir(&logs).unwrap();
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_told_and_outlived() {
+    fn a_full_disk_is_reported_and_outlived() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         let full = Arc::new(AtomicBool::new(true));

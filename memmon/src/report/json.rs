@@ -82,8 +82,8 @@ mod tests {
 
     #[test]
     fn every_event_as_an_object() {
-        let told: Vec<_> = samples::samples().iter().map(written).collect();
-        for line in &told {
+        let reported: Vec<_> = samples::samples().iter().map(written).collect();
+        for line in &reported {
             let object: Value = serde_json::from_str(line).unwrap();
             for key in ["time", "level", "event", "message"] {
                 assert!(object[key].is_string(), "{key} in {line}");
@@ -93,7 +93,7 @@ mod tests {
         let mut kinds = BTreeSet::new();
         let is_first =
             |line: &&String| kinds.insert(serde_json::from_str::<Value>(line).unwrap()["event"].to_string());
-        let one_of_each: Vec<_> = told.iter().filter(is_first).map(String::as_str).collect();
+        let one_of_each: Vec<_> = reported.iter().filter(is_first).map(String::as_str).collect();
         // The time of the samples' exemption is a local one.
         let local = crate::model::UnixTime(7200).to_string();
         let one_of_each = one_of_each.join("\n").replace(&local, "1970-01-01 02:00:00");

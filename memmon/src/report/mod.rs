@@ -1,7 +1,7 @@
 //! Tells people and programs what happened: one event type, many sinks, and nobody who ever waits for them.
 //!
 //! ```text
-//! tell(Event) ──bounded queue──▶ writer thread: text, json ─┬─bounded queue──▶ console
+//! emit(Event) ──bounded queue──▶ writer thread: text, json ─┬─bounded queue──▶ console
 //!                                                          ├─bounded queue──▶ log file
 //!                                                          └─never blocks───▶ journal or syslog
 //! ```

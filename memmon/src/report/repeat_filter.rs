@@ -34,7 +34,7 @@ impl RepeatFilter {
             return true;
         }
         if self.recent.len() >= CAPACITY {
-            // One that did not come again has nothing to tell. Are all being counted, the new one is just written.
+            // One that did not come again has nothing to report. Are all being counted, the new one is just written.
             let idle = self.recent.iter().position(|known| known.times == 0);
             let Some(idle) = idle else { return false };
             self.recent.remove(idle);
@@ -43,7 +43,7 @@ impl RepeatFilter {
         false
     }
 
-    /// When [`RepeatFilter::due`] has something to tell next.
+    /// When [`RepeatFilter::due`] has something to report next.
     pub(super) fn next_due(&self) -> Option<Instant> {
         let counted = self.recent.iter().filter(|known| known.times > 0);
         counted.map(|known| known.since + WINDOW).min()
@@ -53,17 +53,17 @@ impl RepeatFilter {
     pub(super) fn due(&mut self, now: Instant) -> Vec<Event> {
         let over = |known: &Recent| now.saturating_duration_since(known.since) >= WINDOW;
         self.recent.retain(|known| known.times > 0 || !over(known));
-        self.recent.iter_mut().filter(|known| over(known)).filter_map(|known| known.tell(now)).collect()
+        self.recent.iter_mut().filter(|known| over(known)).filter_map(|known| known.emit(now)).collect()
     }
 
     /// All counts at once, for the end.
     pub(super) fn all(&mut self, now: Instant) -> Vec<Event> {
-        self.recent.iter_mut().filter_map(|known| known.tell(now)).collect()
+        self.recent.iter_mut().filter_map(|known| known.emit(now)).collect()
     }
 }
 
 impl Recent {
-    fn tell(&mut self, now: Instant) -> Option<Event> {
+    fn emit(&mut self, now: Instant) -> Option<Event> {
         let times = std::mem::take(&mut self.times);
         self.since = now;
         (times > 0).then(|| Event::Repeated { severity: self.severity, times, text: self.text.clone() })
@@ -103,7 +103,7 @@ mod tests {
             "b did not come again and was forgotten"
         );
         assert_eq!(fold.all(start + WINDOW), [repeated(1, "a")]);
-        assert!(fold.all(start + WINDOW).is_empty(), "told once");
+        assert!(fold.all(start + WINDOW).is_empty(), "reported once");
     }
 
     #[test]

@@ -23,9 +23,9 @@ use super::{
     writer::Writer,
 };
 
-/// Takes events from one owner, the daemon; [`Reporter::teller`] gives the door to others.
+/// Takes events from one owner, the daemon; [`Reporter::sender`] gives the door to others.
 pub struct Reporter {
-    teller: EventSender,
+    sender: EventSender,
     exports: Mutex<Exports>,
     rotation: Rotation,
     /// Held by each thread that still has lines to write.
@@ -34,7 +34,7 @@ pub struct Reporter {
     done: Receiver<()>,
 }
 
-/// The telling half of a [`Reporter`], to be handed around.
+/// The sending half of a [`Reporter`], which is cloned for each thread that reports.
 #[derive(Clone)]
 pub struct EventSender {
     queue: SyncSender<Item>,
@@ -43,7 +43,7 @@ pub struct EventSender {
 
 impl Reporter {
     /// Starts the writer thread. Sinks are opened with the first event, by that thread: one that cannot be used is
-    /// told of on the others and tried again, and never keeps memmon from enforcing.
+    /// reported on the others and tried again, and never keeps memmon from enforcing.
     ///
     /// # Errors
     /// The thread could not be started.
@@ -75,7 +75,7 @@ impl Reporter {
             drop(for_thread);
         })?;
         let reporter = Self {
-            teller: EventSender { queue, shared },
+            sender: EventSender { queue, shared },
             exports: Mutex::default(),
             rotation,
             hang_up,
@@ -86,19 +86,19 @@ impl Reporter {
         Ok(reporter)
     }
 
-    /// Tells an event; see [`EventSender::tell`].
-    pub fn tell(&self, event: Event) {
-        self.teller.tell(event);
+    /// Emits an event; see [`EventSender::emit`].
+    pub fn emit(&self, event: Event) {
+        self.sender.emit(event);
     }
 
     /// Events that found the queue full, and so no sink at all, since the start.
     pub fn lost(&self) -> u64 {
-        self.teller.shared.lost_ever.load(Ordering::Relaxed)
+        self.sender.shared.lost_ever.load(Ordering::Relaxed)
     }
 
     /// A door for others, which goes on working as long as this reporter does.
-    pub fn teller(&self) -> EventSender {
-        self.teller.clone()
+    pub fn sender(&self) -> EventSender {
+        self.sender.clone()
     }
 
     /// What is known of the log file's rotation, for those that wait for signals.
@@ -111,15 +111,15 @@ impl Reporter {
         self.order(|orders| orders.reopen = true);
     }
 
-    /// Goes on with other outputs, for a reload; events told before may still go to either. Does not wait. The clock,
+    /// Goes on with other outputs, for a reload; events emitted before may still go to either. Does not wait. The clock,
     /// the names of users and the length of the queue stay.
     pub fn replace(&self, outputs: Outputs) {
-        self.teller.shared.level.store(outputs.level as u8, Ordering::Relaxed);
+        self.sender.shared.level.store(outputs.level as u8, Ordering::Relaxed);
         self.export(outputs.metrics.clone());
         self.notify(outputs.notify.clone(), &outputs.machine);
         self.rotation.follow(outputs.file.as_deref());
         let writer =
-            Writer::new(outputs, &self.rotation, self.teller.shared.users.clone(), self.hang_up.clone());
+            Writer::new(outputs, &self.rotation, self.sender.shared.users.clone(), self.hang_up.clone());
         self.order(|orders| orders.replace = Some(Box::new(writer)));
     }
 
@@ -128,12 +128,12 @@ impl Reporter {
     /// Before that, what waits to be sent is, if that takes no longer than [`LAST_CHANCE`].
     #[must_use]
     pub fn finish(self, limit: Duration) -> bool {
-        let notifiers = &self.teller.shared.notifiers;
-        // Not under the lock: their threads tell how it went.
+        let notifiers = &self.sender.shared.notifiers;
+        // Not under the lock: their threads report the outcome.
         let last = std::mem::take(&mut *notifiers.write().unwrap_or_else(PoisonError::into_inner));
         for (channel, count) in last.finish(LAST_CHANCE) {
             let what = format!("lost with the end of memmon: {count} of the notifications by {channel}");
-            self.tell(Event::Degraded { what });
+            self.emit(Event::Degraded { what });
         }
         let deadline = Instant::now() + limit;
         self.order(|orders| orders.finish = true);
@@ -145,44 +145,44 @@ impl Reporter {
 
     /// The figures, for what no event says.
     pub fn metrics(&self) -> &Metrics {
-        &self.teller.shared.metrics
+        &self.sender.shared.metrics
     }
 
     /// Has metrics go where `outputs` say, from now on. What goes there already goes on.
     fn export(&self, outputs: MetricsOutputs) {
         let mut exports = self.exports.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = exports.follow(outputs, self.metrics(), &self.teller) {
-            self.tell(Event::Degraded { what: format!("no thread for metrics: {error}") });
+        if let Err(error) = exports.follow(outputs, self.metrics(), &self.sender) {
+            self.emit(Event::Degraded { what: format!("no thread for metrics: {error}") });
         }
     }
 
     /// Has those notified that `outputs` name, from now on. What waits goes there, too; where a channel is not in use any
     /// more, what waits there is sent still.
     fn notify(&self, outputs: NotifyOutputs, machine: &Machine) {
-        let notifiers = || self.teller.shared.notifiers.write().unwrap_or_else(PoisonError::into_inner);
+        let notifiers = || self.sender.shared.notifiers.write().unwrap_or_else(PoisonError::into_inner);
         if notifiers().are(&outputs) {
             return;
         }
         // Not under the lock, because every event takes it meanwhile. What matters to them comes from here only.
         let mut own = std::mem::take(&mut *notifiers());
-        let followed = own.follow(outputs, machine, &self.teller);
+        let followed = own.follow(outputs, machine, &self.sender);
         *notifiers() = own;
         if let Err(error) = followed {
-            self.tell(Event::Degraded { what: format!("no thread for notifications: {error}") });
+            self.emit(Event::Degraded { what: format!("no thread for notifications: {error}") });
         }
     }
 
     fn order(&self, give: impl FnOnce(&mut Orders)) {
-        give(&mut self.teller.shared.orders.lock().unwrap_or_else(PoisonError::into_inner));
+        give(&mut self.sender.shared.orders.lock().unwrap_or_else(PoisonError::into_inner));
         // Is the queue full, the writer is awake anyway.
-        let _ = self.teller.queue.try_send(Item::Wake);
+        let _ = self.sender.queue.try_send(Item::Wake);
     }
 }
 
 impl EventSender {
     /// Tells an event, stamped with the time of this call. Never waits: where the writer cannot keep up, the event
     /// is counted as lost, and that is reported.
-    pub fn tell(&self, event: Event) {
+    pub fn emit(&self, event: Event) {
         let Shared { metrics, notifiers, .. } = &*self.shared;
         let at = (self.shared.clock)();
         metrics.observe(&event);
@@ -194,7 +194,7 @@ impl EventSender {
         if level < self.shared.level.load(Ordering::Relaxed) && !event.spec().is_always_written {
             return;
         }
-        let item = Item::Told(at, Box::new(event));
+        let item = Item::Emitted(at, Box::new(event));
         if self.queue.try_send(item).is_err() {
             self.shared.lost.fetch_add(1, Ordering::Relaxed);
             self.shared.lost_ever.fetch_add(1, Ordering::Relaxed);
@@ -211,7 +211,7 @@ impl EventSender {
         &self.shared.users
     }
 
-    /// Whether those who look for a fault of memmon's own want to be told everything.
+    /// Whether everything is logged, for those who look for a fault of memmon's own.
     pub(super) fn wants_debug(&self) -> bool {
         self.shared.level.load(Ordering::Relaxed) == Level::Debug as u8
     }

@@ -63,9 +63,9 @@ pub(super) enum WriteOutcome {
     Taken,
     /// It was lost and counted; the trouble of the sink was reported before.
     Lost,
-    /// It was lost, and this is the first: tell the other sinks.
+    /// It was lost, and this is the first: the other sinks report it.
     Failed(Event),
-    /// It was taken, the first after some that were lost: tell all sinks.
+    /// It was taken, the first after some that were lost: all sinks report it.
     Recovered(Event),
 }
 
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn trouble_is_told_once_and_every_lost_line_is_counted() {
+    fn trouble_is_reported_once_and_every_lost_line_is_counted() {
         let works = Arc::new(AtomicBool::new(true));
         let mut outlet = HealthySink::new(Flaky(Arc::clone(&works)));
         let line = samples::line("");

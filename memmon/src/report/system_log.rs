@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_is_told_with_what_it_was_over_its_limit() {
+    fn an_end_is_reported_with_what_it_was_over_its_limit() {
         let ended = |event: &Event| matches!(event, Event::Terminated { .. });
         let fields = fields(&samples::samples().into_iter().find(ended).unwrap());
         assert_eq!(fields["MEMMON_OVERSHOOT_BYTES"], (3_u64 << 29).to_string());

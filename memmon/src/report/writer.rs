@@ -109,13 +109,13 @@ impl Writer {
         }
     }
 
-    /// When [`Writer::tell_due`] wants to be called.
+    /// When [`Writer::report_due`] wants to be called.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.fold.next_due().into_iter().chain(self.flood.next_due()).min()
     }
 
     /// Tells how often the warnings came again whose time is over.
-    pub(super) fn tell_due(&mut self, at: Timestamp, now: Instant) {
+    pub(super) fn report_due(&mut self, at: Timestamp, now: Instant) {
         for repeated in self.fold.due(now).into_iter().chain(self.flood.due(now)) {
             self.take(at, repeated, now);
         }
@@ -306,7 +306,7 @@ mod tests {
             lines[0].contains("Cannot write to the log file: ") && lines[0].contains("missing/log: No such")
         );
         assert!(lines[1].contains("Cannot write to syslog: neither "), "{heard}");
-        // Three scans and the other's trouble; the last to be told of has missed that too.
+        // Three scans and the other's trouble; the last has missed that one, too.
         assert!(lines[2].contains("missing/log") && lines[2].ends_with("Lost so far: 4"), "{heard}");
         assert!(lines[3].contains("syslog") && lines[3].ends_with("Lost so far: 5"), "{heard}");
     }

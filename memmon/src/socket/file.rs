@@ -62,17 +62,17 @@ impl SocketFile {
     /// # Errors
     /// Those of socket(2), bind(2) and listen(2), with the path.
     pub fn take(path: &Path) -> io::Result<(Self, UnixListener)> {
-        let said = |errno: Errno| at(path, &errno.into());
-        let address = UnixAddr::new(path).map_err(said)?;
+        let printed = |errno: Errno| at(path, &errno.into());
+        let address = UnixAddr::new(path).map_err(printed)?;
         if is_left_over(path, &address)? {
             fs::remove_file(path).map_err(|error| at(path, &error))?;
         }
         let fd = new_socket()?;
         // bind(2) gives the file the mode of the socket: nobody else can connect at any time, regardless of the umask.
         fchmod(&fd, OWNER)?;
-        bind(fd.as_raw_fd(), &address).map_err(said)?;
+        bind(fd.as_raw_fd(), &address).map_err(printed)?;
         let place = place(path).map_err(|error| at(path, &error))?;
-        listen(&fd, Backlog::new(WAITING)?).map_err(said)?;
+        listen(&fd, Backlog::new(WAITING)?).map_err(printed)?;
         Ok((Self { path: path.to_owned(), place }, UnixListener::from(fd)))
     }
 
@@ -84,9 +84,9 @@ impl SocketFile {
     pub fn admit(&self, group: Option<u32>) -> io::Result<()> {
         self.set_mode(OWNER)?;
         if let Some(group) = group {
-            let said = |error: io::Error| at(&self.path, &error);
-            if fs::symlink_metadata(&self.path).map_err(said)?.gid() != group {
-                lchown(&self.path, None, Some(group)).map_err(said)?;
+            let printed = |error: io::Error| at(&self.path, &error);
+            if fs::symlink_metadata(&self.path).map_err(printed)?.gid() != group {
+                lchown(&self.path, None, Some(group)).map_err(printed)?;
             }
             self.admit_group()?;
         }

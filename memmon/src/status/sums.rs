@@ -46,7 +46,7 @@ pub struct SumMember {
     pub bytes: Bytes,
 }
 
-/// A group of processes: `per`, and what tells it from the other groups of that kind. The keys are those of a record.
+/// A group of processes: `per`, and what distinguishes it from the other groups of that kind. The keys are those of a record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SumGroup {
     /// What it is a group by.

@@ -175,7 +175,7 @@ pub fn why(verdict: &Verdict) -> String {
             Doubt::SharedMemoryUnknown => "its shared memory is being looked up".to_owned(),
             Doubt::SharedMemoryUnreadable { .. } => "its shared memory cannot be looked up".to_owned(),
             Doubt::InheritanceUnreadable => "what it inherited is unreadable".to_owned(),
-            Doubt::WithinError { .. } => "too near to the limit to tell".to_owned(),
+            Doubt::WithinError { .. } => "too near to the limit to decide".to_owned(),
         },
         Verdict::Warn(breach) => format!("{}, only a warning", exceeded(breach)),
         Verdict::Stop(breach) => format!("{}, stops it", exceeded(breach)),

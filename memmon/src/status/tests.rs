@@ -107,9 +107,9 @@ impl Served {
         // The connection may be closed while writing.
         let _ = stream.write_all(bytes);
         let _ = stream.shutdown(Shutdown::Write);
-        let mut said = Vec::new();
-        let _ = stream.read_to_end(&mut said);
-        String::from_utf8(said).unwrap()
+        let mut printed = Vec::new();
+        let _ = stream.read_to_end(&mut printed);
+        String::from_utf8(printed).unwrap()
     }
 
     fn serves(&self) {
@@ -201,12 +201,12 @@ fn what_is_no_answer_is_an_error_that_says_so() {
 fn garbage_is_answered_once_and_the_door_shut() {
     let served = Served::own(1);
     for garbage in ["nonsense\n{\"v\":1,\"get\":\"status\"}\n", "\n\n\n", "{\"v\":3,\"get\":\"status\"}\n"] {
-        let said = served.talk(garbage.as_bytes());
-        assert_eq!(said.lines().count(), 1, "{said}");
-        assert!(said.starts_with(r#"{"v":1,"error":{"code":""#), "{said}");
+        let printed = served.talk(garbage.as_bytes());
+        assert_eq!(printed.lines().count(), 1, "{printed}");
+        assert!(printed.starts_with(r#"{"v":1,"error":{"code":""#), "{printed}");
     }
-    let said = served.talk(&vec![b'x'; 1 << 20]);
-    assert!(said.is_empty() || said.contains("no request is that long"), "{said}");
+    let printed = served.talk(&vec![b'x'; 1 << 20]);
+    assert!(printed.is_empty() || printed.contains("no request is that long"), "{printed}");
     assert_eq!(served.talk(b"{\"v\":1,\"get\":\"stat"), "", "half a line is no request");
     assert_eq!(served.asked(), 0, "the daemon was not asked for any of it");
     served.serves();
@@ -294,7 +294,7 @@ fn of_a_hundred_clients_the_last_ones_are_served() {
 }
 
 #[test]
-fn a_stranger_is_refused_and_told_why() {
+fn a_stranger_is_refused_and_reported_why() {
     let own = nix::unistd::geteuid();
     if own.is_root() {
         // Root may always ask: the stranger needs a uid of its own, see the daemon's tests.
@@ -302,7 +302,7 @@ fn a_stranger_is_refused_and_told_why() {
         return;
     }
     let served = Served::start(1, Uid(own.as_raw() + 1), Duration::ZERO);
-    let said = served.talk((Query::Status.request() + "\n").as_bytes());
-    assert!(said.contains(r#""code":"refused""#), "{said}");
+    let printed = served.talk((Query::Status.request() + "\n").as_bytes());
+    assert!(printed.contains(r#""code":"refused""#), "{printed}");
     assert_eq!(served.asked(), 0);
 }

@@ -47,11 +47,11 @@ impl Build {
         script.env("CARGO_CFG_TARGET_ENDIAN", endian);
         script.envs(given.map(|given| ("MEMMON_BPF_OBJECT", given)));
         let output = script.output().unwrap();
-        assert!(output.status.success(), "what it finds wrong is said by cargo: {output:?}");
-        let said = String::from_utf8(output.stdout).unwrap();
-        let line = |mark: &str| said.lines().find_map(|line| line.strip_prefix(mark)).map(str::to_owned);
-        let told = ["cargo::error=", "cargo::warning="].into_iter().find_map(line).unwrap_or_default();
-        (line("cargo::rustc-env=MEMMON_BPF_OBJECT_PATH="), told)
+        assert!(output.status.success(), "what it finds wrong is printed by cargo: {output:?}");
+        let printed = String::from_utf8(output.stdout).unwrap();
+        let line = |mark: &str| printed.lines().find_map(|line| line.strip_prefix(mark)).map(str::to_owned);
+        let reported = ["cargo::error=", "cargo::warning="].into_iter().find_map(line).unwrap_or_default();
+        (line("cargo::rustc-env=MEMMON_BPF_OBJECT_PATH="), reported)
     }
 }
 

@@ -35,7 +35,7 @@ fn configured(text: &str) -> tempfile::TempDir {
 }
 
 #[test]
-fn a_wrong_configuration_is_told_with_its_place_by_check_and_run_alike() {
+fn a_wrong_configuration_is_reported_with_its_place_by_check_and_run_alike() {
     let dir = configured("[thresholds]\nram_gb_treshold = 2\n\n[whitelist]\nnames = [\"[\"]\n");
     let (code, out, checked) = memmon(dir.path(), &["check", "config.toml"]);
     assert_eq!((code, &out[..]), (2, ""));
@@ -142,8 +142,8 @@ fn doctor_answers_in_words_and_in_json() {
     let (words_code, words, _) = memmon(dir.path(), &["doctor"]);
     let (code, out, err) = memmon(dir.path(), &["doctor", "--json"]);
     assert_eq!(code, words_code, "{err}");
-    let told: Value = serde_json::from_str(&out).unwrap();
-    assert!(told.is_object(), "{told}");
+    let reported: Value = serde_json::from_str(&out).unwrap();
+    assert!(reported.is_object(), "{reported}");
     assert!(words.contains("pidfd") && words.contains("BTF"), "{words}");
 }
 
@@ -280,7 +280,7 @@ fn what_cannot_work_here_is_reported_by_check_and_by_the_start() {
     assert_eq!(code, 0, "warnings only: {err}");
     let (code, _, started) = memmon(dir.path(), &["run", "--dry-run", "--once", "--config", "config.toml"]);
     assert_eq!(code, 0, "{started}");
-    for said in [
+    for printed in [
         format!("settings.log_file cannot be used: {place}/memmon.log: refused, it is a symbolic link"),
         format!("metrics.textfile cannot be used: {place}/missing: No such file or directory"),
         format!("notify.smtp_auth_file cannot be used: {place}/auth: others may read it: chmod 600 it"),
@@ -288,11 +288,11 @@ fn what_cannot_work_here_is_reported_by_check_and_by_the_start() {
         "ram_gb_threshold has no effect on this machine: ram_percent_threshold is the lower limit".to_owned(),
     ] {
         // Without mail nothing reads its password.
-        if said.contains("smtp_auth_file") && !cfg!(feature = "mail") {
+        if printed.contains("smtp_auth_file") && !cfg!(feature = "mail") {
             continue;
         }
-        assert!(checked.contains(&said), "{said}\n{checked}");
-        assert!(started.contains(&said), "{said}\n{started}");
+        assert!(checked.contains(&printed), "{printed}\n{checked}");
+        assert!(started.contains(&printed), "{printed}\n{started}");
     }
     assert!(!dir.path().join("elsewhere").exists(), "a look writes nothing");
 

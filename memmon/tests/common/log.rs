@@ -86,7 +86,7 @@ impl Daemon {
     }
 
     /// Waits for the first event of that kind about one process.
-    pub fn told(&self, kind: &str, pid: u32) -> Value {
+    pub fn reported(&self, kind: &str, pid: u32) -> Value {
         eventually_some(kind, || self.about(kind, pid).into_iter().next())
     }
 
@@ -104,9 +104,9 @@ impl Daemon {
 
     /// Waits until memmon has terminated a hog. Returns the signal that ended it, and the record.
     pub fn terminated(&self, hog: &mut Hog) -> (Option<i32>, Value) {
-        self.told("killing", hog.pid());
+        self.reported("killing", hog.pid());
         let signal = hog.ended_by(SOON);
-        (signal, self.told("terminated", hog.pid()))
+        (signal, self.reported("terminated", hog.pid()))
     }
 
     /// Asserts that no event mentions this process.

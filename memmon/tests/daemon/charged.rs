@@ -35,9 +35,9 @@ fn page_cache_condemns_nobody_unless_resident_memory_alone_counts() {
         let hold = || user.hog_after(&mapped, "anon 4M hold");
         let daemon = Daemon::start(&config(&user, &[]), &["--source", source]);
         let hog = hold();
-        let told = daemon.told("uncharged", hog.pid());
-        assert!(told["page_cache_bytes"].as_u64().unwrap() >= 60 * MIB, "{told}");
-        assert!(told["charged_bytes"].as_u64().unwrap() < 10 * MIB, "{told}");
+        let reported = daemon.reported("uncharged", hog.pid());
+        assert!(reported["page_cache_bytes"].as_u64().unwrap() >= 60 * MIB, "{reported}");
+        assert!(reported["charged_bytes"].as_u64().unwrap() < 10 * MIB, "{reported}");
         daemon.scanned();
         assert_eq!(daemon.about("uncharged", hog.pid()).len(), 1, "it is reported once");
         assert!(hog.is_alive() && daemon.every("killing").is_empty(), "{source}");
@@ -84,9 +84,9 @@ fn workers_that_share_the_segment_of_their_parent_live() {
         let parent = user.hog("segment 60M fork rewrite hold end fork rewrite hold end hold");
         let workers = parent.children("fork", 2);
         for worker in &workers {
-            let told = daemon.told("uncharged", *worker);
-            assert_eq!(told["largest"]["why"]["elder"]["pid"], parent.pid(), "{told}");
-            assert!(told["kept_bytes"].as_u64().unwrap() >= 30 * MIB, "{told}");
+            let reported = daemon.reported("uncharged", *worker);
+            assert_eq!(reported["largest"]["why"]["elder"]["pid"], parent.pid(), "{reported}");
+            assert!(reported["kept_bytes"].as_u64().unwrap() >= 30 * MIB, "{reported}");
         }
         daemon.scanned();
         assert!(daemon.every("killing").is_empty(), "{source}");
@@ -153,7 +153,7 @@ fn a_worker_over_the_limit_by_its_own_memory_is_ended_alone() {
         let daemon = Daemon::start(&config(&user, &[]), &["--source", source]);
         let parent = user.hog("segment 40M fork rewrite hold end fork rewrite anon 50M hold end hold");
         let [small, large] = parent.children("fork", 2)[..] else { panic!("two workers") };
-        daemon.told("terminated", large);
+        daemon.reported("terminated", large);
         daemon.scanned();
         assert!(
             daemon.about("killing", small).is_empty() && parent.is_alive() && !is_dead(small),
@@ -179,8 +179,8 @@ fn twenty_workers_that_cross_their_limit_at_once_live() {
         let parent = pool(&user, "");
         let workers = parent.children("fork", WORKERS);
         for worker in &workers {
-            let told = daemon.told("uncharged", *worker);
-            assert_eq!(told["largest"]["why"]["elder"]["pid"], parent.pid(), "{told}");
+            let reported = daemon.reported("uncharged", *worker);
+            assert_eq!(reported["largest"]["why"]["elder"]["pid"], parent.pid(), "{reported}");
         }
         daemon.scanned();
         assert!(daemon.every("killing").is_empty() && daemon.every("unsure").is_empty(), "{source}");
@@ -197,11 +197,11 @@ fn of_twenty_workers_only_the_one_with_memory_of_its_own_is_ended() {
     let user = TestUser::claim();
     for source in SOURCES {
         let daemon = Daemon::start(&config(&user, &[]), &["--source", source]);
-        // Its memory is shared memory, too, so that a lookup alone can tell it from the others.
+        // Its memory is shared memory, too, so that only a lookup distinguishes it from the others.
         let parent = pool(&user, "fork rewrite shmem 60M hold end");
         let mut workers = parent.children("fork", WORKERS + 1);
         let hog = workers.pop().unwrap();
-        daemon.told("terminated", hog);
+        daemon.reported("terminated", hog);
         daemon.scanned();
         let struck: Vec<_> = daemon.every("killing").iter().map(|event| event["pid"].clone()).collect();
         assert_eq!(struck, [hog], "{source}");
@@ -245,13 +245,13 @@ fn an_elder_that_cannot_be_read_condemns_no_worker() {
         let fails = Unreadable::make(&daemon, parent.pid(), "maps");
         parent.term();
         let worker = parent.child("fork");
-        let told = daemon.told("unsure", worker);
-        let reason = told["doubt"]["shared_memory_unreadable"]["reason"].as_str().unwrap();
-        assert!(reason.contains(&format!("pid {}", parent.pid())), "{told}");
+        let reported = daemon.reported("unsure", worker);
+        let reason = reported["doubt"]["shared_memory_unreadable"]["reason"].as_str().unwrap();
+        assert!(reason.contains(&format!("pid {}", parent.pid())), "{reported}");
         wait_out_doubts();
         assert!(daemon.every("killing").is_empty() && !is_dead(worker), "{source}");
         fails.end();
-        assert_eq!(daemon.told("uncharged", worker)["largest"]["why"]["elder"]["pid"], parent.pid());
+        assert_eq!(daemon.reported("uncharged", worker)["largest"]["why"]["elder"]["pid"], parent.pid());
         assert_eq!(daemon.about("unsure", worker).len(), 1, "it is reported once");
         drop(parent);
         eventually("the worker's end", || is_dead(worker));
@@ -269,7 +269,7 @@ fn a_process_that_cannot_be_read_is_judged_by_the_first_good_lookup() {
         hog.begun("wait-term");
         let fails = Unreadable::make(&daemon, hog.pid(), "smaps");
         hog.term();
-        daemon.told("unsure", hog.pid());
+        daemon.reported("unsure", hog.pid());
         wait_out_doubts();
         assert!(daemon.every("killing").is_empty() && hog.is_alive(), "{source}");
         fails.end();

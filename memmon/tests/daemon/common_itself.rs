@@ -60,9 +60,9 @@ fn the_mounts_of_a_daemon_are_its_own() {
     command
         .args(["-c", "ls -A /run /var/log; echo end; touch /run/left /var/log/left; cat /proc/self/mounts"]);
     in_private_mounts(&mut command);
-    let said = String::from_utf8(command.output().unwrap().stdout).unwrap();
-    assert!(said.starts_with("/run:\n\n/var/log:\nend\n"), "not empty: {said}");
-    assert!(said.contains(" /sys/fs/bpf bpf "), "{said}");
+    let printed = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    assert!(printed.starts_with("/run:\n\n/var/log:\nend\n"), "not empty: {printed}");
+    assert!(printed.contains(" /sys/fs/bpf bpf "), "{printed}");
     assert_eq!(mounts(), before, "the mounts are visible outside");
     assert!(!Path::new("/run/left").exists() && !Path::new("/var/log/left").exists());
 }

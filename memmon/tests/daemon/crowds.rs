@@ -80,7 +80,7 @@ fn a_storm_of_crossings_has_its_share_of_a_cpu_and_no_more_and_nobody_starves() 
         let storms = [user.hog(&storm(1500)), user.hog(&storm(1500))];
         // In the middle of the storm.
         let mut hog = user.hog("anon 50M hold");
-        daemon.told("killing", hog.pid());
+        daemon.reported("killing", hog.pid());
         assert_eq!(hog.ended_by(SOON), Some(libc::SIGTERM));
         for storm in &storms {
             storm.begun("wait-term");
@@ -118,7 +118,7 @@ fn a_crowd_in_its_grace_costs_little_and_has_no_more_than_that() {
     let little = |(spent, took): &(Duration, Duration)| *spent <= *took / 5;
     assert!(times.iter().any(little), "CPU time, and the time that it took: {times:?}");
     assert_eq!(parent.ended_by(GRACE + SOON), Some(libc::SIGKILL));
-    daemon.told("terminated", parent.pid());
+    daemon.reported("terminated", parent.pid());
     // The children die with it, if not before.
     eventually("the end of all of them", || processes_of(user.uid).is_empty());
     daemon.stop();

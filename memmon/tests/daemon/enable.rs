@@ -33,34 +33,34 @@ fn it_terminates_nothing_before_enable_and_after_disable() {
         let arguments = ["--source", source, "--dry-run-until-enabled"];
         let daemon = Daemon::start_in(folder, &config(&user, &[]), &arguments);
         assert!(daemon.started().contains("until `memmon enable` is run"), "{}", daemon.started());
-        assert_eq!(daemon.told("killing", hog.pid())["dry_run"], true);
+        assert_eq!(daemon.reported("killing", hog.pid())["dry_run"], true);
         let (_, status) = memmon(&daemon, &["status"]);
         assert!(status.contains("  mode       dry run until `memmon enable`"), "{status}");
 
         // Nobody can be asked here.
-        let (agreed, said) = memmon(&daemon, &["enable"]);
-        assert!(!agreed && said.contains("nothing was changed"), "{said}");
+        let (agreed, printed) = memmon(&daemon, &["enable"]);
+        assert!(!agreed && printed.contains("nothing was changed"), "{printed}");
         let shown = format!("PID={}, Name=hog", hog.pid());
-        assert!(said.contains(&shown) && said.contains("would be terminated"), "{said}");
+        assert!(printed.contains(&shown) && printed.contains("would be terminated"), "{printed}");
         assert!(!Path::new(&daemon.dir()).join("enabled").exists());
         daemon.signal(Signal::SIGHUP);
         daemon.event("reloaded");
         assert!(hog.is_alive());
 
-        let (agreed, said) = memmon(&daemon, &["enable", "--yes"]);
-        assert!(agreed && said.contains(&shown), "{said}");
+        let (agreed, printed) = memmon(&daemon, &["enable", "--yes"]);
+        assert!(agreed && printed.contains(&shown), "{printed}");
         daemon.signal(Signal::SIGHUP);
         daemon.terminated(&mut hog);
         let (_, status) = memmon(&daemon, &["status"]);
         assert!(status.contains("  mode       enforcing\n"), "{status}");
 
-        let (done, said) = memmon(&daemon, &["disable"]);
-        assert!(done && said.contains("is no longer enabled"), "{said}");
+        let (done, printed) = memmon(&daemon, &["disable"]);
+        assert!(done && printed.contains("is no longer enabled"), "{printed}");
         daemon.signal(Signal::SIGHUP);
         // The first one was to dry run, too.
         eventually("the third reload", || daemon.every("reloaded").len() == 3);
         let later = user.hog("anon 40M hold");
-        assert_eq!(daemon.told("killing", later.pid())["dry_run"], true);
+        assert_eq!(daemon.reported("killing", later.pid())["dry_run"], true);
         daemon.stop();
     }
 }
@@ -77,13 +77,13 @@ fn a_configuration_in_dry_run_is_not_enabled_and_a_file_of_others_enables_nothin
     daemon.line("the warning", |line| line.contains("the file that enables it is not trusted"));
     daemon.scanned();
     assert!(hog.is_alive());
-    assert_eq!(daemon.told("killing", hog.pid())["dry_run"], true);
-    let (agreed, said) = memmon(&daemon, &["enable", "--yes"]);
-    assert!(!agreed && said.contains("cannot be written"), "{said}");
+    assert_eq!(daemon.reported("killing", hog.pid())["dry_run"], true);
+    let (agreed, printed) = memmon(&daemon, &["enable", "--yes"]);
+    assert!(!agreed && printed.contains("cannot be written"), "{printed}");
 
     daemon.edit(&config(&user, &[("settings.dry_run", "true")]));
-    let (agreed, said) = memmon(&daemon, &["enable", "--yes"]);
-    assert!(!agreed && said.contains("set it to false, then enable memmon again"), "{said}");
+    let (agreed, printed) = memmon(&daemon, &["enable", "--yes"]);
+    assert!(!agreed && printed.contains("set it to false, then enable memmon again"), "{printed}");
     assert!(hog.is_alive());
     daemon.stop();
 }

@@ -237,7 +237,7 @@ fn a_signal_without_the_right_to_send_it_is_said_once() {
     let hog = owner.hog("anon 40M hold");
     hog.begun("hold");
     let pid = hog.pid();
-    let told = thread::spawn(move || {
+    let reported = thread::spawn(move || {
         become_user(stranger.uid);
         let mut driver = Driver::new(GRACE);
         driver.start_termination(pid);
@@ -248,9 +248,9 @@ fn a_signal_without_the_right_to_send_it_is_said_once() {
         assert!(matches!(driver.victims.iter().next(), Some((_, Phase::OutOfReach))));
         (driver.sent, driver.reported)
     });
-    let (sent, told) = told.join().unwrap();
+    let (sent, reported) = reported.join().unwrap();
     assert_eq!(sent, [(Pid(pid), Signal::Term, Err(Errno::PERM))]);
-    assert_eq!(told, [(Pid(pid), Outcome::SignalFailed { signal: Signal::Term, error: Errno::PERM })]);
+    assert_eq!(reported, [(Pid(pid), Outcome::SignalFailed { signal: Signal::Term, error: Errno::PERM })]);
     assert!(hog.is_alive());
 }
 

@@ -38,7 +38,7 @@ fn exempt_as(daemon: &Daemon, uid: u32, arguments: &[&str]) -> Output {
     command.args(arguments).output().unwrap()
 }
 
-fn said(output: &Output) -> String {
+fn printed(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
@@ -55,22 +55,22 @@ fn an_exempt_process_stays_until_its_time_is_over() {
     let daemon = start(&user);
     let uid = user.uid.to_string();
     let output = exempt(&daemon, &["--user", &uid, "--for", "2h", "--why", "until the hog runs"]);
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success(), "{}", printed(&output));
     let mut hog = hog(&user, "anon 60M hold");
     let pid = hog.pid().to_string();
     let output = exempt(&daemon, &[&pid, "--for", "6s", "--why", "a batch, ticket 7"]);
-    assert!(output.status.success(), "{}", said(&output));
-    assert!(said(&output).starts_with(&format!("exemption 2: PID={pid}, until ")), "{}", said(&output));
+    assert!(output.status.success(), "{}", printed(&output));
+    assert!(printed(&output).starts_with(&format!("exemption 2: PID={pid}, until ")), "{}", printed(&output));
     let output = exempt(&daemon, &["--end", "1"]);
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success(), "{}", printed(&output));
     daemon.line("the record", |line| {
         line.contains("\"over_but_protected\"") && line.contains("\"why\":\"a batch, ticket 7\"")
     });
     let status = daemon.beside(env!("CARGO_BIN_EXE_memmon")).arg("status").output().unwrap();
-    let flat = said(&status).split_whitespace().collect::<Vec<_>>().join(" ");
+    let flat = printed(&status).split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(flat.contains(&format!("Exempt: exemption 2: PID={pid}, until ")), "{flat}");
     let explained = daemon.beside(env!("CARGO_BIN_EXE_memmon")).args(["explain", &pid]).output().unwrap();
-    let flat = said(&explained).split_whitespace().collect::<Vec<_>>().join(" ");
+    let flat = printed(&explained).split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(flat.contains("left alone: it is exempt until ") && flat.contains("because \"a batch"), "{flat}");
     // It ends by itself.
     daemon
@@ -86,14 +86,14 @@ fn an_exemption_survives_a_restart_and_ends_when_it_is_ended() {
     let first = start(&user);
     let uid = user.uid.to_string();
     let output = exempt(&first, &["--user", &uid, "--for", "2h", "--why", "a batch"]);
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success(), "{}", printed(&output));
     // The second one continues where the first one was killed, with its numbers.
     first.signal(Signal::SIGKILL);
     let second = first.spawn_beside(&config(&user, ""), &["--source", "proc"]);
     second.line("the start", |line| line.contains("\"event\":\"started\""));
     let listed = || exempt(&second, &["--list", "--json"]);
     eventually("an answer", || listed().status.success());
-    assert!(said(&listed()).contains(&format!("\"uid\": {uid}")), "{}", said(&listed()));
+    assert!(printed(&listed()).contains(&format!("\"uid\": {uid}")), "{}", printed(&listed()));
     let mut hog = hog(&user, "anon 60M hold");
     second.line("the record", |line| line.contains("\"over_but_protected\"") && line.contains("\"exempt\""));
     // A reload keeps it, too.
@@ -102,12 +102,12 @@ fn an_exemption_survives_a_restart_and_ends_when_it_is_ended() {
     second.scanned();
     assert!(hog.is_alive());
     let output = exempt(&second, &["--end", "2"]);
-    assert!(!output.status.success() && said(&output).contains("no exemption 2"), "{}", said(&output));
+    assert!(!output.status.success() && printed(&output).contains("no exemption 2"), "{}", printed(&output));
     let output = exempt(&second, &["--end", "1"]);
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success(), "{}", printed(&output));
     assert_eq!(hog.ended_by(PATIENCE), Some(libc::SIGTERM));
     let output = exempt(&second, &["1", "--for", "2h", "--why", "another one"]);
-    assert!(said(&output).starts_with("exemption 2: PID=1,"), "{}", said(&output));
+    assert!(printed(&output).starts_with("exemption 2: PID=1,"), "{}", printed(&output));
     second.stop();
 }
 
@@ -119,7 +119,7 @@ fn a_victim_that_is_exempt_in_its_grace_gets_no_sigkill() {
     let hog = hog(&user, "ignore-term anon 60M hold");
     daemon.line("SIGTERM", |line| line.contains("\"event\":\"killing\""));
     let output = exempt(&daemon, &[&hog.pid().to_string(), "--for", "2h", "--why", "a batch"]);
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success(), "{}", printed(&output));
     daemon.line("the record", |line| line.contains("\"now_protected\"") && line.contains("\"exempt\""));
     assert!(hog.is_alive());
     daemon.stop();
@@ -134,14 +134,14 @@ fn only_root_and_a_group_with_that_right_may_exempt() {
     let order = ["--user", &*uid, "--for", "2h", "--why", "mine"];
     // The group may ask, and no more.
     let listed = exempt_as(&daemon, user.uid, &["--list"]);
-    assert!(listed.status.success(), "{}", said(&listed));
+    assert!(listed.status.success(), "{}", printed(&listed));
     let refused = exempt_as(&daemon, user.uid, &order);
     assert!(
-        !refused.status.success() && said(&refused).contains("only root may do that"),
+        !refused.status.success() && printed(&refused).contains("only root may do that"),
         "{}",
-        said(&refused)
+        printed(&refused)
     );
-    assert!(said(&exempt(&daemon, &["--list"])).starts_with("There are no exemptions"));
+    assert!(printed(&exempt(&daemon, &["--list"])).starts_with("There are no exemptions"));
 
     daemon.reload(&config(&user, "status.exempt = true"));
     eventually("the right", || exempt_as(&daemon, user.uid, &order).status.success());

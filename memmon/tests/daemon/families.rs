@@ -50,7 +50,7 @@ fn no_one_hides_behind_a_process_that_holds_the_memfd() {
         // The elder holds it.
         let keeper = user.hog("memfd 60M fork map rewrite hold end hold");
         let hog = keeper.child("fork");
-        daemon.told("terminated", hog);
+        daemon.reported("terminated", hog);
         assert!(keeper.is_alive());
         drop(keeper);
         // A child holds it.
@@ -67,8 +67,8 @@ fn memory_that_is_mapped_twice_counts_once() {
         assert_eq!(daemon.terminated(&mut hog).0, TERM);
         // Resident are 40 MB of these 20.
         let small = user.hog("memfd 20M map map rewrite hold");
-        let told = daemon.told("uncharged", small.pid());
-        assert!((19 << 20..24 << 20).contains(&told["charged_bytes"].as_u64().unwrap()), "{told}");
+        let reported = daemon.reported("uncharged", small.pid());
+        assert!((19 << 20..24 << 20).contains(&reported["charged_bytes"].as_u64().unwrap()), "{reported}");
         daemon.scanned();
         assert!(small.is_alive());
     });
@@ -89,12 +89,12 @@ fn of_two_that_have_touched_the_same_memory_the_elder_is_ended_first() {
     for_each_source(|user, daemon| {
         let mut elder = user.hog("memfd 60M map split rewrite hold end wait-term rewrite hold");
         let younger = elder.child("split");
-        let told = daemon.told("uncharged", younger);
-        assert_eq!(told["largest"]["why"]["elder"]["pid"], elder.pid(), "{told}");
+        let reported = daemon.reported("uncharged", younger);
+        assert_eq!(reported["largest"]["why"]["elder"]["pid"], elder.pid(), "{reported}");
         assert!(struck(daemon).is_empty());
         elder.term();
         assert_eq!(daemon.terminated(&mut elder).0, TERM);
-        daemon.told("terminated", younger);
+        daemon.reported("terminated", younger);
         struck_before(daemon, elder.pid(), younger);
     });
 }
@@ -105,10 +105,10 @@ fn whoever_is_left_with_shared_memory_is_charged_for_it() {
     for_each_source(|user, daemon| {
         let mut parent = user.hog("memfd 60M map split rewrite hold end wait-term");
         let child = parent.child("split");
-        daemon.told("uncharged", child);
+        daemon.reported("uncharged", child);
         parent.term();
         assert!(parent.ended(SOON).success());
-        daemon.told("terminated", child);
+        daemon.reported("terminated", child);
         assert_eq!(struck(daemon), [u64::from(child)]);
     });
 }
@@ -128,8 +128,8 @@ fn a_chain_of_forks_is_charged_from_its_eldest_living_member_on() {
         first.term();
         assert!(first.ended(SOON).success());
         // Now it is the eldest, with 36 MB.
-        daemon.told("terminated", second);
-        daemon.told("terminated", third);
+        daemon.reported("terminated", second);
+        daemon.reported("terminated", third);
         struck_before(daemon, second, third);
     });
 }
@@ -149,7 +149,7 @@ fn of_a_parent_and_its_children_the_parent_is_ended_first_and_the_others_are_loo
         let younger = parent.children("split", 2);
         parent.begun("hold");
         let daemon = Daemon::start(&config(&user, &[]), &["--source", source]);
-        daemon.told("killing", parent.pid());
+        daemon.reported("killing", parent.pid());
         // During its grace nobody else is signalled.
         loop {
             let struck = struck(&daemon);
@@ -162,7 +162,7 @@ fn of_a_parent_and_its_children_the_parent_is_ended_first_and_the_others_are_loo
         assert_eq!(parent.ended_by(SOON), Some(libc::SIGKILL));
         // The process that has the memory now is charged for it.
         for pid in &younger {
-            daemon.told("terminated", *pid);
+            daemon.reported("terminated", *pid);
             struck_before(&daemon, parent.pid(), *pid);
         }
         eventually("the end of all", || processes_of(user.uid).is_empty());
@@ -199,7 +199,7 @@ fn no_one_hides_behind_an_elder_by_sharing_new_memory_with_its_own_child() {
         // The parent shares its memory with another child, as a server with many workers does.
         let parent = user.hog("anon 27M fork hold end fork dontneed anon 50M fork hold end hold end hold");
         let hider = parent.children("fork", 2)[1];
-        daemon.told("terminated", hider);
+        daemon.reported("terminated", hider);
         assert_eq!(struck(daemon)[0], u64::from(hider));
         assert!(parent.is_alive());
         drop(parent);
@@ -213,8 +213,8 @@ fn no_one_hides_behind_a_process_that_maps_a_small_part_of_its_memory() {
     for_each_source(|user, daemon| {
         let keeper = user.hog("memfd 60M map-part 4K fork map rewrite hold end hold");
         let hog = keeper.child("fork");
-        let told = daemon.told("terminated", hog);
-        assert_eq!(told["cause"], "term");
+        let reported = daemon.reported("terminated", hog);
+        assert_eq!(reported["cause"], "term");
         assert!(keeper.is_alive());
         drop(keeper);
     });

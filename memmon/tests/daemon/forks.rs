@@ -85,7 +85,7 @@ fn a_child_that_grows_over_the_limit_by_itself_is_ended() {
         let daemon = Daemon::start(&config(&user, &[]), &["--source", source]);
         let parent = user.hog("anon 20M fork anon 50M hold end hold");
         let child = parent.child("fork");
-        daemon.told("terminated", child);
+        daemon.reported("terminated", child);
         assert!(parent.is_alive(), "{source}");
         daemon.stop();
     }
@@ -100,7 +100,7 @@ fn a_child_that_writes_to_all_that_it_inherited_is_ended() {
         // Its RSS does not grow by what it rewrites.
         let parent = user.hog("anon 28M fork anon 8M rewrite hold end hold");
         let child = parent.child("fork");
-        daemon.told("terminated", child);
+        daemon.reported("terminated", child);
         assert!(parent.is_alive(), "{source}");
         daemon.stop();
     }
@@ -142,9 +142,9 @@ fn when_the_elder_ends_the_child_is_looked_at() {
         parent.term();
         assert!(parent.ended(SOON).success());
         let ended = Instant::now();
-        daemon.told("killing", child);
+        daemon.reported("killing", child);
         assert!(ended.elapsed() < Duration::from_secs(3), "{source}: {:?}", ended.elapsed());
-        daemon.told("terminated", child);
+        daemon.reported("terminated", child);
         daemon.stop();
     }
 }
@@ -159,7 +159,7 @@ fn between_two_scans_the_kernel_map_is_enough() {
     let scans = daemon.scans();
     for script in ["anon 20M fork anon 50M hold end hold", "anon 28M fork anon 8M rewrite hold end hold"] {
         let parent = user.hog(script);
-        daemon.told("terminated", parent.child("fork"));
+        daemon.reported("terminated", parent.child("fork"));
         assert!(parent.is_alive());
     }
     let mut parent = user.hog("anon 27M split anon 8M hold end wait-term");
@@ -167,7 +167,7 @@ fn between_two_scans_the_kernel_map_is_enough() {
     parent.line(&format!("{child} begin hold"));
     parent.term();
     assert!(parent.ended(SOON).success());
-    daemon.told("terminated", child);
+    daemon.reported("terminated", child);
     assert_eq!(daemon.scans(), scans);
     daemon.stop();
 }
@@ -185,7 +185,7 @@ fn a_process_that_stands_still_in_a_victims_memory_is_next() {
         let heir = owner.child("share");
         assert_eq!(daemon.terminated(&mut owner).0, Some(libc::SIGTERM), "{source}");
         let ended = Instant::now();
-        daemon.told("terminated", heir);
+        daemon.reported("terminated", heir);
         assert!(ended.elapsed() < Duration::from_secs(3), "{source}: {:?}", ended.elapsed());
         eventually("the end of its memory", || is_dead(heir));
         if *source == "ebpf" {

@@ -67,7 +67,7 @@ fn a_frozen_victim_is_reported_as_frozen_with_the_memory_that_stayed() {
     hog.begun("hold");
     freezer.freeze(&hog);
     let daemon = Daemon::start(&config(&user, &[("termination.grace", "0.1")]), &["--source", "proc"]);
-    let lingers = daemon.told("lingers", hog.pid());
+    let lingers = daemon.reported("lingers", hog.pid());
     assert_eq!(lingers["frozen_cgroup"], freezer.name(), "{lingers:#}");
     let message = lingers["message"].as_str().unwrap();
     assert!(message.contains("is frozen") && !message.contains("disk"), "{message}");
@@ -93,7 +93,7 @@ fn the_private_memory_of_a_frozen_victim_is_back_before_its_exit() {
     hog.begun("hold");
     freezer.freeze(&hog);
     let daemon = Daemon::start(&config(&user, &[("termination.grace", "0.1")]), &["--source", "proc"]);
-    daemon.told("lingers", hog.pid());
+    daemon.reported("lingers", hog.pid());
     freezer.set("THAWED");
     let (_, record) = daemon.terminated(&mut hog);
     assert_eq!(record["reclaimed"], true, "{record:#}");

@@ -159,8 +159,8 @@ fn a_file_in_memory_that_stays_is_named() {
         // Its shared memory was looked at before its own memory exceeded the limit.
         let daemon = Daemon::start(&config(&user, &[]), &["--source", source]);
         let mut hog = user.hog(&format!("tmpfs {path} 60M stop anon 60M hold"));
-        let told = daemon.told("uncharged", hog.pid());
-        assert_eq!(told["largest"]["name"], path);
+        let reported = daemon.reported("uncharged", hog.pid());
+        assert_eq!(reported["largest"]["name"], path);
         resume(&hog);
         let (_, record) = daemon.terminated(&mut hog);
         let left = &record["given_back"]["left_behind"][0];

@@ -32,11 +32,11 @@ fn history(daemon: &Daemon, arguments: &[&str]) -> Output {
 
 fn found(daemon: &Daemon, arguments: &[&str]) -> Value {
     let output = history(daemon, &[&["--json"], arguments].concat());
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success(), "{}", printed(&output));
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-fn said(output: &Output) -> String {
+fn printed(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
@@ -85,7 +85,7 @@ fn terminations_are_known_after_restarts_and_without_a_daemon() {
     );
     assert_eq!((&totals[0]["would_terminate"], &totals[1]["terminated"]), (&1.into(), &1.into()), "{all}");
     assert_eq!(found(&second, &["--would"])["entries"][0]["pid"], larger.pid());
-    let text = said(&history(&second, &[]));
+    let text = printed(&history(&second, &[]));
     assert!(text.contains("would terminate") && text.contains("By program and user:"), "{text}");
 
     // Without a daemon root reads the file.
@@ -98,7 +98,8 @@ fn terminations_are_known_after_restarts_and_without_a_daemon() {
     let mut place = place;
     place.kill().unwrap();
     place.wait().unwrap();
-    let last: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
+    let last: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", printed(&output)));
     assert_eq!(last["matched"], 2, "{last}");
 }
 

@@ -55,10 +55,13 @@ fn a_second_daemon_is_refused_and_a_look_beside_it_is_not() {
         let config = config(&user, &[]);
         let first = Daemon::start(&config, &["--source", source]);
         for arguments in [&["--source", source][..], &["--dry-run"]] {
-            let (code, said) = refused(first.spawn_beside(&config, arguments));
-            assert_eq!(code, Some(3), "{said}");
-            assert!(said.contains(&format!("another memmon (pid {})", first.pid())), "{said}");
-            assert!(said.contains("systemctl stop memmon") && !said.contains("\"started\""), "{said}");
+            let (code, printed) = refused(first.spawn_beside(&config, arguments));
+            assert_eq!(code, Some(3), "{printed}");
+            assert!(printed.contains(&format!("another memmon (pid {})", first.pid())), "{printed}");
+            assert!(
+                printed.contains("systemctl stop memmon") && !printed.contains("\"started\""),
+                "{printed}"
+            );
         }
         let mut look = first.spawn_beside(&config, &["--once", "--dry-run", "--source", source]);
         assert!(look.ended(SOON).success());
@@ -76,10 +79,13 @@ fn a_second_daemon_is_refused_and_a_look_beside_it_is_not() {
 fn a_wrong_configuration_starts_nothing() {
     let user = TestUser::claim();
     let daemon = Daemon::spawn(&config(&user, &[("settings.dry_rum", "false")]), &[]);
-    let (code, said) = refused(daemon);
-    assert_eq!(code, Some(2), "{said}");
-    assert!(said.contains("`dry_rum`") && said.contains("`dry_run`"), "with the nearest key: {said}");
-    assert!(!said.contains("started") && !said.contains("Scan"), "{said}");
+    let (code, printed) = refused(daemon);
+    assert_eq!(code, Some(2), "{printed}");
+    assert!(
+        printed.contains("`dry_rum`") && printed.contains("`dry_run`"),
+        "with the nearest key: {printed}"
+    );
+    assert!(!printed.contains("started") && !printed.contains("Scan"), "{printed}");
 }
 
 /// Runs memmon as the test's own user, without any capability.
@@ -132,7 +138,7 @@ fn one_scan_does_not_wait_for_who_is_out_of_its_reach() {
     // Names would leave it in doubt, because it may not read that of the executable.
     let mut once = as_user(&stranger, &config(&user, &[("whitelist.names", "[]")]), &["--once"]);
     assert!(once.ended(SOON).success());
-    assert_eq!(once.told("signal_failed", hog.pid())["signal"], "SIGTERM");
+    assert_eq!(once.reported("signal_failed", hog.pid())["signal"], "SIGTERM");
     assert_eq!(once.event("stopping")["reason"], "one scan was asked for");
     assert!(hog.is_alive());
 }
@@ -141,9 +147,9 @@ fn one_scan_does_not_wait_for_who_is_out_of_its_reach() {
 #[ignore = "kernel: needs root and kernel BTF"]
 fn where_it_cannot_be_done_a_start_is_refused() {
     let user = TestUser::claim();
-    let (code, said) = refused(as_user(&user, &config(&user, &[]), &["--source", "ebpf"]));
-    assert_eq!(code, Some(4), "{said}");
-    assert!(said.contains("CAP_BPF"), "{said}");
+    let (code, printed) = refused(as_user(&user, &config(&user, &[]), &["--source", "ebpf"]));
+    assert_eq!(code, Some(4), "{printed}");
+    assert!(printed.contains("CAP_BPF"), "{printed}");
 
     let without_pidfds = |config: &ScopedConfig, arguments: &[&str]| {
         #[expect(unsafe_code, reason = "runs between fork and exec")]
@@ -152,10 +158,10 @@ fn where_it_cannot_be_done_a_start_is_refused() {
             unsafe { command.pre_exec(refuse_pidfd_send_signal) };
         })
     };
-    let (code, said) = refused(without_pidfds(&config(&user, &[]), &[]));
-    assert_eq!(code, Some(4), "{said}");
-    assert!(said.contains("pidfd_send_signal") && said.contains("--dry-run"), "{said}");
-    assert!(!said.contains("\"started\""), "{said}");
+    let (code, printed) = refused(without_pidfds(&config(&user, &[]), &[]));
+    assert_eq!(code, Some(4), "{printed}");
+    assert!(printed.contains("pidfd_send_signal") && printed.contains("--dry-run"), "{printed}");
+    assert!(!printed.contains("\"started\""), "{printed}");
     let watches = without_pidfds(&config(&user, &[]), &["--dry-run"]);
     watches.started();
     watches.stop();
@@ -168,7 +174,7 @@ fn where_it_cannot_be_done_a_start_is_refused() {
     let error = watches.event("reload_failed")["error"].as_str().unwrap().to_owned();
     assert!(error.contains("pidfd_send_signal") && error.contains("dry"), "{error}");
     let hog = user.hog("anon 40M hold");
-    assert_eq!(watches.told("killing", hog.pid())["dry_run"], true);
+    assert_eq!(watches.reported("killing", hog.pid())["dry_run"], true);
     assert!(watches.every("reloaded").is_empty() && hog.is_alive());
     watches.stop();
 }

@@ -105,7 +105,7 @@ fn threads(pid: u32) -> Vec<(String, bool)> {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn the_loop_runs_before_normal_processes_if_it_is_told_to_and_its_other_threads_do_not() {
+fn the_loop_runs_before_normal_processes_if_it_is_reported_to_and_its_other_threads_do_not() {
     for realtime in [false, true] {
         let user = TestUser::claim();
         let changes = [("kernel.realtime", if realtime { "true" } else { "false" })];

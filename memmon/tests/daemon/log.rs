@@ -119,7 +119,7 @@ fn a_warning_of_every_scan_is_written_once_and_counted() {
     let status = format!("/proc/{}/status", hog.pid());
     assert!(daemon.beside("mount").args(["--bind", "/dev/null", &status]).status().unwrap().success());
     hog.term();
-    daemon.told("unconfirmed", hog.pid());
+    daemon.reported("unconfirmed", hog.pid());
     for _ in 0..3 {
         daemon.scanned();
     }
@@ -251,7 +251,7 @@ fn at_debug_an_attach_a_scan_a_wake_a_confirmation_and_a_reload_leave_traces() {
     let daemon = Daemon::start(&debug, &["--source", "ebpf"]);
     daemon.scanned();
     let mut hog = user.hog("anon 40M hold");
-    daemon.told("killing", hog.pid());
+    daemon.reported("killing", hog.pid());
     daemon.reload(&debug);
     let trace = |name: &str, fields: &[&str]| {
         let name = format!("{name} took ");

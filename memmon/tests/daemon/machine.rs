@@ -50,7 +50,7 @@ fn a_crowd_ends_one_by_one_and_the_larger_idle_process_lives() {
         for hog in ended {
             let (signal, record) = daemon.terminated(hog);
             assert_eq!((signal, record["rule"].as_str()), (Some(libc::SIGTERM), Some("machine")));
-            let culprit = daemon.told("culprit", hog.pid());
+            let culprit = daemon.reported("culprit", hog.pid());
             assert_eq!(culprit["reasons"], "available", "{culprit}");
             // It may still be growing.
             let growth = culprit["growth_bytes"].as_u64().unwrap();
@@ -87,8 +87,11 @@ fn another_guard_is_named_at_start_and_by_check_and_doctor() {
     eventually("doctor names it", || memmon(&["doctor"]).contains(&name));
     let config = config(&user, &[("machine.available_percent", "1")]);
     let daemon = Daemon::start(&config, &[]);
-    let said = daemon.line("the other guard", |line| line.contains(&name));
-    assert!(said.contains("it acts before memmon does") || said.contains("either of the two"), "{said}");
+    let printed = daemon.line("the other guard", |line| line.contains(&name));
+    assert!(
+        printed.contains("it acts before memmon does") || printed.contains("either of the two"),
+        "{printed}"
+    );
     let checked = memmon(&["check", "--json", daemon.dir().join("config.toml").to_str().unwrap()]);
     let checked: serde_json::Value = serde_json::from_str(&checked).unwrap();
     let warnings = checked["warnings"].as_array().unwrap();

@@ -90,8 +90,8 @@ fn a_dead_relay_delays_no_signal_and_gets_its_mail_when_it_is_back() {
     let pid = hog.pid();
     assert_eq!(daemon.terminated(&mut hog).0, TERM);
     eventually("a word of the failure", || {
-        let said = daemon.every("degraded");
-        said.iter().any(|event| event["what"].as_str().unwrap().starts_with("notification by mail failed"))
+        let printed = daemon.every("degraded");
+        printed.iter().any(|event| event["what"].as_str().unwrap().starts_with("notification by mail failed"))
     });
     // While the mail waits for its next attempt, terminations continue as usual.
     let begun = Instant::now();
@@ -106,8 +106,8 @@ fn a_dead_relay_delays_no_signal_and_gets_its_mail_when_it_is_back() {
         "what could not be sent, quoted-printable: {mail}"
     );
     eventually("a report of the unknown recipient", || {
-        let said = daemon.every("diagnostic");
-        said.iter().any(|event| {
+        let printed = daemon.every("diagnostic");
+        printed.iter().any(|event| {
             let text = event["text"].as_str().unwrap();
             text.starts_with("a notification did not reach dead@example.com: ")
         })

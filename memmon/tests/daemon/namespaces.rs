@@ -20,10 +20,10 @@ const CANNOT_ENFORCE: i32 = 4;
 fn refused(launcher: &[&str], config: &ScopedConfig) -> String {
     let mut daemon = Daemon::spawn_by(launcher, config, ONCE);
     let status = daemon.ended(Duration::from_secs(20));
-    let said = daemon.last_words().join("\n");
-    assert_eq!(status.code(), Some(CANNOT_ENFORCE), "{said}");
-    assert!(said.contains("cannot terminate anything here"), "{said}");
-    said
+    let printed = daemon.last_words().join("\n");
+    assert_eq!(status.code(), Some(CANNOT_ENFORCE), "{printed}");
+    assert!(printed.contains("cannot terminate anything here"), "{printed}");
+    printed
 }
 
 fn doctor(launcher: &[&str]) -> (Option<i32>, String) {
@@ -47,9 +47,9 @@ fn a_proc_of_another_pid_namespace_is_not_enforced_by() {
     let user = TestUser::claim();
     let hog = user.hog("anon 40M hold");
     hog.begun("hold");
-    let said = refused(&FOREIGN_PROC, &config(&user, &[]));
-    assert!(said.contains("/proc is not the one of memmon's pid namespace"), "{said}");
-    assert!(said.contains("--mount-proc"), "the remedy: {said}");
+    let printed = refused(&FOREIGN_PROC, &config(&user, &[]));
+    assert!(printed.contains("/proc is not the one of memmon's pid namespace"), "{printed}");
+    assert!(printed.contains("--mount-proc"), "the remedy: {printed}");
     assert!(hog.is_alive());
 
     let (code, text) = doctor(&FOREIGN_PROC);
@@ -99,7 +99,7 @@ fn no_grace_is_wasted_on_the_first_process_of_a_pid_namespace_that_cannot_get_si
     for (handler, cause) in [("", "kill"), (&*handler, "term")] {
         let container = user.hog_after("new-pids", &format!("fork {handler}anon 40M hold end hold"));
         let init = container.child("fork");
-        let record = daemon.told("terminated", init);
+        let record = daemon.reported("terminated", init);
         assert_eq!(record["cause"], cause, "{record}");
         assert_eq!(record["namespace_init"]["handles_term"], !handler.is_empty(), "{record}");
         assert!(container.is_alive());
@@ -111,7 +111,7 @@ fn no_grace_is_wasted_on_the_first_process_of_a_pid_namespace_that_cannot_get_si
     let init = container.child("fork");
     container.line("1 begin wait-term");
     let daemon = Daemon::start(&config(&user, &[("termination.grace", "600")]), &[]);
-    assert_eq!(daemon.told("terminated", init)["cause"], "term");
+    assert_eq!(daemon.reported("terminated", init)["cause"], "term");
     daemon.stop();
 }
 
@@ -121,12 +121,12 @@ fn uids_of_another_user_namespace_are_not_enforced_by() {
     let user = TestUser::claim();
     let hog = user.hog("anon 40M hold");
     hog.begun("hold");
-    let said = refused(&[UNSHARE, "--user", "--map-root-user"], &config(&user, &[]));
-    assert!(said.contains("a user namespace that does not map every uid in sight"), "{said}");
+    let printed = refused(&[UNSHARE, "--user", "--map-root-user"], &config(&user, &[]));
+    assert!(printed.contains("a user namespace that does not map every uid in sight"), "{printed}");
     // A user namespace with its own pid namespace, but without a mapping for the users of /etc/passwd.
     let alone = [UNSHARE, "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"];
-    let said = refused(&alone, &config(&user, &[]));
-    assert!(said.contains("a user namespace that does not map every uid in sight"), "{said}");
+    let printed = refused(&alone, &config(&user, &[]));
+    assert!(printed.contains("a user namespace that does not map every uid in sight"), "{printed}");
     assert!(hog.is_alive());
     let (code, text) = doctor(&alone);
     assert_eq!(code, Some(CANNOT_ENFORCE), "{text}");
@@ -156,8 +156,8 @@ fn paths_of_another_cgroup_namespace_are_not_enforced_by() {
     let user = TestUser::claim();
     let mut hog = user.hog("anon 40M hold");
     hog.begun("hold");
-    let said = refused(&launcher, &config(&user, &[]).and_in_cgroup("/**"));
-    assert!(said.contains("the paths that scope.cgroups is compared with"), "{said}");
+    let printed = refused(&launcher, &config(&user, &[]).and_in_cgroup("/**"));
+    assert!(printed.contains("the paths that scope.cgroups is compared with"), "{printed}");
     assert!(hog.is_alive());
     // Nothing else depends on the cgroup namespace.
     let mut inside = Daemon::spawn_by(&launcher, &config(&user, &[]), ONCE);

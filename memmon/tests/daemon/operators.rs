@@ -76,13 +76,13 @@ fn memmon(daemon: &Daemon, arguments: &[&str]) -> String {
 
 /// Makes a hook below /run, which is private to the daemon: it writes the output of `script` to the returned file.
 fn hook(daemon: &Daemon, script: &str) -> String {
-    let script = format!("#!/bin/sh\nexec >>/run/hooks/told\n{script}\n");
+    let script = format!("#!/bin/sh\nexec >>/run/hooks/reported\n{script}\n");
     let place = "mkdir /run/hooks && chmod 755 /run/hooks && cat >/run/hooks/hook && chmod 755 /run/hooks/hook && \
-                 touch /run/hooks/told && chmod 666 /run/hooks/told";
+                 touch /run/hooks/reported && chmod 666 /run/hooks/reported";
     let mut sh = daemon.beside("sh").args(["-c", place]).stdin(Stdio::piped()).spawn().unwrap();
     sh.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
     assert!(sh.wait().unwrap().success());
-    format!("/proc/{}/root/run/hooks/told", daemon.pid())
+    format!("/proc/{}/root/run/hooks/reported", daemon.pid())
 }
 
 #[test]
@@ -97,8 +97,8 @@ fn the_end_waits_for_a_notice_but_not_for_long() {
         assert_eq!(daemon.terminated(&mut user.hog("anon 40M hold")).0, TERM);
         daemon.signal(Signal::SIGTERM);
         assert!(daemon.ended(SOON).success());
-        let told = daemon.beside("cat").arg("/run/hooks/told").output().unwrap();
-        assert_eq!(told.stdout == b"sent\n", is_sent);
+        let reported = daemon.beside("cat").arg("/run/hooks/reported").output().unwrap();
+        assert_eq!(reported.stdout == b"sent\n", is_sent);
         let last_words = daemon.last_words().join("\n");
         let lost = last_words.contains("lost with the end of memmon: 1 of the notifications by hook");
         assert_eq!(lost, !is_sent, "{last_words}");
@@ -107,7 +107,7 @@ fn the_end_waits_for_a_notice_but_not_for_long() {
 
 #[test]
 #[ignore = "kernel: needs root"]
-fn who_comes_back_too_often_waits_and_is_told_of_once() {
+fn who_comes_back_too_often_waits_and_is_reported_of_once() {
     let _supervisor = Supervisor::pretend();
     let user = TestUser::claim();
     let with = |limit| {
@@ -122,12 +122,12 @@ fn who_comes_back_too_often_waits_and_is_told_of_once() {
         )
     };
     let daemon = Daemon::start(&with("2"), &["--source", "proc"]);
-    let told = hook(&daemon, r#"printf '%s|%s|%s\n' "$MEMMON_EVENT" "$MEMMON_COUNT" "$MEMMON_SUBJECT""#);
+    let reported = hook(&daemon, r#"printf '%s|%s|%s\n' "$MEMMON_EVENT" "$MEMMON_COUNT" "$MEMMON_SUBJECT""#);
     for _ in 0..2 {
         assert_eq!(daemon.terminated(&mut user.hog("anon 40M hold")).0, TERM);
     }
     let mut third = user.hog("anon 40M hold");
-    let held = daemon.told("held_back", third.pid());
+    let held = daemon.reported("held_back", third.pid());
     let held_at = Instant::now();
     assert_eq!(
         (&held["times"], &held["wait_seconds"], &held["first"]),
@@ -151,17 +151,17 @@ fn who_comes_back_too_often_waits_and_is_told_of_once() {
 
     // After a reload that disables back-off, no process is delayed.
     let mut fourth = user.hog("anon 40M hold");
-    daemon.told("held_back", fourth.pid());
+    daemon.reported("held_back", fourth.pid());
     daemon.reload(&with("0"));
     assert_eq!(daemon.terminated(&mut fourth).0, TERM);
 
-    let said = || fs::read_to_string(&told).unwrap();
+    let printed = || fs::read_to_string(&reported).unwrap();
     let count =
-        || said().lines().map(|line| line.split('|').nth(1).unwrap().parse::<u32>().unwrap()).sum::<u32>();
+        || printed().lines().map(|line| line.split('|').nth(1).unwrap().parse::<u32>().unwrap()).sum::<u32>();
     // Five terminations, and one message about repeat offenders.
     eventually("six notices", || count() >= 6);
     daemon.scanned();
-    assert_eq!(count(), 6, "{}", said());
+    assert_eq!(count(), 6, "{}", printed());
     daemon.stop();
 }
 
@@ -178,7 +178,7 @@ fn a_record_shows_how_its_process_was_started() {
             ("notify.interval", "1"),
         ];
         let daemon = Daemon::start(&config(&user, &keys), &["--source", source]);
-        let told = hook(&daemon, r#"printf '%s %s\n' "$MEMMON_USER" "$MEMMON_PARENT_PID"; cat"#);
+        let reported = hook(&daemon, r#"printf '%s %s\n' "$MEMMON_USER" "$MEMMON_PARENT_PID"; cat"#);
         let mut hog = user.hog("anon 40M hold");
         let (signal, record) = daemon.terminated(&mut hog);
         assert_eq!(signal, TERM);
@@ -194,8 +194,8 @@ fn a_record_shows_how_its_process_was_started() {
                 "{event}"
             );
         }
-        eventually("the hook", || fs::read_to_string(&told).is_ok_and(|text| text.lines().count() >= 2));
-        let text = fs::read_to_string(&told).unwrap();
+        eventually("the hook", || fs::read_to_string(&reported).is_ok_and(|text| text.lines().count() >= 2));
+        let text = fs::read_to_string(&reported).unwrap();
         let (first, objects) = text.split_once('\n').unwrap();
         assert_eq!(first, format!("{} {}", user.uid, std::process::id()));
         let objects: Vec<Value> = objects.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -236,7 +236,7 @@ fn a_job_array_under_one_supervisor_is_no_crash_loop() {
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let terminated = |script: &str| {
         let mut job = python(&user, &folder.path().join(script));
-        daemon.told("killing", job.id());
+        daemon.reported("killing", job.id());
         assert_eq!(job.wait().unwrap().signal(), TERM, "{script}");
     };
     (0..5).for_each(|job| terminated(&format!("job{job}.py")));
@@ -245,7 +245,7 @@ fn a_job_array_under_one_supervisor_is_no_crash_loop() {
     terminated("service.py");
     terminated("service.py");
     let mut service = python(&user, &folder.path().join("service.py"));
-    let held = daemon.told("held_back", service.id());
+    let held = daemon.reported("held_back", service.id());
     let script = folder.path().join("service.py");
     assert_eq!(held["script"], script.to_str().unwrap(), "{held}");
     terminated("thesis.py");
@@ -269,12 +269,12 @@ fn one_that_cannot_wait_has_its_grace_and_doubles_the_wait() {
         daemon.terminated(&mut user.hog("anon 40M hold"));
         // It is above twice its limit, where the grace period of a process that was never delayed would end.
         let mut urgent = user.hog("ignore-term anon 70M hold");
-        let killed = daemon.told("grace_over", urgent.pid());
+        let killed = daemon.reported("grace_over", urgent.pid());
         assert_eq!(killed["urgency"], Value::Null, "{killed}");
         assert!(killed["grace_seconds"].as_f64() >= Some(1.5), "{killed}");
         urgent.ended(SOON);
         let waits = user.hog("anon 40M hold");
-        assert_eq!(daemon.told("held_back", waits.pid())["wait_seconds"], 1200.0);
+        assert_eq!(daemon.reported("held_back", waits.pid())["wait_seconds"], 1200.0);
         daemon.stop();
     }
 }
@@ -314,29 +314,29 @@ fn a_hook_has_nothing_of_memmons() {
     let daemon = with_a_hook(&user, &[DAC_OVERRIDE]);
     let script = "cat /proc/self/oom_score_adj; id -u; id -G; ulimit -Sn; ls /proc/self/fd | tr '\\n' ' '; \
                   grep -E 'SigBlk|CapEff' /proc/self/status; echo";
-    let told = hook(&daemon, script);
+    let reported = hook(&daemon, script);
     assert_eq!(daemon.terminated(&mut user.hog("anon 40M hold")).0, TERM);
-    let said = || fs::read_to_string(&told).unwrap();
-    eventually("the hook", || said().ends_with("\n\n"));
+    let printed = || fs::read_to_string(&reported).unwrap();
+    eventually("the hook", || printed().ends_with("\n\n"));
     let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap();
     let none = "0000000000000000";
     let expected =
         format!("0\n{}\n{}\n1024\n0 1 2 3 SigBlk:\t{none}\nCapEff:\t{none}\n\n", nobody.uid, nobody.gid);
-    assert_eq!(said(), expected);
+    assert_eq!(printed(), expected);
     daemon.stop();
 }
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn a_hook_that_the_unit_forbids_is_told_with_what_allows_it() {
+fn a_hook_that_the_unit_forbids_is_reported_with_what_allows_it() {
     let user = TestUser::claim();
     let daemon = with_a_hook(&user, &[SETGID, SETUID]);
-    let told = hook(&daemon, "echo ran");
+    let reported = hook(&daemon, "echo ran");
     assert_eq!(daemon.terminated(&mut user.hog("anon 40M hold")).0, TERM);
     let failed = || daemon.those_with("notification by hook failed");
     eventually("a report of it", || !failed().is_empty());
     let what = failed()[0]["what"].as_str().unwrap().to_owned();
     assert!(what.contains("/run/hooks/hook cannot be run as uid ") && what.contains("memmon(8)"), "{what}");
-    assert_eq!(fs::read_to_string(&told).unwrap(), "");
+    assert_eq!(fs::read_to_string(&reported).unwrap(), "");
     daemon.stop();
 }

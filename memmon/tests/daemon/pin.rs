@@ -160,11 +160,11 @@ fn a_second_daemon_that_sees_only_the_firsts_pin_is_refused_too() {
             unsafe { command.pre_exec(own_run) };
         });
         let code = second.ended(SOON).code();
-        let said = second.last_words().join("\n");
-        assert_eq!(code, Some(3), "{said}");
+        let printed = second.last_words().join("\n");
+        assert_eq!(code, Some(3), "{printed}");
         assert!(
-            said.contains("another memmon watches this machine") && !said.contains("\"started\""),
-            "{said}"
+            printed.contains("another memmon watches this machine") && !printed.contains("\"started\""),
+            "{printed}"
         );
     }
     assert!(pin(&first).output().unwrap().status.success(), "the first keeps its pin");

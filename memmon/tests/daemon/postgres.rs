@@ -151,8 +151,8 @@ fn backends_share_their_buffers_and_only_one_with_memory_of_its_own_is_ended() {
         }
         let daemon = Daemon::start(&config(&user, &LIMIT_OF_64_MIB), &["--source", source]);
         // The eldest of the four; the others share their buffers with it, and were forked as it was.
-        let told = daemon.told("uncharged", readers[0].1);
-        assert!(told["charged_bytes"].as_u64().unwrap() < 16 << 20, "{told}");
+        let reported = daemon.reported("uncharged", readers[0].1);
+        assert!(reported["charged_bytes"].as_u64().unwrap() < 16 << 20, "{reported}");
         daemon.scanned();
         assert!(daemon.every("killing").is_empty(), "{source}");
 
@@ -160,7 +160,7 @@ fn backends_share_their_buffers_and_only_one_with_memory_of_its_own_is_ended() {
         let (session, greedy) = &mut readers[0];
         let sort = "set work_mem='400MB'; select count(*) from (select g from generate_series(1, 4000000) g order by -g) s;\n";
         session.stdin.as_mut().unwrap().write_all(sort.as_bytes()).unwrap();
-        let record = daemon.told("terminated", *greedy);
+        let record = daemon.reported("terminated", *greedy);
         assert_eq!(record["cause"], "term", "SIGTERM is enough for a backend: {record}");
         daemon.scanned();
         assert_eq!(daemon.every("killing").len(), 1, "{source}");
@@ -193,7 +193,7 @@ fn backends_give_back_what_they_are_charged_with() {
     // It has loaded the table, and is the only one that has read it.
     let (session, pid) = cluster.reader();
     let daemon = Daemon::start(&config(&user, &LIMIT_OF_64_MIB), &["--source", SOURCES[0]]);
-    daemon.told("uncharged", pid);
+    daemon.reported("uncharged", pid);
     daemon.scanned();
     assert!(daemon.every("killing").is_empty());
     daemon.stop();
@@ -219,7 +219,7 @@ fn backends_give_back_what_they_are_charged_with() {
     });
     cluster.group.row("PostgreSQL 15: a reader that sorts in memory", "SIGTERM", pid, || {
         let daemon = Daemon::start(&config(&user, &LIMIT_OF_64_MIB), &["--source", SOURCES[0]]);
-        daemon.told("terminated", pid);
+        daemon.reported("terminated", pid);
         assert_eq!(daemon.every("killing").len(), 1);
         daemon.stop();
     });

@@ -67,7 +67,7 @@ fn a_worker_of_a_prefork_server_is_ended_for_its_own_memory_only() {
     let greedy = ask(&socket, "/grow").unwrap();
     server.row("gunicorn: worker with 90 MiB of its own", "SIGTERM", greedy, || {
         let daemon = watch(&user, Some(parent));
-        daemon.told("terminated", greedy);
+        daemon.reported("terminated", greedy);
         daemon.scanned();
         let struck: Vec<_> = daemon.every("killing").iter().map(|event| event["pid"].clone()).collect();
         assert_eq!(struck, [greedy]);

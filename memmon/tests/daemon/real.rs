@@ -230,7 +230,7 @@ fn lives(user: &TestUser, what: &str, mut software: Software) {
     let pid = software.pid();
     software.settled(pid);
     let daemon = watch(user, None);
-    daemon.told("uncharged", pid);
+    daemon.reported("uncharged", pid);
     daemon.scanned();
     assert!(daemon.every("killing").is_empty(), "{what}");
     daemon.stop();
@@ -245,7 +245,7 @@ fn is_ended(user: &TestUser, what: &str, mut software: Software) {
     software.settled(pid);
     software.row(what, "SIGTERM", pid, || {
         let daemon = watch(user, None);
-        daemon.told("killing", pid);
+        daemon.reported("killing", pid);
         eventually("its end", || is_dead(pid));
         assert_eq!(daemon.every("killing").len(), 1, "{what}");
         daemon.stop();
@@ -376,7 +376,7 @@ sys.stdin.readline()
     let greedy: u32 = pool.line().strip_prefix("grown ").unwrap().parse().unwrap();
     pool.row("Python pool: worker with 90 MiB of its own", "SIGTERM", greedy, || {
         let daemon = watch(&user, Some(parent));
-        daemon.told("terminated", greedy);
+        daemon.reported("terminated", greedy);
         daemon.scanned();
         let struck: Vec<_> = daemon.every("killing").iter().map(|event| event["pid"].clone()).collect();
         assert_eq!(struck, [greedy]);

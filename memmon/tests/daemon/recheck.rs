@@ -64,7 +64,7 @@ fn a_process_that_hangs_at_its_crossing_holds_up_no_other_and_is_not_spared_for_
     let before = daemon.scans();
     let hang = Hang::begin(&daemon, hog.pid());
     hog.term();
-    let doubt = daemon.told("unsure", hog.pid());
+    let doubt = daemon.reported("unsure", hog.pid());
     assert_eq!(doubt["doubt"]["name_unreadable"], "argv0", "{doubt:#}");
     assert!(hog.is_alive() && daemon.about("killing", hog.pid()).is_empty());
     daemon.terminated(&mut user.hog("anon 40M hold"));
@@ -90,7 +90,7 @@ fn a_process_that_hangs_for_a_moment_is_looked_at_again() {
     daemon.event("scan_complete");
     let hang = Hang::begin(&daemon, hog.pid());
     hog.term();
-    daemon.told("unsure", hog.pid());
+    daemon.reported("unsure", hog.pid());
     hang.end();
     assert_eq!(daemon.terminated(&mut hog).0, Some(libc::SIGTERM));
     assert_eq!(daemon.about("unsure", hog.pid()).len(), 1, "reported once");
@@ -121,7 +121,7 @@ fn a_process_whose_executable_cannot_be_read_is_not_spared_for_it() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn who_cannot_be_read_at_its_crossing_is_told_of_and_looked_at_again() {
+fn who_cannot_be_read_at_its_crossing_is_reported_of_and_looked_at_again() {
     let user = TestUser::claim();
     let mut hog = user.hog("wait-term anon 40M hold");
     hog.begun("wait-term");
@@ -132,8 +132,11 @@ fn who_cannot_be_read_at_its_crossing_is_told_of_and_looked_at_again() {
     fs::write(&nothing, "").unwrap();
     mount(&daemon, &nothing, &status);
     hog.term();
-    let told = daemon.told("unconfirmed", hog.pid());
-    assert_eq!((&told["why"]["cause"], &told["why"]["file"]), (&"unreadable".into(), &"status".into()));
+    let reported = daemon.reported("unconfirmed", hog.pid());
+    assert_eq!(
+        (&reported["why"]["cause"], &reported["why"]["file"]),
+        (&"unreadable".into(), &"status".into())
+    );
     assert!(hog.is_alive());
     unmount(&daemon, &status);
     assert_eq!(daemon.terminated(&mut hog).0, Some(libc::SIGTERM));
@@ -151,7 +154,7 @@ fn a_process_that_hangs_holds_up_no_end() {
     daemon.event("scan_complete");
     Hang::begin(&daemon, hog.pid());
     hog.term();
-    daemon.told("unsure", hog.pid());
+    daemon.reported("unsure", hog.pid());
     assert!(hog.is_alive());
     // Within a second.
     daemon.stop();
@@ -165,9 +168,9 @@ fn a_victim_that_hangs_when_its_grace_is_over_is_not_let_go_for_that() {
     hog.begun("hold");
     let changes = [RARELY, WHITELIST, ("termination.grace", "3")];
     let daemon = Daemon::start(&config(&user, &changes), EBPF);
-    daemon.told("killing", hog.pid());
+    daemon.reported("killing", hog.pid());
     let hang = Hang::begin(&daemon, hog.pid());
-    daemon.told("unsure", hog.pid());
+    daemon.reported("unsure", hog.pid());
     assert!(hog.is_alive() && daemon.about("grace_over", hog.pid()).is_empty());
     // The process still hangs.
     assert_eq!(daemon.terminated(&mut hog).0, Some(libc::SIGKILL));

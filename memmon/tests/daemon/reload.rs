@@ -37,19 +37,19 @@ fn a_reload_to_dry_run_stops_before_sigkill_and_one_from_it_begins_again() {
         let user = TestUser::claim();
         let mut hog = user.hog("ignore-term anon 40M hold");
         let daemon = Daemon::start(&config(&user, &[GRACE]), &["--source", source]);
-        daemon.told("killing", hog.pid());
+        daemon.reported("killing", hog.pid());
         let asked = Instant::now();
         daemon.reload(&config(&user, &[GRACE, DRY]));
-        let let_go = daemon.told("let_go", hog.pid());
+        let let_go = daemon.reported("let_go", hog.pid());
         assert!(asked.elapsed() < Duration::from_secs(SECONDS), "the machine is too slow for this test");
         assert_eq!(let_go["after_term"], true);
         // Its grace period passes, with scans that see the process.
         thread::sleep(Duration::from_secs(SECONDS + 1));
         daemon.scanned();
         assert!(hog.is_alive() && daemon.about("grace_over", hog.pid()).is_empty());
-        let told = daemon.about("killing", hog.pid());
-        assert_eq!(told.len(), 2, "once enforcing, once in dry run: {told:#?}");
-        assert_eq!((&told[0]["dry_run"], &told[1]["dry_run"]), (&false.into(), &true.into()));
+        let reported = daemon.about("killing", hog.pid());
+        assert_eq!(reported.len(), 2, "once enforcing, once in dry run: {reported:#?}");
+        assert_eq!((&reported[0]["dry_run"], &reported[1]["dry_run"]), (&false.into(), &true.into()));
 
         daemon.reload(&config(&user, &[GRACE]));
         let (signal, record) = daemon.terminated(&mut hog);
@@ -67,7 +67,7 @@ fn a_reload_to_enforcing_gets_ready_for_it_as_a_start_does() {
         let user = TestUser::claim();
         let mut hog = user.hog("anon 40M hold");
         let daemon = Daemon::start(&config(&user, &[DRY]), &["--source", source]);
-        assert_eq!(daemon.told("killing", hog.pid())["dry_run"], true);
+        assert_eq!(daemon.reported("killing", hog.pid())["dry_run"], true);
         let locked = || status_field(daemon.pid(), "VmLck:").unwrap();
         let score = || fs::read_to_string(format!("/proc/{}/oom_score_adj", daemon.pid())).unwrap();
         assert_eq!((locked().as_str(), score().trim()), ("0 kB", "0"));
@@ -75,8 +75,8 @@ fn a_reload_to_enforcing_gets_ready_for_it_as_a_start_does() {
         assert_eq!(daemon.terminated(&mut hog).0, TERM);
         assert_ne!(locked(), "0 kB");
         // Without CAP_SYS_RESOURCE the score stays as it is, and memmon logs that.
-        let said = |event: &Value| event["what"].as_str().unwrap().starts_with("oom_score_adj stays");
-        assert!(score().trim() == "-900" || daemon.every("degraded").iter().any(said), "{}", score());
+        let printed = |event: &Value| event["what"].as_str().unwrap().starts_with("oom_score_adj stays");
+        assert!(score().trim() == "-900" || daemon.every("degraded").iter().any(printed), "{}", score());
         daemon.stop();
     }
 }
@@ -87,7 +87,7 @@ fn the_command_lines_dry_run_is_not_a_reloads_to_undo() {
     let user = TestUser::claim();
     let hog = user.hog("anon 40M hold");
     let daemon = Daemon::start(&config(&user, &[DRY]), &["--dry-run"]);
-    daemon.told("killing", hog.pid());
+    daemon.reported("killing", hog.pid());
     daemon.reload(&config(&user, &[]));
     daemon.event("reloaded");
     eventually("the second line", || daemon.about("killing", hog.pid()).len() == 2);
@@ -105,8 +105,8 @@ fn victims_under_way_finish_under_what_condemned_them_but_for_who_is_protected_n
         let mut hog = user.hog("rename held ignore-term anon 40M hold");
         let spared = user.hog("rename spared ignore-term anon 40M hold");
         let daemon = Daemon::start(&config(&user, &[GRACE]), &["--source", source]);
-        daemon.told("killing", hog.pid());
-        daemon.told("killing", spared.pid());
+        daemon.reported("killing", hog.pid());
+        daemon.reported("killing", spared.pid());
         let changes = [
             ("termination.grace", "600"),
             ("thresholds.ram_gb_threshold", "0.5"),
@@ -116,7 +116,7 @@ fn victims_under_way_finish_under_what_condemned_them_but_for_who_is_protected_n
         let (signal, record) = daemon.terminated(&mut hog);
         assert_eq!(signal, KILL, "40 MB were over the limit when its termination began");
         assert_eq!(record["limit_bytes"], crate::common::log::LIMIT);
-        assert_eq!(daemon.told("now_protected", spared.pid())["protection"]["rule"], "name");
+        assert_eq!(daemon.reported("now_protected", spared.pid())["protection"]["rule"], "name");
         assert!(spared.is_alive());
         // A new process is judged by the new configuration.
         let small = user.hog("anon 60M hold");
@@ -225,7 +225,7 @@ fn a_name_service_that_does_not_answer_holds_up_the_reload_and_nothing_else() {
         daemon.scanned();
         assert_eq!(daemon.every("reloaded").len(), 2);
         let spared = user.hog("anon 40M hold");
-        assert_eq!(daemon.told("killing", spared.pid())["dry_run"], true, "the last one counts");
+        assert_eq!(daemon.reported("killing", spared.pid())["dry_run"], true, "the last one counts");
 
         let _silent_again = Silent::of(&daemon);
         daemon.reload(&with(&[NAMED]));
@@ -249,9 +249,10 @@ fn the_service_manager_hears_when_a_reload_begins_and_when_it_is_over() {
     };
     let hears_next = || hears(crate::common::PATIENCE).unwrap();
     let reloading = || {
-        let said = hears_next();
-        let began = said.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap_or_else(|| panic!("{said}"));
-        assert!(began.trim_end().parse::<u64>().unwrap() > 0, "{said}");
+        let printed = hears_next();
+        let began =
+            printed.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap_or_else(|| panic!("{printed}"));
+        assert!(began.trim_end().parse::<u64>().unwrap() > 0, "{printed}");
     };
     let daemon = Daemon::spawn_prepared(&config(&user, &[]), &["--source", "proc"], |command| {
         command.env("NOTIFY_SOCKET", &place);

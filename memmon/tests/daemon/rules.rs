@@ -78,7 +78,7 @@ fn a_rule_waits_before_the_first_signal_and_has_its_own_grace_and_ceiling() {
 
         // Without the rule's grace, SIGKILL would follow after 0.4 s.
         let polite = user.hog("rename polite ignore-term anon 40M hold");
-        daemon.told("killing", polite.pid());
+        daemon.reported("killing", polite.pid());
         std::thread::sleep(Duration::from_secs(1));
         assert!(polite.is_alive());
         daemon.stop();
@@ -112,7 +112,7 @@ fn the_first_signal_is_that_of_the_rule_and_every_record_has_it() {
         daemon.stop();
         let mut stubborn = user.hog("rename sh-int ignore-int anon 20M hold");
         let daemon = Daemon::start(&dry_run, &["--source", source, "--dry-run"]);
-        daemon.told("killing", stubborn.pid());
+        daemon.reported("killing", stubborn.pid());
         let would = &daemon.about("killing", stubborn.pid())[0];
         assert_eq!((&would["signal"], &would["dry_run"]), (&"SIGINT".into(), &true.into()));
         daemon.stop();

@@ -153,7 +153,7 @@ fn dry_run_says_so_once_and_again_after_a_fall() {
         let pid = hog.pid();
         let times = || daemon.about("killing", pid).len();
 
-        let first = daemon.told("killing", pid);
+        let first = daemon.reported("killing", pid);
         daemon.scanned();
         assert_eq!(times(), 1, "once while it stays over");
         hog.term();
@@ -196,17 +196,18 @@ fn a_hostile_name_stays_inside_its_line() {
             let daemon = Daemon::start(&config(&user, &changes), &["--source", source]);
             assert_eq!(hog.ended_by(crate::common::PATIENCE), TERM);
             daemon.line("the record", |line| line.contains("Terminated: "));
-            let mut said = daemon.stop();
+            let mut printed = daemon.stop();
             let written = fs::read_to_string(&file).unwrap();
-            said.extend(written.lines().map(str::to_owned));
-            assert!(said.iter().all(|line| !line.contains(char::is_control)), "{said:#?}");
+            printed.extend(written.lines().map(str::to_owned));
+            assert!(printed.iter().all(|line| !line.contains(char::is_control)), "{printed:#?}");
             let about = |line: &&String| line.contains(&format!("PID={},", hog.pid()));
             // `Killing` and `Terminated`, on the console and in the file.
-            let told = |word: &str| said.iter().filter(about).filter(|line| line.contains(word)).count();
-            assert_eq!((told("Killing process: "), told("Terminated: ")), (2, 2), "{said:#?}");
+            let reported =
+                |word: &str| printed.iter().filter(about).filter(|line| line.contains(word)).count();
+            assert_eq!((reported("Killing process: "), reported("Terminated: ")), (2, 2), "{printed:#?}");
             let shown = r"Name=a\nb\u{1b}[31m\u{7}\xff, User=";
             let shown = if format == "json" { shown.replace('\\', r"\\") } else { shown.to_owned() };
-            assert!(said.iter().filter(about).all(|line| line.contains(&shown)), "{said:#?}");
+            assert!(printed.iter().filter(about).all(|line| line.contains(&shown)), "{printed:#?}");
         }
     }
 }

@@ -45,11 +45,11 @@ fn memmon(arguments: &[&str]) -> Command {
 /// `memmon status --json`.
 fn status(daemon: &Daemon) -> Value {
     let output = memmon(&["status", "--json", "--socket"]).arg(socket(daemon)).output().unwrap();
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success(), "{}", printed(&output));
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-fn said(output: &Output) -> String {
+fn printed(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
@@ -72,20 +72,20 @@ fn a_daemon_tells_what_it_does_and_by_what() {
     let user = TestUser::claim();
     let daemon = Daemon::start(&config(&user, ""), &["--dry-run", "--source", "proc"]);
     scanned(&daemon);
-    let told = status(&daemon);
-    assert_eq!(told["pid"], daemon.pid());
-    assert_eq!(told["version"], env!("CARGO_PKG_VERSION"));
-    assert_eq!(told["dry_run"], true);
-    assert_eq!(told["source"], json!({ "name": "proc", "reason": "asked for" }));
-    assert_eq!(told["limit"]["rule"], "gb");
-    assert_eq!(told["limit"]["limit_bytes"], 42_949_672);
-    assert_eq!(told["config"]["file"], daemon.dir().join("config.toml").to_str().unwrap());
-    assert_eq!((&told["config"]["generation"], &told["map"]), (&json!(1), &Value::Null));
-    assert_eq!(told["counts"]["processes"], told["last_scan"]["scanned"]);
-    assert!(told["last_scan"]["wall_seconds"].as_f64() > Some(0.0), "{told}");
+    let reported = status(&daemon);
+    assert_eq!(reported["pid"], daemon.pid());
+    assert_eq!(reported["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(reported["dry_run"], true);
+    assert_eq!(reported["source"], json!({ "name": "proc", "reason": "asked for" }));
+    assert_eq!(reported["limit"]["rule"], "gb");
+    assert_eq!(reported["limit"]["limit_bytes"], 42_949_672);
+    assert_eq!(reported["config"]["file"], daemon.dir().join("config.toml").to_str().unwrap());
+    assert_eq!((&reported["config"]["generation"], &reported["map"]), (&json!(1), &Value::Null));
+    assert_eq!(reported["counts"]["processes"], reported["last_scan"]["scanned"]);
+    assert!(reported["last_scan"]["wall_seconds"].as_f64() > Some(0.0), "{reported}");
 
     let text = memmon(&["status", "--socket"]).arg(socket(&daemon)).output().unwrap();
-    let text = said(&text);
+    let text = printed(&text);
     assert!(text.contains("  mode       dry run: nothing is signalled\n"), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
 
@@ -117,8 +117,8 @@ fn explain_judges_by_the_rules_of_the_daemon_or_names_its_file() {
     let explained = |more: &[&str]| {
         let mut explain = daemon.beside(env!("CARGO_BIN_EXE_memmon"));
         let output = explain.args(["explain", &hog.pid().to_string()]).args(more).output().unwrap();
-        assert!(output.status.success(), "{}", said(&output));
-        said(&output)
+        assert!(output.status.success(), "{}", printed(&output));
+        printed(&output)
     };
     let file = daemon.dir().join("config.toml").to_str().unwrap().to_owned();
     let text = explained(&[]);
@@ -145,14 +145,14 @@ fn explain_judges_by_the_rules_of_the_daemon_or_names_its_file() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn the_map_is_told_and_so_are_those_nearest_their_limit() {
+fn the_map_is_reported_and_so_are_those_nearest_their_limit() {
     let user = TestUser::claim();
     let hog = hog(&user, "anon 60M hold");
     let daemon = Daemon::start(&config(&user, ""), &["--dry-run", "--source", "ebpf"]);
     scanned(&daemon);
-    let told = status(&daemon);
-    assert!(told["map"]["entries"].as_u64() > Some(1), "{told}");
-    assert!(told["map"]["capacity"].as_u64() >= told["map"]["entries"].as_u64(), "{told}");
+    let reported = status(&daemon);
+    assert!(reported["map"]["entries"].as_u64() > Some(1), "{reported}");
+    assert!(reported["map"]["capacity"].as_u64() >= reported["map"]["entries"].as_u64(), "{reported}");
 
     let mut client = memmon::status::Client::connect(&socket(&daemon)).unwrap();
     let body = client.get(memmon::status::Query::Processes).unwrap();
@@ -175,7 +175,7 @@ fn the_map_is_told_and_so_are_those_nearest_their_limit() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn who_grows_is_told_with_its_time_to_the_limit() {
+fn who_grows_is_reported_with_its_time_to_the_limit() {
     let user = TestUser::claim();
     let daemon = Daemon::start(&config(&user, ""), &["--dry-run", "--source", "ebpf"]);
     scanned(&daemon);
@@ -233,26 +233,26 @@ fn a_dry_run_lists_what_it_would_terminate_and_what_is_protected() {
 
 #[test]
 #[ignore = "kernel: needs root"]
-fn victims_are_told_while_they_are_and_after() {
+fn victims_are_reported_while_they_are_and_after() {
     let user = TestUser::claim();
     let mut stubborn = hog(&user, "ignore-term anon 60M hold");
     let daemon = Daemon::start(&config(&user, "termination.grace = 5"), &["--source", "proc"]);
     eventually("the grace", || status(&daemon)["in_flight"][0]["phase"] == "grace");
-    let told = status(&daemon);
-    if let Some(victim) = told["in_flight"].get(0) {
-        assert_eq!(victim["pid"], stubborn.pid(), "{told}");
-        assert!(victim["left_seconds"].as_f64() <= Some(5.0), "{told}");
+    let reported = status(&daemon);
+    if let Some(victim) = reported["in_flight"].get(0) {
+        assert_eq!(victim["pid"], stubborn.pid(), "{reported}");
+        assert!(victim["left_seconds"].as_f64() <= Some(5.0), "{reported}");
     }
     assert_eq!(stubborn.ended_by(crate::common::PATIENCE), Some(libc::SIGKILL));
     eventually("the record", || status(&daemon)["counts"]["terminated"] == 1);
-    let told = status(&daemon);
-    let record = &told["recent"][0];
-    assert_eq!((&record["pid"], &record["uid"]), (&json!(stubborn.pid()), &json!(user.uid)), "{told}");
+    let reported = status(&daemon);
+    let record = &reported["recent"][0];
+    assert_eq!((&record["pid"], &record["uid"]), (&json!(stubborn.pid()), &json!(user.uid)), "{reported}");
     assert!(record["peak_bytes"].as_u64() >= Some(60 << 20), "{record}");
     assert!(record["signal_to_exit_seconds"].as_f64() >= Some(5.0), "{record}");
-    assert_eq!(told["in_flight"], json!([]));
+    assert_eq!(reported["in_flight"], json!([]));
     let text = memmon(&["status", "--socket"]).arg(socket(&daemon)).output().unwrap();
-    assert!(said(&text).contains("Last terminations:\n"), "{}", said(&text));
+    assert!(printed(&text).contains("Last terminations:\n"), "{}", printed(&text));
     daemon.stop();
 }
 
@@ -273,15 +273,15 @@ fn root_and_one_group_may_ask_and_nobody_else() {
     let mode = || fs::metadata(socket(&daemon)).unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode(), 0o660);
     let member = status_as(&daemon, user.uid);
-    assert!(member.status.success(), "{}", said(&member));
+    assert!(member.status.success(), "{}", printed(&member));
     let refused = status_as(&daemon, stranger.uid);
-    assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
-    assert!(said(&refused).contains("is not for you"), "{}", said(&refused));
+    assert_eq!(refused.status.code(), Some(1), "{}", printed(&refused));
+    assert!(printed(&refused).contains("is not for you"), "{}", printed(&refused));
 
     // The mode of the socket is not the only check.
     fs::set_permissions(socket(&daemon), fs::Permissions::from_mode(0o666)).unwrap();
     let refused = status_as(&daemon, stranger.uid);
-    assert!(said(&refused).contains("only root and the group"), "{}", said(&refused));
+    assert!(printed(&refused).contains("only root and the group"), "{}", printed(&refused));
 
     // Without a group, only root may query it from the reload on.
     daemon.reload(&config_for(&user, "", ""));
@@ -350,7 +350,7 @@ fn what_a_killed_daemon_left_is_no_daemon() {
     assert!(fs::symlink_metadata(&path).is_ok(), "it could not clear up");
     let output = memmon(&["status", "--socket", &path]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(said(&output).contains("start it (systemctl start memmon)"), "{}", said(&output));
+    assert!(printed(&output).contains("start it (systemctl start memmon)"), "{}", printed(&output));
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn a_process_is_stopped_once_and_again_only_after_it_grew_until_its_ceiling_ends
             Daemon::start(&with_stop(&user, &[&ceiling[..], &rarely].concat()), &["--source", source]);
         daemon.event("scan_complete");
         let mut hog = user.hog("rename paused anon 24M grow 200M 6M/s hold");
-        let event = daemon.told("stopped", hog.pid());
+        let event = daemon.reported("stopped", hog.pid());
         assert_eq!(
             (&event["rule_name"], &event["times"], &event["already"]),
             (&"paused".into(), &1.into(), &false.into())
@@ -96,14 +96,14 @@ fn a_stopped_process_stays_stopped_after_memmon_and_one_that_shrank_is_forgotten
         let daemon = Daemon::start(&with_stop(&user, &more), &["--source", source, "--dry-run"]);
         let shrinks = user.hog("rename paused anon 40M wait-term free hold");
         shrinks.begun("wait-term");
-        let event = daemon.told("stopped", shrinks.pid());
+        let event = daemon.reported("stopped", shrinks.pid());
         assert_eq!(event["dry_run"], true);
         assert!(!is_stopped(&shrinks) && listed(&daemon).is_empty());
         daemon.stop();
 
         let daemon = Daemon::start(&with_stop(&user, &more), &["--source", source]);
-        assert_eq!(daemon.told("stopped", by_itself.pid())["already"], true);
-        daemon.told("stopped", shrinks.pid());
+        assert_eq!(daemon.reported("stopped", by_itself.pid())["already"], true);
+        daemon.reported("stopped", shrinks.pid());
         eventually("it is stopped", || is_stopped(&shrinks));
         assert_eq!(listed(&daemon).len(), 2);
         continue_it(&shrinks);

@@ -137,7 +137,7 @@ fn a_sum_is_taken_again_after_each_end_and_an_end_that_takes_long_is_not_waited_
         // 123 MiB: the largest alone suffices, and ignores SIGTERM; the next one follows after a second.
         let begun = Instant::now();
         let daemon = Daemon::start(&config(&user, &[("rule", rules.as_str())]), &["--source", source]);
-        daemon.told("killing", stubborn[0].pid());
+        daemon.reported("killing", stubborn[0].pid());
         looked_at(&daemon);
         assert_eq!(alive(&hogs), 4, "what is ending counts as ended");
         assert_eq!(stubborn[0].ended_by(SOON), KILL);

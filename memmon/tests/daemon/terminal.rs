@@ -79,15 +79,15 @@ fn the_user_of_a_terminated_process_learns_on_its_terminal_why_it_ended() {
         let pid = killing["pid"].as_u64().unwrap();
         assert!(killing["tty"].as_str().unwrap().starts_with("pts/"), "{killing}");
         session.wait().unwrap();
-        let told = || terminal.shown().contains("did not exit. It is killed");
+        let reported = || terminal.shown().contains("did not exit. It is killed");
         if expected {
-            eventually("the lines", told);
+            eventually("the lines", reported);
             let shown = terminal.shown();
             assert!(shown.contains(&format!("memmon: your process {pid} (hog) has ")), "{shown}");
             assert!(shown.contains("its limit is "), "{shown}");
         }
         eventually("the end of all", || processes_of(user.uid).is_empty());
         daemon.stop();
-        assert_eq!(told(), expected, "{:?}", terminal.shown());
+        assert_eq!(reported(), expected, "{:?}", terminal.shown());
     }
 }

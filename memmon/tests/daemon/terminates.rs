@@ -75,7 +75,7 @@ fn a_fork_of_a_big_parent_is_as_big_once_that_has_ended() {
         let daemon = Daemon::start(&config(&user, &[("termination.grace", "1")]), &["--source", source]);
         assert_eq!(daemon.terminated(&mut hog).0, TERM);
         // It has copies of its parent's page tables, which RSS counts.
-        assert!(daemon.told("killing", child)["rss_bytes"].as_u64().unwrap() > 60 << 20);
+        assert!(daemon.reported("killing", child)["rss_bytes"].as_u64().unwrap() > 60 << 20);
         eventually("the end of the child", || is_dead(child));
         let order: Vec<_> = daemon.every("killing").iter().map(|one| one["pid"].as_u64()).collect();
         assert_eq!(order, [hog.pid(), child].map(|pid| Some(u64::from(pid))), "{source}");
@@ -91,7 +91,7 @@ fn a_child_that_borrows_its_parents_memory_is_never_signalled() {
         let mut hog = user.hog("ignore-term anon 60M vfork hold");
         let child = hog.child("vfork");
         let daemon = Daemon::start(&config(&user, &[("termination.grace", "5")]), &["--source", source]);
-        daemon.told("killing", hog.pid());
+        daemon.reported("killing", hog.pid());
         daemon.scanned();
         assert!(!is_dead(child), "the child is there while the grace lasts");
         // When its parent ends, the memory becomes its own.
@@ -110,7 +110,7 @@ fn a_child_by_vfork_and_exec_is_a_process_of_its_own() {
         let daemon = Daemon::start(&config(&user, &[]), &["--source", source]);
         let small = user.hog("vfork-exec anon 60M hold end hold");
         let child = small.child("vfork-exec");
-        let record = daemon.told("terminated", child);
+        let record = daemon.reported("terminated", child);
         assert_eq!(record["cause"], "term");
         is_sane(&record);
         let mut big = user.hog("vfork-exec anon 5M hold end anon 60M hold");
@@ -151,7 +151,7 @@ fn sigterm_first_and_sigkill_where_that_is_not_enough() {
             assert!(record["signal_to_exit_seconds"].as_f64().unwrap() >= 5.0, "{record:#}");
             assert!(record["rss_at_kill_bytes"].as_u64().unwrap() > 60 << 20, "{record:#}");
             is_sane(&record);
-            let over = daemon.told("grace_over", hog.pid());
+            let over = daemon.reported("grace_over", hog.pid());
             assert!(over["grace_seconds"].as_f64().unwrap() >= 5.0 && over["rss_bytes"].is_u64(), "{over:#}");
             assert_eq!(
                 daemon.about("killing", hog.pid()).len(),
@@ -172,7 +172,7 @@ fn who_frees_its_memory_in_time_is_spared() {
         hogs.iter().for_each(|hog| hog.begun("wait-term"));
         let daemon = Daemon::start(&config(&user, &[("termination.grace", "5")]), &["--source", source]);
         for hog in &hogs {
-            let spared = daemon.told("spared", hog.pid());
+            let spared = daemon.reported("spared", hog.pid());
             assert_eq!((&spared["after_term"], &spared["limit_bytes"]), (&true.into(), &LIMIT.into()));
             assert!(spared["rss_bytes"].as_u64().unwrap() < LIMIT, "{spared:#}");
         }
@@ -192,7 +192,7 @@ fn memory_that_is_free_already_is_taken_off_before_sigkill_and_before_the_next_s
         let mut hog = user.hog("anon 60M wait-term madvise-free hold ignore-term rewrite stop");
         hog.begun("wait-term");
         let daemon = Daemon::start(&config(&user, &[]), &["--source", source]);
-        let spared = daemon.told("spared", hog.pid());
+        let spared = daemon.reported("spared", hog.pid());
         assert_eq!(spared["after_term"], true);
         assert!(spared["rss_bytes"].as_u64().unwrap() < LIMIT, "{spared:#}");
         for _ in 0..5 {
@@ -235,12 +235,12 @@ fn a_stop_does_not_wait_for_victims() {
             let daemon = Daemon::start(&config(&user, &[("termination.grace", "30")]), &["--source", source]);
             let hogs: Vec<Hog> = (0..3).map(|_| user.hog("ignore-term anon 40M hold")).collect();
             for hog in &hogs {
-                daemon.told("killing", hog.pid());
+                daemon.reported("killing", hog.pid());
             }
             let asked = Instant::now();
-            let said = daemon.stop_by(signal);
+            let printed = daemon.stop_by(signal);
             let took = asked.elapsed();
-            let last: Value = serde_json::from_str(said.last().unwrap()).unwrap();
+            let last: Value = serde_json::from_str(printed.last().unwrap()).unwrap();
             assert_eq!(last["event"], "stopping");
             assert_eq!(last["reason"], format!("{signal}; 3 terminations are left unfinished"));
             assert!(hogs.iter().all(Hog::is_alive));

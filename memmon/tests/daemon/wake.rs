@@ -59,7 +59,7 @@ fn a_process_that_user_space_never_met_wakes_it() {
     // The process starts near its limit, because the fork copies its memory.
     let mut parent = user.hog("ignore-term anon 20M fork anon 50M hold end hold");
     let child = parent.child("fork");
-    daemon.told("terminated", child);
+    daemon.reported("terminated", child);
     assert!(parent.is_alive());
     daemon.stop();
     parent.release();
@@ -92,7 +92,7 @@ fn a_victim_that_outgrows_its_ceiling_has_no_grace_left() {
     assert_eq!((signal, &record["urgency"]), (Some(libc::SIGKILL), &"ceiling".into()));
     assert!(bytes(&record, "rss_at_kill_bytes") > 2 * LIMIT, "{record:#}");
     assert_eq!((&record["cause"], &record["exit"]["signal"]), (&"kill".into(), &libc::SIGKILL.into()));
-    assert_eq!(daemon.told("grace_over", hog.pid())["urgency"], "ceiling");
+    assert_eq!(daemon.reported("grace_over", hog.pid())["urgency"], "ceiling");
     daemon.stop();
 }
 
@@ -104,10 +104,10 @@ fn without_a_ceiling_the_grace_is_whole() {
     let daemon = Daemon::start(&config(&user, &changes), EBPF);
     daemon.event("scan_complete");
     let hog = user.hog("ignore-term anon 100M hold");
-    daemon.told("killing", hog.pid());
+    daemon.reported("killing", hog.pid());
     hog.ready("anon 100M");
     let second = user.hog("anon 40M hold");
-    daemon.told("terminated", second.pid());
+    daemon.reported("terminated", second.pid());
     assert!(hog.is_alive(), "six hundred seconds are not over");
     daemon.stop();
 }
@@ -119,7 +119,7 @@ fn the_record_says_who_was_first() {
     let daemon = Daemon::start(&config(&user, &[RARELY, ("termination.grace", "600")]), EBPF);
     daemon.event("scan_complete");
     let mut hog = user.hog("ignore-term anon 50M hold");
-    daemon.told("killing", hog.pid());
+    daemon.reported("killing", hog.pid());
     // SAFETY of the machine: a hog of this test, by its pid, before it is reaped.
     nix::sys::signal::kill(
         nix::unistd::Pid::from_raw(hog.pid().try_into().unwrap()),
@@ -144,7 +144,7 @@ fn the_record_says_how_a_victim_ended_that_a_scan_found() {
         let (signal, record) = daemon.terminated(quick);
         assert_eq!((signal, &record["cause"]), (Some(libc::SIGTERM), &"term".into()), "{record:#}");
         assert_eq!(record["exit"]["signal"], libc::SIGTERM, "{record:#}");
-        daemon.told("killing", stubborn.pid());
+        daemon.reported("killing", stubborn.pid());
         // SAFETY of the machine: as above.
         nix::sys::signal::kill(
             nix::unistd::Pid::from_raw(stubborn.pid().try_into().unwrap()),
@@ -162,7 +162,7 @@ fn the_record_says_how_a_victim_ended_that_a_scan_found() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn who_swings_around_its_limit_in_dry_run_is_told_once_and_costs_little() {
+fn who_swings_around_its_limit_in_dry_run_is_reported_once_and_costs_little() {
     let user = TestUser::claim();
     let arguments = [EBPF, &["--dry-run"]].concat();
     let daemon = Daemon::start(&config(&user, &[RARELY]), &arguments);
@@ -170,9 +170,9 @@ fn who_swings_around_its_limit_in_dry_run_is_told_once_and_costs_little() {
     let swing = "anon 40M free ".repeat(6) + "anon 40M hold";
     let hog: Hog = user.hog(&swing);
     hog.begun("hold");
-    let told = || daemon.about("killing", hog.pid()).len();
-    eventually("the one line about it", || told() >= 1);
-    assert_eq!(told(), 1);
+    let reported = || daemon.about("killing", hog.pid()).len();
+    eventually("the one line about it", || reported() >= 1);
+    assert_eq!(reported(), 1);
     daemon.stop();
 }
 
@@ -191,7 +191,7 @@ fn who_is_protected_no_more_wakes_memmon_again() {
     eventually("the scan after the reload", || daemon.scans() == 2);
     daemon.mentioned_once_each(hog.pid(), &["over_but_protected"]);
     hog.term();
-    daemon.told("terminated", hog.pid());
+    daemon.reported("terminated", hog.pid());
     assert_eq!(daemon.scans(), 2, "no scan was needed");
     daemon.stop();
 }
@@ -208,13 +208,13 @@ fn who_climbs_is_looked_at_by_the_limit_of_the_reload() {
     eventually("the first scan", || daemon.scans() == 1);
     let hog = user.hog("anon 39M wait-term anon 4M hold");
     hog.begun("wait-term");
-    daemon.told("approaching", hog.pid());
+    daemon.reported("approaching", hog.pid());
     // 44 MiB.
     daemon.reload(&limit("0.04296875"));
     eventually("the scan after the reload", || daemon.scans() == 2);
     assert!(daemon.about("killing", hog.pid()).is_empty());
     hog.term();
-    let record = daemon.told("terminated", hog.pid());
+    let record = daemon.reported("terminated", hog.pid());
     assert_eq!(daemon.scans(), 2, "no scan was needed");
     assert!(record["rss_bytes"].as_u64() < Some(48 << 20), "{record:#}");
     daemon.stop();
@@ -233,8 +233,8 @@ fn explain_has_the_slope_that_the_daemon_saw() {
         let mut explain = daemon.beside(env!("CARGO_BIN_EXE_memmon"));
         let output =
             explain.args(["explain", "--json", &hog.pid().to_string(), "--config"]).arg(file).output();
-        let told: Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
-        told[0]["growth"].clone()
+        let reported: Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
+        reported[0]["growth"].clone()
     };
     let mut growth = Value::Null;
     eventually("a slope", || {
@@ -261,9 +261,9 @@ fn one_that_stopped_growing_has_no_slope() {
     let file = daemon.dir().join("config.toml");
     let mut explain = daemon.beside(env!("CARGO_BIN_EXE_memmon"));
     let output = explain.args(["explain", "--json", &hog.pid().to_string(), "--config"]).arg(file).output();
-    let told: Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
+    let reported: Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
     // The last part of the burst, which crossed no level, could have come at any time since: 4 MiB in 2 s at most.
-    let growth = &told[0]["growth"]["growth_bytes_per_second"];
+    let growth = &reported[0]["growth"]["growth_bytes_per_second"];
     assert!(growth.as_f64().is_none_or(|rate| rate < 2.5e6), "{growth}");
     assert!(daemon.scans() == 1 && hog.is_alive());
     daemon.stop();
@@ -313,7 +313,7 @@ fn who_waits_a_little_below_twice_its_limit_holds_nobody_up() {
     // Nearer to the limit than the kernel's counters can distinguish.
     let waits = user.hog(&format!("anon {}K hold", ((2 * LIMIT) >> 10) - besides - 500));
     waits.begun("hold");
-    daemon.told("held_back", waits.pid());
+    daemon.reported("held_back", waits.pid());
     daemon.terminated(&mut user.hog("anon 70M hold"));
     assert!(waits.is_alive() && daemon.about("killing", waits.pid()).is_empty());
     daemon.stop();
@@ -329,9 +329,9 @@ fn who_was_spared_wakes_memmon_when_it_comes_again() {
     let daemon = Daemon::start(&config(&user, &[RARELY, ("termination.grace", "5")]), EBPF);
     daemon.event("scan_complete");
     let before = daemon.scans();
-    daemon.told("spared", hog.pid());
+    daemon.reported("spared", hog.pid());
     hog.release();
-    daemon.told("terminated", hog.pid());
+    daemon.reported("terminated", hog.pid());
     assert_eq!(daemon.scans(), before, "no scan was needed");
     daemon.stop();
 }

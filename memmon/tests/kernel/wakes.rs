@@ -228,7 +228,7 @@ fn an_event_that_does_not_fit_into_the_ring_is_counted_and_comes_later() {
     });
     let hog = Hog::start("anon 10M wait-term anon 5M hold");
     hog.begun("wait-term");
-    assert_eq!(expect_entry(&map, hog.pid()).told, 0, "the lost event must not count as reported");
+    assert_eq!(expect_entry(&map, hog.pid()).reported, 0, "the lost event must not count as reported");
     assert_eq!(crossings(&mut map, hog.pid()), []);
     go_on(&hog);
     hog.begun("hold");

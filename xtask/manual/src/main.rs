@@ -116,9 +116,9 @@ mod tests {
                 .unwrap();
             mandoc.stdin.take().unwrap().write_all(file(name).as_bytes()).unwrap();
             let output = mandoc.wait_with_output().unwrap();
-            let said = [output.stdout, output.stderr].concat();
-            let said = String::from_utf8_lossy(&said);
-            assert!(said.is_empty() && output.status.success(), "{name}:\n{said}");
+            let printed = [output.stdout, output.stderr].concat();
+            let printed = String::from_utf8_lossy(&printed);
+            assert!(printed.is_empty() && output.status.success(), "{name}:\n{printed}");
         }
     }
 }

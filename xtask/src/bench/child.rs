@@ -33,7 +33,7 @@ pub(crate) struct Running {
     child: Child,
     stdin: Option<ChildStdin>,
     lines: mpsc::Receiver<String>,
-    said: Vec<String>,
+    printed: Vec<String>,
 }
 
 /// The mounts that a child sees.
@@ -71,7 +71,7 @@ impl Running {
             lines.by_ref().take_while(|line| sender.send(line.clone()).is_ok()).for_each(drop);
             lines.for_each(drop);
         });
-        Ok(Self { child, stdin, lines, said: Vec::new() })
+        Ok(Self { child, stdin, lines, printed: Vec::new() })
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -84,14 +84,14 @@ impl Running {
         loop {
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) if matches(&line) => return Ok(line),
-                Ok(line) => self.said.push(line),
+                Ok(line) => self.printed.push(line),
                 Err(why) => {
                     let state = if why == RecvTimeoutError::Timeout { "is silent" } else { "ended" };
-                    let last = self.said.len().saturating_sub(10);
+                    let last = self.printed.len().saturating_sub(10);
                     bail!(
                         "process {} {state} without {what}; its output:\n{}",
                         self.pid(),
-                        self.said[last..].join("\n")
+                        self.printed[last..].join("\n")
                     );
                 }
             }

@@ -231,9 +231,9 @@ fn systemd_has_no_complaint_about_the_unit() {
 
     let threshold = ["security", "--offline=true", "--threshold=20"];
     let security = Command::new("systemd-analyze").args(threshold).arg(&shipped).output().unwrap();
-    let said = String::from_utf8_lossy(&security.stdout);
-    assert!(security.status.success(), "{said}");
-    let exposure = said.lines().find_map(|line| line.split_once("memmon.service: ")).unwrap().1;
+    let printed = String::from_utf8_lossy(&security.stdout);
+    assert!(security.status.success(), "{printed}");
+    let exposure = printed.lines().find_map(|line| line.split_once("memmon.service: ")).unwrap().1;
     let exposure = exposure.split(' ').next().unwrap();
     assert!(exposure.parse::<f64>().unwrap() <= 2.0, "{exposure}");
     let promised = fs::read_to_string(&shipped).unwrap();

@@ -21,8 +21,8 @@ pub(super) fn read(kind: Kind, file: &Path) -> Result<()> {
     }
     println!("$ {}", shell::shown(&linter));
     let output = linter.output().with_context(|| format!("cannot start {name}"))?;
-    let said = [output.stdout, output.stderr].concat();
-    let complaints = complaints(&String::from_utf8_lossy(&said));
+    let printed = [output.stdout, output.stderr].concat();
+    let complaints = complaints(&String::from_utf8_lossy(&printed));
     ensure!(
         complaints.is_empty() && output.status.success(),
         "{name} ({}) complains about {}:\n{}",
@@ -52,11 +52,11 @@ fn linter(kind: Kind, file: &Path) -> Option<Command> {
 }
 
 /// The lines that complain: `E: memmon: no-copyright-file`, `memmon.x86_64: W: no-documentation`.
-fn complaints(said: &str) -> Vec<String> {
+fn complaints(printed: &str) -> Vec<String> {
     let complains = |line: &&str| {
         ["E: ", "W: "].into_iter().any(|mark| line.starts_with(mark) || line.contains(&format!(": {mark}")))
     };
-    said.lines().filter(complains).map(str::to_owned).collect()
+    printed.lines().filter(complains).map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -65,8 +65,11 @@ mod tests {
 
     #[test]
     fn errors_and_warnings_are_complaints() {
-        let said = "N: 3 hints overridden\nE: memmon: no-copyright-file\nmemmon.x86_64: W: no-documentation\n\
+        let printed = "N: 3 hints overridden\nE: memmon: no-copyright-file\nmemmon.x86_64: W: no-documentation\n\
                     memmon.x86_64: I: spelling\n 1 packages and 0 specfiles checked; 0 errors, 1 warnings\n";
-        assert_eq!(complaints(said), ["E: memmon: no-copyright-file", "memmon.x86_64: W: no-documentation"]);
+        assert_eq!(
+            complaints(printed),
+            ["E: memmon: no-copyright-file", "memmon.x86_64: W: no-documentation"]
+        );
     }
 }

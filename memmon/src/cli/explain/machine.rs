@@ -112,7 +112,7 @@ mod tests {
         }
     }
 
-    fn said(order: Option<&MachineOrder>, json: bool) -> String {
+    fn printed(order: Option<&MachineOrder>, json: bool) -> String {
         let mut out = Vec::new();
         write(order, json, &FakeUsers(&[("alice", 1000)]), &mut out).unwrap();
         String::from_utf8(out).unwrap()
@@ -137,7 +137,7 @@ mod tests {
                 row(90, 200, "idle", "it has hardly grown"),
             ],
         };
-        insta::assert_snapshot!(said(Some(&order), false), @"
+        insta::assert_snapshot!(printed(Some(&order), false), @"
         The machine is short of memory: memmon ends processes.
           available  40.0MB of 1.00GB; memmon warns below 102.0MB, and acts below 51.0MB
           swap       5.0MB of 0.50GB free
@@ -151,10 +151,10 @@ mod tests {
             -       90 worker           alice           0.20GB        0B  it has hardly grown
         ");
         let none = MachineOrder { rows: vec![], shortage: "calm".into(), ..order.clone() };
-        assert!(said(Some(&none), false).contains("\nNo process has grown since, so none would end."));
-        assert!(said(None, false).contains("no [machine]"));
-        assert_eq!(said(None, true), "null\n");
-        let read: MachineOrder = serde_json::from_str(&said(Some(&order), true)).unwrap();
+        assert!(printed(Some(&none), false).contains("\nNo process has grown since, so none would end."));
+        assert!(printed(None, false).contains("no [machine]"));
+        assert_eq!(printed(None, true), "null\n");
+        let read: MachineOrder = serde_json::from_str(&printed(Some(&order), true)).unwrap();
         assert_eq!(read, order);
     }
 }

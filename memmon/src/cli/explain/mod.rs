@@ -121,8 +121,8 @@ fn held_back<'a>(explanation: &Explanation<'_>, held: &'a [Waiting]) -> Option<&
 /// Where the reasons begin, behind the rule and its outcome.
 const REASONS: usize = 36;
 
-fn text(told: &Told<'_>, users: Users<'_>) -> String {
-    let Told { explanation, rules_from: _, growth, details, held_back, sums: _, sums_of } = told;
+fn text(reported: &Told<'_>, users: Users<'_>) -> String {
+    let Told { explanation, rules_from: _, growth, details, held_back, sums: _, sums_of } = reported;
     let mut lines = subject(explanation, users);
     for (name, text) in
         details.map(|details| parts::lines(details, explanation.rules.measure)).into_iter().flatten()

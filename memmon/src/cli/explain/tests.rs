@@ -232,7 +232,7 @@ fn a_small_one_and_one_at_its_limit() {
 }
 
 #[test]
-fn who_is_held_back_is_told_so_unless_it_is_not() {
+fn who_is_held_back_is_reported_so_unless_it_is_not() {
     let waiting = |since_boot_seconds| Waiting {
         program: "/usr/lib/firefox/firefox".into(),
         script: None,
@@ -251,9 +251,9 @@ fn who_is_held_back_is_told_so_unless_it_is_not() {
     let explained =
         |rules: &Rules, waiting| explain(rules, &snapshot, false, &name_of, &known(waiting)).unwrap();
     let text = explained(&rules(), waiting(started));
-    let said =
+    let printed =
         "  not before 43s from now: its like of app.scope was terminated 5 times and\n    comes back\n";
-    assert!(text.contains(said), "{text}");
+    assert!(text.contains(printed), "{text}");
     let json = explain(&rules(), &snapshot, true, &name_of, &known(waiting(started))).unwrap();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json[0]["held_back"]["times"], 5);
@@ -273,20 +273,20 @@ fn who_is_held_back_is_told_so_unless_it_is_not() {
 }
 
 #[test]
-fn growth_is_told_where_a_daemon_knows_it() {
+fn growth_is_reported_where_a_daemon_knows_it() {
     let snapshot = Snapshot { memory: MEMORY, processes: vec![hog()] };
-    let told = |bytes_per_second, seconds_to_limit, json| {
+    let reported = |bytes_per_second, seconds_to_limit, json| {
         let growths = [(hog().id, Growth { bytes_per_second, seconds_to_limit })].into();
         let known = Known { growths, ..Known::default() };
         explain(&rules(), &snapshot, json, &name_of, &known).unwrap()
     };
     let line = |text: String| text.lines().find(|line| line.contains("growth")).map(str::to_owned);
     let rate = Some(1_572_864.0);
-    let said = line(told(rate, Some(43.0), false));
-    assert_eq!(said.as_deref(), Some("  growth    1.5MB/s, at its limit in 43s"));
-    assert_eq!(line(told(rate, None, false)).as_deref(), Some("  growth    1.5MB/s"));
-    assert_eq!(line(told(None, None, false)), None);
-    let json: serde_json::Value = serde_json::from_str(&told(rate, Some(43.0), true)).unwrap();
+    let printed = line(reported(rate, Some(43.0), false));
+    assert_eq!(printed.as_deref(), Some("  growth    1.5MB/s, at its limit in 43s"));
+    assert_eq!(line(reported(rate, None, false)).as_deref(), Some("  growth    1.5MB/s"));
+    assert_eq!(line(reported(None, None, false)), None);
+    let json: serde_json::Value = serde_json::from_str(&reported(rate, Some(43.0), true)).unwrap();
     assert_eq!(
         json[0]["growth"],
         serde_json::json!({ "growth_bytes_per_second": 1_572_864.0, "seconds_to_limit": 43.0 })

@@ -53,7 +53,7 @@ impl Feed {
     }
 
     /// Sends a sample at each `interval`, and an explanation for each requested process, until the receiver is gone.
-    pub(super) fn run(mut self, interval: Duration, asked: &Receiver<ProcessId>, told: &Sender<Message>) {
+    pub(super) fn run(mut self, interval: Duration, asked: &Receiver<ProcessId>, reported: &Sender<Message>) {
         let mut due = Instant::now();
         loop {
             let message = match asked.recv_timeout(due.saturating_duration_since(Instant::now())) {
@@ -72,7 +72,7 @@ impl Feed {
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            if told.send(message).is_err() {
+            if reported.send(message).is_err() {
                 return;
             }
         }

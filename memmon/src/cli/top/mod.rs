@@ -83,13 +83,13 @@ pub(super) fn run(asked: &Args) -> anyhow::Result<Exit> {
     }
     // Before there is a second thread, which would take the signals.
     let ends = ends().context("cannot listen for signals")?;
-    let (told, messages) = mpsc::channel();
+    let (reported, messages) = mpsc::channel();
     let (ask, asked_for) = mpsc::channel();
     let feed = Feed::new(asked.socket.clone(), asked.config.clone());
     let interval = asked.interval;
     thread::Builder::new()
         .name("memmon-feed".into())
-        .spawn(move || feed.run(interval, &asked_for, &told))
+        .spawn(move || feed.run(interval, &asked_for, &reported))
         .context("no thread to look with")?;
     let mut terminal = ratatui::try_init().context("cannot set the terminal up")?;
     let ended = turn(&mut terminal, &messages, &ask, &ends);

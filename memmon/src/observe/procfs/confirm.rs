@@ -1,7 +1,7 @@
 //! A close look at one process: who it is, what it is called, and exactly how much memory it has.
 //!
 //! Everything is read through one descriptor of its directory (see `directory`), between two looks at its start time:
-//! the first tells that this is the process that was meant, the second that it lived through it all, so that a file
+//! the first shows that this is the process that was meant, the second that it lived through it all, so that a file
 //! which was missing was missing and not gone with its process.
 
 use std::io;
@@ -41,7 +41,7 @@ impl ProcRoot {
     /// zombie) is confirmed without memory.
     ///
     /// The exact figure of smaps_rollup costs a walk over all of a process's pages, so it is read only where statm is
-    /// too close to `limit` to tell.
+    /// too close to `limit` to decide.
     pub fn confirm(
         &self,
         pid: Pid,
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_told_whole() {
+    fn a_process_is_reported_whole() {
         let tree = tree();
         let process = look(&tree).unwrap();
         let expected = Process {
@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn both_uids_are_told_apart() {
+    fn both_uids_are_reported_apart() {
         let tree = tree();
         tree.write("42/status", "Name:\tUid:\\t5\nUid:\t1000\t0\t0\t0\n");
         let process = look(&tree).unwrap();

@@ -1,6 +1,6 @@
 //! /proc, read by hand where memmon reads it for every process, and with care where it decides over one.
 //!
-//! [`ProcRoot`] is the door: `survey` is the cheap pass that tells who must be looked at, `confirm` looks at one
+//! [`ProcRoot`] is the door: `survey` is the cheap pass that shows which processes must be looked at, `confirm` looks at one
 //! process closely. The root is injectable, so tests run on captured trees.
 
 mod accuracy;

@@ -1,7 +1,7 @@
 //! The script that an interpreter runs, from its command line: without it, all that runs under `python3` looks alike.
 //!
 //! The command line is the process's own choice, as its names are. Nothing is spared or terminated for what stands in
-//! it: it tells two programs of one interpreter apart.
+//! it: it distinguishes two programs of one interpreter.
 
 use super::parse;
 

@@ -68,7 +68,7 @@ impl Subject {
     }
 }
 
-/// How a process was started: what tells one `python3` from another.
+/// How a process was started, which distinguishes one `python3` from another.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Launched {
     /// The beginning of its command line, unless `log.command_lines` leaves it out.

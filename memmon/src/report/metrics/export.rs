@@ -38,21 +38,21 @@ struct Thread<Stop> {
 
 impl Exports {
     /// Starts what `outputs` ask for and ends what they do not; what stays as it was goes on. Errors are reported
-    /// through `teller`.
+    /// through `sender`.
     pub(in crate::report) fn follow(
         &mut self,
         outputs: MetricsOutputs,
         metrics: &Metrics,
-        teller: &EventSender,
+        sender: &EventSender,
     ) -> io::Result<()> {
         let MetricsOutputs { textfile, listen } = &outputs;
         if *textfile != self.outputs.textfile {
             self.textfile =
-                textfile.clone().map(|path| write(path, metrics.clone(), teller.clone())).transpose()?;
+                textfile.clone().map(|path| write(path, metrics.clone(), sender.clone())).transpose()?;
         }
         if *listen != self.outputs.listen {
             self.listener =
-                listen.clone().map(|address| serve(address, metrics.clone(), teller.clone())).transpose()?;
+                listen.clone().map(|address| serve(address, metrics.clone(), sender.clone())).transpose()?;
         }
         self.outputs = outputs;
         Ok(())
@@ -70,7 +70,7 @@ impl Exports {
 }
 
 /// Writes the textfile from now on, until what is given is dropped.
-fn write(path: PathBuf, metrics: Metrics, teller: EventSender) -> io::Result<Thread<Sender<()>>> {
+fn write(path: PathBuf, metrics: Metrics, sender: EventSender) -> io::Result<Thread<Sender<()>>> {
     let (stop, stopped) = mpsc::channel::<()>();
     let (hang_up, done) = mpsc::channel();
     let work = move || {
@@ -78,10 +78,10 @@ fn write(path: PathBuf, metrics: Metrics, teller: EventSender) -> io::Result<Thr
             let text = textfile::text_format(&metrics.openmetrics());
             if let Err(error) = textfile::replace(&path, &text) {
                 let what = format!("metrics cannot be written to {}: {}", path.display(), advised(&error));
-                teller.tell(Event::Degraded { what });
+                sender.emit(Event::Degraded { what });
             }
             if stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Disconnected) {
-                // node_exporter would go on telling what is so no more.
+                // node_exporter would continue to publish old figures.
                 let _ = fs::remove_file(&path);
                 drop(hang_up);
                 return;
@@ -93,7 +93,7 @@ fn write(path: PathBuf, metrics: Metrics, teller: EventSender) -> io::Result<Thr
 }
 
 /// Listens from now on, until what is given is dropped.
-fn serve(address: Listen, metrics: Metrics, teller: EventSender) -> io::Result<Thread<oneshot::Sender<()>>> {
+fn serve(address: Listen, metrics: Metrics, sender: EventSender) -> io::Result<Thread<oneshot::Sender<()>>> {
     let (stop, stopped) = oneshot::channel::<()>();
     let (hang_up, done) = mpsc::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -106,13 +106,13 @@ fn serve(address: Listen, metrics: Metrics, teller: EventSender) -> io::Result<T
                     server.serve(metrics.clone()).await;
                     let what =
                         format!("the socket for metrics, {address}, was removed: memmon creates it again");
-                    teller.tell(Event::Degraded { what });
+                    sender.emit(Event::Degraded { what });
                 }
                 Err(error) => {
                     let what = format!("metrics cannot be served at {address}: {}", advised(&error));
                     // Once until it works, or fails for another reason.
                     if reported.as_ref() != Some(&what) {
-                        teller.tell(Event::Degraded { what: what.clone() });
+                        sender.emit(Event::Degraded { what: what.clone() });
                         reported = Some(what);
                     }
                     tokio::time::sleep(AGAIN).await;

@@ -135,9 +135,9 @@ fn promtool_finds_nothing_wrong() {
     let text = textfile::text_format(&metrics().openmetrics());
     child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
-    let said =
+    let printed =
         String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.is_empty(), "{said}\n{text}");
+    assert!(output.status.success() && printed.is_empty(), "{printed}\n{text}");
     let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("../contrib/prometheus");
     for (verb, file) in [("check", "memmon.rules.yml"), ("test", "memmon.test.yml")] {
         let output = promtool().args([verb, "rules", file]).current_dir(&rules).output().unwrap();

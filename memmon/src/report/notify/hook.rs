@@ -24,7 +24,7 @@ use nix::{
     unistd::{self, Pid, User},
 };
 
-use super::message::{Channel, Message, Said};
+use super::message::{Channel, Message, Remark};
 use crate::{
     files,
     model::{Escaped, Hook},
@@ -116,16 +116,16 @@ impl Channel for Runner {
         "hook"
     }
 
-    fn deliver(&mut self, message: &Message<'_>) -> Result<Option<Said>, String> {
+    fn deliver(&mut self, message: &Message<'_>) -> Result<Option<Remark>, String> {
         let (mut command, mut output) = self.command(message)?;
         // Read as it comes, but never waited for: a grandchild may hold the other end for ever.
         fcntl(&output, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|error| error.to_string())?;
         let mut child = command.spawn().map_err(|error| self.refused(&error))?;
         drop(command);
-        let mut said = Vec::new();
+        let mut printed = Vec::new();
         let deadline = Instant::now() + self.hook.timeout;
         let ended = loop {
-            drain(&mut output, &mut said);
+            drain(&mut output, &mut printed);
             match has_ended(&child) {
                 Ok(true) => break true,
                 Ok(false) if Instant::now() < deadline => thread::sleep(LOOK),
@@ -137,15 +137,18 @@ impl Channel for Runner {
         // It is not reaped yet, so the number is its own, and that of its group.
         let _ = killpg(group(&child), Signal::SIGKILL);
         let status = child.wait().map_err(|error| error.to_string())?;
-        drain(&mut output, &mut said);
-        let said = Escaped(said.trim_ascii()).to_string();
+        drain(&mut output, &mut printed);
+        let printed = Escaped(printed.trim_ascii()).to_string();
         if !ended {
-            return Err(format!("it took more than {:?} and was killed; it said: {said}", self.hook.timeout));
+            return Err(format!(
+                "it took more than {:?} and was killed; its output: {printed}",
+                self.hook.timeout
+            ));
         }
         if !status.success() {
-            return Err(format!("{status}; it said: {said}"));
+            return Err(format!("{status}; its output: {printed}"));
         }
-        Ok((!said.is_empty()).then_some((Level::Info, said)))
+        Ok((!printed.is_empty()).then_some((Level::Info, printed)))
     }
 }
 
@@ -172,15 +175,15 @@ fn has_ended(child: &Child) -> Result<bool, Errno> {
 }
 
 /// Reads what there is, and keeps the beginning of it.
-fn drain(output: &mut io::PipeReader, said: &mut Vec<u8>) {
+fn drain(output: &mut io::PipeReader, printed: &mut Vec<u8>) {
     let mut buffer = [0; 4096];
     // One that writes without an end does not keep us here: the limit is looked at in between.
     for _ in 0..64 {
         match output.read(&mut buffer) {
             Ok(0) | Err(_) => return,
             Ok(length) => {
-                let room = MOST_OUTPUT.saturating_sub(said.len());
-                said.extend(&buffer[..length.min(room)]);
+                let room = MOST_OUTPUT.saturating_sub(printed.len());
+                printed.extend(&buffer[..length.min(room)]);
             }
         }
     }
@@ -193,7 +196,7 @@ mod tests {
     use super::*;
     use crate::model::Uid;
 
-    fn run(script: &str, timeout: Duration) -> (Result<Option<Said>, String>, Duration, tempfile::TempDir) {
+    fn run(script: &str, timeout: Duration) -> (Result<Option<Remark>, String>, Duration, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("hook");
         let text = format!("#!/bin/sh\ncd {}\n{script}\n", folder.path().display());
@@ -245,17 +248,17 @@ mod tests {
     }
 
     #[test]
-    fn one_that_fails_is_told_with_what_it_said() {
+    fn one_that_fails_is_reported_with_what_it_said() {
         let (outcome, _, _folder) = run("echo 'no \x1b[2Jpager' >&2; exit 3", SOON);
         let error = outcome.unwrap_err();
-        assert_eq!(error, r"exit status: 3; it said: no \u{1b}[2Jpager");
+        assert_eq!(error, r"exit status: 3; its output: no \u{1b}[2Jpager");
     }
 
     #[test]
     fn one_that_forks_and_never_ends_is_killed_with_its_children() {
         let script = "sleep 300 & echo $! > child; echo started; sleep 300";
         let (outcome, took, folder) = run(script, Duration::from_secs(5));
-        assert!(outcome.unwrap_err().ends_with("it said: started"));
+        assert!(outcome.unwrap_err().ends_with("its output: started"));
         assert!(took < Duration::from_secs(10), "{took:?}");
         let child = fs::read_to_string(folder.path().join("child")).unwrap();
         let stat = format!("/proc/{}/stat", child.trim());

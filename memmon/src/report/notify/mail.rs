@@ -15,7 +15,7 @@ use lettre::{
     },
 };
 
-use super::message::{Channel, Message, Said};
+use super::message::{Channel, Message, Remark};
 use crate::{
     files,
     model::{Escaped, Mail},
@@ -98,7 +98,7 @@ impl Channel for Post {
         "mail"
     }
 
-    fn deliver(&mut self, message: &Message<'_>) -> Result<Option<Said>, String> {
+    fn deliver(&mut self, message: &Message<'_>) -> Result<Option<Remark>, String> {
         let sent = self.send(message)?;
         // Not tried again if one recipient got it, because that one would get it twice.
         if sent.reached > 0 || sent.missed.is_empty() { Ok(sent.report()) } else { Err(sent.missed) }
@@ -117,13 +117,13 @@ pub(super) struct Sent {
 
 impl Sent {
     /// The recipients that it did not reach, for the log.
-    pub(super) fn report(&self) -> Option<Said> {
+    pub(super) fn report(&self) -> Option<Remark> {
         let text = format!("a notification did not reach {}", Escaped(self.missed.as_bytes()));
         (!self.missed.is_empty()).then_some((Level::Warning, text))
     }
 
     /// The outcome for a channel that does not try again if nobody can be reached.
-    pub(super) fn final_if_unknown(self) -> Result<Option<Said>, String> {
+    pub(super) fn final_if_unknown(self) -> Result<Option<Remark>, String> {
         let is_final = self.reached > 0 || self.missed.is_empty() || self.are_unknown;
         if is_final { Ok(self.report()) } else { Err(self.missed) }
     }
@@ -166,7 +166,7 @@ fn whole(error: &lettre::transport::smtp::Error) -> String {
     let mut cause = std::error::Error::source(error);
     while let Some(inner) = cause {
         let inner_text = inner.downcast_ref::<io::Error>().map_or_else(|| inner.to_string(), advised);
-        // Some tell their cause themselves.
+        // Some have their cause in their own text.
         if !text.ends_with(&inner_text) {
             text = format!("{text}: {inner_text}");
         }

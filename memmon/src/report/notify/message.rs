@@ -30,7 +30,7 @@ pub(super) struct Message<'a> {
 }
 
 /// What there is to be logged of a message that was sent, escaped, and how urgently.
-pub(super) type Said = (Level, String);
+pub(super) type Remark = (Level, String);
 
 /// The recipients of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,7 +52,7 @@ pub(super) trait Channel: Send + 'static {
     }
 
     /// Sends `message`, to one of the channel's people at least. May take its time.
-    fn deliver(&mut self, message: &Message<'_>) -> Result<Option<Said>, String>;
+    fn deliver(&mut self, message: &Message<'_>) -> Result<Option<Remark>, String>;
 }
 
 /// `event` as a channel keeps it.
@@ -98,14 +98,15 @@ pub(super) const LONGEST_SUBJECT: usize = 120;
 /// What a subject has room for of a line: what it says, without time and level, up to the end of a word.
 pub(super) fn brief(line: &str) -> String {
     const MARK: &str = "...";
-    let said = line.splitn(3, " - ").nth(2).unwrap_or(line).lines().next().unwrap_or_default();
-    if said.chars().count() <= LONGEST_SUBJECT {
-        return said.to_owned();
+    let printed = line.splitn(3, " - ").nth(2).unwrap_or(line).lines().next().unwrap_or_default();
+    if printed.chars().count() <= LONGEST_SUBJECT {
+        return printed.to_owned();
     }
-    let room = said.char_indices().nth(LONGEST_SUBJECT - MARK.len()).map_or(said.len(), |(end, _)| end);
+    let room = printed.char_indices().nth(LONGEST_SUBJECT - MARK.len()).map_or(printed.len(), |(end, _)| end);
     // A word that ends where the room does is whole.
-    let end = if said[room..].starts_with(' ') { room } else { said[..room].rfind(' ').unwrap_or(room) };
-    format!("{}{MARK}", said[..end].trim_end_matches([' ', ',', ';', ':', '.']))
+    let end =
+        if printed[room..].starts_with(' ') { room } else { printed[..room].rfind(' ').unwrap_or(room) };
+    format!("{}{MARK}", printed[..end].trim_end_matches([' ', ',', ';', ':', '.']))
 }
 
 /// What this machine calls itself.

@@ -1,7 +1,7 @@
 //! Tells people who do not read logs: by mail, and by a command of the administrator's.
 //!
 //! ```text
-//! tell(Event) ──what matters──▶ bounded queue ──▶ a thread per channel: digest ──▶ mail | mail to owners | hook
+//! emit(Event) ──what matters──▶ bounded queue ──▶ a thread per channel: digest ──▶ mail | mail to owners | hook
 //! ```
 //!
 //! A relay that is dead or a command that hangs holds up its own thread and nothing else. What could not be sent waits
@@ -78,7 +78,7 @@ pub(super) struct Notifiers {
 struct Worker {
     name: &'static str,
     /// Nothing in it: there is a successor.
-    queue: SyncSender<Option<Told>>,
+    queue: SyncSender<Option<Emitted>>,
     successor: Arc<Mutex<Option<Successor>>>,
     /// Events that it has and has not sent.
     waiting: Arc<AtomicU64>,
@@ -86,7 +86,7 @@ struct Worker {
 }
 
 /// An event, and its time.
-type Told = (Timestamp, Box<Event>);
+type Emitted = (Timestamp, Box<Event>);
 
 /// What another configuration has instead: where what waits is to go, and how often at most.
 type Successor = (Box<dyn Channel>, Duration);
@@ -97,7 +97,7 @@ impl Notifiers {
         &mut self,
         outputs: NotifyOutputs,
         machine: &Machine,
-        teller: &EventSender,
+        sender: &EventSender,
     ) -> io::Result<()> {
         let mut channels: Vec<Box<dyn Channel>> = Vec::new();
         if let Some(hook) = outputs.hook.clone() {
@@ -114,11 +114,11 @@ impl Notifiers {
         #[cfg(not(feature = "mail"))]
         if outputs.mail.is_some() {
             let what = "no mail is sent: memmon was built without it, use a hook".to_owned();
-            teller.tell(Event::Degraded { what });
+            sender.emit(Event::Degraded { what });
         }
         self.workers.retain(|worker| channels.iter().any(|channel| channel.name() == worker.name));
         for channel in channels {
-            self.channel(channel, outputs.interval, machine, teller)?;
+            self.channel(channel, outputs.interval, machine, sender)?;
         }
         if !outputs.terminal {
             self.terminals = None;
@@ -134,7 +134,7 @@ impl Notifiers {
         channel: Box<dyn Channel>,
         interval: Duration,
         machine: &Machine,
-        teller: &EventSender,
+        sender: &EventSender,
     ) -> io::Result<()> {
         let name = channel.name();
         if let Some(worker) = self.workers.iter().find(|worker| worker.name == name) {
@@ -147,7 +147,7 @@ impl Notifiers {
         let (hang_up, done) = mpsc::channel();
         let (successor, waiting) = (Arc::default(), Arc::default());
         for outcome in ["sent", "failed", "lost"] {
-            teller.metrics().notified(name, outcome, 0);
+            sender.metrics().notified(name, outcome, 0);
         }
         let mut run = Run {
             channel,
@@ -156,7 +156,7 @@ impl Notifiers {
             successor: Arc::clone(&successor),
             waiting: Arc::clone(&waiting),
             machine: machine.clone(),
-            teller: teller.clone(),
+            sender: sender.clone(),
         };
         thread::Builder::new().name(format!("memmon-{name}")).spawn(move || {
             // What libraries say meanwhile must not come back as an event.
@@ -214,12 +214,12 @@ struct Run {
     successor: Arc<Mutex<Option<Successor>>>,
     waiting: Arc<AtomicU64>,
     machine: Machine,
-    teller: EventSender,
+    sender: EventSender,
 }
 
 impl Run {
     /// Serves the channel until the last sender of notices is gone.
-    fn serve(&mut self, notices: &Receiver<Option<Told>>) {
+    fn serve(&mut self, notices: &Receiver<Option<Emitted>>) {
         loop {
             let received = match self.digests.values().filter_map(Digest::due).min() {
                 None => notices.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -232,13 +232,13 @@ impl Run {
                 self.digests.values_mut().for_each(|digest| digest.follow(interval));
             }
             match received {
-                Ok(Some(told)) => self.add(&told, Instant::now()),
+                Ok(Some(reported)) => self.add(&reported, Instant::now()),
                 Ok(None) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     self.send(|digest| digest.count() > 0, "that was the last attempt");
                     let lost = self.digests.values().map(Digest::count).sum();
                     if lost > 0 {
-                        self.teller.metrics().notified(self.channel.name(), "lost", lost);
+                        self.sender.metrics().notified(self.channel.name(), "lost", lost);
                     }
                     return;
                 }
@@ -249,7 +249,7 @@ impl Run {
     }
 
     /// Adds an event to what waits for its audience.
-    fn add(&mut self, (at, event): &Told, now: Instant) {
+    fn add(&mut self, (at, event): &Emitted, now: Instant) {
         let Some(audience) = self.channel.audience(event) else {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             return;
@@ -259,11 +259,11 @@ impl Run {
             self.digests.retain(|_, digest| !digest.is_idle(now));
         }
         if !is_known && self.digests.len() >= MOST_AUDIENCES {
-            self.teller.metrics().notified(self.channel.name(), "lost", 1);
+            self.sender.metrics().notified(self.channel.name(), "lost", 1);
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             return;
         }
-        let users = self.teller.users();
+        let users = self.sender.users();
         let notice = notice(&at.to_zoned((self.machine.zone)()), event, |uid| users.get(uid, now));
         let interval = self.interval;
         let digest = self.digests.entry(audience).or_insert_with(|| match audience {
@@ -276,7 +276,7 @@ impl Run {
     /// Sends what waits in the digests that are `wanted`, if it can; if not, `then` says what comes of it. What fails for
     /// one audience is not tried for the others now: each attempt with a relay that hangs takes its time.
     fn send(&mut self, wanted: impl Fn(&Digest) -> bool, then: &str) {
-        let Self { channel, digests, waiting, teller, .. } = self;
+        let Self { channel, digests, waiting, sender, .. } = self;
         let name = channel.name();
         let mut has_failed = false;
         for (audience, digest) in digests.iter_mut().filter(|(_, digest)| wanted(digest)) {
@@ -287,20 +287,20 @@ impl Run {
             let outcome = channel.deliver(&message(*audience, digest));
             let now = Instant::now();
             match outcome {
-                Ok(said) => {
-                    teller.metrics().notified(name, "sent", digest.count());
+                Ok(printed) => {
+                    sender.metrics().notified(name, "sent", digest.count());
                     waiting.fetch_sub(digest.count(), Ordering::Relaxed);
                     digest.was_sent(now);
-                    if let Some((severity, text)) = said {
-                        teller.tell(Event::Diagnostic { severity, origin: name.to_owned(), text });
+                    if let Some((severity, text)) = printed {
+                        sender.emit(Event::Diagnostic { severity, origin: name.to_owned(), text });
                     }
                 }
                 Err(error) => {
                     has_failed = true;
-                    teller.metrics().notified(name, "failed", 1);
+                    sender.metrics().notified(name, "failed", 1);
                     digest.has_failed(now);
                     let error = Escaped(error.as_bytes()).to_string();
-                    teller.tell(Event::Degraded {
+                    sender.emit(Event::Degraded {
                         what: format!("notification by {name} failed, {then}: {error}"),
                     });
                 }

@@ -7,7 +7,7 @@ use std::{fs, path::Path};
 
 use super::{
     mail::Post,
-    message::{Audience, Channel, Message, Said, host},
+    message::{Audience, Channel, Message, Remark, host},
 };
 use crate::{
     model::{Mail, OWNER, Uid, Workload},
@@ -67,7 +67,7 @@ impl Channel for Owners {
         (is_here && self.is_person(subject.uid)).then_some(Audience::Owner(subject.uid))
     }
 
-    fn deliver(&mut self, message: &Message<'_>) -> Result<Option<Said>, String> {
+    fn deliver(&mut self, message: &Message<'_>) -> Result<Option<Remark>, String> {
         let Some(uid) = message.owner else { return Ok(None) };
         let not_sent =
             |why: String| Ok(Some((Level::Warning, format!("no mail was sent to uid {uid}: {why}"))));

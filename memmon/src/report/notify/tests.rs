@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use super::{
     digest::Notice,
-    message::{LONGEST_SUBJECT, Message, Said, brief},
+    message::{LONGEST_SUBJECT, Message, Remark, brief},
     *,
 };
 use crate::{
     model::Uid,
-    report::{Console, Outputs, Reporter, event::Level, samples},
+    report::{Console, Outputs, Reporter, samples},
 };
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -58,7 +58,7 @@ impl Channel for Kept {
         "kept"
     }
 
-    fn deliver(&mut self, message: &Message<'_>) -> Result<Option<Said>, String> {
+    fn deliver(&mut self, message: &Message<'_>) -> Result<Option<Remark>, String> {
         if self.1 > 0 {
             self.1 -= 1;
             return Err("down".to_owned());
@@ -91,7 +91,7 @@ fn a_message_names_the_rule_and_the_sum() {
     let kept = Arc::new(Mutex::new(Vec::new()));
     let mut notifiers = Notifiers::default();
     let channel = Box::new(Kept(Arc::clone(&kept), 0));
-    notifiers.channel(channel, Duration::from_secs(3600), &machine, &reporter.teller()).unwrap();
+    notifiers.channel(channel, Duration::from_secs(3600), &machine, &reporter.sender()).unwrap();
     notifiers.offer(Timestamp::UNIX_EPOCH, &event, |_| panic!("there is room"));
     assert_eq!(notifiers.finish(LIMIT), []);
     let kept = kept.lock().unwrap();
@@ -122,7 +122,7 @@ fn what_waits_is_sent_at_the_end_in_one_message() {
     let kept = Arc::new(Mutex::new(Vec::new()));
     let hour = Duration::from_secs(3600);
     let mut notifiers = Notifiers::default();
-    notifiers.channel(Box::new(Kept(Arc::clone(&kept), 0)), hour, &machine, &reporter.teller()).unwrap();
+    notifiers.channel(Box::new(Kept(Arc::clone(&kept), 0)), hour, &machine, &reporter.sender()).unwrap();
     for _ in 0..3 {
         notifiers.offer(Timestamp::UNIX_EPOCH, &terminated(), |_| panic!("there is room"));
         notifiers.offer(Timestamp::UNIX_EPOCH, &Event::Overflow { lost: 1 }, |_| panic!("nobody asked"));
@@ -148,7 +148,7 @@ fn a_channel_that_hangs_costs_nobody_any_time_and_what_it_misses_is_counted() {
             "hangs"
         }
 
-        fn deliver(&mut self, _: &Message<'_>) -> Result<Option<Said>, String> {
+        fn deliver(&mut self, _: &Message<'_>) -> Result<Option<Remark>, String> {
             let _ = self.0.send(());
             let _ = self.1.recv();
             Ok(None)
@@ -159,7 +159,7 @@ fn a_channel_that_hangs_costs_nobody_any_time_and_what_it_misses_is_counted() {
     let (release, hanging) = mpsc::channel();
     let mut notifiers = Notifiers::default();
     let hangs = Box::new(Hangs(enter, hanging));
-    notifiers.channel(hangs, Duration::ZERO, &machine, &reporter.teller()).unwrap();
+    notifiers.channel(hangs, Duration::ZERO, &machine, &reporter.sender()).unwrap();
     notifiers.offer(Timestamp::UNIX_EPOCH, &terminated(), |_| {});
     entered.recv_timeout(LIMIT).unwrap();
     let lost = std::cell::Cell::new(0);
@@ -176,7 +176,7 @@ fn a_channel_that_hangs_costs_nobody_any_time_and_what_it_misses_is_counted() {
 }
 
 #[test]
-fn what_could_not_be_sent_is_told_counted_and_kept() {
+fn what_could_not_be_sent_is_reported_counted_and_kept() {
     let (reporter, machine, _folder) = reporter();
     let interval = Duration::ZERO;
     let mut digest = Digest::new(interval);
@@ -188,8 +188,8 @@ fn what_could_not_be_sent_is_told_counted_and_kept() {
     let channel = Box::new(Kept(Arc::clone(&kept), 2));
     let (successor, waiting) = (Arc::default(), Arc::new(AtomicU64::new(1)));
     let digests = BTreeMap::from([(Audience::Everybody, digest)]);
-    let teller = reporter.teller();
-    let mut run = Run { channel, interval, digests, successor, waiting, machine, teller };
+    let sender = reporter.sender();
+    let mut run = Run { channel, interval, digests, successor, waiting, machine, sender };
     let count = |run: &Run| run.digests[&Audience::Everybody].count();
     for _ in 0..3 {
         assert_eq!(count(&run), 1);
@@ -217,7 +217,7 @@ impl Channel for ToOwners {
         event.subject().map(|subject| Audience::Owner(subject.uid))
     }
 
-    fn deliver(&mut self, message: &Message<'_>) -> Result<Option<Said>, String> {
+    fn deliver(&mut self, message: &Message<'_>) -> Result<Option<Remark>, String> {
         self.0.lock().unwrap().push((message.owner, message.body.clone()));
         Ok(None)
     }
@@ -241,7 +241,7 @@ fn each_user_gets_one_message_an_interval_about_their_own_processes_alone() {
         successor: Arc::default(),
         waiting: Arc::default(),
         machine,
-        teller: reporter.teller(),
+        sender: reporter.sender(),
     };
     let mut now = Instant::now();
     let mut pass = |run: &mut Run, events: &[Event], later: Duration| {
@@ -291,7 +291,7 @@ fn what_a_wrong_configuration_could_not_send_the_mended_one_does() {
     let mut notifiers = Notifiers::default();
     let mut follow = |failures| {
         let channel = Box::new(Kept(Arc::clone(&kept), failures));
-        notifiers.channel(channel, Duration::ZERO, &machine, &reporter.teller()).unwrap();
+        notifiers.channel(channel, Duration::ZERO, &machine, &reporter.sender()).unwrap();
         notifiers.offer(Timestamp::UNIX_EPOCH, &terminated(), |_| panic!("there is room"));
     };
     let eventually = |what: &dyn Fn() -> bool| {
@@ -317,7 +317,7 @@ fn what_the_last_attempt_does_not_send_is_counted_as_lost() {
     let (reporter, machine, _folder) = reporter();
     let mut notifiers = Notifiers::default();
     let channel = Box::new(Kept(Arc::default(), u32::MAX));
-    notifiers.channel(channel, Duration::ZERO, &machine, &reporter.teller()).unwrap();
+    notifiers.channel(channel, Duration::ZERO, &machine, &reporter.sender()).unwrap();
     notifiers.offer(Timestamp::UNIX_EPOCH, &terminated(), |_| panic!("there is room"));
     assert_eq!(notifiers.finish(LIMIT), [("kept", 1)]);
     let text = reporter.metrics().openmetrics();
@@ -338,6 +338,7 @@ mod smtp {
         super::{mail::Post, owners::Owners},
         *,
     };
+    use crate::report::event::Level;
 
     /// aiosmtpd.
     const SERVER: &str = include_str!("../../../tests/common/smtpd.py");
@@ -415,20 +416,22 @@ mod smtp {
 
     #[test]
     #[ignore = "needs MEMMON_SMTPD_PYTHON: `cargo xtask setup --for-tests`"]
-    fn one_who_is_refused_keeps_it_from_nobody_else_and_is_told_of() {
+    fn one_who_is_refused_keeps_it_from_nobody_else_and_is_reported_of() {
         let mut server = Server::start(0, "plain", "open");
         let mut post = server.post();
         for dead in ["dead@example.com", "busy@example.com"] {
             post.mail.to.insert(0, dead.to_owned());
         }
-        let Ok(Some((Level::Warning, said))) = post.deliver(&message()) else { panic!("it was not said") };
-        let (busy, dead) = said.split_once("; ").unwrap();
-        assert!(busy.starts_with("a notification did not reach busy@example.com: "), "{said}");
+        let Ok(Some((Level::Warning, printed))) = post.deliver(&message()) else {
+            panic!("it was not printed")
+        };
+        let (busy, dead) = printed.split_once("; ").unwrap();
+        assert!(busy.starts_with("a notification did not reach busy@example.com: "), "{printed}");
         assert!(
             busy.contains("450") && dead.starts_with("dead@example.com: ") && dead.contains("550"),
-            "{said}"
+            "{printed}"
         );
-        assert!(dead.contains(r"no \u{1b}[2J"), "{said}");
+        assert!(dead.contains(r"no \u{1b}[2J"), "{printed}");
         for to in ["admin", "bob"] {
             assert!(server.line().contains(&format!("['{to}@example.com']")));
         }
@@ -459,8 +462,8 @@ mod smtp {
         let mut alone = Owners::new(Mail { to: vec!["%u@example.com".to_owned()], ..mail }, |uid| {
             Some(["john", "dead", "busy"][uid.0 as usize].to_owned())
         });
-        let Ok(Some((Level::Warning, said))) = alone.deliver(&to(1)) else { panic!("it is tried again") };
-        assert!(said.starts_with("a notification did not reach dead@example.com: "), "{said}");
+        let Ok(Some((Level::Warning, printed))) = alone.deliver(&to(1)) else { panic!("it is tried again") };
+        assert!(printed.starts_with("a notification did not reach dead@example.com: "), "{printed}");
         assert!(alone.deliver(&to(2)).unwrap_err().contains("busy@example.com: "));
     }
 
@@ -531,7 +534,7 @@ mod smtp {
     }
 
     #[test]
-    fn a_relay_that_is_not_there_is_told() {
+    fn a_relay_that_is_not_there_is_reported() {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mail = Mail {
             to: vec!["admin@example.com".to_owned()],

@@ -38,7 +38,7 @@ fn read_all(mut reader: io::PipeReader) -> String {
 
 #[test]
 fn a_blocked_sink_delays_neither_callers_nor_other_sinks_and_every_lost_line_is_counted() {
-    const TOLD: usize = 20_000;
+    const EMITTED: usize = 20_000;
     let folder = tempfile::tempdir().unwrap();
     let (reader, writer) = io::pipe().unwrap();
     let log = folder.path().join("log");
@@ -50,20 +50,20 @@ fn a_blocked_sink_delays_neither_callers_nor_other_sinks_and_every_lost_line_is_
         ..Outputs::default()
     };
     let reporter = Reporter::start(outputs).unwrap();
-    let teller = reporter.teller();
-    let (told, all_told) = mpsc::channel();
+    let sender = reporter.sender();
+    let (reported, all_emitted) = mpsc::channel();
     thread::spawn(move || {
-        (0..TOLD).for_each(|i| teller.tell(scan(i)));
-        told.send(()).unwrap();
+        (0..EMITTED).for_each(|i| sender.emit(scan(i)));
+        reported.send(()).unwrap();
     });
-    all_told.recv_timeout(LIMIT).expect("a caller must not wait for a pipe that nobody reads");
+    all_emitted.recv_timeout(LIMIT).expect("a caller must not wait for a pipe that nobody reads");
     // The rest of them reaches the file although nothing reads from the pipe.
     let start = Instant::now();
     let mut last = 0;
     let in_file = || fs::read_to_string(&log).unwrap_or_default();
     while !in_file().contains("\"sink\":\"console\"") || !in_file().contains("the last") {
         assert!(start.elapsed() < LIMIT, "{}", in_file());
-        reporter.tell(Event::Stopping { reason: "the last".to_owned() });
+        reporter.emit(Event::Stopping { reason: "the last".to_owned() });
         last += 1;
         thread::sleep(Duration::from_millis(10));
     }
@@ -91,7 +91,7 @@ fn a_blocked_sink_delays_neither_callers_nor_other_sinks_and_every_lost_line_is_
         }
     }
     assert!(written.is_sorted());
-    assert_eq!((written.len() + others) as u64 + overflow, (TOLD + last) as u64);
+    assert_eq!((written.len() + others) as u64 + overflow, (EMITTED + last) as u64);
     let on_console = reading.join().unwrap().lines().count();
     let offered = in_file.lines().count() - begun;
     assert_eq!(on_console as u64 + lost + open, offered as u64, "of the console's lines, too");
@@ -106,7 +106,7 @@ fn a_sink_that_hangs_does_not_hold_the_exit() {
     let reporter =
         Reporter::start(Outputs { console, machine: machine(folder.path()), ..Outputs::default() }).unwrap();
     // Far more than a pipe holds.
-    (0..1000).for_each(|_| reporter.tell(Event::Stopping { reason: "x".repeat(1000) }));
+    (0..1000).for_each(|_| reporter.emit(Event::Stopping { reason: "x".repeat(1000) }));
     let start = Instant::now();
     assert!(!reporter.finish(Duration::from_millis(50)), "not all can have been written");
     assert!(start.elapsed() < LIMIT / 2);
@@ -144,14 +144,14 @@ fn a_name_service_that_hangs_holds_no_lines() {
         }
     };
     let reporter = Reporter::start(outputs("old")).unwrap();
-    reporter.tell(killing());
-    reporter.tell(scan(1));
+    reporter.emit(killing());
+    reporter.emit(scan(1));
     until("old", "Name=chrome, User=1000, RAM=3.50GB");
     until("old", "Scanned: 1");
     reporter.replace(outputs("new"));
     let start = Instant::now();
-    (0..20).for_each(|_| reporter.tell(killing()));
-    reporter.tell(scan(2));
+    (0..20).for_each(|_| reporter.emit(killing()));
+    reporter.emit(scan(2));
     until("new", "Scanned: 2");
     // Each line would wait for a second.
     assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
@@ -159,7 +159,7 @@ fn a_name_service_that_hangs_holds_no_lines() {
     let start = Instant::now();
     while !fs::read_to_string(folder.path().join("new")).unwrap().contains("User=john") {
         assert!(start.elapsed() < LIMIT);
-        reporter.tell(killing());
+        reporter.emit(killing());
         thread::sleep(Duration::from_millis(10));
     }
     assert!(reporter.finish(LIMIT));
@@ -186,16 +186,16 @@ fn each_sink_gets_each_event_and_hears_of_the_trouble_of_others() {
         ..Outputs::default()
     };
     let reporter = Reporter::start(outputs).unwrap();
-    reporter.tell(scan(1));
+    reporter.emit(scan(1));
     assert_eq!(logged(), "MESSAGE=Scan complete. Scanned: 1, Killed: 0");
     let trouble = logged();
     assert!(trouble.starts_with("MESSAGE=Cannot write to the log file: "), "{trouble}");
     assert!(trouble.ends_with("later/log: No such file or directory (os error 2). Lost so far: 1"));
-    reporter.tell(scan(2));
+    reporter.emit(scan(2));
     assert_eq!(logged(), "MESSAGE=Scan complete. Scanned: 2, Killed: 0", "trouble is reported once");
     fs::create_dir(folder.path().join("later")).unwrap();
     reporter.reopen();
-    reporter.tell(Event::Killing {
+    reporter.emit(Event::Killing {
         subject: samples::chrome(),
         breach: samples::BREACH,
         signal: crate::model::Signal::Term,
@@ -235,7 +235,7 @@ fn too_many_terminations_are_counted_in_the_file_and_whole_in_the_journal() {
     let reporter = Reporter::start(outputs).unwrap();
     for _ in 0..5 {
         let (subject, breach) = (samples::chrome(), samples::BREACH);
-        reporter.tell(Event::Killing {
+        reporter.emit(Event::Killing {
             subject,
             breach,
             signal: crate::model::Signal::Term,
@@ -274,21 +274,21 @@ fn a_reload_changes_sinks_format_and_level_but_not_the_door() {
         ..Outputs::default()
     };
     let reporter = Reporter::start(outputs(&old, Format::Text, Level::Info)).unwrap();
-    let teller = reporter.teller();
+    let sender = reporter.sender();
     let warning = || Event::Degraded { what: "no BTF".to_owned() };
     for _ in 0..5 {
-        teller.tell(warning());
+        sender.emit(warning());
     }
     // The writer must have come to the last of these before it is replaced.
-    teller.tell(scan(1));
+    sender.emit(scan(1));
     let start = Instant::now();
     while !fs::read_to_string(&old).is_ok_and(|text| text.contains("Scan complete")) {
         assert!(start.elapsed() < LIMIT);
         thread::sleep(Duration::from_millis(1));
     }
     reporter.replace(outputs(&new, Format::Json, Level::Warning));
-    teller.tell(scan(2));
-    teller.tell(warning());
+    sender.emit(scan(2));
+    sender.emit(warning());
     assert!(reporter.finish(LIMIT));
     let stamp = "1970-01-01 00:00:00 -";
     assert_eq!(
@@ -309,7 +309,7 @@ fn telling_after_the_end_is_no_harm() {
     let folder = tempfile::tempdir().unwrap();
     let machine = machine(folder.path());
     let reporter = Reporter::start(Outputs { console: Console::Off, machine, ..Outputs::default() }).unwrap();
-    let teller = reporter.teller();
+    let sender = reporter.sender();
     assert!(reporter.finish(LIMIT));
-    teller.tell(scan(1));
+    sender.emit(scan(1));
 }

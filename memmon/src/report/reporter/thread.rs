@@ -18,7 +18,7 @@ const OVERFLOW_EVERY: Duration = Duration::from_secs(10);
 
 /// The event is boxed to keep the ring, which stays resident, small.
 pub(super) enum Item {
-    Told(Timestamp, Box<Event>),
+    Emitted(Timestamp, Box<Event>),
     /// There are orders.
     Wake,
 }
@@ -27,7 +27,7 @@ pub(super) struct Shared {
     pub(super) clock: fn() -> Timestamp,
     pub(super) users: UserNames,
     pub(super) level: AtomicU8,
-    /// Events that found the queue full and were not yet told of.
+    /// Events that found the queue full and were not reported yet.
     pub(super) lost: AtomicU64,
     /// All of them since the start.
     pub(super) lost_ever: AtomicU64,
@@ -46,7 +46,7 @@ pub(super) struct Orders {
 
 /// The writer thread, from its start to its end.
 pub(super) fn run(mut writer: Writer, items: &Receiver<Item>, shared: &Shared) {
-    let mut overflow_told: Option<Instant> = None;
+    let mut overflow_reported: Option<Instant> = None;
     loop {
         let orders = std::mem::take(&mut *shared.orders.lock().unwrap_or_else(PoisonError::into_inner));
         let now = Instant::now();
@@ -62,7 +62,7 @@ pub(super) fn run(mut writer: Writer, items: &Receiver<Item>, shared: &Shared) {
         }
         let item = match items.try_recv() {
             Err(TryRecvError::Empty) => {
-                tell_overflow(&mut writer, shared);
+                report_overflow(&mut writer, shared);
                 next_item(items, writer.next_due())
             }
             Err(TryRecvError::Disconnected) => None,
@@ -71,15 +71,16 @@ pub(super) fn run(mut writer: Writer, items: &Receiver<Item>, shared: &Shared) {
         let Some(item) = item else { return finish(writer, items, shared) };
         write(&mut writer, item);
         let now = Instant::now();
-        writer.tell_due((shared.clock)(), now);
-        if overflow_told.is_none_or(|told| now.saturating_duration_since(told) >= OVERFLOW_EVERY) {
-            tell_overflow(&mut writer, shared);
-            overflow_told = Some(now);
+        writer.report_due((shared.clock)(), now);
+        if overflow_reported.is_none_or(|reported| now.saturating_duration_since(reported) >= OVERFLOW_EVERY)
+        {
+            report_overflow(&mut writer, shared);
+            overflow_reported = Some(now);
         }
     }
 }
 
-/// Waits for the next item, or until `due`; none when nobody is left to tell anything.
+/// Waits for the next item, or until `due`; none when no sender is left.
 fn next_item(items: &Receiver<Item>, due: Option<Instant>) -> Option<Item> {
     let Some(due) = due else { return items.recv().ok() };
     match items.recv_timeout(due.saturating_duration_since(Instant::now())) {
@@ -94,18 +95,18 @@ fn finish(mut writer: Writer, items: &Receiver<Item>, shared: &Shared) {
     for item in items.try_iter() {
         write(&mut writer, item);
     }
-    tell_overflow(&mut writer, shared);
+    report_overflow(&mut writer, shared);
     drop(writer.end((shared.clock)(), Instant::now()));
 }
 
 fn write(writer: &mut Writer, item: Item) {
     match item {
-        Item::Told(at, event) => writer.take(at, *event, Instant::now()),
+        Item::Emitted(at, event) => writer.take(at, *event, Instant::now()),
         Item::Wake => {}
     }
 }
 
-fn tell_overflow(writer: &mut Writer, shared: &Shared) {
+fn report_overflow(writer: &mut Writer, shared: &Shared) {
     let lost = shared.lost.swap(0, Ordering::Relaxed);
     if lost > 0 {
         shared.metrics.observe(&Event::Overflow { lost });

@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-fn said(event: &Event) -> String {
+fn printed(event: &Event) -> String {
     message(event, &mut samples::user)
 }
 
@@ -47,17 +47,18 @@ fn v1_lines_to_the_letter() {
             "2025-10-03 10:15:31 - INFO - Scan complete. Scanned: 245, Killed: 1",
         ),
     ] {
-        assert_eq!(line(&at(time), event.level(), &said(&event)), expected);
+        assert_eq!(line(&at(time), event.level(), &printed(&event)), expected);
     }
 }
 
 #[test]
 fn every_event_in_words() {
-    let told: Vec<_> =
-        samples::samples().iter().map(|event| format!("{} - {}", event.level(), said(event))).collect();
+    let reported: Vec<_> =
+        samples::samples().iter().map(|event| format!("{} - {}", event.level(), printed(event))).collect();
     // The time of the samples' exemption is a local one.
-    let told = told.join("\n").replace(&crate::model::UnixTime(7200).to_string(), "1970-01-01 02:00:00");
-    insta::assert_snapshot!(told, @r#"
+    let reported =
+        reported.join("\n").replace(&crate::model::UnixTime(7200).to_string(), "1970-01-01 02:00:00");
+    insta::assert_snapshot!(reported, @r#"
     INFO - memmon 2.0.0 started. Limit: 2.00GB per process, Interval: 30s, Source: ebpf (BTF and CAP_BPF are there), Config: /etc/memmon/config.toml
     INFO - [DRY RUN] memmon 2.0.0 started. Limit: 2.00GB per process, Interval: 30s, Source: ebpf (BTF and CAP_BPF are there), Config: built-in defaults. It terminates nothing until `memmon enable` is run
     WARNING - Degraded: no process_mrelease before Linux 5.15, memory is freed at exit
@@ -196,7 +197,7 @@ fn an_error_of_several_lines_keeps_them_in_the_text_format_alone() {
     let head = "Configuration not reloaded, the old one stays in force: a.toml:3:1: unknown key";
     let lines = format!("{head}\n      |\n    3 | x\\u{{1b}} = 1\n      | ^");
     assert_eq!(paragraph(&event, &mut samples::user), lines);
-    assert_eq!(said(&event), format!("{head} / | / 3 | x\\u{{1b}} = 1 / | ^"));
+    assert_eq!(printed(&event), format!("{head} / | / 3 | x\\u{{1b}} = 1 / | ^"));
 }
 
 #[test]
@@ -215,7 +216,7 @@ fn a_name_cannot_pass_for_more_than_a_name() {
     ] {
         assert_eq!(Field(&Name::new(name)).to_string(), shown);
     }
-    let told = said(&Event::HeldBack {
+    let reported = printed(&Event::HeldBack {
         subject: samples::chrome(),
         script: Some(Name::from("a, Unit=b")),
         unit: Some(Name::from("x, Terminated 0 times.service")),
@@ -225,8 +226,9 @@ fn a_name_cannot_pass_for_more_than_a_name() {
         by: None,
     });
     assert!(
-        told.contains(r#", Script="a, Unit=b", Unit="x, Terminated 0 times.service", Terminated 5 times."#),
-        "{told}"
+        reported
+            .contains(r#", Script="a, Unit=b", Unit="x, Terminated 0 times.service", Terminated 5 times."#),
+        "{reported}"
     );
 }
 
@@ -264,7 +266,7 @@ fn the_line_below_names_the_job_or_the_container() {
 
 #[test]
 fn a_containers_user_is_not_called_by_the_name_of_a_user_of_this_machine() {
-    let said = |cgroup: String, uid| {
+    let printed = |cgroup: String, uid| {
         let subject = Subject { workload: Workload::of(&Name::from(&*cgroup)), uid, ..samples::chrome() };
         message(
             &Event::Killing {
@@ -279,10 +281,10 @@ fn a_containers_user_is_not_called_by_the_name_of_a_user_of_this_machine() {
     };
     let id = "0123456789abcdef".repeat(4);
     let (container, user) = (format!("/docker/{id}"), crate::model::Uid(1000));
-    assert!(said(container.clone(), user).contains("User=1000,"));
-    assert!(said(container, crate::model::Uid::ROOT).contains("User=john,"));
+    assert!(printed(container.clone(), user).contains("User=1000,"));
+    assert!(printed(container, crate::model::Uid::ROOT).contains("User=john,"));
     let rootless = format!("/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{id}.scope");
-    assert!(said(rootless, user).contains("User=john,"));
+    assert!(printed(rootless, user).contains("User=john,"));
 }
 
 proptest! {
@@ -304,9 +306,9 @@ proptest! {
             Event::Diagnostic { severity: Level::Warning, origin: text.clone(), text: format!("{text}\r\n\x1b{text}") },
             Event::ReloadFailed { error: text },
         ] {
-            let said = said(&event);
-            prop_assert!(!said.contains(char::is_control), "{said:?}");
-            prop_assert!(!said.contains(['\u{2028}', '\u{202e}', '\u{200b}']), "{said:?}");
+            let printed = printed(&event);
+            prop_assert!(!printed.contains(char::is_control), "{printed:?}");
+            prop_assert!(!printed.contains(['\u{2028}', '\u{202e}', '\u{200b}']), "{printed:?}");
             for (i, line) in paragraph(&event, &mut samples::user).split('\n').enumerate() {
                 prop_assert!(!line.contains(char::is_control), "{line:?}");
                 prop_assert!(i == 0 || line.starts_with("    "), "it could pass for a record: {line:?}");
