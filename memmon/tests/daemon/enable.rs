@@ -28,8 +28,8 @@ fn it_terminates_nothing_before_enable_and_after_disable() {
     for source in SOURCES {
         let user = TestUser::claim();
         let mut hog = user.hog("anon 40M hold");
-        // In /tmp everybody could write such a file.
-        let folder = tempfile::tempdir_in("/var/lib").unwrap();
+        // In /tmp everybody could write such a file, and /var/lib is the daemon's own.
+        let folder = tempfile::tempdir_in("/usr/local").unwrap();
         let arguments = ["--source", source, "--dry-run-until-enabled"];
         let daemon = Daemon::start_in(folder, &config(&user, &[]), &arguments);
         assert!(daemon.started().contains("until `memmon enable` is run"), "{}", daemon.started());

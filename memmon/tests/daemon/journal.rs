@@ -20,7 +20,8 @@ impl Journald {
     fn start(beside: &Daemon) -> Self {
         let catalog = concat!(env!("CARGO_MANIFEST_DIR"), "/../systemd/memmon.catalog");
         let script = "set -e\n\
-            for place in /etc/systemd /var/lib/systemd /usr/lib/systemd/catalog; do mount -t tmpfs none $place; done\n\
+            mkdir -p /var/lib/systemd\n\
+            for place in /etc/systemd /usr/lib/systemd/catalog; do mount -t tmpfs none $place; done\n\
             printf '[Journal]\\nStorage=volatile\\nReadKMsg=no\\nAudit=no\\n' >/etc/systemd/journald.conf\n\
             cp \"$1\" /usr/lib/systemd/catalog/\n\
             journalctl --update-catalog\n\
