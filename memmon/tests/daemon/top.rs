@@ -108,7 +108,7 @@ fn without_a_daemon_top_looks_for_itself() {
     let terminal = Terminal::start("LC_ALL=C.UTF-8 NO_COLOR=1", &arguments);
     let screen = terminal.shows("no daemon: own look at /proc");
     assert!(screen.contains("limit 1.0MB") && screen.contains("█"), "{screen}");
-    assert!(terminal.shows("/ filter  space freeze  s sort (memory)").lines().count() <= 24);
+    assert!(terminal.shows("/ filter  tab group  s sort (memory)").lines().count() <= 24);
     assert!(!is_coloured(&terminal.coloured()), "NO_COLOR: {}", terminal.coloured());
 
     // A name of its own, because the pid may be a part of another pid.
