@@ -221,7 +221,8 @@ fn heading(asked: &Asked, found: &Found, unclear: usize) -> String {
 fn too_late(covered: &Coverage<'_>) -> Option<String> {
     let earlier: Vec<_> = covered.earlier.iter().map(ToString::to_string).collect();
     (covered.too_late > 0).then(|| {
-        format!("{} of them are those of {}, which comes before it", covered.too_late, earlier.join(", "))
+        let be = if covered.too_late == 1 { "is" } else { "are" };
+        format!("{} of them {be} matched by {}, which comes before it", covered.too_late, earlier.join(", "))
     })
 }
 
@@ -360,7 +361,7 @@ mod tests {
         by the rules of config.toml
 
         rule late: 2 processes with 1.76GB resident
-          1 of them are those of web, which comes before it
+          1 of them is matched by web, which comes before it
 
           rule web              no limit: 1 process: 1 web-1 0.68GB
           rule late             over 1.00GB: 1 process: 3 job 1.07GB
