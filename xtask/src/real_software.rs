@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{shell, workspace};
 
 /// Redis, LMDB, numpy, gunicorn, kubectl and runc, with the libraries that a minimal system lacks, by their names in Debian 12.
-const PACKAGES: [&str; 20] = [
+const PACKAGES: [&str; 21] = [
     "redis-server",
     "redis-tools",
     "libatomic1",
@@ -29,6 +29,7 @@ const PACKAGES: [&str; 20] = [
     "python3-pkg-resources",
     "kubernetes-client",
     "runc",
+    "python3-pip-whl",
 ];
 
 /// From PyPI, with Kubernetes' OpenAPI schemas.
@@ -81,9 +82,15 @@ pub(crate) fn fetch() -> Result<()> {
         let show = ["--show", "--showformat=${Package} ${Version}\\n"];
         versions += &shell::read(Command::new("dpkg-deb").args(show).arg(&archive))?;
     }
-    let python = draft.join("kubernetes");
-    shell::run(Command::new("python3").args(["-m", "venv"]).arg(&python))?;
-    shell::run(Command::new(python.join("bin/python")).args(["-m", "pip", "install", "--quiet", VALIDATOR]))?;
+    // A minimal system has Python without pip and venv.
+    let wheels =
+        fs::read_dir(draft.join("usr/share/python-wheels"))?.filter_map(|entry| Some(entry.ok()?.path()));
+    let is_pip =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("pip-"));
+    let pip = wheels.into_iter().find(is_pip).context("python3-pip-whl has no pip")?;
+    let mut install = Command::new("python3");
+    install.arg(pip.join("pip")).args(["install", "--quiet", "--root-user-action=ignore", VALIDATOR]);
+    shell::run(install.arg("--target").arg(draft.join("kubernetes")))?;
     writeln!(versions, "{}", VALIDATOR.replace("==", " "))?;
     fs::write(draft.join(VERSIONS), versions)?;
     fs::remove_dir_all(&archives)?;

@@ -1,6 +1,6 @@
 """Runs memmon as the pod that contrib/kubernetes describes, in a container of runc, with exactly the rights that the manifest asks for.
 
-    pod.py MANIFESTS RUNC FOLDER MEMMON [run] --config CONFIG [ARGUMENT...]
+    pod.py MANIFESTS RUNC FOLDER MEMMON run --config CONFIG [ARGUMENT...]
 
 MANIFESTS is what `kubectl kustomize` printed. FOLDER is empty, and holds the bundle and runc's state. The image is memmon and its
 libraries, and nothing else. The host's paths of the manifest are those of the mount namespace in which this runs. The container
@@ -19,13 +19,16 @@ import yaml
 
 manifests, runc, folder, memmon, *arguments = sys.argv[1:]
 folder = Path(folder)
-at = arguments.index("--config")
-config = arguments.pop(at + 1)
-arguments.pop(at)
+run, option, config, *arguments = arguments
+assert (run, option) == ("run", "--config")
 objects = [thing for thing in yaml.safe_load_all(Path(manifests).read_text()) if thing]
 [pod] = [thing["spec"]["template"]["spec"] for thing in objects if thing["kind"] == "DaemonSet"]
 [container] = pod["containers"]
 security = container["securityContext"]
+# Without this file memmon would enforce its defaults on the host of the test.
+assert container["args"] == ["run", "--config", "/etc/memmon/config.toml"]
+[place] = [mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "config"]
+assert place == "/etc/memmon" and "\n[scope]\nusers = [" in Path(config).read_text()
 assert security["seccompProfile"] == {"type": "Unconfined"}, "another profile must be given to runc"
 
 
@@ -72,7 +75,7 @@ spec = {
     "ociVersion": "1.0.0",
     "process": {
         "user": {"uid": security["runAsUser"], "gid": security["runAsGroup"]},
-        "args": [*container["command"], *container["args"], *arguments[1:]],
+        "args": [*container["command"], *container["args"], *arguments],
         "env": ["PATH=/usr/sbin:/usr/bin"],
         "cwd": "/",
         "capabilities": {kind: named for kind in ["bounding", "effective", "permitted"]},

@@ -16,6 +16,7 @@ use crate::common::{
 };
 
 const TERM: Option<i32> = Some(libc::SIGTERM);
+const PYTHON: &str = "/usr/bin/python3";
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../contrib/kubernetes");
 
 fn real(path: &str) -> PathBuf {
@@ -29,6 +30,13 @@ fn printed(command: &mut Command) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// The system's Python, with Kubernetes' schemas and PyYAML.
+fn python() -> Command {
+    let mut python = Command::new(PYTHON);
+    python.env("PYTHONPATH", real("kubernetes"));
+    python
+}
+
 /// The manifests as kustomize composes them, in a file.
 fn manifests(folder: &Path) -> PathBuf {
     let file = folder.join("manifests.yaml");
@@ -40,7 +48,7 @@ fn manifests(folder: &Path) -> PathBuf {
 #[ignore = "kernel: needs root, kernel BTF, real software and MEMMON_REAL"]
 fn the_manifests_are_valid_by_the_schemas_of_kubernetes() {
     let folder = tempfile::tempdir().unwrap();
-    let mut validate = Command::new(real("kubernetes/bin/python"));
+    let mut validate = python();
     let verdicts = printed(
         validate
             .args(["-m", "kubernetes_validate", "--strict"])
@@ -61,10 +69,10 @@ fn a_pod_with_the_rights_of_the_manifest_sees_and_ends_a_hog_of_its_node() {
     let (manifests, bundle) = (manifests(folder.path()), folder.path().join("bundle"));
     fs::create_dir(&bundle).unwrap();
     let pod = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/pod.py");
-    let python = real("kubernetes/bin/python");
+    let modules = format!("PYTHONPATH={}", real("kubernetes").display());
     let runc = real("usr/sbin/runc");
-    let launcher = [python.as_path(), Path::new(pod), &manifests, &runc, &bundle];
-    let launcher = launcher.map(|path| path.to_str().unwrap());
+    let paths = [Path::new(pod), &manifests, &runc, &bundle].map(|path| path.to_str().unwrap());
+    let launcher = [&["env", modules.as_str(), PYTHON][..], &paths].concat();
     let daemon = Daemon::start_by(&launcher, &config(&user, &[RARELY]), &["--source", "ebpf"]);
     assert_eq!(daemon.every("started")[0]["dry_run"], false);
 

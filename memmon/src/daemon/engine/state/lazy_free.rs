@@ -51,7 +51,7 @@ impl LazilyFreed {
             return;
         }
         let begun = now();
-        // An older figure may spare a process for a moment, and never condemns one.
+        // An older figure may spare a process for a moment, and never ends one.
         let without = most.saturating_sub(freed.bytes);
         let without = if freed.until.is_some_and(|until| begun < until) && without <= limit {
             without

@@ -172,35 +172,35 @@ mod tests {
 
     #[test]
     fn a_doubt_is_looked_at_soon_and_ever_more_rarely_while_it_lasts() {
-        let mut doubts = RecheckQueue::default();
+        let mut queue = RecheckQueue::default();
         let start = Instant::now();
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
-        let note = |doubts: &mut RecheckQueue, now| doubts.note(Pid(7), Some(StartTime(1)), None, now);
-        let taken = |doubts: &mut RecheckQueue, now| doubts.take_due(now).map(|(pid, _)| pid);
-        note(&mut doubts, start);
-        doubts.note(Pid(8), None, None, at(10));
-        assert_eq!(taken(&mut doubts, at(99)), None);
-        assert_eq!((taken(&mut doubts, at(200)), taken(&mut doubts, at(200))), (Some(Pid(7)), Some(Pid(8))));
-        note(&mut doubts, at(200));
-        doubts.looked_at(Pid(7), Duration::ZERO, start);
-        doubts.looked_at(Pid(8), Duration::ZERO, start);
-        assert_eq!((doubts.next(), taken(&mut doubts, at(400))), (Some(at(400)), Some(Pid(7))));
+        let note = |queue: &mut RecheckQueue, now| queue.note(Pid(7), Some(StartTime(1)), None, now);
+        let taken = |queue: &mut RecheckQueue, now| queue.take_due(now).map(|(pid, _)| pid);
+        note(&mut queue, start);
+        queue.note(Pid(8), None, None, at(10));
+        assert_eq!(taken(&mut queue, at(99)), None);
+        assert_eq!((taken(&mut queue, at(200)), taken(&mut queue, at(200))), (Some(Pid(7)), Some(Pid(8))));
+        note(&mut queue, at(200));
+        queue.looked_at(Pid(7), Duration::ZERO, start);
+        queue.looked_at(Pid(8), Duration::ZERO, start);
+        assert_eq!((queue.next(), taken(&mut queue, at(400))), (Some(at(400)), Some(Pid(7))));
         let mut now = at(400);
         for _ in 0..9 {
-            note(&mut doubts, now);
-            doubts.looked_at(Pid(7), Duration::ZERO, start);
-            now = doubts.next().unwrap();
-            assert_eq!(taken(&mut doubts, now), Some(Pid(7)));
+            note(&mut queue, now);
+            queue.looked_at(Pid(7), Duration::ZERO, start);
+            now = queue.next().unwrap();
+            assert_eq!(taken(&mut queue, now), Some(Pid(7)));
         }
-        assert_eq!(doubts.next(), Some(now + LONGEST_PAUSE));
+        assert_eq!(queue.next(), Some(now + LONGEST_PAUSE));
         // An answer does not keep for long.
-        doubts.hasten(Pid(7), now);
-        assert_eq!(doubts.next(), Some(now + ANSWER_PAUSE));
+        queue.hasten(Pid(7), now);
+        assert_eq!(queue.next(), Some(now + ANSWER_PAUSE));
         // Another process is another doubt.
-        doubts.note(Pid(7), Some(StartTime(2)), None, now);
-        assert_eq!((doubts.next(), taken(&mut doubts, now)), (Some(now + FIRST_PAUSE), None));
-        assert_eq!(taken(&mut doubts, now + FIRST_PAUSE), Some(Pid(7)));
-        doubts.looked_at(Pid(7), Duration::ZERO, start);
-        assert_eq!(doubts.next(), None);
+        queue.note(Pid(7), Some(StartTime(2)), None, now);
+        assert_eq!((queue.next(), taken(&mut queue, now)), (Some(now + FIRST_PAUSE), None));
+        assert_eq!(taken(&mut queue, now + FIRST_PAUSE), Some(Pid(7)));
+        queue.looked_at(Pid(7), Duration::ZERO, start);
+        assert_eq!(queue.next(), None);
     }
 }
