@@ -113,7 +113,7 @@ fn explain_answers_for_a_user_a_unit_and_a_rule() {
     let asked = ["explain", "--rule", "late", "--config", "config.toml"];
     let (code, out, err) = memmon(dir.path(), &asked);
     assert_eq!(code, 0, "{err}");
-    assert!(out.contains("of them are those of this, which comes before it"), "{out}");
+    assert!(out.contains("matched by this, which comes before it"), "{out}");
     let asked = ["explain", "--rule", "this", "--json", "--config", "config.toml"];
     let (code, out, err) = memmon(dir.path(), &asked);
     assert_eq!(code, 0, "{err}");
