@@ -7,11 +7,11 @@ use std::{
 };
 
 use crate::{
-    config::{Notify, Pace, Settings, Users, Window},
+    config::{History, Kernel, Log, Metrics, Notify, Pace, Settings, Status, Termination, Users, Window},
     model::{Bytes, Escaped, Hook, Mail, Per, Uid},
     policy::{
         ArgPatterns, CgroupPatterns, ExePatterns, LimitRule, Matcher, NamePatterns, RuleLimit, Rules, Scope,
-        Strike, SumRule, UidRanges, UnitPatterns,
+        Strike, SumRule, UidRanges, UnitPatterns, Whitelist,
         machine::{Levels, MachineLimits},
     },
 };
@@ -45,23 +45,14 @@ pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut d
         sums,
         exemptions: _,
     } = rules;
-    let user = |uid: &Uid| users.name(*uid).unwrap_or_else(|| uid.to_string());
-    let log_file = log.file.as_deref().and_then(Path::to_str).unwrap_or_default();
-
     section(out, "thresholds")?;
     key(out, "ram_percent_threshold", limits.percent())?;
     key(out, "ram_gb_threshold", gigabytes(limits.bytes()))?;
     key(out, "check_interval", check_interval.as_secs_f64())?;
     key(out, "warn_at_percent", warn_at_percent.unwrap_or(0.0))?;
     key(out, "measure", quoted(measure.as_str()))?;
-    for Window { days, from, to, pace: Pace { check_interval, limits } } in &schedule.windows {
-        section(out, "[schedule]")?;
-        key(out, "days", list(days.names().map(quoted)))?;
-        key(out, "from", quoted(&from.to_string()))?;
-        key(out, "to", quoted(&to.to_string()))?;
-        key(out, "check_interval", check_interval.as_secs_f64())?;
-        key(out, "ram_percent_threshold", limits.percent())?;
-        key(out, "ram_gb_threshold", gigabytes(limits.bytes()))?;
+    for window in &schedule.windows {
+        write_window(window, out)?;
     }
     for rule in rules {
         write_rule(rule, None, out)?;
@@ -69,63 +60,112 @@ pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut d
     for SumRule { rule, per, strike } in sums {
         write_rule(rule, Some((*per, *strike)), out)?;
     }
-    section(out, "whitelist")?;
-    key(out, "pids", list(&whitelist.pids))?;
-    key(out, "names", list(whitelist.names.entries().iter().map(|name| quoted(name))))?;
-    key(out, "users", list(whitelist.users.iter().map(|uid| quoted(&user(uid)))))?;
-    write_matcher(&whitelist.also, out)?;
-    key(out, "protect_root", whitelist.protect_root)?;
-    key(out, "honour_oom_score_adj", honour_oom_score_adj)?;
+    write_whitelist(whitelist, *honour_oom_score_adj, users, out)?;
+    let Log { file, format, system_log, level, lines_per_minute, command_lines } = log;
     section(out, "settings")?;
     key(out, "dry_run", dry_run)?;
-    key(out, "log_file", quoted(log_file))?;
-    key(out, "enable_syslog", log.system_log)?;
-    if *scope == Scope::default() {
-        writeln!(out, "\n# no [scope]: every process that is not whitelisted")?;
-    } else {
-        section(out, "scope")?;
-    }
-    if let Some(uids) = &scope.uids {
-        key(out, "uids", list(typed(uids)))?;
-    }
-    if let Some(cgroups) = &scope.cgroups {
-        key(out, "cgroups", list(cgroups.entries().iter().map(|glob| quoted(glob))))?;
-    }
+    key(out, "log_file", quoted_path(file.as_deref()))?;
+    key(out, "enable_syslog", system_log)?;
+    write_scope(scope, out)?;
     match machine {
         Some(machine) => write_machine(machine, out),
         None => writeln!(out, "\n# no [machine]: memmon does not ask whether the machine is short of memory"),
     }?;
+    write_kernel(*kernel, out)?;
+    write_termination(*termination, out)?;
+    section(out, "log")?;
+    key(out, "format", quoted(format.as_str()))?;
+    key(out, "level", quoted(level.as_str()))?;
+    key(out, "lines_per_minute", lines_per_minute.unwrap_or(0))?;
+    key(out, "command_lines", command_lines)?;
+    let Status { group, gid: _, exempt } = status;
+    section(out, "status")?;
+    key(out, "group", quoted(group.as_deref().unwrap_or_default()))?;
+    key(out, "exempt", exempt)?;
+    let History { days, bytes } = history;
+    section(out, "history")?;
+    key(out, "days", days)?;
+    key(out, "max_mb", bytes.0 / Bytes::MIB)?;
+    let Metrics { textfile, listen } = metrics;
+    section(out, "metrics")?;
+    key(out, "textfile", quoted_path(textfile.as_deref()))?;
+    key(out, "listen", quoted(&listen.as_ref().map(ToString::to_string).unwrap_or_default()))?;
+    write_notify(notify, users, out)
+}
+
+fn write_window(window: &Window, out: &mut dyn Write) -> io::Result<()> {
+    let Window { days, from, to, pace: Pace { check_interval, limits } } = window;
+    section(out, "[schedule]")?;
+    key(out, "days", list(days.names().map(quoted)))?;
+    key(out, "from", quoted(&from.to_string()))?;
+    key(out, "to", quoted(&to.to_string()))?;
+    key(out, "check_interval", check_interval.as_secs_f64())?;
+    key(out, "ram_percent_threshold", limits.percent())?;
+    key(out, "ram_gb_threshold", gigabytes(limits.bytes()))
+}
+
+fn write_whitelist(
+    whitelist: &Whitelist,
+    honour_oom_score_adj: bool,
+    known: &dyn Users,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let Whitelist { pids, names, users, protect_root, also } = whitelist;
+    section(out, "whitelist")?;
+    key(out, "pids", list(pids))?;
+    key(out, "names", list(names.entries().iter().map(|name| quoted(name))))?;
+    key(out, "users", list(users.iter().map(|uid| quoted(&name_of(*uid, known)))))?;
+    write_matcher(also, out)?;
+    key(out, "protect_root", protect_root)?;
+    key(out, "honour_oom_score_adj", honour_oom_score_adj)
+}
+
+fn write_scope(scope: &Scope, out: &mut dyn Write) -> io::Result<()> {
+    if *scope == Scope::default() {
+        return writeln!(out, "\n# no [scope]: every process that is not whitelisted");
+    }
+    let Scope { uids, cgroups } = scope;
+    section(out, "scope")?;
+    if let Some(uids) = uids {
+        key(out, "uids", list(typed(uids)))?;
+    }
+    if let Some(cgroups) = cgroups {
+        key(out, "cgroups", list(cgroups.entries().iter().map(|glob| quoted(glob))))?;
+    }
+    Ok(())
+}
+
+fn write_kernel(kernel: Kernel, out: &mut dyn Write) -> io::Result<()> {
+    let Kernel { source, max_processes, gear, instant, realtime } = kernel;
     section(out, "kernel")?;
-    key(out, "source", quoted(kernel.source.as_str()))?;
-    match kernel.max_processes {
+    key(out, "source", quoted(source.as_str()))?;
+    match max_processes {
         Some(count) => key(out, "max_processes", count)?,
         None => writeln!(out, "# max_processes: as many as kernel.pid_max allows")?,
     }
-    key(out, "gear", quoted(kernel.gear.as_str()))?;
-    key(out, "instant", kernel.instant)?;
-    key(out, "realtime", kernel.realtime)?;
+    key(out, "gear", quoted(gear.as_str()))?;
+    key(out, "instant", instant)?;
+    key(out, "realtime", realtime)
+}
+
+fn write_termination(termination: Termination, out: &mut dyn Write) -> io::Result<()> {
+    let Termination {
+        grace,
+        repeat_limit,
+        repeat_window,
+        repeat_backoff,
+        reclaim,
+        hard_ceiling,
+        reserve_percent,
+    } = termination;
     section(out, "termination")?;
-    key(out, "grace", termination.grace.as_secs_f64())?;
-    key(out, "repeat_limit", termination.repeat_limit)?;
-    key(out, "repeat_window", termination.repeat_window.as_secs_f64())?;
-    key(out, "repeat_backoff", termination.repeat_backoff.as_secs_f64())?;
-    key(out, "reclaim", termination.reclaim)?;
-    key(out, "hard_ceiling", termination.hard_ceiling.unwrap_or(0.0))?;
-    key(out, "reserve_percent", termination.reserve_percent.unwrap_or(0.0))?;
-    section(out, "log")?;
-    key(out, "format", quoted(log.format.as_str()))?;
-    key(out, "level", quoted(log.level.as_str()))?;
-    section(out, "status")?;
-    key(out, "group", quoted(status.group.as_deref().unwrap_or_default()))?;
-    key(out, "exempt", status.exempt)?;
-    section(out, "history")?;
-    key(out, "days", history.days)?;
-    key(out, "max_mb", history.bytes.0 / Bytes::MIB)?;
-    section(out, "metrics")?;
-    let textfile = metrics.textfile.as_deref().and_then(Path::to_str).unwrap_or_default();
-    key(out, "textfile", quoted(textfile))?;
-    key(out, "listen", quoted(&metrics.listen.as_ref().map(ToString::to_string).unwrap_or_default()))?;
-    write_notify(notify, users, out)
+    key(out, "grace", grace.as_secs_f64())?;
+    key(out, "repeat_limit", repeat_limit)?;
+    key(out, "repeat_window", repeat_window.as_secs_f64())?;
+    key(out, "repeat_backoff", repeat_backoff.as_secs_f64())?;
+    key(out, "reclaim", reclaim)?;
+    key(out, "hard_ceiling", hard_ceiling.unwrap_or(0.0))?;
+    key(out, "reserve_percent", reserve_percent.unwrap_or(0.0))
 }
 
 fn write_machine(machine: &MachineLimits, out: &mut dyn Write) -> io::Result<()> {
@@ -236,17 +276,20 @@ fn write_notify(notify: &Notify, users: &dyn Users, out: &mut dyn Write) -> io::
         key(out, "smtp_host", quoted(host))?;
         key(out, "smtp_port", port)?;
         key(out, "smtp_starttls", starttls)?;
-        let auth_file = auth_file.as_deref().and_then(Path::to_str).unwrap_or_default();
-        key(out, "smtp_auth_file", quoted(auth_file))?;
+        key(out, "smtp_auth_file", quoted_path(auth_file.as_deref()))?;
     }
     if let Some(Hook { command, user, timeout }) = hook {
         key(out, "hook", quoted(&command.to_string_lossy()))?;
         if let Some(uid) = user {
-            key(out, "hook_user", quoted(&users.name(*uid).unwrap_or_else(|| uid.to_string())))?;
+            key(out, "hook_user", quoted(&name_of(*uid, users)))?;
         }
         key(out, "hook_timeout", timeout.as_secs_f64())?;
     }
     Ok(())
+}
+
+fn name_of(uid: Uid, users: &dyn Users) -> String {
+    users.name(uid).unwrap_or_else(|| uid.to_string())
 }
 
 fn section(out: &mut dyn Write, name: &str) -> io::Result<()> {
@@ -260,6 +303,11 @@ fn key(out: &mut dyn Write, name: &str, value: impl Display) -> io::Result<()> {
 fn list(items: impl IntoIterator<Item: Display>) -> String {
     let items: Vec<_> = items.into_iter().map(|item| item.to_string()).collect();
     format!("[{}]", items.join(", "))
+}
+
+/// The empty string if there is none; the configuration takes no path that is not UTF-8.
+fn quoted_path(path: Option<&Path>) -> String {
+    quoted(path.and_then(Path::to_str).unwrap_or_default())
 }
 
 /// `text` as a basic string of TOML; what [`Escaped`] would escape is escaped, in TOML's way.
@@ -291,11 +339,33 @@ mod tests {
 
     const USERS: FakeUsers = FakeUsers(&[("root", 0), ("alice", 1000)]);
 
+    /// `check` leaves out no key of the file, whatever its value is.
+    #[test]
+    fn every_key_of_the_shipped_configuration_is_printed() {
+        let shipped = include_str!("../../../config.toml");
+        let meant = config::parse(shipped, Path::new("a"), &USERS).unwrap().settings;
+        let mut printed = Vec::new();
+        write_settings(&meant, &USERS, &mut printed).unwrap();
+        let printed: toml::Table = str::from_utf8(&printed).unwrap().parse().unwrap();
+        let keys: toml::Table = shipped.parse().unwrap();
+        // Mail and the hook are printed if there are any.
+        let is_optional = |key: &str| key.starts_with("smtp_") || key == "hook_timeout";
+        for (section, keys) in &keys {
+            for key in keys.as_table().unwrap().keys().filter(|key| !is_optional(key)) {
+                assert!(printed[section].get(key).is_some(), "{section}.{key}");
+            }
+        }
+    }
+
     #[test]
     fn what_is_printed_is_a_configuration_that_means_the_same() {
         let text = r#"
-            thresholds = { ram_percent_threshold = 12.25, ram_gb_threshold = 0.3, check_interval = 0.5 }
-            whitelist = { pids = [1, 7], names = ["a\"b\\\\", "tab\t*", "é\u202e"], users = ["alice", "9"], protect_root = true }
+            thresholds = { ram_percent_threshold = 12.25, ram_gb_threshold = 0.3, check_interval = 0.5, warn_at_percent = 55, measure = "rss" }
+            whitelist = { pids = [1, 7], names = ["a\"b\\\\", "tab\t*", "é\u202e"], users = ["alice", "9"], exe = ["/opt/*"], args = ["serve*"], uids = ["9-11"], groups = ["0"], cgroups = ["/b/*"], units = ["a@*.service"], protect_root = true, honour_oom_score_adj = false }
+            rule = [
+                { name = "one", names = ["x"], not = { users = ["alice"] }, gb = 1.5, percent = 3, for = 2, action = "stop", signal = "SIGHUP", grace = 4, hard_ceiling = 3, prefer = true },
+                { name = "two", units = ["user@*.service"], per = "unit", strike = "newest", gb = 9 },
+            ]
             settings = { dry_run = true, log_file = "/tmp/\u001b\\x", enable_syslog = false }
             schedule = [
                 { days = ["sat-mon"], from = 22:30:00, to = "06:00", check_interval = 1.5 },
@@ -303,10 +373,11 @@ mod tests {
             ]
             scope = { users = ["alice"], uids = ["5-7"], cgroups = ["/a/**"] }
             machine = { available_percent = 0, available_gb = 0.75, swap_free_percent = 0, warn = { available_gb = 2, pressure_some = 3.5 } }
-            kernel = { source = "proc", max_processes = 99 }
+            kernel = { source = "proc", max_processes = 99, gear = "always", instant = false, realtime = true }
             termination = { grace = 1.5, repeat_limit = 0, repeat_window = 2.5, repeat_backoff = 3, reclaim = false, hard_ceiling = 0, reserve_percent = 1.5 }
-            log = { format = "json", level = "debug" }
-            status = { group = "alice" }
+            log = { format = "json", level = "debug", lines_per_minute = 7, command_lines = false }
+            status = { group = "alice", exempt = true }
+            history = { days = 3, max_mb = 5 }
             notify = { interval = 5, mail_to = ["a@b"], mail_from = "c@d", smtp_host = "e", smtp_port = 587, smtp_starttls = true, smtp_auth_file = "/f", hook = "/g", hook_user = "alice", hook_timeout = 3, terminal = true }
             metrics = { textfile = "/var/lib/x.prom", listen = "[::1]:9819" }
         "#;
