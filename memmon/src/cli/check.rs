@@ -284,6 +284,8 @@ mod tests {
         [log]
         format                = "text"
         level                 = "info"
+        lines_per_minute      = 20
+        command_lines         = true
 
         [status]
         group                 = ""
