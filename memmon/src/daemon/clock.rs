@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Zoned};
-use rustix::time::{ClockId, clock_gettime};
+use nix::time::{ClockId, clock_gettime};
 
 /// The time at which a call began. It goes on while the call lasts, so that a step that takes long is not dated back.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +21,7 @@ impl Now {
     /// Reads the clocks.
     pub(in crate::daemon) fn read() -> Self {
         let instant = Instant::now();
-        let (monotonic, since_boot) = (read(ClockId::Monotonic), read(ClockId::Boottime));
+        let (monotonic, since_boot) = (read(ClockId::CLOCK_MONOTONIC), read(ClockId::CLOCK_BOOTTIME));
         Self { instant, monotonic, since_boot, read: instant }
     }
 
@@ -57,17 +57,17 @@ impl Now {
 
 /// CPU time of this thread.
 pub(in crate::daemon) fn thread_cpu_time() -> Duration {
-    read(ClockId::ThreadCPUTime)
+    read(ClockId::CLOCK_THREAD_CPUTIME_ID)
 }
 
 /// CPU time of all threads of memmon.
 pub(in crate::daemon) fn process_cpu_time() -> Duration {
-    read(ClockId::ProcessCPUTime)
+    read(ClockId::CLOCK_PROCESS_CPUTIME_ID)
 }
 
 fn read(clock: ClockId) -> Duration {
     // None of these clocks is negative, or fails.
-    Duration::try_from(clock_gettime(clock)).unwrap_or_default()
+    clock_gettime(clock).map(Duration::from).unwrap_or_default()
 }
 
 #[cfg(test)]

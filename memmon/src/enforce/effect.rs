@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rustix::io::Errno;
+use nix::errno::Errno;
 
 use super::warrant::{Check, Warrant};
 use crate::model::{Breach, Bytes, Doubt, ExitStatus, Protection, Record, Signal, Unconfirmed, Urgency};

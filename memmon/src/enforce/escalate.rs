@@ -13,7 +13,7 @@
 
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
+use nix::errno::Errno;
 
 use super::effect::{Effect, Effects, Event, Outcome};
 use super::pause::{Pause, later};
@@ -42,7 +42,7 @@ pub fn escalate(state: State, event: Event, now: Instant, timing: &EscalationTim
 
         (Stage::Opening { .. }, Event::Opened(Ok(()))) => check(case.course.signal),
         // EINVAL: the pid now is a thread's id, so no process has it.
-        (Stage::Opening { .. }, Event::Opened(Err(Errno::SRCH | Errno::INVAL))) => case.gone(now),
+        (Stage::Opening { .. }, Event::Opened(Err(Errno::ESRCH | Errno::EINVAL))) => case.gone(now),
         (Stage::Opening { failed }, Event::Opened(Err(error))) => {
             let again =
                 failed.map_or_else(|| Pause::new(now, timing.lingering), |(_, pause)| pause.longer(now));
@@ -73,7 +73,7 @@ pub fn escalate(state: State, event: Event, now: Instant, timing: &EscalationTim
             (Stage::Checking { next, last: true, doubt: None }, vec![Effect::Check])
         }
 
-        (Stage::Sending { .. }, Event::Sent(Err(Errno::SRCH))) => case.gone(now),
+        (Stage::Sending { .. }, Event::Sent(Err(Errno::ESRCH))) => case.gone(now),
         (Stage::Sending { signal, .. }, Event::Sent(Err(error))) => {
             (Stage::Refused, vec![Effect::Report(Outcome::SignalFailed { signal, error })])
         }

@@ -33,9 +33,9 @@ mod warrant;
 pub use backoff::{BackoffPolicy, HeldBack, RepeatOffenders, Waiting, is_short, is_urgent, urgent_above};
 pub use effect::{Effect, Effects, Event, Outcome};
 pub use escalate::{Course, EscalationTiming, Phase, State, escalate};
+pub use nix::errno::Errno;
 pub use pidfd::{OpenedProcess, Pidfd};
 pub use reaper::Reaper;
-pub use rustix::io::Errno;
 pub use victims::{Order, Victims};
 pub use warrant::{Check, Evidence, Warrant};
 

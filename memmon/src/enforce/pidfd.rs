@@ -4,11 +4,12 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    io::Errno,
-    process::{self, PidfdFlags},
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
 };
+// nix has no pidfd_open(2) and no pidfd_send_signal(2).
+use rustix::process::{self, PidfdFlags};
 
 use super::warrant::{Evidence, Warrant};
 use crate::model::{Pid, Signal};
@@ -29,10 +30,10 @@ impl Pidfd {
     /// `ENOSYS`: Linux before 5.3. `EPERM`: pid 1, which this function never opens.
     pub fn open(pid: Pid) -> Result<Self, Errno> {
         if pid == Pid::INIT {
-            return Err(Errno::PERM);
+            return Err(Errno::EPERM);
         }
-        let pid = i32::try_from(pid.0).ok().and_then(process::Pid::from_raw).ok_or(Errno::SRCH)?;
-        process::pidfd_open(pid, PidfdFlags::empty()).map(Self)
+        let pid = i32::try_from(pid.0).ok().and_then(process::Pid::from_raw).ok_or(Errno::ESRCH)?;
+        process::pidfd_open(pid, PidfdFlags::empty()).map(Self).map_err(errno)
     }
 
     /// Sends the warrant's signal, and consumes the warrant even if that fails.
@@ -52,7 +53,7 @@ impl Pidfd {
             Signal::Stop => process::Signal::STOP,
             Signal::Kill => process::Signal::KILL,
         };
-        process::pidfd_send_signal(&self.0, signal)
+        process::pidfd_send_signal(&self.0, signal).map_err(errno)
     }
 
     /// Frees the memory of a process that was sent SIGKILL, in the caller's thread: process_mrelease(2), Linux 5.15.
@@ -64,10 +65,7 @@ impl Pidfd {
     pub fn reclaim(&self) -> Result<(), Errno> {
         // SAFETY: the call takes an open descriptor, and flags, which must be 0; no memory of ours is involved.
         let freed = unsafe { libc::syscall(libc::SYS_process_mrelease, self.0.as_raw_fd(), 0) };
-        if freed == 0 {
-            return Ok(());
-        }
-        Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL))
+        Errno::result(freed).map(drop)
     }
 
     /// Whether the process has ended, without waiting.
@@ -75,9 +73,13 @@ impl Pidfd {
     /// # Errors
     /// Those of poll(2).
     pub fn exited(&self) -> Result<bool, Errno> {
-        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
-        poll(&mut fds, Some(&Timespec::default())).map(|ready| ready > 0)
+        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).map(|ready| ready > 0)
     }
+}
+
+fn errno(error: rustix::io::Errno) -> Errno {
+    Errno::from_raw(error.raw_os_error())
 }
 
 /// A process that was opened before the look at it, so that one look is enough for a signal.
@@ -102,7 +104,7 @@ impl OpenedProcess {
     /// Those of [`Pidfd::send`].
     pub fn stop(&self, evidence: Evidence) -> Result<(), Errno> {
         if evidence.process.pid != self.pid {
-            return Err(Errno::SRCH);
+            return Err(Errno::ESRCH);
         }
         self.pidfd.send(Warrant::new(Signal::Stop, evidence))
     }
@@ -155,29 +157,28 @@ mod tests {
         let (mut child, pidfd) = Sleeper::start();
         assert_eq!(pidfd.exited(), Ok(false));
         child.0.kill().unwrap();
-        let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
-        let limit = Timespec { tv_sec: 5, tv_nsec: 0 };
-        assert_eq!(poll(&mut fds, Some(&limit)), Ok(1));
+        let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut fds, 5_000_u16), Ok(1));
         assert_eq!(pidfd.exited(), Ok(true));
     }
 
     #[test]
     fn memory_is_freed_after_sigkill_only() {
         let (mut child, pidfd) = Sleeper::start();
-        assert_eq!(pidfd.reclaim(), Err(Errno::INVAL));
+        assert_eq!(pidfd.reclaim(), Err(Errno::EINVAL));
         child.0.kill().unwrap();
         let after = pidfd.reclaim();
-        assert!(matches!(after, Ok(()) | Err(Errno::SRCH)), "{after:?}");
+        assert!(matches!(after, Ok(()) | Err(Errno::ESRCH)), "{after:?}");
     }
 
     #[test]
     fn init_and_unused_pids_are_not_opened() {
-        assert_eq!(Pidfd::open(Pid::INIT).unwrap_err(), Errno::PERM);
-        assert_eq!(Pidfd::open(Pid(0)).unwrap_err(), Errno::SRCH);
-        assert_eq!(Pidfd::open(Pid(u32::MAX)).unwrap_err(), Errno::SRCH);
+        assert_eq!(Pidfd::open(Pid::INIT).unwrap_err(), Errno::EPERM);
+        assert_eq!(Pidfd::open(Pid(0)).unwrap_err(), Errno::ESRCH);
+        assert_eq!(Pidfd::open(Pid(u32::MAX)).unwrap_err(), Errno::ESRCH);
         let (child, _) = Sleeper::start();
         let pid = Pid(child.0.id());
         drop(child);
-        assert_eq!(Pidfd::open(pid).unwrap_err(), Errno::SRCH);
+        assert_eq!(Pidfd::open(pid).unwrap_err(), Errno::ESRCH);
     }
 }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::io::Errno;
+use nix::errno::Errno;
 
 use super::pidfd::Pidfd;
 use crate::model::ProcessId;
@@ -50,7 +50,7 @@ impl Reaper {
 fn reclaim(pidfd: &Pidfd) -> Result<(), Errno> {
     for _ in 1..TRIES {
         match pidfd.reclaim() {
-            Err(Errno::AGAIN) => thread::sleep(PAUSE),
+            Err(Errno::EAGAIN) => thread::sleep(PAUSE),
             outcome => return outcome,
         }
     }

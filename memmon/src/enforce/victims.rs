@@ -2,15 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd},
     sync::Arc,
     time::Instant,
 };
 
-use rustix::{
-    buffer::spare_capacity,
-    event::{Timespec, epoll},
-    io::Errno,
+use nix::{
+    errno::Errno,
+    sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
 };
 
 use super::{
@@ -28,7 +27,7 @@ pub struct Victims {
     table: BTreeMap<ProcessId, Victim>,
     timing: EscalationTiming,
     /// An epoll instance that contains every victim's pidfd.
-    exits: OwnedFd,
+    exits: Epoll,
     /// Identifies a victim in `exits`, because two victims may have had the same pid.
     next_ticket: u64,
 }
@@ -56,7 +55,7 @@ impl Victims {
     /// # Errors
     /// Those of epoll_create(2): there are no descriptors or no memory left.
     pub fn new(timing: EscalationTiming) -> Result<Self, Errno> {
-        let exits = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let exits = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         Ok(Self { table: BTreeMap::new(), timing, exits, next_ticket: 0 })
     }
 
@@ -117,8 +116,8 @@ impl Victims {
 
     /// Registers a pidfd so that its process's exit makes this readable, once per exit.
     fn register(&self, pidfd: &Pidfd, ticket: u64) -> Result<(), Errno> {
-        let flags = epoll::EventFlags::IN | epoll::EventFlags::ONESHOT;
-        epoll::add(&self.exits, pidfd, epoll::EventData::new_u64(ticket), flags)
+        let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT;
+        self.exits.add(pidfd, EpollEvent::new(flags, ticket))
     }
 
     /// The orders that follow from an event for a victim. None if it is no longer a victim.
@@ -172,7 +171,7 @@ impl Victims {
     /// Executes [`Effect::Open`].
     pub fn open(&mut self, id: ProcessId) -> Event {
         let Some(ticket) = self.table.get(&id).map(|victim| victim.ticket) else {
-            return Event::Opened(Err(Errno::SRCH));
+            return Event::Opened(Err(Errno::ESRCH));
         };
         let opened = Pidfd::open(id.pid).and_then(|pidfd| {
             self.register(&pidfd, ticket)?;
@@ -188,7 +187,7 @@ impl Victims {
     /// Executes [`Effect::Send`].
     pub fn send(&self, warrant: Warrant) -> Event {
         let pidfd = self.table.get(&warrant.process()).and_then(|victim| victim.pidfd.as_ref());
-        Event::Sent(pidfd.map_or(Err(Errno::SRCH), |pidfd| pidfd.send(warrant)))
+        Event::Sent(pidfd.map_or(Err(Errno::ESRCH), |pidfd| pidfd.send(warrant)))
     }
 
     /// Executes [`Effect::Reclaim`]; the reaper's callback gets the result.
@@ -220,17 +219,17 @@ impl Victims {
 
     fn exited(&self) -> Result<Vec<ProcessId>, Errno> {
         let mut exited = Vec::new();
-        let mut ready = Vec::with_capacity(16);
+        let mut ready = [EpollEvent::empty(); 16];
         loop {
-            match epoll::wait(&self.exits, spare_capacity(&mut ready), Some(&Timespec::default())) {
+            let count = match self.exits.wait(&mut ready, EpollTimeout::ZERO) {
                 Ok(0) => return Ok(exited),
-                Ok(_) => {}
-                Err(Errno::INTR) => continue,
+                Ok(count) => count,
+                Err(Errno::EINTR) => continue,
                 Err(error) => return Err(error),
-            }
-            for event in ready.drain(..) {
+            };
+            for event in ready.iter().take(count) {
                 let mut table = self.table.iter();
-                exited.extend(table.find(|(_, one)| one.ticket == event.data.u64()).map(|(id, _)| *id));
+                exited.extend(table.find(|(_, one)| one.ticket == event.data()).map(|(id, _)| *id));
             }
         }
     }
@@ -238,14 +237,14 @@ impl Victims {
     fn forget(&mut self, id: ProcessId) {
         if let Some(pidfd) = self.table.remove(&id).and_then(|victim| victim.pidfd) {
             // The reaper may keep it open longer. It was registered when it was opened, so this cannot fail.
-            let _ = epoll::delete(&self.exits, &pidfd);
+            let _ = self.exits.delete(&pidfd);
         }
     }
 }
 
 impl AsFd for Victims {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.exits.as_fd()
+        self.exits.0.as_fd()
     }
 }
 
@@ -331,7 +330,7 @@ mod tests {
         victims.handle(id, Event::Tick, now + GRACE);
         victims.handle(id, Event::Checked(over), now + GRACE);
         assert_eq!(victims.in_flight(), 1);
-        victims.handle(id, Event::Sent(Err(Errno::PERM)), now + GRACE);
+        victims.handle(id, Event::Sent(Err(Errno::EPERM)), now + GRACE);
         assert_eq!(
             (victims.in_flight(), victims.contains(id)),
             (0, true),
@@ -359,7 +358,7 @@ mod tests {
         let id = process(u32::MAX, 1).id;
         victims.start_termination(process(u32::MAX, 1), BREACH, Course::default(), now);
         let opened = victims.open(id);
-        assert!(matches!(opened, Event::Opened(Err(Errno::SRCH))));
+        assert!(matches!(opened, Event::Opened(Err(Errno::ESRCH))));
         victims.handle(id, opened, now);
         assert_eq!(victims.in_flight(), 0);
     }

@@ -16,7 +16,7 @@ use memmon::{
         Unconfirmed, Verdict,
     },
 };
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use nix::poll::{PollFd, PollFlags, ppoll};
 
 /// The limit of every process here.
 pub const LIMIT: Bytes = Bytes(20 * Bytes::MIB);
@@ -85,11 +85,7 @@ impl Driver {
         let wait = self.victims.next_deadline().map_or(Duration::from_secs(5), |deadline| {
             deadline.saturating_duration_since(Instant::now()).min(Duration::from_secs(5))
         });
-        poll(
-            &mut [PollFd::from_borrowed_fd(self.victims.as_fd(), PollFlags::IN)],
-            Some(&Timespec::try_from(wait).unwrap()),
-        )
-        .unwrap();
+        ppoll(&mut [PollFd::new(self.victims.as_fd(), PollFlags::POLLIN)], Some(wait.into()), None).unwrap();
         let orders = self.victims.wake(Instant::now()).unwrap();
         self.execute(orders);
         while let Ok((id, outcome)) = self.reclaimed.try_recv() {

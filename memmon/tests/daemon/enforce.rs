@@ -70,7 +70,7 @@ fn memory_is_reclaimed_from_a_killed_hog() {
     // The result may come after the exit.
     let late = || driver.reclaimed.recv_timeout(Duration::from_secs(5)).unwrap().1;
     let outcome = driver.freed.pop().unwrap_or_else(late);
-    assert!(matches!(outcome, Ok(()) | Err(Errno::SRCH)), "{outcome:?}");
+    assert!(matches!(outcome, Ok(()) | Err(Errno::ESRCH)), "{outcome:?}");
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn a_signal_never_reaches_who_has_the_pid_later() {
     let second = hog_with_pid(pid, script);
     second.begun("hold");
     let sent = driver.victims.send(warrant);
-    assert!(matches!(sent, Event::Sent(Err(Errno::SRCH))), "{sent:?}");
+    assert!(matches!(sent, Event::Sent(Err(Errno::ESRCH))), "{sent:?}");
     let orders = driver.victims.handle(victim, sent, Instant::now());
     driver.execute(orders);
     assert_eq!(driver.record().cause, Cause::Itself);
@@ -249,8 +249,8 @@ fn a_signal_without_the_right_to_send_it_is_said_once() {
         (driver.sent, driver.reported)
     });
     let (sent, reported) = reported.join().unwrap();
-    assert_eq!(sent, [(Pid(pid), Signal::Term, Err(Errno::PERM))]);
-    assert_eq!(reported, [(Pid(pid), Outcome::SignalFailed { signal: Signal::Term, error: Errno::PERM })]);
+    assert_eq!(sent, [(Pid(pid), Signal::Term, Err(Errno::EPERM))]);
+    assert_eq!(reported, [(Pid(pid), Outcome::SignalFailed { signal: Signal::Term, error: Errno::EPERM })]);
     assert!(hog.is_alive());
 }
 

@@ -21,6 +21,7 @@ mod view;
 use std::{
     env,
     io::{self, IsTerminal as _},
+    os::fd::AsFd as _,
     path::PathBuf,
     sync::mpsc,
     thread,
@@ -28,15 +29,15 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use nix::sys::{
-    signal::{SigSet, Signal},
-    signalfd::{SfdFlags, SignalFd},
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        signal::{SigSet, Signal},
+        signalfd::{SfdFlags, SignalFd},
+    },
 };
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    io::Errno,
-};
 
 use self::{
     feed::Feed,
@@ -71,7 +72,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 /// Maximum time for which a key waits for a sample, and a sample for a key.
-const TURN: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+const TURN_MS: u8 = 50;
 
 /// Shows the screen until `q`.
 ///
@@ -140,15 +141,18 @@ fn turn(
 
 /// Waits for a key, with a timeout. Returns true if a signal asks top to end, or the terminal has hung up: at end of file
 /// crossterm would read for ever.
-fn ended(ends: &SignalFd) -> rustix::io::Result<bool> {
+fn ended(ends: &SignalFd) -> nix::Result<bool> {
     let keys = io::stdin();
-    let mut fds = [PollFd::new(&keys, PollFlags::IN), PollFd::new(ends, PollFlags::IN)];
-    match poll(&mut fds, Some(&TURN)) {
-        Ok(_) | Err(Errno::INTR) => {}
+    let mut fds =
+        [PollFd::new(keys.as_fd(), PollFlags::POLLIN), PollFd::new(ends.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut fds, PollTimeout::from(TURN_MS)) {
+        Ok(_) | Err(Errno::EINTR) => {}
         Err(error) => return Err(error),
     }
-    let [keys, ends] = fds.map(|fd| fd.revents());
-    Ok(!ends.is_empty() || keys.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL))
+    // No flags if the kernel set one that nix does not know; none is asked for.
+    let [keys, ends] = fds.map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
+    let hung_up = PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL;
+    Ok(!ends.is_empty() || keys.intersects(hung_up))
 }
 
 /// Readable at a signal that would otherwise end top without restoring the terminal.

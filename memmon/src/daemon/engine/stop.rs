@@ -1,5 +1,7 @@
 //! Rules with `action = "stop"`: a process over its limit gets SIGSTOP. Another one may continue it; memmon never does.
 
+use std::io;
+
 use crate::daemon::clock::Now;
 use crate::daemon::engine::Engine;
 use crate::daemon::engine::state::growth::NextWake;
@@ -79,11 +81,12 @@ impl Engine<'_> {
         let sent = match found {
             Ok((opened, Check::StillOver(evidence))) => opened.stop(evidence),
             // It shrank, or something protects it, or that is in doubt: the next look reports which.
-            Ok(_) | Err(Errno::SRCH | Errno::INVAL) => return,
+            Ok(_) | Err(Errno::ESRCH | Errno::EINVAL) => return,
             Err(error) => {
                 if self.reports.first_time(id, Condition::NotStopped) {
                     let subject = self.subject(process, now);
-                    self.reports.emit(Event::OutOfReach { subject, error: error.to_string() });
+                    self.reports
+                        .emit(Event::OutOfReach { subject, error: io::Error::from(error).to_string() });
                 }
                 return;
             }
@@ -94,11 +97,15 @@ impl Engine<'_> {
                 let subject = self.subject(process, now);
                 self.reports.emit(Event::Stopped { subject, breach, times, already: false, dry_run: false });
             }
-            Err(Errno::SRCH) => {}
+            Err(Errno::ESRCH) => {}
             Err(error) => {
                 if self.reports.first_time(id, Condition::NotStopped) {
                     let (subject, signal) = (self.subject(process, now), Signal::Stop);
-                    self.reports.emit(Event::SignalFailed { subject, signal, error: error.to_string() });
+                    self.reports.emit(Event::SignalFailed {
+                        subject,
+                        signal,
+                        error: io::Error::from(error).to_string(),
+                    });
                 }
             }
         }

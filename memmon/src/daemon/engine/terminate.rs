@@ -1,6 +1,7 @@
 //! Executes the orders of enforce: looks again, sends signals, and reports the outcome.
 
 use std::collections::VecDeque;
+use std::io;
 
 use tracing::debug;
 
@@ -155,9 +156,11 @@ impl Engine<'_> {
             Outcome::NowProtected(protection) => Event::NowProtected { subject, protection },
             Outcome::Unsure(doubt) => Event::Unsure { subject, doubt },
             Outcome::Unconfirmed(why) => Event::Unconfirmed { pid: process.id.pid, why },
-            Outcome::OutOfReach { error } => Event::OutOfReach { subject, error: error.to_string() },
+            Outcome::OutOfReach { error } => {
+                Event::OutOfReach { subject, error: io::Error::from(error).to_string() }
+            }
             Outcome::SignalFailed { signal, error } => {
-                Event::SignalFailed { subject, signal, error: error.to_string() }
+                Event::SignalFailed { subject, signal, error: io::Error::from(error).to_string() }
             }
             Outcome::Lingers { since } => {
                 let waiting = self.sources.waiting(process.id.pid).ok();

@@ -1,14 +1,17 @@
 //! Frees memory that only the start needed, so that memmon's resident memory is what it works with.
 #![expect(unsafe_code, reason = "malloc_trim(3) and madvise(2)")]
 
-use std::{ffi::c_void, io, ptr::with_exposed_provenance_mut};
+use std::{
+    io,
+    ptr::{NonNull, with_exposed_provenance_mut},
+};
 
 use anyhow::{Context as _, anyhow};
+use nix::sys::mman::{MmapAdvise, madvise};
 use procfs::{
     ProcResult,
     process::{MMPermissions, MMapPath, MemoryMap, Process},
 };
-use rustix::mm::{Advice, madvise};
 
 /// The files of the program and its libraries, as they are mapped at the start of memmon.
 pub(in crate::daemon) struct Startup(ProcResult<Vec<MemoryMap>>);
@@ -62,18 +65,18 @@ fn unmap(map: &MemoryMap) -> io::Result<()> {
     let (start, end) = map.address;
     let (start, length) = (usize::try_from(start), usize::try_from(end - start));
     let (start, length) = (start.map_err(io::Error::other)?, length.map_err(io::Error::other)?);
-    let start: *mut c_void = with_exposed_provenance_mut(start);
+    let start = NonNull::new(with_exposed_provenance_mut(start)).ok_or(io::ErrorKind::InvalidData)?;
     // SAFETY: a private mapping with the same content as its file, which stays mapped until the end because it was mapped
     // at the start: the next access finds the same bytes, at the cost of a page fault.
-    Ok(unsafe { madvise(start, length, Advice::LinuxDontNeed) }?)
+    Ok(unsafe { madvise(start, length, MmapAdvise::MADV_DONTNEED) }?)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{fs::File, path::Path, ptr::null_mut};
+    use std::{fs::File, num::NonZero, path::Path};
 
+    use nix::sys::mman::{MapFlags, ProtFlags, mmap};
     use procfs::{FromBufRead as _, process::MemoryMaps};
-    use rustix::mm::{MapFlags, ProtFlags, mmap};
 
     use super::*;
 
@@ -83,9 +86,9 @@ mod tests {
     fn mapped(path: &Path) {
         std::fs::write(path, [1; SIZE]).unwrap();
         let file = File::open(path).unwrap();
+        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_POPULATE;
         // SAFETY: a new mapping that no other code uses.
-        unsafe { mmap(null_mut(), SIZE, ProtFlags::READ, MapFlags::PRIVATE | MapFlags::POPULATE, file, 0) }
-            .unwrap();
+        unsafe { mmap(None, NonZero::new(SIZE).unwrap(), ProtFlags::PROT_READ, flags, file, 0) }.unwrap();
     }
 
     fn resident(path: &Path) -> u64 {

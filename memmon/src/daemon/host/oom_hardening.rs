@@ -4,7 +4,7 @@
 
 use std::{fs, io};
 
-use rustix::mm::{MlockAllFlags, mlockall};
+use nix::sys::mman::{MlockAllFlags, mlockall};
 
 use crate::observe::procfs;
 
@@ -15,9 +15,9 @@ const OOM_SCORE_ADJ: i32 = -900;
 /// Takes all measures, and returns the texts of those that failed.
 pub(in crate::daemon) fn harden(realtime: bool) -> Vec<String> {
     // With ONFAULT each page is locked when it is touched, so that programs and libraries are not read as a whole.
-    let all = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
-    let locked = mlockall(all).map_err(|errno| {
-        format!("memory cannot be locked ({errno}), memmon may be slow when the machine swaps: CAP_IPC_LOCK allows it")
+    let all = MlockAllFlags::all() | MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT);
+    let locked = mlockall(all).map_err(io::Error::from).map_err(|error| {
+        format!("memory cannot be locked ({error}), memmon may be slow when the machine swaps: CAP_IPC_LOCK allows it")
     });
     let adjusted = lower_oom_score().map_err(|error| {
         format!("oom_score_adj stays as it is ({error}): CAP_SYS_RESOURCE, or OOMScoreAdjust=-900 in the unit, lowers it")

@@ -171,8 +171,9 @@ enum Turn {
 }
 
 fn turn() -> impl Strategy<Value = Turn> {
-    let error =
-        || prop::option::of(prop::sample::select(vec![Errno::PERM, Errno::SRCH, Errno::MFILE, Errno::INVAL]));
+    let error = || {
+        prop::option::of(prop::sample::select(vec![Errno::EPERM, Errno::ESRCH, Errno::EMFILE, Errno::EINVAL]))
+    };
     prop_oneof![
         12 => Just(Turn::Awaited),
         1 => error().prop_map(Turn::Opened),
@@ -216,7 +217,7 @@ impl Turn {
                 unconfirmed(Unconfirmed::Unreadable { file: "stat", error: String::new() })
             }
             Self::Sent(error) => Event::Sent(error.map_or(Ok(()), Err)),
-            Self::Reclaimed(done) => Event::Reclaimed(if done { Ok(None) } else { Err(Errno::SRCH) }),
+            Self::Reclaimed(done) => Event::Reclaimed(if done { Ok(None) } else { Err(Errno::ESRCH) }),
             Self::Exited => Event::Exited,
             Self::Seen(rss) => Event::Seen(Bytes(rss)),
             Self::Tick => Event::Tick,

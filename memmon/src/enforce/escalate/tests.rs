@@ -287,13 +287,13 @@ fn a_refused_signal_is_reported_once_and_remembered_until_the_rules_change() {
         let mut case = Case::new();
         case.run(Event::Opened(Ok(())));
         case.run(still_over(160));
-        let effects = case.run(Event::Sent(Err(Errno::PERM)));
+        let effects = case.run(Event::Sent(Err(Errno::EPERM)));
         (case, effects)
     };
     let (mut case, effects) = blocked();
     assert!(matches!(
         effects[..],
-        [Effect::Report(Outcome::SignalFailed { signal: Signal::Term, error: Errno::PERM })]
+        [Effect::Report(Outcome::SignalFailed { signal: Signal::Term, error: Errno::EPERM })]
     ));
     assert_eq!(case.state.phase(), Phase::OutOfReach);
     case.now += GRACE * 1000;
@@ -325,11 +325,11 @@ fn a_termination_is_cancelled_unless_sigkill_was_sent() {
 #[test]
 fn a_victim_that_ends_before_the_signal_is_gone() {
     let mut case = Case::new();
-    assert_eq!(case.after(Event::Opened(Err(Errno::SRCH))), "[Report(Gone { cause: Itself })]");
+    assert_eq!(case.after(Event::Opened(Err(Errno::ESRCH))), "[Report(Gone { cause: Itself })]");
     let mut case = Case::new();
     case.run(Event::Opened(Ok(())));
     case.run(still_over(160));
-    assert_eq!(case.after(Event::Sent(Err(Errno::SRCH))), "[Report(Gone { cause: Itself })]");
+    assert_eq!(case.after(Event::Sent(Err(Errno::ESRCH))), "[Report(Gone { cause: Itself })]");
     let mut case = Case::in_grace();
     case.now += GRACE;
     case.run(Event::Tick);
@@ -339,18 +339,18 @@ fn a_victim_that_ends_before_the_signal_is_gone() {
 #[test]
 fn a_lack_of_descriptors_is_reported_once_and_retried() {
     let mut case = Case::new();
-    assert!(case.after(Event::Opened(Err(Errno::MFILE))).starts_with("[Report(OutOfReach"));
+    assert!(case.after(Event::Opened(Err(Errno::EMFILE))).starts_with("[Report(OutOfReach"));
     for pause in [10, 20, 40, 80, 160, 320, 640, 640] {
         let deadline = case.now + Duration::from_secs(pause);
         assert_eq!(case.state.deadline(), Some(deadline));
         case.now = deadline;
         assert_eq!(case.after(Event::Tick), "[Open]");
-        assert_eq!(case.after(Event::Opened(Err(Errno::MFILE))), "[]");
+        assert_eq!(case.after(Event::Opened(Err(Errno::EMFILE))), "[]");
     }
     case.now += LINGERING * 64;
     case.run(Event::Tick);
     assert!(
-        case.after(Event::Opened(Err(Errno::NOMEM))).starts_with("[Report(OutOfReach"),
+        case.after(Event::Opened(Err(Errno::ENOMEM))).starts_with("[Report(OutOfReach"),
         "another error is reported"
     );
     case.now += LINGERING * 64;

@@ -5,6 +5,7 @@
 
 use std::{
     io::{self, PipeReader, PipeWriter, Read as _, Write as _},
+    os::fd::AsFd as _,
     sync::{
         Mutex, PoisonError,
         mpsc::{self, Sender},
@@ -13,9 +14,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    io::retry_on_intr,
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, ppoll},
 };
 
 use crate::model::{Pid, Uid};
@@ -196,12 +197,17 @@ impl Worker {
     /// # Errors
     /// The job has panicked.
     fn is_done(&mut self, within: Duration) -> io::Result<bool> {
-        let within = Timespec::try_from(within).map_err(io::Error::other)?;
-        let ready = retry_on_intr(|| poll(&mut [PollFd::new(&self.done, PollFlags::IN)], Some(&within)))?;
-        if ready > 0 {
+        let ready = loop {
+            let mut done = [PollFd::new(self.done.as_fd(), PollFlags::POLLIN)];
+            match ppoll(&mut done, Some(within.into()), None) {
+                Err(Errno::EINTR) => {}
+                ready => break ready? > 0,
+            }
+        };
+        if ready {
             self.done.read_exact(&mut [0])?;
         }
-        Ok(ready > 0)
+        Ok(ready)
     }
 }
 
