@@ -50,6 +50,7 @@ const TYPED: &[(&str, &str, &str)] = &[
     ),
     ("memmon doctor", SERVICE, LITERALLY),
     ("memmon status [--json]", "memmon/tests/daemon/status.rs", "[\"status\", \"--json\""),
+    ("memmon status --mine", "memmon/tests/daemon/mine.rs", "[\"status\", \"--mine\"]"),
     ("memmon history", "memmon/tests/daemon/history.rs", ".arg(\"history\")"),
     (
         "memmon exempt 4242 --for 2h --why TEXT",

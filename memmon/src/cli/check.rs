@@ -290,6 +290,7 @@ mod tests {
         [status]
         group                 = ""
         exempt                = false
+        mine                  = true
 
         [history]
         days                  = 90

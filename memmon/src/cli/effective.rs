@@ -78,10 +78,11 @@ pub(super) fn write_settings(settings: &Settings, users: &dyn Users, out: &mut d
     key(out, "level", quoted(level.as_str()))?;
     key(out, "lines_per_minute", lines_per_minute.unwrap_or(0))?;
     key(out, "command_lines", command_lines)?;
-    let Status { group, gid: _, exempt } = status;
+    let Status { group, gid: _, exempt, mine } = status;
     section(out, "status")?;
     key(out, "group", quoted(group.as_deref().unwrap_or_default()))?;
     key(out, "exempt", exempt)?;
+    key(out, "mine", mine)?;
     let History { days, bytes } = history;
     section(out, "history")?;
     key(out, "days", days)?;
@@ -376,7 +377,7 @@ mod tests {
             kernel = { source = "proc", max_processes = 99, gear = "always", instant = false, realtime = true }
             termination = { grace = 1.5, repeat_limit = 0, repeat_window = 2.5, repeat_backoff = 3, reclaim = false, hard_ceiling = 0, reserve_percent = 1.5 }
             log = { format = "json", level = "debug", lines_per_minute = 7, command_lines = false }
-            status = { group = "alice", exempt = true }
+            status = { group = "alice", exempt = true, mine = false }
             history = { days = 3, max_mb = 5 }
             notify = { interval = 5, mail_to = ["a@b"], mail_from = "c@d", smtp_host = "e", smtp_port = 587, smtp_starttls = true, smtp_auth_file = "/f", hook = "/g", hook_user = "alice", hook_timeout = 3, terminal = true }
             metrics = { textfile = "/var/lib/x.prom", listen = "[::1]:9819" }

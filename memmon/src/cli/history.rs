@@ -10,7 +10,7 @@ use crate::{
     config::Users,
     daemon,
     model::{Entry, Escaped, Happened, History, Select, Total, Uid, units::Span},
-    status::{Body, Client, ClientError, SOCKET, Text},
+    status::{Body, Client, ClientError, MINE_SOCKET, SOCKET, Text},
 };
 
 /// Show terminations, those that a dry run would have made, and warnings, with totals by program and user
@@ -21,6 +21,9 @@ pub(super) struct Args {
     /// Since then: monday, yesterday, 2026-11-20, or a length of time such as 2h or 7d
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
+    /// Of your own processes, which every user may ask for
+    #[arg(long, conflicts_with = "user")]
+    mine: bool,
     /// Of this user, by name or uid
     #[arg(long, value_name = "USER")]
     user: Option<String>,
@@ -46,7 +49,7 @@ pub(super) struct Args {
 /// # Errors
 /// What was typed makes no sense, or there is no answer.
 pub(super) fn run(asked: &Args, users: &dyn Users, now: &Zoned, out: &mut dyn Write) -> anyhow::Result<Exit> {
-    let Args { since, user, unit, job, would, json, socket } = asked;
+    let Args { since, mine, user, unit, job, would, json, socket } = asked;
     let since =
         since.as_deref().map(|text| times::since(text, now)).transpose().map_err(anyhow::Error::msg)?;
     let select = Select {
@@ -56,10 +59,12 @@ pub(super) fn run(asked: &Args, users: &dyn Users, now: &Zoned, out: &mut dyn Wr
         job: *job,
         would: *would,
     };
+    // The daemon answers there about the user that asks, whatever is asked for.
+    let socket = if *mine { &socket.with_file_name(MINE_SOCKET) } else { socket };
     let history = match Client::connect(socket).and_then(|mut client| client.history(&select)) {
         Ok(Body::History(history)) => *history,
         Ok(_) => bail!("what answers is no memmon of this version: it answers what was not asked"),
-        Err(ClientError::NoDaemon(_)) => daemon::history_on_disk(&select)?,
+        Err(ClientError::NoDaemon(_)) if !mine => daemon::history_on_disk(&select)?,
         Err(error) => return Err(error.into()),
     };
     if *json {

@@ -1,5 +1,6 @@
 //! `memmon status`: what the daemon says of itself, on one screen, or as the object that it sends.
 
+mod mine;
 mod screen;
 
 use std::{io::Write, path::PathBuf};
@@ -12,12 +13,15 @@ use self::screen::render;
 use super::exit::Exit;
 use crate::{
     config::Users,
-    status::{Body, Client, ClientError, Query, SOCKET, understood},
+    status::{Body, Client, ClientError, MINE_SOCKET, Query, SOCKET, understood},
 };
 
 /// Show the daemon's state: source, limits, last scan, current and recent terminations
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Args {
+    /// Show your own processes instead, which every user may ask for
+    #[arg(long)]
+    mine: bool,
     /// Print the daemon's own JSON object
     #[arg(long)]
     json: bool,
@@ -31,6 +35,9 @@ pub(super) struct Args {
 /// # Errors
 /// There is none: [`ClientError`], with what to do about it.
 pub(super) fn run(asked: &Args, users: &dyn Users, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    if asked.mine {
+        return mine(asked, users, out);
+    }
     let body = Client::connect(&asked.socket).and_then(|mut client| {
         if asked.json {
             let line = client.line(Query::Status)?;
@@ -41,7 +48,7 @@ pub(super) fn run(asked: &Args, users: &dyn Users, out: &mut dyn Write) -> anyho
         }
     });
     let text = match body {
-        Ok((_, Some(line))) => object(&line)?,
+        Ok((_, Some(line))) => object(&line, "status")?,
         Ok((Body::Status(status), None)) => render(&status, users, &TimeZone::system()),
         Ok(_) => bail!("what answers is no memmon of this version: it answers what was not asked"),
         Err(error) => return Err(advised(&error)),
@@ -51,10 +58,24 @@ pub(super) fn run(asked: &Args, users: &dyn Users, out: &mut dyn Write) -> anyho
     Ok(Exit::Ok)
 }
 
+/// The same of the user's own processes.
+fn mine(asked: &Args, users: &dyn Users, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    let line =
+        Client::connect(&asked.socket.with_file_name(MINE_SOCKET)).and_then(|mut client| client.mine());
+    let line = line.map_err(|error| advised(&error))?;
+    let Body::Mine(mine) = understood(&line)? else {
+        bail!("what answers is no memmon of this version: it answers what was not asked");
+    };
+    let text = if asked.json { object(&line, "mine")? } else { mine::render(&mine, users) };
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(Exit::Ok)
+}
+
 /// The object alone, without its envelope.
-fn object(line: &str) -> anyhow::Result<String> {
+fn object(line: &str, key: &str) -> anyhow::Result<String> {
     let envelope: Value = serde_json::from_str(line)?;
-    let status = envelope.get("status").unwrap_or(&Value::Null);
+    let status = envelope.get(key).unwrap_or(&Value::Null);
     Ok(serde_json::to_string_pretty(status)? + "\n")
 }
 
@@ -77,7 +98,7 @@ mod tests {
 
     #[test]
     fn without_a_daemon_it_says_what_to_do() {
-        let args = Args { json: false, socket: PathBuf::from("/nonexistent/memmon.sock") };
+        let args = Args { mine: false, json: false, socket: PathBuf::from("/nonexistent/memmon.sock") };
         let error = run(&args, &FakeUsers(&[]), &mut Vec::new()).unwrap_err().to_string();
         assert!(error.starts_with("no memmon answers at /nonexistent/memmon.sock; start it"), "{error}");
         assert_eq!(Exit::after(&anyhow::anyhow!(error)), Exit::Failure);

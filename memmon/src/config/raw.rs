@@ -170,6 +170,7 @@ pub(super) struct Log {
 pub(super) struct Status {
     pub(super) group: Option<Spanned<String>>,
     pub(super) exempt: Option<Spanned<bool>>,
+    pub(super) mine: Option<Spanned<bool>>,
 }
 
 #[derive(Debug)]
@@ -289,6 +290,7 @@ pub(super) fn read(mut document: Document<'_>, problems: &mut Problems<'_>) -> T
     let (status, _) = document.section("status", problems, |section| Status {
         group: section.take("group", &STRING),
         exempt: section.take("exempt", &BOOLEAN),
+        mine: section.take("mine", &BOOLEAN),
     });
     let (history, _) = document.section("history", problems, |section| History {
         days: section.take("days", &INTEGER),

@@ -351,16 +351,19 @@ impl Reader<'_, '_> {
 
     /// A group that this machine does not know is nobody: root alone may ask then.
     fn status(&mut self, typed: raw::Status) -> Status {
-        let raw::Status { group, exempt } = typed;
+        let raw::Status { group, exempt, mine } = typed;
+        let mine = mine.is_none_or(Spanned::into_inner);
         let exempt = exempt.is_some_and(Spanned::into_inner);
-        let Some(group) = group.filter(|group| !group.get_ref().is_empty()) else { return Status::default() };
+        let Some(group) = group.filter(|group| !group.get_ref().is_empty()) else {
+            return Status { mine, ..Status::default() };
+        };
         let span = group.span();
         let group = group.into_inner();
         let gid = uid(&group).map(|Uid(gid)| gid).or_else(|| self.users.gid(&group));
         if gid.is_none() {
             self.warn(&span, Concern::UnknownGroup { name: group.clone() });
         }
-        Status { group: Some(group), gid, exempt }
+        Status { group: Some(group), gid, exempt, mine }
     }
 
     fn history(&mut self, typed: raw::History) -> History {

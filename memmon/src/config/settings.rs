@@ -162,7 +162,7 @@ pub struct History {
 }
 
 /// `[status]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Status {
     /// The group that may ask, besides root, as it was typed.
     pub group: Option<String>,
@@ -170,6 +170,14 @@ pub struct Status {
     pub gid: Option<u32>,
     /// Whether it may also use `memmon exempt`.
     pub exempt: bool,
+    /// Whether every user may ask about that user's own processes.
+    pub mine: bool,
+}
+
+impl Default for Status {
+    fn default() -> Self {
+        Self { group: None, gid: None, exempt: false, mine: true }
+    }
 }
 
 impl LogFormat {

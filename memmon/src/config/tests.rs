@@ -136,7 +136,7 @@ fn the_defaults_are_those_of_v1() {
             reserve_percent: Some(3.0)
         }
     );
-    assert_eq!(status, Status { group: None, gid: None, exempt: false });
+    assert_eq!(status, Status { group: None, gid: None, exempt: false, mine: true });
 }
 
 #[test]
@@ -145,12 +145,12 @@ fn one_group_may_ask() {
         [("alice", Some(1000)), ("1000", Some(1000)), ("47001", Some(47_001)), ("nobody-here", None)]
     {
         let status = parsed(&format!("status.group = '{typed}'")).settings.status;
-        assert_eq!(status, Status { group: Some(typed.to_owned()), gid, exempt: false });
+        assert_eq!(status, Status { group: Some(typed.to_owned()), gid, exempt: false, mine: true });
     }
     assert_eq!(parsed("status.group = ''").settings.status, Status::default());
-    let warning = warnings("status.group = 'nobody-here'");
+    assert_eq!(parsed("status.mine = false").settings.status, Status { mine: false, ..Status::default() });
     assert_eq!(
-        warning,
+        warnings("status.group = 'nobody-here'"),
         "line 1: status.group: no group \"nobody-here\" on this machine, root alone may ask\n"
     );
 }

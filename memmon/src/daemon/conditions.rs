@@ -21,6 +21,8 @@ pub(in crate::daemon) enum Degradation {
     LateGear,
     /// The status socket is not available, or not to all users that it should be.
     NoStatus,
+    /// The socket at which users ask about their own processes is not available.
+    NoMine,
     /// The lock is not where a second memmon looks for it.
     NoLock,
     /// The kernel does not wake memmon when processes wait for memory.

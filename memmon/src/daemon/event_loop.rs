@@ -31,7 +31,7 @@ use crate::daemon::status;
 use crate::daemon::status_board::ScanClock;
 use crate::daemon::status_socket::RuntimeFiles;
 use crate::{
-    config::Settings,
+    config::{self, Settings},
     enforce::{Errno, Reaper},
     model::{ProcessId, SystemMemory},
     report::Event,
@@ -239,6 +239,7 @@ impl<'a> EventLoop<'a> {
         match ask {
             Ask::History(select) => announcer.answer_history(select, answer),
             Ask::Query(get) => status::answer(engine, announcer, Now::read(), get, answer),
+            Ask::Mine(uid) => status::answer_mine(engine, Now::read(), uid, answer),
             Ask::Order(order, by) => {
                 exemptions.carry_out(engine, announcer, (order, by), Now::read(), answer);
             }
@@ -341,7 +342,8 @@ impl<'a> EventLoop<'a> {
 
 /// The access to the status socket that `settings` grant.
 pub(super) const fn access(settings: &Settings) -> Access {
-    Access { group: settings.status.gid, group_may_exempt: settings.status.exempt }
+    let config::Status { gid, exempt, mine, group: _ } = &settings.status;
+    Access { group: *gid, group_may_exempt: *exempt, mine: *mine }
 }
 
 /// A timer that ticks at once, and then after the same pause, counted from the last tick or reset. Missed ticks are

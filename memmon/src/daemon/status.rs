@@ -9,12 +9,12 @@ use crate::daemon::announcer::Announcer;
 use crate::daemon::clock::Now;
 use crate::daemon::engine::Engine;
 use crate::daemon::engine::state::stopped::Stopped;
-use crate::daemon::watchlist::{climbing, delayed, growths, over_limit, sums};
+use crate::daemon::watchlist::{climbing, delayed, growths, over_limit, sums, sums_of};
 use crate::{
     config::Settings,
     enforce::Phase,
-    inspect::{Basis, nearest},
-    model::{Pid, Process},
+    inspect::{Basis, nearest, of_user},
+    model::{Pid, Process, Uid},
     status::{self, Body, Query, Text, answer as reply},
 };
 
@@ -58,6 +58,42 @@ pub(super) fn answer(
             });
         }
     }
+}
+
+/// Answers a user about that user's own processes. Another thread does the part that takes long.
+pub(super) fn answer_mine(engine: &mut Engine<'_>, now: Now, uid: Uid, answer: oneshot::Sender<String>) {
+    engine.check_stopped(now);
+    let growths = growths(engine, now);
+    let rules = engine.settings().rules.clone();
+    let (dry_run, memory) = (engine.settings().dry_run, engine.memory());
+    let in_flight = engine.victims().iter().map(|(process, phase)| victim(process, phase));
+    let mut mine = Box::new(status::Mine {
+        version: env!("CARGO_PKG_VERSION").into(),
+        uid,
+        dry_run,
+        limit_bytes: rules.limit(&memory).1,
+        processes: 0,
+        rows: Vec::new(),
+        in_flight: in_flight.filter(|victim| victim.uid == uid).collect(),
+        stopped: engine.stopped().iter().map(|one| stopped(one, now)).collect(),
+        held_back: delayed(engine, now),
+        sums: sums_of(engine, uid, now),
+    });
+    mine.stopped.retain(|stopped| stopped.uid == uid);
+    mine.held_back.retain(|waiting| waiting.uid == uid);
+    let basis = Basis { rules, accuracy: engine.sources().accuracy(), survey: None };
+    task::spawn_blocking(move || {
+        // Without an answer the client is asked to try again.
+        let Ok((processes, rows)) = of_user(basis, uid) else { return };
+        (mine.processes, mine.rows) = (processes, rows);
+        for row in &mut mine.rows {
+            row.growth = growths.get(&row.id).copied().unwrap_or_default();
+            let phase = mine.in_flight.iter().find(|victim| victim.id == row.id);
+            row.phase = phase.map(|victim| victim.phase.clone());
+        }
+        // The client may have left.
+        let _ = answer.send(reply(&Body::Mine(mine)));
+    });
 }
 
 /// The status without growing processes, which need close looks, and without sums, which may have to be taken.

@@ -1,4 +1,4 @@
-//! The socket for queries, and the lock beside it: opened at the start, and again after someone has removed them.
+//! The sockets for queries, and the lock beside them: opened at the start, and again after someone has removed them.
 
 use std::{
     io,
@@ -75,27 +75,74 @@ impl StatusSocket {
     }
 }
 
-/// The files in memmon's runtime directory: the lock, unless this is a look beside another memmon, and the socket.
+/// The socket at which every user may ask about that user's own processes, while there is one. Dropping it stops the server.
+struct MineSocket {
+    file: SocketFile,
+    server: AbortHandle,
+}
+
+impl MineSocket {
+    fn listen(path: &Path, asked: mpsc::Sender<Request>) -> io::Result<Self> {
+        socket::trusted(path)?;
+        let (file, listener) = SocketFile::take(path)?;
+        file.admit_everybody()?;
+        let server = task::spawn(status::serve_mine(listener, asked)).abort_handle();
+        Ok(Self { file, server })
+    }
+}
+
+impl Drop for MineSocket {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+/// The files in memmon's runtime directory: the lock, unless this is a look beside another memmon, and the sockets.
 pub(super) struct RuntimeFiles<'a> {
     instance: Option<&'a Instance>,
     socket: StatusSocket,
+    mine: Option<MineSocket>,
 }
 
 impl<'a> RuntimeFiles<'a> {
     /// The files of an `instance`, and the queue of queries, for a socket that listens at nothing yet.
     pub(super) fn new(instance: Option<&'a Instance>) -> (Self, mpsc::Receiver<Request>) {
         let (asked, requests) = mpsc::channel(1);
-        (Self { instance, socket: StatusSocket::new(asked) }, requests)
+        (Self { instance, socket: StatusSocket::new(asked), mine: None }, requests)
     }
 
     /// Starts to listen at `socket`, with this access. memmon watches even if that fails.
     pub(super) fn listen(&mut self, socket: &Path, access: Access, announcer: &Announcer<'_>) {
         report_socket(self.socket.listen(socket, access), announcer);
+        self.listen_for_users(access, announcer);
     }
 
     /// Grants this access instead of the former one.
-    pub(super) fn admit(&self, access: Access, announcer: &Announcer<'_>) {
+    pub(super) fn admit(&mut self, access: Access, announcer: &Announcer<'_>) {
         report_socket(self.socket.admit(access), announcer);
+        self.listen_for_users(access, announcer);
+    }
+
+    /// Listens for users that ask about their own processes, or stops that, as far as it is not so yet.
+    fn listen_for_users(&mut self, access: Access, announcer: &Announcer<'_>) {
+        let Some(path) = self.socket.path.as_ref().filter(|_| access.mine) else {
+            self.mine = None;
+            return announcer.works(Degradation::NoMine);
+        };
+        if self.mine.as_ref().is_some_and(|mine| mine.file.is_in_place()) {
+            return;
+        }
+        // The old socket first: its place may be taken again.
+        self.mine = None;
+        match MineSocket::listen(&path.with_file_name(status::MINE_SOCKET), self.socket.asked.clone()) {
+            Ok(mine) => {
+                self.mine = Some(mine);
+                announcer.works(Degradation::NoMine);
+            }
+            Err(error) => announcer.degraded(Degradation::NoMine, || {
+                format!("users cannot see their own processes with `memmon status --mine`: {error}")
+            }),
+        }
     }
 
     /// Creates the lock and the socket again if someone has removed them, as `rm -r /run/memmon` does.
@@ -103,7 +150,7 @@ impl<'a> RuntimeFiles<'a> {
         if let Some(instance) = self.instance {
             restore_lock(instance, announcer);
         }
-        let Some(path) = self.socket.missing() else { return };
+        let Some(path) = self.socket.missing() else { return self.listen_for_users(access, announcer) };
         let was_reported = announcer.is_degraded(Degradation::NoStatus);
         self.listen(&path, access, announcer);
         if !was_reported && !announcer.is_degraded(Degradation::NoStatus) {

@@ -9,7 +9,7 @@ use crate::daemon::engine::state::over_limit::{Standing, Stays};
 use crate::daemon::engine::state::sum_trends::{SumPart, SumState};
 use crate::enforce;
 use crate::inspect::Basis;
-use crate::model::{Bytes, ProcessId, Unit, Verdict};
+use crate::model::{Bytes, GroupKey, ProcessId, Uid, Unit, Verdict};
 use crate::observe::procfs::ProcRoot;
 use crate::policy::{self, Rate};
 use crate::status::{Climber, Growth, OverLimit, Row, SumInForce, SumMember, Text, Waiting};
@@ -67,13 +67,30 @@ pub(super) fn over_limit(engine: &Engine<'_>) -> Vec<OverLimit> {
 
 /// The sums with the largest shares of their limits, and the number of all of them.
 pub(super) fn sums(engine: &mut Engine<'_>, now: Now) -> (Vec<SumInForce>, usize) {
+    let all = engine.sums_in_force(now);
+    (all.iter().take(MOST_LISTED).map(sum).collect(), all.len())
+}
+
+/// Those that only processes of the user are in.
+pub(super) fn sums_of(engine: &mut Engine<'_>, user: Uid, now: Now) -> Vec<SumInForce> {
+    let is_the_users = |state: &&SumState| match &state.figures.group {
+        GroupKey::User { uid } | GroupKey::Program { uid, .. } => *uid == user,
+        GroupKey::Unit { .. }
+        | GroupKey::Cgroup { .. }
+        | GroupKey::Session { .. }
+        | GroupKey::Tree { .. } => false,
+    };
+    engine.sums_in_force(now).iter().filter(is_the_users).take(MOST_LISTED).map(sum).collect()
+}
+
+fn sum(state: &SumState) -> SumInForce {
     let member = |part: &SumPart| SumMember {
         id: part.id,
         comm: Text::from(&part.comm),
         uid: part.uid,
         bytes: part.bytes,
     };
-    let sum = |state: &SumState| SumInForce {
+    SumInForce {
         rule: Text::from(state.figures.rule.as_str()),
         group: (&state.figures.group).into(),
         members: state.figures.members,
@@ -83,9 +100,7 @@ pub(super) fn sums(engine: &mut Engine<'_>, now: Now) -> (Vec<SumInForce>, usize
         growth: Growth { bytes_per_second: state.growth, seconds_to_limit: state.seconds_to_limit() },
         action: state.action.as_str().into(),
         largest: state.largest.iter().map(member).collect(),
-    };
-    let all = engine.sums_in_force(now);
-    (all.iter().take(MOST_LISTED).map(sum).collect(), all.len())
+    }
 }
 
 /// The programs whose next termination is delayed, because they were terminated too often.

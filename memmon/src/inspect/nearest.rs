@@ -4,7 +4,7 @@ use std::{cmp::Reverse, io};
 
 use super::onlooker::Onlooker;
 use crate::{
-    model::{Reading, Survey, SystemMemory},
+    model::{Process, Reading, Survey, SystemMemory, Uid},
     observe::procfs::Accuracy,
     policy::{self, Rules},
     status::{Row, Table},
@@ -12,6 +12,9 @@ use crate::{
 
 /// Maximum number of rows; each costs a close look.
 const MOST: usize = 200;
+
+/// The same for one user's own processes.
+const MOST_OF_USER: usize = 50;
 
 /// Input for a table.
 #[derive(Debug)]
@@ -52,11 +55,7 @@ pub fn nearest(basis: Basis) -> io::Result<Table> {
         match onlooker.process(reading.pid, reading.start, &memory) {
             Ok(process) => {
                 over += usize::from(process.rss > rules.limit_of(&process, &memory));
-                let verdict = policy::judge(rules, &process, &memory);
-                let rule = rules.decisive(&process).map(|rule| rule.name);
-                let row = Row::new(&process, proc.parts(process.id.pid).ok(), &verdict)
-                    .limited(rule, rules.limit_of(&process, &memory));
-                rows.push(Row { sharing: onlooker.sharing(&process), ..row });
+                rows.push(Row { sharing: onlooker.sharing(&process), ..onlooker.row(&process, &memory) });
             }
             // One that ended meanwhile, or that only borrows another process's memory, is over no limit.
             Err(error) => over += usize::from(error.is_transient() && is_over(&reading)),
@@ -64,6 +63,38 @@ pub fn nearest(basis: Basis) -> io::Result<Table> {
     }
     rows.sort_by_key(|row| Reverse(row.rss_bytes));
     Ok(Table { memory, limit_bytes: limit, processes, over, rows })
+}
+
+/// The number of the user's own processes, and the largest of them, the largest first. This must not run in the event loop,
+/// either. Nothing in a row is about a process of somebody else, so that it shows no memory that both share.
+///
+/// # Errors
+/// /proc cannot be read.
+pub fn of_user(basis: Basis, uid: Uid) -> io::Result<(usize, Vec<Row>)> {
+    let onlooker = Onlooker::new(basis.rules, basis.accuracy)?;
+    let memory = onlooker.memory()?;
+    let pids = onlooker.proc.pids_of(uid)?;
+    let mut readings = onlooker.proc.readings(&pids, &onlooker.accuracy);
+    readings.sort_unstable_by_key(|reading| (Reverse(reading.rss), reading.pid));
+    let looked_at = readings.iter().take(MOST_OF_USER);
+    let looked_at = looked_at.filter_map(|reading| onlooker.process(reading.pid, None, &memory).ok());
+    // A process may change its user, and a pid its process.
+    let mut rows: Vec<_> = looked_at
+        .filter(|process| process.real_uid == uid)
+        .map(|process| onlooker.row(&process, &memory))
+        .collect();
+    rows.sort_by_key(|row| Reverse(row.rss_bytes));
+    Ok((readings.len(), rows))
+}
+
+impl Onlooker {
+    /// The row of a process, without the memory that it shares.
+    fn row(&self, process: &Process, memory: &SystemMemory) -> Row {
+        let verdict = policy::judge(&self.rules, process, memory);
+        let rule = self.rules.decisive(process).map(|rule| rule.name);
+        Row::new(process, self.proc.parts(process.id.pid).ok(), &verdict)
+            .limited(rule, self.rules.limit_of(process, memory))
+    }
 }
 
 #[cfg(test)]

@@ -101,6 +101,14 @@ impl SocketFile {
         self.set_mode(OWNER_AND_GROUP)
     }
 
+    /// Grants access to every user.
+    ///
+    /// # Errors
+    /// Those of chmod(2), or the socket is gone.
+    pub fn admit_everybody(&self) -> io::Result<()> {
+        self.set_mode(OWNER_AND_GROUP | Mode::S_IROTH | Mode::S_IWOTH)
+    }
+
     /// Whether the socket is still at its path: a process can connect to it there.
     pub fn is_in_place(&self) -> bool {
         place(&self.path).is_ok_and(|place| place == self.place)
@@ -174,6 +182,8 @@ mod tests {
         assert_eq!(mode(&path), 0o600);
         file.admit_group().unwrap();
         assert_eq!(mode(&path), 0o660);
+        file.admit_everybody().unwrap();
+        assert_eq!(mode(&path), 0o666);
         drop((file, listener));
         assert!(!path.exists());
     }

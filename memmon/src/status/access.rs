@@ -12,6 +12,8 @@ pub struct Access {
     pub group: Option<u32>,
     /// Whether it may also give orders.
     pub group_may_exempt: bool,
+    /// Whether every user may ask about that user's own processes, at a socket of its own.
+    pub mine: bool,
 }
 
 /// The access that is granted. It can be changed while the server runs.
@@ -32,7 +34,7 @@ impl AccessPolicy {
     }
 
     /// Grants this access instead, for later connections.
-    pub fn admit(&self, Access { group, group_may_exempt }: Access) {
+    pub fn admit(&self, Access { group, group_may_exempt, mine: _ }: Access) {
         let right = if group_may_exempt { Self::MAY_EXEMPT } else { 0 };
         self.0.store(group.map_or(Self::NOBODY, |group| u64::from(group) | right), Ordering::Relaxed);
     }
@@ -43,6 +45,7 @@ impl AccessPolicy {
             bits => Access {
                 group: u32::try_from(bits & !Self::MAY_EXEMPT).ok(),
                 group_may_exempt: bits & Self::MAY_EXEMPT != 0,
+                mine: false,
             },
         }
     }

@@ -104,6 +104,14 @@ impl Client {
         understood(&self.exchange(&wire::history(select))?)
     }
 
+    /// Asks about this user's own processes, at the socket for that, and returns the answer as the received line.
+    ///
+    /// # Errors
+    /// As for [`Client::line`].
+    pub fn mine(&mut self) -> Result<String, ClientError> {
+        self.exchange(&wire::mine())
+    }
+
     fn exchange(&mut self, request: &str) -> Result<String, ClientError> {
         // A refused client gets an answer as well, so read one even if sending the query failed.
         let asked = writeln!(self.stream.get_ref(), "{request}");

@@ -5,12 +5,15 @@
 //!        ◀─line──        ◀─text──
 //! ```
 //!
-//! `wire`, `table` and `watched` define the messages (described in docs/status-protocol.md), `server` is the daemon's end, `client`
-//! the other end, and `peer` the check of a client's user.
+//! `wire`, `table`, `mine` and `watched` define the messages (described in docs/status-protocol.md), `server` is the daemon's end,
+//! `mine_server` the end for everybody, `client` the other end, and `peer` the check of a client's user.
 
 mod access;
 mod client;
+mod lines;
 mod machine;
+mod mine;
+mod mine_server;
 mod order;
 mod peer;
 mod rules;
@@ -27,6 +30,8 @@ mod wire;
 pub use access::{Access, AccessPolicy};
 pub use client::{Client, ClientError, understood};
 pub use machine::{MachineOrder, MachineRow};
+pub use mine::Mine;
+pub use mine_server::serve_mine;
 pub use order::{Done, Order, Target};
 pub use rules::{MatcherInForce, RuleInForce, RulesInForce, SumRuleInForce};
 pub use server::{Ask, Request, serve};
@@ -34,11 +39,13 @@ pub use sharing::{FromElder, Kept, Other, Sharing};
 pub use sums::{SumGroup, SumInForce, SumMember};
 pub use table::{Row, Table, VerdictKind, why};
 pub use text::Text;
-pub use watched::{Climber, DryRunDay, DryRunProgram, Growth, OverLimit, StoppedProcess, Waiting};
+pub use watched::{Climber, DryRunDay, DryRunProgram, Growth, OverLimit, StoppedProcess, Victim, Waiting};
 pub use wire::{
-    Body, Configuration, Counts, Dropped, MapUsage, Query, Refusal, Scan, Source, Status, Thresholds, Victim,
-    answer,
+    Body, Configuration, Counts, Dropped, MapUsage, Query, Refusal, Scan, Source, Status, Thresholds, answer,
 };
 
 /// Path at which a root memmon listens.
 pub const SOCKET: &str = "/run/memmon/memmon.sock";
+
+/// Name of the socket beside it at which every user may ask about that user's own processes.
+pub const MINE_SOCKET: &str = "mine.sock";

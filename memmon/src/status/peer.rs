@@ -106,7 +106,7 @@ mod tests {
             (peer(1000, &[0]), 0, None, false),
             (peer(1000, &[1000]), 1000, None, true),
         ] {
-            let access = |group_may_exempt| Access { group, group_may_exempt };
+            let access = |group_may_exempt| Access { group, group_may_exempt, mine: false };
             assert_eq!(peer.may_ask(Uid(own), access(false)), may, "{peer:?} {own} {group:?}");
             assert_eq!(peer.may_order(Uid(own), access(true)), may, "{peer:?} {own} {group:?}");
             let by_group = peer.uid != Uid::ROOT && peer.uid != Uid(own);

@@ -11,7 +11,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::AsyncWriteExt as _,
     net::{UnixListener, UnixStream},
     sync::{Mutex, mpsc, oneshot},
     task::{self, JoinHandle},
@@ -20,9 +20,10 @@ use tokio::{
 
 use super::{
     access::AccessPolicy,
+    lines::{Line, Lines, refusal, turn_away},
     order::Order,
     peer::Peer,
-    wire::{self, Asked, Body, Query, Refusal},
+    wire::{self, Asked, Body, Query},
 };
 use crate::{
     model::{Select, Uid},
@@ -31,8 +32,6 @@ use crate::{
 
 /// Maximum of clients at once: one more, and the oldest is disconnected.
 pub(super) const CLIENTS: usize = 32;
-/// Maximum length of a request, with its line end: an order has a reason of up to 200 bytes, which may be escaped.
-const LONGEST: usize = 1024;
 /// Timeout for an idle client, and for a whole request.
 const IDLE: Duration = Duration::from_secs(60);
 /// Timeout for a client to read an answer, and for the daemon to make one.
@@ -68,6 +67,8 @@ pub enum Ask {
     History(Select),
     /// An order of this user, who may give it.
     Order(Order, Uid),
+    /// This user's own processes.
+    Mine(Uid),
 }
 
 /// Serves until its runtime ends. `asks` is the queue to the daemon, which answers when it has time.
@@ -105,15 +106,6 @@ pub async fn serve(
     }
 }
 
-/// Sends the reason, if that does not block. An empty socket has room for it.
-fn turn_away(stream: &UnixStream, code: &str, message: &str) {
-    let _ = stream.try_write(refusal(code, message).as_bytes());
-}
-
-fn refusal(code: &str, message: &str) -> String {
-    wire::answer(&Body::Error(Refusal::new(code, message)))
-}
-
 const MAY_NOT: &str = "only root may do that, and the group in [status] group if exempt = true is set there";
 
 /// Answers one client until it leaves, is too slow, or sends an invalid request. `user`: who it is, if it may give orders.
@@ -141,6 +133,9 @@ async fn converse(mut stream: UnixStream, answers: &Answers, user: Option<Uid>) 
                 (Asked::History(select), _) => answers.have_done(Ask::History(select)).await,
                 (Asked::Order(order), Some(user)) => answers.have_done(Ask::Order(order, user)).await,
                 (Asked::Order(_), None) => Some(refusal("forbidden", MAY_NOT).into()),
+                (Asked::Mine, _) => {
+                    Some(refusal("unknown", "mine.sock beside this socket answers that").into())
+                }
             }
         };
         let answer = match timeout(BUSY, answer).await {
@@ -152,36 +147,6 @@ async fn converse(mut stream: UnixStream, answers: &Answers, user: Option<Uid>) 
             Ok(Ok(())) => sleep_until(next).await,
             // The client is gone, or too slow.
             Ok(Err(_)) | Err(_) => return,
-        }
-    }
-}
-
-/// Received bytes that are not answered yet.
-#[derive(Default)]
-struct Lines {
-    buffer: Vec<u8>,
-}
-
-enum Line {
-    Whole(Vec<u8>),
-    TooLong,
-    End,
-}
-
-impl Lines {
-    async fn next(&mut self, stream: &mut UnixStream) -> Line {
-        loop {
-            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
-                let rest = self.buffer.split_off(end + 1);
-                return Line::Whole(std::mem::replace(&mut self.buffer, rest));
-            }
-            let mut chunk = [0; LONGEST];
-            let Some(room @ 1..) = LONGEST.checked_sub(self.buffer.len()) else { return Line::TooLong };
-            let Some(free) = chunk.get_mut(..room) else { return Line::TooLong };
-            match stream.read(free).await {
-                Ok(read @ 1..) => self.buffer.extend(free.get(..read).unwrap_or_default()),
-                Ok(0) | Err(_) => return Line::End,
-            }
         }
     }
 }

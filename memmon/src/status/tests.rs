@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::Shutdown,
-    os::unix::net::UnixStream,
+    os::unix::net::{UnixListener, UnixStream},
     path::Path,
     sync::{
         Arc,
@@ -59,6 +59,25 @@ struct Served {
 impl Served {
     /// Answers with a table of this many rows, to the daemon's user `own` and to root. Each answer takes `time`.
     fn start(rows: usize, own: Uid, time: Duration) -> Self {
+        Self::start_server(
+            time,
+            move |listener, asks| async move {
+                serve(listener, AccessPolicy::new(Access::default()), own, asks).await
+            },
+            move |_| answer(&Body::Processes(table(rows))),
+        )
+    }
+
+    /// The socket for everybody, whose answers repeat what the daemon was asked.
+    fn mine(time: Duration) -> Self {
+        Self::start_server(time, serve_mine, |ask| format!("{ask:?}\n"))
+    }
+
+    fn start_server<F: Future<Output = std::io::Result<()>> + Send + 'static>(
+        time: Duration,
+        serve: impl FnOnce(UnixListener, mpsc::Sender<Request>) -> F + Send + 'static,
+        line: impl Fn(&Ask) -> String + Send + 'static,
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (place, listener) = SocketFile::take(&directory.path().join("sock")).unwrap();
         let asked = Arc::new(AtomicUsize::new(0));
@@ -68,12 +87,12 @@ impl Served {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
                 let (asks, mut asked) = mpsc::channel::<Request>(1);
-                tokio::spawn(serve(listener, AccessPolicy::new(Access::default()), own, asks));
+                tokio::spawn(serve(listener, asks));
                 let answers = async {
                     while let Some(ask) = asked.recv().await {
                         count.fetch_add(1, Ordering::Relaxed);
                         tokio::time::sleep(time).await;
-                        let _ = ask.answer.send(answer(&Body::Processes(table(rows))));
+                        let _ = ask.answer.send(line(&ask.ask));
                     }
                 };
                 tokio::select! { () = answers => {}, _ = stopped => {} }
@@ -291,6 +310,71 @@ fn of_a_hundred_clients_the_last_ones_are_served() {
     served.serves();
     drop(streams);
     served.serves();
+}
+
+/// Whatever a client asks for, the question that reaches the daemon is about the user that the kernel names.
+#[test]
+fn a_user_is_answered_about_itself_and_nothing_else() {
+    let served = Served::mine(Duration::ZERO);
+    let own = Uid(nix::unistd::geteuid().as_raw());
+    let printed = served.talk((wire::mine() + "\n").as_bytes());
+    assert_eq!(printed, format!("{:?}\n", Ask::Mine(own)));
+    let select = crate::model::Select { user: Some(Uid(own.0 + 1)), job: Some(7), ..Default::default() };
+    let printed = served.talk((wire::history(&select) + "\n").as_bytes());
+    let asked = crate::model::Select { user: Some(own), ..select };
+    assert_eq!(printed, format!("{:?}\n", Ask::History(asked)));
+    let count = served.asked();
+    for query in [Query::Status, Query::Processes, Query::Machine] {
+        let printed = served.talk((query.request() + "\n").as_bytes());
+        assert!(printed.contains(r#""code":"forbidden""#), "{printed}");
+    }
+    let order = wire::order(&Order::EndExemption { id: 1 });
+    assert!(served.talk((order + "\n").as_bytes()).contains(r#""code":"forbidden""#));
+    assert!(served.talk(&vec![b'x'; 1 << 20]).lines().count() <= 1);
+    assert_eq!(served.asked(), count, "the daemon was asked for none of it");
+}
+
+#[test]
+fn one_user_has_two_connections_and_an_answer_a_second() {
+    let served = Served::mine(Duration::ZERO);
+    let question = wire::mine() + "\n";
+    let mut two = [served.connect(), served.connect()];
+    let begun = Instant::now();
+    for stream in &mut two {
+        stream.write_all(question.repeat(100).as_bytes()).unwrap();
+    }
+    let third = served.talk(question.as_bytes());
+    assert!(third.contains(r#""code":"busy""#), "{third}");
+    for stream in &two {
+        let mut line = String::new();
+        BufReader::with_capacity(1, stream).read_line(&mut line).unwrap();
+        assert!(line.starts_with("Mine("), "{line}");
+    }
+    assert!(begun.elapsed() >= Duration::from_secs(1), "the second answer waits");
+    let (asked, most) = (served.asked() as f64, begun.elapsed().as_secs_f64() + 1.0);
+    assert!((2.0..=most).contains(&asked), "asked {asked} times, not {most}");
+    // A place is free again when a connection ends.
+    drop(two);
+    let begun = Instant::now();
+    while !served.talk(question.as_bytes()).starts_with("Mine(") {
+        assert!(begun.elapsed() < Duration::from_secs(20));
+    }
+}
+
+/// The daemon is asked one question at a time, also if the client that asked has left meanwhile.
+#[test]
+fn users_wait_for_each_other_and_the_daemon_has_most_of_its_time_for_itself() {
+    let time = Duration::from_millis(500);
+    let served = Served::mine(time);
+    let begun = Instant::now();
+    for _ in 0..6 {
+        let mut stream = served.connect();
+        let _ = stream.write_all((wire::mine() + "\n").as_bytes());
+        thread::sleep(Duration::from_millis(300));
+    }
+    let most = begun.elapsed().div_duration_f64(5 * time).ceil();
+    assert!(served.asked() as f64 <= most, "asked {} times, not {most}", served.asked());
+    assert!(served.asked() >= 1);
 }
 
 #[test]

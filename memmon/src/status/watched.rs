@@ -142,3 +142,21 @@ pub struct DryRunProgram {
     /// The largest of them.
     pub largest_bytes: Bytes,
 }
+
+/// A process that is being terminated, with the phase.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Victim {
+    /// Its identity.
+    #[serde(flatten)]
+    pub id: ProcessId,
+    /// Its name.
+    pub comm: Text,
+    /// Its real uid.
+    pub uid: Uid,
+    /// `confirming`, `grace`, `killed` or `out_of_reach`.
+    pub phase: Text,
+    /// Time since the phase began, if it is known.
+    pub since_seconds: Option<f64>,
+    /// Time until the grace period ends.
+    pub left_seconds: Option<f64>,
+}

@@ -4,13 +4,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::machine::MachineOrder;
+use super::mine::Mine;
 use super::order::{Done, Order};
 use super::rules::RulesInForce;
 use super::sums::SumInForce;
 use super::table::Table;
 use super::text::Text;
-use super::watched::{Climber, DryRunDay, OverLimit, StoppedProcess, Waiting};
-use crate::model::{Bytes, History, Limit, Pid, ProcessId, Select, SystemMemory, Uid};
+use super::watched::{Climber, DryRunDay, OverLimit, StoppedProcess, Victim, Waiting};
+use crate::model::{Bytes, History, Limit, Pid, Select, SystemMemory};
 
 /// The version of the protocol. A client ignores keys that it does not know.
 pub(super) const VERSION: u64 = 1;
@@ -54,7 +55,13 @@ pub(super) fn order(order: &Order) -> String {
     serde_json::to_string(&Request { v: VERSION, order }).unwrap_or_default()
 }
 
-/// The name of the question in a request.
+/// The question about a user's own processes, without its end.
+pub(super) fn mine() -> String {
+    format!(r#"{{"v":{VERSION},"get":"{MINE}"}}"#)
+}
+
+/// The names of the questions in a request.
+const MINE: &str = "mine";
 const HISTORY: &str = "history";
 
 /// A question about the history as the line to send, without its end.
@@ -76,6 +83,7 @@ pub(super) enum Asked {
     Query(Query),
     Order(Order),
     History(Select),
+    Mine,
 }
 
 /// Parses the request `line`; the error is the answer to the client.
@@ -105,12 +113,16 @@ pub(super) fn request(line: &[u8]) -> Result<Asked, Refusal> {
         let select = serde_json::from_slice(line);
         return select.map(Asked::History).map_err(|error| refusal("garbage", &error.to_string()));
     }
+    if get == MINE {
+        return Ok(Asked::Mine);
+    }
     [Query::Status, Query::Processes, Query::Machine]
         .into_iter()
         .find(|known| known.as_str() == get)
         .map(Asked::Query)
         .ok_or_else(|| {
-            refusal("unknown", r#"expected "get" to be "status", "processes", "machine" or "history""#)
+            let known = r#"expected "get" to be "status", "processes", "machine", "history" or "mine""#;
+            refusal("unknown", known)
         })
 }
 
@@ -139,6 +151,8 @@ pub enum Body {
     Machine(Option<Box<MachineOrder>>),
     /// The answer to a question about the history.
     History(Box<History>),
+    /// The answer to a user that asks about its own processes.
+    Mine(Box<Mine>),
     /// The answer to [`Order::Exempt`].
     Exempted(Done),
     /// The answer to [`Order::EndExemption`].
@@ -294,24 +308,6 @@ pub struct Scan {
     pub scanned: usize,
     /// Number of processes that were sent SIGTERM.
     pub killed: usize,
-}
-
-/// A process that is being terminated, with the phase.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Victim {
-    /// Its identity.
-    #[serde(flatten)]
-    pub id: ProcessId,
-    /// Its name.
-    pub comm: Text,
-    /// Its real uid.
-    pub uid: Uid,
-    /// `confirming`, `grace`, `killed` or `out_of_reach`.
-    pub phase: Text,
-    /// Time since the phase began, if it is known.
-    pub since_seconds: Option<f64>,
-    /// Time until the grace period ends.
-    pub left_seconds: Option<f64>,
 }
 
 /// Usage of the kernel map.

@@ -27,6 +27,7 @@ mod machine;
 #[cfg(feature = "mail")]
 mod mail;
 mod metrics;
+mod mine;
 mod namespaces;
 mod operators;
 #[cfg(feature = "ebpf")]

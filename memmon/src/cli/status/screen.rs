@@ -22,6 +22,10 @@ use crate::{
 const VALUES: usize = 13;
 /// As many terminations, and sums, as leave room for the rest of the screen.
 const RECENT: usize = 5;
+/// Headings that the screen of a user has, too.
+pub(super) const TERMINATING: &str = "Being terminated:";
+pub(super) const STOPPED: &str = "Stopped by a rule (kill -CONT PID continues one):";
+pub(super) const HELD_BACK: &str = "Held back, as they come back each time:";
 /// A longer time to the limit is no news.
 const A_DAY: f64 = 86_400.0;
 
@@ -36,12 +40,6 @@ pub(super) fn render(status: &Status, users: &dyn Users, zone: &TimeZone) -> Str
     for (name, value) in facts(status) {
         lines.extend(wrapped(format!("  {name:<9}  "), &value, VALUES));
     }
-    let section = |lines: &mut Vec<String>, heading: &str, entries: Vec<String>| {
-        if !entries.is_empty() {
-            lines.extend([String::new(), heading.to_owned()]);
-            lines.extend(entries.iter().flat_map(|entry| wrapped("  ".to_owned(), entry, 4)));
-        }
-    };
     let texts = |texts: &[Text]| texts.iter().map(ToString::to_string).collect();
     let exemptions = status.config.rules.iter().flat_map(|rules| &rules.exemptions);
     let exemptions = exemptions.map(|one| exempt::shown(one, users)).collect();
@@ -49,17 +47,13 @@ pub(super) fn render(status: &Status, users: &dyn Users, zone: &TimeZone) -> Str
     section(&mut lines, "Degraded:", texts(&status.degraded));
     section(&mut lines, "Warnings of the configuration:", texts(&status.config.warnings));
     let victims = status.in_flight.iter().map(|one| victim(one, users)).collect();
-    section(&mut lines, "Being terminated:", victims);
+    section(&mut lines, TERMINATING, victims);
     let stopped = status.stopped.iter().map(|one| stopped(one, users)).collect();
-    section(&mut lines, "Stopped by a rule (kill -CONT PID continues one):", stopped);
+    section(&mut lines, STOPPED, stopped);
     let climbing = status.climbing.iter().map(|one| climber(one, users)).collect();
     section(&mut lines, "Growing towards the limit:", climbing);
     section(&mut lines, &sums_heading(status), sums(status, users));
-    section(
-        &mut lines,
-        "Held back, as they come back each time:",
-        status.held_back.iter().map(|one| waiting(one, users)).collect(),
-    );
+    section(&mut lines, HELD_BACK, status.held_back.iter().map(|one| waiting(one, users)).collect());
     let over = |would_terminate| {
         let of_kind = status.over_limit.iter().filter(move |one| one.would_terminate == would_terminate);
         of_kind.map(|one| over_limit(one, users)).collect()
@@ -74,6 +68,19 @@ pub(super) fn render(status: &Status, users: &dyn Users, zone: &TimeZone) -> Str
         _ => "Last terminations:".to_owned(),
     };
     section(&mut lines, &heading, recent);
+    text(lines)
+}
+
+/// Adds the entries under their heading, if there are any.
+pub(super) fn section(lines: &mut Vec<String>, heading: &str, entries: Vec<String>) {
+    if !entries.is_empty() {
+        lines.extend([String::new(), heading.to_owned()]);
+        lines.extend(entries.into_iter().flat_map(|entry| wrapped("  ".to_owned(), &entry, 4)));
+    }
+}
+
+/// The lines as one text.
+pub(super) fn text(lines: Vec<String>) -> String {
     lines.into_iter().fold(String::new(), |mut text, line| {
         _ = writeln!(text, "{}", line.trim_end());
         text
@@ -196,7 +203,7 @@ fn sums_heading(status: &Status) -> String {
     }
 }
 
-fn sum(sum: &SumInForce, users: &dyn Users) -> String {
+pub(super) fn sum(sum: &SumInForce, users: &dyn Users) -> String {
     let SumInForce { rule, group, members, total_bytes, limit_bytes, share_percent, growth, action, .. } =
         sum;
     let processes = if *members == 1 { "process" } else { "processes" };
@@ -217,7 +224,7 @@ fn sum(sum: &SumInForce, users: &dyn Users) -> String {
     text
 }
 
-fn waiting(waiting: &Waiting, users: &dyn Users) -> String {
+pub(super) fn waiting(waiting: &Waiting, users: &dyn Users) -> String {
     let Waiting { program, script, unit, uid, rule, times, left_seconds, .. } = waiting;
     let rule = rule.as_ref().map(|rule| format!(", Rule={rule}")).unwrap_or_default();
     let script = script.as_ref().map(|script| format!(" {script}")).unwrap_or_default();
@@ -231,7 +238,7 @@ fn over_limit(over: &OverLimit, users: &dyn Users) -> String {
     format!("PID={id}, Name={comm}, User={}: {rss_bytes}, {why}", user(*uid, users))
 }
 
-fn stopped(stopped: &StoppedProcess, users: &dyn Users) -> String {
+pub(super) fn stopped(stopped: &StoppedProcess, users: &dyn Users) -> String {
     let StoppedProcess { id, comm, uid, rss_bytes, limit_bytes, rule, since_seconds, continued, .. } =
         stopped;
     let rule = rule.as_ref().map(|rule| format!(", rule {rule}")).unwrap_or_default();
@@ -255,7 +262,7 @@ fn dry_run_day(day: &DryRunDay, users: &dyn Users) -> String {
     format!("{}  {}: {}", day.day, day.times, programs.join("; "))
 }
 
-fn victim(victim: &Victim, users: &dyn Users) -> String {
+pub(super) fn victim(victim: &Victim, users: &dyn Users) -> String {
     let Victim { id, comm, uid, phase, since_seconds, left_seconds } = victim;
     let mut text = format!("PID={id}, Name={comm}, User={}: {phase}", user(*uid, users));
     if let Some(left) = left_seconds {
@@ -296,7 +303,7 @@ fn terminated(event: &Value, users: &dyn Users, zone: &TimeZone) -> String {
     text
 }
 
-fn user(uid: Uid, users: &dyn Users) -> String {
+pub(super) fn user(uid: Uid, users: &dyn Users) -> String {
     users.name(uid).map_or_else(|| uid.to_string(), |name| Escaped(name.as_bytes()).to_string())
 }
 

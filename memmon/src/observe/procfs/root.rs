@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat};
-use nix::sys::stat::Mode;
+use nix::fcntl::{AtFlags, OFlag, open, openat};
+use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::{SysconfVar, sysconf};
 
-use crate::model::{Bytes, Measure, Pid, SystemMemory, WantedFacts};
+use crate::model::{Bytes, Measure, Pid, SystemMemory, Uid, WantedFacts};
 
 use super::long_cgroup::LongCgroups;
 use super::lookups::Lookups;
@@ -117,6 +117,15 @@ impl ProcRoot {
     pub fn pids(&self) -> io::Result<Vec<Pid>> {
         let pids = numbered(self.directory.as_fd(), ".").map_err(|errno| with_path(&self.path, errno))?;
         pids.map(|pid| pid.map(Pid).map_err(|errno| with_path(&self.path, errno))).collect()
+    }
+
+    /// The processes whose effective uid is `uid`: the kernel gives it to their directories.
+    pub fn pids_of(&self, uid: Uid) -> io::Result<Vec<Pid>> {
+        let is_owner = |pid: &Pid| {
+            let found = fstatat(&self.directory, pid.to_string().as_str(), AtFlags::empty());
+            found.is_ok_and(|found| found.st_uid == uid.0)
+        };
+        Ok(self.pids()?.into_iter().filter(is_owner).collect())
     }
 
     /// The `hidepid` (proc(5)) that keeps processes out of memmon's sight; `None` where it sees them all.
