@@ -9,6 +9,7 @@ use std::{
 };
 
 use nix::unistd::{AccessFlags, Gid, Uid, User, access, geteuid, setresgid, setresuid};
+use procfs::{Current as _, net::InterfaceDeviceStatus, process::Process};
 
 use super::{advice::advised, file, outputs::Outputs};
 use crate::{
@@ -133,8 +134,9 @@ fn can_become(hook: &Hook) -> Result<(), String> {
     let calls =
         setresuid(same_uid, same_uid, same_uid).and_then(|()| setresgid(same_gid, same_gid, same_gid));
     calls.map_err(|errno| format!("memmon may not become uid {uid}: {}", advised(&errno.into())))?;
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let missing = missing_capabilities(&status);
+    // Without an answer the start of the hook shows it.
+    let status = Process::myself().and_then(|own| own.status());
+    let missing = status.map(|status| missing_capabilities(status.capeff)).unwrap_or_default();
     if missing.is_empty() {
         return Ok(());
     }
@@ -142,23 +144,20 @@ fn can_become(hook: &Hook) -> Result<(), String> {
     Err(format!("memmon may not become uid {uid}, without {}: {}", missing.join(" and "), advised(&error)))
 }
 
-/// Of those that it takes to become another user, by the text of /proc/self/status.
-fn missing_capabilities(status: &str) -> Vec<&'static str> {
+/// The capabilities that becoming another user takes, without those of the `effective` set (capabilities(7)).
+fn missing_capabilities(effective: u64) -> Vec<&'static str> {
     /// linux/capability.h
     const NEEDED: [(&str, u32); 2] = [("CAP_SETGID", 6), ("CAP_SETUID", 7)];
-    let set =
-        status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok());
-    let Some(set) = set else { return Vec::new() };
-    NEEDED.into_iter().filter(|(_, bit)| set & (1 << bit) == 0).map(|(name, _)| name).collect()
+    NEEDED.into_iter().filter(|(_, bit)| effective & (1 << bit) == 0).map(|(name, _)| name).collect()
 }
 
 /// Whether memmon may have connections at all, and is where the relay and Prometheus are.
 fn network() -> Result<(), String> {
     UdpSocket::bind("127.0.0.1:0").map_err(|error| format!("no socket: {}", advised(&error)))?;
     let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
-    let interfaces = fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
+    let is_empty = || InterfaceDeviceStatus::current().is_ok_and(|interfaces| only_loopback(&interfaces));
     let is_apart = matches!((namespace("self"), namespace("1")), (Some(own), Some(init)) if own != init);
-    if is_apart && only_loopback(&interfaces) {
+    if is_apart && is_empty() {
         let what = "memmon has a network of its own, with nothing in it; where that is the unit's PrivateNetwork=, memmon(8), \
                     SYSTEMD, has what allows connections";
         return Err(what.to_owned());
@@ -166,14 +165,15 @@ fn network() -> Result<(), String> {
     Ok(())
 }
 
-/// By the text of /proc/self/net/dev, which has two lines of headings.
-fn only_loopback(interfaces: &str) -> bool {
-    interfaces.lines().skip(2).all(|line| line.trim_start().starts_with("lo:"))
+fn only_loopback(interfaces: &InterfaceDeviceStatus) -> bool {
+    interfaces.0.keys().all(|name| name == "lo")
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use procfs::FromBufRead as _;
 
     use super::*;
     use crate::model::Uid;
@@ -196,6 +196,16 @@ mod tests {
         );
         assert!(why(Path::new("/etc/passwd")).ends_with("it is not executable: chmod +x it"));
         assert_eq!(runnable(&hook(Path::new("/bin/sh"), 65_534)), Ok(()));
+    }
+
+    #[test]
+    fn an_empty_network_has_lo_and_nothing_else() {
+        let is_empty = |more: &str| {
+            let text = format!("Inter-|   Receive\n face |bytes\n    lo: {0}\n{more}", "0 ".repeat(16));
+            only_loopback(&InterfaceDeviceStatus::from_buf_read(text.as_bytes()).unwrap())
+        };
+        assert!(is_empty(""));
+        assert!(!is_empty(&format!("  eth0: {}\n", "1 ".repeat(16))));
     }
 
     #[test]
@@ -223,23 +233,12 @@ mod tests {
     #[test]
     fn what_becomes_another_user_takes_two_capabilities() {
         for (effective, missing) in [
-            ("000001ffffffffff", &[][..]),
-            ("00000000000000c0", &[]),
-            ("0000000000000080", &["CAP_SETGID"]),
-            ("0000000000080020", &["CAP_SETGID", "CAP_SETUID"]),
+            (0x1ff_ffff_ffff, &[][..]),
+            (0xc0, &[]),
+            (0x80, &["CAP_SETGID"]),
+            (0x8_0020, &["CAP_SETGID", "CAP_SETUID"]),
         ] {
-            assert_eq!(
-                missing_capabilities(&format!("Name:\tx\nCapEff:\t{effective}\n")),
-                missing,
-                "{effective}"
-            );
+            assert_eq!(missing_capabilities(effective), missing, "{effective:#x}");
         }
-    }
-
-    #[test]
-    fn an_empty_network_has_lo_and_nothing_else() {
-        let head = "Inter-|   Receive\n face |bytes\n";
-        assert!(only_loopback(&format!("{head}    lo:  0 0\n")));
-        assert!(!only_loopback(&format!("{head}    lo:  0 0\n  eth0: 1 1\n")));
     }
 }

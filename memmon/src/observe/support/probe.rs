@@ -22,6 +22,7 @@ use nix::{
     },
     unistd::{SysconfVar, geteuid, getpid, sysconf},
 };
+use procfs::{process::Process, sys::kernel::pid_max};
 
 use super::namespaces::Namespaces;
 use super::types::{Btf, Capabilities, KernelVersion, Lockdown, Probe};
@@ -93,8 +94,9 @@ impl Facts {
             built_with_ebpf: cfg!(feature = "ebpf"),
             version: KernelVersion::parse(&release),
             release,
-            capabilities: text("/proc/self/status")
-                .map_or(Capabilities(0), |status| Capabilities::parse(&status)),
+            capabilities: Process::myself()
+                .and_then(|own| own.status())
+                .map_or(Capabilities(0), |status| Capabilities(status.capeff)),
             euid: Uid(geteuid().as_raw()),
             btf: read_btf(),
             bpf_fs: statfs(BPF_FS).is_ok_and(|at| at.filesystem_type() == BPF_FS_MAGIC),
@@ -122,7 +124,7 @@ impl Facts {
             // "(null)" where the kernel is built for it and none is named.
             nohz_full: text("/sys/devices/system/cpu/nohz_full").filter(|list| parse_cpus(list).is_some()),
             page_size: system(SysconfVar::PAGE_SIZE).unwrap_or(4096),
-            pid_max: number("/proc/sys/kernel/pid_max"),
+            pid_max: pid_max().ok().and_then(|count| u32::try_from(count).ok()),
             perf_event_paranoid: number("/proc/sys/kernel/perf_event_paranoid"),
             unprivileged_bpf_disabled: number("/proc/sys/kernel/unprivileged_bpf_disabled"),
         }
