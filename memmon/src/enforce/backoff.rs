@@ -23,8 +23,8 @@ pub use self::offence::BackoffPolicy;
 use self::offence::Offence;
 use crate::model::{Breach, Bytes, Origin, Process, ProcessId, RuleName, SystemMemory};
 
-/// How often each origin was terminated for each rule: what stays the same when a process is started again. What was terminated for
-/// one rule does not wait under another one, or under `[thresholds]`.
+/// Number of terminations of each origin (the facts that stay the same when a process is started again) under each rule. A
+/// termination under one rule delays none under another one, or under `[thresholds]`.
 ///
 /// Times are since boot (CLOCK_BOOTTIME, clock_gettime(2)), as the start times of processes are.
 #[derive(Debug, Default)]
@@ -37,9 +37,9 @@ pub struct RepeatOffenders {
 /// A process that is over its limit and waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeldBack {
-    /// How often its like was terminated since they began.
+    /// Terminations of the same origin since they began.
     pub times: u32,
-    /// From the last termination to the next.
+    /// Time from the last termination to the next.
     pub wait: Duration,
     /// Whether this is the first report of it.
     pub first: bool,
@@ -50,19 +50,19 @@ pub struct HeldBack {
 pub struct Waiting<'a> {
     /// Their origin.
     pub origin: &'a Origin,
-    /// The rule whose limit they exceeded; none: that of `[thresholds]`.
+    /// The rule whose limit they exceeded; `None` for `[thresholds]`.
     pub rule: Option<RuleName>,
-    /// How often one of them was terminated since they began.
+    /// Number of terminations since they began.
     pub times: u32,
-    /// From the last termination to the next.
+    /// Time from the last termination to the next.
     pub wait: Duration,
-    /// What is left of that.
+    /// The part of `wait` that is left.
     pub left: Duration,
     /// Only a process that started after this time, since boot, waits.
     pub since: Duration,
 }
 
-/// As many delayed processes are remembered.
+/// Number of delayed processes that are remembered.
 const MOST_DELAYED: usize = 256;
 
 impl RepeatOffenders {
@@ -77,7 +77,7 @@ impl RepeatOffenders {
         now: Duration,
         policy: &BackoffPolicy,
     ) -> Option<HeldBack> {
-        // What it has now is what it had when its wait ended, if it has.
+        // Its memory now is its memory at the end of its delay, if that has ended.
         if let Some((_, rss)) = self.delayed.iter_mut().find(|(id, _)| *id == process.id) {
             *rss = breach.rss;
         }
@@ -101,13 +101,13 @@ impl RepeatOffenders {
         Some(HeldBack { times: offence.times, wait: wait.length, first })
     }
 
-    /// What a process had resident when its termination was no longer delayed; none if it never was. It grew that far
-    /// because memmon waited: its grace is not cut short for it.
+    /// Resident memory of a process at the end of its delay; `None` if its termination was never delayed. It grew that far
+    /// because memmon waited, so its grace period is not cut short for it.
     pub fn had_when_due(&self, process: ProcessId) -> Option<Bytes> {
         self.delayed.iter().find(|(id, _)| *id == process).map(|(_, rss)| *rss)
     }
 
-    /// What waits now.
+    /// Origins whose next termination is delayed now.
     pub fn waiting(&self, now: Duration, policy: &BackoffPolicy) -> impl Iterator<Item = Waiting<'_>> {
         let waiting = self.offences.iter().filter(move |(_, offence)| offence.is_waiting(now, policy));
         waiting.filter_map(move |((rule, origin), offence)| {
@@ -118,7 +118,8 @@ impl RepeatOffenders {
         })
     }
 
-    /// Notes that `process`, which a supervisor restarts, was sent SIGTERM for `rule`; none: for `[thresholds]`.
+    /// Notes that `process`, which a supervisor restarts, was sent SIGTERM under `rule`, or under `[thresholds]` if that is
+    /// `None`.
     pub fn terminated(
         &mut self,
         process: &Process,
@@ -146,7 +147,7 @@ pub const fn is_short(memory: &SystemMemory) -> bool {
     memory.available.0 < memory.total.0 / 10
 }
 
-/// With how much resident a process does not wait whose limit is `limit`.
+/// Resident memory above which the termination of a process with this `limit` is not delayed.
 pub const fn urgent_above(limit: Bytes) -> Bytes {
     Bytes(limit.0.saturating_mul(2))
 }

@@ -1,4 +1,4 @@
-//! What goes into the state machine of a victim and what comes out of it: events, effects and outcomes.
+//! Input and output of a victim's state machine: events, effects and outcomes.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ pub enum Event {
     Checked(Check),
     /// Answers [`Effect::Send`].
     Sent(Result<(), Errno>),
-    /// Answers [`Effect::Reclaim`], at some later time, with the process's resident memory after it; none if that could not
-    /// be read any more.
+    /// Answers [`Effect::Reclaim`], at some later time, with the process's resident memory after it; `None` if that could
+    /// no longer be read.
     Reclaimed(Result<Option<Bytes>, Errno>),
     /// Its pidfd became readable.
     Exited,

@@ -195,12 +195,12 @@ pub struct EscalationTiming {
     pub reclaim: bool,
 }
 
-/// What a rule asks for a termination.
+/// The settings of a rule for a termination.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Course {
     /// The first signal.
     pub signal: Signal,
-    /// Time from it to SIGKILL; none: [`EscalationTiming::grace`].
+    /// Time from it to SIGKILL; `None`: [`EscalationTiming::grace`].
     pub grace: Option<Duration>,
 }
 

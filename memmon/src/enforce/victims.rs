@@ -120,7 +120,7 @@ impl Victims {
         self.exits.add(pidfd, EpollEvent::new(flags, ticket))
     }
 
-    /// The orders that follow from an event for a victim. None if it is no longer a victim.
+    /// The orders that follow from an event for a victim. There are none if it is no longer a victim.
     pub fn handle(&mut self, id: ProcessId, event: Event, now: Instant) -> Vec<Order> {
         let Some(victim) = self.table.get_mut(&id) else { return vec![] };
         let (state, effects) = escalate(victim.state, event, now, &self.timing);

@@ -42,7 +42,7 @@ impl fmt::Display for Phrase {
     }
 }
 
-/// Why a text is no [`Phrase`].
+/// The reason why a text is no [`Phrase`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PhraseError {
     /// It is empty.
@@ -62,7 +62,7 @@ pub enum PhraseError {
 pub enum Exempt {
     /// One process, for its life: never another one that gets its pid.
     Process(ProcessId),
-    /// The processes whose real or effective user this is.
+    /// Processes with this real or effective user.
     #[serde(rename = "uid")]
     User(Uid),
     /// The processes of a systemd unit; for a unit of a user's manager `user@1000.service/app-x.scope`.
@@ -90,7 +90,7 @@ pub struct Exemption {
     /// The processes.
     #[serde(flatten)]
     pub of: Exempt,
-    /// When it ends.
+    /// The time at which it ends.
     #[serde(rename = "until_unix_seconds")]
     pub until: UnixTime,
     /// The user who asked for it.

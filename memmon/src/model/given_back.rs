@@ -1,4 +1,4 @@
-//! What the end of a victim gave back, for its record.
+//! The memory that the end of a victim gave back, for its record.
 
 use serde::Serialize;
 
@@ -26,19 +26,20 @@ impl FreeAndShared {
     }
 }
 
-/// What the end of a victim was expected to give back, and what it did give back.
+/// The memory that the end of a victim was expected to give back, and the memory that it did give back.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct GivenBack {
-    /// The parts of its memory at the look that condemned it.
+    /// The parts of its memory at the look that decided its termination.
     pub parts: Option<Parts>,
     /// The memory that its end was expected to give back at least, at the same look. Shared memory is part of it only if it
     /// was looked up.
     #[serde(rename = "expected_bytes")]
     pub expected: Bytes,
-    /// The memory of its cgroup right after a signal, before the process began to exit; none if it was not alone there.
+    /// The memory of its cgroup right after a signal, before the process began to exit; `None` if other processes were in
+    /// it.
     #[serde(rename = "cgroup_before_bytes")]
     pub cgroup_before: Option<Bytes>,
-    /// The memory of that cgroup at its end; none if the cgroup is gone as well.
+    /// The memory of that cgroup at the end; `None` if the cgroup is gone as well.
     #[serde(rename = "cgroup_after_bytes")]
     pub cgroup_after: Option<Bytes>,
     /// The machine's memory right after a signal.
@@ -58,20 +59,20 @@ pub struct LeftBehind {
     pub bytes: Bytes,
     /// The user that owns it, if that is known.
     pub owner: Option<Uid>,
-    /// The id of a System V segment, as `ipcrm -m` takes it; none for a file.
+    /// The id of a System V segment, as `ipcrm -m` takes it; `None` for a file.
     pub segment: Option<u64>,
     /// Whether the process is known to have used it. If not, it is a file of the same user that has the right size.
     pub certain: bool,
 }
 
 impl GivenBack {
-    /// What came back by the process's own cgroup: exact, but for pages of the kernel's own.
+    /// The memory that came back by the process's own cgroup: exact, but for pages of the kernel's own.
     pub fn by_cgroup(&self) -> Option<Bytes> {
         Some(self.cgroup_before?.saturating_sub(self.cgroup_after?))
     }
 
     /// The shared memory of the process that the machine still has: what it had touched, less what all processes together
-    /// freed meanwhile. None if that is less than half, as others may have taken as much.
+    /// freed meanwhile. `None` if that is less than half, as others may have taken as much.
     pub fn shmem_left(&self) -> Option<Bytes> {
         let (had, before, after) = (self.parts?.shmem, self.before?.shmem, self.after?.shmem);
         let left = had.saturating_sub(before.saturating_sub(after));

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Bytes, Fact, Name, Process, ProcessId, RuleName, Uid, unit_path};
 
-/// What memory is summed over: `per` of a rule, without `process`.
+/// Groups whose memory is summed: `per` of a rule, without `process`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Per {
@@ -35,12 +35,12 @@ impl Per {
         matches!(self, Self::User | Self::Program | Self::Cgroup)
     }
 
-    /// How the crossing of a limit of such a sum is noticed if eBPF is available. Without it, looks find all of them.
+    /// The part that notices when such a sum crosses its limit, if eBPF is available. Without it, looks find all crossings.
     pub const fn noticed_by(self) -> &'static str {
         if self.is_kept_by_kernel() { "the kernel" } else { "looks" }
     }
 
-    /// As it is written in the configuration.
+    /// The word of the configuration.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::User => "user",
@@ -56,9 +56,9 @@ impl Per {
 /// A sum that the kernel side keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum KernelSum {
-    /// That of the processes with a real uid.
+    /// The sum of the processes with a real uid.
     User(Uid),
-    /// That of the processes in the cgroup of the unified hierarchy with this id.
+    /// The sum of the processes in the cgroup of the unified hierarchy with this id.
     Cgroup(u64),
 }
 
@@ -94,7 +94,7 @@ pub enum GroupKey {
     },
     /// The processes of one user with this executable.
     Program {
-        /// Its path; none for the processes whose owner withholds it, which are one program.
+        /// Its path; `None` for the processes whose owner withholds it, which are one program.
         exe: Option<Name>,
         /// The real uid.
         uid: Uid,
@@ -122,7 +122,7 @@ impl GroupKey {
         }
     }
 
-    /// What it is a group by.
+    /// The kind of the group.
     pub const fn per(&self) -> Per {
         match self {
             Self::User { .. } => Per::User,
@@ -161,13 +161,13 @@ impl fmt::Display for GroupKey {
 /// A sum, as a record shows it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SumFigures {
-    /// The rule whose limit it is.
+    /// The rule that sets the limit.
     #[serde(rename = "rule_name")]
     pub rule: RuleName,
     /// The group.
     #[serde(flatten)]
     pub group: GroupKey,
-    /// How much memory its processes hold together.
+    /// Memory of its processes together.
     #[serde(rename = "total_bytes")]
     pub total: Bytes,
     /// The limit.

@@ -49,12 +49,13 @@ pub struct Guard {
     pub guard: GuardKind,
     /// The process.
     pub pid: Pid,
-    /// When it ends a process, as far as its command line and its configuration show it.
+    /// Levels at which it ends a process, as far as its command line and its configuration show them.
     #[serde(flatten)]
     pub strikes: Strikes,
 }
 
-/// When a guard ends a process: each level that is given must be reached, except for pressure, which counts alone.
+/// Levels at which a guard ends a process: each level that is given must be reached, except for pressure, which counts
+/// alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Strikes {
     /// Below this much available memory.

@@ -1,10 +1,10 @@
-//! What is kept of the past: one entry for each termination, each that a dry run would have made, and each warning.
+//! Entries of the history: one for each termination, each that a dry run would have made, and each warning.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Bytes, Pid, Uid};
 
-/// What happened.
+/// The kind of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Happened {
@@ -41,9 +41,9 @@ impl Happened {
 /// One entry. Its texts are escaped where they were made, and whoever reads them from elsewhere escapes them again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
-    /// When it happened.
+    /// The time of the event.
     pub at_unix_seconds: f64,
-    /// What.
+    /// The kind of the event.
     pub what: Happened,
     /// The process.
     pub pid: Pid,
@@ -68,7 +68,7 @@ pub struct Entry {
     pub limit_bytes: Option<Bytes>,
     /// The most memory that it was seen with.
     pub peak_bytes: Bytes,
-    /// What ended it, as in the log.
+    /// The cause of its end, as in the log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
     /// The time from the first signal to its end.
@@ -76,11 +76,11 @@ pub struct Entry {
     pub signal_to_exit_seconds: Option<f64>,
 }
 
-/// Which entries are asked for. What is not given does not matter.
+/// Conditions on the entries to return. A condition that is not given matches every entry.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Select {
-    /// From this time on.
+    /// Start of the period.
     pub since_unix_seconds: Option<f64>,
     /// The real uid.
     pub user: Option<Uid>,
@@ -113,7 +113,7 @@ pub struct History {
     pub matched: u64,
     /// All of them by program and user, the one with the largest peak first.
     pub totals: Vec<Total>,
-    /// How far back anything is kept; none if nothing is.
+    /// Age of the oldest entry that the history keeps; `None` if it keeps nothing.
     #[serde(default)]
     pub oldest_unix_seconds: Option<f64>,
 }
@@ -121,13 +121,13 @@ pub struct History {
 /// The entries of one program of one user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Total {
-    /// The comm; none for the programs that are too many to list.
+    /// The comm; `None` for the programs that are too many to list.
     pub comm: Option<String>,
     /// The real uid.
     pub uid: Option<Uid>,
     /// Terminations.
     pub terminated: u64,
-    /// Those that a dry run would have made, and those of exempt processes.
+    /// Terminations that a dry run would have made, and those of exempt processes.
     pub would_terminate: u64,
     /// Warnings.
     pub warned: u64,

@@ -18,7 +18,7 @@ pub enum Listen {
 }
 
 impl Listen {
-    /// Parses an absolute path, or an address such as `127.0.0.1:9819`; none for anything else, and for an address that
+    /// Parses an absolute path, or an address such as `127.0.0.1:9819`. `None` for anything else, and for an address that
     /// other machines could reach.
     pub fn parse(text: &str) -> Option<Self> {
         if text.starts_with('/') {

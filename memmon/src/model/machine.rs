@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{Bytes, SystemMemory};
 
-/// What decides whether the machine is short of memory: /proc/meminfo and /proc/pressure/memory.
+/// Figures that decide whether the machine is short of memory, from /proc/meminfo and /proc/pressure/memory.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct MachineMemory {
     /// `MemTotal` and `MemAvailable`.
@@ -18,7 +18,7 @@ pub struct MachineMemory {
     pub swap_free: Bytes,
     /// Memory that belongs to no process.
     pub elsewhere: Elsewhere,
-    /// None if the kernel does not measure it.
+    /// `None` if the kernel does not measure it.
     pub pressure: Option<Pressure>,
 }
 
@@ -46,7 +46,7 @@ pub struct Pressure {
 }
 
 impl MachineMemory {
-    /// The share of swap that is free, in percent; none without swap.
+    /// The share of swap that is free, in percent; `None` without swap.
     pub fn swap_free_percent(&self) -> Option<f64> {
         (self.swap_total > Bytes::ZERO).then(|| self.swap_free.percent_of(self.swap_total))
     }

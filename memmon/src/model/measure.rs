@@ -1,4 +1,4 @@
-//! Which figure of a process's memory is held against its limit.
+//! The figure of a process's memory that is compared with its limit.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ pub enum Measure {
 }
 
 impl Measure {
-    /// As it is written in the configuration.
+    /// The word of the configuration.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Charged => "charged",
@@ -27,8 +27,9 @@ impl Measure {
         }
     }
 
-    /// The least charged memory with which a process whose resident memory exceeds `limit` is over it: 95 % of the limit, or
-    /// all of it but 4 MiB if that is less. So the few megabytes of program text that every process maps delay no verdict.
+    /// The least charged memory with which a process whose resident memory exceeds `limit` is over it: 95 % of the limit,
+    /// or all of it but 4 MiB if that is less. So the few megabytes of program text that every process maps delay no
+    /// verdict.
     pub const fn least_charged(limit: Bytes) -> Bytes {
         const PROGRAM_TEXT: u64 = 4 << 20;
         let share = limit.0 / 20;

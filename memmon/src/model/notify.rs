@@ -27,7 +27,8 @@ pub struct Mail {
 pub const OWNER: &str = "%u";
 
 impl Mail {
-    /// The same mail for those recipients who get everything, and for the owners of processes; none if there are none.
+    /// The same mail in two parts: for the recipients of everything, and for the owners of processes. A part without
+    /// recipients is `None`.
     pub fn split(self) -> (Option<Self>, Option<Self>) {
         let (owners, everybody): (Vec<_>, Vec<_>) =
             self.to.iter().cloned().partition(|to| to.contains(OWNER));

@@ -7,7 +7,7 @@ use super::{Fact, Name, Process, Restarted, Uid, Unit};
 pub struct Origin {
     /// The executable; if that is unknown, its comm.
     pub program: Name,
-    /// What it runs, if it is an interpreter.
+    /// The script or module that it runs, if it is an interpreter.
     pub script: Option<Name>,
     /// The cgroup up to the unit or container, because a service may have its own cgroups below the unit's.
     pub cgroup: Option<Name>,

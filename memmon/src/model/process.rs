@@ -149,15 +149,16 @@ pub struct Names {
     pub exe: Fact<Name>,
     /// First string of /proc/PID/cmdline.
     pub argv0: Fact<Name>,
-    /// What it runs, if it is an interpreter: `job.py` of `python3 -u job.py`.
+    /// The script or module that it runs, if it is an interpreter: `job.py` of `python3 -u job.py`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub script: Option<Name>,
 }
 
-/// How a process was started, for the record of its end. Nothing is decided by it: the process can choose most of it.
+/// The start of a process, for the record of its end. memmon decides nothing by it: the process can choose most of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Launch {
-    /// The beginning of its command line, with a blank between two arguments; none if it has none, or cannot be read.
+    /// The beginning of its command line, with a blank between two arguments; `None` if it has none, or if it cannot be
+    /// read.
     pub command_line: Option<Name>,
     /// The session (setsid(2)), which has the pid of its leader.
     pub session: Option<Pid>,
@@ -220,16 +221,16 @@ pub struct Process {
     pub cgroup: Fact<Name>,
     /// `oom_score_adj`, -1000 to 1000.
     pub oom_score_adj: Fact<i16>,
-    /// How it was started.
+    /// Its start, for the record.
     pub launch: Launch,
     /// The parts of its memory, for the record of its end. Read only if `rss` is over the limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parts: Option<Parts>,
     /// Whether it is a kernel thread (PF_KTHREAD in field 9 of stat).
     pub kernel_thread: bool,
-    /// What of `rss` is an older process's. Read only if `rss` is over the limit.
+    /// The part of `rss` that belongs to an older process. Read only if `rss` is over the limit.
     pub inherited: Fact<Inherited>,
-    /// What its memory consists of. Read only if `rss` is over the limit, and charged memory is measured.
+    /// The parts of its memory. Read only if `rss` is over the limit, and charged memory is measured.
     pub holdings: Option<Holdings>,
 }
 
@@ -249,7 +250,7 @@ pub struct MatchFacts {
     pub session: Fact<u32>,
 }
 
-/// Which of [`MatchFacts`] are to be read.
+/// The [`MatchFacts`] to read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WantedFacts {
     /// `args`.
@@ -266,11 +267,11 @@ impl MatchFacts {
     }
 }
 
-/// What a process that was forked, and has not called exec since, still shares with an older process that lives: it is
-/// the older process that is charged for it.
+/// Memory that a process which was forked, and has not called exec since, still shares with an older process that lives:
+/// the older process is charged for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Inherited {
-    /// How much: never more than it shares.
+    /// The amount: never more than the process shares.
     #[serde(rename = "inherited_bytes")]
     pub bytes: Bytes,
     /// The older process.
@@ -296,7 +297,7 @@ impl Process {
         self.own().min(parts.anon + shared.known().map_or(parts.shmem, |shared| shared.returned))
     }
 
-    /// The same, if all shared memory stays of which that is not known.
+    /// The same, if all shared memory stays that is not known to be given back.
     pub fn charged_resident_at_least(&self) -> Bytes {
         match &self.holdings {
             Some(Holdings { parts, shared: Fact::Unreadable, .. }) => self.own().min(parts.anon),
@@ -375,7 +376,7 @@ pub struct Holdings {
     /// Its shared memory. Looked up only if the verdict depends on it, else `Absent`; `Unreadable` while the lookup is under
     /// way, or is tried again.
     pub shared: Fact<SharedMemory>,
-    /// Why the lookup has no result yet, if it failed or has waited for long.
+    /// The reason why the lookup has no result yet, if it failed or has waited for long.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
 }
@@ -398,13 +399,13 @@ pub struct SharedMemory {
 pub struct KeptObject {
     /// Its path as /proc/PID/maps shows it: `/dev/shm/x`, `/memfd:x`, `/SYSV…`, `/dev/zero` for shared anonymous memory.
     pub name: Name,
-    /// How much of it is resident in the process.
+    /// The part of it that is resident in the process.
     pub bytes: Bytes,
-    /// Why it stays.
+    /// The reason why it stays.
     pub why: KeptWhy,
 }
 
-/// Why an object of shared memory outlives a process.
+/// Reasons why an object of shared memory outlives a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KeptWhy {

@@ -16,7 +16,7 @@ pub struct RuleName {
 }
 
 impl RuleName {
-    /// The name `text`; none if it is no name of a rule.
+    /// The name `text`; `None` if no rule can have this name.
     pub fn new(text: &str) -> Option<Self> {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
         if text.is_empty() || text.len() > MOST || !text.bytes().all(is_plain) {

@@ -1,4 +1,4 @@
-//! Why a machine counts as short of memory, and what made it so.
+//! The reasons why a machine counts as short of memory, and the causes of the shortage.
 
 use serde::Serialize;
 
@@ -52,13 +52,13 @@ impl Reason {
     }
 }
 
-/// What caused a shortage, as far as one process is part of it.
+/// The cause of a shortage, as far as one process is part of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Culprit {
     /// The processes that grew together.
     #[serde(flatten)]
     pub group: Group,
-    /// What they have grown by.
+    /// Their growth.
     #[serde(rename = "group_growth_bytes")]
     pub growth: Bytes,
     /// Number of processes that grew.
@@ -74,17 +74,17 @@ pub enum Group {
         /// The process.
         process: ProcessId,
     },
-    /// Those of a systemd unit, a login session's scope among them.
+    /// The processes of a systemd unit, which may be the scope of a login session.
     Unit {
         /// Its name.
         unit: Name,
     },
-    /// Those of a session (setsid(2)), if they belong to no unit.
+    /// The processes of a session (setsid(2)) that belong to no unit.
     Session {
         /// Its leader.
         leader: Pid,
     },
-    /// Those of a user, without root: its services have nothing in common.
+    /// The processes of a user other than root, whose services have nothing in common.
     User {
         /// The user.
         uid: Uid,
@@ -94,9 +94,9 @@ pub enum Group {
 /// A file system whose files are in memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MemoryFiles {
-    /// Where it is mounted.
+    /// Its mount point.
     pub path: Name,
-    /// What its files take.
+    /// The memory of its files.
     #[serde(rename = "used_bytes")]
     pub used: Bytes,
 }

@@ -11,19 +11,19 @@ pub enum Signal {
     #[default]
     #[serde(rename = "SIGTERM")]
     Term,
-    /// What Ctrl+C sends: many programs stop their work and save it.
+    /// The signal of Ctrl+C: many programs stop their work and save it.
     #[serde(rename = "SIGINT")]
     Int,
     /// The terminal is gone: shells and editors save and exit.
     #[serde(rename = "SIGHUP")]
     Hup,
-    /// What Ctrl+\ sends: some servers finish their requests and exit, others dump core.
+    /// The signal of Ctrl+\: some servers finish their requests and exit, others dump core.
     #[serde(rename = "SIGQUIT")]
     Quit,
-    /// What the program makes of it.
+    /// The program defines its meaning.
     #[serde(rename = "SIGUSR1")]
     Usr1,
-    /// What the program makes of it.
+    /// The program defines its meaning.
     #[serde(rename = "SIGUSR2")]
     Usr2,
     /// A resource is used up: some batch systems have jobs write a checkpoint.
@@ -38,7 +38,7 @@ pub enum Signal {
 }
 
 impl Signal {
-    /// Those that can be the first one to a process: without a handler each of them ends it, and a program may handle it.
+    /// Signals that can be the first one to a process: without a handler each of them ends it, and a program may handle it.
     pub const FIRST: [Self; 7] =
         [Self::Term, Self::Int, Self::Hup, Self::Quit, Self::Usr1, Self::Usr2, Self::Xcpu];
 

@@ -30,7 +30,7 @@ pub enum GearChoice {
     Two,
 }
 
-/// Which programs of the kernel side notice that a process grows.
+/// The programs of the kernel side that notice the growth of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Gear {

@@ -1,4 +1,4 @@
-//! Which processes a supervisor restarts when they end: those of a service, of a container, and the children of a
+//! The processes that a supervisor restarts when they end: those of a service, of a container, and the children of a
 //! program that is known to restart what it runs.
 
 use super::{Name, Process};
@@ -55,7 +55,8 @@ const JOB_SERVICES: [&str; 17] = [
 const CONTAINER_SCOPES: [&str; 6] = ["docker-", "libpod-", "crio-", "cri-containerd-", "nerdctl-", "lxc-"];
 
 impl Restarted {
-    /// What `cgroup` lies in; none for a user's session, for the jobs of a batch system, and below no unit.
+    /// The unit or container that `cgroup` lies in; `None` for a user's session, for the jobs of a batch system, and
+    /// outside of all units.
     pub fn of(cgroup: &Name) -> Option<Self> {
         let path = cgroup.as_bytes();
         let mut end = path.len();

@@ -9,7 +9,7 @@ use super::{
     seconds::{as_seconds, as_seconds_if_any},
 };
 
-/// What follows if a process is over the limit of a rule.
+/// The action on a process that is over the limit of a rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
@@ -26,7 +26,7 @@ impl Action {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Terminate, Self::Warn, Self::Stop];
 
-    /// As it is written in the configuration.
+    /// The word of the configuration.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Terminate => "terminate",
@@ -102,9 +102,9 @@ pub struct Record {
     /// The breach for which the termination began.
     #[serde(flatten)]
     pub breach: Breach,
-    /// The first signal that it was sent; none if it ended before.
+    /// The first signal that it was sent; `None` if it ended before.
     pub signal: Option<Signal>,
-    /// Resident memory at the crossing, by the kernel's counters; none if a scan found the process.
+    /// Resident memory at the crossing, by the kernel's counters; `None` if a scan found the process.
     #[serde(rename = "rss_at_crossing_bytes")]
     pub rss_at_crossing: Option<Bytes>,
     /// Time from the crossing to SIGTERM.
@@ -135,10 +135,10 @@ pub struct Record {
     /// Whether `process_mrelease` freed its memory before its exit: at least 95 % of it.
     pub reclaimed: bool,
     /// Resident memory after `process_mrelease`: memory that is shared or secret stays until the exit. If the process was
-    /// too near to its exit to be read, this is what it had of such memory before SIGKILL. None if the call failed.
+    /// too near to its exit to be read, this is what it had of such memory before SIGKILL. `None` if the call failed.
     #[serde(rename = "rss_after_reclaim_bytes")]
     pub rss_after_reclaim: Option<Bytes>,
-    /// Its exit status from the kernel; none if /proc is the source.
+    /// Its exit status from the kernel; `None` if /proc is the source.
     pub exit: Option<ExitStatus>,
 }
 

@@ -14,7 +14,7 @@ pub struct Unit {
 }
 
 impl Unit {
-    /// The innermost unit in the path `cgroup`; none if systemd did not create the cgroup.
+    /// The innermost unit in the path `cgroup`; `None` if systemd did not create the cgroup.
     ///
     /// `/user.slice/user-1000.slice/user@1000.service/app.slice/app-x.scope` is `app-x.scope`.
     pub fn of(cgroup: &Name) -> Option<Self> {

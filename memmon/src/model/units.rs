@@ -1,4 +1,4 @@
-//! How amounts, rates and times are shown: everywhere alike, without a blank between figure and unit.
+//! The format of amounts, rates and times: the same everywhere, without a blank between figure and unit.
 //!
 //! `KB`, `MB` and `GB` are units of 1024, as in v1 and in the configuration.
 
@@ -46,7 +46,7 @@ impl fmt::Display for Rate {
 pub struct Span(pub Duration);
 
 impl Span {
-    /// The time of so many seconds; none for a negative number, the longest time for one that is too large.
+    /// The time of so many seconds; `None` for a negative number, the longest time for one that is too large.
     pub fn from_seconds(seconds: f64) -> Self {
         Self(Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX))
     }

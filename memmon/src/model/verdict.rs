@@ -29,7 +29,7 @@ pub enum Verdict {
     Terminate(Breach),
 }
 
-/// Why a process over its limit by resident memory is left alone.
+/// The reason why memmon leaves a process alone that exceeds its limit by resident memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Uncharged {
     /// The memory that its end would give back.
@@ -106,7 +106,7 @@ pub enum Protection {
     Exempt(Exemption),
 }
 
-/// A key of a matcher: what of a process is compared.
+/// A key of a matcher, which names the fact of a process that it compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MatchKey {
@@ -162,13 +162,13 @@ pub enum NameField {
 pub enum Doubt {
     /// A name that `whitelist.names` might match is unreadable.
     NameUnreadable(NameField),
-    /// What `exe` or `args` of a matcher compares is unreadable.
+    /// The fact that `exe` or `args` of a matcher compares is unreadable.
     FactUnreadable(MatchKey),
     /// The cgroup, which `[scope]` or a matcher requires, is unreadable.
     CgroupUnreadable,
     /// `oom_score_adj` is unreadable.
     OomScoreAdjUnreadable,
-    /// What the process shares with its elder is unreadable.
+    /// The memory that the process shares with its elder is unreadable.
     InheritanceUnreadable,
     /// The lookup of its shared memory is under way.
     SharedMemoryUnknown,
@@ -207,7 +207,7 @@ impl Doubt {
     }
 }
 
-/// Which limit was exceeded.
+/// The limit that was exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Limit {
@@ -233,7 +233,7 @@ pub struct Breach {
     pub rss: Bytes,
     /// `rss` as a share of all memory, in percent.
     pub percent: f64,
-    /// The `[[rule]]` whose limit it is; none: that of `[thresholds]`.
+    /// The `[[rule]]` that sets the limit; `None` for `[thresholds]`.
     #[serde(rename = "rule_name", skip_serializing_if = "Option::is_none")]
     pub by: Option<RuleName>,
 }

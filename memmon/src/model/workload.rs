@@ -1,4 +1,4 @@
-//! What a process works for, as its cgroup names it: a batch job, a container, a unit of systemd.
+//! The workload that a process belongs to, as its cgroup names it: a batch job, a container, a unit of systemd.
 //!
 //! The path is read from its root on, because only the outermost names are root's choice: a container, a job or a user's
 //! manager may give any name to a cgroup further inside.
@@ -43,7 +43,7 @@ pub struct SlurmJob {
 pub struct Container {
     /// Its id; for LXC, systemd-nspawn and libvirt its name.
     pub id: Name,
-    /// The program that started it; none if the path does not show it.
+    /// The program that started it; `None` if the path does not show it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime: Option<Runtime>,
     /// The uid of its Kubernetes pod.
@@ -86,7 +86,7 @@ impl Runtime {
     }
 }
 
-/// How the runtimes call the scope of a container under systemd: a prefix, the id, `.scope`.
+/// Names of a container's scope under systemd, by runtime: a prefix, the id, `.scope`.
 const SCOPES: [(&[u8], Runtime); 6] = [
     (b"docker-", Runtime::Docker),
     (b"libpod-", Runtime::Podman),
@@ -101,7 +101,7 @@ const FOLDERS: [(&[u8], Runtime); 3] =
     [(b"docker", Runtime::Docker), (b"libpod_parent", Runtime::Podman), (b"lxc", Runtime::Lxc)];
 
 impl Workload {
-    /// What the path `cgroup` names; none if that is nothing.
+    /// The workload that the path `cgroup` names; `None` if it names none.
     pub fn of(cgroup: &Name) -> Option<Self> {
         let path = cgroup.as_bytes();
         let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();

@@ -206,7 +206,7 @@ impl KernelMap {
     }
 
     /// Changes the gear, if there are two. Attaching takes half a millisecond, and longer right after detaching, when it
-    /// waits until no CPU can be in the program any more. What grew until then is in the map afterwards.
+    /// waits until no CPU can be in the program any more. Growth until then is in the map afterwards.
     pub fn shift(&mut self, gear: Gear) -> io::Result<()> {
         let Gears::Two { exact, .. } = &mut self.gears else { return Ok(()) };
         match gear {
@@ -241,7 +241,7 @@ impl KernelMap {
         Ok(self.sums.kinds() != 0 && self.sums.is_whole(&self.counters()?))
     }
 
-    /// What a sum is now; none if no process counts in it.
+    /// The sum now; `None` if no process counts in it.
     pub fn sum(&self, sum: KernelSum) -> io::Result<Option<Sum>> {
         self.sums.get(sum)
     }

@@ -30,7 +30,7 @@ impl Scale {
         }
     }
 
-    /// An event in the model's terms; none if memmon does not know its kind.
+    /// An event in the model's terms; `None` if memmon does not know its kind.
     #[must_use]
     pub fn event(&self, event: &Event) -> Option<KernelEvent> {
         let process =
@@ -99,7 +99,7 @@ pub fn comm(comm: [u8; 16]) -> Name {
     Name::new(&comm[..end])
 }
 
-/// One event from the ring; none if it does not have the agreed size.
+/// One event from the ring; `None` if it does not have the agreed size.
 #[must_use]
 pub fn event(bytes: &[u8]) -> Option<Event> {
     let (words, rest) = bytes.as_chunks::<8>();

@@ -15,7 +15,7 @@ use crate::model::{Bytes, Guard, GuardKind, Strikes};
 /// More than a configuration file has.
 const LONGEST: u64 = 64 << 10;
 
-/// Where systemd looks for configuration, the most important place last.
+/// Directories in which systemd looks for configuration, the most important one last.
 const SYSTEMD: [&str; 4] = ["usr/lib/systemd", "usr/local/lib/systemd", "run/systemd", "etc/systemd"];
 
 /// The guards that run, with the configuration files below `root`. A user's own program of such a name is none.

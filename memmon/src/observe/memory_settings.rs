@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::model::Bytes;
 
-/// The settings; none for one that this kernel does not have, or that cannot be read.
+/// The settings; `None` for one that this kernel does not have, or that cannot be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct MemorySettings {
     /// `vm.overcommit_memory`: 0 heuristic, 1 always, 2 never.

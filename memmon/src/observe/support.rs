@@ -1,4 +1,4 @@
-//! What memmon can do on this machine, and what prevents the rest.
+//! The features that memmon has on this machine, and the reasons for those that are missing.
 //!
 //! [`Facts::gather`] probes the kernel, [`assess`] judges the facts, [`choose`] selects a source. Only the first of the
 //! three touches the system.
@@ -38,7 +38,7 @@ pub fn assess(facts: &Facts) -> Support {
     }
 }
 
-/// What the running kernel and memmon's privileges allow.
+/// The features that the running kernel and memmon's privileges allow.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Support {
     /// Counting inside the kernel.
@@ -49,7 +49,7 @@ pub struct Support {
     pub enforce: Offer,
     /// Enforcing with `scope.cgroups`, which needs the paths that the administrator means.
     pub scope_by_cgroup: Offer,
-    /// Why the kernel side has one gear here; none if it has two.
+    /// The reason why the kernel side has one gear here; `None` if it has two.
     pub one_gear: Option<OneGear>,
     /// Freeing the memory of a dying process before its exit.
     pub reclaim: Offer,

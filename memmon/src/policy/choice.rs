@@ -1,4 +1,4 @@
-//! Which rule decides about a process: the first one that matches it; without one `[thresholds]` does.
+//! Finds the rule that decides about a process: the first one that matches it, or `[thresholds]` if no rule matches.
 //!
 //! Whether a rule matches may depend on something that could not be read. Then the rules up to the first one that certainly
 //! matches are candidates. If they do not agree, that is a doubt; what the process's owner keeps from being read counts against
@@ -7,7 +7,7 @@
 use super::{LimitRule, Matched, RuleLimit, Rules, rules::share};
 use crate::model::{Bytes, Limit, Process, RuleName, SystemMemory};
 
-/// A rule that decides about a process, or may do so. None stands for `[thresholds]`.
+/// A rule that decides about a process, or may do so. `None` stands for `[thresholds]`.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Candidate<'a> {
     pub(super) rule: Option<&'a LimitRule>,
@@ -15,7 +15,7 @@ pub(super) struct Candidate<'a> {
 }
 
 impl Rules {
-    /// The limit under `rule`, and which one it is; none for a rule without one.
+    /// The limit under `rule`, and its kind; `None` for a rule without a limit.
     pub fn limit_under(&self, rule: Option<&LimitRule>, memory: &SystemMemory) -> Option<(Limit, Bytes)> {
         match rule.map(|rule| rule.limit) {
             None | Some(RuleLimit::Thresholds) => Some(self.limit(memory)),
@@ -24,7 +24,7 @@ impl Rules {
                 let percent = percent.filter(|_| memory.total > Bytes::ZERO);
                 let percent = percent.map(|percent| (Limit::Percent, share(percent, memory.total)));
                 let own = percent.into_iter().chain(bytes.map(|bytes| (Limit::Gb, bytes)));
-                // A machine whose total is unknown has no share to exceed.
+                // If the total of the machine is unknown, a share of it cannot be exceeded.
                 own.min_by_key(|(_, limit)| *limit).or_else(|| Some(self.limit(memory)))
             }
         }
@@ -46,7 +46,7 @@ impl Rules {
         limits.min().unwrap_or(Bytes::MAX)
     }
 
-    /// The first rule that certainly matches `process`; none: `[thresholds]`.
+    /// The first rule that certainly matches `process`; `None` stands for `[thresholds]`.
     pub fn decisive(&self, process: &Process) -> Option<&LimitRule> {
         self.candidates(process).pop().and_then(|candidate| candidate.rule)
     }
@@ -108,5 +108,5 @@ impl Rules {
     }
 }
 
-/// As many looks at a process whose names change all the time.
+/// Number of looks at a process whose names change all the time.
 const LOOKS: usize = 3;

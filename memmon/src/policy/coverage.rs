@@ -1,4 +1,5 @@
-//! Which processes each rule decides about: for people who write rules, and wonder whether one matches what they meant.
+//! The processes that each rule decides about: for administrators, who can see whether a rule matches the processes that
+//! they meant.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +11,7 @@ use crate::model::{Per, Process, RuleName};
 pub struct Coverage<'a> {
     /// The rule.
     pub rule: RuleName,
-    /// What its sum is taken over; none for a rule about single processes.
+    /// The kind of group that its sum is taken over; `None` for a rule about single processes.
     pub per: Option<Per>,
     /// The processes that it certainly matches and no rule of its kind before it does.
     pub decides: Vec<&'a Process>,
@@ -22,7 +23,7 @@ pub struct Coverage<'a> {
     pub unclear: usize,
 }
 
-/// What each rule is about among `processes`: first the rules about single processes, then those about sums.
+/// The coverage of each rule among `processes`: first the rules about single processes, then those about sums.
 pub fn coverage<'a>(rules: &Rules, processes: &'a [Process]) -> Vec<Coverage<'a>> {
     let single = rules.rules.iter().map(|rule| (None, rule));
     let sums = rules.sums.iter().map(|sum| (Some(sum.per), &sum.rule));

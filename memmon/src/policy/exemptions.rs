@@ -6,7 +6,8 @@
 use super::matcher::{KeyMatched, of_fact};
 use crate::model::{Doubt, Exempt, Exemption, Name, Phrase, Process, Workload, unit_path};
 
-/// Which of `exemptions` protects `process`: of several the one that ends last. The error is a doubt whether one does.
+/// The one of `exemptions` that protects `process`: the one that ends last, if several do. The error is a doubt whether one
+/// does.
 pub(super) fn find<'a>(
     exemptions: &'a [Exemption],
     process: &Process,

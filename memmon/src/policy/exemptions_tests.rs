@@ -1,4 +1,4 @@
-//! Which processes an exemption protects.
+//! Tests of the processes that an exemption protects.
 
 use super::{
     Rules,

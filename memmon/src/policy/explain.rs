@@ -1,4 +1,4 @@
-//! Why a verdict is what it is, and what would make it another one.
+//! The reasons of a verdict, and the changes that would lead to another one.
 //!
 //! Nothing here judges: the findings are the walk's, and what would change the verdict is found by making the change
 //! and judging again.
@@ -23,25 +23,25 @@ pub struct Explanation<'a> {
     pub process: &'a Process,
     /// On which machine.
     pub memory: &'a SystemMemory,
-    /// By which rules.
+    /// The rules in force.
     pub rules: &'a Rules,
     /// Every rule in the order in which they are asked, those after the one that decides included.
     pub steps: Vec<Step>,
     /// The rules of `[[rule]]` that were asked, in their order: up to the first that matches for certain.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub asked: Vec<Asked>,
-    /// What follows.
+    /// The verdict that follows.
     pub verdict: Verdict,
-    /// What would make it another verdict. Empty where nothing would.
+    /// Changes that would lead to another verdict. Empty if there are none.
     pub otherwise: Vec<Otherwise>,
 }
 
-/// What one rule found.
+/// The finding of one rule.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Step {
     /// The rule.
     pub rule: Rule,
-    /// What it says of the process.
+    /// Its finding about the process.
     pub finding: Finding,
 }
 

@@ -31,7 +31,8 @@ pub struct Rate {
     pub bytes_per_second: f64,
     /// Maximum error of the rate in either direction, from the readings' errors.
     pub error: f64,
-    /// Time until the limit is reached at this rate; none beyond a year, and none for a process that is over it.
+    /// Time until the limit is reached at this rate; `None` if that is more than a year, or if the process is over the
+    /// limit.
     #[serde(serialize_with = "as_seconds_if_any")]
     pub time_to_limit: Option<Duration>,
 }
@@ -65,7 +66,7 @@ impl Growth {
 
     /// The rate at `now`, if the process grew by more than two readings' `error`s.
     ///
-    /// It is the mean of the whole climb, or that of its newer half if that is lower. Without a newer reading it holds for as
+    /// It is the mean of the whole growth, or that of its newer half if that is lower. Without a newer reading it holds for as
     /// long as it was measured, then fades, and at twice that age there is none.
     pub fn rate(&self, limit: Bytes, error: Bytes, now: Duration) -> Option<Rate> {
         let ((first, low), (last, high)) = (self.readings.front()?, self.readings.back()?);

@@ -15,19 +15,19 @@ pub struct LimitRule {
     /// The processes that it is about.
     #[serde(rename = "match")]
     pub matcher: Matcher,
-    /// How much memory each of them may have.
+    /// The memory that each of them may have.
     pub limit: RuleLimit,
-    /// What follows if one has more.
+    /// The action on a process that has more.
     pub action: Action,
-    /// How long it must have more before the first signal: `for`.
+    /// The time that it must have more before the first signal: `for`.
     #[serde(rename = "for_seconds", serialize_with = "seconds::as_seconds")]
     pub lasting: Duration,
     /// The first signal.
     pub signal: Signal,
-    /// Time from that to SIGKILL; none: `termination.grace`.
+    /// Time from that to SIGKILL; `None`: `termination.grace`.
     #[serde(rename = "grace_seconds", serialize_with = "seconds::as_seconds_if_any")]
     pub grace: Option<Duration>,
-    /// Times its limit at which the grace ends; none: `termination.hard_ceiling`; 0: no size ends it.
+    /// Multiple of its limit at which the grace period ends; `None`: `termination.hard_ceiling`; 0: no size ends it.
     pub hard_ceiling: Option<f64>,
     /// Whether these processes end before all others if the machine is short of memory.
     pub prefer: bool,
@@ -37,7 +37,7 @@ pub struct LimitRule {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RuleLimit {
-    /// That of `[thresholds]`.
+    /// The limit of `[thresholds]`.
     Thresholds,
     /// `percent` of all memory, or `gb`; if both are given, the lower one. At least one is.
     Own {

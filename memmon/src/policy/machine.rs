@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A process that did not grow since the machine was well is never ended: it did not cause the shortage, and the shortage
-//! would come back. If the memory went to no process (tmpfs, huge pages, the kernel), nobody is ended.
+//! would come back. If the memory went to no process (tmpfs, huge pages, the kernel), no process is ended.
 
 mod baseline;
 pub mod blame;

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{ArgPatterns, CgroupPatterns, ExePatterns, NamePatterns, UidRanges, UnitPatterns};
 use crate::model::{Doubt, Fact, Gid, MatchKey, NameField, Process, Uid, WantedFacts};
 
-/// What a process must be like. A key that is not given is none.
+/// Conditions on a process. A key that is not given matches every process.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Matcher {
     /// Its comm, or the basename of its executable or argv[0].
@@ -36,7 +36,7 @@ pub struct Matcher {
     /// Its systemd unit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub units: Option<UnitPatterns>,
-    /// What it must not be like.
+    /// Conditions that it must not meet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not: Option<Box<Self>>,
 }
@@ -47,7 +47,7 @@ pub struct Matcher {
 pub enum Matched {
     /// Every key does.
     Yes,
-    /// This key does not.
+    /// This key does not match.
     No(MatchKey),
     /// It depends on something that the process's owner keeps from being read: see the harsher side of it.
     Withheld(MatchKey),
@@ -150,7 +150,7 @@ fn yes_if(entry: Option<String>) -> KeyMatched {
     entry.map_or(KeyMatched::No, KeyMatched::Yes)
 }
 
-/// What an unread fact of `process` means. What root withholds is withheld for a reason that memmon does not know.
+/// The result for an unread fact of `process`. If root withholds it, memmon does not know the reason.
 fn unread(withheld: bool, process: &Process, doubt: Doubt) -> KeyMatched {
     if withheld && process.real_uid != Uid::ROOT { KeyMatched::Withheld } else { KeyMatched::Unknown(doubt) }
 }

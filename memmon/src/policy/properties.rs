@@ -245,7 +245,7 @@ proptest! {
         }
     }
 
-    /// By the rules one by one, as plainly as possible, for a process of which everything is known.
+    /// Checks by the rules one by one, as plainly as possible, for a process of which everything is known.
     #[test]
     fn the_first_rule_that_matches_decides(
         rules in rules_with_rules(), process in any_process(), memory in memory(),
@@ -287,7 +287,7 @@ proptest! {
         let (verdict, ended) = (judge(&rules, &process, &memory), judge(&ending, &process, &memory));
         if let (true, Verdict::Stop(breach)) = (is_clear, &verdict) {
             prop_assert_eq!(&ended, &Verdict::Terminate(*breach));
-            // What it inherited never makes the difference between a stop and an end.
+            // Inherited memory never makes the difference between a stop and an end.
             let more = Bytes(1 << 50);
             let inherited = crate::model::Inherited { bytes: more, elder: crate::model::Pid(1) };
             let inherits = Process {

@@ -10,9 +10,9 @@ use crate::model::{Bytes, Exemption, Limit, Measure, Per, Pid, SystemMemory, Uid
 /// All inputs of policy from the configuration.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Rules {
-    /// How much memory a process may have.
+    /// The memory that a process may have.
     pub limits: Limits,
-    /// Which figure of its memory is compared with the limit.
+    /// The figure of its memory that is compared with the limit.
     pub measure: Measure,
     /// The processes that are left alone, for any memory usage.
     pub whitelist: Whitelist,
@@ -26,15 +26,15 @@ pub struct Rules {
     pub rules: Vec<LimitRule>,
     /// Limits for what several processes hold together: of each kind the first rule that matches decides.
     pub sums: Vec<SumRule>,
-    /// Those of `memmon exempt` that have not ended.
+    /// The exemptions of `memmon exempt` that have not ended.
     pub exemptions: Vec<Exemption>,
 }
 
 impl Rules {
-    /// The limit that counts on a machine with this memory, and which of the two it is: the lower one, as a process
-    /// is over when it exceeds either.
+    /// The limit that counts on a machine with this memory, and which of the two it is: the lower one, because a process
+    /// that exceeds either is over the limit.
     ///
-    /// A machine whose total is unknown (0) has no share to exceed: the absolute limit counts.
+    /// If the total of the machine is unknown (0), a share of it cannot be exceeded: the absolute limit counts.
     pub fn limit(&self, memory: &SystemMemory) -> (Limit, Bytes) {
         let share = self.limits.share_of(memory.total);
         if memory.total > Bytes::ZERO && share < self.limits.bytes {
@@ -58,7 +58,7 @@ impl Rules {
     }
 }
 
-/// What a process may have resident: it is over when it exceeds either.
+/// The resident memory that a process may have. A process that exceeds either limit is over the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Limits {
     percent: f64,
@@ -70,7 +70,7 @@ impl Limits {
     /// slip makes every process a hog.
     ///
     /// # Errors
-    /// Which of the two is out of its range.
+    /// An error if one of the two is out of its range, which it names.
     pub fn new(percent: f64, bytes: Bytes) -> Result<Self, LimitsError> {
         if !(percent > 0.0 && percent <= 100.0) {
             Err(LimitsError::Percent(percent))

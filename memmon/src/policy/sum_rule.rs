@@ -11,9 +11,9 @@ pub struct SumRule {
     /// The rule; its matcher chooses the processes that count.
     #[serde(flatten)]
     pub rule: LimitRule,
-    /// What the sum is taken over.
+    /// The kind of group that the sum is taken over.
     pub per: Per,
-    /// Which process ends first.
+    /// The process that ends first.
     pub strike: Strike,
 }
 
@@ -36,7 +36,7 @@ impl Strike {
     /// All of them.
     pub const EACH: [Self; 4] = [Self::Largest, Self::Newest, Self::Growing, Self::All];
 
-    /// As it is written in the configuration.
+    /// The word of the configuration.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Largest => "largest",

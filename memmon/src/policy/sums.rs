@@ -21,7 +21,7 @@ use crate::model::{
 pub struct Group<'a> {
     /// The rule.
     pub rule: &'a SumRule,
-    /// Which group.
+    /// The group.
     pub key: GroupKey,
     /// Its limit.
     pub limit: (Limit, Bytes),
@@ -38,7 +38,7 @@ pub fn groups<'a>(
     groups_by(rules, memory, processes, true)
 }
 
-/// The same; without `indexed` every rule is asked about every process, which finds the same.
+/// The same. Without `indexed` every rule is compared with every process, and the result is the same.
 pub(super) fn groups_by<'a>(
     rules: &'a Rules,
     memory: &SystemMemory,
@@ -64,7 +64,7 @@ pub(super) fn groups_by<'a>(
             let places = places.unwrap_or_else(|| (0..of_kind.len()).collect());
             for (at, sum) in places.into_iter().filter_map(|place| of_kind.get(place)) {
                 let Some((key, is_certain)) = counts(sum, process, &family) else { continue };
-                // A process whose owner withholds whether it is free of a limit is not.
+                // A process whose owner withholds whether it is exempt from a limit counts as not exempt.
                 let is_free = sum.rule.limit == RuleLimit::None;
                 let decides = is_certain == Matched::Yes;
                 certain &= !matches!(is_certain, Matched::Unknown(_));
@@ -84,7 +84,8 @@ pub(super) fn groups_by<'a>(
     found.into_iter().filter_map(group).collect()
 }
 
-/// The group under `sum` in which `process` counts, and whether it does; none if it does not, or its group is not known.
+/// The group under `sum` in which `process` counts, and whether it certainly does; `None` if it does not count, or if its
+/// group is not known.
 fn counts(sum: &SumRule, process: &Process, family: &Family<'_>) -> Option<(GroupKey, Matched)> {
     let matcher = &sum.rule.matcher;
     if sum.per == Per::Tree {
@@ -133,9 +134,9 @@ pub struct Sum {
     pub key: GroupKey,
     /// The limit.
     pub limit: (Limit, Bytes),
-    /// What follows.
+    /// The action above the limit.
     pub action: Action,
-    /// Which process ends first.
+    /// The process that ends first.
     pub strike: Strike,
     /// The processes, by their identity.
     pub members: Vec<Member>,
@@ -146,9 +147,9 @@ pub struct Sum {
 pub struct Member {
     /// The process.
     pub process: Process,
-    /// What it holds for certain.
+    /// The memory that it holds for certain.
     pub least: Bytes,
-    /// What it may hold.
+    /// The memory that it may hold.
     pub most: Bytes,
     /// Whether it may be ended: [`Verdict::Within`] if nothing speaks against it.
     pub guard: Verdict,
@@ -190,12 +191,12 @@ impl Sum {
         }
     }
 
-    /// What its processes hold for certain.
+    /// The memory that its processes hold for certain.
     pub fn least(&self) -> Bytes {
         total(self.members.iter().map(|member| member.least))
     }
 
-    /// What they may hold.
+    /// The memory that they may hold.
     pub fn most(&self) -> Bytes {
         total(self.members.iter().map(|member| member.most))
     }
@@ -215,13 +216,13 @@ impl Sum {
         }
     }
 
-    /// What protected processes of it hold for certain.
+    /// The memory that its protected processes hold for certain.
     pub fn protected(&self) -> Bytes {
         let protected = self.members.iter().filter(|member| matches!(member.guard, Verdict::Protected(_)));
         total(protected.map(|member| member.least))
     }
 
-    /// What is left of it for certain when the processes `going` have ended.
+    /// The memory that is left for certain when the processes `going` have ended.
     pub fn without(&self, going: &BTreeSet<ProcessId>) -> Bytes {
         let stays = |member: &&Member| !going.contains(&member.process.id);
         total(self.members.iter().filter(stays).map(|member| member.least))

@@ -58,7 +58,7 @@ fn sums(rules: &Rules, processes: &[Process]) -> Vec<Sum> {
 fn struck(rules: &Rules, processes: &[Process], going: &[u32]) -> Vec<u32> {
     let id = |pid| processes.iter().find(|process| process.id.pid == Pid(pid)).unwrap().id;
     let going = going.iter().map(|pid| id(*pid)).collect();
-    // Of two, the one with the even pid grows faster.
+    // Of two processes, the one with the even pid grows faster.
     let rate = |process: ProcessId| if process.pid.0.is_multiple_of(2) { 2.0 } else { 1.0 };
     let all = sums(rules, processes);
     all.iter().flat_map(|sum| sum.strikes(&going, rate)).map(|process| process.pid.0).collect()
@@ -133,7 +133,7 @@ fn protected_processes_count_and_never_end() {
     let mut processes = [process(2, 7, 90), process(3, 7, 20), process(4, 7, 30)];
     processes[0].names.comm = Name::from("database");
     assert_eq!(struck(&rules, &processes, &[]), [4, 3]);
-    // What the database has alone is too much: it does not help to end the others.
+    // The database alone holds too much: to end the others does not help.
     processes[0].rss = Bytes(101 * MIB);
     assert_eq!(struck(&rules, &processes, &[]), [0_u32; 0]);
     assert_eq!(sums(&rules, &processes)[0].verdict(), SumVerdict::Kept);
@@ -274,7 +274,7 @@ fn rate(process: ProcessId) -> f64 {
     f64::from(process.pid.0 % 3)
 }
 
-/// What makes a group, to compare.
+/// The parts of a group that are compared.
 type Outline = (RuleName, GroupKey, Vec<(ProcessId, bool)>);
 
 fn outline(groups: &[Group<'_>]) -> Vec<Outline> {
@@ -319,7 +319,7 @@ fn five_hundred_rules_find_their_processes_among_five_thousand() {
     for rule in 0..500 {
         let of_rule = (0..5000).filter(|index| match rule {
             0..400 => index % 450 == rule,
-            // Those that no rule above has.
+            // Processes that match no rule above.
             _ => index % 450 >= 400 && 400 + index % 200 == rule,
         });
         let expected: BTreeSet<u32> = of_rule.collect();
@@ -397,7 +397,7 @@ proptest! {
             let is_sure = sum.members.iter().all(|member| !matches!(member.guard, Verdict::Unsure(_)));
             if is_sure && sum.verdict() == SumVerdict::Over && sum.action == Action::Terminate {
                 prop_assert!(sum.without(&chosen) <= limit);
-                // Those that are going are enough: nobody else follows.
+                // The processes that end already are enough: no other one follows.
                 prop_assert_eq!(sum.strikes(&chosen, rate), vec![]);
             }
         }

@@ -43,7 +43,8 @@ fn rule(name: &str, matcher: Matcher, limit: RuleLimit) -> LimitRule {
     }
 }
 
-/// What the owner of a process withholds neither spares it nor gives it a larger limit, and root's is a doubt.
+/// A fact that the owner of a process withholds neither spares it nor gives it a larger limit; one that root withholds is a
+/// doubt.
 #[test]
 fn a_rule_that_may_match_counts_against_the_owner_who_withholds_it() {
     let exe = || Matcher { exe: Some(ExePatterns::new(["/usr/lib/**"]).unwrap()), ..Matcher::default() };

@@ -17,18 +17,18 @@ use crate::model::{
 /// Each process of a snapshot, in its order, with what is to become of it.
 pub type Verdicts<'a> = Vec<(&'a Process, Verdict)>;
 
-/// What is to become of each process. No process's verdict depends on another process.
+/// The verdict on each process. No process's verdict depends on another process.
 pub fn decide<'a>(rules: &Rules, snapshot: &'a Snapshot) -> Verdicts<'a> {
     snapshot.processes.iter().map(|process| (process, judge(rules, process, &snapshot.memory))).collect()
 }
 
-/// What is to become of one process.
+/// The verdict on one process.
 pub fn judge(rules: &Rules, process: &Process, memory: &SystemMemory) -> Verdict {
     conclude(WALK.iter().map(|(_, check)| check(rules, process, memory)))
 }
 
-/// The readings that may be over a limit, as far as their error allows: who must be confirmed before anything is
-/// decided. Asks nothing about the processes themselves, so that the smallest limit of all rules counts.
+/// The readings that may be over a limit, as far as their error allows: these processes must be confirmed before anything
+/// is decided. It uses no other fact about a process, so that the smallest limit of all rules counts.
 pub fn suspects(rules: &Rules, survey: &Survey) -> Vec<Reading> {
     let limit = rules.least_limit(&survey.memory);
     survey.readings.iter().filter(|reading| reading.rss + reading.error > limit).copied().collect()
@@ -39,7 +39,7 @@ pub fn could_be_terminated(rules: &Rules, process: &Process, memory: &SystemMemo
     matches!(judge_as_over(rules, process, memory), Verdict::Terminate(_) | Verdict::Stop(_))
 }
 
-/// What would become of one process if it went over its limit: what of the rules but the limits says.
+/// The verdict on a process if it exceeded its limit: the result of all rules but the limits.
 pub fn judge_as_over(rules: &Rules, process: &Process, memory: &SystemMemory) -> Verdict {
     let over = Process {
         rss: Bytes::MAX,
@@ -53,7 +53,7 @@ pub fn judge_as_over(rules: &Rules, process: &Process, memory: &SystemMemory) ->
     judge(rules, &over, memory)
 }
 
-/// What of the rules but the limits says about a process: [`Verdict::Within`] if nothing protects it.
+/// The result of all rules but the limits for a process: [`Verdict::Within`] if nothing protects it.
 pub fn guard(rules: &Rules, process: &Process, memory: &SystemMemory) -> Verdict {
     let steps = WALK.iter().filter(|(rule, _)| *rule != Rule::Limits);
     conclude(steps.map(|(_, check)| check(rules, process, memory)))
@@ -78,7 +78,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    /// What an administrator knows it by: its place in the configuration, where it has one.
+    /// The name that an administrator knows it by: its place in the configuration, if it has one.
     pub const fn key(self) -> &'static str {
         match self {
             Self::Init => "pid 1",
@@ -103,7 +103,7 @@ impl Serialize for Rule {
     }
 }
 
-/// What one rule has to say about a process.
+/// The finding of one rule about a process.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Finding {
@@ -128,7 +128,7 @@ pub enum Finding {
 }
 
 impl Finding {
-    /// How hard it is for the process.
+    /// The severity for the process.
     const fn severity(&self) -> u8 {
         match self {
             Self::Exceeds(_) => 4,
@@ -270,8 +270,8 @@ fn exempt(rules: &Rules, process: &Process) -> Finding {
     }
 }
 
-/// By the rule that decides, or `[thresholds]`. Rules that may match and would decide otherwise leave a doubt; if the owner of
-/// the process withholds whether they match, the harshest decides.
+/// Judges by the rule that decides, or by `[thresholds]`. Rules that may match and would decide otherwise leave a doubt; if
+/// the owner of the process withholds whether they match, the harshest decides.
 fn limits(rules: &Rules, process: &Process, memory: &SystemMemory) -> Finding {
     if rules.rules.is_empty() {
         return limits_under(rules, None, process, memory);
@@ -293,8 +293,8 @@ fn limits(rules: &Rules, process: &Process, memory: &SystemMemory) -> Finding {
     harshest
 }
 
-/// Over is what exceeds the limit even if all of the error is taken off. What a process inherited at its fork, and an older
-/// process that lives is charged for, is never what makes it exceed the limit.
+/// A process is over the limit if it exceeds it even with all of the error taken off. Memory that it inherited at its fork,
+/// and that an older process which lives is charged for, never makes it exceed the limit.
 fn limits_under(rules: &Rules, by: Option<&LimitRule>, process: &Process, memory: &SystemMemory) -> Finding {
     let Some((rule, limit)) = rules.limit_under(by, memory) else { return Finding::Within };
     let Process { rss, error, .. } = *process;
@@ -332,7 +332,7 @@ fn is_beyond_ceiling(rule: Option<&LimitRule>, rss: Bytes, limit: Bytes) -> bool
 }
 
 /// Whether the end of a process that is over `limit` by resident memory would give back too little, or that is not known
-/// yet. None if it gives back enough, or if resident memory alone counts.
+/// yet. `None` if it gives back enough, or if resident memory alone counts.
 fn uncharged(rules: &Rules, process: &Process, limit: Bytes) -> Option<Finding> {
     let Some(Holdings { parts, shared, trouble }) = &process.holdings else { return None };
     let least = Measure::least_charged(limit);

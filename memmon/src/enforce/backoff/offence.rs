@@ -7,7 +7,7 @@ use crate::model::{Process, StartTime};
 /// When a termination is delayed: `termination.repeat_*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackoffPolicy {
-    /// Terminations until the next one waits; 0: none ever does.
+    /// Terminations until the next one is delayed; 0: no termination is delayed.
     pub limit: u32,
     /// Within how much time.
     pub window: Duration,
@@ -24,7 +24,7 @@ pub(super) struct Offence {
     pub(super) due: Duration,
     /// The last one that counts, due or urgent.
     pub(super) last: Duration,
-    /// When one of them was over its limit last.
+    /// Last time at which one of them was over its limit.
     pub(super) seen: Duration,
     pub(super) wait: Option<Wait>,
     /// Whether it was reported that they wait.
@@ -33,7 +33,7 @@ pub(super) struct Offence {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wait {
-    /// When it began.
+    /// Start of the delay.
     from: Duration,
     pub(super) length: Duration,
     doublings: u8,

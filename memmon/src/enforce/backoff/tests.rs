@@ -253,7 +253,7 @@ proptest! {
         }
         let longest = POLICY.backoff.as_secs() << MOST_DOUBLINGS;
         let waits = hold(&mut offenders, &leaky(now), now).is_some();
-        // Those who cannot wait end meanwhile.
+        // Processes that cannot wait end meanwhile.
         for after in sacrifices.into_iter().filter(|after| waits && *after < longest) {
             offenders.terminated(&leaky(now + after), None, at(now + after), &POLICY);
         }

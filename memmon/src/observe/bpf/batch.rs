@@ -61,7 +61,7 @@ pub(super) fn read(
 
 /// Makes one call. Returns the number of entries, and the position for the next call if there are more.
 ///
-/// `position` is the kernel's (the next bucket), none for the first call.
+/// `position` is the kernel's (the next bucket), `None` for the first call.
 fn lookup(
     map: BorrowedFd<'_>,
     scratch: &mut Scratch,

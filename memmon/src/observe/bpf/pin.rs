@@ -50,7 +50,7 @@ pub enum PinError {
     },
 }
 
-/// Directory for the pin: `/sys/fs/bpf/memmon`, or none if no bpffs is mounted there.
+/// Directory for the pin: `/sys/fs/bpf/memmon`; `None` if no bpffs is mounted there.
 pub fn default_dir() -> Option<PathBuf> {
     let kind = statfs::statfs(MOUNT).ok()?.filesystem_type();
     (kind == statfs::BPF_FS_MAGIC).then(|| Path::new(MOUNT).join("memmon"))

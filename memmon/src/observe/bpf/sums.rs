@@ -20,12 +20,12 @@ pub(super) struct Sums {
     refused: u64,
 }
 
-/// Which sums are kept: the level in pages of each kind, for sums without a level of their own.
+/// The sums that are kept: the level in pages of each kind, for sums without a level of their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KeptSums {
-    /// Of the sums of users, if they are kept.
+    /// The level for sums of users, if they are kept.
     pub users: Option<u64>,
-    /// Of the sums of cgroups.
+    /// The level for sums of cgroups.
     pub cgroups: Option<u64>,
     /// Pages that each process may have more than the table has it.
     pub slack_pages: u64,
@@ -86,7 +86,7 @@ impl Sums {
         if kinds == 0 { self.set_levels(Levels::new()) } else { Ok(()) }
     }
 
-    /// Whether no process, and no sum, lacked room in this epoch.
+    /// Whether each process, and each sum, had room in this epoch.
     pub(super) const fn is_whole(&self, counters: &Counters) -> bool {
         refused(counters) == self.refused
     }

@@ -16,7 +16,7 @@ const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_ITER_CREATE: libc::c_int = 33;
 const BPF_TRACE_ITER: u32 = 28;
 
-/// What the program writes for each entry: the tgid and the entry.
+/// Size of a record that the program writes for each entry: the tgid and the entry.
 const RECORD: usize = size_of::<u32>() + size_of::<ProcessRss>();
 
 /// Records that fit into the buffer: 59 KB. The kernel returns up to 32 KB at once.
@@ -92,7 +92,7 @@ fn bpf<A>(command: libc::c_int, attributes: &A) -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the kernel has just made it, for nobody else.
+    // SAFETY: the kernel has just created it, and no other code has it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

@@ -118,14 +118,14 @@ impl<'a> Btf<'a> {
         })
     }
 
-    /// The member of this name, also within anonymous structs and unions. None if there is no such member, or none that
-    /// starts at a whole byte.
+    /// The member of this name, also within anonymous structs and unions. `None` if there is no such member, or if it does
+    /// not start at a whole byte.
     pub(super) fn member(&self, of: Type, name: &str) -> Result<Option<Member>, LayoutError> {
         let mut visits = MAX_VISITS;
         self.member_within(of, name, MAX_NESTING, &mut visits)
     }
 
-    /// The elements of an array; none if the type is not an array.
+    /// The elements of an array; `None` if the type is not an array.
     pub(super) fn elements(&self, of: Type) -> Result<Option<Elements>, LayoutError> {
         if of.kind != Kind::Array {
             return Ok(None);
@@ -136,7 +136,7 @@ impl<'a> Btf<'a> {
         Ok(Some(Elements { of: self.resolved(element)?, count }))
     }
 
-    /// The type that a pointer points to, with aliases resolved; none if the type is not a pointer.
+    /// The type that a pointer points to, with aliases resolved; `None` if the type is not a pointer.
     pub(super) fn pointee(&self, of: Type) -> Result<Option<Type>, LayoutError> {
         if of.kind != Kind::Pointer {
             return Ok(None);
@@ -149,7 +149,7 @@ impl<'a> Btf<'a> {
         self.text_is(of.name, name)
     }
 
-    /// The type's size in bytes; none for a type without a size of its own, and for an implausibly large array.
+    /// The type's size in bytes; `None` for a type without a size of its own, and for an implausibly large array.
     pub(super) fn size(&self, of: Type) -> Result<Option<u32>, LayoutError> {
         Ok(match of.kind {
             Kind::Int | Kind::Struct | Kind::Union | Kind::Enum => Some(of.size),
@@ -304,7 +304,7 @@ const fn kind(info: u32) -> Kind {
     }
 }
 
-/// Bytes that follow a `btf_type`; none for an unknown kind, after which nothing can be located.
+/// Bytes that follow a `btf_type`; `None` for an unknown kind, after which nothing can be located.
 const fn tail_length(info: u32) -> Option<usize> {
     let count = member_count(info) as usize;
     match kind_number(info) {

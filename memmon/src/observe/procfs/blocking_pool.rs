@@ -38,7 +38,8 @@ const MAX: Share = Share { of_one: 16, of_all: 64 };
 /// The same maximum for reads that are only displayed: they leave most threads to decisions.
 const ONLOOKERS_MAX: Share = Share { of_one: 4, of_all: 16 };
 
-/// The same maximum for walks over all pages, apart from the others: nobody waits for these, and each takes a processor.
+/// The same maximum for walks over all pages, apart from the others: no decision waits for these, and each takes a
+/// processor.
 const PAGES_MAX: Share = Share { of_one: 4, of_all: 16 };
 
 /// Number of threads to keep idle for later jobs.
@@ -68,7 +69,8 @@ pub(super) enum Lock {
     Mmap,
     /// `exec_update_lock`, which an exec holds for a moment.
     Exec,
-    /// `mmap_lock` again, for a walk over all pages that nobody waits for; or none, for a search through all cgroups.
+    /// `mmap_lock` again, for a walk over all pages that no decision waits for; or no lock, for a search through all
+    /// cgroups.
     Pages,
 }
 

@@ -24,7 +24,7 @@ impl ProcRoot {
         }
     }
 
-    /// Searches the cgroup. None if the process was moved meanwhile, or if the search is not done yet.
+    /// Searches the cgroup. `None` if the process was moved meanwhile, or if the search is not done yet.
     fn long_cgroup(&self, owner: JobOwner, start: StartTime) -> Option<Name> {
         // Only the cgroups of this system's own /proc are here.
         if !self.own {

@@ -1,7 +1,7 @@
-//! A close look at one process: who it is, what it is called, and exactly how much memory it has.
+//! A close look at one process: its identity, its names, and its exact memory.
 //!
 //! Everything is read through one descriptor of its directory (see `directory`), between two looks at its start time:
-//! the first shows that this is the process that was meant, the second that it lived through it all, so that a file
+//! the first shows that this is the right process, the second that it lived through it all, so that a file
 //! which was missing was missing and not gone with its process.
 
 use std::io;
@@ -22,10 +22,10 @@ use crate::model::{
     Unconfirmed,
 };
 
-/// How often a process is looked at again if its threads end meanwhile.
+/// Number of looks at a process if its threads end meanwhile.
 const TRIES: usize = 3;
 
-/// What a close look is for.
+/// The purpose of a close look.
 #[derive(Clone, Copy)]
 enum Purpose {
     /// To know whether a process exceeds this limit.
@@ -52,7 +52,7 @@ impl ProcRoot {
         self.confirm_forked(pid, expected, limit, accuracy, None)
     }
 
-    /// The same of a process that, if it was forked and has not called exec, had at `most` so much when it was forked.
+    /// The same for a process that, if it was forked and has not called exec, had at `most` so much when it was forked.
     pub fn confirm_forked(
         &self,
         pid: Pid,
@@ -64,8 +64,8 @@ impl ProcRoot {
         self.look_for(Purpose::Limit(limit), pid, expected, accuracy, most)
     }
 
-    /// The same of a process that counts in a sum: all parts of its memory are read, whatever it has. `exact`: its pages are
-    /// counted where the kernel's figures have an error.
+    /// The same for a process that counts in a sum: reads all parts of its memory, whatever it has. `exact`: counts its
+    /// pages if the kernel's figures have an error.
     pub fn confirm_for_sum(
         &self,
         pid: Pid,
@@ -277,7 +277,8 @@ impl ProcRoot {
         parse::stat(&text).map(|stat| Name::new(stat.comm))
     }
 
-    /// The comm of the parent of a process; none if it is gone, as another process that has its number by now is younger.
+    /// The comm of the parent of a process; `None` if the parent is gone: another process that has its number by now is
+    /// younger.
     pub fn parent_comm(&self, process: &Process) -> Option<Name> {
         let text = self.process(process.parent).ok()?.read("", "stat").ok()?;
         let parent = parse::stat(&text).filter(|parent| parent.start <= process.id.start)?;
@@ -328,7 +329,7 @@ fn withheld_or(file: io::Result<Vec<u8>>, value: impl FnOnce(&[u8]) -> Option<Na
     }
 }
 
-/// What an error of a read says of something that the owner can withhold.
+/// The fact after a failed read of something that the owner can withhold.
 pub(super) fn missing<T>(error: &io::Error) -> Fact<T> {
     const BY_OWNER: [Errno; 3] = [Errno::ENAMETOOLONG, Errno::EACCES, Errno::EPERM];
     match error.raw_os_error().map(Errno::from_raw) {

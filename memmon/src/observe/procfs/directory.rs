@@ -16,7 +16,7 @@ use super::parse::{self, Statm};
 use super::{ProcRoot, ended, head, numbered, whole};
 use crate::model::Pid;
 
-/// How often threads are listed again, if all that were listed have ended and others are there.
+/// Number of times that threads are listed again, if all that were listed have ended and others are there.
 const LISTINGS: usize = 16;
 
 /// Through how many threads one thing is read that end meanwhile.
@@ -42,7 +42,7 @@ impl ProcessDirectory {
         whole(self.0.as_fd(), &format!("{place}{file}"))
     }
 
-    /// The same as [`ProcessDirectory::read`], as a closure with its own descriptor for another thread.
+    /// The same read as [`ProcessDirectory::read`], as a closure with its own descriptor for another thread.
     pub(super) fn reading(
         &self,
         place: &str,
@@ -96,7 +96,7 @@ impl ProcessDirectory {
         Ok(None)
     }
 
-    /// How many threads there are: see [`ProcRoot::threads`].
+    /// Number of threads: see [`ProcRoot::threads`].
     fn thread_count(&self) -> nix::Result<u64> {
         Ok(fstatat(&self.0, "task", AtFlags::empty())?.st_nlink.saturating_sub(2))
     }
@@ -113,7 +113,7 @@ impl ProcessDirectory {
     ) -> io::Result<T> {
         for _ in 0..THREADS {
             let found = read(place);
-            // What a thread shows that is about to end says nothing of the others.
+            // A thread that is about to end shows nothing of the others.
             if place.is_empty() || self.statm(place).is_ok_and(|statm| statm.size > 0) {
                 return found;
             }

@@ -58,7 +58,7 @@ impl ProcRoot {
     }
 }
 
-/// What distinguishes a file from all others: its device and its inode.
+/// The identity of a file: its device and its inode.
 pub(super) type Identity = (u64, u64);
 
 fn identity(root: &impl std::os::fd::AsFd, path: &[u8]) -> nix::Result<Identity> {

@@ -12,7 +12,8 @@ use super::{ProcRoot, long_cgroup::CGROUPS, parse};
 use crate::model::{Name, Pid};
 
 impl ProcRoot {
-    /// The frozen cgroup that `pid` is in, as /proc/PID/cgroup has it; none if it is not in one, or if that cannot be read.
+    /// The frozen cgroup that `pid` is in, as /proc/PID/cgroup has it; `None` if it is not in one, or if that cannot be
+    /// read.
     pub fn frozen(&self, pid: Pid) -> Option<Name> {
         self.frozen_below(pid, Path::new(CGROUPS))
     }
@@ -61,7 +62,7 @@ mod tests {
 
     const PID: Pid = Pid(42);
 
-    /// What is found with this /proc/PID/cgroup and these files below the mounts.
+    /// The frozen cgroup that is found with this /proc/PID/cgroup and these files below the mounts.
     fn frozen(cgroup: &str, files: &[(&str, &str)]) -> Option<String> {
         let (tree, mounts) = (Tree::new(), tempfile::tempdir().unwrap());
         tree.cat(PID.0);

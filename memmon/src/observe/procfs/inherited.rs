@@ -139,7 +139,7 @@ fn shared_by(about: JobOwner, elder: &Elder) -> Option<Vec<SharedRegion>> {
     shared(JobOwner { uid, ..about }, &elder.directory, &elder.at)
 }
 
-/// Resident anonymous memory that at least one other process has as well; none if it cannot be counted.
+/// Resident anonymous memory that at least one other process has as well; `None` if it cannot be counted.
 fn shared(about: JobOwner, directory: &ProcessDirectory, at: &str) -> Option<Vec<SharedRegion>> {
     let (directory, path) = (directory.try_clone().ok()?, format!("{at}smaps"));
     let read = move || -> io::Result<_> {

@@ -1,4 +1,4 @@
-//! How a process was started, from what a close look has read already.
+//! The start of a process, from the files that a close look has read already.
 
 use super::parse::{self, Stat};
 use crate::model::{Launch, Name, NamespaceInit, Pid};
@@ -30,7 +30,7 @@ fn command_line(text: &[u8]) -> Option<Name> {
     Some(Name::new(shown))
 }
 
-/// What a terminal's device number (makedev(3)) is called; its numbers if it is of a kind that is rare.
+/// The name of a terminal by its device number (makedev(3)); its numbers if it is of a rare kind.
 fn terminal(device: i32) -> Option<String> {
     let device = device.cast_unsigned();
     let (major, minor) = ((device >> 8) & 0xfff, (device & 0xff) | ((device >> 12) & 0xf_ff00));

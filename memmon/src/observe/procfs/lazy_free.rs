@@ -8,7 +8,7 @@ use crate::model::{Bytes, ProcessId, Uid};
 
 impl ProcRoot {
     /// The exact resident memory of `process`, which belongs to `uid`, and how much of that is free already, from one walk
-    /// over its pages. None if the process is gone, or if they cannot be counted: the kernel refuses, or it takes too long.
+    /// over its pages. `None` if the process is gone, or if they cannot be counted: the kernel refuses, or it takes too long.
     pub fn lazy_free(&self, process: ProcessId, uid: Uid) -> Option<(Bytes, Bytes)> {
         // From here on a file of another process with this number cannot be read through it.
         let directory = self.process(process.pid).ok()?;

@@ -1,8 +1,8 @@
 //! Shared memory that stays after the end of a process: files of a tmpfs and System V segments.
 //!
-//! Which objects a process maps is known only while it lives, and nothing is read for that before its signal. So what an
-//! earlier lookup has found is used, if there was one. The kernel notes for a segment which process detached it last. For
-//! files, without a lookup, a file of the same user that has the right size is shown, as a possibility.
+//! The objects that a process maps are known only while it lives, and nothing is read for that before its signal. So the
+//! result of an earlier lookup is used, if there was one. The kernel notes for a segment which process detached it last.
+//! For files, without a lookup, a file of the same user that has the right size is shown, as a possibility.
 
 use std::{
     cmp::Reverse,
@@ -21,7 +21,7 @@ use super::ProcRoot;
 use super::shared_objects::{self, Kind, Segment, SharedObject};
 use crate::model::{Bytes, GivenBack, LeftBehind, Name, Process, ProcessId, Uid};
 
-/// Where programs create files in memory (shm_open(3)).
+/// The directory in which programs create files in memory (shm_open(3)).
 const SHM: &str = "/dev/shm";
 
 /// Maximum of files that are looked at there.
@@ -32,12 +32,12 @@ const MAX_FILES: usize = 1024;
 pub struct Stays(Vec<SharedObject>);
 
 impl ProcRoot {
-    /// The objects of `process` that would stay, by the last lookup of its shared memory; none if there was no lookup.
+    /// The objects of `process` that would stay, by the last lookup of its shared memory; `None` if there was no lookup.
     pub fn stays(&self, process: ProcessId) -> Option<Stays> {
         self.lookups.stays(process).map(Stays)
     }
 
-    /// What `process`, which has ended, left behind. `stays` was found while it lived.
+    /// The objects that `process`, which has ended, left behind. `stays` was found while it lived.
     pub fn left_behind(&self, process: &Process, back: &GivenBack, stays: Option<&Stays>) -> Vec<LeftBehind> {
         self.left_behind_in(Path::new(SHM), process, back, stays)
     }

@@ -26,14 +26,14 @@ use crate::model::{Name, Pid, ProcessId};
 /// Mount point of the cgroup hierarchies (cgroups(7), file-hierarchy(7)).
 pub(super) const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// What is kept of a path: as much as the kernel shows of others. The cgroups below that are the user's own, and so is each
-/// name in them.
+/// The part of a path that is kept: as much as the kernel shows of others. The cgroups below that are the user's own, and
+/// so is each name in them.
 const LONGEST: usize = 4095;
 
-/// Answers that nobody took before there are so many more are of processes that have ended.
+/// Maximum of answers that are kept. Older ones that no look has taken are of processes that have ended.
 const CAPACITY: usize = 64;
 
-/// How long an answer holds that came too late for the look that asked: longer than the pause until the next look.
+/// Time for which an answer holds that came too late for the look that asked: longer than the pause until the next look.
 const HOLDS_FOR: Duration = Duration::from_secs(10);
 
 /// Answers of searches, with the time at which they began.

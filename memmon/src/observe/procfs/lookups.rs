@@ -3,7 +3,7 @@
 //! changed.
 //!
 //! A lookup has no time limit, because a machine with many processes and little time for memmon takes long for one, and
-//! that must condemn nobody. Only one thing is taken for the work of a process's owner: a read of the process's own files
+//! that must end no process. Only one thing is taken for the work of a process's owner: a read of the process's own files
 //! that does not move for [`HANGS_AFTER`], because its owner can hold the lock that the read waits for.
 
 use std::{
@@ -26,7 +26,7 @@ const HANGS_AFTER: Duration = Duration::from_secs(30);
 /// Additional time for each GiB of shared memory, of which a slow machine walks over so much in this time.
 const WALK_PER_GIB: Duration = Duration::from_millis(500);
 
-/// Time for which an answer holds that condemns a process: from the verdict to the signal.
+/// Time for which an answer holds that leads to a termination: from the verdict to the signal.
 const CONDEMNS_FOR: Duration = Duration::from_secs(2);
 
 /// Time for which an answer holds that spares one, if no elder ends. One of them may unmap an object meanwhile.
@@ -54,7 +54,7 @@ struct Lookup {
     state: State,
     /// Since when it waits for its turn.
     waits_since: Option<Instant>,
-    /// How often in a row it failed, and the last reason.
+    /// Number of failures in a row, and the last reason.
     failed: u32,
     trouble: Option<String>,
 }
@@ -75,7 +75,7 @@ struct Answer {
     at: Instant,
     /// Anonymous, shared and swapped-out memory at that time.
     memory: Bytes,
-    /// None if the process's owner withholds it.
+    /// `None` if the process's owner withholds it.
     found: Option<Found>,
 }
 
@@ -93,7 +93,7 @@ pub(super) struct Found {
 #[derive(Clone, Debug)]
 pub(super) struct Heartbeat(Arc<Mutex<Instant>>);
 
-/// Why a lookup has no result.
+/// The reason why a lookup has no result.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Failure {
     /// The owner of the process keeps its files from being read.
@@ -102,7 +102,7 @@ pub(super) enum Failure {
     Machine(String),
 }
 
-/// What to do about a process whose shared memory is asked for.
+/// The next step for a process whose shared memory is asked for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// To take this answer; the reason why there is none yet, if that is trouble.
@@ -189,7 +189,7 @@ impl Lookups {
         change(&mut self.all.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What to do about `question` now. An answer counts only as long as the elders in it live.
+    /// The step for `question` now. An answer counts only as long as the elders in it live.
     pub(super) fn step(
         &self,
         question: &Question<'_>,
@@ -349,7 +349,7 @@ mod tests {
         let found = SharedMemory { returned: Bytes(95), ..SharedMemory::default() };
         lookups.end(HOLDER, Bytes(105), Ok(Found { memory: found.clone(), ..Found::default() }), now);
         assert_eq!(step(&lookups, now), Step::Take(Fact::Known(found), None));
-        // It condemns, so it does not hold for long.
+        // It leads to a termination, so it does not hold for long.
         assert_eq!(step(&lookups, now + CONDEMNS_FOR), Step::Start);
     }
 

@@ -36,16 +36,16 @@ impl ProcRoot {
 }
 
 impl ProcRoot {
-    /// What the kernel calls this boot, and no other one.
+    /// The id of this boot: each boot has another one.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of reading the file.
     pub fn boot_id(&self) -> io::Result<String> {
         Ok(String::from_utf8_lossy(&self.whole("sys/kernel/random/boot_id")?).trim().to_owned())
     }
 
-    /// The file systems in the mount namespace of pid 1 whose files are in memory, the largest first. What cannot be read is
-    /// left out.
+    /// The file systems in the mount namespace of pid 1 whose files are in memory, the largest first. Those that cannot be
+    /// read are left out.
     pub fn memory_files(&self) -> Vec<MemoryFiles> {
         let mounts = self.whole("1/mountinfo").unwrap_or_default();
         let root = self.path.join("1/root");
@@ -66,7 +66,7 @@ impl ProcRoot {
     }
 }
 
-/// Where each tmpfs of a mountinfo (proc_pid_mountinfo(5)) is mounted first.
+/// First mount point of each tmpfs of a mountinfo (proc_pid_mountinfo(5)).
 fn tmpfs(mounts: &[u8]) -> Vec<Vec<u8>> {
     let mut first: BTreeMap<&[u8], Vec<u8>> = BTreeMap::new();
     for line in mounts.split(|byte| *byte == b'\n') {
@@ -96,7 +96,7 @@ fn unescaped(path: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// The averages over ten seconds. None if the file is not as Documentation/accounting/psi.rst describes it.
+/// The averages over ten seconds. `None` if the file is not as Documentation/accounting/psi.rst describes it.
 fn pressure(text: &[u8]) -> Option<Pressure> {
     let text = std::str::from_utf8(text).ok()?;
     let average = |kind: &str| {

@@ -1,5 +1,5 @@
-//! What shows how much memory came back at the end of a process: the machine's figures, and the memory cgroup of a process
-//! that is alone in it.
+//! Figures that show how much memory came back at the end of a process: those of the machine, and of the memory cgroup of a
+//! process that is alone in it.
 
 use std::{
     fs,
@@ -19,7 +19,7 @@ pub struct OwnCgroup {
 }
 
 impl OwnCgroup {
-    /// Its memory now; none if it is gone. The kernel's count may be off by 64 pages for each CPU.
+    /// Its memory now; `None` if it is gone. The kernel's count may be off by 64 pages for each CPU.
     pub fn memory(&self) -> Option<Bytes> {
         parse::single_value(&fs::read(self.directory.join(self.usage)).ok()?).map(Bytes)
     }
@@ -46,7 +46,7 @@ impl ProcRoot {
         })
     }
 
-    /// Free pages that the kernel keeps for each processor. None if zoneinfo (proc_zoneinfo(5)) cannot be read.
+    /// Free pages that the kernel keeps for each processor. `None` if zoneinfo (proc_zoneinfo(5)) cannot be read.
     fn free_per_cpu(&self) -> Option<Bytes> {
         let text = fs::read_to_string(self.path.join("zoneinfo")).ok()?;
         let counts = text.lines().filter_map(|line| line.trim_start().strip_prefix("count:"));

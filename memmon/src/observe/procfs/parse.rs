@@ -29,12 +29,12 @@ pub(super) struct Stat<'a> {
     pub threads: u64,
     /// Field 22.
     pub start: StartTime,
-    /// None where the kernel does not show it: without memory, or without PTRACE_MODE_READ.
+    /// `None` if the kernel does not show it: without memory, or without PTRACE_MODE_READ.
     pub layout: Option<Layout>,
 }
 
-/// Where an address space has its program, its stack and its heap (fields 26, 28 and 47 of stat). Fork copies all three,
-/// exec draws them at random: processes that share memory through fork have the same, and hardly any others.
+/// Addresses of the program, the stack and the heap in an address space (fields 26, 28 and 47 of stat). Fork copies all
+/// three, exec draws them at random: processes that share memory through fork have the same, and hardly any others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
     code: u64,
@@ -80,7 +80,7 @@ pub(super) struct Statm {
     pub size: u64,
     /// Resident file, anonymous and shared pages.
     pub resident: u64,
-    /// Those of them that are file or shared pages.
+    /// The part of them that are file or shared pages.
     pub shared: u64,
 }
 

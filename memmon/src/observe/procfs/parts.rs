@@ -8,8 +8,8 @@ use super::{ProcRoot, parse};
 use crate::model::{Bytes, Parts, Pid, Reading};
 
 impl ProcRoot {
-    /// Adds swapped-out memory to those `readings` that a pass over /proc made: it reads a file that does not have it. What
-    /// cannot be read counts as none.
+    /// Adds swapped-out memory to those `readings` that a pass over /proc made: it reads a file that does not have it. A
+    /// figure that cannot be read counts as zero.
     pub fn add_swap(&self, readings: &mut [Reading]) {
         for reading in readings.iter_mut().filter(|reading| reading.start.is_none()) {
             let swap = self.parts(reading.pid).map_or(Bytes::ZERO, |parts| parts.swap);
@@ -41,7 +41,7 @@ impl ProcRoot {
     }
 }
 
-/// The parts in the text of /proc/PID/status; none if the kernel is older than 4.5.
+/// The parts in the text of /proc/PID/status; `None` if the kernel is older than 4.5.
 pub(super) fn parts(status: &[u8]) -> Option<Parts> {
     let amount = |label| parse::kib(status, label);
     Some(Parts {

@@ -33,7 +33,7 @@ pub struct ProcRoot {
     pub(super) onlooks: bool,
     /// Whether processes over the limit are measured by what their end would give back.
     pub(super) measure: Measure,
-    /// Which facts are read of a process, besides those that every configuration needs.
+    /// The facts that are read of a process, besides those that every configuration needs.
     pub(super) wanted: WantedFacts,
     pub(super) lookups: Lookups,
     pub(super) long_cgroups: LongCgroups,
@@ -50,7 +50,7 @@ impl ProcRoot {
         Self::open(path, false)
     }
 
-    /// The same for those who only look on, beside what decides: they give up sooner on processes that hang.
+    /// The same for commands that only display, beside the daemon that decides: they give up sooner on processes that hang.
     #[must_use]
     pub fn onlooking(self) -> Self {
         Self { onlooks: true, ..self }
@@ -119,7 +119,7 @@ impl ProcRoot {
         pids.map(|pid| pid.map(Pid).map_err(|errno| with_path(&self.path, errno))).collect()
     }
 
-    /// The processes whose effective uid is `uid`: the kernel gives it to their directories.
+    /// The processes whose effective uid is `uid`: the kernel makes it the owner of their directories.
     pub fn pids_of(&self, uid: Uid) -> io::Result<Vec<Pid>> {
         let is_owner = |pid: &Pid| {
             let found = fstatat(&self.directory, pid.to_string().as_str(), AtFlags::empty());
@@ -146,7 +146,7 @@ impl ProcRoot {
     }
 }
 
-/// What the first read of a file gives: all of it, for the short files that the kernel writes in one piece.
+/// The result of the first read of a file: all of it, for the short files that the kernel writes in one piece.
 pub(super) fn head<'a>(directory: BorrowedFd<'_>, path: &str, buffer: &'a mut [u8]) -> nix::Result<&'a [u8]> {
     let file = openat(directory, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
     let length = nix::unistd::read(&file, buffer)?;

@@ -11,9 +11,9 @@ const LONGEST: usize = 256;
 struct Interpreter {
     /// Its file, after which a version may follow: `python3.11`, `php8.2`.
     names: &'static [&'static str],
-    /// Options whose value is what runs. One that ends in `=` has the value in the same argument.
+    /// Options whose value is the script or module to run. One that ends in `=` has the value in the same argument.
     runs: &'static [&'static str],
-    /// Options whose value, in the next argument, is not what runs.
+    /// Options whose value, in the next argument, is not the script or module to run.
     skips: &'static [&'static str],
     /// Words before the script: `deno run x.ts`.
     verbs: &'static [&'static str],
@@ -109,8 +109,8 @@ const INTERPRETERS: [Interpreter; 13] = [
     },
 ];
 
-/// What runs in the interpreter `exe`, whose command line is `cmdline` (strings that end with NUL); none for a program
-/// that is no interpreter, or that runs nothing by name.
+/// The script or module that runs in the interpreter `exe`, whose command line is `cmdline` (strings that end with NUL);
+/// `None` for a program that is no interpreter, or that runs nothing by name.
 pub(super) fn script<'a>(exe: Option<&[u8]>, cmdline: &'a [u8]) -> Option<&'a [u8]> {
     let called = basename(parse::argv0(cmdline)?);
     // One file for many programs, which go by what they are called.

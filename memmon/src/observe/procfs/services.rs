@@ -6,8 +6,8 @@ use super::{ProcRoot, numbered, parse};
 use crate::model::{Pid, Uid};
 
 impl ProcRoot {
-    /// The processes of root, of system users and of `DynamicUser=` (systemd.exec(5)), with their arguments. What cannot be
-    /// read is left out.
+    /// The processes of root, of system users and of `DynamicUser=` (systemd.exec(5)), with their arguments. Processes that
+    /// cannot be read are left out.
     pub fn services(&self) -> Vec<(Pid, Vec<Vec<u8>>)> {
         let pids = numbered(self.directory.as_fd(), ".").into_iter().flatten().flatten().map(Pid);
         pids.filter_map(|pid| {

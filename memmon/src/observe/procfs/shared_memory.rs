@@ -1,12 +1,13 @@
-//! How much of a process's shared memory its end would give back: the objects that it maps, and the older processes that map
-//! them as well.
+//! The part of a process's shared memory that its end would give back, found by the objects that it maps, and the older
+//! processes that map them as well.
 //!
 //! An object that several processes map is charged to the eldest of them, for as much of it as that process has touched. A
 //! database's workers map the same segment as the process that forked them, and ending one worker gives nothing of it back.
-//! A process that only holds an object open, and does not map it, relieves nobody: a hog could start one.
+//! A process that only holds an object open, and does not map it, does not reduce the charge of another one: a hog could
+//! start one.
 //!
-//! What the machine causes (no descriptor left, no memory, a slow /proc) leaves the question open. What the owner of a
-//! process can cause, a lock that is held for ever, leaves it open for a bounded time.
+//! A failure that the machine causes (no descriptor left, no memory, a slow /proc) leaves the question open. One that the
+//! owner of a process can cause, a lock that is held for ever, leaves it open for a bounded time.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -230,8 +231,8 @@ impl SharedMemoryLookup {
         Ok(elders)
     }
 
-    /// How much of `files` an older process maps that has memory of its own, and when it started. None if its owner keeps that
-    /// from being read.
+    /// The part of `files` that an older process maps which has memory of its own, and the start of that process. `None` if
+    /// its owner keeps that from being read.
     ///
     /// # Errors
     /// It is not known yet.
@@ -280,7 +281,7 @@ impl SharedMemoryLookup {
 /// The shared memory of a process.
 #[derive(Default)]
 struct Objects {
-    /// What is known to stay.
+    /// Memory that is known to stay.
     memory: SharedMemory,
     /// The objects of that.
     stays: Vec<SharedObject>,
@@ -293,7 +294,7 @@ struct Objects {
 struct Elders {
     /// For each object, one of them and how much of it that one maps.
     found: BTreeMap<FileId, (ProcessId, Bytes)>,
-    /// Why one of them gave no answer.
+    /// The reason why one of them gave no answer.
     unread: Option<String>,
 }
 
@@ -332,7 +333,8 @@ fn lives(root: BorrowedFd<'_>, elder: ProcessId) -> bool {
     state.is_some_and(|stat| stat.threads > 1 || !matches!(stat.state, 'Z' | 'X'))
 }
 
-/// Where to read a process's memory: its own files are empty if its main thread has ended, and those of others are not.
+/// The place to read a process's memory from: its own files are empty if its main thread has ended, and those of others are
+/// not.
 fn place(root: BorrowedFd<'_>, pid: Pid) -> nix::Result<String> {
     let place = ProcessDirectory::open(root, pid)?.place()?;
     Ok(format!("{pid}/{}", place.map(|(place, _)| place).unwrap_or_default()))
@@ -342,7 +344,8 @@ fn parent(root: BorrowedFd<'_>, pid: Pid) -> Option<Pid> {
     Some(parse::stat(&whole(root, &format!("{pid}/stat")).ok()?)?.parent)
 }
 
-/// How much of `files` the process `pid` maps; none if it shares the address space of `holder`, and so is the same user of it.
+/// The part of `files` that the process `pid` maps; `None` if it shares the address space of `holder`, and so counts as the
+/// same user of it.
 fn mapped(
     root: BorrowedFd<'_>,
     own: bool,

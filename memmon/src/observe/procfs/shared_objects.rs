@@ -40,7 +40,7 @@ pub(super) struct SharedObject {
     pub resident: Bytes,
 }
 
-/// What becomes of an object when nobody maps it or holds it open.
+/// The end of an object that no process maps or holds open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// It is freed: a memfd, shared anonymous memory, a deleted file.
@@ -74,8 +74,8 @@ fn object(file: FileId, mappings: &[&Mapping], devices: &Devices) -> Option<Shar
     Some(SharedObject { file, name: strip_deleted_suffix(path).to_owned(), kind, resident })
 }
 
-/// What mappings of one object hold of it together. Mappings of the same part (a heap that is mapped several times) count
-/// as the largest of them; others add up, to no more than the parts cover.
+/// Memory of one object that several mappings hold together. Mappings of the same part (a heap that is mapped several
+/// times) count as the largest of them; others add up, to no more than the parts cover.
 fn once(mappings: &[&Mapping]) -> Bytes {
     let mut parts: BTreeMap<(u64, u64), Bytes> = BTreeMap::new();
     for mapping in mappings {

@@ -15,7 +15,7 @@ use crate::model::Bytes;
 /// One mapping of an address space.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mapping {
-    /// What is mapped: device and inode; the inode is 0 for anonymous memory.
+    /// The mapped file: device and inode; the inode is 0 for anonymous memory.
     pub file: FileId,
     /// The part of the file that is mapped.
     pub range: Range<u64>,
@@ -28,7 +28,7 @@ pub(super) struct Mapping {
 /// A file by its device and inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct FileId {
-    /// As makedev(3) packs major and minor.
+    /// Major and minor number, packed as makedev(3) does.
     pub device: u64,
     /// For a System V segment the segment's id (shmget(2)).
     pub inode: u64,

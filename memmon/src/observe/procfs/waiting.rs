@@ -1,10 +1,10 @@
-//! What a process waits for that does not end.
+//! The wait of a process that does not end.
 
 use super::confirm::{read, unconfirmed, understood};
 use super::{ProcRoot, parse};
 use crate::model::{Name, Pid, Unconfirmed};
 
-/// What a process is doing that does not end: for those that outlive a SIGKILL.
+/// The state of a process that does not end, for those that outlive a SIGKILL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
     /// Its state as /proc/PID/stat has it (`D`: uninterruptible); that of the thread that is in `D`, if there is one.
@@ -14,7 +14,7 @@ pub struct Waiting {
 }
 
 impl ProcRoot {
-    /// What `pid` is doing, or the thread of it that cannot be interrupted.
+    /// The state of `pid`, or of the thread of it that cannot be interrupted.
     pub fn waiting(&self, pid: Pid) -> Result<Waiting, Unconfirmed> {
         let directory = self.process(pid).map_err(|errno| unconfirmed(".", errno))?;
         let look = |at: &str| -> Result<Waiting, Unconfirmed> {
@@ -32,8 +32,8 @@ impl ProcRoot {
 }
 
 impl ProcRoot {
-    /// Whether a stop signal has stopped `pid`: then every thread of it is in that state, or about to be. What a debugger holds
-    /// is not stopped.
+    /// Whether a stop signal has stopped `pid`: then every thread of it is in that state, or about to be. A process that a
+    /// debugger holds is not stopped.
     pub fn is_stopped(&self, pid: Pid) -> bool {
         let Ok(directory) = self.process(pid) else { return false };
         let state = |at: &str| Some(parse::stat(&read(&directory, at, "stat").ok()?)?.state);

@@ -104,7 +104,7 @@ pub enum Obstacle {
 }
 
 impl Obstacle {
-    /// What an administrator can do about the limitation.
+    /// Advice to the administrator about the limitation.
     pub fn remedy(&self) -> String {
         match self {
             Self::BuiltWithout => "build memmon with its default features".to_owned(),

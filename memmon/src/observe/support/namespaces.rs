@@ -1,4 +1,4 @@
-//! Which namespaces memmon runs in, and what depends on each of them.
+//! The namespaces that memmon runs in, and the facts that depend on each of them.
 //!
 //! memmon reads a process in /proc and signals it through a pidfd. Both must mean the same process, and each figure and
 //! name that a rule is compared with must be the one that the administrator wrote. So each kind of namespace
@@ -37,7 +37,7 @@ pub struct Namespaces {
 }
 
 impl Namespaces {
-    /// Those of a machine without containers.
+    /// The namespaces of a machine without containers.
     #[cfg(test)]
     pub(crate) const INITIAL: Self = Self {
         initial_pid: Some(true),
@@ -86,7 +86,7 @@ const INITIAL_TIME: u64 = 0xEFFF_FFFA;
 fn counts_as_we_do(pid: u32, status: &str, fdinfo: Option<&str>) -> bool {
     let numbers = |text: &str, label: &str| -> Option<Vec<u32>> {
         let line = text.lines().find_map(|line| line.strip_prefix(label))?;
-        // What is no number is no proof.
+        // Text that is no number is no proof.
         line.split_whitespace().map(str::parse).collect::<Result<_, _>>().ok().or(Some(vec![]))
     };
     let own = Some(vec![pid]);

@@ -69,7 +69,7 @@ pub struct Facts {
     pub pidfd_send_signal: Probe,
     /// process_mrelease(2), tried without a process.
     pub process_mrelease: Probe,
-    /// The soft RLIMIT_MEMLOCK in bytes; none if there is no limit.
+    /// The soft RLIMIT_MEMLOCK in bytes; `None` if there is no limit.
     pub memlock: Option<u64>,
     /// Number of CPUs that are online.
     pub cpus: u32,

@@ -16,17 +16,17 @@ pub enum Change {
     },
     /// The process has more than this resident.
     Grow {
-        /// What it exceeds.
+        /// The amount that it exceeds.
         above: Bytes,
     },
     /// The process has so much more anonymous memory of its own.
     GrowOwn {
-        /// How much.
+        /// The amount of growth.
         by: Bytes,
     },
     /// A threshold is set to this figure.
     SetLimit {
-        /// Which threshold.
+        /// The threshold.
         limit: Limit,
         /// In the unit of its key: percent, or GB.
         to: f64,
@@ -35,7 +35,7 @@ pub enum Change {
     SetRuleLimit {
         /// The rule.
         rule: RuleName,
-        /// Which of its limits.
+        /// The kind of limit.
         limit: Limit,
         /// In the unit of its key: percent, or GB.
         to: f64,
@@ -50,7 +50,7 @@ pub enum Change {
     ProtectRoot,
     /// The rule that protects does not: the entry is gone, the switch off, the process in scope.
     Lift(Protection),
-    /// What was unreadable is read, and protects nobody.
+    /// The unreadable fact is read, and protects no process.
     Read(Doubt),
 }
 
@@ -112,7 +112,7 @@ fn lift(protection: &Protection, rules: &mut Rules) -> Option<()> {
     Some(())
 }
 
-/// Makes the doubt's fact one that protects nobody.
+/// Sets the doubt's fact to a value that protects no process.
 fn read(doubt: &Doubt, rules: &mut Rules, process: &mut Process) -> Option<()> {
     match doubt {
         Doubt::NameUnreadable(NameField::Comm) | Doubt::WithinError { .. } => return None,

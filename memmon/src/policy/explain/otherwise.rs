@@ -1,4 +1,4 @@
-//! What would make a verdict another one. It is found by making changes and judging again.
+//! Finds changes that would lead to another verdict, by making them and judging again.
 
 use std::mem;
 
@@ -13,7 +13,7 @@ use crate::policy::{Limits, RuleLimit, Rules, patterns, rules::share, walk};
 /// Changes that together make the verdict another one.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Otherwise {
-    /// What would have to be different, all of it.
+    /// The changes, all of which are needed.
     pub changes: Vec<Change>,
     /// The verdict then.
     pub verdict: Verdict,

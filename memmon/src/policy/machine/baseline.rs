@@ -1,4 +1,4 @@
-//! What each process had while the machine was well, and what it has grown by since.
+//! The memory of each process while the machine was well, and its growth since.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -7,13 +7,13 @@ use crate::model::{Bytes, MachineMemory, Pid, Reading, StartTime};
 /// The machine when it was well.
 #[derive(Clone, Debug)]
 pub struct Baseline {
-    /// When that was, since boot.
+    /// The time of the baseline, since boot.
     at: Duration,
     machine: MachineMemory,
     held: HashMap<Pid, Held>,
 }
 
-/// What a process held.
+/// The memory of a process.
 #[derive(Clone, Copy, Debug, Default)]
 struct Held {
     private: Bytes,
@@ -26,15 +26,15 @@ impl Held {
     }
 }
 
-/// What a process has grown by since the machine was well. Memory that is swapped in or out is no growth, if the reading
-/// counts swap.
+/// Growth of a process since the machine was well. Memory that is swapped in or out is no growth, if the reading counts
+/// swap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Growth {
-    /// Of anonymous and swapped-out memory.
+    /// Growth of anonymous and swapped-out memory.
     pub private: Bytes,
-    /// Of shared memory.
+    /// Growth of shared memory.
     pub shared: Bytes,
-    /// What it held then.
+    /// Its memory at that time.
     pub before: Bytes,
 }
 
@@ -61,8 +61,8 @@ impl Baseline {
         self.at
     }
 
-    /// What a process has grown by since then, if it started at `start`, and has `reading` now. An older one that was not seen
-    /// then may have had all of it: it has not grown.
+    /// Growth since then of a process that started at `start`, and has `reading` now. An older process that was not seen
+    /// then may have had all of its memory: its growth is zero.
     pub fn growth(&self, reading: &Reading, start: StartTime) -> Growth {
         let start = start.since_boot();
         let before = match self.held.get(&reading.pid) {
@@ -74,7 +74,7 @@ impl Baseline {
         growth(before, Held::of(reading))
     }
 
-    /// The same, if the source need not know the start time: that of the process which had this pid then.
+    /// The same, if the source does not know the start time: memmon compares with the process that had this pid then.
     pub fn growth_of_pid(&self, reading: &Reading) -> Growth {
         match reading.start {
             Some(start) => self.growth(reading, start),
@@ -82,7 +82,7 @@ impl Baseline {
         }
     }
 
-    /// How much less memory is available, and swap free, than then.
+    /// Decrease of available memory and free swap since then.
     pub fn lost(&self, now: &MachineMemory) -> Bytes {
         let memory = self.machine.memory.available.saturating_sub(now.memory.available);
         memory + self.machine.swap_free.saturating_sub(now.swap_free)

@@ -1,4 +1,4 @@
-//! How much of a shortage a process and its groups are to blame for.
+//! The part of a shortage that a process and its groups are to blame for.
 //!
 //! A new process is to blame for all that it has. One that held memory before works with it: of its growth the part counts
 //! that its growth is of what it held, and at least a quarter. The same holds for a new process of a service that was
@@ -13,12 +13,12 @@ use crate::model::{Bytes, Group, Name, Process, Uid, unit_path};
 /// The least part of its growth that a process is to blame for.
 const LEAST: f64 = 0.25;
 
-/// What one process, or several of one group, have grown by.
+/// The growth of one process, or of several of one group.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sum {
     /// The growth.
     pub growth: Bytes,
-    /// What of that is to blame.
+    /// The part of that which is to blame.
     pub blame: Bytes,
     /// The growth of those that only work.
     pub worked: Bytes,
@@ -58,11 +58,11 @@ impl Sums {
     }
 }
 
-/// What the units of some processes have now beyond what they had, and what they had.
+/// The growth of the units of some processes, and their memory before it.
 #[derive(Debug, Default)]
 pub struct Units(BTreeMap<Name, (Bytes, Bytes)>);
 
-/// What a process is to blame for.
+/// The blame of a process.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Blame {
     /// The part of its growth.
@@ -84,7 +84,7 @@ impl Units {
         units
     }
 
-    /// What `candidate`, which has grown by `growth`, is to blame for.
+    /// The blame of `candidate`, which has grown by `growth`.
     pub fn blame(&self, candidate: &Candidate, growth: Bytes) -> Blame {
         let unit = service(&candidate.process).and_then(|unit| self.0.get(&unit).copied());
         let itself = (growth, candidate.before);
@@ -99,7 +99,7 @@ impl Units {
     }
 }
 
-/// The unit of a process whose processes have one purpose: no login session.
+/// The unit of a process, if its processes have one purpose: a login session's do not.
 pub fn service(process: &Process) -> Option<Name> {
     let unit = process.cgroup.known().and_then(unit_path)?;
     let is_login = unit.starts_with(b"session-") && unit.ends_with(b".scope");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::model::{Bytes, Holdings, Name, Process};
 
-/// What the units of idle processes held when the machine was well.
+/// Memory of the units of idle processes when the machine was well.
 pub type Held = BTreeMap<Name, Bytes>;
 
 /// A process that may have caused the shortage, as /proc has just confirmed it.
@@ -12,16 +12,16 @@ pub type Held = BTreeMap<Name, Bytes>;
 pub struct Candidate {
     /// The process, with its memory measured.
     pub process: Process,
-    /// What it has grown by since the machine was well, without shared memory.
+    /// Its growth since the machine was well, without shared memory.
     pub growth: Bytes,
-    /// What its shared memory has grown by.
+    /// The growth of its shared memory.
     pub shared_growth: Bytes,
-    /// What it held when the machine was well.
+    /// Its memory when the machine was well.
     pub before: Bytes,
 }
 
 impl Candidate {
-    /// What it has grown by of what its end gives back. Memory that others hold as well did not come from it.
+    /// The part of its growth that its end gives back. Memory that others hold as well did not come from it.
     pub(super) fn own_growth(&self) -> Bytes {
         let shared = self.process.holdings.as_ref().and_then(|holdings| holdings.shared.known());
         let returned = shared.map_or(Bytes::ZERO, |shared| shared.returned);
@@ -34,7 +34,7 @@ impl Candidate {
 pub struct Candidates {
     /// The processes that have grown.
     pub grown: Vec<Candidate>,
-    /// What the other processes of a unit held when the machine was well.
+    /// Memory of the other processes of a unit when the machine was well.
     pub idle: Held,
 }
 

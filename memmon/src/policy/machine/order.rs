@@ -1,8 +1,8 @@
-//! Which process ends first if the machine is short of memory.
+//! The order in which processes end if the machine is short of memory.
 //!
-//! What one user, unit or session holds together is one culprit: ten workers, or a fork storm. So a process ranks by what the
-//! group that it belongs to is to blame for ([`super::blame`]), then by its own part. A process that did not grow is not
-//! ended, and neither is one whose group has too small a part in the loss, nor one that works with what it held before while
+//! Memory of one user, unit or session counts as one culprit: ten workers, or a fork storm. So a process ranks by the blame
+//! of the group that it belongs to ([`super::blame`]), then by its own part. A process that did not grow is not ended.
+//! Neither is one whose group has too small a part in the loss, nor one that works with memory that it held before while
 //! others grow by more.
 
 use std::cmp::Reverse;
@@ -22,10 +22,10 @@ use crate::policy::{Rules, walk::judge_as_over};
 pub struct Order {
     /// The candidates.
     pub places: Vec<Place>,
-    /// How much less memory is available than when the machine was well.
+    /// Decrease of available memory since the machine was well.
     #[serde(rename = "lost_bytes")]
     pub lost: Bytes,
-    /// By how much the candidates have grown together.
+    /// Growth of all candidates together.
     #[serde(rename = "grown_bytes")]
     pub grown: Bytes,
 }
@@ -39,7 +39,7 @@ pub struct Place {
     /// The memory that its end gives back at least.
     #[serde(rename = "gives_back_bytes")]
     pub gives_back: Bytes,
-    /// What of that came since the machine was well.
+    /// The part of that which came since the machine was well.
     #[serde(rename = "growth_bytes")]
     pub growth: Bytes,
     /// Whether it ends, or why not.
@@ -53,7 +53,7 @@ pub struct Place {
 pub enum Standing {
     /// It ends if the ends of those before it were not enough.
     Ends {
-        /// What it is a part of.
+        /// The culprit that it is a part of.
         culprit: Culprit,
         /// The rule that prefers it, whether it has grown or not.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -96,14 +96,14 @@ impl Order {
         self.places.first().filter(|place| place.ends())
     }
 
-    /// What is to become of `process`, which was chosen before: it ends only if it is still the first.
+    /// The verdict on `process`, which was chosen before: it ends only if it is still the first.
     pub fn verdict(&self, process: &Process, machine: &MachineMemory) -> Verdict {
         let Some(place) = self.places.iter().find(|place| place.process == process.id) else {
             return Verdict::Within;
         };
         match &place.standing {
             Standing::Ends { .. } if self.first() == Some(place) => {
-                // What it had when the machine was well.
+                // Its memory when the machine was well.
                 let limit = place.gives_back.saturating_sub(place.growth);
                 let (rss, percent) = (process.rss, process.rss.percent_of(machine.memory.total));
                 Verdict::Terminate(Breach { rule: Limit::Machine, limit, rss, percent, by: None })
@@ -218,8 +218,8 @@ pub fn order(rules: &Rules, machine: &MachineMemory, lost: Bytes, candidates: &C
 type Precedence =
     (Reverse<Bytes>, Reverse<Bytes>, Reverse<Bytes>, Reverse<StartTime>, Reverse<i16>, ProcessId);
 
-/// What comes first: the group that is most to blame, then the process, what it gives back, the younger one, and the one that
-/// the kernel's OOM killer would prefer.
+/// The order of the candidates: first by the blame of the group that is most to blame, then by that of the process, the
+/// memory that it gives back and its youth, and last by the preference of the kernel's OOM killer.
 fn precedence(process: &Process, rank: Bytes, blame: Bytes, gives_back: Bytes) -> Precedence {
     let score = match process.oom_score_adj {
         Fact::Known(score) => score,
@@ -234,7 +234,7 @@ const fn alone(process: ProcessId, growth: Bytes) -> Culprit {
     Culprit { group: Group::Process { process }, growth, processes: 1 }
 }
 
-/// What the group of a process that is most to blame has to answer for, and the smallest of its groups that accounts for three
+/// The blame of that group of a process which is most to blame, and the smallest of its groups that accounts for three
 /// quarters of that.
 fn culprit(grower: &Grower<'_>, sums: &Sums) -> (Bytes, Culprit) {
     let rank = sums.largest(&grower.groups, |sum| sum.blame);
@@ -410,7 +410,7 @@ mod tests {
         );
         assert_eq!(found[3], "90: NotTheCause");
         assert_eq!(together(&mut crowd(40), database(110))[3], "90: NotTheCause");
-        // As long as one is left that has grown by as much.
+        // Until one is left that has grown by as much.
         assert_eq!(together(&mut crowd(70).take(1), database(60))[1], "90: NotTheCause");
         // Alone it is one: a leak is no work.
         assert_eq!(ordered(&[database(150)], 200), ["90: alone, 1 grew by 150"]);

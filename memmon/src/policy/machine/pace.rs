@@ -1,4 +1,4 @@
-//! When memmon looks at the machine's memory next: before it can be gone, by the speed at which it goes.
+//! The time of the next look at the machine's memory: before it can be gone, by the speed at which it goes.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What holds for every machine, rule and process.
+//! Properties that hold for every machine, rule and process.
 
 use proptest::{collection::vec, prelude::*};
 
@@ -120,7 +120,7 @@ proptest! {
                 prop_assert!(*growth >= Bytes(MIB) || preferred.is_some());
             }
         }
-        // Those that end are before all that do not.
+        // Processes that end are before all that do not.
         let first_left = order.places.iter().position(|place| !place.ends()).unwrap_or(order.places.len());
         prop_assert!(order.places[first_left..].iter().all(|place| !place.ends()));
     }
@@ -178,7 +178,7 @@ proptest! {
             Shortage::Act(reasons) => prop_assert!(!reasons.is_empty()),
             Shortage::Calm | Shortage::Warn(_) => prop_assert_eq!(limits.needed(&machine), Bytes::ZERO),
         }
-        // With all memory available nothing is ever ended.
+        // With all memory available no process is ended.
         let memory = SystemMemory { available: machine.memory.total, ..machine.memory };
         let idle = MachineMemory { memory, ..machine };
         prop_assert!(!matches!(limits.shortage(&idle), Shortage::Act(_)));

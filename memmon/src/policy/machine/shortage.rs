@@ -8,9 +8,9 @@ use crate::policy::rules::share;
 /// `[machine]`: when memmon warns, and when it ends a process.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct MachineLimits {
-    /// Where memmon reports that memory runs out.
+    /// Levels at which memmon reports that memory runs out.
     pub warn: Levels,
-    /// Where memmon ends a process.
+    /// Levels at which memmon ends a process.
     pub act: Levels,
 }
 
@@ -31,7 +31,7 @@ pub struct Levels {
     pub pressure_full: Option<f64>,
 }
 
-/// How short of memory the machine is.
+/// The severity of a shortage of memory.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "shortage", content = "reasons")]
 pub enum Shortage {
@@ -43,11 +43,11 @@ pub enum Shortage {
     Act(Vec<Reason>),
 }
 
-/// As many times as much memory is available as where memmon warns: the machine is well.
+/// A machine is well if this many times as much memory is available as at the level for a warning.
 const WELL: f64 = 2.0;
 
 impl MachineLimits {
-    /// How short of memory the machine is.
+    /// The severity of the shortage.
     ///
     /// Pressure alone warns, and ends no process: page cache that is read again and again causes it as well, with plenty of
     /// memory available, and no process's end would help. It counts if available memory is below the level for a warning.
@@ -77,7 +77,8 @@ impl MachineLimits {
         self.shortage(machine) == Shortage::Calm && machine.memory.available >= level
     }
 
-    /// How much memory must come back until memmon ends no further process; zero while there is no reason to end one.
+    /// The amount of memory that must come back until memmon ends no further process; zero while there is no reason to end
+    /// one.
     pub fn needed(&self, machine: &MachineMemory) -> Bytes {
         let total = machine.memory.total;
         let level = match self.shortage(machine) {
@@ -88,7 +89,7 @@ impl MachineLimits {
         level.saturating_sub(machine.memory.available)
     }
 
-    /// How much more memory can go until the next level: that for a warning, or that where memmon acts.
+    /// The amount of memory that can go until the next level: that for a warning, or that at which memmon acts.
     pub fn room(&self, machine: &MachineMemory) -> Bytes {
         let room = |levels: &Levels| {
             let memory = machine.memory.available.saturating_sub(levels.available(machine.memory.total));

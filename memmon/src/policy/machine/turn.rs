@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::MachineLimits;
 use crate::model::{Bytes, MachineMemory, Strikes};
 
-/// Which of the two acts first.
+/// The one of the two guards that acts first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Turn {
@@ -13,13 +13,13 @@ pub enum Turn {
     Theirs,
     /// memmon.
     Ours,
-    /// That depends on how memory runs short.
+    /// Depends on how memory runs short.
     Either,
     /// The other guard acts for the machine, and memmon does not: there is no `[machine]`.
     OnlyTheirs,
 }
 
-/// Which acts first, by the levels of both.
+/// The guard that acts first, by the levels of both.
 pub fn turn(theirs: &Strikes, limits: Option<&MachineLimits>, machine: &MachineMemory) -> Turn {
     let Some(MachineLimits { act, .. }) = limits else { return Turn::OnlyTheirs };
     let ours = act.available(machine.memory.total);

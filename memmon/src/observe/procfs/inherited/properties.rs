@@ -27,7 +27,7 @@ enum Step {
 #[derive(Clone, Debug)]
 struct Member {
     parent: u32,
-    /// Which memory is at each address.
+    /// The memory at each address.
     memory: BTreeMap<u64, u64>,
     has_written: bool,
     is_forked: bool,
@@ -135,7 +135,7 @@ impl Family {
         }
     }
 
-    /// What each member is charged with, in KiB, if that decides.
+    /// The memory that each member is charged with, in KiB, if that decides.
     fn charged(&self) -> BTreeMap<u32, u64> {
         let tree = Tree::new();
         self.write(&tree);

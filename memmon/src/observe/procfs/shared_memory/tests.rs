@@ -1,5 +1,5 @@
-//! Lookups in captured trees: what fails, hangs or waits for its turn condemns nobody, unless the owner of a process can
-//! cause it for ever.
+//! Lookups in captured trees: a lookup that fails, hangs or waits for its turn terminates no process, unless the owner of
+//! the process can cause that for ever.
 
 use std::{thread, time::Duration};
 
