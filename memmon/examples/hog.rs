@@ -37,6 +37,7 @@
 //! | `oom-adj N` | writes oom_score_adj (before `uid`, if it is to be lowered) |
 //! | `new-pids` | the next child becomes the first process of a new pid namespace (before `uid`) |
 //! | `uid REAL[:EFFECTIVE]` | drops all groups and becomes that uid and gid |
+//! | `work` | writes to everything mapped so far, once a second, for as long as it lives |
 //! | `hold` | waits until stdin is closed |
 //!
 //! Each step prints a line when it is done, `PID ready anon 100M` (`PID ready fork CHILD`, `vfork CHILD`, `sysv ID`); steps that
@@ -213,6 +214,13 @@ impl Script {
                 let uids = word()?;
                 let (real, effective) = uids.split_once(':').unwrap_or((&uids, &uids));
                 shared::become_user(real.parse()?, effective.parse()?)?;
+            }
+            "work" => {
+                say("begin", &reported);
+                loop {
+                    rewrite();
+                    thread::sleep(Duration::from_secs(1));
+                }
             }
             "hold" => {
                 say("begin", &reported);

@@ -52,6 +52,7 @@ enum Task {
     Package(package::Options),
     Picture(picture::Options),
     VmTest(vm::Options),
+    VmCompare(vm::compare::Options),
     FreshTest(fresh::Options),
     /// Check that the sources follow the rules in ARCHITECTURE.md
     Tidy,
@@ -79,6 +80,7 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Package(options) => package::main(&options)?,
         Task::Picture(options) => picture::main(options)?,
         Task::VmTest(options) => return vm::main(&options),
+        Task::VmCompare(options) => return vm::compare::main(&options),
         Task::FreshTest(options) => fresh::main(options)?,
         Task::Tidy => tidy::main(&verbs())?,
     }

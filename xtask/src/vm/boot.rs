@@ -36,8 +36,10 @@ pub(super) fn accelerator(kernel: &Kernel, cache: &Path) -> Result<Accelerator> 
         cpus: 1,
         megabytes: 512,
         image: Image::Plain,
+        swap_megabytes: 0,
         timeout: PROBE,
         scenarios: Vec::new(),
+        settings: String::new(),
     };
     let place = cache.join("boots/probe");
     let ended = boot(kernel, &machine::probe()?, None, &probe, Accelerator::Kvm, &place)?;
@@ -89,6 +91,12 @@ pub(super) fn boot(
         qemu.arg("-drive");
         qemu.arg(format!("file={},format=raw,if=none,id=root,snapshot=on", root.display()));
         qemu.args(["-device", "virtio-blk-pci,drive=root"]);
+    }
+    if boot.swap_megabytes > 0 {
+        let swap = place.join("swap");
+        fs::File::create(&swap)?.set_len(boot.swap_megabytes << 20)?;
+        qemu.arg("-drive").arg(format!("file={},format=raw,if=none,id=swap", swap.display()));
+        qemu.args(["-device", "virtio-blk-pci,drive=swap"]);
     }
     let log = fs::File::create(place.join("qemu"))?;
     let mut child = qemu.stderr(log).spawn().context("cannot start setpriv (util-linux)")?;

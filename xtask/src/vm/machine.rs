@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use super::{
     cpio::Archive,
     kernel::Kernel,
-    plan::Accelerator,
+    plan::{Accelerator, Boot},
     verdict::{self, FAIL, PASS},
 };
 use crate::{package, shell, workspace};
@@ -49,7 +49,7 @@ impl Programs {
 pub(super) fn initramfs(
     kernel: &Kernel,
     programs: &Programs,
-    scenarios: &[String],
+    Boot { scenarios, settings, .. }: &Boot,
     accelerator: Accelerator,
 ) -> Result<Vec<u8>> {
     let sources = workspace::root().join(SOURCES);
@@ -85,6 +85,7 @@ pub(super) fn initramfs(
         let file = format!("scenarios/{scenario}.sh");
         archive.file(&format!("{PLACE}/{file}"), 0o644, &read(&sources.join(&file))?)?;
     }
+    archive.file(&format!("{PLACE}/settings"), 0o644, settings.as_bytes())?;
     archive.file(&format!("{PLACE}/scenarios/order"), 0o644, scenarios.join("\n").as_bytes())?;
     for file in
         shell::read(Command::new("git").current_dir(workspace::root()).args(["ls-files", CONTRIB]))?.lines()

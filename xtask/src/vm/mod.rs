@@ -5,6 +5,7 @@
 
 mod apt;
 mod boot;
+pub(crate) mod compare;
 mod cpio;
 mod kernel;
 mod layouts;
@@ -69,21 +70,8 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
     debian_programs::install_missing(&PROGRAMS)?;
     let kernels = plan::kernels(&options.kernels, options.quick);
     let boots = plan::boots(options.quick, &options.only)?;
-    let cache = cache();
-    std::fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
-
-    // One waits for the compiler, the other for the network.
-    let (programs, fetched) = thread::scope(|scope| {
-        let fetching = scope.spawn(|| fetch(kernels, &boots, &cache));
-        (machine::Programs::build(options.deb.as_deref()), fetching.join())
-    });
-    let (kernels, roots) = fetched.map_err(|_| anyhow!("fetching kernels ended with a panic"))??;
-    let programs = programs?;
-    let accelerator = match kernels.first() {
-        Some(kernel) => boot::accelerator(kernel, &cache)?,
-        None => Accelerator::Emulation,
-    };
-    println!("accelerator: {accelerator}");
+    let Ground { kernels, roots, programs, accelerator, cache } =
+        Ground::prepare(kernels, &boots, options.deb.as_deref())?;
 
     let mut tally = report::Tally::default();
     let processors = thread::available_parallelism().map_or(1, usize::from);
@@ -99,7 +87,7 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
                 running.into_iter().map(thread::ScopedJoinHandle::join).collect::<Vec<_>>()
             });
             for (kernel, outcomes) in kernels.iter().zip(outcomes) {
-                let outcomes = outcomes.map_err(|_| anyhow!("a machine ended with a panic"))??;
+                let (outcomes, _) = outcomes.map_err(|_| anyhow!("a machine ended with a panic"))??;
                 tally.add(&format!("{} {}", kernel.release, boot.name), outcomes);
             }
         }
@@ -109,6 +97,36 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
     println!("{} s", began.elapsed().as_secs());
     println!("{} passed, {} failed", tally.passed(), tally.failed());
     Ok(if tally.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What machines are made of.
+struct Ground {
+    kernels: Vec<Kernel>,
+    /// The root file system of each machine.
+    roots: Vec<PathBuf>,
+    programs: machine::Programs,
+    accelerator: Accelerator,
+    cache: PathBuf,
+}
+
+impl Ground {
+    /// Downloads and builds everything for `boots`; memmon's .deb only if none is `given`.
+    fn prepare(kernels: Vec<Series>, boots: &[Boot], given: Option<&Path>) -> Result<Self> {
+        let cache = cache();
+        std::fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
+        // One waits for the compiler, the other for the network.
+        let (programs, fetched) = thread::scope(|scope| {
+            let fetching = scope.spawn(|| fetch(kernels, boots, &cache));
+            (machine::Programs::build(given), fetching.join())
+        });
+        let (kernels, roots) = fetched.map_err(|_| anyhow!("fetching kernels ended with a panic"))??;
+        let accelerator = match kernels.first() {
+            Some(kernel) => boot::accelerator(kernel, &cache)?,
+            None => Accelerator::Emulation,
+        };
+        println!("accelerator: {accelerator}");
+        Ok(Self { kernels, roots, programs: programs?, accelerator, cache })
+    }
 }
 
 /// The kernels, and the root file system of each machine.
@@ -122,7 +140,8 @@ fn fetch(kernels: Vec<Series>, boots: &[Boot], cache: &Path) -> Result<(Vec<Kern
     Ok((kernels, roots))
 }
 
-/// Runs one machine from its start to its verdict, and prints its report in one piece, because others may run beside it.
+/// Runs one machine from its start to its verdict, and prints its report in one piece, because others may run beside it. Returns
+/// the outcomes and the guest's report.
 fn run(
     kernel: &Kernel,
     boot: &Boot,
@@ -130,15 +149,15 @@ fn run(
     root: &Path,
     accelerator: Accelerator,
     cache: &Path,
-) -> Result<Vec<report::Outcome>> {
+) -> Result<(Vec<report::Outcome>, String)> {
     let began = Instant::now();
     let place = cache.join("boots").join(format!("{}-{}", kernel.release, boot.name));
-    let initramfs = machine::initramfs(kernel, programs, &boot.scenarios, accelerator)?;
+    let initramfs = machine::initramfs(kernel, programs, boot, accelerator)?;
     let ended = boot::boot(kernel, &initramfs, Some(root), boot, accelerator, &place)?;
     let outcomes = report::outcomes(&boot.scenarios, &ended);
     let seconds = began.elapsed().as_secs();
     println!("{}", report::machine(&title(kernel, boot), &outcomes, &ended, seconds, &place.join("console")));
-    Ok(outcomes)
+    Ok((outcomes, ended.report))
 }
 
 fn title(kernel: &Kernel, boot: &Boot) -> String {

@@ -30,10 +30,14 @@ pub(super) struct Boot {
     pub(super) cpus: usize,
     pub(super) megabytes: u32,
     pub(super) image: Image,
+    /// The size of its second disk, for swap; without one if it is 0.
+    pub(super) swap_megabytes: u64,
     /// From power-on to the verdict, under emulation on a busy host.
     pub(super) timeout: Duration,
     /// The scenarios in their order: each leaves memmon as it found it.
     pub(super) scenarios: Vec<String>,
+    /// Shell variables for the scenarios.
+    pub(super) settings: String,
 }
 
 /// The time limit of a machine. All scenarios take three to six minutes if the guest is emulated on two processors of its own;
@@ -46,13 +50,15 @@ const SMALL: (&str, usize, u32) = ("small", 1, 512);
 const WIDE: (&str, usize, u32) = ("wide", 8, 1024);
 
 /// A machine that some processes of a hundred megabytes fill together.
-const SHORT: (&str, usize, u32) = ("short", 2, 1024);
+pub(super) const SHORT: (&str, usize, u32) = ("short", 2, 1024);
 
 /// A machine with the software that runs fleets of machines. The kernel matters little to it, so it runs with one.
 const FLEET: (&str, usize, u32) = ("fleet", 2, 1024);
 
 /// The first scenario in every machine.
-const INSTALL: &str = "install";
+pub(super) const INSTALL: &str = "install";
+/// The scenario of `vm-compare`, which is no test.
+pub(super) const COMPARE: &str = "compare";
 /// The scenarios in the small machine. `package` removes memmon, so it is the last.
 const IN_SMALL: [&str; 20] = [
     "start",
@@ -98,8 +104,10 @@ pub(super) fn boots(quick: bool, only: &[String]) -> Result<Vec<Boot>> {
         cpus,
         megabytes,
         image: if name == FLEET.0 { Image::Fleet } else { Image::Plain },
+        swap_megabytes: 0,
         timeout: TIMEOUT,
         scenarios: scenarios.iter().filter(wanted).map(|name| (*name).to_owned()).collect(),
+        settings: String::new(),
     };
     let mut boots =
         vec![boot(SMALL, &IN_SMALL), boot(WIDE, &IN_WIDE), boot(SHORT, &IN_SHORT), boot(FLEET, &IN_FLEET)];
@@ -124,7 +132,7 @@ impl Boot {
     /// The kernels that it is booted with, of those that are tested: all of them, or the newest.
     pub(super) fn kernels<'a, T>(&self, all: &'a [T]) -> &'a [T] {
         match self.image {
-            Image::Plain => all,
+            Image::Plain | Image::Guards => all,
             Image::Fleet => &all[all.len().saturating_sub(1)..],
         }
     }
@@ -174,7 +182,7 @@ mod tests {
             .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
             .collect();
         files.sort();
-        let mut names = [&IN_SMALL[..], &IN_WIDE, &IN_SHORT, &IN_FLEET, &[INSTALL]].concat();
+        let mut names = [&IN_SMALL[..], &IN_WIDE, &IN_SHORT, &IN_FLEET, &[INSTALL, COMPARE]].concat();
         names.sort_unstable();
         assert_eq!(files, names);
     }

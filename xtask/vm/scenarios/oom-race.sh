@@ -1,14 +1,10 @@
 # A process allocates all memory as fast as it can: memmon terminates it before the kernel's OOM killer does. If the limits
 # are out of reach, the OOM killer kills it, which shows that the race can be lost, and memmon logs that.
-grower() {
-    systemd-run --quiet --unit="$1" --uid=1000 --property=RemainAfterExit=yes \
-        perl -e 'my @kept; push @kept, "x" x 1048576 while 1'
-}
 kernel_killed() { dmesg | grep -c 'Out of memory: Killed process' || true; }
 
 memmon_runs_with 'ram_percent_threshold = 100.0' 'ram_gb_threshold = 64.0'
 before=$(kernel_killed)
-grower lost
+load_hog lost
 died lost oom-kill
 [ "$(kernel_killed)" -gt "$before" ] || fail 'the OOM killer did not kill it'
 must_say "Killed by the kernel's OOM killer: PID=[0-9]+, Name=perl, Peak=0\.[2-5][0-9]GB"
@@ -17,7 +13,7 @@ hog_ends lost
 
 memmon_runs_with
 before=$(kernel_killed)
-grower won
+load_hog won
 within $PATIENCE ended won || fail 'the grower is still there'
 # Above the hard ceiling, or if almost no memory is left, SIGKILL follows SIGTERM at once.
 case $(how_ended won) in
