@@ -22,5 +22,5 @@ pub use baseline::{Baseline, Growth};
 pub use candidate::{Candidate, Candidates, Held, gives_back};
 pub use order::{Order, Place, Standing, order};
 pub use pace::pause;
-pub use shortage::{Levels, MachineLimits, Shortage};
+pub use shortage::{Levels, MachineLimits, Shortage, binding};
 pub use turn::{Turn, turn};

@@ -63,6 +63,9 @@ pub enum Event {
         /// The machine's memory.
         #[serde(flatten)]
         machine: MachineMemory,
+        /// The cgroup whose limit binds, if it is not the machine's memory that runs out first.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cgroup: Option<Name>,
         /// The levels that are reached.
         #[serde(serialize_with = "as_kinds")]
         reasons: Vec<Reason>,

@@ -89,7 +89,9 @@ fn words(event: &Event, user: Users<'_>, several: fn(&str) -> String) -> String 
                 if *rule == Limit::Machine { ", Machine short of memory" } else { "" }
             )
         }
-        Event::MemoryLow { machine, reasons, acts } => shortage::low(machine, reasons, *acts),
+        Event::MemoryLow { machine, cgroup, reasons, acts } => {
+            shortage::low(machine, cgroup.as_ref(), reasons, *acts)
+        }
         Event::Culprit { subject, culprit, preferred, gives_back, growth, within, reasons, dry_run } => {
             let who = who(subject, user);
             let growth = shortage::growth(*growth, *within, culprit, user);

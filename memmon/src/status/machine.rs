@@ -8,6 +8,9 @@ use crate::model::{Bytes, ProcessId, SystemMemory, Uid};
 /// The machine as the daemon sees it, and the order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MachineOrder {
+    /// The cgroup whose limit binds: `memory`, swap and pressure are those within it. None: those of the machine.
+    #[serde(default)]
+    pub cgroup: Option<Text>,
     /// The machine's memory.
     pub memory: SystemMemory,
     /// All swap.

@@ -4,6 +4,7 @@
 #![cfg(feature = "ebpf")]
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test that cannot continue fails with the reason")]
 
+mod cgroup_limits;
 #[path = "../common/mod.rs"]
 mod common;
 mod counts;

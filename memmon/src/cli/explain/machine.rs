@@ -30,7 +30,8 @@ pub(in crate::cli) fn write(
             "memmon does not act for the machine as a whole: its configuration has no [machine]."
         );
     };
-    let MachineOrder { memory, swap_total_bytes, swap_free_bytes, pressure_full, shortage, .. } = order;
+    let MachineOrder { cgroup, memory, swap_total_bytes, swap_free_bytes, pressure_full, shortage, .. } =
+        order;
     let state = match shortage.to_string().as_str() {
         "act" => "short of memory: memmon ends processes",
         "warn" => "low on memory",
@@ -42,6 +43,9 @@ pub(in crate::cli) fn write(
         "  available  {} of {}; memmon warns below {}, and acts below {}",
         memory.available, memory.total, order.warn_below_bytes, order.act_below_bytes
     )?;
+    if let Some(cgroup) = cgroup {
+        writeln!(out, "  limit      these are the figures of cgroup {cgroup}, which all processes are in")?;
+    }
     if *swap_total_bytes > Bytes::ZERO {
         writeln!(out, "  swap       {swap_free_bytes} of {swap_total_bytes} free")?;
     }
@@ -121,6 +125,7 @@ mod tests {
     #[test]
     fn the_order_and_its_reasons() {
         let order = MachineOrder {
+            cgroup: None,
             memory: SystemMemory { total: Bytes(Bytes::GIB), available: Bytes(40 * Bytes::MIB) },
             swap_total_bytes: Bytes(512 * Bytes::MIB),
             swap_free_bytes: Bytes(5 * Bytes::MIB),
@@ -152,6 +157,9 @@ mod tests {
         ");
         let none = MachineOrder { rows: vec![], shortage: "calm".into(), ..order.clone() };
         assert!(printed(Some(&none), false).contains("\nNo process has grown since, so none would end."));
+        let within = MachineOrder { cgroup: Some("/box".into()), ..order.clone() };
+        let limit = "  limit      these are the figures of cgroup /box, which all processes are in\n";
+        assert!(printed(Some(&within), false).contains(limit));
         assert!(printed(None, false).contains("no [machine]"));
         assert_eq!(printed(None, true), "null\n");
         let read: MachineOrder = serde_json::from_str(&printed(Some(&order), true)).unwrap();

@@ -10,10 +10,11 @@ use crate::daemon::conditions::Degradation;
 use crate::daemon::engine::Engine;
 use crate::daemon::engine::state::machine::Stage;
 use crate::daemon::engine::state::report_once::Condition;
+use crate::daemon::source::WatchedMemory;
 use crate::enforce::{Check, Phase};
 use crate::model::{
-    Bytes, Elsewhere, Fact, MachineMemory, Measure, Process, ProcessId, Reading, Reason, Signal, Unconfirmed,
-    Verdict,
+    Bytes, Elsewhere, Fact, MachineMemory, Measure, Name, Process, ProcessId, Reading, Reason, Signal,
+    Unconfirmed, Verdict,
 };
 use crate::policy::{
     self,
@@ -47,11 +48,15 @@ impl Engine<'_> {
     /// After a scan: if the machine is well, what processes have now is what they may have.
     pub(super) fn note_machine(&mut self, readings: &[Reading], now: Now) {
         let Some(limits) = self.settings.current().machine else { return };
-        let Ok(machine) = self.sources.machine_memory() else { return };
+        self.sources.find_limited_cgroups();
+        let Ok(WatchedMemory { memory: machine, limits: all, .. }) = self.sources.machine_memory() else {
+            return;
+        };
         if self.machine.baseline.is_none() || limits.is_well(&machine) {
             let mut readings = readings.to_vec();
             self.sources.add_swap(&mut readings, &machine);
-            self.machine.baseline = Some(Baseline::new(now.since_boot(), machine, &readings));
+            self.machine.baseline =
+                Some(Baseline::new(now.since_boot(), machine, &readings).with_limits(all));
         }
         self.check_machine(now);
     }
@@ -62,15 +67,16 @@ impl Engine<'_> {
             self.machine.stop();
             return;
         };
-        let Ok(machine) = self.sources.machine_memory() else {
+        let Ok(WatchedMemory { memory: machine, cgroup, .. }) = self.sources.machine_memory() else {
             self.machine.wait_for_culprit(now.instant());
             return;
         };
+        self.machine.is_within_cgroup = cgroup.is_some();
         match limits.shortage(&machine) {
             Shortage::Calm => self.machine_is_calm(&limits, &machine, now),
-            Shortage::Warn(reasons) => self.report_shortage(Stage::Warned, machine, &reasons, now),
+            Shortage::Warn(reasons) => self.report_shortage(Stage::Warned, machine, cgroup, &reasons, now),
             Shortage::Act(reasons) => {
-                self.report_shortage(Stage::Acts, machine, &reasons, now);
+                self.report_shortage(Stage::Acts, machine, cgroup, &reasons, now);
                 if self.awaits_memory(now.instant()) {
                     self.machine.wait_for_victim(now.instant());
                 } else {
@@ -91,10 +97,17 @@ impl Engine<'_> {
         }
     }
 
-    fn report_shortage(&mut self, stage: Stage, machine: MachineMemory, reasons: &[Reason], now: Now) {
+    fn report_shortage(
+        &mut self,
+        stage: Stage,
+        machine: MachineMemory,
+        cgroup: Option<Name>,
+        reasons: &[Reason],
+        now: Now,
+    ) {
         if self.machine.reaches(stage, now.instant()) {
             let reasons = reasons.to_vec();
-            self.reports.emit(Event::MemoryLow { machine, reasons, acts: stage == Stage::Acts });
+            self.reports.emit(Event::MemoryLow { machine, cgroup, reasons, acts: stage == Stage::Acts });
         }
     }
 
@@ -102,7 +115,7 @@ impl Engine<'_> {
     fn look_at_machine_again(&mut self, limits: &MachineLimits, machine: &MachineMemory, now: Now) {
         let fall = self.machine.fall(machine.memory.available, now.instant());
         let growth: f64 = self.growth_rates(now).iter().map(|(_, rate)| rate.bytes_per_second).sum();
-        let longest = if self.machine.is_woken_by_pressure {
+        let longest = if self.machine.is_woken_by_pressure && !self.machine.is_within_cgroup {
             self.settings.current().check_interval
         } else {
             WITHOUT_PRESSURE.min(self.settings.current().check_interval)
@@ -138,7 +151,7 @@ impl Engine<'_> {
         let candidates = self.growers(&baseline, &readings, now);
         let lost = baseline.lost(machine);
         let within = now.since_boot().saturating_sub(baseline.at());
-        let was = baseline.machine().elsewhere;
+        let was = baseline.of_limit(machine).elsewhere;
         self.machine.baseline = Some(baseline);
         let order = machine::order(self.settings.rules(), machine, lost, &candidates);
         debug!(candidates = candidates.grown.len(), first = ?order.first(), "an order");
@@ -274,7 +287,7 @@ impl Engine<'_> {
     /// What /proc and policy find of a process that ends for the machine, right before a signal.
     pub(super) fn look_again_for_machine(&mut self, victim: &Process, now: Now) -> Check {
         let ProcessId { pid, start } = victim.id;
-        let Ok(machine) = self.sources.machine_memory() else {
+        let Ok(WatchedMemory { memory: machine, .. }) = self.sources.machine_memory() else {
             let error = "unreadable, and without it no shortage is known".to_owned();
             return Check::Unconfirmed(Unconfirmed::Unreadable { file: "/proc/meminfo", error });
         };

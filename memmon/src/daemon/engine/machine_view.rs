@@ -2,6 +2,7 @@
 
 use crate::daemon::clock::Now;
 use crate::daemon::engine::Engine;
+use crate::daemon::source::WatchedMemory;
 use crate::model::{Bytes, Culprit, Group, Process, Verdict};
 use crate::policy::machine::{self, Candidate, Place, Shortage, Standing};
 use crate::status::{MachineOrder, MachineRow, Text, why};
@@ -11,7 +12,7 @@ impl Engine<'_> {
     /// if memmon acted now, and nothing follows from it.
     pub(in crate::daemon) fn machine_order(&mut self, now: Now) -> Option<MachineOrder> {
         let limits = self.settings.current().machine?;
-        let machine = self.sources.machine_memory().ok()?;
+        let WatchedMemory { memory: machine, cgroup, .. } = self.sources.machine_memory().ok()?;
         let mut readings = self.sources.readings().ok()?;
         self.sources.add_swap(&mut readings, &machine);
         let baseline = self.machine.baseline.take()?;
@@ -30,6 +31,7 @@ impl Engine<'_> {
             found.map(|candidate| row(&candidate.process, place))
         };
         Some(MachineOrder {
+            cgroup: cgroup.as_ref().map(Text::from),
             memory: machine.memory,
             swap_total_bytes: machine.swap_total,
             swap_free_bytes: machine.swap_free,

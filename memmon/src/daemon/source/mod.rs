@@ -14,4 +14,5 @@ mod places;
 pub(in crate::daemon) mod sources;
 mod sum_figure;
 
+pub(in crate::daemon) use sources::WatchedMemory;
 pub(in crate::daemon) use sum_figure::{SumFigure, SumWatch};

@@ -18,9 +18,9 @@ use crate::{
     },
     observe::{
         merge::merge,
-        procfs::{Accuracy, OwnCgroup, ProcRoot, Stays, Waiting},
+        procfs::{Accuracy, LimitedCgroup, OwnCgroup, ProcRoot, Stays, Waiting},
     },
-    policy::Rules,
+    policy::{Rules, machine::binding},
     status::{Dropped, MapUsage},
 };
 
@@ -37,6 +37,18 @@ pub(in crate::daemon) struct Sources {
     unmapped: Vec<Pid>,
     /// Time of the last sweep, and the pause until the next. If none, the next scan is a sweep.
     swept: Option<(Instant, Duration)>,
+    /// The cgroups with a limit that all processes are in.
+    limited: Vec<LimitedCgroup>,
+}
+
+/// The memory that `[machine]` watches.
+pub(in crate::daemon) struct WatchedMemory {
+    /// The figures of the limit that binds.
+    pub(in crate::daemon) memory: MachineMemory,
+    /// The cgroup, if it is the limit of one.
+    pub(in crate::daemon) cgroup: Option<Name>,
+    /// The figures of all limits that could bind.
+    pub(in crate::daemon) limits: Vec<MachineMemory>,
 }
 
 /// Defects of the map that a sweep found and confirmed by a second look.
@@ -58,7 +70,7 @@ pub(in crate::daemon) struct Look {
 
 impl Sources {
     pub(in crate::daemon) const fn new(proc: ProcRoot, accuracy: Accuracy, kernel: Option<Kernel>) -> Self {
-        Self { proc, accuracy, kernel, unmapped: Vec::new(), swept: None }
+        Self { proc, accuracy, kernel, unmapped: Vec::new(), swept: None, limited: Vec::new() }
     }
 
     pub(in crate::daemon) const fn source(&self) -> Source {
@@ -92,8 +104,20 @@ impl Sources {
         }
     }
 
-    pub(in crate::daemon) fn machine_memory(&self) -> io::Result<MachineMemory> {
-        self.proc.machine_memory()
+    /// The memory of the machine, or of the cgroup with all processes whose limit binds before that.
+    pub(in crate::daemon) fn machine_memory(&self) -> io::Result<WatchedMemory> {
+        let machine = self.proc.machine_memory()?;
+        let within =
+            |cgroup: &LimitedCgroup| Some((cgroup.name.clone(), self.proc.memory_within(cgroup, &machine)?));
+        let limited: Vec<_> = self.limited.iter().filter_map(within).collect();
+        let limits = std::iter::once(machine).chain(limited.iter().map(|(_, memory)| *memory)).collect();
+        let (cgroup, memory) = binding(machine, limited);
+        Ok(WatchedMemory { memory, cgroup, limits })
+    }
+
+    /// Looks for cgroups with a limit that all processes are in.
+    pub(in crate::daemon) fn find_limited_cgroups(&mut self) {
+        self.limited = self.proc.limited_cgroups();
     }
 
     pub(in crate::daemon) fn memory_files(&self) -> Vec<MemoryFiles> {

@@ -82,7 +82,7 @@ fn tmpfs(mounts: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// A path of mountinfo, in which blanks, tabs, line feeds and backslashes are octal numbers.
-fn unescaped(path: &[u8]) -> Vec<u8> {
+pub(super) fn unescaped(path: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(path.len());
     let mut rest = path;
     while let [first, after @ ..] = rest {
@@ -97,7 +97,7 @@ fn unescaped(path: &[u8]) -> Vec<u8> {
 }
 
 /// The averages over ten seconds. `None` if the file is not as Documentation/accounting/psi.rst describes it.
-fn pressure(text: &[u8]) -> Option<Pressure> {
+pub(super) fn pressure(text: &[u8]) -> Option<Pressure> {
     let text = std::str::from_utf8(text).ok()?;
     let average = |kind: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(kind)?.strip_prefix(" avg10="))?;

@@ -6,6 +6,7 @@
 mod accuracy;
 mod blocking_pool;
 mod cgroup;
+mod cgroup_memory;
 mod confirm;
 mod directory;
 mod exe_file;
@@ -38,6 +39,7 @@ pub(crate) mod testing;
 
 pub use accuracy::Accuracy;
 pub use blocking_pool::add_worker;
+pub use cgroup_memory::LimitedCgroup;
 pub use left_behind::Stays;
 pub use memory_back::OwnCgroup;
 pub use root::ProcRoot;

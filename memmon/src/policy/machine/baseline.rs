@@ -10,6 +10,8 @@ pub struct Baseline {
     /// The time of the baseline, since boot.
     at: Duration,
     machine: MachineMemory,
+    /// The figures of all limits that could bind.
+    limits: Vec<MachineMemory>,
     held: HashMap<Pid, Held>,
 }
 
@@ -48,7 +50,20 @@ impl Growth {
 impl Baseline {
     /// The machine and its processes `at` this time since boot.
     pub fn new(at: Duration, machine: MachineMemory, readings: &[Reading]) -> Self {
-        Self { at, machine, held: readings.iter().map(|reading| (reading.pid, Held::of(reading))).collect() }
+        let held = readings.iter().map(|reading| (reading.pid, Held::of(reading))).collect();
+        Self { at, machine, limits: Vec::new(), held }
+    }
+
+    /// The same, if these limits could have bound then: that of the machine, and those of cgroups.
+    #[must_use]
+    pub fn with_limits(self, limits: Vec<MachineMemory>) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// The figures then of the limit that binds now. One that has another size is another limit.
+    pub fn of_limit(&self, now: &MachineMemory) -> &MachineMemory {
+        let is_same = |then: &&MachineMemory| then.memory.total == now.memory.total;
+        self.limits.iter().find(is_same).unwrap_or(&self.machine)
     }
 
     /// The machine's memory then.
@@ -84,8 +99,9 @@ impl Baseline {
 
     /// Decrease of available memory and free swap since then.
     pub fn lost(&self, now: &MachineMemory) -> Bytes {
-        let memory = self.machine.memory.available.saturating_sub(now.memory.available);
-        memory + self.machine.swap_free.saturating_sub(now.swap_free)
+        let then = self.of_limit(now);
+        let memory = then.memory.available.saturating_sub(now.memory.available);
+        memory + then.swap_free.saturating_sub(now.swap_free)
     }
 }
 
@@ -136,5 +152,12 @@ mod tests {
         let with_swap = MachineMemory { swap_free: Bytes(100 * MIB), ..machine };
         let baseline = Baseline::new(Duration::ZERO, with_swap, &[]);
         assert_eq!(baseline.lost(&now), Bytes(562 * MIB));
+        // Now the limit of a cgroup binds, then that of the machine did.
+        let limit = |available| MachineMemory {
+            memory: SystemMemory { total: Bytes(256 * MIB), available: Bytes(available * MIB) },
+            ..machine
+        };
+        let baseline = baseline.with_limits(vec![machine, limit(200)]);
+        assert_eq!((baseline.lost(&limit(20)), baseline.lost(&machine)), (Bytes(180 * MIB), Bytes::ZERO));
     }
 }

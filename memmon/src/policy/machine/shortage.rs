@@ -104,6 +104,18 @@ impl MachineLimits {
     }
 }
 
+/// The figures of the limit that binds: of those of the machine and of each cgroup that all processes are in, the ones with
+/// the least available memory, as a share of all memory that they have.
+pub fn binding<T>(
+    machine: MachineMemory,
+    limited: impl IntoIterator<Item = (T, MachineMemory)>,
+) -> (Option<T>, MachineMemory) {
+    let share = |machine: &MachineMemory| machine.memory.available.percent_of(machine.memory.total);
+    limited.into_iter().fold((None, machine), |(least, figures), (cgroup, other)| {
+        if share(&other) < share(&figures) { (Some(cgroup), other) } else { (least, figures) }
+    })
+}
+
 impl Levels {
     /// The available memory below which the step is reached.
     pub fn available(&self, total: Bytes) -> Bytes {
@@ -224,6 +236,28 @@ mod tests {
             [room(4, Some(60)), room(4, Some(15)), room(60, Some(0)), room(0, Some(0))],
             [40, 5, 50, 0]
         );
+    }
+
+    #[test]
+    fn the_limit_with_the_least_left_binds() {
+        let with = |total, available| MachineMemory {
+            memory: SystemMemory { total: Bytes(total * GB), available: Bytes(available * GB) },
+            ..machine(0, None, None)
+        };
+        let bound = |available, limited: &[(&'static str, u64, u64)]| {
+            let limited = limited.iter().map(|(name, total, available)| (*name, with(*total, *available)));
+            let (name, machine) = binding(with(100, available), limited);
+            (name, machine.memory.total.0 / GB)
+        };
+        assert_eq!(bound(50, &[]), (None, 100));
+        assert_eq!(bound(50, &[("/box", 10, 1)]), (Some("/box"), 10));
+        // More is left of it than of the machine.
+        assert_eq!(bound(5, &[("/box", 10, 1)]), (None, 100));
+        assert_eq!(
+            bound(50, &[("/box", 10, 3), ("/box/job", 8, 1), ("/box/job/a", 8, 2)]),
+            (Some("/box/job"), 8)
+        );
+        assert_eq!(bound(50, &[("/box", 10, 5)]), (None, 100), "no less than of the machine");
     }
 
     #[test]

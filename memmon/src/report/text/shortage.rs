@@ -4,22 +4,19 @@ use std::time::Duration;
 
 use super::words::Field;
 use crate::model::{
-    Bytes, Culprit, Elsewhere, Group, MachineMemory, MemoryFiles, Reason, Uid,
+    Bytes, Culprit, Elsewhere, Group, MachineMemory, MemoryFiles, Name, Reason, SystemMemory, Uid,
     units::{Span, apart},
 };
 
 /// The file systems that are named in one line.
 const FILE_SYSTEMS: usize = 3;
 
-pub(super) fn low(machine: &MachineMemory, reached: &[Reason], acts: bool) -> String {
-    let memory = &machine.memory;
-    format!(
-        "{}: {} of {} available. {}",
-        if acts { "Machine short of memory" } else { "Machine low on memory" },
-        memory.available,
-        memory.total,
-        reasons(reached)
-    )
+pub(super) fn low(machine: &MachineMemory, cgroup: Option<&Name>, reached: &[Reason], acts: bool) -> String {
+    let SystemMemory { available, total } = &machine.memory;
+    let step = if acts { "Machine short of memory" } else { "Machine low on memory" };
+    let within =
+        cgroup.map(|cgroup| format!(" within the limit of cgroup {}", Field(cgroup))).unwrap_or_default();
+    format!("{step}: {available} of {total} available{within}. {}", reasons(reached))
 }
 
 /// The levels that are reached, as a sentence without a full stop.

@@ -142,7 +142,7 @@ fn every_event_in_words() {
     INFO - Left out 312 more lines like this of the last minute, User=john: Terminated: PID=7, Name=x, User=john
     ERROR - aya_log: a BPF word
     WARNING - Machine low on memory: 0.50GB of 16.00GB available. Available memory 0.50GB is below 0.80GB, free swap 6.2% is below 10%, processes wait for memory 40.0% of the time, 30% is the level, all processes wait for memory 21.5% of the time, 20% is the level
-    WARNING - Machine short of memory: 0.50GB of 16.00GB available. Available memory 0.50GB is below 0.80GB
+    WARNING - Machine short of memory: 0.50GB of 16.00GB available within the limit of cgroup /box. Available memory 0.50GB is below 0.80GB
     WARNING - Machine short of memory, ending the culprit: PID=12345, Name=chrome, User=john, Gives back=2.00GB, Growth=1.00GB in 34s, one of 10 processes of unit session-2.scope that grew by 9.00GB. Available memory 0.50GB is below 0.80GB, free swap 6.2% is below 10%
     WARNING - [DRY RUN] Machine short of memory, ending the culprit: PID=12345, Name=chrome, User=john, Gives back=2.00GB, Growth=1.00GB in 34s, one of 10 processes of user john that grew by 9.00GB. Available memory 0.50GB is below 0.80GB, free swap 6.2% is below 10%
     WARNING - Machine short of memory, ending the culprit: PID=12345, Name=chrome, User=john, Gives back=2.00GB, Growth=1.00GB in 34s, one of 10 processes of session 4000 that grew by 9.00GB. Available memory 0.50GB is below 0.80GB, free swap 6.2% is below 10%

@@ -48,6 +48,8 @@ pub(in crate::daemon::engine) struct MachineState {
     left_alone: Option<(ProcessId, Instant)>,
     /// Whether the kernel wakes memmon when processes wait for memory.
     pub(in crate::daemon::engine) is_woken_by_pressure: bool,
+    /// Whether the limit of a cgroup binds, whose pressure does not wake memmon.
+    pub(in crate::daemon::engine) is_within_cgroup: bool,
     /// Available memory at the last look.
     last: Option<(Instant, Bytes)>,
     next: Option<Instant>,

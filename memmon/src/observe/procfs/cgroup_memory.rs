@@ -1,0 +1,223 @@
+//! The memory limits of cgroups that every process in sight is in: those of a container, or of a tree of cgroups in which a
+//! whole system runs. memmon's own cgroup has no part in this, and a limit of its unit is none of them.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use super::machine::{pressure, unescaped};
+use super::{ProcRoot, parse};
+use crate::model::{Bytes, Elsewhere, MachineMemory, Name, Pid, SystemMemory};
+
+/// From here on a limit of cgroup v1 is none: the largest number of pages, in bytes.
+const NO_LIMIT: u64 = 0x7fff_ffff_ffff_0000;
+
+/// A cgroup with a limit of its memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitedCgroup {
+    /// Its path as processes in sight have it.
+    pub name: Name,
+    folder: PathBuf,
+    version: Version,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    V1,
+    V2,
+}
+
+/// Where cgroups that limit memory are mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Hierarchy {
+    version: Version,
+    /// The cgroup that is mounted there.
+    root: PathBuf,
+    at: PathBuf,
+}
+
+/// The files of a cgroup. Those that a kernel does not have are empty.
+#[derive(Clone, Debug, Default)]
+struct Files {
+    limit: String,
+    usage: String,
+    stat: String,
+    swap_limit: String,
+    swap_usage: String,
+    pressure: String,
+}
+
+impl ProcRoot {
+    /// The cgroups with a limit that all processes in sight are in, except for memmon itself; the outermost first. It reads
+    /// a file of each process only if pid 1 has a limit.
+    pub fn limited_cgroups(&self) -> Vec<LimitedCgroup> {
+        let mounts = self.whole("self/mountinfo").unwrap_or_default();
+        let Some(hierarchy) = hierarchy(&mounts) else { return Vec::new() };
+        let Some(first) = self.cgroup_below(Pid(1), &hierarchy) else { return Vec::new() };
+        let mut found = hierarchy.limited(&first);
+        if found.is_empty() {
+            return found;
+        }
+        let own = if self.own { std::process::id() } else { 0 };
+        for pid in self.pids().unwrap_or_default() {
+            // Kernel threads and zombies have none, and are in the root.
+            if pid == Pid(own) || !self.has_memory(pid) {
+                continue;
+            }
+            // A process that ended meanwhile has no cgroup.
+            let Ok(text) = self.whole(&format!("{pid}/cgroup")) else { continue };
+            match hierarchy.below(&text) {
+                Some(path) => found.retain(|cgroup| hierarchy.folder(&path).starts_with(&cgroup.folder)),
+                None => found.clear(),
+            }
+        }
+        found
+    }
+
+    /// The figures of `cgroup` in place of those of the machine. None if it has no limit any more, or none that is below
+    /// the machine's memory.
+    pub fn memory_within(&self, cgroup: &LimitedCgroup, machine: &MachineMemory) -> Option<MachineMemory> {
+        within(cgroup.version, &cgroup.files(), machine)
+    }
+
+    fn cgroup_below(&self, pid: Pid, hierarchy: &Hierarchy) -> Option<PathBuf> {
+        hierarchy.below(&self.whole(&format!("{pid}/cgroup")).ok()?)
+    }
+}
+
+impl LimitedCgroup {
+    fn files(&self) -> Files {
+        let read = |name| fs::read_to_string(self.folder.join(name)).unwrap_or_default();
+        match self.version {
+            Version::V1 => Files {
+                limit: read("memory.limit_in_bytes"),
+                usage: read("memory.usage_in_bytes"),
+                stat: read("memory.stat"),
+                swap_limit: read("memory.memsw.limit_in_bytes"),
+                swap_usage: read("memory.memsw.usage_in_bytes"),
+                pressure: String::new(),
+            },
+            Version::V2 => Files {
+                limit: read("memory.max"),
+                usage: read("memory.current"),
+                stat: read("memory.stat"),
+                swap_limit: read("memory.swap.max"),
+                swap_usage: read("memory.swap.current"),
+                pressure: read("memory.pressure"),
+            },
+        }
+    }
+}
+
+impl Hierarchy {
+    /// The path of a process below the mounted cgroup, from /proc/PID/cgroup. None if it is not below that.
+    fn below(&self, text: &[u8]) -> Option<PathBuf> {
+        let controller: &[u8] = match self.version {
+            Version::V1 => b"memory",
+            Version::V2 => b"",
+        };
+        let path = path_of(parse::strip_deleted_suffix(parse::hierarchy(text, controller)?));
+        // `/..`: outside of memmon's namespace of cgroups.
+        let is_outside = path.components().any(|part| part == Component::ParentDir);
+        path.strip_prefix(&self.root).ok().filter(|_| !is_outside).map(Path::to_owned)
+    }
+
+    fn folder(&self, below: &Path) -> PathBuf {
+        self.at.join(below)
+    }
+
+    /// The cgroups from the mounted one to `below` that have a limit.
+    fn limited(&self, below: &Path) -> Vec<LimitedCgroup> {
+        let mut found: Vec<_> = below
+            .ancestors()
+            .map(|path| LimitedCgroup {
+                name: Name::new(self.root.join(path).components().as_path().as_os_str().as_bytes()),
+                folder: self.folder(path),
+                version: self.version,
+            })
+            .filter(|cgroup| limit(&cgroup.files().limit).is_some())
+            .collect();
+        found.reverse();
+        found
+    }
+}
+
+fn path_of(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(bytes))
+}
+
+/// Where a mountinfo (proc_pid_mountinfo(5)) has the cgroups that limit memory: of cgroup v1 if there are such.
+fn hierarchy(mounts: &[u8]) -> Option<Hierarchy> {
+    let mounted = |line: &[u8]| {
+        let fields: Vec<_> = line.split(|byte| *byte == b' ').collect();
+        let separator = fields.iter().position(|field| *field == b"-")?;
+        let version = match *fields.get(separator + 1)? {
+            b"cgroup2" => Version::V2,
+            b"cgroup" => {
+                let options = fields.get(separator + 3)?;
+                options.split(|byte| *byte == b',').find(|option| *option == b"memory")?;
+                Version::V1
+            }
+            _ => return None,
+        };
+        let (root, at) = (path_of(&unescaped(fields.get(3)?)), path_of(&unescaped(fields.get(4)?)));
+        Some(Hierarchy { version, root, at })
+    };
+    let found: Vec<_> = mounts.split(|byte| *byte == b'\n').filter_map(mounted).collect();
+    let is_v1 = |found: &&Hierarchy| found.version == Version::V1;
+    found.iter().find(is_v1).or_else(|| found.first()).cloned()
+}
+
+/// The amount in a file of one number; none for `max`, for what v1 has in place of that, and for no file.
+fn limit(text: &str) -> Option<u64> {
+    text.trim().parse().ok().filter(|limit| *limit < NO_LIMIT)
+}
+
+fn amount(text: &str) -> Option<u64> {
+    text.trim().parse().ok()
+}
+
+/// The figures of a cgroup with these files on `machine`. None without a limit below the machine's memory.
+///
+/// What is available is what the limit leaves, with the memory that the kernel takes back before it calls its OOM killer:
+/// page cache and caches of its own, as `MemAvailable` has it for the machine.
+fn within(version: Version, files: &Files, machine: &MachineMemory) -> Option<MachineMemory> {
+    let total = limit(&files.limit).filter(|limit| *limit < machine.memory.total.0)?;
+    let usage = amount(&files.usage)?;
+    // The figures of v1 that include the cgroups below.
+    let (prefix, own_caches, own) = match version {
+        Version::V1 => ("total_", "", ""),
+        Version::V2 => ("", "slab_reclaimable", "slab_unreclaimable"),
+    };
+    let stat = |name: &str| {
+        let line =
+            |line: &str| line.strip_prefix(prefix)?.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+        files.stat.lines().find_map(line).unwrap_or(0_u64)
+    };
+    let caches = stat("inactive_file") + stat("active_file") + stat(own_caches);
+    let available = total.saturating_sub(usage.saturating_sub(caches));
+    let (swap_total, swap_free) = match (version, limit(&files.swap_limit), amount(&files.swap_usage)) {
+        // Memory and swap together.
+        (Version::V1, Some(both), Some(used)) => (
+            both.saturating_sub(total),
+            both.saturating_sub(total).saturating_sub(used.saturating_sub(usage)),
+        ),
+        (Version::V2, Some(most), Some(used)) => (most, most.saturating_sub(used)),
+        _ => (u64::MAX, u64::MAX),
+    };
+    Some(MachineMemory {
+        memory: SystemMemory { total: Bytes(total), available: Bytes(available) },
+        swap_total: machine.swap_total.min(Bytes(swap_total)),
+        swap_free: machine.swap_free.min(Bytes(swap_free)),
+        elsewhere: Elsewhere { shmem: Bytes(stat("shmem")), slab: Bytes(stat(own)), hugetlb: Bytes::ZERO },
+        pressure: match version {
+            Version::V1 => machine.pressure,
+            Version::V2 => pressure(files.pressure.as_bytes()),
+        },
+    })
+}
+
+#[cfg(test)]
+#[path = "cgroup_memory/tests.rs"]
+mod tests;
