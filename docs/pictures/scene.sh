@@ -1,4 +1,4 @@
-# What README.md's pictures show: memmon in dry run beside a few processes of one user, in mounts of their own.
+# The scene of README.md's pictures: memmon in dry run beside a few processes of one user, in mounts of their own.
 # Run by `cargo xtask picture`: $MEMMON and $HOG are the programs, and $OUT is where the screens go, with their colours.
 set -eu
 

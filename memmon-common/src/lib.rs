@@ -50,7 +50,7 @@ pub mod map {
     pub const LEVELS: &str = "LEVELS";
     /// The level of all other processes.
     pub const CONFIG: &str = "CONFIG";
-    /// What the processes of each user, and those in each cgroup, hold together.
+    /// Memory that the processes of each user, and those in each cgroup, hold together.
     pub const SUMS: &str = "SUMS";
     /// Wake levels of single sums.
     pub const SUM_LEVELS: &str = "SUM_LEVELS";
@@ -108,8 +108,8 @@ pub struct ProcessRss {
     pub swap_entries: u64,
     /// The highest RSS that was written since the process started or called exec.
     pub peak_pages: u64,
-    /// What the process had resident when it was forked, or the least that was written since: no more than this can be
-    /// its elder's. 0 after exec, and in a process that was not forked while the programs were attached.
+    /// Resident memory of the process when it was forked, or the least that was written since: no more than this can be its
+    /// elder's. 0 after exec, and in a process that was not forked while the programs were attached.
     pub inherited_pages: u64,
     /// Address of the `mm_struct` of the process that forked it, with [`elder`](Self::elder): an identity only.
     pub elder_mm: u64,
@@ -202,7 +202,7 @@ pub struct SumKey {
     pub epoch: u32,
 }
 
-/// What the processes of a sum hold together, each shared page once for each process.
+/// Memory that the processes of a sum hold together, each shared page once for each process.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sum {
@@ -228,8 +228,9 @@ impl Sum {
         if self.pages.cast_signed() < 0 { 0 } else { self.pages }
     }
 
-    /// What its processes may have, to be compared with `level`: each may have `slack_pages` more than it is counted with.
-    /// For more processes than make a quarter of the level, that error is not likely, and a level would have no meaning.
+    /// The memory that its processes may have, to be compared with `level`: each may have `slack_pages` more than it is
+    /// counted with. For more processes than make a quarter of the level, that error is not likely, and a level would have
+    /// no meaning.
     #[must_use]
     #[inline(always)]
     pub const fn at_most(&self, slack_pages: u64, level: u64) -> u64 {

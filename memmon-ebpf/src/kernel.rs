@@ -168,7 +168,7 @@ impl RememberedMm {
     }
 }
 
-/// What is `offset` bytes behind `address`; zero if that cannot be read.
+/// The value `offset` bytes behind `address`; zero if that cannot be read.
 #[inline(always)]
 fn probe<T: Copy + Default>(address: u64, offset: usize) -> T {
     let field = (address as *const u8).wrapping_add(offset).cast::<T>();

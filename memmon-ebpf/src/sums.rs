@@ -1,6 +1,6 @@
 //! Sums: what the processes of a user, and those in a cgroup, hold together, while a rule limits it.
 //!
-//! Each process remembers in which sums it counts, and with how many pages. What is added to a sum is added to that number,
+//! Each process remembers in which sums it counts, and with how many pages. Pages added to a sum are added to that number,
 //! both atomically, so that a sum is the total of what its processes remember: two CPUs that count the same growth at once
 //! add it twice to both, and the process's next step takes it back. A change of uid or cgroup moves the whole amount. It is
 //! noticed at a move between cgroups, at exec, with the process's next step of memory, and by a survey of the table.
@@ -47,7 +47,7 @@ const EEXIST: i32 = -17;
 pub(crate) struct InForce(u64);
 
 impl InForce {
-    /// What is kept now; none, as long as no rule limits a sum.
+    /// The sums that are kept now; `None` as long as no rule limits a sum.
     #[inline(always)]
     pub(crate) fn now() -> Option<Self> {
         let config = SUM_CONFIG.get_ptr(0)?;

@@ -1,4 +1,5 @@
-//! What libraries say through `tracing` and `log` arrives as events. A test of its own: both have one global receiver.
+//! Messages that libraries send through `tracing` and `log` arrive as events. A test of its own: both have one global
+//! receiver.
 #![expect(clippy::unwrap_used, reason = "a helper of a test may panic as the test may")]
 
 use std::{

@@ -32,7 +32,7 @@ fn it_is_installed_upgraded_removed_and_purged() {
         asked
         in_machine /usr/sbin/memmon --version
         in_machine dpkg --verify memmon
-        # What dpkg knows every file by: a byte more in one, and it says so.
+        # dpkg knows every file by its checksum: it reports a byte more in one.
         test -s machine/var/lib/dpkg/info/memmon.md5sums
         echo >>machine/usr/share/doc/memmon/README.md
         in_machine dpkg --verify memmon || true

@@ -34,9 +34,9 @@ pub(super) struct Args {
     pub json: bool,
 }
 
-/// What only the machine can answer.
+/// The parts of the check that depend on the machine.
 pub(super) struct Machine<'a> {
-    /// What the settings name and this machine does not have or allow.
+    /// Requirements of the settings that this machine does not have or allow.
     pub preflight: &'a dyn Fn(&Settings) -> Vec<Warning>,
     /// The processes that are over a limit of these rules.
     pub running: &'a dyn Fn(&Rules) -> anyhow::Result<Running>,
@@ -44,8 +44,8 @@ pub(super) struct Machine<'a> {
     pub awaits_enable: bool,
 }
 
-/// Checks a configuration, as it is meant at `now`, and what it means on this `machine`; if that cannot be read, the
-/// settings are checked all the same. What is wrong goes to `err`, everything else and all JSON to `out`.
+/// Checks a configuration, with the settings in force at `now`, and its effect on this `machine`; if that cannot be read,
+/// the settings are checked all the same. Problems go to `err`, everything else and all JSON to `out`.
 ///
 /// # Errors
 /// Those of writing.
@@ -213,7 +213,7 @@ mod tests {
         Ok(Running { memory, judged, sums: vec![], rules: vec![] })
     }
 
-    /// What `memmon check` writes to its two streams for a file with this `text`, and its exit code.
+    /// The output of `memmon check` on its two streams for a file with this `text`, and its exit code.
     fn checked(text: &str, json: bool) -> (String, String, Exit) {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("config.toml");

@@ -60,9 +60,9 @@ pub(super) fn run(json: bool, out: &mut dyn Write) -> anyhow::Result<Exit> {
 struct Diagnosis<'a> {
     /// Whether memmon can watch and enforce here, as far as it reaches.
     able: bool,
-    /// Which processes it can terminate; none if it cannot enforce at all.
+    /// The processes that it can terminate; `None` if it cannot enforce at all.
     reach: Option<Reach>,
-    /// What `auto` takes; none where there is no source at all.
+    /// The choice of `auto`; `None` if there is no source at all.
     source: Option<Source>,
     checks: Vec<Check>,
     support: &'a Support,
@@ -75,9 +75,9 @@ struct Diagnosis<'a> {
 enum Reach {
     /// All processes of the machine.
     Machine,
-    /// Those of its own pid namespace.
+    /// The processes of its own pid namespace.
     PidNamespace,
-    /// Those of its own user, as `CAP_KILL` is missing.
+    /// The processes of its own user, as `CAP_KILL` is missing.
     OwnUser,
 }
 
@@ -180,7 +180,7 @@ fn gears(support: &Support) -> String {
     }
 }
 
-/// How it is noticed that several processes hold too much together.
+/// The part that notices when several processes hold too much together.
 fn sums(support: &Support) -> &'static str {
     if support.ebpf.available {
         "those of users, programs and cgroups are noticed by the kernel, others by looks"

@@ -44,7 +44,7 @@ pub(super) struct Disable {
     config: Option<PathBuf>,
 }
 
-/// How long the daemon may take to put a reload into force.
+/// Time that the daemon may take to put a reload into force.
 const SOON: Duration = Duration::from_secs(10);
 
 /// Shows what would be terminated, asks, and gives consent.
@@ -106,7 +106,7 @@ pub(super) fn disable(asked: &Disable, out: &mut dyn Write) -> anyhow::Result<Ex
     put_into_force(config, true, out)
 }
 
-/// The configuration that is meant.
+/// The configuration in use.
 fn in_use(asked: Option<&Path>) -> &Path {
     asked.unwrap_or(Path::new(config::DEFAULT_PATH))
 }

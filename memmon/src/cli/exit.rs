@@ -1,4 +1,4 @@
-//! What memmon ends with, so that a script can distinguish one trouble from another.
+//! The exit codes of memmon, by which a script can distinguish one trouble from another.
 
 use std::process::ExitCode;
 
@@ -8,7 +8,7 @@ use crate::{
     observe::support::Refusal,
 };
 
-/// How the command ended.
+/// The result of the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Exit {
@@ -31,7 +31,7 @@ impl From<Exit> for ExitCode {
 }
 
 impl Exit {
-    /// What a command ends with that failed with `error`.
+    /// The exit code of a command that failed with `error`.
     pub(super) fn after(error: &anyhow::Error) -> Self {
         if let Some(error) = error.downcast_ref() {
             match error {

@@ -47,7 +47,7 @@ pub(super) struct Args {
 /// Asks, and prints the answer.
 ///
 /// # Errors
-/// What was typed makes no sense, or there is no answer.
+/// The arguments make no sense, or there is no answer.
 pub(super) fn run(asked: &Args, users: &dyn Users, now: &Zoned, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let Args { since, mine, user, unit, job, would, json, socket } = asked;
     let since =

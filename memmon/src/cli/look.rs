@@ -13,7 +13,7 @@ use crate::{
     status::{Body, Client, ClientError, Query, SOCKET, Status, Table},
 };
 
-/// `memmon check`, with those who are over the limit right now.
+/// `memmon check`, with the processes that are over the limit right now.
 pub(super) fn check(asked: &check::Args, out: &mut dyn Write, err: &mut dyn Write) -> anyhow::Result<Exit> {
     let machine = check::Machine {
         preflight: &machine::preflight,
@@ -34,7 +34,7 @@ fn explain_machine(json: bool, out: &mut dyn Write) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// `memmon explain`, of every process that is meant.
+/// `memmon explain`, of every process that the arguments name.
 pub(super) fn explain(asked: &Explain, out: &mut dyn Write) -> anyhow::Result<Exit> {
     if asked.machine {
         return explain_machine(asked.json, out);
@@ -136,7 +136,7 @@ fn daemon() -> Result<(Box<Status>, Table), ClientError> {
     }
 }
 
-/// What the daemon knows, if it runs by the configuration that is used.
+/// The daemon's facts, if it runs by the configuration that is used.
 fn known(used: RulesUsed, daemon: Option<(Box<Status>, Table)>) -> explain::Known {
     let RulesUsed { file, source: rules_from, .. } = used;
     match daemon {

@@ -1,4 +1,5 @@
-//! What the commands read of the machine: the processes that are over a limit right now, and the administrator's consent.
+//! The facts that commands read of the machine: the processes that are over a limit right now, and the administrator's
+//! consent.
 
 use std::path::Path;
 
@@ -13,7 +14,7 @@ use crate::{
     policy::{self, Rules},
 };
 
-/// What this machine, and memmon's unit on it, do not allow.
+/// Settings that this machine, or memmon's unit on it, does not allow.
 pub(super) fn preflight(settings: &Settings) -> Vec<Warning> {
     let mut warnings = daemon::preflight(settings);
     warnings.extend(unit::warnings(settings));

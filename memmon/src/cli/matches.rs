@@ -10,7 +10,7 @@ use crate::{
     policy::Coverage,
 };
 
-/// As many processes of a rule as are shown by name.
+/// Number of processes of a rule that are shown by name.
 const SHOWN: usize = 4;
 
 /// A rule, and the processes that it decides about.
@@ -21,7 +21,7 @@ pub(super) struct RuleMatches {
     processes: Vec<(Pid, StartTime, Name, Uid)>,
     /// Number of processes that it matches after another rule.
     too_late: usize,
-    /// Those other rules.
+    /// The other rules.
     earlier: Vec<RuleName>,
     unclear: usize,
 }

@@ -36,7 +36,7 @@ use crate::config::NameService;
 pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        // Help and version are no mistakes; printing fails only where nobody listens.
+        // Help and version are no mistakes; printing fails only without a reader.
         Err(error) => {
             let _ = error.print();
             return if error.use_stderr() { Exit::BadConfig } else { Exit::Ok }.into();

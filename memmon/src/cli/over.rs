@@ -29,10 +29,11 @@ pub(super) struct Running {
     pub rules: Vec<RuleMatches>,
 }
 
-/// As many processes as one can look at.
+/// Number of processes that are shown.
 const ROWS: usize = 20;
 
-/// Writes which processes are over the limit right now, and what the other choice of `thresholds.measure` would change.
+/// Writes the processes that are over the limit right now, and the changes that the other choice of `thresholds.measure`
+/// would make.
 ///
 /// # Errors
 /// Those of writing.
@@ -76,7 +77,7 @@ pub(super) fn write(
     write_otherwise(&running.otherwise(rules), out)
 }
 
-/// Writes which sums of several processes are over their limit right now; nothing if no rule limits a sum.
+/// Writes the sums of several processes that are over their limit right now; nothing if no rule limits a sum.
 ///
 /// # Errors
 /// Those of writing.
@@ -111,7 +112,7 @@ impl Running {
         over
     }
 
-    /// What the other choice of `thresholds.measure` would change for the processes over the limit.
+    /// The changes that the other choice of `thresholds.measure` would make for the processes over the limit.
     pub(super) fn otherwise(&self, rules: &Rules) -> Otherwise<'_> {
         let measure = match rules.measure {
             Measure::Charged => Measure::Rss,
@@ -134,7 +135,7 @@ pub(super) struct Otherwise<'a> {
     measure: Measure,
     /// Number of processes over the limit.
     over: usize,
-    /// Those whose verdict would be another, with that verdict.
+    /// Processes with another verdict, with that verdict.
     changed: Vec<(&'a Process, Verdict)>,
 }
 

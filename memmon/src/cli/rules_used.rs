@@ -16,7 +16,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct RulesUsed {
     pub(super) rules: Rules,
-    /// The configuration file; none for the built-in defaults.
+    /// The configuration file; `None` for the built-in defaults.
     pub(super) file: Option<Text>,
     /// The source as a phrase, safe to show.
     pub(super) source: String,

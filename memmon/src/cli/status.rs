@@ -1,4 +1,4 @@
-//! `memmon status`: what the daemon says of itself, on one screen, or as the object that it sends.
+//! `memmon status`: the daemon's state, on one screen, or as the object that it sends.
 
 mod mine;
 mod screen;
@@ -41,7 +41,7 @@ pub(super) fn run(asked: &Args, users: &dyn Users, out: &mut dyn Write) -> anyho
     let body = Client::connect(&asked.socket).and_then(|mut client| {
         if asked.json {
             let line = client.line(Query::Status)?;
-            // What the daemon refuses is an error here, too.
+            // An answer that the daemon refuses is an error here, too.
             Ok((understood(&line)?, Some(line)))
         } else {
             Ok((client.get(Query::Status)?, None))

@@ -1,5 +1,5 @@
-//! What a configuration needs that memmon's unit does not allow: memmon(8), SYSTEMD, as warnings of `memmon check`, before
-//! the service is started with it.
+//! Settings that memmon's unit does not allow: memmon(8), SYSTEMD, as warnings of `memmon check`, before the service is
+//! started with it.
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +26,7 @@ pub(super) fn warnings(settings: &Settings) -> Vec<Warning> {
     missing(settings, &shown)
 }
 
-/// What `settings` need and the unit that is `shown` does not allow.
+/// The settings that the unit which is `shown` does not allow.
 fn missing(settings: &Settings, shown: &str) -> Vec<Warning> {
     let unit = Unit(shown.lines().filter_map(|line| line.split_once('=')).collect());
     if !unit.is("LoadState", "loaded") {

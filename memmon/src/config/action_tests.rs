@@ -1,4 +1,4 @@
-//! What follows if a process is over the limit of a rule: what is read, and what is refused.
+//! The action of a rule: the values that are read, and those that are refused.
 
 use super::tests::{error, parsed};
 use crate::model::Action;

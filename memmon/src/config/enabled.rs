@@ -40,11 +40,11 @@ pub fn consent(config: &Path) -> Consent {
     }
 }
 
-/// Gives consent; `when` and `user` are for those who read the file. It is written beside its place and renamed, so that
+/// Gives consent; `when` and `user` are for people who read the file. It is written beside its place and renamed, so that
 /// it is there whole or not at all, and a link in its place is replaced and not followed.
 ///
 /// # Errors
-/// Others than root may write to its folder, or what the system says.
+/// Users other than root may write to its folder, or the file cannot be written.
 pub fn give_consent(config: &Path, when: &str, user: &str) -> io::Result<()> {
     let file = absolute(consent_file(config))?;
     let folder = file.parent().unwrap_or(Path::new("/"));
@@ -71,7 +71,7 @@ pub fn give_consent(config: &Path, when: &str, user: &str) -> io::Result<()> {
 /// Takes consent back. Whether there was any.
 ///
 /// # Errors
-/// What the system says.
+/// The file cannot be removed.
 pub fn withdraw_consent(config: &Path) -> io::Result<bool> {
     match fs::remove_file(consent_file(config)) {
         Ok(()) => Ok(true),

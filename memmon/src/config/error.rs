@@ -1,4 +1,4 @@
-//! What is wrong in a configuration file, shown as a compiler would: the place, the line, a caret, the way out.
+//! Errors of a configuration file, shown as a compiler would: the place, the line, a caret, the remedy.
 
 use std::{
     fmt::{self, Write},
@@ -12,7 +12,8 @@ use serde::{Serialize, Serializer};
 
 use crate::model::Escaped;
 
-/// Why there is no configuration. Nothing is started on one of these; a reload keeps what was in force.
+/// The reason why there is no configuration. memmon does not start with one of these errors; a reload keeps the
+/// configuration in force.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file could not be read.
@@ -20,7 +21,7 @@ pub enum ConfigError {
     Unreadable {
         /// The file.
         file: PathBuf,
-        /// Why, from the system.
+        /// The system's error.
         error: io::Error,
     },
     /// The files were read, and not everything in them can be meant.
@@ -28,9 +29,9 @@ pub enum ConfigError {
     Invalid {
         /// The file that names the configuration.
         file: PathBuf,
-        /// What was found, file by file and from the top of each towards its end; never empty.
+        /// The problems that were found, file by file and from the top of each towards its end; never empty.
         problems: Vec<Problem>,
-        /// How many more there are.
+        /// Number of further problems.
         more: usize,
     },
     /// The uid of a named user cannot be found now. The set of processes that memmon may not touch must not depend on whether
@@ -44,7 +45,7 @@ pub enum ConfigError {
         file: PathBuf,
         /// The name, as it can stand in a message.
         user: String,
-        /// Why, from the system.
+        /// The system's error.
         error: io::Error,
     },
 }
@@ -59,13 +60,13 @@ pub struct Problem {
     pub line: usize,
     /// In characters, counted from 1.
     pub column: usize,
-    /// What is wrong.
+    /// The problem.
     pub what: String,
-    /// What is expected, or what to write instead.
+    /// The expected value, or the text to write instead.
     pub help: String,
     /// The line (or the part of it that fits) in which it stands.
     pub text: String,
-    /// Where in `text` the offending characters are, in characters.
+    /// Range of the offending characters in `text`, in characters.
     #[serde(skip)]
     pub(super) marked: Range<usize>,
 }
@@ -120,7 +121,7 @@ pub(super) fn shown(text: &str) -> String {
     line
 }
 
-/// As much of a part of a line as is of use, in characters.
+/// The longest part of a line that is shown, in characters.
 const WIDTH: usize = 60;
 
 pub(super) fn shorten_left(text: &str) -> String {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::files;
 
-/// Where the configuration is looked for if no other path is given.
+/// Path of the configuration if no other path is given.
 pub const DEFAULT_PATH: &str = "/etc/memmon/config.toml";
 
 /// Reads the configuration file `path`, which must be there, and the fragments in `conf.d` beside it; without a path

@@ -6,7 +6,7 @@ use regex_syntax::{
     hir::{Class, ClassBytesRange, Hir, HirKind},
 };
 
-/// What a list is of, because a slash is a letter of names and the end of a level of cgroups.
+/// The kind of a list, because a slash is a letter of names and the end of a level of cgroups.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Of {
     Names,
@@ -19,8 +19,8 @@ const MOST: usize = 12;
 /// A glob's own characters: after a backslash they stand for themselves.
 const META: &str = r"*?[]{}\!,-^";
 
-/// The globs that mean what `entry` means in the language that it is in; none if it is a glob already, or a plain name.
-/// An empty list if no few globs can mean the same.
+/// The globs that mean the same as `entry` does in its language; `None` if it is a glob already, or a plain name. An empty
+/// list if no small number of globs means the same.
 pub(crate) fn globs(entry: &str) -> Option<Vec<String>> {
     translated(entry, Of::Names)
 }
@@ -60,7 +60,7 @@ struct Translation {
 }
 
 impl Translation {
-    /// Globs that together match what `hir` does, whole; none if there are none, or too many.
+    /// Globs that together match what `hir` does, whole; `None` if there are none, or too many.
     fn globs(&self, hir: &Hir) -> Option<Vec<String>> {
         let globs = match hir.kind() {
             // A name is compared as a whole anyway.
@@ -100,7 +100,7 @@ impl Translation {
         (globs.len() <= MOST).then(|| unique(globs))
     }
 
-    /// What stands for any text; across levels that is a level of its own.
+    /// The glob for any text; across levels that is a level of its own.
     fn anything(&self) -> String {
         match self.of {
             Of::Names => "*".to_owned(),

@@ -24,7 +24,7 @@ pub(super) fn folder(config: &Path) -> PathBuf {
     config.with_file_name("conf.d")
 }
 
-/// The fragments of the configuration file `config`, in the order of their names, and what is of concern about them.
+/// The fragments of the configuration file `config`, in the order of their names, and concerns about them.
 ///
 /// The folder and each fragment belong to root, to the user who runs memmon, or to one of `owners`: beside a configuration
 /// in /tmp, another user could create the folder.
@@ -80,7 +80,7 @@ pub(super) fn read(config: &Path, owners: &[u32]) -> Result<(Vec<Read>, Vec<Conc
     Ok((fragments, concerns))
 }
 
-/// What a file in the folder is, by its name.
+/// The kind of a file in the folder, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Fragment,

@@ -1,5 +1,5 @@
-//! What to write instead of a key or a word that does not exist. A hint that is followed in good faith must not turn a
-//! configuration into its opposite, so none leads from `[whitelist]` to `[scope]` or back, or to one of them by a guess.
+//! Suggestions for a key or a word that does not exist. A user who follows a hint must not turn a configuration into its
+//! opposite, so no hint leads from `[whitelist]` to `[scope]` or back, or to one of them by a guess.
 
 /// A key that a section knows.
 #[derive(Clone, Copy)]
@@ -23,7 +23,7 @@ pub(super) struct Stray<'a> {
     pub(super) is_table: bool,
 }
 
-/// What a section does to the processes that it lists. All other sections list none.
+/// The effect of a section on the processes that it lists. All other sections list none.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Side {
     /// memmon leaves them alone.
@@ -40,8 +40,8 @@ fn side(section: &str) -> Option<Side> {
     }
 }
 
-/// What a process can be listed by, in the singular: each is a word of its own, and never a slip of the pen for
-/// another one.
+/// The kinds of entries by which a section lists processes, in the singular: each is a word of its own, and never a slip of
+/// the pen for another one.
 const NOUNS: [&str; 17] = [
     "pid",
     "name",
@@ -165,8 +165,8 @@ fn plain(typed: &str) -> String {
     typed.chars().take(LONGEST).collect::<String>().to_lowercase().replace(['-', ' ', '.'], "_")
 }
 
-/// Which of `candidates` `typed` was meant to be, if that is clear: by at most one slip in three characters, or
-/// because it is a good part of one (`interval`).
+/// The one of `candidates` that `typed` most likely stands for, if that is clear: by at most one slip in three characters,
+/// or because it is a good part of one (`interval`).
 pub(super) fn nearest<'a>(typed: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     if typed.len() > LONGEST {
         return None;
@@ -208,7 +208,7 @@ mod tests {
         }
     }
 
-    /// Those that were followed in good faith, and struck who was to be protected.
+    /// Hints that users followed in good faith, and that then terminated a process that should have been protected.
     #[test]
     fn no_hint_leads_to_the_other_side() {
         let [whitelist, scope] = [

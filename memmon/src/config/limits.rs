@@ -1,4 +1,4 @@
-//! What the limits mean on a machine with so much memory.
+//! The effect of the limits on a machine with so much memory.
 
 use super::{Concern, Settings, Warning, resolve::default};
 use crate::{model::Bytes, policy::Limits};
@@ -7,7 +7,7 @@ use crate::{model::Bytes, policy::Limits};
 const SMALL: Bytes = Bytes(Bytes::GIB / 4);
 
 impl Settings {
-    /// What may not be meant of the limits, on a machine with `total` memory.
+    /// Probable mistakes in the limits, on a machine with `total` memory.
     pub fn concerns_with(&self, total: Bytes) -> Vec<Warning> {
         let concerns = concern(&self.schedule.otherwise.limits, total);
         concerns.map(Warning::general).into_iter().collect()
@@ -56,7 +56,7 @@ mod tests {
             // Both were set: one of them is always the lower one.
             (20.0, 16.0, 32 * GB),
             (20.0, 4.0, 64 * GB),
-            // What was set is what counts, or what was lowered.
+            // Limits that were set, or lowered, count as they are.
             (10.0, 16.0, 256 * GB),
             (10.0, 1.0, 64 * GB),
             (5.0, 2.0, GB),

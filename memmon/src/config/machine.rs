@@ -26,7 +26,7 @@ const WARNS_AT: f64 = 2.0;
 const AVAILABLES: RangeInclusive<f64> = 0.1..=50.0;
 
 impl Reader<'_, '_> {
-    /// The levels; none without the section. `heading`: where that stands, if nothing is below it.
+    /// The levels; `None` without the section. `heading`: the place of that, if nothing is below it.
     pub(super) fn machine(
         &mut self,
         (typed, heading): (raw::Machine, Option<Range<usize>>),

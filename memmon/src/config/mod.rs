@@ -1,8 +1,8 @@
-//! What an administrator wrote → what is meant. Three steps, and all errors are reported at once:
+//! From an administrator's text to settings, in three steps. All errors are reported at once:
 //!
 //! ```text
 //! text ──document──▶ Typed: every key, or none, with its place ──meaning──▶ Settings: checked, in units, with defaults
-//!          └─ syntax, unknown keys, types                          └─ ranges, globs, users, what may not be meant
+//!          └─ syntax, unknown keys, types                          └─ ranges, globs, users, probable mistakes
 //! ```
 
 mod enabled;
@@ -54,11 +54,11 @@ use crate::model::Pid;
 /// Settings, and the warnings about them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {
-    /// What is meant.
+    /// The settings.
     pub settings: Settings,
-    /// What may not be, in the order of the files.
+    /// Probable mistakes, in the order of the files.
     pub warnings: Vec<Warning>,
-    /// The file; none for the built-in defaults.
+    /// The file; `None` for the built-in defaults.
     pub origin: Option<PathBuf>,
     /// The files in `conf.d` that were read after it, in that order.
     pub fragments: Vec<PathBuf>,

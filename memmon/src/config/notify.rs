@@ -1,4 +1,4 @@
-//! `[notify]`: who gets notifications about terminations, in addition to the logs.
+//! `[notify]`: the recipients of notifications about terminations, in addition to the logs.
 
 use std::{
     net::IpAddr,
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::model::{Hook, Mail, OWNER, Uid, seconds::as_seconds};
 
-/// `[notify]`: nobody by default.
+/// `[notify]`: no recipients by default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Notify {
     /// Between two messages of one kind; what comes in between is put together.

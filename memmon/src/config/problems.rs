@@ -1,4 +1,4 @@
-//! What is wrong in the texts of a configuration, collected, with the file, the line and the column of each problem.
+//! Problems in the texts of a configuration, collected with the file, the line and the column of each.
 //!
 //! The texts lie one after the other, as if they were one: a place in any of them is a range of bytes in that whole, so
 //! that whatever reads values need not know that there are several files.
@@ -58,7 +58,7 @@ impl<'t> Problems<'t> {
         self.no_answer.get_or_insert((quotable(user), error));
     }
 
-    /// What stands at `span`, escaped, and shortened if it is long.
+    /// The text at `span`, escaped, and shortened if it is long.
     pub(super) fn quote(&self, span: Range<usize>) -> String {
         let written = self.text_at(&span).and_then(|(text, span)| text.text.get(span)).unwrap_or_default();
         quotable(written.lines().next().unwrap_or_default())

@@ -1,4 +1,4 @@
-//! What was typed: every key that there is, as it stands in the file and with its place, or not there at all.
+//! The keys as they were typed: each key of the file, with its place, or none.
 
 use std::ops::Range;
 
@@ -19,9 +19,9 @@ pub(super) struct Typed {
     pub(super) schedule: Vec<(Window, Range<usize>)>,
     /// Each with the place of its heading.
     pub(super) rules: Vec<(Rule, Range<usize>)>,
-    /// With the place of its heading if it is empty, because that is not the same as none.
+    /// With the place of its heading if it is empty, because an empty section differs from a missing one.
     pub(super) scope: (Scope, Option<Range<usize>>),
-    /// With the place of its heading if it is empty, because that is not the same as none.
+    /// With the place of its heading if it is empty, because an empty section differs from a missing one.
     pub(super) machine: (Machine, Option<Range<usize>>),
     pub(super) kernel: Kernel,
     pub(super) termination: Termination,
@@ -52,7 +52,7 @@ pub(super) struct Whitelist {
     pub(super) honour_oom_score_adj: Option<Spanned<bool>>,
 }
 
-/// What a process must be like.
+/// Conditions on a process.
 #[derive(Debug, Default)]
 pub(super) struct Matcher {
     pub(super) names: Option<List<String>>,

@@ -24,8 +24,8 @@ impl Read {
         Self { file, text: String::from_utf8(bytes) }
     }
 
-    /// Adds the text to `problems`, where it has its place from then on. Returns the text with its start, or none if it is no
-    /// text.
+    /// Adds the text to `problems`, where it has its place from then on. Returns the text with its start, or `None` if the
+    /// bytes are no text.
     pub(super) fn text<'t>(&'t self, problems: &mut Problems<'t>) -> Option<(&'t str, usize)> {
         match &self.text {
             Ok(text) => Some((text, problems.read(&self.file, &**text))),
@@ -49,7 +49,7 @@ pub(super) fn not_utf8(file: &Path, error: &FromUtf8Error, problems: &mut Proble
     );
 }
 
-/// What anyone may write to.
+/// A concern about a file that any user may write to.
 pub(super) fn world_writable(file: &Path, facts: &Metadata) -> Option<Concern> {
     (facts.mode() & 0o002 != 0).then(|| Concern::WorldWritable { file: file.to_owned() })
 }

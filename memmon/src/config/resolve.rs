@@ -1,4 +1,4 @@
-//! From what was typed to what is meant: ranges, units, names of users, and the defaults.
+//! Turns typed keys into settings: ranges, units, names of users, and the defaults.
 
 use std::{
     ops::{Range, RangeInclusive},
@@ -71,8 +71,8 @@ pub(super) mod default {
 /// The kernel's PID_MAX_LIMIT on 64 bits (linux/threads.h): no pid reaches it.
 pub(super) const PID_MAX: u32 = 1 << 22;
 
-/// What `typed` means on a machine with these `users`; none only where something cannot be meant, which is then in
-/// `problems`. Everything that can be known of the rest is reported all the same.
+/// The settings of `typed` on a machine with these `users`; `None` only if a key has no valid meaning, which is then in
+/// `problems`. The problems of all other keys are reported all the same.
 pub(super) fn settings(
     typed: Typed,
     users: &dyn Users,
@@ -221,7 +221,7 @@ pub(super) fn settings(
     ))
 }
 
-/// Below 0.01 % or a megabyte nearly every process is over, which nobody means.
+/// Below 0.01 % or a megabyte nearly every process is over the limit, so a smaller value is a mistake.
 pub(super) const PERCENTS: RangeInclusive<f64> = 0.01..=100.0;
 pub(super) const GBS: RangeInclusive<f64> = 0.001..=1e9;
 pub(super) const INTERVALS: RangeInclusive<f64> = 0.1..=86_400.0;
@@ -286,8 +286,8 @@ impl Reader<'_, '_> {
     }
 
     /// `[scope]` narrows and never widens: left out, everything is in scope; but empty, or with an empty list, it is
-    /// refused, as it may have been meant to be everything or nothing. A user that this machine does
-    /// not know is nobody, and a scope of nobody is just that.
+    /// refused, because the administrator may want everything or nothing. A user that this machine
+    /// does not know matches no process, and neither does a scope with such users only.
     fn scope(&mut self, (raw, empty): (raw::Scope, Option<Range<usize>>)) -> Scope {
         let raw::Scope { users, uids, cgroups } = raw;
         if let Some(heading) = empty {
@@ -349,7 +349,7 @@ impl Reader<'_, '_> {
         count
     }
 
-    /// A group that this machine does not know is nobody: root alone may ask then.
+    /// If this machine does not know the group, only root may query the status.
     fn status(&mut self, typed: raw::Status) -> Status {
         let raw::Status { group, exempt, mine } = typed;
         let mine = mine.is_none_or(Spanned::into_inner);

@@ -200,8 +200,8 @@ impl Reader<'_, '_> {
         false
     }
 
-    /// What a sum is taken over, and which process ends first; the inner none for a rule about single processes, the outer
-    /// one after an error.
+    /// The kind of group that a sum is taken over, and the process that ends first. The inner `None` is for a rule about
+    /// single processes, the outer one after an error.
     #[expect(clippy::option_option, reason = "the outer one is for `?`")]
     fn sum(
         &mut self,
@@ -266,7 +266,7 @@ impl Reader<'_, '_> {
         name
     }
 
-    /// Refuses empty lists, of which nobody can be sure whether they mean all processes or none. Returns their number.
+    /// Refuses empty lists, which could mean all processes or none. Returns the number of empty lists.
     fn flaws(&mut self, matcher: &raw::Matcher, section: &str) -> usize {
         let raw::Matcher { names, names_file: _, exe, args, users, uids, groups, cgroups, units } = matcher;
         let lists: [(&str, &Option<List<String>>); 8] = [

@@ -1,4 +1,4 @@
-//! What is meant: settings that every room can take at their word.
+//! The settings, checked: every module can rely on them.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -16,33 +16,34 @@ use crate::{
 /// Everything an administrator decides, checked and with the defaults filled in.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Settings {
-    /// Which processes to terminate, and which never.
+    /// The rules that decide which processes are terminated, and which are protected.
     pub rules: Rules,
     /// Time between two scans.
     #[serde(serialize_with = "as_seconds")]
     pub check_interval: Duration,
     /// `thresholds.warn_at_percent`: share of its limit at which a growing process is warned of.
     pub warn_at_percent: Option<f64>,
-    /// When other limits and another interval hold; those above are what [`Settings::follow`] made of it last.
+    /// The times at which other limits and another interval hold; the limits above are the last result of
+    /// [`Settings::follow`].
     pub schedule: Schedule,
     /// Say what would be done, and do nothing.
     pub dry_run: bool,
-    /// The only reason for the dry run is that nobody has run `memmon enable` yet.
+    /// The only reason for the dry run is that the administrator has not run `memmon enable` yet.
     #[serde(skip)]
     pub awaits_enable: bool,
-    /// Where events are reported.
+    /// Destinations of events.
     pub log: Log,
-    /// `[machine]`: when the machine is short of memory; none: memmon does not ask.
+    /// `[machine]`: the levels at which the machine is short of memory; `None`: memmon does not check.
     pub machine: Option<MachineLimits>,
-    /// How to watch.
+    /// Settings of the kernel side.
     pub kernel: Kernel,
-    /// How to terminate.
+    /// Settings of terminations.
     pub termination: Termination,
     /// Users who may query the status.
     pub status: Status,
-    /// What is kept of the past.
+    /// Settings of the history.
     pub history: History,
-    /// Where figures are to be had.
+    /// Destinations of metrics.
     pub metrics: Metrics,
     /// Recipients of notifications.
     pub notify: Notify,
@@ -68,21 +69,21 @@ impl Settings {
 /// `[log]`, and from `[settings]` what v1 had there of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Log {
-    /// `settings.log_file`: absolute; none where it was set to the empty string.
+    /// `settings.log_file`: absolute; `None` if it was set to the empty string.
     pub file: Option<PathBuf>,
-    /// How the file and the console are written.
+    /// Format of the file and the console.
     pub format: LogFormat,
     /// `settings.enable_syslog`: the journal, or syslog where there is none.
     pub system_log: bool,
-    /// What is not worth a line.
+    /// Minimum severity to log.
     pub level: LogLevel,
-    /// Lines a minute for each user and kind of event; none for no bound.
+    /// Lines a minute for each user and kind of event; `None`: no bound.
     pub lines_per_minute: Option<u32>,
     /// Whether events have the command line of the process that they are about.
     pub command_lines: bool,
 }
 
-/// How a log line looks.
+/// Format of a log line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
@@ -111,9 +112,9 @@ pub enum LogLevel {
 /// `[kernel]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Kernel {
-    /// Where readings come from.
+    /// Source of readings.
     pub source: SourceChoice,
-    /// Room in the kernel map; none: as many as `kernel.pid_max` allows.
+    /// Room in the kernel map; `None`: as many as `kernel.pid_max` allows.
     pub max_processes: Option<u32>,
     /// Whether the kernel side has two gears.
     pub gear: GearChoice,
@@ -129,24 +130,25 @@ pub struct Termination {
     /// Time between SIGTERM and SIGKILL.
     #[serde(serialize_with = "as_seconds")]
     pub grace: Duration,
-    /// Terminations of the same identity (executable, script, unit and user) until its next one waits; 0: none ever does.
+    /// Terminations of the same identity (executable, script, unit and user) until its next one is delayed; 0: no
+    /// termination is delayed.
     pub repeat_limit: u32,
     /// Within how much time.
     #[serde(serialize_with = "as_seconds")]
     pub repeat_window: Duration,
-    /// How long the first of those waits; each further one waits twice as long, up to 16 times.
+    /// The first delay; each further one is twice as long, up to 16 times.
     #[serde(serialize_with = "as_seconds")]
     pub repeat_backoff: Duration,
     /// Whether a killed process's memory is freed ahead of its exit: process_mrelease(2), Linux 5.15.
     pub reclaim: bool,
     /// At this many times its limit a victim has no grace left.
     pub hard_ceiling: Option<f64>,
-    /// With less of all memory available than this share, in percent, no victim has.
+    /// If less than this share of all memory is available, in percent, no victim has a grace period.
     pub reserve_percent: Option<f64>,
 }
 
 impl Termination {
-    /// From where on a victim with this `limit` has no grace left; none: no size ends it.
+    /// The size from which on a victim with this `limit` has no grace period; `None`: no size ends it.
     pub fn ceiling(&self, limit: Bytes) -> Option<Bytes> {
         Some(limit.times(self.hard_ceiling?))
     }
@@ -166,7 +168,7 @@ pub struct History {
 pub struct Status {
     /// The group that may ask, besides root, as it was typed.
     pub group: Option<String>,
-    /// Its gid; none where this machine does not know it.
+    /// Its gid; `None` if this machine does not know it.
     pub gid: Option<u32>,
     /// Whether it may also use `memmon exempt`.
     pub exempt: bool,
@@ -181,7 +183,7 @@ impl Default for Status {
 }
 
 impl LogFormat {
-    /// As it is written in the configuration.
+    /// The word of the configuration.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Text => "text",
@@ -191,7 +193,7 @@ impl LogFormat {
 }
 
 impl LogLevel {
-    /// As it is written in the configuration.
+    /// The word of the configuration.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Debug => "debug",

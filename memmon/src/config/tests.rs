@@ -49,7 +49,7 @@ pub(super) fn error(text: &str) -> String {
     parse(text, Path::new("config.toml"), &USERS).expect_err("this is not to load").to_string()
 }
 
-/// What to write instead, of the first thing that is wrong.
+/// The help for the first problem.
 pub(super) fn help(text: &str) -> String {
     match parse(text, Path::new("config.toml"), &USERS) {
         Err(ConfigError::Invalid { problems, .. }) => problems[0].help.clone(),
@@ -174,7 +174,7 @@ fn a_password_that_anyone_may_read_on_its_way_is_warned_of() {
 fn the_shipped_file_and_that_of_v1_say_what_is_the_default_anyway() {
     assert_eq!(parsed(SHIPPED).settings, parsed("").settings);
     assert_eq!(parsed("").warnings, []);
-    // What v1's own file lists is what is protected, and no more than that, as ever.
+    // The names in v1's own file are protected, and no others.
     let mut v1 = parsed(V1).settings;
     let names = &mut v1.rules.whitelist.names;
     assert_eq!(names.entries(), ["systemd", "kernel", "init", "sshd", "docker"]);

@@ -1,4 +1,5 @@
-//! A TOML document that is emptied key by key: to ask for a key is to declare it, and what nobody asked for is unknown.
+//! A TOML document that is emptied key by key: to ask for a key is to declare it, and a key that was not asked for is
+//! unknown.
 //! Several files make one document: their lists of sections follow each other, and any other key stands in one of them.
 
 use std::{mem, ops::Range};
@@ -21,10 +22,10 @@ const ONCE: &str = "scope";
 /// The document, less the sections that were taken.
 #[derive(Default)]
 pub(super) struct Document<'t> {
-    /// Of each file, in order.
+    /// The rest of each file, in order.
     rest: Vec<DeTable<'t>>,
     known: Vec<(&'static str, Vec<Key>)>,
-    /// Of the known sections, those that are written `[[name]]`.
+    /// The known sections that are written `[[name]]`.
     repeated: Vec<&'static str>,
     strays: Vec<Stray>,
 }
@@ -130,7 +131,7 @@ impl<'t> Document<'t> {
             self.strays.extend(strays(Some(name), rest));
         }
         if keys.is_empty() {
-            // Which keys there are is known once one has been read.
+            // The keys that exist are known once one has been read.
             let mut section = Section { rest: DeTable::new(), known: Vec::new(), problems };
             read(&mut section);
             keys = section.known;
@@ -335,13 +336,13 @@ impl Section<'_, '_, '_> {
     }
 }
 
-/// What a value may be, in words and in deed.
+/// A kind of value: its description, and the check for it.
 pub(super) struct Kind<T> {
     expected: &'static str,
     read: fn(&DeValue<'_>) -> Result<T, Mismatch>,
 }
 
-/// Why a value is not of a kind.
+/// The reason why a value is not of a kind.
 enum Mismatch {
     Type,
     TooLarge,

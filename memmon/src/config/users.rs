@@ -8,24 +8,24 @@ use crate::model::Uid;
 
 /// Looks users up, both ways. The real one is [`NameService`]; tests bring their own.
 pub trait Users {
-    /// The uid of the user `name`; none where nobody here is called that.
+    /// The uid of the user `name`; `None` if there is no such user.
     ///
     /// # Errors
-    /// It cannot be found out: somebody may be.
+    /// The lookup failed: there may be such a user.
     fn uid(&self, name: &str) -> io::Result<Option<Uid>>;
 
-    /// The gid of the group `name`; none where no group is called that.
+    /// The gid of the group `name`; `None` if there is no such group.
     ///
     /// # Errors
-    /// It cannot be found out: there may be one.
+    /// The lookup failed: there may be such a group.
     fn group(&self, name: &str) -> io::Result<Option<u32>>;
 
-    /// The same, where it makes no difference why there is none.
+    /// The same for callers that handle an error like a missing group.
     fn gid(&self, name: &str) -> Option<u32> {
         self.group(name).ok().flatten()
     }
 
-    /// What the user `uid` is called.
+    /// The name of the user `uid`.
     fn name(&self, uid: Uid) -> Option<String>;
 }
 
@@ -49,7 +49,7 @@ impl Users for NameService {
     }
 }
 
-/// What some name services say of a name that nobody has: getpwnam(3), getgrnam(3).
+/// The answers of some name services for a name that does not exist: getpwnam(3), getgrnam(3).
 fn known<T>(found: nix::Result<Option<T>>) -> io::Result<Option<T>> {
     match found {
         Err(Errno::ENOENT | Errno::ESRCH | Errno::EBADF | Errno::EPERM) => Ok(None),

@@ -1,4 +1,4 @@
-//! What the keys have in common: numbers in a range, one word of several, lists, and how all of them are refused.
+//! The code that all keys share: numbers in a range, one word of several, lists, and the refusal of each.
 
 use std::{
     collections::BTreeSet,
@@ -22,7 +22,7 @@ use crate::{
     policy::PatternError,
 };
 
-/// Turns what was typed into what is meant, value by value, and notes what cannot be or may not be.
+/// Turns typed values into settings, one by one, and notes errors and probable mistakes.
 pub(super) struct Reader<'a, 'p> {
     pub(super) users: &'a dyn Users,
     pub(super) problems: &'a mut Problems<'p>,

@@ -1,4 +1,4 @@
-//! What may be a mistake: reported when the configuration is loaded, and no reason not to start.
+//! Probable mistakes: reported when the configuration is loaded, and no reason not to start.
 
 use std::{fmt, os::unix::ffi::OsStrExt, path::PathBuf};
 
@@ -13,14 +13,14 @@ use crate::policy::machine::Turn;
 pub struct Warning {
     /// The file, unless it is the one that names the configuration.
     pub file: Option<PathBuf>,
-    /// Counted from 1; none where it is about the file as a whole.
+    /// Counted from 1; `None` if it is about the file as a whole.
     pub line: Option<usize>,
-    /// What it is about.
+    /// The concern.
     #[serde(flatten)]
     pub concern: Concern,
 }
 
-/// What may not be as the administrator thinks it is.
+/// A fact that may differ from the administrator's intention.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "warning")]
 pub enum Concern {
@@ -39,7 +39,7 @@ pub enum Concern {
         /// The entry.
         name: String,
     },
-    /// A whitelisted name that leaves nobody to be terminated.
+    /// A whitelisted name that leaves no process to be terminated.
     EveryName {
         /// The entry.
         name: String,
@@ -50,26 +50,26 @@ pub enum Concern {
         key: &'static str,
         /// The entry.
         entry: String,
-        /// Globs that mean the same; none if there are no few of them.
+        /// Globs that mean the same; empty if no small number of globs does.
         globs: Vec<String>,
     },
     /// A whitelisted name that is not what the daemon of that software is called.
     OtherName {
         /// The entry.
         name: String,
-        /// What its processes are called.
+        /// The name of its processes.
         real: &'static str,
     },
     /// `whitelist.names` is given, and protects less than its default.
     NamesFellAway {
-        /// What the default protects and the list does not.
+        /// The names that the default protects and the list does not.
         names: Vec<&'static str>,
     },
-    /// What a key names cannot be used as it is now.
+    /// The file, user or group that a key names cannot be used as it is now.
     Unusable {
         /// The key, with its section.
         key: &'static str,
-        /// Why, and what helps; escaped.
+        /// The reason and the remedy; escaped.
         why: String,
     },
     /// A limit that was raised, where the other one, which was left at its default, is the lower one on this machine.
@@ -93,7 +93,7 @@ pub enum Concern {
         /// The program, and when it does.
         #[serde(flatten)]
         guard: Guard,
-        /// Which of the two acts first.
+        /// The one of the two that acts first.
         first: Turn,
         /// Below this much available memory `[machine]` acts.
         #[serde(rename = "machine_acts_below_bytes")]
@@ -164,7 +164,7 @@ pub enum Concern {
     },
     /// There is a file as `memmon enable` writes it, and others than root decide about it.
     UntrustedConsent {
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
     /// The log file cannot be created where it should be.
@@ -336,10 +336,10 @@ impl fmt::Display for Concern {
     }
 }
 
-/// What makes a name a glob.
+/// Characters that make a name a glob.
 pub(super) const GLOB: [char; 5] = ['*', '?', '[', '{', '\\'];
 
-/// What processes are called whose software goes by another name. v1's own default list has the first.
+/// Names of the processes of software that goes by another name. v1's own default list has the first.
 const OTHER_NAMES: [(&str, &str); 14] = [
     ("docker", "dockerd"),
     ("mysql", "mysqld"),
@@ -357,7 +357,7 @@ const OTHER_NAMES: [(&str, &str); 14] = [
     ("logind", "systemd-logind"),
 ];
 
-/// What the processes of the software `name` are called, where it is another name.
+/// The name of the processes of the software `name`, if it is another name.
 pub(super) fn other_name(name: &str) -> Option<&'static str> {
     OTHER_NAMES.iter().find(|(software, _)| *software == name).map(|(_, real)| *real)
 }

@@ -80,7 +80,7 @@ impl Reader<'_, '_> {
         self.compiled("names", &list.span(), NamePatterns::new(names.into_iter().map(|(name, _)| name)))
     }
 
-    /// A list takes the place of the default one, as in v1. What the default protects and the list does not is easily
+    /// A list takes the place of the default one, as in v1. The names that the default protects and the list does not are easily
     /// forgotten; `kernel` and `init` are never touched, and nothing of importance is called `docker`.
     pub(super) fn warn_of_names_that_fell_away(
         &mut self,

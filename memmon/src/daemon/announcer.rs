@@ -21,7 +21,7 @@ use crate::{
     report::{Event, MapFigures, Reporter, Rotation},
 };
 
-/// The way from the daemon to everyone who reads of it.
+/// The way from the daemon to all readers of events.
 pub(super) struct Announcer<'a> {
     reporter: &'a Reporter,
     board: RefCell<StatusBoard>,

@@ -13,7 +13,7 @@ pub(in crate::daemon) struct Now {
     monotonic: Duration,
     /// The same on CLOCK_BOOTTIME, which start times of processes are taken from.
     since_boot: Duration,
-    /// When the clocks were read.
+    /// The time at which the clocks were read.
     read: Instant,
 }
 

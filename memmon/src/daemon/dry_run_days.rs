@@ -1,4 +1,5 @@
-//! What a dry run would have done, day by day: counts by program and user, for the last days, kept in memory only.
+//! The terminations that a dry run would have made, by day: counts by program and user, for the last days, kept in memory
+//! only.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -21,13 +22,13 @@ pub(super) struct Day {
     pub(super) date: Date,
     /// Terminations that would have been, by comm and real uid.
     pub(super) programs: BTreeMap<(Name, Uid), Count>,
-    /// Those of further programs.
+    /// The terminations of further programs.
     pub(super) others: u64,
     /// Whether the day's summary was logged.
     logged: bool,
 }
 
-/// How often, and the largest.
+/// The number of terminations, and the largest process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Count {
     pub(super) times: u64,

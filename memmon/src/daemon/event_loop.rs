@@ -260,7 +260,7 @@ impl<'a> EventLoop<'a> {
         self.announcer.board_mut().scanned(began);
     }
 
-    /// Has the kernel wake memmon under pressure, if there is a `[machine]`. What is missing for that is reported.
+    /// Has the kernel wake memmon under pressure, if there is a `[machine]`. A missing requirement is reported.
     fn pressure(&mut self) -> Option<Readiness> {
         let trigger = self.engine.settings().machine.map(|_| pressure::trigger());
         self.engine.woken_by_pressure(matches!(trigger, Some(Ok(_))));

@@ -29,10 +29,10 @@ const LONGEST: usize = 1 << 20;
 /// Writes that may wait for the disk.
 const QUEUE: usize = 8;
 
-/// What the file has.
+/// The content of the file.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Stored {
-    /// Of the boot in which it was written: the processes of another one are gone.
+    /// The boot in which it was written: the processes of another one are gone.
     boot: String,
     /// The number of the next exemption.
     pub(super) next: u32,
@@ -50,7 +50,7 @@ impl Stored {
         Self::new(1, vec![])
     }
 
-    /// What the file in `folder` has; nothing if there is none. `boot` is the id of the current boot.
+    /// The content of the file in `folder`; empty if there is none. `boot` is the id of the current boot.
     ///
     /// # Errors
     /// The file exists and cannot be used.
@@ -120,7 +120,7 @@ impl Writer {
         Self { folder: folder.to_owned(), boot, queue: Mutex::new(None), failure: Arc::default() }
     }
 
-    /// Why the last write failed, if it did.
+    /// The reason why the last write failed, if it did.
     pub(super) fn failure(&self) -> Option<String> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -26,7 +26,7 @@ const MOST: usize = 64;
 pub(super) struct Exemptions {
     /// The number of the next one.
     next: u32,
-    /// None if this memmon stores nothing.
+    /// `None` if this memmon stores nothing.
     writer: Option<Writer>,
 }
 
@@ -56,7 +56,7 @@ impl Exemptions {
         Some(Duration::from_secs(end.0.saturating_sub(time().0)))
     }
 
-    /// Ends those whose time is over, and those whose process is gone.
+    /// Ends the exemptions whose time is over, and those whose process is gone.
     pub(super) fn review(&self, engine: &mut Engine<'_>, announcer: &Announcer<'_>, now: Now) {
         let expired = engine.end_expired(time(), now);
         if engine.end_orphaned(now) || expired {

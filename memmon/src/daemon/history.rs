@@ -1,4 +1,4 @@
-//! Which events the history keeps, and the answer to a question about it.
+//! The events that the history keeps, and the answer to a question about them.
 
 use std::{fs::DirBuilder, io, os::unix::fs::DirBuilderExt as _, path::Path, time::Duration};
 
@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 pub(super) struct Historian(Option<Recorder>);
 
 impl Historian {
-    /// A history that keeps what `settings` say; none if this memmon keeps nothing.
+    /// A history as `settings` define it; it is empty if this memmon keeps none.
     pub(super) fn new(settings: Option<config::History>) -> Self {
         let bounds = settings.and_then(bounds);
         Self(bounds.map(|bounds| Recorder::new(&Path::new(STATE_DIR).join(FILE), bounds, own_folder)))
@@ -68,7 +68,7 @@ impl Historian {
         });
     }
 
-    /// What is wrong with it.
+    /// Its last failure.
     pub(super) fn trouble(&self) -> Trouble {
         self.0.as_ref().map(Recorder::trouble).unwrap_or_default()
     }
@@ -112,7 +112,7 @@ pub fn history_on_disk(select: &Select) -> anyhow::Result<History> {
     Ok(Store::open(&path)?.select(select)?)
 }
 
-/// The entry of an event; none if it is not kept.
+/// The entry of an event; `None` if it is not kept.
 fn entry(event: &Event, at: Timestamp) -> Option<Entry> {
     let of =
         |subject, what, rule: Option<String>, limit, peak| Some(about(subject, what, rule, limit, peak, at));

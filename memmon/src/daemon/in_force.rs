@@ -163,7 +163,7 @@ fn matcher_from_the_wire(matcher: MatcherInForce) -> Option<Matcher> {
     })
 }
 
-/// The rules that the daemon judges by; none if it does not send them (an older one), or what it sends is none.
+/// The rules that the daemon judges by; `None` if it does not send them (an older one), or if they are not valid.
 pub fn rules_of(status: &Status) -> Option<Rules> {
     let Thresholds { ram_percent_threshold, ram_gb_threshold_bytes, .. } = status.limit;
     let limits = Limits::new(ram_percent_threshold, ram_gb_threshold_bytes).ok()?;

@@ -1,4 +1,4 @@
-//! Where the log, the metrics and the notifications go: from the settings to what report understands.
+//! The outputs of the log, the metrics and the notifications, made from the settings.
 
 use crate::{
     config::{LogFormat, LogLevel, Settings},

@@ -1,4 +1,4 @@
-//! What of a configuration cannot work on this machine as it is now, looked at before anything depends on it.
+//! Parts of the configuration that cannot work on this machine, found before anything depends on them.
 
 use std::path::Path;
 
@@ -11,12 +11,12 @@ use crate::{
     report,
 };
 
-/// Why `pressure_some` and `pressure_full` are never reached.
+/// The reason why `pressure_some` and `pressure_full` are never reached.
 const NO_PRESSURE: &str = "the kernel measures no pressure (/proc/pressure/memory), so that only available memory and \
                            swap count: start it with psi=1";
 
-/// What may not be meant, or cannot work, on this machine. Changes nothing; may take its time, as a file system or a
-/// name service may.
+/// Probable mistakes, and settings that cannot work on this machine. Changes nothing. It may be slow, because it asks file
+/// systems and name services.
 pub fn preflight(settings: &Settings) -> Vec<Warning> {
     let unusable = report::preflight(&outputs(settings))
         .into_iter()
@@ -34,7 +34,7 @@ pub fn preflight(settings: &Settings) -> Vec<Warning> {
     unusable.chain(limits).chain(pressure).chain(guards).collect()
 }
 
-/// What is to be known of another guard; nothing of one that ends nothing.
+/// A warning about another guard; `None` for one that ends no process.
 fn beside(guard: Guard, limits: Option<&MachineLimits>, machine: &MachineMemory) -> Option<Warning> {
     if guard.strikes.dry_run {
         return None;

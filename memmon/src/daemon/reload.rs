@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) const LATE: &str = "the configuration is not read yet, what was in force is: its file, or the name service that \
                                says who its users are, does not answer";
 
-/// What is logged if a SIGHUP came from a script of logrotate, as earlier packages of memmon installed one.
+/// The log line for a SIGHUP from a script of logrotate, as earlier packages of memmon installed one.
 const ROTATED: &str = "SIGHUP came together with the rotation of the log file, so the configuration was not reloaded. \
                        Remove the signal from the script in /etc/logrotate.d, as memmon notices a rotation by itself; to reload \
                        the configuration, send SIGHUP again";

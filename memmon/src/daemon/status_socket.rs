@@ -195,5 +195,5 @@ fn report_socket(outcome: io::Result<()>, announcer: &Announcer<'_>) {
     }
 }
 
-/// What helps if the unit keeps memmon from creating its runtime directory again.
+/// The remedy if the unit keeps memmon from creating its runtime directory again.
 const RELOAD: &str = " (`systemctl reload memmon` creates /run/memmon again; with systemd before 248, `systemctl restart memmon` does)";

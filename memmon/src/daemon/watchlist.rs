@@ -20,7 +20,7 @@ const MOST_LISTED: usize = 50;
 /// Maximum number of close looks for one answer.
 const MOST: usize = 10;
 
-/// Those of `growths` that grow towards their limit and could be terminated there, the first to reach it first. Looks at
+/// The processes of `growths` that grow towards their limit and could be terminated there, the first to reach it first. Looks at
 /// them closely, and a look may hang: not for the event loop.
 ///
 /// # Errors
@@ -47,7 +47,7 @@ pub(super) fn climbing(basis: &Basis, growths: HashMap<ProcessId, Growth>) -> io
     Ok(growths.into_iter().take(MOST).filter_map(climber).collect())
 }
 
-/// How fast each process grows that has a growth rate.
+/// The growth rate of each process that has one.
 pub(super) fn growths(engine: &Engine<'_>, now: Now) -> HashMap<ProcessId, Growth> {
     engine.growth_rates(now).into_iter().map(|(id, rate)| (id, growth(&rate))).collect()
 }
@@ -71,7 +71,7 @@ pub(super) fn sums(engine: &mut Engine<'_>, now: Now) -> (Vec<SumInForce>, usize
     (all.iter().take(MOST_LISTED).map(sum).collect(), all.len())
 }
 
-/// Those that only processes of the user are in.
+/// The sums that have only processes of the user.
 pub(super) fn sums_of(engine: &mut Engine<'_>, user: Uid, now: Now) -> Vec<SumInForce> {
     let is_the_users = |state: &&SumState| match &state.figures.group {
         GroupKey::User { uid } | GroupKey::Program { uid, .. } => *uid == user,

@@ -47,7 +47,7 @@ fn regular(kind: FileType) -> io::Result<()> {
     Err(io::Error::other(format!("it is {what}, not a regular file")))
 }
 
-/// Whether nobody but its owner may read or write the file with this `metadata`.
+/// Whether only its owner may read or write the file with this `metadata`.
 pub fn is_secret(metadata: &Metadata) -> bool {
     metadata.mode() & 0o077 == 0
 }

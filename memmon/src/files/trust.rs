@@ -1,4 +1,4 @@
-//! Whether nobody but root decides what a file says: asked before memmon, which is root, runs a command or takes a
+//! Checks that only root decides about the content of a file, before memmon, which runs as root, executes it or takes a
 //! password from it.
 
 use std::{
@@ -11,8 +11,8 @@ use std::{
 /// Links on the way to a file, as many as the kernel follows (path_resolution(7)).
 const MOST_LINKS: u32 = 40;
 
-/// The file that `path` leads to, without any link, if it is root's and nobody else may write it, and so every directory
-/// and every link on the way there from the root.
+/// The file that `path` leads to, without any link, if only root may write to it and it belongs to root, and so every
+/// directory and every link on the way there from the root.
 ///
 /// # Errors
 /// The first step on the way that is not root's alone, or does not lead on, and what helps.
@@ -31,7 +31,7 @@ pub fn roots_alone_folder(path: &Path) -> Result<PathBuf, String> {
 }
 
 /// Whether root alone decides what stands at `path`, where a socket is or will be. A folder on the way there may be one
-/// that others share as they share /tmp, in which nobody can replace what is root's; the last one may not.
+/// that others share as they share /tmp, in which no other user can replace root's files; the last one may not.
 ///
 /// # Errors
 /// As for [`roots_alone`].
@@ -56,8 +56,8 @@ fn judge_facts(step: &Path, facts: &fs::Metadata) -> Result<(), String> {
     judge(step, facts.uid(), facts.file_type().into(), facts.mode(), ELSEWHERE)
 }
 
-/// Whether root alone decides what stands at `step`. What helps depends on what that is: others may rely on the owner
-/// and the mode of a folder, so that to change them is never advised.
+/// Whether root alone decides about the file at `step`. The remedy depends on its kind: others may rely on the owner and
+/// the mode of a folder, so memmon never advises to change them.
 fn judge(step: &Path, owner: u32, kind: Step, mode: u32, elsewhere: &str) -> Result<(), String> {
     let step = step.display();
     match kind {
@@ -78,7 +78,7 @@ fn judge(step: &Path, owner: u32, kind: Step, mode: u32, elsewhere: &str) -> Res
     }
 }
 
-/// What stands on the way to a file, or at its end.
+/// A file on the way to another one, or at its end.
 #[derive(Clone, Copy)]
 enum Step {
     Folder,
@@ -143,7 +143,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("hook");
         fs::write(&file, "").unwrap();
-        // For every user who runs this: a temporary folder is below one that anyone may write to.
+        // For every user who runs this test: a temporary folder is below one that any user may write to.
         let refused = roots_alone(&file).unwrap_err();
         assert!(
             refused.contains("others than root may write") || refused.contains("belongs to uid"),
@@ -183,7 +183,7 @@ mod tests {
         assert!(at(Path::new("/etc/passwd")).is_err_and(|error| error.ends_with("is no folder")));
     }
 
-    /// Followed in good faith, no advice makes a folder unusable to those who share it.
+    /// An administrator who follows the advice does not make a folder unusable to its users.
     #[test]
     fn no_advice_is_to_change_a_folder_that_others_share() {
         let at = |path, owner, kind, mode| {

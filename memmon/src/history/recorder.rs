@@ -38,10 +38,10 @@ enum Job {
     Keep(Bounds),
 }
 
-/// What is wrong, and what was lost because of that.
+/// The last failure, and the entries that were lost because of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trouble {
-    /// Why the last transaction failed, if it did.
+    /// The reason why the last transaction failed, if it did.
     pub failure: Option<String>,
     /// Entries that are not in the database, since the start.
     pub lost: u64,
@@ -66,7 +66,7 @@ pub struct Recorder {
     bounds: Bounds,
     prepare: Prepare,
     shared: Arc<Shared>,
-    /// None until the first entry or question.
+    /// `None` until the first entry or question.
     thread: Option<(SyncSender<Job>, Receiver<()>)>,
 }
 
@@ -101,7 +101,7 @@ impl Recorder {
         }
     }
 
-    /// What is wrong.
+    /// The last failure.
     pub fn trouble(&self) -> Trouble {
         let failure = self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Trouble { failure, lost: self.shared.lost.load(Ordering::Relaxed) }
@@ -191,7 +191,7 @@ impl Writer {
         }
     }
 
-    /// Writes what waits. What cannot be written is lost: to keep it would not be bounded.
+    /// Writes the waiting entries. Entries that cannot be written are lost, because to keep them would not be bounded.
     fn flush(&mut self) {
         if self.waiting.is_empty() {
             return;

@@ -25,10 +25,10 @@ const WARNINGS: Entries = TableDefinition::new("warnings");
 /// Memory for pages of the file. Little: an entry is written now and then, and a question reads each page once.
 const CACHE: usize = 256 << 10;
 
-/// What an entry takes of the file at most, with all that the file needs besides.
+/// The largest part of the file that an entry takes, with all that the file needs besides.
 const ENTRY: u64 = 1024;
 
-/// How much is kept.
+/// The bounds of the history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// For how many days.
@@ -56,7 +56,7 @@ pub struct StoreError {
     error: redb::Error,
 }
 
-/// What helps, if only an administrator can.
+/// The remedy, if only an administrator can apply it.
 const fn remedy(error: &redb::Error) -> &'static str {
     match error {
         redb::Error::Corrupted(_) => "; move it away, and memmon begins another one",
@@ -75,7 +75,7 @@ impl Store {
     /// Opens the database at `path`, or creates it. All of it is checked, as a damaged one must not be relied on.
     ///
     /// # Errors
-    /// It is damaged, another process has it open, or what the system says.
+    /// The database is damaged, another process has it open, or the system reports an error.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let named = |error: redb::Error| StoreError { path: path.to_owned(), error };
         let mut builder = Builder::new();
@@ -94,7 +94,7 @@ impl Store {
     /// Adds `entries` and removes those that `bounds` leave no room for: all of that, or nothing.
     ///
     /// # Errors
-    /// What the disk says. The database must be opened again then.
+    /// The error of the disk. The database must be opened again then.
     pub fn add(&self, entries: &[Entry], bounds: Bounds) -> Result<(), StoreError> {
         self.add_to_tables(entries, bounds).map_err(|error| StoreError { path: self.path.clone(), error })
     }
@@ -124,10 +124,10 @@ impl Store {
         Ok(())
     }
 
-    /// The entries that are asked for. What a later memmon wrote, and this one does not understand, is left out.
+    /// The entries that match `select`. Entries of a later memmon that this one does not understand are left out.
     ///
     /// # Errors
-    /// What the disk says.
+    /// The error of the disk.
     pub fn select(&self, select: &Select) -> Result<History, StoreError> {
         self.read(select).map_err(|error| StoreError { path: self.path.clone(), error })
     }
@@ -176,7 +176,7 @@ impl Store {
 }
 
 /// Creates a database beside its place and moves it there when it is whole: on a full disk half of one may come to be, which
-/// is none for ever.
+/// is never a valid one.
 fn create(builder: &Builder, path: &Path) -> Result<Database, redb::Error> {
     let mut draft = path.as_os_str().to_owned();
     draft.push(".new");
@@ -297,7 +297,7 @@ mod tests {
                 *byte ^= 0x55;
             }
             fs::write(&crashed, bytes).unwrap();
-            // Some pages hold nothing: then all is there. What is damaged is never taken for something else.
+            // Some pages hold nothing: then all entries are there. A damaged entry is never read as another one.
             if let Ok(store) = Store::open(&crashed) {
                 let found = store.select(&Select::default()).unwrap();
                 assert_eq!(found.matched, 19, "damage at {damage}");

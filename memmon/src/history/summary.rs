@@ -1,4 +1,4 @@
-//! From entries to an answer: the latest of them, and totals of all. Pure, with bounded memory.
+//! Makes an answer from entries: the latest of them, and totals of all. Pure, with bounded memory.
 
 use std::{
     cmp::Reverse,

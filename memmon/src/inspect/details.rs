@@ -14,7 +14,7 @@ pub struct Details {
     /// Its parts.
     #[serde(flatten)]
     pub parts: Parts,
-    /// The part of its shared memory that its end would free; none if that could not be read.
+    /// The part of its shared memory that its end would free; `None` if that could not be read.
     #[serde(rename = "shmem_returned_bytes")]
     pub returned: Option<Bytes>,
     /// The memory that it shares.
@@ -29,11 +29,11 @@ pub struct Details {
 }
 
 impl Onlooker {
-    /// Reads the details of `process`. This may take a second for one with much shared memory. None if the process is gone,
+    /// Reads the details of `process`. This may take a second for one with much shared memory. `None` if the process is gone,
     /// or the kernel (before 4.5) does not show the parts.
     pub fn details(&self, process: &Process) -> Option<Details> {
         let id = process.id;
-        // With a limit of 0, what it inherited is read for every size.
+        // With a limit of 0, its inherited memory is read whatever its size is.
         let mut all = self.proc.confirm(id.pid, Some(id.start), Bytes::ZERO, &self.accuracy).ok()?;
         let parts = self.proc.parts(id.pid).ok()?;
         let shared = match process.holdings.as_ref().map(|holdings| &holdings.shared) {

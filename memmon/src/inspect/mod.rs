@@ -1,4 +1,4 @@
-//! Looks at processes for people who ask, with policy's verdict: the processes over a limit, the processes nearest to it,
+//! Looks at processes for users, with policy's verdict: the processes over a limit, the processes nearest to it,
 //! and one process in detail. Nothing that is found here leads to a signal.
 
 mod details;

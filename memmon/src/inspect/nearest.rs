@@ -47,7 +47,7 @@ pub fn nearest(basis: Basis) -> io::Result<Table> {
     let processes = readings.len();
     readings.sort_unstable_by_key(|reading| (Reverse(reading.rss), reading.pid));
     let is_over = |reading: &&Reading| reading.rss > limit;
-    // Those over the limit that get no row.
+    // Processes over the limit that get no row.
     let mut over = readings.iter().skip(MOST).filter(is_over).count();
     readings.truncate(MOST);
     let mut rows = Vec::with_capacity(readings.len());

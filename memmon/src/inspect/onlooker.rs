@@ -27,7 +27,7 @@ impl Onlooker {
         Ok(Self { proc, accuracy, rules })
     }
 
-    /// The same, which reads charged memory even if the rules do not measure it.
+    /// The same, but reads charged memory even if the rules do not measure it.
     #[must_use]
     pub fn in_detail(self) -> Self {
         Self { proc: self.proc.measuring(Measure::Charged), ..self }

@@ -10,7 +10,7 @@ use crate::{
     policy::{self, Sum},
 };
 
-/// How long the close looks at the processes of all sums may take. The others then count with all of their resident memory.
+/// Time limit of the close looks at the processes of all sums. The others then count with all of their resident memory.
 const AT_MOST: Duration = Duration::from_secs(5);
 
 impl Onlooker {

@@ -7,7 +7,7 @@ pub(super) fn advised(error: &io::Error) -> String {
     let text = error.to_string();
     let restricted = matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
         || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
-        // That of the resolver has no number.
+        // The error of the resolver has no number.
         || text.starts_with("failed to lookup address");
     if restricted {
         text + "; where the unit forbids it, memmon(8), SYSTEMD, has what allows it"

@@ -26,7 +26,7 @@ pub enum Event {
     Started {
         /// memmon's version.
         version: &'static str,
-        /// The configuration file, or none for the built-in defaults.
+        /// The configuration file; `None` for the built-in defaults.
         #[serde(serialize_with = "as_path")]
         config: Option<PathBuf>,
         /// The files in `conf.d` that were read after it.
@@ -34,7 +34,7 @@ pub enum Event {
         fragments: Vec<PathBuf>,
         /// `ebpf` or `proc`.
         source: &'static str,
-        /// Why this source.
+        /// The reason for this source.
         reason: String,
         /// Whether nothing is going to be signalled.
         dry_run: bool,
@@ -49,7 +49,7 @@ pub enum Event {
     },
     /// Something works less well than it could, or nothing is done where something was asked for.
     Degraded {
-        /// What is missing, and what would help.
+        /// The missing feature, and the remedy.
         what: String,
     },
     /// The first line of a scan.
@@ -77,7 +77,7 @@ pub enum Event {
         /// The process.
         #[serde(flatten)]
         subject: Subject,
-        /// What it is a part of.
+        /// The culprit that it is a part of.
         #[serde(flatten)]
         culprit: Culprit,
         /// The rule that prefers it.
@@ -86,10 +86,10 @@ pub enum Event {
         /// The memory that its end gives back at least.
         #[serde(rename = "gives_back_bytes")]
         gives_back: Bytes,
-        /// What of that came since the machine was well.
+        /// The part of that which came since the machine was well.
         #[serde(rename = "growth_bytes")]
         growth: Bytes,
-        /// How long ago that was.
+        /// Time since then.
         #[serde(rename = "growth_seconds", serialize_with = "as_seconds")]
         within: Duration,
         /// The levels that are reached.
@@ -100,16 +100,16 @@ pub enum Event {
     },
     /// The machine is short of memory, and no process's end would help.
     NoCulprit {
-        /// How much less memory is available than when the machine was well.
+        /// Decrease of available memory since the machine was well.
         #[serde(rename = "lost_bytes")]
         lost: Bytes,
-        /// What processes have grown by since.
+        /// Growth of processes since then.
         #[serde(rename = "grown_bytes")]
         grown: Bytes,
-        /// How long ago that was.
+        /// Time since then.
         #[serde(rename = "growth_seconds", serialize_with = "as_seconds")]
         within: Duration,
-        /// What memory that belongs to no process has grown by.
+        /// Growth of memory that belongs to no process.
         elsewhere: Elsewhere,
         /// The file systems whose files are in memory, the largest first.
         file_systems: Vec<MemoryFiles>,
@@ -123,23 +123,23 @@ pub enum Event {
         #[serde(rename = "lasted_seconds", serialize_with = "as_seconds")]
         lasted: Duration,
     },
-    /// A process that nothing protects has climbed near its limit.
+    /// A process that nothing protects has grown to nearly its limit.
     Approaching {
         /// The process.
         #[serde(flatten)]
         subject: Subject,
-        /// What it has resident.
+        /// Its resident memory.
         #[serde(rename = "rss_bytes")]
         rss: Bytes,
         /// Its limit.
         #[serde(rename = "limit_bytes")]
         limit: Bytes,
-        /// What follows if it exceeds that.
+        /// The action on it if it exceeds that.
         action: Action,
-        /// How fast it grows, in bytes per second, where that is known.
+        /// Its growth rate, in bytes per second, if that is known.
         #[serde(rename = "growth_bytes_per_second")]
         growth: Option<f64>,
-        /// When it will be at its limit if it goes on like that.
+        /// The time until it reaches its limit at this rate.
         #[serde(rename = "time_to_limit_seconds", serialize_with = "as_seconds_if_any")]
         time_to_limit: Option<Duration>,
     },
@@ -148,7 +148,7 @@ pub enum Event {
         /// The process.
         #[serde(flatten)]
         subject: Subject,
-        /// Why.
+        /// The reason.
         #[serde(flatten)]
         breach: Breach,
         /// The signal: SIGTERM, or that of its rule.
@@ -164,16 +164,16 @@ pub enum Event {
         /// The process.
         #[serde(flatten)]
         subject: Subject,
-        /// What it has resident now.
+        /// Its resident memory now.
         #[serde(rename = "rss_bytes")]
         rss: Bytes,
         /// The first signal.
         #[serde(rename = "first_signal")]
         first: Signal,
-        /// How long it had.
+        /// The length of its grace period.
         #[serde(rename = "grace_seconds", serialize_with = "as_seconds")]
         grace: Duration,
-        /// Why that was not all of its grace, if it was not.
+        /// The reason why that was shorter than usual, if it was.
         urgency: Option<Urgency>,
     },
     /// A process is over its limit and left alone for a while: its like comes back after each termination.
@@ -181,19 +181,19 @@ pub enum Event {
         /// The process.
         #[serde(flatten)]
         subject: Subject,
-        /// What it runs, if it is an interpreter.
+        /// The script or module that it runs, if it is an interpreter.
         #[serde(skip_serializing_if = "Option::is_none")]
         script: Option<Name>,
         /// systemd's unit, which most likely starts it again.
         unit: Option<Name>,
-        /// How often its like was terminated.
+        /// Number of terminations of the same origin.
         times: u32,
-        /// From the last termination to the next.
+        /// Time from the last termination to the next.
         #[serde(rename = "wait_seconds", serialize_with = "as_seconds")]
         wait: Duration,
         /// Whether that is the first word of its like.
         first: bool,
-        /// The `[[rule]]` whose limit it exceeds; none: that of `[thresholds]`.
+        /// The `[[rule]]` whose limit it exceeds; `None`: `[thresholds]`.
         #[serde(rename = "rule_name", skip_serializing_if = "Option::is_none")]
         by: Option<RuleName>,
     },
@@ -208,7 +208,7 @@ pub enum Event {
         /// Its limit.
         #[serde(rename = "limit_bytes")]
         limit: Bytes,
-        /// What its end would give back, and what would stay.
+        /// The memory that its end would give back, and the memory that would stay.
         #[serde(flatten)]
         uncharged: Uncharged,
     },
@@ -217,10 +217,10 @@ pub enum Event {
         /// The process.
         #[serde(flatten)]
         subject: Subject,
-        /// How it went.
+        /// The course of the termination.
         #[serde(flatten)]
         record: Record,
-        /// What its end gave back, if it was sent SIGTERM.
+        /// The memory that its end gave back, if it was sent SIGTERM.
         #[serde(skip_serializing_if = "Option::is_none")]
         given_back: Option<Box<GivenBack>>,
         /// The sum because of which it ended, as it was before, if it was one.
@@ -235,7 +235,7 @@ pub enum Event {
         /// Its comm.
         #[serde(rename = "comm")]
         name: Name,
-        /// What it had resident at the most.
+        /// Its largest resident memory.
         #[serde(rename = "peak_bytes")]
         peak: Bytes,
     },
@@ -244,7 +244,7 @@ pub enum Event {
         /// The process.
         #[serde(flatten)]
         subject: Subject,
-        /// What it has resident now.
+        /// Its resident memory now.
         #[serde(rename = "rss_bytes")]
         rss: Bytes,
         /// Its limit.
@@ -252,7 +252,7 @@ pub enum Event {
         limit: Bytes,
         /// Whether it had been sent its first signal.
         after_term: bool,
-        /// That signal, if it was sent.
+        /// The signal, if it was sent.
         signal: Option<Signal>,
         /// Whether it was to end because the machine was short of memory, and is not the one to end any more.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -265,7 +265,7 @@ pub enum Event {
         subject: Subject,
         /// Whether it had been sent its first signal.
         after_term: bool,
-        /// That signal, if it was sent.
+        /// The signal, if it was sent.
         signal: Option<Signal>,
     },
     /// A victim turned out to be protected when its facts were read again.
@@ -273,7 +273,7 @@ pub enum Event {
         /// The process.
         #[serde(flatten)]
         subject: Subject,
-        /// By which rule.
+        /// The rule that protects it.
         protection: Protection,
     },
     /// A process is over its limit, and stays because a rule protects it. Reported once per process.
@@ -301,7 +301,7 @@ pub enum Event {
         /// The exemption.
         #[serde(flatten)]
         exemption: Exemption,
-        /// How it ended.
+        /// The way in which it ended.
         end: ExemptionEnd,
     },
     /// A process is over the limit of a rule with `action = "warn"`. Reported once per process.
@@ -318,10 +318,10 @@ pub enum Event {
         /// The process.
         #[serde(flatten)]
         subject: Subject,
-        /// Why.
+        /// The breach.
         #[serde(flatten)]
         breach: Breach,
-        /// How often memmon has stopped it, with this time.
+        /// Number of times that memmon has stopped it, including this one.
         times: u32,
         /// Whether another one had stopped it already, so that nothing was sent.
         already: bool,
@@ -339,24 +339,24 @@ pub enum Event {
         /// Its limit.
         #[serde(rename = "limit_bytes")]
         limit: Bytes,
-        /// With more than this it is stopped again.
+        /// Memory above which it is stopped again.
         #[serde(rename = "may_have_bytes")]
         may_have: Bytes,
     },
-    /// What several processes hold together exceeds the limit of a rule. Reported once while it lasts.
+    /// The memory that several processes hold together exceeds the limit of a rule. Reported once while that lasts.
     SumOver {
         /// The sum.
         #[serde(flatten)]
         sum: SumFigures,
-        /// What follows.
+        /// The action.
         then: SumThen,
-        /// What protected processes of it hold.
+        /// Memory that its protected processes hold.
         #[serde(rename = "protected_bytes")]
         protected: Bytes,
         /// The largest of its processes.
         largest: Vec<SumPart>,
     },
-    /// What a dry run would have terminated on a day that is over.
+    /// The terminations that a dry run would have made on a day that is over.
     DryRunDay {
         /// The day, as `2025-10-06`.
         day: String,
@@ -370,16 +370,16 @@ pub enum Event {
         /// The process.
         #[serde(flatten)]
         subject: Subject,
-        /// Why.
+        /// The doubt.
         doubt: Doubt,
     },
-    /// What could not be read is something that the process's owner can keep from being read, and it stayed so: the process
-    /// is judged by what is known for certain.
+    /// A fact that the process's owner can keep from being read stayed unreadable: the process is judged by what is known
+    /// for certain.
     DoubtEnded {
         /// The process.
         #[serde(flatten)]
         subject: Subject,
-        /// What could not be read.
+        /// The fact.
         doubt: Doubt,
         /// For how long.
         #[serde(rename = "lasted_seconds", serialize_with = "as_seconds")]
@@ -389,7 +389,7 @@ pub enum Event {
     Unconfirmed {
         /// The pid that was to be confirmed.
         pid: Pid,
-        /// Why.
+        /// The reason.
         why: Unconfirmed,
     },
     /// A victim could not be opened: nothing is sent, and opening it is tried again.
@@ -397,7 +397,7 @@ pub enum Event {
         /// The process.
         #[serde(flatten)]
         subject: Subject,
-        /// Why.
+        /// The error.
         error: String,
     },
     /// A signal could not be sent.
@@ -405,9 +405,9 @@ pub enum Event {
         /// The process.
         #[serde(flatten)]
         subject: Subject,
-        /// Which.
+        /// The signal.
         signal: Signal,
-        /// Why.
+        /// The error.
         error: String,
     },
     /// SIGKILL was sent and the process is still there.
@@ -415,12 +415,12 @@ pub enum Event {
         /// The process.
         #[serde(flatten)]
         subject: Subject,
-        /// How long ago SIGKILL was sent.
+        /// Time since SIGKILL was sent.
         #[serde(rename = "since_seconds", serialize_with = "as_seconds")]
         since: Duration,
         /// The state letter of /proc/PID/stat, `D` for an uninterruptible wait.
         state: Option<char>,
-        /// Where in the kernel it waits (/proc/PID/wchan).
+        /// The place in the kernel at which it waits (/proc/PID/wchan).
         wchan: Option<Name>,
         /// The frozen cgroup that holds it, if a freezer does.
         #[serde(rename = "frozen_cgroup")]
@@ -434,13 +434,13 @@ pub enum Event {
         /// The process.
         #[serde(flatten)]
         id: ProcessId,
-        /// What the map says.
+        /// The figure of the map.
         #[serde(rename = "map_bytes")]
         map: Bytes,
-        /// What /proc says, which decides.
+        /// The figure of /proc, which decides.
         #[serde(rename = "exact_bytes")]
         exact: Bytes,
-        /// What the counters may be off.
+        /// The possible error of the counters.
         #[serde(rename = "error_bytes")]
         error: Bytes,
     },
@@ -485,9 +485,9 @@ pub enum Event {
     },
     /// A sink does not take events, or takes them again.
     SinkTrouble {
-        /// Which.
+        /// The sink.
         sink: Sink,
-        /// What is wrong; none when it works again.
+        /// The problem; `None` when the sink works again.
         error: Option<String>,
         /// Events that it did not get.
         lost: u64,
@@ -499,45 +499,45 @@ pub enum Event {
     },
     /// A warning that came again, word for word, and was held back.
     Repeated {
-        /// How urgent the warning is.
+        /// The severity of the warning.
         #[serde(skip)]
         severity: Level,
-        /// How often it came after it was last written.
+        /// Number of repetitions since it was last written.
         times: u64,
         /// Its text.
         text: String,
     },
     /// More lines of one kind about one user's processes than `log.lines_per_minute` allows.
     LeftOut {
-        /// How urgent they are.
+        /// The severity of the events.
         #[serde(skip)]
         severity: Level,
-        /// The user; none for events without one, and if there are too many users at once.
+        /// The user; `None` for events without one, and if there are too many users at once.
         #[serde(rename = "uid", skip_serializing_if = "Option::is_none")]
         about: Option<Uid>,
-        /// How many were left out.
+        /// Number of events that were left out.
         times: u64,
         /// The last of them.
         text: String,
     },
     /// A diagnostic of a library, a BPF program, or memmon itself.
     Diagnostic {
-        /// How urgent.
+        /// The severity.
         #[serde(skip)]
         severity: Level,
         /// The library or program.
         origin: String,
-        /// What.
+        /// The text.
         text: String,
     },
     /// The daemon ends.
     Stopping {
-        /// Why: the signal's name, or an error.
+        /// The reason: the signal's name, or an error.
         reason: String,
     },
 }
 
-/// Which levels: `available,swap_free`. The figures are those of the machine's memory.
+/// The levels that were reached: `available,swap_free`. The figures are those of the machine's memory.
 fn as_kinds<S: serde::Serializer>(reasons: &[Reason], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&reasons.iter().map(Reason::kind).collect::<Vec<_>>().join(","))
 }

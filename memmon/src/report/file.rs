@@ -1,4 +1,4 @@
-//! The log file: opened so that nobody else decides where root writes, and never in the way of enforcement.
+//! The log file: opened so that only root decides where memmon writes, and never in the way of enforcement.
 
 use std::{
     fs::{self, File, Metadata, OpenOptions},
@@ -111,7 +111,7 @@ fn open_safely(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Where a log file `path` would be opened, in a folder without links; it need not be there yet.
+/// The place at which a log file `path` would be opened, in a folder without links; it need not be there yet.
 ///
 /// # Errors
 /// Those that opening it would have, as far as a look can show them.
@@ -152,7 +152,7 @@ fn symbolic_link() -> io::Error {
     io::Error::other("refused, it is a symbolic link; give log_file the name of a file that is none")
 }
 
-/// What the checks look at, from stat(2).
+/// The facts that are checked, from stat(2).
 #[derive(Clone, Copy)]
 struct Facts {
     uid: u32,

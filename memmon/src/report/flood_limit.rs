@@ -1,7 +1,7 @@
-//! Floods: what one user's processes do costs the log a bounded number of lines a minute for each kind of event. The others
-//! are counted, and the count is written. No kind is exempt: it is the reader of a log who decides what is important in it,
-//! and 300 terminations a minute hide everything else. The journal, whose size is bounded by itself, still gets each
-//! termination, and the metrics count them all.
+//! Floods: the lines a minute that one user's processes cause are bounded for each kind of event. The others are counted,
+//! and the count is written. No kind is exempt: the reader of a log decides what is important in it, and 300 terminations a
+//! minute hide everything else. The journal, whose size is bounded by itself, still gets each termination, and the metrics
+//! count them all.
 
 use std::{
     collections::HashMap,
@@ -20,7 +20,7 @@ const CAPACITY: usize = 64;
 
 /// The lines of the last minute, by user and kind.
 pub(super) struct FloodLimit {
-    /// Lines for each user and kind; none for no bound.
+    /// Lines for each user and kind; `None`: no bound.
     most: Option<u32>,
     windows: HashMap<Key, Window>,
 }
@@ -62,7 +62,7 @@ impl FloodLimit {
         true
     }
 
-    /// When [`FloodLimit::due`] returns something next.
+    /// The time at which [`FloodLimit::due`] returns something next.
     pub(super) fn next_due(&self) -> Option<Instant> {
         let counted = self.windows.values().filter(|window| window.held_back > 0);
         counted.map(|window| window.since + WINDOW).min()

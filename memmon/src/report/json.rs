@@ -9,7 +9,7 @@ use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 use super::event::{Event, Level};
 use crate::model::Escaped;
 
-/// What a line holds: time and level, the event with its typed fields, then what the text format says.
+/// The content of a line: time and level, the event with its typed fields, then the text of the text format.
 #[derive(Serialize)]
 struct Object<'a> {
     time: String,

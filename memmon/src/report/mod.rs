@@ -1,4 +1,4 @@
-//! Tells people and programs what happened: one event type, many sinks, and nobody who ever waits for them.
+//! Reports events to people and programs: one event type, many sinks, and no caller ever waits for them.
 //!
 //! ```text
 //! emit(Event) ──bounded queue──▶ writer thread: text, json ─┬─bounded queue──▶ console

@@ -1,4 +1,4 @@
-//! What a reporter is started with.
+//! The settings of a reporter.
 
 use std::{io::Write, path::PathBuf, time::Duration};
 
@@ -7,7 +7,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use super::{event::Level, metrics::MetricsOutputs, notify::NotifyOutputs, users};
 use crate::model::Uid;
 
-/// What is reported, how, and where.
+/// The outputs: their level, their format and their destinations.
 #[derive(Default)]
 pub struct Outputs {
     /// The console of the start of memmon.
@@ -20,17 +20,17 @@ pub struct Outputs {
     pub system_log: bool,
     /// Less urgent events are not logged.
     pub level: Level,
-    /// Lines a minute for each user and kind of event; none for no bound.
+    /// Lines a minute for each user and kind of event; `None`: no bound.
     pub lines_per_minute: Option<u32>,
     /// Figures for Prometheus.
     pub metrics: MetricsOutputs,
     /// Recipients of notifications.
     pub notify: NotifyOutputs,
-    /// What of the machine is used.
+    /// The parts of the machine that are used.
     pub machine: Machine,
 }
 
-/// How lines are written.
+/// Format of lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// v1's lines.
@@ -43,7 +43,7 @@ pub enum Format {
 /// Whether there is a console, and where.
 #[derive(Default)]
 pub enum Console {
-    /// None.
+    /// No output.
     Off,
     /// Standard error, unless that is the journal and the journal gets the events anyway.
     #[default]
@@ -52,7 +52,7 @@ pub enum Console {
     Writer(Box<dyn Write + Send>),
 }
 
-/// What the room takes from the machine; tests bring their own.
+/// The parts of the machine that report uses; tests have their own.
 #[derive(Clone)]
 pub struct Machine {
     /// The time that events are stamped with.
@@ -67,7 +67,7 @@ pub struct Machine {
     pub syslog: PathBuf,
     /// Events that may wait for the writer, and at most so many lines for a sink. Fixed when the reporter starts.
     pub queue: usize,
-    /// How long the writer waits for a sink that has no other line to write.
+    /// Time that the writer waits for a sink that has no other line to write.
     pub patience: Duration,
 }
 

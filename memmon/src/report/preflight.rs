@@ -1,5 +1,5 @@
-//! What of the outputs cannot work as it is now, found out before there is anything to report: a hook that may not be
-//! run is noticed at the start, and not with the first termination.
+//! Outputs that cannot work as they are now, found before there is anything to report: memmon notices a hook that may not
+//! be run at the start, and not with the first termination.
 
 use std::{
     fs, io,
@@ -21,9 +21,9 @@ use crate::{
 /// A key of the configuration, and why what it names cannot be used; escaped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unusable {
-    /// With its section.
+    /// The key, with its section.
     pub key: &'static str,
-    /// Why, and what helps.
+    /// The reason and the remedy.
     pub why: String,
 }
 

@@ -1,5 +1,5 @@
-//! A sink with a thread and a bounded queue of its own: a pipe that nobody reads, a paused terminal or a file server that
-//! hangs costs that sink's lines, which are counted, and delays no other sink.
+//! A sink with a thread and a bounded queue of its own: a pipe that no process reads, a paused terminal or a file server
+//! that hangs costs that sink's lines, which are counted, and delays no other sink.
 
 use std::{
     io,
@@ -27,7 +27,7 @@ const NOT_WAITED_FOR: Duration = Duration::from_secs(10);
 /// A thread that writes lines needs little; locked memory would keep all of it resident.
 const STACK: usize = 128 << 10;
 
-/// What identifies a sink: the same one goes on after a reload.
+/// The identity of a sink: the same one goes on after a reload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Target {
     /// Standard error.
@@ -64,13 +64,13 @@ struct Thread {
     reopen: Arc<AtomicBool>,
 }
 
-/// What became of one line.
+/// The result of one line.
 struct Answer {
     outcome: WriteOutcome,
     trouble: Option<Event>,
 }
 
-/// What became of a line, as far as that is known, and what was learned of the sink.
+/// The result of a line, as far as that is known, and the trouble of the sink.
 #[derive(Default)]
 pub(super) struct Offered {
     /// The sink has written the line.
@@ -90,12 +90,12 @@ impl From<WriteOutcome> for Offered {
     }
 }
 
-/// How a queue is set up.
+/// The settings of a queue.
 #[derive(Clone)]
 pub(super) struct Setup {
     /// Lines that may wait.
     pub(super) capacity: usize,
-    /// How long the writer waits for a sink that has no other line to write, so that trouble is reported at once.
+    /// Time that the writer waits for a sink that has no other line to write, so that trouble is reported at once.
     pub(super) patience: Duration,
     /// Dropped by the last thread that has written what it had.
     pub(super) done: Sender<()>,
@@ -176,7 +176,7 @@ impl QueuedSink {
         let (must_reopen, done) = (Arc::clone(&reopen), self.done.clone());
         let mut sink = self.idle.take();
         let work = move || {
-            // What a library says while it serves a sink must not come back as a line.
+            // Messages that a library logs while it serves a sink must not come back as lines.
             tracing::dispatcher::with_default(&tracing::Dispatch::none(), || {
                 for (line, now) in queue {
                     let Some(sink) = &mut sink else { return };
@@ -184,7 +184,7 @@ impl QueuedSink {
                         sink.reopen(now);
                     }
                     let outcome = sink.offer(&line, now);
-                    // After a reload nobody may be interested.
+                    // After a reload there may be no receiver.
                     let _ = answer.send(Answer { outcome, trouble: sink.trouble() });
                 }
             });
@@ -224,7 +224,7 @@ impl QueuedSink {
     }
 }
 
-/// What is wrong with a sink whose queue is full.
+/// The trouble of a sink whose queue is full.
 const BLOCKED: &str = "it does not accept lines, and the queue for it is full";
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::event::{Event, Level};
 
-/// How long a warning is held back before its count is reported.
+/// Time for which a warning is held back before its count is reported.
 const WINDOW: Duration = Duration::from_secs(600);
 
 /// Different warnings that are remembered at once.
@@ -43,13 +43,13 @@ impl RepeatFilter {
         false
     }
 
-    /// When [`RepeatFilter::due`] has something to report next.
+    /// The time at which [`RepeatFilter::due`] has something to report next.
     pub(super) fn next_due(&self) -> Option<Instant> {
         let counted = self.recent.iter().filter(|known| known.times > 0);
         counted.map(|known| known.since + WINDOW).min()
     }
 
-    /// The counts whose window is over by `now`. What did not come again is forgotten.
+    /// The counts whose window is over by `now`. Warnings that did not come again are forgotten.
     pub(super) fn due(&mut self, now: Instant) -> Vec<Event> {
         let over = |known: &Recent| now.saturating_duration_since(known.since) >= WINDOW;
         self.recent.retain(|known| known.times > 0 || !over(known));

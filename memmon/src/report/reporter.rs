@@ -1,4 +1,4 @@
-//! The entrance for everything that is reported: a bounded queue to one writer thread, so that nobody waits for a disk.
+//! The entrance for everything that is reported: a bounded queue to one writer thread, so that no caller waits for a disk.
 
 mod thread;
 
@@ -68,7 +68,7 @@ impl Reporter {
         let writer = Writer::new(outputs, &rotation, users, hang_up.clone());
         let (for_writer, for_thread) = (Arc::clone(&shared), hang_up.clone());
         std::thread::Builder::new().name("memmon-report".into()).spawn(move || {
-            // What libraries say while they serve the writer must not come back as something to write.
+            // Messages that libraries log while they serve the writer must not come back as something to write.
             tracing::dispatcher::with_default(&tracing::Dispatch::none(), || {
                 run(writer, &items, &for_writer);
             });
@@ -101,7 +101,7 @@ impl Reporter {
         self.sender.clone()
     }
 
-    /// What is known of the log file's rotation, for those that wait for signals.
+    /// The state of the log file's rotation, for threads that wait for signals.
     pub fn rotation(&self) -> Rotation {
         self.rotation.clone()
     }
@@ -148,7 +148,7 @@ impl Reporter {
         &self.sender.shared.metrics
     }
 
-    /// Has metrics go where `outputs` say, from now on. What goes there already goes on.
+    /// Exports metrics to the `outputs` from now on. Exports that are among them already go on.
     fn export(&self, outputs: MetricsOutputs) {
         let mut exports = self.exports.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = exports.follow(outputs, self.metrics(), &self.sender) {
@@ -156,14 +156,15 @@ impl Reporter {
         }
     }
 
-    /// Has those notified that `outputs` name, from now on. What waits goes there, too; where a channel is not in use any
-    /// more, what waits there is sent still.
+    /// Notifies the recipients in `outputs` from now on. Waiting notices go there, too; those of a channel that is no
+    /// longer in use are still sent.
     fn notify(&self, outputs: NotifyOutputs, machine: &Machine) {
         let notifiers = || self.sender.shared.notifiers.write().unwrap_or_else(PoisonError::into_inner);
         if notifiers().are(&outputs) {
             return;
         }
-        // Not under the lock, because every event takes it meanwhile. What matters to them comes from here only.
+        // Not under the lock, because every event takes it meanwhile. The order cannot change, because only this place sets
+        // notifiers.
         let mut own = std::mem::take(&mut *notifiers());
         let followed = own.follow(outputs, machine, &self.sender);
         *notifiers() = own;
@@ -211,7 +212,7 @@ impl EventSender {
         &self.shared.users
     }
 
-    /// Whether everything is logged, for those who look for a fault of memmon's own.
+    /// Whether everything is logged, for people who look for a fault of memmon's own.
     pub(super) fn wants_debug(&self) -> bool {
         self.shared.level.load(Ordering::Relaxed) == Level::Debug as u8
     }

@@ -11,7 +11,7 @@ use std::{
 /// logrotate runs its scripts right after the rename; a SIGHUP later than this is an administrator's.
 const SCRIPT_FOLLOWS_WITHIN: Duration = Duration::from_secs(10);
 
-/// What identifies a file, whatever its name.
+/// The identity of a file, whatever its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     device: u64,
@@ -29,7 +29,7 @@ pub(super) fn is_moved(path: &Path, identity: Identity) -> bool {
     fs::symlink_metadata(path).map_or(true, |metadata| Identity::from(&metadata) != identity)
 }
 
-/// What is known of the log file's rotation, shared between its sink and those that wait for signals.
+/// The state of the log file's rotation, shared between its sink and the threads that wait for signals.
 #[derive(Clone, Debug, Default)]
 pub struct Rotation(Arc<Mutex<State>>);
 
@@ -65,7 +65,7 @@ impl Rotation {
     /// The sink for `path` found its file renamed or removed.
     pub(super) fn noticed(&self, path: &Path, now: Instant) {
         self.state(|state| {
-            // None: a SIGHUP was quicker, and has taken this rotation already.
+            // If it is `None`, a SIGHUP was quicker, and has taken this rotation already.
             if state.path.as_deref() == Some(path) && state.open.take().is_some() {
                 state.noticed = Some(now);
             }

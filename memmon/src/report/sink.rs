@@ -14,11 +14,11 @@ const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 
 /// One event in all the forms that a sink may want.
 pub(super) struct Line {
-    /// When it was reported, in local time.
+    /// The time of the event, in local time.
     pub(super) at: Zoned,
-    /// How urgent it is.
+    /// Its severity.
     pub(super) level: Level,
-    /// What happened.
+    /// The event.
     pub(super) event: Event,
     /// The name of the user that it is about.
     pub(super) user: Option<String>,
@@ -30,7 +30,7 @@ pub(super) struct Line {
 
 /// Something that takes lines.
 pub(super) trait Output: Send {
-    /// What it is called in [`Event::SinkTrouble`].
+    /// Its name in [`Event::SinkTrouble`].
     fn sink(&self) -> Sink;
 
     /// Takes one line, whole.
@@ -56,7 +56,7 @@ struct Trouble {
     pause: Duration,
 }
 
-/// What became of a line.
+/// The result of a line.
 #[derive(Debug, PartialEq)]
 pub(super) enum WriteOutcome {
     /// It was taken.

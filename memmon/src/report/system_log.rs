@@ -17,7 +17,7 @@ use super::{
     sink::{Line, Output},
 };
 
-/// What the entries are found by: `journalctl -t memmon`.
+/// The identifier of the entries: `journalctl -t memmon`.
 const IDENTIFIER: &str = "memmon";
 
 /// One of the two sockets, chosen again for each line: journald may come after memmon, or go.

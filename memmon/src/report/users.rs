@@ -20,7 +20,7 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(600);
 /// More users than that are rarely over a limit at once.
 const CAPACITY: usize = 128;
 
-/// How long a line waits for a name. If the database needs longer, no line waits for it until it has answered.
+/// Time that a line waits for a name. If the database needs longer, no line waits for it until it has answered.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// User names by uid. Clones have the memory and the thread in common; the thread ends with the last of them.
@@ -38,7 +38,7 @@ struct Shared {
 
 #[derive(Default)]
 struct Names {
-    /// With the time of the question.
+    /// The names, with the time of the question.
     known: HashMap<Uid, (String, Instant)>,
     /// The questions without an answer.
     open: BTreeSet<Uid>,
@@ -56,7 +56,7 @@ impl UserNames {
         let names = Self { questions, shared: Arc::default() };
         let shared = Arc::clone(&names.shared);
         thread::Builder::new().name("memmon-users".into()).spawn(move || {
-            // What libraries log while they look a name up must not come back as something to write.
+            // Messages that libraries log while they look a name up must not come back as something to write.
             tracing::dispatcher::with_default(&tracing::Dispatch::none(), || shared.answer(&asked, lookup));
         })?;
         Ok(names)
@@ -113,7 +113,7 @@ impl Names {
     }
 }
 
-/// The name in the system's user database (getpwuid(3)); none when it has none or cannot be asked.
+/// The name in the system's user database (getpwuid(3)); `None` if there is none, or if the database cannot be asked.
 pub(super) fn from_system(uid: Uid) -> Option<String> {
     nix::unistd::User::from_uid(uid.0.into()).ok().flatten().map(|user| user.name)
 }

@@ -109,12 +109,12 @@ impl Writer {
         }
     }
 
-    /// When [`Writer::report_due`] wants to be called.
+    /// The time at which [`Writer::report_due`] must be called.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.fold.next_due().into_iter().chain(self.flood.next_due()).min()
     }
 
-    /// Tells how often the warnings came again whose time is over.
+    /// Reports how often each warning came again whose window is over.
     pub(super) fn report_due(&mut self, at: Timestamp, now: Instant) {
         for repeated in self.fold.due(now).into_iter().chain(self.flood.due(now)) {
             self.take(at, repeated, now);

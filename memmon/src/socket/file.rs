@@ -43,7 +43,7 @@ pub struct SocketFile {
 /// Device and inode of a file.
 type Place = (u64, u64);
 
-/// Checks that nobody but root decides what stands at `path`, if memmon runs as root: another user could otherwise put a
+/// Checks that only root decides about the file at `path`, if memmon runs as root: another user could otherwise put a
 /// link there, or a socket of their own.
 ///
 /// # Errors
@@ -68,7 +68,7 @@ impl SocketFile {
             fs::remove_file(path).map_err(|error| at(path, &error))?;
         }
         let fd = new_socket()?;
-        // bind(2) gives the file the mode of the socket: nobody else can connect at any time, regardless of the umask.
+        // bind(2) gives the file the mode of the socket: no other user can connect at any time, regardless of the umask.
         fchmod(&fd, OWNER)?;
         bind(fd.as_raw_fd(), &address).map_err(printed)?;
         let place = place(path).map_err(|error| at(path, &error))?;

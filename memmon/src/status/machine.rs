@@ -17,7 +17,7 @@ pub struct MachineOrder {
     pub swap_total_bytes: Bytes,
     /// Free swap.
     pub swap_free_bytes: Bytes,
-    /// The pressure `full` over ten seconds, in percent; none if the kernel does not measure it.
+    /// The pressure `full` over ten seconds, in percent; `None` if the kernel does not measure it.
     pub pressure_full: Option<f64>,
     /// `calm`, `warn` or `act`.
     pub shortage: Text,
@@ -27,9 +27,9 @@ pub struct MachineOrder {
     pub act_below_bytes: Bytes,
     /// Time since the machine was well.
     pub well_seconds_ago: f64,
-    /// How much less memory is available, and swap free, than then.
+    /// Decrease of available memory and free swap since then.
     pub lost_bytes: Bytes,
-    /// What the processes in `rows` have grown by since.
+    /// Growth of the processes in `rows` since.
     pub grown_bytes: Bytes,
     /// The processes that have grown most: those that would end, in this order, and then the others.
     pub rows: Vec<MachineRow>,
@@ -45,9 +45,9 @@ pub struct MachineRow {
     pub comm: Text,
     /// Its real uid.
     pub uid: Uid,
-    /// What its end would give back.
+    /// The memory that its end would give back.
     pub gives_back_bytes: Bytes,
-    /// What of that came since the machine was well.
+    /// The part of that which came since the machine was well.
     pub growth_bytes: Bytes,
     /// `ends`, `idle`, `not_the_cause`, `exempt`, `protected` or `unsure`.
     pub standing: Text,

@@ -1,4 +1,4 @@
-//! What a user may see of memmon: the user's own processes.
+//! The part of memmon's state that a user may see: the user's own processes.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,12 +23,12 @@ pub struct Mine {
     pub processes: usize,
     /// The largest of them, the largest first.
     pub rows: Vec<Row>,
-    /// Those that are being terminated.
+    /// Processes that are being terminated.
     pub in_flight: Vec<Victim>,
-    /// Those that a rule has stopped.
+    /// Processes that a rule has stopped.
     pub stopped: Vec<StoppedProcess>,
     /// The user's programs whose termination is delayed, because they were terminated repeatedly.
     pub held_back: Vec<Waiting>,
-    /// What the user's processes hold together under rules with `per = "user"` or `"program"`.
+    /// Memory that the user's processes hold together under rules with `per = "user"` or `"program"`.
     pub sums: Vec<SumInForce>,
 }

@@ -178,7 +178,7 @@ struct Turn {
 }
 
 impl Turn {
-    /// The daemon's answer; none when the daemon ends. The next turn begins when the daemon is done, also if the client
+    /// The daemon's answer; `None` when the daemon ends. The next turn begins when the daemon is done, also if the client
     /// does not wait for it.
     async fn answer(&self, ask: Ask) -> Option<String> {
         let mut next = Arc::clone(&self.next).lock_owned().await;
@@ -192,7 +192,7 @@ impl Turn {
             *next = Instant::now() + begun.elapsed() * PARTS_FOR_ITSELF;
             line
         });
-        // What was made for a client that has left is dropped.
+        // The answer for a client that has left is dropped.
         Some(made.await.ok()?.unwrap_or_else(|| refusal("busy", "memmon could not answer: try again")))
     }
 }

@@ -48,6 +48,6 @@ pub struct Done {
     /// The exemption that began or ended.
     #[serde(flatten)]
     pub exemption: Exemption,
-    /// Why a restart of memmon would not know of it; none if it was stored.
+    /// The reason why memmon would forget it at a restart; `None` if it was stored.
     pub not_stored: Option<Text>,
 }

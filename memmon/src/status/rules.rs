@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{Bytes, Exemption, Measure, Signal};
 
-/// What protects a process, and which processes may be touched at all.
+/// The rules that protect a process, and the processes that memmon may touch at all.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RulesInForce {
     /// `thresholds.measure`.
@@ -29,16 +29,16 @@ pub struct RulesInForce {
     /// `[[rule]]` with `per`, in their order.
     #[serde(default)]
     pub sums: Vec<SumRuleInForce>,
-    /// The first and the last uid of each range in `[scope]`; none: all users are in scope.
+    /// The first and the last uid of each range in `[scope]`; `None`: all users are in scope.
     pub scope_uids: Option<Vec<(u32, u32)>>,
-    /// `scope.cgroups`, as they were typed; none: all cgroups are.
+    /// `scope.cgroups`, as they were typed; `None`: all cgroups are in scope.
     pub scope_cgroups: Option<Vec<String>>,
-    /// Those of `memmon exempt`.
+    /// The exemptions of `memmon exempt`.
     #[serde(default)]
     pub exemptions: Vec<Exemption>,
 }
 
-/// What a process must be like, key by key, as it was typed; users and groups by number. A key that is null is not given.
+/// Conditions on a process, key by key, as they were typed; users and groups by number. A key that is null is not given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MatcherInForce {

@@ -52,13 +52,13 @@ impl Query {
 /// A query or an order to the daemon.
 #[derive(Debug)]
 pub struct Request {
-    /// What it is about.
+    /// The subject of the request.
     pub ask: Ask,
     /// Channel for the line to send: see [`super::answer`].
     pub answer: oneshot::Sender<String>,
 }
 
-/// What a client asks for.
+/// A client's request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ask {
     /// A query.
@@ -108,7 +108,8 @@ pub async fn serve(
 
 const MAY_NOT: &str = "only root may do that, and the group in [status] group if exempt = true is set there";
 
-/// Answers one client until it leaves, is too slow, or sends an invalid request. `user`: who it is, if it may give orders.
+/// Answers one client until it leaves, is too slow, or sends an invalid request. `user`: the client's user, if it may give
+/// orders.
 async fn converse(mut stream: UnixStream, answers: &Answers, user: Option<Uid>) {
     let mut lines = Lines::default();
     loop {
@@ -175,7 +176,7 @@ type Made = (Instant, Arc<str>);
 const PARTS_FOR_ITSELF: u32 = 4;
 
 impl Answers {
-    /// A fresh answer; none when the daemon ends. A client that asks while one is being made waits for that one.
+    /// A fresh answer; `None` when the daemon ends. A client that asks while one is being made waits for that one.
     async fn answer(&self, get: Query) -> Option<Arc<str>> {
         let latest = match get {
             Query::Status => &self.status,
@@ -198,7 +199,7 @@ impl Answers {
 }
 
 impl Answers {
-    /// The daemon's answer to what is not the same for all clients; none when the daemon ends.
+    /// The daemon's answer to a request whose answer is not the same for all clients; `None` when the daemon ends.
     async fn have_done(&self, ask: Ask) -> Option<Arc<str>> {
         let (answer, line) = oneshot::channel();
         self.asks.send(Request { ask, answer }).await.ok()?;

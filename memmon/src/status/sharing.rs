@@ -30,7 +30,7 @@ pub struct Sharing {
 /// Inherited memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FromElder {
-    /// How much.
+    /// The amount.
     pub bytes: Bytes,
     /// The older process, which is charged for it.
     pub elder: Other,
@@ -43,9 +43,10 @@ pub struct Kept {
     pub bytes: Bytes,
     /// The largest object.
     pub object: Text,
-    /// How much of that is resident in the process.
+    /// The part of it that is resident in the process.
     pub object_bytes: Bytes,
-    /// An older process that holds the object as well. None if the object has a name, or is a System V segment that stays.
+    /// An older process that holds the object as well. `None` if the object has a name, or is a System V segment that
+    /// stays.
     pub holder: Option<Other>,
 }
 

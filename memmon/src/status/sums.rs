@@ -6,7 +6,7 @@ use super::text::Text;
 use super::watched::Growth;
 use crate::model::{Bytes, GroupKey, Per, Pid, ProcessId, StartTime, Uid};
 
-/// What several processes hold together under one rule.
+/// Memory that several processes hold together under one rule.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SumInForce {
     /// The rule.
@@ -17,7 +17,7 @@ pub struct SumInForce {
     pub group: SumGroup,
     /// Number of processes.
     pub members: usize,
-    /// What they hold at most: a process that was not looked at closely counts with all of its resident memory.
+    /// The memory that they hold at most: a process that was not looked at closely counts with all of its resident memory.
     pub total_bytes: Bytes,
     /// The limit.
     pub limit_bytes: Bytes,
@@ -26,7 +26,7 @@ pub struct SumInForce {
     /// The growth.
     #[serde(flatten)]
     pub growth: Growth,
-    /// What follows above the limit: the `action` of the rule.
+    /// The action above the limit: the `action` of the rule.
     pub action: Text,
     /// The largest processes.
     pub largest: Vec<SumMember>,
@@ -42,14 +42,14 @@ pub struct SumMember {
     pub comm: Text,
     /// Its real uid.
     pub uid: Uid,
-    /// What it counts for.
+    /// The memory that it counts with.
     pub bytes: Bytes,
 }
 
 /// A group of processes: `per`, and what distinguishes it from the other groups of that kind. The keys are those of a record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SumGroup {
-    /// What it is a group by.
+    /// The kind of the group.
     pub per: Per,
     /// The user of a `user` or a `program`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,7 +69,7 @@ pub struct SumGroup {
     /// Its start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<StartTime>,
-    /// The executable; none for the programs with a hidden path.
+    /// The executable; `None` for the programs with a hidden path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exe: Option<Text>,
 }

@@ -44,7 +44,7 @@ pub struct Row {
     /// The parts of its memory, if they could be read.
     #[serde(flatten)]
     pub parts: Option<Parts>,
-    /// What its end would give back, if that is known: it is read for processes over the limit.
+    /// The memory that its end would give back, if that is known: it is read for processes over the limit.
     #[serde(default)]
     pub charged_bytes: Option<Bytes>,
     /// The memory that it shares.
@@ -59,10 +59,10 @@ pub struct Row {
     pub why: Text,
     /// The phase of its termination: see [`Victim::phase`].
     pub phase: Option<Text>,
-    /// The `[[rule]]` that gives it its limit; none: `[thresholds]`.
+    /// The `[[rule]]` that gives it its limit; `None`: `[thresholds]`.
     #[serde(default, rename = "rule_name")]
     pub rule: Option<Text>,
-    /// Its limit; none if the rule gives it none. An older daemon sends neither this nor the rule.
+    /// Its limit; `None` if the rule gives it none. An older daemon sends neither this nor the rule.
     #[serde(default)]
     pub limit_bytes: Option<Bytes>,
     /// Its systemd unit, for one of a user with the user's manager before it.
@@ -102,7 +102,7 @@ impl Row {
         Self { rule, limit_bytes: (limit < Bytes::MAX).then_some(limit), ..self }
     }
 
-    /// Its limit; none if it has none. `thresholds`: the limit of a process that no rule matches.
+    /// Its limit; `None` if it has none. `thresholds`: the limit of a process that no rule matches.
     pub fn limit(&self, thresholds: Bytes) -> Option<Bytes> {
         self.limit_bytes.or_else(|| self.rule.is_none().then_some(thresholds))
     }

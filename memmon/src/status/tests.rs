@@ -68,7 +68,7 @@ impl Served {
         )
     }
 
-    /// The socket for everybody, whose answers repeat what the daemon was asked.
+    /// The socket for everybody, whose answers repeat the question to the daemon.
     fn mine(time: Duration) -> Self {
         Self::start_server(time, serve_mine, |ask| format!("{ask:?}\n"))
     }

@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 use super::text::Text;
 use crate::model::{Bytes, Origin, Process, ProcessId, RuleName, StartTime, Uid};
 
-/// How fast one grows.
+/// The growth rate of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Growth {
-    /// Over its last readings; none where that is less than what they may be off.
+    /// The rate over its last readings; `None` if that is less than their possible error.
     #[serde(default, rename = "growth_bytes_per_second")]
     pub bytes_per_second: Option<f64>,
     /// Until it is at its limit, if it goes on like that.
@@ -29,33 +29,33 @@ pub struct Climber {
     pub uid: Uid,
     /// Resident.
     pub rss_bytes: Bytes,
-    /// How fast.
+    /// Its growth rate.
     #[serde(flatten)]
     pub growth: Growth,
 }
 
-/// What is not terminated for a while, as it came back after each termination.
+/// A program whose termination is delayed, because it came back after each termination.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Waiting {
     /// The executable, or the comm where that was unknown.
     pub program: Text,
-    /// What it runs, if it is an interpreter.
+    /// The script or module that it runs, if it is an interpreter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub script: Option<Text>,
-    /// Of its unit, if it has one.
+    /// The cgroup of its unit, if it has one.
     pub cgroup: Option<Text>,
     /// systemd's unit.
     pub unit: Option<Text>,
     /// Whose, by the real uid.
     pub uid: Uid,
-    /// The `[[rule]]` for which it was terminated; none: `[thresholds]`.
+    /// The `[[rule]]` under which it was terminated; `None`: `[thresholds]`.
     #[serde(default, rename = "rule_name", skip_serializing_if = "Option::is_none")]
     pub rule: Option<Text>,
-    /// How often it was terminated.
+    /// Number of its terminations.
     pub times: u32,
-    /// From the last termination to the next.
+    /// Time from the last termination to the next.
     pub wait_seconds: f64,
-    /// What is left of that.
+    /// The part of that which is left.
     pub left_seconds: f64,
     /// A process that started before this time, in seconds since boot, did not come back.
     pub since_boot_seconds: f64,
@@ -109,7 +109,7 @@ pub struct StoppedProcess {
     pub limit_bytes: Bytes,
     /// The rule.
     pub rule: Option<Text>,
-    /// How often memmon has stopped it; 0 if another one did.
+    /// Number of times that memmon has stopped it; 0 if another process did.
     pub times: u32,
     /// Time since it was stopped last.
     pub since_seconds: f64,
@@ -119,25 +119,25 @@ pub struct StoppedProcess {
     pub may_have_bytes: Bytes,
 }
 
-/// What a dry run would have terminated on one day.
+/// The terminations that a dry run would have made on one day.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DryRunDay {
     /// The day in local time: `2025-10-06`.
     pub day: Text,
     /// Terminations that would have been.
     pub times: u64,
-    /// By program and user, the most frequent first.
+    /// The programs, by user, the most frequent first.
     pub programs: Vec<DryRunProgram>,
 }
 
-/// What a dry run would have terminated of one program and user.
+/// The terminations of one program and user that a dry run would have made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DryRunProgram {
     /// The comm.
     pub comm: Text,
     /// The real uid.
     pub uid: Uid,
-    /// How often.
+    /// Number of terminations.
     pub times: u64,
     /// The largest of them.
     pub largest_bytes: Bytes,

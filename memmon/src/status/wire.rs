@@ -19,7 +19,7 @@ pub(super) const VERSION: u64 = 1;
 /// A query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Query {
-    /// How the daemon is.
+    /// The daemon's state.
     Status,
     /// The processes nearest their limit.
     Processes,
@@ -77,7 +77,7 @@ pub(super) fn history(select: &Select) -> String {
     serde_json::to_string(&Request { v: VERSION, get: HISTORY, select }).unwrap_or_default()
 }
 
-/// What a client asks for.
+/// A client's request.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Asked {
     Query(Query),
@@ -177,7 +177,7 @@ impl Refusal {
     }
 }
 
-/// How the daemon is.
+/// The daemon's state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// memmon's version.
@@ -188,7 +188,7 @@ pub struct Status {
     pub uptime_seconds: f64,
     /// Whether memmon sends no signals.
     pub dry_run: bool,
-    /// The only reason for that is that nobody has run `memmon enable` yet.
+    /// The only reason for that is that the administrator has not run `memmon enable` yet.
     #[serde(default)]
     pub awaits_enable: bool,
     /// The source of readings, with the reason.
@@ -218,7 +218,7 @@ pub struct Status {
     /// Processes that are over their limit and stay: protected, or in dry run. The largest first.
     #[serde(default)]
     pub over_limit: Vec<OverLimit>,
-    /// What processes hold together under rules with `per`, the largest share of a limit first.
+    /// Memory that processes hold together under rules with `per`, the largest share of a limit first.
     #[serde(default)]
     pub sums: Vec<SumInForce>,
     /// Number of such sums, including those that are not in the list.
@@ -227,25 +227,25 @@ pub struct Status {
     /// Processes that memmon has stopped, or found stopped over the limit of a rule that stops them.
     #[serde(default)]
     pub stopped: Vec<StoppedProcess>,
-    /// What a dry run would have terminated in the last days, the latest day first.
+    /// The terminations that a dry run would have made in the last days, the latest day first.
     #[serde(default)]
     pub dry_run_days: Vec<DryRunDay>,
     /// The latest terminations, the last one first: the fields of the JSON log, and `at_unix_seconds`.
     pub recent: Vec<Value>,
-    /// Usage of the kernel map; none without one.
+    /// Usage of the kernel map; `None` without one.
     pub map: Option<MapUsage>,
-    /// What was lost since the start.
+    /// Events and processes that were lost since the start.
     pub lost: Dropped,
 }
 
 /// The source of readings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
-    /// Which.
+    /// The source.
     pub name: crate::model::Source,
     /// The reason for it.
     pub reason: Text,
-    /// The gear of the kernel side that is in use; none if there is no kernel side, or in an answer of an older memmon.
+    /// The gear of the kernel side that is in use; `None` if there is no kernel side, or in an answer of an older memmon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gear: Option<crate::model::Gear>,
 }
@@ -253,7 +253,7 @@ pub struct Source {
 /// The configuration in force.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Configuration {
-    /// Its file; none for the built-in defaults.
+    /// Its file; `None` for the built-in defaults.
     pub file: Option<Text>,
     /// The files in `conf.d` that were read after it.
     #[serde(default)]
@@ -262,9 +262,9 @@ pub struct Configuration {
     pub generation: u64,
     /// Its warnings.
     pub warnings: Vec<Text>,
-    /// The error of the last reload; none if it succeeded.
+    /// The error of the last reload; `None` if it succeeded.
     pub last_error: Option<Text>,
-    /// What it comes to, besides the limits; none from a daemon that does not send it.
+    /// The other rules, besides the limits; `None` from a daemon that does not send them.
     #[serde(default)]
     pub rules: Option<RulesInForce>,
 }
@@ -319,7 +319,7 @@ pub struct MapUsage {
     pub capacity: u32,
 }
 
-/// What was lost since the start.
+/// Events and processes that were lost since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dropped {
     /// Events that were not logged, because the log could not keep up.

@@ -1,4 +1,4 @@
-//! What build.rs decides of the BPF object, by the words that cargo reads.
+//! The decisions of build.rs about the BPF object, by the words that cargo reads.
 
 use std::{
     fs,

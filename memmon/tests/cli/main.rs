@@ -1,4 +1,4 @@
-//! What needs no daemon: the commands, the build script, and the dashboard.
+//! Tests that need no daemon: of the commands, the build script, and the dashboard.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod build_script;

@@ -45,7 +45,7 @@ impl TestUser {
     }
 }
 
-/// What this test starts counts as started by runit, as long as this lives: memmon knows a supervisor by its comm.
+/// Processes that this test starts count as started by runit, as long as this lives: memmon knows a supervisor by its comm.
 pub struct Supervisor(String);
 
 impl Supervisor {

@@ -82,7 +82,7 @@ fn bytes(value: &Value) -> u64 {
     value.as_u64().unwrap_or_else(|| panic!("{value}"))
 }
 
-/// What the record of a hog says of what came back, its level and its message.
+/// The part of a hog's record about memory that came back, its level and its message.
 fn back(record: &Value) -> (&Value, &str, &str) {
     (&record["given_back"], record["level"].as_str().unwrap(), record["message"].as_str().unwrap())
 }

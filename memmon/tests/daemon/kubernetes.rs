@@ -83,7 +83,7 @@ fn a_pod_with_the_rights_of_the_manifest_sees_and_ends_a_hog_of_its_node() {
     let (signal, _) = daemon.terminated(&mut hog);
     assert_eq!((signal, daemon.scans()), (TERM, 1));
 
-    // What the kubelet runs as the probe.
+    // The probe as the kubelet runs it.
     let state = bundle.join("state");
     let name = fs::read_dir(&state).unwrap().next().unwrap().unwrap().file_name();
     let mut probe = daemon.beside(runc.to_str().unwrap());

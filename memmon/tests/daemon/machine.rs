@@ -12,7 +12,7 @@ use crate::common::{
     log::{SOURCES, config},
 };
 
-/// What each process of the crowd has, in MB.
+/// Memory of each process of the crowd, in MB.
 const PART: u64 = 90;
 
 /// How many of them are too small a part of this machine's memory to be the cause of anything: less than one percent, or than

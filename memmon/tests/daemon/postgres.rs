@@ -110,7 +110,7 @@ impl<'a> Cluster<'a> {
         psql
     }
 
-    /// What a query of its own session gives; none if it fails.
+    /// The result of a query of its own session; `None` if it fails.
     fn query(&self, text: &str) -> Option<String> {
         let output = self.psql().args(["-c", text]).output().unwrap();
         output.status.success().then(|| String::from_utf8(output.stdout).unwrap().trim().to_owned())

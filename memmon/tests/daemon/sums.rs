@@ -356,7 +356,7 @@ fn the_kernel_wakes_memmon_at_the_crossing_of_a_users_or_a_cgroups_sum() {
     eventually("the sum is below its limit", || alive(&hogs) <= 7 && ended() == 9 - alive(&hogs));
     hogs.retain(Hog::is_alive);
 
-    // What the processes have moves with them.
+    // The memory of the processes moves with them.
     let before = ended();
     std::thread::sleep(Duration::from_secs(6));
     assert_eq!(ended(), before);

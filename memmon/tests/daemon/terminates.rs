@@ -183,7 +183,7 @@ fn who_frees_its_memory_in_time_is_spared() {
     }
 }
 
-/// What it frees stays in its RSS, as nobody else needs it.
+/// Its freed memory stays in its RSS, because no other process needs it.
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
 fn memory_that_is_free_already_is_taken_off_before_sigkill_and_before_the_next_sigterm() {

@@ -133,7 +133,7 @@ fn a_change_of_the_user_without_growth_is_found_by_a_reading() {
         let user = TestUser::claim();
         let hog = Hog::start(&format!("anon 20M uid {} hold", user.uid));
         hog.begun("hold");
-        // What reads the table with one gear updates nothing.
+        // A read of the table with one gear updates nothing.
         map.refresh().unwrap();
         assert!(is_about(settled(map, user_of(&user), 1), pages(20), 1));
     });

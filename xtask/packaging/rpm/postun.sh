@@ -1,4 +1,4 @@
-# What was agreed to ends with the package: another installation asks again.
+# The consent to enforce ends with the package: another installation asks again.
 if [ "$1" -eq 0 ]; then
     rm -f /etc/memmon/enabled
     # Unless an administrator, or another package, has files there.

@@ -19,11 +19,11 @@ pub(crate) const V1_UNITS: [&str; 2] = ["memory-monitor.service", "memory_monito
 /// The place to which v1's rotation is moved, because it would rotate the same log.
 const V1_RETIRED: &str = "/opt/memory-monitor/logrotate.disabled";
 
-/// What `memmon enable` writes; without it memmon is in dry run.
+/// The consent that `memmon enable` writes; without it memmon is in dry run.
 pub(crate) const ENABLED: &str = "/etc/memmon/enabled";
-/// What memmon keeps over restarts.
+/// The files that memmon keeps over restarts.
 pub(crate) const STATE: [&str; 2] = ["/var/lib/memmon/exemptions.json", "/var/lib/memmon/history.redb"];
-/// What kept memmon in dry run before there was `memmon enable`.
+/// The drop-in that kept memmon in dry run before there was `memmon enable`.
 pub(crate) const DRY_RUN: &str = "/etc/systemd/system/memmon.service.d/dry-run.conf";
 
 /// The facts on which the plan depends.
@@ -35,7 +35,7 @@ pub(crate) struct Facts {
     pub(crate) directories: BTreeSet<PathBuf>,
     /// The existing logs, including rotated ones.
     pub(crate) logs: Vec<PathBuf>,
-    /// What memmon keeps over restarts, as far as it exists.
+    /// The files that memmon keeps over restarts, as far as they exist.
     pub(crate) state: Vec<PathBuf>,
     /// The files of earlier installations.
     pub(crate) manifest: Manifest,

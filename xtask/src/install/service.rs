@@ -90,7 +90,7 @@ pub(crate) fn start(wishes: Wishes, agree: impl FnOnce() -> Result<bool>) -> Res
     })
 }
 
-/// What has to go for `start`: the drop-in of earlier installations, and an earlier consent to enforce.
+/// Files to remove for `start`: the drop-in of earlier installations, and an earlier consent to enforce.
 pub(crate) fn contradictions(start: &Start, facts: &Facts) -> Vec<Step> {
     let consent = facts.files.contains_key(Path::new(ENABLED)).then(|| Step::Remove(ENABLED.into()));
     match start {

@@ -8,7 +8,7 @@ use crate::{privileges::Privileges, shell, test_tools};
 
 /// The beginning of the reason of a test that needs the running kernel.
 pub(super) const KERNEL: &str = "kernel:";
-/// What a test's reason says that only runs with `--real`.
+/// The reason of a test that only runs with `--real`.
 pub(super) const REAL: &str = "real software";
 /// A reason that names everything that CI must have.
 pub(super) const EVERYTHING: &str = "kernel: needs root, kernel BTF, bpftool, mandoc, tmux, openssl, MEMMON_PROMTOOL, MEMMON_SMTPD_PYTHON and MEMMON_POSTGRES";

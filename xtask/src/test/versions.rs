@@ -7,7 +7,8 @@ use std::{
 
 use crate::{real_software, test_tools};
 
-/// What was unpacked for `test --real`, and the first line that each installed program prints about its version.
+/// The software that was unpacked for `test --real`, and the first line that each installed program prints about its
+/// version.
 pub(super) fn of_real_software() -> Vec<String> {
     let found = |name: &str| test_tools::value(name).map(PathBuf::from);
     let installed = [

@@ -7,7 +7,7 @@ const WORDS: &[&str] = &["whom", "anew", "mend", "mends", "mended", "evermore"];
 const PHRASES: &[&str] = &["cannot be had", "is told", "are told", "was told", "were told"];
 
 /// Words that begin no sentence: the subject is the process, memmon, the user or the kernel.
-const BEGINNINGS: &[&str] = &["Who", "Whose", "Whoever"];
+const BEGINNINGS: &[&str] = &["Who", "Whose", "Whoever", "What"];
 
 /// Licences, and this list itself.
 const EXEMPT: &[&str] =
@@ -57,7 +57,9 @@ mod tests {
             ("if BPF cannot be had, it polls", &["cannot be had"]),
             ("The socket is Told", &["is told"]),
             ("Mended anew", &["anew", "mended"]),
+            ("/// What a process must be like.", &["What"]),
             ("Who is over the limit?", &[]),
+            ("// What now?", &[]),
             ("amend, recommended, WHOIS, mend_it", &[]),
             ("a user who reads this", &[]),
         ] {

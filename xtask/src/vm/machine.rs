@@ -16,7 +16,7 @@ const BUSYBOX: &str = "/bin/busybox";
 /// The scripts for the guest are in this folder of the checkout, and in the next one of the guest.
 const SOURCES: &str = "xtask/vm";
 const PLACE: &str = "payload/usr/local/lib/memmon-vm";
-/// What is tested in the guests as it is in the checkout.
+/// The folder that is tested in the guests as it is in the checkout.
 const CONTRIB: &str = "contrib";
 
 /// The files that are built for the guests.

@@ -1,4 +1,4 @@
-//! What decides beside memmon what happens when memory runs short: the kernel's settings, and other guards.
+//! The settings and programs that decide, beside memmon, about a shortage of memory: the kernel's, and other guards.
 
 use super::check::{Check, Mark};
 use crate::{

@@ -1,4 +1,4 @@
-//! What an administrator reads, on machines of several kinds.
+//! The output for the administrator, on machines of several kinds.
 
 use super::*;
 use crate::observe::support::{
@@ -174,7 +174,7 @@ fn programs_read_the_same() {
     );
 }
 
-/// Each obstacle has a line of its own with what to do, or nobody would learn of it.
+/// Each obstacle has a line of its own with a remedy, or the administrator would not learn of it.
 #[test]
 fn no_obstacle_goes_unsaid() {
     let bare = Facts {

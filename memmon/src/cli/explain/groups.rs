@@ -1,5 +1,5 @@
-//! `memmon explain --user`, `--unit` and `--rule`: many processes at once. Which rule decides about which of them, those over
-//! their limit, and the sums in which they count, with the others in there.
+//! `memmon explain --user`, `--unit` and `--rule`: many processes at once. Shows the rule that decides about each of them,
+//! the processes over their limit, and the sums in which they count, with the others in there.
 
 use std::{
     cmp::Reverse,
@@ -21,15 +21,15 @@ use crate::{
     status::why,
 };
 
-/// As many processes as a line names.
+/// Number of processes that a line names.
 const SHOWN: usize = 5;
-/// Where the processes begin, behind the rule.
+/// Column of the processes, behind the rule.
 const VALUES: usize = 24;
 
 /// The processes that a user asks about.
 #[derive(Clone, Debug)]
 pub(in crate::cli) struct Asked {
-    /// What they have in common, as a phrase that is safe to show.
+    /// Their common property, as a phrase that is safe to show.
     pub(in crate::cli) what: String,
     /// The processes.
     pub(in crate::cli) matcher: Matcher,
@@ -37,13 +37,13 @@ pub(in crate::cli) struct Asked {
     pub(in crate::cli) rule: Option<RuleName>,
 }
 
-/// What one look at the machine has found.
+/// The result of one look at the machine.
 #[derive(Debug)]
 pub(in crate::cli) struct Found {
     memory: SystemMemory,
     /// All processes of the machine.
     processes: Vec<Process>,
-    /// Those that were asked for and may be over their limit, with their verdicts.
+    /// Processes that were asked for and may be over their limit, with their verdicts.
     over: Vec<(Process, Verdict)>,
     /// The sums in which any that was asked for counts.
     sums: Vec<Sum>,
@@ -82,10 +82,10 @@ fn is_of_sums(rules: &Rules, rule: Option<RuleName>) -> bool {
     rules.sums.iter().any(|sum| Some(sum.rule.name) == rule)
 }
 
-/// What decides about some of the processes.
+/// The rule that decides about some of the processes.
 #[derive(Debug, Serialize)]
 struct Decides<'a> {
-    /// None: `[thresholds]`.
+    /// `None`: `[thresholds]`.
     rule_name: Option<RuleName>,
     per: Option<Per>,
     limit_bytes: Option<Bytes>,

@@ -8,10 +8,10 @@ use crate::{
     status::{MachineOrder, MachineRow},
 };
 
-/// As many processes as fit on a screen; `--json` has all.
+/// Number of processes that fit on a screen; `--json` has all.
 const ROWS: usize = 20;
 
-/// Writes the order: for people, or as one JSON object. None: the daemon has no `[machine]`, or no scan was made yet.
+/// Writes the order: for people, or as one JSON object. `None`: the daemon has no `[machine]`, or no scan was made yet.
 ///
 /// # Errors
 /// Those of writing.

@@ -1,5 +1,5 @@
-//! `memmon explain`: what every rule says of a process, the verdict, and what would change it. Text from data, no
-//! more: policy has decided it all.
+//! `memmon explain`: the result of every rule for a process, the verdict, and changes that would lead to another one. It
+//! only makes text from data: policy has decided it all.
 
 pub(super) mod groups;
 pub(super) mod machine;
@@ -66,12 +66,12 @@ pub(super) fn explain(
     Ok(format!("{source}\n\n{}", texts.join("\n")))
 }
 
-/// Where the rules come from, and what a daemon knows beyond what one look shows; nothing where none can be asked.
+/// The origin of the rules, and the facts that a daemon has and one look does not show; empty if no daemon can be asked.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     /// The file or the daemon that the rules are of, as a phrase that is safe to show.
     pub(super) rules_from: String,
-    /// What it leaves alone for a while.
+    /// The programs whose termination it delays.
     pub(super) held_back: Vec<Waiting>,
     /// The growth rates of those processes that it has readings of.
     pub(super) growths: HashMap<ProcessId, Growth>,
@@ -111,14 +111,14 @@ fn has(sum: &Sum, process: ProcessId) -> bool {
     sum.members.iter().any(|member| member.process.id == process)
 }
 
-/// What has one left alone for now that would be terminated otherwise.
+/// The delay that protects a process for now which would be terminated otherwise.
 fn held_back<'a>(explanation: &Explanation<'_>, held: &'a [Waiting]) -> Option<&'a Waiting> {
     let Explanation { process, memory, verdict, .. } = explanation;
     let Verdict::Terminate(breach) = verdict else { return None };
     held.iter().find(|waiting| waiting.has(process, breach.by) && !enforce::is_urgent(breach, memory))
 }
 
-/// Where the reasons begin, behind the rule and its outcome.
+/// Column of the reasons, behind the rule and its outcome.
 const REASONS: usize = 36;
 
 fn text(reported: &Told<'_>, users: Users<'_>) -> String {
@@ -183,7 +183,7 @@ fn text(reported: &Told<'_>, users: Users<'_>) -> String {
     })
 }
 
-/// How fast it grows, and where that leads.
+/// Its growth rate, and the consequence.
 fn slope(growth: &Growth) -> Option<String> {
     let rate = Rate(growth.bytes_per_second?);
     let left = growth.seconds_to_limit.map(|left| format!(", at its limit in {}", Span::from_seconds(left)));
@@ -222,7 +222,7 @@ fn subject(explanation: &Explanation<'_>, users: Users<'_>) -> Vec<String> {
     head.into_iter().chain(workload.iter().flat_map(works_for)).chain(init).chain([resident]).collect()
 }
 
-/// What it means that a process is the first of a pid namespace.
+/// The consequences for a process that is the first of a pid namespace.
 const fn as_init(init: NamespaceInit) -> &'static str {
     if init.takes(Signal::Term) {
         "of its pid namespace: all processes there end with it"
@@ -294,7 +294,7 @@ const fn outcome(step: &Step) -> &'static str {
     }
 }
 
-/// What the rule compared: the configured value, and the process's where it is not on the screen already.
+/// The values that the rule compared: the configured one, and the process's if it is not on the screen already.
 fn reason(step: &Step, explanation: &Explanation<'_>, users: Users<'_>) -> String {
     let Explanation { process, memory, rules, .. } = explanation;
     let whitelist = &rules.whitelist;
@@ -392,7 +392,7 @@ fn verdict(explanation: &Explanation<'_>, users: Users<'_>) -> String {
     }
 }
 
-/// What follows from a verdict, in one word.
+/// The action of a verdict, in one word.
 const fn action_of(verdict: &Verdict) -> &'static str {
     match verdict {
         Verdict::Within | Verdict::Inherits(_) | Verdict::Uncharged(_) => "within",

@@ -1,4 +1,4 @@
-//! How `memmon explain` shows the parts of a process's memory.
+//! The parts of a process's memory, as `memmon explain` shows them.
 
 use crate::{
     inspect::Details,

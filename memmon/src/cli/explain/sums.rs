@@ -1,4 +1,4 @@
-//! How `memmon explain` and `memmon check` show the sums in which processes count.
+//! The sums in which processes count, as `memmon explain` and `memmon check` show them.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -14,9 +14,9 @@ use crate::{
     policy::{Matched, Member, Rules, Strike, Sum, SumRule, SumVerdict},
 };
 
-/// How many processes of a sum the text shows.
+/// Number of processes of a sum that the text shows.
 const SHOWN: usize = 5;
-/// How many of those that end first, and how many of them JSON has.
+/// Number of the processes that end first, in the text and in JSON.
 const FIRST: (usize, usize) = (3, 20);
 
 /// A sum as JSON shows it.
@@ -24,21 +24,21 @@ const FIRST: (usize, usize) = (3, 20);
 pub(in crate::cli) struct Shown {
     #[serde(flatten)]
     figures: SumFigures,
-    /// What its processes hold at most; more than `total_bytes` if not all of it is known for certain.
+    /// The most that its processes may hold; more than `total_bytes` if not all of it is known for certain.
     most_bytes: Bytes,
     state: &'static str,
     action: Action,
     strike: Strike,
-    /// How its crossing is noticed with eBPF: by the kernel, or by looks.
+    /// The part that notices its crossing with eBPF: the kernel, or looks.
     noticed_by: &'static str,
     processes: Vec<Part>,
     /// The first that would be ended for it, in this order; empty if that depends on how fast each grows.
     order: Vec<Pid>,
-    /// What its protected processes hold.
+    /// Memory that its protected processes hold.
     protected_bytes: Bytes,
-    /// How much more would exceed the limit; null if it is exceeded, or may be.
+    /// The amount above which the limit is exceeded; null if it is exceeded, or may be.
     room_bytes: Option<Bytes>,
-    /// How much less would be within the limit; null if it is not certainly exceeded.
+    /// The amount that is too much; null if the limit is not certainly exceeded.
     excess_bytes: Option<Bytes>,
 }
 
@@ -89,7 +89,7 @@ fn excess(sum: &Sum) -> Option<Bytes> {
     is_over.then(|| sum.least().saturating_sub(sum.limit.1))
 }
 
-/// The first that would be ended for it. Which one grows fastest is not known from one look.
+/// The processes that would be ended first for it. One look does not show which one grows fastest.
 fn first(sum: &Sum, most: usize) -> Vec<&Member> {
     match (sum.action, sum.strike) {
         (Action::Terminate, Strike::Largest | Strike::Newest | Strike::All) => {
@@ -99,8 +99,8 @@ fn first(sum: &Sum, most: usize) -> Vec<&Member> {
     }
 }
 
-/// Which rules for sums match a process, and why not: of each kind the first one decides. `counts_in`: the rules in whose sums it
-/// counts.
+/// The rules for sums that match a process, and the reasons why others do not: of each kind the first one decides.
+/// `counts_in`: the rules in whose sums it counts.
 pub(super) fn asked(
     rules: &Rules,
     process: &Process,
@@ -162,7 +162,7 @@ fn kept(sum: &Sum) -> Option<String> {
     (kept > 0).then(|| format!("{kept} protected {processes}, with {}, and would not end", sum.protected()))
 }
 
-/// What would change the verdict.
+/// A change that would lead to another verdict.
 fn change(sum: &Sum) -> Option<String> {
     if let Some(room) = room(sum) {
         return Some(format!("would exceed its limit with more than {room} more"));
@@ -201,7 +201,7 @@ fn outcome(sum: &Sum, about: Option<ProcessId>) -> String {
         SumVerdict::Unsure => "not certain yet".to_owned(),
         SumVerdict::Kept => "exceeded by protected processes alone, so no process is ended".to_owned(),
         SumVerdict::Over if sum.action == Action::Warn => "exceeded, only a warning".to_owned(),
-        // Which one grows fastest is not known from one look.
+        // One look does not show which one grows fastest.
         SumVerdict::Over if sum.strike == Strike::Growing => {
             "exceeded, those that grow fastest end".to_owned()
         }

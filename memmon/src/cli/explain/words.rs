@@ -1,4 +1,4 @@
-//! How `memmon explain` puts things: causes, changes and amounts as parts of a sentence.
+//! The words of `memmon explain`: causes, changes and amounts as parts of a sentence.
 
 use std::mem;
 
@@ -159,7 +159,7 @@ impl Users<'_> {
         }
     }
 
-    /// As `whitelist.users` takes it.
+    /// The text that `whitelist.users` takes.
     fn typed(self, uid: Uid) -> String {
         quoted((self.0)(uid).unwrap_or_else(|| uid.to_string()).as_bytes())
     }

@@ -9,7 +9,7 @@ use crate::{
     status::{Mine, Row, VerdictKind},
 };
 
-/// As many processes as leave room for the rest of the screen.
+/// Number of processes that leave room for the rest of the screen.
 const ROWS: usize = 10;
 
 /// The user's processes, as text for one screen.

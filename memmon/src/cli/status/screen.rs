@@ -18,9 +18,9 @@ use crate::{
     },
 };
 
-/// Where the values begin.
+/// Column of the values.
 const VALUES: usize = 13;
-/// As many terminations, and sums, as leave room for the rest of the screen.
+/// Number of terminations, and of sums, that leave room for the rest of the screen.
 const RECENT: usize = 5;
 /// Headings that the screen of a user has, too.
 pub(super) const TERMINATING: &str = "Being terminated:";
@@ -211,7 +211,7 @@ pub(super) fn sum(sum: &SumInForce, users: &dyn Users) -> String {
         "{rule}: {}, {members} {processes}: {total_bytes} of {limit_bytes} ({share_percent:.0}%)",
         group.shown(|uid| user(uid, users))
     );
-    // What is shown as nothing is not worth a word.
+    // A rate that would be shown as zero is left out.
     if let Some(rate) = growth.bytes_per_second.filter(|rate| rate.abs() >= 1024.0) {
         _ = write!(text, ", {} {}", Rate(rate.abs()), if rate < 0.0 { "less" } else { "more" });
     }

@@ -8,7 +8,7 @@ use crate::{
     status::{Row, SumInForce},
 };
 
-/// What a line of the table is.
+/// The kind of a line of the table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Grouping {
     /// A process.
@@ -49,7 +49,7 @@ pub(super) struct Group {
     pub(super) name: String,
     /// Number of processes; without a sum, those in the table.
     pub(super) processes: usize,
-    /// What they hold together; without a sum, what those in the table have resident.
+    /// The memory that they hold together; without a sum, the resident memory of those in the table.
     pub(super) holds: Bytes,
     /// The limit of what they hold together.
     pub(super) limit: Option<Bytes>,
@@ -64,7 +64,7 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// What it holds as a share of its limit, in percent.
+    /// Its memory as a share of its limit, in percent.
     pub(super) fn share(&self) -> Option<f64> {
         self.limit.map(|limit| self.holds.percent_of(limit))
     }

@@ -1,4 +1,4 @@
-//! What of the screen there is room for, in lines and in columns. Pure.
+//! The parts of the screen that there is room for, in lines and in columns. Pure.
 
 /// The parts of the screen besides the table and its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +76,7 @@ impl Column {
         Self::Trend,
         Self::Verdict,
     ];
-    /// In the order in which they get room: the columns of one line come together or not at all.
+    /// The columns in the order in which they get room: the columns of one line come together or not at all.
     const BY_IMPORTANCE: [&[Self]; 9] = [
         &[Self::Pid],
         &[Self::Rss],
@@ -190,7 +190,7 @@ impl GroupColumn {
         Self::Left,
         Self::Rule,
     ];
-    /// In the order in which they get room; the name has what is left.
+    /// The columns in the order in which they get room; the name has the rest.
     const BY_IMPORTANCE: [Self; 7] =
         [Self::Holds, Self::Share, Self::Left, Self::Limit, Self::Growth, Self::Processes, Self::Rule];
     /// The least room for a name, if there is room for another column.

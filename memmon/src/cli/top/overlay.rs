@@ -38,7 +38,7 @@ const HELP: &str = "\
 ";
 
 impl Overlay {
-    /// What is in the window, as far as it is known.
+    /// The content of the window, as far as it is known.
     pub(super) fn text(&self) -> &str {
         match self {
             Self::Help { .. } => HELP,

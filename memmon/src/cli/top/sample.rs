@@ -14,11 +14,12 @@ pub(super) struct Sample {
     pub(super) at: f64,
     /// The processes.
     pub(super) table: Table,
-    /// The daemon; none if top itself read /proc.
+    /// The daemon's state; `None` if top itself read /proc.
     pub(super) status: Option<Box<Status>>,
-    /// What processes hold together under rules with `per`, the largest share of a limit first; none without a daemon.
+    /// Memory that processes hold together under rules with `per`, the largest share of a limit first; empty without a
+    /// daemon.
     pub(super) sums: Vec<SumInForce>,
-    /// What stands in for the daemon; none if there is one.
+    /// The source in place of the daemon; `None` if there is a daemon.
     pub(super) alone: Option<Alone>,
     /// The users' names, escaped.
     pub(super) users: BTreeMap<Uid, String>,
@@ -52,7 +53,8 @@ impl Track {
         self.points.push_back((at, rss));
     }
 
-    /// Bytes per second over the last [`WINDOW`]; none for a single sample. A change within the counters' error is no growth.
+    /// Bytes per second over the last [`WINDOW`]; `None` for a single sample. A change within the counters' error is no
+    /// growth.
     pub(super) fn growth(&self, error: Bytes) -> Option<f64> {
         let (now, last) = self.points.back()?;
         let recent = |(at, _): &&(f64, Bytes)| now - at <= WINDOW;

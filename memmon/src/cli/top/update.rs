@@ -1,4 +1,4 @@
-//! What a message does to the state of the screen: [`update`] is pure.
+//! The effect of a message on the state of the screen: [`update`] is pure.
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 

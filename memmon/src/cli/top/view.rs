@@ -129,7 +129,7 @@ fn lines(text: &str, first: usize, area: Rect) -> Paragraph<'static> {
     Paragraph::new(lines.map(Line::from).collect::<Vec<_>>())
 }
 
-/// Why the table is empty.
+/// The reason why the table is empty.
 fn nothing(model: &Model, sample: &Sample) -> String {
     let filter = Text::harmless(&model.filter);
     match sample.table.rows.len() {
@@ -309,7 +309,7 @@ fn group_detail(group: &Group) -> String {
 
 /// A share of the limit, in percent, that is near to it.
 const NEAR: f64 = 80.0;
-/// As many processes of a group as a line has room for.
+/// Number of processes of a group that a line has room for.
 const LARGEST: usize = 3;
 
 const fn sorts_by(column: Column) -> Option<Sort> {

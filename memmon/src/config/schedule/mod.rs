@@ -22,13 +22,13 @@ pub struct Schedule {
     pub windows: Vec<Window>,
 }
 
-/// How often to look, and for what.
+/// The interval between scans, and the limits.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Pace {
     /// Time between two scans.
     #[serde(serialize_with = "as_seconds")]
     pub check_interval: Duration,
-    /// What a process may have resident.
+    /// The resident memory that a process may have.
     pub limits: Limits,
 }
 
@@ -41,21 +41,21 @@ pub struct Window {
     pub from: Minute,
     /// The minute before which it ends: on the next day, if that is not after `from`.
     pub to: Minute,
-    /// What holds, with what the window leaves out taken from `[thresholds]`.
+    /// The settings in force, with keys that the window leaves out taken from `[thresholds]`.
     #[serde(flatten)]
     pub pace: Pace,
 }
 
 impl Schedule {
-    /// What holds at `now`, in the time zone of `now`.
+    /// The settings in force at `now`, in the time zone of `now`.
     pub fn at(&self, now: &Zoned) -> Pace {
         let minute = Minute::of(now);
         let window = self.windows.iter().find(|window| window.holds(now.weekday(), minute));
         window.map_or(self.otherwise, |window| window.pace)
     }
 
-    /// How long after `now` [`Schedule::at`] may say something else: until the minute is over, as windows begin and end
-    /// with one and so do changes of the clocks. None without a window.
+    /// Time after `now` at which [`Schedule::at`] may return another result: the end of the minute, because windows begin
+    /// and end with one and so do changes of the clocks. `None` without a window.
     pub fn next_look(&self, now: &Zoned) -> Option<Duration> {
         let left = Duration::from_secs(60 - u64::from(now.second().unsigned_abs().min(59)));
         let gone = Duration::from_nanos(u64::from(now.subsec_nanosecond().unsigned_abs()));
@@ -141,7 +141,7 @@ const WEEK: [Weekday; 7] = [
     Weekday::Sunday,
 ];
 
-/// What the days are called in the configuration, by their numbers from Monday on.
+/// Names of the days in the configuration, by their numbers from Monday on.
 pub(super) const SHORT: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 const LONG: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
 
@@ -166,12 +166,12 @@ impl Days {
         Ok((first..=first + length).fold(Self::default(), |days, day| days.and(Self(1 << (day % 7)))))
     }
 
-    /// Those and these.
+    /// The days of both.
     pub(super) const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// What each is called in the configuration.
+    /// The names of the days in the configuration.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         WEEK.into_iter().zip(SHORT).filter(move |(day, _)| self.contains(*day)).map(|(_, name)| name)
     }
@@ -272,7 +272,7 @@ mod tests {
         }
     }
 
-    /// How many minutes of the 30 hours from noon on are in `window`.
+    /// Number of minutes of the 30 hours from noon on that are in `window`.
     fn minutes(window: Window, year: i16, month: i8, day: i8) -> usize {
         let schedule = Schedule { otherwise: pace(60), windows: vec![window] };
         let noon = date(year, month, day).at(12, 0, 0, 0).to_zoned(berlin()).unwrap();

@@ -20,7 +20,7 @@ impl Engine<'_> {
         }
     }
 
-    /// The same of a process that was looked at closely; `rss` is the reading that led to that.
+    /// The same for a process that was looked at closely; `rss` is the reading that led to that.
     pub(super) fn warn_about(&mut self, process: &Process, rss: Bytes, now: Now) {
         let limit = self.settings.limit_of(process);
         let error = self.sources.error();

@@ -13,8 +13,8 @@ use crate::{
 };
 
 impl Engine<'_> {
-    /// Looks closely at a process that may be over its limit, and acts on the verdict. Returns its identity, and when to
-    /// look at it next by the kernel's counters, which have `rss` for it; none if it cannot be confirmed.
+    /// Looks closely at a process that may be over its limit, and acts on the verdict. Returns its identity, and the time
+    /// to look at it next by the kernel's counters, which have `rss` for it; `None` if it cannot be confirmed.
     pub(super) fn look(
         &mut self,
         (pid, start): (Pid, Option<StartTime>),
@@ -50,7 +50,7 @@ impl Engine<'_> {
         Ok(process)
     }
 
-    /// A suspect of a scan, as /proc shows it; none if it cannot be confirmed, which is reported.
+    /// A suspect of a scan, as /proc shows it; `None` if it cannot be confirmed, which is reported.
     pub(super) fn confirm(&mut self, reading: &Reading, now: Now) -> Option<Process> {
         match self.confirm_exactly(reading.pid, reading.start) {
             Ok(mut process) => {
@@ -149,7 +149,7 @@ impl Engine<'_> {
         settled
     }
 
-    /// Resident memory of a process; none if it is gone, or has no address space any more because it is exiting.
+    /// Resident memory of a process; `None` if it is gone, or has no address space any more because it is exiting.
     pub(super) fn resident(&self, process: ProcessId) -> Option<Bytes> {
         let Parts { anon, file, shmem, swap: _ } = self.sources.parts(process.pid)?;
         // The number may be another process's by now.

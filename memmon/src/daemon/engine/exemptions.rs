@@ -9,7 +9,7 @@ use crate::model::{
 use crate::report::Event;
 
 impl Engine<'_> {
-    /// Those that have not ended.
+    /// The exemptions that have not ended.
     pub(in crate::daemon) fn exemptions(&self) -> &[Exemption] {
         &self.settings.rules().exemptions
     }
@@ -55,12 +55,12 @@ impl Engine<'_> {
         over
     }
 
-    /// Ends those whose time is over at `time`. Returns whether there was one.
+    /// Ends the exemptions whose time is over at `time`. Returns whether there was one.
     pub(in crate::daemon) fn end_expired(&mut self, time: UnixTime, now: Now) -> bool {
         !self.end_exemptions(|one| (one.until <= time).then_some(ExemptionEnd::Expired), now).is_empty()
     }
 
-    /// Ends those whose process is gone. Returns whether there was one.
+    /// Ends the exemptions whose process is gone. Returns whether there was one.
     pub(in crate::daemon) fn end_orphaned(&mut self, now: Now) -> bool {
         let is_gone = |id: ProcessId| {
             let found = self.sources.confirm(id.pid, Some(id.start), Bytes::MAX);

@@ -10,8 +10,8 @@ use crate::daemon::engine::state::growth::NextWake;
 use crate::model::{Bytes, Inherited, Pid, ProcessId, Reading, StartTime};
 
 impl Engine<'_> {
-    /// What a process was forked with, if it was not looked at for that yet and has not added as much as its limit since.
-    /// By the kernel map alone.
+    /// The memory that a process was forked with, by the kernel map alone, if memmon has not looked at it for that yet and
+    /// it has not added as much as its limit since.
     pub(super) fn fresh_fork(&self, process: ProcessId, rss: Bytes) -> Option<Inherited> {
         let inherited = self.sources.inherited(process)?;
         let added = rss.saturating_sub(inherited.bytes);

@@ -1,4 +1,5 @@
-//! What the end of a victim gives back: measured right after its signals, and at its end. Nothing is read before a signal.
+//! The memory that the end of a victim gives back: measured right after its signals, and at its end. Nothing is read before
+//! a signal.
 
 use crate::daemon::engine::Engine;
 use crate::daemon::engine::state::case::Case;
@@ -30,7 +31,7 @@ impl Engine<'_> {
         }
     }
 
-    /// What the end of a process has given back that was sent SIGTERM.
+    /// The memory that the end of a process has given back that was sent SIGTERM.
     pub(super) fn given_back(&self, process: &Process) -> Option<Box<GivenBack>> {
         let Case { given_back, cgroup, stays, .. } = self.terminations.case(process.id)?;
         let mut back = given_back.clone()?;

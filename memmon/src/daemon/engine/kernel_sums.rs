@@ -1,8 +1,8 @@
 //! Sums that the kernel side keeps: it wakes memmon at the crossing, so that looks are needed only where it cannot.
 //!
 //! The kernel's sum of a user is never less than what any group of that user's processes holds: each page counts at least
-//! once. As long as it is below the limit of a group, the group is within it, and nobody has to look. Beyond that, as when
-//! processes share memory, looks decide, as with /proc, and a level above what the sum is now makes them sooner.
+//! once. As long as it is below the limit of a group, the group is within it, and no look is needed. Beyond that, as when
+//! processes share memory, looks decide, as with /proc, and a level above the current sum makes them sooner.
 
 use std::collections::HashMap;
 use std::io;
@@ -18,7 +18,7 @@ use crate::model::{Bytes, KernelSum, Per, ProcessId};
 /// exec, is found by a look.
 pub(super) const WATCHED_PAUSE: Duration = Duration::from_secs(5);
 
-/// What a look at the sums found out about those of the kernel.
+/// The result of a look at the sums for those of the kernel.
 #[derive(Default)]
 pub(super) struct Watched {
     levels: HashMap<KernelSum, Bytes>,
@@ -48,7 +48,7 @@ impl Engine<'_> {
         self.report_sums(kept);
     }
 
-    /// What the kernel's sum means for a group, which has `bound` at most.
+    /// The meaning of the kernel's sum for a group, which has `bound` at most.
     pub(super) fn watch_in_kernel(
         &mut self,
         per: Per,

@@ -41,7 +41,7 @@ impl Engine<'_> {
             return;
         }
         self.reports.works(Degradation::NoLevels);
-        // Those with a level of their own: it came from limits, and from a verdict, that may be others by now.
+        // Processes with a level of their own: it came from limits, and from a verdict, that may differ by now.
         for process in self.growth.all() {
             if !self.terminations.contains(process) {
                 self.reset_wake_level(process, now);
@@ -57,7 +57,7 @@ impl Engine<'_> {
         }
     }
 
-    /// The same of a process that crossed a level, and may have called exec or changed its name since the last look.
+    /// The same for a process that crossed a level, and may have called exec or changed its name since the last look.
     pub(super) fn find_levels(&mut self, process: ProcessId) {
         if !self.settings.rules().rules.is_empty()
             && let Ok(process) = self.sources.confirm(process.pid, Some(process.start), Bytes::MAX)

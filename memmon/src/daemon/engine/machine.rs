@@ -35,7 +35,7 @@ const KILLED: Duration = Duration::from_secs(2);
 const WITHOUT_PRESSURE: Duration = Duration::from_secs(1);
 
 impl Engine<'_> {
-    /// When [`Engine::check_machine`] is due.
+    /// The time at which [`Engine::check_machine`] is due.
     pub(in crate::daemon) const fn next_machine_look(&self) -> Option<Instant> {
         self.machine.next()
     }
@@ -270,7 +270,7 @@ impl Engine<'_> {
     fn with_its_memory(&self, reading: Reading) -> Result<Process, Unconfirmed> {
         let process = self.sources.confirm(reading.pid, reading.start, Bytes(Bytes::MIB))?;
         let Some(holdings) = &process.holdings else { return Ok(process) };
-        // What of its shared memory comes back is looked up only if a limit depends on it.
+        // The part of its shared memory that comes back is looked up only if a limit depends on it.
         let parts = holdings.parts;
         if parts.shmem < Bytes(Bytes::MIB) || holdings.shared != Fact::Absent {
             return Ok(process);
@@ -284,7 +284,7 @@ impl Engine<'_> {
         Ok(if again.holdings.is_some() { again } else { process })
     }
 
-    /// What /proc and policy find of a process that ends for the machine, right before a signal.
+    /// The result of /proc and policy for a process that ends for the machine, right before a signal.
     pub(super) fn look_again_for_machine(&mut self, victim: &Process, now: Now) -> Check {
         let ProcessId { pid, start } = victim.id;
         let Ok(WatchedMemory { memory: machine, .. }) = self.sources.machine_memory() else {
@@ -326,7 +326,7 @@ fn alone(order: &Order, place: &Place) -> Order {
     Order { places, ..*order }
 }
 
-/// By how much each has grown.
+/// The growth of each kind.
 const fn grown(was: &Elsewhere, is: &Elsewhere) -> Elsewhere {
     Elsewhere {
         shmem: is.shmem.saturating_sub(was.shmem),

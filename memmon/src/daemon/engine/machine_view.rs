@@ -1,4 +1,4 @@
-//! What a query may know of the machine: the order in which processes would end now, and why.
+//! The machine's memory for queries: the order in which processes would end now, and the reasons.
 
 use crate::daemon::clock::Now;
 use crate::daemon::engine::Engine;
@@ -8,8 +8,8 @@ use crate::policy::machine::{self, Candidate, Place, Shortage, Standing};
 use crate::status::{MachineOrder, MachineRow, Text, why};
 
 impl Engine<'_> {
-    /// The order now; none without `[machine]`, before the first scan, or if the machine cannot be read. It is computed as
-    /// if memmon acted now, and nothing follows from it.
+    /// The order now; `None` without `[machine]`, before the first scan, or if the machine cannot be read. It is computed
+    /// as if memmon acted now, and nothing follows from it.
     pub(in crate::daemon) fn machine_order(&mut self, now: Now) -> Option<MachineOrder> {
         let limits = self.settings.current().machine?;
         let WatchedMemory { memory: machine, cgroup, .. } = self.sources.machine_memory().ok()?;
@@ -71,7 +71,7 @@ fn row(process: &Process, place: &Place) -> MachineRow {
     }
 }
 
-/// What a process that ends is a part of.
+/// The group that a process which ends is a part of.
 fn part_of(culprit: &Culprit, growth: Bytes) -> String {
     let Culprit { group, growth: of_all, processes } = culprit;
     let group = match group {

@@ -39,7 +39,7 @@ impl Engine<'_> {
         let seen: HashSet<Pid> = look.survey.readings.iter().map(|reading| reading.pid).collect();
         self.reports.scan_complete(|process| seen.contains(&process.pid));
         self.terminations.keep_freed(|process| seen.contains(&process.pid));
-        // Those that a wake has found since the last scan, too, so that the sum of these figures has them all.
+        // Includes those that a wake has found since the last scan, so that the sum of these figures has them all.
         let killed = self.terminations.take_asked_to_end();
         let map = self.sources.kernel().and_then(|kernel| kernel.figures());
         let took = now.instant().saturating_duration_since(begun);
@@ -49,7 +49,7 @@ impl Engine<'_> {
         self.reports.emit(Event::ScanComplete { scanned: look.survey.readings.len(), killed });
     }
 
-    /// A reading of every process, with reports of what is wrong with the source; none if nothing can be read.
+    /// A reading of every process, with reports of problems of the source; `None` if nothing can be read.
     fn survey(&mut self, now: Now) -> Option<Look> {
         let look = match self.sources.survey(now.instant()) {
             Ok(look) => look,

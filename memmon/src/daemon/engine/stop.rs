@@ -149,7 +149,7 @@ impl Engine<'_> {
         &self.stopped
     }
 
-    /// Those of them that are stopped now.
+    /// The processes of them that are stopped now.
     pub(in crate::daemon) fn stopped_now(&self) -> Vec<ProcessId> {
         self.stopped.iter().filter(|stopped| !stopped.continued).map(|stopped| stopped.process.id).collect()
     }

@@ -23,7 +23,8 @@ use crate::model::{
 use crate::policy::{self, Member, Sum, SumRule, SumVerdict};
 use crate::report::{Event, SumPart, SumThen};
 
-/// How old the look at each process of a sum may be on which a verdict is based: so much for each of them, and so much more.
+/// Largest age of the look at each process of a sum on which a verdict is based: so much for each of them, and so much
+/// more.
 const SCAN_LOOK: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 /// The same before a signal.
 const CHECK_LOOK: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(20));
@@ -32,10 +33,10 @@ const CHECK_LOOK: (Duration, Duration) = (Duration::from_millis(2), Duration::fr
 const DOUBT: Duration = Duration::from_millis(500);
 const GOING: Duration = Duration::from_millis(200);
 
-/// How long looks may take before the event loop has its turn.
+/// Time that looks may take before the event loop has its turn.
 const AT_ONCE: Duration = Duration::from_millis(100);
 
-/// How many processes of a sum its report shows.
+/// Number of processes of a sum that its report shows.
 const SHOWN: usize = 3;
 
 /// A group of processes that may hold too much.
@@ -45,7 +46,7 @@ struct Candidate {
     members: Vec<ProcessId>,
 }
 
-/// What came of a look at a sum.
+/// The result of a look at a sum.
 enum Taken {
     /// It is within its limit, with at most so much.
     Within(Bytes),
@@ -56,7 +57,7 @@ enum Taken {
 }
 
 impl Engine<'_> {
-    /// When [`Engine::look_at_sums`] is due.
+    /// The time at which [`Engine::look_at_sums`] is due.
     pub(in crate::daemon) const fn next_sums(&self) -> Option<Instant> {
         self.sums.due()
     }
@@ -140,7 +141,7 @@ impl Engine<'_> {
         }
     }
 
-    /// The groups with a limit; none if all processes together do not hold as much as the lowest of the limits.
+    /// The groups with a limit; empty if all processes together do not hold as much as the lowest of the limits.
     fn candidates(&self, now: Now) -> Vec<Candidate> {
         let (rules, memory) = (self.settings.rules(), self.settings.memory());
         let limits = rules.sums.iter().filter_map(|sum| rules.limit_under(Some(&sum.rule), &memory));
@@ -229,7 +230,7 @@ impl Engine<'_> {
                     known.look(process, at.saturating_duration_since(begun), members, at);
                 }
             }
-            // It does not count for now. One whose owner makes it so, as by threads that end faster than they are read, counts
+            // It does not count for now. If its owner causes that, as by threads that end faster than they are read, it counts
             // with all its memory.
             Err(Unconfirmed::Unreadable { .. }) => {
                 if self.rechecks.doubts.outlasts(id, now.instant()).is_some()
@@ -253,7 +254,7 @@ impl Engine<'_> {
         process
     }
 
-    /// A sum by what its processes are known to have; none if none of them counts in it any more.
+    /// A sum by the known memory of its processes; `None` if none of them counts in it any more.
     fn sum(&self, candidate: &Candidate, at: Instant) -> Option<Sum> {
         let (rules, memory) = (self.settings.rules(), self.settings.memory());
         let known = candidate.members.iter().filter_map(|id| self.sums.get(id.pid));
@@ -419,7 +420,7 @@ impl Engine<'_> {
         if !candidate.members.contains(&found.id) {
             return Verdict::Within;
         }
-        // All of them were condemned together, and the first that end are no reason to spare the others.
+        // The verdict was about all of them together, and the first ones that end are no reason to spare the others.
         if let Some(rule) = self.rule_of_sum(id).filter(|rule| rule.strike == policy::Strike::All)
             && let Some(limit) = self.settings.rules().limit_under(Some(&rule.rule), &self.settings.memory())
         {

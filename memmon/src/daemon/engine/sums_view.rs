@@ -1,4 +1,4 @@
-//! What queries and metrics may know of the sums: what each holds by what is known already. Nothing follows from it.
+//! The sums for queries and metrics, by figures that are known already. Nothing follows from them.
 
 use crate::daemon::clock::Now;
 use crate::daemon::engine::Engine;
@@ -6,7 +6,7 @@ use crate::daemon::engine::state::sum_trends::{SumPart, SumState};
 use crate::model::{Bytes, Process, RuleName, SumFigures};
 use crate::policy::{self, Group};
 
-/// How many processes of a sum an answer names.
+/// Number of processes of a sum that an answer names.
 const SHOWN: usize = 3;
 
 impl Engine<'_> {

@@ -51,8 +51,8 @@ impl Engine<'_> {
         terminations.forget_ended();
     }
 
-    /// What /proc and policy find of a victim right now, before a signal. A victim because of a sum may exceed its own limit,
-    /// too.
+    /// The result of /proc and policy for a victim right now, before a signal. A victim because of a sum may exceed its own
+    /// limit, too.
     fn look_again(&mut self, victim: &Process, now: Now) -> Check {
         match self.look_again_alone(victim, now) {
             alone @ (Check::Within { .. } | Check::Unsure(_)) => {
@@ -142,7 +142,7 @@ impl Engine<'_> {
             }
             Outcome::Gone(mut record) => {
                 let sum = self.sums.struck(process.id).cloned();
-                // Of a sum it is the sum that was over its limit.
+                // For a victim because of a sum, the overshoot is that of the sum.
                 if let (Some(sum), Some(overshoot)) = (&sum, &mut record.overshoot) {
                     *overshoot = sum.total.saturating_sub(sum.limit);
                 }

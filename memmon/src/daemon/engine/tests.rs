@@ -128,7 +128,7 @@ fn small_machine(workers: u32) -> Tree {
     tree
 }
 
-/// So many MB are available, and so many are files in memory.
+/// Sets the memory that is available, and that of files in memory, in MB.
 fn memory(tree: &Tree, available: u64, shmem: u64) {
     let kib = |mib: u64| mib << 10;
     let text = format!(

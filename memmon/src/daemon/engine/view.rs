@@ -1,4 +1,4 @@
-//! What others may see of the engine: the event loop, to know what to wait for, and queries.
+//! Access to the engine: for the event loop, which must know the next due times, and for queries.
 
 use std::time::Instant;
 
@@ -37,7 +37,7 @@ impl Engine<'_> {
         self.sources.kernel()
     }
 
-    /// The current content of the kernel map; none if there is no map, or it cannot be read.
+    /// The current content of the kernel map; `None` if there is no map, or it cannot be read.
     pub(in crate::daemon) fn kernel_survey(&mut self) -> Option<(SystemMemory, Vec<Reading>)> {
         self.sources.kernel_survey()
     }
@@ -51,12 +51,12 @@ impl Engine<'_> {
         self.reports.conditions()
     }
 
-    /// When the ring is to be read again, because the CPU budget was used up.
+    /// The time to read the ring again, because the CPU budget was used up.
     pub(in crate::daemon) const fn resume(&self) -> Option<Instant> {
         self.budget.resume()
     }
 
-    /// When [`Engine::recheck_next`] is due.
+    /// The time at which [`Engine::recheck_next`] is due.
     pub(in crate::daemon) fn next_recheck(&self) -> Option<Instant> {
         self.rechecks.next()
     }

@@ -20,7 +20,7 @@ impl Readiness {
         Self::with_interest(source, Interest::READABLE)
     }
 
-    /// Of a descriptor whose events are urgent ones (EPOLLPRI): they have no data that must be read.
+    /// Readiness of a descriptor whose events are urgent ones (EPOLLPRI): they have no data that must be read.
     pub(in crate::daemon) fn of_urgent(source: &impl AsFd) -> io::Result<Self> {
         Self::with_interest(source, Interest::PRIORITY)
     }

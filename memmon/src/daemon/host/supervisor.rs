@@ -28,7 +28,7 @@ pub(in crate::daemon) fn alive() {
     notify(&[NotifyState::Watchdog]);
 }
 
-/// Interval for [`alive`]: half of the unit's watchdog timeout; none without a watchdog.
+/// Interval for [`alive`]: half of the unit's watchdog timeout; `None` without a watchdog.
 pub(in crate::daemon) fn heartbeat() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|limit| limit / 2)
 }

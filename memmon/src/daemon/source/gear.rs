@@ -1,4 +1,4 @@
-//! When the kernel side changes its gear. Pure: the time is an argument.
+//! Decides when the kernel side changes its gear. Pure: the time is an argument.
 //!
 //! `rss_stat` costs every page fault some percent, so it is attached only while a process is near its limit. It is attached
 //! at once, and detached only after a pause: attaching waits for a grace period of RCU if it follows a detachment closely,

@@ -159,7 +159,7 @@ impl Kernel {
         Dropped { log_events: 0, crossings: counters.ring_full, map_entries }
     }
 
-    /// Figures for the metrics, with the number of entries at the last reading; none if the counters cannot be read.
+    /// Figures for the metrics, with the number of entries at the last reading; `None` if the counters cannot be read.
     pub(in crate::daemon) fn figures(&self) -> Option<MapFigures> {
         let counters = self.map.counters().ok()?;
         Some(MapFigures {
@@ -177,7 +177,7 @@ impl Kernel {
         Some(self.scale.reading(pid, &entry))
     }
 
-    /// Memory of a process when it was forked, or the least since; none if it has called exec, or its fork was not seen.
+    /// Memory of a process when it was forked, or the least since; `None` if it has called exec, or its fork was not seen.
     pub(in crate::daemon) fn forked_with(&self, process: ProcessId) -> Option<Bytes> {
         self.forked(process).map(|entry| self.scale.bytes(entry.inherited_pages))
     }
@@ -231,7 +231,7 @@ impl Kernel {
         self.map.set_default_wake_level(self.pages(level))
     }
 
-    /// Sets the level of one process. Returns its resident memory after that; none if it is not in the map.
+    /// Sets the level of one process. Returns its resident memory after that; `None` if it is not in the map.
     pub(in crate::daemon) fn set_level(
         &mut self,
         process: ProcessId,

@@ -49,8 +49,8 @@ impl Kernel {
         self.map.recount_sums()
     }
 
-    /// The sum that holds at least what these processes hold, which are a group of this kind, with those that join it; none
-    /// if the kernel keeps none, or not for certain.
+    /// The sum that holds at least as much as these processes, which are a group of this kind, with those that join it;
+    /// `None` if the kernel keeps none, or not for certain.
     pub(in crate::daemon) fn sum_over(
         &self,
         per: Per,

@@ -1,10 +1,10 @@
-//! Which processes change their user or their cgroup, as the sums show it. Everything here is pure.
+//! Finds processes that change their user or their cgroup, as the sums show it. Everything here is pure.
 
 use std::collections::HashMap;
 
 use crate::model::Pid;
 
-/// Where the processes of the table counted at the last reading, and those that count elsewhere since.
+/// The sums in which the processes of the table counted at the last reading, and the processes that count elsewhere since.
 #[derive(Default)]
 pub(super) struct Places {
     known: HashMap<Pid, (u32, u64)>,
@@ -20,7 +20,7 @@ impl Places {
         self.known = now;
     }
 
-    /// Those that count elsewhere, since the last call.
+    /// The processes that count elsewhere, since the last call.
     pub(super) fn take_moved(&mut self) -> Vec<Pid> {
         std::mem::take(&mut self.moved)
     }

@@ -90,7 +90,7 @@ impl Sources {
         self.accuracy
     }
 
-    /// The current content of the kernel map; none if there is no map, or it cannot be read.
+    /// The current content of the kernel map; `None` if there is no map, or it cannot be read.
     pub(in crate::daemon) fn kernel_survey(&mut self) -> Option<(SystemMemory, Vec<Reading>)> {
         let memory = self.proc.memory().ok()?;
         Some((memory, self.kernel.as_mut()?.readings().ok()?))
@@ -153,7 +153,7 @@ impl Sources {
             let mut missed = merged.missed;
             missed.retain(|pid| is_missed(&self.proc, kernel, *pid));
             let _ = kernel.reseed();
-            // What an entry that was removed had is in its sum until then.
+            // The memory of an entry that was removed is in its sum until then.
             let _ = kernel.recount_sums();
             // A process that could be added had been missed. The map cannot hold the others, which is not a defect.
             let (added, unmapped): (Vec<_>, _) =
@@ -203,7 +203,7 @@ impl Sources {
         self.kernel.as_ref().map_or(Bytes::ZERO, Kernel::error)
     }
 
-    /// Measures processes over the limit, and reads what of them, as `rules` need it from now on.
+    /// Measures processes over the limit, and reads their facts, as `rules` need it from now on.
     pub(in crate::daemon) fn follow(&mut self, rules: &Rules) {
         self.proc.set_measure(rules.measure);
         self.proc.set_wanted(rules.wanted());
@@ -259,13 +259,13 @@ impl Sources {
         self.kernel.as_ref().is_some_and(|kernel| kernel.forked_with(process).is_some())
     }
 
-    /// What `process` was forked with, if the kernel map shows that the process that forked it has that memory, too. Reads
-    /// nothing of /proc.
+    /// The memory that `process` was forked with, if the kernel map shows that the process that forked it has that memory,
+    /// too. Reads nothing of /proc.
     pub(in crate::daemon) fn inherited(&self, process: ProcessId) -> Option<Inherited> {
         self.kernel.as_ref()?.inherited(process)
     }
 
-    /// The current reading of a process in the kernel map; none if there is no map, or the process is not in it.
+    /// The current reading of a process in the kernel map; `None` if there is no map, or the process is not in it.
     pub(in crate::daemon) fn again(&self, process: ProcessId) -> Option<Reading> {
         let reading = self.kernel.as_ref()?.reading(process.pid)?;
         (reading.start == Some(process.start)).then_some(reading)

@@ -5,15 +5,15 @@ use crate::model::Bytes;
 /// A sum as the kernel side counts it: each shared page once for each process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::daemon) struct SumFigure {
-    /// What its processes are counted with.
+    /// The memory that its processes are counted with.
     pub(in crate::daemon) counted: Bytes,
     /// Number of its processes.
     pub(in crate::daemon) members: u64,
-    /// What each of them may have more.
+    /// The memory that each of them may have in addition.
     pub(in crate::daemon) each: Bytes,
 }
 
-/// What a figure means for a group of processes under a limit.
+/// The meaning of a figure for a group of processes under a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::daemon) struct SumWatch {
     /// Whether the kernel wakes memmon before the group can exceed its limit. Otherwise, as when processes share memory, or
@@ -29,12 +29,12 @@ pub(in crate::daemon) struct SumWatch {
 const SMALLEST_STEP: u64 = 64;
 
 impl SumFigure {
-    /// What its processes may have, compared with `level` as the kernel side compares it.
+    /// The memory that its processes may have, compared with `level` as the kernel side compares it.
     fn at_most(self, level: Bytes) -> Bytes {
         self.counted + Bytes(self.each.0.saturating_mul(self.members).min(level.0 / 4))
     }
 
-    /// What it means for a group under `limit` that has `bound` at most, by the last look.
+    /// Its meaning for a group under `limit` that has `bound` at most, by the last look.
     pub(in crate::daemon) fn watch(self, limit: Bytes, bound: Bytes) -> SumWatch {
         let half = Bytes(limit.0 / 2);
         if self.at_most(half) < half {

@@ -1,4 +1,4 @@
-//! What events are made of: how urgent they are, the process that they are about, and where they go.
+//! The parts of events: their severity, the process that they are about, and their destination.
 
 use std::fmt;
 
@@ -7,11 +7,11 @@ use serde::{Serialize, Serializer};
 
 use crate::model::{Bytes, Fact, Launch, Name, NamespaceInit, Pid, Process, ProcessId, Uid, Workload};
 
-/// How urgent an event is.
+/// The severity of an event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Level {
-    /// For those who look for a fault of memmon's own.
+    /// For people who look for a fault of memmon's own.
     Debug,
     /// Everyday life.
     #[default]
@@ -45,7 +45,7 @@ pub struct Subject {
     pub name: Name,
     /// The real uid; the sinks look up the user's name, because that may be slow.
     pub uid: Uid,
-    /// What it is called on disk.
+    /// The path of its executable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exe: Option<Name>,
     /// The cgroup, which names the unit that may start it again.
@@ -54,21 +54,21 @@ pub struct Subject {
     /// The job, container and unit that the cgroup names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workload: Option<Workload>,
-    /// How it was started.
+    /// Its start.
     #[serde(flatten)]
     pub launched: Option<Launched>,
 }
 
 impl Subject {
-    /// The user's name, by `look_up`; the uid alone for a container's user, who has nothing to do with the user of this
-    /// machine who has the same uid.
+    /// The user's name, by `look_up`; only the uid for a container's user, because the user of this machine with the same
+    /// uid is another one.
     pub fn user(&self, look_up: &mut dyn FnMut(Uid) -> String) -> String {
         let is_foreign = self.workload.as_ref().is_some_and(Workload::has_users_of_its_own);
         if is_foreign && self.uid != Uid::ROOT { self.uid.0.to_string() } else { look_up(self.uid) }
     }
 }
 
-/// How a process was started, which distinguishes one `python3` from another.
+/// The start of a process, which distinguishes one `python3` from another.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Launched {
     /// The beginning of its command line, unless `log.command_lines` leaves it out.
@@ -89,7 +89,7 @@ pub struct Launched {
     /// Set if it is the first process of a pid namespace.
     #[serde(rename = "namespace_init", skip_serializing_if = "Option::is_none")]
     pub init: Option<NamespaceInit>,
-    /// When it started, in local time.
+    /// The time of its start, in local time.
     #[serde(serialize_with = "as_seconds_of_day")]
     pub started: Zoned,
 }
@@ -121,7 +121,7 @@ impl From<&Process> for Subject {
     }
 }
 
-/// Where events go.
+/// Destinations of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sink {
@@ -146,7 +146,7 @@ impl fmt::Display for Sink {
     }
 }
 
-/// What follows if a sum exceeds its limit.
+/// The action if a sum exceeds its limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SumThen {
@@ -167,18 +167,18 @@ pub struct SumPart {
     pub pid: Pid,
     /// Its comm.
     pub comm: Name,
-    /// What it holds of the sum.
+    /// The memory that it holds of the sum.
     pub bytes: Bytes,
 }
 
-/// What a dry run would have terminated of one program and user on one day.
+/// The terminations of one program and user that a dry run would have made on one day.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DryRunProgram {
     /// The comm.
     pub comm: Name,
     /// The real uid.
     pub uid: Uid,
-    /// How often.
+    /// Number of terminations.
     pub times: u64,
     /// The largest of them.
     #[serde(rename = "largest_bytes")]

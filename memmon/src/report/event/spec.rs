@@ -1,4 +1,4 @@
-//! What holds for each kind of event: one row, which filters, sinks and notifications read. Its name in JSON is that of the
+//! Facts about each kind of event: one row, which filters, sinks and notifications read. Its name in JSON is that of the
 //! variant, in snake case.
 //!
 //! `journalctl MESSAGE_ID=…` finds all of a kind, and `journalctl -x` explains it by systemd/memmon.catalog. An id is never
@@ -12,12 +12,12 @@ use crate::model::{Cause, GivenBack, Unconfirmed};
 pub(in crate::report) struct Spec<'a> {
     /// The process that the event is about, if it is about one that was confirmed.
     pub(in crate::report) subject: Option<&'a Subject>,
-    /// How urgent it is: what `log.level` filters by.
+    /// Its severity, by which `log.level` filters.
     pub(in crate::report) level: Level,
     /// The journal's MESSAGE_ID: 128 bits in hexadecimal (sd-id128(3)).
     pub(in crate::report) message_id: &'static str,
-    /// Users cause it, so `log.lines_per_minute` bounds its lines. What happens once for each scan, start, reload or sink
-    /// is not bounded.
+    /// Users cause it, so `log.lines_per_minute` bounds its lines. Events that occur once for each scan, start, reload or
+    /// sink are not bounded.
     pub(in crate::report) is_flood_limited: bool,
     /// If it comes again word for word it is counted instead of written. Actions, their outcomes, answers to the
     /// administrator and v1's scan lines are always written.
@@ -127,7 +127,7 @@ impl Event {
         }
     }
 
-    /// How urgent it is: what `log.level` filters by.
+    /// Its severity, by which `log.level` filters.
     pub fn level(&self) -> Level {
         self.spec().level
     }

@@ -16,12 +16,12 @@ use crate::{
     report::{Event, EventSender, advice::advised},
 };
 
-/// How often the textfile is written: Prometheus asks node_exporter about as often.
+/// Time between two writes of the textfile: Prometheus asks node_exporter about as often.
 const EVERY: Duration = Duration::from_secs(15);
 /// Between two attempts to listen.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// What runs.
+/// The exports that run.
 #[derive(Default)]
 pub(in crate::report) struct Exports {
     outputs: MetricsOutputs,

@@ -23,11 +23,11 @@ use crate::{
     socket::{self, Clients, SocketFile},
 };
 
-/// Clients at once: one more, and the oldest has to go, which most likely never asks.
+/// Clients at once. One more client disconnects the oldest one, which is the least likely to ask.
 const MOST_CLIENTS: usize = 16;
 /// For a request: hyper's own is 400 KiB.
 const MOST_BUFFER: usize = 16 << 10;
-/// From a client's connection to its end.
+/// Time from a client's connection to its end.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Time without a client after which the server checks that clients can still find its socket.
 const LOOK: Duration = Duration::from_secs(5);

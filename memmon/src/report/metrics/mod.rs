@@ -32,7 +32,7 @@ use self::rules::RuleFigures;
 use super::event::Event;
 use crate::model::{Bytes, Cause, Limit, Listen, RuleName, Signal, Source, SumFigures};
 
-/// Where metrics are to be had; nowhere by default.
+/// Destinations of metrics; none by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MetricsOutputs {
     /// A file for node_exporter's textfile collector.
@@ -175,7 +175,7 @@ impl Metrics {
         }
     }
 
-    /// That is in force.
+    /// Sets the figures in force.
     pub fn in_force(&self, limit: Bytes, interval: Duration, dry_run: bool) {
         let figures = &*self.0;
         figures.limit.set(gauge(limit));
@@ -216,12 +216,12 @@ impl Metrics {
         figures.lost_crossings.inner().store(map.lost, Ordering::Relaxed);
     }
 
-    /// So many entries are missing in the history, since memmon started.
+    /// Counts entries that are missing in the history.
     pub fn lost_history(&self, lost: u64) {
         self.0.lost_history.inner().store(lost, Ordering::Relaxed);
     }
 
-    /// So many notifications went out on `channel`, or did not.
+    /// Counts notifications that were sent on `channel`, or could not be sent.
     pub(super) fn notified(&self, channel: &'static str, outcome: &'static str, count: u64) {
         self.0.notifications.get_or_create(&[("channel", channel), ("outcome", outcome)]).inc_by(count);
     }

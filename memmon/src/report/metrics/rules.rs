@@ -1,6 +1,6 @@
 //! Figures by `[[rule]]`. The label is the rule's name, so that there are as many series as the configuration has rules; a user or
 //! a unit is no label, because users could create series without bound, and anyone who may read the metrics would learn
-//! who works on the machine: `memmon status --json` has the sums one by one.
+//! which users work on the machine: `memmon status --json` has the sums one by one.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};

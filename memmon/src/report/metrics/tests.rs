@@ -1,4 +1,4 @@
-//! The figures, and who reads them: promtool, and clients of every kind.
+//! Tests of the figures with their readers: promtool, and clients of every kind.
 
 use std::{
     fs,
@@ -195,7 +195,7 @@ fn reporter(folder: &Path, metrics: MetricsOutputs) -> Reporter {
 fn the_textfile_is_whole_and_in_the_older_format() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("memmon.prom");
-    // What a crash, or somebody who may write there, left behind.
+    // A file that a crash, or a user who may write there, left behind.
     let trap = folder.path().join("trap");
     std::os::unix::fs::symlink(&trap, folder.path().join(".memmon.prom.new")).unwrap();
     let reporter = reporter(folder.path(), MetricsOutputs { textfile: Some(path.clone()), listen: None });
@@ -247,7 +247,7 @@ fn the_socket_serves_good_clients_whatever_bad_ones_do() {
     let mut status = [0; 12];
     long.read_exact(&mut status).unwrap();
     assert_eq!(status, *b"HTTP/1.1 431");
-    // More than are served at once: those who came first make room, and nobody waits for them.
+    // More clients than are served at once: the oldest ones are disconnected, and no client waits for them.
     let mut more: Vec<_> = (0..100).map(|_| connect().unwrap()).collect();
     let begun = Instant::now();
     assert!(ask(connect().unwrap(), "GET /metrics HTTP/1.0\r\n\r\n").starts_with("HTTP/1.0 200"));

@@ -1,4 +1,5 @@
-//! The file for node_exporter's textfile collector: written beside and renamed, so that nobody reads half of it.
+//! The file for node_exporter's textfile collector: written beside its place and renamed, so that no reader sees half of
+//! it.
 
 use std::{
     fs::{self, OpenOptions, Permissions},
@@ -16,7 +17,7 @@ pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    // A new file, and no link that somebody who may write to the folder has put there.
+    // A new file, and no link that another user of the folder has put there.
     let mut file = OpenOptions::new().write(true).create_new(true).open(&draft)?;
     // Whatever the umask, which the unit narrows: node_exporter is another user.
     file.set_permissions(Permissions::from_mode(0o644))?;

@@ -1,9 +1,9 @@
-//! What waits to be sent, and when: together what comes together, not too often, and again what could not be sent.
-//! Time is an argument.
+//! The waiting notices of a channel, and the time to send them: several together, not too often, and again if they could
+//! not be sent. Time is an argument.
 
 use std::time::{Duration, Instant};
 
-/// What comes within this time after the first is sent with it.
+/// Notices that come within this time after the first are sent with it.
 const GATHER: Duration = Duration::from_secs(1);
 /// Notices that are kept word for word; more are counted.
 const MOST_LINES: usize = 100;
@@ -20,7 +20,7 @@ pub(super) struct Notice {
     pub(super) object: String,
 }
 
-/// What waits for one channel.
+/// The waiting notices of one channel.
 #[derive(Debug)]
 pub(super) struct Digest {
     interval: Duration,
@@ -64,7 +64,7 @@ impl Digest {
         self.since.get_or_insert(now);
     }
 
-    /// When to send what waits; none if nothing does.
+    /// The time to send the waiting notices; `None` if there are none.
     pub(super) fn due(&self) -> Option<Instant> {
         let gathered = self.since? + GATHER;
         let spaced = self.sent.map_or(gathered, |sent| sent + self.interval);
@@ -72,12 +72,12 @@ impl Digest {
         Some(gathered.max(spaced).max(retried))
     }
 
-    /// What waits, word for word as far as it was kept.
+    /// The waiting notices, word for word as far as they were kept.
     pub(super) fn notices(&self) -> &[Notice] {
         &self.notices
     }
 
-    /// How many wait beyond those.
+    /// Number of notices that wait beyond those.
     pub(super) const fn more(&self) -> u64 {
         self.more
     }
@@ -97,7 +97,7 @@ impl Digest {
         self.count() == 0 && self.sent.is_none_or(|sent| sent + self.interval <= now)
     }
 
-    /// What waits is to be sent in another way, which is tried at once; messages are at least `interval` apart.
+    /// The waiting notices are to be sent in another way, which is tried at once; messages are at least `interval` apart.
     pub(super) const fn follow(&mut self, interval: Duration) {
         self.interval = interval;
         self.failed = None;

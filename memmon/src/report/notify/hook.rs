@@ -31,9 +31,9 @@ use crate::{
     report::{advice::advised, event::Level},
 };
 
-/// What of its output is logged, in bytes.
+/// The part of its output that is logged, in bytes.
 const MOST_OUTPUT: usize = 4096;
-/// How often to look whether it has ended.
+/// Time between two looks whether it has ended.
 const LOOK: Duration = Duration::from_millis(20);
 /// A string of the environment may have 128 KiB (execve(2)).
 const MOST_TEXT: usize = 64 << 10;
@@ -54,7 +54,7 @@ impl Runner {
         let real = (self.trusted)(path)?;
         let (output, writer) = io::pipe().map_err(|error| error.to_string())?;
         let again = writer.try_clone().map_err(|error| error.to_string())?;
-        // What was looked at, whatever a link leads to by now.
+        // The file that was checked, whatever a link leads to by now.
         let mut command = Command::new(real);
         command.arg0(path);
         command.stdin(input(&message.events)?).stdout(writer).stderr(again).current_dir("/").process_group(0);
@@ -75,7 +75,7 @@ impl Runner {
         Ok((command, output))
     }
 
-    /// The account to change to; none if memmon runs as that user already, which needs no privilege.
+    /// The account to change to; `None` if memmon runs as that user already, which needs no privilege.
     fn account(&self) -> Result<Option<(unistd::Uid, unistd::Gid)>, String> {
         let Some(uid) = self.hook.user.filter(|uid| uid.0 != unistd::geteuid().as_raw()) else {
             return Ok(None);
@@ -94,7 +94,8 @@ impl Runner {
 
 /// In the child, before it is the command: what memmon has for its own work, and what it is.
 fn give_up(account: Option<(unistd::Uid, unistd::Gid)>) -> io::Result<()> {
-    // As another user it may not write there, so before it is one. Refused only where memmon is not protected itself.
+    // This must come before the change of user, because another user may not write there. It is refused only if memmon is
+    // not protected itself.
     let _ = fs::write("/proc/self/oom_score_adj", "0");
     for (resource, usual) in [(Resource::RLIMIT_NOFILE, 1024), (Resource::RLIMIT_MEMLOCK, 8 << 20)] {
         let (now, most) = getrlimit(resource)?;
@@ -118,7 +119,7 @@ impl Channel for Runner {
 
     fn deliver(&mut self, message: &Message<'_>) -> Result<Option<Remark>, String> {
         let (mut command, mut output) = self.command(message)?;
-        // Read as it comes, but never waited for: a grandchild may hold the other end for ever.
+        // Read without waiting: a grandchild may hold the other end for ever.
         fcntl(&output, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|error| error.to_string())?;
         let mut child = command.spawn().map_err(|error| self.refused(&error))?;
         drop(command);
@@ -164,7 +165,7 @@ fn group(child: &Child) -> Pid {
     Pid::from_raw(child.id().cast_signed())
 }
 
-/// Whether it has ended; it stays a zombie, so that nobody else gets its number.
+/// Whether it has ended; it stays a zombie, so that no other process gets its number.
 fn has_ended(child: &Child) -> Result<bool, Errno> {
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     match waitid(Id::Pid(group(child)), flags) {
@@ -202,7 +203,7 @@ mod tests {
         let text = format!("#!/bin/sh\ncd {}\n{script}\n", folder.path().display());
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        // Which takes no right, whoever that is.
+        // The user does not change, so this takes no right.
         let user = Some(Uid(unistd::geteuid().as_raw()));
         let hook = Hook { command: path, user, timeout };
         let mut runner = Runner { hook, trusted: |path| Ok(path.to_owned()) };

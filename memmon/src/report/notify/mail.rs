@@ -105,7 +105,7 @@ impl Channel for Post {
     }
 }
 
-/// What became of a letter.
+/// The result of a letter.
 pub(super) struct Sent {
     /// The number of recipients that it reached.
     reached: usize,
@@ -122,7 +122,7 @@ impl Sent {
         (!self.missed.is_empty()).then_some((Level::Warning, text))
     }
 
-    /// The outcome for a channel that does not try again if nobody can be reached.
+    /// The outcome for a channel that does not try again if no recipient can be reached.
     pub(super) fn final_if_unknown(self) -> Result<Option<Remark>, String> {
         let is_final = self.reached > 0 || self.missed.is_empty() || self.are_unknown;
         if is_final { Ok(self.report()) } else { Err(self.missed) }

@@ -29,7 +29,7 @@ pub(super) struct Message<'a> {
     pub(super) events: String,
 }
 
-/// What there is to be logged of a message that was sent, escaped, and how urgently.
+/// A remark about a message that was sent, which is logged: its severity, and its text, escaped.
 pub(super) type Remark = (Level, String);
 
 /// The recipients of a message.
@@ -65,7 +65,7 @@ pub(super) fn notice(at: &Zoned, event: &Event, mut user: impl FnMut(Uid) -> Str
     Notice { line, fields, object }
 }
 
-/// What waits in `digest`, as one message.
+/// The waiting notices of `digest`, as one message.
 pub(super) fn message(audience: Audience, digest: &Digest) -> Message<'_> {
     let count = digest.count();
     let host = host();
@@ -95,7 +95,7 @@ pub(super) fn message(audience: Audience, digest: &Digest) -> Message<'_> {
 /// subjects cuts them.
 pub(super) const LONGEST_SUBJECT: usize = 120;
 
-/// What a subject has room for of a line: what it says, without time and level, up to the end of a word.
+/// The part of a line that a subject has room for: the text without time and level, up to the end of a word.
 pub(super) fn brief(line: &str) -> String {
     const MARK: &str = "...";
     let printed = line.splitn(3, " - ").nth(2).unwrap_or(line).lines().next().unwrap_or_default();
@@ -109,7 +109,7 @@ pub(super) fn brief(line: &str) -> String {
     format!("{}{MARK}", printed[..end].trim_end_matches([' ', ',', ';', ':', '.']))
 }
 
-/// What this machine calls itself.
+/// The name of this machine.
 pub(super) fn host() -> String {
     let name = nix::unistd::gethostname().unwrap_or_default();
     let name = Escaped(name.to_string_lossy().as_bytes()).to_string();

@@ -1,11 +1,11 @@
-//! Tells people who do not read logs: by mail, and by a command of the administrator's.
+//! Notifies people who do not read logs: by mail, and by a command of the administrator's.
 //!
 //! ```text
 //! emit(Event) ──what matters──▶ bounded queue ──▶ a thread per channel: digest ──▶ mail | mail to owners | hook
 //! ```
 //!
-//! A relay that is dead or a command that hangs holds up its own thread and nothing else. What could not be sent waits
-//! and is sent later; what finds the queue full is counted.
+//! A relay that is dead or a command that hangs holds up its own thread and nothing else. Notices that could not be sent
+//! wait and are sent later; notices for which the queue has no room are counted.
 
 mod digest;
 mod hook;
@@ -38,7 +38,7 @@ use self::{
 use super::{EventSender, event::Event, outputs::Machine};
 use crate::model::{Escaped, Hook, Mail};
 
-/// What may pass at memmon's end until what waits is sent: a relay or a command that works takes less.
+/// The longest time that memmon's end waits for the notices to be sent: a relay or a command that works takes less.
 pub(super) const LAST_CHANCE: Duration = Duration::from_secs(3);
 
 /// Events that may wait for a channel whose thread is busy.
@@ -88,11 +88,12 @@ struct Worker {
 /// An event, and its time.
 type Emitted = (Timestamp, Box<Event>);
 
-/// What another configuration has instead: where what waits is to go, and how often at most.
+/// The channel of another configuration: the destination of the waiting notices, and the interval.
 type Successor = (Box<dyn Channel>, Duration);
 
 impl Notifiers {
-    /// Has a thread for each channel that `outputs` ask for. What waits on one that is there goes where they say.
+    /// Starts a thread for each channel in `outputs`. The waiting notices of a channel that exists go to its new
+    /// destination.
     pub(super) fn follow(
         &mut self,
         outputs: NotifyOutputs,
@@ -159,7 +160,7 @@ impl Notifiers {
             sender: sender.clone(),
         };
         thread::Builder::new().name(format!("memmon-{name}")).spawn(move || {
-            // What libraries say meanwhile must not come back as an event.
+            // Messages that libraries log meanwhile must not come back as events.
             tracing::dispatcher::with_default(&tracing::Dispatch::none(), || run.serve(&notices));
             drop(hang_up);
         })?;
@@ -206,7 +207,7 @@ impl Notifiers {
     }
 }
 
-/// What a channel's thread works with.
+/// The state of a channel's thread.
 struct Run {
     channel: Box<dyn Channel>,
     interval: Duration,
@@ -273,8 +274,9 @@ impl Run {
         digest.add(notice, now);
     }
 
-    /// Sends what waits in the digests that are `wanted`, if it can; if not, `then` says what comes of it. What fails for
-    /// one audience is not tried for the others now: each attempt with a relay that hangs takes its time.
+    /// Sends the waiting notices in the digests that are `wanted`, if it can; if not, `then` describes the consequence. If
+    /// sending fails for one audience it is not tried for the others now: each attempt with a relay that hangs takes its
+    /// time.
     fn send(&mut self, wanted: impl Fn(&Digest) -> bool, then: &str) {
         let Self { channel, digests, waiting, sender, .. } = self;
         let name = channel.name();

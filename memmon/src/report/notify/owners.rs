@@ -16,10 +16,10 @@ use crate::{
 
 /// The first uid of a person if /etc/login.defs has none.
 const FIRST_UID: u32 = 1000;
-/// The uids of systemd's dynamic users, of nobody, and the one that means none (systemd's UIDS-GIDS.md).
+/// The uids of systemd's dynamic users, of the user nobody, and the invalid one (systemd's UIDS-GIDS.md).
 const OF_THE_SYSTEM: std::ops::RangeInclusive<u32> = 61_184..=65_535;
 
-/// The mail, and who the users are.
+/// The mail, and the users.
 pub(super) struct Owners {
     post: Post,
     /// The addresses, with `%u` in them.
@@ -62,7 +62,7 @@ impl Channel for Owners {
 
     fn audience(&self, event: &Event) -> Option<Audience> {
         let subject = event.subject()?;
-        // The same uid in a container is somebody else.
+        // The same uid in a container is another user.
         let is_here = !subject.workload.as_ref().is_some_and(Workload::has_users_of_its_own);
         (is_here && self.is_person(subject.uid)).then_some(Audience::Owner(subject.uid))
     }

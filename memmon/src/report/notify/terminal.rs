@@ -71,7 +71,7 @@ fn serve(lines: &Receiver<Line>) {
     }
 }
 
-/// What the user of a process should know, and where.
+/// The line for the user of a process, and its destination.
 fn line(event: &Event) -> Option<Line> {
     let subject = event.subject()?;
     let Subject { id, name, uid, .. } = subject;

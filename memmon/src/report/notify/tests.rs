@@ -435,7 +435,7 @@ mod smtp {
         for to in ["admin", "bob"] {
             assert!(server.line().contains(&format!("['{to}@example.com']")));
         }
-        // Where it reached nobody it is sent again.
+        // A message that reached no recipient is sent again.
         post.mail.to.truncate(2);
         let error = post.deliver(&message()).unwrap_err();
         assert!(error.contains("busy@example.com: ") && error.contains("; dead@example.com: "), "{error}");

@@ -36,7 +36,7 @@ pub(super) struct Shared {
     pub(super) orders: Mutex<Orders>,
 }
 
-/// What the writer is to do besides writing: kept apart from the queue, which may be full.
+/// Orders to the writer besides writing: kept apart from the queue, which may be full.
 #[derive(Default)]
 pub(super) struct Orders {
     pub(super) reopen: bool,
@@ -80,7 +80,7 @@ pub(super) fn run(mut writer: Writer, items: &Receiver<Item>, shared: &Shared) {
     }
 }
 
-/// Waits for the next item, or until `due`; none when no sender is left.
+/// Waits for the next item, or until `due`; `None` if no sender is left.
 fn next_item(items: &Receiver<Item>, due: Option<Instant>) -> Option<Item> {
     let Some(due) = due else { return items.recv().ok() };
     match items.recv_timeout(due.saturating_duration_since(Instant::now())) {

@@ -45,7 +45,7 @@ fn reason(reason: &Reason) -> String {
     }
 }
 
-/// What a process has grown by, and the processes that grew with it.
+/// The growth of a process, and the processes that grew with it.
 pub(super) fn growth(
     growth: Bytes,
     within: Duration,

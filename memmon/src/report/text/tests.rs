@@ -1,4 +1,4 @@
-//! What each event reads like, and that no process can write a line of its own.
+//! Tests of the text of each event, and that no process can write a line of its own.
 
 use jiff::{Timestamp, tz::TimeZone};
 use proptest::prelude::*;

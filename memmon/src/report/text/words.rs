@@ -114,7 +114,7 @@ pub(super) const fn field_name(field: NameField) -> &'static str {
 /// Characters of a command line that a line shows; programs get more of it.
 const LONGEST_COMMAND: usize = 256;
 
-/// How a process was started, and what it works for, as one line.
+/// The start and the workload of a process, as one line.
 pub(super) fn how_launched(launched: &Launched, workload: Option<&Workload>) -> String {
     let Launched { command_line, parent, parent_comm, session, terminal, init, started } = launched;
     let mut text = format!("Started={}", started.strftime("%Y-%m-%d %H:%M:%S"));

@@ -6,7 +6,7 @@ use crate::{
     status::{SumInForce, SumMember},
 };
 
-/// What a user and a unit hold under rules, and processes of both.
+/// A sample in which a user and a unit hold memory under rules, with processes of both.
 fn with_sums() -> Box<Sample> {
     let sum = |rule: &str, group: GroupKey, total: u64, limit: u64, growth: Option<f64>| SumInForce {
         rule: rule.into(),

@@ -1,4 +1,4 @@
-//! What memmon notes of a victim for its record, beside what enforce keeps.
+//! Notes about a victim for its record, beside those that enforce keeps.
 
 use crate::model::{Bytes, GivenBack, Name};
 use crate::observe::procfs::{OwnCgroup, Stays};
@@ -8,12 +8,12 @@ use crate::observe::procfs::{OwnCgroup, Stays};
 pub(in crate::daemon::engine) struct Case {
     /// The comm of its parent when it was sent SIGTERM.
     pub(in crate::daemon::engine) parent_comm: Option<Name>,
-    /// What its end is expected to give back, and the memory before its end; none if it was sent no signal.
+    /// The memory that its end is expected to give back, and the memory before its end; `None` if it was sent no signal.
     pub(in crate::daemon::engine) given_back: Option<GivenBack>,
     /// Its memory cgroup, if it is alone there.
     pub(in crate::daemon::engine) cgroup: Option<OwnCgroup>,
     /// The shared memory of it that will stay, if that was looked up.
     pub(in crate::daemon::engine) stays: Option<Stays>,
-    /// What it had of file and shared memory right before SIGKILL.
+    /// Its file and shared memory right before SIGKILL.
     pub(in crate::daemon::engine) shared: Option<Bytes>,
 }

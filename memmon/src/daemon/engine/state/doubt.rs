@@ -2,7 +2,7 @@
 //!
 //! A fact that could not be read leaves a doubt, and no process is signalled in doubt. But a process's owner can hold the lock
 //! that a read waits for, again and again, so a doubt that the owner can cause lasts for [`LASTS`] and no longer: after
-//! that the process is judged by what is known for certain. What only root or the kernel can cause stays a doubt. The policy
+//! that the process is judged by what is known for certain. A doubt that only root or the kernel can cause stays. The policy
 //! decides which is which: see [`crate::model::Process::settle`] and [`crate::model::Fact::Withheld`].
 
 use std::{
@@ -12,8 +12,8 @@ use std::{
 
 use crate::model::ProcessId;
 
-/// How long a process may be in doubt for what its owner can cause. What is busy, or hangs only for a moment, is looked at
-/// four times until then.
+/// Time that a process may be in doubt for a reason that its owner can cause. A process that is busy, or hangs only for a
+/// moment, is looked at four times until then.
 const LASTS: Duration = Duration::from_millis(1500);
 
 /// After how long without a look another doubt begins: longer than any pause between two looks at one in doubt.

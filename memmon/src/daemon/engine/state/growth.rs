@@ -7,10 +7,10 @@ use crate::{
     policy::{Growth, Rate, WakeLevels},
 };
 
-/// When memmon looks at a process next, in addition to the scans.
+/// The reason for memmon's next look at a process, in addition to the scans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::daemon::engine) enum NextWake {
-    /// When it reaches this level.
+    /// The process reaches this level.
     Level(Bytes),
     /// More memory changes nothing about it.
     Never,

@@ -18,7 +18,8 @@ const FORGOTTEN: Duration = Duration::from_secs(120);
 pub(in crate::daemon::engine) struct Lasting(BTreeMap<ProcessId, (Instant, Instant)>);
 
 impl Lasting {
-    /// Notes that a process is over its limit. Returns when to look at it next; none if it has been for as long as `lasting`.
+    /// Notes that a process is over its limit. Returns the time to look at it next; `None` if it has been for as long as
+    /// `lasting`.
     pub(in crate::daemon::engine) fn note(
         &mut self,
         id: ProcessId,

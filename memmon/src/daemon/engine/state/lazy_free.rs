@@ -25,7 +25,7 @@ impl LazilyFreed {
         self.0.entry(process).or_default();
     }
 
-    /// What is taken off the RSS of a process.
+    /// The amount that is taken off the RSS of a process.
     pub(in crate::daemon::engine) fn of(&self, process: ProcessId) -> Bytes {
         self.0.get(&process).map_or(Bytes::ZERO, |freed| freed.bytes)
     }
@@ -94,7 +94,7 @@ mod tests {
             looks
         }
 
-        /// What a process of 60 MiB has, by a look at this second, and whether the pages were counted for it: that takes a
+        /// The memory of a process of 60 MiB, by a look at this second, and whether the pages were counted for it: that takes a
         /// second, and finds so many MiB free.
         fn look(&mut self, second: u64, free: Option<u64>) -> (Bytes, bool) {
             let mut process = Process { rss: Bytes(60 * MIB), error: Bytes(MIB), ..hog() };
@@ -136,7 +136,7 @@ mod tests {
     fn a_figure_holds_for_ten_times_as_long_as_it_took_and_never_condemns() {
         let mut looks = Looks::after_term();
         assert_eq!(looks.look(0, Some(40)), (Bytes(20 * MIB), true));
-        // With what the cheap figure may be off.
+        // Includes the possible error of the cheap figure.
         assert_eq!(looks.look(10, None), (Bytes(21 * MIB), false));
         assert_eq!(looks.look(11, Some(27)), (Bytes(60 * MIB), true), "it is in use again");
         assert_eq!(looks.look(12, Some(50)), (Bytes(10 * MIB), true));

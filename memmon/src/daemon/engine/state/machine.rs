@@ -1,5 +1,5 @@
-//! What memmon knows of a machine that may become short of memory: how it was while it was well, what was reported, and the
-//! process that ends for it. No system calls; the time is an argument.
+//! The state of a machine that may become short of memory: its memory while it was well, the reports, and the process that
+//! ends for it. No system calls; the time is an argument.
 
 use std::time::{Duration, Instant};
 
@@ -21,14 +21,14 @@ const WITHOUT_A_CULPRIT: Duration = Duration::from_secs(1);
 /// The stages of a shortage, as they were reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::daemon::engine) enum Stage {
-    /// None.
+    /// Nothing was reported.
     #[default]
     Calm,
     /// The warning.
     Warned,
-    /// That memmon acts.
+    /// memmon acts.
     Acts,
-    /// That no process is ended.
+    /// No process is ended.
     Helpless,
 }
 
@@ -54,12 +54,12 @@ pub(in crate::daemon::engine) struct MachineState {
     last: Option<(Instant, Bytes)>,
     next: Option<Instant>,
     stage: Stage,
-    /// When the stage was left that is no shortage.
+    /// The time at which the shortage began.
     since: Option<Instant>,
 }
 
 impl MachineState {
-    /// When to look next; none while memmon does not look.
+    /// The time of the next look; `None` while memmon does not look.
     pub(in crate::daemon::engine) const fn next(&self) -> Option<Instant> {
         self.next
     }

@@ -1,5 +1,5 @@
-//! What the engine keeps between two calls, by story: each file has one state with its rules, and no system calls of its
-//! own.
+//! The state that the engine keeps between two calls, by story: each file has one state with its rules, and no system calls
+//! of its own.
 
 pub(in crate::daemon) mod backoff;
 pub(super) mod budget;

@@ -3,13 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-/// How long after the event the first seed is: the memory changes hands late in the exit.
+/// Time between the event and the first seed: the memory changes hands late in the exit.
 const FIRST: Duration = Duration::from_millis(10);
 
 /// The second one, for an exit that took its time; and the least between two, however many such processes end.
 const SECOND: Duration = Duration::from_millis(200);
 
-/// When the map is to be seeded again.
+/// The times at which the map is to be seeded again.
 #[derive(Debug, Default)]
 pub(in crate::daemon::engine) struct Reseeds(Option<Due>);
 
@@ -25,7 +25,7 @@ impl Reseeds {
         self.0.get_or_insert(Due { at: now + FIRST, more: true }).more = true;
     }
 
-    /// When the next seed is due.
+    /// The time at which the next seed is due.
     pub(in crate::daemon::engine) fn next(&self) -> Option<Instant> {
         self.0.as_ref().map(|due| due.at)
     }

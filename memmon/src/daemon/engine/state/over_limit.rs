@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::model::{Breach, Bytes, Process, ProcessId, Protection};
 
-/// Why a process that is over its limit stays.
+/// The reason why a process that is over its limit stays.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::daemon) enum Stays {
     /// A rule protects it.
@@ -21,7 +21,7 @@ pub(in crate::daemon) struct Standing {
     scan: u64,
 }
 
-/// Those of now, and which were reported.
+/// The processes over their limit now, and those that were reported.
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct OverLimit {
     now: BTreeMap<ProcessId, Standing>,
@@ -32,7 +32,7 @@ pub(in crate::daemon) struct OverLimit {
 impl OverLimit {
     /// Takes a process that is over `limit`. Whether it is one to report: protected, and never reported before.
     ///
-    /// What `[scope]` excludes is none of memmon's business, and is neither reported nor listed.
+    /// A process that `[scope]` excludes is neither reported nor listed.
     pub(in crate::daemon) fn note(&mut self, process: &Process, limit: Bytes, stays: Stays) -> bool {
         let is_protected = matches!(stays, Stays::Protected(_));
         if process.rss <= limit || stays == Stays::Protected(Protection::OutOfScope) {
@@ -55,7 +55,7 @@ impl OverLimit {
         self.reported.remove(&process);
     }
 
-    /// Those of now, the largest first.
+    /// The processes over their limit now, the largest first.
     pub(in crate::daemon) fn largest(&self) -> Vec<&Standing> {
         let mut all: Vec<_> = self.now.values().collect();
         all.sort_by_key(|standing| std::cmp::Reverse(standing.process.rss));

@@ -11,18 +11,19 @@ use crate::daemon::engine::state::lasting::Lasting;
 use crate::daemon::engine::state::outlived::Reseeds;
 use crate::model::{Crossed, Pid, ProcessId, StartTime};
 
-/// How long until the next look, at first and at most.
+/// Time until the next look, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// How long until the next look at a process that waits for an answer, at most.
+/// Time until the next look at a process that waits for an answer, at most.
 const ANSWER_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long a process that shares memory with an elder is left alone at most, whatever the looks at it and its like cost.
+/// Time that a process which shares memory with an elder is left alone, at most, whatever the looks at it and its like
+/// cost.
 const LONGEST_REST: Duration = Duration::from_secs(600);
 
-/// How much longer than their looks took, all together, processes wait that share memory with an elder: for a twentieth
-/// of one CPU.
+/// Processes that share memory with an elder wait this many times as long as all looks at them took: for a twentieth of one
+/// CPU.
 const REST: u32 = 20;
 
 /// The processes that could not be judged.
@@ -32,7 +33,7 @@ pub(in crate::daemon::engine) struct RecheckQueue(BTreeMap<Pid, Recheck>);
 /// One of them.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::daemon::engine) struct Recheck {
-    /// None if a pass over /proc found it: any process with the pid is meant.
+    /// `None` if a pass over /proc found it: any process with the pid counts.
     pub(in crate::daemon::engine) start: Option<StartTime>,
     /// The crossing at which it was looked at first, if it was one.
     pub(in crate::daemon::engine) crossed: Option<Crossed>,
@@ -45,7 +46,7 @@ pub(in crate::daemon::engine) struct Recheck {
 }
 
 impl RecheckQueue {
-    /// Has a process looked at again, ever more rarely while each look ends here.
+    /// Plans another look at a process, less often while each look ends here.
     pub(in crate::daemon::engine) fn note(
         &mut self,
         pid: Pid,
@@ -69,7 +70,7 @@ impl RecheckQueue {
         }
     }
 
-    /// The same of one that is over its limit with what `elder` is charged for.
+    /// The same for a process that is over its limit with memory that `elder` is charged for.
     pub(in crate::daemon::engine) fn note_inherited(&mut self, process: ProcessId, elder: Pid, now: Instant) {
         self.insert(process.pid, Some(process.start), None, Some(elder), now);
     }
@@ -103,7 +104,8 @@ impl RecheckQueue {
         self.0.get(&process.pid).is_some_and(|one| one.start == Some(process.start) && one.elder.is_some())
     }
 
-    /// Has those looked at soon who are spared for what this process is charged for: it has ended.
+    /// Plans an early look at the processes that are spared because this process, which has ended, was charged for their
+    /// memory.
     pub(in crate::daemon::engine) fn elder_ended(&mut self, elder: Pid, now: Instant) {
         for one in self.0.values_mut().filter(|one| one.elder == Some(elder)) {
             (one.due, one.pause) = (now, FIRST_PAUSE / 2);
@@ -122,7 +124,7 @@ impl RecheckQueue {
         }
     }
 
-    /// When the next one is due.
+    /// The time at which the next one is due.
     pub(in crate::daemon::engine) fn next(&self) -> Option<Instant> {
         self.0.values().map(|one| one.due).min()
     }
@@ -160,7 +162,7 @@ impl Rechecks {
         }
     }
 
-    /// When the next look, or seed of the map, is due.
+    /// The time at which the next look, or seed of the map, is due.
     pub(in crate::daemon::engine) fn next(&self) -> Option<Instant> {
         [self.queue.next(), self.reseeds.next()].into_iter().flatten().min()
     }

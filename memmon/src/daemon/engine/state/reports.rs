@@ -1,4 +1,4 @@
-//! What the engine reports, and what it has reported already.
+//! The engine's reports, with those that were made already.
 
 use std::time::Duration;
 

@@ -135,8 +135,8 @@ impl SettingsInForce {
         }
     }
 
-    /// The memory above which a victim has no grace left; none if no size ends it. `due`: what it had when its delay ended,
-    /// if its termination was delayed, or would have been; the ceiling counts from that.
+    /// The memory above which a victim has no grace period; `None` if no size ends it. `due`: its memory at the end of its
+    /// delay, if its termination was delayed, or would have been; the ceiling counts from that.
     pub(in crate::daemon::engine) fn ceiling(&self, victim: &Process, due: Option<Bytes>) -> Option<Bytes> {
         let Settings { rules, termination, .. } = self.of_victim(victim.id);
         let limit = rules.limit_of(victim, &self.memory).max(due.unwrap_or_default());

@@ -14,11 +14,11 @@ const SETTLING: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::daemon) struct Stopped {
     pub(in crate::daemon) process: Process,
-    /// As measured before it was stopped last.
+    /// The breach, as measured before it was stopped last.
     pub(in crate::daemon) breach: Breach,
-    /// When that was.
+    /// The time of the last stop.
     pub(in crate::daemon) since: Instant,
-    /// How often memmon has stopped it; 0 if another one did.
+    /// Number of times that memmon has stopped it; 0 if another process did.
     pub(in crate::daemon) times: u32,
     /// Whether it runs again.
     pub(in crate::daemon) continued: bool,
@@ -37,7 +37,7 @@ pub(in crate::daemon::engine) fn step(limit: Bytes) -> Bytes {
     Bytes((limit.0 / 4).max(Bytes::MIB))
 }
 
-/// What a look at a process finds that is over the limit of a rule that stops it.
+/// The result of a look at a process that is over the limit of a rule that stops it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::daemon::engine) enum Found {
     /// It runs, and was never stopped.
@@ -57,7 +57,7 @@ pub(in crate::daemon::engine) enum Found {
 pub(in crate::daemon) struct StoppedProcesses(BTreeMap<ProcessId, Stopped>);
 
 impl StoppedProcesses {
-    /// What a look finds at a process that has `rss`. `is_stopped`: whether the kernel shows it as stopped.
+    /// The result of a look at a process that has `rss`. `is_stopped`: whether the kernel shows it as stopped.
     pub(in crate::daemon::engine) fn find(
         &mut self,
         id: ProcessId,

@@ -1,4 +1,4 @@
-//! What each sum holds and how it changes, for people who ask. No verdict depends on it; the time is an argument.
+//! The memory of each sum and its change, for users and metrics. No verdict depends on it; the time is an argument.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::daemon::engine::state::sums::SumId;
 use crate::model::{Action, Bytes, Name, ProcessId, SumFigures, Uid};
 
-/// How long figures are shown before they are taken again: a sum of many processes takes milliseconds.
+/// Time for which figures are shown before they are taken again: a sum of many processes takes milliseconds.
 const HOLDS: Duration = Duration::from_secs(1);
 
 /// A sum that is in force.
@@ -14,9 +14,9 @@ const HOLDS: Duration = Duration::from_secs(1);
 pub(in crate::daemon) struct SumState {
     /// Its figures; the total is an upper bound, as processes that were not looked at closely count with all of their memory.
     pub(in crate::daemon) figures: SumFigures,
-    /// What follows above the limit.
+    /// The action above the limit.
     pub(in crate::daemon) action: Action,
-    /// By how much it grows in bytes per second, since it was taken before.
+    /// Its growth in bytes per second, since it was taken before.
     pub(in crate::daemon) growth: Option<f64>,
     /// The largest of its processes.
     pub(in crate::daemon) largest: Vec<SumPart>,

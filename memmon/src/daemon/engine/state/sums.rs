@@ -13,7 +13,7 @@ use crate::report::SumThen;
 const FACTS_HOLD: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(120));
 
 /// How long a close look shows how much of a process's memory is another one's, at least: so much longer than it took that looks
-/// at all processes of a sum take a hundredth of one CPU. What the process adds is counted at once.
+/// at all processes of a sum take a hundredth of one CPU. Memory that the process adds is counted at once.
 const LOOK_HOLDS: Duration = Duration::from_secs(30);
 
 /// Time between two looks at a growing process, for its growth rate.
@@ -26,11 +26,11 @@ const HALF_PAUSE: Duration = Duration::from_millis(250);
 /// The shortest pause, for a sum that grows towards its limit, or exceeds it.
 const SHORT_PAUSE: Duration = Duration::from_millis(20);
 
-/// How much longer a pause is than the CPU time of a look: looks take a hundredth of one CPU, or a tenth while a sum is near
-/// its limit.
+/// A pause is this many times as long as the CPU time of a look: looks take a hundredth of one CPU, or a tenth while a sum
+/// is near its limit.
 const REST: u32 = 100;
 const SHORT_REST: u32 = 10;
-/// The same until each process of a sum was looked at once.
+/// The same factor until each process of a sum was looked at once.
 const SHORTEST_REST: u32 = 3;
 
 /// Time after which a doubt about a sum is reported. Lookups of shared memory end before, on most machines.
@@ -42,7 +42,7 @@ const STEP: Duration = Duration::from_secs(1);
 /// A sum: the rule and the group.
 pub(in crate::daemon::engine) type SumId = (RuleName, GroupKey);
 
-/// What is known about sums.
+/// The facts that are known about sums.
 #[derive(Debug, Default)]
 pub(in crate::daemon::engine) struct Sums {
     known: HashMap<Pid, Known>,
@@ -64,11 +64,11 @@ pub(in crate::daemon::engine) struct Sums {
     rested: Option<Instant>,
 }
 
-/// What is known about a process.
+/// The facts that are known about a process.
 #[derive(Debug)]
 pub(in crate::daemon::engine) struct Known {
     pub(in crate::daemon::engine) process: Process,
-    /// None: it has changed its user or cgroup since.
+    /// `None`: it has changed its user or cgroup since.
     facts_until: Option<Instant>,
     reading: Reading,
     looked: Option<Look>,
@@ -95,7 +95,7 @@ impl Known {
         now: Instant,
     ) -> Self {
         let (least, most) = FACTS_HOLD;
-        // What a young process has, it has since it began.
+        // A young process has grown to all of its memory since it began.
         let rate = reading.rss.0 as f64 / age.as_secs_f64().max(0.001);
         Self {
             process,
@@ -175,10 +175,10 @@ struct Over {
     struck: Option<(Instant, Bytes)>,
 }
 
-/// How many of the processes that are to end are terminated now.
+/// The number of the processes to end that are terminated now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::daemon::engine) enum Pace {
-    /// None: one that was terminated may soon be gone.
+    /// No process: one that was terminated may soon be gone.
     Wait,
     /// The first.
     One,
@@ -238,13 +238,13 @@ impl Sums {
         self.known.values().map(|known| known.bound(now)).sum()
     }
 
-    /// How fast a process grows, in bytes per second.
+    /// The growth rate of a process, in bytes per second.
     pub(in crate::daemon::engine) fn rate(&self, process: ProcessId) -> f64 {
         let known = self.known.get(&process.pid).filter(|known| known.process.id == process);
         known.map_or(0.0, |known| known.growth.2)
     }
 
-    /// Notes the upper bound of a sum. Returns the time until it reaches `limit` if it goes on like that; none if that is far.
+    /// Notes the upper bound of a sum. Returns the time until it reaches `limit` at this rate; `None` if that is far.
     /// Growth that pauses counts for half as much at each look.
     pub(in crate::daemon::engine) fn note_bound(
         &mut self,
@@ -320,7 +320,8 @@ impl Sums {
         self.over.get_mut(sum).is_some_and(|over| over.reported.replace(then) != Some(then))
     }
 
-    /// How many processes of a sum that has `total` are terminated now, if `going` of it are being terminated already.
+    /// The number of processes of a sum with `total` that are terminated now, if `going` of it are being terminated
+    /// already.
     pub(in crate::daemon::engine) fn pace(
         &self,
         sum: &SumId,
@@ -367,7 +368,7 @@ impl Sums {
         }
     }
 
-    /// When to look at the sums next.
+    /// The time of the next look at the sums.
     pub(in crate::daemon::engine) const fn due(&self) -> Option<Instant> {
         self.due
     }

@@ -11,7 +11,7 @@ use crate::model::{Bytes, Process, ProcessId};
 pub(in crate::daemon::engine) struct Terminations {
     pub(in crate::daemon::engine) victims: Victims,
     pub(in crate::daemon::engine) reaper: Reaper,
-    /// What those that were sent SIGTERM have freed without giving it back yet.
+    /// Memory that processes which were sent SIGTERM have freed without giving it back yet.
     pub(in crate::daemon::engine) freed: LazilyFreed,
     /// Notes about each victim that was sent a signal.
     cases: BTreeMap<ProcessId, Case>,
