@@ -1,8 +1,8 @@
-//! Finds the BPF object that memmon embeds, and says what to do where there is none.
+//! Finds the BPF object that memmon embeds, and advises if there is none.
 //!
 //! With the feature `ebpf` the crate is compiled with `MEMMON_BPF_OBJECT_PATH`, the object's absolute path, for
 //! `include_bytes!(env!(…))`. The object is the one that the environment variable `MEMMON_BPF_OBJECT` names (for
-//! packagers, who build the two halves apart), else target/bpf/memmon.bpf.o in the checkout, where `cargo xtask
+//! packagers that build the two halves apart), else target/bpf/memmon.bpf.o in the checkout, where `cargo xtask
 //! build-ebpf` puts it whatever `CARGO_TARGET_DIR` says.
 
 use std::{
@@ -67,7 +67,7 @@ fn check(path: &Path) -> Result<(), String> {
     }
 }
 
-/// When `path`, or the newest file below it, was changed.
+/// Time of the last change of `path`, or of the newest file below it.
 fn newest(path: &Path) -> Option<SystemTime> {
     match path.read_dir() {
         Ok(entries) => entries.flatten().filter_map(|entry| newest(&entry.path())).max(),

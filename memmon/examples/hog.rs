@@ -276,7 +276,7 @@ fn size(text: &str) -> Result<usize> {
     Ok(digits.parse::<usize>().with_context(|| format!("`{text}` is no size"))? << shift)
 }
 
-/// Parses bytes per second; none for the maximum speed.
+/// Parses bytes per second; `None` for the maximum speed.
 fn rate(text: &str) -> Result<Option<usize>> {
     if text == "max" { Ok(None) } else { size(text.strip_suffix("/s").unwrap_or(text)).map(Some) }
 }

@@ -34,7 +34,7 @@ fn lines(mut reader: io::PipeReader) -> Vec<String> {
 }
 
 #[test]
-fn warnings_of_libraries_are_reported_and_the_reporter_never_tells_of_itself() {
+fn warnings_of_libraries_are_reported_and_the_reporter_never_reports_itself() {
     let (first, quiet) = outputs(Level::Info);
     let (second, verbose) = outputs(Level::Debug);
     let reporter = Reporter::start(quiet).unwrap();

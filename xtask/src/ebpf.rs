@@ -191,7 +191,7 @@ fn clippy(tools: &Tools) -> Result<()> {
     shell::run(complete(cargo, "clippy", tools, workspace::root(), &target_dir).args(["--", "-Dwarnings"]))
 }
 
-/// When the newest file was changed that the object is made from.
+/// Time of the last change of the files that the object is made from.
 fn newest_source(root: &Path) -> Option<SystemTime> {
     fn newest(path: &Path) -> Option<SystemTime> {
         match path.read_dir() {

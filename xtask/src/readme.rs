@@ -96,7 +96,7 @@ fn every_command_of_xtask_is_one() {
 }
 
 #[test]
-fn what_is_installed_is_what_is_packaged() {
+fn installed_and_packaged_files_are_the_same() {
     // The name of the .deb in README.md is that of this architecture.
     if std::env::consts::ARCH == "x86_64" {
         assert!(README.contains(&format!("target/package/{}", Kind::Deb.file_name())));
@@ -141,7 +141,7 @@ fn measured(cells: &[&str]) -> Vec<f64> {
 
 /// README.md's comparisons follow from BENCHMARKS.md; they are rounded, so that they still hold after the next run.
 #[test]
-fn what_it_costs_was_measured() {
+fn the_cost_was_measured() {
     let says =
         |text: &str| assert!(README.replace("\n  ", " ").contains(text), "README.md does not have: {text}");
     says(

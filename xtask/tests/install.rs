@@ -43,7 +43,7 @@ fn without_a_terminal_it_starts_in_dry_run_and_an_uninstallation_leaves_nothing(
 
 #[test]
 #[ignore = "needs root and mounts"]
-fn who_is_asked_is_shown_first_whom_it_would_strike() {
+fn the_user_sees_the_processes_over_the_limit_before_the_question() {
     for (answer, expected, enabled) in [
         ("y", "memmon watches and enforces", "yes"),
         ("n", "memmon runs in dry run: you did not agree that it enforces", "no"),
@@ -65,10 +65,10 @@ fn who_is_asked_is_shown_first_whom_it_would_strike() {
 
 const ENABLED: &str = "machine/etc/memmon/enabled";
 
-/// Enforcing goes on, as it was agreed to, also if nobody can be asked; not beside v1, and not after an uninstall.
+/// Enforcing goes on after consent, also without a terminal to ask at; not beside v1, and not after an uninstall.
 #[test]
 #[ignore = "needs root and mounts"]
-fn another_installation_keeps_what_was_chosen() {
+fn another_installation_keeps_the_choices() {
     let printed = on_a_machine(&format!(
         "xtask install --no-build --yes
          mkdir -p machine/etc/systemd/system/memmon.service.d

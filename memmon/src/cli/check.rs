@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn the_effective_settings_the_warnings_and_whom_they_hit() {
+    fn the_effective_settings_the_warnings_and_the_processes_over_a_limit() {
         let text = "[thresholds]\nram_gb_threshold = 0.1\n[whitelist]\nnames = ['docker']\nusers = ['root', '47001']\n\
             [settings]\nlog_file = ''\n[scope]\nusers = ['alice']\nuids = ['5000-6000']";
         let (out, err, exit) = checked(text, false);

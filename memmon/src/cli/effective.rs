@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_is_a_configuration_that_means_the_same() {
+    fn the_output_is_a_configuration_that_means_the_same() {
         let text = r#"
             thresholds = { ram_percent_threshold = 12.25, ram_gb_threshold = 0.3, check_interval = 0.5, warn_at_percent = 55, measure = "rss" }
             whitelist = { pids = [1, 7], names = ["a\"b\\\\", "tab\t*", "é\u202e"], users = ["alice", "9"], exe = ["/opt/*"], args = ["serve*"], uids = ["9-11"], groups = ["0"], cgroups = ["/b/*"], units = ["a@*.service"], protect_root = true, honour_oom_score_adj = false }

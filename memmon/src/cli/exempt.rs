@@ -67,7 +67,7 @@ pub(super) fn run(asked: &Args, users: &dyn Users, out: &mut dyn Write) -> anyho
     let (done, ended) = match Client::connect(&asked.socket)?.order(&order)? {
         Body::Exempted(done) => (done, ""),
         Body::ExemptionEnded(done) => (done, " has ended"),
-        _ => bail!("what answers is no memmon of this version: it answers what was not asked"),
+        _ => bail!("the answer is not from a memmon of this version: it is about another question"),
     };
     let Done { exemption, not_stored } = done;
     writeln!(out, "{}{ended}", shown(&exemption, users))?;
@@ -106,10 +106,10 @@ pub(super) fn uid(user: &str, users: &dyn Users) -> anyhow::Result<Uid> {
 
 fn list(asked: &Args, users: &dyn Users, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let Body::Status(status) = Client::connect(&asked.socket)?.get(Query::Status)? else {
-        bail!("what answers is no memmon of this version: it answers what was not asked");
+        bail!("the answer is not from a memmon of this version: it is about another question");
     };
     let Some(RulesInForce { exemptions, .. }) = status.config.rules else {
-        bail!("what answers is no memmon of this version: it does not know of exemptions");
+        bail!("the answer is not from a memmon of this version, as it has no exemptions");
     };
     if asked.json {
         writeln!(out, "{:#}", json!(exemptions))?;

@@ -63,7 +63,7 @@ pub(super) fn run(asked: &Args, users: &dyn Users, now: &Zoned, out: &mut dyn Wr
     let socket = if *mine { &socket.with_file_name(MINE_SOCKET) } else { socket };
     let history = match Client::connect(socket).and_then(|mut client| client.history(&select)) {
         Ok(Body::History(history)) => *history,
-        Ok(_) => bail!("what answers is no memmon of this version: it answers what was not asked"),
+        Ok(_) => bail!("the answer is not from a memmon of this version: it is about another question"),
         Err(ClientError::NoDaemon(_)) if !mine => daemon::history_on_disk(&select)?,
         Err(error) => return Err(error.into()),
     };

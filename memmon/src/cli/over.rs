@@ -67,8 +67,8 @@ pub(super) fn write(
         let Process { id, rss, real_uid, names, .. } = process;
         let user = users.name(*real_uid).unwrap_or_else(|| real_uid.to_string());
         let percent = rss.percent_of(total);
-        let fate = fate(verdict);
-        writeln!(out, "  PID={id}, Name={}, User={user}, RAM={rss} ({percent:.2}%): {fate}", names.comm)?;
+        let outcome = outcome(verdict);
+        writeln!(out, "  PID={id}, Name={}, User={user}, RAM={rss} ({percent:.2}%): {outcome}", names.comm)?;
     }
     match over.len().saturating_sub(ROWS) {
         0 => {}
@@ -159,7 +159,7 @@ fn write_otherwise(otherwise: &Otherwise<'_>, out: &mut dyn Write) -> io::Result
         changed.len()
     )?;
     for (process, verdict) in changed.iter().take(ROWS) {
-        writeln!(out, "  PID={}, Name={}: {}", process.id, process.names.comm, fate(verdict))?;
+        writeln!(out, "  PID={}, Name={}: {}", process.id, process.names.comm, outcome(verdict))?;
     }
     match changed.len().saturating_sub(ROWS) {
         0 => Ok(()),
@@ -167,7 +167,7 @@ fn write_otherwise(otherwise: &Otherwise<'_>, out: &mut dyn Write) -> io::Result
     }
 }
 
-fn fate(verdict: &Verdict) -> String {
+fn outcome(verdict: &Verdict) -> String {
     let fixed = match verdict {
         Verdict::Terminate(_) => "would be terminated",
         Verdict::Stop(_) => "would be stopped",

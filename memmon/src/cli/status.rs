@@ -50,7 +50,7 @@ pub(super) fn run(asked: &Args, users: &dyn Users, out: &mut dyn Write) -> anyho
     let text = match body {
         Ok((_, Some(line))) => object(&line, "status")?,
         Ok((Body::Status(status), None)) => render(&status, users, &TimeZone::system()),
-        Ok(_) => bail!("what answers is no memmon of this version: it answers what was not asked"),
+        Ok(_) => bail!("the answer is not from a memmon of this version: it is about another question"),
         Err(error) => return Err(advised(&error)),
     };
     out.write_all(text.as_bytes())?;
@@ -64,7 +64,7 @@ fn mine(asked: &Args, users: &dyn Users, out: &mut dyn Write) -> anyhow::Result<
         Client::connect(&asked.socket.with_file_name(MINE_SOCKET)).and_then(|mut client| client.mine());
     let line = line.map_err(|error| advised(&error))?;
     let Body::Mine(mine) = understood(&line)? else {
-        bail!("what answers is no memmon of this version: it answers what was not asked");
+        bail!("the answer is not from a memmon of this version: it is about another question");
     };
     let text = if asked.json { object(&line, "mine")? } else { mine::render(&mine, users) };
     out.write_all(text.as_bytes())?;
@@ -97,7 +97,7 @@ mod tests {
     use crate::config::FakeUsers;
 
     #[test]
-    fn without_a_daemon_it_says_what_to_do() {
+    fn without_a_daemon_it_advises() {
         let args = Args { mine: false, json: false, socket: PathBuf::from("/nonexistent/memmon.sock") };
         let error = run(&args, &FakeUsers(&[]), &mut Vec::new()).unwrap_err().to_string();
         assert!(error.starts_with("no memmon answers at /nonexistent/memmon.sock; start it"), "{error}");

@@ -195,7 +195,7 @@ mod tests {
         notify = { mail_to = ['a@b'], smtp_auth_file = '/tmp/auth', hook = '/home/bob/hook', hook_user = 'alice' }";
 
     #[test]
-    fn what_the_unit_does_not_allow_is_reported_with_the_lines_that_do() {
+    fn settings_that_the_unit_does_not_allow_are_reported_with_the_lines_that_do() {
         insta::assert_snapshot!(reported(ALL, SHIPPED), @"
         notify.mail_to cannot be used: memmon.service does not allow it: `systemctl edit memmon`, and under [Service] PrivateNetwork=no, RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6, IPAddressAllow=localhost
         metrics.listen cannot be used: memmon.service does not allow it: `systemctl edit memmon`, and under [Service] PrivateNetwork=no, RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6, IPAddressAllow=localhost

@@ -248,7 +248,7 @@ mod tests {
 
     /// The other way of matching decides as the glob does, for every text over a few letters.
     #[test]
-    fn what_is_reported_matches_what_was_meant() {
+    fn suggested_globs_match_the_same_names_as_the_foreign_pattern() {
         let letters = ["", "a", "b", "ab", "ba", "aab", "abab", "1", "a1", "ab1", "a1b", "x"];
         for (entry, meant) in [
             ("^(a|ab)1?$", &["a", "ab", "a1", "ab1"][..]),

@@ -154,7 +154,7 @@ mod tests {
 
     /// /tmp is everybody's: a folder that another user created there is not taken for the administrator's.
     #[test]
-    fn what_belongs_to_another_user_is_refused() {
+    fn a_fragment_of_another_user_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let (config, folder) = (directory.path().join("config.toml"), directory.path().join("conf.d"));
         let fragment = folder.join("a.toml");
@@ -162,7 +162,7 @@ mod tests {
         fs::write(&fragment, "settings.dry_run = true").unwrap();
         assert_eq!(read(&config, &[]).unwrap().0.len(), 1);
         if !nix::unistd::geteuid().is_root() {
-            eprintln!("SKIPPED what_belongs_to_another_user_is_refused: needs root to give a file away");
+            eprintln!("SKIPPED a_fragment_of_another_user_is_refused: needs root to give a file away");
             return;
         }
         for path in [&fragment, &folder] {

@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused() {
+    fn nonsense_is_refused() {
         let printed = |text: &str| error(text).lines().map(str::trim).collect::<Vec<_>>().join("\n");
         for (text, expected) in [
             ("[machine]\navailable_percent = 0", "has no level for available memory"),

@@ -389,7 +389,7 @@ fn nothing_in_the_file_plays_tricks_on_a_terminal() {
 }
 
 #[test]
-fn what_may_not_be_meant_is_warned_of() {
+fn probable_mistakes_are_warned_of() {
     insta::assert_snapshot!(warnings(SHIPPED), @r#"
     line 18: "docker" protects only what is called exactly that; its daemon is "dockerd"
     line 22: root is listed but not protected, as in v1: set protect_root = true to protect it

@@ -1,4 +1,4 @@
-//! `[metrics]`: where figures for Prometheus are to be had.
+//! `[metrics]`: the places at which Prometheus can read figures.
 
 use std::path::PathBuf;
 

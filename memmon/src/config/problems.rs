@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn carets_stand_below_what_is_meant() {
+    fn carets_stand_below_the_offending_characters() {
         insta::assert_snapshot!(render("a = 1\n\tkey = \"\u{e9}\u{1b}[31m\" # why\r\n", 7..18), @r#"
         error: it is wrong
          --> /etc/c.toml:2:2

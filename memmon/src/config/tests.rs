@@ -171,7 +171,7 @@ fn a_password_that_anyone_may_read_on_its_way_is_warned_of() {
 }
 
 #[test]
-fn the_shipped_file_and_that_of_v1_say_what_is_the_default_anyway() {
+fn the_shipped_file_and_that_of_v1_equal_the_defaults() {
     assert_eq!(parsed(SHIPPED).settings, parsed("").settings);
     assert_eq!(parsed("").warnings, []);
     // The names in v1's own file are protected, and no others.
@@ -183,7 +183,7 @@ fn the_shipped_file_and_that_of_v1_say_what_is_the_default_anyway() {
 }
 
 #[test]
-fn what_a_list_of_names_no_longer_protects_is_warned_of() {
+fn names_that_a_list_no_longer_protects_are_warned_of() {
     let fell_away = |text: &str| {
         let warnings = parsed(text).warnings.into_iter();
         let names = warnings.filter_map(|warning| match warning.concern {
@@ -212,7 +212,7 @@ fn what_a_list_of_names_no_longer_protects_is_warned_of() {
 }
 
 #[test]
-fn what_has_no_effect_alone_is_warned_of() {
+fn keys_without_effect_are_warned_of() {
     insta::assert_snapshot!(
         warnings("[notify]\nmail_from = 'a@b'\nsmtp_auth_file = '/x'\nhook_user = 'alice'\nsmtp_host = 'localhost'"),
         @"
@@ -226,7 +226,7 @@ fn what_has_no_effect_alone_is_warned_of() {
 }
 
 #[test]
-fn what_is_commented_out_in_the_shipped_file_is_right_too() {
+fn keys_commented_out_in_the_shipped_file_are_right_too() {
     let text = SHIPPED
         .replace("\n# [scope]\n", "\n[scope]\n")
         .replace("\n# [machine]\n", "\n[machine]\n")
@@ -553,7 +553,7 @@ fn v1s_own_interval_by_the_hour_is_a_schedule() {
 }
 
 #[test]
-fn what_the_readme_shows_is_v1s_own_interval_too() {
+fn the_interval_in_the_readme_is_v1s_own_too() {
     let readme = include_str!("../../../README.md");
     let shown = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     let schedule = parsed(shown).settings.schedule;
@@ -577,7 +577,7 @@ fn a_window_may_change_limits_and_leaves_the_rest_as_it_is() {
 }
 
 #[test]
-fn who_is_notified_is_named_with_what_is_needed_for_it() {
+fn notifications_have_recipients_and_the_keys_that_they_need() {
     let notify = parsed("notify = { mail_to = ['a@b', 'Bob <b@c>'], hook = '/x/y', hook_user = 'alice' }")
         .settings
         .notify;
@@ -589,7 +589,7 @@ fn who_is_notified_is_named_with_what_is_needed_for_it() {
 }
 
 #[test]
-fn who_may_be_protected_is_not_forgotten_where_nobody_answers() {
+fn users_that_may_be_protected_are_kept_if_the_lookup_fails() {
     for key in ["whitelist", "scope"] {
         let text = format!("{key}.users = ['alice', 'who?']");
         let error = parse(&text, Path::new("config.toml"), &USERS).unwrap_err();

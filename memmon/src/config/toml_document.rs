@@ -39,7 +39,7 @@ struct Stray {
 }
 
 impl<'t> Document<'t> {
-    /// Adds the `text` of a file, which starts at the place `start`. Where its syntax is broken, says so and goes on without
+    /// Adds the `text` of a file, which starts at the place `start`. If its syntax is broken, reports that and goes on without
     /// it, because what is left of a broken one would give rise to misleading complaints.
     pub(super) fn add(&mut self, text: &'t str, start: usize, problems: &mut Problems<'_>) {
         let (table, errors) = DeTable::parse_recoverable(text);

@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_called_what_no_passwd_line_can_hold() {
+    fn no_user_name_has_characters_that_passwd_cannot_hold() {
         assert_eq!(NameService.uid("a:b").unwrap(), None);
         assert_eq!(NameService.uid("nul\0inside").unwrap(), None);
         assert_eq!(NameService.uid("").unwrap(), None);

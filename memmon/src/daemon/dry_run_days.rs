@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_bounded() {
+    fn the_counts_are_bounded() {
         let mut days = DryRunDays::default();
         for day in 0..100 {
             for program in 0..200 {

@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_no_rules_is_none() {
+    fn rules_that_are_not_valid_are_none() {
         let limits = Limits::new(10.0, crate::model::Bytes(1)).unwrap();
         let wrong = RulesInForce { names: vec!["[".to_owned()], ..RulesInForce::default() };
         assert_eq!(from_the_wire(wrong, limits, Pid(7)), None);

@@ -9,7 +9,7 @@ use crate::daemon::announcer::Announcer;
 use crate::daemon::clock::Now;
 use crate::daemon::engine::Engine;
 use crate::daemon::engine::state::stopped::Stopped;
-use crate::daemon::watchlist::{climbing, delayed, growths, over_limit, sums, sums_of};
+use crate::daemon::watchlist::{delayed, growing_processes, growths, over_limit, sums, sums_of};
 use crate::{
     config::Settings,
     enforce::Phase,
@@ -35,7 +35,7 @@ pub(super) fn answer(
             let mut status = Box::new(status(engine, announcer, now));
             (status.sums, status.sums_in_force) = sums(engine, now);
             task::spawn_blocking(move || {
-                status.climbing = climbing(&basis, growths).unwrap_or_default();
+                status.climbing = growing_processes(&basis, growths).unwrap_or_default();
                 // The client may have left.
                 let _ = answer.send(reply(&Body::Status(status)));
             });

@@ -12,7 +12,7 @@ use crate::inspect::Basis;
 use crate::model::{Bytes, GroupKey, ProcessId, Uid, Unit, Verdict};
 use crate::observe::procfs::ProcRoot;
 use crate::policy::{self, Rate};
-use crate::status::{Climber, Growth, OverLimit, Row, SumInForce, SumMember, Text, Waiting};
+use crate::status::{GrowingProcess, Growth, OverLimit, Row, SumInForce, SumMember, Text, Waiting};
 
 /// Maximum number of sums, and of processes over the limit, in one answer.
 const MOST_LISTED: usize = 50;
@@ -25,18 +25,21 @@ const MOST: usize = 10;
 ///
 /// # Errors
 /// /proc cannot be read.
-pub(super) fn climbing(basis: &Basis, growths: HashMap<ProcessId, Growth>) -> io::Result<Vec<Climber>> {
+pub(super) fn growing_processes(
+    basis: &Basis,
+    growths: HashMap<ProcessId, Growth>,
+) -> io::Result<Vec<GrowingProcess>> {
     let rules = &basis.rules;
     let proc = ProcRoot::real()?.onlooking().measuring(rules.measure).wanting(rules.wanted());
     let memory = proc.memory()?;
     let mut growths: Vec<_> = growths.into_iter().collect();
     let left = |growth: &Growth| growth.seconds_to_limit.unwrap_or(f64::INFINITY);
     growths.sort_by(|(_, one), (_, other)| left(one).total_cmp(&left(other)));
-    let climber = |(id, growth): (ProcessId, Growth)| {
+    let growing = |(id, growth): (ProcessId, Growth)| {
         let process = proc.confirm(id.pid, Some(id.start), Bytes::MAX, &basis.accuracy).ok()?;
         let grows_there = process.rss < rules.limit_of(&process, &memory)
             && policy::could_be_terminated(&basis.rules, &process, &memory);
-        grows_there.then(|| Climber {
+        grows_there.then(|| GrowingProcess {
             id,
             comm: Text::from(&process.names.comm),
             uid: process.real_uid,
@@ -44,7 +47,7 @@ pub(super) fn climbing(basis: &Basis, growths: HashMap<ProcessId, Growth>) -> io
             growth,
         })
     };
-    Ok(growths.into_iter().take(MOST).filter_map(climber).collect())
+    Ok(growths.into_iter().take(MOST).filter_map(growing).collect())
 }
 
 /// The growth rate of each process that has one.

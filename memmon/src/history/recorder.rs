@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_counted_and_the_reason_is_known_until_it_works() {
+    fn entries_that_cannot_be_written_are_counted_and_the_reason_is_known_until_it_works() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("missing/history");
         let mut recorder = Recorder::new(&path, BOUNDS, |_| Ok(()));

@@ -278,7 +278,7 @@ mod tests {
 
     /// A crash leaves the file as it is, in the middle of whatever came after the last commit.
     #[test]
-    fn what_was_committed_is_there_after_a_crash_and_a_damaged_file_is_refused() {
+    fn committed_entries_are_there_after_a_crash_and_a_damaged_file_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let (path, crashed) = (folder.path().join("history"), folder.path().join("crashed"));
         let store = Store::open(&path).unwrap();

@@ -119,7 +119,7 @@ impl fmt::Display for UnixTime {
     }
 }
 
-/// How an exemption ended.
+/// The way in which an exemption ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExemptionEnd {

@@ -16,7 +16,7 @@ pub enum Per {
     Unit,
     /// The processes in one cgroup, without those in cgroups below it.
     Cgroup,
-    /// The processes of an audit session: one login, which nobody but root leaves. Daemons have none.
+    /// The processes of an audit session: one login, which only root can leave. Daemons have none.
     Session,
     /// A process that the rule matches, with all its descendants.
     Tree,

@@ -330,7 +330,7 @@ impl Process {
 
 impl Process {
     /// Counts the names that could not be read as withheld, since memmon has tried for long enough: a lock that the owner
-    /// takes again and again protects nobody.
+    /// takes again and again protects no process.
     ///
     /// `oom_score_adj` is not among them: only root and the kernel keep it from being read. The cgroup is, as its owner can
     /// move the process while it is searched; `[scope]` keeps its doubt all the same (see policy's `scope`).

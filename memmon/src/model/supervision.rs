@@ -10,7 +10,7 @@ pub struct Restarted {
     pub cgroup: Name,
 }
 
-/// By their comm, of which the kernel keeps 15 bytes. One that reparents orphans (pid 1) is not among them.
+/// The comms of supervisors, of which the kernel keeps 15 bytes. One that reparents orphans (pid 1) is not among them.
 const SUPERVISORS: [&str; 15] = [
     "circusd",
     "conmon",

@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn basename_is_what_follows_the_last_slash() {
+    fn basename_is_the_part_after_the_last_slash() {
         assert_eq!(Name::from("/usr/bin/python3").basename(), b"python3");
         assert_eq!(Name::from("plain").basename(), b"plain");
         assert_eq!(Name::from("/").basename(), b"");

@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_amount_is_never_without_a_digit_that_says_something() {
+    fn an_amount_is_never_without_a_significant_digit() {
         for (bytes, shown) in [
             (0, "0B"),
             (1023, "1023B"),

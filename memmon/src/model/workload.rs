@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_user_or_a_container_calls_a_job_is_none() {
+    fn a_cgroup_that_a_user_or_a_container_named_is_no_job() {
         let in_container = format!("/docker/{}/slurm/uid_0/job_2", id());
         let of_user = "/user.slice/user-7.slice/user@7.service/slurm/uid_0/job_2";
         for path in [&in_container, of_user, "/slurm/uid_7", "/slurm/uid_7/job_x", "/slurmy/uid_7/job_2"] {

@@ -151,9 +151,9 @@ mod tests {
     #[test]
     fn a_rate_fades_sooner_while_readings_stand_still() {
         let mib_per_second = |seconds: u64| {
-            let climb = (10..=20).map(|at| (at, 10 * at));
+            let rise = (10..=20).map(|at| (at, 10 * at));
             let growth =
-                growth(&climb.chain((1..=seconds).map(|later| (20 + later, 200))).collect::<Vec<_>>());
+                growth(&rise.chain((1..=seconds).map(|later| (20 + later, 200))).collect::<Vec<_>>());
             let rate = growth.rate(Bytes(300 * MIB), Bytes(MIB), now(&growth));
             rate.map(|rate| (rate.bytes_per_second / MIB as f64).round())
         };

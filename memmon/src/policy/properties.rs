@@ -48,7 +48,7 @@ proptest! {
 
     /// Whatever an ordinary user withholds of the names, it is as if the process had none.
     #[test]
-    fn what_the_owner_withholds_protects_nobody(
+    fn facts_that_the_owner_withholds_protect_no_process(
         mut rules in any_rules(), mut process in any_process(), memory in memory(), both: bool,
     ) {
         rules.scope.cgroups = None;
@@ -95,7 +95,7 @@ proptest! {
     }
 
     #[test]
-    fn what_a_process_inherited_is_never_what_condemns_it(
+    fn inherited_memory_never_ends_a_process(
         rules in any_rules(), process in any_process(), memory in memory(),
     ) {
         let verdict = judge(&rules, &process, &memory);
@@ -210,7 +210,7 @@ proptest! {
     }
 
     #[test]
-    fn a_rule_below_changes_nothing_for_whom_one_above_matches(
+    fn a_rule_below_changes_nothing_for_a_process_that_one_above_matches(
         rules in rules_with_rules(), more in any_limit_rule(), process in any_process(), memory in memory(),
     ) {
         let mut longer = rules.clone();

@@ -338,7 +338,7 @@ proptest! {
     }
 
     #[test]
-    fn what_protected_processes_hold_alone_ends_nobody((rules, processes, memory) in any_case()) {
+    fn memory_of_protected_processes_alone_ends_no_process((rules, processes, memory) in any_case()) {
         for mut sum in taken(&rules, &memory, &processes) {
             let (_, limit) = sum.limit;
             let protected = sum.protected();

@@ -114,7 +114,7 @@ fn open_safely(path: &Path) -> io::Result<File> {
 /// The place at which a log file `path` would be opened, in a folder without links; it need not be there yet.
 ///
 /// # Errors
-/// Those that opening it would have, as far as a look can show them.
+/// The errors of opening it, as far as a look can show them.
 pub(super) fn place(path: &Path) -> io::Result<PathBuf> {
     let own_uid = nix::unistd::geteuid().as_raw();
     let path = in_safe_folder(path, own_uid)?;
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_may_have_planted_is_refused() {
+    fn files_that_other_users_may_have_planted_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let place = |name: &str| folder.path().join(name);
         fs::write(place("precious"), "untouched").unwrap();

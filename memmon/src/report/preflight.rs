@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_becomes_another_user_takes_two_capabilities() {
+    fn a_change_of_user_takes_two_capabilities() {
         for (effective, missing) in [
             (0x1ff_ffff_ffff, &[][..]),
             (0xc0, &[]),

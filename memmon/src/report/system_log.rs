@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn neither_is_said_and_a_late_journal_is_found() {
+    fn neither_is_reported_and_a_late_journal_is_found() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
         let mut log = SystemLog::new(path.clone(), folder.path().join("log"));

@@ -117,7 +117,7 @@ fn words(event: &Event, user: Users<'_>, several: fn(&str) -> String) -> String 
         Event::Approaching { subject, rss, limit, growth, time_to_limit, action: _ } => format!(
             "Near its limit: {}, RAM={rss}, Limit={limit}{}",
             who(subject, user),
-            climb(*growth, *time_to_limit)
+            growth_rate(*growth, *time_to_limit)
         ),
         Event::OomKilled { pid, name, peak } => format!(
             "Killed by the kernel's OOM killer: PID={pid}, Name={}, Peak={peak}. The machine or its cgroup was out of \
@@ -301,7 +301,7 @@ fn dry_run_mark(dry_run: bool) -> &'static str {
     if dry_run { "[DRY RUN] " } else { "" }
 }
 
-fn climb(growth: Option<f64>, time_to_limit: Option<Duration>) -> String {
+fn growth_rate(growth: Option<f64>, time_to_limit: Option<Duration>) -> String {
     let growth = growth.map(|rate| format!(", Growth={}", Rate(rate)));
     let left = time_to_limit.map(|left| format!(", Time to limit={}", Span(left)));
     growth.into_iter().chain(left).collect()

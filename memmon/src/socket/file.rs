@@ -207,7 +207,7 @@ mod tests {
 
     /// Another file may have taken the place of the socket: no mode is changed, and nothing is removed, but the socket's.
     #[test]
-    fn what_took_its_place_is_left_alone() {
+    fn a_file_that_took_its_place_is_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         let (path, target) = (directory.path().join("sock"), directory.path().join("secret"));
         fs::write(&target, "").unwrap();

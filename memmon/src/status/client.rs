@@ -35,14 +35,14 @@ pub enum ClientError {
     NoDaemon(PathBuf),
     /// The socket exists, but this user may not use it.
     #[error(
-        "{} is not for you: ask root to set `group` under [status] to a group of yours", .0.display()
+        "you may not use {}: ask root to set `group` under [status] to a group of yours", .0.display()
     )]
-    NotForYou(PathBuf),
+    NotPermitted(PathBuf),
     /// The daemon refused the query.
-    #[error("memmon says: {0}")]
+    #[error("memmon refuses the query: {0}")]
     Refused(Text),
     /// The received line is not an answer.
-    #[error("what answers is no memmon of this version: {0}")]
+    #[error("the answer is not from a memmon of this version: {0}")]
     Garbage(String),
     /// The connection failed.
     #[error("the connection to memmon broke: {0}")]
@@ -54,7 +54,7 @@ impl ClientError {
     pub const fn in_brief(&self) -> &'static str {
         match self {
             Self::NoDaemon(_) => "no daemon",
-            Self::NotForYou(_) => "the daemon is not for you",
+            Self::NotPermitted(_) => "you may not query the daemon",
             Self::Refused(_) => "the daemon is busy",
             Self::Garbage(_) => "no daemon of this version",
             Self::Broken(_) => "the daemon does not answer",
@@ -66,13 +66,13 @@ impl Client {
     /// Connects to the daemon that listens at `socket`.
     ///
     /// # Errors
-    /// [`ClientError::NoDaemon`] and [`ClientError::NotForYou`] are normal.
+    /// [`ClientError::NoDaemon`] and [`ClientError::NotPermitted`] are normal.
     pub fn connect(socket: &Path) -> Result<Self, ClientError> {
         let stream = UnixStream::connect(socket).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                 ClientError::NoDaemon(socket.to_owned())
             }
-            io::ErrorKind::PermissionDenied => ClientError::NotForYou(socket.to_owned()),
+            io::ErrorKind::PermissionDenied => ClientError::NotPermitted(socket.to_owned()),
             _ => ClientError::Broken(error),
         })?;
         stream.set_read_timeout(Some(PATIENCE))?;

@@ -39,7 +39,9 @@ pub use sharing::{FromElder, Kept, Other, Sharing};
 pub use sums::{SumGroup, SumInForce, SumMember};
 pub use table::{Row, Table, VerdictKind, why};
 pub use text::Text;
-pub use watched::{Climber, DryRunDay, DryRunProgram, Growth, OverLimit, StoppedProcess, Victim, Waiting};
+pub use watched::{
+    DryRunDay, DryRunProgram, GrowingProcess, Growth, OverLimit, StoppedProcess, Victim, Waiting,
+};
 pub use wire::{
     Body, Configuration, Counts, Dropped, MapUsage, Query, Refusal, Scan, Source, Status, Thresholds, answer,
 };

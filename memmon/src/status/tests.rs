@@ -205,10 +205,10 @@ fn an_answer_is_read_as_it_was_written_and_shows_no_control_character() {
 }
 
 #[test]
-fn what_is_no_answer_is_an_error_that_says_so() {
+fn a_line_that_is_no_answer_is_a_clear_error() {
     let refused = Refusal { code: "busy".into(), message: "try again".into() };
     let error = understood(&answer(&Body::Error(refused))).unwrap_err();
-    assert_eq!(error.to_string(), "memmon says: try again");
+    assert_eq!(error.to_string(), "memmon refuses the query: try again");
     for line in ["", "HTTP/1.1 400 Bad Request", "{}", r#"{"v":1,"status":{}}"#] {
         assert!(matches!(understood(line), Err(ClientError::Garbage(_))), "{line}");
     }
@@ -270,7 +270,7 @@ fn a_daemon_for_which_answers_are_work_has_most_of_its_time_for_itself() {
 }
 
 #[test]
-fn an_answer_that_took_too_long_is_there_for_who_asks_again() {
+fn a_late_answer_is_there_for_the_next_look() {
     let served = Served::start(1, Uid(nix::unistd::geteuid().as_raw()), Duration::from_secs(6));
     let ask = || Client::connect(&served.socket()).unwrap().line(Query::Processes).unwrap();
     assert!(ask().contains(r#""code":"busy""#));

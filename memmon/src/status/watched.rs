@@ -17,17 +17,17 @@ pub struct Growth {
     pub seconds_to_limit: Option<f64>,
 }
 
-/// One that grows towards its limit.
+/// A process that grows towards its limit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Climber {
-    /// Who.
+pub struct GrowingProcess {
+    /// The process.
     #[serde(flatten)]
     pub id: ProcessId,
     /// Its name.
     pub comm: Text,
     /// Its real uid.
     pub uid: Uid,
-    /// Resident.
+    /// Resident memory.
     pub rss_bytes: Bytes,
     /// Its growth rate.
     #[serde(flatten)]

@@ -10,7 +10,7 @@ use super::rules::RulesInForce;
 use super::sums::SumInForce;
 use super::table::Table;
 use super::text::Text;
-use super::watched::{Climber, DryRunDay, OverLimit, StoppedProcess, Victim, Waiting};
+use super::watched::{DryRunDay, GrowingProcess, OverLimit, StoppedProcess, Victim, Waiting};
 use crate::model::{Bytes, History, Limit, Pid, Select, SystemMemory};
 
 /// The version of the protocol. A client ignores keys that it does not know.
@@ -211,7 +211,7 @@ pub struct Status {
     pub in_flight: Vec<Victim>,
     /// Processes that grow towards their limit and could be terminated there, the next one first.
     #[serde(default)]
-    pub climbing: Vec<Climber>,
+    pub climbing: Vec<GrowingProcess>,
     /// Programs whose termination is delayed, because they were terminated repeatedly.
     #[serde(default)]
     pub held_back: Vec<Waiting>,

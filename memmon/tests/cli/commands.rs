@@ -61,7 +61,7 @@ fn a_wrong_configuration_is_reported_with_its_place_by_check_and_run_alike() {
 }
 
 #[test]
-fn check_tells_what_a_configuration_means_here() {
+fn check_reports_the_effect_of_a_configuration_here() {
     let dir = configured(
         "[thresholds]\nram_gb_threshold = 1000\nram_percent_threshold = 100\n[settings]\nlog_file = \"\"\n",
     );
@@ -199,7 +199,7 @@ fn check_shows_which_processes_each_rule_of_each_file_matches() {
 }
 
 #[test]
-fn what_a_list_of_names_drops_from_the_default_is_reported_by_check_and_the_start() {
+fn names_that_a_list_drops_from_the_default_are_reported_by_check_and_the_start() {
     let dir = configured(
         "[whitelist]\nnames = [\"myapp\"]\n[settings]\nlog_file = \"\"\nenable_syslog = false\n[kernel]\nsource = \"proc\"\n",
     );
@@ -221,7 +221,7 @@ fn what_a_list_of_names_drops_from_the_default_is_reported_by_check_and_the_star
 
 /// Each of them held up the start or the reload for ever, or filled the memory.
 #[test]
-fn what_is_no_file_at_the_path_of_the_configuration_is_refused_at_once() {
+fn a_configuration_that_is_no_file_is_refused_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let place = |name: &str| dir.path().join(name);
     mkfifo(&place("fifo"), Mode::S_IRWXU).unwrap();
@@ -262,7 +262,7 @@ fn a_configuration_that_may_not_be_read_is_refused_and_not_taken_for_none() {
 }
 
 #[test]
-fn what_cannot_work_here_is_reported_by_check_and_by_the_start() {
+fn settings_that_cannot_work_here_are_reported_by_check_and_by_the_start() {
     let dir = tempfile::tempdir().unwrap();
     let place = dir.path().canonicalize().unwrap();
     let place = place.display();

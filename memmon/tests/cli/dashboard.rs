@@ -40,7 +40,7 @@ fn prometheus_understands_what_every_panel_asks() {
 }
 
 #[test]
-fn what_an_operator_asks_first_has_a_panel() {
+fn an_operators_first_questions_have_a_panel() {
     let board = serde_json::to_string(&panels()).unwrap();
     for figure in [
         "dry_run",

@@ -111,7 +111,7 @@ impl Drop for Cgroup {
 
 const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
-/// Where the unified hierarchy is mounted: on a hybrid system, beside those of v1.
+/// The mount point of the unified hierarchy: on a hybrid system, beside those of v1.
 fn mount() -> PathBuf {
     let mounts = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(Path::new);
     let unified = mounts.into_iter().find(|mount| mount.join("cgroup.procs").exists());

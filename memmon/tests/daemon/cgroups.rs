@@ -14,7 +14,7 @@ const LEVELS: usize = 20;
 
 #[test]
 #[ignore = "needs root and cgroup v2"]
-fn a_cgroup_too_deep_to_be_shown_neither_protects_nor_condemns() {
+fn a_cgroup_too_deep_to_be_shown_neither_protects_a_process_nor_ends_it() {
     let user = TestUser::claim();
     let long = "d".repeat(250);
     let deep = Cgroup::new("deep", &vec![&*long; LEVELS]);

@@ -28,7 +28,7 @@ fn on_disk() -> String {
 
 #[test]
 #[ignore = "kernel: needs root"]
-fn page_cache_condemns_nobody_unless_resident_memory_alone_counts() {
+fn page_cache_ends_no_process_unless_resident_memory_alone_counts() {
     let user = TestUser::claim();
     let mapped = format!("file {} 60M", on_disk());
     for source in SOURCES {
@@ -236,7 +236,7 @@ fn wait_out_doubts() {
 
 #[test]
 #[ignore = "kernel: needs root and mounts"]
-fn an_elder_that_cannot_be_read_condemns_no_worker() {
+fn an_elder_that_cannot_be_read_ends_no_worker() {
     let user = TestUser::claim();
     for source in SOURCES {
         let daemon = Daemon::start(&config(&user, &[]), &["--source", source]);

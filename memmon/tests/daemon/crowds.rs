@@ -46,7 +46,7 @@ fn cpu_time(daemon: &Daemon) -> Duration {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn what_the_ring_had_no_room_for_is_found_by_a_scan_at_once_and_counted() {
+fn crossings_that_did_not_fit_into_the_ring_are_counted_and_found_by_a_scan_at_once() {
     let _alone = alone();
     let user = TestUser::claim();
     let daemon = Daemon::start(&config(&user, &[RARELY]), EBPF);

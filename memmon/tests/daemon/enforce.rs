@@ -174,7 +174,7 @@ fn hog_with_pid(pid: u32, script: &str) -> Hog {
 
 #[test]
 #[ignore = "kernel: needs root"]
-fn a_signal_never_reaches_who_has_the_pid_later() {
+fn a_signal_never_reaches_a_later_process_with_the_pid() {
     crate::common::require_root();
     let script = "anon 40M hold";
     let first = hog(script);
@@ -206,19 +206,15 @@ fn a_pid_that_was_used_again_before_it_was_opened_shows_by_its_start() {
     crate::common::require_root();
     let first = hog("anon 40M hold");
     let pid = first.pid();
-    let condemned = confirm(pid).unwrap();
+    let suspect = confirm(pid).unwrap();
     drop(first);
     let second = hog_with_pid(pid, "anon 50M hold");
     second.begun("hold");
 
     let mut driver = Driver::new(GRACE);
-    let (victim, breach) = (condemned.id, breach(&condemned));
-    let orders = driver.victims.start_termination(
-        condemned,
-        breach,
-        memmon::enforce::Course::default(),
-        Instant::now(),
-    );
+    let (victim, breach) = (suspect.id, breach(&suspect));
+    let orders =
+        driver.victims.start_termination(suspect, breach, memmon::enforce::Course::default(), Instant::now());
     driver.execute(orders);
     assert!(driver.sent.is_empty());
     let [(_, Outcome::Unconfirmed(Unconfirmed::AnotherProcess { expected, .. }))] = driver.reported[..]
@@ -232,7 +228,7 @@ fn a_pid_that_was_used_again_before_it_was_opened_shows_by_its_start() {
 
 #[test]
 #[ignore = "kernel: needs root"]
-fn a_signal_without_the_right_to_send_it_is_said_once() {
+fn a_signal_without_the_right_to_send_it_is_reported_once() {
     let (owner, stranger) = (TestUser::claim(), TestUser::claim());
     let hog = owner.hog("anon 40M hold");
     hog.begun("hold");

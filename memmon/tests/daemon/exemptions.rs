@@ -1,4 +1,4 @@
-//! `memmon exempt` with a real daemon: what it protects, for how long, and who may use it.
+//! `memmon exempt` with a real daemon: its effect, its duration, and the users that may use it.
 
 use std::process::Output;
 

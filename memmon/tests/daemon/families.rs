@@ -150,7 +150,7 @@ fn of_a_parent_and_its_children_the_parent_is_ended_first_and_the_others_are_loo
         parent.begun("hold");
         let daemon = Daemon::start(&config(&user, &[]), &["--source", source]);
         daemon.reported("killing", parent.pid());
-        // During its grace nobody else is signalled.
+        // During its grace period no other process is signalled.
         loop {
             let struck = struck(&daemon);
             if !has_memory(parent.pid()) {

@@ -60,7 +60,7 @@ fn a_child_of_a_large_process_has_its_time_to_call_exec() {
 
 #[test]
 #[ignore = "kernel: needs root"]
-fn what_a_child_shares_with_its_parent_is_the_parents() {
+fn memory_that_a_child_shares_with_its_parent_is_the_parents() {
     let user = TestUser::claim();
     for source in SOURCES {
         let daemon = Daemon::start(&config(&user, &[]), &["--source", source]);

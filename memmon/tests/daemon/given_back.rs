@@ -89,7 +89,7 @@ fn back(record: &Value) -> (&Value, &str, &str) {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn what_comes_back_is_what_was_expected_by_a_cgroup_of_its_own() {
+fn the_expected_memory_comes_back_by_a_cgroup_of_its_own() {
     for source in SOURCES {
         let (user, group) = (TestUser::claim(), Group::new());
         let mut hog = user.hog("ignore-term stop anon 60M hold");
@@ -142,7 +142,7 @@ fn a_file_in_memory_that_stays_is_named() {
     for source in SOURCES {
         let (user, file) = (TestUser::claim(), Shared::new());
         let path = file.0.to_str().unwrap();
-        // It ends at once by SIGTERM, and nobody has looked at its maps: the file is a possibility.
+        // It ends at once by SIGTERM, and memmon has not looked at its maps: the file is a possibility.
         let mut hog = user.hog(&format!("tmpfs {path} 60M hold"));
         hog.begun("hold");
         let daemon = Daemon::start(&config(&user, &[BY_RSS]), &["--source", source]);

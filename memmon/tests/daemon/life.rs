@@ -108,7 +108,7 @@ fn as_user(user: &TestUser, config: &ScopedConfig, arguments: &[&str]) -> Daemon
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn without_rights_it_polls_proc_says_what_is_missing_and_reaches_its_own_processes() {
+fn without_rights_it_polls_proc_reports_missing_features_and_reaches_its_own_processes() {
     let (user, stranger) = (TestUser::claim(), TestUser::claim());
     let dry = as_user(&user, &config(&user, &[]), &["--dry-run"]);
     let started: Value = serde_json::from_str(&dry.started()).unwrap();
@@ -131,7 +131,7 @@ fn without_rights_it_polls_proc_says_what_is_missing_and_reaches_its_own_process
 
 #[test]
 #[ignore = "kernel: needs root"]
-fn one_scan_does_not_wait_for_who_is_out_of_its_reach() {
+fn a_scan_does_not_wait_for_processes_out_of_reach() {
     let (user, stranger) = (TestUser::claim(), TestUser::claim());
     let hog = user.hog("anon 40M hold");
     hog.begun("hold");

@@ -196,7 +196,7 @@ fn a_users_loop_has_a_bounded_number_of_lines_a_minute_and_terminations_are_on_e
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn a_vanished_folder_is_said_and_hogs_end_all_the_same() {
+fn a_vanished_folder_is_reported_and_hogs_end_all_the_same() {
     let user = TestUser::claim();
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("folder");
@@ -218,7 +218,7 @@ fn a_vanished_folder_is_said_and_hogs_end_all_the_same() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn a_full_disk_is_said_and_hogs_end_all_the_same() {
+fn a_full_disk_is_reported_and_hogs_end_all_the_same() {
     let user = TestUser::claim();
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("small");

@@ -15,7 +15,7 @@ use crate::common::{
 /// Memory of each process of the crowd, in MB.
 const PART: u64 = 90;
 
-/// How many of them are too small a part of this machine's memory to be the cause of anything: less than one percent, or than
+/// Number of them that are too small a part of this machine's memory to be the cause of anything: less than one percent, or than
 /// half a gigabyte.
 fn harmless() -> usize {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap();

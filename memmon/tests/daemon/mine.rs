@@ -82,7 +82,7 @@ fn each_of_two_users_sees_its_own_processes_and_terminations_only() {
     let asked = ["history", "--json", "--user", &uid, "--socket", "/run/memmon/mine.sock"];
     let found = json(&daemon, &other, &asked);
     assert_eq!((&found["matched"], &found["totals"]), (&0.into(), &serde_json::json!([])), "{found}");
-    // And of the machine nobody is answered there, nor at the socket for root.
+    // A user gets no answer about the machine there, nor at the socket for root.
     for socket in ["mine.sock", "memmon.sock"] {
         let output = memmon_as(&daemon, &one, &["status", "--socket", &format!("/run/memmon/{socket}")]);
         assert!(!output.status.success() && output.stdout.is_empty(), "{}", printed(&output));

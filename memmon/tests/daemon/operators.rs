@@ -107,7 +107,7 @@ fn the_end_waits_for_a_notice_but_not_for_long() {
 
 #[test]
 #[ignore = "kernel: needs root"]
-fn who_comes_back_too_often_waits_and_is_reported_of_once() {
+fn a_repeat_offender_is_delayed_and_reported_once() {
     let _supervisor = Supervisor::pretend();
     let user = TestUser::claim();
     let with = |limit| {
@@ -206,7 +206,7 @@ fn a_record_shows_how_its_process_was_started() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn what_no_supervisor_restarts_is_never_held_back() {
+fn a_program_without_a_supervisor_is_never_delayed() {
     for source in SOURCES {
         let user = TestUser::claim();
         let often = [("termination.repeat_limit", "2"), ("termination.repeat_backoff", "600")];

@@ -97,7 +97,7 @@ fn the_map_can_be_read_by_others_and_all_is_gone_after_the_end() {
 
 #[test]
 #[ignore = "kernel: needs root, kernel BTF and bpftool"]
-fn what_a_crash_leaves_is_replaced_by_the_next_start() {
+fn a_pin_that_a_crash_leaves_is_replaced_by_the_next_start() {
     let user = TestUser::claim();
     let config = config(&user, &[]);
     let mut crashed = Daemon::start(&config, &["--source", "ebpf"]);
@@ -119,7 +119,7 @@ fn what_a_crash_leaves_is_replaced_by_the_next_start() {
 
 #[test]
 #[ignore = "kernel: needs root, kernel BTF and bpftool"]
-fn an_entry_that_was_lost_is_mended_and_only_that_is_called_a_defect() {
+fn an_entry_that_was_lost_is_repaired_and_only_that_is_called_a_defect() {
     let user = TestUser::claim();
     // With two gears a scan adds it before anything is compared.
     let changes = [("thresholds.ram_gb_threshold", "0.5"), ("kernel.gear", "\"always\"")];
@@ -174,7 +174,7 @@ fn a_second_daemon_that_sees_only_the_firsts_pin_is_refused_too() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn a_pin_that_cannot_be_had_is_said_and_costs_nothing_else() {
+fn a_pin_that_is_not_available_is_reported_and_costs_nothing_else() {
     let read_only = || {
         let (none, flags) = (None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY);
         Ok(mount(none, "/sys/fs/bpf", none, flags, none)?)
@@ -193,7 +193,7 @@ fn a_pin_that_cannot_be_had_is_said_and_costs_nothing_else() {
 
 #[test]
 #[ignore = "kernel: needs root, kernel BTF and bpftool"]
-fn who_was_there_before_is_in_the_map_whatever_became_of_its_first_thread() {
+fn an_older_process_is_in_the_map_whatever_became_of_its_first_thread() {
     let user = TestUser::claim();
     let scripts =
         ["anon 60M", "leader-exits anon 60M", "threads 6 10M", "exec other anon 60M", "anon 60M vfork"];

@@ -205,7 +205,7 @@ fn backends_give_back_what_they_are_charged_with() {
     }
 
     let (mut session, pid) = cluster.reader();
-    // Nothing is printed, as nobody reads it any more.
+    // Nothing is printed, because the reader is gone.
     let sort = "set work_mem='400MB'; begin; declare c cursor for select g from generate_series(1, 1500000) g order by -g; \
                 move 1 in c;\n";
     session.stdin.as_mut().unwrap().write_all(sort.as_bytes()).unwrap();

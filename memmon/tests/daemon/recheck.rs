@@ -121,7 +121,7 @@ fn a_process_whose_executable_cannot_be_read_is_not_spared_for_it() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn who_cannot_be_read_at_its_crossing_is_reported_of_and_looked_at_again() {
+fn a_process_that_cannot_be_read_at_its_crossing_is_reported_and_looked_at_again() {
     let user = TestUser::claim();
     let mut hog = user.hog("wait-term anon 40M hold");
     hog.begun("wait-term");

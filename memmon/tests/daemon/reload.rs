@@ -98,7 +98,7 @@ fn the_command_lines_dry_run_is_not_a_reloads_to_undo() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn victims_under_way_finish_under_what_condemned_them_but_for_who_is_protected_now() {
+fn victims_finish_under_the_former_settings_unless_they_are_protected_now() {
     const GRACE: (&str, &str) = ("termination.grace", "5");
     for source in SOURCES {
         let user = TestUser::claim();
@@ -129,7 +129,7 @@ fn victims_under_way_finish_under_what_condemned_them_but_for_who_is_protected_n
 
 #[test]
 #[ignore = "kernel: needs root"]
-fn what_is_no_file_at_its_path_fails_a_reload_and_ends_no_reloading() {
+fn a_configuration_that_is_no_file_fails_a_reload_and_ends_no_reloading() {
     let user = TestUser::claim();
     let daemon = Daemon::start(&config(&user, &[DRY]), &["--source", "proc"]);
     let (place, aside) = (daemon.dir().join("config.toml"), daemon.dir().join("aside"));

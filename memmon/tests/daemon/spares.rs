@@ -64,7 +64,7 @@ fn whitelisted_by_pid_comm_glob_and_argv0() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn whitelisted_by_the_name_of_its_executable_until_a_reload_says_otherwise() {
+fn whitelisted_by_the_name_of_its_executable_until_a_reload() {
     for source in SOURCES {
         let user = TestUser::claim();
         let mut hog = user.hog("exec else rename other anon 40M hold");
@@ -81,7 +81,7 @@ fn whitelisted_by_the_name_of_its_executable_until_a_reload_says_otherwise() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn whitelisted_by_user_until_a_reload_says_otherwise() {
+fn whitelisted_by_user_until_a_reload() {
     for source in SOURCES {
         let user = TestUser::claim();
         let mut hog = user.hog("anon 40M hold");
@@ -145,7 +145,7 @@ fn a_small_child_of_a_hog() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn dry_run_says_so_once_and_again_after_a_fall() {
+fn dry_run_is_reported_once_and_again_after_a_fall() {
     for source in SOURCES {
         let user = TestUser::claim();
         let mut hog = user.hog("rename dry anon 40M wait-term dontneed wait-term anon 45M hold");

@@ -68,7 +68,7 @@ fn hog(user: &TestUser, script: &str) -> Hog {
 
 #[test]
 #[ignore = "kernel: needs root"]
-fn a_daemon_tells_what_it_does_and_by_what() {
+fn a_daemon_reports_its_work_its_configuration_and_its_source() {
     let user = TestUser::claim();
     let daemon = Daemon::start(&config(&user, ""), &["--dry-run", "--source", "proc"]);
     scanned(&daemon);
@@ -175,19 +175,19 @@ fn the_map_is_reported_and_so_are_those_nearest_their_limit() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn who_grows_is_reported_with_its_time_to_the_limit() {
+fn a_growing_process_is_reported_with_its_time_to_the_limit() {
     let user = TestUser::claim();
     let daemon = Daemon::start(&config(&user, ""), &["--dry-run", "--source", "ebpf"]);
     scanned(&daemon);
     // From half of the limit to most of it in 8 s, and not over it.
     let hog = user.hog("anon 18M grow 16M 2M/s hold");
-    let mut climber = Value::Null;
+    let mut growing = Value::Null;
     eventually("a slope of about 2 MiB/s", || {
-        climber = status(&daemon)["climbing"][0].clone();
-        let rate = climber["growth_bytes_per_second"].as_f64();
-        climber["pid"] == hog.pid() && rate.is_some_and(|rate| (1e6..8e6).contains(&rate))
+        growing = status(&daemon)["climbing"][0].clone();
+        let rate = growing["growth_bytes_per_second"].as_f64();
+        growing["pid"] == hog.pid() && rate.is_some_and(|rate| (1e6..8e6).contains(&rate))
     });
-    assert!((0.0..40.0).contains(&climber["seconds_to_limit"].as_f64().unwrap()), "{climber}");
+    assert!((0.0..40.0).contains(&growing["seconds_to_limit"].as_f64().unwrap()), "{growing}");
     let mut client = memmon::status::Client::connect(&socket(&daemon)).unwrap();
     let body = client.get(memmon::status::Query::Processes).unwrap();
     let memmon::status::Body::Processes(table) = body else { panic!("{body:?}") };
@@ -276,7 +276,7 @@ fn root_and_one_group_may_ask_and_nobody_else() {
     assert!(member.status.success(), "{}", printed(&member));
     let refused = status_as(&daemon, stranger.uid);
     assert_eq!(refused.status.code(), Some(1), "{}", printed(&refused));
-    assert!(printed(&refused).contains("is not for you"), "{}", printed(&refused));
+    assert!(printed(&refused).contains("you may not use "), "{}", printed(&refused));
 
     // The mode of the socket is not the only check.
     fs::set_permissions(socket(&daemon), fs::Permissions::from_mode(0o666)).unwrap();
@@ -338,7 +338,7 @@ fn hostile_clients_neither_stop_nor_bloat_it() {
 
 #[test]
 #[ignore = "kernel: needs root"]
-fn what_a_killed_daemon_left_is_no_daemon() {
+fn the_socket_of_a_killed_daemon_is_no_daemon() {
     let user = TestUser::claim();
     let daemon = Daemon::start(&config(&user, ""), &["--dry-run", "--source", "proc"]);
     scanned(&daemon);

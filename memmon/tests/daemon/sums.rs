@@ -21,7 +21,7 @@ fn rule(users: &[&TestUser], keys: &str) -> String {
     format!("[{{ name = \"together\", uids = [{}], {keys} }}]", uids.join(", "))
 }
 
-/// So many MiB as a limit in `gb`.
+/// A limit of so many MiB, in `gb`.
 fn gb(mib: u32) -> String {
     format!("gb = {}", f64::from(mib) / 1024.0)
 }
@@ -51,7 +51,7 @@ fn alive(hogs: &[Hog]) -> usize {
 }
 
 /// The JSON that a command prints about the daemon.
-fn daemon_says(daemon: &Daemon, arguments: &[&str]) -> Value {
+fn daemon_reports(daemon: &Daemon, arguments: &[&str]) -> Value {
     let output = daemon.beside(env!("CARGO_BIN_EXE_memmon")).args(arguments).output().unwrap();
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
 }
@@ -95,7 +95,7 @@ fn of_twenty_small_processes_over_a_users_sum_only_the_largest_ends() {
         );
         looked_at(&daemon);
         assert_eq!(alive(&small), 18, "136 MiB and what each program has are below the limit");
-        let status: Value = daemon_says(&daemon, &["status", "--json"]);
+        let status: Value = daemon_reports(&daemon, &["status", "--json"]);
         let shown = status["sums"].as_array().unwrap();
         let of = |uid: u32| shown.iter().find(|sum| sum["uid"] == uid).unwrap();
         assert_eq!((&status["sums_in_force"], shown.len()), (&2.into(), 2), "{status:#}");

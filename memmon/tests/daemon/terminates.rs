@@ -165,7 +165,7 @@ fn sigterm_first_and_sigkill_where_that_is_not_enough() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn who_frees_its_memory_in_time_is_spared() {
+fn a_process_that_frees_its_memory_in_time_is_spared() {
     for source in SOURCES {
         let user = TestUser::claim();
         let hogs = ["free", "dontneed"].map(|step| user.hog(&format!("anon 60M wait-term {step} hold")));

@@ -114,7 +114,7 @@ fn without_a_ceiling_the_grace_is_whole() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn the_record_says_who_was_first() {
+fn the_record_shows_whether_the_oom_killer_was_first() {
     let user = TestUser::claim();
     let daemon = Daemon::start(&config(&user, &[RARELY, ("termination.grace", "600")]), EBPF);
     daemon.event("scan_complete");
@@ -133,7 +133,7 @@ fn the_record_says_who_was_first() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn the_record_says_how_a_victim_ended_that_a_scan_found() {
+fn the_record_has_the_exit_status_of_a_victim_that_a_scan_found() {
     for instant in ["true", "false"] {
         let user = TestUser::claim();
         let mut hogs = [user.hog("anon 50M hold"), user.hog("ignore-term anon 50M hold")];
@@ -162,7 +162,7 @@ fn the_record_says_how_a_victim_ended_that_a_scan_found() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn who_swings_around_its_limit_in_dry_run_is_reported_once_and_costs_little() {
+fn a_process_that_swings_around_its_limit_in_dry_run_is_reported_once_and_costs_little() {
     let user = TestUser::claim();
     let arguments = [EBPF, &["--dry-run"]].concat();
     let daemon = Daemon::start(&config(&user, &[RARELY]), &arguments);
@@ -178,7 +178,7 @@ fn who_swings_around_its_limit_in_dry_run_is_reported_once_and_costs_little() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn who_is_protected_no_more_wakes_memmon_again() {
+fn a_process_that_is_no_longer_protected_wakes_memmon_again() {
     let user = TestUser::claim();
     let hog = user.hog("rename spared anon 40M wait-term free wait-term anon 40M hold");
     hog.begun("wait-term");
@@ -198,12 +198,12 @@ fn who_is_protected_no_more_wakes_memmon_again() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn who_climbs_is_looked_at_by_the_limit_of_the_reload() {
+fn a_growing_process_is_looked_at_by_the_limit_of_the_reload() {
     let user = TestUser::claim();
     let limit = |gb| {
         config(&user, &[RARELY, ("thresholds.warn_at_percent", "60"), ("thresholds.ram_gb_threshold", gb)])
     };
-    // 64 MiB: beyond 40 the next rung is at 48.
+    // 64 MiB: beyond 40 the next level is at 48.
     let daemon = Daemon::start(&limit("0.0625"), EBPF);
     eventually("the first scan", || daemon.scans() == 1);
     let hog = user.hog("anon 39M wait-term anon 4M hold");
@@ -271,7 +271,7 @@ fn one_that_stopped_growing_has_no_slope() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn each_climb_is_warned_of_once() {
+fn each_approach_is_warned_of_once() {
     let user = TestUser::claim();
     let daemon = Daemon::start(&config(&user, &[]), EBPF);
     let hog = user.hog("anon 25M wait-term free wait-term anon 25M hold");
@@ -285,7 +285,7 @@ fn each_climb_is_warned_of_once() {
     daemon.scanned();
     hog.term();
     hog.begun("hold");
-    eventually("the second climb's", || warnings() == 2);
+    eventually("the second approach's", || warnings() == 2);
     daemon.scanned();
     assert_eq!(warnings(), 2);
     assert!(hog.is_alive() && daemon.about("killing", hog.pid()).is_empty());
@@ -294,7 +294,7 @@ fn each_climb_is_warned_of_once() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn who_waits_a_little_below_twice_its_limit_holds_nobody_up() {
+fn a_victim_a_little_below_twice_its_limit_delays_no_other() {
     let _supervisor = Supervisor::pretend();
     let user = TestUser::claim();
     // The largest memory of a hog beyond that of its script.
@@ -321,7 +321,7 @@ fn who_waits_a_little_below_twice_its_limit_holds_nobody_up() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn who_was_spared_wakes_memmon_when_it_comes_again() {
+fn a_process_that_was_spared_wakes_memmon_at_its_next_crossing() {
     let user = TestUser::claim();
     // It frees its memory on SIGTERM and is then stopped, so that nothing else wakes the daemon.
     let mut hog = user.hog("anon 40M wait-term free hold anon 40M stop");

@@ -9,7 +9,7 @@ use memmon_common::STEP;
 use crate::common::{eventually, hog::Hog};
 use crate::{agrees, attach_with, crossings, error, expect_entry, go_on, identity, offsets, pages, stride};
 
-/// None if this kernel has no ticks for BPF programs, which only those may lack that count in batches: there the one gear
+/// `None` if this kernel has no ticks for BPF programs, which only those may lack that count in batches: there the one gear
 /// that remains is checked instead.
 fn two_gears() -> Option<KernelMap> {
     let map = attach_with(&Options { capacity: 4096, pin_dir: None, two_gears: true });
@@ -59,7 +59,7 @@ fn the_exact_gear_notices_a_crossing_where_it_is() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn what_stands_still_between_two_ticks_is_found_by_a_reading() {
+fn a_process_that_stands_still_between_two_ticks_is_found_by_a_reading() {
     let Some(mut map) = two_gears() else { return };
     let hog = Hog::start("anon 20M wait-term anon 1M hold");
     hog.begun("wait-term");

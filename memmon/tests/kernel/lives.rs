@@ -108,7 +108,7 @@ fn a_thread_that_calls_exec_becomes_the_process() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn what_a_process_was_forked_with_is_known_until_it_calls_exec() {
+fn the_memory_of_a_fork_is_known_until_the_process_calls_exec() {
     let map = attach(4096);
     let hog = Hog::start("anon 60M fork anon 20M wait-term free anon 50M stop exec another hold end hold");
     let child = hog.child("fork");

@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sections_and_keys_are_read_with_what_is_said_of_them() {
+    fn sections_and_keys_are_read_with_their_descriptions() {
         let sections = read(
             "# The file.\n\n[a]  # of a\nsome = \"#1\" # one\nmore = [ # two,\n    \"x\", # x\n    \"y\",\n]\n\
              # Of b, which is\n# optional.\n# [[b]]\n# rest = 3 # three, and\n       # four\n",

@@ -84,7 +84,7 @@ const SUMS: &str = "gear = \"always\"\n\n\
     [[rule]]\nname = \"user\"\nuids = [\"0-4294967294\"]\nper = \"user\"\ngb = 1000\n\n\
     [[rule]]\nname = \"cgroup\"\nuids = [\"0-4294967294\"]\nper = \"cgroup\"\ngb = 1000\n";
 
-/// How much larger the ratio may be while sums are kept.
+/// Factor by which the ratio may be larger while sums are kept.
 const KEPT: f64 = 0.005;
 
 /// CPU time by number of threads.

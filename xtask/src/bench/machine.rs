@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_spoils_figures_is_reported() {
+    fn conditions_that_spoil_figures_are_reported() {
         let mut machine = Machine::look().unwrap();
         (machine.load, machine.others) = (0.2, 0);
         assert_eq!(machine.troubles(), Vec::<String>::new());

@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_again_and_nothing_else_is() {
+    fn a_manifest_is_read_as_it_was_written_and_nothing_else_is() {
         let text = "directory /etc/memmon\nconfig /etc/memmon/config.toml\nprogram /usr/local/sbin/memmon\n";
         assert_eq!(Manifest::parse(text).to_string(), text);
         let hostile = "program relative\nprogram /a/../../etc/passwd\nother /x\n\nprogram\n";

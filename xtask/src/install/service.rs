@@ -52,9 +52,9 @@ impl Answers {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Start {
     Enforcing,
-    /// With the reason.
+    /// In dry run, with the reason.
     DryRun(&'static str),
-    /// With the reason, and the command that would start it.
+    /// The service is not started; the reason, and the command that would start it.
     Not(&'static str),
 }
 

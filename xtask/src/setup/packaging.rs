@@ -54,7 +54,7 @@ mod tests {
     const CARGO_DEB: &str = "cargo install --locked --debug cargo-deb --version 3.8.0";
 
     #[test]
-    fn what_is_missing_is_installed_and_linters_only_on_debian() {
+    fn missing_tools_are_installed_and_linters_only_on_debian() {
         let lacks = Lacks { tools: vec![cargo_tools::DEB], linters: vec!["rpmlint", "rpm"] };
         let added = |family| {
             let mut steps = Vec::new();

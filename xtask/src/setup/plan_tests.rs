@@ -164,7 +164,7 @@ fn without_a_network_it_is_an_error_and_not_less() {
 }
 
 #[test]
-fn what_is_too_old_after_the_update_is_explained() {
+fn a_package_too_old_after_the_update_is_explained() {
     let old = Facts { lists: Lists::Current, ..stale() };
     assert_eq!(lines(&old, false)[0], NIGHTLY);
     let [remark] = remarks(&old).try_into().unwrap();
@@ -188,7 +188,7 @@ fn an_installed_compiler_that_is_too_old_is_upgraded() {
 }
 
 #[test]
-fn what_an_administrator_holds_stays_as_it_is() {
+fn a_package_that_an_administrator_holds_stays_as_it_is() {
     let hold = |facts: &mut Facts, name: &str, installed: Option<&str>| {
         let package = facts.packages.entry(name.to_owned()).or_default();
         *package = Package {
@@ -312,7 +312,7 @@ fn only_objcopy_is_missing() {
 }
 
 #[test]
-fn what_tests_talk_to_is_there_for_tests_only() {
+fn servers_for_tests_are_installed_for_tests_only() {
     let facts = Facts { found: complete(), bpftool: true, system_clippy: true, ..bookworm() };
     let facts = Facts { openssl: false, promtool: false, postgres: false, smtpd: false, ..facts };
     assert_eq!(plan(&facts, false), []);

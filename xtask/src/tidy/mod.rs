@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail};
 use self::source::Source;
 use crate::workspace;
 
-/// Each room (module) of memmon/src, and the other rooms that it may import.
+/// Each module of memmon/src, and the other modules that it may import.
 const ROOMS: [(&str, &[&str]); 13] = [
     ("model", &[]),
     ("files", &[]),
@@ -191,7 +191,7 @@ fn check_source(path: &str, source: &Source, complain: &mut impl FnMut(usize, St
     }
 }
 
-/// The room that a file of memmon/src belongs to.
+/// The module that a file of memmon/src belongs to.
 fn room(path: &str) -> Option<&str> {
     let below = path.strip_prefix("memmon/src/")?;
     let room = below.split(['/', '.']).next()?;
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn rooms_import_what_they_may() {
+    fn modules_import_only_what_the_table_allows() {
         let enforce = "memmon/src/enforce/escalate.rs";
         complains(enforce, "use crate::policy::Rules;", "enforce imports policy: it may import model");
         complains(enforce, "use crate::{model::Pid, report};", "enforce imports report");

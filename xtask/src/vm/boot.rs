@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_takes_too_long_is_killed_and_has_no_status() {
+    fn a_command_that_takes_too_long_is_killed_and_has_no_status() {
         let mut slow = Command::new("sleep").arg("1000").spawn().unwrap();
         assert_eq!(wait(&mut slow, Duration::from_millis(1)).unwrap(), None);
         assert!(slow.try_wait().unwrap().is_some());

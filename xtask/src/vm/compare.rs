@@ -67,8 +67,8 @@ const LOADS: [&str; 7] = ["hog", "workers", "storm", "leak", "cache", "tmpfs", "
 const RUN: u64 = 240;
 const START: u64 = 600;
 
-/// Boots a machine for each guard and kernel, one after the other, and prints the table. What a guard gets wrong is a result,
-/// and no failure of the command.
+/// Boots a machine for each guard and kernel, one after the other, and prints the table. A mistake of a guard is a
+/// result, and no failure of the command.
 pub(crate) fn main(options: &Options) -> Result<ExitCode> {
     if let Some(unknown) = options.loads.iter().find(|load| !LOADS.contains(&load.as_str())) {
         bail!("there is no load {unknown}; there are {}", LOADS.join(" "));
@@ -119,13 +119,13 @@ struct Run {
     guard: String,
     /// Whether only what a person would choose ended.
     right: bool,
-    /// What ended; with the number of processes of a load that is several.
+    /// The processes that ended; with their number, if a load has several.
     ended: String,
-    /// How many processes the kernel's OOM killer ended for the machine, and not for a cgroup.
+    /// Number of processes that the kernel's OOM killer ended for the machine, and not for a cgroup.
     kernel: u32,
     /// The worst delay of a heartbeat of 100 ms, in seconds.
     gap: f64,
-    /// How long less than a twentieth of the memory was available, in seconds.
+    /// Time in which less than a twentieth of the memory was available, in seconds.
     short: f64,
     /// The least memory that was available, and what was available in the end, in MB.
     least: u32,

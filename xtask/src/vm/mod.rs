@@ -99,7 +99,7 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
     Ok(if tally.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What machines are made of.
+/// The parts of a machine.
 struct Ground {
     kernels: Vec<Kernel>,
     /// The root file system of each machine.

@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_passes_only_if_every_scenario_and_its_verdict_say_so() {
+    fn a_machine_passes_only_if_every_scenario_and_its_verdict_passed() {
         assert_eq!(failures(true, "ok start\r\nok kill\r\n"), [""; 0]);
         assert_eq!(failures(false, "ok start\nFAILED kill the hog lives\n"), ["FAILED kill the hog lives"]);
         assert_eq!(failures(true, "ok start\n"), ["FAILED kill it did not end: QEMU ended with 35"]);
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_is_named_in_the_end() {
+    fn failures_are_named_in_the_end() {
         let mut tally = Tally::default();
         tally.add("5.10", outcomes(&["start".to_owned()], &ended(true, "ok start\n")));
         tally.add("7.3", outcomes(&["start".to_owned()], &ended(false, "FAILED start why\n")));

@@ -51,7 +51,7 @@ mod tests {
 
     /// The text is larger than a pipe.
     #[test]
-    fn what_was_compressed_is_unpacked() {
+    fn a_compressed_kernel_is_unpacked() {
         let plain = b"\x7fELF and more\n".repeat(100_000);
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&plain).unwrap();

@@ -1,4 +1,4 @@
-# One guard alone against loads that fill a machine of 1 GB: a note for each run. What the guard gets wrong is a result; only a
+# One guard alone against loads that fill a machine of 1 GB: a note for each run. A mistake of the guard is a result; only a
 # guard that does not start is a failure. (For `cargo xtask vm-compare`.)
 . ./settings
 dmesg --console-off

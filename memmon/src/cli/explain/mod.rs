@@ -46,7 +46,7 @@ pub(super) fn explain(
 ) -> serde_json::Result<String> {
     let explained = |process| {
         let explanation = policy::explain(rules, process, &snapshot.memory);
-        Told {
+        Explained {
             rules_from: &known.rules_from,
             held_back: held_back(&explanation, &known.held_back),
             growth: known.growths.get(&process.id).filter(|growth| growth.bytes_per_second.is_some()),
@@ -87,9 +87,9 @@ pub(super) fn details(onlooker: &Onlooker, processes: &[Process]) -> HashMap<Pro
     processes.iter().filter_map(details).collect()
 }
 
-/// An explanation, and what policy does not know: what was terminated often before, and what grows.
+/// An explanation with facts that policy does not know: earlier terminations, and growth.
 #[derive(Serialize)]
-struct Told<'a> {
+struct Explained<'a> {
     #[serde(flatten)]
     explanation: Explanation<'a>,
     rules_from: &'a str,
@@ -121,8 +121,8 @@ fn held_back<'a>(explanation: &Explanation<'_>, held: &'a [Waiting]) -> Option<&
 /// Column of the reasons, behind the rule and its outcome.
 const REASONS: usize = 36;
 
-fn text(reported: &Told<'_>, users: Users<'_>) -> String {
-    let Told { explanation, rules_from: _, growth, details, held_back, sums: _, sums_of } = reported;
+fn text(reported: &Explained<'_>, users: Users<'_>) -> String {
+    let Explained { explanation, rules_from: _, growth, details, held_back, sums: _, sums_of } = reported;
     let mut lines = subject(explanation, users);
     for (name, text) in
         details.map(|details| parts::lines(details, explanation.rules.measure)).into_iter().flatten()

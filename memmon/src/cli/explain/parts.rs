@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shared_names_the_other_process() {
+    fn shared_memory_names_the_other_process() {
         let other = |pid, comm: &str| Other { pid: Pid(pid), comm: Some(comm.into()) };
         let sharing = Sharing {
             inherited: Some(FromElder { bytes: Bytes(200 << 20), elder: other(77, "python3") }),

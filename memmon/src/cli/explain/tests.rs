@@ -36,7 +36,7 @@ fn explained(change: impl FnOnce(&mut Rules, &mut Process)) -> String {
 }
 
 #[test]
-fn what_was_inherited_is_shown_with_whom_it_is_charged_to() {
+fn inherited_memory_is_shown_with_the_process_that_is_charged_for_it() {
     let text = explained(|_, process| {
         let inherited = Inherited { bytes: Bytes(5 * Bytes::GIB / 2), elder: Pid(4000) };
         process.inherited = Fact::Known(inherited);
@@ -232,7 +232,7 @@ fn a_small_one_and_one_at_its_limit() {
 }
 
 #[test]
-fn who_is_held_back_is_reported_so_unless_it_is_not() {
+fn a_delayed_termination_is_reported_only_if_it_is_delayed() {
     let waiting = |since_boot_seconds| Waiting {
         program: "/usr/lib/firefox/firefox".into(),
         script: None,

@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn a_users_own_processes_on_a_screen() {
         let id = ProcessId { pid: Pid(4242), start: StartTime(7) };
-        let climber = Row {
+        let growing = Row {
             id,
             comm: "py\u{1b}thon".into(),
             uid: Uid(1000),
@@ -97,7 +97,7 @@ mod tests {
             growth: Growth::default(),
             rule: Some("db".into()),
             limit_bytes: None,
-            ..climber.clone()
+            ..growing.clone()
         };
         let mine = Mine {
             version: "2.0.0".into(),
@@ -105,7 +105,7 @@ mod tests {
             dry_run: false,
             limit_bytes: Bytes(2 * GB),
             processes: 2,
-            rows: vec![climber, protected],
+            rows: vec![growing, protected],
             in_flight: vec![Victim {
                 id,
                 comm: "worker".into(),

@@ -13,8 +13,8 @@ use crate::{
         units::{Rate, Span},
     },
     status::{
-        Climber, DryRunDay, DryRunProgram, OverLimit, Status, StoppedProcess, SumInForce, Text, Victim,
-        Waiting,
+        DryRunDay, DryRunProgram, GrowingProcess, OverLimit, Status, StoppedProcess, SumInForce, Text,
+        Victim, Waiting,
     },
 };
 
@@ -50,7 +50,7 @@ pub(super) fn render(status: &Status, users: &dyn Users, zone: &TimeZone) -> Str
     section(&mut lines, TERMINATING, victims);
     let stopped = status.stopped.iter().map(|one| stopped(one, users)).collect();
     section(&mut lines, STOPPED, stopped);
-    let climbing = status.climbing.iter().map(|one| climber(one, users)).collect();
+    let climbing = status.climbing.iter().map(|one| growing_process(one, users)).collect();
     section(&mut lines, "Growing towards the limit:", climbing);
     section(&mut lines, &sums_heading(status), sums(status, users));
     section(&mut lines, HELD_BACK, status.held_back.iter().map(|one| waiting(one, users)).collect());
@@ -178,8 +178,8 @@ const fn in_gear(gear: Option<crate::model::Gear>) -> &'static str {
     }
 }
 
-fn climber(climber: &Climber, users: &dyn Users) -> String {
-    let Climber { id, comm, uid, rss_bytes, growth } = climber;
+fn growing_process(process: &GrowingProcess, users: &dyn Users) -> String {
+    let GrowingProcess { id, comm, uid, rss_bytes, growth } = process;
     let mut text = format!("PID={id}, Name={comm}, User={}: {rss_bytes}", user(*uid, users));
     if let Some(rate) = growth.bytes_per_second {
         _ = write!(text, ", {} more", Rate(rate));
@@ -420,7 +420,7 @@ mod tests {
                 left_seconds: None,
             },
         ];
-        status.climbing = vec![Climber {
+        status.climbing = vec![GrowingProcess {
             id,
             comm: "python3".into(),
             uid: Uid(1000),

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use crate::model::{Process, StartTime};
 
-/// When a termination is delayed: `termination.repeat_*`.
+/// Conditions for the delay of a termination: `termination.repeat_*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackoffPolicy {
     /// Terminations until the next one is delayed; 0: no termination is delayed.

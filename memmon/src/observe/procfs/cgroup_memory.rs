@@ -28,7 +28,7 @@ enum Version {
     V2,
 }
 
-/// Where cgroups that limit memory are mounted.
+/// The mount point of cgroups that limit memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Hierarchy {
     version: Version,
@@ -147,7 +147,7 @@ fn path_of(bytes: &[u8]) -> PathBuf {
     PathBuf::from(OsStr::from_bytes(bytes))
 }
 
-/// Where a mountinfo (proc_pid_mountinfo(5)) has the cgroups that limit memory: of cgroup v1 if there are such.
+/// The mount point of the cgroups that limit memory in a mountinfo (proc_pid_mountinfo(5)): of cgroup v1 if there are such.
 fn hierarchy(mounts: &[u8]) -> Option<Hierarchy> {
     let mounted = |line: &[u8]| {
         let fields: Vec<_> = line.split(|byte| *byte == b' ').collect();
@@ -180,7 +180,7 @@ fn amount(text: &str) -> Option<u64> {
 
 /// The figures of a cgroup with these files on `machine`. None without a limit below the machine's memory.
 ///
-/// What is available is what the limit leaves, with the memory that the kernel takes back before it calls its OOM killer:
+/// The available memory is the rest below the limit, with the memory that the kernel takes back before it calls its OOM killer:
 /// page cache and caches of its own, as `MemAvailable` has it for the machine.
 fn within(version: Version, files: &Files, machine: &MachineMemory) -> Option<MachineMemory> {
     let total = limit(&files.limit).filter(|limit| *limit < machine.memory.total.0)?;

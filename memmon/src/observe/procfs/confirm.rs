@@ -262,7 +262,7 @@ impl ProcRoot {
         if error == Bytes::ZERO || suffices {
             return Ok((rss, error, None));
         }
-        // Not to be had without PTRACE_MODE_READ or CONFIG_PROC_PAGE_MONITOR: then the doubt stays.
+        // Not available without PTRACE_MODE_READ or CONFIG_PROC_PAGE_MONITOR: then the doubt stays.
         let rollup = directory.through(place, |at| {
             directory.reading(at, "smaps_rollup").and_then(|read| run_blocking(about, read)?)
         });
@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_never_taken_for_absent() {
+    fn a_fact_that_cannot_be_read_is_never_taken_for_absent() {
         let tree = tree();
         for file in ["exe", "cmdline", "cgroup", "oom_score_adj"] {
             tree.spoil(&format!("42/{file}"));
@@ -482,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_absent() {
+    fn a_missing_fact_is_absent() {
         let tree = tree();
         for file in ["exe", "cmdline", "cgroup", "oom_score_adj"] {
             tree.remove(&format!("42/{file}"));
@@ -493,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ended_is_gone_and_what_is_garbled_is_named() {
+    fn a_process_that_ended_is_gone_and_a_garbled_file_is_named() {
         let tree = tree();
         assert_eq!(
             tree.root().confirm(Pid(43), None, Bytes::ZERO, &Accuracy::StatmExact),

@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     #[ignore = "needs root and cgroup v2"]
-    fn what_the_kernel_froze_is_found_until_it_is_thawed() {
+    fn a_frozen_cgroup_is_found_until_it_is_thawed() {
         let name = format!("memmon-test-freezer-{}", std::process::id());
         let mounts = ["", "unified"].map(|mount| Path::new(CGROUPS).join(mount));
         let mount = mounts.into_iter().find(|mount| mount.join("cgroup.procs").exists()).unwrap();

@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_counted_is_not_free() {
+    fn pages_that_cannot_be_counted_are_not_free() {
         let tree = Tree::new();
         tree.cat(42);
         assert_eq!(tree.root().lazy_free(PROCESS, UID), None);

@@ -27,7 +27,7 @@ const HANGS_AFTER: Duration = Duration::from_secs(30);
 const WALK_PER_GIB: Duration = Duration::from_millis(500);
 
 /// Time for which an answer holds that leads to a termination: from the verdict to the signal.
-const CONDEMNS_FOR: Duration = Duration::from_secs(2);
+const HOLDS_FOR_TERMINATION: Duration = Duration::from_secs(2);
 
 /// Time for which an answer holds that spares one, if no elder ends. One of them may unmap an object meanwhile.
 const SPARES_FOR: Duration = Duration::from_secs(60);
@@ -173,7 +173,7 @@ impl Answer {
                     && question.memory() <= self.memory + Bytes(missing.0 / 2)
                     && elders.iter().all(|elder| lives(*elder))
             }
-            Some(_) | None => age < CONDEMNS_FOR,
+            Some(_) | None => age < HOLDS_FOR_TERMINATION,
         }
     }
 }
@@ -350,7 +350,7 @@ mod tests {
         lookups.end(HOLDER, Bytes(105), Ok(Found { memory: found.clone(), ..Found::default() }), now);
         assert_eq!(step(&lookups, now), Step::Take(Fact::Known(found), None));
         // It leads to a termination, so it does not hold for long.
-        assert_eq!(step(&lookups, now + CONDEMNS_FOR), Step::Start);
+        assert_eq!(step(&lookups, now + HOLDS_FOR_TERMINATION), Step::Start);
     }
 
     #[test]

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_sent_waits_ever_longer_and_is_never_dropped() {
+    fn notices_that_could_not_be_sent_wait_ever_longer_and_are_never_dropped() {
         let mut now = Instant::now();
         let mut digest = Digest::new(Duration::from_secs(60));
         digest.add(notice("first"), now);

@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_fails_is_reported_with_what_it_said() {
+    fn one_that_fails_is_reported_with_its_output() {
         let (outcome, _, _folder) = run("echo 'no \x1b[2Jpager' >&2; exit 3", SOON);
         let error = outcome.unwrap_err();
         assert_eq!(error, r"exit status: 3; its output: no \u{1b}[2Jpager");
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_looked_at_is_run_whatever_its_path_leads_to_by_now() {
+    fn the_checked_file_is_run_whatever_its_path_leads_to_by_now() {
         let hook = Hook { command: "/turned/meanwhile".into(), user: None, timeout: SOON };
         let mut runner = Runner { hook, trusted: |_| Ok("/bin/true".into()) };
         let message = Message {

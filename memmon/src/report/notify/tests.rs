@@ -117,7 +117,7 @@ fn a_subject_ends_with_a_word() {
 }
 
 #[test]
-fn what_waits_is_sent_at_the_end_in_one_message() {
+fn waiting_notices_are_sent_at_the_end_in_one_message() {
     let (reporter, machine, _folder) = reporter();
     let kept = Arc::new(Mutex::new(Vec::new()));
     let hour = Duration::from_secs(3600);
@@ -141,7 +141,7 @@ fn what_waits_is_sent_at_the_end_in_one_message() {
 }
 
 #[test]
-fn a_channel_that_hangs_costs_nobody_any_time_and_what_it_misses_is_counted() {
+fn a_channel_that_hangs_delays_no_other_and_the_notices_that_it_misses_are_counted() {
     struct Hangs(mpsc::Sender<()>, Receiver<()>);
     impl Channel for Hangs {
         fn name(&self) -> &'static str {
@@ -176,7 +176,7 @@ fn a_channel_that_hangs_costs_nobody_any_time_and_what_it_misses_is_counted() {
 }
 
 #[test]
-fn what_could_not_be_sent_is_reported_counted_and_kept() {
+fn notices_that_could_not_be_sent_are_reported_counted_and_kept() {
     let (reporter, machine, _folder) = reporter();
     let interval = Duration::ZERO;
     let mut digest = Digest::new(interval);
@@ -285,7 +285,7 @@ fn each_user_gets_one_message_an_interval_about_their_own_processes_alone() {
 }
 
 #[test]
-fn what_a_wrong_configuration_could_not_send_the_mended_one_does() {
+fn notices_that_a_wrong_configuration_could_not_send_are_sent_by_the_fixed_one() {
     let (reporter, machine, _folder) = reporter();
     let kept = Arc::new(Mutex::new(Vec::new()));
     let mut notifiers = Notifiers::default();
@@ -313,7 +313,7 @@ fn what_a_wrong_configuration_could_not_send_the_mended_one_does() {
 }
 
 #[test]
-fn what_the_last_attempt_does_not_send_is_counted_as_lost() {
+fn notices_that_the_last_attempt_does_not_send_are_counted_as_lost() {
     let (reporter, machine, _folder) = reporter();
     let mut notifiers = Notifiers::default();
     let channel = Box::new(Kept(Arc::default(), u32::MAX));
@@ -416,7 +416,7 @@ mod smtp {
 
     #[test]
     #[ignore = "needs MEMMON_SMTPD_PYTHON: `cargo xtask setup --for-tests`"]
-    fn one_who_is_refused_keeps_it_from_nobody_else_and_is_reported_of() {
+    fn a_refused_recipient_is_reported_and_does_not_affect_the_others() {
         let mut server = Server::start(0, "plain", "open");
         let mut post = server.post();
         for dead in ["dead@example.com", "busy@example.com"] {

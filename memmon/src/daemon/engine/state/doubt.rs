@@ -3,7 +3,7 @@
 //! A fact that could not be read leaves a doubt, and no process is signalled in doubt. But a process's owner can hold the lock
 //! that a read waits for, again and again, so a doubt that the owner can cause lasts for [`LASTS`] and no longer: after
 //! that the process is judged by what is known for certain. A doubt that only root or the kernel can cause stays. The policy
-//! decides which is which: see [`crate::model::Process::settle`] and [`crate::model::Fact::Withheld`].
+//! distinguishes the two: see [`crate::model::Process::settle`] and [`crate::model::Fact::Withheld`].
 
 use std::{
     collections::BTreeMap,

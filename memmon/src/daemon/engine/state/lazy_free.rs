@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_freed_is_taken_off_only_if_the_process_is_within_its_limit_then() {
+    fn freed_memory_is_taken_off_only_if_the_process_is_within_its_limit_then() {
         let mut looks = Looks::after_term();
         assert_eq!(looks.look(0, Some(28)), (LIMIT, true));
         assert_eq!(looks.freed.of(hog().id), Bytes(28 * MIB));
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_figure_holds_for_ten_times_as_long_as_it_took_and_never_condemns() {
+    fn a_figure_holds_for_ten_times_as_long_as_it_took_and_never_ends_a_process() {
         let mut looks = Looks::after_term();
         assert_eq!(looks.look(0, Some(40)), (Bytes(20 * MIB), true));
         // Includes the possible error of the cheap figure.

@@ -8,11 +8,12 @@ use crate::model::{Bytes, GroupKey, Pid, Process, ProcessId, Reading, RuleName, 
 use crate::policy::machine;
 use crate::report::SumThen;
 
-/// How long the facts about a process hold by which it counts: as long as it had lived when they were read, because a young
+/// Time for which the facts hold by which a process counts: as long as it had lived when they were read, because a young
 /// process is about to call exec or change its user; in these bounds.
 const FACTS_HOLD: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(120));
 
-/// How long a close look shows how much of a process's memory is another one's, at least: so much longer than it took that looks
+/// Time for which a close look shows the part of a process's memory that is another one's, at least: so much longer than it
+/// took that looks
 /// at all processes of a sum take a hundredth of one CPU. Memory that the process adds is counted at once.
 const LOOK_HOLDS: Duration = Duration::from_secs(30);
 

@@ -44,7 +44,7 @@ fn a_limit_has_its_figures_in_place_of_the_machines() {
     ];
     for (version, limit, usage, cache, swap_limit, swap_usage, expected) in cases {
         let prefix = if version == Version::V1 { "total_" } else { "" };
-        // Shared memory is page cache as well, and not to be had back.
+        // Shared memory is page cache as well, but cannot be reclaimed.
         let stat = format!(
             "file 999999999\n{prefix}inactive_file {}\n{prefix}active_file {MIB}\n{prefix}shmem 5\n",
             (cache * MIB).saturating_sub(MIB)
