@@ -46,10 +46,11 @@ pub(crate) fn items(release: &Release, prefix: &Path) -> Result<Vec<Item>> {
     let program = |path: PathBuf, mode, content| Item { path, mode, content, kind: Kind::Program };
     let share = prefix.join("share");
     let contrib =
-        ["README.md", "prometheus/memmon.rules.yml", "grafana/memmon.json"].into_iter().map(|name| {
-            let content = read(&root.join("contrib").join(name))?;
-            Ok(program(share.join("doc/memmon/contrib").join(name), 0o644, content))
-        });
+        ["README.md", "prometheus/memmon.rules.yml", "grafana/memmon.json", "grafana/memmon-fleet.json"];
+    let contrib = contrib.into_iter().map(|name| {
+        let content = read(&root.join("contrib").join(name))?;
+        Ok(program(share.join("doc/memmon/contrib").join(name), 0o644, content))
+    });
     let contrib = contrib.collect::<Result<Vec<_>>>()?;
     let items = vec![
         program(binary, 0o755, read(&release.binary)?),

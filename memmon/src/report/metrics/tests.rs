@@ -159,10 +159,10 @@ fn dashboard_and_alerts_ask_for_figures_that_there_are() {
     let text = metrics().openmetrics();
     let known: Vec<_> = text.lines().filter_map(|line| line.split(['{', ' ']).next()).collect();
     let board = include_str!("../../../../contrib/grafana/memmon.json");
-    serde_json::from_str::<serde_json::Value>(board).unwrap();
+    let fleet = include_str!("../../../../contrib/grafana/memmon-fleet.json");
     let rules = include_str!("../../../../contrib/prometheus/memmon.rules.yml");
     let mut asked = 0;
-    for word in [board, rules]
+    for word in [board, fleet, rules]
         .into_iter()
         .flat_map(|text| text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'))
     {
