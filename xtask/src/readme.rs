@@ -50,6 +50,11 @@ const TYPED: &[(&str, &str, &str)] = &[
     ),
     ("memmon doctor", SERVICE, LITERALLY),
     ("memmon status [--json]", "memmon/tests/daemon/status.rs", "[\"status\", \"--json\""),
+    (
+        "memmon replay --since monday --config new.toml",
+        "memmon/tests/daemon/replay.rs",
+        "[\"replay\", \"--since\"",
+    ),
     ("memmon status --mine", "memmon/tests/daemon/mine.rs", "[\"status\", \"--mine\"]"),
     ("memmon history", "memmon/tests/daemon/history.rs", ".arg(\"history\")"),
     (

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{check, enable, exempt, history, status, top};
+use super::{check, enable, exempt, history, replay, status, top};
 use crate::{daemon, model::SourceChoice};
 
 const EXIT_CODES: &str = "\
@@ -49,6 +49,8 @@ pub(super) enum Command {
     Exempt(exempt::Args),
     #[command(after_help = EXIT_CODES)]
     History(history::Args),
+    #[command(after_help = EXIT_CODES)]
+    Replay(replay::Args),
     #[command(after_help = EXIT_CODES)]
     Status(status::Args),
     #[command(after_help = EXIT_CODES)]

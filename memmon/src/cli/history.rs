@@ -148,13 +148,13 @@ fn total(total: &Total, users: &dyn Users) -> String {
     format!("{program:<24}  {}, up to {peak_bytes}", counts.join(", "))
 }
 
-fn time(seconds: f64, zone: &TimeZone) -> String {
+pub(super) fn time(seconds: f64, zone: &TimeZone) -> String {
     #[expect(clippy::cast_possible_truncation, reason = "a float cast saturates")]
     let time = Timestamp::from_second(seconds as i64).unwrap_or(Timestamp::MAX);
     time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
-fn name(uid: Uid, users: &dyn Users) -> String {
+pub(super) fn name(uid: Uid, users: &dyn Users) -> String {
     users.name(uid).map_or_else(|| uid.to_string(), |name| Escaped(name.as_bytes()).to_string())
 }
 

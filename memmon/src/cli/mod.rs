@@ -13,6 +13,7 @@ mod look;
 mod machine;
 mod matches;
 mod over;
+mod replay;
 mod rules_used;
 mod status;
 mod times;
@@ -52,6 +53,7 @@ pub fn main() -> ExitCode {
         Command::Disable(asked) => enable::disable(&asked, out),
         Command::Exempt(asked) => exempt::run(&asked, &NameService, out),
         Command::History(asked) => history::run(&asked, &NameService, &Zoned::now(), out),
+        Command::Replay(asked) => replay::run(&asked, &NameService, &Zoned::now(), out),
         Command::Status(asked) => status::run(&asked, &NameService, out),
         Command::Top(asked) => top::run(&asked),
     };

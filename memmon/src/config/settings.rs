@@ -9,7 +9,7 @@ use super::metrics::Metrics;
 use super::notify::Notify;
 use super::schedule::{Pace, Schedule};
 use crate::{
-    model::{Bytes, GearChoice, SourceChoice, seconds::as_seconds},
+    model::{Breach, Bytes, GearChoice, Process, SourceChoice, SystemMemory, seconds::as_seconds},
     policy::{Rules, machine::MachineLimits},
 };
 
@@ -57,6 +57,26 @@ impl Settings {
         self.check_interval = check_interval;
         self.rules.limits = limits;
         changed
+    }
+
+    /// The memory above which `process`, with this limit, has no grace left; none if no size ends it.
+    pub fn ceiling(&self, process: &Process, limit: Bytes) -> Option<Bytes> {
+        match self.rules.decisive(process).and_then(|rule| rule.hard_ceiling) {
+            Some(0.0) => None,
+            Some(times) => Some(limit.times(times)),
+            None => self.termination.ceiling(limit),
+        }
+    }
+
+    /// How long `process`, which is in `breach` of a limit, must be over it before it gets a signal: the `for` of the rule. There
+    /// is no wait above the hard ceiling, or while the machine, which has this `memory`, is short of it.
+    pub fn must_last(&self, process: &Process, breach: &Breach, memory: &SystemMemory) -> Duration {
+        let lasting = breach.by.and_then(|name| self.rules.named(name)).map(|rule| rule.lasting);
+        let is_short = |reserve: f64| memory.available.percent_of(memory.total) < reserve;
+        let ceiling = self.ceiling(process, self.rules.limit_of(process, memory));
+        let is_urgent = self.termination.reserve_percent.is_some_and(is_short)
+            || ceiling.is_some_and(|ceiling| process.rss.saturating_sub(process.error) > ceiling);
+        lasting.filter(|_| !is_urgent).unwrap_or_default()
     }
 
     /// Whether [`Settings::follow`] would change anything at `now`.

@@ -17,7 +17,7 @@ use crate::daemon::status_board::StatusBoard;
 use crate::{
     config::Settings,
     history::Trouble,
-    model::{Bytes, RuleName, Select},
+    model::{Bytes, RuleName, Sample, Select},
     report::{Event, MapFigures, Reporter, Rotation},
 };
 
@@ -86,6 +86,20 @@ impl<'a> Announcer<'a> {
     /// Answers a question about the history.
     pub(super) fn answer_history(&self, select: Select, answer: oneshot::Sender<String>) {
         self.history.borrow_mut().answer(select, answer);
+    }
+
+    /// Answers with a page of samples.
+    pub(super) fn answer_samples(&self, first: u64, answer: oneshot::Sender<String>) {
+        self.history.borrow_mut().answer_samples(first, answer);
+    }
+
+    pub(super) fn keeps_history(&self) -> bool {
+        self.history.borrow().is_kept()
+    }
+
+    /// Has the samples kept that `look` returns, which another thread calls.
+    pub(super) fn keep_samples(&self, look: impl FnOnce() -> Vec<Sample> + Send + 'static) {
+        self.history.borrow_mut().look(look);
     }
 
     /// Waits for a moment until the last entries of the history are written.

@@ -25,6 +25,7 @@ use crate::daemon::host::timer::{Pace, ticked};
 use crate::daemon::host::{oom_hardening, pressure, supervisor};
 use crate::daemon::options::Options;
 use crate::daemon::reload::{self, Hangup, Loading};
+use crate::daemon::samples::Sampler;
 use crate::daemon::settings::Enforceable;
 use crate::daemon::source::sources::Sources;
 use crate::daemon::status;
@@ -33,6 +34,7 @@ use crate::daemon::status_socket::RuntimeFiles;
 use crate::{
     config::{self, Settings},
     enforce::{Errno, Reaper},
+    inspect::Basis,
     model::{ProcessId, SystemMemory},
     report::Event,
     status::{Access, Ask, Request},
@@ -56,6 +58,7 @@ pub(super) struct EventLoop<'a> {
     reclaimed: mpsc::UnboundedReceiver<(ProcessId, Result<(), Errno>)>,
     requests: mpsc::Receiver<Request>,
     exemptions: Exemptions,
+    sampler: Sampler,
 }
 
 /// The signals that memmon handles. A signal that arrives before the loop runs is kept for it.
@@ -96,7 +99,17 @@ impl<'a> EventLoop<'a> {
         let reaper = reaper.context("no thread to free memory")?;
         let engine = Engine::new(settings, sources, memory, options.once, reaper, announcer, Now::read())?;
         let exemptions = Exemptions::none();
-        Ok(Self { engine, announcer, options, enforceable, runtime_files, reclaimed, requests, exemptions })
+        Ok(Self {
+            engine,
+            announcer,
+            options,
+            enforceable,
+            runtime_files,
+            reclaimed,
+            requests,
+            exemptions,
+            sampler: Sampler::default(),
+        })
     }
 
     /// Continues exemptions of before, and has others stored.
@@ -210,6 +223,7 @@ impl<'a> EventLoop<'a> {
         supervisor::stopping();
         // Victims that have exited by now must not count as unfinished.
         self.handle_exits()?;
+        self.keep_samples();
         // The last log lines of the BPF programs, for one scan perhaps all of them.
         self.forward_kernel_log();
         let reason = match self.engine.victims().in_flight() {
@@ -238,6 +252,7 @@ impl<'a> EventLoop<'a> {
         let Self { engine, announcer, exemptions, .. } = self;
         match ask {
             Ask::History(select) => announcer.answer_history(select, answer),
+            Ask::Samples(first) => announcer.answer_samples(first, answer),
             Ask::Query(get) => status::answer(engine, announcer, Now::read(), get, answer),
             Ask::Mine(uid) => status::answer_mine(engine, Now::read(), uid, answer),
             Ask::Order(order, by) => {
@@ -258,6 +273,22 @@ impl<'a> EventLoop<'a> {
         self.restore_runtime_files();
         self.engine.scan(Now::read());
         self.announcer.board_mut().scanned(began);
+        self.keep_samples();
+    }
+
+    /// Has what was judged kept for `memmon replay`, if there is anything.
+    fn keep_samples(&mut self) {
+        let now = Now::read().instant();
+        let judged = self.engine.take_judged();
+        if judged.is_none() && self.sampler.is_idle() || !self.announcer.keeps_history() {
+            return;
+        }
+        let Settings { rules, dry_run, .. } = self.engine.settings();
+        let accuracy = self.engine.sources().accuracy();
+        let basis = Basis { rules: rules.clone(), accuracy, survey: None };
+        if let Some(job) = self.sampler.job(judged.unwrap_or_default(), basis, *dry_run, now) {
+            self.announcer.keep_samples(job);
+        }
     }
 
     /// Has the kernel wake memmon under pressure, if there is a `[machine]`. A missing requirement is reported.

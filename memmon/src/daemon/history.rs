@@ -9,7 +9,9 @@ use crate::config;
 use crate::daemon::exemption_file::STATE_DIR;
 use crate::files;
 use crate::history::{Bounds, Recorder, Store, Trouble};
-use crate::model::{Bytes, Cause, Entry, Happened, History, Limit, Name, Protection, Select};
+use crate::model::{
+    Bytes, Cause, Entry, Happened, History, Limit, Name, Protection, Sample, Samples, Select,
+};
 use crate::report::{Event, Subject};
 use crate::status::{Body, Refusal, answer as reply};
 
@@ -53,11 +55,9 @@ impl Historian {
 
     /// Answers a question, when its turn has come.
     pub(super) fn answer(&mut self, select: Select, answer: oneshot::Sender<String>) {
-        let refused = |message: &str| reply(&Body::Error(Refusal::new("refused", message)));
         // The client may have left.
         let Some(recorder) = &mut self.0 else {
-            let _ = answer
-                .send(refused("this memmon keeps no history: days = 0 in [history], or it is not root's"));
+            let _ = answer.send(refused(NOTHING_KEPT));
             return;
         };
         recorder.select(select, move |found| {
@@ -66,6 +66,32 @@ impl Historian {
                 Err(error) => refused(&error),
             });
         });
+    }
+
+    /// Answers with a page of samples.
+    pub(super) fn answer_samples(&mut self, first: u64, answer: oneshot::Sender<String>) {
+        let Some(recorder) = &mut self.0 else {
+            let _ = answer.send(refused(NOTHING_KEPT));
+            return;
+        };
+        recorder.samples(first, move |found| {
+            let _ = answer.send(match found {
+                Ok(samples) => reply(&Body::Samples(Box::new(samples))),
+                Err(error) => refused(&error),
+            });
+        });
+    }
+
+    /// Whether anything is kept.
+    pub(super) const fn is_kept(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Keeps the samples that `look` returns, which a thread calls that may wait.
+    pub(super) fn look(&mut self, look: impl FnOnce() -> Vec<Sample> + Send + 'static) {
+        if let Some(recorder) = &mut self.0 {
+            recorder.look(look);
+        }
     }
 
     /// Its last failure.
@@ -79,6 +105,12 @@ impl Historian {
             recorder.finish(PATIENCE);
         }
     }
+}
+
+const NOTHING_KEPT: &str = "this memmon keeps no history: days = 0 in [history], or it is not root's";
+
+fn refused(message: &str) -> String {
+    reply(&Body::Error(Refusal::new("refused", message)))
 }
 
 const fn bounds(settings: config::History) -> Option<Bounds> {
@@ -102,6 +134,18 @@ fn own_folder(path: &Path) -> Result<(), String> {
 /// # Errors
 /// There is none, or this user may not read it.
 pub fn history_on_disk(select: &Select) -> anyhow::Result<History> {
+    Ok(on_disk()?.select(select)?)
+}
+
+/// A page of the samples, in the same way.
+///
+/// # Errors
+/// There are none, or this user may not read them.
+pub fn samples_on_disk(first: u64) -> anyhow::Result<Samples> {
+    Ok(on_disk()?.samples(first)?)
+}
+
+fn on_disk() -> anyhow::Result<Store> {
     let path = Path::new(STATE_DIR).join(FILE);
     anyhow::ensure!(
         path.try_exists().unwrap_or(true),
@@ -109,7 +153,7 @@ pub fn history_on_disk(select: &Select) -> anyhow::Result<History> {
         path.display()
     );
     files::roots_alone_folder(Path::new(STATE_DIR)).map_err(anyhow::Error::msg)?;
-    Ok(Store::open(&path)?.select(select)?)
+    Ok(Store::open(&path)?)
 }
 
 /// The entry of an event; `None` if it is not kept.

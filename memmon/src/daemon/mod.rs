@@ -24,6 +24,7 @@ mod options;
 mod outputs;
 mod preflight;
 mod reload;
+mod samples;
 mod settings;
 mod source;
 mod startup;
@@ -32,7 +33,7 @@ mod status_board;
 mod status_socket;
 mod watchlist;
 
-pub use history::history_on_disk;
+pub use history::{history_on_disk, samples_on_disk};
 pub use host::instance::InstanceError;
 pub use in_force::rules_of;
 pub use options::Options;

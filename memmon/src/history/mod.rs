@@ -1,8 +1,8 @@
-//! History: terminations, those that a dry run would have made, and warnings, kept for weeks in a database.
+//! History: terminations, those that a dry run would have made, warnings, and samples of processes, kept for weeks in a database.
 //!
 //! ```text
-//! record(Entry) ──bounded queue──▶ a thread of its own ──▶ redb: one transaction for what came within a second
-//! ask(Select)   ──bounded queue──▶        ◀── History
+//! add(Entry), look(|| samples) ──bounded queue──▶ a thread of its own ──▶ redb: one transaction for what came within a second
+//! select(Select), samples(key) ──bounded queue──▶        ◀── History
 //! ```
 //!
 //! Nobody waits for the disk: what finds the queue full, or cannot be written, is counted. The database is opened with the

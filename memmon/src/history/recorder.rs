@@ -11,8 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::store::{Bounds, Store};
-use crate::model::{Entry, History, Select};
+use super::store::{Bounds, Store, StoreError};
+use crate::model::{Entry, History, Sample, Samples, Select};
 
 /// Entries and questions that may wait.
 const QUEUE: usize = 256;
@@ -29,12 +29,21 @@ const STACK: usize = 256 << 10;
 /// Called with the answer to a question, or with the reason why there is none.
 type Then = Box<dyn FnOnce(Result<History, String>) + Send>;
 
+/// The same for samples.
+type ThenSamples = Box<dyn FnOnce(Result<Samples, String>) + Send>;
+
+/// Returns samples of processes. It may take its time: it runs on the thread.
+type Look = Box<dyn FnOnce() -> Vec<Sample> + Send>;
+
 /// Makes a place for the database, or says why there is none.
 type Prepare = fn(&Path) -> Result<(), String>;
 
 enum Job {
     Add(Box<Entry>),
     Select(Box<Select>, Then),
+    /// Looks, and adds what was seen.
+    Look(Look),
+    Samples(u64, ThenSamples),
     Keep(Bounds),
 }
 
@@ -101,6 +110,20 @@ impl Recorder {
         }
     }
 
+    /// Has `look` called, and what it returns added.
+    pub fn look(&mut self, look: impl FnOnce() -> Vec<Sample> + Send + 'static) {
+        if let Err((_, error)) = self.send(Job::Look(Box::new(look))) {
+            self.shared.failed(Some(error), 0);
+        }
+    }
+
+    /// Has a page of samples read, after all that were added before.
+    pub fn samples(&mut self, first: u64, then: impl FnOnce(Result<Samples, String>) + Send + 'static) {
+        if let Err((Some(Job::Samples(_, then)), error)) = self.send(Job::Samples(first, Box::new(then))) {
+            then(Err(error));
+        }
+    }
+
     /// The last failure.
     pub fn trouble(&self) -> Trouble {
         let failure = self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -137,6 +160,7 @@ impl Recorder {
             shared: Arc::clone(&self.shared),
             store: None,
             waiting: Vec::new(),
+            samples: Vec::new(),
         };
         let work = move || {
             writer.run(&queue);
@@ -157,6 +181,7 @@ struct Writer {
     shared: Arc<Shared>,
     store: Option<Store>,
     waiting: Vec<Entry>,
+    samples: Vec<Sample>,
 }
 
 impl Writer {
@@ -175,7 +200,18 @@ impl Writer {
                 Ok(Job::Select(select, then)) => {
                     self.flush();
                     due = None;
-                    then(self.select(&select));
+                    then(self.read(|store| store.select(&select)));
+                }
+                Ok(Job::Look(look)) => {
+                    self.samples.extend(look());
+                    if !self.samples.is_empty() {
+                        due = due.or_else(|| Some(Instant::now() + TOGETHER));
+                    }
+                }
+                Ok(Job::Samples(first, then)) => {
+                    self.flush();
+                    due = None;
+                    then(self.read(|store| store.samples(first)));
                 }
                 Ok(Job::Keep(bounds)) => self.bounds = bounds,
                 Err(RecvTimeoutError::Timeout) => {
@@ -184,7 +220,7 @@ impl Writer {
                 }
                 Err(RecvTimeoutError::Disconnected) => return self.flush(),
             }
-            if self.waiting.len() >= MOST_TOGETHER {
+            if self.waiting.len() + self.samples.len() >= MOST_TOGETHER {
                 self.flush();
                 due = None;
             }
@@ -193,25 +229,26 @@ impl Writer {
 
     /// Writes the waiting entries. Entries that cannot be written are lost, because to keep them would not be bounded.
     fn flush(&mut self) {
-        if self.waiting.is_empty() {
+        if self.waiting.is_empty() && self.samples.is_empty() {
             return;
         }
-        let waiting = std::mem::take(&mut self.waiting);
+        let (waiting, samples) = (std::mem::take(&mut self.waiting), std::mem::take(&mut self.samples));
         let bounds = self.bounds;
-        let outcome =
-            self.store().and_then(|store| store.add(&waiting, bounds).map_err(|error| error.to_string()));
+        let add = |store: &Store| store.add(&waiting, &samples, bounds).map_err(|error| error.to_string());
+        let outcome = self.store().and_then(add);
         match outcome {
             Ok(()) => self.shared.failed(None, 0),
             Err(error) => {
                 // After an error it must be opened again.
                 self.store = None;
+                // Samples are no entries that anybody misses.
                 self.shared.failed(Some(error), waiting.len());
             }
         }
     }
 
-    fn select(&mut self, select: &Select) -> Result<History, String> {
-        let found = self.store().and_then(|store| store.select(select).map_err(|error| error.to_string()));
+    fn read<T>(&mut self, read: impl FnOnce(&Store) -> Result<T, StoreError>) -> Result<T, String> {
+        let found = self.store().and_then(|store| read(store).map_err(|error| error.to_string()));
         if found.is_err() {
             self.store = None;
         }

@@ -1,7 +1,8 @@
 //! The database: redb, an embedded store in Rust alone. A commit is on the disk before it counts, so that after a loss of
 //! power or a full disk the file holds what it held before.
 //!
-//! Two tables with the same entries, so that no number of warnings displaces a termination: each holds half of the bound.
+//! Terminations and warnings have a table each, and so have samples of processes for `memmon replay`, so that no number of one kind
+//! displaces another: each holds a third of the bound.
 
 use std::{
     fs, io,
@@ -14,19 +15,24 @@ use redb::{
 };
 
 use super::summary::Summary;
-use crate::model::{Entry, History, Select};
+use crate::model::{Entry, History, Sample, Samples, Select};
 
 /// The time in microseconds since 1970 → the entry as JSON.
 type Entries = TableDefinition<'static, u64, &'static [u8]>;
 
 const TERMINATIONS: Entries = TableDefinition::new("terminations");
 const WARNINGS: Entries = TableDefinition::new("warnings");
+/// The same of samples.
+const SAMPLES: Entries = TableDefinition::new("samples");
 
 /// Memory for pages of the file. Little: an entry is written now and then, and a question reads each page once.
 const CACHE: usize = 256 << 10;
 
 /// The largest part of the file that an entry takes, with all that the file needs besides.
 const ENTRY: u64 = 1024;
+
+/// Samples of one page.
+const PAGE: usize = 500;
 
 /// The bounds of the history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +46,7 @@ pub struct Bounds {
 impl Bounds {
     /// Entries of one table.
     const fn most(&self) -> u64 {
-        self.bytes / 2 / ENTRY
+        self.bytes / 3 / ENTRY
     }
 
     fn oldest(&self, now: u64) -> u64 {
@@ -95,30 +101,32 @@ impl Store {
     ///
     /// # Errors
     /// The error of the disk. The database must be opened again then.
-    pub fn add(&self, entries: &[Entry], bounds: Bounds) -> Result<(), StoreError> {
-        self.add_to_tables(entries, bounds).map_err(|error| StoreError { path: self.path.clone(), error })
+    pub fn add(&self, entries: &[Entry], samples: &[Sample], bounds: Bounds) -> Result<(), StoreError> {
+        self.add_to_tables(entries, samples, bounds)
+            .map_err(|error| StoreError { path: self.path.clone(), error })
     }
 
-    fn add_to_tables(&self, entries: &[Entry], bounds: Bounds) -> Result<(), redb::Error> {
+    fn add_to_tables(
+        &self,
+        entries: &[Entry],
+        samples: &[Sample],
+        bounds: Bounds,
+    ) -> Result<(), redb::Error> {
         let transaction = self.database.begin_write()?;
+        if !samples.is_empty() {
+            let mut table = transaction.open_table(SAMPLES)?;
+            for sample in samples {
+                insert(&mut table, sample.at_unix_seconds, &sample_as_json(sample))?;
+            }
+            trim(&mut table, bounds, samples.iter().map(|sample| sample.at_unix_seconds))?;
+        }
         for (table, warnings) in [(TERMINATIONS, false), (WARNINGS, true)] {
             let mut table = transaction.open_table(table)?;
             for entry in entries.iter().filter(|entry| entry.what.is_warning() == warnings) {
-                let mut key = micros(entry.at_unix_seconds);
-                while table.get(key)?.is_some() {
-                    key += 1;
-                }
                 // Every type in here can be serialized.
-                table.insert(key, serde_json::to_vec(entry).unwrap_or_default().as_slice())?;
+                insert(&mut table, entry.at_unix_seconds, &serde_json::to_vec(entry).unwrap_or_default())?;
             }
-            let now = entries.iter().map(|entry| micros(entry.at_unix_seconds)).max().unwrap_or_default();
-            let oldest = bounds.oldest(now);
-            while table.len()? > bounds.most() || table.first()?.is_some_and(|(key, _)| key.value() < oldest)
-            {
-                if table.pop_first()?.is_none() {
-                    break;
-                }
-            }
+            trim(&mut table, bounds, entries.iter().map(|entry| entry.at_unix_seconds))?;
         }
         transaction.commit()?;
         Ok(())
@@ -130,6 +138,34 @@ impl Store {
     /// The error of the disk.
     pub fn select(&self, select: &Select) -> Result<History, StoreError> {
         self.read(select).map_err(|error| StoreError { path: self.path.clone(), error })
+    }
+
+    /// The samples from `first` on, in microseconds since 1970, as many as one page has.
+    ///
+    /// # Errors
+    /// The error of the disk.
+    pub fn samples(&self, first: u64) -> Result<Samples, StoreError> {
+        self.read_samples(first).map_err(|error| StoreError { path: self.path.clone(), error })
+    }
+
+    fn read_samples(&self, first: u64) -> Result<Samples, redb::Error> {
+        let transaction = self.database.begin_read()?;
+        let table = match transaction.open_table(SAMPLES) {
+            Ok(table) => table,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Samples::default()),
+            Err(error) => return Err(error.into()),
+        };
+        let mut page = Samples::default();
+        for (count, entry) in table.range(first..)?.enumerate() {
+            let (key, value) = entry?;
+            if count == PAGE {
+                page.next = Some(key.value());
+                break;
+            }
+            // A sample of a later memmon that this one does not understand is left out.
+            page.samples.extend(serde_json::from_slice::<Sample>(value.value()));
+        }
+        Ok(page)
     }
 
     fn read(&self, select: &Select) -> Result<History, redb::Error> {
@@ -172,6 +208,44 @@ impl Store {
         };
         let oldest = [first(terminations)?, first(warnings)?].into_iter().flatten().min();
         Ok(summary.finish(oldest.map(|micros| micros as f64 / 1e6)))
+    }
+}
+
+type Table<'a> = redb::Table<'a, u64, &'static [u8]>;
+
+/// Adds an entry at its time, or just after it if there is one already.
+fn insert(table: &mut Table<'_>, at_unix_seconds: f64, entry: &[u8]) -> Result<(), redb::Error> {
+    let mut key = micros(at_unix_seconds);
+    while table.get(key)?.is_some() {
+        key += 1;
+    }
+    table.insert(key, entry)?;
+    Ok(())
+}
+
+/// Removes the entries that `bounds` leave no room for, after some `times` were added.
+fn trim(table: &mut Table<'_>, bounds: Bounds, times: impl Iterator<Item = f64>) -> Result<(), redb::Error> {
+    let oldest = bounds.oldest(times.map(micros).max().unwrap_or_default());
+    while table.len()? > bounds.most() || table.first()?.is_some_and(|(key, _)| key.value() < oldest) {
+        if table.pop_first()?.is_none() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// A sample as it is kept: without long texts, if it would need more room than it may have.
+fn sample_as_json(sample: &Sample) -> Vec<u8> {
+    // Every type in here can be serialized.
+    let json = serde_json::to_vec(sample).unwrap_or_default();
+    let longest = usize::try_from(ENTRY).unwrap_or(usize::MAX) - 64;
+    let mut sample = sample.clone();
+    match &mut sample.seen {
+        Some(seen) if json.len() > longest => {
+            seen.shorten();
+            serde_json::to_vec(&sample).unwrap_or_default()
+        }
+        _ => json,
     }
 }
 
@@ -227,7 +301,7 @@ mod tests {
             entry(99.0, Happened::NearLimit, "a", 4),
             entry(200.0, Happened::WouldTerminate, "d", 7),
         ];
-        Store::open(&path).unwrap().add(&all, BOUNDS).unwrap();
+        Store::open(&path).unwrap().add(&all, &[], BOUNDS).unwrap();
         let store = Store::open(&path).unwrap();
         let select = |select: Select| store.select(&select).unwrap();
         let everything = select(Select::default());
@@ -256,14 +330,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("history");
         let store = Store::open(&path).unwrap();
-        store.add(&[entry(1.0, Happened::Terminated, "victim", 5)], BOUNDS).unwrap();
+        store.add(&[entry(1.0, Happened::Terminated, "victim", 5)], &[], BOUNDS).unwrap();
         let long = "x".repeat(200);
         for turn in 0..40_u32 {
             let noise = |at: u32| Entry {
                 unit: Some(long.clone()),
                 ..entry(f64::from(turn * 100 + at), Happened::NearLimit, "n", 1)
             };
-            store.add(&(0..100).map(noise).collect::<Vec<_>>(), BOUNDS).unwrap();
+            store.add(&(0..100).map(noise).collect::<Vec<_>>(), &[], BOUNDS).unwrap();
         }
         let kept = store.select(&Select::default()).unwrap();
         assert_eq!(kept.matched, BOUNDS.most() + 1);
@@ -272,8 +346,56 @@ mod tests {
         assert!(size <= BOUNDS.bytes, "{size}");
 
         let later = f64::from(BOUNDS.days + 1) * 86_400.0 + 4000.0;
-        store.add(&[entry(later, Happened::Terminated, "new", 5)], BOUNDS).unwrap();
+        store.add(&[entry(later, Happened::Terminated, "new", 5)], &[], BOUNDS).unwrap();
         assert_eq!(comms(&store.select(&Select::default()).unwrap()), ["new"]);
+    }
+
+    #[test]
+    fn samples_are_read_by_pages_and_displace_no_entry_and_long_ones_are_shortened() {
+        use crate::model::{Fact, Name, WantedFacts};
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("history");
+        let store = Store::open(&path).unwrap();
+        assert_eq!(store.samples(0).unwrap(), Samples::default());
+        store.add(&[entry(1.0, Happened::Terminated, "victim", 5)], &[], BOUNDS).unwrap();
+        let sample = |at: u32, path: &[u8]| -> Sample {
+            let cgroup: String = path.iter().copied().map(char::from).collect();
+            serde_json::from_value(serde_json::json!({
+                "at_unix_seconds": at, "pid": at, "start": 7,
+                "seen": {
+                    "memory": { "total_bytes": 9, "available_bytes": 5 }, "then": "within",
+                    "read": [false, false, false], "parent": 1, "rss_bytes": 5, "error_bytes": 0,
+                    "uids": [1000, 1000], "comm": "hog", "exe": "absent", "argv0": "absent",
+                    "cgroup": { "known": cgroup }, "oom_score_adj": { "known": 0 }, "groups": [1000],
+                    "args": "absent", "exe_file": "absent", "session": "absent", "inherited": "absent",
+                    "holdings": null,
+                },
+            }))
+            .unwrap()
+        };
+        let long = vec![0xfe; 4096];
+        for turn in 0..10_u32 {
+            let samples: Vec<_> = (0..100).map(|at| sample(turn * 100 + at, b"/a\x1b\xff")).collect();
+            store.add(&[], &samples, BOUNDS).unwrap();
+        }
+        store.add(&[], &[sample(1000, &long)], BOUNDS).unwrap();
+        let first = store.samples(0).unwrap();
+        assert_eq!(first.samples.len() as u64, BOUNDS.most().min(PAGE as u64));
+        let mut all = first.samples;
+        let mut next = first.next;
+        while let Some(key) = next {
+            let page = store.samples(key).unwrap();
+            all.extend(page.samples);
+            next = page.next;
+        }
+        assert_eq!(all.len() as u64, BOUNDS.most());
+        let last = all.pop().unwrap();
+        let cgroup = |sample: Sample| sample.seen.unwrap().process(sample.id, WantedFacts::default()).cgroup;
+        assert_eq!(cgroup(last), Fact::Unreadable, "too long to keep");
+        assert_eq!(cgroup(all.pop().unwrap()), Fact::Known(Name::new(*b"/a\x1b\xff")));
+        assert_eq!(comms(&store.select(&Select::default()).unwrap()), ["victim"]);
+        assert!(fs::metadata(&path).unwrap().len() <= BOUNDS.bytes);
     }
 
     /// A crash leaves the file as it is, in the middle of whatever came after the last commit.
@@ -283,7 +405,7 @@ mod tests {
         let (path, crashed) = (folder.path().join("history"), folder.path().join("crashed"));
         let store = Store::open(&path).unwrap();
         for at in 1..20_u32 {
-            store.add(&[entry(f64::from(at), Happened::Terminated, "a", 1)], BOUNDS).unwrap();
+            store.add(&[entry(f64::from(at), Happened::Terminated, "a", 1)], &[], BOUNDS).unwrap();
             fs::copy(&path, &crashed).unwrap();
             let found = Store::open(&crashed).unwrap().select(&Select::default()).unwrap();
             assert_eq!(found.matched, u64::from(at));

@@ -7,5 +7,5 @@ mod onlooker;
 mod sums;
 
 pub use details::Details;
-pub use nearest::{Basis, nearest, of_user};
+pub use nearest::{Basis, near_limit, nearest, of_user};
 pub use onlooker::Onlooker;

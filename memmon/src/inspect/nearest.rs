@@ -4,7 +4,7 @@ use std::{cmp::Reverse, io};
 
 use super::onlooker::Onlooker;
 use crate::{
-    model::{Process, Reading, Survey, SystemMemory, Uid},
+    model::{Bytes, Process, Reading, Survey, SystemMemory, Uid, Verdict},
     observe::procfs::Accuracy,
     policy::{self, Rules},
     status::{Row, Table},
@@ -87,6 +87,27 @@ pub fn of_user(basis: Basis, uid: Uid) -> io::Result<(usize, Vec<Row>)> {
     Ok((readings.len(), rows))
 }
 
+/// Those of `readings` whose processes are above a quarter of their own limit, with policy's verdict, and all facts that it
+/// would need if their limit was so low.
+///
+/// # Errors
+/// /proc cannot be read.
+pub fn near_limit(basis: Basis, readings: &[Reading]) -> io::Result<Vec<(Process, SystemMemory, Verdict)>> {
+    let Onlooker { proc, accuracy, rules } = Onlooker::new(basis.rules, basis.accuracy)?;
+    let memory = proc.memory()?;
+    let quarter = |limit: Bytes| Bytes(limit.0 / 4);
+    let least = quarter(rules.least_limit(&memory));
+    let near = readings.iter().filter_map(|reading| {
+        let process = proc.confirm(reading.pid, reading.start, least, &accuracy).ok()?;
+        if process.rss < quarter(rules.limit_of(&process, &memory)) {
+            return None;
+        }
+        let verdict = policy::judge(&rules, &process, &memory);
+        Some((process, memory, verdict))
+    });
+    Ok(near.collect())
+}
+
 impl Onlooker {
     /// The row of a process, without the memory that it shares.
     fn row(&self, process: &Process, memory: &SystemMemory) -> Row {
@@ -102,7 +123,7 @@ mod tests {
     use super::*;
     use crate::observe::procfs::ProcRoot;
     use crate::{
-        model::{Bytes, Measure, Pid},
+        model::{Measure, Pid},
         policy::{Limits, Scope, Whitelist},
         status::VerdictKind,
     };

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bytes, Pid, Uid};
+use super::{Bytes, Pid, Sample, Uid};
 
 /// The kind of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -102,6 +102,16 @@ impl Select {
             && job.is_none_or(|job| entry.job == Some(job))
             && (!would || entry.what == Happened::WouldTerminate)
     }
+}
+
+/// Samples, a page at a time.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Samples {
+    /// By time.
+    pub samples: Vec<Sample>,
+    /// Where the next page begins; none if there is none.
+    #[serde(default)]
+    pub next: Option<u64>,
 }
 
 /// The answer.

@@ -13,6 +13,7 @@ mod notify;
 mod origin;
 mod process;
 mod rule_name;
+mod sample;
 pub(crate) mod seconds;
 mod shortage;
 mod signal;
@@ -30,7 +31,7 @@ pub use exemption::{Exempt, Exemption, ExemptionEnd, Phrase, PhraseError, UnixTi
 pub use given_back::{FreeAndShared, GivenBack, LeftBehind};
 pub use group::{GroupKey, KernelSum, Per, SumFigures};
 pub use guard::{Guard, GuardKind, Strikes};
-pub use history::{Entry, Happened, History, Select, Total};
+pub use history::{Entry, Happened, History, Samples, Select, Total};
 pub use listen::Listen;
 pub use machine::{Elsewhere, MachineMemory, Pressure};
 pub use measure::Measure;
@@ -42,6 +43,7 @@ pub use process::{
     WantedFacts,
 };
 pub use rule_name::RuleName;
+pub use sample::{Decided, Sample, Seen};
 pub use shortage::{Culprit, Group, MemoryFiles, Reason};
 pub use signal::Signal;
 pub use source::{Gear, GearChoice, Source, SourceChoice};

@@ -114,7 +114,7 @@ pub struct Survey {
 }
 
 /// A fact about a process, or the reason why it is not known.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fact<T> {
     /// The fact was read.
@@ -136,6 +136,16 @@ impl<T> Fact<T> {
         match self {
             Self::Known(value) => Some(value),
             Self::Absent | Self::Unreadable | Self::Withheld => None,
+        }
+    }
+
+    /// The same fact in another form.
+    pub fn map<U>(self, form: impl FnOnce(T) -> U) -> Fact<U> {
+        match self {
+            Self::Known(value) => Fact::Known(form(value)),
+            Self::Absent => Fact::Absent,
+            Self::Unreadable => Fact::Unreadable,
+            Self::Withheld => Fact::Withheld,
         }
     }
 }

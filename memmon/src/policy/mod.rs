@@ -10,6 +10,7 @@ mod limit_rule;
 pub mod machine;
 mod matcher;
 mod patterns;
+pub mod replay;
 mod rule_index;
 mod rules;
 mod sum_rule;

@@ -104,6 +104,14 @@ impl Client {
         understood(&self.exchange(&wire::history(select))?)
     }
 
+    /// Asks for a page of samples, and returns the answer.
+    ///
+    /// # Errors
+    /// Any; after an error this connection cannot be used any more.
+    pub fn samples(&mut self, first: u64) -> Result<Body, ClientError> {
+        understood(&self.exchange(&wire::samples(first))?)
+    }
+
     /// Asks about this user's own processes, at the socket for that, and returns the answer as the received line.
     ///
     /// # Errors

@@ -147,7 +147,7 @@ async fn converse(mut stream: UnixStream, visit: &Visit, turn: &Turn) {
         let ask = match wire::request(&line) {
             Ok(Asked::Mine) => Ask::Mine(visit.uid),
             Ok(Asked::History(select)) => Ask::History(Select { user: Some(visit.uid), ..select }),
-            Ok(Asked::Query(_) | Asked::Order(_)) => {
+            Ok(Asked::Query(_) | Asked::Order(_) | Asked::Samples(_)) => {
                 return turn_away(&stream, "forbidden", "this socket answers \"mine\" and \"history\" only");
             }
             Err(refusal) => {

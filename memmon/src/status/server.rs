@@ -69,6 +69,8 @@ pub enum Ask {
     Order(Order, Uid),
     /// This user's own processes.
     Mine(Uid),
+    /// A page of samples, from this key on.
+    Samples(u64),
 }
 
 /// Serves until its runtime ends. `asks` is the queue to the daemon, which answers when it has time.
@@ -132,6 +134,7 @@ async fn converse(mut stream: UnixStream, answers: &Answers, user: Option<Uid>) 
             match (asked, user) {
                 (Asked::Query(get), _) => answers.answer(get).await,
                 (Asked::History(select), _) => answers.have_done(Ask::History(select)).await,
+                (Asked::Samples(first), _) => answers.have_done(Ask::Samples(first)).await,
                 (Asked::Order(order), Some(user)) => answers.have_done(Ask::Order(order, user)).await,
                 (Asked::Order(_), None) => Some(refusal("forbidden", MAY_NOT).into()),
                 (Asked::Mine, _) => {

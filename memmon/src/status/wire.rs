@@ -11,7 +11,7 @@ use super::sums::SumInForce;
 use super::table::Table;
 use super::text::Text;
 use super::watched::{DryRunDay, GrowingProcess, OverLimit, StoppedProcess, Victim, Waiting};
-use crate::model::{Bytes, History, Limit, Pid, Select, SystemMemory};
+use crate::model::{Bytes, History, Limit, Pid, Samples, Select, SystemMemory};
 
 /// The version of the protocol. A client ignores keys that it does not know.
 pub(super) const VERSION: u64 = 1;
@@ -60,7 +60,13 @@ pub(super) fn mine() -> String {
     format!(r#"{{"v":{VERSION},"get":"{MINE}"}}"#)
 }
 
+/// The question for a page of samples, from the key `first` on.
+pub(super) fn samples(first: u64) -> String {
+    format!(r#"{{"v":{VERSION},"get":"{SAMPLES}","first":{first}}}"#)
+}
+
 /// The names of the questions in a request.
+const SAMPLES: &str = "samples";
 const MINE: &str = "mine";
 const HISTORY: &str = "history";
 
@@ -84,6 +90,7 @@ pub(super) enum Asked {
     Order(Order),
     History(Select),
     Mine,
+    Samples(u64),
 }
 
 /// Parses the request `line`; the error is the answer to the client.
@@ -93,9 +100,10 @@ pub(super) fn request(line: &[u8]) -> Result<Asked, Refusal> {
         v: u64,
         get: Option<String>,
         r#do: Option<String>,
+        first: Option<u64>,
     }
     let refusal = Refusal::new;
-    let Ok(Request { v, get, r#do }) = serde_json::from_slice(line) else {
+    let Ok(Request { v, get, r#do, first }) = serde_json::from_slice(line) else {
         return Err(refusal("garbage", r#"expected one line such as {"v":1,"get":"status"}"#));
     };
     if v != VERSION {
@@ -116,12 +124,16 @@ pub(super) fn request(line: &[u8]) -> Result<Asked, Refusal> {
     if get == MINE {
         return Ok(Asked::Mine);
     }
+    if get == SAMPLES {
+        return Ok(Asked::Samples(first.unwrap_or_default()));
+    }
     [Query::Status, Query::Processes, Query::Machine]
         .into_iter()
         .find(|known| known.as_str() == get)
         .map(Asked::Query)
         .ok_or_else(|| {
-            let known = r#"expected "get" to be "status", "processes", "machine", "history" or "mine""#;
+            let known =
+                r#"expected "get" to be "status", "processes", "machine", "history", "samples" or "mine""#;
             refusal("unknown", known)
         })
 }
@@ -151,6 +163,8 @@ pub enum Body {
     Machine(Option<Box<MachineOrder>>),
     /// The answer to a question about the history.
     History(Box<History>),
+    /// The answer to a question for samples.
+    Samples(Box<Samples>),
     /// The answer to a user that asks about its own processes.
     Mine(Box<Mine>),
     /// The answer to [`Order::Exempt`].

@@ -39,6 +39,7 @@ mod real;
 #[cfg(feature = "ebpf")]
 mod recheck;
 mod reload;
+mod replay;
 mod rules;
 mod spares;
 mod status;

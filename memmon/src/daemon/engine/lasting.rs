@@ -20,16 +20,8 @@ impl Engine<'_> {
         if lasting.is_zero() || self.terminations.contains(id) {
             return false;
         }
-        let is_urgent = || {
-            let reserve = self.settings.current().termination.reserve_percent;
-            let memory = self.sources.memory().ok();
-            let is_short = reserve
-                .zip(memory)
-                .is_some_and(|(reserve, memory)| memory.available.percent_of(memory.total) < reserve);
-            let ceiling = self.settings.ceiling(process, None);
-            is_short || ceiling.is_some_and(|ceiling| process.rss.saturating_sub(process.error) > ceiling)
-        };
-        if is_urgent() {
+        let memory = self.sources.memory().unwrap_or_else(|_| self.settings.memory());
+        if self.settings.current().must_last(process, breach, &memory).is_zero() {
             return false;
         }
         if self.rechecks.once {

@@ -49,6 +49,7 @@ use crate::daemon::clock::Now;
 use crate::daemon::engine::state::backoff::Backoff;
 use crate::daemon::engine::state::budget::CpuBudget;
 use crate::daemon::engine::state::growth::GrowthTracker;
+use crate::daemon::engine::state::judged::Judged;
 use crate::daemon::engine::state::machine::MachineState;
 use crate::daemon::engine::state::recheck::Rechecks;
 use crate::daemon::engine::state::reports::{Observer, Reports};
@@ -76,6 +77,7 @@ pub(in crate::daemon) struct Engine<'a> {
     stopped: StoppedProcesses,
     machine: MachineState,
     reports: Reports<'a>,
+    judged: Judged,
 }
 
 impl<'a> Engine<'a> {
@@ -106,6 +108,7 @@ impl<'a> Engine<'a> {
             stopped: StoppedProcesses::default(),
             machine: MachineState::default(),
             reports: Reports::new(observer),
+            judged: Judged::default(),
         };
         engine.measured(memory, now);
         Ok(engine)

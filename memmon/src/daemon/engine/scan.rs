@@ -28,6 +28,7 @@ impl Engine<'_> {
         let suspects = policy::suspects(self.settings.rules(), &look.survey);
         span.record("processes", look.survey.readings.len());
         span.record("suspects", suspects.len());
+        self.judged.scanned(&look.survey.readings, self.settings.rules().least_limit(&memory));
         self.backoff.delays = false;
         self.judge(memory, &suspects, now);
         self.repair_kernel_sums();

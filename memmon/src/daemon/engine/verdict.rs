@@ -30,6 +30,7 @@ impl Engine<'_> {
     ) -> NextWake {
         let id = process.id;
         debug!(pid = id.pid.0, rss_bytes = process.rss.0, ?verdict, "a verdict");
+        self.judged.note(&process, self.settings.memory(), &verdict, now.instant());
         let freed = self.terminations.freed.of(id);
         let next = self.growth.levels_of(id).next_below_limit(rss.saturating_sub(freed), process.rss);
         let below_limit = NextWake::Level(freed + next);
@@ -55,6 +56,7 @@ impl Engine<'_> {
             Verdict::Terminate(breach) | Verdict::Stop(breach)
                 if self.waits(&process, &breach, crossed, now) =>
             {
+                self.judged.waits(id);
                 let ceiling = self.settings.ceiling(&process, None);
                 NextWake::Level(ceiling.unwrap_or(Bytes::MAX).saturating_sub(self.sources.error()))
             }
@@ -71,6 +73,7 @@ impl Engine<'_> {
             Verdict::Terminate(breach)
                 if !self.terminations.contains(id) && self.is_delayed(&process, &breach, now) =>
             {
+                self.judged.waits(id);
                 // Ever closer to where it waits no longer, and never at what it has already: looks there would not end.
                 let urgent = WakeLevels::new(urgent_above(breach.limit), process.error, None);
                 NextWake::Level(urgent.next_below_limit(rss, process.rss))

@@ -6,6 +6,7 @@ use crate::config::Settings;
 use crate::daemon::clock::Now;
 use crate::daemon::conditions::Conditions;
 use crate::daemon::engine::Engine;
+use crate::daemon::engine::state::judged::Judged;
 use crate::daemon::engine::state::over_limit::OverLimit;
 use crate::daemon::source::kernel_map::Kernel;
 use crate::daemon::source::sources::Sources;
@@ -44,6 +45,11 @@ impl Engine<'_> {
 
     pub(in crate::daemon) const fn victims(&self) -> &Victims {
         &self.terminations.victims
+    }
+
+    /// Takes what was judged, and what came near a limit, since it was last taken; none if there is nothing.
+    pub(in crate::daemon) fn take_judged(&mut self) -> Option<Judged> {
+        self.judged.take()
     }
 
     /// The reported conditions that are not resolved.

@@ -6,6 +6,7 @@ pub(super) mod budget;
 pub(super) mod case;
 pub(super) mod doubt;
 pub(super) mod growth;
+pub(in crate::daemon) mod judged;
 pub(super) mod lasting;
 pub(super) mod lazy_free;
 pub(super) mod machine;

@@ -138,12 +138,8 @@ impl SettingsInForce {
     /// The memory above which a victim has no grace period; `None` if no size ends it. `due`: its memory at the end of its
     /// delay, if its termination was delayed, or would have been; the ceiling counts from that.
     pub(in crate::daemon::engine) fn ceiling(&self, victim: &Process, due: Option<Bytes>) -> Option<Bytes> {
-        let Settings { rules, termination, .. } = self.of_victim(victim.id);
-        let limit = rules.limit_of(victim, &self.memory).max(due.unwrap_or_default());
-        match rules.decisive(victim).and_then(|rule| rule.hard_ceiling) {
-            Some(0.0) => None,
-            Some(times) => Some(limit.times(times)),
-            None => termination.ceiling(limit),
-        }
+        let settings = self.of_victim(victim.id);
+        let limit = settings.rules.limit_of(victim, &self.memory).max(due.unwrap_or_default());
+        settings.ceiling(victim, limit)
     }
 }
