@@ -33,7 +33,7 @@ pub(super) struct Args {
 /// Asks, and prints the answer.
 ///
 /// # Errors
-/// There is none: [`ClientError`], with what to do about it.
+/// There is no answer: [`ClientError`], with a remedy.
 pub(super) fn run(asked: &Args, users: &dyn Users, out: &mut dyn Write) -> anyhow::Result<Exit> {
     if asked.mine {
         return mine(asked, users, out);

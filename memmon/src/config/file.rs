@@ -27,7 +27,7 @@ fn load_or(path: Option<&Path>, default: &Path, users: &dyn Users) -> Result<Loa
         Ok((bytes, facts)) => {
             (Some(Read::new(file.to_owned(), bytes)), vec![facts.uid()], world_writable(file, &facts))
         }
-        // Only its absence means that there is none: a file that is not to be read may say anything.
+        // Only its absence means that there is no configuration: a file that cannot be read may contain anything.
         Err(error) if path.is_none() && error.kind() == io::ErrorKind::NotFound => (None, vec![], None),
         Err(error) => return Err(ConfigError::Unreadable { file: file.to_owned(), error }),
     };

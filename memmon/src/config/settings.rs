@@ -93,7 +93,7 @@ pub struct Log {
     pub file: Option<PathBuf>,
     /// Format of the file and the console.
     pub format: LogFormat,
-    /// `settings.enable_syslog`: the journal, or syslog where there is none.
+    /// `settings.enable_syslog`: the journal, or syslog if there is no journal.
     pub system_log: bool,
     /// Minimum severity to log.
     pub level: LogLevel,

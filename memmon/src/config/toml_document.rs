@@ -30,7 +30,7 @@ pub(super) struct Document<'t> {
     strays: Vec<Stray>,
 }
 
-/// A key that stands where none of that name is known.
+/// A key in a section that has no key of this name.
 struct Stray {
     section: Option<&'static str>,
     key: String,

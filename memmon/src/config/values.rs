@@ -178,7 +178,7 @@ impl Reader<'_, '_> {
     }
 }
 
-/// A uid in decimal. The highest number is none: to the kernel it means "unchanged" (setreuid(2)).
+/// A uid in decimal. The highest number is not a uid: to the kernel it means "unchanged" (setreuid(2)).
 pub(super) fn uid(digits: &str) -> Option<Uid> {
     let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     digits.parse().ok().filter(|uid| plain && *uid != u32::MAX).map(Uid)

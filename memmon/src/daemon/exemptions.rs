@@ -96,7 +96,7 @@ impl Exemptions {
         });
     }
 
-    /// The exemption that is asked for, or why there is none.
+    /// The requested exemption, or the reason why it is refused.
     fn exempt(
         &mut self,
         engine: &Engine<'_>,

@@ -132,7 +132,7 @@ fn own_folder(path: &Path) -> Result<(), String> {
 /// The history as a memmon left it that no longer runs.
 ///
 /// # Errors
-/// There is none, or this user may not read it.
+/// There is no history, or this user may not read it.
 pub fn history_on_disk(select: &Select) -> anyhow::Result<History> {
     Ok(on_disk()?.select(select)?)
 }

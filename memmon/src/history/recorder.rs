@@ -32,10 +32,10 @@ type Then = Box<dyn FnOnce(Result<History, String>) + Send>;
 /// The same for samples.
 type ThenSamples = Box<dyn FnOnce(Result<Samples, String>) + Send>;
 
-/// Returns samples of processes. It may take its time: it runs on the thread.
+/// Returns samples of processes. It may be slow, because it runs on the thread.
 type Look = Box<dyn FnOnce() -> Vec<Sample> + Send>;
 
-/// Makes a place for the database, or says why there is none.
+/// Makes a place for the database, or returns the reason why it cannot.
 type Prepare = fn(&Path) -> Result<(), String>;
 
 enum Job {

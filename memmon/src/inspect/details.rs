@@ -20,7 +20,7 @@ pub struct Details {
     /// The memory that it shares.
     #[serde(flatten)]
     pub sharing: Sharing,
-    /// All that its end would give back, or at least this much if `returned` is none.
+    /// All that its end would give back, or at least this much if `returned` is `None`.
     #[serde(rename = "charged_bytes")]
     pub charged: Bytes,
     /// Its huge pages of hugetlbfs, which neither resident nor charged memory includes (`HugetlbPages`, Linux 4.4).

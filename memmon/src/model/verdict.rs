@@ -215,7 +215,7 @@ pub enum Limit {
     Percent,
     /// `ram_gb_threshold`, or `gb` of a rule.
     Gb,
-    /// `[machine]`: the machine is short of memory. The process has no limit; what counts as one is what it had while the
+    /// `[machine]`: the machine is short of memory. The process has no limit; the memory counts as one that it had while the
     /// machine was well.
     Machine,
 }

@@ -18,7 +18,7 @@ const LONGEST: u64 = 64 << 10;
 /// Directories in which systemd looks for configuration, the most important one last.
 const SYSTEMD: [&str; 4] = ["usr/lib/systemd", "usr/local/lib/systemd", "run/systemd", "etc/systemd"];
 
-/// The guards that run, with the configuration files below `root`. A user's own program of such a name is none.
+/// The guards that run, with the configuration files below `root`. A user's own program of such a name is not a guard.
 pub fn find(proc: &ProcRoot, root: &Path) -> Vec<Guard> {
     let total = proc.memory().map_or(Bytes::ZERO, |memory| memory.total);
     let mut found: Vec<_> = proc

@@ -67,7 +67,7 @@ impl Growth {
     /// The rate at `now`, if the process grew by more than two readings' `error`s.
     ///
     /// It is the mean of the whole growth, or that of its newer half if that is lower. Without a newer reading it holds for as
-    /// long as it was measured, then fades, and at twice that age there is none.
+    /// long as it was measured, then fades, and is gone at twice that age.
     pub fn rate(&self, limit: Bytes, error: Bytes, now: Duration) -> Option<Rate> {
         let ((first, low), (last, high)) = (self.readings.front()?, self.readings.back()?);
         let seconds = last.checked_sub(*first)?.as_secs_f64();

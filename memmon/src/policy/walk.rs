@@ -256,7 +256,7 @@ fn oom_score_adj(rules: &Rules, process: &Process) -> Finding {
     match process.oom_score_adj {
         _ if !rules.honour_oom_score_adj => Finding::Clear,
         Fact::Known(score) => protects_if(score <= NEVER, Protection::OomScoreAdj),
-        // Every process has one: none is as good as an unread one.
+        // Every process has one, so an absent one counts as unread.
         Fact::Absent | Fact::Unreadable | Fact::Withheld => Finding::Doubts(Doubt::OomScoreAdjUnreadable),
     }
 }

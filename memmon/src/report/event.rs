@@ -176,7 +176,7 @@ pub enum Event {
         /// The reason why that was shorter than usual, if it was.
         urgency: Option<Urgency>,
     },
-    /// A process is over its limit and left alone for a while: its like comes back after each termination.
+    /// A process is over its limit and left alone for a while: its program comes back after each termination.
     HeldBack {
         /// The process.
         #[serde(flatten)]
@@ -191,7 +191,7 @@ pub enum Event {
         /// Time from the last termination to the next.
         #[serde(rename = "wait_seconds", serialize_with = "as_seconds")]
         wait: Duration,
-        /// Whether that is the first word of its like.
+        /// Whether this is the first report of its program.
         first: bool,
         /// The `[[rule]]` whose limit it exceeds; `None`: `[thresholds]`.
         #[serde(rename = "rule_name", skip_serializing_if = "Option::is_none")]

@@ -310,7 +310,7 @@ fn a_sum_that_grows_is_found_soon_after_it_crosses_its_limit() {
         daemon.event("scan_complete");
         // Together 60 MiB per second, up to 240 MiB.
         let hogs: Vec<_> = (0..10).map(|_| user.hog("grow 24M 6M/s hold")).collect();
-        // How much they grow until memmon has its turn is up to the machine: what counts is that the looks come often.
+        // Their growth until memmon has its turn depends on the machine: the test is that the looks come often.
         eventually("the sum exceeds its limit", || {
             hogs.iter().map(resident).sum::<u64>() > 160 << 10 || !daemon.every("killing").is_empty()
         });

@@ -137,7 +137,7 @@ impl Column {
                 _ if columns == Self::PARTS => Self::REASON,
                 _ => 0,
             };
-            // The blank before the first column is none.
+            // There is no blank before the first column.
             let room = (width + 1).saturating_sub(used);
             if needed + reason <= room {
                 used += needed;

@@ -149,7 +149,7 @@ fn ended(ends: &SignalFd) -> nix::Result<bool> {
         Ok(_) | Err(Errno::EINTR) => {}
         Err(error) => return Err(error),
     }
-    // No flags if the kernel set one that nix does not know; none is asked for.
+    // No flags if the kernel set one that nix does not know, which top does not ask for.
     let [keys, ends] = fds.map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
     let hung_up = PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL;
     Ok(!ends.is_empty() || keys.intersects(hung_up))

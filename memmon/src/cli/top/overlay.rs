@@ -8,7 +8,7 @@ pub(super) enum Overlay {
     Help {
         first: usize,
     },
-    /// The explanation of a verdict; `text` is none until it arrives.
+    /// The explanation of a verdict; `text` is `None` until it arrives.
     Explanation {
         process: ProcessId,
         text: Option<String>,

@@ -45,7 +45,7 @@ impl Engine<'_> {
         self.machine.is_woken_by_pressure = is_woken;
     }
 
-    /// After a scan: if the machine is well, what processes have now is what they may have.
+    /// After a scan: if the machine is well, the present memory of processes becomes the baseline.
     pub(super) fn note_machine(&mut self, readings: &[Reading], now: Now) {
         let Some(limits) = self.settings.current().machine else { return };
         self.sources.find_limited_cgroups();

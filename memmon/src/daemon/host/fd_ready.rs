@@ -40,7 +40,7 @@ impl Readiness {
     }
 }
 
-/// Waits for [`Readiness::readable`]; never returns if `source` is none.
+/// Waits for [`Readiness::readable`]; never returns if `source` is `None`.
 pub(in crate::daemon) async fn readable(source: Option<&Readiness>) -> io::Result<()> {
     match source {
         Some(source) => source.readable().await,

@@ -45,7 +45,7 @@ impl Pace {
     }
 }
 
-/// Waits for the next tick and returns its timer; never returns if `pace` is none.
+/// Waits for the next tick and returns its timer; never returns if `pace` is `None`.
 pub(in crate::daemon) async fn ticked(pace: Option<&Pace>) -> io::Result<&Pace> {
     match pace {
         Some(pace) => pace.tick().await.map(|()| pace),

@@ -1,5 +1,5 @@
 //! The memory limits of cgroups that every process in sight is in: those of a container, or of a tree of cgroups in which a
-//! whole system runs. memmon's own cgroup has no part in this, and a limit of its unit is none of them.
+//! whole system runs. memmon's own cgroup has no part in this, and a limit of its unit is not one of them.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -10,7 +10,7 @@ use super::machine::{pressure, unescaped};
 use super::{ProcRoot, parse};
 use crate::model::{Bytes, Elsewhere, MachineMemory, Name, Pid, SystemMemory};
 
-/// From here on a limit of cgroup v1 is none: the largest number of pages, in bytes.
+/// A limit of cgroup v1 that is at least this high means no limit: the largest number of pages, in bytes.
 const NO_LIMIT: u64 = 0x7fff_ffff_ffff_0000;
 
 /// A cgroup with a limit of its memory.

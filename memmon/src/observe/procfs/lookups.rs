@@ -105,7 +105,7 @@ pub(super) enum Failure {
 /// The next step for a process whose shared memory is asked for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// To take this answer; the reason why there is none yet, if that is trouble.
+    /// To take this answer; the reason why there is no answer yet, if that is trouble.
     Take(Fact<SharedMemory>, Option<String>),
     /// To start a lookup.
     Start,

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use super::{ended, parse};
 use crate::model::Fact;
 
-/// The number of the audit session, or that there is none.
+/// The number of the audit session; [`Fact::Absent`] without one.
 pub(super) fn session(file: io::Result<Vec<u8>>) -> Fact<u32> {
     match file {
         Ok(text) => match parse::single_value(&text) {

@@ -1,5 +1,5 @@
 //! A command of the administrator's: no shell, nothing inherited but what it is given, a time limit for it and all that
-//! it starts in its process group, and what it says goes to the log.
+//! it starts in its process group, and its output goes to the log.
 #![expect(unsafe_code, reason = "the child gives up what is memmon's between fork and exec")]
 
 use std::{

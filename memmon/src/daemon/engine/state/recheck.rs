@@ -18,7 +18,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Time until the next look at a process that waits for an answer, at most.
 const ANSWER_PAUSE: Duration = Duration::from_secs(1);
 
-/// Time that a process which shares memory with an elder is left alone, at most, whatever the looks at it and its like
+/// Time that a process which shares memory with an elder is left alone, at most, whatever the looks at such processes
 /// cost.
 const LONGEST_REST: Duration = Duration::from_secs(600);
 
