@@ -163,6 +163,7 @@ fn diagnose<'a>(facts: &'a Facts, support: &'a Support) -> Diagnosis<'a> {
     checks.push(Check::ok("counter error", counter_error(facts, support.counter_error)));
     checks.push(Check::ok("gears", gears(support)));
     checks.push(Check::ok("sums", sums(support)));
+    checks.extend(throttle(support));
     checks.push(Check::ok(
         "statm",
         if support.statm_exact { "an exact sum" } else { "lags behind: smaps_rollup is read near a limit" },
@@ -178,6 +179,18 @@ fn gears(support: &Support) -> String {
         None => "two: no program runs at a page fault while no process is near its limit".to_owned(),
         Some(why) => format!("one: {why}"),
     }
+}
+
+/// Whether cgroups can be slowed down. Without that memmon lacks nothing, unless a rule asks for it.
+fn throttle(support: &Support) -> Vec<Check> {
+    let about = |it: &Obstacle| matches!(it, Obstacle::NoMemoryHigh | Obstacle::ReadOnlyCgroups);
+    Check::unless(
+        "throttle",
+        "memory.high of cgroups can be set",
+        &support.throttle.obstacles,
+        Mark::Ok,
+        about,
+    )
 }
 
 /// The part that notices when several processes hold too much together.

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The properties of the unit that are looked at.
-const PROPERTIES: &str = "LoadState,PrivateNetwork,IPAddressAllow,IPAddressDeny,RestrictAddressFamilies,ReadWritePaths,ProtectSystem,ProtectHome,PrivateTmp,\
+const PROPERTIES: &str = "LoadState,PrivateNetwork,IPAddressAllow,IPAddressDeny,RestrictAddressFamilies,ReadWritePaths,ProtectSystem,ProtectControlGroups,ProtectHome,PrivateTmp,\
                           Group,SupplementaryGroups,CapabilityBoundingSet,SystemCallFilter,RestrictRealtime";
 
 /// Asks systemd for the unit as it is, drop-ins included. Without systemd, or such a unit, nothing is needed.
@@ -86,6 +86,9 @@ fn needs(settings: &Settings) -> Vec<Need> {
     }
     if notify.terminal {
         need("notify.terminal", &[("SupplementaryGroups", "tty")]);
+    }
+    if settings.throttles() {
+        need("rule.action", &[("ProtectControlGroups", "no"), ("ReadWritePaths", "/sys/fs/cgroup")]);
     }
     if settings.kernel.realtime {
         let directives = [
@@ -178,7 +181,7 @@ mod tests {
 
     /// The unit as it is shipped, shortened where it is long.
     const SHIPPED: &str = "Group=\nCapabilityBoundingSet=cap_kill cap_sys_ptrace cap_perfmon cap_bpf\nPrivateTmp=yes\n\
-        PrivateNetwork=yes\nIPAddressAllow=\nIPAddressDeny=::/0 0.0.0.0/0\nProtectHome=yes\nProtectSystem=strict\nReadWritePaths=/var/log -/sys/fs/bpf\n\
+        PrivateNetwork=yes\nIPAddressAllow=\nIPAddressDeny=::/0 0.0.0.0/0\nProtectHome=yes\nProtectSystem=strict\nProtectControlGroups=yes\nReadWritePaths=/var/log -/sys/fs/bpf\n\
         SystemCallFilter=accept bpf bind process_mrelease read\nRestrictRealtime=yes\nRestrictAddressFamilies=AF_UNIX\n\
         LoadState=loaded\n";
 
@@ -207,6 +210,16 @@ mod tests {
         notify.hook cannot be used: memmon.service does not allow it: `systemctl edit memmon`, and under [Service] ProtectHome=read-only
         notify.smtp_auth_file cannot be used: memmon.service does not allow it: `systemctl edit memmon`, and under [Service] PrivateTmp=no
         ");
+    }
+
+    #[test]
+    fn a_rule_that_throttles_needs_a_unit_that_may_write_to_cgroups() {
+        let rule =
+            "rule = [{ name = 'a', units = ['x.service'], per = 'unit', gb = 1, action = 'throttle' }]";
+        insta::assert_snapshot!(reported(rule, SHIPPED), @"rule.action cannot be used: memmon.service does not allow it: `systemctl edit memmon`, and under [Service] ProtectControlGroups=no, ReadWritePaths=/sys/fs/cgroup");
+        let open = SHIPPED.replace("ProtectControlGroups=yes", "ProtectControlGroups=no");
+        let open = open.replace("ReadWritePaths=", "ReadWritePaths=/sys/fs/cgroup ");
+        assert_eq!(reported(rule, &open), "");
     }
 
     #[test]

@@ -48,12 +48,27 @@ fn a_rule_that_stops_knows_its_ceiling_and_is_for_single_processes() {
 }
 
 #[test]
-fn to_throttle_is_the_kernels_work_and_the_error_names_the_way() {
-    insta::assert_snapshot!(error("[[rule]]\nname = 'a'\nunits = ['x.service']\nper = 'unit'\ngb = 1\naction = 'throttle'"), @r#"
-    error: `action` cannot be 'throttle'
+fn a_rule_that_throttles_knows_its_ceiling_and_is_for_units_and_cgroups() {
+    let rule = |per: &str, more: &str| {
+        format!("[[rule]]\nname = 'a'\nunits = ['x.service']\n{per}\ngb = 1\naction = 'throttle'\n{more}")
+    };
+    let found = |text: &str| {
+        let sums = parsed(text).settings.rules.sums;
+        sums.iter().map(|sum| (sum.rule.action, sum.rule.hard_ceiling)).collect::<Vec<_>>()
+    };
+    assert_eq!(found(&rule("per = 'unit'", "")), [(Action::Throttle, Some(2.0))]);
+    assert_eq!(found(&rule("per = 'cgroup'", "hard_ceiling = 0")), [(Action::Throttle, Some(0.0))]);
+    let off = format!("termination.hard_ceiling = 0\n{}", rule("per = 'unit'", ""));
+    assert_eq!(found(&off), [(Action::Throttle, Some(0.0))]);
+    for per in ["", "per = 'process'", "per = 'user'", "per = 'session'", "per = 'tree'", "per = 'program'"] {
+        let error = error(&rule(per, ""));
+        assert!(error.contains("`throttle` is for units and cgroups"), "{per}: {error}");
+    }
+    insta::assert_snapshot!(error(&rule("per = 'user'", "")), @r#"
+    error: `throttle` is for units and cgroups
      --> config.toml:6:10
       |
     6 | action = 'throttle'
-      |          ^^^^^^^^^^ memmon does not write to cgroups: to slow a unit down that has too much memory, give it a MemoryHigh=, as with `systemctl set-property NAME.service MemoryHigh=4G`, which the kernel enforces by itself; a rule above that can use "terminate", "warn" or "stop"
+      |          ^^^^^^^^^^ it lowers the memory.high of a cgroup, which holds for all processes in it: add per = "unit" or per = "cgroup", or use another action
     "#);
 }

@@ -128,7 +128,7 @@ pub(super) fn settings(
     let measure = reader.choice("measure", measure, &MEASURES, Measure::as_str);
     let names_at = whitelist.names.as_ref().map(Spanned::span);
     let whitelist = reader.whitelist(whitelist);
-    let (mut own_rules, sums) = reader.rules(rules);
+    let (mut own_rules, mut sums) = reader.rules(rules);
     let scope = reader.scope(scope);
     let machine = reader.machine(machine);
     if let Some(span) = names_at {
@@ -178,7 +178,8 @@ pub(super) fn settings(
     };
 
     // Whether a process is stopped or terminated depends on it, and policy does not know [termination].
-    for rule in own_rules.iter_mut().filter(|rule| rule.action == Action::Stop) {
+    let throttled = sums.iter_mut().map(|sum| &mut sum.rule).filter(|rule| rule.action == Action::Throttle);
+    for rule in own_rules.iter_mut().filter(|rule| rule.action == Action::Stop).chain(throttled) {
         rule.hard_ceiling = rule.hard_ceiling.or(termination.hard_ceiling).or(Some(0.0));
     }
     let status = reader.status(status);

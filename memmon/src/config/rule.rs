@@ -142,23 +142,24 @@ impl Reader<'_, '_> {
             None => 0.0,
             Some(typed) => self.number("for", &typed, "a time", &(0.0..=LONGEST))?,
         };
-        if let Some(typed) = action.as_ref().filter(|typed| typed.get_ref() == "throttle") {
-            let help = "memmon does not write to cgroups: to slow a unit down that has too much memory, give it a MemoryHigh=, as \
-                        with `systemctl set-property NAME.service MemoryHigh=4G`, which the kernel enforces by itself; a rule \
-                        above that can use \"terminate\", \"warn\" or \"stop\"";
-            self.refuse("action", &typed.span(), help.to_owned());
-            return None;
-        }
         let action_at = action.as_ref().map(Spanned::span);
         let action = self.choice("action", action, &Action::ALL, Action::as_str).unwrap_or_default();
-        if action == Action::Stop && sum.is_some() {
-            let help = "stopped processes keep their memory, so that a sum would not fall until all of them are stopped: remove \
-                        `per`, or use action = \"terminate\" or \"warn\"";
-            self.problems.add(
-                action_at.unwrap_or_else(|| place.clone()),
+        let per = sum.as_ref().map(|(per, _)| *per);
+        let misplaced = match (action, per) {
+            (Action::Stop, Some(_)) => Some((
                 "`stop` is for single processes",
-                help,
-            );
+                "stopped processes keep their memory, so that a sum would not fall until all of them are stopped: remove \
+                 `per`, or use action = \"terminate\" or \"warn\"",
+            )),
+            (Action::Throttle, None | Some(Per::User | Per::Session | Per::Tree | Per::Program)) => Some((
+                "`throttle` is for units and cgroups",
+                "it lowers the memory.high of a cgroup, which holds for all processes in it: add per = \"unit\" or \
+                 per = \"cgroup\", or use another action",
+            )),
+            _ => None,
+        };
+        if let Some((problem, help)) = misplaced {
+            self.problems.add(action_at.unwrap_or_else(|| place.clone()), problem, help);
             return None;
         }
         let signal = self.first_signal(signal);

@@ -9,7 +9,7 @@ use super::metrics::Metrics;
 use super::notify::Notify;
 use super::schedule::{Pace, Schedule};
 use crate::{
-    model::{Breach, Bytes, GearChoice, Process, SourceChoice, SystemMemory, seconds::as_seconds},
+    model::{Action, Breach, Bytes, GearChoice, Process, SourceChoice, SystemMemory, seconds::as_seconds},
     policy::{Rules, machine::MachineLimits},
 };
 
@@ -50,6 +50,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether a rule slows cgroups down.
+    pub fn throttles(&self) -> bool {
+        self.rules.sums.iter().any(|sum| sum.rule.action == Action::Throttle)
+    }
+
     /// Puts the interval and the limits into force that hold at `now`. Whether that changed anything.
     pub fn follow(&mut self, now: &Zoned) -> bool {
         let changed = self.is_behind(now);

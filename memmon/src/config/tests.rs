@@ -424,7 +424,7 @@ fn a_rule_that_cannot_be_meant_is_refused() {
       --> config.toml:15:10
        |
     15 | action = 'kill'
-       |          ^^^^^^ expected one of: "terminate", "warn", "stop"
+       |          ^^^^^^ expected one of: "terminate", "warn", "stop", "throttle"
     "#);
 }
 

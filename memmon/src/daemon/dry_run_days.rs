@@ -24,6 +24,9 @@ pub(super) struct Day {
     pub(super) programs: BTreeMap<(Name, Uid), Count>,
     /// The terminations of further programs.
     pub(super) others: u64,
+    /// Processes that would have been stopped, and cgroups that would have been slowed down.
+    pub(super) stops: u64,
+    pub(super) throttles: u64,
     /// Whether the day's summary was logged.
     logged: bool,
 }
@@ -38,14 +41,7 @@ pub(super) struct Count {
 impl DryRunDays {
     /// Counts a termination that was not, on `today`.
     pub(super) fn note(&mut self, today: Date, comm: &Name, uid: Uid, rss: Bytes) {
-        // A clock that was set back counts for the last day that is known.
-        if self.0.back().is_none_or(|day| day.date < today) {
-            if self.0.len() == DAYS {
-                self.0.pop_front();
-            }
-            self.0.push_back(Day { date: today, programs: BTreeMap::new(), others: 0, logged: false });
-        }
-        let Some(day) = self.0.back_mut() else { return };
+        let Some(day) = self.day(today) else { return };
         let key = (comm.clone(), uid);
         if day.programs.len() >= PROGRAMS && !day.programs.contains_key(&key) {
             day.others += 1;
@@ -54,6 +50,28 @@ impl DryRunDays {
         let count = day.programs.entry(key).or_default();
         count.times += 1;
         count.largest = count.largest.max(rss);
+    }
+
+    /// Counts a process that was not stopped, on `today`.
+    pub(super) fn note_stop(&mut self, today: Date) {
+        self.day(today).into_iter().for_each(|day| day.stops += 1);
+    }
+
+    /// Counts a cgroup that was not slowed down, on `today`.
+    pub(super) fn note_throttle(&mut self, today: Date) {
+        self.day(today).into_iter().for_each(|day| day.throttles += 1);
+    }
+
+    /// The counts of `today`. A clock that was set back counts for the last day that is known.
+    fn day(&mut self, today: Date) -> Option<&mut Day> {
+        if self.0.back().is_none_or(|day| day.date < today) {
+            if self.0.len() == DAYS {
+                self.0.pop_front();
+            }
+            let programs = BTreeMap::new();
+            self.0.push_back(Day { date: today, programs, others: 0, stops: 0, throttles: 0, logged: false });
+        }
+        self.0.back_mut()
     }
 
     /// The day that is over and was not logged yet, if there is one: each is returned once.
@@ -117,6 +135,16 @@ mod tests {
         let listed: Vec<_> = days.days(MONDAY + 1.days()).map(|day| (day.date, day.total())).collect();
         assert_eq!(listed, [(MONDAY + 1.days(), 1), (MONDAY, 3)]);
         assert_eq!(days.days(MONDAY + 8.days()).count(), 1);
+    }
+
+    #[test]
+    fn a_day_on_which_processes_would_only_have_been_stopped_is_a_day_as_well() {
+        let mut days = DryRunDays::default();
+        days.note_stop(MONDAY);
+        days.note_stop(MONDAY);
+        days.note_throttle(MONDAY);
+        let monday = days.over(MONDAY + 1.days()).unwrap();
+        assert_eq!((monday.total(), monday.stops, monday.throttles), (0, 2, 1));
     }
 
     #[test]

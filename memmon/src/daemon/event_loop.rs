@@ -31,11 +31,12 @@ use crate::daemon::source::sources::Sources;
 use crate::daemon::status;
 use crate::daemon::status_board::ScanClock;
 use crate::daemon::status_socket::RuntimeFiles;
+use crate::daemon::throttler::Throttler;
 use crate::{
     config::{self, Settings},
     enforce::{Errno, Reaper},
     inspect::Basis,
-    model::{ProcessId, SystemMemory},
+    model::{Lowered, ProcessId, SystemMemory},
     report::Event,
     status::{Access, Ask, Request},
 };
@@ -115,6 +116,11 @@ impl<'a> EventLoop<'a> {
     /// Continues exemptions of before, and has others stored.
     pub(super) fn continue_exemptions(&mut self, (stored, writer): (Stored, Option<Writer>)) {
         self.exemptions = Exemptions::new(stored, writer, &mut self.engine, exemptions::time());
+    }
+
+    /// Has cgroups slowed down, and continues with those of before.
+    pub(super) fn continue_throttles(&mut self, throttler: Throttler, left: Vec<Lowered>) {
+        self.engine.continue_throttles(throttler, left, Now::read());
     }
 
     /// Runs until a signal stops it or, for one scan, until its victims are gone.
@@ -226,6 +232,7 @@ impl<'a> EventLoop<'a> {
         self.keep_samples();
         // The last log lines of the BPF programs, for one scan perhaps all of them.
         self.forward_kernel_log();
+        self.engine.end_throttles(Now::read());
         let reason = match self.engine.victims().in_flight() {
             0 => reason.to_owned(),
             left => format!("{reason}; {left} terminations are left unfinished"),

@@ -1,9 +1,7 @@
 //! The file with the exemptions. It is replaced as a whole, by a thread of its own, because a disk may be slow or full.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    io,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -55,15 +53,9 @@ impl Stored {
     /// # Errors
     /// The file exists and cannot be used.
     pub(super) fn read(folder: &Path, boot: &str) -> Result<Self, String> {
-        let path = folder.join(FILE);
-        match fs::symlink_metadata(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::nothing()),
-            _ => {}
-        }
-        let named = |error: String| format!("{}: {error}", path.display());
-        let trusted = files::roots_alone(&path)?;
-        let (bytes, _) = files::read(&trusted, LONGEST).map_err(|error| named(error.to_string()))?;
-        let stored = serde_json::from_slice(&bytes).map_err(|error| named(error.to_string()))?;
+        let Some(bytes) = files::kept(folder, FILE, LONGEST)? else { return Ok(Self::nothing()) };
+        let stored = serde_json::from_slice(&bytes)
+            .map_err(|error| format!("{}: {error}", folder.join(FILE).display()))?;
         Ok(Self::of(stored, boot))
     }
 
@@ -76,32 +68,8 @@ impl Stored {
     }
 
     fn write(&self, folder: &Path) -> Result<(), String> {
-        let created = DirBuilder::new().mode(0o700).create(folder);
-        match created {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(format!("{}: {error}", folder.display()));
-            }
-            _ => {}
-        }
-        let folder = files::roots_alone_folder(folder)?;
-        let path = folder.join(FILE);
-        let draft = folder.join(".exemptions.json.new");
-        let written = || {
-            match fs::remove_file(&draft) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-            file.write_all(&serde_json::to_vec(self)?)?;
-            file.sync_all()?;
-            fs::rename(&draft, &path)?;
-            File::open(&folder)?.sync_all()
-        };
-        written().map_err(|error: io::Error| {
-            // It may not have come to be.
-            let _ = fs::remove_file(&draft);
-            format!("{}: {error}", path.display())
-        })
+        let bytes = serde_json::to_vec(self).map_err(|error| error.to_string())?;
+        files::keep(folder, FILE, &bytes)
     }
 }
 
@@ -158,6 +126,8 @@ impl Writer {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::model::{Phrase, Pid, ProcessId, StartTime, Uid, UnixTime};
 

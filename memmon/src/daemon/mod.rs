@@ -31,6 +31,7 @@ mod startup;
 mod status;
 mod status_board;
 mod status_socket;
+mod throttler;
 mod watchlist;
 
 pub use history::{history_on_disk, samples_on_disk};

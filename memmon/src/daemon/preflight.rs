@@ -6,7 +6,11 @@ use super::outputs::outputs;
 use crate::{
     config::{Concern, Settings, Warning},
     model::{Guard, MachineMemory},
-    observe::{guards, procfs::ProcRoot},
+    observe::{
+        guards,
+        procfs::ProcRoot,
+        support::{self, CgroupMemory, Obstacle},
+    },
     policy::machine::{MachineLimits, turn},
     report,
 };
@@ -14,6 +18,13 @@ use crate::{
 /// The reason why `pressure_some` and `pressure_full` are never reached.
 const NO_PRESSURE: &str = "the kernel measures no pressure (/proc/pressure/memory), so that only available memory and \
                            swap count: start it with psi=1";
+
+/// The reason why no cgroup can be slowed down; `None` if the kernel can do it. Only the memmon in the unit knows the rights of
+/// the unit.
+fn cannot_throttle(memory: CgroupMemory) -> Option<String> {
+    let obstacle = Obstacle::NoMemoryHigh;
+    (memory == CgroupMemory::Elsewhere).then(|| format!("{obstacle}: {}", obstacle.remedy()))
+}
 
 /// Probable mistakes, and settings that cannot work on this machine. Changes nothing. It may be slow, because it asks file
 /// systems and name services.
@@ -28,10 +39,12 @@ pub fn preflight(settings: &Settings) -> Vec<Warning> {
     let is_blind = settings.machine.is_some() && machine.is_some_and(|machine| machine.pressure.is_none());
     let pressure =
         is_blind.then(|| Warning::general(Concern::Unusable { key: "machine", why: NO_PRESSURE.to_owned() }));
+    let throttle = settings.throttles().then(|| cannot_throttle(support::cgroup_memory())).flatten();
+    let throttle = throttle.map(|why| Warning::general(Concern::Unusable { key: "rule.action", why }));
     let guards = proc.map(|proc| guards::find(&proc, Path::new("/"))).unwrap_or_default();
     let guards = guards.into_iter().zip(machine.into_iter().cycle());
     let guards = guards.filter_map(|(guard, machine)| beside(guard, settings.machine.as_ref(), &machine));
-    unusable.chain(limits).chain(pressure).chain(guards).collect()
+    unusable.chain(limits).chain(pressure).chain(throttle).chain(guards).collect()
 }
 
 /// A warning about another guard; `None` for one that ends no process.

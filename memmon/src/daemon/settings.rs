@@ -13,7 +13,7 @@ use crate::{
 
 /// The configuration enforces limits, but memmon cannot do so safely on this machine.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("cannot terminate anything here: {}; `memmon run --dry-run` watches all the same", .0.join("; "))]
+#[error("cannot enforce this configuration here: {}; `memmon run --dry-run` watches all the same", .0.join("; "))]
 pub struct CannotEnforce(Vec<String>);
 
 /// Whether memmon can terminate processes safely on this machine, and with its privileges.
@@ -21,11 +21,16 @@ pub struct CannotEnforce(Vec<String>);
 pub(super) struct Enforceable {
     enforce: Offer,
     scope_by_cgroup: Offer,
+    throttle: Offer,
 }
 
 impl Enforceable {
     pub(super) fn of(support: &Support) -> Self {
-        Self { enforce: support.enforce.clone(), scope_by_cgroup: support.scope_by_cgroup.clone() }
+        Self {
+            enforce: support.enforce.clone(),
+            scope_by_cgroup: support.scope_by_cgroup.clone(),
+            throttle: support.throttle.clone(),
+        }
     }
 
     /// Whether `settings` may be in force here. A dry run always may.
@@ -34,7 +39,8 @@ impl Enforceable {
             return Ok(());
         }
         let by_cgroup = settings.rules.scope.cgroups.as_ref().map(|_| &self.scope_by_cgroup);
-        let offers = [Some(&self.enforce), by_cgroup].into_iter().flatten();
+        let throttle = settings.throttles().then_some(&self.throttle);
+        let offers = [Some(&self.enforce), by_cgroup, throttle].into_iter().flatten();
         let obstacles: Vec<_> = offers
             .flat_map(|offer| &offer.obstacles)
             .map(|obstacle| format!("{obstacle} ({})", obstacle.remedy()))

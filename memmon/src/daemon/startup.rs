@@ -9,6 +9,7 @@ use tracing::{
 };
 
 use crate::daemon::announcer::Announcer;
+use crate::daemon::engine::state::reports::Observer as _;
 use crate::daemon::event_loop::{EventLoop, Signals, access};
 use crate::daemon::exemption_file::{STATE_DIR, Stored, Writer};
 use crate::daemon::exemptions::report_unreadable;
@@ -22,9 +23,11 @@ use crate::daemon::source::kernel_map::Kernel;
 use crate::daemon::source::sources::Sources;
 use crate::daemon::status_board::{StartupFacts, StatusBoard};
 use crate::daemon::status_socket::RuntimeFiles;
+use crate::daemon::throttler::Throttler;
 use crate::{
     config::{Loaded, Settings},
-    model::{Source, Uid},
+    enforce::CGROUPS,
+    model::{Lowered, Source, Uid},
     observe::{
         procfs::ProcRoot,
         support::{self, Facts, Obstacle, Support},
@@ -119,6 +122,7 @@ fn watch(
     let (mut runtime_files, requests) = RuntimeFiles::new(instance);
     let enforceable = Enforceable::of(support);
     let exemptions = exemptions(instance, &announcer);
+    let throttles = instance.map(|_| throttles(&announcer));
     let ended = runtime.block_on(async {
         if instance.is_some() && !options.once {
             runtime_files.listen(Path::new(SOCKET), access(&loaded.settings), &announcer);
@@ -127,6 +131,9 @@ fn watch(
         let mut event_loop =
             EventLoop::new(options, loaded.settings, sources, memory, enforceable, &announcer, queries)?;
         event_loop.continue_exemptions(exemptions);
+        if let Some((throttler, left)) = throttles {
+            event_loop.continue_throttles(throttler, left);
+        }
         event_loop.run(signals, startup).await
     });
     // A thread that waits for a name service, or reads for a status query, does not delay the end.
@@ -145,6 +152,18 @@ fn exemptions(instance: Option<&Instance>, announcer: &Announcer<'_>) -> (Stored
         Stored::nothing()
     });
     (stored, instance.map(|_| Writer::new(folder, boot)))
+}
+
+/// The way to slow cgroups down, and those that were when memmon ended last.
+fn throttles(announcer: &Announcer<'_>) -> (Throttler, Vec<Lowered>) {
+    let boot = ProcRoot::real().and_then(|proc| proc.boot_id()).unwrap_or_default();
+    let throttler = Throttler::new(Path::new(CGROUPS), Path::new(STATE_DIR), boot);
+    let left = throttler.left().unwrap_or_else(|error| {
+        let what = format!("cgroups that memmon has slowed down before may stay so: {error}");
+        announcer.event(Event::Degraded { what });
+        vec![]
+    });
+    (throttler, left)
 }
 
 /// Attaches the requested source, or the best one that works. A source that fails is withdrawn and reported.

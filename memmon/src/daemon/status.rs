@@ -9,12 +9,13 @@ use crate::daemon::announcer::Announcer;
 use crate::daemon::clock::Now;
 use crate::daemon::engine::Engine;
 use crate::daemon::engine::state::stopped::Stopped;
+use crate::daemon::engine::state::throttled::Throttled;
 use crate::daemon::watchlist::{delayed, growing_processes, growths, over_limit, sums, sums_of};
 use crate::{
     config::Settings,
     enforce::Phase,
     inspect::{Basis, nearest, of_user},
-    model::{Pid, Process, Uid},
+    model::{Bytes, Pid, Process, Uid},
     status::{self, Body, Query, Text, answer as reply},
 };
 
@@ -138,6 +139,7 @@ fn status(engine: &Engine<'_>, announcer: &Announcer<'_>, now: Now) -> status::S
         sums: Vec::new(),
         sums_in_force: 0,
         stopped: engine.stopped().iter().map(|one| stopped(one, now)).collect(),
+        throttled: engine.throttled().iter().map(|one| throttled(engine, one, now)).collect(),
         dry_run_days: board.dry_run_days(Zoned::now().date()),
         recent: board.recent(),
         map,
@@ -175,6 +177,21 @@ fn stopped(stopped: &Stopped, now: Now) -> status::StoppedProcess {
         since_seconds: now.instant().saturating_duration_since(*since).as_secs_f64(),
         continued: *continued,
         may_have_bytes: stopped.may_have(),
+    }
+}
+
+fn throttled(engine: &Engine<'_>, throttled: &Throttled, now: Now) -> status::ThrottledCgroup {
+    let Throttled { lowered, group, limit, since, times, .. } = throttled;
+    status::ThrottledCgroup {
+        rule: Text::from(lowered.rule.as_str()),
+        group: group.into(),
+        throttled_cgroup: Text::from(&lowered.name()),
+        limit_bytes: *limit,
+        high_bytes: lowered.high,
+        before_bytes: (lowered.before != Bytes::MAX).then_some(lowered.before),
+        times: *times,
+        since_seconds: now.instant().saturating_duration_since(*since).as_secs_f64(),
+        slowed: engine.times_slowed(&lowered.name()),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
     config::Warning,
     model::{Name, Uid},
     policy::Rules,
-    report::{DryRunProgram, Event},
+    report::{DryRunCounts, DryRunProgram, Event},
     status::{self, Text},
 };
 
@@ -94,6 +94,8 @@ impl StatusBoard {
             Event::Killing { subject, breach, dry_run: true, .. } => {
                 self.dry_run.note(Zoned::now().date(), &subject.name, subject.uid, breach.rss);
             }
+            Event::Stopped { dry_run: true, .. } => self.dry_run.note_stop(Zoned::now().date()),
+            Event::Throttled { dry_run: true, .. } => self.dry_run.note_throttle(Zoned::now().date()),
             Event::Reloaded { config, fragments, .. } => {
                 self.generation += 1;
                 self.reload_error = None;
@@ -177,7 +179,7 @@ impl StatusBoard {
         };
         Some(Event::DryRunDay {
             day: day.date.to_string(),
-            times: day.total(),
+            counts: DryRunCounts { times: day.total(), stops: day.stops, throttles: day.throttles },
             programs: day.most_frequent().into_iter().map(program).collect(),
         })
     }
@@ -193,6 +195,8 @@ fn dry_run_day(day: &Day) -> status::DryRunDay {
     status::DryRunDay {
         day: Text::harmless(&day.date.to_string()),
         times: day.total(),
+        stops: day.stops,
+        throttles: day.throttles,
         programs: day.most_frequent().into_iter().map(program).collect(),
     }
 }

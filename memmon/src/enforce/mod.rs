@@ -22,6 +22,7 @@
 //! ```
 
 mod backoff;
+mod cgroup;
 mod effect;
 mod escalate;
 mod pause;
@@ -31,6 +32,7 @@ mod victims;
 mod warrant;
 
 pub use backoff::{BackoffPolicy, HeldBack, RepeatOffenders, Waiting, is_short, is_urgent, urgent_above};
+pub use cgroup::{CGROUPS, MemoryCgroup};
 pub use effect::{Effect, Effects, Event, Outcome};
 pub use escalate::{Course, EscalationTiming, Phase, State, escalate};
 pub use nix::errno::Errno;

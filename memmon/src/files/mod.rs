@@ -1,6 +1,7 @@
 //! Files that an administrator names and memmon, which is root, opens: read without waiting, regular files only, and no
 //! more than they may be long. A FIFO, a device or a file without an end holds up no start and no reload.
 
+mod state;
 mod trust;
 
 use std::{
@@ -10,6 +11,7 @@ use std::{
     path::Path,
 };
 
+pub use state::keep;
 pub use trust::{roots_alone, roots_alone_folder, roots_alone_for_socket};
 
 /// The content of the file `path`, and its metadata, both of the same open file.
@@ -29,6 +31,21 @@ pub fn read(path: &Path, most: usize) -> io::Result<(Vec<u8>, Metadata)> {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
     }
     Ok((bytes, metadata))
+}
+
+/// The content of memmon's own file `name` in `folder`; `None` if it does not exist.
+///
+/// # Errors
+/// Others than root may write to it, it has more than `most` bytes, or a system error.
+pub fn kept(folder: &Path, name: &str, most: usize) -> Result<Option<Vec<u8>>, String> {
+    let path = folder.join(name);
+    match fs::symlink_metadata(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        _ => {}
+    }
+    let trusted = roots_alone(&path)?;
+    let (bytes, _) = read(&trusted, most).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(Some(bytes))
 }
 
 /// Never waits for the other end of a FIFO, which may have taken the place of the file meanwhile.

@@ -20,11 +20,13 @@ pub enum Action {
     Warn,
     /// It is stopped (SIGSTOP), and terminated above its hard ceiling.
     Stop,
+    /// The cgroup of a sum is slowed down (`memory.high`); above the hard ceiling processes are terminated.
+    Throttle,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Terminate, Self::Warn, Self::Stop];
+    pub const ALL: [Self; 4] = [Self::Terminate, Self::Warn, Self::Stop, Self::Throttle];
 
     /// The word of the configuration.
     pub const fn as_str(self) -> &'static str {
@@ -32,6 +34,7 @@ impl Action {
             Self::Terminate => "terminate",
             Self::Warn => "warn",
             Self::Stop => "stop",
+            Self::Throttle => "throttle",
         }
     }
 }

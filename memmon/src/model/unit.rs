@@ -40,13 +40,32 @@ impl Unit {
 /// It is the outermost service or scope of the path, whose place only root can create: a user, or a service with a delegated
 /// cgroup, can give any name to a cgroup further inside.
 pub fn unit_path(cgroup: &Name) -> Option<Vec<u8>> {
-    let is_unit = |part: &&[u8]| {
+    Some(parts_of_unit(cgroup)?.0)
+}
+
+/// The path of that unit's own cgroup.
+pub fn unit_cgroup(cgroup: &Name) -> Option<Name> {
+    let (_, length) = parts_of_unit(cgroup)?;
+    cgroup.as_bytes().get(..length).map(Name::new)
+}
+
+/// The unit, and the length of the path of its cgroup.
+fn parts_of_unit(cgroup: &Name) -> Option<(Vec<u8>, usize)> {
+    let is_unit = |part: &[u8]| {
         [&b".service"[..], b".scope"].iter().any(|kind| part.len() > kind.len() && part.ends_with(kind))
     };
-    let mut parts = cgroup.as_bytes().split(|byte| *byte == b'/');
-    let system = parts.find(is_unit)?;
-    let user = if system.starts_with(b"user@") { parts.find(is_unit) } else { None };
-    Some(user.map_or_else(|| system.to_vec(), |user| [system, user].join(&b'/')))
+    let mut end = 0;
+    let parts = cgroup.as_bytes().split(|byte| *byte == b'/').map(|part| {
+        let start = end;
+        end = start + part.len() + 1;
+        (part, start + part.len())
+    });
+    let mut units = parts.filter(|(part, _)| is_unit(part));
+    let (system, length) = units.next()?;
+    let user = if system.starts_with(b"user@") { units.next() } else { None };
+    Some(
+        user.map_or_else(|| (system.to_vec(), length), |(user, length)| ([system, user].join(&b'/'), length)),
+    )
 }
 
 #[cfg(test)]
@@ -91,6 +110,26 @@ mod tests {
         ] {
             let unit = unit_path(&Name::from(path));
             assert_eq!(unit, expected.map(|unit| unit.as_bytes().to_vec()), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_cgroup_of_a_unit_ends_with_its_name() {
+        for (path, expected) in [
+            ("/system.slice/nginx.service", Some("/system.slice/nginx.service")),
+            ("/system.slice/x.service/payload/nginx.service", Some("/system.slice/x.service")),
+            (
+                "/user.slice/user-7.slice/user@7.service/app.slice/app-x.scope/sshd.service",
+                Some("/user.slice/user-7.slice/user@7.service/app.slice/app-x.scope"),
+            ),
+            (
+                "/user.slice/user-7.slice/user@7.service/app.slice",
+                Some("/user.slice/user-7.slice/user@7.service"),
+            ),
+            ("/user.slice", None),
+            ("/", None),
+        ] {
+            assert_eq!(unit_cgroup(&Name::from(path)), expected.map(Name::from), "{path}");
         }
     }
 }

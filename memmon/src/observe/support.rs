@@ -19,8 +19,8 @@ use crate::model::{Bytes, Source, SourceChoice};
 pub use gears::OneGear;
 pub use limitation::{Obstacle, Refusal};
 pub use namespaces::Namespaces;
-pub use probe::{BPF_FS, Facts, VMLINUX};
-pub use types::{Btf, Capabilities, Capability, KernelVersion, Lockdown, Probe};
+pub use probe::{BPF_FS, Facts, VMLINUX, cgroup_memory};
+pub use types::{Btf, Capabilities, Capability, CgroupMemory, KernelVersion, Lockdown, Probe};
 
 /// Judges the facts. This function is pure.
 pub fn assess(facts: &Facts) -> Support {
@@ -32,6 +32,7 @@ pub fn assess(facts: &Facts) -> Support {
         counter_error: counter_error(facts),
         degraded: degraded(facts, &reclaim),
         scope_by_cgroup: Offer::new(cgroup_obstacles(facts)),
+        throttle: Offer::new(throttle_obstacles(facts)),
         one_gear: OneGear::of(facts, counts_per_thread(facts)),
         enforce,
         reclaim,
@@ -49,6 +50,8 @@ pub struct Support {
     pub enforce: Offer,
     /// Enforcing with `scope.cgroups`, which needs the paths that the administrator means.
     pub scope_by_cgroup: Offer,
+    /// Slowing cgroups down.
+    pub throttle: Offer,
     /// The reason why the kernel side has one gear here; `None` if it has two.
     pub one_gear: Option<OneGear>,
     /// Freeing the memory of a dying process before its exit.
@@ -229,6 +232,15 @@ fn enforce_obstacles(facts: &Facts) -> Vec<Obstacle> {
 
 fn cgroup_obstacles(facts: &Facts) -> Vec<Obstacle> {
     if facts.namespaces.initial_cgroup { vec![] } else { vec![Obstacle::CgroupNamespace] }
+}
+
+fn throttle_obstacles(facts: &Facts) -> Vec<Obstacle> {
+    let memory = match facts.cgroup_memory {
+        CgroupMemory::Writable => None,
+        CgroupMemory::ReadOnly => Some(Obstacle::ReadOnlyCgroups),
+        CgroupMemory::Elsewhere => Some(Obstacle::NoMemoryHigh),
+    };
+    cgroup_obstacles(facts).into_iter().chain(memory).collect()
 }
 
 fn reclaim_obstacles(facts: &Facts) -> Vec<Obstacle> {

@@ -15,6 +15,7 @@ mod rule_index;
 mod rules;
 mod sum_rule;
 mod sums;
+pub mod throttle;
 mod uid_ranges;
 mod wake_levels;
 mod walk;

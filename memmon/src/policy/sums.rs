@@ -134,6 +134,8 @@ pub struct Sum {
     pub key: GroupKey,
     /// The limit.
     pub limit: (Limit, Bytes),
+    /// Processes end if it has more than this: the limit; for a rule that throttles the hard ceiling; never if it only warns.
+    pub ends_above: Bytes,
     /// The action above the limit.
     pub action: Action,
     /// The process that ends first.
@@ -185,6 +187,7 @@ impl Sum {
             rule: group.rule.rule.name,
             key: group.key.clone(),
             limit: group.limit,
+            ends_above: ends_above(group),
             action: group.rule.rule.action,
             strike: group.rule.strike,
             members: members.collect(),
@@ -241,16 +244,21 @@ impl Sum {
         order
     }
 
-    /// The processes to end now, in the order of the rule, so that the sum is within its limit when they have ended and those
-    /// that are `going` already. `rates`: how fast each grows, in bytes per second.
+    /// Whether processes end for it: if protected ones hold too much alone, that would not help.
+    pub fn ends(&self) -> bool {
+        self.least() > self.ends_above && self.protected() <= self.ends_above
+    }
+
+    /// The processes to end now, in the order of the rule, so that no more have to end when they have ended and those that are
+    /// `going` already. `rates`: how fast each grows, in bytes per second.
     pub fn strikes(&self, going: &BTreeSet<ProcessId>, rates: impl Fn(ProcessId) -> f64) -> Vec<ProcessId> {
-        let (_, limit) = self.limit;
         let left = self.without(going);
-        if self.verdict() != SumVerdict::Over || self.action != Action::Terminate || left <= limit {
+        if !self.ends() || left <= self.ends_above {
             return vec![];
         }
         let order = self.order(going, rates);
-        let mut chosen = if self.strike == Strike::All { order } else { fewest(order, left, limit) };
+        let mut chosen =
+            if self.strike == Strike::All { order } else { fewest(order, left, self.ends_above) };
         // A process in doubt keeps its place, and waits until the doubt is over.
         chosen.retain(|member| member.guard == Verdict::Within);
         chosen.into_iter().map(|member| member.process.id).collect()
@@ -260,6 +268,19 @@ impl Sum {
     pub fn figures(&self) -> SumFigures {
         let (rule, group, (_, limit)) = (self.rule, self.key.clone(), self.limit);
         SumFigures { rule, group, total: self.least(), limit, members: self.members.len() }
+    }
+}
+
+fn ends_above(group: &Group<'_>) -> Bytes {
+    let (_, limit) = group.limit;
+    match group.rule.rule.action {
+        Action::Terminate => limit,
+        Action::Warn | Action::Stop => Bytes::MAX,
+        // `0`: no size ends it.
+        Action::Throttle => match group.rule.rule.hard_ceiling {
+            Some(times) if times > 0.0 => limit.times(times).max(limit),
+            _ => Bytes::MAX,
+        },
     }
 }
 

@@ -159,6 +159,22 @@ fn a_sum_that_only_warns_ends_nobody() {
 }
 
 #[test]
+fn a_sum_that_is_throttled_ends_no_more_than_it_takes_to_be_below_its_ceiling() {
+    let mut sum = rule(Per::Unit, 100, Strike::Largest);
+    (sum.rule.action, sum.rule.hard_ceiling, sum.per) = (Action::Throttle, Some(2.0), Per::User);
+    let struck_at = |ceiling, sizes: [u64; 3]| {
+        let mut sum = sum.clone();
+        sum.rule.hard_ceiling = Some(ceiling);
+        let processes = [process(2, 7, sizes[0]), process(3, 7, sizes[1]), process(4, 7, sizes[2])];
+        struck(&with(vec![sum]), &processes, &[])
+    };
+    assert_eq!(struck_at(2.0, [90, 70, 40]), [0_u32; 0], "200 of 200");
+    assert_eq!(struck_at(2.0, [91, 70, 40]), [2], "the rest is above the limit and below the ceiling");
+    assert_eq!(struck_at(2.0, [300, 210, 40]), [2, 3]);
+    assert_eq!(struck_at(0.0, [300, 210, 40]), [0_u32; 0], "no ceiling");
+}
+
+#[test]
 fn each_page_counts_once() {
     let rules = with(vec![rule(Per::User, 100, Strike::Largest)]);
     let parts = |anon: u64, shmem: u64| Parts {
@@ -239,7 +255,8 @@ fn any_sum() -> impl Strategy<Value = SumRule> {
     let pers = select(&Per::ALL[..]);
     (any_limit_rule(), pers, select(&Strike::EACH[..])).prop_map(|(rule, per, strike)| {
         let limit = if rule.limit == RuleLimit::Thresholds { RuleLimit::None } else { rule.limit };
-        SumRule { rule: super::LimitRule { limit, ..rule }, per, strike }
+        let action = if rule.action == Action::Stop { Action::Throttle } else { rule.action };
+        SumRule { rule: super::LimitRule { limit, action, ..rule }, per, strike }
     })
 }
 
@@ -385,7 +402,14 @@ proptest! {
     fn no_more_are_chosen_than_it_takes((rules, processes, memory) in any_case()) {
         for sum in taken(&rules, &memory, &processes) {
             let chosen: BTreeSet<_> = sum.strikes(&BTreeSet::new(), rate).into_iter().collect();
-            let (_, limit) = sum.limit;
+            let limit = sum.ends_above;
+            let has_ceiling = limit < Bytes::MAX;
+            let fits = match sum.action {
+                Action::Terminate => limit == sum.limit.1,
+                Action::Throttle => limit >= sum.limit.1,
+                Action::Warn | Action::Stop => !has_ceiling,
+            };
+            prop_assert!(fits);
             prop_assert!(chosen.is_empty() || sum.least() > limit);
             if sum.strike == Strike::All {
                 continue;
@@ -395,7 +419,9 @@ proptest! {
                 prop_assert!(sum.without(&others) > limit, "{spared:?} ends in vain");
             }
             let is_sure = sum.members.iter().all(|member| !matches!(member.guard, Verdict::Unsure(_)));
-            if is_sure && sum.verdict() == SumVerdict::Over && sum.action == Action::Terminate {
+            let is_over = sum.verdict() == SumVerdict::Over;
+            prop_assert!(sum.action != Action::Terminate || sum.ends() == is_over);
+            if is_sure && sum.ends() {
                 prop_assert!(sum.without(&chosen) <= limit);
                 // The processes that end already are enough: no other one follows.
                 prop_assert_eq!(sum.strikes(&chosen, rate), vec![]);

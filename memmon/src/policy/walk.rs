@@ -310,7 +310,8 @@ fn limits_under(rules: &Rules, by: Option<&LimitRule>, process: &Process, memory
                     let breach = Breach { rule, limit, rss, percent, by: name };
                     match by.map(|by| by.action).unwrap_or_default() {
                         Action::Terminate => Finding::Exceeds(breach),
-                        Action::Warn => Finding::Warns(breach),
+                        // A configuration has `throttle` for sums only; alone, a process has no cgroup to slow down.
+                        Action::Warn | Action::Throttle => Finding::Warns(breach),
                         Action::Stop if is_beyond_ceiling(by, process.own().saturating_sub(error), limit) => {
                             Finding::Exceeds(breach)
                         }

@@ -10,11 +10,11 @@ use std::{os::unix::ffi::OsStrExt, path::PathBuf, time::Duration};
 
 use serde::Serialize;
 
-pub use self::parts::{DryRunProgram, Launched, Level, Sink, Subject, SumPart, SumThen};
+pub use self::parts::{DryRunCounts, DryRunProgram, Launched, Level, Sink, Subject, SumPart, SumThen};
 use crate::model::{
-    Action, Breach, Bytes, Culprit, Doubt, Elsewhere, Escaped, Exemption, ExemptionEnd, GivenBack,
+    Action, Breach, Bytes, Culprit, Doubt, Elsewhere, Escaped, Exemption, ExemptionEnd, GivenBack, GroupKey,
     MachineMemory, MemoryFiles, Name, Pid, ProcessId, Protection, Reason, Record, RuleName, Signal,
-    SumFigures, SystemMemory, Uid, Uncharged, Unconfirmed, Urgency,
+    SumFigures, SystemMemory, ThrottleEnd, Uid, Uncharged, Unconfirmed, Urgency, WhyNot,
     seconds::{as_seconds, as_seconds_if_any},
 };
 
@@ -356,12 +356,56 @@ pub enum Event {
         /// The largest of its processes.
         largest: Vec<SumPart>,
     },
+    /// The cgroup of a sum over the limit of a rule with `action = "throttle"` is slowed down (or would be).
+    Throttled {
+        /// The sum.
+        #[serde(flatten)]
+        sum: SumFigures,
+        /// The path of the cgroup.
+        throttled_cgroup: Name,
+        /// The `memory.high` that memmon sets.
+        #[serde(rename = "high_bytes")]
+        high: Bytes,
+        /// The one of before; none: it had none (`max`).
+        #[serde(rename = "before_bytes")]
+        before: Option<Bytes>,
+        /// How often memmon has set it: more than once if another one has written another value since.
+        times: u32,
+        /// Nothing is set.
+        dry_run: bool,
+    },
+    /// The cgroup of a sum over the limit of a rule with `action = "throttle"` is not slowed down.
+    NotThrottled {
+        /// The sum.
+        #[serde(flatten)]
+        sum: SumFigures,
+        /// Why.
+        #[serde(flatten)]
+        why: WhyNot,
+    },
+    /// A cgroup is slowed down no longer.
+    ThrottleEnded {
+        /// The rule.
+        #[serde(rename = "rule_name")]
+        rule: RuleName,
+        /// The group.
+        #[serde(flatten)]
+        group: GroupKey,
+        /// The path of the cgroup.
+        throttled_cgroup: Name,
+        /// The `memory.high` that it has again; none: it has none (`max`), or what another one has set.
+        #[serde(rename = "high_bytes")]
+        high: Option<Bytes>,
+        /// Why.
+        why: ThrottleEnd,
+    },
     /// The terminations that a dry run would have made on a day that is over.
     DryRunDay {
         /// The day, as `2025-10-06`.
         day: String,
-        /// Terminations that would have been.
-        times: u64,
+        /// The counts of each action.
+        #[serde(flatten)]
+        counts: DryRunCounts,
         /// The programs, the most frequent first.
         programs: Vec<DryRunProgram>,
     },

@@ -29,7 +29,7 @@ mod users;
 mod writer;
 
 pub use diagnostics::install as install_diagnostics;
-pub use event::{DryRunProgram, Event, Launched, Level, Sink, Subject, SumPart, SumThen};
+pub use event::{DryRunCounts, DryRunProgram, Event, Launched, Level, Sink, Subject, SumPart, SumThen};
 pub use metrics::{MapFigures, Metrics, MetricsOutputs};
 pub use notify::NotifyOutputs;
 pub use outputs::{Console, Format, Machine, Outputs};

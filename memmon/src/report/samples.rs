@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::event::{DryRunProgram, Event, Launched, Level, Sink, Subject, SumPart, SumThen};
+use super::event::{DryRunCounts, DryRunProgram, Event, Launched, Level, Sink, Subject, SumPart, SumThen};
 use crate::model::{
     Action, Breach, Bytes, Cause, Culprit, Doubt, Elsewhere, Exempt, Exemption, ExemptionEnd, ExitStatus,
     FreeAndShared, GivenBack, Group, GroupKey, KeptObject, KeptWhy, LeftBehind, Limit, MachineMemory,
     MemoryFiles, Name, NameField, Parts, Phrase, Pid, Pressure, ProcessId, Protection, Reason, Record,
-    RuleName, Signal, StartTime, SumFigures, SystemMemory, Uid, Uncharged, Unconfirmed, UnixTime, Urgency,
-    Workload,
+    RuleName, Signal, StartTime, SumFigures, SystemMemory, ThrottleEnd, Uid, Uncharged, Unconfirmed,
+    UnixTime, Urgency, WhyNot, Workload,
 };
 
 /// v1's victim.
@@ -72,6 +72,25 @@ fn sum_over(then: SumThen) -> Event {
     let part =
         |pid, mib: u64| SumPart { pid: Pid(pid), comm: Name::from("cc1plus"), bytes: Bytes(mib << 20) };
     Event::SumOver { sum: sum(), then, protected: Bytes(5 << 29), largest: vec![part(7, 700)] }
+}
+
+/// The sum of a unit, of 3 GB.
+fn sum_of_unit() -> SumFigures {
+    SumFigures { group: GroupKey::Unit { unit: "build.service".into() }, members: 3, ..sum() }
+}
+
+fn throttled(before: Option<Bytes>, times: u32, dry_run: bool) -> Event {
+    let (sum, throttled) = (sum_of_unit(), "/system.slice/build.service".into());
+    Event::Throttled { high: sum.limit, sum, throttled_cgroup: throttled, before, times, dry_run }
+}
+
+fn not_throttled(why: WhyNot) -> Event {
+    Event::NotThrottled { sum: sum_of_unit(), why }
+}
+
+fn throttle_ended(high: Option<Bytes>, why: ThrottleEnd) -> Event {
+    let (SumFigures { rule, group, .. }, throttled) = (sum_of_unit(), "/system.slice/build.service".into());
+    Event::ThrottleEnded { rule, group, throttled_cgroup: throttled, high, why }
 }
 
 /// At least one event of each kind, and each way that a kind is worded.
@@ -185,6 +204,21 @@ pub(super) fn samples() -> Vec<Event> {
         sum_over(SumThen::Warn),
         sum_over(SumThen::Protected),
         sum_over(SumThen::Unsure),
+        sum_over(SumThen::Throttle),
+        throttled(None, 1, false),
+        throttled(Some(gib(8)), 2, false),
+        throttled(None, 1, true),
+        not_throttled(WhyNot::Outsider { outsider_pid: Pid(812) }),
+        not_throttled(WhyNot::Protected {
+            protected_pid: Pid(812),
+            comm: "sshd".into(),
+            protection: Protection::Root,
+        }),
+        not_throttled(WhyNot::Lower { high: gib(1) }),
+        not_throttled(WhyNot::Failed { error: "Permission denied (os error 13)".to_owned() }),
+        throttle_ended(None, ThrottleEnd::Calm),
+        throttle_ended(Some(gib(8)), ThrottleEnd::Stopping),
+        throttle_ended(None, ThrottleEnd::Overridden),
         Event::Approaching {
             subject: subject(),
             rss: BREACH.rss,
@@ -310,13 +344,18 @@ pub(super) fn samples() -> Vec<Event> {
         Event::ExemptionEnded { exemption: exemption(Exempt::Job(7)), end: ExemptionEnd::Expired },
         Event::DryRunDay {
             day: "2025-10-06".to_owned(),
-            times: 4,
+            counts: DryRunCounts { times: 4, stops: 0, throttles: 0 },
             programs: vec![DryRunProgram {
                 comm: Name::from("chrome"),
                 uid: Uid(1000),
                 times: 3,
                 largest: gib(4),
             }],
+        },
+        Event::DryRunDay {
+            day: "2025-10-07".to_owned(),
+            counts: DryRunCounts { times: 0, stops: 2, throttles: 1 },
+            programs: vec![],
         },
         Event::DoubtEnded {
             subject: subject(),

@@ -9,11 +9,12 @@ use std::{fmt::Write, time::Duration};
 
 use jiff::Zoned;
 
-use self::sums::{held, sum_over};
+use self::sums::{held, not_throttled, sum_over, throttle_ended, throttles};
 use self::words::{
-    Field, INDENTED_LINE, config_name, exempt, exempted, how_launched, indented, one_line, rule, who, why,
+    Field, INDENTED_LINE, config_name, dry_run_mark, exempt, exempted, how_launched, indented, one_line,
+    rule, who, why,
 };
-use super::event::{DryRunProgram, Event, Level};
+use super::event::{DryRunCounts, DryRunProgram, Event, Level};
 use crate::model::{
     Breach, Bytes, Cause, Escaped, ExemptionEnd, Limit, Name, Protection, Record, Signal, Uid, Urgency,
     units::{Gb, Rate, Span, apart},
@@ -217,7 +218,14 @@ fn words(event: &Event, user: Users<'_>, several: fn(&str) -> String) -> String 
             who(subject, user)
         ),
         Event::SumOver { sum, then, protected, largest } => sum_over(sum, *then, *protected, largest, user),
-        Event::DryRunDay { day, times, programs } => dry_run_day(day, *times, programs, user),
+        Event::Throttled { sum, throttled_cgroup: throttled, high, before, times, dry_run } => {
+            throttles(sum, throttled, (*high, *before), *times, *dry_run, user)
+        }
+        Event::NotThrottled { sum, why } => not_throttled(sum, why, user),
+        Event::ThrottleEnded { rule, group, throttled_cgroup: throttled, high, why } => {
+            throttle_ended(*rule, group, throttled, *high, *why, user)
+        }
+        Event::DryRunDay { day, counts, programs } => dry_run_day(day, *counts, programs, user),
         Event::Unsure { subject, doubt } => {
             format!("No signal, in doubt: {}. {}", who(subject, user), why(doubt))
         }
@@ -297,10 +305,6 @@ fn signals_sent(first: Option<Signal>) -> String {
     }
 }
 
-fn dry_run_mark(dry_run: bool) -> &'static str {
-    if dry_run { "[DRY RUN] " } else { "" }
-}
-
 fn growth_rate(growth: Option<f64>, time_to_limit: Option<Duration>) -> String {
     let growth = growth.map(|rate| format!(", Growth={}", Rate(rate)));
     let left = time_to_limit.map(|left| format!(", Time to limit={}", Span(left)));
@@ -375,7 +379,7 @@ const PROGRAMS: usize = 5;
 
 fn dry_run_day(
     day: &str,
-    times: u64,
+    DryRunCounts { times, stops, throttles }: DryRunCounts,
     programs: &[DryRunProgram],
     user: &mut dyn FnMut(Uid) -> String,
 ) -> String {
@@ -385,7 +389,14 @@ fn dry_run_day(
     let shown: Vec<_> = shown.collect();
     let rest = times - programs.iter().take(PROGRAMS).map(|program| program.times).sum::<u64>().min(times);
     let rest = if rest > 0 { format!("; others {rest}") } else { String::new() };
-    format!("Dry run on {day}: {times} would have been terminated: {}{rest}", shown.join("; "))
+    let programs = if shown.is_empty() { String::new() } else { format!(": {}{rest}", shown.join("; ")) };
+    let mut text = format!("Dry run on {day}: {times} would have been terminated{programs}");
+    for (count, what) in [(stops, "stopped"), (throttles, "slowed down (cgroups)")] {
+        if count > 0 {
+            _ = write!(text, "; {count} {what}");
+        }
+    }
+    text
 }
 
 #[cfg(test)]

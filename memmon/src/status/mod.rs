@@ -36,7 +36,7 @@ pub use order::{Done, Order, Target};
 pub use rules::{MatcherInForce, RuleInForce, RulesInForce, SumRuleInForce};
 pub use server::{Ask, Request, serve};
 pub use sharing::{FromElder, Kept, Other, Sharing};
-pub use sums::{SumGroup, SumInForce, SumMember};
+pub use sums::{SumGroup, SumInForce, SumMember, ThrottledCgroup};
 pub use table::{Row, Table, VerdictKind, why};
 pub use text::Text;
 pub use watched::{

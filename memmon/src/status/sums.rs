@@ -32,6 +32,31 @@ pub struct SumInForce {
     pub largest: Vec<SumMember>,
 }
 
+/// A cgroup that a rule has slowed down.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ThrottledCgroup {
+    /// The rule.
+    #[serde(rename = "rule_name")]
+    pub rule: Text,
+    /// The group whose sum exceeded its limit.
+    #[serde(flatten)]
+    pub group: SumGroup,
+    /// The path of the cgroup.
+    pub throttled_cgroup: Text,
+    /// The limit of the rule.
+    pub limit_bytes: Bytes,
+    /// Its `memory.high`.
+    pub high_bytes: Bytes,
+    /// The one that comes back; none: it had none (`max`).
+    pub before_bytes: Option<Bytes>,
+    /// How often memmon has set it.
+    pub times: u32,
+    /// Time since that.
+    pub since_seconds: f64,
+    /// How often the kernel has slowed down processes in it, since the cgroup exists; none if that is not known.
+    pub slowed: Option<u64>,
+}
+
 /// A process of a sum.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SumMember {

@@ -126,6 +126,12 @@ pub struct DryRunDay {
     pub day: Text,
     /// Terminations that would have been.
     pub times: u64,
+    /// Processes that would have been stopped.
+    #[serde(default)]
+    pub stops: u64,
+    /// Cgroups that would have been slowed down.
+    #[serde(default)]
+    pub throttles: u64,
     /// The programs, by user, the most frequent first.
     pub programs: Vec<DryRunProgram>,
 }

@@ -7,7 +7,7 @@ use super::machine::MachineOrder;
 use super::mine::Mine;
 use super::order::{Done, Order};
 use super::rules::RulesInForce;
-use super::sums::SumInForce;
+use super::sums::{SumInForce, ThrottledCgroup};
 use super::table::Table;
 use super::text::Text;
 use super::watched::{DryRunDay, GrowingProcess, OverLimit, StoppedProcess, Victim, Waiting};
@@ -241,6 +241,9 @@ pub struct Status {
     /// Processes that memmon has stopped, or found stopped over the limit of a rule that stops them.
     #[serde(default)]
     pub stopped: Vec<StoppedProcess>,
+    /// Cgroups that a rule has slowed down.
+    #[serde(default)]
+    pub throttled: Vec<ThrottledCgroup>,
     /// The terminations that a dry run would have made in the last days, the latest day first.
     #[serde(default)]
     pub dry_run_days: Vec<DryRunDay>,

@@ -48,6 +48,7 @@ mod sums;
 mod sums_in_cgroups;
 mod terminal;
 mod terminates;
+mod throttle;
 mod top;
 #[cfg(feature = "ebpf")]
 mod wake;

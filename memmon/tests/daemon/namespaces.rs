@@ -22,7 +22,7 @@ fn refused(launcher: &[&str], config: &ScopedConfig) -> String {
     let status = daemon.ended(Duration::from_secs(20));
     let printed = daemon.last_words().join("\n");
     assert_eq!(status.code(), Some(CANNOT_ENFORCE), "{printed}");
-    assert!(printed.contains("cannot terminate anything here"), "{printed}");
+    assert!(printed.contains("cannot enforce this configuration here"), "{printed}");
     printed
 }
 

@@ -19,21 +19,46 @@ const SIZES: [usize; 3] = [200, 2_000, 8_000];
 /// Seconds between scans: the smallest interval that memmon accepts.
 const INTERVAL: f64 = 0.1;
 
+/// Rules of the row with rules.
+const RULES: usize = 50;
+
+/// Rules of each kind that a configuration has many of: for programs, users, units and command lines. No limit is below
+/// 256 MiB, with which the kernel side would have one gear.
+fn rules() -> String {
+    let matcher = |number: usize| match number % 4 {
+        0 => format!("names = [\"program-{number}\", \"other-{number}*\"]"),
+        1 => format!("uids = [\"{}\"]", 20_000 + number),
+        2 => format!("units = [\"service-{number}.service\"]"),
+        _ => format!("exe = [\"/opt/program-{number}/**\"]\nargs = [\"server-*\"]"),
+    };
+    let rule = |number| {
+        format!(
+            "[[rule]]\nname = \"rule-{number}\"\n{}\ngb = {}\n",
+            matcher(number),
+            0.3 + number as f64 / 10.0
+        )
+    };
+    (0..RULES).map(rule).collect()
+}
+
 /// A program that passes over all processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Who {
     Ebpf,
+    /// The same with [`RULES`] rules.
+    Rules,
     Proc,
     Polling,
     Earlyoom,
 }
 
-const ALL: [Who; 4] = [Who::Ebpf, Who::Proc, Who::Polling, Who::Earlyoom];
+const ALL: [Who; 5] = [Who::Ebpf, Who::Rules, Who::Proc, Who::Polling, Who::Earlyoom];
 
 impl Who {
     const fn name(self) -> &'static str {
         match self {
             Self::Ebpf => "memmon, ebpf",
+            Self::Rules => "memmon, ebpf, 50 rules",
             Self::Proc => "memmon, proc",
             Self::Polling => "psutil",
             Self::Earlyoom => "earlyoom",
@@ -42,8 +67,9 @@ impl Who {
 
     /// CPU milliseconds of each of a few passes, or the reason if the program is not available.
     fn passes(self, bench: &Bench) -> Result<Result<Vec<f64>, String>> {
+        let rules = if self == Self::Rules { rules() } else { String::new() };
         let memmon = |source, count| -> Result<Vec<Duration>> {
-            let setup = Setup { source, interval: INTERVAL, ..Setup::default() };
+            let setup = Setup { source, interval: INTERVAL, thresholds: &rules, ..Setup::default() };
             let mut memmon = Memmon::watch(&bench.programs, &setup)?;
             let cpu = passes(&mut memmon.0, count, is_scan)?;
             memmon.0.stop()?;
@@ -58,7 +84,7 @@ impl Who {
             Ok(Ok(passes(&mut peer, count, ends)?))
         };
         let cpu = match self {
-            Self::Ebpf => Ok(memmon("ebpf", bench.rounds(20, 2))?),
+            Self::Ebpf | Self::Rules => Ok(memmon("ebpf", bench.rounds(20, 2))?),
             Self::Proc => Ok(memmon("proc", bench.rounds(10, 2))?),
             Self::Polling => peer(bench.programs.polling(INTERVAL), bench.rounds(3, 1), is_scan)?,
             Self::Earlyoom => {
@@ -138,6 +164,11 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
             let what = format!("{} at {size} processes, in 1/{share} of psutil's", who.name());
             goals.push(Goal { what, at_most: 1.0, reached: ours / theirs * share, unit: "" });
         }
+    }
+    let size = if bench.quick { SIZES[0] } else { 2_000 };
+    if let (Some(with), Some(without)) = (cost(Who::Rules, size), cost(Who::Ebpf, size)) {
+        let what = format!("ebpf: {RULES} rules against none at {size} processes");
+        goals.push(Goal { what, at_most: 1.2, reached: with / without, unit: "" });
     }
     if let (Some(few), Some(many)) = (cost(Who::Ebpf, SIZES[0]), cost(Who::Ebpf, SIZES[2])) {
         let per_process = (many / SIZES[2] as f64) / (few / SIZES[0] as f64);

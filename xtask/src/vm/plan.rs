@@ -83,7 +83,7 @@ const IN_SMALL: [&str; 20] = [
     "package",
 ];
 const IN_WIDE: [&str; 1] = ["accuracy"];
-const IN_SHORT: [&str; 3] = ["machine", "culprit", "rules"];
+const IN_SHORT: [&str; 4] = ["machine", "culprit", "rules", "throttle"];
 const IN_FLEET: [&str; 2] = ["slurm", "ansible"];
 /// The scenarios with `--quick`: those that show most in the time that is acceptable for every change.
 const QUICK: [&str; 9] =

@@ -33,6 +33,7 @@ fn all_is_well() {
     ok  counter error     up to 768KB for a process, on 2 CPUs
     ok  gears             two: no program runs at a page fault while no process is near its limit
     ok  sums              those of users, programs and cgroups are noticed by the kernel, others by looks
+    ok  throttle          memory.high of cgroups can be set
     ok  statm             an exact sum
 
     memmon can watch and enforce here.
@@ -78,6 +79,7 @@ fn an_old_kernel_without_rights_or_type_information() {
     ok  counter error     up to 4.1MB for each thread of a process
     ok  gears             one: the kernel counts in batches, so that counting costs next to nothing
     ok  sums              noticed by looks
+    ok  throttle          memory.high of cgroups can be set
     ok  statm             lags behind: smaps_rollup is read near a limit
 
     memmon can watch here, but not enforce: see the lines marked !!
@@ -118,6 +120,7 @@ fn a_container_on_a_kernel_of_the_old_counters() {
     ok  counter error     up to 4.1MB for each thread of a process
     ok  gears             one: the kernel counts in batches, so that counting costs next to nothing
     ok  sums              noticed by looks
+    ok  throttle          memory.high of cgroups can be set
     ok  statm             lags behind: smaps_rollup is read near a limit
 
     memmon can watch and enforce in its own pid namespace only: see the lines marked !
@@ -203,6 +206,7 @@ fn no_obstacle_goes_unsaid() {
             proc,
             enforce,
             scope_by_cgroup,
+            throttle,
             reclaim,
             degraded,
             statm_exact: _,
@@ -210,7 +214,7 @@ fn no_obstacle_goes_unsaid() {
             // No limitation: one gear is what memmon always had.
             one_gear: _,
         } = &support;
-        let offers = [ebpf, proc, enforce, scope_by_cgroup, reclaim];
+        let offers = [ebpf, proc, enforce, scope_by_cgroup, throttle, reclaim];
         for obstacle in offers.iter().flat_map(|offer| &offer.obstacles).chain(degraded) {
             assert!(remedies.contains(&&obstacle.remedy()), "{obstacle} has no line");
         }

@@ -92,7 +92,7 @@ fn excess(sum: &Sum) -> Option<Bytes> {
 /// The processes that would be ended first for it. One look does not show which one grows fastest.
 fn first(sum: &Sum, most: usize) -> Vec<&Member> {
     match (sum.action, sum.strike) {
-        (Action::Terminate, Strike::Largest | Strike::Newest | Strike::All) => {
+        (Action::Terminate | Action::Throttle, Strike::Largest | Strike::Newest | Strike::All) => {
             sum.order(&BTreeSet::new(), |_| 0.0).into_iter().take(most).collect()
         }
         _ => vec![],
@@ -138,22 +138,27 @@ pub(in crate::cli) fn paragraph(sum: &Sum, about: Option<ProcessId>, users: User
 }
 
 fn ends_first(sum: &Sum) -> Option<String> {
-    let why = match (sum.action, sum.strike) {
-        (Action::Terminate, Strike::Largest) => "the largest first",
-        (Action::Terminate, Strike::Newest) => "the newest first",
-        (Action::Terminate, Strike::All) => "all of them, the largest first",
-        (Action::Terminate, Strike::Growing) => {
-            return Some(
-                "would end first: the one that grows fastest, and others as long as it takes".to_owned(),
-            );
-        }
+    let above = match sum.action {
+        Action::Terminate => String::new(),
+        Action::Throttle if sum.ends_above < Bytes::MAX => format!("with more than {} ", sum.ends_above),
         _ => return None,
+    };
+    let why = match sum.strike {
+        Strike::Largest => "the largest first",
+        Strike::Newest => "the newest first",
+        Strike::All => "all of them, the largest first",
+        Strike::Growing => {
+            return Some(format!(
+                "{above}would end first: the one that grows fastest, and others as long as it takes"
+            ));
+        }
     };
     let first = first(sum, FIRST.0);
     let part =
         |member: &&Member| format!("{} {} {}", member.process.id.pid, member.process.names.comm, member.most);
     let parts: Vec<_> = first.iter().map(part).collect();
-    (!parts.is_empty()).then(|| format!("would end first: {} ({why}, as few as it takes)", parts.join(", ")))
+    (!parts.is_empty())
+        .then(|| format!("{above}would end first: {} ({why}, as few as it takes)", parts.join(", ")))
 }
 
 fn kept(sum: &Sum) -> Option<String> {
@@ -199,13 +204,18 @@ fn outcome(sum: &Sum, about: Option<ProcessId>) -> String {
     match sum.verdict() {
         SumVerdict::Within => "within".to_owned(),
         SumVerdict::Unsure => "not certain yet".to_owned(),
-        SumVerdict::Kept => "exceeded by protected processes alone, so no process is ended".to_owned(),
+        SumVerdict::Kept | SumVerdict::Over if sum.action == Action::Throttle && !sum.ends() => {
+            "exceeded, its cgroup is slowed down".to_owned()
+        }
+        SumVerdict::Kept if !sum.ends() => {
+            "exceeded by protected processes alone, so no process is ended".to_owned()
+        }
         SumVerdict::Over if sum.action == Action::Warn => "exceeded, only a warning".to_owned(),
         // One look does not show which one grows fastest.
-        SumVerdict::Over if sum.strike == Strike::Growing => {
+        SumVerdict::Kept | SumVerdict::Over if sum.strike == Strike::Growing => {
             "exceeded, those that grow fastest end".to_owned()
         }
-        SumVerdict::Over => match about {
+        SumVerdict::Kept | SumVerdict::Over => match about {
             Some(id) if next.contains(&id) => "exceeded, and this process ends for it".to_owned(),
             Some(_) => format!("exceeded, and {} ends, but not this one", pids(&next)),
             None => format!("exceeded, and {} ends", pids(&next)),

@@ -407,6 +407,23 @@ fn a_sum_is_shown_with_the_other_processes_in_it() {
         Isolated Web Co 0.20GB (the largest first, as few as it takes)
       would be within its limit with 0.34GB less, or with gb = 2.35 in rule students
     ");
+    let mut throttled = rules.clone();
+    for sum in &mut throttled.sums {
+        (sum.rule.action, sum.rule.hard_ceiling) = (crate::model::Action::Throttle, Some(2.0));
+    }
+    let known = policy::groups(&throttled, &MEMORY, &processes);
+    let known = known.iter().map(|group| policy::Sum::new(&throttled, &MEMORY, group)).collect();
+    let snapshot = Snapshot { memory: MEMORY, processes: vec![processes[2].clone()] };
+    let text = explain(&throttled, &snapshot, false, &name_of, &Known { sums: known, ..Known::default() });
+    let text = text.unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        text.contains(
+            "rule students: user alice (1000) holds 2.34GB, limit 2.00GB: exceeded, its cgroup is slowed down (2 other \
+             processes: 70 Isolated Web Co 1.86GB, 71 Isolated Web Co 0.29GB) with more than 4.00GB would end first: 70 Isolated \
+             Web Co 1.86GB, 71"
+        ),
+        "{text}"
+    );
     let json: serde_json::Value = serde_json::from_str(&shown(2, true)).unwrap();
     let sum = &json[0]["sums"][0];
     assert_eq!((&sum["state"], &sum["per"], &sum["members"]), (&"over".into(), &"user".into(), &3.into()));

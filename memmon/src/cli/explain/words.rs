@@ -206,6 +206,7 @@ pub(super) fn rule_limit(rule: &LimitRule, rules: &Rules, memory: &SystemMemory)
     let action = match (rule.action, rule.signal) {
         (Action::Warn, _) => ", only a warning".to_owned(),
         (Action::Stop, _) => ", stops it".to_owned(),
+        (Action::Throttle, _) => ", slows its cgroup down".to_owned(),
         (Action::Terminate, Signal::Term) => String::new(),
         (Action::Terminate, signal) => format!(", {signal} first"),
     };

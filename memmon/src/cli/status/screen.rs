@@ -14,7 +14,7 @@ use crate::{
     },
     status::{
         DryRunDay, DryRunProgram, GrowingProcess, OverLimit, Status, StoppedProcess, SumInForce, Text,
-        Victim, Waiting,
+        ThrottledCgroup, Victim, Waiting,
     },
 };
 
@@ -50,6 +50,8 @@ pub(super) fn render(status: &Status, users: &dyn Users, zone: &TimeZone) -> Str
     section(&mut lines, TERMINATING, victims);
     let stopped = status.stopped.iter().map(|one| stopped(one, users)).collect();
     section(&mut lines, STOPPED, stopped);
+    let throttled = status.throttled.iter().map(|one| throttled(one, users)).collect();
+    section(&mut lines, "Slowed down by a rule (memory.high of the cgroup):", throttled);
     let climbing = status.climbing.iter().map(|one| growing_process(one, users)).collect();
     section(&mut lines, "Growing towards the limit:", climbing);
     section(&mut lines, &sums_heading(status), sums(status, users));
@@ -250,6 +252,17 @@ pub(super) fn stopped(stopped: &StoppedProcess, users: &dyn Users) -> String {
     format!("PID={id}, Name={comm}, User={}: {rss_bytes} of {limit_bytes}{rule}, {state}", user(*uid, users))
 }
 
+fn throttled(one: &ThrottledCgroup, users: &dyn Users) -> String {
+    let ThrottledCgroup { rule, group, high_bytes, before_bytes, since_seconds, slowed, .. } = one;
+    let before = before_bytes.map_or_else(|| "max".to_owned(), |before| before.to_string());
+    let slowed = slowed.map(|times| format!(", slowed down {times} times")).unwrap_or_default();
+    format!(
+        "{rule}: {}: {high_bytes}, before {before}, for {}{slowed}",
+        group.shown(|uid| user(uid, users)),
+        Span::from_seconds(*since_seconds)
+    )
+}
+
 fn dry_run_day(day: &DryRunDay, users: &dyn Users) -> String {
     let program = |program: &DryRunProgram| {
         let DryRunProgram { comm, uid, times, largest_bytes } = program;
@@ -258,6 +271,11 @@ fn dry_run_day(day: &DryRunDay, users: &dyn Users) -> String {
     let mut programs: Vec<_> = day.programs.iter().take(RECENT).map(program).collect();
     if day.programs.len() > RECENT {
         programs.push(format!("{} more programs", day.programs.len() - RECENT));
+    }
+    for (count, what) in [(day.stops, "stopped"), (day.throttles, "slowed down (cgroups)")] {
+        if count > 0 {
+            programs.push(format!("{count} {what}"));
+        }
     }
     format!("{}  {}: {}", day.day, day.times, programs.join("; "))
 }
@@ -359,6 +377,7 @@ mod tests {
             sums: vec![],
             sums_in_force: 0,
             stopped: vec![],
+            throttled: vec![],
             dry_run_days: vec![],
             recent: vec![],
             map: Some(MapUsage { entries: 245, capacity: 32_768 }),
@@ -460,6 +479,18 @@ mod tests {
             may_have_bytes: Bytes(9 * GB / 4),
         };
         status.stopped = vec![stopped("sim", 1, false), stopped("solver", 2, true)];
+        let build: model::GroupKey = model::GroupKey::Unit { unit: "build.service".into() };
+        status.throttled = vec![ThrottledCgroup {
+            rule: "builds".into(),
+            group: (&build).into(),
+            throttled_cgroup: "/system.slice/build.service".into(),
+            limit_bytes: Bytes(GB),
+            high_bytes: Bytes(GB),
+            before_bytes: None,
+            times: 1,
+            since_seconds: 12.0,
+            slowed: Some(17),
+        }];
         status.over_limit =
             vec![over("python3", true, "ram_gb_threshold"), over("tar", false, "whitelist.names")];
         let sum = SumInForce {
@@ -488,7 +519,8 @@ mod tests {
             largest_bytes: Bytes(3 * GB),
         };
         let programs = vec![program("python3", 4), program("chrome", 1)];
-        status.dry_run_days = vec![DryRunDay { day: "2025-10-06".into(), times: 5, programs }];
+        status.dry_run_days =
+            vec![DryRunDay { day: "2025-10-06".into(), times: 5, stops: 2, throttles: 0, programs }];
         let record = serde_json::json!({
             "event": "terminated", "at_unix_seconds": 1_759_486_531.5, "pid": 12_345, "start": 7,
             "comm": "chrome", "uid": 1000, "limit_bytes": GB, "peak_bytes": 7 * GB / 2,
@@ -526,6 +558,9 @@ mod tests {
           PID=4242, Name=solver, User=john: 2.00GB of 1.00GB, rule batch, continued by
             somebody else, may grow to 2.25GB
 
+        Slowed down by a rule (memory.high of the cgroup):
+          builds: unit build.service: 1.00GB, before max, for 12s, slowed down 17 times
+
         Growing towards the limit:
           PID=4242, Name=python3, User=john: 1.00GB, 2.4MB/s more, at its limit in 4m
             18s
@@ -547,7 +582,8 @@ mod tests {
           PID=4242, Name=tar, User=john: 3.00GB, whitelist.names
 
         Would have been terminated:
-          2025-10-06  5: python3 (john) 4, up to 3.00GB; chrome (john) 1, up to 3.00GB
+          2025-10-06  5: python3 (john) 4, up to 3.00GB; chrome (john) 1, up to 3.00GB;
+            2 stopped
 
         Last terminations (10 in --json):
           2025-10-03 10:15:31 12345 chrome (john): 3.50GB over 1.00GB, term, 310ms

@@ -18,6 +18,7 @@ impl Engine<'_> {
         self.sources.follow(&settings.rules);
         self.reports.start_over();
         self.sums.clear();
+        self.known_limits.clear();
         self.settings.replace(settings)
     }
 
@@ -30,6 +31,7 @@ impl Engine<'_> {
             self.terminations.victims.rules_changed(self.settings.timing(), now.instant())
         };
         self.run_orders(orders, now);
+        self.release_throttles(now);
         self.reset_wake_levels(now);
         self.sources.sweep_next();
     }
@@ -42,6 +44,7 @@ impl Engine<'_> {
         let mut settings = self.settings.current().clone();
         settings.follow(time);
         let former = self.settings.replace(settings);
+        self.known_limits.clear();
         self.hold_victims(&former);
         let Settings { rules, check_interval: interval, .. } = self.settings.current();
         let (interval, bytes) = (*interval, rules.limits.bytes());

@@ -10,6 +10,7 @@
 //!
 //! `machine` chooses a process if the machine as a whole is short of memory; its way is that from `terminate` on.
 //! `stop` is the way of a process that is not to end, but to wait.
+//! `throttle` is that of a cgroup that is not to end, but to slow down.
 //! `sums` does the same for what several processes hold together, `kernel_sums` has the kernel wake memmon for that. `approach` warns about a process on its way to the limit, `gear` has the kernel look closer then. `state` has what the engine keeps between two calls, `view`
 //! shows it to others, `change` puts other settings into force.
 
@@ -37,6 +38,7 @@ mod sums_view;
 mod terminate;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod uncharged;
 mod verdict;
 mod view;
@@ -50,6 +52,7 @@ use crate::daemon::engine::state::backoff::Backoff;
 use crate::daemon::engine::state::budget::CpuBudget;
 use crate::daemon::engine::state::growth::GrowthTracker;
 use crate::daemon::engine::state::judged::Judged;
+use crate::daemon::engine::state::known_limits::KnownLimits;
 use crate::daemon::engine::state::machine::MachineState;
 use crate::daemon::engine::state::recheck::Rechecks;
 use crate::daemon::engine::state::reports::{Observer, Reports};
@@ -58,7 +61,9 @@ use crate::daemon::engine::state::stopped::StoppedProcesses;
 use crate::daemon::engine::state::sum_trends::SumTrends;
 use crate::daemon::engine::state::sums::Sums;
 use crate::daemon::engine::state::terminations::Terminations;
+use crate::daemon::engine::state::throttled::ThrottledCgroups;
 use crate::daemon::source::sources::Sources;
+use crate::daemon::throttler::Throttler;
 use crate::enforce::Reaper;
 use crate::model::{Bytes, SystemMemory};
 use crate::policy::WakeLevels;
@@ -72,9 +77,12 @@ pub(in crate::daemon) struct Engine<'a> {
     terminations: Terminations,
     rechecks: Rechecks,
     backoff: Backoff,
+    known_limits: KnownLimits,
     sums: Sums,
     sum_trends: SumTrends,
     stopped: StoppedProcesses,
+    throttled: ThrottledCgroups,
+    throttler: Option<Throttler>,
     machine: MachineState,
     reports: Reports<'a>,
     judged: Judged,
@@ -103,9 +111,12 @@ impl<'a> Engine<'a> {
             budget: CpuBudget::new(now.instant()),
             rechecks: Rechecks::new(once),
             backoff: Backoff::default(),
+            known_limits: KnownLimits::default(),
             sums: Sums::default(),
             sum_trends: SumTrends::default(),
             stopped: StoppedProcesses::default(),
+            throttled: ThrottledCgroups::default(),
+            throttler: None,
             machine: MachineState::default(),
             reports: Reports::new(observer),
             judged: Judged::default(),

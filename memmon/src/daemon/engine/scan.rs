@@ -10,7 +10,8 @@ use crate::daemon::engine::Engine;
 use crate::daemon::engine::state::settings::SettingsInForce;
 use crate::daemon::source::sources::Look;
 use crate::{
-    model::{Bytes, Pid, Process, ProcessId, Reading, Snapshot, SystemMemory},
+    config::Settings,
+    model::{Bytes, Pid, Process, ProcessId, Reading, Snapshot, SystemMemory, Verdict},
     policy,
     report::Event,
 };
@@ -25,12 +26,15 @@ impl Engine<'_> {
         let memory = look.survey.memory;
         self.measured(memory, now);
         let growing = self.note_readings(&look.survey.readings, now);
-        let suspects = policy::suspects(self.settings.rules(), &look.survey);
+        let mut suspects = policy::suspects(self.settings.rules(), &look.survey);
+        let knows_limits = self.knows_limits();
+        suspects.retain(|reading| !knows_limits || !self.known_limits.is_within(reading, begun));
         span.record("processes", look.survey.readings.len());
         span.record("suspects", suspects.len());
         self.judged.scanned(&look.survey.readings, self.settings.rules().least_limit(&memory));
         self.backoff.delays = false;
         self.judge(memory, &suspects, now);
+        self.known_limits.scan_complete(begun);
         self.repair_kernel_sums();
         self.check_sums(&look.survey.readings, now.instant(), now);
         self.check_stopped(now);
@@ -48,6 +52,14 @@ impl Engine<'_> {
         self.sums_in_force(now);
         self.reports.sums(&self.sum_limits(), self.sum_trends.states());
         self.reports.emit(Event::ScanComplete { scanned: look.survey.readings.len(), killed });
+    }
+
+    /// Whether a scan leaves out processes that are within their own limit: only if the kernel wakes memmon for each that grows.
+    /// Without rules there is one limit, and nothing to be left out.
+    fn knows_limits(&mut self) -> bool {
+        let Settings { rules, kernel, .. } = self.settings.current();
+        let asks = !rules.rules.is_empty() && kernel.instant;
+        asks && !self.sources.has_unmapped() && self.sources.kernel().is_some()
     }
 
     /// A reading of every process, with reports of problems of the source; `None` if nothing can be read.
@@ -108,6 +120,10 @@ impl Engine<'_> {
         for ((mut process, verdict), rss) in snapshot.processes.into_iter().zip(verdicts).zip(readings) {
             let id = process.id;
             let verdict = self.settle(&mut process, verdict, now, SettingsInForce::judge);
+            if verdict == Verdict::Within {
+                let age = now.since_boot().saturating_sub(id.start.since_boot());
+                self.known_limits.note(id, self.settings.limit_of(&process), age, now.instant());
+            }
             let next = self.act_on(process, verdict, rss, None, None, now);
             if self.settings.current().kernel.instant {
                 self.set_level(id, next, now);

@@ -25,7 +25,7 @@ use crate::report::{Event, SumPart, SumThen};
 
 /// Largest age of the look at each process of a sum on which a verdict is based: so much for each of them, and so much
 /// more.
-const SCAN_LOOK: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+pub(super) const SCAN_LOOK: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 /// The same before a signal.
 const CHECK_LOOK: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(20));
 
@@ -34,20 +34,23 @@ const DOUBT: Duration = Duration::from_millis(500);
 const GOING: Duration = Duration::from_millis(200);
 
 /// Time that looks may take before the event loop has its turn.
-const AT_ONCE: Duration = Duration::from_millis(100);
+pub(super) const AT_ONCE: Duration = Duration::from_millis(100);
+
+/// Time until the next look at a sum whose cgroup is being slowed down; twice that.
+const WATCH_THROTTLED: Duration = Duration::from_millis(500);
 
 /// Number of processes of a sum that its report shows.
 const SHOWN: usize = 3;
 
 /// A group of processes that may hold too much.
-struct Candidate {
-    id: SumId,
-    limit: Bytes,
-    members: Vec<ProcessId>,
+pub(super) struct Candidate {
+    pub(super) id: SumId,
+    pub(super) limit: Bytes,
+    pub(super) members: Vec<ProcessId>,
 }
 
 /// The result of a look at a sum.
-enum Taken {
+pub(super) enum Taken {
     /// It is within its limit, with at most so much.
     Within(Bytes),
     /// Its processes are not all looked at yet.
@@ -78,6 +81,7 @@ impl Engine<'_> {
         self.keep_kernel_sums();
         if self.settings.rules().sums.is_empty() {
             self.sums.clear();
+            self.release_throttles(now);
             return;
         }
         let had = clock::process_cpu_time();
@@ -95,6 +99,7 @@ impl Engine<'_> {
                 }
                 Taken::Within(bound) => {
                     self.sums.within(&candidate.id);
+                    self.throttled.within(&candidate.id);
                     let left = self.sums.note_bound(&candidate.id, bound, candidate.limit, now.instant());
                     if self.watch_candidate(&candidate, bound, &mut watched) {
                         None
@@ -111,6 +116,7 @@ impl Engine<'_> {
             };
             near = near.into_iter().chain(left).min();
         }
+        near = near.into_iter().chain(self.review_throttles(now)).min();
         self.sums.note_half(is_half);
         let is_watched = self.watch_sums(&watched, now);
         self.sums.note_pause(is_watched.then_some(WATCHED_PAUSE));
@@ -152,7 +158,7 @@ impl Engine<'_> {
         self.groups()
     }
 
-    fn groups(&self) -> Vec<Candidate> {
+    pub(super) fn groups(&self) -> Vec<Candidate> {
         let (rules, memory) = (self.settings.rules(), self.settings.memory());
         let groups = policy::groups(rules, &memory, self.sums.processes());
         let candidate = |group: policy::Group<'_>| Candidate {
@@ -165,7 +171,7 @@ impl Engine<'_> {
 
     /// Looks at the processes of a sum until it is certain that it is within its limit, or all were looked at. Stops at the
     /// `deadline`.
-    fn take(
+    pub(super) fn take(
         &mut self,
         candidate: &Candidate,
         (each, least): (Duration, Duration),
@@ -274,6 +280,7 @@ impl Engine<'_> {
         let then = match verdict {
             SumVerdict::Within => {
                 self.sums.within(id);
+                self.throttled.within(id);
                 return None;
             }
             SumVerdict::Unsure => {
@@ -281,8 +288,11 @@ impl Engine<'_> {
                 return Some(DOUBT);
             }
             SumVerdict::Kept | SumVerdict::Over if sum.action == Action::Warn => SumThen::Warn,
-            SumVerdict::Kept => SumThen::Protected,
-            SumVerdict::Over => SumThen::Terminate,
+            SumVerdict::Kept | SumVerdict::Over if sum.action == Action::Throttle && !sum.ends() => {
+                SumThen::Throttle
+            }
+            SumVerdict::Kept if !sum.ends() => SumThen::Protected,
+            SumVerdict::Kept | SumVerdict::Over => SumThen::Terminate,
         };
         let lasted = self.sums.over(id, at);
         let ceiling = rule.rule.hard_ceiling.or(self.settings.current().termination.hard_ceiling);
@@ -296,6 +306,10 @@ impl Engine<'_> {
         }
         if self.sums.is_news(id, then) {
             self.reports.emit(sum_over(sum, then));
+        }
+        if then == SumThen::Throttle {
+            self.throttle(id, sum, now);
+            return Some(WATCH_THROTTLED);
         }
         if then != SumThen::Terminate {
             return None;
@@ -321,7 +335,7 @@ impl Engine<'_> {
             self.sums.pace(id, sum.least(), going.len(), at)
         };
         let mut strikes = sum.strikes(&going, |process| self.sums.rate(process));
-        if strikes.is_empty() && sum.without(&going) > sum.limit.1 {
+        if strikes.is_empty() && sum.without(&going) > sum.ends_above {
             self.leave_sum_in_doubt(id, sum, now);
         } else {
             self.sums.is_sure(id);
@@ -338,7 +352,7 @@ impl Engine<'_> {
     }
 
     /// Reports a doubt that lasts, once.
-    fn leave_sum_in_doubt(&mut self, id: &SumId, sum: &Sum, now: Now) {
+    pub(super) fn leave_sum_in_doubt(&mut self, id: &SumId, sum: &Sum, now: Now) {
         if self.sums.stays_unsure(id, now.instant()) {
             self.reports.emit(sum_over(sum, SumThen::Unsure));
         }
@@ -440,7 +454,7 @@ impl Engine<'_> {
         let going = terminations.victims.iter().filter(goes).map(|(process, _)| process.id);
         let going: BTreeSet<ProcessId> = going.filter(|process| *process != found.id).collect();
         match sum.verdict() {
-            SumVerdict::Over if sum.without(&going) > sum.limit.1 => {
+            SumVerdict::Over | SumVerdict::Kept if sum.ends() && sum.without(&going) > sum.ends_above => {
                 Verdict::Terminate(self.breach(sum.rule, sum.limit, found))
             }
             SumVerdict::Unsure => Verdict::Unsure(Doubt::SharedMemoryUnknown),

@@ -37,6 +37,10 @@ pub enum Obstacle {
     ForeignUids,
     /// Paths of cgroups begin at memmon's own.
     CgroupNamespace,
+    /// The memory controller is not in the unified hierarchy of cgroups.
+    NoMemoryHigh,
+    /// memmon may not write to cgroups.
+    ReadOnlyCgroups,
     /// Only the processes of a pid namespace are in sight.
     PartOfMachine,
     /// memmon is not in the initial user namespace, where capabilities for BPF must be held.
@@ -127,6 +131,13 @@ impl Obstacle {
             Self::CgroupNamespace => {
                 "run memmon in the host's cgroup namespace (docker run --cgroupns=host), or scope by users".to_owned()
             }
+            Self::NoMemoryHigh => {
+                "use another action in rules here, or boot with cgroups of version 2 (systemd.unified_cgroup_hierarchy=1)"
+                    .to_owned()
+            }
+            Self::ReadOnlyCgroups => "`systemctl edit memmon`, and under [Service] ProtectControlGroups=no and \
+                                      ReadWritePaths=/sys/fs/cgroup"
+                .to_owned(),
             Self::PartOfMachine => {
                 "run memmon on the host, or with the host's pid namespace, to watch the whole machine".to_owned()
             }
@@ -185,6 +196,13 @@ impl fmt::Display for Obstacle {
             ),
             Self::CgroupNamespace => f.write_str(
                 "memmon is in a cgroup namespace, and the paths that scope.cgroups is compared with begin at its root",
+            ),
+            Self::NoMemoryHigh => f.write_str(
+                "no cgroup can be slowed down (action = \"throttle\"): the memory controller is not in the unified hierarchy of \
+                 cgroups at /sys/fs/cgroup",
+            ),
+            Self::ReadOnlyCgroups => f.write_str(
+                "no cgroup can be slowed down (action = \"throttle\"): /sys/fs/cgroup is read-only for memmon",
             ),
             Self::PartOfMachine => f.write_str("memmon sees only the processes of its own pid namespace"),
             Self::UserNamespace => f.write_str("memmon is not in the initial user namespace, and capabilities of others do not reach BPF"),

@@ -19,13 +19,14 @@ use nix::{
     sys::{
         resource::{Resource, getrlimit},
         statfs::{BPF_FS_MAGIC, PROC_SUPER_MAGIC, statfs},
+        statvfs::{FsFlags, statvfs},
     },
     unistd::{SysconfVar, geteuid, getpid, sysconf},
 };
 use procfs::{process::Process, sys::kernel::pid_max};
 
 use super::namespaces::Namespaces;
-use super::types::{Btf, Capabilities, KernelVersion, Lockdown, Probe};
+use super::types::{Btf, Capabilities, CgroupMemory, KernelVersion, Lockdown, Probe};
 use crate::{
     model::Uid,
     observe::{btf, procfs::ProcRoot},
@@ -59,6 +60,8 @@ pub struct Facts {
     pub hidepid: Option<String>,
     /// The namespaces that memmon is in.
     pub namespaces: Namespaces,
+    /// Whether `memory.high` can be set.
+    pub cgroup_memory: CgroupMemory,
     /// Kernel lockdown, which also restricts root.
     pub lockdown: Lockdown,
     /// bpf(2).
@@ -108,6 +111,7 @@ impl Facts {
                 fdinfo.as_deref(),
                 owner_of_pid_namespace(),
             ),
+            cgroup_memory: cgroup_memory(),
             lockdown: text("/sys/kernel/security/lockdown")
                 .map_or(Lockdown::None, |file| Lockdown::parse(&file)),
             bpf: probe_bpf(),
@@ -129,6 +133,21 @@ impl Facts {
             unprivileged_bpf_disabled: number("/proc/sys/kernel/unprivileged_bpf_disabled"),
         }
     }
+}
+
+/// Whether `memory.high` of cgroups can be set here.
+pub fn cgroup_memory() -> CgroupMemory {
+    probe_cgroup_memory(Path::new("/sys/fs/cgroup"))
+}
+
+/// Whether the unified hierarchy at `mount` has the memory controller, and may be written to.
+fn probe_cgroup_memory(mount: &Path) -> CgroupMemory {
+    let controllers = fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default();
+    if !controllers.split_whitespace().any(|controller| controller == "memory") {
+        return CgroupMemory::Elsewhere;
+    }
+    let is_read_only = statvfs(mount).is_ok_and(|mount| mount.flags().contains(FsFlags::ST_RDONLY));
+    if is_read_only { CgroupMemory::ReadOnly } else { CgroupMemory::Writable }
 }
 
 fn text(path: &str) -> Option<String> {
@@ -238,6 +257,17 @@ mod tests {
         for wrong in ["", "3-0", "0-", "x", "0-4294967295"] {
             assert_eq!(parse_cpus(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn the_memory_controller_must_be_in_the_unified_hierarchy() {
+        let mount = tempfile::tempdir().unwrap();
+        assert_eq!(probe_cgroup_memory(mount.path()), CgroupMemory::Elsewhere);
+        let list = |text: &str| fs::write(mount.path().join("cgroup.controllers"), text).unwrap();
+        list("cpuset cpu io hugetlb pids rdma\n");
+        assert_eq!(probe_cgroup_memory(mount.path()), CgroupMemory::Elsewhere);
+        list("cpuset cpu io memory pids\n");
+        assert_eq!(probe_cgroup_memory(mount.path()), CgroupMemory::Writable);
     }
 
     /// The running kernel is expected to be 5.1 or later.

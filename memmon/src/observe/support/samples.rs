@@ -1,6 +1,6 @@
 //! Machines for tests.
 
-use super::{Btf, Capabilities, Facts, KernelVersion, Lockdown, Namespaces, Probe};
+use super::{Btf, Capabilities, CgroupMemory, Facts, KernelVersion, Lockdown, Namespaces, Probe};
 use crate::model::Uid;
 use memmon_common::Offsets;
 
@@ -51,6 +51,7 @@ pub(crate) fn facts(release: &str) -> Facts {
         proc: true,
         hidepid: None,
         namespaces: Namespaces::INITIAL,
+        cgroup_memory: CgroupMemory::Writable,
         lockdown: Lockdown::None,
         bpf: Probe::Available,
         pidfd_open: probe(since(5, 3)),

@@ -112,6 +112,17 @@ impl Lockdown {
     }
 }
 
+/// Whether `memory.high` of cgroups can be set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CgroupMemory {
+    /// The memory controller is in the unified hierarchy, which memmon may write to.
+    Writable,
+    /// The mount is read-only for memmon, as its unit has it.
+    ReadOnly,
+    /// The memory controller is not in the unified hierarchy: cgroups of version 1, or it is off.
+    Elsewhere,
+}
+
 /// Result of trying a system call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Probe {

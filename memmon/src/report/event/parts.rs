@@ -154,6 +154,8 @@ pub enum SumThen {
     Terminate,
     /// Nothing: the rule only warns.
     Warn,
+    /// Its cgroup is slowed down, or there is a report why not.
+    Throttle,
     /// Nothing: protected processes hold more than the limit alone.
     Protected,
     /// Nothing yet: it is in doubt how much of it is theirs, or whether the processes that would end are protected.
@@ -169,6 +171,17 @@ pub struct SumPart {
     pub comm: Name,
     /// The memory that it holds of the sum.
     pub bytes: Bytes,
+}
+
+/// The actions that a dry run would have taken on one day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct DryRunCounts {
+    /// Terminations that would have been.
+    pub times: u64,
+    /// Processes that would have been stopped.
+    pub stops: u64,
+    /// Cgroups that would have been slowed down.
+    pub throttles: u64,
 }
 
 /// The terminations of one program and user that a dry run would have made on one day.

@@ -85,6 +85,16 @@ impl Event {
                 about(subject, Info, "9af3373759374166bf629f82df7ac2ec").always_written()
             }
             Self::SumOver { .. } => new(Warning, "7f1d3a52c0de4b6f8a1c95e2b4d80763").flood_limited().folded(),
+            Self::Throttled { dry_run, .. } => new(Warning, "ddcd8ee5f3064bfbb29e075459eee93a")
+                .flood_limited()
+                .always_written()
+                .notified_if(!*dry_run),
+            Self::NotThrottled { .. } => {
+                new(Warning, "4c63b47f77e84a5dbdf1fdf22fbd6a9c").flood_limited().folded().notified()
+            }
+            Self::ThrottleEnded { .. } => {
+                new(Info, "da6820ca76974ff29e0d2d57d1cef648").flood_limited().always_written()
+            }
             Self::DryRunDay { .. } => new(Info, "be0b87ba90e04ac6bf1a9370e95e50f0"),
             Self::Unsure { subject, .. } => {
                 about(subject, Warning, "d2e68776039c46ec8d6c81fb4cff9a1b").folded()

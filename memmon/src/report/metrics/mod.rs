@@ -69,6 +69,8 @@ struct Figures {
     held_back: Counter,
     stops: Counter,
     continued: Counter,
+    throttles: Counter,
+    not_throttled: Counter,
     oom_killed: Counter,
     in_doubt: Counter,
     scan: Histogram,
@@ -155,6 +157,8 @@ impl Metrics {
             }
             Event::Stopped { already: false, dry_run: false, .. } => drop(figures.stops.inc()),
             Event::Continued { .. } => drop(figures.continued.inc()),
+            Event::Throttled { dry_run: false, .. } => drop(figures.throttles.inc()),
+            Event::NotThrottled { .. } => drop(figures.not_throttled.inc()),
             Event::Unsure { .. } => drop(figures.in_doubt.inc()),
             Event::ScanComplete { scanned, .. } => {
                 figures.processes.set(i64::try_from(*scanned).unwrap_or(i64::MAX));
@@ -264,6 +268,8 @@ impl Figures {
             held_back: all.add("held_back", "Processes that came back too often and waited"),
             stops: all.add("stops", "Times that a process was stopped by a rule"),
             continued: all.add("continued", "Times that somebody continued a stopped process over its limit"),
+            throttles: all.add("throttles", "Times that a cgroup was slowed down by a rule"),
+            not_throttled: all.add("not_throttled", "Times that a rule could not slow a cgroup down"),
             in_doubt: all.add("in_doubt", "Processes left alone as a rule could not be checked"),
             oom_killed: all.add("oom_killed", "Processes that the OOM killer took first"),
             // 100 µs to 13 s.

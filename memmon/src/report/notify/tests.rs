@@ -27,6 +27,12 @@ fn people_are_woken_for_few_events_only() {
         .map(|event| serde_json::to_value(event).unwrap()["event"].as_str().unwrap().to_owned())
         .collect();
     let expected = [
+        "throttled",
+        "throttled",
+        "not_throttled",
+        "not_throttled",
+        "not_throttled",
+        "not_throttled",
         "held_back",
         "terminated",
         "terminated",

@@ -70,6 +70,17 @@ fn every_event_in_words() {
     WARNING - Over the limit together: user john, 20 processes, RAM=3.00GB, Limit=2.00GB, Rule=students. Only a warning. The largest: 7 cc1plus 0.68GB
     WARNING - Over the limit together: user john, 20 processes, RAM=3.00GB, Limit=2.00GB, Rule=students. Left alone: those that are protected hold 2.50GB, more than the limit alone. The largest: 7 cc1plus 0.68GB
     WARNING - Over the limit together: user john, 20 processes, RAM=3.00GB, Limit=2.00GB, Rule=students. No signal, in doubt: it is not known yet how much of this memory is theirs alone, or whether those that would end are protected. The largest: 7 cc1plus 0.68GB
+    WARNING - Over the limit together: user john, 20 processes, RAM=3.00GB, Limit=2.00GB, Rule=students. Its cgroup is to be slowed down. The largest: 7 cc1plus 0.68GB
+    WARNING - Slowing down: unit build.service, 3 processes with 3.00GB, Limit=2.00GB, Rule=students, Cgroup=/system.slice/build.service, memory.high=2.00GB, before max
+    WARNING - Slowing down: unit build.service, 3 processes with 3.00GB, Limit=2.00GB, Rule=students, Cgroup=/system.slice/build.service, memory.high=2.00GB, before 8.00GB, Times=2 (another one had changed it)
+    WARNING - [DRY RUN] Slowing down: unit build.service, 3 processes with 3.00GB, Limit=2.00GB, Rule=students, Cgroup=/system.slice/build.service, memory.high=2.00GB, before max
+    WARNING - Not slowed down: unit build.service, 3 processes with 3.00GB, Limit=2.00GB, Rule=students: pid 812 is in the cgroup and does not count in the sum, so that it would be slowed down as well
+    WARNING - Not slowed down: unit build.service, 3 processes with 3.00GB, Limit=2.00GB, Rule=students: pid 812 (sshd) is in the cgroup, and protected
+    WARNING - Not slowed down: unit build.service, 3 processes with 3.00GB, Limit=2.00GB, Rule=students: another one has set its memory.high to 1.00GB, and the kernel slows it down already
+    WARNING - Not slowed down: unit build.service, 3 processes with 3.00GB, Limit=2.00GB, Rule=students: Permission denied (os error 13)
+    INFO - Slowed down no longer: unit build.service, Rule=students, Cgroup=/system.slice/build.service, memory.high=max again: it has stayed well below the limit
+    INFO - Slowed down no longer: unit build.service, Rule=students, Cgroup=/system.slice/build.service, memory.high=8.00GB again: memmon ends
+    INFO - Slowed down no longer: unit build.service, Rule=students, Cgroup=/system.slice/build.service: another one has changed its memory.high, which stays as it is
     WARNING - Near its limit: PID=12345, Name=chrome, User=john, RAM=3.50GB, Limit=4.00GB, Growth=100.0MB/s, Time to limit=5.12s
     WARNING - Near its limit: PID=12345, Name=chrome, User=john, RAM=3.50GB, Limit=4.00GB
     WARNING - Killed by the kernel's OOM killer: PID=12345, Name=chrome, Peak=4.00GB. The machine or its cgroup was out of memory. Lower limits would let memmon act earlier
@@ -112,6 +123,7 @@ fn every_event_in_words() {
     INFO - Exemption 3 ended, ended by john: User=john
     INFO - Exemption 3 ended, its time is over: Job=7
     INFO - Dry run on 2025-10-06: 4 would have been terminated: chrome (john) 3, up to 4.00GB; others 1
+    INFO - Dry run on 2025-10-07: 0 would have been terminated; 2 stopped; 1 slowed down (cgroups)
     WARNING - Doubt ended after 1.5s, judged by what is known: PID=12345, Name=chrome, User=john. Its argv[0] cannot be read, so whitelist.names cannot be checked; the process is busy, or waits in the kernel, for example for a file server
     WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. Its cgroup cannot be read, so scope.cgroups cannot be checked; memmon needs to see /proc/PID/cgroup
     WARNING - No signal, in doubt: PID=12345, Name=chrome, User=john. Its oom_score_adj cannot be read; memmon needs to see /proc/PID/oom_score_adj

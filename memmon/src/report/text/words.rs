@@ -186,6 +186,11 @@ pub(super) fn indented(text: &str) -> String {
     lines.map(|line| Printable(line).to_string()).collect::<Vec<_>>().join(INDENTED_LINE)
 }
 
+/// The beginning of a line about an action that a dry run does not take.
+pub(super) const fn dry_run_mark(dry_run: bool) -> &'static str {
+    if dry_run { "[DRY RUN] " } else { "" }
+}
+
 /// Joins the lines of any text into one: each is trimmed and escaped, and empty ones are left out.
 pub(super) fn one_line(text: &str) -> String {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());

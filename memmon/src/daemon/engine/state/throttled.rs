@@ -1,0 +1,178 @@
+//! The cgroups that are slowed down, until their sums have stayed well below their limits. No system calls.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    mem,
+    time::{Duration, Instant},
+};
+
+use crate::daemon::engine::state::sums::SumId;
+use crate::model::{Bytes, GroupKey, Lowered, Name, Per, ThrottleEnd, WhyNot, unit_path};
+
+/// A cgroup that is slowed down.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::daemon) struct Throttled {
+    pub(in crate::daemon) lowered: Lowered,
+    /// The group whose sum exceeded the limit.
+    pub(in crate::daemon) group: GroupKey,
+    /// The limit of the rule at that time.
+    pub(in crate::daemon) limit: Bytes,
+    pub(in crate::daemon) since: Instant,
+    /// How often memmon has set its `memory.high`.
+    pub(in crate::daemon) times: u32,
+    pub(in crate::daemon::engine) phase: Phase,
+    calm_since: Option<Instant>,
+}
+
+/// The state of its `memory.high`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::daemon::engine) enum Phase {
+    /// Its `memory.high` is being set.
+    Setting,
+    /// It is set.
+    Set,
+    /// The former one is being set again.
+    Restoring(ThrottleEnd),
+}
+
+impl Throttled {
+    /// Notes whether its sum is well below its limit. Returns for how long it has been.
+    pub(in crate::daemon::engine) fn note_calm(&mut self, is_calm: bool, now: Instant) -> Option<Duration> {
+        self.calm_since = is_calm.then(|| self.calm_since.unwrap_or(now));
+        self.calm_since.map(|since| now.saturating_duration_since(since))
+    }
+}
+
+/// The group of a cgroup that was lowered.
+pub(in crate::daemon::engine) fn group_of(lowered: &Lowered) -> Option<GroupKey> {
+    let cgroup = lowered.name();
+    match lowered.per {
+        Per::Unit => unit_path(&cgroup).map(|unit| GroupKey::Unit { unit: Name::new(unit) }),
+        Per::Cgroup => Some(GroupKey::Cgroup { cgroup }),
+        Per::User | Per::Session | Per::Tree | Per::Program => None,
+    }
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(in crate::daemon) struct ThrottledCgroups {
+    held: BTreeMap<SumId, Throttled>,
+    /// Why those of sums over their limits are not slowed down, as it was reported.
+    refused: HashMap<SumId, WhyNot>,
+    /// The sums over their limits whose cgroups would be slowed down if this was not a dry run.
+    would: BTreeSet<SumId>,
+}
+
+impl ThrottledCgroups {
+    pub(in crate::daemon::engine) fn contains(&self, sum: &SumId) -> bool {
+        self.held.contains_key(sum)
+    }
+
+    pub(in crate::daemon::engine) fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    pub(in crate::daemon::engine) fn ids(&self) -> Vec<SumId> {
+        self.held.keys().cloned().collect()
+    }
+
+    pub(in crate::daemon::engine) fn get_mut(&mut self, sum: &SumId) -> Option<&mut Throttled> {
+        self.held.get_mut(sum)
+    }
+
+    pub(in crate::daemon::engine) fn get(&self, sum: &SumId) -> Option<&Throttled> {
+        self.held.get(sum)
+    }
+
+    pub(in crate::daemon) fn iter(&self) -> impl Iterator<Item = &Throttled> {
+        self.held.values()
+    }
+
+    /// Notes a `memory.high` that is being set, or was set before memmon started.
+    pub(in crate::daemon::engine) fn begin(
+        &mut self,
+        sum: SumId,
+        lowered: Lowered,
+        limit: Bytes,
+        phase: Phase,
+        now: Instant,
+    ) {
+        let (group, since) = (sum.1.clone(), now);
+        self.refused.remove(&sum);
+        self.held.insert(sum, Throttled { lowered, group, limit, since, times: 1, phase, calm_since: None });
+    }
+
+    pub(in crate::daemon::engine) fn forget(&mut self, sum: &SumId) -> Option<Throttled> {
+        self.held.remove(sum)
+    }
+
+    /// The cgroups that are lowered, or about to be, apart from `without`.
+    pub(in crate::daemon::engine) fn lowered(&self, without: Option<&SumId>) -> Vec<Lowered> {
+        let others = self.held.iter().filter(|(sum, _)| Some(*sum) != without);
+        others.map(|(_, throttled)| throttled.lowered.clone()).collect()
+    }
+
+    /// Whether it is to be reported why the cgroup of a sum is not slowed down: once for each kind of reason.
+    pub(in crate::daemon::engine) fn is_news(&mut self, sum: &SumId, why: &WhyNot) -> bool {
+        let before = self.refused.insert(sum.clone(), why.clone());
+        before.is_none_or(|before| mem::discriminant(&before) != mem::discriminant(why))
+    }
+
+    /// Whether it is to be reported that the cgroup of a sum would be slowed down.
+    pub(in crate::daemon::engine) fn is_news_in_dry_run(&mut self, sum: &SumId) -> bool {
+        self.would.insert(sum.clone())
+    }
+
+    /// Notes that a sum is within its limit.
+    pub(in crate::daemon::engine) fn within(&mut self, sum: &SumId) {
+        self.refused.remove(sum);
+        self.would.remove(sum);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Pid, RuleName};
+
+    fn sum() -> SumId {
+        (RuleName::new("slow").unwrap(), GroupKey::Unit { unit: "x.service".into() })
+    }
+
+    fn lowered(per: Per, cgroup: &str) -> Lowered {
+        let (cgroup, before, high) = (cgroup.as_bytes().to_vec(), Bytes::MAX, Bytes(4096));
+        Lowered { rule: sum().0, per, cgroup, number: 7, before, high }
+    }
+
+    #[test]
+    fn it_is_calm_only_as_long_as_no_look_finds_otherwise() {
+        let (mut all, begun) = (ThrottledCgroups::default(), Instant::now());
+        let after = |seconds| begun + Duration::from_secs(seconds);
+        all.begin(sum(), lowered(Per::Unit, "/x.service"), Bytes(4096), Phase::Set, begun);
+        let throttled = all.get_mut(&sum()).unwrap();
+        assert_eq!(throttled.note_calm(true, after(1)), Some(Duration::ZERO));
+        assert_eq!(throttled.note_calm(true, after(5)), Some(Duration::from_secs(4)));
+        assert_eq!(throttled.note_calm(false, after(6)), None);
+        assert_eq!(throttled.note_calm(true, after(9)), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_reason_is_reported_once_while_the_sum_is_over_its_limit() {
+        let mut all = ThrottledCgroups::default();
+        let outsider = |pid| WhyNot::Outsider { outsider_pid: Pid(pid) };
+        assert!(all.is_news(&sum(), &outsider(7)));
+        assert!(!all.is_news(&sum(), &outsider(8)), "the same reason");
+        assert!(all.is_news(&sum(), &WhyNot::Scattered));
+        all.within(&sum());
+        assert!(all.is_news(&sum(), &WhyNot::Scattered));
+    }
+
+    #[test]
+    fn what_was_stored_is_of_the_group_that_its_path_names() {
+        let group = |per, path| group_of(&lowered(per, path));
+        assert_eq!(group(Per::Unit, "/system.slice/x.service"), Some(sum().1));
+        let cgroup = GroupKey::Cgroup { cgroup: "/a".into() };
+        assert_eq!((group(Per::Cgroup, "/a"), group(Per::Unit, "/a")), (Some(cgroup), None));
+        assert_eq!(group(Per::User, "/a"), None);
+    }
+}

@@ -1,0 +1,345 @@
+//! Rules with `action = "throttle"`: the cgroup of a sum over its limit is slowed down, until it has calmed down.
+//!
+//! `memory.high` holds for every process in the cgroup. So memmon asks the kernel which processes are in it before it sets a
+//! value, and again while it holds: one that must not be slowed down ends it.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use crate::daemon::clock::Now;
+use crate::daemon::engine::Engine;
+use crate::daemon::engine::state::sums::SumId;
+use crate::daemon::engine::state::throttled::{Phase, ThrottledCgroups, group_of};
+use crate::daemon::engine::sums::{AT_ONCE, Candidate, SCAN_LOOK, Taken};
+use crate::daemon::throttler::{Done, Throttler};
+use crate::enforce::MemoryCgroup;
+use crate::model::{Action, Bytes, Lowered, Name, Pid, ThrottleEnd, Unconfirmed, WhyNot};
+use crate::policy::{
+    self, Sum,
+    throttle::{self, Next},
+};
+use crate::report::Event;
+
+/// Time between two looks at a cgroup that is slowed down.
+const WATCH: Duration = Duration::from_secs(1);
+
+/// How long the end of memmon waits until all former values are set again.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+
+impl Engine<'_> {
+    /// Slows cgroups down by `throttler`, and goes on with those that were slowed down when memmon ended last.
+    pub(in crate::daemon) fn continue_throttles(
+        &mut self,
+        throttler: Throttler,
+        left: Vec<Lowered>,
+        now: Now,
+    ) {
+        self.throttler = Some(throttler);
+        for lowered in left {
+            let Some(group) = group_of(&lowered) else { continue };
+            let sum = (lowered.rule, group);
+            // A rule that is gone has no limit: the next look restores the former value.
+            let limit = self.throttle_limit(&sum).unwrap_or(Bytes::ZERO);
+            self.throttled.begin(sum, lowered, limit, Phase::Set, now.instant());
+        }
+        self.release_throttles(now);
+    }
+
+    /// The limit of the sum, if a rule still has it throttled.
+    fn throttle_limit(&self, (name, group): &SumId) -> Option<Bytes> {
+        let (rules, memory) = (self.settings.rules(), self.settings.memory());
+        let is_it = |sum: &&policy::SumRule| {
+            sum.rule.name == *name && sum.rule.action == Action::Throttle && sum.per == group.per()
+        };
+        let sum = rules.sums.iter().find(is_it)?;
+        rules.limit_under(Some(&sum.rule), &memory).map(|(_, limit)| limit)
+    }
+
+    /// Slows down the cgroup of a sum that exceeds its limit, unless that is done already; in a dry run it is only reported.
+    pub(super) fn throttle(&mut self, id: &SumId, sum: &Sum, now: Now) {
+        if self.throttled.contains(id) {
+            return;
+        }
+        let dry_run = self.settings.current().dry_run;
+        let prepared = self.prepare_throttle(sum);
+        let lowered = match prepared {
+            Ok(lowered) => lowered,
+            // It is reported if it lasts.
+            Err(WhyNot::Unsure { .. }) => return self.leave_sum_in_doubt(id, sum, now),
+            Err(why) => {
+                if self.throttled.is_news(id, &why) {
+                    self.reports.emit(Event::NotThrottled { sum: sum.figures(), why });
+                }
+                return;
+            }
+        };
+        self.sums.is_sure(id);
+        if dry_run {
+            if self.throttled.is_news_in_dry_run(id) {
+                self.reports.emit(throttled(sum.figures(), &lowered, 1, true));
+            }
+            return;
+        }
+        let mut all = self.throttled.lowered(None);
+        all.push(lowered.clone());
+        self.throttled.begin(id.clone(), lowered.clone(), sum.limit.1, Phase::Setting, now.instant());
+        if let Some(throttler) = &mut self.throttler {
+            throttler.lower(lowered, all);
+        }
+    }
+
+    /// The value to set for a sum, after a look at every process in the cgroup.
+    fn prepare_throttle(&self, sum: &Sum) -> Result<Lowered, WhyNot> {
+        if self.rechecks.once {
+            return Err(WhyNot::Once);
+        }
+        let failed = |error: io::Error| WhyNot::Failed { error: error.to_string() };
+        let throttler = self.throttler.as_ref();
+        let throttler =
+            throttler.ok_or_else(|| failed(io::Error::other("this memmon is not the one that watches")))?;
+        let name = throttle::cgroup(sum)?;
+        let cgroup = MemoryCgroup::open(throttler.mount(), &name).map_err(failed)?;
+        let inside = cgroup.processes().map_err(failed)?;
+        self.may_throttle(sum.clone(), inside)?;
+        let before = cgroup.high().map_err(failed)?;
+        let high = throttle::high(before, sum.limit.1, throttler.page_size());
+        let high = high.ok_or(WhyNot::Lower { high: before })?;
+        let (rule, per, number) = (sum.rule, sum.key.per(), cgroup.number());
+        Ok(Lowered { rule, per, cgroup: name.as_bytes().to_vec(), number, before, high })
+    }
+
+    /// Whether the processes `inside` a cgroup may be slowed down for a sum. Those that were forked since the last look at the
+    /// sum are looked at now.
+    fn may_throttle(&self, mut sum: Sum, mut inside: Vec<Pid>) -> Result<(), WhyNot> {
+        let (rules, memory) = (self.settings.rules(), self.settings.memory());
+        inside.retain(|pid| {
+            if sum.members.iter().any(|member| member.process.id.pid == *pid) {
+                return true;
+            }
+            match self.sources.confirm_for_sum(*pid, None, false) {
+                Ok(process) => {
+                    let groups = policy::groups(rules, &memory, [&process]);
+                    let own =
+                        groups.iter().find(|group| group.rule.rule.name == sum.rule && group.key == sum.key);
+                    sum.members.extend(
+                        own.map(|group| Sum::new(rules, &memory, group))
+                            .into_iter()
+                            .flat_map(|sum| sum.members),
+                    );
+                    true
+                }
+                // It has ended since.
+                Err(Unconfirmed::Gone) => false,
+                Err(_) => true,
+            }
+        });
+        throttle::may_throttle(&sum, &inside)
+    }
+
+    /// Looks at the cgroups that are slowed down, after the sums were taken. Returns how soon to look again.
+    pub(super) fn review_throttles(&mut self, now: Now) -> Option<Duration> {
+        self.note_throttler(now);
+        self.release_throttles(now);
+        if self.throttled.is_empty() {
+            return None;
+        }
+        let candidates = self.groups();
+        for id in self.throttled.ids() {
+            let candidate = candidates.iter().find(|candidate| candidate.id == id);
+            self.review_throttle(&id, candidate, now);
+        }
+        Some(WATCH * 2)
+    }
+
+    fn review_throttle(&mut self, id: &SumId, candidate: Option<&Candidate>, now: Now) {
+        let Some(throttled) = self.throttled.get(id).filter(|throttled| throttled.phase == Phase::Set) else {
+            return;
+        };
+        let Some(throttler) = &self.throttler else { return };
+        let (lowered, page_size) = (throttled.lowered.clone(), throttler.page_size());
+        let cgroup = match MemoryCgroup::open(throttler.mount(), &lowered.name()) {
+            Ok(cgroup) if cgroup.number() == lowered.number => cgroup,
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return,
+            _ => return self.restore_throttle(id, ThrottleEnd::Gone),
+        };
+        // Without processes there is nothing to slow down.
+        let Some(candidate) = candidate else { return self.restore_throttle(id, ThrottleEnd::Calm) };
+        let inside = cgroup.processes().unwrap_or_default();
+        let guarded = self.whole_sum(candidate).and_then(|sum| self.may_throttle(sum, inside).err());
+        if matches!(guarded, Some(WhyNot::Outsider { .. } | WhyNot::Protected { .. })) {
+            return self.restore_throttle(id, ThrottleEnd::Guarded);
+        }
+        let Ok(present) = cgroup.high() else { return };
+        let calm_for = self.note_calm(id, candidate, cgroup.swapped().unwrap_or(Bytes::ZERO), now);
+        match throttle::next(&lowered, present, candidate.limit, page_size, calm_for) {
+            Next::Keep => {}
+            Next::Restore => self.restore_throttle(id, ThrottleEnd::Calm),
+            Next::LeaveAlone => self.restore_throttle(id, ThrottleEnd::Overridden),
+            Next::Again(lowered) => {
+                let mut all = self.throttled.lowered(Some(id));
+                all.push(lowered.clone());
+                if let (Some(throttled), Some(throttler)) = (self.throttled.get_mut(id), &mut self.throttler)
+                {
+                    throttled.lowered = lowered.clone();
+                    throttled.phase = Phase::Setting;
+                    throttled.times += 1;
+                    throttler.lower(lowered, all);
+                }
+            }
+        }
+    }
+
+    /// The sum of a candidate with all processes that are known, also those that were not looked at closely.
+    fn whole_sum(&self, candidate: &Candidate) -> Option<Sum> {
+        let (rules, memory) = (self.settings.rules(), self.settings.memory());
+        let known = candidate.members.iter().filter_map(|id| self.sums.get(id.pid));
+        let groups = policy::groups(rules, &memory, known.map(|known| &known.process));
+        let (rule, key) = &candidate.id;
+        let group = groups.iter().find(|group| group.rule.rule.name == *rule && group.key == *key)?;
+        Some(Sum::new(rules, &memory, group))
+    }
+
+    /// For how long the processes of a sum have held much less than its limit, with what they have in swap.
+    fn note_calm(&mut self, id: &SumId, candidate: &Candidate, swapped: Bytes, now: Now) -> Option<Duration> {
+        let limit = throttle::calm_below(candidate.limit).saturating_sub(swapped);
+        let (id_of, members) = (candidate.id.clone(), candidate.members.clone());
+        let lower = Candidate { id: id_of, limit, members };
+        let at = now.instant();
+        let taken = (limit > Bytes::ZERO).then(|| self.take(&lower, SCAN_LOOK, Some(at + AT_ONCE), now));
+        let is_calm = matches!(taken, Some(Taken::Within(_)));
+        self.throttled.get_mut(id)?.note_calm(is_calm, at)
+    }
+
+    /// Restores the former values where no rule throttles any more, or a dry run begins.
+    pub(super) fn release_throttles(&mut self, now: Now) {
+        self.note_throttler(now);
+        let dry_run = self.settings.current().dry_run;
+        for id in self.throttled.ids() {
+            let limit = self.throttle_limit(&id);
+            let is_same = self.throttled.get(&id).is_some_and(|throttled| Some(throttled.limit) == limit);
+            if dry_run || !is_same {
+                self.restore_throttle(&id, if dry_run { ThrottleEnd::DryRun } else { ThrottleEnd::Rule });
+            }
+        }
+    }
+
+    fn restore_throttle(&mut self, id: &SumId, why: ThrottleEnd) {
+        let others = self.throttled.lowered(Some(id));
+        if let (Some(throttled), Some(throttler)) = (self.throttled.get_mut(id), &mut self.throttler)
+            && !matches!(throttled.phase, Phase::Restoring(_))
+        {
+            throttled.phase = Phase::Restoring(why);
+            throttler.restore(throttled.lowered.clone(), others);
+        }
+    }
+
+    /// Notes what the thread has done.
+    fn note_throttler(&mut self, now: Now) {
+        let done = self.throttler.as_mut().map(Throttler::done).unwrap_or_default();
+        for done in done {
+            self.throttle_done(done, now.instant());
+        }
+    }
+
+    fn throttle_done(&mut self, Done { lowered, is_restore, outcome }: Done, now: Instant) {
+        let Some(group) = group_of(&lowered) else { return };
+        let id = (lowered.rule, group);
+        let Some(throttled) = self.throttled.get_mut(&id).filter(|throttled| throttled.lowered == lowered)
+        else {
+            return;
+        };
+        match (outcome, is_restore, throttled.phase) {
+            (Ok(()), false, Phase::Setting) => {
+                throttled.phase = Phase::Set;
+                throttled.since = now;
+                let (times, limit) = (throttled.times, throttled.limit);
+                let figures = self.figures_of(&id, limit);
+                self.reports.emit(self::throttled(figures, &lowered, times, false));
+            }
+            (Err(error), false, Phase::Setting) => {
+                let limit = throttled.limit;
+                self.throttled.forget(&id);
+                let (sum, why) = (self.figures_of(&id, limit), WhyNot::Failed { error });
+                if self.throttled.is_news(&id, &why) {
+                    self.reports.emit(Event::NotThrottled { sum, why });
+                }
+            }
+            (Ok(()), true, Phase::Restoring(why)) => {
+                self.throttled.forget(&id);
+                self.reports.emit(ended(&id, &lowered, why));
+            }
+            (Err(error), true, _) => {
+                // The next look tries again.
+                throttled.phase = Phase::Set;
+                self.reports.emit(Event::Degraded { what: stays(&lowered, &error) });
+            }
+            _ => {}
+        }
+    }
+
+    /// The figures of a sum by what is known.
+    fn figures_of(&self, (rule, group): &SumId, limit: Bytes) -> crate::model::SumFigures {
+        let (rules, memory) = (self.settings.rules(), self.settings.memory());
+        let groups = policy::groups(rules, &memory, self.sums.processes());
+        let found = groups.iter().find(|found| found.rule.rule.name == *rule && found.key == *group);
+        let sum = found.map(|group| Sum::new(rules, &memory, group).figures());
+        sum.unwrap_or_else(|| crate::model::SumFigures {
+            rule: *rule,
+            group: group.clone(),
+            total: Bytes::ZERO,
+            limit,
+            members: 0,
+        })
+    }
+
+    /// Restores all former values, at the end of memmon.
+    pub(in crate::daemon) fn end_throttles(&mut self, now: Now) {
+        for id in self.throttled.ids() {
+            self.restore_throttle(&id, ThrottleEnd::Stopping);
+        }
+        let done = self.throttler.as_mut().map(|throttler| throttler.finish(LAST_WAIT)).unwrap_or_default();
+        for done in done {
+            self.throttle_done(done, now.instant());
+        }
+        for left in self.throttled.lowered(None) {
+            self.reports.emit(Event::Degraded { what: stays(&left, "it took too long") });
+        }
+    }
+
+    /// The cgroups that are slowed down.
+    pub(in crate::daemon) const fn throttled(&self) -> &ThrottledCgroups {
+        &self.throttled
+    }
+
+    /// How often the kernel has slowed down processes of a cgroup.
+    pub(in crate::daemon) fn times_slowed(&self, cgroup: &Name) -> Option<u64> {
+        let throttler = self.throttler.as_ref()?;
+        MemoryCgroup::open(throttler.mount(), cgroup).ok()?.slowed()
+    }
+}
+
+/// The report of a former value that could not be set again.
+fn stays(lowered: &Lowered, error: &str) -> String {
+    let before = if lowered.before == Bytes::MAX { "max".to_owned() } else { lowered.before.0.to_string() };
+    format!(
+        "memory.high of the cgroup {} stays at {}: {error}. The next start of memmon sets it to {before} again",
+        lowered.name(),
+        lowered.high
+    )
+}
+
+fn known(high: Bytes) -> Option<Bytes> {
+    (high != Bytes::MAX).then_some(high)
+}
+
+fn throttled(sum: crate::model::SumFigures, lowered: &Lowered, times: u32, dry_run: bool) -> Event {
+    let (throttled, before) = (lowered.name(), known(lowered.before));
+    Event::Throttled { sum, throttled_cgroup: throttled, high: lowered.high, before, times, dry_run }
+}
+
+fn ended((rule, group): &SumId, lowered: &Lowered, why: ThrottleEnd) -> Event {
+    let (rule, group, throttled) = (*rule, group.clone(), lowered.name());
+    let high =
+        if matches!(why, ThrottleEnd::Overridden | ThrottleEnd::Gone) { None } else { Some(lowered.before) };
+    Event::ThrottleEnded { rule, group, throttled_cgroup: throttled, high: high.and_then(known), why }
+}

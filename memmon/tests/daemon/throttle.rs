@@ -1,0 +1,245 @@
+//! Rules with `action = "throttle"`, in a real unit of the unified hierarchy. Its files of the memory controller are made for
+//! the test, because this machine may have that controller in the hierarchy of version 1.
+
+use std::{
+    fs,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use nix::{
+    mount::{MsFlags, mount},
+    sys::signal::Signal,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::common::{
+    TestUser,
+    cgroup::Cgroup,
+    daemon::{Daemon, ScopedConfig},
+    eventually,
+    hog::Hog,
+    log::{SOURCES, config},
+};
+
+/// The limit of the rule: 32 MiB.
+const HIGH: &str = "33554432";
+
+/// The files that memmon finds at /sys/fs/cgroup: one unit.
+struct Files {
+    folder: TempDir,
+    unit: PathBuf,
+}
+
+impl Files {
+    fn new(cgroup: &Cgroup) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let unit = folder.path().join(cgroup.name().trim_start_matches('/')).join("x.service");
+        fs::create_dir_all(&unit).unwrap();
+        fs::write(folder.path().join("cgroup.controllers"), "cpu memory\n").unwrap();
+        let files = Self { folder, unit };
+        files.write("memory.high", "max\n");
+        files.write("memory.events", "low 0\nhigh 17\nmax 0\n");
+        files.has(&[]);
+        files
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        fs::write(self.unit.join(file), text).unwrap();
+    }
+
+    /// These processes are in the unit.
+    fn has(&self, processes: &[u32]) {
+        let lines: Vec<_> = processes.iter().map(|pid| format!("{pid}\n")).collect();
+        // As a whole, as the kernel would show it.
+        self.write("draft", &lines.concat());
+        fs::rename(self.unit.join("draft"), self.unit.join("cgroup.procs")).unwrap();
+    }
+
+    fn high(&self) -> String {
+        fs::read_to_string(self.unit.join("memory.high")).unwrap().trim().to_owned()
+    }
+
+    fn becomes(&self, high: &str) {
+        eventually("another memory.high", || self.high() == high);
+    }
+}
+
+/// Has the command see `place` at /sys/fs/cgroup.
+#[expect(unsafe_code, reason = "runs between fork and exec")]
+fn with_cgroups(command: &mut Command, place: &Path) {
+    let place = place.to_owned();
+    let bind = move || {
+        let (none, flags) = (None::<&str>, MsFlags::MS_BIND);
+        Ok(mount(Some(&place), "/sys/fs/cgroup", none, flags, none)?)
+    };
+    // SAFETY: a system call only; paths are copied to the stack.
+    unsafe { command.pre_exec(bind) };
+}
+
+fn start(config: &ScopedConfig, files: &Files, arguments: &[&str]) -> Daemon {
+    let place = files.folder.path();
+    let daemon = Daemon::spawn_prepared(config, arguments, |command| with_cgroups(command, place));
+    daemon.started();
+    daemon
+}
+
+fn throttles(user: &TestUser, more: &str) -> ScopedConfig {
+    throttles_with(user, more, &[])
+}
+
+fn throttles_with(user: &TestUser, more: &str, keys: &[(&str, &str)]) -> ScopedConfig {
+    let rule = format!(
+        "[{{ name = \"slow\", uids = [\"{}\"], per = \"unit\", gb = 0.03125, action = \"throttle\" {more} }}]",
+        user.uid
+    );
+    let common =
+        [("rule", &*rule), ("thresholds.ram_gb_threshold", "1.0"), ("termination.hard_ceiling", "0")];
+    config(user, &[&common, keys].concat())
+}
+
+fn in_unit(user: &TestUser, cgroup: &Cgroup, script: &str) -> Hog {
+    let hog = user.hog(&format!("wait-term {script}"));
+    hog.begun("wait-term");
+    cgroup.take(&hog);
+    hog.term();
+    hog
+}
+
+fn whys(daemon: &Daemon) -> Vec<Value> {
+    daemon.every("throttle_ended").into_iter().map(|event| event["why"].clone()).collect()
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn the_cgroup_of_a_unit_is_slowed_down_until_it_is_calm_and_nothing_ends() {
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let cgroup = Cgroup::new("throttle", &["x.service"]);
+        let files = Files::new(&cgroup);
+        let daemon = start(&throttles(&user, ""), &files, &["--source", source]);
+        let hog = in_unit(&user, &cgroup, "anon 44M wait-term free hold");
+        files.has(&[hog.pid()]);
+        let event = daemon.event("throttled");
+        assert_eq!(
+            (
+                &event["rule_name"],
+                &event["unit"],
+                &event["high_bytes"],
+                &event["before_bytes"],
+                &event["times"]
+            ),
+            (&"slow".into(), &"x.service".into(), &(32 << 20).into(), &Value::Null, &1.into())
+        );
+        assert_eq!(files.high(), HIGH);
+        let listed = daemon.status()["throttled"].clone();
+        assert_eq!((&listed[0]["unit"], &listed[0]["slowed"]), (&"x.service".into(), &17.into()), "{listed}");
+
+        // systemd at a daemon-reload, say.
+        files.write("memory.high", "268435456\n");
+        eventually("it is set again", || daemon.every("throttled").len() == 2);
+        files.becomes(HIGH);
+        assert_eq!(daemon.every("throttled")[1]["before_bytes"], 256 << 20);
+
+        // A process that the rule is not about comes into the unit, and leaves it again.
+        files.has(&[hog.pid(), std::process::id()]);
+        files.becomes("268435456");
+        eventually("a reason", || daemon.event("not_throttled")["why"] == "outsider");
+        assert_eq!(daemon.event("not_throttled")["outsider_pid"], std::process::id());
+        files.has(&[hog.pid()]);
+        files.becomes(HIGH);
+
+        hog.term();
+        files.becomes("268435456");
+        eventually("two ends", || whys(&daemon).len() == 2);
+        assert_eq!(whys(&daemon), ["guarded", "calm"]);
+        assert!(hog.is_alive() && daemon.every("killing").is_empty());
+        assert_eq!(daemon.status()["throttled"], Value::Array(vec![]));
+        daemon.stop();
+    }
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn the_former_value_comes_back_at_the_end_after_a_crash_and_without_the_rule() {
+    let user = TestUser::claim();
+    let cgroup = Cgroup::new("throttle-ends", &["x.service"]);
+    let files = Files::new(&cgroup);
+    files.write("memory.high", "134217728\n");
+    let source = ["--source", "proc"];
+    let first = start(&throttles(&user, ""), &files, &source);
+    let hog = in_unit(&user, &cgroup, "anon 44M hold");
+    files.has(&[hog.pid()]);
+    first.event("throttled");
+    let last = first.stop();
+    assert!(last.iter().any(|line| line.contains("memory.high=0.12GB again: memmon ends")), "{last:#?}");
+    assert_eq!(files.high(), "134217728");
+
+    // A crash leaves it, and the next one goes on.
+    let mut crashed = start(&throttles(&user, ""), &files, &source);
+    crashed.event("throttled");
+    crashed.signal(Signal::SIGKILL);
+    crashed.ended(crate::common::log::SOON);
+    assert_eq!(files.high(), HIGH);
+    let next = crashed.spawn_beside(&throttles(&user, ""), &source);
+    next.started();
+    next.scanned();
+    assert_eq!(files.high(), HIGH);
+    assert_eq!(next.status()["throttled"][0]["before_bytes"], 128 << 20);
+    assert!(whys(&next).is_empty() && next.every("throttled").is_empty());
+
+    // A dry run slows nothing down any more, and reports it.
+    next.reload(&throttles_with(&user, "", &[("settings.dry_run", "true")]));
+    files.becomes("134217728");
+    eventually("the report", || next.every("throttled").iter().any(|event| event["dry_run"] == true));
+    next.reload(&throttles(&user, ""));
+    files.becomes(HIGH);
+    next.reload(&config(&user, &[("thresholds.ram_gb_threshold", "1.0")]));
+    files.becomes("134217728");
+    eventually("two ends", || whys(&next).len() == 2);
+    assert_eq!(whys(&next), ["dry_run", "rule"]);
+    assert!(hog.is_alive());
+    next.stop();
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn above_the_hard_ceiling_the_largest_ends_until_the_rest_is_below_it() {
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let cgroup = Cgroup::new("throttle-ceiling", &["x.service"]);
+        let files = Files::new(&cgroup);
+        let daemon = start(&throttles(&user, ", hard_ceiling = 2.0"), &files, &["--source", source]);
+        let small = in_unit(&user, &cgroup, "anon 40M hold");
+        files.has(&[small.pid()]);
+        files.becomes(HIGH);
+        let mut large = in_unit(&user, &cgroup, "anon 60M hold");
+        files.has(&[small.pid(), large.pid()]);
+        let (signal, record) = daemon.terminated(&mut large);
+        assert_eq!((signal, &record["sum"]["rule_name"]), (Some(libc::SIGTERM), &"slow".into()), "{record}");
+        daemon.scanned();
+        assert!(small.is_alive(), "40 MiB are below the ceiling");
+        assert_eq!((files.high(), daemon.every("killing").len()), (HIGH.to_owned(), 1));
+        daemon.stop();
+    }
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn without_the_memory_controller_an_enforcing_memmon_does_not_start() {
+    let user = TestUser::claim();
+    let files = Files::new(&Cgroup::new("no-throttle", &["x.service"]));
+    fs::write(files.folder.path().join("cgroup.controllers"), "cpu pids\n").unwrap();
+    let place = files.folder.path();
+    let prepare = |command: &mut Command| with_cgroups(command, place);
+    let mut daemon = Daemon::spawn_prepared(&throttles(&user, ""), &["--source", "proc"], prepare);
+    let status = daemon.ended(crate::common::log::SOON);
+    let printed = daemon.last_words().join("\n");
+    assert_eq!(status.code(), Some(4), "{printed}");
+    assert!(printed.contains("the memory controller is not in the unified hierarchy"), "{printed}");
+    let dry = start(&throttles(&user, ""), &files, &["--source", "proc", "--dry-run"]);
+    dry.line("a warning", |line| line.contains("rule.action cannot be used"));
+    dry.stop();
+}
