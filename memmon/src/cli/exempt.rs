@@ -55,7 +55,7 @@ pub(super) struct Args {
 /// Carries it out, and shows the outcome.
 ///
 /// # Errors
-/// There is no daemon, it refuses, or what was typed makes no sense.
+/// There is no daemon, it refuses, or the arguments make no sense.
 pub(super) fn run(asked: &Args, users: &dyn Users, out: &mut dyn Write) -> anyhow::Result<Exit> {
     if asked.list {
         return list(asked, users, out);

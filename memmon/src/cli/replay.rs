@@ -43,10 +43,10 @@ pub(super) struct Args {
     socket: PathBuf,
 }
 
-/// Reads what was seen, judges it, and prints the outcome.
+/// Reads the samples, judges them, and prints the outcome.
 ///
 /// # Errors
-/// The configuration is wrong, what was typed makes no sense, or there is no answer.
+/// The configuration is wrong, the arguments make no sense, or there is no answer.
 pub(super) fn run(asked: &Args, users: &dyn Users, now: &Zoned, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let Args { since, config, json, socket } = asked;
     let since =

@@ -64,7 +64,7 @@ impl Settings {
         changed
     }
 
-    /// The memory above which `process`, with this limit, has no grace left; none if no size ends it.
+    /// The memory above which `process`, with this limit, has no grace period; `None` if no size ends it.
     pub fn ceiling(&self, process: &Process, limit: Bytes) -> Option<Bytes> {
         match self.rules.decisive(process).and_then(|rule| rule.hard_ceiling) {
             Some(0.0) => None,
@@ -73,7 +73,7 @@ impl Settings {
         }
     }
 
-    /// How long `process`, which is in `breach` of a limit, must be over it before it gets a signal: the `for` of the rule. There
+    /// Time that `process`, which is in `breach` of a limit, must be over it before it gets a signal: the `for` of the rule. There
     /// is no wait above the hard ceiling, or while the machine, which has this `memory`, is short of it.
     pub fn must_last(&self, process: &Process, breach: &Breach, memory: &SystemMemory) -> Duration {
         let lasting = breach.by.and_then(|name| self.rules.named(name)).map(|rule| rule.lasting);

@@ -283,7 +283,7 @@ impl<'a> EventLoop<'a> {
         self.keep_samples();
     }
 
-    /// Has what was judged kept for `memmon replay`, if there is anything.
+    /// Stores the processes that were judged for `memmon replay`, if there are any.
     fn keep_samples(&mut self) {
         let now = Now::read().instant();
         let judged = self.engine.take_judged();

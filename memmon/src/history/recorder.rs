@@ -41,7 +41,7 @@ type Prepare = fn(&Path) -> Result<(), String>;
 enum Job {
     Add(Box<Entry>),
     Select(Box<Select>, Then),
-    /// Looks, and adds what was seen.
+    /// Looks, and adds the samples.
     Look(Look),
     Samples(u64, ThenSamples),
     Keep(Bounds),
@@ -110,7 +110,7 @@ impl Recorder {
         }
     }
 
-    /// Has `look` called, and what it returns added.
+    /// Calls `look` on the thread, and adds the samples that it returns.
     pub fn look(&mut self, look: impl FnOnce() -> Vec<Sample> + Send + 'static) {
         if let Err((_, error)) = self.send(Job::Look(Box::new(look))) {
             self.shared.failed(Some(error), 0);

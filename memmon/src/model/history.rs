@@ -107,9 +107,9 @@ impl Select {
 /// Samples, a page at a time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Samples {
-    /// By time.
+    /// The samples, by time.
     pub samples: Vec<Sample>,
-    /// Where the next page begins; none if there is none.
+    /// Start of the next page; `None` for the last one.
     #[serde(default)]
     pub next: Option<u64>,
 }

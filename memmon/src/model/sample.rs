@@ -15,7 +15,7 @@ pub struct Sample {
     /// The process.
     #[serde(flatten)]
     pub id: ProcessId,
-    /// The facts; none if the process was not above a quarter of its limit any more.
+    /// The facts; `None` if the process was no longer above a quarter of its limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<Box<Seen>>,
 }

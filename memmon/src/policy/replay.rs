@@ -64,8 +64,8 @@ struct Course {
     doubt: Option<Fate>,
 }
 
-/// Judges `samples`, which are in the order of their times, by what `judge` returns for a process at a time; `process` makes the
-/// process of what was seen.
+/// Judges `samples`, which are in the order of their times, by the result of `judge` for a process at a time; `process` makes the
+/// process of a sample.
 pub fn replay(
     samples: impl IntoIterator<Item = Sample>,
     process: impl Fn(Seen, ProcessId) -> Process,

@@ -1,4 +1,4 @@
-//! `memmon replay` with a real daemon: what it saw is judged again by its own configuration, by a lower limit and by a
+//! `memmon replay` with a real daemon: its samples are judged again by its own configuration, by a lower limit and by a
 //! higher one.
 
 use std::{collections::BTreeSet, fs, path::PathBuf};

@@ -47,7 +47,7 @@ impl Engine<'_> {
         &self.terminations.victims
     }
 
-    /// Takes what was judged, and what came near a limit, since it was last taken; none if there is nothing.
+    /// Takes the processes that were judged, or came near a limit, since the last call; `None` if there are none.
     pub(in crate::daemon) fn take_judged(&mut self) -> Option<Judged> {
         self.judged.take()
     }

@@ -48,7 +48,7 @@ impl Judged {
         self.near.truncate(MOST_READINGS);
     }
 
-    /// Takes all that was noted; none if nothing was.
+    /// Takes all notes; `None` if there are none.
     pub(in crate::daemon::engine) fn take(&mut self) -> Option<Self> {
         let all = std::mem::take(self);
         (!all.verdicts.is_empty() || !all.near.is_empty()).then_some(all)
