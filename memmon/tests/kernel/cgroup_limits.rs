@@ -68,7 +68,7 @@ fn a_process_in_a_limited_cgroup_leaves_what_the_limit_leaves() {
     }
     let root = ProcRoot::at(proc.path()).unwrap();
     let machine = root.machine_memory().unwrap();
-    let found = root.limited_cgroups();
+    let found = root.limited_cgroups(&root.memory_cgroups().unwrap());
     let [cgroup] = &found[..] else { panic!("one limit: {found:?}") };
     assert_eq!(cgroup.name.to_string(), limited.name);
     let available = || {

@@ -2,13 +2,13 @@
 
 use std::{thread, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use super::{
     child::{Mounts, Running},
     memmon::{Memmon, Setup, sweep},
     programs::Bench,
-    sample::figure,
+    sample::{Sample, figure, ratio},
     section::{Goal, ReportSection, Table},
 };
 
@@ -17,6 +17,34 @@ const CROWD: usize = 200;
 
 /// The longest time between two sweeps of memmon (memmon/src/daemon/source/sources.rs).
 const SWEEPS: Duration = Duration::from_secs(3600);
+
+/// A round with `[machine]`, or without it, and the seconds between its scans.
+const ROUND: Duration = Duration::from_secs(20);
+const SCANS: f64 = 5.0;
+
+/// The ratios of memmon's CPU time with `[machine]` to that without it, in turn, while the machine has plenty of memory.
+fn with_machine(bench: &Bench) -> Result<Sample> {
+    let round = if bench.quick { Duration::from_secs(2) } else { ROUND };
+    let time = |kernel| -> Result<f64> {
+        let memmon = Memmon::watch(&bench.programs, &Setup { interval: SCANS, kernel, ..Setup::default() })?;
+        thread::sleep(Duration::from_secs(1));
+        let before = memmon.0.cpu()?;
+        thread::sleep(round);
+        let used = memmon.0.cpu()? - before;
+        memmon.0.stop()?;
+        Ok(used.as_secs_f64())
+    };
+    let ratios = (0..bench.rounds(8, 1)).map(|number| {
+        let (with, without) = if number % 2 == 0 {
+            let without = time("")?;
+            (time("[machine]")?, without)
+        } else {
+            (time("[machine]")?, time("")?)
+        };
+        Ok(with / without)
+    });
+    Sample::new(ratios.collect::<Result<Vec<_>>>()?).context("no rounds")
+}
 
 pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
     let minutes = if bench.long { 5.0 } else { 1.0 };
@@ -45,6 +73,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
     let after = cpu()?;
     memmon.0.stop()?;
     let sweep = sweep(bench)?;
+    let with_machine = with_machine(bench)?;
     crowd.release()?;
 
     let percent = |cpu: Duration| cpu.as_secs_f64() / length.as_secs_f64() * 100.0;
@@ -55,13 +84,26 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
         |name: &str, percent: f64| table.row([name.to_owned(), figure(percent), figure(percent * 600.0)]);
     row("memmon", ours);
     row("memmon, with its share of the sweep", ours + sweeps);
-    let mut goals = Vec::new();
+    let median = with_machine.median();
+    let mut goals = vec![Goal {
+        what: "CPU time with [machine], in that without".to_owned(),
+        at_most: 1.1,
+        reached: median,
+        unit: "",
+    }];
     if let (Some(before), Some(after)) = (before.1, after.1) {
         let theirs = percent(after - before);
         row("earlyoom", theirs);
         let what = "memmon with its share of the sweep, in 1/5 of earlyoom's".to_owned();
         goals.push(Goal { what, at_most: 1.0, reached: (ours + sweeps) / theirs * 5.0, unit: "" });
     }
+    notes.push(format!(
+        "With [machine] memmon takes {} times the CPU time ({}, {} rounds of {} s with each in turn, a scan every {SCANS} s).",
+        ratio(median),
+        with_machine.quartiles(ratio),
+        with_machine.len(),
+        ROUND.as_secs()
+    ));
     notes.push(format!(
         "Once an hour memmon sweeps over /proc, which takes {} ms here: its share is added.",
         figure(sweep.as_secs_f64() * 1e3)

@@ -28,10 +28,11 @@ total=$(awk '/^MemTotal:/ { print int($2 / 1024) }' /proc/meminfo)
 services="systemd-journald systemd-udevd dbus ${guard%.service}"
 units='database session hog workers storm ballast leak reader1 reader2 reader3 writer limited'
 
-# heartbeat FILE: beats ten times a second, and writes the worst delay, how long less than a twentieth of memory was available,
+# heartbeat FILE: beats ten times a second and, at its end, writes the worst delay, how long less than a twentieth of memory was available,
 # the least that was available and what is now, all in microseconds and KB.
 heartbeat() {
     local beat=${EPOCHREALTIME/./} now key value worst=0 low=0 least=999999999
+    trap 'echo "$worst $low $least $value" >"$1"; exit' TERM
     exec 8<> <(:)
     while :; do
         read -rt 0.1 -u 8 || true
@@ -41,7 +42,6 @@ heartbeat() {
         [ $((value / 1024)) -ge $((total / 20)) ] || low=$((low + now - beat))
         [ "$value" -ge $least ] || least=$value
         beat=$now
-        echo "$worst $low $least $value" >"$1"
     done
 }
 load_cache() {

@@ -31,6 +31,9 @@ const WORTH_A_LOOK: u64 = 100;
 /// Time that the memory of a killed process is waited for.
 const KILLED: Duration = Duration::from_secs(2);
 
+/// The longest pause between two looks, in intervals between scans: a scan looks as well, and begins the pause again.
+const BEYOND_A_SCAN: f64 = 1.5;
+
 /// The longest pause between two looks if the kernel does not wake memmon under pressure.
 const WITHOUT_PRESSURE: Duration = Duration::from_secs(1);
 
@@ -49,16 +52,17 @@ impl Engine<'_> {
     pub(super) fn note_machine(&mut self, readings: &[Reading], now: Now) {
         let Some(limits) = self.settings.current().machine else { return };
         self.sources.find_limited_cgroups();
-        let Ok(WatchedMemory { memory: machine, limits: all, .. }) = self.sources.machine_memory() else {
-            return;
-        };
+        let Ok(mut watched) = self.sources.machine_memory() else { return };
+        let machine = watched.memory;
         if self.machine.baseline.is_none() || limits.is_well(&machine) {
             let mut readings = readings.to_vec();
             self.sources.add_swap(&mut readings, &machine);
-            self.machine.baseline =
-                Some(Baseline::new(now.since_boot(), machine, &readings).with_limits(all));
+            self.machine.baseline = Some(
+                Baseline::new(now.since_boot(), machine, &readings)
+                    .with_limits(std::mem::take(&mut watched.limits)),
+            );
         }
-        self.check_machine(now);
+        self.judge_machine(&limits, watched, now);
     }
 
     /// Looks at the machine's memory. If it is short, the process that comes first ends.
@@ -67,25 +71,29 @@ impl Engine<'_> {
             self.machine.stop();
             return;
         };
-        let Ok(WatchedMemory { memory: machine, cgroup, .. }) = self.sources.machine_memory() else {
-            self.machine.wait_for_culprit(now.instant());
-            return;
-        };
+        match self.sources.machine_memory() {
+            Ok(watched) => self.judge_machine(&limits, watched, now),
+            Err(_) => self.machine.wait_for_culprit(now.instant()),
+        }
+    }
+
+    fn judge_machine(&mut self, limits: &MachineLimits, watched: WatchedMemory, now: Now) {
+        let WatchedMemory { memory: machine, cgroup, .. } = watched;
         self.machine.is_within_cgroup = cgroup.is_some();
         match limits.shortage(&machine) {
-            Shortage::Calm => self.machine_is_calm(&limits, &machine, now),
+            Shortage::Calm => self.machine_is_calm(limits, &machine, now),
             Shortage::Warn(reasons) => self.report_shortage(Stage::Warned, machine, cgroup, &reasons, now),
             Shortage::Act(reasons) => {
                 self.report_shortage(Stage::Acts, machine, cgroup, &reasons, now);
                 if self.awaits_memory(now.instant()) {
                     self.machine.wait_for_victim(now.instant());
                 } else {
-                    self.relieve(&limits, &machine, &reasons, now);
+                    self.relieve(limits, &machine, &reasons, now);
                 }
                 return;
             }
         }
-        self.look_at_machine_again(&limits, &machine, now);
+        self.look_at_machine_again(limits, &machine, now);
     }
 
     fn machine_is_calm(&mut self, limits: &MachineLimits, machine: &MachineMemory, now: Now) {
@@ -116,7 +124,7 @@ impl Engine<'_> {
         let fall = self.machine.fall(machine.memory.available, now.instant());
         let growth: f64 = self.growth_rates(now).iter().map(|(_, rate)| rate.bytes_per_second).sum();
         let longest = if self.machine.is_woken_by_pressure && !self.machine.is_within_cgroup {
-            self.settings.current().check_interval
+            self.settings.current().check_interval.mul_f64(BEYOND_A_SCAN)
         } else {
             WITHOUT_PRESSURE.min(self.settings.current().check_interval)
         };

@@ -18,7 +18,7 @@ use crate::{
     },
     observe::{
         merge::merge,
-        procfs::{Accuracy, LimitedCgroup, OwnCgroup, ProcRoot, Stays, Waiting},
+        procfs::{Accuracy, Hierarchy, LimitedCgroup, OwnCgroup, ProcRoot, Stays, Waiting},
     },
     policy::{Rules, machine::binding},
     status::{Dropped, MapUsage},
@@ -39,6 +39,7 @@ pub(in crate::daemon) struct Sources {
     swept: Option<(Instant, Duration)>,
     /// The cgroups with a limit that all processes are in.
     limited: Vec<LimitedCgroup>,
+    memory_cgroups: Option<Hierarchy>,
 }
 
 /// The memory that `[machine]` watches.
@@ -69,8 +70,17 @@ pub(in crate::daemon) struct Look {
 }
 
 impl Sources {
-    pub(in crate::daemon) const fn new(proc: ProcRoot, accuracy: Accuracy, kernel: Option<Kernel>) -> Self {
-        Self { proc, accuracy, kernel, unmapped: Vec::new(), swept: None, limited: Vec::new() }
+    pub(in crate::daemon) fn new(proc: ProcRoot, accuracy: Accuracy, kernel: Option<Kernel>) -> Self {
+        let memory_cgroups = proc.memory_cgroups();
+        Self {
+            proc,
+            accuracy,
+            kernel,
+            unmapped: Vec::new(),
+            swept: None,
+            limited: Vec::new(),
+            memory_cgroups,
+        }
     }
 
     pub(in crate::daemon) const fn source(&self) -> Source {
@@ -117,7 +127,8 @@ impl Sources {
 
     /// Looks for cgroups with a limit that all processes are in.
     pub(in crate::daemon) fn find_limited_cgroups(&mut self) {
-        self.limited = self.proc.limited_cgroups();
+        self.limited =
+            self.memory_cgroups.as_ref().map_or_else(Vec::new, |all| self.proc.limited_cgroups(all));
     }
 
     pub(in crate::daemon) fn memory_files(&self) -> Vec<MemoryFiles> {

@@ -30,7 +30,7 @@ enum Version {
 
 /// The mount point of cgroups that limit memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Hierarchy {
+pub struct Hierarchy {
     version: Version,
     /// The cgroup that is mounted there.
     root: PathBuf,
@@ -49,12 +49,16 @@ struct Files {
 }
 
 impl ProcRoot {
+    /// Where memmon finds cgroups that limit memory; none if they are not mounted.
+    pub fn memory_cgroups(&self) -> Option<Hierarchy> {
+        hierarchy(&self.whole("self/mountinfo").ok()?)
+    }
+
     /// The cgroups with a limit that all processes in sight are in, except for memmon itself; the outermost first. It reads
     /// a file of each process only if pid 1 has a limit.
-    pub fn limited_cgroups(&self) -> Vec<LimitedCgroup> {
-        let mounts = self.whole("self/mountinfo").unwrap_or_default();
-        let Some(hierarchy) = hierarchy(&mounts) else { return Vec::new() };
-        let Some(first) = self.cgroup_below(Pid(1), &hierarchy) else { return Vec::new() };
+    pub fn limited_cgroups(&self, hierarchy: &Hierarchy) -> Vec<LimitedCgroup> {
+        let Ok(first) = self.whole("1/cgroup") else { return Vec::new() };
+        let Some(first) = hierarchy.below(&first) else { return Vec::new() };
         let mut found = hierarchy.limited(&first);
         if found.is_empty() {
             return found;
@@ -80,18 +84,20 @@ impl ProcRoot {
     pub fn memory_within(&self, cgroup: &LimitedCgroup, machine: &MachineMemory) -> Option<MachineMemory> {
         within(cgroup.version, &cgroup.files(), machine)
     }
-
-    fn cgroup_below(&self, pid: Pid, hierarchy: &Hierarchy) -> Option<PathBuf> {
-        hierarchy.below(&self.whole(&format!("{pid}/cgroup")).ok()?)
-    }
 }
 
 impl LimitedCgroup {
+    /// One of its files; empty if it is not there.
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.folder.join(name)).unwrap_or_default()
+    }
+
     fn files(&self) -> Files {
-        let read = |name| fs::read_to_string(self.folder.join(name)).unwrap_or_default();
+        let read = |name| self.read(name);
+        let limit = read(self.version.limit_file());
         match self.version {
             Version::V1 => Files {
-                limit: read("memory.limit_in_bytes"),
+                limit,
                 usage: read("memory.usage_in_bytes"),
                 stat: read("memory.stat"),
                 swap_limit: read("memory.memsw.limit_in_bytes"),
@@ -99,13 +105,22 @@ impl LimitedCgroup {
                 pressure: String::new(),
             },
             Version::V2 => Files {
-                limit: read("memory.max"),
+                limit,
                 usage: read("memory.current"),
                 stat: read("memory.stat"),
                 swap_limit: read("memory.swap.max"),
                 swap_usage: read("memory.swap.current"),
                 pressure: read("memory.pressure"),
             },
+        }
+    }
+}
+
+impl Version {
+    const fn limit_file(self) -> &'static str {
+        match self {
+            Self::V1 => "memory.limit_in_bytes",
+            Self::V2 => "memory.max",
         }
     }
 }
@@ -136,7 +151,7 @@ impl Hierarchy {
                 folder: self.folder(path),
                 version: self.version,
             })
-            .filter(|cgroup| limit(&cgroup.files().limit).is_some())
+            .filter(|cgroup| limit(&cgroup.read(cgroup.version.limit_file())).is_some())
             .collect();
         found.reverse();
         found

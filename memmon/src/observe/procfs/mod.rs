@@ -39,7 +39,7 @@ pub(crate) mod testing;
 
 pub use accuracy::Accuracy;
 pub use blocking_pool::add_worker;
-pub use cgroup_memory::LimitedCgroup;
+pub use cgroup_memory::{Hierarchy, LimitedCgroup};
 pub use left_behind::Stays;
 pub use memory_back::OwnCgroup;
 pub use root::ProcRoot;

@@ -94,7 +94,8 @@ fn process(tree: &Tree, pid: u32, cgroup: &str) {
 }
 
 fn names(tree: &Tree) -> Vec<String> {
-    tree.root().limited_cgroups().iter().map(|cgroup| cgroup.name.to_string()).collect()
+    let hierarchy = tree.root().memory_cgroups().unwrap();
+    tree.root().limited_cgroups(&hierarchy).iter().map(|cgroup| cgroup.name.to_string()).collect()
 }
 
 #[test]
@@ -129,7 +130,7 @@ fn a_container_has_its_cgroup_mounted() {
     tree.write("cgroups/memory.current", "314572800\n");
     process(&tree, 1, "/docker/1234");
     let root = tree.root();
-    let [found] = &root.limited_cgroups()[..] else { panic!("one limit") };
+    let [found] = &root.limited_cgroups(&root.memory_cgroups().unwrap())[..] else { panic!("one limit") };
     assert_eq!(found.name.to_string(), "/docker/1234");
     let machine = root.machine_memory().unwrap();
     let within = root.memory_within(found, &machine).unwrap();
