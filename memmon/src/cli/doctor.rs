@@ -204,7 +204,7 @@ fn sums(support: &Support) -> &'static str {
 
 /// A line for each kind of namespace that something depends on.
 fn namespaces(facts: &Facts, support: &Support, lesser: Mark) -> Vec<Check> {
-    let Support { ebpf, enforce, scope_by_cgroup, degraded, .. } = support;
+    let Support { ebpf, enforce, cgroup_paths, degraded, .. } = support;
     let kind = |name, value: &str, offer: &Offer, mark, about| {
         Check::unless(name, value, &offer.obstacles, mark, about)
     };
@@ -224,7 +224,7 @@ fn namespaces(facts: &Facts, support: &Support, lesser: Mark) -> Vec<Check> {
     checks.extend(kind("time namespace", "the initial one", ebpf, lesser, |it| {
         matches!(it, Obstacle::TimeNamespace)
     }));
-    checks.extend(kind("cgroup namespace", "the initial one", scope_by_cgroup, Mark::Degraded, |_| true));
+    checks.extend(kind("cgroup namespace", "the initial one", cgroup_paths, Mark::Degraded, |_| true));
     checks
 }
 

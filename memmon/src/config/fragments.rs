@@ -37,14 +37,16 @@ pub(super) fn read(config: &Path, owners: &[u32]) -> Result<(Vec<Read>, Vec<Conc
         let file = file.to_owned();
         move |error| ConfigError::Unreadable { file, error }
     };
-    let listed = match fs::read_dir(&folder) {
-        Ok(listed) => listed,
-        // A file of that name is another software's.
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+    match fs::symlink_metadata(&folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), Vec::new())),
+        // The name is that of other software's configuration there.
+        Ok(facts) if !facts.is_dir() && folder == Path::new("/etc/conf.d") => {
             return Ok((Vec::new(), Vec::new()));
         }
-        Err(error) => return Err(unreadable(&folder)(error)),
-    };
+        // Fragments may have been there, and what they protect must not be forgotten.
+        Ok(_) | Err(_) => {}
+    }
+    let listed = fs::read_dir(&folder).map_err(unreadable(&folder))?;
     let facts = trusted(&folder, owners).map_err(unreadable(&folder))?;
     let mut concerns: Vec<_> = world_writable(&folder, &facts).into_iter().collect();
     let mut paths = Vec::new();
@@ -150,6 +152,23 @@ mod tests {
     fn the_folder_lies_beside_the_file() {
         assert_eq!(folder(Path::new("/etc/memmon/config.toml")), Path::new("/etc/memmon/conf.d"));
         assert_eq!(folder(Path::new("memmon.toml")), Path::new("conf.d"));
+    }
+
+    /// Fragments that were there may have protected processes.
+    #[test]
+    fn a_folder_that_is_none_is_an_error_and_a_missing_one_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let (config, folder) = (directory.path().join("config.toml"), directory.path().join("conf.d"));
+        let refused = || read(&config, &[]).unwrap_err().to_string();
+        assert_eq!(read(&config, &[]).unwrap().0.len(), 0);
+        std::os::unix::fs::symlink("/nonexistent/conf.d", &folder).unwrap();
+        assert!(refused().contains("No such file or directory"), "{}", refused());
+        fs::remove_file(&folder).unwrap();
+        nix::unistd::mkfifo(&folder, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(refused().contains("Not a directory"), "{}", refused());
+        fs::remove_file(&folder).unwrap();
+        fs::write(&folder, "").unwrap();
+        assert!(refused().contains("Not a directory"), "{}", refused());
     }
 
     /// /tmp is everybody's: a folder that another user created there is not taken for the administrator's.

@@ -20,17 +20,15 @@ pub struct CannotEnforce(Vec<String>);
 #[derive(Clone, Debug)]
 pub(super) struct Enforceable {
     enforce: Offer,
-    scope_by_cgroup: Offer,
+    cgroup_paths: Offer,
+    exe_files: Offer,
     throttle: Offer,
 }
 
 impl Enforceable {
     pub(super) fn of(support: &Support) -> Self {
-        Self {
-            enforce: support.enforce.clone(),
-            scope_by_cgroup: support.scope_by_cgroup.clone(),
-            throttle: support.throttle.clone(),
-        }
+        let Support { enforce, cgroup_paths, exe_files, throttle, .. } = support.clone();
+        Self { enforce, cgroup_paths, exe_files, throttle }
     }
 
     /// Whether `settings` may be in force here. A dry run always may.
@@ -38,13 +36,17 @@ impl Enforceable {
         if settings.dry_run {
             return Ok(());
         }
-        let by_cgroup = settings.rules.scope.cgroups.as_ref().map(|_| &self.scope_by_cgroup);
+        // A figure that cannot be compared must not count against a process that the configuration spares.
+        let by_cgroup = settings.rules.depends_on_cgroups().then_some(&self.cgroup_paths);
+        let by_exe = settings.rules.wanted().exe_file.then_some(&self.exe_files);
         let throttle = settings.throttles().then_some(&self.throttle);
-        let offers = [Some(&self.enforce), by_cgroup, throttle].into_iter().flatten();
-        let obstacles: Vec<_> = offers
+        let offers = [Some(&self.enforce), by_cgroup, by_exe, throttle].into_iter().flatten();
+        let mut obstacles: Vec<_> = offers
             .flat_map(|offer| &offer.obstacles)
             .map(|obstacle| format!("{obstacle} ({})", obstacle.remedy()))
             .collect();
+        // Two keys may need the same.
+        obstacles.dedup();
         if obstacles.is_empty() { Ok(()) } else { Err(CannotEnforce(obstacles)) }
     }
 }

@@ -109,9 +109,11 @@ fn sum(state: &SumState) -> SumInForce {
 /// The programs whose next termination is delayed, because they were terminated too often.
 pub(super) fn delayed(engine: &Engine<'_>, now: Now) -> Vec<Waiting> {
     let waiting = engine.delayed(now).into_iter();
+    // It may be code from the command line.
+    let shows_scripts = engine.settings().log.command_lines;
     let waiting = waiting.map(|enforce::Waiting { origin, rule, times, wait, left, since }| Waiting {
         program: Text::from(&origin.program),
-        script: origin.script.as_ref().map(Text::from),
+        script: origin.script.as_ref().filter(|_| shows_scripts).map(Text::from),
         cgroup: origin.cgroup.as_ref().map(Text::from),
         unit: origin.cgroup.as_ref().and_then(Unit::of).map(|unit| Text::from(&unit.name)),
         uid: origin.uid,

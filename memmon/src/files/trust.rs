@@ -68,6 +68,7 @@ fn judge(step: &Path, owner: u32, kind: Step, mode: u32, elsewhere: &str) -> Res
         Step::Link if owner != 0 => {
             Err(format!("the link {step} belongs to uid {owner}: name its target instead"))
         }
+        Step::Other => Err(format!("{step} is no regular file")),
         Step::File if owner != 0 => {
             Err(format!("{step} belongs to uid {owner}: read what it does, and give it to root (chown root)"))
         }
@@ -84,6 +85,8 @@ enum Step {
     Folder,
     Link,
     File,
+    /// A device, a FIFO or a socket.
+    Other,
 }
 
 impl From<fs::FileType> for Step {
@@ -91,7 +94,8 @@ impl From<fs::FileType> for Step {
         match kind {
             _ if kind.is_dir() => Self::Folder,
             _ if kind.is_symlink() => Self::Link,
-            _ => Self::File,
+            _ if kind.is_file() => Self::File,
+            _ => Self::Other,
         }
     }
 }
@@ -201,6 +205,8 @@ mod tests {
         assert!(link.ends_with("name its target instead"), "{link}");
         assert!(at("/a", 1000, Step::File, 0o755).ends_with("give it to root (chown root)"));
         assert!(at("/a", 0, Step::File, 0o775).ends_with("chmod go-w it"));
+        // /dev/null is everybody's.
+        assert_eq!(at("/dev/null", 0, Step::Other, 0o666), "/dev/null is no regular file");
         for (kind, mode) in [(Step::Folder, 0o755), (Step::Link, 0o777), (Step::File, 0o700)] {
             assert_eq!(at("/a", 0, kind, mode), "");
         }

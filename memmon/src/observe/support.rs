@@ -31,7 +31,8 @@ pub fn assess(facts: &Facts) -> Support {
         statm_exact: statm_is_exact(facts),
         counter_error: counter_error(facts),
         degraded: degraded(facts, &reclaim),
-        scope_by_cgroup: Offer::new(cgroup_obstacles(facts)),
+        cgroup_paths: Offer::new(cgroup_obstacles(facts)),
+        exe_files: Offer::new(exe_obstacles(facts)),
         throttle: Offer::new(throttle_obstacles(facts)),
         one_gear: OneGear::of(facts, counts_per_thread(facts)),
         enforce,
@@ -48,8 +49,11 @@ pub struct Support {
     pub proc: Offer,
     /// Sending signals that cannot reach the wrong process.
     pub enforce: Offer,
-    /// Enforcing with `scope.cgroups`, which needs the paths that the administrator means.
-    pub scope_by_cgroup: Offer,
+    /// Enforcing a configuration that names cgroups or units, which needs the paths that the administrator means.
+    #[serde(rename = "scope_by_cgroup")]
+    pub cgroup_paths: Offer,
+    /// Enforcing a configuration that names executables (`exe`), which needs to see those of every user.
+    pub exe_files: Offer,
     /// Slowing cgroups down.
     pub throttle: Offer,
     /// The reason why the kernel side has one gear here; `None` if it has two.
@@ -241,6 +245,12 @@ fn throttle_obstacles(facts: &Facts) -> Vec<Obstacle> {
         CgroupMemory::Elsewhere => Some(Obstacle::NoMemoryHigh),
     };
     cgroup_obstacles(facts).into_iter().chain(memory).collect()
+}
+
+/// Without it the executables of other users cannot be read: an executable that is to be spared would look like one that
+/// its owner hides.
+fn exe_obstacles(facts: &Facts) -> Vec<Obstacle> {
+    if facts.capabilities.has(Capability::SYS_PTRACE) { vec![] } else { vec![Obstacle::NoExe] }
 }
 
 fn reclaim_obstacles(facts: &Facts) -> Vec<Obstacle> {

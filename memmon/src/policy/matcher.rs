@@ -135,6 +135,12 @@ impl Matcher {
         }
     }
 
+    /// Whether it asks for the path of a process's cgroup, of which its unit is a part.
+    pub fn depends_on_cgroups(&self) -> bool {
+        let inner = self.not.as_ref().is_some_and(|not| not.depends_on_cgroups());
+        inner || self.cgroups.is_some() || self.units.is_some()
+    }
+
     /// The facts that it needs to be read.
     pub fn wanted(&self) -> WantedFacts {
         let inner = self.not.as_ref().map(|not| not.wanted()).unwrap_or_default();

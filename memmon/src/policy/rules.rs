@@ -44,13 +44,21 @@ impl Rules {
         }
     }
 
+    /// Whether a verdict can depend on the path of a process's cgroup.
+    pub fn depends_on_cgroups(&self) -> bool {
+        self.scope.cgroups.is_some() || self.matchers().any(Matcher::depends_on_cgroups)
+    }
+
+    fn matchers(&self) -> impl Iterator<Item = &Matcher> {
+        let sums = self.sums.iter().map(|sum| &sum.rule);
+        self.rules.iter().chain(sums).map(|rule| &rule.matcher).chain([&self.whitelist.also])
+    }
+
     /// The facts that are to be read of a process so that these rules can judge it.
     pub fn wanted(&self) -> WantedFacts {
-        let sums = self.sums.iter().map(|sum| &sum.rule);
-        let matchers = self.rules.iter().chain(sums).map(|rule| &rule.matcher).chain([&self.whitelist.also]);
         let session = self.sums.iter().any(|sum| sum.per == Per::Session);
         let none = WantedFacts { session, ..WantedFacts::default() };
-        matchers.map(Matcher::wanted).fold(none, |all, one| WantedFacts {
+        self.matchers().map(Matcher::wanted).fold(none, |all, one| WantedFacts {
             args: all.args || one.args,
             exe_file: all.exe_file || one.exe_file,
             session: all.session || one.session,

@@ -104,6 +104,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::Bytes;
     use crate::report::samples;
 
     /// An event of one of three kinds about a process of this user.
@@ -147,6 +148,21 @@ mod tests {
         assert_eq!(limit.due(start + WINDOW), [left_out]);
         assert_eq!(limit.next_due(), None);
         assert!(!limit.holds_back(&event(0, 1000), "", start + WINDOW), "another minute");
+    }
+
+    /// Any user can fill and empty a tmpfs, and none of the events of the machine is about a process.
+    #[test]
+    fn a_shortage_that_comes_and_goes_is_bounded() {
+        let memory = crate::model::SystemMemory { total: Bytes(100), available: Bytes(50) };
+        let (mut limit, now) = (FloodLimit::new(Some(3)), Instant::now());
+        let back = Event::MemoryBack { memory, lasted: Duration::ZERO };
+        let written = (0..100).filter(|_| !limit.holds_back(&back, "", now)).count();
+        assert_eq!(written, 3);
+        for event in samples::samples() {
+            let is_of_machine =
+                matches!(event, Event::MemoryLow { .. } | Event::NoCulprit { .. } | Event::MemoryBack { .. });
+            assert!(!is_of_machine || event.spec().is_flood_limited, "{event:?}");
+        }
     }
 
     #[test]

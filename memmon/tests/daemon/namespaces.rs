@@ -149,6 +149,29 @@ fn clocks_of_another_time_namespace_take_ebpf_away_but_not_enforcing() {
     assert!(text.contains("time namespace    memmon is in a time namespace"), "{text}");
 }
 
+/// Without CAP_SYS_PTRACE every executable of another user looks like one that its owner hides.
+#[test]
+#[ignore = "kernel: needs root"]
+fn executables_that_memmon_cannot_see_are_not_enforced_by() {
+    let launcher = ["setpriv", "--bounding-set", "-sys_ptrace"];
+    let user = TestUser::claim();
+    let mut hog = user.hog("anon 40M hold");
+    hog.begun("hold");
+    let exe = std::fs::read_link(format!("/proc/{}/exe", hog.pid())).unwrap();
+    let exe = exe.display();
+    for (key, value) in [
+        ("whitelist.exe", format!("[\"{exe}\"]")),
+        ("rule", format!("[{{ name = \"db\", exe = [\"{exe}\"], none = true }}]")),
+    ] {
+        let printed = refused(&launcher, &config(&user, &[(key, &value)]));
+        assert!(printed.contains("CAP_SYS_PTRACE"), "{key}: {printed}");
+        assert!(hog.is_alive());
+    }
+    let mut without = Daemon::spawn_by(&launcher, &config(&user, &[]), ONCE);
+    assert!(without.ended(Duration::from_secs(20)).success(), "{:?}", without.lines());
+    assert_eq!(hog.ended_by(Duration::from_secs(5)), Some(libc::SIGTERM));
+}
+
 #[test]
 #[ignore = "kernel: needs root"]
 fn paths_of_another_cgroup_namespace_are_not_enforced_by() {
@@ -157,7 +180,17 @@ fn paths_of_another_cgroup_namespace_are_not_enforced_by() {
     let mut hog = user.hog("anon 40M hold");
     hog.begun("hold");
     let printed = refused(&launcher, &config(&user, &[]).and_in_cgroup("/**"));
-    assert!(printed.contains("the paths that scope.cgroups is compared with"), "{printed}");
+    assert!(printed.contains("no path of a cgroup is the one that `cgroups` or `units` names"), "{printed}");
+    // A list that protects must not become one that matches nothing.
+    for (key, value) in [
+        ("whitelist.cgroups", "[\"/db.service\"]"),
+        ("whitelist.units", "[\"db.service\"]"),
+        ("rule", "[{ name = \"db\", cgroups = [\"/db.service\"], none = true }]"),
+        ("rule", "[{ name = \"db\", names = [\"*\"], not = { units = [\"db.service\"] }, gb = 0.01 }]"),
+    ] {
+        let printed = refused(&launcher, &config(&user, &[(key, value)]));
+        assert!(printed.contains("memmon is in a cgroup namespace"), "{key}: {printed}");
+    }
     assert!(hog.is_alive());
     // Nothing else depends on the cgroup namespace.
     let mut inside = Daemon::spawn_by(&launcher, &config(&user, &[]), ONCE);

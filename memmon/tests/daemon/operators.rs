@@ -204,6 +204,40 @@ fn a_record_shows_how_its_process_was_started() {
     }
 }
 
+/// The script of an interpreter can be code from the command line, with a password in it.
+#[test]
+#[ignore = "kernel: needs root"]
+fn no_part_of_a_command_line_is_shown_of_a_repeat_offender_if_that_is_off() {
+    let _supervisor = Supervisor::pretend();
+    for shown in [true, false] {
+        let user = TestUser::claim();
+        let keys = [
+            ("termination.repeat_limit", "2"),
+            ("termination.repeat_backoff", "600"),
+            ("log.command_lines", if shown { "true" } else { "false" }),
+        ];
+        let daemon = Daemon::start(&config(&user, &keys), &["--source", "proc"]);
+        let code = "secret='hunter2'; kept = bytearray(b'x') * (40 << 20); import time; time.sleep(60)";
+        let python = || {
+            let mut command = Command::new("/usr/bin/python3");
+            command.args(["-c", code]).uid(user.uid).gid(user.uid);
+            command.spawn().unwrap()
+        };
+        for _ in 0..2 {
+            let mut child = python();
+            daemon.reported("killing", child.id());
+            child.wait().unwrap();
+        }
+        let mut third = python();
+        daemon.reported("held_back", third.id());
+        let status = daemon.status().to_string();
+        third.kill().unwrap();
+        third.wait().unwrap();
+        assert_eq!(status.contains("hunter2"), shown, "{status}");
+        assert_eq!(daemon.stop().join("\n").contains("hunter2"), shown);
+    }
+}
+
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
 fn a_program_without_a_supervisor_is_never_delayed() {

@@ -205,7 +205,8 @@ fn no_obstacle_goes_unsaid() {
             ebpf,
             proc,
             enforce,
-            scope_by_cgroup,
+            cgroup_paths,
+            exe_files,
             throttle,
             reclaim,
             degraded,
@@ -214,7 +215,7 @@ fn no_obstacle_goes_unsaid() {
             // No limitation: one gear is what memmon always had.
             one_gear: _,
         } = &support;
-        let offers = [ebpf, proc, enforce, scope_by_cgroup, throttle, reclaim];
+        let offers = [ebpf, proc, enforce, cgroup_paths, exe_files, throttle, reclaim];
         for obstacle in offers.iter().flat_map(|offer| &offer.obstacles).chain(degraded) {
             assert!(remedies.contains(&&obstacle.remedy()), "{obstacle} has no line");
         }

@@ -22,7 +22,8 @@ impl Engine<'_> {
         if self.reports.first_time(process.id, Condition::HeldBack) {
             self.reports.emit(Event::HeldBack {
                 subject: self.subject(process, now),
-                script: process.names.script.clone(),
+                // It may be code from the command line.
+                script: process.names.script.clone().filter(|_| self.settings.current().log.command_lines),
                 unit: process.cgroup.known().and_then(Unit::of).map(|unit| unit.name),
                 times: delay.times,
                 wait: delay.wait,

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::AtFlags;
+use nix::fcntl::{AtFlags, readlinkat};
 use nix::sys::stat::fstatat;
 
 use super::blocking_pool::{JobOwner, run_blocking};
@@ -29,12 +29,17 @@ impl ProcRoot {
     ) -> Fact<Name> {
         let found = directory.through(place, |at| {
             let path = directory.link(at, "exe")?;
-            // A deleted file has no path any more that could be compared.
-            if parse::strip_deleted_suffix(&path).len() < path.len() {
-                return Err(Errno::EACCES.into());
-            }
             if !path.starts_with(b"/") {
                 return Ok(None);
+            }
+            let path_of_deleted = parse::strip_deleted_suffix(&path);
+            if path_of_deleted.len() < path.len() {
+                // There is no file any more that could be compared.
+                return if self.sees_as_init_does(directory, at) && directory.is_roots(owner, at, "exe")? {
+                    Ok(Some(Name::new(path_of_deleted)))
+                } else {
+                    Err(Errno::EACCES.into())
+                };
             }
             let (file, root) = (directory.identity(at, "exe")?, self.directory.try_clone()?);
             run_blocking(owner, move || {
@@ -58,6 +63,16 @@ impl ProcRoot {
     }
 }
 
+impl ProcRoot {
+    /// Whether the process is in the mount namespace of pid 1, or in memmon's own if pid 1's is not for memmon to see: only
+    /// root mounts there.
+    fn sees_as_init_does(&self, directory: &ProcessDirectory, at: &str) -> bool {
+        let namespace = |link| readlinkat(&self.directory, link);
+        let init = namespace("1/ns/mnt").or_else(|_| namespace("self/ns/mnt"));
+        matches!((directory.link(at, "ns/mnt"), init), (Ok(its), Ok(init)) if its == init.as_bytes())
+    }
+}
+
 /// The identity of a file: its device and its inode.
 pub(super) type Identity = (u64, u64);
 
@@ -67,6 +82,16 @@ fn identity(root: &impl std::os::fd::AsFd, path: &[u8]) -> nix::Result<Identity>
 }
 
 impl ProcessDirectory {
+    /// Whether the file that a link of this directory leads to belongs to root, and nobody else may write to it. The file may
+    /// be on a server that does not answer.
+    fn is_roots(&self, owner: JobOwner, place: &str, file: &str) -> io::Result<bool> {
+        let (directory, path) = (self.try_clone()?, format!("{place}{file}"));
+        run_blocking(owner, move || {
+            let found = fstatat(&directory, path.as_str(), AtFlags::empty())?;
+            Ok(found.st_uid == 0 && found.st_mode & 0o022 == 0)
+        })?
+    }
+
     /// Reads the identity of the file that a link of this directory leads to, as a closure for another thread.
     fn identity(
         &self,
@@ -81,7 +106,7 @@ impl ProcessDirectory {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     use super::super::Accuracy;
     use super::super::testing::Tree;
@@ -114,8 +139,40 @@ mod tests {
         fs::create_dir_all(there.parent().unwrap()).unwrap();
         symlink(files.path().join("other"), &there).unwrap();
         assert_eq!(elsewhere(view.path().to_str().unwrap(), real).exe_file, Fact::Absent);
-        // No file has, or it was deleted: an upgrade does that to a program that runs.
+        // No file has, or it was deleted by its owner.
         assert_eq!(elsewhere("/nonexistent", real).exe_file, Fact::Absent);
         assert_eq!(elsewhere("/", &format!("{real} (deleted)")).exe_file, Fact::Withheld);
+    }
+
+    /// A package manager renames the new file over the one that runs.
+    #[test]
+    fn an_executable_of_roots_that_was_upgraded_keeps_its_path() {
+        let files = tempfile::tempdir().unwrap();
+        let file = files.path().join("x (deleted)");
+        let found = |owner: u32, mode: u32, namespace: &str| {
+            fs::write(&file, "").unwrap();
+            std::os::unix::fs::chown(&file, Some(owner), None).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+            let tree = Tree::new();
+            tree.cat(42);
+            tree.exe_of(42, file.to_str().unwrap());
+            tree.link("42/ns/mnt", namespace);
+            tree.link("1/ns/mnt", "mnt:[4026531841]");
+            let root = tree.root().wanting(WantedFacts { exe_file: true, ..WantedFacts::default() });
+            root.confirm(Pid(42), None, Bytes::MAX, &Accuracy::StatmExact).unwrap().facts.exe_file
+        };
+        if !nix::unistd::geteuid().is_root() {
+            // Nobody else can make a file of root's.
+            return assert_eq!(
+                found(nix::unistd::geteuid().as_raw(), 0o755, "mnt:[4026531841]"),
+                Fact::Withheld
+            );
+        }
+        let path = files.path().join("x");
+        assert_eq!(found(0, 0o755, "mnt:[4026531841]"), Fact::Known(Name::from(path.to_str().unwrap())));
+        // A file that somebody else can write to, and a namespace in which a user can mount root's file anywhere.
+        assert_eq!(found(1000, 0o755, "mnt:[4026531841]"), Fact::Withheld);
+        assert_eq!(found(0, 0o775, "mnt:[4026531841]"), Fact::Withheld);
+        assert_eq!(found(0, 0o755, "mnt:[4026532000]"), Fact::Withheld);
     }
 }

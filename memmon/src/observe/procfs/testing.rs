@@ -31,6 +31,7 @@ impl Tree {
 
     pub(crate) fn link(&self, file: &str, target: &str) {
         let path = self.path().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
         let _ = fs::remove_file(&path);
         symlink(target, path).unwrap();
     }

@@ -129,7 +129,8 @@ impl Obstacle {
                     .to_owned()
             }
             Self::CgroupNamespace => {
-                "run memmon in the host's cgroup namespace (docker run --cgroupns=host), or scope by users".to_owned()
+                "run memmon in the host's cgroup namespace (docker run --cgroupns=host), or name users in place of cgroups and \
+                 units".to_owned()
             }
             Self::NoMemoryHigh => {
                 "use another action in rules here, or boot with cgroups of version 2 (systemd.unified_cgroup_hierarchy=1)"
@@ -195,7 +196,7 @@ impl fmt::Display for Obstacle {
                  that the configuration names",
             ),
             Self::CgroupNamespace => f.write_str(
-                "memmon is in a cgroup namespace, and the paths that scope.cgroups is compared with begin at its root",
+                "memmon is in a cgroup namespace, so that no path of a cgroup is the one that `cgroups` or `units` names",
             ),
             Self::NoMemoryHigh => f.write_str(
                 "no cgroup can be slowed down (action = \"throttle\"): the memory controller is not in the unified hierarchy of \

@@ -248,8 +248,8 @@ fn nothing_is_enforced_across_namespaces() {
     assert!(time.enforce.available && time.ebpf.obstacles == [Obstacle::TimeNamespace]);
     let cgroup = with(|it| it.initial_cgroup = false);
     assert!(cgroup.enforce.available && cgroup.ebpf.available);
-    assert_eq!(cgroup.scope_by_cgroup.obstacles, [Obstacle::CgroupNamespace]);
-    assert!(with(|_| {}).scope_by_cgroup.available);
+    assert_eq!(cgroup.cgroup_paths.obstacles, [Obstacle::CgroupNamespace]);
+    assert!(with(|_| {}).cgroup_paths.available);
 }
 
 #[test]

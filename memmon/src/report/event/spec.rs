@@ -36,12 +36,14 @@ impl Event {
             Self::Started { .. } => new(Info, "e6c2347290b2427da0d487a090333ba5"),
             Self::Degraded { .. } => new(Warning, "fff3a3bc790e49b7be9e24b4e78df03a").folded(),
             Self::SystemMemory { .. } => new(Info, "7ab84727557a46609b94876ee905d2aa"),
-            Self::MemoryLow { .. } => new(Warning, "0a7ce232f0dd4ea883dc02ff94997f50"),
+            Self::MemoryLow { .. } => new(Warning, "0a7ce232f0dd4ea883dc02ff94997f50").flood_limited(),
             Self::Culprit { subject, .. } => {
                 about(subject, Warning, "373bd8db9c414d7c9a281a4745167626").always_written()
             }
-            Self::NoCulprit { .. } => new(Warning, "28d3fa9f456741f2914877ac22539a59").notified(),
-            Self::MemoryBack { .. } => new(Info, "3d93d0eeb982444eb975206678a4607b"),
+            Self::NoCulprit { .. } => {
+                new(Warning, "28d3fa9f456741f2914877ac22539a59").flood_limited().notified()
+            }
+            Self::MemoryBack { .. } => new(Info, "3d93d0eeb982444eb975206678a4607b").flood_limited(),
             Self::Approaching { subject, .. } => about(subject, Warning, "f0bf97345c694c08bf20aebf3aba3084"),
             Self::Killing { subject, .. } => {
                 about(subject, Warning, "840b317dabfb4557b7133b870608fdb2").always_written()
