@@ -1,5 +1,6 @@
 //! Suggestions for a key or a word that does not exist. A user who follows a hint must not turn a configuration into its
-//! opposite, so no hint leads from `[whitelist]` to `[scope]` or back, or to one of them by a guess.
+//! opposite. So no hint leads from `[whitelist]` to `[scope]` or back, or to one of them by a guess; from a section about
+//! some processes or hours to one about all of them; or from elsewhere to `[status]`, which gives rights.
 
 /// A key that a section knows.
 #[derive(Clone, Copy)]
@@ -62,51 +63,107 @@ const NOUNS: [&str; 17] = [
     "container",
 ];
 
-/// The noun that `typed` is, in the singular.
+/// The noun that `typed` is, in the singular, or is by a single slip.
 fn noun(typed: &str) -> Option<&'static str> {
+    if typed.len() > LONGEST {
+        return None;
+    }
     let typed = typed.to_lowercase();
-    let singular =
-        typed.strip_suffix("es").filter(|stem| *stem == "process").or_else(|| typed.strip_suffix('s'));
-    NOUNS.into_iter().find(|noun| *noun == typed || Some(*noun) == singular)
+    let plural = |noun: &str| if noun == "process" { "processes".to_owned() } else { format!("{noun}s") };
+    let slips = |noun: &str| {
+        let distance = |form: &str| strsim::damerau_levenshtein(&typed, form);
+        distance(noun).min(distance(&plural(noun)))
+    };
+    let allowed = usize::from(typed.len() >= 4);
+    let nearest = NOUNS.into_iter().map(|noun| (slips(noun), noun)).min_by_key(|(slips, _)| *slips);
+    nearest.filter(|(slips, _)| *slips <= allowed).map(|(_, noun)| noun)
+}
+
+/// Whether a section is about some processes, or some hours, and about no others.
+fn is_partial(section: &str) -> bool {
+    matches!(section, "rule" | "schedule")
+}
+
+/// Whether a key decides what happens to processes, or to all of those that a section does not name.
+fn decides(section: &str, key: &str) -> bool {
+    matches!(section, "thresholds" | "schedule" | "rule" | "machine" | "termination")
+        || (section, key) == ("settings", "dry_run")
+}
+
+/// The advice for a word that other sections or programs use for what this section calls something else.
+fn other_word(section: &str, typed: &str) -> Option<&'static str> {
+    Some(match (section, typed) {
+        ("rule", "ram_gb_threshold" | "limit_gb" | "max_gb") => "did you mean `gb`?",
+        ("rule", "ram_percent_threshold" | "limit_percent" | "max_percent") => "did you mean `percent`?",
+        ("rule", "limit" | "limits" | "threshold" | "max") => "did you mean `gb`, or `percent`?",
+        ("rule", "exempt" | "protect" | "protected" | "ignore" | "whitelist" | "whitelisted") => {
+            "a rule whose processes have no limit has `none = true`"
+        }
+        ("rule", "dry_run") => "a rule whose processes are reported, and not ended, has `action = \"warn\"`",
+        ("thresholds" | "schedule", "gb" | "limit_gb" | "max_gb") => "did you mean `ram_gb_threshold`?",
+        ("thresholds" | "schedule", "percent" | "limit_percent" | "max_percent") => {
+            "did you mean `ram_percent_threshold`?"
+        }
+        ("thresholds" | "schedule", "limit" | "limits" | "threshold" | "max") => {
+            "did you mean `ram_gb_threshold`, or `ram_percent_threshold`?"
+        }
+        _ => return None,
+    })
 }
 
 /// The key in its own section, a similar key here, a similar section, a similar key elsewhere, or else all that there
 /// is to choose from.
 pub(super) fn advice(stray: &Stray<'_>, known: &[Known]) -> String {
     let here = known.iter().find(|known| Some(known.section) == stray.section);
-    let elsewhere = |may: fn(&Known, &Key) -> bool| {
-        known.iter().flat_map(move |known| {
-            known.keys.iter().filter(move |key| may(known, key)).map(move |key| (known, key.name))
-        })
-    };
+    let keys_here = || here.into_iter().flat_map(|known| known.keys.iter().map(|key| key.name));
     let noun = noun(stray.key);
     let is_sided = stray.section.and_then(side).is_some();
+    let choice = || {
+        let choice: Vec<_> = match here {
+            Some(_) => keys_here().collect(),
+            None => known.iter().map(|known| &*known.heading).collect(),
+        };
+        format!("expected one of: {}", choice.join(", "))
+    };
 
+    if let Some(section) = stray.section
+        && !stray.is_table
+        && let Some(word) = other_word(section, &plain(stray.key))
+    {
+        return word.to_owned();
+    }
+    if stray.section.is_some_and(is_partial) {
+        return within(stray.key, keys_here()).unwrap_or_else(choice);
+    }
+    let agrees_here = || noun.is_some() && keys_here().any(|key| agrees(noun, key));
     // A process is listed by it: whether to protect or to expose that process is not for a hint to guess.
     if !is_sided
-        && elsewhere(|known, key| key.is_list && side(known.section).is_some())
-            .any(|(_, key)| key == stray.key)
+        && !agrees_here()
+        && known
+            .iter()
+            .filter(|known| side(known.section).is_some())
+            .any(|known| known.keys.iter().any(|key| key.is_list && key.name == stray.key))
     {
         return both_sides(known);
     }
-    let is_listable = is_sided && noun.is_some();
-    if !is_listable && !stray.is_table {
+    // What a list of processes has beside it was perhaps meant for these alone.
+    let leads = |known: &Known, key: &Key| {
+        known.section != "status"
+            && side(known.section).is_none()
+            && !(is_sided && decides(known.section, key.name))
+    };
+    if !(agrees_here() || stray.is_table || is_sided && noun.is_some()) {
         // A switch can only be meant for the one section that has it, unless it stands on the other side.
-        let neutral = |known: &Known, _: &Key| side(known.section).is_none();
-        let switch = |known: &Known, key: &Key| side(known.section).is_none() || !key.is_list;
-        let found = match is_sided {
-            true => elsewhere(neutral).find(|(_, key)| *key == stray.key),
-            false => elsewhere(switch).find(|(_, key)| *key == stray.key),
+        let may = |known: &Known, key: &Key| {
+            leads(known, key) || (!is_sided && side(known.section).is_some() && !key.is_list)
         };
-        if let Some((known, _)) = found {
+        let has = |known: &&Known| known.keys.iter().any(|key| key.name == stray.key && may(known, key));
+        if let Some(known) = known.iter().find(has) {
             return format!("this key belongs in {}", known.heading);
         }
     }
-    if let Some(known) = here
-        && let Some(key) =
-            nearest(stray.key, known.keys.iter().map(|key| key.name).filter(|key| agrees(noun, key)))
-    {
-        return format!("did you mean `{key}`?");
+    if let Some(advice) = within(stray.key, keys_here()) {
+        return advice;
     }
     if stray.section.is_none()
         && let Some(known) = section(stray.key, known)
@@ -114,23 +171,63 @@ pub(super) fn advice(stray: &Stray<'_>, known: &[Known]) -> String {
         return format!("did you mean {}?", known.heading);
     }
     if noun.is_none() && !stray.is_table {
-        let neutral = || elsewhere(|known, _| side(known.section).is_none());
-        if let Some(near) = nearest(stray.key, neutral().map(|(_, key)| key))
-            && let Some((known, key)) = neutral().find(|(_, key)| *key == near)
-        {
-            return format!("did you mean `{key}` in {}?", known.heading);
+        let others = known.iter().filter(|known| !is_partial(known.section)).flat_map(|known| {
+            known.keys.iter().filter(move |key| leads(known, key)).map(move |key| (known, key.name))
+        });
+        if let Some((known, key)) = slip(stray.key, others) {
+            return format!("did you mean `{key}` in {}{}?", known.heading, unit(stray.key, key));
         }
     }
-    let choice: Vec<_> = match here {
-        Some(known) => known.keys.iter().map(|key| key.name).collect(),
-        None => known.iter().map(|known| &*known.heading).collect(),
-    };
-    format!("expected one of: {}", choice.join(", "))
+    choice()
 }
 
-/// Whether `key` can be meant by a `noun`.
+/// The one of `keys`, all of one section, that `typed` most likely stands for.
+pub(super) fn within<'a>(typed: &str, keys: impl Iterator<Item = &'a str>) -> Option<String> {
+    let noun = noun(typed);
+    let key = nearest(typed, keys.filter(|key| agrees(noun, key) && !is_opposite(typed, key)))?;
+    Some(format!("did you mean `{key}`{}?", unit(typed, key)))
+}
+
+/// The key of another section of which `typed` is a slip: the farther away, the fewer slips.
+fn slip<'k>(
+    typed: &str,
+    others: impl Iterator<Item = (&'k Known, &'static str)>,
+) -> Option<(&'k Known, &'static str)> {
+    if typed.len() > LONGEST {
+        return None;
+    }
+    let plain = plain(typed);
+    let allowed = (plain.chars().count() / 6).max(1);
+    others
+        .filter(|(_, key)| !is_opposite(typed, key))
+        .map(|(known, key)| (strsim::damerau_levenshtein(&plain, key), (known, key)))
+        .filter(|(slips, _)| *slips <= allowed)
+        .min_by_key(|(slips, _)| *slips)
+        .map(|(_, found)| found)
+}
+
+/// Whether `key` can be meant by a noun.
 fn agrees(typed: Option<&str>, key: &str) -> bool {
     typed.is_none() || typed == noun(key)
+}
+
+/// Whether `typed` denies what `key` asserts: with the same value it means the opposite.
+fn is_opposite(typed: &str, key: &str) -> bool {
+    const DENIALS: [&str; 10] =
+        ["no_", "not_", "non_", "un", "dis", "ignore_", "skip_", "without_", "never_", "dont_"];
+    let typed = plain(typed);
+    DENIALS.into_iter().any(|denial| typed.starts_with(denial) && !key.starts_with(denial))
+}
+
+/// The unit of `key`, to be added where `typed` has another one, or none.
+fn unit(typed: &str, key: &str) -> &'static str {
+    let has = |text: &str, unit| text.split('_').any(|part| part == unit);
+    let typed = plain(typed);
+    match key {
+        _ if has(key, "gb") && !has(&typed, "gb") => ", in gigabytes",
+        _ if has(key, "mb") && !has(&typed, "mb") => ", in megabytes",
+        _ => "",
+    }
 }
 
 /// The section that `typed` was meant to be. One that protects or exposes takes a single slip: "hitlist" is no
@@ -186,10 +283,15 @@ pub(super) fn nearest<'a>(typed: &str, candidates: impl Iterator<Item = &'a str>
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use proptest::prelude::*;
 
     use super::*;
-    use crate::config::tests::{error, help};
+    use crate::config::{
+        ConfigError, FakeUsers, parse,
+        tests::{error, help},
+    };
 
     #[test]
     fn the_nearest_key_is_the_one_that_was_meant() {
@@ -248,6 +350,93 @@ mod tests {
         }
     }
 
+    /// The help for the first key that is not known, beside other problems.
+    fn hint(text: &str) -> String {
+        let Err(ConfigError::Invalid { problems, .. }) = parse(text, Path::new("c"), &FakeUsers(&[])) else {
+            panic!("{text} is not refused")
+        };
+        let is_unknown = |what: &str| what.starts_with("unknown ") || what.contains(" stands outside ");
+        let problem = problems.into_iter().find(|problem| is_unknown(&problem.what));
+        problem.unwrap_or_else(|| panic!("{text}: no unknown key")).help
+    }
+
+    #[test]
+    fn no_hint_makes_a_setting_for_all_of_one_for_some() {
+        let listed = |text: &str, first: &str| {
+            let hint = hint(text);
+            assert!(hint.starts_with(&format!("expected one of: {first}, ")), "{text}: {hint}");
+        };
+        for (typed, meant) in [
+            ("ram_gb_threshold = 0.5", "did you mean `gb`?"),
+            ("ram_percent_threshold = 5", "did you mean `percent`?"),
+            ("limit = 8", "did you mean `gb`, or `percent`?"),
+            ("exempt = true", "a rule whose processes have no limit has `none = true`"),
+            ("protect = true", "a rule whose processes have no limit has `none = true`"),
+            ("dry_run = true", "a rule whose processes are reported, and not ended, has `action = \"warn\"`"),
+            ("group = 'db'", "did you mean `groups`?"),
+            ("actoin = 'warn'", "did you mean `action`?"),
+            ("mb = 500", "did you mean `gb`, in gigabytes?"),
+        ] {
+            assert_eq!(hint(&format!("[[rule]]\n{typed}")), meant, "{typed}");
+        }
+        for typed in [
+            "honour_oom_score_adj = false",
+            "measure = 'rss'",
+            "protect_root = false",
+            "warn_at_percent = 50",
+            "repeat_limit = 8",
+            "log_file = '/x'",
+            "pids = [7]",
+            "mine = true",
+        ] {
+            listed(&format!("[[rule]]\n{typed}"), "name");
+            listed(&format!("[[schedule]]\n{typed}"), "days");
+        }
+        for (text, meant) in [
+            ("[[schedule]]\ngb = 4", "did you mean `ram_gb_threshold`?"),
+            ("[[schedule]]\npercent = 4", "did you mean `ram_percent_threshold`?"),
+            ("[[schedule]]\nlimit = 4", "did you mean `ram_gb_threshold`, or `ram_percent_threshold`?"),
+            ("[thresholds]\ngb = 4", "did you mean `ram_gb_threshold`?"),
+            ("[thresholds]\nram_mb_threshold = 500", "did you mean `ram_gb_threshold`, in gigabytes?"),
+            ("[termination]\naction = 'warn'", "this key belongs in [[rule]]"),
+        ] {
+            assert_eq!(hint(text), meant, "{text}");
+        }
+        // What was meant for the listed processes, or for all.
+        for (key, value) in
+            [("dry_run", "true"), ("ram_gb_threshold", "4"), ("grace", "60"), ("none", "true")]
+        {
+            listed(&format!("[whitelist]\n{key} = {value}"), "pids");
+            listed(&format!("[scope]\n{key} = {value}"), "users");
+        }
+        listed("[scope]\nnames_file = '/x'", "users");
+    }
+
+    #[test]
+    fn no_hint_gives_rights_or_another_meaning() {
+        for (text, first) in [
+            ("exempt = true", "[thresholds]"),
+            ("mine = true", "[thresholds]"),
+            ("group = 'alice'", "[thresholds]"),
+            ("limit = 4", "[thresholds]"),
+            ("[machine]\nexempt = true", "available_percent"),
+            ("[machine]\nexemt = true", "available_percent"),
+            ("[scope]\nexempt = true", "users"),
+            ("[metrics]\nport = 9100", "textfile"),
+            ("[metrics]\nlimit = 4", "textfile"),
+            ("[scope]\ngropus = ['students']", "users"),
+            ("[whitelist]\nignore_oom_score_adj = true", "pids"),
+            ("[settings]\nno_dry_run = true", "dry_run"),
+            ("[settings]\ndisable_syslog = true", "dry_run"),
+            ("[[rule]]\nnot = { gids = ['7'] }", "names"),
+        ] {
+            let hint = hint(text);
+            assert!(hint.starts_with(&format!("expected one of: {first}, ")), "{text}: {hint}");
+        }
+        assert_eq!(hint("[status]\ngroups = 'alice'"), "did you mean `group`?");
+        assert_eq!(hint("[staus]\ngroup = 'alice'"), "did you mean [status]?");
+    }
+
     /// The keys by section, as the errors list them.
     fn keys() -> Vec<(String, Vec<String>)> {
         let listed = |text: &str| -> Vec<String> {
@@ -269,6 +458,7 @@ mod tests {
     fn word() -> impl Strategy<Value = String> {
         let mut words: Vec<String> =
             keys().into_iter().flat_map(|(section, keys)| [vec![section], keys].concat()).collect();
+        words.extend(["limit", "exempt", "protect", "port", "max", "threshold", "ignore"].map(str::to_owned));
         words.extend(NOUNS.into_iter().flat_map(|noun| [noun.to_owned(), format!("{noun}s")]));
         (
             prop::sample::select(words),
@@ -299,19 +489,34 @@ mod tests {
                 Some(here) => here == section && keys.contains(&word),
                 None => *section == word,
             }));
-            let text = here.map(|section| format!("[{section}]\n")).unwrap_or_default() + &format!("{word} = {value}");
+            let partial = here.filter(|section| is_partial(section));
+            let heading = match (here, partial) {
+                (_, Some(section)) => format!("[[{section}]]\n"),
+                (Some(section), None) => format!("[{section}]\n"),
+                (None, _) => String::new(),
+            };
+            let text = format!("{heading}{word} = {value}");
             // A section of its own is complained of first where it is written wrong.
-            let help = help(&text);
+            let is_section = here.is_none() && known.iter().any(|(section, _)| *section == word);
+            let help = if is_section { help(&text) } else { hint(&text) };
             let leads_to = |section: &str| help.contains(&format!("[{section}]")) && !help.starts_with("expected one of");
             match here {
                 Some("whitelist") => prop_assert!(!leads_to("scope"), "{text}: {help}"),
                 Some("scope") => prop_assert!(!leads_to("whitelist"), "{text}: {help}"),
+                Some("rule" | "schedule") => prop_assert!(!help.contains('['), "{text}: {help}"),
                 _ => {
                     let is_switch = ["protect_root", "honour_oom_score_adj"].contains(&&*word);
                     let is_section = ["whitelist", "scope"].iter().any(|known| strsim::damerau_levenshtein(&word, known) <= 1);
                     prop_assert!(leads_to("scope") == leads_to("whitelist") || is_switch || is_section, "{text}: {help}");
                 }
             }
+            if matches!(here, Some("whitelist" | "scope")) {
+                for section in ["thresholds", "schedule", "rule", "machine", "termination"] {
+                    prop_assert!(!leads_to(section), "{text}: {help}");
+                }
+            }
+            // [status] gives rights: only its own name leads to it.
+            prop_assert!(!leads_to("status") || (here.is_none() && help == "did you mean [status]?"), "{text}: {help}");
             // Nor is one noun a slip for another.
             if let Some(noun) = noun(&word) && let Some(key) = help.strip_prefix("did you mean `") {
                 prop_assert!(key.contains(noun), "{text}: {help}");

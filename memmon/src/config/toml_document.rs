@@ -302,10 +302,8 @@ impl Section<'_, '_, '_> {
         for (stray, _) in rest {
             let keys: Vec<_> = known.iter().map(|key| key.name).collect();
             let what = format!("unknown key `{}` in `{key}`", quotable(stray.get_ref()));
-            let help = match hints::nearest(stray.get_ref(), keys.iter().copied()) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("expected one of: {}", keys.join(", ")),
-            };
+            let help = hints::within(stray.get_ref(), keys.iter().copied())
+                .unwrap_or_else(|| format!("expected one of: {}", keys.join(", ")));
             problems.add(stray.span(), what, help);
         }
         Some(taken)
