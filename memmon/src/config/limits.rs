@@ -9,9 +9,30 @@ const SMALL: Bytes = Bytes(Bytes::GIB / 4);
 impl Settings {
     /// Probable mistakes in the limits, on a machine with `total` memory.
     pub fn concerns_with(&self, total: Bytes) -> Vec<Warning> {
-        let concerns = concern(&self.schedule.otherwise.limits, total);
-        concerns.map(Warning::general).into_iter().collect()
+        let otherwise = &self.schedule.otherwise.limits;
+        let mut concerns: Vec<_> = concern(otherwise, total).into_iter().collect();
+        let windows = self.schedule.windows.iter();
+        for concern in windows.filter_map(|window| concern_in_window(&window.pace.limits, otherwise, total)) {
+            if !concerns.contains(&concern) {
+                concerns.push(concern);
+            }
+        }
+        concerns.into_iter().map(Warning::general).collect()
     }
+}
+
+/// A limit that a window raised, where the other one is left as it is `otherwise`, and is the lower one.
+fn concern_in_window(limits: &Limits, otherwise: &Limits, total: Bytes) -> Option<Concern> {
+    let Concern::LimitWithoutEffect { raised, key, limit } = concern(limits, total)? else { return None };
+    let is_gb = raised == "ram_gb_threshold";
+    let raised = if is_gb && limits.bytes() != otherwise.bytes() && limits.percent() == otherwise.percent() {
+        "schedule.ram_gb_threshold"
+    } else if !is_gb && limits.percent() != otherwise.percent() && limits.bytes() == otherwise.bytes() {
+        "schedule.ram_percent_threshold"
+    } else {
+        return None;
+    };
+    Some(Concern::LimitWithoutEffect { raised, key, limit })
 }
 
 fn concern(limits: &Limits, total: Bytes) -> Option<Concern> {
@@ -37,8 +58,34 @@ fn concern(limits: &Limits, total: Bytes) -> Option<Concern> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::tests::parsed;
 
     const GB: u64 = Bytes::GIB;
+
+    #[test]
+    fn a_window_that_raises_one_limit_of_two_is_warned_of() {
+        for (text, warned) in [
+            (
+                "[[schedule]]\nram_gb_threshold = 16",
+                "schedule.ram_gb_threshold has no effect on this machine: ram_percent",
+            ),
+            (
+                "[[schedule]]\nram_percent_threshold = 50",
+                "schedule.ram_percent_threshold has no effect on this machine: ram_gb",
+            ),
+            ("[[schedule]]\nram_gb_threshold = 16\nram_percent_threshold = 50", ""),
+            ("[[schedule]]\ncheck_interval = 5", ""),
+            (
+                "[thresholds]\nram_gb_threshold = 16\n[[schedule]]\ncheck_interval = 5",
+                "ram_gb_threshold has no effect on this machine: ram_percent",
+            ),
+        ] {
+            let concerns = parsed(text).settings.concerns_with(Bytes(16 * GB));
+            let printed: Vec<_> = concerns.iter().map(ToString::to_string).collect();
+            assert_eq!(printed.len(), usize::from(!warned.is_empty()), "{text}: {printed:?}");
+            assert!(printed.concat().starts_with(warned), "{text}: {printed:?}");
+        }
+    }
 
     #[test]
     fn a_limit_that_changes_nothing_and_a_small_machine_are_warned_of() {

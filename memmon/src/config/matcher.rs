@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{foreign::Of, raw, toml_document::List, values::Reader, values::uid, warning::Concern};
 use crate::{
-    model::{Gid, Uid},
+    model::{Gid, Name, Uid},
     policy::{ArgPatterns, CgroupPatterns, ExePatterns, Matcher, NamePatterns, UidRanges, UnitPatterns},
 };
 
@@ -38,6 +38,44 @@ macro_rules! keys {
 pub(super) const WHITELIST: Keys = keys!("whitelist");
 pub(super) const RULE: Keys = keys!("rule");
 pub(super) const NOT: Keys = keys!("rule.not");
+
+/// Each key of `matcher` that is given, and whether every process matches it, as far as a few that have nothing in common
+/// show that. No list of groups is that long.
+pub(super) fn coverage(matcher: &Matcher, keys: &Keys) -> Vec<(&'static str, bool)> {
+    const NAMES: [&str; 3] = ["a", "Zz-_.9", "0+kworker/u8:2"];
+    const EXES: [&str; 3] = ["/usr/bin/a", "/opt/Zz-_.9/b c", "/home/0/x/y"];
+    const UNITS: [&str; 3] = [
+        "/system.slice/a.service",
+        "/user.slice/user-0.slice/session-9.scope",
+        "/system.slice/Zz-_.9.service",
+    ];
+    const CGROUPS: [&str; 4] =
+        ["/system.slice/a.service", "/user.slice/user-0.slice/session-9.scope", "/a/0", "/Zz-_.9"];
+    const UIDS: [u32; 6] = [0, 1, 1000, 65_534, 100_000, u32::MAX - 1];
+    let Matcher { names, exe, args, uids, groups, cgroups, units, not: _ } = matcher;
+    [
+        names
+            .as_ref()
+            .map(|names| (keys.names, NAMES.iter().all(|name| names.find(name.as_bytes()).is_some()))),
+        exe.as_ref().map(|exe| (keys.exe, EXES.iter().all(|path| exe.find(path.as_bytes()).is_some()))),
+        args.as_ref().map(|args| {
+            let find = |arg: &&str| args.find(&[Name::from(*arg)]).is_some();
+            (keys.args, NAMES.iter().all(find))
+        }),
+        uids.as_ref().map(|uids| (keys.uids, UIDS.iter().all(|uid| uids.contains(Uid(*uid))))),
+        groups.as_ref().map(|_| (keys.groups, false)),
+        cgroups
+            .as_ref()
+            .map(|cgroups| (keys.cgroups, CGROUPS.iter().all(|path| cgroups.matches(path.as_bytes())))),
+        units.as_ref().map(|units| {
+            let find = |path: &&str| units.find(&Name::from(*path)).is_some();
+            (keys.units, UNITS.iter().all(find))
+        }),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
 
 impl Reader<'_, '_> {
     /// A matcher without `not`. Of a list with an entry that cannot be meant, the others are kept.

@@ -354,8 +354,12 @@ impl Reader<'_, '_> {
     fn status(&mut self, typed: raw::Status) -> Status {
         let raw::Status { group, exempt, mine } = typed;
         let mine = mine.is_none_or(Spanned::into_inner);
+        let exempt_at = exempt.as_ref().map(Spanned::span);
         let exempt = exempt.is_some_and(Spanned::into_inner);
         let Some(group) = group.filter(|group| !group.get_ref().is_empty()) else {
+            if let Some(span) = exempt_at.filter(|_| exempt) {
+                self.warn(&span, Concern::NoEffect { key: "status.exempt", without: "status.group" });
+            }
             return Status { mine, ..Status::default() };
         };
         let span = group.span();

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, iter, ops::Range, time::Duration};
 use toml::Spanned;
 
 use super::{
-    matcher::{NOT, RULE},
+    matcher::{NOT, RULE, coverage},
     raw,
     resolve::{CEILINGS, GBS, GRACES, PERCENTS},
     toml_document::List,
@@ -170,6 +170,11 @@ impl Reader<'_, '_> {
             None => None,
         };
         let prefer = self.prefers(prefer, no_limit, action, sum.is_some());
+        let spares = sum.is_none() && matcher.not.is_none() && (no_limit || action == Action::Warn);
+        let is_all = || coverage(&matcher, &RULE).into_iter().all(|(_, is_every)| is_every);
+        if let Some(name) = name.as_ref().filter(|_| spares && flaws == 0 && is_all()) {
+            self.warn(place, Concern::RuleSparesAll { rule: name.to_string() });
+        }
         let rule = LimitRule {
             name: name?,
             matcher,

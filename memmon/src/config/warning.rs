@@ -44,6 +44,16 @@ pub enum Concern {
         /// The entry.
         name: String,
     },
+    /// A list of `[whitelist]` other than names that leaves no process to be terminated.
+    EveryProcess {
+        /// The key, with its section.
+        key: &'static str,
+    },
+    /// A rule that matches every process, and terminates none.
+    RuleSparesAll {
+        /// The rule.
+        rule: String,
+    },
     /// An entry that is a pattern, but of another language than globs.
     ForeignPattern {
         /// The key, with its section.
@@ -227,6 +237,14 @@ impl fmt::Display for Concern {
             Self::EveryName { name } => {
                 write!(f, "\"{}\" matches every name: nothing will be terminated", quotable(name))
             }
+            Self::EveryProcess { key } => {
+                write!(f, "{key} matches every process: nothing will be terminated")
+            }
+            Self::RuleSparesAll { rule } => write!(
+                f,
+                "rule {rule} matches every process and terminates none: no process will be terminated for its limit, except by \
+                 a rule above it"
+            ),
             Self::ForeignPattern { key, entry, globs } => {
                 write!(
                     f,

@@ -6,7 +6,8 @@ use toml::Spanned;
 
 use super::{
     foreign::Of,
-    matcher, raw,
+    matcher::{WHITELIST, coverage},
+    raw,
     resolve::{PID_MAX, default},
     toml_document::List,
     values::Reader,
@@ -26,6 +27,17 @@ impl Reader<'_, '_> {
         if let Some(list) = &also.args {
             self.warn(&list.span(), Concern::ArgsAreChosen);
         }
+        let lists = [&also.exe, &also.args, &also.uids, &also.cgroups, &also.units];
+        let places = [WHITELIST.exe, WHITELIST.args, WHITELIST.uids, WHITELIST.cgroups, WHITELIST.units]
+            .into_iter()
+            .zip(lists.map(|list| list.as_ref().map(Spanned::span)));
+        let places: Vec<_> = places.collect();
+        let also = self.matcher(also, &WHITELIST);
+        // Each list protects by itself.
+        for (key, _) in coverage(&also, &WHITELIST).into_iter().filter(|(_, is_every)| *is_every) {
+            let place = places.iter().find_map(|(listed, place)| place.as_ref().filter(|_| *listed == key));
+            self.warn(place.unwrap_or(&(0..0)), Concern::EveryProcess { key });
+        }
         let protect_root = protect_root.map_or(default::PROTECT_ROOT, Spanned::into_inner);
         Whitelist {
             pids: match pids {
@@ -41,7 +53,7 @@ impl Reader<'_, '_> {
                 None => BTreeSet::from([Uid::ROOT]),
             },
             protect_root,
-            also: self.matcher(also, &matcher::WHITELIST),
+            also,
         }
     }
 
