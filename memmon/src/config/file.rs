@@ -335,14 +335,22 @@ mod tests {
         let (directory, file) = folder("whitelist.names_file = 'lists/spared'", &[("a.toml", rule)]);
         fs::create_dir(directory.path().join("lists")).unwrap();
         let list = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
-        list("lists/spared", "# databases\n\nsshd\r\n  postgres*  \nsystemd\na-name-of-17-byte");
+        list(
+            "lists/spared",
+            "# databases\n\nsshd\r\n  postgres*  \nsystemd\na-name-of-17-byte\ntmux\t# of all users\na#b\n",
+        );
         list("lists/r", "web-*");
         list("conf.d/not", "web-0\n");
         let loaded = load(Some(&file), &NOBODY).unwrap();
         let rules = &loaded.settings.rules;
-        for (name, expected) in
-            [("postgres-1", true), ("sshd", true), ("# databases", false), ("dpkg", false)]
-        {
+        for (name, expected) in [
+            ("postgres-1", true),
+            ("sshd", true),
+            ("tmux", true),
+            ("a#b", true),
+            ("# databases", false),
+            ("dpkg", false),
+        ] {
             assert_eq!(rules.whitelist.names.find(name.as_bytes()).is_some(), expected, "{name}");
         }
         let matcher = &rules.rules[0].matcher;

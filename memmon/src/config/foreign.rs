@@ -3,7 +3,7 @@
 
 use regex_syntax::{
     ParserBuilder,
-    hir::{Class, ClassBytesRange, Hir, HirKind},
+    hir::{Class, ClassBytesRange, Hir, HirKind, Look},
 };
 
 /// The kind of a list, because a slash is a letter of names and the end of a level of cgroups.
@@ -31,21 +31,108 @@ pub(super) fn translated(entry: &str, of: Of) -> Option<Vec<String>> {
     if word != entry && word.starts_with(|first: char| first.is_ascii_alphabetic()) && !word.contains('%') {
         return Some(vec![entry.replace('%', "*")]);
     }
-    if !is_regex(entry) {
-        return None;
-    }
+    let globs = match (is_regex(entry), extended(entry)) {
+        (_, Extended::Certain(regex)) => regex.and_then(|regex| from_regex(&regex, of)),
+        // Two languages have a use for it: what means the same in both is what was meant.
+        (true, Extended::Perhaps(regex)) => {
+            let globs = from_regex(entry, of);
+            globs.filter(|globs| regex.and_then(|regex| from_regex(&regex, of)).as_ref() == Some(globs))
+        }
+        (false, Extended::Perhaps(_)) => None,
+        (true, Extended::No) => from_regex(entry, of),
+        (false, Extended::No) => Some(vec![without_posix_classes(entry)?]),
+    };
+    let is_useful = |glob: &String| !glob.trim_matches(['*', '?', '/']).is_empty();
+    let globs = globs.filter(|globs| globs.iter().all(is_useful)).unwrap_or_default();
+    // An escape that both languages have.
+    (globs != [entry]).then_some(globs)
+}
+
+/// The globs for a regular expression. It is compared as a whole, except where only one of its ends has an anchor.
+fn from_regex(regex: &str, of: Of) -> Option<Vec<String>> {
     // Bytes, as globs have them, and short: what is huge in Unicode is a few ranges.
-    let parsed = ParserBuilder::new().unicode(false).utf8(false).nest_limit(20).build().parse(entry);
-    let globs = parsed.ok().and_then(|hir| Translation { of }.globs(&hir)).unwrap_or_default();
-    let is_useful = |glob: &String| !glob.trim_matches(['*', '?']).is_empty();
-    Some(if globs.iter().all(is_useful) { globs } else { Vec::new() })
+    let parsed = ParserBuilder::new().unicode(false).utf8(false).nest_limit(20).build().parse(regex);
+    let globs = Translation { of }.anchored(&parsed.ok()?)?;
+    (globs.len() <= MOST).then(|| unique(globs))
+}
+
+/// Whether an entry is one of bash's extended globs, and the regular expression that means the same, if there is one.
+enum Extended {
+    No,
+    /// It could be a regular expression, too.
+    Perhaps(Option<String>),
+    Certain(Option<String>),
+}
+
+fn extended(entry: &str) -> Extended {
+    let opens = |sign: char| entry.match_indices('(').any(|(place, _)| entry[..place].ends_with(sign));
+    let starts = ["?(", "+("].iter().any(|start| entry.starts_with(start)) && entry.contains(')');
+    let is_anchored = entry.starts_with('^') || entry.ends_with('$');
+    if !entry.contains(')') || is_anchored {
+        Extended::No
+    } else if opens('@') || opens('!') || starts {
+        Extended::Certain(as_regex(entry))
+    } else if ['?', '+', '*'].into_iter().any(opens) && entry.contains('|') {
+        Extended::Perhaps(as_regex(entry))
+    } else {
+        Extended::No
+    }
+}
+
+/// An extended glob as a regular expression; `None` for `!(…)`, and where brackets or braces stand beside it.
+fn as_regex(entry: &str) -> Option<String> {
+    let (mut regex, mut closing) = (String::new(), Vec::new());
+    let mut letters = entry.chars().peekable();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '@' | '?' | '*' | '+' if letters.peek() == Some(&'(') => {
+                letters.next();
+                regex.push_str("(?:");
+                closing.push(letter);
+            }
+            '!' if letters.peek() == Some(&'(') => return None,
+            '[' | ']' | '{' | '}' | '\\' => return None,
+            '*' => regex.push_str(".*"),
+            '?' => regex.push('.'),
+            '|' => regex.push('|'),
+            ')' => {
+                regex.push(')');
+                match closing.pop()? {
+                    '@' => {}
+                    times => regex.push(times),
+                }
+            }
+            literal => regex.push_str(&regex_syntax::escape(&literal.to_string())),
+        }
+    }
+    closing.is_empty().then_some(regex)
+}
+
+/// `entry` with the ranges of the POSIX classes in it, `[[:digit:]]`; `None` if it has no such class.
+fn without_posix_classes(entry: &str) -> Option<String> {
+    const CLASSES: [(&str, &str); 6] = [
+        ("[:digit:]", "0-9"),
+        ("[:alpha:]", "a-zA-Z"),
+        ("[:alnum:]", "a-zA-Z0-9"),
+        ("[:lower:]", "a-z"),
+        ("[:upper:]", "A-Z"),
+        ("[:xdigit:]", "0-9a-fA-F"),
+    ];
+    let known = |glob: String, (class, ranges): &(&str, &str)| glob.replace(class, ranges);
+    let glob = CLASSES.iter().fold(entry.to_owned(), known);
+    (glob != entry).then_some(glob)
 }
 
 /// Whether `entry` has what only a regular expression has a use for. `(sd-pam)`, `g++` and `python3.*` are names and globs.
 fn is_regex(entry: &str) -> bool {
     let anchored = entry.len() > 1 && (entry.starts_with('^') || entry.ends_with('$'));
     let pairs = || entry.chars().zip(entry.chars().skip(1));
-    let escaped = pairs().any(|(one, next)| one == '\\' && !META.contains(next));
+    let mut after_backslash = false;
+    let escaped = entry.chars().any(|letter| {
+        let is_escape = after_backslash && !META.contains(letter);
+        after_backslash = letter == '\\' && !after_backslash;
+        is_escape
+    });
     let repeated =
         pairs().any(|pair| matches!(pair, (')' | ']' | '.', '+') | (')', '?' | '*' | '{') | (']', '{')));
     let any = entry.match_indices(".*").any(|(place, _)| {
@@ -60,6 +147,40 @@ struct Translation {
 }
 
 impl Translation {
+    /// The globs of a whole expression: with an anchor at one end only, the other end is open.
+    fn anchored(&self, hir: &Hir) -> Option<Vec<String>> {
+        let parts = match hir.kind() {
+            HirKind::Alternation(branches) => {
+                let branches: Option<Vec<_>> = branches.iter().map(|branch| self.anchored(branch)).collect();
+                return Some(branches?.concat());
+            }
+            HirKind::Concat(parts) => parts,
+            _ => return self.globs(hir),
+        };
+        let is =
+            |part: Option<&Hir>, look: Look| part.is_some_and(|part| *part.kind() == HirKind::Look(look));
+        let globs = self.globs(hir)?;
+        match (is(parts.first(), Look::Start), is(parts.last(), Look::End)) {
+            (true, false) => Some(globs.iter().flat_map(|glob| self.begun(glob)).collect()),
+            // A path's beginning has levels of its own.
+            (false, true) if self.of == Of::Cgroups => None,
+            (false, true) => Some(globs.iter().map(|glob| joined("*", glob)).collect()),
+            _ => Some(globs),
+        }
+    }
+
+    /// The globs for what begins like `glob`.
+    fn begun(&self, glob: &str) -> Vec<String> {
+        let is_path = self.of == Of::Cgroups && glob.starts_with('/');
+        if is_path && glob.ends_with('/') {
+            vec![format!("{glob}**")]
+        } else if is_path && !glob.ends_with("**") {
+            vec![joined(glob, "*"), format!("{}/**", joined(glob, "*"))]
+        } else {
+            vec![joined(glob, "*")]
+        }
+    }
+
     /// Globs that together match what `hir` does, whole; `None` if there are none, or too many.
     fn globs(&self, hir: &Hir) -> Option<Vec<String>> {
         let globs = match hir.kind() {
@@ -190,6 +311,21 @@ mod tests {
             ("(?i)^ab$", "[Aa][Bb]"),
             (r"^\[x\]$", r"\[x\]"),
             ("postgres%", "postgres*"),
+            ("^postgres", "postgres*"),
+            ("ssh$", "*ssh"),
+            ("^(sshd|tmux)", "sshd* tmux*"),
+            ("^ssh|tmux$", "*tmux ssh*"),
+            ("^[[:digit:]]x$", "[0-9]x"),
+            // POSIX classes, and the extended globs of bash.
+            ("python[[:digit:]]*", "python[0-9]*"),
+            ("[![:lower:]_]x", "[!a-z_]x"),
+            ("@(tmux|screen)", "screen tmux"),
+            ("node@(js|)*", "node* nodejs*"),
+            ("?(a)b", "ab b"),
+            ("x?(a|b)", ""),
+            ("+(a)b", ""),
+            ("!(x)", ""),
+            ("a!(x|y)", ""),
             // Nothing of ours means the same, or only what spares everybody.
             (r"^node\d+$", ""),
             (".*", ""),
@@ -227,6 +363,10 @@ mod tests {
             "",
             "node[0-9][0-9]",
             "x.?",
+            r"python\\d",
+            r"dev-disk-by\\x2duuid",
+            "*(deleted)",
+            "user@1000",
         ] {
             assert_eq!(translated(entry, Of::Names), None, "{entry}");
         }
@@ -237,6 +377,9 @@ mod tests {
         for (entry, globs) in [
             ("^/user.slice/.*$", "/user?slice/**"),
             (r"/user\.slice/.*", "/user.slice/**"),
+            (r"^/user\.slice/", "/user.slice/**"),
+            (r"^/user\.slice/user-10", "/user.slice/user-10* /user.slice/user-10*/**"),
+            (r"/user\.slice$", ""),
             ("^/system.slice/(a|b)[.]service$", "/system?slice/[ab].service"),
         ] {
             let reported = translated(entry, Of::Cgroups).unwrap();

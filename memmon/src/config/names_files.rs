@@ -110,12 +110,17 @@ fn listed(text: &str, start: usize) -> Vec<Spanned<String>> {
     let mut names = Vec::new();
     let mut line_start = start;
     for line in text.split('\n') {
+        // A comment begins a word: "a#b" is a name.
+        let comment =
+            line.match_indices('#').find(|(place, _)| line[..*place].ends_with(char::is_whitespace));
+        let line_length = line.len();
+        let line = comment.map_or(line, |(place, _)| &line[..place]);
         let name = line.trim();
         if !name.is_empty() && !name.starts_with('#') {
             let from = line_start + (line.len() - line.trim_start().len());
             names.push(Spanned::new(from..from + name.len(), name.to_owned()));
         }
-        line_start += line.len() + 1;
+        line_start += line_length + 1;
     }
     names
 }
