@@ -146,7 +146,7 @@ pub(super) fn advice(stray: &Stray<'_>, known: &[Known]) -> String {
     {
         return both_sides(known);
     }
-    // What a list of processes has beside it was perhaps meant for these alone.
+    // A setting beside a list of processes was perhaps meant for these alone.
     let leads = |known: &Known, key: &Key| {
         known.section != "status"
             && side(known.section).is_none()
@@ -402,7 +402,7 @@ mod tests {
         ] {
             assert_eq!(hint(text), meant, "{text}");
         }
-        // What was meant for the listed processes, or for all.
+        // These were meant for the listed processes, or for all.
         for (key, value) in
             [("dry_run", "true"), ("ram_gb_threshold", "4"), ("grace", "60"), ("none", "true")]
         {

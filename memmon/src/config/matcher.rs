@@ -43,7 +43,7 @@ pub(super) const NOT: Keys = keys!("rule.not");
 /// show that. No list of groups is that long.
 pub(super) fn coverage(matcher: &Matcher, keys: &Keys) -> Vec<(&'static str, bool)> {
     const NAMES: [&str; 3] = ["a", "Zz-_.9", "0+kworker/u8:2"];
-    const EXES: [&str; 3] = ["/usr/bin/a", "/opt/Zz-_.9/b c", "/home/0/x/y"];
+    const EXES: [&str; 3] = ["/usr/bin/a", "/opt/Zz-_.9/b c", "/srv/0/x/y"];
     const UNITS: [&str; 3] = [
         "/system.slice/a.service",
         "/user.slice/user-0.slice/session-9.scope",

@@ -421,49 +421,6 @@ users = ["toor", "0", "mal\u001blory", "alice"]
 }
 
 #[test]
-fn what_spares_every_process_is_warned_of() {
-    const ALL: &str = " matches every process: nothing will be terminated";
-    const NONE: &str = "rule a matches every process and terminates none: ";
-    for (text, warned) in [
-        ("whitelist.cgroups = ['/**']", ALL),
-        ("whitelist.units = ['*']", ALL),
-        ("whitelist.units = ['*.service', '*.scope']", ALL),
-        ("whitelist.exe = ['/**']", ALL),
-        ("whitelist.args = ['*']", ALL),
-        ("whitelist.uids = ['0-4294967294']", ALL),
-        ("whitelist.uids = ['0-999', '1000-4294967294']", ALL),
-        ("whitelist.names = ['*']", "\"*\" matches every name: nothing will be terminated"),
-        ("[[rule]]\nname = 'a'\nnames = ['*']\nnone = true", NONE),
-        ("[[rule]]\nname = 'a'\nnames = ['*']\naction = 'warn'", NONE),
-        ("[[rule]]\nname = 'a'\nexe = ['/**']\nuids = ['0-4294967294']\nnone = true", NONE),
-    ] {
-        assert!(warnings(text).contains(warned), "{text}: {}", warnings(text));
-    }
-    for text in [
-        "whitelist.cgroups = ['/user.slice/**', '/system.slice/*']",
-        "whitelist.units = ['*.service']",
-        "whitelist.exe = ['/usr/**']",
-        "whitelist.args = ['--*']",
-        "whitelist.uids = ['0-999']",
-        "[[rule]]\nname = 'a'\nnames = ['*']\nuids = ['1000']\nnone = true",
-        "[[rule]]\nname = 'a'\nnames = ['*']\nnot = { names = ['x'] }\nnone = true",
-        "[[rule]]\nname = 'a'\nnames = ['*']\ngb = 4",
-    ] {
-        assert!(!warnings(text).contains(" every process"), "{text}: {}", warnings(text));
-    }
-}
-
-#[test]
-fn a_right_that_nobody_has_is_warned_of() {
-    assert_eq!(
-        warnings("status.exempt = true"),
-        "line 1: status.exempt has no effect without status.group\n"
-    );
-    assert_eq!(warnings("status.exempt = false"), "");
-    assert_eq!(warnings("status = { exempt = true, group = 'alice' }"), "");
-}
-
-#[test]
 fn patterns_of_another_language_are_warned_of_with_the_globs() {
     insta::assert_snapshot!(warnings(
         r#"[whitelist]
