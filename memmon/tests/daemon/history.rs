@@ -56,7 +56,7 @@ fn state(daemon: &Daemon) -> PathBuf {
 fn terminations_are_known_after_restarts_and_without_a_daemon() {
     let user = TestUser::claim();
     let first = Daemon::start(&config(&user, ""), &["--source", "proc"]);
-    let mut victim = hog(&user, "rename worker anon 60M hold");
+    let mut victim = user.hog("rename worker anon 60M hold");
     assert_eq!(victim.ended_by(PATIENCE), Some(libc::SIGTERM));
     first.event("terminated");
     eventually("the entry", || found(&first, &[])["matched"] == 1);
@@ -121,7 +121,7 @@ fn a_full_disk_delays_no_termination_and_is_reported_once() {
         }
     }
     for _ in 0..2 {
-        let mut victim = hog(&user, "anon 60M hold");
+        let mut victim = user.hog("anon 60M hold");
         assert_eq!(victim.ended_by(PATIENCE), Some(libc::SIGTERM));
     }
     let trouble =
@@ -142,7 +142,7 @@ fn a_full_disk_delays_no_termination_and_is_reported_once() {
 
     // It goes on when there is room again.
     fs::remove_file(&full).unwrap();
-    let mut victim = hog(&user, "anon 60M hold");
+    let mut victim = user.hog("anon 60M hold");
     assert_eq!(victim.ended_by(PATIENCE), Some(libc::SIGTERM));
     eventually("the entry", || found(&daemon, &[])["matched"] == 1);
     daemon.stop();

@@ -57,7 +57,7 @@ fn each_of_two_users_sees_its_own_processes_and_terminations_only() {
     eventually("an answer", || memmon_as(&daemon, &one, &["status", "--mine"]).status.success());
     let small = hog(&one, "rename small anon 20M hold");
     let others = hog(&other, "rename others anon 60M hold");
-    let mut victim = hog(&one, "rename worker anon 60M hold");
+    let mut victim = one.hog("rename worker anon 60M hold");
     assert_eq!(victim.ended_by(PATIENCE), Some(libc::SIGTERM));
     daemon.event("terminated");
 

@@ -51,7 +51,7 @@ fn what_was_seen_is_judged_again_by_other_limits() {
     let daemon = Daemon::start(&ScopedConfig::new(&user, &text(&user, "0.08")), &["--source", "proc"]);
     let small = hog(&user, "rename small anon 50M hold");
     let lasting = hog(&user, "rename lasting anon 30M hold");
-    let mut victim = hog(&user, "rename worker anon 120M hold");
+    let mut victim = user.hog("rename worker anon 120M hold");
     assert_eq!(victim.ended_by(PATIENCE), Some(libc::SIGTERM));
     daemon.event("terminated");
     let [small, lasting, victim] = [small.pid(), lasting.pid(), victim.pid()].map(u64::from);
