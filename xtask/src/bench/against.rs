@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, bail, ensure};
 
 use super::{
     child::{Mounts, Running},
+    choice::Section,
     crossing::{LIMIT, Sprint, sprint},
     fault::{THREADS, Times, faults, warm_up},
     memmon::{Memmon, Setup, is_scan, passes},
@@ -41,15 +42,22 @@ struct Figures {
     faults: Vec<[f64; THREADS.len()]>,
 }
 
-/// Measures the memmon of `bench` against the one at `earlier`.
-pub(crate) fn measure(bench: &Bench, earlier: &Path) -> Result<ReportSection> {
+/// Measures the memmon of `bench` against the one at `earlier`, under the loads of `parts`.
+pub(crate) fn measure(bench: &Bench, earlier: &Path, parts: &[Section]) -> Result<ReportSection> {
     ensure!(shell::is_executable(earlier), "{} is not a program", earlier.display());
     let name = earlier.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let builds = [bench.programs.clone(), bench.programs.with(earlier.canonicalize()?)];
     let mut figures = [Figures::default(), Figures::default()];
-    crossings(bench, &builds, &mut figures)?;
-    scans(bench, &builds, &mut figures)?;
-    page_faults(bench, &builds, &mut figures)?;
+    for part in parts {
+        match part {
+            Section::Crossing => crossings(bench, &builds, &mut figures)?,
+            Section::Scan => scans(bench, &builds, &mut figures)?,
+            Section::Fault => page_faults(bench, &builds, &mut figures)?,
+            Section::Idle | Section::Memory | Section::Build => {
+                bail!("an earlier build is compared by crossing, scan and fault alone")
+            }
+        }
+    }
     section(&name, &figures)
 }
 
@@ -126,7 +134,8 @@ fn section(name: &str, figures: &[Figures; 2]) -> Result<ReportSection> {
     let mut goals = Vec::new();
     let mut row = |what: &str, unit: &str, at_most: f64, share: usize, of: &dyn Fn(&Figures) -> Vec<f64>| {
         let [ours, theirs] = figures.each_ref().map(|figures| Sample::new(of(figures)));
-        let (ours, theirs) = ours.zip(theirs).context("no figures")?;
+        // Of a part that was not asked for.
+        let Some((ours, theirs)) = ours.zip(theirs) else { return };
         let of_share = |sample: &Sample| if share == 50 { sample.median() } else { sample.percentile(share) };
         let reached = of_share(&ours) / of_share(&theirs);
         let shown = [&ours, &theirs].map(|sample| figure(of_share(sample)));
@@ -134,7 +143,6 @@ fn section(name: &str, figures: &[Figures; 2]) -> Result<ReportSection> {
         let what = format!("{what}, p{share}");
         table.row([what.clone(), unit.to_owned(), this, earlier, ratio(reached), ours.len().to_string()]);
         goals.push(Goal { what, at_most, reached, unit: "" });
-        anyhow::Ok(())
     };
     for share in [50, 99] {
         type Sprints = fn(&Figures) -> &[Sprint];
@@ -145,15 +153,15 @@ fn section(name: &str, figures: &[Figures; 2]) -> Result<ReportSection> {
         ];
         for (state, sprints) in from {
             let time = |figures: &Figures| sprints(figures).iter().map(|one| one.milliseconds).collect();
-            row(&format!("crossing to SIGTERM{state}"), "ms", CROSSING, share, &time)?;
+            row(&format!("crossing to SIGTERM{state}"), "ms", CROSSING, share, &time);
             let overshoot = |figures: &Figures| sprints(figures).iter().map(|one| one.overshoot).collect();
-            row(&format!("overshoot{state}"), "MB", CROSSING, share, &overshoot)?;
+            row(&format!("overshoot{state}"), "MB", CROSSING, share, &overshoot);
         }
     }
-    row(&format!("scan beside {CROWD} processes"), "CPU ms", CPU, 50, &|figures| figures.scans.clone())?;
+    row(&format!("scan beside {CROWD} processes"), "CPU ms", CPU, 50, &|figures| figures.scans.clone());
     for (number, threads) in THREADS.into_iter().enumerate() {
         let of = move |figures: &Figures| figures.faults.iter().map(|times| times[number]).collect();
-        row(&format!("page-fault loop, threads: {threads}"), "CPU s", CPU, 50, &of)?;
+        row(&format!("page-fault loop, threads: {threads}"), "CPU s", CPU, 50, &of);
     }
     Ok(ReportSection {
         title: "Against an earlier build",

@@ -7,6 +7,7 @@
 mod against;
 mod build;
 mod child;
+mod choice;
 mod crossing;
 mod fault;
 mod idle;
@@ -27,6 +28,7 @@ use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
 
 use self::{
+    choice::Section,
     machine::Machine,
     programs::{Bench, Programs},
     section::ReportSection,
@@ -44,28 +46,13 @@ pub(crate) struct Options {
     /// Measure idle time for five minutes instead of one
     #[arg(long)]
     long: bool,
-    /// Measure nothing but this build and an earlier one alternately: the path of the earlier memmon
-    #[arg(long, value_name = "MEMMON", conflicts_with = "sections")]
+    /// Measure nothing but this build and an earlier one alternately: the path of the earlier memmon. With sections (crossing,
+    /// scan, fault) only under their loads, and then no figure is written
+    #[arg(long, value_name = "MEMMON")]
     against: Option<PathBuf>,
     /// Sections to measure; all by default. Other sections of BENCHMARKS.md stay as they are
     #[arg(value_enum)]
     sections: Vec<Section>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-enum Section {
-    /// Cost of a page fault with memmon attached
-    Fault,
-    /// CPU time of one whole scan
-    Scan,
-    /// CPU time while nothing happens
-    Idle,
-    /// Memory, descriptors, start-up time
-    Memory,
-    /// Time from a crossing of the limit to SIGTERM
-    Crossing,
-    /// A real build with memmon attached
-    Build,
 }
 
 impl Section {
@@ -104,8 +91,12 @@ pub(crate) fn main(options: &Options) -> Result<()> {
     let before = Machine::look()?;
     println!("\n{before}\n");
     let mut chapters = Vec::new();
+    let mut partial = false;
     if let Some(earlier) = &options.against {
-        let mut section = against::measure(&bench, earlier)?;
+        let all = [Section::Crossing, Section::Scan, Section::Fault];
+        partial = !options.sections.is_empty();
+        let parts = if partial { &options.sections[..] } else { &all };
+        let mut section = against::measure(&bench, earlier, parts)?;
         section.command = format!("cargo xtask bench --against {}", earlier.display());
         println!("{section}");
         chapters.push(section);
@@ -123,8 +114,8 @@ pub(crate) fn main(options: &Options) -> Result<()> {
             }
         }
     }
-    if options.quick {
-        println!("quick: BENCHMARKS.md is not changed");
+    if options.quick || partial {
+        println!("not all was measured: BENCHMARKS.md is not changed");
     } else {
         report::write(&before, &chapters)?;
     }
