@@ -111,9 +111,14 @@ impl ProcRoot {
         let stat = understood("stat", parse::stat(&text))?;
         same_start(pid, expected.unwrap_or(stat.start), stat.start)?;
 
-        let place = directory.place().map_err(|errno| unconfirmed("statm", errno))?;
+        let place = if stat.has_memory {
+            Some(String::new())
+        } else {
+            let place = directory.place().map_err(|errno| unconfirmed("statm", errno))?;
+            place.map(|(place, _)| place)
+        };
         let has_memory = place.is_some();
-        let mut place = place.map(|(place, _)| place).unwrap_or_default();
+        let mut place = place.unwrap_or_default();
         let status = directory.through(&mut place, |at| directory.read(at, "status"));
         let status = status.map_err(|error| unconfirmed("status", error))?;
         let (real_uid, effective_uid) = understood("status", parse::uids(&status))?;
@@ -430,7 +435,7 @@ mod tests {
     #[test]
     fn a_kernel_thread_has_neither_memory_nor_program() {
         let tree = tree();
-        tree.stat(42, b"kworker/0:1", 0x0020_8040, 1);
+        tree.stat_without_memory(42, b"kworker/0:1", 0x0020_8040, 1);
         for file in ["42/statm", "42/task/42/statm"] {
             tree.write(file, "0 0 0 0 0 0 0\n");
         }
@@ -524,7 +529,7 @@ mod tests {
     #[test]
     fn a_process_outlives_its_first_thread() {
         let tree = tree();
-        tree.stat(42, b"cat", 0, 3);
+        tree.stat_without_memory(42, b"cat", 0, 3);
         for file in ["42/statm", "42/task/42/statm", "42/task/43/statm"] {
             tree.write(file, "0 0 0 0 0 0 0\n");
         }

@@ -45,4 +45,4 @@ pub use memory_back::OwnCgroup;
 pub use root::ProcRoot;
 pub use waiting::Waiting;
 
-use root::{ended, head, numbered, pages, whole, with_path};
+use root::{ended, head, numbered, pages, piece, whole, with_path};

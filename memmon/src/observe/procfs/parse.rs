@@ -29,6 +29,8 @@ pub(super) struct Stat<'a> {
     pub threads: u64,
     /// Field 22.
     pub start: StartTime,
+    /// Field 23, its virtual size, is not zero: its first thread has the process's memory.
+    pub has_memory: bool,
     /// `None` if the kernel does not show it: without memory, or without PTRACE_MODE_READ.
     pub layout: Option<Layout>,
 }
@@ -67,10 +69,11 @@ pub(super) fn stat(text: &[u8]) -> Option<Stat<'_>> {
     let flags = number(fields.nth(1)?)?;
     let threads = number(fields.nth(10)?)?;
     let start = StartTime(number(fields.nth(1)?)?);
+    let has_memory = fields.next().is_some_and(|size| size != b"0");
     let mut later = |skipped: usize| number(fields.nth(skipped)?).filter(|address: &u64| *address > 1);
-    let layout = || Some(Layout { code: later(3)?, stack: later(1)?, heap: later(18)? });
+    let layout = || Some(Layout { code: later(2)?, stack: later(1)?, heap: later(18)? });
     let layout = { layout }();
-    Some(Stat { comm, state, parent, session, terminal, flags, threads, start, layout })
+    Some(Stat { comm, state, parent, session, terminal, flags, threads, start, has_memory, layout })
 }
 
 /// The first three fields of /proc/PID/statm, in pages.

@@ -146,6 +146,9 @@ impl ProcRoot {
     }
 }
 
+/// Room for nearly all files in one read; a vector that grows from nothing takes eight for meminfo.
+const FIRST_READ: usize = 4096;
+
 /// The result of the first read of a file: all of it, for the short files that the kernel writes in one piece.
 pub(super) fn head<'a>(directory: BorrowedFd<'_>, path: &str, buffer: &'a mut [u8]) -> nix::Result<&'a [u8]> {
     let file = openat(directory, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
@@ -153,11 +156,23 @@ pub(super) fn head<'a>(directory: BorrowedFd<'_>, path: &str, buffer: &'a mut [u
     Ok(buffer.get(..length).unwrap_or_default())
 }
 
+/// A file that the kernel writes in one piece, up to [`LONGEST_FILE`]: if the first read returns less than it may, that is
+/// all of it, so that no second read has to return the end.
+pub(super) fn piece(directory: BorrowedFd<'_>, path: &str) -> io::Result<Vec<u8>> {
+    let file = openat(directory, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let mut text = vec![0; FIRST_READ];
+    let length = nix::unistd::read(&file, &mut text)?;
+    text.truncate(length);
+    if length == FIRST_READ {
+        File::from(file).take(LONGEST_FILE).read_to_end(&mut text)?;
+    }
+    Ok(text)
+}
+
 /// A whole file, up to [`LONGEST_FILE`].
 pub(super) fn whole(directory: BorrowedFd<'_>, path: &str) -> io::Result<Vec<u8>> {
     let file = openat(directory, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-    // Room for nearly all of them in one read; a vector that grows from nothing takes eight for meminfo.
-    let mut text = Vec::with_capacity(4096);
+    let mut text = Vec::with_capacity(FIRST_READ);
     File::from(file).take(LONGEST_FILE).read_to_end(&mut text)?;
     Ok(text)
 }

@@ -71,9 +71,18 @@ impl Tree {
     }
 
     pub(crate) fn stat(&self, pid: u32, comm: &[u8], flags: u32, threads: u32) {
+        self.stat_of_size(8_192_000, pid, comm, flags, threads);
+    }
+
+    /// Of a first thread that has no memory.
+    pub(super) fn stat_without_memory(&self, pid: u32, comm: &[u8], flags: u32, threads: u32) {
+        self.stat_of_size(0, pid, comm, flags, threads);
+    }
+
+    fn stat_of_size(&self, size: u64, pid: u32, comm: &[u8], flags: u32, threads: u32) {
         let before = format!("{pid} (");
         let after =
-            format!(") S 1 {pid} {pid} 0 -1 {flags} 9 0 1 0 2 3 0 0 20 0 {threads} 0 777 8192000 1 1 1\n");
+            format!(") S 1 {pid} {pid} 0 -1 {flags} 9 0 1 0 2 3 0 0 20 0 {threads} 0 777 {size} 1 1 1\n");
         self.write(&format!("{pid}/stat"), [before.as_bytes(), comm, after.as_bytes()].concat());
     }
 }
