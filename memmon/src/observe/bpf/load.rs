@@ -20,6 +20,11 @@ use super::{Gears, KernelMap, Options, PinError, batch, pin::Pin, plain::Plain, 
 
 static OBJECT: &[u8] = include_bytes_aligned!(env!("MEMMON_BPF_OBJECT_PATH"));
 
+/// The ring of the programs' log, by the name that aya gives it, and its size in bytes. Both copies of a ring in memmon's
+/// memory are resident from the start, and the programs log a line or two.
+const LOG_RING: &str = "AYA_LOGS";
+const LOG_BYTES: u32 = 16 << 10;
+
 /// The exit program is attached first, so that it sees the exit of every process that a later one adds.
 const LIVES: [&str; 3] = [program::EXIT, program::EXEC, program::FORK];
 
@@ -91,6 +96,7 @@ pub(super) fn load(offsets: &Offsets, options: &Options) -> Result<KernelMap, At
         .override_global(program::OFFSETS, &offsets, true)
         .map_max_entries(map::PROCESSES, options.capacity)
         .map_max_entries(map::LEVELS, options.capacity)
+        .map_max_entries(LOG_RING, LOG_BYTES)
         .load(OBJECT)
         .map_err(loading)?;
     let btf = Btf::from_sys_fs().map_err(AttachError::Btf)?;
@@ -100,7 +106,7 @@ pub(super) fn load(offsets: &Offsets, options: &Options) -> Result<KernelMap, At
     let pin = pin.and_then(|pin| pin.map(|pin| pin.publish(&processes)).transpose());
     let Map::HashMap(data) = &processes else { return Err(unusable(map::PROCESSES)("not a hash")) };
     let processes_fd = data.fd().as_fd().try_clone_to_owned().map_err(unusable(map::PROCESSES))?;
-    let log = EbpfLogger::init(&mut ebpf).map_err(unusable("AYA_LOGS"))?;
+    let log = EbpfLogger::init(&mut ebpf).map_err(unusable(LOG_RING))?;
     let mut kernel_map = KernelMap {
         processes: processes.try_into().map_err(unusable(map::PROCESSES))?,
         processes_fd,
