@@ -53,7 +53,6 @@ load_cache() {
 }
 # A file of the size that /dev/shm may have: half of all memory. Its writer stays small.
 load_tmpfs() {
-    load_ballast
     systemd-run --quiet --unit=writer --uid=1000 --property=RemainAfterExit=yes \
         bash -c 'dd if=/dev/zero of=/dev/shm/filled bs=1M; sleep 1000'
 }
@@ -88,6 +87,7 @@ run() { # LOAD
     hog database uid 33 anon 170M grow 30M 1M/s work
     hog session uid 34 anon 5M hold
     within $PATIENCE grep_journal database 'begin grow' || fail 'the database does not start'
+    [ "$load" != tmpfs ] || load_ballast
     sleep 12 # Two scans of memmon.
     for unit in database session $services; do pids[$unit]=$(pid "$unit"); done
     heartbeat /run/heartbeat &
