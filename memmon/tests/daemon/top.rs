@@ -9,7 +9,7 @@ use std::{
 use crate::common::{
     TestUser,
     daemon::{Daemon, ScopedConfig},
-    eventually, is_dead,
+    eventually,
 };
 
 /// A separate tmux server with one window of 80 by 24, in which `memmon top` runs. It ends with this value.
@@ -159,12 +159,18 @@ fn without_a_daemon_top_looks_for_itself() {
 #[ignore = "needs tmux"]
 fn top_ends_with_its_terminal() {
     let memmon = env!("CARGO_BIN_EXE_memmon");
-    let terminal = Terminal::run(&format!("exec {memmon} top --interval 0.2 --socket /nonexistent/sock"));
+    let folder = tempfile::tempdir().unwrap();
+    let code = folder.path().join("code");
+    let terminal = Terminal::run(&format!(
+        "trap '' HUP; {memmon} top --interval 0.2 --socket /nonexistent/sock; echo $? >{}",
+        code.display()
+    ));
     terminal.shows("no daemon: own look at /proc");
-    let top = terminal.tmux(&["display-message", "-p", "#{pane_pid}"]).trim().parse().unwrap();
-    assert!(!is_dead(top));
+    assert!(!code.exists());
     drop(terminal);
-    eventually("the end of top", || is_dead(top));
+    eventually("the end of top", || std::fs::read_to_string(&code).is_ok_and(|code| code.ends_with('\n')));
+    let code = std::fs::read_to_string(&code).unwrap();
+    assert!(["0\n", "1\n"].contains(&&*code), "it ended itself, and no signal did: {code}");
 }
 
 #[test]

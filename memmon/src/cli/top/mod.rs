@@ -21,6 +21,7 @@ mod view;
 use std::{
     env,
     io::{self, IsTerminal as _},
+    mem,
     os::fd::AsFd as _,
     path::PathBuf,
     sync::mpsc,
@@ -94,8 +95,11 @@ pub(super) fn run(asked: &Args) -> anyhow::Result<Exit> {
         .context("no thread to look with")?;
     let mut terminal = ratatui::try_init().context("cannot set the terminal up")?;
     let ended = turn(&mut terminal, &messages, &ask, &ends);
-    // The terminal is restored in any case.
-    ratatui::restore();
+    // The terminal is restored in any case. If it is gone, ratatui would print that to it, here and when `terminal` is dropped,
+    // and a print that fails aborts the program.
+    if ratatui::try_restore().is_err() {
+        mem::forget(terminal);
+    }
     ended.map(|()| Exit::Ok)
 }
 
