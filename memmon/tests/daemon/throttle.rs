@@ -151,10 +151,19 @@ fn the_cgroup_of_a_unit_is_slowed_down_until_it_is_calm_and_nothing_ends() {
         files.has(&[hog.pid()]);
         files.becomes(HIGH);
 
+        // Nobody knows which processes are in it.
+        let list = files.unit.join("cgroup.procs");
+        fs::remove_file(&list).unwrap();
+        fs::create_dir(&list).unwrap();
+        files.becomes("268435456");
+        fs::remove_dir(&list).unwrap();
+        files.has(&[hog.pid()]);
+        files.becomes(HIGH);
+
         hog.term();
         files.becomes("268435456");
-        eventually("two ends", || whys(&daemon).len() == 2);
-        assert_eq!(whys(&daemon), ["guarded", "calm"]);
+        eventually("three ends", || whys(&daemon).len() == 3);
+        assert_eq!(whys(&daemon), ["guarded", "guarded", "calm"]);
         assert!(hog.is_alive() && daemon.every("killing").is_empty());
         assert_eq!(daemon.status()["throttled"], Value::Array(vec![]));
         daemon.stop();

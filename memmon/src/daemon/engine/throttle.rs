@@ -164,7 +164,10 @@ impl Engine<'_> {
         };
         // Without processes there is nothing to slow down.
         let Some(candidate) = candidate else { return self.restore_throttle(id, ThrottleEnd::Calm) };
-        let inside = cgroup.processes().unwrap_or_default();
+        // Unknown processes may be among those that must not be slowed down.
+        let Ok(inside) = cgroup.processes() else {
+            return self.restore_throttle(id, ThrottleEnd::Guarded);
+        };
         let guarded = self.whole_sum(candidate).and_then(|sum| self.may_throttle(sum, inside).err());
         if matches!(guarded, Some(WhyNot::Outsider { .. } | WhyNot::Protected { .. })) {
             return self.restore_throttle(id, ThrottleEnd::Guarded);

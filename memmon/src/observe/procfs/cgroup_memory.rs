@@ -6,6 +6,9 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use nix::errno::Errno;
+
+use super::confirm::gone;
 use super::machine::{pressure, unescaped};
 use super::{ProcRoot, parse};
 use crate::model::{Bytes, Elsewhere, MachineMemory, Name, Pid, SystemMemory};
@@ -64,13 +67,21 @@ impl ProcRoot {
             return found;
         }
         let own = if self.own { std::process::id() } else { 0 };
-        for pid in self.pids().unwrap_or_default() {
+        // If the cgroup of any process is not known, no limit is known to hold for all.
+        let Ok(pids) = self.pids() else { return Vec::new() };
+        for pid in pids {
             // Kernel threads and zombies have none, and are in the root.
             if pid == Pid(own) || !self.has_memory(pid) {
                 continue;
             }
-            // A process that ended meanwhile has no cgroup.
-            let Ok(text) = self.whole(&format!("{pid}/cgroup")) else { continue };
+            let text = match self.whole(&format!("{pid}/cgroup")) {
+                Ok(text) => text,
+                // It ended meanwhile; or its path is too long, which its owner can cause, and must not decide.
+                Err(error) if gone(&error) || error.raw_os_error() == Some(Errno::ENAMETOOLONG as i32) => {
+                    continue;
+                }
+                Err(_) => return Vec::new(),
+            };
             match hierarchy.below(&text) {
                 Some(path) => found.retain(|cgroup| hierarchy.folder(&path).starts_with(&cgroup.folder)),
                 None => found.clear(),

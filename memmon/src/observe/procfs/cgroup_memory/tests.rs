@@ -118,6 +118,11 @@ fn the_limit_is_one_that_all_processes_are_below() {
         tree.write(file, "0 0 0 0 0 0 0\n");
     }
     assert_eq!(names(&tree), ["/", "/box"]);
+    tree.spoil("42/cgroup");
+    assert_eq!(names(&tree), [""; 0], "a process that may be anywhere");
+    std::fs::remove_dir(tree.path().join("42/cgroup")).unwrap();
+    process(&tree, 42, "/box/job");
+    assert_eq!(names(&tree), ["/", "/box"]);
     process(&tree, 44, "/../other");
     assert_eq!(names(&tree), [""; 0], "outside of what memmon can see");
 }
