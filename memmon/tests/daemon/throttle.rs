@@ -224,7 +224,10 @@ fn above_the_hard_ceiling_the_largest_ends_until_the_rest_is_below_it() {
         let small = in_unit(&user, &cgroup, "anon 40M hold");
         files.has(&[small.pid()]);
         files.becomes(HIGH);
-        let mut large = in_unit(&user, &cgroup, "anon 60M hold");
+        // It comes into the unit with all of its memory: while it still grew, the small one would be the largest.
+        let mut large = user.hog("anon 60M hold");
+        large.begun("hold");
+        cgroup.take(&large);
         files.has(&[small.pid(), large.pid()]);
         let (signal, record) = daemon.terminated(&mut large);
         assert_eq!((signal, &record["sum"]["rule_name"]), (Some(libc::SIGTERM), &"slow".into()), "{record}");
