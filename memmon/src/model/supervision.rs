@@ -1,7 +1,7 @@
 //! The processes that a supervisor restarts when they end: those of a service, of a container, and the children of a
 //! program that is known to restart what it runs.
 
-use super::{Name, Process};
+use super::{Name, Process, workload::slurm_cgroup};
 
 /// A cgroup whose processes are restarted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,8 +31,9 @@ const SUPERVISORS: [&str; 15] = [
 /// PM2 calls itself `PM2 v5.3.0: God`.
 const PM2: &[u8] = b"PM2 v";
 
-/// Services that start what users hand in, and do not start it again: its end is not followed by a restart.
-const JOB_SERVICES: [&str; 17] = [
+/// Services that start what users hand in, and do not start it again: its end is not followed by a restart. `pbs_jobs` is
+/// no unit of systemd, but the cgroup that OpenPBS has for its jobs.
+const JOB_SERVICES: [&str; 18] = [
     "anacron",
     "atd",
     "condor",
@@ -45,6 +46,7 @@ const JOB_SERVICES: [&str; 17] = [
     "jenkins-agent",
     "munge",
     "pbs",
+    "pbs_jobs",
     "pbs_mom",
     "sge_execd",
     "slurmd",
@@ -65,15 +67,16 @@ impl Restarted {
             let part = &path[start + 1..end];
             if is_container(part) {
                 let outer = path[..start].rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-                // A pod's container is a new one after each restart.
-                let in_pod =
-                    outer.starts_with(b"pod") || (outer.starts_with(b"kubepods") && contains(outer, b"-pod"));
-                return Some(Self { cgroup: Name::new(&path[..if in_pod { start } else { end }]) });
+                // The container of a pod, and that of a service of Podman's (Quadlet), is a new one after each restart.
+                let is_replaced = outer.starts_with(b"pod")
+                    || (contains(outer, b"kubepods") && contains(outer, b"-pod"))
+                    || service(outer).is_some_and(|name| !runs_jobs(name));
+                return Some(Self { cgroup: Name::new(&path[..if is_replaced { start } else { end }]) });
             }
             if part.ends_with(b".scope") && part.len() > b".scope".len() {
                 return None;
             }
-            if let Some(name) = part.strip_suffix(b".service").filter(|name| !name.is_empty()) {
+            if let Some(name) = service(part) {
                 return (!runs_jobs(name)).then(|| Self { cgroup: Name::new(&path[..end]) });
             }
             end = start;
@@ -87,9 +90,23 @@ pub fn is_restarted(process: &Process, parent: impl FnOnce() -> Option<Name>) ->
         || parent().is_some_and(|comm| is_supervisor(&comm))
 }
 
+/// The cgroup of the job that `cgroup` lies in, or the cgroup itself if it lies in a service that runs jobs and does not
+/// show which part of its path is one. Jobs of one user may run one program, and the end of one is not its comeback in another.
+pub(super) fn cgroup_of_job(cgroup: &Name) -> Option<Name> {
+    slurm_cgroup(cgroup).or_else(|| {
+        let mut services = cgroup.as_bytes().split(|byte| *byte == b'/').filter_map(service);
+        services.next_back().is_some_and(runs_jobs).then(|| cgroup.clone())
+    })
+}
+
 fn is_supervisor(comm: &Name) -> bool {
     let comm = comm.as_bytes();
     comm.starts_with(PM2) || SUPERVISORS.iter().any(|known| known.as_bytes() == comm)
+}
+
+/// The name of a service's cgroup, without its type.
+fn service(part: &[u8]) -> Option<&[u8]> {
+    part.strip_suffix(b".service").filter(|name| !name.is_empty())
 }
 
 /// Whether the service runs what is handed in: by a queue, a timetable, or the user's own manager.
@@ -126,6 +143,7 @@ mod tests {
         let scope = format!("/system.slice/docker-{id}.scope");
         let pod = "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod12_3.slice";
         let in_pod = format!("{pod}/cri-containerd-{id}.scope");
+        let kind = "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod12_3.slice";
         let in_cgroupfs_pod = format!("/kubepods/burstable/pod12-3/{id}/child");
         let user = "/user.slice/user-1000.slice/user@1000.service";
         let user_service = format!("{user}/app.slice/sync.service");
@@ -150,6 +168,15 @@ mod tests {
             (&scope, Some(&scope)),
             (&in_pod, Some(pod)),
             (&in_cgroupfs_pod, Some("/kubepods/burstable/pod12-3")),
+            (&format!("{kind}/cri-containerd-{id}.scope/child"), Some(kind)),
+            // Quadlet, which runs a new container after each end.
+            (&format!("/system.slice/web.service/libpod-payload-{id}"), Some("/system.slice/web.service")),
+            (
+                &format!("{user}/app.slice/web.service/libpod-payload-{id}/child"),
+                Some(&*format!("{user}/app.slice/web.service")),
+            ),
+            ("/pbs_jobs.service/jobid/12.server", None),
+            (&format!("/pbs_jobs.service/{id}"), Some(&*format!("/pbs_jobs.service/{id}"))),
             ("/lxc.payload.web/system.slice/x.service", Some("/lxc.payload.web/system.slice/x.service")),
             ("/lxc.payload.web/other", Some("/lxc.payload.web")),
             ("/", None),

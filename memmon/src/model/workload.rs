@@ -141,16 +141,22 @@ fn container_of_folder<'a>(part: &'a [u8], parent: &[u8]) -> Option<(&'a [u8], O
         return Some((name, Some(Runtime::Lxc)));
     }
     let runtime = FOLDERS.iter().find_map(|(folder, runtime)| (parent == *folder).then_some(*runtime));
-    let id = part.strip_prefix(b"libpod-").unwrap_or(part);
+    // A service of Podman's (Quadlet, `--cgroups=split`) has `libpod-payload-ID` in its own cgroup.
+    let podman = [&b"libpod-payload-"[..], b"libpod-"].iter().find_map(|prefix| part.strip_prefix(*prefix));
+    let id = podman.unwrap_or(part);
+    let runtime = runtime.or_else(|| podman.map(|_| Runtime::Podman));
     let is_id = id.len() == 64 && id.iter().all(u8::is_ascii_hexdigit);
     let is_name = runtime == Some(Runtime::Lxc) && !part.is_empty();
     (is_id || is_name).then_some((id, runtime))
 }
 
-/// The uid of a pod: `pod<uid>`, or `kubepods-burstable-pod<uid>.slice` with `_` for `-`.
+/// The uid of a pod: `pod<uid>`, or `kubepods-burstable-pod<uid>.slice` with `_` for `-`, after the name of kubelet's own
+/// cgroup if it has one, as with kind.
 fn pod(part: &[u8]) -> Option<Name> {
     let by_systemd = || {
-        let name = part.strip_prefix(b"kubepods")?.strip_suffix(b".slice")?;
+        let name = part.strip_suffix(b".slice")?;
+        let from = name.windows(8).position(|window| window == b"kubepods")?;
+        let name = &name[from..];
         let at = name.windows(4).position(|window| window == b"-pod")?;
         Some(&name[at + 4..])
     };
@@ -164,20 +170,35 @@ fn pod(part: &[u8]) -> Option<Name> {
 /// The job that a path names below slurmstepd's scope (cgroup v2), or below Slurm's own folder (v1). Both are where only
 /// root can make them.
 fn slurm(parts: &[&[u8]]) -> Option<SlurmJob> {
-    let mut path = parts.iter().skip_while(|part| part.is_empty() || **part == b"..");
-    let first = *path.next()?;
-    let node = if first == b"system.slice" {
-        slurm_scope(path.next()?)?
+    let (node, at) = slurm_job(parts)?;
+    let job = number(parts[at], b"job_")?;
+    let mut path = parts[at + 1..].iter();
+    let step = path.next().and_then(|part| part.strip_prefix(b"step_")).filter(|step| !step.is_empty());
+    let task = path.find_map(|part| number(part, b"task_"));
+    let node = (!node.is_empty()).then(|| Name::new(node));
+    Some(SlurmJob { job, step: step.map(Name::new), task, node })
+}
+
+/// The node's name, empty if the path has none, and the part of a path that is a job's cgroup.
+fn slurm_job<'a>(parts: &[&'a [u8]]) -> Option<(&'a [u8], usize)> {
+    let mut path = parts.iter().enumerate().skip_while(|(_, part)| part.is_empty() || **part == b"..");
+    let (_, first) = path.next()?;
+    let node = if *first == b"system.slice" {
+        slurm_scope(path.next()?.1)?
     } else {
         first
             .strip_prefix(b"slurm")
             .and_then(|rest| if rest.is_empty() { Some(rest) } else { rest.strip_prefix(b"_") })?
     };
-    let job = path.find_map(|part| number(part, b"job_"))?;
-    let step = path.next().and_then(|part| part.strip_prefix(b"step_")).filter(|step| !step.is_empty());
-    let task = path.find_map(|part| number(part, b"task_"));
-    let node = (!node.is_empty()).then(|| Name::new(node));
-    Some(SlurmJob { job, step: step.map(Name::new), task, node })
+    let (at, _) = path.find(|(_, part)| number::<u64>(part, b"job_").is_some())?;
+    Some((node, at))
+}
+
+/// The cgroup of the Slurm job that `cgroup` lies in.
+pub(super) fn slurm_cgroup(cgroup: &Name) -> Option<Name> {
+    let parts: Vec<&[u8]> = cgroup.as_bytes().split(|byte| *byte == b'/').collect();
+    let (_, at) = slurm_job(&parts)?;
+    Some(Name::new(parts[..=at].join(&b'/')))
 }
 
 /// The node's name in that of slurmstepd's scope, empty if it has none.
@@ -291,6 +312,25 @@ mod tests {
                 Some(pod),
             ),
             (format!("/kubepods/besteffort/pod{pod}/{id}"), None, &id, None, Some(pod)),
+            // kind: kubelet has a cgroup of its own.
+            (
+                format!(
+                    "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod{}.slice/cri-containerd-{id}.scope",
+                    pod.replace('-', "_")
+                ),
+                Some(format!("cri-containerd-{id}.scope")),
+                &id,
+                Some(Runtime::Containerd),
+                Some(pod),
+            ),
+            // Quadlet.
+            (
+                format!("/system.slice/web.service/libpod-payload-{id}"),
+                Some("web.service".to_owned()),
+                &id,
+                Some(Runtime::Podman),
+                None,
+            ),
             ("/lxc/web".to_owned(), None, "web", Some(Runtime::Lxc), None),
             (
                 r"/machine.slice/machine-web\x2d1.scope/payload".to_owned(),

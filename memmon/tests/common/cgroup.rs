@@ -27,12 +27,21 @@ pub struct Cgroup {
 impl Cgroup {
     /// Creates `/memmon-test-NAME-PID`, with these cgroups in it, each in the one before.
     pub fn new(name: &str, nested: &[&str]) -> Self {
+        Self::below(&format!("memmon-test-{name}-{}", process::id()), nested)
+    }
+
+    /// Creates what Slurm with cgroup v1 has for a job, on a node that no machine is: `/slurm_memmon-test-PID-JOB/uid_0/job_JOB`.
+    pub fn slurm(job: u32) -> Self {
+        let node = format!("slurm_memmon-test-{}-{job}", process::id());
+        Self::below(&node, &["uid_0", &format!("job_{job}"), "step_0"])
+    }
+
+    fn below(own: &str, nested: &[&str]) -> Self {
         let mount = mount();
         let top = open(&mount, DIRECTORY, Mode::empty())
             .unwrap_or_else(|errno| panic!("{}: {errno}", mount.display()));
         let mut cgroup = Self { parts: vec![top], names: vec![] };
-        let own = format!("memmon-test-{name}-{}", process::id());
-        for name in std::iter::once(&*own).chain(nested.iter().copied()) {
+        for name in std::iter::once(own).chain(nested.iter().copied()) {
             let parent = cgroup.innermost();
             mkdirat(parent, name, Mode::from_bits_truncate(0o755))
                 .unwrap_or_else(|errno| panic!("cannot create the cgroup {name}: {errno}"));

@@ -1,4 +1,4 @@
-//! Processes in cgroups that are nested so deeply that /proc does not show their path.
+//! Processes in cgroups that are nested so deeply that /proc does not show their path, and in those of jobs and containers.
 
 use std::fs;
 
@@ -6,6 +6,7 @@ use crate::common::{
     TestUser,
     cgroup::Cgroup,
     daemon::Daemon,
+    hog::{Hog, Supervisor},
     log::{SOURCES, config},
 };
 
@@ -69,6 +70,68 @@ fn the_record_of_a_process_in_a_container_names_the_container() {
         assert_eq!(signal, Some(libc::SIGTERM));
         let expected = serde_json::json!({ "container": { "id": id, "runtime": "docker" } });
         assert_eq!(record["workload"], expected, "{record}");
+        daemon.stop();
+    }
+}
+
+/// A hog in that cgroup with all of its memory.
+fn inside(user: &TestUser, cgroup: &Cgroup) -> Hog {
+    let hog = user.hog("wait-term anon 40M hold");
+    hog.begun("wait-term");
+    cgroup.take(&hog);
+    hog.term();
+    hog
+}
+
+const REPEATED: [(&str, &str); 2] =
+    [("termination.repeat_limit", "2"), ("termination.repeat_backoff", "600")];
+
+#[test]
+#[ignore = "needs root and cgroup v2"]
+fn an_array_of_jobs_is_no_crash_loop_and_a_loop_within_a_job_is_one() {
+    let _supervisor = Supervisor::pretend();
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let daemon = Daemon::start(&config(&user, &REPEATED), &["--source", source]);
+        for job in 1..=4 {
+            let cgroup = Cgroup::slurm(job);
+            let (signal, record) = daemon.terminated(&mut inside(&user, &cgroup));
+            assert_eq!(signal, Some(libc::SIGTERM));
+            assert_eq!(record["workload"]["slurm"]["job"], job, "{record}");
+        }
+        assert!(daemon.every("held_back").is_empty());
+        let job = Cgroup::slurm(5);
+        for _ in 0..2 {
+            daemon.terminated(&mut inside(&user, &job));
+        }
+        let third = inside(&user, &job);
+        daemon.reported("held_back", third.pid());
+        drop(third);
+        daemon.stop();
+    }
+}
+
+/// A service of Podman's has another container after each restart (`podman run --rm`).
+#[test]
+#[ignore = "needs root and cgroup v2"]
+fn a_service_that_runs_a_new_container_each_time_is_a_crash_loop() {
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let daemon = Daemon::start(&config(&user, &REPEATED), &["--source", source]);
+        let started = |digit: &str| {
+            let payload = format!("libpod-payload-{}", digit.repeat(64));
+            let cgroup = Cgroup::new("quadlet", &["web.service", &payload]);
+            (inside(&user, &cgroup), cgroup)
+        };
+        for digit in ["a", "b"] {
+            let (mut hog, _cgroup) = started(digit);
+            let (_, record) = daemon.terminated(&mut hog);
+            assert_eq!(record["workload"]["unit"], "web.service", "{record}");
+            assert_eq!(record["workload"]["container"]["id"], digit.repeat(64), "{record}");
+        }
+        let (third, _cgroup) = started("c");
+        daemon.reported("held_back", third.pid());
+        drop(third);
         daemon.stop();
     }
 }
