@@ -305,7 +305,7 @@ mod tests {
         terminal              = false
 
         Warnings:
-          line 4: "docker" protects only what is called exactly that; its daemon is "dockerd"
+          line 4: "docker" matches only what is called exactly that; its daemon is "dockerd"
           line 4: whitelist.names takes the place of the default list, so that these are no longer protected: systemd, sshd; add those that this machine needs
           line 5: root is listed but not protected, as in v1: set protect_root = true to protect it
 

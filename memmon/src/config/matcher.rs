@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{foreign::Of, raw, toml_document::List, values::Reader, values::uid, warning::Concern};
 use crate::{
     model::{Gid, Name, Uid},
-    policy::{ArgPatterns, CgroupPatterns, ExePatterns, Matcher, NamePatterns, UidRanges, UnitPatterns},
+    policy::{ArgPatterns, CgroupPatterns, ExePatterns, Matcher, UidRanges, UnitPatterns},
 };
 
 /// The keys with their section, for warnings.
@@ -87,12 +87,7 @@ impl Reader<'_, '_> {
             in_ranges.extend(self.users(keys.users, &list).into_iter().map(|(uid, _)| uid..=uid));
         }
         Matcher {
-            names: names.map(|list| {
-                let names =
-                    self.patterns(keys.names, Of::Names, &list, |name| NamePatterns::new([name]).err());
-                let compiled = NamePatterns::new(names.into_iter().map(|(name, _)| name));
-                self.compiled("names", &list.span(), compiled)
-            }),
+            names: names.map(|list| self.names(keys.names, &list)),
             exe: exe.map(|list| {
                 let globs =
                     self.patterns(keys.exe, Of::Cgroups, &list, |glob| ExePatterns::new([glob]).err());

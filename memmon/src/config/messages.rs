@@ -391,7 +391,7 @@ fn nothing_in_the_file_plays_tricks_on_a_terminal() {
 #[test]
 fn probable_mistakes_are_warned_of() {
     insta::assert_snapshot!(warnings(SHIPPED), @r#"
-    line 18: "docker" protects only what is called exactly that; its daemon is "dockerd"
+    line 18: "docker" matches only what is called exactly that; its daemon is "dockerd"
     line 22: root is listed but not protected, as in v1: set protect_root = true to protect it
     "#);
     insta::assert_snapshot!(warnings(
@@ -407,12 +407,12 @@ users = ["toor", "0", "mal\u001blory", "alice"]
     line 4: whitelist.pids: "7" is listed twice
     line 5: whitelist.names: "nginx" is listed twice
     line 5: "gnome-terminal-server" is longer than the 15 bytes of a comm: it can match an executable or argv[0] only
-    line 5: "/usr/sbin/nginx" is a path, and names are compared: "nginx" would leave alone every program of that name
-    line 5: "/usr/lib/gdm3/*" is a path, and names are compared: list the names of the programs in it
-    line 5: "/opt/" is a path, and names are compared: list the names of the programs in it
-    line 5: "**/x" is a path, and names are compared: "x" would leave alone every program of that name
+    line 5: "/usr/sbin/nginx" is a path, and names are compared: "nginx" would match every program of that name, `exe` takes paths
+    line 5: "/usr/lib/gdm3/*" is a path, and names are compared: list the names of the programs in it, or give `exe` the path
+    line 5: "/opt/" is a path, and names are compared: list the names of the programs in it, or give `exe` the path
+    line 5: "**/x" is a path, and names are compared: "x" would match every program of that name, `exe` takes paths
     line 5: "{*,y}" matches every name: nothing will be terminated
-    line 5: "mysql" protects only what is called exactly that; its daemon is "mysqld"
+    line 5: "mysql" matches only what is called exactly that; its daemon is "mysqld"
     line 6: whitelist.users: no user "mal\u{1b}lory" on this machine, the entry matches nobody
     line 6: root is listed but not protected, as in v1: set protect_root = true to protect it
     "#);

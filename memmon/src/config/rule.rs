@@ -10,8 +10,7 @@ use super::{
     resolve::{CEILINGS, GBS, GRACES, PERCENTS},
     toml_document::List,
     values::Reader,
-    warning::{Concern, GLOB},
-    whitelist::COMM_LEN,
+    warning::Concern,
 };
 use crate::{
     model::{Action, Bytes, Per, RuleName, Signal},
@@ -74,12 +73,6 @@ impl Reader<'_, '_> {
         let sum = self.sum(per, strike)?;
         let name = self.rule_name(name, place);
         let flaws = self.flaws(&matcher, "rule") + not.as_ref().map_or(0, |not| self.flaws(not, "not"));
-        let long: Vec<_> = matcher.names.iter().flat_map(|list| list.get_ref().clone()).collect();
-        for typed in long {
-            if typed.get_ref().len() > COMM_LEN && !typed.get_ref().contains(GLOB) {
-                self.warn(&typed.span(), Concern::LongName { name: typed.get_ref().clone() });
-            }
-        }
         let mut matcher = self.matcher(matcher, &RULE);
         matcher.not = not.map(|not| Box::new(self.matcher(not, &NOT)));
         if matcher == Matcher::default() && flaws == 0 {

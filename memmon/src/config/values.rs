@@ -13,6 +13,7 @@ use super::{
     foreign::{Of, translated},
     hints::nearest,
     problems::Problems,
+    several,
     toml_document::List,
     users::Users,
     warning::{Concern, Warning},
@@ -127,6 +128,11 @@ impl Reader<'_, '_> {
             let Some(error) = flaw(entry) else {
                 if let Some(globs) = foreign {
                     self.warn(span, Concern::ForeignPattern { key, entry: (*entry).to_owned(), globs });
+                } else if !key.ends_with(".args")
+                    && let Some(parts) = several::parts(entry, |part| flaw(part).is_none())
+                {
+                    let parts = parts.into_iter().map(str::to_owned).collect();
+                    self.warn(span, Concern::SeveralInOne { key, entry: (*entry).to_owned(), parts });
                 }
                 return true;
             };

@@ -29,12 +29,12 @@ pub enum Concern {
         /// The value as it was typed.
         value: String,
     },
-    /// A whitelisted name that no comm can be.
+    /// A name that no comm can be.
     LongName {
         /// The entry.
         name: String,
     },
-    /// A whitelisted name that is a path, where names are compared.
+    /// A name that is a path, where names are compared.
     PathForName {
         /// The entry.
         name: String,
@@ -63,7 +63,16 @@ pub enum Concern {
         /// Globs that mean the same; empty if no small number of globs does.
         globs: Vec<String>,
     },
-    /// A whitelisted name that is not what the daemon of that software is called.
+    /// An entry that is several, or has marks around it.
+    SeveralInOne {
+        /// The key, with its section.
+        key: &'static str,
+        /// The entry.
+        entry: String,
+        /// The entries that were meant, perhaps.
+        parts: Vec<String>,
+    },
+    /// A name that is not what the daemon of that software is called.
     OtherName {
         /// The entry.
         name: String,
@@ -224,13 +233,13 @@ impl fmt::Display for Concern {
                 if base.is_empty() || base.contains(GLOB) {
                     write!(
                         f,
-                        "\"{name}\" is a path, and names are compared: list the names of the programs in it"
+                        "\"{name}\" is a path, and names are compared: list the names of the programs in it, or give `exe` the path"
                     )
                 } else {
                     let base = quotable(base);
                     write!(
                         f,
-                        "\"{name}\" is a path, and names are compared: \"{base}\" would leave alone every program of that name"
+                        "\"{name}\" is a path, and names are compared: \"{base}\" would match every program of that name, `exe` takes paths"
                     )
                 }
             }
@@ -258,10 +267,15 @@ impl fmt::Display for Concern {
                     write!(f, "write {}", globs.join(", "))
                 }
             }
+            Self::SeveralInOne { key, entry, parts } => {
+                let parts: Vec<_> = parts.iter().map(|part| format!("\"{}\"", quotable(part))).collect();
+                let (entry, parts) = (quotable(entry), parts.join(", "));
+                write!(f, "{key}: \"{entry}\" is compared as a whole: unless that is what you mean, write {parts}")
+            }
             Self::OtherName { name, real } => {
                 write!(
                     f,
-                    "\"{}\" protects only what is called exactly that; its daemon is \"{real}\"",
+                    "\"{}\" matches only what is called exactly that; its daemon is \"{real}\"",
                     quotable(name)
                 )
             }

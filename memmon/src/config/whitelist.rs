@@ -5,21 +5,17 @@ use std::{collections::BTreeSet, ops::Range};
 use toml::Spanned;
 
 use super::{
-    foreign::Of,
     matcher::{WHITELIST, coverage},
     raw,
     resolve::{PID_MAX, default},
     toml_document::List,
     values::Reader,
-    warning::{Concern, GLOB, other_name},
+    warning::Concern,
 };
 use crate::{
     model::{Pid, Uid},
     policy::{NamePatterns, Scope, Whitelist},
 };
-
-/// The bytes of a comm without its NUL: TASK_COMM_LEN - 1 of linux/sched.h.
-pub(super) const COMM_LEN: usize = 15;
 
 impl Reader<'_, '_> {
     pub(super) fn whitelist(&mut self, typed: raw::Whitelist) -> Whitelist {
@@ -45,7 +41,7 @@ impl Reader<'_, '_> {
                 None => default::PIDS.map(Pid).into(),
             },
             names: match names {
-                Some(list) => self.names(&list),
+                Some(list) => self.names(WHITELIST.names, &list),
                 None => self.compiled("names", &(0..0), NamePatterns::new(default_names())),
             },
             users: match users {
@@ -71,25 +67,6 @@ impl Reader<'_, '_> {
             }
         }
         pids
-    }
-
-    fn names(&mut self, list: &List<String>) -> NamePatterns {
-        let names = self.patterns("whitelist.names", Of::Names, list, |name| NamePatterns::new([name]).err());
-        for (name, span) in &names {
-            let name = (*name).to_owned();
-            if let Some(real) = other_name(&name)
-                && !names.iter().any(|(listed, _)| *listed == real)
-            {
-                self.warn(span, Concern::OtherName { name, real });
-            } else if is_every_name(&name) {
-                self.warn(span, Concern::EveryName { name });
-            } else if ["/", "./", "~/", "*/", "**/"].iter().any(|start| name.starts_with(start)) {
-                self.warn(span, Concern::PathForName { name });
-            } else if name.len() > COMM_LEN && !name.contains(GLOB) {
-                self.warn(span, Concern::LongName { name });
-            }
-        }
-        self.compiled("names", &list.span(), NamePatterns::new(names.into_iter().map(|(name, _)| name)))
     }
 
     /// A list takes the place of the default one, as in v1. The names that the default protects and the list does not are easily
@@ -120,13 +97,6 @@ impl Reader<'_, '_> {
         }
         users.into_iter().map(|(uid, _)| uid).collect()
     }
-}
-
-/// Whether the pattern `name` matches names that have nothing in common.
-fn is_every_name(name: &str) -> bool {
-    NamePatterns::new([name]).is_ok_and(|pattern| {
-        ["a", "Zz-_.9", "0+kworker/u8:2"].iter().all(|name| pattern.find(name.as_bytes()).is_some())
-    })
 }
 
 fn default_names() -> impl Iterator<Item = &'static str> {

@@ -5,14 +5,14 @@ use std::path::Path;
 use super::outputs::outputs;
 use crate::{
     config::{Concern, Settings, Warning},
-    model::{Guard, MachineMemory},
+    model::{Guard, Listen, MachineMemory},
     observe::{
         guards,
         procfs::ProcRoot,
         support::{self, CgroupMemory, Obstacle},
     },
     policy::machine::{MachineLimits, turn},
-    report,
+    report, status,
 };
 
 /// The reason why `pressure_some` and `pressure_full` are never reached.
@@ -32,6 +32,7 @@ pub fn preflight(settings: &Settings) -> Vec<Warning> {
     let unusable = report::preflight(&outputs(settings))
         .into_iter()
         .map(|report::Unusable { key, why }| Warning::general(Concern::Unusable { key, why }));
+    let taken = taken(settings).map(|why| Warning::general(Concern::Unusable { key: "metrics.listen", why }));
     // Without /proc there is an error of its own.
     let proc = ProcRoot::real().ok();
     let machine = proc.as_ref().and_then(|proc| proc.machine_memory().ok());
@@ -44,7 +45,15 @@ pub fn preflight(settings: &Settings) -> Vec<Warning> {
     let guards = proc.map(|proc| guards::find(&proc, Path::new("/"))).unwrap_or_default();
     let guards = guards.into_iter().zip(machine.into_iter().cycle());
     let guards = guards.filter_map(|(guard, machine)| beside(guard, settings.machine.as_ref(), &machine));
-    unusable.chain(limits).chain(pressure).chain(throttle).chain(guards).collect()
+    unusable.chain(taken).chain(limits).chain(pressure).chain(throttle).chain(guards).collect()
+}
+
+/// The reason why metrics cannot be at the socket that is theirs: memmon answers other queries there.
+fn taken(settings: &Settings) -> Option<String> {
+    let Some(Listen::Socket(path)) = &settings.metrics.listen else { return None };
+    let own = Path::new(status::SOCKET);
+    let is_own = path == own || *path == own.with_file_name(status::MINE_SOCKET);
+    is_own.then(|| format!("{} is the socket of `memmon status`", path.display()))
 }
 
 /// A warning about another guard; `None` for one that ends no process.

@@ -10,7 +10,9 @@ use crate::daemon::clock::Now;
 use crate::daemon::engine::Engine;
 use crate::daemon::engine::state::stopped::Stopped;
 use crate::daemon::engine::state::throttled::Throttled;
-use crate::daemon::watchlist::{delayed, growing_processes, growths, over_limit, sums, sums_of};
+use crate::daemon::watchlist::{
+    delayed, growing_processes, growths, over_limit, over_limit_now, sums, sums_of,
+};
 use crate::{
     config::Settings,
     enforce::Phase,
@@ -35,7 +37,9 @@ pub(super) fn answer(
             engine.check_stopped(now);
             let mut status = Box::new(status(engine, announcer, now));
             (status.sums, status.sums_in_force) = sums(engine, now);
+            let over = over_limit(engine);
             task::spawn_blocking(move || {
+                status.over_limit = over_limit_now(&basis, over);
                 status.climbing = growing_processes(&basis, growths).unwrap_or_default();
                 // The client may have left.
                 let _ = answer.send(reply(&Body::Status(status)));
@@ -97,7 +101,8 @@ pub(super) fn answer_mine(engine: &mut Engine<'_>, now: Now, uid: Uid, answer: o
     });
 }
 
-/// The status without growing processes, which need close looks, and without sums, which may have to be taken.
+/// The status without growing processes, which need close looks, without those over their limit, which are read again, and
+/// without sums, which may have to be taken.
 fn status(engine: &Engine<'_>, announcer: &Announcer<'_>, now: Now) -> status::Status {
     let Settings { rules, check_interval, dry_run, awaits_enable, .. } = engine.settings();
     let (board, conditions) = (announcer.board(), announcer.conditions());
@@ -135,7 +140,7 @@ fn status(engine: &Engine<'_>, announcer: &Announcer<'_>, now: Now) -> status::S
         in_flight: victims,
         climbing: Vec::new(),
         held_back: delayed(engine, now),
-        over_limit: over_limit(engine),
+        over_limit: Vec::new(),
         sums: Vec::new(),
         sums_in_force: 0,
         stopped: engine.stopped().iter().map(|one| stopped(one, now)).collect(),

@@ -1,7 +1,7 @@
 //! The processes that the daemon watches closely, for a query: those that grow towards their limit, that are over it and
 //! stay, and that come back too often; and what several hold together.
 
-use std::{collections::HashMap, io};
+use std::{cmp::Reverse, collections::HashMap, io};
 
 use crate::daemon::clock::Now;
 use crate::daemon::engine::Engine;
@@ -55,17 +55,36 @@ pub(super) fn growths(engine: &Engine<'_>, now: Now) -> HashMap<ProcessId, Growt
     engine.growth_rates(now).into_iter().map(|(id, rate)| (id, growth(&rate))).collect()
 }
 
-/// The processes that are over their limit and stay.
-pub(super) fn over_limit(engine: &Engine<'_>) -> Vec<OverLimit> {
+/// The processes that are over their limit and stay, with that limit, as the last look found them.
+pub(super) fn over_limit(engine: &Engine<'_>) -> Vec<(OverLimit, Bytes)> {
+    let (rules, memory) = (&engine.settings().rules, engine.memory());
     let entry = |standing: &Standing| {
         let (would_terminate, verdict) = match &standing.stays {
             Stays::Protected(protection) => (false, Verdict::Protected(protection.clone())),
             Stays::DryRun(breach) => (true, Verdict::Terminate(*breach)),
         };
         let Row { id, comm, uid, rss_bytes, why, .. } = Row::new(&standing.process, None, &verdict);
-        OverLimit { id, comm, uid, rss_bytes, would_terminate, why }
+        let limit = rules.limit_of(&standing.process, &memory);
+        (OverLimit { id, comm, uid, rss_bytes, would_terminate, why }, limit)
     };
     engine.over_limit().largest().into_iter().take(MOST_LISTED).map(entry).collect()
+}
+
+/// Those of `listed` that are over their limit now, with the memory that they have now: between two scans memmon looks at
+/// none of them again.
+pub(super) fn over_limit_now(basis: &Basis, listed: Vec<(OverLimit, Bytes)>) -> Vec<OverLimit> {
+    let pids: Vec<_> = listed.iter().map(|(over, _)| over.id.pid).collect();
+    let Ok(proc) = ProcRoot::real() else { return listed.into_iter().map(|(over, _)| over).collect() };
+    let readings = proc.readings(&pids, &basis.accuracy);
+    let now = |(mut over, limit): (OverLimit, Bytes)| {
+        let reading = readings.iter().find(|reading| reading.pid == over.id.pid)?;
+        over.rss_bytes = reading.rss;
+        let is_another = reading.start.is_some_and(|start| start != over.id.start);
+        (!is_another && reading.rss > limit).then_some(over)
+    };
+    let mut over: Vec<_> = listed.into_iter().filter_map(now).collect();
+    over.sort_by_key(|over| Reverse(over.rss_bytes));
+    over
 }
 
 /// The sums with the largest shares of their limits, and the number of all of them.

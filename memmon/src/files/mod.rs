@@ -11,6 +11,11 @@ use std::{
     path::Path,
 };
 
+use nix::sys::statfs::{
+    BPF_FS_MAGIC, CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, DEBUGFS_MAGIC, DEVPTS_SUPER_MAGIC, FsType,
+    PROC_SUPER_MAGIC, SECURITYFS_MAGIC, SYSFS_MAGIC, TRACEFS_MAGIC, statfs,
+};
+
 pub use state::keep;
 pub use trust::{roots_alone, roots_alone_folder, roots_alone_for_socket};
 
@@ -62,6 +67,33 @@ fn regular(kind: FileType) -> io::Result<()> {
         _ => "a device",
     };
     Err(io::Error::other(format!("it is {what}, not a regular file")))
+}
+
+/// Whether `folder` is on a file system that has files of users. Those of the kernel's have none, and what is written to one
+/// of theirs may change the machine.
+///
+/// # Errors
+/// The folder, and which file system that is.
+pub fn takes_files(folder: &Path) -> Result<(), String> {
+    const KERNELS: [(FsType, &str); 9] = [
+        (PROC_SUPER_MAGIC, "proc"),
+        (SYSFS_MAGIC, "sysfs"),
+        (CGROUP_SUPER_MAGIC, "cgroup"),
+        (CGROUP2_SUPER_MAGIC, "cgroup2"),
+        (BPF_FS_MAGIC, "bpf"),
+        (DEBUGFS_MAGIC, "debugfs"),
+        (TRACEFS_MAGIC, "tracefs"),
+        (SECURITYFS_MAGIC, "securityfs"),
+        (DEVPTS_SUPER_MAGIC, "devpts"),
+    ];
+    // A folder that cannot be looked at is for those that open it.
+    let Ok(kind) = statfs(folder).map(|facts| facts.filesystem_type()) else { return Ok(()) };
+    match KERNELS.iter().find(|(magic, _)| *magic == kind) {
+        Some((_, name)) => {
+            Err(format!("the file system of {} is the kernel's own ({name})", folder.display()))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Whether only its owner may read or write the file with this `metadata`.

@@ -33,7 +33,7 @@ const PM2: &[u8] = b"PM2 v";
 
 /// Services that start what users hand in, and do not start it again: its end is not followed by a restart. `pbs_jobs` is
 /// no unit of systemd, but the cgroup that OpenPBS has for its jobs.
-const JOB_SERVICES: [&str; 18] = [
+const JOB_SERVICES: [&str; 19] = [
     "anacron",
     "atd",
     "condor",
@@ -44,6 +44,7 @@ const JOB_SERVICES: [&str; 18] = [
     "fcron",
     "gitlab-runner",
     "jenkins-agent",
+    "jupyterhub",
     "munge",
     "pbs",
     "pbs_jobs",
@@ -52,6 +53,35 @@ const JOB_SERVICES: [&str; 18] = [
     "slurmd",
     "slurmstepd",
     "torque-mom",
+];
+
+/// Services by which users log in: without pam_systemd(8) sessions stay in their cgroup. The session manager of a desktop
+/// starts programs in services of their own, named `app-…` or `dbus-…`, and does not start them again, either.
+const LOGIN_SERVICES: [&str; 24] = [
+    "autologin",
+    "cockpit",
+    "console-getty",
+    "container-getty",
+    "display-manager",
+    "dropbear",
+    "gdm",
+    "gdm3",
+    "getty",
+    "greetd",
+    "inetd",
+    "lightdm",
+    "lxdm",
+    "rstudio-server",
+    "sddm",
+    "serial-getty",
+    "ssh",
+    "sshd",
+    "telnetd",
+    "vncserver",
+    "xdm",
+    "xinetd",
+    "xrdp",
+    "xrdp-sesman",
 ];
 
 const CONTAINER_SCOPES: [&str; 6] = ["docker-", "libpod-", "crio-", "cri-containerd-", "nerdctl-", "lxc-"];
@@ -109,11 +139,12 @@ fn service(part: &[u8]) -> Option<&[u8]> {
     part.strip_suffix(b".service").filter(|name| !name.is_empty())
 }
 
-/// Whether the service runs what is handed in: by a queue, a timetable, or the user's own manager.
+/// Whether the service runs what is handed in: by a queue, a timetable, a login, or the user's own manager.
 fn runs_jobs(service: &[u8]) -> bool {
     let template = service.split(|byte| *byte == b'@').next().unwrap_or(service);
     (template == b"user" && template != service)
-        || JOB_SERVICES.iter().any(|name| name.as_bytes() == template)
+        || [&b"app-"[..], b"dbus-"].iter().any(|start| template.starts_with(start))
+        || JOB_SERVICES.iter().chain(&LOGIN_SERVICES).any(|name| name.as_bytes() == template)
 }
 
 fn is_container(part: &[u8]) -> bool {
@@ -160,6 +191,11 @@ mod tests {
             (&format!("{user}/app.slice/app.slice"), None),
             ("/user.slice/user-1000.slice/session-3.scope", None),
             ("/system.slice/cron.service", None),
+            ("/system.slice/ssh.service", None),
+            ("/system.slice/system-sshd.slice/sshd@7-10.0.0.1:22-10.0.0.2:5022.service", None),
+            ("/system.slice/system-getty.slice/getty@tty1.service", None),
+            ("/system.slice/sshd-keygen.service", Some("/system.slice/sshd-keygen.service")),
+            (&format!("{user}/app.slice/app-org.kde.konsole@12ab.service"), None),
             ("/system.slice/slurmd.service/job_1/step_0", None),
             ("/system.slice/slurmstepd.scope/job_1/step_0/user", None),
             ("/system.slice/.service", None),

@@ -14,6 +14,7 @@ use super::{
     rotation::{Identity, Rotation, is_moved},
     sink::{Line, Output},
 };
+use crate::files;
 
 type Open = Box<dyn Fn(&Path) -> io::Result<File> + Send>;
 
@@ -140,6 +141,7 @@ fn in_safe_folder(path: &Path, own_uid: u32) -> io::Result<PathBuf> {
             return Err(io::Error::other(format!("refused, its folder {} {why}", step.display())));
         }
     }
+    files::takes_files(&real).map_err(|why| io::Error::other(format!("refused, {why}")))?;
     Ok(real.join(name))
 }
 

@@ -1,20 +1,17 @@
 //! Outputs that cannot work as they are now, found before there is anything to report: memmon notices a hook that may not
 //! be run at the start, and not with the first termination.
 
-use std::{
-    fs, io,
-    net::UdpSocket,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
-    path::Path,
-};
+mod hook;
 
-use nix::unistd::{AccessFlags, Gid, Uid, User, access, geteuid, setresgid, setresuid};
-use procfs::{Current as _, net::InterfaceDeviceStatus, process::Process};
+use std::{fs, net::UdpSocket, path::Path};
+
+use nix::unistd::{AccessFlags, access, geteuid};
+use procfs::{Current as _, net::InterfaceDeviceStatus};
 
 use super::{advice::advised, file, outputs::Outputs};
 use crate::{
     files,
-    model::{Escaped, Hook, Listen},
+    model::{Escaped, Listen},
     socket,
 };
 
@@ -57,8 +54,8 @@ pub fn preflight(outputs: &Outputs) -> Vec<Unusable> {
         let _ = mail;
     }
     if let Some(hook) = &notify.hook {
-        note("notify.hook", runnable(hook));
-        note("notify.hook_user", can_become(hook));
+        note("notify.hook", hook::runnable(hook));
+        note("notify.hook_user", hook::can_become(hook));
     }
     found
 }
@@ -78,7 +75,8 @@ fn socket_folder(path: &Path) -> Result<(), String> {
     if folder.starts_with("/run") && !folder.exists() {
         return Ok(());
     }
-    socket::trusted(path).map_err(|error| error.to_string())
+    files::takes_files(folder)?;
+    socket::usable(path).map_err(|error| error.to_string())
 }
 
 /// It is written beside and renamed.
@@ -92,6 +90,7 @@ fn textfile(path: &Path) -> Result<(), String> {
     if path.is_dir() {
         return Err(format!("{} is a folder", path.display()));
     }
+    files::takes_files(folder)?;
     writable(folder)
 }
 
@@ -101,54 +100,6 @@ fn writable(path: &Path) -> Result<(), String> {
         return Ok(());
     }
     access(path, AccessFlags::W_OK).map_err(|errno| format!("{}: {}", path.display(), advised(&errno.into())))
-}
-
-fn runnable(hook: &Hook) -> Result<(), String> {
-    let real = files::roots_alone(&hook.command)?;
-    let place = |why: String| format!("{}: {why}", hook.command.display());
-    let facts = fs::metadata(&real).map_err(|error| place(advised(&error)))?;
-    if facts.permissions().mode() & 0o111 == 0 {
-        return Err(place("it is not executable: chmod +x it".to_owned()));
-    }
-    let other = hook.user.filter(|uid| uid.0 != 0);
-    if let Some(uid) = other
-        && facts.mode() & 0o001 == 0
-        && User::from_uid(uid.0.into()).ok().flatten().is_none_or(|user| user.gid.as_raw() != facts.gid())
-    {
-        return Err(place(format!("uid {uid}, which runs it, may not: chmod o+rx it")));
-    }
-    Ok(())
-}
-
-/// Whether memmon may become the user that runs the hook, and that user has an account.
-fn can_become(hook: &Hook) -> Result<(), String> {
-    let Some(uid) = hook.user.filter(|uid| uid.0 != geteuid().as_raw()) else { return Ok(()) };
-    if matches!(User::from_uid(uid.0.into()), Ok(None)) {
-        return Err(format!("uid {uid} has no account, and so no group"));
-    }
-    if !geteuid().is_root() {
-        return Ok(());
-    }
-    // "Unchanged", thrice: refused only where a filter refuses the call itself.
-    let (same_uid, same_gid) = (Uid::from_raw(u32::MAX), Gid::from_raw(u32::MAX));
-    let calls =
-        setresuid(same_uid, same_uid, same_uid).and_then(|()| setresgid(same_gid, same_gid, same_gid));
-    calls.map_err(|errno| format!("memmon may not become uid {uid}: {}", advised(&errno.into())))?;
-    // Without an answer the start of the hook shows it.
-    let status = Process::myself().and_then(|own| own.status());
-    let missing = status.map(|status| missing_capabilities(status.capeff)).unwrap_or_default();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let error = io::Error::from_raw_os_error(libc::EPERM);
-    Err(format!("memmon may not become uid {uid}, without {}: {}", missing.join(" and "), advised(&error)))
-}
-
-/// The capabilities that becoming another user takes, without those of the `effective` set (capabilities(7)).
-fn missing_capabilities(effective: u64) -> Vec<&'static str> {
-    /// linux/capability.h
-    const NEEDED: [(&str, u32); 2] = [("CAP_SETGID", 6), ("CAP_SETUID", 7)];
-    NEEDED.into_iter().filter(|(_, bit)| effective & (1 << bit) == 0).map(|(name, _)| name).collect()
 }
 
 /// Whether memmon may have connections at all, and is where the relay and Prometheus are.
@@ -171,33 +122,9 @@ fn only_loopback(interfaces: &InterfaceDeviceStatus) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use procfs::FromBufRead as _;
 
     use super::*;
-    use crate::model::Uid;
-
-    fn hook(command: &Path, user: u32) -> Hook {
-        Hook { command: command.to_owned(), user: Some(Uid(user)), timeout: Duration::ZERO }
-    }
-
-    #[test]
-    fn a_hook_must_be_there_and_roots_alone_and_executable() {
-        let folder = tempfile::tempdir().unwrap();
-        let why = |command: &Path| runnable(&hook(command, 0)).unwrap_err();
-        assert!(why(Path::new("/nonexistent/hook")).contains("/nonexistent: No such file"));
-        let file = folder.path().join("hook");
-        fs::write(&file, "").unwrap();
-        let refused = why(&file);
-        assert!(
-            refused.contains("where only root can write") || refused.contains("belongs to uid"),
-            "{refused}"
-        );
-        assert!(why(Path::new("/etc/passwd")).ends_with("it is not executable: chmod +x it"));
-        assert_eq!(runnable(&hook(Path::new("/bin/sh"), 65_534)), Ok(()));
-    }
-
     #[test]
     fn an_empty_network_has_lo_and_nothing_else() {
         let is_empty = |more: &str| {
@@ -231,14 +158,23 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_user_takes_two_capabilities() {
-        for (effective, missing) in [
-            (0x1ff_ffff_ffff, &[][..]),
-            (0xc0, &[]),
-            (0x80, &["CAP_SETGID"]),
-            (0x8_0020, &["CAP_SETGID", "CAP_SETUID"]),
-        ] {
-            assert_eq!(missing_capabilities(effective), missing, "{effective:#x}");
+    fn no_output_is_put_into_a_file_system_of_the_kernels() {
+        for folder in ["/proc", "/proc/sys/kernel", "/sys", "/sys/kernel"] {
+            let path = Path::new(folder).join("x");
+            for refused in [log_file(&path), textfile(&path), socket_folder(&path)] {
+                assert!(refused.is_err_and(|why| why.contains("is the kernel's own")), "{folder}");
+            }
         }
+        // A file that is there would be written to, and that has an effect on the machine.
+        let why = log_file(Path::new("/proc/sysrq-trigger")).unwrap_err();
+        assert!(why.contains("is the kernel's own"), "{why}");
+    }
+
+    #[test]
+    fn a_socket_needs_a_name_that_is_free_and_not_too_long() {
+        assert!(socket_folder(Path::new("/etc/passwd")).unwrap_err().contains("/etc/passwd is there"));
+        let long = format!("/run/{}", "a".repeat(200));
+        assert!(socket_folder(Path::new(&long)).is_err());
+        assert_eq!(socket_folder(Path::new("/run/nonexistent/metrics.sock")), Ok(()));
     }
 }

@@ -55,6 +55,21 @@ pub fn trusted(path: &Path) -> io::Result<()> {
     files::roots_alone_for_socket(path).map_err(io::Error::other)
 }
 
+/// Checks what can be known of a socket at `path` before it is made.
+///
+/// # Errors
+/// As for [`trusted`]; the path is too long, or another file than a socket has that name.
+pub fn usable(path: &Path) -> io::Result<()> {
+    trusted(path)?;
+    UnixAddr::new(path).map_err(|errno| at(path, &errno.into()))?;
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            Err(io::Error::other(format!("{} is there, and is no socket", path.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl SocketFile {
     /// Listens at `path`, for the owner alone. A socket that no process listens at is replaced. Any other existing file
     /// stays, and is an error.

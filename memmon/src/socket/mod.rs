@@ -5,4 +5,4 @@ mod clients;
 mod file;
 
 pub use clients::Clients;
-pub use file::{SocketFile, trusted};
+pub use file::{SocketFile, trusted, usable};

@@ -231,6 +231,32 @@ fn a_dry_run_lists_what_it_would_terminate_and_what_is_protected() {
     daemon.stop();
 }
 
+/// As `memmon top` shows it: not as it was at the crossing.
+#[test]
+#[ignore = "kernel: needs root"]
+fn a_process_over_its_limit_is_listed_with_the_memory_that_it_has_now() {
+    let user = TestUser::claim();
+    let growing = user.hog("rename tar anon 41M wait-term anon 60M hold");
+    growing.begun("wait-term");
+    let text = "thresholds = { ram_gb_threshold = 0.04, check_interval = 3600 }\nwhitelist.names = [\"tar\"]\n\
+                whitelist.protect_root = true\nlog.format = \"json\"\n";
+    let daemon = Daemon::start(&ScopedConfig::new(&user, text), &["--dry-run", "--source", "proc"]);
+    let row = || {
+        status(&daemon)["over_limit"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|one| one["pid"] == growing.pid())
+            .cloned()
+    };
+    eventually("the first scan", || row().is_some());
+    assert!(row().unwrap()["rss_bytes"].as_u64() < Some(90 << 20));
+    growing.term();
+    growing.begun("hold");
+    assert!(row().unwrap()["rss_bytes"].as_u64() >= Some(100 << 20), "{:?}", row());
+    daemon.stop();
+}
+
 #[test]
 #[ignore = "kernel: needs root"]
 fn victims_are_reported_while_they_are_and_after() {

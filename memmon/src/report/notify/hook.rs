@@ -24,7 +24,10 @@ use nix::{
     unistd::{self, Pid, User},
 };
 
-use super::message::{Channel, Message, Remark};
+use super::{
+    interpreter,
+    message::{Channel, Message, Remark},
+};
 use crate::{
     files,
     model::{Escaped, Hook},
@@ -52,13 +55,14 @@ impl Runner {
     fn command(&self, message: &Message<'_>) -> Result<(Command, io::PipeReader), String> {
         let path = &self.hook.command;
         let real = (self.trusted)(path)?;
+        interpreter::of(&real, self.trusted)?;
         let (output, writer) = io::pipe().map_err(|error| error.to_string())?;
         let again = writer.try_clone().map_err(|error| error.to_string())?;
         // The file that was checked, whatever a link leads to by now.
         let mut command = Command::new(real);
         command.arg0(path);
         command.stdin(input(&message.events)?).stdout(writer).stderr(again).current_dir("/").process_group(0);
-        command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        command.env_clear().env("PATH", interpreter::PATH);
         let count = message.count.to_string();
         let given = [
             ("MEMMON_SUBJECT", &message.subject),

@@ -9,6 +9,7 @@
 
 mod digest;
 mod hook;
+pub(super) mod interpreter;
 #[cfg(feature = "mail")]
 mod mail;
 mod message;
