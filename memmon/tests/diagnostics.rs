@@ -56,6 +56,7 @@ fn warnings_of_libraries_are_reported_and_the_reporter_never_reports_itself() {
             cgroup: None,
             workload: None,
             launched: None,
+            notify_user: None,
         },
         breach: Breach { rule: Limit::Gb, limit: Bytes(1), rss: Bytes(2), percent: 1.0, by: None },
         signal: memmon::model::Signal::Term,

@@ -191,7 +191,8 @@ fn write_machine(machine: &MachineLimits, out: &mut dyn Write) -> io::Result<()>
 }
 
 fn write_rule(rule: &LimitRule, sum: Option<(Per, Strike)>, out: &mut dyn Write) -> io::Result<()> {
-    let LimitRule { name, matcher, limit, action, signal, lasting, grace, hard_ceiling, prefer } = rule;
+    let LimitRule { name, matcher, limit, action, signal, lasting, grace, hard_ceiling, prefer, notify_user } =
+        rule;
     section(out, "[rule]")?;
     key(out, "name", quoted(name.as_str()))?;
     write_matcher(matcher, out)?;
@@ -227,6 +228,9 @@ fn write_rule(rule: &LimitRule, sum: Option<(Per, Strike)>, out: &mut dyn Write)
     }
     if *prefer {
         key(out, "prefer", true)?;
+    }
+    if let Some(when) = notify_user {
+        key(out, "notify_user", quoted(when.as_str()))?;
     }
     if let Some(not) = &matcher.not {
         section(out, "rule.not")?;
@@ -364,7 +368,7 @@ mod tests {
             thresholds = { ram_percent_threshold = 12.25, ram_gb_threshold = 0.3, check_interval = 0.5, warn_at_percent = 55, measure = "rss" }
             whitelist = { pids = [1, 7], names = ["a\"b\\\\", "tab\t*", "é\u202e"], users = ["alice", "9"], exe = ["/opt/*"], args = ["serve*"], uids = ["9-11"], groups = ["0"], cgroups = ["/b/*"], units = ["a@*.service"], protect_root = true, honour_oom_score_adj = false }
             rule = [
-                { name = "one", names = ["x"], not = { users = ["alice"] }, gb = 1.5, percent = 3, for = 2, action = "stop", signal = "SIGHUP", grace = 4, hard_ceiling = 3, prefer = true },
+                { name = "one", names = ["x"], not = { users = ["alice"] }, gb = 1.5, percent = 3, for = 2, action = "stop", signal = "SIGHUP", grace = 4, hard_ceiling = 3, prefer = true, notify_user = "both" },
                 { name = "two", units = ["user@*.service"], per = "unit", strike = "newest", gb = 9 },
             ]
             settings = { dry_run = true, log_file = "/tmp/\u001b\\x", enable_syslog = false }

@@ -1,6 +1,6 @@
 //! The action of a rule: the values that are read, and those that are refused.
 
-use super::tests::{error, parsed};
+use super::tests::{error, parsed, warnings};
 use crate::model::Action;
 
 #[test]
@@ -70,5 +70,28 @@ fn a_rule_that_throttles_knows_its_ceiling_and_is_for_units_and_cgroups() {
       |
     6 | action = 'throttle'
       |          ^^^^^^^^^^ it lowers the memory.high of a cgroup, which holds for all processes in it: add per = "unit" or per = "cgroup", or use another action
+    "#);
+}
+
+#[test]
+fn a_rule_notifies_users_only_if_something_reaches_them() {
+    let rule = "[[rule]]\nname = 'a'\nnames = ['b']\nnotify_user = 'before'";
+    insta::assert_snapshot!(warnings(rule), @"line 4: notify_user has no effect without notify.terminal, or an address with %u in notify.mail_to");
+    for reached in ["notify.terminal = true", "notify.mail_to = ['%u@example.com']"] {
+        assert_eq!(warnings(&format!("{reached}\n{rule}")), "");
+    }
+    insta::assert_snapshot!(error("notify.terminal = true\n[[rule]]\nname = 'a'\nnames = ['b']\nnotify_user = 'early'\n\
+        [[rule]]\nname = 'c'\nuids = ['1-9']\nper = 'user'\ngb = 1\nnotify_user = 'both'"), @r#"
+    error: `notify_user` cannot be 'early'
+     --> config.toml:5:15
+      |
+    5 | notify_user = 'early'
+      |               ^^^^^^^ expected one of: "before", "after", "both", "never"
+
+    error: `notify_user` contradicts `per`
+      --> config.toml:11:15
+       |
+    11 | notify_user = 'both'
+       |               ^^^^^^ the rule for single processes that matches a process decides when its user is notified: remove it here, and add a rule without `per`
     "#);
 }

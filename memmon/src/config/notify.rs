@@ -31,6 +31,14 @@ pub struct Notify {
     pub terminal: bool,
 }
 
+impl raw::Notify {
+    /// Whether a notification can reach the users of processes.
+    pub(super) fn reaches_users(&self) -> bool {
+        self.terminal.as_ref().is_some_and(|typed| *typed.get_ref())
+            || self.mail_to.iter().flat_map(List::get_ref).any(|to| to.get_ref().contains(OWNER))
+    }
+}
+
 const INTERVAL: Duration = Duration::from_secs(300);
 const TIMEOUT: Duration = Duration::from_secs(10);
 const NOBODY: &str = "nobody";

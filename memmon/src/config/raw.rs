@@ -84,6 +84,7 @@ pub(super) struct Rule {
     pub(super) grace: Option<Spanned<f64>>,
     pub(super) hard_ceiling: Option<Spanned<f64>>,
     pub(super) prefer: Option<Spanned<bool>>,
+    pub(super) notify_user: Option<Spanned<String>>,
 }
 
 #[derive(Debug)]
@@ -255,6 +256,7 @@ pub(super) fn read(mut document: Document<'_>, problems: &mut Problems<'_>) -> T
         grace: section.take("grace", &NUMBER),
         hard_ceiling: section.take("hard_ceiling", &NUMBER),
         prefer: section.take("prefer", &BOOLEAN),
+        notify_user: section.take("notify_user", &STRING),
     });
     let scope = document.section("scope", problems, |section| Scope {
         users: section.take_list("users", &STRING),

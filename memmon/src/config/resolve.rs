@@ -128,7 +128,7 @@ pub(super) fn settings(
     let measure = reader.choice("measure", measure, &MEASURES, Measure::as_str);
     let names_at = whitelist.names.as_ref().map(Spanned::span);
     let whitelist = reader.whitelist(whitelist);
-    let (mut own_rules, mut sums) = reader.rules(rules);
+    let (mut own_rules, mut sums) = reader.rules(rules, notify.reaches_users());
     let scope = reader.scope(scope);
     let machine = reader.machine(machine);
     if let Some(span) = names_at {

@@ -13,7 +13,7 @@ use super::{
     warning::Concern,
 };
 use crate::{
-    model::{Action, Bytes, Per, RuleName, Signal},
+    model::{Action, Bytes, NotifyUser, Per, RuleName, Signal},
     policy::{LimitRule, Matcher, RuleLimit, Strike, SumRule},
 };
 
@@ -22,11 +22,20 @@ const LONGEST: f64 = 3600.0;
 
 impl Reader<'_, '_> {
     /// The rules for single processes and those for sums, in the order of the file.
-    pub(super) fn rules(&mut self, typed: Vec<(raw::Rule, Range<usize>)>) -> (Vec<LimitRule>, Vec<SumRule>) {
+    /// `reaches_users`: whether a notification can reach the users of processes at all.
+    pub(super) fn rules(
+        &mut self,
+        typed: Vec<(raw::Rule, Range<usize>)>,
+        reaches_users: bool,
+    ) -> (Vec<LimitRule>, Vec<SumRule>) {
         let mut names: BTreeMap<RuleName, Range<usize>> = BTreeMap::new();
         let (mut rules, mut sums): (Vec<LimitRule>, Vec<SumRule>) = (Vec::new(), Vec::new());
         for (rule, place) in typed {
             let named_at = rule.name.as_ref().map_or_else(|| place.clone(), Spanned::span);
+            if let Some(typed) = rule.notify_user.as_ref().filter(|_| !reaches_users) {
+                let without = "notify.terminal, or an address with %u in notify.mail_to";
+                self.warn(&typed.span(), Concern::NoEffect { key: "notify_user", without });
+            }
             let Some((rule, sum)) = self.rule(rule, &place) else { continue };
             if let Some(first) = names.insert(rule.name, named_at.clone()) {
                 let first = self.problems.stands_at(&first);
@@ -69,6 +78,7 @@ impl Reader<'_, '_> {
             grace,
             hard_ceiling,
             prefer,
+            notify_user,
         } = typed;
         let sum = self.sum(per, strike)?;
         let name = self.rule_name(name, place);
@@ -109,9 +119,10 @@ impl Reader<'_, '_> {
             grace.is_some(),
             hard_ceiling.is_some(),
             prefer.is_some(),
+            notify_user.is_some(),
         ];
         if !sets_anything.contains(&true) {
-            let help = "give it a limit (gb, percent, or none = true), for, action, signal, grace, hard_ceiling or prefer";
+            let help = "give it a limit (gb, percent, or none = true), for, action, signal, grace, hard_ceiling, prefer or notify_user";
             self.problems.add(place.clone(), "this rule changes nothing", help);
             return None;
         }
@@ -163,6 +174,7 @@ impl Reader<'_, '_> {
             None => None,
         };
         let prefer = self.prefers(prefer, no_limit, action, sum.is_some());
+        let notify_user = self.notify_user(notify_user, sum.is_some());
         let spares = sum.is_none() && matcher.not.is_none() && (no_limit || action == Action::Warn);
         let is_all = || coverage(&matcher, &RULE).into_iter().all(|(_, is_every)| is_every);
         if let Some(name) = name.as_ref().filter(|_| spares && flaws == 0 && is_all()) {
@@ -178,8 +190,22 @@ impl Reader<'_, '_> {
             grace,
             hard_ceiling,
             prefer,
+            notify_user,
         };
         Some((rule, sum))
+    }
+
+    /// When the users of the rule's processes are notified.
+    fn notify_user(&mut self, typed: Option<Spanned<String>>, sum: bool) -> Option<NotifyUser> {
+        let at = typed.as_ref().map(Spanned::span);
+        let chosen = self.choice("notify_user", typed, &NotifyUser::ALL, NotifyUser::as_str)?;
+        if let Some(at) = at.filter(|_| sum) {
+            let help = "the rule for single processes that matches a process decides when its user is notified: remove it \
+                        here, and add a rule without `per`";
+            self.problems.add(at, "`notify_user` contradicts `per`", help);
+            return None;
+        }
+        Some(chosen)
     }
 
     /// Whether the rule's processes end first if the machine is short of memory. One that is never ended is not preferred.

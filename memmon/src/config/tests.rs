@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    model::{Action, Bytes, GearChoice, Gid, Signal, SourceChoice, Uid},
+    model::{Action, Bytes, GearChoice, Gid, NotifyUser, Signal, SourceChoice, Uid},
     policy::{RuleLimit, Rules},
 };
 
@@ -348,11 +348,11 @@ fn other_keys_of_the_whitelist_protect_by_what_they_name() {
 fn a_rule_is_read_with_all_its_keys() {
     let text = "[[rule]]\nname = 'web'\nnames = ['node']\nargs = ['*server.js*']\nusers = ['alice']\nuids = ['100-199']\n\
                 not = { units = ['x.service'] }\ngb = 1.5\npercent = 5\nfor = '1.5m'\naction = 'warn'\nsignal = 'SIGINT'\ngrace = 20\n\
-                hard_ceiling = 0\n[[rule]]\nname = 'batch'\nusers = ['alice']\nprefer = true\n[[rule]]\nname = 'db'\nexe = ['/usr/lib/postgresql/**']\nnone = true";
+                hard_ceiling = 0\n[[rule]]\nname = 'batch'\nusers = ['alice']\nprefer = true\nnotify_user = 'both'\n[[rule]]\nname = 'db'\nexe = ['/usr/lib/postgresql/**']\nnone = true";
     let [web, batch, db] = &rules(text).rules[..] else { panic!("three rules") };
     assert_eq!([web.prefer, batch.prefer, db.prefer], [false, true, false]);
     assert_eq!((web.name.as_str(), web.action, web.hard_ceiling), ("web", Action::Warn, Some(0.0)));
-    assert_eq!((web.signal, db.signal), (Signal::Int, Signal::Term));
+    assert_eq!((web.signal, batch.notify_user), (Signal::Int, Some(NotifyUser::Both)));
     assert_eq!((web.lasting, web.grace), (Duration::from_secs(90), Some(Duration::from_secs(20))));
     assert_eq!(web.limit, RuleLimit::Own { percent: Some(5.0), bytes: Some(Bytes::from_gb(1.5)) });
     assert_eq!(web.matcher.uids.as_ref().expect("given").to_string(), "100-199, 1000");
@@ -360,7 +360,7 @@ fn a_rule_is_read_with_all_its_keys() {
         web.matcher.not.as_ref().expect("given").units.as_ref().expect("given").entries(),
         ["x.service"]
     );
-    assert_eq!(db.limit, RuleLimit::None);
+    assert_eq!((db.limit, db.signal), (RuleLimit::None, Signal::Term));
     insta::assert_snapshot!(warnings("[[rule]]\nname='a'\nnames=['b', 'longer-than-a-comm-is']\ngb=1\n[[rule]]\nname='c'\nnames=['b', 'longer-than-a-comm-is']\nunits=['x.service']\nnone=true"), @r#"
     line 3: "longer-than-a-comm-is" is longer than the 15 bytes of a comm: it can match an executable or argv[0] only
     line 6: rule c never decides: rule a above it matches all that it does, and the first one decides
@@ -412,7 +412,7 @@ fn a_rule_that_cannot_be_meant_is_refused() {
       --> config.toml:13:1
        |
     13 | since = 'x'
-       | ^^^^^ expected one of: name, names, names_file, exe, args, users, uids, groups, cgroups, units, not, per, strike, gb, percent, none, for, action, signal, grace, hard_ceiling, prefer
+       | ^^^^^ expected one of: name, names, names_file, exe, args, users, uids, groups, cgroups, units, not, per, strike, gb, percent, none, for, action, signal, grace, hard_ceiling, prefer, notify_user
 
     error: `for` cannot be a string
       --> config.toml:14:7

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::{
-    model::{Action, Gid, Per, Pid, RuleName, Signal, Uid},
+    model::{Action, Gid, NotifyUser, Per, Pid, RuleName, Signal, Uid},
     policy::{
         ArgPatterns, CgroupPatterns, ExePatterns, LimitRule, Limits, Matcher, NamePatterns, RuleLimit, Rules,
         Scope, Strike, SumRule, UidRanges, UnitPatterns, Whitelist,
@@ -73,7 +73,8 @@ fn matcher_on_the_wire(matcher: &Matcher) -> MatcherInForce {
 }
 
 fn rule_on_the_wire(rule: &LimitRule) -> RuleInForce {
-    let LimitRule { name, matcher, limit, action, signal, lasting, grace, hard_ceiling, prefer } = rule;
+    let LimitRule { name, matcher, limit, action, signal, lasting, grace, hard_ceiling, prefer, notify_user } =
+        rule;
     let (percent, bytes) = match limit {
         RuleLimit::Own { percent, bytes } => (*percent, *bytes),
         RuleLimit::Thresholds | RuleLimit::None => (None, None),
@@ -90,6 +91,7 @@ fn rule_on_the_wire(rule: &LimitRule) -> RuleInForce {
         grace_seconds: grace.map(|grace| grace.as_secs_f64()),
         hard_ceiling: *hard_ceiling,
         prefer: *prefer,
+        notify_user: notify_user.map(|when| when.as_str().to_owned()),
     }
 }
 
@@ -106,6 +108,7 @@ fn rule_from_the_wire(rule: RuleInForce) -> Option<LimitRule> {
         grace_seconds,
         hard_ceiling,
         prefer,
+        notify_user,
     } = rule;
     let is_own = percent.is_some() || bytes.is_some();
     Some(LimitRule {
@@ -125,6 +128,10 @@ fn rule_from_the_wire(rule: RuleInForce) -> Option<LimitRule> {
         },
         hard_ceiling,
         prefer,
+        notify_user: match notify_user {
+            Some(word) => Some(NotifyUser::ALL.into_iter().find(|one| one.as_str() == word)?),
+            None => None,
+        },
     })
 }
 

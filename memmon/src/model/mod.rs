@@ -36,7 +36,7 @@ pub use history::{Entry, Happened, History, Samples, Select, Total};
 pub use listen::Listen;
 pub use machine::{Elsewhere, MachineMemory, Pressure};
 pub use measure::Measure;
-pub use notify::{Hook, Mail, OWNER};
+pub use notify::{Hook, Mail, NotifyUser, OWNER};
 pub use origin::Origin;
 pub use process::{
     Fact, Gid, Holdings, Inherited, KeptObject, KeptWhy, Launch, MatchFacts, Names, NamespaceInit, Parts,

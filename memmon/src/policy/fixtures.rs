@@ -212,6 +212,7 @@ pub(crate) fn any_limit_rule() -> impl Strategy<Value = LimitRule> {
         grace: None,
         hard_ceiling: ceiling,
         prefer,
+        notify_user: None,
     })
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Matcher;
-use crate::model::{Action, Bytes, RuleName, Signal, seconds};
+use crate::model::{Action, Bytes, NotifyUser, RuleName, Signal, seconds};
 
 /// One `[[rule]]`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -31,6 +31,8 @@ pub struct LimitRule {
     pub hard_ceiling: Option<f64>,
     /// Whether these processes end before all others if the machine is short of memory.
     pub prefer: bool,
+    /// When their users are notified; `None`: by mail afterwards, and on the terminal at both times.
+    pub notify_user: Option<NotifyUser>,
 }
 
 /// The limit of a rule.

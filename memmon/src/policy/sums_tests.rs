@@ -30,6 +30,7 @@ fn rule(per: Per, limit: u64, strike: Strike) -> SumRule {
             grace: None,
             hard_ceiling: None,
             prefer: false,
+            notify_user: None,
         },
         per,
         strike,

@@ -40,6 +40,7 @@ fn rule(name: &str, matcher: Matcher, limit: RuleLimit) -> LimitRule {
         grace: None,
         hard_ceiling: None,
         prefer: false,
+        notify_user: None,
     }
 }
 

@@ -31,6 +31,7 @@ pub(super) fn chrome() -> Subject {
             init: None,
             started: Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC),
         }),
+        notify_user: None,
     }
 }
 

@@ -88,6 +88,9 @@ pub struct RuleInForce {
     /// `prefer`.
     #[serde(default)]
     pub prefer: bool,
+    /// `notify_user`; null: by mail afterwards, and on the terminal at both times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notify_user: Option<String>,
 }
 
 fn sigterm() -> String {

@@ -367,6 +367,7 @@ fn a_sum_is_shown_with_the_other_processes_in_it() {
             grace: None,
             hard_ceiling: None,
             prefer: false,
+            notify_user: None,
         },
         per: crate::model::Per::User,
         strike: policy::Strike::Largest,

@@ -3,7 +3,7 @@
 
 use crate::daemon::clock::Now;
 use crate::daemon::engine::Engine;
-use crate::model::{Name, Process};
+use crate::model::{Name, NotifyUser, Process};
 use crate::report::{Launched, Subject};
 
 impl Engine<'_> {
@@ -19,6 +19,15 @@ impl Engine<'_> {
         if !self.settings.current().log.command_lines {
             launched.command_line = None;
         }
-        Subject { launched: Some(launched), ..Subject::from(process) }
+        let notify_user = self.notify_user(process);
+        Subject { launched: Some(launched), notify_user, ..Subject::from(process) }
+    }
+
+    /// When the user of `process` is notified. Nothing happens to it in a dry run, of which only administrators learn.
+    fn notify_user(&self, process: &Process) -> Option<NotifyUser> {
+        if self.settings.current().dry_run {
+            return Some(NotifyUser::Never);
+        }
+        self.settings.rules().decisive(process).and_then(|rule| rule.notify_user)
     }
 }

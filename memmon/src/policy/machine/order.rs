@@ -499,6 +499,7 @@ mod tests {
             grace: None,
             hard_ceiling: None,
             prefer,
+            notify_user: None,
         };
         let batch = [rule("batch", 1001, true), rule("later", 1002, true), rule("others", 1003, false)];
         let rules = Rules { rules: batch.to_vec(), ..rules() };

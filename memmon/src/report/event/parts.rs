@@ -5,7 +5,9 @@ use std::fmt;
 use jiff::Zoned;
 use serde::{Serialize, Serializer};
 
-use crate::model::{Bytes, Fact, Launch, Name, NamespaceInit, Pid, Process, ProcessId, Uid, Workload};
+use crate::model::{
+    Bytes, Fact, Launch, Name, NamespaceInit, NotifyUser, Pid, Process, ProcessId, Uid, Workload,
+};
 
 /// The severity of an event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -57,6 +59,9 @@ pub struct Subject {
     /// Its start.
     #[serde(flatten)]
     pub launched: Option<Launched>,
+    /// When its user is notified, if its rule says so.
+    #[serde(skip)]
+    pub notify_user: Option<NotifyUser>,
 }
 
 impl Subject {
@@ -117,6 +122,7 @@ impl From<&Process> for Subject {
             cgroup: known(&process.cgroup),
             workload: process.cgroup.known().and_then(Workload::of),
             launched: None,
+            notify_user: None,
         }
     }
 }

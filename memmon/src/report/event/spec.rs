@@ -26,6 +26,8 @@ pub(in crate::report) struct Spec<'a> {
     pub(in crate::report) is_always_written: bool,
     /// Mail and hook get it.
     pub(in crate::report) is_notified: bool,
+    /// The user of the process gets it before anything happens to the process.
+    pub(in crate::report) is_early: bool,
 }
 
 impl Event {
@@ -44,7 +46,9 @@ impl Event {
                 new(Warning, "28d3fa9f456741f2914877ac22539a59").flood_limited().notified()
             }
             Self::MemoryBack { .. } => new(Info, "3d93d0eeb982444eb975206678a4607b").flood_limited(),
-            Self::Approaching { subject, .. } => about(subject, Warning, "f0bf97345c694c08bf20aebf3aba3084"),
+            Self::Approaching { subject, .. } => {
+                about(subject, Warning, "f0bf97345c694c08bf20aebf3aba3084").early()
+            }
             Self::Killing { subject, .. } => {
                 about(subject, Warning, "840b317dabfb4557b7133b870608fdb2").always_written()
             }
@@ -74,7 +78,7 @@ impl Event {
                 about(subject, Info, "9ea472c093a94c6eb13f220a39759c80").folded()
             }
             Self::OverRule { subject, .. } => {
-                about(subject, Warning, "5f0c7c2f4d5b4a8f9d6f1f1c7a2be0d4").folded()
+                about(subject, Warning, "5f0c7c2f4d5b4a8f9d6f1f1c7a2be0d4").folded().early()
             }
             Self::Exempted { .. } => new(Warning, "b5e7b31d57af4749852e2b461a89729b").flood_limited(),
             Self::ExemptionEnded { .. } => new(Info, "f911f77ba3a5441f93d2e7bf91dafe72").flood_limited(),
@@ -144,6 +148,15 @@ impl Event {
         self.spec().level
     }
 
+    /// Whether the user of its process gets it by mail.
+    pub(in crate::report) fn is_for_user(&self) -> bool {
+        let Spec { subject: Some(subject), is_notified, is_early, .. } = self.spec() else { return false };
+        match subject.notify_user {
+            None => is_notified,
+            Some(when) => (is_early && when.is_before()) || (is_notified && when.is_after()),
+        }
+    }
+
     /// The process that it is about, if it is about one that was confirmed.
     pub fn subject(&self) -> Option<&Subject> {
         self.spec().subject
@@ -159,6 +172,7 @@ const fn new(level: Level, message_id: &'static str) -> Spec<'static> {
         is_folded: false,
         is_always_written: false,
         is_notified: false,
+        is_early: false,
     }
 }
 
@@ -178,6 +192,10 @@ impl Spec<'_> {
 
     const fn always_written(self) -> Self {
         Self { is_always_written: true, ..self }
+    }
+
+    const fn early(self) -> Self {
+        Self { is_early: true, ..self }
     }
 
     const fn notified(self) -> Self {

@@ -51,6 +51,11 @@ pub(super) trait Channel: Send + 'static {
         Some(Audience::Everybody)
     }
 
+    /// Whether it is for the users of processes, who get other events than administrators.
+    fn is_for_users(&self) -> bool {
+        false
+    }
+
     /// Sends `message`, to one of the channel's people at least. May take its time.
     fn deliver(&mut self, message: &Message<'_>) -> Result<Option<Remark>, String>;
 }

@@ -78,6 +78,8 @@ pub(super) struct Notifiers {
 /// A channel's thread, as others see it.
 struct Worker {
     name: &'static str,
+    /// Whether it gets the events for users.
+    is_for_users: bool,
     /// Nothing in it: there is a successor.
     queue: SyncSender<Option<Emitted>>,
     successor: Arc<Mutex<Option<Successor>>>,
@@ -138,7 +140,7 @@ impl Notifiers {
         machine: &Machine,
         sender: &EventSender,
     ) -> io::Result<()> {
-        let name = channel.name();
+        let (name, is_for_users) = (channel.name(), channel.is_for_users());
         if let Some(worker) = self.workers.iter().find(|worker| worker.name == name) {
             *worker.successor.lock().unwrap_or_else(PoisonError::into_inner) = Some((channel, interval));
             // Is the queue full, the thread is awake anyway.
@@ -165,7 +167,7 @@ impl Notifiers {
             tracing::dispatcher::with_default(&tracing::Dispatch::none(), || run.serve(&notices));
             drop(hang_up);
         })?;
-        self.workers.push(Worker { name, queue, successor, waiting, done: Mutex::new(done) });
+        self.workers.push(Worker { name, is_for_users, queue, successor, waiting, done: Mutex::new(done) });
         Ok(())
     }
 
@@ -179,10 +181,9 @@ impl Notifiers {
         if let Some(terminals) = &self.terminals {
             terminals.offer(event);
         }
-        if !event.spec().is_notified {
-            return;
-        }
-        for Worker { name, queue, waiting, .. } in &self.workers {
+        let (is_notified, is_for_user) = (event.spec().is_notified, event.is_for_user());
+        let wanted = |worker: &&Worker| if worker.is_for_users { is_for_user } else { is_notified };
+        for Worker { name, queue, waiting, .. } in self.workers.iter().filter(wanted) {
             // Before it can have been sent.
             waiting.fetch_add(1, Ordering::Relaxed);
             if queue.try_send(Some((at, Box::new(event.clone())))).is_err() {

@@ -60,6 +60,10 @@ impl Channel for Owners {
         "owner-mail"
     }
 
+    fn is_for_users(&self) -> bool {
+        true
+    }
+
     fn audience(&self, event: &Event) -> Option<Audience> {
         let subject = event.subject()?;
         // The same uid in a container is another user.
@@ -96,7 +100,7 @@ impl Channel for Owners {
 mod tests {
     use super::*;
     use crate::{
-        model::Name,
+        model::{Name, NotifyUser},
         report::{event::Subject, samples},
     };
 
@@ -153,6 +157,42 @@ mod tests {
         }
         assert_eq!(about(1000, &format!("/docker/{}", "0123456789abcdef".repeat(4))), None);
         assert_eq!(owners.audience(&Event::Overflow { lost: 1 }), None);
+    }
+
+    #[test]
+    fn the_users_rule_decides_when_they_get_mail() {
+        let with = |event: &Event, when| {
+            let mut event = event.clone();
+            match &mut event {
+                Event::Approaching { subject, .. }
+                | Event::OverRule { subject, .. }
+                | Event::Terminated { subject, .. }
+                | Event::Unsure { subject, .. } => subject.notify_user = when,
+                _ => return None,
+            }
+            Some(event.is_for_user())
+        };
+        let kinds = |kind: fn(&Event) -> bool| samples::samples().into_iter().find(kind).unwrap();
+        let early = [
+            kinds(|event| matches!(event, Event::Approaching { .. })),
+            kinds(|event| matches!(event, Event::OverRule { .. })),
+        ];
+        let (late, other) = (
+            kinds(|event| matches!(event, Event::Terminated { .. })),
+            kinds(|event| matches!(event, Event::Unsure { .. })),
+        );
+        for (when, before, after) in [
+            (None, false, true),
+            (Some(NotifyUser::Before), true, false),
+            (Some(NotifyUser::After), false, true),
+            (Some(NotifyUser::Both), true, true),
+            (Some(NotifyUser::Never), false, false),
+        ] {
+            let early = early.each_ref().map(|event| with(event, when));
+            assert_eq!((early, with(&late, when)), ([Some(before); 2], Some(after)), "{when:?}");
+            assert_eq!(with(&other, when), Some(false), "{when:?}");
+        }
+        assert!(!Event::Overflow { lost: 1 }.is_for_user());
     }
 
     #[test]

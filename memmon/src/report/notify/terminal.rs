@@ -15,7 +15,7 @@ use std::{
 };
 
 use crate::{
-    model::{Action, Limit, SumFigures},
+    model::{Action, Limit, NotifyUser, SumFigures},
     report::event::{Event, Subject},
 };
 
@@ -74,15 +74,26 @@ fn serve(lines: &Receiver<Line>) {
 /// The line for the user of a process, and its destination.
 fn line(event: &Event) -> Option<Line> {
     let subject = event.subject()?;
-    let Subject { id, name, uid, .. } = subject;
+    let Subject { id, name, uid, notify_user, .. } = subject;
     // In a container the same name is another terminal.
     let is_here = subject.workload.as_ref().is_none_or(|workload| workload.container.is_none());
     let terminal = subject.launched.as_ref()?.terminal.clone().filter(|_| is_here)?;
+    let is_wanted = match event {
+        Event::Approaching { .. } => notify_user.is_none_or(NotifyUser::is_before),
+        Event::OverRule { .. } => notify_user.is_some_and(NotifyUser::is_before),
+        _ => notify_user.is_none_or(NotifyUser::is_after),
+    };
+    if !is_wanted {
+        return None;
+    }
     let process = format!("your process {} ({name})", id.pid);
     let text = match event {
         Event::Approaching { rss, limit, action, .. } => {
             let follows = if *action == Action::Stop { "stopped" } else { "terminated" };
             format!("{process} has {rss} of memory. It is {follows} if it exceeds its limit of {limit}")
+        }
+        Event::OverRule { breach, .. } => {
+            format!("{process} has {} of memory, which is more than {}", breach.rss, breach.limit)
         }
         Event::Killing { breach, signal, dry_run: false, sum, .. } => {
             let why = match sum {
@@ -167,6 +178,39 @@ mod tests {
             assert_eq!((line.terminal.as_str(), line.uid), ("pts/3", 1000));
             assert!(line.text.trim().chars().all(|letter| !letter.is_control()), "{line:?}");
         }
+    }
+
+    #[test]
+    fn the_users_rule_decides_when_there_is_a_line() {
+        let has_line = |when| {
+            let subject = || Subject { notify_user: when, ..samples::chrome() };
+            let breach = samples::BREACH;
+            let (rss, limit) = (breach.rss, breach.limit);
+            let events = [
+                Event::Approaching {
+                    subject: subject(),
+                    rss,
+                    limit,
+                    action: Action::Terminate,
+                    growth: None,
+                    time_to_limit: None,
+                },
+                Event::OverRule { subject: subject(), breach },
+                Event::Killing {
+                    subject: subject(),
+                    breach,
+                    signal: crate::model::Signal::Term,
+                    dry_run: false,
+                    sum: None,
+                },
+            ];
+            events.map(|event| line(&event).is_some())
+        };
+        assert_eq!(has_line(None), [true, false, true]);
+        assert_eq!(has_line(Some(NotifyUser::Before)), [true, true, false]);
+        assert_eq!(has_line(Some(NotifyUser::After)), [false, false, true]);
+        assert_eq!(has_line(Some(NotifyUser::Both)), [true, true, true]);
+        assert_eq!(has_line(Some(NotifyUser::Never)), [false, false, false]);
     }
 
     #[test]

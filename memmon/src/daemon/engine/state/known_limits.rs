@@ -101,6 +101,7 @@ mod tests {
             grace: None,
             hard_ceiling: None,
             prefer: false,
+            notify_user: None,
         };
         Rules { rules: (0..500).map(rule).collect(), ..policy::fixtures::rules() }
     }
