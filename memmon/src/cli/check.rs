@@ -121,7 +121,7 @@ fn write_report(
             writeln!(
                 out,
                 "What is running now could not be read: {}",
-                Escaped(format!("{error:#}").as_bytes())
+                Escaped(super::causes::whole(error).as_bytes())
             )
         }
     }
@@ -141,7 +141,7 @@ fn as_json(loaded: &Loaded, rules: &Rules, running: &anyhow::Result<Running>, aw
             let other = over::as_json(&running.otherwise(rules));
             json!({ "limit": limit, "rule": rule, "memory": running.memory, "over": running.over(limit), "other_measure": other, "rules": matches::as_json(&running.rules) })
         }
-        Err(error) => json!({ "error": format!("{error:#}") }),
+        Err(error) => json!({ "error": super::causes::whole(error) }),
     };
     json!({ "ok": true, "file": file, "fragments": fragments, "settings": settings, "warnings": warnings, "running": running, "awaits_enable": awaits_enable })
 }

@@ -1,6 +1,7 @@
 //! The command line: what was asked for, and the exit code that answers.
 
 mod arguments;
+mod causes;
 mod check;
 mod doctor;
 mod effective;
@@ -62,7 +63,7 @@ pub fn main() -> ExitCode {
         // `memmon explain … | head` is no failure.
         Err(error) if is_broken_pipe(&error) => Exit::Ok,
         Err(error) => {
-            let _ = writeln!(err, "memmon: {error:#}");
+            let _ = writeln!(err, "memmon: {}", causes::whole(&error));
             Exit::after(&error)
         }
     }

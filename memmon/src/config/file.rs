@@ -4,7 +4,7 @@ use std::{io, os::unix::fs::MetadataExt as _, path::Path};
 
 use super::{
     Concern, ConfigError, Loaded, Users, Warning, fragments, parse_files,
-    read::{LONGEST, Read, world_writable},
+    read::{LONGEST, Read, of_others},
     whitelist::is_package_manager,
 };
 use crate::files;
@@ -25,7 +25,7 @@ fn load_or(path: Option<&Path>, default: &Path, users: &dyn Users) -> Result<Loa
     let file = path.unwrap_or(default);
     let (main, owners, concern) = match files::read(file, LONGEST) {
         Ok((bytes, facts)) => {
-            (Some(Read::new(file.to_owned(), bytes)), vec![facts.uid()], world_writable(file, &facts))
+            (Some(Read::new(file.to_owned(), bytes)), vec![facts.uid()], of_others(file, &facts))
         }
         // Only its absence means that there is no configuration: a file that cannot be read may contain anything.
         Err(error) if path.is_none() && error.kind() == io::ErrorKind::NotFound => (None, vec![], None),
@@ -39,7 +39,7 @@ fn load_or(path: Option<&Path>, default: &Path, users: &dyn Users) -> Result<Loa
         .collect();
     let names = |file: &Path| {
         let (bytes, facts) = files::read(file, LONGEST)?;
-        Ok((bytes, world_writable(file, &facts)))
+        Ok((bytes, of_others(file, &facts)))
     };
     let mut loaded = Loaded { origin, ..parse_files(&files, users, &names)? };
     let concerns = concern.into_iter().chain(concerns).chain(missing_log_directory(&loaded));
@@ -317,6 +317,25 @@ mod tests {
         ] {
             assert!(warnings.contains(expected), "{warnings}");
         }
+    }
+
+    #[test]
+    fn a_file_that_is_not_roots_is_warned_of() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let (_directory, file) = folder("settings.dry_run = true", &[]);
+        let warned = || {
+            let warnings = load(Some(&file), &NOBODY).unwrap().warnings;
+            warnings.iter().map(|warning| format!("{warning}\n")).collect::<String>()
+        };
+        assert!(!warned().contains("others than root decide"), "{}", warned());
+        std::os::unix::fs::chown(&file, Some(12345), None).unwrap();
+        assert!(
+            warned().contains("what is terminated: ") && warned().contains("belongs to uid 12345;"),
+            "{}",
+            warned()
+        );
     }
 
     /// A package may add a rule where the administrator has written nothing.

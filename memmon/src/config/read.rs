@@ -7,7 +7,10 @@ use std::{
     string::FromUtf8Error,
 };
 
+use nix::unistd::geteuid;
+
 use super::{problems::Problems, warning::Concern};
+use crate::files;
 
 /// The longest that a file of a configuration may be, in bytes.
 pub(super) const LONGEST: usize = 1 << 18;
@@ -52,4 +55,13 @@ pub(super) fn not_utf8(file: &Path, error: &FromUtf8Error, problems: &mut Proble
 /// A concern about a file that any user may write to.
 pub(super) fn world_writable(file: &Path, facts: &Metadata) -> Option<Concern> {
     (facts.mode() & 0o002 != 0).then(|| Concern::WorldWritable { file: file.to_owned() })
+}
+
+/// A concern about a file that others than root decide about, where memmon acts as root.
+pub(super) fn of_others(file: &Path, facts: &Metadata) -> Option<Concern> {
+    let decide = || {
+        let why = files::others_decide(file).filter(|_| geteuid().is_root())?;
+        Some(Concern::OthersDecide { file: file.to_owned(), why })
+    };
+    world_writable(file, facts).or_else(decide)
 }

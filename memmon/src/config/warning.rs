@@ -175,6 +175,14 @@ pub enum Concern {
         #[serde(serialize_with = "escaped")]
         file: PathBuf,
     },
+    /// Others than root may write or replace the configuration file.
+    OthersDecide {
+        /// The file.
+        #[serde(serialize_with = "escaped")]
+        file: PathBuf,
+        /// By what.
+        why: String,
+    },
     /// A file in `conf.d` that is not read.
     NotRead {
         /// The file.
@@ -348,6 +356,14 @@ impl fmt::Display for Concern {
             Self::WorldWritable { file } => {
                 let file = Escaped(file.as_os_str().as_bytes());
                 write!(f, "anyone may write to {file}, and so decide what is terminated: chmod o-w it")
+            }
+            Self::OthersDecide { file, why } => {
+                let (file, why) = (Escaped(file.as_os_str().as_bytes()), Escaped(why.as_bytes()));
+                write!(
+                    f,
+                    "others than root decide by {file} what is terminated: {why}; put it where only root can write, in \
+                     /etc/memmon for example"
+                )
             }
             Self::NotRead { file } => {
                 let file = Escaped(file.as_os_str().as_bytes());

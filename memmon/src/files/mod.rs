@@ -17,7 +17,7 @@ use nix::sys::statfs::{
 };
 
 pub use state::keep;
-pub use trust::{roots_alone, roots_alone_folder, roots_alone_for_socket};
+pub use trust::{others_decide, roots_alone, roots_alone_folder, roots_alone_for_socket};
 
 /// The content of the file `path`, and its metadata, both of the same open file.
 ///

@@ -5,7 +5,7 @@ use std::{
     ffi::OsString,
     fs,
     os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
+    path::{self, Path, PathBuf},
 };
 
 /// Links on the way to a file, as many as the kernel follows (path_resolution(7)).
@@ -30,6 +30,26 @@ pub fn roots_alone_folder(path: &Path) -> Result<PathBuf, String> {
     if real.is_dir() { Ok(real) } else { Err(format!("{} is no folder", real.display())) }
 }
 
+/// The user, or the folder, by which others than root decide what stands at `path`; `None` if they do not, or the way there
+/// cannot be followed. Of the groups that may write an administrator knows.
+pub fn others_decide(path: &Path) -> Option<String> {
+    let mut found = None;
+    let _ = walk(&path::absolute(path).ok()?, &mut |step, facts| {
+        // In a folder that is shared as /tmp is, no other user can replace root's files.
+        let is_open = facts.is_dir() && facts.mode() & 0o1002 == 0o002;
+        let kind = if facts.is_dir() { "the folder " } else { "" };
+        let step = step.display();
+        if found.is_some() {
+        } else if facts.uid() != 0 {
+            found = Some(format!("{kind}{step} belongs to uid {}", facts.uid()));
+        } else if is_open {
+            found = Some(format!("any user may write to the folder {step}"));
+        }
+        Ok(())
+    });
+    found
+}
+
 /// Whether root alone decides what stands at `path`, where a socket is or will be. A folder on the way there may be one
 /// that others share as they share /tmp, in which no other user can replace root's files; the last one may not.
 ///
@@ -37,10 +57,13 @@ pub fn roots_alone_folder(path: &Path) -> Result<PathBuf, String> {
 /// As for [`roots_alone`].
 pub fn roots_alone_for_socket(path: &Path) -> Result<(), String> {
     const SHARED: u32 = 0o1000;
+    const OWN: &str = "/run/memmon";
     const ELSEWHERE: &str = "put the socket where only root can write, in /run/memmon for example";
+    const MADE_AGAIN: &str = "stop memmon and remove /run/memmon, which memmon makes again";
+    let elsewhere = if path.starts_with(OWN) { MADE_AGAIN } else { ELSEWHERE };
     let judge = |step: &Path, facts: &fs::Metadata, shared: u32| {
         let others = if facts.is_dir() && facts.mode() & shared != 0 { 0o022 } else { 0 };
-        judge(step, facts.uid(), facts.file_type().into(), facts.mode() & !others, ELSEWHERE)
+        judge(step, facts.uid(), facts.file_type().into(), facts.mode() & !others, elsewhere)
     };
     let folder = path.parent().unwrap_or(path);
     let real = walk(folder, &mut |step, facts| judge(step, facts, SHARED))?;
@@ -185,6 +208,50 @@ mod tests {
         assert!(at(&own).is_err_and(|refused| refused.contains("belongs to uid")));
         assert!(at(Path::new("/tmp")).is_err());
         assert!(at(Path::new("/etc/passwd")).is_err_and(|error| error.ends_with("is no folder")));
+    }
+
+    #[test]
+    fn others_decide_by_a_file_a_link_or_a_folder_of_theirs() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        use std::os::unix::fs::{PermissionsExt as _, chown, lchown};
+        let folder = tempfile::tempdir().unwrap();
+        let (own, file) = (folder.path().join("own"), folder.path().join("own/file"));
+        fs::create_dir(&own).unwrap();
+        fs::write(&file, "").unwrap();
+        assert_eq!(others_decide(&file), None, "below /tmp, where nobody can replace it");
+        let set = |mode| fs::set_permissions(&own, fs::Permissions::from_mode(mode)).unwrap();
+        let ends = |path: &Path, end: &str| {
+            let found = others_decide(path).unwrap_or_default();
+            assert!(found.ends_with(end), "{found}");
+        };
+        set(0o777);
+        ends(&file, &format!("any user may write to the folder {}", own.display()));
+        for mode in [0o1777, 0o775] {
+            set(mode);
+            assert_eq!(others_decide(&file), None, "{mode:o}");
+        }
+        chown(&own, Some(12345), None).unwrap();
+        ends(&file, "own belongs to uid 12345");
+        chown(&own, Some(0), None).unwrap();
+        let link = folder.path().join("link");
+        symlink("own/file", &link).unwrap();
+        assert_eq!(others_decide(&link), None);
+        lchown(&link, Some(12345), None).unwrap();
+        ends(&link, "link belongs to uid 12345");
+        chown(&file, Some(12345), None).unwrap();
+        ends(&file, "own/file belongs to uid 12345");
+    }
+
+    #[test]
+    fn the_remedy_for_memmons_own_folder_is_not_that_folder() {
+        let judged = |path: &str| roots_alone_for_socket(Path::new(path));
+        assert!(judged("/tmp/x").unwrap_err().ends_with("in /run/memmon for example"));
+        // It need not be there: its own folder has the same remedy wherever it is a link to.
+        if let Err(refused) = judged("/run/memmon/x") {
+            assert!(!refused.contains("in /run/memmon for example"), "{refused}");
+        }
     }
 
     /// An administrator who follows the advice does not make a folder unusable to its users.

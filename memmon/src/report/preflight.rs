@@ -8,7 +8,7 @@ use std::{fs, net::UdpSocket, path::Path};
 use nix::unistd::{AccessFlags, access, geteuid};
 use procfs::{Current as _, net::InterfaceDeviceStatus};
 
-use super::{advice::advised, file, outputs::Outputs};
+use super::{advice::advised, file, metrics::textfile::replaceable, outputs::Outputs};
 use crate::{
     files,
     model::{Escaped, Listen},
@@ -91,7 +91,13 @@ fn textfile(path: &Path) -> Result<(), String> {
         return Err(format!("{} is a folder", path.display()));
     }
     files::takes_files(folder)?;
-    writable(folder)
+    replaceable(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    writable(folder)?;
+    // After what keeps it from being written at all.
+    if path.extension().is_none_or(|extension| extension != "prom") {
+        return Err(format!("{}: node_exporter reads only files whose names end in .prom", path.display()));
+    }
+    Ok(())
 }
 
 /// Whether root, as it is here, may write to `path`. Of another user, which only looks, that means nothing.
@@ -154,6 +160,9 @@ mod tests {
         assert_eq!(log_file(&inside("new.log")), Ok(()));
         assert!(!inside("new.log").exists(), "it only looks");
         assert!(log_file(&inside("link")).unwrap_err().contains("it is a symbolic link"));
+        assert!(textfile(&inside("new.txt")).unwrap_err().ends_with("whose names end in .prom"));
+        fs::write(inside("y.prom"), "precious").unwrap();
+        assert!(textfile(&inside("y.prom")).unwrap_err().contains("something else in it"));
         assert!(log_file(&inside("x.prom")).unwrap_err().contains("is not a regular file"));
     }
 

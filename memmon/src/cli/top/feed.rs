@@ -158,6 +158,6 @@ impl Feed {
 
 /// The text of an error, which may contain text from a file: lines are kept, control characters are not.
 fn shown(error: &anyhow::Error) -> String {
-    let text = format!("{error:#}");
+    let text = crate::cli::causes::whole(error);
     text.lines().map(|line| Escaped(line.as_bytes()).to_string()).collect::<Vec<_>>().join("\n")
 }

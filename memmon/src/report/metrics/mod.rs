@@ -7,7 +7,7 @@ mod catalog;
 mod export;
 mod http;
 mod rules;
-mod textfile;
+pub(super) mod textfile;
 
 use std::{
     fmt,

@@ -2,14 +2,36 @@
 //! it.
 
 use std::{
-    fs::{self, OpenOptions, Permissions},
-    io::{self, Write as _},
+    fs::{self, File, OpenOptions, Permissions},
+    io::{self, Read as _, Write as _},
     os::unix::fs::PermissionsExt as _,
     path::Path,
 };
 
+/// The ways in which a file of metrics begins.
+const BEGINS: [&[u8]; 2] = [b"# HELP ", b"# TYPE "];
+
+/// Whether there is no other file at `path` than one with metrics: an existing file would be lost.
+///
+/// # Errors
+/// It has something else in it.
+pub(in crate::report) fn replaceable(path: &Path) -> io::Result<()> {
+    let mut start = Vec::new();
+    // A link is replaced, and never followed.
+    if fs::symlink_metadata(path).is_ok_and(|facts| facts.is_file()) {
+        File::open(path)?.take(BEGINS[0].len() as u64).read_to_end(&mut start)?;
+    }
+    if start.is_empty() || BEGINS.iter().any(|begins| *begins == start) {
+        return Ok(());
+    }
+    Err(io::Error::other(
+        "it has something else in it than metrics, and would be replaced: name another file",
+    ))
+}
+
 /// Replaces the file at `path`, whose folder must be there.
 pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
+    replaceable(path)?;
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     // node_exporter reads what ends in .prom.
     let draft = path.with_file_name(format!(".{}.new", name.to_string_lossy()));
@@ -47,4 +69,28 @@ pub(super) fn text_format(openmetrics: &str) -> String {
         text.push('\n');
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_with_something_else_in_it_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.prom");
+        for text in ["# TYPE memmon_a counter\nmemmon_a_total 1\n", "# HELP memmon_a b\n", "# TYPE c gauge\n"]
+        {
+            replace(&path, text).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        for precious in ["root:x:0:0:root:/root:/bin/bash\n", "#", "# A comment\n"] {
+            fs::write(&path, precious).unwrap();
+            let refused = replace(&path, "# TYPE memmon_a counter\n").unwrap_err().to_string();
+            assert!(refused.contains("something else in it than metrics"), "{refused}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), precious);
+        }
+        fs::write(&path, "").unwrap();
+        replace(&path, "# TYPE memmon_a counter\n").unwrap();
+    }
 }
