@@ -23,14 +23,19 @@ use crate::{
 const LOOKS_AT_ONCE: usize = 8;
 
 impl Engine<'_> {
-    /// Handles the kernel's events, as long as the budget lasts; the others stay in the ring.
+    /// Handles the kernel's events, as long as the budget lasts; after that only ends of processes, whose exit status no
+    /// record may lack. The others wait.
     pub(in crate::daemon) fn drain_kernel_events(&mut self, now: Now) {
         loop {
             let begun = now.instant();
-            if !self.budget.allows(begun) {
+            let has_time = self.budget.allows(begun);
+            let next = if has_time { Kernel::event } else { Kernel::end_of_process };
+            let Some(event) = self.sources.kernel().and_then(next) else {
+                if has_time {
+                    break;
+                }
                 return;
-            }
-            let Some(event) = self.sources.kernel().and_then(Kernel::event) else { break };
+            };
             match event {
                 KernelEvent::Crossed { process, at, rss } => {
                     self.crossed(process, at, rss, now);

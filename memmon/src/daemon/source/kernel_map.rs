@@ -4,7 +4,7 @@ use std::{collections::HashMap, io, os::fd::BorrowedFd, time::Instant};
 
 use memmon_common::{NEVER, ProcessRss, STEP};
 
-use super::{gear::Gearbox, places::Places};
+use super::{event_queue::EventQueue, gear::Gearbox, places::Places};
 use crate::{
     config,
     model::{Bytes, Gear, GearChoice, Inherited, Pid, ProcessId, Reading, StartTime},
@@ -37,6 +37,7 @@ pub(in crate::daemon) struct Kernel {
     entries: usize,
     refused: u64,
     lost: u64,
+    events: EventQueue,
 }
 
 impl Kernel {
@@ -77,6 +78,7 @@ impl Kernel {
             entries: 0,
             refused: 0,
             lost: 0,
+            events: EventQueue::default(),
         })
     }
 
@@ -216,7 +218,12 @@ impl Kernel {
 
     /// The next event from the kernel.
     pub(in crate::daemon) fn event(&mut self) -> Option<KernelEvent> {
-        self.map.events().find_map(|event| self.scale.event(&event))
+        self.events.next(|| self.map.events().find_map(|event| self.scale.event(&event)))
+    }
+
+    /// The next end of a process. The events before it are returned by [`Kernel::event`] later.
+    pub(in crate::daemon) fn end_of_process(&mut self) -> Option<KernelEvent> {
+        self.events.next_end(|| self.map.events().find_map(|event| self.scale.event(&event)))
     }
 
     /// Whether an event did not fit into the ring since the last call. True also if the counter cannot be read.

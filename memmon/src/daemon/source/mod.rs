@@ -1,6 +1,8 @@
 //! The sources of readings: the kernel map, if it is available, and /proc.
 
 #[cfg(feature = "ebpf")]
+mod event_queue;
+#[cfg(feature = "ebpf")]
 mod gear;
 #[cfg(feature = "ebpf")]
 pub(in crate::daemon) mod kernel_map;

@@ -103,6 +103,10 @@ impl Kernel {
         match *self {}
     }
 
+    pub(in crate::daemon) fn end_of_process(&mut self) -> Option<KernelEvent> {
+        match *self {}
+    }
+
     pub(in crate::daemon) fn lost_events(&mut self) -> bool {
         match *self {}
     }
