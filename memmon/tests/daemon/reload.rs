@@ -205,6 +205,8 @@ fn a_name_service_that_does_not_answer_holds_up_the_reload_and_nothing_else() {
         fs::rename(&log, folder.path().join("log.1")).unwrap();
         // As an older logrotate snippet does: this signal reloads nothing.
         daemon.signal(Signal::SIGHUP);
+        // Signals that come before it was handled would be one with it.
+        daemon.line("the reason", |line| line.contains("so the configuration was not reloaded"));
         eventually("the log by its name", || log.exists());
         daemon.reload(&with(&[NAMED]));
         // Signals are not delayed, at the crossing or at the end of the grace period.
