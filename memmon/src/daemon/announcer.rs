@@ -137,7 +137,11 @@ impl Observer for Announcer<'_> {
     fn event(&self, event: Event) {
         self.board_mut().note(&event);
         self.history.borrow_mut().note(&event);
-        self.reporter.emit(event);
+        match event {
+            // The first line of a scan: at least its last line follows.
+            Event::SystemMemory { .. } => self.reporter.emit_with_next(event),
+            _ => self.reporter.emit(event),
+        }
     }
 
     fn scanned(&self, took: Duration, map: Option<MapFigures>, dry_run: bool) {

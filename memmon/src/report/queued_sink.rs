@@ -53,6 +53,8 @@ pub(super) struct QueuedSink {
     lost: u64,
     /// The trouble that the sink itself reported, with its losses so far.
     trouble: Option<Event>,
+    /// It let the writer wait in vain, and still has a line from then.
+    overdue: bool,
     impatient_until: Option<Instant>,
 }
 
@@ -95,7 +97,7 @@ impl From<WriteOutcome> for Offered {
 pub(super) struct Setup {
     /// Lines that may wait.
     pub(super) capacity: usize,
-    /// Time that the writer waits for a sink that has no other line to write, so that trouble is reported at once.
+    /// Time that the writer waits for a sink that has no old line to write, so that trouble is reported at once.
     pub(super) patience: Duration,
     /// Dropped by the last thread that has written what it had.
     pub(super) done: Sender<()>,
@@ -113,11 +115,12 @@ impl QueuedSink {
             done: setup.done.clone(),
             lost: 0,
             trouble: None,
+            overdue: false,
             impatient_until: None,
         }
     }
 
-    /// Queues `line`, or counts it as lost; waits for a moment if the sink has nothing else to write.
+    /// Queues `line`, or counts it as lost. Does not wait for what becomes of it: [`QueuedSink::settle`] does.
     pub(super) fn offer(&mut self, line: &Arc<Line>, now: Instant) -> Offered {
         let mut offered = Offered::default();
         if let Err(error) = self.start() {
@@ -135,11 +138,16 @@ impl QueuedSink {
             Err(TrySendError::Full(_)) => self.lose(BLOCKED, &mut offered),
             Err(TrySendError::Disconnected(_)) => self.lose("its thread has ended", &mut offered),
         }
-        let alone = self.thread.as_ref().is_some_and(|thread| thread.waiting == 1);
-        if alone && self.impatient_until.is_none_or(|until| until <= now) {
+        offered
+    }
+
+    /// Waits for a moment for the queued lines, unless the sink let the writer wait in vain before.
+    pub(super) fn settle(&mut self, now: Instant) -> Offered {
+        let mut offered = Offered::default();
+        if !self.overdue && self.impatient_until.is_none_or(|until| until <= now) {
             self.collect(Some(self.patience), &mut offered);
-            let still = self.thread.as_ref().is_some_and(|thread| thread.waiting > 0);
-            self.impatient_until = still.then(|| now + NOT_WAITED_FOR);
+            self.overdue = self.thread.as_ref().is_some_and(|thread| thread.waiting > 0);
+            self.impatient_until = self.overdue.then(|| now + NOT_WAITED_FOR);
         }
         offered
     }
@@ -208,6 +216,7 @@ impl QueuedSink {
             };
             let Some(Answer { outcome, trouble }) = answer else { return };
             thread.waiting -= 1;
+            self.overdue &= thread.waiting > 0;
             self.trouble = trouble;
             let Offered { taken, news } = outcome.into();
             offered.taken = taken;
@@ -290,12 +299,16 @@ mod tests {
         let (mut reader, writer) = io::pipe().unwrap();
         let (mut sink, ended) = queued(writer, 8);
         sink.patience = LIMIT;
-        let offered = sink.offer(&line("a\n"), Instant::now());
+        for text in ["a\n", "b\n"] {
+            let offered = sink.offer(&line(text), Instant::now());
+            assert!(offered.news.is_empty());
+        }
+        let offered = sink.settle(Instant::now());
         assert!(offered.taken && offered.news.is_empty() && sink.trouble().is_none());
         drop(sink);
         assert_eq!(ended.recv_timeout(LIMIT), Err(RecvTimeoutError::Disconnected));
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
-        assert_eq!(text, "a\n");
+        assert_eq!(text, "a\nb\n");
     }
 }

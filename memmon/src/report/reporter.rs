@@ -3,6 +3,7 @@
 mod thread;
 
 use std::{
+    cell::Cell,
     io,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
@@ -11,6 +12,8 @@ use std::{
     },
     time::{Duration, Instant},
 };
+
+use jiff::Timestamp;
 
 use self::thread::{Item, Orders, Shared, run};
 use super::{
@@ -26,6 +29,8 @@ use super::{
 /// Takes events from one owner, the daemon; [`Reporter::sender`] gives the door to others.
 pub struct Reporter {
     sender: EventSender,
+    /// An event that waits for the next one.
+    held: Cell<Option<(Timestamp, Event)>>,
     exports: Mutex<Exports>,
     rotation: Rotation,
     /// Held by each thread that still has lines to write.
@@ -76,6 +81,7 @@ impl Reporter {
         })?;
         let reporter = Self {
             sender: EventSender { queue, shared },
+            held: Cell::default(),
             exports: Mutex::default(),
             rotation,
             hang_up,
@@ -88,7 +94,18 @@ impl Reporter {
 
     /// Emits an event; see [`EventSender::emit`].
     pub fn emit(&self, event: Event) {
-        self.sender.emit(event);
+        let held = self.held.take();
+        let accepted = self.sender.accept(event);
+        self.sender.queue(held.into_iter().chain(accepted).collect());
+    }
+
+    /// Emits an event that another one follows at once: it is written with that one, so that the threads of the sinks wake
+    /// up once for both.
+    pub fn emit_with_next(&self, event: Event) {
+        let held = self.held.take();
+        let accepted = self.sender.accept(event);
+        self.sender.queue(held.into_iter().collect());
+        self.held.set(accepted);
     }
 
     /// Events that found the queue full, and so no sink at all, since the start.
@@ -128,6 +145,7 @@ impl Reporter {
     /// Before that, what waits to be sent is, if that takes no longer than [`LAST_CHANCE`].
     #[must_use]
     pub fn finish(self, limit: Duration) -> bool {
+        self.sender.queue(self.held.take().into_iter().collect());
         let notifiers = &self.sender.shared.notifiers;
         // Not under the lock: their threads report the outcome.
         let last = std::mem::take(&mut *notifiers.write().unwrap_or_else(PoisonError::into_inner));
@@ -184,6 +202,11 @@ impl EventSender {
     /// Tells an event, stamped with the time of this call. Never waits: where the writer cannot keep up, the event
     /// is counted as lost, and that is reported.
     pub fn emit(&self, event: Event) {
+        self.queue(self.accept(event).into_iter().collect());
+    }
+
+    /// Counts the event and offers it to the notifiers; returns it if it is to be written.
+    fn accept(&self, event: Event) -> Option<(Timestamp, Event)> {
         let Shared { metrics, notifiers, .. } = &*self.shared;
         let at = (self.shared.clock)();
         metrics.observe(&event);
@@ -192,13 +215,16 @@ impl EventSender {
         notifiers.offer(at, &event, |channel| metrics.notified(channel, "lost", 1));
         drop(notifiers);
         let level = event.level() as u8;
-        if level < self.shared.level.load(Ordering::Relaxed) && !event.spec().is_always_written {
-            return;
-        }
-        let item = Item::Emitted(at, Box::new(event));
-        if self.queue.try_send(item).is_err() {
-            self.shared.lost.fetch_add(1, Ordering::Relaxed);
-            self.shared.lost_ever.fetch_add(1, Ordering::Relaxed);
+        let is_written = level >= self.shared.level.load(Ordering::Relaxed) || event.spec().is_always_written;
+        is_written.then_some((at, event))
+    }
+
+    /// Has the events written, or counts them as lost.
+    fn queue(&self, events: Vec<(Timestamp, Event)>) {
+        let count = events.len() as u64;
+        if count > 0 && self.queue.try_send(Item::Emitted(events)).is_err() {
+            self.shared.lost.fetch_add(count, Ordering::Relaxed);
+            self.shared.lost_ever.fetch_add(count, Ordering::Relaxed);
         }
     }
 

@@ -96,8 +96,8 @@ impl Writer {
         }
     }
 
-    /// Writes `event` to every sink, unless it only repeats a warning, or is one of too many; the journal gets
-    /// each termination.
+    /// Hands `event` to every sink, unless it only repeats a warning, or is one of too many; the journal gets
+    /// each termination. [`Writer::settle`] follows what was taken.
     pub(super) fn take(&mut self, at: Timestamp, event: Event, now: Instant) {
         let message = self.message(&event, now);
         if self.fold.holds_back(&event, &message, now) {
@@ -106,6 +106,16 @@ impl Writer {
         let too_many = self.flood.holds_back(&event, &message, now);
         if !too_many || event.spec().is_always_written {
             self.deliver(at, News { event, message, broken: None, journal_alone: too_many }, now);
+        }
+    }
+
+    /// Waits for a moment until the sinks have written what they took, so that the others report the trouble of one at once.
+    pub(super) fn settle(&mut self, at: Timestamp, now: Instant) {
+        for index in 0..self.sinks.len() {
+            let news = self.sinks[index].settle(now).news;
+            for event in self.of_sink(news, index, now) {
+                self.deliver(at, event, now);
+            }
         }
     }
 
@@ -118,6 +128,7 @@ impl Writer {
     pub(super) fn report_due(&mut self, at: Timestamp, now: Instant) {
         for repeated in self.fold.due(now).into_iter().chain(self.flood.due(now)) {
             self.take(at, repeated, now);
+            self.settle(at, now);
         }
     }
 
@@ -167,24 +178,37 @@ impl Writer {
             let is_trouble = matches!(event, Event::SinkTrouble { .. });
             let line = Arc::new(Line { at, level, event, user, paragraph, whole });
             let mut heard = false;
-            for (index, sink) in self.sinks.iter_mut().enumerate() {
+            for index in 0..self.sinks.len() {
+                let sink = &mut self.sinks[index];
                 if broken == Some(index) || (journal_alone && !sink.is_the_journal()) {
                     continue;
                 }
-                let Offered { taken, news: learned } = sink.offer(&line, now);
-                heard |= taken;
-                for event in learned.into_iter().filter(|event| event.level() >= self.level) {
-                    let begins = matches!(event, Event::SinkTrouble { error: Some(_), .. });
-                    let broken = begins.then_some(index);
-                    let message = text::message(&event, &mut |uid| self.users.get(uid, now));
-                    news.push_back(News { event, message, broken, journal_alone: false });
+                let Offered { mut taken, news: mut learned } = sink.offer(&line, now);
+                if is_trouble {
+                    // Whether this sink has written it decides whether another one must.
+                    let settled = sink.settle(now);
+                    taken |= settled.taken;
+                    learned.extend(settled.news);
                 }
+                heard |= taken;
+                news.extend(self.of_sink(learned, index, now));
             }
             if let (Some(sink), false, true) = (&mut self.last_resort, heard, is_trouble) {
                 // No sink is left for its own trouble.
                 let _ = sink.offer(&line, now);
             }
         }
+    }
+
+    /// What the sink with this index reports of itself, for the others.
+    fn of_sink(&self, learned: Vec<Event>, index: usize, now: Instant) -> Vec<News> {
+        let reported = learned.into_iter().filter(|event| event.level() >= self.level);
+        let news = |event| {
+            let begins = matches!(event, Event::SinkTrouble { error: Some(_), .. });
+            let message = self.message(&event, now);
+            News { event, message, broken: begins.then_some(index), journal_alone: false }
+        };
+        reported.map(news).collect()
     }
 }
 
@@ -193,6 +217,14 @@ impl Slot {
         match self {
             Self::Direct(sink) => sink.offer(line, now).into(),
             Self::Queued(sink) => sink.offer(line, now),
+        }
+    }
+
+    /// Nothing, for a sink that has answered already.
+    fn settle(&mut self, now: Instant) -> Offered {
+        match self {
+            Self::Direct(_) => Offered::default(),
+            Self::Queued(sink) => sink.settle(now),
         }
     }
 
@@ -290,7 +322,9 @@ mod tests {
         writer.last_resort = Some(QueuedSink::new(Target::Other, Sink::Console, stderr, &setup));
         drop(setup);
         for scanned in 0..3 {
-            writer.take(Timestamp::UNIX_EPOCH, Event::ScanComplete { scanned, killed: 0 }, Instant::now());
+            let now = Instant::now();
+            writer.take(Timestamp::UNIX_EPOCH, Event::ScanComplete { scanned, killed: 0 }, now);
+            writer.settle(Timestamp::UNIX_EPOCH, now);
         }
         drop(writer.end(Timestamp::UNIX_EPOCH, Instant::now()));
         assert_eq!(ended.recv_timeout(LIMIT), Err(RecvTimeoutError::Disconnected));
@@ -302,10 +336,12 @@ mod tests {
             4,
             "the troubles as they begin, once each, and what they cost in the end: {heard}"
         );
+        // The sink without a thread knows first.
+        assert!(lines[0].contains("Cannot write to syslog: neither "), "{heard}");
         assert!(
-            lines[0].contains("Cannot write to the log file: ") && lines[0].contains("missing/log: No such")
+            lines[1].contains("Cannot write to the log file: ") && lines[1].contains("missing/log: No such"),
+            "{heard}"
         );
-        assert!(lines[1].contains("Cannot write to syslog: neither "), "{heard}");
         // Three scans and the other's trouble; the last has missed that one, too.
         assert!(lines[2].contains("missing/log") && lines[2].ends_with("Lost so far: 4"), "{heard}");
         assert!(lines[3].contains("syslog") && lines[3].ends_with("Lost so far: 5"), "{heard}");

@@ -37,6 +37,31 @@ fn read_all(mut reader: io::PipeReader) -> String {
 }
 
 #[test]
+fn an_event_that_waits_for_the_next_one_comes_before_it_and_is_never_lost() {
+    let (reader, writer) = io::pipe().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let outputs = Outputs {
+        console: Console::Writer(Box::new(writer)),
+        format: Format::Json,
+        machine: machine(folder.path()),
+        ..Outputs::default()
+    };
+    let reporter = Reporter::start(outputs).unwrap();
+    reporter.emit_with_next(scan(0));
+    // Of another thread, which is not held up by it.
+    reporter.sender().emit(scan(1));
+    reporter.emit_with_next(scan(2));
+    reporter.emit(scan(3));
+    reporter.emit_with_next(scan(4));
+    assert!(reporter.finish(LIMIT));
+    let scanned = |line: &str| serde_json::from_str::<Value>(line).unwrap()["scanned"].as_u64().unwrap();
+    let written: Vec<_> = read_all(reader).lines().map(scanned).collect();
+    let mut in_order = written.clone();
+    in_order.retain(|number| *number != 1);
+    assert_eq!((written.len(), in_order), (5, vec![0, 2, 3, 4]));
+}
+
+#[test]
 fn a_blocked_sink_delays_neither_callers_nor_other_sinks_and_every_lost_line_is_counted() {
     const EMITTED: usize = 20_000;
     let folder = tempfile::tempdir().unwrap();

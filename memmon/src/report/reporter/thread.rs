@@ -16,9 +16,9 @@ use crate::report::{event::Event, metrics::Metrics, notify::Notifiers, users::Us
 /// While events keep being lost, how often that is logged.
 const OVERFLOW_EVERY: Duration = Duration::from_secs(10);
 
-/// The event is boxed to keep the ring, which stays resident, small.
 pub(super) enum Item {
-    Emitted(Timestamp, Box<Event>),
+    /// Events that are written together, because each item wakes the threads of the sinks once.
+    Emitted(Vec<(Timestamp, Event)>),
     /// There are orders.
     Wake,
 }
@@ -101,7 +101,13 @@ fn finish(mut writer: Writer, items: &Receiver<Item>, shared: &Shared) {
 
 fn write(writer: &mut Writer, item: Item) {
     match item {
-        Item::Emitted(at, event) => writer.take(at, *event, Instant::now()),
+        Item::Emitted(events) => {
+            let Some(&(last, _)) = events.last() else { return };
+            for (at, event) in events {
+                writer.take(at, event, Instant::now());
+            }
+            writer.settle(last, Instant::now());
+        }
         Item::Wake => {}
     }
 }
@@ -110,6 +116,8 @@ fn report_overflow(writer: &mut Writer, shared: &Shared) {
     let lost = shared.lost.swap(0, Ordering::Relaxed);
     if lost > 0 {
         shared.metrics.observe(&Event::Overflow { lost });
-        writer.take((shared.clock)(), Event::Overflow { lost }, Instant::now());
+        let (at, now) = ((shared.clock)(), Instant::now());
+        writer.take(at, Event::Overflow { lost }, now);
+        writer.settle(at, now);
     }
 }
