@@ -200,7 +200,7 @@ impl Writer {
         }
     }
 
-    /// What the sink with this index reports of itself, for the others.
+    /// The events that the sink with this index reported of itself, for the others.
     fn of_sink(&self, learned: Vec<Event>, index: usize, now: Instant) -> Vec<News> {
         let reported = learned.into_iter().filter(|event| event.level() >= self.level);
         let news = |event| {

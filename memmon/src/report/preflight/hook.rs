@@ -114,7 +114,7 @@ mod tests {
         if !geteuid().is_root() {
             return;
         }
-        let folder = tempfile::tempdir_in("/usr/local").unwrap();
+        let folder = tempfile::tempdir_in("/run").unwrap();
         let (file, program) = (folder.path().join("hook"), folder.path().join("program"));
         fs::copy("/bin/true", &program).unwrap();
         fs::write(&file, "#!/bin/sh\n").unwrap();
