@@ -54,4 +54,4 @@ pub use text::{Escaped, Name, configuration_files};
 pub use throttle::{Lowered, ThrottleEnd, WhyNot};
 pub use unit::{Unit, unit_cgroup, unit_path};
 pub use verdict::{Breach, Doubt, Limit, MatchKey, NameField, Protection, Uncharged, Verdict};
-pub use workload::{Container, Runtime, SlurmJob, Workload};
+pub use workload::{Container, ContainerNames, Runtime, SlurmJob, Workload};

@@ -49,10 +49,27 @@ pub struct Container {
     /// The uid of its Kubernetes pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod: Option<Name>,
+    /// Its names, which its path does not show; they are added to what is reported.
+    #[serde(flatten)]
+    pub names: ContainerNames,
+}
+
+/// The names of a container, as far as they are known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ContainerNames {
+    /// Its own name; in Kubernetes, within its pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<Name>,
+    /// The name of its pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_name: Option<Name>,
+    /// The namespace of Kubernetes that its pod is in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<Name>,
 }
 
 /// A container runtime.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Runtime {
     /// Docker.
@@ -124,7 +141,8 @@ impl Workload {
 fn container(parts: &[&[u8]], at: usize) -> Option<Container> {
     let (part, parent) = (parts[at], parts[..at].last().copied().unwrap_or_default());
     let (id, runtime) = container_of_scope(part).or_else(|| container_of_folder(part, parent))?;
-    Some(Container { id: unescaped(id), runtime, pod: parts[..at].iter().rev().find_map(|part| pod(part)) })
+    let pod = parts[..at].iter().rev().find_map(|part| pod(part));
+    Some(Container { id: unescaped(id), runtime, pod, names: ContainerNames::default() })
 }
 
 fn container_of_scope(part: &[u8]) -> Option<(&[u8], Option<Runtime>)> {
@@ -341,7 +359,8 @@ mod tests {
             ),
             (format!("/../../kubepods/pod{pod}/{id}"), None, &id, None, Some(pod)),
         ] {
-            let container = Container { id: Name::from(found), runtime, pod: in_pod.map(Name::from) };
+            let (pod, names) = (in_pod.map(Name::from), ContainerNames::default());
+            let container = Container { id: Name::from(found), runtime, pod, names };
             let expected =
                 Workload { unit: unit.as_deref().map(Name::from), slurm: None, container: Some(container) };
             assert_eq!(of(&path), Some(expected), "{path}");

@@ -7,11 +7,13 @@
 //! ```
 
 mod advice;
+mod containers;
 mod diagnostics;
 mod event;
 mod file;
 mod flood_limit;
 mod json;
+mod lookup;
 mod metrics;
 mod notify;
 mod outputs;
@@ -28,6 +30,7 @@ mod text;
 mod users;
 mod writer;
 
+pub use containers::ContainerFiles;
 pub use diagnostics::install as install_diagnostics;
 pub use event::{DryRunCounts, DryRunProgram, Event, Launched, Level, Sink, Subject, SumPart, SumThen};
 pub use metrics::{MapFigures, Metrics, MetricsOutputs};

@@ -4,7 +4,9 @@ use std::{io::Write, path::PathBuf, time::Duration};
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::{event::Level, metrics::MetricsOutputs, notify::NotifyOutputs, users};
+use super::{
+    containers::ContainerFiles, event::Level, metrics::MetricsOutputs, notify::NotifyOutputs, users,
+};
 use crate::model::Uid;
 
 /// The outputs: their level, their format and their destinations.
@@ -65,6 +67,8 @@ pub struct Machine {
     pub journal: PathBuf,
     /// syslogd's socket.
     pub syslog: PathBuf,
+    /// The files with the names of containers. Fixed when the reporter starts.
+    pub containers: ContainerFiles,
     /// Events that may wait for the writer, and at most so many lines for a sink. Fixed when the reporter starts.
     pub queue: usize,
     /// Time that the writer waits for a sink that has no other line to write.
@@ -79,6 +83,7 @@ impl Default for Machine {
             user_name: users::from_system,
             journal: "/run/systemd/journal/socket".into(),
             syslog: "/dev/log".into(),
+            containers: ContainerFiles::default(),
             queue: 1024,
             patience: Duration::from_millis(100),
         }

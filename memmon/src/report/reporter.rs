@@ -17,6 +17,7 @@ use jiff::Timestamp;
 
 use self::thread::{Item, Orders, Shared, run};
 use super::{
+    containers::Containers,
     event::{Event, Level},
     metrics::{Exports, Metrics, MetricsOutputs},
     notify::{LAST_CHANCE, NotifyOutputs},
@@ -59,6 +60,7 @@ impl Reporter {
         let shared = Arc::new(Shared {
             clock: outputs.machine.clock,
             users: users.clone(),
+            containers: Containers::start(outputs.machine.containers.clone())?,
             level: AtomicU8::new(outputs.level as u8),
             lost: AtomicU64::new(0),
             lost_ever: AtomicU64::new(0),
@@ -236,6 +238,11 @@ impl EventSender {
     /// The names of users.
     pub(super) fn users(&self) -> &UserNames {
         &self.shared.users
+    }
+
+    /// The names of containers.
+    pub(super) fn containers(&self) -> &Containers {
+        &self.shared.containers
     }
 
     /// Whether everything is logged, for people who look for a fault of memmon's own.

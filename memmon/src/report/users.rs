@@ -1,50 +1,13 @@
-//! The names of users. The system's user database may be slow or hang (LDAP, sssd), so a thread of its own asks it: a line
-//! waits for a name for a short time only, and has the uid after that.
+//! The names of users. The system's user database may be slow or hang (LDAP, sssd): a line has the uid then.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    io,
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        mpsc::{self, Receiver, SyncSender},
-    },
-    thread,
-    time::{Duration, Instant},
-};
+use std::{io, time::Instant};
 
+use super::lookup::Lookups;
 use crate::model::{Escaped, Uid};
 
-/// Long enough to ask once per flood, short enough for uids that are given out again (systemd's dynamic users).
-const REMEMBERED_FOR: Duration = Duration::from_secs(600);
-
-/// More users than that are rarely over a limit at once.
-const CAPACITY: usize = 128;
-
-/// Time that a line waits for a name. If the database needs longer, no line waits for it until it has answered.
-const PATIENCE: Duration = Duration::from_secs(1);
-
-/// User names by uid. Clones have the memory and the thread in common; the thread ends with the last of them.
+/// User names by uid.
 #[derive(Clone)]
-pub(super) struct UserNames {
-    questions: SyncSender<(Uid, Instant)>,
-    shared: Arc<Shared>,
-}
-
-#[derive(Default)]
-struct Shared {
-    names: Mutex<Names>,
-    answered: Condvar,
-}
-
-#[derive(Default)]
-struct Names {
-    /// The names, with the time of the question.
-    known: HashMap<Uid, (String, Instant)>,
-    /// The questions without an answer.
-    open: BTreeSet<Uid>,
-    /// Whether a line has waited in vain since the last answer.
-    is_late: bool,
-}
+pub(super) struct UserNames(Lookups<Uid, String>);
 
 impl UserNames {
     /// Starts a thread that asks `lookup` for names.
@@ -52,64 +15,16 @@ impl UserNames {
     /// # Errors
     /// The thread could not be started.
     pub(super) fn start(lookup: fn(Uid) -> Option<String>) -> io::Result<Self> {
-        let (questions, asked) = mpsc::sync_channel(CAPACITY);
-        let names = Self { questions, shared: Arc::default() };
-        let shared = Arc::clone(&names.shared);
-        thread::Builder::new().name("memmon-users".into()).spawn(move || {
-            // Messages that libraries log while they look a name up must not come back as something to write.
-            tracing::dispatcher::with_default(&tracing::Dispatch::none(), || shared.answer(&asked, lookup));
-        })?;
-        Ok(names)
+        let name = move |uid: &Uid| {
+            let name = lookup(*uid).map(|name| Escaped(name.as_bytes()).to_string());
+            name.filter(|name| !name.is_empty()).unwrap_or_else(|| uid.to_string())
+        };
+        Lookups::start("memmon-users", name).map(Self)
     }
 
     /// The user's name, escaped; the number if there is none, or none yet.
     pub(super) fn get(&self, uid: Uid, now: Instant) -> String {
-        let mut names = self.shared.lock();
-        if names.fresh(uid, now).is_none() {
-            // If there are too many questions, this one is asked with a later line.
-            if !names.open.contains(&uid) && self.questions.try_send((uid, now)).is_ok() {
-                names.open.insert(uid);
-            }
-            if !names.is_late {
-                let is_open = |names: &mut Names| names.open.contains(&uid);
-                let waited = self.shared.answered.wait_timeout_while(names, PATIENCE, is_open);
-                let (after, waited) = waited.unwrap_or_else(PoisonError::into_inner);
-                names = after;
-                names.is_late |= waited.timed_out();
-            }
-        }
-        names.fresh(uid, now).map_or_else(|| uid.to_string(), str::to_owned)
-    }
-}
-
-impl Shared {
-    /// Answers questions until no user is left that could ask one.
-    fn answer(&self, asked: &Receiver<(Uid, Instant)>, lookup: fn(Uid) -> Option<String>) {
-        for (uid, now) in asked {
-            let name = lookup(uid).map(|name| Escaped(name.as_bytes()).to_string());
-            let name = name.filter(|name| !name.is_empty()).unwrap_or_else(|| uid.to_string());
-            let mut names = self.lock();
-            if names.known.len() >= CAPACITY {
-                names.known.clear();
-            }
-            names.known.insert(uid, (name, now));
-            names.open.remove(&uid);
-            names.is_late = false;
-            drop(names);
-            self.answered.notify_all();
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Names> {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Names {
-    /// The name, unless it is old.
-    fn fresh(&self, uid: Uid, now: Instant) -> Option<&str> {
-        let (name, asked) = self.known.get(&uid)?;
-        (now.saturating_duration_since(*asked) < REMEMBERED_FOR).then_some(name)
+        self.0.get(&uid, now).unwrap_or_else(|| uid.to_string())
     }
 }
 
@@ -120,9 +35,19 @@ pub(super) fn from_system(uid: Uid) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::{
+        sync::{
+            Mutex,
+            atomic::{AtomicUsize, Ordering},
+        },
+        thread,
+        time::Duration,
+    };
 
-    use super::*;
+    use super::{
+        super::lookup::{CAPACITY, PATIENCE, REMEMBERED_FOR},
+        *,
+    };
 
     #[test]
     fn a_name_is_asked_for_once_until_it_is_old() {
@@ -142,7 +67,7 @@ mod tests {
         for uid in 0..1000 {
             users.get(Uid(uid), start);
         }
-        assert!(users.shared.lock().known.len() <= CAPACITY);
+        assert!(users.0.counts().0 <= CAPACITY);
     }
 
     /// One line waits, no line after it does, and there is one question however often the name is wanted.
@@ -164,7 +89,7 @@ mod tests {
             assert_eq!(users.get(Uid(uid), now), uid.to_string());
         }
         assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
-        assert!(users.shared.lock().open.len() <= CAPACITY + 1);
+        assert!(users.0.counts().1 <= CAPACITY + 1);
         assert_eq!(ASKED.load(Ordering::Relaxed), 1);
         drop(hangs);
         // The answers come, and lines wait for names again.
@@ -173,7 +98,7 @@ mod tests {
             assert!(Instant::now() < deadline);
             thread::yield_now();
         }
-        while !users.shared.lock().open.is_empty() {
+        while users.0.counts().1 > 0 {
             assert!(Instant::now() < deadline);
             thread::yield_now();
         }

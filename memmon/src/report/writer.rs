@@ -54,7 +54,16 @@ impl Writer {
         let Outputs { console, file, format, system_log, level, metrics: _, notify: _, machine, .. } =
             outputs;
         let flood = FloodLimit::new(outputs.lines_per_minute);
-        let Machine { clock: _, zone, user_name: _, journal, syslog, queue: capacity, patience } = machine;
+        let Machine {
+            clock: _,
+            zone,
+            user_name: _,
+            journal,
+            syslog,
+            containers: _,
+            queue: capacity,
+            patience,
+        } = machine;
         let setup = Setup { capacity, patience, done };
         let queued = |target, name, sink| QueuedSink::new(target, name, sink, &setup);
         let console_to =

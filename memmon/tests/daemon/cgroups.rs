@@ -74,6 +74,31 @@ fn the_record_of_a_process_in_a_container_names_the_container() {
     }
 }
 
+#[test]
+#[ignore = "needs root and cgroup v2"]
+fn the_record_of_a_process_in_a_pod_has_the_names_that_its_runtime_wrote_down() {
+    let user = TestUser::claim();
+    let (id, pod) = ("fedcba9876543210".repeat(4), "11111111-2222-3333-4444-555555555555");
+    // As kubelet names it without systemd.
+    let container = Cgroup::new("pod", &["kubepods", "besteffort", &format!("pod{pod}"), &*id]);
+    let daemon = Daemon::start(&config(&user, &[]), &[]);
+    let folder = format!("/run/containerd/io.containerd.runtime.v2.task/k8s.io/{id}");
+    let bundle = "{\"annotations\":{\"io.kubernetes.cri.container-name\":\"web\",\
+                  \"io.kubernetes.cri.sandbox-name\":\"shop\",\"io.kubernetes.cri.sandbox-namespace\":\"default\"}}";
+    let written = daemon
+        .beside("sh")
+        .args(["-c", "umask 022 && mkdir -p \"$0\" && printf %s \"$1\" >\"$0/config.json\"", &folder, bundle])
+        .status()
+        .unwrap();
+    assert!(written.success());
+    let (_, record) = daemon.terminated(&mut inside(&user, &container));
+    let expected = serde_json::json!({ "container": {
+        "id": id, "pod": pod, "name": "web", "pod_name": "shop", "namespace": "default"
+    } });
+    assert_eq!(record["workload"], expected, "{record}");
+    daemon.stop();
+}
+
 /// A hog in that cgroup with all of its memory.
 fn inside(user: &TestUser, cgroup: &Cgroup) -> Hog {
     let hog = user.hog("wait-term anon 40M hold");

@@ -240,7 +240,7 @@ fn works_for(workload: &Workload) -> Vec<String> {
         let node = node.as_ref().map(|node| format!(" on node {node}")).unwrap_or_default();
         format!("  job       {job} of Slurm{step}{task}{node}")
     });
-    let container = container.as_ref().map(|Container { id, runtime, pod }| {
+    let container = container.as_ref().map(|Container { id, runtime, pod, names: _ }| {
         let runtime = runtime.map(|runtime| format!(" of {}", runtime.as_str())).unwrap_or_default();
         let pod = pod.as_ref().map(|pod| format!(", in pod {pod}")).unwrap_or_default();
         format!("  container {id}{runtime}{pod}")

@@ -161,6 +161,32 @@ impl Event {
     pub fn subject(&self) -> Option<&Subject> {
         self.spec().subject
     }
+
+    /// The same, to add what was not known when it happened.
+    pub(in crate::report) fn subject_mut(&mut self) -> Option<&mut Subject> {
+        match self {
+            Self::Culprit { subject, .. }
+            | Self::Approaching { subject, .. }
+            | Self::Killing { subject, .. }
+            | Self::GraceOver { subject, .. }
+            | Self::HeldBack { subject, .. }
+            | Self::Uncharged { subject, .. }
+            | Self::Terminated { subject, .. }
+            | Self::Spared { subject, .. }
+            | Self::LetGo { subject, .. }
+            | Self::NowProtected { subject, .. }
+            | Self::OverButProtected { subject, .. }
+            | Self::OverRule { subject, .. }
+            | Self::Stopped { subject, .. }
+            | Self::Continued { subject, .. }
+            | Self::Unsure { subject, .. }
+            | Self::DoubtEnded { subject, .. }
+            | Self::OutOfReach { subject, .. }
+            | Self::SignalFailed { subject, .. }
+            | Self::Lingers { subject, .. } => Some(subject),
+            _ => None,
+        }
+    }
 }
 
 const fn new(level: Level, message_id: &'static str) -> Spec<'static> {

@@ -266,8 +266,9 @@ impl Run {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             return;
         }
-        let users = self.sender.users();
-        let notice = notice(&at.to_zoned((self.machine.zone)()), event, |uid| users.get(uid, now));
+        let (users, mut event) = (self.sender.users(), event.clone());
+        self.sender.containers().complete(&mut event, now);
+        let notice = notice(&at.to_zoned((self.machine.zone)()), &event, |uid| users.get(uid, now));
         let interval = self.interval;
         let digest = self.digests.entry(audience).or_insert_with(|| match audience {
             Audience::Everybody => Digest::new(interval),

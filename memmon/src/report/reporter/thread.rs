@@ -11,7 +11,10 @@ use std::{
 
 use jiff::Timestamp;
 
-use crate::report::{event::Event, metrics::Metrics, notify::Notifiers, users::UserNames, writer::Writer};
+use crate::report::{
+    containers::Containers, event::Event, metrics::Metrics, notify::Notifiers, users::UserNames,
+    writer::Writer,
+};
 
 /// While events keep being lost, how often that is logged.
 const OVERFLOW_EVERY: Duration = Duration::from_secs(10);
@@ -26,6 +29,7 @@ pub(super) enum Item {
 pub(super) struct Shared {
     pub(super) clock: fn() -> Timestamp,
     pub(super) users: UserNames,
+    pub(super) containers: Containers,
     pub(super) level: AtomicU8,
     /// Events that found the queue full and were not reported yet.
     pub(super) lost: AtomicU64,
@@ -69,7 +73,7 @@ pub(super) fn run(mut writer: Writer, items: &Receiver<Item>, shared: &Shared) {
             Ok(item) => Some(item),
         };
         let Some(item) = item else { return finish(writer, items, shared) };
-        write(&mut writer, item);
+        write(&mut writer, item, shared);
         let now = Instant::now();
         writer.report_due((shared.clock)(), now);
         if overflow_reported.is_none_or(|reported| now.saturating_duration_since(reported) >= OVERFLOW_EVERY)
@@ -93,17 +97,18 @@ fn next_item(items: &Receiver<Item>, due: Option<Instant>) -> Option<Item> {
 /// Writes what is left, counts included.
 fn finish(mut writer: Writer, items: &Receiver<Item>, shared: &Shared) {
     for item in items.try_iter() {
-        write(&mut writer, item);
+        write(&mut writer, item, shared);
     }
     report_overflow(&mut writer, shared);
     drop(writer.end((shared.clock)(), Instant::now()));
 }
 
-fn write(writer: &mut Writer, item: Item) {
+fn write(writer: &mut Writer, item: Item, shared: &Shared) {
     match item {
         Item::Emitted(events) => {
             let Some(&(last, _)) = events.last() else { return };
-            for (at, event) in events {
+            for (at, mut event) in events {
+                shared.containers.complete(&mut event, Instant::now());
                 writer.take(at, event, Instant::now());
             }
             writer.settle(last, Instant::now());

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    model::{Container, ProcessId, Signal, SlurmJob, StartTime, SystemMemory, Workload},
+    model::{Container, ContainerNames, ProcessId, Signal, SlurmJob, StartTime, SystemMemory, Workload},
     report::{
         event::{Launched, Subject},
         samples,
@@ -246,8 +246,11 @@ fn a_name_cannot_pass_for_more_than_a_name() {
 
 #[test]
 fn the_line_below_names_the_job_or_the_container() {
-    let line = |cgroup: &str| {
-        let workload = Workload::of(&Name::from(cgroup));
+    let with_names = |cgroup: &str, names: ContainerNames| {
+        let mut workload = Workload::of(&Name::from(cgroup));
+        if let Some(container) = workload.as_mut().and_then(|workload| workload.container.as_mut()) {
+            container.names = names;
+        }
         let subject = Subject { workload, ..samples::chrome() };
         let text = paragraph(
             &Event::Killing {
@@ -262,6 +265,7 @@ fn the_line_below_names_the_job_or_the_container() {
         let below = text.lines().nth(1).unwrap().to_owned();
         below.split_once("TTY=pts/3, ").unwrap().1.split(", Command=").next().unwrap().to_owned()
     };
+    let line = |cgroup: &str| with_names(cgroup, ContainerNames::default());
     let id = "0123456789abcdef".repeat(4);
     let pod = "11111111-2222-3333-4444-555555555555";
     assert_eq!(
@@ -272,6 +276,14 @@ fn the_line_below_names_the_job_or_the_container() {
     assert_eq!(
         line(&format!("/kubepods/burstable/pod{pod}/{id}")),
         format!("Container=0123456789ab, Pod={pod}")
+    );
+    let [name, pod_name, namespace] = ["web", "shop", "default"].map(|name| Some(Name::from(name)));
+    assert_eq!(
+        with_names(
+            &format!("/kubepods/burstable/pod{pod}/{id}"),
+            ContainerNames { name, pod_name, namespace }
+        ),
+        format!("Container=0123456789ab, Container name=web, Pod={pod}, Pod name=shop, Namespace=default")
     );
     assert_eq!(line("/system.slice/nginx.service"), "Unit=nginx.service");
 }
@@ -309,7 +321,9 @@ proptest! {
         };
         let launched = subject.launched.as_mut().unwrap();
         (launched.command_line, launched.parent_comm) = (Some(Name::new(raw.clone())), Some(Name::new(raw.clone())));
-        let container = Container { id: Name::new(raw.clone()), runtime: None, pod: Some(Name::new(raw.clone())) };
+        let name = || Some(Name::new(raw.clone()));
+        let names = ContainerNames { name: name(), pod_name: name(), namespace: name() };
+        let container = Container { id: Name::new(raw.clone()), runtime: None, pod: Some(Name::new(raw.clone())), names };
         let job = SlurmJob { job: 7, step: Some(Name::new(raw.clone())), task: None, node: Some(Name::new(raw)) };
         subject.workload = Some(Workload { unit: None, slurm: Some(job), container: Some(container) });
         for event in [

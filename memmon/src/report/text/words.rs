@@ -8,8 +8,8 @@ use std::{
 
 use crate::{
     model::{
-        Container, Doubt, Escaped, Exempt, Exemption, MatchKey, Name, NameField, Protection, SlurmJob, Uid,
-        Workload, configuration_files, units::apart,
+        Container, ContainerNames, Doubt, Escaped, Exempt, Exemption, MatchKey, Name, NameField, Protection,
+        SlurmJob, Uid, Workload, configuration_files, units::apart,
     },
     report::event::{Launched, Subject},
 };
@@ -162,15 +162,21 @@ fn add_workload(text: &mut String, workload: &Workload) {
             let _ = write!(text, ", Task={task}");
         }
     }
-    if let Some(Container { id, runtime, pod }) = container {
+    if let Some(Container { id, runtime, pod, names: ContainerNames { name, pod_name, namespace } }) =
+        container
+    {
         let is_hash = id.as_bytes().len() == 64;
         let id = if is_hash { Name::new(&id.as_bytes()[..SHORT_ID]) } else { id.clone() };
         let _ = write!(text, ", Container={}", Field(&id));
         if let Some(runtime) = runtime {
             let _ = write!(text, ", Runtime={}", runtime.as_str());
         }
-        if let Some(pod) = pod {
-            let _ = write!(text, ", Pod={}", Field(pod));
+        let names =
+            [("Container name", name), ("Pod", pod), ("Pod name", pod_name), ("Namespace", namespace)];
+        for (what, name) in names {
+            if let Some(name) = name {
+                let _ = write!(text, ", {what}={}", Field(name));
+            }
         }
     } else if let (Some(unit), None) = (unit, slurm) {
         let _ = write!(text, ", Unit={}", Field(unit));
