@@ -304,13 +304,13 @@ impl Process {
     /// The part of [`Process::charged`] that is resident: what it counts for in a sum, with every shared page in one process.
     pub fn charged_resident(&self) -> Bytes {
         let Some(Holdings { parts, shared, .. }) = &self.holdings else { return self.own() };
-        self.own().min(parts.anon + shared.known().map_or(parts.shmem, |shared| shared.returned))
+        self.resident_with(parts, shared.known().map_or(parts.shmem, |shared| shared.returned))
     }
 
     /// The same, if all shared memory stays that is not known to be given back.
     pub fn charged_resident_at_least(&self) -> Bytes {
         match &self.holdings {
-            Some(Holdings { parts, shared: Fact::Unreadable, .. }) => self.own().min(parts.anon),
+            Some(Holdings { parts, shared: Fact::Unreadable, .. }) => self.resident_with(parts, Bytes::ZERO),
             _ => self.charged_resident(),
         }
     }
@@ -331,10 +331,14 @@ impl Process {
         self.parts.as_ref().map_or_else(|| self.charged(), |parts| self.charged_with(parts, shared))
     }
 
-    /// A fork copies anonymous memory only, so what was inherited is part of that.
     fn charged_with(&self, parts: &Parts, shared: Bytes) -> Bytes {
+        self.resident_with(parts, shared) + parts.swap
+    }
+
+    /// A fork copies anonymous memory only, so what was inherited is part of that.
+    fn resident_with(&self, parts: &Parts, shared: Bytes) -> Bytes {
         let inherited = self.inherited.known().map_or(Bytes::ZERO, |inherited| inherited.bytes);
-        self.own().min(parts.anon.saturating_sub(inherited) + shared) + parts.swap
+        self.own().min(parts.anon.saturating_sub(inherited) + shared)
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
     sums::groups_by,
 };
 use crate::model::{
-    Action, Bytes, Fact, GroupKey, Holdings, Name, Parts, Per, Pid, Process, ProcessId, RuleName,
+    Action, Bytes, Fact, GroupKey, Holdings, Inherited, Name, Parts, Per, Pid, Process, ProcessId, RuleName,
     SharedMemory, StartTime, SystemMemory, Uid, Verdict,
 };
 
@@ -199,6 +199,18 @@ fn each_page_counts_once() {
     let sum = &sums(&rules, &processes)[0];
     assert_eq!((sum.least(), sum.most()), (Bytes(90 * MIB), Bytes(150 * MIB)));
     assert_eq!(sum.verdict(), SumVerdict::Unsure);
+}
+
+#[test]
+fn a_forked_process_counts_for_the_memory_that_it_did_not_inherit_and_for_no_file() {
+    let rules = with(vec![rule(Per::User, 100, Strike::Largest)]);
+    let mut forked = process(2, 7, 70);
+    forked.inherited = Fact::Known(Inherited { bytes: Bytes(20 * MIB), elder: Pid(1) });
+    let parts = Parts { anon: Bytes(25 * MIB), file: Bytes(45 * MIB), ..Parts::default() };
+    for shared in [Fact::Absent, Fact::Unreadable] {
+        forked.holdings = Some(Holdings { parts, shared, trouble: None });
+        assert_eq!(sums(&rules, &[forked.clone()])[0].least(), Bytes(5 * MIB));
+    }
 }
 
 #[test]

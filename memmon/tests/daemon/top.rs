@@ -207,3 +207,47 @@ fn with_a_daemon_top_shows_what_it_sees() {
     terminal.press(&["C-c"]);
     assert_eq!(terminal.ended(), "ended 0\n");
 }
+
+#[test]
+#[ignore = "kernel: needs root, and tmux"]
+fn with_a_daemon_top_shows_groups_with_what_they_hold_together() {
+    let user = TestUser::claim();
+    let hogs: Vec<_> = (0..3).map(|_| user.hog("anon 24M hold")).collect();
+    for hog in &hogs {
+        hog.begun("hold");
+    }
+    let uid = user.uid;
+    let config = format!(
+        "thresholds = {{ ram_gb_threshold = 0.5, check_interval = 0.2 }}\nsettings.enable_syslog = false\nlog.format = 'json'\n\
+         rule = [{{ name = 'together', uids = ['{uid}'], per = 'user', gb = 0.125 }}]"
+    );
+    let daemon = Daemon::start(&ScopedConfig::new(&user, &config), &["--dry-run", "--source", "proc"]);
+    let socket = format!("--socket /proc/{}/root{}", daemon.pid(), memmon::status::SOCKET);
+    let terminal = Terminal::start("LC_ALL=C.UTF-8 NO_COLOR=1", &socket);
+    terminal.shows("PID USER");
+    // The cells of the first line that begins with this.
+    let line_of = |start: &str| -> Vec<String> {
+        let screen = terminal.shows(start);
+        let line = screen.lines().find(|line| line.starts_with(start)).map(str::to_owned);
+        line.unwrap_or_default().split_whitespace().map(str::to_owned).collect()
+    };
+    let is_sum = |cells: &[String]| {
+        let holds = cells[1].trim_end_matches("MB").parse::<f64>();
+        assert!(cells[0] == "3" && holds.is_ok_and(|holds| (72.0..110.0).contains(&holds)), "{cells:?}");
+        assert!(cells[2] == "128MB" && cells[3].ends_with('%'), "{cells:?}");
+        assert_eq!(cells.last().map(String::as_str), Some("together"), "{cells:?}");
+    };
+    terminal.press(&["Tab"]);
+    terminal.shows("tab group (user)");
+    is_sum(&line_of(&format!("{uid} "))[1..]);
+    terminal.press(&["Tab"]);
+    terminal.shows("tab group (unit)");
+    terminal.press(&["Tab"]);
+    terminal.shows("tab group (rule)");
+    is_sum(&line_of(&format!("together: user {uid}"))[3..]);
+    terminal.press(&["Tab"]);
+    terminal.shows("PID USER");
+    terminal.press(&["q"]);
+    assert_eq!(terminal.ended(), "ended 0\n");
+    daemon.stop();
+}

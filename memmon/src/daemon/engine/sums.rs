@@ -111,6 +111,7 @@ impl Engine<'_> {
                 Taken::Exact(sum) => {
                     is_half = true;
                     self.watch_candidate(&candidate, sum.most(), &mut watched);
+                    self.sums.note_bound(&candidate.id, sum.most(), candidate.limit, now.instant());
                     self.act_on_sum(&candidate.id, &sum, now)
                 }
             };
@@ -140,7 +141,8 @@ impl Engine<'_> {
             match self.sources.confirm(reading.pid, reading.start, Bytes::MAX) {
                 Ok(process) => {
                     let age = now.since_boot().saturating_sub(process.id.start.since_boot());
-                    self.sums.learn(Known::new(process, reading, age, now.instant()));
+                    let is_noticed = self.sources.kernel().is_some_and(|kernel| kernel.notices(reading.pid));
+                    self.sums.learn(Known::new(process, reading, (age, is_noticed), now.instant()));
                 }
                 Err(_) => self.sums.forget(reading.pid),
             }
@@ -329,12 +331,13 @@ impl Engine<'_> {
             .map(|member| member.process.id)
             .filter(|id| self.terminations.contains(*id))
             .collect();
+        let mut strikes = sum.strikes(&going, |process| self.sums.rate(process));
+        let first = strikes.first().and_then(|first| sum.least_of(*first)).unwrap_or_default();
         let pace = if is_urgent || self.rechecks.once || rule.strike == policy::Strike::All {
             Pace::All
         } else {
-            self.sums.pace(id, sum.least(), going.len(), at)
+            self.sums.pace(id, (sum.least(), first), going.len(), at)
         };
-        let mut strikes = sum.strikes(&going, |process| self.sums.rate(process));
         if strikes.is_empty() && sum.without(&going) > sum.ends_above {
             self.leave_sum_in_doubt(id, sum, now);
         } else {
@@ -404,11 +407,14 @@ impl Engine<'_> {
         let figures = self.sums.struck(victim)?;
         let id = (figures.rule, figures.group.clone());
         let limit = figures.limit;
-        match self.sources.readings() {
-            Ok(readings) => self.learn(&readings, now),
-            Err(error) => {
-                let error = error.to_string();
-                return Some(Check::Unconfirmed(Unconfirmed::Unreadable { file: "statm", error }));
+        // Of processes that are checked one right after the other, the first one has all others read.
+        if !self.sums.is_current(now.instant()) {
+            match self.sources.readings() {
+                Ok(readings) => self.learn(&readings, now),
+                Err(error) => {
+                    let error = error.to_string();
+                    return Some(Check::Unconfirmed(Unconfirmed::Unreadable { file: "statm", error }));
+                }
             }
         }
         let found = match self.sources.confirm_for_sum(victim.pid, Some(victim.start), false) {
