@@ -173,7 +173,7 @@ impl<'a> EventLoop<'a> {
                         supervisor::ready();
                     }
                 }
-                ready = readable(kernel_events.as_ref()), if resume.is_none() => {
+                ready = readable(kernel_events.as_ref()) => {
                     ready?;
                     self.engine.drain_kernel_events(Now::read());
                 }

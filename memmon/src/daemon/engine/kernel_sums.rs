@@ -74,7 +74,10 @@ impl Engine<'_> {
         per: Per,
         members: &[ProcessId],
     ) -> Option<(KernelSum, crate::daemon::source::SumFigure)> {
-        if !per.is_kept_by_kernel() || !self.settings.current().kernel.instant || self.sources.has_unmapped()
+        let is_unmapped = |process: &ProcessId| self.sources.is_unmapped(process.pid);
+        if !per.is_kept_by_kernel()
+            || !self.settings.current().kernel.instant
+            || members.iter().any(is_unmapped)
         {
             return None;
         }
@@ -86,7 +89,7 @@ impl Engine<'_> {
         let rules = self.settings.rules();
         // Groups of the other kinds may come to be.
         let all_kept = rules.sums.iter().all(|sum| sum.per.is_kept_by_kernel());
-        let kept = self.settings.current().kernel.instant && !self.sources.has_unmapped();
+        let kept = self.settings.current().kernel.instant;
         let Some(kernel) = self.sources.kernel() else { return false };
         let set = kernel.set_sum_levels(&watched.levels).and_then(|()| kernel.set_sum_near(watched.near));
         let is_set = set.is_ok();

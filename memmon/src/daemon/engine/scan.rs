@@ -28,7 +28,11 @@ impl Engine<'_> {
         let growing = self.note_readings(&look.survey.readings, now);
         let mut suspects = policy::suspects(self.settings.rules(), &look.survey);
         let knows_limits = self.knows_limits();
-        suspects.retain(|reading| !knows_limits || !self.known_limits.is_within(reading, begun));
+        suspects.retain(|reading| {
+            !knows_limits
+                || self.sources.is_unmapped(reading.pid)
+                || !self.known_limits.is_within(reading, begun)
+        });
         span.record("processes", look.survey.readings.len());
         span.record("suspects", suspects.len());
         self.judged.scanned(&look.survey.readings, self.settings.rules().least_limit(&memory));
@@ -59,7 +63,7 @@ impl Engine<'_> {
     fn knows_limits(&mut self) -> bool {
         let Settings { rules, kernel, .. } = self.settings.current();
         let asks = !rules.rules.is_empty() && kernel.instant;
-        asks && !self.sources.has_unmapped() && self.sources.kernel().is_some()
+        asks && self.sources.kernel().is_some()
     }
 
     /// A reading of every process, with reports of problems of the source; `None` if nothing can be read.

@@ -123,6 +123,7 @@ impl Engine<'_> {
         self.sums.note_pause(is_watched.then_some(WATCHED_PAUSE));
         let took = clock::process_cpu_time().saturating_sub(had);
         self.sums.rest(took, near, now.instant());
+        debug!(?took, ?near, is_watched, "looked at the sums");
     }
 
     /// Whether the kernel watches a sum that has `bound` at most, so that no looks are needed.
@@ -141,20 +142,20 @@ impl Engine<'_> {
             match self.sources.confirm(reading.pid, reading.start, Bytes::MAX) {
                 Ok(process) => {
                     let age = now.since_boot().saturating_sub(process.id.start.since_boot());
-                    let is_noticed = self.sources.kernel().is_some_and(|kernel| kernel.notices(reading.pid));
-                    self.sums.learn(Known::new(process, reading, (age, is_noticed), now.instant()));
+                    self.sums.learn(Known::new(process, reading, age, now.instant()));
                 }
                 Err(_) => self.sums.forget(reading.pid),
             }
         }
     }
 
-    /// The groups with a limit; empty if all processes together do not hold as much as the lowest of the limits.
+    /// The groups with a limit; empty if all processes together hold less than a quarter of the lowest of the limits. The kernel
+    /// reports a sum at half of its limit, less its error of a quarter at most, and only a look at that sum sets the next level.
     fn candidates(&self, now: Now) -> Vec<Candidate> {
         let (rules, memory) = (self.settings.rules(), self.settings.memory());
         let limits = rules.sums.iter().filter_map(|sum| rules.limit_under(Some(&sum.rule), &memory));
         let least = limits.map(|(_, limit)| limit).min().unwrap_or(Bytes::MAX);
-        if self.sums.bound(now.instant()) <= least {
+        if self.sums.bound(now.instant()) <= Bytes(least.0 / 4) {
             return vec![];
         }
         self.groups()
@@ -407,14 +408,11 @@ impl Engine<'_> {
         let figures = self.sums.struck(victim)?;
         let id = (figures.rule, figures.group.clone());
         let limit = figures.limit;
-        // Of processes that are checked one right after the other, the first one has all others read.
-        if !self.sums.is_current(now.instant()) {
-            match self.sources.readings() {
-                Ok(readings) => self.learn(&readings, now),
-                Err(error) => {
-                    let error = error.to_string();
-                    return Some(Check::Unconfirmed(Unconfirmed::Unreadable { file: "statm", error }));
-                }
+        match self.sources.readings() {
+            Ok(readings) => self.learn(&readings, now),
+            Err(error) => {
+                let error = error.to_string();
+                return Some(Check::Unconfirmed(Unconfirmed::Unreadable { file: "statm", error }));
             }
         }
         let found = match self.sources.confirm_for_sum(victim.pid, Some(victim.start), false) {

@@ -23,13 +23,13 @@ use crate::{
 const LOOKS_AT_ONCE: usize = 8;
 
 impl Engine<'_> {
-    /// Handles the kernel's events, as long as the budget lasts; after that only ends of processes, whose exit status no
-    /// record may lack. The others wait.
+    /// Handles the kernel's events. When the budget for looks at processes is used up, crossings wait, and no other event does:
+    /// no record may lack an exit status, and sums have a budget of their own.
     pub(in crate::daemon) fn drain_kernel_events(&mut self, now: Now) {
         loop {
             let begun = now.instant();
             let has_time = self.budget.allows(begun);
-            let next = if has_time { Kernel::event } else { Kernel::end_of_process };
+            let next = if has_time { Kernel::event } else { Kernel::event_but_crossing };
             let Some(event) = self.sources.kernel().and_then(next) else {
                 if has_time {
                     break;
@@ -42,7 +42,10 @@ impl Engine<'_> {
                     self.gear_after_crossing(process, now);
                     self.machine.hasten(now.instant());
                 }
-                KernelEvent::SumCrossed => self.sums.hasten(begun),
+                KernelEvent::SumCrossed => {
+                    debug!("a sum reached its level");
+                    self.sums.hasten(begun);
+                }
                 KernelEvent::Outlived => self.rechecks.reseeds.note(begun),
                 KernelEvent::Ended { process, name, peak, status } => {
                     self.ended(process, name, peak, status, now);

@@ -1,13 +1,14 @@
-//! The order in which the kernel's events are handled: while there is no time for the others, ends of processes come first.
+//! The order in which the kernel's events are handled: while there is no time for looks at processes, crossings wait and all
+//! other events overtake them.
 
 use std::collections::VecDeque;
 
 use crate::observe::decode::KernelEvent;
 
-/// Maximum of events that wait: about as many as the ring holds.
+/// Maximum of crossings that wait: about as many as the ring holds.
 const MOST: usize = 1024;
 
-/// Events that were taken off the ring, but not handled.
+/// Crossings that were taken off the ring, but not handled.
 #[derive(Debug, Default)]
 pub(super) struct EventQueue {
     postponed: VecDeque<KernelEvent>,
@@ -19,16 +20,23 @@ impl EventQueue {
         self.postponed.pop_front().or_else(ring)
     }
 
-    /// The oldest end of a process. Events before it are postponed, without those of that process.
-    pub(super) fn next_end(&mut self, mut ring: impl FnMut() -> Option<KernelEvent>) -> Option<KernelEvent> {
+    /// The oldest event on the ring that is no crossing. Crossings before it are postponed, unless their process has ended.
+    pub(super) fn next_but_crossings(
+        &mut self,
+        mut ring: impl FnMut() -> Option<KernelEvent>,
+    ) -> Option<KernelEvent> {
         while self.postponed.len() < MOST {
             let event = ring()?;
-            let KernelEvent::Ended { process: ended, .. } = event else {
-                self.postponed.push_back(event);
-                continue;
-            };
-            let is_its = |event: &KernelEvent| matches!(event, KernelEvent::Crossed { process, .. } if *process == ended);
-            self.postponed.retain(|event| !is_its(event));
+            match &event {
+                KernelEvent::Crossed { .. } => {
+                    self.postponed.push_back(event);
+                    continue;
+                }
+                KernelEvent::Ended { process: ended, .. } => self.postponed.retain(
+                    |event| !matches!(event, KernelEvent::Crossed { process, .. } if process == ended),
+                ),
+                KernelEvent::SumCrossed | KernelEvent::Outlived => {}
+            }
             return Some(event);
         }
         None
@@ -56,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn ends_overtake_other_events_and_nothing_else_is_lost() {
+    fn all_other_events_overtake_crossings_and_only_those_of_ended_processes_are_dropped() {
         let on_ring = [
             crossed(1),
             KernelEvent::Outlived,
@@ -65,15 +73,19 @@ mod tests {
             crossed(3),
             KernelEvent::SumCrossed,
             ended(2),
+            crossed(4),
         ];
         let mut ring = VecDeque::from(on_ring);
         let mut queue = EventQueue::default();
-        assert_eq!(queue.next_end(|| ring.pop_front()), Some(ended(1)));
-        assert_eq!(queue.next(|| ring.pop_front()), Some(KernelEvent::Outlived));
-        assert_eq!(queue.next_end(|| ring.pop_front()), Some(ended(2)));
-        assert_eq!(queue.next_end(|| ring.pop_front()), None);
+        let mut urgent = || queue.next_but_crossings(|| ring.pop_front());
+        assert_eq!(urgent(), Some(KernelEvent::Outlived));
+        assert_eq!(urgent(), Some(ended(1)));
+        assert_eq!(urgent(), Some(KernelEvent::SumCrossed));
+        assert_eq!(queue.next(|| ring.pop_front()), Some(crossed(2)));
+        assert_eq!(queue.next_but_crossings(|| ring.pop_front()), Some(ended(2)));
+        assert_eq!(queue.next_but_crossings(|| ring.pop_front()), None);
         let rest: Vec<_> = std::iter::from_fn(|| queue.next(|| ring.pop_front())).collect();
-        assert_eq!(rest, [crossed(3), KernelEvent::SumCrossed]);
+        assert_eq!(rest, [crossed(3), crossed(4)]);
     }
 
     #[test]
@@ -82,9 +94,9 @@ mod tests {
         let mut queue = EventQueue::default();
         let mut ring = || {
             on_ring = on_ring.checked_sub(1)?;
-            Some(KernelEvent::Outlived)
+            Some(crossed(1))
         };
-        assert_eq!(queue.next_end(&mut ring), None);
+        assert_eq!(queue.next_but_crossings(&mut ring), None);
         assert_eq!(queue.postponed.len(), MOST);
         assert_eq!(on_ring, 5);
     }

@@ -221,9 +221,9 @@ impl Kernel {
         self.events.next(|| self.map.events().find_map(|event| self.scale.event(&event)))
     }
 
-    /// The next end of a process. The events before it are returned by [`Kernel::event`] later.
-    pub(in crate::daemon) fn end_of_process(&mut self) -> Option<KernelEvent> {
-        self.events.next_end(|| self.map.events().find_map(|event| self.scale.event(&event)))
+    /// The next event that is no crossing. The crossings before it are returned by [`Kernel::event`] later.
+    pub(in crate::daemon) fn event_but_crossing(&mut self) -> Option<KernelEvent> {
+        self.events.next_but_crossings(|| self.map.events().find_map(|event| self.scale.event(&event)))
     }
 
     /// Whether an event did not fit into the ring since the last call. True also if the counter cannot be read.

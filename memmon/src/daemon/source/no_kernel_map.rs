@@ -103,7 +103,7 @@ impl Kernel {
         match *self {}
     }
 
-    pub(in crate::daemon) fn end_of_process(&mut self) -> Option<KernelEvent> {
+    pub(in crate::daemon) fn event_but_crossing(&mut self) -> Option<KernelEvent> {
         match *self {}
     }
 

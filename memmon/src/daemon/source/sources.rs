@@ -199,6 +199,12 @@ impl Sources {
         }
     }
 
+    /// Whether this is a process that the kernel map cannot hold: for want of room, or because the kernel accounts its memory
+    /// to a process that shares it.
+    pub(in crate::daemon) fn is_unmapped(&self, pid: Pid) -> bool {
+        self.unmapped.contains(&pid)
+    }
+
     /// Whether there are processes that the kernel map cannot hold.
     pub(in crate::daemon) fn has_unmapped(&self) -> bool {
         !self.unmapped.is_empty()
