@@ -2,9 +2,9 @@
 //! it.
 
 use std::{
-    fs::{self, File, OpenOptions, Permissions},
+    fs::{self, OpenOptions, Permissions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
 };
 
@@ -17,9 +17,14 @@ const BEGINS: [&[u8]; 2] = [b"# HELP ", b"# TYPE "];
 /// It has something else in it.
 pub(in crate::report) fn replaceable(path: &Path) -> io::Result<()> {
     let mut start = Vec::new();
-    // A link is replaced, and never followed.
-    if fs::symlink_metadata(path).is_ok_and(|facts| facts.is_file()) {
-        File::open(path)?.take(BEGINS[0].len() as u64).read_to_end(&mut start)?;
+    // A link is replaced, and never followed; a FIFO that takes the place of the file meanwhile is not waited for.
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
+    let is_file = fs::symlink_metadata(path).is_ok_and(|facts| facts.is_file());
+    if is_file {
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+        if file.metadata()?.is_file() {
+            file.take(BEGINS[0].len() as u64).read_to_end(&mut start)?;
+        }
     }
     if start.is_empty() || BEGINS.iter().any(|begins| *begins == start) {
         return Ok(());

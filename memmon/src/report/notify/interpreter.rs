@@ -26,7 +26,8 @@ pub(in crate::report) fn of(
 ) -> Result<Option<PathBuf>, String> {
     let Some(named) = named(file)? else { return Ok(None) };
     let place = |why: String| {
-        format!("{} is a script for {}: {why}", file.display(), String::from_utf8_lossy(&named))
+        // With the carriage return of a file from another system.
+        format!("{} is a script for {}: {why}", file.display(), named.escape_ascii())
     };
     let path = Path::new("/").join(std::ffi::OsStr::from_bytes(&named));
     let facts = fs::metadata(&path).map_err(|error| place(advised(&error)))?;
@@ -102,7 +103,7 @@ mod tests {
             (b"echo\n", "the kernel does not run it"),
             (b"\xef\xbb\xbf#!/bin/sh\n", "the kernel does not run it"),
             (b"#!\n", "names no interpreter"),
-            (b"#!/bin/sh\r\nx\r\n", "is a script for /bin/sh\r: No such file"),
+            (b"#!/bin/sh\r\nx\r\n", "is a script for /bin/sh\\r: No such file"),
             (b"#!/nonexistent/sh\n", "is a script for /nonexistent/sh: No such file"),
             (b"#!/etc/passwd\n", "that is no executable file"),
             (b"#!/usr/bin/env nonexistent-sh\n", "env finds no nonexistent-sh in /usr/local/sbin:"),
