@@ -328,6 +328,22 @@ fn a_sum_that_grows_is_found_soon_after_it_crosses_its_limit() {
 #[cfg(feature = "ebpf")]
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
+fn a_process_that_the_map_cannot_hold_takes_the_kernel_from_no_other_sum() {
+    let (user, other) = (TestUser::claim(), TestUser::claim());
+    // The kernel accounts their memory to the first of the two.
+    let sharer = other.hog("anon 2M share hold");
+    sharer.begun("hold");
+    let keys = [("rule", &*rule(&[&user], &format!("per = \"user\", {}", gb(160)))), RARELY];
+    let debug = ("log.level", "\"debug\"");
+    let config = config(&user, &[&keys[..], &[debug]].concat());
+    let daemon = Daemon::start(&config, crate::common::log::EBPF);
+    daemon.line("a look", |line| line.contains("looked at the sums") && line.contains("is_watched=true"));
+    daemon.stop();
+}
+
+#[cfg(feature = "ebpf")]
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
 fn the_kernel_wakes_memmon_at_the_crossing_of_a_users_or_a_cgroups_sum() {
     let (user, cgroup) = (TestUser::claim(), crate::common::cgroup::Cgroup::new("sums", &["inner"]));
     let rules = format!(
