@@ -18,9 +18,10 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 /// A limit of 40 MB, and a scan every 0.2 s.
+/// Without warnings near the limit, which would be entries of their own if a scan came at the right time.
 fn config(user: &TestUser, more: &str) -> ScopedConfig {
     let text = format!(
-        "thresholds = {{ ram_gb_threshold = 0.04, check_interval = 0.2 }}\nsettings.enable_syslog = false\n\
+        "thresholds = {{ ram_gb_threshold = 0.04, check_interval = 0.2, warn_at_percent = 0 }}\nsettings.enable_syslog = false\n\
          log.format = \"json\"\ntermination.repeat_limit = 0\n{more}\n"
     );
     ScopedConfig::new(user, &text)

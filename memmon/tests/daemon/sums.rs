@@ -109,7 +109,7 @@ fn of_twenty_small_processes_over_a_users_sum_only_the_largest_ends() {
         assert_eq!(signal, TERM);
         let (rule, total, limit, members) = sum_of(&record);
         assert_eq!((rule, limit, members), ("together", 160, 20));
-        assert!((161..190).contains(&total), "{total} MiB");
+        assert!((160..190).contains(&total), "{total} MiB");
         assert_eq!((&record["sum"]["per"], &record["sum"]["uid"]), (&"user".into(), &user.uid.into()));
         assert_eq!((&record["rule_name"], &record["cause"]), (&"together".into(), &"term".into()));
         looked_at(&daemon);
