@@ -219,12 +219,6 @@ impl Sum {
         }
     }
 
-    /// The memory that one of its processes holds for certain.
-    pub fn least_of(&self, process: ProcessId) -> Option<Bytes> {
-        let member = self.members.iter().find(|member| member.process.id == process)?;
-        Some(member.least)
-    }
-
     /// The memory that its protected processes hold for certain.
     pub fn protected(&self) -> Bytes {
         let protected = self.members.iter().filter(|member| matches!(member.guard, Verdict::Protected(_)));

@@ -1,7 +1,8 @@
 //! The names of a container and its pod, from the files that the container's runtime keeps on this machine. No runtime is
 //! asked, and no network.
 //!
-//! Only a container of root's has its names here, because only root's files are read. Their formats are those of containerd 1.4 to 2, CRI-O, Podman 4 and 5 and Docker.
+//! Only a container of root's has its names here, because only root's files are read. Their formats are from the sources of
+//! containerd 1.4 to 2, CRI-O, Podman 4 and 5 and Docker.
 
 use std::{
     collections::BTreeMap,
@@ -228,7 +229,7 @@ mod tests {
         names.map(|name| (!name.is_empty()).then(|| name.to_owned()))
     }
 
-    /// As containerd 1.7, CRI-O 1.28, Podman 4.3 and Docker 24 write them, shortened.
+    /// By the sources of containerd 1.7, CRI-O 1.28, Podman 4.3 and Docker 24, shortened; none of a running one.
     const CONTAINERD: (&str, &str) = (
         "run/containerd/io.containerd.runtime.v2.task/k8s.io/ID/config.json",
         r#"{"ociVersion":"1.1.0","process":{"args":["/pause"]},"annotations":{"io.kubernetes.cri.container-name":"web",

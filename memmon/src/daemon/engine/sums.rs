@@ -111,7 +111,6 @@ impl Engine<'_> {
                 Taken::Exact(sum) => {
                     is_half = true;
                     self.watch_candidate(&candidate, sum.most(), &mut watched);
-                    self.sums.note_bound(&candidate.id, sum.most(), candidate.limit, now.instant());
                     self.act_on_sum(&candidate.id, &sum, now)
                 }
             };
@@ -332,13 +331,12 @@ impl Engine<'_> {
             .map(|member| member.process.id)
             .filter(|id| self.terminations.contains(*id))
             .collect();
-        let mut strikes = sum.strikes(&going, |process| self.sums.rate(process));
-        let first = strikes.first().and_then(|first| sum.least_of(*first)).unwrap_or_default();
         let pace = if is_urgent || self.rechecks.once || rule.strike == policy::Strike::All {
             Pace::All
         } else {
-            self.sums.pace(id, (sum.least(), first), going.len(), at)
+            self.sums.pace(id, sum.least(), going.len(), at)
         };
+        let mut strikes = sum.strikes(&going, |process| self.sums.rate(process));
         if strikes.is_empty() && sum.without(&going) > sum.ends_above {
             self.leave_sum_in_doubt(id, sum, now);
         } else {

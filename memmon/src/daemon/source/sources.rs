@@ -34,6 +34,7 @@ pub(in crate::daemon) struct Sources {
     accuracy: Accuracy,
     kernel: Option<Kernel>,
     /// Processes that the map cannot hold (their mm has no owner, or it is full): read from /proc in every scan.
+    /// They are in order.
     unmapped: Vec<Pid>,
     /// Time of the last sweep, and the pause until the next. If none, the next scan is a sweep.
     swept: Option<(Instant, Duration)>,
@@ -173,6 +174,7 @@ impl Sources {
                 defects.missed = added.iter().filter(|pid| !self.unmapped.contains(pid)).count();
             }
             self.unmapped = unmapped;
+            self.unmapped.sort_unstable();
             self.swept = Some((now, pause(self.swept.map(|(_, pause)| pause), defects)));
         } else {
             // A process that is in the map by now, as itself or as the next process with its pid, is read once.
@@ -202,7 +204,7 @@ impl Sources {
     /// Whether this is a process that the kernel map cannot hold: for want of room, or because the kernel accounts its memory
     /// to a process that shares it.
     pub(in crate::daemon) fn is_unmapped(&self, pid: Pid) -> bool {
-        self.unmapped.contains(&pid)
+        self.unmapped.binary_search(&pid).is_ok()
     }
 
     /// Whether there are processes that the kernel map cannot hold.

@@ -40,9 +40,6 @@ const DOUBT_LASTS: Duration = Duration::from_secs(5);
 /// Time between a termination and the next one for the same sum, unless the process ends before or the sum grows on.
 const STEP: Duration = Duration::from_secs(1);
 
-/// Time from a termination until its memory is back and the sum is taken again, on a busy machine.
-const ONE_END: Duration = Duration::from_millis(100);
-
 /// A sum: the rule and the group.
 pub(in crate::daemon::engine) type SumId = (RuleName, GroupKey);
 
@@ -92,7 +89,6 @@ struct Look {
 }
 
 impl Known {
-    /// A process of this `age`, with a reading.
     pub(in crate::daemon::engine) fn new(
         process: Process,
         reading: Reading,
@@ -326,19 +322,14 @@ impl Sums {
     }
 
     /// The number of processes of a sum with `total` that are terminated now, if `going` of it are being terminated
-    /// already, and the first to end next has `first`.
+    /// already.
     pub(in crate::daemon::engine) fn pace(
         &self,
         sum: &SumId,
-        (total, first): (Bytes, Bytes),
+        total: Bytes,
         going: usize,
         now: Instant,
     ) -> Pace {
-        let rate = self.bounds.get(sum).map_or(0.0, |(.., rate)| *rate);
-        // One end at a time gives back less than what the sum grows by meanwhile.
-        if rate * ONE_END.as_secs_f64() > first.0 as f64 {
-            return Pace::All;
-        }
         match self.over.get(sum).and_then(|over| over.struck) {
             Some((_, before)) if total > before + Bytes(before.0 / 64) => Pace::All,
             Some((at, _)) if going > 0 && now.saturating_duration_since(at) < STEP => Pace::Wait,
@@ -492,33 +483,18 @@ mod tests {
     #[test]
     fn one_process_ends_at_a_time_unless_that_takes_long_or_the_sum_grows() {
         let (mut sums, begun) = (Sums::default(), Instant::now());
-        let few = Bytes(5 * MIB);
         let after = |milliseconds| begun + Duration::from_millis(milliseconds);
         assert_eq!(sums.over(&sum(), begun), Duration::ZERO);
-        assert_eq!(sums.pace(&sum(), (Bytes(100 * MIB), few), 0, begun), Pace::One);
+        assert_eq!(sums.pace(&sum(), Bytes(100 * MIB), 0, begun), Pace::One);
         let (rule, group) = sum();
         let figures = SumFigures { rule, group, total: Bytes(100 * MIB), limit: Bytes(90 * MIB), members: 9 };
         sums.strike(process().id, figures, begun);
-        assert_eq!(sums.pace(&sum(), (Bytes(100 * MIB), few), 1, after(500)), Pace::Wait);
-        assert_eq!(sums.pace(&sum(), (Bytes(100 * MIB), few), 1, after(1000)), Pace::One);
-        assert_eq!(sums.pace(&sum(), (Bytes(95 * MIB), few), 0, after(500)), Pace::One, "it has ended");
-        assert_eq!(sums.pace(&sum(), (Bytes(110 * MIB), few), 1, after(500)), Pace::All);
+        assert_eq!(sums.pace(&sum(), Bytes(100 * MIB), 1, after(500)), Pace::Wait);
+        assert_eq!(sums.pace(&sum(), Bytes(100 * MIB), 1, after(1000)), Pace::One);
+        assert_eq!(sums.pace(&sum(), Bytes(95 * MIB), 0, after(500)), Pace::One, "it has ended");
+        assert_eq!(sums.pace(&sum(), Bytes(110 * MIB), 1, after(500)), Pace::All);
         sums.keep_struck(|_| false, after(600));
         assert_eq!(sums.due(), Some(after(600)), "the sum is taken again at once");
-    }
-
-    #[test]
-    fn processes_that_are_smaller_than_the_growth_meanwhile_end_together_from_the_first_on() {
-        let (mut sums, begun) = (Sums::default(), Instant::now());
-        let mut bound = |after: u64, mib: u64| {
-            sums.note_bound(&sum(), Bytes(mib * MIB), Bytes(90 * MIB), begun + Duration::from_millis(after));
-        };
-        bound(0, 60);
-        // 60 MiB/s.
-        bound(500, 90);
-        sums.over(&sum(), begun);
-        let pace = |first: u64| sums.pace(&sum(), (Bytes(96 * MIB), Bytes(first * MIB)), 0, begun);
-        assert_eq!((pace(5), pace(7)), (Pace::All, Pace::One));
     }
 
     #[test]
