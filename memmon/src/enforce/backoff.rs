@@ -66,6 +66,11 @@ pub struct Waiting<'a> {
 const MOST_DELAYED: usize = 256;
 
 impl RepeatOffenders {
+    /// Whether a process with the origin of `process` was terminated under `rule`: no other is ever delayed.
+    pub fn know(&self, process: &Process, rule: Option<RuleName>) -> bool {
+        !self.offences.is_empty() && self.offences.contains_key(&(rule, Origin::of(process)))
+    }
+
     /// Whether `process`, which is over its limit, is to be left alone for now because it came back too often.
     ///
     /// Not if it is [urgent](is_urgent), which is asked only of a process that would wait.

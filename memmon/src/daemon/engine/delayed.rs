@@ -10,7 +10,8 @@ use crate::report::Event;
 impl Engine<'_> {
     /// Whether `process` is left alone for now, although it is over its limit; reported once per delay.
     pub(super) fn is_delayed(&mut self, process: &Process, breach: &Breach, now: Now) -> bool {
-        if !self.is_restarted(process) {
+        // The signal waits for this: its parent is read only if it matters.
+        if !self.backoff.offenders.know(process, breach.by) || !self.is_restarted(process) {
             return false;
         }
         let policy = self.settings.backoff();
