@@ -10,6 +10,7 @@ use crate::common::{
     eventually,
     hog::Hog,
     log::{RARELY, SOON, SOURCES, config},
+    processes_of, within,
 };
 
 const TERM: Option<i32> = Some(libc::SIGTERM);
@@ -267,6 +268,46 @@ fn a_storm_of_small_processes_over_a_sum_ends_and_a_dry_run_only_shows_it() {
         std::thread::sleep(Duration::from_secs(1));
         assert!((4..=8).contains(&over("terminated")), "{}", over("terminated"));
         assert_eq!(over("killing"), over("terminated"));
+        daemon.stop();
+    }
+}
+
+/// The anonymous memory of all processes of a user in KiB, with each page once, by /proc.
+fn held_by(user: &TestUser) -> u64 {
+    let anon = |pid: u32| -> Option<u64> {
+        let smaps = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+        let anon = smaps.lines().find_map(|line| line.strip_prefix("Pss_Anon:"))?;
+        anon.trim().trim_end_matches(" kB").parse().ok()
+    };
+    processes_of(user.uid).into_iter().filter_map(anon).sum()
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_storm_that_goes_on_stays_near_the_limit_and_no_more_end_than_it_takes() {
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let rules = rule(&[&user], &format!("per = \"user\", {}", gb(200)));
+        let daemon =
+            Daemon::start(&config(&user, &[("rule", rules.as_str()), RARELY]), &["--source", source]);
+        daemon.event("scan_complete");
+        // One child after the other, 30 MiB/s, up to 288 MiB: from the limit to 1.2 times as much it takes 1.3 seconds.
+        let storm = "grow 8K 40K/s fork anon 3M hold end ".repeat(96);
+        let mut storm = user.hog(&format!("{storm} hold"));
+        let ended = || daemon.every("terminated").len();
+        let mut peak = 0;
+        within(Duration::from_secs(60), "the storm is over, and its sum is below the limit", || {
+            let held = held_by(&user);
+            peak = peak.max(held);
+            ended() >= 29 && held <= 200 << 10
+        });
+        println!("{source}: at most {} MiB, {} ended", peak >> 10, ended());
+        assert!(peak <= 240 << 10, "{source}: {} MiB", peak >> 10);
+        // For looks that would end too many.
+        std::thread::sleep(Duration::from_secs(1));
+        let left = held_by(&user) >> 10;
+        assert!(left >= 190, "{source}: {left} MiB are left, {} ended", ended());
+        storm.release();
         daemon.stop();
     }
 }

@@ -137,14 +137,27 @@ impl Engine<'_> {
             self.sums.doubt_facts(pid);
         }
         let unknown = self.sums.read(readings, now.instant());
+        // Near a limit they are looked at closely anyway, and this look is one at the same time.
+        let closely = self.sums.is_half();
+        let members = u32::try_from(readings.len()).unwrap_or(u32::MAX);
         for reading in unknown {
-            match self.sources.confirm(reading.pid, reading.start, Bytes::MAX) {
-                Ok(process) => {
-                    let age = now.since_boot().saturating_sub(process.id.start.since_boot());
-                    self.sums.learn(Known::new(process, reading, age, now.instant()));
-                }
-                Err(_) => self.sums.forget(reading.pid),
+            let begun = now.instant();
+            let read = if closely {
+                self.sources.confirm_for_sum(reading.pid, reading.start, false)
+            } else {
+                self.sources.confirm(reading.pid, reading.start, Bytes::MAX)
+            };
+            let Ok(process) = read else {
+                self.sums.forget(reading.pid);
+                continue;
+            };
+            let (age, at) = (now.since_boot().saturating_sub(process.id.start.since_boot()), now.instant());
+            let mut known = Known::new(process, reading, age, at);
+            if closely {
+                let process = self.without_old_doubts(known.process.clone(), now);
+                known.look(process, at.saturating_duration_since(begun), members, at);
             }
+            self.sums.learn(known);
         }
     }
 

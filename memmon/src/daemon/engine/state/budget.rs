@@ -46,9 +46,45 @@ impl CpuBudget {
     }
 }
 
+/// CPU time beyond a share of one CPU that looks may use in one go. It builds up while they use less than the share.
+#[derive(Debug, Default)]
+pub(in crate::daemon::engine) struct SpareTime {
+    left: Duration,
+    at: Option<Instant>,
+}
+
+/// Maximum of spare time: enough for looks at a crowd of processes that begins all at once.
+const MOST_SPARE: Duration = Duration::from_millis(500);
+
+impl SpareTime {
+    /// Takes off the CPU time that was `used` since the last call, of which one part in `share` builds up. Returns whether any
+    /// is left.
+    pub(in crate::daemon::engine) fn spend(&mut self, used: Duration, share: u32, now: Instant) -> bool {
+        let passed = self.at.replace(now).map(|at| now.saturating_duration_since(at));
+        let gained = passed.map_or(MOST_SPARE, |passed| passed / share);
+        self.left = (self.left + gained).min(MOST_SPARE).saturating_sub(used);
+        !self.left.is_zero()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spare_time_is_used_up_and_builds_up_again() {
+        let start = Instant::now();
+        let mut spare = SpareTime::default();
+        let mut spend = |used: u64, after: u64| {
+            spare.spend(Duration::from_millis(used), 10, start + Duration::from_millis(after))
+        };
+        assert!(spend(400, 0));
+        assert!(spend(100, 100), "ten more since");
+        assert!(!spend(30, 200));
+        assert!(!spend(100, 1100), "a tenth, and no more");
+        assert!(spend(400, 100_000));
+        assert!(!spend(200, 100_100));
+    }
 
     fn left(budget: &mut CpuBudget, now: Instant) -> Result<(), Instant> {
         let allows = budget.allows(now);

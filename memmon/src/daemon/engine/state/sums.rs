@@ -4,13 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
+use crate::daemon::engine::state::budget::SpareTime;
 use crate::model::{Bytes, GroupKey, Pid, Process, ProcessId, Reading, RuleName, SumFigures};
 use crate::policy::machine;
 use crate::report::SumThen;
 
 /// Time for which the facts hold by which a process counts: as long as it had lived when they were read, because a young
 /// process is about to call exec or change its user; in these bounds.
-const FACTS_HOLD: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(120));
+const FACTS_HOLD: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(120));
 
 /// Time for which a close look shows the part of a process's memory that is another one's, at least: so much longer than it
 /// took that looks
@@ -31,7 +32,8 @@ const SHORT_PAUSE: Duration = Duration::from_millis(20);
 /// is near its limit.
 const REST: u32 = 100;
 const SHORT_REST: u32 = 10;
-/// The same factor until each process of a sum was looked at once.
+/// The same factor until each process of a sum was looked at once, and while looks have spare time: a crowd of processes that
+/// begins all at once is at its limit before ten times a look.
 const SHORTEST_REST: u32 = 3;
 
 /// Time after which a doubt about a sum is reported. Lookups of shared memory end before, on most machines.
@@ -60,9 +62,10 @@ pub(in crate::daemon::engine) struct Sums {
     is_near: bool,
     /// The pause between two looks while nothing is above half of its limit.
     pause: Option<Duration>,
-    /// The CPU time of the last look, and the time from which on looks take no more than a tenth of one CPU.
+    /// The CPU time of the last look, and the time from which on looks take no more than their share of one CPU.
     took: Duration,
     rested: Option<Instant>,
+    spare: SpareTime,
 }
 
 /// The facts that are known about a process.
@@ -284,6 +287,11 @@ impl Sums {
         self.is_near
     }
 
+    /// Whether a process may soon be part of a sum that is looked at closely.
+    pub(in crate::daemon::engine) const fn is_half(&self) -> bool {
+        self.is_half || self.is_near
+    }
+
     /// Forgets sums that no process is in any more.
     pub(in crate::daemon::engine) fn keep(&mut self, is_there: impl Fn(&SumId) -> bool) {
         self.over.retain(|sum, _| is_there(sum));
@@ -378,16 +386,18 @@ impl Sums {
     /// waiting is no reason to look later. `near`: how long until a sum may exceed its limit; zero while one is being looked
     /// at. Every scan looks at them as well.
     pub(in crate::daemon::engine) fn rest(&mut self, took: Duration, near: Option<Duration>, now: Instant) {
+        let has_spare = self.spare.spend(took, SHORT_REST, now);
+        let short_rest = if has_spare { SHORTEST_REST } else { SHORT_REST };
         // One look that takes long, as when processes are new, delays nothing.
         let took = took.min(std::mem::replace(&mut self.took, took));
         let pause = if self.is_half { HALF_PAUSE } else { self.pause.unwrap_or(PAUSE) };
         let calm = (took * REST).max(pause);
         let pause = near.map_or(calm, |near| {
-            let rest = if near.is_zero() { SHORTEST_REST } else { SHORT_REST };
+            let rest = if near.is_zero() { SHORTEST_REST } else { short_rest };
             (took * rest).max(SHORT_PAUSE).max(near / 2).min(calm)
         });
         self.due = Some(now + pause);
-        self.rested = Some(now + took * SHORT_REST);
+        self.rested = Some(now + took * short_rest);
     }
 
     /// The kernel reports that a sum reached a level: looks at the sums now, or after a rest from the last look.
@@ -528,7 +538,8 @@ mod tests {
         assert_eq!(pause(20, None, true), Some(2000), "a hundredth of one CPU");
         assert_eq!(pause(1, Some(400), true), Some(200), "half of the time that is left");
         assert_eq!(pause(1, Some(10), true), Some(20));
-        assert_eq!(pause(20, Some(10), true), Some(200), "a tenth of one CPU");
+        assert_eq!(pause(20, Some(10), true), Some(60), "there is spare time");
+        assert_eq!(pause(300, Some(10), true), Some(3000), "a tenth of one CPU");
     }
 
     #[test]
