@@ -18,7 +18,7 @@ use crate::{
         memory_settings::MemorySettings,
         procfs::ProcRoot,
         support::{
-            self, BPF_FS, Btf, Capability, CounterError, Facts, Lockdown, Obstacle, Offer, Support, VMLINUX,
+            self, BPF_FS, Btf, Capability, CounterError, Facts, Feature, Lockdown, Obstacle, Support, VMLINUX,
         },
     },
 };
@@ -143,14 +143,14 @@ fn diagnose<'a>(facts: &'a Facts, support: &'a Support) -> Diagnosis<'a> {
         Mark::Failed,
         |it| matches!(it, Obstacle::NoCall { .. } | Obstacle::Refused { .. }),
     ));
-    checks.extend(offer(
+    checks.extend(feature(
         "process_mrelease",
         "frees a victim's memory at once",
         &support.reclaim,
         Mark::Degraded,
     ));
     checks.push(source("source ebpf", &support.ebpf, lesser));
-    checks.extend(offer("source proc", "available", &support.proc, Mark::Failed));
+    checks.extend(feature("source proc", "available", &support.proc, Mark::Failed));
     checks.push(match &chosen {
         Ok((source, _)) => Check::ok("source auto", format!("takes {source}")),
         Err(_) => Check {
@@ -205,8 +205,8 @@ fn sums(support: &Support) -> &'static str {
 /// A line for each kind of namespace that something depends on.
 fn namespaces(facts: &Facts, support: &Support, lesser: Mark) -> Vec<Check> {
     let Support { ebpf, enforce, cgroup_paths, degraded, .. } = support;
-    let kind = |name, value: &str, offer: &Offer, mark, about| {
-        Check::unless(name, value, &offer.obstacles, mark, about)
+    let kind = |name, value: &str, feature: &Feature, mark, about| {
+        Check::unless(name, value, &feature.obstacles, mark, about)
     };
     let pids = match facts.pid_max {
         Some(most) => format!("the initial one, up to {most} pids"),
@@ -296,13 +296,13 @@ fn rights(facts: &Facts) -> String {
     format!("uid {}, {}", facts.euid, held.join(" "))
 }
 
-fn offer(name: &'static str, value: &str, offer: &Offer, mark: Mark) -> Vec<Check> {
-    Check::unless(name, value, &offer.obstacles, mark, |_| true)
+fn feature(name: &'static str, value: &str, feature: &Feature, mark: Mark) -> Vec<Check> {
+    Check::unless(name, value, &feature.obstacles, mark, |_| true)
 }
 
 /// The obstacles themselves have lines of their own, further up.
-fn source(name: &'static str, offer: &Offer, mark: Mark) -> Check {
-    if offer.available {
+fn source(name: &'static str, feature: &Feature, mark: Mark) -> Check {
+    if feature.available {
         Check::ok(name, "available")
     } else {
         Check { name, mark, value: "not available, for what is marked above".to_owned(), remedy: None }

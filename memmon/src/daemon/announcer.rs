@@ -1,4 +1,4 @@
-//! Passes each event on: to the status board and to the reporter, with the metrics that no event has.
+//! Passes each event on: to the status and to the reporter, with the metrics that no event has.
 
 use std::{
     cell::{Ref, RefCell, RefMut},
@@ -13,7 +13,7 @@ use crate::daemon::engine::state::reports::Observer;
 use crate::daemon::engine::state::sum_trends::SumState;
 use crate::daemon::history::Historian;
 use crate::daemon::outputs::outputs;
-use crate::daemon::status_board::StatusBoard;
+use crate::daemon::own_status::OwnStatus;
 use crate::{
     config::Settings,
     history::Trouble,
@@ -24,27 +24,27 @@ use crate::{
 /// The way from the daemon to all readers of events.
 pub(super) struct Announcer<'a> {
     reporter: &'a Reporter,
-    board: RefCell<StatusBoard>,
+    own_status: RefCell<OwnStatus>,
     conditions: RefCell<Conditions>,
     history: RefCell<Historian>,
 }
 
 impl<'a> Announcer<'a> {
-    pub(super) fn new(reporter: &'a Reporter, board: StatusBoard, history: Historian) -> Self {
+    pub(super) fn new(reporter: &'a Reporter, own_status: OwnStatus, history: Historian) -> Self {
         Self {
             reporter,
-            board: RefCell::new(board),
+            own_status: RefCell::new(own_status),
             conditions: RefCell::default(),
             history: RefCell::new(history),
         }
     }
 
-    pub(super) fn board(&self) -> Ref<'_, StatusBoard> {
-        self.board.borrow()
+    pub(super) fn own_status(&self) -> Ref<'_, OwnStatus> {
+        self.own_status.borrow()
     }
 
-    pub(super) fn board_mut(&self) -> RefMut<'_, StatusBoard> {
-        self.board.borrow_mut()
+    pub(super) fn own_status_mut(&self) -> RefMut<'_, OwnStatus> {
+        self.own_status.borrow_mut()
     }
 
     /// Reports that something does not work, unless this was reported and has not been resolved since.
@@ -135,7 +135,7 @@ impl<'a> Announcer<'a> {
 
 impl Observer for Announcer<'_> {
     fn event(&self, event: Event) {
-        self.board_mut().note(&event);
+        self.own_status_mut().note(&event);
         self.history.borrow_mut().note(&event);
         match event {
             // The first line of a scan: at least its last line follows.
@@ -146,7 +146,7 @@ impl Observer for Announcer<'_> {
 
     fn scanned(&self, took: Duration, map: Option<MapFigures>, dry_run: bool) {
         if dry_run {
-            let over = self.board_mut().dry_run_day_over(Zoned::now().date());
+            let over = self.own_status_mut().dry_run_day_over(Zoned::now().date());
             over.into_iter().for_each(|event| self.event(event));
         }
         self.check_history();

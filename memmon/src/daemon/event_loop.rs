@@ -24,12 +24,12 @@ use crate::daemon::host::memory_trim::Startup;
 use crate::daemon::host::timer::{Pace, ticked};
 use crate::daemon::host::{oom_hardening, pressure, supervisor};
 use crate::daemon::options::Options;
+use crate::daemon::own_status::ScanClock;
 use crate::daemon::reload::{self, Hangup, Loading};
 use crate::daemon::samples::Sampler;
 use crate::daemon::settings::Enforceable;
 use crate::daemon::source::sources::Sources;
 use crate::daemon::status;
-use crate::daemon::status_board::ScanClock;
 use crate::daemon::status_socket::RuntimeFiles;
 use crate::daemon::throttler::Throttler;
 use crate::{
@@ -38,7 +38,7 @@ use crate::{
     inspect::Basis,
     model::{Lowered, ProcessId, SystemMemory},
     report::Event,
-    status::{Access, Ask, Request},
+    status::{Access, PendingRequest, Request},
 };
 
 /// Interval at which memmon checks victims in their grace period, and the machine's memory, also while a termination is
@@ -57,7 +57,7 @@ pub(super) struct EventLoop<'a> {
     enforceable: Enforceable,
     runtime_files: RuntimeFiles<'a>,
     reclaimed: mpsc::UnboundedReceiver<(ProcessId, Result<(), Errno>)>,
-    requests: mpsc::Receiver<Request>,
+    requests: mpsc::Receiver<PendingRequest>,
     exemptions: Exemptions,
     sampler: Sampler,
 }
@@ -90,7 +90,7 @@ impl<'a> EventLoop<'a> {
         memory: SystemMemory,
         enforceable: Enforceable,
         announcer: &'a Announcer<'a>,
-        (runtime_files, requests): (RuntimeFiles<'a>, mpsc::Receiver<Request>),
+        (runtime_files, requests): (RuntimeFiles<'a>, mpsc::Receiver<PendingRequest>),
     ) -> anyhow::Result<Self> {
         let (answer, reclaimed) = mpsc::unbounded_channel();
         let reaper = Reaper::start(move |id, outcome| {
@@ -255,14 +255,14 @@ impl<'a> EventLoop<'a> {
         Pace::new(self.engine.settings().check_interval)
     }
 
-    fn answer(&mut self, Request { ask, answer }: Request) {
+    fn answer(&mut self, PendingRequest { request, answer }: PendingRequest) {
         let Self { engine, announcer, exemptions, .. } = self;
-        match ask {
-            Ask::History(select) => announcer.answer_history(select, answer),
-            Ask::Samples(first) => announcer.answer_samples(first, answer),
-            Ask::Query(get) => status::answer(engine, announcer, Now::read(), get, answer),
-            Ask::Mine(uid) => status::answer_mine(engine, Now::read(), uid, answer),
-            Ask::Order(order, by) => {
+        match request {
+            Request::History(select) => announcer.answer_history(select, answer),
+            Request::Samples(first) => announcer.answer_samples(first, answer),
+            Request::Query(get) => status::answer(engine, announcer, Now::read(), get, answer),
+            Request::Mine(uid) => status::answer_mine(engine, Now::read(), uid, answer),
+            Request::Order(order, by) => {
                 exemptions.carry_out(engine, announcer, (order, by), Now::read(), answer);
             }
         }
@@ -279,7 +279,7 @@ impl<'a> EventLoop<'a> {
         self.announcer.in_force(self.engine.settings(), self.engine.limit());
         self.restore_runtime_files();
         self.engine.scan(Now::read());
-        self.announcer.board_mut().scanned(began);
+        self.announcer.own_status_mut().scanned(began);
         self.keep_samples();
     }
 
@@ -361,7 +361,7 @@ impl<'a> EventLoop<'a> {
         for what in &missing {
             self.announcer.event(Event::Degraded { what: what.clone() });
         }
-        self.announcer.board_mut().degraded(missing);
+        self.announcer.own_status_mut().degraded(missing);
     }
 
     /// The time until `[[schedule]]` may change a setting. Without a schedule no time zone is read, here as below.

@@ -5,7 +5,7 @@
 //!   the engine with the time;
 //! - `engine` takes a reading to a verdict, and a verdict to a termination;
 //! - `reload` applies another configuration;
-//! - `announcer` passes on what the engine reports: to `report`, and to the `status_board`, from which `status` answers
+//! - `announcer` passes on what the engine reports: to `report`, and to `own_status`, from which `status` answers
 //!   queries at the `status_socket`;
 //! - `source` provides readings, `host` is memmon's relation to its machine.
 
@@ -22,6 +22,7 @@ mod host;
 mod in_force;
 mod options;
 mod outputs;
+mod own_status;
 mod preflight;
 mod reload;
 mod samples;
@@ -29,7 +30,6 @@ mod settings;
 mod source;
 mod startup;
 mod status;
-mod status_board;
 mod status_socket;
 mod throttler;
 mod watchlist;

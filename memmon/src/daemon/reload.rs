@@ -121,6 +121,6 @@ pub(super) fn apply(
     for warning in &warnings {
         announcer.event(Event::Degraded { what: warning.to_string() });
     }
-    announcer.board_mut().warned(warnings);
+    announcer.own_status_mut().warned(warnings);
     true
 }

@@ -8,7 +8,7 @@ use crate::daemon::options::Options;
 use crate::daemon::preflight::preflight;
 use crate::{
     config::{self, Concern, Consent, Loaded, NameService, Settings, Warning},
-    observe::support::{self, Facts, Offer, Support},
+    observe::support::{self, Facts, Feature, Support},
 };
 
 /// The configuration enforces limits, but memmon cannot do so safely on this machine.
@@ -19,10 +19,10 @@ pub struct CannotEnforce(Vec<String>);
 /// Whether memmon can terminate processes safely on this machine, and with its privileges.
 #[derive(Clone, Debug)]
 pub(super) struct Enforceable {
-    enforce: Offer,
-    cgroup_paths: Offer,
-    exe_files: Offer,
-    throttle: Offer,
+    enforce: Feature,
+    cgroup_paths: Feature,
+    exe_files: Feature,
+    throttle: Feature,
 }
 
 impl Enforceable {
@@ -40,9 +40,9 @@ impl Enforceable {
         let by_cgroup = settings.rules.depends_on_cgroups().then_some(&self.cgroup_paths);
         let by_exe = settings.rules.wanted().exe_file.then_some(&self.exe_files);
         let throttle = settings.throttles().then_some(&self.throttle);
-        let offers = [Some(&self.enforce), by_cgroup, by_exe, throttle].into_iter().flatten();
-        let mut obstacles: Vec<_> = offers
-            .flat_map(|offer| &offer.obstacles)
+        let features = [Some(&self.enforce), by_cgroup, by_exe, throttle].into_iter().flatten();
+        let mut obstacles: Vec<_> = features
+            .flat_map(|feature| &feature.obstacles)
             .map(|obstacle| format!("{obstacle} ({})", obstacle.remedy()))
             .collect();
         // Two keys may need the same.

@@ -18,10 +18,10 @@ use crate::daemon::host::instance::{Instance, InstanceError, RUNTIME_DIR};
 use crate::daemon::host::memory_trim::Startup;
 use crate::daemon::options::Options;
 use crate::daemon::outputs::outputs;
+use crate::daemon::own_status::{OwnStatus, StartupFacts};
 use crate::daemon::settings::{Enforceable, load};
 use crate::daemon::source::kernel_map::Kernel;
 use crate::daemon::source::sources::Sources;
-use crate::daemon::status_board::{StartupFacts, StatusBoard};
 use crate::daemon::status_socket::RuntimeFiles;
 use crate::daemon::throttler::Throttler;
 use crate::{
@@ -118,7 +118,7 @@ fn watch(
     };
     // A look beside another memmon keeps nothing.
     let history = Historian::new(instance.map(|_| loaded.settings.history));
-    let announcer = Announcer::new(reporter, StatusBoard::new(about), history);
+    let announcer = Announcer::new(reporter, OwnStatus::new(about), history);
     let (mut runtime_files, requests) = RuntimeFiles::new(instance);
     let enforceable = Enforceable::of(support);
     let exemptions = exemptions(instance, &announcer);
@@ -193,7 +193,7 @@ fn source(
                 }
                 Err(error) => {
                     span.record("error", field::display(&error));
-                    support.ebpf.withdraw(Obstacle::Attach { error: error.to_string() });
+                    support.ebpf.disable(Obstacle::Attach { error: error.to_string() });
                 }
             },
         }

@@ -1,4 +1,4 @@
-//! Answers queries about the daemon: from the engine as it is, and from the status board.
+//! Answers queries about the daemon: from the engine as it is, and from its own status.
 
 use std::time::Instant;
 
@@ -105,19 +105,19 @@ pub(super) fn answer_mine(engine: &mut Engine<'_>, now: Now, uid: Uid, answer: o
 /// without sums, which may have to be taken.
 fn status(engine: &Engine<'_>, announcer: &Announcer<'_>, now: Now) -> status::Status {
     let Settings { rules, check_interval, dry_run, awaits_enable, .. } = engine.settings();
-    let (board, conditions) = (announcer.board(), announcer.conditions());
+    let (own_status, conditions) = (announcer.own_status(), announcer.conditions());
     let memory = engine.memory();
     let (rule, limit_bytes) = rules.limit(&memory);
     let (map, mut lost) = engine.sources().map_state();
     lost.log_events = announcer.events_lost();
-    let about = board.about();
+    let about = own_status.about();
     let degraded = about.degraded.iter().map(String::as_str);
     let degraded = degraded.chain(engine.conditions().texts()).chain(conditions.texts());
     let victims: Vec<_> = engine.victims().iter().map(|(process, phase)| victim(process, phase)).collect();
     status::Status {
         version: env!("CARGO_PKG_VERSION").into(),
         pid: Pid(std::process::id()),
-        uptime_seconds: board.uptime().as_secs_f64(),
+        uptime_seconds: own_status.uptime().as_secs_f64(),
         dry_run: *dry_run,
         awaits_enable: *awaits_enable,
         source: status::Source {
@@ -126,7 +126,7 @@ fn status(engine: &Engine<'_>, announcer: &Announcer<'_>, now: Now) -> status::S
             gear: engine.sources().gear(),
         },
         degraded: degraded.map(Text::harmless).collect(),
-        config: board.configuration(rules),
+        config: own_status.configuration(rules),
         limit: status::Thresholds {
             rule,
             limit_bytes,
@@ -135,8 +135,8 @@ fn status(engine: &Engine<'_>, announcer: &Announcer<'_>, now: Now) -> status::S
         },
         check_interval_seconds: check_interval.as_secs_f64(),
         memory: Some(memory),
-        counts: board.counts(victims.len()),
-        last_scan: board.last_scan(),
+        counts: own_status.counts(victims.len()),
+        last_scan: own_status.last_scan(),
         in_flight: victims,
         climbing: Vec::new(),
         held_back: delayed(engine, now),
@@ -145,8 +145,8 @@ fn status(engine: &Engine<'_>, announcer: &Announcer<'_>, now: Now) -> status::S
         sums_in_force: 0,
         stopped: engine.stopped().iter().map(|one| stopped(one, now)).collect(),
         throttled: engine.throttled().iter().map(|one| throttled(engine, one, now)).collect(),
-        dry_run_days: board.dry_run_days(Zoned::now().date()),
-        recent: board.recent(),
+        dry_run_days: own_status.dry_run_days(Zoned::now().date()),
+        recent: own_status.recent(),
         map,
         lost,
     }

@@ -19,12 +19,12 @@ use crate::{
     model::Uid,
     report::Event,
     socket::{self, SocketFile},
-    status::{self, Access, AccessPolicy, Request},
+    status::{self, Access, AccessPolicy, PendingRequest},
 };
 
 /// The socket for queries, while there is one to listen at.
 struct StatusSocket {
-    asked: mpsc::Sender<Request>,
+    asked: mpsc::Sender<PendingRequest>,
     path: Option<PathBuf>,
     listening: Option<Listening>,
 }
@@ -44,7 +44,7 @@ impl Drop for Listening {
 
 impl StatusSocket {
     /// No socket yet. Queries will go to `asked`.
-    const fn new(asked: mpsc::Sender<Request>) -> Self {
+    const fn new(asked: mpsc::Sender<PendingRequest>) -> Self {
         Self { asked, path: None, listening: None }
     }
 
@@ -82,7 +82,7 @@ struct MineSocket {
 }
 
 impl MineSocket {
-    fn listen(path: &Path, asked: mpsc::Sender<Request>) -> io::Result<Self> {
+    fn listen(path: &Path, asked: mpsc::Sender<PendingRequest>) -> io::Result<Self> {
         socket::trusted(path)?;
         let (file, listener) = SocketFile::take(path)?;
         file.admit_everybody()?;
@@ -106,7 +106,7 @@ pub(super) struct RuntimeFiles<'a> {
 
 impl<'a> RuntimeFiles<'a> {
     /// The files of an `instance`, and the queue of queries, for a socket that listens at nothing yet.
-    pub(super) fn new(instance: Option<&'a Instance>) -> (Self, mpsc::Receiver<Request>) {
+    pub(super) fn new(instance: Option<&'a Instance>) -> (Self, mpsc::Receiver<PendingRequest>) {
         let (asked, requests) = mpsc::channel(1);
         (Self { instance, socket: StatusSocket::new(asked), mine: None }, requests)
     }

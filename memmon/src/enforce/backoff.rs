@@ -36,7 +36,7 @@ pub struct RepeatOffenders {
 
 /// A process that is over its limit and waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HeldBack {
+pub struct Delay {
     /// Terminations of the same origin since they began.
     pub times: u32,
     /// Time from the last termination to the next.
@@ -81,7 +81,7 @@ impl RepeatOffenders {
         urgent: impl FnOnce() -> bool,
         now: Duration,
         policy: &BackoffPolicy,
-    ) -> Option<HeldBack> {
+    ) -> Option<Delay> {
         // Its memory now is its memory at the end of its delay, if that has ended.
         if let Some((_, rss)) = self.delayed.iter_mut().find(|(id, _)| *id == process.id) {
             *rss = breach.rss;
@@ -103,7 +103,7 @@ impl RepeatOffenders {
             return None;
         }
         let first = !std::mem::replace(&mut offence.reported, true);
-        Some(HeldBack { times: offence.times, wait: wait.length, first })
+        Some(Delay { times: offence.times, wait: wait.length, first })
     }
 
     /// Resident memory of a process at the end of its delay; `None` if its termination was never delayed. It grew that far

@@ -31,7 +31,7 @@ mod reaper;
 mod victims;
 mod warrant;
 
-pub use backoff::{BackoffPolicy, HeldBack, RepeatOffenders, Waiting, is_short, is_urgent, urgent_above};
+pub use backoff::{BackoffPolicy, Delay, RepeatOffenders, Waiting, is_short, is_urgent, urgent_above};
 pub use cgroup::{CGROUPS, MemoryCgroup};
 pub use effect::{Effect, Effects, Event, Outcome};
 pub use escalate::{Course, EscalationTiming, Phase, State, escalate};

@@ -24,16 +24,16 @@ pub use types::{Btf, Capabilities, Capability, CgroupMemory, KernelVersion, Lock
 
 /// Judges the facts. This function is pure.
 pub fn assess(facts: &Facts) -> Support {
-    let (enforce, reclaim) = (Offer::new(enforce_obstacles(facts)), Offer::new(reclaim_obstacles(facts)));
+    let (enforce, reclaim) = (Feature::new(enforce_obstacles(facts)), Feature::new(reclaim_obstacles(facts)));
     Support {
-        ebpf: Offer::new(ebpf_obstacles(facts)),
-        proc: Offer::new(if facts.proc { Vec::new() } else { vec![Obstacle::NoProc] }),
+        ebpf: Feature::new(ebpf_obstacles(facts)),
+        proc: Feature::new(if facts.proc { Vec::new() } else { vec![Obstacle::NoProc] }),
         statm_exact: statm_is_exact(facts),
         counter_error: counter_error(facts),
         degraded: degraded(facts, &reclaim),
-        cgroup_paths: Offer::new(cgroup_obstacles(facts)),
-        exe_files: Offer::new(exe_obstacles(facts)),
-        throttle: Offer::new(throttle_obstacles(facts)),
+        cgroup_paths: Feature::new(cgroup_obstacles(facts)),
+        exe_files: Feature::new(exe_obstacles(facts)),
+        throttle: Feature::new(throttle_obstacles(facts)),
         one_gear: OneGear::of(facts, counts_per_thread(facts)),
         enforce,
         reclaim,
@@ -44,22 +44,22 @@ pub fn assess(facts: &Facts) -> Support {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Support {
     /// Counting inside the kernel.
-    pub ebpf: Offer,
+    pub ebpf: Feature,
     /// Polling /proc.
-    pub proc: Offer,
+    pub proc: Feature,
     /// Sending signals that cannot reach the wrong process.
-    pub enforce: Offer,
+    pub enforce: Feature,
     /// Enforcing a configuration that names cgroups or units, which needs the paths that the administrator means.
     #[serde(rename = "scope_by_cgroup")]
-    pub cgroup_paths: Offer,
+    pub cgroup_paths: Feature,
     /// Enforcing a configuration that names executables (`exe`), which needs to see those of every user.
-    pub exe_files: Offer,
+    pub exe_files: Feature,
     /// Slowing cgroups down.
-    pub throttle: Offer,
+    pub throttle: Feature,
     /// The reason why the kernel side has one gear here; `None` if it has two.
     pub one_gear: Option<OneGear>,
     /// Freeing the memory of a dying process before its exit.
-    pub reclaim: Offer,
+    pub reclaim: Feature,
     /// Whether /proc/PID/statm is an exact sum. If it is not, smaps_rollup decides near a limit.
     pub statm_exact: bool,
     /// Maximum error of the kernel's own counters, and of a statm that is not exact.
@@ -81,20 +81,20 @@ impl Support {
 
 /// A capability of memmon on this machine, and the obstacles to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Offer {
+pub struct Feature {
     /// Whether it is available.
     pub available: bool,
     /// The reasons why it is not.
     pub obstacles: Vec<Obstacle>,
 }
 
-impl Offer {
+impl Feature {
     fn new(obstacles: Vec<Obstacle>) -> Self {
         Self { available: obstacles.is_empty(), obstacles }
     }
 
-    /// Marks the offer as unavailable after an attempt failed.
-    pub fn withdraw(&mut self, obstacle: Obstacle) {
+    /// Marks the feature as unavailable after an attempt failed.
+    pub fn disable(&mut self, obstacle: Obstacle) {
         self.available = false;
         self.obstacles.push(obstacle);
     }
@@ -104,7 +104,7 @@ impl Offer {
 ///
 /// A source that was requested by name is never replaced by another.
 pub fn choose(choice: SourceChoice, support: &Support) -> Result<(Source, String), Refusal> {
-    let offer = |source| match source {
+    let feature = |source| match source {
         Source::Ebpf => &support.ebpf,
         Source::Proc => &support.proc,
     };
@@ -117,10 +117,10 @@ pub fn choose(choice: SourceChoice, support: &Support) -> Result<(Source, String
             (Source::Proc, format!("no ebpf: {}", why.join("; ")))
         }
     };
-    if offer(source).available {
+    if feature(source).available {
         Ok((source, reason))
     } else {
-        Err(Refusal { choice, obstacles: offer(source).obstacles.clone() })
+        Err(Refusal { choice, obstacles: feature(source).obstacles.clone() })
     }
 }
 
@@ -270,7 +270,7 @@ fn call_obstacle(facts: &Facts, call: &'static str, probe: &Probe, since: Kernel
     }
 }
 
-fn degraded(facts: &Facts, reclaim: &Offer) -> Vec<Obstacle> {
+fn degraded(facts: &Facts, reclaim: &Feature) -> Vec<Obstacle> {
     let mut found = Vec::new();
     if !facts.capabilities.has(Capability::KILL) {
         found.push(Obstacle::OnlyOwnProcesses);

@@ -177,7 +177,8 @@ pub enum Event {
         urgency: Option<Urgency>,
     },
     /// A process is over its limit and left alone for a while: its program comes back after each termination.
-    HeldBack {
+    #[serde(rename = "held_back")]
+    Delayed {
         /// The process.
         #[serde(flatten)]
         subject: Subject,

@@ -243,7 +243,7 @@ pub(super) fn samples() -> Vec<Event> {
             first: Signal::Term, grace: Duration::from_secs(1),
             urgency: Some(Urgency::Reserve),
         },
-        Event::HeldBack {
+        Event::Delayed {
             subject: subject(),
             script: Some(Name::from("/srv/app.py")),
             unit: Some(Name::from("app.service")),

@@ -135,7 +135,7 @@ fn words(event: &Event, user: Users<'_>, several: fn(&str) -> String) -> String 
             },
             who(subject, user)
         ),
-        Event::HeldBack { subject, script, unit, times, wait, first: _, by } => format!(
+        Event::Delayed { subject, script, unit, times, wait, first: _, by } => format!(
             "Repeat offender, termination delayed by up to {} unless memory runs short: {}{}, Unit={}{}, Terminated {times} times. Stop or fix the service that restarts it",
             Span(*wait),
             who(subject, user),

@@ -23,7 +23,7 @@ use tokio::{
 use super::{
     lines::{Line, Lines, refusal, turn_away},
     peer::Peer,
-    server::{Ask, Request},
+    server::{PendingRequest, Request},
     wire::{self, Asked, Body},
 };
 use crate::{
@@ -44,16 +44,16 @@ const BETWEEN_ANSWERS: Duration = Duration::from_secs(1);
 /// Factor between the time that an answer took and the pause until the next one is made.
 const PARTS_FOR_ITSELF: u32 = 4;
 
-/// Serves until its runtime ends. `asks` is the queue to the daemon, which answers when it has time.
+/// Serves until its runtime ends. `requests` is the queue to the daemon, which answers when it has time.
 ///
 /// # Errors
 /// The listener cannot be watched.
 pub async fn serve_mine(
     listener: unix::net::UnixListener,
-    asks: mpsc::Sender<Request>,
+    requests: mpsc::Sender<PendingRequest>,
 ) -> std::io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
-    let turn = Turn { asks, next: Arc::new(Mutex::new(Instant::now())) };
+    let turn = Turn { requests, next: Arc::new(Mutex::new(Instant::now())) };
     let (users, mut clients) = (Users::default(), Clients::new(CLIENTS));
     loop {
         let Ok((stream, _)) = listener.accept().await else {
@@ -144,9 +144,9 @@ async fn converse(mut stream: UnixStream, visit: &Visit, turn: &Turn) {
             Ok(Line::TooLong) => return turn_away(&stream, "garbage", "no request is that long"),
             Ok(Line::End) | Err(_) => return,
         };
-        let ask = match wire::request(&line) {
-            Ok(Asked::Mine) => Ask::Mine(visit.uid),
-            Ok(Asked::History(select)) => Ask::History(Select { user: Some(visit.uid), ..select }),
+        let request = match wire::request(&line) {
+            Ok(Asked::Mine) => Request::Mine(visit.uid),
+            Ok(Asked::History(select)) => Request::History(Select { user: Some(visit.uid), ..select }),
             Ok(Asked::Query(_) | Asked::Order(_) | Asked::Samples(_)) => {
                 return turn_away(&stream, "forbidden", "this socket answers \"mine\" and \"history\" only");
             }
@@ -157,7 +157,7 @@ async fn converse(mut stream: UnixStream, visit: &Visit, turn: &Turn) {
         };
         let answer = async {
             visit.turn().await;
-            turn.answer(ask).await
+            turn.answer(request).await
         };
         let answer = match timeout(BUSY, answer).await {
             Ok(Some(answer)) => answer,
@@ -173,21 +173,21 @@ async fn converse(mut stream: UnixStream, visit: &Visit, turn: &Turn) {
 /// The right to have the daemon make an answer, which one client has at a time.
 #[derive(Clone)]
 struct Turn {
-    asks: mpsc::Sender<Request>,
+    requests: mpsc::Sender<PendingRequest>,
     next: Arc<Mutex<Instant>>,
 }
 
 impl Turn {
     /// The daemon's answer; `None` when the daemon ends. The next turn begins when the daemon is done, also if the client
     /// does not wait for it.
-    async fn answer(&self, ask: Ask) -> Option<String> {
+    async fn answer(&self, request: Request) -> Option<String> {
         let mut next = Arc::clone(&self.next).lock_owned().await;
-        let asks = self.asks.clone();
+        let requests = self.requests.clone();
         let made = task::spawn(async move {
             sleep_until(*next).await;
             let begun = Instant::now();
             let (answer, line) = oneshot::channel();
-            asks.send(Request { ask, answer }).await.ok()?;
+            requests.send(PendingRequest { request, answer }).await.ok()?;
             let line = line.await.ok();
             *next = Instant::now() + begun.elapsed() * PARTS_FOR_ITSELF;
             line

@@ -1,7 +1,7 @@
 //! The daemon's status over a Unix socket, in lines of JSON. The daemon never waits for a client.
 //!
 //! ```text
-//! client ──line──▶ server ──Request──▶ the daemon's loop, at most ten times a second for any number of clients
+//! client ──line──▶ server ──PendingRequest──▶ the daemon's loop, at most ten times a second for any number of clients
 //!        ◀─line──        ◀─text──
 //! ```
 //!
@@ -34,7 +34,7 @@ pub use mine::Mine;
 pub use mine_server::serve_mine;
 pub use order::{Done, Order, Target};
 pub use rules::{MatcherInForce, RuleInForce, RulesInForce, SumRuleInForce};
-pub use server::{Ask, Request, serve};
+pub use server::{PendingRequest, Request, serve};
 pub use sharing::{FromElder, Kept, Other, Sharing};
 pub use sums::{SumGroup, SumInForce, SumMember, ThrottledCgroup};
 pub use table::{Row, Table, VerdictKind, why};

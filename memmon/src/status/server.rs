@@ -51,16 +51,16 @@ impl Query {
 
 /// A query or an order to the daemon.
 #[derive(Debug)]
-pub struct Request {
+pub struct PendingRequest {
     /// The subject of the request.
-    pub ask: Ask,
+    pub request: Request,
     /// Channel for the line to send: see [`super::answer`].
     pub answer: oneshot::Sender<String>,
 }
 
 /// A client's request.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Ask {
+pub enum Request {
     /// A query.
     Query(Query),
     /// The history, or a part of it.
@@ -73,19 +73,19 @@ pub enum Ask {
     Samples(u64),
 }
 
-/// Serves until its runtime ends. `asks` is the queue to the daemon, which answers when it has time.
+/// Serves until its runtime ends. `requests` is the queue to the daemon, which answers when it has time.
 ///
 /// # Errors
 /// The listener cannot be watched.
 pub async fn serve(
     listener: unix::net::UnixListener,
-    door: AccessPolicy,
+    access: AccessPolicy,
     own: Uid,
-    asks: mpsc::Sender<Request>,
+    requests: mpsc::Sender<PendingRequest>,
 ) -> std::io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
     let answers = Arc::new(Answers {
-        asks,
+        requests,
         status: Mutex::default(),
         processes: Mutex::default(),
         machine: Mutex::default(),
@@ -96,10 +96,10 @@ pub async fn serve(
             clients.failed().await;
             continue;
         };
-        let peer = Peer::of(&stream.as_fd()).ok().filter(|peer| peer.may_ask(own, door.access()));
+        let peer = Peer::of(&stream.as_fd()).ok().filter(|peer| peer.may_ask(own, access.access()));
         if let Some(peer) = peer {
             let answers = Arc::clone(&answers);
-            let user = peer.may_order(own, door.access()).then_some(peer.uid);
+            let user = peer.may_order(own, access.access()).then_some(peer.uid);
             clients.serve(async move { converse(stream, &answers, user).await }).await;
         } else {
             turn_away(&stream, "refused", "only root and the group in [status] group may ask");
@@ -133,9 +133,9 @@ async fn converse(mut stream: UnixStream, answers: &Answers, user: Option<Uid>) 
         let answer = async {
             match (asked, user) {
                 (Asked::Query(get), _) => answers.answer(get).await,
-                (Asked::History(select), _) => answers.have_done(Ask::History(select)).await,
-                (Asked::Samples(first), _) => answers.have_done(Ask::Samples(first)).await,
-                (Asked::Order(order), Some(user)) => answers.have_done(Ask::Order(order, user)).await,
+                (Asked::History(select), _) => answers.have_done(Request::History(select)).await,
+                (Asked::Samples(first), _) => answers.have_done(Request::Samples(first)).await,
+                (Asked::Order(order), Some(user)) => answers.have_done(Request::Order(order, user)).await,
                 (Asked::Order(_), None) => Some(refusal("forbidden", MAY_NOT).into()),
                 (Asked::Mine, _) => {
                     Some(refusal("unknown", "mine.sock beside this socket answers that").into())
@@ -157,7 +157,7 @@ async fn converse(mut stream: UnixStream, answers: &Answers, user: Option<Uid>) 
 
 /// The latest answers, and the daemon that makes new ones.
 struct Answers {
-    asks: mpsc::Sender<Request>,
+    requests: mpsc::Sender<PendingRequest>,
     status: Mutex<Latest>,
     processes: Mutex<Latest>,
     machine: Mutex<Latest>,
@@ -193,7 +193,7 @@ impl Answers {
                 // An old answer is dropped.
                 _ => *made = None,
             }
-            let maker = making.get_or_insert_with(|| task::spawn(make(self.asks.clone(), get)));
+            let maker = making.get_or_insert_with(|| task::spawn(make(self.requests.clone(), get)));
             let outcome = maker.await;
             *making = None;
             *made = Some(outcome.ok()??);
@@ -203,17 +203,17 @@ impl Answers {
 
 impl Answers {
     /// The daemon's answer to a request whose answer is not the same for all clients; `None` when the daemon ends.
-    async fn have_done(&self, ask: Ask) -> Option<Arc<str>> {
+    async fn have_done(&self, request: Request) -> Option<Arc<str>> {
         let (answer, line) = oneshot::channel();
-        self.asks.send(Request { ask, answer }).await.ok()?;
+        self.requests.send(PendingRequest { request, answer }).await.ok()?;
         Some(line.await.ok()?.into())
     }
 }
 
-async fn make(asks: mpsc::Sender<Request>, get: Query) -> Option<Made> {
+async fn make(requests: mpsc::Sender<PendingRequest>, get: Query) -> Option<Made> {
     let (answer, line) = oneshot::channel();
     let asked = Instant::now();
-    asks.send(Request { ask: Ask::Query(get), answer }).await.ok()?;
+    requests.send(PendingRequest { request: Request::Query(get), answer }).await.ok()?;
     let line = line.await.ok()?;
     Some((Instant::now() + get.fresh().max(asked.elapsed() * PARTS_FOR_ITSELF), line.into()))
 }

@@ -75,8 +75,8 @@ impl Served {
 
     fn start_server<F: Future<Output = std::io::Result<()>> + Send + 'static>(
         time: Duration,
-        serve: impl FnOnce(UnixListener, mpsc::Sender<Request>) -> F + Send + 'static,
-        line: impl Fn(&Ask) -> String + Send + 'static,
+        serve: impl FnOnce(UnixListener, mpsc::Sender<PendingRequest>) -> F + Send + 'static,
+        line: impl Fn(&Request) -> String + Send + 'static,
     ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (place, listener) = SocketFile::take(&directory.path().join("sock")).unwrap();
@@ -86,13 +86,13 @@ impl Served {
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
-                let (asks, mut asked) = mpsc::channel::<Request>(1);
+                let (asks, mut asked) = mpsc::channel::<PendingRequest>(1);
                 tokio::spawn(serve(listener, asks));
                 let answers = async {
                     while let Some(ask) = asked.recv().await {
                         count.fetch_add(1, Ordering::Relaxed);
                         tokio::time::sleep(time).await;
-                        let _ = ask.answer.send(line(&ask.ask));
+                        let _ = ask.answer.send(line(&ask.request));
                     }
                 };
                 tokio::select! { () = answers => {}, _ = stopped => {} }
@@ -209,7 +209,7 @@ fn a_line_that_is_no_answer_is_a_clear_error() {
     let refused = Refusal { code: "busy".into(), message: "try again".into() };
     let error = understood(&answer(&Body::Error(refused))).unwrap_err();
     assert_eq!(error.to_string(), "memmon refuses the query: try again");
-    for line in ["", "HTTP/1.1 400 Bad Request", "{}", r#"{"v":1,"status":{}}"#] {
+    for line in ["", "HTTP/1.1 400 Bad PendingRequest", "{}", r#"{"v":1,"status":{}}"#] {
         assert!(matches!(understood(line), Err(ClientError::Garbage(_))), "{line}");
     }
     let nowhere = Client::connect(Path::new("/nonexistent/memmon.sock")).unwrap_err();
@@ -318,11 +318,11 @@ fn a_user_is_answered_about_itself_and_nothing_else() {
     let served = Served::mine(Duration::ZERO);
     let own = Uid(nix::unistd::geteuid().as_raw());
     let printed = served.talk((wire::mine() + "\n").as_bytes());
-    assert_eq!(printed, format!("{:?}\n", Ask::Mine(own)));
+    assert_eq!(printed, format!("{:?}\n", Request::Mine(own)));
     let select = crate::model::Select { user: Some(Uid(own.0 + 1)), job: Some(7), ..Default::default() };
     let printed = served.talk((wire::history(&select) + "\n").as_bytes());
     let asked = crate::model::Select { user: Some(own), ..select };
-    assert_eq!(printed, format!("{:?}\n", Ask::History(asked)));
+    assert_eq!(printed, format!("{:?}\n", Request::History(asked)));
     let count = served.asked();
     for query in [Query::Status, Query::Processes, Query::Machine] {
         let printed = served.talk((query.request() + "\n").as_bytes());

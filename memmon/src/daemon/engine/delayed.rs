@@ -20,8 +20,8 @@ impl Engine<'_> {
         let delay = self.backoff.offenders.delay(process, breach, urgent, now.since_boot(), &policy);
         let Some(delay) = delay else { return false };
         self.backoff.delays = true;
-        if self.reports.first_time(process.id, Condition::HeldBack) {
-            self.reports.emit(Event::HeldBack {
+        if self.reports.first_time(process.id, Condition::Delayed) {
+            self.reports.emit(Event::Delayed {
                 subject: self.subject(process, now),
                 // It may be code from the command line.
                 script: process.names.script.clone().filter(|_| self.settings.current().log.command_lines),

@@ -25,7 +25,7 @@ fn leaky(start: u64) -> Process {
     process
 }
 
-fn hold(offenders: &mut RepeatOffenders, process: &Process, now: u64) -> Option<HeldBack> {
+fn hold(offenders: &mut RepeatOffenders, process: &Process, now: u64) -> Option<Delay> {
     offenders.delay(process, &BREACH, || is_urgent(&BREACH, &PLENTY), at(now), &POLICY)
 }
 
@@ -51,7 +51,7 @@ fn one_that_comes_back_waits_ever_longer_and_never_for_ever() {
     assert_eq!(pauses, [1, 1, 60, 120, 240, 480, 960, 960, 960, 960, 960, 960]);
     let last = terminations.last().copied().unwrap();
     let held = hold(&mut offenders, &leaky(last), 8000);
-    assert_eq!(held, Some(HeldBack { times: 13, wait: at(960), first: false }));
+    assert_eq!(held, Some(Delay { times: 13, wait: at(960), first: false }));
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn one_that_is_too_urgent_to_wait_doubles_the_wait() {
     }
     assert_eq!(waits[..5], [120, 240, 480, 960, 960]);
     let last = hold(&mut offenders, &leaky(1043), 1044);
-    assert_eq!(last, Some(HeldBack { times: 43, wait: at(960), first: true }));
+    assert_eq!(last, Some(Delay { times: 43, wait: at(960), first: true }));
     assert!(offenders.delayed.len() <= MOST_DELAYED);
 }
 
@@ -113,7 +113,7 @@ fn one_that_is_too_urgent_does_not_make_the_others_wait_without_end() {
     let mut offenders = RepeatOffenders::default();
     looped(&mut offenders, 1000..1003);
     let waits = hold(&mut offenders, &leaky(1005), 1010);
-    assert_eq!(waits, Some(HeldBack { times: 3, wait: at(60), first: true }));
+    assert_eq!(waits, Some(Delay { times: 3, wait: at(60), first: true }));
     let mut ended = None;
     for now in (1011..4000).step_by(30) {
         offenders.terminated(&leaky(now - 1), None, at(now), &POLICY);
@@ -141,7 +141,7 @@ fn one_that_behaves_for_a_while_is_forgotten() {
     let mut offenders = RepeatOffenders::default();
     assert_eq!(looped(&mut offenders, 1000..1100).len(), 4);
     let held = hold(&mut offenders, &leaky(1099), 1100);
-    assert_eq!(held, Some(HeldBack { times: 4, wait: at(120), first: false }));
+    assert_eq!(held, Some(Delay { times: 4, wait: at(120), first: false }));
     assert_eq!(hold(&mut offenders, &leaky(1099), 1701), None);
     assert_eq!(looped(&mut offenders, 1701..1704).len(), 3, "it begins again");
     assert!(hold(&mut offenders, &leaky(1703), 1704).is_some_and(|held| held.first), "and is reported again");

@@ -285,7 +285,7 @@ fn a_source_is_chosen_with_its_reason() {
     );
 
     let mut failed = good;
-    failed.ebpf.withdraw(Obstacle::Attach { error: "E2BIG".to_owned() });
+    failed.ebpf.disable(Obstacle::Attach { error: "E2BIG".to_owned() });
     assert_eq!(
         choose(SourceChoice::Auto, &failed).unwrap().1,
         "no ebpf: the BPF programs could not be attached: E2BIG"

@@ -55,7 +55,7 @@ impl Event {
             Self::GraceOver { subject, .. } => {
                 about(subject, Warning, "023535654b124c9dab7fedc9991db12d").always_written()
             }
-            Self::HeldBack { subject, first, .. } => {
+            Self::Delayed { subject, first, .. } => {
                 about(subject, Warning, "eac705c9023249b982f895733304897b").notified_if(*first)
             }
             Self::Uncharged { subject, .. } => about(subject, Info, "32f9fbf639094e70a296d929ec83b0e9"),
@@ -169,7 +169,7 @@ impl Event {
             | Self::Approaching { subject, .. }
             | Self::Killing { subject, .. }
             | Self::GraceOver { subject, .. }
-            | Self::HeldBack { subject, .. }
+            | Self::Delayed { subject, .. }
             | Self::Uncharged { subject, .. }
             | Self::Terminated { subject, .. }
             | Self::Spared { subject, .. }

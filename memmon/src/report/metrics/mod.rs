@@ -151,7 +151,7 @@ impl Metrics {
                 figures.signals_failed.get_or_create(&[("signal", signal.as_str())]).inc();
             }
             Event::Spared { .. } | Event::NowProtected { .. } => drop(figures.spared.inc()),
-            Event::HeldBack { by, .. } => {
+            Event::Delayed { by, .. } => {
                 figures.held_back.inc();
                 by.iter().for_each(|rule| figures.by_rule.held_back(*rule));
             }

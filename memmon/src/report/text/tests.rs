@@ -228,7 +228,7 @@ fn a_name_cannot_pass_for_more_than_a_name() {
     ] {
         assert_eq!(Field(&Name::new(name)).to_string(), shown);
     }
-    let reported = printed(&Event::HeldBack {
+    let reported = printed(&Event::Delayed {
         subject: samples::chrome(),
         script: Some(Name::from("a, Unit=b")),
         unit: Some(Name::from("x, Terminated 0 times.service")),

@@ -12,7 +12,7 @@ pub(in crate::daemon::engine) enum Condition {
     /// It is over a limit, but a rule that may protect it could not be checked.
     Unsure,
     /// It is over a limit, but its program was terminated too often.
-    HeldBack,
+    Delayed,
     /// It is over a limit by resident memory only.
     Uncharged,
     /// It is over the limit of a rule that only warns.

@@ -38,7 +38,7 @@ pub(super) struct StartupFacts {
 }
 
 /// The noted status.
-pub(super) struct StatusBoard {
+pub(super) struct OwnStatus {
     about: StartupFacts,
     since: Instant,
     generation: u64,
@@ -65,7 +65,7 @@ impl ScanClock {
     }
 }
 
-impl StatusBoard {
+impl OwnStatus {
     pub(super) fn new(about: StartupFacts) -> Self {
         Self {
             about,
