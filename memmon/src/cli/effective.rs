@@ -187,7 +187,8 @@ fn write_machine(machine: &MachineLimits, out: &mut dyn Write) -> io::Result<()>
     }
     let warn: Vec<_> =
         levels(&machine.warn).into_iter().map(|(name, value)| format!("{name} = {value}")).collect();
-    key(out, "warn", format!("{{ {} }}", warn.join(", ")))
+    key(out, "warn", format!("{{ {} }}", warn.join(", ")))?;
+    key(out, "stop_writers", machine.stop_writers)
 }
 
 fn write_rule(rule: &LimitRule, sum: Option<(Per, Strike)>, out: &mut dyn Write) -> io::Result<()> {
@@ -377,7 +378,7 @@ mod tests {
                 { ram_percent_threshold = 0.5, ram_gb_threshold = 0.1 },
             ]
             scope = { users = ["alice"], uids = ["5-7"], cgroups = ["/a/**"] }
-            machine = { available_percent = 0, available_gb = 0.75, swap_free_percent = 0, warn = { available_gb = 2, pressure_some = 3.5 } }
+            machine = { available_percent = 0, available_gb = 0.75, swap_free_percent = 0, warn = { available_gb = 2, pressure_some = 3.5 }, stop_writers = true }
             kernel = { source = "proc", max_processes = 99, gear = "always", instant = false, realtime = true }
             termination = { grace = 1.5, repeat_limit = 0, repeat_window = 2.5, repeat_backoff = 3, reclaim = false, hard_ceiling = 0, reserve_percent = 1.5 }
             log = { format = "json", level = "debug", lines_per_minute = 7, command_lines = false }

@@ -31,8 +31,8 @@ impl Reader<'_, '_> {
         &mut self,
         (typed, heading): (raw::Machine, Option<Range<usize>>),
     ) -> Option<MachineLimits> {
-        let raw::Machine { levels: typed, warn: typed_warn } = typed;
-        if typed.is_empty() && typed_warn.is_none() && heading.is_none() {
+        let raw::Machine { levels: typed, warn: typed_warn, stop_writers } = typed;
+        if typed.is_empty() && typed_warn.is_none() && stop_writers.is_none() && heading.is_none() {
             return None;
         }
         // A percentage that was not asked for would be the higher level on a large machine.
@@ -81,7 +81,8 @@ impl Reader<'_, '_> {
                 self.refuse(key, &typed.span(), help);
             }
         }
-        Some(MachineLimits { warn, act })
+        let stop_writers = stop_writers.is_some_and(Spanned::into_inner);
+        Some(MachineLimits { warn, act, stop_writers })
     }
 
     fn levels(&mut self, typed: &raw::Levels, default: impl Fn(Level) -> Option<f64>) -> Levels {
@@ -137,7 +138,9 @@ mod tests {
     #[test]
     fn it_is_off_without_the_section_and_on_with_an_empty_one() {
         assert_eq!(machine(""), None);
-        let MachineLimits { warn, act } = machine("[machine]").unwrap();
+        let MachineLimits { warn, act, stop_writers } = machine("[machine]").unwrap();
+        assert!(!stop_writers);
+        assert!(machine("[machine]\nstop_writers = true").unwrap().stop_writers);
         let levels = |available, swap, full| Levels {
             available_percent: Some(available),
             available: None,
@@ -151,7 +154,7 @@ mod tests {
 
     #[test]
     fn gigabytes_alone_leave_no_percentage() {
-        let MachineLimits { warn, act } =
+        let MachineLimits { warn, act, .. } =
             machine("[machine]\navailable_gb = 1.5\npressure_full = 0").unwrap();
         assert_eq!((act.available_percent, act.available), (None, Some(Bytes(3 * Bytes::GIB / 2))));
         assert_eq!((warn.available_percent, warn.available), (None, Some(Bytes(3 * Bytes::GIB))));
@@ -162,7 +165,7 @@ mod tests {
     fn a_warning_has_levels_of_its_own() {
         let text = "[machine]\nswap_free_percent = 50\npressure_some = 60\n\
                     warn = { available_percent = 7, pressure_some = 25 }";
-        let MachineLimits { warn, act } = machine(text).unwrap();
+        let MachineLimits { warn, act, .. } = machine(text).unwrap();
         assert_eq!((warn.available_percent, warn.swap_free_percent), (Some(7.0), Some(100.0)));
         assert_eq!((warn.pressure_some, act.pressure_some), (Some(25.0), Some(60.0)));
     }

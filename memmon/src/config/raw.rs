@@ -116,6 +116,7 @@ pub(super) struct Scope {
 pub(super) struct Machine {
     pub(super) levels: Levels,
     pub(super) warn: Option<Levels>,
+    pub(super) stop_writers: Option<Spanned<bool>>,
 }
 
 #[derive(Debug, Default)]
@@ -266,6 +267,7 @@ pub(super) fn read(mut document: Document<'_>, problems: &mut Problems<'_>) -> T
     let machine = document.section("machine", problems, |section| Machine {
         levels: levels(section),
         warn: section.take_table("warn", "available_percent = 10", levels),
+        stop_writers: section.take("stop_writers", &BOOLEAN),
     });
     let (kernel, _) = document.section("kernel", problems, |section| Kernel {
         source: section.take("source", &STRING),

@@ -234,8 +234,7 @@ fn keys_commented_out_in_the_shipped_file_are_right_too() {
         .replace("\n# [[rule]]\n", "\n[[rule]]\n");
     let schedule = ["days", "from", "to", "check_interval", "ram_percent_threshold", "ram_gb_threshold"];
     let rule = ["name", "names", "not", "gb", "for", "per", "action", "grace"];
-    let machine =
-        ["available_percent", "available_gb", "swap_free_percent", "pressure_some", "pressure_full", "warn"];
+    let machine = "available_percent available_gb swap_free_percent pressure_some pressure_full warn";
     let text = [
         "users",
         "uids",
@@ -251,11 +250,12 @@ fn keys_commented_out_in_the_shipped_file_are_right_too() {
         "mail_from",
         "smtp_auth_file",
         "hook",
+        "stop_writers",
     ]
-    .iter()
-    .chain(&schedule)
-    .chain(&rule)
-    .chain(&machine)
+    .into_iter()
+    .chain(schedule)
+    .chain(rule)
+    .chain(machine.split(' '))
     .fold(text, |text, key| text.replace(&format!("\n# {key} ="), &format!("\n{key} =")));
     let Settings { rules, machine, kernel, schedule, metrics, .. } = parsed(&text).settings;
     assert_eq!(machine, parsed("machine.available_percent = 5").settings.machine);

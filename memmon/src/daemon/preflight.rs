@@ -79,7 +79,7 @@ mod tests {
         let machine =
             MachineMemory { memory, swap_total, swap_free, elsewhere: Elsewhere::default(), pressure: None };
         let act = Levels { available_percent: Some(5.0), ..Levels::default() };
-        let limits = MachineLimits { warn: act, act };
+        let limits = MachineLimits { warn: act, act, stop_writers: false };
         let strikes = Strikes { available: Some(memory.total.times(0.1)), ..Strikes::default() };
         let earlyoom = Guard { guard: GuardKind::Earlyoom, pid: Pid(812), strikes };
         let shown = |guard: &Guard, limits| {

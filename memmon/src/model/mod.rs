@@ -45,7 +45,7 @@ pub use process::{
 };
 pub use rule_name::RuleName;
 pub use sample::{Decided, Sample, Seen};
-pub use shortage::{Culprit, Group, MemoryFiles, Reason};
+pub use shortage::{Culprit, Group, MemoryFiles, MemoryWriter, Reason};
 pub use signal::Signal;
 pub use source::{Gear, GearChoice, Source, SourceChoice};
 pub use supervision::{Restarted, is_restarted};

@@ -91,6 +91,23 @@ pub enum Group {
     },
 }
 
+/// A process that writes a file in memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MemoryWriter {
+    /// The process.
+    pub pid: Pid,
+    /// Its name in the kernel.
+    #[serde(rename = "comm")]
+    pub name: Name,
+    /// Its effective uid.
+    pub uid: Uid,
+    /// The file, as the process has it.
+    pub path: Name,
+    /// The memory of the file.
+    #[serde(rename = "used_bytes")]
+    pub used: Bytes,
+}
+
 /// A file system whose files are in memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MemoryFiles {

@@ -13,8 +13,8 @@ use serde::Serialize;
 pub use self::parts::{DryRunCounts, DryRunProgram, Launched, Level, Sink, Subject, SumPart, SumThen};
 use crate::model::{
     Action, Breach, Bytes, Culprit, Doubt, Elsewhere, Escaped, Exemption, ExemptionEnd, GivenBack, GroupKey,
-    MachineMemory, MemoryFiles, Name, Pid, ProcessId, Protection, Reason, Record, RuleName, Signal,
-    SumFigures, SystemMemory, ThrottleEnd, Uid, Uncharged, Unconfirmed, Urgency, WhyNot,
+    MachineMemory, MemoryFiles, MemoryWriter, Name, Pid, ProcessId, Protection, Reason, Record, RuleName,
+    Signal, SumFigures, SystemMemory, ThrottleEnd, Uid, Uncharged, Unconfirmed, Urgency, WhyNot,
     seconds::{as_seconds, as_seconds_if_any},
 };
 
@@ -113,6 +113,8 @@ pub enum Event {
         elsewhere: Elsewhere,
         /// The file systems whose files are in memory, the largest first.
         file_systems: Vec<MemoryFiles>,
+        /// The processes that write the largest of these files now; the one that has written most comes first.
+        writers: Vec<MemoryWriter>,
     },
     /// The machine has enough memory again.
     MemoryBack {
@@ -589,10 +591,7 @@ fn as_kinds<S: serde::Serializer>(reasons: &[Reason], serializer: S) -> Result<S
 
 /// A path need not be UTF-8, and JSON must be.
 fn as_path<S: serde::Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
-    match path {
-        Some(path) => serializer.collect_str(&Escaped(path.as_os_str().as_bytes())),
-        None => serializer.serialize_none(),
-    }
+    path.as_ref().map(|path| Escaped(path.as_os_str().as_bytes()).to_string()).serialize(serializer)
 }
 
 fn as_paths<S: serde::Serializer>(paths: &[PathBuf], serializer: S) -> Result<S::Ok, S::Error> {

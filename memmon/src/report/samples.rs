@@ -8,8 +8,8 @@ use super::event::{DryRunCounts, DryRunProgram, Event, Launched, Level, Sink, Su
 use crate::model::{
     Action, Breach, Bytes, Cause, Culprit, Doubt, Elsewhere, Exempt, Exemption, ExemptionEnd, ExitStatus,
     FreeAndShared, GivenBack, Group, GroupKey, KeptObject, KeptWhy, LeftBehind, Limit, MachineMemory,
-    MemoryFiles, Name, NameField, Parts, Phrase, Pid, Pressure, ProcessId, Protection, Reason, Record,
-    RuleName, Signal, StartTime, SumFigures, SystemMemory, ThrottleEnd, Uid, Uncharged, Unconfirmed,
+    MemoryFiles, MemoryWriter, Name, NameField, Parts, Phrase, Pid, Pressure, ProcessId, Protection, Reason,
+    Record, RuleName, Signal, StartTime, SumFigures, SystemMemory, ThrottleEnd, Uid, Uncharged, Unconfirmed,
     UnixTime, Urgency, WhyNot, Workload,
 };
 
@@ -324,7 +324,15 @@ pub(super) fn samples() -> Vec<Event> {
         stopped(3, false, false),
         stopped(0, true, false),
         stopped(1, false, true),
+        Event::Stopped {
+            subject: subject(),
+            breach: Breach { rule: Limit::Machine, limit: Bytes::ZERO, ..BREACH },
+            times: 1,
+            already: false,
+            dry_run: false,
+        },
         Event::Continued { subject: subject(), rss: BREACH.rss, limit: BREACH.limit, may_have: gib(4) },
+        Event::Continued { subject: subject(), rss: gib(2), limit: Bytes::ZERO, may_have: gib(2) },
         Event::OverButProtected {
             subject: subject(),
             rss: gib(4),
@@ -439,6 +447,13 @@ pub(super) fn samples() -> Vec<Event> {
             within: Duration::from_secs(34),
             elsewhere: Elsewhere { shmem: gib(8), slab: Bytes(3 * Bytes::MIB), hugetlb: Bytes::ZERO },
             file_systems: vec![MemoryFiles { path: Name::from("/dev/shm"), used: gib(8) }],
+            writers: vec![MemoryWriter {
+                pid: Pid(4711),
+                name: "dd".into(),
+                uid: Uid(1000),
+                path: Name::from("/dev/shm/filled"),
+                used: gib(7),
+            }],
         },
         Event::MemoryBack { memory: machine.memory, lasted: Duration::from_millis(900) },
         Event::Killing { subject: subject(), breach: Breach { rule: Limit::Machine, ..BREACH }, signal: Signal::Term, dry_run: false, sum: None },

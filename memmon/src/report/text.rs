@@ -106,8 +106,9 @@ fn words(event: &Event, user: Users<'_>, several: fn(&str) -> String) -> String 
                 shortage::reasons(reasons)
             )
         }
-        Event::NoCulprit { lost, grown, within, elsewhere, file_systems } => {
+        Event::NoCulprit { lost, grown, within, elsewhere, file_systems, writers } => {
             shortage::nobody(*lost, *grown, *within, elsewhere, file_systems)
+                + &shortage::writers(writers, user)
         }
         Event::MemoryBack { memory, lasted } => format!(
             "Machine has enough memory again after {}: {} of {} available",
@@ -202,6 +203,15 @@ fn words(event: &Event, user: Users<'_>, several: fn(&str) -> String) -> String 
             who(subject, user),
             by.map(|rule| format!(", Rule={rule}")).unwrap_or_default()
         ),
+        Event::Stopped { subject, breach: Breach { rule: Limit::Machine, .. }, already, dry_run, .. } => {
+            format!(
+                "{}{}: {}, Machine short of memory: it writes files that are in memory. Remove them, then continue it: kill -CONT {}",
+                dry_run_mark(*dry_run),
+                if *already { "Fills memory, and stopped already" } else { "Stopping process" },
+                who(subject, user),
+                subject.id.pid
+            )
+        }
         Event::Stopped { subject, breach: Breach { rss, limit, by, .. }, times, already, dry_run } => {
             format!(
                 "{}{}: {}, RAM={rss}, Limit={limit}{}{}. To continue it: kill -CONT {}",
@@ -213,6 +223,10 @@ fn words(event: &Event, user: Users<'_>, several: fn(&str) -> String) -> String 
                 subject.id.pid
             )
         }
+        Event::Continued { subject, rss, limit: Bytes::ZERO, .. } => format!(
+            "Continued by somebody else: {}, RAM={rss}. It is stopped again if it goes on to fill memory with files",
+            who(subject, user)
+        ),
         Event::Continued { subject, rss, limit, may_have } => format!(
             "Continued by somebody else: {}, RAM={rss}, Limit={limit}. It is stopped again with more than {may_have}",
             who(subject, user)

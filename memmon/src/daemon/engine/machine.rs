@@ -28,6 +28,9 @@ const MOST: usize = 256;
 /// An idle process counts for its unit if it holds at least this share of all memory: a percent.
 const WORTH_A_LOOK: u64 = 100;
 
+/// A file in memory is a cause of the shortage if it has this share of what is missing: a quarter.
+const LEAST_FILE: u64 = 4;
+
 /// Time that the memory of a killed process is waited for.
 const KILLED: Duration = Duration::from_secs(2);
 
@@ -165,11 +168,21 @@ impl Engine<'_> {
         debug!(candidates = candidates.grown.len(), first = ?order.first(), "an order");
         if order.first().is_none() {
             self.machine.wait_for_culprit(now.instant());
-            if self.machine.reaches(Stage::Helpless, now.instant()) {
-                let elsewhere = grown(&was, &machine.elsewhere);
+            let is_news = self.machine.reaches(Stage::Helpless, now.instant());
+            // With `stop_writers` as long as the shortage lasts: the next process may write the next file.
+            if !is_news && !limits.stop_writers {
+                return;
+            }
+            let elsewhere = grown(&was, &machine.elsewhere);
+            let least = Bytes(lost.0 / LEAST_FILE);
+            let writers = self.memory_writers(least, &elsewhere);
+            if limits.stop_writers {
+                self.stop_writer(&writers, least, machine, now);
+            }
+            if is_news {
                 let file_systems = self.sources.memory_files();
                 let (lost, grown) = (order.lost, order.grown);
-                self.reports.emit(Event::NoCulprit { lost, grown, within, elsewhere, file_systems });
+                self.reports.emit(Event::NoCulprit { lost, grown, within, elsewhere, file_systems, writers });
             }
             return;
         }

@@ -28,6 +28,7 @@ mod lasting;
 mod levels;
 mod machine;
 mod machine_view;
+mod machine_writers;
 mod recheck;
 mod scan;
 pub(in crate::daemon) mod state;

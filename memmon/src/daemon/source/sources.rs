@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tracing::{
@@ -13,8 +13,9 @@ use tracing::{
 use crate::daemon::source::kernel_map::Kernel;
 use crate::{
     model::{
-        Bytes, FreeAndShared, Gear, GivenBack, Inherited, LeftBehind, MachineMemory, MemoryFiles, Name,
-        Parts, Pid, Process, ProcessId, Reading, Source, StartTime, Survey, SystemMemory, Unconfirmed,
+        Bytes, FreeAndShared, Gear, GivenBack, Inherited, LeftBehind, MachineMemory, MemoryFiles,
+        MemoryWriter, Name, Parts, Pid, Process, ProcessId, Reading, Source, StartTime, Survey, SystemMemory,
+        Unconfirmed,
     },
     observe::{
         merge::merge,
@@ -134,6 +135,16 @@ impl Sources {
 
     pub(in crate::daemon) fn memory_files(&self) -> Vec<MemoryFiles> {
         self.proc.memory_files()
+    }
+
+    /// The processes that write files of at least `least` in memory now.
+    pub(in crate::daemon) fn memory_writers(&self, least: Bytes) -> Vec<MemoryWriter> {
+        self.proc.memory_writers(least, SystemTime::now())
+    }
+
+    /// The same for one process.
+    pub(in crate::daemon) fn memory_writer(&self, pid: Pid, least: Bytes) -> Option<MemoryWriter> {
+        self.proc.memory_writer(pid, least, SystemTime::now())
     }
 
     pub(in crate::daemon) fn memory(&self) -> io::Result<SystemMemory> {

@@ -31,6 +31,7 @@ mod shared_objects;
 mod smaps;
 mod survey;
 mod waiting;
+mod writers;
 
 #[cfg(test)]
 mod live;

@@ -49,7 +49,7 @@ fn limits() -> impl Strategy<Value = MachineLimits> {
             ..Levels::default()
         })
     };
-    (levels(), levels()).prop_map(|(warn, act)| MachineLimits { warn, act })
+    (levels(), levels()).prop_map(|(warn, act)| MachineLimits { warn, act, stop_writers: false })
 }
 
 fn grown(candidates: &[Candidate]) -> Candidates {

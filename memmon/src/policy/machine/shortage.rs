@@ -12,6 +12,8 @@ pub struct MachineLimits {
     pub warn: Levels,
     /// Levels at which memmon ends a process.
     pub act: Levels,
+    /// Whether a process is stopped that fills the machine with files in memory.
+    pub stop_writers: bool,
 }
 
 /// The levels of one step. A level that is not there is never reached.
@@ -172,6 +174,7 @@ mod tests {
             pressure_some: None,
             pressure_full: Some(20.0),
         },
+        stop_writers: false,
     };
 
     /// 100 GB, with these percentages of memory available, swap free (none: no swap), and pressure `full`.

@@ -52,7 +52,7 @@ mod tests {
             pressure: None,
         };
         let act = Levels { available_percent: Some(5.0), swap_free_percent: Some(10.0), ..Levels::default() };
-        let limits = MachineLimits { warn: act, act };
+        let limits = MachineLimits { warn: act, act, stop_writers: false };
         let turn = |available, swap_free_percent, swap| {
             let strikes = Strikes { available, swap_free_percent, ..Strikes::default() };
             turn(&strikes, Some(&limits), &machine(swap))

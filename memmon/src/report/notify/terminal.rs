@@ -105,6 +105,13 @@ fn line(event: &Event) -> Option<Line> {
             };
             format!("{process} has {} of memory, {why}. It is asked to exit ({signal})", breach.rss)
         }
+        Event::Stopped { breach, already: false, dry_run: false, .. } if breach.rule == Limit::Machine => {
+            format!(
+                "{process} is stopped: the machine is short of memory, and it writes files that are in memory. \
+                 Remove them, then continue it: kill -CONT {}",
+                id.pid
+            )
+        }
         Event::Stopped { breach, already: false, dry_run: false, .. } => format!(
             "{process} is stopped: it has {} of memory, its limit is {}. To continue it: kill -CONT {}",
             breach.rss, breach.limit, id.pid

@@ -43,6 +43,7 @@ fn people_are_woken_for_few_events_only() {
         "stopped",
         "stopped",
         "stopped",
+        "stopped",
         "out_of_reach",
         "signal_failed",
         "lingers",

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::words::Field;
 use crate::model::{
-    Bytes, Culprit, Elsewhere, Group, MachineMemory, MemoryFiles, Name, Reason, SystemMemory, Uid,
+    Bytes, Culprit, Elsewhere, Group, MachineMemory, MemoryFiles, MemoryWriter, Name, Reason, SystemMemory,
+    Uid,
     units::{Span, apart},
 };
 
@@ -81,4 +82,12 @@ pub(super) fn nobody(
          Growth since: processes {grown}, tmpfs and shared memory {shmem}, kernel {slab}, huge pages {hugetlb}{largest}",
         Span(within)
     )
+}
+
+/// The processes that write files in memory, as sentences that follow others.
+pub(super) fn writers(writers: &[MemoryWriter], user: &mut dyn FnMut(Uid) -> String) -> String {
+    let writer = |MemoryWriter { pid, name, uid, path, used }: &MemoryWriter| {
+        format!(". PID={pid}, Name={}, User={} writes {} ({used})", Field(name), user(*uid), Field(path))
+    };
+    writers.iter().take(FILE_SYSTEMS).map(writer).collect()
 }

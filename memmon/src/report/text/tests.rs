@@ -116,7 +116,9 @@ fn every_event_in_words() {
     WARNING - Stopping process: PID=12345, Name=chrome, User=john, RAM=3.50GB, Limit=2.00GB, Rule=browsers, Times=3. To continue it: kill -CONT 12345
     WARNING - Over its limit, and stopped already: PID=12345, Name=chrome, User=john, RAM=3.50GB, Limit=2.00GB, Rule=browsers. To continue it: kill -CONT 12345
     WARNING - [DRY RUN] Stopping process: PID=12345, Name=chrome, User=john, RAM=3.50GB, Limit=2.00GB, Rule=browsers. To continue it: kill -CONT 12345
+    WARNING - Stopping process: PID=12345, Name=chrome, User=john, Machine short of memory: it writes files that are in memory. Remove them, then continue it: kill -CONT 12345
     INFO - Continued by somebody else: PID=12345, Name=chrome, User=john, RAM=3.50GB, Limit=2.00GB. It is stopped again with more than 4.00GB
+    INFO - Continued by somebody else: PID=12345, Name=chrome, User=john, RAM=2.00GB. It is stopped again if it goes on to fill memory with files
     INFO - Over its limit, but protected: PID=12345, Name=chrome, User=john, RAM=4.00GB, Limit=2.00GB, by whitelist.protect_root
     INFO - Would have been terminated, but is exempt until 1970-01-01 02:00:00, by 0, because "the year's report, \"ticket 7\"" (exemption 3): PID=12345, Name=chrome, User=john, RAM=4.00GB, Limit=2.00GB
     WARNING - Exempt from now on: User=john, until 1970-01-01 02:00:00, by 0, because "the year's report, \"ticket 7\"" (exemption 3)
@@ -159,7 +161,7 @@ fn every_event_in_words() {
     WARNING - [DRY RUN] Machine short of memory, ending the culprit: PID=12345, Name=chrome, User=john, Gives back=2.00GB, Growth=1.00GB in 34s, one of 10 processes of user john that grew by 9.00GB. Available memory 0.50GB is below 0.80GB, free swap 6.2% is below 10%
     WARNING - Machine short of memory, ending the culprit: PID=12345, Name=chrome, User=john, Gives back=2.00GB, Growth=1.00GB in 34s, one of 10 processes of session 4000 that grew by 9.00GB. Available memory 0.50GB is below 0.80GB, free swap 6.2% is below 10%
     WARNING - Machine short of memory, ending the culprit: PID=12345, Name=chrome, User=john, Gives back=2.00GB, Growth=1.00GB in 34s. Available memory 0.50GB is below 0.80GB, free swap 6.2% is below 10%
-    WARNING - Machine short of memory, and no process is ended, because none that may be ended caused it: 9.00GB less available than 34s ago. Growth since: processes 1.00GB, tmpfs and shared memory 8.00GB, kernel 3.0MB, huge pages 0B. Files in memory: /dev/shm 8.00GB
+    WARNING - Machine short of memory, and no process is ended, because none that may be ended caused it: 9.00GB less available than 34s ago. Growth since: processes 1.00GB, tmpfs and shared memory 8.00GB, kernel 3.0MB, huge pages 0B. Files in memory: /dev/shm 8.00GB. PID=4711, Name=dd, User=john writes /dev/shm/filled (7.00GB)
     INFO - Machine has enough memory again after 900ms: 0.50GB of 16.00GB available
     WARNING - Killing process: PID=12345, Name=chrome, User=john, RAM=3.50GB (21.88%), Machine short of memory
     INFO - Terminated: PID=12345, Name=chrome, User=john, Peak=4.00GB, Machine short of memory, Growth=1.50GB, gone 420ms after SIGTERM
