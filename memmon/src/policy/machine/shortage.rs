@@ -45,7 +45,8 @@ pub enum Shortage {
     Act(Vec<Reason>),
 }
 
-/// A machine is well if this many times as much memory is available as at the level for a warning.
+/// A machine is well if this many times as much memory, or memory and swap together, is available as at the levels for a
+/// warning.
 const WELL: f64 = 2.0;
 
 impl MachineLimits {
@@ -76,7 +77,13 @@ impl MachineLimits {
     /// Whether so much memory is available that what processes have now caused no shortage.
     pub fn is_well(&self, machine: &MachineMemory) -> bool {
         let level = self.warn.available(machine.memory.total).times(WELL);
-        self.shortage(machine) == Shortage::Calm && machine.memory.available >= level
+        // Low memory is no shortage while there is swap.
+        let with_swap =
+            self.warn.swap_free_percent.filter(|_| machine.swap_total > Bytes::ZERO).is_some_and(|percent| {
+                let level = level + share(percent, machine.swap_total).times(WELL);
+                machine.memory.available + machine.swap_free >= level
+            });
+        self.shortage(machine) == Shortage::Calm && (machine.memory.available >= level || with_swap)
     }
 
     /// The amount of memory that must come back until memmon ends no further process; zero while there is no reason to end
@@ -268,5 +275,11 @@ mod tests {
         assert!(LIMITS.is_well(&machine(20, None, None)));
         assert!(!LIMITS.is_well(&machine(19, None, None)));
         assert!(!LIMITS.is_well(&machine(50, None, Some(50.0))));
+        // 20 GB of memory and 40 of swap: twice as much as at the levels for a warning.
+        assert!(LIMITS.is_well(&machine(5, Some(55), None)) && !LIMITS.is_well(&machine(5, Some(54), None)));
+        assert!(LIMITS.is_well(&machine(20, Some(0), None)), "swap that filled up long ago");
+        let memory_alone =
+            MachineLimits { warn: Levels { swap_free_percent: None, ..LIMITS.warn }, ..LIMITS };
+        assert!(!memory_alone.is_well(&machine(5, Some(100), None)));
     }
 }
