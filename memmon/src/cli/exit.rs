@@ -39,7 +39,9 @@ impl Exit {
                 ConfigError::NoAnswer { .. } => Self::Failure,
                 ConfigError::Unreadable { .. } | ConfigError::Invalid { .. } => Self::BadConfig,
             }
-        } else if let Some(InstanceError::Taken { .. }) = error.downcast_ref() {
+        } else if let Some(InstanceError::Taken { .. } | InstanceError::Enforces { .. }) =
+            error.downcast_ref()
+        {
             Self::AlreadyRunning
         } else if error.is::<CannotEnforce>() || error.is::<Refusal>() {
             Self::CannotEnforce

@@ -5,7 +5,7 @@ use std::{fmt, os::unix::ffi::OsStrExt, path::PathBuf};
 use serde::Serialize;
 
 use super::error::{escaped, quotable};
-use crate::model::{Bytes, Escaped, Guard};
+use crate::model::{Bytes, Escaped, Guard, Pid};
 use crate::policy::machine::Turn;
 
 /// A concern, and the line of the file that gives rise to it.
@@ -117,6 +117,16 @@ pub enum Concern {
         /// Below this much available memory `[machine]` acts.
         #[serde(rename = "machine_acts_below_bytes")]
         ours: Option<Bytes>,
+    },
+    /// Another memmon enforces limits for the processes of its own pid namespace.
+    OtherMemmon {
+        /// Its pid.
+        pid: Pid,
+    },
+    /// Other memmons cannot notice this one.
+    NoClaim {
+        /// The error.
+        error: String,
     },
     /// A key that has no effect without another one.
     NoEffect {
@@ -318,6 +328,14 @@ impl fmt::Display for Concern {
                     Some(ours) => write!(f, " ([machine] acts if less than {ours} of memory is available)"),
                     None => Ok(()),
                 }
+            }
+            Self::OtherMemmon { pid } => write!(
+                f,
+                "another memmon (pid {pid}) enforces limits in a container whose processes this one watches as well: stop that \
+                 one, or leave its users out of [scope] here"
+            ),
+            Self::NoClaim { error } => {
+                write!(f, "memmons in containers, or with another /run, do not notice this one, and this one does not notice them: {error}")
             }
             Self::NoEffect { key, without } => write!(f, "{key} has no effect without {without}"),
             Self::RootNotProtected => f.write_str(

@@ -1,6 +1,9 @@
 //! The event loop: waits for the first of all events, and never for a single process. It calls the engine with the time.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use jiff::Zoned;
@@ -19,6 +22,7 @@ use crate::daemon::engine::Engine;
 use crate::daemon::engine::state::reports::Observer as _;
 use crate::daemon::exemption_file::{Stored, Writer};
 use crate::daemon::exemptions::{self, Exemptions};
+use crate::daemon::host::claim::Claim;
 use crate::daemon::host::fd_ready::{Readiness, readable};
 use crate::daemon::host::memory_trim::Startup;
 use crate::daemon::host::timer::{Pace, ticked};
@@ -60,6 +64,8 @@ pub(super) struct EventLoop<'a> {
     requests: mpsc::Receiver<PendingRequest>,
     exemptions: Exemptions,
     sampler: Sampler,
+    /// Keeps other memmons from enforcing for the same processes, unless this one is a look beside another.
+    claim: Option<Arc<Claim>>,
 }
 
 /// The signals that memmon handles. A signal that arrives before the loop runs is kept for it.
@@ -110,12 +116,18 @@ impl<'a> EventLoop<'a> {
             requests,
             exemptions,
             sampler: Sampler::default(),
+            claim: None,
         })
     }
 
     /// Continues exemptions of before, and has others stored.
     pub(super) fn continue_exemptions(&mut self, (stored, writer): (Stored, Option<Writer>)) {
         self.exemptions = Exemptions::new(stored, writer, &mut self.engine, exemptions::time());
+    }
+
+    /// Claims the processes that other settings may terminate before these take effect.
+    pub(super) fn continue_claim(&mut self, claim: Option<Arc<Claim>>) {
+        self.claim = claim;
     }
 
     /// Has cgroups slowed down, and continues with those of before.
@@ -135,7 +147,7 @@ impl<'a> EventLoop<'a> {
         let mut pressure = self.pressure();
         let beat = supervisor::heartbeat().map(Pace::new).transpose()?;
         let mut scans = self.scan_timer()?;
-        let mut loading = Loading::default();
+        let mut loading = Loading::new(self.claim.clone());
         let rotation = self.announcer.rotation();
         let mut ready = false;
 
@@ -336,6 +348,10 @@ impl<'a> EventLoop<'a> {
             enforceable.allows(settings)
         });
         span.record("applied", applied);
+        // The former settings, if these were refused after all.
+        if let Some(Err(error)) = self.claim.as_ref().map(|claim| claim.settle(self.engine.settings())) {
+            self.announcer.event(Event::Degraded { what: error.to_string() });
+        }
         if applied {
             self.restore_runtime_files();
             self.runtime_files.admit(access(self.engine.settings()), self.announcer);

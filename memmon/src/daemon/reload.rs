@@ -2,6 +2,7 @@
 
 use std::{
     future,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,6 +14,7 @@ use crate::daemon::announcer::Announcer;
 use crate::daemon::clock::Now;
 use crate::daemon::engine::Engine;
 use crate::daemon::engine::state::reports::Observer as _;
+use crate::daemon::host::claim::Claim;
 use crate::daemon::options::Options;
 use crate::daemon::settings::{self, CannotEnforce};
 use crate::report::{Event, Rotation};
@@ -44,22 +46,29 @@ pub(super) struct Loading {
     under_way: Option<(Instant, JoinHandle<Hangup>)>,
     /// Another SIGHUP came since, when the file may already have been read.
     again: bool,
+    /// The claim that must be extended before another configuration may take effect.
+    claim: Option<Arc<Claim>>,
 }
 
 impl Loading {
+    pub(super) fn new(claim: Option<Arc<Claim>>) -> Self {
+        Self { claim, ..Self::default() }
+    }
+
     /// Starts to read the file, in the current runtime, or after the current reading if there is one.
     pub(super) fn start(&mut self, options: &Options, rotation: Rotation) {
         if self.is_under_way() {
             self.again = true;
             return;
         }
-        let options = options.clone();
+        let (options, claim) = (options.clone(), self.claim.clone());
         let load = move || {
             let _entered = debug_span!("read the configuration").entered();
             if rotation.takes_hangup(Instant::now()) {
                 return Hangup::Rotated;
             }
-            Hangup::Loaded(Box::new(settings::load(&options).map_err(|error| error.to_string())))
+            let loaded = settings::load(&options).map_err(|error| error.to_string());
+            Hangup::Loaded(Box::new(loaded.and_then(|loaded| claimed(loaded, claim.as_deref()))))
         };
         self.under_way = Some((Instant::now(), task::spawn_blocking(load)));
     }
@@ -82,6 +91,14 @@ impl Loading {
         }
         loaded
     }
+}
+
+/// Claims what the configuration needs.
+fn claimed(mut loaded: Loaded, claim: Option<&Claim>) -> Result<Loaded, String> {
+    let Some(claim) = claim else { return Ok(loaded) };
+    let warnings = claim.extend(&loaded.settings).map_err(|error| error.to_string())?;
+    loaded.warnings.extend(warnings);
+    Ok(loaded)
 }
 
 /// Applies the configuration if `permit` allows it, or reports the error and changes nothing. Returns whether it was

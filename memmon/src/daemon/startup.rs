@@ -1,6 +1,6 @@
 //! The start: configuration, sinks, the lock and the source, before the event loop runs.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tracing::{
@@ -14,6 +14,7 @@ use crate::daemon::event_loop::{EventLoop, Signals, access};
 use crate::daemon::exemption_file::{STATE_DIR, Stored, Writer};
 use crate::daemon::exemptions::report_unreadable;
 use crate::daemon::history::Historian;
+use crate::daemon::host::claim::Claim;
 use crate::daemon::host::instance::{Instance, InstanceError, RUNTIME_DIR};
 use crate::daemon::host::memory_trim::Startup;
 use crate::daemon::options::Options;
@@ -25,7 +26,7 @@ use crate::daemon::source::sources::Sources;
 use crate::daemon::status_socket::RuntimeFiles;
 use crate::daemon::throttler::Throttler;
 use crate::{
-    config::{Loaded, Settings},
+    config::{Concern, Loaded, Settings, Warning},
     enforce::CGROUPS,
     model::{Lowered, Source, Uid},
     observe::{
@@ -57,16 +58,36 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let privileged = facts.euid == Uid::ROOT;
     let instance =
         (privileged && !only_a_look).then(|| Instance::take(Path::new(RUNTIME_DIR))).transpose()?;
+    let (claim, warnings) = instance.as_ref().map(|_| claim(settings)).transpose()?.unwrap_or_default();
 
     let reporter = Reporter::start(outputs(settings)).context("no thread for the log")?;
     // This fails only for a second daemon in the same process.
     let _ = report::install_diagnostics(reporter.sender());
-    let ended =
-        watch(options, loaded, &facts, &mut support, (!only_a_look, instance.as_ref()), &reporter, &startup);
+    let loaded = Loaded { warnings: [loaded.warnings, warnings].concat(), ..loaded };
+    let ended = watch(
+        options,
+        loaded,
+        &facts,
+        &mut support,
+        (!only_a_look, instance.as_ref(), claim),
+        &reporter,
+        &startup,
+    );
     // Lines that a stuck disk does not take in time are lost; the end does not wait for it.
     let _ = reporter.finish(LAST_WORDS);
     drop(instance);
     ended
+}
+
+/// A claim to what `settings` need, and warnings about other memmons.
+fn claim(settings: &Settings) -> Result<(Option<Arc<Claim>>, Vec<Warning>), InstanceError> {
+    match Claim::new() {
+        Ok(claim) => {
+            let warnings = claim.extend(settings)?;
+            Ok((Some(Arc::new(claim)), warnings))
+        }
+        Err(error) => Ok((None, vec![Warning::general(Concern::NoClaim { error: error.to_string() })])),
+    }
 }
 
 fn watch(
@@ -74,7 +95,7 @@ fn watch(
     loaded: Loaded,
     facts: &Facts,
     support: &mut Support,
-    (pinned, instance): (bool, Option<&Instance>),
+    (pinned, instance, claim): (bool, Option<&Instance>, Option<Arc<Claim>>),
     reporter: &Reporter,
     startup: &Startup,
 ) -> anyhow::Result<()> {
@@ -131,6 +152,7 @@ fn watch(
         let mut event_loop =
             EventLoop::new(options, loaded.settings, sources, memory, enforceable, &announcer, queries)?;
         event_loop.continue_exemptions(exemptions);
+        event_loop.continue_claim(claim);
         if let Some((throttler, left)) = throttles {
             event_loop.continue_throttles(throttler, left);
         }

@@ -3,6 +3,7 @@
 
 mod cgroups;
 mod charged;
+mod claims;
 #[path = "../common/mod.rs"]
 mod common;
 mod common_itself;

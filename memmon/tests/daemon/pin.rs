@@ -155,10 +155,11 @@ fn a_second_daemon_that_sees_only_the_firsts_pin_is_refused_too() {
     let config = config(&user, &[]);
     let first = Daemon::start(&config, &["--source", "ebpf"]);
     for source in ["auto", "ebpf"] {
-        let mut second = first.spawn_beside_prepared(&config, &["--source", source], |command| {
-            // SAFETY: system calls only, whose strings are short and copied to the stack.
-            unsafe { command.pre_exec(own_run) };
-        });
+        let mut second =
+            first.spawn_beside_prepared(&config, &["--source", source, "--dry-run"], |command| {
+                // SAFETY: system calls only, whose strings are short and copied to the stack.
+                unsafe { command.pre_exec(own_run) };
+            });
         let code = second.ended(SOON).code();
         let printed = second.last_words().join("\n");
         assert_eq!(code, Some(3), "{printed}");

@@ -49,6 +49,18 @@ pub enum InstanceError {
         /// The holder's pid from the file, if it contains a number.
         pid: Option<u32>,
     },
+    /// Another process enforces limits for some of the same users, with another lock.
+    #[error(
+        "another memmon (pid {pid}), in a container or with another /run, enforces limits for processes of the same users \
+         already: stop one of the two, give each of them other users in [scope], or run this one with dry_run = true"
+    )]
+    Enforces {
+        /// Its pid.
+        pid: u32,
+    },
+    /// It is not known whether another process enforces limits.
+    #[error("cannot find out whether another memmon enforces limits on this machine: {0}")]
+    Unclaimed(#[source] std::io::Error),
     /// The lock file cannot be created or locked.
     #[error("cannot lock {}: {source}", path.display())]
     Unusable {
