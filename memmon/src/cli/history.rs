@@ -33,6 +33,9 @@ pub(super) struct Args {
     /// Of this Slurm job
     #[arg(long, value_name = "NUMBER")]
     job: Option<u64>,
+    /// Of this container: its name, the name of its pod, or the beginning of its id
+    #[arg(long, value_name = "NAME")]
+    container: Option<String>,
     /// Only what a dry run would have terminated
     #[arg(long)]
     would: bool,
@@ -49,7 +52,7 @@ pub(super) struct Args {
 /// # Errors
 /// The arguments make no sense, or there is no answer.
 pub(super) fn run(asked: &Args, users: &dyn Users, now: &Zoned, out: &mut dyn Write) -> anyhow::Result<Exit> {
-    let Args { since, mine, user, unit, job, would, json, socket } = asked;
+    let Args { since, mine, user, unit, job, container, would, json, socket } = asked;
     let since =
         since.as_deref().map(|text| times::since(text, now)).transpose().map_err(anyhow::Error::msg)?;
     let select = Select {
@@ -57,6 +60,7 @@ pub(super) fn run(asked: &Args, users: &dyn Users, now: &Zoned, out: &mut dyn Wr
         user: user.as_deref().map(|user| uid(user, users)).transpose()?,
         unit: unit.clone(),
         job: *job,
+        container: container.clone(),
         would: *would,
     };
     // The daemon answers there about the user that asks, whatever is asked for.
@@ -98,6 +102,7 @@ fn render(history: &History, users: &dyn Users, zone: &TimeZone) -> String {
 
 fn line(entry: &Entry, users: &dyn Users, zone: &TimeZone) -> String {
     let Entry { at_unix_seconds, what, pid, comm, uid, unit, job, container, rule, .. } = entry;
+    let Entry { container_name, pod_name, namespace, .. } = entry;
     let what = match what {
         Happened::Terminated => "terminated",
         Happened::WouldTerminate => "would terminate",
@@ -118,7 +123,9 @@ fn line(entry: &Entry, users: &dyn Users, zone: &TimeZone) -> String {
     let parts = [
         ("Rule", rule.clone()),
         ("Job", job.map(|job| job.to_string())),
-        ("Container", container.clone()),
+        ("Container", container_name.as_ref().or(container.as_ref()).cloned()),
+        ("Pod", pod_name.clone()),
+        ("Namespace", namespace.clone()),
         ("Unit", unit.clone()),
         ("By", entry.cause.clone()),
         ("After", seconds),
@@ -177,6 +184,9 @@ mod tests {
             unit: Some("app-x.scope".to_owned()),
             job: None,
             container: None,
+            container_name: None,
+            pod_name: None,
+            namespace: None,
             rule: Some("gb".to_owned()),
             limit_bytes: Some(Bytes(2 * Bytes::GIB)),
             peak_bytes: Bytes(3 * Bytes::GIB),
@@ -189,6 +199,10 @@ mod tests {
             uid: Uid(7),
             unit: None,
             job: Some(12),
+            container: Some("0123456789abcdef".to_owned()),
+            container_name: Some("we\u{7}b".to_owned()),
+            pod_name: Some("shop".to_owned()),
+            namespace: Some("default".to_owned()),
             rule: None,
             cause: None,
             signal_to_exit_seconds: None,
@@ -212,7 +226,7 @@ mod tests {
         insta::assert_snapshot!(shown, @r"
         (5 earlier ones are left out here; the totals have them)
         2025-11-29 03:00:00  terminated       chr\u{1b}[2Jome (john) PID=4242, 3.00GB of 2.00GB, Rule=gb, Unit=app-x.scope, By=term, After=420ms
-        2025-11-29 03:00:00  near its limit   job (7) PID=4242, 3.00GB of 2.00GB, Job=12
+        2025-11-29 03:00:00  near its limit   job (7) PID=4242, 3.00GB of 2.00GB, Job=12, Container=we\u{7}b, Pod=shop, Namespace=default
 
         By program and user:
           chrome (john)             4 terminated, 2 would have been, 1 warning, up to 3.00GB

@@ -10,6 +10,7 @@ use crate::{
     config::{self, NameService, Users as _},
     model::{Escaped, Pid, Process, RuleName, Snapshot, Uid},
     policy::{Matcher, NamePatterns, Rules, UnitPatterns},
+    report::ContainerFiles,
     status::{Body, Client, ClientError, Query, SOCKET, Status, Table},
 };
 
@@ -80,6 +81,7 @@ pub(super) fn explain(asked: &Explain, out: &mut dyn Write) -> anyhow::Result<Ex
     let user_name = |uid| NameService.name(uid);
     let mut known = known(used.clone(), daemon.ok());
     known.details = explain::details(&onlooker, &processes);
+    known.containers = explain::containers(&ContainerFiles::default(), &processes);
     let ids = processes.iter().map(|process| process.id).collect();
     known.sums = onlooker.sums(Some(&ids), &memory)?;
     let text =

@@ -10,9 +10,10 @@ use crate::daemon::exemption_file::STATE_DIR;
 use crate::files;
 use crate::history::{Bounds, Recorder, Store, Trouble};
 use crate::model::{
-    Bytes, Cause, Entry, Happened, History, Limit, Name, Protection, Sample, Samples, Select,
+    Bytes, Cause, ContainerNames, Entry, Happened, History, Limit, Name, Protection, Sample, Samples, Select,
+    Workload,
 };
-use crate::report::{Event, Subject};
+use crate::report::{ContainerFiles, Event, Subject};
 use crate::status::{Body, Refusal, answer as reply};
 
 /// The file's name in the state directory.
@@ -49,7 +50,8 @@ impl Historian {
         if let Some(recorder) = &mut self.0
             && let Some(entry) = entry(event, Timestamp::now())
         {
-            recorder.add(entry);
+            let workload = event.subject().and_then(|subject| subject.workload.clone());
+            recorder.add(move || named(entry, workload.as_ref(), &ContainerFiles::default()));
         }
     }
 
@@ -199,6 +201,19 @@ fn entry(event: &Event, at: Timestamp) -> Option<Entry> {
     }
 }
 
+fn shown(name: &Name) -> String {
+    name.to_string().chars().take(LONGEST).collect()
+}
+
+/// The entry with the names of its container.
+fn named(entry: Entry, workload: Option<&Workload>, files: &ContainerFiles) -> Entry {
+    let ContainerNames { name, pod_name, namespace } =
+        workload.map(|workload| files.names_of(workload)).unwrap_or_default();
+    let [container_name, pod_name, namespace] =
+        [name, pod_name, namespace].map(|name| name.as_ref().map(shown));
+    Entry { container_name, pod_name, namespace, ..entry }
+}
+
 fn about(
     subject: &Subject,
     what: Happened,
@@ -208,7 +223,6 @@ fn about(
     at: Timestamp,
 ) -> Entry {
     let workload = subject.workload.as_ref();
-    let shown = |name: &Name| name.to_string().chars().take(LONGEST).collect::<String>();
     Entry {
         at_unix_seconds: at.as_duration().as_secs_f64(),
         what,
@@ -218,6 +232,9 @@ fn about(
         unit: workload.and_then(|workload| workload.unit.as_ref()).map(shown),
         job: workload.and_then(|workload| workload.slurm.as_ref()).map(|slurm| slurm.job),
         container: workload.and_then(|workload| workload.container.as_ref()).map(|one| shown(&one.id)),
+        container_name: None,
+        pod_name: None,
+        namespace: None,
         rule,
         limit_bytes: limit,
         peak_bytes: peak,
@@ -250,5 +267,37 @@ const fn cause(cause: Cause) -> &'static str {
         Cause::Itself => "itself",
         Cause::OomKiller => "the OOM killer",
         Cause::SomebodyElse => "somebody else",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::MetadataExt as _};
+
+    use super::*;
+    use crate::{
+        model::{Fact, Process},
+        policy::fixtures::hog,
+    };
+
+    #[test]
+    fn an_entry_gets_the_names_of_its_container() {
+        const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+        let folder = tempfile::tempdir().unwrap();
+        let stored = folder.path().join("var/lib/docker/containers").join(ID);
+        fs::create_dir_all(&stored).unwrap();
+        fs::write(stored.join("config.v2.json"), r#"{"Name":"/web","Config":{}}"#).unwrap();
+        let owner = fs::metadata(&stored).unwrap().uid();
+        let files = ContainerFiles { roots: vec![folder.path().to_owned()], owner };
+        let in_cgroup = |cgroup: &str| {
+            let subject = Subject::from(&Process { cgroup: Fact::Known(Name::from(cgroup)), ..hog() });
+            let entry = about(&subject, Happened::Warned, None, None, Bytes(7), Timestamp::UNIX_EPOCH);
+            assert_eq!((entry.pid, &entry.container_name), (hog().id.pid, &None));
+            let workload = subject.workload;
+            named(entry, workload.as_ref(), &files)
+        };
+        let entry = in_cgroup(&format!("/system.slice/docker-{ID}.scope"));
+        assert_eq!((entry.container.as_deref(), entry.container_name.as_deref()), (Some(ID), Some("web")));
+        assert_eq!(in_cgroup("/system.slice/nginx.service").container_name, None);
     }
 }

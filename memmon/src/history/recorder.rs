@@ -38,8 +38,11 @@ type Look = Box<dyn FnOnce() -> Vec<Sample> + Send>;
 /// Makes a place for the database, or returns the reason why it cannot.
 type Prepare = fn(&Path) -> Result<(), String>;
 
+/// Returns an entry. It may be slow, because it runs on the thread.
+type Make = Box<dyn FnOnce() -> Entry + Send>;
+
 enum Job {
-    Add(Box<Entry>),
+    Add(Make),
     Select(Box<Select>, Then),
     /// Looks, and adds the samples.
     Look(Look),
@@ -94,9 +97,9 @@ impl Recorder {
         }
     }
 
-    /// Adds an entry, or counts it as lost.
-    pub fn add(&mut self, entry: Entry) {
-        if let Err((_, error)) = self.send(Job::Add(Box::new(entry))) {
+    /// Adds the entry that `make` returns, which is called on the thread, or counts it as lost.
+    pub fn add(&mut self, make: impl FnOnce() -> Entry + Send + 'static) {
+        if let Err((_, error)) = self.send(Job::Add(Box::new(make))) {
             self.shared.failed(Some(error), 1);
         }
     }
@@ -193,8 +196,8 @@ impl Writer {
                 Some(due) => queue.recv_timeout(due.saturating_duration_since(Instant::now())),
             };
             match job {
-                Ok(Job::Add(entry)) => {
-                    self.waiting.push(*entry);
+                Ok(Job::Add(make)) => {
+                    self.waiting.push(make());
                     due = due.or_else(|| Some(Instant::now() + TOGETHER));
                 }
                 Ok(Job::Select(select, then)) => {
@@ -291,10 +294,10 @@ mod tests {
             if at % 100 == 0 {
                 assert!(ask(&mut recorder).is_ok());
             }
-            recorder.add(entry(f64::from(at), Happened::Terminated, "a", 1));
+            recorder.add(move || entry(f64::from(at), Happened::Terminated, "a", 1));
         }
         assert_eq!(ask(&mut recorder).unwrap().matched, 300);
-        recorder.add(entry(300.0, Happened::Terminated, "a", 1));
+        recorder.add(move || entry(300.0, Happened::Terminated, "a", 1));
         recorder.finish(Duration::from_secs(20));
         let mut recorder = Recorder::new(&path, BOUNDS, |_| Ok(()));
         assert_eq!(ask(&mut recorder).unwrap().matched, 301);
@@ -306,12 +309,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("missing/history");
         let mut recorder = Recorder::new(&path, BOUNDS, |_| Ok(()));
-        recorder.add(entry(1.0, Happened::Terminated, "a", 1));
+        recorder.add(move || entry(1.0, Happened::Terminated, "a", 1));
         assert!(ask(&mut recorder).unwrap_err().contains("missing/history"));
         let trouble = recorder.trouble();
         assert!((trouble.lost, trouble.failure.is_some()) == (1, true), "{trouble:?}");
         std::fs::create_dir(folder.path().join("missing")).unwrap();
-        recorder.add(entry(2.0, Happened::Terminated, "a", 1));
+        recorder.add(move || entry(2.0, Happened::Terminated, "a", 1));
         assert_eq!(ask(&mut recorder).unwrap().matched, 1);
         assert_eq!(recorder.trouble(), Trouble { failure: None, lost: 1 });
     }

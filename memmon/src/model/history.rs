@@ -57,9 +57,18 @@ pub struct Entry {
     /// Its Slurm job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<u64>,
-    /// Its container.
+    /// The id of its container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
+    /// The name of its container; in Kubernetes, within its pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container_name: Option<String>,
+    /// The name of its pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_name: Option<String>,
+    /// The namespace of its pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
     /// The limit that it exceeded: `percent`, `gb`, `machine`, or the name of a rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
@@ -76,6 +85,16 @@ pub struct Entry {
     pub signal_to_exit_seconds: Option<f64>,
 }
 
+impl Entry {
+    /// Whether `container` is the name or id of its container, or the name of its pod.
+    fn is_in(&self, container: &str) -> bool {
+        let is_its_id =
+            |id: &String| id == container || container.len() >= SHORT_ID && id.starts_with(container);
+        self.container.as_ref().is_some_and(is_its_id)
+            || [&self.container_name, &self.pod_name].into_iter().flatten().any(|name| name == container)
+    }
+}
+
 /// Conditions on the entries to return. A condition that is not given matches every entry.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -88,18 +107,24 @@ pub struct Select {
     pub unit: Option<String>,
     /// The Slurm job.
     pub job: Option<u64>,
+    /// The container: its name, the name of its pod, or the beginning of its id.
+    pub container: Option<String>,
     /// Only what a dry run would have terminated.
     pub would: bool,
 }
 
+/// The shortest beginning of a container's id that selects it, as runtimes show ids.
+const SHORT_ID: usize = 12;
+
 impl Select {
     /// Whether `entry` is one of them.
     pub fn matches(&self, entry: &Entry) -> bool {
-        let Self { since_unix_seconds, user, unit, job, would } = self;
+        let Self { since_unix_seconds, user, unit, job, container, would } = self;
         since_unix_seconds.is_none_or(|since| entry.at_unix_seconds >= since)
             && user.is_none_or(|user| entry.uid == user)
             && unit.as_ref().is_none_or(|unit| entry.unit.as_ref() == Some(unit))
             && job.is_none_or(|job| entry.job == Some(job))
+            && container.as_ref().is_none_or(|container| entry.is_in(container))
             && (!would || entry.what == Happened::WouldTerminate)
     }
 }
@@ -143,4 +168,29 @@ pub struct Total {
     pub warned: u64,
     /// The largest peak.
     pub peak_bytes: Bytes,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_is_selected_by_its_name_its_pods_or_its_id() {
+        let entry = r#"{"at_unix_seconds":1,"what":"terminated","pid":7,"comm":"x","uid":7,"peak_bytes":1,
+            "container":"0123456789abcdef","container_name":"web","pod_name":"shop","namespace":"prod"}"#;
+        let entry: Entry = serde_json::from_str(entry).unwrap();
+        let selects = |container: &str| {
+            Select { container: Some(container.to_owned()), ..Select::default() }.matches(&entry)
+        };
+        for container in ["web", "shop", "0123456789ab", "0123456789abcdef"] {
+            assert!(selects(container), "{container}");
+        }
+        // An id is not abbreviated further than runtimes do.
+        for container in ["0123456789a", "prod", "we", "0123456789ac", ""] {
+            assert!(!selects(container), "{container}");
+        }
+        let outside = Entry { container: None, container_name: None, pod_name: None, ..entry.clone() };
+        assert!(!Select { container: Some("web".to_owned()), ..Select::default() }.matches(&outside));
+        assert!(Select::default().matches(&outside));
+    }
 }

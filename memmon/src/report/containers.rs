@@ -53,6 +53,13 @@ impl Default for ContainerFiles {
     }
 }
 
+impl ContainerFiles {
+    /// The names of the container that `workload` is in, as far as the files have them. A file system may let this wait.
+    pub fn names_of(&self, workload: &Workload) -> ContainerNames {
+        wanted(workload).map(|wanted| names(self, &wanted)).unwrap_or_default()
+    }
+}
+
 /// Names by container.
 #[derive(Clone)]
 pub(super) struct Containers(Lookups<Wanted, ContainerNames>);

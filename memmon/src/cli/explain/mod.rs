@@ -23,11 +23,12 @@ use crate::{
     enforce,
     inspect::{Details, Onlooker},
     model::{
-        Breach, Bytes, Container, Fact, Inherited, Limit, Name, NamespaceInit, Process, ProcessId,
-        Protection, Signal, SlurmJob, Snapshot, Uid, Verdict, Workload,
+        Breach, Bytes, Container, ContainerNames, Fact, Inherited, Limit, Name, NamespaceInit, Process,
+        ProcessId, Protection, Signal, SlurmJob, Snapshot, Uid, Verdict, Workload,
         units::{Rate, Span, apart},
     },
     policy::{self, Asked, Explanation, Finding, Matched, Matcher, Otherwise, Rule, Rules, Step, Sum},
+    report::ContainerFiles,
     status::{Growth, Waiting},
 };
 
@@ -51,6 +52,7 @@ pub(super) fn explain(
             held_back: held_back(&explanation, &known.held_back),
             growth: known.growths.get(&process.id).filter(|growth| growth.bytes_per_second.is_some()),
             details: known.details.get(&process.id),
+            container: known.containers.get(&process.id),
             sums: known.sums.iter().filter(|sum| has(sum, process.id)).map(sums::shown).collect(),
             sums_of: known.sums.iter().filter(|sum| has(sum, process.id)).collect(),
             explanation,
@@ -79,12 +81,26 @@ pub(super) struct Known {
     pub(super) sums: Vec<Sum>,
     /// The memory of each process in detail, as far as it could be read.
     pub(super) details: HashMap<ProcessId, Details>,
+    /// The names of the container that each process is in, as far as they are known.
+    pub(super) containers: HashMap<ProcessId, ContainerNames>,
 }
 
 /// The details of these processes.
 pub(super) fn details(onlooker: &Onlooker, processes: &[Process]) -> HashMap<ProcessId, Details> {
     let details = |process: &Process| Some((process.id, onlooker.details(process)?));
     processes.iter().filter_map(details).collect()
+}
+
+/// The names of the containers that these processes are in, as far as the files of this machine have them for this user.
+pub(super) fn containers(
+    files: &ContainerFiles,
+    processes: &[Process],
+) -> HashMap<ProcessId, ContainerNames> {
+    let names = |process: &Process| {
+        let names = files.names_of(&process.cgroup.known().and_then(Workload::of)?);
+        (names != ContainerNames::default()).then_some((process.id, names))
+    };
+    processes.iter().filter_map(names).collect()
 }
 
 /// An explanation with facts that policy does not know: earlier terminations, and growth.
@@ -95,6 +111,8 @@ struct Explained<'a> {
     rules_from: &'a str,
     growth: Option<&'a Growth>,
     details: Option<&'a Details>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    container: Option<&'a ContainerNames>,
     held_back: Option<&'a Waiting>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     sums: Vec<sums::Shown>,
@@ -122,8 +140,9 @@ fn held_back<'a>(explanation: &Explanation<'_>, held: &'a [Waiting]) -> Option<&
 const REASONS: usize = 36;
 
 fn text(reported: &Explained<'_>, users: Users<'_>) -> String {
-    let Explained { explanation, rules_from: _, growth, details, held_back, sums: _, sums_of } = reported;
-    let mut lines = subject(explanation, users);
+    let Explained { explanation, rules_from: _, growth, details, container, held_back, sums: _, sums_of } =
+        reported;
+    let mut lines = subject(explanation, *container, users);
     for (name, text) in
         details.map(|details| parts::lines(details, explanation.rules.measure)).into_iter().flatten()
     {
@@ -191,7 +210,11 @@ fn slope(growth: &Growth) -> Option<String> {
 }
 
 /// The process that it is about.
-fn subject(explanation: &Explanation<'_>, users: Users<'_>) -> Vec<String> {
+fn subject(
+    explanation: &Explanation<'_>,
+    container: Option<&ContainerNames>,
+    users: Users<'_>,
+) -> Vec<String> {
     let Explanation { process, memory, .. } = explanation;
     let shown = |fact: &Fact<Name>| match fact {
         Fact::Known(name) => name.to_string(),
@@ -209,7 +232,12 @@ fn subject(explanation: &Explanation<'_>, users: Users<'_>) -> Vec<String> {
     if process.error > Bytes::ZERO {
         _ = write!(resident, ", give or take {}", process.error);
     }
-    let workload = process.cgroup.known().and_then(Workload::of);
+    let mut workload = process.cgroup.known().and_then(Workload::of);
+    if let (Some(found), Some(names)) =
+        (workload.as_mut().and_then(|workload| workload.container.as_mut()), container)
+    {
+        found.names = names.clone();
+    }
     let head = [
         format!("pid {}, {}", process.id.pid, process.names.comm),
         format!("  exe       {}", shown(&process.names.exe)),
@@ -240,10 +268,17 @@ fn works_for(workload: &Workload) -> Vec<String> {
         let node = node.as_ref().map(|node| format!(" on node {node}")).unwrap_or_default();
         format!("  job       {job} of Slurm{step}{task}{node}")
     });
-    let container = container.as_ref().map(|Container { id, runtime, pod, names: _ }| {
+    let container = container.as_ref().map(|Container { id, runtime, pod, names }| {
+        let ContainerNames { name, pod_name, namespace } = names;
         let runtime = runtime.map(|runtime| format!(" of {}", runtime.as_str())).unwrap_or_default();
-        let pod = pod.as_ref().map(|pod| format!(", in pod {pod}")).unwrap_or_default();
-        format!("  container {id}{runtime}{pod}")
+        let name = name.as_ref().map(|name| format!(", named {name}")).unwrap_or_default();
+        let pod = match (pod_name, pod) {
+            (Some(name), Some(uid)) => format!(", in pod {name} ({uid})"),
+            (Some(one), None) | (None, Some(one)) => format!(", in pod {one}"),
+            (None, None) => String::new(),
+        };
+        let namespace = namespace.as_ref().map(|name| format!(" of namespace {name}")).unwrap_or_default();
+        format!("  container {id}{runtime}{name}{pod}{namespace}")
     });
     slurm.into_iter().chain(container).collect()
 }

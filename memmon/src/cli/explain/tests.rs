@@ -121,6 +121,35 @@ fn jobs_and_containers_are_named() {
 }
 
 #[test]
+fn a_container_has_the_names_that_its_runtime_keeps() {
+    const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = folder.path().join("run/containerd/io.containerd.runtime.v2.task/k8s.io").join(ID);
+    std::fs::create_dir_all(&bundle).unwrap();
+    let annotations = "{\"annotations\":{\"io.kubernetes.cri.container-name\":\"web\",\
+                       \"io.kubernetes.cri.sandbox-name\":\"sh\\nop\",\"io.kubernetes.cri.sandbox-namespace\":\"prod\"}}";
+    std::fs::write(bundle.join("config.json"), annotations).unwrap();
+    let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(&bundle).unwrap());
+    let files = crate::report::ContainerFiles { roots: vec![folder.path().to_owned()], owner };
+
+    let cgroup = format!("/kubepods/pod11111111-2222-3333-4444-555555555555/cri-containerd-{ID}.scope");
+    let process = Process { cgroup: Fact::Known(Name::from(&*cgroup)), ..hog() };
+    let outside = Process { cgroup: Fact::Known(Name::from("/system.slice/nginx.service")), ..hog() };
+    assert!(super::containers(&files, &[outside]).is_empty());
+    let known =
+        Known { containers: super::containers(&files, std::slice::from_ref(&process)), ..Known::default() };
+    let snapshot = Snapshot { memory: MEMORY, processes: vec![process] };
+    let shown = |json| explain(&rules(), &snapshot, json, &name_of, &known).unwrap();
+    let line = format!(
+        "  container {ID} of containerd, named web, in pod sh\\nop (11111111-2222-3333-4444-555555555555) of namespace prod\n"
+    );
+    assert!(shown(false).contains(&line), "{}", shown(false));
+    let json: serde_json::Value = serde_json::from_str(&shown(true)).unwrap();
+    let names = serde_json::json!({ "name": "web", "pod_name": "sh\\nop", "namespace": "prod" });
+    assert_eq!(json[0]["container"], names);
+}
+
+#[test]
 fn a_hostile_name_protected_twice() {
     let text = explained(|rules, process| {
         process.names.comm = Name::new(*b"sshd\n\x1b[2Jx\xff");

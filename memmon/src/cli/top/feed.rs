@@ -24,6 +24,7 @@ use crate::{
         support::{self, Facts},
     },
     policy::Rules,
+    report::ContainerFiles,
     status::{Body, Client, ClientError, Query, Status, Table},
 };
 
@@ -148,10 +149,17 @@ impl Feed {
         let found = onlooker.process(process.pid, Some(process.start), &memory);
         let processes = vec![found.with_context(|| format!("pid {process} cannot be explained"))?];
         let details = explain::details(&onlooker, &processes);
+        let containers = explain::containers(&ContainerFiles::default(), &processes);
         let snapshot = Snapshot { memory, processes };
         let held_back = self.status.as_ref().map(|status| status.held_back.clone()).unwrap_or_default();
         // The table already shows its growth.
-        let known = explain::Known { rules_from: source, held_back, details, ..explain::Known::default() };
+        let known = explain::Known {
+            rules_from: source,
+            held_back,
+            details,
+            containers,
+            ..explain::Known::default()
+        };
         Ok(explain::explain(onlooker.rules(), &snapshot, false, &|uid| NameService.name(uid), &known)?)
     }
 }
