@@ -1,11 +1,12 @@
 //! `cargo xtask package`: a .deb, a .rpm and a .tar.zst of one and the same tree, with the record of their dependencies and
 //! their checksums.
 //!
-//! `formats` makes each, `glibc` checks which C library the binary needs, `lint` runs the distributions' own checks on the
+//! `formats` makes each, `image` a container image of the same tree, `glibc` checks which C library the binary needs, `lint` runs the distributions' own checks on the
 //! result.
 
 mod formats;
 mod glibc;
+pub(crate) mod image;
 mod kind;
 mod lint;
 mod sources;
