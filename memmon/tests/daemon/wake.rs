@@ -255,9 +255,12 @@ fn one_that_stopped_growing_has_no_slope() {
     let daemon = Daemon::start(&config(&user, &[RARELY]), EBPF);
     daemon.event("scan_complete");
     // It allocates as fast as it can; then it sleeps, and neither a scan nor an event of the kernel reads it again.
+    let begun = Instant::now();
     let hog = user.hog("anon 28M hold");
     hog.begun("hold");
-    std::thread::sleep(std::time::Duration::from_secs(2));
+    // A rate holds for as long as it was measured, and is gone at twice that age.
+    let burst = begun.elapsed();
+    std::thread::sleep(Duration::from_secs(2).max(3 * burst));
     let file = daemon.dir().join("config.toml");
     let mut explain = daemon.beside(env!("CARGO_BIN_EXE_memmon"));
     let output = explain.args(["explain", "--json", &hog.pid().to_string(), "--config"]).arg(file).output();
