@@ -55,6 +55,9 @@ pub(super) const SHORT: (&str, usize, u32) = ("short", 2, 1024);
 /// A machine with the software that runs fleets of machines. The kernel matters little to it, so it runs with one.
 const FLEET: (&str, usize, u32) = ("fleet", 2, 1024);
 
+/// A machine with containers. The names of their cgroups are the container engine's, so it runs with one kernel.
+const CONTAINERS: (&str, usize, u32) = ("containers", 2, 1024);
+
 /// The first scenario in every machine.
 pub(super) const INSTALL: &str = "install";
 /// The scenario of `vm-compare`, which is no test.
@@ -85,13 +88,14 @@ const IN_SMALL: [&str; 20] = [
 const IN_WIDE: [&str; 1] = ["accuracy"];
 const IN_SHORT: [&str; 4] = ["machine", "culprit", "rules", "throttle"];
 const IN_FLEET: [&str; 2] = ["slurm", "ansible"];
+const IN_CONTAINERS: [&str; 1] = ["podman"];
 /// The scenarios with `--quick`: those that show most in the time that is acceptable for every change.
 const QUICK: [&str; 9] =
     ["start", "kill", "spare", "reload", "crash", "bad-config", "oom-race", "stop", "package"];
 
 /// The machines for every kernel; with `only`, just the machines for these scenarios, without the others.
 pub(super) fn boots(quick: bool, only: &[String]) -> Result<Vec<Boot>> {
-    let all = [&IN_SMALL[..], &IN_WIDE, &IN_SHORT, &IN_FLEET].concat();
+    let all = [&IN_SMALL[..], &IN_WIDE, &IN_SHORT, &IN_FLEET, &IN_CONTAINERS].concat();
     if let Some(unknown) = only.iter().find(|name| !all.contains(&name.as_str())) {
         bail!("there is no scenario {unknown}; there are {}", all.join(" "));
     }
@@ -103,14 +107,23 @@ pub(super) fn boots(quick: bool, only: &[String]) -> Result<Vec<Boot>> {
         name,
         cpus,
         megabytes,
-        image: if name == FLEET.0 { Image::Fleet } else { Image::Plain },
+        image: match name {
+            _ if name == FLEET.0 => Image::Fleet,
+            _ if name == CONTAINERS.0 => Image::Podman,
+            _ => Image::Plain,
+        },
         swap_megabytes: 0,
         timeout: TIMEOUT,
         scenarios: scenarios.iter().filter(wanted).map(|name| (*name).to_owned()).collect(),
         settings: String::new(),
     };
-    let mut boots =
-        vec![boot(SMALL, &IN_SMALL), boot(WIDE, &IN_WIDE), boot(SHORT, &IN_SHORT), boot(FLEET, &IN_FLEET)];
+    let mut boots = vec![
+        boot(SMALL, &IN_SMALL),
+        boot(WIDE, &IN_WIDE),
+        boot(SHORT, &IN_SHORT),
+        boot(FLEET, &IN_FLEET),
+        boot(CONTAINERS, &IN_CONTAINERS),
+    ];
     boots.retain(|boot| !boot.scenarios.is_empty());
     for boot in &mut boots {
         boot.scenarios.insert(0, INSTALL.to_owned());
@@ -133,7 +146,7 @@ impl Boot {
     pub(super) fn kernels<'a, T>(&self, all: &'a [T]) -> &'a [T] {
         match self.image {
             Image::Plain | Image::Guards => all,
-            Image::Fleet => &all[all.len().saturating_sub(1)..],
+            Image::Fleet | Image::Podman => &all[all.len().saturating_sub(1)..],
         }
     }
 }
@@ -150,7 +163,7 @@ mod tests {
         let quick = boots(true, &[]).unwrap();
         let [Boot { name: "small", scenarios, .. }] = &quick[..] else { panic!("one machine: {quick:?}") };
         assert_eq!((scenarios.len(), scenarios[0].as_str()), (1 + QUICK.len(), INSTALL));
-        assert_eq!(boots(false, &[]).unwrap().len(), 4);
+        assert_eq!(boots(false, &[]).unwrap().len(), 5);
     }
 
     #[test]
@@ -182,7 +195,8 @@ mod tests {
             .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
             .collect();
         files.sort();
-        let mut names = [&IN_SMALL[..], &IN_WIDE, &IN_SHORT, &IN_FLEET, &[INSTALL, COMPARE]].concat();
+        let mut names =
+            [&IN_SMALL[..], &IN_WIDE, &IN_SHORT, &IN_FLEET, &IN_CONTAINERS, &[INSTALL, COMPARE]].concat();
         names.sort_unstable();
         assert_eq!(files, names);
     }

@@ -17,6 +17,8 @@ pub(super) enum Image {
     Plain,
     /// With the software that runs fleets of machines.
     Fleet,
+    /// With Podman.
+    Podman,
     /// With other guards of a machine's memory.
     Guards,
 }
@@ -27,6 +29,7 @@ impl Image {
         match self {
             Self::Plain => (&[PACKAGES], "", "600M"),
             Self::Fleet => (&[PACKAGES, ANSIBLE, SLURM], "ansible-slurm-", "1400M"),
+            Self::Podman => (&[PACKAGES, PODMAN], "podman-", "900M"),
             Self::Guards => (&[PACKAGES, GUARDS], "guards-", "600M"),
         }
     }
@@ -35,6 +38,7 @@ impl Image {
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,udev,kmod,procps,bpftool";
 const ANSIBLE: &str = "ansible-core,python3-apt,apt";
 const SLURM: &str = "slurmctld,slurmd,slurmdbd,munge,mariadb-server,iproute2";
+const PODMAN: &str = "podman,crun";
 const GUARDS: &str = "earlyoom,systemd-oomd";
 const MIRROR: &str = "http://deb.debian.org/debian";
 const NOT_NEEDED: [&str; 4] = ["doc", "info", "locale", "man"];
