@@ -101,9 +101,9 @@ pub struct MemoryWriter {
     pub name: Name,
     /// Its effective uid.
     pub uid: Uid,
-    /// The file, as the process has it.
+    /// The mount point of the file's file system.
     pub path: Name,
-    /// The memory of the file.
+    /// How far it has written the file.
     #[serde(rename = "used_bytes")]
     pub used: Bytes,
 }

@@ -113,7 +113,7 @@ pub enum Event {
         elsewhere: Elsewhere,
         /// The file systems whose files are in memory, the largest first.
         file_systems: Vec<MemoryFiles>,
-        /// The processes that write the largest of these files now; the one that has written most comes first.
+        /// The processes that have written to a large one of these files and have it open; the first has written most.
         writers: Vec<MemoryWriter>,
     },
     /// The machine has enough memory again.

@@ -451,7 +451,7 @@ pub(super) fn samples() -> Vec<Event> {
                 pid: Pid(4711),
                 name: "dd".into(),
                 uid: Uid(1000),
-                path: Name::from("/dev/shm/filled"),
+                path: Name::from("/dev/shm"),
                 used: gib(7),
             }],
         },

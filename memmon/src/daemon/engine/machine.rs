@@ -176,7 +176,7 @@ impl Engine<'_> {
             let elsewhere = grown(&was, &machine.elsewhere);
             let least = Bytes(lost.0 / LEAST_FILE);
             let writers = self.memory_writers(least, &elsewhere);
-            if limits.stop_writers {
+            if limits.stop_writers && !writers.is_empty() {
                 self.stop_writer(&writers, least, machine, now);
             }
             if is_news {

@@ -8,7 +8,7 @@ use crate::model::{Breach, Bytes, Elsewhere, Limit, MachineMemory, MemoryWriter,
 use crate::policy;
 
 impl Engine<'_> {
-    /// The processes that write files in memory of at least `least`, if such files have grown by that.
+    /// The processes that have written at least `least` to a file in memory, if such files have grown by that.
     pub(super) fn memory_writers(&self, least: Bytes, grown: &Elsewhere) -> Vec<MemoryWriter> {
         if grown.shmem < least || least == Bytes::ZERO {
             return Vec::new();
@@ -16,8 +16,8 @@ impl Engine<'_> {
         self.sources.memory_writers(least)
     }
 
-    /// Stops the first of `writers` that nothing protects. It is opened before it is looked at, so the signal is for the
-    /// process that was seen to write.
+    /// Stops the first of `writers` that has written on since the last look and that nothing protects. It is opened before it is
+    /// looked at, so the signal is for the process that was seen to write. The next look comes soon.
     pub(super) fn stop_writer(
         &mut self,
         writers: &[MemoryWriter],
@@ -25,16 +25,15 @@ impl Engine<'_> {
         machine: &MachineMemory,
         now: Now,
     ) {
-        for MemoryWriter { pid, .. } in writers {
-            let dry_run = self.settings.current().dry_run;
-            let opened = if dry_run { None } else { OpenedProcess::open(*pid).ok() };
-            if opened.is_none() && !dry_run {
+        self.machine.wait_for_victim(now.instant());
+        let dry_run = self.settings.current().dry_run;
+        for MemoryWriter { pid, used, .. } in self.machine.writing(writers) {
+            let opened = if dry_run { None } else { OpenedProcess::open(pid).ok() };
+            let writes = |writer: MemoryWriter| writer.used >= used;
+            if (opened.is_none() && !dry_run) || !self.sources.memory_writer(pid, least).is_some_and(writes) {
                 continue;
             }
-            if self.sources.memory_writer(*pid, least).is_none() {
-                continue;
-            }
-            let Ok(process) = self.sources.confirm(*pid, None, Bytes::MAX) else { continue };
+            let Ok(process) = self.sources.confirm(pid, None, Bytes::MAX) else { continue };
             let verdict = policy::judge_as_over(self.settings.rules(), &process, &machine.memory);
             if matches!(verdict, Verdict::Terminate(_) | Verdict::Stop(_)) {
                 let (rss, percent) = (process.rss, process.rss.percent_of(machine.memory.total));

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use tracing::{
@@ -137,14 +137,14 @@ impl Sources {
         self.proc.memory_files()
     }
 
-    /// The processes that write files of at least `least` in memory now.
+    /// The processes that have a file in memory open for writing, and have written at least `least` to it.
     pub(in crate::daemon) fn memory_writers(&self, least: Bytes) -> Vec<MemoryWriter> {
-        self.proc.memory_writers(least, SystemTime::now())
+        self.proc.memory_writers(least)
     }
 
     /// The same for one process.
     pub(in crate::daemon) fn memory_writer(&self, pid: Pid, least: Bytes) -> Option<MemoryWriter> {
-        self.proc.memory_writer(pid, least, SystemTime::now())
+        self.proc.memory_writer(pid, least)
     }
 
     pub(in crate::daemon) fn memory(&self) -> io::Result<SystemMemory> {

@@ -153,16 +153,6 @@ pub(super) fn tmpfs_devices(mountinfo: impl BufRead) -> io::Result<Vec<u64>> {
     Ok(devices)
 }
 
-/// The mounts of a mountinfo, by their numbers: whether each is a tmpfs.
-pub(super) fn tmpfs_mounts(mountinfo: &[u8]) -> impl Iterator<Item = (u64, bool)> {
-    mountinfo.split(|byte| *byte == b'\n').filter_map(|line| {
-        let mut words = line.split(|byte| *byte == b' ');
-        let mount = std::str::from_utf8(words.next()?).ok()?.parse().ok()?;
-        let kind = words.skip_while(|word| *word != b"-").nth(1)?;
-        Some((mount, kind == b"tmpfs"))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -87,7 +87,12 @@ pub(super) fn nobody(
 /// The processes that write files in memory, as sentences that follow others.
 pub(super) fn writers(writers: &[MemoryWriter], user: &mut dyn FnMut(Uid) -> String) -> String {
     let writer = |MemoryWriter { pid, name, uid, path, used }: &MemoryWriter| {
-        format!(". PID={pid}, Name={}, User={} writes {} ({used})", Field(name), user(*uid), Field(path))
+        format!(
+            ". PID={pid}, Name={}, User={} has written {used} to a file in {}",
+            Field(name),
+            user(*uid),
+            Field(path)
+        )
     };
     writers.iter().take(FILE_SYSTEMS).map(writer).collect()
 }

@@ -161,7 +161,7 @@ fn every_event_in_words() {
     WARNING - [DRY RUN] Machine short of memory, ending the culprit: PID=12345, Name=chrome, User=john, Gives back=2.00GB, Growth=1.00GB in 34s, one of 10 processes of user john that grew by 9.00GB. Available memory 0.50GB is below 0.80GB, free swap 6.2% is below 10%
     WARNING - Machine short of memory, ending the culprit: PID=12345, Name=chrome, User=john, Gives back=2.00GB, Growth=1.00GB in 34s, one of 10 processes of session 4000 that grew by 9.00GB. Available memory 0.50GB is below 0.80GB, free swap 6.2% is below 10%
     WARNING - Machine short of memory, ending the culprit: PID=12345, Name=chrome, User=john, Gives back=2.00GB, Growth=1.00GB in 34s. Available memory 0.50GB is below 0.80GB, free swap 6.2% is below 10%
-    WARNING - Machine short of memory, and no process is ended, because none that may be ended caused it: 9.00GB less available than 34s ago. Growth since: processes 1.00GB, tmpfs and shared memory 8.00GB, kernel 3.0MB, huge pages 0B. Files in memory: /dev/shm 8.00GB. PID=4711, Name=dd, User=john writes /dev/shm/filled (7.00GB)
+    WARNING - Machine short of memory, and no process is ended, because none that may be ended caused it: 9.00GB less available than 34s ago. Growth since: processes 1.00GB, tmpfs and shared memory 8.00GB, kernel 3.0MB, huge pages 0B. Files in memory: /dev/shm 8.00GB. PID=4711, Name=dd, User=john has written 7.00GB to a file in /dev/shm
     INFO - Machine has enough memory again after 900ms: 0.50GB of 16.00GB available
     WARNING - Killing process: PID=12345, Name=chrome, User=john, RAM=3.50GB (21.88%), Machine short of memory
     INFO - Terminated: PID=12345, Name=chrome, User=john, Peak=4.00GB, Machine short of memory, Growth=1.50GB, gone 420ms after SIGTERM

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::model::{Bytes, Process, ProcessId};
+use crate::model::{Bytes, MemoryWriter, Process, ProcessId};
 use crate::policy::machine::{Baseline, Candidates};
 
 /// Pause between two looks while memmon waits for the memory of a victim, which its end shortens.
@@ -50,6 +50,8 @@ pub(in crate::daemon::engine) struct MachineState {
     pub(in crate::daemon::engine) is_woken_by_pressure: bool,
     /// Whether the limit of a cgroup binds, whose pressure does not wake memmon.
     pub(in crate::daemon::engine) is_within_cgroup: bool,
+    /// The processes that had written to a file in memory at the last look for them.
+    writers: Vec<MemoryWriter>,
     /// Available memory at the last look.
     last: Option<(Instant, Bytes)>,
     next: Option<Instant>,
@@ -85,6 +87,15 @@ impl MachineState {
 
     pub(in crate::daemon::engine) fn wait_for_culprit(&mut self, now: Instant) {
         self.look_again_after(WITHOUT_A_CULPRIT, now);
+    }
+
+    /// Those of `writers` that have written on since the last call.
+    pub(in crate::daemon::engine) fn writing(&mut self, writers: &[MemoryWriter]) -> Vec<MemoryWriter> {
+        let before = std::mem::replace(&mut self.writers, writers.to_vec());
+        let wrote_on = |writer: &&MemoryWriter| {
+            before.iter().any(|before| before.pid == writer.pid && before.used < writer.used)
+        };
+        writers.iter().filter(wrote_on).cloned().collect()
     }
 
     /// The speed at which memory went since the last look, in bytes per second.
