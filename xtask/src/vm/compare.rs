@@ -61,7 +61,8 @@ impl Guard {
 }
 
 /// The loads: the rows of the table.
-const LOADS: [&str; 7] = ["hog", "workers", "storm", "leak", "cache", "tmpfs", "limited"];
+const LOADS: [&str; 9] =
+    ["hog", "workers", "storm", "leak", "small-leak", "session", "cache", "tmpfs", "limited"];
 
 /// Time of one run under emulation on a busy host, and of a start of the machine.
 const RUN: u64 = 240;

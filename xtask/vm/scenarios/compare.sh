@@ -3,8 +3,6 @@
 . ./settings
 dmesg --console-off
 echo -1000 >/proc/$$/oom_score_adj
-# Neither these scripts nor their heartbeat are part of the machine.
-systemctl set-property --runtime memmon-vm.service ManagedOOMPreference=omit
 if [ -e /dev/vdb ]; then
     mkswap /dev/vdb
     swapon /dev/vdb
@@ -15,18 +13,19 @@ earlyoom) guard=earlyoom.service ;;
 systemd-oomd)
     guard=systemd-oomd.service
     for slice in system:ManagedOOMMemoryPressure=kill -:ManagedOOMSwap=kill; do
-        systemctl set-property --runtime "${slice%%:*}.slice" "${slice#*:}"
+        systemctl set-property --runtime -- "${slice%%:*}.slice" "${slice#*:}"
     done
     ;;
 memmon)
     guard=memmon.service
     configure 'ram_percent_threshold = 100.0' 'ram_gb_threshold = 64.0' 'check_interval = 5'
-    echo '[machine]' >>$CONFIG
+    printf '[machine]\nstop_writers = true\n' >>$CONFIG
     ;;
 esac
 total=$(awk '/^MemTotal:/ { print int($2 / 1024) }' /proc/meminfo)
 services="systemd-journald systemd-udevd dbus ${guard%.service}"
-units='database session hog workers storm ballast leak reader1 reader2 reader3 writer limited'
+swap=$(awk '/^SwapTotal:/ { print int($2 / 1024) }' /proc/meminfo)
+units='database session hog workers storm ballast ballast2 swapped leak reader1 reader2 reader3 writer limited session-7.scope'
 
 # heartbeat FILE: beats ten times a second and, at its end, writes the worst delay, how long less than a twentieth of memory was available,
 # the least that was available and what is now, all in microseconds and KB.
@@ -51,6 +50,23 @@ load_cache() {
             timeout 15 cat /var/tmp/large /var/tmp/large
     done
 }
+# small-leak: a leak that the machine has no room for while it is smaller than the database.
+load_small-leak() {
+    hog leak uid 1000 anon 10M grow 185M 4M/s hold
+}
+# session: in a login session an idle editor and, after a while, four programs that take all memory.
+load_session() {
+    setsid systemd-run --quiet --scope --unit=session-7 --slice=user-1000.slice bash -c 'echo 0 >/proc/$$/oom_score_adj; exec 3< <(exec sleep infinity)
+        '"$PLACE"'/hog uid 1000 anon 120M hold <&3 & echo $! >/run/editor
+        sleep 15
+        for i in 1 2 3 4; do '"$PLACE"'/hog uid 1000 anon 10M grow 160M 4M/s hold <&3 & echo $! >>/run/programs; done
+        wait' >/run/session 2>&1 &
+    within $PATIENCE programs 4
+}
+# programs NUMBER: so many of them have started. programs_left: so many live.
+programs() { [ "$(wc -l </run/programs)" = "$1" ]; }
+programs_left() { for pid in $(cat /run/programs); do ! kill -0 "$pid" 2>/dev/null || echo "$pid"; done | wc -l; }
+living() { kill -0 "$(cat "$1")" 2>/dev/null; }
 # A file of the size that /dev/shm may have: half of all memory. Its writer stays small.
 load_tmpfs() {
     systemd-run --quiet --unit=writer --uid=1000 --property=RemainAfterExit=yes \
@@ -69,10 +85,15 @@ quiet() {
     workers) settled workers 10 ;;
     storm) settled storm 60 ;;
     cache) ended reader1 && ended reader2 && ended reader3 ;;
-    tmpfs) ! pgrep --exact dd ;;
+    small-leak) ended leak ;;
+    session) [ "$(grep -c 'begin hold' /run/session)" -gt "$(programs_left)" ] ;;
+    # Its writer may be stopped.
+    tmpfs) ! pgrep --exact --runstates R,S,D dd ;;
     esac
 }
 pid() { property "$1" MainPID; }
+# systemd-oomd acts for the cgroups that it lists, and for no others.
+oomd_watches() { oomctl | sed -n '/^Memory Pressure Monitored/,$p' | grep -q 'Path: /system.slice$'; }
 
 run() { # LOAD
     local load=$1 dead= right=yes unit number=0 heart worst low least now
@@ -83,11 +104,22 @@ run() { # LOAD
     if [ -n "$guard" ]; then
         systemctl restart "$guard"
         within $PATIENCE is "$guard" ActiveState active || fail "$guard does not run"
+        [ "$GUARD" != systemd-oomd ] || within $PATIENCE oomd_watches || fail "systemd-oomd watches nothing: $(oomctl 2>&1)"
     fi
     hog database uid 33 anon 170M grow 30M 1M/s work
     hog session uid 34 anon 5M hold
     within $PATIENCE grep_journal database 'begin grow' || fail 'the database does not start'
     [ "$load" != tmpfs ] || load_ballast
+    if [ "$load" = small-leak ]; then
+        load_ballast
+        hog ballast2 uid 34 anon 60M hold
+        hog_holds ballast2
+    fi
+    # Idle processes take as much memory as there is swap.
+    if [ "$swap" -gt 0 ]; then
+        hog swapped uid 34 fork anon $((swap / 2))M hold end anon $((swap / 2))M hold
+        hog_holds swapped
+    fi
     sleep 12 # Two scans of memmon.
     for unit in database session $services; do pids[$unit]=$(pid "$unit"); done
     heartbeat /run/heartbeat &
@@ -105,6 +137,8 @@ run() { # LOAD
     workers) number=$((10 - $(hogs))) ;;
     storm) number=$((60 - $(hogs))) ;;
     hog | leak | limited) ! ended "$load" || number=1 ;;
+    small-leak) ! ended leak || number=1 ;;
+    session) number=$((4 - $(programs_left))) ;;
     esac
     [ $number -eq 0 ] || dead=$load:$number
     case $load in cache | tmpfs) ;; *) [ $number -gt 0 ] || right=no ;; esac
@@ -112,7 +146,11 @@ run() { # LOAD
     for unit in database session $services; do
         [ "${pids[$unit]}" = "$(pid "$unit")" ] || { dead="$dead $unit" && right=no; }
     done
-    case $load in leak | tmpfs) ! ended ballast || { dead="$dead ballast" && right=no; } ;; esac
+    case $load in *leak | tmpfs) ! ended ballast || { dead="$dead ballast" && right=no; } ;; esac
+    [ "$load" != small-leak ] || ! ended ballast2 || { dead="$dead ballast" && right=no; }
+    [ "$load" != session ] || living /run/editor || { dead="$dead editor" && right=no; }
+    [ "$swap" = 0 ] || ! ended swapped || { dead="$dead swapped" && right=no; }
+    if [ "$load" = tmpfs ] && pgrep --exact --runstates T dd >/dev/null; then dead="$dead stopped:writer"; fi
     if [ "$load" = cache ]; then
         for unit in reader1 reader2 reader3; do
             [[ $(how_ended $unit) == exit* ]] || { dead="$dead $unit" && right=no; }
@@ -122,10 +160,16 @@ run() { # LOAD
     note "load=$load guard=$GUARD right=$right ended=$(echo ${dead:-nothing} | tr ' ' ,)" \
         "kernel=$(dmesg | grep -c 'Out of memory: Killed process' || true)" \
         "gap=$(tenths $worst) short=$(tenths $low) least=$((least / 1024)) available=$((now / 1024))"
-    [ -z "$guard" ] || journalctl --unit="$guard" -o short-monotonic --quiet | tail -n 40
+    guard_said "$load" >/dev/ttyS0
     for unit in $units; do hog_ends $unit; done
-    rm -f /var/tmp/large /dev/shm/filled
+    rm -f /var/tmp/large /dev/shm/filled /run/editor /run/programs
     [ -z "$guard" ] || systemctl stop "$guard"
+}
+# guard_said LOAD: for the console, whose file remains after the machine's end.
+guard_said() {
+    echo "--- $1: $GUARD"
+    [ -z "$guard" ] || journalctl --unit="$guard" -o short-monotonic --quiet | tail -n 60
+    [ "$GUARD" != systemd-oomd ] || oomctl
 }
 tenths() { echo $(($1 / 1000000)).$(($1 / 100000 % 10)); }
 for load in $LOADS; do
