@@ -236,7 +236,7 @@ mod tests {
         names.map(|name| (!name.is_empty()).then(|| name.to_owned()))
     }
 
-    /// By the sources of containerd 1.7, CRI-O 1.28, Podman 4.3 and Docker 24, shortened; none of a running one.
+    /// By the sources of containerd 1.7, CRI-O 1.28, Podman 4.3 and Docker 24, shortened. Only Podman was tried (vm-test's `podman`).
     const CONTAINERD: (&str, &str) = (
         "run/containerd/io.containerd.runtime.v2.task/k8s.io/ID/config.json",
         r#"{"ociVersion":"1.1.0","process":{"args":["/pause"]},"annotations":{"io.kubernetes.cri.container-name":"web",
