@@ -262,7 +262,8 @@ fn a_process_over_its_limit_is_listed_with_the_memory_that_it_has_now() {
     assert!(row().unwrap()["rss_bytes"].as_u64() < Some(90 << 20));
     growing.term();
     growing.begun("hold");
-    assert!(row().unwrap()["rss_bytes"].as_u64() >= Some(100 << 20), "{:?}", row());
+    // Clients that ask within a tenth of a second get the same answer.
+    eventually("the memory that it has now", || row().unwrap()["rss_bytes"].as_u64() >= Some(100 << 20));
     daemon.stop();
 }
 

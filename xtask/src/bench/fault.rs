@@ -98,7 +98,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
     for threads in THREADS {
         faults(&mut load, threads, passes)?;
     }
-    let (mut net, mut rounds) = (Vec::new(), Vec::new());
+    let (mut net, mut net_with_sums, mut rounds) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..bench.rounds(100, 2) {
         let mut times = [Times::default(); ALL.len()];
         // Each comes first as often as the others, so that a drift of the machine's speed favours none.
@@ -113,8 +113,13 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
             }
             drop(empty);
             if let Some(memmon) = memmon {
-                if attached == Attached::Always && round % 20 == 0 {
-                    net.push(program(&memmon, &mut load, 4 * passes)?);
+                let costs = match attached {
+                    Attached::Always => Some(&mut net),
+                    Attached::Sums => Some(&mut net_with_sums),
+                    _ => None,
+                };
+                if let Some(costs) = costs.filter(|_| round % 20 == 0) {
+                    costs.push(program(&memmon, &mut load, 4 * passes)?);
                 }
                 memmon.0.stop()?;
             }
@@ -123,7 +128,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
     }
     load.release()?;
     holder.release()?;
-    section(&rounds, &net)
+    section(&rounds, [&net, &net_with_sums])
 }
 
 /// Faults as often as a measurement does, so that none of them gets the pages that a start of memmon has left behind, or runs
@@ -132,7 +137,7 @@ pub(super) fn warm_up(load: &mut Running, passes: usize) -> Result<()> {
     THREADS.into_iter().try_for_each(|threads| faults(load, threads, passes).map(drop))
 }
 
-fn section(rounds: &[[Times; ALL.len()]], net: &[Program]) -> Result<ReportSection> {
+fn section(rounds: &[[Times; ALL.len()]], [net, net_with_sums]: [&[Program]; 2]) -> Result<ReportSection> {
     let mut table = Table::new(["threads", "attached", "CPU ratio", "quartiles", "rounds"]);
     let mut goals = Vec::new();
     for (number, threads) in THREADS.into_iter().enumerate() {
@@ -166,14 +171,15 @@ fn section(rounds: &[[Times; ALL.len()]], net: &[Program]) -> Result<ReportSecti
         goals.push(goal("sums of users and cgroups, against gear = \"always\"", always + KEPT, sums));
     }
     let mut programs = Table::new(["ns per rss_stat event", "median", "quartiles"]);
-    let mut column = |name: &str, of: fn(&Program) -> f64| -> Result<f64> {
-        let sample = Sample::new(net.iter().map(of)).context("no events")?;
+    let mut column = |name: &str, costs: &[Program], of: fn(&Program) -> f64| -> Result<f64> {
+        let sample = Sample::new(costs.iter().map(of)).context("no events")?;
         programs.row([name.to_owned(), figure(sample.median()), sample.quartiles(figure)]);
         Ok(sample.median())
     };
-    column("memmon's program", |program| program.gross)?;
-    column("an empty program", |program| program.floor)?;
-    let reached = column("net", |program| program.gross - program.floor)?;
+    column("memmon's program", net, |program| program.gross)?;
+    column("an empty program", net, |program| program.floor)?;
+    let reached = column("net", net, |program| program.gross - program.floor)?;
+    column("net, with sums of users and cgroups", net_with_sums, |program| program.gross - program.floor)?;
     let what = "net cost of an rss_stat event".to_owned();
     goals.push(Goal { what, at_most: NET, reached, unit: "ns" });
     let events: u64 = net.iter().map(|program| program.events).sum();
