@@ -14,6 +14,7 @@
 //! | `map-part SIZE` | the same for its first SIZE |
 //! | `segment SIZE` | shared anonymous memory, mapped and not touched: for the children of later forks |
 //! | `tmpfs PATH SIZE` | a new file on a tmpfs, mapped shared and touched; it is left behind |
+//! | `write PATH SIZE RATE` | a new file, written to at RATE per second and held open; it is left behind |
 //! | `sysv SIZE` | a System V segment, attached and touched; it is left behind |
 //! | `file PATH SIZE` | a new file (removed at once), mapped and read; PATH must not be on a tmpfs |
 //! | `threads N SIZE` | N threads that touch SIZE each and stay |
@@ -41,7 +42,7 @@
 //! | `hold` | waits until stdin is closed |
 //!
 //! Each step prints a line when it is done, `PID ready anon 100M` (`PID ready fork CHILD`, `vfork CHILD`, `sysv ID`); steps that
-//! take time (grow, wait-term, stop, hold) print `PID begin …` first. So tests wait for lines, never for time.
+//! take time (grow, write, wait-term, stop, hold) print `PID begin …` first. So tests wait for lines, never for time.
 //! After the last step the hog exits 0; a step that fails exits 1. Sizes take K, M or G (powers of 1024).
 //!
 //! A hog dies with the thread that started it (PR_SET_PDEATHSIG), and refuses to hold more than 300 MB.
@@ -140,6 +141,11 @@ impl Script {
                 let file = fs::File::options().read(true).write(true).create_new(true).open(path)?;
                 file.set_len(size as u64)?;
                 touch(map_shared(&file)?);
+            }
+            "write" => {
+                let (path, size, rate) = (word()?, size(&word()?)?, rate(&word()?)?);
+                say("begin", &reported);
+                write_slowly(fs::File::options().write(true).create_new(true).open(path)?, size, rate)?;
             }
             "sysv" => {
                 let (id, region) = segment(size(&word()?)?)?;
@@ -359,6 +365,19 @@ fn grow((start, len): (usize, usize), rate: Option<usize>) {
         }
         thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Writes `size` to `file`, which stays open.
+fn write_slowly(mut file: fs::File, size: usize, rate: Option<usize>) -> Result<()> {
+    const PART: usize = 1 << 20;
+    let part = vec![1; PART];
+    let pause = rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(PART as f64 / rate as f64));
+    for _ in 0..size.div_ceil(PART) {
+        file.write_all(&part)?;
+        thread::sleep(pause);
+    }
+    std::mem::forget(file);
+    Ok(())
 }
 
 fn threads(count: usize, size: usize, pinned: bool) -> Result<()> {

@@ -72,6 +72,55 @@ fn a_crowd_ends_one_by_one_and_the_larger_idle_process_lives() {
     }
 }
 
+/// A file that is removed with the test.
+struct Left(String);
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_process_that_fills_a_tmpfs_is_stopped_by_choice_and_none_ends() {
+    for (source, stops) in [("ebpf", true), ("proc", true), ("proc", false)] {
+        let user = TestUser::claim();
+        let changes = [
+            ("thresholds.ram_gb_threshold", "1000"),
+            ("machine.available_gb", "1000000"),
+            ("machine.warn", "{ available_gb = 2000000 }"),
+            ("machine.stop_writers", if stops { "true" } else { "false" }),
+        ];
+        let daemon = Daemon::start(&config(&user, &changes), &["--source", source]);
+        daemon.scanned();
+        let file = Left(format!("/dev/shm/memmon-test-{}", user.uid));
+        let steps = format!("write {} 240M 20M/s", file.0);
+        let hog = user.hog(&format!("{steps} hold"));
+        hog.begun(&steps);
+        if stops {
+            let stopped = daemon.reported("stopped", hog.pid());
+            assert_eq!(
+                (&stopped["rule"], &stopped["dry_run"]),
+                (&"machine".into(), &false.into()),
+                "{stopped}"
+            );
+            eventually("it stands still", || hog.state() == 'T');
+            let length = || fs::metadata(&file.0).unwrap().len();
+            let written = length();
+            assert!(written < 240 << 20, "{written} bytes were written");
+            daemon.scanned();
+            daemon.scanned();
+            assert_eq!((length(), hog.state()), (written, 'T'), "and it stays so");
+        } else {
+            hog.begun("hold");
+            assert!(daemon.about("stopped", hog.pid()).is_empty());
+        }
+        assert!(daemon.about("killing", hog.pid()).is_empty() && hog.is_alive());
+        daemon.stop();
+    }
+}
+
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
 fn another_guard_is_named_at_start_and_by_check_and_doctor() {

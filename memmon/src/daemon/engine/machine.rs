@@ -29,7 +29,7 @@ const MOST: usize = 256;
 const WORTH_A_LOOK: u64 = 100;
 
 /// A file in memory is a cause of the shortage if it has this share of what is missing: a quarter.
-const LEAST_FILE: u64 = 4;
+pub(super) const LEAST_FILE: u64 = 4;
 
 /// Time that the memory of a killed process is waited for.
 const KILLED: Duration = Duration::from_secs(2);
@@ -85,7 +85,12 @@ impl Engine<'_> {
         self.machine.is_within_cgroup = cgroup.is_some();
         match limits.shortage(&machine) {
             Shortage::Calm => self.machine_is_calm(limits, &machine, now),
-            Shortage::Warn(reasons) => self.report_shortage(Stage::Warned, machine, cgroup, &reasons, now),
+            Shortage::Warn(reasons) => {
+                if self.report_shortage(Stage::Warned, machine, cgroup, &reasons, now) && limits.stop_writers
+                {
+                    self.expect_writers(&machine);
+                }
+            }
             Shortage::Act(reasons) => {
                 self.report_shortage(Stage::Acts, machine, cgroup, &reasons, now);
                 if self.awaits_memory(now.instant()) {
@@ -108,6 +113,7 @@ impl Engine<'_> {
         }
     }
 
+    /// Reports that a stage is reached. Returns whether it was.
     fn report_shortage(
         &mut self,
         stage: Stage,
@@ -115,11 +121,13 @@ impl Engine<'_> {
         cgroup: Option<Name>,
         reasons: &[Reason],
         now: Now,
-    ) {
-        if self.machine.reaches(stage, now.instant()) {
+    ) -> bool {
+        let is_news = self.machine.reaches(stage, now.instant());
+        if is_news {
             let reasons = reasons.to_vec();
             self.reports.emit(Event::MemoryLow { machine, cgroup, reasons, acts: stage == Stage::Acts });
         }
+        is_news
     }
 
     /// The next look comes before half of the memory up to the next level can be gone.
@@ -348,7 +356,7 @@ fn alone(order: &Order, place: &Place) -> Order {
 }
 
 /// The growth of each kind.
-const fn grown(was: &Elsewhere, is: &Elsewhere) -> Elsewhere {
+pub(super) const fn grown(was: &Elsewhere, is: &Elsewhere) -> Elsewhere {
     Elsewhere {
         shmem: is.shmem.saturating_sub(was.shmem),
         slab: is.slab.saturating_sub(was.slab),

@@ -3,6 +3,7 @@
 
 use crate::daemon::clock::Now;
 use crate::daemon::engine::Engine;
+use crate::daemon::engine::machine::{LEAST_FILE, grown};
 use crate::enforce::OpenedProcess;
 use crate::model::{Breach, Bytes, Elsewhere, Limit, MachineMemory, MemoryWriter, Verdict};
 use crate::policy;
@@ -14,6 +15,16 @@ impl Engine<'_> {
             return Vec::new();
         }
         self.sources.memory_writers(least)
+    }
+
+    /// Notes the processes that write files in memory at a warning, so that the first look below the level to act shows which of
+    /// them write on: a fast one fills the rest of the memory before a second look.
+    pub(super) fn expect_writers(&mut self, machine: &MachineMemory) {
+        let Some(baseline) = &self.machine.baseline else { return };
+        let least = Bytes(baseline.lost(machine).0 / LEAST_FILE);
+        let was = baseline.of_limit(machine).elsewhere;
+        let writers = self.memory_writers(least, &grown(&was, &machine.elsewhere));
+        self.machine.writing(&writers);
     }
 
     /// Stops the first of `writers` that has written on since the last look and that nothing protects. It is opened before it is

@@ -256,6 +256,28 @@ fn memory_that_is_swapped_in_again_is_no_growth() {
 }
 
 #[test]
+fn a_process_that_fills_a_tmpfs_since_the_warning_would_be_stopped_at_the_first_look() {
+    let (tree, recorder, now) = (small_machine(1), Recorder::default(), Now::read());
+    let look = |engine: &mut Engine<'_>, available: u64, shmem: u64, written: u64| {
+        tree.write("4000010/fdinfo/3", format!("pos:\t{}\nflags:\t0100001\nmnt_id:\t29\n", written << 20));
+        memory(&tree, available, shmem);
+        engine.check_machine(now);
+        recorder.0.take()
+    };
+    tree.write("4000010/comm", "dd\n");
+    tree.write("4000010/mountinfo", "29 1 0:21 / /dev/shm rw - tmpfs tmpfs rw\n");
+    let mut engine = engine_with(&format!("{WITH_MACHINE}\nstop_writers = true"), &tree, &recorder, now);
+    engine.scan(now);
+    recorder.0.take();
+    let events = look(&mut engine, 80, 620, 600);
+    assert!(matches!(&events[..], [Event::MemoryLow { acts: false, .. }]), "{events:?}");
+    let events = look(&mut engine, 40, 660, 640);
+    let stopped =
+        |event: &Event| matches!(event, Event::Stopped { subject, .. } if subject.id.pid.0 == 4_000_010);
+    assert!(events.iter().any(stopped), "{events:?}");
+}
+
+#[test]
 fn the_process_that_fills_a_tmpfs_is_named_and_would_be_stopped_by_choice() {
     for stops in [false, true] {
         let (tree, recorder, now) = (small_machine(1), Recorder::default(), Now::read());

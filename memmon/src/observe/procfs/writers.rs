@@ -6,6 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, fstatat};
@@ -16,27 +17,33 @@ use crate::model::{Bytes, MemoryWriter, Name, Pid, Uid};
 /// Maximum number of descriptors that one search reads, so that nobody makes it long by opening many.
 const MOST: usize = 65_536;
 
+/// Maximum time of one search: the event loop waits for it.
+const TIME: Duration = Duration::from_millis(200);
+
 /// The state of one search.
 struct Search {
     least: Bytes,
     /// The mount points of tmpfs that are known by now, and the mounts that are no tmpfs.
     mounts: HashMap<u64, Option<Name>>,
-    /// Number of descriptors that may still be read.
+    /// Number of descriptors that may still be read, and the time until which they are.
     left: usize,
+    until: Instant,
 }
 
 impl Search {
     fn new(least: Bytes) -> Self {
-        Self { least, mounts: HashMap::new(), left: MOST }
+        Self { least, mounts: HashMap::new(), left: MOST, until: Instant::now() + TIME }
     }
 }
 
 impl ProcRoot {
     /// The processes that have a file in a tmpfs open for writing, and have written at least `least` to it, each with the file to
-    /// which it has written most; the process that has written most comes first, and of several the youngest.
+    /// which it has written most; the process that has written most comes first, and of several the youngest. On a machine
+    /// with so many descriptors that the search would take too long only the youngest processes are searched.
     pub fn memory_writers(&self, least: Bytes) -> Vec<MemoryWriter> {
         let mut search = Search::new(least);
-        let pids = self.pids().unwrap_or_default();
+        let mut pids = self.pids().unwrap_or_default();
+        pids.sort_unstable_by_key(|pid| Reverse(*pid));
         let mut found: Vec<_> =
             pids.into_iter().filter_map(|pid| self.written_by(pid, &mut search)).collect();
         found.sort_by_key(|writer| (Reverse(writer.used), Reverse(writer.pid)));
@@ -53,7 +60,10 @@ impl ProcRoot {
         let process = openat(&self.directory, pid.to_string().as_str(), flags, Mode::empty()).ok()?;
         let mut largest: Option<(Name, Bytes)> = None;
         for descriptor in numbered(process.as_fd(), "fdinfo").ok()?.flatten() {
-            search.left = search.left.checked_sub(1)?;
+            if search.left == 0 || Instant::now() >= search.until {
+                break;
+            }
+            search.left -= 1;
             let Ok(info) = super::whole(process.as_fd(), &format!("fdinfo/{descriptor}")) else { continue };
             let Some((mount, used)) = written(&info) else { continue };
             let most = largest.as_ref().map_or(Bytes::ZERO, |(_, most)| *most);
