@@ -48,6 +48,19 @@ pub(crate) fn main(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// Makes the image of the binary in a .deb, in the folder `out`, for a test of what such an image needs.
+pub(crate) fn of_package(package: &Path, out: &Path) -> Result<PathBuf> {
+    let tree = tempfile::tempdir()?;
+    shell::run(Command::new("dpkg-deb").arg("--extract").arg(package).arg(tree.path()))?;
+    let contents = Contents {
+        binary: &tree.path().join("usr/sbin/memmon"),
+        record: None,
+        when: &super::commit_time()?,
+        revision: &revision(),
+    };
+    write(&contents, out)
+}
+
 /// The name of the image, by which tools choose it in the layout.
 const TAG: &str = concat!("memmon:", env!("CARGO_PKG_VERSION"));
 

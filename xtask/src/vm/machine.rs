@@ -8,6 +8,7 @@ use super::{
     cpio::Archive,
     kernel::Kernel,
     plan::{Accelerator, Boot},
+    rootfs::Image,
     verdict::{self, FAIL, PASS},
 };
 use crate::{package, shell, workspace};
@@ -23,11 +24,13 @@ const CONTRIB: &str = "contrib";
 pub(super) struct Programs {
     package: Vec<u8>,
     hog: Vec<u8>,
+    /// The container image of the same memmon, for the guests with Podman.
+    image: Option<Vec<u8>>,
 }
 
 impl Programs {
     /// Makes the .deb of a release if none is `given`, and builds the hog of memmon's tests.
-    pub(super) fn build(given: Option<&Path>) -> Result<Self> {
+    pub(super) fn build(given: Option<&Path>, boots: &[Boot]) -> Result<Self> {
         let package = match given {
             Some(package) => package.to_owned(),
             None => package::packages(&[package::Kind::Deb], false)?.pop().context("no .deb was made")?,
@@ -41,7 +44,13 @@ impl Programs {
                 .args(["build", "--quiet", "--package=memmon", "--example=hog", "--target-dir"])
                 .arg(&target),
         )?;
-        Ok(Self { package: read(&package)?, hog: read(&target.join("debug/examples/hog"))? })
+        let image = if boots.iter().any(|boot| boot.image == Image::Podman) {
+            let out = workspace::root().join("target/vm-image");
+            Some(read(&package::image::of_package(&package, &out)?)?)
+        } else {
+            None
+        };
+        Ok(Self { package: read(&package)?, hog: read(&target.join("debug/examples/hog"))?, image })
     }
 }
 
@@ -49,7 +58,7 @@ impl Programs {
 pub(super) fn initramfs(
     kernel: &Kernel,
     programs: &Programs,
-    Boot { scenarios, settings, .. }: &Boot,
+    Boot { scenarios, settings, image, .. }: &Boot,
     accelerator: Accelerator,
 ) -> Result<Vec<u8>> {
     let sources = workspace::root().join(SOURCES);
@@ -78,6 +87,9 @@ pub(super) fn initramfs(
     )?;
     archive.file(&format!("{PLACE}/memmon.deb"), 0o644, &programs.package)?;
     archive.file(&format!("{PLACE}/hog"), 0o755, &programs.hog)?;
+    if let (Image::Podman, Some(image)) = (image, &programs.image) {
+        archive.file(&format!("{PLACE}/memmon.oci.tar"), 0o644, image)?;
+    }
     for script in ["run", "library"] {
         archive.file(&format!("{PLACE}/{script}"), 0o755, &read(&sources.join(script))?)?;
     }

@@ -117,7 +117,7 @@ impl Ground {
         // One waits for the compiler, the other for the network.
         let (programs, fetched) = thread::scope(|scope| {
             let fetching = scope.spawn(|| fetch(kernels, boots, &cache));
-            (machine::Programs::build(given), fetching.join())
+            (machine::Programs::build(given, boots), fetching.join())
         });
         let (kernels, roots) = fetched.map_err(|_| anyhow!("fetching kernels ended with a panic"))??;
         let accelerator = match kernels.first() {

@@ -144,9 +144,7 @@ impl Hierarchy {
             Version::V2 => b"",
         };
         let path = path_of(parse::strip_deleted_suffix(parse::hierarchy(text, controller)?));
-        // `/..`: outside of memmon's namespace of cgroups.
-        let is_outside = path.components().any(|part| part == Component::ParentDir);
-        path.strip_prefix(&self.root).ok().filter(|_| !is_outside).map(Path::to_owned)
+        path.strip_prefix(&self.root).ok().filter(|_| !is_outside(&path)).map(Path::to_owned)
     }
 
     fn folder(&self, below: &Path) -> PathBuf {
@@ -169,6 +167,11 @@ impl Hierarchy {
     }
 }
 
+/// Whether a cgroup is outside of memmon's namespace of cgroups: `/..`.
+fn is_outside(path: &Path) -> bool {
+    path.components().any(|part| part == Component::ParentDir)
+}
+
 fn path_of(bytes: &[u8]) -> PathBuf {
     PathBuf::from(OsStr::from_bytes(bytes))
 }
@@ -188,7 +191,8 @@ fn hierarchy(mounts: &[u8]) -> Option<Hierarchy> {
             _ => return None,
         };
         let (root, at) = (path_of(&unescaped(fields.get(3)?)), path_of(&unescaped(fields.get(4)?)));
-        Some(Hierarchy { version, root, at })
+        // One that was mounted before memmon's namespace of cgroups began shows more than that, or is hidden by a later one.
+        (!is_outside(&root)).then_some(Hierarchy { version, root, at })
     };
     let found: Vec<_> = mounts.split(|byte| *byte == b'\n').filter_map(mounted).collect();
     let is_v1 = |found: &&Hierarchy| found.version == Version::V1;

@@ -128,6 +128,20 @@ fn the_limit_is_one_that_all_processes_are_below() {
 }
 
 #[test]
+fn a_mount_from_outside_of_the_namespace_is_passed_over() {
+    let tree = Tree::new();
+    mounted(&tree, "/");
+    let own = std::fs::read_to_string(tree.path().join("self/mountinfo")).unwrap();
+    let outer = "29 22 0:26 /.. /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+    tree.write("self/mountinfo", format!("{outer}{own}"));
+    tree.write("cgroups/memory.max", "419430400\n");
+    process(&tree, 1, "/");
+    assert_eq!(names(&tree), ["/"]);
+    tree.write("self/mountinfo", outer);
+    assert_eq!(tree.root().memory_cgroups(), None);
+}
+
+#[test]
 fn a_container_has_its_cgroup_mounted() {
     let tree = Tree::new();
     mounted(&tree, "/docker/1234");
