@@ -5,6 +5,8 @@ use std::{
     process::{Child, Command},
 };
 
+use nix::sys::statvfs::statvfs;
+
 use crate::common::{
     TestUser,
     daemon::Daemon,
@@ -84,6 +86,9 @@ impl Drop for Left {
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
 fn a_process_that_fills_a_tmpfs_is_stopped_by_choice_and_none_ends() {
+    // More than what other processes take and free meanwhile, but some containers have 64 MB there.
+    let room = statvfs("/dev/shm").unwrap();
+    let size = if room.blocks_available() * room.fragment_size() > 300 << 20 { 240 } else { 48_u64 };
     for (source, stops) in [("ebpf", true), ("proc", true), ("proc", false)] {
         let user = TestUser::claim();
         let changes = [
@@ -95,7 +100,7 @@ fn a_process_that_fills_a_tmpfs_is_stopped_by_choice_and_none_ends() {
         let daemon = Daemon::start(&config(&user, &changes), &["--source", source]);
         daemon.scanned();
         let file = Left(format!("/dev/shm/memmon-test-{}", user.uid));
-        let steps = format!("write {} 240M 20M/s", file.0);
+        let steps = format!("write {} {size}M {}M/s", file.0, size / 12);
         let hog = user.hog(&format!("{steps} hold"));
         hog.begun(&steps);
         if stops {
@@ -108,7 +113,7 @@ fn a_process_that_fills_a_tmpfs_is_stopped_by_choice_and_none_ends() {
             eventually("it stands still", || hog.state() == 'T');
             let length = || fs::metadata(&file.0).unwrap().len();
             let written = length();
-            assert!(written < 240 << 20, "{written} bytes were written");
+            assert!(written < size << 20, "{written} bytes were written");
             daemon.scanned();
             daemon.scanned();
             assert_eq!((length(), hog.state()), (written, 'T'), "and it stays so");
