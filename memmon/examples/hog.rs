@@ -36,6 +36,7 @@
 //! | `stop` | raises SIGSTOP |
 //! | `rename TEXT` | sets comm; `\n`, `\xHH` and `\\` are understood |
 //! | `oom-adj N` | writes oom_score_adj (before `uid`, if it is to be lowered) |
+//! | `login UID` | begins a session of the kernel's audit for UID, as pam_loginuid(8) does (before `uid`) |
 //! | `new-pids` | the next child becomes the first process of a new pid namespace (before `uid`) |
 //! | `uid REAL[:EFFECTIVE]` | drops all groups and becomes that uid and gid |
 //! | `work` | writes to everything mapped so far, once a second, for as long as it lives |
@@ -142,6 +143,7 @@ impl Script {
                 file.set_len(size as u64)?;
                 touch(map_shared(&file)?);
             }
+            "login" => fs::write("/proc/self/loginuid", word()?)?,
             "write" => {
                 let (path, size, rate) = (word()?, size(&word()?)?, rate(&word()?)?);
                 say("begin", &reported);

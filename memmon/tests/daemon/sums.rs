@@ -220,6 +220,32 @@ fn a_tree_and_a_program_are_summed_and_shared_memory_counts_once() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
+fn of_two_sessions_of_a_user_only_the_one_that_holds_too_much_loses_a_process() {
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let rules = rule(&[&user], &format!("per = \"session\", {}", gb(60)));
+        let daemon = Daemon::start(&config(&user, &[("rule", rules.as_str())]), &["--source", source]);
+        let session = |parts: usize| {
+            let script = format!("{} hold", "fork anon 24M hold end ".repeat(parts));
+            user.hog_after(&format!("login {}", user.uid), &script)
+        };
+        let (small, large) = (session(2), session(3));
+        let held = [small.children("fork", 2), large.children("fork", 3)];
+        let lives = |pid: &&u32| std::path::Path::new(&format!("/proc/{pid}/exe")).read_link().is_ok();
+        let living = |children: &[u32]| children.iter().filter(lives).count();
+        eventually("one of the larger session has ended", || living(&held[1]) < 3);
+        looked_at(&daemon);
+        assert_eq!((living(&held[0]), living(&held[1])), (2, 2), "{source}");
+        let ended = daemon.every("terminated");
+        assert_eq!(ended.len(), 1, "{ended:?}");
+        assert_eq!(ended[0]["sum"]["per"], "session", "{ended:?}");
+        assert!(small.is_alive() && large.is_alive());
+        daemon.stop();
+    }
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
 fn a_sum_is_found_between_two_scans_and_a_warning_ends_nobody() {
     for source in SOURCES {
         let user = TestUser::claim();
