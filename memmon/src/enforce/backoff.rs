@@ -66,9 +66,11 @@ pub struct Waiting<'a> {
 const MOST_DELAYED: usize = 256;
 
 impl RepeatOffenders {
-    /// Whether a process with the origin of `process` was terminated under `rule`: no other is ever delayed.
+    /// Whether a process with the origin of `process` was terminated under `rule`, or this one was delayed: no other is ever
+    /// delayed.
     pub fn know(&self, process: &Process, rule: Option<RuleName>) -> bool {
-        !self.offences.is_empty() && self.offences.contains_key(&(rule, Origin::of(process)))
+        self.delayed.iter().any(|(id, _)| *id == process.id)
+            || !self.offences.is_empty() && self.offences.contains_key(&(rule, Origin::of(process)))
     }
 
     /// Whether `process`, which is over its limit, is to be left alone for now because it came back too often.

@@ -58,7 +58,7 @@ fn an_old_kernel_without_rights_or_type_information() {
                           -> run as root, or with AmbientCapabilities=CAP_BPF CAP_PERFMON
     !   rights            without CAP_KILL only memmon's own user's processes can be signalled
                           -> run as root, or with CAP_KILL
-    !   rights            without CAP_SYS_PTRACE other users' executables are not known: their processes are matched by comm and argv[0] only; nor is another memmon that has a /run of its own
+    !   rights            without CAP_SYS_PTRACE other users' executables are not known: their processes are matched by comm and argv[0] only; and another memmon that has a /run of its own is not noticed
                           -> run as root, or with CAP_SYS_PTRACE
     ok  pid namespace     the initial one, up to 4194304 pids
     ok  /proc             counts pids as system calls do

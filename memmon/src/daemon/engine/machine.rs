@@ -183,7 +183,7 @@ impl Engine<'_> {
             }
             let elsewhere = grown(&was, &machine.elsewhere);
             let least = Bytes(lost.0 / LEAST_FILE);
-            let writers = self.memory_writers(least, &elsewhere);
+            let writers = self.memory_writers(least, &elsewhere, machine);
             if limits.stop_writers && !writers.is_empty() {
                 self.stop_writer(&writers, least, machine, now);
             }

@@ -9,12 +9,21 @@ use crate::model::{Breach, Bytes, Elsewhere, Limit, MachineMemory, MemoryWriter,
 use crate::policy;
 
 impl Engine<'_> {
-    /// The processes that have written at least `least` to a file in memory, if such files have grown by that.
-    pub(super) fn memory_writers(&self, least: Bytes, grown: &Elsewhere) -> Vec<MemoryWriter> {
+    /// The processes that have written at least `least` to a file in memory, if such files have grown by that. A process
+    /// that writes beyond twice the size of all such files has skipped most of its file, and did not fill the memory.
+    pub(super) fn memory_writers(
+        &self,
+        least: Bytes,
+        grown: &Elsewhere,
+        machine: &MachineMemory,
+    ) -> Vec<MemoryWriter> {
         if grown.shmem < least || least == Bytes::ZERO {
             return Vec::new();
         }
-        self.sources.memory_writers(least)
+        let mut writers = self.sources.memory_writers(least);
+        // Twice, because a fast one goes on writing between the two readings.
+        writers.retain(|writer| writer.used.0 / 2 <= machine.elsewhere.shmem.0);
+        writers
     }
 
     /// Notes the processes that write files in memory at a warning, so that the first look below the level to act shows which of
@@ -23,7 +32,7 @@ impl Engine<'_> {
         let Some(baseline) = &self.machine.baseline else { return };
         let least = Bytes(baseline.lost(machine).0 / LEAST_FILE);
         let was = baseline.of_limit(machine).elsewhere;
-        let writers = self.memory_writers(least, &grown(&was, &machine.elsewhere));
+        let writers = self.memory_writers(least, &grown(&was, &machine.elsewhere), machine);
         self.machine.writing(&writers);
     }
 

@@ -271,6 +271,8 @@ fn a_process_that_fills_a_tmpfs_since_the_warning_would_be_stopped_at_the_first_
     recorder.0.take();
     let events = look(&mut engine, 80, 620, 600);
     assert!(matches!(&events[..], [Event::MemoryLow { acts: false, .. }]), "{events:?}");
+    let events = look(&mut engine, 41, 660, 5000);
+    assert!(!events.iter().any(|event| matches!(event, Event::Stopped { .. })), "most of its file is a hole");
     let events = look(&mut engine, 40, 660, 640);
     let stopped =
         |event: &Event| matches!(event, Event::Stopped { subject, .. } if subject.id.pid.0 == 4_000_010);

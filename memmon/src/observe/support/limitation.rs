@@ -224,7 +224,7 @@ impl fmt::Display for Obstacle {
                 f.write_str(", and without CAP_SYS_PTRACE other users' processes are not seen")
             }
             Self::NoExe => f.write_str(
-                "without CAP_SYS_PTRACE other users' executables are not known: their processes are matched by comm and argv[0] only; nor is another memmon that has a /run of its own",
+                "without CAP_SYS_PTRACE other users' executables are not known: their processes are matched by comm and argv[0] only; and another memmon that has a /run of its own is not noticed",
             ),
             Self::NoBpfFs => {
                 f.write_str("no bpffs at /sys/fs/bpf: the map cannot be pinned, for bpftool to show it")
