@@ -37,6 +37,7 @@ pub(super) fn accelerator(kernel: &Kernel, cache: &Path) -> Result<Accelerator> 
         megabytes: 512,
         image: Image::Plain,
         swap_megabytes: 0,
+        zram: false,
         timeout: PROBE,
         scenarios: Vec::new(),
         settings: String::new(),

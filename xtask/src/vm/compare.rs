@@ -32,6 +32,9 @@ pub(crate) struct Options {
     /// Swap of each machine, in MB
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=1024))]
     swap: u64,
+    /// The swap is no disk, but compressed memory (zram)
+    #[arg(long)]
+    zram: bool,
     /// Install this .deb of memmon, instead of building one
     #[arg(long, value_name = "FILE")]
     deb: Option<PathBuf>,
@@ -74,6 +77,9 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
     if let Some(unknown) = options.loads.iter().find(|load| !LOADS.contains(&load.as_str())) {
         bail!("there is no load {unknown}; there are {}", LOADS.join(" "));
     }
+    if options.zram && options.swap == 0 {
+        bail!("--zram takes the size of the swap: --swap 512");
+    }
     debian_programs::install_missing(&super::PROGRAMS)?;
     let guards = if options.guards.is_empty() { Guard::value_variants() } else { &options.guards };
     let kernels = if options.kernels.is_empty() { &[Series::Newest][..] } else { &options.kernels };
@@ -89,8 +95,8 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
             failed |= outcomes.iter().any(|outcome| outcome.failure.is_some());
             runs.extend(report.lines().filter_map(Run::read));
         }
-        let swap = options.swap;
-        tables.push_str(&format!("\nLinux {}, {swap} MB of swap:\n\n{}", kernel.release, Table(&runs)));
+        let (swap, kind) = (options.swap, if options.zram { " in zram" } else { "" });
+        tables.push_str(&format!("\nLinux {}, {swap} MB of swap{kind}:\n\n{}", kernel.release, Table(&runs)));
     }
     println!("{tables}");
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -106,10 +112,16 @@ fn boot(guard: Guard, options: &Options) -> Boot {
         cpus,
         megabytes,
         image: Image::Guards,
-        swap_megabytes: options.swap,
+        swap_megabytes: if options.zram { 0 } else { options.swap },
+        zram: options.zram,
         timeout: Duration::from_secs(START + RUN * runs),
         scenarios: scenarios.iter().map(|name| (*name).to_owned()).collect(),
-        settings: format!("GUARD={}\nLOADS='{loads}'\nRUNS={}\n", guard.name(), options.runs),
+        settings: format!(
+            "GUARD={}\nLOADS='{loads}'\nRUNS={}\nZRAM={}\n",
+            guard.name(),
+            options.runs,
+            if options.zram { options.swap } else { 0 }
+        ),
     }
 }
 

@@ -49,6 +49,11 @@ impl Series {
 const DRIVERS: [&str; 3] = ["virtio_pci", "virtio_blk", "ext4"];
 /// The checksum module that ext4 requests by name, so it is not among ext4's dependencies.
 const CHECKSUM: &str = "crc32c_generic";
+/// The driver of swap that is compressed memory, with what it needs: guests load it on demand.
+const COMPRESSED: [&str; 1] = ["zram"];
+/// The files that list modules of a kernel in the order in which they must be loaded.
+const MODULES: &str = "modules";
+const MODULES_OF_ZRAM: &str = "modules.zram";
 const FLAVOUR: &str = "-cloud-amd64";
 
 /// A kernel that is ready to boot.
@@ -68,7 +73,7 @@ impl Kernel {
         let pinned = series.pinned();
         let of = |release: String| Self { folder: folder.join(&release), release };
         let cached = of(pinned.clone());
-        if cached.vmlinux().exists() {
+        if cached.is_complete() {
             return Ok(cached);
         }
         let packages = repository.kernels()?;
@@ -78,7 +83,7 @@ impl Kernel {
             .with_context(|| format!("Debian's archive has no kernel of the series {series:?}"))?;
         let mut made = |release: &String| -> Result<Self> {
             let kernel = of(release.clone());
-            if !kernel.vmlinux().exists() {
+            if !kernel.is_complete() {
                 kernel.make(&packages, repository).with_context(|| format!("cannot make {release} ready"))?;
             }
             if *release != pinned {
@@ -100,9 +105,26 @@ impl Kernel {
         self.folder.join("vmlinux")
     }
 
+    /// Whether all files are there: an older memmon kept none for zram.
+    fn is_complete(&self) -> bool {
+        self.vmlinux().exists() && self.folder.join(MODULES_OF_ZRAM).exists()
+    }
+
     /// The drivers, uncompressed, in the order in which they must be loaded.
     pub(super) fn modules(&self) -> Result<Vec<PathBuf>> {
-        let list = self.folder.join("modules");
+        self.listed(MODULES)
+    }
+
+    /// The same for zram, without those of [`Self::modules`].
+    pub(super) fn modules_of_zram(&self) -> Result<Vec<PathBuf>> {
+        let mut modules = self.listed(MODULES_OF_ZRAM)?;
+        let loaded = self.modules()?;
+        modules.retain(|module| !loaded.contains(module));
+        Ok(modules)
+    }
+
+    fn listed(&self, list: &str) -> Result<Vec<PathBuf>> {
+        let list = self.folder.join(list);
         let list = fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
         Ok(list.lines().map(|name| self.folder.join(name)).collect())
     }
@@ -112,7 +134,16 @@ impl Kernel {
         for package in parts(&self.release, packages) {
             repository.unpack(&package, &unpacked)?;
         }
-        fs::write(self.folder.join("modules"), self.drivers(&unpacked)?.join("\n"))?;
+        // Newer packages have modules below /usr, but depmod looks only in /lib.
+        let (merged, classic) = (unpacked.join("usr/lib"), unpacked.join("lib"));
+        if !classic.exists() {
+            std::os::unix::fs::symlink(&merged, &classic)?;
+        }
+        shell::run(Command::new("/sbin/depmod").arg("-b").arg(&unpacked).arg(&self.release))?;
+        let required: Vec<&str> = [CHECKSUM].into_iter().chain(DRIVERS).collect();
+        for (list, drivers) in [(MODULES, &required[..]), (MODULES_OF_ZRAM, &COMPRESSED)] {
+            fs::write(self.folder.join(list), self.drivers(&unpacked, drivers)?.join("\n"))?;
+        }
         let places = [
             unpacked.join("boot").join(format!("vmlinuz-{}", self.release)),
             unpacked.join("usr/lib/modules").join(&self.release).join("vmlinuz"),
@@ -127,19 +158,13 @@ impl Kernel {
         Ok(())
     }
 
-    /// Copies the drivers and their dependencies into the folder, uncompressed, and returns their names in order.
-    fn drivers(&self, unpacked: &Path) -> Result<Vec<String>> {
-        // Newer packages have modules below /usr, but depmod looks only in /lib.
-        let (merged, classic) = (unpacked.join("usr/lib"), unpacked.join("lib"));
-        if !classic.exists() {
-            std::os::unix::fs::symlink(&merged, &classic)?;
-        }
-        shell::run(Command::new("/sbin/depmod").arg("-b").arg(unpacked).arg(&self.release))?;
-        let modules = classic.join("modules").join(&self.release);
+    /// Copies drivers and their dependencies into the folder, uncompressed, and returns their names in order.
+    fn drivers(&self, unpacked: &Path, drivers: &[&str]) -> Result<Vec<String>> {
+        let modules = unpacked.join("lib/modules").join(&self.release);
         let dependencies = fs::read_to_string(modules.join("modules.dep"))?;
         let built_in = fs::read_to_string(modules.join("modules.builtin"))?;
         let mut names = Vec::new();
-        for path in in_order(&dependencies, &built_in)? {
+        for path in in_order(drivers, &dependencies, &built_in)? {
             let file = modules.join(&path);
             let module = if path.ends_with(".xz") {
                 vmlinux::unpacked("xz", &fs::read(&file)?)?
@@ -193,15 +218,16 @@ fn numbers(release: &str) -> Vec<u32> {
         .collect()
 }
 
-/// The paths of the drivers' modules, each after its dependencies, by modules.dep (`PATH: NEEDS…`, the nearest first).
-fn in_order(dependencies: &str, built_in: &str) -> Result<Vec<String>> {
+/// The paths of the modules of `drivers`, each after its dependencies, by modules.dep (`PATH: NEEDS…`, the nearest first).
+fn in_order(drivers: &[&str], dependencies: &str, built_in: &str) -> Result<Vec<String>> {
     let mut order: Vec<String> = Vec::new();
-    for name in std::iter::once(CHECKSUM).chain(DRIVERS) {
+    for name in drivers.iter().copied() {
         let line =
             dependencies.lines().filter_map(|line| line.split_once(':')).find(|(path, _)| stem(path) == name);
         let Some((path, needs)) = line else {
             let known = built_in.lines().any(|path| stem(path) == name);
-            ensure!(known || name == CHECKSUM, "this kernel has no driver {name}");
+            let dispensable = name == CHECKSUM || COMPRESSED.contains(&name);
+            ensure!(known || dispensable, "this kernel has no driver {name}");
             continue;
         };
         for path in needs.split_whitespace().rev().chain([path]) {
@@ -275,7 +301,12 @@ mod tests {
                             kernel/b/virtio_blk.ko.xz: kernel/a/virtio_ring.ko kernel/a/virtio.ko\n\
                             kernel/c/crc32c_generic.ko:\n";
         assert_eq!(
-            in_order(dependencies, "kernel/fs/ext4/ext4.ko\n").unwrap(),
+            in_order(
+                &[CHECKSUM, "virtio_pci", "virtio_blk", "ext4"],
+                dependencies,
+                "kernel/fs/ext4/ext4.ko\n"
+            )
+            .unwrap(),
             [
                 "kernel/c/crc32c_generic.ko",
                 "kernel/a/virtio.ko",
@@ -284,6 +315,6 @@ mod tests {
                 "kernel/b/virtio_blk.ko.xz",
             ]
         );
-        assert!(in_order(dependencies, "").is_err(), "a kernel without ext4");
+        assert!(in_order(&["ext4"], dependencies, "").is_err(), "a kernel without ext4");
     }
 }

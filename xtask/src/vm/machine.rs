@@ -58,7 +58,7 @@ impl Programs {
 pub(super) fn initramfs(
     kernel: &Kernel,
     programs: &Programs,
-    Boot { scenarios, settings, image, .. }: &Boot,
+    Boot { scenarios, settings, image, zram, .. }: &Boot,
     accelerator: Accelerator,
 ) -> Result<Vec<u8>> {
     let sources = workspace::root().join(SOURCES);
@@ -66,7 +66,11 @@ pub(super) fn initramfs(
     archive.file("init", 0o755, &read(&sources.join("init"))?)?;
     archive.file("bin/busybox", 0o755, &read(Path::new(BUSYBOX))?)?;
     let mut order = String::new();
-    for module in kernel.modules()? {
+    let mut modules = kernel.modules()?;
+    if *zram {
+        modules.extend(kernel.modules_of_zram()?);
+    }
+    for module in modules {
         let name = module.file_name().unwrap_or_default().to_string_lossy().into_owned();
         archive.file(&format!("modules/{name}"), 0o644, &read(&module)?)?;
         order.push_str(&format!("{name}\n"));

@@ -32,6 +32,8 @@ pub(super) struct Boot {
     pub(super) image: Image,
     /// The size of its second disk, for swap; without one if it is 0.
     pub(super) swap_megabytes: u64,
+    /// Whether it can load zram.
+    pub(super) zram: bool,
     /// From power-on to the verdict, under emulation on a busy host.
     pub(super) timeout: Duration,
     /// The scenarios in their order: each leaves memmon as it found it.
@@ -113,6 +115,7 @@ pub(super) fn boots(quick: bool, only: &[String]) -> Result<Vec<Boot>> {
             _ => Image::Plain,
         },
         swap_megabytes: 0,
+        zram: false,
         timeout: TIMEOUT,
         scenarios: scenarios.iter().filter(wanted).map(|name| (*name).to_owned()).collect(),
         settings: String::new(),

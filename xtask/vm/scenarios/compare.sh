@@ -3,9 +3,15 @@
 . ./settings
 dmesg --console-off
 echo -1000 >/proc/$$/oom_score_adj
-if [ -e /dev/vdb ]; then
-    mkswap /dev/vdb
-    swapon /dev/vdb
+disk=/dev/vdb
+if [ "$ZRAM" -gt 0 ]; then
+    disk=/dev/zram0
+    [ -e $disk ] || fail 'this kernel has no zram'
+    echo "${ZRAM}M" >/sys/block/zram0/disksize
+fi
+if [ -e $disk ]; then
+    mkswap $disk
+    swapon $disk
 fi
 case $GUARD in
 none) guard= ;;
