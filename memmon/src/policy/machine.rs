@@ -21,6 +21,6 @@ mod turn;
 pub use baseline::{Baseline, Growth};
 pub use candidate::{Candidate, Candidates, Held, gives_back};
 pub use order::{Order, Place, Standing, order};
-pub use pace::pause;
+pub use pace::{pause, unforeseen};
 pub use shortage::{Levels, MachineLimits, Shortage, binding};
 pub use turn::{Turn, turn};

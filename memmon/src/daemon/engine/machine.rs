@@ -139,7 +139,8 @@ impl Engine<'_> {
         } else {
             WITHOUT_PRESSURE.min(self.settings.current().check_interval)
         };
-        let pause = machine::pause(limits.room(machine), fall.max(growth), machine.memory.total, longest);
+        let rate = fall.max(growth).max(machine::unforeseen(machine.memory.total, limits.stop_writers));
+        let pause = machine::pause(limits.room(machine), rate, longest);
         self.machine.look_again_after(pause, now.instant());
     }
 
@@ -177,8 +178,8 @@ impl Engine<'_> {
         if order.first().is_none() {
             self.machine.wait_for_culprit(now.instant());
             let is_news = self.machine.reaches(Stage::Helpless, now.instant());
-            // With `stop_writers` as long as the shortage lasts: the next process may write the next file.
-            if !is_news && !limits.stop_writers {
+            // As long as the shortage lasts: the next process may write the next file.
+            if !self.machine.searches_writers(is_news || limits.stop_writers, now.instant()) {
                 return;
             }
             let elsewhere = grown(&was, &machine.elsewhere);
@@ -187,7 +188,7 @@ impl Engine<'_> {
             if limits.stop_writers && !writers.is_empty() {
                 self.stop_writer(&writers, least, machine, now);
             }
-            if is_news {
+            if self.machine.names_writers(&writers) || is_news {
                 let file_systems = self.sources.memory_files();
                 let (lost, grown) = (order.lost, order.grown);
                 self.reports.emit(Event::NoCulprit { lost, grown, within, elsewhere, file_systems, writers });

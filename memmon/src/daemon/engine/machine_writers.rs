@@ -33,11 +33,12 @@ impl Engine<'_> {
         let least = Bytes(baseline.lost(machine).0 / LEAST_FILE);
         let was = baseline.of_limit(machine).elsewhere;
         let writers = self.memory_writers(least, &grown(&was, &machine.elsewhere), machine);
-        self.machine.writing(&writers);
+        self.machine.note_writers(writers);
     }
 
     /// Stops the first of `writers` that has written on since the last look and that nothing protects. It is opened before it is
-    /// looked at, so the signal is for the process that was seen to write. The next look comes soon.
+    /// looked at, so the signal is for the process that was seen to write. If it stops one, or if one of them is new, the next
+    /// look comes soon.
     pub(super) fn stop_writer(
         &mut self,
         writers: &[MemoryWriter],
@@ -45,9 +46,8 @@ impl Engine<'_> {
         machine: &MachineMemory,
         now: Now,
     ) {
-        self.machine.wait_for_victim(now.instant());
         let dry_run = self.settings.current().dry_run;
-        for MemoryWriter { pid, used, .. } in self.machine.writing(writers) {
+        for MemoryWriter { pid, used, .. } in self.machine.writing(writers, now.instant()) {
             let opened = if dry_run { None } else { OpenedProcess::open(pid).ok() };
             let writes = |writer: MemoryWriter| writer.used >= used;
             if (opened.is_none() && !dry_run) || !self.sources.memory_writer(pid, least).is_some_and(writes) {
@@ -59,6 +59,9 @@ impl Engine<'_> {
                 let (rss, percent) = (process.rss, process.rss.percent_of(machine.memory.total));
                 let breach = Breach { rule: Limit::Machine, limit: Bytes::ZERO, rss, percent, by: None };
                 self.stop(&process, breach, rss, opened, now);
+                if !dry_run {
+                    self.machine.wait_for_victim(now.instant());
+                }
                 return;
             }
         }

@@ -255,6 +255,9 @@ fn memory_that_is_swapped_in_again_is_no_growth() {
     assert_eq!(events.last().map(String::as_str), Some("nobody: lost 680, grown 0, shmem 0"), "{events:?}");
 }
 
+/// Half of a second: the pause without a reason to look is longer.
+const SOON: Duration = Duration::from_millis(500);
+
 #[test]
 fn a_process_that_fills_a_tmpfs_since_the_warning_would_be_stopped_at_the_first_look() {
     let (tree, recorder, now) = (small_machine(1), Recorder::default(), Now::read());
@@ -300,9 +303,13 @@ fn the_process_that_fills_a_tmpfs_is_named_and_would_be_stopped_by_choice() {
         let Some(Event::NoCulprit { writers, .. }) = events.last() else { panic!("nobody: {events:?}") };
         let [writer] = &writers[..] else { panic!("one writer: {writers:?}") };
         assert_eq!((writer.name.to_string(), writer.used.0 >> 20), ("dd".to_owned(), 200));
+        let is_soon =
+            |engine: &Engine<'_>, at: Now| engine.next_machine_look().unwrap() - at.instant() < SOON;
+        assert_eq!(is_soon(&engine, now), stops, "the second look shows whether it writes on");
         let later = now.later(Duration::from_secs(1));
         engine.check_machine(later);
         assert_eq!(recorder.about_processes(), [""; 0], "it does not write on");
+        assert!(!is_soon(&engine, later), "no search follows another one at once for ever");
         written(201);
         engine.check_machine(later);
         let events = recorder.0.take();
@@ -311,5 +318,57 @@ fn the_process_that_fills_a_tmpfs_is_named_and_would_be_stopped_by_choice() {
             [Event::Stopped { subject, dry_run: true, .. }] if subject.id.pid.0 == 4_000_010
         );
         assert_eq!((is_stopped, events.is_empty()), (stops, !stops), "{events:?}");
+    }
+}
+
+#[test]
+fn a_process_that_fills_a_tmpfs_later_in_the_shortage_is_named_once() {
+    for stops in [false, true] {
+        let (tree, recorder, now) = (small_machine(2), Recorder::default(), Now::read());
+        let writes = |pid: u32| {
+            tree.write(&format!("{pid}/comm"), "dd\n");
+            tree.write(&format!("{pid}/mountinfo"), "29 1 0:21 / /dev/shm rw - tmpfs tmpfs rw\n");
+            let text = format!("pos:\t{}\nflags:\t0100001\nmnt_id:\t29\n", 200 << 20);
+            tree.write(&format!("{pid}/fdinfo/3"), text);
+        };
+        let named = |engine: &mut Engine<'_>, seconds| {
+            engine.check_machine(now.later(Duration::from_secs(seconds)));
+            let writers = |event| match event {
+                Event::NoCulprit { writers, .. } => Some(writers),
+                _ => None,
+            };
+            let named = recorder.0.take().into_iter().filter_map(writers).flatten();
+            named.map(|writer| writer.pid.0).collect::<Vec<_>>()
+        };
+        let text = format!("{WITH_MACHINE}\nstop_writers = {stops}");
+        let mut engine = engine_with(&text, &tree, &recorder, now);
+        engine.scan(now);
+        memory(&tree, 40, 660);
+        writes(4_000_010);
+        assert_eq!(named(&mut engine, 1), [4_000_010]);
+        writes(4_000_011);
+        // A search takes time, so it does not come every second if nothing depends on it.
+        assert_eq!(named(&mut engine, 2), if stops { vec![4_000_011, 4_000_010] } else { vec![] });
+        assert_eq!(named(&mut engine, 11), if stops { vec![] } else { vec![4_000_011, 4_000_010] });
+        assert_eq!(named(&mut engine, 21), [0; 0], "once");
+        memory(&tree, 700, 0);
+        assert_eq!(named(&mut engine, 22), [0; 0]);
+        memory(&tree, 40, 660);
+        assert_eq!(named(&mut engine, 23), [4_000_011, 4_000_010], "another shortage");
+    }
+}
+
+#[test]
+fn memmon_looks_often_enough_for_files_in_memory_only_if_it_would_stop_their_writer() {
+    for stops in [false, true] {
+        let (tree, recorder, now) = (small_machine(1), Recorder::default(), Now::read());
+        memory(&tree, 300, 0);
+        let text = format!("{WITH_MACHINE}\nstop_writers = {stops}");
+        let mut engine = engine_with(&text, &tree, &recorder, now);
+        engine.woken_by_pressure(true);
+        engine.scan(now);
+        // There are about 200 MB until the level for a warning.
+        let pause = engine.next_machine_look().unwrap() - now.instant();
+        assert_eq!(pause < SOON, stops, "{pause:?}");
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::model::{Bytes, MemoryWriter, Process, ProcessId};
+use crate::model::{Bytes, MemoryWriter, Pid, Process, ProcessId};
 use crate::policy::machine::{Baseline, Candidates};
 
 /// Pause between two looks while memmon waits for the memory of a victim, which its end shortens.
@@ -17,6 +17,12 @@ const LEFT_ALONE: Duration = Duration::from_secs(1);
 
 /// Pause after no process was found that could end.
 const WITHOUT_A_CULPRIT: Duration = Duration::from_secs(1);
+
+/// Pause between the first two looks at a process that writes files in memory: they show whether it writes on.
+const BETWEEN_WRITES: Duration = Duration::from_millis(20);
+
+/// Pause between two searches for such processes if memmon only names them.
+const BETWEEN_SEARCHES: Duration = Duration::from_secs(10);
 
 /// The stages of a shortage, as they were reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,6 +58,12 @@ pub(in crate::daemon::engine) struct MachineState {
     pub(in crate::daemon::engine) is_within_cgroup: bool,
     /// The processes that had written to a file in memory at the last look for them.
     writers: Vec<MemoryWriter>,
+    /// Whether the pause before this look was that between two writes: not two of them follow each other.
+    is_hurried: bool,
+    /// Those of them that were named in this shortage.
+    named: Vec<Pid>,
+    /// The time of the last search for them.
+    searched: Option<Instant>,
     /// Available memory at the last look.
     last: Option<(Instant, Bytes)>,
     next: Option<Instant>,
@@ -89,13 +101,40 @@ impl MachineState {
         self.look_again_after(WITHOUT_A_CULPRIT, now);
     }
 
-    /// Those of `writers` that have written on since the last call.
-    pub(in crate::daemon::engine) fn writing(&mut self, writers: &[MemoryWriter]) -> Vec<MemoryWriter> {
+    /// Those of `writers` that have written on since the last look. If one of them is new, the next look comes soon.
+    pub(in crate::daemon::engine) fn writing(
+        &mut self,
+        writers: &[MemoryWriter],
+        now: Instant,
+    ) -> Vec<MemoryWriter> {
         let before = std::mem::replace(&mut self.writers, writers.to_vec());
-        let wrote_on = |writer: &&MemoryWriter| {
-            before.iter().any(|before| before.pid == writer.pid && before.used < writer.used)
-        };
+        let known = |writer: &MemoryWriter| before.iter().find(|before| before.pid == writer.pid);
+        self.is_hurried = !self.is_hurried && writers.iter().any(|writer| known(writer).is_none());
+        if self.is_hurried {
+            self.look_again_after(BETWEEN_WRITES, now);
+        }
+        let wrote_on = |writer: &&MemoryWriter| known(writer).is_some_and(|before| before.used < writer.used);
         writers.iter().filter(wrote_on).cloned().collect()
+    }
+
+    /// Notes the processes that write files in memory before one of them could be stopped.
+    pub(in crate::daemon::engine) fn note_writers(&mut self, writers: Vec<MemoryWriter>) {
+        self.writers = writers;
+    }
+
+    /// Whether to search for processes that write files in memory: if it is `urgent`, and else now and then.
+    pub(in crate::daemon::engine) fn searches_writers(&mut self, urgent: bool, now: Instant) -> bool {
+        let is_due = self.searched.is_none_or(|last| now.saturating_duration_since(last) >= BETWEEN_SEARCHES);
+        if urgent || is_due {
+            self.searched = Some(now);
+        }
+        urgent || is_due
+    }
+
+    /// Whether one of `writers` was not named before in this shortage. Now it is.
+    pub(in crate::daemon::engine) fn names_writers(&mut self, writers: &[MemoryWriter]) -> bool {
+        let named = std::mem::replace(&mut self.named, writers.iter().map(|writer| writer.pid).collect());
+        self.named.iter().any(|pid| !named.contains(pid))
     }
 
     /// The speed at which memory went since the last look, in bytes per second.
@@ -118,6 +157,7 @@ impl MachineState {
     pub(in crate::daemon::engine) fn recovered(&mut self, now: Instant) -> Option<Duration> {
         let since = self.since.take();
         let was = std::mem::take(&mut self.stage);
+        (self.named, self.searched) = (Vec::new(), None);
         since.filter(|_| was > Stage::Calm).map(|since| now.saturating_duration_since(since))
     }
 
@@ -164,7 +204,7 @@ impl MachineState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Pid, StartTime};
+    use crate::model::StartTime;
     use crate::policy::{fixtures::hog, machine::Candidate};
 
     #[test]

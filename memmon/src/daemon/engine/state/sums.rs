@@ -264,7 +264,8 @@ impl Sums {
             if passed > 0.0 { (grown / passed).max(rate / 2.0) } else { rate }
         });
         self.bounds.insert(sum.clone(), (now, bound, rate));
-        let pause = machine::pause(limit.saturating_sub(bound), rate, limit, PAUSE);
+        let pause =
+            machine::pause(limit.saturating_sub(bound), rate.max(machine::unforeseen(limit, false)), PAUSE);
         (pause < PAUSE).then(|| pause * 2)
     }
 
