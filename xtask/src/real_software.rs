@@ -32,8 +32,8 @@ const PACKAGES: [&str; 21] = [
     "python3-pip-whl",
 ];
 
-/// From PyPI, with Kubernetes' OpenAPI schemas.
-const VALIDATOR: &str = "kubernetes-validate==1.37.0";
+/// From PyPI: Kubernetes' OpenAPI schemas, and Helm 4's own library, of which Debian has no package.
+const MODULES: [(&str, &str); 2] = [("kubernetes-validate", "1.37.0"), ("helm-python-sdk", "0.2.2")];
 
 /// The names and versions of the unpacked packages, in their folder.
 const VERSIONS: &str = "versions.txt";
@@ -46,7 +46,8 @@ fn folder() -> PathBuf {
 pub(crate) fn found() -> Option<PathBuf> {
     let unpacked = versions();
     let has = |package: &&str| unpacked.iter().any(|line| line.split(' ').next() == Some(package));
-    PACKAGES.iter().all(has).then(folder)
+    let has_module = |(name, version): &(&str, &str)| unpacked.contains(&format!("{name} {version}"));
+    (PACKAGES.iter().all(has) && MODULES.iter().all(has_module)).then(folder)
 }
 
 /// The file to which the tests add the lines of their table.
@@ -89,9 +90,12 @@ pub(crate) fn fetch() -> Result<()> {
         |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("pip-"));
     let pip = wheels.into_iter().find(is_pip).context("python3-pip-whl has no pip")?;
     let mut install = Command::new("python3");
-    install.arg(pip.join("pip")).args(["install", "--quiet", "--root-user-action=ignore", VALIDATOR]);
+    install.arg(pip.join("pip")).args(["install", "--quiet", "--root-user-action=ignore"]);
+    for (name, version) in MODULES {
+        install.arg(format!("{name}=={version}"));
+        writeln!(versions, "{name} {version}")?;
+    }
     shell::run(install.arg("--target").arg(draft.join("kubernetes")))?;
-    writeln!(versions, "{}", VALIDATOR.replace("==", " "))?;
     fs::write(draft.join(VERSIONS), versions)?;
     fs::remove_dir_all(&archives)?;
     let _ = fs::remove_dir_all(folder());
