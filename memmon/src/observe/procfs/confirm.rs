@@ -16,7 +16,7 @@ use super::lookups::{Holder, Question};
 use super::parts::parts;
 use super::script::script;
 use super::session::session;
-use super::{Accuracy, ProcRoot, ended, kcmp, pages, parse};
+use super::{Accuracy, ProcRoot, ended, pages, parse};
 use crate::model::{
     Bytes, Fact, Holdings, MatchFacts, Measure, Name, Names, Parts, Pid, Process, ProcessId, StartTime,
     Unconfirmed,
@@ -123,18 +123,8 @@ impl ProcRoot {
         let status = status.map_err(|error| unconfirmed("status", error))?;
         let (real_uid, effective_uid) = understood("status", parse::uids(&status))?;
         let about = JobOwner { pid, uid: real_uid, onlooks: self.onlooks, lock: Lock::Mmap };
-        // kcmp only where the first thread lives: it calls two tasks equal that have no memory at all.
-        let (parent, asks) = (stat.parent, self.own && has_memory && place.is_empty());
-        let borrows = move || asks && kcmp::same_memory(pid, parent);
-        let hanging = directory.through(&mut place, |at| {
-            let cmdline = directory.reading(at, "cmdline")?;
-            run_blocking(about, move || (cmdline(), borrows()))
-        });
-        let (cmdline, borrows) = hanging.unwrap_or_else(|error| {
-            // The command line of one that runs in its parent's memory hangs with its parent, and this does not. A process
-            // that cannot be compared counts as having memory of its own.
-            (Err(error), run_blocking(JobOwner { lock: Lock::Exec, ..about }, borrows).unwrap_or(false))
-        });
+        let parent = stat.parent;
+        let (cmdline, borrows) = self.command_line(directory, about, &stat, (&mut place, has_memory));
         let exe = withheld_or(directory.through(&mut place, |at| directory.link(at, "exe")), |target| {
             Some(Name::new(parse::strip_deleted_suffix(target)))
         });

@@ -14,6 +14,7 @@ use nix::unistd::{SysconfVar, sysconf};
 
 use crate::model::{Bytes, Measure, Pid, SystemMemory, Uid, WantedFacts};
 
+use super::last_command_line::LastCommandLine;
 use super::long_cgroup::LongCgroups;
 use super::lookups::Lookups;
 use super::parse;
@@ -37,6 +38,7 @@ pub struct ProcRoot {
     pub(super) wanted: WantedFacts,
     pub(super) lookups: Lookups,
     pub(super) long_cgroups: LongCgroups,
+    pub(super) last_command_line: LastCommandLine,
 }
 
 impl ProcRoot {
@@ -96,6 +98,7 @@ impl ProcRoot {
             wanted,
             lookups,
             long_cgroups: LongCgroups::default(),
+            last_command_line: LastCommandLine::default(),
         })
     }
 
