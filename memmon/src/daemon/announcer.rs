@@ -1,8 +1,12 @@
 //! Passes each event on: to the status and to the reporter, with the metrics that no event has.
+//!
+//! The event of a first signal waits for a moment, and each event after it waits with it: a process that memmon interrupted has
+//! the processor back at once, to handle its signal, and not after memmon and the threads that write have reported it.
 
 use std::{
     cell::{Ref, RefCell, RefMut},
-    time::Duration,
+    mem,
+    time::{Duration, Instant},
 };
 
 use jiff::Zoned;
@@ -21,12 +25,37 @@ use crate::{
     report::{Event, MapFigures, Reporter, Rotation},
 };
 
+/// Time that an event waits after a first signal: long enough to be asleep meanwhile.
+const PAUSE: Duration = Duration::from_millis(1);
+
 /// The way from the daemon to all readers of events.
 pub(super) struct Announcer<'a> {
     reporter: &'a Reporter,
     own_status: RefCell<OwnStatus>,
     conditions: RefCell<Conditions>,
     history: RefCell<Historian>,
+    waiting: RefCell<Waiting>,
+}
+
+/// Events that wait, in their order, and until when.
+#[derive(Default)]
+struct Waiting {
+    events: Vec<Event>,
+    until: Option<Instant>,
+}
+
+impl Waiting {
+    /// Returns `event` if it need not wait.
+    fn take(&mut self, event: Event, now: impl FnOnce() -> Instant) -> Option<Event> {
+        if self.until.is_none() {
+            if !matches!(event, Event::Killing { dry_run: false, .. }) {
+                return Some(event);
+            }
+            self.until = Some(now() + PAUSE);
+        }
+        self.events.push(event);
+        None
+    }
 }
 
 impl<'a> Announcer<'a> {
@@ -36,10 +65,33 @@ impl<'a> Announcer<'a> {
             own_status: RefCell::new(own_status),
             conditions: RefCell::default(),
             history: RefCell::new(history),
+            waiting: RefCell::default(),
+        }
+    }
+
+    /// When to pass on the events that wait.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.waiting.borrow().until
+    }
+
+    /// Passes on the events that wait.
+    pub(super) fn pass_on_waiting(&self) {
+        let Waiting { events, until: _ } = mem::take(&mut *self.waiting.borrow_mut());
+        events.into_iter().for_each(|event| self.pass_on(event));
+    }
+
+    fn pass_on(&self, event: Event) {
+        self.own_status.borrow_mut().note(&event);
+        self.history.borrow_mut().note(&event);
+        match event {
+            // The first line of a scan: at least its last line follows.
+            Event::SystemMemory { .. } => self.reporter.emit_with_next(event),
+            _ => self.reporter.emit(event),
         }
     }
 
     pub(super) fn own_status(&self) -> Ref<'_, OwnStatus> {
+        self.pass_on_waiting();
         self.own_status.borrow()
     }
 
@@ -85,6 +137,7 @@ impl<'a> Announcer<'a> {
 
     /// Answers a question about the history.
     pub(super) fn answer_history(&self, select: Select, answer: oneshot::Sender<String>) {
+        self.pass_on_waiting();
         self.history.borrow_mut().answer(select, answer);
     }
 
@@ -104,6 +157,7 @@ impl<'a> Announcer<'a> {
 
     /// Waits for a moment until the last entries of the history are written.
     pub(super) fn finish(self) {
+        self.pass_on_waiting();
         self.history.into_inner().finish();
     }
 
@@ -123,11 +177,13 @@ impl<'a> Announcer<'a> {
 
     /// Opens the log file again.
     pub(super) fn reopen(&self) {
+        self.pass_on_waiting();
         self.reporter.reopen();
     }
 
     /// Continues with the outputs of other settings.
     pub(super) fn replace(&self, settings: &Settings) {
+        self.pass_on_waiting();
         self.reporter.replace(outputs(settings));
         self.history.borrow_mut().replace(settings.history);
     }
@@ -135,13 +191,8 @@ impl<'a> Announcer<'a> {
 
 impl Observer for Announcer<'_> {
     fn event(&self, event: Event) {
-        self.own_status_mut().note(&event);
-        self.history.borrow_mut().note(&event);
-        match event {
-            // The first line of a scan: at least its last line follows.
-            Event::SystemMemory { .. } => self.reporter.emit_with_next(event),
-            _ => self.reporter.emit(event),
-        }
+        let event = self.waiting.borrow_mut().take(event, Instant::now);
+        event.into_iter().for_each(|event| self.pass_on(event));
     }
 
     fn scanned(&self, took: Duration, map: Option<MapFigures>, dry_run: bool) {
@@ -160,5 +211,30 @@ impl Observer for Announcer<'_> {
     fn sums(&self, limits: &[(RuleName, Bytes)], sums: &[SumState]) {
         let sums: Vec<_> = sums.iter().map(|sum| &sum.figures).collect();
         self.reporter.metrics().sums(limits, &sums);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::enforce::testing::process;
+    use crate::model::{Breach, Limit, Signal};
+    use crate::report::Subject;
+
+    #[test]
+    fn only_a_first_signal_and_what_follows_it_wait() {
+        let mut waiting = Waiting::default();
+        let now = Instant::now();
+        let breach = Breach { rule: Limit::Gb, limit: Bytes(5), rss: Bytes(10), percent: 1.0, by: None };
+        let signal = |dry_run| {
+            let subject = Subject::from(&process(4242, 7));
+            Event::Killing { subject, breach, signal: Signal::Term, dry_run, sum: None }
+        };
+        let other = || Event::Stopping { reason: "SIGTERM".to_owned() };
+        assert!(waiting.take(other(), || now).is_some());
+        assert!(waiting.take(signal(true), || now).is_some(), "nothing was sent");
+        assert!(waiting.take(signal(false), || now).is_none());
+        assert!(waiting.take(other(), || now + PAUSE).is_none(), "the order stays");
+        assert_eq!((waiting.until, waiting.events.len()), (Some(now + PAUSE), 2));
     }
 }

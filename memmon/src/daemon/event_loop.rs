@@ -163,6 +163,7 @@ impl<'a> EventLoop<'a> {
             let recheck = self.engine.next_recheck().unwrap_or_else(|| Instant::now() + NEVER);
             let sums = self.engine.next_sums().unwrap_or_else(|| Instant::now() + NEVER);
             let machine = self.engine.next_machine_look().unwrap_or_else(|| Instant::now() + NEVER);
+            let reports = self.announcer.next().unwrap_or_else(|| Instant::now() + NEVER);
             let exemption = Exemptions::next_end(&self.engine).unwrap_or(NEVER);
             let resume = self.engine.resume();
             tokio::select! {
@@ -185,6 +186,7 @@ impl<'a> EventLoop<'a> {
                         supervisor::ready();
                     }
                 }
+                () = time::sleep_until(reports.into()) => self.announcer.pass_on_waiting(),
                 ready = readable(kernel_events.as_ref()) => {
                     ready?;
                     self.engine.drain_kernel_events(Now::read());

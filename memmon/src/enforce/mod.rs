@@ -42,11 +42,11 @@ pub use victims::{Order, Victims};
 pub use warrant::{Check, Evidence, Warrant};
 
 #[cfg(test)]
-mod testing {
+pub(crate) mod testing {
     use crate::model::{Bytes, Fact, Names, Pid, Process, ProcessId, StartTime, Uid};
 
     /// A process without special properties.
-    pub(super) fn process(pid: u32, start: u64) -> Process {
+    pub(crate) fn process(pid: u32, start: u64) -> Process {
         Process {
             id: ProcessId { pid: Pid(pid), start: StartTime(start) },
             parent: Pid::INIT,

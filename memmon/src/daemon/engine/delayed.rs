@@ -37,7 +37,8 @@ impl Engine<'_> {
 
     /// Notes that `process` was sent SIGTERM for `rule`.
     pub(super) fn note_offence(&mut self, process: &Process, rule: Option<RuleName>, now: Now) {
-        if self.is_restarted(process) {
+        let parent = || self.terminations.case(process.id)?.parent_comm.clone();
+        if is_restarted(process, parent) {
             self.backoff.offenders.terminated(process, rule, now.since_boot(), &self.settings.backoff());
         }
     }

@@ -2,7 +2,8 @@
 //! process that is alone in it.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io::Read as _,
     path::{Path, PathBuf},
 };
 
@@ -26,11 +27,22 @@ impl OwnCgroup {
 
     /// Whether `pid` is the only process in it and below it.
     fn is_of(&self, pid: Pid) -> bool {
-        let has_child = fs::read_dir(&self.directory).is_ok_and(|entries| {
-            entries.flatten().any(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        });
-        let processes = fs::read_to_string(self.directory.join("cgroup.procs")).unwrap_or_default();
-        !has_child && processes.trim() == pid.to_string()
+        // Most processes are not alone, and this is read right after a signal: of many, only the first ones are read.
+        let mut first = [0; 32];
+        let is_alone = self
+            .first_of_processes(&mut first)
+            .is_some_and(|first| first.trim_ascii() == pid.to_string().as_bytes());
+        let has_child = || {
+            fs::read_dir(&self.directory).is_ok_and(|entries| {
+                entries.flatten().any(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            })
+        };
+        is_alone && !has_child()
+    }
+
+    fn first_of_processes<'a>(&self, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
+        let length = File::open(self.directory.join("cgroup.procs")).ok()?.read(buffer).ok()?;
+        buffer.get(..length)
     }
 }
 
@@ -48,7 +60,9 @@ impl ProcRoot {
 
     /// Free pages that the kernel keeps for each processor. `None` if zoneinfo (proc_zoneinfo(5)) cannot be read.
     fn free_per_cpu(&self) -> Option<Bytes> {
-        let text = fs::read_to_string(self.path.join("zoneinfo")).ok()?;
+        // A screenful for each zone, and more for each processor.
+        let mut text = String::with_capacity(8192);
+        File::open(self.path.join("zoneinfo")).ok()?.read_to_string(&mut text).ok()?;
         let counts = text.lines().filter_map(|line| line.trim_start().strip_prefix("count:"));
         let pages: u64 = counts.map(|count| count.trim().parse::<u64>().ok()).sum::<Option<u64>>()?;
         Some(pages_of(pages, self.page_size))
@@ -62,10 +76,13 @@ impl ProcRoot {
     fn own_cgroup_below(&self, pid: Pid, mounts: &Path) -> Option<(OwnCgroup, Bytes)> {
         let text = self.process(pid).ok()?.read("", "cgroup").ok()?;
         let cgroup = |mount: &str, controller: &[u8], usage| {
-            let directory = folder(&mounts.join(mount), parse::hierarchy(&text, controller)?)?;
+            // In the root nobody is alone, and the list of its processes is long.
+            let path = parse::hierarchy(&text, controller).filter(|path| *path != b"/")?;
+            let directory = folder(&mounts.join(mount), path)?;
             let cgroup = OwnCgroup { directory, usage };
-            let memory = cgroup.memory()?;
-            (cgroup.is_of(pid) && self.has_memory(pid)).then_some((cgroup, memory))
+            // Its memory only counts if it is not exiting after that.
+            let memory = cgroup.is_of(pid).then(|| cgroup.memory())??;
+            self.has_memory(pid).then_some((cgroup, memory))
         };
         cgroup("", b"", "memory.current").or_else(|| cgroup("memory", b"memory", "memory.usage_in_bytes"))
     }
@@ -93,6 +110,11 @@ mod tests {
         };
         let found = || tree.root().own_cgroup_below(Pid(42), mounts.path()).map(|(_, memory)| memory);
         assert_eq!(found(), None);
+        put("cgroup.procs", "42\n");
+        put("memory.current", "4096\n");
+        tree.write("42/cgroup", "0::/\n");
+        assert_eq!(found(), None, "it is in the root");
+        tree.write("42/cgroup", "5:memory:/old\n0::/a/job\n");
         put("memory/old/memory.usage_in_bytes", "4096\n");
         put("memory/old/cgroup.procs", "42\n");
         assert_eq!(found(), Some(Bytes(4096)));
