@@ -37,6 +37,7 @@
 //! | `rename TEXT` | sets comm; `\n`, `\xHH` and `\\` are understood |
 //! | `oom-adj N` | writes oom_score_adj (before `uid`, if it is to be lowered) |
 //! | `login UID` | begins a session of the kernel's audit for UID, as pam_loginuid(8) does (before `uid`) |
+//! | `mount FILE ONTO` | mounts FILE onto the file ONTO, in a mount namespace of its own (before `uid`) |
 //! | `new-pids` | the next child becomes the first process of a new pid namespace (before `uid`) |
 //! | `uid REAL[:EFFECTIVE]` | drops all groups and becomes that uid and gid |
 //! | `work` | writes to everything mapped so far, once a second, for as long as it lives |
@@ -74,6 +75,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::{
+    mount::MsFlags,
     sched::{CloneFlags, CpuSet, sched_setaffinity},
     sys::signal::{self, SigHandler, SigSet, Signal},
     unistd::{self, ForkResult},
@@ -196,6 +198,7 @@ impl Script {
             }
             "churn" => churn(),
             "leader-exits" => leader_exits(Self(std::mem::take(&mut self.0))),
+            "mount" => mount(Path::new(&word()?), Path::new(&word()?))?,
             "new-pids" => nix::sched::unshare(CloneFlags::CLONE_NEWPID)?,
             "ignore-term" => handle(Signal::SIGTERM, SigHandler::SigIgn)?,
             "ignore-int" => handle(Signal::SIGINT, SigHandler::SigIgn)?,
@@ -503,6 +506,15 @@ fn leader_exits(rest: Script) {
 }
 
 /// Ends this thread and never returns: threads follow each other, each of which ends at once.
+/// No other process sees the mount.
+fn mount(file: &Path, onto: &Path) -> Result<()> {
+    let none = None::<&Path>;
+    nix::sched::unshare(CloneFlags::CLONE_NEWNS)?;
+    nix::mount::mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+    nix::mount::mount(Some(file), onto, none, MsFlags::MS_BIND, none)?;
+    Ok(())
+}
+
 fn churn() {
     fn next(parent: unistd::Pid) {
         // PR_SET_PDEATHSIG holds for one thread.

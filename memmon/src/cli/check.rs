@@ -190,6 +190,7 @@ mod tests {
             effective_uid: Uid(uid),
             names: Names { comm: Name::from(comm), exe: Fact::Absent, argv0: Fact::Absent, script: None },
             cgroup: Fact::Known(Name::from("/")),
+            container: None,
             oom_score_adj: Fact::Known(0),
             kernel_thread: false,
             inherited: Fact::Absent,

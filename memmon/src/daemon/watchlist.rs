@@ -134,6 +134,7 @@ pub(super) fn delayed(engine: &Engine<'_>, now: Now) -> Vec<Waiting> {
         program: Text::from(&origin.program),
         script: origin.script.as_ref().filter(|_| shows_scripts).map(Text::from),
         cgroup: origin.cgroup.as_ref().map(Text::from),
+        container: origin.container.as_ref().map(Text::from),
         unit: origin.cgroup.as_ref().and_then(Unit::of).map(|unit| Text::from(&unit.name)),
         uid: origin.uid,
         rule: rule.map(|rule| Text::from(rule.as_str())),

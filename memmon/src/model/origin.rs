@@ -11,6 +11,9 @@ pub struct Origin {
     pub script: Option<Name>,
     /// The cgroup up to the job, the unit, the container or its pod, because each may have its own cgroups below.
     pub cgroup: Option<Name>,
+    /// The name of the container in its pod, whose cgroup has another name after each restart. If it is not known, `cgroup`
+    /// is the container's: two containers of a pod never wait for each other.
+    pub container: Option<Name>,
     /// The real uid: jobs of many users may run in one unit, such as cron's or a batch system's.
     pub uid: Uid,
 }
@@ -19,17 +22,25 @@ impl Origin {
     /// The origin of `process`.
     pub fn of(process: &Process) -> Self {
         let program = process.names.exe.known().unwrap_or(&process.names.comm).clone();
-        let cgroup = process.cgroup.known().map(lasting);
-        Self { program, script: process.names.script.clone(), cgroup, uid: process.real_uid }
+        let place = process.cgroup.known().map(|cgroup| lasting(cgroup, process.container.as_ref()));
+        let (cgroup, container) = place.unzip();
+        let container = container.flatten();
+        Self { program, script: process.names.script.clone(), cgroup, container, uid: process.real_uid }
     }
 }
 
-/// The part of a cgroup's path that is the same after a process in it is started again.
-fn lasting(cgroup: &Name) -> Name {
-    cgroup_of_job(cgroup)
-        .or_else(|| Restarted::of(cgroup).map(|restarted| restarted.cgroup))
-        .or_else(|| Unit::of(cgroup).map(|unit| unit.cgroup))
-        .unwrap_or_else(|| cgroup.clone())
+/// The part of a cgroup's path that is the same after a process in it is started again, and the container's name if the path
+/// is its pod's.
+fn lasting(cgroup: &Name, container: Option<&Name>) -> (Name, Option<Name>) {
+    if let Some(job) = cgroup_of_job(cgroup) {
+        return (job, None);
+    }
+    match (Restarted::of(cgroup), container) {
+        (Some(Restarted { cgroup: pod, in_pod: Some(_) }), Some(name)) => (pod, Some(name.clone())),
+        (Some(Restarted { in_pod: Some(container), .. }), None) => (container, None),
+        (Some(Restarted { cgroup, in_pod: None }), _) => (cgroup, None),
+        (None, _) => (Unit::of(cgroup).map_or_else(|| cgroup.clone(), |unit| unit.cgroup), None),
+    }
 }
 
 #[cfg(test)]
@@ -62,7 +73,29 @@ mod tests {
             ("/user.slice/user-7.slice/session-3.scope/a", "/user.slice/user-7.slice/session-3.scope"),
             ("/other/place", "/other/place"),
         ] {
-            assert_eq!(lasting(&path.into()), expected.into(), "{path}");
+            assert_eq!(lasting(&path.into(), None), (expected.into(), None), "{path}");
         }
+    }
+
+    /// Paths of kubelet with systemd and without, and of kind.
+    #[test]
+    fn a_container_of_a_pod_has_its_name_and_without_one_its_id() {
+        let web = Some(Name::from("web"));
+        for pod in [
+            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod12_3.slice",
+            "/kubepods/besteffort/pod12-3",
+            "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod12_3.slice",
+        ] {
+            for container in ["ab", "cd"].map(|id| format!("{pod}/cri-containerd-{}.scope", id.repeat(32))) {
+                for path in [container.clone(), format!("{container}/below/it")] {
+                    let path = Name::from(&*path);
+                    assert_eq!(lasting(&path, web.as_ref()), (pod.into(), web.clone()), "{path}");
+                    assert_eq!(lasting(&path, None), (Name::from(&*container), None), "{path}");
+                }
+            }
+        }
+        // A name belongs to a pod.
+        let docker = Name::from(&*format!("/docker/{}", "ab".repeat(32)));
+        assert_eq!(lasting(&docker, web.as_ref()), (docker.clone(), None));
     }
 }

@@ -229,6 +229,9 @@ pub struct Process {
     pub names: Names,
     /// Path in the unified cgroup hierarchy (or systemd's own, on a v1 system), `/user.slice/…`.
     pub cgroup: Fact<Name>,
+    /// The name of its container in its Kubernetes pod, as kubelet's mounts show it. Read only if `rss` is over the limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<Name>,
     /// `oom_score_adj`, -1000 to 1000.
     pub oom_score_adj: Fact<i16>,
     /// Its start, for the record.

@@ -8,6 +8,8 @@ use super::{Name, Process, workload::slurm_cgroup};
 pub struct Restarted {
     /// The path that stays the same over a restart: the service's, the container's, for Kubernetes the pod's.
     pub cgroup: Name,
+    /// The path of the container, if it is in a pod, which may have others.
+    pub in_pod: Option<Name>,
 }
 
 /// The comms of supervisors, of which the kernel keeps 15 bytes. One that reparents orphans (pid 1) is not among them.
@@ -98,16 +100,18 @@ impl Restarted {
             if is_container(part) {
                 let outer = path[..start].rsplit(|byte| *byte == b'/').next().unwrap_or_default();
                 // The container of a pod, and that of a service of Podman's (Quadlet), is a new one after each restart.
-                let is_replaced = outer.starts_with(b"pod")
-                    || (contains(outer, b"kubepods") && contains(outer, b"-pod"))
-                    || service(outer).is_some_and(|name| !runs_jobs(name));
-                return Some(Self { cgroup: Name::new(&path[..if is_replaced { start } else { end }]) });
+                let in_pod =
+                    outer.starts_with(b"pod") || (contains(outer, b"kubepods") && contains(outer, b"-pod"));
+                let is_replaced = in_pod || service(outer).is_some_and(|name| !runs_jobs(name));
+                let container = Name::new(&path[..end]);
+                let cgroup = if is_replaced { Name::new(&path[..start]) } else { container.clone() };
+                return Some(Self { cgroup, in_pod: in_pod.then_some(container) });
             }
             if part.ends_with(b".scope") && part.len() > b".scope".len() {
                 return None;
             }
             if let Some(name) = service(part) {
-                return (!runs_jobs(name)).then(|| Self { cgroup: Name::new(&path[..end]) });
+                return (!runs_jobs(name)).then(|| Self { cgroup: Name::new(&path[..end]), in_pod: None });
             }
             end = start;
         }

@@ -68,6 +68,18 @@ pub struct ContainerNames {
     pub namespace: Option<Name>,
 }
 
+impl ContainerNames {
+    /// These names, and those of `other` that are not among them.
+    pub fn or(self, other: &Self) -> Self {
+        let Self { name, pod_name, namespace } = self;
+        Self {
+            name: name.or_else(|| other.name.clone()),
+            pod_name: pod_name.or_else(|| other.pod_name.clone()),
+            namespace: namespace.or_else(|| other.namespace.clone()),
+        }
+    }
+}
+
 /// A container runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]

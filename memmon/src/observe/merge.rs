@@ -105,6 +105,7 @@ mod tests {
             effective_uid: Uid(1000),
             names: Names { comm: Name::from("cat"), exe: Fact::Absent, argv0: Fact::Absent, script: None },
             cgroup: Fact::Absent,
+            container: None,
             oom_score_adj: Fact::Known(0),
             kernel_thread: false,
             inherited: Fact::Absent,

@@ -80,7 +80,7 @@ impl Containers {
         };
         let Some(names) = wanted(workload).and_then(|wanted| self.0.get(&wanted, now)) else { return };
         if let Some(container) = &mut workload.container {
-            container.names = names;
+            container.names = names.or(&container.names);
         }
     }
 }

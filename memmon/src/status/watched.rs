@@ -44,6 +44,9 @@ pub struct Waiting {
     pub script: Option<Text>,
     /// The cgroup of its unit, if it has one.
     pub cgroup: Option<Text>,
+    /// The name of its container in its Kubernetes pod, whose cgroup `cgroup` is then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Text>,
     /// systemd's unit.
     pub unit: Option<Text>,
     /// Whose, by the real uid.
@@ -62,13 +65,22 @@ pub struct Waiting {
 }
 
 impl Waiting {
+    /// The container in its pod, or else the unit.
+    pub fn place(&self) -> Option<String> {
+        match (&self.container, &self.cgroup, &self.unit) {
+            (Some(container), Some(pod), _) => Some(format!("container {container} in {pod}")),
+            (_, _, unit) => unit.as_ref().map(ToString::to_string),
+        }
+    }
+
     /// Whether `process`, which exceeds the limit of `rule`, is one of those.
     pub fn has(&self, process: &Process, rule: Option<RuleName>) -> bool {
-        let Origin { program, script, cgroup, uid } = Origin::of(process);
+        let Origin { program, script, cgroup, container, uid } = Origin::of(process);
         let came_back = (process.id.start.since_boot() + StartTime::TICK).as_secs_f64();
         self.program == Text::from(&program)
             && self.script == script.as_ref().map(Text::from)
             && self.cgroup == cgroup.as_ref().map(Text::from)
+            && self.container == container.as_ref().map(Text::from)
             && self.uid == uid
             && self.rule.as_ref().map(Text::as_str) == rule.as_ref().map(RuleName::as_str)
             && came_back > self.since_boot_seconds

@@ -22,6 +22,8 @@ pub struct Cgroup {
     /// The mount first, and the innermost last. Paths would be too long for the kernel.
     parts: Vec<OwnedFd>,
     names: Vec<String>,
+    /// Number of the outermost ones that another one removes.
+    of_another: usize,
 }
 
 impl Cgroup {
@@ -40,17 +42,30 @@ impl Cgroup {
         let mount = mount();
         let top = open(&mount, DIRECTORY, Mode::empty())
             .unwrap_or_else(|errno| panic!("{}: {errno}", mount.display()));
-        let mut cgroup = Self { parts: vec![top], names: vec![] };
+        let mut cgroup = Self { parts: vec![top], names: vec![], of_another: 0 };
         for name in std::iter::once(own).chain(nested.iter().copied()) {
-            let parent = cgroup.innermost();
-            mkdirat(parent, name, Mode::from_bits_truncate(0o755))
-                .unwrap_or_else(|errno| panic!("cannot create the cgroup {name}: {errno}"));
-            let inner = openat(parent, name, DIRECTORY, Mode::empty())
-                .unwrap_or_else(|errno| panic!("cgroup {name}: {errno}"));
-            cgroup.parts.push(inner);
-            cgroup.names.push(name.to_owned());
+            cgroup.create(name);
         }
         cgroup
+    }
+
+    /// Creates another one in this one, which must outlive it.
+    pub fn with(&self, name: &str) -> Self {
+        let parts = self.parts.iter().map(OwnedFd::try_clone);
+        let parts = parts.collect::<Result<_, _>>().unwrap_or_else(|error| panic!("a descriptor: {error}"));
+        let mut cgroup = Self { parts, names: self.names.clone(), of_another: self.names.len() };
+        cgroup.create(name);
+        cgroup
+    }
+
+    fn create(&mut self, name: &str) {
+        let parent = self.innermost();
+        mkdirat(parent, name, Mode::from_bits_truncate(0o755))
+            .unwrap_or_else(|errno| panic!("cannot create the cgroup {name}: {errno}"));
+        let inner = openat(parent, name, DIRECTORY, Mode::empty())
+            .unwrap_or_else(|errno| panic!("cgroup {name}: {errno}"));
+        self.parts.push(inner);
+        self.names.push(name.to_owned());
     }
 
     /// The path of the outermost one, as /proc/PID/cgroup has it.
@@ -107,7 +122,9 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        while let (Some(name), Some(_)) = (self.names.pop(), self.parts.pop()) {
+        while self.names.len() > self.of_another
+            && let (Some(name), Some(_)) = (self.names.pop(), self.parts.pop())
+        {
             let removed = || unlinkat(self.innermost(), name.as_str(), UnlinkatFlags::RemoveDir);
             // The kernel may take a moment to let the last process go.
             let deadline = std::time::Instant::now() + super::PATIENCE;

@@ -154,6 +154,7 @@ pub fn confirm(pid: u32) -> Option<Process> {
         effective_uid: Uid(1000),
         names: Names { comm: "hog".into(), exe: Fact::Absent, argv0: Fact::Absent, script: None },
         cgroup: Fact::Absent,
+        container: None,
         oom_score_adj: Fact::Known(0),
         kernel_thread: false,
         inherited: Fact::Absent,

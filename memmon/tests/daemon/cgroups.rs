@@ -1,6 +1,6 @@
 //! Processes in cgroups that are nested so deeply that /proc does not show their path, and in those of jobs and containers.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use crate::common::{
     TestUser,
@@ -132,6 +132,63 @@ fn an_array_of_jobs_is_no_crash_loop_and_a_loop_within_a_job_is_one() {
         let third = inside(&user, &job);
         daemon.reported("held_back", third.pid());
         drop(third);
+        daemon.stop();
+    }
+}
+
+const POD: &str = "11111111-2222-3333-4444-555555555555";
+
+/// A hog in a container's cgroup with kubelet's mount, and with all of its memory.
+fn in_pod(user: &TestUser, folder: &Path, name: Option<&str>, cgroup: &Cgroup) -> Hog {
+    let last_words = |name: &str| {
+        let containers = folder.join(format!("kubelet/pods/{POD}/containers")).join(name);
+        fs::create_dir_all(&containers).unwrap();
+        let (file, onto) = (containers.join("0a1b2c3d"), folder.join("termination-log"));
+        for path in [&file, &onto] {
+            fs::write(path, "").unwrap();
+        }
+        format!("mount {} {}", file.display(), onto.display())
+    };
+    let mount = name.map(last_words).unwrap_or_default();
+    let hog = user.hog_after(&mount, "wait-term anon 40M hold");
+    hog.begun("wait-term");
+    cgroup.take(&hog);
+    hog.term();
+    hog
+}
+
+/// kubelet gives a container another cgroup at each start. Its name is that of the file which kubelet mounts into it.
+#[test]
+#[ignore = "needs root, mounts and cgroup v2"]
+fn a_container_of_a_pod_that_comes_back_waits_and_those_beside_it_do_not() {
+    let folder = tempfile::tempdir().unwrap();
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let daemon = Daemon::start(&config(&user, &REPEATED), &["--source", source]);
+        let pod = Cgroup::new("pod", &["kubepods", "burstable", &format!("pod{POD}")]);
+        let start = |name, id: &str| {
+            let cgroup = pod.with(&id.repeat(64));
+            (in_pod(&user, folder.path(), name, &cgroup), cgroup)
+        };
+        for id in ["1", "2"] {
+            let (mut hog, _cgroup) = start(Some("web"), id);
+            let (signal, record) = daemon.terminated(&mut hog);
+            assert_eq!(signal, Some(libc::SIGTERM));
+            // No runtime has written down a name.
+            assert_eq!(record["workload"]["container"]["name"], "web", "{record}");
+            assert_eq!(record["workload"]["container"]["id"], id.repeat(64), "{record}");
+        }
+        let (web, web_cgroup) = start(Some("web"), "3");
+        daemon.reported("held_back", web.pid());
+        for (name, id) in [(Some("sidecar"), "4"), (None, "5"), (None, "6"), (None, "7")] {
+            let (mut other, _cgroup) = start(name, id);
+            let (_, record) = daemon.terminated(&mut other);
+            assert_eq!(record["workload"]["container"]["name"].as_str(), name, "{record}");
+        }
+        assert!(web.is_alive());
+        let held = daemon.every("held_back");
+        assert_eq!(held.len(), 1, "{held:?}");
+        drop((web, web_cgroup));
         daemon.stop();
     }
 }

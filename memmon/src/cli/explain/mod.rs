@@ -98,6 +98,8 @@ pub(super) fn containers(
 ) -> HashMap<ProcessId, ContainerNames> {
     let names = |process: &Process| {
         let names = files.names_of(&process.cgroup.known().and_then(Workload::of)?);
+        let by_mounts = ContainerNames { name: process.container.clone(), ..ContainerNames::default() };
+        let names = names.or(&by_mounts);
         (names != ContainerNames::default()).then_some((process.id, names))
     };
     processes.iter().filter_map(names).collect()
@@ -175,11 +177,12 @@ fn text(reported: &Explained<'_>, users: Users<'_>) -> String {
     }
     lines.push(String::new());
     lines.extend(wrapped(String::new(), &verdict(explanation, users), 2));
-    if let Some(Waiting { times, unit, left_seconds, .. }) = held_back {
-        let unit = unit.as_ref().map(|unit| format!(" of {unit}")).unwrap_or_default();
-        let left = Span::from_seconds(*left_seconds);
-        let why =
-            format!("not before {left} from now: its like{unit} was terminated {times} times and comes back");
+    if let Some(waiting) = held_back {
+        let place = waiting.place().map(|place| format!(" of {place}")).unwrap_or_default();
+        let (left, times) = (Span::from_seconds(waiting.left_seconds), waiting.times);
+        let why = format!(
+            "not before {left} from now: its like{place} was terminated {times} times and comes back"
+        );
         lines.extend(wrapped("  ".to_owned(), &why, 4));
     }
     for sum in sums_of {

@@ -266,6 +266,7 @@ fn a_delayed_termination_is_reported_only_if_it_is_delayed() {
         program: "/usr/lib/firefox/firefox".into(),
         script: None,
         cgroup: Some("/user.slice/user-1000.slice/app.scope".into()),
+        container: None,
         unit: Some("app.scope".into()),
         uid: hog().real_uid,
         rule: None,
@@ -286,15 +287,25 @@ fn a_delayed_termination_is_reported_only_if_it_is_delayed() {
     let json = explain(&rules(), &snapshot, true, &name_of, &known(waiting(started))).unwrap();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json[0]["held_back"]["times"], 5);
+    let (mut in_pod, mut web) = (waiting(started), hog());
+    let (pod, id) = ("/kubepods/burstable/pod12-3", "ab".repeat(32));
+    (in_pod.cgroup, in_pod.container) = (Some(pod.into()), Some("web".into()));
+    (web.cgroup, web.container) = (Fact::Known(format!("{pod}/{id}").as_str().into()), Some("web".into()));
+    let snapshot_of = |process| Snapshot { memory: MEMORY, processes: vec![process] };
+    let text = explain(&rules(), &snapshot_of(web), false, &name_of, &known(in_pod)).unwrap();
+    let printed = "its like of container web in\n    /kubepods/burstable/pod12-3 was terminated 5 times";
+    assert!(text.contains(printed), "{text}");
     // It was there before, it is another one, or it is not over its limit at all.
     let mut quiet = rules();
     quiet.limits = policy::Limits::new(100.0, Bytes(8 * Bytes::GIB)).unwrap();
     let other = Waiting { program: "/usr/bin/other".into(), ..waiting(started) };
     let of_another = Waiting { uid: Uid::ROOT, ..waiting(started) };
+    let in_container = Waiting { container: Some("web".into()), ..waiting(started) };
     for (rules, waiting) in [
         (&rules(), waiting(started + 1.0)),
         (&rules(), other),
         (&rules(), of_another),
+        (&rules(), in_container),
         (&quiet, waiting(started)),
     ] {
         assert!(!explained(rules, waiting).contains("not before"));

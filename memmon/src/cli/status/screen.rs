@@ -227,12 +227,12 @@ pub(super) fn sum(sum: &SumInForce, users: &dyn Users) -> String {
 }
 
 pub(super) fn waiting(waiting: &Waiting, users: &dyn Users) -> String {
-    let Waiting { program, script, unit, uid, rule, times, left_seconds, .. } = waiting;
+    let Waiting { program, script, uid, rule, times, left_seconds, .. } = waiting;
     let rule = rule.as_ref().map(|rule| format!(", Rule={rule}")).unwrap_or_default();
     let script = script.as_ref().map(|script| format!(" {script}")).unwrap_or_default();
-    let unit = unit.as_ref().map(|unit| format!(" of {unit}")).unwrap_or_default();
+    let place = waiting.place().map(|place| format!(" of {place}")).unwrap_or_default();
     let (user, left) = (user(*uid, users), Span::from_seconds(*left_seconds));
-    format!("{program}{script}{unit}, User={user}{rule}: terminated {times} times, for another {left}")
+    format!("{program}{script}{place}, User={user}{rule}: terminated {times} times, for another {left}")
 }
 
 fn over_limit(over: &OverLimit, users: &dyn Users) -> String {
@@ -450,6 +450,7 @@ mod tests {
             program: "/usr/sbin/leaky".into(),
             script: None,
             cgroup: Some("/system.slice/leaky.service".into()),
+            container: None,
             unit: Some("leaky.service".into()),
             uid: Uid(1000),
             rule: None,

@@ -211,6 +211,43 @@ fn another_program_script_unit_or_user_is_another_identity() {
     assert_eq!(hold(&mut offenders, &other, 1003), None, "another script");
 }
 
+/// A process that container `name` of a pod runs, in a cgroup of its own for each start.
+fn in_pod(name: Option<&str>, start: u64) -> Process {
+    let mut process = leaky(start);
+    process.cgroup = Fact::Known(format!("/kubepods/burstable/pod12-3/{start:064x}").as_str().into());
+    process.container = name.map(Into::into);
+    process
+}
+
+#[test]
+fn the_containers_of_a_pod_wait_each_for_itself_whatever_their_cgroups() {
+    let mut offenders = RepeatOffenders::default();
+    for start in 1000..1003 {
+        offenders.terminated(&in_pod(Some("web"), start), None, at(start), &POLICY);
+    }
+    let held = |name| hold(&mut offenders, &in_pod(name, 1003), 1003).map(|held| held.times);
+    assert_eq!([Some("web"), Some("sidecar"), None].map(held), [Some(3), None, None]);
+    let waiting: Vec<_> =
+        offenders.waiting(at(1003), &POLICY).map(|one| one.origin.container.clone()).collect();
+    assert_eq!(waiting, [Some("web".into())]);
+}
+
+/// Without a name another start is another container: it might be that of another one of the pod.
+#[test]
+fn containers_without_a_name_never_wait_for_each_other() {
+    let mut offenders = RepeatOffenders::default();
+    for start in 1000..1010 {
+        assert_eq!(hold(&mut offenders, &in_pod(None, start), start), None);
+        offenders.terminated(&in_pod(None, start), None, at(start), &POLICY);
+    }
+    // One that is started again within its container waits.
+    let again = |start| Process { id: leaky(start).id, ..in_pod(None, 2000) };
+    for start in 2000..2003 {
+        offenders.terminated(&again(start), None, at(start), &POLICY);
+    }
+    assert!(hold(&mut offenders, &again(2003), 2003).is_some());
+}
+
 #[test]
 fn a_limit_of_zero_lets_nobody_wait() {
     let mut offenders = RepeatOffenders::default();

@@ -16,7 +16,7 @@ use super::lookups::{Holder, Question};
 use super::parts::parts;
 use super::script::script;
 use super::session::session;
-use super::{Accuracy, ProcRoot, ended, pages, parse};
+use super::{Accuracy, ProcRoot, ended, pages, parse, pod_container};
 use crate::model::{
     Bytes, Fact, Holdings, MatchFacts, Measure, Name, Names, Parts, Pid, Process, ProcessId, StartTime,
     Unconfirmed,
@@ -194,6 +194,11 @@ impl ProcRoot {
         } else {
             Fact::Absent
         };
+        let container = cgroup.known().filter(|_| is_over).and_then(|cgroup| {
+            let pod = pod_container::pod(cgroup)?;
+            // A name that cannot be read is no doubt: no verdict depends on it.
+            directory.through(&mut place, |at| pod_container::name(directory, at, &pod)).ok()?
+        });
         let is_measured = self.measure == Measure::Charged || matches!(purpose, Purpose::Sum { .. });
         let holdings = known_parts.filter(|_| is_measured).map(|parts| {
             let holder = Holder { pid, parent: stat.parent, start: stat.start };
@@ -226,6 +231,7 @@ impl ProcRoot {
             facts,
             names,
             cgroup,
+            container,
             oom_score_adj,
             launch,
             parts: known_parts,
@@ -379,6 +385,7 @@ mod tests {
                 script: None,
             },
             cgroup: known("/user.slice/user-1000.slice"),
+            container: None,
             oom_score_adj: Fact::Known(0),
             parts: None,
             launch: Launch {

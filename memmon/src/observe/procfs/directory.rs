@@ -13,7 +13,7 @@ use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{Mode, fstatat};
 
 use super::parse::{self, Statm};
-use super::{ProcRoot, ended, head, numbered, piece, whole};
+use super::{ProcRoot, beginning, ended, head, numbered, piece, whole};
 use crate::model::Pid;
 
 /// Number of times that threads are listed again, if all that were listed have ended and others are there.
@@ -40,6 +40,11 @@ impl ProcessDirectory {
 
     pub(super) fn read(&self, place: &str, file: &str) -> io::Result<Vec<u8>> {
         piece(self.0.as_fd(), &format!("{place}{file}"))
+    }
+
+    /// The first `most` bytes of a file.
+    pub(super) fn beginning(&self, place: &str, file: &str, most: u64) -> io::Result<Vec<u8>> {
+        beginning(self.0.as_fd(), &format!("{place}{file}"), most)
     }
 
     /// The same read as [`ProcessDirectory::read`], as a closure with its own descriptor for another thread.

@@ -24,6 +24,7 @@ mod machine;
 mod memory_back;
 mod parse;
 mod parts;
+mod pod_container;
 mod root;
 mod script;
 mod services;
@@ -48,4 +49,4 @@ pub use memory_back::OwnCgroup;
 pub use root::ProcRoot;
 pub use waiting::Waiting;
 
-use root::{ended, head, numbered, pages, piece, whole, with_path};
+use root::{beginning, ended, head, numbered, pages, piece, whole, with_path};

@@ -174,9 +174,14 @@ pub(super) fn piece(directory: BorrowedFd<'_>, path: &str) -> io::Result<Vec<u8>
 
 /// A whole file, up to [`LONGEST_FILE`].
 pub(super) fn whole(directory: BorrowedFd<'_>, path: &str) -> io::Result<Vec<u8>> {
+    beginning(directory, path, LONGEST_FILE)
+}
+
+/// The first `most` bytes of a file.
+pub(super) fn beginning(directory: BorrowedFd<'_>, path: &str, most: u64) -> io::Result<Vec<u8>> {
     let file = openat(directory, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
     let mut text = Vec::with_capacity(FIRST_READ);
-    File::from(file).take(LONGEST_FILE).read_to_end(&mut text)?;
+    File::from(file).take(most).read_to_end(&mut text)?;
     Ok(text)
 }
 

@@ -120,11 +120,21 @@ impl From<&Process> for Subject {
             uid: process.real_uid,
             exe: known(&process.names.exe),
             cgroup: known(&process.cgroup),
-            workload: process.cgroup.known().and_then(Workload::of),
+            workload: workload(process),
             launched: None,
             notify_user: None,
         }
     }
+}
+
+/// The workload of a process. The container's name is the only one that the process's mounts have; the others follow from
+/// the runtime's files, if these can be read.
+fn workload(process: &Process) -> Option<Workload> {
+    let mut workload = process.cgroup.known().and_then(Workload::of)?;
+    if let Some(container) = &mut workload.container {
+        container.names.name.clone_from(&process.container);
+    }
+    Some(workload)
 }
 
 /// Destinations of events.
