@@ -39,6 +39,7 @@
 //! | `login UID` | begins a session of the kernel's audit for UID, as pam_loginuid(8) does (before `uid`) |
 //! | `mount FILE ONTO` | mounts FILE onto the file ONTO, in a mount namespace of its own (before `uid`) |
 //! | `new-pids` | the next child becomes the first process of a new pid namespace (before `uid`) |
+//! | `new-users` | enters a user namespace in which its uid is 0 (after `uid` and `exec`, by which /proc/self is its own) |
 //! | `uid REAL[:EFFECTIVE]` | drops all groups and becomes that uid and gid |
 //! | `work` | writes to everything mapped so far, once a second, for as long as it lives |
 //! | `hold` | waits until stdin is closed |
@@ -199,6 +200,11 @@ impl Script {
             "churn" => churn(),
             "leader-exits" => leader_exits(Self(std::mem::take(&mut self.0))),
             "mount" => mount(Path::new(&word()?), Path::new(&word()?))?,
+            "new-users" => {
+                let uid = unistd::getuid();
+                nix::sched::unshare(CloneFlags::CLONE_NEWUSER)?;
+                fs::write("/proc/self/uid_map", format!("0 {uid} 1"))?;
+            }
             "new-pids" => nix::sched::unshare(CloneFlags::CLONE_NEWPID)?,
             "ignore-term" => handle(Signal::SIGTERM, SigHandler::SigIgn)?,
             "ignore-int" => handle(Signal::SIGINT, SigHandler::SigIgn)?,

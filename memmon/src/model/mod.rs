@@ -39,8 +39,8 @@ pub use measure::Measure;
 pub use notify::{Hook, Mail, NotifyUser, OWNER};
 pub use origin::Origin;
 pub use process::{
-    Fact, Gid, Holdings, Inherited, KeptObject, KeptWhy, Launch, MatchFacts, Names, NamespaceInit, Parts,
-    Pid, Process, ProcessId, Reading, SharedMemory, Snapshot, StartTime, Survey, Uid, Unconfirmed,
+    Fact, Gid, Holdings, Inherited, Inside, KeptObject, KeptWhy, Launch, MatchFacts, Names, NamespaceInit,
+    Parts, Pid, Process, ProcessId, Reading, SharedMemory, Snapshot, StartTime, Survey, Uid, Unconfirmed,
     WantedFacts,
 };
 pub use rule_name::RuleName;

@@ -177,6 +177,20 @@ pub struct Launch {
     /// Set if it is the first process of a pid namespace, as a container has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<NamespaceInit>,
+    /// Its pid and uid in namespaces of its own, as in a container.
+    #[serde(flatten)]
+    pub inside: Inside,
+}
+
+/// The numbers of a process and its user inside the namespaces that it is in, as far as they are not those outside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Inside {
+    /// The pid in its own pid namespace (pid_namespaces(7)).
+    #[serde(rename = "pid_inside", skip_serializing_if = "Option::is_none")]
+    pub pid: Option<Pid>,
+    /// The real uid in its own user namespace (user_namespaces(7)). Read only if the process is over its limit.
+    #[serde(rename = "uid_inside", skip_serializing_if = "Option::is_none")]
+    pub uid: Option<Uid>,
 }
 
 /// The first process of a pid namespace (pid_namespaces(7)): with its end the kernel ends all others in there, and a signal

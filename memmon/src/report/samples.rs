@@ -7,7 +7,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use super::event::{DryRunCounts, DryRunProgram, Event, Launched, Level, Sink, Subject, SumPart, SumThen};
 use crate::model::{
     Action, Breach, Bytes, Cause, Culprit, Doubt, Elsewhere, Exempt, Exemption, ExemptionEnd, ExitStatus,
-    FreeAndShared, GivenBack, Group, GroupKey, KeptObject, KeptWhy, LeftBehind, Limit, MachineMemory,
+    FreeAndShared, GivenBack, Group, GroupKey, Inside, KeptObject, KeptWhy, LeftBehind, Limit, MachineMemory,
     MemoryFiles, MemoryWriter, Name, NameField, Parts, Phrase, Pid, Pressure, ProcessId, Protection, Reason,
     Record, RuleName, Signal, StartTime, SumFigures, SystemMemory, ThrottleEnd, Uid, Uncharged, Unconfirmed,
     UnixTime, Urgency, WhyNot, Workload,
@@ -29,6 +29,7 @@ pub(super) fn chrome() -> Subject {
             session: Some(Pid(4000)),
             terminal: Some("pts/3".to_owned()),
             init: None,
+            inside: Inside::default(),
             started: Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC),
         }),
         notify_user: None,

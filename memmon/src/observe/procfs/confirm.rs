@@ -18,7 +18,7 @@ use super::script::script;
 use super::session::session;
 use super::{Accuracy, ProcRoot, ended, pages, parse, pod_container};
 use crate::model::{
-    Bytes, Fact, Holdings, MatchFacts, Measure, Name, Names, Parts, Pid, Process, ProcessId, StartTime,
+    Bytes, Fact, Holdings, MatchFacts, Measure, Name, Names, Parts, Pid, Process, ProcessId, StartTime, Uid,
     Unconfirmed,
 };
 
@@ -128,7 +128,7 @@ impl ProcRoot {
         let exe = withheld_or(directory.through(&mut place, |at| directory.link(at, "exe")), |target| {
             Some(Name::new(parse::strip_deleted_suffix(target)))
         });
-        let launch = launch(&stat, &status, cmdline.as_deref().ok());
+        let mut launch = launch(&stat, &status, cmdline.as_deref().ok());
         let facts = MatchFacts {
             groups: parse::groups(&status),
             args: match &cmdline {
@@ -194,6 +194,9 @@ impl ProcRoot {
         } else {
             Fact::Absent
         };
+        if is_over && let Ok(map) = directory.through(&mut place, |at| directory.read(at, "uid_map")) {
+            launch.inside.uid = parse::uid_inside(&map, real_uid.0).map(Uid);
+        }
         let container = cgroup.known().filter(|_| is_over).and_then(|cgroup| {
             let pod = pod_container::pod(cgroup)?;
             // A name that cannot be read is no doubt: no verdict depends on it.
@@ -348,7 +351,7 @@ pub(super) fn gone(error: &io::Error) -> bool {
 mod tests {
     use super::super::testing::Tree;
     use super::*;
-    use crate::model::{Launch, Uid};
+    use crate::model::{Inside, Launch};
 
     const PID: Pid = Pid(42);
 
@@ -390,6 +393,7 @@ mod tests {
             parts: None,
             launch: Launch {
                 init: None,
+                inside: Inside::default(),
                 command_line: Some(Name::from("/bin/cat -")),
                 session: Some(Pid(42)),
                 terminal: None,

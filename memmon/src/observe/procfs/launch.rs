@@ -1,18 +1,20 @@
 //! The start of a process, from the files that a close look has read already.
 
 use super::parse::{self, Stat};
-use crate::model::{Launch, Name, NamespaceInit, Pid};
+use crate::model::{Inside, Launch, Name, NamespaceInit, Pid};
 
 /// More of a command line is not kept, in bytes.
 const LONGEST: usize = 1024;
 
 /// The facts in `stat`, in /proc/PID/status and, if it could be read, in the command line.
 pub(super) fn launch(stat: &Stat<'_>, status: &[u8], cmdline: Option<&[u8]>) -> Launch {
+    let pid_inside = parse::pid_inside(status).map(Pid);
     Launch {
         command_line: cmdline.and_then(command_line),
         session: u32::try_from(stat.session).ok().filter(|leader| *leader != 0).map(Pid),
         terminal: terminal(stat.terminal),
-        init: parse::leads_pid_namespace(status).then(|| NamespaceInit { takes: parse::taken(status) }),
+        init: (pid_inside == Some(Pid::INIT)).then(|| NamespaceInit { takes: parse::taken(status) }),
+        inside: Inside { pid: pid_inside, uid: None },
     }
 }
 

@@ -111,10 +111,22 @@ pub(super) fn groups(text: &[u8]) -> BTreeSet<Gid> {
     ids("Gid:").take(2).chain(ids("Groups:")).filter_map(number).map(Gid).collect()
 }
 
-/// Whether /proc/PID/status is of the first process of a pid namespace below the reader's (`NSpid`, Linux 4.1).
-pub(super) fn leads_pid_namespace(status: &[u8]) -> bool {
+/// The pid in a pid namespace below the reader's, by /proc/PID/status (`NSpid`, Linux 4.1); `None` if it is in the reader's.
+pub(super) fn pid_inside(status: &[u8]) -> Option<u32> {
     let mut pids = field(status, "NSpid:").map(words).into_iter().flatten();
-    pids.next().is_some() && pids.last() == Some(b"1")
+    pids.next()?;
+    number(pids.last()?)
+}
+
+/// The uid in a user namespace that is `uid` outside, by /proc/PID/uid_map; `None` if it has no other number there.
+pub(super) fn uid_inside(map: &[u8], uid: u32) -> Option<u32> {
+    let inside = lines(map).find_map(|line| {
+        let mut numbers = words(line).map(number::<u32>);
+        let (inside, outside, count) = (numbers.next()??, numbers.next()??, numbers.next()??);
+        let place = uid.checked_sub(outside).filter(|place| *place < count)?;
+        inside.checked_add(place)
+    });
+    inside.filter(|inside| *inside != uid)
 }
 
 /// The signals that the main thread takes by /proc/PID/status: by a handler or, as it blocks them, by sigwait(3) or
@@ -239,8 +251,35 @@ mod tests {
             ("NSpid:\t1\nSigCgt:\tfffffffe7bfbfeff\n", false, true),
             ("", false, true),
         ] {
-            assert_eq!(leads_pid_namespace(status.as_bytes()), leads, "{status:?}");
+            assert_eq!(pid_inside(status.as_bytes()) == Some(1), leads, "{status:?}");
             assert_eq!(taken(status.as_bytes()) >> 14 & 1 == 1, takes_term, "{status:?}");
+        }
+    }
+
+    #[test]
+    fn a_process_has_other_numbers_inside_its_namespaces() {
+        for (status, pid) in [
+            ("NSpid:\t4242\n", None),
+            ("NSpid:\t4242\t17\n", Some(17)),
+            ("NSpid:\t4242\t17\t1\n", Some(1)),
+            ("NSpid:\t4242\tx\n", None),
+            ("", None),
+        ] {
+            assert_eq!(pid_inside(status.as_bytes()), pid, "{status:?}");
+        }
+        let rootless = "         0       1000          1\n         1     100000      65536\n";
+        for (map, uid, inside) in [
+            ("         0          0 4294967295\n", 1000, None),
+            (rootless, 1000, Some(0)),
+            (rootless, 100_999, Some(1000)),
+            (rootless, 165_536, None),
+            ("0 100000 65536\n", 100_000, Some(0)),
+            ("4294967295 5 9\n", 7, None),
+            ("0 1000\n", 1000, None),
+            ("x 1000 1\n", 1000, None),
+            ("", 1000, None),
+        ] {
+            assert_eq!(uid_inside(map.as_bytes(), uid), inside, "{map:?}");
         }
     }
 

@@ -6,7 +6,7 @@ use jiff::Zoned;
 use serde::{Serialize, Serializer};
 
 use crate::model::{
-    Bytes, Fact, Launch, Name, NamespaceInit, NotifyUser, Pid, Process, ProcessId, Uid, Workload,
+    Bytes, Fact, Inside, Launch, Name, NamespaceInit, NotifyUser, Pid, Process, ProcessId, Uid, Workload,
 };
 
 /// The severity of an event.
@@ -94,6 +94,9 @@ pub struct Launched {
     /// Set if it is the first process of a pid namespace.
     #[serde(rename = "namespace_init", skip_serializing_if = "Option::is_none")]
     pub init: Option<NamespaceInit>,
+    /// Its pid and uid in namespaces of its own.
+    #[serde(flatten)]
+    pub inside: Inside,
     /// The time of its start, in local time.
     #[serde(serialize_with = "as_seconds_of_day")]
     pub started: Zoned,
@@ -102,8 +105,8 @@ pub struct Launched {
 impl Launched {
     /// The facts of `process`, with its parent's name and its start as a time of day.
     pub fn new(process: &Process, parent_comm: Option<Name>, started: Zoned) -> Self {
-        let Launch { command_line, session, terminal, init } = process.launch.clone();
-        Self { command_line, parent: process.parent, parent_comm, session, terminal, init, started }
+        let Launch { command_line, session, terminal, init, inside } = process.launch.clone();
+        Self { command_line, parent: process.parent, parent_comm, session, terminal, init, inside, started }
     }
 }
 

@@ -5,7 +5,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    model::{Container, ContainerNames, ProcessId, Signal, SlurmJob, StartTime, SystemMemory, Workload},
+    model::{
+        Container, ContainerNames, Inside, Pid, ProcessId, Signal, SlurmJob, StartTime, SystemMemory,
+        Workload,
+    },
     report::{
         event::{Launched, Subject},
         samples,
@@ -195,10 +198,11 @@ fn a_process_is_named_with_how_it_was_started_where_a_record_begins() {
         parent_comm: None,
         session: None,
         terminal: None,
+        inside: Inside { pid: Some(Pid(17)), uid: Some(Uid::ROOT) },
         ..launched.clone()
     };
     let short = format!(
-        "    Started=1970-01-01 00:00:00, Parent=4321, Unit=session-2.scope, Command=\"{}…\"",
+        "    Started=1970-01-01 00:00:00, Parent=4321, PID inside=17, UID inside=0, Unit=session-2.scope, Command=\"{}…\"",
         "é".repeat(256)
     );
     assert_eq!(below(&killing(subject)), Some(short));

@@ -116,7 +116,7 @@ const LONGEST_COMMAND: usize = 256;
 
 /// The start and the workload of a process, as one line.
 pub(super) fn how_launched(launched: &Launched, workload: Option<&Workload>) -> String {
-    let Launched { command_line, parent, parent_comm, session, terminal, init, started } = launched;
+    let Launched { command_line, parent, parent_comm, session, terminal, init, inside, started } = launched;
     let mut text = format!("Started={}", started.strftime("%Y-%m-%d %H:%M:%S"));
     // Writing to a String cannot fail.
     let _ = write!(text, ", Parent={parent}");
@@ -131,6 +131,11 @@ pub(super) fn how_launched(launched: &Launched, workload: Option<&Workload>) -> 
     }
     if init.is_some() {
         text.push_str(", PID inside=1 (its end ends its pid namespace)");
+    } else if let Some(pid) = inside.pid {
+        let _ = write!(text, ", PID inside={pid}");
+    }
+    if let Some(uid) = inside.uid {
+        let _ = write!(text, ", UID inside={uid}");
     }
     if let Some(workload) = workload {
         add_workload(&mut text, workload);
