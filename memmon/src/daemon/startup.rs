@@ -28,7 +28,7 @@ use crate::daemon::throttler::Throttler;
 use crate::{
     config::{Concern, Loaded, Settings, Warning},
     enforce::CGROUPS,
-    model::{Lowered, Source, Uid},
+    model::{Lowered, Source, SourceChoice, Uid},
     observe::{
         procfs::ProcRoot,
         support::{self, Facts, Obstacle, Support},
@@ -201,7 +201,12 @@ fn source(
         let (source, reason) = support::choose(settings.kernel.source, support)?;
         span.record("source", source.as_str());
         match source {
-            Source::Proc => return Ok((None, reason)),
+            Source::Proc => {
+                if settings.kernel.source == SourceChoice::Auto {
+                    support.degraded.extend(support.ebpf.refused_calls().cloned());
+                }
+                return Ok((None, reason));
+            }
             Source::Ebpf => match Kernel::attach(facts, support, &settings.kernel, pinned) {
                 Ok(kernel) => {
                     span.record("capacity", kernel.fill().capacity);

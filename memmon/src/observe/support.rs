@@ -93,6 +93,11 @@ impl Feature {
         Self { available: obstacles.is_empty(), obstacles }
     }
 
+    /// The obstacles that somebody has put there: system calls that are refused, though memmon has the capabilities for them.
+    pub fn refused_calls(&self) -> impl Iterator<Item = &Obstacle> {
+        self.obstacles.iter().filter(|obstacle| matches!(obstacle, Obstacle::Refused { .. }))
+    }
+
     /// Marks the feature as unavailable after an attempt failed.
     pub fn disable(&mut self, obstacle: Obstacle) {
         self.available = false;

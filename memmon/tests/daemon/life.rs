@@ -155,7 +155,7 @@ fn where_it_cannot_be_done_a_start_is_refused() {
         #[expect(unsafe_code, reason = "runs between fork and exec")]
         Daemon::spawn_prepared(config, arguments, |command| {
             // SAFETY: system calls only, nothing is allocated.
-            unsafe { command.pre_exec(refuse_pidfd_send_signal) };
+            unsafe { command.pre_exec(|| refuse(libc::SYS_pidfd_send_signal)) };
         })
     };
     let (code, printed) = refused(without_pidfds(&config(&user, &[]), &[]));
@@ -179,15 +179,33 @@ fn where_it_cannot_be_done_a_start_is_refused() {
     watches.stop();
 }
 
-/// Refuses the system call, as the seccomp profile of a container may.
+/// Docker's and containerd's default profiles refuse bpf(2), also to a container with CAP_BPF if they are old.
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_profile_that_refuses_bpf_is_named_with_what_allows_it() {
+    let user = TestUser::claim();
+    #[expect(unsafe_code, reason = "runs between fork and exec")]
+    let daemon = Daemon::spawn_prepared(&config(&user, &[]), &["--dry-run"], |command| {
+        // SAFETY: system calls only, nothing is allocated.
+        unsafe { command.pre_exec(|| refuse(libc::SYS_bpf)) };
+    });
+    let started = daemon.event("started");
+    assert_eq!(started["source"], "proc", "{started}");
+    assert!(started["reason"].as_str().unwrap().starts_with("no ebpf: bpf is refused"), "{started}");
+    let what = daemon.event("degraded")["what"].to_string();
+    assert!(what.contains("bpf is refused") && what.contains("seccompProfile of a pod"), "{what}");
+    daemon.stop();
+}
+
+/// Refuses a system call, as the seccomp profile of a container may.
 #[expect(unsafe_code, reason = "runs between fork and exec")]
 #[expect(clippy::cast_possible_truncation, reason = "constants of the kernel's, all of them small")]
-fn refuse_pidfd_send_signal() -> std::io::Result<()> {
+fn refuse(call: libc::c_long) -> std::io::Result<()> {
     let op = |code: u32, jf, k| libc::sock_filter { code: code as u16, jt: 0, jf, k };
     let refusal = libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned();
     let mut filter = [
         op(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0), // the number of the call
-        op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, libc::SYS_pidfd_send_signal as u32),
+        op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, call.cast_unsigned() as u32),
         op(libc::BPF_RET | libc::BPF_K, 0, refusal),
         op(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW),
     ];

@@ -151,6 +151,12 @@ impl Obstacle {
             Self::Memlock => "set LimitMEMLOCK=infinity, or give memmon CAP_SYS_RESOURCE".to_owned(),
             Self::NoBpf => "boot a kernel that is built with CONFIG_BPF_SYSCALL=y".to_owned(),
             Self::NoCall { call, since } => format!("boot Linux {since} or later, which has {call}"),
+            // A container has the other capabilities, and its profile is what is in the way.
+            Self::Refused { call: "bpf", .. } => {
+                "allow bpf in the seccomp profile or security module: SystemCallFilter= of a unit, --security-opt seccomp= of podman \
+                 or docker, seccompProfile of a pod (a profile with bpf in it, or unconfined)"
+                    .to_owned()
+            }
             Self::Refused { call, .. } => {
                 format!("allow {call} in the seccomp filter or security module (SystemCallFilter= of a unit)")
             }
