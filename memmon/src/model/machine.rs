@@ -36,13 +36,19 @@ pub struct Elsewhere {
     pub hugetlb: Bytes,
 }
 
-/// The share of the last ten seconds, in percent, in which processes waited for memory (`avg10`).
+/// The share of time, in percent, in which processes waited for memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Pressure {
-    /// In which at least one process did.
+    /// Of the last ten seconds (`avg10`), in which at least one process did.
     pub some: f64,
     /// In which all processes that had something to do did.
     pub full: f64,
+    /// The same of the last minute (`avg60`).
+    #[serde(skip)]
+    pub some_of_minute: f64,
+    /// The same of the last minute, for all processes.
+    #[serde(skip)]
+    pub full_of_minute: f64,
 }
 
 impl MachineMemory {

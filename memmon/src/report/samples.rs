@@ -171,7 +171,7 @@ pub(super) fn samples() -> Vec<Event> {
         swap_total: gib(8),
         swap_free: Bytes(Bytes::GIB / 2),
         elsewhere: Elsewhere { shmem: gib(1), slab: Bytes(Bytes::GIB / 2), hugetlb: Bytes::ZERO },
-        pressure: Some(Pressure { some: 40.0, full: 21.5 }),
+        pressure: Some(Pressure { some: 40.0, full: 21.5, ..Pressure::default() }),
     };
     let reasons = [
         Reason::Available { available: machine.memory.available, level: Bytes(4 * Bytes::GIB / 5) },

@@ -83,6 +83,7 @@ impl Engine<'_> {
     fn judge_machine(&mut self, limits: &MachineLimits, watched: WatchedMemory, now: Now) {
         let WatchedMemory { memory: machine, cgroup, .. } = watched;
         self.machine.is_within_cgroup = cgroup.is_some();
+        let machine = self.machine.since_the_last_end(machine, now.instant());
         match limits.shortage(&machine) {
             Shortage::Calm => self.machine_is_calm(limits, &machine, now),
             Shortage::Warn(reasons) => {

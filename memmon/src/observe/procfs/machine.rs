@@ -96,14 +96,19 @@ pub(super) fn unescaped(path: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// The averages over ten seconds. `None` if the file is not as Documentation/accounting/psi.rst describes it.
+/// The averages over ten seconds and over a minute. `None` if the file is not as Documentation/accounting/psi.rst describes it.
 pub(super) fn pressure(text: &[u8]) -> Option<Pressure> {
     let text = std::str::from_utf8(text).ok()?;
-    let average = |kind: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(kind)?.strip_prefix(" avg10="))?;
-        line.split(' ').next()?.parse().ok()
+    let average = |kind: &str, span: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(kind)?.strip_prefix(' '))?;
+        line.split(' ').find_map(|field| field.strip_prefix(span)?.strip_prefix('='))?.parse().ok()
     };
-    Some(Pressure { some: average("some")?, full: average("full")? })
+    Some(Pressure {
+        some: average("some", "avg10")?,
+        full: average("full", "avg10")?,
+        some_of_minute: average("some", "avg60")?,
+        full_of_minute: average("full", "avg60")?,
+    })
 }
 
 #[cfg(test)]
@@ -129,7 +134,7 @@ mod tests {
             swap_total: kib(2048),
             swap_free: kib(1024),
             elsewhere: Elsewhere { shmem: kib(64), slab: kib(32), hugetlb: kib(16) },
-            pressure: Some(Pressure { some: 1.5, full: 0.25 }),
+            pressure: Some(Pressure { some: 1.5, full: 0.25, some_of_minute: 0.16, full_of_minute: 0.12 }),
         };
         assert_eq!(tree.root().machine_memory().unwrap(), expected);
     }

@@ -34,7 +34,12 @@ fn machine() -> impl Strategy<Value = MachineMemory> {
             swap_total: Bytes(swap * 512 * MIB),
             swap_free: Bytes(free.min(swap * 512) * MIB),
             elsewhere: Elsewhere::default(),
-            pressure: pressure.map(|(some, full)| Pressure { some, full }),
+            pressure: pressure.map(|(some, full)| Pressure {
+                some,
+                full,
+                some_of_minute: some,
+                full_of_minute: full,
+            }),
         }
     })
 }

@@ -53,14 +53,16 @@ impl MachineLimits {
     /// The severity of the shortage.
     ///
     /// Pressure alone warns, and ends no process: page cache that is read again and again causes it as well, with plenty of
-    /// memory available, and no process's end would help. It counts if available memory is below the level for a warning.
+    /// memory available, and no process's end would help. It counts if available memory is below the level for a warning and,
+    /// while there is swap, if it lasts a minute on average: a process that takes much memory at once waits until idle memory
+    /// is swapped out, and then there is room for all. With the level of 20 % that takes 13 seconds if nothing else happens.
     pub fn shortage(&self, machine: &MachineMemory) -> Shortage {
         if machine.memory.total == Bytes::ZERO {
             return Shortage::Calm;
         }
         let mut act = self.act.low(machine);
         if let Some(low) = self.warn.low_memory(machine) {
-            let pressure = self.act.high_pressure(machine);
+            let pressure = self.act.lasting_pressure(machine);
             if act.is_empty() && !pressure.is_empty() {
                 act.push(low);
             }
@@ -148,10 +150,26 @@ impl Levels {
     }
 
     fn high_pressure(&self, machine: &MachineMemory) -> Vec<Reason> {
-        let Some(Pressure { some, full }) = machine.pressure else { return vec![] };
-        let reached = |percent: f64, level: Option<f64>| level.filter(|level| percent >= *level);
-        let some_level = reached(some, self.pressure_some);
-        let full_level = reached(full, self.pressure_full);
+        self.pressure(machine, false)
+    }
+
+    /// The same, if it lasts or if there is no swap.
+    fn lasting_pressure(&self, machine: &MachineMemory) -> Vec<Reason> {
+        let level = self.swap_free_percent.unwrap_or_default();
+        let has_swap = machine.swap_free_percent().is_some_and(|percent| percent > 0.0 && percent >= level);
+        self.pressure(machine, has_swap)
+    }
+
+    /// The levels of pressure that are reached and, if it must be `lasting`, are reached in the last minute, too.
+    fn pressure(&self, machine: &MachineMemory, lasting: bool) -> Vec<Reason> {
+        let Some(Pressure { some, full, some_of_minute, full_of_minute }) = machine.pressure else {
+            return vec![];
+        };
+        let reached = |percent: f64, of_minute: f64, level: Option<f64>| {
+            level.filter(|level| percent >= *level && (!lasting || of_minute >= *level))
+        };
+        let some_level = reached(some, some_of_minute, self.pressure_some);
+        let full_level = reached(full, full_of_minute, self.pressure_full);
         let some = some_level.map(|level| Reason::PressureSome { percent: some, level });
         some.into_iter()
             .chain(full_level.map(|level| Reason::PressureFull { percent: full, level }))
@@ -191,7 +209,12 @@ mod tests {
             swap_total: Bytes(swap.map_or(0, |_| 100 * GB)),
             swap_free: Bytes(swap.unwrap_or_default() * GB),
             elsewhere: Elsewhere::default(),
-            pressure: full.map(|full| Pressure { some: 100.0, full }),
+            pressure: full.map(|full| Pressure {
+                some: 100.0,
+                full,
+                some_of_minute: 100.0,
+                full_of_minute: full,
+            }),
         }
     }
 
@@ -218,6 +241,22 @@ mod tests {
         assert_eq!([step(50, None, Some(99.0)), step(50, None, Some(9.0))], ["warn", "calm"]);
         // With plenty of swap free, and the machine at a standstill.
         assert_eq!([step(9, Some(90), Some(20.0)), step(9, Some(90), Some(19.0))], ["act", "warn"]);
+    }
+
+    #[test]
+    fn pressure_must_last_while_there_is_swap() {
+        let step = |swap, full_of_minute| {
+            let mut machine = machine(9, swap, Some(30.0));
+            machine.pressure = machine.pressure.map(|pressure| Pressure { full_of_minute, ..pressure });
+            match LIMITS.shortage(&machine) {
+                Shortage::Calm => "calm",
+                Shortage::Warn(_) => "warn",
+                Shortage::Act(_) => "act",
+            }
+        };
+        assert_eq!([step(Some(90), 19.0), step(Some(90), 20.0)], ["warn", "act"]);
+        // With less swap than the level there is nothing to wait for.
+        assert_eq!([step(Some(9), 5.0), step(Some(10), 5.0), step(None, 5.0)], ["act", "warn", "act"]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::model::{Bytes, MemoryWriter, Pid, Process, ProcessId};
+use crate::model::{Bytes, MachineMemory, MemoryWriter, Pid, Process, ProcessId};
 use crate::policy::machine::{Baseline, Candidates};
 
 /// Pause between two looks while memmon waits for the memory of a victim, which its end shortens.
@@ -23,6 +23,9 @@ const BETWEEN_WRITES: Duration = Duration::from_millis(20);
 
 /// Pause between two searches for such processes if memmon only names them.
 const BETWEEN_SEARCHES: Duration = Duration::from_secs(10);
+
+/// Time of which the kernel's figure of pressure is the average.
+const OF_PRESSURE: Duration = Duration::from_secs(10);
 
 /// The stages of a shortage, as they were reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,6 +53,8 @@ struct Victim {
 pub(in crate::daemon::engine) struct MachineState {
     pub(in crate::daemon::engine) baseline: Option<Baseline>,
     victim: Option<Victim>,
+    /// The end of the last victim.
+    ended: Option<Instant>,
     /// A process that was chosen, and could not be signalled then.
     left_alone: Option<(ProcessId, Instant)>,
     /// Whether the kernel wakes memmon when processes wait for memory.
@@ -189,10 +194,22 @@ impl MachineState {
         }
         self.victim = None;
         if has_ended {
+            self.ended = Some(now);
             self.next = self.next.map(|_| now);
         } else {
             self.left_alone = Some((process, now + LEFT_ALONE));
         }
+    }
+
+    /// The figures of `machine`, without its pressure soon after the end of a victim: that is an average which includes the time before.
+    pub(in crate::daemon::engine) fn since_the_last_end(
+        &self,
+        machine: MachineMemory,
+        now: Instant,
+    ) -> MachineMemory {
+        let is_recent = |ended: Instant| now.saturating_duration_since(ended) < OF_PRESSURE;
+        let pressure = machine.pressure.filter(|_| !self.ended.is_some_and(is_recent));
+        MachineMemory { pressure, ..machine }
     }
 
     /// Whether `process` is not to be chosen now.
@@ -204,7 +221,7 @@ impl MachineState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::StartTime;
+    use crate::model::{Elsewhere, Pressure, StartTime, SystemMemory};
     use crate::policy::{fixtures::hog, machine::Candidate};
 
     #[test]
@@ -242,6 +259,24 @@ mod tests {
         assert_eq!(state.candidates_with(&found).grown[0].process, found);
         state.is_over(victim, true, now);
         assert!(!state.is_victim(victim) && state.next() == Some(now) && !state.leaves_alone(victim, now));
+    }
+
+    #[test]
+    fn the_pressure_of_the_time_before_an_end_does_not_count() {
+        let (mut state, now) = (MachineState::default(), Instant::now());
+        let machine = MachineMemory {
+            memory: SystemMemory { total: Bytes(100), available: Bytes(9) },
+            swap_total: Bytes(100),
+            swap_free: Bytes(90),
+            elsewhere: Elsewhere::default(),
+            pressure: Some(Pressure { full: 30.0, ..Pressure::default() }),
+        };
+        assert_eq!(state.since_the_last_end(machine, now), machine);
+        state.chose(hog().id, Candidates::default());
+        state.is_over(hog().id, true, now);
+        let after = |seconds| state.since_the_last_end(machine, now + Duration::from_secs(seconds));
+        assert_eq!(after(9), MachineMemory { pressure: None, ..machine });
+        assert_eq!(after(10), machine);
     }
 
     #[test]
