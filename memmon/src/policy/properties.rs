@@ -265,7 +265,7 @@ proptest! {
                 prop_assert_eq!(matches!(verdict, Verdict::Warn(_)), warns);
                 let stops = first.is_some_and(|rule| rule.action == Action::Stop);
                 let ceiling = first.and_then(|rule| rule.hard_ceiling).filter(|times| *times > 0.0);
-                let rss = process.rss.saturating_sub(process.error);
+                let rss = process.own().saturating_sub(process.error);
                 let is_beyond = ceiling.is_some_and(|times| rss > limit.times(times));
                 prop_assert_eq!(matches!(verdict, Verdict::Stop(_)), stops && !is_beyond);
             }
