@@ -188,7 +188,8 @@ pub struct Inside {
     /// The pid in its own pid namespace (pid_namespaces(7)).
     #[serde(rename = "pid_inside", skip_serializing_if = "Option::is_none")]
     pub pid: Option<Pid>,
-    /// The real uid in its own user namespace (user_namespaces(7)). Read only if the process is over its limit.
+    /// The real uid in its own user namespace (user_namespaces(7)). Read only if the process is over its limit, and in a pid
+    /// namespace of its own.
     #[serde(rename = "uid_inside", skip_serializing_if = "Option::is_none")]
     pub uid: Option<Uid>,
 }

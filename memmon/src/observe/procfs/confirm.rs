@@ -194,7 +194,11 @@ impl ProcRoot {
         } else {
             Fact::Absent
         };
-        if is_over && let Ok(map) = directory.through(&mut place, |at| directory.read(at, "uid_map")) {
+        // A container has namespaces of both kinds, and the signal waits for this read.
+        if is_over
+            && launch.inside.pid.is_some()
+            && let Ok(map) = directory.through(&mut place, |at| directory.read(at, "uid_map"))
+        {
             launch.inside.uid = parse::uid_inside(&map, real_uid.0).map(Uid);
         }
         let container = cgroup.known().filter(|_| is_over).and_then(|cgroup| {
