@@ -98,6 +98,8 @@ quiet() {
     esac
 }
 pid() { property "$1" MainPID; }
+# calm: the averages of a minute no longer include the load before.
+calm() { awk '/^full/ { split($3, minute, "="); exit minute[2] >= 5 }' /proc/pressure/memory; }
 # systemd-oomd acts for the cgroups that it lists, and for no others.
 oomd_watches() { oomctl | sed -n '/^Memory Pressure Monitored/,$p' | grep -q 'Path: /system.slice$'; }
 
@@ -107,6 +109,7 @@ run() { # LOAD
     journalctl --rotate --quiet
     journalctl --vacuum-size=1 --quiet 2>/dev/null
     dmesg --clear
+    [ "$swap" = 0 ] || within $PATIENCE calm || fail "the machine does not calm down: $(cat /proc/pressure/memory)"
     if [ -n "$guard" ]; then
         systemctl restart "$guard"
         within $PATIENCE is "$guard" ActiveState active || fail "$guard does not run"
