@@ -180,6 +180,10 @@ pub struct Launch {
     /// Its pid and uid in namespaces of its own, as in a container.
     #[serde(flatten)]
     pub inside: Inside,
+    /// `SLURM_JOB_ID` in its environment, which its user can set. Read only on a machine that has Slurm's configuration, and
+    /// only if its cgroup is not that of a job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slurm_job_id: Option<u32>,
 }
 
 /// The numbers of a process and its user inside the namespaces that it is in, as far as they are not those outside.

@@ -30,6 +30,7 @@ pub(super) fn chrome() -> Subject {
             terminal: Some("pts/3".to_owned()),
             init: None,
             inside: Inside::default(),
+            slurm_job_id: None,
             started: Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC),
         }),
         notify_user: None,

@@ -19,7 +19,7 @@ use super::session::session;
 use super::{Accuracy, ProcRoot, ended, pages, parse, pod_container};
 use crate::model::{
     Bytes, Fact, Holdings, MatchFacts, Measure, Name, Names, Parts, Pid, Process, ProcessId, StartTime, Uid,
-    Unconfirmed,
+    Unconfirmed, Workload,
 };
 
 /// Number of looks at a process if its threads end meanwhile.
@@ -124,7 +124,9 @@ impl ProcRoot {
         let (real_uid, effective_uid) = understood("status", parse::uids(&status))?;
         let about = JobOwner { pid, uid: real_uid, onlooks: self.onlooks, lock: Lock::Mmap };
         let parent = stat.parent;
-        let (cmdline, borrows) = self.command_line(directory, about, &stat, (&mut place, has_memory));
+        let (line, borrows) = self.command_line(directory, about, &stat, (&mut place, has_memory));
+        let slurm_job_id = line.as_ref().ok().and_then(|line| line.slurm_job_id);
+        let cmdline = line.map(|line| line.text);
         let exe = withheld_or(directory.through(&mut place, |at| directory.link(at, "exe")), |target| {
             Some(Name::new(parse::strip_deleted_suffix(target)))
         });
@@ -156,6 +158,10 @@ impl ProcRoot {
         };
         let cgroup = directory.through(&mut place, |at| directory.read(at, "cgroup"));
         let cgroup = self.cgroup(cgroup, about, stat.start);
+        if slurm_job_id.is_some() {
+            let job = cgroup.known().and_then(Workload::of).and_then(|workload| workload.slurm);
+            launch.slurm_job_id = slurm_job_id.filter(|_| job.is_none());
+        }
         let oom_score_adj = match directory.read("", "oom_score_adj") {
             Ok(text) => parse::single_value(&text).map_or(Fact::Unreadable, Fact::Known),
             Err(error) if gone(&error) => Fact::Absent,
@@ -398,6 +404,7 @@ mod tests {
             launch: Launch {
                 init: None,
                 inside: Inside::default(),
+                slurm_job_id: None,
                 command_line: Some(Name::from("/bin/cat -")),
                 session: Some(Pid(42)),
                 terminal: None,

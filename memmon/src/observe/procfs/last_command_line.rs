@@ -1,4 +1,4 @@
-//! The command line that was read last, which holds for a moment. No system calls; the time is an argument.
+//! The command line that was read last, with what was read beside it, which holds for a moment. No system calls; the time is an argument.
 //!
 //! A process that crosses its limit is looked at twice within a millisecond: at the level below the limit, and above the limit.
 //! The command line takes as long as the rest of such a look, and only the process itself and exec change it. Exec draws the
@@ -22,7 +22,14 @@ pub(super) struct LastCommandLine(RefCell<Option<Kept>>);
 struct Kept {
     program: Program,
     read: Instant,
-    text: Vec<u8>,
+    line: CommandLine,
+}
+
+/// The text of /proc/PID/cmdline, and `SLURM_JOB_ID` of the environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CommandLine {
+    pub(super) text: Vec<u8>,
+    pub(super) slurm_job_id: Option<u32>,
 }
 
 /// One program in one process: another one has another key, except for an exec without randomized addresses (personality(2)),
@@ -45,14 +52,14 @@ impl Program {
 }
 
 impl LastCommandLine {
-    pub(super) fn of(&self, program: &Program, now: Instant) -> Option<Vec<u8>> {
+    pub(super) fn of(&self, program: &Program, now: Instant) -> Option<CommandLine> {
         let kept = self.0.borrow();
         let kept = kept.as_ref().filter(|kept| kept.program == *program)?;
-        (now.saturating_duration_since(kept.read) < HOLDS_FOR).then(|| kept.text.clone())
+        (now.saturating_duration_since(kept.read) < HOLDS_FOR).then(|| kept.line.clone())
     }
 
-    pub(super) fn keep(&self, program: Program, read: Instant, text: Vec<u8>) {
-        *self.0.borrow_mut() = Some(Kept { program, read, text });
+    pub(super) fn keep(&self, program: Program, read: Instant, line: CommandLine) {
+        *self.0.borrow_mut() = Some(Kept { program, read, line });
     }
 }
 
@@ -80,8 +87,9 @@ mod tests {
         let read = Instant::now();
         let seen = program(&stat("cat", 0, 777, 140_000_000_000_000));
         assert_eq!(last.of(&seen, read), None);
-        last.keep(seen.clone(), read, b"cat\0-\0".to_vec());
-        assert_eq!(last.of(&seen, read + HOLDS_FOR / 2), Some(b"cat\0-\0".to_vec()));
+        let line = CommandLine { text: b"cat\0-\0".to_vec(), slurm_job_id: Some(4711) };
+        last.keep(seen.clone(), read, line.clone());
+        assert_eq!(last.of(&seen, read + HOLDS_FOR / 2), Some(line));
         assert_eq!(last.of(&seen, read + HOLDS_FOR), None, "it is too old");
         for other in [
             stat("dog", 0, 777, 140_000_000_000_000),

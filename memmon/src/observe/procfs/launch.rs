@@ -15,6 +15,7 @@ pub(super) fn launch(stat: &Stat<'_>, status: &[u8], cmdline: Option<&[u8]>) -> 
         terminal: terminal(stat.terminal),
         init: (pid_inside == Some(Pid::INIT)).then(|| NamespaceInit { takes: parse::taken(status) }),
         inside: Inside { pid: pid_inside, uid: None },
+        slurm_job_id: None,
     }
 }
 

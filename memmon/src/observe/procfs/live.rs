@@ -263,3 +263,17 @@ fn an_executable_too_deep_to_be_named_is_withheld() {
     child.wait().unwrap();
     assert_eq!((found.names.exe, found.names.argv0), (Fact::Withheld, Fact::Known(Name::from("./sleep"))));
 }
+
+#[test]
+fn a_real_environment_names_the_slurm_job() {
+    let mut sleep = std::process::Command::new("sleep");
+    let mut child = sleep.arg("60").env("SLURM_JOB_ID", "4711").spawn().unwrap();
+    let root = ProcRoot { has_slurm: true, ..root() };
+    // The look at the program right after exec may find the old one.
+    wait_until("the job", || {
+        let found = root.confirm(Pid(child.id()), None, Bytes::MAX, &Accuracy::StatmExact);
+        found.is_ok_and(|process| process.launch.slurm_job_id == Some(4711))
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

@@ -139,6 +139,12 @@ pub(super) fn taken(status: &[u8]) -> u64 {
     masks.fold(0, |all, mask| all | mask)
 }
 
+/// The number of the job in /proc/PID/environ, as Slurm sets it for the processes of a job.
+pub(super) fn slurm_job_id(environment: &[u8]) -> Option<u32> {
+    let values = environment.split(|byte| *byte == 0);
+    values.filter_map(|value| value.strip_prefix(b"SLURM_JOB_ID=")).find_map(number)
+}
+
 /// The strings of /proc/PID/cmdline.
 pub(super) fn args(text: &[u8]) -> Vec<Name> {
     let text = text.strip_suffix(b"\0").unwrap_or(text);
@@ -253,6 +259,22 @@ mod tests {
         ] {
             assert_eq!(pid_inside(status.as_bytes()) == Some(1), leads, "{status:?}");
             assert_eq!(taken(status.as_bytes()) >> 14 & 1 == 1, takes_term, "{status:?}");
+        }
+    }
+
+    #[test]
+    fn the_environment_names_a_job_by_its_number() {
+        for (environment, job) in [
+            (&b"PATH=/bin\0SLURM_JOB_ID=4711\0SLURM_JOB_NAME=x\0"[..], Some(4711)),
+            (b"SLURM_JOB_ID=4711", Some(4711)),
+            (b"X=SLURM_JOB_ID=1\0", None),
+            (b"SLURM_JOB_ID=\0", None),
+            (b"SLURM_JOB_ID=12 34\0", None),
+            (b"SLURM_JOB_ID=4294967296\0", None),
+            (b"SLURM_JOB_ID=\x1b[2J\0SLURM_JOB_ID=8\0", Some(8)),
+            (b"", None),
+        ] {
+            assert_eq!(slurm_job_id(environment), job, "{}", environment.escape_ascii());
         }
     }
 

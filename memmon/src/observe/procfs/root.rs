@@ -22,6 +22,15 @@ use super::parse;
 /// More than any file that memmon reads whole (/proc/PID/cgroup: 13 hierarchies, each path below 4096 bytes).
 const LONGEST_FILE: u64 = 64 << 10;
 
+/// Where Slurm's configuration lies: by its packages, by those of Debian before 11, by default if it was built by hand, and if slurmd
+/// has it from slurmctld.
+const SLURM: [&str; 4] = [
+    "/etc/slurm/slurm.conf",
+    "/etc/slurm-llnl/slurm.conf",
+    "/usr/local/etc/slurm.conf",
+    "/run/slurm/conf/slurm.conf",
+];
+
 /// A mounted /proc, or a captured copy of one.
 #[derive(Debug)]
 pub struct ProcRoot {
@@ -39,6 +48,8 @@ pub struct ProcRoot {
     pub(super) lookups: Lookups,
     pub(super) long_cgroups: LongCgroups,
     pub(super) last_command_line: LastCommandLine,
+    /// Whether the environment of a process may name its Slurm job.
+    pub(super) has_slurm: bool,
 }
 
 impl ProcRoot {
@@ -99,6 +110,7 @@ impl ProcRoot {
             lookups,
             long_cgroups: LongCgroups::default(),
             last_command_line: LastCommandLine::default(),
+            has_slurm: own && SLURM.iter().any(|file| Path::new(file).exists()),
         })
     }
 

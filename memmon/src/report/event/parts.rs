@@ -97,6 +97,9 @@ pub struct Launched {
     /// Its pid and uid in namespaces of its own.
     #[serde(flatten)]
     pub inside: Inside,
+    /// `SLURM_JOB_ID` in its environment, which its user can set, if its cgroup is not that of a job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slurm_job_id: Option<u32>,
     /// The time of its start, in local time.
     #[serde(serialize_with = "as_seconds_of_day")]
     pub started: Zoned,
@@ -105,8 +108,9 @@ pub struct Launched {
 impl Launched {
     /// The facts of `process`, with its parent's name and its start as a time of day.
     pub fn new(process: &Process, parent_comm: Option<Name>, started: Zoned) -> Self {
-        let Launch { command_line, session, terminal, init, inside } = process.launch.clone();
-        Self { command_line, parent: process.parent, parent_comm, session, terminal, init, inside, started }
+        let Launch { command_line, session, terminal, init, inside, slurm_job_id } = process.launch.clone();
+        let parent = process.parent;
+        Self { command_line, parent, parent_comm, session, terminal, init, inside, slurm_job_id, started }
     }
 }
 

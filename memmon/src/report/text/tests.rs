@@ -199,10 +199,11 @@ fn a_process_is_named_with_how_it_was_started_where_a_record_begins() {
         session: None,
         terminal: None,
         inside: Inside { pid: Some(Pid(17)), uid: Some(Uid::ROOT) },
+        slurm_job_id: Some(4711),
         ..launched.clone()
     };
     let short = format!(
-        "    Started=1970-01-01 00:00:00, Parent=4321, PID inside=17, UID inside=0, Unit=session-2.scope, Command=\"{}…\"",
+        "    Started=1970-01-01 00:00:00, Parent=4321, PID inside=17, UID inside=0, Unit=session-2.scope, SLURM_JOB_ID=4711, Command=\"{}…\"",
         "é".repeat(256)
     );
     assert_eq!(below(&killing(subject)), Some(short));

@@ -116,7 +116,17 @@ const LONGEST_COMMAND: usize = 256;
 
 /// The start and the workload of a process, as one line.
 pub(super) fn how_launched(launched: &Launched, workload: Option<&Workload>) -> String {
-    let Launched { command_line, parent, parent_comm, session, terminal, init, inside, started } = launched;
+    let Launched {
+        command_line,
+        parent,
+        parent_comm,
+        session,
+        terminal,
+        init,
+        inside,
+        slurm_job_id,
+        started,
+    } = launched;
     let mut text = format!("Started={}", started.strftime("%Y-%m-%d %H:%M:%S"));
     // Writing to a String cannot fail.
     let _ = write!(text, ", Parent={parent}");
@@ -139,6 +149,9 @@ pub(super) fn how_launched(launched: &Launched, workload: Option<&Workload>) -> 
     }
     if let Some(workload) = workload {
         add_workload(&mut text, workload);
+    }
+    if let Some(job) = slurm_job_id {
+        let _ = write!(text, ", SLURM_JOB_ID={job}");
     }
     if let Some(line) = command_line {
         let shown = line.to_string();
