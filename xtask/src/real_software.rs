@@ -32,8 +32,9 @@ const PACKAGES: [&str; 21] = [
     "python3-pip-whl",
 ];
 
-/// From PyPI: Kubernetes' OpenAPI schemas, and Helm 4's own library, of which Debian has no package.
-const MODULES: [(&str, &str); 2] = [("kubernetes-validate", "1.37.0"), ("helm-python-sdk", "0.2.2")];
+/// From PyPI: Kubernetes' OpenAPI schemas and Helm 4's own library, of which Debian has no package, and a library for D-Bus.
+const MODULES: [(&str, &str); 3] =
+    [("kubernetes-validate", "1.37.0"), ("helm-python-sdk", "0.2.2"), ("jeepney", "0.9.0")];
 
 /// The names and versions of the unpacked packages, in their folder.
 const VERSIONS: &str = "versions.txt";

@@ -9,6 +9,7 @@ mod common;
 mod common_itself;
 #[cfg(feature = "ebpf")]
 mod crowds;
+mod desktop;
 mod enable;
 mod enforce;
 mod exemptions;
