@@ -88,7 +88,11 @@ impl Drop for Left {
 fn a_process_that_fills_a_tmpfs_is_stopped_by_choice_and_none_ends() {
     // More than what other processes take and free meanwhile, but some containers have 64 MB there.
     let room = statvfs("/dev/shm").unwrap();
-    let size = if room.blocks_available() * room.fragment_size() > 300 << 20 { 240 } else { 48_u64 };
+    let size = match (room.blocks_available() * room.fragment_size()) >> 20 {
+        1000.. => 720,
+        300.. => 240,
+        _ => 48_u64,
+    };
     for (source, stops) in [("ebpf", true), ("proc", true), ("proc", false)] {
         let user = TestUser::claim();
         let changes = [
