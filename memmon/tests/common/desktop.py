@@ -26,7 +26,8 @@ with subprocess.Popen(
         connection.send_and_get_reply(message_bus.RequestName("org.freedesktop.Notifications"))
         print("ready", flush=True)
         while True:
-            message = connection.receive()
+            # A test that failed does not end this program.
+            message = connection.receive(timeout=60)
             fields = message.header.fields
             if message.header.message_type == MessageType.method_call and fields.get(HeaderFields.member) == "Notify":
                 _, _, _, title, text, *_ = message.body
