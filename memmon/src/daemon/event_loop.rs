@@ -152,6 +152,7 @@ impl<'a> EventLoop<'a> {
         let mut ready = false;
 
         let reason = loop {
+            self.engine.begins_to_wait();
             if self.options.once && ready && self.engine.victims().in_flight() == 0 {
                 break "one scan was asked for";
             }
@@ -187,7 +188,7 @@ impl<'a> EventLoop<'a> {
                     }
                 }
                 () = time::sleep_until(reports.into()) => self.announcer.pass_on_waiting(),
-                ready = readable(kernel_events.as_ref()) => {
+                ready = readable(kernel_events.as_ref()), if resume.is_none() => {
                     ready?;
                     self.engine.drain_kernel_events(Now::read());
                 }

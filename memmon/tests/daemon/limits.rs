@@ -110,24 +110,38 @@ fn memory_and_descriptors_stay_flat() {
     }
 }
 
-/// The name of each of its threads, and whether that runs before normal processes (`policy` of proc_pid_stat(5)).
-fn threads(pid: u32) -> Vec<(String, bool)> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Priority {
+    Normal,
+    /// A negative nice value.
+    High,
+    Realtime,
+}
+
+/// The name of each of its threads, and its priority (`policy` and `nice` of proc_pid_stat(5)).
+fn threads(pid: u32) -> Vec<(String, Priority)> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     // A thread may end meanwhile.
     let stats = tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("stat")).ok());
     let read = |stat: String| {
         let (before, after) = stat.rsplit_once(") ").unwrap();
         // The text after the name begins with field 3.
-        let policy: i32 = after.split(' ').nth(41 - 3).unwrap().parse().unwrap();
+        let field = |number: usize| after.split(' ').nth(number - 3).unwrap().parse::<i32>().unwrap();
+        let (nice, policy) = (field(19), field(41));
         assert!([libc::SCHED_OTHER, libc::SCHED_FIFO].contains(&policy), "{stat}");
-        (before.split_once('(').unwrap().1.to_owned(), policy == libc::SCHED_FIFO)
+        let priority = match (policy, nice) {
+            (libc::SCHED_FIFO, _) => Priority::Realtime,
+            (_, ..0) => Priority::High,
+            _ => Priority::Normal,
+        };
+        (before.split_once('(').unwrap().1.to_owned(), priority)
     };
     stats.map(read).collect()
 }
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn the_loop_runs_before_normal_processes_if_it_is_reported_to_and_its_other_threads_do_not() {
+fn the_loop_comes_before_other_processes_and_the_threads_that_report_do_not() {
     for realtime in [false, true] {
         let user = TestUser::claim();
         let changes = [("kernel.realtime", if realtime { "true" } else { "false" })];
@@ -136,16 +150,16 @@ fn the_loop_runs_before_normal_processes_if_it_is_reported_to_and_its_other_thre
         daemon.terminated(&mut user.hog("anon 40M hold"));
         eventually("the policies of its threads", || {
             let threads = threads(daemon.pid());
-            let all = |name: &str, first: bool| {
+            let all = |name: &str, priority| {
                 let mut those = threads.iter().filter(|(comm, _)| comm == name).peekable();
-                those.peek().is_some() && those.all(|(_, fifo)| *fifo == first)
+                those.peek().is_some() && those.all(|(_, has)| *has == priority)
             };
+            let first = if realtime { Priority::Realtime } else { Priority::High };
             // Threads for which the loop waits have the same priority.
-            let helper = threads.iter().any(|(comm, fifo)| comm != "memmon" && *fifo);
-            helper == realtime
-                && all("memmon", realtime)
-                && all("memmon-report", false)
-                && all("reaper", false)
+            threads.iter().any(|(comm, has)| comm == "close-look" && *has == first)
+                && all("memmon", first)
+                && all("memmon-report", Priority::Normal)
+                && all("reaper", Priority::Normal)
         });
         daemon.stop();
     }

@@ -57,7 +57,7 @@ impl Engine<'_> {
         self.reports.conditions()
     }
 
-    /// The time to read the ring again, because the CPU budget was used up.
+    /// The time to read the ring again, because the CPU budget was used up: until then its events wake nobody.
     pub(in crate::daemon) const fn resume(&self) -> Option<Instant> {
         self.budget.resume()
     }

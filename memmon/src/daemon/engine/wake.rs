@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tracing::{debug, debug_span};
 
-use crate::daemon::clock::Now;
+use crate::daemon::clock::{Now, thread_cpu_time};
 use crate::daemon::engine::Engine;
 use crate::daemon::engine::state::growth::NextWake;
 use crate::daemon::source::kernel_map::Kernel;
@@ -23,6 +23,12 @@ use crate::{
 const LOOKS_AT_ONCE: usize = 8;
 
 impl Engine<'_> {
+    /// What the event loop does from now on until it handles an event counts as that event's wake-up. What it did before did
+    /// not serve an event.
+    pub(in crate::daemon) fn begins_to_wait(&mut self) {
+        self.budget.leave_out_until(thread_cpu_time());
+    }
+
     /// Handles the kernel's events. When the budget for looks at processes is used up, crossings wait, and no other event does:
     /// no record may lack an exit status, and sums have a budget of their own.
     pub(in crate::daemon) fn drain_kernel_events(&mut self, now: Now) {
@@ -51,7 +57,7 @@ impl Engine<'_> {
                     self.ended(process, name, peak, status, now);
                 }
             }
-            self.budget.spend(now.instant().saturating_duration_since(begun));
+            self.budget.spend_until(thread_cpu_time());
         }
         // A process whose event did not fit into the ring is found by a scan, at once.
         if self.sources.kernel().is_some_and(Kernel::lost_events) {

@@ -11,28 +11,35 @@ const SHARE: Duration = Duration::from_millis(100);
 /// Maximum of overspent time that counts against later windows, so that memmon does not pause after a stall of the machine.
 const MOST_OWED: Duration = Duration::from_millis(300);
 
-/// Limits the cost of processes that swing around their limits, or hang there: when the share is used up, the ring waits.
+/// Interval at which the ring is read while the share is used up, because other events than crossings do not wait. They do
+/// not wake memmon then: in a storm each process that ends makes one.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Limits the cost of processes that swing around their limits, or hang there, with that of the wake-ups: when the share is
+/// used up, the ring waits.
 #[derive(Debug)]
 pub(in crate::daemon::engine) struct CpuBudget {
     since: Instant,
     spent: Duration,
-    /// Time at which there is time again, after the share was used up.
+    /// CPU time of the thread up to which `spent` is known.
+    counted: Duration,
+    /// Time at which the ring is read again, after the share was used up.
     resume: Option<Instant>,
 }
 
 impl CpuBudget {
     pub(in crate::daemon::engine) const fn new(now: Instant) -> Self {
-        Self { since: now, spent: Duration::ZERO, resume: None }
+        Self { since: now, spent: Duration::ZERO, counted: Duration::ZERO, resume: None }
     }
 
-    /// Whether there is time left; otherwise [`CpuBudget::resume`] is the time at which there will be.
+    /// Whether there is time left; otherwise [`CpuBudget::resume`] is the time at which the ring is to be read again.
     pub(in crate::daemon::engine) fn allows(&mut self, now: Instant) -> bool {
         let windows = now.saturating_duration_since(self.since).as_secs() / WINDOW.as_secs();
         if windows > 0 {
             let paid = SHARE.saturating_mul(u32::try_from(windows).unwrap_or(u32::MAX));
             (self.since, self.spent) = (now, self.spent.saturating_sub(paid));
         }
-        self.resume = (self.spent >= SHARE).then(|| self.since + WINDOW);
+        self.resume = (self.spent >= SHARE).then(|| (self.since + WINDOW).min(now + PAUSE));
         self.resume.is_none()
     }
 
@@ -41,8 +48,16 @@ impl CpuBudget {
         self.resume
     }
 
-    pub(in crate::daemon::engine) fn spend(&mut self, time: Duration) {
+    /// Counts what the thread has used since the last call, if its CPU time is `used` now.
+    pub(in crate::daemon::engine) fn spend_until(&mut self, used: Duration) {
+        let time = used.saturating_sub(self.counted);
         self.spent = (self.spent + time).min(SHARE + MOST_OWED);
+        self.counted = used;
+    }
+
+    /// Leaves out what the thread has used since the last call for other work, if its CPU time is `used` now.
+    pub(in crate::daemon::engine) const fn leave_out_until(&mut self, used: Duration) {
+        self.counted = used;
     }
 }
 
@@ -97,10 +112,11 @@ mod tests {
         let start = Instant::now();
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
         let mut budget = CpuBudget::new(start);
-        budget.spend(Duration::from_millis(99));
+        budget.leave_out_until(Duration::from_secs(9));
+        budget.spend_until(Duration::from_millis(9099));
         assert_eq!(left(&mut budget, at(200)), Ok(()));
-        budget.spend(Duration::from_millis(1));
-        assert_eq!(left(&mut budget, at(300)), Err(at(1000)));
+        budget.spend_until(Duration::from_millis(9100));
+        assert_eq!(left(&mut budget, at(300)), Err(at(310)), "what does not wait is looked for soon");
         assert_eq!(left(&mut budget, at(999)), Err(at(1000)));
         assert_eq!(left(&mut budget, at(1000)), Ok(()));
     }
@@ -110,11 +126,12 @@ mod tests {
         let start = Instant::now();
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
         let mut budget = CpuBudget::new(start);
-        budget.spend(Duration::from_millis(250));
-        assert_eq!(left(&mut budget, at(1000)), Err(at(2000)));
+        budget.spend_until(Duration::from_millis(250));
+        assert_eq!(left(&mut budget, at(1000)), Err(at(1010)));
         assert_eq!(left(&mut budget, at(2000)), Ok(()));
-        budget.spend(Duration::from_secs(60));
-        assert_eq!(left(&mut budget, at(4000)), Err(at(5000)));
+        budget.spend_until(Duration::from_secs(60));
+        assert_eq!(left(&mut budget, at(4000)), Err(at(4010)));
+        assert_eq!(left(&mut budget, at(4999)), Err(at(5000)));
         assert_eq!(left(&mut budget, at(6000)), Ok(()));
         assert_eq!(left(&mut CpuBudget { spent: MOST_OWED, ..CpuBudget::new(start) }, at(60_000)), Ok(()));
     }
