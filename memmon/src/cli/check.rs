@@ -268,7 +268,7 @@ mod tests {
 
         [kernel]
         source                = "auto"
-        # max_processes: as many as kernel.pid_max allows
+        # max_processes: four times as many as run at the start, at least 8192
         gear                  = "auto"
         instant               = true
         realtime              = false

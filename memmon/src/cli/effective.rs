@@ -142,7 +142,7 @@ fn write_kernel(kernel: Kernel, out: &mut dyn Write) -> io::Result<()> {
     key(out, "source", quoted(source.as_str()))?;
     match max_processes {
         Some(count) => key(out, "max_processes", count)?,
-        None => writeln!(out, "# max_processes: as many as kernel.pid_max allows")?,
+        None => writeln!(out, "# max_processes: four times as many as run at the start, at least 8192")?,
     }
     key(out, "gear", quoted(gear.as_str()))?;
     key(out, "instant", instant)?;

@@ -139,7 +139,7 @@ pub enum LogLevel {
 pub struct Kernel {
     /// Source of readings.
     pub source: SourceChoice,
-    /// Room in the kernel map; `None`: as many as `kernel.pid_max` allows.
+    /// Room in the kernel map; `None`: for four times as many processes as run at the start, at least 8192.
     pub max_processes: Option<u32>,
     /// Whether the kernel side has two gears.
     pub gear: GearChoice,

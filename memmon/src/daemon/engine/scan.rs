@@ -79,8 +79,8 @@ impl Engine<'_> {
         self.reports.emit(Event::SystemMemory { memory: look.survey.memory });
         if look.map_full {
             self.reports.degraded(Degradation::MapFull, || {
-                "the kernel map has no room for every process, so that scans read /proc as well: raise \
-                 kernel.max_processes"
+                "the kernel map has no room for every process, so that scans read /proc as well: restart memmon, which \
+                 makes room for four times as many as run then, unless kernel.max_processes sets another number"
                     .to_owned()
             });
         } else {

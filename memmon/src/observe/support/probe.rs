@@ -82,6 +82,8 @@ pub struct Facts {
     pub page_size: u64,
     /// The largest pid plus one (/proc/sys/kernel/pid_max).
     pub pid_max: Option<u32>,
+    /// Number of processes now.
+    pub processes: usize,
     /// /proc/sys/kernel/perf_event_paranoid, which sets the operations that need CAP_PERFMON.
     pub perf_event_paranoid: Option<i32>,
     /// /proc/sys/kernel/unprivileged_bpf_disabled: 0 allows bpf(2) to all users, 1 and 2 only with CAP_BPF.
@@ -129,6 +131,7 @@ impl Facts {
             nohz_full: text("/sys/devices/system/cpu/nohz_full").filter(|list| parse_cpus(list).is_some()),
             page_size: system(SysconfVar::PAGE_SIZE).unwrap_or(4096),
             pid_max: pid_max().ok().and_then(|count| u32::try_from(count).ok()),
+            processes: ProcRoot::real().and_then(|proc| proc.pids()).map_or(0, |pids| pids.len()),
             perf_event_paranoid: number("/proc/sys/kernel/perf_event_paranoid"),
             unprivileged_bpf_disabled: number("/proc/sys/kernel/unprivileged_bpf_disabled"),
         }

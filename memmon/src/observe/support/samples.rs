@@ -62,6 +62,7 @@ pub(crate) fn facts(release: &str) -> Facts {
         nohz_full: None,
         page_size: 4096,
         pid_max: Some(4_194_304),
+        processes: 300,
         perf_event_paranoid: Some(2),
         unprivileged_bpf_disabled: Some(2),
     }
