@@ -23,8 +23,7 @@ use crate::{
 const LOOKS_AT_ONCE: usize = 8;
 
 impl Engine<'_> {
-    /// What the event loop does from now on until it handles an event counts as that event's wake-up. What it did before did
-    /// not serve an event.
+    /// Marks the time from which the CPU time until the next event counts as the cost of that event's wake-up.
     pub(in crate::daemon) fn begins_to_wait(&mut self) {
         self.budget.leave_out_until(thread_cpu_time());
     }
