@@ -11,7 +11,6 @@ use jiff::Zoned;
 use serde_json::{Value, json};
 
 use super::{
-    effective::write_settings,
     exit::Exit,
     matches,
     over::{self, Running},
@@ -103,7 +102,7 @@ fn write_report(
     for fragment in fragments {
         writeln!(out, "# {}", escaped(fragment))?;
     }
-    write_settings(settings, users, out)?;
+    config::write_settings(settings, users, out)?;
     if !warnings.is_empty() {
         writeln!(out, "\nWarnings:")?;
     }
@@ -268,10 +267,10 @@ mod tests {
 
         [kernel]
         source                = "auto"
-        # max_processes: four times as many as run at the start, at least 8192
         gear                  = "auto"
         instant               = true
         realtime              = false
+        # max_processes: capacity of the kernel map; by default four times as many as run at the start, at least 8192
 
         [termination]
         grace                 = 5

@@ -4,7 +4,6 @@ mod arguments;
 mod causes;
 mod check;
 mod doctor;
-mod effective;
 mod enable;
 mod exempt;
 mod exit;

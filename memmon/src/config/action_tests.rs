@@ -7,7 +7,7 @@ use crate::model::Action;
 fn a_signal_that_makes_no_sense_as_the_first_one_is_refused_with_the_reason() {
     let refused = |signal: &str| error(&format!("[[rule]]\nname = 'a'\nnames = ['x']\nsignal = '{signal}'"));
     insta::assert_snapshot!(refused("SIGKILL"), @r#"
-    error: SIGKILL cannot be the first signal
+    error: `signal` cannot be 'SIGKILL'
      --> config.toml:4:10
       |
     4 | signal = 'SIGKILL'

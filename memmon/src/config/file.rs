@@ -267,7 +267,13 @@ mod tests {
          --> /etc/memmon/conf.d/c.toml:2:2
           |
         2 | [nonsense]
-          |  ^^^^^^^^ expected one of: [thresholds], [whitelist], [settings], [[schedule]], [[rule]], [scope], [machine], [kernel], [termination], [log], [status], [history], [metrics], [notify]
+          |  ^^^^^^^^ expected one of: [thresholds], [whitelist], [settings], [scope], [machine], [kernel], [termination], [log], [status], [history], [metrics], [notify], [[schedule]], [[rule]]
+
+        error: there is a rule `b` already
+         --> /etc/memmon/conf.d/d.toml:2:8
+          |
+        2 | name = 'b'
+          |        ^^^ /etc/memmon/conf.d/b.toml has it in line 4; each rule has a name of its own, by which logs and metrics show it
 
         error: there is a rule `b` already
          --> /etc/memmon/conf.d/d.toml:6:8

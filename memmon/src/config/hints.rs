@@ -2,19 +2,7 @@
 //! opposite. So no hint leads from `[whitelist]` to `[scope]` or back, or to one of them by a guess; from a section about
 //! some processes or hours to one about all of them; or from elsewhere to `[status]`, which gives rights.
 
-/// A key that a section knows.
-#[derive(Clone, Copy)]
-pub(super) struct Key {
-    pub(super) name: &'static str,
-    pub(super) is_list: bool,
-}
-
-/// A section with its keys, and its heading as it is written.
-pub(super) struct Known {
-    pub(super) section: &'static str,
-    pub(super) heading: String,
-    pub(super) keys: Vec<Key>,
-}
+use super::key::{Key, Section};
 
 /// A key that is not known where it stands.
 pub(super) struct Stray<'a> {
@@ -113,15 +101,15 @@ fn other_word(section: &str, typed: &str) -> Option<&'static str> {
 
 /// The key in its own section, a similar key here, a similar section, a similar key elsewhere, or else all that there
 /// is to choose from.
-pub(super) fn advice(stray: &Stray<'_>, known: &[Known]) -> String {
-    let here = known.iter().find(|known| Some(known.section) == stray.section);
+pub(super) fn advice(stray: &Stray<'_>, known: &[Section]) -> String {
+    let here = known.iter().find(|known| Some(known.name) == stray.section);
     let keys_here = || here.into_iter().flat_map(|known| known.keys.iter().map(|key| key.name));
     let noun = noun(stray.key);
     let is_sided = stray.section.and_then(side).is_some();
     let choice = || {
         let choice: Vec<_> = match here {
             Some(_) => keys_here().collect(),
-            None => known.iter().map(|known| &*known.heading).collect(),
+            None => known.iter().map(|known| known.heading).collect(),
         };
         format!("expected one of: {}", choice.join(", "))
     };
@@ -141,23 +129,21 @@ pub(super) fn advice(stray: &Stray<'_>, known: &[Known]) -> String {
         && !agrees_here()
         && known
             .iter()
-            .filter(|known| side(known.section).is_some())
-            .any(|known| known.keys.iter().any(|key| key.is_list && key.name == stray.key))
+            .filter(|known| side(known.name).is_some())
+            .any(|known| known.keys.iter().any(|key| key.is_list() && key.name == stray.key))
     {
         return both_sides(known);
     }
     // A setting beside a list of processes was perhaps meant for these alone.
-    let leads = |known: &Known, key: &Key| {
-        known.section != "status"
-            && side(known.section).is_none()
-            && !(is_sided && decides(known.section, key.name))
+    let leads = |known: &Section, key: &Key| {
+        known.name != "status" && side(known.name).is_none() && !(is_sided && decides(known.name, key.name))
     };
     if !(agrees_here() || stray.is_table || is_sided && noun.is_some()) {
         // A switch can only be meant for the one section that has it, unless it stands on the other side.
-        let may = |known: &Known, key: &Key| {
-            leads(known, key) || (!is_sided && side(known.section).is_some() && !key.is_list)
+        let may = |known: &Section, key: &Key| {
+            leads(known, key) || (!is_sided && side(known.name).is_some() && !key.is_list())
         };
-        let has = |known: &&Known| known.keys.iter().any(|key| key.name == stray.key && may(known, key));
+        let has = |known: &&Section| known.keys.iter().any(|key| key.name == stray.key && may(known, key));
         if let Some(known) = known.iter().find(has) {
             return format!("this key belongs in {}", known.heading);
         }
@@ -171,7 +157,7 @@ pub(super) fn advice(stray: &Stray<'_>, known: &[Known]) -> String {
         return format!("did you mean {}?", known.heading);
     }
     if noun.is_none() && !stray.is_table {
-        let others = known.iter().filter(|known| !is_partial(known.section)).flat_map(|known| {
+        let others = known.iter().filter(|known| !is_partial(known.name)).flat_map(|known| {
             known.keys.iter().filter(move |key| leads(known, key)).map(move |key| (known, key.name))
         });
         if let Some((known, key)) = slip(stray.key, others) {
@@ -191,8 +177,8 @@ pub(super) fn within<'a>(typed: &str, keys: impl Iterator<Item = &'a str>) -> Op
 /// The key of another section of which `typed` is a slip: the farther away, the fewer slips.
 fn slip<'k>(
     typed: &str,
-    others: impl Iterator<Item = (&'k Known, &'static str)>,
-) -> Option<(&'k Known, &'static str)> {
+    others: impl Iterator<Item = (&'k Section, &'static str)>,
+) -> Option<(&'k Section, &'static str)> {
     if typed.len() > LONGEST {
         return None;
     }
@@ -232,19 +218,19 @@ fn unit(typed: &str, key: &str) -> &'static str {
 
 /// The section that `typed` was meant to be. One that protects or exposes takes a single slip: "hitlist" is no
 /// "whitelist".
-fn section<'k>(typed: &str, known: &'k [Known]) -> Option<&'k Known> {
-    let slip = |known: &&Known| strsim::damerau_levenshtein(&plain(typed), known.section) <= 1;
-    known.iter().filter(|known| side(known.section).is_some()).find(slip).or_else(|| {
-        let neutral = || known.iter().filter(|known| side(known.section).is_none());
-        let near = nearest(typed, neutral().map(|known| known.section))?;
-        neutral().find(|known| known.section == near)
+fn section<'k>(typed: &str, known: &'k [Section]) -> Option<&'k Section> {
+    let slip = |known: &&Section| strsim::damerau_levenshtein(&plain(typed), known.name) <= 1;
+    known.iter().filter(|known| side(known.name).is_some()).find(slip).or_else(|| {
+        let neutral = || known.iter().filter(|known| side(known.name).is_none());
+        let near = nearest(typed, neutral().map(|known| known.name))?;
+        neutral().find(|known| known.name == near)
     })
 }
 
-fn both_sides(known: &[Known]) -> String {
+fn both_sides(known: &[Section]) -> String {
     let lists = |wanted: Side| {
-        let sections = known.iter().filter(|known| side(known.section) == Some(wanted));
-        let lists = sections.flat_map(|known| &known.keys).filter(|key| key.is_list);
+        let sections = known.iter().filter(|known| side(known.name) == Some(wanted));
+        let lists = sections.flat_map(|known| &known.keys).filter(|key| key.is_list());
         lists.map(|key| key.name).collect::<Vec<_>>().join(", ")
     };
     format!(
@@ -256,7 +242,7 @@ fn both_sides(known: &[Known]) -> String {
 }
 
 /// Distances take time that grows with both lengths, and no key is that long.
-const LONGEST: usize = 64;
+pub(super) const LONGEST: usize = 64;
 
 fn plain(typed: &str) -> String {
     typed.chars().take(LONGEST).collect::<String>().to_lowercase().replace(['-', ' ', '.'], "_")

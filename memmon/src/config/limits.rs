@@ -1,6 +1,6 @@
 //! The effect of the limits on a machine with so much memory.
 
-use super::{Concern, Settings, Warning, resolve::default};
+use super::{Concern, Settings, Warning, resolve::default_limits};
 use crate::{model::Bytes, policy::Limits};
 
 /// Below it the default share is exceeded by a browser, a compiler, or a language server.
@@ -40,12 +40,13 @@ fn concern(limits: &Limits, total: Bytes) -> Option<Concern> {
     if total == Bytes::ZERO {
         return None;
     }
+    let usual = default_limits()?;
     let (is_default_percent, is_default_gb) =
-        (limits.percent() == default::PERCENT, limits.bytes() == Bytes::from_gb(default::GB));
+        (limits.percent() == usual.percent(), limits.bytes() == usual.bytes());
     let (raised, key) = ("ram_gb_threshold", "ram_percent_threshold");
-    if share < limits.bytes() && is_default_percent && limits.bytes() > Bytes::from_gb(default::GB) {
+    if share < limits.bytes() && is_default_percent && limits.bytes() > usual.bytes() {
         Some(Concern::LimitWithoutEffect { raised, key, limit: share })
-    } else if limits.bytes() < share && is_default_gb && limits.percent() > default::PERCENT {
+    } else if limits.bytes() < share && is_default_gb && limits.percent() > usual.percent() {
         let (raised, key) = (key, raised);
         Some(Concern::LimitWithoutEffect { raised, key, limit: limits.bytes() })
     } else if share < limits.bytes() && is_default_percent && share < SMALL {

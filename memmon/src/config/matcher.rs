@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{foreign::Of, raw, toml_document::List, values::Reader, values::uid, warning::Concern};
+use super::{foreign::Of, keys, toml_document::List, values::Reader, values::uid, warning::Concern};
 use crate::{
     model::{Gid, Name, Uid},
     policy::{ArgPatterns, CgroupPatterns, ExePatterns, Matcher, UidRanges, UnitPatterns},
@@ -79,8 +79,9 @@ pub(super) fn coverage(matcher: &Matcher, keys: &Keys) -> Vec<(&'static str, boo
 
 impl Reader<'_, '_> {
     /// A matcher without `not`. Of a list with an entry that cannot be meant, the others are kept.
-    pub(super) fn matcher(&mut self, typed: raw::Matcher, keys: &Keys) -> Matcher {
-        let raw::Matcher { names, names_file: _, exe, args, users, uids, groups, cgroups, units } = typed;
+    pub(super) fn matcher(&mut self, typed: keys::Matcher, keys: &Keys) -> Matcher {
+        let keys::Matcher { names, names_file: _, users, lists } = typed;
+        let keys::Lists { exe, args, uids, groups, cgroups, units } = lists;
         let ranges = uids.is_some() || users.is_some();
         let mut in_ranges = uids.map(|list| self.uid_ranges(keys.uids, &list)).unwrap_or_default();
         if let Some(list) = users {

@@ -63,7 +63,7 @@ fn unknown_keys_are_reported_with_what_was_meant() {
      --> config.toml:2:2
       |
     2 | [network]
-      |  ^^^^^^^ expected one of: [thresholds], [whitelist], [settings], [[schedule]], [[rule]], [scope], [machine], [kernel], [termination], [log], [status], [history], [metrics], [notify]
+      |  ^^^^^^^ expected one of: [thresholds], [whitelist], [settings], [scope], [machine], [kernel], [termination], [log], [status], [history], [metrics], [notify], [[schedule]], [[rule]]
 
     error: unknown key `log_file` in [whitelist]
      --> config.toml:5:1

@@ -1,20 +1,25 @@
 //! From an administrator's text to settings, in three steps. All errors are reported at once:
 //!
 //! ```text
-//! text ──document──▶ Typed: every key, or none, with its place ──meaning──▶ Settings: checked, in units, with defaults
-//!          └─ syntax, unknown keys, types                          └─ ranges, globs, users, probable mistakes
+//! text ──document──▶ Typed: the keys by section ──meaning──▶ Settings: checked as a whole, in units, with defaults
+//!          └─ syntax, unknown keys, kinds, ranges             └─ globs, users, probable mistakes
 //! ```
+//!
+//! The keys, their kinds, ranges, defaults and descriptions stand in one table, `keys`.
 
+mod effective;
 mod enabled;
 mod error;
 mod file;
 mod foreign;
 mod fragments;
 mod hints;
+mod key;
+mod keys;
+mod kinds;
 mod limits;
 mod machine;
 mod matcher;
-mod metrics;
 mod names;
 mod names_files;
 mod notify;
@@ -37,14 +42,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub(crate) use effective::write_settings;
 pub use enabled::{Consent, consent, consent_file, give_consent, withdraw_consent};
 pub use error::{ConfigError, Problem};
 pub use file::{DEFAULT_PATH, load};
 pub(crate) use foreign::globs;
-pub use metrics::Metrics;
+pub use key::{Allowed, Key, Kind, Section, Shown};
+pub use keys::{Kernel, Metrics, Termination, sections};
+pub use kinds::{LogFormat, LogLevel};
 pub use notify::Notify;
 pub use schedule::{Days, Minute, Pace, Schedule, Window};
-pub use settings::{History, Kernel, Log, LogFormat, LogLevel, Settings, Status, Termination};
+pub use settings::{History, Log, Settings, Status};
 #[cfg(test)]
 pub(crate) use users::FakeUsers;
 pub use users::{NameService, Users};

@@ -35,7 +35,7 @@ pub(super) fn expand(typed: &mut Typed, read: ReadNames<'_>, problems: &mut Prob
         }
     };
     let whitelist = &mut typed.whitelist;
-    add(&mut whitelist.names, &mut whitelist.also.names_file);
+    add(&mut whitelist.names, &mut whitelist.names_file);
     for (rule, _) in &mut typed.rules {
         for matcher in [Some(&mut rule.matcher), rule.not.as_mut()].into_iter().flatten() {
             add(&mut matcher.names, &mut matcher.names_file);

@@ -1,17 +1,13 @@
 //! `[notify]`: the recipients of notifications about terminations, in addition to the logs.
 
-use std::{
-    net::IpAddr,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{net::IpAddr, time::Duration};
 
 use serde::Serialize;
 use toml::Spanned;
 
 use super::{
-    raw,
-    toml_document::List,
+    keys,
+    toml_document::{Given, Keys, List},
     values::{Reader, uid},
     warning::Concern,
 };
@@ -31,21 +27,22 @@ pub struct Notify {
     pub terminal: bool,
 }
 
-impl raw::Notify {
+impl keys::Notify {
     /// Whether a notification can reach the users of processes.
     pub(super) fn reaches_users(&self) -> bool {
-        self.terminal.as_ref().is_some_and(|typed| *typed.get_ref())
-            || self.mail_to.iter().flat_map(List::get_ref).any(|to| to.get_ref().contains(OWNER))
+        self.terminal || self.mail_to.iter().flat_map(List::get_ref).any(|to| to.get_ref().contains(OWNER))
     }
 }
 
-const INTERVAL: Duration = Duration::from_secs(300);
-const TIMEOUT: Duration = Duration::from_secs(10);
-const NOBODY: &str = "nobody";
+/// The value that was typed, or the usual one.
+fn or<T: Default>(typed: Given<T>, usual: Given<T>) -> T {
+    typed.or(usual).map(Spanned::into_inner).unwrap_or_default()
+}
 
 impl Reader<'_, '_> {
-    pub(super) fn notify(&mut self, typed: raw::Notify) -> Notify {
-        let raw::Notify {
+    pub(super) fn notify(&mut self, typed: keys::Notify) -> Notify {
+        let usual: keys::Notify = Keys::defaults();
+        let keys::Notify {
             interval,
             mail_to,
             mail_from,
@@ -53,56 +50,52 @@ impl Reader<'_, '_> {
             smtp_port,
             smtp_starttls,
             smtp_auth_file,
+            hook,
+            hook_user,
+            hook_timeout,
             terminal,
-            ..
-        } = &typed;
-        let terminal = terminal.as_ref().is_some_and(|typed| *typed.get_ref());
-        let interval = interval.clone();
-        let interval = self.seconds("interval", interval, "seconds between two messages", 1.0..=86_400.0);
-        let port = smtp_port.as_ref().map_or(Some(25), |typed| self.port(typed));
-        let auth_file = smtp_auth_file.as_ref().and_then(|typed| self.path("smtp_auth_file", typed));
+        } = typed;
+        let starttls = or(smtp_starttls, usual.smtp_starttls);
         let from = mail_from.as_ref().and_then(|typed| self.address("mail_from", typed));
         let to: Vec<_> = mail_to
             .iter()
             .flat_map(List::get_ref)
             .filter_map(|typed| self.address("mail_to", typed))
             .collect();
-        let host = smtp_host.as_ref().map_or(Some("localhost".to_owned()), |typed| self.relay(typed));
-        let host = host.unwrap_or_default();
-        let starttls = smtp_starttls.as_ref().is_some_and(|typed| *typed.get_ref());
-        if let (Some(typed), Some(_), false) = (smtp_auth_file, &auth_file, starttls || is_here(&host)) {
+        let host = smtp_host.or(usual.smtp_host).and_then(|typed| self.relay(&typed)).unwrap_or_default();
+        if let Some(typed) = &smtp_auth_file
+            && typed.get_ref().is_some()
+            && !(starttls || is_here(&host))
+        {
             self.warn(&typed.span(), Concern::PlainPassword { host: host.clone() });
         }
         if to.is_empty() {
-            let typed = [("notify.mail_from", mail_from), ("notify.smtp_auth_file", smtp_auth_file)];
-            for (key, typed) in typed.into_iter().filter_map(|(key, typed)| Some((key, typed.as_ref()?))) {
-                self.warn_of_no_effect(key, typed, "notify.mail_to");
-            }
+            self.warn_of_no_effect("notify.mail_from", mail_from.as_ref(), "notify.mail_to");
+            let auth_file = smtp_auth_file.as_ref().filter(|typed| typed.get_ref().is_some());
+            self.warn_of_no_effect("notify.smtp_auth_file", auth_file, "notify.mail_to");
         }
-        let mail =
-            port.filter(|_| !to.is_empty()).map(|port| Mail { to, from, host, port, starttls, auth_file });
-        let hook = self.hook(typed);
-        Notify { interval: interval.unwrap_or(INTERVAL), mail, hook, terminal }
-    }
-
-    fn hook(&mut self, typed: raw::Notify) -> Option<Hook> {
-        let raw::Notify { hook, hook_user, hook_timeout, .. } = typed;
-        let timeout =
-            self.seconds("hook_timeout", hook_timeout, "seconds that the hook may take", 0.1..=3600.0);
-        let command = hook.as_ref().and_then(|typed| self.path("hook", typed));
-        if let (None, Some(typed)) = (&command, &hook_user) {
-            self.warn_of_no_effect("notify.hook_user", typed, "notify.hook");
+        let auth_file = smtp_auth_file.and_then(Spanned::into_inner);
+        let port = or(smtp_port, usual.smtp_port);
+        let mail = (!to.is_empty()).then_some(Mail { to, from, host, port, starttls, auth_file });
+        let hook = hook.and_then(Spanned::into_inner);
+        let timeout = or(hook_timeout, usual.hook_timeout);
+        if hook.is_none() {
+            self.warn_of_no_effect("notify.hook_user", hook_user.as_ref(), "notify.hook");
         }
-        let user = match &hook_user {
-            Some(typed) => self.user("hook_user", typed),
+        let user = match (hook_user, usual.hook_user) {
+            (Some(typed), _) => self.user("hook_user", &typed),
             // Not as root, because no one has asked for that.
-            None => command.as_ref().and_then(|_| self.users.uid(NOBODY).ok()?).or(Some(Uid(65_534))),
+            (None, nobody) => nobody
+                .filter(|_| hook.is_some())
+                .and_then(|nobody| self.users.uid(nobody.get_ref()).ok()?)
+                .or(Some(Uid(65_534))),
         };
-        Some(Hook { command: command?, user: Some(user?), timeout: timeout.unwrap_or(TIMEOUT) })
+        let hook = hook.zip(user).map(|(command, user)| Hook { command, user: Some(user), timeout });
+        Notify { interval, mail, hook, terminal }
     }
 
-    fn warn_of_no_effect(&mut self, key: &'static str, typed: &Spanned<String>, without: &'static str) {
-        if !typed.get_ref().is_empty() {
+    fn warn_of_no_effect<T>(&mut self, key: &'static str, typed: Option<&Spanned<T>>, without: &'static str) {
+        if let Some(typed) = typed {
             self.warn(&typed.span(), Concern::NoEffect { key, without });
         }
     }
@@ -114,26 +107,6 @@ impl Reader<'_, '_> {
             self.refuse(key, &typed.span(), "expected the name or uid of a user of this machine".to_owned());
         }
         found
-    }
-
-    fn path(&mut self, key: &str, typed: &Spanned<String>) -> Option<PathBuf> {
-        let text = typed.get_ref();
-        if text.is_empty() {
-            return None;
-        }
-        if text.starts_with('/') && !text.ends_with('/') && !text.contains('\0') {
-            return Some(Path::new(text).to_owned());
-        }
-        self.refuse(key, &typed.span(), "expected a file's path from the root".to_owned());
-        None
-    }
-
-    fn port(&mut self, typed: &Spanned<i64>) -> Option<u16> {
-        let port = u16::try_from(*typed.get_ref()).ok().filter(|port| *port > 0);
-        if port.is_none() {
-            self.refuse("smtp_port", &typed.span(), "expected a port, from 1 to 65535".to_owned());
-        }
-        port
     }
 
     /// An address as the sender of mail parses it: one that it does not take would keep mail from everybody.

@@ -1,31 +1,27 @@
 //! `[[rule]]`: other limits for some processes, or for what they hold together, and what follows.
 
-use std::{collections::BTreeMap, iter, ops::Range, time::Duration};
+use std::{collections::BTreeMap, ops::Range};
 
 use toml::Spanned;
 
 use super::{
+    keys,
     matcher::{NOT, RULE, coverage},
-    raw,
-    resolve::{CEILINGS, GBS, GRACES, PERCENTS},
-    toml_document::List,
+    toml_document::{Given, List},
     values::Reader,
     warning::Concern,
 };
 use crate::{
-    model::{Action, Bytes, NotifyUser, Per, RuleName, Signal},
+    model::{Action, Bytes, NotifyUser, Per, RuleName},
     policy::{LimitRule, Matcher, RuleLimit, Strike, SumRule},
 };
-
-/// The longest `for`, in seconds: an hour.
-const LONGEST: f64 = 3600.0;
 
 impl Reader<'_, '_> {
     /// The rules for single processes and those for sums, in the order of the file.
     /// `reaches_users`: whether a notification can reach the users of processes at all.
     pub(super) fn rules(
         &mut self,
-        typed: Vec<(raw::Rule, Range<usize>)>,
+        typed: Vec<(keys::Rule, Range<usize>)>,
         reaches_users: bool,
     ) -> (Vec<LimitRule>, Vec<SumRule>) {
         let mut names: BTreeMap<RuleName, Range<usize>> = BTreeMap::new();
@@ -62,8 +58,12 @@ impl Reader<'_, '_> {
     }
 
     /// A rule; for a sum with what that is taken over, and which process ends first.
-    fn rule(&mut self, typed: raw::Rule, place: &Range<usize>) -> Option<(LimitRule, Option<(Per, Strike)>)> {
-        let raw::Rule {
+    fn rule(
+        &mut self,
+        typed: keys::Rule,
+        place: &Range<usize>,
+    ) -> Option<(LimitRule, Option<(Per, Strike)>)> {
+        let keys::Rule {
             name,
             matcher,
             not,
@@ -126,28 +126,16 @@ impl Reader<'_, '_> {
             self.problems.add(place.clone(), "this rule changes nothing", help);
             return None;
         }
-        let percent_is_wrong = percent.is_some();
-        let percent =
-            percent.and_then(|typed| self.number("percent", &typed, "percent of all memory", &PERCENTS));
-        let gb_is_wrong = gb.is_some();
-        let gb = gb.and_then(|typed| self.number("gb", &typed, "gigabytes of 2^30 bytes", &GBS));
         let limit = if no_limit {
             RuleLimit::None
         } else if percent.is_none() && gb.is_none() {
-            // A figure out of range is refused, and never replaced by another limit.
-            if percent_is_wrong || gb_is_wrong {
-                return None;
-            }
             RuleLimit::Thresholds
         } else {
-            RuleLimit::Own { percent, bytes: gb.map(Bytes::from_gb) }
-        };
-        let lasting = match lasting {
-            None => 0.0,
-            Some(typed) => self.number("for", &typed, "a time", &(0.0..=LONGEST))?,
+            let bytes = gb.map(|gb| Bytes::from_gb(gb.into_inner()));
+            RuleLimit::Own { percent: percent.map(Spanned::into_inner), bytes }
         };
         let action_at = action.as_ref().map(Spanned::span);
-        let action = self.choice("action", action, &Action::ALL, Action::as_str).unwrap_or_default();
+        let action = action.map(Spanned::into_inner).unwrap_or_default();
         let per = sum.as_ref().map(|(per, _)| *per);
         let misplaced = match (action, per) {
             (Action::Stop, Some(_)) => Some((
@@ -166,13 +154,6 @@ impl Reader<'_, '_> {
             self.problems.add(action_at.unwrap_or_else(|| place.clone()), problem, help);
             return None;
         }
-        let signal = self.first_signal(signal);
-        let grace = self.seconds("grace", grace, "seconds from the first signal to SIGKILL", GRACES);
-        let hard_ceiling = match hard_ceiling {
-            Some(typed) if *typed.get_ref() == 0.0 => Some(0.0),
-            Some(typed) => self.number("hard_ceiling", &typed, "times its limit, or 0 for none", &CEILINGS),
-            None => None,
-        };
         let prefer = self.prefers(prefer, no_limit, action, sum.is_some());
         let notify_user = self.notify_user(notify_user, sum.is_some());
         let spares = sum.is_none() && matcher.not.is_none() && (no_limit || action == Action::Warn);
@@ -185,10 +166,10 @@ impl Reader<'_, '_> {
             matcher,
             limit,
             action,
-            signal,
-            lasting: Duration::try_from_secs_f64(lasting).unwrap_or_default(),
-            grace,
-            hard_ceiling,
+            signal: signal.map(Spanned::into_inner).unwrap_or_default(),
+            lasting: lasting.map(|typed| typed.into_inner().0).unwrap_or_default(),
+            grace: grace.map(Spanned::into_inner),
+            hard_ceiling: hard_ceiling.map(|typed| typed.into_inner().unwrap_or(0.0)),
             prefer,
             notify_user,
         };
@@ -196,20 +177,18 @@ impl Reader<'_, '_> {
     }
 
     /// When the users of the rule's processes are notified.
-    fn notify_user(&mut self, typed: Option<Spanned<String>>, sum: bool) -> Option<NotifyUser> {
-        let at = typed.as_ref().map(Spanned::span);
-        let chosen = self.choice("notify_user", typed, &NotifyUser::ALL, NotifyUser::as_str)?;
-        if let Some(at) = at.filter(|_| sum) {
+    fn notify_user(&mut self, typed: Given<NotifyUser>, sum: bool) -> Option<NotifyUser> {
+        let typed = typed?;
+        if sum {
             let help = "the rule for single processes that matches a process decides when its user is notified: remove it \
                         here, and add a rule without `per`";
-            self.problems.add(at, "`notify_user` contradicts `per`", help);
-            return None;
+            self.problems.add(typed.span(), "`notify_user` contradicts `per`", help);
         }
-        Some(chosen)
+        Some(typed.into_inner())
     }
 
     /// Whether the rule's processes end first if the machine is short of memory. One that is never ended is not preferred.
-    fn prefers(&mut self, typed: Option<Spanned<bool>>, no_limit: bool, action: Action, sum: bool) -> bool {
+    fn prefers(&mut self, typed: Given<bool>, no_limit: bool, action: Action, sum: bool) -> bool {
         let Some(typed) = typed.filter(|typed| *typed.get_ref()) else { return false };
         let contradicts = if no_limit {
             "none"
@@ -228,72 +207,31 @@ impl Reader<'_, '_> {
     /// The kind of group that a sum is taken over, and the process that ends first. The inner `None` is for a rule about
     /// single processes, the outer one after an error.
     #[expect(clippy::option_option, reason = "the outer one is for `?`")]
-    fn sum(
-        &mut self,
-        per: Option<Spanned<String>>,
-        strike: Option<Spanned<String>>,
-    ) -> Option<Option<(Per, Strike)>> {
-        let over = per.map(|typed| {
-            let kinds = iter::once(None).chain(Per::ALL.map(Some)).collect::<Vec<_>>();
-            self.choice("per", Some(typed), &kinds, |per| per.map_or("process", Per::as_str))
-        });
-        let strike_at = strike.as_ref().map(Spanned::span);
-        let order = strike.map(|typed| self.choice("strike", Some(typed), &Strike::EACH, Strike::as_str));
-        match (over, order) {
-            (Some(None), _) | (_, Some(None)) => None,
-            (None | Some(Some(None)), order) => {
-                if let Some(at) = strike_at.filter(|_| order.is_some()) {
-                    let help = "it is the order in which the processes of a sum end: add per = \"user\", \"unit\", \"cgroup\", \
-                                \"session\", \"tree\" or \"program\", or remove it";
-                    self.problems.add(at, "`strike` is for a sum", help);
-                    return None;
-                }
-                Some(None)
-            }
-            (Some(Some(Some(per))), order) => Some(Some((per, order.flatten().unwrap_or_default()))),
+    fn sum(&mut self, per: Given<Option<Per>>, strike: Given<Strike>) -> Option<Option<(Per, Strike)>> {
+        if let Some(per) = per.and_then(Spanned::into_inner) {
+            return Some(Some((per, strike.map(Spanned::into_inner).unwrap_or_default())));
         }
+        if let Some(strike) = strike {
+            let help = "it is the order in which the processes of a sum end: add per = \"user\", \"unit\", \"cgroup\", \
+                        \"session\", \"tree\" or \"program\", or remove it";
+            self.problems.add(strike.span(), "`strike` is for a sum", help);
+            return None;
+        }
+        Some(None)
     }
 
-    /// The first signal of a rule: SIGTERM if it names none.
-    fn first_signal(&mut self, typed: Option<Spanned<String>>) -> Signal {
-        let why = match typed.as_ref().map(|typed| typed.get_ref().as_str()) {
-            Some("SIGKILL") => {
-                "SIGKILL is the last signal and never the first; with grace = 0 it follows at once"
-            }
-            Some("SIGSTOP" | "SIGTSTP" | "SIGTTIN" | "SIGTTOU") => {
-                "a stopped process keeps its memory; action = \"stop\" stops it"
-            }
-            Some("SIGCONT" | "SIGCHLD" | "SIGURG" | "SIGWINCH") => "without a handler it does nothing",
-            Some("SIGSEGV" | "SIGBUS" | "SIGILL" | "SIGFPE" | "SIGTRAP" | "SIGABRT" | "SIGSYS") => {
-                "it means that the program is broken, and has the kernel write all its memory to the disk"
-            }
-            _ => return self.choice("signal", typed, &Signal::FIRST, Signal::as_str).unwrap_or_default(),
-        };
-        if let Some(typed) = typed {
-            let names = Signal::FIRST.map(|signal| format!("\"{signal}\"")).join(", ");
-            let problem = format!("{} cannot be the first signal", typed.get_ref());
-            self.problems.add(typed.span(), problem, format!("{why}; expected one of: {names}"));
-        }
-        Signal::default()
-    }
-
-    fn rule_name(&mut self, name: Option<Spanned<String>>, place: &Range<usize>) -> Option<RuleName> {
-        let Some(typed) = name else {
+    fn rule_name(&mut self, name: Given<RuleName>, place: &Range<usize>) -> Option<RuleName> {
+        if name.is_none() {
             let help = "add name = \"…\": logs, `memmon explain` and `memmon check` show the rule by it";
             self.problems.add(place.clone(), "this rule has no name", help);
-            return None;
-        };
-        let name = RuleName::new(typed.get_ref());
-        if name.is_none() {
-            let help = "expected 1 to 32 letters, digits, dots, hyphens and underscores, \"web-servers\"";
-            self.refuse("name", &typed.span(), help.to_owned());
         }
-        name
+        name.map(Spanned::into_inner)
     }
 
     /// Refuses empty lists, which could mean all processes or none. Returns the number of empty lists.
-    fn flaws(&mut self, matcher: &raw::Matcher, section: &str) -> usize {
-        let raw::Matcher { names, names_file: _, exe, args, users, uids, groups, cgroups, units } = matcher;
+    fn flaws(&mut self, matcher: &keys::Matcher, section: &str) -> usize {
+        let keys::Matcher { names, names_file: _, users, lists } = matcher;
+        let keys::Lists { exe, args, uids, groups, cgroups, units } = lists;
         let lists: [(&str, &Option<List<String>>); 8] = [
             ("names", names),
             ("exe", exe),

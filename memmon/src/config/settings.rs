@@ -5,11 +5,14 @@ use std::{path::PathBuf, time::Duration};
 use jiff::Zoned;
 use serde::Serialize;
 
-use super::metrics::Metrics;
-use super::notify::Notify;
-use super::schedule::{Pace, Schedule};
+use super::{
+    keys::{Kernel, Metrics, Termination},
+    kinds::{LogFormat, LogLevel},
+    notify::Notify,
+    schedule::{Pace, Schedule},
+};
 use crate::{
-    model::{Action, Breach, Bytes, GearChoice, Process, SourceChoice, SystemMemory, seconds::as_seconds},
+    model::{Action, Breach, Bytes, Process, SystemMemory, seconds::as_seconds},
     policy::{Rules, machine::MachineLimits},
 };
 
@@ -108,70 +111,6 @@ pub struct Log {
     pub command_lines: bool,
 }
 
-/// Format of a log line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// v1's lines, to the letter.
-    #[default]
-    Text,
-    /// One object per line.
-    Json,
-}
-
-/// The minimum severity of events that are logged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogLevel {
-    /// All of them.
-    Debug,
-    /// Everyday life and what is above it.
-    #[default]
-    Info,
-    /// Terminations and what is degraded.
-    Warning,
-    /// Only what could not be done.
-    Error,
-}
-
-/// `[kernel]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Kernel {
-    /// Source of readings.
-    pub source: SourceChoice,
-    /// Room in the kernel map; `None`: for four times as many processes as run at the start, at least 8192.
-    pub max_processes: Option<u32>,
-    /// Whether the kernel side has two gears.
-    pub gear: GearChoice,
-    /// Whether the kernel wakes memmon at a crossing, beside the scans.
-    pub instant: bool,
-    /// Whether memmon runs before every normal process (SCHED_FIFO).
-    pub realtime: bool,
-}
-
-/// `[termination]`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Termination {
-    /// Time between SIGTERM and SIGKILL.
-    #[serde(serialize_with = "as_seconds")]
-    pub grace: Duration,
-    /// Terminations of the same identity (executable, script, unit and user) until its next one is delayed; 0: no
-    /// termination is delayed.
-    pub repeat_limit: u32,
-    /// Within how much time.
-    #[serde(serialize_with = "as_seconds")]
-    pub repeat_window: Duration,
-    /// The first delay; each further one is twice as long, up to 16 times.
-    #[serde(serialize_with = "as_seconds")]
-    pub repeat_backoff: Duration,
-    /// Whether a killed process's memory is freed ahead of its exit: process_mrelease(2), Linux 5.15.
-    pub reclaim: bool,
-    /// At this many times its limit a victim has no grace left.
-    pub hard_ceiling: Option<f64>,
-    /// If less than this share of all memory is available, in percent, no victim has a grace period.
-    pub reserve_percent: Option<f64>,
-}
-
 impl Termination {
     /// The size from which on a victim with this `limit` has no grace period; `None`: no size ends it.
     pub fn ceiling(&self, limit: Bytes) -> Option<Bytes> {
@@ -204,27 +143,5 @@ pub struct Status {
 impl Default for Status {
     fn default() -> Self {
         Self { group: None, gid: None, exempt: false, mine: true }
-    }
-}
-
-impl LogFormat {
-    /// The word of the configuration.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Text => "text",
-            Self::Json => "json",
-        }
-    }
-}
-
-impl LogLevel {
-    /// The word of the configuration.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Debug => "debug",
-            Self::Info => "info",
-            Self::Warning => "warning",
-            Self::Error => "error",
-        }
     }
 }

@@ -1,8 +1,7 @@
-//! A TOML document that is emptied key by key: to ask for a key is to declare it, and a key that was not asked for is
-//! unknown.
+//! A TOML document that is emptied section by section, by the rows of the table of keys. A key without a row is unknown.
 //! Several files make one document: their lists of sections follow each other, and any other key stands in one of them.
 
-use std::{mem, ops::Range};
+use std::{mem, ops::Range, path::PathBuf, time::Duration};
 
 use toml::{
     Spanned,
@@ -11,10 +10,12 @@ use toml::{
 
 use super::{
     error::quotable,
-    hints::{self, Key, Known},
+    hints,
+    key::{Key, Kind, Section, Shown},
+    kinds::{LogFormat, LogLevel, Mismatch, Value},
     problems::Problems,
 };
-use crate::model::Escaped;
+use crate::model::{Escaped, GearChoice, Listen, Measure, SourceChoice};
 
 /// The section whose keys may not be spread over files: one that adds a user to those of another file would widen it.
 const ONCE: &str = "scope";
@@ -24,9 +25,6 @@ const ONCE: &str = "scope";
 pub(super) struct Document<'t> {
     /// The rest of each file, in order.
     rest: Vec<DeTable<'t>>,
-    known: Vec<(&'static str, Vec<Key>)>,
-    /// The known sections that are written `[[name]]`.
-    repeated: Vec<&'static str>,
     strays: Vec<Stray>,
 }
 
@@ -53,13 +51,9 @@ impl<'t> Document<'t> {
         }
     }
 
-    /// Takes the section `name`: what `read` makes of it, and where its heading stands if there is nothing below it.
-    pub(super) fn section<T>(
-        &mut self,
-        name: &'static str,
-        problems: &mut Problems<'_>,
-        read: impl FnOnce(&mut Section<'t, '_, '_>) -> T,
-    ) -> (T, Option<Range<usize>>) {
+    /// Takes the section `S`. Returns also where its heading stands if there is nothing below it.
+    pub(super) fn section<S: Keys>(&mut self, problems: &mut Problems<'_>) -> (S, Option<Range<usize>>) {
+        let name = section::<S>().name;
         let (mut empty, mut first) = (None, None);
         let mut rest = DeTable::new();
         for (key, value) in self.rest.iter_mut().filter_map(|file| file.remove_entry(name)) {
@@ -84,21 +78,19 @@ impl<'t> Document<'t> {
             }
         }
         empty = empty.filter(|_| rest.is_empty());
-        let mut section = Section { rest, known: Vec::new(), problems };
-        let value = read(&mut section);
-        let Section { rest, known, problems: _ } = section;
-        self.known.push((name, known));
-        self.strays.extend(strays(Some(name), rest));
-        (value, empty)
+        (self.read(name, rest, problems), empty)
     }
 
-    /// Takes all sections `[[name]]`: what `read` makes of each, and where its heading stands.
-    pub(super) fn sections<T>(
-        &mut self,
-        name: &'static str,
-        problems: &mut Problems<'_>,
-        mut read: impl FnMut(&mut Section<'t, '_, '_>) -> T,
-    ) -> Vec<(T, Range<usize>)> {
+    fn read<S: Keys>(&mut self, name: &'static str, rest: DeTable<'t>, problems: &mut Problems<'_>) -> S {
+        let mut taken = Taken { rest, problems };
+        let section = S::take(&mut taken);
+        self.strays.extend(strays(Some(name), taken.rest));
+        section
+    }
+
+    /// Takes all sections `S`. Returns each with the place of its heading.
+    pub(super) fn sections<S: Keys>(&mut self, problems: &mut Problems<'_>) -> Vec<(S, Range<usize>)> {
+        let name = section::<S>().name;
         let mut tables = Vec::new();
         for (key, value) in self.rest.iter_mut().filter_map(|file| file.remove_entry(name)) {
             let help =
@@ -121,44 +113,22 @@ impl<'t> Document<'t> {
                 _ => problems.add(key.span(), format!("`{name}` is a section"), help),
             }
         }
-        let mut keys = Vec::new();
-        let mut values = Vec::new();
-        for (rest, place) in tables {
-            let mut section = Section { rest, known: Vec::new(), problems };
-            values.push((read(&mut section), place));
-            let Section { rest, known, problems: _ } = section;
-            keys = known;
-            self.strays.extend(strays(Some(name), rest));
-        }
-        if keys.is_empty() {
-            // The keys that exist are known once one has been read.
-            let mut section = Section { rest: DeTable::new(), known: Vec::new(), problems };
-            read(&mut section);
-            keys = section.known;
-        }
-        self.known.push((name, keys));
-        self.repeated.push(name);
-        values
+        tables.into_iter().map(|(table, place)| (self.read(name, table, problems), place)).collect()
     }
 
-    /// Says of everything that is left that it is unknown, and what it might have been meant to be.
-    pub(super) fn finish(self, problems: &mut Problems<'_>) {
-        let Self { rest, known, repeated, strays: inside } = self;
-        let heading =
-            |name: &str| if repeated.contains(&name) { format!("[[{name}]]") } else { format!("[{name}]") };
-        let known: Vec<_> = known
-            .into_iter()
-            .map(|(section, keys)| Known { section, heading: heading(section), keys })
-            .collect();
+    /// Reports everything that is left as unknown, with what it might have been meant to be of the `known` sections.
+    pub(super) fn finish(self, known: &[Section], problems: &mut Problems<'_>) {
+        let Self { rest, strays: inside } = self;
         for stray in inside.into_iter().chain(rest.into_iter().flat_map(|file| strays(None, file))) {
             let key = quotable(&stray.key);
-            let what = match stray.section {
-                Some(section) => format!("unknown key `{key}` in {}", heading(section)),
+            let here = known.iter().find(|known| Some(known.name) == stray.section);
+            let what = match here {
+                Some(section) => format!("unknown key `{key}` in {}", section.heading),
                 None if stray.is_table => format!("unknown section [{key}]"),
                 None => format!("`{key}` stands outside of any section"),
             };
             let Stray { section, key, is_table, span } = stray;
-            let advice = hints::advice(&hints::Stray { section, key: &key, is_table }, &known);
+            let advice = hints::advice(&hints::Stray { section, key: &key, is_table }, known);
             problems.add(span, what, advice);
         }
     }
@@ -237,71 +207,121 @@ fn strays(section: Option<&'static str>, rest: DeTable<'_>) -> impl Iterator<Ite
     })
 }
 
+/// The keys of a section, or of a table within one: a struct that the table of keys defines.
+pub(super) trait Keys: Sized {
+    /// The heading; empty for keys that no section has by itself.
+    const HEADING: &'static str;
+    /// The purpose of the section.
+    const ABOUT: &'static str;
+
+    fn keys() -> Vec<&'static Key>;
+
+    fn take(section: &mut Taken<'_, '_, '_>) -> Self;
+
+    /// The value of each key in the language of the file; `None` if it has no value.
+    fn shown(&self) -> Vec<Option<String>>;
+
+    /// The keys as they are in a file in which each has its default.
+    fn defaults() -> Self {
+        let value = |key: &'static Key| match key.value {
+            Shown::Default(text) => Some((Spanned::new(0..0, key.name.into()), DeValue::parse(text).ok()?)),
+            Shown::Example(_) => None,
+        };
+        let rest = Self::keys().into_iter().filter_map(value).collect();
+        Self::take(&mut Taken { rest, problems: &mut Problems::default() })
+    }
+}
+
+/// The row of a section in the table.
+pub(super) fn section<S: Keys>() -> Section {
+    let name = S::HEADING.trim_matches(['[', ']']);
+    Section { name, heading: S::HEADING, about: S::ABOUT, keys: S::keys() }
+}
+
 /// A section, less the keys that were taken.
-pub(super) struct Section<'t, 'p, 's> {
+pub(super) struct Taken<'t, 'p, 's> {
     rest: DeTable<'t>,
-    known: Vec<Key>,
     problems: &'p mut Problems<'s>,
 }
+
+/// A value that was written, with its place; `None` if it was not, or if it could not be read.
+pub(super) type Given<T> = Option<Spanned<T>>;
 
 /// A list as it was written: where, and each element with its own place.
 pub(super) type List<T> = Spanned<Vec<Spanned<T>>>;
 
-impl Section<'_, '_, '_> {
-    /// Takes `key`, if it is there and of the right kind.
-    pub(super) fn take<T>(&mut self, key: &'static str, kind: &Kind<T>) -> Option<Spanned<T>> {
-        self.known.push(Key { name: key, is_list: false });
-        let value = self.rest.remove(key)?;
-        self.read(key, &value, kind)
+/// The type of a field that a key fills.
+pub(super) trait Field: Sized {
+    const KIND: Kind;
+
+    fn take(key: &'static Key, section: &mut Taken<'_, '_, '_>) -> Self;
+
+    fn shown(&self, key: &Key) -> Option<String>;
+}
+
+const fn kind<T: Value>(is_list: bool) -> Kind {
+    Kind { what: T::WHAT, is_list, words: T::words, keys: Vec::new }
+}
+
+impl<T: Value> Field for Given<T> {
+    const KIND: Kind = kind::<T>(false);
+
+    fn take(key: &'static Key, section: &mut Taken<'_, '_, '_>) -> Self {
+        let value = section.rest.remove(key.name)?;
+        section.read(key, &value)
     }
 
-    /// Takes `key`, which names processes as a list does: to hints it is one.
-    pub(super) fn take_listing<T>(&mut self, key: &'static str, kind: &Kind<T>) -> Option<Spanned<T>> {
-        self.known.push(Key { name: key, is_list: true });
-        let value = self.rest.remove(key)?;
-        self.read(key, &value, kind)
+    fn shown(&self, _: &Key) -> Option<String> {
+        self.as_ref().map(|typed| typed.get_ref().shown())
     }
+}
 
-    /// Takes `key`, a list; elements of the wrong kind are complained of, each for itself.
-    pub(super) fn take_list<T>(&mut self, key: &'static str, kind: &Kind<T>) -> Option<List<T>> {
-        self.known.push(Key { name: key, is_list: true });
-        let value = self.rest.remove(key)?;
+/// Elements of the wrong kind are reported, each by itself.
+impl<T: Value> Field for Option<List<T>> {
+    const KIND: Kind = kind::<T>(true);
+
+    fn take(key: &'static Key, section: &mut Taken<'_, '_, '_>) -> Self {
+        let value = section.rest.remove(key.name)?;
         let DeValue::Array(elements) = value.get_ref() else {
             let found = with_article(value.get_ref());
-            let help = if (kind.read)(value.get_ref()).is_ok() {
-                format!("write it in brackets: [{}]", self.problems.quote(value.span()))
+            let help = if T::read(value.get_ref(), key).is_ok() {
+                format!("write it in brackets: [{}]", section.problems.quote(value.span()))
             } else {
-                format!("expected a list, each element {}", kind.expected)
+                format!("expected a list, each element {}", T::WHAT)
             };
-            self.problems.add(value.span(), format!("`{key}` is {found}, not a list"), help);
+            section.problems.add(value.span(), format!("`{}` is {found}, not a list", key.name), help);
             return None;
         };
-        let read: Vec<_> = elements.iter().filter_map(|element| self.read(key, element, kind)).collect();
+        let read: Vec<_> = elements.iter().filter_map(|element| section.read(key, element)).collect();
         // A list of which nothing could be read is not an empty one.
         (elements.is_empty() || !read.is_empty()).then(|| Spanned::new(value.span(), read))
     }
 
-    /// Takes `key`, a table inside of this section: what `read` makes of it. `example`: what may be in it.
-    pub(super) fn take_table<T>(
-        &mut self,
-        key: &'static str,
-        example: &str,
-        read: impl FnOnce(&mut Section<'_, '_, '_>) -> T,
-    ) -> Option<T> {
-        self.known.push(Key { name: key, is_list: false });
-        let value = self.rest.remove(key)?;
+    fn shown(&self, _: &Key) -> Option<String> {
+        let elements = self.as_ref()?.get_ref().iter().map(|element| element.get_ref().shown());
+        Some(format!("[{}]", elements.collect::<Vec<_>>().join(", ")))
+    }
+}
+
+/// A table within a section.
+impl<K: Keys> Field for Option<K> {
+    const KIND: Kind = Kind { what: "a table", is_list: false, words: Vec::new, keys: K::keys };
+
+    fn take(key: &'static Key, section: &mut Taken<'_, '_, '_>) -> Self {
+        let value = section.rest.remove(key.name)?;
         let span = value.span();
         let DeValue::Table(table) = value.into_inner() else {
-            let help = format!("write {key} = {{ {example} }}, with the keys that this section has, too");
-            self.problems.add(span, format!("`{key}` is no table"), help);
+            let (Shown::Default(example) | Shown::Example(example)) = key.value;
+            let help = format!("write {} = {example}, with the keys that this section has, too", key.name);
+            section.problems.add(span, format!("`{}` is no table", key.name), help);
             return None;
         };
-        let mut inner = Section { rest: table, known: Vec::new(), problems: &mut *self.problems };
-        let taken = read(&mut inner);
-        let Section { rest, known, problems } = inner;
+        let mut inner = Taken { rest: table, problems: &mut *section.problems };
+        let taken = K::take(&mut inner);
+        let Taken { rest, problems } = inner;
         for (stray, _) in rest {
-            let keys: Vec<_> = known.iter().map(|key| key.name).collect();
-            let what = format!("unknown key `{}` in `{key}`", quotable(stray.get_ref()));
+            let keys: Vec<_> = K::keys().iter().map(|key| key.name).collect();
+            let what = format!("unknown key `{}` in `{}`", quotable(stray.get_ref()), key.name);
             let help = hints::within(stray.get_ref(), keys.iter().copied())
                 .unwrap_or_else(|| format!("expected one of: {}", keys.join(", ")));
             problems.add(stray.span(), what, help);
@@ -309,93 +329,82 @@ impl Section<'_, '_, '_> {
         Some(taken)
     }
 
-    fn read<T>(&mut self, key: &str, value: &Spanned<DeValue<'_>>, kind: &Kind<T>) -> Option<Spanned<T>> {
+    fn shown(&self, _: &Key) -> Option<String> {
+        let keys = K::keys().into_iter().zip(self.as_ref()?.shown());
+        let keys = keys.filter_map(|(key, value)| Some(format!("{} = {}", key.name, value?)));
+        Some(format!("{{ {} }}", keys.collect::<Vec<_>>().join(", ")))
+    }
+}
+
+/// Kinds whose fields have the default if the key is left out.
+macro_rules! with_default {
+    ($($kind:ty),*) => {$(
+        impl Field for $kind {
+            const KIND: Kind = kind::<Self>(false);
+
+            fn take(key: &'static Key, section: &mut Taken<'_, '_, '_>) -> Self {
+                let typed: Given<Self> = Field::take(key, section);
+                let default = || match key.value {
+                    // A test reads every default.
+                    Shown::Default(text) => DeValue::parse(text).ok().and_then(|value| Self::read(value.get_ref(), key).ok()),
+                    Shown::Example(_) => None,
+                };
+                typed.map(Spanned::into_inner).or_else(default).unwrap_or_default()
+            }
+
+            /// A value that the key cannot have, such as 0 processes, stands for none.
+            fn shown(&self, key: &Key) -> Option<String> {
+                let text = Value::shown(self);
+                let value = DeValue::parse(&text).ok()?;
+                Self::read(value.get_ref(), key).is_ok().then(|| text.clone())
+            }
+        }
+    )*};
+}
+
+with_default!(
+    bool,
+    u32,
+    f64,
+    Duration,
+    Option<f64>,
+    Option<u32>,
+    Option<PathBuf>,
+    Option<Listen>,
+    GearChoice,
+    LogFormat,
+    LogLevel,
+    Measure,
+    SourceChoice
+);
+
+impl Taken<'_, '_, '_> {
+    fn read<T: Value>(&mut self, key: &Key, value: &Spanned<DeValue<'_>>) -> Given<T> {
+        let name = key.name;
         let written = self.problems.quote(value.span());
-        let (what, help) = match (kind.read)(value.get_ref()) {
+        let (what, help, instead) = match T::read(value.get_ref(), key) {
             Ok(read) => return Some(Spanned::new(value.span(), read)),
+            Err(Mismatch::Refused(help, instead)) => (format!("`{name}` cannot be {written}"), help, instead),
             Err(Mismatch::TooLarge) => {
-                (format!("`{key}` cannot be {written}"), format!("expected {}", kind.expected))
+                (format!("`{name}` cannot be {written}"), format!("expected {}", T::WHAT), None)
             }
             Err(Mismatch::Type) => {
                 let found = with_article(value.get_ref());
                 let unquoted = value.get_ref().as_str().and_then(|text| DeValue::parse(text).ok());
-                let help = if unquoted.is_some_and(|value| (kind.read)(value.get_ref()).is_ok()) {
-                    format!("expected {}: write it without quotes", kind.expected)
-                } else if (kind.read)(&DeValue::String("".into())).is_ok() && value.get_ref().is_integer() {
-                    format!("expected {}: write \"{written}\"", kind.expected)
+                let help = if unquoted.is_some_and(|value| T::read(value.get_ref(), key).is_ok()) {
+                    format!("expected {}: write it without quotes", T::WHAT)
+                } else if T::WHAT == String::WHAT && value.get_ref().is_integer() {
+                    format!("expected {}: write \"{written}\"", T::WHAT)
                 } else {
-                    format!("expected {}", kind.expected)
+                    format!("expected {}", T::WHAT)
                 };
-                (format!("`{key}` cannot be {found}"), help)
+                (format!("`{name}` cannot be {found}"), help, None)
             }
         };
         self.problems.add(value.span(), what, help);
-        None
+        instead.map(|instead| Spanned::new(value.span(), instead))
     }
 }
-
-/// A kind of value: its description, and the check for it.
-pub(super) struct Kind<T> {
-    expected: &'static str,
-    read: fn(&DeValue<'_>) -> Result<T, Mismatch>,
-}
-
-/// The reason why a value is not of a kind.
-enum Mismatch {
-    Type,
-    TooLarge,
-}
-
-/// An integer or a float, not necessarily finite.
-pub(super) const NUMBER: Kind<f64> = Kind {
-    expected: "a number",
-    read: |value| match value {
-        // Rust's parser takes TOML's `inf`, `nan` and signs; underscores are gone already.
-        DeValue::Float(float) => float.as_str().parse().map_err(|_| Mismatch::TooLarge),
-        DeValue::Integer(_) => (INTEGER.read)(value).map(|integer| integer as f64),
-        _ => Err(Mismatch::Type),
-    },
-};
-
-/// An integer of 64 bits.
-pub(super) const INTEGER: Kind<i64> = Kind {
-    expected: "an integer",
-    read: |value| {
-        let integer = value.as_integer().ok_or(Mismatch::Type)?;
-        i64::from_str_radix(integer.as_str(), integer.radix()).map_err(|_| Mismatch::TooLarge)
-    },
-};
-
-/// `true` or `false`.
-pub(super) const BOOLEAN: Kind<bool> =
-    Kind { expected: "true or false", read: |value| value.as_bool().ok_or(Mismatch::Type) };
-
-/// A string, in quotes.
-pub(super) const STRING: Kind<String> =
-    Kind { expected: "a string", read: |value| value.as_str().map(str::to_owned).ok_or(Mismatch::Type) };
-
-/// A time of day: a string, or TOML's own local time.
-pub(super) const TIME: Kind<String> = Kind {
-    expected: "a time of day in quotes, \"09:00\"",
-    read: |value| match value {
-        DeValue::Datetime(datetime) if datetime.date.is_none() => Ok(datetime.to_string()),
-        _ => (STRING.read)(value),
-    },
-};
-
-/// A span of time, in seconds: a number of them, or one with its unit, "500ms", "10s", "2m", "1h".
-pub(super) const SPAN: Kind<f64> = Kind {
-    expected: "a number of seconds, or a time with its unit, \"10s\", \"2m\"",
-    read: |value| {
-        let Some(text) = value.as_str() else { return (NUMBER.read)(value) };
-        let units = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("min", 60.0), ("h", 3600.0)];
-        let number = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
-        let unit = units.iter().find(|(unit, _)| Some(*unit) == text.strip_prefix(number));
-        let is_plain = number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-        let seconds = number.parse::<f64>().ok().filter(|_| is_plain);
-        seconds.zip(unit).map(|(seconds, (_, unit))| seconds * unit).ok_or(Mismatch::Type)
-    },
-};
 
 fn with_article(value: &DeValue<'_>) -> &'static str {
     match value {

@@ -1,17 +1,9 @@
 //! The code that all keys share: numbers in a range, one word of several, lists, and the refusal of each.
 
-use std::{
-    collections::BTreeSet,
-    ops::{Range, RangeInclusive},
-    path::Path,
-    time::Duration,
-};
-
-use toml::Spanned;
+use std::{collections::BTreeSet, ops::Range, path::Path};
 
 use super::{
     foreign::{Of, translated},
-    hints::nearest,
     problems::Problems,
     several,
     toml_document::List,
@@ -41,58 +33,6 @@ impl Reader<'_, '_> {
     pub(super) fn refuse(&mut self, key: &str, span: &Range<usize>, help: String) {
         let written = self.problems.quote(span.clone());
         self.problems.add(span.clone(), format!("`{key}` cannot be {written}"), help);
-    }
-
-    pub(super) fn number(
-        &mut self,
-        key: &str,
-        typed: &Spanned<f64>,
-        unit: &str,
-        range: &RangeInclusive<f64>,
-    ) -> Option<f64> {
-        let number = *typed.get_ref();
-        if range.contains(&number) {
-            return Some(number);
-        }
-        self.refuse(
-            key,
-            &typed.span(),
-            format!("expected {unit}, from {} to {}", range.start(), range.end()),
-        );
-        None
-    }
-
-    pub(super) fn seconds(
-        &mut self,
-        key: &str,
-        typed: Option<Spanned<f64>>,
-        unit: &str,
-        range: RangeInclusive<f64>,
-    ) -> Option<Duration> {
-        self.number(key, &typed?, unit, &range).and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-    }
-
-    pub(super) fn choice<T: Copy>(
-        &mut self,
-        key: &str,
-        typed: Option<Spanned<String>>,
-        choices: &[T],
-        word: fn(T) -> &'static str,
-    ) -> Option<T> {
-        let typed = typed?;
-        let chosen = choices.iter().find(|choice| word(**choice) == typed.get_ref()).copied();
-        if chosen.is_none() {
-            let words = choices.iter().map(|choice| word(*choice));
-            let help = match nearest(typed.get_ref(), words.clone()) {
-                Some(word) => format!("did you mean \"{word}\"?"),
-                None => {
-                    let words: Vec<_> = words.map(|word| format!("\"{word}\"")).collect();
-                    format!("expected one of: {}", words.join(", "))
-                }
-            };
-            self.refuse(key, &typed.span(), help);
-        }
-        chosen
     }
 
     /// The elements of a list, each with its place and once; a second time is worth a warning.

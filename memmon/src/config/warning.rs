@@ -82,7 +82,7 @@ pub enum Concern {
     /// `whitelist.names` is given, and protects less than its default.
     NamesFellAway {
         /// The names that the default protects and the list does not.
-        names: Vec<&'static str>,
+        names: Vec<String>,
     },
     /// The file, user or group that a key names cannot be used as it is now.
     Unusable {

@@ -5,10 +5,9 @@ use std::{collections::BTreeSet, ops::Range};
 use toml::Spanned;
 
 use super::{
+    keys,
     matcher::{WHITELIST, coverage},
-    raw,
-    resolve::{PID_MAX, default},
-    toml_document::List,
+    toml_document::{Keys, List},
     values::Reader,
     warning::Concern,
 };
@@ -18,31 +17,39 @@ use crate::{
 };
 
 impl Reader<'_, '_> {
-    pub(super) fn whitelist(&mut self, typed: raw::Whitelist) -> Whitelist {
-        let raw::Whitelist { pids, names, users, also, protect_root, honour_oom_score_adj: _ } = typed;
-        if let Some(list) = &also.args {
+    pub(super) fn whitelist(&mut self, typed: keys::Whitelist) -> Whitelist {
+        let keys::Whitelist {
+            pids,
+            names,
+            users,
+            names_file: _,
+            lists,
+            protect_root,
+            honour_oom_score_adj: _,
+        } = typed;
+        if let Some(list) = &lists.args {
             self.warn(&list.span(), Concern::ArgsAreChosen);
         }
-        let lists = [&also.exe, &also.args, &also.uids, &also.cgroups, &also.units];
+        let typed = [&lists.exe, &lists.args, &lists.uids, &lists.cgroups, &lists.units];
         let places = [WHITELIST.exe, WHITELIST.args, WHITELIST.uids, WHITELIST.cgroups, WHITELIST.units]
             .into_iter()
-            .zip(lists.map(|list| list.as_ref().map(Spanned::span)));
+            .zip(typed.map(|list| list.as_ref().map(Spanned::span)));
         let places: Vec<_> = places.collect();
-        let also = self.matcher(also, &WHITELIST);
+        let also = self.matcher(keys::Matcher { lists, ..keys::Matcher::default() }, &WHITELIST);
         // Each list protects by itself.
         for (key, _) in coverage(&also, &WHITELIST).into_iter().filter(|(_, is_every)| *is_every) {
             let place = places.iter().find_map(|(listed, place)| place.as_ref().filter(|_| *listed == key));
             self.warn(place.unwrap_or(&(0..0)), Concern::EveryProcess { key });
         }
-        let protect_root = protect_root.map_or(default::PROTECT_ROOT, Spanned::into_inner);
+        let usual: keys::Whitelist = Keys::defaults();
         Whitelist {
-            pids: match pids {
-                Some(list) => self.pids(&list),
-                None => default::PIDS.map(Pid).into(),
-            },
+            pids: self.pids(pids.or(usual.pids)),
             names: match names {
                 Some(list) => self.names(WHITELIST.names, &list),
-                None => self.compiled("names", &(0..0), NamePatterns::new(default_names())),
+                None => {
+                    let names = default_names();
+                    self.compiled("names", &(0..0), NamePatterns::new(names.iter().map(String::as_str)))
+                }
             },
             users: match users {
                 Some(list) => self.protected_users(&list, protect_root),
@@ -53,17 +60,12 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn pids(&mut self, list: &List<i64>) -> BTreeSet<Pid> {
+    fn pids(&mut self, list: Option<List<u32>>) -> BTreeSet<Pid> {
         let mut pids = BTreeSet::new();
-        for typed in list.get_ref() {
-            match u32::try_from(*typed.get_ref()) {
-                Ok(pid @ 1..=PID_MAX) => {
-                    if !pids.insert(Pid(pid)) {
-                        let entry = pid.to_string();
-                        self.warn(&typed.span(), Concern::Duplicate { key: "whitelist.pids", entry });
-                    }
-                }
-                _ => self.refuse("pids", &typed.span(), format!("expected process ids, from 1 to {PID_MAX}")),
+        for typed in list.map(Spanned::into_inner).unwrap_or_default() {
+            if !pids.insert(Pid(*typed.get_ref())) {
+                let entry = typed.get_ref().to_string();
+                self.warn(&typed.span(), Concern::Duplicate { key: "whitelist.pids", entry });
             }
         }
         pids
@@ -79,8 +81,9 @@ impl Reader<'_, '_> {
     ) {
         let root_is_exposed =
             !whitelist.protect_root && scope.uids.as_ref().is_none_or(|uids| uids.contains(Uid::ROOT));
-        let managers = default::PACKAGE_MANAGERS.into_iter().filter(|_| root_is_exposed);
+        let managers = package_managers().filter(|_| root_is_exposed);
         let names: Vec<_> = ["systemd", "sshd"]
+            .map(str::to_owned)
             .into_iter()
             .chain(managers)
             .filter(|name| whitelist.names.find(name.as_bytes()).is_none())
@@ -99,13 +102,20 @@ impl Reader<'_, '_> {
     }
 }
 
-fn default_names() -> impl Iterator<Item = &'static str> {
-    default::NAMES.into_iter().chain(default::PACKAGE_MANAGERS)
+/// The names of the default list: v1's five, then package managers.
+fn default_names() -> Vec<String> {
+    let keys::Whitelist { names, .. } = Keys::defaults();
+    names.into_iter().flat_map(Spanned::into_inner).map(Spanned::into_inner).collect()
+}
+
+/// Those of them that v1's list did not have. A file that lists names, as v1's own does, means what it lists, and is warned.
+fn package_managers() -> impl Iterator<Item = String> {
+    default_names().into_iter().skip(5)
 }
 
 /// Whether `name` is a package manager of the default list.
 pub(super) fn is_package_manager(name: &str) -> bool {
-    default::PACKAGE_MANAGERS.contains(&name)
+    package_managers().any(|manager| manager == name)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Writes memmon's manuals and shell completions into a directory: `memmon-manual DIRECTORY`.
 //!
 //! The output is not kept in the repository, so it cannot differ from memmon: commands, options and exit codes come from the
-//! definition of the command line, keys from the comments of the shipped configuration. The prose around them is in pages/.
+//! definition of the command line, keys from the table of the configuration. The prose around them is in pages/.
 
 mod commands;
 mod configuration;

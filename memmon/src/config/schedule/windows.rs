@@ -5,13 +5,13 @@ use std::ops::Range;
 use toml::Spanned;
 
 use super::{Days, Minute, Pace, SHORT, Schedule, Window};
-use crate::config::{hints::nearest, raw, resolve::INTERVALS, toml_document::List, values::Reader};
+use crate::config::{hints::nearest, keys, toml_document::List, values::Reader};
 
 impl Reader<'_, '_> {
     /// The windows, with what they leave out taken from `otherwise`.
     pub(in crate::config) fn schedule(
         &mut self,
-        typed: Vec<(raw::Window, Range<usize>)>,
+        typed: Vec<(keys::Window, Range<usize>)>,
         otherwise: Pace,
     ) -> Schedule {
         let mut windows = Vec::new();
@@ -28,24 +28,20 @@ impl Reader<'_, '_> {
         Schedule { otherwise, windows }
     }
 
-    fn window(&mut self, typed: raw::Window, place: &Range<usize>, otherwise: Pace) -> Option<Window> {
-        let raw::Window { days, from, to, check_interval, ram_percent_threshold, ram_gb_threshold } = typed;
+    fn window(&mut self, typed: keys::Window, place: &Range<usize>, otherwise: Pace) -> Option<Window> {
+        let keys::Window { days, from, to, check_interval, ram_percent_threshold, ram_gb_threshold } = typed;
         if check_interval.is_none() && ram_percent_threshold.is_none() && ram_gb_threshold.is_none() {
             let help = "give it a check_interval, ram_percent_threshold or ram_gb_threshold";
             self.problems.add(place.clone(), "this window changes nothing", help);
             return None;
         }
         let days = days.map_or(Some(Days::EVERY), |list| self.days(&list));
-        let starts = from.map_or(Some(Minute::START), |typed| self.minute("from", &typed));
-        let (end, ends) = match to {
-            Some(typed) => (Some(typed.span()), self.minute("to", &typed)),
-            None => (None, Some(Minute::END)),
-        };
-        let interval = check_interval.map_or(Some(otherwise.check_interval), |typed| {
-            self.seconds("check_interval", Some(typed), "seconds between scans", INTERVALS)
-        });
+        let from = from.map_or(Some(Minute::START), Spanned::into_inner);
+        let end = to.as_ref().map(Spanned::span);
+        let to = to.map_or(Some(Minute::END), Spanned::into_inner);
+        let check_interval = check_interval.map_or(otherwise.check_interval, Spanned::into_inner);
         let limits = self.limits(ram_percent_threshold, ram_gb_threshold, otherwise.limits);
-        let (days, from, to) = (days?, starts?, ends?);
+        let (days, from, to) = (days?, from?, to?);
         if from == to || from == Minute::END {
             let help = "a window ends after it begins, on the next day perhaps; for all day leave out both";
             self.problems.add(
@@ -55,7 +51,7 @@ impl Reader<'_, '_> {
             );
             return None;
         }
-        Some(Window { days, from, to, pace: Pace { check_interval: interval?, limits: limits? } })
+        Some(Window { days, from, to, pace: Pace { check_interval, limits: limits? } })
     }
 
     fn days(&mut self, list: &List<String>) -> Option<Days> {
@@ -79,13 +75,5 @@ impl Reader<'_, '_> {
             }
         }
         days
-    }
-
-    fn minute(&mut self, key: &str, typed: &Spanned<String>) -> Option<Minute> {
-        let minute = Minute::parse(typed.get_ref());
-        if minute.is_none() {
-            self.refuse(key, &typed.span(), "expected a time of day, \"09:00\" to \"24:00\"".to_owned());
-        }
-        minute
     }
 }
