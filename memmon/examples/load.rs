@@ -3,6 +3,7 @@
 //! | mode | effect |
 //! |---|---|
 //! | `faults` | for each line `THREADS ROUNDS` on stdin: each thread touches 64 MiB and drops it, ROUNDS times; answers `CPU_NS` |
+//! | `switches` | for each line `TRIPS` on stdin: two processes hand a byte to and fro so many times; answers `CPU_NS` of both |
 //! | `hold MIB` | touches so much memory (at most 512 MiB), answers `ready`, and sleeps until stdin is closed |
 //! | `spin` | keeps one CPU busy until stdin is closed |
 //! | `crowd N` | N children that sleep; answers `ready`; ends and reaps them when stdin is closed |
@@ -28,7 +29,9 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::{
     sys::{
+        resource::{UsageWho, getrusage},
         signal::{self, SigHandler, Signal},
+        time::TimeValLike as _,
         wait::waitpid,
     },
     unistd::{self, ForkResult, Pid},
@@ -49,11 +52,12 @@ fn main() -> Result<()> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
         ["faults"] => faults(),
+        ["switches"] => switches(),
         ["hold", mib] => hold(mib.parse()?),
         ["spin"] => spin(),
         ["crowd", count] => crowd(count.parse()?),
         ["sprint", uid, limit, most] => sprint(uid.parse()?, limit.parse()?, most.parse()?),
-        _ => bail!("modes are: faults, hold MIB, spin, crowd N, sprint UID LIMIT MOST"),
+        _ => bail!("modes are: faults, switches, hold MIB, spin, crowd N, sprint UID LIMIT MOST"),
     }
 }
 
@@ -91,6 +95,39 @@ fn faults() -> Result<()> {
         println!("{spent}");
     }
     Ok(())
+}
+
+fn switches() -> Result<()> {
+    for line in io::stdin().lines() {
+        let trips: usize = line?.parse()?;
+        let (mut to_child, mut from_child) = (io::pipe()?, io::pipe()?);
+        let before = clock(libc::CLOCK_PROCESS_CPUTIME_ID) + children()?;
+        let mut byte = [0];
+        // SAFETY: this process has one thread, so no lock is held by a thread that is not copied.
+        match unsafe { unistd::fork() }? {
+            ForkResult::Parent { child } => {
+                for _ in 0..trips {
+                    to_child.1.write_all(&byte)?;
+                    from_child.0.read_exact(&mut byte)?;
+                }
+                waitpid(child, None)?;
+            }
+            ForkResult::Child => {
+                let mut trip =
+                    || to_child.0.read_exact(&mut byte).and_then(|()| from_child.1.write_all(&byte));
+                let all = die_with_parent().is_ok() && (0..trips).all(|_| trip().is_ok());
+                process::exit(i32::from(!all));
+            }
+        }
+        println!("{}", clock(libc::CLOCK_PROCESS_CPUTIME_ID) + children()? - before);
+    }
+    Ok(())
+}
+
+/// Nanoseconds of CPU time of all children that have ended.
+fn children() -> Result<u64> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    Ok((usage.user_time() + usage.system_time()).num_nanoseconds().unsigned_abs())
 }
 
 fn spin() -> Result<()> {

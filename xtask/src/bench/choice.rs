@@ -7,6 +7,8 @@ use clap::ValueEnum;
 pub(super) enum Section {
     /// Cost of a page fault with memmon attached
     Fault,
+    /// Cost of a task switch with memmon attached
+    Switch,
     /// CPU time of one whole scan
     Scan,
     /// CPU time while nothing happens

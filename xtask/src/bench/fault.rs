@@ -24,7 +24,7 @@ const NET: f64 = 25.0;
 
 /// The program that is attached while the load faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Attached {
+pub(super) enum Attached {
     Nothing,
     /// The same as nothing: what differs is noise.
     Control,
@@ -51,7 +51,7 @@ const ALL: [Attached; 7] = [
 ];
 
 impl Attached {
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Nothing => "nothing",
             Self::Control => "nothing, again",
@@ -63,7 +63,7 @@ impl Attached {
         }
     }
 
-    const fn setup(self) -> Option<Setup<'static>> {
+    pub(super) const fn setup(self) -> Option<Setup<'static>> {
         let defaults = Setup::DEFAULT;
         match self {
             Self::Nothing | Self::Control | Self::Empty => None,

@@ -20,6 +20,7 @@ mod report;
 mod sample;
 mod scan;
 mod section;
+mod switch;
 mod user;
 
 use std::path::PathBuf;
@@ -59,6 +60,7 @@ impl Section {
     fn measure(self, bench: &Bench) -> Result<ReportSection> {
         let mut section = match self {
             Self::Fault => fault::measure(bench),
+            Self::Switch => switch::measure(bench),
             Self::Scan => scan::measure(bench),
             Self::Idle => idle::measure(bench),
             Self::Memory => memory::measure(bench),
