@@ -1,6 +1,7 @@
 //! The memory that the end of a victim gives back: measured right after its signals, and at its end. Nothing is read before
 //! a signal.
 
+use crate::daemon::clock::Now;
 use crate::daemon::engine::Engine;
 use crate::daemon::engine::state::case::Case;
 use crate::model::{GivenBack, Process, ProcessId};
@@ -8,10 +9,10 @@ use crate::observe::procfs::OwnCgroup;
 
 impl Engine<'_> {
     /// Notes what the record of a process needs that has just been sent SIGTERM.
-    pub(super) fn open_case(&mut self, process: &Process) {
+    pub(super) fn open_case(&mut self, process: &Process, now: Now) {
         let id = process.id;
         // Its memory may be freed from now on, some GB in a second, so what changes comes first.
-        let before = self.sources.free_and_shared();
+        let before = self.sources.free_and_shared_at_signal(now.instant());
         let (cgroup, cgroup_before) = self.sources.own_cgroup(id.pid).unzip();
         let (parts, expected) = (process.parts, process.gives_back());
         let given_back = Some(GivenBack { parts, expected, cgroup_before, before, ..GivenBack::default() });

@@ -90,7 +90,7 @@ impl Engine<'_> {
     fn report(&mut self, process: &Process, outcome: Outcome, now: Now) {
         let id = process.id;
         if let Outcome::Terminating { breach, .. } = &outcome {
-            self.open_case(process);
+            self.open_case(process, now);
             self.note_offence(process, breach.by, now);
         }
         let is_transient = outcome.is_transient();

@@ -68,6 +68,7 @@ impl Engine<'_> {
         let late = now.monotonic().saturating_sub(at);
         let _entered = debug_span!("wake", pid = process.pid.0, rss_bytes = rss.0, ?late).entered();
         let (first, mut at, mut rss) = ((at, rss), at, rss);
+        let mut is_below = false;
         self.find_levels(process);
         for _ in 0..LOOKS_AT_ONCE {
             self.growth.note(process, at, rss);
@@ -84,13 +85,17 @@ impl Engine<'_> {
                 let highest = self.growth.levels_of(process).highest();
                 let crossed = Crossed { at: now.at(first.0), rss: first.1.max(highest) };
                 let looked = self.look((process.pid, Some(process.start)), Some(crossed), Some(rss), now);
+                is_below = matches!(looked, Some((_, NextWake::Level(_))));
                 looked.map_or(NextWake::Never, |(_, next)| next)
             };
             // A process that went on growing meanwhile, and then stands still, makes no other event.
             match self.set_level(process, next, now) {
                 Some(has_now) => (at, rss) = (now.monotonic(), has_now),
-                None => return,
+                None => break,
             }
+        }
+        if is_below && !self.settings.current().dry_run && !self.terminations.contains(process) {
+            self.sources.read_free_per_cpu(now.instant());
         }
     }
 

@@ -42,7 +42,12 @@ pub(in crate::daemon) struct Sources {
     /// The cgroups with a limit that all processes are in.
     limited: Vec<LimitedCgroup>,
     memory_cgroups: Option<Hierarchy>,
+    /// Free memory that the kernel keeps for each processor, with the time at which it was read.
+    free_per_cpu: Option<(Instant, Bytes)>,
 }
+
+/// Time for which that holds: a process that is looked at below its limit, and grows by 100 MB per second, is above it by then.
+const FREE_PER_CPU_HOLDS_FOR: Duration = Duration::from_millis(10);
 
 /// The memory that `[machine]` watches.
 pub(in crate::daemon) struct WatchedMemory {
@@ -82,6 +87,7 @@ impl Sources {
             swept: None,
             limited: Vec::new(),
             memory_cgroups,
+            free_per_cpu: None,
         }
     }
 
@@ -314,8 +320,21 @@ impl Sources {
         self.proc.parts(pid).ok()
     }
 
+    /// The machine's memory that an end changes.
     pub(in crate::daemon) fn free_and_shared(&self) -> Option<FreeAndShared> {
-        self.proc.free_and_shared()
+        self.proc.free_and_shared(None)
+    }
+
+    /// Reads the part of it that takes longest, because a process is about to cross its limit.
+    pub(in crate::daemon) fn read_free_per_cpu(&mut self, now: Instant) {
+        self.free_per_cpu = self.proc.free_per_cpu().map(|free| (now, free));
+    }
+
+    /// The same right after a signal, while the process waits for the processor that memmon has: with that part if it was read
+    /// a moment ago.
+    pub(in crate::daemon) fn free_and_shared_at_signal(&self, now: Instant) -> Option<FreeAndShared> {
+        let holds = |(read, _): &(Instant, _)| now.saturating_duration_since(*read) < FREE_PER_CPU_HOLDS_FOR;
+        self.proc.free_and_shared(self.free_per_cpu.filter(holds).map(|(_, free)| free))
     }
 
     /// Whether a process still has its address space.

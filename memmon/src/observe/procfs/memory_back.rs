@@ -47,19 +47,19 @@ impl OwnCgroup {
 }
 
 impl ProcRoot {
-    /// The machine's memory that an end changes.
-    pub fn free_and_shared(&self) -> Option<FreeAndShared> {
+    /// The machine's memory that an end changes. `free_per_cpu` is that part of it if it was read a moment ago.
+    pub fn free_and_shared(&self, free_per_cpu: Option<Bytes>) -> Option<FreeAndShared> {
         let text = self.whole("meminfo").ok()?;
         let amount = |label| parse::kib(&text, label);
         Some(FreeAndShared {
             available: amount("MemAvailable:")?,
-            free_per_cpu: self.free_per_cpu(),
+            free_per_cpu: free_per_cpu.or_else(|| self.free_per_cpu()),
             shmem: amount("Shmem:")?,
         })
     }
 
     /// Free pages that the kernel keeps for each processor. `None` if zoneinfo (proc_zoneinfo(5)) cannot be read.
-    fn free_per_cpu(&self) -> Option<Bytes> {
+    pub fn free_per_cpu(&self) -> Option<Bytes> {
         // A screenful for each zone, and more for each processor.
         let mut text = String::with_capacity(8192);
         File::open(self.path.join("zoneinfo")).ok()?.read_to_string(&mut text).ok()?;
@@ -136,11 +136,11 @@ mod tests {
         let tree = Tree::new();
         tree.write("meminfo", "MemTotal:  9 kB\nMemAvailable:  2 kB\nShmem:  1 kB\n");
         let mut expected = FreeAndShared { available: Bytes(2048), free_per_cpu: None, shmem: Bytes(1024) };
-        assert_eq!(tree.root().free_and_shared(), Some(expected));
+        assert_eq!(tree.root().free_and_shared(None), Some(expected));
         let zones = "Node 0, zone   DMA32\n  pages free     5\n  pagesets\n    cpu: 0\n              count:    16\n\
              \n              high:     1443\n    cpu: 1\n              count:    74\n  vm stats threshold: 12\n";
         tree.write("zoneinfo", zones);
         expected.free_per_cpu = Some(Bytes(90 * tree.root().page_size));
-        assert_eq!(tree.root().free_and_shared(), Some(expected));
+        assert_eq!(tree.root().free_and_shared(None), Some(expected));
     }
 }
