@@ -269,7 +269,7 @@ mod tests {
         source                = "auto"
         gear                  = "auto"
         instant               = true
-        realtime              = false
+        realtime              = true
         # max_processes: capacity of the kernel map; by default four times as many as run at the start, at least 8192
 
         [termination]

@@ -14,7 +14,7 @@ use crate::{
 
 /// The properties of the unit that are looked at.
 const PROPERTIES: &str = "LoadState,PrivateNetwork,IPAddressAllow,IPAddressDeny,RestrictAddressFamilies,ReadWritePaths,ProtectSystem,ProtectControlGroups,ProtectHome,PrivateTmp,\
-                          Group,SupplementaryGroups,CapabilityBoundingSet,SystemCallFilter,RestrictRealtime";
+                          Group,SupplementaryGroups,CapabilityBoundingSet,SystemCallFilter,RestrictRealtime,LimitRTPRIO";
 
 /// Asks systemd for the unit as it is, drop-ins included. Without systemd, or such a unit, nothing is needed.
 pub(super) fn warnings(settings: &Settings) -> Vec<Warning> {
@@ -91,11 +91,8 @@ fn needs(settings: &Settings) -> Vec<Need> {
         need("rule.action", &[("ProtectControlGroups", "no"), ("ReadWritePaths", "/sys/fs/cgroup")]);
     }
     if settings.kernel.realtime {
-        let directives = [
-            ("RestrictRealtime", "no"),
-            ("CapabilityBoundingSet", "CAP_SYS_NICE"),
-            ("SystemCallFilter", "@resources"),
-        ];
+        let directives =
+            [("RestrictRealtime", "no"), ("LimitRTPRIO", "1"), ("SystemCallFilter", "sched_setattr")];
         need("kernel.realtime", &directives);
     }
     if let Some(group) = &settings.status.group {
@@ -149,11 +146,13 @@ impl Unit<'_> {
         let is_open = self.get(name).is_empty();
         match *name {
             "IPAddressAllow" => self.get("IPAddressDeny").is_empty() || !is_open,
+            // CAP_SYS_NICE has no limit.
+            "LimitRTPRIO" => self.get(name) != "0" || self.lists("CapabilityBoundingSet", "CAP_SYS_NICE"),
             "SupplementaryGroups" => self.lists(name, value),
             "RestrictAddressFamilies" => is_open || self.lists(name, "AF_INET"),
             "CapabilityBoundingSet" => value.split(' ').all(|capability| self.lists(name, capability)),
             "SystemCallFilter" => {
-                let call = if value == "@setuid" { "setresuid" } else { "sched_setscheduler" };
+                let call = if value == "@setuid" { "setresuid" } else { value };
                 is_open || self.lists(name, call)
             }
             "ReadWritePaths" => {
@@ -182,7 +181,7 @@ mod tests {
     /// The unit as it is shipped, shortened where it is long.
     const SHIPPED: &str = "Group=\nCapabilityBoundingSet=cap_kill cap_sys_ptrace cap_perfmon cap_bpf\nPrivateTmp=yes\n\
         PrivateNetwork=yes\nIPAddressAllow=\nIPAddressDeny=::/0 0.0.0.0/0\nProtectHome=yes\nProtectSystem=strict\nProtectControlGroups=yes\nReadWritePaths=/var/log -/sys/fs/bpf\n\
-        SystemCallFilter=accept bpf bind process_mrelease read\nRestrictRealtime=yes\nRestrictAddressFamilies=AF_UNIX\n\
+        SystemCallFilter=accept bpf bind process_mrelease read sched_setattr\nRestrictRealtime=no\nLimitRTPRIO=1\nRestrictAddressFamilies=AF_UNIX\n\
         LoadState=loaded\n";
 
     fn reported(text: &str, shown: &str) -> String {
@@ -193,7 +192,6 @@ mod tests {
     const ALL: &str = "
         settings.log_file = '/srv/log/memmon.log'
         metrics = { listen = '127.0.0.1:9819', textfile = '/home/alice/x.prom' }
-        kernel.realtime = true
         status.group = 'alice'
         notify = { mail_to = ['a@b'], smtp_auth_file = '/tmp/auth', hook = '/home/bob/hook', hook_user = 'alice' }";
 
@@ -203,7 +201,6 @@ mod tests {
         notify.mail_to cannot be used: memmon.service does not allow it: `systemctl edit memmon`, and under [Service] PrivateNetwork=no, RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6, IPAddressAllow=localhost
         metrics.listen cannot be used: memmon.service does not allow it: `systemctl edit memmon`, and under [Service] PrivateNetwork=no, RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6, IPAddressAllow=localhost
         notify.hook cannot be used: memmon.service does not allow it: `systemctl edit memmon`, and under [Service] CapabilityBoundingSet=CAP_SETUID CAP_SETGID, SystemCallFilter=@setuid
-        kernel.realtime cannot be used: memmon.service does not allow it: `systemctl edit memmon`, and under [Service] RestrictRealtime=no, CapabilityBoundingSet=CAP_SYS_NICE, SystemCallFilter=@resources
         status.group cannot be used: memmon.service does not allow it: `systemctl edit memmon`, and under [Service] Group=alice
         settings.log_file cannot be used: memmon.service does not allow it: `systemctl edit memmon`, and under [Service] ReadWritePaths=/srv/log
         metrics.textfile cannot be used: memmon.service does not allow it: `systemctl edit memmon`, and under [Service] ProtectHome=no, ReadWritePaths=/home/alice
@@ -225,11 +222,17 @@ mod tests {
     #[test]
     fn a_drop_in_or_no_unit_at_all_ends_it() {
         assert_eq!(reported("", SHIPPED), "", "the defaults need no drop-in");
+        let earlier =
+            SHIPPED.replace("RestrictRealtime=no\nLimitRTPRIO=1", "RestrictRealtime=yes\nLimitRTPRIO=0");
+        insta::assert_snapshot!(reported("", &earlier), @"kernel.realtime cannot be used: memmon.service does not allow it: `systemctl edit memmon`, and under [Service] RestrictRealtime=no, LimitRTPRIO=1");
+        let by_capability =
+            SHIPPED.replace("LimitRTPRIO=1", "LimitRTPRIO=0").replace("cap_bpf", "cap_bpf cap_sys_nice");
+        assert_eq!(reported("", &by_capability), "");
         assert_eq!(reported(ALL, ""), "");
         assert_eq!(reported(ALL, &SHIPPED.replace("=loaded", "=not-found")), "");
         let open = "LoadState=loaded\nGroup=alice\nPrivateTmp=no\nPrivateNetwork=no\nProtectHome=no\nRestrictRealtime=no\n\
             ProtectSystem=strict\nReadWritePaths=/var/log /srv/log /home/alice\n\
-            CapabilityBoundingSet=cap_setuid cap_setgid cap_sys_nice\nSystemCallFilter=setresuid sched_setscheduler\n\
+            CapabilityBoundingSet=cap_setuid cap_setgid cap_sys_nice\nSystemCallFilter=setresuid sched_setattr\n\
             RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX\nIPAddressDeny=::/0 0.0.0.0/0\nIPAddressAllow=127.0.0.0/8\n";
         assert_eq!(reported(ALL, open), "");
     }

@@ -261,8 +261,8 @@ keys! {
             "page faults pay for memmon only while a process is near a limit; \"always\": at all times; \"two\": also with small limits";
         instant: bool, default("true"), Any,
             "the kernel wakes memmon at a crossing; false: processes are judged at scans only";
-        realtime: bool, default("false"), Any,
-            "true: run before every normal process (SCHED_FIFO), for machines where hogs take all the CPU";
+        realtime: bool, default("true"), Any,
+            "handle crossings before every normal process (SCHED_FIFO), where the system allows it; false: with nice -20";
     }
 }
 

@@ -123,7 +123,7 @@ fn the_defaults_are_those_of_v1() {
             max_processes: None,
             gear: GearChoice::Auto,
             instant: true,
-            realtime: false
+            realtime: true
         }
     );
     assert_eq!(

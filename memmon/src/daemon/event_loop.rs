@@ -25,6 +25,7 @@ use crate::daemon::exemptions::{self, Exemptions};
 use crate::daemon::host::claim::Claim;
 use crate::daemon::host::fd_ready::{Readiness, readable};
 use crate::daemon::host::memory_trim::Startup;
+use crate::daemon::host::priority::Priority;
 use crate::daemon::host::timer::{Pace, ticked};
 use crate::daemon::host::{oom_hardening, pressure, supervisor};
 use crate::daemon::options::Options;
@@ -64,6 +65,7 @@ pub(super) struct EventLoop<'a> {
     requests: mpsc::Receiver<PendingRequest>,
     exemptions: Exemptions,
     sampler: Sampler,
+    priority: Priority,
     /// Keeps other memmons from enforcing for the same processes, unless this one is a look beside another.
     claim: Option<Arc<Claim>>,
 }
@@ -116,6 +118,7 @@ impl<'a> EventLoop<'a> {
             requests,
             exemptions,
             sampler: Sampler::default(),
+            priority: Priority::default(),
             claim: None,
         })
     }
@@ -178,6 +181,7 @@ impl<'a> EventLoop<'a> {
                     loading.start(&self.options, rotation.clone());
                 }
                 loaded = loading.loaded(&self.options, &rotation) => {
+                    let _unhurried = self.priority.unhurried();
                     self.announcer.works(Degradation::LateReload);
                     if self.reload(loaded) {
                         scans = self.scan_timer()?;
@@ -201,9 +205,9 @@ impl<'a> EventLoop<'a> {
                 }
                 ready = readable(pressure.as_ref()) => {
                     ready?;
-                    self.engine.check_machine(Now::read());
+                    self.check_machine();
                 }
-                () = time::sleep_until(machine.into()) => self.engine.check_machine(Now::read()),
+                () = time::sleep_until(machine.into()) => self.check_machine(),
                 ready = exits.readable() => {
                     ready?;
                     self.handle_exits()?;
@@ -236,9 +240,15 @@ impl<'a> EventLoop<'a> {
                 }
                 Some(request) = self.requests.recv() => self.answer(request),
                 () = time::sleep(exemption) => self.review_exemptions(),
-                () = time::sleep_until(sums.into()) => self.engine.look_at_sums(Now::read()),
+                () = time::sleep_until(sums.into()) => {
+                    let _unhurried = self.priority.unhurried();
+                    self.engine.look_at_sums(Now::read());
+                }
                 // Last, because each recheck may take long.
-                () = time::sleep_until(recheck.into()) => self.engine.recheck_next(Now::read()),
+                () = time::sleep_until(recheck.into()) => {
+                    let _unhurried = self.priority.unhurried();
+                    self.engine.recheck_next(Now::read());
+                }
             }
         };
         supervisor::stopping();
@@ -270,7 +280,13 @@ impl<'a> EventLoop<'a> {
         Pace::new(self.engine.settings().check_interval)
     }
 
+    fn check_machine(&mut self) {
+        let _unhurried = self.priority.unhurried();
+        self.engine.check_machine(Now::read());
+    }
+
     fn answer(&mut self, PendingRequest { request, answer }: PendingRequest) {
+        let _unhurried = self.priority.unhurried();
         let Self { engine, announcer, exemptions, .. } = self;
         match request {
             Request::History(select) => announcer.answer_history(select, answer),
@@ -289,6 +305,7 @@ impl<'a> EventLoop<'a> {
     }
 
     fn scan(&mut self) {
+        let _unhurried = self.priority.unhurried();
         let began = ScanClock::now();
         self.review_exemptions();
         self.announcer.in_force(self.engine.settings(), self.engine.limit());
@@ -370,12 +387,15 @@ impl<'a> EventLoop<'a> {
     }
 
     /// Hardens memmon before it enforces, and reports each measure that failed. Does nothing in dry run.
-    fn harden(&self) {
+    fn harden(&mut self) {
         let settings = self.engine.settings();
         if settings.dry_run {
             return;
         }
-        let missing = oom_hardening::harden(settings.kernel.realtime);
+        let mut missing = oom_hardening::harden();
+        let (priority, lacks) = Priority::raise(settings.kernel.realtime);
+        self.priority = priority;
+        missing.extend(lacks);
         self.engine.warm_up(Now::read());
         for what in &missing {
             self.announcer.event(Event::Degraded { what: what.clone() });

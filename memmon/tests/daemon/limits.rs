@@ -155,8 +155,8 @@ fn the_loop_comes_before_other_processes_and_the_threads_that_report_do_not() {
                 those.peek().is_some() && those.all(|(_, has)| *has == priority)
             };
             let first = if realtime { Priority::Realtime } else { Priority::High };
-            // Threads for which the loop waits have the same priority.
-            threads.iter().any(|(comm, has)| comm == "close-look" && *has == first)
+            // Close looks may take long.
+            threads.iter().any(|(comm, has)| comm == "close-look" && *has == Priority::High)
                 && all("memmon", first)
                 && all("memmon-report", Priority::Normal)
                 && all("reaper", Priority::Normal)

@@ -45,7 +45,7 @@ const UNSAFE: &[&str] = &[
     "memmon/src/observe/bpf",
     "memmon/src/daemon/host/fd_ready.rs",
     "memmon/src/daemon/host/memory_trim.rs",
-    "memmon/src/daemon/host/oom_hardening.rs",
+    "memmon/src/daemon/host/priority.rs",
     "memmon/src/observe/procfs/kcmp.rs",
     "memmon/src/observe/procfs/live.rs",
     "memmon/src/observe/support/probe.rs",

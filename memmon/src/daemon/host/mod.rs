@@ -6,5 +6,6 @@ pub(in crate::daemon) mod instance;
 pub(in crate::daemon) mod memory_trim;
 pub(in crate::daemon) mod oom_hardening;
 pub(in crate::daemon) mod pressure;
+pub(in crate::daemon) mod priority;
 pub(in crate::daemon) mod supervisor;
 pub(in crate::daemon) mod timer;
