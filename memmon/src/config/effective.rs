@@ -1,9 +1,6 @@
 //! Settings as they are in force, put back into the keys that mean them: a configuration that could be loaded again.
 
-use std::{
-    fmt::Display,
-    io::{self, Write},
-};
+use std::io::{self, Write};
 
 use toml::Spanned;
 
@@ -116,8 +113,13 @@ fn given<T>(value: T) -> Given<T> {
 }
 
 /// A list as if it stood in a file.
-fn listed<T: Display>(items: impl IntoIterator<Item = T>) -> Option<List<String>> {
-    given(items.into_iter().map(|item| Spanned::new(0..0, item.to_string())).collect())
+fn listed<T: ToString>(items: impl IntoIterator<Item = T>) -> Option<List<String>> {
+    list(items.into_iter().map(|item| item.to_string()))
+}
+
+fn list<T>(items: impl Iterator<Item = T>) -> Option<List<T>> {
+    let entries = items.map(|item| Spanned::new(0..0, item)).collect();
+    Some(List { key: String::new(), span: 0..0, entries })
 }
 
 fn thresholds(limits: Limits) -> (Given<f64>, Given<f64>) {
@@ -140,7 +142,7 @@ fn window_keys(window: &Window) -> keys::Window {
 fn whitelist_keys(whitelist: &Whitelist, honour_oom_score_adj: bool, known: &dyn Users) -> keys::Whitelist {
     let Whitelist { pids, names, users, protect_root, also } = whitelist;
     keys::Whitelist {
-        pids: given(pids.iter().map(|pid| Spanned::new(0..0, pid.0)).collect()),
+        pids: list(pids.iter().map(|pid| pid.0)),
         names: listed(names.entries()),
         users: listed(users.iter().map(|uid| name_of(*uid, known))),
         names_file: None,
@@ -216,18 +218,18 @@ fn write_rule(rule: &LimitRule, sum: Option<(Per, Strike)>, out: &mut dyn Write)
 /// The keys of a matcher that are given, but `not`.
 fn matcher_keys(matcher: &Matcher) -> keys::Matcher {
     let Matcher { names, exe, args, uids, groups, cgroups, units, not: _ } = matcher;
-    let list = |entries: Option<&[String]>| entries.and_then(listed);
+    let globs = |entries: Option<&[String]>| entries.and_then(listed);
     keys::Matcher {
-        names: list(names.as_ref().map(NamePatterns::entries)),
+        names: globs(names.as_ref().map(NamePatterns::entries)),
         names_file: None,
         users: None,
         lists: keys::Lists {
-            exe: list(exe.as_ref().map(ExePatterns::entries)),
-            args: list(args.as_ref().map(ArgPatterns::entries)),
+            exe: globs(exe.as_ref().map(ExePatterns::entries)),
+            args: globs(args.as_ref().map(ArgPatterns::entries)),
             uids: uids.as_ref().and_then(|uids| listed(typed(uids))),
             groups: groups.as_ref().and_then(listed),
-            cgroups: list(cgroups.as_ref().map(CgroupPatterns::entries)),
-            units: list(units.as_ref().map(UnitPatterns::entries)),
+            cgroups: globs(cgroups.as_ref().map(CgroupPatterns::entries)),
+            units: globs(units.as_ref().map(UnitPatterns::entries)),
         },
     }
 }

@@ -3,7 +3,7 @@
 use super::{
     foreign::Of,
     toml_document::List,
-    values::Reader,
+    values::{Compile, Reader},
     warning::{Concern, GLOB, other_name},
 };
 use crate::policy::NamePatterns;
@@ -11,17 +11,19 @@ use crate::policy::NamePatterns;
 /// The bytes of a comm without its NUL: TASK_COMM_LEN - 1 of linux/sched.h.
 const COMM_LEN: usize = 15;
 
+pub(super) const NAMES: Compile<NamePatterns> = |names| NamePatterns::new(names.iter().copied());
+
 impl Reader<'_, '_> {
-    /// The list `key`. Of a list with an entry that cannot be meant, the others are kept.
-    pub(super) fn names(&mut self, key: &'static str, list: &List<String>) -> NamePatterns {
-        let names = self.patterns(key, Of::Names, list, |name| NamePatterns::new([name]).err());
+    /// The list, with warnings about entries that are probably mistakes.
+    pub(super) fn names(&mut self, list: &List<String>) -> NamePatterns {
+        let names = self.patterns(Of::Names, list, NAMES);
         for (name, span) in &names {
             let name = (*name).to_owned();
             if let Some(real) = other_name(&name)
                 && !names.iter().any(|(listed, _)| *listed == real)
             {
                 self.warn(span, Concern::OtherName { name, real });
-            } else if key == "whitelist.names" && is_every_name(&name) {
+            } else if list.key == "whitelist.names" && is_every_name(&name) {
                 self.warn(span, Concern::EveryName { name });
             } else if ["/", "./", "~/", "*/", "**/"].iter().any(|start| name.starts_with(start)) {
                 self.warn(span, Concern::PathForName { name });
@@ -29,7 +31,7 @@ impl Reader<'_, '_> {
                 self.warn(span, Concern::LongName { name });
             }
         }
-        self.compiled("names", &list.span(), NamePatterns::new(names.into_iter().map(|(name, _)| name)))
+        self.compiled(list, names, NAMES)
     }
 }
 

@@ -29,23 +29,27 @@ pub(super) type ReadNames<'a> = &'a dyn Fn(&Path) -> io::Result<(Vec<u8>, Option
 /// Adds the names of each `names_file` to the list beside it. Returns what is of concern about the files.
 pub(super) fn expand(typed: &mut Typed, read: ReadNames<'_>, problems: &mut Problems<'_>) -> Vec<Warning> {
     let (mut concerns, mut left) = (Vec::new(), LONGEST_TOGETHER);
-    let mut add = |names: &mut Option<List<String>>, file: &mut Option<Spanned<String>>| {
+    let mut add = |key: &str, names: &mut Option<List<String>>, file: &mut Option<Spanned<String>>| {
         if let Some(file) = file.take() {
-            concerns.extend(add_names(names, &file, &mut left, read, problems));
+            let list = List { key: key.to_owned(), span: file.span(), entries: Vec::new() };
+            concerns.extend(add_names(names, list, &file, &mut left, read, problems));
         }
     };
     let whitelist = &mut typed.whitelist;
-    add(&mut whitelist.names, &mut whitelist.names_file);
+    add("whitelist.names", &mut whitelist.names, &mut whitelist.names_file);
     for (rule, _) in &mut typed.rules {
-        for matcher in [Some(&mut rule.matcher), rule.not.as_mut()].into_iter().flatten() {
-            add(&mut matcher.names, &mut matcher.names_file);
+        add("rule.names", &mut rule.matcher.names, &mut rule.matcher.names_file);
+        if let Some(not) = &mut rule.not {
+            add("rule.not.names", &mut not.names, &mut not.names_file);
         }
     }
     concerns.into_iter().map(Warning::general).collect()
 }
 
+/// Adds the names in `file` to `names`, or to the `empty` list if there is none.
 fn add_names(
     names: &mut Option<List<String>>,
+    empty: List<String>,
     file: &Spanned<String>,
     left: &mut usize,
     read: ReadNames<'_>,
@@ -65,7 +69,7 @@ fn add_names(
         Err(error) => {
             let help = format!("{}: {error}", quotable(&path.to_string_lossy()));
             problems.add(span.clone(), "`names_file` cannot be read", help);
-            unknown(names, &span);
+            unknown(names, empty);
             return None;
         }
     };
@@ -76,7 +80,7 @@ fn add_names(
         }
         Err(error) => {
             not_utf8(&path, &error, problems);
-            unknown(names, &span);
+            unknown(names, empty);
             return concern;
         }
     };
@@ -84,19 +88,17 @@ fn add_names(
         // A file that was cut off, or not written yet, must not end a protection.
         let help = "write one name or glob per line, or remove this key";
         problems.add(span.clone(), "`names_file` has no name in it", help);
-        unknown(names, &span);
+        unknown(names, empty);
         return concern;
     }
-    let list = names.get_or_insert_with(|| Spanned::new(span, Vec::new()));
-    list.get_mut().extend(found);
+    names.get_or_insert(empty).entries.extend(found);
     concern
 }
 
 /// After an error: the list must not give rise to another one by being empty.
-fn unknown(names: &mut Option<List<String>>, span: &Range<usize>) {
-    names.get_or_insert_with(|| {
-        Spanned::new(span.clone(), vec![Spanned::new(span.clone(), "unknown".to_owned())])
-    });
+fn unknown(names: &mut Option<List<String>>, mut empty: List<String>) {
+    empty.entries.push(Spanned::new(empty.span.clone(), "unknown".to_owned()));
+    names.get_or_insert(empty);
 }
 
 /// The path of a file that is named at `span`: from the folder of the file that names it.

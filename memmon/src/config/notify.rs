@@ -7,7 +7,7 @@ use toml::Spanned;
 
 use super::{
     keys,
-    toml_document::{Given, Keys, List},
+    toml_document::{Given, Keys},
     values::{Reader, uid},
     warning::Concern,
 };
@@ -30,7 +30,8 @@ pub struct Notify {
 impl keys::Notify {
     /// Whether a notification can reach the users of processes.
     pub(super) fn reaches_users(&self) -> bool {
-        self.terminal || self.mail_to.iter().flat_map(List::get_ref).any(|to| to.get_ref().contains(OWNER))
+        self.terminal
+            || self.mail_to.iter().flat_map(|list| &list.entries).any(|to| to.get_ref().contains(OWNER))
     }
 }
 
@@ -59,7 +60,7 @@ impl Reader<'_, '_> {
         let from = mail_from.as_ref().and_then(|typed| self.address("mail_from", typed));
         let to: Vec<_> = mail_to
             .iter()
-            .flat_map(List::get_ref)
+            .flat_map(|list| &list.entries)
             .filter_map(|typed| self.address("mail_to", typed))
             .collect();
         let host = smtp_host.or(usual.smtp_host).and_then(|typed| self.relay(&typed)).unwrap_or_default();

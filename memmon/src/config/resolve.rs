@@ -59,7 +59,7 @@ pub(super) fn settings(
     let limits = default_limits()
         .and_then(|otherwise| reader.limits(ram_percent_threshold, ram_gb_threshold, otherwise));
     let schedule = limits.map(|limits| reader.schedule(schedule, Pace { check_interval, limits }));
-    let names_at = whitelist.names.as_ref().map(Spanned::span);
+    let names_at = whitelist.names.as_ref().map(|list| list.span.clone());
     let whitelist = reader.whitelist(whitelist);
     let (mut own_rules, mut sums) = reader.rules(rules, notify.reaches_users());
     let scope = reader.scope(scope);
@@ -150,42 +150,35 @@ impl Reader<'_, '_> {
             let help = "name users, uids or cgroups; without this section every process is in scope";
             self.problems.add(heading, "[scope] is empty", help);
         }
-        for (key, list) in [("users", &users), ("uids", &uids), ("cgroups", &cgroups)] {
-            if let Some(list) = list.as_ref().filter(|list| list.get_ref().is_empty()) {
-                let help = "name at least one; without this key it does not narrow the scope";
-                self.problems.add(list.span(), format!("`{key}` is an empty list"), help);
-            }
-        }
+        let help = "name at least one; without this key it does not narrow the scope";
+        self.refuse_empty(&[&users, &uids, &cgroups], help);
         let ranges = users.is_some() || uids.is_some();
         let mut in_scope = Vec::new();
         if let Some(list) = &uids {
-            in_scope.extend(self.uid_ranges("scope.uids", list));
+            in_scope.extend(self.uid_ranges(list));
         }
         if let Some(list) = &users {
-            in_scope.extend(self.users("scope.users", list).into_iter().map(|(uid, _)| uid..=uid));
+            in_scope.extend(self.users(list).into_iter().map(|(uid, _)| uid..=uid));
             if in_scope.is_empty() {
-                self.warn(&list.span(), Concern::NobodyInScope);
+                self.warn(&list.span, Concern::NobodyInScope);
             }
         }
-        let cgroups = cgroups.map(|list| self.cgroups("scope.cgroups", &list));
+        let cgroups = cgroups.map(|list| self.cgroups(&list));
         Scope { uids: ranges.then(|| UidRanges::from_iter(in_scope)), cgroups }
     }
 
-    pub(super) fn uid_ranges(&mut self, key: &'static str, list: &List<String>) -> Vec<RangeInclusive<Uid>> {
+    pub(super) fn uid_ranges(&mut self, list: &List<String>) -> Vec<RangeInclusive<Uid>> {
         let mut ranges = Vec::new();
-        for (entry, span) in self.entries(key, list) {
+        for (entry, span) in self.entries(list) {
             let (first, last) = entry.split_once('-').unwrap_or((entry, entry));
             match (uid(first.trim()), uid(last.trim())) {
                 (Some(first), Some(last)) if first <= last => ranges.push(first..=last),
                 (Some(first), Some(last)) => {
-                    self.refuse("uids", &span, format!("the lower end goes first: \"{last}-{first}\""));
+                    self.refuse(list.name(), &span, format!("the lower end goes first: \"{last}-{first}\""));
                 }
                 _ => {
-                    self.refuse(
-                        "uids",
-                        &span,
-                        "expected a uid or a range of them, \"1000-59999\"".to_owned(),
-                    );
+                    let help = "expected a uid or a range of them, \"1000-59999\"".to_owned();
+                    self.refuse(list.name(), &span, help);
                 }
             }
         }

@@ -4,13 +4,7 @@ use std::{collections::BTreeMap, ops::Range};
 
 use toml::Spanned;
 
-use super::{
-    keys,
-    matcher::{NOT, RULE, coverage},
-    toml_document::{Given, List},
-    values::Reader,
-    warning::Concern,
-};
+use super::{keys, matcher::coverage, toml_document::Given, values::Reader, warning::Concern};
 use crate::{
     model::{Action, Bytes, NotifyUser, Per, RuleName},
     policy::{LimitRule, Matcher, RuleLimit, Strike, SumRule},
@@ -83,8 +77,8 @@ impl Reader<'_, '_> {
         let sum = self.sum(per, strike)?;
         let name = self.rule_name(name, place);
         let flaws = self.flaws(&matcher, "rule") + not.as_ref().map_or(0, |not| self.flaws(not, "not"));
-        let mut matcher = self.matcher(matcher, &RULE);
-        matcher.not = not.map(|not| Box::new(self.matcher(not, &NOT)));
+        let mut matcher = self.matcher(matcher);
+        matcher.not = not.map(|not| Box::new(self.matcher(not)));
         if matcher == Matcher::default() && flaws == 0 {
             let help = if sum.is_some() {
                 "name the processes that count: names, exe, args, users, uids, groups, cgroups or units; of all users but the \
@@ -157,7 +151,7 @@ impl Reader<'_, '_> {
         let prefer = self.prefers(prefer, no_limit, action, sum.is_some());
         let notify_user = self.notify_user(notify_user, sum.is_some());
         let spares = sum.is_none() && matcher.not.is_none() && (no_limit || action == Action::Warn);
-        let is_all = || coverage(&matcher, &RULE).into_iter().all(|(_, is_every)| is_every);
+        let is_all = || coverage(&matcher).into_iter().flatten().all(|is_every| is_every);
         if let Some(name) = name.as_ref().filter(|_| spares && flaws == 0 && is_all()) {
             self.warn(place, Concern::RuleSparesAll { rule: name.to_string() });
         }
@@ -232,26 +226,8 @@ impl Reader<'_, '_> {
     fn flaws(&mut self, matcher: &keys::Matcher, section: &str) -> usize {
         let keys::Matcher { names, names_file: _, users, lists } = matcher;
         let keys::Lists { exe, args, uids, groups, cgroups, units } = lists;
-        let lists: [(&str, &Option<List<String>>); 8] = [
-            ("names", names),
-            ("exe", exe),
-            ("args", args),
-            ("users", users),
-            ("uids", uids),
-            ("groups", groups),
-            ("cgroups", cgroups),
-            ("units", units),
-        ];
-        let empty: Vec<_> = lists
-            .into_iter()
-            .filter_map(|(key, list)| Some((key, list.as_ref()?)))
-            .filter(|(_, list)| list.get_ref().is_empty())
-            .collect();
-        for (key, list) in &empty {
-            let help = format!("name at least one; without this key the {section} does not look at it");
-            self.problems.add(list.span(), format!("`{key}` is an empty list"), help);
-        }
-        empty.len()
+        let help = format!("name at least one; without this key the {section} does not look at it");
+        self.refuse_empty(&[names, exe, args, users, uids, groups, cgroups, units], &help)
     }
 }
 

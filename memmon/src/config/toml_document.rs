@@ -82,7 +82,7 @@ impl<'t> Document<'t> {
     }
 
     fn read<S: Keys>(&mut self, name: &'static str, rest: DeTable<'t>, problems: &mut Problems<'_>) -> S {
-        let mut taken = Taken { rest, problems };
+        let mut taken = Taken { path: name.to_owned(), rest, problems };
         let section = S::take(&mut taken);
         self.strays.extend(strays(Some(name), taken.rest));
         section
@@ -228,7 +228,7 @@ pub(super) trait Keys: Sized {
             Shown::Example(_) => None,
         };
         let rest = Self::keys().into_iter().filter_map(value).collect();
-        Self::take(&mut Taken { rest, problems: &mut Problems::default() })
+        Self::take(&mut Taken { path: String::new(), rest, problems: &mut Problems::default() })
     }
 }
 
@@ -240,6 +240,8 @@ pub(super) fn section<S: Keys>() -> Section {
 
 /// A section, less the keys that were taken.
 pub(super) struct Taken<'t, 'p, 's> {
+    /// Its name.
+    path: String,
     rest: DeTable<'t>,
     problems: &'p mut Problems<'s>,
 }
@@ -247,8 +249,22 @@ pub(super) struct Taken<'t, 'p, 's> {
 /// A value that was written, with its place; `None` if it was not, or if it could not be read.
 pub(super) type Given<T> = Option<Spanned<T>>;
 
-/// A list as it was written: where, and each element with its own place.
-pub(super) type List<T> = Spanned<Vec<Spanned<T>>>;
+/// A list as it was written.
+#[derive(Debug)]
+pub(super) struct List<T> {
+    /// The key, with its section.
+    pub(super) key: String,
+    pub(super) span: Range<usize>,
+    /// Each with its own place.
+    pub(super) entries: Vec<Spanned<T>>,
+}
+
+impl<T> List<T> {
+    /// The key without its section.
+    pub(super) fn name(&self) -> &str {
+        self.key.rsplit('.').next().unwrap_or_default()
+    }
+}
 
 /// The type of a field that a key fills.
 pub(super) trait Field: Sized {
@@ -294,11 +310,13 @@ impl<T: Value> Field for Option<List<T>> {
         };
         let read: Vec<_> = elements.iter().filter_map(|element| section.read(key, element)).collect();
         // A list of which nothing could be read is not an empty one.
-        (elements.is_empty() || !read.is_empty()).then(|| Spanned::new(value.span(), read))
+        let is_read = elements.is_empty() || !read.is_empty();
+        let key = format!("{}.{}", section.path, key.name);
+        is_read.then(|| List { key, span: value.span(), entries: read })
     }
 
     fn shown(&self, _: &Key) -> Option<String> {
-        let elements = self.as_ref()?.get_ref().iter().map(|element| element.get_ref().shown());
+        let elements = self.as_ref()?.entries.iter().map(|element| element.get_ref().shown());
         Some(format!("[{}]", elements.collect::<Vec<_>>().join(", ")))
     }
 }
@@ -316,9 +334,10 @@ impl<K: Keys> Field for Option<K> {
             section.problems.add(span, format!("`{}` is no table", key.name), help);
             return None;
         };
-        let mut inner = Taken { rest: table, problems: &mut *section.problems };
+        let path = format!("{}.{}", section.path, key.name);
+        let mut inner = Taken { path, rest: table, problems: &mut *section.problems };
         let taken = K::take(&mut inner);
-        let Taken { rest, problems } = inner;
+        let Taken { path: _, rest, problems } = inner;
         for (stray, _) in rest {
             let keys: Vec<_> = K::keys().iter().map(|key| key.name).collect();
             let what = format!("unknown key `{}` in `{}`", quotable(stray.get_ref()), key.name);

@@ -47,7 +47,7 @@ pub enum Concern {
     /// A list of `[whitelist]` other than names that leaves no process to be terminated.
     EveryProcess {
         /// The key, with its section.
-        key: &'static str,
+        key: String,
     },
     /// A rule that matches every process, and terminates none.
     RuleSparesAll {
@@ -57,7 +57,7 @@ pub enum Concern {
     /// An entry that is a pattern, but of another language than globs.
     ForeignPattern {
         /// The key, with its section.
-        key: &'static str,
+        key: String,
         /// The entry.
         entry: String,
         /// Globs that mean the same; empty if no small number of globs does.
@@ -66,7 +66,7 @@ pub enum Concern {
     /// An entry that is several, or has marks around it.
     SeveralInOne {
         /// The key, with its section.
-        key: &'static str,
+        key: String,
         /// The entry.
         entry: String,
         /// The entries that were meant, perhaps.
@@ -140,14 +140,14 @@ pub enum Concern {
     /// A user that this machine does not know.
     UnknownUser {
         /// The key, with its section.
-        key: &'static str,
+        key: String,
         /// The entry.
         name: String,
     },
     /// A group that this machine does not know, in a list of groups.
     NoSuchGroup {
         /// The key, with its section.
-        key: &'static str,
+        key: String,
         /// The entry.
         name: String,
     },
@@ -173,7 +173,7 @@ pub enum Concern {
     /// The same entry twice in one list.
     Duplicate {
         /// The key, with its section.
-        key: &'static str,
+        key: String,
         /// The entry.
         entry: String,
     },

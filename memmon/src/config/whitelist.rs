@@ -6,7 +6,8 @@ use toml::Spanned;
 
 use super::{
     keys,
-    matcher::{WHITELIST, coverage},
+    matcher::coverage,
+    names::NAMES,
     toml_document::{Keys, List},
     values::Reader,
     warning::Concern,
@@ -28,28 +29,31 @@ impl Reader<'_, '_> {
             honour_oom_score_adj: _,
         } = typed;
         if let Some(list) = &lists.args {
-            self.warn(&list.span(), Concern::ArgsAreChosen);
+            self.warn(&list.span, Concern::ArgsAreChosen);
         }
-        let typed = [&lists.exe, &lists.args, &lists.uids, &lists.cgroups, &lists.units];
-        let places = [WHITELIST.exe, WHITELIST.args, WHITELIST.uids, WHITELIST.cgroups, WHITELIST.units]
-            .into_iter()
-            .zip(typed.map(|list| list.as_ref().map(Spanned::span)));
-        let places: Vec<_> = places.collect();
-        let also = self.matcher(keys::Matcher { lists, ..keys::Matcher::default() }, &WHITELIST);
+        let place =
+            |list: &Option<List<String>>| list.as_ref().map(|list| (list.key.clone(), list.span.clone()));
+        let keys::Lists { exe, args, uids, groups, cgroups, units } = &lists;
+        let places = [&None, exe, args, uids, groups, cgroups, units].map(place);
+        let also = self.matcher(keys::Matcher { lists, ..keys::Matcher::default() });
         // Each list protects by itself.
-        for (key, _) in coverage(&also, &WHITELIST).into_iter().filter(|(_, is_every)| *is_every) {
-            let place = places.iter().find_map(|(listed, place)| place.as_ref().filter(|_| *listed == key));
-            self.warn(place.unwrap_or(&(0..0)), Concern::EveryProcess { key });
+        for (key, span) in coverage(&also)
+            .into_iter()
+            .zip(places)
+            .filter_map(|(is_every, place)| place.filter(|_| is_every == Some(true)))
+        {
+            self.warn(&span, Concern::EveryProcess { key });
         }
         let usual: keys::Whitelist = Keys::defaults();
         Whitelist {
             pids: self.pids(pids.or(usual.pids)),
-            names: match names {
-                Some(list) => self.names(WHITELIST.names, &list),
-                None => {
-                    let names = default_names();
-                    self.compiled("names", &(0..0), NamePatterns::new(names.iter().map(String::as_str)))
+            names: match (names, usual.names) {
+                (Some(list), _) => self.names(&list),
+                (None, Some(usual)) => {
+                    let names = self.entries(&usual);
+                    self.compiled(&usual, names, NAMES)
                 }
+                (None, None) => NamePatterns::default(),
             },
             users: match users {
                 Some(list) => self.protected_users(&list, protect_root),
@@ -62,10 +66,12 @@ impl Reader<'_, '_> {
 
     fn pids(&mut self, list: Option<List<u32>>) -> BTreeSet<Pid> {
         let mut pids = BTreeSet::new();
-        for typed in list.map(Spanned::into_inner).unwrap_or_default() {
-            if !pids.insert(Pid(*typed.get_ref())) {
+        if let Some(List { key, entries, span: _ }) = list {
+            for typed in entries {
                 let entry = typed.get_ref().to_string();
-                self.warn(&typed.span(), Concern::Duplicate { key: "whitelist.pids", entry });
+                if !pids.insert(Pid(*typed.get_ref())) {
+                    self.warn(&typed.span(), Concern::Duplicate { key: key.clone(), entry });
+                }
             }
         }
         pids
@@ -94,7 +100,7 @@ impl Reader<'_, '_> {
     }
 
     fn protected_users(&mut self, list: &List<String>, protect_root: bool) -> BTreeSet<Uid> {
-        let users = self.users("whitelist.users", list);
+        let users = self.users(list);
         if !protect_root && let Some((_, span)) = users.iter().find(|(uid, _)| *uid == Uid::ROOT) {
             self.warn(span, Concern::RootNotProtected);
         }
@@ -105,7 +111,7 @@ impl Reader<'_, '_> {
 /// The names of the default list: v1's five, then package managers.
 fn default_names() -> Vec<String> {
     let keys::Whitelist { names, .. } = Keys::defaults();
-    names.into_iter().flat_map(Spanned::into_inner).map(Spanned::into_inner).collect()
+    names.into_iter().flat_map(|list| list.entries).map(Spanned::into_inner).collect()
 }
 
 /// Those of them that v1's list did not have. A file that lists names, as v1's own does, means what it lists, and is warned.

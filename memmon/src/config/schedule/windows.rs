@@ -55,13 +55,13 @@ impl Reader<'_, '_> {
     }
 
     fn days(&mut self, list: &List<String>) -> Option<Days> {
-        if list.get_ref().is_empty() {
+        if list.entries.is_empty() {
             let help = "name at least one, or remove the key: then it is every day";
-            self.problems.add(list.span(), "`days` is an empty list", help);
+            self.problems.add(list.span.clone(), "`days` is an empty list", help);
             return None;
         }
         let mut days = Some(Days::default());
-        for (entry, span) in self.entries("schedule.days", list) {
+        for (entry, span) in self.entries(list) {
             match Days::parse(entry) {
                 Ok(more) => days = days.map(|days| days.and(more)),
                 Err(word) => {
@@ -70,7 +70,7 @@ impl Reader<'_, '_> {
                         Some(day) => format!("did you mean \"{}\"?", entry.replace(word, day)),
                         None => format!("expected days, \"mon-fri\", of {}", SHORT.join(", ")),
                     };
-                    self.refuse("days", &span, help);
+                    self.refuse(list.name(), &span, help);
                 }
             }
         }
