@@ -11,7 +11,9 @@ use super::{
     schedule::Minute,
 };
 use crate::{
-    model::{Action, Escaped, GearChoice, Listen, Measure, NotifyUser, Per, RuleName, Signal, SourceChoice},
+    model::{
+        Action, Escaped, GearChoice, Listen, Measure, NotifyUser, Per, RuleName, Signal, SourceChoice, words,
+    },
     policy::Strike,
 };
 
@@ -297,30 +299,32 @@ impl Value for RuleName {
     }
 }
 
-/// The format of a log line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// v1's lines, to the letter.
-    #[default]
-    Text,
-    /// One object per line.
-    Json,
+words! {
+    /// The format of a log line.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+    pub enum LogFormat {
+        /// v1's lines, to the letter.
+        #[default]
+        Text = "text",
+        /// One object per line.
+        Json = "json",
+    }
 }
 
-/// The minimum severity of events that are logged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogLevel {
-    /// All of them.
-    Debug,
-    /// Everyday life and what is above it.
-    #[default]
-    Info,
-    /// Terminations and what is degraded.
-    Warning,
-    /// Only what could not be done.
-    Error,
+words! {
+    /// The minimum severity of events that are logged.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+    pub enum LogLevel {
+        /// All of them.
+        Debug = "debug",
+        /// Everyday life and what is above it.
+        #[default]
+        Info = "info",
+        /// Terminations and what is degraded.
+        Warning = "warning",
+        /// Only what could not be done.
+        Error = "error",
+    }
 }
 
 /// A kind with a few words for its values.
@@ -364,10 +368,10 @@ impl<W: Word> Value for W {
     }
 }
 
-macro_rules! words {
-    ($($kind:ty: $all:expr;)*) => {$(
+macro_rules! kinds {
+    ($($kind:ty),*) => {$(
         impl Word for $kind {
-            const ALL: &'static [Self] = &$all;
+            const ALL: &'static [Self] = &Self::ALL;
 
             fn word(self) -> &'static str {
                 self.as_str()
@@ -376,38 +380,7 @@ macro_rules! words {
     )*};
 }
 
-words! {
-    Action: Self::ALL;
-    GearChoice: [Self::Auto, Self::Always, Self::Two];
-    Measure: [Self::Charged, Self::Rss];
-    NotifyUser: Self::ALL;
-    SourceChoice: [Self::Auto, Self::Ebpf, Self::Proc];
-    Strike: Self::EACH;
-}
-
-impl Word for LogFormat {
-    const ALL: &'static [Self] = &[Self::Text, Self::Json];
-
-    fn word(self) -> &'static str {
-        match self {
-            Self::Text => "text",
-            Self::Json => "json",
-        }
-    }
-}
-
-impl Word for LogLevel {
-    const ALL: &'static [Self] = &[Self::Debug, Self::Info, Self::Warning, Self::Error];
-
-    fn word(self) -> &'static str {
-        match self {
-            Self::Debug => "debug",
-            Self::Info => "info",
-            Self::Warning => "warning",
-            Self::Error => "error",
-        }
-    }
-}
+kinds!(Action, GearChoice, LogFormat, LogLevel, Measure, NotifyUser, SourceChoice, Strike);
 
 /// `per` of a rule: each process by itself, or a sum.
 impl Word for Option<Per> {

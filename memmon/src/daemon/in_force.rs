@@ -119,7 +119,7 @@ fn rule_from_the_wire(rule: RuleInForce) -> Option<LimitRule> {
             false if is_own => RuleLimit::Own { percent, bytes },
             false => RuleLimit::Thresholds,
         },
-        action: Action::ALL.into_iter().find(|one| one.as_str() == action)?,
+        action: Action::of(&action)?,
         signal: Signal::FIRST.into_iter().find(|one| one.as_str() == signal)?,
         lasting: Duration::try_from_secs_f64(for_seconds).ok()?,
         grace: match grace_seconds {
@@ -129,7 +129,7 @@ fn rule_from_the_wire(rule: RuleInForce) -> Option<LimitRule> {
         hard_ceiling,
         prefer,
         notify_user: match notify_user {
-            Some(word) => Some(NotifyUser::ALL.into_iter().find(|one| one.as_str() == word)?),
+            Some(word) => Some(NotifyUser::of(&word)?),
             None => None,
         },
     })
@@ -137,11 +137,7 @@ fn rule_from_the_wire(rule: RuleInForce) -> Option<LimitRule> {
 
 fn sum_from_the_wire(sum: SumRuleInForce) -> Option<SumRule> {
     let SumRuleInForce { rule, per, strike } = sum;
-    Some(SumRule {
-        rule: rule_from_the_wire(rule)?,
-        per: Per::ALL.into_iter().find(|one| one.as_str() == per)?,
-        strike: Strike::EACH.into_iter().find(|one| one.as_str() == strike)?,
-    })
+    Some(SumRule { rule: rule_from_the_wire(rule)?, per: Per::of(&per)?, strike: Strike::of(&strike)? })
 }
 
 fn matcher_from_the_wire(matcher: MatcherInForce) -> Option<Matcher> {

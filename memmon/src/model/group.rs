@@ -4,31 +4,28 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bytes, Fact, Name, Process, ProcessId, RuleName, Uid, unit_path};
+use super::{Bytes, Fact, Name, Process, ProcessId, RuleName, Uid, unit_path, words::words};
 
-/// Groups whose memory is summed: `per` of a rule, without `process`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Per {
-    /// The processes of a real uid.
-    User,
-    /// The processes of a systemd unit: the outermost service or scope, for a user's manager with the unit in it.
-    Unit,
-    /// The processes in one cgroup, without those in cgroups below it.
-    Cgroup,
-    /// The processes of an audit session: one login, which only root can leave. Daemons have none.
-    Session,
-    /// A process that the rule matches, with all its descendants.
-    Tree,
-    /// The processes of one user that run the same executable.
-    Program,
+words! {
+    /// Groups whose memory is summed: `per` of a rule, without `process`.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+    pub enum Per {
+        /// The processes of a real uid.
+        User = "user",
+        /// The processes of a systemd unit: the outermost service or scope, for a user's manager with the unit in it.
+        Unit = "unit",
+        /// The processes in one cgroup, without those in cgroups below it.
+        Cgroup = "cgroup",
+        /// The processes of an audit session: one login, which only root can leave. Daemons have none.
+        Session = "session",
+        /// A process that the rule matches, with all its descendants.
+        Tree = "tree",
+        /// The processes of one user that run the same executable.
+        Program = "program",
+    }
 }
 
 impl Per {
-    /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::User, Self::Unit, Self::Cgroup, Self::Session, Self::Tree, Self::Program];
-
     /// Whether the kernel side can keep a sum that is never less than such a group's: that of its user, or of its cgroup. Who
     /// belongs to a tree, a session or a unit is known only from /proc.
     pub const fn is_kept_by_kernel(self) -> bool {
@@ -38,18 +35,6 @@ impl Per {
     /// The part that notices when such a sum crosses its limit, if eBPF is available. Without it, looks find all crossings.
     pub const fn noticed_by(self) -> &'static str {
         if self.is_kept_by_kernel() { "the kernel" } else { "looks" }
-    }
-
-    /// The word of the configuration.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::User => "user",
-            Self::Unit => "unit",
-            Self::Cgroup => "cgroup",
-            Self::Session => "session",
-            Self::Tree => "tree",
-            Self::Program => "program",
-        }
     }
 }
 

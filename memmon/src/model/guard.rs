@@ -4,41 +4,24 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Bytes, Pid};
+use super::{Bytes, Pid, words::words};
 
-/// A program that is known to end processes when memory runs short.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum GuardKind {
-    /// <https://github.com/rfjakob/earlyoom>
-    Earlyoom,
-    /// <https://github.com/hakavlad/nohang>
-    Nohang,
-    /// systemd-oomd.service(8)
-    SystemdOomd,
-    /// <https://gitlab.freedesktop.org/hadess/low-memory-monitor>
-    LowMemoryMonitor,
-    /// <https://github.com/facebookincubator/oomd>
-    Oomd,
-    /// Android's.
-    Lmkd,
-}
-
-impl GuardKind {
-    /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Earlyoom, Self::Nohang, Self::SystemdOomd, Self::LowMemoryMonitor, Self::Oomd, Self::Lmkd];
-
-    /// The name of the program.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Earlyoom => "earlyoom",
-            Self::Nohang => "nohang",
-            Self::SystemdOomd => "systemd-oomd",
-            Self::LowMemoryMonitor => "low-memory-monitor",
-            Self::Oomd => "oomd",
-            Self::Lmkd => "lmkd",
-        }
+words! {
+    /// A program that is known to end processes when memory runs short.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+    pub enum GuardKind {
+        /// <https://github.com/rfjakob/earlyoom>
+        Earlyoom = "earlyoom",
+        /// <https://github.com/hakavlad/nohang>
+        Nohang = "nohang",
+        /// systemd-oomd.service(8)
+        SystemdOomd = "systemd-oomd",
+        /// <https://gitlab.freedesktop.org/hadess/low-memory-monitor>
+        LowMemoryMonitor = "low-memory-monitor",
+        /// <https://github.com/facebookincubator/oomd>
+        Oomd = "oomd",
+        /// Android's.
+        Lmkd = "lmkd",
     }
 }
 
@@ -73,7 +56,7 @@ impl fmt::Display for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { guard, pid, strikes } = self;
         let Strikes { available, swap_free_percent, pressure_percent, dry_run } = strikes;
-        write!(f, "{} (pid {pid})", guard.name())?;
+        write!(f, "{} (pid {pid})", guard.as_str())?;
         if *dry_run {
             return f.write_str(", which runs in dry run, and ends nothing");
         }

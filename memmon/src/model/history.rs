@@ -2,36 +2,26 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bytes, Pid, Sample, Uid};
+use super::{Bytes, Pid, Sample, Uid, words::words};
 
-/// The kind of an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Happened {
-    /// A process whose termination had begun is gone.
-    Terminated,
-    /// A dry run would have terminated it.
-    WouldTerminate,
-    /// It would have been terminated, but was exempt.
-    Exempt,
-    /// It was over the limit of a rule that only warns.
-    Warned,
-    /// It came near its limit.
-    NearLimit,
+words! {
+    /// The kind of an entry.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+    pub enum Happened {
+        /// A process whose termination had begun is gone.
+        Terminated = "terminated",
+        /// A dry run would have terminated it.
+        WouldTerminate = "would_terminate",
+        /// It would have been terminated, but was exempt.
+        Exempt = "exempt",
+        /// It was over the limit of a rule that only warns.
+        Warned = "warned",
+        /// It came near its limit.
+        NearLimit = "near_limit",
+    }
 }
 
 impl Happened {
-    /// The word for it, as in JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Terminated => "terminated",
-            Self::WouldTerminate => "would_terminate",
-            Self::Exempt => "exempt",
-            Self::Warned => "warned",
-            Self::NearLimit => "near_limit",
-        }
-    }
-
     /// Whether it is only a warning. Users cause many of them, so that they are kept apart from the others.
     pub const fn is_warning(self) -> bool {
         matches!(self, Self::Warned | Self::NearLimit)

@@ -1,32 +1,23 @@
 //! The figure of a process's memory that is compared with its limit.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
-use super::Bytes;
+use super::{Bytes, words::words};
 
-/// `thresholds.measure`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Measure {
-    /// Resident memory decides where memmon looks, and charged memory decides the verdict: what the end of the process would
-    /// give back.
-    #[default]
-    Charged,
-    /// Resident memory alone, as in v1.
-    Rss,
+words! {
+    /// `thresholds.measure`.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    pub enum Measure {
+        /// Resident memory decides where memmon looks, and charged memory decides the verdict: what the end of the process would
+        /// give back.
+        #[default]
+        Charged = "charged",
+        /// Resident memory alone, as in v1.
+        Rss = "rss",
+    }
 }
 
 impl Measure {
-    /// The word of the configuration.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Charged => "charged",
-            Self::Rss => "rss",
-        }
-    }
-
     /// The least charged memory with which a process whose resident memory exceeds `limit` is over it: 95 % of the limit,
     /// or all of it but 4 MiB if that is less. So the few megabytes of program text that every process maps delay no
     /// verdict.
@@ -34,12 +25,6 @@ impl Measure {
         const PROGRAM_TEXT: u64 = 4 << 20;
         let share = limit.0 / 20;
         Bytes(limit.0.saturating_sub(if share > PROGRAM_TEXT { share } else { PROGRAM_TEXT }))
-    }
-}
-
-impl fmt::Display for Measure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
     }
 }
 

@@ -25,6 +25,7 @@ mod throttle;
 mod unit;
 pub mod units;
 mod verdict;
+mod words;
 mod workload;
 
 pub use bytes::{Bytes, SystemMemory};
@@ -54,4 +55,5 @@ pub use text::{Escaped, Name, configuration_files};
 pub use throttle::{Lowered, ThrottleEnd, WhyNot};
 pub use unit::{Unit, unit_cgroup, unit_path};
 pub use verdict::{Breach, Doubt, Limit, MatchKey, NameField, Protection, Uncharged, Verdict};
+pub(crate) use words::words;
 pub use workload::{Container, ContainerNames, Runtime, SlurmJob, Workload};

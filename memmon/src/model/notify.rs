@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::Serialize;
 
-use super::{Uid, seconds::as_seconds};
+use super::{Uid, seconds::as_seconds, words::words};
 
 /// Mail through a relay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -37,34 +37,22 @@ impl Mail {
     }
 }
 
-/// When the user of a process is notified about it, by mail and on the terminal: `notify_user` of a rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum NotifyUser {
-    /// While the process is near its limit.
-    Before,
-    /// After memmon has acted on it.
-    After,
-    /// At both times.
-    Both,
-    /// Never.
-    Never,
+words! {
+    /// When the user of a process is notified about it, by mail and on the terminal: `notify_user` of a rule.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+    pub enum NotifyUser {
+        /// While the process is near its limit.
+        Before = "before",
+        /// After memmon has acted on it.
+        After = "after",
+        /// At both times.
+        Both = "both",
+        /// Never.
+        Never = "never",
+    }
 }
 
 impl NotifyUser {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Before, Self::After, Self::Both, Self::Never];
-
-    /// The word of the configuration.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Before => "before",
-            Self::After => "after",
-            Self::Both => "both",
-            Self::Never => "never",
-        }
-    }
-
     /// Whether that is near the limit.
     pub const fn is_before(self) -> bool {
         matches!(self, Self::Before | Self::Both)

@@ -1,40 +1,33 @@
 //! The signals.
 
-use std::fmt;
-
 use serde::Serialize;
 
-/// The signals that memmon sends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub enum Signal {
-    /// A request to exit, which the process can handle.
-    #[default]
-    #[serde(rename = "SIGTERM")]
-    Term,
-    /// The signal of Ctrl+C: many programs stop their work and save it.
-    #[serde(rename = "SIGINT")]
-    Int,
-    /// The terminal is gone: shells and editors save and exit.
-    #[serde(rename = "SIGHUP")]
-    Hup,
-    /// The signal of Ctrl+\: some servers finish their requests and exit, others dump core.
-    #[serde(rename = "SIGQUIT")]
-    Quit,
-    /// The program defines its meaning.
-    #[serde(rename = "SIGUSR1")]
-    Usr1,
-    /// The program defines its meaning.
-    #[serde(rename = "SIGUSR2")]
-    Usr2,
-    /// A resource is used up: some batch systems have jobs write a checkpoint.
-    #[serde(rename = "SIGXCPU")]
-    Xcpu,
-    /// The process stops where it is, until it gets SIGCONT.
-    #[serde(rename = "SIGSTOP")]
-    Stop,
-    /// The immediate end, which the process cannot handle.
-    #[serde(rename = "SIGKILL")]
-    Kill,
+use super::words::words;
+
+words! {
+    /// The signals that memmon sends.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+    pub enum Signal {
+        /// A request to exit, which the process can handle.
+        #[default]
+        Term = "SIGTERM",
+        /// The signal of Ctrl+C: many programs stop their work and save it.
+        Int = "SIGINT",
+        /// The terminal is gone: shells and editors save and exit.
+        Hup = "SIGHUP",
+        /// The signal of Ctrl+\: some servers finish their requests and exit, others dump core.
+        Quit = "SIGQUIT",
+        /// The program defines its meaning.
+        Usr1 = "SIGUSR1",
+        /// The program defines its meaning.
+        Usr2 = "SIGUSR2",
+        /// A resource is used up: some batch systems have jobs write a checkpoint.
+        Xcpu = "SIGXCPU",
+        /// The process stops where it is, until it gets SIGCONT.
+        Stop = "SIGSTOP",
+        /// The immediate end, which the process cannot handle.
+        Kill = "SIGKILL",
+    }
 }
 
 impl Signal {
@@ -55,26 +48,5 @@ impl Signal {
             Self::Stop => 19,
             Self::Xcpu => 24,
         }
-    }
-
-    /// Its name, as signal(7) has it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Term => "SIGTERM",
-            Self::Int => "SIGINT",
-            Self::Hup => "SIGHUP",
-            Self::Quit => "SIGQUIT",
-            Self::Usr1 => "SIGUSR1",
-            Self::Usr2 => "SIGUSR2",
-            Self::Xcpu => "SIGXCPU",
-            Self::Stop => "SIGSTOP",
-            Self::Kill => "SIGKILL",
-        }
-    }
-}
-
-impl fmt::Display for Signal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }

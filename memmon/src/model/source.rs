@@ -1,33 +1,35 @@
 //! The source of readings and the gears of its kernel side: what was requested, and the source in use.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
-/// The source that an administrator requests with `kernel.source` or `--source`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SourceChoice {
-    /// The best source that the running kernel offers.
-    #[default]
-    Auto,
-    /// The kernel map only.
-    Ebpf,
-    /// Polling /proc, even if the kernel map is available.
-    Proc,
+use super::words::words;
+
+words! {
+    /// The source that an administrator requests with `kernel.source` or `--source`.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    pub enum SourceChoice {
+        /// The best source that the running kernel offers.
+        #[default]
+        Auto = "auto",
+        /// The kernel map only.
+        Ebpf = "ebpf",
+        /// Polling /proc, even if the kernel map is available.
+        Proc = "proc",
+    }
 }
 
-/// The gears that an administrator requests with `kernel.gear`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum GearChoice {
-    /// Two gears where they pay and are sound: on this kernel, and with these limits.
-    #[default]
-    Auto,
-    /// One gear: every change of the counters is seen.
-    Always,
-    /// Two gears also with a limit that is small for them.
-    Two,
+words! {
+    /// The gears that an administrator requests with `kernel.gear`.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    pub enum GearChoice {
+        /// Two gears where they pay and are sound: on this kernel, and with these limits.
+        #[default]
+        Auto = "auto",
+        /// One gear: every change of the counters is seen.
+        Always = "always",
+        /// Two gears also with a limit that is small for them.
+        Two = "two",
+    }
 }
 
 /// The programs of the kernel side that notice the growth of a process.
@@ -40,57 +42,14 @@ pub enum Gear {
     Exact,
 }
 
-/// A source of readings, as named in configuration, logs and metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Source {
-    /// BPF programs count in the kernel and wake the daemon at a crossing.
-    Ebpf,
-    /// Each scan reads every process in /proc.
-    Proc,
-}
-
-impl SourceChoice {
-    /// The name in the configuration.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Ebpf => "ebpf",
-            Self::Proc => "proc",
-        }
-    }
-}
-
-impl GearChoice {
-    /// The name in the configuration.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Always => "always",
-            Self::Two => "two",
-        }
-    }
-}
-
-impl Source {
-    /// The name in logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ebpf => "ebpf",
-            Self::Proc => "proc",
-        }
-    }
-}
-
-impl fmt::Display for SourceChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
+words! {
+    /// A source of readings, as named in configuration, logs and metrics.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    pub enum Source {
+        /// BPF programs count in the kernel and wake the daemon at a crossing.
+        Ebpf = "ebpf",
+        /// Each scan reads every process in /proc.
+        Proc = "proc",
     }
 }
 

@@ -7,35 +7,22 @@ use serde::Serialize;
 use super::{
     Breach, Bytes, Signal,
     seconds::{as_seconds, as_seconds_if_any},
+    words::words,
 };
 
-/// The action on a process that is over the limit of a rule.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Action {
-    /// It is terminated.
-    #[default]
-    Terminate,
-    /// It is reported, once, and nothing else.
-    Warn,
-    /// It is stopped (SIGSTOP), and terminated above its hard ceiling.
-    Stop,
-    /// The cgroup of a sum is slowed down (`memory.high`); above the hard ceiling processes are terminated.
-    Throttle,
-}
-
-impl Action {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Terminate, Self::Warn, Self::Stop, Self::Throttle];
-
-    /// The word of the configuration.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Terminate => "terminate",
-            Self::Warn => "warn",
-            Self::Stop => "stop",
-            Self::Throttle => "throttle",
-        }
+words! {
+    /// The action on a process that is over the limit of a rule.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+    pub enum Action {
+        /// It is terminated.
+        #[default]
+        Terminate = "terminate",
+        /// It is reported, once, and nothing else.
+        Warn = "warn",
+        /// It is stopped (SIGSTOP), and terminated above its hard ceiling.
+        Stop = "stop",
+        /// The cgroup of a sum is slowed down (`memory.high`); above the hard ceiling processes are terminated.
+        Throttle = "throttle",
     }
 }
 

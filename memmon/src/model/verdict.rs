@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bytes, Exemption, Inherited, KeptObject, KeptWhy, Name, Pid, RuleName, Uid};
+use super::{Bytes, Exemption, Inherited, KeptObject, KeptWhy, Name, Pid, RuleName, Uid, words::words};
 
 /// Policy's decision about one process.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -106,41 +106,26 @@ pub enum Protection {
     Exempt(Exemption),
 }
 
-/// A key of a matcher, which names the fact of a process that it compares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MatchKey {
-    /// `names`.
-    Names,
-    /// `exe`.
-    Exe,
-    /// `args`.
-    Args,
-    /// `users` and `uids`.
-    Uids,
-    /// `groups`.
-    Groups,
-    /// `cgroups`.
-    Cgroups,
-    /// `units`.
-    Units,
-    /// `not`.
-    Not,
-}
-
-impl MatchKey {
-    /// The key as it is written in the configuration.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Names => "names",
-            Self::Exe => "exe",
-            Self::Args => "args",
-            Self::Uids => "uids",
-            Self::Groups => "groups",
-            Self::Cgroups => "cgroups",
-            Self::Units => "units",
-            Self::Not => "not",
-        }
+words! {
+    /// A key of a matcher, which names the fact of a process that it compares.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+    pub enum MatchKey {
+        /// `names`.
+        Names = "names",
+        /// `exe`.
+        Exe = "exe",
+        /// `args`.
+        Args = "args",
+        /// `users` and `uids`.
+        Uids = "uids",
+        /// `groups`.
+        Groups = "groups",
+        /// `cgroups`.
+        Cgroups = "cgroups",
+        /// `units`.
+        Units = "units",
+        /// `not`.
+        Not = "not",
     }
 }
 

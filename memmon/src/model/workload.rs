@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use super::{Name, unit_path};
+use super::{Name, unit_path, words::words};
 
 /// A job, a container and a unit. At least one of them is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -80,38 +80,24 @@ impl ContainerNames {
     }
 }
 
-/// A container runtime.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Runtime {
-    /// Docker.
-    Docker,
-    /// Podman (libpod).
-    Podman,
-    /// CRI-O.
-    CriO,
-    /// containerd, as Kubernetes uses it.
-    Containerd,
-    /// nerdctl.
-    Nerdctl,
-    /// LXC, LXD and Incus.
-    Lxc,
-    /// A machine that is registered with systemd-machined: systemd-nspawn, or a virtual machine of libvirt.
-    Machine,
-}
-
-impl Runtime {
-    /// Its name, for people.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Docker => "docker",
-            Self::Podman => "podman",
-            Self::CriO => "cri-o",
-            Self::Containerd => "containerd",
-            Self::Nerdctl => "nerdctl",
-            Self::Lxc => "lxc",
-            Self::Machine => "machine",
-        }
+words! {
+    /// A container runtime.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+    pub enum Runtime {
+        /// Docker.
+        Docker = "docker",
+        /// Podman (libpod).
+        Podman = "podman",
+        /// CRI-O.
+        CriO = "cri-o",
+        /// containerd, as Kubernetes uses it.
+        Containerd = "containerd",
+        /// nerdctl.
+        Nerdctl = "nerdctl",
+        /// LXC, LXD and Incus.
+        Lxc = "lxc",
+        /// A machine that is registered with systemd-machined: systemd-nspawn, or a virtual machine of libvirt.
+        Machine = "machine",
     }
 }
 

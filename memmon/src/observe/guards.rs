@@ -45,7 +45,7 @@ fn kind(arguments: &[Vec<u8>]) -> Option<GuardKind> {
     } else {
         first
     };
-    GuardKind::ALL.into_iter().find(|kind| kind.name().as_bytes() == name)
+    GuardKind::of(str::from_utf8(&name).ok()?)
 }
 
 fn strikes(guard: GuardKind, arguments: &[Vec<u8>], total: Bytes, root: &Path) -> Strikes {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::LimitRule;
-use crate::model::Per;
+use crate::model::{Per, words};
 
 /// A `[[rule]]` with a limit for a sum.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -17,32 +17,18 @@ pub struct SumRule {
     pub strike: Strike,
 }
 
-/// The order in which the processes of a sum end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Strike {
-    /// The largest first.
-    #[default]
-    Largest,
-    /// The youngest first.
-    Newest,
-    /// The one that grows fastest first.
-    Growing,
-    /// All of them.
-    All,
-}
-
-impl Strike {
-    /// All of them.
-    pub const EACH: [Self; 4] = [Self::Largest, Self::Newest, Self::Growing, Self::All];
-
-    /// The word of the configuration.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Largest => "largest",
-            Self::Newest => "newest",
-            Self::Growing => "growing",
-            Self::All => "all",
-        }
+words! {
+    /// The order in which the processes of a sum end.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+    pub enum Strike {
+        /// The largest first.
+        #[default]
+        Largest = "largest",
+        /// The youngest first.
+        Newest = "newest",
+        /// The one that grows fastest first.
+        Growing = "growing",
+        /// All of them.
+        All = "all",
     }
 }

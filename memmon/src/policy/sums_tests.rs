@@ -266,7 +266,7 @@ fn of_one_kind_the_first_rule_that_matches_decides() {
 
 fn any_sum() -> impl Strategy<Value = SumRule> {
     let pers = select(&Per::ALL[..]);
-    (any_limit_rule(), pers, select(&Strike::EACH[..])).prop_map(|(rule, per, strike)| {
+    (any_limit_rule(), pers, select(&Strike::ALL[..])).prop_map(|(rule, per, strike)| {
         let limit = if rule.limit == RuleLimit::Thresholds { RuleLimit::None } else { rule.limit };
         let action = if rule.action == Action::Stop { Action::Throttle } else { rule.action };
         SumRule { rule: super::LimitRule { limit, action, ..rule }, per, strike }
