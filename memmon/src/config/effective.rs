@@ -5,12 +5,12 @@ use std::io::{self, Write};
 use toml::Spanned;
 
 use super::{
-    History, Log, Notify, Pace, Settings, Status, Users, Window, keys,
+    History, Log, Pace, Settings, Status, Users, Window, keys,
     kinds::Span,
     toml_document::{Given, Keys, List},
 };
 use crate::{
-    model::{Bytes, Hook, Mail, Per, Uid},
+    model::{Bytes, Hook, Mail, Notify, Per, Uid},
     policy::{
         ArgPatterns, CgroupPatterns, ExePatterns, LimitRule, Limits, Matcher, NamePatterns, RuleLimit, Rules,
         Scope, Strike, SumRule, UidRanges, UnitPatterns, Whitelist,

@@ -14,13 +14,13 @@ use super::{
         Allowed::{Any, Ending, Listing},
         Key, Section, default, example, range, range_or,
     },
-    kinds::{LogFormat, LogLevel, Span},
+    kinds::{LogLevel, Span},
     schedule::Minute,
     toml_document::{Field, Given, Keys, List, Taken, section},
 };
 use crate::{
     model::{
-        Action, GearChoice, Listen, Measure, NotifyUser, Per, RuleName, Signal, SourceChoice,
+        Action, GearChoice, Listen, LogFormat, Measure, NotifyUser, Per, RuleName, Signal, SourceChoice,
         seconds::as_seconds,
     },
     policy::Strike,

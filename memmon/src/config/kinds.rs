@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{
     model::{
-        Action, Escaped, GearChoice, Listen, Measure, NotifyUser, Per, RuleName, Signal, SourceChoice, words,
+        Action, Escaped, GearChoice, Listen, LogFormat, Measure, NotifyUser, Per, RuleName, Signal,
+        SourceChoice, words,
     },
     policy::Strike,
 };
@@ -296,18 +297,6 @@ impl Value for RuleName {
 
     fn shown(&self) -> String {
         self.as_str().to_owned().shown()
-    }
-}
-
-words! {
-    /// The format of a log line.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-    pub enum LogFormat {
-        /// v1's lines, to the letter.
-        #[default]
-        Text = "text",
-        /// One object per line.
-        Json = "json",
     }
 }
 

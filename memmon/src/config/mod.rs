@@ -49,8 +49,7 @@ pub use file::{DEFAULT_PATH, load};
 pub(crate) use foreign::globs;
 pub use key::{Allowed, Key, Kind, Section, Shown};
 pub use keys::{Kernel, Metrics, Termination, sections};
-pub use kinds::{LogFormat, LogLevel};
-pub use notify::Notify;
+pub use kinds::LogLevel;
 pub use schedule::{Days, Minute, Pace, Schedule, Window};
 pub use settings::{History, Log, Settings, Status};
 #[cfg(test)]

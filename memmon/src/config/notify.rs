@@ -1,8 +1,7 @@
 //! `[notify]`: the recipients of notifications about terminations, in addition to the logs.
 
-use std::{net::IpAddr, time::Duration};
+use std::net::IpAddr;
 
-use serde::Serialize;
 use toml::Spanned;
 
 use super::{
@@ -11,21 +10,7 @@ use super::{
     values::{Reader, uid},
     warning::Concern,
 };
-use crate::model::{Hook, Mail, OWNER, Uid, seconds::as_seconds};
-
-/// `[notify]`: no recipients by default.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Notify {
-    /// Between two messages of one kind; what comes in between is put together.
-    #[serde(serialize_with = "as_seconds")]
-    pub interval: Duration,
-    /// Mail, if anybody is named.
-    pub mail: Option<Mail>,
-    /// A command, if there is one.
-    pub hook: Option<Hook>,
-    /// Whether the user of a process gets a line on its terminal.
-    pub terminal: bool,
-}
+use crate::model::{Hook, Mail, Notify, OWNER, Uid};
 
 impl keys::Notify {
     /// Whether a notification can reach the users of processes.

@@ -7,12 +7,11 @@ use serde::Serialize;
 
 use super::{
     keys::{Kernel, Metrics, Termination},
-    kinds::{LogFormat, LogLevel},
-    notify::Notify,
+    kinds::LogLevel,
     schedule::{Pace, Schedule},
 };
 use crate::{
-    model::{Action, Breach, Bytes, Process, SystemMemory, seconds::as_seconds},
+    model::{Action, Breach, Bytes, LogFormat, Notify, Process, SystemMemory, seconds::as_seconds},
     policy::{Rules, machine::MachineLimits},
 };
 

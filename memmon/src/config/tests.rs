@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    model::{Action, Bytes, GearChoice, Gid, NotifyUser, Signal, SourceChoice, Uid},
+    model::{Action, Bytes, GearChoice, Gid, LogFormat, Notify, NotifyUser, Signal, SourceChoice, Uid},
     policy::{RuleLimit, Rules},
 };
 

@@ -12,10 +12,10 @@ use super::{
     error::quotable,
     hints,
     key::{Key, Kind, Section, Shown},
-    kinds::{LogFormat, LogLevel, Mismatch, Value},
+    kinds::{LogLevel, Mismatch, Value},
     problems::Problems,
 };
-use crate::model::{Escaped, GearChoice, Listen, Measure, SourceChoice};
+use crate::model::{Escaped, GearChoice, Listen, LogFormat, Measure, SourceChoice};
 
 /// The section whose keys may not be spread over files: one that adds a user to those of another file would widen it.
 const ONCE: &str = "scope";

@@ -42,8 +42,8 @@ impl Reader<'_, '_> {
     pub(super) fn refuse_empty(&mut self, lists: &[&Option<List<String>>], help: &str) -> usize {
         let empty = lists.iter().filter_map(|list| list.as_ref()).filter(|list| list.entries.is_empty());
         empty
-            .map(|list| {
-                self.problems.add(list.span.clone(), format!("`{}` is an empty list", list.name()), help)
+            .inspect(|list| {
+                self.problems.add(list.span.clone(), format!("`{}` is an empty list", list.name()), help);
             })
             .count()
     }

@@ -62,12 +62,7 @@ impl Historian {
             let _ = answer.send(refused(NOTHING_KEPT));
             return;
         };
-        recorder.select(select, move |found| {
-            let _ = answer.send(match found {
-                Ok(history) => reply(&Body::History(Box::new(history))),
-                Err(error) => refused(&error),
-            });
-        });
+        recorder.select(select, move |found| send(answer, found, Body::History));
     }
 
     /// Answers with a page of samples.
@@ -76,12 +71,7 @@ impl Historian {
             let _ = answer.send(refused(NOTHING_KEPT));
             return;
         };
-        recorder.samples(first, move |found| {
-            let _ = answer.send(match found {
-                Ok(samples) => reply(&Body::Samples(Box::new(samples))),
-                Err(error) => refused(&error),
-            });
-        });
+        recorder.samples(first, move |found| send(answer, found, Body::Samples));
     }
 
     /// Whether anything is kept.
@@ -113,6 +103,11 @@ const NOTHING_KEPT: &str = "this memmon keeps no history: days = 0 in [history],
 
 fn refused(message: &str) -> String {
     reply(&Body::Error(Refusal::new("refused", message)))
+}
+
+fn send<T>(answer: oneshot::Sender<String>, found: Result<T, String>, body: fn(Box<T>) -> Body) {
+    let found = found.map(|found| reply(&body(Box::new(found))));
+    let _ = answer.send(found.unwrap_or_else(|error| refused(&error)));
 }
 
 const fn bounds(settings: config::History) -> Option<Bounds> {

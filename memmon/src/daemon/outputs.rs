@@ -1,8 +1,8 @@
 //! The outputs of the log, the metrics and the notifications, made from the settings.
 
 use crate::{
-    config::{LogFormat, LogLevel, Settings},
-    report::{Console, Format, Level, MetricsOutputs, NotifyOutputs, Outputs},
+    config::{LogLevel, Settings},
+    report::{Console, Level, MetricsOutputs, Outputs},
 };
 
 /// The outputs that `settings` name.
@@ -10,10 +10,7 @@ pub(super) fn outputs(settings: &Settings) -> Outputs {
     Outputs {
         console: Console::Stderr,
         file: settings.log.file.clone(),
-        format: match settings.log.format {
-            LogFormat::Text => Format::Text,
-            LogFormat::Json => Format::Json,
-        },
+        format: settings.log.format,
         system_log: settings.log.system_log,
         level: match settings.log.level {
             LogLevel::Debug => Level::Debug,
@@ -26,12 +23,7 @@ pub(super) fn outputs(settings: &Settings) -> Outputs {
             textfile: settings.metrics.textfile.clone(),
             listen: settings.metrics.listen.clone(),
         },
-        notify: NotifyOutputs {
-            interval: settings.notify.interval,
-            mail: settings.notify.mail.clone(),
-            hook: settings.notify.hook.clone(),
-            terminal: settings.notify.terminal,
-        },
+        notify: settings.notify.clone(),
         ..Outputs::default()
     }
 }

@@ -7,6 +7,7 @@ mod group;
 mod guard;
 mod history;
 mod listen;
+mod log;
 mod machine;
 mod measure;
 mod notify;
@@ -35,9 +36,10 @@ pub use group::{GroupKey, KernelSum, Per, SumFigures};
 pub use guard::{Guard, GuardKind, Strikes};
 pub use history::{Entry, Happened, History, Samples, Select, Total};
 pub use listen::Listen;
+pub use log::LogFormat;
 pub use machine::{Elsewhere, MachineMemory, Pressure};
 pub use measure::Measure;
-pub use notify::{Hook, Mail, NotifyUser, OWNER};
+pub use notify::{Hook, Mail, Notify, NotifyUser, OWNER};
 pub use origin::Origin;
 pub use process::{
     Fact, Gid, Holdings, Inherited, Inside, KeptObject, KeptWhy, Launch, MatchFacts, Names, NamespaceInit,

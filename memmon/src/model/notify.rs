@@ -6,6 +6,20 @@ use serde::Serialize;
 
 use super::{Uid, seconds::as_seconds, words::words};
 
+/// `[notify]`: no recipients by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Notify {
+    /// Between two messages of one kind; what comes in between is put together.
+    #[serde(serialize_with = "as_seconds")]
+    pub interval: Duration,
+    /// Mail, if anybody is named.
+    pub mail: Option<Mail>,
+    /// A command, if there is one.
+    pub hook: Option<Hook>,
+    /// Whether the user of a process gets a line on its terminal.
+    pub terminal: bool,
+}
+
 /// Mail through a relay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Mail {

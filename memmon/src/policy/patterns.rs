@@ -67,11 +67,6 @@ impl NamePatterns {
         self.globs.is_empty().then(|| self.literals.keys().map(Vec::as_slice))
     }
 
-    /// Every entry as it was typed, in the same order.
-    pub fn entries(&self) -> &[String] {
-        &self.entries
-    }
-
     /// The same list with `entry` at its end; `None` if `entry` is not a pattern.
     pub(super) fn with(&self, entry: &str) -> Option<Self> {
         Self::new(self.entries.iter().map(String::as_str).chain([entry])).ok()
@@ -101,6 +96,22 @@ impl LevelGlobs {
         Ok(())
     }
 
+    /// Compiles `entries`, unless there is a `flaw` in one.
+    fn new<'a>(
+        entries: impl IntoIterator<Item = &'a str>,
+        flaw: impl Fn(&str) -> Option<&'static str>,
+    ) -> Result<Self, PatternError> {
+        let mut patterns = Self::default();
+        for (index, entry) in entries.into_iter().enumerate() {
+            if let Some(reason) = flaw(entry) {
+                return Err(PatternError::new(index, entry, reason));
+            }
+            patterns.add(index, entry)?;
+            patterns.entries.push(entry.to_owned());
+        }
+        Ok(patterns)
+    }
+
     fn find(&self, path: &[u8]) -> Option<&str> {
         let candidate = Candidate::from_bytes(path);
         let (index, _) = self.globs.iter().find(|(_, glob)| glob.is_match_candidate(&candidate))?;
@@ -118,22 +129,20 @@ impl CgroupPatterns {
     /// # Errors
     /// The first entry that is not a glob, or that no cgroup path can match.
     pub fn new<'a>(entries: impl IntoIterator<Item = &'a str>) -> Result<Self, PatternError> {
-        let mut patterns = LevelGlobs::default();
-        for (index, entry) in entries.into_iter().enumerate() {
-            if !entry.starts_with('/') && !entry.starts_with("**/") {
-                return Err(PatternError::new(index, entry, "a cgroup's path begins with a slash"));
+        let mut patterns = LevelGlobs::new(entries, |entry| match entry {
+            _ if !entry.starts_with('/') && !entry.starts_with("**/") => {
+                Some("a cgroup's path begins with a slash")
             }
-            if entry.len() > 1 && entry.ends_with('/') {
-                return Err(PatternError::new(index, entry, "a cgroup's path does not end with a slash"));
+            _ if entry.len() > 1 && entry.ends_with('/') => Some("a cgroup's path does not end with a slash"),
+            _ => None,
+        })?;
+        // In a glob `/**` covers only the levels below, but an entry for a slice includes the slice's own processes.
+        for index in 0..patterns.entries.len() {
+            if let Some(parent) = patterns.entries[index].strip_suffix("/**").map(str::to_owned) {
+                patterns.add(index, if parent.is_empty() { "/" } else { &parent })?;
             }
-            patterns.add(index, entry)?;
-            // In a glob `/**` covers only the levels below, but an entry for a slice includes the slice's own processes.
-            if let Some(parent) = entry.strip_suffix("/**") {
-                let parent = if parent.is_empty() { "/" } else { parent };
-                patterns.add(index, parent)?;
-            }
-            patterns.entries.push(entry.to_owned());
         }
+        patterns.globs.sort_by_key(|(index, _)| *index);
         Ok(Self(patterns))
     }
 
@@ -145,11 +154,6 @@ impl CgroupPatterns {
     /// The entry that matches `path`, as it was typed.
     pub fn find(&self, path: &[u8]) -> Option<&str> {
         self.0.find(path)
-    }
-
-    /// Every entry as it was typed, in the same order.
-    pub fn entries(&self) -> &[String] {
-        &self.0.entries
     }
 }
 
@@ -164,34 +168,19 @@ impl ExePatterns {
     /// # Errors
     /// The first entry that is not a glob, or that no absolute path of a file can match.
     pub fn new<'a>(entries: impl IntoIterator<Item = &'a str>) -> Result<Self, PatternError> {
-        let mut patterns = LevelGlobs::default();
-        for (index, entry) in entries.into_iter().enumerate() {
-            if !entry.starts_with('/') {
-                let reason =
-                    "the path of an executable begins with a slash; `names` takes names without a folder";
-                return Err(PatternError::new(index, entry, reason));
+        LevelGlobs::new(entries, |entry| match entry {
+            _ if !entry.starts_with('/') => {
+                Some("the path of an executable begins with a slash; `names` takes names without a folder")
             }
-            if entry.ends_with('/') {
-                return Err(PatternError::new(
-                    index,
-                    entry,
-                    "this is a folder; for everything below it add `**`",
-                ));
-            }
-            patterns.add(index, entry)?;
-            patterns.entries.push(entry.to_owned());
-        }
-        Ok(Self(patterns))
+            _ if entry.ends_with('/') => Some("this is a folder; for everything below it add `**`"),
+            _ => None,
+        })
+        .map(Self)
     }
 
     /// The entry that matches `path`, as it was typed.
     pub fn find(&self, path: &[u8]) -> Option<&str> {
         self.0.find(path)
-    }
-
-    /// Every entry as it was typed, in the same order.
-    pub fn entries(&self) -> &[String] {
-        &self.0.entries
     }
 }
 
@@ -206,10 +195,9 @@ impl UnitPatterns {
     /// # Errors
     /// The first entry that is not a glob, or that is no name of a unit.
     pub fn new<'a>(entries: impl IntoIterator<Item = &'a str>) -> Result<Self, PatternError> {
-        let mut patterns = LevelGlobs::default();
-        for (index, entry) in entries.into_iter().enumerate() {
+        LevelGlobs::new(entries, |entry| {
             let is_unit = |name: &str| [".service", ".scope", "*", "}"].iter().any(|end| name.ends_with(end));
-            let reason = match entry.split_once('/') {
+            match entry.split_once('/') {
                 None if is_unit(entry) => None,
                 Some((manager, unit))
                     if manager.starts_with("user@") && is_unit(unit) && !unit.contains('/') =>
@@ -221,14 +209,9 @@ impl UnitPatterns {
                 }
                 Some(_) => Some("a unit of a user's manager is \"user@1000.service/app-*.scope\""),
                 None => Some("the name of a unit ends in .service or .scope"),
-            };
-            if let Some(reason) = reason {
-                return Err(PatternError::new(index, entry, reason));
             }
-            patterns.add(index, entry)?;
-            patterns.entries.push(entry.to_owned());
-        }
-        Ok(Self(patterns))
+        })
+        .map(Self)
     }
 
     /// The entry that matches the unit of `cgroup`, or the manager that runs it, as it was typed.
@@ -236,11 +219,6 @@ impl UnitPatterns {
         let unit = unit_path(cgroup)?;
         let manager = unit.split(|byte| *byte == b'/').next().unwrap_or_default();
         self.0.find(&unit).or_else(|| self.0.find(manager))
-    }
-
-    /// Every entry as it was typed, in the same order.
-    pub fn entries(&self) -> &[String] {
-        &self.0.entries
     }
 }
 
@@ -262,11 +240,6 @@ impl ArgPatterns {
     pub fn find(&self, args: &[Name]) -> Option<&str> {
         let whole = || args.iter().map(Name::as_bytes).collect::<Vec<_>>().join(&b' ');
         args.iter().find_map(|arg| self.0.find(arg.as_bytes())).or_else(|| self.0.find(&whole()))
-    }
-
-    /// Every entry as it was typed, in the same order.
-    pub fn entries(&self) -> &[String] {
-        self.0.entries()
     }
 }
 
@@ -334,7 +307,14 @@ fn compile(index: usize, entry: &str, slash: Slash) -> Result<GlobSet, PatternEr
 
 /// Compares and serializes lists as they were typed.
 macro_rules! as_typed {
-    ($($patterns:ty)*) => {$(
+    ($($patterns:ty: $($part:tt).+;)*) => {$(
+        impl $patterns {
+            /// Every entry as it was typed, in the same order.
+            pub fn entries(&self) -> &[String] {
+                &self.$($part).+
+            }
+        }
+
         impl PartialEq for $patterns {
             fn eq(&self, other: &Self) -> bool {
                 self.entries() == other.entries()
@@ -349,7 +329,13 @@ macro_rules! as_typed {
     )*};
 }
 
-as_typed!(NamePatterns ArgPatterns CgroupPatterns ExePatterns UnitPatterns);
+as_typed! {
+    NamePatterns: entries;
+    ArgPatterns: 0.entries;
+    CgroupPatterns: 0.entries;
+    ExePatterns: 0.entries;
+    UnitPatterns: 0.entries;
+}
 
 #[cfg(test)]
 mod tests {

@@ -4,10 +4,8 @@ use std::{io::Write, path::PathBuf, time::Duration};
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::{
-    containers::ContainerFiles, event::Level, metrics::MetricsOutputs, notify::NotifyOutputs, users,
-};
-use crate::model::Uid;
+use super::{containers::ContainerFiles, event::Level, metrics::MetricsOutputs, users};
+use crate::model::{LogFormat, Notify, Uid};
 
 /// The outputs: their level, their format and their destinations.
 #[derive(Default)]
@@ -17,7 +15,7 @@ pub struct Outputs {
     /// The log file.
     pub file: Option<PathBuf>,
     /// For console and file; the system's log has its own.
-    pub format: Format,
+    pub format: LogFormat,
     /// The journal where it runs, else syslog.
     pub system_log: bool,
     /// Less urgent events are not logged.
@@ -27,19 +25,9 @@ pub struct Outputs {
     /// Figures for Prometheus.
     pub metrics: MetricsOutputs,
     /// Recipients of notifications.
-    pub notify: NotifyOutputs,
+    pub notify: Notify,
     /// The parts of the machine that are used.
     pub machine: Machine,
-}
-
-/// Format of lines.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
-    /// v1's lines.
-    #[default]
-    Text,
-    /// One object per line.
-    Json,
 }
 
 /// Whether there is a console, and where.

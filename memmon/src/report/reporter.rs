@@ -20,12 +20,13 @@ use super::{
     containers::Containers,
     event::{Event, Level},
     metrics::{Exports, Metrics, MetricsOutputs},
-    notify::{LAST_CHANCE, NotifyOutputs},
+    notify::LAST_CHANCE,
     outputs::{Machine, Outputs},
     rotation::Rotation,
     users::UserNames,
     writer::Writer,
 };
+use crate::model::Notify;
 
 /// Takes events from one owner, the daemon; [`Reporter::sender`] gives the door to others.
 pub struct Reporter {
@@ -178,7 +179,7 @@ impl Reporter {
 
     /// Notifies the recipients in `outputs` from now on. Waiting notices go there, too; those of a channel that is no
     /// longer in use are still sent.
-    fn notify(&self, outputs: NotifyOutputs, machine: &Machine) {
+    fn notify(&self, outputs: Notify, machine: &Machine) {
         let notifiers = || self.sender.shared.notifiers.write().unwrap_or_else(PoisonError::into_inner);
         if notifiers().are(&outputs) {
             return;

@@ -14,7 +14,7 @@ use super::{
     file::LogFile,
     flood_limit::FloodLimit,
     json,
-    outputs::{Console, Format, Machine, Outputs},
+    outputs::{Console, Machine, Outputs},
     queued_sink::{Offered, QueuedSink, Setup, Target},
     repeat_filter::RepeatFilter,
     rotation::Rotation,
@@ -23,13 +23,14 @@ use super::{
     text,
     users::UserNames,
 };
+use crate::model::LogFormat;
 
 /// All sinks, with what is remembered between events.
 pub(super) struct Writer {
     sinks: Vec<Slot>,
     /// Gets the trouble of a sink when no other sink takes it.
     last_resort: Option<QueuedSink>,
-    format: Format,
+    format: LogFormat,
     level: Level,
     zone: fn() -> TimeZone,
     users: UserNames,
@@ -180,8 +181,8 @@ impl Writer {
             let level = event.level();
             let paragraph = text::paragraph(&event, &mut |uid| self.users.get(uid, now));
             let mut whole = match self.format {
-                Format::Text => text::line(&at, level, &paragraph),
-                Format::Json => json::line(&at, &event, user.as_deref(), &message),
+                LogFormat::Text => text::line(&at, level, &paragraph),
+                LogFormat::Json => json::line(&at, &event, user.as_deref(), &message),
             };
             whole.push('\n');
             let is_trouble = matches!(event, Event::SinkTrouble { .. });

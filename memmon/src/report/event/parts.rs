@@ -7,32 +7,22 @@ use serde::{Serialize, Serializer};
 
 use crate::model::{
     Bytes, Fact, Inside, Launch, Name, NamespaceInit, NotifyUser, Pid, Process, ProcessId, Uid, Workload,
+    words,
 };
 
-/// The severity of an event.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum Level {
-    /// For people who look for a fault of memmon's own.
-    Debug,
-    /// Everyday life.
-    #[default]
-    Info,
-    /// A process is being terminated, or something is degraded.
-    Warning,
-    /// Something that was asked for could not be done.
-    Error,
-}
-
-impl fmt::Display for Level {
-    /// The words are v1's.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Debug => "DEBUG",
-            Self::Info => "INFO",
-            Self::Warning => "WARNING",
-            Self::Error => "ERROR",
-        })
+words! {
+    /// The severity of an event. The words are v1's.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+    pub enum Level {
+        /// For people who look for a fault of memmon's own.
+        Debug = "DEBUG",
+        /// Everyday life.
+        #[default]
+        Info = "INFO",
+        /// A process is being terminated, or something is degraded.
+        Warning = "WARNING",
+        /// Something that was asked for could not be done.
+        Error = "ERROR",
     }
 }
 

@@ -37,7 +37,7 @@ use self::{
     terminal::Terminals,
 };
 use super::{EventSender, event::Event, outputs::Machine};
-use crate::model::{Escaped, Hook, Mail};
+use crate::model::{Escaped, Notify};
 
 /// The longest time that memmon's end waits for the notices to be sent: a relay or a command that works takes less.
 pub(super) const LAST_CHANCE: Duration = Duration::from_secs(3);
@@ -54,23 +54,10 @@ pub(super) fn credentials(path: &std::path::Path) -> Result<(), String> {
     mail::credentials(path).map(drop)
 }
 
-/// The recipients of notifications, and how often they get one at most.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NotifyOutputs {
-    /// Between two messages on one channel.
-    pub interval: Duration,
-    /// Mail.
-    pub mail: Option<Mail>,
-    /// A command.
-    pub hook: Option<Hook>,
-    /// Whether the user of a process gets a line on its terminal.
-    pub terminal: bool,
-}
-
 /// The channels in use. Their threads send what waits, once, and end when this is dropped.
 #[derive(Default)]
 pub(super) struct Notifiers {
-    outputs: NotifyOutputs,
+    outputs: Notify,
     workers: Vec<Worker>,
     terminals: Option<Terminals>,
 }
@@ -99,7 +86,7 @@ impl Notifiers {
     /// destination.
     pub(super) fn follow(
         &mut self,
-        outputs: NotifyOutputs,
+        outputs: Notify,
         machine: &Machine,
         sender: &EventSender,
     ) -> io::Result<()> {
@@ -172,7 +159,7 @@ impl Notifiers {
     }
 
     /// Whether they are what `outputs` ask for.
-    pub(super) fn are(&self, outputs: &NotifyOutputs) -> bool {
+    pub(super) fn are(&self, outputs: &Notify) -> bool {
         self.outputs == *outputs
     }
 

@@ -345,7 +345,7 @@ mod smtp {
         super::{mail::Post, owners::Owners},
         *,
     };
-    use crate::report::event::Level;
+    use crate::{model::Mail, report::event::Level};
 
     /// aiosmtpd.
     const SERVER: &str = include_str!("../../../tests/common/smtpd.py");

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::report::{
-    outputs::{Console, Format, Machine},
+    outputs::{Console, Machine},
     samples,
 };
 
@@ -42,7 +42,7 @@ fn an_event_that_waits_for_the_next_one_comes_before_it_and_is_never_lost() {
     let folder = tempfile::tempdir().unwrap();
     let outputs = Outputs {
         console: Console::Writer(Box::new(writer)),
-        format: Format::Json,
+        format: crate::model::LogFormat::Json,
         machine: machine(folder.path()),
         ..Outputs::default()
     };
@@ -70,7 +70,7 @@ fn a_blocked_sink_delays_neither_callers_nor_other_sinks_and_every_lost_line_is_
     let outputs = Outputs {
         console: Console::Writer(Box::new(writer)),
         file: Some(log.clone()),
-        format: Format::Json,
+        format: crate::model::LogFormat::Json,
         machine: Machine { queue: 64, patience: Duration::from_millis(20), ..machine(folder.path()) },
         ..Outputs::default()
     };
@@ -298,7 +298,7 @@ fn a_reload_changes_sinks_format_and_level_but_not_the_door() {
         machine: machine(folder.path()),
         ..Outputs::default()
     };
-    let reporter = Reporter::start(outputs(&old, Format::Text, Level::Info)).unwrap();
+    let reporter = Reporter::start(outputs(&old, crate::model::LogFormat::Text, Level::Info)).unwrap();
     let sender = reporter.sender();
     let warning = || Event::Degraded { what: "no BTF".to_owned() };
     for _ in 0..5 {
@@ -311,7 +311,7 @@ fn a_reload_changes_sinks_format_and_level_but_not_the_door() {
         assert!(start.elapsed() < LIMIT);
         thread::sleep(Duration::from_millis(1));
     }
-    reporter.replace(outputs(&new, Format::Json, Level::Warning));
+    reporter.replace(outputs(&new, crate::model::LogFormat::Json, Level::Warning));
     sender.emit(scan(2));
     sender.emit(warning());
     assert!(reporter.finish(LIMIT));
