@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! MachineMemory ─▶ shortage: calm, warn or act, with the reasons
-//! Survey ─▶ Baseline, while the machine is well ─▶ growth since then ─▶ order: the culprits first
+//! Survey ─▶ Baseline, while the machine is well ─▶ growth since then, early or late ─▶ order: the culprits first
 //! ```
 //!
 //! A process that did not grow since the machine was well is never ended: it did not cause the shortage, and the shortage
@@ -15,6 +15,7 @@ mod order;
 mod pace;
 #[cfg(test)]
 mod properties;
+mod recency;
 mod shortage;
 mod turn;
 
@@ -22,5 +23,6 @@ pub use baseline::{Baseline, Growth};
 pub use candidate::{Candidate, Candidates, Held, gives_back};
 pub use order::{Order, Place, Standing, order};
 pub use pace::{pause, unforeseen};
+pub use recency::{Lost, Mark, Marks};
 pub use shortage::{Levels, MachineLimits, Shortage, binding};
 pub use turn::{Turn, turn};

@@ -18,7 +18,7 @@ use crate::model::{
 };
 use crate::policy::{
     self,
-    machine::{self, Baseline, Candidate, Candidates, MachineLimits, Order, Place, Shortage, Standing},
+    machine::{self, Baseline, Candidate, Candidates, MachineLimits, Mark, Order, Place, Shortage, Standing},
 };
 use crate::report::Event;
 
@@ -60,6 +60,7 @@ impl Engine<'_> {
         if self.machine.baseline.is_none() || limits.is_well(&machine) {
             let mut readings = readings.to_vec();
             self.sources.add_swap(&mut readings, &machine);
+            self.machine.marks = machine::Marks::default();
             self.machine.baseline = Some(
                 Baseline::new(now.since_boot(), machine, &readings)
                     .with_limits(std::mem::take(&mut watched.limits)),
@@ -84,6 +85,7 @@ impl Engine<'_> {
         let WatchedMemory { memory: machine, cgroup, .. } = watched;
         self.machine.is_within_cgroup = cgroup.is_some();
         let machine = self.machine.since_the_last_end(machine, now.instant());
+        self.mark_growth(limits, &machine, now);
         match limits.shortage(&machine) {
             Shortage::Calm => self.machine_is_calm(limits, &machine, now),
             Shortage::Warn(reasons) => {
@@ -103,6 +105,17 @@ impl Engine<'_> {
             }
         }
         self.look_at_machine_again(limits, &machine, now);
+    }
+
+    /// Notes now and then by how much processes have grown since the machine was well.
+    fn mark_growth(&mut self, limits: &MachineLimits, machine: &MachineMemory, now: Now) {
+        let Some(baseline) = &self.machine.baseline else { return };
+        if limits.is_well(machine) || !self.machine.marks.is_due(baseline, now.since_boot()) {
+            return;
+        }
+        let Ok(mut readings) = self.sources.readings() else { return };
+        self.sources.add_swap(&mut readings, machine);
+        self.machine.marks.add(baseline, machine, &readings, now.since_boot());
     }
 
     fn machine_is_calm(&mut self, limits: &MachineLimits, machine: &MachineMemory, now: Now) {
@@ -169,8 +182,8 @@ impl Engine<'_> {
         };
         let Some(baseline) = self.machine.baseline.take() else { return };
         self.sources.add_swap(&mut readings, machine);
-        let candidates = self.growers(&baseline, &readings, now);
-        let lost = baseline.lost(machine);
+        let candidates = self.growers(&baseline, machine, &readings, now);
+        let lost = self.machine.marks.lost(&baseline, machine, now.since_boot());
         let within = now.since_boot().saturating_sub(baseline.at());
         let was = baseline.of_limit(machine).elsewhere;
         self.machine.baseline = Some(baseline);
@@ -184,7 +197,7 @@ impl Engine<'_> {
                 return;
             }
             let elsewhere = grown(&was, &machine.elsewhere);
-            let least = Bytes(lost.0 / LEAST_FILE);
+            let least = Bytes(lost.bytes.0 / LEAST_FILE);
             let writers = self.memory_writers(least, &elsewhere, machine);
             if limits.stop_writers && !writers.is_empty() {
                 self.stop_writer(&writers, least, machine, now);
@@ -251,14 +264,21 @@ impl Engine<'_> {
 
     /// The processes that have grown most since `baseline`, confirmed, and what the units of others held. One that could not
     /// be confirmed is none of them.
-    pub(super) fn growers(&mut self, baseline: &Baseline, readings: &[Reading], now: Now) -> Candidates {
+    pub(super) fn growers(
+        &mut self,
+        baseline: &Baseline,
+        machine: &MachineMemory,
+        readings: &[Reading],
+        now: Now,
+    ) -> Candidates {
+        let half = self.machine.marks.half(baseline, machine, now.since_boot()).cloned();
         let growth = |reading: &Reading| (baseline.growth_of_pid(reading).total(), *reading);
         let (mut grown, idle): (Vec<_>, Vec<_>) =
             readings.iter().map(growth).partition(|(growth, _)| *growth >= Bytes(Bytes::MIB));
         grown.sort_by_key(|(growth, reading)| (std::cmp::Reverse(*growth), reading.pid));
         let mut candidates = Candidates::default();
         for (_, reading) in grown.into_iter().take(MOST) {
-            self.add_candidate(&mut candidates, baseline, reading, now);
+            self.add_candidate(&mut candidates, baseline, half.as_ref(), reading, now);
         }
         let worth_a_look = Bytes(baseline.machine().memory.total.0 / WORTH_A_LOOK);
         for (_, reading @ Reading { pid, start, held, .. }) in idle {
@@ -267,7 +287,7 @@ impl Engine<'_> {
             }
             let Ok(process) = self.sources.confirm(pid, start, Bytes::MAX) else { continue };
             if self.settings.rules().decisive(&process).is_some_and(|rule| rule.prefer) {
-                self.add_candidate(&mut candidates, baseline, reading, now);
+                self.add_candidate(&mut candidates, baseline, half.as_ref(), reading, now);
             } else if let Some(unit) = machine::blame::service(&process) {
                 let sum = candidates.idle.entry(unit).or_default();
                 *sum = *sum + held;
@@ -276,7 +296,14 @@ impl Engine<'_> {
         candidates
     }
 
-    fn add_candidate(&mut self, all: &mut Candidates, baseline: &Baseline, reading: Reading, now: Now) {
+    fn add_candidate(
+        &mut self,
+        all: &mut Candidates,
+        baseline: &Baseline,
+        half: Option<&Mark>,
+        reading: Reading,
+        now: Now,
+    ) {
         let Ok(mut process) = self.with_its_memory(reading) else { return };
         // The first was sent a signal already, and stays.
         if self.terminations.contains(process.id) || self.machine.leaves_alone(process.id, now.instant()) {
@@ -285,7 +312,8 @@ impl Engine<'_> {
         self.end_old_doubts(&mut process, now);
         let machine::Growth { private: growth, shared: shared_growth, before } =
             baseline.growth(&reading, process.id.start);
-        all.grown.push(Candidate { process, growth, shared_growth, before });
+        let early = half.map_or(Bytes::ZERO, |half| half.growth(process.id.pid, process.id.start));
+        all.grown.push(Candidate { process, growth, shared_growth, early, before });
     }
 
     /// A doubt that its owner can cause, and that has lasted too long, protects a process no longer.
@@ -339,7 +367,8 @@ impl Engine<'_> {
         let acts = limits.is_some_and(|limits| matches!(limits.shortage(&machine), Shortage::Act(_)));
         let verdict = if acts {
             let candidates = self.machine.candidates_with(&found);
-            let lost = self.machine.baseline.as_ref().map(|baseline| baseline.lost(&machine));
+            let lost = self.machine.baseline.as_ref();
+            let lost = lost.map(|baseline| self.machine.marks.lost(baseline, &machine, now.since_boot()));
             let lost = lost.unwrap_or_default();
             machine::order(self.settings.rules(), &machine, lost, &candidates).verdict(&found, &machine)
         } else {

@@ -16,8 +16,9 @@ impl Engine<'_> {
         let mut readings = self.sources.readings().ok()?;
         self.sources.add_swap(&mut readings, &machine);
         let baseline = self.machine.baseline.take()?;
-        let candidates = self.growers(&baseline, &readings, now);
-        let order = machine::order(self.settings.rules(), &machine, baseline.lost(&machine), &candidates);
+        let candidates = self.growers(&baseline, &machine, &readings, now);
+        let lost = self.machine.marks.lost(&baseline, &machine, now.since_boot());
+        let order = machine::order(self.settings.rules(), &machine, lost, &candidates);
         let well = now.since_boot().saturating_sub(baseline.at());
         self.machine.baseline = Some(baseline);
         let shortage = match limits.shortage(&machine) {

@@ -4,10 +4,13 @@
 //! that its growth is of what it held, and at least a quarter. The same holds for a new process of a service that was
 //! there before, as the worker of a database is. A login session holds things that have nothing in common, so there each
 //! process counts for itself.
+//!
+//! The rank among those to blame is another question: there, growth that came early counts less ([`super::recency`]).
 
 use std::collections::BTreeMap;
 
 use super::candidate::{Candidate, Held};
+use super::recency::weighed;
 use crate::model::{Bytes, Group, Name, Process, Uid, unit_path};
 
 /// The least part of its growth that a process is to blame for.
@@ -18,8 +21,12 @@ const LEAST: f64 = 0.25;
 pub struct Sum {
     /// The growth.
     pub growth: Bytes,
-    /// The part of that which is to blame.
+    /// The same, with less of what came early.
+    pub weighed: Bytes,
+    /// The part of the growth that is to blame.
     pub blame: Bytes,
+    /// The same, with less of what came early.
+    pub rank: Bytes,
     /// The growth of those that only work.
     pub worked: Bytes,
     /// Number of processes.
@@ -32,12 +39,14 @@ pub struct Sums(BTreeMap<Group, Sum>);
 
 impl Sums {
     /// Adds a process to its groups.
-    pub fn add(&mut self, groups: &[Group], growth: Bytes, blame: Blame) {
+    pub fn add(&mut self, groups: &[Group], blame: Blame) {
         for group in groups {
             let sum = self.0.entry(group.clone()).or_default();
-            sum.growth = sum.growth + growth;
+            sum.growth = sum.growth + blame.growth;
+            sum.weighed = sum.weighed + blame.weighed;
             sum.blame = sum.blame + blame.bytes;
-            sum.worked = sum.worked + if blame.works { growth } else { Bytes::ZERO };
+            sum.rank = sum.rank + blame.rank;
+            sum.worked = sum.worked + if blame.works { blame.growth } else { Bytes::ZERO };
             sum.processes += 1;
         }
     }
@@ -65,8 +74,14 @@ pub struct Units(BTreeMap<Name, (Bytes, Bytes)>);
 /// The blame of a process.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Blame {
-    /// The part of its growth.
+    /// Its growth.
+    pub growth: Bytes,
+    /// The same, with less of what came early.
+    pub weighed: Bytes,
+    /// The part of its growth that it is to blame for.
     pub bytes: Bytes,
+    /// The same, with less of what came early.
+    pub rank: Bytes,
     /// Whether it only works: it, or its service, has grown by less than it held before.
     pub works: bool,
 }
@@ -88,11 +103,14 @@ impl Units {
     pub fn blame(&self, candidate: &Candidate, growth: Bytes) -> Blame {
         let unit = service(&candidate.process).and_then(|unit| self.0.get(&unit).copied());
         let itself = (growth, candidate.before);
-        let mut blame = Blame { bytes: growth, works: false };
+        let weighed = weighed(growth, candidate.early);
+        let counts = weighed.percent_of(growth) / 100.0;
+        let mut blame = Blame { growth, weighed, bytes: growth, rank: weighed, works: false };
         for (grown, before) in std::iter::once(itself).chain(unit) {
             if grown < before {
                 let part = (grown.0 as f64 / before.0 as f64).max(LEAST);
-                blame = Blame { bytes: blame.bytes.min(growth.times(part)), works: true };
+                let bytes = blame.bytes.min(growth.times(part));
+                blame = Blame { bytes, rank: bytes.times(counts), works: true, ..blame };
             }
         }
         blame

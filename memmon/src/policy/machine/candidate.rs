@@ -16,6 +16,8 @@ pub struct Candidate {
     pub growth: Bytes,
     /// The growth of its shared memory.
     pub shared_growth: Bytes,
+    /// The part of both that came early: see [`super::recency`].
+    pub early: Bytes,
     /// Its memory when the machine was well.
     pub before: Bytes,
 }

@@ -1,7 +1,8 @@
 //! The order in which processes end if the machine is short of memory.
 //!
 //! Memory of one user, unit or session counts as one culprit: ten workers, or a fork storm. So a process ranks by the blame
-//! of the group that it belongs to ([`super::blame`]), then by its own part. A process that did not grow is not ended.
+//! of the group that it belongs to ([`super::blame`]), then by its own part; growth that came early counts less
+//! ([`super::recency`]). A process that did not grow is not ended.
 //! Neither is one whose group has too small a part in the loss, nor one that works with memory that it held before while
 //! others grow by more.
 
@@ -11,6 +12,7 @@ use serde::Serialize;
 
 use super::blame::{Blame, Sums, Units, groups};
 use super::candidate::{Candidates, gives_back};
+use super::recency::Lost;
 use crate::model::{
     Breach, Bytes, Culprit, Doubt, Fact, Group, Limit, MachineMemory, Process, ProcessId, Protection,
     RuleName, StartTime, Verdict,
@@ -142,37 +144,37 @@ struct Grower<'a> {
     process: &'a Process,
     groups: Vec<Group>,
     gives_back: Bytes,
-    growth: Bytes,
     blame: Blame,
     /// The rule that prefers it, and its place among the rules.
     preferred: Option<(usize, RuleName)>,
 }
 
-/// The order in which `candidates` end, if `lost` is by how much less memory is available than when the machine was well.
-pub fn order(rules: &Rules, machine: &MachineMemory, lost: Bytes, candidates: &Candidates) -> Order {
+/// The order in which `candidates` end, if `lost` is the memory that is less available than when the machine was well.
+pub fn order(rules: &Rules, machine: &MachineMemory, lost: Lost, candidates: &Candidates) -> Order {
     let total = machine.memory.total;
     let (share, smallest, largest) = LEAST_GROWTH;
     let least = Bytes((total.0 / share).clamp(smallest, largest));
     let (share, largest) = LEAST_CAUSE;
     let least_cause = (total.0 / share).min(largest);
-    let (mut growers, mut others, mut grown) = (Vec::new(), Vec::new(), Bytes::ZERO);
+    let (mut growers, mut others) = (Vec::new(), Vec::new());
+    let (mut grown, mut grown_weighed) = (Bytes::ZERO, Bytes::ZERO);
     let growths = candidates.grown.iter().map(|candidate| (candidate, candidate.own_growth()));
     let units = Units::new(growths.clone(), &candidates.idle);
     let (mut sums, mut kept) = (Sums::default(), Sums::default());
     for (candidate, growth) in growths {
         let (process, gives_back) = (&candidate.process, gives_back(&candidate.process));
-        grown = grown + growth;
         let (blame, groups) = (units.blame(candidate, growth), groups(process));
+        (grown, grown_weighed) = (grown + growth, grown_weighed + blame.weighed);
         let standing = match judge_as_over(rules, process, &machine.memory) {
             Verdict::Protected(protection) => Standing::Protected { protection },
             Verdict::Unsure(doubt) => Standing::Unsure { doubt },
             Verdict::Terminate(_) | Verdict::Stop(_) => {
                 let preferred = rules.preferred(process).filter(|_| gives_back.0 >= least_cause);
                 if growth >= least {
-                    sums.add(&groups, growth, blame);
+                    sums.add(&groups, blame);
                 }
                 if growth >= least || preferred.is_some() {
-                    growers.push(Grower { process, groups, gives_back, growth, blame, preferred });
+                    growers.push(Grower { process, groups, gives_back, blame, preferred });
                     continue;
                 }
                 Standing::Idle
@@ -181,29 +183,32 @@ pub fn order(rules: &Rules, machine: &MachineMemory, lost: Bytes, candidates: &C
                 Standing::Exempt
             }
         };
-        kept.add(&groups, growth, blame);
+        kept.add(&groups, blame);
         others.push(Place { process: process.id, gives_back, growth, standing });
     }
     let most = sums.most().max(kept.most());
-    let is_cause = |Grower { groups, blame, .. }: &Grower<'_>, rank: Bytes| {
+    let is_cause = |Grower { groups, blame, .. }: &Grower<'_>| {
         let growth = sums.largest(groups, |sum| sum.growth);
-        let most_went_to_processes = grown.0.saturating_mul(MOST) >= lost.0;
-        let has_its_share = growth.0.saturating_mul(LEAST_SHARE) >= lost.0;
+        let most_went_to_processes = grown_weighed.0.saturating_mul(MOST) >= lost.weighed().0;
+        let weighed = sums.largest(groups, |sum| sum.weighed);
+        let has_its_share = weighed.0.saturating_mul(LEAST_SHARE) >= lost.weighed().0;
         // Others that memmon does not end have caused it.
-        let is_bystander = rank.0.saturating_mul(LEAST_SHARE) < kept.most().0;
+        let of_group = sums.largest(groups, |sum| sum.blame);
+        let is_bystander = of_group.0.saturating_mul(LEAST_SHARE) < kept.most().0;
         let only_works = blame.works && sums.largest(groups, |sum| sum.worked) < most;
         growth.0 >= least_cause && (most_went_to_processes || has_its_share) && !is_bystander && !only_works
     };
     let mut ending = Vec::new();
     for grower in growers {
         let (rank, culprit) = culprit(&grower, &sums);
-        let Grower { process, gives_back, growth, blame, preferred, .. } = grower;
-        if preferred.is_some() || is_cause(&grower, rank) {
+        let Grower { process, gives_back, blame, preferred, .. } = grower;
+        let growth = blame.growth;
+        if preferred.is_some() || is_cause(&grower) {
             let culprit = if growth >= least { culprit } else { alone(process.id, growth) };
             let standing = Standing::Ends { culprit, preferred: preferred.map(|(_, rule)| rule) };
             let place = Place { process: process.id, gives_back, growth, standing };
             let turn = preferred.map_or(usize::MAX, |(at, _)| at);
-            ending.push(((turn, precedence(process, rank, blame.bytes, gives_back)), place));
+            ending.push(((turn, precedence(process, rank, blame.rank, gives_back)), place));
         } else {
             let standing = Standing::NotTheCause;
             others.push(Place { process: process.id, gives_back, growth, standing });
@@ -212,7 +217,7 @@ pub fn order(rules: &Rules, machine: &MachineMemory, lost: Bytes, candidates: &C
     ending.sort_by_key(|(precedence, _)| *precedence);
     others.sort_by_key(|place| (Reverse(place.gives_back), place.process));
     let places = ending.into_iter().map(|(_, place)| place).chain(others).collect();
-    Order { places, lost, grown }
+    Order { places, lost: lost.bytes, grown }
 }
 
 type Precedence =
@@ -237,9 +242,9 @@ const fn alone(process: ProcessId, growth: Bytes) -> Culprit {
 /// The blame of that group of a process which is most to blame, and the smallest of its groups that accounts for three
 /// quarters of that.
 fn culprit(grower: &Grower<'_>, sums: &Sums) -> (Bytes, Culprit) {
-    let rank = sums.largest(&grower.groups, |sum| sum.blame);
+    let rank = sums.largest(&grower.groups, |sum| sum.rank);
     let itself = Group::Process { process: grower.process.id };
-    let accounts = |group: &&Group| sums.of(group).blame.0.saturating_mul(4) >= rank.0.saturating_mul(3);
+    let accounts = |group: &&Group| sums.of(group).rank.0.saturating_mul(4) >= rank.0.saturating_mul(3);
     let group = grower.groups.iter().find(accounts).unwrap_or(&itself).clone();
     let sum = sums.of(&group);
     (rank, Culprit { group, growth: sum.growth, processes: sum.processes })
@@ -281,12 +286,17 @@ mod tests {
             },
             growth: Bytes(growth * MIB),
             shared_growth: Bytes::ZERO,
+            early: Bytes::ZERO,
             before: Bytes(anon.saturating_sub(growth) * MIB),
         }
     }
 
     fn grown(candidates: &[Candidate]) -> Candidates {
         Candidates { grown: candidates.to_vec(), ..Candidates::default() }
+    }
+
+    fn lately(lost: u64) -> Lost {
+        Lost::lately(Bytes(lost * MIB))
     }
 
     fn database() -> Candidate {
@@ -299,7 +309,7 @@ mod tests {
 
     /// The order if so many MiB were lost: which end, and why the others do not.
     fn ordered(candidates: &[Candidate], lost: u64) -> Vec<String> {
-        let order = order(&rules(), &machine(), Bytes(lost * MIB), &grown(candidates));
+        let order = order(&rules(), &machine(), lately(lost), &grown(candidates));
         let shown = |place: &Place| match &place.standing {
             Standing::Ends { culprit: Culprit { group, growth, processes }, preferred: _ } => {
                 let group = match group {
@@ -346,12 +356,42 @@ mod tests {
     }
 
     #[test]
+    fn a_process_that_grows_ends_before_a_larger_one_that_has_stopped() {
+        // Both have started since the machine was well.
+        let stopped =
+            Candidate { early: Bytes(225 * MIB), ..process(2, 34, "/system.slice/b.service", 225, 225) };
+        let leak = Candidate { early: Bytes(84 * MIB), ..process(3, 1000, &session(1000), 200, 200) };
+        let ordered = |candidates: &[Candidate], early, late| {
+            let lost = Lost { bytes: Bytes((early + late) * MIB), early: Bytes(early * MIB) };
+            let order = order(&rules(), &machine(), lost, &grown(candidates));
+            let ending = order.places.iter().filter(|place| place.ends());
+            ending.map(|place| place.process.pid.0).collect::<Vec<_>>()
+        };
+        assert_eq!(ordered(&[stopped.clone(), leak], 309, 116), [3, 2]);
+        let stopped = [stopped];
+        assert_eq!(ordered(&stopped, 225, 0), [2], "a hog that pauses, if nothing else has grown");
+        // A file in a tmpfs has grown since, by less than half as much, and by more.
+        assert_eq!((ordered(&stopped, 225, 80), ordered(&stopped, 225, 100)), (vec![2], vec![]));
+        // A hog that pauses, and a small one that comes later.
+        let hog = Candidate { early: Bytes(600 * MIB), ..process(4, 1000, &session(1000), 600, 600) };
+        let small = process(5, 1001, &session(1001), 70, 70);
+        assert_eq!(ordered(&[hog, small], 600, 100), [4, 5]);
+        // Half of a crowd has stopped: what grows on ends first.
+        let early = |pid| if pid < 6 { 60 * MIB } else { 0 };
+        let mut crowd: Vec<_> = (2..10)
+            .map(|pid| Candidate { early: Bytes(early(pid)), ..process(pid, 1000, &session(1000), 60, 60) })
+            .collect();
+        crowd.push(process(20, 1001, &session(1001), 95, 95));
+        assert_eq!(ordered(&crowd, 240, 335), [9, 8, 7, 6, 5, 4, 3, 2, 20]);
+    }
+
+    #[test]
     fn a_crowd_of_ordinary_processes_fills_a_large_machine_too() {
         let total = Bytes(1024 * Bytes::GIB);
         let memory = SystemMemory { total, available: Bytes(10 * Bytes::GIB) };
         let machine = MachineMemory { memory, ..machine() };
         let crowd: Vec<_> = (2..4000).map(|pid| process(pid, 1000, &session(1000), 250, 250)).collect();
-        let order = order(&rules(), &machine, Bytes(990 * Bytes::GIB), &grown(&crowd));
+        let order = order(&rules(), &machine, lately(990 * 1024), &grown(&crowd));
         let Some(Standing::Ends { culprit, .. }) = order.first().map(|place| &place.standing) else {
             panic!("{:?}", order.places.first())
         };
@@ -421,7 +461,7 @@ mod tests {
         let workers = || (91..96).map(|pid| process(pid, 112, REDIS, 20, 20));
         let mut candidates = grown(&crowd(35).chain(workers()).collect::<Vec<_>>());
         let first = |candidates: &Candidates| {
-            order(&rules(), &machine(), Bytes(250 * MIB), candidates).first().unwrap().process.pid
+            order(&rules(), &machine(), lately(250), candidates).first().unwrap().process.pid
         };
         assert_eq!(first(&candidates), Pid(4));
         candidates.grown.drain(1..3);
@@ -446,7 +486,7 @@ mod tests {
         let mut editor = process(2, 1001, &session(1001), 30, 30);
         (editor.process.names.exe, editor.process.names.argv0) = (Fact::Absent, Fact::Absent);
         let candidates = grown(&[process(3, 1000, &session(1000), 500, 500), editor]);
-        let order = order(&rules, &machine(), Bytes(530 * MIB), &candidates);
+        let order = order(&rules, &machine(), lately(530), &candidates);
         assert_eq!(order.first(), None, "{order:?}");
         assert!(order.places.iter().any(|place| place.standing == Standing::NotTheCause), "{order:?}");
     }
@@ -467,7 +507,7 @@ mod tests {
         let mut other = process(2, 1000, &session(1000), 100, 100);
         (other.process.names.exe, other.process.names.argv0) = (Fact::Absent, Fact::Absent);
         let candidates = [process(3, 1000, &session(1000), 300, 300), other];
-        let order = order(&rules, &machine(), Bytes(400 * MIB), &grown(&candidates));
+        let order = order(&rules, &machine(), lately(400), &grown(&candidates));
         let [Place { process, standing: Standing::Ends { culprit, .. }, .. }, protected] = &order.places[..]
         else {
             panic!("{order:?}")
@@ -479,7 +519,7 @@ mod tests {
     #[test]
     fn no_more_end_than_it_takes() {
         let candidates: Vec<_> = (2..8).map(|pid| process(pid, 1000, &session(1000), 40, 30)).collect();
-        let order = order(&rules(), &machine(), Bytes(200 * MIB), &grown(&candidates));
+        let order = order(&rules(), &machine(), lately(200), &grown(&candidates));
         let number = |needed| order.enough(Bytes(needed * MIB)).len();
         assert_eq!([number(0), number(1), number(40), number(41), number(10_000)], [0, 1, 1, 2, 6]);
     }
@@ -512,12 +552,12 @@ mod tests {
             process(6, 1003, "/c", 150, 0),
         ];
         let shown = |rules: &Rules| {
-            let order = order(rules, &machine(), Bytes(310 * MIB), &grown(&candidates));
+            let order = order(rules, &machine(), lately(310), &grown(&candidates));
             let ending = order.places.iter().filter(|place| place.ends());
             ending.map(|place| place.process.pid.0).collect::<Vec<_>>()
         };
         assert_eq!(shown(&rules), [4, 3, 2]);
-        let order = order(&rules, &machine(), Bytes(310 * MIB), &grown(&candidates));
+        let order = order(&rules, &machine(), lately(310), &grown(&candidates));
         let Standing::Ends { preferred, culprit } = &order.places[0].standing else { panic!("{order:?}") };
         assert_eq!((preferred.unwrap().as_str(), culprit.growth), ("batch", Bytes::ZERO));
         let whitelist = Whitelist { users: [Uid(1001)].into(), ..Whitelist::default() };
@@ -528,7 +568,7 @@ mod tests {
     fn only_the_first_is_a_victim() {
         let candidates: Vec<_> =
             [40, 30, 0].map(|grown| process(grown + 2, 1000, "/a", 40, grown.into())).into();
-        let order = order(&rules(), &machine(), Bytes(70 * MIB), &grown(&candidates));
+        let order = order(&rules(), &machine(), lately(70), &grown(&candidates));
         let verdict = |index: usize| order.verdict(&candidates[index].process, &machine());
         let Verdict::Terminate(Breach { rule: Limit::Machine, limit, rss, .. }) = verdict(0) else {
             panic!("{order:?}")

@@ -2,7 +2,7 @@
 
 use proptest::{collection::vec, prelude::*};
 
-use super::{Candidate, Candidates, Levels, MachineLimits, Place, Shortage, Standing, order};
+use super::{Candidate, Candidates, Levels, Lost, MachineLimits, Place, Shortage, Standing, order};
 use crate::model::{
     Bytes, Elsewhere, Holdings, MachineMemory, Parts, Pid, Pressure, Process, ProcessId, SystemMemory, Uid,
 };
@@ -14,14 +14,14 @@ use crate::policy::{
 const MIB: u64 = Bytes::MIB;
 
 fn candidate() -> impl Strategy<Value = Candidate> {
-    (any_process(), 0_u64..300, 0_u64..300, 0_u64..300, 0_u64..300, 1_u64..40).prop_map(
-        |(process, anon, swap, growth, before, start)| {
+    (any_process(), 0_u64..300, 0_u64..300, 0_u64..300, 0_u64..300, 0_u64..300, 1_u64..40).prop_map(
+        |(process, anon, swap, growth, early, before, start)| {
             let parts = Parts { anon: Bytes(anon * MIB), swap: Bytes(swap * MIB), ..Parts::default() };
             let holdings = Some(Holdings { parts, shared: crate::model::Fact::Absent, trouble: None });
             let mut process = Process { rss: parts.anon, holdings, ..process };
             process.id.start.0 = start;
-            let (growth, before) = (Bytes(growth * MIB), Bytes(before * MIB));
-            Candidate { process, growth, shared_growth: Bytes::ZERO, before }
+            let [growth, early, before] = [growth, early, before].map(|size| Bytes(size * MIB));
+            Candidate { process, growth, shared_growth: Bytes::ZERO, early, before }
         },
     )
 }
@@ -76,7 +76,7 @@ fn member(pid: u32, uid: u32, cgroup: &str, before: u64, growth: u64) -> Candida
         ..hog
     };
     let (growth, before) = (Bytes(growth * MIB), Bytes(before * MIB));
-    Candidate { process, growth, shared_growth: Bytes::ZERO, before }
+    Candidate { process, growth, shared_growth: Bytes::ZERO, early: Bytes::ZERO, before }
 }
 
 /// Candidates, no two of which are the same process.
@@ -94,16 +94,17 @@ proptest! {
         rules in rules_with_rules(),
         machine in machine(),
         lost in 0_u64..1024,
+        early in 0_u64..1024,
         candidates in candidates(),
         turn in 0_usize..14,
     ) {
-        let lost = Bytes(lost * MIB);
+        let (lost, early) = (Bytes(lost * MIB), Bytes(early * MIB));
         let mut other = candidates.clone();
         other.rotate_left(turn % candidates.len().max(1));
         other.reverse();
         prop_assert_eq!(
-            order(&rules, &machine, lost, &grown(&candidates)),
-            order(&rules, &machine, lost, &grown(&other))
+            order(&rules, &machine, Lost { bytes: lost, early }, &grown(&candidates)),
+            order(&rules, &machine, Lost { bytes: lost, early }, &grown(&other))
         );
     }
 
@@ -111,10 +112,11 @@ proptest! {
     fn no_protected_and_no_idle_process_ends(
         rules in rules_with_rules(),
         machine in machine(),
-        lost in 0_u64..1024,
+        (lost, early) in (0_u64..1024, 0_u64..1024),
         candidates in candidates(),
     ) {
-        let order = order(&rules, &machine, Bytes(lost * MIB), &grown(&candidates));
+        let lost = Lost { bytes: Bytes(lost * MIB), early: Bytes(early * MIB) };
+        let order = order(&rules, &machine, lost, &grown(&candidates));
         prop_assert_eq!(order.places.len(), candidates.len());
         for Place { process, gives_back, growth, standing } in &order.places {
             let candidate = candidates.iter().find(|candidate| candidate.process.id == *process).unwrap();
@@ -137,7 +139,8 @@ proptest! {
         of_its_workers in vec(1_u64..50, 0..4),
         before in 0_u64..4000,
         others in candidates(),
-        lost in 0_u64..1024,
+        (lost, early) in (0_u64..1024, 0_u64..1024),
+        stopped in vec(0_u64..200, 12),
         machine in machine(),
     ) {
         let crowd: u64 = workers.iter().sum();
@@ -150,10 +153,14 @@ proptest! {
         candidates.push(database(0, before, its_own));
         let of_its_workers = of_its_workers.into_iter().zip(1..);
         candidates.extend(of_its_workers.map(|(growth, at)| database(at, 0, growth)));
-        let crowd = workers.into_iter().zip(8000..);
+        let crowd = workers.into_iter().zip(stopped).zip(8000..);
         let scope = "/user.slice/user-1003.slice/session-4.scope";
-        candidates.extend(crowd.map(|(growth, pid)| member(pid, 1003, scope, 0, growth)));
-        let order = order(&rules(), &machine, Bytes(lost * MIB), &grown(&candidates));
+        // Whenever they have grown.
+        candidates.extend(crowd.map(|((growth, early), pid)| Candidate {
+            early: Bytes(early * MIB),
+            ..member(pid, 1003, scope, 0, growth)
+        }));
+        let order = order(&rules(), &machine, Lost { bytes: Bytes(lost * MIB), early: Bytes(early * MIB) }, &grown(&candidates));
         for place in order.places.iter().filter(|place| (7000..8000).contains(&place.process.pid.0)) {
             prop_assert!(!place.ends(), "{place:?} of {order:?}");
         }
@@ -166,7 +173,7 @@ proptest! {
         candidates in candidates(),
         needed in 0_u64..1024,
     ) {
-        let order = order(&rules, &machine, Bytes::ZERO, &grown(&candidates));
+        let order = order(&rules, &machine, Lost::default(), &grown(&candidates));
         let needed = Bytes(needed * MIB);
         let ended = order.enough(needed);
         if let [before @ .., _] = ended {

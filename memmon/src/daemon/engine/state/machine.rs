@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::model::{Bytes, MachineMemory, MemoryWriter, Pid, Process, ProcessId};
-use crate::policy::machine::{Baseline, Candidates};
+use crate::policy::machine::{Baseline, Candidates, Marks};
 
 /// Pause between two looks while memmon waits for the memory of a victim, which its end shortens.
 const WHILE_A_VICTIM_ENDS: Duration = Duration::from_millis(100);
@@ -52,6 +52,8 @@ struct Victim {
 #[derive(Debug, Default)]
 pub(in crate::daemon::engine) struct MachineState {
     pub(in crate::daemon::engine) baseline: Option<Baseline>,
+    /// The growth since the baseline at some times.
+    pub(in crate::daemon::engine) marks: Marks,
     victim: Option<Victim>,
     /// The end of the last victim.
     ended: Option<Instant>,
@@ -249,8 +251,9 @@ mod tests {
     fn the_end_of_a_victim_brings_the_next_look() {
         let (mut state, now) = (MachineState::default(), Instant::now());
         let victim = ProcessId { pid: Pid(4242), start: StartTime(777) };
-        let (growth, shared_growth, before) = (Bytes(7), Bytes::ZERO, Bytes::ZERO);
-        let grown = vec![Candidate { process: hog(), growth, shared_growth, before }];
+        let (growth, none) = (Bytes(7), Bytes::ZERO);
+        let grown =
+            vec![Candidate { process: hog(), growth, shared_growth: none, early: none, before: none }];
         state.chose(victim, Candidates { grown, ..Candidates::default() });
         state.wait_for_victim(now);
         state.is_over(ProcessId { pid: Pid(7), ..victim }, true, now);
