@@ -49,6 +49,18 @@ pub struct Pressure {
     /// The same of the last minute, for all processes.
     #[serde(skip)]
     pub full_of_minute: f64,
+    /// Whether processes waited while memory went to the swap, and nearly all of that stays there.
+    #[serde(skip)]
+    pub swaps_calmly: bool,
+}
+
+/// Memory that the kernel took from processes and files since boot, and what came back, in pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Paging {
+    /// Pages that went to the swap.
+    pub out: u64,
+    /// Pages of memory and of files that were needed again.
+    pub back: u64,
 }
 
 impl MachineMemory {

@@ -37,7 +37,7 @@ pub use guard::{Guard, GuardKind, Strikes};
 pub use history::{Entry, Happened, History, Samples, Select, Total};
 pub use listen::Listen;
 pub use log::LogFormat;
-pub use machine::{Elsewhere, MachineMemory, Pressure};
+pub use machine::{Elsewhere, MachineMemory, Paging, Pressure};
 pub use measure::Measure;
 pub use notify::{Hook, Mail, Notify, NotifyUser, OWNER};
 pub use origin::Origin;

@@ -24,5 +24,5 @@ pub use candidate::{Candidate, Candidates, Held, gives_back};
 pub use order::{Order, Place, Standing, order};
 pub use pace::{pause, unforeseen};
 pub use recency::{Lost, Mark, Marks};
-pub use shortage::{Levels, MachineLimits, Shortage, binding};
+pub use shortage::{Levels, MachineLimits, Shortage, binding, swaps_calmly};
 pub use turn::{Turn, turn};

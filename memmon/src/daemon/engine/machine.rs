@@ -84,7 +84,10 @@ impl Engine<'_> {
     fn judge_machine(&mut self, limits: &MachineLimits, watched: WatchedMemory, now: Now) {
         let WatchedMemory { memory: machine, cgroup, .. } = watched;
         self.machine.is_within_cgroup = cgroup.is_some();
-        let machine = self.machine.since_the_last_end(machine, now.instant());
+        if limits.is_under_pressure(&machine) && machine.swap_total > Bytes::ZERO {
+            self.machine.note_paging(self.sources.paging(), now.instant());
+        }
+        let machine = self.machine.judged(machine, now.instant());
         self.mark_growth(limits, &machine, now);
         match limits.shortage(&machine) {
             Shortage::Calm => self.machine_is_calm(limits, &machine, now),
@@ -350,6 +353,7 @@ impl Engine<'_> {
             let error = "unreadable, and without it no shortage is known".to_owned();
             return Check::Unconfirmed(Unconfirmed::Unreadable { file: "/proc/meminfo", error });
         };
+        let machine = self.machine.judged(machine, now.instant());
         let reading = Reading {
             pid,
             start: Some(start),

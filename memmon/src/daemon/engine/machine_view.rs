@@ -13,6 +13,8 @@ impl Engine<'_> {
     pub(in crate::daemon) fn machine_order(&mut self, now: Now) -> Option<MachineOrder> {
         let limits = self.settings.current().machine?;
         let WatchedMemory { memory: machine, cgroup, .. } = self.sources.machine_memory().ok()?;
+        let pressure_full = machine.pressure.map(|pressure| pressure.full);
+        let machine = self.machine.judged(machine, now.instant());
         let mut readings = self.sources.readings().ok()?;
         self.sources.add_swap(&mut readings, &machine);
         let baseline = self.machine.baseline.take()?;
@@ -36,7 +38,7 @@ impl Engine<'_> {
             memory: machine.memory,
             swap_total_bytes: machine.swap_total,
             swap_free_bytes: machine.swap_free,
-            pressure_full: machine.pressure.map(|pressure| pressure.full),
+            pressure_full,
             shortage: shortage.into(),
             warn_below_bytes: limits.warn.available(total),
             act_below_bytes: limits.act.available(total),

@@ -14,8 +14,8 @@ use crate::daemon::source::kernel_map::Kernel;
 use crate::{
     model::{
         Bytes, FreeAndShared, Gear, GivenBack, Inherited, LeftBehind, MachineMemory, MemoryFiles,
-        MemoryWriter, Name, Parts, Pid, Process, ProcessId, Reading, Source, StartTime, Survey, SystemMemory,
-        Unconfirmed,
+        MemoryWriter, Name, Paging, Parts, Pid, Process, ProcessId, Reading, Source, StartTime, Survey,
+        SystemMemory, Unconfirmed,
     },
     observe::{
         merge::merge,
@@ -137,6 +137,11 @@ impl Sources {
     pub(in crate::daemon) fn find_limited_cgroups(&mut self) {
         self.limited =
             self.memory_cgroups.as_ref().map_or_else(Vec::new, |all| self.proc.limited_cgroups(all));
+    }
+
+    /// The pages that went to the swap, and those that came back.
+    pub(in crate::daemon) fn paging(&self) -> Option<Paging> {
+        self.proc.paging()
     }
 
     pub(in crate::daemon) fn memory_files(&self) -> Vec<MemoryFiles> {

@@ -1,4 +1,4 @@
-//! The memory of the machine as a whole: /proc/meminfo and /proc/pressure/memory.
+//! The memory of the machine as a whole: /proc/meminfo, /proc/pressure/memory and /proc/vmstat.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -9,7 +9,7 @@ use std::path::Path;
 use nix::sys::statvfs::statvfs;
 
 use super::{ProcRoot, parse};
-use crate::model::{Bytes, Elsewhere, MachineMemory, MemoryFiles, Name, Pressure};
+use crate::model::{Bytes, Elsewhere, MachineMemory, MemoryFiles, Name, Paging, Pressure};
 
 impl ProcRoot {
     /// The machine's memory. A line that a kernel does not have counts as zero, apart from those that
@@ -36,6 +36,11 @@ impl ProcRoot {
 }
 
 impl ProcRoot {
+    /// The pages that went to the swap, and those that came back; `None` if the kernel does not count them.
+    pub fn paging(&self) -> Option<Paging> {
+        paging(&self.whole("vmstat").ok()?)
+    }
+
     /// The id of this boot: each boot has another one.
     ///
     /// # Errors
@@ -108,7 +113,22 @@ pub(super) fn pressure(text: &[u8]) -> Option<Pressure> {
         full: average("full", "avg10")?,
         some_of_minute: average("some", "avg60")?,
         full_of_minute: average("full", "avg60")?,
+        swaps_calmly: false,
     })
+}
+
+/// The figures of /proc/vmstat. Before Linux 5.9 there is one figure of refaults, of files; before 6.8 (and without zswap)
+/// there is none of what goes to zswap.
+fn paging(text: &[u8]) -> Option<Paging> {
+    let text = std::str::from_utf8(text).ok()?;
+    let figure = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+        line.parse::<u64>().ok()
+    };
+    let out = figure("pswpout")?.saturating_add(figure("zswpout").unwrap_or_default());
+    let memory = figure("workingset_refault_anon").or_else(|| figure("pswpin"))?;
+    let files = figure("workingset_refault_file").or_else(|| figure("workingset_refault"));
+    Some(Paging { out, back: memory.saturating_add(files.unwrap_or_default()) })
 }
 
 #[cfg(test)]
@@ -134,7 +154,13 @@ mod tests {
             swap_total: kib(2048),
             swap_free: kib(1024),
             elsewhere: Elsewhere { shmem: kib(64), slab: kib(32), hugetlb: kib(16) },
-            pressure: Some(Pressure { some: 1.5, full: 0.25, some_of_minute: 0.16, full_of_minute: 0.12 }),
+            pressure: Some(Pressure {
+                some: 1.5,
+                full: 0.25,
+                some_of_minute: 0.16,
+                full_of_minute: 0.12,
+                swaps_calmly: false,
+            }),
         };
         assert_eq!(tree.root().machine_memory().unwrap(), expected);
     }
@@ -153,6 +179,20 @@ mod tests {
         tree.link("1/root", "../root");
         let found = tree.root().memory_files();
         assert_eq!(found.iter().map(|found| found.path.as_bytes()).collect::<Vec<_>>(), [b"/dev/shm"]);
+    }
+
+    #[test]
+    fn what_goes_to_the_swap_and_what_comes_back_is_counted() {
+        let tree = Tree::new();
+        assert_eq!(tree.root().paging(), None);
+        let vmstat = "nr_free_pages 9\nworkingset_refault_anon 3\nworkingset_refault_file 20\n\
+                      pswpin 5\npswpout 100\nzswpin 1\nzswpout 1000\n";
+        tree.write("vmstat", vmstat);
+        assert_eq!(tree.root().paging(), Some(Paging { out: 1100, back: 23 }));
+        tree.write("vmstat", "workingset_refault 20\npswpin 5\npswpout 100\n");
+        assert_eq!(tree.root().paging(), Some(Paging { out: 100, back: 25 }));
+        tree.write("vmstat", "nr_free_pages 9\n");
+        assert_eq!(tree.root().paging(), None, "without swap in the kernel");
     }
 
     #[test]

@@ -39,6 +39,7 @@ fn machine() -> impl Strategy<Value = MachineMemory> {
                 full,
                 some_of_minute: some,
                 full_of_minute: full,
+                swaps_calmly: false,
             }),
         }
     })

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::model::{Bytes, MachineMemory, Pressure, Reason};
+use crate::model::{Bytes, MachineMemory, Paging, Pressure, Reason};
 use crate::policy::rules::share;
 
 /// `[machine]`: when memmon warns, and when it ends a process.
@@ -54,8 +54,9 @@ impl MachineLimits {
     ///
     /// Pressure alone warns, and ends no process: page cache that is read again and again causes it as well, with plenty of
     /// memory available, and no process's end would help. It counts if available memory is below the level for a warning and,
-    /// while there is swap, if it lasts a minute on average: a process that takes much memory at once waits until idle memory
-    /// is swapped out, and then there is room for all. With the level of 20 % that takes 13 seconds if nothing else happens.
+    /// while there is swap, if it lasts a minute on average and if memory comes back from the swap: a process that takes much
+    /// memory at once waits until idle memory is swapped out, and then there is room for all. With the level of 20 % a minute's
+    /// average takes 13 seconds if nothing else happens.
     pub fn shortage(&self, machine: &MachineMemory) -> Shortage {
         if machine.memory.total == Bytes::ZERO {
             return Shortage::Calm;
@@ -74,6 +75,11 @@ impl MachineLimits {
         let mut warn = self.warn.low(machine);
         warn.extend(self.warn.high_pressure(machine));
         if warn.is_empty() { Shortage::Calm } else { Shortage::Warn(warn) }
+    }
+
+    /// Whether processes wait so long that memmon acts, if other things are as it takes.
+    pub fn is_under_pressure(&self, machine: &MachineMemory) -> bool {
+        !self.act.pressure(machine, false).is_empty()
     }
 
     /// Whether so much memory is available that what processes have now caused no shortage.
@@ -127,6 +133,12 @@ pub fn binding<T>(
     })
 }
 
+/// Whether memory has gone to the swap between two looks, and less than half of that has come back. Processes that need more
+/// than there is take each other's memory again and again: then as much comes as goes.
+pub const fn swaps_calmly(before: Paging, now: Paging) -> bool {
+    now.back.saturating_sub(before.back).saturating_mul(2) < now.out.saturating_sub(before.out)
+}
+
 impl Levels {
     /// The available memory below which the step is reached.
     pub fn available(&self, total: Bytes) -> Bytes {
@@ -153,16 +165,19 @@ impl Levels {
         self.pressure(machine, false)
     }
 
-    /// The same, if it lasts or if there is no swap.
+    /// The same, if it lasts and memory comes back from the swap, or if there is no swap.
     fn lasting_pressure(&self, machine: &MachineMemory) -> Vec<Reason> {
         let level = self.swap_free_percent.unwrap_or_default();
         let has_swap = machine.swap_free_percent().is_some_and(|percent| percent > 0.0 && percent >= level);
+        if has_swap && machine.pressure.is_some_and(|pressure| pressure.swaps_calmly) {
+            return vec![];
+        }
         self.pressure(machine, has_swap)
     }
 
     /// The levels of pressure that are reached and, if it must be `lasting`, are reached in the last minute, too.
     fn pressure(&self, machine: &MachineMemory, lasting: bool) -> Vec<Reason> {
-        let Some(Pressure { some, full, some_of_minute, full_of_minute }) = machine.pressure else {
+        let Some(Pressure { some, full, some_of_minute, full_of_minute, .. }) = machine.pressure else {
             return vec![];
         };
         let reached = |percent: f64, of_minute: f64, level: Option<f64>| {
@@ -214,6 +229,7 @@ mod tests {
                 full,
                 some_of_minute: 100.0,
                 full_of_minute: full,
+                swaps_calmly: false,
             }),
         }
     }
@@ -257,6 +273,32 @@ mod tests {
         assert_eq!([step(Some(90), 19.0), step(Some(90), 20.0)], ["warn", "act"]);
         // With less swap than the level there is nothing to wait for.
         assert_eq!([step(Some(9), 5.0), step(Some(10), 5.0), step(None, 5.0)], ["act", "warn", "act"]);
+    }
+
+    #[test]
+    fn pressure_does_not_count_while_memory_goes_to_the_swap_and_stays_there() {
+        let step = |available, swap| {
+            let mut machine = machine(available, swap, Some(67.0));
+            machine.pressure = machine.pressure.map(|pressure| Pressure { swaps_calmly: true, ..pressure });
+            assert!(LIMITS.is_under_pressure(&machine));
+            match LIMITS.shortage(&machine) {
+                Shortage::Calm => "calm",
+                Shortage::Warn(_) => "warn",
+                Shortage::Act(_) => "act",
+            }
+        };
+        assert_eq!([step(6, Some(60)), step(6, Some(10))], ["warn"; 2]);
+        // With less swap than the level, or none, the memory has no place to go.
+        assert_eq!([step(6, Some(9)), step(4, Some(9)), step(6, None)], ["act"; 3]);
+        assert!(!LIMITS.is_under_pressure(&machine(6, Some(60), Some(19.0))));
+
+        // As they were in a guest: idle memory goes, and two processes need the same memory.
+        let paging = |out, back| Paging { out, back };
+        assert!(swaps_calmly(paging(896, 2), paging(54_440, 39)));
+        assert!(!swaps_calmly(paging(357_153, 31_294), paging(409_408, 76_392)));
+        // A long calm time before does not count, and neither does waiting for files.
+        assert!(!swaps_calmly(paging(400_000, 10), paging(400_000, 11)));
+        assert!(!swaps_calmly(paging(7, 7), paging(7, 7)), "they wait for something else");
     }
 
     #[test]
