@@ -85,7 +85,7 @@ impl Engine<'_> {
         let WatchedMemory { memory: machine, cgroup, .. } = watched;
         self.machine.is_within_cgroup = cgroup.is_some();
         if limits.is_under_pressure(&machine) && machine.swap_total > Bytes::ZERO {
-            self.machine.note_paging(self.sources.paging(), now.instant());
+            self.machine.swapping.note(self.sources.paging(), now.instant());
         }
         let machine = self.machine.judged(machine, now.instant());
         self.mark_growth(limits, &machine, now);

@@ -3,8 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::model::{Bytes, MachineMemory, MemoryWriter, Paging, Pid, Pressure, Process, ProcessId};
-use crate::policy::machine::{self, Baseline, Candidates, Marks};
+use super::swapping::Swapping;
+use crate::model::{Bytes, MachineMemory, MemoryWriter, Pid, Pressure, Process, ProcessId};
+use crate::policy::machine::{Baseline, Candidates, Marks};
 
 /// Pause between two looks while memmon waits for the memory of a victim, which its end shortens.
 const WHILE_A_VICTIM_ENDS: Duration = Duration::from_millis(100);
@@ -26,9 +27,6 @@ const BETWEEN_SEARCHES: Duration = Duration::from_secs(10);
 
 /// Time of which the kernel's figure of pressure is the average.
 const OF_PRESSURE: Duration = Duration::from_secs(10);
-
-/// After this time without pressure, what went to the swap before does not count.
-const OUTDATED: Duration = Duration::from_secs(60);
 
 /// The stages of a shortage, as they were reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,10 +72,8 @@ pub(in crate::daemon::engine) struct MachineState {
     named: Vec<Pid>,
     /// The time of the last search for them.
     searched: Option<Instant>,
-    /// The paging up to some time under pressure.
-    paging: Option<(Instant, Paging)>,
-    /// Whether it stayed there, before that time; until that is known it does.
-    swaps_calmly: bool,
+    /// The memory that goes to the swap and comes back.
+    pub(in crate::daemon::engine) swapping: Swapping,
     /// Available memory at the last look.
     last: Option<(Instant, Bytes)>,
     next: Option<Instant>,
@@ -210,30 +206,13 @@ impl MachineState {
         }
     }
 
-    /// Notes what has gone to the swap, and come back, while processes wait for memory; `None` if the kernel does not count it.
-    pub(in crate::daemon::engine) fn note_paging(&mut self, paging: Option<Paging>, now: Instant) {
-        let Some(paging) = paging else {
-            (self.paging, self.swaps_calmly) = (None, false);
-            return;
-        };
-        let before = self.paging.filter(|(at, _)| now.saturating_duration_since(*at) < OUTDATED);
-        match before {
-            None => (self.paging, self.swaps_calmly) = (Some((now, paging)), true),
-            Some((at, before)) if now.saturating_duration_since(at) >= OF_PRESSURE => {
-                self.swaps_calmly = machine::swaps_calmly(before, paging);
-                self.paging = Some((now, paging));
-            }
-            Some(_) => {}
-        }
-    }
-
     /// The figures of `machine`, with what is known about its swap, and without its pressure soon after the end of a victim:
     /// that is an average which includes the time before.
     pub(in crate::daemon::engine) fn judged(&self, machine: MachineMemory, now: Instant) -> MachineMemory {
         let is_recent = |ended: Instant| now.saturating_duration_since(ended) < OF_PRESSURE;
         let pressure = machine.pressure.filter(|_| !self.ended.is_some_and(is_recent));
         // The pressure of a cgroup has nothing to do with the swap of the machine.
-        let swaps_calmly = self.swaps_calmly && !self.is_within_cgroup;
+        let swaps_calmly = self.swapping.is_calm(now) && !self.is_within_cgroup;
         let pressure = pressure.map(|pressure| Pressure { swaps_calmly, ..pressure });
         MachineMemory { pressure, ..machine }
     }
@@ -247,7 +226,7 @@ impl MachineState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Elsewhere, Pressure, StartTime, SystemMemory};
+    use crate::model::{Elsewhere, Paging, StartTime, SystemMemory};
     use crate::policy::{fixtures::hog, machine::Candidate};
 
     #[test]
@@ -307,21 +286,8 @@ mod tests {
     }
 
     #[test]
-    fn whether_memory_comes_back_from_the_swap_is_known_after_ten_seconds_of_pressure() {
+    fn the_swap_of_the_machine_explains_its_pressure_and_not_that_of_a_cgroup() {
         let (mut state, now) = (MachineState::default(), Instant::now());
-        let mut is_calm = |seconds, out, back| {
-            state.note_paging(Some(Paging { out, back }), now + Duration::from_secs(seconds));
-            state.swaps_calmly
-        };
-        assert!(is_calm(0, 10_000, 50_000) && is_calm(5, 10_000, 60_000), "nothing is known yet");
-        assert!(!is_calm(10, 10_000, 70_000));
-        assert!(!is_calm(15, 90_000, 70_000) && is_calm(20, 90_000, 70_000));
-        assert!(is_calm(85, 90_000, 170_000), "who knows what happened in that minute");
-        assert!(!is_calm(95, 90_000, 180_000));
-        state.note_paging(None, now);
-        assert!(!state.swaps_calmly, "a kernel that does not count it");
-        // A cgroup's pressure counts.
-        state.swaps_calmly = true;
         let machine = MachineMemory {
             memory: SystemMemory { total: Bytes(100), available: Bytes(9) },
             swap_total: Bytes(100),
@@ -330,6 +296,8 @@ mod tests {
             pressure: Some(Pressure { full: 30.0, ..Pressure::default() }),
         };
         let is_calm = |state: &MachineState| state.judged(machine, now).pressure.unwrap().swaps_calmly;
+        assert!(!is_calm(&state));
+        state.swapping.note(Some(Paging::default()), now);
         assert!(is_calm(&state));
         state.is_within_cgroup = true;
         assert!(!is_calm(&state));

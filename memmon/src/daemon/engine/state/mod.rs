@@ -20,5 +20,6 @@ pub(in crate::daemon) mod settings;
 pub(in crate::daemon) mod stopped;
 pub(in crate::daemon) mod sum_trends;
 pub(super) mod sums;
+pub(super) mod swapping;
 pub(super) mod terminations;
 pub(in crate::daemon) mod throttled;
