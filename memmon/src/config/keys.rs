@@ -262,7 +262,7 @@ keys! {
         instant: bool, default("true"), Any,
             "the kernel wakes memmon at a crossing; false: processes are judged at scans only";
         realtime: bool, default("true"), Any,
-            "handle crossings before every normal process (SCHED_FIFO), where the system allows it; false: with nice -20";
+            "on a busy machine, handle crossings before every normal process (SCHED_FIFO); false: with nice -20";
     }
 }
 

@@ -194,10 +194,10 @@ impl<'a> EventLoop<'a> {
                 () = time::sleep_until(reports.into()) => self.announcer.pass_on_waiting(),
                 ready = readable(kernel_events.as_ref()), if resume.is_none() => {
                     ready?;
-                    self.engine.drain_kernel_events(Now::read());
+                    self.drain_kernel_events();
                 }
                 () = time::sleep_until(resume.unwrap_or_else(Instant::now).into()), if resume.is_some() => {
-                    self.engine.drain_kernel_events(Now::read());
+                    self.drain_kernel_events();
                 }
                 _ = grace_watch.tick(), if self.engine.has_graces() => {
                     self.engine.check_graces(Now::read());
@@ -280,6 +280,15 @@ impl<'a> EventLoop<'a> {
         Pace::new(self.engine.settings().check_interval)
     }
 
+    fn drain_kernel_events(&mut self) {
+        let before = self.engine.sources().gear();
+        self.engine.drain_kernel_events(Now::read());
+        // A process has come near its limit.
+        if self.engine.sources().gear() != before {
+            self.priority.follow_load();
+        }
+    }
+
     fn check_machine(&mut self) {
         let _unhurried = self.priority.unhurried();
         self.engine.check_machine(Now::read());
@@ -305,6 +314,7 @@ impl<'a> EventLoop<'a> {
     }
 
     fn scan(&mut self) {
+        self.priority.follow_load();
         let _unhurried = self.priority.unhurried();
         let began = ScanClock::now();
         self.review_exemptions();

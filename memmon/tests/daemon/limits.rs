@@ -1,6 +1,11 @@
 //! The daemon's own resources: room in its map, memory and descriptors, and time on a CPU.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
 
 use crate::common::{
     TestUser,
@@ -148,18 +153,40 @@ fn the_loop_comes_before_other_processes_and_the_threads_that_report_do_not() {
         let daemon = Daemon::start(&config(&user, &changes), &[]);
         // All of its threads exist once it has terminated a process.
         daemon.terminated(&mut user.hog("anon 40M hold"));
-        eventually("the policies of its threads", || {
+        let has = |of_loop, of_looks| {
             let threads = threads(daemon.pid());
             let all = |name: &str, priority| {
                 let mut those = threads.iter().filter(|(comm, _)| comm == name).peekable();
                 those.peek().is_some() && those.all(|(_, has)| *has == priority)
             };
-            let first = if realtime { Priority::Realtime } else { Priority::High };
-            // Close looks may take long.
-            threads.iter().any(|(comm, has)| comm == "close-look" && *has == Priority::High)
-                && all("memmon", first)
+            threads.iter().any(|(comm, has)| comm == "close-look" && *has == of_looks)
+                && all("memmon", of_loop)
                 && all("memmon-report", Priority::Normal)
                 && all("reaper", Priority::Normal)
+        };
+        let of_looks = if realtime { Priority::Realtime } else { Priority::High };
+        // Other tests may use all processors meanwhile.
+        eventually("the priorities of its threads", || {
+            has(Priority::High, of_looks) || realtime && has(Priority::Realtime, of_looks)
+        });
+        let ended = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let spin = || {
+                while !ended.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            };
+            for _ in 0..2 * thread::available_parallelism().unwrap().get() {
+                scope.spawn(spin);
+            }
+            // A scan takes a moment, in which it is lower.
+            let busy = if realtime { Priority::Realtime } else { Priority::High };
+            let found = (0..200).any(|_| {
+                thread::sleep(Duration::from_millis(20));
+                has(busy, of_looks)
+            });
+            ended.store(true, Ordering::Relaxed);
+            assert!(found, "the priorities while processes wait: {:?}", threads(daemon.pid()));
         });
         daemon.stop();
     }

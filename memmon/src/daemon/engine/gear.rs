@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tracing::debug;
+
 use crate::daemon::clock::Now;
 use crate::daemon::conditions::Degradation;
 use crate::daemon::engine::Engine;
@@ -20,10 +22,14 @@ const LATE: Duration = Duration::from_millis(50);
 impl Engine<'_> {
     /// Takes the exact gear if a process that crossed a level could be terminated. It is called after the crossing was
     /// handled, so that no signal waits for it.
-    pub(super) fn gear_after_crossing(&mut self, process: ProcessId, now: Now) {
+    pub(super) fn gear_after_crossing(&mut self, process: ProcessId, at: Duration, now: Now) {
         let is_calm = self.sources.gear() == Some(Gear::Calm);
         if is_calm && self.is_near(process) {
+            let begun = now.monotonic();
             self.shift_gear(true, now);
+            let attached = now.monotonic();
+            let (since, took) = (attached.saturating_sub(at), attached.saturating_sub(begun));
+            debug!(pid = process.pid.0, gear = ?self.sources.gear(), ?since, ?took, "near its limit");
         }
     }
 

@@ -44,7 +44,7 @@ impl Engine<'_> {
             match event {
                 KernelEvent::Crossed { process, at, rss } => {
                     self.crossed(process, at, rss, now);
-                    self.gear_after_crossing(process, now);
+                    self.gear_after_crossing(process, at, now);
                     self.machine.hasten(now.instant());
                 }
                 KernelEvent::SumCrossed => {

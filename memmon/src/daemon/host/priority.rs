@@ -1,17 +1,24 @@
 //! The priority of an enforcing memmon's event loop, which a hog that uses all processors must not hold up.
 //!
-//! While it waits for the kernel's events, and while it handles them, the loop has the lowest realtime priority (SCHED_FIFO),
-//! if `kernel.realtime` and the system allow that. For work that takes longer and is not urgent (scans, answers, a reload)
-//! it has the nice value -20, so that it takes no processor away for long, and the unit's CPUQuota= applies.
+//! It has the nice value -20. While processes wait for a processor, a normal process that is awakened may have to wait for the
+//! slice of another one all the same, up to 10 ms; so the loop has the lowest realtime priority (SCHED_FIFO) meanwhile, if
+//! `kernel.realtime` and the system allow that. It has it only while it waits for events, and for short work; for what takes
+//! longer (scans, answers, a reload) it has the nice value, so that it takes no processor away for long, and the unit's
+//! CPUQuota= applies. On a machine with an idle processor a realtime priority would be worse: the kernel lets a realtime
+//! thread go on where it ran last, in front of the process that is to handle its signal.
 #![expect(unsafe_code, reason = "sched_setattr(2) has no wrapper")]
 
 use std::io;
 
-use crate::observe::procfs;
+use nix::unistd::{SysconfVar, sysconf};
+use procfs::{Current as _, LoadAverage};
+
+use crate::observe::procfs::{WorkerPriority, add_worker};
 
 /// The priority that the event loop has while it waits.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::daemon) struct Priority {
+    may_be_realtime: bool,
     is_realtime: bool,
 }
 
@@ -24,9 +31,11 @@ impl Priority {
     /// Gives a high priority to this thread, and to one for its close looks, because the event loop waits for that one. Threads
     /// that write reports, and the hook, are not urgent. Returns a text as well if the system allows less than was asked for.
     pub(in crate::daemon) fn raise(realtime: bool) -> (Self, Option<String>) {
-        // A close look may walk over all pages of a large process, which is too long for a realtime priority.
-        let nice = set(Policy::Nice).and_then(|()| procfs::add_worker(|| drop(set(Policy::Nice))));
         let first = if realtime { set(Policy::Realtime) } else { Ok(()) };
+        let may_be_realtime = realtime && first.is_ok();
+        let (nice, realtime): (fn(), fn()) = (|| drop(set(Policy::Nice)), || drop(set(Policy::Realtime)));
+        let of_worker = WorkerPriority { raise: if may_be_realtime { realtime } else { nice }, lower: nice };
+        let nice = set(Policy::Nice).and_then(|()| add_worker(of_worker));
         let missing = match (&first, &nice) {
             (Ok(()), Ok(())) => None,
             (Err(error), Ok(())) => Some(format!(
@@ -39,7 +48,17 @@ impl Priority {
                  LimitNICE=-20 and SystemCallFilter=sched_setattr in the unit, or CAP_SYS_NICE, allow a higher one"
             )),
         };
-        (Self { is_realtime: realtime && first.is_ok() }, missing)
+        let mut raised = Self { may_be_realtime, is_realtime: false };
+        raised.follow_load();
+        (raised, missing)
+    }
+
+    /// Takes the realtime priority if processes wait for a processor now, and gives it up if none does.
+    pub(in crate::daemon) fn follow_load(&mut self) {
+        let is_realtime = self.may_be_realtime && processes_wait();
+        if is_realtime != self.is_realtime && set(Policy::of(is_realtime)).is_ok() {
+            self.is_realtime = is_realtime;
+        }
     }
 
     /// Lowers a realtime priority until the result is dropped.
@@ -60,12 +79,25 @@ impl Drop for Unhurried {
     }
 }
 
+/// Whether more threads run or could run than there are processors, this one included (/proc/loadavg).
+fn processes_wait() -> bool {
+    let processors = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
+    let running = LoadAverage::current().ok().map(|load| i64::from(load.cur));
+    processors.zip(running).is_some_and(|(processors, running)| running > processors)
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Policy {
     /// The highest share of a processor among normal processes, with which one that is awakened seldom waits.
     Nice,
     /// Before every normal process.
     Realtime,
+}
+
+impl Policy {
+    const fn of(is_realtime: bool) -> Self {
+        if is_realtime { Self::Realtime } else { Self::Nice }
+    }
 }
 
 /// Schedules this thread by `policy`, but not the threads and processes that it starts.

@@ -90,8 +90,16 @@ struct Worker {
 struct Pool {
     idle: Vec<Worker>,
     late: Vec<Late>,
-    /// A function that each thread runs first.
-    first: Option<fn()>,
+    priority: Option<WorkerPriority>,
+}
+
+/// The priority of the threads, if it is not that of other threads.
+#[derive(Clone, Copy)]
+pub struct WorkerPriority {
+    /// Gives the calling thread the priority for jobs that a signal waits for and that are short.
+    pub raise: fn(),
+    /// Gives it the one for jobs that may take long.
+    pub lower: fn(),
 }
 
 /// A job that exceeded its timeout.
@@ -103,13 +111,24 @@ struct Late {
 }
 
 /// The threads of this program. They are shared, because a process hangs for every caller.
-static POOL: Mutex<Pool> = Mutex::new(Pool { idle: Vec::new(), late: Vec::new(), first: None });
+static POOL: Mutex<Pool> = Mutex::new(Pool { idle: Vec::new(), late: Vec::new(), priority: None });
 
 /// Runs `job`, which reads `owner`, on another thread, unless an earlier job for that process still hangs.
 ///
 /// # Errors
 /// `TimedOut` if the job hangs or exceeds its timeout. Errors of starting a thread, and of a job that panics.
 pub(super) fn run_blocking<T: Send + 'static>(
+    owner: JobOwner,
+    job: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    run_short(owner, || unhurried(job))
+}
+
+/// The same for a job that is short, at the priority of what a signal waits for.
+///
+/// # Errors
+/// Those of [`run_blocking`].
+pub(super) fn run_short<T: Send + 'static>(
     owner: JobOwner,
     job: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
@@ -135,10 +154,19 @@ pub(super) fn run_blocking<T: Send + 'static>(
 pub(super) fn start_blocking(owner: JobOwner, job: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let (idle, _) = with_pool(|pool| pool.take_for(owner, Instant::now()))?;
     let mut worker = idle.map_or_else(Worker::start, Ok)?;
-    worker.submit(Box::new(job))?;
+    worker.submit(Box::new(|| unhurried(job)))?;
     let late = Late { owner, since: Instant::now(), worker: Some(worker) };
     with_pool(|pool| pool.late.push(late));
     Ok(())
+}
+
+/// Runs a job that may take long, for which the thread has a lower priority.
+fn unhurried<T>(job: impl FnOnce() -> T) -> T {
+    let priority = with_pool(|pool| pool.priority);
+    priority.inspect(|priority| (priority.lower)());
+    let done = job();
+    priority.inspect(|priority| (priority.raise)());
+    done
 }
 
 /// For how long a read of `owner` has hung, or so many reads of its user that no further one can start; zero if it may only
@@ -156,13 +184,12 @@ pub(super) fn hangs_since(owner: JobOwner) -> Duration {
     })
 }
 
-/// Starts a thread before it is needed. It runs `first` before anything else, as do threads that are started later, and
-/// gets the next job.
+/// Starts a thread before it is needed, with this priority, as have threads that are started later. It gets the next job.
 ///
 /// # Errors
 /// Those of starting a thread.
-pub fn add_worker(first: fn()) -> io::Result<()> {
-    with_pool(|pool| pool.first = Some(first));
+pub fn add_worker(priority: WorkerPriority) -> io::Result<()> {
+    with_pool(|pool| pool.priority = Some(priority));
     let worker = Worker::start()?;
     with_pool(|pool| pool.idle.push(worker));
     Ok(())
@@ -174,12 +201,12 @@ fn with_pool<T>(change: impl FnOnce(&mut Pool) -> T) -> T {
 
 impl Worker {
     fn start() -> io::Result<Self> {
-        let first = with_pool(|pool| pool.first);
+        let priority = with_pool(|pool| pool.priority);
         let (jobs, queue) = mpsc::channel::<Job>();
         let (mut begins, begin) = io::pipe()?;
         let (done, mut ends) = io::pipe()?;
         thread::Builder::new().name("close-look".into()).spawn(move || {
-            first.inspect(|first| first());
+            priority.inspect(|priority| (priority.raise)());
             while begins.read_exact(&mut [0]).is_ok() {
                 let Ok(job) = queue.try_recv() else { return };
                 job();

@@ -5,7 +5,7 @@
 use std::io;
 use std::time::Instant;
 
-use super::blocking_pool::{JobOwner, Lock, run_blocking};
+use super::blocking_pool::{JobOwner, Lock, run_short};
 use super::directory::ProcessDirectory;
 use super::last_command_line::{CommandLine, Program};
 use super::parse::Stat;
@@ -32,7 +32,7 @@ impl ProcRoot {
         let hanging = directory.through(place, |at| {
             let cmdline = directory.reading(at, "cmdline")?;
             let environment = self.has_slurm.then(|| directory.reading(at, "environ")).transpose()?;
-            run_blocking(owner, move || {
+            run_short(owner, move || {
                 // An environment that cannot be read names no job: it is only displayed.
                 let environment = environment.and_then(|read| read().ok());
                 let slurm_job_id = environment.and_then(|text| parse::slurm_job_id(&text));
@@ -42,7 +42,7 @@ impl ProcRoot {
         let (line, borrows) = hanging.unwrap_or_else(|error| {
             // The command line of one that runs in its parent's memory hangs with its parent, and this does not. A process
             // that cannot be compared counts as having memory of its own.
-            (Err(error), run_blocking(JobOwner { lock: Lock::Exec, ..owner }, borrows).unwrap_or(false))
+            (Err(error), run_short(JobOwner { lock: Lock::Exec, ..owner }, borrows).unwrap_or(false))
         });
         if let (Some(program), Ok(line), false) = (program, &line, borrows) {
             self.last_command_line.keep(program, read, line.clone());
