@@ -170,10 +170,7 @@ mod tests {
     use super::*;
     use crate::{
         config::FakeUsers,
-        model::{
-            Breach, Bytes, Fact, Name, Names, Pid, Process, ProcessId, Protection, StartTime, SystemMemory,
-            Uid, Verdict,
-        },
+        model::{Breach, Bytes, Fact, Name, Names, Pid, Process, Protection, SystemMemory, Uid, Verdict},
     };
 
     const USERS: FakeUsers = FakeUsers(&[("root", 0), ("alice", 1000)]);
@@ -181,22 +178,13 @@ mod tests {
 
     fn process(pid: u32, comm: &str, uid: u32, rss: u64) -> Process {
         Process {
-            id: ProcessId { pid: Pid(pid), start: StartTime(7) },
             parent: Pid(1),
             rss: Bytes(rss),
-            error: Bytes::ZERO,
             real_uid: Uid(uid),
             effective_uid: Uid(uid),
             names: Names { comm: Name::from(comm), exe: Fact::Absent, argv0: Fact::Absent, script: None },
             cgroup: Fact::Known(Name::from("/")),
-            container: None,
-            oom_score_adj: Fact::Known(0),
-            kernel_thread: false,
-            inherited: Fact::Absent,
-            holdings: None,
-            launch: crate::model::Launch::default(),
-            parts: None,
-            facts: crate::model::MatchFacts::default(),
+            ..crate::model::testing::process(pid, 7)
         }
     }
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{
     key::{
-        Allowed::{Any, Ending, Listing},
+        Allowed::{self, Any, Ending, Listing},
         Key, Section, default, example, range, range_or,
     },
     kinds::{LogLevel, Span},
@@ -32,6 +32,13 @@ const PID_MAX: f64 = 4_194_304.0;
 const DAY: f64 = 86_400.0;
 /// An hour in seconds.
 const HOUR: f64 = 3600.0;
+
+/// Below 0.01 % or a megabyte nearly every process is over the limit, so a smaller value is a mistake.
+const PERCENT: Allowed = range("percent of all memory", 0.01, 100.0);
+const GIGABYTES: Allowed = range("gigabytes of 2^30 bytes", 0.001, 1e9);
+const INTERVAL: Allowed = range("seconds between scans", 0.1, DAY);
+/// Below 1 a victim would be beyond its ceiling before it is beyond its limit.
+const CEILING: Allowed = range_or("none", "times its limit", 1.0, 1000.0);
 
 /// Defines the struct of a section: its heading and purpose (none for keys that several sections share), and its rows. After
 /// `..` the keys of another struct follow.
@@ -138,11 +145,11 @@ pub fn sections() -> Vec<Section> {
 keys! {
     #[derive(Debug)]
     pub(super) struct Thresholds for "[thresholds]", "a process that exceeds either limit is over the limit" {
-        ram_percent_threshold: Given<f64>, default("10.0"), range("percent of all memory", 0.01, 100.0),
+        ram_percent_threshold: Given<f64>, default("10.0"), PERCENT,
             "percent of all memory, so that the same file fits machines of any size";
-        ram_gb_threshold: Given<f64>, default("2.0"), range("gigabytes of 2^30 bytes", 0.001, 1e9),
+        ram_gb_threshold: Given<f64>, default("2.0"), GIGABYTES,
             "gigabytes of 2^30 bytes, so that a large machine does not mean large hogs";
-        check_interval: Duration, default("30"), range("seconds between scans", 0.1, DAY),
+        check_interval: Duration, default("30"), INTERVAL,
             "seconds between scans; with eBPF a crossing is seen at once, at any interval";
         warn_at_percent: Option<f64>, default("80"), range_or("no warning", "percent of its limit", 1.0, 100.0),
             "percent of its limit at which a growing process is reported, once; 0: never";
@@ -284,8 +291,7 @@ keys! {
             "seconds of the first delay, doubled each time up to 16 times this; no delay while memory is short";
         reclaim: bool, default("true"), Any,
             "free a killed process's memory ahead of its exit (process_mrelease, Linux 5.15)";
-        // Below 1 a victim would be beyond its ceiling before it is beyond its limit.
-        hard_ceiling: Option<f64>, default("2.0"), range_or("none", "times its limit", 1.0, 1000.0),
+        hard_ceiling: Option<f64>, default("2.0"), CEILING,
             "times its limit: a victim that grows past this during its grace is killed at once; 0: off";
         reserve_percent: Option<f64>, default("3.0"), range_or("none", "percent of all memory", 0.1, 50.0),
             "percent of all memory: with less available, victims are killed at once; 0: off";
@@ -371,11 +377,11 @@ keys! {
         from: Given<Option<Minute>>, example("\"09:00\""), Any, "by default midnight";
         to: Given<Option<Minute>>, example("\"17:00\""), Any,
             "by default the end of the day; if before `from`, on the next day";
-        check_interval: Given<Duration>, example("15"), range("seconds between scans", 0.1, DAY),
+        check_interval: Given<Duration>, example("15"), INTERVAL,
             "seconds between two scans";
-        ram_percent_threshold: Given<f64>, example("5.0"), range("percent of all memory", 0.01, 100.0),
+        ram_percent_threshold: Given<f64>, example("5.0"), PERCENT,
             "percent of all memory";
-        ram_gb_threshold: Given<f64>, example("1.0"), range("gigabytes of 2^30 bytes", 0.001, 1e9), "GB";
+        ram_gb_threshold: Given<f64>, example("1.0"), GIGABYTES, "GB";
     }
 }
 
@@ -390,9 +396,9 @@ keys! {
             "letters, digits, dots, hyphens and underscores: shown in logs and by `memmon explain`";
         .. matcher: Matcher;
         not: Option<Matcher>, example("{ users = [\"kiosk\"] }"), Any, "processes that it is not about";
-        gb: Given<f64>, example("4.0"), range("gigabytes of 2^30 bytes", 0.001, 1e9),
+        gb: Given<f64>, example("4.0"), GIGABYTES,
             "its limit; without gb, percent and none that of [thresholds]";
-        percent: Given<f64>, example("25.0"), range("percent of all memory", 0.01, 100.0),
+        percent: Given<f64>, example("25.0"), PERCENT,
             "or of all memory; the lower one of the two";
         none: Given<bool>, default("false"), Any, "true: no limit";
         lasting as "for": Given<Span>, example("\"10s\""), range("a time in seconds", 0.0, HOUR),
@@ -408,7 +414,7 @@ keys! {
             "the first one: or \"SIGINT\", \"SIGHUP\", \"SIGQUIT\", \"SIGUSR1\", \"SIGUSR2\", \"SIGXCPU\"";
         grace: Given<Duration>, example("20"), range("seconds from the first signal to SIGKILL", 0.1, HOUR),
             "as under [termination]";
-        hard_ceiling: Given<Option<f64>>, example("2.0"), range_or("none", "times its limit", 1.0, 1000.0),
+        hard_ceiling: Given<Option<f64>>, example("2.0"), CEILING,
             "as under [termination]";
         prefer: Given<bool>, default("false"), Any,
             "true: these processes end before all others if the machine is short of memory ([machine])";

@@ -1,4 +1,4 @@
-//! Turns typed keys into settings: ranges, units, names of users, and the defaults.
+//! Turns typed keys into settings: what they mean together, in units, with the users of this machine.
 
 use std::ops::{Range, RangeInclusive};
 
@@ -122,7 +122,7 @@ pub(super) fn default_limits() -> Option<Limits> {
 
 /// The keys, section by section.
 impl Reader<'_, '_> {
-    /// The limits that are raw, and of one that is not the one of `otherwise`.
+    /// The limits as typed; one that is left out is that of `otherwise`.
     pub(super) fn limits(
         &mut self,
         percent: Given<f64>,

@@ -42,28 +42,4 @@ pub use victims::{Order, Victims};
 pub use warrant::{Check, Evidence, Warrant};
 
 #[cfg(test)]
-pub(crate) mod testing {
-    use crate::model::{Bytes, Fact, Names, Pid, Process, ProcessId, StartTime, Uid};
-
-    /// A process without special properties.
-    pub(crate) fn process(pid: u32, start: u64) -> Process {
-        Process {
-            id: ProcessId { pid: Pid(pid), start: StartTime(start) },
-            parent: Pid::INIT,
-            rss: Bytes(10),
-            error: Bytes::ZERO,
-            real_uid: Uid(1000),
-            effective_uid: Uid(1000),
-            names: Names { comm: "hog".into(), exe: Fact::Absent, argv0: Fact::Absent, script: None },
-            cgroup: Fact::Absent,
-            container: None,
-            oom_score_adj: Fact::Known(0),
-            kernel_thread: false,
-            inherited: Fact::Absent,
-            holdings: None,
-            launch: crate::model::Launch::default(),
-            parts: None,
-            facts: crate::model::MatchFacts::default(),
-        }
-    }
-}
+pub(crate) use crate::model::testing;

@@ -59,3 +59,30 @@ pub use unit::{Unit, unit_cgroup, unit_path};
 pub use verdict::{Breach, Doubt, Limit, MatchKey, NameField, Protection, Uncharged, Verdict};
 pub(crate) use words::words;
 pub use workload::{Container, ContainerNames, Runtime, SlurmJob, Workload};
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::{Bytes, Fact, Launch, MatchFacts, Names, Pid, Process, ProcessId, StartTime, Uid};
+
+    /// A process without special properties.
+    pub(crate) fn process(pid: u32, start: u64) -> Process {
+        Process {
+            id: ProcessId { pid: Pid(pid), start: StartTime(start) },
+            parent: Pid::INIT,
+            rss: Bytes(10),
+            error: Bytes::ZERO,
+            real_uid: Uid(1000),
+            effective_uid: Uid(1000),
+            names: Names { comm: "hog".into(), exe: Fact::Absent, argv0: Fact::Absent, script: None },
+            cgroup: Fact::Absent,
+            container: None,
+            oom_score_adj: Fact::Known(0),
+            kernel_thread: false,
+            inherited: Fact::Absent,
+            holdings: None,
+            launch: Launch::default(),
+            parts: None,
+            facts: MatchFacts::default(),
+        }
+    }
+}

@@ -83,7 +83,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{Fact, Launch, Name, Names, StartTime, Uid};
+    use crate::model::{StartTime, testing};
 
     fn of_map(pid: u32, rss: u64) -> Reading {
         let (start, rss) = (Some(StartTime(u64::from(pid))), Bytes(rss));
@@ -96,24 +96,7 @@ mod tests {
     }
 
     fn confirmed(pid: u32, start: u64, rss: u64) -> Process {
-        Process {
-            id: ProcessId { pid: Pid(pid), start: StartTime(start) },
-            parent: Pid(1),
-            rss: Bytes(rss),
-            error: Bytes(5),
-            real_uid: Uid(1000),
-            effective_uid: Uid(1000),
-            names: Names { comm: Name::from("cat"), exe: Fact::Absent, argv0: Fact::Absent, script: None },
-            cgroup: Fact::Absent,
-            container: None,
-            oom_score_adj: Fact::Known(0),
-            kernel_thread: false,
-            inherited: Fact::Absent,
-            holdings: None,
-            launch: Launch::default(),
-            parts: None,
-            facts: crate::model::MatchFacts::default(),
-        }
+        Process { rss: Bytes(rss), error: Bytes(5), ..testing::process(pid, start) }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::model::{
     Action, Bytes, Exempt, Exemption, Fact, Gid, Inherited, Launch, MatchFacts, Measure, Name, Names, Phrase,
-    Pid, Process, ProcessId, RuleName, Snapshot, StartTime, SystemMemory, Uid, UnixTime,
+    Pid, Process, ProcessId, RuleName, Snapshot, StartTime, SystemMemory, Uid, UnixTime, testing,
 };
 
 pub(crate) const MEMORY: SystemMemory =
@@ -36,12 +36,8 @@ pub(crate) fn rules() -> Rules {
 /// A firefox of user 1000, with 3 GB.
 pub(crate) fn hog() -> Process {
     Process {
-        id: ProcessId { pid: Pid(4242), start: StartTime(777) },
         parent: Pid(2000),
         rss: Bytes(3 * Bytes::GIB),
-        error: Bytes::ZERO,
-        real_uid: Uid(1000),
-        effective_uid: Uid(1000),
         names: Names {
             comm: "Isolated Web Co".into(),
             exe: Fact::Known("/usr/lib/firefox/firefox".into()),
@@ -49,19 +45,13 @@ pub(crate) fn hog() -> Process {
             script: None,
         },
         cgroup: Fact::Known("/user.slice/user-1000.slice/app.scope".into()),
-        container: None,
-        oom_score_adj: Fact::Known(0),
-        kernel_thread: false,
-        inherited: Fact::Absent,
-        holdings: None,
-        launch: Launch::default(),
-        parts: None,
         facts: MatchFacts {
             groups: [Gid(1000), Gid(27)].into(),
             args: Fact::Known(vec!["/usr/bin/x-www-browser".into(), "--private".into()]),
             exe_file: Fact::Known("/usr/lib/firefox/firefox".into()),
             session: Fact::Absent,
         },
+        ..testing::process(4242, 777)
     }
 }
 

@@ -11,7 +11,6 @@ use nix::{
 use super::{
     memmon::with_and_without,
     programs::Bench,
-    sample::{Sample, ratio},
     section::{Goal, ReportSection, Table},
 };
 use crate::{shell, workspace};
@@ -27,18 +26,8 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
     let ratios = with_and_without(bench, bench.rounds(6, 1), |_| build(bench, package, &mut number))?;
     let mut table = Table::new(["", "ratio", "quartiles", "rounds"]);
     let [cpu, wall] = ratios;
-    let mut row = |name: &str, ratios| -> Result<f64> {
-        let sample = Sample::new(ratios).context("no rounds")?;
-        table.row([
-            name.to_owned(),
-            ratio(sample.median()),
-            sample.quartiles(ratio),
-            sample.len().to_string(),
-        ]);
-        Ok(sample.median())
-    };
-    let reached = row("CPU time", cpu)?;
-    row("wall time", wall)?;
+    let reached = table.ratios(["CPU time".to_owned()], cpu)?;
+    table.ratios(["wall time".to_owned()], wall)?;
     Ok(ReportSection {
         title: "A real build",
         how: format!(

@@ -9,7 +9,7 @@ use super::{
     kernel::{Empty, Statistics, runs_of},
     memmon::{Memmon, Setup},
     programs::Bench,
-    sample::{Sample, figure, ratio},
+    sample::{Sample, figure},
     section::{Goal, ReportSection, Table},
 };
 
@@ -146,15 +146,7 @@ fn section(rounds: &[[Times; ALL.len()]], [net, net_with_sums]: [&[Program]; 2])
                 let [nothing, this] = [Attached::Nothing, which].map(|which| times[which as usize][number]);
                 this.as_secs_f64() / nothing.as_secs_f64()
             });
-            let sample = Sample::new(ratios).context("no rounds")?;
-            table.row([
-                threads.to_string(),
-                which.name().to_owned(),
-                ratio(sample.median()),
-                sample.quartiles(ratio),
-                sample.len().to_string(),
-            ]);
-            Ok(sample.median())
+            table.ratios([threads.to_string(), which.name().to_owned()], ratios)
         };
         against_nothing(Attached::Control)?;
         against_nothing(Attached::Empty)?;

@@ -2,7 +2,9 @@
 
 use std::fmt::{self, Write as _};
 
-use super::sample::{figure, ratio};
+use anyhow::{Context as _, Result};
+
+use super::sample::{Sample, figure, ratio};
 
 /// The result of one section.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +43,18 @@ impl Table {
 
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().collect());
+    }
+
+    /// A row of ratios, one of each round, after its `names`: their median, which it returns, the quartiles and the number.
+    pub(crate) fn ratios(
+        &mut self,
+        names: impl IntoIterator<Item = String>,
+        ratios: impl IntoIterator<Item = f64>,
+    ) -> Result<f64> {
+        let sample = Sample::new(ratios).context("no rounds")?;
+        let figures = [ratio(sample.median()), sample.quartiles(ratio), sample.len().to_string()];
+        self.row(names.into_iter().chain(figures));
+        Ok(sample.median())
     }
 }
 

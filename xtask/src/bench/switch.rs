@@ -9,7 +9,6 @@ use super::{
     fault::Attached,
     memmon::Memmon,
     programs::Bench,
-    sample::{Sample, ratio},
     section::{Goal, ReportSection, Table},
 };
 
@@ -45,14 +44,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
     let mut table = Table::new(["attached", "CPU ratio", "quartiles", "rounds"]);
     let mut against_nothing = |which: usize| -> Result<f64> {
         let ratios = rounds.iter().map(|times| times[which].as_secs_f64() / times[0].as_secs_f64());
-        let sample = Sample::new(ratios).context("no rounds")?;
-        table.row([
-            ALL[which].name().to_owned(),
-            ratio(sample.median()),
-            sample.quartiles(ratio),
-            sample.len().to_string(),
-        ]);
-        Ok(sample.median())
+        table.ratios([ALL[which].name().to_owned()], ratios)
     };
     let [_, reached, _] = [against_nothing(1)?, against_nothing(2)?, against_nothing(3)?];
     Ok(ReportSection {
