@@ -118,7 +118,7 @@ impl<'a> EventLoop<'a> {
             requests,
             exemptions,
             sampler: Sampler::default(),
-            priority: Priority::default(),
+            priority: Priority::usual(),
             claim: None,
         })
     }
@@ -402,10 +402,9 @@ impl<'a> EventLoop<'a> {
         if settings.dry_run {
             return;
         }
+        let realtime = settings.kernel.realtime;
         let mut missing = oom_hardening::harden();
-        let (priority, lacks) = Priority::raise(settings.kernel.realtime);
-        self.priority = priority;
-        missing.extend(lacks);
+        missing.extend(self.priority.raise(realtime));
         self.engine.warm_up(Now::read());
         for what in &missing {
             self.announcer.event(Event::Degraded { what: what.clone() });

@@ -164,10 +164,10 @@ fn the_loop_comes_before_other_processes_and_the_threads_that_report_do_not() {
                 && all("memmon-report", Priority::Normal)
                 && all("reaper", Priority::Normal)
         };
-        let of_looks = if realtime { Priority::Realtime } else { Priority::High };
+        let both = |priority| has(priority, priority);
         // Other tests may use all processors meanwhile.
         eventually("the priorities of its threads", || {
-            has(Priority::High, of_looks) || realtime && has(Priority::Realtime, of_looks)
+            both(Priority::High) || realtime && both(Priority::Realtime)
         });
         let ended = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -183,7 +183,7 @@ fn the_loop_comes_before_other_processes_and_the_threads_that_report_do_not() {
             let busy = if realtime { Priority::Realtime } else { Priority::High };
             let found = (0..200).any(|_| {
                 thread::sleep(Duration::from_millis(20));
-                has(busy, of_looks)
+                both(busy)
             });
             ended.store(true, Ordering::Relaxed);
             assert!(found, "the priorities while processes wait: {:?}", threads(daemon.pid()));

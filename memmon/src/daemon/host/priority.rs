@@ -1,6 +1,6 @@
 //! The priority of an enforcing memmon's event loop, which a hog that uses all processors must not hold up.
 //!
-//! It has the nice value -20. While processes wait for a processor, a normal process that is awakened may have to wait for the
+//! It has the nice value -20. While no processor is idle, a normal process that is awakened may have to wait for the
 //! slice of another one all the same, up to 10 ms; so the loop has the lowest realtime priority (SCHED_FIFO) meanwhile, if
 //! `kernel.realtime` and the system allow that. It has it only while it waits for events, and for short work; for what takes
 //! longer (scans, answers, a reload) it has the nice value, so that it takes no processor away for long, and the unit's
@@ -10,17 +10,30 @@
 
 use std::io;
 
-use nix::unistd::{SysconfVar, sysconf};
-use procfs::{Current as _, LoadAverage};
+use procfs::{Current as _, Uptime};
 
-use crate::observe::procfs::{WorkerPriority, add_worker};
+use crate::observe::procfs::{WorkerPriority, add_worker, set_worker_priority};
 
 /// The priority that the event loop has while it waits.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::daemon) struct Priority {
     may_be_realtime: bool,
     is_realtime: bool,
+    seen: Option<Idleness>,
 }
+
+/// The time since boot, and that in which processors were idle, added up; in seconds (/proc/uptime).
+#[derive(Clone, Copy, Debug)]
+struct Idleness {
+    at: f64,
+    idle: f64,
+}
+
+/// The least time, in seconds, over which idleness is measured: the kernel counts it in hundredths.
+const LEAST_TIME: f64 = 0.1;
+
+/// No processor is idle if less than this share of the time of one is left.
+const IDLE: f64 = 0.5;
 
 /// Work that is not urgent, until it is dropped.
 #[derive(Debug)]
@@ -28,14 +41,19 @@ pub(in crate::daemon) struct Priority {
 pub(in crate::daemon) struct Unhurried(Priority);
 
 impl Priority {
+    /// The usual priority.
+    pub(in crate::daemon) fn usual() -> Self {
+        Self { seen: Idleness::now(), ..Self::default() }
+    }
+
     /// Gives a high priority to this thread, and to one for its close looks, because the event loop waits for that one. Threads
     /// that write reports, and the hook, are not urgent. Returns a text as well if the system allows less than was asked for.
-    pub(in crate::daemon) fn raise(realtime: bool) -> (Self, Option<String>) {
+    pub(in crate::daemon) fn raise(&mut self, realtime: bool) -> Option<String> {
         let first = if realtime { set(Policy::Realtime) } else { Ok(()) };
-        let may_be_realtime = realtime && first.is_ok();
-        let (nice, realtime): (fn(), fn()) = (|| drop(set(Policy::Nice)), || drop(set(Policy::Realtime)));
-        let of_worker = WorkerPriority { raise: if may_be_realtime { realtime } else { nice }, lower: nice };
-        let nice = set(Policy::Nice).and_then(|()| add_worker(of_worker));
+        self.may_be_realtime = realtime && first.is_ok();
+        self.is_realtime = false;
+        let nice = set(Policy::Nice).and_then(|()| add_worker());
+        set_worker_priority(Policy::Nice.of_worker());
         let missing = match (&first, &nice) {
             (Ok(()), Ok(())) => None,
             (Err(error), Ok(())) => Some(format!(
@@ -48,15 +66,24 @@ impl Priority {
                  LimitNICE=-20 and SystemCallFilter=sched_setattr in the unit, or CAP_SYS_NICE, allow a higher one"
             )),
         };
-        let mut raised = Self { may_be_realtime, is_realtime: false };
-        raised.follow_load();
-        (raised, missing)
+        self.follow_load();
+        missing
     }
 
-    /// Takes the realtime priority if processes wait for a processor now, and gives it up if none does.
+    /// Takes the realtime priority if no processor was idle since the last call, and gives it up if one was.
     pub(in crate::daemon) fn follow_load(&mut self) {
-        let is_realtime = self.may_be_realtime && processes_wait();
-        if is_realtime != self.is_realtime && set(Policy::of(is_realtime)).is_ok() {
+        if !self.may_be_realtime {
+            return;
+        }
+        let (Some(seen), Some(now)) = (self.seen, Idleness::now()) else { return };
+        if now.at - seen.at < LEAST_TIME {
+            return;
+        }
+        self.seen = Some(now);
+        let is_realtime = now.is_none_since(seen);
+        let policy = if is_realtime { Policy::Realtime } else { Policy::Nice };
+        if is_realtime != self.is_realtime && set(policy).is_ok() {
+            set_worker_priority(policy.of_worker());
             self.is_realtime = is_realtime;
         }
     }
@@ -79,11 +106,15 @@ impl Drop for Unhurried {
     }
 }
 
-/// Whether more threads run or could run than there are processors, this one included (/proc/loadavg).
-fn processes_wait() -> bool {
-    let processors = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
-    let running = LoadAverage::current().ok().map(|load| i64::from(load.cur));
-    processors.zip(running).is_some_and(|(processors, running)| running > processors)
+impl Idleness {
+    fn now() -> Option<Self> {
+        Uptime::current().ok().map(|Uptime { uptime, idle, .. }| Self { at: uptime, idle })
+    }
+
+    /// Whether no processor was idle since `earlier`.
+    fn is_none_since(self, earlier: Self) -> bool {
+        self.idle - earlier.idle < IDLE * (self.at - earlier.at)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -95,8 +126,10 @@ enum Policy {
 }
 
 impl Policy {
-    const fn of(is_realtime: bool) -> Self {
-        if is_realtime { Self::Realtime } else { Self::Nice }
+    /// The same for the thread for close looks, whose jobs may take long.
+    fn of_worker(self) -> WorkerPriority {
+        let (nice, realtime): (fn(), fn()) = (|| drop(set(Self::Nice)), || drop(set(Self::Realtime)));
+        WorkerPriority { raise: if matches!(self, Self::Realtime) { realtime } else { nice }, lower: nice }
     }
 }
 
@@ -137,3 +170,16 @@ impl SchedulingAttributes {
 }
 
 const _: () = assert!(size_of::<SchedulingAttributes>() == SchedulingAttributes::SIZE as usize);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_processor_is_idle_if_all_together_were_for_less_than_half_the_time() {
+        let earlier = Idleness { at: 1000.0, idle: 7000.0 };
+        let is_none = |idle| Idleness { at: 1010.0, idle }.is_none_since(earlier);
+        assert!(is_none(7000.0) && is_none(7004.9));
+        assert!(!is_none(7005.1) && !is_none(7010.0) && !is_none(7080.0));
+    }
+}

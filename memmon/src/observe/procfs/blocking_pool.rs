@@ -165,7 +165,7 @@ fn unhurried<T>(job: impl FnOnce() -> T) -> T {
     let priority = with_pool(|pool| pool.priority);
     priority.inspect(|priority| (priority.lower)());
     let done = job();
-    priority.inspect(|priority| (priority.raise)());
+    with_pool(|pool| pool.priority).inspect(|priority| (priority.raise)());
     done
 }
 
@@ -184,15 +184,29 @@ pub(super) fn hangs_since(owner: JobOwner) -> Duration {
     })
 }
 
-/// Starts a thread before it is needed, with this priority, as have threads that are started later. It gets the next job.
+/// Starts a thread before it is needed. It gets the next job.
 ///
 /// # Errors
 /// Those of starting a thread.
-pub fn add_worker(priority: WorkerPriority) -> io::Result<()> {
-    with_pool(|pool| pool.priority = Some(priority));
+pub fn add_worker() -> io::Result<()> {
     let worker = Worker::start()?;
     with_pool(|pool| pool.idle.push(worker));
     Ok(())
+}
+
+/// Gives all threads this priority: those that have no job at once, others after their job.
+pub fn set_worker_priority(priority: WorkerPriority) {
+    let idle = with_pool(|pool| {
+        pool.priority = Some(priority);
+        std::mem::take(&mut pool.idle)
+    });
+    for mut worker in idle {
+        // One that does not answer is not used again.
+        let is_set = worker.submit(Box::new(priority.raise)).and_then(|()| worker.is_done(TIMEOUT));
+        if matches!(is_set, Ok(true)) {
+            with_pool(|pool| pool.idle.push(worker));
+        }
+    }
 }
 
 fn with_pool<T>(change: impl FnOnce(&mut Pool) -> T) -> T {

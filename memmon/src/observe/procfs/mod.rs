@@ -42,7 +42,7 @@ mod live;
 pub(crate) mod testing;
 
 pub use accuracy::Accuracy;
-pub use blocking_pool::{WorkerPriority, add_worker};
+pub use blocking_pool::{WorkerPriority, add_worker, set_worker_priority};
 pub use cgroup_memory::{Hierarchy, LimitedCgroup};
 pub use left_behind::Stays;
 pub use memory_back::OwnCgroup;
