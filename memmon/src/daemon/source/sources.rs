@@ -330,9 +330,14 @@ impl Sources {
         self.proc.free_and_shared(None)
     }
 
-    /// Reads the part of it that takes longest, because a process is about to cross its limit.
+    /// Reads the part of it that takes longest, because a process is about to cross its limit: once for the looks at it below the
+    /// limit, of which the last one comes right before the crossing.
     pub(in crate::daemon) fn read_free_per_cpu(&mut self, now: Instant) {
-        self.free_per_cpu = self.proc.free_per_cpu().map(|free| (now, free));
+        let is_fresh =
+            |(read, _): (Instant, _)| now.saturating_duration_since(read) < FREE_PER_CPU_HOLDS_FOR / 2;
+        if !self.free_per_cpu.is_some_and(is_fresh) {
+            self.free_per_cpu = self.proc.free_per_cpu().map(|free| (now, free));
+        }
     }
 
     /// The same right after a signal, while the process waits for the processor that memmon has: with that part if it was read
