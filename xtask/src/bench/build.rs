@@ -23,7 +23,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
     let mut number = 0;
     // Build the dependencies and fill the caches.
     build(bench, package, &mut number)?;
-    let ratios = with_and_without(bench, bench.rounds(6, 1), |_| build(bench, package, &mut number))?;
+    let ratios = with_and_without(bench, bench.rounds(10, 1), |_| build(bench, package, &mut number))?;
     let mut table = Table::new(["", "ratio", "quartiles", "rounds"]);
     let [cpu, wall] = ratios;
     let reached = table.ratios(["CPU time".to_owned()], cpu)?;
