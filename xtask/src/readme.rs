@@ -136,11 +136,11 @@ fn is_key(text: &str) -> bool {
     text.chars().all(|letter| letter.is_ascii_lowercase() || letter == '_')
 }
 
-/// The numbers of the row of BENCHMARKS.md that begins with these cells.
+/// The numbers of the last row of BENCHMARKS.md that begins with these cells: sections of other machines come later.
 fn measured(cells: &[&str]) -> Vec<f64> {
     let of = |line: &'static str| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>();
     let mut rows = include_str!("../../BENCHMARKS.md").lines().filter(|line| line.starts_with('|')).map(of);
-    let row = rows.find(|row| row.starts_with(cells)).unwrap_or_else(|| panic!("no row {cells:?}"));
+    let row = rows.rfind(|row| row.starts_with(cells)).unwrap_or_else(|| panic!("no row {cells:?}"));
     row[cells.len()..].iter().map(|cell| cell.parse().unwrap_or(f64::NAN)).collect()
 }
 
@@ -154,18 +154,18 @@ fn the_cost_was_measured() {
     );
     let [woken, polling] = ["instant", "polling, 100 ms"].map(|who| measured(&[who, "idle machine"]));
     assert!(polling[0] / woken[0] > 200.0 && woken[3] < 1.0 && polling[3] > 50.0);
-    says("less than a fortieth of the CPU time of a psutil pass");
-    assert!(measured(&["memmon, ebpf", "2000"]).last().unwrap() > &40.0);
+    says("less than a fiftieth of the CPU time of a psutil pass");
+    assert!(measured(&["memmon, ebpf", "2000"]).last().unwrap() > &50.0);
     says("less than a seventh through /proc");
     assert!(measured(&["memmon, proc", "2000"]).last().unwrap() > &7.0);
-    says("a thousandth of one CPU, as earlyoom does, and less than 7 MiB of memory to earlyoom's 2");
-    // The first row of earlyoom in the file is about memory, and its second number is anonymous memory.
+    says("a thousandth of one CPU, as earlyoom does, and 7 to 9 MiB of memory to earlyoom's 2");
+    // The last row of earlyoom in the file is about memory.
     let earlyoom = include_str!("../../BENCHMARKS.md").split("\n## Idle").nth(1).unwrap();
     let earlyoom = earlyoom.lines().find(|line| line.starts_with("| earlyoom")).unwrap();
     let earlyoom: f64 = earlyoom.trim_matches('|').rsplit('|').next().unwrap().trim().parse().unwrap();
     let idle = measured(&["memmon, with its share of the sweep"]);
     assert!(idle[0] < 0.15 && idle[1] < 2.0 * earlyoom);
-    assert!(measured(&["ebpf, 2000 scans on"])[0] < 7.0 && measured(&["earlyoom"])[0] < 2.0);
+    assert!(measured(&["ebpf, 2000 scans on"])[0] < 9.0 && measured(&["earlyoom"])[0] < 2.0);
     says("less than a tenth more CPU time with memmon attached, and a real build no more than one percent");
     let faults = ["memmon, no process near its limit", "memmon, a process near its limit"];
     assert!(faults.iter().all(|row| measured(&["1", row])[0] < 1.1) && measured(&["CPU time"])[0] <= 1.01);
