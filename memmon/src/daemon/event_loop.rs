@@ -285,8 +285,14 @@ impl<'a> EventLoop<'a> {
         self.engine.drain_kernel_events(Now::read());
         // A process has come near its limit.
         if self.engine.sources().gear() != before {
-            self.priority.follow_load();
+            self.follow_load();
         }
+    }
+
+    /// Fits the priority, and the work before a signal, to whether a processor is idle.
+    fn follow_load(&mut self) {
+        self.priority.follow_load();
+        self.engine.read_ahead(self.priority.is_realtime());
     }
 
     fn check_machine(&mut self) {
@@ -314,7 +320,7 @@ impl<'a> EventLoop<'a> {
     }
 
     fn scan(&mut self) {
-        self.priority.follow_load();
+        self.follow_load();
         let _unhurried = self.priority.unhurried();
         let began = ScanClock::now();
         self.review_exemptions();
@@ -405,6 +411,7 @@ impl<'a> EventLoop<'a> {
         let realtime = settings.kernel.realtime;
         let mut missing = oom_hardening::harden();
         missing.extend(self.priority.raise(realtime));
+        self.engine.read_ahead(self.priority.is_realtime());
         self.engine.warm_up(Now::read());
         for what in &missing {
             self.announcer.event(Event::Degraded { what: what.clone() });

@@ -23,6 +23,11 @@ use crate::{
 const LOOKS_AT_ONCE: usize = 8;
 
 impl Engine<'_> {
+    /// Has what takes longest of a victim's record read before the signal, or after it.
+    pub(in crate::daemon) const fn read_ahead(&mut self, reads_ahead: bool) {
+        self.sources.read_ahead(reads_ahead);
+    }
+
     /// Marks the time from which the CPU time until the next event counts as the cost of that event's wake-up.
     pub(in crate::daemon) fn begins_to_wait(&mut self) {
         self.budget.leave_out_until(thread_cpu_time());

@@ -88,6 +88,11 @@ impl Priority {
         }
     }
 
+    /// Whether it is a realtime priority, because no processor is idle.
+    pub(in crate::daemon) const fn is_realtime(self) -> bool {
+        self.is_realtime
+    }
+
     /// Lowers a realtime priority until the result is dropped.
     pub(in crate::daemon) fn unhurried(self) -> Unhurried {
         if self.is_realtime {

@@ -44,6 +44,9 @@ pub(in crate::daemon) struct Sources {
     memory_cgroups: Option<Hierarchy>,
     /// Free memory that the kernel keeps for each processor, with the time at which it was read.
     free_per_cpu: Option<(Instant, Bytes)>,
+    /// Whether it is read before a signal: only if no processor is idle, because a process that is to handle one waits for
+    /// memmon's then. Otherwise the crossing would wait for the read.
+    reads_ahead: bool,
 }
 
 /// Time for which that holds: a process that is looked at below its limit, and grows by 100 MB per second, is above it by then.
@@ -88,6 +91,7 @@ impl Sources {
             limited: Vec::new(),
             memory_cgroups,
             free_per_cpu: None,
+            reads_ahead: false,
         }
     }
 
@@ -330,12 +334,17 @@ impl Sources {
         self.proc.free_and_shared(None)
     }
 
+    /// Has that part of it that takes longest read before a signal, or not.
+    pub(in crate::daemon) const fn read_ahead(&mut self, reads_ahead: bool) {
+        self.reads_ahead = reads_ahead;
+    }
+
     /// Reads the part of it that takes longest, because a process is about to cross its limit: once for the looks at it below the
     /// limit, of which the last one comes right before the crossing.
     pub(in crate::daemon) fn read_free_per_cpu(&mut self, now: Instant) {
         let is_fresh =
             |(read, _): (Instant, _)| now.saturating_duration_since(read) < FREE_PER_CPU_HOLDS_FOR / 2;
-        if !self.free_per_cpu.is_some_and(is_fresh) {
+        if self.reads_ahead && !self.free_per_cpu.is_some_and(is_fresh) {
             self.free_per_cpu = self.proc.free_per_cpu().map(|free| (now, free));
         }
     }
