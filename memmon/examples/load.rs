@@ -100,21 +100,22 @@ fn faults() -> Result<()> {
 fn switches() -> Result<()> {
     for line in io::stdin().lines() {
         let trips: usize = line?.parse()?;
-        let (mut to_child, mut from_child) = (io::pipe()?, io::pipe()?);
+        let ((mut asked, mut ask), (mut answered, mut answer)) = (io::pipe()?, io::pipe()?);
         let before = clock(libc::CLOCK_PROCESS_CPUTIME_ID) + children()?;
         let mut byte = [0];
         // SAFETY: this process has one thread, so no lock is held by a thread that is not copied.
         match unsafe { unistd::fork() }? {
             ForkResult::Parent { child } => {
+                // With these open, a child that failed would be waited for without an end.
+                drop((asked, answer));
                 for _ in 0..trips {
-                    to_child.1.write_all(&byte)?;
-                    from_child.0.read_exact(&mut byte)?;
+                    ask.write_all(&byte)?;
+                    answered.read_exact(&mut byte)?;
                 }
                 waitpid(child, None)?;
             }
             ForkResult::Child => {
-                let mut trip =
-                    || to_child.0.read_exact(&mut byte).and_then(|()| from_child.1.write_all(&byte));
+                let mut trip = || asked.read_exact(&mut byte).and_then(|()| answer.write_all(&byte));
                 let all = die_with_parent().is_ok() && (0..trips).all(|_| trip().is_ok());
                 process::exit(i32::from(!all));
             }

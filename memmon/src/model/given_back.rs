@@ -42,7 +42,7 @@ pub struct GivenBack {
     /// The memory of that cgroup at the end; `None` if the cgroup is gone as well.
     #[serde(rename = "cgroup_after_bytes")]
     pub cgroup_after: Option<Bytes>,
-    /// The machine's memory right after a signal.
+    /// The machine's memory right after a signal; `free_per_cpu` up to 10 ms earlier, if no processor was idle.
     pub before: Option<FreeAndShared>,
     /// The machine's memory at its end.
     pub after: Option<FreeAndShared>,

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::model::{
     Action, Bytes, Exempt, Exemption, Fact, Gid, Inherited, Launch, MatchFacts, Measure, Name, Names, Phrase,
-    Pid, Process, ProcessId, RuleName, Snapshot, StartTime, SystemMemory, Uid, UnixTime, testing,
+    Pid, Process, ProcessId, Reading, RuleName, Snapshot, StartTime, SystemMemory, Uid, UnixTime, testing,
 };
 
 pub(crate) const MEMORY: SystemMemory =
@@ -31,6 +31,12 @@ pub(crate) fn rules() -> Rules {
         sums: vec![],
         exemptions: vec![],
     }
+}
+
+/// A process that holds so many MiB, all of them its own.
+pub(crate) fn reading(pid: u32, held: u64) -> Reading {
+    let held = Bytes(held * Bytes::MIB);
+    Reading { pid: Pid(pid), start: None, rss: held, held, shmem: Bytes::ZERO, error: Bytes::ZERO }
 }
 
 /// A firefox of user 1000, with 3 GB.

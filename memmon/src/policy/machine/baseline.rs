@@ -117,13 +117,9 @@ fn growth(before: Held, now: Held) -> Growth {
 mod tests {
     use super::*;
     use crate::model::{Elsewhere, SystemMemory};
+    use crate::policy::fixtures::reading;
 
     const MIB: u64 = Bytes::MIB;
-
-    fn reading(pid: u32, held: u64) -> Reading {
-        let held = Bytes(held * MIB);
-        Reading { pid: Pid(pid), start: None, rss: held, held, shmem: Bytes::ZERO, error: Bytes::ZERO }
-    }
 
     #[test]
     fn growth_is_that_of_the_same_process() {

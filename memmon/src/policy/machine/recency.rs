@@ -119,13 +119,9 @@ pub(super) fn weighed(growth: Bytes, early: Bytes) -> Bytes {
 mod tests {
     use super::*;
     use crate::model::{Elsewhere, MachineMemory, SystemMemory};
+    use crate::policy::fixtures::reading;
 
     const MIB: u64 = Bytes::MIB;
-
-    fn reading(pid: u32, held: u64) -> Reading {
-        let held = Bytes(held * MIB);
-        Reading { pid: Pid(pid), start: None, rss: held, held, shmem: Bytes::ZERO, error: Bytes::ZERO }
-    }
 
     fn machine(available: u64) -> MachineMemory {
         MachineMemory {

@@ -267,16 +267,20 @@ mod tests {
         assert!(!state.is_victim(victim) && state.next() == Some(now) && !state.leaves_alone(victim, now));
     }
 
-    #[test]
-    fn the_pressure_of_the_time_before_an_end_does_not_count() {
-        let (mut state, now) = (MachineState::default(), Instant::now());
-        let machine = MachineMemory {
+    fn under_pressure() -> MachineMemory {
+        MachineMemory {
             memory: SystemMemory { total: Bytes(100), available: Bytes(9) },
             swap_total: Bytes(100),
             swap_free: Bytes(90),
             elsewhere: Elsewhere::default(),
             pressure: Some(Pressure { full: 30.0, ..Pressure::default() }),
-        };
+        }
+    }
+
+    #[test]
+    fn the_pressure_of_the_time_before_an_end_does_not_count() {
+        let (mut state, now) = (MachineState::default(), Instant::now());
+        let machine = under_pressure();
         assert_eq!(state.judged(machine, now), machine);
         state.chose(hog().id, Candidates::default());
         state.is_over(hog().id, true, now);
@@ -288,13 +292,7 @@ mod tests {
     #[test]
     fn the_swap_of_the_machine_explains_its_pressure_and_not_that_of_a_cgroup() {
         let (mut state, now) = (MachineState::default(), Instant::now());
-        let machine = MachineMemory {
-            memory: SystemMemory { total: Bytes(100), available: Bytes(9) },
-            swap_total: Bytes(100),
-            swap_free: Bytes(90),
-            elsewhere: Elsewhere::default(),
-            pressure: Some(Pressure { full: 30.0, ..Pressure::default() }),
-        };
+        let machine = under_pressure();
         let is_calm = |state: &MachineState| state.judged(machine, now).pressure.unwrap().swaps_calmly;
         assert!(!is_calm(&state));
         state.swapping.note(Some(Paging::default()), now);
