@@ -54,7 +54,7 @@ pub mod map {
     pub const SUMS: &str = "SUMS";
     /// Wake levels of single sums.
     pub const SUM_LEVELS: &str = "SUM_LEVELS";
-    /// Which sums are kept, and the level of all others.
+    /// The kinds of sums that are kept, and the level of all sums without one of their own.
     pub const SUM_CONFIG: &str = "SUM_CONFIG";
     /// Counters of the BPF programs' own work.
     pub const COUNTERS: &str = "COUNTERS";
@@ -190,7 +190,7 @@ pub mod sum_kind {
     pub const CGROUP: u32 = 1;
 }
 
-/// Which sum.
+/// The identity of a sum.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SumKey {
@@ -249,7 +249,7 @@ pub struct SumLevel {
     pub generation: u64,
 }
 
-/// Which sums are kept.
+/// The kinds of sums that are kept.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SumConfig {

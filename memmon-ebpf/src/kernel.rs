@@ -127,7 +127,7 @@ impl RememberedMm {
         Self(address)
     }
 
-    /// How many tasks run in the memory, and how many look at it right now.
+    /// Number of tasks that run in the memory, and of those that look at it right now.
     #[inline(always)]
     pub(crate) fn users(self) -> u32 {
         probe(self.0, offset(&OFFSETS.mm_users))
@@ -142,7 +142,7 @@ impl RememberedMm {
         mm == self.0 && owners == tgid
     }
 
-    /// Where its process counts in sums; `cgroup` says whether that of cgroups is needed.
+    /// The sums in which its process counts; `cgroup`: whether that of its cgroup is needed.
     #[inline(always)]
     pub(crate) fn place(self, cgroup: bool) -> Place {
         let owner: u64 = probe(self.0, offset(&OFFSETS.mm_owner));
@@ -285,7 +285,7 @@ impl Task {
         unsafe { read(cred, offset(&OFFSETS.cred_uid)) }
     }
 
-    /// Where its process counts in sums; `cgroup` says whether that of cgroups is needed.
+    /// The sums in which its process counts; `cgroup`: whether that of its cgroup is needed.
     #[inline(always)]
     pub(crate) fn place(self, cgroup: bool) -> Place {
         let leader = self.leader();

@@ -42,7 +42,7 @@ const GONE: u32 = u32::MAX;
 
 const EEXIST: i32 = -17;
 
-/// Which sums are kept: `SumConfig::in_force`.
+/// The kinds of sums that are kept: `SumConfig::in_force`.
 #[derive(Clone, Copy)]
 pub(crate) struct InForce(u64);
 

@@ -26,7 +26,7 @@ static LEVELS: HashMap<u32, WakeLevel, DEFAULT_CAPACITY> = HashMap::new();
 #[btf_map]
 static EVENTS: RingBuf<Event, RING_BYTES> = RingBuf::new();
 
-/// How often levels were changed. To be read before any level: user space writes it after them.
+/// Number of changes of levels. To be read before any level: user space writes it after them.
 #[inline(always)]
 pub(crate) fn generation() -> u64 {
     let Some(config) = CONFIG.get_ptr(0) else { return 0 };

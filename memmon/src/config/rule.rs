@@ -170,7 +170,7 @@ impl Reader<'_, '_> {
         Some((rule, sum))
     }
 
-    /// When the users of the rule's processes are notified.
+    /// The times at which the users of the rule's processes are notified.
     fn notify_user(&mut self, typed: Given<NotifyUser>, sum: bool) -> Option<NotifyUser> {
         let typed = typed?;
         if sum {

@@ -69,7 +69,7 @@ impl<'a> Announcer<'a> {
         }
     }
 
-    /// When to pass on the events that wait.
+    /// The time to pass on the events that wait.
     pub(super) fn next(&self) -> Option<Instant> {
         self.waiting.borrow().until
     }

@@ -77,7 +77,7 @@ impl Throttler {
         self.page_size
     }
 
-    /// Where cgroups are.
+    /// The directory of all cgroups.
     pub(super) fn mount(&self) -> &Path {
         &self.mount
     }

@@ -13,7 +13,7 @@ use std::{
 
 use crate::model::{Bytes, Name, Pid};
 
-/// Where the unified hierarchy is mounted (file-hierarchy(7)).
+/// The mount point of the unified hierarchy (file-hierarchy(7)).
 pub const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// The most cgroups in it that are looked at.
@@ -92,7 +92,7 @@ impl MemoryCgroup {
         self.read("memory.swap.current").ok()?.trim().parse().ok().map(Bytes)
     }
 
-    /// How often its processes were slowed down.
+    /// Number of times that its processes were slowed down.
     pub fn slowed(&self) -> Option<u64> {
         let events = self.read("memory.events").ok()?;
         events.lines().find_map(|line| line.strip_prefix("high ")?.trim().parse().ok())

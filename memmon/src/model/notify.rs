@@ -52,7 +52,7 @@ impl Mail {
 }
 
 words! {
-    /// When the user of a process is notified about it, by mail and on the terminal: `notify_user` of a rule.
+    /// The times at which the user of a process is notified about it, by mail and on the terminal: `notify_user` of a rule.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
     pub enum NotifyUser {
         /// While the process is near its limit.

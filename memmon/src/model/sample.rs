@@ -10,7 +10,7 @@ use super::{
 /// One process at one time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
-    /// When.
+    /// Time of the sample.
     pub at_unix_seconds: f64,
     /// The process.
     #[serde(flatten)]

@@ -103,7 +103,7 @@ pub struct MemoryWriter {
     pub uid: Uid,
     /// The mount point of the file's file system.
     pub path: Name,
-    /// How far it has written the file.
+    /// The size up to which it has written the file.
     #[serde(rename = "used_bytes")]
     pub used: Bytes,
 }

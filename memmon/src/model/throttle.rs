@@ -30,7 +30,7 @@ impl Lowered {
     }
 }
 
-/// Why the cgroup of a sum over its limit is not slowed down.
+/// The reason why the cgroup of a sum over its limit is not slowed down.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "why")]
 pub enum WhyNot {
@@ -52,7 +52,7 @@ pub enum WhyNot {
     Unsure {
         /// The process.
         unsure_pid: Pid,
-        /// Why that is not known.
+        /// The reason why that is not known.
         doubt: Doubt,
     },
     /// Its processes are in several cgroups.
@@ -105,7 +105,7 @@ impl fmt::Display for WhyNot {
     }
 }
 
-/// Why a cgroup is slowed down no longer.
+/// The reason why a cgroup is slowed down no longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ThrottleEnd {

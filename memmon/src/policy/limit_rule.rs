@@ -31,7 +31,7 @@ pub struct LimitRule {
     pub hard_ceiling: Option<f64>,
     /// Whether these processes end before all others if the machine is short of memory.
     pub prefer: bool,
-    /// When their users are notified; `None`: by mail afterwards, and on the terminal at both times.
+    /// The times at which their users are notified; `None`: by mail afterwards, and on the terminal at both times.
     pub notify_user: Option<NotifyUser>,
 }
 

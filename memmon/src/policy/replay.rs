@@ -18,7 +18,7 @@ pub type Judged = (Verdict, Duration);
 /// One process in the outcome.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fate {
-    /// When.
+    /// Time of the sample.
     pub at_unix_seconds: f64,
     /// The process.
     pub id: ProcessId,

@@ -8,7 +8,7 @@ use std::{collections::HashMap, time::Duration};
 use super::Sum;
 use crate::model::{Bytes, Fact, GroupKey, Lowered, Name, Pid, Verdict, WhyNot, unit_cgroup};
 
-/// How long a sum must stay below [`calm_below`] before its cgroup gets its former `memory.high` back.
+/// The time for which a sum must stay below [`calm_below`] before its cgroup gets its former `memory.high` back.
 pub const CALM_FOR: Duration = Duration::from_secs(10);
 
 /// Seven eighths of the limit: what a sum and its swap must stay below. At the limit itself the kernel would hold it.
@@ -34,7 +34,7 @@ pub fn cgroup(sum: &Sum) -> Result<Name, WhyNot> {
 /// Whether a cgroup with the processes `inside` may be slowed down for a sum.
 ///
 /// # Errors
-/// Why not: a process that does not count, or that is protected or may be.
+/// The reason against it: one of the processes does not count in the sum, or is protected or may be.
 pub fn may_throttle(sum: &Sum, inside: &[Pid]) -> Result<(), WhyNot> {
     let members: HashMap<Pid, _> = sum.members.iter().map(|member| (member.process.id.pid, member)).collect();
     for pid in inside {

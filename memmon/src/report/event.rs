@@ -372,7 +372,7 @@ pub enum Event {
         /// The one of before; none: it had none (`max`).
         #[serde(rename = "before_bytes")]
         before: Option<Bytes>,
-        /// How often memmon has set it: more than once if another one has written another value since.
+        /// Number of times that memmon has set it: more than once if another one has written another value since.
         times: u32,
         /// Nothing is set.
         dry_run: bool,
@@ -382,7 +382,7 @@ pub enum Event {
         /// The sum.
         #[serde(flatten)]
         sum: SumFigures,
-        /// Why.
+        /// The reason.
         #[serde(flatten)]
         why: WhyNot,
     },
@@ -399,7 +399,7 @@ pub enum Event {
         /// The `memory.high` that it has again; none: it has none (`max`), or what another one has set.
         #[serde(rename = "high_bytes")]
         high: Option<Bytes>,
-        /// Why.
+        /// The reason.
         why: ThrottleEnd,
     },
     /// The terminations that a dry run would have made on a day that is over.

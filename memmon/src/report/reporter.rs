@@ -202,7 +202,7 @@ impl Reporter {
 }
 
 impl EventSender {
-    /// Tells an event, stamped with the time of this call. Never waits: where the writer cannot keep up, the event
+    /// Reports an event, stamped with the time of this call. Never waits: if the writer cannot keep up, the event
     /// is counted as lost, and that is reported.
     pub fn emit(&self, event: Event) {
         self.queue(self.accept(event).into_iter().collect());

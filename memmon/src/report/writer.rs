@@ -171,8 +171,8 @@ impl Writer {
         text::message(event, &mut |uid| self.users.get(uid, now))
     }
 
-    /// Hands the event to every sink, and then what that did to them: of a sink that broke the others hear, of one
-    /// that works again all do. This ends, as a sink that broke is not tried again at the same `now`.
+    /// Hands the event to every sink, and then the news of the sinks themselves: the others get those of a sink that
+    /// broke, all get those of one that works again. This ends, as a sink that broke is not tried again at the same `now`.
     fn deliver(&mut self, at: Timestamp, first: News, now: Instant) {
         let mut news = VecDeque::from([first]);
         while let Some(News { event, message, broken, journal_alone }) = news.pop_front() {
@@ -187,7 +187,7 @@ impl Writer {
             whole.push('\n');
             let is_trouble = matches!(event, Event::SinkTrouble { .. });
             let line = Arc::new(Line { at, level, event, user, paragraph, whole });
-            let mut heard = false;
+            let mut is_written = false;
             for index in 0..self.sinks.len() {
                 let sink = &mut self.sinks[index];
                 if broken == Some(index) || (journal_alone && !sink.is_the_journal()) {
@@ -200,10 +200,10 @@ impl Writer {
                     taken |= settled.taken;
                     learned.extend(settled.news);
                 }
-                heard |= taken;
+                is_written |= taken;
                 news.extend(self.of_sink(learned, index, now));
             }
-            if let (Some(sink), false, true) = (&mut self.last_resort, heard, is_trouble) {
+            if let (Some(sink), false, true) = (&mut self.last_resort, is_written, is_trouble) {
                 // No sink is left for its own trouble.
                 let _ = sink.offer(&line, now);
             }
@@ -338,23 +338,23 @@ mod tests {
         }
         drop(writer.end(Timestamp::UNIX_EPOCH, Instant::now()));
         assert_eq!(ended.recv_timeout(LIMIT), Err(RecvTimeoutError::Disconnected));
-        let mut heard = String::new();
-        reader.read_to_string(&mut heard).unwrap();
-        let lines: Vec<_> = heard.lines().collect();
+        let mut printed = String::new();
+        reader.read_to_string(&mut printed).unwrap();
+        let lines: Vec<_> = printed.lines().collect();
         assert_eq!(
             lines.len(),
             4,
-            "the troubles as they begin, once each, and what they cost in the end: {heard}"
+            "the troubles as they begin, once each, and what they cost in the end: {printed}"
         );
         // The sink without a thread knows first.
-        assert!(lines[0].contains("Cannot write to syslog: neither "), "{heard}");
+        assert!(lines[0].contains("Cannot write to syslog: neither "), "{printed}");
         assert!(
             lines[1].contains("Cannot write to the log file: ") && lines[1].contains("missing/log: No such"),
-            "{heard}"
+            "{printed}"
         );
         // Three scans and the other's trouble; the last has missed that one, too.
-        assert!(lines[2].contains("missing/log") && lines[2].ends_with("Lost so far: 4"), "{heard}");
-        assert!(lines[3].contains("syslog") && lines[3].ends_with("Lost so far: 5"), "{heard}");
+        assert!(lines[2].contains("missing/log") && lines[2].ends_with("Lost so far: 4"), "{printed}");
+        assert!(lines[3].contains("syslog") && lines[3].ends_with("Lost so far: 5"), "{printed}");
     }
 
     #[test]

@@ -49,11 +49,11 @@ pub struct ThrottledCgroup {
     pub high_bytes: Bytes,
     /// The one that comes back; none: it had none (`max`).
     pub before_bytes: Option<Bytes>,
-    /// How often memmon has set it.
+    /// Number of times that memmon has set it.
     pub times: u32,
     /// Time since that.
     pub since_seconds: f64,
-    /// How often the kernel has slowed down processes in it, since the cgroup exists; none if that is not known.
+    /// Number of times that the kernel has slowed down processes in it since the cgroup exists; none if that is not known.
     pub slowed: Option<u64>,
 }
 

@@ -238,20 +238,20 @@ fn a_name_service_that_does_not_answer_holds_up_the_reload_and_nothing_else() {
 
 #[test]
 #[ignore = "kernel: needs root"]
-fn the_service_manager_hears_when_a_reload_begins_and_when_it_is_over() {
+fn the_service_manager_learns_of_the_begin_and_the_end_of_a_reload() {
     let user = TestUser::claim();
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path().join("notify");
     let manager = UnixDatagram::bind(&place).unwrap();
-    let hears = |patience| {
+    let receives = |patience| {
         manager.set_read_timeout(Some(patience)).unwrap();
         let mut text = [0; 256];
         let length = manager.recv(&mut text).ok()?;
         Some(String::from_utf8(text[..length].to_vec()).unwrap())
     };
-    let hears_next = || hears(crate::common::PATIENCE).unwrap();
+    let next = || receives(crate::common::PATIENCE).unwrap();
     let reloading = || {
-        let printed = hears_next();
+        let printed = next();
         let began =
             printed.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap_or_else(|| panic!("{printed}"));
         assert!(began.trim_end().parse::<u64>().unwrap() > 0, "{printed}");
@@ -259,19 +259,19 @@ fn the_service_manager_hears_when_a_reload_begins_and_when_it_is_over() {
     let daemon = Daemon::spawn_prepared(&config(&user, &[]), &["--source", "proc"], |command| {
         command.env("NOTIFY_SOCKET", &place);
     });
-    assert_eq!(hears_next(), "READY=1\n");
+    assert_eq!(next(), "READY=1\n");
     let mut silent = Silent::of(&daemon);
     daemon.reload(&config(&user, &[NAMED]));
     reloading();
-    assert_eq!(hears(Duration::from_millis(300)), None, "it is on its way");
+    assert_eq!(receives(Duration::from_millis(300)), None, "it is on its way");
     silent.speaks();
-    assert_eq!(hears_next(), "READY=1\n");
+    assert_eq!(next(), "READY=1\n");
     daemon.reload(&config(&user, &[("thresholds.chek_interval", "1")]));
     reloading();
-    assert_eq!(hears_next(), "READY=1\n");
+    assert_eq!(next(), "READY=1\n");
     daemon.event("reload_failed");
     daemon.stop();
-    assert_eq!(hears_next(), "STOPPING=1\n");
+    assert_eq!(next(), "STOPPING=1\n");
 }
 
 #[test]

@@ -15,13 +15,22 @@ const WORDS: &[&str] = &[
     "climbers",
     "rung",
     "rungs",
+    "tell",
+    "tells",
+    "told",
+    "hear",
+    "hears",
+    "heard",
 ];
 
 /// Phrases, in lower case.
-const PHRASES: &[&str] = &["cannot be had", "is told", "are told", "was told", "were told"];
+const PHRASES: &[&str] = &["cannot be had"];
 
 /// Words that begin no sentence: the subject is the process, memmon, the user or the kernel.
 const BEGINNINGS: &[&str] = &["Who", "Whose", "Whoever", "What"];
+
+/// Words that begin no line of a doc comment: it begins with a verb or a noun phrase.
+const DOC_BEGINNINGS: &[&str] = &["How", "Which", "Why"];
 
 /// Licences, and this list itself.
 const EXEMPT: &[&str] =
@@ -38,7 +47,10 @@ pub(super) fn retired(path: &str, line: &str) -> Vec<&'static str> {
     let word = WORDS.iter().filter(|retired| words.contains(retired));
     let phrase = PHRASES.iter().filter(|retired| has_phrase(&words, retired));
     let beginning = BEGINNINGS.iter().filter(|retired| begins_a_sentence(line, retired));
-    word.chain(phrase).chain(beginning).copied().collect()
+    let doc = line.trim_start().strip_prefix("/// ").unwrap_or_default();
+    let first = doc.split([' ', '.', ',']).next().filter(|_| !doc.contains('?'));
+    let doc_beginning = DOC_BEGINNINGS.iter().filter(|retired| first == Some(**retired));
+    word.chain(phrase).chain(beginning).chain(doc_beginning).copied().collect()
 }
 
 fn has_phrase(words: &[&str], phrase: &str) -> bool {
@@ -69,7 +81,10 @@ mod tests {
             ("memmon ends it. Who shrinks in time is spared.", &["Who"]),
             ("// Spare whom the kernel spares", &["whom"]),
             ("if BPF cannot be had, it polls", &["cannot be had"]),
-            ("The socket is Told", &["is told"]),
+            ("The user is Told", &["told"]),
+            ("    /// How often.", &["How"]),
+            ("// How often", &[]),
+            ("## How it works", &[]),
             ("Mended anew", &["anew", "mended"]),
             ("/// What a process must be like.", &["What"]),
             ("Who is over the limit?", &[]),

@@ -15,8 +15,8 @@ printf '[Service]\nCapabilityBoundingSet=CAP_SETUID CAP_SETGID\nSystemCallFilter
 systemctl daemon-reload
 mark
 systemctl restart memmon.service
-hog heard uid 1000 anon 70M hold
-died heard SIGTERM
+hog reported uid 1000 anon 70M hold
+died reported SIGTERM
 must_say 'hook: adj 0 user nobody event terminated'
 rm $drop_in $hook
 systemctl daemon-reload

@@ -37,7 +37,7 @@ perl -MIO::Socket::INET -e '
             }
             print $client /^QUIT/ ? "221 bye\r\n" : "250 ok\r\n";
         }
-    }' >$relay/heard 2>&1 &
+    }' >$relay/received 2>&1 &
 trap "kill $!" EXIT
 sed -i 's|^group = .*|group = "games"|; s|^listen = .*|listen = "127.0.0.1:9819"|
     s|^textfile = .*|textfile = "/var/lib/memmon-metrics/memmon.prom"|
@@ -45,8 +45,8 @@ sed -i 's|^group = .*|group = "games"|; s|^listen = .*|listen = "127.0.0.1:9819"
 mark
 systemctl restart memmon.service
 must_say 'Degraded: .*for root only, or for nobody: .*systemctl edit memmon'
-hog unheard uid 1000 anon 70M hold
-died unheard SIGTERM
+hog unanswered uid 1000 anon 70M hold
+died unanswered SIGTERM
 must_say 'notification by mail failed, .*memmon\(8\), SYSTEMD'
 must_say '/var/lib/memmon-metrics.*memmon\(8\), SYSTEMD'
 
@@ -69,7 +69,7 @@ within $PATIENCE http 9819 || fail 'no answer at the port'
 within $PATIENCE grep -q '^memmon_build_info' /var/lib/memmon-metrics/memmon.prom || fail 'no textfile there'
 hog posted uid 1000 anon 70M hold
 died posted SIGTERM
-within $PATIENCE grep -q '^Subject: ' $relay/heard || fail "the relay received: $(tr '\r\n' '  ' <$relay/heard)"
+within $PATIENCE grep -q '^Subject: ' $relay/received || fail "the relay received: $(tr '\r\n' '  ' <$relay/received)"
 
 rm -r $drop_in $relay /var/lib/memmon-metrics
 rm -f /var/log/memmon.prom

@@ -23,7 +23,7 @@ impl Engine<'_> {
         Subject { launched: Some(launched), notify_user, ..Subject::from(process) }
     }
 
-    /// When the user of `process` is notified. Nothing happens to it in a dry run, of which only administrators learn.
+    /// The times at which the user of `process` is notified. Nothing happens to it in a dry run, of which only administrators learn.
     fn notify_user(&self, process: &Process) -> Option<NotifyUser> {
         if self.settings.current().dry_run {
             return Some(NotifyUser::Never);

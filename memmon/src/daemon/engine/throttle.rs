@@ -23,7 +23,7 @@ use crate::report::Event;
 /// Time between two looks at a cgroup that is slowed down.
 const WATCH: Duration = Duration::from_secs(1);
 
-/// How long the end of memmon waits until all former values are set again.
+/// Maximum time that the end of memmon waits until all former values are set again.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
 impl Engine<'_> {
@@ -314,7 +314,7 @@ impl Engine<'_> {
         &self.throttled
     }
 
-    /// How often the kernel has slowed down processes of a cgroup.
+    /// Number of times that the kernel has slowed down processes of a cgroup.
     pub(in crate::daemon) fn times_slowed(&self, cgroup: &Name) -> Option<u64> {
         let throttler = self.throttler.as_ref()?;
         MemoryCgroup::open(throttler.mount(), cgroup).ok()?.slowed()

@@ -44,7 +44,7 @@ const MAX_LENGTH: usize = 64 << 10;
 
 /// Maximum time to wait for another memmon that looks at the same time and has to give way.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How often it looks meanwhile.
+/// Time between two looks meanwhile.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Containers could have any number.

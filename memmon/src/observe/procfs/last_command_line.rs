@@ -44,7 +44,7 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// `None` if the kernel does not show enough to tell it from another one.
+    /// `None` if the kernel does not show enough to distinguish it from another one.
     pub(super) fn of(pid: Pid, stat: &Stat<'_>) -> Option<Self> {
         let (start, is_forked, comm) = (stat.start, stat.is_forked(), stat.comm.to_vec());
         Some(Self { pid, start, is_forked, layout: stat.layout?, comm })

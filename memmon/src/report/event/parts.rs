@@ -49,7 +49,7 @@ pub struct Subject {
     /// Its start.
     #[serde(flatten)]
     pub launched: Option<Launched>,
-    /// When its user is notified, if its rule says so.
+    /// The times at which its user is notified, if its rule sets them.
     #[serde(skip)]
     pub notify_user: Option<NotifyUser>,
 }

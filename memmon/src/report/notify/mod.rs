@@ -163,7 +163,7 @@ impl Notifiers {
         self.outputs == *outputs
     }
 
-    /// Hands over what matters. Never waits; `lost` hears of channels that could not take it.
+    /// Hands over what matters. Never waits; calls `lost` for each channel that could not take it.
     pub(super) fn offer(&self, at: Timestamp, event: &Event, lost: impl Fn(&'static str)) {
         if let Some(terminals) = &self.terminals {
             terminals.offer(event);

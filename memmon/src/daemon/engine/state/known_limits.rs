@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::model::{Bytes, ProcessId, Reading};
 
-/// How long it holds which limit a process has: as long as it had lived at the look, because a young process is about to call
+/// The time for which a known limit of a process holds: as long as it had lived at the look, because a young process is about to call
 /// exec or change its user; in these bounds.
 const HOLDS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(300));
 

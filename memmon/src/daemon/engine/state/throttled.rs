@@ -18,7 +18,7 @@ pub(in crate::daemon) struct Throttled {
     /// The limit of the rule at that time.
     pub(in crate::daemon) limit: Bytes,
     pub(in crate::daemon) since: Instant,
-    /// How often memmon has set its `memory.high`.
+    /// Number of times that memmon has set its `memory.high`.
     pub(in crate::daemon) times: u32,
     pub(in crate::daemon::engine) phase: Phase,
     calm_since: Option<Instant>,
@@ -57,7 +57,7 @@ pub(in crate::daemon::engine) fn group_of(lowered: &Lowered) -> Option<GroupKey>
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct ThrottledCgroups {
     held: BTreeMap<SumId, Throttled>,
-    /// Why those of sums over their limits are not slowed down, as it was reported.
+    /// The reported reasons for which the cgroups of sums over their limits are not slowed down.
     refused: HashMap<SumId, WhyNot>,
     /// The sums over their limits whose cgroups would be slowed down if this was not a dry run.
     would: BTreeSet<SumId>,
