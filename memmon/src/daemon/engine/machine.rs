@@ -54,7 +54,7 @@ impl Engine<'_> {
     /// After a scan: if the machine is well, the present memory of processes becomes the baseline.
     pub(super) fn note_machine(&mut self, readings: &[Reading], now: Now) {
         let Some(limits) = self.settings.current().machine else { return };
-        self.sources.find_limited_cgroups();
+        self.sources.find_limited_cgroups(now.instant());
         let Ok(mut watched) = self.sources.machine_memory() else { return };
         let machine = watched.memory;
         if self.machine.baseline.is_none() || limits.is_well(&machine) {

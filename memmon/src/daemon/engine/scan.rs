@@ -1,6 +1,9 @@
 //! A scan: survey → suspects → a close look at each → a verdict on each.
 
-use std::collections::{BTreeSet, HashSet};
+use std::{
+    cell::LazyCell,
+    collections::{BTreeSet, HashSet},
+};
 
 use tracing::{debug_span, field::Empty};
 
@@ -45,7 +48,10 @@ impl Engine<'_> {
         self.lower_wake_levels(&growing, now);
         self.gear_after_scan(&growing, now);
         self.note_machine(&look.survey.readings, now);
-        let seen: HashSet<Pid> = look.survey.readings.iter().map(|reading| reading.pid).collect();
+        // Seldom needed.
+        let seen = LazyCell::new(|| -> HashSet<Pid> {
+            look.survey.readings.iter().map(|reading| reading.pid).collect()
+        });
         self.reports.scan_complete(|process| seen.contains(&process.pid));
         self.terminations.keep_freed(|process| seen.contains(&process.pid));
         // Includes those that a wake has found since the last scan, so that the sum of these figures has them all.

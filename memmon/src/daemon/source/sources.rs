@@ -41,6 +41,8 @@ pub(in crate::daemon) struct Sources {
     swept: Option<(Instant, Duration)>,
     /// The cgroups with a limit that all processes are in.
     limited: Vec<LimitedCgroup>,
+    /// The time at which they were looked for.
+    limited_at: Option<Instant>,
     memory_cgroups: Option<Hierarchy>,
     /// Free memory that the kernel keeps for each processor, with the time at which it was read.
     free_per_cpu: Option<(Instant, Bytes)>,
@@ -51,6 +53,9 @@ pub(in crate::daemon) struct Sources {
 
 /// Time for which that holds: a process that is looked at below its limit, and grows by 100 MB per second, is above it by then.
 const FREE_PER_CPU_HOLDS_FOR: Duration = Duration::from_millis(10);
+
+/// Time for which the list of cgroups with a limit holds. Their limits and their memory are read at each look.
+const LIMITED_HOLDS_FOR: Duration = Duration::from_secs(60);
 
 /// The memory that `[machine]` watches.
 pub(in crate::daemon) struct WatchedMemory {
@@ -89,6 +94,7 @@ impl Sources {
             unmapped: Vec::new(),
             swept: None,
             limited: Vec::new(),
+            limited_at: None,
             memory_cgroups,
             free_per_cpu: None,
             reads_ahead: false,
@@ -137,8 +143,13 @@ impl Sources {
         Ok(WatchedMemory { memory, cgroup, limits })
     }
 
-    /// Looks for cgroups with a limit that all processes are in.
-    pub(in crate::daemon) fn find_limited_cgroups(&mut self) {
+    /// Looks for cgroups with a limit that all processes are in, unless that was done a moment ago.
+    pub(in crate::daemon) fn find_limited_cgroups(&mut self, now: Instant) {
+        let holds = |at: Instant| now.saturating_duration_since(at) < LIMITED_HOLDS_FOR;
+        if self.limited_at.is_some_and(holds) {
+            return;
+        }
+        self.limited_at = Some(now);
         self.limited =
             self.memory_cgroups.as_ref().map_or_else(Vec::new, |all| self.proc.limited_cgroups(all));
     }

@@ -52,7 +52,7 @@ struct Files {
 }
 
 impl ProcRoot {
-    /// Where memmon finds cgroups that limit memory; none if they are not mounted.
+    /// The mount of the cgroups that limit memory; none if they are not mounted.
     pub fn memory_cgroups(&self) -> Option<Hierarchy> {
         hierarchy(&self.whole("self/mountinfo").ok()?)
     }
@@ -60,7 +60,7 @@ impl ProcRoot {
     /// The cgroups with a limit that all processes in sight are in, except for memmon itself; the outermost first. It reads
     /// a file of each process only if pid 1 has a limit.
     pub fn limited_cgroups(&self, hierarchy: &Hierarchy) -> Vec<LimitedCgroup> {
-        let Ok(first) = self.whole("1/cgroup") else { return Vec::new() };
+        let Ok(first) = self.piece("1/cgroup") else { return Vec::new() };
         let Some(first) = hierarchy.below(&first) else { return Vec::new() };
         let mut found = hierarchy.limited(&first);
         if found.is_empty() {

@@ -18,7 +18,7 @@ impl ProcRoot {
     /// # Errors
     /// Those of [`ProcRoot::memory`].
     pub fn machine_memory(&self) -> io::Result<MachineMemory> {
-        let text = self.whole("meminfo")?;
+        let text = self.piece("meminfo")?;
         let memory = self.memory_of(&text)?;
         let amount = |label| parse::kib(&text, label).unwrap_or(Bytes::ZERO);
         Ok(MachineMemory {
@@ -30,7 +30,7 @@ impl ProcRoot {
                 slab: amount("SUnreclaim:"),
                 hugetlb: amount("Hugetlb:"),
             },
-            pressure: self.whole("pressure/memory").ok().and_then(|text| pressure(&text)),
+            pressure: self.piece("pressure/memory").ok().and_then(|text| pressure(&text)),
         })
     }
 }

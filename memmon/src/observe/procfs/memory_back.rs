@@ -49,7 +49,7 @@ impl OwnCgroup {
 impl ProcRoot {
     /// The machine's memory that an end changes. `free_per_cpu` is that part of it if it was read a moment ago.
     pub fn free_and_shared(&self, free_per_cpu: Option<Bytes>) -> Option<FreeAndShared> {
-        let text = self.whole("meminfo").ok()?;
+        let text = self.piece("meminfo").ok()?;
         let amount = |label| parse::kib(&text, label);
         Some(FreeAndShared {
             available: amount("MemAvailable:")?,

@@ -22,7 +22,7 @@ use super::parse;
 /// More than any file that memmon reads whole (/proc/PID/cgroup: 13 hierarchies, each path below 4096 bytes).
 const LONGEST_FILE: u64 = 64 << 10;
 
-/// Where Slurm's configuration lies: by its packages, by those of Debian before 11, by default if it was built by hand, and if slurmd
+/// The places of Slurm's configuration: by its packages, by those of Debian before 11, by default if it was built by hand, and if slurmd
 /// has it from slurmctld.
 const SLURM: [&str; 4] = [
     "/etc/slurm/slurm.conf",
@@ -116,7 +116,7 @@ impl ProcRoot {
 
     /// The machine's memory, from meminfo. `MemAvailable` is there since Linux 3.14.
     pub fn memory(&self) -> io::Result<SystemMemory> {
-        self.memory_of(&self.whole("meminfo")?)
+        self.memory_of(&self.piece("meminfo")?)
     }
 
     /// The same from the text of meminfo.
@@ -154,6 +154,11 @@ impl ProcRoot {
         let mounts = self.whole("mounts")?;
         let option = parse::hidepid(&mounts, self.path.as_os_str().as_bytes());
         Ok(option.map(|value| String::from_utf8_lossy(value).into_owned()))
+    }
+
+    /// A file that the kernel writes in one piece.
+    pub(super) fn piece(&self, file: &str) -> io::Result<Vec<u8>> {
+        piece(self.directory.as_fd(), file).map_err(|error| with_path(&self.path.join(file), error))
     }
 
     pub(super) fn whole(&self, file: &str) -> io::Result<Vec<u8>> {
