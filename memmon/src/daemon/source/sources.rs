@@ -426,6 +426,42 @@ fn is_stale(proc: &ProcRoot, kernel: &Kernel, pid: Pid) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::procfs::testing::Tree;
+
+    /// The free memory of a processor as read for a signal, so many milliseconds after a look below the limit. It had 16 pages
+    /// at the look, and has 74 at the signal.
+    fn at_signal(reads_ahead: bool, before: u64) -> Option<Bytes> {
+        let (tree, start) = (Tree::new(), Instant::now());
+        let zone = |pages| format!("  pagesets\n    cpu: 0\n              count:    {pages}\n");
+        tree.write("meminfo", "MemTotal: 9 kB\nMemAvailable: 2 kB\nShmem: 1 kB\n");
+        tree.write("zoneinfo", zone(16));
+        let mut sources = Sources::new(tree.root(), Accuracy::StatmExact, None);
+        sources.read_ahead(reads_ahead);
+        sources.read_free_per_cpu(start);
+        tree.write("zoneinfo", zone(74));
+        let found = sources.free_and_shared_at_signal(start + Duration::from_millis(before))?;
+        found.free_per_cpu
+    }
+
+    #[test]
+    fn free_memory_that_was_read_ahead_holds_for_a_moment() {
+        let fresh = at_signal(false, 9).unwrap();
+        let ahead = at_signal(true, 9).unwrap();
+        assert_eq!(fresh.0 * 16, ahead.0 * 74);
+        assert_eq!(at_signal(true, 11), Some(fresh));
+    }
+
+    #[test]
+    fn cgroups_with_a_limit_are_looked_for_once_a_minute() {
+        let (tree, start) = (Tree::new(), Instant::now());
+        let mut sources = Sources::new(tree.root(), Accuracy::StatmExact, None);
+        let mut looked_at = |seconds| {
+            let now = start + Duration::from_secs(seconds);
+            sources.find_limited_cgroups(now);
+            sources.limited_at == Some(now)
+        };
+        assert_eq!([0, 30, 59, 60, 90].map(&mut looked_at), [true, false, false, true, false]);
+    }
 
     #[test]
     fn sweeps_become_rare_while_there_are_no_defects() {
