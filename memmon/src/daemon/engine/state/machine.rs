@@ -58,8 +58,8 @@ pub(in crate::daemon::engine) struct MachineState {
     victim: Option<Victim>,
     /// The end of the last victim.
     ended: Option<Instant>,
-    /// A process that was chosen, and could not be signalled then.
-    left_alone: Option<(ProcessId, Instant)>,
+    /// Processes that were chosen, and could not be signalled then. Those of which the time is over are dropped.
+    left_alone: Vec<(ProcessId, Instant)>,
     /// Whether the kernel wakes memmon when processes wait for memory.
     pub(in crate::daemon::engine) is_woken_by_pressure: bool,
     /// Whether the limit of a cgroup binds, whose pressure does not wake memmon.
@@ -202,7 +202,8 @@ impl MachineState {
             self.ended = Some(now);
             self.next = self.next.map(|_| now);
         } else {
-            self.left_alone = Some((process, now + LEFT_ALONE));
+            self.left_alone.retain(|(_, until)| now < *until);
+            self.left_alone.push((process, now + LEFT_ALONE));
         }
     }
 
@@ -219,7 +220,7 @@ impl MachineState {
 
     /// Whether `process` is not to be chosen now.
     pub(in crate::daemon::engine) fn leaves_alone(&self, process: ProcessId, now: Instant) -> bool {
-        self.left_alone.is_some_and(|(left, until)| left == process && now < until)
+        self.left_alone.iter().any(|(left, until)| *left == process && now < *until)
     }
 }
 
@@ -311,6 +312,19 @@ mod tests {
         state.is_over(victim, false, now);
         assert!(state.leaves_alone(victim, now) && !state.leaves_alone(victim, now + LEFT_ALONE));
         assert_eq!(state.next(), next, "no look follows at once: it could choose nobody else, for ever");
+    }
+
+    #[test]
+    fn two_that_cannot_be_signalled_do_not_take_turns() {
+        let (mut state, now) = (MachineState::default(), Instant::now());
+        let (one, other) = (hog().id, ProcessId { pid: Pid(4243), ..hog().id });
+        let after = |millis| now + Duration::from_millis(millis);
+        for (victim, at) in [(one, now), (other, after(100))] {
+            state.chose(victim, Candidates::default());
+            state.is_over(victim, false, at);
+        }
+        assert!(state.leaves_alone(one, after(200)) && state.leaves_alone(other, after(200)));
+        assert!(!state.leaves_alone(one, after(1000)) && state.leaves_alone(other, after(1000)));
     }
 
     #[test]
