@@ -25,7 +25,8 @@ const BETWEEN_WRITES: Duration = Duration::from_millis(20);
 /// Pause between two searches for such processes if memmon only names them.
 const BETWEEN_SEARCHES: Duration = Duration::from_secs(10);
 
-/// Time of which the kernel's figure of pressure is the average.
+/// Time of which the kernel's figure of pressure is the average. It is the time constant of a decay: afterwards more than a
+/// third of what was before is left in it.
 const OF_PRESSURE: Duration = Duration::from_secs(10);
 
 /// The stages of a shortage, as they were reported.
@@ -58,6 +59,8 @@ pub(in crate::daemon::engine) struct MachineState {
     victim: Option<Victim>,
     /// The end of the last victim.
     ended: Option<Instant>,
+    /// The pressure at the first look after that.
+    at_end: Option<(Instant, Pressure)>,
     /// Processes that were chosen, and could not be signalled then. Those of which the time is over are dropped.
     left_alone: Vec<(ProcessId, Instant)>,
     /// Whether the kernel wakes memmon when processes wait for memory.
@@ -199,7 +202,7 @@ impl MachineState {
         }
         self.victim = None;
         if has_ended {
-            self.ended = Some(now);
+            (self.ended, self.at_end) = (Some(now), None);
             self.next = self.next.map(|_| now);
         } else {
             self.left_alone.retain(|(_, until)| now < *until);
@@ -207,15 +210,31 @@ impl MachineState {
         }
     }
 
-    /// The figures of `machine`, with what is known about its swap, and without its pressure soon after the end of a victim:
-    /// that is an average which includes the time before.
-    pub(in crate::daemon::engine) fn judged(&self, machine: MachineMemory, now: Instant) -> MachineMemory {
-        let is_recent = |ended: Instant| now.saturating_duration_since(ended) < OF_PRESSURE;
-        let pressure = machine.pressure.filter(|_| !self.ended.is_some_and(is_recent));
+    /// The figures of `machine`, with what is known about its swap, and without its pressure soon after the end of a victim, or
+    /// as long as most of that is from before: it is an average.
+    pub(in crate::daemon::engine) fn judged(
+        &mut self,
+        machine: MachineMemory,
+        now: Instant,
+    ) -> MachineMemory {
+        let pressure = machine.pressure.and_then(|pressure| self.since_end(pressure, now));
         // The pressure of a cgroup has nothing to do with the swap of the machine.
         let swaps_calmly = self.swapping.is_calm(now) && !self.is_within_cgroup;
         let pressure = pressure.map(|pressure| Pressure { swaps_calmly, ..pressure });
         MachineMemory { pressure, ..machine }
+    }
+
+    /// The `pressure` since the last victim has ended; `None` if it has just ended.
+    fn since_end(&mut self, pressure: Pressure, now: Instant) -> Option<Pressure> {
+        let Some(ended) = self.ended else { return Some(pressure) };
+        let (at, before) = *self.at_end.get_or_insert((now, pressure));
+        if now.saturating_duration_since(ended) < OF_PRESSURE {
+            return None;
+        }
+        let left = (-now.saturating_duration_since(at).as_secs_f64() / OF_PRESSURE.as_secs_f64()).exp();
+        let newer = |percent: f64, before: f64| if before * left * 2.0 > percent { 0.0 } else { percent };
+        let (some, full) = (newer(pressure.some, before.some), newer(pressure.full, before.full));
+        Some(Pressure { some, full, ..pressure })
     }
 
     /// Whether `process` is not to be chosen now.
@@ -285,7 +304,9 @@ mod tests {
         assert_eq!(state.judged(machine, now), machine);
         state.chose(hog().id, Candidates::default());
         state.is_over(hog().id, true, now);
-        let after = |seconds| state.judged(machine, now + Duration::from_secs(seconds));
+        let mut after = |seconds| state.judged(machine, now + Duration::from_secs(seconds));
+        // The end brings a look at once.
+        assert_eq!(after(0).pressure, None);
         assert_eq!(after(9), MachineMemory { pressure: None, ..machine });
         assert_eq!(after(10), machine);
     }
@@ -294,12 +315,12 @@ mod tests {
     fn the_swap_of_the_machine_explains_its_pressure_and_not_that_of_a_cgroup() {
         let (mut state, now) = (MachineState::default(), Instant::now());
         let machine = under_pressure();
-        let is_calm = |state: &MachineState| state.judged(machine, now).pressure.unwrap().swaps_calmly;
-        assert!(!is_calm(&state));
+        let is_calm = |state: &mut MachineState| state.judged(machine, now).pressure.unwrap().swaps_calmly;
+        assert!(!is_calm(&mut state));
         state.swapping.note(Some(Paging::default()), now);
-        assert!(is_calm(&state));
+        assert!(is_calm(&mut state));
         state.is_within_cgroup = true;
-        assert!(!is_calm(&state));
+        assert!(!is_calm(&mut state));
     }
 
     #[test]
@@ -325,6 +346,24 @@ mod tests {
         }
         assert!(state.leaves_alone(one, after(200)) && state.leaves_alone(other, after(200)));
         assert!(!state.leaves_alone(one, after(1000)) && state.leaves_alone(other, after(1000)));
+    }
+
+    #[test]
+    fn pressure_of_before_an_end_does_not_count_while_its_average_decays() {
+        // The kernel's average has a time constant of ten seconds: after them, more than a third of it is left.
+        let (mut state, now) = (MachineState::default(), Instant::now());
+        let at = |seconds| now + Duration::from_secs(seconds);
+        let machine = |full| MachineMemory {
+            pressure: Some(Pressure { some: 95.0, full, ..Pressure::default() }),
+            ..under_pressure()
+        };
+        state.chose(hog().id, Candidates::default());
+        state.is_over(hog().id, true, now);
+        state.judged(machine(90.0), now);
+        let mut full = |full, seconds| state.judged(machine(full), at(seconds)).pressure.unwrap().full;
+        assert_eq!((full(33.1, 10), full(20.1, 15)), (0.0, 0.0), "no process waits any more");
+        assert_eq!(full(90.0, 10), 90.0, "they wait as before");
+        assert_eq!(full(30.0, 25), 30.0, "they wait again");
     }
 
     #[test]
