@@ -315,8 +315,9 @@ impl Engine<'_> {
         self.end_old_doubts(&mut process, now);
         let machine::Growth { private: growth, shared: shared_growth, before } =
             baseline.growth(&reading, process.id.start);
-        let early = half.map_or(Bytes::ZERO, |half| half.growth(process.id.pid, process.id.start));
-        all.grown.push(Candidate { process, growth, shared_growth, early, before });
+        let early = half.map(|half| half.growth(process.id.pid, process.id.start));
+        let machine::Growth { private: early, shared: shared_early, .. } = early.unwrap_or_default();
+        all.grown.push(Candidate { process, growth, shared_growth, early, shared_early, before });
     }
 
     /// A doubt that its owner can cause, and that has lasted too long, protects a process no longer.

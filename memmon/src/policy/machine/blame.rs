@@ -103,7 +103,7 @@ impl Units {
     pub fn blame(&self, candidate: &Candidate, growth: Bytes) -> Blame {
         let unit = service(&candidate.process).and_then(|unit| self.0.get(&unit).copied());
         let itself = (growth, candidate.before);
-        let weighed = weighed(growth, candidate.early);
+        let weighed = weighed(growth, candidate.own_early());
         let counts = weighed.percent_of(growth) / 100.0;
         let mut blame = Blame { growth, weighed, bytes: growth, rank: weighed, works: false };
         for (grown, before) in std::iter::once(itself).chain(unit) {

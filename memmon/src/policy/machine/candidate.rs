@@ -16,8 +16,10 @@ pub struct Candidate {
     pub growth: Bytes,
     /// The growth of its shared memory.
     pub shared_growth: Bytes,
-    /// The part of both that came early: see [`super::recency`].
+    /// The part of `growth` that came early: see [`super::recency`].
     pub early: Bytes,
+    /// The part of `shared_growth` that came early.
+    pub shared_early: Bytes,
     /// Its memory when the machine was well.
     pub before: Bytes,
 }
@@ -25,9 +27,17 @@ pub struct Candidate {
 impl Candidate {
     /// The part of its growth that its end gives back. Memory that others hold as well did not come from it.
     pub(super) fn own_growth(&self) -> Bytes {
-        let shared = self.process.holdings.as_ref().and_then(|holdings| holdings.shared.known());
-        let returned = shared.map_or(Bytes::ZERO, |shared| shared.returned);
-        gives_back(&self.process).min(self.growth + self.shared_growth.min(returned))
+        gives_back(&self.process).min(self.own(self.growth, self.shared_growth))
+    }
+
+    /// The part of that which came early. It may have shrunk since.
+    pub(super) fn own_early(&self) -> Bytes {
+        self.own(self.early, self.shared_early)
+    }
+
+    fn own(&self, private: Bytes, shared: Bytes) -> Bytes {
+        let known = self.process.holdings.as_ref().and_then(|holdings| holdings.shared.known());
+        private + shared.min(known.map_or(Bytes::ZERO, |known| known.returned))
     }
 }
 

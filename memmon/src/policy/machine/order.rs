@@ -287,6 +287,7 @@ mod tests {
             growth: Bytes(growth * MIB),
             shared_growth: Bytes::ZERO,
             early: Bytes::ZERO,
+            shared_early: Bytes::ZERO,
             before: Bytes(anon.saturating_sub(growth) * MIB),
         }
     }
@@ -383,6 +384,22 @@ mod tests {
             .collect();
         crowd.push(process(20, 1001, &session(1001), 95, 95));
         assert_eq!(ordered(&crowd, 240, 335), [9, 8, 7, 6, 5, 4, 3, 2, 20]);
+    }
+
+    #[test]
+    fn shared_memory_that_came_early_and_stays_does_not_hide_a_later_leak() {
+        // A worker of a database has touched its shared memory at once, and leaks since then.
+        let mut leak = process(2, 112, "/system.slice/postgresql.service", 200, 200);
+        (leak.shared_growth, leak.shared_early) = (Bytes(277 * MIB), Bytes(277 * MIB));
+        let shared = crate::model::SharedMemory { kept: Bytes(277 * MIB), ..Default::default() };
+        leak.process.rss = Bytes(497 * MIB);
+        if let Some(holdings) = &mut leak.process.holdings {
+            holdings.parts.shmem = Bytes(277 * MIB);
+            holdings.shared = Fact::Known(shared);
+        }
+        let small = process(3, 1000, &session(1000), 50, 50);
+        let found = ordered(&[leak, small], 250);
+        assert_eq!(found[0], "2: alone, 1 grew by 200");
     }
 
     #[test]

@@ -21,7 +21,8 @@ fn candidate() -> impl Strategy<Value = Candidate> {
             let mut process = Process { rss: parts.anon, holdings, ..process };
             process.id.start.0 = start;
             let [growth, early, before] = [growth, early, before].map(|size| Bytes(size * MIB));
-            Candidate { process, growth, shared_growth: Bytes::ZERO, early, before }
+            let none = Bytes::ZERO;
+            Candidate { process, growth, shared_growth: none, early, shared_early: none, before }
         },
     )
 }
@@ -77,7 +78,8 @@ fn member(pid: u32, uid: u32, cgroup: &str, before: u64, growth: u64) -> Candida
         ..hog
     };
     let (growth, before) = (Bytes(growth * MIB), Bytes(before * MIB));
-    Candidate { process, growth, shared_growth: Bytes::ZERO, early: Bytes::ZERO, before }
+    let none = Bytes::ZERO;
+    Candidate { process, growth, shared_growth: none, early: none, shared_early: none, before }
 }
 
 /// Candidates, no two of which are the same process.

@@ -7,7 +7,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use super::Baseline;
+use super::{Baseline, Growth};
 use crate::model::{Bytes, MachineMemory, Pid, Reading, StartTime};
 
 /// The part for which growth counts that came in the first half of the time.
@@ -53,7 +53,7 @@ pub struct Mark {
     /// Time since boot.
     at: Duration,
     /// The processes that had grown by a megabyte.
-    grown: HashMap<Pid, Bytes>,
+    grown: HashMap<Pid, Growth>,
     /// The size of the limit that was the one to bind, and what was lost of it.
     limit: Bytes,
     lost: Bytes,
@@ -62,13 +62,13 @@ pub struct Mark {
 impl Mark {
     /// The growth since `baseline` of the processes with these `readings`.
     fn new(at: Duration, baseline: &Baseline, machine: &MachineMemory, readings: &[Reading]) -> Self {
-        let grown = readings.iter().map(|reading| (reading.pid, baseline.growth_of_pid(reading).total()));
-        let grown = grown.filter(|(_, growth)| *growth >= Bytes(Bytes::MIB)).collect();
+        let grown = readings.iter().map(|reading| (reading.pid, baseline.growth_of_pid(reading)));
+        let grown = grown.filter(|(_, growth)| growth.total() >= Bytes(Bytes::MIB)).collect();
         Self { at, grown, limit: machine.memory.total, lost: baseline.lost(machine) }
     }
 
     /// The growth until then of a process.
-    pub fn growth(&self, pid: Pid, start: StartTime) -> Bytes {
+    pub fn growth(&self, pid: Pid, start: StartTime) -> Growth {
         let growth = self.grown.get(&pid).filter(|_| start.since_boot() <= self.at);
         growth.copied().unwrap_or_default()
     }
@@ -186,7 +186,7 @@ mod tests {
         // After the baseline, one grows by 300 at once, and another one by 4 MiB per second.
         let marks = marks(60, |second| vec![reading(7, 500), reading(8, 1 + 4 * second)]);
         let half = marks.half(&baseline(), &machine(0), Duration::from_secs(160)).unwrap();
-        let early = |pid, ticks| half.growth(Pid(pid), StartTime(ticks)).0 / MIB;
+        let early = |pid, ticks| half.growth(Pid(pid), StartTime(ticks)).total().0 / MIB;
         assert_eq!(early(7, 50), 300);
         assert!((96..=120).contains(&early(8, 50)), "{}", early(8, 50));
         // One that has the pid of another one, and one that had not grown then.

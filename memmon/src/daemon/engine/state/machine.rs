@@ -275,8 +275,14 @@ mod tests {
         let (mut state, now) = (MachineState::default(), Instant::now());
         let victim = ProcessId { pid: Pid(4242), start: StartTime(777) };
         let (growth, none) = (Bytes(7), Bytes::ZERO);
-        let grown =
-            vec![Candidate { process: hog(), growth, shared_growth: none, early: none, before: none }];
+        let grown = vec![Candidate {
+            process: hog(),
+            growth,
+            shared_growth: none,
+            early: none,
+            shared_early: none,
+            before: none,
+        }];
         state.chose(victim, Candidates { grown, ..Candidates::default() });
         state.wait_for_victim(now);
         state.is_over(ProcessId { pid: Pid(7), ..victim }, true, now);
