@@ -77,8 +77,10 @@ pub(in crate::daemon::engine) struct MachineState {
     searched: Option<Instant>,
     /// The memory that goes to the swap and comes back.
     pub(in crate::daemon::engine) swapping: Swapping,
-    /// Available memory at the last look.
+    /// Available memory at the last look above the level to act.
     last: Option<(Instant, Bytes)>,
+    /// The last look, and the time of the next one.
+    looked: Option<Instant>,
     next: Option<Instant>,
     stage: Stage,
     /// The time at which the shortage began.
@@ -97,12 +99,12 @@ impl MachineState {
     }
 
     pub(in crate::daemon::engine) fn look_again_after(&mut self, pause: Duration, now: Instant) {
-        self.next = Some(now + pause);
+        (self.looked, self.next) = (Some(now), Some(now + pause));
     }
 
     /// Notes that a process crossed a level: memory may go faster than at the last look.
     pub(in crate::daemon::engine) fn hasten(&mut self, now: Instant) {
-        let soon = self.last.map_or(now, |(at, _)| now.max(at + BETWEEN_CROSSINGS));
+        let soon = self.looked.map_or(now, |at| now.max(at + BETWEEN_CROSSINGS));
         self.next = self.next.map(|next| next.min(soon));
     }
 
@@ -385,5 +387,9 @@ mod tests {
         state.look_again_after(Duration::from_secs(30), at(100));
         state.hasten(at(5000));
         assert_eq!(state.next(), Some(at(5000)));
+        // Below the level to act, where a look takes longest and the speed is not measured.
+        state.wait_for_culprit(at(6000));
+        state.hasten(at(6005));
+        assert_eq!(state.next(), Some(at(6100)));
     }
 }
