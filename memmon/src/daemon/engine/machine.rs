@@ -280,7 +280,13 @@ impl Engine<'_> {
             readings.iter().map(growth).partition(|(growth, _)| *growth >= Bytes(Bytes::MIB));
         grown.sort_by_key(|(growth, reading)| (std::cmp::Reverse(*growth), reading.pid));
         let mut candidates = Candidates::default();
-        for (_, reading) in grown.into_iter().take(MOST) {
+        let others = grown.split_off(grown.len().min(MOST));
+        for (_, reading) in others {
+            let growth = baseline.growth_of_pid(&reading).private;
+            let counts = half.as_ref().map_or(growth, |half| half.weighed(&reading, growth));
+            candidates.others = candidates.others + counts;
+        }
+        for (_, reading) in grown {
             self.add_candidate(&mut candidates, baseline, half.as_ref(), reading, now);
         }
         let worth_a_look = Bytes(baseline.machine().memory.total.0 / WORTH_A_LOOK);

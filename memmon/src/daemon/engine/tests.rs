@@ -193,6 +193,29 @@ fn a_crowd_would_end_one_by_one_and_the_idle_database_not_at_all() {
 }
 
 #[test]
+fn a_crowd_that_is_larger_than_the_number_of_looks_is_the_culprit_all_the_same() {
+    // 1200 workers that grow by 48 MB each, on a machine of 64 GB.
+    let (tree, recorder, now) = (small_machine(1200), Recorder::default(), Now::read());
+    let available = |mib: u64| {
+        tree.write(
+            "meminfo",
+            format!("MemTotal: 67108864 kB\nMemAvailable: {} kB\nSwapTotal: 0 kB\n", mib << 10),
+        );
+    };
+    available(60_000);
+    let mut engine = engine_with(WITH_MACHINE, &tree, &recorder, now);
+    engine.scan(now);
+    recorder.about_processes();
+    for pid in 4_000_010..4_001_210 {
+        sized(&tree, pid, 50);
+    }
+    available(2_000);
+    engine.check_machine(now);
+    let events = recorder.about_processes();
+    assert_eq!(events.get(2).map(String::as_str), Some("would terminate cat"), "{events:?}");
+}
+
+#[test]
 fn memory_of_a_tmpfs_ends_nobody() {
     let (tree, recorder, now) = (small_machine(3), Recorder::default(), Now::read());
     let mut engine = engine_with(WITH_MACHINE, &tree, &recorder, now);

@@ -44,10 +44,26 @@ impl Candidate {
 /// The processes that may have caused a shortage, and what their units held before.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Candidates {
-    /// The processes that have grown.
+    /// The processes that have grown most.
     pub grown: Vec<Candidate>,
+    /// Growth of those that have grown as well, but were too many to be confirmed: without shared memory, and with less of what
+    /// came early.
+    pub others: Bytes,
     /// Memory of the other processes of a unit when the machine was well.
     pub idle: Held,
+}
+
+impl Candidates {
+    /// The part of the growth of those that were not confirmed that their ends give back: as much of it as of the growth of the
+    /// candidates. Of forked processes most may be memory that they share.
+    pub(super) fn own_of_others(&self) -> Bytes {
+        let (mut growth, mut own) = (Bytes::ZERO, Bytes::ZERO);
+        for candidate in &self.grown {
+            growth = growth + candidate.growth;
+            own = own + candidate.own_growth().min(candidate.growth);
+        }
+        self.others.times(own.percent_of(growth) / 100.0)
+    }
 }
 
 /// The memory that the end of a process gives back for certain: shared memory only if it is known to be freed.
@@ -55,4 +71,39 @@ pub fn gives_back(process: &Process) -> Bytes {
     let Some(Holdings { parts, shared, .. }) = &process.holdings else { return process.own() };
     let shared = shared.known().map_or(Bytes::ZERO, |shared| shared.returned);
     process.own().min(parts.anon + shared) + parts.swap
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Fact, Parts};
+    use crate::policy::fixtures::hog;
+
+    const MIB: u64 = Bytes::MIB;
+
+    /// A process that has grown by so many MiB, and has so many of its own.
+    fn candidate(growth: u64, own: u64) -> Candidate {
+        let parts = Parts { anon: Bytes(own * MIB), ..Parts::default() };
+        let holdings = Some(Holdings { parts, shared: Fact::Absent, trouble: None });
+        Candidate {
+            process: Process { rss: parts.anon, holdings, ..hog() },
+            growth: Bytes(growth * MIB),
+            shared_growth: Bytes::ZERO,
+            early: Bytes::ZERO,
+            shared_early: Bytes::ZERO,
+            before: Bytes::ZERO,
+        }
+    }
+
+    #[test]
+    fn others_count_by_what_the_candidates_give_back() {
+        let of_others = |grown| {
+            let candidates = Candidates { grown, others: Bytes(1000 * MIB), ..Candidates::default() };
+            candidates.own_of_others().0 / MIB
+        };
+        assert_eq!(of_others(vec![candidate(100, 120), candidate(50, 50)]), 1000);
+        // Children that have most of it with their parent.
+        assert_eq!(of_others(vec![candidate(50, 50), candidate(100, 5), candidate(100, 20)]), 300);
+        assert_eq!(of_others(Vec::new()), 0);
+    }
 }

@@ -157,7 +157,7 @@ pub fn order(rules: &Rules, machine: &MachineMemory, lost: Lost, candidates: &Ca
     let (share, largest) = LEAST_CAUSE;
     let least_cause = (total.0 / share).min(largest);
     let (mut growers, mut others) = (Vec::new(), Vec::new());
-    let (mut grown, mut grown_weighed) = (Bytes::ZERO, Bytes::ZERO);
+    let (mut grown, mut grown_weighed) = (Bytes::ZERO, candidates.own_of_others());
     let growths = candidates.grown.iter().map(|candidate| (candidate, candidate.own_growth()));
     let units = Units::new(growths.clone(), &candidates.idle);
     let (mut sums, mut kept) = (Sums::default(), Sums::default());

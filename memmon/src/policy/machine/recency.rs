@@ -67,6 +67,14 @@ impl Mark {
         Self { at, grown, limit: machine.memory.total, lost: baseline.lost(machine) }
     }
 
+    /// The `growth` until now of the process with this reading, without shared memory and with less of what came early.
+    pub fn weighed(&self, reading: &Reading, growth: Bytes) -> Bytes {
+        // A pass over /proc reads no start time: there it counts as the process that had this pid.
+        let early = reading.start.map(|start| self.growth(reading.pid, start));
+        let early = early.or_else(|| self.grown.get(&reading.pid).copied()).unwrap_or_default();
+        weighed(growth, early.private)
+    }
+
     /// The growth until then of a process.
     pub fn growth(&self, pid: Pid, start: StartTime) -> Growth {
         let growth = self.grown.get(&pid).filter(|_| start.since_boot() <= self.at);
