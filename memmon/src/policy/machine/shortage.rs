@@ -46,7 +46,7 @@ pub enum Shortage {
 }
 
 /// A machine is well if this many times as much memory, or memory and swap together, is available as at the levels for a
-/// warning.
+/// warning; or, if that is more than half of the way from there to all memory, so much.
 const WELL: f64 = 2.0;
 
 impl MachineLimits {
@@ -84,7 +84,9 @@ impl MachineLimits {
 
     /// Whether so much memory is available that what processes have now caused no shortage.
     pub fn is_well(&self, machine: &MachineMemory) -> bool {
-        let level = self.warn.available(machine.memory.total).times(WELL);
+        let warn = self.warn.available(machine.memory.total);
+        let half = Bytes(machine.memory.total.saturating_sub(warn).0 / 2);
+        let level = warn.times(WELL).min(warn + half);
         // Low memory is no shortage while there is swap.
         let with_swap =
             self.warn.swap_free_percent.filter(|_| machine.swap_total > Bytes::ZERO).is_some_and(|percent| {
@@ -359,6 +361,10 @@ mod tests {
         // 20 GB of memory and 40 of swap: twice as much as at the levels for a warning.
         assert!(LIMITS.is_well(&machine(5, Some(55), None)) && !LIMITS.is_well(&machine(5, Some(54), None)));
         assert!(LIMITS.is_well(&machine(20, Some(0), None)), "swap that filled up long ago");
+        // With a high level, twice as much is never available.
+        let levels = |percent| Levels { available_percent: Some(percent), ..Levels::default() };
+        let high = MachineLimits { warn: levels(60.0), act: levels(30.0), stop_writers: false };
+        assert!(high.is_well(&machine(80, None, None)) && !high.is_well(&machine(79, None, None)));
         let memory_alone =
             MachineLimits { warn: Levels { swap_free_percent: None, ..LIMITS.warn }, ..LIMITS };
         assert!(!memory_alone.is_well(&machine(5, Some(100), None)));
