@@ -30,7 +30,8 @@ impl Reader<'_, '_> {
         let place = typed.available_percent.as_ref().map_or_else(|| heading.unwrap_or(0..0), Spanned::span);
         let mut usual = levels(&Keys::defaults(), &Levels::default());
         // A percentage that was not asked for would be the higher level on a large machine.
-        usual.available_percent = usual.available_percent.filter(|_| typed.available_gb.is_none());
+        let has_gb = typed.available_gb.as_ref().is_some_and(|typed| typed.get_ref().is_some());
+        usual.available_percent = usual.available_percent.filter(|_| !has_gb);
         let act = levels(&typed, &usual);
         if act.available_percent.is_none() && act.available.is_none() {
             let help = "set available_percent or available_gb: no other level counts without it";
@@ -121,6 +122,7 @@ mod tests {
         assert_eq!((act.available_percent, act.available), (None, Some(Bytes(3 * Bytes::GIB / 2))));
         assert_eq!((warn.available_percent, warn.available), (None, Some(Bytes(3 * Bytes::GIB))));
         assert_eq!((warn.pressure_full, act.pressure_full), (None, None));
+        assert_eq!(machine("[machine]\navailable_gb = 0"), machine("[machine]"), "that is the default");
     }
 
     #[test]
