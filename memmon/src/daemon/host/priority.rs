@@ -8,17 +8,18 @@
 //! thread go on where it ran last, in front of the process that is to handle its signal.
 #![expect(unsafe_code, reason = "sched_setattr(2) has no wrapper")]
 
-use std::io;
+use std::{cell::Cell, io, rc::Rc};
 
 use procfs::{Current as _, Uptime};
 
 use crate::observe::procfs::{WorkerPriority, add_worker, set_worker_priority};
 
 /// The priority that the event loop has while it waits.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(in crate::daemon) struct Priority {
     may_be_realtime: bool,
-    is_realtime: bool,
+    /// Work that is not urgent has it as well, because it may end with another one than it began with: a reload may.
+    is_realtime: Rc<Cell<bool>>,
     seen: Option<Idleness>,
 }
 
@@ -38,7 +39,9 @@ const IDLE: f64 = 0.5;
 /// Work that is not urgent, until it is dropped.
 #[derive(Debug)]
 #[must_use = "the priority is high again once this is dropped"]
-pub(in crate::daemon) struct Unhurried(Priority);
+pub(in crate::daemon) struct Unhurried {
+    is_realtime: Rc<Cell<bool>>,
+}
 
 impl Priority {
     /// The usual priority.
@@ -51,7 +54,7 @@ impl Priority {
     pub(in crate::daemon) fn raise(&mut self, realtime: bool) -> Option<String> {
         let first = if realtime { set(Policy::Realtime) } else { Ok(()) };
         self.may_be_realtime = realtime && first.is_ok();
-        self.is_realtime = false;
+        self.is_realtime.set(false);
         let nice = set(Policy::Nice).and_then(|()| add_worker());
         set_worker_priority(Policy::Nice.of_worker());
         let missing = match (&first, &nice) {
@@ -82,30 +85,30 @@ impl Priority {
         self.seen = Some(now);
         let is_realtime = now.is_none_since(seen);
         let policy = if is_realtime { Policy::Realtime } else { Policy::Nice };
-        if is_realtime != self.is_realtime && set(policy).is_ok() {
+        if is_realtime != self.is_realtime.get() && set(policy).is_ok() {
             set_worker_priority(policy.of_worker());
-            self.is_realtime = is_realtime;
+            self.is_realtime.set(is_realtime);
         }
     }
 
     /// Whether it is a realtime priority, because no processor is idle.
-    pub(in crate::daemon) const fn is_realtime(self) -> bool {
-        self.is_realtime
+    pub(in crate::daemon) fn is_realtime(&self) -> bool {
+        self.is_realtime.get()
     }
 
     /// Lowers a realtime priority until the result is dropped.
-    pub(in crate::daemon) fn unhurried(self) -> Unhurried {
-        if self.is_realtime {
+    pub(in crate::daemon) fn unhurried(&self) -> Unhurried {
+        if self.is_realtime() {
             // Without success it is as before.
             let _ = set(Policy::Nice);
         }
-        Unhurried(self)
+        Unhurried { is_realtime: Rc::clone(&self.is_realtime) }
     }
 }
 
 impl Drop for Unhurried {
     fn drop(&mut self) {
-        if self.0.is_realtime {
+        if self.is_realtime.get() {
             let _ = set(Policy::Realtime);
         }
     }
@@ -179,6 +182,22 @@ const _: () = assert!(size_of::<SchedulingAttributes>() == SchedulingAttributes:
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The policy of this thread: field 41 of proc_pid_stat(5). The text after the name begins with field 3.
+    fn policy() -> i32 {
+        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+        stat.rsplit(") ").next().unwrap().split(' ').nth(41 - 3).unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn a_realtime_priority_that_was_given_up_meanwhile_is_not_taken_again() {
+        // Without the right to it, this thread never has one.
+        let priority = Priority { may_be_realtime: true, is_realtime: Rc::new(Cell::new(true)), seen: None };
+        let unhurried = priority.unhurried();
+        priority.is_realtime.set(false);
+        drop(unhurried);
+        assert_eq!(policy(), libc::SCHED_OTHER);
+    }
 
     #[test]
     fn no_processor_is_idle_if_all_together_were_for_less_than_half_the_time() {
