@@ -282,10 +282,13 @@ impl<'a> EventLoop<'a> {
 
     fn drain_kernel_events(&mut self) {
         let before = self.engine.sources().gear();
-        self.engine.drain_kernel_events(Now::read());
+        let has_lost_some = self.engine.drain_kernel_events(Now::read());
         // A process has come near its limit.
         if self.engine.sources().gear() != before {
             self.follow_load();
+        }
+        if has_lost_some {
+            self.scan();
         }
     }
 
@@ -363,6 +366,7 @@ impl<'a> EventLoop<'a> {
     }
 
     fn handle_exits(&mut self) -> anyhow::Result<()> {
+        self.drain_kernel_events();
         self.engine.handle_exits(Now::read()).context("cannot wait for victims")
     }
 

@@ -59,12 +59,17 @@ fn crossings_that_did_not_fit_into_the_ring_are_counted_and_found_by_a_scan_at_o
     // The hog is stopped, because its next page would be its next event; so SIGKILL ends it.
     let mut hog = user.hog("anon 50M stop");
     eventually("the stop", || hog.state() == 'T');
+    let resumed = Instant::now();
     daemon.signal(Signal::SIGCONT);
     let (signal, record) = daemon.terminated(&mut hog);
     assert_eq!(signal, Some(libc::SIGKILL));
     assert!(record["rss_at_crossing_bytes"].is_null(), "its crossing was lost: {record:#}");
     assert!(daemon.status()["lost"]["crossings"].as_u64() > Some(0));
     assert!(daemon.scans() >= 2, "found by a scan");
+    // A scan like every other one, which also means that it is never made with a realtime priority.
+    let status = daemon.status();
+    assert!(status["counts"]["scans"].as_u64() >= Some(2), "{}", status["counts"]);
+    assert!(status["last_scan"]["seconds_ago"].as_f64().unwrap() <= resumed.elapsed().as_secs_f64());
     daemon.stop();
 }
 

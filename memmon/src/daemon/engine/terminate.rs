@@ -106,13 +106,12 @@ impl Engine<'_> {
         }
     }
 
-    /// Handles the victims that have exited, and those whose deadline is over.
+    /// Handles the victims that have exited, and those whose deadline is over. The caller drains the kernel's events before: the
+    /// one with the exit status comes before the pidfd is readable.
     ///
     /// # Errors
     /// Those of [`enforce::Victims::wake`].
     pub(in crate::daemon) fn handle_exits(&mut self, now: Now) -> Result<(), Errno> {
-        // The kernel's event with the exit status comes before the pidfd is readable.
-        self.drain_kernel_events(now);
         let orders = self.terminations.victims.wake(now.instant())?;
         self.run_orders(orders, now);
         Ok(())

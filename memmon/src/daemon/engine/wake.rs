@@ -34,8 +34,10 @@ impl Engine<'_> {
     }
 
     /// Handles the kernel's events. When the budget for looks at processes is used up, crossings wait, and no other event does:
-    /// no record may lack an exit status, and sums have a budget of their own.
-    pub(in crate::daemon) fn drain_kernel_events(&mut self, now: Now) {
+    /// no record may lack an exit status, and sums have a budget of their own. Returns whether a scan is to follow at once: a
+    /// process whose event did not fit into the ring is found by that.
+    #[must_use]
+    pub(in crate::daemon) fn drain_kernel_events(&mut self, now: Now) -> bool {
         loop {
             let begun = now.instant();
             let has_time = self.budget.allows(begun);
@@ -44,7 +46,7 @@ impl Engine<'_> {
                 if has_time {
                     break;
                 }
-                return;
+                return false;
             };
             match event {
                 KernelEvent::Crossed { process, at, rss } => {
@@ -63,10 +65,7 @@ impl Engine<'_> {
             }
             self.budget.spend_until(thread_cpu_time());
         }
-        // A process whose event did not fit into the ring is found by a scan, at once.
-        if self.sources.kernel().is_some_and(Kernel::lost_events) {
-            self.scan(now);
-        }
+        self.sources.kernel().is_some_and(Kernel::lost_events)
     }
 
     fn crossed(&mut self, process: ProcessId, at: Duration, rss: Bytes, now: Now) {
