@@ -258,7 +258,7 @@ mod tests {
         gear                  = "auto"
         instant               = true
         realtime              = true
-        # max_processes: capacity of the kernel map; by default four times as many as run at the start, at least 8192
+        # max_processes: capacity of the kernel map; by default four times as many as run at the start, 8192 to 65536
 
         [termination]
         grace                 = 5

@@ -263,7 +263,7 @@ keys! {
         source: SourceChoice, default("\"auto\""), Any,
             "\"ebpf\" or \"proc\": only this source; \"auto\": the best one that works here, and the log says which";
         max_processes: Option<u32>, example("32768"), range("a number of processes", 1.0, PID_MAX),
-            "capacity of the kernel map; by default four times as many as run at the start, at least 8192";
+            "capacity of the kernel map; by default four times as many as run at the start, 8192 to 65536";
         gear: GearChoice, default("\"auto\""), Any,
             "page faults pay for memmon only while a process is near a limit; \"always\": at all times; \"two\": also with small limits";
         instant: bool, default("true"), Any,

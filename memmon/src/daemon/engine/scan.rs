@@ -86,7 +86,7 @@ impl Engine<'_> {
         if look.map_full {
             self.reports.degraded(Degradation::MapFull, || {
                 "the kernel map has no room for every process, so that scans read /proc as well: restart memmon, which \
-                 makes room for four times as many as run then, unless kernel.max_processes sets another number"
+                 makes room for four times as many as run then, at most 65536, or set kernel.max_processes"
                     .to_owned()
             });
         } else {

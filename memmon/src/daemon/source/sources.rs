@@ -55,7 +55,7 @@ pub(in crate::daemon) struct Sources {
 const FREE_PER_CPU_HOLDS_FOR: Duration = Duration::from_millis(10);
 
 /// Time for which the list of cgroups with a limit holds. Their limits and their memory are read at each look.
-const LIMITED_HOLDS_FOR: Duration = Duration::from_secs(60);
+const LIMITED_HOLDS_FOR: Duration = Duration::from_secs(20);
 
 /// The memory that `[machine]` watches.
 pub(in crate::daemon) struct WatchedMemory {
@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn cgroups_with_a_limit_are_looked_for_once_a_minute() {
+    fn cgroups_with_a_limit_are_looked_for_three_times_a_minute() {
         let (tree, start) = (Tree::new(), Instant::now());
         let mut sources = Sources::new(tree.root(), Accuracy::StatmExact, None);
         let mut looked_at = |seconds| {
@@ -460,7 +460,7 @@ mod tests {
             sources.find_limited_cgroups(now);
             sources.limited_at == Some(now)
         };
-        assert_eq!([0, 30, 59, 60, 90].map(&mut looked_at), [true, false, false, true, false]);
+        assert_eq!([0, 5, 19, 20, 30, 50].map(&mut looked_at), [true, false, false, true, false, true]);
     }
 
     #[test]
