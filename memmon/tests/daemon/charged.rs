@@ -69,8 +69,11 @@ fn a_hog_with_a_sleeping_child_is_charged_for_what_both_map() {
     for source in SOURCES {
         let daemon = Daemon::start(&config(&user, &[]), &["--source", source]);
         let mut hog = user.hog("shmem 60M fork hold end hold");
+        let child = hog.children("fork", 1)[0];
         assert_eq!(daemon.terminated(&mut hog).0, TERM, "{source}");
         daemon.stop();
+        drop(hog);
+        eventually("the child's end", || is_dead(child));
     }
 }
 

@@ -92,7 +92,7 @@ fn the_first_signal_is_that_of_the_rule_and_every_record_has_it() {
         let user = TestUser::claim();
         let rules = r#"[
             { name = "asked", names = ["asked"], signal = "SIGUSR1" },
-            { name = "asked-by-int", names = ["sh-int"], gb = 0.001, signal = "SIGINT" },
+            { name = "asked-by-int", names = ["sh-int"], gb = 0.001, signal = "SIGINT", hard_ceiling = 0 },
         ]"#;
         let daemon = Daemon::start(&config(&user, &[("rule", rules)]), &["--source", source]);
         let mut hog = user.hog("rename asked anon 40M hold");
