@@ -143,7 +143,7 @@ run() { # LOAD
     if [ "$load" = small-leak ]; then
         load_ballast
         idle[ballast2]=1
-        hog ballast2 uid 34 anon 60M hold
+        hog ballast2 uid 34 anon 80M hold
         hog_holds ballast2
     fi
     # Idle processes take as much memory as there is swap.
