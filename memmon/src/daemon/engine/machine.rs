@@ -284,7 +284,8 @@ impl Engine<'_> {
         for (_, reading) in others {
             let growth = baseline.growth_of_pid(&reading).private;
             let counts = half.as_ref().map_or(growth, |half| half.weighed(&reading, growth));
-            candidates.others = candidates.others + counts;
+            let inherited = self.sources.most_inherited(reading.pid, reading.start);
+            candidates.add_other(counts, inherited.unwrap_or_default());
         }
         for (_, reading) in grown {
             self.add_candidate(&mut candidates, baseline, half.as_ref(), reading, now);

@@ -300,7 +300,7 @@ impl Sources {
     }
 
     /// The most that a forked process can share with its elder: with the kernel's counters, which may have lagged at the fork.
-    fn most_inherited(&self, pid: Pid, start: Option<StartTime>) -> Option<Bytes> {
+    pub(in crate::daemon) fn most_inherited(&self, pid: Pid, start: Option<StartTime>) -> Option<Bytes> {
         let (kernel, start) = self.kernel.as_ref().zip(start)?;
         kernel.forked_with(ProcessId { pid, start }).map(|most| most + kernel.error())
     }

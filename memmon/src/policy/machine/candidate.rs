@@ -54,6 +54,12 @@ pub struct Candidates {
 }
 
 impl Candidates {
+    /// Counts the `growth` of a process that is not confirmed, without what it can have `inherited` when it was forked: each of
+    /// its relatives has the same memory.
+    pub fn add_other(&mut self, growth: Bytes, inherited: Bytes) {
+        self.others = self.others + growth.saturating_sub(inherited);
+    }
+
     /// The part of the growth of those that were not confirmed that their ends give back: as much of it as of the growth of the
     /// candidates. Of forked processes most may be memory that they share.
     pub(super) fn own_of_others(&self) -> Bytes {
@@ -93,6 +99,15 @@ mod tests {
             shared_early: Bytes::ZERO,
             before: Bytes::ZERO,
         }
+    }
+
+    #[test]
+    fn memory_that_others_were_forked_with_does_not_count() {
+        let mut candidates = Candidates { grown: vec![candidate(100, 100)], ..Candidates::default() };
+        for (growth, inherited) in [(50, 45), (50, 60), (40, 0)] {
+            candidates.add_other(Bytes(growth * MIB), Bytes(inherited * MIB));
+        }
+        assert_eq!(candidates.own_of_others(), Bytes(45 * MIB));
     }
 
     #[test]
