@@ -21,6 +21,8 @@ const WORDS: &[&str] = &[
     "hear",
     "hears",
     "heard",
+    "telling",
+    "hearing",
 ];
 
 /// Phrases, in lower case.

@@ -1,7 +1,7 @@
 //! Mail through a relay, by lettre. A relay that answers slowly, or not at all, costs a timeout on this thread only.
 //!
 //! Each recipient has an envelope of their own: lettre ends the whole at the first address that a relay refuses, and one
-//! that is dead must not keep the others from hearing anything.
+//! that is dead must not keep the others from their mail.
 
 use std::{io, path::Path, time::Duration};
 
