@@ -26,7 +26,7 @@ use crate::daemon::host::claim::Claim;
 use crate::daemon::host::fd_ready::{Readiness, readable};
 use crate::daemon::host::memory_trim::Startup;
 use crate::daemon::host::priority::Priority;
-use crate::daemon::host::timer::{Pace, ticked};
+use crate::daemon::host::timer::{Alarm, due};
 use crate::daemon::host::{oom_hardening, pressure, supervisor};
 use crate::daemon::options::Options;
 use crate::daemon::own_status::ScanClock;
@@ -50,9 +50,6 @@ use crate::{
 /// delayed.
 const GRACE_WATCH: Duration = Duration::from_millis(100);
 
-/// A practically endless wait, for a timer that has nothing to wait for.
-const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-
 /// The event loop, and what it waits for beside the kernel.
 pub(super) struct EventLoop<'a> {
     engine: Engine<'a>,
@@ -68,6 +65,38 @@ pub(super) struct EventLoop<'a> {
     priority: Priority,
     /// Keeps other memmons from enforcing for the same processes, unless this one is a look beside another.
     claim: Option<Arc<Claim>>,
+}
+
+/// The times at which something is to be done if no event comes before.
+struct Deadlines {
+    /// The next scan begins.
+    scan: Option<Instant>,
+    /// The service manager gets the next sign of life.
+    beat: Option<Instant>,
+    /// Reports that wait are passed on.
+    reports: Option<Instant>,
+    /// Events of the kernel are handled again, after too many of them.
+    resume: Option<Instant>,
+    /// The next look at the machine's memory.
+    machine: Option<Instant>,
+    /// The next grace period ends.
+    grace: Option<Instant>,
+    /// `[[schedule]]` may change a setting.
+    schedule: Option<Instant>,
+    /// The next exemption ends.
+    exemption: Option<Instant>,
+    /// The next look at sums.
+    sums: Option<Instant>,
+    /// The next look at a process that comes near its limit.
+    recheck: Option<Instant>,
+}
+
+impl Deadlines {
+    fn first(&self) -> Option<Instant> {
+        let Self { scan, beat, reports, resume, machine, grace, schedule, exemption, sums, recheck } = *self;
+        let all = [scan, beat, reports, resume, machine, grace, schedule, exemption, sums, recheck];
+        all.into_iter().flatten().min()
+    }
 }
 
 /// The signals that memmon handles. A signal that arrives before the loop runs is kept for it.
@@ -148,8 +177,10 @@ impl<'a> EventLoop<'a> {
         let kernel_events = kernel_events.context("cannot wait for the kernel")?;
         let mut grace_watch = interval(GRACE_WATCH);
         let mut pressure = self.pressure();
-        let beat = supervisor::heartbeat().map(Pace::new).transpose()?;
-        let mut scans = self.scan_timer()?;
+        let alarm = Alarm::new()?;
+        let heartbeat = supervisor::heartbeat();
+        let mut next_beat = heartbeat.map(|_| Instant::now());
+        let mut next_scan = Instant::now();
         let mut loading = Loading::new(self.claim.clone());
         let rotation = self.announcer.rotation();
         let mut ready = false;
@@ -160,16 +191,10 @@ impl<'a> EventLoop<'a> {
                 break "one scan was asked for";
             }
             if self.follow_schedule() {
-                scans = self.scan_timer()?;
+                next_scan = Instant::now();
             }
-            let minute = self.next_minute();
-            let grace = self.engine.victims().next_deadline().unwrap_or_else(|| Instant::now() + NEVER);
-            let recheck = self.engine.next_recheck().unwrap_or_else(|| Instant::now() + NEVER);
-            let sums = self.engine.next_sums().unwrap_or_else(|| Instant::now() + NEVER);
-            let machine = self.engine.next_machine_look().unwrap_or_else(|| Instant::now() + NEVER);
-            let reports = self.announcer.next().unwrap_or_else(|| Instant::now() + NEVER);
-            let exemption = Exemptions::next_end(&self.engine).unwrap_or(NEVER);
-            let resume = self.engine.resume();
+            let scan = (!(self.options.once && ready)).then_some(next_scan);
+            let deadlines = Deadlines { scan, beat: next_beat, ..self.deadlines() };
             tokio::select! {
                 // In this order: an end before anything new, exits before grace periods, a scan if nothing else waits.
                 biased;
@@ -184,19 +209,19 @@ impl<'a> EventLoop<'a> {
                     let _unhurried = self.priority.unhurried();
                     self.announcer.works(Degradation::LateReload);
                     if self.reload(loaded) {
-                        scans = self.scan_timer()?;
+                        next_scan = Instant::now();
                         pressure = self.pressure();
                     }
                     if ready && !loading.is_under_way() {
                         supervisor::ready();
                     }
                 }
-                () = time::sleep_until(reports.into()) => self.announcer.pass_on_waiting(),
-                ready = readable(kernel_events.as_ref()), if resume.is_none() => {
+                () = due(deadlines.reports) => self.announcer.pass_on_waiting(),
+                ready = readable(kernel_events.as_ref()), if deadlines.resume.is_none() => {
                     ready?;
                     self.drain_kernel_events();
                 }
-                () = time::sleep_until(resume.unwrap_or_else(Instant::now).into()), if resume.is_some() => {
+                () = due(deadlines.resume) => {
                     self.drain_kernel_events();
                 }
                 _ = grace_watch.tick(), if self.engine.has_graces() => {
@@ -207,22 +232,20 @@ impl<'a> EventLoop<'a> {
                     ready?;
                     self.check_machine();
                 }
-                () = time::sleep_until(machine.into()) => self.check_machine(),
+                () = due(deadlines.machine) => self.check_machine(),
                 ready = exits.readable() => {
                     ready?;
                     self.handle_exits()?;
                 }
                 Some((id, outcome)) = self.reclaimed.recv() => self.engine.reclaimed(id, outcome, Now::read()),
-                () = time::sleep_until(grace.into()) => self.handle_exits()?,
-                () = time::sleep(minute) => {}
-                beat = ticked(beat.as_ref()) => {
-                    beat?.reset()?;
+                () = due(deadlines.grace) => self.handle_exits()?,
+                () = due(deadlines.beat) => {
+                    next_beat = heartbeat.and_then(|pause| Instant::now().checked_add(pause));
                     supervisor::alive();
                 }
-                tick = scans.tick(), if !(self.options.once && ready) => {
-                    tick?;
+                () = due(deadlines.scan) => {
                     self.scan();
-                    scans.reset()?;
+                    next_scan = Instant::now() + self.engine.settings().check_interval;
                     if loading.is_late() {
                         self.announcer.degraded(Degradation::LateReload, || reload::LATE.to_owned());
                     }
@@ -239,16 +262,18 @@ impl<'a> EventLoop<'a> {
                     self.forward_kernel_log();
                 }
                 Some(request) = self.requests.recv() => self.answer(request),
-                () = time::sleep(exemption) => self.review_exemptions(),
-                () = time::sleep_until(sums.into()) => {
+                () = due(deadlines.exemption) => self.review_exemptions(),
+                () = due(deadlines.sums) => {
                     let _unhurried = self.priority.unhurried();
                     self.engine.look_at_sums(Now::read());
                 }
                 // Last, because each recheck may take long.
-                () = time::sleep_until(recheck.into()) => {
+                () = due(deadlines.recheck) => {
                     let _unhurried = self.priority.unhurried();
                     self.engine.recheck_next(Now::read());
                 }
+                // The next pass finds what is due, in the order above.
+                rings = alarm.at(deadlines.first()) => rings?,
             }
         };
         supervisor::stopping();
@@ -276,8 +301,22 @@ impl<'a> EventLoop<'a> {
         Ok(())
     }
 
-    fn scan_timer(&self) -> std::io::Result<Pace> {
-        Pace::new(self.engine.settings().check_interval)
+    /// The deadlines but for those of the loop itself.
+    fn deadlines(&self) -> Deadlines {
+        let Self { engine, announcer, .. } = self;
+        let from_now = |wait| Instant::now().checked_add(wait);
+        Deadlines {
+            scan: None,
+            beat: None,
+            reports: announcer.next(),
+            resume: engine.resume(),
+            machine: engine.next_machine_look(),
+            grace: engine.victims().next_deadline(),
+            schedule: self.next_minute().and_then(from_now),
+            exemption: Exemptions::next_end(engine).and_then(from_now),
+            sums: engine.next_sums(),
+            recheck: engine.next_recheck(),
+        }
     }
 
     fn drain_kernel_events(&mut self) {
@@ -424,10 +463,10 @@ impl<'a> EventLoop<'a> {
     }
 
     /// The time until `[[schedule]]` may change a setting. Without a schedule no time zone is read, here as below.
-    fn next_minute(&self) -> Duration {
+    fn next_minute(&self) -> Option<Duration> {
         let schedule = &self.engine.settings().schedule;
         let left = || schedule.next_look(&Zoned::now());
-        (!schedule.windows.is_empty()).then(left).flatten().unwrap_or(NEVER)
+        (!schedule.windows.is_empty()).then(left).flatten()
     }
 
     /// Puts the settings of `[[schedule]]` for the current time into force. Returns whether they changed.
