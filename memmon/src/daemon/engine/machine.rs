@@ -52,17 +52,16 @@ impl Engine<'_> {
     }
 
     /// After a scan: if the machine is well, the present memory of processes becomes the baseline.
-    pub(super) fn note_machine(&mut self, readings: &[Reading], now: Now) {
+    pub(super) fn note_machine(&mut self, mut readings: Vec<Reading>, now: Now) {
         let Some(limits) = self.settings.current().machine else { return };
         self.sources.find_limited_cgroups(now.instant());
         let Ok(mut watched) = self.sources.machine_memory() else { return };
         let machine = watched.memory;
         if self.machine.baseline.is_none() || limits.is_well(&machine) {
-            let mut readings = readings.to_vec();
             self.sources.add_swap(&mut readings, &machine);
             self.machine.marks = machine::Marks::default();
             self.machine.baseline = Some(
-                Baseline::new(now.since_boot(), machine, &readings)
+                Baseline::new(now.since_boot(), machine, readings)
                     .with_limits(std::mem::take(&mut watched.limits)),
             );
         }

@@ -47,13 +47,14 @@ impl Engine<'_> {
         self.check_stopped(now);
         self.lower_wake_levels(&growing, now);
         self.gear_after_scan(&growing, now);
-        self.note_machine(&look.survey.readings, now);
+        let readings = look.survey.readings;
+        let scanned = readings.len();
         // Seldom needed.
-        let seen = LazyCell::new(|| -> HashSet<Pid> {
-            look.survey.readings.iter().map(|reading| reading.pid).collect()
-        });
+        let seen = LazyCell::new(|| -> HashSet<Pid> { readings.iter().map(|reading| reading.pid).collect() });
         self.reports.scan_complete(|process| seen.contains(&process.pid));
         self.terminations.keep_freed(|process| seen.contains(&process.pid));
+        drop(seen);
+        self.note_machine(readings, now);
         // Includes those that a wake has found since the last scan, so that the sum of these figures has them all.
         let killed = self.terminations.take_asked_to_end();
         let map = self.sources.kernel().and_then(|kernel| kernel.figures());
@@ -61,7 +62,7 @@ impl Engine<'_> {
         self.reports.scanned(took, map, self.settings.current().dry_run);
         self.sums_in_force(now);
         self.reports.sums(&self.sum_limits(), self.sum_trends.states());
-        self.reports.emit(Event::ScanComplete { scanned: look.survey.readings.len(), killed });
+        self.reports.emit(Event::ScanComplete { scanned, killed });
     }
 
     /// Whether a scan leaves out processes that are within their own limit: only if the kernel wakes memmon for each that grows.

@@ -1,6 +1,6 @@
 //! The memory of each process while the machine was well, and its growth since.
 
-use std::{collections::HashMap, time::Duration};
+use std::{cell::OnceCell, collections::HashMap, time::Duration};
 
 use crate::model::{Bytes, MachineMemory, Pid, Reading, StartTime};
 
@@ -12,7 +12,9 @@ pub struct Baseline {
     machine: MachineMemory,
     /// The figures of all limits that could bind.
     limits: Vec<MachineMemory>,
-    held: HashMap<Pid, Held>,
+    readings: Vec<Reading>,
+    /// The memory of each process in `readings`. While the machine is well, each scan makes a baseline, and nobody asks it.
+    held: OnceCell<HashMap<Pid, Held>>,
 }
 
 /// The memory of a process.
@@ -49,9 +51,8 @@ impl Growth {
 
 impl Baseline {
     /// The machine and its processes `at` this time since boot.
-    pub fn new(at: Duration, machine: MachineMemory, readings: &[Reading]) -> Self {
-        let held = readings.iter().map(|reading| (reading.pid, Held::of(reading))).collect();
-        Self { at, machine, limits: Vec::new(), held }
+    pub const fn new(at: Duration, machine: MachineMemory, readings: Vec<Reading>) -> Self {
+        Self { at, machine, limits: Vec::new(), readings, held: OnceCell::new() }
     }
 
     /// The same, if these limits could have bound then: that of the machine, and those of cgroups.
@@ -80,8 +81,8 @@ impl Baseline {
     /// then may have had all of its memory: its growth is zero.
     pub fn growth(&self, reading: &Reading, start: StartTime) -> Growth {
         let start = start.since_boot();
-        let before = match self.held.get(&reading.pid) {
-            Some(held) if start <= self.at => *held,
+        let before = match self.held(reading.pid) {
+            Some(held) if start <= self.at => held,
             // Start times are rounded down.
             None if start + StartTime::TICK <= self.at => Held::of(reading),
             _ => Held::default(),
@@ -93,8 +94,13 @@ impl Baseline {
     pub fn growth_of_pid(&self, reading: &Reading) -> Growth {
         match reading.start {
             Some(start) => self.growth(reading, start),
-            None => growth(self.held.get(&reading.pid).copied().unwrap_or_default(), Held::of(reading)),
+            None => growth(self.held(reading.pid).unwrap_or_default(), Held::of(reading)),
         }
+    }
+
+    fn held(&self, pid: Pid) -> Option<Held> {
+        let by_pid = || self.readings.iter().map(|reading| (reading.pid, Held::of(reading))).collect();
+        self.held.get_or_init(by_pid).get(&pid).copied()
     }
 
     /// Decrease of available memory and free swap since then.
@@ -131,7 +137,7 @@ mod tests {
             elsewhere: Elsewhere::default(),
             pressure: None,
         };
-        let baseline = Baseline::new(Duration::from_secs(100), machine, &[reading(7, 200), reading(8, 1)]);
+        let baseline = Baseline::new(Duration::from_secs(100), machine, vec![reading(7, 200), reading(8, 1)]);
         let growth =
             |pid, held, ticks| baseline.growth(&reading(pid, held), StartTime(ticks)).total().0 / MIB;
         // The database, idle; then at work.
@@ -146,7 +152,7 @@ mod tests {
         let now = MachineMemory { memory: SystemMemory { available: Bytes(50 * MIB), ..memory }, ..machine };
         assert_eq!((baseline.lost(&now), baseline.lost(&machine)), (Bytes(462 * MIB), Bytes::ZERO));
         let with_swap = MachineMemory { swap_free: Bytes(100 * MIB), ..machine };
-        let baseline = Baseline::new(Duration::ZERO, with_swap, &[]);
+        let baseline = Baseline::new(Duration::ZERO, with_swap, vec![]);
         assert_eq!(baseline.lost(&now), Bytes(562 * MIB));
         // Now the limit of a cgroup binds, then that of the machine did.
         let limit = |available| MachineMemory {

@@ -142,7 +142,7 @@ mod tests {
     }
 
     fn baseline() -> Baseline {
-        Baseline::new(Duration::from_secs(100), machine(500), &[reading(7, 200), reading(8, 1)])
+        Baseline::new(Duration::from_secs(100), machine(500), vec![reading(7, 200), reading(8, 1)])
     }
 
     /// The marks of looks each half second, for so many seconds.
