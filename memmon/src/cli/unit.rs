@@ -10,6 +10,7 @@ use std::{
 use crate::{
     config::{Concern, Settings, Warning},
     model::{Escaped, Listen, Uid},
+    observe::procfs::ProcRoot,
 };
 
 /// The properties of the unit that are looked at.
@@ -23,16 +24,16 @@ pub(super) fn warnings(settings: &Settings) -> Vec<Warning> {
     }
     let shown = Command::new("systemctl").args(["show", "memmon.service", "--property", PROPERTIES]).output();
     let shown = shown.map(|shown| String::from_utf8_lossy(&shown.stdout).into_owned()).unwrap_or_default();
-    missing(settings, &shown)
+    missing(settings, ProcRoot::real().is_ok_and(|proc| proc.is_fdinfo_private()), &shown)
 }
 
 /// The settings that the unit which is `shown` does not allow.
-fn missing(settings: &Settings, shown: &str) -> Vec<Warning> {
+fn missing(settings: &Settings, is_fdinfo_private: bool, shown: &str) -> Vec<Warning> {
     let unit = Unit(shown.lines().filter_map(|line| line.split_once('=')).collect());
     if !unit.is("LoadState", "loaded") {
         return Vec::new();
     }
-    let mut needs = needs(settings);
+    let mut needs = needs(settings, is_fdinfo_private);
     for need in &mut needs {
         need.directives.retain(|directive| !unit.has(directive));
     }
@@ -57,7 +58,7 @@ struct Need {
     directives: Vec<(&'static str, String)>,
 }
 
-fn needs(settings: &Settings) -> Vec<Need> {
+fn needs(settings: &Settings, is_fdinfo_private: bool) -> Vec<Need> {
     let notify = &settings.notify;
     let mut needs = Vec::new();
     let mut need = |key, directives: &[(&'static str, &str)]| {
@@ -89,6 +90,9 @@ fn needs(settings: &Settings) -> Vec<Need> {
     }
     if settings.throttles() {
         need("rule.action", &[("ProtectControlGroups", "no"), ("ReadWritePaths", "/sys/fs/cgroup")]);
+    }
+    if is_fdinfo_private && settings.machine.is_some_and(|machine| machine.stop_writers) {
+        need("machine.stop_writers", &[("CapabilityBoundingSet", "CAP_DAC_READ_SEARCH")]);
     }
     if settings.kernel.realtime {
         let directives =
@@ -185,8 +189,12 @@ mod tests {
         LoadState=loaded\n";
 
     fn reported(text: &str, shown: &str) -> String {
+        reported_on(false, text, shown)
+    }
+
+    fn reported_on(is_before_5_14: bool, text: &str, shown: &str) -> String {
         let settings = config::parse(text, Path::new("c"), &USERS).unwrap().settings;
-        missing(&settings, shown).iter().map(|warning| format!("{warning}\n")).collect()
+        missing(&settings, is_before_5_14, shown).iter().map(|warning| format!("{warning}\n")).collect()
     }
 
     const ALL: &str = "
@@ -217,6 +225,15 @@ mod tests {
         let open = SHIPPED.replace("ProtectControlGroups=yes", "ProtectControlGroups=no");
         let open = open.replace("ReadWritePaths=", "ReadWritePaths=/sys/fs/cgroup ");
         assert_eq!(reported(rule, &open), "");
+    }
+
+    #[test]
+    fn writers_of_files_in_memory_are_found_with_another_capability_before_5_14() {
+        let writers = "machine = { stop_writers = true }";
+        insta::assert_snapshot!(reported_on(true, writers, SHIPPED), @"machine.stop_writers cannot be used: memmon.service does not allow it: `systemctl edit memmon`, and under [Service] CapabilityBoundingSet=CAP_DAC_READ_SEARCH");
+        let with = SHIPPED.replace("cap_bpf", "cap_bpf cap_dac_read_search");
+        let on = |is_before_5_14, text: &str, shown: &str| reported_on(is_before_5_14, text, shown);
+        assert_eq!([on(true, writers, &with), on(false, writers, SHIPPED), on(true, "", SHIPPED)], [""; 3]);
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub(in crate::daemon) enum Degradation {
     NoLock,
     /// The kernel does not wake memmon when processes wait for memory.
     NoPressure,
+    /// The processes that write files in memory cannot be found.
+    NoWriters,
     /// The history cannot be written.
     NoHistory,
     /// Exemptions cannot be stored.

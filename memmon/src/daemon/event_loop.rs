@@ -42,6 +42,7 @@ use crate::{
     enforce::{Errno, Reaper},
     inspect::Basis,
     model::{Lowered, ProcessId, SystemMemory},
+    observe::support::Capability,
     report::Event,
     status::{Access, PendingRequest, Request},
 };
@@ -177,6 +178,7 @@ impl<'a> EventLoop<'a> {
         let kernel_events = kernel_events.context("cannot wait for the kernel")?;
         let mut grace_watch = interval(GRACE_WATCH);
         let mut pressure = self.pressure();
+        self.check_writers();
         let alarm = Alarm::new()?;
         let heartbeat = supervisor::heartbeat();
         let mut next_beat = heartbeat.map(|_| Instant::now());
@@ -211,6 +213,7 @@ impl<'a> EventLoop<'a> {
                     if self.reload(loaded) {
                         next_scan = Instant::now();
                         pressure = self.pressure();
+                        self.check_writers();
                     }
                     if ready && !loading.is_under_way() {
                         supervisor::ready();
@@ -402,6 +405,20 @@ impl<'a> EventLoop<'a> {
                 None
             }
         }
+    }
+
+    /// Reports it if `[machine]` cannot find the processes that write files in memory.
+    fn check_writers(&self) {
+        let is_on = self.engine.settings().machine.is_some();
+        let missing = is_on.then(|| self.engine.sources().missing_for_writers()).flatten();
+        let Some(missing) = missing else { return self.announcer.works(Degradation::NoWriters) };
+        self.announcer.degraded(Degradation::NoWriters, || {
+            let since = if missing == Capability::DAC_READ_SEARCH { "before Linux 5.14 " } else { "" };
+            format!(
+                "memmon does not find the processes that fill memory with files (tmpfs), to name or stop them: {since}this \
+                 needs {missing}, by a drop-in with CapabilityBoundingSet={missing}"
+            )
+        });
     }
 
     fn handle_exits(&mut self) -> anyhow::Result<()> {

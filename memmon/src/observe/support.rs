@@ -19,7 +19,7 @@ use crate::model::{Bytes, Source, SourceChoice};
 pub use gears::OneGear;
 pub use limitation::{Obstacle, Refusal};
 pub use namespaces::Namespaces;
-pub use probe::{BPF_FS, Facts, VMLINUX, cgroup_memory};
+pub use probe::{BPF_FS, Facts, VMLINUX, capabilities, cgroup_memory};
 pub use types::{Btf, Capabilities, Capability, CgroupMemory, KernelVersion, Lockdown, Probe};
 
 /// Judges the facts. This function is pure.

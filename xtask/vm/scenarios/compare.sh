@@ -26,6 +26,12 @@ memmon)
     guard=memmon.service
     configure 'ram_percent_threshold = 100.0' 'ram_gb_threshold = 64.0' 'check_interval = 5'
     printf '[machine]\nstop_writers = true\n' >>$CONFIG
+    # Before Linux 5.14 it finds no writers without this, and says so.
+    if [ "$(stat -c %a /proc/self/fdinfo)" = 500 ]; then
+        mkdir -p /etc/systemd/system/memmon.service.d
+        printf '[Service]\nCapabilityBoundingSet=CAP_DAC_READ_SEARCH\n' >/etc/systemd/system/memmon.service.d/writers.conf
+        systemctl daemon-reload
+    fi
     ;;
 esac
 total=$(awk '/^MemTotal:/ { print int($2 / 1024) }' /proc/meminfo)

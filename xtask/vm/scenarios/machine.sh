@@ -65,5 +65,30 @@ must_not_say 'Killing process'
 nobody_else_died
 rm -r /dev/shm/*
 must_say 'Machine has enough memory again'
+systemctl stop memmon.service
+
+# The process that fills a file in memory on and on is stopped, if that is asked for; before Linux 5.14 only with a drop-in.
+echo 'stop_writers = true' >>$CONFIG
+if [ "$(stat -c %a /proc/self/fdinfo)" = 500 ]; then
+    memmon_starts
+    must_say 'does not find the processes that fill memory with files .*before Linux 5.14 this needs CAP_DAC_READ_SEARCH'
+    systemctl stop memmon.service
+    mkdir -p /etc/systemd/system/memmon.service.d
+    printf '[Service]\nCapabilityBoundingSet=CAP_DAC_READ_SEARCH\n' >/etc/systemd/system/memmon.service.d/writers.conf
+    systemctl daemon-reload
+fi
+memmon_starts
+must_not_say 'does not find the processes'
+within $PATIENCE scanned_since 2 || fail 'no two scans'
+systemd-run --quiet --unit=writer --uid=1000 --property=RemainAfterExit=yes \
+    bash -c 'exec 3>/dev/shm/filled; while :; do head -c 2M /dev/zero >&3; sleep 0.1; done'
+must_say 'Stopping process: PID=[0-9]+, Name=(bash|head), User=alice'
+must_not_say 'Killing process'
+nobody_else_died
+rm /dev/shm/filled
+hog_ends writer
+must_say 'Machine has enough memory again'
 hog_ends database
 systemctl stop memmon.service
+rm -rf /etc/systemd/system/memmon.service.d
+systemctl daemon-reload

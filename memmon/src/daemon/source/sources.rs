@@ -20,6 +20,7 @@ use crate::{
     observe::{
         merge::merge,
         procfs::{Accuracy, Hierarchy, LimitedCgroup, OwnCgroup, ProcRoot, Stays, Waiting},
+        support::{Capability, capabilities},
     },
     policy::{Rules, machine::binding},
     status::{Dropped, MapUsage},
@@ -161,6 +162,11 @@ impl Sources {
 
     pub(in crate::daemon) fn memory_files(&self) -> Vec<MemoryFiles> {
         self.proc.memory_files()
+    }
+
+    /// The capability that memmon lacks to find the processes that write files in memory.
+    pub(in crate::daemon) fn missing_for_writers(&self) -> Option<Capability> {
+        self.proc.missing_for_writers(capabilities())
     }
 
     /// The processes that have a file in memory open for writing, and have written at least `least` to it.

@@ -1,7 +1,7 @@
 //! The processes that write files in memory: memory that belongs to a file system, and not to the process that asked for it.
 //!
-//! Only fdinfo is read, which CAP_SYS_PTRACE allows: the descriptors themselves would take CAP_DAC_READ_SEARCH. It shows the mount of
-//! an open file, and the place at which the process writes next.
+//! Only fdinfo is read, which CAP_SYS_PTRACE allows since Linux 5.14: the descriptors themselves would take CAP_DAC_READ_SEARCH. It
+//! shows the mount of an open file, and the place at which the process writes next.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -13,6 +13,7 @@ use nix::sys::stat::{Mode, fstatat};
 
 use super::{ProcRoot, machine::unescaped, numbered};
 use crate::model::{Bytes, MemoryWriter, Name, Pid, Uid};
+use crate::observe::support::{Capabilities, Capability};
 
 /// Maximum number of descriptors that one search reads, so that nobody makes it long by opening many.
 const MOST: usize = 65_536;
@@ -37,6 +38,23 @@ impl Search {
 }
 
 impl ProcRoot {
+    /// Whether only the user of a process may open its fdinfo (mode 0500), as before Linux 5.14: CAP_SYS_PTRACE does not change
+    /// that, CAP_DAC_READ_SEARCH does.
+    pub fn is_fdinfo_private(&self) -> bool {
+        let others = Mode::S_IROTH | Mode::S_IXOTH;
+        let folder = fstatat(&self.directory, "self/fdinfo", AtFlags::empty());
+        folder.is_ok_and(|folder| !Mode::from_bits_truncate(folder.st_mode).contains(others))
+    }
+
+    /// The capability that memmon, which `held` these, lacks to search the processes of other users.
+    pub fn missing_for_writers(&self, held: Capabilities) -> Option<Capability> {
+        let may_open = held.has(Capability::DAC_READ_SEARCH) || held.has(Capability::DAC_OVERRIDE);
+        if self.is_fdinfo_private() && !may_open {
+            return Some(Capability::DAC_READ_SEARCH);
+        }
+        (!held.has(Capability::SYS_PTRACE)).then_some(Capability::SYS_PTRACE)
+    }
+
     /// The processes that have a file in a tmpfs open for writing, and have written at least `least` to it, each with the file to
     /// which it has written most; the process that has written most comes first, and of several the youngest. On a machine
     /// with so many descriptors that the search would take too long only the youngest processes are searched.
@@ -120,6 +138,26 @@ mod tests {
         assert_eq!(written(info("0100000").as_bytes()), None, "for reading");
         assert_eq!(written(info("010000002").as_bytes()), None, "a path only");
         assert_eq!(written(b"flags:\t0100001\n"), None);
+    }
+
+    #[test]
+    fn before_5_14_a_search_needs_another_capability() {
+        use std::{fs, os::unix::fs::PermissionsExt as _};
+        let tree = Tree::new();
+        tree.write("self/fdinfo/3", "");
+        let of = |capabilities: &[u32]| Capabilities(capabilities.iter().map(|bit| 1 << bit).sum());
+        let (dac_override, dac_read_search, sys_ptrace) = (1, 2, 19);
+        let missing = |mode, held: &[u32]| {
+            let folder = tree.path().join("self/fdinfo");
+            fs::set_permissions(folder, fs::Permissions::from_mode(mode)).unwrap();
+            tree.root().missing_for_writers(of(held)).map(|missing| missing.to_string())
+        };
+        let needs = |name: &str| Some(name.to_owned());
+        assert_eq!(missing(0o555, &[sys_ptrace]), None);
+        assert_eq!(missing(0o500, &[sys_ptrace]), needs("CAP_DAC_READ_SEARCH"));
+        assert_eq!(missing(0o500, &[sys_ptrace, dac_read_search]), None);
+        assert_eq!(missing(0o500, &[sys_ptrace, dac_override]), None);
+        assert_eq!(missing(0o555, &[dac_read_search]), needs("CAP_SYS_PTRACE"));
     }
 
     /// A process that has written so much to its descriptor 3, which is open with `flags` on the mount 29.

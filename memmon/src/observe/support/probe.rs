@@ -99,9 +99,7 @@ impl Facts {
             built_with_ebpf: cfg!(feature = "ebpf"),
             version: KernelVersion::parse(&release),
             release,
-            capabilities: Process::myself()
-                .and_then(|own| own.status())
-                .map_or(Capabilities(0), |status| Capabilities(status.capeff)),
+            capabilities: capabilities(),
             euid: Uid(geteuid().as_raw()),
             btf: read_btf(),
             bpf_fs: statfs(BPF_FS).is_ok_and(|at| at.filesystem_type() == BPF_FS_MAGIC),
@@ -136,6 +134,12 @@ impl Facts {
             unprivileged_bpf_disabled: number("/proc/sys/kernel/unprivileged_bpf_disabled"),
         }
     }
+}
+
+/// memmon's effective capabilities, in its own user namespace; none if they cannot be read.
+pub fn capabilities() -> Capabilities {
+    let status = Process::myself().and_then(|own| own.status());
+    status.map_or(Capabilities(0), |status| Capabilities(status.capeff))
 }
 
 /// Whether `memory.high` of cgroups can be set here.

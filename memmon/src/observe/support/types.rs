@@ -37,6 +37,10 @@ impl fmt::Display for KernelVersion {
 pub struct Capability(u32);
 
 impl Capability {
+    /// The right to read and write any file.
+    pub const DAC_OVERRIDE: Self = Self(1);
+    /// The right to read any file and search any folder.
+    pub const DAC_READ_SEARCH: Self = Self(2);
     /// The right to signal any process.
     pub const KILL: Self = Self(5);
     /// The right to inspect any process.
@@ -54,6 +58,8 @@ impl Capability {
 impl fmt::Display for Capability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
+            Self::DAC_OVERRIDE => f.write_str("CAP_DAC_OVERRIDE"),
+            Self::DAC_READ_SEARCH => f.write_str("CAP_DAC_READ_SEARCH"),
             Self::KILL => f.write_str("CAP_KILL"),
             Self::SYS_PTRACE => f.write_str("CAP_SYS_PTRACE"),
             Self::SYS_ADMIN => f.write_str("CAP_SYS_ADMIN"),
