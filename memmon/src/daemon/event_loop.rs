@@ -323,12 +323,9 @@ impl<'a> EventLoop<'a> {
     }
 
     fn drain_kernel_events(&mut self) {
-        let before = self.engine.sources().gear();
         let has_lost_some = self.engine.drain_kernel_events(Now::read());
-        // A process has come near its limit.
-        if self.engine.sources().gear() != before {
-            self.follow_load();
-        }
+        // A process on its way to its limit makes several events, and the last one must not be late.
+        self.follow_load();
         if has_lost_some {
             self.scan();
         }

@@ -171,13 +171,8 @@ fn the_loop_comes_before_other_processes_and_the_threads_that_report_do_not() {
         });
         let ended = AtomicBool::new(false);
         thread::scope(|scope| {
-            let spin = || {
-                while !ended.load(Ordering::Relaxed) {
-                    std::hint::spin_loop();
-                }
-            };
             for _ in 0..2 * thread::available_parallelism().unwrap().get() {
-                scope.spawn(spin);
+                scope.spawn(|| spin(&ended));
             }
             // A scan takes a moment, in which it is lower.
             let busy = if realtime { Priority::Realtime } else { Priority::High };
@@ -190,4 +185,36 @@ fn the_loop_comes_before_other_processes_and_the_threads_that_report_do_not() {
         });
         daemon.stop();
     }
+}
+
+/// Uses all processors until `ended`.
+fn spin(ended: &AtomicBool) {
+    while !ended.load(Ordering::Relaxed) {
+        std::hint::spin_loop();
+    }
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn the_loop_comes_first_by_the_time_a_process_is_at_its_limit_whatever_was_before() {
+    let user = TestUser::claim();
+    let daemon = Daemon::start(&config(&user, &[("thresholds.check_interval", "3600")]), &[]);
+    // Processors are idle, so the first sign of the hog shows a machine that had time left.
+    thread::sleep(Duration::from_secs(2));
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 * thread::available_parallelism().unwrap().get() {
+            scope.spawn(|| spin(&ended));
+        }
+        let hog = user.hog("grow 28M 20M/s hold");
+        let is_realtime = |(name, has): (String, Priority)| name == "memmon" && has == Priority::Realtime;
+        let found = (0..500).any(|_| {
+            thread::sleep(Duration::from_millis(20));
+            threads(daemon.pid()).into_iter().any(is_realtime)
+        });
+        ended.store(true, Ordering::Relaxed);
+        assert!(found, "its priorities: {:?}", threads(daemon.pid()));
+        drop(hog);
+    });
+    daemon.stop();
 }

@@ -8,7 +8,12 @@
 //! thread go on where it ran last, in front of the process that is to handle its signal.
 #![expect(unsafe_code, reason = "sched_setattr(2) has no wrapper")]
 
-use std::{cell::Cell, io, rc::Rc};
+use std::{
+    cell::Cell,
+    io,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use procfs::{Current as _, Uptime};
 
@@ -23,15 +28,15 @@ pub(in crate::daemon) struct Priority {
     seen: Option<Idleness>,
 }
 
-/// The time since boot, and that in which processors were idle, added up; in seconds (/proc/uptime).
+/// The time that processors were idle since boot, added up, in seconds (/proc/uptime).
 #[derive(Clone, Copy, Debug)]
 struct Idleness {
-    at: f64,
+    at: Instant,
     idle: f64,
 }
 
-/// The least time, in seconds, over which idleness is measured: the kernel counts it in hundredths.
-const LEAST_TIME: f64 = 0.1;
+/// The least time over which idleness is measured: the kernel counts it in hundredths of a second.
+const LEAST_TIME: Duration = Duration::from_millis(100);
 
 /// No processor is idle if less than this share of the time of one is left.
 const IDLE: f64 = 0.5;
@@ -73,15 +78,14 @@ impl Priority {
         missing
     }
 
-    /// Takes the realtime priority if no processor was idle since the last call, and gives it up if one was.
+    /// Takes the realtime priority if no processor was idle since the last measurement, and gives it up if one was. Right
+    /// after a measurement it does nothing.
     pub(in crate::daemon) fn follow_load(&mut self) {
+        let Some(seen) = self.seen.filter(|seen| seen.at.elapsed() >= LEAST_TIME) else { return };
         if !self.may_be_realtime {
             return;
         }
-        let (Some(seen), Some(now)) = (self.seen, Idleness::now()) else { return };
-        if now.at - seen.at < LEAST_TIME {
-            return;
-        }
+        let Some(now) = Idleness::now() else { return };
         self.seen = Some(now);
         let is_realtime = now.is_none_since(seen);
         let policy = if is_realtime { Policy::Realtime } else { Policy::Nice };
@@ -116,12 +120,12 @@ impl Drop for Unhurried {
 
 impl Idleness {
     fn now() -> Option<Self> {
-        Uptime::current().ok().map(|Uptime { uptime, idle, .. }| Self { at: uptime, idle })
+        Uptime::current().ok().map(|Uptime { idle, .. }| Self { at: Instant::now(), idle })
     }
 
     /// Whether no processor was idle since `earlier`.
     fn is_none_since(self, earlier: Self) -> bool {
-        self.idle - earlier.idle < IDLE * (self.at - earlier.at)
+        self.idle - earlier.idle < IDLE * self.at.duration_since(earlier.at).as_secs_f64()
     }
 }
 
@@ -201,8 +205,9 @@ mod tests {
 
     #[test]
     fn no_processor_is_idle_if_all_together_were_for_less_than_half_the_time() {
-        let earlier = Idleness { at: 1000.0, idle: 7000.0 };
-        let is_none = |idle| Idleness { at: 1010.0, idle }.is_none_since(earlier);
+        let earlier = Idleness { at: Instant::now(), idle: 7000.0 };
+        let later = earlier.at + Duration::from_secs(10);
+        let is_none = |idle| Idleness { at: later, idle }.is_none_since(earlier);
         assert!(is_none(7000.0) && is_none(7004.9));
         assert!(!is_none(7005.1) && !is_none(7010.0) && !is_none(7080.0));
     }
