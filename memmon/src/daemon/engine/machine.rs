@@ -51,11 +51,14 @@ impl Engine<'_> {
         self.machine.is_woken_by_pressure = is_woken;
     }
 
-    /// After a scan: if the machine is well, the present memory of processes becomes the baseline.
-    pub(super) fn note_machine(&mut self, mut readings: Vec<Reading>, now: Now) {
+    /// After a scan: if the machine is well, the present memory of processes becomes the baseline. `seen` is the machine's
+    /// memory at the beginning of the scan; if it is short, only a look now says whether it still is.
+    pub(super) fn note_machine(&mut self, mut readings: Vec<Reading>, seen: Option<MachineMemory>, now: Now) {
         let Some(limits) = self.settings.current().machine else { return };
         self.sources.find_limited_cgroups(now.instant());
-        let Ok(mut watched) = self.sources.machine_memory() else { return };
+        let seen = seen.map(|machine| self.sources.watched(machine));
+        let well = seen.filter(|watched| limits.is_well(&watched.memory));
+        let Some(mut watched) = well.or_else(|| self.sources.machine_memory().ok()) else { return };
         let machine = watched.memory;
         if self.machine.baseline.is_none() || limits.is_well(&machine) {
             self.sources.add_swap(&mut readings, &machine);

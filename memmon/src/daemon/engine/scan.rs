@@ -54,7 +54,7 @@ impl Engine<'_> {
         self.reports.scan_complete(|process| seen.contains(&process.pid));
         self.terminations.keep_freed(|process| seen.contains(&process.pid));
         drop(seen);
-        self.note_machine(readings, now);
+        self.note_machine(readings, look.machine, now);
         // Includes those that a wake has found since the last scan, so that the sum of these figures has them all.
         let killed = self.terminations.take_asked_to_end();
         let map = self.sources.kernel().and_then(|kernel| kernel.figures());
@@ -75,7 +75,8 @@ impl Engine<'_> {
 
     /// A reading of every process, with reports of problems of the source; `None` if nothing can be read.
     fn survey(&mut self, now: Now) -> Option<Look> {
-        let look = match self.sources.survey(now.instant()) {
+        let watches_machine = self.settings.current().machine.is_some();
+        let look = match self.sources.survey(watches_machine, now.instant()) {
             Ok(look) => look,
             Err(error) => {
                 self.reports.degraded(Degradation::SurveyFailed, || format!("nothing was scanned: {error}"));

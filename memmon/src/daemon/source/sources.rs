@@ -80,6 +80,8 @@ pub(in crate::daemon) struct Defects {
 /// One survey, and problems that were found during it.
 pub(in crate::daemon) struct Look {
     pub(in crate::daemon) survey: Survey,
+    /// More of the machine's memory, if that is watched and was read with it.
+    pub(in crate::daemon) machine: Option<MachineMemory>,
     /// The map had no room for a process: this survey, and those until it has, include a pass over /proc.
     pub(in crate::daemon) map_full: bool,
     pub(in crate::daemon) defects: Defects,
@@ -135,13 +137,17 @@ impl Sources {
 
     /// The memory of the machine, or of the cgroup with all processes whose limit binds before that.
     pub(in crate::daemon) fn machine_memory(&self) -> io::Result<WatchedMemory> {
-        let machine = self.proc.machine_memory()?;
+        Ok(self.watched(self.proc.machine_memory()?))
+    }
+
+    /// The same, if this is the memory of the machine.
+    pub(in crate::daemon) fn watched(&self, machine: MachineMemory) -> WatchedMemory {
         let within =
             |cgroup: &LimitedCgroup| Some((cgroup.name.clone(), self.proc.memory_within(cgroup, &machine)?));
         let limited: Vec<_> = self.limited.iter().filter_map(within).collect();
         let limits = std::iter::once(machine).chain(limited.iter().map(|(_, memory)| *memory)).collect();
         let (cgroup, memory) = binding(machine, limited);
-        Ok(WatchedMemory { memory, cgroup, limits })
+        WatchedMemory { memory, cgroup, limits }
     }
 
     /// Looks for cgroups with a limit that all processes are in, unless that was done a moment ago.
@@ -183,13 +189,14 @@ impl Sources {
         self.proc.memory()
     }
 
-    /// A cheap reading of every process that has memory.
-    pub(in crate::daemon) fn survey(&mut self, now: Instant) -> io::Result<Look> {
+    /// A cheap reading of every process that has memory, and of the machine's memory.
+    pub(in crate::daemon) fn survey(&mut self, watches_machine: bool, now: Instant) -> io::Result<Look> {
         let Some(kernel) = &mut self.kernel else {
             let survey = self.proc.survey(&self.accuracy)?;
-            return Ok(Look { survey, map_full: false, defects: Defects::default() });
+            return Ok(Look { survey, machine: None, map_full: false, defects: Defects::default() });
         };
-        let memory = self.proc.memory()?;
+        let machine = watches_machine.then(|| self.proc.machine_memory()).transpose()?;
+        let memory = machine.map_or_else(|| self.proc.memory(), |machine| Ok(machine.memory))?;
         let mut readings = kernel.readings()?;
         let map_full = kernel.overflowed()?;
         let mut defects = Defects::default();
@@ -224,7 +231,7 @@ impl Sources {
             self.unmapped.retain(|pid| kernel.reading(*pid).is_none());
             readings.extend(self.proc.readings(&self.unmapped, &self.accuracy));
         }
-        Ok(Look { survey: Survey { memory, readings }, map_full, defects })
+        Ok(Look { survey: Survey { memory, readings }, machine, map_full, defects })
     }
 
     /// A reading of every process between two scans. The next scan finds those for which the map has no room.
