@@ -38,8 +38,13 @@ impl TestUser {
 
     /// The same, with steps that root runs first (`oom-adj -900`, `file PATH 10M`).
     pub fn hog_after(&self, as_root: &str, script: &str) -> Hog {
+        self.hog_by(&mut Command::new(program()), as_root, script)
+    }
+
+    /// The same by a command of a hog, which gets its steps here.
+    pub fn hog_by(&self, command: &mut Command, as_root: &str, script: &str) -> Hog {
         let uid = format!("uid {}", self.uid);
-        let hog = Hog::start(&format!("{as_root} {uid} {script}"));
+        let hog = Hog::start_by(command, &format!("{as_root} {uid} {script}"));
         hog.ready(&uid);
         hog
     }
@@ -68,11 +73,15 @@ const COMM: &str = "/proc/self/comm";
 impl Hog {
     /// Starts a hog as the user that runs the test.
     pub fn start(script: &str) -> Self {
+        Self::start_by(&mut Command::new(program()), script)
+    }
+
+    fn start_by(command: &mut Command, script: &str) -> Self {
         // The sum of the sizes in the script: an upper bound, not an exact figure.
         let share = script.split_whitespace().filter_map(megabytes).sum::<u64>() << 20;
         let held = HELD.fetch_add(share, Ordering::Relaxed) + share;
         assert!(held <= MOST, "the hogs of this test would hold {held} bytes");
-        let mut child = Command::new(program())
+        let mut child = command
             .args(script.split_whitespace())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -42,6 +42,7 @@ mod real;
 mod recheck;
 mod reload;
 mod replay;
+mod rights;
 mod rules;
 mod spares;
 mod status;

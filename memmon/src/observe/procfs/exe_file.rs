@@ -2,21 +2,27 @@
 //!
 //! /proc/PID/exe is a path in the mount namespace of the process. A user can make a mount namespace and bind-mount a file of
 //! theirs at /usr/bin/postgres in it, so the path alone proves nothing. Here it counts only if that path leads to the same
-//! file in the mount namespace of pid 1, where only root mounts.
+//! file in the mount namespace of pid 1, where only root mounts. If a folder on the way is closed to memmon, as homes are (0700)
+//! for root without CAP_DAC_READ_SEARCH, then the path counts if the file is on a mount of pid 1's.
 
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read as _};
+use std::os::fd::{AsFd, AsRawFd as _};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, readlinkat};
-use nix::sys::stat::fstatat;
+use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
+use nix::sys::stat::{Mode, fstatat};
 
 use super::blocking_pool::{JobOwner, run_blocking};
 use super::confirm::missing;
 use super::directory::ProcessDirectory;
 use super::{ProcRoot, parse};
 use crate::model::{Fact, Name};
+
+/// The longest list of mounts of pid 1's that is read.
+const LONGEST: u64 = 16 << 20;
 
 impl ProcRoot {
     /// The path of a process's executable, if that is this file for pid 1, too. Both files may be on a server that does not
@@ -42,11 +48,18 @@ impl ProcRoot {
                 };
             }
             let (file, root) = (directory.identity(at, "exe")?, self.directory.try_clone()?);
+            let (process, link) = (directory.try_clone()?, format!("{at}exe"));
             run_blocking(owner, move || {
                 let seen_by_init = [b"1/root", &path[..]].concat();
                 let named = match identity(&root, &seen_by_init) {
-                    // pid 1's root is not for memmon to see: its own mount namespace is one that root made, too.
-                    Err(Errno::EACCES | Errno::EPERM) => identity(&root, &path),
+                    Err(Errno::EACCES | Errno::EPERM) => {
+                        if is_on_mount_of_init(&root, &process, &link, &path).unwrap_or(false) {
+                            return Ok(Some(Name::new(&path[..])));
+                        }
+                        // pid 1's root may be what is not for memmon to see: its own mount namespace is one that root made,
+                        // too.
+                        identity(&root, &path)
+                    }
                     named => named,
                 };
                 match (file()?, named) {
@@ -71,6 +84,34 @@ impl ProcRoot {
         let init = namespace("1/ns/mnt").or_else(|_| namespace("self/ns/mnt"));
         matches!((directory.link(at, "ns/mnt"), init), (Ok(its), Ok(init)) if its == init.as_bytes())
     }
+}
+
+/// Whether the file that `link` of `process` leads to is at `path` in the mounts of pid 1, which the folders on the way are not
+/// asked for.
+///
+/// The kernel shows each file at its place in the mounts that it is reached by, and these are pid 1's or not. The path is read
+/// before the mounts, for a user can take a mount of theirs (FUSE) away: from then on paths on it begin with what is below it, and
+/// pid 1 no longer has it.
+fn is_on_mount_of_init(root: &impl AsFd, process: &impl AsFd, link: &str, path: &[u8]) -> io::Result<bool> {
+    let file = openat(process, link, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+    let number = file.as_raw_fd();
+    if fs::read_link(format!("/proc/self/fd/{number}"))?.as_os_str().as_bytes() != path {
+        return Ok(false);
+    }
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{number}"))?;
+    let Some(mount) = info.lines().find_map(|line| line.strip_prefix("mnt_id:")) else { return Ok(false) };
+    let mounts = openat(root, "1/mountinfo", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    lists(BufReader::new(File::from(mounts).take(LONGEST)), mount.trim())
+}
+
+/// Whether a mountinfo (proc_pid_mountinfo(5)) has the mount of this number.
+fn lists(mountinfo: impl BufRead, mount: &str) -> io::Result<bool> {
+    for line in mountinfo.split(b'\n') {
+        if line?.split(|byte| *byte == b' ').next() == Some(mount.as_bytes()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The identity of a file: its device and its inode.
@@ -108,8 +149,9 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
-    use super::super::Accuracy;
     use super::super::testing::Tree;
+    use super::super::{Accuracy, ProcRoot};
+    use super::*;
     use crate::model::{Bytes, Fact, Name, Pid, WantedFacts};
 
     #[test]
@@ -142,6 +184,24 @@ mod tests {
         // No file has, or it was deleted by its owner.
         assert_eq!(elsewhere("/nonexistent", real).exe_file, Fact::Absent);
         assert_eq!(elsewhere("/", &format!("{real} (deleted)")).exe_file, Fact::Withheld);
+    }
+
+    /// memmon as it is tested may enter each folder; what the mounts show must be the same.
+    #[test]
+    fn a_file_on_a_mount_of_pid_1_is_at_its_path() {
+        let (real, process) = (ProcRoot::real().unwrap(), format!("{}/", std::process::id()));
+        let exe = fs::read_link("/proc/self/exe").unwrap();
+        let found = |root: &ProcRoot, path: &[u8]| {
+            is_on_mount_of_init(&root.directory, &real.directory, &format!("{process}exe"), path).unwrap()
+        };
+        let tree = Tree::new();
+        tree.write("1/mountinfo", fs::read("/proc/self/mountinfo").unwrap());
+        assert!(found(&tree.root(), exe.as_os_str().as_bytes()));
+        assert!(!found(&tree.root(), b"/usr/bin/postgres"), "another path, as after an exec meanwhile");
+        tree.write("1/mountinfo", "1000000 1 8:1 / / rw - ext4 /dev/sda rw\n");
+        assert!(!found(&tree.root(), exe.as_os_str().as_bytes()), "in a mount namespace of a user's");
+        assert!(lists(&b"31 22 0:21 / /a rw\n25 22 0:21 / /b rw\n"[..], "25").unwrap());
+        assert!(!lists(&b"125 25 0:25 / /25 rw\n"[..], "25").unwrap());
     }
 
     /// A package manager renames the new file over the one that runs.

@@ -1,0 +1,40 @@
+//! Facts about processes of other users that root cannot read by the usual way with the capabilities of memmon's unit.
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::{PermissionsExt as _, chown},
+    process::Command,
+};
+
+use crate::common::{
+    TestUser,
+    daemon::Daemon,
+    hog::program,
+    log::{SOURCES, config},
+};
+
+const TERM: Option<i32> = Some(libc::SIGTERM);
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_program_in_a_home_that_only_its_user_may_enter_is_known_by_its_path() {
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let home = tempfile::tempdir().unwrap();
+        let app = home.path().join("app");
+        fs::copy(program(), &app).unwrap();
+        chown(home.path(), Some(user.uid), Some(user.uid)).unwrap();
+        fs::set_permissions(home.path(), Permissions::from_mode(0o700)).unwrap();
+        let rules = format!("[{{ name = 'app', exe = ['{}'], none = true }}]", app.display());
+        let spared = user.hog_by(&mut Command::new(&app), "", "anon 40M hold");
+        spared.begun("hold");
+        let config = config(&user, &[("rule", &rules)]);
+        let daemon = Daemon::start_as_unit(":", &config, &["--source", source]);
+        let mut other = user.hog("anon 40M hold");
+        assert_eq!(daemon.terminated(&mut other).0, TERM);
+        daemon.scanned();
+        assert!(spared.is_alive());
+        assert!(daemon.about("killing", spared.pid()).is_empty());
+        daemon.stop();
+    }
+}
