@@ -38,3 +38,16 @@ fn a_program_in_a_home_that_only_its_user_may_enter_is_known_by_its_path() {
         daemon.stop();
     }
 }
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn the_environment_of_a_users_process_names_its_slurm_job() {
+    let user = TestUser::claim();
+    let slurm = "mkdir -p /run/slurm/conf; : > /run/slurm/conf/slurm.conf";
+    let daemon = Daemon::start_as_unit(slurm, &config(&user, &[]), &[]);
+    let mut command = Command::new(program());
+    let mut hog = user.hog_by(command.env("SLURM_JOB_ID", "4711"), "", "anon 40M hold");
+    let (signal, record) = daemon.terminated(&mut hog);
+    assert_eq!((signal, &record["slurm_job_id"]), (TERM, &4711.into()), "{record}");
+    daemon.stop();
+}

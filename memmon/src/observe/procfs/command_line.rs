@@ -27,11 +27,11 @@ impl ProcRoot {
         if let Some(line) = program.as_ref().and_then(|program| self.last_command_line.of(program, read)) {
             return (Ok(line), false);
         }
-        let (pid, parent, asks) = (owner.pid, stat.parent, self.own && first_lives);
+        let (pid, parent, own, asks) = (owner.pid, stat.parent, self.own, self.own && first_lives);
         let borrows = move || asks && kcmp::same_memory(pid, parent);
         let hanging = directory.through(place, |at| {
             let cmdline = directory.reading(at, "cmdline")?;
-            let environment = self.has_slurm.then(|| directory.reading(at, "environ")).transpose()?;
+            let environment = self.has_slurm.then(|| directory.environment(at, pid, own)).transpose()?;
             run_short(owner, move || {
                 // An environment that cannot be read names no job: it is only displayed.
                 let environment = environment.and_then(|read| read().ok());

@@ -10,6 +10,7 @@ mod cgroup_memory;
 mod command_line;
 mod confirm;
 mod directory;
+mod environment;
 mod exe_file;
 mod freezer;
 mod inherited;

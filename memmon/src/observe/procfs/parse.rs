@@ -139,6 +139,15 @@ pub(super) fn taken(status: &[u8]) -> u64 {
     masks.fold(0, |all, mask| all | mask)
 }
 
+/// The beginning and the end of the environment in memory, by /proc/PID/stat (fields 50 and 51); `None` if the kernel does not show
+/// them: without memory, or without PTRACE_MODE_READ.
+pub(super) fn environment(stat: &[u8]) -> Option<(u64, u64)> {
+    let close = stat.iter().rposition(|byte| *byte == b')')?;
+    let mut fields = words(stat.get(close + 1..)?).skip(47).map(number);
+    let (start, end) = (fields.next()??, fields.next()??);
+    (start > 0 && end > start).then_some((start, end))
+}
+
 /// The number of the job in /proc/PID/environ, as Slurm sets it for the processes of a job.
 pub(super) fn slurm_job_id(environment: &[u8]) -> Option<u32> {
     let values = environment.split(|byte| *byte == 0);
@@ -259,6 +268,19 @@ mod tests {
         ] {
             assert_eq!(pid_inside(status.as_bytes()) == Some(1), leads, "{status:?}");
             assert_eq!(taken(status.as_bytes()) >> 14 & 1 == 1, takes_term, "{status:?}");
+        }
+    }
+
+    #[test]
+    fn the_place_of_the_environment_is_in_stat() {
+        let zeros = |count| vec!["0"; count].join(" ");
+        let stat = |start: u64, end: u64| format!("42 (a) b) S {} {start} {end} 0\n", zeros(46));
+        assert_eq!(environment(stat(4096, 5000).as_bytes()), Some((4096, 5000)));
+        for (start, end) in [(0, 0), (4096, 4096), (5000, 4096)] {
+            assert_eq!(environment(stat(start, end).as_bytes()), None, "{start} {end}");
+        }
+        for short in [&b"42 (a) S 1"[..], b"42", b""] {
+            assert_eq!(environment(short), None);
         }
     }
 

@@ -110,7 +110,7 @@ impl ProcRoot {
             lookups,
             long_cgroups: LongCgroups::default(),
             last_command_line: LastCommandLine::default(),
-            has_slurm: own && SLURM.iter().any(|file| Path::new(file).exists()),
+            has_slurm: own && SLURM.iter().any(|file| may_exist(Path::new(file))),
         })
     }
 
@@ -164,6 +164,12 @@ impl ProcRoot {
     pub(super) fn whole(&self, file: &str) -> io::Result<Vec<u8>> {
         whole(self.directory.as_fd(), file).map_err(|error| with_path(&self.path.join(file), error))
     }
+}
+
+/// Whether there is such a file, or that cannot be known: Slurm's folder may be closed to root without CAP_DAC_READ_SEARCH, or lead
+/// to one that the unit hides.
+fn may_exist(file: &Path) -> bool {
+    file.try_exists().unwrap_or(true)
 }
 
 /// Room for nearly all files in one read; a vector that grows from nothing takes eight for meminfo.
@@ -251,6 +257,15 @@ mod tests {
         tree.write("meminfo", "MemTotal:  16777216 kB\n");
         let message = tree.root().memory().unwrap_err().to_string();
         assert!(message.ends_with("/meminfo: it has no line MemAvailable:"), "{message}");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_looked_at_may_exist() {
+        let tree = Tree::new();
+        tree.write("slurm.conf", "");
+        tree.link("loop", "loop");
+        let found = ["slurm.conf", "loop/slurm.conf", "missing/slurm.conf"];
+        assert_eq!(found.map(|file| may_exist(&tree.path().join(file))), [true, true, false]);
     }
 
     #[test]
