@@ -3,6 +3,8 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -122,9 +124,34 @@ fn needs(settings: &Settings, is_fdinfo_private: bool) -> Vec<Need> {
         if is_written && let Some(folder) = path.parent() {
             directives.push(("ReadWritePaths", Escaped(folder.as_os_str().as_encoded_bytes()).to_string()));
         }
+        if is_closed_to_root(path, is_written) {
+            let capability = if is_written { "CAP_DAC_OVERRIDE" } else { "CAP_DAC_READ_SEARCH" };
+            directives.push(("CapabilityBoundingSet", capability.to_owned()));
+        }
         needs.push(Need { key, directives });
     }
     needs
+}
+
+/// Whether root needs a capability to read the file at `path`, or to write it: it, or a folder on the way, belongs to another user.
+/// A path that cannot be looked at is reported elsewhere.
+fn is_closed_to_root(path: &Path, is_written: bool) -> bool {
+    const READ: u32 = 0o4;
+    const WRITE: u32 = 0o2;
+    const ENTER: u32 = 0o1;
+    let lacks = |path: &Path, what: u32| {
+        fs::metadata(path).is_ok_and(|facts| {
+            let class = match (facts.uid(), facts.gid()) {
+                (0, _) => 6,
+                (_, 0) => 3,
+                _ => 0,
+            };
+            (facts.mode() >> class) & what == 0
+        })
+    };
+    lacks(path, if is_written { WRITE } else { READ })
+        || is_written && path.parent().is_some_and(|folder| lacks(folder, WRITE))
+        || path.ancestors().skip(1).any(|folder| lacks(folder, ENTER))
 }
 
 /// Properties as `systemctl show` prints them.
@@ -177,6 +204,8 @@ impl Unit<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+
     use super::*;
     use crate::config::{self, FakeUsers};
 
@@ -234,6 +263,34 @@ mod tests {
         let with = SHIPPED.replace("cap_bpf", "cap_bpf cap_dac_read_search");
         let on = |is_before_5_14, text: &str, shown: &str| reported_on(is_before_5_14, text, shown);
         assert_eq!([on(true, writers, &with), on(false, writers, SHIPPED), on(true, "", SHIPPED)], [""; 3]);
+    }
+
+    #[test]
+    fn a_file_in_a_folder_of_another_user_needs_a_capability() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path().to_str().unwrap();
+        let text = format!("metrics.textfile = '{at}/x.prom'");
+        let open =
+            SHIPPED.replace("PrivateTmp=yes", "PrivateTmp=no").replace("/var/log", &format!("/var/log {at}"));
+        if nix::unistd::geteuid().is_root() {
+            assert_eq!(reported(&text, &open), "");
+            chown(folder.path(), Some(47_000), Some(47_000)).unwrap();
+        }
+        let found = reported(&text, &open);
+        assert!(found.ends_with("under [Service] CapabilityBoundingSet=CAP_DAC_OVERRIDE\n"), "{found}");
+        let with = open.replace("cap_bpf", "cap_bpf cap_dac_override");
+        assert_eq!(reported(&text, &with), "");
+        let auth = folder.path().join("auth");
+        fs::write(&auth, "").unwrap();
+        fs::set_permissions(&auth, fs::Permissions::from_mode(0o600)).unwrap();
+        if nix::unistd::geteuid().is_root() {
+            chown(&auth, Some(47_000), None).unwrap();
+        }
+        let text = format!("notify = {{ mail_to = ['a@b'], smtp_auth_file = '{at}/auth' }}");
+        let found = reported(&text, &open);
+        assert!(found.contains("notify.smtp_auth_file cannot be used"), "{found}");
+        assert!(found.ends_with("under [Service] CapabilityBoundingSet=CAP_DAC_READ_SEARCH\n"), "{found}");
+        assert!(!is_closed_to_root(Path::new("/dev/null"), true), "everybody may write to it");
     }
 
     #[test]

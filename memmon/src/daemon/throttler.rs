@@ -175,16 +175,27 @@ fn carry_out(
         Job::Lower(lowered, all) => {
             let kept =
                 keep(all).map_err(|error| format!("its memory.high of before cannot be kept: {error}"));
-            let outcome = kept.and_then(|()| lower(mount, &lowered).map_err(|error| error.to_string()));
+            let outcome = kept.and_then(|()| lower(mount, &lowered).map_err(|error| explained(&error)));
             (lowered, outcome)
         }
         Job::Restore(lowered, all) => {
             let outcome = match restore(mount, &lowered) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.to_string()),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(explained(&error)),
                 _ => keep(all),
             };
             (lowered, outcome)
         }
+    }
+}
+
+/// `error`, with what the unit needs if another user has the cgroup.
+fn explained(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => format!(
+            "{error}: its memory.high belongs to another user, as in units of a user's own manager; that needs CAP_DAC_OVERRIDE, by \
+             a drop-in with CapabilityBoundingSet=CAP_DAC_OVERRIDE"
+        ),
+        _ => error.to_string(),
     }
 }
 
@@ -209,7 +220,7 @@ fn restore(mount: &Path, lowered: &Lowered) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::{cell::RefCell, fs};
+    use std::{cell::RefCell, fs, os::unix::fs::PermissionsExt as _};
 
     use super::*;
     use crate::model::{Bytes, Per, RuleName};
@@ -266,6 +277,25 @@ mod tests {
         fs::remove_dir_all(mount.path().join("x.service")).unwrap();
         let (_, outcome) = carry_out(Job::Restore(other, vec![]), mount.path(), keep);
         assert_eq!(outcome, Ok(()));
+    }
+
+    /// Another user may no more write to it than root without CAP_DAC_OVERRIDE.
+    #[test]
+    fn a_memory_high_of_another_user_is_an_error_with_its_remedy() {
+        let (mount, lowered) = hierarchy("max\n");
+        for folder in [mount.path().to_owned(), mount.path().join("x.service")] {
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let file = mount.path().join("x.service/memory.high");
+        fs::set_permissions(file, fs::Permissions::from_mode(0o444)).unwrap();
+        let place = mount.path().to_owned();
+        // Only this thread loses what lets root write everywhere.
+        let refused = thread::spawn(move || {
+            nix::unistd::setfsuid(nix::unistd::Uid::from_raw(47_001));
+            carry_out(Job::Lower(lowered, vec![]), &place, |_| Ok(())).1.unwrap_err()
+        });
+        let refused = refused.join().unwrap();
+        assert!(refused.ends_with("CapabilityBoundingSet=CAP_DAC_OVERRIDE"), "{refused}");
     }
 
     #[test]

@@ -5,8 +5,8 @@ mod hook;
 
 use std::{fs, net::UdpSocket, path::Path};
 
-use nix::unistd::{AccessFlags, access, geteuid};
-use procfs::{Current as _, net::InterfaceDeviceStatus};
+use nix::unistd::{AccessFlags, Group, access, geteuid};
+use procfs::{Current as _, net::InterfaceDeviceStatus, process::Process};
 
 use super::{advice::advised, file, metrics::textfile::replaceable, outputs::Outputs};
 use crate::{
@@ -52,6 +52,9 @@ pub fn preflight(outputs: &Outputs) -> Vec<Unusable> {
         }
         #[cfg(not(feature = "mail"))]
         let _ = mail;
+    }
+    if notify.terminal {
+        note("notify.terminal", terminals());
     }
     if let Some(hook) = &notify.hook {
         note("notify.hook", hook::runnable(hook));
@@ -108,6 +111,29 @@ fn writable(path: &Path) -> Result<(), String> {
     access(path, AccessFlags::W_OK).map_err(|errno| format!("{}: {}", path.display(), advised(&errno.into())))
 }
 
+/// Whether memmon may write to the terminals of other users, which let the group `tty` do that.
+fn terminals() -> Result<(), String> {
+    // For another user than root it means nothing, and without an answer or such a group nothing is known.
+    let (Ok(Some(tty)), Ok(status)) =
+        (Group::from_name("tty"), Process::myself().and_then(|own| own.status()))
+    else {
+        return Ok(());
+    };
+    let groups = [status.egid].into_iter().chain(status.groups);
+    if !geteuid().is_root() || may_write(groups, tty.gid.as_raw(), status.capeff) {
+        return Ok(());
+    }
+    let error = std::io::Error::from_raw_os_error(libc::EACCES);
+    Err(format!("memmon may not write to the terminals of users, without the group tty: {}", advised(&error)))
+}
+
+/// Whether a process with these groups and this effective set (capabilities(7)) may.
+fn may_write(mut groups: impl Iterator<Item = u32>, tty: u32, effective: u64) -> bool {
+    /// linux/capability.h
+    const CAP_DAC_OVERRIDE: u32 = 1;
+    groups.any(|group| group == tty) || effective & (1 << CAP_DAC_OVERRIDE) != 0
+}
+
 /// Whether memmon may have connections at all, and is where the relay and Prometheus are.
 fn network() -> Result<(), String> {
     UdpSocket::bind("127.0.0.1:0").map_err(|error| format!("no socket: {}", advised(&error)))?;
@@ -139,6 +165,13 @@ mod tests {
         };
         assert!(is_empty(""));
         assert!(!is_empty(&format!("  eth0: {}\n", "1 ".repeat(16))));
+    }
+
+    #[test]
+    fn terminals_are_for_the_group_tty_and_for_a_root_that_may_write_everywhere() {
+        let of = |groups: [u32; 2], effective| may_write(groups.into_iter(), 5, effective);
+        let unit = 0x00c0_0008_0020;
+        assert_eq!([of([0, 27], unit), of([0, 5], unit), of([0, 27], unit | 2)], [false, true, true]);
     }
 
     #[test]

@@ -51,3 +51,13 @@ fn the_environment_of_a_users_process_names_its_slurm_job() {
     assert_eq!((signal, &record["slurm_job_id"]), (TERM, &4711.into()), "{record}");
     daemon.stop();
 }
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn terminals_that_memmon_may_not_write_to_are_reported_at_the_start() {
+    let user = TestUser::claim();
+    let daemon = Daemon::start_as_unit(":", &config(&user, &[("notify.terminal", "true")]), &[]);
+    let warning = daemon.line("the warning", |line| line.contains("notify.terminal cannot be used"));
+    assert!(warning.contains("memmon(8), SYSTEMD"), "{warning}");
+    daemon.stop();
+}
