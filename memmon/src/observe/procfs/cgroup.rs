@@ -34,7 +34,7 @@ impl ProcRoot {
         let search = || {
             let (began, answers) = (Instant::now(), self.long_cgroups.clone());
             let search = move || {
-                if let Some(path) = find(Path::new(CGROUPS), process.pid) {
+                if let Some(path) = find(Path::new(CGROUPS), process.pid, owner.uid) {
                     answers.put(process, began, Name::new(path));
                 }
             };

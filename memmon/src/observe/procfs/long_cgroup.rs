@@ -3,6 +3,9 @@
 //! The kernel shows no path of 4096 bytes or more, and a user with a delegated cgroup can nest cgroups as deeply as that. So
 //! the process is searched in the tree of cgroups, from its root down through those that have processes. Late answers are
 //! kept for the next look, so that a large tree protects no process either.
+//!
+//! The owner of a cgroup can close it to root without CAP_DAC_READ_SEARCH, as memmon's unit is. If the process is nowhere else, it
+//! is in what its user closed.
 
 use std::{
     collections::BTreeMap,
@@ -17,11 +20,11 @@ use std::{
 use nix::{
     dir::{Dir, Type},
     errno::Errno,
-    fcntl::{OFlag, open, openat},
-    sys::stat::Mode,
+    fcntl::{AtFlags, OFlag, open, openat},
+    sys::stat::{Mode, fstatat},
 };
 
-use crate::model::{Name, Pid, ProcessId};
+use crate::model::{Name, Pid, ProcessId, Uid};
 
 /// Mount point of the cgroup hierarchies (cgroups(7), file-hierarchy(7)).
 pub(super) const CGROUPS: &str = "/sys/fs/cgroup";
@@ -59,10 +62,10 @@ impl LongCgroups {
     }
 }
 
-/// The cgroup of `pid`, cut to whole names within [`LONGEST`] bytes, in the hierarchy that `parse::cgroup` would take: the
+/// The cgroup of `pid`, whose real user is `user`, cut to whole names within [`LONGEST`] bytes, in the hierarchy that `parse::cgroup` would take: the
 /// unified one or, if that is not in use, systemd's own of v1.
-pub(super) fn find(mounts: &Path, pid: Pid) -> Option<Vec<u8>> {
-    let below = |mount: &str| find_below(&mounts.join(mount), pid).ok().flatten();
+pub(super) fn find(mounts: &Path, pid: Pid, user: Uid) -> Option<Vec<u8>> {
+    let below = |mount: &str| find_below(&mounts.join(mount), pid, user).ok().flatten();
     if mounts.join("cgroup.procs").exists() {
         return below("");
     }
@@ -80,7 +83,9 @@ struct Level {
 
 /// The same in one hierarchy. There is one descriptor at a time, however deep the tree is, and a name for each cgroup with
 /// processes at most.
-fn find_below(mount: &Path, pid: Pid) -> io::Result<Option<Vec<u8>>> {
+fn find_below(mount: &Path, pid: Pid, user: Uid) -> io::Result<Option<Vec<u8>>> {
+    // The path that all cgroups have in common that this user closed.
+    let mut closed: Option<Vec<u8>> = None;
     let mut at = open(mount, DIRECTORY, Mode::empty())?;
     let mut path = Vec::new();
     if has(&at, pid)? {
@@ -96,18 +101,35 @@ fn find_below(mount: &Path, pid: Pid) -> io::Result<Option<Vec<u8>>> {
             }
             continue;
         };
-        // A cgroup may be removed at any time.
-        let Ok(child) = openat(&at, &name[..], DIRECTORY, Mode::empty()) else { continue };
         path.push(b'/');
         path.extend_from_slice(&name);
-        if has(&child, pid).unwrap_or(false) {
+        let opened = openat(&at, &name[..], DIRECTORY, Mode::empty());
+        let found = opened.as_ref().map_err(|errno| (*errno).into()).and_then(|child| has(child, pid));
+        if let Err(error) = &found
+            && error.kind() == io::ErrorKind::PermissionDenied
+            && fstatat(&at, &name[..], AtFlags::empty()).is_ok_and(|facts| facts.st_uid == user.0)
+        {
+            closed = Some(closed.map_or_else(|| path.clone(), |closed| common(closed, &path)));
+        }
+        if found.unwrap_or(false) {
             return Ok(Some(cut(path)));
         }
+        // A cgroup may be removed at any time.
+        let Ok(child) = opened else { continue };
         let left = children(&child).unwrap_or_default();
         levels.push(Level { left, length: path.len() });
         at = child;
     }
-    Ok(None)
+    Ok(closed.filter(|path| !path.is_empty()).map(cut))
+}
+
+/// The whole names that both paths begin with.
+fn common(mut one: Vec<u8>, other: &[u8]) -> Vec<u8> {
+    let names = |path: &[u8]| path.split(|byte| *byte == b'/').map(<[u8]>::to_vec).collect::<Vec<_>>();
+    let both = names(&one).into_iter().zip(names(other)).take_while(|(one, other)| one == other);
+    let length = both.map(|(name, _)| name.len() + 1).sum::<usize>().saturating_sub(1);
+    one.truncate(length);
+    one
 }
 
 const DIRECTORY: OFlag =
@@ -156,7 +178,10 @@ fn children(cgroup: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
 }
 
 fn is_populated(parent: &OwnedFd, name: &[u8]) -> bool {
-    let Ok(cgroup) = openat(parent, name, DIRECTORY, Mode::empty()) else { return false };
+    let cgroup = match openat(parent, name, DIRECTORY, Mode::empty()) {
+        Ok(cgroup) => cgroup,
+        Err(errno) => return errno == Errno::EACCES,
+    };
     lines(&cgroup, "cgroup.events")
         .map_or(true, |mut lines| !lines.any(|line| line.is_ok_and(|line| line == b"populated 0")))
 }
@@ -172,7 +197,11 @@ fn cut(mut path: Vec<u8>) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::PathBuf};
+    use std::{
+        fs,
+        os::unix::fs::{PermissionsExt as _, chown},
+        path::PathBuf,
+    };
 
     use super::*;
     use crate::model::StartTime;
@@ -212,7 +241,7 @@ mod tests {
         cgroup(&mounts, &["system.slice", "b"], "8\n9\n", true);
         cgroup(&mounts, &deep, "77\n42\n", true);
         cgroup(&mounts, &["user.slice", "z"], "", false);
-        let found = |pid| find(&mounts, Pid(pid)).map(|path| String::from_utf8(path).unwrap());
+        let found = |pid| find(&mounts, Pid(pid), Uid(0)).map(|path| String::from_utf8(path).unwrap());
         assert_eq!(found(9).as_deref(), Some("/system.slice/b"));
         let path = found(42).unwrap();
         assert!(path.starts_with("/user.slice/a/ddd") && path.ends_with("ddd"), "{path}");
@@ -233,7 +262,7 @@ mod tests {
         fs::write(mounts.path().join("unified/cgroup.procs"), "42\n43\n").unwrap();
         cgroup(&mounts.path().join("systemd"), &["user.slice"], "42\n", true);
         cgroup(&mounts.path().join("unified"), &["x"], "44\n", true);
-        let found = |pid| find(mounts.path(), Pid(pid)).map(|path| String::from_utf8(path).unwrap());
+        let found = |pid| find(mounts.path(), Pid(pid), Uid(0)).map(|path| String::from_utf8(path).unwrap());
         assert_eq!(found(42).as_deref(), Some("/user.slice"));
         assert_eq!(found(43).as_deref(), Some("/"));
         assert_eq!(found(44).as_deref(), Some("/x"));
@@ -257,11 +286,69 @@ mod tests {
         assert!(answers.lock().len() <= CAPACITY);
     }
 
+    fn show_to_all(path: &Path) {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        if path.is_dir() {
+            fs::read_dir(path).unwrap().for_each(|entry| show_to_all(&entry.unwrap().path()));
+        }
+    }
+
+    /// Another user may no more open it than root without CAP_DAC_READ_SEARCH.
+    #[test]
+    fn a_process_is_in_what_its_user_closed_if_it_is_nowhere_else() {
+        let (_held, mounts) = tree();
+        let is_root = nix::unistd::geteuid().is_root();
+        let user = if is_root { 47_000 } else { nix::unistd::geteuid().as_raw() };
+        cgroup(&mounts, &["user", "a", "b"], "42\n", true);
+        cgroup(&mounts, &["user", "a", "c"], "43\n", true);
+        cgroup(&mounts, &["other"], "44\n", true);
+        let close = |path: &str, owner: u32| {
+            let path = mounts.join(path);
+            if is_root {
+                chown(&path, Some(owner), None).unwrap();
+            }
+            fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
+        };
+        show_to_all(&mounts);
+        let found = |pid: u32, user: u32| {
+            let mounts = mounts.clone();
+            // Only this thread loses what lets root read everything.
+            let found = std::thread::spawn(move || {
+                if is_root {
+                    nix::unistd::setfsuid(nix::unistd::Uid::from_raw(47_001));
+                }
+                find(&mounts, Pid(pid), Uid(user))
+            });
+            found.join().unwrap().map(|path| String::from_utf8(path).unwrap())
+        };
+        assert_eq!(found(42, user).as_deref(), Some("/user/a/b"));
+        close("user/a/b", user);
+        assert_eq!(found(42, user).as_deref(), Some("/user/a/b"));
+        assert_eq!(found(43, user).as_deref(), Some("/user/a/c"), "it is seen elsewhere");
+        assert_eq!(found(42, user + 5), None, "of another user");
+        close("user/a/c", user);
+        assert_eq!(found(42, user).as_deref(), Some("/user/a"), "in either of them");
+        close("other", user);
+        assert_eq!(found(42, user), None, "they have no more in common than the root");
+        for path in ["user/a/b", "user/a/c", "other"] {
+            fs::set_permissions(mounts.join(path), fs::Permissions::from_mode(0o700)).unwrap();
+        }
+    }
+
+    #[test]
+    fn paths_have_whole_names_in_common() {
+        let of = |one: &str, other: &str| {
+            String::from_utf8(common(one.as_bytes().to_vec(), other.as_bytes())).unwrap()
+        };
+        let found = [of("/a/b", "/a/b"), of("/a/b", "/a/bc"), of("/a/b/c", "/a"), of("/a", "/b")];
+        assert_eq!(found, ["/a/b", "/a", "/a", ""]);
+    }
+
     /// A cgroup without processes is not searched, whatever it lists.
     #[test]
     fn empty_cgroups_cost_one_look() {
         let (_held, mounts) = tree();
         cgroup(&mounts, &["a"], "42\n", false);
-        assert_eq!(find(&mounts, Pid(42)), None);
+        assert_eq!(find(&mounts, Pid(42), Uid(0)), None);
     }
 }
