@@ -48,6 +48,18 @@ rm /var/tmp/large
 must_not_say 'Killing process'
 nobody_else_died
 
+# A unit that the kernel slows down: its processes wait for memory, and the machine has enough.
+mark
+systemd-run --quiet --unit=slowed --property=RemainAfterExit=yes --property=MemoryHigh=60M \
+    bash -c "exec $PLACE/hog uid 1000 grow 200M 100M/s hold < <(exec sleep infinity)"
+waits() { awk '/^some/ { split($2, ten, "="); exit ten[2] < 20 }' /proc/pressure/memory; }
+within $PATIENCE waits || fail "nothing waits: $(cat /proc/pressure/memory)"
+within $PATIENCE scanned_since 3 || fail 'no three scans'
+note "$(head -n 1 /proc/pressure/memory) while a unit is slowed down, $(available) MB are available"
+must_not_say 'Killing process|Machine short of memory'
+nobody_else_died
+hog_ends slowed
+
 # Files in memory belong to no process: nobody's end would give them back.
 mark
 mount -o remount,size=100% /dev/shm
