@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -10,7 +11,7 @@ use nix::errno::Errno;
 
 use super::confirm::gone;
 use super::machine::{pressure, unescaped};
-use super::{ProcRoot, parse};
+use super::{ProcRoot, mountinfo, parse};
 use crate::model::{Bytes, Elsewhere, MachineMemory, Name, Pid, SystemMemory};
 
 /// A limit of cgroup v1 that is at least this high means no limit: the largest number of pages, in bytes.
@@ -54,7 +55,7 @@ struct Files {
 impl ProcRoot {
     /// The mount of the cgroups that limit memory; none if they are not mounted.
     pub fn memory_cgroups(&self) -> Option<Hierarchy> {
-        hierarchy(&self.whole("self/mountinfo").ok()?)
+        hierarchy(&mountinfo(self.directory.as_fd(), "self/mountinfo").ok()?)
     }
 
     /// The cgroups with a limit that all processes in sight are in, except for memmon itself; the outermost first. It reads

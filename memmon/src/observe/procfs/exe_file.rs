@@ -18,11 +18,8 @@ use nix::sys::stat::{Mode, fstatat};
 use super::blocking_pool::{JobOwner, run_blocking};
 use super::confirm::missing;
 use super::directory::ProcessDirectory;
-use super::{ProcRoot, parse};
+use super::{LONGEST_MOUNTINFO, ProcRoot, parse};
 use crate::model::{Fact, Name};
-
-/// The longest list of mounts of pid 1's that is read.
-const LONGEST: u64 = 16 << 20;
 
 impl ProcRoot {
     /// The path of a process's executable, if that is this file for pid 1, too. Both files may be on a server that does not
@@ -101,7 +98,7 @@ fn is_on_mount_of_init(root: &impl AsFd, process: &impl AsFd, link: &str, path: 
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{number}"))?;
     let Some(mount) = info.lines().find_map(|line| line.strip_prefix("mnt_id:")) else { return Ok(false) };
     let mounts = openat(root, "1/mountinfo", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-    lists(BufReader::new(File::from(mounts).take(LONGEST)), mount.trim())
+    lists(BufReader::new(File::from(mounts).take(LONGEST_MOUNTINFO)), mount.trim())
 }
 
 /// Whether a mountinfo (proc_pid_mountinfo(5)) has the mount of this number.

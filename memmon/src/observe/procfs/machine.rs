@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
+use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::sys::statvfs::statvfs;
 
-use super::{ProcRoot, parse};
+use super::{ProcRoot, mountinfo, parse};
 use crate::model::{Bytes, Elsewhere, MachineMemory, MemoryFiles, Name, Paging, Pressure};
 
 impl ProcRoot {
@@ -52,7 +53,7 @@ impl ProcRoot {
     /// The file systems in the mount namespace of pid 1 whose files are in memory, the largest first. Those that cannot be
     /// read are left out.
     pub fn memory_files(&self) -> Vec<MemoryFiles> {
-        let mounts = self.whole("1/mountinfo").unwrap_or_default();
+        let mounts = mountinfo(self.directory.as_fd(), "1/mountinfo").unwrap_or_default();
         let root = self.path.join("1/root");
         let mut found: Vec<_> = tmpfs(&mounts)
             .into_iter()

@@ -50,4 +50,4 @@ pub use memory_back::OwnCgroup;
 pub use root::ProcRoot;
 pub use waiting::Waiting;
 
-use root::{beginning, ended, head, numbered, pages, piece, whole, with_path};
+use root::{LONGEST_MOUNTINFO, beginning, ended, head, mountinfo, numbered, pages, piece, whole, with_path};

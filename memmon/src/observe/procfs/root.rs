@@ -200,6 +200,14 @@ pub(super) fn whole(directory: BorrowedFd<'_>, path: &str) -> io::Result<Vec<u8>
     beginning(directory, path, LONGEST_FILE)
 }
 
+/// The mountinfo at `path`, which has a line for each mount: thousands of them on a machine with many containers.
+pub(super) fn mountinfo(directory: BorrowedFd<'_>, path: &str) -> io::Result<Vec<u8>> {
+    beginning(directory, path, LONGEST_MOUNTINFO)
+}
+
+/// More of a mountinfo is not read, in bytes.
+pub(super) const LONGEST_MOUNTINFO: u64 = 16 << 20;
+
 /// The first `most` bytes of a file.
 pub(super) fn beginning(directory: BorrowedFd<'_>, path: &str, most: u64) -> io::Result<Vec<u8>> {
     let file = openat(directory, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;

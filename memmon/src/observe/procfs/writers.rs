@@ -89,7 +89,7 @@ impl ProcRoot {
                 continue;
             }
             if !search.mounts.contains_key(&mount) {
-                let text = super::whole(process.as_fd(), "mountinfo").unwrap_or_default();
+                let text = super::mountinfo(process.as_fd(), "mountinfo").unwrap_or_default();
                 search.mounts.extend(tmpfs_mounts(&text));
             }
             // A mount that no process shows is the kernel's own: memory of that kind comes back with its processes.
@@ -186,6 +186,11 @@ mod tests {
         assert_eq!(found(20), all);
         assert_eq!(found(21), all[..1]);
         assert_eq!(found(31), [], "too little");
+        // Behind thousands of other mounts.
+        let mounts = std::fs::read_to_string(tree.path().join("41/mountinfo")).unwrap();
+        let many = "30 1 8:1 / /srv/a rw - ext4 x rw\n".repeat(4000);
+        tree.write("41/mountinfo", many + &mounts);
+        assert_eq!(found(21), all[..1]);
         // The same on a disk.
         tree.write("41/fdinfo/3", "pos:\t30\nflags:\t0100001\nmnt_id:\t30\n");
         assert_eq!(found(20), all[1..]);
