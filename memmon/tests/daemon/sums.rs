@@ -311,14 +311,15 @@ fn held_by(user: &TestUser) -> u64 {
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
 fn a_storm_that_goes_on_stays_near_the_limit_and_no_more_end_than_it_takes() {
-    for source in SOURCES {
+    // Looks at /proc rest for ten times the CPU time that they took, which in a debug build is long.
+    for (source, most) in [("ebpf", 220), ("proc", 240)] {
         let user = TestUser::claim();
         let rules = rule(&[&user], &format!("per = \"user\", {}", gb(200)));
         let daemon =
             Daemon::start(&config(&user, &[("rule", rules.as_str()), RARELY]), &["--source", source]);
         daemon.event("scan_complete");
-        // One child after the other, 30 MiB/s, up to 288 MiB: from the limit to 1.2 times as much it takes 1.3 seconds.
-        let storm = "grow 8K 40K/s fork anon 3M hold end ".repeat(96);
+        // One child after the other, 15 MiB/s, up to 288 MiB: from the limit to 1.1 times as much it takes 1.3 seconds.
+        let storm = "grow 8K 20K/s fork anon 3M hold end ".repeat(96);
         let mut storm = user.hog(&format!("{storm} hold"));
         let ended = || daemon.every("terminated").len();
         let mut peak = 0;
@@ -328,7 +329,7 @@ fn a_storm_that_goes_on_stays_near_the_limit_and_no_more_end_than_it_takes() {
             ended() >= 29 && held <= 200 << 10
         });
         println!("{source}: at most {} MiB, {} ended", peak >> 10, ended());
-        assert!(peak <= 240 << 10, "{source}: {} MiB", peak >> 10);
+        assert!(peak <= most << 10, "{source}: {} MiB", peak >> 10);
         // For looks that would end too many.
         std::thread::sleep(Duration::from_secs(1));
         let left = held_by(&user) >> 10;

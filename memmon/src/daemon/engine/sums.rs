@@ -105,13 +105,21 @@ impl Engine<'_> {
                         None
                     } else {
                         is_half |= bound > Bytes(candidate.limit.0 / 2);
-                        left
+                        Some(left)
                     }
                 }
                 Taken::Exact(sum) => {
                     is_half = true;
-                    self.watch_candidate(&candidate, sum.most(), &mut watched);
-                    self.act_on_sum(&candidate.id, &sum, now)
+                    let most = sum.most();
+                    let is_seen_to =
+                        self.watch_candidate(&candidate, most, &mut watched) || most > candidate.limit;
+                    let left = self.act_on_sum(&candidate.id, &sum, now);
+                    // It is below its limit, though its bound is not: no sum is nearer to one.
+                    if left.is_none() && !is_seen_to {
+                        Some(self.sums.note_bound(&candidate.id, most, candidate.limit, now.instant()))
+                    } else {
+                        left
+                    }
                 }
             };
             near = near.into_iter().chain(left).min();

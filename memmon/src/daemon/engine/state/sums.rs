@@ -25,6 +25,9 @@ const RATE_OVER: Duration = Duration::from_millis(200);
 const PAUSE: Duration = Duration::from_secs(1);
 const HALF_PAUSE: Duration = Duration::from_millis(250);
 
+/// A sum that reaches its limit later than this is not waited for: other pauses are shorter.
+const FAR: Duration = Duration::from_secs(60);
+
 /// The shortest pause, for a sum that grows towards its limit, or exceeds it.
 const SHORT_PAUSE: Duration = Duration::from_millis(20);
 
@@ -248,7 +251,7 @@ impl Sums {
         known.map_or(0.0, |known| known.growth.2)
     }
 
-    /// Notes the upper bound of a sum. Returns the time until it reaches `limit` at this rate; `None` if that is far.
+    /// Notes the upper bound of a sum. Returns the time until it reaches `limit` at this rate, or a minute if that is far.
     /// Growth that pauses counts for half as much at each look.
     pub(in crate::daemon::engine) fn note_bound(
         &mut self,
@@ -256,7 +259,7 @@ impl Sums {
         bound: Bytes,
         limit: Bytes,
         now: Instant,
-    ) -> Option<Duration> {
+    ) -> Duration {
         let before = self.bounds.get(sum).copied();
         let rate = before.map_or(0.0, |(at, had, rate)| {
             let passed = now.saturating_duration_since(at).as_secs_f64();
@@ -264,9 +267,8 @@ impl Sums {
             if passed > 0.0 { (grown / passed).max(rate / 2.0) } else { rate }
         });
         self.bounds.insert(sum.clone(), (now, bound, rate));
-        let pause =
-            machine::pause(limit.saturating_sub(bound), rate.max(machine::unforeseen(limit, false)), PAUSE);
-        (pause < PAUSE).then(|| pause * 2)
+        let rate = rate.max(machine::unforeseen(limit, false));
+        machine::pause(limit.saturating_sub(bound), rate, FAR / 2) * 2
     }
 
     /// Notes whether a sum is above half of its limit.
@@ -541,6 +543,7 @@ mod tests {
         assert_eq!(pause(1, Some(10), true), Some(20));
         assert_eq!(pause(20, Some(10), true), Some(60), "there is spare time");
         assert_eq!(pause(300, Some(10), true), Some(3000), "a tenth of one CPU");
+        assert_eq!(pause(50, Some(3200), true), Some(1600), "a hundredth of one CPU would be too late");
     }
 
     #[test]
@@ -548,15 +551,14 @@ mod tests {
         let (mut sums, begun) = (Sums::default(), Instant::now());
         let mut bound = |after: u64, mib: u64| {
             let at = begun + Duration::from_millis(after);
-            sums.note_bound(&sum(), Bytes(mib * MIB), Bytes(600 * MIB), at).map(|left| left.as_millis())
+            sums.note_bound(&sum(), Bytes(mib * MIB), Bytes(600 * MIB), at).as_millis()
         };
-        assert_eq!(bound(0, 40), None);
-        assert_eq!(bound(1000, 100), None, "8 seconds at 60 MiB/s: the next ordinary look is soon enough");
-        assert_eq!(bound(2000, 500), Some(250), "at 400 MiB/s");
-        assert_eq!(bound(2125, 500), Some(500), "growth that pauses may go on");
-        assert_eq!(bound(3000, 500), Some(1000));
-        assert_eq!(bound(4000, 500), None);
-        assert_eq!(bound(4000, 590), Some(200), "two looks at the same time measure nothing: 50 MiB/s");
-        assert_eq!(bound(5000, 599), Some(40), "the shortest pause, twice");
+        assert_eq!(bound(0, 40), 56_000, "at a sixtieth of the limit per second, the least that is expected");
+        assert_eq!(bound(1000, 100) / 100, 83, "at 60 MiB/s");
+        assert_eq!(bound(2000, 500), 250, "at 400 MiB/s");
+        assert_eq!(bound(2125, 500), 500, "growth that pauses may go on");
+        assert_eq!([bound(3000, 500), bound(4000, 500)], [1000, 2000]);
+        assert_eq!(bound(4000, 590), 200, "two looks at the same time measure nothing: 50 MiB/s");
+        assert_eq!(bound(5000, 599), 40, "the shortest pause, twice");
     }
 }
