@@ -318,8 +318,8 @@ fn a_storm_that_goes_on_stays_near_the_limit_and_no_more_end_than_it_takes() {
         let daemon =
             Daemon::start(&config(&user, &[("rule", rules.as_str()), RARELY]), &["--source", source]);
         daemon.event("scan_complete");
-        // One child after the other, 15 MiB/s, up to 288 MiB: from the limit to 1.1 times as much it takes 1.3 seconds.
-        let storm = "grow 8K 20K/s fork anon 3M hold end ".repeat(96);
+        // One child after the other, 30 MiB/s, up to 288 MiB: from the limit to 1.2 times as much it takes 1.3 seconds.
+        let storm = "grow 8K 40K/s fork anon 3M hold end ".repeat(96);
         let mut storm = user.hog(&format!("{storm} hold"));
         let ended = || daemon.every("terminated").len();
         let mut peak = 0;

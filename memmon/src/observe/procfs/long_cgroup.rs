@@ -86,6 +86,8 @@ struct Level {
 fn find_below(mount: &Path, pid: Pid, user: Uid) -> io::Result<Option<Vec<u8>>> {
     // The path that all cgroups have in common that this user closed.
     let mut closed: Option<Vec<u8>> = None;
+    // Whether the process may be in a cgroup that could not be read for another reason.
+    let mut may_be_missed = false;
     let mut at = open(mount, DIRECTORY, Mode::empty())?;
     let mut path = Vec::new();
     if has(&at, pid)? {
@@ -105,11 +107,14 @@ fn find_below(mount: &Path, pid: Pid, user: Uid) -> io::Result<Option<Vec<u8>>> 
         path.extend_from_slice(&name);
         let opened = openat(&at, &name[..], DIRECTORY, Mode::empty());
         let found = opened.as_ref().map_err(|errno| (*errno).into()).and_then(|child| has(child, pid));
-        if let Err(error) = &found
-            && error.kind() == io::ErrorKind::PermissionDenied
-            && fstatat(&at, &name[..], AtFlags::empty()).is_ok_and(|facts| facts.st_uid == user.0)
-        {
-            closed = Some(closed.map_or_else(|| path.clone(), |closed| common(closed, &path)));
+        match found.as_ref().map_err(io::Error::kind) {
+            Err(io::ErrorKind::PermissionDenied) => {
+                if fstatat(&at, &name[..], AtFlags::empty()).is_ok_and(|facts| facts.st_uid == user.0) {
+                    closed = Some(closed.map_or_else(|| path.clone(), |closed| common(closed, &path)));
+                }
+            }
+            Ok(_) | Err(io::ErrorKind::NotFound) => {}
+            Err(_) => may_be_missed = true,
         }
         if found.unwrap_or(false) {
             return Ok(Some(cut(path)));
@@ -120,7 +125,7 @@ fn find_below(mount: &Path, pid: Pid, user: Uid) -> io::Result<Option<Vec<u8>>> 
         levels.push(Level { left, length: path.len() });
         at = child;
     }
-    Ok(closed.filter(|path| !path.is_empty()).map(cut))
+    Ok(closed.filter(|path| !path.is_empty() && !may_be_missed).map(cut))
 }
 
 /// The whole names that both paths begin with.
@@ -326,6 +331,10 @@ mod tests {
         assert_eq!(found(42, user).as_deref(), Some("/user/a/b"));
         assert_eq!(found(43, user).as_deref(), Some("/user/a/c"), "it is seen elsewhere");
         assert_eq!(found(42, user + 5), None, "of another user");
+        fs::create_dir_all(mounts.join("broken/cgroup.procs")).unwrap();
+        show_to_all(&mounts.join("broken"));
+        assert_eq!(found(42, user), None, "it may be in one that cannot be read");
+        fs::remove_dir_all(mounts.join("broken")).unwrap();
         close("user/a/c", user);
         assert_eq!(found(42, user).as_deref(), Some("/user/a"), "in either of them");
         close("other", user);

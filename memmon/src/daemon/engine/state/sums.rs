@@ -25,7 +25,7 @@ const RATE_OVER: Duration = Duration::from_millis(200);
 const PAUSE: Duration = Duration::from_secs(1);
 const HALF_PAUSE: Duration = Duration::from_millis(250);
 
-/// A sum that reaches its limit later than this is not waited for: other pauses are shorter.
+/// The longest time that is foreseen until a sum reaches its limit.
 const FAR: Duration = Duration::from_secs(60);
 
 /// The shortest pause, for a sum that grows towards its limit, or exceeds it.
