@@ -41,7 +41,7 @@ use crate::{
     config::{self, Settings},
     enforce::{Errno, Reaper},
     inspect::Basis,
-    model::{Lowered, ProcessId, SystemMemory},
+    model::{Gear, Lowered, ProcessId, SystemMemory},
     observe::support::Capability,
     report::Event,
     status::{Access, PendingRequest, Request},
@@ -331,10 +331,10 @@ impl<'a> EventLoop<'a> {
         }
     }
 
-    /// Fits the priority, and the work before a signal, to whether a processor is idle.
+    /// Fits the priority, and the work before a signal, to the gear and to whether a processor is idle.
     fn follow_load(&mut self) {
-        self.priority.follow_load();
-        self.engine.read_ahead(self.priority.is_realtime());
+        self.priority.follow(self.engine.sources().gear() == Some(Gear::Calm));
+        self.engine.read_ahead(self.priority.is_busy());
     }
 
     fn check_machine(&mut self) {
@@ -362,8 +362,7 @@ impl<'a> EventLoop<'a> {
     }
 
     fn scan(&mut self) {
-        self.follow_load();
-        let _unhurried = self.priority.unhurried();
+        let unhurried = self.priority.unhurried();
         let began = ScanClock::now();
         self.review_exemptions();
         self.announcer.in_force(self.engine.settings(), self.engine.limit());
@@ -371,6 +370,8 @@ impl<'a> EventLoop<'a> {
         self.engine.scan(Now::read());
         self.announcer.own_status_mut().scanned(began);
         self.keep_samples();
+        drop(unhurried);
+        self.follow_load();
     }
 
     /// Stores the processes that were judged for `memmon replay`, if there are any.
@@ -468,7 +469,7 @@ impl<'a> EventLoop<'a> {
         let realtime = settings.kernel.realtime;
         let mut missing = oom_hardening::harden();
         missing.extend(self.priority.raise(realtime));
-        self.engine.read_ahead(self.priority.is_realtime());
+        self.follow_load();
         self.engine.warm_up(Now::read());
         for what in &missing {
             self.announcer.event(Event::Degraded { what: what.clone() });

@@ -37,6 +37,7 @@ mod operators;
 mod pin;
 mod postgres;
 mod prefork;
+mod priority;
 mod real;
 #[cfg(feature = "ebpf")]
 mod recheck;

@@ -6,6 +6,9 @@
 //! longer (scans, answers, a reload) it has the nice value, so that it takes no processor away for long, and the unit's
 //! CPUQuota= applies. On a machine with an idle processor a realtime priority would be worse: the kernel lets a realtime
 //! thread go on where it ran last, in front of the process that is to handle its signal.
+//!
+//! In the calm gear the loop has the realtime priority in any case. Nothing has happened there by which it could know whether a
+//! processor is idle now, no process waits for a signal yet, and the exact gear must be attached before one does.
 #![expect(unsafe_code, reason = "sched_setattr(2) has no wrapper")]
 
 use std::{
@@ -23,6 +26,8 @@ use crate::observe::procfs::{WorkerPriority, add_worker, set_worker_priority};
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct Priority {
     may_be_realtime: bool,
+    /// Whether no processor was idle between the last two measurements.
+    is_busy: bool,
     /// Work that is not urgent has it as well, because it may end with another one than it began with: a reload may.
     is_realtime: Rc<Cell<bool>>,
     seen: Option<Idleness>,
@@ -62,7 +67,7 @@ impl Priority {
         self.is_realtime.set(false);
         let nice = set(Policy::Nice).and_then(|()| add_worker());
         set_worker_priority(Policy::Nice.of_worker());
-        let missing = match (&first, &nice) {
+        match (&first, &nice) {
             (Ok(()), Ok(())) => None,
             (Err(error), Ok(())) => Some(format!(
                 "memmon has no realtime priority ({error}), but the nice value -20: beside processes that use all processors a \
@@ -73,21 +78,22 @@ impl Priority {
                 "memmon has the priority of other processes ({error}), and sends signals later while these use all processors: \
                  LimitNICE=-20 and SystemCallFilter=sched_setattr in the unit, or CAP_SYS_NICE, allow a higher one"
             )),
-        };
-        self.follow_load();
-        missing
+        }
     }
 
-    /// Takes the realtime priority if no processor was idle since the last measurement, and gives it up if one was. Right
-    /// after a measurement it does nothing.
-    pub(in crate::daemon) fn follow_load(&mut self) {
-        let Some(seen) = self.seen.filter(|seen| seen.at.elapsed() >= LEAST_TIME) else { return };
+    /// Takes the realtime priority in the calm gear or if no processor was idle since the last measurement, and gives it up
+    /// otherwise. Right after a measurement it makes no other one.
+    pub(in crate::daemon) fn follow(&mut self, is_calm: bool) {
         if !self.may_be_realtime {
             return;
         }
-        let Some(now) = Idleness::now() else { return };
-        self.seen = Some(now);
-        let is_realtime = now.is_none_since(seen);
+        if let Some(seen) = self.seen.filter(|seen| seen.at.elapsed() >= LEAST_TIME)
+            && let Some(now) = Idleness::now()
+        {
+            self.is_busy = now.is_none_since(seen);
+            self.seen = Some(now);
+        }
+        let is_realtime = self.is_busy || is_calm;
         let policy = if is_realtime { Policy::Realtime } else { Policy::Nice };
         if is_realtime != self.is_realtime.get() && set(policy).is_ok() {
             set_worker_priority(policy.of_worker());
@@ -95,14 +101,14 @@ impl Priority {
         }
     }
 
-    /// Whether it is a realtime priority, because no processor is idle.
-    pub(in crate::daemon) fn is_realtime(&self) -> bool {
-        self.is_realtime.get()
+    /// Whether no processor is idle, if the priority depends on it.
+    pub(in crate::daemon) const fn is_busy(&self) -> bool {
+        self.is_busy
     }
 
     /// Lowers a realtime priority until the result is dropped.
     pub(in crate::daemon) fn unhurried(&self) -> Unhurried {
-        if self.is_realtime() {
+        if self.is_realtime.get() {
             // Without success it is as before.
             let _ = set(Policy::Nice);
         }
@@ -196,7 +202,8 @@ mod tests {
     #[test]
     fn a_realtime_priority_that_was_given_up_meanwhile_is_not_taken_again() {
         // Without the right to it, this thread never has one.
-        let priority = Priority { may_be_realtime: true, is_realtime: Rc::new(Cell::new(true)), seen: None };
+        let is_realtime = Rc::new(Cell::new(true));
+        let priority = Priority { may_be_realtime: true, is_realtime, ..Priority::default() };
         let unhurried = priority.unhurried();
         priority.is_realtime.set(false);
         drop(unhurried);
