@@ -29,6 +29,9 @@ pub(crate) struct Options {
     /// Runs of each load
     #[arg(long, default_value_t = 1)]
     runs: u32,
+    /// Memory of each machine, in MB: the loads, except for `hog` and `cache`, are larger or smaller with it
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(512..=2048))]
+    memory: u32,
     /// Swap of each machine, in MB
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=1024))]
     swap: u64,
@@ -95,8 +98,12 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
             failed |= outcomes.iter().any(|outcome| outcome.failure.is_some());
             runs.extend(report.lines().filter_map(Run::read));
         }
-        let (swap, kind) = (options.swap, if options.zram { " in zram" } else { "" });
-        tables.push_str(&format!("\nLinux {}, {swap} MB of swap{kind}:\n\n{}", kernel.release, Table(&runs)));
+        let (memory, swap, kind) = (options.memory, options.swap, if options.zram { " in zram" } else { "" });
+        tables.push_str(&format!(
+            "\nLinux {}, {memory} MB of memory, {swap} MB of swap{kind}:\n\n{}",
+            kernel.release,
+            Table(&runs)
+        ));
     }
     println!("{tables}");
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -106,20 +113,21 @@ fn boot(guard: Guard, options: &Options) -> Boot {
     let loads = if options.loads.is_empty() { LOADS.join(" ") } else { options.loads.join(" ") };
     let runs = u64::from(options.runs) * loads.split(' ').count() as u64;
     let scenarios = if matches!(guard, Guard::Memmon) { &[INSTALL, COMPARE][..] } else { &[COMPARE] };
-    let (_, cpus, megabytes) = SHORT;
+    let (_, cpus, _) = SHORT;
     Boot {
         name: guard.name(),
         cpus,
-        megabytes,
+        megabytes: options.memory,
         image: Image::Guards,
         swap_megabytes: if options.zram { 0 } else { options.swap },
         zram: options.zram,
         timeout: Duration::from_secs(START + RUN * runs),
         scenarios: scenarios.iter().map(|name| (*name).to_owned()).collect(),
         settings: format!(
-            "GUARD={}\nLOADS='{loads}'\nRUNS={}\nZRAM={}\n",
+            "GUARD={}\nLOADS='{loads}'\nRUNS={}\nMEMORY={}\nZRAM={}\n",
             guard.name(),
             options.runs,
+            options.memory,
             if options.zram { options.swap } else { 0 }
         ),
     }

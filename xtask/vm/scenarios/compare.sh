@@ -1,4 +1,4 @@
-# One guard alone against loads that fill a machine of 1 GB: a note for each run. A mistake of the guard is a result; only a
+# One guard alone against loads that fill the machine: a note for each run. A mistake of the guard is a result; only a
 # guard that does not start is a failure. (For `cargo xtask vm-compare`.)
 . ./settings
 dmesg --console-off
@@ -81,14 +81,14 @@ load_cache() {
 }
 # small-leak: a leak that the machine has no room for while it is smaller than the database.
 load_small-leak() {
-    hog leak uid 1000 anon 10M grow 185M 4M/s hold
+    hog leak uid 1000 anon "$(part 10)" grow "$(part 185)" "$(part 4)/s" hold
 }
 # session: in a login session an idle editor and, after a while, four programs that take all memory.
 load_session() {
     setsid systemd-run --quiet --scope --unit=session-7 --slice=user-1000.slice bash -c 'echo 0 >/proc/$$/oom_score_adj; exec 3< <(exec sleep infinity)
-        '"$PLACE"'/hog uid 1000 anon 120M hold <&3 & echo $! >/run/editor
+        '"$PLACE/hog uid 1000 anon $(part 120)"' hold <&3 & echo $! >/run/editor
         sleep 15
-        for i in 1 2 3 4; do '"$PLACE"'/hog uid 1000 anon 10M grow 160M 4M/s hold <&3 & echo $! >>/run/programs; done
+        for i in 1 2 3 4; do '"$PLACE/hog uid 1000 anon $(part 10) grow $(part 160) $(part 4)/s"' hold <&3 & echo $! >>/run/programs; done
         wait' >/run/session 2>&1 &
     within $PATIENCE programs 4
 }
@@ -140,7 +140,7 @@ run() { # LOAD
         [ "$GUARD" != systemd-oomd ] || within $PATIENCE oomd_watches || fail "systemd-oomd watches nothing: $(oomctl 2>&1)"
     fi
     for unit in $services; do pids[$unit]=$(pid "$unit"); done
-    hog database uid 33 anon 170M grow 30M 1M/s work
+    hog database uid 33 anon "$(part 170)" grow "$(part 30)" 1M/s work
     hog session uid 34 anon 5M hold
     for unit in database session; do pids[$unit]=$(pid "$unit"); done
     within $PATIENCE grep_journal database 'begin grow' || fail 'the database does not start'
@@ -149,7 +149,7 @@ run() { # LOAD
     if [ "$load" = small-leak ]; then
         load_ballast
         idle[ballast2]=1
-        hog ballast2 uid 34 anon 80M hold
+        hog ballast2 uid 34 anon "$(part 80)" hold
         hog_holds ballast2
     fi
     # Idle processes take as much memory as there is swap.

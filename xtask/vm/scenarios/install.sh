@@ -13,7 +13,9 @@ cp $CONFIG $SHIPPED
 mark
 systemctl start memmon.service
 must_say '\[DRY RUN\] memmon 2.* started\. .*nothing until `memmon enable` is run'
-hog early uid 1000 anon 120M hold
+# An eighth of the memory is more than the default limit, a tenth.
+large=$(awk '/^MemTotal:/ { print int($2 / 8192) }' /proc/meminfo)M
+hog early uid 1000 anon "$large" hold
 hog_holds early
 must_say '\[DRY RUN\] Killing process: PID=[0-9]+, Name=hog, User=alice'
 lives early
@@ -24,7 +26,7 @@ lives early
 memmon enable --yes | grep 'enforces its limits now' || fail 'memmon enable does not say that memmon enforces'
 died early SIGTERM
 memmon disable | grep 'in dry run now' || fail 'memmon disable does not say that memmon is in dry run'
-hog late uid 1000 anon 120M hold
+hog late uid 1000 anon "$large" hold
 hog_holds late
 must_say "\[DRY RUN\] Killing process: PID=$(property late MainPID), "
 lives late
