@@ -22,8 +22,40 @@ const CROSSING: f64 = 1.05;
 /// The same for the CPU time of page faults and scans.
 const CPU: f64 = 1.03;
 
-/// Sprints under one memmon: the first starts from the calm gear.
-const SPRINTS: usize = 5;
+/// The samples that a median takes, and the 99th percentile.
+const FOR_MEDIAN: usize = 10;
+const FOR_SHARE: usize = 80;
+
+/// Sprints of one kind.
+struct Kind {
+    /// Added to the name of what is measured.
+    name: &'static str,
+    growth: &'static str,
+    /// The loads that run meanwhile.
+    beside: &'static [&'static str],
+    /// Starts of each memmon, and the sprints under each: the first of them starts from the calm gear.
+    starts: usize,
+    sprints: usize,
+}
+
+/// The kinds of sprints: every way of taking memory, and company that keeps memmon from its work.
+const KINDS: [Kind; 9] = [
+    Kind { name: "", growth: "pages", beside: &[], starts: 80, sprints: 5 },
+    Kind {
+        name: ", beside two busy loops",
+        growth: "pages",
+        beside: &["spin", "spin"],
+        starts: 30,
+        sprints: 5,
+    },
+    Kind { name: ", beside a storm of forks", growth: "pages", beside: &["forks"], starts: 20, sprints: 5 },
+    Kind { name: ", many in a row", growth: "pages", beside: &[], starts: 1, sprints: 200 },
+    Kind { name: ", two threads", growth: "threads", beside: &[], starts: 20, sprints: 5 },
+    Kind { name: ", bursts", growth: "bursts", beside: &[], starts: 20, sprints: 5 },
+    Kind { name: ", memfd", growth: "memfd", beside: &[], starts: 20, sprints: 5 },
+    Kind { name: ", huge pages", growth: "huge", beside: &[], starts: 20, sprints: 5 },
+    Kind { name: ", populate", growth: "populate", beside: &[], starts: 20, sprints: 5 },
+];
 
 /// Sleeping processes beside which scans are measured.
 const CROWD: &str = "2000";
@@ -31,11 +63,8 @@ const CROWD: &str = "2000";
 /// Figures of one build.
 #[derive(Default)]
 struct Figures {
-    /// A sprint's milliseconds to SIGTERM, and its overshoot in MB: from the calm gear, and the others.
-    calm: Vec<Sprint>,
-    exact: Vec<Sprint>,
-    /// The others beside two busy loops.
-    busy: Vec<Sprint>,
+    /// The sprints of each kind: those from the calm gear, and the others.
+    sprints: [[Vec<Sprint>; 2]; KINDS.len()],
     /// CPU milliseconds per scan.
     scans: Vec<f64>,
     /// CPU seconds of the page-fault loop per round, by number of threads.
@@ -78,25 +107,21 @@ fn alternately(
 
 fn crossings(bench: &Bench, builds: &[Programs; 2], figures: &mut [Figures; 2]) -> Result<()> {
     let user = TestUser::claim()?;
-    let run = |programs: &Programs| -> Result<Vec<Sprint>> {
-        let memmon = Memmon::enforce(programs, &Setup::default(), &user, LIMIT)?;
-        let sprints = (0..SPRINTS).map(|_| sprint(programs, &user)).collect();
-        memmon.0.stop()?;
-        sprints
-    };
-    alternately(bench.rounds(80, 1), builds, figures, |programs, figures| {
-        let mut sprints = run(programs)?.into_iter();
-        figures.calm.extend(sprints.next());
-        figures.exact.extend(sprints);
-        Ok(())
-    })?;
-    let spin = || Running::start(&mut bench.programs.load(&["spin"]), Mounts::Shared);
-    let loops = [spin()?, spin()?];
-    alternately(bench.rounds(30, 1), builds, figures, |programs, figures| {
-        figures.busy.extend(run(programs)?.into_iter().skip(1));
-        Ok(())
-    })?;
-    drop(loops);
+    for (number, kind) in KINDS.iter().enumerate() {
+        let beside =
+            kind.beside.iter().map(|load| Running::start(&mut bench.programs.load(&[load]), Mounts::Shared));
+        let beside = beside.collect::<Result<Vec<_>>>()?;
+        alternately(bench.rounds(kind.starts, 1), builds, figures, |programs, figures| {
+            let memmon = Memmon::enforce(programs, &Setup::default(), &user, LIMIT)?;
+            let [calm, exact] = &mut figures.sprints[number];
+            calm.push(sprint(programs, &user, kind.growth)?);
+            for _ in 1..bench.rounds(kind.sprints, 2) {
+                exact.push(sprint(programs, &user, kind.growth)?);
+            }
+            memmon.0.stop()
+        })?;
+        drop(beside);
+    }
     Ok(())
 }
 
@@ -136,6 +161,9 @@ fn section(name: &str, figures: &[Figures; 2]) -> Result<ReportSection> {
         let [ours, theirs] = figures.each_ref().map(|figures| Sample::new(of(figures)));
         // Of a part that was not asked for.
         let Some((ours, theirs)) = ours.zip(theirs) else { return };
+        if ours.len() < if share == 50 { FOR_MEDIAN } else { FOR_SHARE } {
+            return;
+        }
         let of_share = |sample: &Sample| if share == 50 { sample.median() } else { sample.percentile(share) };
         let reached = of_share(&ours) / of_share(&theirs);
         let shown = [&ours, &theirs].map(|sample| figure(of_share(sample)));
@@ -145,17 +173,17 @@ fn section(name: &str, figures: &[Figures; 2]) -> Result<ReportSection> {
         goals.push(Goal { what, at_most, reached, unit: "" });
     };
     for share in [50, 99] {
-        type Sprints = fn(&Figures) -> &[Sprint];
-        let from: [(&str, Sprints); 3] = [
-            ("", |figures| &figures.exact),
-            (", from the calm gear", |figures| &figures.calm),
-            (", beside two busy loops", |figures| &figures.busy),
-        ];
-        for (state, sprints) in from {
-            let time = |figures: &Figures| sprints(figures).iter().map(|one| one.milliseconds).collect();
-            row(&format!("crossing to SIGTERM{state}"), "ms", CROSSING, share, &time);
-            let overshoot = |figures: &Figures| sprints(figures).iter().map(|one| one.overshoot).collect();
-            row(&format!("overshoot{state}"), "MB", CROSSING, share, &overshoot);
+        for (number, kind) in KINDS.iter().enumerate() {
+            for (gear, state) in [(1, ""), (0, ", from the calm gear")] {
+                let what = format!("{state}{}", kind.name);
+                let of = |figures: &Figures, figure: fn(&Sprint) -> f64| {
+                    figures.sprints[number][gear].iter().map(figure).collect()
+                };
+                let time = |figures: &Figures| of(figures, |sprint| sprint.milliseconds);
+                row(&format!("crossing to SIGTERM{what}"), "ms", CROSSING, share, &time);
+                let overshoot = |figures: &Figures| of(figures, |sprint| sprint.overshoot);
+                row(&format!("overshoot{what}"), "MB", CROSSING, share, &overshoot);
+            }
         }
     }
     row(&format!("scan beside {CROWD} processes"), "CPU ms", CPU, 50, &|figures| figures.scans.clone());
@@ -166,9 +194,10 @@ fn section(name: &str, figures: &[Figures; 2]) -> Result<ReportSection> {
     Ok(ReportSection {
         title: "Against an earlier build",
         how: format!(
-            "This build and `{name}` in turn, each as often first as second, with the loads of the sections above: sprints \
-             past a limit of {} MiB, {SPRINTS} under each start of memmon, of which the first starts from the calm gear; \
-             scans every 0.1 s; page faults with no process near its limit.",
+            "This build and `{name}` in turn, each as often first as second: sprints past a limit of {} MiB, as in the section \
+             above and in other ways (two threads; 1 MiB at a time with sleeps of 2 ms; a memfd; huge pages of 2 MiB; 16 MiB at \
+             a time by MADV_POPULATE_WRITE, whose time begins before the call that crosses), some under each start of memmon, of \
+             which the first starts from the calm gear; scans every 0.1 s; page faults with no process near its limit.",
             LIMIT >> 20
         ),
         tables: vec![table],

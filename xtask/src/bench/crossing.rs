@@ -165,16 +165,17 @@ fn sprints(bench: &Bench, way: &Way, user: &TestUser, busy: bool, rounds: usize)
             memmon.0.stop()?;
             memmon = enforce()?;
         }
-        sprints.push(sprint(&bench.programs, user)?);
+        sprints.push(sprint(&bench.programs, user, "pages")?);
     }
     drop(loops);
     memmon.0.stop()?;
     Ok(sprints)
 }
 
-pub(super) fn sprint(programs: &Programs, user: &TestUser) -> Result<Sprint> {
-    let words = ["sprint".to_owned(), user.uid().to_string(), LIMIT.to_string(), MOST.to_string()];
-    let mut command = programs.load(&words.each_ref().map(String::as_str));
+/// One sprint, which takes its memory in the way of `growth` (memmon/examples/load).
+pub(super) fn sprint(programs: &Programs, user: &TestUser, growth: &str) -> Result<Sprint> {
+    let [uid, limit, most] = [u64::from(user.uid()), LIMIT, MOST].map(|number| number.to_string());
+    let mut command = programs.load(&["sprint", growth, &uid, &limit, &most]);
     let mut running = Running::start(&mut command, Mounts::Shared)?;
     let line = running.line("a SIGTERM", |line| line.starts_with("term "))?;
     let words: Vec<&str> = line.split(' ').collect();

@@ -32,7 +32,7 @@ impl Bench {
 #[derive(Clone, Debug)]
 pub(crate) struct Programs {
     pub(crate) memmon: PathBuf,
-    /// memmon/examples/load.rs.
+    /// memmon/examples/load.
     pub(crate) load: PathBuf,
     /// Folder for configurations and build output of the benchmarks.
     pub(crate) scratch: PathBuf,
