@@ -7,13 +7,9 @@ use std::{
     time::Duration,
 };
 
-use crate::common::{
-    TestUser,
-    daemon::Daemon,
-    eventually,
-    log::{EBPF, config},
-    within,
-};
+use crate::common::{TestUser, daemon::Daemon, eventually, log::config};
+#[cfg(feature = "ebpf")]
+use crate::common::{log::EBPF, within};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Priority {
