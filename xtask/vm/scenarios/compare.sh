@@ -2,6 +2,8 @@
 # guard that does not start is a failure. (For `cargo xtask vm-compare`.)
 . ./settings
 dmesg --console-off
+# For the hogs.
+systemctl set-environment HOG_MOST=2048M
 echo -1000 >/proc/$$/oom_score_adj
 disk=/dev/vdb
 if [ "$ZRAM" -gt 0 ]; then
