@@ -12,14 +12,12 @@ use serde::Serialize;
 use self::check::{Check, Mark};
 use super::{exit::Exit, machine::awaits_enable};
 use crate::{
-    model::{Source, SourceChoice},
+    model::{Capability, Source, SourceChoice},
     observe::{
         guards,
         memory_settings::MemorySettings,
         procfs::ProcRoot,
-        support::{
-            self, BPF_FS, Btf, Capability, CounterError, Facts, Feature, Lockdown, Obstacle, Support, VMLINUX,
-        },
+        support::{self, BPF_FS, Btf, CounterError, Facts, Feature, Lockdown, Obstacle, Support, VMLINUX},
     },
 };
 

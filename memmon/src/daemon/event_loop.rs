@@ -41,8 +41,7 @@ use crate::{
     config::{self, Settings},
     enforce::{Errno, Reaper},
     inspect::Basis,
-    model::{Gear, Lowered, ProcessId, SystemMemory},
-    observe::support::Capability,
+    model::{Capability, Gear, Lowered, ProcessId, SystemMemory},
     report::Event,
     status::{Access, PendingRequest, Request},
 };

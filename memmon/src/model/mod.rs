@@ -1,6 +1,7 @@
 //! The types that all modules share. No system calls, no clock, no files.
 
 mod bytes;
+mod capability;
 mod exemption;
 mod given_back;
 mod group;
@@ -30,6 +31,7 @@ mod words;
 mod workload;
 
 pub use bytes::{Bytes, SystemMemory};
+pub use capability::{Capabilities, Capability};
 pub use exemption::{Exempt, Exemption, ExemptionEnd, Phrase, PhraseError, UnixTime};
 pub use given_back::{FreeAndShared, GivenBack, LeftBehind};
 pub use group::{GroupKey, KernelSum, Per, SumFigures};

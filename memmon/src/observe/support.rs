@@ -14,13 +14,13 @@ mod types;
 use serde::Serialize;
 
 use super::procfs::Accuracy;
-use crate::model::{Bytes, Source, SourceChoice};
+use crate::model::{Bytes, Capability, Source, SourceChoice};
 
 pub use gears::OneGear;
 pub use limitation::{Obstacle, Refusal};
 pub use namespaces::Namespaces;
 pub use probe::{BPF_FS, Facts, VMLINUX, capabilities, cgroup_memory};
-pub use types::{Btf, Capabilities, Capability, CgroupMemory, KernelVersion, Lockdown, Probe};
+pub use types::{Btf, CgroupMemory, KernelVersion, Lockdown, Probe};
 
 /// Judges the facts. This function is pure.
 pub fn assess(facts: &Facts) -> Support {

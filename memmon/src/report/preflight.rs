@@ -11,7 +11,7 @@ use procfs::{Current as _, net::InterfaceDeviceStatus, process::Process};
 use super::{advice::advised, file, metrics::textfile::replaceable, outputs::Outputs};
 use crate::{
     files,
-    model::{Escaped, Listen},
+    model::{Capabilities, Capability, Escaped, Listen},
     socket,
 };
 
@@ -120,18 +120,16 @@ fn terminals() -> Result<(), String> {
         return Ok(());
     };
     let groups = [status.egid].into_iter().chain(status.groups);
-    if !geteuid().is_root() || may_write(groups, tty.gid.as_raw(), status.capeff) {
+    if !geteuid().is_root() || may_write(groups, tty.gid.as_raw(), Capabilities(status.capeff)) {
         return Ok(());
     }
     let error = std::io::Error::from_raw_os_error(libc::EACCES);
     Err(format!("memmon may not write to the terminals of users, without the group tty: {}", advised(&error)))
 }
 
-/// Whether a process with these groups and this effective set (capabilities(7)) may.
-fn may_write(mut groups: impl Iterator<Item = u32>, tty: u32, effective: u64) -> bool {
-    /// linux/capability.h
-    const CAP_DAC_OVERRIDE: u32 = 1;
-    groups.any(|group| group == tty) || effective & (1 << CAP_DAC_OVERRIDE) != 0
+/// Whether a process with these groups and this effective set may.
+fn may_write(mut groups: impl Iterator<Item = u32>, tty: u32, effective: Capabilities) -> bool {
+    groups.any(|group| group == tty) || effective.has(Capability::DAC_OVERRIDE)
 }
 
 /// Whether memmon may have connections at all, and is where the relay and Prometheus are.
@@ -169,9 +167,13 @@ mod tests {
 
     #[test]
     fn terminals_are_for_the_group_tty_and_for_a_root_that_may_write_everywhere() {
-        let of = |groups: [u32; 2], effective| may_write(groups.into_iter(), 5, effective);
-        let unit = 0x00c0_0008_0020;
-        assert_eq!([of([0, 27], unit), of([0, 5], unit), of([0, 27], unit | 2)], [false, true, true]);
+        let of = |groups: [u32; 2], effective| may_write(groups.into_iter(), 5, Capabilities::of(effective));
+        let unit = [Capability::KILL, Capability::SYS_PTRACE, Capability::PERFMON, Capability::BPF];
+        let all = unit.into_iter().chain([Capability::DAC_OVERRIDE]).collect();
+        assert_eq!(
+            [of([0, 27], unit.to_vec()), of([0, 5], unit.to_vec()), of([0, 27], all)],
+            [false, true, true]
+        );
     }
 
     #[test]

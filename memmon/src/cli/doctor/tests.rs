@@ -1,9 +1,12 @@
 //! The output for the administrator, on machines of several kinds.
 
 use super::*;
-use crate::observe::support::{
-    Capabilities, Namespaces, Probe,
-    samples::{ALL_RIGHTS, facts},
+use crate::{
+    model::Capabilities,
+    observe::support::{
+        Namespaces, Probe,
+        samples::{ALL_RIGHTS, facts},
+    },
 };
 
 fn read(facts: &Facts) -> String {

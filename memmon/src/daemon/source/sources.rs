@@ -13,14 +13,14 @@ use tracing::{
 use crate::daemon::source::kernel_map::Kernel;
 use crate::{
     model::{
-        Bytes, FreeAndShared, Gear, GivenBack, Inherited, LeftBehind, MachineMemory, MemoryFiles,
+        Bytes, Capability, FreeAndShared, Gear, GivenBack, Inherited, LeftBehind, MachineMemory, MemoryFiles,
         MemoryWriter, Name, Paging, Parts, Pid, Process, ProcessId, Reading, Source, StartTime, Survey,
         SystemMemory, Unconfirmed,
     },
     observe::{
         merge::merge,
         procfs::{Accuracy, Hierarchy, LimitedCgroup, OwnCgroup, ProcRoot, Stays, Waiting},
-        support::{Capability, capabilities},
+        support::capabilities,
     },
     policy::{Rules, machine::binding},
     status::{Dropped, MapUsage},

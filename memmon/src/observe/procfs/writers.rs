@@ -12,8 +12,7 @@ use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, fstatat};
 
 use super::{ProcRoot, machine::unescaped, numbered};
-use crate::model::{Bytes, MemoryWriter, Name, Pid, Uid};
-use crate::observe::support::{Capabilities, Capability};
+use crate::model::{Bytes, Capabilities, Capability, MemoryWriter, Name, Pid, Uid};
 
 /// Maximum number of descriptors that one search reads, so that nobody makes it long by opening many.
 const MOST: usize = 65_536;

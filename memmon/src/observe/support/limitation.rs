@@ -4,9 +4,9 @@ use std::fmt;
 
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
-use super::types::{Capability, KernelVersion};
+use super::types::KernelVersion;
 use crate::{
-    model::{Escaped, SourceChoice},
+    model::{Capability, Escaped, SourceChoice},
     observe::btf::LayoutError,
 };
 

@@ -26,9 +26,9 @@ use nix::{
 use procfs::{process::Process, sys::kernel::pid_max};
 
 use super::namespaces::Namespaces;
-use super::types::{Btf, Capabilities, CgroupMemory, KernelVersion, Lockdown, Probe};
+use super::types::{Btf, CgroupMemory, KernelVersion, Lockdown, Probe};
 use crate::{
-    model::Uid,
+    model::{Capabilities, Uid},
     observe::{btf, procfs::ProcRoot},
 };
 

@@ -1,7 +1,7 @@
 //! Machines for tests.
 
-use super::{Btf, Capabilities, CgroupMemory, Facts, KernelVersion, Lockdown, Namespaces, Probe};
-use crate::model::Uid;
+use super::{Btf, CgroupMemory, Facts, KernelVersion, Lockdown, Namespaces, Probe};
+use crate::model::{Capabilities, Uid};
 use memmon_common::Offsets;
 
 /// All capabilities, as root has them.

@@ -4,7 +4,7 @@ use super::{
     samples::{ALL_RIGHTS, facts, offsets},
     *,
 };
-use crate::observe::btf::LayoutError;
+use crate::{model::Capabilities, observe::btf::LayoutError};
 
 const NO_OWNER: LayoutError = LayoutError::NoField { structure: "mm_struct", field: "owner" };
 
@@ -142,9 +142,7 @@ fn every_missing_requirement_disables_ebpf_on_every_kernel() {
 }
 
 fn only(some: &[Capability]) -> Capabilities {
-    let bit =
-        |capability: &Capability| (0..64).map(|n| 1 << n).find(|set| Capabilities(*set).has(*capability));
-    Capabilities(some.iter().filter_map(bit).fold(0, |all, bit| all | bit))
+    Capabilities::of(some.iter().copied())
 }
 
 #[test]

@@ -32,56 +32,6 @@ impl fmt::Display for KernelVersion {
     }
 }
 
-/// One capability (capabilities(7)) by its number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Capability(u32);
-
-impl Capability {
-    /// The right to read and write any file.
-    pub const DAC_OVERRIDE: Self = Self(1);
-    /// The right to read any file and search any folder.
-    pub const DAC_READ_SEARCH: Self = Self(2);
-    /// The right to signal any process.
-    pub const KILL: Self = Self(5);
-    /// The right to inspect any process.
-    pub const SYS_PTRACE: Self = Self(19);
-    /// Nearly all rights, including the two capabilities for BPF.
-    pub const SYS_ADMIN: Self = Self(21);
-    /// The right to raise resource limits.
-    pub const SYS_RESOURCE: Self = Self(24);
-    /// The right to attach BPF programs that trace the kernel (5.8).
-    pub const PERFMON: Self = Self(38);
-    /// The right to load BPF programs and create maps (5.8).
-    pub const BPF: Self = Self(39);
-}
-
-impl fmt::Display for Capability {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::DAC_OVERRIDE => f.write_str("CAP_DAC_OVERRIDE"),
-            Self::DAC_READ_SEARCH => f.write_str("CAP_DAC_READ_SEARCH"),
-            Self::KILL => f.write_str("CAP_KILL"),
-            Self::SYS_PTRACE => f.write_str("CAP_SYS_PTRACE"),
-            Self::SYS_ADMIN => f.write_str("CAP_SYS_ADMIN"),
-            Self::SYS_RESOURCE => f.write_str("CAP_SYS_RESOURCE"),
-            Self::PERFMON => f.write_str("CAP_PERFMON"),
-            Self::BPF => f.write_str("CAP_BPF"),
-            Self(other) => write!(f, "capability {other}"),
-        }
-    }
-}
-
-/// A set of capabilities, one bit each.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Capabilities(pub u64);
-
-impl Capabilities {
-    /// Whether the set contains `capability`.
-    pub const fn has(self, capability: Capability) -> bool {
-        self.0 & 1 << capability.0 != 0
-    }
-}
-
 /// State of the kernel's type information.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Btf {
@@ -168,13 +118,6 @@ mod tests {
             assert_eq!(KernelVersion::parse(release), expected, "{release}");
         }
         assert!(version(5, 10) > version(5, 8) && version(6, 2) > version(5, 19));
-    }
-
-    #[test]
-    fn capabilities_are_bits_of_the_effective_set() {
-        let set = Capabilities(0xc0_0000_0020);
-        assert!(set.has(Capability::BPF) && set.has(Capability::PERFMON) && set.has(Capability::KILL));
-        assert!(!set.has(Capability::SYS_ADMIN) && !set.has(Capability::SYS_PTRACE));
     }
 
     #[test]
