@@ -1,7 +1,6 @@
 //! Starts an enforcing memmon for tests. There is no other way to do so.
 
 use std::{
-    env,
     fs::{self, File, Permissions},
     io::{self, Write},
     os::unix::{
@@ -23,7 +22,13 @@ use nix::{
 };
 use tempfile::TempDir;
 
-use super::{TestUser, descends_from, lines::Lines, log::SOON, processes_of};
+use super::{
+    TestUser, descends_from,
+    lines::Lines,
+    log::SOON,
+    processes_of,
+    unit::{self, DropIn},
+};
 
 /// Arguments that an enforcing run may have, besides its configuration.
 const ARGUMENTS: [&str; 7] =
@@ -54,10 +59,18 @@ impl ScopedConfig {
         assert_scoped(&text, uid);
         Self { text, uid }
     }
+
+    fn table(&self) -> toml::Table {
+        parsed(&self.text)
+    }
+}
+
+fn parsed(text: &str) -> toml::Table {
+    text.parse().unwrap_or_else(|error| panic!("invalid TOML: {error}\n{text}"))
 }
 
 fn assert_scoped(text: &str, uid: u32) {
-    let table: toml::Table = text.parse().unwrap_or_else(|error| panic!("invalid TOML: {error}\n{text}"));
+    let table = parsed(text);
     let mut scope = table.get("scope").and_then(toml::Value::as_table).cloned().unwrap_or_default();
     // `cgroups` can only narrow the scope further.
     scope.remove("cgroups");
@@ -134,12 +147,12 @@ impl Daemon {
         daemon
     }
 
-    /// Starts `memmon run` with no more capabilities than the unit gives it, after these commands of a shell in its own mounts, and
+    /// Starts `memmon run` with no more rights than the unit gives it, without a drop-in, after these commands of a shell in its own mounts, and
     /// waits until it watches.
     pub fn start_as_unit(shell: &str, config: &ScopedConfig, arguments: &[&str]) -> Self {
         let launcher = ["sh", "-ec", &format!("{shell}\nexec \"$0\" \"$@\"")];
         let daemon = Self::spawn_as(&launcher, temporary(), config, arguments, |command| {
-            with_rights_of_unit(command);
+            unit::with_rights(command, &DropIn::default());
             in_private_mounts(command);
         });
         daemon.started();
@@ -181,9 +194,9 @@ impl Daemon {
             .stdin(Stdio::null())
             .stderr(writer.try_clone().unwrap_or_else(|error| panic!("pipe: {error}")));
         command.stdout(writer).current_dir(dir.path()).env("NO_COLOR", "1");
-        // `MEMMON_TEST_RIGHTS=unit` runs the tests with no more capabilities than the unit has. A launcher may need more itself.
-        if launcher.is_empty() && env::var("MEMMON_TEST_RIGHTS").is_ok_and(|rights| rights == "unit") {
-            with_rights_of_unit(&mut command);
+        // A launcher may need more itself.
+        if launcher.is_empty() && unit::is_asked_for() {
+            unit::with_rights(&mut command, &DropIn::of(&config.table()));
         }
         prepare(&mut command);
         let child = command.spawn().unwrap_or_else(|error| panic!("starting memmon: {error}"));
@@ -320,41 +333,6 @@ fn write_config(dir: &TempDir, config: &ScopedConfig) {
     // A daemon that does not run as root must be able to read it.
     let written = written.and_then(|()| fs::set_permissions(dir.path(), Permissions::from_mode(0o755)));
     written.unwrap_or_else(|error| panic!("{}: {error}", place.display()));
-}
-
-/// Takes from the command the capabilities that memmon's unit does not give it: as root with all of them it reads and writes
-/// what it may not on any machine.
-#[expect(unsafe_code, reason = "runs between fork and exec")]
-fn with_rights_of_unit(command: &mut Command) {
-    let dropped = not_in_unit();
-    let take = move || {
-        for capability in &dropped {
-            // SAFETY: prctl takes one integer here.
-            match Errno::result(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, *capability, 0, 0, 0) }) {
-                // The kernel has none of that number.
-                Ok(_) | Err(Errno::EINVAL) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-        Ok(())
-    };
-    // SAFETY: system calls only, nothing is allocated.
-    unsafe { command.pre_exec(take) };
-}
-
-/// The numbers of all capabilities (linux/capability.h) but those in the unit's CapabilityBoundingSet=.
-fn not_in_unit() -> Vec<libc::c_ulong> {
-    const NUMBERS: [(&str, libc::c_ulong); 4] =
-        [("CAP_KILL", 5), ("CAP_SYS_PTRACE", 19), ("CAP_PERFMON", 38), ("CAP_BPF", 39)];
-    let unit = include_str!("../../../systemd/memmon.service");
-    let line = unit.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet="));
-    let number = |name: &str| {
-        let found = NUMBERS.iter().find(|(known, _)| *known == name);
-        found.unwrap_or_else(|| panic!("the unit has {name}, whose number is missing here")).1
-    };
-    let kept: Vec<_> = line.unwrap_or_default().split_whitespace().map(number).collect();
-    assert!(!kept.is_empty(), "the unit limits no capabilities");
-    (0..64).filter(|number| !kept.contains(number)).collect()
 }
 
 /// Mounts a bpffs at its usual place, and an empty /run, /var/log and /var/lib: pins, locks, sockets, logs and what another

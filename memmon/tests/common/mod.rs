@@ -19,6 +19,7 @@ pub mod hog;
 pub mod lines;
 pub mod log;
 pub mod termination;
+pub mod unit;
 
 use std::{
     fs,

@@ -11,9 +11,36 @@ use crate::common::{
     daemon::Daemon,
     hog::program,
     log::{SOURCES, config},
+    status_field,
 };
+use memmon::model::{Capabilities, Capability};
 
 const TERM: Option<i32> = Some(libc::SIGTERM);
+
+/// One line of /proc/PID/status.
+fn of(daemon: &Daemon, key: &str) -> String {
+    status_field(daemon.pid(), key).unwrap()
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_daemon_with_the_rights_of_the_unit_has_no_more() {
+    let user = TestUser::claim();
+    let daemon = Daemon::start_as_unit(":", &config(&user, &[]), &[]);
+    let unit = [Capability::KILL, Capability::SYS_PTRACE, Capability::PERFMON, Capability::BPF];
+    let Capabilities(unit) = Capabilities::of(unit);
+    // These stand for limits that a root without CAP_SYS_RESOURCE cannot raise.
+    let Capabilities(instead) = Capabilities::of([Capability::IPC_LOCK, Capability::SYS_NICE]);
+    for set in ["CapEff:", "CapPrm:", "CapBnd:"] {
+        let has = u64::from_str_radix(&of(&daemon, set), 16).unwrap();
+        assert_eq!(has & !instead, unit, "{set} {has:x}");
+    }
+    assert_eq!((of(&daemon, "NoNewPrivs:"), of(&daemon, "Umask:")), ("1".to_owned(), "0027".to_owned()));
+    // So the sockets that users may connect to are within reach, if memmon creates their directory itself.
+    let runtime = fs::metadata(format!("/proc/{}/root/run/memmon", daemon.pid())).unwrap();
+    assert_eq!(runtime.permissions().mode() & 0o7777, 0o755);
+    daemon.stop();
+}
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]

@@ -39,6 +39,9 @@ pub(crate) struct Options {
     /// program with and what its end gave back; packages are unpacked below target/tools
     #[arg(long, conflicts_with = "filters")]
     real: bool,
+    /// Run only the tests of the daemon, with the rights that memmon's unit gives it instead of all of root's
+    #[arg(long, conflicts_with = "real")]
+    as_unit: bool,
     /// Run only the tests whose names contain one of these
     #[arg(last = true, value_name = "FILTER")]
     filters: Vec<String>,
@@ -55,11 +58,13 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
     }
 
     let mut total = Total::default();
-    if options.real {
+    if options.as_unit {
+        variant(&daemon_alone(&object), &options.filters, &machine, &mut total, Kind::AsUnit)?;
+    } else if options.real {
         real(&object, &machine, &mut total)?;
     } else if let Err(why) = &object {
         println!("{why}\nso memmon is tested without it");
-        variant(&["--no-default-features"], &options.filters, &machine, &mut total, false)?;
+        variant(&["--no-default-features"], &options.filters, &machine, &mut total, Kind::Usual)?;
         let why = "the BPF half is not built".to_owned();
         let asked_for = |name: &String| {
             options.filters.is_empty() || options.filters.iter().any(|filter| name.contains(filter))
@@ -68,9 +73,9 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
         let unmet = all.filter(|name| !total.has_met(Some(name)));
         total.skipped.extend(unmet.map(|name| (name, why.clone())).collect::<Vec<_>>());
     } else {
-        variant(&[], &options.filters, &machine, &mut total, false)?;
+        variant(&[], &options.filters, &machine, &mut total, Kind::Usual)?;
         let without = ["--package=memmon", "--no-default-features"];
-        variant(&without, &options.filters, &machine, &mut total, false)?;
+        variant(&without, &options.filters, &machine, &mut total, Kind::Usual)?;
     }
 
     if options.require_kernel && options.filters.is_empty() && !total.has_met(None) {
@@ -83,6 +88,24 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
     let Total { passed, failed, ignored: _, skipped } = &total;
     println!("{passed} passed, {failed} failed, {} skipped", skipped.len());
     Ok(if *failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A kind of run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// All that needs nothing special.
+    Usual,
+    /// With real software.
+    Real,
+    /// With the rights of memmon's unit.
+    AsUnit,
+}
+
+/// The arguments by which cargo builds the tests of the daemon alone.
+fn daemon_alone(object: &Result<(), String>) -> Vec<&'static str> {
+    let mut selection = vec!["--package=memmon", "--test=daemon"];
+    selection.extend(object.is_err().then_some("--no-default-features"));
+    selection
 }
 
 /// Whether there is an object to embed, or the reason why there is none. It is an error if a build fails that should work.
@@ -130,14 +153,12 @@ fn real(object: &Result<(), String>, machine: &Machine, total: &mut Total) -> Re
     }
     let table = real_software::table();
     let _ = fs::remove_file(&table);
-    let mut selection = vec!["--package=memmon", "--test=daemon"];
-    selection.extend(object.is_err().then_some("--no-default-features"));
     variant(
-        &selection,
+        &daemon_alone(object),
         &["real::", "postgres::", "prefork::", "kubernetes::"].map(str::to_owned),
         machine,
         total,
-        true,
+        Kind::Real,
     )?;
     let rows = fs::read_to_string(&table).unwrap_or_default();
     println!("\nwith {}", versions::of_real_software().join(", "));
@@ -153,17 +174,19 @@ fn variant(
     filters: &[String],
     machine: &Machine,
     total: &mut Total,
-    is_real: bool,
+    kind: Kind,
 ) -> Result<()> {
-    let outcome = cargo_test(selection, filters)?;
+    let outcome = cargo_test(selection, filters, kind)?;
     total.add(&outcome);
     let mut able = Vec::new();
     for Ignored { name, reason } in outcome.ignored {
         if total.ignored.insert(name.clone(), reason.clone()).is_some() {
             continue; // the other variant has seen the same test
         }
-        let elsewhere =
-            || (!is_real && reason.contains(REAL)).then(|| "`cargo xtask test --real` runs it".to_owned());
+        let elsewhere = || {
+            (kind != Kind::Real && reason.contains(REAL))
+                .then(|| "`cargo xtask test --real` runs it".to_owned())
+        };
         match elsewhere().or_else(|| machine.lacks(&reason)) {
             None => able.push(name),
             Some(why) => {
@@ -174,13 +197,13 @@ fn variant(
     if !able.is_empty() {
         // One at a time, because they measure memory, which all processes share.
         let arguments = ["--ignored", "--exact", "--test-threads=1"].map(str::to_owned);
-        total.add(&cargo_test(selection, &[&arguments[..], &able].concat())?);
+        total.add(&cargo_test(selection, &[&arguments[..], &able].concat(), kind)?);
     }
     Ok(())
 }
 
 /// Runs `cargo test`, shows its output as it comes, and reads the outcome from it.
-fn cargo_test(selection: &[&str], arguments: &[String]) -> Result<Outcome> {
+fn cargo_test(selection: &[&str], arguments: &[String], kind: Kind) -> Result<Outcome> {
     let mut command = shell::cargo();
     command
         .current_dir(workspace::root())
@@ -195,6 +218,9 @@ fn cargo_test(selection: &[&str], arguments: &[String]) -> Result<Outcome> {
     let errors = writer.try_clone().context("cannot make a pipe")?;
     command.stdin(Stdio::null()).stdout(writer).stderr(errors).env("CARGO_TERM_COLOR", "never");
     command.envs(test_tools::found()).env("MEMMON_REAL_TABLE", real_software::table());
+    if kind == Kind::AsUnit {
+        command.env("MEMMON_TEST_RIGHTS", "unit");
+    }
     let mut child = command.spawn().context("cannot start cargo")?;
     // The command holds the writing ends, and the reader waits until the last of them is closed.
     drop(command);

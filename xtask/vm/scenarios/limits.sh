@@ -10,6 +10,12 @@ read -r share period <$of_memmon/cpu.max
 hog cramped uid 1000 anon 70M hold
 died cramped SIGTERM
 must_say 'Terminated: PID=[0-9]+, Name=hog, User=alice'
+# The unit's LimitNICE=, LimitRTPRIO= and LimitMEMLOCK= allow all that an enforcing memmon asks for.
+! memmon status --json | grep -E 'realtime priority|priority of other|cannot be locked' || fail 'a limit of the unit is too low'
+grep -q '^VmLck:.* [1-9]' /proc/"$(memmon_pid)"/status || fail 'its memory is not locked'
+# Field 19 of proc_pid_stat(5). The text after the name begins with field 3.
+nice=$(sed 's/.*) //' /proc/"$(memmon_pid)"/stat | cut -d ' ' -f 17)
+[ "$nice" = -20 ] || fail "its nice value is $nice"
 throttled=$(sed -n 's/^nr_throttled //p' $of_memmon/cpu.stat)
 memory=$(($(cat $of_memmon/memory.current) / 1024))
 [ $((memory)) -lt $((100 * 1024)) ] || fail "memmon uses $memory kB"

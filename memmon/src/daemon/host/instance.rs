@@ -2,9 +2,9 @@
 
 use std::{
     cell::RefCell,
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, Permissions},
     io::{Read, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -111,7 +111,11 @@ fn take(directory: &Path, path: &Path) -> Result<Flock<File>, InstanceError> {
 
 fn lock(directory: &Path, path: &Path) -> Result<Flock<File>, InstanceError> {
     let unusable = |source| InstanceError::Unusable { path: path.to_owned(), source };
-    fs::DirBuilder::new().recursive(true).mode(0o755).create(directory).map_err(unusable)?;
+    if !directory.is_dir() {
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(directory).map_err(unusable)?;
+        // Users reach the socket for their own processes through it, whatever the umask is: the unit's takes that from others.
+        fs::set_permissions(directory, Permissions::from_mode(0o755)).map_err(unusable)?;
+    }
     let file = OpenOptions::new()
         .read(true)
         .write(true)

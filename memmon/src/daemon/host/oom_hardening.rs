@@ -14,7 +14,8 @@ pub(in crate::daemon) fn harden() -> Vec<String> {
     // With ONFAULT each page is locked when it is touched, so that programs and libraries are not read as a whole.
     let all = MlockAllFlags::all() | MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT);
     let locked = mlockall(all).map_err(io::Error::from).map_err(|error| {
-        format!("memory cannot be locked ({error}), memmon may be slow when the machine swaps: CAP_IPC_LOCK allows it")
+        format!("memory cannot be locked ({error}), memmon may be slow when the machine swaps: LimitMEMLOCK=infinity in the unit, or \
+             CAP_IPC_LOCK, allows it")
     });
     let adjusted = lower_oom_score().map_err(|error| {
         format!("oom_score_adj stays as it is ({error}): CAP_SYS_RESOURCE, or OOMScoreAdjust=-900 in the unit, lowers it")
