@@ -269,7 +269,8 @@ keys! {
         instant: bool, default("true"), Any,
             "the kernel wakes memmon at a crossing; false: processes are judged at scans only";
         realtime: bool, default("true"), Any,
-            "on a busy machine, handle crossings before every normal process (SCHED_FIFO); false: with nice -20";
+            "on a busy machine, or with nobody near a limit, crossings come before every normal process (SCHED_FIFO); false: with \
+             nice -20";
     }
 }
 
