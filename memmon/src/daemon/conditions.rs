@@ -35,6 +35,8 @@ pub(in crate::daemon) enum Degradation {
     NoExemptionFile,
     /// Reading a configuration takes long.
     LateReload,
+    /// The last reload changed what only a start applies.
+    AwaitsRestart,
 }
 
 /// The conditions that were reported and are not resolved.

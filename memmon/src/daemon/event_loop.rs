@@ -433,7 +433,8 @@ impl<'a> EventLoop<'a> {
     fn reload(&mut self, hangup: Hangup) -> bool {
         let span = debug_span!("reload", applied = Empty);
         let _entered = span.enter();
-        let was_dry_run = self.engine.settings().dry_run;
+        let Settings { dry_run: was_dry_run, kernel: config::Kernel { realtime: was_realtime, .. }, .. } =
+            *self.engine.settings();
         let Self { engine, announcer, options, enforceable, .. } = self;
         let applied = reload::apply(engine, announcer, hangup, Now::read(), |settings| {
             // A single dry-run scan stays one: it has not taken the lock that enforcing needs.
@@ -449,7 +450,7 @@ impl<'a> EventLoop<'a> {
             self.restore_runtime_files();
             self.runtime_files.admit(access(self.engine.settings()), self.announcer);
         }
-        if applied && was_dry_run {
+        if applied && (was_dry_run || self.engine.settings().kernel.realtime != was_realtime) {
             self.harden();
         }
         applied
@@ -459,7 +460,8 @@ impl<'a> EventLoop<'a> {
         self.runtime_files.restore(access(self.engine.settings()), self.announcer);
     }
 
-    /// Hardens memmon before it enforces, and reports each measure that failed. Does nothing in dry run.
+    /// Hardens memmon before it enforces, or again after a setting of it has changed, and reports each measure that failed, but
+    /// not twice. Does nothing in dry run.
     fn harden(&mut self) {
         let settings = self.engine.settings();
         if settings.dry_run {
@@ -470,10 +472,10 @@ impl<'a> EventLoop<'a> {
         missing.extend(self.priority.raise(realtime));
         self.follow_load();
         self.engine.warm_up(Now::read());
-        for what in &missing {
-            self.announcer.event(Event::Degraded { what: what.clone() });
+        let news = self.announcer.own_status_mut().hardened(missing);
+        for what in news {
+            self.announcer.event(Event::Degraded { what });
         }
-        self.announcer.own_status_mut().degraded(missing);
     }
 
     /// The time until `[[schedule]]` may change a setting. Without a schedule no time zone is read, here as below.

@@ -40,6 +40,7 @@ pub(super) struct StartupFacts {
 /// The noted status.
 pub(super) struct OwnStatus {
     about: StartupFacts,
+    not_hardened: Vec<String>,
     since: Instant,
     generation: u64,
     reload_error: Option<String>,
@@ -69,6 +70,7 @@ impl OwnStatus {
     pub(super) fn new(about: StartupFacts) -> Self {
         Self {
             about,
+            not_hardened: Vec::new(),
             since: Instant::now(),
             generation: 1,
             reload_error: None,
@@ -112,9 +114,15 @@ impl OwnStatus {
         self.about.warnings = warnings;
     }
 
-    /// Adds limitations that were found after the start.
-    pub(super) fn degraded(&mut self, what: Vec<String>) {
-        self.about.degraded.extend(what);
+    /// Notes the measures that failed when memmon was hardened last. Returns those that did not fail before.
+    pub(super) fn hardened(&mut self, failed: Vec<String>) -> Vec<String> {
+        let before = std::mem::replace(&mut self.not_hardened, failed);
+        self.not_hardened.iter().filter(|what| !before.contains(what)).cloned().collect()
+    }
+
+    /// Limitations of the kernel, of memmon's privileges, or of its hardening.
+    pub(super) fn limitations(&self) -> impl Iterator<Item = &str> {
+        self.about.degraded.iter().chain(&self.not_hardened).map(String::as_str)
     }
 
     /// Notes the end of a scan.
@@ -206,4 +214,22 @@ fn with_time(at: SystemTime, event: &Event) -> Option<Value> {
     let at = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     value.as_object_mut()?.insert("at_unix_seconds".to_owned(), at.into());
     Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_failed_is_shown_once_and_only_as_long_as_it_fails() {
+        let (reason, degraded) = (String::new(), vec!["no BTF".to_owned()]);
+        let about = StartupFacts { reason, degraded, file: None, fragments: vec![], warnings: vec![] };
+        let mut status = OwnStatus::new(about);
+        let failed = |what: &[&str]| what.iter().map(|what| (*what).to_owned()).collect::<Vec<_>>();
+        assert_eq!(status.hardened(failed(&["no lock", "no realtime"])), ["no lock", "no realtime"]);
+        assert_eq!(status.hardened(failed(&["no lock", "no score"])), ["no score"]);
+        assert_eq!(status.limitations().collect::<Vec<_>>(), ["no BTF", "no lock", "no score"]);
+        assert!(status.hardened(vec![]).is_empty());
+        assert_eq!(status.limitations().collect::<Vec<_>>(), ["no BTF"]);
+    }
 }

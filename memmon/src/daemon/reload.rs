@@ -9,9 +9,10 @@ use std::{
 use tokio::task::{self, JoinHandle};
 use tracing::debug_span;
 
-use crate::config::{Loaded, Settings};
+use crate::config::{Kernel, Loaded, Settings};
 use crate::daemon::announcer::Announcer;
 use crate::daemon::clock::Now;
+use crate::daemon::conditions::Degradation;
 use crate::daemon::engine::Engine;
 use crate::daemon::engine::state::reports::Observer as _;
 use crate::daemon::host::claim::Claim;
@@ -125,12 +126,18 @@ pub(super) fn apply(
             return false;
         }
     };
-    let kernel = engine.settings().kernel;
-    if settings.kernel != kernel {
-        let what = "[kernel] has changed: that takes effect at the next start (systemctl restart memmon)";
-        announcer.event(Event::Degraded { what: what.to_owned() });
+    let (settings, left) = applicable(&engine.settings().kernel, settings);
+    announcer.works(Degradation::AwaitsRestart);
+    if !left.is_empty() {
+        announcer.degraded(Degradation::AwaitsRestart, || {
+            format!(
+                "a restart is needed for what has changed in {}: until then the values of the start are in force (systemctl \
+                 restart memmon)",
+                left.join(", ")
+            )
+        });
     }
-    let former = engine.replace_settings(Settings { kernel, ..settings });
+    let former = engine.replace_settings(settings);
     let settings = engine.settings();
     announcer.replace(settings);
     announcer.event(Event::Reloaded { config: origin, fragments, dry_run: settings.dry_run });
@@ -141,3 +148,21 @@ pub(super) fn apply(
     announcer.own_status_mut().warned(warnings);
     true
 }
+
+/// The settings that a reload puts into force instead of those with the kernel side `running`, and the keys that differ, but
+/// that only a start applies.
+fn applicable(running: &Kernel, asked: Settings) -> (Settings, Vec<&'static str>) {
+    // A new key has to be applied, or to be named here.
+    let Kernel { source, max_processes, gear, instant, realtime } = asked.kernel;
+    let left = [
+        ("kernel.source", source != running.source),
+        ("kernel.max_processes", max_processes != running.max_processes),
+        ("kernel.gear", gear != running.gear),
+        ("kernel.instant", instant != running.instant),
+    ];
+    let left = left.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect();
+    (Settings { kernel: Kernel { realtime, ..*running }, ..asked }, left)
+}
+
+#[cfg(test)]
+mod tests;

@@ -111,7 +111,7 @@ fn status(engine: &Engine<'_>, announcer: &Announcer<'_>, now: Now) -> status::S
     let (map, mut lost) = engine.sources().map_state();
     lost.log_events = announcer.events_lost();
     let about = own_status.about();
-    let degraded = about.degraded.iter().map(String::as_str);
+    let degraded = own_status.limitations();
     let degraded = degraded.chain(engine.conditions().texts()).chain(conditions.texts());
     let victims: Vec<_> = engine.victims().iter().map(|(process, phase)| victim(process, phase)).collect();
     status::Status {

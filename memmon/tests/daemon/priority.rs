@@ -137,3 +137,40 @@ fn in_the_calm_gear_the_loop_comes_first_on_an_idle_machine_as_well() {
     drop(hog);
     daemon.stop();
 }
+
+#[test]
+#[ignore = "kernel: needs root"]
+fn a_reload_allows_the_realtime_priority_or_takes_it_away() {
+    let user = TestUser::claim();
+    let with = |realtime| config(&user, &[("kernel.realtime", realtime)]);
+    let daemon = Daemon::start(&with("false"), &["--source", "proc"]);
+    let reload = |realtime, count| {
+        daemon.reload(&with(realtime));
+        eventually("the reload", || daemon.every("reloaded").len() == count);
+        daemon.scanned();
+    };
+    let has_realtime = || {
+        let is_realtime = |(name, has): (String, Priority)| name == "memmon" && has == Priority::Realtime;
+        // It has that only while it waits, and scans come all the time.
+        (0..200).any(|_| {
+            thread::sleep(Duration::from_millis(20));
+            threads(daemon.pid()).into_iter().any(is_realtime)
+        })
+    };
+    let ended = AtomicBool::new(false);
+    let found = thread::scope(|scope| {
+        for _ in 0..2 * thread::available_parallelism().unwrap().get() {
+            scope.spawn(|| spin(&ended));
+        }
+        let mut found = vec![has_realtime()];
+        for (realtime, count) in [("true", 1), ("false", 2)] {
+            reload(realtime, count);
+            found.push(has_realtime());
+        }
+        ended.store(true, Ordering::Relaxed);
+        found
+    });
+    assert_eq!(found, [false, true, false]);
+    assert!(daemon.every("degraded").iter().all(|event| !event["what"].to_string().contains("restart")));
+    daemon.stop();
+}

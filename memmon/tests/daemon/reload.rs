@@ -317,3 +317,29 @@ fn a_fragment_that_is_added_is_in_force_after_a_reload_and_a_broken_one_changes_
     assert_eq!(daemon.terminated(&mut free).0, TERM, "its rule is gone");
     daemon.stop();
 }
+
+#[test]
+#[ignore = "kernel: needs root"]
+fn what_only_a_start_applies_is_named_until_it_is_as_before() {
+    let user = TestUser::claim();
+    let daemon = Daemon::start(&config(&user, &[DRY]), &["--source", "proc"]);
+    let is_named = |changes: &[_], keys: Option<&str>| {
+        daemon.reload(&config(&user, &[changes, &[DRY]].concat()));
+        let text = keys.map(|keys| format!("what has changed in {keys}: "));
+        // An answer may be some moments old.
+        eventually(keys.unwrap_or("nothing"), || {
+            let degraded = daemon.status()["degraded"].to_string();
+            text.as_ref().map_or(!degraded.contains("a restart is needed"), |text| degraded.contains(text))
+        });
+        let printed =
+            |event: &Value| text.as_ref().is_some_and(|text| event["what"].to_string().contains(text));
+        eventually("the log line", || text.is_none() || daemon.every("degraded").iter().any(printed));
+    };
+    let changes =
+        [("kernel.instant", "false"), ("kernel.max_processes", "9999"), ("kernel.realtime", "false")];
+    is_named(&changes, Some("kernel.max_processes, kernel.instant"));
+    is_named(&[("kernel.gear", "\"always\"")], Some("kernel.gear"));
+    // The option of the command line is in force in place of this key, before and after.
+    is_named(&[("kernel.source", "\"auto\"")], None);
+    daemon.stop();
+}

@@ -31,6 +31,8 @@ pub(in crate::daemon) struct Priority {
     /// Work that is not urgent has it as well, because it may end with another one than it began with: a reload may.
     is_realtime: Rc<Cell<bool>>,
     seen: Option<Idleness>,
+    /// Whether the thread for close looks was started.
+    has_worker: bool,
 }
 
 /// The time that processors were idle since boot, added up, in seconds (/proc/uptime).
@@ -64,8 +66,10 @@ impl Priority {
     pub(in crate::daemon) fn raise(&mut self, realtime: bool) -> Option<String> {
         let first = if realtime { set(Policy::Realtime) } else { Ok(()) };
         self.may_be_realtime = realtime && first.is_ok();
+        self.is_busy &= self.may_be_realtime;
         self.is_realtime.set(false);
-        let nice = set(Policy::Nice).and_then(|()| add_worker());
+        let nice = set(Policy::Nice).and_then(|()| if self.has_worker { Ok(()) } else { add_worker() });
+        self.has_worker |= nice.is_ok();
         set_worker_priority(Policy::Nice.of_worker());
         match (&first, &nice) {
             (Ok(()), Ok(())) => None,
