@@ -26,28 +26,30 @@ const LONGEST: usize = 200;
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The history, while it is kept.
-pub(super) struct Historian(Option<Recorder>);
+pub(super) struct Historian {
+    recorder: Option<Recorder>,
+    /// Whether this memmon may keep one.
+    may_keep: bool,
+}
 
 impl Historian {
-    /// A history as `settings` define it; it is empty if this memmon keeps none.
+    /// A history as `settings` define it; without them this memmon keeps none, whatever they are later.
     pub(super) fn new(settings: Option<config::History>) -> Self {
-        let bounds = settings.and_then(bounds);
-        Self(bounds.map(|bounds| Recorder::new(&Path::new(STATE_DIR).join(FILE), bounds, own_folder)))
+        let recorder = settings.and_then(bounds).map(recorder);
+        Self { recorder, may_keep: settings.is_some() }
     }
 
     /// Keeps so much from now on.
     pub(super) fn replace(&mut self, settings: config::History) {
-        match (bounds(settings), &mut self.0) {
+        match (bounds(settings).filter(|_| self.may_keep), &mut self.recorder) {
             (Some(bounds), Some(recorder)) => recorder.keep(bounds),
-            (None, recorder @ Some(_)) => *recorder = None,
-            (Some(_), None) => *self = Self::new(Some(settings)),
-            (None, None) => {}
+            (bounds, kept) => *kept = bounds.map(recorder),
         }
     }
 
     /// Keeps an event, if it is one to keep.
     pub(super) fn note(&mut self, event: &Event) {
-        if let Some(recorder) = &mut self.0
+        if let Some(recorder) = &mut self.recorder
             && let Some(entry) = entry(event, Timestamp::now())
         {
             let workload = event.subject().and_then(|subject| subject.workload.clone());
@@ -58,7 +60,7 @@ impl Historian {
     /// Answers a question, when its turn has come.
     pub(super) fn answer(&mut self, select: Select, answer: oneshot::Sender<String>) {
         // The client may have left.
-        let Some(recorder) = &mut self.0 else {
+        let Some(recorder) = &mut self.recorder else {
             let _ = answer.send(refused(NOTHING_KEPT));
             return;
         };
@@ -67,7 +69,7 @@ impl Historian {
 
     /// Answers with a page of samples.
     pub(super) fn answer_samples(&mut self, first: u64, answer: oneshot::Sender<String>) {
-        let Some(recorder) = &mut self.0 else {
+        let Some(recorder) = &mut self.recorder else {
             let _ = answer.send(refused(NOTHING_KEPT));
             return;
         };
@@ -76,24 +78,24 @@ impl Historian {
 
     /// Whether anything is kept.
     pub(super) const fn is_kept(&self) -> bool {
-        self.0.is_some()
+        self.recorder.is_some()
     }
 
     /// Keeps the samples that `look` returns, which a thread calls that may wait.
     pub(super) fn look(&mut self, look: impl FnOnce() -> Vec<Sample> + Send + 'static) {
-        if let Some(recorder) = &mut self.0 {
+        if let Some(recorder) = &mut self.recorder {
             recorder.look(look);
         }
     }
 
     /// Its last failure.
     pub(super) fn trouble(&self) -> Trouble {
-        self.0.as_ref().map(Recorder::trouble).unwrap_or_default()
+        self.recorder.as_ref().map(Recorder::trouble).unwrap_or_default()
     }
 
     /// Waits for the last entries, for a moment.
     pub(super) fn finish(self) {
-        if let Some(recorder) = self.0 {
+        if let Some(recorder) = self.recorder {
             recorder.finish(PATIENCE);
         }
     }
@@ -108,6 +110,10 @@ fn refused(message: &str) -> String {
 fn send<T>(answer: oneshot::Sender<String>, found: Result<T, String>, body: fn(Box<T>) -> Body) {
     let found = found.map(|found| reply(&body(Box::new(found))));
     let _ = answer.send(found.unwrap_or_else(|error| refused(&error)));
+}
+
+fn recorder(bounds: Bounds) -> Recorder {
+    Recorder::new(&Path::new(STATE_DIR).join(FILE), bounds, own_folder)
 }
 
 const fn bounds(settings: config::History) -> Option<Bounds> {
@@ -294,5 +300,18 @@ mod tests {
         let entry = in_cgroup(&format!("/system.slice/docker-{ID}.scope"));
         assert_eq!((entry.container.as_deref(), entry.container_name.as_deref()), (Some(ID), Some("web")));
         assert_eq!(in_cgroup("/system.slice/nginx.service").container_name, None);
+    }
+
+    #[test]
+    fn a_memmon_that_keeps_no_history_keeps_none_after_a_reload_either() {
+        let settings = |days| config::History { days, bytes: Bytes(2 << 20) };
+        let mut looks_beside_another = Historian::new(None);
+        looks_beside_another.replace(settings(7));
+        assert!(!looks_beside_another.is_kept());
+        let mut historian = Historian::new(Some(settings(0)));
+        historian.replace(settings(7));
+        assert!(historian.is_kept());
+        historian.replace(settings(0));
+        assert!(!historian.is_kept());
     }
 }
