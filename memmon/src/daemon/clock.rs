@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Zoned};
 use nix::time::{ClockId, clock_gettime};
 
+use crate::policy::machine::Moment;
+
 /// The time at which a call began. It goes on while the call lasts, so that a step that takes long is not dated back.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::daemon) struct Now {
@@ -38,6 +40,11 @@ impl Now {
     /// The time now, on CLOCK_BOOTTIME.
     pub(in crate::daemon) fn since_boot(&self) -> Duration {
         self.since_boot + self.read.elapsed()
+    }
+
+    /// The time now, on both.
+    pub(in crate::daemon) fn moment(&self) -> Moment {
+        Moment { since_boot: self.since_boot(), awake: self.monotonic() }
     }
 
     /// A time on CLOCK_BOOTTIME that is over, by the wall clock.

@@ -19,7 +19,7 @@ mod recency;
 mod shortage;
 mod turn;
 
-pub use baseline::{Baseline, Growth};
+pub use baseline::{Baseline, Growth, Moment};
 pub use candidate::{Candidate, Candidates, Held, gives_back};
 pub use order::{Order, Place, Standing, order};
 pub use pace::{pause, unforeseen};

@@ -18,7 +18,9 @@ use crate::model::{
 };
 use crate::policy::{
     self,
-    machine::{self, Baseline, Candidate, Candidates, MachineLimits, Mark, Order, Place, Shortage, Standing},
+    machine::{
+        self, Baseline, Candidate, Candidates, MachineLimits, Mark, Moment, Order, Place, Shortage, Standing,
+    },
 };
 use crate::report::Event;
 
@@ -51,9 +53,15 @@ impl Engine<'_> {
         self.machine.is_woken_by_pressure = is_woken;
     }
 
-    /// After a scan: if the machine is well, the present memory of processes becomes the baseline. `seen` is the machine's
-    /// memory at the beginning of the scan; if it is short, only a look now says whether it still is.
-    pub(super) fn note_machine(&mut self, mut readings: Vec<Reading>, seen: Option<MachineMemory>, now: Now) {
+    /// After a scan that `began` then: if the machine is well, the present memory of processes becomes the baseline. `seen` is
+    /// the machine's memory at the beginning of the scan; if it is short, only a look now says whether it still is.
+    pub(super) fn note_machine(
+        &mut self,
+        mut readings: Vec<Reading>,
+        began: Moment,
+        seen: Option<MachineMemory>,
+        now: Now,
+    ) {
         let Some(limits) = self.settings.current().machine else { return };
         self.sources.find_limited_cgroups(now.instant());
         let seen = seen.map(|machine| self.sources.watched(machine));
@@ -64,8 +72,8 @@ impl Engine<'_> {
             self.sources.add_swap(&mut readings, &machine);
             self.machine.marks = machine::Marks::default();
             self.machine.baseline = Some(
-                Baseline::new(now.since_boot(), machine, readings)
-                    .with_limits(std::mem::take(&mut watched.limits)),
+                // A process that began since the readings were taken is younger than these, and has grown by all that it has.
+                Baseline::new(began, machine, readings).with_limits(std::mem::take(&mut watched.limits)),
             );
         }
         self.judge_machine(&limits, watched, now);
@@ -115,12 +123,12 @@ impl Engine<'_> {
     /// Notes now and then by how much processes have grown since the machine was well.
     fn mark_growth(&mut self, limits: &MachineLimits, machine: &MachineMemory, now: Now) {
         let Some(baseline) = &self.machine.baseline else { return };
-        if limits.is_well(machine) || !self.machine.marks.is_due(baseline, now.since_boot()) {
+        if limits.is_well(machine) || !self.machine.marks.is_due(baseline, now.moment()) {
             return;
         }
         let Ok(mut readings) = self.sources.readings() else { return };
         self.sources.add_swap(&mut readings, machine);
-        self.machine.marks.add(baseline, machine, &readings, now.since_boot());
+        self.machine.marks.add(baseline, machine, &readings, now.moment());
     }
 
     fn machine_is_calm(&mut self, limits: &MachineLimits, machine: &MachineMemory, now: Now) {
@@ -188,8 +196,8 @@ impl Engine<'_> {
         let Some(baseline) = self.machine.baseline.take() else { return };
         self.sources.add_swap(&mut readings, machine);
         let candidates = self.growers(&baseline, machine, &readings, now);
-        let lost = self.machine.marks.lost(&baseline, machine, now.since_boot());
-        let within = now.since_boot().saturating_sub(baseline.at());
+        let lost = self.machine.marks.lost(&baseline, machine, now.moment());
+        let within = now.since_boot().saturating_sub(baseline.at().since_boot);
         let was = baseline.of_limit(machine).elsewhere;
         self.machine.baseline = Some(baseline);
         let order = machine::order(self.settings.rules(), machine, lost, &candidates);
@@ -276,7 +284,7 @@ impl Engine<'_> {
         readings: &[Reading],
         now: Now,
     ) -> Candidates {
-        let half = self.machine.marks.half(baseline, machine, now.since_boot()).cloned();
+        let half = self.machine.marks.half(baseline, machine, now.moment()).cloned();
         let growth = |reading: &Reading| (baseline.growth_of_pid(reading).total(), *reading);
         let (mut grown, idle): (Vec<_>, Vec<_>) =
             readings.iter().map(growth).partition(|(growth, _)| *growth >= Bytes(Bytes::MIB));
@@ -382,7 +390,7 @@ impl Engine<'_> {
         let verdict = if acts {
             let candidates = self.machine.candidates_with(&found);
             let lost = self.machine.baseline.as_ref();
-            let lost = lost.map(|baseline| self.machine.marks.lost(baseline, &machine, now.since_boot()));
+            let lost = lost.map(|baseline| self.machine.marks.lost(baseline, &machine, now.moment()));
             let lost = lost.unwrap_or_default();
             machine::order(self.settings.rules(), &machine, lost, &candidates).verdict(&found, &machine)
         } else {

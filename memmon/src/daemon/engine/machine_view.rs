@@ -19,9 +19,9 @@ impl Engine<'_> {
         self.sources.add_swap(&mut readings, &machine);
         let baseline = self.machine.baseline.take()?;
         let candidates = self.growers(&baseline, &machine, &readings, now);
-        let lost = self.machine.marks.lost(&baseline, &machine, now.since_boot());
+        let lost = self.machine.marks.lost(&baseline, &machine, now.moment());
         let order = machine::order(self.settings.rules(), &machine, lost, &candidates);
-        let well = now.since_boot().saturating_sub(baseline.at());
+        let well = now.since_boot().saturating_sub(baseline.at().since_boot);
         self.machine.baseline = Some(baseline);
         let shortage = match limits.shortage(&machine) {
             Shortage::Calm => "calm",

@@ -27,6 +27,8 @@ mod kernel_sums;
 mod lasting;
 mod levels;
 mod machine;
+#[cfg(test)]
+mod machine_tests;
 mod machine_view;
 mod machine_writers;
 mod recheck;

@@ -24,7 +24,7 @@ impl Engine<'_> {
     pub(in crate::daemon) fn scan(&mut self, now: Now) {
         let span = debug_span!("scan", processes = Empty, suspects = Empty);
         let _entered = span.enter();
-        let begun = now.instant();
+        let (begun, moment) = (now.instant(), now.moment());
         let Some(look) = self.survey(now) else { return };
         let memory = look.survey.memory;
         self.measured(memory, now);
@@ -54,7 +54,7 @@ impl Engine<'_> {
         self.reports.scan_complete(|process| seen.contains(&process.pid));
         self.terminations.keep_freed(|process| seen.contains(&process.pid));
         drop(seen);
-        self.note_machine(readings, look.machine, now);
+        self.note_machine(readings, moment, look.machine, now);
         // Includes those that a wake has found since the last scan, so that the sum of these figures has them all.
         let killed = self.terminations.take_asked_to_end();
         let map = self.sources.kernel().and_then(|kernel| kernel.figures());

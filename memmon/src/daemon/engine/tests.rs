@@ -14,7 +14,7 @@ use crate::observe::procfs::{Accuracy, testing::Tree};
 use crate::report::{Event, MapFigures};
 
 #[derive(Default)]
-struct Recorder(RefCell<Vec<Event>>);
+pub(super) struct Recorder(RefCell<Vec<Event>>);
 
 impl Observer for Recorder {
     fn event(&self, event: Event) {
@@ -32,7 +32,7 @@ impl Observer for Recorder {
 
 impl Recorder {
     /// The events since the last call about processes, in short.
-    fn about_processes(&self) -> Vec<String> {
+    pub(super) fn about_processes(&self) -> Vec<String> {
         let short = |event: Event| match event {
             Event::SystemMemory { .. } | Event::ScanComplete { .. } => None,
             Event::Killing { subject, dry_run: true, .. } => {
@@ -78,12 +78,12 @@ fn engine<'a>(tree: &Tree, recorder: &'a Recorder, now: Now) -> Engine<'a> {
     engine_with(text, tree, recorder, now)
 }
 
-fn engine_with<'a>(text: &str, tree: &Tree, recorder: &'a Recorder, now: Now) -> Engine<'a> {
+pub(super) fn engine_with<'a>(text: &str, tree: &Tree, observer: &'a dyn Observer, now: Now) -> Engine<'a> {
     let settings = config::parse(text, Path::new("c"), &FakeUsers(&[])).unwrap().settings;
     let sources = Sources::new(tree.root(), Accuracy::StatmExact, None);
     let memory = sources.memory().unwrap();
     let reaper = Reaper::start(|_, _| {}).unwrap();
-    Engine::new(settings, sources, memory, false, reaper, recorder, now).unwrap()
+    Engine::new(settings, sources, memory, false, reaper, observer, now).unwrap()
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_process_in_doubt_is_looked_at_again_by_the_clock() {
 }
 
 /// A machine of 1 GB with a database of 200 MB, and so many workers of user 1000.
-fn small_machine(workers: u32) -> Tree {
+pub(super) fn small_machine(workers: u32) -> Tree {
     let tree = Tree::new();
     memory(&tree, 700, 0);
     tree.cat(4_000_001);
@@ -129,7 +129,7 @@ fn small_machine(workers: u32) -> Tree {
 }
 
 /// Sets the memory that is available, and that of files in memory, in MB.
-fn memory(tree: &Tree, available: u64, shmem: u64) {
+pub(super) fn memory(tree: &Tree, available: u64, shmem: u64) {
     let kib = |mib: u64| mib << 10;
     let text = format!(
         "MemTotal: {} kB\nMemAvailable: {} kB\nSwapTotal: 0 kB\nShmem: {} kB\n",
@@ -141,7 +141,7 @@ fn memory(tree: &Tree, available: u64, shmem: u64) {
 }
 
 /// A process has so many MB of anonymous memory.
-fn sized(tree: &Tree, pid: u32, mib: u64) {
+pub(super) fn sized(tree: &Tree, pid: u32, mib: u64) {
     let pages = (mib << 20) / 4096;
     tree.write(&format!("{pid}/statm"), format!("999999 {} 300 1 0 99 0\n", pages + 300));
     let status =
@@ -149,7 +149,7 @@ fn sized(tree: &Tree, pid: u32, mib: u64) {
     tree.write(&format!("{pid}/status"), status + "RssShmem: 0 kB\nVmSwap: 0 kB\n");
 }
 
-const WITH_MACHINE: &str = "thresholds = { ram_gb_threshold = 100, ram_percent_threshold = 100 }
+pub(super) const WITH_MACHINE: &str = "thresholds = { ram_gb_threshold = 100, ram_percent_threshold = 100 }
     settings.dry_run = true
     whitelist = { pids = [], names = [], users = [] }
     [machine]";

@@ -4,11 +4,19 @@ use std::{cell::OnceCell, collections::HashMap, time::Duration};
 
 use crate::model::{Bytes, MachineMemory, Pid, Reading, StartTime};
 
+/// A time, by two clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// Since boot, as start times of processes are.
+    pub since_boot: Duration,
+    /// Without the time for which the machine was suspended: in that, no process grows and none stops growing.
+    pub awake: Duration,
+}
+
 /// The machine when it was well.
 #[derive(Clone, Debug)]
 pub struct Baseline {
-    /// The time of the baseline, since boot.
-    at: Duration,
+    at: Moment,
     machine: MachineMemory,
     /// The figures of all limits that could bind.
     limits: Vec<MachineMemory>,
@@ -51,7 +59,7 @@ impl Growth {
 
 impl Baseline {
     /// The machine and its processes `at` this time since boot.
-    pub const fn new(at: Duration, machine: MachineMemory, readings: Vec<Reading>) -> Self {
+    pub const fn new(at: Moment, machine: MachineMemory, readings: Vec<Reading>) -> Self {
         Self { at, machine, limits: Vec::new(), readings, held: OnceCell::new() }
     }
 
@@ -72,8 +80,8 @@ impl Baseline {
         &self.machine
     }
 
-    /// The time since boot.
-    pub const fn at(&self) -> Duration {
+    /// The time of the baseline.
+    pub const fn at(&self) -> Moment {
         self.at
     }
 
@@ -82,9 +90,9 @@ impl Baseline {
     pub fn growth(&self, reading: &Reading, start: StartTime) -> Growth {
         let start = start.since_boot();
         let before = match self.held(reading.pid) {
-            Some(held) if start <= self.at => held,
+            Some(held) if start <= self.at.since_boot => held,
             // Start times are rounded down.
-            None if start + StartTime::TICK <= self.at => Held::of(reading),
+            None if start + StartTime::TICK <= self.at.since_boot => Held::of(reading),
             _ => Held::default(),
         };
         growth(before, Held::of(reading))
@@ -127,6 +135,12 @@ mod tests {
 
     const MIB: u64 = Bytes::MIB;
 
+    /// So many seconds since boot, without a suspend.
+    fn at(seconds: u64) -> Moment {
+        let time = Duration::from_secs(seconds);
+        Moment { since_boot: time, awake: time }
+    }
+
     #[test]
     fn growth_is_that_of_the_same_process() {
         let memory = SystemMemory { total: Bytes(1024 * MIB), available: Bytes(512 * MIB) };
@@ -137,7 +151,7 @@ mod tests {
             elsewhere: Elsewhere::default(),
             pressure: None,
         };
-        let baseline = Baseline::new(Duration::from_secs(100), machine, vec![reading(7, 200), reading(8, 1)]);
+        let baseline = Baseline::new(at(100), machine, vec![reading(7, 200), reading(8, 1)]);
         let growth =
             |pid, held, ticks| baseline.growth(&reading(pid, held), StartTime(ticks)).total().0 / MIB;
         // The database, idle; then at work.
@@ -152,7 +166,7 @@ mod tests {
         let now = MachineMemory { memory: SystemMemory { available: Bytes(50 * MIB), ..memory }, ..machine };
         assert_eq!((baseline.lost(&now), baseline.lost(&machine)), (Bytes(462 * MIB), Bytes::ZERO));
         let with_swap = MachineMemory { swap_free: Bytes(100 * MIB), ..machine };
-        let baseline = Baseline::new(Duration::ZERO, with_swap, vec![]);
+        let baseline = Baseline::new(at(0), with_swap, vec![]);
         assert_eq!(baseline.lost(&now), Bytes(562 * MIB));
         // Now the limit of a cgroup binds, then that of the machine did.
         let limit = |available| MachineMemory {

@@ -7,7 +7,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use super::{Baseline, Growth};
+use super::{Baseline, Growth, Moment};
 use crate::model::{Bytes, MachineMemory, Pid, Reading, StartTime};
 
 /// The part for which growth counts that came in the first half of the time.
@@ -50,8 +50,7 @@ pub struct Marks(Vec<Mark>);
 /// Growth of processes until some time.
 #[derive(Clone, Debug)]
 pub struct Mark {
-    /// Time since boot.
-    at: Duration,
+    at: Moment,
     /// The processes that had grown by a megabyte.
     grown: HashMap<Pid, Growth>,
     /// The size of the limit that was the one to bind, and what was lost of it.
@@ -61,7 +60,7 @@ pub struct Mark {
 
 impl Mark {
     /// The growth since `baseline` of the processes with these `readings`.
-    fn new(at: Duration, baseline: &Baseline, machine: &MachineMemory, readings: &[Reading]) -> Self {
+    fn new(at: Moment, baseline: &Baseline, machine: &MachineMemory, readings: &[Reading]) -> Self {
         let grown = readings.iter().map(|reading| (reading.pid, baseline.growth_of_pid(reading)));
         let grown = grown.filter(|(_, growth)| growth.total() >= Bytes(Bytes::MIB)).collect();
         Self { at, grown, limit: machine.memory.total, lost: baseline.lost(machine) }
@@ -77,21 +76,21 @@ impl Mark {
 
     /// The growth until then of a process.
     pub fn growth(&self, pid: Pid, start: StartTime) -> Growth {
-        let growth = self.grown.get(&pid).filter(|_| start.since_boot() <= self.at);
+        let growth = self.grown.get(&pid).filter(|_| start.since_boot() <= self.at.since_boot);
         growth.copied().unwrap_or_default()
     }
 }
 
 impl Marks {
     /// Whether a mark is due.
-    pub fn is_due(&self, baseline: &Baseline, now: Duration) -> bool {
-        let since = |at: Duration| at.saturating_sub(baseline.at());
+    pub fn is_due(&self, baseline: &Baseline, now: Moment) -> bool {
+        let since = |at: Moment| at.awake.saturating_sub(baseline.at().awake);
         let due = self.0.last().map_or(FIRST, |last| since(last.at).mul_f64(FACTOR).max(FIRST));
         since(now) >= due
     }
 
     /// Adds a mark, and drops those that [`Marks::half`] does not need any more.
-    pub fn add(&mut self, baseline: &Baseline, machine: &MachineMemory, readings: &[Reading], now: Duration) {
+    pub fn add(&mut self, baseline: &Baseline, machine: &MachineMemory, readings: &[Reading], now: Moment) {
         if let Some(half) = self.position_of_half(baseline, now) {
             self.0.drain(..half);
         }
@@ -100,21 +99,22 @@ impl Marks {
 
     /// The last mark of the first half of the time since `baseline`; `None` if that is not long ago, or if another limit
     /// bound then.
-    pub fn half(&self, baseline: &Baseline, machine: &MachineMemory, now: Duration) -> Option<&Mark> {
+    pub fn half(&self, baseline: &Baseline, machine: &MachineMemory, now: Moment) -> Option<&Mark> {
         let mark = self.0.get(self.position_of_half(baseline, now)?)?;
         (mark.limit == machine.memory.total).then_some(mark)
     }
 
     /// The memory that the machine has lost since `baseline`.
-    pub fn lost(&self, baseline: &Baseline, machine: &MachineMemory, now: Duration) -> Lost {
+    pub fn lost(&self, baseline: &Baseline, machine: &MachineMemory, now: Moment) -> Lost {
         let bytes = baseline.lost(machine);
         let early = self.half(baseline, machine, now).map_or(Bytes::ZERO, |mark| mark.lost);
         Lost { bytes, early }
     }
 
-    fn position_of_half(&self, baseline: &Baseline, now: Duration) -> Option<usize> {
-        let half = baseline.at() + now.saturating_sub(baseline.at()) / 2;
-        self.0.iter().rposition(|mark| mark.at <= half && mark.at + LEAST <= now)
+    fn position_of_half(&self, baseline: &Baseline, now: Moment) -> Option<usize> {
+        let began = baseline.at().awake;
+        let half = began + now.awake.saturating_sub(began) / 2;
+        self.0.iter().rposition(|mark| mark.at.awake <= half && mark.at.awake + LEAST <= now.awake)
     }
 }
 
@@ -141,15 +141,21 @@ mod tests {
         }
     }
 
+    /// So many milliseconds since boot, without a suspend.
+    fn moment(milliseconds: u64) -> Moment {
+        let time = Duration::from_millis(milliseconds);
+        Moment { since_boot: time, awake: time }
+    }
+
     fn baseline() -> Baseline {
-        Baseline::new(Duration::from_secs(100), machine(500), vec![reading(7, 200), reading(8, 1)])
+        Baseline::new(moment(100_000), machine(500), vec![reading(7, 200), reading(8, 1)])
     }
 
     /// The marks of looks each half second, for so many seconds.
     fn marks(seconds: u64, readings: impl Fn(u64) -> Vec<Reading>) -> Marks {
         let (mut marks, baseline) = (Marks::default(), baseline());
         for half_second in 0..=seconds * 2 {
-            let now = Duration::from_millis(100_000 + half_second * 500);
+            let now = moment(100_000 + half_second * 500);
             if marks.is_due(&baseline, now) {
                 marks.add(
                     &baseline,
@@ -164,11 +170,12 @@ mod tests {
 
     #[test]
     fn the_half_is_that_of_the_time_since_the_machine_was_well() {
-        let at = |seconds| Duration::from_secs(100 + seconds);
+        let at = |seconds| moment(100_000 + seconds * 1000);
         for seconds in [20, 60, 3600, 50_000] {
             let marks = marks(seconds, |_| vec![]);
             assert!(marks.0.len() <= 6, "{} after {seconds} s", marks.0.len());
-            let half = marks.half(&baseline(), &machine(0), at(seconds)).unwrap().at.as_secs_f64() - 100.0;
+            let half = marks.half(&baseline(), &machine(0), at(seconds)).unwrap().at.awake;
+            let half = half.as_secs_f64() - 100.0;
             assert!((0.4..=0.5).contains(&(half / seconds as f64)), "{half} of {seconds} s");
         }
         let marks = marks(14, |_| vec![]);
@@ -179,7 +186,7 @@ mod tests {
     #[test]
     fn what_the_machine_lost_comes_early_and_late_as_well() {
         let marks = marks(100, |_| vec![]);
-        let lost = |machine: MachineMemory| marks.lost(&baseline(), &machine, Duration::from_secs(200));
+        let lost = |machine: MachineMemory| marks.lost(&baseline(), &machine, moment(200_000));
         let Lost { bytes, early } = lost(machine(200));
         assert_eq!(bytes, Bytes(300 * MIB));
         assert!((40 * MIB..=50 * MIB).contains(&early.0), "{early}");
@@ -193,7 +200,7 @@ mod tests {
     fn a_process_that_stopped_has_grown_early_and_one_that_goes_on_late() {
         // After the baseline, one grows by 300 at once, and another one by 4 MiB per second.
         let marks = marks(60, |second| vec![reading(7, 500), reading(8, 1 + 4 * second)]);
-        let half = marks.half(&baseline(), &machine(0), Duration::from_secs(160)).unwrap();
+        let half = marks.half(&baseline(), &machine(0), moment(160_000)).unwrap();
         let early = |pid, ticks| half.growth(Pid(pid), StartTime(ticks)).total().0 / MIB;
         assert_eq!(early(7, 50), 300);
         assert!((96..=120).contains(&early(8, 50)), "{}", early(8, 50));
@@ -202,5 +209,19 @@ mod tests {
         let weighed = |growth, early| weighed(Bytes(growth), Bytes(early)).0;
         assert_eq!([weighed(300, 300), weighed(300, 100), weighed(300, 0)], [37, 212, 300]);
         assert_eq!(weighed(100, 300), 12, "it has shrunk");
+    }
+
+    #[test]
+    fn no_growth_becomes_early_while_the_machine_is_suspended() {
+        // Until then it grew by 4 MiB per second, and it goes on after a night.
+        let marks = marks(30, |second| vec![reading(8, 1 + 4 * second)]);
+        let night = Duration::from_secs(8 * 3600);
+        let after = |now: Moment| Moment { since_boot: now.since_boot + night, ..now };
+        let early = |now| {
+            let half = marks.half(&baseline(), &machine(0), now);
+            half.map(|half| half.growth(Pid(8), StartTime(50)).total().0 / MIB)
+        };
+        let (before, now) = (early(moment(130_000)), early(after(moment(131_000))));
+        assert!(before.is_some_and(|early| early <= 60) && now == before, "{before:?}, {now:?}");
     }
 }
