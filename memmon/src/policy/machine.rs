@@ -20,7 +20,7 @@ mod shortage;
 mod turn;
 
 pub use baseline::{Baseline, Growth, Moment};
-pub use candidate::{Candidate, Candidates, Held, gives_back};
+pub use candidate::{Candidate, Candidates, Held, gives_back, most_grown};
 pub use order::{Order, Place, Standing, order};
 pub use pace::{pause, unforeseen};
 pub use recency::{Lost, Mark, Marks};

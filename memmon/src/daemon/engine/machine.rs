@@ -285,15 +285,13 @@ impl Engine<'_> {
         now: Now,
     ) -> Candidates {
         let half = self.machine.marks.half(baseline, machine, now.moment()).cloned();
-        let growth = |reading: &Reading| (baseline.growth_of_pid(reading).total(), *reading);
-        let (mut grown, idle): (Vec<_>, Vec<_>) =
-            readings.iter().map(growth).partition(|(growth, _)| *growth >= Bytes(Bytes::MIB));
-        grown.sort_by_key(|(growth, reading)| (std::cmp::Reverse(*growth), reading.pid));
+        let growth = |reading: &Reading| (baseline.growth_of_pid(reading), *reading);
+        let (grown, idle): (Vec<_>, Vec<_>) =
+            readings.iter().map(growth).partition(|(growth, _)| growth.total() >= Bytes(Bytes::MIB));
         let mut candidates = Candidates::default();
-        let others = grown.split_off(grown.len().min(MOST));
-        for (_, reading) in others {
-            let growth = baseline.growth_of_pid(&reading).private;
-            let counts = half.as_ref().map_or(growth, |half| half.weighed(&reading, growth));
+        let (grown, others) = machine::most_grown(grown, MOST);
+        for (machine::Growth { private, .. }, reading) in others {
+            let counts = half.as_ref().map_or(private, |half| half.weighed(&reading, private));
             let inherited = self.sources.most_inherited(reading.pid, reading.start);
             candidates.add_other(counts, inherited.unwrap_or_default());
         }

@@ -1,8 +1,9 @@
 //! The processes that may have caused a shortage.
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
-use crate::model::{Bytes, Holdings, Name, Process};
+use super::Growth;
+use crate::model::{Bytes, Holdings, Name, Process, Reading};
 
 /// Memory of the units of idle processes when the machine was well.
 pub type Held = BTreeMap<Name, Bytes>;
@@ -72,6 +73,27 @@ impl Candidates {
     }
 }
 
+/// A process that has grown, with its reading now.
+type Grown = (Growth, Reading);
+
+/// The `most` of the processes that have `grown` which are looked at closely, and the others. Half of them have grown most by
+/// memory that is not shared: each process that maps the same large segment has grown by all of that. The rest have grown most
+/// altogether.
+pub fn most_grown(mut grown: Vec<Grown>, most: usize) -> (Vec<Grown>, Vec<Grown>) {
+    let largest_first = |all: &mut [Grown], size: fn(&Growth) -> Bytes| {
+        all.sort_by_key(|(growth, reading)| (Reverse(size(growth)), reading.pid));
+    };
+    if grown.len() <= most {
+        return (grown, Vec::new());
+    }
+    largest_first(&mut grown, |growth| growth.private);
+    if let Some(rest) = grown.get_mut(most / 2..) {
+        largest_first(rest, Growth::total);
+    }
+    let others = grown.split_off(most);
+    (grown, others)
+}
+
 /// The memory that the end of a process gives back for certain: shared memory only if it is known to be freed.
 pub fn gives_back(process: &Process) -> Bytes {
     let Some(Holdings { parts, shared, .. }) = &process.holdings else { return process.own() };
@@ -83,7 +105,7 @@ pub fn gives_back(process: &Process) -> Bytes {
 mod tests {
     use super::*;
     use crate::model::{Fact, Parts};
-    use crate::policy::fixtures::hog;
+    use crate::policy::fixtures::{hog, reading};
 
     const MIB: u64 = Bytes::MIB;
 
@@ -120,5 +142,21 @@ mod tests {
         // Children that have most of it with their parent.
         assert_eq!(of_others(vec![candidate(50, 50), candidate(100, 5), candidate(100, 20)]), 300);
         assert_eq!(of_others(Vec::new()), 0);
+    }
+
+    #[test]
+    fn a_leak_is_looked_at_beside_many_that_map_a_large_segment() {
+        let grown = |pid, private: u64, shared: u64| {
+            let growth = Growth { private: Bytes(private), shared: Bytes(shared), before: Bytes::ZERO };
+            (growth, reading(pid, 1))
+        };
+        let mut all: Vec<_> = (100..110).map(|pid| grown(pid, 2, 800)).collect();
+        all.extend([grown(1, 500, 100), grown(2, 1, 700), grown(3, 1, 900)]);
+        let (looked_at, others) = most_grown(all.clone(), 6);
+        let pids =
+            |all: &[(Growth, Reading)]| all.iter().map(|(_, reading)| reading.pid.0).collect::<Vec<_>>();
+        assert_eq!(pids(&looked_at), [1, 100, 101, 3, 102, 103]);
+        assert_eq!(pids(&others), [104, 105, 106, 107, 108, 109, 2]);
+        assert_eq!(most_grown(all.clone(), all.len()), (all, Vec::new()));
     }
 }
