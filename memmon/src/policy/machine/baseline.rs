@@ -111,11 +111,12 @@ impl Baseline {
         self.held.get_or_init(by_pid).get(&pid).copied()
     }
 
-    /// Decrease of available memory and free swap since then.
+    /// Decrease of available memory and increase of used swap since then. Swap that was taken away is none of it.
     pub fn lost(&self, now: &MachineMemory) -> Bytes {
         let then = self.of_limit(now);
         let memory = then.memory.available.saturating_sub(now.memory.available);
-        memory + then.swap_free.saturating_sub(now.swap_free)
+        let used = |machine: &MachineMemory| machine.swap_total.saturating_sub(machine.swap_free);
+        memory + used(now).saturating_sub(used(then))
     }
 }
 
@@ -165,9 +166,18 @@ mod tests {
         assert_eq!(baseline.growth_of_pid(&with_shared), growth);
         let now = MachineMemory { memory: SystemMemory { available: Bytes(50 * MIB), ..memory }, ..machine };
         assert_eq!((baseline.lost(&now), baseline.lost(&machine)), (Bytes(462 * MIB), Bytes::ZERO));
-        let with_swap = MachineMemory { swap_free: Bytes(100 * MIB), ..machine };
-        let baseline = Baseline::new(at(0), with_swap, vec![]);
-        assert_eq!(baseline.lost(&now), Bytes(562 * MIB));
+        let swap = |total, free| {
+            move |machine| MachineMemory {
+                swap_total: Bytes(total * MIB),
+                swap_free: Bytes(free * MIB),
+                ..machine
+            }
+        };
+        let baseline = Baseline::new(at(0), swap(400, 100)(machine), vec![]);
+        assert_eq!(baseline.lost(&swap(400, 0)(now)), Bytes(562 * MIB));
+        // The content of a swap that is turned off is in memory now, and its free part is not lost.
+        assert_eq!(baseline.lost(&swap(0, 0)(now)), Bytes(462 * MIB));
+        assert_eq!(baseline.lost(&swap(900, 500)(now)), Bytes(562 * MIB));
         // Now the limit of a cgroup binds, then that of the machine did.
         let limit = |available| MachineMemory {
             memory: SystemMemory { total: Bytes(256 * MIB), available: Bytes(available * MIB) },
