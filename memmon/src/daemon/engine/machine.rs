@@ -33,8 +33,8 @@ const WORTH_A_LOOK: u64 = 100;
 /// A file in memory is a cause of the shortage if it has this share of what is missing: a quarter.
 pub(super) const LEAST_FILE: u64 = 4;
 
-/// Time that the memory of a killed process is waited for.
-const KILLED: Duration = Duration::from_secs(2);
+/// Time that the memory of a killed process is waited for, and for a look at one that is in doubt or seems to be exiting.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The longest pause between two looks, in intervals between scans: a scan looks as well, and begins the pause again.
 const BEYOND_A_SCAN: f64 = 1.5;
@@ -172,12 +172,18 @@ impl Engine<'_> {
     }
 
     /// Whether a victim's memory is still to come back, whatever it ends for.
-    fn awaits_memory(&self, now: Instant) -> bool {
-        self.terminations.victims.iter().any(|(_, phase)| match phase {
-            Phase::Confirming | Phase::Grace { .. } => true,
-            Phase::Killed { since } => now.saturating_duration_since(since) < KILLED,
+    fn awaits_memory(&mut self, now: Instant) -> bool {
+        let mut confirming = Vec::new();
+        let comes_back = self.terminations.victims.iter().any(|(process, phase)| match phase {
+            Phase::Confirming => {
+                confirming.push(process.id);
+                false
+            }
+            Phase::Grace { .. } => true,
+            Phase::Killed { since } => now.saturating_duration_since(since) < PATIENCE,
             Phase::OutOfReach => false,
-        })
+        });
+        comes_back || self.machine.confirming_for(&confirming, now).is_some_and(|since| since < PATIENCE)
     }
 
     /// Ends the process that comes first.
@@ -204,7 +210,9 @@ impl Engine<'_> {
         debug!(candidates = candidates.grown.len(), first = ?order.first(), "an order");
         if order.first().is_none() {
             self.machine.wait_for_culprit(now.instant());
-            let is_news = self.machine.reaches(Stage::Helpless, now.instant());
+            // One that could not be signalled a moment ago may be chosen again.
+            let is_news = !self.machine.leaves_any_alone(now.instant())
+                && self.machine.reaches(Stage::Helpless, now.instant());
             // As long as the shortage lasts: the next process may write the next file.
             if !self.machine.searches_writers(is_news || limits.stop_writers, now.instant()) {
                 return;
@@ -250,7 +258,9 @@ impl Engine<'_> {
         };
         let Verdict::Terminate(breach) = order.verdict(&process, machine) else { return };
         self.report_culprit(&process, place, within, reasons, now);
-        self.machine.chose(process.id, candidates);
+        let Self { machine: state, terminations, .. } = self;
+        state.keep_victims(|victim| terminations.contains(victim));
+        self.machine.chose(process.id, candidates, lost);
         self.start_termination(process, breach, None, None, now);
     }
 
@@ -386,10 +396,7 @@ impl Engine<'_> {
         let limits = self.settings.current().machine;
         let acts = limits.is_some_and(|limits| matches!(limits.shortage(&machine), Shortage::Act(_)));
         let verdict = if acts {
-            let candidates = self.machine.candidates_with(&found);
-            let lost = self.machine.baseline.as_ref();
-            let lost = lost.map(|baseline| self.machine.marks.lost(baseline, &machine, now.moment()));
-            let lost = lost.unwrap_or_default();
+            let (candidates, lost) = self.machine.chosen_with(&found);
             machine::order(self.settings.rules(), &machine, lost, &candidates).verdict(&found, &machine)
         } else {
             Verdict::Within

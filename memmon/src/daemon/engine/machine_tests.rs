@@ -2,11 +2,13 @@
 
 use std::{cell::Cell, fs, thread, time::Duration};
 
+use super::Engine;
 use super::state::reports::Observer;
 use super::state::sum_trends::SumState;
 use super::tests::{Recorder, WITH_MACHINE, engine_with, memory, sized, small_machine};
 use crate::daemon::clock::Now;
-use crate::model::{Bytes, RuleName};
+use crate::enforce::{Check, Course, Event as Step};
+use crate::model::{Breach, Bytes, Limit, Pid, Process, ProcessId, RuleName, Unconfirmed, Verdict};
 use crate::observe::procfs::testing::Tree;
 use crate::report::{Event, MapFigures};
 
@@ -54,4 +56,94 @@ fn a_process_that_starts_during_a_scan_has_grown_by_all_that_it_has() {
     engine.check_machine(Now::read());
     let events = observer.recorder.about_processes();
     assert_eq!(events.last().map(String::as_str), Some("would terminate cat"), "{events:?}");
+}
+
+/// Chooses the process that comes first, as it is done before a signal.
+fn choose(engine: &mut Engine<'_>, now: Now) {
+    let readings = engine.sources.readings().unwrap();
+    let machine = engine.sources.machine_memory().unwrap().memory;
+    let baseline = engine.machine.baseline.take().unwrap();
+    let candidates = engine.growers(&baseline, &machine, &readings, now);
+    let lost = engine.machine.marks.lost(&baseline, &machine, now.moment());
+    engine.machine.baseline = Some(baseline);
+    let order = crate::policy::machine::order(engine.settings.rules(), &machine, lost, &candidates);
+    let first = order.first().unwrap().process;
+    engine.machine.chose(first, candidates, lost);
+}
+
+fn process(engine: &Engine<'_>) -> Process {
+    engine.sources.confirm(Pid(HOG), None, Bytes::ZERO).unwrap()
+}
+
+#[test]
+fn the_culprit_stays_the_culprit_while_it_takes_the_rest_of_the_memory() {
+    let (tree, recorder, now) = (small_machine(1), Recorder::default(), Now::read());
+    let mut engine = engine_with(WITH_MACHINE, &tree, &recorder, now);
+    engine.scan(now);
+    // A quarter of the loss, and little more.
+    sized(&tree, HOG, 166);
+    memory(&tree, 50, 0);
+    choose(&mut engine, now);
+    // It ignores SIGTERM. Its growth counts as it was, and so must the loss.
+    sized(&tree, HOG, 215);
+    memory(&tree, 1, 0);
+    let victim = process(&engine);
+    let check = engine.look_again_for_machine(&victim, now);
+    assert!(matches!(check, Check::StillOver(_)), "{check:?}");
+    memory(&tree, 60, 0);
+    let check = engine.look_again_for_machine(&victim, now);
+    assert!(matches!(check, Check::Within { .. }), "memory is back: {check:?}");
+}
+
+#[test]
+fn nobody_is_said_to_be_the_culprit_while_the_culprit_is_left_alone_for_a_moment() {
+    let (tree, recorder, now) = (small_machine(1), Recorder::default(), Now::read());
+    let mut engine = engine_with(WITH_MACHINE, &tree, &recorder, now);
+    engine.scan(now);
+    sized(&tree, HOG, 400);
+    memory(&tree, 20, 0);
+    choose(&mut engine, now);
+    // The look right before the signal found it in doubt.
+    let id = process(&engine).id;
+    engine.machine.is_over(id, false, now.instant());
+    engine.check_machine(now);
+    assert_eq!(recorder.about_processes(), ["short of memory"]);
+    engine.check_machine(now.later(Duration::from_secs(2)));
+    let expected = ["cat 4000010 grew by 398, 1 grew by 398", "would terminate cat"];
+    assert_eq!(recorder.about_processes(), expected);
+}
+
+/// Has the hog be a victim that got SIGTERM.
+fn in_grace(engine: &mut Engine<'_>, now: Now) -> ProcessId {
+    let (process, now) = (process(engine), now.instant());
+    let (id, limit) = (process.id, Bytes(1));
+    let breach = Breach { rule: Limit::Gb, limit, rss: process.rss, percent: 1.0, by: None };
+    let over = Check::judged(id, &process, Verdict::Terminate(breach), limit);
+    let victims = &mut engine.terminations.victims;
+    drop(victims.start_termination(process, breach, Course::default(), now));
+    for step in [Step::Opened(Ok(())), Step::Checked(over), Step::Sent(Ok(()))] {
+        drop(victims.handle(id, step, now));
+    }
+    id
+}
+
+#[test]
+fn a_victim_that_cannot_be_looked_at_again_keeps_no_other_one_from_its_turn() {
+    let (tree, recorder, now) = (small_machine(2), Recorder::default(), Now::read());
+    let mut engine = engine_with(WITH_MACHINE, &tree, &recorder, now);
+    engine.scan(now);
+    let victim = in_grace(&mut engine, now);
+    let (late, error) = (now.later(Duration::from_secs(3600)), "out of memory".to_owned());
+    let unreadable = Check::Unconfirmed(Unconfirmed::Unreadable { file: "stat", error });
+    for step in [Step::Tick, Step::Checked(unreadable)] {
+        drop(engine.terminations.victims.handle(victim, step, late.instant()));
+    }
+    sized(&tree, HOG + 1, 400);
+    memory(&tree, 20, 0);
+    engine.check_machine(late);
+    engine.check_machine(late.later(Duration::from_secs(1)));
+    assert_eq!(recorder.about_processes(), ["short of memory"]);
+    engine.check_machine(late.later(Duration::from_secs(3)));
+    let expected = ["cat 4000011 grew by 398, 1 grew by 398", "would terminate cat"];
+    assert_eq!(recorder.about_processes(), expected);
 }

@@ -170,6 +170,37 @@ proptest! {
     }
 
     #[test]
+    fn the_first_stays_the_first_if_it_takes_more(
+        rules in rules_with_rules(),
+        machine in machine(),
+        (lost, early) in (0_u64..1024, 0_u64..1024),
+        candidates in candidates(),
+        more in 1_u64..300,
+    ) {
+        // Nothing has shrunk since it came early.
+        let candidates: Vec<_> =
+            candidates.into_iter().map(|candidate| Candidate { early: Bytes::ZERO, ..candidate }).collect();
+        let lost = |more| Lost { bytes: Bytes((lost + more) * MIB), early: Bytes(early.min(lost) * MIB) };
+        let before = order(&rules, &machine, lost(0), &grown(&candidates));
+        let Some(first) = before.first() else { return Ok(()) };
+        let take = |candidate: Candidate| {
+            let Candidate { mut process, growth, .. } = candidate.clone();
+            let Some(holdings) = &mut process.holdings else { return candidate };
+            if process.id != first.process {
+                return candidate;
+            }
+            holdings.parts.anon = holdings.parts.anon + Bytes(more * MIB);
+            process.rss = process.rss + Bytes(more * MIB);
+            Candidate { process, growth: growth + Bytes(more * MIB), ..candidate }
+        };
+        let after = order(&rules, &machine, lost(more), &grown(&candidates.into_iter().map(take).collect::<Vec<_>>()));
+        let Some(place) = after.places.iter().find(|place| place.process == first.process) else { return Ok(()) };
+        // It may be memory that it shares with its parent.
+        prop_assume!(place.growth == first.growth + Bytes(more * MIB));
+        prop_assert_eq!(after.first(), Some(place));
+    }
+
+    #[test]
     fn no_more_end_than_it_takes(
         rules in rules_with_rules(),
         machine in machine(),

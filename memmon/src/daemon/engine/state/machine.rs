@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::swapping::Swapping;
 use crate::model::{Bytes, MachineMemory, MemoryWriter, Pid, Pressure, Process, ProcessId};
-use crate::policy::machine::{Baseline, Candidates, Marks};
+use crate::policy::machine::{Baseline, Candidates, Lost, Marks};
 
 /// Pause between two looks while memmon waits for the memory of a victim, which its end shortens.
 const WHILE_A_VICTIM_ENDS: Duration = Duration::from_millis(100);
@@ -43,11 +43,12 @@ pub(in crate::daemon::engine) enum Stage {
     Helpless,
 }
 
-/// The process that ends for the machine, and the others as they were when it was chosen.
+/// A process that ends for the machine, and the others and the loss as they were when it was chosen.
 #[derive(Debug)]
 struct Victim {
     id: ProcessId,
     candidates: Candidates,
+    lost: Lost,
 }
 
 /// The state of the machine's memory.
@@ -56,11 +57,14 @@ pub(in crate::daemon::engine) struct MachineState {
     pub(in crate::daemon::engine) baseline: Option<Baseline>,
     /// The growth since the baseline at some times.
     pub(in crate::daemon::engine) marks: Marks,
-    victim: Option<Victim>,
+    /// Several, if one that was chosen is still a victim, and others are no longer to wait for it.
+    victims: Vec<Victim>,
     /// The end of the last victim.
     ended: Option<Instant>,
     /// The pressure at the first look after that.
     at_end: Option<(Instant, Pressure)>,
+    /// A victim that is being confirmed before a signal, and since when.
+    confirming: Option<(ProcessId, Instant)>,
     /// Processes that were chosen, and could not be signalled then. Those of which the time is over are dropped.
     left_alone: Vec<(ProcessId, Instant)>,
     /// Whether the kernel wakes memmon when processes wait for memory.
@@ -176,24 +180,33 @@ impl MachineState {
         since.filter(|_| was > Stage::Calm).map(|since| now.saturating_duration_since(since))
     }
 
-    /// Notes which process ends, and the candidates among which it was chosen.
-    pub(in crate::daemon::engine) fn chose(&mut self, id: ProcessId, candidates: Candidates) {
-        self.victim = Some(Victim { id, candidates });
+    /// Notes which process ends, the candidates among which it was chosen, and what the machine had lost then.
+    pub(in crate::daemon::engine) fn chose(&mut self, id: ProcessId, candidates: Candidates, lost: Lost) {
+        self.victims.retain(|victim| victim.id != id);
+        self.victims.push(Victim { id, candidates, lost });
     }
 
     pub(in crate::daemon::engine) fn is_victim(&self, process: ProcessId) -> bool {
-        self.victim.as_ref().is_some_and(|victim| victim.id == process)
+        self.victims.iter().any(|victim| victim.id == process)
     }
 
-    /// The candidates among which the victim was chosen, with the victim as it is `found` now.
-    pub(in crate::daemon::engine) fn candidates_with(&self, found: &Process) -> Candidates {
-        let mut candidates = self.victim.as_ref().map(|victim| victim.candidates.clone()).unwrap_or_default();
+    /// Forgets processes that are no victims any more.
+    pub(in crate::daemon::engine) fn keep_victims(&mut self, is_victim: impl Fn(ProcessId) -> bool) {
+        self.victims.retain(|victim| is_victim(victim.id));
+    }
+
+    /// The candidates among which the victim was chosen, with the victim as it is `found` now, and the loss of that time: beside
+    /// a later one the growth of all the others would be too small.
+    pub(in crate::daemon::engine) fn chosen_with(&self, found: &Process) -> (Candidates, Lost) {
+        let victim = self.victims.iter().find(|victim| victim.id == found.id);
+        let Some(Victim { candidates, lost, .. }) = victim else { return Default::default() };
+        let mut candidates = candidates.clone();
         for candidate in &mut candidates.grown {
             if candidate.process.id == found.id {
                 candidate.process = found.clone();
             }
         }
-        candidates
+        (candidates, *lost)
     }
 
     /// Notes that the termination of `process` is over. If it has ended, its memory is back: memmon looks again at once.
@@ -202,7 +215,7 @@ impl MachineState {
         if !self.is_victim(process) {
             return;
         }
-        self.victim = None;
+        self.victims.retain(|victim| victim.id != process);
         if has_ended {
             (self.ended, self.at_end) = (Some(now), None);
             self.next = self.next.map(|_| now);
@@ -239,6 +252,22 @@ impl MachineState {
         Some(Pressure { some, full, ..pressure })
     }
 
+    /// For how long one of these victims has been confirmed; `None` if there are none.
+    pub(in crate::daemon::engine) fn confirming_for(
+        &mut self,
+        victims: &[ProcessId],
+        now: Instant,
+    ) -> Option<Duration> {
+        let as_before = self.confirming.filter(|(victim, _)| victims.contains(victim));
+        self.confirming = as_before.or_else(|| Some((*victims.first()?, now)));
+        self.confirming.map(|(_, since)| now.saturating_duration_since(since))
+    }
+
+    /// Whether any process is not to be chosen now.
+    pub(in crate::daemon::engine) fn leaves_any_alone(&self, now: Instant) -> bool {
+        self.left_alone.iter().any(|(_, until)| now < *until)
+    }
+
     /// Whether `process` is not to be chosen now.
     pub(in crate::daemon::engine) fn leaves_alone(&self, process: ProcessId, now: Instant) -> bool {
         self.left_alone.iter().any(|(left, until)| *left == process && now < *until)
@@ -248,7 +277,7 @@ impl MachineState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Elsewhere, Paging, StartTime, SystemMemory};
+    use crate::model::{Elsewhere, Paging, SystemMemory};
     use crate::policy::{fixtures::hog, machine::Candidate};
 
     #[test]
@@ -275,7 +304,7 @@ mod tests {
     #[test]
     fn the_end_of_a_victim_brings_the_next_look() {
         let (mut state, now) = (MachineState::default(), Instant::now());
-        let victim = ProcessId { pid: Pid(4242), start: StartTime(777) };
+        let victim = hog().id;
         let (growth, none) = (Bytes(7), Bytes::ZERO);
         let grown = vec![Candidate {
             process: hog(),
@@ -285,12 +314,19 @@ mod tests {
             shared_early: none,
             before: none,
         }];
-        state.chose(victim, Candidates { grown, ..Candidates::default() });
+        let lost = Lost::lately(Bytes(8));
+        state.chose(victim, Candidates { grown, ..Candidates::default() }, lost);
         state.wait_for_victim(now);
         state.is_over(ProcessId { pid: Pid(7), ..victim }, true, now);
         assert!(state.is_victim(victim) && state.next() > Some(now));
         let found = Process { rss: Bytes(1), ..hog() };
-        assert_eq!(state.candidates_with(&found).grown[0].process, found);
+        let (candidates, then) = state.chosen_with(&found);
+        assert_eq!((&candidates.grown[0].process, then), (&found, lost));
+        let earlier = ProcessId { pid: Pid(4243), ..victim };
+        state.chose(earlier, Candidates::default(), Lost::default());
+        assert!(state.is_victim(victim) && state.is_victim(earlier));
+        state.keep_victims(|one| one != earlier);
+        assert!(state.is_victim(victim) && !state.is_victim(earlier));
         state.is_over(victim, true, now);
         assert!(!state.is_victim(victim) && state.next() == Some(now) && !state.leaves_alone(victim, now));
     }
@@ -310,7 +346,7 @@ mod tests {
         let (mut state, now) = (MachineState::default(), Instant::now());
         let machine = under_pressure();
         assert_eq!(state.judged(machine, now), machine);
-        state.chose(hog().id, Candidates::default());
+        state.chose(hog().id, Candidates::default(), Lost::default());
         state.is_over(hog().id, true, now);
         let mut after = |seconds| state.judged(machine, now + Duration::from_secs(seconds));
         // The end brings a look at once.
@@ -335,11 +371,12 @@ mod tests {
     fn one_that_could_not_be_signalled_is_left_alone_for_a_while() {
         let (mut state, now) = (MachineState::default(), Instant::now());
         let victim = hog().id;
-        state.chose(victim, Candidates::default());
+        state.chose(victim, Candidates::default(), Lost::default());
         state.wait_for_victim(now);
         let next = state.next();
         state.is_over(victim, false, now);
         assert!(state.leaves_alone(victim, now) && !state.leaves_alone(victim, now + LEFT_ALONE));
+        assert!(state.leaves_any_alone(now) && !state.leaves_any_alone(now + LEFT_ALONE));
         assert_eq!(state.next(), next, "no look follows at once: it could choose nobody else, for ever");
     }
 
@@ -349,7 +386,7 @@ mod tests {
         let (one, other) = (hog().id, ProcessId { pid: Pid(4243), ..hog().id });
         let after = |millis| now + Duration::from_millis(millis);
         for (victim, at) in [(one, now), (other, after(100))] {
-            state.chose(victim, Candidates::default());
+            state.chose(victim, Candidates::default(), Lost::default());
             state.is_over(victim, false, at);
         }
         assert!(state.leaves_alone(one, after(200)) && state.leaves_alone(other, after(200)));
@@ -365,7 +402,7 @@ mod tests {
             pressure: Some(Pressure { some: 95.0, full, ..Pressure::default() }),
             ..under_pressure()
         };
-        state.chose(hog().id, Candidates::default());
+        state.chose(hog().id, Candidates::default(), Lost::default());
         state.is_over(hog().id, true, now);
         state.judged(machine(90.0), now);
         let mut full = |full, seconds| state.judged(machine(full), at(seconds)).pressure.unwrap().full;
@@ -391,5 +428,17 @@ mod tests {
         state.wait_for_culprit(at(6000));
         state.hasten(at(6005));
         assert_eq!(state.next(), Some(at(6100)));
+    }
+
+    #[test]
+    fn victims_are_confirmed_since_the_first_look_that_found_them_so() {
+        let (mut state, now) = (MachineState::default(), Instant::now());
+        let (one, other) = (hog().id, ProcessId { pid: Pid(4243), ..hog().id });
+        let at = |seconds| now + Duration::from_secs(seconds);
+        let mut passed =
+            |victims: &[ProcessId], seconds| Some(state.confirming_for(victims, at(seconds))?.as_secs());
+        assert_eq!([passed(&[one], 1), passed(&[one, other], 3)], [Some(0), Some(2)]);
+        assert_eq!([passed(&[other], 9), passed(&[other], 10)], [Some(0), Some(1)]);
+        assert_eq!([passed(&[], 11), passed(&[other], 12)], [None, Some(0)]);
     }
 }
