@@ -16,7 +16,12 @@ impl Engine<'_> {
     /// Ends the grace of victims that outgrow their ceiling, and of all victims while the machine is nearly out of memory.
     /// Before it is, no termination is delayed any longer.
     pub(in crate::daemon) fn check_graces(&mut self, now: Now) {
-        let Ok(memory) = self.sources.memory() else { return };
+        // With [machine], that of the cgroup which all processes are in, if less of its limit is left.
+        let memory = match self.settings.current().machine {
+            Some(_) => self.sources.machine_memory().map(|watched| watched.memory.memory),
+            None => self.sources.memory(),
+        };
+        let Ok(memory) = memory else { return };
         if self.backoff.delays && enforce::is_short(&memory) {
             self.scan(now);
         }

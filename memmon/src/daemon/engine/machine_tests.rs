@@ -7,7 +7,7 @@ use super::state::reports::Observer;
 use super::state::sum_trends::SumState;
 use super::tests::{Recorder, WITH_MACHINE, engine_with, memory, sized, small_machine};
 use crate::daemon::clock::Now;
-use crate::enforce::{Check, Course, Event as Step};
+use crate::enforce::{Check, Course, Event as Step, Phase};
 use crate::model::{Breach, Bytes, Limit, Pid, Process, ProcessId, RuleName, Unconfirmed, Verdict};
 use crate::observe::procfs::testing::Tree;
 use crate::report::{Event, MapFigures};
@@ -125,6 +125,31 @@ fn in_grace(engine: &mut Engine<'_>, now: Now) -> ProcessId {
         drop(victims.handle(id, step, now));
     }
     id
+}
+
+#[test]
+fn a_grace_ends_if_the_cgroup_that_all_processes_are_in_is_nearly_full() {
+    let (tree, recorder, now) = (small_machine(1), Recorder::default(), Now::read());
+    let place = tree.path().display();
+    tree.write("self/mountinfo", format!("30 1 0:26 / {place}/cg rw - cgroup2 cgroup rw\n"));
+    for pid in [1, 4_000_001, HOG] {
+        tree.write(&format!("{pid}/cgroup"), "0::/box\n");
+    }
+    let uses = |mib: u64| tree.write("cg/box/memory.current", (mib << 20).to_string());
+    tree.write("cg/box/memory.max", (512_u64 << 20).to_string());
+    uses(100);
+    let mut engine = engine_with(WITH_MACHINE, &tree, &recorder, now);
+    engine.scan(now);
+    let victim = in_grace(&mut engine, now);
+    let is_in_grace = |engine: &Engine<'_>| {
+        let mut victims = engine.terminations.victims.iter();
+        victims.any(|(process, phase)| process.id == victim && matches!(phase, Phase::Grace { .. }))
+    };
+    engine.check_graces(now);
+    assert!(is_in_grace(&engine), "the cgroup has 412 MB left, and the machine 700");
+    uses(505);
+    engine.check_graces(now);
+    assert!(!is_in_grace(&engine));
 }
 
 #[test]
