@@ -105,7 +105,7 @@ impl Engine<'_> {
             self.rechecks.queue.note(id.pid, Some(id.start), crossed, now.instant());
         }
         if doubt == Doubt::SharedMemoryUnknown {
-            self.rechecks.queue.hasten(id.pid, now.instant());
+            self.rechecks.queue.await_answer(id.pid, now.instant());
         }
         // A lookup that is under way is a step, and no trouble yet.
         if doubt != Doubt::SharedMemoryUnknown && self.reports.first_time(id, Condition::Unsure) {

@@ -15,8 +15,10 @@ use crate::model::{Crossed, Pid, ProcessId, StartTime};
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Time until the next look at a process that waits for an answer, at most.
-const ANSWER_PAUSE: Duration = Duration::from_secs(1);
+/// Time until the next look at a process that waits for an answer, at first and at most. Most answers take some milliseconds, and
+/// each look takes a fifth of one: the pause grows by a quarter, so that an answer waits for a quarter of the time that it took.
+const FIRST_ANSWER_PAUSE: Duration = Duration::from_millis(4);
+const LONGEST_ANSWER_PAUSE: Duration = Duration::from_secs(1);
 
 /// Time that a process which shares memory with an elder is left alone, at most, whatever the looks at such processes
 /// cost.
@@ -41,6 +43,8 @@ pub(in crate::daemon::engine) struct Recheck {
     elder: Option<Pid>,
     due: Instant,
     pause: Duration,
+    /// The same while it waits for an answer.
+    answer_pause: Duration,
     /// Whether it was in doubt at the last look.
     lasts: bool,
 }
@@ -83,7 +87,15 @@ impl RecheckQueue {
         elder: Option<Pid>,
         now: Instant,
     ) {
-        let new = Recheck { start, crossed, elder, due: now + FIRST_PAUSE, pause: FIRST_PAUSE, lasts: true };
+        let new = Recheck {
+            start,
+            crossed,
+            elder,
+            due: now + FIRST_PAUSE,
+            pause: FIRST_PAUSE,
+            answer_pause: FIRST_ANSWER_PAUSE,
+            lasts: true,
+        };
         let known = self.0.entry(pid).or_insert(new);
         // The number is another process's now.
         if known.start.is_some() && start.is_some() && known.start != start {
@@ -92,10 +104,10 @@ impl RecheckQueue {
         (known.elder, known.lasts) = (elder, true);
     }
 
-    /// Has a process looked at soon that waits for an answer, before the answer is too old.
-    pub(in crate::daemon::engine) fn hasten(&mut self, pid: Pid, now: Instant) {
+    /// Has a process looked at soon that waits for an answer, less often while none comes, but before one is too old.
+    pub(in crate::daemon::engine) fn await_answer(&mut self, pid: Pid, now: Instant) {
         if let Some(one) = self.0.get_mut(&pid) {
-            one.due = one.due.min(now + ANSWER_PAUSE);
+            one.due = one.due.min(now + one.answer_pause);
         }
     }
 
@@ -134,6 +146,7 @@ impl RecheckQueue {
         let due = self.0.iter_mut().filter(|(_, one)| one.due <= now);
         let (pid, one) = due.min_by_key(|(_, one)| one.due)?;
         one.pause = LONGEST_PAUSE.min(one.pause * 2);
+        one.answer_pause = LONGEST_ANSWER_PAUSE.min(one.answer_pause * 5 / 4);
         one.due = now + one.pause;
         one.lasts = false;
         Some((*pid, *one))
@@ -196,13 +209,30 @@ mod tests {
         }
         assert_eq!(queue.next(), Some(now + LONGEST_PAUSE));
         // An answer does not keep for long.
-        queue.hasten(Pid(7), now);
-        assert_eq!(queue.next(), Some(now + ANSWER_PAUSE));
+        queue.await_answer(Pid(7), now);
+        assert!(queue.next() <= Some(now + LONGEST_ANSWER_PAUSE));
         // Another process is another doubt.
         queue.note(Pid(7), Some(StartTime(2)), None, now);
         assert_eq!((queue.next(), taken(&mut queue, now)), (Some(now + FIRST_PAUSE), None));
         assert_eq!(taken(&mut queue, now + FIRST_PAUSE), Some(Pid(7)));
         queue.looked_at(Pid(7), Duration::ZERO, start);
         assert_eq!(queue.next(), None);
+    }
+
+    #[test]
+    fn an_answer_of_some_milliseconds_is_not_waited_for_much_longer() {
+        let (mut queue, start) = (RecheckQueue::default(), Instant::now());
+        let mut now = start;
+        for due in [4_000, 9_000, 15_250, 23_062] {
+            // A process that goes on growing is looked at more than once in this time, and asks nothing anew.
+            for _ in 0..3 {
+                queue.note(Pid(7), Some(StartTime(1)), None, now);
+                queue.await_answer(Pid(7), now);
+            }
+            let next = queue.next().unwrap();
+            assert_eq!((next - start).as_micros(), due);
+            now = next;
+            assert!(queue.take_due(now).is_some());
+        }
     }
 }
