@@ -224,7 +224,7 @@ mod tests {
         let (mut queue, start) = (RecheckQueue::default(), Instant::now());
         let mut now = start;
         for due in [4_000, 9_000, 15_250, 23_062] {
-            // A process that goes on growing is looked at more than once in this time, and asks nothing anew.
+            // A process that goes on growing is looked at more than once in this time, and has no other pause by that.
             for _ in 0..3 {
                 queue.note(Pid(7), Some(StartTime(1)), None, now);
                 queue.await_answer(Pid(7), now);
