@@ -2,7 +2,11 @@
 
 use std::{
     fs::{self, Permissions},
-    os::unix::fs::{PermissionsExt as _, chown},
+    os::unix::{
+        fs::{PermissionsExt as _, chown},
+        process::CommandExt as _,
+    },
+    path::PathBuf,
     process::Command,
 };
 
@@ -14,6 +18,10 @@ use crate::common::{
     status_field,
 };
 use memmon::model::{Capabilities, Capability};
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+};
 
 const TERM: Option<i32> = Some(libc::SIGTERM);
 
@@ -64,6 +72,50 @@ fn a_program_in_a_home_that_only_its_user_may_enter_is_known_by_its_path() {
         assert!(daemon.about("killing", spared.pid()).is_empty());
         daemon.stop();
     }
+}
+
+/// Makes a copy of the mounts, and does with it what a user can do in one of their own.
+#[expect(unsafe_code, reason = "runs between fork and exec")]
+fn in_copied_mounts(command: &mut Command, bound: Option<(PathBuf, PathBuf)>) {
+    let prepare = move || {
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        let (none, no_data) = (None::<&str>, None::<&str>);
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, no_data)?;
+        if let Some((from, to)) = &bound {
+            mount(Some(from), to, none, MsFlags::MS_BIND, no_data)?;
+        }
+        Ok(())
+    };
+    // SAFETY: system calls only; short strings are copied to the stack, nothing is allocated.
+    unsafe { command.pre_exec(prepare) };
+}
+
+/// As a service with PrivateTmp= has them, and many others.
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_program_in_a_home_is_known_by_its_path_in_mounts_of_its_own_unless_its_user_mounted_it_there() {
+    let user = TestUser::claim();
+    let home = tempfile::tempdir().unwrap();
+    let (app, other) = (home.path().join("app"), home.path().join("other"));
+    for place in [&app, &other] {
+        fs::copy(program(), place).unwrap();
+    }
+    chown(home.path(), Some(user.uid), Some(user.uid)).unwrap();
+    fs::set_permissions(home.path(), Permissions::from_mode(0o700)).unwrap();
+    let rules = format!("[{{ name = 'app', exe = ['{}'], none = true }}]", app.display());
+    let hog = |bound| {
+        let mut command = Command::new(&app);
+        in_copied_mounts(&mut command, bound);
+        user.hog_by(&mut command, "", "anon 40M hold")
+    };
+    let spared = hog(None);
+    spared.begun("hold");
+    let daemon = Daemon::start_as_unit(":", &config(&user, &[("rule", &rules)]), &[]);
+    let mut pretends = hog(Some((other, app.clone())));
+    assert_eq!(daemon.terminated(&mut pretends).0, TERM);
+    daemon.scanned();
+    assert!(spared.is_alive());
+    daemon.stop();
 }
 
 #[test]

@@ -3,10 +3,10 @@
 //! /proc/PID/exe is a path in the mount namespace of the process. A user can make a mount namespace and bind-mount a file of
 //! theirs at /usr/bin/postgres in it, so the path alone proves nothing. Here it counts only if that path leads to the same
 //! file in the mount namespace of pid 1, where only root mounts. If a folder on the way is closed to memmon, as homes are (0700)
-//! for root without CAP_DAC_READ_SEARCH, then the path counts if the file is on a mount of pid 1's.
+//! for root without CAP_DAC_READ_SEARCH, then the path counts if the mounts of both lead to the same place in the same file system.
 
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read as _};
+use std::fs;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -18,7 +18,8 @@ use nix::sys::stat::{Mode, fstatat};
 use super::blocking_pool::{JobOwner, run_blocking};
 use super::confirm::missing;
 use super::directory::ProcessDirectory;
-use super::{LONGEST_MOUNTINFO, ProcRoot, parse};
+use super::mounts::Mounts;
+use super::{ProcRoot, mountinfo, parse};
 use crate::model::{Fact, Name};
 
 impl ProcRoot {
@@ -45,12 +46,12 @@ impl ProcRoot {
                 };
             }
             let (file, root) = (directory.identity(at, "exe")?, self.directory.try_clone()?);
-            let (process, link) = (directory.try_clone()?, format!("{at}exe"));
+            let (process, place) = (directory.try_clone()?, at.to_owned());
             run_blocking(owner, move || {
                 let seen_by_init = [b"1/root", &path[..]].concat();
                 let named = match identity(&root, &seen_by_init) {
                     Err(Errno::EACCES | Errno::EPERM) => {
-                        if is_on_mount_of_init(&root, &process, &link, &path).unwrap_or(false) {
+                        if is_in_mounts_of_init(&root, &process, &place, &path).unwrap_or(false) {
                             return Ok(Some(Name::new(&path[..])));
                         }
                         // pid 1's root may be what is not for memmon to see: its own mount namespace is one that root made,
@@ -83,32 +84,33 @@ impl ProcRoot {
     }
 }
 
-/// Whether the file that `link` of `process` leads to is at `path` in the mounts of pid 1, which the folders on the way are not
-/// asked for.
+/// Whether the file that the link `exe` at `place` of `process` leads to is at `path` in the mounts of pid 1, which the folders on
+/// the way are not asked for.
 ///
-/// The kernel shows each file at its place in the mounts that it is reached by, and these are pid 1's or not. The path is read
-/// before the mounts, for a user can take a mount of theirs (FUSE) away: from then on paths on it begin with what is below it, and
-/// pid 1 no longer has it.
-fn is_on_mount_of_init(root: &impl AsFd, process: &impl AsFd, link: &str, path: &[u8]) -> io::Result<bool> {
-    let file = openat(process, link, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+/// The kernel shows each file at its place in the mounts that it is reached by. If these are pid 1's, or a copy of them, as a service
+/// with PrivateTmp= has, then the path leads to the same place of the same file system for pid 1. The path is read before the mounts,
+/// for a user can take a mount of theirs (FUSE) away: from then on paths on it begin with what is below it, and nobody has it any
+/// more. It is read after them again, for a mount can be moved.
+fn is_in_mounts_of_init(root: &impl AsFd, process: &impl AsFd, place: &str, path: &[u8]) -> io::Result<bool> {
+    let file =
+        openat(process, format!("{place}exe").as_str(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
     let number = file.as_raw_fd();
-    if fs::read_link(format!("/proc/self/fd/{number}"))?.as_os_str().as_bytes() != path {
+    let is_there = || -> io::Result<bool> {
+        Ok(fs::read_link(format!("/proc/self/fd/{number}"))?.as_os_str().as_bytes() == path)
+    };
+    if !is_there()? {
         return Ok(false);
     }
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{number}"))?;
-    let Some(mount) = info.lines().find_map(|line| line.strip_prefix("mnt_id:")) else { return Ok(false) };
-    let mounts = openat(root, "1/mountinfo", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-    lists(BufReader::new(File::from(mounts).take(LONGEST_MOUNTINFO)), mount.trim())
-}
-
-/// Whether a mountinfo (proc_pid_mountinfo(5)) has the mount of this number.
-fn lists(mountinfo: impl BufRead, mount: &str) -> io::Result<bool> {
-    for line in mountinfo.split(b'\n') {
-        if line?.split(|byte| *byte == b' ').next() == Some(mount.as_bytes()) {
-            return Ok(true);
-        }
+    let mount = info.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok());
+    let Some(mount) = mount else { return Ok(false) };
+    let of_init = Mounts::read(&mountinfo(root.as_fd(), "1/mountinfo")?);
+    if of_init.has(mount) {
+        return Ok(true);
     }
-    Ok(false)
+    let of_process = Mounts::read(&mountinfo(process.as_fd(), &format!("{place}mountinfo"))?);
+    let found = of_process.place_on(mount, path);
+    Ok(found.is_some() && found == of_init.place(path) && is_there()?)
 }
 
 /// The identity of a file: its device and its inode.
@@ -185,20 +187,28 @@ mod tests {
 
     /// memmon as it is tested may enter each folder; what the mounts show must be the same.
     #[test]
-    fn a_file_on_a_mount_of_pid_1_is_at_its_path() {
+    fn a_file_in_the_mounts_of_pid_1_or_a_copy_of_them_is_at_its_path() {
         let (real, process) = (ProcRoot::real().unwrap(), format!("{}/", std::process::id()));
         let exe = fs::read_link("/proc/self/exe").unwrap();
         let found = |root: &ProcRoot, path: &[u8]| {
-            is_on_mount_of_init(&root.directory, &real.directory, &format!("{process}exe"), path).unwrap()
+            is_in_mounts_of_init(&root.directory, &real.directory, &process, path).unwrap()
         };
         let tree = Tree::new();
         tree.write("1/mountinfo", fs::read("/proc/self/mountinfo").unwrap());
         assert!(found(&tree.root(), exe.as_os_str().as_bytes()));
         assert!(!found(&tree.root(), b"/usr/bin/postgres"), "another path, as after an exec meanwhile");
-        tree.write("1/mountinfo", "1000000 1 8:1 / / rw - ext4 /dev/sda rw\n");
+        tree.write("1/mountinfo", "1000000 1 4095:1 / / rw - ext4 /dev/sda rw\n");
         assert!(!found(&tree.root(), exe.as_os_str().as_bytes()), "in a mount namespace of a user's");
-        assert!(lists(&b"31 22 0:21 / /a rw\n25 22 0:21 / /b rw\n"[..], "25").unwrap());
-        assert!(!lists(&b"125 25 0:25 / /25 rw\n"[..], "25").unwrap());
+        // Other numbers, as in a copy of the mounts.
+        let copied = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let shifted = |number: &str| (number.parse::<u64>().unwrap() + 1_000_000).to_string();
+        let copied = copied.lines().map(|line| {
+            let words: Vec<&str> = line.split(' ').collect();
+            let numbers = [shifted(words[0]), shifted(words[1])];
+            format!("{} {}\n", numbers.join(" "), words[2..].join(" "))
+        });
+        tree.write("1/mountinfo", copied.collect::<String>());
+        assert!(found(&tree.root(), exe.as_os_str().as_bytes()));
     }
 
     /// A package manager renames the new file over the one that runs.

@@ -23,6 +23,7 @@ mod long_cgroup;
 mod lookups;
 mod machine;
 mod memory_back;
+mod mounts;
 mod parse;
 mod parts;
 mod pod_container;
@@ -50,4 +51,4 @@ pub use memory_back::OwnCgroup;
 pub use root::ProcRoot;
 pub use waiting::Waiting;
 
-use root::{LONGEST_MOUNTINFO, beginning, ended, head, mountinfo, numbered, pages, piece, whole, with_path};
+use root::{beginning, ended, head, mountinfo, numbered, pages, piece, whole, with_path};
