@@ -7,6 +7,9 @@ use super::swapping::Swapping;
 use crate::model::{Bytes, MachineMemory, MemoryWriter, Pid, Pressure, Process, ProcessId};
 use crate::policy::machine::{Baseline, Candidates, Lost, Marks};
 
+/// Time in which a speed at which memory went counts for half, as long as no higher one is measured.
+const SPEED_HALVES: Duration = Duration::from_secs(5);
+
 /// Pause between two looks while memmon waits for the memory of a victim, which its end shortens.
 const WHILE_A_VICTIM_ENDS: Duration = Duration::from_millis(100);
 
@@ -83,6 +86,8 @@ pub(in crate::daemon::engine) struct MachineState {
     pub(in crate::daemon::engine) swapping: Swapping,
     /// Available memory at the last look above the level to act.
     last: Option<(Instant, Bytes)>,
+    /// The highest speed of late at which memory went, and when.
+    fastest: Option<(Instant, f64)>,
     /// The last look, and the time of the next one.
     looked: Option<Instant>,
     next: Option<Instant>,
@@ -156,12 +161,22 @@ impl MachineState {
         self.named.iter().any(|pid| !named.contains(pid))
     }
 
-    /// The speed at which memory went since the last look, in bytes per second.
+    /// The speed at which memory goes, in bytes per second: that since the last look or, if it was higher before, that one, halved
+    /// every some seconds. A victim's end gives memory back, while those that grow beside it go on.
     pub(in crate::daemon::engine) fn fall(&mut self, available: Bytes, now: Instant) -> f64 {
-        let last = self.last.replace((now, available));
-        let Some((at, before)) = last else { return 0.0 };
-        let seconds = now.saturating_duration_since(at).as_secs_f64();
-        if seconds > 0.0 { before.saturating_sub(available).0 as f64 / seconds } else { 0.0 }
+        let since = |at| now.saturating_duration_since(at).as_secs_f64();
+        let measured = |(at, before): (Instant, Bytes)| match since(at) {
+            0.0 => 0.0,
+            seconds => before.saturating_sub(available).0 as f64 / seconds,
+        };
+        let lately =
+            |(at, speed): (Instant, f64)| speed * 0.5_f64.powf(since(at) / SPEED_HALVES.as_secs_f64());
+        let (speed, lately) = (self.last.map_or(0.0, measured), self.fastest.map_or(0.0, lately));
+        self.last = Some((now, available));
+        if speed >= lately {
+            self.fastest = Some((now, speed));
+        }
+        speed.max(lately)
     }
 
     /// Whether `stage` is to be reported now: not twice in one shortage, and no lower one after a higher one.
@@ -293,12 +308,17 @@ mod tests {
     }
 
     #[test]
-    fn the_speed_is_that_since_the_last_look() {
+    fn the_speed_is_that_since_the_last_look_or_a_higher_one_of_late() {
         let (mut state, start) = (MachineState::default(), Instant::now());
-        assert_eq!(state.fall(Bytes(100), start), 0.0);
-        assert_eq!(state.fall(Bytes(60), start + Duration::from_millis(500)), 80.0);
-        assert_eq!(state.fall(Bytes(90), start + Duration::from_secs(1)), 0.0);
-        assert_eq!(state.fall(Bytes(0), start + Duration::from_secs(1)), 0.0, "no time has passed");
+        let at = |seconds| start + Duration::from_secs_f64(seconds);
+        assert_eq!(state.fall(Bytes(1000), start), 0.0);
+        assert_eq!(state.fall(Bytes(960), at(0.5)), 80.0);
+        assert_eq!(state.fall(Bytes(900), at(1.0)), 120.0);
+        // A victim's memory is back, and what took it may go on.
+        assert_eq!(state.fall(Bytes(990), at(1.0 + 5.0)), 60.0);
+        assert_eq!(state.fall(Bytes(0), at(1.0 + 5.0)), 60.0, "no time has passed");
+        assert_eq!(state.fall(Bytes(0), at(1.0 + 10.0)), 30.0);
+        assert!(state.fall(Bytes(0), at(1.0 + 60.0)) < 0.1);
     }
 
     #[test]
