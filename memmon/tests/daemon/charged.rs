@@ -68,7 +68,8 @@ fn a_hog_with_a_sleeping_child_is_charged_for_what_both_map() {
     let user = TestUser::claim();
     for source in SOURCES {
         let daemon = Daemon::start(&config(&user, &[]), &["--source", source]);
-        let mut hog = user.hog("shmem 60M fork hold end hold");
+        // The child is there before the memory is.
+        let mut hog = user.hog("memfd 60M map fork hold end rewrite hold");
         let child = hog.children("fork", 1)[0];
         assert_eq!(daemon.terminated(&mut hog).0, TERM, "{source}");
         daemon.stop();
