@@ -102,6 +102,7 @@ impl Growth {
     }
 }
 
+/// Becomes `uid` and takes `most` bytes, past `limit`; the SIGTERM handler prints the figures and ends it.
 pub(crate) fn sprint(growth: Growth, uid: u32, limit: usize, most: usize) -> Result<()> {
     ensure!(limit < most && most <= MOST, "a limit below MOST, and MOST up to {MOST} bytes");
     let (start, step) = (growth.map(most)?, growth.step());

@@ -147,8 +147,8 @@ impl Daemon {
         daemon
     }
 
-    /// Starts `memmon run` with no more rights than the unit gives it, without a drop-in, after these commands of a shell in its own mounts, and
-    /// waits until it watches.
+    /// Starts `memmon run` with no more rights than the unit gives it, without a drop-in, after these commands of a shell in its
+    /// own mounts, and waits until it watches.
     pub fn start_as_unit(shell: &str, config: &ScopedConfig, arguments: &[&str]) -> Self {
         let launcher = ["sh", "-ec", &format!("{shell}\nexec \"$0\" \"$@\"")];
         let daemon = Self::spawn_as(&launcher, temporary(), config, arguments, |command| {

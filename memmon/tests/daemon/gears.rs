@@ -17,7 +17,7 @@ use crate::common::{
 const LARGE: (&str, &str) = ("thresholds.ram_gb_threshold", "0.25");
 
 /// The gear that the daemon reports; none if this kernel counts in batches, where there is one gear by design.
-fn gear(daemon: &Daemon) -> Option<Value> {
+pub(crate) fn gear(daemon: &Daemon) -> Option<Value> {
     let status = daemon.status();
     let reason = status["source"]["reason"].as_str().unwrap();
     if reason.contains("the kernel counts in batches") {
