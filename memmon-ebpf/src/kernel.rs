@@ -13,6 +13,9 @@ use memmon_common::Offsets;
 #[unsafe(no_mangle)]
 static OFFSETS: Offsets = Offsets::UNRESOLVED;
 
+/// Distance between two counters of an mm, the size of a `percpu_counter`, in a kernel without debugging of locks.
+const USUAL_STRIDE: usize = 40;
+
 const PF_EXITING: u32 = 0x0000_0004;
 
 // `MM_FILEPAGES` and so on: unchanged since 4.5.
@@ -161,6 +164,12 @@ impl RememberedMm {
     /// Its counters, if `percpu_counter`s keep them (since 6.2).
     #[inline(always)]
     pub(crate) fn counts(self) -> Counts {
+        if offset(&OFFSETS.rss_stride) == USUAL_STRIDE {
+            // One read of all takes less than four: the four lines of the cache are fetched together.
+            let all: [i64; 3 * USUAL_STRIDE / 8 + 1] = probe(self.0, offset(&OFFSETS.rss));
+            let count = |member: usize| positive(all[member * USUAL_STRIDE / 8]);
+            return Counts { file: count(FILE), anon: count(ANON), swap: count(SWAP), shmem: count(SHMEM) };
+        }
         let count = |member: usize| {
             positive(probe(self.0, offset(&OFFSETS.rss) + member * offset(&OFFSETS.rss_stride)))
         };
