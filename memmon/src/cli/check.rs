@@ -138,7 +138,7 @@ fn as_json(loaded: &Loaded, rules: &Rules, running: &anyhow::Result<Running>, aw
         Ok(running) => {
             let (rule, limit) = rules.limit(&running.memory);
             let other = over::as_json(&running.otherwise(rules));
-            json!({ "limit": limit, "rule": rule, "memory": running.memory, "over": running.over(limit), "other_measure": other, "rules": matches::as_json(&running.rules) })
+            json!({ "limit": limit, "rule": rule, "memory": running.memory, "over": running.over(rules), "other_measure": other, "rules": matches::as_json(&running.rules) })
         }
         Err(error) => json!({ "error": super::causes::whole(error) }),
     };

@@ -68,6 +68,7 @@ pub(super) fn enable(asked: &Enable, out: &mut dyn Write) -> anyhow::Result<Exit
     settings.follow(&Zoned::now());
     let running = machine::running(&settings.rules)?;
     over::write(&settings.rules, &running, &NameService, out)?;
+    over::write_sums(&settings.rules, &running, &NameService, out)?;
     out.flush()?;
 
     if !asked.yes {

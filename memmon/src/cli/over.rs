@@ -58,23 +58,26 @@ pub(super) fn write(
         Limit::Machine => "[machine]",
     };
     let total = running.memory.total;
-    let over = running.over(bytes);
+    let over = running.over(rules);
+    let has_rules = !rules.rules.is_empty();
     if over.is_empty() {
-        return writeln!(out, "No process is over the limit of {bytes} now ({limit}, {total} in all).");
+        let or = if has_rules { ", and none over that of its rule" } else { "" };
+        return writeln!(out, "No process is over the limit of {bytes} now ({limit}, {total} in all){or}.");
     }
-    writeln!(out, "Over the limit of {bytes} now ({limit}, {total} in all):")?;
+    let or = if has_rules { ", or over that of its rule" } else { "" };
+    writeln!(out, "Over the limit of {bytes} now ({limit}, {total} in all){or}:")?;
     for (process, verdict) in over.iter().take(ROWS) {
         let Process { id, rss, real_uid, names, .. } = process;
         let user = users.name(*real_uid).unwrap_or_else(|| real_uid.to_string());
         let percent = rss.percent_of(total);
-        let outcome = outcome(verdict);
+        let outcome = outcome(process, verdict, rules, &running.memory);
         writeln!(out, "  PID={id}, Name={}, User={user}, RAM={rss} ({percent:.2}%): {outcome}", names.comm)?;
     }
     match over.len().saturating_sub(ROWS) {
         0 => {}
         more => writeln!(out, "  and {more} more")?,
     }
-    write_otherwise(&running.otherwise(rules), out)
+    write_otherwise(&running.otherwise(rules), rules, &running.memory, out)
 }
 
 /// Writes the sums of several processes that are over their limit right now; nothing if no rule limits a sum.
@@ -105,9 +108,12 @@ pub(super) fn write_sums(
 }
 
 impl Running {
-    /// The processes over `limit`, the largest first.
-    pub(super) fn over(&self, limit: Bytes) -> Vec<&(Process, Verdict)> {
-        let mut over: Vec<_> = self.judged.iter().filter(|(process, _)| process.rss > limit).collect();
+    /// The processes over the limit of `[thresholds]` or of their own rule, the largest first. The lower one of the two counts:
+    /// what a rule ends below the limit is to be seen beforehand, and so is what a rule spares above it.
+    pub(super) fn over(&self, rules: &Rules) -> Vec<&(Process, Verdict)> {
+        let (_, limit) = rules.limit(&self.memory);
+        let is_over = |process: &Process| process.rss > limit.min(rules.limit_of(process, &self.memory));
+        let mut over: Vec<_> = self.judged.iter().filter(|(process, _)| is_over(process)).collect();
         over.sort_by_key(|(process, _)| (Reverse(process.rss), process.id.pid));
         over
     }
@@ -119,8 +125,7 @@ impl Running {
             Measure::Rss => Measure::Charged,
         };
         let other = Rules { measure, ..rules.clone() };
-        let (_, limit) = rules.limit(&self.memory);
-        let over = self.over(limit);
+        let over = self.over(rules);
         let changed = over.iter().filter_map(|(process, verdict)| {
             let then = policy::judge(&other, process, &self.memory);
             (mem::discriminant(&then) != mem::discriminant(verdict)).then_some((process, then))
@@ -148,7 +153,12 @@ pub(super) fn as_json(otherwise: &Otherwise<'_>) -> Value {
     json!({ "measure": otherwise.measure, "changed": changed })
 }
 
-fn write_otherwise(otherwise: &Otherwise<'_>, out: &mut dyn Write) -> io::Result<()> {
+fn write_otherwise(
+    otherwise: &Otherwise<'_>,
+    rules: &Rules,
+    memory: &SystemMemory,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let Otherwise { measure, over, changed } = otherwise;
     if changed.is_empty() {
         return writeln!(out, "With measure = \"{measure}\", nothing of this would change.");
@@ -159,7 +169,8 @@ fn write_otherwise(otherwise: &Otherwise<'_>, out: &mut dyn Write) -> io::Result
         changed.len()
     )?;
     for (process, verdict) in changed.iter().take(ROWS) {
-        writeln!(out, "  PID={}, Name={}: {}", process.id, process.names.comm, outcome(verdict))?;
+        let outcome = outcome(process, verdict, rules, memory);
+        writeln!(out, "  PID={}, Name={}: {outcome}", process.id, process.names.comm)?;
     }
     match changed.len().saturating_sub(ROWS) {
         0 => Ok(()),
@@ -167,8 +178,8 @@ fn write_otherwise(otherwise: &Otherwise<'_>, out: &mut dyn Write) -> io::Result
     }
 }
 
-fn outcome(verdict: &Verdict) -> String {
-    let fixed = match verdict {
+fn outcome(process: &Process, verdict: &Verdict, rules: &Rules, memory: &SystemMemory) -> String {
+    let text = match verdict {
         Verdict::Terminate(_) => "would be terminated",
         Verdict::Stop(_) => "would be stopped",
         Verdict::Warn(_) => "over the limit of a rule that only warns",
@@ -180,7 +191,16 @@ fn outcome(verdict: &Verdict) -> String {
             return format!("left alone, as its end would give back only {uncharged}");
         }
     };
-    fixed.to_owned()
+    let rule = match verdict {
+        Verdict::Terminate(breach) | Verdict::Stop(breach) | Verdict::Warn(breach) => breach.by,
+        Verdict::Within => rules.decisive(process).map(|rule| rule.name),
+        _ => None,
+    };
+    match (rule, rules.limit_of(process, memory)) {
+        (None, _) => text.to_owned(),
+        (Some(rule), Bytes::MAX) => format!("{text} (rule {rule}, no limit)"),
+        (Some(rule), limit) => format!("{text} (rule {rule}, {limit})"),
+    }
 }
 
 #[cfg(test)]
@@ -210,15 +230,58 @@ mod tests {
     }
 
     fn written(measure: Measure, processes: Vec<Process>) -> (String, Value) {
-        let rules = Rules { measure, ..rules() };
+        written_by(&Rules { measure, ..rules() }, processes)
+    }
+
+    fn written_by(rules: &Rules, processes: Vec<Process>) -> (String, Value) {
         let judged = processes.into_iter().map(|process| {
-            let verdict = policy::judge(&rules, &process, &MEMORY);
+            let verdict = policy::judge(rules, &process, &MEMORY);
             (process, verdict)
         });
         let running = Running { memory: MEMORY, judged: judged.collect(), sums: vec![], rules: vec![] };
         let mut out = Vec::new();
-        write(&rules, &running, &FakeUsers(&[("alice", 1000)]), &mut out).unwrap();
-        (String::from_utf8(out).unwrap(), as_json(&running.otherwise(&rules)))
+        write(rules, &running, &FakeUsers(&[("alice", 1000)]), &mut out).unwrap();
+        (String::from_utf8(out).unwrap(), as_json(&running.otherwise(rules)))
+    }
+
+    /// An administrator agrees to what is shown, so it must have what ends by a rule below the limit of all others.
+    #[test]
+    fn a_process_is_shown_over_the_limit_of_its_rule_and_one_that_its_rule_spares() {
+        let file = "whitelist.names = []\n[thresholds]\nmeasure = 'rss'\nram_gb_threshold = 2.0\nram_percent_threshold = 100\n\
+            [[rule]]\nname = 'tight'\nnames = ['tight*']\ngb = 1.0\n\
+            [[rule]]\nname = 'wide'\nnames = ['wide']\ngb = 4.0\n\
+            [[rule]]\nname = 'free'\nnames = ['free']\nnone = true";
+        let rules =
+            crate::config::parse(file, std::path::Path::new("c"), &FakeUsers(&[])).unwrap().settings.rules;
+        let process = |pid, name: &str, mib: u64| {
+            let id = ProcessId { pid: Pid(pid), start: StartTime(7) };
+            let mut process = Process { id, rss: Bytes(mib << 20), error: Bytes::ZERO, ..hog() };
+            process.names.comm = Name::from(name);
+            process
+        };
+        let all = [
+            process(1001, "free", 3000),
+            process(1002, "wide", 2600),
+            process(1003, "other", 2100),
+            process(1004, "tight", 1200),
+        ];
+        let unseen = [process(1005, "other", 1900), process(1006, "tight", 1000)];
+        let (text, _) = written_by(&rules, all.into_iter().chain(unseen.clone()).collect());
+        let shown: Vec<_> = text.lines().filter_map(|line| line.split_once("PID=")).collect();
+        let outcomes: Vec<_> = shown.iter().map(|(_, line)| line.rsplit_once(": ").unwrap().1).collect();
+        assert_eq!(
+            outcomes,
+            [
+                "within its limit (rule free, no limit)",
+                "within its limit (rule wide, 4.00GB)",
+                "would be terminated",
+                "would be terminated (rule tight, 1.00GB)",
+            ],
+            "{text}"
+        );
+        assert!(text.contains("in all), or over that of its rule:\n"), "{text}");
+        let (text, _) = written_by(&rules, unseen.into());
+        assert!(text.ends_with("in all), and none over that of its rule.\n"), "{text}");
     }
 
     #[test]

@@ -65,6 +65,28 @@ fn it_terminates_nothing_before_enable_and_after_disable() {
     }
 }
 
+/// An administrator agrees to that, too: rules end processes below the limit of all others, alone or together.
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn the_question_is_preceded_by_what_rules_would_end() {
+    let user = TestUser::claim();
+    let rules = format!(
+        "[{{ name = \"tight\", names = [\"hog\"], gb = 0.02 }}, \
+          {{ name = \"together\", uids = [\"{}\"], per = \"user\", gb = 0.04 }}]",
+        user.uid
+    );
+    let mut hogs = [user.hog("anon 24M hold"), user.hog("anon 24M hold")];
+    let limits = [("rule", &*rules), ("thresholds.ram_gb_threshold", "1.0")];
+    let daemon = Daemon::start(&config(&user, &limits), &["--source", "proc", "--dry-run-until-enabled"]);
+    let (_, printed) = memmon(&daemon, &["enable"]);
+    for hog in &mut hogs {
+        let line = printed.lines().find(|line| line.contains(&format!("PID={}, Name=hog", hog.pid())));
+        assert!(line.is_some_and(|line| line.contains("would be terminated (rule tight, ")), "{printed}");
+    }
+    assert!(printed.contains("now:\n  rule together: user "), "{printed}");
+    daemon.stop();
+}
+
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
 fn a_configuration_in_dry_run_is_not_enabled_and_a_file_of_others_enables_nothing() {
