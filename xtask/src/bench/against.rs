@@ -7,12 +7,12 @@ use anyhow::{Result, bail, ensure};
 use super::{
     child::{Mounts, Running},
     choice::Section,
-    crossing::{LIMIT, Sprint, sprint},
     fault::{THREADS, Times, faults, warm_up},
     memmon::{Memmon, Setup, is_scan, passes},
     programs::{Bench, Programs},
     sample::{Sample, figure, ratio},
     section::{Goal, ReportSection, Table},
+    sprint::{LIMIT, Sprint, sprint},
     user::TestUser,
 };
 use crate::shell;

@@ -2,20 +2,18 @@
 
 use std::{thread, time::Duration};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use super::{
     child::{Mounts, Running},
     memmon::{Memmon, Setup},
-    programs::{Bench, Programs},
+    near,
+    programs::Bench,
     sample::{Sample, figure},
     section::{Goal, ReportSection, Table},
+    sprint::{LIMIT, MOST, Sprint, sprint},
     user::TestUser,
 };
-
-pub(super) const LIMIT: u64 = 256 << 20;
-/// The memory at which a sprint ends by itself.
-const MOST: u64 = 512 << 20;
 
 /// A setting of memmon, by which it notices a crossing.
 struct Way {
@@ -56,17 +54,6 @@ const WAYS: [Way; 6] = [
     Way { name: "polling, 100 ms", kernel: "instant = false", interval: 0.1, calm: false, rounds: (30, 2) },
     Way { name: "polling, 1 s", kernel: "instant = false", interval: 1.0, calm: false, rounds: (10, 1) },
 ];
-
-/// The result that one sprint prints at its end.
-pub(super) struct Sprint {
-    pub(super) milliseconds: f64,
-    /// Memory above the limit, in MB of 10^6 bytes.
-    pub(super) overshoot: f64,
-    /// Bytes per second.
-    speed: f64,
-    /// Whether it had reached its end before SIGTERM came.
-    ended: bool,
-}
 
 pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
     let user = TestUser::claim()?;
@@ -129,19 +116,22 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
             }
         }
     }
+    let (gears, near) = near::measure(bench, &user)?;
+    goals.extend(near);
     let speed = Sample::new(speeds).context("no sprints")?.median() / 1e9;
     Ok(ReportSection {
         title: "From crossing to SIGTERM",
         how: format!(
             "Processes under a uid of their own touch memory page by page as fast as they can ({} GB/s up to the limit, \
              idle machine), past a limit of {} MiB up to {} MiB. Each records the time when it crosses the limit, and in \
-             its SIGTERM handler the time and its memory. memmon enforces on that uid alone, at normal priority, with its \
-             defaults except for the interval.",
+             its SIGTERM handler the time and its memory. memmon enforces on that uid alone, with its defaults except for the \
+             interval. The last table is from memmon's own log: each sprint has a memmon in the calm \
+             gear, which attaches the exact one when the sprint is at half of its limit.",
             figure(speed),
             LIMIT >> 20,
             MOST >> 20
         ),
-        tables: vec![table],
+        tables: vec![table, gears],
         goals,
         notes,
         ..ReportSection::default()
@@ -170,21 +160,4 @@ fn sprints(bench: &Bench, way: &Way, user: &TestUser, busy: bool, rounds: usize)
     drop(loops);
     memmon.0.stop()?;
     Ok(sprints)
-}
-
-/// One sprint, which takes its memory in the way of `growth` (memmon/examples/load).
-pub(super) fn sprint(programs: &Programs, user: &TestUser, growth: &str) -> Result<Sprint> {
-    let [uid, limit, most] = [u64::from(user.uid()), LIMIT, MOST].map(|number| number.to_string());
-    let mut command = programs.load(&["sprint", growth, &uid, &limit, &most]);
-    let mut running = Running::start(&mut command, Mounts::Shared)?;
-    let line = running.line("a SIGTERM", |line| line.starts_with("term "))?;
-    let words: Vec<&str> = line.split(' ').collect();
-    let [_, nanoseconds, held, speed] = words[..] else { bail!("`{line}` is not what a sprint prints") };
-    let (nanoseconds, held, speed): (f64, u64, f64) = (nanoseconds.parse()?, held.parse()?, speed.parse()?);
-    Ok(Sprint {
-        milliseconds: nanoseconds / 1e6,
-        overshoot: (held as f64 - LIMIT as f64) / 1e6,
-        speed,
-        ended: held >= MOST,
-    })
 }

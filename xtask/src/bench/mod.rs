@@ -15,11 +15,13 @@ mod kernel;
 mod machine;
 mod memmon;
 mod memory;
+mod near;
 mod programs;
 mod report;
 mod sample;
 mod scan;
 mod section;
+mod sprint;
 mod switch;
 mod user;
 
