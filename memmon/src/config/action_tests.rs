@@ -11,7 +11,7 @@ fn a_signal_that_makes_no_sense_as_the_first_one_is_refused_with_the_reason() {
      --> config.toml:4:10
       |
     4 | signal = 'SIGKILL'
-      |          ^^^^^^^^^ SIGKILL is the last signal and never the first; with grace = 0 it follows at once; expected one of: "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGXCPU"
+      |          ^^^^^^^^^ SIGKILL is the last signal and never the first; with grace = 0.1 it follows at once; expected one of: "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGXCPU"
     "#);
     for (signal, why) in [
         ("SIGSTOP", "action = \"stop\" stops it"),

@@ -245,7 +245,7 @@ keys! {
         available_percent: Given<Option<f64>>, default("5.0"), range_or("none", "percent of all memory", 0.1, 50.0),
             "of all memory: act with less available";
         available_gb: Given<Option<f64>>, default("0"), range_or("none", "gigabytes of 2^30 bytes", 0.001, 1e9),
-            "the same in gigabytes; the higher one of the two counts, and if only this is set, it alone; 0: off";
+            "the same in gigabytes, up to half of all memory; the higher one of the two counts, and if only this is set, it alone; 0: off";
         swap_free_percent: Given<Option<f64>>, default("10.0"), range_or("none", "percent of all swap", 0.01, 100.0),
             "low memory counts only with less of all swap free, if there is swap; 0: memory alone counts";
         pressure_some: Given<Option<f64>>, default("0"), range_or("none", "percent of the time", 0.01, 100.0),

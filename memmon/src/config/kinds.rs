@@ -397,7 +397,9 @@ impl Word for Signal {
 
     fn why_not(typed: &str) -> Option<&'static str> {
         Some(match typed {
-            "SIGKILL" => "SIGKILL is the last signal and never the first; with grace = 0 it follows at once",
+            "SIGKILL" => {
+                "SIGKILL is the last signal and never the first; with grace = 0.1 it follows at once"
+            }
             "SIGSTOP" | "SIGTSTP" | "SIGTTIN" | "SIGTTOU" => {
                 "a stopped process keeps its memory; action = \"stop\" stops it"
             }

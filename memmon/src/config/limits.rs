@@ -1,7 +1,13 @@
 //! The effect of the limits on a machine with so much memory.
 
 use super::{Concern, Settings, Warning, resolve::default_limits};
-use crate::{model::Bytes, policy::Limits};
+use crate::{
+    model::Bytes,
+    policy::{
+        Limits,
+        machine::{Levels, MachineLimits},
+    },
+};
 
 /// Below it the default share is exceeded by a browser, a compiler, or a language server.
 const SMALL: Bytes = Bytes(Bytes::GIB / 4);
@@ -17,8 +23,16 @@ impl Settings {
                 concerns.push(concern);
             }
         }
+        concerns.extend(self.machine.as_ref().and_then(|limits| beyond_half(limits, total)));
         concerns.into_iter().map(Warning::general).collect()
     }
+}
+
+/// A level of `[machine]` in gigabytes that is more than half of this machine's memory.
+fn beyond_half(limits: &MachineLimits, total: Bytes) -> Option<Concern> {
+    let most = Levels::most(total);
+    let level = limits.act.available.filter(|level| total > Bytes::ZERO && *level > most)?;
+    Some(Concern::MoreThanHalf { level, most })
 }
 
 /// A limit that a window raised, where the other one is left as it is `otherwise`, and is the lower one.
@@ -86,6 +100,17 @@ mod tests {
             assert_eq!(printed.len(), usize::from(!warned.is_empty()), "{text}: {printed:?}");
             assert!(printed.concat().starts_with(warned), "{text}: {printed:?}");
         }
+    }
+
+    #[test]
+    fn a_level_of_the_machine_that_is_more_than_half_of_it_is_warned_of() {
+        let printed = |text, total| {
+            let concerns = parsed(text).settings.concerns_with(total);
+            concerns.iter().map(ToString::to_string).collect::<String>()
+        };
+        insta::assert_snapshot!(printed("[machine]\navailable_gb = 9", Bytes(16 * GB)), @"available_gb of [machine] is 9.00GB, more than half of this machine's memory: the half counts instead, and memmon ends processes with less than 8.00GB available; available_percent fits machines of any size");
+        assert_eq!(printed("[machine]\navailable_gb = 8", Bytes(16 * GB)), "");
+        assert_eq!(printed("[machine]\navailable_gb = 9", Bytes::ZERO), "");
     }
 
     #[test]

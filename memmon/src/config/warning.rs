@@ -107,6 +107,13 @@ pub enum Concern {
         /// All memory.
         total: Bytes,
     },
+    /// A level of `[machine]` in gigabytes that this machine would never be above, or only while it is nearly empty.
+    MoreThanHalf {
+        /// The level.
+        level: Bytes,
+        /// Half of all memory, which counts instead.
+        most: Bytes,
+    },
     /// Another program ends processes when memory runs short.
     OtherGuard {
         /// The program, and when it does.
@@ -313,6 +320,11 @@ impl fmt::Display for Concern {
                 f,
                 "the limit is {limit} here, the default share of {total} of memory, which many programs exceed: set \
                  ram_percent_threshold to what a process may have on this machine"
+            ),
+            Self::MoreThanHalf { level, most } => write!(
+                f,
+                "available_gb of [machine] is {level}, more than half of this machine's memory: the half counts instead, and \
+                 memmon ends processes with less than {most} available; available_percent fits machines of any size"
             ),
             Self::OtherGuard { guard, first, ours } => {
                 write!(f, "beside memmon runs {guard}: ")?;

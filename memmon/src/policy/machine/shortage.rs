@@ -21,7 +21,7 @@ pub struct MachineLimits {
 pub struct Levels {
     /// Available memory in percent of all memory.
     pub available_percent: Option<f64>,
-    /// Available memory. If both are given, the higher one counts.
+    /// Available memory. If both are given, the higher one counts, and no more than half of all memory.
     #[serde(rename = "available_bytes")]
     pub available: Option<Bytes>,
     /// Free swap in percent of all swap: low memory counts only while swap is this low, too. Without swap, and without this
@@ -145,7 +145,14 @@ impl Levels {
     /// The available memory below which the step is reached.
     pub fn available(&self, total: Bytes) -> Bytes {
         let percent = self.available_percent.map(|percent| share(percent, total));
-        percent.max(self.available).unwrap_or_default()
+        // A figure that was written for a larger machine, or in megabytes, would find this one short of memory for ever.
+        let available = self.available.map(|available| available.min(Self::most(total)));
+        percent.max(available).unwrap_or_default()
+    }
+
+    /// The most that [`Levels::available`] counts as: with more than half of all memory available, no machine is short of it.
+    pub const fn most(total: Bytes) -> Bytes {
+        Bytes(total.0 / 2)
     }
 
     fn low_memory(&self, machine: &MachineMemory) -> Option<Reason> {
@@ -307,10 +314,22 @@ mod tests {
     fn the_higher_of_two_levels_counts() {
         let levels = Levels { available: Some(Bytes(3 * GB)), ..LIMITS.act };
         assert_eq!(
-            [levels.available(Bytes(100 * GB)), levels.available(Bytes(GB))],
+            [levels.available(Bytes(100 * GB)), levels.available(Bytes(10 * GB))],
             [Bytes(5 * GB), Bytes(3 * GB)]
         );
         assert_eq!(Levels::default().available(Bytes(GB)), Bytes::ZERO);
+    }
+
+    #[test]
+    fn gigabytes_of_a_larger_machine_are_no_shortage_of_a_small_one() {
+        let levels =
+            |gb| Levels { available_percent: None, available: Some(Bytes(gb * GB)), ..Levels::default() };
+        let limits = MachineLimits { warn: levels(240), act: levels(120), stop_writers: false };
+        let step = |available| limits.shortage(&machine(available, None, None));
+        assert_eq!([step(100), step(50)], [Shortage::Calm, Shortage::Calm]);
+        assert!(matches!(step(49), Shortage::Act(_)));
+        assert!(limits.is_well(&machine(75, None, None)));
+        assert_eq!(limits.needed(&machine(49, None, None)), Bytes(GB));
     }
 
     #[test]
