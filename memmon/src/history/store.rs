@@ -63,11 +63,16 @@ pub struct StoreError {
 }
 
 /// The remedy, if only an administrator can apply it.
-const fn remedy(error: &redb::Error) -> &'static str {
-    match error {
-        redb::Error::Corrupted(_) => "; move it away, and memmon begins another one",
-        _ => "",
-    }
+fn remedy(error: &redb::Error) -> &'static str {
+    let is_damaged = match error {
+        redb::Error::Corrupted(_) => true,
+        // The file has another beginning, such as zeros after a loss of power, or is too short to have one.
+        redb::Error::Io(error) => {
+            matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+        }
+        _ => false,
+    };
+    if is_damaged { "; move it away, and memmon begins another one" } else { "" }
 }
 
 /// An open database.
@@ -425,8 +430,14 @@ mod tests {
                 assert_eq!(found.matched, 19, "damage at {damage}");
             }
         }
-        fs::write(&crashed, "no database").unwrap();
-        let refused = Store::open(&crashed).unwrap_err().to_string();
-        assert!(refused.contains("crashed: "), "{refused}");
+        let zeros = vec![0; sound.len()];
+        for other in [&b"no database"[..], &zeros, &sound[..200], &sound[..9000]] {
+            fs::write(&crashed, other).unwrap();
+            let refused = Store::open(&crashed).unwrap_err().to_string();
+            assert!(
+                refused.contains("crashed: ") && refused.ends_with("memmon begins another one"),
+                "{refused}"
+            );
+        }
     }
 }
