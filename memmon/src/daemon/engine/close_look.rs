@@ -151,7 +151,7 @@ impl Engine<'_> {
 
     /// Resident memory of a process; `None` if it is gone, or has no address space any more because it is exiting.
     pub(super) fn resident(&self, process: ProcessId) -> Option<Bytes> {
-        let Parts { anon, file, shmem, swap: _ } = self.sources.parts(process.pid)?;
+        let Parts { anon, file, shmem, swap: _ } = self.sources.proc().parts(process.pid).ok()?;
         // The number may be another process's by now.
         self.sources.confirm(process.pid, Some(process.start), Bytes::MAX).ok()?;
         Some(anon + file + shmem)

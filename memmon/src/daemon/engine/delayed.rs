@@ -45,6 +45,6 @@ impl Engine<'_> {
 
     /// Whether a supervisor would start `process` again: no other termination is ever delayed.
     fn is_restarted(&self, process: &Process) -> bool {
-        is_restarted(process, || self.sources.comm(process.parent))
+        is_restarted(process, || self.sources.proc().comm(process.parent))
     }
 }

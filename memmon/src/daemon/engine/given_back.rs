@@ -13,10 +13,10 @@ impl Engine<'_> {
         let id = process.id;
         // Its memory may be freed from now on, some GB in a second, so what changes comes first.
         let before = self.sources.free_and_shared_at_signal(now.instant());
-        let (cgroup, cgroup_before) = self.sources.own_cgroup(id.pid).unzip();
+        let (cgroup, cgroup_before) = self.sources.proc().own_cgroup(id.pid).unzip();
         let (parts, expected) = (process.parts, process.gives_back());
         let given_back = Some(GivenBack { parts, expected, cgroup_before, before, ..GivenBack::default() });
-        let (parent_comm, stays) = (self.sources.parent_comm(process), self.sources.stays(id));
+        let (parent_comm, stays) = (self.sources.proc().parent_comm(process), self.sources.proc().stays(id));
         self.terminations.sent_term(id, Case { parent_comm, given_back, cgroup, stays, shared: None });
     }
 
@@ -26,7 +26,7 @@ impl Engine<'_> {
         let Self { sources, terminations, .. } = self;
         let Some(Case { given_back: Some(back), cgroup, .. }) = terminations.case_mut(victim) else { return };
         let (memory, before) = (cgroup.as_ref().and_then(OwnCgroup::memory), sources.free_and_shared());
-        if sources.has_memory(victim.pid) {
+        if sources.proc().has_memory(victim.pid) {
             back.cgroup_before = memory.or(back.cgroup_before);
             back.before = before.or(back.before);
         }
@@ -38,7 +38,7 @@ impl Engine<'_> {
         let mut back = given_back.clone()?;
         back.cgroup_after = cgroup.as_ref().and_then(OwnCgroup::memory);
         back.after = self.sources.free_and_shared();
-        back.left_behind = self.sources.left_behind(process, &back, stays.as_ref());
+        back.left_behind = self.sources.proc().left_behind(process, &back, stays.as_ref());
         Some(Box::new(back))
     }
 }

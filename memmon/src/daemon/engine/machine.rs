@@ -95,7 +95,7 @@ impl Engine<'_> {
         let WatchedMemory { memory: machine, cgroup, .. } = watched;
         self.machine.is_within_cgroup = cgroup.is_some();
         if limits.is_under_pressure(&machine) && machine.swap_total > Bytes::ZERO {
-            self.machine.swapping.note(self.sources.paging(), now.instant());
+            self.machine.swapping.note(self.sources.proc().paging(), now.instant());
         }
         let machine = self.machine.judged(machine, now.instant());
         self.mark_growth(limits, &machine, now);
@@ -224,7 +224,7 @@ impl Engine<'_> {
                 self.stop_writer(&writers, least, machine, now);
             }
             if self.machine.names_writers(&writers) || is_news {
-                let file_systems = self.sources.memory_files();
+                let file_systems = self.sources.proc().memory_files();
                 let (lost, grown) = (order.lost, order.grown);
                 self.reports.emit(Event::NoCulprit { lost, grown, within, elsewhere, file_systems, writers });
             }

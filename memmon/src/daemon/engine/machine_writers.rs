@@ -20,7 +20,7 @@ impl Engine<'_> {
         if grown.shmem < least || least == Bytes::ZERO {
             return Vec::new();
         }
-        let mut writers = self.sources.memory_writers(least);
+        let mut writers = self.sources.proc().memory_writers(least);
         // Twice, because a fast one goes on writing between the two readings.
         writers.retain(|writer| writer.used.0 / 2 <= machine.elsewhere.shmem.0);
         writers
@@ -50,7 +50,9 @@ impl Engine<'_> {
         for MemoryWriter { pid, used, .. } in self.machine.writing(writers, now.instant()) {
             let opened = if dry_run { None } else { OpenedProcess::open(pid).ok() };
             let writes = |writer: MemoryWriter| writer.used >= used;
-            if (opened.is_none() && !dry_run) || !self.sources.memory_writer(pid, least).is_some_and(writes) {
+            if (opened.is_none() && !dry_run)
+                || !self.sources.proc().memory_writer(pid, least).is_some_and(writes)
+            {
                 continue;
             }
             let Ok(process) = self.sources.confirm(pid, None, Bytes::MAX) else { continue };

@@ -43,7 +43,7 @@ impl Engine<'_> {
                 ceiling.saturating_sub(self.sources.error()).max(rss + Bytes(Bytes::MIB)),
             );
         }
-        let is_stopped = self.sources.is_stopped(id.pid);
+        let is_stopped = self.sources.proc().is_stopped(id.pid);
         match self.stopped.find(id, breach.rss, is_stopped, now.instant()) {
             Found::Stopped | Found::Continued { news: false } => {}
             Found::Continued { news: true } => self.report_continued(process, now),
@@ -123,7 +123,7 @@ impl Engine<'_> {
                 }
                 Err(_) => continue,
             };
-            let is_stopped = self.sources.is_stopped(id.pid);
+            let is_stopped = self.sources.proc().is_stopped(id.pid);
             match self.stopped.find(id, process.rss, is_stopped, now.instant()) {
                 Found::Continued { news: true } | Found::GrewOn { news: true } => {
                     self.report_continued(&process, now);

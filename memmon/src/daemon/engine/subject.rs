@@ -9,7 +9,7 @@ use crate::report::{Launched, Subject};
 impl Engine<'_> {
     /// `process` as its events show it.
     pub(super) fn subject(&self, process: &Process, now: Now) -> Subject {
-        self.subject_of(process, self.sources.parent_comm(process), now)
+        self.subject_of(process, self.sources.proc().parent_comm(process), now)
     }
 
     /// The same, if its parent's name is known.

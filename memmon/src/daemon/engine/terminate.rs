@@ -23,7 +23,7 @@ impl Engine<'_> {
                 Effect::Check => enforce::Event::Checked(self.look_again(&process, now)),
                 Effect::Send(warrant) => {
                     if warrant.signal() == Signal::Kill
-                        && let Some(parts) = self.sources.parts(id.pid)
+                        && let Ok(parts) = self.sources.proc().parts(id.pid)
                     {
                         self.terminations.before_kill(id, parts.file + parts.shmem);
                     }
@@ -129,7 +129,7 @@ impl Engine<'_> {
     fn event(&self, process: &Process, outcome: Outcome, now: Now) -> Event {
         // Its parent may have ended since.
         let parent_comm = self.terminations.case(process.id).map(|case| case.parent_comm.clone());
-        let parent_comm = parent_comm.unwrap_or_else(|| self.sources.parent_comm(process));
+        let parent_comm = parent_comm.unwrap_or_else(|| self.sources.proc().parent_comm(process));
         let subject = self.subject_of(process, parent_comm, now);
         match outcome {
             Outcome::Terminating { breach, signal } => {
@@ -162,10 +162,10 @@ impl Engine<'_> {
                 Event::SignalFailed { subject, signal, error: io::Error::from(error).to_string() }
             }
             Outcome::Lingers { since } => {
-                let waiting = self.sources.waiting(process.id.pid).ok();
+                let waiting = self.sources.proc().waiting(process.id.pid).ok();
                 let state = waiting.as_ref().map(|waiting| waiting.state);
                 let wchan = waiting.and_then(|waiting| waiting.wchan);
-                let (frozen, rss) = (self.sources.frozen(process.id.pid), self.resident(process.id));
+                let (frozen, rss) = (self.sources.proc().frozen(process.id.pid), self.resident(process.id));
                 Event::Lingers { subject, since, state, wchan, frozen, rss }
             }
         }

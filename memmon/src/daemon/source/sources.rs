@@ -13,13 +13,12 @@ use tracing::{
 use crate::daemon::source::kernel_map::Kernel;
 use crate::{
     model::{
-        Bytes, Capability, FreeAndShared, Gear, GivenBack, Inherited, LeftBehind, MachineMemory, MemoryFiles,
-        MemoryWriter, Name, Paging, Parts, Pid, Process, ProcessId, Reading, Source, StartTime, Survey,
-        SystemMemory, Unconfirmed,
+        Bytes, Capability, FreeAndShared, Gear, Inherited, MachineMemory, Name, Pid, Process, ProcessId,
+        Reading, Source, StartTime, Survey, SystemMemory, Unconfirmed,
     },
     observe::{
         merge::merge,
-        procfs::{Accuracy, Hierarchy, LimitedCgroup, OwnCgroup, ProcRoot, Stays, Waiting},
+        procfs::{Accuracy, Hierarchy, LimitedCgroup, ProcRoot},
         support::capabilities,
     },
     policy::{Rules, machine::binding},
@@ -112,6 +111,11 @@ impl Sources {
         self.kernel.as_mut()
     }
 
+    /// /proc, for what is read of a process or of the machine whatever the source is.
+    pub(in crate::daemon) const fn proc(&self) -> &ProcRoot {
+        &self.proc
+    }
+
     /// The gear of the kernel side, if there is one.
     pub(in crate::daemon) fn gear(&self) -> Option<Gear> {
         self.kernel.as_ref().map(Kernel::gear)
@@ -161,28 +165,9 @@ impl Sources {
             self.memory_cgroups.as_ref().map_or_else(Vec::new, |all| self.proc.limited_cgroups(all));
     }
 
-    /// The pages that went to the swap, and those that came back.
-    pub(in crate::daemon) fn paging(&self) -> Option<Paging> {
-        self.proc.paging()
-    }
-
-    pub(in crate::daemon) fn memory_files(&self) -> Vec<MemoryFiles> {
-        self.proc.memory_files()
-    }
-
     /// The capability that memmon lacks to find the processes that write files in memory.
     pub(in crate::daemon) fn missing_for_writers(&self) -> Option<Capability> {
         self.proc.missing_for_writers(capabilities())
-    }
-
-    /// The processes that have a file in memory open for writing, and have written at least `least` to it.
-    pub(in crate::daemon) fn memory_writers(&self, least: Bytes) -> Vec<MemoryWriter> {
-        self.proc.memory_writers(least)
-    }
-
-    /// The same for one process.
-    pub(in crate::daemon) fn memory_writer(&self, pid: Pid, least: Bytes) -> Option<MemoryWriter> {
-        self.proc.memory_writer(pid, least)
     }
 
     pub(in crate::daemon) fn memory(&self) -> io::Result<SystemMemory> {
@@ -340,19 +325,6 @@ impl Sources {
         (reading.start == Some(process.start)).then_some(reading)
     }
 
-    pub(in crate::daemon) fn comm(&self, pid: Pid) -> Option<Name> {
-        self.proc.comm(pid)
-    }
-
-    /// The comm of its parent.
-    pub(in crate::daemon) fn parent_comm(&self, process: &Process) -> Option<Name> {
-        self.proc.parent_comm(process)
-    }
-
-    pub(in crate::daemon) fn parts(&self, pid: Pid) -> Option<Parts> {
-        self.proc.parts(pid).ok()
-    }
-
     /// The machine's memory that an end changes.
     pub(in crate::daemon) fn free_and_shared(&self) -> Option<FreeAndShared> {
         self.proc.free_and_shared(None)
@@ -378,42 +350,6 @@ impl Sources {
     pub(in crate::daemon) fn free_and_shared_at_signal(&self, now: Instant) -> Option<FreeAndShared> {
         let holds = |(read, _): &(Instant, _)| now.saturating_duration_since(*read) < FREE_PER_CPU_HOLDS_FOR;
         self.proc.free_and_shared(self.free_per_cpu.filter(holds).map(|(_, free)| free))
-    }
-
-    /// Whether a process still has its address space.
-    pub(in crate::daemon) fn has_memory(&self, pid: Pid) -> bool {
-        self.proc.has_memory(pid)
-    }
-
-    /// The memory cgroup of a process that is alone in it, and its memory.
-    pub(in crate::daemon) fn own_cgroup(&self, pid: Pid) -> Option<(OwnCgroup, Bytes)> {
-        self.proc.own_cgroup(pid)
-    }
-
-    /// The shared memory of a process that will stay, if that was looked up.
-    pub(in crate::daemon) fn stays(&self, process: ProcessId) -> Option<Stays> {
-        self.proc.stays(process)
-    }
-
-    pub(in crate::daemon) fn left_behind(
-        &self,
-        process: &Process,
-        back: &GivenBack,
-        stays: Option<&Stays>,
-    ) -> Vec<LeftBehind> {
-        self.proc.left_behind(process, back, stays)
-    }
-
-    pub(in crate::daemon) fn frozen(&self, pid: Pid) -> Option<Name> {
-        self.proc.frozen(pid)
-    }
-
-    pub(in crate::daemon) fn is_stopped(&self, pid: Pid) -> bool {
-        self.proc.is_stopped(pid)
-    }
-
-    pub(in crate::daemon) fn waiting(&self, pid: Pid) -> Result<Waiting, Unconfirmed> {
-        self.proc.waiting(pid)
     }
 }
 
