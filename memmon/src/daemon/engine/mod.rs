@@ -1,6 +1,6 @@
 //! The engine: from a reading to a signal. It waits for nothing and knows no socket; the event loop calls it with the time.
 //!
-//! A reading's way to its signal is one direction through these files:
+//! From a reading to a signal, these files call each other in one direction:
 //!
 //! ```text
 //! scan ──┐  every interval                    ┌─▶ levels: when the kernel wakes memmon for it next
@@ -8,11 +8,11 @@
 //! recheck┘        (forked, uncharged, delayed) └─▶ terminate ─▶ grace: until it ends, or SIGKILL
 //! ```
 //!
-//! `machine` chooses a process if the machine as a whole is short of memory; its way is that from `terminate` on.
-//! `stop` is the way of a process that is not to end, but to wait.
-//! `throttle` is that of a cgroup that is not to end, but to slow down.
-//! `sums` does the same for what several processes hold together, `kernel_sums` has the kernel wake memmon for that. `approach` warns about a process on its way to the limit, `gear` has the kernel look closer then. `state` has what the engine keeps between two calls, `view`
-//! shows it to others, `change` puts other settings into force.
+//! - `stop` sends SIGSTOP instead, and `throttle` slows a cgroup down;
+//! - `sums` does the same for what several processes hold together; `kernel_sums` has the kernel wake memmon for that;
+//! - `machine` chooses a process if the machine as a whole is short of memory; `terminate` ends it;
+//! - `approach` warns about a process that nears its limit, and `gear` has the kernel count more exactly then;
+//! - `state` has what the engine keeps between two calls, `view` shows it to others, `change` puts other settings into force.
 
 mod approach;
 mod change;

@@ -1,4 +1,5 @@
-//! The part of a shortage that a process and its groups are to blame for.
+//! The part of a shortage that a process and its groups are to blame for. [`groups`] has the processes that count as one
+//! culprit: those of a unit or a session, and those of a user.
 //!
 //! A new process is to blame for all that it has. One that held memory before works with it: of its growth the part counts
 //! that its growth is of what it held, and at least a quarter. The same holds for a new process of a service that was
@@ -18,7 +19,7 @@ const LEAST: f64 = 0.25;
 
 /// The growth of one process, or of several of one group.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Sum {
+pub struct GroupGrowth {
     /// The growth.
     pub growth: Bytes,
     /// The same, with less of what came early.
@@ -35,9 +36,9 @@ pub struct Sum {
 
 /// The growth of all groups.
 #[derive(Debug, Default)]
-pub struct Sums(BTreeMap<Group, Sum>);
+pub struct GroupGrowths(BTreeMap<Group, GroupGrowth>);
 
-impl Sums {
+impl GroupGrowths {
     /// Adds a process to its groups.
     pub fn add(&mut self, groups: &[Group], blame: Blame) {
         for group in groups {
@@ -52,12 +53,12 @@ impl Sums {
     }
 
     /// The sum of a group.
-    pub fn of(&self, group: &Group) -> Sum {
+    pub fn of(&self, group: &Group) -> GroupGrowth {
         self.0.get(group).copied().unwrap_or_default()
     }
 
     /// The largest of some figure of `groups`.
-    pub fn largest(&self, groups: &[Group], figure: impl Fn(Sum) -> Bytes) -> Bytes {
+    pub fn largest(&self, groups: &[Group], figure: impl Fn(GroupGrowth) -> Bytes) -> Bytes {
         groups.iter().map(|group| figure(self.of(group))).max().unwrap_or_default()
     }
 
@@ -124,7 +125,8 @@ pub fn service(process: &Process) -> Option<Name> {
     (!is_login).then(|| Name::new(unit))
 }
 
-/// The groups of a process, from the smallest to the largest.
+/// The groups in which a process counts, from the smallest to the largest: itself, its unit or else its session, and its
+/// user. Root's processes have no group of their user, because unrelated services run as root.
 pub fn groups(process: &Process) -> Vec<Group> {
     let unit = process.cgroup.known().and_then(unit_path).map(|unit| Group::Unit { unit: Name::new(unit) });
     let session = || process.launch.session.map(|leader| Group::Session { leader });

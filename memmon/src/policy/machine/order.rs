@@ -10,7 +10,7 @@ use std::cmp::Reverse;
 
 use serde::Serialize;
 
-use super::blame::{Blame, Sums, Units, groups};
+use super::blame::{Blame, GroupGrowths, Units, groups};
 use super::candidate::{Candidates, gives_back};
 use super::recency::Lost;
 use crate::model::{
@@ -158,7 +158,7 @@ pub fn order(rules: &Rules, machine: &MachineMemory, lost: Lost, candidates: &Ca
     let (mut grown, mut grown_weighed) = (Bytes::ZERO, candidates.own_of_others());
     let growths = candidates.grown.iter().map(|candidate| (candidate, candidate.own_growth()));
     let units = Units::new(growths.clone(), &candidates.idle);
-    let (mut sums, mut kept) = (Sums::default(), Sums::default());
+    let (mut sums, mut kept) = (GroupGrowths::default(), GroupGrowths::default());
     let judged: Vec<_> = growths
         .map(|(candidate, growth)| {
             (candidate, growth, judge_as_over(rules, &candidate.process, &machine.memory))
@@ -266,7 +266,7 @@ const fn alone(process: ProcessId, growth: Bytes) -> Culprit {
 
 /// The blame of that group of a process which is most to blame, and the smallest of its groups that accounts for three
 /// quarters of that.
-fn culprit(grower: &Grower<'_>, sums: &Sums) -> (Bytes, Culprit) {
+fn culprit(grower: &Grower<'_>, sums: &GroupGrowths) -> (Bytes, Culprit) {
     let rank = sums.largest(&grower.groups, |sum| sum.rank);
     let itself = Group::Process { process: grower.process.id };
     let accounts = |group: &&Group| sums.of(group).rank.0.saturating_mul(4) >= rank.0.saturating_mul(3);
