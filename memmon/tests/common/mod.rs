@@ -18,6 +18,7 @@ pub mod daemon;
 pub mod hog;
 pub mod lines;
 pub mod log;
+pub mod meminfo;
 pub mod termination;
 pub mod unit;
 

@@ -1,4 +1,4 @@
-//! `[machine]`, with levels that the machine is always below: what has grown ends, and nothing else.
+//! `[machine]`, on a machine that is always short of memory: what has grown ends, and nothing else.
 
 use std::{
     fs,
@@ -12,6 +12,7 @@ use crate::common::{
     daemon::Daemon,
     eventually,
     log::{SOURCES, config},
+    meminfo::{LEVELS, ShortMachine},
 };
 
 /// Memory of each process of the crowd, in MB.
@@ -29,16 +30,13 @@ fn harmless() -> usize {
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
 fn a_crowd_ends_one_by_one_and_the_larger_idle_process_lives() {
+    let machine = ShortMachine::new();
     for source in SOURCES {
         let user = TestUser::claim();
         let idle = user.hog("anon 250M hold");
         idle.begun("hold");
-        let changes = [
-            ("thresholds.ram_gb_threshold", "1000"),
-            ("machine.available_gb", "1000000"),
-            ("machine.warn", "{ available_gb = 2000000 }"),
-        ];
-        let daemon = Daemon::start(&config(&user, &changes), &["--source", source]);
+        let changes = [("thresholds.ram_gb_threshold", "1000"), LEVELS[0], LEVELS[1]];
+        let daemon = machine.start(&config(&user, &changes), &["--source", source]);
         daemon.scanned();
         let mut crowd: Vec<_> =
             (0..harmless() + 2).map(|_| user.hog(&format!("anon {PART}M hold"))).collect();
@@ -93,15 +91,16 @@ fn a_process_that_fills_a_tmpfs_is_stopped_by_choice_and_none_ends() {
         300.. => 240,
         _ => 48_u64,
     };
+    let machine = ShortMachine::new();
     for (source, stops) in [("ebpf", true), ("proc", true), ("proc", false)] {
         let user = TestUser::claim();
         let changes = [
             ("thresholds.ram_gb_threshold", "1000"),
-            ("machine.available_gb", "1000000"),
-            ("machine.warn", "{ available_gb = 2000000 }"),
+            LEVELS[0],
+            LEVELS[1],
             ("machine.stop_writers", if stops { "true" } else { "false" }),
         ];
-        let daemon = Daemon::start(&config(&user, &changes), &["--source", source]);
+        let daemon = machine.start(&config(&user, &changes), &["--source", source]);
         daemon.scanned();
         let file = Left(format!("/dev/shm/memmon-test-{}", user.uid));
         let steps = format!("write {} {size}M {}M/s", file.0, size / 12);
