@@ -2,11 +2,14 @@
 //!
 //! The cost of any number of clients is bounded: a maximum of clients at once, of connections and of answers per second,
 //! one short buffer each, and a timeout for everything that waits for them. An answer is shared by all clients that ask
-//! within [`Query::fresh`], or within a few times the time that it took.
+//! within [`Query::fresh`], or within a few times the time that it took, unless an order came in between.
 
 use std::{
     os::{fd::AsFd, unix},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -89,6 +92,7 @@ pub async fn serve(
         status: Mutex::default(),
         processes: Mutex::default(),
         machine: Mutex::default(),
+        orders: AtomicU64::new(0),
     });
     let mut clients = Clients::new(CLIENTS);
     loop {
@@ -135,7 +139,7 @@ async fn converse(mut stream: UnixStream, answers: &Answers, user: Option<Uid>) 
                 (Asked::Query(get), _) => answers.answer(get).await,
                 (Asked::History(select), _) => answers.have_done(Request::History(select)).await,
                 (Asked::Samples(first), _) => answers.have_done(Request::Samples(first)).await,
-                (Asked::Order(order), Some(user)) => answers.have_done(Request::Order(order, user)).await,
+                (Asked::Order(order), Some(user)) => answers.obey(Request::Order(order, user)).await,
                 (Asked::Order(_), None) => Some(refusal("forbidden", MAY_NOT).into()),
                 (Asked::Mine, _) => {
                     Some(refusal("unknown", "mine.sock beside this socket answers that").into())
@@ -161,6 +165,8 @@ struct Answers {
     status: Mutex<Latest>,
     processes: Mutex<Latest>,
     machine: Mutex<Latest>,
+    /// Number of orders that were carried out: an answer from before the last one is outdated.
+    orders: AtomicU64,
 }
 
 /// State of the answer to one query.
@@ -171,8 +177,8 @@ struct Latest {
     making: Option<JoinHandle<Option<Made>>>,
 }
 
-/// An answer, and the time until which it is reused.
-type Made = (Instant, Arc<str>);
+/// An answer, with the time until which it is reused, and the number of orders before it was asked for.
+type Made = (Instant, u64, Arc<str>);
 
 /// Factor between the time that an answer took and the minimum time until the next: with thousands of processes and a
 /// tenth of a CPU an answer takes long, and queries must not keep memmon from its work.
@@ -188,12 +194,15 @@ impl Answers {
         };
         let Latest { made, making } = &mut *latest.lock().await;
         loop {
+            let orders = self.orders.load(Ordering::Relaxed);
             match made {
-                Some((end, line)) if Instant::now() < *end => return Some(Arc::clone(line)),
+                Some((end, before, line)) if Instant::now() < *end && *before == orders => {
+                    return Some(Arc::clone(line));
+                }
                 // An old answer is dropped.
                 _ => *made = None,
             }
-            let maker = making.get_or_insert_with(|| task::spawn(make(self.requests.clone(), get)));
+            let maker = making.get_or_insert_with(|| task::spawn(make(self.requests.clone(), get, orders)));
             let outcome = maker.await;
             *making = None;
             *made = Some(outcome.ok()??);
@@ -208,12 +217,20 @@ impl Answers {
         self.requests.send(PendingRequest { request, answer }).await.ok()?;
         Some(line.await.ok()?.into())
     }
+
+    /// The same for an order. The next answer shows its effect.
+    async fn obey(&self, order: Request) -> Option<Arc<str>> {
+        let answer = self.have_done(order).await;
+        self.orders.fetch_add(1, Ordering::Relaxed);
+        answer
+    }
 }
 
-async fn make(requests: mpsc::Sender<PendingRequest>, get: Query) -> Option<Made> {
+async fn make(requests: mpsc::Sender<PendingRequest>, get: Query, orders: u64) -> Option<Made> {
     let (answer, line) = oneshot::channel();
     let asked = Instant::now();
     requests.send(PendingRequest { request: Request::Query(get), answer }).await.ok()?;
     let line = line.await.ok()?;
-    Some((Instant::now() + get.fresh().max(asked.elapsed() * PARTS_FOR_ITSELF), line.into()))
+    let end = Instant::now() + get.fresh().max(asked.elapsed() * PARTS_FOR_ITSELF);
+    Some((end, orders, line.into()))
 }

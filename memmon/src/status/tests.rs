@@ -279,6 +279,18 @@ fn a_late_answer_is_there_for_the_next_look() {
 }
 
 #[test]
+fn an_order_shows_in_the_next_answer() {
+    let served = Served::start(1, Uid(nix::unistd::geteuid().as_raw()), Duration::from_millis(300));
+    let client = || Client::connect(&served.socket()).unwrap();
+    client().line(Query::Status).unwrap();
+    client().order(&Order::EndExemption { id: 1 }).unwrap();
+    assert_eq!(served.asked(), 2);
+    // The answer from before would still do otherwise, for four times as long as it took.
+    client().line(Query::Status).unwrap();
+    assert_eq!(served.asked(), 3);
+}
+
+#[test]
 fn slow_readers_and_the_silent_hold_up_nobody() {
     // Answers larger than a socket's buffers, so that the server waits for a client that does not read.
     let served = Served::own(4000);
