@@ -167,7 +167,10 @@ fn render(outcome: &Replay, untried: &[&str], users: &dyn Users, zone: &TimeZone
     section(&mut text, "Would have lived:", lived, &|fate| {
         format!("; then: {}; now: {}", then(fate), now_within(&fate.verdict))
     });
-    section(&mut text, "Not known:", unsure, &|fate| format!("; {}", why(&fate.verdict)));
+    section(&mut text, "Not known:", unsure, &|fate| {
+        let then = if fate.then.is_signal() { format!("; then: {}", then(fate)) } else { String::new() };
+        format!("{then}; {}", why(&fate.verdict))
+    });
     if ended.is_empty() && lived.is_empty() && unsure.is_empty() {
         text.push_str("\nNo process would have been ended, and none would have lived that was ended.\n");
     }

@@ -49,7 +49,8 @@ pub struct Replay {
     pub ended: Vec<Fate>,
     /// Processes that memmon ended or stopped, or would have in a dry run, and that would have lived, by time.
     pub lived: Vec<Fate>,
-    /// Processes about which the other rules would have been in doubt, and that would not have been ended.
+    /// Processes about which the other rules would have been in doubt, and that would not have been ended as far as is known, by
+    /// time; `then` is the verdict of that time by which it was ended, if it was.
     pub unsure: Vec<Fate>,
 }
 
@@ -103,9 +104,14 @@ pub fn replay(
     outcome.processes = courses.len();
     for mut course in courses.into_values() {
         course.lasts_until(now, &mut outcome.ended);
-        if !course.ended {
-            outcome.lived.extend(course.struck);
-            outcome.unsure.extend(course.doubt);
+        // If it was in doubt once, it is not known whether it would have lived.
+        match (course.ended, course.doubt) {
+            (true, _) => {}
+            (false, Some(doubt)) => {
+                let then = course.struck.map_or(doubt.then, |struck| struck.then);
+                outcome.unsure.push(Fate { then, ..doubt });
+            }
+            (false, None) => outcome.lived.extend(course.struck),
         }
     }
     for fates in [&mut outcome.ended, &mut outcome.lived, &mut outcome.unsure] {
@@ -303,6 +309,35 @@ mod tests {
         let higher = run(samples(), &limited(2000), 0);
         assert_eq!((ids(&higher.ended), ids(&higher.lived)), (vec![], vec![(52, 4)]));
         assert_eq!((higher.lived[0].then, &higher.lived[0].verdict), (Decided::Terminate, &Verdict::Within));
+    }
+
+    #[test]
+    fn a_process_in_doubt_is_not_said_to_have_lived() {
+        let then = limited(1000);
+        let args = policy::ArgPatterns::new(["x"]).unwrap();
+        let also = policy::Matcher { args: Some(args), ..policy::Matcher::default() };
+        let other =
+            Rules { whitelist: policy::Whitelist { also, ..then.whitelist.clone() }, ..limited(1200) };
+        let (below, over) = (Process { rss: Bytes(1100), ..hog() }, Process { rss: Bytes(1500), ..hog() });
+        let seen = |at, process| sample(at, process, MEMORY, &then, false);
+        // Arguments were not read at that time.
+        for samples in [
+            vec![seen(1.0, &over)],
+            vec![seen(1.0, &below), seen(2.0, &over)],
+            vec![seen(1.0, &over), seen(2.0, &below)],
+        ] {
+            let outcome = run(samples, &other, 0);
+            assert_eq!((outcome.ended, outcome.lived), (vec![], vec![]));
+            assert!(
+                matches!(
+                    &outcome.unsure[..],
+                    [Fate { verdict: Verdict::Unsure(_), then: Decided::Terminate, .. }]
+                ),
+                "{:?}",
+                outcome.unsure
+            );
+        }
+        assert_eq!(run(vec![seen(1.0, &below)], &other, 0).lived.len(), 1);
     }
 
     #[test]
