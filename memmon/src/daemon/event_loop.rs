@@ -46,6 +46,10 @@ use crate::{
     status::{Access, PendingRequest, Request},
 };
 
+/// Time for which a single scan waits, at most, for an answer about processes that it could not judge: most answers take some
+/// milliseconds, and a doubt that a process's owner can cause ends after 1.5 seconds.
+const TO_DECIDE: Duration = Duration::from_secs(2);
+
 /// Interval at which memmon checks victims in their grace period, and the machine's memory, also while a termination is
 /// delayed.
 const GRACE_WATCH: Duration = Duration::from_millis(100);
@@ -185,11 +189,15 @@ impl<'a> EventLoop<'a> {
         let mut loading = Loading::new(self.claim.clone());
         let rotation = self.announcer.rotation();
         let mut ready = false;
+        let mut decided_by = None;
 
         let reason = loop {
             self.engine.begins_to_wait();
             if self.options.once && ready && self.engine.victims().in_flight() == 0 {
-                break "one scan was asked for";
+                let until = *decided_by.get_or_insert_with(|| Instant::now() + TO_DECIDE);
+                if self.engine.undecided() == 0 || Instant::now() >= until {
+                    break "one scan was asked for";
+                }
             }
             if self.follow_schedule() {
                 next_scan = Instant::now();
@@ -288,6 +296,12 @@ impl<'a> EventLoop<'a> {
         let reason = match self.engine.victims().in_flight() {
             0 => reason.to_owned(),
             left => format!("{reason}; {left} terminations are left unfinished"),
+        };
+        let reason = match self.engine.undecided() {
+            undecided @ 1.. if self.options.once => {
+                format!("{reason}; it is not known whether {undecided} processes are to be terminated")
+            }
+            _ => reason,
         };
         let reason = match &self.engine.stopped_now()[..] {
             [] => reason,

@@ -10,7 +10,7 @@ use std::{
 use crate::common::{
     TestUser,
     daemon::Daemon,
-    log::{EBPF, RARELY, SOON, config},
+    log::{EBPF, RARELY, SOON, SOURCES, config},
 };
 use nix::{sys::stat::Mode, unistd::mkfifo};
 
@@ -95,6 +95,29 @@ fn a_process_that_hangs_for_a_moment_is_looked_at_again() {
     assert_eq!(daemon.terminated(&mut hog).0, Some(libc::SIGTERM));
     assert_eq!(daemon.about("unsure", hog.pid()).len(), 1, "reported once");
     daemon.stop();
+}
+
+/// The look at shared memory takes longer than the scan.
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn one_scan_waits_for_an_answer_about_shared_memory() {
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let mut hogs = ["shmem 40M hold", "shmem 20M anon 20M hold"].map(|script| user.hog(script));
+        hogs.iter().for_each(|hog| hog.begun("hold"));
+        let mut look = Daemon::start(&config(&user, &[]), &["--once", "--dry-run", "--source", source]);
+        assert!(look.ended(SOON).success(), "{:?}", look.lines());
+        for hog in &hogs {
+            assert_eq!(look.about("killing", hog.pid()).len(), 1, "{source}: {:?}", look.last_words());
+        }
+        let mut once = Daemon::start(&config(&user, &[]), &["--once", "--source", source]);
+        assert!(once.ended(SOON).success(), "{:?}", once.lines());
+        for hog in &mut hogs {
+            assert_eq!(hog.ended_by(SOON), Some(libc::SIGTERM), "{source}: {:?}", once.last_words());
+        }
+        let last = once.last_words().pop().unwrap();
+        assert!(last.contains("\"one scan was asked for\""), "{last}");
+    }
 }
 
 /// Without CAP_SYS_PTRACE the executable's name stays unknown, as with a process that made itself not dumpable.

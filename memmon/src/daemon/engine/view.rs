@@ -67,6 +67,11 @@ impl Engine<'_> {
         self.rechecks.next()
     }
 
+    /// Number of processes that are looked at again because nothing could be decided about them yet.
+    pub(in crate::daemon) fn undecided(&self) -> usize {
+        self.rechecks.queue.undecided()
+    }
+
     /// The processes that are over their limit and stay.
     pub(in crate::daemon) const fn over_limit(&self) -> &OverLimit {
         &self.reports.over_limit

@@ -136,6 +136,12 @@ impl RecheckQueue {
         }
     }
 
+    /// Number of processes about which nothing could be decided yet. One that shares memory with an elder is spared for that,
+    /// which is a decision.
+    pub(in crate::daemon::engine) fn undecided(&self) -> usize {
+        self.0.values().filter(|one| one.elder.is_none()).count()
+    }
+
     /// The time at which the next one is due.
     pub(in crate::daemon::engine) fn next(&self) -> Option<Instant> {
         self.0.values().map(|one| one.due).min()
