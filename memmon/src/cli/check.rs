@@ -138,7 +138,7 @@ fn as_json(loaded: &Loaded, rules: &Rules, running: &anyhow::Result<Running>, aw
         Ok(running) => {
             let (rule, limit) = rules.limit(&running.memory);
             let other = over::as_json(&running.otherwise(rules));
-            json!({ "limit": limit, "rule": rule, "memory": running.memory, "over": running.over(rules), "other_measure": other, "rules": matches::as_json(&running.rules) })
+            json!({ "limit": limit, "rule": rule, "memory": running.memory, "over": running.over(rules), "sums": over::sums_as_json(running), "other_measure": other, "rules": matches::as_json(&running.rules) })
         }
         Err(error) => json!({ "error": super::causes::whole(error) }),
     };
@@ -329,6 +329,7 @@ mod tests {
         assert_eq!(report["warnings"][0]["line"], 1);
         assert_eq!(report["warnings"][0]["concern"]["warning"], "other_name");
         assert_eq!(report["running"]["over"][1][0]["id"]["pid"], 12_345);
+        assert_eq!(report["running"]["sums"], json!([]));
 
         let (out, _, exit) = checked("[log]\nlevle = 'info'", true);
         let report: Value = serde_json::from_str(&out).unwrap();

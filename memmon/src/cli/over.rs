@@ -9,7 +9,10 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{explain::sum_line, matches::RuleMatches};
+use super::{
+    explain::{sum_line, sum_shown},
+    matches::RuleMatches,
+};
 use crate::{
     config::Users,
     model::{Bytes, Limit, Measure, Process, SystemMemory, Verdict},
@@ -93,7 +96,7 @@ pub(super) fn write_sums(
     if rules.sums.is_empty() {
         return Ok(());
     }
-    let over: Vec<_> = running.sums.iter().filter(|sum| sum.verdict() != SumVerdict::Within).collect();
+    let over: Vec<_> = running.sums_over().collect();
     if over.is_empty() {
         return writeln!(out, "No sum of several processes is over its limit now.");
     }
@@ -108,6 +111,11 @@ pub(super) fn write_sums(
 }
 
 impl Running {
+    /// The sums that exceed their limit, or may.
+    fn sums_over(&self) -> impl Iterator<Item = &Sum> {
+        self.sums.iter().filter(|sum| sum.verdict() != SumVerdict::Within)
+    }
+
     /// The processes over the limit of `[thresholds]` or of their own rule, the largest first. The lower one of the two counts:
     /// what a rule ends below the limit is to be seen beforehand, and so is what a rule spares above it.
     pub(super) fn over(&self, rules: &Rules) -> Vec<&(Process, Verdict)> {
@@ -132,6 +140,11 @@ impl Running {
         });
         Otherwise { measure, over: over.len(), changed: changed.collect() }
     }
+}
+
+/// The same sums as [`write_sums`] shows, all of them, with the fields of `memmon explain --json`.
+pub(super) fn sums_as_json(running: &Running) -> Value {
+    running.sums_over().map(|sum| json!(sum_shown(sum))).collect()
 }
 
 /// The verdicts with another measure.

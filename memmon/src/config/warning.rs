@@ -355,14 +355,21 @@ impl fmt::Display for Concern {
             ),
             Self::UnknownUser { key, name } => {
                 let name_shown = quotable(name);
-                write!(f, "{key}: no user \"{name_shown}\" on this machine, the entry matches nobody")?;
+                write!(
+                    f,
+                    "{key}: no user \"{name_shown}\" on this machine, the entry matches nobody until a reload finds one"
+                )?;
                 if name.contains(GLOB) || name.contains(['^', '$', '(', '|', '%']) {
                     f.write_str(" (users are listed one by one, without patterns)")?;
                 }
                 Ok(())
             }
             Self::NoSuchGroup { key, name } => {
-                write!(f, "{key}: no group \"{}\" on this machine, the entry matches nobody", quotable(name))
+                write!(
+                    f,
+                    "{key}: no group \"{}\" on this machine, the entry matches nobody until a reload finds one",
+                    quotable(name)
+                )
             }
             Self::Shadowed { rule, by } => {
                 write!(f, "rule {rule} never decides: rule {by} above it matches all that it does, and the first one decides")

@@ -84,6 +84,11 @@ fn the_question_is_preceded_by_what_rules_would_end() {
         assert!(line.is_some_and(|line| line.contains("would be terminated (rule tight, ")), "{printed}");
     }
     assert!(printed.contains("now:\n  rule together: user "), "{printed}");
+    let mut check = daemon.beside(env!("CARGO_BIN_EXE_memmon"));
+    let checked = check.args(["check", "--json"]).arg(daemon.dir().join("config.toml")).output().unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&checked.stdout).unwrap();
+    let sum = &report["running"]["sums"][0];
+    assert_eq!((&sum["rule_name"], &sum["state"]), (&"together".into(), &"over".into()), "{report}");
     daemon.stop();
 }
 

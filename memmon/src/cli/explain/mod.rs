@@ -127,6 +127,11 @@ pub(super) fn sum_line(sum: &Sum, user_name: &dyn Fn(Uid) -> Option<String>) -> 
     format!("rule {}: {}", sum.rule, sums::sentence(sum, None, Users(user_name)))
 }
 
+/// A sum as JSON shows it.
+pub(super) fn sum_shown(sum: &Sum) -> impl Serialize {
+    sums::shown(sum)
+}
+
 fn has(sum: &Sum, process: ProcessId) -> bool {
     sum.members.iter().any(|member| member.process.id == process)
 }
