@@ -62,16 +62,18 @@ missing() {
 # heartbeat FILE: beats ten times a second and, at its end, writes the worst delay, how long less than a twentieth of memory was available,
 # the least that was available and what is now, all in microseconds and KB.
 heartbeat() {
-    local beat=${EPOCHREALTIME/./} now key value worst=0 low=0 least=999999999
-    trap 'echo "$worst $low $least $value" >"$1"; exit' TERM
+    local beat=${EPOCHREALTIME/./} now key value available=0 worst=0 low=0 least=999999999
+    trap 'echo "$worst $low $least $available" >"$1"; exit' TERM
     exec 8<> <(:)
     while :; do
         read -rt 0.1 -u 8 || true
         now=${EPOCHREALTIME/./}
         while read -r key value _; do [ "$key" != MemAvailable: ] || break; done </proc/meminfo
         [ $((now - beat - 100000)) -le $worst ] || worst=$((now - beat - 100000))
-        [ $((value / 1024)) -ge $((total / 20)) ] || low=$((low + now - beat))
-        [ "$value" -ge $least ] || least=$value
+        # The signal may come between two lines of the file.
+        available=$value
+        [ $((available / 1024)) -ge $((total / 20)) ] || low=$((low + now - beat))
+        [ "$available" -ge $least ] || least=$available
         beat=$now
     done
 }
