@@ -49,7 +49,8 @@ fn cpu_time(daemon: &Daemon) -> Duration {
 fn crossings_that_did_not_fit_into_the_ring_are_counted_and_found_by_a_scan_at_once() {
     let _alone = alone();
     let user = TestUser::claim();
-    let daemon = Daemon::start(&config(&user, &[RARELY]), EBPF);
+    // In the calm gear such short lives make no events.
+    let daemon = Daemon::start(&config(&user, &[RARELY, ("kernel.gear", "\"always\"")]), EBPF);
     daemon.event("scan_complete");
     assert_eq!(daemon.status()["lost"]["crossings"], 0);
     // The daemon is stopped and does not read the ring, which is full after some eight hundred events.
