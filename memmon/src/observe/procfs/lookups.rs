@@ -52,6 +52,8 @@ struct Lookup {
     start: StartTime,
     began: Instant,
     state: State,
+    /// The objects that outlive every process, by the last answer: another lookup may run by now.
+    stays: Option<Vec<SharedObject>>,
     /// Since when it waits for its turn.
     waits_since: Option<Instant>,
     /// Number of failures in a row, and the last reason.
@@ -227,8 +229,7 @@ impl Lookups {
     pub(super) fn stays(&self, process: ProcessId) -> Option<Vec<SharedObject>> {
         self.with(|lookups| {
             let lookup = lookups.get(&process.pid).filter(|lookup| lookup.start == process.start)?;
-            let State::Answered(answer) = &lookup.state else { return None };
-            Some(answer.found.as_ref()?.stays.clone())
+            lookup.stays.clone()
         })
     }
 
@@ -260,6 +261,7 @@ impl Lookups {
                 }
             };
             (lookup.failed, lookup.trouble) = (0, None);
+            lookup.stays = found.as_ref().map(|found| found.stays.clone());
             lookup.state = State::Answered(Answer { at: now, memory, found });
         });
     }
@@ -275,6 +277,7 @@ impl Lookups {
                 start: holder.start,
                 began: now,
                 state: State::Waiting,
+                stays: None,
                 waits_since: None,
                 failed: 0,
                 trouble: None,
@@ -325,6 +328,23 @@ mod tests {
         assert_eq!(step(&lookups, later), Step::Take(Fact::Known(memory), None));
         assert_eq!(lookups.step(&question(), now, |other| other != elder), Step::Start);
         assert_eq!(step(&lookups, now + SPARES_FOR), Step::Start);
+    }
+
+    #[test]
+    fn what_outlives_a_process_stays_known_while_another_lookup_runs() {
+        let (lookups, now) = (Lookups::default(), Instant::now());
+        let process = ProcessId { pid: HOLDER.pid, start: HOLDER.start };
+        lookups.begin(HOLDER, Heartbeat::new(now), now);
+        assert_eq!(lookups.stays(process), None);
+        lookups.end(HOLDER, Bytes(105), Ok(Found::default()), now);
+        for _ in 0..2 {
+            assert_eq!(lookups.stays(process), Some(vec![]));
+            lookups.begin(HOLDER, Heartbeat::new(now), now);
+        }
+        lookups.end(HOLDER, Bytes(105), failed(), now);
+        assert_eq!(lookups.stays(process), Some(vec![]));
+        lookups.end(HOLDER, Bytes(105), Err(Failure::Withheld), now);
+        assert_eq!(lookups.stays(process), None);
     }
 
     #[test]
