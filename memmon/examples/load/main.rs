@@ -9,20 +9,24 @@
 //! | `crowd N` | N children that sleep; answers `ready`; ends and reaps them when stdin is closed |
 //! | `forks` | keeps one CPU busy with children that end at once, until stdin is closed |
 //! | `sprint GROWTH UID LIMIT MOST` | becomes UID and takes memory at full speed, up to MOST bytes; on SIGTERM prints its figures |
+//! | `shortage LOAD UID OTHER MS MEMMON…` | runs memmon on a small machine that becomes short of memory (shortage.rs) |
 //!
 //! All die with the thread that started them (PR_SET_PDEATHSIG).
 #![expect(unsafe_code, reason = "the loads need mmap, signal handlers and forks")]
 #![expect(clippy::print_stdout, reason = "the benchmark reads it")]
 
 mod memory;
+mod memory_cgroup;
 #[path = "../shared/mod.rs"]
 mod shared;
+mod shortage;
 mod sprint;
 
 use std::{
     env,
     io::{self, Read as _, Write as _},
     process, thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -38,6 +42,7 @@ use nix::{
 
 use memory::{drop_contents, map, touch, unmap};
 use shared::{PAGE, die_with_parent};
+use shortage::Shortage;
 use sprint::{Growth, sprint};
 
 /// Memory that each thread of `faults` touches.
@@ -59,9 +64,14 @@ fn main() -> Result<()> {
         ["sprint", growth, uid, limit, most] => {
             sprint(Growth::named(growth)?, uid.parse()?, limit.parse()?, most.parse()?)
         }
-        _ => {
-            bail!("modes are: faults, switches, hold MIB, spin, crowd N, forks, sprint GROWTH UID LIMIT MOST")
+        ["shortage", load, uid, other, delay, ref memmon @ ..] => {
+            let users = [uid.parse()?, other.parse()?];
+            Shortage { load, users, delay: Duration::from_millis(delay.parse()?), memmon }.run()
         }
+        _ => bail!(
+            "modes are: faults, switches, hold MIB, spin, crowd N, forks, sprint GROWTH UID LIMIT MOST, \
+             shortage LOAD UID OTHER MS MEMMON…"
+        ),
     }
 }
 

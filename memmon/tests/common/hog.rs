@@ -192,19 +192,24 @@ fn megabytes(word: &str) -> Option<u64> {
     word.strip_suffix('M').and_then(|digits| digits.parse().ok())
 }
 
-/// The example that `cargo test` built, next to the test binaries.
+/// The hog that `cargo test` built.
 pub fn program() -> PathBuf {
+    example("hog", &["hog.rs", "shared/mod.rs"])
+}
+
+/// The example with these sources that `cargo test` built, next to the test binaries.
+pub fn example(name: &str, sources: &[&str]) -> PathBuf {
     let binary = Path::new(env!("CARGO_BIN_EXE_memmon"));
-    let hog = binary.with_file_name("examples").join("hog");
+    let program = binary.with_file_name("examples").join(name);
     let age = |path: &Path| fs::metadata(path).and_then(|found| found.modified());
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
-    let written = ["hog.rs", "shared/mod.rs"].iter().filter_map(|part| age(&examples.join(part)).ok()).max();
-    match (age(&hog), written) {
-        (Err(error), _) => panic!("{}: {error}; run `cargo build --example hog`", hog.display()),
+    let written = sources.iter().filter_map(|part| age(&examples.join(part)).ok()).max();
+    match (age(&program), written) {
+        (Err(error), _) => panic!("{}: {error}; run `cargo build --example {name}`", program.display()),
         // Without the source (in a VM) the build's age cannot be checked.
         (Ok(built), Some(written)) if built < written => {
-            panic!("{} is older than its source; run `cargo build --example hog`", hog.display())
+            panic!("{} is older than its source; run `cargo build --example {name}`", program.display())
         }
-        _ => hog,
+        _ => program,
     }
 }

@@ -45,6 +45,7 @@ mod reload;
 mod replay;
 mod rights;
 mod rules;
+mod shortage;
 mod spares;
 mod status;
 mod stop;

@@ -21,6 +21,11 @@ const FREEZER: &str = "/sys/fs/cgroup/freezer/tasks";
 /// A file of the unified hierarchy of cgroups, alone or beside those of v1.
 const UNIFIED: [&str; 2] = ["/sys/fs/cgroup/cgroup.procs", "/sys/fs/cgroup/unified/cgroup.procs"];
 
+/// A file of cgroup v1 where it limits memory, and those of v2 where the cgroups below may have such limits.
+const LIMIT_OF_V1: &str = "/sys/fs/cgroup/memory/memory.limit_in_bytes";
+const CONTROLLERS_BELOW: [&str; 2] =
+    ["/sys/fs/cgroup/cgroup.subtree_control", "/sys/fs/cgroup/unified/cgroup.subtree_control"];
+
 /// Programs that tests run, and how each is installed.
 const PROGRAMS: [(&str, &str); 7] = [
     ("bpftool", "`cargo xtask setup --for-tests` installs it"),
@@ -39,6 +44,7 @@ pub(super) struct Machine {
     btf: bool,
     freezer: bool,
     unified: bool,
+    limits_memory: bool,
     has_program: fn(&str) -> bool,
     has_variable: fn(&str) -> bool,
 }
@@ -51,6 +57,7 @@ impl Machine {
             btf: fs::File::open(KERNEL_BTF).is_ok(),
             freezer: fs::exists(FREEZER).unwrap_or(false),
             unified: UNIFIED.into_iter().any(|file| fs::exists(file).unwrap_or(false)),
+            limits_memory: is_writable(LIMIT_OF_V1) || CONTROLLERS_BELOW.into_iter().any(has_memory),
             has_program: |name| shell::find(name).is_some(),
             has_variable: |name| test_tools::value(name).is_some(),
         })
@@ -58,11 +65,11 @@ impl Machine {
 
     /// The reason why a test with this `reason` in its `#[ignore]` cannot run here; none if it can.
     ///
-    /// A reason names what it needs: `root`, `mounts`, `kernel BTF`, `freezer`, `cgroup v2`, `CAP_SYS_RESOURCE`, one of the
-    /// programs, or a variable `MEMMON_…`.
+    /// A reason names what it needs: `root`, `mounts`, `kernel BTF`, `freezer`, `cgroup v2`, `memory cgroup`, `CAP_SYS_RESOURCE`,
+    /// one of the programs, or a variable `MEMMON_…`.
     /// If it names none of them, the test does not run.
     pub(super) fn lacks(&self, reason: &str) -> Option<String> {
-        let Self { privileges, btf, freezer, unified, has_program, has_variable } = *self;
+        let Self { privileges, btf, freezer, unified, limits_memory, has_program, has_variable } = *self;
         let needs = |what: &str| reason.contains(what);
         let mut programs = PROGRAMS.into_iter().filter(|(name, _)| needs(name)).peekable();
         let any_program = programs.peek().is_some();
@@ -83,6 +90,8 @@ impl Machine {
             Some(format!("it needs {FREEZER} (cgroup v1)"))
         } else if needs("cgroup v2") && !unified {
             Some("it needs the unified hierarchy of cgroups (v2)".to_owned())
+        } else if needs("memory cgroup") && !limits_memory {
+            Some("it needs cgroups (v1 or v2) that limit memory, and may be created at the root".to_owned())
         } else if let Some((name, source)) = programs.find(|(name, _)| !has_program(name)) {
             Some(format!("it needs {name} ({source})"))
         } else if let Some(name) = variables.find(|name| !has_variable(name)) {
@@ -93,6 +102,17 @@ impl Machine {
             Some(if reason.is_empty() { "ignored without a reason".to_owned() } else { reason.to_owned() })
         }
     }
+}
+
+/// Whether a file of cgroups is there, and not mounted read-only as in a container.
+fn is_writable(file: &str) -> bool {
+    fs::File::options().write(true).open(file).is_ok()
+}
+
+/// Whether this `cgroup.subtree_control` has the memory controller.
+fn has_memory(file: &str) -> bool {
+    let controllers = fs::read_to_string(file).unwrap_or_default();
+    controllers.split_whitespace().any(|controller| controller == "memory") && is_writable(file)
 }
 
 #[cfg(test)]
@@ -110,6 +130,7 @@ mod tests {
             btf,
             freezer: bpftool,
             unified: bpftool,
+            limits_memory: bpftool,
             has_program,
             has_variable: |name| name == "MEMMON_SET",
         }
@@ -153,6 +174,8 @@ mod tests {
             (bare, "needs root and a cgroup v1 freezer", Some(FREEZER)),
             (full, "needs root and cgroup v2", None),
             (bare, "needs root and cgroup v2", Some("v2")),
+            (full, "needs root and a memory cgroup", None),
+            (bare, "needs root and a memory cgroup", Some("limit memory")),
             (bare, "kernel: needs root and bpftool", Some("it needs bpftool")),
         ] {
             let lacks = machine.lacks(reason);
