@@ -82,7 +82,7 @@ pub(crate) fn measure(bench: &Bench, earlier: &Path, parts: &[Section]) -> Resul
             Section::Crossing => crossings(bench, &builds, &mut figures)?,
             Section::Scan => scans(bench, &builds, &mut figures)?,
             Section::Fault => page_faults(bench, &builds, &mut figures)?,
-            Section::Switch | Section::Idle | Section::Memory | Section::Build => {
+            Section::Switch | Section::Idle | Section::Memory | Section::Shortage | Section::Build => {
                 bail!("an earlier build is compared by crossing, scan and fault alone")
             }
         }

@@ -98,6 +98,21 @@ impl Running {
         }
     }
 
+    /// Waits for its end, for so long at most, and returns all lines that no one waited for, and whether it succeeded.
+    pub(crate) fn finish(mut self, within: Duration) -> Result<(Vec<String>, bool)> {
+        let deadline = Instant::now() + within;
+        loop {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => self.printed.push(line),
+                Err(RecvTimeoutError::Timeout) => bail!("process {} does not end", self.pid()),
+                Err(RecvTimeoutError::Disconnected) => {
+                    let status = self.child.wait()?;
+                    return Ok((std::mem::take(&mut self.printed), status.success()));
+                }
+            }
+        }
+    }
+
     /// Writes one line to its standard input.
     pub(crate) fn say(&mut self, line: &str) -> Result<()> {
         let stdin = self.stdin.as_mut().context("its input is closed")?;

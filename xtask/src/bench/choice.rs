@@ -17,6 +17,8 @@ pub(super) enum Section {
     Memory,
     /// Time from a crossing of the limit to SIGTERM
     Crossing,
+    /// Small machines that become short of memory
+    Shortage,
     /// A real build with memmon attached
     Build,
 }

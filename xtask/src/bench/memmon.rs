@@ -45,7 +45,7 @@ pub(crate) struct Memmon(pub(crate) Running);
 impl Memmon {
     /// Starts memmon in dry run, and waits for its first scan.
     pub(crate) fn watch(programs: &Programs, setup: &Setup<'_>) -> Result<Self> {
-        let mut memmon = Self::start(programs, setup, "", &["--dry-run"])?;
+        let mut memmon = Self::spawn(programs, setup)?;
         memmon.scanned()?;
         Ok(memmon)
     }
@@ -57,19 +57,39 @@ impl Memmon {
         user: &TestUser,
         limit: u64,
     ) -> Result<Self> {
-        let uid = user.uid();
-        ensure!(uid >= 1000, "uid {uid} may be a service's");
-        user.is_unused()?;
-        let gb = limit as f64 / f64::from(1 << 30);
-        let rules =
-            format!("ram_gb_threshold = {gb}\nram_percent_threshold = 100\n[scope]\nusers = [\"{uid}\"]\n");
-        let mut memmon = Self::start(programs, setup, &rules, &[])?;
+        let memmon = Command::new(&programs.memmon);
+        let mut memmon = Self::enforce_by(memmon, programs, setup, "", user, limit)?;
         memmon.scanned()?;
         Ok(memmon)
     }
 
-    /// Starts memmon and waits for nothing.
-    fn start(programs: &Programs, setup: &Setup<'_>, rules: &str, arguments: &[&str]) -> Result<Self> {
+    /// The same by the command of a program that runs memmon, with more `sections`. It waits for nothing.
+    pub(crate) fn enforce_by(
+        command: Command,
+        programs: &Programs,
+        setup: &Setup<'_>,
+        sections: &str,
+        user: &TestUser,
+        limit: u64,
+    ) -> Result<Self> {
+        let uid = user.uid();
+        ensure!(uid >= 1000, "uid {uid} may be a service's");
+        user.is_unused()?;
+        let gb = limit as f64 / f64::from(1 << 30);
+        let rules = format!(
+            "ram_gb_threshold = {gb}\nram_percent_threshold = 100\n{sections}[scope]\nusers = [\"{uid}\"]\n"
+        );
+        Self::start(command, programs, setup, &rules, &[])
+    }
+
+    /// Starts memmon by this command, which gets memmon's arguments, and waits for nothing.
+    fn start(
+        mut command: Command,
+        programs: &Programs,
+        setup: &Setup<'_>,
+        rules: &str,
+        arguments: &[&str],
+    ) -> Result<Self> {
         let Setup { source, interval, kernel, thresholds } = setup;
         ensure!(
             arguments.contains(&"--dry-run") || rules.contains("[scope]\nusers = ["),
@@ -83,14 +103,13 @@ impl Memmon {
              [termination]\nrepeat_limit = 0\nhard_ceiling = 0\n[thresholds]\ncheck_interval = {interval}\n{thresholds}\n{rules}"
         );
         fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
-        let mut command = Command::new(&programs.memmon);
         command.args(["run", "--config"]).arg(&config).args(arguments);
         Ok(Self(Running::start(&mut command, Mounts::Private)?))
     }
 
     /// Starts memmon in dry run and waits for nothing.
     pub(crate) fn spawn(programs: &Programs, setup: &Setup<'_>) -> Result<Self> {
-        Self::start(programs, setup, "", &["--dry-run"])
+        Self::start(Command::new(&programs.memmon), programs, setup, "", &["--dry-run"])
     }
 
     /// Waits for the end of the next scan.

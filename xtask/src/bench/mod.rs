@@ -1,8 +1,8 @@
 //! `cargo xtask bench`: measures what memmon costs and how fast it is, compared to other programs, in one run.
 //!
 //! Each section is a file: it measures memmon and the programs that it compares to alternately, and returns a
-//! [`ReportSection`]. `report` puts the sections into BENCHMARKS.md. Everything runs in dry run except for `crossing`, whose
-//! memmon is limited to a uid of its own.
+//! [`ReportSection`]. `report` puts the sections into BENCHMARKS.md. Everything runs in dry run except for `crossing` and
+//! `shortage`, whose memmon is limited to a uid of its own.
 
 mod against;
 mod build;
@@ -21,6 +21,7 @@ mod report;
 mod sample;
 mod scan;
 mod section;
+mod shortage;
 mod sprint;
 mod switch;
 mod user;
@@ -67,6 +68,7 @@ impl Section {
             Self::Idle => idle::measure(bench),
             Self::Memory => memory::measure(bench),
             Self::Crossing => crossing::measure(bench),
+            Self::Shortage => shortage::measure(bench),
             Self::Build => build::measure(bench),
         }?;
         let value = self.to_possible_value();

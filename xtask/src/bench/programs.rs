@@ -32,7 +32,7 @@ impl Bench {
 #[derive(Clone, Debug)]
 pub(crate) struct Programs {
     pub(crate) memmon: PathBuf,
-    /// memmon/examples/load.
+    /// memmon/examples/load, which starts the hog beside it.
     pub(crate) load: PathBuf,
     /// Folder for configurations and build output of the benchmarks.
     pub(crate) scratch: PathBuf,
@@ -55,6 +55,7 @@ impl Programs {
             "--package=memmon",
             "--bin=memmon",
             "--example=load",
+            "--example=hog",
         ]);
         let profile = if quick { "debug" } else { "release" };
         if !quick {

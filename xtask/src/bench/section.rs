@@ -68,6 +68,7 @@ impl Goal {
         let with_unit = |value| format!("{} {}", show(value), self.unit).trim_end().to_owned();
         let verdict = match self.reached / self.at_most {
             _ if self.is_met() => "met".to_owned(),
+            times if times.is_infinite() => "missed".to_owned(),
             times if times < 2.0 => format!("missed by {:.1} %", (times - 1.0) * 100.0),
             times => format!("missed {} times", figure(times)),
         };
