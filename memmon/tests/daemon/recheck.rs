@@ -3,6 +3,7 @@
 
 use std::{
     fs::{self, OpenOptions},
+    io::Write as _,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
@@ -94,6 +95,31 @@ fn a_process_that_hangs_for_a_moment_is_looked_at_again() {
     hang.end();
     assert_eq!(daemon.terminated(&mut hog).0, Some(libc::SIGTERM));
     assert_eq!(daemon.about("unsure", hog.pid()).len(), 1, "reported once");
+    daemon.stop();
+}
+
+/// Its pages are counted before SIGKILL, which takes long for a large process: by then it may be one that is protected.
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_victim_that_is_protected_since_the_look_at_its_name_is_not_killed() {
+    let user = TestUser::claim();
+    let mut hog = user.hog("ignore-term anon 40M hold rename spared work");
+    hog.begun("hold");
+    let changes = [RARELY, ("whitelist.names", "[\"spared\"]"), ("termination.grace", "2")];
+    let daemon = Daemon::start(&config(&user, &changes), EBPF);
+    daemon.reported("killing", hog.pid());
+    let (fifo, pages) = (daemon.dir().join("pages"), format!("/proc/{}/smaps_rollup", hog.pid()));
+    mkfifo(&fifo, Mode::S_IRUSR).unwrap();
+    mount(&daemon, &fifo, &pages);
+    // Waits until memmon counts them.
+    let mut writer = OpenOptions::new().write(true).open(&fifo).unwrap();
+    hog.release();
+    hog.ready("rename spared");
+    writer.write_all(b"Rss: 45000 kB\nLazyFree: 0 kB\n").unwrap();
+    drop(writer);
+    daemon.reported("now_protected", hog.pid());
+    assert!(hog.is_alive());
+    unmount(&daemon, &pages);
     daemon.stop();
 }
 

@@ -8,8 +8,11 @@ use tracing::debug;
 use crate::daemon::clock::Now;
 use crate::daemon::engine::Engine;
 use crate::enforce::{self, Check, Effect, Errno, Order, Outcome};
-use crate::model::{Process, ProcessId, Signal, Unconfirmed};
+use crate::model::{Process, ProcessId, Signal, SystemMemory, Unconfirmed};
 use crate::report::Event;
+
+/// Number of looks before a signal, if the process changes its name meanwhile.
+const LOOKS: usize = 3;
 
 impl Engine<'_> {
     /// Executes `orders` and those that follow from them at once.
@@ -71,19 +74,32 @@ impl Engine<'_> {
         if self.machine.is_victim(id) {
             return self.look_again_for_machine(victim, now);
         }
-        let look = |limit| self.sources.confirm(id.pid, Some(id.start), limit);
-        match self.settings.of_victim(id).rules.confirm(&memory, look) {
-            Ok(mut found) => {
-                let limit = self.settings.of_victim(id).rules.limit_of(&found, &memory);
-                self.take_off_freed(&mut found, limit, now);
-                let verdict = self.settings.judge_victim(id, &found, &memory);
-                let verdict = self.settle(&mut found, verdict, now, |settings, found| {
-                    settings.judge_victim(id, found, &memory)
-                });
-                Check::judged(id, &found, verdict, limit)
+        for _ in 1..LOOKS {
+            let (check, found) = self.look_once_more(id, &memory, now);
+            // To count its pages may have taken long.
+            if found.is_none_or(|found| self.sources.is_called_the_same(&found)) {
+                return check;
             }
-            Err(why) => Check::Unconfirmed(why),
         }
+        // One that renames itself again and again is not spared for that.
+        self.look_once_more(id, &memory, now).0
+    }
+
+    /// One look, and the process if it would be sent the next signal for it.
+    fn look_once_more(&mut self, id: ProcessId, memory: &SystemMemory, now: Now) -> (Check, Option<Process>) {
+        let look = |limit| self.sources.confirm(id.pid, Some(id.start), limit);
+        let mut found = match self.settings.of_victim(id).rules.confirm(memory, look) {
+            Ok(found) => found,
+            Err(why) => return (Check::Unconfirmed(why), None),
+        };
+        let limit = self.settings.of_victim(id).rules.limit_of(&found, memory);
+        self.take_off_freed(&mut found, limit, now);
+        let verdict = self.settings.judge_victim(id, &found, memory);
+        let verdict =
+            self.settle(&mut found, verdict, now, |settings, found| settings.judge_victim(id, found, memory));
+        let check = Check::judged(id, &found, verdict, limit);
+        let is_over = matches!(check, Check::StillOver(_));
+        (check, is_over.then_some(found))
     }
 
     /// Reports an outcome, and releases a process that is no victim any more.

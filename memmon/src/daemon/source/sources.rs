@@ -308,6 +308,11 @@ impl Sources {
         self.proc.lazy_free(process.id, process.real_uid)
     }
 
+    /// Whether `process` has the name that it was confirmed with.
+    pub(in crate::daemon) fn is_called_the_same(&self, process: &Process) -> bool {
+        self.proc.is_called_the_same(process)
+    }
+
     /// Whether the kernel map shows that `process` was forked, and has not called exec since.
     pub(in crate::daemon) fn is_forked(&self, process: ProcessId) -> bool {
         self.kernel.as_ref().is_some_and(|kernel| kernel.forked_with(process).is_some())

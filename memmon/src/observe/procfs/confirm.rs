@@ -9,6 +9,7 @@ use std::io;
 use nix::errno::Errno;
 
 use super::blocking_pool::{JobOwner, Lock, run_blocking};
+use super::called::is_same;
 use super::directory::ProcessDirectory;
 use super::inherited::Forked;
 use super::launch::launch;
@@ -22,7 +23,7 @@ use crate::model::{
     Unconfirmed, Workload,
 };
 
-/// Number of looks at a process if its threads end meanwhile.
+/// Number of looks at a process if its threads end meanwhile, or if it changes its name or program.
 const TRIES: usize = 3;
 
 /// The purpose of a close look.
@@ -86,19 +87,25 @@ impl ProcRoot {
         most: Option<Bytes>,
     ) -> Result<Process, Unconfirmed> {
         let directory = self.process(pid).map_err(|errno| unconfirmed(".", errno))?;
+        let mut changing = None;
         for _ in 0..TRIES {
             match self.look(&directory, pid, expected, (purpose, most), accuracy) {
+                Ok((process, true)) => return Ok(process),
+                // The name that was read first is another one by now, which may protect it.
+                Ok((process, false)) => changing = Some(process),
                 // Only a thread of it is gone, the one through which this was read: another one will do.
                 Err(Unconfirmed::Gone) if directory.read("", "stat").is_ok() => {}
-                result => return result,
+                Err(why) => return Err(why),
             }
         }
-        Err(Unconfirmed::Unreadable {
+        // One that changes again and again is not spared for that.
+        changing.ok_or_else(|| Unconfirmed::Unreadable {
             file: "task",
             error: "its threads end faster than they are read".to_owned(),
         })
     }
 
+    /// A process, and whether it has the same name and program still at the end of the look.
     fn look(
         &self,
         directory: &ProcessDirectory,
@@ -106,7 +113,7 @@ impl ProcRoot {
         expected: Option<StartTime>,
         (purpose, most): (Purpose, Option<Bytes>),
         accuracy: &Accuracy,
-    ) -> Result<Process, Unconfirmed> {
+    ) -> Result<(Process, bool), Unconfirmed> {
         let text = read(directory, "", "stat")?;
         let stat = understood("stat", parse::stat(&text))?;
         same_start(pid, expected.unwrap_or(stat.start), stat.start)?;
@@ -233,8 +240,9 @@ impl ProcRoot {
             // It has called exec meanwhile, and some of what was read is of a program that is gone. It can do that once.
             return Err(Unconfirmed::Gone);
         }
+        let is_same = is_same(&stat, &now);
 
-        Ok(Process {
+        let process = Process {
             id: ProcessId { pid, start: stat.start },
             parent,
             rss,
@@ -251,7 +259,8 @@ impl ProcRoot {
             kernel_thread: stat.kernel_thread(),
             inherited,
             holdings,
-        })
+        };
+        Ok((process, is_same))
     }
 
     /// Resident memory and how far that may be off, where statm may be off by `error`; and its anonymous memory, if its pages
@@ -283,20 +292,6 @@ impl ProcRoot {
         let exact =
             rollup.ok().and_then(|text| Some((parse::kib(&text, "Rss:")?, parse::kib(&text, "Anonymous:"))));
         Ok(exact.map_or((rss, error, None), |(exact, anon)| (exact, Bytes::ZERO, anon)))
-    }
-
-    /// The comm of `pid`.
-    pub fn comm(&self, pid: Pid) -> Option<Name> {
-        let text = self.process(pid).ok()?.read("", "stat").ok()?;
-        parse::stat(&text).map(|stat| Name::new(stat.comm))
-    }
-
-    /// The comm of the parent of a process; `None` if the parent is gone: another process that has its number by now is
-    /// younger.
-    pub fn parent_comm(&self, process: &Process) -> Option<Name> {
-        let text = self.process(process.parent).ok()?.read("", "stat").ok()?;
-        let parent = parse::stat(&text).filter(|parent| parent.start <= process.id.start)?;
-        Some(Name::new(parent.comm))
     }
 }
 

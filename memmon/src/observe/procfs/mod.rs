@@ -5,6 +5,7 @@
 
 mod accuracy;
 mod blocking_pool;
+mod called;
 mod cgroup;
 mod cgroup_memory;
 mod command_line;

@@ -1,0 +1,91 @@
+//! The name of a process, and whether it has that name, and the program, still.
+
+use super::{ProcRoot, parse};
+use crate::model::{Name, Pid, Process};
+
+impl ProcRoot {
+    /// Whether `process` has the name that it was confirmed with, and has not ended.
+    pub fn is_called_the_same(&self, process: &Process) -> bool {
+        let text = self.process(process.id.pid).ok().and_then(|directory| directory.read("", "stat").ok());
+        text.as_deref()
+            .and_then(parse::stat)
+            .is_some_and(|stat| stat.start == process.id.start && stat.comm == process.names.comm.as_bytes())
+    }
+
+    /// The comm of `pid`.
+    pub fn comm(&self, pid: Pid) -> Option<Name> {
+        let text = self.process(pid).ok()?.read("", "stat").ok()?;
+        parse::stat(&text).map(|stat| Name::new(stat.comm))
+    }
+
+    /// The comm of the parent of a process; `None` if the parent is gone: another process that has its number by now is
+    /// younger.
+    pub fn parent_comm(&self, process: &Process) -> Option<Name> {
+        let text = self.process(process.parent).ok()?.read("", "stat").ok()?;
+        let parent = parse::stat(&text).filter(|parent| parent.start <= process.id.start)?;
+        Some(Name::new(parent.comm))
+    }
+}
+
+/// Whether a process has the name and the program that it had `before`: exec draws another layout of its memory.
+pub(super) fn is_same(before: &parse::Stat<'_>, now: &parse::Stat<'_>) -> bool {
+    let layouts = before.layout.zip(now.layout);
+    before.comm == now.comm && layouts.is_none_or(|(before, now)| before == now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Accuracy;
+    use super::super::testing::Tree;
+    use super::*;
+    use crate::model::{Bytes, Fact};
+
+    const PID: Pid = Pid(42);
+
+    /// It may have called exec, or renamed itself, since its name was read.
+    #[test]
+    fn a_process_that_changes_its_name_during_a_look_is_looked_at_again() {
+        let tree = Tree::new();
+        tree.cat(42);
+        let fifo = tree.path().join("42/oom_score_adj");
+        for comm in ["sshd", "postgres"] {
+            tree.remove("42/oom_score_adj");
+            nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+            let looking = std::thread::spawn({
+                let proc = tree.path().to_owned();
+                move || {
+                    let root = ProcRoot::at(&proc).unwrap();
+                    root.confirm(PID, None, Bytes::ZERO, &Accuracy::StatmExact)
+                }
+            });
+            // Its reader has read the name.
+            let mut writer = std::fs::OpenOptions::new().write(true).open(&fifo).unwrap();
+            tree.stat(42, comm.as_bytes(), 0x0040_0000, 1);
+            tree.remove("42/oom_score_adj");
+            tree.write("42/oom_score_adj", "-1000\n");
+            std::io::Write::write_all(&mut writer, b"0\n").unwrap();
+            drop(writer);
+            let process = looking.join().unwrap().unwrap();
+            assert_eq!(process.names.comm, Name::from(comm));
+            assert_eq!(process.oom_score_adj, Fact::Known(-1000), "all of it is read again");
+        }
+    }
+
+    #[test]
+    fn exec_shows_by_the_layout_of_the_memory() {
+        let stat = |text: &'static str| parse::stat(text.as_bytes()).unwrap();
+        let before = stat(
+            "42 (sh) S 1 42 42 0 -1 64 9 0 1 0 2 3 0 0 20 0 1 0 777 9 1 1 4096 8192 9000 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 5000 5001 6000",
+        );
+        let mut after = stat(
+            "42 (sh) S 1 42 42 0 -1 64 9 0 1 0 2 3 0 0 20 0 1 0 777 9 1 1 4096 8192 9900 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 5000 5001 6000",
+        );
+        let renamed = stat(
+            "42 (s) S 1 42 42 0 -1 64 9 0 1 0 2 3 0 0 20 0 1 0 777 9 1 1 4096 8192 9000 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 5000 5001 6000",
+        );
+        assert!(before.layout.is_some() && before.layout != after.layout);
+        assert!(is_same(&before, &before) && !is_same(&before, &after) && !is_same(&before, &renamed));
+        after.layout = None;
+        assert!(is_same(&before, &after), "without access to it, nothing shows");
+    }
+}
