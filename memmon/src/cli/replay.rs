@@ -205,6 +205,7 @@ const fn then(fate: &Fate) -> &'static str {
     match (fate.then, fate.dry_run) {
         (Decided::Within, _) => "within its limit",
         (Decided::Protected, _) => "protected",
+        (Decided::Exempt, _) => "exempt",
         (Decided::Unsure, _) => "in doubt",
         (Decided::Warned, _) => "warned of",
         (Decided::Waits, _) => "over its limit, and waiting",

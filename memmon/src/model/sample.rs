@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
     Bytes, Fact, Gid, Holdings, Inherited, Launch, MatchFacts, Name, Names, Parts, Pid, Process, ProcessId,
-    SharedMemory, SystemMemory, Uid, Verdict, WantedFacts,
+    Protection, SharedMemory, SystemMemory, Uid, Verdict, WantedFacts,
 };
 
 /// One process at one time.
@@ -64,6 +64,8 @@ pub enum Decided {
     Within,
     /// It stays, for another reason.
     Protected,
+    /// It stays, by `memmon exempt`.
+    Exempt,
     /// It stays, as something was not known.
     Unsure,
     /// It is over the limit of a rule that only warns.
@@ -80,6 +82,7 @@ impl From<&Verdict> for Decided {
     fn from(verdict: &Verdict) -> Self {
         match verdict {
             Verdict::Within | Verdict::Inherits(_) | Verdict::Uncharged(_) => Self::Within,
+            Verdict::Protected(Protection::Exempt(_)) => Self::Exempt,
             Verdict::Protected(_) => Self::Protected,
             Verdict::Unsure(_) => Self::Unsure,
             Verdict::Warn(_) => Self::Warned,

@@ -81,7 +81,8 @@ pub fn replay(
         let course = courses.entry(id).or_default();
         course.lasts_until(at, &mut outcome.ended);
         course.last = at;
-        let Some(seen) = seen else {
+        // An administrator had exempted it, which holds for every configuration.
+        let Some(seen) = seen.filter(|seen| seen.then != Decided::Exempt) else {
             course.due = None;
             continue;
         };
@@ -338,6 +339,20 @@ mod tests {
             );
         }
         assert_eq!(run(vec![seen(1.0, &below)], &other, 0).lived.len(), 1);
+    }
+
+    #[test]
+    fn a_process_that_was_exempt_is_so_by_every_configuration() {
+        use crate::model::{Exempt, Exemption, UnixTime};
+
+        let (over, of) = (Process { rss: Bytes(1500), ..hog() }, Exempt::User(hog().real_uid));
+        let why = policy::fixtures::phrase("year end");
+        let exemptions = vec![Exemption { id: 1, of, until: UnixTime(9), by: Uid::ROOT, why }];
+        let exempt = Rules { exemptions, ..limited(1000) };
+        let then = |at, rules: &Rules| sample(at, &over, MEMORY, rules, false);
+        assert_eq!(run(vec![then(1.0, &exempt)], &limited(500), 0).ended, vec![]);
+        let after = run(vec![then(1.0, &exempt), then(2.0, &limited(1000))], &limited(500), 0);
+        assert_eq!(after.ended.first().map(seconds), Some(2));
     }
 
     #[test]

@@ -62,7 +62,9 @@ pub enum InstanceError {
     #[error("cannot find out whether another memmon enforces limits on this machine: {0}")]
     Unclaimed(#[source] std::io::Error),
     /// The lock file cannot be created or locked.
-    #[error("cannot lock {}: {source}", path.display())]
+    #[error(
+        "cannot lock {}: {source}; memmon must be able to write to its folder: in a container, mount a tmpfs at /run", path.display()
+    )]
     Unusable {
         /// The file.
         path: PathBuf,
