@@ -149,9 +149,7 @@ fn measured(cells: &[&str]) -> Vec<f64> {
 fn the_cost_was_measured() {
     let says =
         |text: &str| assert!(README.replace("\n  ", " ").contains(text), "README.md does not have: {text}");
-    says(
-        "hundreds of times sooner than from a program that polls ten times a second, after less than a megabyte",
-    );
+    says("hundreds of times sooner than from a program that polls ten times a second, less than a megabyte");
     let [woken, polling] = ["instant", "polling, 100 ms"].map(|who| measured(&[who, "idle machine"]));
     assert!(polling[0] / woken[0] > 200.0 && woken[3] < 1.0 && polling[3] > 50.0);
     says("less than a fiftieth of the CPU time of a psutil pass");
@@ -159,7 +157,7 @@ fn the_cost_was_measured() {
     says("less than a seventh through /proc");
     assert!(measured(&["memmon, proc", "2000"]).last().unwrap() > &7.0);
     says(
-        "less than a thousandth of one CPU, less than half of what earlyoom takes, and 7 to 9 MiB of memory to earlyoom's 2",
+        "less than a thousandth of one CPU, less than half of what earlyoom takes, and 7 to 9 MiB of memory (earlyoom: 2)",
     );
     // The last row of earlyoom in the file is about memory.
     let earlyoom = include_str!("../../BENCHMARKS.md").rsplit("\n## Idle").next().unwrap();

@@ -154,7 +154,7 @@ keys! {
         warn_at_percent: Option<f64>, default("80"), range_or("no warning", "percent of its limit", 1.0, 100.0),
             "percent of its limit at which a growing process is reported, once; 0: never";
         measure: Measure, default("\"charged\""), Any,
-            "over the limit by RSS, and 95 % of the limit would come back; \"rss\": RSS alone, as in v1";
+            "\"charged\": RSS over the limit, and 95 % of it would come back; \"rss\": RSS alone, as in v1";
     }
 }
 
@@ -226,15 +226,15 @@ keys! {
 keys! {
     #[derive(Debug)]
     pub(super) struct Machine for "[machine]",
-        "acts for a machine that is short of memory as a whole. Without the section memmon does not ask. A process, or a \
-         user, unit or session, that has grown most since the machine was well is ended, one process at a time and no more than it \
-         takes, in the order that `memmon explain --machine` shows; never one that is protected, and none that did not grow"
+        "ends processes if the machine as a whole is short of memory; off without this section. The process, user, unit or \
+         session that has grown most since the machine was well comes first. One process ends at a time, and no more than it \
+         takes; never one that is protected or that did not grow. `memmon explain --machine` shows the order"
     {
         .. levels: Levels;
         warn: Option<Levels>, example("{ available_percent = 10.0 }"), Any,
             "the levels for a warning, by the same keys; by default twice as far away";
         stop_writers: Given<bool>, default("false"), Any,
-            "true: SIGSTOP to a process that fills a tmpfs, when no process's end would give memory back";
+            "true: SIGSTOP to a process that fills a tmpfs, if no process's end would give memory back";
     }
 }
 
@@ -243,11 +243,12 @@ keys! {
     pub(super) struct Levels {
         // Above half of all memory, available memory is no sign of a shortage.
         available_percent: Given<Option<f64>>, default("5.0"), range_or("none", "percent of all memory", 0.1, 50.0),
-            "of all memory: act with less available";
+            "percent of all memory: act if less is available";
         available_gb: Given<Option<f64>>, default("0"), range_or("none", "gigabytes of 2^30 bytes", 0.001, 1e9),
-            "the same in gigabytes, up to half of all memory; the higher one of the two counts, and if only this is set, it alone; 0: off";
+            "the same in gigabytes, up to half of all memory; the higher one of the two counts, and if only this is set, it \
+             alone; 0: off";
         swap_free_percent: Given<Option<f64>>, default("10.0"), range_or("none", "percent of all swap", 0.01, 100.0),
-            "low memory counts only with less of all swap free, if there is swap; 0: memory alone counts";
+            "percent of all swap: act only if less of it is free, too; 0: memory alone counts";
         pressure_some: Given<Option<f64>>, default("0"), range_or("none", "percent of the time", 0.01, 100.0),
             "percent of ten seconds in which a process waited for memory (/proc/pressure/memory), while available memory is \
              below its level for a warning; 0: off";
@@ -265,12 +266,12 @@ keys! {
         max_processes: Option<u32>, example("32768"), range("a number of processes", 1.0, PID_MAX),
             "capacity of the kernel map; by default four times as many as run at the start, 8192 to 65536";
         gear: GearChoice, default("\"auto\""), Any,
-            "page faults pay for memmon only while a process is near a limit; \"always\": at all times; \"two\": also with small limits";
+            "\"auto\": exact counting only near a limit; \"always\": at all times; \"two\": as auto, with small limits, too";
         instant: bool, default("true"), Any,
             "the kernel wakes memmon at a crossing; false: processes are judged at scans only";
         realtime: bool, default("true"), Any,
-            "on a busy machine, or with nobody near a limit, crossings come before every normal process (SCHED_FIFO); false: with \
-             nice -20";
+            "while no processor is idle, or no process near its limit, crossings come before all normal processes (SCHED_FIFO); \
+             false: nice -20";
     }
 }
 
@@ -317,7 +318,7 @@ keys! {
         group: Given<String>, default("\"\""), Any, "a group that may use them besides root; \"\" for root alone";
         exempt: Given<bool>, default("false"), Any, "true: that group may also use `memmon exempt`";
         mine: bool, default("true"), Any,
-            "every user may see the user's own with `memmon status --mine` and `memmon history --mine`";
+            "every user may see their own processes: `memmon status --mine` and `memmon history --mine`";
     }
 }
 
@@ -389,30 +390,30 @@ keys! {
 keys! {
     #[derive(Debug)]
     pub(super) struct Rule for "[[rule]]",
-        "gives some processes another limit; there may be several, and the first one that matches a process decides. Of a \
-         list any entry will do, and every key must match: names, exe, args, users, uids, groups, cgroups, units as under [whitelist]. \
-         A rule never overrides [whitelist] or [scope]"
+        "gives some processes another limit; there may be several, and the first one that matches a process decides. All \
+         keys must match, and of each list one entry: names, exe, args, users, uids, groups, cgroups, units as under \
+         [whitelist]. A rule never overrides [whitelist] or [scope]"
     {
         name: Given<RuleName>, example("\"browsers\""), Any,
             "letters, digits, dots, hyphens and underscores: shown in logs and by `memmon explain`";
         .. matcher: Matcher;
-        not: Option<Matcher>, example("{ users = [\"kiosk\"] }"), Any, "processes that it is not about";
+        not: Option<Matcher>, example("{ users = [\"kiosk\"] }"), Any, "processes that the rule does not match";
         gb: Given<f64>, example("4.0"), GIGABYTES,
-            "its limit; without gb, percent and none that of [thresholds]";
+            "the limit; without gb, percent and none it is that of [thresholds]";
         percent: Given<f64>, example("25.0"), PERCENT,
-            "or of all memory; the lower one of the two";
+            "or percent of all memory; the lower limit counts";
         none: Given<bool>, default("false"), Any, "true: no limit";
         lasting as "for": Given<Span>, example("\"10s\""), range("a time in seconds", 0.0, HOUR),
             "how long a process must be over the limit before SIGTERM; not above the hard ceiling";
         per: Given<Option<Per>>, default("\"process\""), Any,
             "or a sum, the memory held together: \"user\", \"unit\", \"cgroup\", \"session\", \"tree\", \"program\"";
         strike: Given<Strike>, default("\"largest\""), Any,
-            "of a sum, which ends first: or \"newest\", \"growing\", or \"all\" at once";
+            "which process of a sum ends first; or \"newest\", \"growing\", or \"all\" at once";
         action: Given<Action>, default("\"terminate\""), Any,
             "\"warn\": only report it; \"stop\": SIGSTOP, and the end only above the hard ceiling; \"throttle\" (of a unit or \
              cgroup): its memory.high, and an end only above the ceiling";
         signal: Given<Signal>, default("\"SIGTERM\""), Any,
-            "the first one: or \"SIGINT\", \"SIGHUP\", \"SIGQUIT\", \"SIGUSR1\", \"SIGUSR2\", \"SIGXCPU\"";
+            "the first signal; or \"SIGINT\", \"SIGHUP\", \"SIGQUIT\", \"SIGUSR1\", \"SIGUSR2\", \"SIGXCPU\"";
         grace: Given<Duration>, example("20"), range("seconds from the first signal to SIGKILL", 0.1, HOUR),
             "as under [termination]";
         hard_ceiling: Given<Option<f64>>, example("2.0"), CEILING,
@@ -420,7 +421,7 @@ keys! {
         prefer: Given<bool>, default("false"), Any,
             "true: these processes end before all others if the machine is short of memory ([machine])";
         notify_user: Given<NotifyUser>, example("\"both\""), Any,
-            "near the limit and afterwards, by [notify]; \"before\", \"after\" or \"never\"";
+            "notify users near the limit and afterwards ([notify]); or \"before\", \"after\", \"never\"";
     }
 }
 
@@ -428,7 +429,7 @@ keys! {
     /// Conditions on a process.
     #[derive(Debug, Default)]
     pub(super) struct Matcher {
-        names: Option<List<String>>, example("[\"firefox*\", \"chrom*\"]"), Any, "at least one key of these";
+        names: Option<List<String>>, example("[\"firefox*\", \"chrom*\"]"), Any, "a rule needs at least one of these keys";
         names_file: Given<String>, example("\"names\""), Listing, "as under [whitelist]";
         users: Option<List<String>>, example("[\"alice\"]"), Any, "names, or uids as strings";
         .. lists: Lists;
