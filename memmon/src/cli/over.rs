@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::Users,
-    model::{Bytes, Limit, Measure, Process, SystemMemory, Verdict},
+    model::{Bytes, Measure, Process, SystemMemory, Verdict},
     policy::{self, Rules, Sum, SumVerdict},
 };
 
@@ -55,12 +55,7 @@ pub(super) fn write(
         rules.limits.percent(),
         rules.limits.bytes(),
     )?;
-    let limit = match limit {
-        Limit::Percent => "ram_percent_threshold",
-        Limit::Gb => "ram_gb_threshold",
-        Limit::Machine => "[machine]",
-    };
-    let total = running.memory.total;
+    let (limit, total) = (limit.key(), running.memory.total);
     let over = running.over(rules);
     let has_rules = !rules.rules.is_empty();
     if over.is_empty() {

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     config::{self, Settings, Users},
     daemon,
-    model::{Bytes, Decided, Limit, Pid, Sample, Samples, Verdict},
+    model::{Bytes, Decided, Pid, Sample, Samples, Verdict},
     policy::{
         self,
         replay::{Fate, Replay, replay},
@@ -183,22 +183,10 @@ fn render(outcome: &Replay, untried: &[&str], users: &dyn Users, zone: &TimeZone
 /// The limit that is exceeded, and the rule that has it.
 fn over(verdict: &Verdict) -> String {
     match verdict {
-        Verdict::Terminate(breach) => format!(" of {}, Rule={}", breach.limit, rule(verdict)),
-        Verdict::Stop(breach) => format!(" of {}, Rule={}, stopped", breach.limit, rule(verdict)),
+        Verdict::Terminate(breach) => format!(" of {}, Rule={}", breach.limit, breach.rule_name()),
+        Verdict::Stop(breach) => format!(" of {}, Rule={}, stopped", breach.limit, breach.rule_name()),
         _ => String::new(),
     }
-}
-
-fn rule(verdict: &Verdict) -> String {
-    let (Verdict::Terminate(breach) | Verdict::Stop(breach)) = verdict else { return String::new() };
-    breach.by.map_or_else(
-        || match breach.rule {
-            Limit::Percent => "percent".to_owned(),
-            Limit::Gb => "gb".to_owned(),
-            Limit::Machine => "machine".to_owned(),
-        },
-        |rule| rule.to_string(),
-    )
 }
 
 const fn then(fate: &Fate) -> &'static str {

@@ -79,9 +79,8 @@ impl Settings {
     /// is no wait above the hard ceiling, or while the machine, which has this `memory`, is short of it.
     pub fn must_last(&self, process: &Process, breach: &Breach, memory: &SystemMemory) -> Duration {
         let lasting = breach.by.and_then(|name| self.rules.named(name)).map(|rule| rule.lasting);
-        let is_short = |reserve: f64| memory.available.percent_of(memory.total) < reserve;
         let ceiling = self.ceiling(process, self.rules.limit_of(process, memory));
-        let is_urgent = self.termination.reserve_percent.is_some_and(is_short)
+        let is_urgent = self.termination.is_short(memory)
             || ceiling.is_some_and(|ceiling| process.rss.saturating_sub(process.error) > ceiling);
         lasting.filter(|_| !is_urgent).unwrap_or_default()
     }
@@ -114,6 +113,11 @@ impl Termination {
     /// The size from which on a victim with this `limit` has no grace period; `None`: no size ends it.
     pub fn ceiling(&self, limit: Bytes) -> Option<Bytes> {
         Some(limit.times(self.hard_ceiling?))
+    }
+
+    /// Whether the machine is so short of memory that nothing waits: `reserve_percent`.
+    pub fn is_short(&self, memory: &SystemMemory) -> bool {
+        self.reserve_percent.is_some_and(|reserve| memory.available.percent_of(memory.total) < reserve)
     }
 }
 

@@ -166,7 +166,7 @@ fn entry(event: &Event, at: Timestamp) -> Option<Entry> {
     match event {
         Event::Terminated { subject, record, .. } => {
             let breach = &record.breach;
-            let rule = rule(breach.rule, breach.by.as_ref().map(ToString::to_string));
+            let rule = Some(breach.rule_name());
             Some(Entry {
                 cause: Some(cause(record.cause).to_owned()),
                 signal_to_exit_seconds: record.overshoot.map(|_| record.signal_to_exit.as_secs_f64()),
@@ -181,19 +181,17 @@ fn entry(event: &Event, at: Timestamp) -> Option<Entry> {
             })
         }
         Event::Killing { subject, breach, dry_run: true, .. } => {
-            let name = breach.by.as_ref().map(ToString::to_string);
             let limit = limit(breach.rule, breach.limit);
-            of(subject, Happened::WouldTerminate, rule(breach.rule, name), limit, breach.rss)
+            of(subject, Happened::WouldTerminate, Some(breach.rule_name()), limit, breach.rss)
         }
         Event::Culprit { subject, gives_back, dry_run: true, .. } => {
-            of(subject, Happened::WouldTerminate, rule(Limit::Machine, None), None, *gives_back)
+            of(subject, Happened::WouldTerminate, Some(Limit::Machine.to_string()), None, *gives_back)
         }
         Event::OverButProtected { subject, rss, limit, protection: Protection::Exempt(_) } => {
             of(subject, Happened::Exempt, None, Some(*limit), *rss)
         }
         Event::OverRule { subject, breach } => {
-            let name = breach.by.as_ref().map(ToString::to_string);
-            of(subject, Happened::Warned, rule(breach.rule, name), Some(breach.limit), breach.rss)
+            of(subject, Happened::Warned, Some(breach.rule_name()), Some(breach.limit), breach.rss)
         }
         Event::Approaching { subject, rss, limit, .. } => {
             of(subject, Happened::NearLimit, None, Some(*limit), *rss)
@@ -242,15 +240,6 @@ fn about(
         cause: None,
         signal_to_exit_seconds: None,
     }
-}
-
-fn rule(limit: Limit, name: Option<String>) -> Option<String> {
-    let word = match limit {
-        Limit::Percent => "percent",
-        Limit::Gb => "gb",
-        Limit::Machine => "machine",
-    };
-    Some(name.unwrap_or_else(|| word.to_owned()))
 }
 
 /// A machine that is short of memory has no limit for the process.

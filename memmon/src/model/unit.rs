@@ -23,10 +23,7 @@ impl Unit {
         loop {
             let start = path[..end].iter().rposition(|byte| *byte == b'/')?;
             let part = &path[start + 1..end];
-            if [&b".service"[..], b".scope"]
-                .iter()
-                .any(|kind| part.len() > kind.len() && part.ends_with(kind))
-            {
+            if is_unit(part) {
                 return Some(Self { name: Name::new(part), cgroup: Name::new(&path[..end]) });
             }
             end = start;
@@ -49,11 +46,13 @@ pub fn unit_cgroup(cgroup: &Name) -> Option<Name> {
     cgroup.as_bytes().get(..length).map(Name::new)
 }
 
+/// Whether the name of a cgroup is that of a service or a scope.
+fn is_unit(part: &[u8]) -> bool {
+    [&b".service"[..], b".scope"].iter().any(|kind| part.len() > kind.len() && part.ends_with(kind))
+}
+
 /// The unit, and the length of the path of its cgroup.
 fn parts_of_unit(cgroup: &Name) -> Option<(Vec<u8>, usize)> {
-    let is_unit = |part: &[u8]| {
-        [&b".service"[..], b".scope"].iter().any(|kind| part.len() > kind.len() && part.ends_with(kind))
-    };
     let mut end = 0;
     let parts = cgroup.as_bytes().split(|byte| *byte == b'/').map(|part| {
         let start = end;

@@ -192,17 +192,29 @@ impl Doubt {
     }
 }
 
-/// The limit that was exceeded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Limit {
-    /// `ram_percent_threshold`, or `percent` of a rule.
-    Percent,
-    /// `ram_gb_threshold`, or `gb` of a rule.
-    Gb,
-    /// `[machine]`: the machine is short of memory. The process has no limit; the memory counts as one that it had while the
-    /// machine was well.
-    Machine,
+words! {
+    /// The limit that was exceeded.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    pub enum Limit {
+        /// `ram_percent_threshold`, or `percent` of a rule.
+        Percent = "percent",
+        /// `ram_gb_threshold`, or `gb` of a rule.
+        Gb = "gb",
+        /// `[machine]`: the machine is short of memory. The process has no limit; the memory counts as one that it had while
+        /// the machine was well.
+        Machine = "machine",
+    }
+}
+
+impl Limit {
+    /// The key or the section that sets it if no rule does.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Percent => "ram_percent_threshold",
+            Self::Gb => "ram_gb_threshold",
+            Self::Machine => "[machine]",
+        }
+    }
 }
 
 /// An exceeded limit, with the amount.
@@ -221,4 +233,11 @@ pub struct Breach {
     /// The `[[rule]]` that sets the limit; `None` for `[thresholds]`.
     #[serde(rename = "rule_name", skip_serializing_if = "Option::is_none")]
     pub by: Option<RuleName>,
+}
+
+impl Breach {
+    /// The name of its rule; without one the word of its limit.
+    pub fn rule_name(&self) -> String {
+        self.by.map_or_else(|| self.rule.to_string(), |rule| rule.to_string())
+    }
 }

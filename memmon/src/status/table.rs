@@ -187,8 +187,7 @@ pub fn why(verdict: &Verdict) -> String {
 fn exceeded(breach: &Breach) -> String {
     match (breach.by, breach.rule) {
         (Some(rule), _) => format!("rule {rule}"),
-        (None, Limit::Percent) => "ram_percent_threshold".to_owned(),
-        (None, Limit::Gb) => "ram_gb_threshold".to_owned(),
         (None, Limit::Machine) => "machine".to_owned(),
+        (None, limit) => limit.key().to_owned(),
     }
 }

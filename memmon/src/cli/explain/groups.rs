@@ -4,7 +4,6 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
 };
 
 use serde::Serialize;
@@ -12,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     action_of, sums,
-    words::{Users, rule_limit, wrapped},
+    words::{Users, joined_lines, rule_limit, wrapped},
 };
 use crate::{
     inspect::Onlooker,
@@ -158,10 +157,7 @@ pub(in crate::cli) fn explain(
         lines.push(String::new());
         lines.extend(sums::paragraph(sum, None, users));
     }
-    Ok(lines.into_iter().fold(String::new(), |mut text, line| {
-        _ = writeln!(text, "{}", line.trim_end());
-        text
-    }))
+    Ok(joined_lines(lines))
 }
 
 /// The rules that decide about the processes that are `asked` for, in their order, and at last `[thresholds]`.

@@ -14,11 +14,11 @@ use std::{collections::HashMap, fmt::Write as _};
 
 use serde::Serialize;
 
-pub(super) use self::words::wrapped;
 use self::words::{
     Users, asked, because, change, fact_name, list, matched, or_none, quoted, quoted_list, rule_limit,
-    threshold, unclear,
+    unclear,
 };
+pub(super) use self::words::{joined_lines, wrapped};
 use crate::{
     enforce,
     inspect::{Details, Onlooker},
@@ -204,10 +204,7 @@ fn text(reported: &Explained<'_>, users: Users<'_>) -> String {
             otherwise.changes.iter().map(|made| change(made, explanation.process, users)).collect();
         lines.extend(wrapped("  ".to_owned(), &changes.join(", and "), 4));
     }
-    lines.into_iter().fold(String::new(), |mut text, line| {
-        _ = writeln!(text, "{}", line.trim_end());
-        text
-    })
+    joined_lines(lines)
 }
 
 /// Its growth rate, and the consequence.
@@ -316,7 +313,7 @@ fn matcher(matcher: &Matcher) -> String {
 /// The limit of a breach as its key, with the rule if it is one of a rule.
 fn limit_key(breach: &Breach) -> String {
     match (breach.by, breach.rule) {
-        (None, limit) => threshold(limit).to_owned(),
+        (None, limit) => limit.key().to_owned(),
         (Some(rule), Limit::Percent) => format!("percent of rule {rule},"),
         (Some(rule), Limit::Gb) => format!("gb of rule {rule},"),
         (Some(rule), Limit::Machine) => format!("[machine], rule {rule},"),
@@ -394,7 +391,7 @@ fn verdict(explanation: &Explanation<'_>, users: Users<'_>) -> String {
             };
             let (rss, limit) = apart(process.rss, limit);
             let key =
-                by.map_or_else(|| threshold(rule).to_owned(), |by| format!("the limit of rule {},", by.name));
+                by.map_or_else(|| rule.key().to_owned(), |by| format!("the limit of rule {},", by.name));
             format!("left alone: {rss} resident does not exceed {key} {limit}")
         }
         Verdict::Inherits(Inherited { bytes, elder }) => {

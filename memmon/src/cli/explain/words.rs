@@ -4,7 +4,7 @@ use std::mem;
 
 use crate::{
     model::{
-        Action, Doubt, Escaped, Exemption, Limit, MatchKey, Name, NameField, Process, Protection, Signal,
+        Action, Doubt, Escaped, Exemption, MatchKey, Name, NameField, Process, Protection, Signal,
         SystemMemory, Uid,
         units::{Span, apart},
     },
@@ -75,14 +75,9 @@ pub(super) fn change(change: &Change, process: &Process, users: Users<'_>) -> St
         Change::Shrink { to } => format!("with {} resident or less", apart(*to, process.rss).0),
         Change::Grow { above } => format!("with more than {} resident", apart(*above, process.rss).0),
         Change::GrowOwn { by } => format!("with {by} more of its own"),
-        Change::SetLimit { limit, to } => format!("with {} = {to:.2}", threshold(*limit)),
+        Change::SetLimit { limit, to } => format!("with {} = {to:.2}", limit.key()),
         Change::SetRuleLimit { rule, limit, to } => {
-            let key = match limit {
-                Limit::Percent => "percent",
-                Limit::Gb => "gb",
-                Limit::Machine => "[machine]",
-            };
-            format!("with {key} = {to:.2} in rule {rule}")
+            format!("with {limit} = {to:.2} in rule {rule}")
         }
         Change::ListName(pattern) => format!("with {} in whitelist.names", quoted(pattern.as_bytes())),
         Change::ListPid(pid) => format!("with {pid} in whitelist.pids"),
@@ -115,14 +110,6 @@ pub(super) fn change(change: &Change, process: &Process, users: Users<'_>) -> St
         }
         Change::Read(Doubt::InheritanceUnreadable) => "if it shares nothing with an older process".to_owned(),
         Change::Read(Doubt::WithinError { .. }) => "with an exact figure".to_owned(),
-    }
-}
-
-pub(super) const fn threshold(limit: Limit) -> &'static str {
-    match limit {
-        Limit::Percent => "ram_percent_threshold",
-        Limit::Gb => "ram_gb_threshold",
-        Limit::Machine => "[machine]",
     }
 }
 
@@ -211,6 +198,11 @@ pub(super) fn rule_limit(rule: &LimitRule, rules: &Rules, memory: &SystemMemory)
         (Action::Terminate, signal) => format!(", {signal} first"),
     };
     format!("{limit}{lasting}{action}")
+}
+
+/// The lines as one text, without blanks at their ends.
+pub(in crate::cli) fn joined_lines(lines: Vec<String>) -> String {
+    lines.into_iter().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 
 /// A terminal's least width.

@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::screen::{HELD_BACK, STOPPED, TERMINATING, section, stopped, sum, text, user, victim, waiting};
+use super::screen::{HELD_BACK, STOPPED, TERMINATING, section, stopped, sum, user, victim, waiting};
 use crate::{
+    cli::explain::joined_lines,
     config::Users,
     model::units::{Rate, Span},
     status::{Mine, Row, VerdictKind},
@@ -27,7 +28,7 @@ pub(super) fn render(mine: &Mine, users: &dyn Users) -> String {
     section(&mut lines, TERMINATING, mine.in_flight.iter().map(|one| victim(one, users)).collect());
     section(&mut lines, STOPPED, mine.stopped.iter().map(|one| stopped(one, users)).collect());
     section(&mut lines, HELD_BACK, mine.held_back.iter().map(|one| waiting(one, users)).collect());
-    text(lines)
+    joined_lines(lines)
 }
 
 fn row(row: &Row, mine: &Mine) -> String {

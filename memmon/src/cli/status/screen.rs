@@ -6,7 +6,10 @@ use jiff::{Timestamp, tz::TimeZone};
 use serde_json::Value;
 
 use crate::{
-    cli::{exempt, explain::wrapped},
+    cli::{
+        exempt,
+        explain::{joined_lines, wrapped},
+    },
     config::Users,
     model::{
         Bytes, Escaped, Limit, Uid, configuration_files,
@@ -70,7 +73,7 @@ pub(super) fn render(status: &Status, users: &dyn Users, zone: &TimeZone) -> Str
         _ => "Last terminations:".to_owned(),
     };
     section(&mut lines, &heading, recent);
-    text(lines)
+    joined_lines(lines)
 }
 
 /// Adds the entries under their heading, if there are any.
@@ -79,14 +82,6 @@ pub(super) fn section(lines: &mut Vec<String>, heading: &str, entries: Vec<Strin
         lines.extend([String::new(), heading.to_owned()]);
         lines.extend(entries.into_iter().flat_map(|entry| wrapped("  ".to_owned(), &entry, 4)));
     }
-}
-
-/// The lines as one text.
-pub(super) fn text(lines: Vec<String>) -> String {
-    lines.into_iter().fold(String::new(), |mut text, line| {
-        _ = writeln!(text, "{}", line.trim_end());
-        text
-    })
 }
 
 const fn mode(status: &Status) -> &'static str {

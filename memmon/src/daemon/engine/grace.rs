@@ -26,10 +26,8 @@ impl Engine<'_> {
             self.scan(now);
         }
         let graces: Vec<ProcessId> = self.terminations.in_grace().map(|process| process.id).collect();
-        let share = memory.available.percent_of(memory.total);
         for victim in graces {
-            let reserve = self.settings.of_victim(victim).termination.reserve_percent;
-            if reserve.is_some_and(|reserve| share < reserve) {
+            if self.settings.of_victim(victim).termination.is_short(&memory) {
                 self.urge(victim, Urgency::Reserve, now);
             } else if self.may_be_beyond_ceiling(victim) {
                 self.check_ceiling(victim, Bytes::ZERO, now);

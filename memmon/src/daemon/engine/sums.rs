@@ -415,11 +415,8 @@ impl Engine<'_> {
 
     /// Whether the machine is short of memory, so that nothing waits.
     fn is_short(&self) -> bool {
-        let reserve = self.settings.current().termination.reserve_percent;
-        let memory = self.sources.memory().ok();
-        reserve
-            .zip(memory)
-            .is_some_and(|(reserve, memory)| memory.available.percent_of(memory.total) < reserve)
+        let memory = self.sources.memory();
+        memory.is_ok_and(|memory| self.settings.current().termination.is_short(&memory))
     }
 
     /// A fresh look at a victim because of a sum, and at the sum, before the next signal.

@@ -124,7 +124,7 @@ impl Metrics {
                 figures.memory_available.set(gauge(memory.available));
             }
             Event::Killing { breach, dry_run: true, .. } => {
-                figures.would_terminate.get_or_create(&[("rule", rule(breach.rule))]).inc();
+                figures.would_terminate.get_or_create(&[("rule", breach.rule.as_str())]).inc();
                 breach.by.into_iter().for_each(|rule| figures.by_rule.would_terminate(rule));
             }
             Event::Terminated { record, .. } => {
@@ -187,22 +187,22 @@ impl Metrics {
         figures.dry_run.set(i64::from(dry_run));
     }
 
-    /// The rules that are in force: other ones have no figures any more.
+    /// Sets the rules in force, and removes the figures of all others.
     pub fn rules(&self, rules: impl Iterator<Item = RuleName>) {
         self.0.by_rule.in_force(rules);
     }
 
-    /// The limit of each rule for sums, and all sums, the one with the largest share of its limit first.
+    /// Sets the limit of each rule for sums, and all sums; the sum with the largest share of its limit comes first.
     pub fn sums(&self, limits: &[(RuleName, Bytes)], sums: &[&SumFigures]) {
         self.0.by_rule.sums(limits, sums);
     }
 
-    /// A scan took so long.
+    /// Adds the duration of a scan.
     pub fn scanned(&self, took: Duration) {
         self.0.scan.observe(took.as_secs_f64());
     }
 
-    /// Readings come from there.
+    /// Sets the source of readings.
     pub fn reads(&self, source: Source) {
         for other in [Source::Ebpf, Source::Proc] {
             let labels = [("source", other.as_str())];
@@ -210,7 +210,7 @@ impl Metrics {
         }
     }
 
-    /// The kernel map is like that.
+    /// Sets the state of the kernel map.
     pub fn map(&self, map: MapFigures) {
         let figures = &*self.0;
         figures.map_entries.set(i64::try_from(map.entries).unwrap_or(i64::MAX));
@@ -240,14 +240,14 @@ impl Metrics {
 }
 
 impl Figures {
-    /// Has each counter begin at 0: Prometheus takes the first value that it sees for no increase, and the first
-    /// termination is the one that an alert is there for.
+    /// Creates each counter with the value 0. Prometheus takes the first value that it sees for no increase, so without this
+    /// no alert would fire for the first termination.
     fn begin(&self) {
         for signal in [Signal::Term, Signal::Kill] {
             drop(self.signals_failed.get_or_create(&[("signal", signal.as_str())]));
         }
-        for of in [Limit::Percent, Limit::Gb, Limit::Machine] {
-            drop(self.would_terminate.get_or_create(&[("rule", rule(of))]));
+        for of in Limit::ALL {
+            drop(self.would_terminate.get_or_create(&[("rule", of.as_str())]));
             let causes = [Cause::Term, Cause::Kill, Cause::Itself, Cause::OomKiller, Cause::SomebodyElse];
             for cause in causes {
                 drop(self.terminations.get_or_create(&end(of, cause, Signal::Term, false)));
@@ -322,14 +322,6 @@ fn doubling(from: f64, buckets: u16) -> Histogram {
     Histogram::new(exponential_buckets(from, 2.0, buckets))
 }
 
-const fn rule(rule: Limit) -> &'static str {
-    match rule {
-        Limit::Percent => "percent",
-        Limit::Gb => "gb",
-        Limit::Machine => "machine",
-    }
-}
-
 /// `first`: the first signal, which counts if it was enough.
 const fn end(of: Limit, cause: Cause, first: Signal, reclaimed: bool) -> Labels<3> {
     let (signal, outcome) = match cause {
@@ -340,7 +332,7 @@ const fn end(of: Limit, cause: Cause, first: Signal, reclaimed: bool) -> Labels<
         Cause::OomKiller => ("none", "oom_killer"),
         Cause::SomebodyElse => ("none", "somebody_else"),
     };
-    [("rule", rule(of)), ("signal", signal), ("outcome", outcome)]
+    [("rule", of.as_str()), ("signal", signal), ("outcome", outcome)]
 }
 
 #[cfg(test)]
