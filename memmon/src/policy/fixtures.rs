@@ -12,7 +12,8 @@ use super::{
 };
 use crate::model::{
     Action, Bytes, Exempt, Exemption, Fact, Gid, Inherited, Launch, MatchFacts, Measure, Name, Names, Phrase,
-    Pid, Process, ProcessId, Reading, RuleName, Snapshot, StartTime, SystemMemory, Uid, UnixTime, testing,
+    Pid, Process, ProcessId, Reading, RuleName, Signal, Snapshot, StartTime, SystemMemory, Uid, UnixTime,
+    testing,
 };
 
 pub(crate) const MEMORY: SystemMemory =
@@ -30,6 +31,22 @@ pub(crate) fn rules() -> Rules {
         rules: vec![],
         sums: vec![],
         exemptions: vec![],
+    }
+}
+
+/// A rule that terminates above `limit`.
+pub(crate) fn limit_rule(name: &str, matcher: Matcher, limit: RuleLimit) -> LimitRule {
+    LimitRule {
+        name: RuleName::new(name).unwrap(),
+        matcher,
+        limit,
+        action: Action::Terminate,
+        lasting: Duration::ZERO,
+        signal: Signal::Term,
+        grace: None,
+        hard_ceiling: None,
+        prefer: false,
+        notify_user: None,
     }
 }
 

@@ -156,21 +156,12 @@ pub struct Scope {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::fixtures;
 
     const GB: u64 = Bytes::GIB;
 
     fn rules(percent: f64, bytes: u64) -> Rules {
-        Rules {
-            limits: Limits::new(percent, Bytes(bytes)).unwrap(),
-            measure: Measure::default(),
-            whitelist: Whitelist::default(),
-            scope: Scope::default(),
-            honour_oom_score_adj: true,
-            own_pid: Pid(99),
-            rules: vec![],
-            sums: vec![],
-            exemptions: vec![],
-        }
+        Rules { limits: Limits::new(percent, Bytes(bytes)).unwrap(), ..fixtures::rules() }
     }
 
     #[test]

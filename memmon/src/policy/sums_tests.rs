@@ -6,7 +6,7 @@ use proptest::{collection::vec, prelude::*, sample::select};
 
 use super::{
     Group, Matcher, NamePatterns, RuleLimit, Rules, Strike, Sum, SumRule, SumVerdict,
-    fixtures::{self, MEMORY, any_limit_rule, any_process, any_rules, memory},
+    fixtures::{self, MEMORY, any_limit_rule, any_process, any_rules, limit_rule, memory},
     groups,
     sums::groups_by,
 };
@@ -20,18 +20,7 @@ const MIB: u64 = 1 << 20;
 fn rule(per: Per, limit: u64, strike: Strike) -> SumRule {
     let any = Matcher { uids: Some([Uid(0)..=Uid(u32::MAX)].into_iter().collect()), ..Matcher::default() };
     SumRule {
-        rule: super::LimitRule {
-            name: RuleName::new("sum").unwrap(),
-            matcher: any,
-            limit: RuleLimit::Own { percent: None, bytes: Some(Bytes(limit * MIB)) },
-            action: Action::Terminate,
-            lasting: std::time::Duration::ZERO,
-            signal: crate::model::Signal::Term,
-            grace: None,
-            hard_ceiling: None,
-            prefer: false,
-            notify_user: None,
-        },
+        rule: limit_rule("sum", any, RuleLimit::Own { percent: None, bytes: Some(Bytes(limit * MIB)) }),
         per,
         strike,
     }

@@ -1,14 +1,13 @@
 //! Tables for each rule: the processes that it protects, and those that it does not.
 
 use super::{
-    CgroupPatterns, ExePatterns, LimitRule, Limits, Matcher, NamePatterns, RuleLimit, Rules, UidRanges,
-    decide,
-    fixtures::{MEMORY, hog, rules},
+    CgroupPatterns, ExePatterns, Limits, Matcher, NamePatterns, RuleLimit, Rules, UidRanges, decide,
+    fixtures::{MEMORY, hog, limit_rule, rules},
     judge, suspects,
 };
 use crate::model::{
-    Action, Breach, Bytes, Doubt, Fact, Limit, Name, NameField, Pid, Process, ProcessId, Protection, Reading,
-    RuleName, Snapshot, StartTime, Survey, Uid, Verdict,
+    Breach, Bytes, Doubt, Fact, Limit, Name, NameField, Pid, Process, ProcessId, Protection, Reading,
+    Snapshot, StartTime, Survey, Uid, Verdict,
 };
 
 fn names(entries: &[&str]) -> NamePatterns {
@@ -29,21 +28,6 @@ fn verdict(change: impl FnOnce(&mut Rules, &mut Process)) -> Verdict {
     judge(&rules, &process, &MEMORY)
 }
 
-fn rule(name: &str, matcher: Matcher, limit: RuleLimit) -> LimitRule {
-    LimitRule {
-        name: RuleName::new(name).unwrap(),
-        matcher,
-        limit,
-        action: Action::Terminate,
-        lasting: std::time::Duration::ZERO,
-        signal: crate::model::Signal::Term,
-        grace: None,
-        hard_ceiling: None,
-        prefer: false,
-        notify_user: None,
-    }
-}
-
 /// A fact that the owner of a process withholds neither spares it nor gives it a larger limit; one that root withholds is a
 /// doubt.
 #[test]
@@ -53,7 +37,7 @@ fn a_rule_that_may_match_counts_against_the_owner_who_withholds_it() {
     let small = RuleLimit::Own { percent: None, bytes: Some(Bytes(1 << 20)) };
     let judged = |matcher: Matcher, limit, file: Fact<Name>, uid| {
         verdict(|rules, process| {
-            rules.rules = vec![rule("r", matcher, limit)];
+            rules.rules = vec![limit_rule("r", matcher, limit)];
             process.facts.exe_file = file;
             if limit == small {
                 process.rss = Bytes(100 << 20);

@@ -8,7 +8,7 @@ use crate::{
     model::{Bytes, Fact, Inherited, Name, NamespaceInit, Pid, Process, Snapshot, Uid},
     policy::{
         self, NamePatterns, Rules, Scope,
-        fixtures::{MEMORY, any_rules, any_snapshot, hog, rules},
+        fixtures::{MEMORY, any_rules, any_snapshot, hog, limit_rule, rules},
     },
     status::{Growth, Waiting},
 };
@@ -394,21 +394,14 @@ fn the_first_signal_and_the_stop_of_a_rule_are_shown() {
 #[test]
 fn a_sum_is_shown_with_the_other_processes_in_it() {
     let rule = policy::SumRule {
-        rule: policy::LimitRule {
-            name: crate::model::RuleName::new("students").unwrap(),
-            matcher: policy::Matcher {
+        rule: limit_rule(
+            "students",
+            policy::Matcher {
                 uids: Some([Uid(1000)..=Uid(1999)].into_iter().collect()),
                 ..policy::Matcher::default()
             },
-            limit: policy::RuleLimit::Own { percent: None, bytes: Some(Bytes(2 * Bytes::GIB)) },
-            action: crate::model::Action::Terminate,
-            lasting: std::time::Duration::ZERO,
-            signal: crate::model::Signal::Term,
-            grace: None,
-            hard_ceiling: None,
-            prefer: false,
-            notify_user: None,
-        },
+            policy::RuleLimit::Own { percent: None, bytes: Some(Bytes(2 * Bytes::GIB)) },
+        ),
         per: crate::model::Per::User,
         strike: policy::Strike::Largest,
     };

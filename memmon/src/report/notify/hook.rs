@@ -289,6 +289,11 @@ mod tests {
         assert!(took < SOON, "{took:?}");
     }
 
+    fn message() -> Message<'static> {
+        let (subject, body, events) = Default::default();
+        Message { subject, body, count: 1, owner: None, fields: &[], events }
+    }
+
     #[test]
     fn one_that_others_may_change_is_not_run() {
         let folder = tempfile::tempdir().unwrap();
@@ -296,15 +301,7 @@ mod tests {
         fs::write(&path, format!("#!/bin/sh\ntouch {}/ran", folder.path().display())).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         let mut runner = Runner::new(Hook { command: path, user: None, timeout: SOON });
-        let message = Message {
-            subject: String::new(),
-            body: String::new(),
-            count: 1,
-            owner: None,
-            fields: &[],
-            events: String::new(),
-        };
-        assert!(runner.deliver(&message).is_err());
+        assert!(runner.deliver(&message()).is_err());
         assert!(!folder.path().join("ran").exists());
     }
 
@@ -312,14 +309,6 @@ mod tests {
     fn the_checked_file_is_run_whatever_its_path_leads_to_by_now() {
         let hook = Hook { command: "/turned/meanwhile".into(), user: None, timeout: SOON };
         let mut runner = Runner { hook, trusted: |_| Ok("/bin/true".into()) };
-        let message = Message {
-            subject: String::new(),
-            body: String::new(),
-            count: 1,
-            owner: None,
-            fields: &[],
-            events: String::new(),
-        };
-        assert_eq!(runner.deliver(&message), Ok(None));
+        assert_eq!(runner.deliver(&message()), Ok(None));
     }
 }

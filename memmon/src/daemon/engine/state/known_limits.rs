@@ -52,8 +52,8 @@ impl KnownLimits {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Action, Pid, Process, RuleName, Signal, StartTime, Survey, SystemMemory};
-    use crate::policy::{self, LimitRule, Matcher, NamePatterns, RuleLimit, Rules, fixtures::hog};
+    use crate::model::{Pid, Process, StartTime, Survey, SystemMemory};
+    use crate::policy::{self, Matcher, NamePatterns, RuleLimit, Rules, fixtures::hog};
 
     const MIB: u64 = 1 << 20;
     const MEMORY: SystemMemory = SystemMemory { total: Bytes(64 << 30), available: Bytes(32 << 30) };
@@ -88,20 +88,11 @@ mod tests {
 
     /// 500 rules, each with a small limit for one program.
     fn many_rules() -> Rules {
-        let rule = |number: usize| LimitRule {
-            name: RuleName::new(&format!("rule-{number}")).unwrap(),
-            matcher: Matcher {
-                names: Some(NamePatterns::new([&*format!("program-{number}")]).unwrap()),
-                ..Matcher::default()
-            },
-            limit: RuleLimit::Own { percent: None, bytes: Some(Bytes(10 * MIB)) },
-            action: Action::Terminate,
-            lasting: Duration::ZERO,
-            signal: Signal::Term,
-            grace: None,
-            hard_ceiling: None,
-            prefer: false,
-            notify_user: None,
+        let rule = |number: usize| {
+            let names = NamePatterns::new([&*format!("program-{number}")]).unwrap();
+            let matcher = Matcher { names: Some(names), ..Matcher::default() };
+            let limit = RuleLimit::Own { percent: None, bytes: Some(Bytes(10 * MIB)) };
+            policy::fixtures::limit_rule(&format!("rule-{number}"), matcher, limit)
         };
         Rules { rules: (0..500).map(rule).collect(), ..policy::fixtures::rules() }
     }

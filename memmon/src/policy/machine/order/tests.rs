@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::model::{Elsewhere, Holdings, Parts, Pid, SystemMemory, Uid};
-use crate::policy::fixtures::{hog, rules};
+use crate::policy::fixtures::{hog, limit_rule, rules};
 use crate::policy::machine::Candidate;
-use crate::policy::{Matcher, NamePatterns, Whitelist};
+use crate::policy::{LimitRule, Matcher, NamePatterns, RuleLimit, Whitelist};
 
 const MIB: u64 = Bytes::MIB;
 
@@ -318,17 +318,10 @@ fn no_more_end_than_it_takes() {
 
 #[test]
 fn the_preferred_end_first_and_the_whitelisted_never() {
-    let rule = |name, user, prefer| crate::policy::LimitRule {
-        name: RuleName::new(name).unwrap(),
-        matcher: Matcher { uids: Some([Uid(user)..=Uid(user)].into_iter().collect()), ..Matcher::default() },
-        limit: crate::policy::RuleLimit::Thresholds,
-        action: crate::model::Action::Terminate,
-        lasting: std::time::Duration::ZERO,
-        signal: crate::model::Signal::Term,
-        grace: None,
-        hard_ceiling: None,
-        prefer,
-        notify_user: None,
+    let rule = |name, user, prefer| {
+        let matcher =
+            Matcher { uids: Some([Uid(user)..=Uid(user)].into_iter().collect()), ..Matcher::default() };
+        LimitRule { prefer, ..limit_rule(name, matcher, RuleLimit::Thresholds) }
     };
     let batch = [rule("batch", 1001, true), rule("later", 1002, true), rule("others", 1003, false)];
     let rules = Rules { rules: batch.to_vec(), ..rules() };
