@@ -9,8 +9,8 @@
 //!
 //! A supervisor that restarts a leaking service and a daemon that terminates it would keep each other busy for ever,
 //! and the service would never be up. Waiting ever longer (never for ever) leaves it some use, and the administrator
-//! time to fix it. It must not cost the machine: while memory is short nothing waits. Whether a process is one that a
-//! supervisor restarts is for the caller to find out ([`is_restarted`](crate::model::is_restarted)).
+//! time to fix it. It must not endanger the machine: while memory is short nothing waits. The caller finds out whether a
+//! supervisor restarts a process ([`is_restarted`](crate::model::is_restarted)).
 
 mod offence;
 

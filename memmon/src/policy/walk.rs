@@ -229,7 +229,7 @@ fn names(rules: &Rules, process: &Process) -> Finding {
     }
 }
 
-/// Each key protects on its own. Nobody is favoured for what they withhold.
+/// Each key protects on its own. A fact that the owner of a process withholds protects nothing.
 fn matches(rules: &Rules, process: &Process) -> Finding {
     let mut doubt = None;
     for (key, matched) in rules.whitelist.also.each(process) {
@@ -242,7 +242,8 @@ fn matches(rules: &Rules, process: &Process) -> Finding {
     doubt.map_or(Finding::Clear, Finding::Doubts)
 }
 
-/// Either uid will do: a set-user-ID program belongs to its starter as well as to its owner. Root is `protect_root`'s.
+/// One of the two uids suffices: a set-user-ID program belongs to its starter as well as to its owner. `protect_root` decides
+/// about root.
 fn users(rules: &Rules, process: &Process) -> Finding {
     uids(process)
         .into_iter()

@@ -155,7 +155,7 @@ pub enum Event {
         breach: Breach,
         /// The signal: SIGTERM, or that of its rule.
         signal: Signal,
-        /// Nothing is sent.
+        /// Whether this is a dry run, in which nothing is sent.
         dry_run: bool,
         /// The sum that exceeds its limit, if it is that of a sum.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -326,9 +326,9 @@ pub enum Event {
         breach: Breach,
         /// Number of times that memmon has stopped it, including this one.
         times: u32,
-        /// Whether another one had stopped it already, so that nothing was sent.
+        /// Whether somebody else had stopped it already, so that nothing was sent.
         already: bool,
-        /// Nothing is sent.
+        /// Whether this is a dry run, in which nothing is sent.
         dry_run: bool,
     },
     /// Someone has continued a process that memmon had stopped, and that is still over its limit.
@@ -369,12 +369,12 @@ pub enum Event {
         /// The `memory.high` that memmon sets.
         #[serde(rename = "high_bytes")]
         high: Bytes,
-        /// The one of before; none: it had none (`max`).
+        /// Its former `memory.high`; `None`: `max`.
         #[serde(rename = "before_bytes")]
         before: Option<Bytes>,
-        /// Number of times that memmon has set it: more than once if another one has written another value since.
+        /// Number of times that memmon has set it: more than once if somebody else has written another value since.
         times: u32,
-        /// Nothing is set.
+        /// Whether this is a dry run, in which nothing is set.
         dry_run: bool,
     },
     /// The cgroup of a sum over the limit of a rule with `action = "throttle"` is not slowed down.
@@ -396,7 +396,7 @@ pub enum Event {
         group: GroupKey,
         /// The path of the cgroup.
         throttled_cgroup: Name,
-        /// The `memory.high` that it has again; none: it has none (`max`), or what another one has set.
+        /// The `memory.high` that it has now: the former one, or that of somebody else; `None`: `max`.
         #[serde(rename = "high_bytes")]
         high: Option<Bytes>,
         /// The reason.
@@ -412,7 +412,7 @@ pub enum Event {
         /// The programs, the most frequent first.
         programs: Vec<DryRunProgram>,
     },
-    /// Over a limit, but not everything that might protect it could be read: no signal.
+    /// A process is over its limit, but a fact that might protect it could not be read: no signal.
     Unsure {
         /// The process.
         #[serde(flatten)]

@@ -33,7 +33,7 @@ const WORTH_A_LOOK: u64 = 100;
 /// A file in memory is a cause of the shortage if it has this share of what is missing: a quarter.
 pub(super) const LEAST_FILE: u64 = 4;
 
-/// Time that the memory of a killed process is waited for, and for a look at one that is in doubt or seems to be exiting.
+/// Time for which memmon waits for the memory of a killed process, and for a look at one in doubt or about to exit.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The longest pause between two looks, in intervals between scans: a scan looks as well, and begins the pause again.
@@ -171,7 +171,7 @@ impl Engine<'_> {
         self.machine.look_again_after(pause, now.instant());
     }
 
-    /// Whether a victim's memory is still to come back, whatever it ends for.
+    /// Whether memmon still waits for the memory of a victim, whatever the reason for its end is.
     fn awaits_memory(&mut self, now: Instant) -> bool {
         let mut confirming = Vec::new();
         let comes_back = self.terminations.victims.iter().any(|(process, phase)| match phase {
@@ -407,7 +407,7 @@ impl Engine<'_> {
     }
 }
 
-/// The order without the processes before `place`: what would follow if they had ended.
+/// The order without the processes before `place`, as if these had ended.
 fn alone(order: &Order, place: &Place) -> Order {
     let places = order.places.iter().skip_while(|other| *other != place).cloned().collect();
     Order { places, ..*order }

@@ -1,8 +1,8 @@
-//! Sums: what several processes hold together, held against the limits of rules with `per`.
+//! Sums: the memory that several processes hold together, compared with the limits of rules with `per`.
 //!
-//! Cheap readings give an upper bound of each sum. Only if that exceeds the limit its processes are looked at closely, the
-//! largest first, and no more of them than it takes. A process is terminated for a sum like any other, with a fresh look at
-//! it and at the sum before each signal. After each end the sum is taken again before another process is terminated.
+//! Cheap readings give an upper bound of each sum. Only if that exceeds the limit, its processes are looked at closely, the
+//! largest first, until the sum is known to be within its limit. A process is terminated for a sum like any other, after a
+//! fresh look at it and at the sum. After each end the sum is taken again before another process is terminated.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -23,20 +23,21 @@ use crate::model::{
 use crate::policy::{self, Member, Sum, SumRule, SumVerdict};
 use crate::report::{Event, SumPart, SumThen};
 
-/// Largest age of the look at each process of a sum on which a verdict is based: so much for each of them, and so much
-/// more.
+/// Maximum age of the looks at the processes of a sum on which a verdict is based: the first figure for each process, and the
+/// second one once.
 pub(super) const SCAN_LOOK: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 /// The same before a signal.
 const CHECK_LOOK: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(20));
 
-/// Time until the next look at a sum in doubt, and at one of which processes are being terminated; twice that.
+/// Twice the time until the next look at a sum in doubt, and at one of which processes are being terminated, because
+/// `Sums::rest` waits for half of what is left.
 const DOUBT: Duration = Duration::from_millis(500);
 const GOING: Duration = Duration::from_millis(200);
 
 /// Time that looks may take before the event loop has its turn.
 pub(super) const AT_ONCE: Duration = Duration::from_millis(100);
 
-/// Time until the next look at a sum whose cgroup is being slowed down; twice that.
+/// The same for a sum whose cgroup is being slowed down.
 const WATCH_THROTTLED: Duration = Duration::from_millis(500);
 
 /// Number of processes of a sum that its report shows.
@@ -192,7 +193,7 @@ impl Engine<'_> {
         groups.into_iter().map(candidate).collect()
     }
 
-    /// Looks at the processes of a sum until it is certain that it is within its limit, or all were looked at. Stops at the
+    /// Looks at the processes of a sum until the sum is known to be within its limit, or all were looked at. Stops at the
     /// `deadline`.
     pub(super) fn take(
         &mut self,
@@ -243,7 +244,7 @@ impl Engine<'_> {
         }
     }
 
-    /// Whether it depends on the error of the figures whether a sum exceeds its limit.
+    /// Whether a sum may exceed its limit only because of the error of the figures.
     fn is_open(&self, candidate: &Candidate, at: Instant) -> bool {
         let sum = self.sum(candidate, at);
         sum.is_some_and(|sum| sum.verdict() == SumVerdict::Unsure)
@@ -272,7 +273,7 @@ impl Engine<'_> {
         }
     }
 
-    /// A process with the doubts settled that its owner can cause, if they have lasted for too long.
+    /// The process, without the doubts that its owner can cause if they have lasted for too long.
     fn without_old_doubts(&mut self, mut process: Process, now: Now) -> Process {
         let guard = policy::guard(self.settings.rules(), &process, &self.settings.memory());
         let is_open = matches!(&guard, Verdict::Unsure(doubt) if doubt.is_transient())
@@ -389,7 +390,7 @@ impl Engine<'_> {
         self.start_termination(process, breach, None, None, now);
     }
 
-    /// Reports what a dry run leaves alone.
+    /// Reports the processes that a dry run does not terminate.
     fn show_strikes(&mut self, sum: &Sum, now: Now) {
         for victim in sum.strikes(&BTreeSet::new(), |process| self.sums.rate(process)) {
             let Some(member) = sum.members.iter().find(|member| member.process.id == victim) else {
@@ -445,7 +446,7 @@ impl Engine<'_> {
         Some(Check::judged(victim, &found, verdict, limit))
     }
 
-    /// The verdict on a process for the sum `id`: the processes that got the same signal before it are as good as gone.
+    /// The verdict on a process for the sum `id`, without the memory of processes that got the same signal before it.
     fn judge_in_sum(&mut self, id: &SumId, found: &Process, now: Now) -> Verdict {
         let groups = self.groups().into_iter();
         let Some(candidate) = groups.into_iter().find(|group| group.id == *id) else {

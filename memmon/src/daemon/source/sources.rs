@@ -34,8 +34,7 @@ pub(in crate::daemon) struct Sources {
     proc: ProcRoot,
     accuracy: Accuracy,
     kernel: Option<Kernel>,
-    /// Processes that the map cannot hold (their mm has no owner, or it is full): read from /proc in every scan.
-    /// They are in order.
+    /// Processes that the map cannot hold (their mm has no owner, or it is full), sorted: read from /proc in every scan.
     unmapped: Vec<Pid>,
     /// Time of the last sweep, and the pause until the next. If none, the next scan is a sweep.
     swept: Option<(Instant, Duration)>,
@@ -46,12 +45,13 @@ pub(in crate::daemon) struct Sources {
     memory_cgroups: Option<Hierarchy>,
     /// Free memory that the kernel keeps for each processor, with the time at which it was read.
     free_per_cpu: Option<(Instant, Bytes)>,
-    /// Whether it is read before a signal: only if no processor is idle, because a process that is to handle one waits for
-    /// memmon's then. Otherwise the crossing would wait for the read.
+    /// Whether `free_per_cpu` is read before a signal: only if no processor is idle, because the process that handles the
+    /// signal waits for memmon's processor then. Otherwise the crossing would wait for the read.
     reads_ahead: bool,
 }
 
-/// Time for which that holds: a process that is looked at below its limit, and grows by 100 MB per second, is above it by then.
+/// Time for which `free_per_cpu` holds: a process that is looked at below its limit, and grows by 100 MB per second, is above
+/// the limit by then.
 const FREE_PER_CPU_HOLDS_FOR: Duration = Duration::from_millis(10);
 
 /// Time for which the list of cgroups with a limit holds. Their limits and their memory are read at each look.
@@ -335,13 +335,13 @@ impl Sources {
         self.proc.free_and_shared(None)
     }
 
-    /// Has that part of it that takes longest read before a signal, or not.
+    /// Sets whether to read `free_per_cpu` before a signal.
     pub(in crate::daemon) const fn read_ahead(&mut self, reads_ahead: bool) {
         self.reads_ahead = reads_ahead;
     }
 
-    /// Reads the part of it that takes longest, because a process is about to cross its limit: once for the looks at it below the
-    /// limit, of which the last one comes right before the crossing.
+    /// Reads `free_per_cpu`, which takes longest of what a record needs, because a process is about to cross its limit. Of the
+    /// looks at it below the limit, the last one comes right before the crossing.
     pub(in crate::daemon) fn read_free_per_cpu(&mut self, now: Instant) {
         let is_fresh =
             |(read, _): (Instant, _)| now.saturating_duration_since(read) < FREE_PER_CPU_HOLDS_FOR / 2;
@@ -350,8 +350,8 @@ impl Sources {
         }
     }
 
-    /// The same right after a signal, while the process waits for the processor that memmon has: with that part if it was read
-    /// a moment ago.
+    /// The same right after a signal, while the process waits for the processor that memmon has: with `free_per_cpu` if that
+    /// was read a moment ago.
     pub(in crate::daemon) fn free_and_shared_at_signal(&self, now: Instant) -> Option<FreeAndShared> {
         let holds = |(read, _): &(Instant, _)| now.saturating_duration_since(*read) < FREE_PER_CPU_HOLDS_FOR;
         self.proc.free_and_shared(self.free_per_cpu.filter(holds).map(|(_, free)| free))

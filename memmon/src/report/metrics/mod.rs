@@ -261,17 +261,17 @@ impl Figures {
         let build: Family<Labels<1>, Gauge> = all.add("build_info", "The version of memmon");
         build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
         let figures = Self {
-            terminations: all.add("terminations", "Processes that came to their end"),
-            would_terminate: all.add("would_terminate", "Processes that a dry run left alone"),
-            signals_failed: all.add("signals_failed", "Signals that were refused"),
-            spared: all.add("spared", "Processes left alone at the second look"),
-            held_back: all.add("held_back", "Processes that came back too often and waited"),
+            terminations: all.add("terminations", "Victims that ended, by limit, signal and outcome"),
+            would_terminate: all.add("would_terminate", "Processes that a dry run would have terminated"),
+            signals_failed: all.add("signals_failed", "Signals that could not be sent"),
+            spared: all.add("spared", "Victims that were spared before a signal"),
+            held_back: all.add("held_back", "Terminations of repeat offenders that were delayed"),
             stops: all.add("stops", "Times that a process was stopped by a rule"),
             continued: all.add("continued", "Times that somebody continued a stopped process over its limit"),
             throttles: all.add("throttles", "Times that a cgroup was slowed down by a rule"),
             not_throttled: all.add("not_throttled", "Times that a rule could not slow a cgroup down"),
             in_doubt: all.add("in_doubt", "Processes left alone as a rule could not be checked"),
-            oom_killed: all.add("oom_killed", "Processes that the OOM killer took first"),
+            oom_killed: all.add("oom_killed", "Processes that the kernel's OOM killer killed"),
             // 100 µs to 13 s.
             scan: all.seconds("scan_duration", "Time that a scan took", doubling(1e-4, 18)),
             reaction: all.seconds(
@@ -284,7 +284,7 @@ impl Figures {
             // 1 MiB to 64 GiB.
             overshoot: all.bytes(
                 "overshoot",
-                "What a process had over its limit at the first signal",
+                "Memory beyond the limit at the first signal",
                 doubling(Bytes::MIB as f64, 17),
             ),
             processes: all.add("processes", "Processes looked at in the last scan"),
@@ -294,19 +294,18 @@ impl Figures {
                 "Memory available at the last scan",
                 Gauge::default(),
             ),
-            limit: all.bytes("limit", "What a process may have resident", Gauge::default()),
+            limit: all.bytes("limit", "Limit of a process's resident memory", Gauge::default()),
             interval: all.seconds("check_interval", "Time between two scans", Gauge::default()),
-            dry_run: all.add("dry_run", "Whether nothing is signalled"),
-            source: all.add("source", "Whether readings come from this source"),
+            dry_run: all.add("dry_run", "1 in a dry run"),
+            source: all.add("source", "1 if readings come from this source"),
             map_entries: all.add("map_entries", "Processes in the kernel map"),
             map_capacity: all.add("map_capacity", "Processes that the kernel map has room for"),
             map_refused: all.add("map_refused", "Processes that the kernel map had no room for"),
             map_defects: all.add("map_defects", "Entries missing or stale that a sweep found"),
             lost_crossings: all.add("lost_crossings", "Crossings that found the ring full"),
-            lost_events: all.add("lost_events", "Events that the log could not keep up with"),
-            lost_history: all
-                .add("lost_history", "Entries that the history does not have, as the disk did not take them"),
-            degraded: all.add("degraded", "Times that something worked less well than it could"),
+            lost_events: all.add("lost_events", "Events dropped because the log could not keep up"),
+            lost_history: all.add("lost_history", "History entries that could not be written"),
+            degraded: all.add("degraded", "Times that memmon reported a limitation"),
             generation: all.add("config_generation", "Configurations that were in force so far"),
             reload_ok: all.add("config_last_reload_successful", "Whether the last reload worked"),
             notifications: all.add("notifications", "Notifications by channel and outcome"),

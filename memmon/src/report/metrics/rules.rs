@@ -33,9 +33,10 @@ fn label(rule: RuleName) -> [(&'static str, String); 1] {
 impl RuleFigures {
     pub(super) fn new(all: &mut Catalog) -> Self {
         Self {
-            terminations: all.add("rule_terminations", "Processes that came to their end for a rule"),
+            terminations: all.add("rule_terminations", "Victims that ended, by rule"),
             would_terminate: all.add("rule_would_terminate", "Processes that a dry run left alone, by rule"),
-            held_back: all.add("rule_held_back", "Processes that came back too often and waited, by rule"),
+            held_back: all
+                .add("rule_held_back", "Terminations of repeat offenders that were delayed, by rule"),
             sums: all.add("rule_sums", "Groups of processes that a rule limits together"),
             sums_over: all.add("rule_sums_over", "Those of them that may exceed their limit"),
             sum: all.bytes(

@@ -9,13 +9,12 @@ use crate::model::{Bytes, GroupKey, Pid, Process, ProcessId, Reading, RuleName, 
 use crate::policy::machine;
 use crate::report::SumThen;
 
-/// Time for which the facts hold by which a process counts: as long as it had lived when they were read, because a young
-/// process is about to call exec or change its user; in these bounds.
+/// Bounds of the time for which the facts hold by which a process counts. Within them it is the age of the process when they
+/// were read, because a young process is about to call exec or change its user.
 const FACTS_HOLD: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(120));
 
-/// Time for which a close look shows the part of a process's memory that is another one's, at least: so much longer than it
-/// took that looks
-/// at all processes of a sum take a hundredth of one CPU. Memory that the process adds is counted at once.
+/// Minimum time for which a close look shows which part of a process's memory is charged to another one. If looks are slow, it is
+/// longer, so that looks at all processes of a sum take a hundredth of one CPU. Memory that the process adds counts at once.
 const LOOK_HOLDS: Duration = Duration::from_secs(30);
 
 /// Time between two looks at a growing process, for its growth rate.
@@ -25,7 +24,7 @@ const RATE_OVER: Duration = Duration::from_millis(200);
 const PAUSE: Duration = Duration::from_secs(1);
 const HALF_PAUSE: Duration = Duration::from_millis(250);
 
-/// The longest time that is foreseen until a sum reaches its limit.
+/// The longest time until a sum reaches its limit that is distinguished from never.
 const FAR: Duration = Duration::from_secs(60);
 
 /// The shortest pause, for a sum that grows towards its limit, or exceeds it.
@@ -327,13 +326,12 @@ impl Sums {
         now.saturating_duration_since(over.since)
     }
 
-    /// Whether it is to be reported that `then` follows from a sum over its limit: once while it lasts.
+    /// Whether to report that a sum is over its limit and `then` follows: once while that lasts.
     pub(in crate::daemon::engine) fn is_news(&mut self, sum: &SumId, then: SumThen) -> bool {
         self.over.get_mut(sum).is_some_and(|over| over.reported.replace(then) != Some(then))
     }
 
-    /// The number of processes of a sum with `total` that are terminated now, if `going` of it are being terminated
-    /// already.
+    /// The number of processes of a sum with `total` that end now, if `going` of them are being terminated already.
     pub(in crate::daemon::engine) fn pace(
         &self,
         sum: &SumId,
