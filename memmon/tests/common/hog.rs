@@ -36,7 +36,14 @@ impl TestUser {
         self.hog_after("", script)
     }
 
-    /// The same, with steps that root runs first (`oom-adj -900`, `file PATH 10M`).
+    /// The same, and waits until it has come to its step `hold`.
+    pub fn holding(&self, script: &str) -> Hog {
+        let hog = self.hog(script);
+        hog.begun("hold");
+        hog
+    }
+
+    /// Starts a hog as [`TestUser::hog`] does, with steps that root runs first (`oom-adj -900`, `file PATH 10M`).
     pub fn hog_after(&self, as_root: &str, script: &str) -> Hog {
         self.hog_by(&mut Command::new(program()), as_root, script)
     }

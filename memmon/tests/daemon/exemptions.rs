@@ -6,7 +6,6 @@ use crate::common::{
     PATIENCE, TestUser,
     daemon::{Daemon, ScopedConfig},
     eventually,
-    hog::Hog,
 };
 use nix::sys::signal::Signal;
 
@@ -42,12 +41,6 @@ fn printed(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-fn hog(user: &TestUser, script: &str) -> Hog {
-    let hog = user.hog(script);
-    hog.begun("hold");
-    hog
-}
-
 #[test]
 #[ignore = "kernel: needs root"]
 fn an_exempt_process_stays_until_its_time_is_over() {
@@ -56,7 +49,7 @@ fn an_exempt_process_stays_until_its_time_is_over() {
     let uid = user.uid.to_string();
     let output = exempt(&daemon, &["--user", &uid, "--for", "2h", "--why", "until the hog runs"]);
     assert!(output.status.success(), "{}", printed(&output));
-    let mut hog = hog(&user, "anon 60M hold");
+    let mut hog = user.holding("anon 60M hold");
     let pid = hog.pid().to_string();
     let output = exempt(&daemon, &[&pid, "--for", "6s", "--why", "a batch, ticket 7"]);
     assert!(output.status.success(), "{}", printed(&output));
@@ -94,7 +87,7 @@ fn an_exemption_survives_a_restart_and_ends_when_it_is_ended() {
     let listed = || exempt(&second, &["--list", "--json"]);
     eventually("an answer", || listed().status.success());
     assert!(printed(&listed()).contains(&format!("\"uid\": {uid}")), "{}", printed(&listed()));
-    let mut hog = hog(&user, "anon 60M hold");
+    let mut hog = user.holding("anon 60M hold");
     second.line("the record", |line| line.contains("\"over_but_protected\"") && line.contains("\"exempt\""));
     // A reload keeps it, too.
     second.reload(&config(&user, "termination.grace = 1"));
@@ -116,7 +109,7 @@ fn an_exemption_survives_a_restart_and_ends_when_it_is_ended() {
 fn a_victim_that_is_exempt_in_its_grace_gets_no_sigkill() {
     let user = TestUser::claim();
     let daemon = Daemon::start(&config(&user, "termination.grace = 20"), &["--source", "proc"]);
-    let hog = hog(&user, "ignore-term anon 60M hold");
+    let hog = user.holding("ignore-term anon 60M hold");
     daemon.line("SIGTERM", |line| line.contains("\"event\":\"killing\""));
     let output = exempt(&daemon, &[&hog.pid().to_string(), "--for", "2h", "--why", "a batch"]);
     assert!(output.status.success(), "{}", printed(&output));

@@ -6,7 +6,6 @@ use crate::common::{
     PATIENCE, TestUser,
     daemon::{Daemon, ScopedConfig},
     eventually,
-    hog::Hog,
 };
 use serde_json::Value;
 
@@ -43,20 +42,14 @@ fn pids(mine: &Value) -> Vec<u64> {
     rows.filter(|row| row["comm"] != "memmon").map(|row| row["pid"].as_u64().unwrap()).collect()
 }
 
-fn hog(user: &TestUser, script: &str) -> Hog {
-    let hog = user.hog(script);
-    hog.begun("hold");
-    hog
-}
-
 #[test]
 #[ignore = "kernel: needs root"]
 fn each_of_two_users_sees_its_own_processes_and_terminations_only() {
     let (one, other) = (TestUser::claim(), TestUser::claim());
     let daemon = Daemon::start(&config(&one, ""), &["--source", "proc"]);
     eventually("an answer", || memmon_as(&daemon, &one, &["status", "--mine"]).status.success());
-    let small = hog(&one, "rename small anon 20M hold");
-    let others = hog(&other, "rename others anon 60M hold");
+    let small = one.holding("rename small anon 20M hold");
+    let others = other.holding("rename others anon 60M hold");
     let mut victim = one.hog("rename worker anon 60M hold");
     assert_eq!(victim.ended_by(PATIENCE), Some(libc::SIGTERM));
     daemon.event("terminated");

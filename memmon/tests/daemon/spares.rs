@@ -64,35 +64,19 @@ fn whitelisted_by_pid_comm_glob_and_argv0() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
-fn whitelisted_by_the_name_of_its_executable_until_a_reload() {
+fn whitelisted_by_the_name_of_its_executable_or_by_user_until_a_reload() {
     for source in SOURCES {
         let user = TestUser::claim();
-        let mut hog = user.hog("exec else rename other anon 40M hold");
-        hog.begun("hold");
-        let whitelist = [("whitelist.names", r#"["hog"]"#)];
-        let daemon = Daemon::start(&config(&user, &whitelist), &["--source", source]);
-        daemon.scanned();
-        daemon.mentioned_once_each(hog.pid(), &["over_but_protected"]);
-        daemon.reload(&config(&user, &[]));
-        assert_eq!(daemon.terminated(&mut hog).0, TERM);
-        daemon.stop();
-    }
-}
-
-#[test]
-#[ignore = "kernel: needs root and kernel BTF"]
-fn whitelisted_by_user_until_a_reload() {
-    for source in SOURCES {
-        let user = TestUser::claim();
-        let mut hog = user.hog("anon 40M hold");
-        hog.begun("hold");
         let users = format!("[\"{}\"]", user.uid);
-        let daemon = Daemon::start(&config(&user, &[("whitelist.users", &users)]), &["--source", source]);
-        daemon.scanned();
-        daemon.mentioned_once_each(hog.pid(), &["over_but_protected"]);
-        daemon.reload(&config(&user, &[]));
-        assert_eq!(daemon.terminated(&mut hog).0, TERM);
-        daemon.stop();
+        for list in [("whitelist.names", r#"["hog"]"#), ("whitelist.users", &*users)] {
+            let mut hog = user.holding("exec else rename other anon 40M hold");
+            let daemon = Daemon::start(&config(&user, &[list]), &["--source", source]);
+            daemon.scanned();
+            daemon.mentioned_once_each(hog.pid(), &["over_but_protected"]);
+            daemon.reload(&config(&user, &[]));
+            assert_eq!(daemon.terminated(&mut hog).0, TERM);
+            daemon.stop();
+        }
     }
 }
 

@@ -11,9 +11,7 @@ use std::{
 use crate::common::{
     TestUser,
     daemon::{Daemon, ScopedConfig},
-    eventually,
-    hog::Hog,
-    status_field,
+    eventually, status_field,
 };
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -58,12 +56,6 @@ fn scanned(daemon: &Daemon) {
     let listens = || memmon(&["status", "--socket"]).arg(socket(daemon)).output().unwrap().status.success();
     eventually("an answer", listens);
     eventually("a scan", || status(daemon)["counts"]["scans"].as_u64() > Some(0));
-}
-
-fn hog(user: &TestUser, script: &str) -> Hog {
-    let hog = user.hog(script);
-    hog.begun("hold");
-    hog
 }
 
 #[test]
@@ -111,7 +103,7 @@ fn a_daemon_reports_its_work_its_configuration_and_its_source() {
 #[ignore = "kernel: needs root"]
 fn explain_judges_by_the_rules_of_the_daemon_or_names_its_file() {
     let user = TestUser::claim();
-    let hog = hog(&user, "anon 60M hold");
+    let hog = user.holding("anon 60M hold");
     let daemon = Daemon::start(&config(&user, ""), &["--dry-run", "--source", "proc"]);
     scanned(&daemon);
     let explained = |more: &[&str]| {
@@ -147,7 +139,7 @@ fn explain_judges_by_the_rules_of_the_daemon_or_names_its_file() {
 #[ignore = "kernel: needs root and kernel BTF"]
 fn the_map_is_reported_and_so_are_those_nearest_their_limit() {
     let user = TestUser::claim();
-    let hog = hog(&user, "anon 60M hold");
+    let hog = user.holding("anon 60M hold");
     let daemon = Daemon::start(&config(&user, ""), &["--dry-run", "--source", "ebpf"]);
     scanned(&daemon);
     let reported = status(&daemon);
@@ -214,8 +206,8 @@ fn a_growing_process_is_reported_with_its_time_to_the_limit() {
 #[ignore = "kernel: needs root"]
 fn a_dry_run_lists_what_it_would_terminate_and_what_is_protected() {
     let user = TestUser::claim();
-    let large = hog(&user, "anon 40M hold");
-    let tar = hog(&user, "rename tar anon 40M hold");
+    let large = user.holding("anon 40M hold");
+    let tar = user.holding("rename tar anon 40M hold");
     let listed = "whitelist.names = [\"tar\"]\nwhitelist.protect_root = true";
     let daemon = Daemon::start(&config(&user, listed), &["--dry-run", "--source", "proc"]);
     scanned(&daemon);
@@ -271,7 +263,7 @@ fn a_process_over_its_limit_is_listed_with_the_memory_that_it_has_now() {
 #[ignore = "kernel: needs root"]
 fn victims_are_reported_while_they_are_and_after() {
     let user = TestUser::claim();
-    let mut stubborn = hog(&user, "ignore-term anon 60M hold");
+    let mut stubborn = user.holding("ignore-term anon 60M hold");
     let daemon = Daemon::start(&config(&user, "termination.grace = 5"), &["--source", "proc"]);
     eventually("the grace", || status(&daemon)["in_flight"][0]["phase"] == "grace");
     let reported = status(&daemon);
