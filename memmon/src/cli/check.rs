@@ -94,7 +94,7 @@ fn write_report(
     users: &dyn Users,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let Loaded { settings, warnings, origin, fragments } = loaded;
+    let Loaded { settings, warnings, origin, fragments, digest: _ } = loaded;
     match origin {
         Some(file) => writeln!(out, "# {}", Escaped(file.as_os_str().as_bytes()))?,
         None => writeln!(out, "# built-in defaults, as there is no {}", config::DEFAULT_PATH)?,
@@ -127,7 +127,7 @@ fn write_report(
 }
 
 fn as_json(loaded: &Loaded, rules: &Rules, running: &anyhow::Result<Running>, awaits_enable: bool) -> Value {
-    let Loaded { settings, warnings, origin, fragments } = loaded;
+    let Loaded { settings, warnings, origin, fragments, digest: _ } = loaded;
     let fragments: Vec<_> = fragments.iter().map(|path| escaped(path)).collect();
     let file = origin.as_deref().map(escaped);
     let warnings: Vec<_> = warnings

@@ -413,7 +413,7 @@ users = ["toor", "0", "mal\u001blory", "alice"]
     line 5: "**/x" is a path, and names are compared: "x" would match every program of that name, `exe` takes paths
     line 5: "{*,y}" matches every name: nothing will be terminated
     line 5: "mysql" matches only what is called exactly that; its daemon is "mysqld"
-    line 6: whitelist.users: no user "mal\u{1b}lory" on this machine, the entry matches nobody until a reload finds one
+    line 6: whitelist.users: no user "mal\u{1b}lory" on this machine, the entry matches nobody until there is one
     line 6: root is listed but not protected, as in v1: set protect_root = true to protect it
     "#);
     assert!(!warnings("whitelist.names = ['docker', 'dockerd']").contains("its daemon"));
@@ -435,7 +435,7 @@ cgroups = ['/user\.slice/.*']
     line 2: whitelist.names: "a\.out" looks like a regular expression, or another pattern that is no glob: write "a.out"
     line 2: whitelist.names: "^node\d+$" looks like a regular expression, or another pattern that is no glob: no few globs mean the same, list the names
     line 2: whitelist.names takes the place of the default list, so that these are no longer protected: systemd, sshd, apt, apt-get, dpkg, dpkg-deb, unattended-upgr, dnf, dnf5, rpm, zypper, pacman, snapd, packagekitd; add those that this machine needs
-    line 3: whitelist.users: no user "student*" on this machine, the entry matches nobody until a reload finds one (users are listed one by one, without patterns)
+    line 3: whitelist.users: no user "student*" on this machine, the entry matches nobody until there is one (users are listed one by one, without patterns)
     line 5: scope.cgroups: "/user\.slice/.*" looks like a regular expression, or another pattern that is no glob: write "/user.slice/**"
     "#);
     insta::assert_snapshot!(error("scope.cgroups = ['^/a/.*$']"), @r#"

@@ -38,6 +38,8 @@ mod warning;
 mod whitelist;
 
 use std::{
+    cell::RefCell,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     io,
     path::{Path, PathBuf},
 };
@@ -71,6 +73,8 @@ pub struct Loaded {
     pub origin: Option<PathBuf>,
     /// The files in `conf.d` that were read after it, in that order.
     pub fragments: Vec<PathBuf>,
+    /// A digest of all files that were read, which shows whether one of them was edited since.
+    pub digest: u64,
 }
 
 /// Reads a configuration's `text`; `origin` is the file that messages name. Asks `users`, but never the file system.
@@ -88,19 +92,27 @@ pub fn parse(text: &str, origin: &Path, users: &dyn Users) -> Result<Loaded, Con
 fn parse_files(files: &[Read], users: &dyn Users, names: ReadNames<'_>) -> Result<Loaded, ConfigError> {
     let mut problems = Problems::default();
     let mut document = Document::default();
+    let digest = RefCell::new(DefaultHasher::new());
+    let names = |path: &Path| {
+        let read = names(path)?;
+        (path, &read.0).hash(&mut *digest.borrow_mut());
+        Ok(read)
+    };
     for file in files {
+        (&file.file, file.text.as_ref().ok()).hash(&mut *digest.borrow_mut());
         if let Some((text, start)) = file.text(&mut problems) {
             document.add(text, start, &mut problems);
         }
     }
     let mut typed = raw::read(document, &mut problems);
-    let concerns = names_files::expand(&mut typed, names, &mut problems);
+    let concerns = names_files::expand(&mut typed, &names, &mut problems);
     match resolve::settings(typed, users, Pid(std::process::id()), &mut problems) {
         Some((settings, mut warnings)) if problems.is_empty() => {
             warnings.extend(concerns);
             let origin = files.first().map(|file| file.file.clone());
             let fragments = files.iter().skip(1).map(|file| file.file.clone()).collect();
-            Ok(Loaded { settings, warnings, origin, fragments })
+            let digest = digest.borrow().finish();
+            Ok(Loaded { settings, warnings, origin, fragments, digest })
         }
         _ => Err(problems.into_error()),
     }

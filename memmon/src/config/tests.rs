@@ -309,7 +309,7 @@ fn other_keys_of_the_whitelist_protect_by_what_they_name() {
     assert_eq!(also.units.expect("given").entries(), ["user@7.service/x*.scope", "a.service"]);
     insta::assert_snapshot!(warnings(&text), @r#"
     line 3: whitelist.args: every user can give their processes these arguments, and so protect them; add a whole command line only where that does no harm
-    line 5: whitelist.groups: no group "ghosts" on this machine, the entry matches nobody until a reload finds one
+    line 5: whitelist.groups: no group "ghosts" on this machine, the entry matches nobody until there is one
     "#);
     insta::assert_snapshot!(error("whitelist.exe = ['node', '^/usr/bin/(a|b)$']\nwhitelist.units = ['nginx']"), @r#"
     error: `exe` cannot be 'node'
@@ -442,7 +442,7 @@ fn a_scope_of_unknown_users_is_nobody_and_never_everybody() {
     let uids = rules(text).scope.uids.expect("a scope that nobody is in, not none");
     assert!([0, 1, 1000, u32::MAX].iter().all(|uid| !uids.contains(Uid(*uid))));
     insta::assert_snapshot!(warnings(text), @r#"
-    line 2: scope.users: no user "mallory" on this machine, the entry matches nobody until a reload finds one
+    line 2: scope.users: no user "mallory" on this machine, the entry matches nobody until there is one
     line 2: [scope] names no user that exists: nothing will be terminated
     "#);
 }

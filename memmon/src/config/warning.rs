@@ -357,7 +357,7 @@ impl fmt::Display for Concern {
                 let name_shown = quotable(name);
                 write!(
                     f,
-                    "{key}: no user \"{name_shown}\" on this machine, the entry matches nobody until a reload finds one"
+                    "{key}: no user \"{name_shown}\" on this machine, the entry matches nobody until there is one"
                 )?;
                 if name.contains(GLOB) || name.contains(['^', '$', '(', '|', '%']) {
                     f.write_str(" (users are listed one by one, without patterns)")?;
@@ -367,7 +367,7 @@ impl fmt::Display for Concern {
             Self::NoSuchGroup { key, name } => {
                 write!(
                     f,
-                    "{key}: no group \"{}\" on this machine, the entry matches nobody until a reload finds one",
+                    "{key}: no group \"{}\" on this machine, the entry matches nobody until there is one",
                     quotable(name)
                 )
             }

@@ -35,6 +35,8 @@ pub(in crate::daemon) enum Degradation {
     NoExemptionFile,
     /// Reading a configuration takes long.
     LateReload,
+    /// A user that the configuration names exists by now, and the configuration was edited since it was read.
+    AwaitsReload,
     /// The last reload changed what only a start applies.
     AwaitsRestart,
 }

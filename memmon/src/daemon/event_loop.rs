@@ -28,6 +28,7 @@ use crate::daemon::host::memory_trim::Startup;
 use crate::daemon::host::priority::Priority;
 use crate::daemon::host::timer::{Alarm, due};
 use crate::daemon::host::{oom_hardening, pressure, supervisor};
+use crate::daemon::late_names::LateNames;
 use crate::daemon::options::Options;
 use crate::daemon::own_status::ScanClock;
 use crate::daemon::reload::{self, Hangup, Loading};
@@ -69,6 +70,7 @@ pub(super) struct EventLoop<'a> {
     priority: Priority,
     /// Keeps other memmons from enforcing for the same processes, unless this one is a look beside another.
     claim: Option<Arc<Claim>>,
+    late_names: Option<LateNames>,
 }
 
 /// The times at which something is to be done if no event comes before.
@@ -153,6 +155,7 @@ impl<'a> EventLoop<'a> {
             sampler: Sampler::default(),
             priority: Priority::usual(),
             claim: None,
+            late_names: None,
         })
     }
 
@@ -164,6 +167,11 @@ impl<'a> EventLoop<'a> {
     /// Claims the processes that other settings may terminate before these take effect.
     pub(super) fn continue_claim(&mut self, claim: Option<Arc<Claim>>) {
         self.claim = claim;
+    }
+
+    /// Has users and groups that do not exist yet count as soon as they do.
+    pub(super) fn await_names(&mut self, names: LateNames) {
+        self.late_names = Some(names);
     }
 
     /// Has cgroups slowed down, and continues with those of before.
@@ -217,12 +225,13 @@ impl<'a> EventLoop<'a> {
                 loaded = loading.loaded(&self.options, &rotation) => {
                     let _unhurried = self.priority.unhurried();
                     self.announcer.works(Degradation::LateReload);
+                    let asked = !matches!(loaded, Hangup::NoNews | Hangup::Edited(_));
                     if self.reload(loaded) {
                         next_scan = Instant::now();
                         pressure = self.pressure();
                         self.check_writers();
                     }
-                    if ready && !loading.is_under_way() {
+                    if asked && ready && !loading.is_under_way() {
                         supervisor::ready();
                     }
                 }
@@ -256,6 +265,11 @@ impl<'a> EventLoop<'a> {
                 () = due(deadlines.scan) => {
                     self.scan();
                     next_scan = Instant::now() + self.engine.settings().check_interval;
+                    if let Some(names) = self.late_names.as_mut().filter(|_| !self.options.once)
+                        && names.are_due(Instant::now())
+                    {
+                        loading.look_for(names.clone(), &self.options);
+                    }
                     if loading.is_late() {
                         self.announcer.degraded(Degradation::LateReload, || reload::LATE.to_owned());
                     }
@@ -450,6 +464,10 @@ impl<'a> EventLoop<'a> {
         let Settings { dry_run: was_dry_run, kernel: config::Kernel { realtime: was_realtime, .. }, .. } =
             *self.engine.settings();
         let Self { engine, announcer, options, enforceable, .. } = self;
+        let names = match &hangup {
+            Hangup::Loaded(loaded) => loaded.as_ref().as_ref().ok().map(LateNames::of),
+            Hangup::Rotated | Hangup::NoNews | Hangup::Edited(_) => None,
+        };
         let applied = reload::apply(engine, announcer, hangup, Now::read(), |settings| {
             // A single dry-run scan stays one: it has not taken the lock that enforcing needs.
             settings.dry_run |= options.once && was_dry_run;
@@ -461,6 +479,7 @@ impl<'a> EventLoop<'a> {
             self.announcer.event(Event::Degraded { what: error.to_string() });
         }
         if applied {
+            self.late_names = names;
             self.restore_runtime_files();
             self.runtime_files.admit(access(self.engine.settings()), self.announcer);
         }

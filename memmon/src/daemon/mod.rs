@@ -20,6 +20,7 @@ mod exemptions;
 mod history;
 mod host;
 mod in_force;
+mod late_names;
 mod options;
 mod outputs;
 mod own_status;

@@ -1,4 +1,5 @@
-//! SIGHUP: applies another configuration, as a whole or not at all.
+//! SIGHUP: applies another configuration, as a whole or not at all. It is applied without a signal only if it is the same one, and
+//! a user or group that it names exists by now.
 
 use std::{
     future,
@@ -9,15 +10,17 @@ use std::{
 use tokio::task::{self, JoinHandle};
 use tracing::debug_span;
 
-use crate::config::{Kernel, Loaded, Settings};
+use crate::config::{Kernel, Loaded, NameService, Settings};
 use crate::daemon::announcer::Announcer;
 use crate::daemon::clock::Now;
 use crate::daemon::conditions::Degradation;
 use crate::daemon::engine::Engine;
 use crate::daemon::engine::state::reports::Observer as _;
 use crate::daemon::host::claim::Claim;
+use crate::daemon::late_names::LateNames;
 use crate::daemon::options::Options;
 use crate::daemon::settings::{self, CannotEnforce};
+use crate::model::Name;
 use crate::report::{Event, Rotation};
 
 /// Time that reading a configuration may take before this is reported.
@@ -32,12 +35,16 @@ const ROTATED: &str = "SIGHUP came together with the rotation of the log file, s
                        Remove the signal from the script in /etc/logrotate.d, as memmon notices a rotation by itself; to reload \
                        the configuration, send SIGHUP again";
 
-/// Result of a SIGHUP.
+/// Result of a SIGHUP, or of a look for late names.
 pub(super) enum Hangup {
     /// The configuration, or the error.
     Loaded(Box<Result<Loaded, String>>),
     /// The log file has just been rotated, and the signal came from that: nothing was read.
     Rotated,
+    /// There was no signal, and none of the late names exists.
+    NoNews,
+    /// There was no signal. This user or group exists by now, but the files were edited since they were read.
+    Edited(String),
 }
 
 /// A configuration that is being read. Another thread reads it, because the name service, or a file on a server, may
@@ -72,6 +79,25 @@ impl Loading {
             Hangup::Loaded(Box::new(loaded.and_then(|loaded| claimed(loaded, claim.as_deref()))))
         };
         self.under_way = Some((Instant::now(), task::spawn_blocking(load)));
+    }
+
+    /// Starts to look for late names, unless a configuration is being read. If one of them exists, the configuration in force is
+    /// read again.
+    pub(super) fn look_for(&mut self, names: LateNames, options: &Options) {
+        if self.is_under_way() {
+            return;
+        }
+        let (options, claim) = (options.clone(), self.claim.clone());
+        let look = move || {
+            let Some(name) = names.found(&NameService) else { return Hangup::NoNews };
+            match settings::load(&options) {
+                Ok(loaded) if names.is_of(&loaded) => {
+                    Hangup::Loaded(Box::new(claimed(loaded, claim.as_deref())))
+                }
+                Ok(_) | Err(_) => Hangup::Edited(name.to_owned()),
+            }
+        };
+        self.under_way = Some((Instant::now(), task::spawn_blocking(look)));
     }
 
     pub(super) const fn is_under_way(&self) -> bool {
@@ -111,15 +137,29 @@ pub(super) fn apply(
     now: Now,
     permit: impl FnOnce(&mut Settings) -> Result<(), CannotEnforce>,
 ) -> bool {
-    let Hangup::Loaded(loaded) = hangup else {
-        announcer.event(Event::Degraded { what: ROTATED.to_owned() });
-        return false;
+    let loaded = match hangup {
+        Hangup::Loaded(loaded) => loaded,
+        Hangup::Rotated => {
+            announcer.event(Event::Degraded { what: ROTATED.to_owned() });
+            return false;
+        }
+        Hangup::NoNews => return false,
+        Hangup::Edited(name) => {
+            announcer.degraded(Degradation::AwaitsReload, || {
+                let name = Name::from(&*name);
+                format!(
+                    "the user or group \"{name}\" exists now, and does not count yet, because the configuration was edited since it \
+                     was read: systemctl reload memmon"
+                )
+            });
+            return false;
+        }
     };
     let loaded = loaded.and_then(|mut loaded| {
         permit(&mut loaded.settings).map_err(|error| error.to_string())?;
         Ok(loaded)
     });
-    let Loaded { settings, origin, fragments, warnings } = match loaded {
+    let Loaded { settings, origin, fragments, warnings, digest: _ } = match loaded {
         Ok(loaded) => loaded,
         Err(error) => {
             announcer.event(Event::ReloadFailed { error });
@@ -127,6 +167,7 @@ pub(super) fn apply(
         }
     };
     let (settings, left) = applicable(&engine.settings().kernel, settings);
+    announcer.works(Degradation::AwaitsReload);
     announcer.works(Degradation::AwaitsRestart);
     if !left.is_empty() {
         announcer.degraded(Degradation::AwaitsRestart, || {

@@ -17,6 +17,7 @@ use crate::daemon::history::Historian;
 use crate::daemon::host::claim::Claim;
 use crate::daemon::host::instance::{Instance, InstanceError, RUNTIME_DIR};
 use crate::daemon::host::memory_trim::Startup;
+use crate::daemon::late_names::LateNames;
 use crate::daemon::options::Options;
 use crate::daemon::outputs::outputs;
 use crate::daemon::own_status::{OwnStatus, StartupFacts};
@@ -129,6 +130,7 @@ fn watch(
     for warning in &loaded.warnings {
         reporter.emit(Event::Degraded { what: warning.to_string() });
     }
+    let late_names = LateNames::of(&loaded);
     let degraded = support.degraded.iter().map(|degraded| format!("{degraded}: {}", degraded.remedy()));
     let about = StartupFacts {
         reason,
@@ -153,6 +155,7 @@ fn watch(
             EventLoop::new(options, loaded.settings, sources, memory, enforceable, &announcer, queries)?;
         event_loop.continue_exemptions(exemptions);
         event_loop.continue_claim(claim);
+        event_loop.await_names(late_names);
         if let Some((throttler, left)) = throttles {
             event_loop.continue_throttles(throttler, left);
         }

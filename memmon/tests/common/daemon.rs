@@ -7,7 +7,7 @@ use std::{
         fs::PermissionsExt,
         process::{CommandExt, ExitStatusExt},
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
@@ -356,6 +356,15 @@ pub fn in_private_mounts(command: &mut Command) {
         }
     };
     // SAFETY: system calls only; short strings are copied to the stack, nothing is allocated.
+    unsafe { command.pre_exec(prepare) };
+}
+
+/// Makes `file` appear in the place of `over` in the command's mount namespace, which must be its own already.
+#[expect(unsafe_code, reason = "runs between fork and exec")]
+pub fn with_file(command: &mut Command, file: &Path, over: &'static str) {
+    let file = file.to_owned();
+    let prepare = move || Ok(mount(Some(&file), over, None::<&str>, MsFlags::MS_BIND, None::<&str>)?);
+    // SAFETY: one system call, whose short strings are copied to the stack; nothing is allocated.
     unsafe { command.pre_exec(prepare) };
 }
 

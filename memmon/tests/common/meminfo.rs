@@ -2,17 +2,15 @@
 
 use std::{
     fs::{self, File},
-    os::unix::{fs::FileExt as _, process::CommandExt as _},
-    process::Command,
+    os::unix::fs::FileExt as _,
     sync::mpsc::{self, RecvTimeoutError, Sender},
     thread::{self, JoinHandle},
     time::Duration,
 };
 
-use nix::mount::{MsFlags, mount};
 use tempfile::NamedTempFile;
 
-use super::daemon::{Daemon, ScopedConfig};
+use super::daemon::{Daemon, ScopedConfig, with_file};
 
 const MEMINFO: &str = "/proc/meminfo";
 
@@ -52,17 +50,11 @@ impl ShortMachine {
 
     /// Starts `memmon run` on it, and waits until it watches.
     pub fn start(&self, config: &ScopedConfig, arguments: &[&str]) -> Daemon {
-        let daemon = Daemon::spawn_prepared(config, arguments, |command| self.prepare(command));
+        let daemon = Daemon::spawn_prepared(config, arguments, |command| {
+            with_file(command, self.file.path(), MEMINFO);
+        });
         daemon.started();
         daemon
-    }
-
-    #[expect(unsafe_code, reason = "runs between fork and exec")]
-    fn prepare(&self, command: &mut Command) {
-        let path = self.file.path().to_owned();
-        let prepare = move || Ok(mount(Some(&path), MEMINFO, None::<&str>, MsFlags::MS_BIND, None::<&str>)?);
-        // SAFETY: one system call, whose short strings are copied to the stack; nothing is allocated.
-        unsafe { command.pre_exec(prepare) };
     }
 }
 

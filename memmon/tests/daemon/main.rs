@@ -22,6 +22,7 @@ mod given_back;
 mod history;
 mod journal;
 mod kubernetes;
+mod late_names;
 mod life;
 mod limits;
 mod log;
