@@ -22,7 +22,7 @@ mod turn;
 pub use baseline::{Baseline, Growth, Moment};
 pub use candidate::{Candidate, Candidates, Held, gives_back, most_grown};
 pub use order::{Order, Place, Standing, order};
-pub use pace::{pause, unforeseen};
+pub use pace::{pause, unforeseen, unseen};
 pub use recency::{Lost, Mark, Marks};
 pub use shortage::{Levels, MachineLimits, Shortage, binding, swaps_calmly};
 pub use turn::{Turn, turn};

@@ -161,12 +161,13 @@ impl Engine<'_> {
     fn look_at_machine_again(&mut self, limits: &MachineLimits, machine: &MachineMemory, now: Now) {
         let fall = self.machine.fall(machine.memory.available, now.instant());
         let growth: f64 = self.growth_rates(now).iter().map(|(_, rate)| rate.bytes_per_second).sum();
-        let longest = if self.machine.is_woken_by_pressure && !self.machine.is_within_cgroup {
-            self.settings.current().check_interval.mul_f64(BEYOND_A_SCAN)
+        let (total, interval) = (machine.memory.total, self.settings.current().check_interval);
+        let (longest, least) = if self.machine.is_woken_by_pressure && !self.machine.is_within_cgroup {
+            (interval.mul_f64(BEYOND_A_SCAN), machine::unforeseen(total, limits.stop_writers))
         } else {
-            WITHOUT_PRESSURE.min(self.settings.current().check_interval)
+            (WITHOUT_PRESSURE.min(interval), machine::unseen(total, limits.stop_writers))
         };
-        let rate = fall.max(growth).max(machine::unforeseen(machine.memory.total, limits.stop_writers));
+        let rate = fall.max(growth).max(least);
         let pause = machine::pause(limits.room(machine), rate, longest);
         self.machine.look_again_after(pause, now.instant());
     }
