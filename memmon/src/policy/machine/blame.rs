@@ -62,9 +62,17 @@ impl GroupGrowths {
         groups.iter().map(|group| figure(self.of(group))).max().unwrap_or_default()
     }
 
-    /// The group that is most to blame of all.
+    /// The blame of the group that is most to blame of all.
     pub fn most(&self) -> Bytes {
-        self.0.values().map(|sum| sum.blame).max().unwrap_or_default()
+        self.most_beside(&[], Bytes::ZERO)
+    }
+
+    /// The same without that of a process, `blame`, which is counted in `groups`.
+    pub fn most_beside(&self, groups: &[Group], blame: Bytes) -> Bytes {
+        let others = |(group, sum): (&Group, &GroupGrowth)| {
+            if groups.contains(group) { sum.blame.saturating_sub(blame) } else { sum.blame }
+        };
+        self.0.iter().map(others).max().unwrap_or_default()
     }
 }
 

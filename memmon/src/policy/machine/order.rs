@@ -191,7 +191,6 @@ pub fn order(rules: &Rules, machine: &MachineMemory, lost: Lost, candidates: &Ca
         kept.add(&groups, blame);
         others.push(Place { process: process.id, gives_back, growth, standing });
     }
-    let most = sums.most().max(kept.most());
     let is_cause = |Grower { groups, blame, .. }: &Grower<'_>| {
         let growth = sums.largest(groups, |sum| sum.growth);
         let most_went_to_processes = grown_weighed.0.saturating_mul(MOST) >= lost.weighed().0;
@@ -200,7 +199,9 @@ pub fn order(rules: &Rules, machine: &MachineMemory, lost: Lost, candidates: &Ca
         // Others that memmon does not end have caused it.
         let of_group = sums.largest(groups, |sum| sum.blame);
         let is_bystander = of_group.0.saturating_mul(LEAST_SHARE) < kept.most().0;
-        let only_works = blame.works && sums.largest(groups, |sum| sum.worked) < most;
+        let counted = if blame.growth >= least { blame.bytes } else { Bytes::ZERO };
+        let most_of_others = sums.most_beside(groups, counted).max(kept.most());
+        let only_works = blame.works && sums.largest(groups, |sum| sum.worked) < most_of_others;
         growth.0 >= least_cause && (most_went_to_processes || has_its_share) && !is_bystander && !only_works
     };
     let mut ending = Vec::new();

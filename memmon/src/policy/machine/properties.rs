@@ -3,6 +3,7 @@
 use proptest::{collection::vec, prelude::*};
 
 use super::{Candidate, Candidates, Levels, Lost, MachineLimits, Place, Shortage, Standing, order};
+use super::{blame::Units, candidate::Held};
 use crate::model::{
     Bytes, Elsewhere, Holdings, MachineMemory, Parts, Pid, Pressure, Process, ProcessId, SystemMemory, Uid,
 };
@@ -193,7 +194,15 @@ proptest! {
             process.rss = process.rss + Bytes(more * MIB);
             Candidate { process, growth: growth + Bytes(more * MIB), ..candidate }
         };
-        let after = order(&rules, &machine, lost(more), &grown(&candidates.into_iter().map(take).collect::<Vec<_>>()));
+        let works = |candidates: &[Candidate]| {
+            let growths = || candidates.iter().map(|candidate| (candidate, candidate.own_growth()));
+            let units = Units::new(growths(), &Held::default());
+            growths().map(|(candidate, growth)| units.blame(candidate, growth).works).collect::<Vec<_>>()
+        };
+        let taken: Vec<_> = candidates.iter().cloned().map(take).collect();
+        // A service that has grown by as much as it held before works no longer, and its new processes are to blame then.
+        prop_assume!(works(&candidates) == works(&taken));
+        let after = order(&rules, &machine, lost(more), &grown(&taken));
         let Some(place) = after.places.iter().find(|place| place.process == first.process) else { return Ok(()) };
         // It may be memory that it shares with its parent.
         prop_assume!(place.growth == first.growth + Bytes(more * MIB));

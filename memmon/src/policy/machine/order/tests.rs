@@ -230,6 +230,16 @@ fn growth_that_an_end_does_not_give_back_does_not_count() {
 }
 
 #[test]
+fn of_a_service_that_is_the_culprit_the_process_that_has_grown_most_ends_first() {
+    const SERVICE: &str = "/system.slice/redis.service";
+    // The service has grown by as much as it held, and this process of it by less than it held itself.
+    let [grown_most, other] =
+        [process(90, 112, SERVICE, 240 + 195, 195), process(91, 112, SERVICE, 11 + 56, 56)];
+    let found = ordered(&[grown_most, other], 251);
+    assert_eq!(found, ["90: redis.service, 2 grew by 251", "91: redis.service, 2 grew by 251"]);
+}
+
+#[test]
 fn a_database_that_works_is_not_the_culprit() {
     const REDIS: &str = "/system.slice/redis.service";
     let database = |growth| process(90, 112, REDIS, 200 + growth, growth);
