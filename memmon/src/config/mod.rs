@@ -1,8 +1,8 @@
 //! From an administrator's text to settings, in three steps. All errors are reported at once:
 //!
 //! ```text
-//! text ──document──▶ Typed: the keys by section ──meaning──▶ Settings: checked as a whole, in units, with defaults
-//!          └─ syntax, unknown keys, kinds, ranges             └─ globs, users, probable mistakes
+//! text ──raw──▶ Typed: the keys by section ──resolve──▶ Settings: checked as a whole, in units, with defaults
+//!          └─ toml_document, kinds: syntax, ranges         └─ values: globs, users, probable mistakes
 //! ```
 //!
 //! The keys, their kinds, ranges, defaults and descriptions stand in one table, `keys`.

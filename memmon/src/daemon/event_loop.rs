@@ -93,7 +93,7 @@ struct Deadlines {
     exemption: Option<Instant>,
     /// The next look at sums.
     sums: Option<Instant>,
-    /// The next look at a process that comes near its limit.
+    /// The next look at a process that could not be judged at once.
     recheck: Option<Instant>,
 }
 
