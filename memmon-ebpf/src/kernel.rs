@@ -165,7 +165,7 @@ impl RememberedMm {
     #[inline(always)]
     pub(crate) fn counts(self) -> Counts {
         if offset(&OFFSETS.rss_stride) == USUAL_STRIDE {
-            // One read of all takes less than four: the four lines of the cache are fetched together.
+            // One helper call takes less than four, and most of the time of each is a miss of the cache.
             let all: [i64; 3 * USUAL_STRIDE / 8 + 1] = probe(self.0, offset(&OFFSETS.rss));
             let count = |member: usize| positive(all[member * USUAL_STRIDE / 8]);
             return Counts { file: count(FILE), anon: count(ANON), swap: count(SWAP), shmem: count(SHMEM) };

@@ -77,8 +77,10 @@ mod tests {
         assert_eq!(names.found(&NOBODY), None);
         assert_eq!(names.found(&FakeUsers(&[("postgres", 113)])), Some("postgres"));
         assert_eq!(names.found(&FakeUsers(&[("hpc", 1000)])), Some("hpc"));
-        let unanswered = LateNames::of(&loaded("")).found(&NOBODY).is_some();
-        assert!(!unanswered);
+        // The name service does not answer for it.
+        let unanswered = LateNames { users: vec!["who?".to_owned(), "postgres".to_owned()], ..names };
+        assert_eq!(unanswered.found(&FakeUsers(&[("who?", 1)])), None);
+        assert_eq!(unanswered.found(&FakeUsers(&[("postgres", 113)])), Some("postgres"));
     }
 
     #[test]

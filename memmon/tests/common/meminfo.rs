@@ -67,6 +67,11 @@ impl Drop for ShortMachine {
     }
 }
 
+/// All memory of the machine, in kB.
+pub fn total() -> u64 {
+    field(&read(), "MemTotal:")
+}
+
 fn read() -> String {
     fs::read_to_string(MEMINFO).unwrap_or_else(|error| panic!("{MEMINFO}: {error}"))
 }

@@ -12,7 +12,7 @@ use crate::common::{
     daemon::Daemon,
     eventually,
     log::{SOURCES, config},
-    meminfo::{LEVELS, ShortMachine},
+    meminfo::{self, LEVELS, ShortMachine},
 };
 
 /// Memory of each process of the crowd, in MB.
@@ -21,10 +21,7 @@ const PART: u64 = 90;
 /// Number of them that are too small a part of this machine's memory to be the cause of anything: less than one percent, or than
 /// half a gigabyte.
 fn harmless() -> usize {
-    let meminfo = fs::read_to_string("/proc/meminfo").unwrap();
-    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap();
-    let total: u64 = total.trim().trim_end_matches(" kB").parse().unwrap();
-    usize::try_from((total / 1024 / 100).min(512) / (PART + 1)).unwrap()
+    usize::try_from((meminfo::total() / 1024 / 100).min(512) / (PART + 1)).unwrap()
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The time from a process's crossing of half of its limit, in the calm gear, until the exact gear is attached.
 
+use std::process::Command;
+
 use anyhow::{Context as _, Result};
 
 use super::{
@@ -37,9 +39,11 @@ pub(super) fn measure(bench: &Bench, user: &TestUser) -> Result<(Table, Vec<Goal
 
 /// The milliseconds of one start of memmon.
 fn one(bench: &Bench, user: &TestUser) -> Result<f64> {
-    let setup = Setup { kernel: "gear = \"auto\"\n[log]\nlevel = \"debug\"", ..Setup::default() };
-    let mut memmon = Memmon::enforce(&bench.programs, &setup, user, LIMIT)?;
-    sprint(&bench.programs, user, "pages")?;
+    let programs = &bench.programs;
+    let (command, log) = (Command::new(&programs.memmon), "[log]\nlevel = \"debug\"\n");
+    let mut memmon = Memmon::enforce_by(command, programs, &Setup::default(), log, user, LIMIT)?;
+    memmon.scanned()?;
+    sprint(programs, user, "pages")?;
     let line = memmon.0.line("a change of the gear", |line| line.contains("near its limit"))?;
     memmon.0.stop()?;
     milliseconds(&line).with_context(|| format!("no time in `{line}`"))
