@@ -119,6 +119,30 @@ fn the_loop_comes_first_by_the_time_a_process_is_at_its_limit_whatever_was_befor
 }
 
 #[test]
+#[ignore = "kernel: needs root"]
+fn the_loop_comes_before_other_processes_from_its_first_scan_on() {
+    let user = TestUser::claim();
+    let ended = AtomicBool::new(false);
+    let found: Vec<_> = thread::scope(|scope| {
+        for _ in 0..2 * thread::available_parallelism().unwrap().get() {
+            scope.spawn(|| spin(&ended));
+        }
+        // After that scan it has more to do before it waits. One look may come when all of that is done.
+        let starts = (0..10).map(|_| {
+            let daemon = Daemon::start(&config(&user, &[]), &["--source", "proc"]);
+            daemon.event("scan_complete");
+            let found = threads(daemon.pid());
+            daemon.stop();
+            found.into_iter().find(|(name, _)| name == "memmon").unwrap().1
+        });
+        let found = starts.collect();
+        ended.store(true, Ordering::Relaxed);
+        found
+    });
+    assert!(!found.contains(&Priority::Normal), "{found:?}");
+}
+
+#[test]
 #[cfg(feature = "ebpf")]
 #[ignore = "kernel: needs root and kernel BTF"]
 fn in_the_calm_gear_the_loop_comes_first_on_an_idle_machine_as_well() {

@@ -21,7 +21,7 @@ pub(super) fn measure(bench: &Bench, user: &TestUser) -> Result<(Table, Vec<Goal
     for (beside, loops, at_most) in [("idle machine", 0, 5.0), ("beside two busy loops", 2, 2.0)] {
         let spin = |_| Running::start(&mut bench.programs.load(&["spin"]), Mounts::Shared);
         let loops = (0..loops).map(spin).collect::<Result<Vec<_>>>()?;
-        let times = (0..bench.rounds(40, 1)).map(|_| one(bench, user)).collect::<Result<Vec<_>>>()?;
+        let times = (0..bench.rounds(120, 1)).map(|_| one(bench, user)).collect::<Result<Vec<_>>>()?;
         drop(loops);
         let times = Sample::new(times).context("no starts")?;
         let figures = [times.median(), times.percentile(99), times.max()].map(figure);
