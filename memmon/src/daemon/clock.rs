@@ -9,7 +9,7 @@ use crate::policy::machine::Moment;
 
 /// The time at which a call began. It goes on while the call lasts, so that a step that takes long is not dated back.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::daemon) struct Now {
+pub(super) struct Now {
     instant: Instant,
     /// The same on CLOCK_MONOTONIC, which the kernel's events carry.
     monotonic: Duration,
@@ -21,41 +21,41 @@ pub(in crate::daemon) struct Now {
 
 impl Now {
     /// Reads the clocks.
-    pub(in crate::daemon) fn read() -> Self {
+    pub(super) fn read() -> Self {
         let instant = Instant::now();
         let (monotonic, since_boot) = (read(ClockId::CLOCK_MONOTONIC), read(ClockId::CLOCK_BOOTTIME));
         Self { instant, monotonic, since_boot, read: instant }
     }
 
     /// The time now.
-    pub(in crate::daemon) fn instant(&self) -> Instant {
+    pub(super) fn instant(&self) -> Instant {
         self.instant + self.read.elapsed()
     }
 
     /// The time now, on CLOCK_MONOTONIC.
-    pub(in crate::daemon) fn monotonic(&self) -> Duration {
+    pub(super) fn monotonic(&self) -> Duration {
         self.monotonic + self.read.elapsed()
     }
 
     /// The time now, on CLOCK_BOOTTIME.
-    pub(in crate::daemon) fn since_boot(&self) -> Duration {
+    pub(super) fn since_boot(&self) -> Duration {
         self.since_boot + self.read.elapsed()
     }
 
     /// The time now, on both.
-    pub(in crate::daemon) fn moment(&self) -> Moment {
+    pub(super) fn moment(&self) -> Moment {
         Moment { since_boot: self.since_boot(), awake: self.monotonic() }
     }
 
     /// A time on CLOCK_BOOTTIME that is over, by the wall clock.
-    pub(in crate::daemon) fn wall_clock(&self, since_boot: Duration) -> Zoned {
+    pub(super) fn wall_clock(&self, since_boot: Duration) -> Zoned {
         let ago = SignedDuration::try_from(self.since_boot().saturating_sub(since_boot));
         let now = Zoned::now();
         ago.ok().and_then(|ago| now.checked_sub(ago).ok()).unwrap_or(now)
     }
 
     /// A time of the kernel's, on CLOCK_MONOTONIC, as an instant.
-    pub(in crate::daemon) fn at(&self, monotonic: Duration) -> Instant {
+    pub(super) fn at(&self, monotonic: Duration) -> Instant {
         let ago = self.monotonic.saturating_sub(monotonic);
         let after = monotonic.saturating_sub(self.monotonic);
         self.instant.checked_sub(ago).unwrap_or(self.instant) + after
@@ -63,12 +63,12 @@ impl Now {
 }
 
 /// CPU time of this thread.
-pub(in crate::daemon) fn thread_cpu_time() -> Duration {
+pub(super) fn thread_cpu_time() -> Duration {
     read(ClockId::CLOCK_THREAD_CPUTIME_ID)
 }
 
 /// CPU time of all threads of memmon.
-pub(in crate::daemon) fn process_cpu_time() -> Duration {
+pub(super) fn process_cpu_time() -> Duration {
     read(ClockId::CLOCK_PROCESS_CPUTIME_ID)
 }
 
@@ -80,7 +80,7 @@ fn read(clock: ClockId) -> Duration {
 #[cfg(test)]
 impl Now {
     /// This time and so much more, for tests that do not wait.
-    pub(in crate::daemon) fn later(self, by: Duration) -> Self {
+    pub(super) fn later(self, by: Duration) -> Self {
         let Self { instant, monotonic, since_boot, read } = self;
         Self { instant: instant + by, monotonic: monotonic + by, since_boot: since_boot + by, read }
     }

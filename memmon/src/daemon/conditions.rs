@@ -6,7 +6,7 @@ use crate::report::Event;
 
 /// Something that does not work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::daemon) enum Degradation {
+pub(super) enum Degradation {
     /// The source could not be read.
     SurveyFailed,
     /// The kernel map is full.
@@ -43,15 +43,11 @@ pub(in crate::daemon) enum Degradation {
 
 /// The conditions that were reported and are not resolved.
 #[derive(Debug, Default)]
-pub(in crate::daemon) struct Conditions(BTreeMap<Degradation, String>);
+pub(super) struct Conditions(BTreeMap<Degradation, String>);
 
 impl Conditions {
     /// Notes that something does not work. Returns the report, unless this was reported and has not been resolved since.
-    pub(in crate::daemon) fn begins(
-        &mut self,
-        what: Degradation,
-        text: impl FnOnce() -> String,
-    ) -> Option<Event> {
+    pub(super) fn begins(&mut self, what: Degradation, text: impl FnOnce() -> String) -> Option<Event> {
         if self.lasts(what) {
             return None;
         }
@@ -61,16 +57,16 @@ impl Conditions {
     }
 
     /// Notes that it works: if it fails again, it is reported again.
-    pub(in crate::daemon) fn ends(&mut self, what: Degradation) {
+    pub(super) fn ends(&mut self, what: Degradation) {
         self.0.remove(&what);
     }
 
-    pub(in crate::daemon) fn lasts(&self, what: Degradation) -> bool {
+    pub(super) fn lasts(&self, what: Degradation) -> bool {
         self.0.contains_key(&what)
     }
 
     /// The texts of the reports.
-    pub(in crate::daemon) fn texts(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
         self.0.values().map(String::as_str)
     }
 }

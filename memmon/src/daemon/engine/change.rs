@@ -14,7 +14,7 @@ use crate::report::Event;
 
 impl Engine<'_> {
     /// Puts other settings into force, and returns the former ones for [`Engine::hand_over`].
-    pub(in crate::daemon) fn replace_settings(&mut self, settings: Settings) -> Rc<Settings> {
+    pub(crate) fn replace_settings(&mut self, settings: Settings) -> Rc<Settings> {
         self.sources.follow(&settings.rules);
         self.reports.start_over();
         self.sums.clear();
@@ -23,7 +23,7 @@ impl Engine<'_> {
     }
 
     /// Continues terminations under the settings `former`, or cancels them, and has every process looked at again.
-    pub(in crate::daemon) fn hand_over(&mut self, former: &Rc<Settings>, now: Now) {
+    pub(crate) fn hand_over(&mut self, former: &Rc<Settings>, now: Now) {
         let orders = if self.settings.current().dry_run {
             self.terminations.victims.call_off(now.instant())
         } else {
@@ -37,7 +37,7 @@ impl Engine<'_> {
     }
 
     /// Puts the settings of `[[schedule]]` for the current time into force. Returns whether they changed.
-    pub(in crate::daemon) fn follow_schedule(&mut self, time: &Zoned) -> bool {
+    pub(crate) fn follow_schedule(&mut self, time: &Zoned) -> bool {
         if !self.settings.current().is_behind(time) {
             return false;
         }
@@ -60,7 +60,7 @@ impl Engine<'_> {
 
     /// Runs the code from a wake to a signal once, with memmon itself as the victim, and without sending a signal: after
     /// memory was locked, this code stays in memory.
-    pub(in crate::daemon) fn warm_up(&self, now: Now) {
+    pub(crate) fn warm_up(&self, now: Now) {
         let own = self.settings.rules().own_pid;
         let opened = OpenedProcess::open(own);
         let Ok(process) = self.sources.confirm(own, None, Bytes::ZERO) else { return };

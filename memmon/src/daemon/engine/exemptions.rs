@@ -10,22 +10,22 @@ use crate::report::Event;
 
 impl Engine<'_> {
     /// The exemptions that have not ended.
-    pub(in crate::daemon) fn exemptions(&self) -> &[Exemption] {
+    pub(crate) fn exemptions(&self) -> &[Exemption] {
         &self.settings.rules().exemptions
     }
 
     /// The process that has a pid now.
-    pub(in crate::daemon) fn identify(&self, pid: Pid) -> Result<ProcessId, Unconfirmed> {
+    pub(crate) fn identify(&self, pid: Pid) -> Result<ProcessId, Unconfirmed> {
         self.sources.confirm(pid, None, Bytes::MAX).map(|process| process.id)
     }
 
     /// Takes over exemptions that began before this memmon did.
-    pub(in crate::daemon) fn continue_exemptions(&mut self, exemptions: Vec<Exemption>) {
+    pub(crate) fn continue_exemptions(&mut self, exemptions: Vec<Exemption>) {
         *self.settings.exemptions_mut() = exemptions;
     }
 
     /// Begins an exemption. A victim that it protects gets no further signal.
-    pub(in crate::daemon) fn exempt(&mut self, exemption: Exemption, now: Now) {
+    pub(crate) fn exempt(&mut self, exemption: Exemption, now: Now) {
         self.settings.exemptions_mut().push(exemption.clone());
         self.reports.emit(Event::Exempted { exemption });
         let orders = self.terminations.victims.rules_changed(self.settings.timing(), now.instant());
@@ -33,7 +33,7 @@ impl Engine<'_> {
     }
 
     /// Ends the exemptions for which `ends` returns how. Returns them.
-    pub(in crate::daemon) fn end_exemptions(
+    pub(crate) fn end_exemptions(
         &mut self,
         ends: impl Fn(&Exemption) -> Option<ExemptionEnd>,
         now: Now,
@@ -56,12 +56,12 @@ impl Engine<'_> {
     }
 
     /// Ends the exemptions whose time is over at `time`. Returns whether there was one.
-    pub(in crate::daemon) fn end_expired(&mut self, time: UnixTime, now: Now) -> bool {
+    pub(crate) fn end_expired(&mut self, time: UnixTime, now: Now) -> bool {
         !self.end_exemptions(|one| (one.until <= time).then_some(ExemptionEnd::Expired), now).is_empty()
     }
 
     /// Ends the exemptions whose process is gone. Returns whether there was one.
-    pub(in crate::daemon) fn end_orphaned(&mut self, now: Now) -> bool {
+    pub(crate) fn end_orphaned(&mut self, now: Now) -> bool {
         let is_gone = |id: ProcessId| {
             let found = self.sources.confirm(id.pid, Some(id.start), Bytes::MAX);
             matches!(found, Err(Unconfirmed::Gone | Unconfirmed::AnotherProcess { .. }))

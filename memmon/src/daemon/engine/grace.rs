@@ -9,13 +9,13 @@ use crate::policy::WakeLevels;
 
 impl Engine<'_> {
     /// Whether [`Engine::check_graces`] has something to look for: a victim has time left, or a termination is delayed.
-    pub(in crate::daemon) fn has_graces(&self) -> bool {
+    pub(crate) fn has_graces(&self) -> bool {
         self.backoff.delays || self.terminations.in_grace().next().is_some()
     }
 
     /// Ends the grace of victims that outgrow their ceiling, and of all victims while the machine is nearly out of memory.
     /// Before it is, no termination is delayed any longer.
-    pub(in crate::daemon) fn check_graces(&mut self, now: Now) {
+    pub(crate) fn check_graces(&mut self, now: Now) {
         // With [machine], that of the cgroup which all processes are in, if less of its limit is left.
         let memory = match self.settings.current().machine {
             Some(_) => self.sources.machine_memory().map(|watched| watched.memory.memory),

@@ -33,7 +33,7 @@ mod machine_view;
 mod machine_writers;
 mod recheck;
 mod scan;
-pub(in crate::daemon) mod state;
+pub(super) mod state;
 mod stop;
 mod subject;
 mod sums;
@@ -72,7 +72,7 @@ use crate::model::{Bytes, SystemMemory};
 use crate::policy::WakeLevels;
 
 /// The engine's state.
-pub(in crate::daemon) struct Engine<'a> {
+pub(super) struct Engine<'a> {
     settings: SettingsInForce,
     sources: Sources,
     growth: GrowthTracker,
@@ -93,7 +93,7 @@ pub(in crate::daemon) struct Engine<'a> {
 
 impl<'a> Engine<'a> {
     /// An engine that sends what it reports to `observer`. `once`: it makes one scan, and looks at nothing again later.
-    pub(in crate::daemon) fn new(
+    pub(super) fn new(
         settings: Settings,
         mut sources: Sources,
         memory: SystemMemory,

@@ -8,7 +8,7 @@ use crate::model::ProcessId;
 
 impl Engine<'_> {
     /// Looks again at one of them, and only at one, because the look may hang. Or seeds the map again, if that is due.
-    pub(in crate::daemon) fn recheck_next(&mut self, now: Now) {
+    pub(crate) fn recheck_next(&mut self, now: Now) {
         let begun = now.instant();
         if self.rechecks.reseeds.take_due(begun) {
             // If it fails, the next sweep is there.

@@ -21,7 +21,7 @@ use crate::{
 
 impl Engine<'_> {
     /// One scan, from its first log line to its last.
-    pub(in crate::daemon) fn scan(&mut self, now: Now) {
+    pub(crate) fn scan(&mut self, now: Now) {
         let span = debug_span!("scan", processes = Empty, suspects = Empty);
         let _entered = span.enter();
         let (begun, moment) = (now.instant(), now.moment());

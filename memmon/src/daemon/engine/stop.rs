@@ -113,7 +113,7 @@ impl Engine<'_> {
 
     /// Looks at the processes that were stopped: forgets those that have ended, or go on within their limit, and reports those
     /// that someone has continued.
-    pub(in crate::daemon) fn check_stopped(&mut self, now: Now) {
+    pub(crate) fn check_stopped(&mut self, now: Now) {
         for id in self.stopped.ids() {
             let process = match self.sources.confirm(id.pid, Some(id.start), Bytes::MAX) {
                 Ok(process) => process,
@@ -145,12 +145,12 @@ impl Engine<'_> {
     }
 
     /// The processes that memmon has stopped, or found stopped.
-    pub(in crate::daemon) const fn stopped(&self) -> &StoppedProcesses {
+    pub(crate) const fn stopped(&self) -> &StoppedProcesses {
         &self.stopped
     }
 
     /// The processes of them that are stopped now.
-    pub(in crate::daemon) fn stopped_now(&self) -> Vec<ProcessId> {
+    pub(crate) fn stopped_now(&self) -> Vec<ProcessId> {
         self.stopped.iter().filter(|stopped| !stopped.continued).map(|stopped| stopped.process.id).collect()
     }
 }

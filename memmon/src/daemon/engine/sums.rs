@@ -62,12 +62,12 @@ pub(super) enum Taken {
 
 impl Engine<'_> {
     /// The time at which [`Engine::look_at_sums`] is due.
-    pub(in crate::daemon) const fn next_sums(&self) -> Option<Instant> {
+    pub(crate) const fn next_sums(&self) -> Option<Instant> {
         self.sums.due()
     }
 
     /// Looks at the sums between two scans.
-    pub(in crate::daemon) fn look_at_sums(&mut self, now: Now) {
+    pub(crate) fn look_at_sums(&mut self, now: Now) {
         let begun = now.instant();
         match self.sources.readings() {
             Ok(readings) => self.check_sums(&readings, begun, now),

@@ -11,7 +11,7 @@ const SHOWN: usize = 3;
 
 impl Engine<'_> {
     /// The sums in force, the one with the largest share of its limit first, as they were within the last second.
-    pub(in crate::daemon) fn sums_in_force(&mut self, now: Now) -> &[SumState] {
+    pub(crate) fn sums_in_force(&mut self, now: Now) -> &[SumState] {
         let now = now.instant();
         if self.sum_trends.is_due(now) {
             let bound = |process: &Process| {
@@ -26,7 +26,7 @@ impl Engine<'_> {
     }
 
     /// The rules for sums that have a limit, with it.
-    pub(in crate::daemon) fn sum_limits(&self) -> Vec<(RuleName, Bytes)> {
+    pub(crate) fn sum_limits(&self) -> Vec<(RuleName, Bytes)> {
         let (rules, memory) = (self.settings.rules(), self.settings.memory());
         let limit = |rule| rules.limit_under(Some(rule), &memory).map(|(_, limit)| limit);
         rules.sums.iter().filter_map(|sum| Some((sum.rule.name, limit(&sum.rule)?))).collect()

@@ -127,14 +127,14 @@ impl Engine<'_> {
     ///
     /// # Errors
     /// Those of [`enforce::Victims::wake`].
-    pub(in crate::daemon) fn handle_exits(&mut self, now: Now) -> Result<(), Errno> {
+    pub(crate) fn handle_exits(&mut self, now: Now) -> Result<(), Errno> {
         let orders = self.terminations.victims.wake(now.instant())?;
         self.run_orders(orders, now);
         Ok(())
     }
 
     /// Notes that the memory of a victim was freed, or the error.
-    pub(in crate::daemon) fn reclaimed(&mut self, victim: ProcessId, outcome: Result<(), Errno>, now: Now) {
+    pub(crate) fn reclaimed(&mut self, victim: ProcessId, outcome: Result<(), Errno>, now: Now) {
         // A victim that is so near to its exit that it has no address space any more cannot be read. At most what was not
         // its own right before SIGKILL was left of it, as process_mrelease(2) frees the rest.
         let left = outcome.map(|()| self.resident(victim).or_else(|| self.terminations.case(victim)?.shared));

@@ -28,12 +28,7 @@ const LAST_WAIT: Duration = Duration::from_secs(2);
 
 impl Engine<'_> {
     /// Slows cgroups down by `throttler`, and goes on with those that were slowed down when memmon ended last.
-    pub(in crate::daemon) fn continue_throttles(
-        &mut self,
-        throttler: Throttler,
-        left: Vec<Lowered>,
-        now: Now,
-    ) {
+    pub(crate) fn continue_throttles(&mut self, throttler: Throttler, left: Vec<Lowered>, now: Now) {
         self.throttler = Some(throttler);
         for lowered in left {
             let Some(group) = group_of(&lowered) else { continue };
@@ -296,7 +291,7 @@ impl Engine<'_> {
     }
 
     /// Restores all former values, at the end of memmon.
-    pub(in crate::daemon) fn end_throttles(&mut self, now: Now) {
+    pub(crate) fn end_throttles(&mut self, now: Now) {
         for id in self.throttled.ids() {
             self.restore_throttle(&id, ThrottleEnd::Stopping);
         }
@@ -310,12 +305,12 @@ impl Engine<'_> {
     }
 
     /// The cgroups that are slowed down.
-    pub(in crate::daemon) const fn throttled(&self) -> &ThrottledCgroups {
+    pub(crate) const fn throttled(&self) -> &ThrottledCgroups {
         &self.throttled
     }
 
     /// Number of times that the kernel has slowed down processes of a cgroup.
-    pub(in crate::daemon) fn times_slowed(&self, cgroup: &Name) -> Option<u64> {
+    pub(crate) fn times_slowed(&self, cgroup: &Name) -> Option<u64> {
         let throttler = self.throttler.as_ref()?;
         MemoryCgroup::open(throttler.mount(), cgroup).ok()?.slowed()
     }

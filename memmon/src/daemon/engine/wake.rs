@@ -24,12 +24,12 @@ const LOOKS_AT_ONCE: usize = 8;
 
 impl Engine<'_> {
     /// Has what takes longest of a victim's record read before the signal, or after it.
-    pub(in crate::daemon) const fn read_ahead(&mut self, reads_ahead: bool) {
+    pub(crate) const fn read_ahead(&mut self, reads_ahead: bool) {
         self.sources.read_ahead(reads_ahead);
     }
 
     /// Marks the time from which the CPU time until the next event counts as the cost of that event's wake-up.
-    pub(in crate::daemon) fn begins_to_wait(&mut self) {
+    pub(crate) fn begins_to_wait(&mut self) {
         self.budget.leave_out_until(thread_cpu_time());
     }
 
@@ -37,7 +37,7 @@ impl Engine<'_> {
     /// no record may lack an exit status, and sums have a budget of their own. Returns whether a scan is to follow at once: a
     /// process whose event did not fit into the ring is found by that.
     #[must_use]
-    pub(in crate::daemon) fn drain_kernel_events(&mut self, now: Now) -> bool {
+    pub(crate) fn drain_kernel_events(&mut self, now: Now) -> bool {
         loop {
             let begun = now.instant();
             let has_time = self.budget.allows(begun);

@@ -52,7 +52,7 @@ const MAX_WARNINGS: usize = 3;
 
 /// This memmon's own file. The claim ends with the process.
 #[derive(Debug)]
-pub(in crate::daemon) struct Claim {
+pub(crate) struct Claim {
     file: File,
     id: Id,
 }
@@ -103,7 +103,7 @@ impl Claim {
     ///
     /// # Errors
     /// The kernel creates no file in memory.
-    pub(in crate::daemon) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let file: File = memfd_create(NAME, MFdFlags::MFD_CLOEXEC)?.into();
         let id = file.metadata()?.ino();
         Ok(Self { file, id })
@@ -115,7 +115,7 @@ impl Claim {
     /// # Errors
     /// [`InstanceError::Enforces`] if another memmon does; the claim is the same as before then.
     /// [`InstanceError::Unclaimed`] if the file or /proc cannot be read.
-    pub(in crate::daemon) fn extend(&self, settings: &Settings) -> Result<Vec<Warning>, InstanceError> {
+    pub(crate) fn extend(&self, settings: &Settings) -> Result<Vec<Warning>, InstanceError> {
         let (wanted, held) = (Content::of(settings), read(&self.file));
         if wanted.stage == Stage::DryRun || wanted == held {
             return Ok(vec![]);
@@ -137,7 +137,7 @@ impl Claim {
     ///
     /// # Errors
     /// [`InstanceError::Unclaimed`] if the file cannot be written.
-    pub(in crate::daemon) fn settle(&self, settings: &Settings) -> Result<(), InstanceError> {
+    pub(crate) fn settle(&self, settings: &Settings) -> Result<(), InstanceError> {
         let wanted = Content::of(settings);
         if wanted == read(&self.file) { Ok(()) } else { self.write(&wanted) }
     }

@@ -10,18 +10,18 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 /// A duplicate of a descriptor, registered with the current runtime.
 #[derive(Debug)]
-pub(in crate::daemon) struct Readiness {
+pub(crate) struct Readiness {
     descriptor: AsyncFd<OwnedFd>,
     interest: Interest,
 }
 
 impl Readiness {
-    pub(in crate::daemon) fn of(source: &impl AsFd) -> io::Result<Self> {
+    pub(crate) fn of(source: &impl AsFd) -> io::Result<Self> {
         Self::with_interest(source, Interest::READABLE)
     }
 
     /// Readiness of a descriptor whose events are urgent ones (EPOLLPRI): they have no data that must be read.
-    pub(in crate::daemon) fn of_urgent(source: &impl AsFd) -> io::Result<Self> {
+    pub(crate) fn of_urgent(source: &impl AsFd) -> io::Result<Self> {
         Self::with_interest(source, Interest::PRIORITY)
     }
 
@@ -34,14 +34,14 @@ impl Readiness {
 
     /// Returns when there is something to read. The caller must then read everything; data that arrives later makes it
     /// readable again.
-    pub(in crate::daemon) async fn readable(&self) -> io::Result<()> {
+    pub(crate) async fn readable(&self) -> io::Result<()> {
         self.descriptor.ready(self.interest).await?.clear_ready();
         Ok(())
     }
 }
 
 /// Waits for [`Readiness::readable`]; never returns if `source` is `None`.
-pub(in crate::daemon) async fn readable(source: Option<&Readiness>) -> io::Result<()> {
+pub(crate) async fn readable(source: Option<&Readiness>) -> io::Result<()> {
     match source {
         Some(source) => source.readable().await,
         None => std::future::pending().await,

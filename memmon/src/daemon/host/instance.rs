@@ -14,12 +14,12 @@ use nix::{
 };
 
 /// Directory for a root memmon's runtime files (systemd's `RuntimeDirectory=memmon`).
-pub(in crate::daemon) const RUNTIME_DIR: &str = "/run/memmon";
+pub(crate) const RUNTIME_DIR: &str = "/run/memmon";
 
 /// The lock that this memmon holds while it runs; the kernel releases it when the process ends. Dropping it removes the
 /// file, and the directory if it is empty.
 #[derive(Debug)]
-pub(in crate::daemon) struct Instance {
+pub(crate) struct Instance {
     lock: RefCell<Flock<File>>,
     path: PathBuf,
 }
@@ -78,7 +78,7 @@ impl Instance {
     ///
     /// # Errors
     /// [`InstanceError::Taken`] if another memmon holds it, [`InstanceError::Unusable`] if the file cannot be locked.
-    pub(in crate::daemon) fn take(directory: &Path) -> Result<Self, InstanceError> {
+    pub(crate) fn take(directory: &Path) -> Result<Self, InstanceError> {
         let path = directory.join("lock");
         let lock = take(directory, &path)?;
         Ok(Self { lock: RefCell::new(lock), path })
@@ -88,7 +88,7 @@ impl Instance {
     ///
     /// # Errors
     /// [`InstanceError::Taken`] if another memmon has started since, [`InstanceError::Unusable`] as for [`Self::take`].
-    pub(in crate::daemon) fn restore(&self) -> Result<Option<&Path>, InstanceError> {
+    pub(crate) fn restore(&self) -> Result<Option<&Path>, InstanceError> {
         if is_at(&self.lock.borrow(), &self.path) {
             return Ok(None);
         }

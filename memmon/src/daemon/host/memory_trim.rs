@@ -14,19 +14,19 @@ use procfs::{
 };
 
 /// The files of the program and its libraries, as they are mapped at the start of memmon.
-pub(in crate::daemon) struct Startup(ProcResult<Vec<MemoryMap>>);
+pub(crate) struct Startup(ProcResult<Vec<MemoryMap>>);
 
 impl Startup {
     /// Reads the mappings. Call it before there is another thread: a thread that loads a library maps it, writes to it and
     /// only then removes the write permission, and a look meanwhile would see a file that is unmodified.
-    pub(in crate::daemon) fn look() -> Self {
+    pub(crate) fn look() -> Self {
         let maps = Process::myself().and_then(|own| own.smaps());
         Self(maps.map(|maps| maps.0.into_iter().filter(is_only_the_file).collect()))
     }
 
     /// Frees the heap's unused memory, and drops the pages of these files: a page that is used again is mapped again from
     /// the page cache. Call it before memory is locked.
-    pub(in crate::daemon) fn give_back(&self) {
+    pub(crate) fn give_back(&self) {
         give_heap_back();
         if let Err(error) = self.unmap() {
             tracing::debug!("more stays mapped than is needed: {error:#}");

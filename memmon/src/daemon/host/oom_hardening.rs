@@ -10,7 +10,7 @@ use nix::sys::mman::{MlockAllFlags, mlockall};
 const OOM_SCORE_ADJ: i32 = -900;
 
 /// Takes all measures, and returns the texts of those that failed.
-pub(in crate::daemon) fn harden() -> Vec<String> {
+pub(crate) fn harden() -> Vec<String> {
     // With ONFAULT each page is locked when it is touched, so that programs and libraries are not read as a whole.
     let all = MlockAllFlags::all() | MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT);
     let locked = mlockall(all).map_err(io::Error::from).map_err(|error| {

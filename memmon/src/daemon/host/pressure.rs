@@ -21,7 +21,7 @@ const FILE: &str = "/proc/pressure/memory";
 ///
 /// # Errors
 /// The reason why the kernel refuses it: it does not measure pressure, or memmon lacks the privilege.
-pub(in crate::daemon) fn trigger() -> Result<Readiness, String> {
+pub(crate) fn trigger() -> Result<Readiness, String> {
     // A file has one trigger: each attempt opens it again.
     let outcome = at(Path::new(FILE), IN_A_SECOND).or_else(|_| at(Path::new(FILE), IN_TWO_SECONDS));
     outcome.map_err(|error| match error.raw_os_error().map(nix::errno::Errno::from_raw) {

@@ -24,7 +24,7 @@ use crate::observe::procfs::{WorkerPriority, add_worker, set_worker_priority};
 
 /// The priority that the event loop has while it waits.
 #[derive(Debug, Default)]
-pub(in crate::daemon) struct Priority {
+pub(crate) struct Priority {
     may_be_realtime: bool,
     /// Whether no processor was idle between the last two measurements.
     is_busy: bool,
@@ -51,19 +51,19 @@ const IDLE: f64 = 0.5;
 /// Work that is not urgent, until it is dropped.
 #[derive(Debug)]
 #[must_use = "the priority is high again once this is dropped"]
-pub(in crate::daemon) struct Unhurried {
+pub(crate) struct Unhurried {
     is_realtime: Rc<Cell<bool>>,
 }
 
 impl Priority {
     /// The usual priority.
-    pub(in crate::daemon) fn usual() -> Self {
+    pub(crate) fn usual() -> Self {
         Self { seen: Idleness::now(), ..Self::default() }
     }
 
     /// Gives a high priority to this thread, and to one for its close looks, because the event loop waits for that one. Threads
     /// that write reports, and the hook, are not urgent. Returns a text as well if the system allows less than was asked for.
-    pub(in crate::daemon) fn raise(&mut self, realtime: bool) -> Option<String> {
+    pub(crate) fn raise(&mut self, realtime: bool) -> Option<String> {
         let first = if realtime { set(Policy::Realtime) } else { Ok(()) };
         self.may_be_realtime = realtime && first.is_ok();
         self.is_busy &= self.may_be_realtime;
@@ -87,7 +87,7 @@ impl Priority {
 
     /// Takes the realtime priority in the calm gear or if no processor was idle since the last measurement, and gives it up
     /// otherwise. Right after a measurement it makes no other one.
-    pub(in crate::daemon) fn follow(&mut self, is_calm: bool) {
+    pub(crate) fn follow(&mut self, is_calm: bool) {
         if !self.may_be_realtime {
             return;
         }
@@ -106,12 +106,12 @@ impl Priority {
     }
 
     /// Whether no processor is idle, if the priority depends on it.
-    pub(in crate::daemon) const fn is_busy(&self) -> bool {
+    pub(crate) const fn is_busy(&self) -> bool {
         self.is_busy
     }
 
     /// Lowers a realtime priority until the result is dropped.
-    pub(in crate::daemon) fn unhurried(&self) -> Unhurried {
+    pub(crate) fn unhurried(&self) -> Unhurried {
         if self.is_realtime.get() {
             // Without success it is as before.
             let _ = set(Policy::Nice);

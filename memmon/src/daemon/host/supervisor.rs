@@ -6,12 +6,12 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 
 /// Notifies that the daemon watches now.
-pub(in crate::daemon) fn ready() {
+pub(crate) fn ready() {
     notify(&[NotifyState::Ready]);
 }
 
 /// Notifies that the configuration is being read again; [`ready`] ends that, even if the reload failed.
-pub(in crate::daemon) fn reloading() {
+pub(crate) fn reloading() {
     // systemd ignores the message without the time.
     if let Ok(now) = NotifyState::monotonic_usec_now() {
         notify(&[NotifyState::Reloading, now]);
@@ -19,17 +19,17 @@ pub(in crate::daemon) fn reloading() {
 }
 
 /// Notifies that the daemon ends.
-pub(in crate::daemon) fn stopping() {
+pub(crate) fn stopping() {
     notify(&[NotifyState::Stopping]);
 }
 
 /// Notifies the watchdog that the event loop runs.
-pub(in crate::daemon) fn alive() {
+pub(crate) fn alive() {
     notify(&[NotifyState::Watchdog]);
 }
 
 /// Interval for [`alive`]: half of the unit's watchdog timeout; `None` without a watchdog.
-pub(in crate::daemon) fn heartbeat() -> Option<Duration> {
+pub(crate) fn heartbeat() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|limit| limit / 2)
 }
 

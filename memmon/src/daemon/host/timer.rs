@@ -16,7 +16,7 @@ use crate::daemon::host::fd_ready::Readiness;
 
 /// A timer for the first of many deadlines, which may change with every wait. Its owner checks with [`due`] which of them
 /// have passed.
-pub(in crate::daemon) struct Alarm {
+pub(crate) struct Alarm {
     timer: TimerFd,
     ready: Readiness,
     /// The deadline that the timer is set for.
@@ -26,7 +26,7 @@ pub(in crate::daemon) struct Alarm {
 impl Alarm {
     /// # Errors
     /// Those of timerfd_create(2). Needs a runtime to be entered.
-    pub(in crate::daemon) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let timer = timer()?;
         Ok(Self { ready: Readiness::of(&timer)?, timer, set_for: Cell::new(None) })
     }
@@ -35,7 +35,7 @@ impl Alarm {
     ///
     /// # Errors
     /// Those of timerfd_settime(2).
-    pub(in crate::daemon) async fn at(&self, deadline: Option<Instant>) -> io::Result<()> {
+    pub(crate) async fn at(&self, deadline: Option<Instant>) -> io::Result<()> {
         let Some(deadline) = deadline else { return std::future::pending().await };
         if self.set_for.get() != Some(deadline) {
             set(&self.timer, deadline.saturating_duration_since(Instant::now()).max(SHORTEST))?;
@@ -48,7 +48,7 @@ impl Alarm {
 }
 
 /// Returns if the deadline has passed at this moment, and otherwise never.
-pub(in crate::daemon) async fn due(deadline: Option<Instant>) {
+pub(crate) async fn due(deadline: Option<Instant>) {
     if deadline.is_none_or(|deadline| Instant::now() < deadline) {
         std::future::pending::<()>().await;
     }

@@ -31,7 +31,7 @@ const DEFAULT_CAPACITIES: (u32, u32) = (8192, 65_536);
 const ROOM: usize = 4;
 
 /// The attached programs, and the state between two readings of their map.
-pub(in crate::daemon) struct Kernel {
+pub(crate) struct Kernel {
     pub(super) map: KernelMap,
     gears: Gearbox,
     pub(super) scale: Scale,
@@ -46,7 +46,7 @@ pub(in crate::daemon) struct Kernel {
 
 impl Kernel {
     /// Attaches the programs, and pins the map if `pinned`.
-    pub(in crate::daemon) fn attach(
+    pub(crate) fn attach(
         facts: &Facts,
         support: &Support,
         settings: &config::Kernel,
@@ -86,12 +86,12 @@ impl Kernel {
     }
 
     /// Whether attaching failed because another memmon watches this machine.
-    pub(in crate::daemon) const fn is_second(error: &AttachError) -> bool {
+    pub(crate) const fn is_second(error: &AttachError) -> bool {
         matches!(error, AttachError::Pin(PinError::AlreadyRunning(_)))
     }
 
     /// The gears, for people, and the reason if there is one gear although two were possible.
-    pub(in crate::daemon) fn gears(&self, settings: &config::Kernel, support: &Support) -> String {
+    pub(crate) fn gears(&self, settings: &config::Kernel, support: &Support) -> String {
         match (self.map.has_two_gears(), &support.one_gear) {
             (Ok(()), _) => "two gears".to_owned(),
             (Err(Some(why)), _) => format!("one gear: {why}"),
@@ -101,18 +101,18 @@ impl Kernel {
     }
 
     /// The gear in use.
-    pub(in crate::daemon) const fn gear(&self) -> Gear {
+    pub(crate) const fn gear(&self) -> Gear {
         self.map.gear()
     }
 
     /// Sets the limit that processes are near to.
-    pub(in crate::daemon) fn set_limit(&mut self, limit: Bytes) {
+    pub(crate) fn set_limit(&mut self, limit: Bytes) {
         self.gears.set_limit(limit);
     }
 
     /// Takes the exact gear if a process `is_near` its limit, and the calm one again some time after that. Returns the
     /// new gear if it changed; an error if the kernel refused to attach the program, with the gear as before.
-    pub(in crate::daemon) fn shift(&mut self, is_near: bool, now: Instant) -> Option<io::Result<Gear>> {
+    pub(crate) fn shift(&mut self, is_near: bool, now: Instant) -> Option<io::Result<Gear>> {
         if self.map.has_two_gears().is_err() {
             return None;
         }
@@ -125,12 +125,12 @@ impl Kernel {
     }
 
     /// The reason why the map is not pinned, if a pin was requested.
-    pub(in crate::daemon) fn unpinned(&self) -> Option<String> {
+    pub(crate) fn unpinned(&self) -> Option<String> {
         self.map.unpinned().map(ToString::to_string)
     }
 
     /// Every process in the map.
-    pub(in crate::daemon) fn readings(&mut self) -> io::Result<Vec<Reading>> {
+    pub(crate) fn readings(&mut self) -> io::Result<Vec<Reading>> {
         let mut readings = Vec::with_capacity(self.entries);
         let scale = self.scale;
         let mut places = HashMap::new();
@@ -146,26 +146,26 @@ impl Kernel {
     }
 
     /// Whether a process could not be added to the map since the last call.
-    pub(in crate::daemon) fn overflowed(&mut self) -> io::Result<bool> {
+    pub(crate) fn overflowed(&mut self) -> io::Result<bool> {
         let counters = self.map.counters()?;
         let refused = counters.insert_full + counters.insert_failed;
         Ok(std::mem::replace(&mut self.refused, refused) != refused)
     }
 
     /// Usage of the map at the last reading.
-    pub(in crate::daemon) const fn fill(&self) -> MapUsage {
+    pub(crate) const fn fill(&self) -> MapUsage {
         MapUsage { entries: self.entries, capacity: self.capacity }
     }
 
     /// Events and entries lost since the start; zero if the counters cannot be read.
-    pub(in crate::daemon) fn lost(&self) -> Dropped {
+    pub(crate) fn lost(&self) -> Dropped {
         let counters = self.map.counters().unwrap_or_default();
         let map_entries = counters.insert_full + counters.insert_failed;
         Dropped { log_events: 0, crossings: counters.ring_full, map_entries }
     }
 
     /// Figures for the metrics, with the number of entries at the last reading; `None` if the counters cannot be read.
-    pub(in crate::daemon) fn figures(&self) -> Option<MapFigures> {
+    pub(crate) fn figures(&self) -> Option<MapFigures> {
         let counters = self.map.counters().ok()?;
         Some(MapFigures {
             entries: self.entries as u64,
@@ -176,19 +176,19 @@ impl Kernel {
     }
 
     /// One process, if it is in the map.
-    pub(in crate::daemon) fn reading(&self, pid: Pid) -> Option<Reading> {
+    pub(crate) fn reading(&self, pid: Pid) -> Option<Reading> {
         // A failed lookup counts as no entry, because the caller has /proc's figure.
         let entry = self.map.get(pid).ok()??;
         Some(self.scale.reading(pid, &entry))
     }
 
     /// Memory of a process when it was forked, or the least since; `None` if it has called exec, or its fork was not seen.
-    pub(in crate::daemon) fn forked_with(&self, process: ProcessId) -> Option<Bytes> {
+    pub(crate) fn forked_with(&self, process: ProcessId) -> Option<Bytes> {
         self.forked(process).map(|entry| self.scale.bytes(entry.inherited_pages))
     }
 
     /// The same, if the process that forked it still has that memory, too: it still runs and has not called exec.
-    pub(in crate::daemon) fn inherited(&self, process: ProcessId) -> Option<Inherited> {
+    pub(crate) fn inherited(&self, process: ProcessId) -> Option<Inherited> {
         let entry = self.forked(process)?;
         let elder = Pid(entry.elder);
         let has_it = self.map.get(elder).ok()??.mm == entry.elder_mm;
@@ -201,48 +201,48 @@ impl Kernel {
         (is_it && entry.inherited_pages > 0).then_some(entry)
     }
 
-    pub(in crate::daemon) fn remove(&mut self, pid: Pid) -> io::Result<()> {
+    pub(crate) fn remove(&mut self, pid: Pid) -> io::Result<()> {
         self.map.remove(pid)
     }
 
-    pub(in crate::daemon) fn reseed(&mut self) -> io::Result<()> {
+    pub(crate) fn reseed(&mut self) -> io::Result<()> {
         self.map.refresh()
     }
 
     /// Maximum by which its readings may be too low.
-    pub(in crate::daemon) const fn error(&self) -> Bytes {
+    pub(crate) const fn error(&self) -> Bytes {
         self.scale.error
     }
 
     /// Readable when a process crossed its level, or when a process ended that had crossed one.
-    pub(in crate::daemon) fn wake_fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn wake_fd(&self) -> BorrowedFd<'_> {
         self.map.wake_fd()
     }
 
     /// The next event from the kernel.
-    pub(in crate::daemon) fn event(&mut self) -> Option<KernelEvent> {
+    pub(crate) fn event(&mut self) -> Option<KernelEvent> {
         self.events.next(|| self.map.events().find_map(|event| self.scale.event(&event)))
     }
 
     /// The next event that is no crossing. The crossings before it are returned by [`Kernel::event`] later.
-    pub(in crate::daemon) fn event_but_crossing(&mut self) -> Option<KernelEvent> {
+    pub(crate) fn event_but_crossing(&mut self) -> Option<KernelEvent> {
         self.events.next_but_crossings(|| self.map.events().find_map(|event| self.scale.event(&event)))
     }
 
     /// Whether an event did not fit into the ring since the last call. True also if the counter cannot be read.
-    pub(in crate::daemon) fn lost_events(&mut self) -> bool {
+    pub(crate) fn lost_events(&mut self) -> bool {
         self.map.counters().map_or(true, |counters| {
             std::mem::replace(&mut self.lost, counters.ring_full) != counters.ring_full
         })
     }
 
     /// Sets the level of every process without one of its own. With none, such a process never wakes memmon.
-    pub(in crate::daemon) fn set_default_level(&mut self, level: Option<Bytes>) -> io::Result<()> {
+    pub(crate) fn set_default_level(&mut self, level: Option<Bytes>) -> io::Result<()> {
         self.map.set_default_wake_level(self.pages(level))
     }
 
     /// Sets the level of one process. Returns its resident memory after that; `None` if it is not in the map.
-    pub(in crate::daemon) fn set_level(
+    pub(crate) fn set_level(
         &mut self,
         process: ProcessId,
         level: Option<Bytes>,
@@ -256,11 +256,11 @@ impl Kernel {
     }
 
     /// Readable when a BPF program logged something.
-    pub(in crate::daemon) fn log_fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn log_fd(&self) -> BorrowedFd<'_> {
         self.map.log_fd()
     }
 
-    pub(in crate::daemon) fn forward_log(&mut self) {
+    pub(crate) fn forward_log(&mut self) {
         self.map.forward_log();
     }
 }

@@ -14,17 +14,13 @@ const ROOT_CGROUP: u64 = 1;
 
 impl Kernel {
     /// The processes that changed their user or cgroup since the last call, as far as the sums that are kept show it.
-    pub(in crate::daemon) fn moved(&mut self) -> Vec<Pid> {
+    pub(crate) fn moved(&mut self) -> Vec<Pid> {
         self.places.take_moved()
     }
 
     /// Keeps the sums of users, and of cgroups, for which there is a level, at which each sum wakes memmon if it has none of
     /// its own.
-    pub(in crate::daemon) fn keep_sums(
-        &mut self,
-        users: Option<Bytes>,
-        cgroups: Option<Bytes>,
-    ) -> io::Result<()> {
+    pub(crate) fn keep_sums(&mut self, users: Option<Bytes>, cgroups: Option<Bytes>) -> io::Result<()> {
         let slack_pages = self.scale.pages(self.scale.error);
         let pages = |level: Option<Bytes>| level.map(|level| self.scale.pages(level));
         if users.is_none() && cgroups.is_none() {
@@ -35,23 +31,23 @@ impl Kernel {
     }
 
     /// Counts the sums again if a process had no room in them, and has it now.
-    pub(in crate::daemon) fn repair_sums(&mut self) -> io::Result<()> {
+    pub(crate) fn repair_sums(&mut self) -> io::Result<()> {
         if self.has_whole_sums() { Ok(()) } else { self.map.recount_sums() }
     }
 
     /// Whether every process counts in the sums that are kept, as far as it is known.
-    pub(in crate::daemon) fn has_whole_sums(&self) -> bool {
+    pub(crate) fn has_whole_sums(&self) -> bool {
         self.map.has_whole_sums().unwrap_or(false)
     }
 
     /// Counts the sums again.
-    pub(in crate::daemon) fn recount_sums(&mut self) -> io::Result<()> {
+    pub(crate) fn recount_sums(&mut self) -> io::Result<()> {
         self.map.recount_sums()
     }
 
     /// The sum that holds at least as much as these processes, which are a group of this kind, with those that join it;
     /// `None` if the kernel keeps none, or not for certain.
-    pub(in crate::daemon) fn sum_over(
+    pub(crate) fn sum_over(
         &self,
         per: Per,
         members: &mut dyn Iterator<Item = Pid>,
@@ -80,13 +76,13 @@ impl Kernel {
     }
 
     /// Has each of these sums wake memmon at its level, and all others at those of [`Self::keep_sums`].
-    pub(in crate::daemon) fn set_sum_levels(&mut self, levels: &HashMap<KernelSum, Bytes>) -> io::Result<()> {
+    pub(crate) fn set_sum_levels(&mut self, levels: &HashMap<KernelSum, Bytes>) -> io::Result<()> {
         let pages = |(sum, level): (&KernelSum, &Bytes)| (*sum, self.scale.pages(*level));
         self.map.set_sum_levels(levels.iter().map(pages).collect())
     }
 
     /// Whether a sum is near its limit: then `rss_stat`, if attached, sees every process.
-    pub(in crate::daemon) fn set_sum_near(&mut self, near: bool) -> io::Result<()> {
+    pub(crate) fn set_sum_near(&mut self, near: bool) -> io::Result<()> {
         self.map.set_sum_near(near)
     }
 }

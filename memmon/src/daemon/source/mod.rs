@@ -5,16 +5,16 @@ mod event_queue;
 #[cfg(feature = "ebpf")]
 mod gear;
 #[cfg(feature = "ebpf")]
-pub(in crate::daemon) mod kernel_map;
+pub(super) mod kernel_map;
 #[cfg(not(feature = "ebpf"))]
 #[path = "no_kernel_map.rs"]
-pub(in crate::daemon) mod kernel_map;
+pub(super) mod kernel_map;
 #[cfg(feature = "ebpf")]
 mod kernel_sums;
 #[cfg(feature = "ebpf")]
 mod places;
-pub(in crate::daemon) mod sources;
+pub(super) mod sources;
 mod sum_figure;
 
-pub(in crate::daemon) use sources::WatchedMemory;
-pub(in crate::daemon) use sum_figure::{SumFigure, SumWatch};
+pub(super) use sources::WatchedMemory;
+pub(super) use sum_figure::{SumFigure, SumWatch};

@@ -15,135 +15,126 @@ use crate::{
 };
 
 /// No value of this type exists.
-pub(in crate::daemon) enum Kernel {}
+pub(crate) enum Kernel {}
 
 impl Kernel {
-    pub(in crate::daemon) fn attach(
-        _: &Facts,
-        _: &Support,
-        _: &config::Kernel,
-        _: bool,
-    ) -> Result<Self, &'static str> {
+    pub(crate) fn attach(_: &Facts, _: &Support, _: &config::Kernel, _: bool) -> Result<Self, &'static str> {
         Err("memmon was built without its BPF half")
     }
 
-    pub(in crate::daemon) const fn is_second(_: &&'static str) -> bool {
+    pub(crate) const fn is_second(_: &&'static str) -> bool {
         false
     }
 
-    pub(in crate::daemon) fn gears(&self, _: &config::Kernel, _: &Support) -> String {
+    pub(crate) fn gears(&self, _: &config::Kernel, _: &Support) -> String {
         match *self {}
     }
 
-    pub(in crate::daemon) const fn gear(&self) -> Gear {
+    pub(crate) const fn gear(&self) -> Gear {
         match *self {}
     }
 
-    pub(in crate::daemon) fn set_limit(&mut self, _: Bytes) {
+    pub(crate) fn set_limit(&mut self, _: Bytes) {
         match *self {}
     }
 
-    pub(in crate::daemon) fn shift(&mut self, _: bool, _: Instant) -> Option<io::Result<Gear>> {
+    pub(crate) fn shift(&mut self, _: bool, _: Instant) -> Option<io::Result<Gear>> {
         match *self {}
     }
 
-    pub(in crate::daemon) fn unpinned(&self) -> Option<String> {
+    pub(crate) fn unpinned(&self) -> Option<String> {
         match *self {}
     }
 
-    pub(in crate::daemon) fn readings(&mut self) -> io::Result<Vec<Reading>> {
+    pub(crate) fn readings(&mut self) -> io::Result<Vec<Reading>> {
         match *self {}
     }
 
-    pub(in crate::daemon) fn overflowed(&mut self) -> io::Result<bool> {
+    pub(crate) fn overflowed(&mut self) -> io::Result<bool> {
         match *self {}
     }
 
-    pub(in crate::daemon) fn fill(&self) -> MapUsage {
+    pub(crate) fn fill(&self) -> MapUsage {
         match *self {}
     }
 
-    pub(in crate::daemon) fn lost(&self) -> Dropped {
+    pub(crate) fn lost(&self) -> Dropped {
         match *self {}
     }
 
-    pub(in crate::daemon) fn figures(&self) -> Option<MapFigures> {
+    pub(crate) fn figures(&self) -> Option<MapFigures> {
         match *self {}
     }
 
-    pub(in crate::daemon) fn reading(&self, _: Pid) -> Option<Reading> {
+    pub(crate) fn reading(&self, _: Pid) -> Option<Reading> {
         match *self {}
     }
 
-    pub(in crate::daemon) fn forked_with(&self, _: ProcessId) -> Option<Bytes> {
+    pub(crate) fn forked_with(&self, _: ProcessId) -> Option<Bytes> {
         match *self {}
     }
 
-    pub(in crate::daemon) fn inherited(&self, _: ProcessId) -> Option<Inherited> {
+    pub(crate) fn inherited(&self, _: ProcessId) -> Option<Inherited> {
         match *self {}
     }
 
-    pub(in crate::daemon) fn remove(&mut self, _: Pid) -> io::Result<()> {
+    pub(crate) fn remove(&mut self, _: Pid) -> io::Result<()> {
         match *self {}
     }
 
-    pub(in crate::daemon) fn reseed(&mut self) -> io::Result<()> {
+    pub(crate) fn reseed(&mut self) -> io::Result<()> {
         match *self {}
     }
 
-    pub(in crate::daemon) const fn error(&self) -> Bytes {
+    pub(crate) const fn error(&self) -> Bytes {
         match *self {}
     }
 
-    pub(in crate::daemon) fn wake_fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn wake_fd(&self) -> BorrowedFd<'_> {
         match *self {}
     }
 
-    pub(in crate::daemon) fn event(&mut self) -> Option<KernelEvent> {
+    pub(crate) fn event(&mut self) -> Option<KernelEvent> {
         match *self {}
     }
 
-    pub(in crate::daemon) fn event_but_crossing(&mut self) -> Option<KernelEvent> {
+    pub(crate) fn event_but_crossing(&mut self) -> Option<KernelEvent> {
         match *self {}
     }
 
-    pub(in crate::daemon) fn lost_events(&mut self) -> bool {
+    pub(crate) fn lost_events(&mut self) -> bool {
         match *self {}
     }
 
-    pub(in crate::daemon) fn set_default_level(&mut self, _: Option<Bytes>) -> io::Result<()> {
+    pub(crate) fn set_default_level(&mut self, _: Option<Bytes>) -> io::Result<()> {
         match *self {}
     }
 
-    pub(in crate::daemon) fn set_level(
-        &mut self,
-        _: ProcessId,
-        _: Option<Bytes>,
-    ) -> io::Result<Option<Bytes>> {
+    pub(crate) fn set_level(&mut self, _: ProcessId, _: Option<Bytes>) -> io::Result<Option<Bytes>> {
         match *self {}
     }
 
-    pub(in crate::daemon) fn moved(&mut self) -> Vec<Pid> {
+    pub(crate) fn moved(&mut self) -> Vec<Pid> {
         match *self {}
     }
 
-    pub(in crate::daemon) fn keep_sums(&mut self, _: Option<Bytes>, _: Option<Bytes>) -> io::Result<()> {
+    pub(crate) fn keep_sums(&mut self, _: Option<Bytes>, _: Option<Bytes>) -> io::Result<()> {
         match *self {}
     }
 
-    pub(in crate::daemon) fn repair_sums(&mut self) -> io::Result<()> {
+    pub(crate) fn repair_sums(&mut self) -> io::Result<()> {
         match *self {}
     }
 
-    pub(in crate::daemon) const fn has_whole_sums(&self) -> bool {
+    pub(crate) const fn has_whole_sums(&self) -> bool {
         match *self {}
     }
 
-    pub(in crate::daemon) fn recount_sums(&mut self) -> io::Result<()> {
+    pub(crate) fn recount_sums(&mut self) -> io::Result<()> {
         match *self {}
     }
 
-    pub(in crate::daemon) fn sum_over(
+    pub(crate) fn sum_over(
         &self,
         _: Per,
         _: &mut dyn Iterator<Item = Pid>,
@@ -151,19 +142,19 @@ impl Kernel {
         match *self {}
     }
 
-    pub(in crate::daemon) fn set_sum_levels(&mut self, _: &HashMap<KernelSum, Bytes>) -> io::Result<()> {
+    pub(crate) fn set_sum_levels(&mut self, _: &HashMap<KernelSum, Bytes>) -> io::Result<()> {
         match *self {}
     }
 
-    pub(in crate::daemon) fn set_sum_near(&mut self, _: bool) -> io::Result<()> {
+    pub(crate) fn set_sum_near(&mut self, _: bool) -> io::Result<()> {
         match *self {}
     }
 
-    pub(in crate::daemon) fn log_fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn log_fd(&self) -> BorrowedFd<'_> {
         match *self {}
     }
 
-    pub(in crate::daemon) fn forward_log(&mut self) {
+    pub(crate) fn forward_log(&mut self) {
         match *self {}
     }
 }

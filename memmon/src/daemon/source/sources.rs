@@ -30,7 +30,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(600);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 /// The sources of readings.
-pub(in crate::daemon) struct Sources {
+pub(crate) struct Sources {
     proc: ProcRoot,
     accuracy: Accuracy,
     kernel: Option<Kernel>,
@@ -58,36 +58,36 @@ const FREE_PER_CPU_HOLDS_FOR: Duration = Duration::from_millis(10);
 const LIMITED_HOLDS_FOR: Duration = Duration::from_secs(20);
 
 /// The memory that `[machine]` watches.
-pub(in crate::daemon) struct WatchedMemory {
+pub(crate) struct WatchedMemory {
     /// The figures of the limit that binds.
-    pub(in crate::daemon) memory: MachineMemory,
+    pub(crate) memory: MachineMemory,
     /// The cgroup, if it is the limit of one.
-    pub(in crate::daemon) cgroup: Option<Name>,
+    pub(crate) cgroup: Option<Name>,
     /// The figures of all limits that could bind.
-    pub(in crate::daemon) limits: Vec<MachineMemory>,
+    pub(crate) limits: Vec<MachineMemory>,
 }
 
 /// Defects of the map that a sweep found and confirmed by a second look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::daemon) struct Defects {
+pub(crate) struct Defects {
     /// Number of processes with memory that were missing from the map and have been added.
-    pub(in crate::daemon) missed: usize,
+    pub(crate) missed: usize,
     /// Number of entries without a process.
-    pub(in crate::daemon) stale: usize,
+    pub(crate) stale: usize,
 }
 
 /// One survey, and problems that were found during it.
-pub(in crate::daemon) struct Look {
-    pub(in crate::daemon) survey: Survey,
+pub(crate) struct Look {
+    pub(crate) survey: Survey,
     /// More of the machine's memory, if that is watched and was read with it.
-    pub(in crate::daemon) machine: Option<MachineMemory>,
+    pub(crate) machine: Option<MachineMemory>,
     /// The map had no room for a process: this survey, and those until it has, include a pass over /proc.
-    pub(in crate::daemon) map_full: bool,
-    pub(in crate::daemon) defects: Defects,
+    pub(crate) map_full: bool,
+    pub(crate) defects: Defects,
 }
 
 impl Sources {
-    pub(in crate::daemon) fn new(proc: ProcRoot, accuracy: Accuracy, kernel: Option<Kernel>) -> Self {
+    pub(crate) fn new(proc: ProcRoot, accuracy: Accuracy, kernel: Option<Kernel>) -> Self {
         let memory_cgroups = proc.memory_cgroups();
         Self {
             proc,
@@ -103,36 +103,36 @@ impl Sources {
         }
     }
 
-    pub(in crate::daemon) const fn source(&self) -> Source {
+    pub(crate) const fn source(&self) -> Source {
         if self.kernel.is_some() { Source::Ebpf } else { Source::Proc }
     }
 
-    pub(in crate::daemon) const fn kernel(&mut self) -> Option<&mut Kernel> {
+    pub(crate) const fn kernel(&mut self) -> Option<&mut Kernel> {
         self.kernel.as_mut()
     }
 
     /// /proc, for what is read of a process or of the machine whatever the source is.
-    pub(in crate::daemon) const fn proc(&self) -> &ProcRoot {
+    pub(crate) const fn proc(&self) -> &ProcRoot {
         &self.proc
     }
 
     /// The gear of the kernel side, if there is one.
-    pub(in crate::daemon) fn gear(&self) -> Option<Gear> {
+    pub(crate) fn gear(&self) -> Option<Gear> {
         self.kernel.as_ref().map(Kernel::gear)
     }
 
-    pub(in crate::daemon) const fn accuracy(&self) -> Accuracy {
+    pub(crate) const fn accuracy(&self) -> Accuracy {
         self.accuracy
     }
 
     /// The current content of the kernel map; `None` if there is no map, or it cannot be read.
-    pub(in crate::daemon) fn kernel_survey(&mut self) -> Option<(SystemMemory, Vec<Reading>)> {
+    pub(crate) fn kernel_survey(&mut self) -> Option<(SystemMemory, Vec<Reading>)> {
         let memory = self.proc.memory().ok()?;
         Some((memory, self.kernel.as_mut()?.readings().ok()?))
     }
 
     /// Usage of the kernel map, and its losses so far.
-    pub(in crate::daemon) fn map_state(&self) -> (Option<MapUsage>, Dropped) {
+    pub(crate) fn map_state(&self) -> (Option<MapUsage>, Dropped) {
         match &self.kernel {
             Some(kernel) => (Some(kernel.fill()), kernel.lost()),
             None => (None, Dropped::default()),
@@ -140,12 +140,12 @@ impl Sources {
     }
 
     /// The memory of the machine, or of the cgroup with all processes whose limit binds before that.
-    pub(in crate::daemon) fn machine_memory(&self) -> io::Result<WatchedMemory> {
+    pub(crate) fn machine_memory(&self) -> io::Result<WatchedMemory> {
         Ok(self.watched(self.proc.machine_memory()?))
     }
 
     /// The same, if this is the memory of the machine.
-    pub(in crate::daemon) fn watched(&self, machine: MachineMemory) -> WatchedMemory {
+    pub(crate) fn watched(&self, machine: MachineMemory) -> WatchedMemory {
         let within =
             |cgroup: &LimitedCgroup| Some((cgroup.name.clone(), self.proc.memory_within(cgroup, &machine)?));
         let limited: Vec<_> = self.limited.iter().filter_map(within).collect();
@@ -155,7 +155,7 @@ impl Sources {
     }
 
     /// Looks for cgroups with a limit that all processes are in, unless that was done a moment ago.
-    pub(in crate::daemon) fn find_limited_cgroups(&mut self, now: Instant) {
+    pub(crate) fn find_limited_cgroups(&mut self, now: Instant) {
         let holds = |at: Instant| now.saturating_duration_since(at) < LIMITED_HOLDS_FOR;
         if self.limited_at.is_some_and(holds) {
             return;
@@ -166,16 +166,16 @@ impl Sources {
     }
 
     /// The capability that memmon lacks to find the processes that write files in memory.
-    pub(in crate::daemon) fn missing_for_writers(&self) -> Option<Capability> {
+    pub(crate) fn missing_for_writers(&self) -> Option<Capability> {
         self.proc.missing_for_writers(capabilities())
     }
 
-    pub(in crate::daemon) fn memory(&self) -> io::Result<SystemMemory> {
+    pub(crate) fn memory(&self) -> io::Result<SystemMemory> {
         self.proc.memory()
     }
 
     /// A cheap reading of every process that has memory, and of the machine's memory.
-    pub(in crate::daemon) fn survey(&mut self, watches_machine: bool, now: Instant) -> io::Result<Look> {
+    pub(crate) fn survey(&mut self, watches_machine: bool, now: Instant) -> io::Result<Look> {
         let Some(kernel) = &mut self.kernel else {
             let survey = self.proc.survey(&self.accuracy)?;
             return Ok(Look { survey, machine: None, map_full: false, defects: Defects::default() });
@@ -220,7 +220,7 @@ impl Sources {
     }
 
     /// A reading of every process between two scans. The next scan finds those for which the map has no room.
-    pub(in crate::daemon) fn readings(&mut self) -> io::Result<Vec<Reading>> {
+    pub(crate) fn readings(&mut self) -> io::Result<Vec<Reading>> {
         let Some(kernel) = &mut self.kernel else { return Ok(self.proc.survey(&self.accuracy)?.readings) };
         let mut readings = kernel.readings()?;
         self.unmapped.retain(|pid| kernel.reading(*pid).is_none());
@@ -230,7 +230,7 @@ impl Sources {
 
     /// Adds the swapped-out memory that a pass over /proc does not count to `readings`, so that it is no growth when it comes
     /// back. Reads a file per process, and only while swap is in use.
-    pub(in crate::daemon) fn add_swap(&self, readings: &mut [Reading], machine: &MachineMemory) {
+    pub(crate) fn add_swap(&self, readings: &mut [Reading], machine: &MachineMemory) {
         if machine.swap_free < machine.swap_total {
             self.proc.add_swap(readings);
         }
@@ -238,33 +238,33 @@ impl Sources {
 
     /// Whether this is a process that the kernel map cannot hold: for want of room, or because the kernel accounts its memory
     /// to a process that shares it.
-    pub(in crate::daemon) fn is_unmapped(&self, pid: Pid) -> bool {
+    pub(crate) fn is_unmapped(&self, pid: Pid) -> bool {
         self.unmapped.binary_search(&pid).is_ok()
     }
 
     /// Whether there are processes that the kernel map cannot hold.
-    pub(in crate::daemon) fn has_unmapped(&self) -> bool {
+    pub(crate) fn has_unmapped(&self) -> bool {
         !self.unmapped.is_empty()
     }
 
     /// Makes the next scan a sweep.
-    pub(in crate::daemon) const fn sweep_next(&mut self) {
+    pub(crate) const fn sweep_next(&mut self) {
         self.swept = None;
     }
 
     /// Maximum by which the source's readings may be too low.
-    pub(in crate::daemon) fn error(&self) -> Bytes {
+    pub(crate) fn error(&self) -> Bytes {
         self.kernel.as_ref().map_or(Bytes::ZERO, Kernel::error)
     }
 
     /// Measures processes over the limit, and reads their facts, as `rules` need it from now on.
-    pub(in crate::daemon) fn follow(&mut self, rules: &Rules) {
+    pub(crate) fn follow(&mut self, rules: &Rules) {
         self.proc.set_measure(rules.measure);
         self.proc.set_wanted(rules.wanted());
     }
 
     /// A close look at one process, with its RSS as exact as a decision about `limit` requires.
-    pub(in crate::daemon) fn confirm(
+    pub(crate) fn confirm(
         &self,
         pid: Pid,
         start: Option<StartTime>,
@@ -287,7 +287,7 @@ impl Sources {
     }
 
     /// A close look at a process that counts in a sum; `exact` if its pages are to be counted.
-    pub(in crate::daemon) fn confirm_for_sum(
+    pub(crate) fn confirm_for_sum(
         &self,
         pid: Pid,
         start: Option<StartTime>,
@@ -298,51 +298,51 @@ impl Sources {
     }
 
     /// The most that a forked process can share with its elder: with the kernel's counters, which may have lagged at the fork.
-    pub(in crate::daemon) fn most_inherited(&self, pid: Pid, start: Option<StartTime>) -> Option<Bytes> {
+    pub(crate) fn most_inherited(&self, pid: Pid, start: Option<StartTime>) -> Option<Bytes> {
         let (kernel, start) = self.kernel.as_ref().zip(start)?;
         kernel.forked_with(ProcessId { pid, start }).map(|most| most + kernel.error())
     }
 
     /// The exact resident memory of a process, and how much of that is free already.
-    pub(in crate::daemon) fn lazy_free(&self, process: &Process) -> Option<(Bytes, Bytes)> {
+    pub(crate) fn lazy_free(&self, process: &Process) -> Option<(Bytes, Bytes)> {
         self.proc.lazy_free(process.id, process.real_uid)
     }
 
     /// Whether `process` has the name that it was confirmed with.
-    pub(in crate::daemon) fn is_called_the_same(&self, process: &Process) -> bool {
+    pub(crate) fn is_called_the_same(&self, process: &Process) -> bool {
         self.proc.is_called_the_same(process)
     }
 
     /// Whether the kernel map shows that `process` was forked, and has not called exec since.
-    pub(in crate::daemon) fn is_forked(&self, process: ProcessId) -> bool {
+    pub(crate) fn is_forked(&self, process: ProcessId) -> bool {
         self.kernel.as_ref().is_some_and(|kernel| kernel.forked_with(process).is_some())
     }
 
     /// The memory that `process` was forked with, if the kernel map shows that the process that forked it has that memory,
     /// too. Reads nothing of /proc.
-    pub(in crate::daemon) fn inherited(&self, process: ProcessId) -> Option<Inherited> {
+    pub(crate) fn inherited(&self, process: ProcessId) -> Option<Inherited> {
         self.kernel.as_ref()?.inherited(process)
     }
 
     /// The current reading of a process in the kernel map; `None` if there is no map, or the process is not in it.
-    pub(in crate::daemon) fn again(&self, process: ProcessId) -> Option<Reading> {
+    pub(crate) fn again(&self, process: ProcessId) -> Option<Reading> {
         let reading = self.kernel.as_ref()?.reading(process.pid)?;
         (reading.start == Some(process.start)).then_some(reading)
     }
 
     /// The machine's memory that an end changes.
-    pub(in crate::daemon) fn free_and_shared(&self) -> Option<FreeAndShared> {
+    pub(crate) fn free_and_shared(&self) -> Option<FreeAndShared> {
         self.proc.free_and_shared(None)
     }
 
     /// Sets whether to read `free_per_cpu` before a signal.
-    pub(in crate::daemon) const fn read_ahead(&mut self, reads_ahead: bool) {
+    pub(crate) const fn read_ahead(&mut self, reads_ahead: bool) {
         self.reads_ahead = reads_ahead;
     }
 
     /// Reads `free_per_cpu`, which takes longest of what a record needs, because a process is about to cross its limit. Of the
     /// looks at it below the limit, the last one comes right before the crossing.
-    pub(in crate::daemon) fn read_free_per_cpu(&mut self, now: Instant) {
+    pub(crate) fn read_free_per_cpu(&mut self, now: Instant) {
         let is_fresh =
             |(read, _): (Instant, _)| now.saturating_duration_since(read) < FREE_PER_CPU_HOLDS_FOR / 2;
         if self.reads_ahead && !self.free_per_cpu.is_some_and(is_fresh) {
@@ -352,7 +352,7 @@ impl Sources {
 
     /// The same right after a signal, while the process waits for the processor that memmon has: with `free_per_cpu` if that
     /// was read a moment ago.
-    pub(in crate::daemon) fn free_and_shared_at_signal(&self, now: Instant) -> Option<FreeAndShared> {
+    pub(crate) fn free_and_shared_at_signal(&self, now: Instant) -> Option<FreeAndShared> {
         let holds = |(read, _): &(Instant, _)| now.saturating_duration_since(*read) < FREE_PER_CPU_HOLDS_FOR;
         self.proc.free_and_shared(self.free_per_cpu.filter(holds).map(|(_, free)| free))
     }

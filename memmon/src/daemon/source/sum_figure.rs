@@ -4,25 +4,25 @@ use crate::model::Bytes;
 
 /// A sum as the kernel side counts it: each shared page once for each process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::daemon) struct SumFigure {
+pub(crate) struct SumFigure {
     /// The memory that its processes are counted with.
-    pub(in crate::daemon) counted: Bytes,
+    pub(crate) counted: Bytes,
     /// Number of its processes.
-    pub(in crate::daemon) members: u64,
+    pub(crate) members: u64,
     /// The memory that each of them may have in addition.
-    pub(in crate::daemon) each: Bytes,
+    pub(crate) each: Bytes,
 }
 
 /// The meaning of a figure for a group of processes under a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::daemon) struct SumWatch {
+pub(crate) struct SumWatch {
     /// Whether the kernel wakes memmon before the group can exceed its limit. Otherwise, as when processes share memory, or
     /// only some of a user's processes count, memmon has to look.
-    pub(in crate::daemon) suffices: bool,
+    pub(crate) suffices: bool,
     /// Whether the sum is above half of its limit.
-    pub(in crate::daemon) near: bool,
+    pub(crate) near: bool,
     /// The level at which the sum wakes memmon next.
-    pub(in crate::daemon) level: Bytes,
+    pub(crate) level: Bytes,
 }
 
 /// Smallest part of a limit by which a sum grows from one look to the next.
@@ -35,7 +35,7 @@ impl SumFigure {
     }
 
     /// Its meaning for a group under `limit` that has `bound` at most, by the last look.
-    pub(in crate::daemon) fn watch(self, limit: Bytes, bound: Bytes) -> SumWatch {
+    pub(crate) fn watch(self, limit: Bytes, bound: Bytes) -> SumWatch {
         let half = Bytes(limit.0 / 2);
         if self.at_most(half) < half {
             return SumWatch { suffices: true, near: false, level: half };

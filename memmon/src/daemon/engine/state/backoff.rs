@@ -4,8 +4,8 @@ use crate::enforce::RepeatOffenders;
 
 /// The repeat offenders, and whether one waits.
 #[derive(Debug, Default)]
-pub(in crate::daemon::engine) struct Backoff {
-    pub(in crate::daemon::engine) offenders: RepeatOffenders,
+pub(crate) struct Backoff {
+    pub(crate) offenders: RepeatOffenders,
     /// Whether a termination was delayed since the last scan.
-    pub(in crate::daemon::engine) delays: bool,
+    pub(crate) delays: bool,
 }

@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// Limits the cost of processes that swing around their limits, or hang there, with that of the wake-ups: when the share is
 /// used up, the ring waits.
 #[derive(Debug)]
-pub(in crate::daemon::engine) struct CpuBudget {
+pub(crate) struct CpuBudget {
     since: Instant,
     spent: Duration,
     /// CPU time of the thread up to which `spent` is known.
@@ -28,12 +28,12 @@ pub(in crate::daemon::engine) struct CpuBudget {
 }
 
 impl CpuBudget {
-    pub(in crate::daemon::engine) const fn new(now: Instant) -> Self {
+    pub(crate) const fn new(now: Instant) -> Self {
         Self { since: now, spent: Duration::ZERO, counted: Duration::ZERO, resume: None }
     }
 
     /// Whether there is time left; otherwise [`CpuBudget::resume`] is the time at which the ring is to be read again.
-    pub(in crate::daemon::engine) fn allows(&mut self, now: Instant) -> bool {
+    pub(crate) fn allows(&mut self, now: Instant) -> bool {
         let windows = now.saturating_duration_since(self.since).as_secs() / WINDOW.as_secs();
         if windows > 0 {
             let paid = SHARE.saturating_mul(u32::try_from(windows).unwrap_or(u32::MAX));
@@ -44,26 +44,26 @@ impl CpuBudget {
     }
 
     /// The time at which the ring is to be read again, if the share was used up at the last attempt.
-    pub(in crate::daemon::engine) const fn resume(&self) -> Option<Instant> {
+    pub(crate) const fn resume(&self) -> Option<Instant> {
         self.resume
     }
 
     /// Counts what the thread has used since the last call, if its CPU time is `used` now.
-    pub(in crate::daemon::engine) fn spend_until(&mut self, used: Duration) {
+    pub(crate) fn spend_until(&mut self, used: Duration) {
         let time = used.saturating_sub(self.counted);
         self.spent = (self.spent + time).min(SHARE + MOST_OWED);
         self.counted = used;
     }
 
     /// Leaves out what the thread has used since the last call for other work, if its CPU time is `used` now.
-    pub(in crate::daemon::engine) const fn leave_out_until(&mut self, used: Duration) {
+    pub(crate) const fn leave_out_until(&mut self, used: Duration) {
         self.counted = used;
     }
 }
 
 /// CPU time beyond a share of one CPU that looks may use in one go. It builds up while they use less than the share.
 #[derive(Debug, Default)]
-pub(in crate::daemon::engine) struct SpareTime {
+pub(crate) struct SpareTime {
     left: Duration,
     at: Option<Instant>,
 }
@@ -74,7 +74,7 @@ const MOST_SPARE: Duration = Duration::from_millis(500);
 impl SpareTime {
     /// Takes off the CPU time that was `used` since the last call, of which one part in `share` builds up. Returns whether any
     /// is left.
-    pub(in crate::daemon::engine) fn spend(&mut self, used: Duration, share: u32, now: Instant) -> bool {
+    pub(crate) fn spend(&mut self, used: Duration, share: u32, now: Instant) -> bool {
         let passed = self.at.replace(now).map(|at| now.saturating_duration_since(at));
         let gained = passed.map_or(MOST_SPARE, |passed| passed / share);
         self.left = (self.left + gained).min(MOST_SPARE).saturating_sub(used);

@@ -5,15 +5,15 @@ use crate::observe::procfs::{OwnCgroup, Stays};
 
 /// The notes of one victim.
 #[derive(Debug, Default)]
-pub(in crate::daemon::engine) struct Case {
+pub(crate) struct Case {
     /// The comm of its parent when it was sent SIGTERM.
-    pub(in crate::daemon::engine) parent_comm: Option<Name>,
+    pub(crate) parent_comm: Option<Name>,
     /// The memory that its end is expected to give back, and the memory before its end; `None` if it was sent no signal.
-    pub(in crate::daemon::engine) given_back: Option<GivenBack>,
+    pub(crate) given_back: Option<GivenBack>,
     /// Its memory cgroup, if it is alone there.
-    pub(in crate::daemon::engine) cgroup: Option<OwnCgroup>,
+    pub(crate) cgroup: Option<OwnCgroup>,
     /// The shared memory of it that will stay, if that was looked up.
-    pub(in crate::daemon::engine) stays: Option<Stays>,
+    pub(crate) stays: Option<Stays>,
     /// Its file and shared memory right before SIGKILL.
-    pub(in crate::daemon::engine) shared: Option<Bytes>,
+    pub(crate) shared: Option<Bytes>,
 }

@@ -21,7 +21,7 @@ const FORGOTTEN: Duration = Duration::from_secs(30);
 
 /// Since when processes are in doubt. No system calls; the time is an argument.
 #[derive(Debug, Default)]
-pub(in crate::daemon::engine) struct Doubts(BTreeMap<ProcessId, Since>);
+pub(crate) struct Doubts(BTreeMap<ProcessId, Since>);
 
 #[derive(Clone, Copy, Debug)]
 struct Since {
@@ -33,11 +33,7 @@ struct Since {
 
 impl Doubts {
     /// Notes that `process` is in doubt. Returns how long it has been, if that is longer than it may last.
-    pub(in crate::daemon::engine) fn outlasts(
-        &mut self,
-        process: ProcessId,
-        now: Instant,
-    ) -> Option<Duration> {
+    pub(crate) fn outlasts(&mut self, process: ProcessId, now: Instant) -> Option<Duration> {
         self.0.retain(|_, since| now.saturating_duration_since(since.last) < FORGOTTEN);
         let since = self.0.entry(process).or_insert(Since { first: now, last: now, reported: false });
         since.last = now;
@@ -46,12 +42,12 @@ impl Doubts {
     }
 
     /// Notes that a look at `process` left no doubt, and nothing to decide.
-    pub(in crate::daemon::engine) fn end(&mut self, process: ProcessId) {
+    pub(crate) fn end(&mut self, process: ProcessId) {
         self.0.remove(&process);
     }
 
     /// Whether the end of this doubt is to be reported, which is so once.
-    pub(in crate::daemon::engine) fn report(&mut self, process: ProcessId) -> bool {
+    pub(crate) fn report(&mut self, process: ProcessId) -> bool {
         self.0.get_mut(&process).is_some_and(|since| !std::mem::replace(&mut since.reported, true))
     }
 }

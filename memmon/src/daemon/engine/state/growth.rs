@@ -9,7 +9,7 @@ use crate::{
 
 /// The reason for memmon's next look at a process, in addition to the scans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::daemon::engine) enum NextWake {
+pub(crate) enum NextWake {
     /// The process reaches this level.
     Level(Bytes),
     /// More memory changes nothing about it.
@@ -18,8 +18,8 @@ pub(in crate::daemon::engine) enum NextWake {
 
 /// The processes that reached the lowest wake level.
 #[derive(Debug)]
-pub(in crate::daemon::engine) struct GrowthTracker {
-    pub(in crate::daemon::engine) levels: WakeLevels,
+pub(crate) struct GrowthTracker {
+    pub(crate) levels: WakeLevels,
     tracked: HashMap<ProcessId, Tracked>,
 }
 
@@ -33,12 +33,12 @@ struct Tracked {
 }
 
 impl GrowthTracker {
-    pub(in crate::daemon::engine) fn new(levels: WakeLevels) -> Self {
+    pub(crate) fn new(levels: WakeLevels) -> Self {
         Self { levels, tracked: HashMap::new() }
     }
 
     /// Replaces the wake levels: a process that was warned about may be warned about again.
-    pub(in crate::daemon::engine) fn move_to(&mut self, levels: WakeLevels) {
+    pub(crate) fn move_to(&mut self, levels: WakeLevels) {
         self.levels = levels;
         for entry in self.tracked.values_mut() {
             (entry.own, entry.warned) = (None, false);
@@ -46,22 +46,22 @@ impl GrowthTracker {
     }
 
     /// The wake levels of a process: its own if they are known, otherwise those for the smallest limit.
-    pub(in crate::daemon::engine) fn levels_of(&self, process: ProcessId) -> &WakeLevels {
+    pub(crate) fn levels_of(&self, process: ProcessId) -> &WakeLevels {
         self.tracked.get(&process).and_then(|entry| entry.own.as_ref()).unwrap_or(&self.levels)
     }
 
     /// Notes the wake levels of a process whose limit is known now.
-    pub(in crate::daemon::engine) fn set_levels(&mut self, process: ProcessId, levels: WakeLevels) {
+    pub(crate) fn set_levels(&mut self, process: ProcessId, levels: WakeLevels) {
         self.tracked.entry(process).or_default().own = Some(levels).filter(|levels| *levels != self.levels);
     }
 
     /// All tracked processes.
-    pub(in crate::daemon::engine) fn all(&self) -> Vec<ProcessId> {
+    pub(crate) fn all(&self) -> Vec<ProcessId> {
         self.tracked.keys().copied().collect()
     }
 
     /// Adds a reading of a process that has reached the lowest level.
-    pub(in crate::daemon::engine) fn note(&mut self, process: ProcessId, at: Duration, rss: Bytes) {
+    pub(crate) fn note(&mut self, process: ProcessId, at: Duration, rss: Bytes) {
         let entry = self.tracked.entry(process).or_default();
         // A crossing may arrive after a later scan. As in the kernel, a process may be warned about again only an eighth
         // below the level, so that swings around the level make one warning.
@@ -71,32 +71,29 @@ impl GrowthTracker {
     }
 
     /// Whether a warning about this process could be due. Call it before a close look.
-    pub(in crate::daemon::engine) fn may_warn(&self, process: ProcessId, rss: Bytes) -> bool {
+    pub(crate) fn may_warn(&self, process: ProcessId, rss: Bytes) -> bool {
         self.levels_of(process).warns_at(rss) && self.tracked.get(&process).is_some_and(|entry| !entry.warned)
     }
 
     /// Whether a warning about this process is due. It is not due again until the process has shrunk and grows again.
-    pub(in crate::daemon::engine) fn warn(&mut self, process: ProcessId, rss: Bytes) -> bool {
+    pub(crate) fn warn(&mut self, process: ProcessId, rss: Bytes) -> bool {
         let due = self.levels_of(process).warns_at(rss);
         self.tracked.get_mut(&process).is_some_and(|entry| due && !std::mem::replace(&mut entry.warned, true))
     }
 
     /// Notes the level that was set for a process.
-    pub(in crate::daemon::engine) fn set(&mut self, process: ProcessId, level: Bytes) {
+    pub(crate) fn set(&mut self, process: ProcessId, level: Bytes) {
         self.tracked.entry(process).or_default().level = level;
     }
 
     /// Whether the kernel is to wake memmon for this process at some level.
-    pub(in crate::daemon) fn is_watched(&self, process: ProcessId) -> bool {
+    pub(crate) fn is_watched(&self, process: ProcessId) -> bool {
         self.tracked.get(&process).is_some_and(|entry| entry.level != Bytes::MAX)
     }
 
     /// Processes that shrank below the next lower level, with the level that they should have now; `rss` reads a process.
     /// A process above the highest level was judged, and keeps the level from that.
-    pub(in crate::daemon::engine) fn fallen(
-        &self,
-        rss: impl Fn(ProcessId) -> Option<Bytes>,
-    ) -> Vec<(ProcessId, Bytes)> {
+    pub(crate) fn fallen(&self, rss: impl Fn(ProcessId) -> Option<Bytes>) -> Vec<(ProcessId, Bytes)> {
         let lower = |(process, entry): (&ProcessId, &Tracked)| {
             let levels = entry.own.as_ref().unwrap_or(&self.levels);
             let rss = rss(*process).filter(|rss| *rss < levels.highest())?;
@@ -107,18 +104,12 @@ impl GrowthTracker {
     }
 
     /// The growth rate of a process at `now`, and the time until it reaches `limit`.
-    pub(in crate::daemon::engine) fn rate(
-        &self,
-        process: ProcessId,
-        limit: Bytes,
-        error: Bytes,
-        now: Duration,
-    ) -> Option<Rate> {
+    pub(crate) fn rate(&self, process: ProcessId, limit: Bytes, error: Bytes, now: Duration) -> Option<Rate> {
         self.tracked.get(&process)?.growth.rate(limit, error, now)
     }
 
     /// The growth rates of all processes that have one, each with the time until it reaches its own limit. `rss` reads the present RSS, because there is no event if one stops.
-    pub(in crate::daemon::engine) fn rates(
+    pub(crate) fn rates(
         &self,
         error: Bytes,
         now: Duration,
@@ -135,12 +126,12 @@ impl GrowthTracker {
         self.tracked.iter().filter_map(rate).collect()
     }
 
-    pub(in crate::daemon::engine) fn forget(&mut self, process: ProcessId) {
+    pub(crate) fn forget(&mut self, process: ProcessId) {
         self.tracked.remove(&process);
     }
 
     /// Forgets all processes for which `is_there` is false.
-    pub(in crate::daemon::engine) fn keep(&mut self, is_there: impl Fn(ProcessId) -> bool) {
+    pub(crate) fn keep(&mut self, is_there: impl Fn(ProcessId) -> bool) {
         self.tracked.retain(|process, _| is_there(*process));
     }
 }

@@ -12,36 +12,30 @@ const MOST_READINGS: usize = 128;
 
 /// The processes, until they are taken.
 #[derive(Debug, Default)]
-pub(in crate::daemon) struct Judged {
+pub(crate) struct Judged {
     /// The processes of which it was not at once clear that they are within their limit, with the verdict.
-    pub(in crate::daemon) verdicts: Vec<(Process, SystemMemory, Decided, Instant)>,
+    pub(crate) verdicts: Vec<(Process, SystemMemory, Decided, Instant)>,
     /// The largest of those above a quarter of the smallest limit, at the last scan.
-    pub(in crate::daemon) near: Vec<Reading>,
+    pub(crate) near: Vec<Reading>,
 }
 
 impl Judged {
     /// Notes a verdict.
-    pub(in crate::daemon::engine) fn note(
-        &mut self,
-        process: &Process,
-        memory: SystemMemory,
-        verdict: &Verdict,
-        now: Instant,
-    ) {
+    pub(crate) fn note(&mut self, process: &Process, memory: SystemMemory, verdict: &Verdict, now: Instant) {
         if self.verdicts.len() < MOST_VERDICTS && !matches!(verdict, Verdict::Within) {
             self.verdicts.push((process.clone(), memory, verdict.into(), now));
         }
     }
 
     /// Notes that the process, of which a verdict was noted, gets no signal for now.
-    pub(in crate::daemon::engine) fn waits(&mut self, id: ProcessId) {
+    pub(crate) fn waits(&mut self, id: ProcessId) {
         if let Some((.., then, _)) = self.verdicts.last_mut().filter(|(process, ..)| process.id == id) {
             *then = Decided::Waits;
         }
     }
 
     /// Notes the readings of a scan, of which `least` is the smallest limit of all.
-    pub(in crate::daemon::engine) fn scanned(&mut self, readings: &[Reading], least: Bytes) {
+    pub(crate) fn scanned(&mut self, readings: &[Reading], least: Bytes) {
         let near = readings.iter().filter(|reading| reading.rss.0 >= least.0 / 4);
         self.near = near.copied().collect();
         self.near.sort_unstable_by_key(|reading| Reverse(reading.rss));
@@ -49,7 +43,7 @@ impl Judged {
     }
 
     /// Takes all notes; `None` if there are none.
-    pub(in crate::daemon::engine) fn take(&mut self) -> Option<Self> {
+    pub(crate) fn take(&mut self) -> Option<Self> {
         let all = std::mem::take(self);
         (!all.verdicts.is_empty() || !all.near.is_empty()).then_some(all)
     }

@@ -16,35 +16,29 @@ const HOLDS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 
 /// The limits, until they may have changed.
 #[derive(Debug, Default)]
-pub(in crate::daemon::engine) struct KnownLimits(HashMap<ProcessId, (Bytes, Instant)>);
+pub(crate) struct KnownLimits(HashMap<ProcessId, (Bytes, Instant)>);
 
 impl KnownLimits {
     /// Notes that a process, which had lived for so long, is within `limit`, its own one.
-    pub(in crate::daemon::engine) fn note(
-        &mut self,
-        process: ProcessId,
-        limit: Bytes,
-        age: Duration,
-        now: Instant,
-    ) {
+    pub(crate) fn note(&mut self, process: ProcessId, limit: Bytes, age: Duration, now: Instant) {
         let (least, most) = HOLDS;
         self.0.insert(process, (limit, now + age.clamp(least, most)));
     }
 
     /// Whether a process is certain to be within its own limit. A reading without a start time may be of another process.
-    pub(in crate::daemon::engine) fn is_within(&self, reading: &Reading, now: Instant) -> bool {
+    pub(crate) fn is_within(&self, reading: &Reading, now: Instant) -> bool {
         let id = reading.start.map(|start| ProcessId { pid: reading.pid, start });
         let known = id.and_then(|id| self.0.get(&id));
         known.is_some_and(|(limit, until)| now < *until && reading.rss + reading.error <= *limit)
     }
 
     /// Forgets the limits that do not hold any more.
-    pub(in crate::daemon::engine) fn scan_complete(&mut self, now: Instant) {
+    pub(crate) fn scan_complete(&mut self, now: Instant) {
         self.0.retain(|_, (_, until)| now < *until);
     }
 
     /// Other rules, or other thresholds, are in force.
-    pub(in crate::daemon::engine) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
 }

@@ -15,17 +15,12 @@ const FORGOTTEN: Duration = Duration::from_secs(120);
 
 /// The processes, each with the time of the first and of the last look that found it over its limit.
 #[derive(Debug, Default)]
-pub(in crate::daemon::engine) struct Lasting(BTreeMap<ProcessId, (Instant, Instant)>);
+pub(crate) struct Lasting(BTreeMap<ProcessId, (Instant, Instant)>);
 
 impl Lasting {
     /// Notes that a process is over its limit. Returns the time to look at it next; `None` if it has been for as long as
     /// `lasting`.
-    pub(in crate::daemon::engine) fn note(
-        &mut self,
-        id: ProcessId,
-        lasting: Duration,
-        now: Instant,
-    ) -> Option<Instant> {
+    pub(crate) fn note(&mut self, id: ProcessId, lasting: Duration, now: Instant) -> Option<Instant> {
         self.0.retain(|_, (_, last)| now.saturating_duration_since(*last) < FORGOTTEN);
         let (since, last) = self.0.entry(id).or_insert((now, now));
         *last = now;
@@ -35,7 +30,7 @@ impl Lasting {
     }
 
     /// Notes that a process is not over its limit.
-    pub(in crate::daemon::engine) fn end(&mut self, id: ProcessId) {
+    pub(crate) fn end(&mut self, id: ProcessId) {
         self.0.remove(&id);
     }
 }

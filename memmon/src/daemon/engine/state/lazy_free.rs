@@ -10,7 +10,7 @@ const HOLDS: u32 = 10;
 
 /// The living processes that were sent SIGTERM, with what they have freed since.
 #[derive(Debug, Default)]
-pub(in crate::daemon::engine) struct LazilyFreed(BTreeMap<ProcessId, Freed>);
+pub(crate) struct LazilyFreed(BTreeMap<ProcessId, Freed>);
 
 /// Memory that is taken off; zero if the process is over its limit without it, or within its limit with it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,23 +21,23 @@ struct Freed {
 
 impl LazilyFreed {
     /// Notes that a process was sent SIGTERM.
-    pub(in crate::daemon::engine) fn sent_term(&mut self, process: ProcessId) {
+    pub(crate) fn sent_term(&mut self, process: ProcessId) {
         self.0.entry(process).or_default();
     }
 
     /// The amount that is taken off the RSS of a process.
-    pub(in crate::daemon::engine) fn of(&self, process: ProcessId) -> Bytes {
+    pub(crate) fn of(&self, process: ProcessId) -> Bytes {
         self.0.get(&process).map_or(Bytes::ZERO, |freed| freed.bytes)
     }
 
     /// Forgets the processes that are gone.
-    pub(in crate::daemon::engine) fn keep(&mut self, lives: impl Fn(ProcessId) -> bool) {
+    pub(crate) fn keep(&mut self, lives: impl Fn(ProcessId) -> bool) {
         self.0.retain(|process, _| lives(*process));
     }
 
     /// Takes off what `process` has freed, if it is within `limit` without that; otherwise leaves it as it is. `read` counts
     /// the process's exact memory without what it has freed, and the latter.
-    pub(in crate::daemon::engine) fn take_off(
+    pub(crate) fn take_off(
         &mut self,
         process: &mut Process,
         limit: Bytes,

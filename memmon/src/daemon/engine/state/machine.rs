@@ -34,7 +34,7 @@ const OF_PRESSURE: Duration = Duration::from_secs(10);
 
 /// The stages of a shortage, as they were reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::daemon::engine) enum Stage {
+pub(crate) enum Stage {
     /// Nothing was reported.
     #[default]
     Calm,
@@ -56,10 +56,10 @@ struct Victim {
 
 /// The state of the machine's memory.
 #[derive(Debug, Default)]
-pub(in crate::daemon::engine) struct MachineState {
-    pub(in crate::daemon::engine) baseline: Option<Baseline>,
+pub(crate) struct MachineState {
+    pub(crate) baseline: Option<Baseline>,
     /// The growth since the baseline at some times.
-    pub(in crate::daemon::engine) marks: Marks,
+    pub(crate) marks: Marks,
     /// Several, if one that was chosen is still a victim, and others are no longer to wait for it.
     victims: Vec<Victim>,
     /// The end of the last victim.
@@ -71,9 +71,9 @@ pub(in crate::daemon::engine) struct MachineState {
     /// Processes that were chosen, and could not be signalled then. Those of which the time is over are dropped.
     left_alone: Vec<(ProcessId, Instant)>,
     /// Whether the kernel wakes memmon when processes wait for memory.
-    pub(in crate::daemon::engine) is_woken_by_pressure: bool,
+    pub(crate) is_woken_by_pressure: bool,
     /// Whether the limit of a cgroup binds, whose pressure does not wake memmon.
-    pub(in crate::daemon::engine) is_within_cgroup: bool,
+    pub(crate) is_within_cgroup: bool,
     /// The processes that had written to a file in memory at the last look for them.
     writers: Vec<MemoryWriter>,
     /// Whether the pause before this look was that between two writes: not two of them follow each other.
@@ -83,7 +83,7 @@ pub(in crate::daemon::engine) struct MachineState {
     /// The time of the last search for them.
     searched: Option<Instant>,
     /// The memory that goes to the swap and comes back.
-    pub(in crate::daemon::engine) swapping: Swapping,
+    pub(crate) swapping: Swapping,
     /// Available memory at the last look above the level to act.
     last: Option<(Instant, Bytes)>,
     /// The highest speed of late at which memory went, and when.
@@ -98,39 +98,35 @@ pub(in crate::daemon::engine) struct MachineState {
 
 impl MachineState {
     /// The time of the next look; `None` while memmon does not look.
-    pub(in crate::daemon::engine) const fn next(&self) -> Option<Instant> {
+    pub(crate) const fn next(&self) -> Option<Instant> {
         self.next
     }
 
     /// Notes that memmon does not look any more: there is no `[machine]`.
-    pub(in crate::daemon::engine) fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         *self = Self { is_woken_by_pressure: self.is_woken_by_pressure, ..Self::default() };
     }
 
-    pub(in crate::daemon::engine) fn look_again_after(&mut self, pause: Duration, now: Instant) {
+    pub(crate) fn look_again_after(&mut self, pause: Duration, now: Instant) {
         (self.looked, self.next) = (Some(now), Some(now + pause));
     }
 
     /// Notes that a process crossed a level: memory may go faster than at the last look.
-    pub(in crate::daemon::engine) fn hasten(&mut self, now: Instant) {
+    pub(crate) fn hasten(&mut self, now: Instant) {
         let soon = self.looked.map_or(now, |at| now.max(at + BETWEEN_CROSSINGS));
         self.next = self.next.map(|next| next.min(soon));
     }
 
-    pub(in crate::daemon::engine) fn wait_for_victim(&mut self, now: Instant) {
+    pub(crate) fn wait_for_victim(&mut self, now: Instant) {
         self.look_again_after(WHILE_A_VICTIM_ENDS, now);
     }
 
-    pub(in crate::daemon::engine) fn wait_for_culprit(&mut self, now: Instant) {
+    pub(crate) fn wait_for_culprit(&mut self, now: Instant) {
         self.look_again_after(WITHOUT_A_CULPRIT, now);
     }
 
     /// Those of `writers` that have written on since the last look. If one of them is new, the next look comes soon.
-    pub(in crate::daemon::engine) fn writing(
-        &mut self,
-        writers: &[MemoryWriter],
-        now: Instant,
-    ) -> Vec<MemoryWriter> {
+    pub(crate) fn writing(&mut self, writers: &[MemoryWriter], now: Instant) -> Vec<MemoryWriter> {
         let before = std::mem::replace(&mut self.writers, writers.to_vec());
         let known = |writer: &MemoryWriter| before.iter().find(|before| before.pid == writer.pid);
         self.is_hurried = !self.is_hurried && writers.iter().any(|writer| known(writer).is_none());
@@ -142,12 +138,12 @@ impl MachineState {
     }
 
     /// Notes the processes that write files in memory before one of them could be stopped.
-    pub(in crate::daemon::engine) fn note_writers(&mut self, writers: Vec<MemoryWriter>) {
+    pub(crate) fn note_writers(&mut self, writers: Vec<MemoryWriter>) {
         self.writers = writers;
     }
 
     /// Whether to search for processes that write files in memory: if it is `urgent`, and else now and then.
-    pub(in crate::daemon::engine) fn searches_writers(&mut self, urgent: bool, now: Instant) -> bool {
+    pub(crate) fn searches_writers(&mut self, urgent: bool, now: Instant) -> bool {
         let is_due = self.searched.is_none_or(|last| now.saturating_duration_since(last) >= BETWEEN_SEARCHES);
         if urgent || is_due {
             self.searched = Some(now);
@@ -156,14 +152,14 @@ impl MachineState {
     }
 
     /// Whether one of `writers` was not named before in this shortage. Now it is.
-    pub(in crate::daemon::engine) fn names_writers(&mut self, writers: &[MemoryWriter]) -> bool {
+    pub(crate) fn names_writers(&mut self, writers: &[MemoryWriter]) -> bool {
         let named = std::mem::replace(&mut self.named, writers.iter().map(|writer| writer.pid).collect());
         self.named.iter().any(|pid| !named.contains(pid))
     }
 
     /// The speed at which memory goes, in bytes per second: that since the last look or, if it was higher before, that one, halved
     /// every some seconds. A victim's end gives memory back, while those that grow beside it go on.
-    pub(in crate::daemon::engine) fn fall(&mut self, available: Bytes, now: Instant) -> f64 {
+    pub(crate) fn fall(&mut self, available: Bytes, now: Instant) -> f64 {
         let since = |at| now.saturating_duration_since(at).as_secs_f64();
         let measured = |(at, before): (Instant, Bytes)| match since(at) {
             0.0 => 0.0,
@@ -180,7 +176,7 @@ impl MachineState {
     }
 
     /// Whether `stage` is to be reported now: not twice in one shortage, and no lower one after a higher one.
-    pub(in crate::daemon::engine) fn reaches(&mut self, stage: Stage, now: Instant) -> bool {
+    pub(crate) fn reaches(&mut self, stage: Stage, now: Instant) -> bool {
         self.since.get_or_insert(now);
         let is_news = stage > self.stage;
         self.stage = self.stage.max(stage);
@@ -188,7 +184,7 @@ impl MachineState {
     }
 
     /// Notes that the machine is well. Returns how long it was not, if that was reported.
-    pub(in crate::daemon::engine) fn recovered(&mut self, now: Instant) -> Option<Duration> {
+    pub(crate) fn recovered(&mut self, now: Instant) -> Option<Duration> {
         let since = self.since.take();
         let was = std::mem::take(&mut self.stage);
         (self.named, self.searched) = (Vec::new(), None);
@@ -196,23 +192,23 @@ impl MachineState {
     }
 
     /// Notes which process ends, the candidates among which it was chosen, and what the machine had lost then.
-    pub(in crate::daemon::engine) fn chose(&mut self, id: ProcessId, candidates: Candidates, lost: Lost) {
+    pub(crate) fn chose(&mut self, id: ProcessId, candidates: Candidates, lost: Lost) {
         self.victims.retain(|victim| victim.id != id);
         self.victims.push(Victim { id, candidates, lost });
     }
 
-    pub(in crate::daemon::engine) fn is_victim(&self, process: ProcessId) -> bool {
+    pub(crate) fn is_victim(&self, process: ProcessId) -> bool {
         self.victims.iter().any(|victim| victim.id == process)
     }
 
     /// Forgets processes that are no victims any more.
-    pub(in crate::daemon::engine) fn keep_victims(&mut self, is_victim: impl Fn(ProcessId) -> bool) {
+    pub(crate) fn keep_victims(&mut self, is_victim: impl Fn(ProcessId) -> bool) {
         self.victims.retain(|victim| is_victim(victim.id));
     }
 
     /// The candidates among which the victim was chosen, with the victim as it is `found` now, and the loss of that time: beside
     /// a later one the growth of all the others would be too small.
-    pub(in crate::daemon::engine) fn chosen_with(&self, found: &Process) -> (Candidates, Lost) {
+    pub(crate) fn chosen_with(&self, found: &Process) -> (Candidates, Lost) {
         let victim = self.victims.iter().find(|victim| victim.id == found.id);
         let Some(Victim { candidates, lost, .. }) = victim else { return Default::default() };
         let mut candidates = candidates.clone();
@@ -226,7 +222,7 @@ impl MachineState {
 
     /// Notes that the termination of `process` is over. If it has ended, its memory is back: memmon looks again at once.
     /// Otherwise another process is chosen for some time.
-    pub(in crate::daemon::engine) fn is_over(&mut self, process: ProcessId, has_ended: bool, now: Instant) {
+    pub(crate) fn is_over(&mut self, process: ProcessId, has_ended: bool, now: Instant) {
         if !self.is_victim(process) {
             return;
         }
@@ -242,11 +238,7 @@ impl MachineState {
 
     /// The figures of `machine`, with what is known about its swap, and without its pressure soon after the end of a victim, or
     /// as long as most of that is from before: it is an average.
-    pub(in crate::daemon::engine) fn judged(
-        &mut self,
-        machine: MachineMemory,
-        now: Instant,
-    ) -> MachineMemory {
+    pub(crate) fn judged(&mut self, machine: MachineMemory, now: Instant) -> MachineMemory {
         let pressure = machine.pressure.and_then(|pressure| self.since_end(pressure, now));
         // The pressure of a cgroup has nothing to do with the swap of the machine.
         let swaps_calmly = self.swapping.is_calm(now) && !self.is_within_cgroup;
@@ -268,23 +260,19 @@ impl MachineState {
     }
 
     /// For how long one of these victims has been confirmed; `None` if there are none.
-    pub(in crate::daemon::engine) fn confirming_for(
-        &mut self,
-        victims: &[ProcessId],
-        now: Instant,
-    ) -> Option<Duration> {
+    pub(crate) fn confirming_for(&mut self, victims: &[ProcessId], now: Instant) -> Option<Duration> {
         let as_before = self.confirming.filter(|(victim, _)| victims.contains(victim));
         self.confirming = as_before.or_else(|| Some((*victims.first()?, now)));
         self.confirming.map(|(_, since)| now.saturating_duration_since(since))
     }
 
     /// Whether any process is not to be chosen now.
-    pub(in crate::daemon::engine) fn leaves_any_alone(&self, now: Instant) -> bool {
+    pub(crate) fn leaves_any_alone(&self, now: Instant) -> bool {
         self.left_alone.iter().any(|(_, until)| now < *until)
     }
 
     /// Whether `process` is not to be chosen now.
-    pub(in crate::daemon::engine) fn leaves_alone(&self, process: ProcessId, now: Instant) -> bool {
+    pub(crate) fn leaves_alone(&self, process: ProcessId, now: Instant) -> bool {
         self.left_alone.iter().any(|(left, until)| *left == process && now < *until)
     }
 }

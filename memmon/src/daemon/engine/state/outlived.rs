@@ -11,7 +11,7 @@ const SECOND: Duration = Duration::from_millis(200);
 
 /// The times at which the map is to be seeded again.
 #[derive(Debug, Default)]
-pub(in crate::daemon::engine) struct Reseeds(Option<Due>);
+pub(crate) struct Reseeds(Option<Due>);
 
 #[derive(Debug)]
 struct Due {
@@ -21,17 +21,17 @@ struct Due {
 
 impl Reseeds {
     /// Has the map seeded soon, and once more after that.
-    pub(in crate::daemon::engine) fn note(&mut self, now: Instant) {
+    pub(crate) fn note(&mut self, now: Instant) {
         self.0.get_or_insert(Due { at: now + FIRST, more: true }).more = true;
     }
 
     /// The time at which the next seed is due.
-    pub(in crate::daemon::engine) fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         self.0.as_ref().map(|due| due.at)
     }
 
     /// Whether a seed is due now.
-    pub(in crate::daemon::engine) fn take_due(&mut self, now: Instant) -> bool {
+    pub(crate) fn take_due(&mut self, now: Instant) -> bool {
         let Some(due) = self.0.take_if(|due| due.at <= now) else { return false };
         self.0 = due.more.then_some(Due { at: now + SECOND, more: false });
         true

@@ -6,7 +6,7 @@ use crate::model::{Breach, Bytes, Process, ProcessId, Protection};
 
 /// The reason why a process that is over its limit stays.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::daemon) enum Stays {
+pub(crate) enum Stays {
     /// A rule protects it.
     Protected(Protection),
     /// It would be terminated, if this was not a dry run.
@@ -15,15 +15,15 @@ pub(in crate::daemon) enum Stays {
 
 /// A process that was over its limit at the last look.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::daemon) struct Standing {
-    pub(in crate::daemon) process: Process,
-    pub(in crate::daemon) stays: Stays,
+pub(crate) struct Standing {
+    pub(crate) process: Process,
+    pub(crate) stays: Stays,
     scan: u64,
 }
 
 /// The processes over their limit now, and those that were reported.
 #[derive(Debug, Default)]
-pub(in crate::daemon) struct OverLimit {
+pub(crate) struct OverLimit {
     now: BTreeMap<ProcessId, Standing>,
     reported: HashSet<ProcessId>,
     scan: u64,
@@ -33,7 +33,7 @@ impl OverLimit {
     /// Takes a process that is over `limit`. Whether it is one to report: protected, and never reported before.
     ///
     /// A process that `[scope]` excludes is neither reported nor listed.
-    pub(in crate::daemon) fn note(&mut self, process: &Process, limit: Bytes, stays: Stays) -> bool {
+    pub(crate) fn note(&mut self, process: &Process, limit: Bytes, stays: Stays) -> bool {
         let is_protected = matches!(stays, Stays::Protected(_));
         if process.rss <= limit || stays == Stays::Protected(Protection::OutOfScope) {
             return false;
@@ -43,20 +43,20 @@ impl OverLimit {
     }
 
     /// A scan is over: what it did not find over its limit no longer is. `exists`: the processes that the scan saw.
-    pub(in crate::daemon) fn scan_complete(&mut self, exists: impl Fn(ProcessId) -> bool) {
+    pub(crate) fn scan_complete(&mut self, exists: impl Fn(ProcessId) -> bool) {
         let scan = self.scan;
         self.now.retain(|_, standing| standing.scan == scan);
         self.reported.retain(|process| exists(*process));
         self.scan += 1;
     }
 
-    pub(in crate::daemon) fn forget(&mut self, process: ProcessId) {
+    pub(crate) fn forget(&mut self, process: ProcessId) {
         self.now.remove(&process);
         self.reported.remove(&process);
     }
 
     /// The processes over their limit now, the largest first.
-    pub(in crate::daemon) fn largest(&self) -> Vec<&Standing> {
+    pub(crate) fn largest(&self) -> Vec<&Standing> {
         let mut all: Vec<_> = self.now.values().collect();
         all.sort_by_key(|standing| std::cmp::Reverse(standing.process.rss));
         all

@@ -30,15 +30,15 @@ const REST: u32 = 20;
 
 /// The processes that could not be judged.
 #[derive(Debug, Default)]
-pub(in crate::daemon::engine) struct RecheckQueue(BTreeMap<Pid, Recheck>);
+pub(crate) struct RecheckQueue(BTreeMap<Pid, Recheck>);
 
 /// One of them.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::daemon::engine) struct Recheck {
+pub(crate) struct Recheck {
     /// `None` if a pass over /proc found it: any process with the pid counts.
-    pub(in crate::daemon::engine) start: Option<StartTime>,
+    pub(crate) start: Option<StartTime>,
     /// The crossing at which it was looked at first, if it was one.
-    pub(in crate::daemon::engine) crossed: Option<Crossed>,
+    pub(crate) crossed: Option<Crossed>,
     /// The process that is charged for what it inherited, where it is looked at again for that.
     elder: Option<Pid>,
     due: Instant,
@@ -51,7 +51,7 @@ pub(in crate::daemon::engine) struct Recheck {
 
 impl RecheckQueue {
     /// Plans another look at a process, less often while each look ends here.
-    pub(in crate::daemon::engine) fn note(
+    pub(crate) fn note(
         &mut self,
         pid: Pid,
         start: Option<StartTime>,
@@ -62,12 +62,7 @@ impl RecheckQueue {
     }
 
     /// Has a process looked at again at `due`.
-    pub(in crate::daemon::engine) fn note_at(
-        &mut self,
-        process: ProcessId,
-        crossed: Option<Crossed>,
-        due: Instant,
-    ) {
+    pub(crate) fn note_at(&mut self, process: ProcessId, crossed: Option<Crossed>, due: Instant) {
         self.insert(process.pid, Some(process.start), crossed, None, due);
         if let Some(one) = self.0.get_mut(&process.pid) {
             one.due = due;
@@ -75,7 +70,7 @@ impl RecheckQueue {
     }
 
     /// The same for a process that is over its limit with memory that `elder` is charged for.
-    pub(in crate::daemon::engine) fn note_inherited(&mut self, process: ProcessId, elder: Pid, now: Instant) {
+    pub(crate) fn note_inherited(&mut self, process: ProcessId, elder: Pid, now: Instant) {
         self.insert(process.pid, Some(process.start), None, Some(elder), now);
     }
 
@@ -105,27 +100,27 @@ impl RecheckQueue {
     }
 
     /// Has a process looked at soon that waits for an answer, less often while none comes, but before one is too old.
-    pub(in crate::daemon::engine) fn await_answer(&mut self, pid: Pid, now: Instant) {
+    pub(crate) fn await_answer(&mut self, pid: Pid, now: Instant) {
         if let Some(one) = self.0.get_mut(&pid) {
             one.due = one.due.min(now + one.answer_pause);
         }
     }
 
     /// Whether this very process is looked at again because of what it inherited.
-    pub(in crate::daemon::engine) fn awaits_elder(&self, process: ProcessId) -> bool {
+    pub(crate) fn awaits_elder(&self, process: ProcessId) -> bool {
         self.0.get(&process.pid).is_some_and(|one| one.start == Some(process.start) && one.elder.is_some())
     }
 
     /// Plans an early look at the processes that are spared because this process, which has ended, was charged for their
     /// memory.
-    pub(in crate::daemon::engine) fn elder_ended(&mut self, elder: Pid, now: Instant) {
+    pub(crate) fn elder_ended(&mut self, elder: Pid, now: Instant) {
         for one in self.0.values_mut().filter(|one| one.elder == Some(elder)) {
             (one.due, one.pause) = (now, FIRST_PAUSE / 2);
         }
     }
 
     /// The look at one that was taken is over, and took so long: it is forgotten unless it was noted again.
-    pub(in crate::daemon::engine) fn looked_at(&mut self, pid: Pid, took: Duration, now: Instant) {
+    pub(crate) fn looked_at(&mut self, pid: Pid, took: Duration, now: Instant) {
         if self.0.get(&pid).is_some_and(|one| !one.lasts) {
             self.0.remove(&pid);
         }
@@ -138,17 +133,17 @@ impl RecheckQueue {
 
     /// Number of processes about which nothing could be decided yet. One that shares memory with an elder is spared for that,
     /// which is a decision.
-    pub(in crate::daemon::engine) fn undecided(&self) -> usize {
+    pub(crate) fn undecided(&self) -> usize {
         self.0.values().filter(|one| one.elder.is_none()).count()
     }
 
     /// The time at which the next one is due.
-    pub(in crate::daemon::engine) fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         self.0.values().map(|one| one.due).min()
     }
 
     /// The one that has been due for longest, to be looked at now. If it stays, it is due again after twice as long.
-    pub(in crate::daemon::engine) fn take_due(&mut self, now: Instant) -> Option<(Pid, Recheck)> {
+    pub(crate) fn take_due(&mut self, now: Instant) -> Option<(Pid, Recheck)> {
         let due = self.0.iter_mut().filter(|(_, one)| one.due <= now);
         let (pid, one) = due.min_by_key(|(_, one)| one.due)?;
         one.pause = LONGEST_PAUSE.min(one.pause * 2);
@@ -161,17 +156,17 @@ impl RecheckQueue {
 
 /// The processes that are looked at again, and the reasons.
 #[derive(Debug)]
-pub(in crate::daemon::engine) struct Rechecks {
-    pub(in crate::daemon::engine) queue: RecheckQueue,
-    pub(in crate::daemon::engine) reseeds: Reseeds,
-    pub(in crate::daemon::engine) doubts: Doubts,
-    pub(in crate::daemon::engine) lasting: Lasting,
+pub(crate) struct Rechecks {
+    pub(crate) queue: RecheckQueue,
+    pub(crate) reseeds: Reseeds,
+    pub(crate) doubts: Doubts,
+    pub(crate) lasting: Lasting,
     /// Whether there is one scan only, and no look after it.
-    pub(in crate::daemon::engine) once: bool,
+    pub(crate) once: bool,
 }
 
 impl Rechecks {
-    pub(in crate::daemon::engine) fn new(once: bool) -> Self {
+    pub(crate) fn new(once: bool) -> Self {
         Self {
             queue: RecheckQueue::default(),
             reseeds: Reseeds::default(),
@@ -182,7 +177,7 @@ impl Rechecks {
     }
 
     /// The time at which the next look, or seed of the map, is due.
-    pub(in crate::daemon::engine) fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         [self.queue.next(), self.reseeds.next()].into_iter().flatten().min()
     }
 }

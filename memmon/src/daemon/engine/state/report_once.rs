@@ -6,7 +6,7 @@ use crate::model::ProcessId;
 
 /// A condition of a process that memmon does not terminate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(in crate::daemon::engine) enum Condition {
+pub(crate) enum Condition {
     /// It would be terminated if this were not a dry run.
     WouldTerminate,
     /// It is over a limit, but a rule that may protect it could not be checked.
@@ -29,19 +29,19 @@ pub(in crate::daemon::engine) enum Condition {
 
 /// The reported conditions of each process, for as long as they last.
 #[derive(Debug, Default)]
-pub(in crate::daemon::engine) struct ReportOnce {
+pub(crate) struct ReportOnce {
     last: HashMap<(ProcessId, Condition), u64>,
     scan: u64,
 }
 
 impl ReportOnce {
     /// Whether this condition is to be reported now. The next call returns false, as long as one call is made in each scan.
-    pub(in crate::daemon::engine) fn first_time(&mut self, process: ProcessId, condition: Condition) -> bool {
+    pub(crate) fn first_time(&mut self, process: ProcessId, condition: Condition) -> bool {
         self.last.insert((process, condition), self.scan).is_none()
     }
 
     /// Ends a scan: a condition without a call since the last scan is over, and would be reported again.
-    pub(in crate::daemon::engine) fn scan_complete(&mut self) {
+    pub(crate) fn scan_complete(&mut self) {
         let scan = self.scan;
         self.last.retain(|_, last| *last == scan);
         self.scan += 1;

@@ -10,7 +10,7 @@ use crate::model::{Bytes, ProcessId, RuleName};
 use crate::report::{Event, MapFigures};
 
 /// Gets what the engine reports.
-pub(in crate::daemon) trait Observer {
+pub(crate) trait Observer {
     /// Something happened.
     fn event(&self, event: Event);
 
@@ -22,15 +22,15 @@ pub(in crate::daemon) trait Observer {
 }
 
 /// The way of reports, each once while its condition lasts.
-pub(in crate::daemon::engine) struct Reports<'a> {
+pub(crate) struct Reports<'a> {
     observer: &'a dyn Observer,
     once: ReportOnce,
     conditions: Conditions,
-    pub(in crate::daemon::engine) over_limit: OverLimit,
+    pub(crate) over_limit: OverLimit,
 }
 
 impl<'a> Reports<'a> {
-    pub(in crate::daemon::engine) fn new(observer: &'a dyn Observer) -> Self {
+    pub(crate) fn new(observer: &'a dyn Observer) -> Self {
         Self {
             observer,
             once: ReportOnce::default(),
@@ -39,46 +39,46 @@ impl<'a> Reports<'a> {
         }
     }
 
-    pub(in crate::daemon::engine) fn emit(&self, event: Event) {
+    pub(crate) fn emit(&self, event: Event) {
         self.observer.event(event);
     }
 
     /// Whether a condition of a process is to be reported now: not if it was reported and has lasted since.
-    pub(in crate::daemon::engine) fn first_time(&mut self, process: ProcessId, condition: Condition) -> bool {
+    pub(crate) fn first_time(&mut self, process: ProcessId, condition: Condition) -> bool {
         self.once.first_time(process, condition)
     }
 
     /// Reports that something does not work, unless this was reported and has not been resolved since.
-    pub(in crate::daemon::engine) fn degraded(&mut self, what: Degradation, text: impl FnOnce() -> String) {
+    pub(crate) fn degraded(&mut self, what: Degradation, text: impl FnOnce() -> String) {
         let report = self.conditions.begins(what, text);
         report.into_iter().for_each(|event| self.emit(event));
     }
 
     /// Notes that it works: if it fails again, it is reported again.
-    pub(in crate::daemon::engine) fn works(&mut self, what: Degradation) {
+    pub(crate) fn works(&mut self, what: Degradation) {
         self.conditions.ends(what);
     }
 
-    pub(in crate::daemon::engine) const fn conditions(&self) -> &Conditions {
+    pub(crate) const fn conditions(&self) -> &Conditions {
         &self.conditions
     }
 
     /// Notes the end of a scan that saw the processes for which `exists` is true.
-    pub(in crate::daemon::engine) fn scan_complete(&mut self, exists: impl Fn(ProcessId) -> bool) {
+    pub(crate) fn scan_complete(&mut self, exists: impl Fn(ProcessId) -> bool) {
         self.once.scan_complete();
         self.over_limit.scan_complete(exists);
     }
 
-    pub(in crate::daemon::engine) fn scanned(&self, took: Duration, map: Option<MapFigures>, dry_run: bool) {
+    pub(crate) fn scanned(&self, took: Duration, map: Option<MapFigures>, dry_run: bool) {
         self.observer.scanned(took, map, dry_run);
     }
 
-    pub(in crate::daemon::engine) fn sums(&self, limits: &[(RuleName, Bytes)], sums: &[SumState]) {
+    pub(crate) fn sums(&self, limits: &[(RuleName, Bytes)], sums: &[SumState]) {
         self.observer.sums(limits, sums);
     }
 
     /// Reports all conditions of processes again, if they last.
-    pub(in crate::daemon::engine) fn start_over(&mut self) {
+    pub(crate) fn start_over(&mut self) {
         self.once = ReportOnce::default();
     }
 }

@@ -11,7 +11,7 @@ use crate::policy::{self, LimitRule, Rules, WakeLevels};
 const LINGERING: Duration = Duration::from_secs(5);
 
 /// The settings, and the machine's memory that percentages refer to.
-pub(in crate::daemon) struct SettingsInForce {
+pub(crate) struct SettingsInForce {
     current: Settings,
     memory: SystemMemory,
     /// For victims whose termination began before the last change.
@@ -19,110 +19,101 @@ pub(in crate::daemon) struct SettingsInForce {
 }
 
 impl SettingsInForce {
-    pub(in crate::daemon::engine) fn new(current: Settings, memory: SystemMemory) -> Self {
+    pub(crate) fn new(current: Settings, memory: SystemMemory) -> Self {
         Self { current, memory, former: HashMap::new() }
     }
 
-    pub(in crate::daemon::engine) const fn current(&self) -> &Settings {
+    pub(crate) const fn current(&self) -> &Settings {
         &self.current
     }
 
-    pub(in crate::daemon::engine) const fn rules(&self) -> &Rules {
+    pub(crate) const fn rules(&self) -> &Rules {
         &self.current.rules
     }
 
-    pub(in crate::daemon::engine) const fn memory(&self) -> SystemMemory {
+    pub(crate) const fn memory(&self) -> SystemMemory {
         self.memory
     }
 
-    pub(in crate::daemon::engine) const fn measured(&mut self, memory: SystemMemory) {
+    pub(crate) const fn measured(&mut self, memory: SystemMemory) {
         self.memory = memory;
     }
 
     /// The limit of `[thresholds]`, which holds for a process that no rule matches.
-    pub(in crate::daemon::engine) fn limit(&self) -> Bytes {
+    pub(crate) fn limit(&self) -> Bytes {
         self.rules().limit(&self.memory).1
     }
 
     /// The limit of `process`; the highest number if it has none.
-    pub(in crate::daemon::engine) fn limit_of(&self, process: &Process) -> Bytes {
+    pub(crate) fn limit_of(&self, process: &Process) -> Bytes {
         self.rules().limit_of(process, &self.memory)
     }
 
-    pub(in crate::daemon::engine) fn judge(&self, process: &Process) -> Verdict {
+    pub(crate) fn judge(&self, process: &Process) -> Verdict {
         policy::judge(self.rules(), process, &self.memory)
     }
 
     /// The wake levels of every process that was not looked at yet: it may have the smallest limit of all.
-    pub(in crate::daemon::engine) fn wake_levels(&self, error: Bytes) -> WakeLevels {
+    pub(crate) fn wake_levels(&self, error: Bytes) -> WakeLevels {
         self.levels_of(self.rules().least_limit(&self.memory), error)
     }
 
     /// The wake levels of a process with this limit.
-    pub(in crate::daemon::engine) fn levels_of(&self, limit: Bytes, error: Bytes) -> WakeLevels {
+    pub(crate) fn levels_of(&self, limit: Bytes, error: Bytes) -> WakeLevels {
         WakeLevels::new(limit, error, self.current.warn_at_percent)
     }
 
     /// The rule by which the limit of `breach` was exceeded.
-    pub(in crate::daemon::engine) fn rule_of(&self, breach: &Breach) -> Option<&LimitRule> {
+    pub(crate) fn rule_of(&self, breach: &Breach) -> Option<&LimitRule> {
         self.rules().named(breach.by?)
     }
 
     /// The first signal and the grace for a process that is in `breach` of a limit.
-    pub(in crate::daemon::engine) fn course(&self, breach: &Breach) -> Course {
+    pub(crate) fn course(&self, breach: &Breach) -> Course {
         self.rule_of(breach).map(|rule| Course { signal: rule.signal, grace: rule.grace }).unwrap_or_default()
     }
 
-    pub(in crate::daemon::engine) const fn timing(&self) -> EscalationTiming {
+    pub(crate) const fn timing(&self) -> EscalationTiming {
         let Termination { grace, reclaim, .. } = self.current.termination;
         EscalationTiming { grace, lingering: LINGERING, reclaim }
     }
 
-    pub(in crate::daemon::engine) const fn backoff(&self) -> BackoffPolicy {
+    pub(crate) const fn backoff(&self) -> BackoffPolicy {
         let Termination { repeat_limit, repeat_window, repeat_backoff, .. } = self.current.termination;
         BackoffPolicy { limit: repeat_limit, window: repeat_window, backoff: repeat_backoff }
     }
 
     /// The exemptions, which are no setting: they stay when the settings change.
-    pub(in crate::daemon::engine) const fn exemptions_mut(&mut self) -> &mut Vec<Exemption> {
+    pub(crate) const fn exemptions_mut(&mut self) -> &mut Vec<Exemption> {
         &mut self.current.rules.exemptions
     }
 
     /// Puts other settings into force, and returns the former ones.
-    pub(in crate::daemon::engine) fn replace(&mut self, mut settings: Settings) -> Rc<Settings> {
+    pub(crate) fn replace(&mut self, mut settings: Settings) -> Rc<Settings> {
         settings.rules.exemptions.clone_from(&self.current.rules.exemptions);
         Rc::new(std::mem::replace(&mut self.current, settings))
     }
 
     /// Keeps the settings `former` for terminations in progress, which began under them.
-    pub(in crate::daemon::engine) fn hold(
-        &mut self,
-        victims: impl Iterator<Item = ProcessId>,
-        former: &Rc<Settings>,
-    ) {
+    pub(crate) fn hold(&mut self, victims: impl Iterator<Item = ProcessId>, former: &Rc<Settings>) {
         for victim in victims {
             self.former.entry(victim).or_insert_with(|| Rc::clone(former));
         }
     }
 
     /// Forgets the former settings of processes that are no victims any more.
-    pub(in crate::daemon::engine) fn keep(&mut self, is_victim: impl Fn(ProcessId) -> bool) {
+    pub(crate) fn keep(&mut self, is_victim: impl Fn(ProcessId) -> bool) {
         self.former.retain(|process, _| is_victim(*process));
     }
 
     /// The settings by which the termination of a victim is brought to its end: those under which it began.
-    pub(in crate::daemon::engine) fn of_victim(&self, victim: ProcessId) -> &Settings {
+    pub(crate) fn of_victim(&self, victim: ProcessId) -> &Settings {
         self.former.get(&victim).map_or(&self.current, |settings| settings)
     }
 
     /// The verdict on a victim as it was `found` now. Its limit is the one under which its termination began, but the
     /// current rules may protect it, too.
-    pub(in crate::daemon::engine) fn judge_victim(
-        &self,
-        victim: ProcessId,
-        found: &Process,
-        memory: &SystemMemory,
-    ) -> Verdict {
+    pub(crate) fn judge_victim(&self, victim: ProcessId, found: &Process, memory: &SystemMemory) -> Verdict {
         let rules = &self.of_victim(victim).rules;
         match policy::judge(rules, found, memory) {
             Verdict::Terminate(breach) if *rules != self.current.rules => {
@@ -137,7 +128,7 @@ impl SettingsInForce {
 
     /// The memory above which a victim has no grace period; `None` if no size ends it. `due`: its memory at the end of its
     /// delay, if its termination was delayed, or would have been; the ceiling counts from that.
-    pub(in crate::daemon::engine) fn ceiling(&self, victim: &Process, due: Option<Bytes>) -> Option<Bytes> {
+    pub(crate) fn ceiling(&self, victim: &Process, due: Option<Bytes>) -> Option<Bytes> {
         let settings = self.of_victim(victim.id);
         let limit = settings.rules.limit_of(victim, &self.memory).max(due.unwrap_or_default());
         settings.ceiling(victim, limit)

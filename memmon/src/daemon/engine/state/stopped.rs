@@ -12,34 +12,34 @@ const SETTLING: Duration = Duration::from_millis(500);
 
 /// A process that was stopped.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::daemon) struct Stopped {
-    pub(in crate::daemon) process: Process,
+pub(crate) struct Stopped {
+    pub(crate) process: Process,
     /// The breach, as measured before it was stopped last.
-    pub(in crate::daemon) breach: Breach,
+    pub(crate) breach: Breach,
     /// The time of the last stop.
-    pub(in crate::daemon) since: Instant,
+    pub(crate) since: Instant,
     /// Number of times that memmon has stopped it; 0 if another process did.
-    pub(in crate::daemon) times: u32,
+    pub(crate) times: u32,
     /// Whether it runs again.
-    pub(in crate::daemon) continued: bool,
+    pub(crate) continued: bool,
 }
 
 impl Stopped {
     /// The memory up to which it may go on if someone continues it: a quarter of its limit more. So the number of stops up to
     /// any size is bounded, whoever continues it how often.
-    pub(in crate::daemon) fn may_have(&self) -> Bytes {
+    pub(crate) fn may_have(&self) -> Bytes {
         self.breach.rss + step(self.breach.limit)
     }
 }
 
 /// A quarter of `limit`.
-pub(in crate::daemon::engine) fn step(limit: Bytes) -> Bytes {
+pub(crate) fn step(limit: Bytes) -> Bytes {
     Bytes((limit.0 / 4).max(Bytes::MIB))
 }
 
 /// The result of a look at a process that is over the limit of a rule that stops it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::daemon::engine) enum Found {
+pub(crate) enum Found {
     /// It runs, and was never stopped.
     Running,
     /// Another one has stopped it.
@@ -54,17 +54,11 @@ pub(in crate::daemon::engine) enum Found {
 
 /// All of them.
 #[derive(Debug, Default)]
-pub(in crate::daemon) struct StoppedProcesses(BTreeMap<ProcessId, Stopped>);
+pub(crate) struct StoppedProcesses(BTreeMap<ProcessId, Stopped>);
 
 impl StoppedProcesses {
     /// The result of a look at a process that has `rss`. `is_stopped`: whether the kernel shows it as stopped.
-    pub(in crate::daemon::engine) fn find(
-        &mut self,
-        id: ProcessId,
-        rss: Bytes,
-        is_stopped: bool,
-        now: Instant,
-    ) -> Found {
+    pub(crate) fn find(&mut self, id: ProcessId, rss: Bytes, is_stopped: bool, now: Instant) -> Found {
         let Some(stopped) = self.0.get_mut(&id) else {
             return if is_stopped { Found::StoppedByAnother } else { Found::Running };
         };
@@ -77,32 +71,26 @@ impl StoppedProcesses {
     }
 
     /// Notes that a process was stopped. Returns how often by now.
-    pub(in crate::daemon::engine) fn stopped(
-        &mut self,
-        process: Process,
-        breach: Breach,
-        by_memmon: bool,
-        now: Instant,
-    ) -> u32 {
+    pub(crate) fn stopped(&mut self, process: Process, breach: Breach, by_memmon: bool, now: Instant) -> u32 {
         let before = self.0.get(&process.id).map_or(0, |stopped| stopped.times);
         let times = before + u32::from(by_memmon);
         self.0.insert(process.id, Stopped { process, breach, since: now, times, continued: false });
         times
     }
 
-    pub(in crate::daemon::engine) fn forget(&mut self, id: ProcessId) {
+    pub(crate) fn forget(&mut self, id: ProcessId) {
         self.0.remove(&id);
     }
 
-    pub(in crate::daemon::engine) fn ids(&self) -> Vec<ProcessId> {
+    pub(crate) fn ids(&self) -> Vec<ProcessId> {
         self.0.keys().copied().collect()
     }
 
-    pub(in crate::daemon) fn get(&self, id: ProcessId) -> Option<&Stopped> {
+    pub(crate) fn get(&self, id: ProcessId) -> Option<&Stopped> {
         self.0.get(&id)
     }
 
-    pub(in crate::daemon) fn iter(&self) -> impl Iterator<Item = &Stopped> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Stopped> {
         self.0.values()
     }
 }

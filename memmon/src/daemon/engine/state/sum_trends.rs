@@ -11,34 +11,34 @@ const HOLDS: Duration = Duration::from_secs(1);
 
 /// A sum that is in force.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::daemon) struct SumState {
+pub(crate) struct SumState {
     /// Its figures; the total is an upper bound, as processes that were not looked at closely count with all of their memory.
-    pub(in crate::daemon) figures: SumFigures,
+    pub(crate) figures: SumFigures,
     /// The action above the limit.
-    pub(in crate::daemon) action: Action,
+    pub(crate) action: Action,
     /// Its growth in bytes per second, since it was taken before.
-    pub(in crate::daemon) growth: Option<f64>,
+    pub(crate) growth: Option<f64>,
     /// The largest of its processes.
-    pub(in crate::daemon) largest: Vec<SumPart>,
+    pub(crate) largest: Vec<SumPart>,
 }
 
 /// A process of a sum.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::daemon) struct SumPart {
-    pub(in crate::daemon) id: ProcessId,
-    pub(in crate::daemon) comm: Name,
-    pub(in crate::daemon) uid: Uid,
-    pub(in crate::daemon) bytes: Bytes,
+pub(crate) struct SumPart {
+    pub(crate) id: ProcessId,
+    pub(crate) comm: Name,
+    pub(crate) uid: Uid,
+    pub(crate) bytes: Bytes,
 }
 
 impl SumState {
     /// Its total as a share of its limit, in percent.
-    pub(in crate::daemon) fn share(&self) -> f64 {
+    pub(crate) fn share(&self) -> f64 {
         self.figures.total.percent_of(self.figures.limit)
     }
 
     /// The time until it is at its limit, if it goes on growing like that.
-    pub(in crate::daemon) fn seconds_to_limit(&self) -> Option<f64> {
+    pub(crate) fn seconds_to_limit(&self) -> Option<f64> {
         let SumFigures { total, limit, .. } = self.figures;
         let growth = self.growth.filter(|growth| *growth >= 1.0 && total < limit)?;
         Some(limit.saturating_sub(total).0 as f64 / growth)
@@ -47,19 +47,19 @@ impl SumState {
 
 /// The sums as they were taken last, the one with the largest share of its limit first.
 #[derive(Debug, Default)]
-pub(in crate::daemon::engine) struct SumTrends {
+pub(crate) struct SumTrends {
     taken: Option<Instant>,
     states: Vec<SumState>,
 }
 
 impl SumTrends {
     /// Whether the sums are to be taken again.
-    pub(in crate::daemon::engine) fn is_due(&self, now: Instant) -> bool {
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
         self.taken.is_none_or(|taken| now.saturating_duration_since(taken) >= HOLDS)
     }
 
     /// Notes the sums, which were taken `now`, and how each has changed.
-    pub(in crate::daemon::engine) fn note(&mut self, mut states: Vec<SumState>, now: Instant) {
+    pub(crate) fn note(&mut self, mut states: Vec<SumState>, now: Instant) {
         let passed = self.taken.replace(now).map(|taken| now.saturating_duration_since(taken).as_secs_f64());
         let id = |state: &SumState| -> SumId { (state.figures.rule, state.figures.group.clone()) };
         let before: HashMap<SumId, Bytes> =
@@ -75,7 +75,7 @@ impl SumTrends {
         self.states = states;
     }
 
-    pub(in crate::daemon::engine) fn states(&self) -> &[SumState] {
+    pub(crate) fn states(&self) -> &[SumState] {
         &self.states
     }
 }

@@ -45,11 +45,11 @@ const DOUBT_LASTS: Duration = Duration::from_secs(5);
 const STEP: Duration = Duration::from_secs(1);
 
 /// A sum: the rule and the group.
-pub(in crate::daemon::engine) type SumId = (RuleName, GroupKey);
+pub(crate) type SumId = (RuleName, GroupKey);
 
 /// The facts that are known about sums.
 #[derive(Debug, Default)]
-pub(in crate::daemon::engine) struct Sums {
+pub(crate) struct Sums {
     known: HashMap<Pid, Known>,
     over: HashMap<SumId, Over>,
     /// Since when it is in doubt whether a sum exceeds its limit, or which process is to end; and whether that was reported.
@@ -72,8 +72,8 @@ pub(in crate::daemon::engine) struct Sums {
 
 /// The facts that are known about a process.
 #[derive(Debug)]
-pub(in crate::daemon::engine) struct Known {
-    pub(in crate::daemon::engine) process: Process,
+pub(crate) struct Known {
+    pub(crate) process: Process,
     /// `None`: it has changed its user or cgroup since.
     facts_until: Option<Instant>,
     reading: Reading,
@@ -94,12 +94,7 @@ struct Look {
 }
 
 impl Known {
-    pub(in crate::daemon::engine) fn new(
-        process: Process,
-        reading: Reading,
-        age: Duration,
-        now: Instant,
-    ) -> Self {
+    pub(crate) fn new(process: Process, reading: Reading, age: Duration, now: Instant) -> Self {
         let (least, most) = FACTS_HOLD;
         // A young process has grown to all of its memory since it began.
         let rate = reading.rss.0 as f64 / age.as_secs_f64().max(0.001);
@@ -114,13 +109,7 @@ impl Known {
     }
 
     /// Notes a close look at it that took so long, as one of so many `members` of a sum.
-    pub(in crate::daemon::engine) fn look(
-        &mut self,
-        process: Process,
-        took: Duration,
-        members: u32,
-        now: Instant,
-    ) {
+    pub(crate) fn look(&mut self, process: Process, took: Duration, members: u32, now: Instant) {
         self.process = process;
         let holds = LOOK_HOLDS.max(took.saturating_mul(REST).saturating_mul(members));
         self.looked = Some(Look { at: now, rss: self.reading.rss, holds });
@@ -137,17 +126,17 @@ impl Known {
     }
 
     /// Notes that it has not been readable for so long that only its owner can be the reason.
-    pub(in crate::daemon::engine) const fn count_whole(&mut self) {
+    pub(crate) const fn count_whole(&mut self) {
         self.counts_whole = true;
     }
 
     /// Whether it is known what it counts for.
-    pub(in crate::daemon::engine) fn counts(&self, now: Instant) -> bool {
+    pub(crate) fn counts(&self, now: Instant) -> bool {
         self.counts_whole || self.has_look(now)
     }
 
     /// The most that it can count for.
-    pub(in crate::daemon::engine) fn bound(&self, now: Instant) -> Bytes {
+    pub(crate) fn bound(&self, now: Instant) -> Bytes {
         let Reading { rss, error, .. } = self.reading;
         match self.looked {
             Some(look) if self.has_look(now) => {
@@ -159,12 +148,12 @@ impl Known {
     }
 
     /// Whether a close look shows how much of its memory is its own.
-    pub(in crate::daemon::engine) fn has_look(&self, now: Instant) -> bool {
+    pub(crate) fn has_look(&self, now: Instant) -> bool {
         self.looked.is_some_and(|look| now.saturating_duration_since(look.at) < look.holds)
     }
 
     /// Whether it was looked at closely within the last `age`, and has not changed since.
-    pub(in crate::daemon::engine) fn is_fresh(&self, age: Duration, now: Instant) -> bool {
+    pub(crate) fn is_fresh(&self, age: Duration, now: Instant) -> bool {
         const CHANGE: u64 = 1 << 20;
         self.looked.is_some_and(|look| {
             now.saturating_duration_since(look.at) < age && look.rss.0.abs_diff(self.reading.rss.0) < CHANGE
@@ -183,7 +172,7 @@ struct Over {
 
 /// The number of the processes to end that are terminated now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::daemon::engine) enum Pace {
+pub(crate) enum Pace {
     /// No process: one that was terminated may soon be gone.
     Wait,
     /// The first.
@@ -194,7 +183,7 @@ pub(in crate::daemon::engine) enum Pace {
 
 impl Sums {
     /// Notes the readings of all processes. Returns those of which the facts are to be read.
-    pub(in crate::daemon::engine) fn read(&mut self, readings: &[Reading], now: Instant) -> Vec<Reading> {
+    pub(crate) fn read(&mut self, readings: &[Reading], now: Instant) -> Vec<Reading> {
         let present: HashMap<Pid, &Reading> = readings.iter().map(|reading| (reading.pid, reading)).collect();
         self.known.retain(|pid, known| {
             let Some(reading) = present.get(pid) else { return false };
@@ -208,14 +197,14 @@ impl Sums {
     }
 
     /// Has the facts about a process read again.
-    pub(in crate::daemon::engine) fn doubt_facts(&mut self, pid: Pid) {
+    pub(crate) fn doubt_facts(&mut self, pid: Pid) {
         if let Some(known) = self.known.get_mut(&pid) {
             known.facts_until = None;
         }
     }
 
     /// Notes the facts about a process. Its growth was measured before, if it is not new.
-    pub(in crate::daemon::engine) fn learn(&mut self, mut known: Known) {
+    pub(crate) fn learn(&mut self, mut known: Known) {
         let before = self.known.get(&known.process.id.pid);
         if let Some(before) = before.filter(|before| before.process.id == known.process.id) {
             known.growth = before.growth;
@@ -223,42 +212,36 @@ impl Sums {
         self.known.insert(known.process.id.pid, known);
     }
 
-    pub(in crate::daemon::engine) fn get(&self, pid: Pid) -> Option<&Known> {
+    pub(crate) fn get(&self, pid: Pid) -> Option<&Known> {
         self.known.get(&pid)
     }
 
-    pub(in crate::daemon::engine) fn get_mut(&mut self, pid: Pid) -> Option<&mut Known> {
+    pub(crate) fn get_mut(&mut self, pid: Pid) -> Option<&mut Known> {
         self.known.get_mut(&pid)
     }
 
-    pub(in crate::daemon::engine) fn forget(&mut self, pid: Pid) {
+    pub(crate) fn forget(&mut self, pid: Pid) {
         self.known.remove(&pid);
     }
 
-    pub(in crate::daemon::engine) fn processes(&self) -> impl Iterator<Item = &Process> {
+    pub(crate) fn processes(&self) -> impl Iterator<Item = &Process> {
         self.known.values().map(|known| &known.process)
     }
 
     /// The most that all processes together can count for.
-    pub(in crate::daemon::engine) fn bound(&self, now: Instant) -> Bytes {
+    pub(crate) fn bound(&self, now: Instant) -> Bytes {
         self.known.values().map(|known| known.bound(now)).sum()
     }
 
     /// The growth rate of a process, in bytes per second.
-    pub(in crate::daemon::engine) fn rate(&self, process: ProcessId) -> f64 {
+    pub(crate) fn rate(&self, process: ProcessId) -> f64 {
         let known = self.known.get(&process.pid).filter(|known| known.process.id == process);
         known.map_or(0.0, |known| known.growth.2)
     }
 
     /// Notes the upper bound of a sum. Returns the time until it reaches `limit` at this rate, or a minute if that is far.
     /// Growth that pauses counts for half as much at each look.
-    pub(in crate::daemon::engine) fn note_bound(
-        &mut self,
-        sum: &SumId,
-        bound: Bytes,
-        limit: Bytes,
-        now: Instant,
-    ) -> Duration {
+    pub(crate) fn note_bound(&mut self, sum: &SumId, bound: Bytes, limit: Bytes, now: Instant) -> Duration {
         let before = self.bounds.get(sum).copied();
         let rate = before.map_or(0.0, |(at, had, rate)| {
             let passed = now.saturating_duration_since(at).as_secs_f64();
@@ -271,44 +254,44 @@ impl Sums {
     }
 
     /// Notes whether a sum is above half of its limit.
-    pub(in crate::daemon::engine) const fn note_half(&mut self, is_half: bool) {
+    pub(crate) const fn note_half(&mut self, is_half: bool) {
         self.is_half = is_half;
     }
 
     /// Notes the pause between two looks while no sum that needs them is above half of its limit.
-    pub(in crate::daemon::engine) const fn note_pause(&mut self, pause: Option<Duration>) {
+    pub(crate) const fn note_pause(&mut self, pause: Option<Duration>) {
         self.pause = pause;
     }
 
     /// Notes whether the kernel's figure of a sum is above half of a limit.
-    pub(in crate::daemon::engine) const fn note_near(&mut self, is_near: bool) {
+    pub(crate) const fn note_near(&mut self, is_near: bool) {
         self.is_near = is_near;
     }
 
-    pub(in crate::daemon::engine) const fn is_near(&self) -> bool {
+    pub(crate) const fn is_near(&self) -> bool {
         self.is_near
     }
 
     /// Whether a process may soon be part of a sum that is looked at closely.
-    pub(in crate::daemon::engine) const fn is_half(&self) -> bool {
+    pub(crate) const fn is_half(&self) -> bool {
         self.is_half || self.is_near
     }
 
     /// Forgets sums that no process is in any more.
-    pub(in crate::daemon::engine) fn keep(&mut self, is_there: impl Fn(&SumId) -> bool) {
+    pub(crate) fn keep(&mut self, is_there: impl Fn(&SumId) -> bool) {
         self.over.retain(|sum, _| is_there(sum));
         self.unsure.retain(|sum, _| is_there(sum));
         self.bounds.retain(|sum, _| is_there(sum));
     }
 
     /// Notes that a sum is within its limit.
-    pub(in crate::daemon::engine) fn within(&mut self, sum: &SumId) {
+    pub(crate) fn within(&mut self, sum: &SumId) {
         self.over.remove(sum);
         self.unsure.remove(sum);
     }
 
     /// Notes that a sum is in doubt. Returns true once, if that lasts.
-    pub(in crate::daemon::engine) fn stays_unsure(&mut self, sum: &SumId, now: Instant) -> bool {
+    pub(crate) fn stays_unsure(&mut self, sum: &SumId, now: Instant) -> bool {
         let (since, reported) = self.unsure.entry(sum.clone()).or_insert((now, false));
         let is_news = !*reported && now.saturating_duration_since(*since) >= DOUBT_LASTS;
         *reported |= is_news;
@@ -316,29 +299,23 @@ impl Sums {
     }
 
     /// Notes that nothing about a sum is in doubt.
-    pub(in crate::daemon::engine) fn is_sure(&mut self, sum: &SumId) {
+    pub(crate) fn is_sure(&mut self, sum: &SumId) {
         self.unsure.remove(sum);
     }
 
     /// Notes that a sum exceeds its limit. Returns since when.
-    pub(in crate::daemon::engine) fn over(&mut self, sum: &SumId, now: Instant) -> Duration {
+    pub(crate) fn over(&mut self, sum: &SumId, now: Instant) -> Duration {
         let over = self.over.entry(sum.clone()).or_insert(Over { since: now, reported: None, struck: None });
         now.saturating_duration_since(over.since)
     }
 
     /// Whether to report that a sum is over its limit and `then` follows: once while that lasts.
-    pub(in crate::daemon::engine) fn is_news(&mut self, sum: &SumId, then: SumThen) -> bool {
+    pub(crate) fn is_news(&mut self, sum: &SumId, then: SumThen) -> bool {
         self.over.get_mut(sum).is_some_and(|over| over.reported.replace(then) != Some(then))
     }
 
     /// The number of processes of a sum with `total` that end now, if `going` of them are being terminated already.
-    pub(in crate::daemon::engine) fn pace(
-        &self,
-        sum: &SumId,
-        total: Bytes,
-        going: usize,
-        now: Instant,
-    ) -> Pace {
+    pub(crate) fn pace(&self, sum: &SumId, total: Bytes, going: usize, now: Instant) -> Pace {
         match self.over.get(sum).and_then(|over| over.struck) {
             Some((_, before)) if total > before + Bytes(before.0 / 64) => Pace::All,
             Some((at, _)) if going > 0 && now.saturating_duration_since(at) < STEP => Pace::Wait,
@@ -347,7 +324,7 @@ impl Sums {
     }
 
     /// Notes that a process is terminated because of a sum.
-    pub(in crate::daemon::engine) fn strike(&mut self, process: ProcessId, sum: SumFigures, now: Instant) {
+    pub(crate) fn strike(&mut self, process: ProcessId, sum: SumFigures, now: Instant) {
         if let Some(over) = self.over.get_mut(&(sum.rule, sum.group.clone())) {
             over.struck = Some((now, sum.total));
         }
@@ -355,22 +332,18 @@ impl Sums {
     }
 
     /// The sum because of which a process is terminated.
-    pub(in crate::daemon::engine) fn struck(&self, process: ProcessId) -> Option<&SumFigures> {
+    pub(crate) fn struck(&self, process: ProcessId) -> Option<&SumFigures> {
         self.struck.get(&process)
     }
 
     /// The victims because of `sum`.
-    pub(in crate::daemon::engine) fn victims_of(&self, sum: &SumId) -> BTreeSet<ProcessId> {
+    pub(crate) fn victims_of(&self, sum: &SumId) -> BTreeSet<ProcessId> {
         let of_it = |figures: &SumFigures| figures.rule == sum.0 && figures.group == sum.1;
         self.struck.iter().filter(|(_, figures)| of_it(figures)).map(|(process, _)| *process).collect()
     }
 
     /// Forgets processes that are no victims any more. The sums are looked at again at once if there were any.
-    pub(in crate::daemon::engine) fn keep_struck(
-        &mut self,
-        is_victim: impl Fn(ProcessId) -> bool,
-        now: Instant,
-    ) {
+    pub(crate) fn keep_struck(&mut self, is_victim: impl Fn(ProcessId) -> bool, now: Instant) {
         let before = self.struck.len();
         self.struck.retain(|process, _| is_victim(*process));
         if self.struck.len() < before {
@@ -379,14 +352,14 @@ impl Sums {
     }
 
     /// The time of the next look at the sums.
-    pub(in crate::daemon::engine) const fn due(&self) -> Option<Instant> {
+    pub(crate) const fn due(&self) -> Option<Instant> {
         self.due
     }
 
     /// Sets the time of the next look, after one that took `took` of CPU time: the time for which a busy machine kept memmon
     /// waiting is no reason to look later. `near`: how long until a sum may exceed its limit; zero while one is being looked
     /// at. Every scan looks at them as well.
-    pub(in crate::daemon::engine) fn rest(&mut self, took: Duration, near: Option<Duration>, now: Instant) {
+    pub(crate) fn rest(&mut self, took: Duration, near: Option<Duration>, now: Instant) {
         let has_spare = self.spare.spend(took, SHORT_REST, now);
         let short_rest = if has_spare { SHORTEST_REST } else { SHORT_REST };
         // One look that takes long, as when processes are new, delays nothing.
@@ -402,13 +375,13 @@ impl Sums {
     }
 
     /// The kernel reports that a sum reached a level: looks at the sums now, or after a rest from the last look.
-    pub(in crate::daemon::engine) fn hasten(&mut self, now: Instant) {
+    pub(crate) fn hasten(&mut self, now: Instant) {
         let at = self.rested.map_or(now, |rested| rested.max(now));
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
 
     /// There are no sums to look at.
-    pub(in crate::daemon::engine) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         let struck = std::mem::take(&mut self.struck);
         *self = Self { struck, ..Self::default() };
     }

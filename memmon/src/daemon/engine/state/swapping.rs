@@ -18,7 +18,7 @@ const OUTDATED: Duration = Duration::from_secs(60);
 
 /// The counts of the kernel while processes wait for memory.
 #[derive(Debug, Default)]
-pub(in crate::daemon::engine) struct Swapping {
+pub(crate) struct Swapping {
     before: Option<(Instant, Paging)>,
     /// The time since which memory comes back.
     returns_since: Option<Instant>,
@@ -26,7 +26,7 @@ pub(in crate::daemon::engine) struct Swapping {
 
 impl Swapping {
     /// Adds a count; `None` if the kernel does not count.
-    pub(in crate::daemon::engine) fn note(&mut self, paging: Option<Paging>, now: Instant) {
+    pub(crate) fn note(&mut self, paging: Option<Paging>, now: Instant) {
         let Some(paging) = paging else {
             *self = Self::default();
             return;
@@ -47,7 +47,7 @@ impl Swapping {
 
     /// Whether nearly all stays in the swap, or has not come back for long. Before the first count, and if the kernel does not
     /// count, it is not.
-    pub(in crate::daemon::engine) fn is_calm(&self, now: Instant) -> bool {
+    pub(crate) fn is_calm(&self, now: Instant) -> bool {
         let lasts = |since: Instant| now.saturating_duration_since(since) >= LASTS;
         self.before.is_some() && !self.returns_since.is_some_and(lasts)
     }

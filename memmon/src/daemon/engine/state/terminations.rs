@@ -8,11 +8,11 @@ use crate::enforce::{Errno, EscalationTiming, Event, Order, Phase, Reaper, Victi
 use crate::model::{Bytes, Process, ProcessId};
 
 /// The victims, and what is known about each.
-pub(in crate::daemon::engine) struct Terminations {
-    pub(in crate::daemon::engine) victims: Victims,
-    pub(in crate::daemon::engine) reaper: Reaper,
+pub(crate) struct Terminations {
+    pub(crate) victims: Victims,
+    pub(crate) reaper: Reaper,
     /// Memory that processes which were sent SIGTERM have freed without giving it back yet.
-    pub(in crate::daemon::engine) freed: LazilyFreed,
+    pub(crate) freed: LazilyFreed,
     /// Notes about each victim that was sent a signal.
     cases: BTreeMap<ProcessId, Case>,
     /// Number of processes that were sent SIGTERM since the last scan was reported.
@@ -22,7 +22,7 @@ pub(in crate::daemon::engine) struct Terminations {
 impl Terminations {
     /// # Errors
     /// Those of [`Victims::new`].
-    pub(in crate::daemon::engine) fn new(timing: EscalationTiming, reaper: Reaper) -> Result<Self, Errno> {
+    pub(crate) fn new(timing: EscalationTiming, reaper: Reaper) -> Result<Self, Errno> {
         Ok(Self {
             victims: Victims::new(timing)?,
             reaper,
@@ -33,66 +33,61 @@ impl Terminations {
     }
 
     /// Whether this process is a victim.
-    pub(in crate::daemon::engine) fn contains(&self, process: ProcessId) -> bool {
+    pub(crate) fn contains(&self, process: ProcessId) -> bool {
         self.victims.contains(process)
     }
 
     /// The orders that follow from an event for a victim.
-    pub(in crate::daemon::engine) fn handle(
-        &mut self,
-        victim: ProcessId,
-        event: Event,
-        now: Instant,
-    ) -> Vec<Order> {
+    pub(crate) fn handle(&mut self, victim: ProcessId, event: Event, now: Instant) -> Vec<Order> {
         self.victims.handle(victim, event, now)
     }
 
     /// The victims that were sent SIGTERM and have time left.
-    pub(in crate::daemon::engine) fn in_grace(&self) -> impl Iterator<Item = &Process> {
+    pub(crate) fn in_grace(&self) -> impl Iterator<Item = &Process> {
         let in_grace = |(_, phase): &(_, Phase)| matches!(phase, Phase::Grace { .. });
         self.victims.iter().filter(in_grace).map(|(process, _)| process)
     }
 
     /// Notes that a process was sent SIGTERM, and what was found out about it right after that.
-    pub(in crate::daemon::engine) fn sent_term(&mut self, victim: ProcessId, case: Case) {
+    pub(crate) fn sent_term(&mut self, victim: ProcessId, case: Case) {
         self.asked_to_end += 1;
         self.cases.insert(victim, case);
         self.freed.sent_term(victim);
     }
 
     /// Whether a victim was sent SIGTERM.
-    pub(in crate::daemon::engine) fn had_term(&self, victim: ProcessId) -> bool {
+    pub(crate) fn had_term(&self, victim: ProcessId) -> bool {
         self.cases.contains_key(&victim)
     }
 
     /// Number of processes that were sent SIGTERM since the last call.
-    pub(in crate::daemon::engine) const fn take_asked_to_end(&mut self) -> usize {
+    pub(crate) const fn take_asked_to_end(&mut self) -> usize {
         std::mem::replace(&mut self.asked_to_end, 0)
     }
 
     /// Notes what a victim has of file and shared memory right before SIGKILL.
-    pub(in crate::daemon::engine) fn before_kill(&mut self, victim: ProcessId, shared: Bytes) {
+    pub(crate) fn before_kill(&mut self, victim: ProcessId, shared: Bytes) {
         self.cases.entry(victim).or_default().shared = Some(shared);
     }
 
     /// The notes about a victim that was sent a signal, to add to them.
-    pub(in crate::daemon::engine) fn case_mut(&mut self, victim: ProcessId) -> Option<&mut Case> {
+    pub(crate) fn case_mut(&mut self, victim: ProcessId) -> Option<&mut Case> {
         self.cases.get_mut(&victim)
     }
 
     /// The notes about a victim, if it was sent a signal.
-    pub(in crate::daemon::engine) fn case(&self, victim: ProcessId) -> Option<&Case> {
+    pub(crate) fn case(&self, victim: ProcessId) -> Option<&Case> {
         self.cases.get(&victim)
     }
 
     /// Forgets what was noted for processes that are no victims any more.
-    pub(in crate::daemon::engine) fn forget_ended(&mut self) {
+    pub(crate) fn forget_ended(&mut self) {
         let Self { victims, cases, .. } = self;
         cases.retain(|process, _| victims.contains(*process));
     }
 
     /// Forgets what was freed by processes that are gone.
-    pub(in crate::daemon::engine) fn keep_freed(&mut self, exists: impl Fn(ProcessId) -> bool) {
+    pub(crate) fn keep_freed(&mut self, exists: impl Fn(ProcessId) -> bool) {
         let Self { victims, freed, .. } = self;
         freed.keep(|process| victims.contains(process) || exists(process));
     }

@@ -11,22 +11,22 @@ use crate::model::{Bytes, GroupKey, Lowered, Name, Per, ThrottleEnd, WhyNot, uni
 
 /// A cgroup that is slowed down.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::daemon) struct Throttled {
-    pub(in crate::daemon) lowered: Lowered,
+pub(crate) struct Throttled {
+    pub(crate) lowered: Lowered,
     /// The group whose sum exceeded the limit.
-    pub(in crate::daemon) group: GroupKey,
+    pub(crate) group: GroupKey,
     /// The limit of the rule at that time.
-    pub(in crate::daemon) limit: Bytes,
-    pub(in crate::daemon) since: Instant,
+    pub(crate) limit: Bytes,
+    pub(crate) since: Instant,
     /// Number of times that memmon has set its `memory.high`.
-    pub(in crate::daemon) times: u32,
-    pub(in crate::daemon::engine) phase: Phase,
+    pub(crate) times: u32,
+    pub(crate) phase: Phase,
     calm_since: Option<Instant>,
 }
 
 /// The state of its `memory.high`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::daemon::engine) enum Phase {
+pub(crate) enum Phase {
     /// Its `memory.high` is being set.
     Setting,
     /// It is set.
@@ -37,14 +37,14 @@ pub(in crate::daemon::engine) enum Phase {
 
 impl Throttled {
     /// Notes whether its sum is well below its limit. Returns for how long it has been.
-    pub(in crate::daemon::engine) fn note_calm(&mut self, is_calm: bool, now: Instant) -> Option<Duration> {
+    pub(crate) fn note_calm(&mut self, is_calm: bool, now: Instant) -> Option<Duration> {
         self.calm_since = is_calm.then(|| self.calm_since.unwrap_or(now));
         self.calm_since.map(|since| now.saturating_duration_since(since))
     }
 }
 
 /// The group of a cgroup that was lowered.
-pub(in crate::daemon::engine) fn group_of(lowered: &Lowered) -> Option<GroupKey> {
+pub(crate) fn group_of(lowered: &Lowered) -> Option<GroupKey> {
     let cgroup = lowered.name();
     match lowered.per {
         Per::Unit => unit_path(&cgroup).map(|unit| GroupKey::Unit { unit: Name::new(unit) }),
@@ -55,7 +55,7 @@ pub(in crate::daemon::engine) fn group_of(lowered: &Lowered) -> Option<GroupKey>
 
 /// All of them.
 #[derive(Debug, Default)]
-pub(in crate::daemon) struct ThrottledCgroups {
+pub(crate) struct ThrottledCgroups {
     held: BTreeMap<SumId, Throttled>,
     /// The reported reasons for which the cgroups of sums over their limits are not slowed down.
     refused: HashMap<SumId, WhyNot>,
@@ -64,67 +64,60 @@ pub(in crate::daemon) struct ThrottledCgroups {
 }
 
 impl ThrottledCgroups {
-    pub(in crate::daemon::engine) fn contains(&self, sum: &SumId) -> bool {
+    pub(crate) fn contains(&self, sum: &SumId) -> bool {
         self.held.contains_key(sum)
     }
 
-    pub(in crate::daemon::engine) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.held.is_empty()
     }
 
-    pub(in crate::daemon::engine) fn ids(&self) -> Vec<SumId> {
+    pub(crate) fn ids(&self) -> Vec<SumId> {
         self.held.keys().cloned().collect()
     }
 
-    pub(in crate::daemon::engine) fn get_mut(&mut self, sum: &SumId) -> Option<&mut Throttled> {
+    pub(crate) fn get_mut(&mut self, sum: &SumId) -> Option<&mut Throttled> {
         self.held.get_mut(sum)
     }
 
-    pub(in crate::daemon::engine) fn get(&self, sum: &SumId) -> Option<&Throttled> {
+    pub(crate) fn get(&self, sum: &SumId) -> Option<&Throttled> {
         self.held.get(sum)
     }
 
-    pub(in crate::daemon) fn iter(&self) -> impl Iterator<Item = &Throttled> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Throttled> {
         self.held.values()
     }
 
     /// Notes a `memory.high` that is being set, or was set before memmon started.
-    pub(in crate::daemon::engine) fn begin(
-        &mut self,
-        sum: SumId,
-        lowered: Lowered,
-        limit: Bytes,
-        phase: Phase,
-        now: Instant,
-    ) {
+    pub(crate) fn begin(&mut self, sum: SumId, lowered: Lowered, limit: Bytes, phase: Phase, now: Instant) {
         let (group, since) = (sum.1.clone(), now);
         self.refused.remove(&sum);
         self.held.insert(sum, Throttled { lowered, group, limit, since, times: 1, phase, calm_since: None });
     }
 
-    pub(in crate::daemon::engine) fn forget(&mut self, sum: &SumId) -> Option<Throttled> {
+    pub(crate) fn forget(&mut self, sum: &SumId) -> Option<Throttled> {
         self.held.remove(sum)
     }
 
     /// The cgroups that are lowered, or about to be, apart from `without`.
-    pub(in crate::daemon::engine) fn lowered(&self, without: Option<&SumId>) -> Vec<Lowered> {
+    pub(crate) fn lowered(&self, without: Option<&SumId>) -> Vec<Lowered> {
         let others = self.held.iter().filter(|(sum, _)| Some(*sum) != without);
         others.map(|(_, throttled)| throttled.lowered.clone()).collect()
     }
 
     /// Whether it is to be reported why the cgroup of a sum is not slowed down: once for each kind of reason.
-    pub(in crate::daemon::engine) fn is_news(&mut self, sum: &SumId, why: &WhyNot) -> bool {
+    pub(crate) fn is_news(&mut self, sum: &SumId, why: &WhyNot) -> bool {
         let before = self.refused.insert(sum.clone(), why.clone());
         before.is_none_or(|before| mem::discriminant(&before) != mem::discriminant(why))
     }
 
     /// Whether it is to be reported that the cgroup of a sum would be slowed down.
-    pub(in crate::daemon::engine) fn is_news_in_dry_run(&mut self, sum: &SumId) -> bool {
+    pub(crate) fn is_news_in_dry_run(&mut self, sum: &SumId) -> bool {
         self.would.insert(sum.clone())
     }
 
     /// Notes that a sum is within its limit.
-    pub(in crate::daemon::engine) fn within(&mut self, sum: &SumId) {
+    pub(crate) fn within(&mut self, sum: &SumId) {
         self.refused.remove(sum);
         self.would.remove(sum);
     }
