@@ -19,7 +19,8 @@ use crate::model::{
 use crate::policy::{
     self,
     machine::{
-        self, Baseline, Candidate, Candidates, MachineLimits, Mark, Moment, Order, Place, Shortage, Standing,
+        self, Baseline, Candidate, Candidates, Lost, MachineLimits, Mark, Moment, Order, Place, Shortage,
+        Standing,
     },
 };
 use crate::report::Event;
@@ -42,14 +43,33 @@ const BEYOND_A_SCAN: f64 = 1.5;
 /// The longest pause between two looks if the kernel does not wake memmon under pressure.
 const WITHOUT_PRESSURE: Duration = Duration::from_secs(1);
 
+/// The order in which processes end, and what it follows from.
+pub(super) struct Choice {
+    candidates: Candidates,
+    lost: Lost,
+    pub(super) order: Order,
+    /// The time since the machine was well.
+    pub(super) within: Duration,
+    /// The growth of memory that no process has.
+    elsewhere: Elsewhere,
+}
+
+impl Choice {
+    /// The candidate that has this place.
+    pub(super) fn process(&self, place: &Place) -> Option<&Process> {
+        let mut processes = self.candidates.grown.iter().map(|candidate| &candidate.process);
+        processes.find(|process| process.id == place.process)
+    }
+}
+
 impl Engine<'_> {
     /// The time at which [`Engine::check_machine`] is due.
-    pub(in crate::daemon) const fn next_machine_look(&self) -> Option<Instant> {
+    pub(crate) const fn next_machine_look(&self) -> Option<Instant> {
         self.machine.next()
     }
 
     /// Notes whether the kernel wakes memmon when processes wait for memory.
-    pub(in crate::daemon) const fn woken_by_pressure(&mut self, is_woken: bool) {
+    pub(crate) const fn woken_by_pressure(&mut self, is_woken: bool) {
         self.machine.is_woken_by_pressure = is_woken;
     }
 
@@ -80,7 +100,7 @@ impl Engine<'_> {
     }
 
     /// Looks at the machine's memory. If it is short, the process that comes first ends.
-    pub(in crate::daemon) fn check_machine(&mut self, now: Now) {
+    pub(crate) fn check_machine(&mut self, now: Now) {
         let Some(limits) = self.settings.current().machine else {
             self.machine.stop();
             return;
@@ -192,7 +212,7 @@ impl Engine<'_> {
         let _entered = debug_span!("relieve", available = machine.memory.available.0).entered();
         // The process that ends is reported with the pause that follows.
         self.machine.wait_for_victim(now.instant());
-        let mut readings = match self.sources.readings() {
+        let readings = match self.sources.readings() {
             Ok(readings) => readings,
             Err(error) => {
                 self.reports.degraded(Degradation::SurveyFailed, || format!("nothing was scanned: {error}"));
@@ -200,69 +220,87 @@ impl Engine<'_> {
                 return;
             }
         };
-        let Some(baseline) = self.machine.baseline.take() else { return };
+        let Some(choice) = self.choose(readings, machine, now) else { return };
+        debug!(candidates = choice.candidates.grown.len(), first = ?choice.order.first(), "an order");
+        let Some(place) = choice.order.first() else {
+            self.machine.wait_for_culprit(now.instant());
+            self.leave_all(limits, machine, &choice, now);
+            return;
+        };
+        if self.settings.current().dry_run {
+            self.machine.wait_for_culprit(now.instant());
+            self.show_culprits(limits, machine, reasons, &choice, now);
+            return;
+        }
+        let Some(process) = choice.process(place).cloned() else { return };
+        let Verdict::Terminate(breach) = choice.order.verdict(&process, machine) else { return };
+        self.report_culprit(&process, place, choice.within, reasons, now);
+        let Self { machine: state, terminations, .. } = self;
+        state.keep_victims(|victim| terminations.contains(victim));
+        self.machine.chose(process.id, choice.candidates, choice.lost);
+        self.start_termination(process, breach, None, None, now);
+    }
+
+    /// The order in which processes would end now; `None` before the first scan.
+    pub(super) fn choose(
+        &mut self,
+        mut readings: Vec<Reading>,
+        machine: &MachineMemory,
+        now: Now,
+    ) -> Option<Choice> {
+        let baseline = self.machine.baseline.take()?;
         self.sources.add_swap(&mut readings, machine);
         let candidates = self.growers(&baseline, machine, &readings, now);
         let lost = self.machine.marks.lost(&baseline, machine, now.moment());
-        let within = now.since_boot().saturating_sub(baseline.at().since_boot);
-        let was = baseline.of_limit(machine).elsewhere;
-        self.machine.baseline = Some(baseline);
         let order = machine::order(self.settings.rules(), machine, lost, &candidates);
-        debug!(candidates = candidates.grown.len(), first = ?order.first(), "an order");
-        if order.first().is_none() {
-            self.machine.wait_for_culprit(now.instant());
-            // One that could not be signalled a moment ago may be chosen again.
-            let is_news = !self.machine.leaves_any_alone(now.instant())
-                && self.machine.reaches(Stage::Helpless, now.instant());
-            // As long as the shortage lasts: the next process may write the next file.
-            if !self.machine.searches_writers(is_news || limits.stop_writers, now.instant()) {
-                return;
-            }
-            let elsewhere = grown(&was, &machine.elsewhere);
-            let least = Bytes(lost.bytes.0 / LEAST_FILE);
-            let writers = self.memory_writers(least, &elsewhere, machine);
-            if limits.stop_writers && !writers.is_empty() {
-                self.stop_writer(&writers, least, machine, now);
-            }
-            if self.machine.names_writers(&writers) || is_news {
-                let file_systems = self.sources.proc().memory_files();
-                let (lost, grown) = (order.lost, order.grown);
-                self.reports.emit(Event::NoCulprit { lost, grown, within, elsewhere, file_systems, writers });
-            }
+        let within = now.since_boot().saturating_sub(baseline.at().since_boot);
+        let elsewhere = grown(&baseline.of_limit(machine).elsewhere, &machine.elsewhere);
+        self.machine.baseline = Some(baseline);
+        Some(Choice { candidates, lost, order, within, elsewhere })
+    }
+
+    /// No process ends: reports that, and stops one that writes files in memory.
+    fn leave_all(&mut self, limits: &MachineLimits, machine: &MachineMemory, choice: &Choice, now: Now) {
+        let Choice { candidates: _, lost, ref order, within, elsewhere } = *choice;
+        // One that could not be signalled a moment ago may be chosen again.
+        let is_news = !self.machine.leaves_any_alone(now.instant())
+            && self.machine.reaches(Stage::Helpless, now.instant());
+        // As long as the shortage lasts: the next process may write the next file.
+        if !self.machine.searches_writers(is_news || limits.stop_writers, now.instant()) {
             return;
         }
-        let find = |id| candidates.grown.iter().find(|candidate| candidate.process.id == id);
-        if self.settings.current().dry_run {
-            for place in order.enough(limits.needed(machine).max(Bytes(1))) {
-                let Some(Candidate { process, .. }) = find(place.process) else { continue };
-                if self.reports.first_time(place.process, Condition::WouldEnd) {
-                    self.report_culprit(process, place, within, reasons, now);
-                    if let Verdict::Terminate(breach) = alone(&order, place).verdict(process, machine) {
-                        let subject = self.subject(process, now);
-                        self.reports.emit(Event::Killing {
-                            subject,
-                            breach,
-                            signal: Signal::Term,
-                            dry_run: true,
-                            sum: None,
-                        });
-                    }
+        let least = Bytes(lost.bytes.0 / LEAST_FILE);
+        let writers = self.memory_writers(least, &elsewhere, machine);
+        if limits.stop_writers && !writers.is_empty() {
+            self.stop_writer(&writers, least, machine, now);
+        }
+        if self.machine.names_writers(&writers) || is_news {
+            let file_systems = self.sources.proc().memory_files();
+            let (lost, grown) = (order.lost, order.grown);
+            self.reports.emit(Event::NoCulprit { lost, grown, within, elsewhere, file_systems, writers });
+        }
+    }
+
+    /// Reports the processes that would end if this were no dry run.
+    fn show_culprits(
+        &mut self,
+        limits: &MachineLimits,
+        machine: &MachineMemory,
+        reasons: &[Reason],
+        choice: &Choice,
+        now: Now,
+    ) {
+        for place in choice.order.enough(limits.needed(machine).max(Bytes(1))) {
+            let Some(process) = choice.process(place) else { continue };
+            if self.reports.first_time(place.process, Condition::WouldEnd) {
+                self.report_culprit(process, place, choice.within, reasons, now);
+                if let Verdict::Terminate(breach) = alone(&choice.order, place).verdict(process, machine) {
+                    let subject = self.subject(process, now);
+                    let (signal, dry_run) = (Signal::Term, true);
+                    self.reports.emit(Event::Killing { subject, breach, signal, dry_run, sum: None });
                 }
             }
-            self.machine.wait_for_culprit(now.instant());
-            return;
         }
-        let Some((place, process)) =
-            order.first().and_then(|place| Some((place, find(place.process)?.process.clone())))
-        else {
-            return;
-        };
-        let Verdict::Terminate(breach) = order.verdict(&process, machine) else { return };
-        self.report_culprit(&process, place, within, reasons, now);
-        let Self { machine: state, terminations, .. } = self;
-        state.keep_victims(|victim| terminations.contains(victim));
-        self.machine.chose(process.id, candidates, lost);
-        self.start_termination(process, breach, None, None, now);
     }
 
     fn report_culprit(

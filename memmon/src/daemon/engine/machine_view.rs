@@ -4,35 +4,26 @@ use crate::daemon::clock::Now;
 use crate::daemon::engine::Engine;
 use crate::daemon::source::WatchedMemory;
 use crate::model::{Bytes, Culprit, Group, Process, Verdict};
-use crate::policy::machine::{self, Candidate, Place, Shortage, Standing};
+use crate::policy::machine::{Place, Shortage, Standing};
 use crate::status::{MachineOrder, MachineRow, Text, why};
 
 impl Engine<'_> {
     /// The order now; `None` without `[machine]`, before the first scan, or if the machine cannot be read. It is computed
     /// as if memmon acted now, and nothing follows from it.
-    pub(in crate::daemon) fn machine_order(&mut self, now: Now) -> Option<MachineOrder> {
+    pub(crate) fn machine_order(&mut self, now: Now) -> Option<MachineOrder> {
         let limits = self.settings.current().machine?;
         let WatchedMemory { memory: machine, cgroup, .. } = self.sources.machine_memory().ok()?;
         let pressure_full = machine.pressure.map(|pressure| pressure.full);
         let machine = self.machine.judged(machine, now.instant());
-        let mut readings = self.sources.readings().ok()?;
-        self.sources.add_swap(&mut readings, &machine);
-        let baseline = self.machine.baseline.take()?;
-        let candidates = self.growers(&baseline, &machine, &readings, now);
-        let lost = self.machine.marks.lost(&baseline, &machine, now.moment());
-        let order = machine::order(self.settings.rules(), &machine, lost, &candidates);
-        let well = now.since_boot().saturating_sub(baseline.at().since_boot);
-        self.machine.baseline = Some(baseline);
+        let readings = self.sources.readings().ok()?;
+        let choice = self.choose(readings, &machine, now)?;
         let shortage = match limits.shortage(&machine) {
             Shortage::Calm => "calm",
             Shortage::Warn(_) => "warn",
             Shortage::Act(_) => "act",
         };
         let total = machine.memory.total;
-        let process = |place: &Place| {
-            let found = candidates.grown.iter().find(|Candidate { process, .. }| process.id == place.process);
-            found.map(|candidate| row(&candidate.process, place))
-        };
+        let process = |place: &Place| Some(row(choice.process(place)?, place));
         Some(MachineOrder {
             cgroup: cgroup.as_ref().map(Text::from),
             memory: machine.memory,
@@ -42,10 +33,10 @@ impl Engine<'_> {
             shortage: shortage.into(),
             warn_below_bytes: limits.warn.available(total),
             act_below_bytes: limits.act.available(total),
-            well_seconds_ago: well.as_secs_f64(),
-            lost_bytes: order.lost,
-            grown_bytes: order.grown,
-            rows: order.places.iter().filter_map(process).collect(),
+            well_seconds_ago: choice.within.as_secs_f64(),
+            lost_bytes: choice.order.lost,
+            grown_bytes: choice.order.grown,
+            rows: choice.order.places.iter().filter_map(process).collect(),
         })
     }
 }
