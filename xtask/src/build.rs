@@ -14,11 +14,6 @@ pub(crate) struct Release {
     pub(crate) manual: PathBuf,
 }
 
-/// The target directory of this checkout.
-fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace::root().join("target"), PathBuf::from)
-}
-
 /// The number of steps of [`release`].
 pub(crate) const STEPS: usize = 3;
 
@@ -27,14 +22,10 @@ pub(crate) fn release(tools: &Tools, progress: &mut Progress) -> Result<Release>
     progress.begin_last("build the BPF half");
     ebpf::build(tools)?;
     progress.begin_last("build memmon");
-    let release = Release { binary: target().join("release/memmon"), manual: target().join("manual") };
+    let release = paths();
     let mut memmon = shell::cargo();
-    shell::run(memmon.current_dir(workspace::root()).args([
-        "build",
-        "--release",
-        "--locked",
-        "--package=memmon",
-    ]))?;
+    memmon.current_dir(workspace::root());
+    shell::run(memmon.args(["build", "--release", "--locked", "--package=memmon"]))?;
     progress.begin_last("write the manuals and completions");
     let mut manual = shell::cargo();
     manual.current_dir(workspace::root()).args([
@@ -48,9 +39,14 @@ pub(crate) fn release(tools: &Tools, progress: &mut Progress) -> Result<Release>
     Ok(release)
 }
 
+fn paths() -> Release {
+    let target = workspace::target_dir();
+    Release { binary: target.join("release/memmon"), manual: target.join("manual") }
+}
+
 /// The files that an earlier [`release`] built.
 pub(crate) fn built_before() -> Result<Release> {
-    let release = Release { binary: target().join("release/memmon"), manual: target().join("manual") };
+    let release = paths();
     for path in [&*release.binary, &*release.manual] as [&Path; 2] {
         ensure!(path.exists(), "{} is not there: run without --no-build", path.display());
     }

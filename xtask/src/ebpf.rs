@@ -1,26 +1,24 @@
 //! `cargo xtask build-ebpf`: from Rust to the BPF object that memmon embeds.
 
 use std::{
-    env, fs,
+    env,
     path::{Path, PathBuf},
     process::{self, Command},
     time::SystemTime,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use fs_err as fs;
 
 use crate::{
     shell,
-    toolchain::{self, TARGET, ToolchainChoice, Tools},
+    toolchain::{self, TARGET, Tools},
     workspace,
 };
 
 /// Build the BPF half into target/bpf/memmon.bpf.o
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Options {
-    /// Compiler to build it with
-    #[arg(long, value_enum, default_value_t, value_name = "NAME")]
-    toolchain: ToolchainChoice,
     /// Build a copy of the sources in another folder as well, and fail unless both objects are the same to the byte
     #[arg(long)]
     check_reproducible: bool,
@@ -31,8 +29,7 @@ pub(crate) struct Options {
 
 /// Builds or checks the BPF half, as `options` ask for, with the tools of this machine.
 pub(crate) fn main(options: &Options) -> Result<()> {
-    let tools = toolchain::choose(options.toolchain, &toolchain::look())
-        .context("run `cargo xtask setup`, which installs what is missing")?;
+    let tools = toolchain::find().context("run `cargo xtask setup`, which installs what is missing")?;
     println!("BPF toolchain: {tools}");
     if options.clippy {
         return clippy(&tools);
@@ -59,16 +56,13 @@ pub(crate) fn build(tools: &Tools) -> Result<Vec<u8>> {
         // memmon is not to be compiled again for an equal object. memmon/build.rs calls one stale that is older than
         // its sources, though, so that one is marked as looked at.
         if modified(&place) < newest_source(workspace::root()) {
-            fs::File::open(&place)
-                .and_then(|file| file.set_modified(SystemTime::now()))
-                .with_context(|| format!("cannot set the time of {path}"))?;
+            fs::File::open(&place)?.set_modified(SystemTime::now())?;
         }
         println!("{path}: {size} KiB, unchanged");
     } else {
         let unfinished = place.with_extension(format!("o.{}", process::id()));
-        fs::write(&unfinished, &object)
-            .and_then(|()| fs::rename(&unfinished, &place))
-            .with_context(|| format!("cannot write {path}"))?;
+        fs::write(&unfinished, &object)?;
+        fs::rename(&unfinished, &place)?;
         println!("{path}: {size} KiB");
     }
     Ok(object)
@@ -81,7 +75,7 @@ fn compile(tools: &Tools, root: &Path, target_dir: &Path) -> Result<Vec<u8>> {
     let linked = target_dir.join(TARGET).join("release/memmon-ebpf");
     let stripped = linked.with_extension("stripped");
     shell::run(Command::new(&tools.objcopy).arg("--strip-debug").arg(&linked).arg(&stripped))?;
-    let object = fs::read(&stripped).with_context(|| format!("cannot read {}", stripped.display()))?;
+    let object = fs::read(&stripped)?;
     ensure!(
         contains(&object, b".BTF\0"),
         "{} has no BTF section: was it linked by another linker than {}?",
@@ -141,11 +135,11 @@ fn check_reproducible(tools: &Tools, object: &[u8]) -> Result<()> {
     let elsewhere = env::temp_dir().join(format!("memmon-{}", process::id()));
     let result = copy_sources(workspace::root(), &elsewhere.join("another/checkout"))
         .and_then(|()| compile(tools, &elsewhere.join("another/checkout"), &elsewhere.join("build")));
-    fs::remove_dir_all(&elsewhere).with_context(|| format!("cannot remove {}", elsewhere.display()))?;
+    fs::remove_dir_all(&elsewhere)?;
     let other = result?;
     if other != object {
         let place = workspace::bpf_dir().join("elsewhere.bpf.o");
-        fs::write(&place, &other).with_context(|| format!("cannot write {}", place.display()))?;
+        fs::write(&place, &other)?;
         bail!(
             "not reproducible: {} (from {}) and {} (from {}) differ",
             workspace::bpf_object().display(),
@@ -167,17 +161,10 @@ fn check_reproducible(tools: &Tools, object: &[u8]) -> Result<()> {
 
 /// Copies what cargo needs to build the BPF half: the workspace without its build output and history.
 fn copy_sources(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to).with_context(|| format!("cannot create {}", to.display()))?;
-    for entry in from.read_dir().with_context(|| format!("cannot list {}", from.display()))? {
-        let entry = entry?;
-        let (source, copy) = (entry.path(), to.join(entry.file_name()));
-        if entry.file_type()?.is_dir() {
-            if entry.file_name() != "target" && entry.file_name() != ".git" {
-                copy_sources(&source, &copy)?;
-            }
-        } else {
-            fs::copy(&source, &copy).with_context(|| format!("cannot copy {}", source.display()))?;
-        }
+    for source in workspace::files(from)? {
+        let copy = to.join(source.strip_prefix(from)?);
+        fs::create_dir_all(copy.parent().unwrap_or(to))?;
+        fs::copy(&source, &copy)?;
     }
     Ok(())
 }
@@ -193,13 +180,8 @@ fn clippy(tools: &Tools) -> Result<()> {
 
 /// Time of the last change of the files that the object is made from.
 fn newest_source(root: &Path) -> Option<SystemTime> {
-    fn newest(path: &Path) -> Option<SystemTime> {
-        match path.read_dir() {
-            Ok(entries) => entries.flatten().filter_map(|entry| newest(&entry.path())).max(),
-            Err(_) => modified(path),
-        }
-    }
-    workspace::BPF_SOURCES.iter().filter_map(|folder| newest(&root.join(folder))).max()
+    let files = workspace::BPF_SOURCES.iter().filter_map(|folder| workspace::files(&root.join(folder)).ok());
+    files.flatten().filter_map(|file| modified(&file)).max()
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {

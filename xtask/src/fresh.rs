@@ -2,9 +2,10 @@
 //!
 //! The test itself is xtask/fresh/trial.sh. It runs before a release, because it takes too long for every change.
 
-use std::{env, fs, process::Command, time::Instant};
+use std::{env, process::Command, time::Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
+use fs_err as fs;
 
 use crate::{debian_programs, privileges::Privileges, shell, workspace};
 
@@ -14,17 +15,13 @@ use crate::{debian_programs, privileges::Privileges, shell, workspace};
 /// --once` (in dry run) and a part of `cargo xtask test` there, and removes it. Needs root, a network and 6 GB of disk; takes
 /// about twenty minutes on two processors.
 #[derive(Clone, Copy, Debug, clap::Args)]
-pub(crate) struct Options {
-    /// Leave the root file system in target/fresh
-    #[arg(long)]
-    keep: bool,
-}
+pub(crate) struct Options {}
 
 /// Runs the test. Its mounts end with its mount namespace.
-pub(crate) fn main(options: Options) -> Result<()> {
+pub(crate) fn main(_options: Options) -> Result<()> {
     let began = Instant::now();
     let privileges = Privileges::of_this_process()?;
-    ensure!(privileges.is_root() && privileges.may_mount(), "this needs root and CAP_SYS_ADMIN");
+    ensure!(privileges.is_root && privileges.may_mount(), "this needs root and CAP_SYS_ADMIN");
     debian_programs::install_missing(&[("mmdebstrap", "mmdebstrap")])?;
     ensure!(shell::find("rustup").is_some(), "this needs rustup, whose stable toolchain is tried");
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
@@ -32,17 +29,13 @@ pub(crate) fn main(options: Options) -> Result<()> {
 
     let scratch = workspace::root().join("target/fresh");
     remove(&scratch)?;
-    fs::create_dir_all(&scratch).with_context(|| format!("cannot create {}", scratch.display()))?;
+    fs::create_dir_all(&scratch)?;
     let script = workspace::root().join("xtask/fresh/trial.sh");
     let mut trial = Command::new("unshare");
     trial.args(["--mount", "--propagation=private", "bash"]).arg(script);
     trial.env("CHECKOUT", workspace::root()).env("SCRATCH", &scratch).env("SYSROOT", sysroot.trim());
     let done = shell::run(&mut trial);
-    if options.keep {
-        println!("{} is left as it is", scratch.display());
-    } else {
-        remove(&scratch)?;
-    }
+    remove(&scratch)?;
     done?;
     println!("fresh-test passed in {} s", began.elapsed().as_secs());
     Ok(())

@@ -1,9 +1,10 @@
 //! `cargo xtask picture`: draws README.md's pictures again, from a running memmon.
 
-use std::{env, fs, path::PathBuf, process::Command};
+use std::process::Command;
 
 use anstyle_svg::Term;
-use anyhow::{Context as _, Result};
+use anyhow::Result;
+use fs_err as fs;
 
 use crate::{shell, workspace};
 
@@ -22,9 +23,9 @@ pub(crate) fn main(_options: Options) -> Result<()> {
     let root = workspace::root();
     let mut build = shell::cargo();
     shell::run(build.current_dir(root).args(["build", "--package=memmon", "--bin=memmon", "--example=hog"]))?;
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let target = workspace::target_dir();
     let screens = target.join("pictures");
-    fs::create_dir_all(&screens).with_context(|| format!("cannot create {}", screens.display()))?;
+    fs::create_dir_all(&screens)?;
     let mut scene = Command::new("unshare");
     scene.args(["--mount", "--propagation=private", "sh"]).arg(root.join(FOLDER).join("scene.sh"));
     scene.env("MEMMON", target.join("debug/memmon")).env("HOG", target.join("debug/examples/hog"));
@@ -32,10 +33,8 @@ pub(crate) fn main(_options: Options) -> Result<()> {
     for name in ["top", "run"] {
         let (screen, picture) =
             (screens.join(format!("{name}.ansi")), root.join(FOLDER).join(format!("{name}.svg")));
-        let screen =
-            fs::read_to_string(&screen).with_context(|| format!("cannot read {}", screen.display()))?;
-        fs::write(&picture, Term::new().render_svg(screen.trim_end()))
-            .with_context(|| format!("cannot write {}", picture.display()))?;
+        let screen = fs::read_to_string(screen)?;
+        fs::write(&picture, Term::new().render_svg(screen.trim_end()))?;
         println!("{}", picture.display());
     }
     Ok(())

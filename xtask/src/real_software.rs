@@ -1,11 +1,12 @@
 //! Real software for `cargo xtask test --real`: Debian's packages, unpacked below target/tools. None of them is installed, and
 //! no service is started.
 
-use std::{fmt::Write as _, fs, path::PathBuf, process::Command};
+use std::{fmt::Write as _, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, bail};
+use fs_err as fs;
 
-use crate::{shell, workspace};
+use crate::{debian_programs, shell, workspace};
 
 /// Redis, LMDB, numpy, gunicorn, kubectl and runc, with the libraries that a minimal system lacks, by their names in Debian 12.
 const PACKAGES: [&str; 21] = [
@@ -72,18 +73,9 @@ pub(crate) fn fetch() -> Result<()> {
         bail!("the packages are those of Debian 12 (bookworm), and this is another system");
     }
     let draft = workspace::root().join("target/tools/real.new");
-    let archives = draft.join("archives");
     let _ = fs::remove_dir_all(&draft);
-    fs::create_dir_all(&archives).with_context(|| format!("cannot make {}", archives.display()))?;
-    shell::run(Command::new("apt-get").arg("download").args(PACKAGES).current_dir(&archives))
+    let mut versions = debian_programs::unpack(&mut Command::new("apt-get"), &PACKAGES, &draft)
         .context("the packages could not be downloaded; `apt-get update` brings the lists up to date")?;
-    let mut versions = String::new();
-    for archive in fs::read_dir(&archives)? {
-        let archive = archive?.path();
-        shell::run(Command::new("dpkg").arg("-x").arg(&archive).arg(&draft))?;
-        let show = ["--show", "--showformat=${Package} ${Version}\\n"];
-        versions += &shell::read(Command::new("dpkg-deb").args(show).arg(&archive))?;
-    }
     // A minimal system has Python without pip and venv.
     let wheels =
         fs::read_dir(draft.join("usr/share/python-wheels"))?.filter_map(|entry| Some(entry.ok()?.path()));
@@ -98,7 +90,6 @@ pub(crate) fn fetch() -> Result<()> {
     }
     shell::run(install.arg("--target").arg(draft.join("kubernetes")))?;
     fs::write(draft.join(VERSIONS), versions)?;
-    fs::remove_dir_all(&archives)?;
     let _ = fs::remove_dir_all(folder());
     fs::rename(&draft, folder()).context("cannot put the packages into their place")
 }

@@ -10,7 +10,7 @@ use crate::{
     privileges::Privileges,
     progress::Progress,
     setup, shell,
-    toolchain::{self, ToolchainChoice, Tools},
+    toolchain::{self, Tools},
     workspace,
 };
 
@@ -94,7 +94,7 @@ fn obstacle(may_trace: bool, btf: bool) -> Option<&'static str> {
 fn toolchain(obstacle: Option<&str>, progress: &mut Progress) -> Result<Tools> {
     match obstacle {
         None => setup::toolchain(progress),
-        Some(_) => Ok(toolchain::choose(ToolchainChoice::Auto, &toolchain::look())?),
+        Some(_) => Ok(toolchain::find()?),
     }
 }
 

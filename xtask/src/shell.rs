@@ -3,6 +3,7 @@
 use std::{
     env,
     ffi::OsStr,
+    io::{self, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -73,6 +74,23 @@ pub(crate) fn is_executable(file: &Path) -> bool {
 /// The cargo that started this program, or the one in `$PATH`.
 pub(crate) fn cargo() -> Command {
     Command::new(env::var_os("CARGO").as_deref().unwrap_or(OsStr::new("cargo")))
+}
+
+/// Whether a user at a terminal can answer a question.
+pub(crate) fn is_interactive() -> bool {
+    io::stdin().is_terminal() && io::stdout().is_terminal()
+}
+
+/// Asks the user at the terminal; an empty answer is the `default`, an unclear one or an end of file is no.
+pub(crate) fn ask(question: &str, default: bool) -> Result<bool> {
+    print!("{question} [{}] ", if default { "Y/n" } else { "y/N" });
+    io::stdout().flush().context("cannot write to the terminal")?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer).context("cannot read from the terminal")?;
+    Ok(match answer.trim() {
+        "" => default && !answer.is_empty(),
+        answer => ["y", "Y", "yes"].contains(&answer),
+    })
 }
 
 #[cfg(test)]

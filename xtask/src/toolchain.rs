@@ -17,23 +17,11 @@ pub(crate) const TARGET: &str =
 /// The distribution's compiler.
 const SYSTEM_RUSTC: &str = "/usr/bin/rustc";
 
-/// The requested toolchain.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum ToolchainChoice {
-    /// The first complete one of the others
-    #[default]
-    Auto,
-    /// The distribution's rustc with core prebuilt for BPF
-    System,
-    /// rustup's nightly, which builds core from rust-src
-    Nightly,
-}
-
-/// A version of Rust, without its patch number.
+/// A version of Rust or of a library, without its patch number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Version {
-    major: u32,
-    minor: u32,
+    pub(crate) major: u32,
+    pub(crate) minor: u32,
 }
 
 impl Version {
@@ -98,19 +86,13 @@ pub(crate) struct Tools {
 /// Decides which tools to build with, or returns everything that is missing.
 ///
 /// The system's compiler comes first: it needs no download, and a distribution builds the same object everywhere.
-pub(crate) fn choose(wish: ToolchainChoice, found: &Detected) -> Result<Tools, Missing> {
+pub(crate) fn choose(found: &Detected) -> Result<Tools, Missing> {
     let linker = found.linker.as_ref();
-    let system = fit(found.system.as_ref(), linker);
-    let nightly = fit(found.nightly.as_ref(), linker);
-    let compiler = match (wish, system, nightly) {
-        (ToolchainChoice::Auto | ToolchainChoice::System, Ok(system), _) => Ok(system),
-        (ToolchainChoice::Auto | ToolchainChoice::Nightly, _, Ok(nightly)) => Ok(nightly),
-        (ToolchainChoice::System, Err(why), _) => Err(vec![format!("the system's toolchain: {why}")]),
-        (ToolchainChoice::Nightly, _, Err(why)) => Err(vec![format!("rustup's nightly: {why}")]),
-        (ToolchainChoice::Auto, Err(system), Err(nightly)) => {
-            Err(vec![format!("the system's toolchain: {system}"), format!("rustup's nightly: {nightly}")])
-        }
-    };
+    let compiler = fit(found.system.as_ref(), linker).or_else(|system| {
+        fit(found.nightly.as_ref(), linker).map_err(|nightly| {
+            vec![format!("the system's toolchain: {system}"), format!("rustup's nightly: {nightly}")]
+        })
+    });
     match (compiler, linker, &found.objcopy) {
         (Ok(compiler), Some(linker), Some(objcopy)) => {
             Ok(Tools { compiler: compiler.clone(), linker: linker.clone(), objcopy: objcopy.clone() })
@@ -216,6 +198,11 @@ impl Compiler {
             }
         }
     }
+}
+
+/// The tools of this machine, or everything that is missing.
+pub(crate) fn find() -> Result<Tools, Missing> {
+    choose(&look())
 }
 
 /// Looks at this machine.
@@ -340,49 +327,42 @@ mod tests {
         let old = || Some(compiler(None, "1.63.0", 14, true));
         let bare = || Some(compiler(None, "1.96.0", 22, false));
         let linker = Some(Some(22));
-        for (wish, found, expected) in [
-            (ToolchainChoice::Auto, found(system(), nightly(22), linker), Ok(None)),
-            (ToolchainChoice::System, found(system(), nightly(22), linker), Ok(None)),
-            (ToolchainChoice::Nightly, found(system(), nightly(22), linker), Ok(Some("nightly"))),
-            (ToolchainChoice::Auto, found(old(), nightly(22), linker), Ok(Some("nightly"))),
-            (ToolchainChoice::Auto, found(bare(), nightly(21), linker), Ok(Some("nightly"))),
+        let not_installed = "rustup's nightly: not installed";
+        for (found, expected) in [
+            (found(system(), nightly(22), linker), Ok(None)),
+            (found(old(), nightly(22), linker), Ok(Some("nightly"))),
+            (found(bare(), nightly(21), linker), Ok(Some("nightly"))),
             // The LLVM of a statically linked linker is unknown until the build.
-            (ToolchainChoice::Nightly, found(None, nightly(23), Some(None)), Ok(Some("nightly"))),
+            (found(None, nightly(23), Some(None)), Ok(Some("nightly"))),
             (
-                ToolchainChoice::System,
-                found(old(), nightly(22), linker),
-                Err("the system's toolchain: its Rust 1.63 is older than 1.95"),
+                found(old(), None, linker),
+                Err(vec!["the system's toolchain: its Rust 1.63 is older than 1.95", not_installed]),
             ),
             (
-                ToolchainChoice::System,
                 found(bare(), None, linker),
-                Err("the system's toolchain: it has no core for bpfel-unknown-none"),
+                Err(vec!["the system's toolchain: it has no core for bpfel-unknown-none", not_installed]),
             ),
             (
-                ToolchainChoice::Nightly,
-                found(system(), nightly(23), linker),
-                Err(
+                found(None, nightly(23), linker),
+                Err(vec![
+                    "the system's toolchain: not installed",
                     "rustup's nightly: its LLVM 23 writes bitcode that bpf-linker, built with LLVM 22, cannot read",
-                ),
+                ]),
             ),
-            (ToolchainChoice::Nightly, found(system(), None, linker), Err("rustup's nightly: not installed")),
-            (
-                ToolchainChoice::Auto,
-                found(system(), None, None),
-                Err("bpf-linker: not in $PATH nor in cargo's bin folder"),
-            ),
+            (found(system(), None, None), Err(vec!["bpf-linker: not in $PATH nor in cargo's bin folder"])),
         ] {
-            let chosen = choose(wish, &found).map(|tools| tools.compiler.toolchain);
+            let chosen = choose(&found).map(|tools| tools.compiler.toolchain);
+            let line = |line: &str| line.replace("bpfel-unknown-none", TARGET);
             let expected = expected
                 .map(|name: Option<&str>| name.map(str::to_owned))
-                .map_err(|line: &str| Missing(vec![line.replace("bpfel-unknown-none", TARGET)]));
-            assert_eq!(chosen, expected, "{wish:?} {found:?}");
+                .map_err(|lines| Missing(lines.into_iter().map(line).collect()));
+            assert_eq!(chosen, expected, "{found:?}");
         }
     }
 
     #[test]
     fn everything_that_is_missing_is_reported_at_once() {
-        let nothing = choose(ToolchainChoice::Auto, &Detected::default()).unwrap_err().to_string();
+        let nothing = choose(&Detected::default()).unwrap_err().to_string();
         for part in [
             "the system's toolchain: not installed",
             "rustup's nightly: not installed",

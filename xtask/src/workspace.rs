@@ -1,11 +1,36 @@
 //! Paths in the checkout.
 
-use std::path::{Path, PathBuf};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Result;
+use fs_err as fs;
 
 /// The checkout's root.
 pub(crate) fn root() -> &'static Path {
     // Cargo sets the variable when it compiles this crate, which always lies one level below the root.
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// The folder of cargo's build output.
+pub(crate) fn target_dir() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// The files below `folder`, without build output and history.
+pub(crate) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if !entry.file_type()?.is_dir() {
+            found.push(entry.path());
+        } else if !["target", ".git"].iter().any(|name| entry.file_name() == *name) {
+            found.extend(files(&entry.path())?);
+        }
+    }
+    Ok(found)
 }
 
 /// The folder for all output of the BPF build, whatever `CARGO_TARGET_DIR` is.

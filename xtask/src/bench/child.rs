@@ -3,7 +3,6 @@
 #![expect(unsafe_code, reason = "what is set up between fork and exec")]
 
 use std::{
-    fs,
     io::{self, BufRead as _, BufReader, Write as _},
     os::unix::process::CommandExt as _,
     process::{Child, ChildStdin, Command, Stdio},
@@ -13,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use fs_err as fs;
 use nix::{
     errno::Errno,
     mount::{MsFlags, mount},
@@ -127,8 +127,7 @@ impl Running {
 
     /// A file of its directory in /proc.
     pub(crate) fn proc(&self, file: &str) -> Result<String> {
-        let path = format!("/proc/{}/{file}", self.pid());
-        fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))
+        Ok(fs::read_to_string(format!("/proc/{}/{file}", self.pid()))?)
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {

@@ -4,11 +4,12 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    io,
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
 };
 
 use anyhow::{Context as _, Result};
+use fs_err as fs;
 use nix::libc;
 
 const BPF_PROG_LOAD: libc::c_long = 5;
@@ -92,8 +93,7 @@ pub(crate) fn map_bytes(pid: u32) -> Result<u64> {
 
 /// The fdinfo of all descriptors of a process.
 fn infos(pid: u32) -> Result<Vec<String>> {
-    let folder = format!("/proc/{pid}/fdinfo");
-    let entries = fs::read_dir(&folder).with_context(|| format!("cannot list {folder}"))?;
+    let entries = fs::read_dir(format!("/proc/{pid}/fdinfo"))?;
     Ok(entries.filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok()).collect())
 }
 

@@ -1,8 +1,9 @@
 //! The machine in one line: the properties on which figures depend, and nothing that identifies it.
 
-use std::{fmt, fs};
+use std::fmt;
 
 use anyhow::{Context as _, Result};
+use fs_err as fs;
 
 /// A machine, and the other work that it was doing.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,17 +20,20 @@ pub(crate) struct Machine {
 
 impl Machine {
     pub(crate) fn look() -> Result<Self> {
-        let read = |path: &str| fs::read_to_string(path).with_context(|| format!("cannot read {path}"));
-        let cpus = read("/proc/cpuinfo")?;
-        let memory = read("/proc/meminfo")?;
+        let cpus = fs::read_to_string("/proc/cpuinfo")?;
+        let memory = fs::read_to_string("/proc/meminfo")?;
         let kib = memory.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok());
         Ok(Self {
-            kernel: read("/proc/sys/kernel/osrelease")?.trim().to_owned(),
+            kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),
             cpu: model(&cpus).to_owned(),
             cpus: cpus.lines().filter(|line| line.starts_with("processor")).count(),
             memory_gib: kib.context("/proc/meminfo begins with something else than MemTotal")?
                 / f64::from(1 << 20),
-            load: read("/proc/loadavg")?.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0),
+            load: fs::read_to_string("/proc/loadavg")?
+                .split(' ')
+                .next()
+                .and_then(|load| load.parse().ok())
+                .unwrap_or(0.0),
             others: others()?,
         })
     }
@@ -71,7 +75,7 @@ fn model(cpuinfo: &str) -> &str {
 
 /// Processes called memmon.
 fn others() -> Result<usize> {
-    let processes = fs::read_dir("/proc").context("cannot list /proc")?;
+    let processes = fs::read_dir("/proc")?;
     let name = |entry: fs::DirEntry| fs::read_to_string(entry.path().join("comm")).ok();
     Ok(processes.filter_map(|entry| name(entry.ok()?)).filter(|name| name.trim_end() == "memmon").count())
 }

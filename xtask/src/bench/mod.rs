@@ -81,7 +81,7 @@ impl Section {
 
 /// Measures the requested sections, prints them, and writes them to BENCHMARKS.md.
 pub(crate) fn main(options: &Options) -> Result<()> {
-    ensure!(Privileges::of_this_process()?.is_root(), "benchmarks need root: they attach BPF programs");
+    ensure!(Privileges::of_this_process()?.is_root, "benchmarks need root: they attach BPF programs");
     let mut sections = match options.sections.as_slice() {
         _ if options.against.is_some() => Vec::new(),
         [] => Section::value_variants().to_vec(),

@@ -1,18 +1,15 @@
 //! memmon, and the programs that it is compared to: built, or fetched if possible.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
+use fs_err as fs;
 
-use crate::{
-    ebpf, shell,
-    toolchain::{self, ToolchainChoice},
-    workspace,
-};
+use super::child::{Mounts, Running};
+use crate::{debian_programs, ebpf, shell, toolchain, workspace};
 
 /// The input of every section.
 pub(crate) struct Bench {
@@ -45,26 +42,20 @@ impl Programs {
     /// Builds memmon as a release or, if `quick`, as a debug build. With `peers`, fetches the programs that it is compared to,
     /// if they are available.
     pub(crate) fn get(quick: bool, peers: bool) -> Result<Self> {
-        let tools = toolchain::choose(ToolchainChoice::Auto, &toolchain::look())?;
+        let tools = toolchain::find()?;
         ebpf::build(&tools)?;
         let root = workspace::root();
         let mut build = shell::cargo();
-        build.current_dir(root).args([
-            "build",
-            "--quiet",
-            "--package=memmon",
-            "--bin=memmon",
-            "--example=load",
-            "--example=hog",
-        ]);
+        build.current_dir(root).args(["build", "--quiet", "--package=memmon", "--bin=memmon"]);
+        build.args(["--example=load", "--example=hog"]);
         let profile = if quick { "debug" } else { "release" };
         if !quick {
             build.arg("--release");
         }
         shell::run(&mut build)?;
-        let built = target_dir()?.join(profile);
+        let built = workspace::target_dir().join(profile);
         let scratch = root.join("target/bench");
-        fs::create_dir_all(&scratch).with_context(|| format!("cannot create {}", scratch.display()))?;
+        fs::create_dir_all(&scratch)?;
         let fetched = |fetch: fn(&Path) -> Result<PathBuf>| match peers {
             true => fetch(&scratch).map_err(|error| format!("{error:#}")),
             false => Err("not requested".to_owned()),
@@ -90,6 +81,18 @@ impl Programs {
         command
     }
 
+    /// Starts one of the loads.
+    pub(crate) fn start(&self, words: &[&str]) -> Result<Running> {
+        Running::start(&mut self.load(words), Mounts::Shared)
+    }
+
+    /// Starts one of the loads that report when they are ready, and waits for that.
+    pub(crate) fn start_ready(&self, words: &[&str]) -> Result<Running> {
+        let mut load = self.start(words)?;
+        load.line("that it is ready", |line| line == "ready")?;
+        Ok(load)
+    }
+
     /// The polling design with psutil, which passes over all processes every `interval` seconds.
     pub(crate) fn polling(&self, interval: f64) -> Result<Command, String> {
         let mut command = Command::new(self.python.as_ref()?);
@@ -105,13 +108,6 @@ impl Programs {
         command.args(["--dryrun", "-r", "0"]);
         Ok(command)
     }
-}
-
-/// The folder of cargo's build output.
-fn target_dir() -> Result<PathBuf> {
-    let this = std::env::current_exe().context("cannot find this program's path")?;
-    // target/debug/xtask
-    Ok(this.ancestors().nth(2).unwrap_or(Path::new("target")).to_owned())
 }
 
 /// A virtual environment with psutil from PyPI.
@@ -130,13 +126,7 @@ fn earlyoom(scratch: &Path) -> Result<PathBuf> {
     let folder = scratch.join("earlyoom");
     let program = folder.join("usr/bin/earlyoom");
     if !shell::is_executable(&program) {
-        fs::create_dir_all(&folder)?;
-        shell::run(Command::new("apt-get").args(["download", "--quiet=2", "earlyoom"]).current_dir(&folder))?;
-        let package = fs::read_dir(&folder)?
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
-            .context("apt-get downloaded nothing")?;
-        shell::run(Command::new("dpkg").arg("-x").arg(package).arg(&folder))?;
+        debian_programs::unpack(&mut Command::new("apt-get"), &["earlyoom"], &folder)?;
     }
     Ok(program)
 }

@@ -1,11 +1,9 @@
 //! The files of an installed memmon: the path and the mode of each.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
+use fs_err as fs;
 
 use crate::{build::Release, workspace};
 
@@ -39,52 +37,40 @@ pub(crate) enum Kind {
 /// All files of an installation below `prefix`.
 pub(crate) fn items(release: &Release, prefix: &Path) -> Result<Vec<Item>> {
     let root = workspace::root();
-    let unit = text(&root.join("systemd/memmon.service"))?;
+    let (share, manual) = (prefix.join("share"), |name: &str| release.manual.join(name));
     let binary = prefix.join("sbin/memmon");
-    let unit = unit.replace(UNIT_BINARY, &binary.to_string_lossy());
-    let manual = |name: &str| read(&release.manual.join(name));
-    let program = |path: PathBuf, mode, content| Item { path, mode, content, kind: Kind::Program };
-    let share = prefix.join("share");
+    let unit = fs::read_to_string(root.join("systemd/memmon.service"))?;
+    let unit = unit.replace(UNIT_BINARY, &binary.to_string_lossy()).into_bytes();
+    let unit_path = unit_directory(prefix).join("memmon.service");
+    let mut items = vec![
+        Item { path: binary, mode: 0o755, content: fs::read(&release.binary)?, kind: Kind::Program },
+        Item { path: unit_path, mode: 0o644, content: unit, kind: Kind::Program },
+    ];
     let contrib =
         ["README.md", "prometheus/memmon.rules.yml", "grafana/memmon.json", "grafana/memmon-fleet.json"];
-    let contrib = contrib.into_iter().map(|name| {
-        let content = read(&root.join("contrib").join(name))?;
-        Ok(program(share.join("doc/memmon/contrib").join(name), 0o644, content))
+    let contrib = contrib.map(|name| {
+        (share.join("doc/memmon/contrib").join(name), root.join("contrib").join(name), Kind::Program)
     });
-    let contrib = contrib.collect::<Result<Vec<_>>>()?;
-    let items = vec![
-        program(binary, 0o755, read(&release.binary)?),
-        program(unit_directory(prefix).join("memmon.service"), 0o644, unit.into_bytes()),
-        program(
+    let files = [
+        (
             catalog_directory(prefix).join("memmon.catalog"),
-            0o644,
-            read(&root.join("systemd/memmon.catalog"))?,
+            root.join("systemd/memmon.catalog"),
+            Kind::Program,
         ),
-        Item {
-            path: CONFIG.into(),
-            mode: 0o644,
-            content: read(&root.join("config.toml"))?,
-            kind: Kind::Config,
-        },
+        (CONFIG.into(), root.join("config.toml"), Kind::Config),
         // With it the folder exists, which no package format has by itself.
-        program(
-            "/etc/memmon/conf.d/README".into(),
-            0o644,
-            read(&root.join("xtask/packaging/conf.d-README"))?,
-        ),
-        Item {
-            path: "/etc/logrotate.d/memmon".into(),
-            mode: 0o644,
-            content: read(&root.join("systemd/memmon.logrotate"))?,
-            kind: Kind::Snippet,
-        },
-        program(share.join("man/man8/memmon.8"), 0o644, manual("memmon.8")?),
-        program(share.join("man/man5/memmon.toml.5"), 0o644, manual("memmon.toml.5")?),
-        program(share.join("bash-completion/completions/memmon"), 0o644, manual("memmon.bash")?),
-        program(share.join("zsh/site-functions/_memmon"), 0o644, manual("_memmon")?),
-        program(share.join("fish/vendor_completions.d/memmon.fish"), 0o644, manual("memmon.fish")?),
+        ("/etc/memmon/conf.d/README".into(), root.join("xtask/packaging/conf.d-README"), Kind::Program),
+        ("/etc/logrotate.d/memmon".into(), root.join("systemd/memmon.logrotate"), Kind::Snippet),
+        (share.join("man/man8/memmon.8"), manual("memmon.8"), Kind::Program),
+        (share.join("man/man5/memmon.toml.5"), manual("memmon.toml.5"), Kind::Program),
+        (share.join("bash-completion/completions/memmon"), manual("memmon.bash"), Kind::Program),
+        (share.join("zsh/site-functions/_memmon"), manual("_memmon"), Kind::Program),
+        (share.join("fish/vendor_completions.d/memmon.fish"), manual("memmon.fish"), Kind::Program),
     ];
-    Ok(items.into_iter().chain(contrib).collect())
+    for (path, source, kind) in files.into_iter().chain(contrib) {
+        items.push(Item { path, mode: 0o644, content: fs::read(source)?, kind });
+    }
+    Ok(items)
 }
 
 /// The folder in which systemd looks for units of software below `prefix` (systemd.unit(5)).
@@ -100,14 +86,6 @@ fn unit_directory(prefix: &Path) -> PathBuf {
 fn catalog_directory(prefix: &Path) -> PathBuf {
     let known = if prefix == Path::new("/usr") { "/usr" } else { "/usr/local" };
     Path::new(known).join("lib/systemd/catalog")
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
-}
-
-fn text(path: &Path) -> Result<String> {
-    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use fs_err as fs;
 
 #[cfg(test)]
 pub(crate) use self::items::Kind;
@@ -75,7 +76,7 @@ pub(crate) struct Uninstall {
 pub(crate) fn main(options: &Options) -> Result<()> {
     let Options { destdir, prefix, no_start, yes, no_build } = options;
     let release = if *no_build { build::built_before()? } else { release()? };
-    if destdir.is_none() && !Privileges::of_this_process()?.is_root() {
+    if destdir.is_none() && !Privileges::of_this_process()?.is_root {
         return again_as_root(&["--no-build"]);
     }
     if !prefix.is_absolute() {
@@ -85,10 +86,9 @@ pub(crate) fn main(options: &Options) -> Result<()> {
     let items = items(&release, prefix)?;
     let mut facts = machine.look(&items)?;
     let answers = Answers::find(*yes);
-    if let Some(config) = config_in_force(&facts, &items).filter(|path| machine.place(path).exists()) {
+    if let Some(config) = config_in_force(&facts).filter(|path| machine.place(path).exists()) {
         // A configuration that does not load stops the installation, before a service that would fail to start.
-        service::show_check(&Machine::at(Path::new("/")), &release.binary, &machine.place(config))
-            .context("nothing was installed")?;
+        service::show_check(&release.binary, &machine.place(config)).context("nothing was installed")?;
     }
     let systemd = destdir.is_none() && service::systemd_runs();
     let v1 = if systemd { service::v1_in_force()? } else { Vec::new() };
@@ -116,7 +116,7 @@ pub(crate) fn main(options: &Options) -> Result<()> {
             "v1's files are left in /opt/memory-monitor and /etc/systemd/system: remove them when you like"
         );
     }
-    let start = service::start(wishes, || service::enable(&machine, &binary, answers))?;
+    let start = service::start(wishes, || service::enable(&binary, answers))?;
     perform(&machine, &service::contradictions(&start, &facts))?;
     if wishes.systemd {
         service::systemctl(&["daemon-reload"])?;
@@ -153,15 +153,14 @@ pub(crate) fn stage(items: &[Item], root: &Path) -> Result<()> {
 }
 
 /// The configuration that an installed memmon would use, if it exists already.
-fn config_in_force(facts: &Facts, items: &[Item]) -> Option<&'static Path> {
-    debug_assert!(items.iter().any(|item| item.path == Path::new(CONFIG)), "no configuration is installed");
+fn config_in_force(facts: &Facts) -> Option<&'static Path> {
     [CONFIG, plan::V1_CONFIG].into_iter().map(Path::new).find(|path| facts.files.contains_key(*path))
 }
 
 /// Uninstalls.
 pub(crate) fn away(options: &Uninstall) -> Result<()> {
     let Uninstall { destdir, purge } = options;
-    if destdir.is_none() && !Privileges::of_this_process()?.is_root() {
+    if destdir.is_none() && !Privileges::of_this_process()?.is_root {
         return again_as_root(&[]);
     }
     let machine = Machine::at(destdir.as_deref().unwrap_or(Path::new("/")));
@@ -176,8 +175,7 @@ pub(crate) fn away(options: &Uninstall) -> Result<()> {
     if systemd {
         service::systemctl(&["disable", "--now", "memmon.service"])?;
     }
-    let shipped = workspace::root().join("config.toml");
-    let shipped = std::fs::read(&shipped).with_context(|| format!("cannot read {}", shipped.display()))?;
+    let shipped = fs::read(workspace::root().join("config.toml"))?;
     perform(&machine, &plan::uninstall(&shipped, &facts, *purge))?;
     if systemd {
         service::systemctl(&["daemon-reload"])?;

@@ -1,13 +1,10 @@
 //! The service: whether it starts, whether it enforces or runs in dry run, and which units of v1 are in the way.
 
-use std::{io::IsTerminal as _, path::Path, process::Command};
+use std::{path::Path, process::Command};
 
 use anyhow::{Context as _, Result};
 
-use super::{
-    machine::Machine,
-    plan::{self, ENABLED, Facts, Step, V1_UNITS},
-};
+use super::plan::{self, ENABLED, Facts, Step, V1_UNITS};
 use crate::shell;
 
 /// The source of answers to questions.
@@ -23,8 +20,7 @@ pub(crate) enum Answers {
 
 impl Answers {
     pub(crate) fn find(yes: bool) -> Self {
-        let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-        match (yes, terminal) {
+        match (yes, shell::is_interactive()) {
             (true, _) => Self::Yes,
             (false, true) => Self::Person,
             (false, false) => Self::Nobody,
@@ -36,14 +32,7 @@ impl Answers {
         match self {
             Self::Yes => Ok(true),
             Self::Nobody => Ok(false),
-            Self::Person => {
-                use std::io::Write as _;
-                print!("{question} [y/N] ");
-                std::io::stdout().flush()?;
-                let mut answer = String::new();
-                std::io::stdin().read_line(&mut answer)?;
-                Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
-            }
+            Self::Person => shell::ask(question, false),
         }
     }
 }
@@ -101,13 +90,13 @@ pub(crate) fn contradictions(start: &Start, facts: &Facts) -> Vec<Step> {
 }
 
 /// Has the installed memmon show what it would terminate, and ask. Whether it may enforce.
-pub(crate) fn enable(machine: &Machine, binary: &Path, answers: Answers) -> Result<bool> {
-    let mut enable = Command::new(machine.place(binary));
+pub(crate) fn enable(binary: &Path, answers: Answers) -> Result<bool> {
+    let mut enable = Command::new(binary);
     enable.arg("enable").args((answers == Answers::Yes).then_some("--yes"));
     println!("$ {}", shell::shown(&enable));
     // Its status also depends on the service that still runs: that is restarted later.
     enable.status().with_context(|| format!("cannot start {}", binary.display()))?;
-    Ok(machine.place(ENABLED).exists())
+    Ok(Path::new(ENABLED).exists())
 }
 
 /// Whether systemd is this machine's init (sd_booted(3)).
@@ -146,8 +135,8 @@ pub(crate) fn update_catalog() -> Result<()> {
 ///
 /// # Errors
 /// The configuration cannot be used.
-pub(crate) fn show_check(machine: &Machine, binary: &Path, config: &Path) -> Result<()> {
-    shell::run(Command::new(machine.place(binary)).arg("check").arg(machine.place(config)))
+pub(crate) fn show_check(binary: &Path, config: &Path) -> Result<()> {
+    shell::run(Command::new(binary).arg("check").arg(config))
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! Makes each kind of package.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::Command,
     str::FromStr as _,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
+use fs_err as fs;
 
 use super::{kind::Kind, lint, sources::Sources};
 use crate::{shell, workspace};
@@ -24,7 +24,7 @@ pub(super) fn made(kind: Kind, sources: &Sources) -> Result<PathBuf> {
     }
     // It has another name until it is complete and the linters accept it, so that a file with its name is always valid.
     let folder = sources.out.join("unfinished");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    fs::create_dir_all(&folder)?;
     let unfinished = folder.join(kind.file_name());
     match kind {
         Kind::Deb => deb(sources, &unfinished)?,
@@ -33,7 +33,7 @@ pub(super) fn made(kind: Kind, sources: &Sources) -> Result<PathBuf> {
         Kind::Record => record(sources, &unfinished)?,
     }
     lint::read(kind, &unfinished)?;
-    fs::rename(&unfinished, &file).with_context(|| format!("cannot make {}", file.display()))?;
+    fs::rename(&unfinished, &file)?;
     Ok(file)
 }
 
@@ -72,7 +72,7 @@ fn checksums(sources: &Sources, file: &Path) -> Result<()> {
                 xargs -0 md5sum >DEBIAN/md5sums && chmod 644 DEBIAN/md5sums";
     shell::run(Command::new("sh").args(["-euc", list]).current_dir(&root))?;
     shell::run(dpkg_deb("--build").args(["--root-owner-group", "-Zxz"]).arg(&root).arg(file))?;
-    fs::remove_dir_all(&root).with_context(|| format!("cannot remove {}", root.display()))
+    Ok(fs::remove_dir_all(&root)?)
 }
 
 fn rpm(sources: &Sources, file: &Path) -> Result<()> {
@@ -103,13 +103,12 @@ fn record(sources: &Sources, file: &Path) -> Result<()> {
     let written = folders.map(|folder| folder.join(format!("{NAME}.json")));
     for left in written.filter(|path| path.exists()) {
         if left.starts_with(workspace::root().join("memmon")) {
-            let text =
-                fs::read_to_string(&left).with_context(|| format!("cannot read {}", left.display()))?;
             // The folder of the sources is private, and would make equal builds differ.
-            let text = text.replace(&workspace::root().display().to_string(), "/memmon");
-            fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
+            let text =
+                fs::read_to_string(&left)?.replace(&workspace::root().display().to_string(), "/memmon");
+            fs::write(file, text)?;
         }
-        fs::remove_file(&left).with_context(|| format!("cannot remove {}", left.display()))?;
+        fs::remove_file(&left)?;
     }
     Ok(())
 }

@@ -6,13 +6,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fs::Permissions,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use anyhow::{Context as _, Result, ensure};
+use fs_err as fs;
 use serde_json::{Value, json};
 
 use super::{Kind, directory, packages};
@@ -90,11 +91,10 @@ impl Blob {
 /// Writes the image into the folder `out`, which is replaced, and returns the path of its archive.
 fn write(contents: &Contents<'_>, out: &Path) -> Result<PathBuf> {
     if out.exists() {
-        fs::remove_dir_all(out).with_context(|| format!("cannot empty {}", out.display()))?;
+        fs::remove_dir_all(out)?;
     }
     let (root, layout) = (out.join("root"), out.join("layout"));
-    fs::create_dir_all(layout.join("blobs/sha256"))
-        .with_context(|| format!("cannot create {}", layout.display()))?;
+    fs::create_dir_all(layout.join("blobs/sha256"))?;
     fill(contents, &root)?;
 
     let layer = out.join("layer.tar");
@@ -104,9 +104,8 @@ fn write(contents: &Contents<'_>, out: &Path) -> Result<PathBuf> {
     let layer = put(&layout, &out.join("layer.tar.gz"))?;
 
     let put_json = |name: &str, value: &Value| -> Result<Blob> {
-        let file = out.join(name);
-        fs::write(&file, value.to_string()).with_context(|| format!("cannot write {}", file.display()))?;
-        put(&layout, &file)
+        fs::write(out.join(name), value.to_string())?;
+        put(&layout, &out.join(name))
     };
     let config = put_json("config.json", &configuration(contents, &unpacked)?)?;
     let manifest = json!({
@@ -126,12 +125,11 @@ fn write(contents: &Contents<'_>, out: &Path) -> Result<PathBuf> {
         "manifests": [described],
     });
     for (name, value) in [("index.json", index), ("oci-layout", json!({ "imageLayoutVersion": "1.0.0" }))] {
-        let file = layout.join(name);
-        fs::write(&file, value.to_string()).with_context(|| format!("cannot write {}", file.display()))?;
+        fs::write(layout.join(name), value.to_string())?;
     }
     let image = out.join(format!("memmon-{}-{}.oci.tar", env!("CARGO_PKG_VERSION"), architecture()));
     archive(&layout, contents.when, &image)?;
-    fs::remove_dir_all(&root).with_context(|| format!("cannot remove {}", root.display()))?;
+    fs::remove_dir_all(&root)?;
     Ok(image)
 }
 
@@ -200,8 +198,7 @@ fn revision() -> String {
 fn fill(contents: &Contents<'_>, root: &Path) -> Result<()> {
     // The runtime mounts /proc, /sys and /dev; the others are for volumes and for what memmon keeps.
     for folder in ["dev", "etc/memmon", "proc", "run", "sys", "usr/sbin", "var/lib/memmon", "var/log"] {
-        let folder = root.join(folder);
-        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        fs::create_dir_all(root.join(folder))?;
     }
     copy(contents.binary, root, Path::new("/usr/sbin/memmon"), 0o755)?;
     let libraries = libraries(contents.binary)?;
@@ -221,7 +218,7 @@ fn fill(contents: &Contents<'_>, root: &Path) -> Result<()> {
         let name = package.split(':').next().unwrap_or(&package);
         let file = root.join("var/lib/dpkg/status.d").join(name);
         fs::create_dir_all(file.parent().unwrap_or(root))?;
-        fs::write(&file, status).with_context(|| format!("cannot write {}", file.display()))?;
+        fs::write(&file, status)?;
         let copyright = Path::new("/usr/share/doc").join(name).join("copyright");
         copy(&fs::canonicalize(&copyright)?, root, &copyright, 0o644)?;
     }
@@ -231,10 +228,9 @@ fn fill(contents: &Contents<'_>, root: &Path) -> Result<()> {
 /// Copies a file to `place` below `root`.
 fn copy(from: &Path, root: &Path, place: &Path, mode: u32) -> Result<()> {
     let to = root.join(place.strip_prefix("/").unwrap_or(place));
-    fs::create_dir_all(to.parent().unwrap_or(root))
-        .and_then(|()| fs::copy(from, &to))
-        .and_then(|_| fs::set_permissions(&to, fs::Permissions::from_mode(mode)))
-        .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
+    fs::create_dir_all(to.parent().unwrap_or(root))?;
+    fs::copy(from, &to)?;
+    Ok(fs::set_permissions(&to, Permissions::from_mode(mode))?)
 }
 
 /// The shared libraries that `binary` needs, and its program interpreter, by the paths at which it looks for them.
@@ -263,7 +259,7 @@ fn owners(files: &BTreeSet<PathBuf>) -> Result<BTreeSet<String>> {
     let mut owners = BTreeSet::new();
     for file in files {
         // /lib is a link to /usr/lib today, and the database has either path.
-        let real = fs::canonicalize(file).with_context(|| format!("cannot find {}", file.display()))?;
+        let real = fs::canonicalize(file)?;
         let search = |path: &Path| shell::read(Command::new("dpkg-query").arg("--search").arg(path)).ok();
         let aliased = Path::new("/").join(real.strip_prefix("/usr").unwrap_or(&real));
         let found = search(&real).or_else(|| search(&aliased));
@@ -284,9 +280,9 @@ fn archive(folder: &Path, when: &str, file: &Path) -> Result<()> {
 /// Moves a file to its place among the blobs.
 fn put(layout: &Path, file: &Path) -> Result<Blob> {
     let digest = digest(file)?;
-    let size = fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?.len();
+    let size = fs::metadata(file)?.len();
     let place = layout.join("blobs").join(digest.replace(':', "/"));
-    fs::rename(file, &place).with_context(|| format!("cannot write {}", place.display()))?;
+    fs::rename(file, &place)?;
     Ok(Blob { digest, size })
 }
 

@@ -14,12 +14,12 @@ mod sources;
 mod tests;
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use anyhow::{Context as _, Result};
+use fs_err as fs;
 
 pub(crate) use self::kind::Kind;
 use self::sources::Sources;
@@ -54,7 +54,7 @@ pub(crate) fn main(options: &Options) -> Result<()> {
     let out = directory();
     let names = made.iter().map(|path| path.file_name().unwrap_or_default());
     let sums = shell::read(Command::new("sha256sum").current_dir(&out).args(names))?;
-    fs::write(out.join("SHA256SUMS"), &sums).context("cannot write SHA256SUMS")?;
+    fs::write(out.join("SHA256SUMS"), &sums)?;
     print!("{sums}");
     Ok(())
 }
@@ -80,9 +80,9 @@ pub(crate) fn directory() -> PathBuf {
 /// Makes the packages of `kinds`, unless they exist and were made from equal sources. Packages from other sources are
 /// removed.
 fn make(kinds: &[Kind], release: &Release) -> Result<Vec<PathBuf>> {
-    println!("the binary needs {}", glibc::checked(&release.binary)?);
+    println!("the binary needs glibc {}", glibc::checked(&release.binary)?);
     let out = directory();
-    fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
+    fs::create_dir_all(&out)?;
     let items = install::items(release, Path::new("/usr"))?;
     let when = commit_time()?;
     let changelog = changelog(&when)?;
@@ -90,10 +90,9 @@ fn make(kinds: &[Kind], release: &Release) -> Result<Vec<PathBuf>> {
 
     let (mark, fingerprint) = (sources.out.join("made-of"), sources.fingerprint()?);
     if fs::read_to_string(&mark).ok().as_deref() != Some(&fingerprint) {
-        fs::remove_dir_all(&sources.out)
-            .with_context(|| format!("cannot empty {}", sources.out.display()))?;
+        fs::remove_dir_all(&sources.out)?;
         let tree = sources.out.join("tree");
-        fs::create_dir_all(&tree).with_context(|| format!("cannot create {}", tree.display()))?;
+        fs::create_dir_all(&tree)?;
         install::stage(&sources.items, &tree)?;
         // Distributions ship binaries without symbols.
         shell::run(Command::new("strip").arg("--strip-unneeded").arg(tree.join("usr/sbin/memmon")))?;
@@ -102,12 +101,12 @@ fn make(kinds: &[Kind], release: &Release) -> Result<Vec<PathBuf>> {
             let manual = item.path.strip_prefix("/").unwrap_or(&item.path);
             let (from, to) = (tree.join(manual), sources.out.join("compressed").join(manual));
             let folder = to.parent().unwrap_or(&to);
-            fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-            fs::copy(&from, &to).with_context(|| format!("cannot write {}", to.display()))?;
+            fs::create_dir_all(folder)?;
+            fs::copy(&from, &to)?;
             shell::run(Command::new("gzip").args(["--best", "--no-name"]).arg(&to))?;
         }
-        fs::write(sources.out.join("changelog"), &sources.changelog).context("cannot write the changelog")?;
-        fs::write(&mark, fingerprint).with_context(|| format!("cannot write {}", mark.display()))?;
+        fs::write(sources.out.join("changelog"), &sources.changelog)?;
+        fs::write(&mark, fingerprint)?;
     }
     kinds.iter().map(|kind| formats::made(*kind, &sources)).collect()
 }

@@ -1,12 +1,12 @@
 //! The sources of packages, and whether they have changed.
 
 use std::{
-    fs,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     path::PathBuf,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
+use fs_err as fs;
 
 use crate::{install::Item, workspace};
 
@@ -35,13 +35,11 @@ impl Sources {
         for folder in ["xtask/packaging/deb", "xtask/packaging/rpm", "xtask/src/package"]
             .map(|folder| root.join(folder))
         {
-            let entries = folder.read_dir().with_context(|| format!("cannot list {}", folder.display()))?;
-            files.extend(entries.flatten().map(|entry| entry.path()));
+            files.extend(fs::read_dir(folder)?.flatten().map(|entry| entry.path()));
         }
         files.sort();
         for file in files {
-            let content = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
-            content.hash(&mut hasher);
+            fs::read(&file)?.hash(&mut hasher);
         }
         Ok(format!("{:016x}", hasher.finish()))
     }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
 use anyhow::Result;
 
-use super::plan::{Facts, Family, Lists, Package, packages_of_interest};
+use super::plan::{AIOSMTPD, FOR_TESTS, Facts, Family, Lists, Package, packages_of_interest};
 use crate::{shell, test_tools, toolchain};
 
 /// Looks at this machine; `lists` is only passed on to the plan.
@@ -17,22 +17,21 @@ pub(crate) fn gather(lists: Lists) -> Result<Facts> {
         found: toolchain::look(),
         rustup: shell::find("rustup").is_some(),
         cxx: shell::find("c++").is_some(),
-        bpftool: bpftool(),
-        mandoc: shell::find("mandoc").is_some(),
-        tmux: shell::find("tmux").is_some(),
-        openssl: shell::find("openssl").is_some(),
+        missing: FOR_TESTS.into_iter().filter(|name| !is_installed(name)).collect(),
         promtool: test_tools::value("MEMMON_PROMTOOL").is_some(),
         postgres: test_tools::value("MEMMON_POSTGRES").is_some(),
-        smtpd: test_tools::value("MEMMON_SMTPD_PYTHON").is_some(),
         system_clippy: toolchain::system_clippy().is_some(),
         packages,
         lists,
     })
 }
 
-/// Whether bpftool is in `$PATH`, or in the folder in which distributions install it for root.
-fn bpftool() -> bool {
-    shell::find("bpftool").is_some() || shell::is_executable(Path::new("/usr/sbin/bpftool"))
+/// Whether the program of a package is in `$PATH`, or in the folder in which distributions install bpftool for root.
+fn is_installed(package: &str) -> bool {
+    if package == AIOSMTPD {
+        return test_tools::value("MEMMON_SMTPD_PYTHON").is_some();
+    }
+    shell::find(package).is_some() || shell::is_executable(&Path::new("/usr/sbin").join(package))
 }
 
 /// The family by `ID` or, if that is unknown, by the nearest relative in `ID_LIKE` (os-release(5)).

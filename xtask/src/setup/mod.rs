@@ -5,8 +5,6 @@ mod packaging;
 mod plan;
 mod postgres;
 
-use std::io::{self, IsTerminal as _, Write as _};
-
 use anyhow::{Context as _, Result, bail};
 
 use self::{
@@ -17,15 +15,12 @@ use crate::{
     privileges::Privileges,
     progress::Progress,
     shell,
-    toolchain::{self, ToolchainChoice, Tools},
+    toolchain::{self, Tools},
 };
 
 /// Install the tools that build the BPF half
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub(crate) struct Options {
-    /// Show the steps, and do nothing
-    #[arg(long)]
-    print: bool,
     /// Ask no question (without a terminal, no question is asked anyway)
     #[arg(long)]
     yes: bool,
@@ -41,20 +36,13 @@ pub(crate) struct Options {
 
 /// Installs what is missing, and fails if a step is left that only the user can do.
 pub(crate) fn main(options: Options) -> Result<()> {
-    if options.print {
-        let steps = steps(options, &facts::gather(Lists::Unknown)?);
-        if !steps.is_empty() {
-            show(&steps, Privileges::of_this_process()?.is_root());
-            return Ok(());
-        }
-    }
     println!("nothing is missing: {}", install(options, &mut Progress::before(0))?);
     Ok(())
 }
 
 /// The tools that build the BPF half. Missing ones are installed first.
 pub(crate) fn toolchain(progress: &mut Progress) -> Result<Tools> {
-    toolchain::choose(ToolchainChoice::Auto, &toolchain::look()).or_else(|missing| {
+    toolchain::find().or_else(|missing| {
         println!("{missing}");
         install(Options::default(), progress)
     })
@@ -62,16 +50,16 @@ pub(crate) fn toolchain(progress: &mut Progress) -> Result<Tools> {
 
 fn install(options: Options, progress: &mut Progress) -> Result<Tools> {
     let mut lists = Lists::Unknown;
-    let mut agreed = options.yes || !io::stdin().is_terminal() || !io::stdout().is_terminal();
+    let mut agreed = options.yes || !shell::is_interactive();
     // An update of apt's lists may change which packages are available, and every step changes what is missing: look again
     // after each round.
     for _round in 0..3 {
         let facts = facts::gather(lists)?;
         let steps = steps(options, &facts);
         if steps.is_empty() {
-            return Ok(toolchain::choose(ToolchainChoice::Auto, &toolchain::look())?);
+            return Ok(toolchain::find()?);
         }
-        let as_root = Privileges::of_this_process()?.is_root();
+        let as_root = Privileges::of_this_process()?.is_root;
         let impossible = |step: &Step| step.command().is_none() || (step.needs_root() && !as_root);
         show(&steps, as_root);
         for remark in plan::remarks(&facts) {
@@ -83,7 +71,7 @@ fn install(options: Options, progress: &mut Progress) -> Result<Tools> {
             );
         }
         if !agreed {
-            agreed = asked("Go on?")?;
+            agreed = shell::ask("Go on?", true)?;
             if !agreed {
                 bail!("nothing was installed");
             }
@@ -104,7 +92,7 @@ fn install(options: Options, progress: &mut Progress) -> Result<Tools> {
             }
         }
     }
-    let tools = toolchain::choose(ToolchainChoice::Auto, &toolchain::look());
+    let tools = toolchain::find();
     bail!(
         "every step was taken and something is still missing: {}",
         tools.map_or_else(|why| why.to_string(), |_| "a tool for tests or packages".to_owned())
@@ -143,14 +131,4 @@ fn perform(step: &Step) -> Result<()> {
         ),
         _ => done,
     }
-}
-
-/// Asks the user at the terminal; an empty answer is yes.
-fn asked(question: &str) -> Result<bool> {
-    print!("{question} [Y/n] ");
-    io::stdout().flush().context("cannot write to the terminal")?;
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer).context("cannot read from the terminal")?;
-    // An end of file does not count as an answer.
-    Ok(!answer.is_empty() && matches!(answer.trim(), "" | "y" | "Y" | "yes"))
 }

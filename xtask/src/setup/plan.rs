@@ -6,7 +6,7 @@ use super::postgres;
 use crate::{
     cargo_tools::Tool,
     shell, test_tools,
-    toolchain::{self, Compiler, Detected, ToolchainChoice, Version},
+    toolchain::{self, Compiler, Detected, Version},
 };
 
 /// The version of bpf-linker with which memmon is built and tested.
@@ -16,6 +16,10 @@ const LLVMS: [u32; 3] = [22, 23, 21];
 
 /// The distribution's compilers, each with its core for BPF.
 const RUST: [[&str; 2]; 2] = [["rustc-web", "libstd-rust-web-dev-bpf"], ["rustc", "libstd-rust-dev-bpf"]];
+
+/// The packages of the programs that tests run: one with the program's name, and a Python with an SMTP server.
+pub(crate) const FOR_TESTS: [&str; 5] = ["bpftool", "mandoc", "tmux", "openssl", AIOSMTPD];
+pub(crate) const AIOSMTPD: &str = "python3-aiosmtpd";
 
 /// A family of distributions, by os-release(5).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,19 +72,12 @@ pub(crate) struct Facts {
     pub(crate) rustup: bool,
     /// A C++ compiler, which links LLVM's libraries.
     pub(crate) cxx: bool,
-    pub(crate) bpftool: bool,
-    /// Whether mandoc, which checks the manuals, is installed.
-    pub(crate) mandoc: bool,
-    /// Whether tmux is installed.
-    pub(crate) tmux: bool,
-    /// Whether openssl(1) is installed.
-    pub(crate) openssl: bool,
+    /// The missing ones of [`FOR_TESTS`].
+    pub(crate) missing: Vec<&'static str>,
     /// Whether Prometheus' promtool, which checks memmon's metrics, is installed.
     pub(crate) promtool: bool,
     /// Whether there are the programs of a PostgreSQL server.
     pub(crate) postgres: bool,
-    /// Whether there is a Python with an SMTP server.
-    pub(crate) smtpd: bool,
     /// Whether there is the system's clippy, which reads the system's core for BPF.
     pub(crate) system_clippy: bool,
     /// The packages by name; empty if there is no apt.
@@ -91,10 +88,9 @@ pub(crate) struct Facts {
 /// Every package whose facts a plan may need.
 pub(crate) fn packages_of_interest() -> Vec<String> {
     let named = ["rustc-web", "libstd-rust-web-dev-bpf", "rust-web-clippy", "rustc", "libstd-rust-dev-bpf"];
-    let others = ["rust-clippy", "libzstd-dev", "zlib1g-dev", "bpftool", "mandoc", "tmux", "openssl"];
-    let test_tools = ["prometheus", "python3-aiosmtpd"];
+    let others = ["rust-clippy", "libzstd-dev", "zlib1g-dev", "prometheus"];
     let llvm = LLVMS.into_iter().flat_map(|version| llvm_packages(version).into_iter());
-    let named = named.into_iter().chain(others).chain(test_tools).map(str::to_owned);
+    let named = named.into_iter().chain(others).chain(FOR_TESTS).map(str::to_owned);
     named.chain(llvm).chain(postgres::packages_of_interest()).collect()
 }
 
@@ -217,7 +213,7 @@ fn debian(facts: &Facts, for_tests: bool) -> Vec<Step> {
         Lists::Current => None,
     };
 
-    if toolchain::choose(ToolchainChoice::Auto, &facts.found).is_err() {
+    if toolchain::choose(&facts.found).is_err() {
         let usable = usable_compiler(&facts.found);
         let mut writes = usable.and_then(|compiler| compiler.llvm);
         if usable.is_none() {
@@ -247,11 +243,7 @@ fn debian(facts: &Facts, for_tests: bool) -> Vec<Step> {
         }
     }
     if for_tests {
-        packages.extend((!facts.bpftool).then(|| "bpftool".to_owned()));
-        packages.extend((!facts.mandoc).then(|| "mandoc".to_owned()));
-        packages.extend((!facts.tmux).then(|| "tmux".to_owned()));
-        packages.extend((!facts.openssl).then(|| "openssl".to_owned()));
-        packages.extend((!facts.smtpd).then(|| "python3-aiosmtpd".to_owned()));
+        packages.extend(facts.missing.iter().map(|name| (*name).to_owned()));
         let promtool =
             || Step::Unpack { packages: vec!["prometheus".to_owned()], into: test_tools::unpacked() };
         rest.extend((!facts.promtool).then(promtool));
@@ -298,7 +290,7 @@ fn rust_packages(facts: &Facts) -> Option<[String; 2]> {
 pub(crate) fn remarks(facts: &Facts) -> Vec<String> {
     if facts.family != Family::Debian
         || facts.lists != Lists::Current
-        || toolchain::choose(ToolchainChoice::Auto, &facts.found).is_ok()
+        || toolchain::choose(&facts.found).is_ok()
     {
         return Vec::new();
     }
@@ -364,7 +356,7 @@ const INSTALL_RUSTUP: &str = "install rustup (https://rustup.rs), then run `carg
 fn by_hand(facts: &Facts, for_tests: bool) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut add = |text: String| steps.push(Step::ByHand(text));
-    if toolchain::choose(ToolchainChoice::Auto, &facts.found).is_err() {
+    if toolchain::choose(&facts.found).is_err() {
         let Detected { system: _, nightly: _, linker, objcopy } = &facts.found;
         let compiled_and_stripped = usable_compiler(&facts.found).is_some() && objcopy.is_some();
         if !compiled_and_stripped {
@@ -384,7 +376,7 @@ fn by_hand(facts: &Facts, for_tests: bool) -> Vec<Step> {
             add(linker_release());
         }
     }
-    if for_tests && !facts.bpftool {
+    if for_tests && facts.missing.contains(&"bpftool") {
         add(match &facts.family {
             Family::Fedora => "sudo dnf install bpftool".to_owned(),
             Family::Arch => "sudo pacman -S --needed bpf".to_owned(),
@@ -399,7 +391,7 @@ fn by_hand(facts: &Facts, for_tests: bool) -> Vec<Step> {
     if for_tests && !facts.postgres {
         add(postgres::BY_HAND.to_owned());
     }
-    if for_tests && !facts.smtpd {
+    if for_tests && facts.missing.contains(&AIOSMTPD) {
         add("install aiosmtpd for python3, or name a Python that has it in MEMMON_SMTPD_PYTHON".to_owned());
     }
     steps

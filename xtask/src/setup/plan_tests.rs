@@ -25,13 +25,9 @@ pub(in crate::setup) fn bookworm() -> Facts {
         found: Detected::default(),
         rustup: true,
         cxx: true,
-        bpftool: false,
-        mandoc: true,
-        tmux: true,
-        openssl: true,
+        missing: vec!["bpftool"],
         promtool: true,
         postgres: true,
-        smtpd: true,
         system_clippy: false,
         packages: packages.collect(),
         lists: Lists::Unknown,
@@ -83,7 +79,7 @@ const NIGHTLY: &str =
 fn nothing_is_planned_where_nothing_is_missing() {
     let facts = Facts { found: complete(), ..bookworm() };
     assert_eq!(plan(&facts, false), []);
-    let facts = Facts { bpftool: true, system_clippy: true, ..facts };
+    let facts = Facts { missing: vec![], system_clippy: true, ..facts };
     assert_eq!(plan(&facts, true), []);
 }
 
@@ -313,8 +309,8 @@ fn only_objcopy_is_missing() {
 
 #[test]
 fn servers_for_tests_are_installed_for_tests_only() {
-    let facts = Facts { found: complete(), bpftool: true, system_clippy: true, ..bookworm() };
-    let facts = Facts { openssl: false, promtool: false, postgres: false, smtpd: false, ..facts };
+    let facts = Facts { found: complete(), system_clippy: true, ..bookworm() };
+    let facts = Facts { missing: vec!["openssl", AIOSMTPD], promtool: false, postgres: false, ..facts };
     assert_eq!(plan(&facts, false), []);
     let folder = test_tools::unpacked();
     let folder = folder.display();
@@ -338,7 +334,7 @@ fn servers_for_tests_are_installed_for_tests_only() {
     let hint = "install the programs of a PostgreSQL server, or name their folder in MEMMON_POSTGRES";
     assert_eq!(lines(&other, true).last().map(String::as_str), Some(hint));
     // Unpacking needs no root, but updating the lists does.
-    let facts = Facts { openssl: true, smtpd: true, postgres: true, ..facts };
+    let facts = Facts { missing: vec![], postgres: true, ..facts };
     let steps = plan(&facts, true);
     assert_eq!(steps.iter().map(Step::needs_root).collect::<Vec<_>>(), [true, false]);
     let facts = Facts { family: Family::Fedora, ..facts };
@@ -360,7 +356,7 @@ fn other_distributions_get_the_exact_commands() {
         assert_eq!([first.as_str(), nightly.as_str(), last.as_str()], [rustup, NIGHTLY, bpftool]);
         assert!(linker.contains("bpf-linker/releases/download/v0.13.0/bpf-linker-"), "{linker}");
         // No step if nothing is missing.
-        let facts = Facts { found: complete(), bpftool: true, ..facts };
+        let facts = Facts { found: complete(), missing: vec![], ..facts };
         assert_eq!(plan(&facts, true), []);
     }
 }

@@ -76,7 +76,7 @@ impl Machine {
         let words = reason.split(|c: char| !(c.is_ascii_uppercase() || c == '_'));
         let mut variables = words.filter(|word| word.starts_with("MEMMON_")).peekable();
         let any_variable = variables.peek().is_some();
-        if (needs("root") || needs("kernel BTF")) && !privileges.is_root() {
+        if (needs("root") || needs("kernel BTF")) && !privileges.is_root {
             Some("it needs root".to_owned())
         } else if needs("kernel BTF") && !privileges.may_trace() {
             Some("it needs CAP_BPF and CAP_PERFMON, which this root does not have".to_owned())
@@ -117,16 +117,17 @@ fn has_memory(file: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use rustix::thread::CapabilitySet;
+
     use super::*;
 
-    const ALL_RIGHTS: &str = "000001ffffffffff";
+    const ALL_RIGHTS: u64 = 0x0000_01ff_ffff_ffff;
 
-    fn machine(uid: &str, capabilities: &str, btf: bool, bpftool: bool) -> Machine {
-        let privileges =
-            Privileges::parse(&format!("Uid:\t{uid}\t{uid}\nCapEff:\t{capabilities}\n")).unwrap();
+    fn machine(is_root: bool, capabilities: u64, btf: bool, bpftool: bool) -> Machine {
+        let capabilities = CapabilitySet::from_bits_retain(capabilities);
         let has_program: fn(&str) -> bool = if bpftool { |name| name == "bpftool" } else { |_| false };
         Machine {
-            privileges,
+            privileges: Privileges { is_root, capabilities },
             btf,
             freezer: bpftool,
             unified: bpftool,
@@ -138,11 +139,11 @@ mod tests {
 
     #[test]
     fn a_test_runs_where_all_is_that_it_names() {
-        let full = machine("0", ALL_RIGHTS, true, true);
-        let user = machine("1000", "0000000000000000", true, true);
-        let container = machine("0", "00000000a80425fb", true, true);
+        let full = machine(true, ALL_RIGHTS, true, true);
+        let user = machine(false, 0, true, true);
+        let container = machine(true, 0x0000_0000_a804_25fb, true, true);
         let everything = Machine { has_program: |_| true, has_variable: |_| true, ..full };
-        let bare = machine("0", ALL_RIGHTS, false, false);
+        let bare = machine(true, ALL_RIGHTS, false, false);
         let kernel = "kernel: needs root and kernel BTF";
         for (machine, reason, expected) in [
             (full, kernel, None),

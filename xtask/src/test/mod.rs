@@ -6,23 +6,18 @@ mod versions;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
     io::{self, BufRead as _, BufReader},
-    path::Path,
     process::{ExitCode, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail};
+use fs_err as fs;
 
 use self::{
     machine::{KERNEL, Machine, REAL},
     outcome::{Ignored, Outcome},
 };
-use crate::{
-    ebpf, real_software, shell, test_tools,
-    toolchain::{self, ToolchainChoice},
-    workspace,
-};
+use crate::{ebpf, real_software, shell, test_tools, toolchain, workspace};
 
 /// Run every test that this machine can run, and name the rest
 ///
@@ -113,7 +108,7 @@ fn object() -> Result<Result<(), String>> {
     if ebpf::is_given() {
         return Ok(Ok(()));
     }
-    match toolchain::choose(ToolchainChoice::Auto, &toolchain::look()) {
+    match toolchain::find() {
         Ok(tools) => {
             println!("BPF toolchain: {tools}");
             ebpf::build(&tools).map(|_| Ok(()))
@@ -244,23 +239,12 @@ fn cargo_test(selection: &[&str], arguments: &[String], kind: Kind) -> Result<Ou
 
 /// The names of the tests of the running kernel, for a machine where they cannot be built.
 fn kernel_tests_in_sources() -> Result<BTreeSet<String>> {
-    fn walk(folder: &Path, names: &mut BTreeSet<String>) -> Result<()> {
-        for entry in folder.read_dir().with_context(|| format!("cannot list {}", folder.display()))? {
-            let path = entry?.path();
-            if path.is_dir() {
-                walk(&path, names)?;
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let text =
-                    fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-                names.extend(outcome::marked(&text, KERNEL).map(str::to_owned));
-            }
-        }
-        Ok(())
-    }
     let mut names = BTreeSet::new();
-    for folder in ["memmon/src", "memmon/tests"].map(|folder| workspace::root().join(folder)) {
-        if folder.is_dir() {
-            walk(&folder, &mut names)?;
+    for folder in ["memmon/src", "memmon/tests"] {
+        for path in workspace::files(&workspace::root().join(folder))? {
+            if path.extension().is_some_and(|extension| extension == "rs") {
+                names.extend(outcome::marked(&fs::read_to_string(&path)?, KERNEL).map(str::to_owned));
+            }
         }
     }
     Ok(names)

@@ -1,14 +1,14 @@
 //! A private view of Debian's archive, with its own sources, lists and cache. It does not affect the system's apt.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
+use fs_err as fs;
 
-use crate::shell;
+use crate::{debian_programs, shell};
 
 /// The suites that have the kernels. They are small: the kernels of a release are in its security suite.
 const SOURCES: [(&str, &str); 3] = [
@@ -41,19 +41,12 @@ impl Repository {
     /// Unpacks `package` into `folder`.
     pub(super) fn unpack(&mut self, package: &str, folder: &Path) -> Result<()> {
         self.update()?;
-        let downloads = self.folder.join("downloads");
-        let _ = fs::remove_dir_all(&downloads);
-        fs::create_dir_all(&downloads).with_context(|| format!("cannot create {}", downloads.display()))?;
-        shell::run(self.apt("apt-get").args(["--quiet", "download", package]).current_dir(&downloads))?;
-        let file = downloads.read_dir()?.next().context("apt-get downloaded nothing")??.path();
-        fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        shell::run(Command::new("dpkg").arg("-x").arg(&file).arg(folder))?;
-        fs::remove_dir_all(&downloads).with_context(|| format!("cannot remove {}", downloads.display()))
+        debian_programs::unpack(&mut self.apt("apt-get"), &[package], folder).map(drop)
     }
 
     fn update(&mut self) -> Result<()> {
         if !self.updated {
-            self.configure().with_context(|| format!("cannot write {}", self.folder.display()))?;
+            self.configure()?;
             shell::run(self.apt("apt-get").args(["--quiet", "update"]))?;
             self.updated = true;
         }

@@ -1,12 +1,13 @@
 //! An initramfs: a folder that cpio(1) packs.
 
 use std::{
-    fs,
+    fs::Permissions,
     os::unix::fs::PermissionsExt as _,
     process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, ensure};
+use fs_err as fs;
 use tempfile::TempDir;
 
 /// An archive that is being made.
@@ -22,17 +23,14 @@ impl Archive {
     /// Adds a regular file, and the folders above it.
     pub(super) fn file(&self, path: &str, mode: u32, contents: &[u8]) -> Result<()> {
         let place = self.0.path().join(path);
-        let add = || {
-            fs::create_dir_all(place.parent().unwrap_or(self.0.path()))?;
-            fs::write(&place, contents)?;
-            fs::set_permissions(&place, fs::Permissions::from_mode(mode))
-        };
-        add().with_context(|| format!("cannot write {}", place.display()))
+        fs::create_dir_all(place.parent().unwrap_or(self.0.path()))?;
+        fs::write(&place, contents)?;
+        Ok(fs::set_permissions(&place, Permissions::from_mode(mode))?)
     }
 
     /// Adds an empty folder.
     pub(super) fn folder(&self, path: &str) -> Result<()> {
-        fs::create_dir_all(self.0.path().join(path)).with_context(|| format!("cannot make the folder {path}"))
+        Ok(fs::create_dir_all(self.0.path().join(path))?)
     }
 
     /// The whole archive, in the format that the kernel unpacks.

@@ -2,12 +2,12 @@
 
 use std::{
     cmp::Reverse,
-    fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use anyhow::{Context as _, Result, ensure};
+use fs_err as fs;
 
 use super::{apt::Repository, vmlinux};
 use crate::shell;
@@ -124,8 +124,7 @@ impl Kernel {
     }
 
     fn listed(&self, list: &str) -> Result<Vec<PathBuf>> {
-        let list = self.folder.join(list);
-        let list = fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
+        let list = fs::read_to_string(self.folder.join(list))?;
         Ok(list.lines().map(|name| self.folder.join(name)).collect())
     }
 
@@ -149,7 +148,7 @@ impl Kernel {
             unpacked.join("usr/lib/modules").join(&self.release).join("vmlinuz"),
         ];
         let image = places.iter().find(|path| path.exists()).context("the packages have no vmlinuz")?;
-        let image = fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
+        let image = fs::read(image)?;
         // This file is written last: its name marks the kernel as complete.
         let unfinished = self.folder.join("vmlinux.unfinished");
         fs::write(&unfinished, vmlinux::extract(&image)?)?;

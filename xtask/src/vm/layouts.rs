@@ -1,8 +1,9 @@
 //! Checks the field offsets of every kernel without booting it: the BTF in its image is the one that it shows when it runs.
 
-use std::{fs, path::Path, process::Command};
+use std::{path::Path, process::Command};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
+use fs_err as fs;
 
 use super::{kernel::Kernel, report::Outcome};
 use crate::{shell, workspace};
@@ -11,7 +12,7 @@ use crate::{shell, workspace};
 pub(super) fn check(kernels: &[Kernel], folder: &Path) -> Result<Vec<Outcome>> {
     println!("\n== layouts, without booting");
     let _ = fs::remove_dir_all(folder);
-    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    fs::create_dir_all(folder)?;
     for kernel in kernels {
         let btf = folder.join(format!("{}.btf", kernel.release));
         let mut objcopy = Command::new("objcopy");

@@ -1,8 +1,9 @@
 //! The files in a guest: memmon's .deb, which the guest installs, and the scenarios.
 
-use std::{fs, path::Path, process::Command};
+use std::{path::Path, process::Command};
 
 use anyhow::{Context as _, Result};
+use fs_err as fs;
 
 use super::{
     cpio::Archive,
@@ -35,8 +36,7 @@ impl Programs {
             Some(package) => package.to_owned(),
             None => package::packages(&[package::Kind::Deb], false)?.pop().context("no .deb was made")?,
         };
-        let target =
-            std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace::root().join("target"), Into::into);
+        let target = workspace::target_dir();
         shell::run(
             shell::cargo()
                 .current_dir(workspace::root())
@@ -46,11 +46,11 @@ impl Programs {
         )?;
         let image = if boots.iter().any(|boot| boot.image == Image::Podman) {
             let out = workspace::root().join("target/vm-image");
-            Some(read(&package::image::of_package(&package, &out)?)?)
+            Some(fs::read(&package::image::of_package(&package, &out)?)?)
         } else {
             None
         };
-        Ok(Self { package: read(&package)?, hog: read(&target.join("debug/examples/hog"))?, image })
+        Ok(Self { package: fs::read(&package)?, hog: fs::read(target.join("debug/examples/hog"))?, image })
     }
 }
 
@@ -63,8 +63,8 @@ pub(super) fn initramfs(
 ) -> Result<Vec<u8>> {
     let sources = workspace::root().join(SOURCES);
     let archive = Archive::new()?;
-    archive.file("init", 0o755, &read(&sources.join("init"))?)?;
-    archive.file("bin/busybox", 0o755, &read(Path::new(BUSYBOX))?)?;
+    archive.file("init", 0o755, &fs::read(sources.join("init"))?)?;
+    archive.file("bin/busybox", 0o755, &fs::read(Path::new(BUSYBOX))?)?;
     let mut order = String::new();
     let mut modules = kernel.modules()?;
     if *zram {
@@ -72,7 +72,7 @@ pub(super) fn initramfs(
     }
     for module in modules {
         let name = module.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        archive.file(&format!("modules/{name}"), 0o644, &read(&module)?)?;
+        archive.file(&format!("modules/{name}"), 0o644, &fs::read(module)?)?;
         order.push_str(&format!("{name}\n"));
     }
     archive.file("modules/order", 0o644, order.as_bytes())?;
@@ -82,12 +82,12 @@ pub(super) fn initramfs(
 
     if accelerator == Accelerator::Emulation {
         let place = "payload/etc/systemd/system/memmon.service.d/emulated.conf";
-        archive.file(place, 0o644, &read(&sources.join("emulated.conf"))?)?;
+        archive.file(place, 0o644, &fs::read(sources.join("emulated.conf"))?)?;
     }
     archive.file(
         "payload/etc/systemd/system/memmon-vm.service",
         0o644,
-        &read(&sources.join("memmon-vm.service"))?,
+        &fs::read(sources.join("memmon-vm.service"))?,
     )?;
     archive.file(&format!("{PLACE}/memmon.deb"), 0o644, &programs.package)?;
     archive.file(&format!("{PLACE}/hog"), 0o755, &programs.hog)?;
@@ -95,18 +95,18 @@ pub(super) fn initramfs(
         archive.file(&format!("{PLACE}/memmon.oci.tar"), 0o644, image)?;
     }
     for script in ["run", "library"] {
-        archive.file(&format!("{PLACE}/{script}"), 0o755, &read(&sources.join(script))?)?;
+        archive.file(&format!("{PLACE}/{script}"), 0o755, &fs::read(sources.join(script))?)?;
     }
     for scenario in scenarios {
         let file = format!("scenarios/{scenario}.sh");
-        archive.file(&format!("{PLACE}/{file}"), 0o644, &read(&sources.join(&file))?)?;
+        archive.file(&format!("{PLACE}/{file}"), 0o644, &fs::read(sources.join(&file))?)?;
     }
     archive.file(&format!("{PLACE}/settings"), 0o644, settings.as_bytes())?;
     archive.file(&format!("{PLACE}/scenarios/order"), 0o644, scenarios.join("\n").as_bytes())?;
     for file in
         shell::read(Command::new("git").current_dir(workspace::root()).args(["ls-files", CONTRIB]))?.lines()
     {
-        archive.file(&format!("{PLACE}/{file}"), 0o644, &read(&workspace::root().join(file))?)?;
+        archive.file(&format!("{PLACE}/{file}"), 0o644, &fs::read(workspace::root().join(file))?)?;
     }
     for (name, verdict) in [("pass", PASS), ("fail", FAIL)] {
         archive.file(&format!("{PLACE}/{name}"), 0o755, &verdict::program(verdict)?)?;
@@ -119,8 +119,4 @@ pub(super) fn probe() -> Result<Vec<u8>> {
     let archive = Archive::new()?;
     archive.file("init", 0o755, &verdict::program(PASS)?)?;
     archive.finish()
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }

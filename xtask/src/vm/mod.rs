@@ -23,7 +23,8 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Result, anyhow};
+use fs_err as fs;
 
 use self::{
     kernel::{Kernel, Series},
@@ -113,7 +114,7 @@ impl Ground {
     /// Downloads and builds everything for `boots`; memmon's .deb only if none is `given`.
     fn prepare(kernels: Vec<Series>, boots: &[Boot], given: Option<&Path>) -> Result<Self> {
         let cache = cache();
-        std::fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
+        fs::create_dir_all(&cache)?;
         // One waits for the compiler, the other for the network.
         let (programs, fetched) = thread::scope(|scope| {
             let fetching = scope.spawn(|| fetch(kernels, boots, &cache));

@@ -58,7 +58,7 @@ pub(super) fn get(image: Image, cache: &Path) -> Result<PathBuf> {
 }
 
 fn make(suite: &str, packages: &str, size: &str, image: &Path) -> Result<()> {
-    ensure!(Privileges::of_this_process()?.is_root(), "a root file system can be made by root only");
+    ensure!(Privileges::of_this_process()?.is_root, "a root file system can be made by root only");
     let (folder, unfinished) = (image.with_extension("unpacked"), image.with_extension("unfinished"));
     if folder.exists() {
         fs::remove_dir_all(&folder)?;

@@ -64,7 +64,7 @@ mod tests {
         fs::write(&path, program(PASS).unwrap()).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         let mut command = Command::new(&path);
-        if Privileges::of_this_process().unwrap().is_root() {
+        if Privileges::of_this_process().unwrap().is_root {
             command.uid(65534);
         }
         let ended = command.status().unwrap();
