@@ -5,12 +5,11 @@ use std::path::Path;
 use anyhow::{Result, bail, ensure};
 
 use super::{
-    child::{Mounts, Running},
     choice::Section,
     fault::{THREADS, Times, faults, warm_up},
     memmon::{Memmon, Setup, is_scan, passes},
     programs::{Bench, Programs},
-    sample::{Sample, figure, ratio},
+    sample::{Sample, figure, in_turn, ratio},
     section::{Goal, ReportSection, Table},
     sprint::{LIMIT, Sprint, sprint},
     user::TestUser,
@@ -90,26 +89,20 @@ pub(crate) fn measure(bench: &Bench, earlier: &Path, parts: &[Section]) -> Resul
     section(&name, &figures)
 }
 
-/// Runs `measure` on both builds, `rounds` times; each comes first as often as the other.
+/// Runs `measure` on both builds, `rounds` times.
 fn alternately(
     rounds: usize,
     builds: &[Programs; 2],
     figures: &mut [Figures; 2],
     mut measure: impl FnMut(&Programs, &mut Figures) -> Result<()>,
 ) -> Result<()> {
-    for round in 0..rounds {
-        for which in [round % 2, 1 - round % 2] {
-            measure(&builds[which], &mut figures[which])?;
-        }
-    }
-    Ok(())
+    in_turn::<_, 2>(rounds, |_, which| measure(&builds[which], &mut figures[which])).map(drop)
 }
 
 fn crossings(bench: &Bench, builds: &[Programs; 2], figures: &mut [Figures; 2]) -> Result<()> {
     let user = TestUser::claim()?;
     for (number, kind) in KINDS.iter().enumerate() {
-        let beside =
-            kind.beside.iter().map(|load| Running::start(&mut bench.programs.load(&[load]), Mounts::Shared));
+        let beside = kind.beside.iter().map(|load| bench.programs.start(&[load]));
         let beside = beside.collect::<Result<Vec<_>>>()?;
         alternately(bench.rounds(kind.starts, 1), builds, figures, |programs, figures| {
             let memmon = Memmon::enforce(programs, &Setup::default(), &user, LIMIT)?;
@@ -126,8 +119,7 @@ fn crossings(bench: &Bench, builds: &[Programs; 2], figures: &mut [Figures; 2]) 
 }
 
 fn scans(bench: &Bench, builds: &[Programs; 2], figures: &mut [Figures; 2]) -> Result<()> {
-    let mut crowd = Running::start(&mut bench.programs.load(&["crowd", CROWD]), Mounts::Shared)?;
-    crowd.line("that it is ready", |line| line == "ready")?;
+    let crowd = bench.programs.start_ready(&["crowd", CROWD])?;
     let setup = Setup { interval: 0.1, ..Setup::default() };
     alternately(bench.rounds(20, 1), builds, figures, |programs, figures| {
         let mut memmon = Memmon::watch(programs, &setup)?;
@@ -140,7 +132,7 @@ fn scans(bench: &Bench, builds: &[Programs; 2], figures: &mut [Figures; 2]) -> R
 
 fn page_faults(bench: &Bench, builds: &[Programs; 2], figures: &mut [Figures; 2]) -> Result<()> {
     let repeats = bench.rounds(10, 5);
-    let mut load = Running::start(&mut bench.programs.load(&["faults"]), Mounts::Shared)?;
+    let mut load = bench.programs.start(&["faults"])?;
     alternately(bench.rounds(60, 2), builds, figures, |programs, figures| {
         let memmon = Memmon::watch(programs, &Setup::default())?;
         warm_up(&mut load, repeats)?;
@@ -170,7 +162,7 @@ fn section(name: &str, figures: &[Figures; 2]) -> Result<ReportSection> {
         let [this, earlier] = shown;
         let what = format!("{what}, p{share}");
         table.row([what.clone(), unit.to_owned(), this, earlier, ratio(reached), ours.len().to_string()]);
-        goals.push(Goal { what, at_most, reached, unit: "" });
+        goals.push(Goal::ratio(what, at_most, reached));
     };
     for share in [50, 99] {
         for (number, kind) in KINDS.iter().enumerate() {

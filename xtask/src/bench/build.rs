@@ -10,8 +10,9 @@ use nix::{
 
 use super::{
     kernel::{Statistics, runs_of},
-    memmon::{Memmon, Setup, with_and_without},
+    memmon::{Memmon, Setup},
     programs::Bench,
+    sample::in_turn,
     section::{Goal, ReportSection, Table},
 };
 use crate::{shell, workspace};
@@ -24,11 +25,19 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
     let mut number = 0;
     // Build the dependencies and fill the caches.
     build(bench, package, &mut number)?;
-    let ratios = with_and_without(bench, bench.rounds(10, 1), |_| build(bench, package, &mut number))?;
+    let rounds = in_turn(bench.rounds(10, 1), |_, attached| {
+        let memmon =
+            (attached == 1).then(|| Memmon::watch(&bench.programs, &Setup::default())).transpose()?;
+        let times = build(bench, package, &mut number)?;
+        memmon.map_or(Ok(()), |memmon| memmon.0.stop())?;
+        Ok(times)
+    })?;
+    let ratios = |time: usize| {
+        rounds.iter().map(move |[without, with]| with[time].as_secs_f64() / without[time].as_secs_f64())
+    };
     let mut table = Table::new(["", "ratio", "quartiles", "rounds"]);
-    let [cpu, wall] = ratios;
-    let ratio = table.ratios(["CPU time".to_owned()], cpu)?;
-    table.ratios(["wall time".to_owned()], wall)?;
+    let ratio = table.ratios(["CPU time".to_owned()], ratios(0))?;
+    table.ratios(["wall time".to_owned()], ratios(1))?;
     let mut shares = Vec::new();
     for _ in 0..bench.rounds(5, 1) {
         shares.push(1.0 + share(bench, package, &mut number)?);
@@ -44,13 +53,8 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
         ),
         tables: vec![table],
         goals: vec![
-            Goal { what: "CPU ratio of a build".to_owned(), at_most: 1.01, reached: ratio, unit: "" },
-            Goal {
-                what: "CPU time with memmon's, in that of a build".to_owned(),
-                at_most: 1.003,
-                reached: share,
-                unit: "",
-            },
+            Goal::ratio("CPU ratio of a build", 1.01, ratio),
+            Goal::ratio("CPU time with memmon's, in that of a build", 1.003, share),
         ],
         ..ReportSection::default()
     })

@@ -5,7 +5,6 @@ use std::{thread, time::Duration};
 use anyhow::{Context as _, Result};
 
 use super::{
-    child::{Mounts, Running},
     memmon::{Memmon, Setup},
     near,
     programs::Bench,
@@ -93,12 +92,8 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
             table.row(cells);
             if number == 0 && !busy {
                 let mut goal = |what: &str, at_most, reached, unit| {
-                    goals.push(Goal {
-                        what: format!("instant, idle machine: {what}"),
-                        at_most,
-                        reached,
-                        unit,
-                    });
+                    let what = format!("instant, idle machine: {what}");
+                    goals.push(Goal { what, at_most, reached, unit });
                 };
                 goal("crossing to SIGTERM, p50", 0.2, latency.median(), "ms");
                 goal("crossing to SIGTERM, p99", 5.0, latency.percentile(99), "ms");
@@ -143,8 +138,8 @@ fn sprints(bench: &Bench, way: &Way, user: &TestUser, busy: bool, rounds: usize)
     let setup = Setup { interval: way.interval, kernel: way.kernel, ..Setup::default() };
     let enforce = || Memmon::enforce(&bench.programs, &setup, user, LIMIT);
     let mut memmon = enforce()?;
-    let spin = || Running::start(&mut bench.programs.load(&["spin"]), Mounts::Shared);
-    let loops = if busy { vec![spin()?, spin()?] } else { Vec::new() };
+    let loops = (0..if busy { 2 } else { 0 }).map(|_| bench.programs.start(&["spin"]));
+    let loops = loops.collect::<Result<Vec<_>>>()?;
     let mut sprints = Vec::with_capacity(rounds);
     for round in 0..rounds {
         // The sprints are spread over the interval between polls, so that none is in step with them.

@@ -5,11 +5,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::{
-    child::{Mounts, Running},
+    child::Running,
     kernel::{Empty, Statistics, runs_of},
     memmon::{Memmon, Setup},
     programs::Bench,
-    sample::{Sample, figure},
+    sample::{Sample, figure, in_turn},
     section::{Goal, ReportSection, Table},
 };
 
@@ -92,40 +92,35 @@ pub(super) type Times = [Duration; THREADS.len()];
 
 pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
     let passes = bench.rounds(10, 5);
-    let mut load = Running::start(&mut bench.programs.load(&["faults"]), Mounts::Shared)?;
-    let mut holder = Running::start(&mut bench.programs.load(&["hold", HELD]), Mounts::Shared)?;
-    holder.line("its memory", |line| line == "ready")?;
+    let mut load = bench.programs.start(&["faults"])?;
+    let holder = bench.programs.start_ready(&["hold", HELD])?;
     for threads in THREADS {
         faults(&mut load, threads, passes)?;
     }
-    let (mut net, mut net_with_sums, mut rounds) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 0..bench.rounds(100, 2) {
-        let mut times = [Times::default(); ALL.len()];
-        // Each comes first as often as the others, so that a drift of the machine's speed favours none.
-        for turn in 0..ALL.len() {
-            let which = (round + turn) % ALL.len();
-            let attached = ALL[which];
-            let memmon = attached.setup().map(|setup| Memmon::watch(&bench.programs, &setup)).transpose()?;
-            let empty = (attached == Attached::Empty).then(|| Empty::attach(c"rss_stat")).transpose()?;
-            warm_up(&mut load, passes)?;
-            for (time, threads) in times[which].iter_mut().zip(THREADS) {
-                *time = faults(&mut load, threads, passes)?;
-            }
-            drop(empty);
-            if let Some(memmon) = memmon {
-                let costs = match attached {
-                    Attached::Always => Some(&mut net),
-                    Attached::Sums => Some(&mut net_with_sums),
-                    _ => None,
-                };
-                if let Some(costs) = costs.filter(|_| round % 20 == 0) {
-                    costs.push(program(&memmon, &mut load, 4 * passes)?);
-                }
-                memmon.0.stop()?;
-            }
+    let (mut net, mut net_with_sums) = (Vec::new(), Vec::new());
+    let rounds = in_turn(bench.rounds(100, 2), |round, which| {
+        let attached = ALL[which];
+        let memmon = attached.setup().map(|setup| Memmon::watch(&bench.programs, &setup)).transpose()?;
+        let empty = (attached == Attached::Empty).then(|| Empty::attach(c"rss_stat")).transpose()?;
+        warm_up(&mut load, passes)?;
+        let mut times = Times::default();
+        for (time, threads) in times.iter_mut().zip(THREADS) {
+            *time = faults(&mut load, threads, passes)?;
         }
-        rounds.push(times);
-    }
+        drop(empty);
+        if let Some(memmon) = memmon {
+            let costs = match attached {
+                Attached::Always => Some(&mut net),
+                Attached::Sums => Some(&mut net_with_sums),
+                _ => None,
+            };
+            if let Some(costs) = costs.filter(|_| round % 20 == 0) {
+                costs.push(program(&memmon, &mut load, 4 * passes)?);
+            }
+            memmon.0.stop()?;
+        }
+        Ok(times)
+    })?;
     load.release()?;
     holder.release()?;
     section(&rounds, [&net, &net_with_sums])
@@ -156,7 +151,7 @@ fn section(rounds: &[[Times; ALL.len()]], [net, net_with_sums]: [&[Program]; 2])
         let sums = against_nothing(Attached::Sums)?;
         let goal = |what: &str, at_most, reached| {
             let what = format!("CPU ratio, {what}, {threads} thread{}", if threads > 1 { "s" } else { "" });
-            Goal { what, at_most, reached, unit: "" }
+            Goal::ratio(what, at_most, reached)
         };
         goals.push(goal("no process near its limit", CALM, calm));
         goals.push(goal("a process near its limit, against gear = \"always\"", always, near));

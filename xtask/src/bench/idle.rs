@@ -8,7 +8,7 @@ use super::{
     child::{Mounts, Running},
     memmon::{Memmon, Setup, sweep},
     programs::Bench,
-    sample::{Sample, figure, ratio},
+    sample::{Sample, figure, in_turn, ratio},
     section::{Goal, ReportSection, Table},
 };
 
@@ -26,32 +26,23 @@ const SCANS: f64 = 5.0;
 fn with_machine(bench: &Bench) -> Result<Sample> {
     // Without a scan in it a round has no ratio.
     let (round, interval) = if bench.quick { (Duration::from_secs(2), 0.5) } else { (ROUND, SCANS) };
-    let time = |kernel| -> Result<f64> {
-        let memmon = Memmon::watch(&bench.programs, &Setup { interval, kernel, ..Setup::default() })?;
+    let rounds = in_turn(bench.rounds(8, 1), |_, which| {
+        let setup = Setup { interval, kernel: ["", "[machine]"][which], ..Setup::default() };
+        let memmon = Memmon::watch(&bench.programs, &setup)?;
         thread::sleep(Duration::from_secs(1));
         let before = memmon.0.cpu()?;
         thread::sleep(round);
         let used = memmon.0.cpu()? - before;
         memmon.0.stop()?;
         Ok(used.as_secs_f64())
-    };
-    let ratios = (0..bench.rounds(8, 1)).map(|number| {
-        let (with, without) = if number % 2 == 0 {
-            let without = time("")?;
-            (time("[machine]")?, without)
-        } else {
-            (time("[machine]")?, time("")?)
-        };
-        Ok(with / without)
-    });
-    Sample::new(ratios.collect::<Result<Vec<_>>>()?).context("no rounds")
+    })?;
+    Sample::new(rounds.into_iter().map(|[without, with]| with / without)).context("no rounds")
 }
 
 pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
     let minutes = if bench.long { 5.0 } else { 1.0 };
     let length = Duration::from_secs_f64(if bench.quick { 2.0 } else { 60.0 * minutes });
-    let mut crowd = Running::start(&mut bench.programs.load(&["crowd", &CROWD.to_string()]), Mounts::Shared)?;
-    crowd.line("that it is ready", |line| line == "ready")?;
+    let crowd = bench.programs.start_ready(&["crowd", &CROWD.to_string()])?;
 
     let memmon = Memmon::watch(&bench.programs, &Setup::default())?;
     let mut notes = Vec::new();
@@ -86,17 +77,12 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
     row("memmon", ours);
     row("memmon, with its share of the sweep", ours + sweeps);
     let median = with_machine.median();
-    let mut goals = vec![Goal {
-        what: "CPU time with [machine], in that without".to_owned(),
-        at_most: 1.1,
-        reached: median,
-        unit: "",
-    }];
+    let mut goals = vec![Goal::ratio("CPU time with [machine], in that without", 1.1, median)];
     if let (Some(before), Some(after)) = (before.1, after.1) {
         let theirs = percent(after - before);
         row("earlyoom", theirs);
-        let what = "memmon with its share of the sweep, in 1/5 of earlyoom's".to_owned();
-        goals.push(Goal { what, at_most: 1.0, reached: (ours + sweeps) / theirs * 5.0, unit: "" });
+        let what = "memmon with its share of the sweep, in 1/5 of earlyoom's";
+        goals.push(Goal::ratio(what, 1.0, (ours + sweeps) / theirs * 5.0));
     }
     notes.push(format!(
         "With [machine] memmon takes {} times the CPU time ({}, {} rounds of {} s with each in turn, a scan every {SCANS} s).",

@@ -1,8 +1,9 @@
 //! memmon as it is measured: the release build in mounts of its own, in dry run or enforcing on one user's sprints only.
 
-use std::{fs, process::Command, time::Duration};
+use std::{process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
+use fs_err as fs;
 use nix::sys::signal::Signal;
 
 use super::{
@@ -102,7 +103,7 @@ impl Memmon {
             "[kernel]\nsource = \"{source}\"\n{kernel}\n[settings]\nenable_syslog = false\n\
              [termination]\nrepeat_limit = 0\nhard_ceiling = 0\n[thresholds]\ncheck_interval = {interval}\n{thresholds}\n{rules}"
         );
-        fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
+        fs::write(&config, text)?;
         command.args(["run", "--config"]).arg(&config).args(arguments);
         Ok(Self(Running::start(&mut command, Mounts::Private)?))
     }
@@ -152,29 +153,4 @@ pub(crate) fn sweep(bench: &Bench) -> Result<Duration> {
     }
     memmon.0.stop()?;
     Ok(Duration::from_secs_f64(Sample::new(times).context("no sweeps")?.median()))
-}
-
-/// The ratios of times with memmon attached to times without it, for each time that `measure` returns, per round.
-///
-/// The order of the two alternates, so that a drift of the machine's speed favours neither.
-pub(crate) fn with_and_without<const N: usize>(
-    bench: &Bench,
-    rounds: usize,
-    mut measure: impl FnMut(Option<&Memmon>) -> Result<[Duration; N]>,
-) -> Result<[Vec<f64>; N]> {
-    let mut ratios = [const { Vec::new() }; N];
-    for round in 0..rounds {
-        let mut times = [[Duration::ZERO; N]; 2];
-        for attached in [round % 2, 1 - round % 2] {
-            let memmon =
-                (attached == 1).then(|| Memmon::watch(&bench.programs, &Setup::default())).transpose()?;
-            times[attached] = measure(memmon.as_ref())?;
-            memmon.map_or(Ok(()), |memmon| memmon.0.stop())?;
-        }
-        let [without, with] = times;
-        for (ratios, (with, without)) in ratios.iter_mut().zip(with.iter().zip(without)) {
-            ratios.push(with.as_secs_f64() / without.as_secs_f64());
-        }
-    }
-    Ok(ratios)
 }

@@ -5,7 +5,6 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use super::{
-    child::{Mounts, Running},
     memmon::{Memmon, Setup},
     programs::Bench,
     sample::{Sample, figure},
@@ -19,8 +18,7 @@ pub(super) fn measure(bench: &Bench, user: &TestUser) -> Result<(Table, Vec<Goal
     let mut table = Table::new(["half of the limit to the exact gear", "ms, p50", "p99", "worst", "starts"]);
     let mut goals = Vec::new();
     for (beside, loops, at_most) in [("idle machine", 0, 5.0), ("beside two busy loops", 2, 2.0)] {
-        let spin = |_| Running::start(&mut bench.programs.load(&["spin"]), Mounts::Shared);
-        let loops = (0..loops).map(spin).collect::<Result<Vec<_>>>()?;
+        let loops = (0..loops).map(|_| bench.programs.start(&["spin"])).collect::<Result<Vec<_>>>()?;
         let times = (0..bench.rounds(120, 1)).map(|_| one(bench, user)).collect::<Result<Vec<_>>>()?;
         drop(loops);
         let times = Sample::new(times).context("no starts")?;

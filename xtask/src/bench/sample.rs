@@ -1,5 +1,7 @@
 //! Repeated measurements of one thing: their median and spread, never one run alone.
 
+use anyhow::Result;
+
 /// Finite figures in ascending order, at least one.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Sample(Vec<f64>);
@@ -39,6 +41,22 @@ impl Sample {
     }
 }
 
+/// Measures each of `N` things in turn, in so many rounds. In each round another one comes first, so that a drift of the
+/// machine's speed favours none.
+pub(crate) fn in_turn<T: Default, const N: usize>(
+    rounds: usize,
+    mut measure: impl FnMut(usize, usize) -> Result<T>,
+) -> Result<Vec<[T; N]>> {
+    let round = |round| {
+        let mut results = std::array::from_fn(|_| T::default());
+        for which in (0..N).map(|turn| (round + turn) % N) {
+            results[which] = measure(round, which)?;
+        }
+        Ok(results)
+    };
+    (0..rounds).map(round).collect()
+}
+
 /// Three significant digits, without an exponent.
 pub(crate) fn figure(value: f64) -> String {
     if value == 0.0 {
@@ -74,6 +92,17 @@ mod tests {
         assert_eq!((hundred.percentile(99), hundred.percentile(1), hundred.max()), (99.0, 1.0, 100.0));
         assert_eq!(hundred.quartiles(figure), "25.0–75.0");
         assert_eq!(sample(&[7.0]).percentile(0), 7.0);
+    }
+
+    #[test]
+    fn each_comes_first_as_often_as_the_others() {
+        let mut order = Vec::new();
+        let results = in_turn(3, |round, which| {
+            order.push(which);
+            Ok(10 * round + which)
+        });
+        assert_eq!(results.unwrap(), [[0, 1, 2], [10, 11, 12], [20, 21, 22]]);
+        assert_eq!(order, [0, 1, 2, 1, 2, 0, 2, 0, 1]);
     }
 
     #[test]

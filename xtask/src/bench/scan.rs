@@ -116,9 +116,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
     let mut found: Vec<(Who, usize, Sample)> = Vec::new();
     let (mut notes, mut sweep) = (Vec::new(), Duration::ZERO);
     for &size in sizes {
-        let mut crowd =
-            Running::start(&mut bench.programs.load(&["crowd", &size.to_string()]), Mounts::Shared)?;
-        crowd.line("that it is ready", |line| line == "ready")?;
+        let crowd = bench.programs.start_ready(&["crowd", &size.to_string()])?;
         let mut figures = ALL.map(|_| Vec::new());
         for _ in 0..bench.rounds(3, 1) {
             for (who, figures) in ALL.into_iter().zip(&mut figures) {
@@ -162,18 +160,17 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
         let size = if bench.quick { SIZES[0] } else { 2_000 };
         if let (Some(ours), Some(theirs)) = (cost(who, size), cost(Who::Polling, size)) {
             let what = format!("{} at {size} processes, in 1/{share} of psutil's", who.name());
-            goals.push(Goal { what, at_most: 1.0, reached: ours / theirs * share, unit: "" });
+            goals.push(Goal::ratio(what, 1.0, ours / theirs * share));
         }
     }
     let size = if bench.quick { SIZES[0] } else { 2_000 };
     if let (Some(with), Some(without)) = (cost(Who::Rules, size), cost(Who::Ebpf, size)) {
         let what = format!("ebpf: {RULES} rules against none at {size} processes");
-        goals.push(Goal { what, at_most: 1.2, reached: with / without, unit: "" });
+        goals.push(Goal::ratio(what, 1.2, with / without));
     }
     if let (Some(few), Some(many)) = (cost(Who::Ebpf, SIZES[0]), cost(Who::Ebpf, SIZES[2])) {
         let per_process = (many / SIZES[2] as f64) / (few / SIZES[0] as f64);
-        let what = "ebpf: cost per process at 8,000 against 200 (flat)".to_owned();
-        goals.push(Goal { what, at_most: 1.0, reached: per_process, unit: "" });
+        goals.push(Goal::ratio("ebpf: cost per process at 8,000 against 200 (flat)", 1.0, per_process));
     }
     if let Some(size) = sizes.last() {
         notes.push(format!(

@@ -59,6 +59,11 @@ impl Table {
 }
 
 impl Goal {
+    /// A goal without a unit.
+    pub(crate) fn ratio(what: impl Into<String>, at_most: f64, reached: f64) -> Self {
+        Self { what: what.into(), at_most, reached, unit: "" }
+    }
+
     pub(crate) const fn is_met(&self) -> bool {
         self.reached <= self.at_most
     }

@@ -84,7 +84,6 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
     }
     let all = || runs.iter().flatten();
     let ended = all().filter(|run| !run.database_lives).count();
-    let goal = |what: &str, reached| Goal { what: what.to_owned(), at_most: 0.0, reached, unit: "" };
     Ok(ReportSection {
         title: "A machine short of memory",
         how: format!(
@@ -97,8 +96,12 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
         ),
         tables: vec![table],
         goals: vec![
-            goal("processes that the kernel's OOM killer ended", all().map(|run| run.killed_by_kernel).sum()),
-            goal("databases that ended", ended as f64),
+            Goal::ratio(
+                "processes that the kernel's OOM killer ended",
+                0.0,
+                all().map(|run| run.killed_by_kernel).sum(),
+            ),
+            Goal::ratio("databases that ended", 0.0, ended as f64),
         ],
         notes: vec![
             "Times begin with memmon's report that the machine is short of memory. It reports that there is enough again when twice \

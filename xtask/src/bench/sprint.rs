@@ -2,11 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use super::{
-    child::{Mounts, Running},
-    programs::Programs,
-    user::TestUser,
-};
+use super::{programs::Programs, user::TestUser};
 
 /// memmon's limit for sprints.
 pub(super) const LIMIT: u64 = 256 << 20;
@@ -27,8 +23,7 @@ pub(super) struct Sprint {
 /// One sprint, which takes its memory in the way of `growth` (memmon/examples/load).
 pub(super) fn sprint(programs: &Programs, user: &TestUser, growth: &str) -> Result<Sprint> {
     let [uid, limit, most] = [u64::from(user.uid()), LIMIT, MOST].map(|number| number.to_string());
-    let mut command = programs.load(&["sprint", growth, &uid, &limit, &most]);
-    let mut running = Running::start(&mut command, Mounts::Shared)?;
+    let mut running = programs.start(&["sprint", growth, &uid, &limit, &most])?;
     let line = running.line("a SIGTERM", |line| line.starts_with("term "))?;
     let words: Vec<&str> = line.split(' ').collect();
     let [_, nanoseconds, held, speed] = words[..] else { bail!("`{line}` is not what a sprint prints") };

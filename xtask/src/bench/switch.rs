@@ -5,10 +5,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::{
-    child::{Mounts, Running},
+    child::Running,
     fault::Attached,
     memmon::Memmon,
     programs::Bench,
+    sample::in_turn,
     section::{Goal, ReportSection, Table},
 };
 
@@ -23,23 +24,15 @@ const TRIPS: usize = 50_000;
 
 pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
     let trips = if bench.quick { 500 } else { TRIPS };
-    let mut load = Running::start(&mut bench.programs.load(&["switches"]), Mounts::Shared)?;
-    let mut rounds = Vec::new();
-    for round in 0..bench.rounds(60, 2) {
-        let mut times = [Duration::ZERO; ALL.len()];
-        for turn in 0..ALL.len() {
-            let which = (round + turn) % ALL.len();
-            let memmon =
-                ALL[which].setup().map(|setup| Memmon::watch(&bench.programs, &setup)).transpose()?;
-            // The first pass is for the caches, and for what memmon does once.
-            switches(&mut load, trips)?;
-            times[which] = switches(&mut load, trips)?;
-            if let Some(memmon) = memmon {
-                memmon.0.stop()?;
-            }
-        }
-        rounds.push(times);
-    }
+    let mut load = bench.programs.start(&["switches"])?;
+    let rounds: Vec<[Duration; ALL.len()]> = in_turn(bench.rounds(60, 2), |_, which| {
+        let memmon = ALL[which].setup().map(|setup| Memmon::watch(&bench.programs, &setup)).transpose()?;
+        // The first pass is for the caches, and for what memmon does once.
+        switches(&mut load, trips)?;
+        let time = switches(&mut load, trips)?;
+        memmon.map_or(Ok(()), |memmon| memmon.0.stop())?;
+        Ok(time)
+    })?;
     load.release()?;
     let mut table = Table::new(["attached", "CPU ratio", "quartiles", "rounds"]);
     let mut against_nothing = |which: usize| -> Result<f64> {
@@ -54,12 +47,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
              ratio compares their CPU time with memmon attached to that with nothing attached, alternately."
         ),
         tables: vec![table],
-        goals: vec![Goal {
-            what: "CPU ratio, no process near its limit".to_owned(),
-            at_most: CALM,
-            reached,
-            unit: "",
-        }],
+        goals: vec![Goal::ratio("CPU ratio, no process near its limit", CALM, reached)],
         ..ReportSection::default()
     })
 }
