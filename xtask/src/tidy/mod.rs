@@ -5,12 +5,12 @@
 mod circles;
 mod imports;
 mod source;
-mod tokens;
 mod words;
 
-use std::{fmt, fs, path::Path};
+use std::{collections::BTreeSet, fmt, path::Path};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
+use fs_err as fs;
 
 use self::source::Source;
 use crate::workspace;
@@ -96,23 +96,12 @@ pub(crate) fn main(verbs: &[String]) -> Result<()> {
 
 /// Every text file of the checkout, by its path relative to `root`.
 fn files(root: &Path) -> Result<Vec<(String, String)>> {
-    fn walk(root: &Path, folder: &Path, files: &mut Vec<(String, String)>) -> Result<()> {
-        for entry in folder.read_dir().with_context(|| format!("cannot list {}", folder.display()))? {
-            let entry = entry?;
-            let path = entry.path();
-            if entry.file_type()?.is_dir() {
-                if entry.file_name() != "target" && entry.file_name() != ".git" {
-                    walk(root, &path, files)?;
-                }
-            } else if let Ok(text) = fs::read_to_string(&path) {
-                let relative = path.strip_prefix(root).unwrap_or(&path);
-                files.push((relative.to_string_lossy().into_owned(), text));
-            }
-        }
-        Ok(())
-    }
     let mut files = Vec::new();
-    walk(root, root, &mut files)?;
+    for path in workspace::files(root)? {
+        if let Ok(text) = fs::read_to_string(&path) {
+            files.push((path.strip_prefix(root)?.to_string_lossy().into_owned(), text));
+        }
+    }
     files.sort();
     Ok(files)
 }
@@ -157,38 +146,37 @@ fn check(path: &str, text: &str, verbs: &[String]) -> Vec<Complaint> {
 }
 
 fn check_source(path: &str, source: &Source, complain: &mut impl FnMut(usize, String)) {
-    for &line in &source.bare_allows {
-        complain(
-            line,
-            "a bare `allow` hides what changes later: use `#[expect(…, reason = \"…\")]`".to_owned(),
-        );
-    }
     if !UNSAFE.iter().any(|place| path.starts_with(place)) {
         for &line in &source.unsafes {
             complain(line, "`unsafe` here: it is for the files that xtask/src/tidy lists".to_owned());
         }
     }
-    let in_memmon = path.starts_with("memmon/");
-    for (line, name) in &source.libraries {
-        if in_memmon && name.starts_with("aya") && !path.starts_with(AYA) {
-            complain(*line, format!("only {AYA} may use `{name}`"));
+    let room = room(path);
+    let may = ROOMS.iter().find(|(name, _)| Some(*name) == room).map_or(EVERY_ROOM, |(_, may)| may);
+    let mut complaints = BTreeSet::new();
+    for found in &source.paths {
+        let second = found.words.get(1).map_or("", String::as_str);
+        match found.words[0].as_str() {
+            library
+                if library.starts_with("aya") && path.starts_with("memmon/") && !path.starts_with(AYA) =>
+            {
+                complaints.insert((found.line, format!("only {AYA} may use `{library}`")));
+            }
+            // The binary calls the library and does nothing else.
+            "memmon" if path == "memmon/src/main.rs" && second != "cli" => {
+                complaints.insert((found.line, format!("main imports `{second}`: it may import cli only")));
+            }
+            _ => {}
         }
-    }
-    // The binary calls the library and does nothing else.
-    if path == "memmon/src/main.rs" {
-        for (line, room) in source.of_library("memmon").filter(|(_, room)| room != "cli") {
-            complain(line, format!("main imports `{room}`: it may import cli only"));
-        }
-    }
-    let Some(room) = room(path) else { return };
-    let may = ROOMS.iter().find(|(name, _)| *name == room).map_or(EVERY_ROOM, |(_, may)| may);
-    for (line, other) in &source.from_root {
+        let Some(room) = room.filter(|_| found.is_of_crate()) else { continue };
+        let Some(other) = found.target.as_ref().and_then(|target| target.first()) else { continue };
         let is_room = ROOMS.iter().any(|(name, _)| name == other);
         if is_room && other != room && !may.contains(&other.as_str()) {
             let may = if may.is_empty() { "no other room".to_owned() } else { may.join(", ") };
-            complain(*line, format!("{room} imports {other}: it may import {may}"));
+            complaints.insert((found.line, format!("{room} imports {other}: it may import {may}")));
         }
     }
+    complaints.into_iter().for_each(|(line, what)| complain(line, what));
 }
 
 /// The module that a file of memmon/src belongs to.
@@ -308,24 +296,11 @@ mod tests {
     }
 
     #[test]
-    fn unsafe_and_allow_are_where_they_are_expected() {
+    fn unsafe_is_where_it_is_expected() {
         complains("memmon/src/policy/mod.rs", "fn f() { unsafe { g() } }", "`unsafe` here");
         complains("memmon/src/policy/mod.rs", "#[unsafe(no_mangle)] fn f() {}", "`unsafe` here");
         passes("memmon-ebpf/src/main.rs", "unsafe fn f() {}");
         passes("memmon/src/policy/mod.rs", "#![forbid(unsafe_code)] // unsafe");
-        complains("memmon/src/policy/mod.rs", "#[allow(dead_code)] fn f() {}", "a bare `allow`");
-        complains("memmon/src/policy/mod.rs", "#![allow(dead_code)]", "a bare `allow`");
-        complains(
-            "memmon/src/policy/mod.rs",
-            "mod m { #[cfg_attr(test, allow(dead_code))] fn f() {} }",
-            "a bare `allow`",
-        );
-        // An item of a shared file that only some of its users need; clippy asks for a reason there as well.
-        passes(
-            "memmon/tests/common/mod.rs",
-            "#![allow(dead_code, clippy::allow_attributes, reason = \"x\")]",
-        );
-        passes("memmon/src/policy/mod.rs", "#[expect(dead_code, reason = \"x\")] fn allow() { allow() }");
     }
 
     #[test]

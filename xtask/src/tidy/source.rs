@@ -1,22 +1,40 @@
 //! One Rust file as tidy reads it: by tokens, so that comments and strings do not count as code, but macros do.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use proc_macro2::{Delimiter, Ident, TokenStream, TokenTree};
 
-use super::tokens::{Token as _, is_separator};
+/// A module path below the crate's root.
+pub(super) type Module = Vec<String>;
 
-/// The parts of a file that tidy checks, each with its line.
+/// The parts of a file that tidy checks.
 #[derive(Debug, Default)]
 pub(super) struct Source {
-    /// `name` of each path that starts at the crate's root: `crate::name`, or enough times `super::`.
-    pub(super) from_root: Vec<(usize, String)>,
-    /// `name` of each path that starts with a name: `name::…`, `use name`; a crate, a module or a type.
-    pub(super) libraries: Vec<(usize, String)>,
-    /// First and second name of each such path.
-    pairs: Vec<(usize, String, String)>,
-    /// `#[allow(…)]` without a reason, by itself or in a `cfg_attr`.
-    pub(super) bare_allows: Vec<usize>,
-    /// The keyword `unsafe`.
+    /// The module of the file.
+    file: Module,
+    /// Modules in files of their own, without tests.
+    pub(super) modules: BTreeSet<String>,
+    /// The path from the crate's root of each name that a `use` brings in, without those of tests.
+    pub(super) names: BTreeMap<String, Module>,
+    /// Paths in `use` and in code.
+    pub(super) paths: Vec<Path>,
+    /// The lines with the keyword `unsafe`.
     pub(super) unsafes: Vec<usize>,
+}
+
+/// A path, or one that a `use` with braces stands for.
+#[derive(Debug)]
+pub(super) struct Path {
+    /// The line of its first name.
+    pub(super) line: usize,
+    /// Its names as they are written.
+    pub(super) words: Vec<String>,
+    /// The same from the crate's root; none if it is of another crate or a local name.
+    pub(super) target: Option<Module>,
+    /// Whether it stands for all of a module (`*`).
+    pub(super) all: bool,
+    /// Whether it is behind `#[cfg(test)]`.
+    pub(super) is_test: bool,
 }
 
 /// The reason why a file could not be read.
@@ -33,130 +51,172 @@ impl Source {
             line: error.span().start().line,
             what: error.to_string(),
         })?;
-        let mut source = Self::default();
-        source.walk(tokens, depth(path));
+        let file = module(path);
+        let mut source = Self { file: file.clone(), ..Self::default() };
+        source.walk(tokens, &file, false);
         Ok(source)
     }
 
-    /// `name` of each `library::name`.
-    pub(super) fn of_library(&self, library: &str) -> impl Iterator<Item = (usize, String)> {
-        let pairs = self.pairs.iter().filter(move |(_, first, _)| first == library);
-        pairs.map(|(line, _, second)| (*line, second.clone()))
-    }
-
-    /// Reads the tokens of a module `depth` levels below the crate's root.
-    fn walk(&mut self, tokens: TokenStream, depth: usize) {
+    /// Reads the tokens of `module`, which is that of the file or one within it.
+    fn walk(&mut self, tokens: TokenStream, module: &Module, is_test: bool) {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
-        let mut index = 0;
-        while index < tokens.len() {
-            match &tokens[index] {
-                TokenTree::Punct(hash) if hash.as_char() == '#' => {
-                    let bang = usize::from(punct(tokens.get(index + 1)) == Some('!'));
-                    if let Some(TokenTree::Group(attribute)) = tokens.get(index + 1 + bang)
-                        && attribute.delimiter() == Delimiter::Bracket
-                    {
-                        self.attribute(attribute.stream());
-                    }
+        let (mut index, mut end_of_test) = (0, 0);
+        while let Some(token) = tokens.get(index) {
+            if is_cfg_test(&tokens, index) {
+                end_of_test = end_of_item(&tokens, index + 2) + 1;
+            }
+            let is_test = is_test || index < end_of_test;
+            match token {
+                TokenTree::Group(group) => self.walk(group.stream(), module, is_test),
+                TokenTree::Ident(word) if word == "unsafe" => self.unsafes.push(line(word)),
+                TokenTree::Ident(_) if continues(&tokens, index) => {}
+                TokenTree::Ident(word) if word == "use" => {
+                    let semicolon = (index..tokens.len()).find(|at| is_punct(tokens.get(*at), ';'));
+                    let end = semicolon.unwrap_or(tokens.len());
+                    self.use_tree(&tokens[index + 1..end], &[], module, is_test);
+                    index = end;
                 }
-                TokenTree::Ident(ident) => {
-                    if ident == "unsafe" {
-                        self.unsafes.push(line(ident));
-                    }
-                    let inline = (ident == "mod").then(|| tokens.get(index + 2)).flatten();
-                    if let Some(TokenTree::Group(body)) = inline {
-                        self.walk(body.stream(), depth + 1);
+                TokenTree::Ident(word) if word == "mod" => {
+                    let name = tokens.get(index + 1).map(ToString::to_string).unwrap_or_default();
+                    if let Some(TokenTree::Group(body)) = tokens.get(index + 2) {
+                        self.walk(body.stream(), &below(module, [name]), is_test);
                         index += 2;
-                    } else if !continues_a_path(&tokens, index) {
-                        self.path(&tokens, index, depth);
+                    } else if !is_test && *module == self.file && is_punct(tokens.get(index + 2), ';') {
+                        self.modules.insert(name);
                     }
                 }
-                TokenTree::Group(group) => self.walk(group.stream(), depth),
+                TokenTree::Ident(word) => {
+                    let mut words = vec![word.clone()];
+                    while is_separator(&tokens, index + 1)
+                        && let Some(TokenTree::Ident(next)) = tokens.get(index + 3)
+                    {
+                        words.push(next.clone());
+                        index += 3;
+                    }
+                    if words.len() > 1 {
+                        self.add(&words, false, module, is_test);
+                    }
+                }
                 TokenTree::Punct(_) | TokenTree::Literal(_) => {}
             }
             index += 1;
         }
     }
 
-    /// Reads the path that starts at `index`.
-    fn path(&mut self, tokens: &[TokenTree], mut index: usize, depth: usize) {
-        let is_use = index > 0 && tokens[index - 1].is_word("use");
-        let mut supers = 0;
-        while tokens.get(index).is_some_and(|token| token.is_word("super")) && is_separator(tokens, index + 1)
-        {
-            supers += 1;
-            index += 3;
-        }
-        if supers > 0 {
-            // Each `super` leads one level up; only as many as there are levels lead to the root.
-            if supers == depth {
-                self.from_root.extend(names(tokens.get(index)));
+    /// Reads a `use` behind the names `before`.
+    fn use_tree(&mut self, tokens: &[TokenTree], before: &[Ident], module: &Module, is_test: bool) {
+        let (mut words, mut alias, mut all) = (before.to_vec(), None, false);
+        let mut tokens = tokens.iter();
+        while let Some(token) = tokens.next() {
+            match token {
+                TokenTree::Group(group) => {
+                    let inner: Vec<TokenTree> = group.stream().into_iter().collect();
+                    for branch in inner.split(|token| is_punct(Some(token), ',')) {
+                        if !branch.is_empty() {
+                            self.use_tree(branch, &words, module, is_test);
+                        }
+                    }
+                    return;
+                }
+                TokenTree::Punct(mark) => all |= mark.as_char() == '*',
+                TokenTree::Ident(word) if word == "as" => alias = tokens.next().map(ToString::to_string),
+                TokenTree::Ident(word) if word == "self" && !words.is_empty() => {}
+                TokenTree::Ident(word) => words.push(word.clone()),
+                TokenTree::Literal(_) => {}
             }
-            return;
         }
-        let Some(TokenTree::Ident(first)) = tokens.get(index) else { return };
-        let rest = if is_separator(tokens, index + 1) { names(tokens.get(index + 3)) } else { Vec::new() };
-        if first == "crate" {
-            self.from_root.extend(rest);
-        } else if is_use || !rest.is_empty() {
-            self.libraries.push((line(first), first.to_string()));
-            self.pairs.extend(rest.into_iter().map(|(line, second)| (line, first.to_string(), second)));
-        }
-    }
-
-    /// Reads what is within `#[…]`, or one of the attributes within `#[cfg_attr(…)]`.
-    fn attribute(&mut self, tokens: TokenStream) {
-        let tokens: Vec<TokenTree> = tokens.into_iter().collect();
-        for pair in tokens.windows(2) {
-            let [TokenTree::Ident(name), TokenTree::Group(body)] = pair else { continue };
-            let says_why = || body.stream().into_iter().any(|token| token.is_word("reason"));
-            if name == "cfg_attr" {
-                self.attribute(body.stream());
-            } else if name == "allow" && !says_why() {
-                self.bare_allows.push(line(name));
+        let target = self.add(&words, all, module, is_test).filter(|_| !all && !is_test);
+        let name = alias.or_else(|| words.last().map(ToString::to_string)).filter(|name| name != "_");
+        if let (Some(target), Some(name)) = (target, name) {
+            // A name for itself would lead nowhere.
+            if target != below(module, [name.clone()]) {
+                self.names.insert(name, target);
             }
         }
     }
-}
 
-/// The number of modules between the crate's root and the file at `path`: 1 for src/policy.rs and src/policy/mod.rs.
-fn depth(path: &str) -> usize {
-    let Some((_, below)) = path.split_once("src/") else { return 0 };
-    let module = below.trim_end_matches(".rs");
-    match module {
-        "lib" | "main" => 0,
-        _ => module.trim_end_matches("/mod").split('/').count(),
+    /// Adds a path in `module`, and returns it from the crate's root.
+    fn add(&mut self, words: &[Ident], all: bool, module: &Module, is_test: bool) -> Option<Module> {
+        let first = words.iter().find(|word| !["crate", "self", "super"].iter().any(|root| word == root));
+        let line = line(first.or(words.first())?);
+        let words: Vec<String> = words.iter().map(ToString::to_string).collect();
+        let target = self.absolute(&words, module);
+        self.paths.push(Path { line, words, target: target.clone(), all, is_test });
+        target
+    }
+
+    fn absolute(&self, words: &[String], module: &[String]) -> Option<Module> {
+        let (first, rest) = words.split_first()?;
+        let start = match first.as_str() {
+            "crate" => Module::new(),
+            "self" => module.to_vec(),
+            "super" => {
+                let (_, above) = module.split_last()?;
+                return match rest.first() {
+                    Some(next) if next == "super" => self.absolute(rest, above),
+                    _ => Some(below(above, rest.to_vec())),
+                };
+            }
+            name => match self.names.get(name) {
+                Some(known) => known.clone(),
+                None if self.modules.contains(name) => below(module, [name.to_owned()]),
+                None => return None,
+            },
+        };
+        Some(below(&start, rest.to_vec()))
     }
 }
 
-/// The names that a path goes on with: one, or the first of each branch of `{…}`.
-fn names(token: Option<&TokenTree>) -> Vec<(usize, String)> {
-    match token {
-        Some(TokenTree::Ident(name)) => vec![(line(name), name.to_string())],
-        Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Brace => {
-            let tokens: Vec<TokenTree> = group.stream().into_iter().collect();
-            let branches = tokens.split(|token| punct(Some(token)) == Some(','));
-            branches.flat_map(|branch| names(branch.first())).collect()
-        }
-        _ => Vec::new(),
+impl Path {
+    /// Whether it starts at the crate's root or at its own module.
+    pub(super) fn is_of_crate(&self) -> bool {
+        self.words.first().is_some_and(|word| ["crate", "self", "super"].contains(&word.as_str()))
     }
 }
 
-/// Whether the name at `index` follows a `::`, or a `.` of a field or method.
-fn continues_a_path(tokens: &[TokenTree], index: usize) -> bool {
-    let before = index.checked_sub(1).and_then(|before| punct(tokens.get(before)));
-    before == Some('.')
-        || (index >= 3
-            && is_separator(tokens, index - 2)
-            && !matches!(tokens[index - 3], TokenTree::Punct(_)))
-}
-
-fn punct(token: Option<&TokenTree>) -> Option<char> {
-    match token {
-        Some(TokenTree::Punct(punct)) => Some(punct.as_char()),
-        _ => None,
+/// The module of the file at `path`: `policy` for src/policy.rs and src/policy/mod.rs.
+fn module(path: &str) -> Module {
+    let below = path.split_once("src/").map_or("", |(_, below)| below).trim_end_matches(".rs");
+    match below {
+        "" | "lib" | "main" => Module::new(),
+        _ => below.trim_end_matches("/mod").split('/').map(str::to_owned).collect(),
     }
 }
 
-fn line(ident: &Ident) -> usize {
-    ident.span().start().line
+fn below(module: &[String], names: impl IntoIterator<Item = String>) -> Module {
+    module.iter().cloned().chain(names).collect()
+}
+
+/// Whether the name at `index` goes on after a `::` or `.`.
+fn continues(tokens: &[TokenTree], index: usize) -> bool {
+    (index >= 1 && is_punct(tokens.get(index - 1), '.')) || (index >= 2 && is_separator(tokens, index - 2))
+}
+
+/// Whether `#[cfg(test)]` stands at `index`.
+fn is_cfg_test(tokens: &[TokenTree], index: usize) -> bool {
+    is_punct(tokens.get(index), '#')
+        && tokens.get(index + 1).is_some_and(|group| group.to_string().replace(' ', "") == "[cfg(test)]")
+}
+
+/// The index of the last token of the item that begins at `index`.
+fn end_of_item(tokens: &[TokenTree], index: usize) -> usize {
+    let is_use = |token: &TokenTree| matches!(token, TokenTree::Ident(word) if word == "use");
+    let is_use = tokens.iter().skip(index).take(4).any(is_use);
+    let is_body =
+        |token: &TokenTree| matches!(token, TokenTree::Group(group) if group.delimiter() == Delimiter::Brace);
+    let ends = |at: &usize| is_punct(tokens.get(*at), ';') || (!is_use && is_body(&tokens[*at]));
+    (index..tokens.len()).find(ends).unwrap_or(tokens.len())
+}
+
+/// Whether `::` stands at `index`.
+fn is_separator(tokens: &[TokenTree], index: usize) -> bool {
+    is_punct(tokens.get(index), ':') && is_punct(tokens.get(index + 1), ':')
+}
+
+fn is_punct(token: Option<&TokenTree>, mark: char) -> bool {
+    matches!(token, Some(TokenTree::Punct(punct)) if punct.as_char() == mark)
+}
+
+fn line(word: &Ident) -> usize {
+    word.span().start().line
 }
