@@ -1,7 +1,6 @@
 //! QEMU: runs a machine from its start to its verdict, for a limited time.
 
 use std::{
-    fs,
     path::Path,
     process::{Child, Command, ExitStatus},
     thread,
@@ -9,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use fs_err as fs;
 
 use super::{
     kernel::Kernel,
@@ -31,17 +31,7 @@ pub(super) fn accelerator(kernel: &Kernel, cache: &Path) -> Result<Accelerator> 
     if !Path::new("/dev/kvm").exists() {
         return Ok(Accelerator::Emulation);
     }
-    let probe = Boot {
-        name: "probe",
-        cpus: 1,
-        megabytes: 512,
-        image: Image::Plain,
-        swap_megabytes: 0,
-        zram: false,
-        timeout: PROBE,
-        scenarios: Vec::new(),
-        settings: String::new(),
-    };
+    let probe = Boot { timeout: PROBE, ..Boot::new("probe", 1, 512, Image::Plain) };
     let place = cache.join("boots/probe");
     let ended = boot(kernel, &machine::probe()?, None, &probe, Accelerator::Kvm, &place)?;
     Ok(if ended.passed { Accelerator::Kvm } else { Accelerator::Emulation })
@@ -71,9 +61,9 @@ pub(super) fn boot(
     place: &Path,
 ) -> Result<Ended> {
     let _ = fs::remove_dir_all(place);
-    fs::create_dir_all(place).with_context(|| format!("cannot create {}", place.display()))?;
+    fs::create_dir_all(place)?;
     let (initrd, console, report) = (place.join("initramfs"), place.join("console"), place.join("report"));
-    fs::write(&initrd, initramfs).with_context(|| format!("cannot write {}", initrd.display()))?;
+    fs::write(&initrd, initramfs)?;
     // The machine ends with this process.
     let mut qemu = Command::new("setpriv");
     qemu.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
@@ -99,7 +89,7 @@ pub(super) fn boot(
         qemu.arg("-drive").arg(format!("file={},format=raw,if=none,id=swap", swap.display()));
         qemu.args(["-device", "virtio-blk-pci,drive=swap"]);
     }
-    let log = fs::File::create(place.join("qemu"))?;
+    let log = fs::File::create(place.join("qemu"))?.into_file();
     let mut child = qemu.stderr(log).spawn().context("cannot start setpriv (util-linux)")?;
     let status = wait(&mut child, boot.timeout)?;
     fs::remove_file(&initrd)?;

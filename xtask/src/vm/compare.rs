@@ -8,7 +8,7 @@ use clap::ValueEnum as _;
 use super::{
     Ground,
     kernel::Series,
-    plan::{Boot, COMPARE, INSTALL, SHORT},
+    plan::{Boot, COMPARE, INSTALL},
     rootfs::Image,
 };
 use crate::debian_programs;
@@ -113,12 +113,7 @@ fn boot(guard: Guard, options: &Options) -> Boot {
     let loads = if options.loads.is_empty() { LOADS.join(" ") } else { options.loads.join(" ") };
     let runs = u64::from(options.runs) * loads.split(' ').count() as u64;
     let scenarios = if matches!(guard, Guard::Memmon) { &[INSTALL, COMPARE][..] } else { &[COMPARE] };
-    let (_, cpus, _) = SHORT;
     Boot {
-        name: guard.name(),
-        cpus,
-        megabytes: options.memory,
-        image: Image::Guards,
         swap_megabytes: if options.zram { 0 } else { options.swap },
         zram: options.zram,
         timeout: Duration::from_secs(START + RUN * runs),
@@ -130,6 +125,7 @@ fn boot(guard: Guard, options: &Options) -> Boot {
             options.memory,
             if options.zram { options.swap } else { 0 }
         ),
+        ..Boot::new(guard.name(), 2, options.memory, Image::Guards)
     }
 }
 

@@ -46,87 +46,48 @@ pub(super) struct Boot {
 /// on a busy host it gets only a fraction of them.
 const TIMEOUT: Duration = Duration::from_secs(1800);
 
-/// A machine with little memory: 10 % of it is not much, and the kernel's OOM killer is near.
-const SMALL: (&str, usize, u32) = ("small", 1, 512);
-/// A machine with many CPUs, each of which holds back a part of the kernel's counters.
-const WIDE: (&str, usize, u32) = ("wide", 8, 1024);
-
-/// A machine that some processes of a hundred megabytes fill together.
-pub(super) const SHORT: (&str, usize, u32) = ("short", 2, 1024);
-
-/// A machine with the software that runs fleets of machines. The kernel matters little to it, so it runs with one.
-const FLEET: (&str, usize, u32) = ("fleet", 2, 1024);
-
-/// A machine with containers. The names of their cgroups are the container engine's, so it runs with one kernel.
-const CONTAINERS: (&str, usize, u32) = ("containers", 2, 1024);
-
 /// The first scenario in every machine.
 pub(super) const INSTALL: &str = "install";
 /// The scenario of `vm-compare`, which is no test.
 pub(super) const COMPARE: &str = "compare";
 /// The scenarios in the small machine. `package` removes memmon, so it is the last.
-const IN_SMALL: [&str; 20] = [
-    "start",
-    "kill",
-    "spare",
-    "root",
-    "reload",
-    "watchdog",
-    "crash",
-    "bad-config",
-    "hook",
-    "operators",
-    "runtime",
-    "names",
-    "cgroups",
-    "fallback",
-    "oom-race",
-    "reserve",
-    "limits",
-    "thousand",
-    "stop",
-    "package",
+const IN_SMALL: &str = "start kill spare root reload watchdog crash bad-config hook operators runtime names cgroups fallback \
+                        oom-race reserve limits thousand stop package";
+/// The machines: name, CPUs, megabytes, root file system and scenarios.
+const MACHINES: [(&str, usize, u32, Image, &str); 5] = [
+    // 10 % of its memory is not much, and the kernel's OOM killer is near.
+    ("small", 1, 512, Image::Plain, IN_SMALL),
+    // Each of its CPUs holds back a part of the kernel's counters.
+    ("wide", 8, 1024, Image::Plain, "accuracy"),
+    // Some processes of a hundred megabytes fill it together.
+    ("short", 2, 1024, Image::Plain, "machine culprit rules throttle"),
+    // The kernel matters little to the software that runs fleets of machines, so it runs with one.
+    ("fleet", 2, 1024, Image::Fleet, "slurm ansible"),
+    // The names of the cgroups of containers are the container engine's, so it runs with one kernel.
+    ("containers", 2, 1024, Image::Podman, "podman"),
 ];
-const IN_WIDE: [&str; 1] = ["accuracy"];
-const IN_SHORT: [&str; 4] = ["machine", "culprit", "rules", "throttle"];
-const IN_FLEET: [&str; 2] = ["slurm", "ansible"];
-const IN_CONTAINERS: [&str; 1] = ["podman"];
 /// The scenarios with `--quick`: those that show most in the time that is acceptable for every change.
-const QUICK: [&str; 9] =
-    ["start", "kill", "spare", "reload", "crash", "bad-config", "oom-race", "stop", "package"];
+const QUICK: &str = "start kill spare reload crash bad-config oom-race stop package";
+
+fn all_scenarios() -> impl Iterator<Item = &'static str> {
+    MACHINES.into_iter().flat_map(|(.., scenarios)| scenarios.split(' '))
+}
 
 /// The machines for every kernel; with `only`, just the machines for these scenarios, without the others.
 pub(super) fn boots(quick: bool, only: &[String]) -> Result<Vec<Boot>> {
-    let all = [&IN_SMALL[..], &IN_WIDE, &IN_SHORT, &IN_FLEET, &IN_CONTAINERS].concat();
+    let all: Vec<&str> = all_scenarios().collect();
     if let Some(unknown) = only.iter().find(|name| !all.contains(&name.as_str())) {
         bail!("there is no scenario {unknown}; there are {}", all.join(" "));
     }
-    let wanted = |name: &&&str| match only {
-        [] => !quick || QUICK.contains(*name),
-        only => only.iter().any(|other| other == **name),
+    let wanted = |name: &&str| match only {
+        [] => !quick || QUICK.split(' ').any(|other| other == *name),
+        only => only.iter().any(|other| other == name),
     };
-    let boot = |(name, cpus, megabytes), scenarios: &[&str]| Boot {
-        name,
-        cpus,
-        megabytes,
-        image: match name {
-            _ if name == FLEET.0 => Image::Fleet,
-            _ if name == CONTAINERS.0 => Image::Podman,
-            _ => Image::Plain,
-        },
-        swap_megabytes: 0,
-        zram: false,
-        timeout: TIMEOUT,
-        scenarios: scenarios.iter().filter(wanted).map(|name| (*name).to_owned()).collect(),
-        settings: String::new(),
+    let boot = |(name, cpus, megabytes, image, scenarios): (_, _, _, _, &str)| {
+        let scenarios = scenarios.split(' ').filter(wanted).map(str::to_owned).collect();
+        Boot { scenarios, ..Boot::new(name, cpus, megabytes, image) }
     };
-    let mut boots = vec![
-        boot(SMALL, &IN_SMALL),
-        boot(WIDE, &IN_WIDE),
-        boot(SHORT, &IN_SHORT),
-        boot(FLEET, &IN_FLEET),
-        boot(CONTAINERS, &IN_CONTAINERS),
-    ];
+    let mut boots = MACHINES.map(boot).to_vec();
     boots.retain(|boot| !boot.scenarios.is_empty());
     for boot in &mut boots {
         boot.scenarios.insert(0, INSTALL.to_owned());
@@ -145,6 +106,21 @@ pub(super) fn kernels(asked: &[Series], quick: bool) -> Vec<Series> {
 }
 
 impl Boot {
+    /// A machine without scenarios.
+    pub(super) const fn new(name: &'static str, cpus: usize, megabytes: u32, image: Image) -> Self {
+        Self {
+            name,
+            cpus,
+            megabytes,
+            image,
+            swap_megabytes: 0,
+            zram: false,
+            timeout: TIMEOUT,
+            scenarios: Vec::new(),
+            settings: String::new(),
+        }
+    }
+
     /// The kernels that it is booted with, of those that are tested: all of them, or the newest.
     pub(super) fn kernels<'a, T>(&self, all: &'a [T]) -> &'a [T] {
         match self.image {
@@ -165,7 +141,7 @@ mod tests {
         assert_eq!(kernels(&[], false).len(), 5);
         let quick = boots(true, &[]).unwrap();
         let [Boot { name: "small", scenarios, .. }] = &quick[..] else { panic!("one machine: {quick:?}") };
-        assert_eq!((scenarios.len(), scenarios[0].as_str()), (1 + QUICK.len(), INSTALL));
+        assert_eq!((scenarios.len(), scenarios[0].as_str()), (1 + QUICK.split(' ').count(), INSTALL));
         assert_eq!(boots(false, &[]).unwrap().len(), 5);
     }
 
@@ -198,8 +174,7 @@ mod tests {
             .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
             .collect();
         files.sort();
-        let mut names =
-            [&IN_SMALL[..], &IN_WIDE, &IN_SHORT, &IN_FLEET, &IN_CONTAINERS, &[INSTALL, COMPARE]].concat();
+        let mut names: Vec<&str> = all_scenarios().chain([INSTALL, COMPARE]).collect();
         names.sort_unstable();
         assert_eq!(files, names);
     }
