@@ -199,8 +199,8 @@ impl<'a> EventLoop<'a> {
         let mut ready = false;
         let mut decided_by = None;
         if !self.engine.settings().dry_run {
-            // On a busy machine the first scan, and what follows it, would take tens of milliseconds. What the system does not
-            // allow is reported with the other measures, after that scan.
+            // On a busy machine the first scan, and what follows it, would take tens of milliseconds. If the system does not
+            // allow it, that is reported with the other measures, after that scan.
             let _ = self.priority.raise(self.engine.settings().kernel.realtime);
         }
 
