@@ -8,32 +8,13 @@ use std::io;
 
 use nix::errno::Errno;
 
-use super::blocking_pool::{JobOwner, Lock, run_blocking};
-use super::called::is_same;
 use super::directory::ProcessDirectory;
-use super::inherited::Forked;
-use super::launch::launch;
-use super::lookups::{Holder, Question};
-use super::parts::parts;
-use super::script::script;
-use super::session::session;
-use super::{Accuracy, ProcRoot, ended, pages, parse, pod_container};
-use crate::model::{
-    Bytes, Fact, Holdings, MatchFacts, Measure, Name, Names, Parts, Pid, Process, ProcessId, StartTime, Uid,
-    Unconfirmed, Workload,
-};
+use super::look::{Goal, Look, Purpose};
+use super::{Accuracy, ProcRoot, ended};
+use crate::model::{Bytes, Fact, Name, Pid, Process, StartTime, Unconfirmed};
 
 /// Number of looks at a process if its threads end meanwhile, or if it changes its name or program.
 const TRIES: usize = 3;
-
-/// The purpose of a close look.
-#[derive(Clone, Copy)]
-enum Purpose {
-    /// To know whether a process exceeds this limit.
-    Limit(Bytes),
-    /// To know what it holds in a sum; `exact` if its pages are to be counted.
-    Sum { exact: bool },
-}
 
 impl ProcRoot {
     /// Looks closely at `pid`, which must have started at `expected` if that is known.
@@ -53,16 +34,16 @@ impl ProcRoot {
         self.confirm_forked(pid, expected, limit, accuracy, None)
     }
 
-    /// The same for a process that, if it was forked and has not called exec, had at `most` so much when it was forked.
+    /// The same for a process that, if it was forked and has not called exec, had `at_fork` at most when it was forked.
     pub fn confirm_forked(
         &self,
         pid: Pid,
         expected: Option<StartTime>,
         limit: Bytes,
         accuracy: &Accuracy,
-        most: Option<Bytes>,
+        at_fork: Option<Bytes>,
     ) -> Result<Process, Unconfirmed> {
-        self.look_for(Purpose::Limit(limit), pid, expected, accuracy, most)
+        self.look_for(Goal { purpose: Purpose::Limit(limit), accuracy, at_fork }, pid, expected)
     }
 
     /// The same for a process that counts in a sum: reads all parts of its memory, whatever it has. `exact`: counts its
@@ -73,23 +54,24 @@ impl ProcRoot {
         expected: Option<StartTime>,
         exact: bool,
         accuracy: &Accuracy,
-        most: Option<Bytes>,
+        at_fork: Option<Bytes>,
     ) -> Result<Process, Unconfirmed> {
-        self.look_for(Purpose::Sum { exact }, pid, expected, accuracy, most)
+        self.look_for(Goal { purpose: Purpose::Sum { exact }, accuracy, at_fork }, pid, expected)
     }
 
     fn look_for(
         &self,
-        purpose: Purpose,
+        goal: Goal<'_>,
         pid: Pid,
         expected: Option<StartTime>,
-        accuracy: &Accuracy,
-        most: Option<Bytes>,
     ) -> Result<Process, Unconfirmed> {
         let directory = self.process(pid).map_err(|errno| unconfirmed(".", errno))?;
         let mut changing = None;
         for _ in 0..TRIES {
-            match self.look(&directory, pid, expected, (purpose, most), accuracy) {
+            let stat = read(&directory, "", "stat")?;
+            let looked =
+                Look::begin(self, &directory, (pid, expected), &stat).and_then(|look| look.finish(goal));
+            match looked {
                 Ok((process, true)) => return Ok(process),
                 // The name that was read first is another one by now, which may protect it.
                 Ok((process, false)) => changing = Some(process),
@@ -104,199 +86,6 @@ impl ProcRoot {
             error: "its threads end faster than they are read".to_owned(),
         })
     }
-
-    /// A process, and whether it has the same name and program still at the end of the look.
-    fn look(
-        &self,
-        directory: &ProcessDirectory,
-        pid: Pid,
-        expected: Option<StartTime>,
-        (purpose, most): (Purpose, Option<Bytes>),
-        accuracy: &Accuracy,
-    ) -> Result<(Process, bool), Unconfirmed> {
-        let text = read(directory, "", "stat")?;
-        let stat = understood("stat", parse::stat(&text))?;
-        same_start(pid, expected.unwrap_or(stat.start), stat.start)?;
-
-        let place = if stat.has_memory {
-            Some(String::new())
-        } else {
-            let place = directory.place().map_err(|errno| unconfirmed("statm", errno))?;
-            place.map(|(place, _)| place)
-        };
-        let has_memory = place.is_some();
-        let mut place = place.unwrap_or_default();
-        let status = directory.through(&mut place, |at| directory.read(at, "status"));
-        let status = status.map_err(|error| unconfirmed("status", error))?;
-        let (real_uid, effective_uid) = understood("status", parse::uids(&status))?;
-        let about = JobOwner { pid, uid: real_uid, onlooks: self.onlooks, lock: Lock::Mmap };
-        let parent = stat.parent;
-        let (line, borrows) = self.command_line(directory, about, &stat, (&mut place, has_memory));
-        let slurm_job_id = line.as_ref().ok().and_then(|line| line.slurm_job_id);
-        let cmdline = line.map(|line| line.text);
-        let exe = withheld_or(directory.through(&mut place, |at| directory.link(at, "exe")), |target| {
-            Some(Name::new(parse::strip_deleted_suffix(target)))
-        });
-        let mut launch = launch(&stat, &status, cmdline.as_deref().ok());
-        let facts = MatchFacts {
-            groups: parse::groups(&status),
-            args: match &cmdline {
-                _ if !self.wanted.args => Fact::Absent,
-                Ok(text) => Fact::Known(parse::args(text)),
-                Err(error) => missing(error),
-            },
-            exe_file: if self.wanted.exe_file {
-                self.exe_file(directory, about, &mut place)
-            } else {
-                Fact::Absent
-            },
-            session: if self.wanted.session {
-                session(directory.read("", "sessionid"))
-            } else {
-                Fact::Absent
-            },
-        };
-        let script = cmdline.as_deref().ok().and_then(|text| script(exe.known().map(Name::as_bytes), text));
-        let names = Names {
-            comm: Name::new(stat.comm),
-            script: script.map(Name::new),
-            exe,
-            argv0: withheld_or(cmdline, |text| parse::argv0(text).map(Name::new)),
-        };
-        let cgroup = directory.through(&mut place, |at| directory.read(at, "cgroup"));
-        let cgroup = self.cgroup(cgroup, about, stat.start);
-        if slurm_job_id.is_some() {
-            let job = cgroup.known().and_then(Workload::of).and_then(|workload| workload.slurm);
-            launch.slurm_job_id = slurm_job_id.filter(|_| job.is_none());
-        }
-        let oom_score_adj = match directory.read("", "oom_score_adj") {
-            Ok(text) => parse::single_value(&text).map_or(Fact::Unreadable, Fact::Known),
-            Err(error) if gone(&error) => Fact::Absent,
-            Err(_) => Fact::Unreadable,
-        };
-
-        if borrows {
-            return Err(Unconfirmed::Borrowed { owner: parent });
-        }
-        // Memory comes after the names: a program that is replaced (exec) in between takes its memory with it, so that
-        // a large figure is never that of another program than the one named.
-        let error = accuracy.error(stat.threads);
-        let (rss, error, counted) = if has_memory {
-            self.resident(directory, (about, &mut place), purpose, error)?
-        } else {
-            (Bytes::ZERO, Bytes::ZERO, None)
-        };
-        // In a sum each page counts that is its own.
-        let limit = match purpose {
-            Purpose::Limit(limit) => limit,
-            Purpose::Sum { .. } => rss.saturating_sub(Bytes(1)),
-        };
-        let is_over = match purpose {
-            Purpose::Limit(limit) => rss.saturating_sub(error) > limit,
-            Purpose::Sum { .. } => rss > Bytes::ZERO,
-        };
-        let known_parts = parts(&status).filter(|_| is_over);
-        let known_parts = known_parts.map(|parts| Parts { anon: counted.unwrap_or(parts.anon), ..parts });
-        let inherited = if is_over && stat.is_forked() {
-            let text = directory.through(&mut place, |at| directory.read(at, "stat"));
-            let layout = text.ok().and_then(|text| parse::stat(&text)?.layout);
-            let (start, at, parts) = (stat.start, &place, known_parts);
-            let decisive = self.decisive(rss, parts.as_ref(), limit);
-            let forked = Forked { about, parent, start, layout, directory, at, rss, parts, decisive };
-            self.inherited(&forked, limit, most)
-        } else {
-            Fact::Absent
-        };
-        // A container has namespaces of both kinds, and the signal waits for this read.
-        if is_over
-            && launch.inside.pid.is_some()
-            && let Ok(map) = directory.through(&mut place, |at| directory.read(at, "uid_map"))
-        {
-            launch.inside.uid = parse::uid_inside(&map, real_uid.0).map(Uid);
-        }
-        let container = cgroup.known().filter(|_| is_over).and_then(|cgroup| {
-            let pod = pod_container::pod(cgroup)?;
-            // A name that cannot be read is no doubt: no verdict depends on it.
-            directory.through(&mut place, |at| pod_container::name(directory, at, &pod)).ok()?
-        });
-        let is_measured = self.measure == Measure::Charged || matches!(purpose, Purpose::Sum { .. });
-        let holdings = known_parts.filter(|_| is_measured).map(|parts| {
-            let holder = Holder { pid, parent: stat.parent, start: stat.start };
-            let owner = JobOwner { lock: Lock::Pages, ..about };
-            let elders = inherited.known().map_or(Bytes::ZERO, |inherited| inherited.bytes);
-            let own = Parts { anon: parts.anon.saturating_sub(elders), ..parts };
-            let least = match purpose {
-                Purpose::Limit(limit) => Measure::least_charged(limit),
-                // Any of its shared memory, if it has some.
-                Purpose::Sum { .. } => own.anon + own.swap + Bytes(own.shmem.0.min(1)),
-            };
-            let (shared, trouble) = self.shared_memory(Question { owner, holder, parts: &own, least });
-            Holdings { parts, shared, trouble }
-        });
-        let now = read(directory, "", "stat")?;
-        let now = understood("stat", parse::stat(&now))?;
-        same_start(pid, stat.start, now.start)?;
-        if stat.is_forked() && !now.is_forked() {
-            // It has called exec meanwhile, and some of what was read is of a program that is gone. It can do that once.
-            return Err(Unconfirmed::Gone);
-        }
-        let is_same = is_same(&stat, &now);
-
-        let process = Process {
-            id: ProcessId { pid, start: stat.start },
-            parent,
-            rss,
-            error,
-            real_uid,
-            effective_uid,
-            facts,
-            names,
-            cgroup,
-            container,
-            oom_score_adj,
-            launch,
-            parts: known_parts,
-            kernel_thread: stat.kernel_thread(),
-            inherited,
-            holdings,
-        };
-        Ok((process, is_same))
-    }
-
-    /// Resident memory and how far that may be off, where statm may be off by `error`; and its anonymous memory, if its pages
-    /// were counted.
-    fn resident(
-        &self,
-        directory: &ProcessDirectory,
-        (about, place): (JobOwner, &mut String),
-        purpose: Purpose,
-        error: Bytes,
-    ) -> Result<(Bytes, Bytes, Option<Bytes>), Unconfirmed> {
-        let statm = directory.through(place, |at| Ok(directory.statm(at)?));
-        let statm = statm.map_err(|error| unconfirmed("statm", error))?;
-        if statm.size == 0 {
-            return Err(Unconfirmed::Gone);
-        }
-        let rss = pages(statm.resident, self.page_size);
-        let suffices = match purpose {
-            Purpose::Limit(limit) => rss.0.abs_diff(limit.0) > error.0,
-            Purpose::Sum { exact } => !exact,
-        };
-        if error == Bytes::ZERO || suffices {
-            return Ok((rss, error, None));
-        }
-        // Not available without PTRACE_MODE_READ or CONFIG_PROC_PAGE_MONITOR: then the doubt stays.
-        let rollup = directory.through(place, |at| {
-            directory.reading(at, "smaps_rollup").and_then(|read| run_blocking(about, read)?)
-        });
-        let exact =
-            rollup.ok().and_then(|text| Some((parse::kib(&text, "Rss:")?, parse::kib(&text, "Anonymous:"))));
-        Ok(exact.map_or((rss, error, None), |(exact, anon)| (exact, Bytes::ZERO, anon)))
-    }
-}
-
-fn same_start(pid: Pid, expected: StartTime, found: StartTime) -> Result<(), Unconfirmed> {
-    if expected == found { Ok(()) } else { Err(Unconfirmed::AnotherProcess { pid, expected, found }) }
 }
 
 pub(super) fn read(
@@ -331,7 +120,10 @@ pub(super) fn fact(file: io::Result<Vec<u8>>, value: impl FnOnce(&[u8]) -> Optio
 
 /// The same for a name, which the owner can withhold: by a path longer than the kernel shows, or by not being dumpable if
 /// memmon has no CAP_SYS_PTRACE.
-fn withheld_or(file: io::Result<Vec<u8>>, value: impl FnOnce(&[u8]) -> Option<Name>) -> Fact<Name> {
+pub(super) fn withheld_or(
+    file: io::Result<Vec<u8>>,
+    value: impl FnOnce(&[u8]) -> Option<Name>,
+) -> Fact<Name> {
     match file {
         Ok(text) => value(&text).map_or(Fact::Absent, Fact::Known),
         Err(error) => missing(&error),
@@ -356,7 +148,7 @@ pub(super) fn gone(error: &io::Error) -> bool {
 mod tests {
     use super::super::testing::Tree;
     use super::*;
-    use crate::model::{Inside, Launch};
+    use crate::model::{Inside, Launch, MatchFacts, Names, ProcessId, Uid};
 
     const PID: Pid = Pid(42);
 

@@ -21,6 +21,7 @@ mod launch;
 mod lazy_free;
 mod left_behind;
 mod long_cgroup;
+mod look;
 mod lookups;
 mod machine;
 mod memory_back;
