@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use super::{
     ProcRoot,
     blocking_pool::{JobOwner, Lock, run_blocking},
-    confirm::fact,
+    failure::fact,
     long_cgroup::{CGROUPS, find},
     parse,
 };

@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 
-use super::confirm::gone;
+use super::failure::gone;
 use super::machine::{pressure, unescaped};
 use super::{ProcRoot, mountinfo, parse};
 use crate::model::{Bytes, Elsewhere, MachineMemory, Name, Pid, SystemMemory};

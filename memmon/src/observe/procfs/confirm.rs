@@ -4,14 +4,10 @@
 //! the first shows that this is the right process, the second that it lived through it all, so that a file
 //! which was missing was missing and not gone with its process.
 
-use std::io;
-
-use nix::errno::Errno;
-
-use super::directory::ProcessDirectory;
+use super::failure::{read, unconfirmed};
 use super::look::{Goal, Look, Purpose};
-use super::{Accuracy, ProcRoot, ended};
-use crate::model::{Bytes, Fact, Name, Pid, Process, StartTime, Unconfirmed};
+use super::{Accuracy, ProcRoot};
+use crate::model::{Bytes, Pid, Process, StartTime, Unconfirmed};
 
 /// Number of looks at a process if its threads end meanwhile, or if it changes its name or program.
 const TRIES: usize = 3;
@@ -88,67 +84,11 @@ impl ProcRoot {
     }
 }
 
-pub(super) fn read(
-    directory: &ProcessDirectory,
-    at: &str,
-    file: &'static str,
-) -> Result<Vec<u8>, Unconfirmed> {
-    directory.read(at, file).map_err(|error| unconfirmed(file, error))
-}
-
-pub(super) fn understood<T>(file: &'static str, parsed: Option<T>) -> Result<T, Unconfirmed> {
-    parsed.ok_or_else(|| Unconfirmed::Unreadable {
-        file,
-        error: "not in the form that proc(5) gives".to_owned(),
-    })
-}
-
-pub(super) fn unconfirmed(file: &'static str, error: impl Into<io::Error>) -> Unconfirmed {
-    let error = error.into();
-    if gone(&error) { Unconfirmed::Gone } else { Unconfirmed::Unreadable { file, error: error.to_string() } }
-}
-
-/// A fact from a file that not every process has. Only a missing file or value is an absent fact: any error that might
-/// hide one leaves it open.
-pub(super) fn fact(file: io::Result<Vec<u8>>, value: impl FnOnce(&[u8]) -> Option<Name>) -> Fact<Name> {
-    match file {
-        Ok(text) => value(&text).map_or(Fact::Absent, Fact::Known),
-        Err(error) if gone(&error) => Fact::Absent,
-        Err(_) => Fact::Unreadable,
-    }
-}
-
-/// The same for a name, which the owner can withhold: by a path longer than the kernel shows, or by not being dumpable if
-/// memmon has no CAP_SYS_PTRACE.
-pub(super) fn withheld_or(
-    file: io::Result<Vec<u8>>,
-    value: impl FnOnce(&[u8]) -> Option<Name>,
-) -> Fact<Name> {
-    match file {
-        Ok(text) => value(&text).map_or(Fact::Absent, Fact::Known),
-        Err(error) => missing(&error),
-    }
-}
-
-/// The fact after a failed read of something that the owner can withhold.
-pub(super) fn missing<T>(error: &io::Error) -> Fact<T> {
-    const BY_OWNER: [Errno; 3] = [Errno::ENAMETOOLONG, Errno::EACCES, Errno::EPERM];
-    match error.raw_os_error().map(Errno::from_raw) {
-        Some(errno) if BY_OWNER.contains(&errno) => Fact::Withheld,
-        _ if gone(error) => Fact::Absent,
-        _ => Fact::Unreadable,
-    }
-}
-
-pub(super) fn gone(error: &io::Error) -> bool {
-    error.raw_os_error().is_some_and(|number| ended(Errno::from_raw(number)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::testing::Tree;
     use super::*;
-    use crate::model::{Inside, Launch, MatchFacts, Names, ProcessId, Uid};
+    use crate::model::{Fact, Inside, Launch, MatchFacts, Name, Names, ProcessId, Uid};
 
     const PID: Pid = Pid(42);
 

@@ -16,8 +16,8 @@ use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{Mode, fstatat};
 
 use super::blocking_pool::{JobOwner, run_blocking};
-use super::confirm::missing;
 use super::directory::ProcessDirectory;
+use super::failure::missing;
 use super::mounts::Mounts;
 use super::{ProcRoot, mountinfo, parse};
 use crate::model::{Fact, Name};

@@ -7,8 +7,8 @@ use std::io;
 
 use super::blocking_pool::{JobOwner, Lock, run_blocking};
 use super::called::is_same;
-use super::confirm::{gone, missing, read, unconfirmed, understood, withheld_or};
 use super::directory::ProcessDirectory;
+use super::failure::{gone, missing, read, unconfirmed, understood, withheld_or};
 use super::inherited::Forked;
 use super::launch::launch;
 use super::lookups::{Holder, Question};
@@ -31,7 +31,7 @@ pub(super) enum Purpose {
     Sum { exact: bool },
 }
 
-/// What a look is to find out.
+/// The question that a look answers.
 #[derive(Clone, Copy)]
 pub(super) struct Goal<'a> {
     pub(super) purpose: Purpose,
@@ -240,7 +240,7 @@ impl<'a> Look<'a> {
         root.inherited(&forked, limit, goal.at_fork)
     }
 
-    /// What its end would give back.
+    /// The memory that its end would give back.
     fn holdings(&self, purpose: Purpose, parts: Parts, inherited: &Fact<Inherited>) -> Holdings {
         let Stat { parent, start, .. } = self.stat;
         let holder = Holder { pid: self.owner.pid, parent, start };

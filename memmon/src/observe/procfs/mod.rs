@@ -13,6 +13,7 @@ mod confirm;
 mod directory;
 mod environment;
 mod exe_file;
+mod failure;
 mod freezer;
 mod inherited;
 mod kcmp;

@@ -30,8 +30,8 @@ use nix::{
 use super::{
     ProcRoot,
     blocking_pool::{JobOwner, Lock, hangs_since, run_blocking, start_blocking},
-    confirm::gone,
     directory::ProcessDirectory,
+    failure::gone,
     kcmp,
     lookups::{Failure, Found, Heartbeat, Holder, ONLOOKERS_TIME_LIMIT, Question, Step},
     numbered, parse,

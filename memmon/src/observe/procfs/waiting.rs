@@ -1,6 +1,6 @@
 //! The wait of a process that does not end.
 
-use super::confirm::{read, unconfirmed, understood};
+use super::failure::{read, unconfirmed, understood};
 use super::{ProcRoot, parse};
 use crate::model::{Name, Pid, Unconfirmed};
 
