@@ -258,6 +258,7 @@ fn the_unit_has_its_settings() {
         "WatchdogSec=60",
         "OOMScoreAdjust=-900",
         "CPUQuota=10%",
+        "CPUWeight=10000",
         "MemoryMax=100M",
         "NoNewPrivileges=yes",
         "ProtectSystem=strict",

@@ -6,6 +6,8 @@ quota=$(sed -n 's/^CPUQuota=//p' "$(property memmon.service FragmentPath)")
 systemctl set-property --runtime memmon.service CPUQuota="$quota"
 read -r share period <$of_memmon/cpu.max
 [ "$share" != max ] && [ $((share * 10)) = "$period" ] || fail "cpu.max is $share of $period"
+# Without it memmon would wait behind every busy service: its nice value counts in its own cgroup only.
+[ "$(cat $of_memmon/cpu.weight)" = 10000 ] || fail "cpu.weight is $(cat $of_memmon/cpu.weight)"
 [ "$(cat $of_memmon/memory.max)" = 104857600 ] || fail "memory.max is $(cat $of_memmon/memory.max)"
 hog cramped uid 1000 anon 70M hold
 died cramped SIGTERM
