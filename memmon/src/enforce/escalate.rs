@@ -54,23 +54,23 @@ pub fn escalate(state: State, event: Event, now: Instant, timing: &EscalationTim
             (Stage::Opening { failed: Some((error, again)) }, vec![Effect::Open])
         }
 
-        (Stage::Checking { next, last, doubt }, Event::Checked(check)) => {
+        (Stage::Checking { next, leaving, doubt }, Event::Checked(check)) => {
             match (check, case.first) {
                 // After SIGTERM, a doubt that may soon be resolved is no reason to spare it, and none to signal it.
                 (Check::Unsure(why), Some(_)) if why.is_transient() => {
-                    in_doubt(Outcome::Unsure(why), next, last, doubt, now)
+                    in_doubt(Outcome::Unsure(why), next, leaving, doubt, now)
                 }
                 (Check::Unconfirmed(why), Some(_)) if why.is_transient() => {
-                    in_doubt(Outcome::Unconfirmed(why), next, last, doubt, now)
+                    in_doubt(Outcome::Unconfirmed(why), next, leaving, doubt, now)
                 }
-                (check, _) => weigh(&mut case, check, next, last, now, timing),
+                (check, _) => weigh(&mut case, check, next, leaving, now, timing),
             }
         }
-        (Stage::InDoubt { next, last, again }, Event::Tick) if again.is_over(now) => {
-            (Stage::Checking { next, last, doubt: Some(again) }, vec![Effect::Check])
+        (Stage::InDoubt { next, leaving, again }, Event::Tick) if again.is_over(now) => {
+            (Stage::Checking { next, leaving, doubt: Some(again) }, vec![Effect::Check])
         }
-        (Stage::Leaving { next, until }, Event::Tick) if now >= until => {
-            (Stage::Checking { next, last: true, doubt: None }, vec![Effect::Check])
+        (Stage::Leaving { next, again }, Event::Tick) if again.is_over(now) => {
+            (Stage::Checking { next, leaving: Some(again), doubt: None }, vec![Effect::Check])
         }
 
         (Stage::Sending { .. }, Event::Sent(Err(Errno::ESRCH))) => case.gone(now),
@@ -130,29 +130,28 @@ pub fn escalate(state: State, event: Event, now: Instant, timing: &EscalationTim
 }
 
 fn check(next: Signal) -> (Stage, Effects) {
-    (Stage::Checking { next, last: false, doubt: None }, vec![Effect::Check])
+    (Stage::Checking { next, leaving: None, doubt: None }, vec![Effect::Check])
 }
 
 /// Reports a doubt once, and schedules the next check, at growing intervals.
 fn in_doubt(
     outcome: Outcome,
     next: Signal,
-    last: bool,
+    leaving: Option<Pause>,
     doubt: Option<Pause>,
     now: Instant,
 ) -> (Stage, Effects) {
     let again = doubt.map_or_else(|| Pause::new(now, DOUBT), |pause| pause.longer(now));
     let report = doubt.is_none().then_some(Effect::Report(outcome));
-    (Stage::InDoubt { next, last, again }, report.into_iter().collect())
+    (Stage::InDoubt { next, leaving, again }, report.into_iter().collect())
 }
 
-/// Decides after a fresh check before the signal `next`. `last` is whether it has already waited for a process that
-/// seemed to be exiting.
+/// Decides after a fresh check before the signal `next`. `leaving`: the last wait for a process that seemed to be exiting.
 fn weigh(
     case: &mut Case,
     check: Check,
     next: Signal,
-    last: bool,
+    leaving: Option<Pause>,
     now: Instant,
     timing: &EscalationTiming,
 ) -> (Stage, Effects) {
@@ -168,9 +167,13 @@ fn weigh(
             expected: case.id.start,
             found: evidence.process.start,
         })),
-        // An exiting process frees its memory before its pidfd is readable, and disappears from /proc only after that.
-        Check::Within { rss: Bytes::ZERO, .. } | Check::Unconfirmed(Unconfirmed::Gone) if !last => {
-            (Stage::Leaving { next, until: later(now, timing.lingering) }, vec![])
+        // An exiting process frees its memory before its pidfd is readable, and disappears from /proc only after that. To free
+        // much of it takes long, and a process without any never comes back: after a signal, only its end is waited for.
+        Check::Within { rss: Bytes::ZERO, .. } | Check::Unconfirmed(Unconfirmed::Gone)
+            if leaving.is_none() || case.first.is_some() =>
+        {
+            let again = leaving.map_or_else(|| Pause::new(now, timing.lingering), |pause| pause.longer(now));
+            (Stage::Leaving { next, again }, vec![])
         }
         Check::Within { rss, limit } => leave_alone(Outcome::Spared { rss, limit, sent: case.sent() }),
         Check::Protected(protection) => leave_alone(Outcome::NowProtected(protection)),
@@ -231,9 +234,10 @@ impl State {
     /// Time of the next [`Event::Tick`], if the state waits for a time.
     pub const fn deadline(&self) -> Option<Instant> {
         match self.stage {
-            Stage::Grace { until } | Stage::Leaving { until, .. } => Some(until),
+            Stage::Grace { until } => Some(until),
             Stage::Unopened { again: pause, .. }
             | Stage::InDoubt { again: pause, .. }
+            | Stage::Leaving { again: pause, .. }
             | Stage::Killed { next_report: pause } => Some(pause.until),
             Stage::Opening { .. } | Stage::Checking { .. } | Stage::Sending { .. } => None,
             Stage::Refused | Stage::Over => None,
@@ -387,17 +391,17 @@ enum Stage {
     Opening { failed: Option<(Errno, Pause)> },
     /// Waits to open again, because there were no descriptors or no memory left.
     Unopened { error: Errno, again: Pause },
-    /// Waits for a check before the signal `next`. `last` is set if the process seemed to be exiting at an earlier check,
+    /// Waits for a check before the signal `next`. `leaving` is set if the process seemed to be exiting at an earlier check,
     /// `doubt` if the previous one left a doubt.
-    Checking { next: Signal, last: bool, doubt: Option<Pause> },
+    Checking { next: Signal, leaving: Option<Pause>, doubt: Option<Pause> },
     /// Waits for the next check, because the last one left a doubt.
-    InDoubt { next: Signal, last: bool, again: Pause },
+    InDoubt { next: Signal, leaving: Option<Pause>, again: Pause },
     /// Waits for the result of a signal that was sent for `breach`.
     Sending { signal: Signal, breach: Breach },
     /// Waits for the end of the grace period.
     Grace { until: Instant },
     /// Waits for the exit or the next check: the process seems to be exiting by itself.
-    Leaving { next: Signal, until: Instant },
+    Leaving { next: Signal, again: Pause },
     /// Waits for the exit after SIGKILL, or for the time to report that the process still exists.
     Killed { next_report: Pause },
     /// Waits for the exit or for other rules: a signal was refused, and the next one would be refused, too.

@@ -56,5 +56,6 @@ mod terminal;
 mod terminates;
 mod throttle;
 mod top;
+mod traced;
 #[cfg(feature = "ebpf")]
 mod wake;

@@ -281,6 +281,25 @@ fn freed_memory_may_mean_an_exit_that_is_not_seen_yet() {
     }
 }
 
+/// To free a terabyte takes a minute, and a debugger keeps a thread for as long as it likes.
+#[test]
+fn a_victim_without_memory_is_waited_for_and_not_called_spared() {
+    for sign in [|| within(0), || unconfirmed(Unconfirmed::Gone)] {
+        let mut case = Case::in_grace();
+        case.now += GRACE;
+        case.run(Event::Tick);
+        for pause in [10, 20, 40, 80, 160, 320, 640, 640] {
+            assert_eq!(case.after(sign()), "[]");
+            let deadline = case.now + Duration::from_secs(pause);
+            assert_eq!(case.state.deadline(), Some(deadline));
+            case.now = deadline;
+            assert_eq!(case.after(Event::Tick), "[Check]");
+        }
+        case.run(sign());
+        assert_eq!(case.after(Event::Exited), "[Report(Gone { cause: Term })]");
+    }
+}
+
 #[test]
 fn a_refused_signal_is_reported_once_and_remembered_until_the_rules_change() {
     let blocked = || {
