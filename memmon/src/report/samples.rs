@@ -399,6 +399,7 @@ pub(super) fn samples() -> Vec<Event> {
         },
         lingers(Some('D'), Some("rpc_wait_bit_killable")),
         lingers(Some('Z'), None),
+        lingers(Some('t'), None),
         lingers(None, None),
         Event::Lingers {
             subject: subject(),

@@ -382,7 +382,11 @@ fn lingers(state: Option<char>, wchan: Option<&Name>, frozen: Option<&Name>, rss
     }
     text.push_str(match state {
         Some('D') => ". It waits uninterruptibly inside the kernel: check its disk or network file system",
-        Some('Z') => ". It is dead, but its parent has not reaped it",
+        Some('t') => ". A debugger holds it: it exits when that lets it go, or ends",
+        // One without a living thread would be gone, whether its parent has reaped it or not.
+        Some('Z') => {
+            ". It is dead, but not all of its threads are gone: a debugger may hold one until it ends"
+        }
         _ => ". The kernel has not removed it yet",
     });
     text

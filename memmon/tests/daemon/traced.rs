@@ -4,7 +4,7 @@ use std::{fs, thread, time::Duration};
 
 use nix::{
     sys::{
-        ptrace::{Options, seize},
+        ptrace::{Options, detach, seize},
         wait::{WaitPidFlag, waitpid},
     },
     unistd::Pid,
@@ -44,4 +44,22 @@ fn a_victim_whose_memory_is_back_is_terminated_and_not_spared() {
         assert!(record["signal_to_exit_seconds"].as_f64().unwrap() > 7.0, "{record:#}");
         daemon.stop();
     }
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_victim_that_a_debugger_holds_at_its_exit_is_reported_as_such() {
+    let user = TestUser::claim();
+    let mut hog = user.hog("anon 60M shmem 20M hold");
+    hog.begun("hold");
+    let pid = Pid::from_raw(hog.pid().cast_signed());
+    seize(pid, Options::PTRACE_O_TRACEEXIT).unwrap();
+    let daemon = Daemon::start(&config(&user, &[("termination.grace", "0.1")]), &["--source", "proc"]);
+    let lingers = daemon.reported("lingers", hog.pid());
+    assert_eq!(lingers["state"], "t", "{lingers:#}");
+    assert!(lingers["message"].as_str().unwrap().contains("A debugger holds it"), "{lingers:#}");
+    waitpid(pid, Some(WaitPidFlag::__WALL)).unwrap();
+    detach(pid, None).unwrap();
+    daemon.terminated(&mut hog);
+    daemon.stop();
 }

@@ -7,14 +7,15 @@ use crate::model::{Name, Pid, Unconfirmed};
 /// The state of a process that does not end, for those that outlive a SIGKILL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
-    /// Its state as /proc/PID/stat has it (`D`: uninterruptible); that of the thread that is in `D`, if there is one.
+    /// Its state as /proc/PID/stat has it (`D`: uninterruptible, `t`: held by a debugger); that of a thread in one of these
+    /// states, if there is one.
     pub state: char,
     /// The kernel function where that thread sleeps, from wchan, where memmon may know it (PTRACE_MODE_READ).
     pub wchan: Option<Name>,
 }
 
 impl ProcRoot {
-    /// The state of `pid`, or of the thread of it that cannot be interrupted.
+    /// The state of `pid`, or of the thread of it that cannot be interrupted, or that a debugger holds.
     pub fn waiting(&self, pid: Pid) -> Result<Waiting, Unconfirmed> {
         let directory = self.process(pid).map_err(|errno| unconfirmed(".", errno))?;
         let look = |at: &str| -> Result<Waiting, Unconfirmed> {
@@ -23,11 +24,15 @@ impl ProcRoot {
             Ok(Waiting { state, wchan: wchan.filter(|name| !matches!(&name[..], b"" | b"0")).map(Name::new) })
         };
         let threads = directory.threads().map_err(|errno| unconfirmed("task", errno))?;
-        let mut threads = threads.flatten().filter_map(|thread| look(&format!("task/{thread}/")).ok());
-        match threads.find(|thread| thread.state == 'D') {
-            Some(stuck) => Ok(stuck),
-            None => look(""),
+        let mut held = None;
+        for thread in threads.flatten().filter_map(|thread| look(&format!("task/{thread}/")).ok()) {
+            match thread.state {
+                'D' => return Ok(thread),
+                't' => held = Some(thread),
+                _ => {}
+            }
         }
+        held.map_or_else(|| look(""), Ok)
     }
 }
 
@@ -61,6 +66,8 @@ mod tests {
         assert_eq!(tree.root().waiting(pid).unwrap(), Waiting { state: 'S', wchan: None });
         tree.write("42/wchan", "do_wait");
         assert_eq!(tree.root().waiting(pid).unwrap().wchan, Some(Name::from("do_wait")));
+        tree.write("42/task/45/stat", "45 (cat) t 1 1 1 0 -1 0 9 0 1 0 2 3 0 0 20 0 3 0 777 0 0 0\n");
+        assert_eq!(tree.root().waiting(pid), Ok(Waiting { state: 't', wchan: None }));
         tree.write("42/task/43/stat", "43 (cat) S 1 1 1 0 -1 0 9 0 1 0 2 3 0 0 20 0 3 0 777 0 0 0\n");
         tree.write("42/task/44/stat", "44 (cat) D 1 1 1 0 -1 0 9 0 1 0 2 3 0 0 20 0 3 0 777 0 0 0\n");
         tree.write("42/task/44/wchan", "nfs_wait_bit_killable");

@@ -50,6 +50,7 @@ fn people_are_woken_for_few_events_only() {
         "lingers",
         "lingers",
         "lingers",
+        "lingers",
         "reload_failed",
         "no_culprit",
         "terminated",

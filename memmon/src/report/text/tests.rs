@@ -143,7 +143,8 @@ fn every_event_in_words() {
     ERROR - Cannot open the process, so no signal is sent yet: PID=12345, Name=chrome, User=john: EMFILE: Too many open files
     ERROR - Cannot send SIGTERM: PID=12345, Name=chrome, User=john: EPERM: Operation not permitted
     ERROR - Still there 10s after SIGKILL: PID=12345, Name=chrome, User=john, State=D, Waits in=rpc_wait_bit_killable. It waits uninterruptibly inside the kernel: check its disk or network file system
-    ERROR - Still there 10s after SIGKILL: PID=12345, Name=chrome, User=john, State=Z. It is dead, but its parent has not reaped it
+    ERROR - Still there 10s after SIGKILL: PID=12345, Name=chrome, User=john, State=Z. It is dead, but not all of its threads are gone: a debugger may hold one until it ends
+    ERROR - Still there 10s after SIGKILL: PID=12345, Name=chrome, User=john, State=t. A debugger holds it: it exits when that lets it go, or ends
     ERROR - Still there 10s after SIGKILL: PID=12345, Name=chrome, User=john, RAM=3.00GB. The kernel has not removed it yet
     ERROR - Still there 10s after SIGKILL: PID=12345, Name=chrome, User=john, RAM=1.00GB, State=D, Waits in=__refrigerator. Its cgroup /slurm/job_7 is frozen; it exits when the cgroup is thawed
     WARNING - Kernel map and /proc disagree: PID=12345, Map=3221225472B, Proc=3222274048B, Expected error=64KB. /proc decides
