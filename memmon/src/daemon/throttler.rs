@@ -82,13 +82,13 @@ impl Throttler {
         &self.mount
     }
 
-    /// The cgroups that were lowered when memmon ended last, and could not be restored; an error if the file cannot be used.
+    /// The cgroups that were lowered when memmon ended last, and still are; an error if the file cannot be used.
     pub(super) fn left(&self) -> Result<Vec<Lowered>, String> {
         let Some(bytes) = files::kept(&self.folder, FILE, LONGEST)? else { return Ok(vec![]) };
         let stored: Stored = serde_json::from_slice(&bytes)
             .map_err(|error| format!("{}: {error}", self.folder.join(FILE).display()))?;
         let is_current = !self.boot.is_empty() && stored.boot == self.boot;
-        Ok(if is_current { stored.lowered } else { vec![] })
+        Ok(if is_current { still_lowered(&self.mount, stored.lowered) } else { vec![] })
     }
 
     /// Has a `memory.high` lowered; `all` are those that are lowered then. [`Throttler::done`] returns the outcome.
@@ -181,7 +181,11 @@ fn carry_out(
         Job::Restore(lowered, all) => {
             let outcome = match restore(mount, &lowered) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(explained(&error)),
-                _ => keep(all),
+                _ => {
+                    // On a full disk it stays in the file, and the next start finds that it is lowered no longer.
+                    let _ = keep(all);
+                    Ok(())
+                }
             };
             (lowered, outcome)
         }
@@ -197,6 +201,15 @@ fn explained(error: &io::Error) -> String {
         ),
         _ => error.to_string(),
     }
+}
+
+/// Those of `stored` that have the value still that memmon set, or of which that is not known.
+fn still_lowered(mount: &Path, mut stored: Vec<Lowered>) -> Vec<Lowered> {
+    stored.retain(|lowered| match open(mount, lowered).and_then(|cgroup| cgroup.high()) {
+        Ok(high) => high == lowered.high,
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    });
+    stored
 }
 
 fn open(mount: &Path, lowered: &Lowered) -> io::Result<MemoryCgroup> {
@@ -277,6 +290,23 @@ mod tests {
         fs::remove_dir_all(mount.path().join("x.service")).unwrap();
         let (_, outcome) = carry_out(Job::Restore(other, vec![]), mount.path(), keep);
         assert_eq!(outcome, Ok(()));
+    }
+
+    /// It is not reported that it stays, and not tried again and again.
+    #[test]
+    fn on_a_full_disk_the_former_value_comes_back_and_the_next_start_does_not_lower_it() {
+        let (mount, lowered) = hierarchy("max\n");
+        let all = || vec![lowered.clone()];
+        let (_, outcome) = carry_out(Job::Lower(lowered.clone(), all()), mount.path(), |_| Ok(()));
+        assert_eq!(outcome, Ok(()));
+        assert_eq!(still_lowered(mount.path(), all()), all());
+        let full = |_| Err("no space".to_owned());
+        let (_, outcome) = carry_out(Job::Restore(lowered.clone(), vec![]), mount.path(), full);
+        assert_eq!((outcome, high_of(&mount).as_str()), (Ok(()), "max"));
+        assert_eq!(still_lowered(mount.path(), all()), []);
+        // If that cannot be read, it may be lowered.
+        fs::write(mount.path().join("x.service/memory.high"), "?").unwrap();
+        assert_eq!(still_lowered(mount.path(), all()), all());
     }
 
     /// Another user may no more write to it than root without CAP_DAC_OVERRIDE.
