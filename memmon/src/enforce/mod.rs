@@ -17,7 +17,7 @@
 //!         Effect::Reclaim => { victims.reclaim(id, &reaper); continue }   // the reaper's callback has the result
 //!         Effect::Report(outcome) => { report(&process, outcome); continue }
 //!     };
-//!     orders.extend(victims.handle(id, event, Instant::now()));
+//!     orders.extend(victims.handle(id, event, Instant::now()));       // an Effect::Send comes first: its look is fresh now
 //! }
 //! ```
 

@@ -1,5 +1,7 @@
 //! The close look at one process: what /proc shows of it, without what it freed, and without doubts that lasted too long.
 
+use std::time::Duration;
+
 use crate::daemon::clock::Now;
 use crate::daemon::engine::Engine;
 use crate::daemon::engine::state::growth::NextWake;
@@ -11,6 +13,12 @@ use crate::{
     observe::merge::disagreement,
     report::Event,
 };
+
+/// Number of looks at a process that changes its name, or gets other rights, during each: it is not spared for that.
+pub(super) const LOOKS: usize = 3;
+
+/// The result of a look that took no longer is acted on as it is: to read the facts again would take a tenth of this.
+const QUICK: Duration = Duration::from_millis(1);
 
 impl Engine<'_> {
     /// Looks closely at a process that may be over its limit, and acts on the verdict. Returns its identity, and the time
@@ -24,20 +32,29 @@ impl Engine<'_> {
     ) -> Option<(ProcessId, NextWake)> {
         // Opened first, so that all facts that are read after that are those of the process behind the pidfd.
         let opened = if self.settings.current().dry_run { None } else { OpenedProcess::open(pid).ok() };
-        let mut process = match self.confirm_exactly(pid, start) {
-            Ok(process) => process,
-            Err(why) => {
-                self.unconfirmed((pid, start), crossed, why, now);
-                return None;
+        for again in (0..LOOKS).rev() {
+            let begun = now.instant();
+            let mut process = match self.confirm_exactly(pid, start) {
+                Ok(process) => process,
+                Err(why) => {
+                    self.unconfirmed((pid, start), crossed, why, now);
+                    return None;
+                }
+            };
+            let (id, rss) = (process.id, rss.unwrap_or(process.rss));
+            let limit = self.settings.limit_of(&process);
+            self.take_off_freed(&mut process, limit, now);
+            self.warn_about(&process, rss, now);
+            let verdict = self.settings.judge(&process);
+            let verdict = self.settle(&mut process, verdict, now, SettingsInForce::judge);
+            // A signal may follow at once.
+            let is_decisive = matches!(verdict, Verdict::Terminate(_) | Verdict::Stop(_));
+            let is_quick = now.instant().saturating_duration_since(begun) <= QUICK;
+            if again == 0 || !is_decisive || is_quick || self.sources.is_as_found(&process) {
+                return Some((id, self.act_on(process, verdict, rss, opened, crossed, now)));
             }
-        };
-        let (id, rss) = (process.id, rss.unwrap_or(process.rss));
-        let limit = self.settings.limit_of(&process);
-        self.take_off_freed(&mut process, limit, now);
-        self.warn_about(&process, rss, now);
-        let verdict = self.settings.judge(&process);
-        let verdict = self.settle(&mut process, verdict, now, SettingsInForce::judge);
-        Some((id, self.act_on(process, verdict, rss, opened, crossed, now)))
+        }
+        None
     }
 
     /// A process as /proc shows it, with its memory as exact as a decision about its limit requires. Its wake levels are those

@@ -10,8 +10,9 @@ use crate::daemon::conditions::Degradation;
 use crate::daemon::engine::Engine;
 use crate::daemon::engine::state::machine::Stage;
 use crate::daemon::engine::state::report_once::Condition;
+use crate::daemon::engine::terminate::Seen;
 use crate::daemon::source::WatchedMemory;
-use crate::enforce::{Check, Phase};
+use crate::enforce::Phase;
 use crate::model::{
     Bytes, Elsewhere, Fact, MachineMemory, Measure, Name, Process, ProcessId, Reading, Reason, Signal,
     Unconfirmed, Verdict,
@@ -412,11 +413,11 @@ impl Engine<'_> {
     }
 
     /// The result of /proc and policy for a process that ends for the machine, right before a signal.
-    pub(super) fn look_again_for_machine(&mut self, victim: &Process, now: Now) -> Check {
+    pub(super) fn look_again_for_machine(&mut self, victim: &Process, now: Now) -> Seen {
         let ProcessId { pid, start } = victim.id;
         let Ok(WatchedMemory { memory: machine, .. }) = self.sources.machine_memory() else {
             let error = "unreadable, and without it no shortage is known".to_owned();
-            return Check::Unconfirmed(Unconfirmed::Unreadable { file: "/proc/meminfo", error });
+            return Seen::nothing(Unconfirmed::Unreadable { file: "/proc/meminfo", error });
         };
         let machine = self.machine.judged(machine, now.instant());
         let reading = Reading {
@@ -429,7 +430,7 @@ impl Engine<'_> {
         };
         let mut found = match self.with_its_memory(reading) {
             Ok(found) => found,
-            Err(why) => return Check::Unconfirmed(why),
+            Err(why) => return Seen::nothing(why),
         };
         self.end_old_doubts(&mut found, now);
         let limits = self.settings.current().machine;
@@ -442,7 +443,7 @@ impl Engine<'_> {
         };
         debug!(?verdict, "a second look for the machine");
         // It has no limit that a report could name.
-        Check::judged(victim.id, &found, verdict, Bytes::ZERO)
+        Seen::judged(victim.id, found, verdict, Bytes::ZERO)
     }
 }
 

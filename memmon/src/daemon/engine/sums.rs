@@ -14,8 +14,9 @@ use crate::daemon::engine::Engine;
 use crate::daemon::engine::kernel_sums::{WATCHED_PAUSE, Watched};
 use crate::daemon::engine::state::report_once::Condition;
 use crate::daemon::engine::state::sums::{Known, Pace, SumId};
+use crate::daemon::engine::terminate::Seen;
 use crate::daemon::source::kernel_map::Kernel;
-use crate::enforce::{Check, Phase};
+use crate::enforce::Phase;
 use crate::model::{
     Action, Breach, Bytes, Doubt, Fact, Limit, Process, ProcessId, Reading, RuleName, Unconfirmed, Urgency,
     Verdict,
@@ -421,20 +422,20 @@ impl Engine<'_> {
     }
 
     /// A fresh look at a victim because of a sum, and at the sum, before the next signal.
-    pub(super) fn look_again_in_sum(&mut self, victim: ProcessId, now: Now) -> Option<Check> {
-        let figures = self.sums.struck(victim)?;
+    pub(super) fn look_again_in_sum(&mut self, victim: ProcessId, now: Now) -> Seen {
+        let Some(figures) = self.sums.struck(victim) else { return Seen::nothing(Unconfirmed::Gone) };
         let id = (figures.rule, figures.group.clone());
         let limit = figures.limit;
         match self.sources.readings() {
             Ok(readings) => self.learn(&readings, now),
             Err(error) => {
                 let error = error.to_string();
-                return Some(Check::Unconfirmed(Unconfirmed::Unreadable { file: "statm", error }));
+                return Seen::nothing(Unconfirmed::Unreadable { file: "statm", error });
             }
         }
         let found = match self.sources.confirm_for_sum(victim.pid, Some(victim.start), false) {
             Ok(found) => self.without_old_doubts(found, now),
-            Err(why) => return Some(Check::Unconfirmed(why)),
+            Err(why) => return Seen::nothing(why),
         };
         if let Some(known) = self.sums.get_mut(victim.pid) {
             known.look(found.clone(), Duration::ZERO, 1, now.instant());
@@ -443,7 +444,7 @@ impl Engine<'_> {
             Verdict::Within => self.judge_in_sum(&id, &found, now),
             guarded => guarded,
         };
-        Some(Check::judged(victim, &found, verdict, limit))
+        Seen::judged(victim, found, verdict, limit)
     }
 
     /// The verdict on a process for the sum `id`, without the memory of processes that got the same signal before it.

@@ -7,18 +7,36 @@ use tracing::debug;
 
 use crate::daemon::clock::Now;
 use crate::daemon::engine::Engine;
+use crate::daemon::engine::close_look::LOOKS;
 use crate::enforce::{self, Check, Effect, Errno, Order, Outcome};
-use crate::model::{Process, ProcessId, Signal, SystemMemory, Unconfirmed};
+use crate::model::{Bytes, Process, ProcessId, Signal, Unconfirmed, Verdict};
 use crate::report::Event;
 
-/// Number of looks before a signal, if the process changes its name meanwhile.
-const LOOKS: usize = 3;
+/// The result of a fresh look at a victim.
+pub(super) struct Seen {
+    pub(super) check: Check,
+    /// The process, if it would be sent the next signal.
+    over: Option<Process>,
+}
+
+impl Seen {
+    /// Nothing was seen.
+    pub(super) const fn nothing(why: Unconfirmed) -> Self {
+        Self { check: Check::Unconfirmed(why), over: None }
+    }
+
+    /// The victim `id` was `found` so, with policy's `verdict` on it under `limit`.
+    pub(super) fn judged(id: ProcessId, found: Process, verdict: Verdict, limit: Bytes) -> Self {
+        let check = Check::judged(id, &found, verdict, limit);
+        let is_over = matches!(check, Check::StillOver(_));
+        Self { check, over: is_over.then_some(found) }
+    }
+}
 
 impl Engine<'_> {
     /// Executes `orders` and those that follow from them at once.
     pub(super) fn run_orders(&mut self, orders: Vec<Order>, now: Now) {
-        let mut orders = VecDeque::from(orders);
-        while let Some(Order { process, effect }) = orders.pop_front() {
+        in_turn(orders, |Order { process, effect }| {
             let id = process.id;
             debug!(pid = id.pid.0, ?effect, "an order");
             let happened = match effect {
@@ -39,15 +57,15 @@ impl Engine<'_> {
                 }
                 Effect::Reclaim => {
                     self.terminations.victims.reclaim(id, &self.terminations.reaper);
-                    continue;
+                    return vec![];
                 }
                 Effect::Report(outcome) => {
                     self.report(&process, outcome, now);
-                    continue;
+                    return vec![];
                 }
             };
-            orders.extend(self.terminations.handle(id, happened, now.instant()));
-        }
+            self.terminations.handle(id, happened, now.instant())
+        });
         let Self { settings, terminations, sums, .. } = self;
         settings.keep(|process| terminations.contains(process));
         sums.keep_struck(|process| terminations.contains(process), now.instant());
@@ -57,49 +75,53 @@ impl Engine<'_> {
     /// The result of /proc and policy for a victim right now, before a signal. A victim because of a sum may exceed its own
     /// limit, too.
     fn look_again(&mut self, victim: &Process, now: Now) -> Check {
-        match self.look_again_alone(victim, now) {
-            alone @ (Check::Within { .. } | Check::Unsure(_)) => {
-                self.look_again_in_sum(victim.id, now).unwrap_or(alone)
+        self.look_until_it_stays(|engine| match engine.look_alone(victim, now) {
+            Seen { check: Check::Within { .. } | Check::Unsure(_), .. }
+                if engine.sums.struck(victim.id).is_some() =>
+            {
+                engine.look_again_in_sum(victim.id, now)
             }
             alone => alone,
-        }
+        })
     }
 
+    /// The same for a victim that counts in no sum.
     pub(super) fn look_again_alone(&mut self, victim: &Process, now: Now) -> Check {
+        self.look_until_it_stays(|engine| engine.look_alone(victim, now))
+    }
+
+    /// The result of a look during which the process did not change its name or its rights: to count its pages may take long.
+    fn look_until_it_stays(&mut self, mut look: impl FnMut(&mut Self) -> Seen) -> Check {
+        for _ in 1..LOOKS {
+            let Seen { check, over } = look(self);
+            if over.is_none_or(|found| self.sources.is_as_found(&found)) {
+                return check;
+            }
+        }
+        // One that changes again and again is not spared for that.
+        look(self).check
+    }
+
+    fn look_alone(&mut self, victim: &Process, now: Now) -> Seen {
         let Ok(memory) = self.sources.memory() else {
             let error = "unreadable, and without it no limit is known".to_owned();
-            return Check::Unconfirmed(Unconfirmed::Unreadable { file: "/proc/meminfo", error });
+            return Seen::nothing(Unconfirmed::Unreadable { file: "/proc/meminfo", error });
         };
         let id = victim.id;
         if self.machine.is_victim(id) {
             return self.look_again_for_machine(victim, now);
         }
-        for _ in 1..LOOKS {
-            let (check, found) = self.look_once_more(id, &memory, now);
-            // To count its pages may have taken long.
-            if found.is_none_or(|found| self.sources.is_called_the_same(&found)) {
-                return check;
-            }
-        }
-        // One that renames itself again and again is not spared for that.
-        self.look_once_more(id, &memory, now).0
-    }
-
-    /// One look, and the process if it would be sent the next signal for it.
-    fn look_once_more(&mut self, id: ProcessId, memory: &SystemMemory, now: Now) -> (Check, Option<Process>) {
         let look = |limit| self.sources.confirm(id.pid, Some(id.start), limit);
-        let mut found = match self.settings.of_victim(id).rules.confirm(memory, look) {
+        let mut found = match self.settings.of_victim(id).rules.confirm(&memory, look) {
             Ok(found) => found,
-            Err(why) => return (Check::Unconfirmed(why), None),
+            Err(why) => return Seen::nothing(why),
         };
-        let limit = self.settings.of_victim(id).rules.limit_of(&found, memory);
+        let limit = self.settings.of_victim(id).rules.limit_of(&found, &memory);
         self.take_off_freed(&mut found, limit, now);
-        let verdict = self.settings.judge_victim(id, &found, memory);
-        let verdict =
-            self.settle(&mut found, verdict, now, |settings, found| settings.judge_victim(id, found, memory));
-        let check = Check::judged(id, &found, verdict, limit);
-        let is_over = matches!(check, Check::StillOver(_));
-        (check, is_over.then_some(found))
+        let verdict = self.settings.judge_victim(id, &found, &memory);
+        let verdict = self
+            .settle(&mut found, verdict, now, |settings, found| settings.judge_victim(id, found, &memory));
+        Seen::judged(id, found, verdict, limit)
     }
 
     /// Reports an outcome, and releases a process that is no victim any more.
@@ -185,5 +207,70 @@ impl Engine<'_> {
                 Event::Lingers { subject, since, state, wchan, frozen, rss }
             }
         }
+    }
+}
+
+/// Executes `orders` by `execute`, which returns those that follow from one. A signal comes next after the look that permits
+/// it: looks at other victims may take long, and the process may be another one by then.
+fn in_turn(orders: Vec<Order>, mut execute: impl FnMut(Order) -> Vec<Order>) {
+    let mut left = VecDeque::from(orders);
+    while let Some(order) = left.pop_front() {
+        for next in execute(order) {
+            match next.effect {
+                Effect::Send(_) => left.push_front(next),
+                Effect::Open | Effect::Check | Effect::Reclaim | Effect::Report(_) => left.push_back(next),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::enforce::{Course, EscalationTiming, Event, Victims, testing::process};
+    use crate::model::{Breach, Limit};
+
+    const GRACE: Duration = Duration::from_secs(5);
+    const BREACH: Breach =
+        Breach { rule: Limit::Gb, limit: Bytes(5), rss: Bytes(10), percent: 1.0, by: None };
+
+    /// Executes `orders` without a look or a signal. Returns what would have been done, in short.
+    fn done(victims: &mut Victims, orders: Vec<Order>, now: Instant) -> Vec<String> {
+        let mut done = Vec::new();
+        in_turn(orders, |Order { process, effect }| {
+            let (id, pid) = (process.id, process.id.pid);
+            let happened = match effect {
+                Effect::Open => Event::Opened(Ok(())),
+                Effect::Check => {
+                    done.push(format!("look at {pid}"));
+                    Event::Checked(Check::judged(id, &process, Verdict::Terminate(BREACH), BREACH.limit))
+                }
+                Effect::Send(warrant) => {
+                    done.push(format!("{} to {pid}", warrant.signal()));
+                    Event::Sent(Ok(()))
+                }
+                Effect::Reclaim | Effect::Report(_) => return vec![],
+            };
+            victims.handle(id, happened, now)
+        });
+        done
+    }
+
+    #[test]
+    fn no_look_at_another_victim_comes_between_a_look_and_its_signal() {
+        let timing = EscalationTiming { grace: GRACE, lingering: GRACE, reclaim: true };
+        let (mut victims, now) = (Victims::new(timing).unwrap(), Instant::now());
+        for pid in [7, 8, 9] {
+            let orders = victims.start_termination(process(pid, 1), BREACH, Course::default(), now);
+            done(&mut victims, orders, now);
+        }
+        let later = now + GRACE;
+        let orders = victims.wake(later).unwrap();
+        assert_eq!(
+            done(&mut victims, orders, later),
+            ["look at 7", "SIGKILL to 7", "look at 8", "SIGKILL to 8", "look at 9", "SIGKILL to 9"]
+        );
     }
 }

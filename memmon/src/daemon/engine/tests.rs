@@ -9,7 +9,7 @@ use crate::config::{self, FakeUsers};
 use crate::daemon::clock::Now;
 use crate::daemon::source::sources::Sources;
 use crate::enforce::Reaper;
-use crate::model::{Bytes, RuleName};
+use crate::model::{Bytes, Pid, RuleName};
 use crate::observe::procfs::{Accuracy, testing::Tree};
 use crate::report::{Event, MapFigures};
 
@@ -112,6 +112,33 @@ fn a_process_in_doubt_is_looked_at_again_by_the_clock() {
     engine.recheck_next(now.later(Duration::from_secs(1)));
     assert_eq!(recorder.about_processes(), ["would terminate cat"]);
     assert_eq!(engine.next_recheck(), None);
+}
+
+/// Not in dry run: no process can have this pid (PID_MAX_LIMIT).
+#[test]
+fn a_process_that_is_protected_since_the_look_at_it_gets_no_signal() {
+    let (tree, recorder, now) = (machine(), Recorder::default(), Now::read());
+    let pid = Pid(4_200_042);
+    tree.cat(pid.0);
+    let text = "thresholds = { ram_gb_threshold = 0.001, measure = 'rss' }
+                whitelist = { pids = [], names = [], users = [] }";
+    let mut engine = engine_with(text, &tree, &recorder, now);
+    let score = tree.path().join(format!("{pid}/oom_score_adj"));
+    std::fs::remove_file(&score).unwrap();
+    nix::unistd::mkfifo(&score, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let changes = std::thread::spawn(move || {
+        // The look has come to this file.
+        let mut read = std::fs::OpenOptions::new().write(true).open(&score).unwrap();
+        std::fs::remove_file(&score).unwrap();
+        std::fs::write(&score, "-1000\n").unwrap();
+        std::thread::sleep(Duration::from_millis(2));
+        std::io::Write::write_all(&mut read, b"0\n").unwrap();
+    });
+    engine.look((pid, None), None, None, now);
+    changes.join().unwrap();
+    let reported = recorder.about_processes();
+    let [only] = &reported[..] else { panic!("{reported:#?}") };
+    assert!(only.starts_with("OverButProtected") && only.contains("OomScoreAdj"), "{only}");
 }
 
 /// A machine of 1 GB with a database of 200 MB, and so many workers of user 1000.

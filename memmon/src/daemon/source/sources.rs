@@ -308,9 +308,9 @@ impl Sources {
         self.proc.lazy_free(process.id, process.real_uid)
     }
 
-    /// Whether `process` has the name that it was confirmed with.
-    pub(crate) fn is_called_the_same(&self, process: &Process) -> bool {
-        self.proc.is_called_the_same(process)
+    /// Whether `process` has the name and the rights that it was confirmed with.
+    pub(crate) fn is_as_found(&self, process: &Process) -> bool {
+        self.proc.is_as_found(process)
     }
 
     /// Whether the kernel map shows that `process` was forked, and has not called exec since.

@@ -1,15 +1,20 @@
-//! The name of a process, and whether it has that name, and the program, still.
+//! The name of a process, and whether it has that name, the program, and all by which it may be protected, still.
 
+use super::directory::ProcessDirectory;
 use super::{ProcRoot, parse};
 use crate::model::{Name, Pid, Process};
 
 impl ProcRoot {
-    /// Whether `process` has the name that it was confirmed with, and has not ended.
-    pub fn is_called_the_same(&self, process: &Process) -> bool {
-        let text = self.process(process.id.pid).ok().and_then(|directory| directory.read("", "stat").ok());
-        text.as_deref()
+    /// Whether `process` has not ended, and has the name, the users, the groups, the cgroup and the `oom_score_adj` still with
+    /// which it was confirmed. A fact that cannot be read now counts as the same.
+    pub fn is_as_found(&self, process: &Process) -> bool {
+        let Ok(directory) = self.process(process.id.pid) else { return false };
+        let text = directory.read("", "stat").ok();
+        let is_called_the_same = text
+            .as_deref()
             .and_then(parse::stat)
-            .is_some_and(|stat| stat.start == process.id.start && stat.comm == process.names.comm.as_bytes())
+            .is_some_and(|stat| stat.start == process.id.start && stat.comm == process.names.comm.as_bytes());
+        is_called_the_same && directory.has_same_rights(process)
     }
 
     /// The comm of `pid`.
@@ -24,6 +29,25 @@ impl ProcRoot {
         let text = self.process(process.parent).ok()?.read("", "stat").ok()?;
         let parent = parse::stat(&text).filter(|parent| parent.start <= process.id.start)?;
         Some(Name::new(parent.comm))
+    }
+}
+
+impl ProcessDirectory {
+    fn has_same_rights(&self, found: &Process) -> bool {
+        let mut place = self.place().ok().flatten().map(|(place, _)| place).unwrap_or_default();
+        let mut is = |file, is_same: &dyn Fn(&[u8]) -> bool| {
+            let text = self.through(&mut place, |at| self.read(at, file));
+            text.map_or(true, |text| is_same(&text))
+        };
+        let uids = Some((found.real_uid, found.effective_uid));
+        is("status", &|text| parse::uids(text) == uids && parse::groups(text) == found.facts.groups)
+            && is("oom_score_adj", &|text| {
+                found.oom_score_adj.known().is_none_or(|known| parse::single_value(text) == Some(*known))
+            })
+            && is("cgroup", &|text| {
+                let path = parse::cgroup(text).map(parse::strip_deleted_suffix);
+                found.cgroup.known().is_none_or(|known| path == Some(known.as_bytes()))
+            })
     }
 }
 
@@ -68,6 +92,29 @@ mod tests {
             let process = looking.join().unwrap().unwrap();
             assert_eq!(process.names.comm, Name::from(comm));
             assert_eq!(process.oom_score_adj, Fact::Known(-1000), "all of it is read again");
+        }
+    }
+
+    /// A server may get its user, its cgroup and its `oom_score_adj` after it has begun.
+    #[test]
+    fn a_process_that_got_other_rights_is_not_as_it_was_found() {
+        let other = [
+            ("42/status", "Name:\tcat\nUid:\t1000\t33\t33\t33\n"),
+            ("42/status", "Name:\tcat\nUid:\t1000\t1000\t1000\t1000\nGid:\t5\t5\t5\t5\n"),
+            ("42/status", "Name:\tcat\nUid:\t1000\t1000\t1000\t1000\nGroups:\t7 \n"),
+            ("42/cgroup", "0::/system.slice/postgres.service\n"),
+            ("42/oom_score_adj", "-1000\n"),
+        ];
+        for (file, text) in other {
+            let tree = Tree::new();
+            tree.cat(42);
+            let root = tree.root();
+            let found = root.confirm(PID, None, Bytes::ZERO, &Accuracy::StatmExact).unwrap();
+            assert!(root.is_as_found(&found));
+            tree.write(file, text);
+            assert!(!root.is_as_found(&found), "{text}");
+            tree.spoil(file);
+            assert!(root.is_as_found(&found), "{file} cannot be read");
         }
     }
 
