@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use fs_err as fs;
 
 use super::{apt::Repository, vmlinux};
@@ -133,7 +133,7 @@ impl Kernel {
         for package in parts(&self.release, packages) {
             repository.unpack(&package, &unpacked)?;
         }
-        // Newer packages have modules below /usr, but depmod looks only in /lib.
+        // Newer packages have modules below /usr, but depmod and modprobe look only in /lib.
         let (merged, classic) = (unpacked.join("usr/lib"), unpacked.join("lib"));
         if !classic.exists() {
             std::os::unix::fs::symlink(&merged, &classic)?;
@@ -157,22 +157,32 @@ impl Kernel {
         Ok(())
     }
 
-    /// Copies drivers and their dependencies into the folder, uncompressed, and returns their names in order.
+    /// Copies drivers, and what modprobe(8) would load before them, into the folder, uncompressed, and returns their names in
+    /// that order.
     fn drivers(&self, unpacked: &Path, drivers: &[&str]) -> Result<Vec<String>> {
-        let modules = unpacked.join("lib/modules").join(&self.release);
-        let dependencies = fs::read_to_string(modules.join("modules.dep"))?;
-        let built_in = fs::read_to_string(modules.join("modules.builtin"))?;
         let mut names = Vec::new();
-        for path in in_order(drivers, &dependencies, &built_in)? {
-            let file = modules.join(&path);
-            let module = if path.ends_with(".xz") {
-                vmlinux::unpacked("xz", &fs::read(&file)?)?
-            } else {
-                fs::read(&file)?
+        for driver in drivers {
+            let mut modprobe = Command::new("/sbin/modprobe");
+            // Without the configuration of this machine.
+            modprobe.args(["--config", "/dev/null", "--show-depends", "--set-version", &self.release]);
+            let shown = match shell::read(modprobe.arg("--dirname").arg(unpacked).arg(driver)) {
+                Err(_) if [CHECKSUM].iter().chain(&COMPRESSED).any(|dispensable| dispensable == driver) => {
+                    continue;
+                }
+                shown => shown?,
             };
-            let name = stem(&path).to_owned();
-            fs::write(self.folder.join(format!("{name}.ko")), module)?;
-            names.push(format!("{name}.ko"));
+            // `insmod PATH`, or `builtin NAME`.
+            for path in shown.lines().filter_map(|line| line.strip_prefix("insmod ")?.split(' ').next()) {
+                let file = path.rsplit('/').next().unwrap_or(path);
+                let (name, packed) = file.strip_suffix(".xz").map_or((file, false), |name| (name, true));
+                if names.iter().any(|other| other == name) {
+                    continue;
+                }
+                let module = fs::read(path)?;
+                let module = if packed { vmlinux::unpacked("xz", &module)? } else { module };
+                fs::write(self.folder.join(name), module)?;
+                names.push(name.to_owned());
+            }
         }
         Ok(names)
     }
@@ -215,33 +225,6 @@ fn numbers(release: &str) -> Vec<u32> {
         .split(|character: char| !character.is_ascii_digit())
         .filter_map(|part| part.parse().ok())
         .collect()
-}
-
-/// The paths of the modules of `drivers`, each after its dependencies, by modules.dep (`PATH: NEEDS…`, the nearest first).
-fn in_order(drivers: &[&str], dependencies: &str, built_in: &str) -> Result<Vec<String>> {
-    let mut order: Vec<String> = Vec::new();
-    for name in drivers.iter().copied() {
-        let line =
-            dependencies.lines().filter_map(|line| line.split_once(':')).find(|(path, _)| stem(path) == name);
-        let Some((path, needs)) = line else {
-            let known = built_in.lines().any(|path| stem(path) == name);
-            let dispensable = name == CHECKSUM || COMPRESSED.contains(&name);
-            ensure!(known || dispensable, "this kernel has no driver {name}");
-            continue;
-        };
-        for path in needs.split_whitespace().rev().chain([path]) {
-            if !order.iter().any(|other| other == path) {
-                order.push(path.to_owned());
-            }
-        }
-    }
-    Ok(order)
-}
-
-/// The kernel's name of a module: `kernel/fs/ext4/ext4.ko.xz` is `ext4`, with `_` for `-`.
-fn stem(path: &str) -> String {
-    let file = path.rsplit('/').next().unwrap_or(path);
-    file.split('.').next().unwrap_or(file).replace('-', "_")
 }
 
 #[cfg(test)]
@@ -292,28 +275,5 @@ mod tests {
         ]);
         assert_eq!(parts("7.3-c", &all), ["linux-base-7.3-c", "linux-binary-7.3-c", "linux-modules-7.3-c"]);
         assert_eq!(parts("6.1-c", &all), ["linux-image-6.1-c"]);
-    }
-
-    #[test]
-    fn modules_are_loaded_after_what_they_need() {
-        let dependencies = "kernel/a/virtio-pci.ko: kernel/a/virtio_ring.ko kernel/a/virtio.ko\n\
-                            kernel/b/virtio_blk.ko.xz: kernel/a/virtio_ring.ko kernel/a/virtio.ko\n\
-                            kernel/c/crc32c_generic.ko:\n";
-        assert_eq!(
-            in_order(
-                &[CHECKSUM, "virtio_pci", "virtio_blk", "ext4"],
-                dependencies,
-                "kernel/fs/ext4/ext4.ko\n"
-            )
-            .unwrap(),
-            [
-                "kernel/c/crc32c_generic.ko",
-                "kernel/a/virtio.ko",
-                "kernel/a/virtio_ring.ko",
-                "kernel/a/virtio-pci.ko",
-                "kernel/b/virtio_blk.ko.xz",
-            ]
-        );
-        assert!(in_order(&["ext4"], dependencies, "").is_err(), "a kernel without ext4");
     }
 }

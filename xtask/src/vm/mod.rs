@@ -13,7 +13,6 @@ mod machine;
 mod plan;
 mod report;
 mod rootfs;
-mod verdict;
 mod vmlinux;
 
 use std::{
