@@ -40,7 +40,7 @@ impl Machine {
         }
         let new_config = format!("{CONFIG}.new");
         let mut paths: Vec<PathBuf> = items.iter().map(|item| item.path.clone()).collect();
-        paths.extend(facts.manifest.entries().map(|entry| entry.path().to_owned()));
+        paths.extend(facts.manifest.entries().map(|entry| entry.path.clone()));
         paths.extend(
             [CONFIG, &new_config, MANIFEST, DRY_RUN, ENABLED, V1_CONFIG, V1_LOGROTATE].map(PathBuf::from),
         );

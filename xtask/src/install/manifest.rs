@@ -16,29 +16,35 @@ pub(crate) struct Manifest(Vec<Entry>);
 
 /// One of memmon's.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Entry {
-    /// A directory that did not exist before.
-    Directory(PathBuf),
-    Program(PathBuf),
-    /// A file that an administrator may have edited.
-    Config(PathBuf),
+pub(crate) struct Entry {
+    pub(crate) kind: EntryKind,
+    pub(crate) path: PathBuf,
 }
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EntryKind {
+    /// A directory that did not exist before.
+    Directory,
+    Program,
+    /// A file that an administrator may have edited.
+    Config,
+}
+
+/// The kinds by their names in the record.
+const KINDS: [(&str, EntryKind); 3] =
+    [("directory", EntryKind::Directory), ("program", EntryKind::Program), ("config", EntryKind::Config)];
 
 impl Entry {
     pub(crate) fn file(item: &Item) -> Self {
-        match item.kind {
-            Kind::Program => Self::Program(item.path.clone()),
-            Kind::Config | Kind::Snippet => Self::Config(item.path.clone()),
-        }
+        let kind = match item.kind {
+            Kind::Program => EntryKind::Program,
+            Kind::Config | Kind::Snippet => EntryKind::Config,
+        };
+        Self { kind, path: item.path.clone() }
     }
 
     pub(crate) fn directory(path: &Path) -> Self {
-        Self::Directory(path.to_owned())
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        let (Self::Directory(path) | Self::Program(path) | Self::Config(path)) = self;
-        path
+        Self { kind: EntryKind::Directory, path: path.to_owned() }
     }
 }
 
@@ -46,16 +52,12 @@ impl Manifest {
     /// Parses its text. Unknown lines are ignored, so nothing is removed because of them.
     pub(crate) fn parse(text: &str) -> Self {
         let entry = |line: &str| {
-            let (kind, path) = line.split_once(' ')?;
+            let (name, path) = line.split_once(' ')?;
+            let (_, kind) = KINDS.into_iter().find(|(known, _)| *known == name)?;
             let path = PathBuf::from(path);
             // The file belongs to root, but `..` would lead out of a destdir.
             let plain = path.is_absolute() && !path.components().any(|part| part.as_os_str() == "..");
-            match (kind, plain) {
-                ("directory", true) => Some(Entry::Directory(path)),
-                ("program", true) => Some(Entry::Program(path)),
-                ("config", true) => Some(Entry::Config(path)),
-                _ => None,
-            }
+            plain.then_some(Entry { kind, path })
         };
         Self(text.lines().filter_map(entry).collect())
     }
@@ -67,7 +69,7 @@ impl Manifest {
     }
 
     pub(crate) fn forget(&mut self, path: &Path) {
-        self.0.retain(|entry| entry.path() != path);
+        self.0.retain(|entry| entry.path != path);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -78,30 +80,17 @@ impl Manifest {
         self.0.iter()
     }
 
-    pub(crate) fn programs(&self) -> impl Iterator<Item = &PathBuf> {
-        self.0.iter().filter_map(|entry| match entry {
-            Entry::Program(path) => Some(path),
-            Entry::Directory(_) | Entry::Config(_) => None,
-        })
-    }
-
-    pub(crate) fn directories(&self) -> impl Iterator<Item = &PathBuf> {
-        self.0.iter().filter_map(|entry| match entry {
-            Entry::Directory(path) => Some(path),
-            Entry::Program(_) | Entry::Config(_) => None,
-        })
+    /// The paths of the entries of this kind.
+    pub(crate) fn of(&self, kind: EntryKind) -> impl Iterator<Item = &PathBuf> {
+        self.0.iter().filter(move |entry| entry.kind == kind).map(|entry| &entry.path)
     }
 }
 
 impl fmt::Display for Manifest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|entry| {
-            let kind = match entry {
-                Entry::Directory(_) => "directory",
-                Entry::Program(_) => "program",
-                Entry::Config(_) => "config",
-            };
-            writeln!(f, "{kind} {}", entry.path().display())
+        self.0.iter().try_for_each(|Entry { kind, path }| {
+            let name = KINDS.iter().find(|(_, known)| known == kind).map_or("", |(name, _)| name);
+            writeln!(f, "{name} {}", path.display())
         })
     }
 }

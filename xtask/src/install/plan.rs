@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     items::{CONFIG, Item, Kind, LOG},
-    manifest::{Entry, MANIFEST, Manifest},
+    manifest::{Entry, EntryKind, MANIFEST, Manifest},
 };
 
 /// v1's files.
@@ -130,7 +130,7 @@ pub(crate) fn install(items: &[Item], facts: &Facts) -> Vec<Step> {
     // Files of an installation with another prefix, or of another version.
     let wanted: Vec<&Path> = items.iter().map(|item| &*item.path).collect();
     let left: Vec<_> =
-        manifest.programs().filter(|path| !wanted.contains(&path.as_path())).cloned().collect();
+        manifest.of(EntryKind::Program).filter(|path| !wanted.contains(&path.as_path())).cloned().collect();
     for path in left.into_iter().filter(|path| path != Path::new(&format!("{CONFIG}.new"))) {
         manifest.forget(&path);
         steps.push(Step::Remove(path));
@@ -180,18 +180,16 @@ fn directories(path: &Path, facts: &Facts, manifest: &mut Manifest, steps: &mut 
 pub(crate) fn uninstall(shipped_config: &[u8], facts: &Facts, purge: bool) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut kept = Manifest::default();
+    let config = Entry { kind: EntryKind::Config, path: CONFIG.into() };
     for entry in facts.manifest.entries() {
-        match entry {
-            Entry::Directory(_) => {}
-            Entry::Program(path) => steps.extend(facts.content(path).map(|_| Step::Remove(path.clone()))),
-            Entry::Config(path) => match facts.content(path) {
-                Some(content) if !purge && content != shipped_config && path == Path::new(CONFIG) => {
-                    kept.add(entry.clone());
-                    steps.push(Step::Note(format!("{CONFIG} was edited and is kept: --purge removes it")));
-                }
-                Some(_) => steps.push(Step::Remove(path.clone())),
-                None => {}
-            },
+        let Some(content) = facts.content(&entry.path).filter(|_| entry.kind != EntryKind::Directory) else {
+            continue;
+        };
+        if !purge && content != shipped_config && *entry == config {
+            kept.add(entry.clone());
+            steps.push(Step::Note(format!("{CONFIG} was edited and is kept: --purge removes it")));
+        } else {
+            steps.push(Step::Remove(entry.path.clone()));
         }
     }
     steps.extend(remove_drop_in(facts));
@@ -209,11 +207,11 @@ pub(crate) fn uninstall(shipped_config: &[u8], facts: &Facts, purge: bool) -> Ve
     if kept.is_empty() {
         steps.push(Step::Remove(MANIFEST.into()));
     } else {
-        facts.manifest.directories().for_each(|path| kept.add(Entry::directory(path)));
+        facts.manifest.of(EntryKind::Directory).for_each(|path| kept.add(Entry::directory(path)));
         let content = kept.to_string().into_bytes();
         steps.push(Step::Write { path: MANIFEST.into(), mode: 0o644, content });
     }
-    let mut directories: Vec<_> = facts.manifest.directories().cloned().collect();
+    let mut directories: Vec<_> = facts.manifest.of(EntryKind::Directory).cloned().collect();
     directories.sort();
     steps.extend(directories.into_iter().rev().map(Step::RemoveDirectory));
     steps

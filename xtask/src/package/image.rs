@@ -38,14 +38,8 @@ pub(crate) struct Options {
 pub(crate) fn main(options: &Options) -> Result<()> {
     let made = packages(&[Kind::Tar, Kind::Record], options.no_build)?;
     let [_, record] = &made[..] else { anyhow::bail!("the record of dependencies is missing") };
-    let contents = Contents {
-        binary: &directory().join("tree/usr/sbin/memmon"),
-        record: Some(record),
-        when: &super::commit_time()?,
-        revision: &revision(),
-    };
     let out = workspace::root().join("target/image");
-    println!("{}", write(&contents, &out)?.display());
+    println!("{}", image(&directory().join("tree"), Some(record), &out)?.display());
     Ok(())
 }
 
@@ -53,13 +47,14 @@ pub(crate) fn main(options: &Options) -> Result<()> {
 pub(crate) fn of_package(package: &Path, out: &Path) -> Result<PathBuf> {
     let tree = tempfile::tempdir()?;
     shell::run(Command::new("dpkg-deb").arg("--extract").arg(package).arg(tree.path()))?;
-    let contents = Contents {
-        binary: &tree.path().join("usr/sbin/memmon"),
-        record: None,
-        when: &super::commit_time()?,
-        revision: &revision(),
-    };
-    write(&contents, out)
+    image(tree.path(), None, out)
+}
+
+/// Makes the image of the tree of a package in the folder `out`.
+fn image(tree: &Path, record: Option<&Path>, out: &Path) -> Result<PathBuf> {
+    let (when, revision) = (super::commit_time()?, revision());
+    let binary = tree.join("usr/sbin/memmon");
+    write(&Contents { binary: &binary, record, when: &when, revision: &revision }, out)
 }
 
 /// The name of the image, by which tools choose it in the layout.
