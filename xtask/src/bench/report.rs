@@ -15,6 +15,7 @@ const HEAD: &str = "\
 Written by `cargo xtask bench` (run it as root, on a machine that is otherwise idle), which repeats all measurements in one
 run; each section names the command that repeats it alone. Compared programs were measured alternately within the same run.
 Figures are medians with their quartiles. Absolute times hold for this machine only; ratios carry over better to others.
+memmon runs without its unit here, so that the unit's `CPUQuota=` does not count.
 ";
 
 /// Puts `sections` into the file, in place of those of the same title.
