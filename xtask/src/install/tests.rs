@@ -258,6 +258,7 @@ fn the_unit_has_its_settings() {
         "WatchdogSec=60",
         "OOMScoreAdjust=-900",
         "CPUQuota=10%",
+        "CPUQuotaPeriodSec=1s",
         "CPUWeight=10000",
         "MemoryMax=100M",
         "NoNewPrivileges=yes",
