@@ -111,7 +111,7 @@ log_file = 2025-10-03
      --> config.toml:3:18
       |
     3 | check_interval = "soon"
-      |                  ^^^^^^ expected a number
+      |                  ^^^^^^ expected a number: seconds between scans, from 0.1 to 86400
 
     error: `pids` is an integer, not a list
      --> config.toml:5:8

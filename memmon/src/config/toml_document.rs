@@ -409,11 +409,15 @@ impl Taken<'_, '_, '_> {
             }
             Err(Mismatch::Type) => {
                 let found = with_article(value.get_ref());
+                let is_number = T::WHAT == f64::WHAT || T::WHAT == u32::WHAT;
                 let unquoted = value.get_ref().as_str().and_then(|text| DeValue::parse(text).ok());
                 let help = if unquoted.is_some_and(|value| T::read(value.get_ref(), key).is_ok()) {
                     format!("expected {}: write it without quotes", T::WHAT)
                 } else if T::WHAT == String::WHAT && value.get_ref().is_integer() {
                     format!("expected {}: write \"{written}\"", T::WHAT)
+                } else if let Some(range) = key.range().filter(|_| is_number) {
+                    // So that nobody takes the unit away and leaves the number: "512 MB".
+                    format!("expected {}: {range}", T::WHAT)
                 } else {
                     format!("expected {}", T::WHAT)
                 };
