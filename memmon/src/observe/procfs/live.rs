@@ -1,6 +1,7 @@
 //! Tests of `procfs` on the running kernel, for behaviour that captured trees cannot show.
 #![expect(unsafe_code, reason = "the tests create the processes that they look at with fork and clone")]
 
+use std::fs;
 use std::hint::black_box;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -207,6 +208,25 @@ fn memory_outlives_the_first_thread() {
     let lags = Accuracy::StatmLags { bound: Bytes(SLACK) };
     let exact = root().confirm(pid, None, process.rss, &lags).unwrap();
     assert!(exact.error == Bytes::ZERO && close(exact.rss, process.rss));
+}
+
+/// It handles no signal before its child calls exec or ends.
+#[test]
+fn a_process_in_vfork_that_is_sent_sigstop_counts_as_stopped() {
+    let mut stack = vec![0_u8; 64 << 10];
+    let child = Child::running(|| {
+        clone_that_waits(&mut stack, libc::CLONE_VFORK | libc::SIGCHLD);
+    });
+    let pid = child.pid();
+    wait_until("the child waits for its own", || root().waiting(pid).unwrap().state == 'D');
+    assert!(!root().is_stopped(pid));
+    kill(child.0, Signal::SIGSTOP).unwrap();
+    assert!(root().is_stopped(pid));
+    kill(child.0, Signal::SIGCONT).unwrap();
+    assert!(!root().is_stopped(pid));
+    let own = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    let own = nix::unistd::Pid::from_raw(own.trim().parse().unwrap());
+    kill(own, Signal::SIGKILL).unwrap();
 }
 
 #[test]

@@ -132,11 +132,17 @@ pub(super) fn uid_inside(map: &[u8], uid: u32) -> Option<u32> {
 /// The signals that the main thread takes by /proc/PID/status: by a handler or, as it blocks them, by sigwait(3) or
 /// signalfd(2), as most init programs do. Bit 0 is signal 1. All of them if it does not show that.
 pub(super) fn taken(status: &[u8]) -> u64 {
-    let masks = ["SigCgt:", "SigBlk:"].into_iter().map(|label| {
-        let mask = field(status, label).and_then(|mask| str::from_utf8(mask.trim_ascii()).ok());
-        mask.and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(u64::MAX)
-    });
+    let masks = ["SigCgt:", "SigBlk:"].into_iter().map(|label| signals(status, label).unwrap_or(u64::MAX));
     masks.fold(0, |all, mask| all | mask)
+}
+
+/// Whether SIGSTOP waits for the process, by /proc/PID/status.
+pub(super) fn has_pending_stop(status: &[u8]) -> bool {
+    signals(status, "ShdPnd:").is_some_and(|pending| pending & (1 << (libc::SIGSTOP - 1)) != 0)
+}
+
+fn signals(status: &[u8], label: &str) -> Option<u64> {
+    u64::from_str_radix(str::from_utf8(field(status, label)?.trim_ascii()).ok()?, 16).ok()
 }
 
 /// The beginning and the end of the environment in memory, by /proc/PID/stat (fields 50 and 51); `None` if the kernel does not show

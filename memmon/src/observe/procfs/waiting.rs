@@ -37,16 +37,23 @@ impl ProcRoot {
 }
 
 impl ProcRoot {
-    /// Whether a stop signal has stopped `pid`: then every thread of it is in that state, or about to be. A process that a
-    /// debugger holds is not stopped.
+    /// Whether a stop signal has stopped `pid`: then every thread of it is in that state, or about to be, as one that waits
+    /// inside the kernel is. A process that a debugger holds is not stopped.
     pub fn is_stopped(&self, pid: Pid) -> bool {
         let Ok(directory) = self.process(pid) else { return false };
         let state = |at: &str| Some(parse::stat(&read(&directory, at, "stat").ok()?)?.state);
+        let is_of_another = || {
+            directory.threads().is_ok_and(|threads| {
+                threads.flatten().any(|thread| state(&format!("task/{thread}/")) == Some('T'))
+            })
+        };
         match state("") {
             // The main thread has ended, and others go on.
-            Some('Z') => directory.threads().is_ok_and(|threads| {
-                threads.flatten().any(|thread| state(&format!("task/{thread}/")) == Some('T'))
-            }),
+            Some('Z') => is_of_another(),
+            Some('D') => {
+                let status = directory.read("", "status").unwrap_or_default();
+                parse::has_pending_stop(&status) || is_of_another()
+            }
             state => state == Some('T'),
         }
     }
@@ -92,5 +99,12 @@ mod tests {
         assert!(!tree.root().is_stopped(pid));
         stat("42/task/44", 44, 'T');
         assert!(tree.root().is_stopped(pid));
+        stat("42", 42, 'D');
+        assert!(tree.root().is_stopped(pid));
+        stat("42/task/44", 44, 'S');
+        for (pending, is_stopped) in [("0000000000040000", true), ("0000000000004000", false), ("", false)] {
+            tree.write("42/status", format!("Name:\tcat\nShdPnd:\t{pending}\n"));
+            assert_eq!(tree.root().is_stopped(pid), is_stopped, "{pending}");
+        }
     }
 }
