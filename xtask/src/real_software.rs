@@ -10,26 +10,9 @@ use crate::{debian_programs, shell, workspace};
 
 /// Redis, LMDB, numpy, gunicorn, kubectl and runc, with the libraries that a minimal system lacks, by their names in Debian 12.
 const PACKAGES: [&str; 21] = [
-    "redis-server",
-    "redis-tools",
-    "libatomic1",
-    "libhiredis0.14",
-    "libjemalloc2",
-    "liblua5.1-0",
-    "liblzf1",
-    "lua-bitop",
-    "lua-cjson",
-    "python3-lmdb",
-    "liblmdb0",
-    "python3-numpy",
-    "libblas3",
-    "liblapack3",
-    "libgfortran5",
-    "libquadmath0",
-    "python3-gunicorn",
-    "python3-pkg-resources",
-    "kubernetes-client",
-    "runc",
+    "redis-server", "redis-tools", "libatomic1", "libhiredis0.14", "libjemalloc2", "liblua5.1-0", "liblzf1",
+    "lua-bitop", "lua-cjson", "python3-lmdb", "liblmdb0", "python3-numpy", "libblas3", "liblapack3",
+    "libgfortran5", "libquadmath0", "python3-gunicorn", "python3-pkg-resources", "kubernetes-client", "runc",
     "python3-pip-whl",
 ];
 

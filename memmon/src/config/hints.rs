@@ -32,23 +32,8 @@ fn side(section: &str) -> Option<Side> {
 /// The kinds of entries by which a section lists processes, in the singular: each is a word of its own, and never a slip of
 /// the pen for another one.
 const NOUNS: [&str; 17] = [
-    "pid",
-    "name",
-    "user",
-    "uid",
-    "gid",
-    "group",
-    "cgroup",
-    "process",
-    "command",
-    "comm",
-    "cmdline",
-    "exe",
-    "path",
-    "unit",
-    "slice",
-    "service",
-    "container",
+    "pid", "name", "user", "uid", "gid", "group", "cgroup", "process", "command", "comm", "cmdline", "exe",
+    "path", "unit", "slice", "service", "container",
 ];
 
 /// The noun that `typed` is, in the singular, or is by a single slip.

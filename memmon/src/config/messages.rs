@@ -179,17 +179,7 @@ fn values_out_of_range_are_reported_with_the_range() {
       |                  ^ expected seconds between scans, from 0.1 to 86400
     ");
     for value in [
-        "0",
-        "-1",
-        "nan",
-        "+inf",
-        "-inf",
-        "1e999",
-        "100.1",
-        "0.001",
-        "99999999999999999999",
-        "true",
-        "[]",
+        "0", "-1", "nan", "+inf", "-inf", "1e999", "100.1", "0.001", "99999999999999999999", "true", "[]",
         "'x'",
     ] {
         let message = error(&format!("thresholds.ram_percent_threshold = {value}"));

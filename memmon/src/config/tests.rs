@@ -238,21 +238,8 @@ fn keys_commented_out_in_the_shipped_file_are_right_too() {
     let rule = ["name", "names", "not", "gb", "for", "per", "action", "grace"];
     let machine = "available_percent available_gb swap_free_percent pressure_some pressure_full warn";
     let text = [
-        "users",
-        "uids",
-        "cgroups",
-        "exe",
-        "args",
-        "groups",
-        "units",
-        "max_processes",
-        "textfile",
-        "listen",
-        "mail_to",
-        "mail_from",
-        "smtp_auth_file",
-        "hook",
-        "stop_writers",
+        "users", "uids", "cgroups", "exe", "args", "groups", "units", "max_processes", "textfile", "listen",
+        "mail_to", "mail_from", "smtp_auth_file", "hook", "stop_writers",
     ]
     .into_iter()
     .chain(schedule)

@@ -55,16 +55,8 @@ mod tests {
             assert_eq!(Listen::parse(good).map(|listen| listen.to_string()).as_deref(), Some(good));
         }
         for bad in [
-            "0.0.0.0:9819",
-            "[::]:9819",
-            "192.168.0.1:80",
-            "127.0.0.1",
-            "127.0.0.1:0",
-            "localhost:1",
-            "a/b",
-            "/run/",
-            "",
-            "/a\0",
+            "0.0.0.0:9819", "[::]:9819", "192.168.0.1:80", "127.0.0.1", "127.0.0.1:0", "localhost:1", "a/b",
+            "/run/", "", "/a\0",
         ] {
             assert_eq!(Listen::parse(bad), None, "{bad}");
         }

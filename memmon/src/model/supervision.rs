@@ -14,21 +14,8 @@ pub struct Restarted {
 
 /// The comms of supervisors, of which the kernel keeps 15 bytes. One that reparents orphans (pid 1) is not among them.
 const SUPERVISORS: [&str; 15] = [
-    "circusd",
-    "conmon",
-    "containerd-shim",
-    "dinit",
-    "forever",
-    "god",
-    "immortal",
-    "monit",
-    "perpd",
-    "runsv",
-    "s6-supervise",
-    "service-manager",
-    "supervise",
-    "supervise-daemo",
-    "supervisord",
+    "circusd", "conmon", "containerd-shim", "dinit", "forever", "god", "immortal", "monit", "perpd", "runsv",
+    "s6-supervise", "service-manager", "supervise", "supervise-daemo", "supervisord",
 ];
 /// PM2 calls itself `PM2 v5.3.0: God`.
 const PM2: &[u8] = b"PM2 v";
@@ -36,54 +23,17 @@ const PM2: &[u8] = b"PM2 v";
 /// Services that start what users hand in, and do not start it again: its end is not followed by a restart. `pbs_jobs` is
 /// no unit of systemd, but the cgroup that OpenPBS has for its jobs.
 const JOB_SERVICES: [&str; 19] = [
-    "anacron",
-    "atd",
-    "condor",
-    "cron",
-    "cronie",
-    "crond",
-    "dcron",
-    "fcron",
-    "gitlab-runner",
-    "jenkins-agent",
-    "jupyterhub",
-    "munge",
-    "pbs",
-    "pbs_jobs",
-    "pbs_mom",
-    "sge_execd",
-    "slurmd",
-    "slurmstepd",
-    "torque-mom",
+    "anacron", "atd", "condor", "cron", "cronie", "crond", "dcron", "fcron", "gitlab-runner",
+    "jenkins-agent", "jupyterhub", "munge", "pbs", "pbs_jobs", "pbs_mom", "sge_execd", "slurmd",
+    "slurmstepd", "torque-mom",
 ];
 
 /// Services by which users log in: without pam_systemd(8) sessions stay in their cgroup. The session manager of a desktop
 /// starts programs in services of their own, named `app-…` or `dbus-…`, and does not start them again, either.
 const LOGIN_SERVICES: [&str; 24] = [
-    "autologin",
-    "cockpit",
-    "console-getty",
-    "container-getty",
-    "display-manager",
-    "dropbear",
-    "gdm",
-    "gdm3",
-    "getty",
-    "greetd",
-    "inetd",
-    "lightdm",
-    "lxdm",
-    "rstudio-server",
-    "sddm",
-    "serial-getty",
-    "ssh",
-    "sshd",
-    "telnetd",
-    "vncserver",
-    "xdm",
-    "xinetd",
-    "xrdp",
-    "xrdp-sesman",
+    "autologin", "cockpit", "console-getty", "container-getty", "display-manager", "dropbear", "gdm", "gdm3",
+    "getty", "greetd", "inetd", "lightdm", "lxdm", "rstudio-server", "sddm", "serial-getty", "ssh", "sshd",
+    "telnetd", "vncserver", "xdm", "xinetd", "xrdp", "xrdp-sesman",
 ];
 
 const CONTAINER_SCOPES: [&str; 6] = ["docker-", "libpod-", "crio-", "cri-containerd-", "nerdctl-", "lxc-"];

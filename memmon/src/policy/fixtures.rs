@@ -80,15 +80,7 @@ pub(crate) fn hog() -> Process {
 
 const UIDS: [u32; 4] = [0, 1, 1000, 1001];
 const NAMES: [&[u8]; 10] = [
-    b"sshd",
-    b"ssh",
-    b"a",
-    b"ab",
-    b"",
-    b"/",
-    b"[x]*",
-    b"/usr/bin/a\xff",
-    b"evil\n\x1b[31m\\",
+    b"sshd", b"ssh", b"a", b"ab", b"", b"/", b"[x]*", b"/usr/bin/a\xff", b"evil\n\x1b[31m\\",
     b"dir\xe2\x80\xae/ab",
 ];
 const PATTERNS: [&str; 9] = ["sshd", "ssh", "a", "ab", "a*", "?", r"\[x\]\*", "*\n*", "{sshd,ab}"];

@@ -98,14 +98,9 @@ impl<'a> Cluster<'a> {
 
     fn psql(&self) -> Command {
         let mut psql = Self::program(self.user, "psql", self.folder.path());
-        psql.arg("-h").arg(self.folder.path()).args([
-            "-U",
-            "test",
-            "-qAtX",
-            "-v",
-            "ON_ERROR_STOP=1",
-            "postgres",
-        ]);
+        psql.arg("-h")
+            .arg(self.folder.path())
+            .args(["-U", "test", "-qAtX", "-v", "ON_ERROR_STOP=1", "postgres"]);
         psql.stderr(Stdio::null());
         psql
     }

@@ -125,10 +125,7 @@ fn the_cgroup_of_a_unit_is_slowed_down_until_it_is_calm_and_nothing_ends() {
         let event = daemon.event("throttled");
         assert_eq!(
             (
-                &event["rule_name"],
-                &event["unit"],
-                &event["high_bytes"],
-                &event["before_bytes"],
+                &event["rule_name"], &event["unit"], &event["high_bytes"], &event["before_bytes"],
                 &event["times"]
             ),
             (&"slow".into(), &"x.service".into(), &(32 << 20).into(), &Value::Null, &1.into())

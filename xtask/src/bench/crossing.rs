@@ -57,15 +57,7 @@ const WAYS: [Way; 6] = [
 pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
     let user = TestUser::claim()?;
     let mut table = Table::new([
-        "",
-        "",
-        "ms to SIGTERM, p50",
-        "p99",
-        "worst",
-        "overshoot MB, p50",
-        "p99",
-        "worst",
-        "sprints",
+        "", "", "ms to SIGTERM, p50", "p99", "worst", "overshoot MB, p50", "p99", "worst", "sprints",
     ]);
     let (mut goals, mut notes, mut speeds) = (Vec::new(), Vec::new(), Vec::new());
     for busy in [false, true] {

@@ -105,13 +105,7 @@ impl Who {
 pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
     let sizes = if bench.quick { &SIZES[..1] } else { &SIZES };
     let mut table = Table::new([
-        "",
-        "idle processes",
-        "CPU ms per scan",
-        "quartiles",
-        "scans",
-        "µs per process",
-        "psutil / this",
+        "", "idle processes", "CPU ms per scan", "quartiles", "scans", "µs per process", "psutil / this",
     ]);
     let mut found: Vec<(Who, usize, Sample)> = Vec::new();
     let (mut notes, mut sweep) = (Vec::new(), Duration::ZERO);

@@ -6,20 +6,8 @@ const VERSIONS: [u32; 4] = [15, 16, 17, 18];
 
 /// The libraries that the server and psql load, by their names in Debian 12 and 13; those that apt does not know are left out.
 const LIBRARIES: [&str; 14] = [
-    "libpq5",
-    "libicu72",
-    "libicu76",
-    "libxml2",
-    "libldap-2.5-0",
-    "libldap2",
-    "libgssapi-krb5-2",
-    "libpam0g",
-    "libreadline8",
-    "libreadline8t64",
-    "liblz4-1",
-    "libzstd1",
-    "libnuma1",
-    "liburing2",
+    "libpq5", "libicu72", "libicu76", "libxml2", "libldap-2.5-0", "libldap2", "libgssapi-krb5-2", "libpam0g",
+    "libreadline8", "libreadline8t64", "liblz4-1", "libzstd1", "libnuma1", "liburing2",
 ];
 
 /// The step for a distribution whose packages are not tested.

@@ -2,27 +2,8 @@
 
 /// Words in lower case; other forms of a word are listed separately.
 const WORDS: &[&str] = &[
-    "whom",
-    "anew",
-    "mend",
-    "mends",
-    "mended",
-    "evermore",
-    "condemn",
-    "condemns",
-    "condemned",
-    "climber",
-    "climbers",
-    "rung",
-    "rungs",
-    "tell",
-    "tells",
-    "told",
-    "hear",
-    "hears",
-    "heard",
-    "telling",
-    "hearing",
+    "whom", "anew", "mend", "mends", "mended", "evermore", "condemn", "condemns", "condemned", "climber",
+    "climbers", "rung", "rungs", "tell", "tells", "told", "hear", "hears", "heard", "telling", "hearing",
 ];
 
 /// Phrases, in lower case.

@@ -267,10 +267,7 @@ mod tests {
     #[test]
     fn a_kernel_is_in_one_package_or_in_three() {
         let all = names(&[
-            "linux-image-7.3-c",
-            "linux-base-7.3-c",
-            "linux-binary-7.3-c",
-            "linux-modules-7.3-c",
+            "linux-image-7.3-c", "linux-base-7.3-c", "linux-binary-7.3-c", "linux-modules-7.3-c",
             "linux-image-6.1-c",
         ]);
         assert_eq!(parts("7.3-c", &all), ["linux-base-7.3-c", "linux-binary-7.3-c", "linux-modules-7.3-c"]);

@@ -27,33 +27,10 @@ fn people_are_woken_for_few_events_only() {
         .map(|event| serde_json::to_value(event).unwrap()["event"].as_str().unwrap().to_owned())
         .collect();
     let expected = [
-        "throttled",
-        "throttled",
-        "not_throttled",
-        "not_throttled",
-        "not_throttled",
-        "not_throttled",
-        "held_back",
-        "terminated",
-        "terminated",
-        "terminated",
-        "terminated",
-        "terminated",
-        "terminated",
-        "stopped",
-        "stopped",
-        "stopped",
-        "stopped",
-        "out_of_reach",
-        "signal_failed",
-        "lingers",
-        "lingers",
-        "lingers",
-        "lingers",
-        "lingers",
-        "reload_failed",
-        "no_culprit",
-        "terminated",
+        "throttled", "throttled", "not_throttled", "not_throttled", "not_throttled", "not_throttled",
+        "held_back", "terminated", "terminated", "terminated", "terminated", "terminated", "terminated",
+        "stopped", "stopped", "stopped", "stopped", "out_of_reach", "signal_failed", "lingers", "lingers",
+        "lingers", "lingers", "lingers", "reload_failed", "no_culprit", "terminated",
     ];
     assert_eq!(kinds, expected);
 }
