@@ -57,14 +57,16 @@ impl ProcRoot {
     ) -> Fact<Inherited> {
         let Some(layout) = process.layout else { return Fact::Unreadable };
         let needed = process.decisive;
-        // The amount that must be the elder's for the rest to be within the limit.
-        let over = process.rss.saturating_sub(limit);
-        let Some(elder) = self.elder(process, layout, over) else { return Fact::Absent };
-        let inherited = |bytes| Fact::Known(Inherited { bytes, elder: elder.pid });
         // The shared amount is at most the younger process's memory at its fork, its anonymous memory, the elder's memory, and
         // what both share with any process at the same addresses.
         let anon = process.parts.map_or(Bytes::MAX, |parts| parts.anon);
-        let most = elder.rss.min(most.unwrap_or(Bytes::MAX)).min(anon);
+        let most = most.unwrap_or(Bytes::MAX).min(anon);
+        // The amount that must be the elder's for the rest to be within the limit. If no elder decides anything, as for a database's
+        // workers, which have much shared memory and little else, none is searched among all processes.
+        let over = (most >= needed).then(|| process.rss.saturating_sub(limit));
+        let Some(elder) = self.elder(process, layout, over) else { return Fact::Absent };
+        let inherited = |bytes| Fact::Known(Inherited { bytes, elder: elder.pid });
+        let most = most.min(elder.rss);
         if most < needed {
             return inherited(most);
         }
@@ -98,9 +100,11 @@ impl ProcRoot {
     }
 
     /// The process that `process` can have inherited memory from: its parent, if that has at least `needed`, otherwise the
-    /// largest older process with the same layout. That one is not the parent if the processes between them ended.
-    fn elder(&self, process: &Forked<'_>, layout: Layout, needed: Bytes) -> Option<Elder> {
+    /// largest older process with the same layout. That one is not the parent if the processes between them ended. If nothing
+    /// is needed, no other process than the parent is asked.
+    fn elder(&self, process: &Forked<'_>, layout: Layout, needed: Option<Bytes>) -> Option<Elder> {
         let parent = self.kin(process.parent, layout).filter(|(_, start)| *start <= process.start);
+        let Some(needed) = needed else { return parent.map(|(parent, _)| parent) };
         match parent {
             Some((parent, _)) if parent.rss >= needed => return Some(parent),
             _ => {}
