@@ -31,9 +31,16 @@ pub(super) struct Sampler {
     looked: Option<Instant>,
 }
 
-/// The last sample of each process that is above a quarter of its limit.
+/// The state of the processes that were judged, or above a quarter of the smallest limit, at the last look.
 #[derive(Debug, Default)]
-struct Kept(HashMap<ProcessId, Last>);
+struct Kept {
+    /// The last sample of each that is above a quarter of its own limit.
+    samples: HashMap<ProcessId, Last>,
+    /// Its memory at the last close look, and the time of that.
+    looks: HashMap<ProcessId, (Bytes, f64)>,
+    /// The rules by which they were judged.
+    rules: Option<Rules>,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Last {
@@ -46,7 +53,7 @@ impl Sampler {
     /// Whether nothing is above a quarter of its limit as far as is known, so that there is no end of that to write.
     pub(super) fn is_idle(&self) -> bool {
         // While the thread looks, there is something.
-        self.kept.try_lock().is_ok_and(|kept| kept.0.is_empty())
+        self.kept.try_lock().is_ok_and(|kept| kept.samples.is_empty())
     }
 
     /// A job for a thread that may wait, which returns the samples of all that was judged until `now`; `None` if there is
@@ -79,8 +86,17 @@ impl Sampler {
                 samples.extend(kept.note(&rules, process, *memory, *then, dry_run, at));
             }
             if looks {
-                let near = inspect::near_limit(basis, &judged.near).unwrap_or_default();
-                for (process, memory, verdict) in &near {
+                kept.judge_by(&rules);
+                let mut stand = HashSet::new();
+                let near = inspect::near_limit(basis, &judged.near, |id, rss, least| {
+                    let is_due = !sees.contains(&id) && kept.is_to_be_looked_at(id, rss, least, at);
+                    if !is_due {
+                        stand.insert(id);
+                    }
+                    is_due
+                });
+                sees.extend(stand);
+                for (process, memory, verdict) in near.iter().flatten() {
                     if sees.insert(process.id) {
                         samples.extend(kept.note(&rules, process, *memory, verdict.into(), dry_run, at));
                     }
@@ -93,6 +109,27 @@ impl Sampler {
 }
 
 impl Kept {
+    /// With other rules each process is looked at again.
+    fn judge_by(&mut self, rules: &Rules) {
+        if self.rules.as_ref() != Some(rules) {
+            self.looks.clear();
+            self.rules = Some(rules.clone());
+        }
+    }
+
+    /// Whether a process with `rss` has changed since the last close look at it, by a step of the smallest limit. That look may
+    /// walk over all of its pages, and a database has many processes that stand still.
+    fn is_to_be_looked_at(&mut self, id: ProcessId, rss: Bytes, least: Bytes, at: f64) -> bool {
+        let stands = |(then, when): &(Bytes, f64)| {
+            then.0.abs_diff(rss.0) < (least.0 / STEP).max(1) && at - when < AGAIN
+        };
+        let is_due = !self.looks.get(&id).is_some_and(stands);
+        if is_due {
+            self.looks.insert(id, (rss, at));
+        }
+        is_due
+    }
+
     /// The sample of a process, unless the last one is the same.
     fn note(
         &mut self,
@@ -112,18 +149,20 @@ impl Kept {
         let is_the_same = |last: &Last| {
             last.then == then && last.rss.0.abs_diff(rss.0) < step.0.max(1) && at - last.at < AGAIN
         };
-        if self.0.get(&process.id).is_some_and(is_the_same) {
+        if self.samples.get(&process.id).is_some_and(is_the_same) {
             return None;
         }
-        self.0.insert(process.id, Last { at, rss, then });
+        self.samples.insert(process.id, Last { at, rss, then });
         let seen = Seen::new(process, memory, then, dry_run, rules.wanted());
         Some(Sample { at_unix_seconds: at, id: process.id, seen: Some(Box::new(seen)) })
     }
 
     /// Samples of the processes that are not above a quarter any more, of which nothing was seen this time.
     fn gone(&mut self, sees: &HashSet<ProcessId>, at: f64) -> Vec<Sample> {
-        let gone: Vec<_> = self.0.keys().copied().filter(|id| !sees.contains(id)).collect();
-        self.0.retain(|id, _| sees.contains(id));
+        let gone: Vec<_> = self.samples.keys().copied().filter(|id| !sees.contains(id)).collect();
+        self.samples.retain(|id, _| sees.contains(id));
+        // One that is not near its own limit has no sample, and need not be looked at again either.
+        self.looks.retain(|id, (_, looked)| sees.contains(id) || *looked >= at);
         gone.into_iter().map(|id| Sample { at_unix_seconds: at, id, seen: None }).collect()
     }
 }
@@ -156,6 +195,23 @@ mod tests {
         let gone = kept.gone(&HashSet::new(), 3605.0);
         assert!(matches!(&gone[..], [Sample { seen: None, .. }]), "{gone:?}");
         assert_eq!(kept.gone(&HashSet::new(), 3606.0), []);
+    }
+
+    #[test]
+    fn a_process_that_stands_still_is_not_looked_at_again_under_the_same_rules() {
+        let mut kept = Kept::default();
+        let (id, least) = (fixtures::hog().id, Bytes(3200));
+        let mut looks = |rss: u64, at: f64| kept.is_to_be_looked_at(id, Bytes(rss), least, at);
+        assert!(looks(1000, 0.0));
+        assert!(!looks(1099, 1.0) && !looks(901, 2.0), "less than a step");
+        assert!(looks(1100, 3.0) && !looks(1100, 3602.0) && looks(1100, 3603.0));
+        let rules = fixtures::rules();
+        kept.judge_by(&rules);
+        assert!(kept.is_to_be_looked_at(id, Bytes(1100), least, 3604.0));
+        kept.judge_by(&rules);
+        assert!(!kept.is_to_be_looked_at(id, Bytes(1100), least, 3605.0));
+        kept.gone(&HashSet::new(), 3606.0);
+        assert!(kept.is_to_be_looked_at(id, Bytes(1100), least, 3607.0), "it was not near meanwhile");
     }
 
     #[test]

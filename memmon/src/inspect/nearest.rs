@@ -4,7 +4,7 @@ use std::{cmp::Reverse, io};
 
 use super::onlooker::Onlooker;
 use crate::{
-    model::{Bytes, Process, Reading, Survey, SystemMemory, Uid, Verdict},
+    model::{Bytes, Process, ProcessId, Reading, Survey, SystemMemory, Uid, Verdict},
     observe::procfs::Accuracy,
     policy::{self, Rules},
     status::{Row, Table},
@@ -88,17 +88,26 @@ pub fn of_user(basis: Basis, uid: Uid) -> io::Result<(usize, Vec<Row>)> {
 }
 
 /// Those of `readings` whose processes are above a quarter of their own limit, with policy's verdict, and all facts that it
-/// would need if their limit was so low.
+/// would need if their limit was so low. `wants`: whether to look at one, by its memory and the smallest limit.
 ///
 /// # Errors
 /// /proc cannot be read.
-pub fn near_limit(basis: Basis, readings: &[Reading]) -> io::Result<Vec<(Process, SystemMemory, Verdict)>> {
+pub fn near_limit(
+    basis: Basis,
+    readings: &[Reading],
+    mut wants: impl FnMut(ProcessId, Bytes, Bytes) -> bool,
+) -> io::Result<Vec<(Process, SystemMemory, Verdict)>> {
     let Onlooker { proc, accuracy, rules } = Onlooker::new(basis.rules, basis.accuracy)?;
     let memory = proc.memory()?;
     let quarter = |limit: Bytes| Bytes(limit.0 / 4);
-    let least = quarter(rules.least_limit(&memory));
+    let least = rules.least_limit(&memory);
     let near = readings.iter().filter_map(|reading| {
-        let process = proc.confirm(reading.pid, reading.start, least, &accuracy).ok()?;
+        let pid = reading.pid;
+        let start = reading.start.or_else(|| proc.start(pid))?;
+        if !wants(ProcessId { pid, start }, reading.rss, least) {
+            return None;
+        }
+        let process = proc.confirm(pid, Some(start), quarter(least), &accuracy).ok()?;
         if process.rss < quarter(rules.limit_of(&process, &memory)) {
             return None;
         }

@@ -2,7 +2,7 @@
 
 use super::directory::ProcessDirectory;
 use super::{ProcRoot, parse};
-use crate::model::{Name, Pid, Process};
+use crate::model::{Name, Pid, Process, StartTime};
 
 impl ProcRoot {
     /// Whether `process` has not ended, and has the name, the users, the groups, the cgroup and the `oom_score_adj` still with
@@ -15,6 +15,12 @@ impl ProcRoot {
             .and_then(parse::stat)
             .is_some_and(|stat| stat.start == process.id.start && stat.comm == process.names.comm.as_bytes());
         is_called_the_same && directory.has_same_rights(process)
+    }
+
+    /// The start of `pid`.
+    pub fn start(&self, pid: Pid) -> Option<StartTime> {
+        let text = self.process(pid).ok()?.read("", "stat").ok()?;
+        parse::stat(&text).map(|stat| stat.start)
     }
 
     /// The comm of `pid`.

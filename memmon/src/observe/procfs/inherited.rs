@@ -238,6 +238,19 @@ mod tests {
         assert_eq!(inherited(&tree), Fact::Known((200, 40)));
     }
 
+    /// A database has many such processes, and a machine many others.
+    #[test]
+    fn with_little_anonymous_memory_no_other_process_than_the_parent_is_asked() {
+        let tree = family();
+        process(&tree, 45, (40, 750), 99_000, (100, 100), true);
+        process(&tree, 50, (45, 800), 99_000, (3200, 2900), true);
+        assert_eq!(inherited(&tree), Fact::Known((2900, 40)));
+        let status =
+            "Name:\tx\nUid:\t1000\t1000\t1000\t1000\nRssAnon:\t50 kB\nRssFile:\t0 kB\nRssShmem:\t3150 kB\n";
+        tree.write("50/status", status);
+        assert_eq!(inherited(&tree), Fact::Known((50, 45)));
+    }
+
     #[test]
     fn memory_written_since_the_fork_is_its_own() {
         let tree = family();
