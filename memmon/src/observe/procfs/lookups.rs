@@ -7,13 +7,14 @@
 //! that does not move for [`HANGS_AFTER`], because its owner can hold the lock that the read waits for.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use super::blocking_pool::JobOwner;
 use super::shared_objects::SharedObject;
+use super::smaps::FileId;
 use crate::model::{Bytes, Fact, Parts, Pid, ProcessId, SharedMemory, StartTime};
 
 /// Maximum time of a lookup for a caller that only displays the answer, and waits for it.
@@ -31,6 +32,10 @@ const HOLDS_FOR_TERMINATION: Duration = Duration::from_secs(2);
 
 /// Time for which an answer holds that spares one, if no elder ends. One of them may unmap an object meanwhile.
 const SPARES_FOR: Duration = Duration::from_secs(60);
+
+/// Time for which the walk over the pages holds, if the process and its elders map the same objects still and it has not grown.
+/// With 4 KiB pages the walk takes 20 ms per GiB, and a database has many workers that have touched all of a large segment.
+const WALK_HOLDS_FOR: Duration = Duration::from_secs(600);
 
 /// Time until a failed lookup is tried again, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -52,8 +57,8 @@ struct Lookup {
     start: StartTime,
     began: Instant,
     state: State,
-    /// The objects that outlive every process, by the last answer: another lookup may run by now.
-    stays: Option<Vec<SharedObject>>,
+    /// The last answer: another lookup may run by now.
+    answer: Option<Answer>,
     /// Since when it waits for its turn.
     waits_since: Option<Instant>,
     /// Number of failures in a row, and the last reason.
@@ -66,19 +71,21 @@ enum State {
     /// Too many others run.
     Waiting,
     Running(Heartbeat),
-    Answered(Answer),
+    Answered,
     Failed {
         at: Instant,
     },
 }
 
 #[derive(Clone, Debug)]
-struct Answer {
+pub(super) struct Answer {
     at: Instant,
+    /// Time of the walk over the pages.
+    walked: Instant,
     /// Anonymous, shared and swapped-out memory at that time.
     memory: Bytes,
     /// `None` if the process's owner withholds it.
-    found: Option<Found>,
+    pub found: Option<Found>,
 }
 
 /// The result of a lookup.
@@ -89,6 +96,10 @@ pub(super) struct Found {
     pub elders: Vec<ProcessId>,
     /// The objects that outlive every process.
     pub stays: Vec<SharedObject>,
+    /// The others.
+    pub searched: BTreeSet<FileId>,
+    /// Those that an older process maps, with how much of it.
+    pub held: BTreeMap<FileId, (ProcessId, Bytes)>,
 }
 
 /// Time of the last progress of a running lookup.
@@ -166,17 +177,28 @@ impl Answer {
     /// Whether the answer still holds for `question`.
     fn holds(&self, question: &Question<'_>, now: Instant, lives: impl Fn(ProcessId) -> bool) -> bool {
         let age = now.saturating_duration_since(self.at);
-        let charged = |found: &Found| question.parts.anon + question.parts.swap + found.memory.returned;
-        match self.found.as_ref().map(|found| (charged(found), &found.elders)) {
-            // It has not grown by half of what was missing, and the others are charged still.
-            Some((charged, elders)) if charged < question.least => {
-                let missing = question.least.saturating_sub(charged);
-                age < SPARES_FOR
-                    && question.memory() <= self.memory + Bytes(missing.0 / 2)
-                    && elders.iter().all(|elder| lives(*elder))
+        match &self.found {
+            Some(found) if self.spares(question) => {
+                age < SPARES_FOR && found.elders.iter().all(|elder| lives(*elder))
             }
-            Some(_) | None => age < HOLDS_FOR_TERMINATION,
+            _ => age < HOLDS_FOR_TERMINATION,
         }
+    }
+
+    /// Whether it spares a process that has not grown by half of what was missing since.
+    fn spares(&self, question: &Question<'_>) -> bool {
+        self.found.as_ref().is_some_and(|found| {
+            let charged = question.parts.anon + question.parts.swap + found.memory.returned;
+            let missing = question.least.saturating_sub(charged);
+            charged < question.least && question.memory() <= self.memory + Bytes(missing.0 / 2)
+        })
+    }
+}
+
+impl Lookup {
+    fn answered(&mut self, answer: Answer) {
+        (self.failed, self.trouble, self.waits_since) = (0, None, None);
+        (self.state, self.answer) = (State::Answered, Some(answer));
     }
 }
 
@@ -206,21 +228,22 @@ impl Lookups {
                 return Step::Start;
             };
             let trouble = lookup.trouble.clone();
-            match &lookup.state {
-                State::Answered(answer) if answer.holds(question, now, lives) => {
+            let holds = |answer: &&Answer| answer.holds(question, now, lives);
+            match (&lookup.state, lookup.answer.as_ref()) {
+                (State::Answered, answer) => answer.filter(holds).map_or(Step::Start, |answer| {
                     let found = answer.found.as_ref().map(|found| found.memory.clone());
                     Step::Take(found.map_or(Fact::Withheld, Fact::Known), None)
-                }
-                State::Running(beat) if now.saturating_duration_since(beat.last()) > hangs_after => {
+                }),
+                (State::Running(beat), _) if now.saturating_duration_since(beat.last()) > hangs_after => {
                     Step::Take(Fact::Withheld, None)
                 }
-                State::Running(_) => Step::Take(Fact::Unreadable, trouble),
-                State::Failed { at } => {
+                (State::Running(_), _) => Step::Take(Fact::Unreadable, trouble),
+                (State::Failed { at }, _) => {
                     let pause = FIRST_PAUSE.saturating_mul(1 << lookup.failed.saturating_sub(1).min(16));
                     let waits = now.saturating_duration_since(*at) < pause.min(LONGEST_PAUSE);
                     if waits { Step::Take(Fact::Unreadable, trouble) } else { Step::Start }
                 }
-                State::Answered(_) | State::Waiting => Step::Start,
+                (State::Waiting, _) => Step::Start,
             }
         })
     }
@@ -229,8 +252,23 @@ impl Lookups {
     pub(super) fn stays(&self, process: ProcessId) -> Option<Vec<SharedObject>> {
         self.with(|lookups| {
             let lookup = lookups.get(&process.pid).filter(|lookup| lookup.start == process.start)?;
-            lookup.stays.clone()
+            Some(lookup.answer.as_ref()?.found.as_ref()?.stays.clone())
         })
+    }
+
+    /// The last answer, if nothing but its age speaks against it.
+    pub(super) fn aged(&self, question: &Question<'_>, now: Instant) -> Option<Answer> {
+        self.with(|lookups| {
+            let lookup = lookups.get(&question.holder.pid)?;
+            let answer = lookup.answer.as_ref().filter(|answer| answer.spares(question))?;
+            let is_recent = now.saturating_duration_since(answer.walked) < WALK_HOLDS_FOR;
+            (lookup.start == question.holder.start && is_recent).then(|| answer.clone())
+        })
+    }
+
+    /// Notes that this answer still holds.
+    pub(super) fn renew(&self, holder: Holder, answer: Answer, now: Instant) {
+        self.change(holder, now, |lookup| lookup.answered(Answer { at: now, ..answer }));
     }
 
     /// Notes that a lookup starts, which shows its progress by `beat`.
@@ -250,19 +288,17 @@ impl Lookups {
     /// Notes the end of a lookup that began when the process had `memory`.
     pub(super) fn end(&self, holder: Holder, memory: Bytes, result: Result<Found, Failure>, now: Instant) {
         self.change(holder, now, |lookup| {
-            lookup.waits_since = None;
             let found = match result {
                 Ok(found) => Some(found),
                 Err(Failure::Withheld) => None,
                 Err(Failure::Machine(why)) => {
+                    lookup.waits_since = None;
                     (lookup.failed, lookup.trouble) = (lookup.failed.saturating_add(1), Some(why));
                     lookup.state = State::Failed { at: now };
                     return;
                 }
             };
-            (lookup.failed, lookup.trouble) = (0, None);
-            lookup.stays = found.as_ref().map(|found| found.stays.clone());
-            lookup.state = State::Answered(Answer { at: now, memory, found });
+            lookup.answered(Answer { at: now, walked: now, memory, found });
         });
     }
 
@@ -277,7 +313,7 @@ impl Lookups {
                 start: holder.start,
                 began: now,
                 state: State::Waiting,
-                stays: None,
+                answer: None,
                 waits_since: None,
                 failed: 0,
                 trouble: None,
@@ -321,13 +357,44 @@ mod tests {
         lookups.end(
             HOLDER,
             Bytes(105),
-            Ok(Found { memory: memory.clone(), elders: vec![elder], stays: vec![] }),
+            Ok(Found { memory: memory.clone(), elders: vec![elder], ..Found::default() }),
             now,
         );
         let later = now + Duration::from_secs(59);
         assert_eq!(step(&lookups, later), Step::Take(Fact::Known(memory), None));
         assert_eq!(lookups.step(&question(), now, |other| other != elder), Step::Start);
         assert_eq!(step(&lookups, now + SPARES_FOR), Step::Start);
+    }
+
+    #[test]
+    fn an_answer_that_spares_a_process_is_renewed_for_a_while_unless_it_has_grown() {
+        let (lookups, begun) = (Lookups::default(), Instant::now());
+        let memory = SharedMemory { kept: Bytes(95), ..SharedMemory::default() };
+        assert!(lookups.aged(&question(), begun).is_none());
+        lookups.begin(HOLDER, Heartbeat::new(begun), begun);
+        lookups.end(HOLDER, Bytes(105), Ok(Found { memory, ..Found::default() }), begun);
+        let mut now = begun;
+        let mut renewed = 0;
+        while let Some(answer) = lookups.aged(&question(), now) {
+            // Neither a lookup that runs, nor one that waits for its turn, loses it.
+            lookups.begin(HOLDER, Heartbeat::new(now), now);
+            lookups.wait(HOLDER, now, "full");
+            lookups.renew(HOLDER, answer, now);
+            assert!(matches!(step(&lookups, now), Step::Take(Fact::Known(_), None)));
+            now += SPARES_FOR;
+            assert_eq!(step(&lookups, now), Step::Start);
+            renewed += 1;
+        }
+        assert_eq!((renewed, now - begun), (10, WALK_HOLDS_FOR));
+        lookups.end(HOLDER, Bytes(105), Ok(Found::default()), now);
+        // 90 are missing, and it may grow by half of that, from 105 to 150.
+        let aged = |shmem| {
+            let parts = Parts { shmem: Bytes(shmem), ..PARTS };
+            lookups.aged(&Question { parts: &parts, ..question() }, now).is_some()
+        };
+        assert!(aged(140) && !aged(141));
+        let other = Question { holder: Holder { start: StartTime(10), ..HOLDER }, ..question() };
+        assert!(lookups.aged(&other, now).is_none(), "another process with this pid");
     }
 
     #[test]

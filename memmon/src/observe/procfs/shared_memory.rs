@@ -89,11 +89,18 @@ impl ProcRoot {
     fn start_lookup(&self, question: &Question<'_>, now: Instant) -> io::Result<()> {
         let lookup = self.lookup(question, None)?;
         let (holder, memory, lookups) = (question.holder, question.memory(), self.lookups.clone());
+        let aged = self.lookups.aged(question, now);
         let beat = Heartbeat::new(now);
         self.lookups.begin(holder, beat.clone(), now);
         start_blocking(question.owner, move || {
-            let result = lookup.run(&beat);
-            lookups.end(holder, memory, result, Instant::now());
+            let renewed = aged.filter(|answer| {
+                let found = answer.found.as_ref();
+                found.is_some_and(|found| lookup.still_holds(found, &beat).unwrap_or(false))
+            });
+            match renewed {
+                Some(answer) => lookups.renew(holder, answer, Instant::now()),
+                None => lookups.end(holder, memory, lookup.run(&beat), Instant::now()),
+            }
         })
     }
 
@@ -128,8 +135,9 @@ struct SharedMemoryLookup {
 impl SharedMemoryLookup {
     fn run(&self, beat: &Heartbeat) -> Result<Found, Failure> {
         let Objects { mut memory, stays, searched } =
-            self.objects(beat).map_err(|error| self.failure(&error))?;
-        let files = searched.iter().map(|object| (object.file, object.resident)).collect();
+            self.objects("smaps", beat).map_err(|error| self.failure(&error))?;
+        let files: BTreeMap<_, _> = searched.iter().map(|object| (object.file, object.resident)).collect();
+        let all_searched = files.keys().copied().collect();
         let elders = self.elders(files, beat).map_err(|error| self.failure(&error))?;
         let mut open = Bytes::ZERO;
         for object in searched {
@@ -147,20 +155,43 @@ impl SharedMemoryLookup {
             Some(why) if open >= self.needed => Err(Failure::Machine(why)),
             _ => {
                 memory.returned = open;
-                let elders: BTreeSet<_> = elders.found.into_values().map(|(elder, _)| elder).collect();
-                Ok(Found { memory, elders: elders.into_iter().collect(), stays })
+                let held = elders.found;
+                let elders: BTreeSet<_> = held.values().map(|(elder, _)| *elder).collect();
+                let elders = elders.into_iter().collect();
+                Ok(Found { memory, elders, stays, searched: all_searched, held })
             }
         }
     }
 
-    /// The shared memory of the process, object by object.
-    fn objects(&self, beat: &Heartbeat) -> io::Result<Objects> {
+    /// Whether the process maps the same objects still, of which the same ones outlive it, and each elder as much of them as
+    /// before. Walks over no pages.
+    fn still_holds(&self, before: &Found, beat: &Heartbeat) -> io::Result<bool> {
+        let Objects { stays, searched, .. } = self.objects("maps", beat)?;
+        let files =
+            |objects: &[SharedObject]| -> BTreeSet<_> { objects.iter().map(|object| object.file).collect() };
+        if files(&stays) != files(&before.stays) || files(&searched) != before.searched {
+            return Ok(false);
+        }
+        for elder in &before.elders {
+            let held = before.held.iter().filter(|(_, (holder, _))| holder == elder);
+            let held: BTreeMap<_, _> = held.map(|(file, (_, mapped))| (*file, *mapped)).collect();
+            let (start, now) = self.mapped_by(elder.pid, false, held.keys().copied().collect())?;
+            let is_held = |(file, before): (&FileId, &Bytes)| now.get(file).is_some_and(|now| now >= before);
+            if start != elder.start || !held.iter().all(is_held) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The shared memory of the process, object by object; by its smaps, or, without resident pages, by its maps.
+    fn objects(&self, file: &str, beat: &Heartbeat) -> io::Result<Objects> {
         let root = self.root.as_fd();
         let own = place(root, self.holder.pid)?;
         let tmpfs = shared_objects::tmpfs_devices(reader(root, &format!("{own}mountinfo"), beat)?)?;
         let devices = Devices { internal: internal_device()?, tmpfs };
-        let smaps = reader(root, &format!("{own}smaps"), beat)?;
-        let mappings = smaps::mappings(smaps, |file| devices.hold(file))?;
+        let text = reader(root, &format!("{own}{file}"), beat)?;
+        let mappings = smaps::mappings(text, |file| devices.hold(file))?;
         let segments = match reader(root, "sysvipc/shm", beat) {
             Ok(text) => shared_objects::segments(text)?,
             // A kernel without System V IPC.

@@ -286,3 +286,43 @@ fn lookups_that_hang_keep_no_other_user_from_an_answer() {
     let argv0 = |process: Process| process.names.argv0;
     assert_ne!(argv0(hanging.confirm(&root, 39)), Fact::Unreadable);
 }
+
+#[test]
+fn an_answer_is_renewed_without_a_walk_as_long_as_the_same_objects_are_mapped() {
+    let family = Family::new(10);
+    family.member(1, 0, 3);
+    family.member(2, 1, 190);
+    let root = family.root();
+    let (pid, parent, start) = (family.pid(2), family.pid(1), StartTime(702));
+    let owner = JobOwner { pid, uid: Uid(family.first), onlooks: false, lock: Lock::Pages };
+    let parts = family.confirm(&root, 2).parts.unwrap();
+    let question = Question { owner, holder: Holder { pid, parent, start }, parts: &parts, least: LIMIT };
+    let (lookup, beat) = (root.lookup(&question, None).unwrap(), Heartbeat::new(Instant::now()));
+    let found = lookup.run(&beat).unwrap();
+    assert_eq!((found.memory.returned, found.elders.len()), (Bytes::ZERO, 1));
+    let file = |pid: Pid, file: &str| format!("{pid}/{file}");
+    let maps = std::fs::read_to_string(family.tree.path().join(file(pid, "maps"))).unwrap();
+    let holds = || lookup.still_holds(&found, &beat).is_ok_and(|holds| holds);
+    family.tree.spoil(&file(pid, "smaps"));
+    assert!(holds(), "its pages are not read");
+
+    let another = maps.replace(" 2051 ", " 2052 ").replace("7f1c2d4", "7f1b2d4");
+    for (pid, text) in [
+        (pid, maps.clone() + &another),
+        (pid, another.clone()),
+        (pid, String::new()),
+        // Less of it.
+        (parent, maps.replace("7f1c39c00000", "7f1c39b00000")),
+        (parent, another),
+    ] {
+        family.tree.write(&file(pid, "maps"), text);
+        assert!(!holds());
+        family.tree.write(&file(pid, "maps"), &maps);
+        assert!(holds());
+    }
+    family.member(1, 0, 3);
+    let stat = family.tree.path().join(file(parent, "stat"));
+    let another_process = std::fs::read_to_string(&stat).unwrap().replace(" 701 ", " 699 ");
+    std::fs::write(&stat, another_process).unwrap();
+    assert!(!holds(), "another process has the elder's pid");
+}
