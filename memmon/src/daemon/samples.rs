@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use crate::daemon::engine::state::judged::Judged;
 use crate::inspect::{self, Basis};
-use crate::model::{Bytes, Decided, Process, ProcessId, Sample, Seen, SystemMemory};
+use crate::model::{Bytes, Decided, Process, ProcessId, Sample, Seen, SystemMemory, Verdict};
 use crate::policy::Rules;
 
 /// Minimum time between two looks: a close look at each process near a limit costs some CPU time.
@@ -97,6 +97,10 @@ impl Sampler {
                 });
                 sees.extend(stand);
                 for (process, memory, verdict) in near.iter().flatten() {
+                    if matches!(verdict, Verdict::Unsure(_)) {
+                        // The next look may know.
+                        kept.looks.remove(&process.id);
+                    }
                     if sees.insert(process.id) {
                         samples.extend(kept.note(&rules, process, *memory, verdict.into(), dry_run, at));
                     }
