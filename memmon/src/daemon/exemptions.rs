@@ -117,10 +117,8 @@ impl Exemptions {
             ),
             Target::User(uid) => Exempt::User(uid),
             Target::Unit(unit) => {
-                let is_unit = [".service", ".scope"].iter().any(|end| unit.as_str().ends_with(end));
-                let is_one = is_unit && !unit.as_str().starts_with('/');
-                if !is_one {
-                    return Err(format!("{unit} is no unit: expected the name of a .service or .scope"));
+                if let Some(why) = no_unit(unit.as_str()) {
+                    return Err(format!("{unit} is no unit: {why}"));
                 }
                 Exempt::Unit(unit)
             }
@@ -152,6 +150,24 @@ impl Exemptions {
     }
 }
 
+/// The reason why no process can ever be in `unit`; `None` if one can.
+fn no_unit(unit: &str) -> Option<&'static str> {
+    let parts: Vec<&str> = unit.split('/').collect();
+    let is_one = |part: &str| [".service", ".scope"].iter().any(|end| part.ends_with(end));
+    match &parts[..] {
+        // systemd allows none of these characters in a name.
+        _ if unit.contains(['*', '?', '[', ']']) => {
+            Some("an exemption is for one unit, and takes no pattern: exempt each of them")
+        }
+        [one] if is_one(one) => None,
+        [manager, one] if manager.starts_with("user@") && is_one(manager) && is_one(one) => None,
+        [.., last] if parts.len() > 1 && is_one(last) => Some(
+            "expected its name without the path of its cgroup, or user@1000.service/app-x.scope of a user's manager",
+        ),
+        _ => Some("expected the name of a .service or .scope"),
+    }
+}
+
 fn refuse(answer: oneshot::Sender<String>, code: &str, message: &str) {
     let _ = answer.send(reply(&Body::Error(Refusal::new(code, message))));
 }
@@ -165,4 +181,31 @@ pub(super) fn time() -> UnixTime {
 pub(super) fn report_unreadable(announcer: &Announcer<'_>, error: &str) {
     let what = format!("the exemptions of before the start are not in force: {error}");
     announcer.event(Event::Degraded { what });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_in_which_no_process_can_be_is_refused() {
+        for unit in
+            ["x.service", r"app-x\x2d1.scope", "user@7.service", "user@7.service/app-x.scope", "a b.service"]
+        {
+            assert_eq!(no_unit(unit), None, "{unit}");
+        }
+        for (unit, why) in [
+            ("postgresql@*.service", "takes no pattern"),
+            ("app-[12].scope", "takes no pattern"),
+            ("/system.slice/x.service", "without the path"),
+            ("system.slice/x.service", "without the path"),
+            ("user@7.service/app.slice/app-x.scope", "without the path"),
+            ("x.service/y.service", "without the path"),
+            ("user.slice", "expected the name"),
+            ("user@7.service/app.slice", "expected the name"),
+            ("x", "expected the name"),
+        ] {
+            assert!(no_unit(unit).is_some_and(|text| text.contains(why)), "{unit}: {:?}", no_unit(unit));
+        }
+    }
 }

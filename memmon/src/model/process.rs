@@ -489,6 +489,12 @@ pub enum Unconfirmed {
         /// The parent, which owns the memory.
         owner: Pid,
     },
+    /// The number is that of a thread, which /proc shows as if it was a process (tools such as htop list threads).
+    #[error("it is a thread of pid {process}")]
+    Thread {
+        /// Its process.
+        process: Pid,
+    },
     /// A file in /proc could not be read.
     #[error("{file}: {error}")]
     Unreadable {

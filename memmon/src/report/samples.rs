@@ -390,6 +390,7 @@ pub(super) fn samples() -> Vec<Event> {
             found: StartTime(999_999),
         }),
         unconfirmed(Unconfirmed::Borrowed { owner: Pid(12000) }),
+        unconfirmed(Unconfirmed::Thread { process: Pid(12000) }),
         unconfirmed(Unconfirmed::Unreadable { file: "status", error: "Permission denied".to_owned() }),
         Event::OutOfReach { subject: subject(), error: "EMFILE: Too many open files".to_owned() },
         Event::SignalFailed {

@@ -118,6 +118,32 @@ fn a_victim_that_is_exempt_in_its_grace_gets_no_sigkill() {
     daemon.stop();
 }
 
+/// Tools such as htop list threads, and each of them has an entry in /proc.
+#[test]
+#[ignore = "kernel: needs root"]
+fn an_exemption_that_would_protect_nothing_is_refused() {
+    let user = TestUser::claim();
+    let daemon = start(&user);
+    let hog = user.holding("threads 1 1M hold");
+    let pid = hog.pid().to_string();
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let names = threads.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let thread = names.into_iter().find(|name| *name != pid).unwrap();
+    let unit = "postgresql@*.service";
+    for (of, why) in [
+        (vec![&*thread], format!("pid {thread} cannot be exempt: it is a thread of pid {pid}")),
+        (vec!["--unit", unit], format!("{unit} is no unit: an exemption is for one unit")),
+    ] {
+        let output = exempt(&daemon, &[&of[..], &["--for", "2h", "--why", "a batch"]].concat());
+        assert!(!output.status.success() && printed(&output).contains(&why), "{}", printed(&output));
+    }
+    assert!(printed(&exempt(&daemon, &["--list"])).starts_with("There are no exemptions"));
+    let explained = daemon.beside(env!("CARGO_BIN_EXE_memmon")).args(["explain", &thread]).output().unwrap();
+    let why = format!("pid {thread} cannot be explained: it is a thread of pid {pid}");
+    assert!(!explained.status.success() && printed(&explained).contains(&why), "{}", printed(&explained));
+    daemon.stop();
+}
+
 #[test]
 #[ignore = "kernel: needs root"]
 fn only_root_and_a_group_with_that_right_may_exempt() {

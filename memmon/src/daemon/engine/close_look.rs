@@ -95,7 +95,7 @@ impl Engine<'_> {
             self.rechecks.queue.note(pid, start, crossed, now.instant());
         }
         // It ended, or it shows the memory of another process, which is looked at itself.
-        if !matches!(why, Unconfirmed::Gone | Unconfirmed::Borrowed { .. }) {
+        if !matches!(why, Unconfirmed::Gone | Unconfirmed::Borrowed { .. } | Unconfirmed::Thread { .. }) {
             self.reports.emit(Event::Unconfirmed { pid, why });
         }
     }

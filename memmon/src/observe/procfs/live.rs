@@ -240,6 +240,22 @@ fn borrowed_memory_belongs_to_its_owner() {
     assert!(confirm(me).is_ok());
 }
 
+/// /proc/TID is there for each thread, although no listing of /proc shows it.
+#[test]
+fn the_number_of_a_thread_is_no_process() {
+    let (number, of_thread) = std::sync::mpsc::channel();
+    let (end, waits) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        number.send(nix::unistd::gettid()).unwrap();
+        // Until `end` is dropped.
+        let _ = waits.recv();
+    });
+    let tid = model(of_thread.recv().unwrap());
+    assert_eq!(confirm(tid), Err(Unconfirmed::Thread { process: model(getpid()) }));
+    drop(end);
+    thread.join().unwrap();
+}
+
 #[test]
 fn a_zombie_has_no_memory_and_a_reaped_one_is_gone() {
     let child = Child::running(|| {});

@@ -93,6 +93,9 @@ impl<'a> Look<'a> {
         let mut place = place.unwrap_or_default();
         let status = directory.through(&mut place, |at| directory.read(at, "status"));
         let status = status.map_err(|error| unconfirmed("status", error))?;
+        if let Some(process) = parse::process_of(&status).filter(|process| *process != pid) {
+            return Err(Unconfirmed::Thread { process });
+        }
         let (uid, effective_uid) = understood("status", parse::uids(&status))?;
         let owner = JobOwner { pid, uid, onlooks: root.onlooks, lock: Lock::Mmap };
         Ok(Self { root, directory, owner, stat, status, effective_uid, place, has_memory })

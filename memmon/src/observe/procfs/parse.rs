@@ -105,6 +105,11 @@ pub(super) fn uids(text: &[u8]) -> Option<(Uid, Uid)> {
     Some((Uid(number(fields.next()?)?), Uid(number(fields.next()?)?)))
 }
 
+/// The process of a thread in /proc/TID/status; `None` if it does not show that.
+pub(super) fn process_of(status: &[u8]) -> Option<Pid> {
+    number(words(field(status, "Tgid:")?).next()?).map(Pid)
+}
+
 /// The real, effective and supplementary groups in /proc/PID/status.
 pub(super) fn groups(text: &[u8]) -> BTreeSet<Gid> {
     let ids = |label: &str| field(text, label).map(words).into_iter().flatten();

@@ -241,7 +241,7 @@ fn terminated(given_back: Option<&GivenBack>) -> Level {
 const fn unconfirmed(why: &Unconfirmed) -> Level {
     match why {
         // A process that ends, or has only just been started, between two looks is everyday life.
-        Unconfirmed::Gone | Unconfirmed::Borrowed { .. } => Level::Debug,
+        Unconfirmed::Gone | Unconfirmed::Borrowed { .. } | Unconfirmed::Thread { .. } => Level::Debug,
         Unconfirmed::AnotherProcess { .. } => Level::Info,
         Unconfirmed::Unreadable { .. } => Level::Warning,
     }
