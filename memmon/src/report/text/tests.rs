@@ -139,6 +139,7 @@ fn every_event_in_words() {
     DEBUG - No signal to PID=12345: it is gone, or hidden from memmon
     INFO - No signal to PID=12345: pid 12345 started at tick 999999 now, not 987654
     DEBUG - No signal to PID=12345: its memory is that of pid 12000, which started it
+    DEBUG - No signal to PID=12345: it is a thread of pid 12000
     WARNING - No signal to PID=12345: status: Permission denied
     ERROR - Cannot open the process, so no signal is sent yet: PID=12345, Name=chrome, User=john: EMFILE: Too many open files
     ERROR - Cannot send SIGTERM: PID=12345, Name=chrome, User=john: EPERM: Operation not permitted
