@@ -1,6 +1,6 @@
 //! Two gears: `rss_stat` is attached while a process is near its limit, and no hog gets away in either gear.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -78,6 +78,32 @@ fn a_process_that_cannot_be_terminated_does_not_hold_the_exact_gear() {
     let near = user.hog("anon 150M hold");
     near.begun("hold");
     eventually("the exact gear", || gear(&daemon) == Some("exact".into()));
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn hogs_that_live_between_the_scans_hold_the_exact_gear() {
+    let user = TestUser::claim();
+    let daemon = Daemon::start(&config(&user, &[LARGE, ("thresholds.check_interval", "3")]), EBPF);
+    daemon.event("scan_complete");
+    if gear(&daemon).is_none() {
+        return;
+    }
+    // The pause before the calm gear is 20 s. Each hog comes right after a scan, and has ended before the next one.
+    let begun = Instant::now();
+    let mut gears = Vec::new();
+    while begun.elapsed() < Duration::from_secs(28) {
+        let scans = daemon.scans();
+        within(Duration::from_secs(10), "a scan", || daemon.scans() > scans);
+        gears.push(gear(&daemon).unwrap());
+        let mut hog = user.hog("anon 150M");
+        assert_eq!(hog.ended_by(Duration::from_secs(2)), None, "below its limit");
+    }
+    assert!(
+        gears.len() > 7 && gears[0] == "calm" && gears[1..].iter().all(|gear| gear == "exact"),
+        "{gears:?}"
+    );
     daemon.stop();
 }
 

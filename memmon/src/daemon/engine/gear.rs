@@ -20,11 +20,11 @@ use crate::{
 const LATE: Duration = Duration::from_millis(50);
 
 impl Engine<'_> {
-    /// Takes the exact gear if a process that crossed a level could be terminated. It is called after the crossing was
-    /// handled, so that no signal waits for it.
+    /// Takes the exact gear, or holds it, if a process that crossed a level could be terminated. It is called after the
+    /// crossing was handled, so that no signal waits for it.
     pub(super) fn gear_after_crossing(&mut self, process: ProcessId, at: Duration, now: Now) {
-        let is_calm = self.sources.gear() == Some(Gear::Calm);
-        if is_calm && self.is_near(process) {
+        let asks = self.sources.kernel().is_some_and(|kernel| kernel.asks_who_is_near(now.instant()));
+        if asks && self.is_near(process) {
             let begun = now.monotonic();
             self.shift_gear(true, now);
             let attached = now.monotonic();

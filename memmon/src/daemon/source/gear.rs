@@ -17,6 +17,10 @@ const SMALLEST_LIMIT: Bytes = Bytes(256 * Bytes::MIB);
 const FIRST_PAUSE: Duration = Duration::from_secs(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(640);
 
+/// Time for which it counts as known that a process is near its limit: in the exact gear not every crossing is worth a look
+/// at its process.
+const KNOWN: Duration = Duration::from_secs(1);
+
 /// The state of the gears.
 #[derive(Debug)]
 pub(super) struct Gearbox {
@@ -40,6 +44,12 @@ impl Gearbox {
 
     pub(super) fn set_limit(&mut self, limit: Bytes) {
         self.calm_allowed = self.with_any_limit || limit >= SMALLEST_LIMIT;
+    }
+
+    /// Whether it matters that a process which crossed a level at `now` is near its limit. It does in the exact gear, too:
+    /// the scans may all come between the lives of processes that follow each other.
+    pub(super) fn asks_who_is_near(&self, now: Instant) -> bool {
+        self.gear == Gear::Calm || self.near.is_none_or(|near| now.saturating_duration_since(near) >= KNOWN)
     }
 
     /// Whether a process is near its limit at `now`. Returns the gear to change to, if any.
@@ -98,6 +108,22 @@ mod tests {
         assert_eq!(drive(&mut gears, true, start + seconds(19)), Gear::Exact);
         assert_eq!(drive(&mut gears, false, start + seconds(38)), Gear::Exact);
         assert_eq!(drive(&mut gears, false, start + seconds(39)), Gear::Calm);
+    }
+
+    #[test]
+    fn crossings_between_the_scans_hold_the_exact_gear() {
+        let (mut gears, start) = (Gearbox::new(Gear::Calm, false), Instant::now());
+        let mut looks = 0;
+        // One process after the other is near its limit, and each scan comes after its end.
+        for tenth in 0..600 {
+            let now = start + Duration::from_millis(tenth * 100);
+            if gears.asks_who_is_near(now) {
+                looks += 1;
+                drive(&mut gears, true, now);
+            }
+            assert_eq!(drive(&mut gears, false, now), Gear::Exact);
+        }
+        assert_eq!(looks, 60);
     }
 
     #[test]

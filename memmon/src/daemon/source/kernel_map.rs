@@ -110,6 +110,11 @@ impl Kernel {
         self.gears.set_limit(limit);
     }
 
+    /// Whether a crossing is worth a look at its process: if that is near its limit, the exact gear is taken or held.
+    pub(crate) fn asks_who_is_near(&self, now: Instant) -> bool {
+        self.map.has_two_gears().is_ok() && self.gears.asks_who_is_near(now)
+    }
+
     /// Takes the exact gear if a process `is_near` its limit, and the calm one again some time after that. Returns the
     /// new gear if it changed; an error if the kernel refused to attach the program, with the gear as before.
     pub(crate) fn shift(&mut self, is_near: bool, now: Instant) -> Option<io::Result<Gear>> {
