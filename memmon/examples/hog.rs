@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `anon SIZE` | maps private memory and touches it |
 //! | `grow SIZE RATE` | the same at RATE per second (`50M/s`, or `max`), never faster to compensate for a stall |
+//! | `busy` | a thread that computes without a pause, so that each tick of the kernel's timer meets the hog |
 //! | `shmem SIZE` | a memfd, mapped shared and touched |
 //! | `memfd SIZE` | a memfd that is held open, and not mapped |
 //! | `map` | maps the memfd shared, and does not touch it |
@@ -232,6 +233,13 @@ impl Script {
                 let uids = word()?;
                 let (real, effective) = uids.split_once(':').unwrap_or((&uids, &uids));
                 shared::become_user(real.parse()?, effective.parse()?)?;
+            }
+            "busy" => {
+                thread::spawn(|| {
+                    loop {
+                        std::hint::spin_loop();
+                    }
+                });
             }
             "work" => {
                 say("begin", &reported);

@@ -26,8 +26,9 @@ fn a_crossing_ends_a_hog_between_two_scans() {
     let daemon = Daemon::start(&config(&user, &[RARELY]), EBPF);
     daemon.event("scan_complete");
     let scans = daemon.scans();
-    // More than a second from each wake level to the next.
-    let mut hog = user.hog("anon 14M grow 86M 4M/s hold");
+    // More than a second from each wake level to the next. In the calm gear only a busy hog is met before the next level: one
+    // that sleeps between small steps takes some megabytes until a tick happens to meet it.
+    let mut hog = user.hog("busy anon 14M grow 86M 4M/s hold");
     let (signal, record) = daemon.terminated(&mut hog);
     assert_eq!(signal, Some(libc::SIGTERM));
     assert_eq!(daemon.scans(), scans, "no scan was needed");
@@ -226,7 +227,8 @@ fn explain_has_the_slope_that_the_daemon_saw() {
     let user = TestUser::claim();
     let daemon = Daemon::start(&config(&user, &[RARELY]), EBPF);
     daemon.event("scan_complete");
-    let hog = user.hog("anon 12M grow 14M 8M/s hold");
+    // Busy, as above.
+    let hog = user.hog("busy anon 12M grow 14M 8M/s hold");
     hog.begun("hold");
     let explained = || {
         let file = daemon.dir().join("config.toml");
