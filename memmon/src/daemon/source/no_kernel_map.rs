@@ -25,140 +25,51 @@ impl Kernel {
     pub(crate) const fn is_second(_: &&'static str) -> bool {
         false
     }
+}
 
-    pub(crate) fn gears(&self, _: &config::Kernel, _: &Support) -> String {
-        match *self {}
-    }
+/// Defines methods that nobody can call, as there is no value to call them on.
+macro_rules! cannot_be_called {
+    ($(fn $name:ident($receiver:ty $(, $parameter:ty)*) $(-> $result:ty)?;)*) => {
+        impl Kernel {
+            $(pub(crate) fn $name(self: $receiver $(, _: $parameter)*) $(-> $result)? {
+                match *self {}
+            })*
+        }
+    };
+}
 
-    pub(crate) const fn gear(&self) -> Gear {
-        match *self {}
-    }
-
-    pub(crate) fn set_limit(&mut self, _: Bytes) {
-        match *self {}
-    }
-
-    pub(crate) fn asks_who_is_near(&self, _: Instant) -> bool {
-        match *self {}
-    }
-
-    pub(crate) fn shift(&mut self, _: bool, _: Instant) -> Option<io::Result<Gear>> {
-        match *self {}
-    }
-
-    pub(crate) fn unpinned(&self) -> Option<String> {
-        match *self {}
-    }
-
-    pub(crate) fn readings(&mut self) -> io::Result<Vec<Reading>> {
-        match *self {}
-    }
-
-    pub(crate) fn overflowed(&mut self) -> io::Result<bool> {
-        match *self {}
-    }
-
-    pub(crate) fn fill(&self) -> MapUsage {
-        match *self {}
-    }
-
-    pub(crate) fn lost(&self) -> Dropped {
-        match *self {}
-    }
-
-    pub(crate) fn figures(&self) -> Option<MapFigures> {
-        match *self {}
-    }
-
-    pub(crate) fn reading(&self, _: Pid) -> Option<Reading> {
-        match *self {}
-    }
-
-    pub(crate) fn forked_with(&self, _: ProcessId) -> Option<Bytes> {
-        match *self {}
-    }
-
-    pub(crate) fn inherited(&self, _: ProcessId) -> Option<Inherited> {
-        match *self {}
-    }
-
-    pub(crate) fn remove(&mut self, _: Pid) -> io::Result<()> {
-        match *self {}
-    }
-
-    pub(crate) fn reseed(&mut self) -> io::Result<()> {
-        match *self {}
-    }
-
-    pub(crate) const fn error(&self) -> Bytes {
-        match *self {}
-    }
-
-    pub(crate) fn wake_fd(&self) -> BorrowedFd<'_> {
-        match *self {}
-    }
-
-    pub(crate) fn event(&mut self) -> Option<KernelEvent> {
-        match *self {}
-    }
-
-    pub(crate) fn event_but_crossing(&mut self) -> Option<KernelEvent> {
-        match *self {}
-    }
-
-    pub(crate) fn lost_events(&mut self) -> bool {
-        match *self {}
-    }
-
-    pub(crate) fn set_default_level(&mut self, _: Option<Bytes>) -> io::Result<()> {
-        match *self {}
-    }
-
-    pub(crate) fn set_level(&mut self, _: ProcessId, _: Option<Bytes>) -> io::Result<Option<Bytes>> {
-        match *self {}
-    }
-
-    pub(crate) fn moved(&mut self) -> Vec<Pid> {
-        match *self {}
-    }
-
-    pub(crate) fn keep_sums(&mut self, _: Option<Bytes>, _: Option<Bytes>) -> io::Result<()> {
-        match *self {}
-    }
-
-    pub(crate) fn repair_sums(&mut self) -> io::Result<()> {
-        match *self {}
-    }
-
-    pub(crate) const fn has_whole_sums(&self) -> bool {
-        match *self {}
-    }
-
-    pub(crate) fn recount_sums(&mut self) -> io::Result<()> {
-        match *self {}
-    }
-
-    pub(crate) fn sum_over(
-        &self,
-        _: Per,
-        _: &mut dyn Iterator<Item = Pid>,
-    ) -> Option<(KernelSum, SumFigure)> {
-        match *self {}
-    }
-
-    pub(crate) fn set_sum_levels(&mut self, _: &HashMap<KernelSum, Bytes>) -> io::Result<()> {
-        match *self {}
-    }
-
-    pub(crate) fn set_sum_near(&mut self, _: bool) -> io::Result<()> {
-        match *self {}
-    }
-
-    pub(crate) fn log_fd(&self) -> BorrowedFd<'_> {
-        match *self {}
-    }
-
-    pub(crate) fn forward_log(&mut self) {
-        match *self {}
-    }
+cannot_be_called! {
+    fn gears(&Self, &config::Kernel, &Support) -> String;
+    fn gear(&Self) -> Gear;
+    fn set_limit(&mut Self, Bytes);
+    fn asks_who_is_near(&Self, Instant) -> bool;
+    fn shift(&mut Self, bool, Instant) -> Option<io::Result<Gear>>;
+    fn unpinned(&Self) -> Option<String>;
+    fn readings(&mut Self) -> io::Result<Vec<Reading>>;
+    fn overflowed(&mut Self) -> io::Result<bool>;
+    fn fill(&Self) -> MapUsage;
+    fn lost(&Self) -> Dropped;
+    fn figures(&Self) -> Option<MapFigures>;
+    fn reading(&Self, Pid) -> Option<Reading>;
+    fn forked_with(&Self, ProcessId) -> Option<Bytes>;
+    fn inherited(&Self, ProcessId) -> Option<Inherited>;
+    fn remove(&mut Self, Pid) -> io::Result<()>;
+    fn reseed(&mut Self) -> io::Result<()>;
+    fn error(&Self) -> Bytes;
+    fn wake_fd(&Self) -> BorrowedFd<'_>;
+    fn event(&mut Self) -> Option<KernelEvent>;
+    fn event_but_crossing(&mut Self) -> Option<KernelEvent>;
+    fn lost_events(&mut Self) -> bool;
+    fn set_default_level(&mut Self, Option<Bytes>) -> io::Result<()>;
+    fn set_level(&mut Self, ProcessId, Option<Bytes>) -> io::Result<Option<Bytes>>;
+    fn moved(&mut Self) -> Vec<Pid>;
+    fn keep_sums(&mut Self, Option<Bytes>, Option<Bytes>) -> io::Result<()>;
+    fn repair_sums(&mut Self) -> io::Result<()>;
+    fn has_whole_sums(&Self) -> bool;
+    fn recount_sums(&mut Self) -> io::Result<()>;
+    fn sum_over(&Self, Per, &mut dyn Iterator<Item = Pid>) -> Option<(KernelSum, SumFigure)>;
+    fn set_sum_levels(&mut Self, &HashMap<KernelSum, Bytes>) -> io::Result<()>;
+    fn set_sum_near(&mut Self, bool) -> io::Result<()>;
+    fn log_fd(&Self) -> BorrowedFd<'_>;
+    fn forward_log(&mut Self);
 }
