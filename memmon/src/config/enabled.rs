@@ -2,9 +2,7 @@
 //! removes it. No package contains it, so an installation starts in dry run and an upgrade keeps what was chosen.
 
 use std::{
-    fs::{self, OpenOptions, Permissions},
-    io::{self, Write as _},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    fs, io,
     path::{Path, PathBuf, absolute},
 };
 
@@ -40,8 +38,7 @@ pub fn consent(config: &Path) -> Consent {
     }
 }
 
-/// Gives consent; `when` and `user` are for people who read the file. It is written beside its place and renamed, so that
-/// it is there whole or not at all, and a link in its place is replaced and not followed.
+/// Gives consent; `when` and `user` are for people who read the file.
 ///
 /// # Errors
 /// Users other than root may write to its folder, or the file cannot be written.
@@ -49,23 +46,11 @@ pub fn give_consent(config: &Path, when: &str, user: &str) -> io::Result<()> {
     let file = absolute(consent_file(config))?;
     let folder = file.parent().unwrap_or(Path::new("/"));
     files::roots_alone_folder(folder).map_err(io::Error::other)?;
-    let draft = file.with_file_name(format!(".enabled.{}", std::process::id()));
     let text = format!(
         "# `memmon enable`, {when}, {user}: memmon may terminate processes. `memmon disable` removes this file.\n"
     );
-    let written = (|| {
-        let mut opened = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&draft)?;
-        opened.write_all(text.as_bytes())?;
-        // Whatever the umask is: `memmon check` of another user reads it, too.
-        opened.set_permissions(Permissions::from_mode(0o644))?;
-        opened.sync_all()?;
-        fs::rename(&draft, &file)
-    })();
-    if written.is_err() {
-        // It may not have come to be.
-        let _ = fs::remove_file(&draft);
-    }
-    written
+    // `memmon check` of another user reads it, too.
+    files::replace(&file, text.as_bytes(), 0o644, true)
 }
 
 /// Takes consent back. Whether there was any.
@@ -73,11 +58,7 @@ pub fn give_consent(config: &Path, when: &str, user: &str) -> io::Result<()> {
 /// # Errors
 /// The file cannot be removed.
 pub fn withdraw_consent(config: &Path) -> io::Result<bool> {
-    match fs::remove_file(consent_file(config)) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
+    files::remove(&consent_file(config))
 }
 
 #[cfg(test)]

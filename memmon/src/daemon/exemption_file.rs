@@ -53,10 +53,8 @@ impl Stored {
     /// # Errors
     /// The file exists and cannot be used.
     pub(super) fn read(folder: &Path, boot: &str) -> Result<Self, String> {
-        let Some(bytes) = files::kept(folder, FILE, LONGEST)? else { return Ok(Self::nothing()) };
-        let stored = serde_json::from_slice(&bytes)
-            .map_err(|error| format!("{}: {error}", folder.join(FILE).display()))?;
-        Ok(Self::of(stored, boot))
+        let stored = files::kept(folder, FILE, LONGEST)?;
+        Ok(stored.map_or_else(Self::nothing, |stored| Self::of(stored, boot)))
     }
 
     /// A pid and a start time are those of one process during one boot only.
@@ -68,8 +66,7 @@ impl Stored {
     }
 
     fn write(&self, folder: &Path) -> Result<(), String> {
-        let bytes = serde_json::to_vec(self).map_err(|error| error.to_string())?;
-        files::keep(folder, FILE, &bytes)
+        files::keep(folder, FILE, self)
     }
 }
 

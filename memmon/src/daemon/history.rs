@@ -1,6 +1,6 @@
 //! The events that the history keeps, and the answer to a question about them.
 
-use std::{fs::DirBuilder, io, os::unix::fs::DirBuilderExt as _, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use jiff::Timestamp;
 use tokio::sync::oneshot;
@@ -113,23 +113,14 @@ fn send<T>(answer: oneshot::Sender<String>, found: Result<T, String>, body: fn(B
 }
 
 fn recorder(bounds: Bounds) -> Recorder {
-    Recorder::new(&Path::new(STATE_DIR).join(FILE), bounds, own_folder)
+    Recorder::new(&Path::new(STATE_DIR).join(FILE), bounds, |path| {
+        files::own_folder(path.parent().unwrap_or(path)).map(drop)
+    })
 }
 
 const fn bounds(settings: config::History) -> Option<Bounds> {
     let config::History { days, bytes } = settings;
     if days == 0 { None } else { Some(Bounds { days, bytes: bytes.0 }) }
-}
-
-/// Sees to it that the folder of `path` is there, and root's alone.
-fn own_folder(path: &Path) -> Result<(), String> {
-    let folder = path.parent().unwrap_or(path);
-    match DirBuilder::new().mode(0o700).create(folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            Err(format!("{}: {error}", folder.display()))
-        }
-        _ => files::roots_alone_folder(folder).map(|_| ()),
-    }
 }
 
 /// The history as a memmon left it that no longer runs.

@@ -84,9 +84,7 @@ impl Throttler {
 
     /// The cgroups that were lowered when memmon ended last, and still are; an error if the file cannot be used.
     pub(super) fn left(&self) -> Result<Vec<Lowered>, String> {
-        let Some(bytes) = files::kept(&self.folder, FILE, LONGEST)? else { return Ok(vec![]) };
-        let stored: Stored = serde_json::from_slice(&bytes)
-            .map_err(|error| format!("{}: {error}", self.folder.join(FILE).display()))?;
+        let Some(stored) = files::kept::<Stored>(&self.folder, FILE, LONGEST)? else { return Ok(vec![]) };
         let is_current = !self.boot.is_empty() && stored.boot == self.boot;
         Ok(if is_current { still_lowered(&self.mount, stored.lowered) } else { vec![] })
     }
@@ -149,7 +147,7 @@ impl Throttler {
         let work = move || {
             for job in queue {
                 let is_restore = matches!(job, Job::Restore(..));
-                let keep = |lowered| store(&folder, &Stored { boot: boot.clone(), lowered });
+                let keep = |lowered| files::keep(&folder, FILE, &Stored { boot: boot.clone(), lowered });
                 let (lowered, outcome) = carry_out(job, &mount, keep);
                 if answer.send(Done { lowered, is_restore, outcome }).is_err() {
                     return;
@@ -159,11 +157,6 @@ impl Throttler {
         thread::Builder::new().name("throttler".to_owned()).stack_size(128 << 10).spawn(work)?;
         Ok(jobs)
     }
-}
-
-fn store(folder: &Path, stored: &Stored) -> Result<(), String> {
-    let bytes = serde_json::to_vec(stored).map_err(|error| error.to_string())?;
-    files::keep(folder, FILE, &bytes)
 }
 
 fn carry_out(

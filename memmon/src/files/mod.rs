@@ -16,13 +16,13 @@ use nix::sys::statfs::{
     PROC_SUPER_MAGIC, SECURITYFS_MAGIC, SYSFS_MAGIC, TRACEFS_MAGIC, statfs,
 };
 
-pub use state::keep;
+pub use state::{keep, own_folder, remove, replace};
 pub use trust::{others_decide, roots_alone, roots_alone_folder, roots_alone_for_socket};
 
 /// The content of the file `path`, and its metadata, both of the same open file.
 ///
 /// # Errors
-/// It is not a regular file, it has more than `most` bytes, or what the system says.
+/// It is not a regular file, it has more than `most` bytes, or those of the system.
 pub fn read(path: &Path, most: usize) -> io::Result<(Vec<u8>, Metadata)> {
     // Before it is opened: some devices act on that alone.
     regular(fs::metadata(path)?.file_type())?;
@@ -38,19 +38,23 @@ pub fn read(path: &Path, most: usize) -> io::Result<(Vec<u8>, Metadata)> {
     Ok((bytes, metadata))
 }
 
-/// The content of memmon's own file `name` in `folder`; `None` if it does not exist.
+/// The state in the file `name` in `folder`; `None` if it does not exist.
 ///
 /// # Errors
-/// Others than root may write to it, it has more than `most` bytes, or a system error.
-pub fn kept(folder: &Path, name: &str, most: usize) -> Result<Option<Vec<u8>>, String> {
+/// Others than root may write to it, it has more than `most` bytes, it has something else in it, or a system error.
+pub fn kept<T: serde::de::DeserializeOwned>(
+    folder: &Path,
+    name: &str,
+    most: usize,
+) -> Result<Option<T>, String> {
     let path = folder.join(name);
     match fs::symlink_metadata(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         _ => {}
     }
     let trusted = roots_alone(&path)?;
-    let (bytes, _) = read(&trusted, most).map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(Some(bytes))
+    let state = read(&trusted, most).and_then(|(bytes, _)| Ok(serde_json::from_slice(&bytes)?));
+    state.map(Some).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// Never waits for the other end of a FIFO, which may have taken the place of the file meanwhile.

@@ -15,6 +15,7 @@ use redb::{
 };
 
 use super::summary::Summary;
+use crate::files;
 use crate::model::{Entry, History, Sample, Samples, Select};
 
 /// The time in microseconds since 1970 → the entry as JSON.
@@ -261,10 +262,7 @@ fn create(builder: &Builder, path: &Path) -> Result<Database, redb::Error> {
     draft.push(".new");
     let draft = Path::new(&draft);
     let created = || {
-        match fs::remove_file(draft) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(redb::Error::Io(error)),
-            _ => {}
-        }
+        files::remove(draft).map_err(redb::Error::Io)?;
         let database = builder.create(draft)?;
         fs::rename(draft, path).map_err(redb::Error::Io)?;
         Ok(database)

@@ -2,11 +2,13 @@
 //! it.
 
 use std::{
-    fs::{self, OpenOptions, Permissions},
-    io::{self, Read as _, Write as _},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    fs::{self, OpenOptions},
+    io::{self, Read as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::Path,
 };
+
+use crate::files;
 
 /// The ways in which a file of metrics begins.
 const BEGINS: [&[u8]; 2] = [b"# HELP ", b"# TYPE "];
@@ -37,20 +39,8 @@ pub(in crate::report) fn replaceable(path: &Path) -> io::Result<()> {
 /// Replaces the file at `path`, whose folder must be there.
 pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
     replaceable(path)?;
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    // node_exporter reads what ends in .prom.
-    let draft = path.with_file_name(format!(".{}.new", name.to_string_lossy()));
-    match fs::remove_file(&draft) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    // A new file, and no link that another user of the folder has put there.
-    let mut file = OpenOptions::new().write(true).create_new(true).open(&draft)?;
-    // Whatever the umask, which the unit narrows: node_exporter is another user.
-    file.set_permissions(Permissions::from_mode(0o644))?;
-    file.write_all(text.as_bytes())?;
-    drop(file);
-    fs::rename(&draft, path)
+    // node_exporter, which is another user, reads what ends in .prom: not the new file before it is renamed.
+    files::replace(path, text.as_bytes(), 0o644, false)
 }
 
 /// OpenMetrics → the older text format, which is all that node_exporter reads: a counter is declared by its whole name
