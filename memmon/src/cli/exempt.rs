@@ -126,12 +126,11 @@ fn list(asked: &Args, users: &dyn Users, out: &mut dyn Write) -> anyhow::Result<
 /// An exemption in one line.
 pub(super) fn shown(exemption: &Exemption, users: &dyn Users) -> String {
     let Exemption { id, of, until, by, why } = exemption;
-    let name = |uid: &Uid| users.name(*uid).unwrap_or_else(|| uid.to_string());
     let of = match of {
-        Exempt::User(uid) => format!("User={}", name(uid)),
+        Exempt::User(uid) => format!("User={}", users.shown(*uid)),
         Exempt::Process(_) | Exempt::Unit(_) | Exempt::Job(_) => of.to_string(),
     };
-    format!("exemption {id}: {of}, until {until}, by {}, because {:?}", name(by), why.as_str())
+    format!("exemption {id}: {of}, until {until}, by {}, because {:?}", users.shown(*by), why.as_str())
 }
 
 #[cfg(test)]
@@ -139,7 +138,10 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::config::FakeUsers;
+    use crate::{
+        config::{FakeUsers, HostileUsers},
+        model::UnixTime,
+    };
 
     #[derive(Debug, Parser)]
     struct Line {
@@ -183,5 +185,17 @@ mod tests {
             let found = order(line).unwrap_err();
             assert!(found.contains(error), "{line}: {found}");
         }
+    }
+
+    #[test]
+    fn a_terminal_obeys_no_name_of_a_user() {
+        let why = Phrase::try_from("year end".to_owned()).unwrap();
+        let of = Exempt::User(Uid(7));
+        let shown = shown(&Exemption { id: 1, of, until: UnixTime(9), by: Uid(8), why }, &HostileUsers);
+        let name = r"\u{1b}]0;\u{202e}";
+        assert!(
+            shown.contains(&format!("User={name},")) && shown.contains(&format!("by {name},")),
+            "{shown}"
+        );
     }
 }

@@ -9,7 +9,7 @@ use super::{exempt::uid, exit::Exit, times};
 use crate::{
     config::Users,
     daemon,
-    model::{Entry, Escaped, Happened, History, Select, Total, Uid, units::Span},
+    model::{Entry, Happened, History, Select, Total, units::Span},
     status::{Body, Client, ClientError, MINE_SOCKET, SOCKET, Text},
 };
 
@@ -114,7 +114,7 @@ fn line(entry: &Entry, users: &dyn Users, zone: &TimeZone) -> String {
         "{}  {what:<15}  {} ({}) PID={pid}, {}",
         time(*at_unix_seconds, zone),
         Text::harmless(comm),
-        name(*uid, users),
+        users.shown(*uid),
         entry.peak_bytes
     );
     let limit = entry.limit_bytes.map(|limit| format!(" of {limit}"));
@@ -139,7 +139,7 @@ fn line(entry: &Entry, users: &dyn Users, zone: &TimeZone) -> String {
 fn total(total: &Total, users: &dyn Users) -> String {
     let Total { comm, uid, terminated, would_terminate, warned, peak_bytes } = total;
     let program = match (comm, uid) {
-        (Some(comm), Some(uid)) => format!("{} ({})", Text::harmless(comm), name(*uid, users)),
+        (Some(comm), Some(uid)) => format!("{} ({})", Text::harmless(comm), users.shown(*uid)),
         _ => "all others".to_owned(),
     };
     let counts = [
@@ -161,16 +161,12 @@ pub(super) fn time(seconds: f64, zone: &TimeZone) -> String {
     time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
-pub(super) fn name(uid: Uid, users: &dyn Users) -> String {
-    users.name(uid).map_or_else(|| uid.to_string(), |name| Escaped(name.as_bytes()).to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
         config::FakeUsers,
-        model::{Bytes, Pid},
+        model::{Bytes, Pid, Uid},
     };
 
     #[test]

@@ -53,9 +53,14 @@ pub(super) fn explain(asked: &Explain, out: &mut dyn Write) -> anyhow::Result<Ex
     let Some(target) = &asked.target else {
         let group = group(asked, onlooker.rules())?;
         let found = explain::groups::find(&onlooker, &group)?;
-        let user_name = |uid| NameService.name(uid);
-        let text =
-            explain::groups::explain(onlooker.rules(), &group, &found, &used.source, asked.json, &user_name)?;
+        let text = explain::groups::explain(
+            onlooker.rules(),
+            &group,
+            &found,
+            &used.source,
+            asked.json,
+            &NameService,
+        )?;
         out.write_all(text.as_bytes())?;
         out.flush()?;
         return Ok(Exit::Ok);
@@ -78,14 +83,18 @@ pub(super) fn explain(asked: &Explain, out: &mut dyn Write) -> anyhow::Result<Ex
         };
         bail!("no process has the comm, the executable or the argv[0] {target:?}{hint}");
     }
-    let user_name = |uid| NameService.name(uid);
     let mut known = known(used.clone(), daemon.ok());
     known.details = explain::details(&onlooker, &processes);
     known.containers = explain::containers(&ContainerFiles::default(), &processes);
     let ids = processes.iter().map(|process| process.id).collect();
     known.sums = onlooker.sums(Some(&ids), &memory)?;
-    let text =
-        explain::explain(onlooker.rules(), &Snapshot { memory, processes }, asked.json, &user_name, &known)?;
+    let text = explain::explain(
+        onlooker.rules(),
+        &Snapshot { memory, processes },
+        asked.json,
+        &NameService,
+        &known,
+    )?;
     out.write_all(text.as_bytes())?;
     out.flush()?;
     Ok(Exit::Ok)

@@ -65,7 +65,7 @@ pub(super) fn write(matches: &[RuleMatches], users: &dyn Users, out: &mut dyn Wr
             count => write!(out, ": {count} processes")?,
         }
         for (index, (pid, _, name, uid)) in processes.iter().take(SHOWN).enumerate() {
-            let user = users.name(*uid).unwrap_or_else(|| uid.to_string());
+            let user = users.shown(*uid);
             write!(out, "{} {pid} {name} ({user})", if index == 0 { ":" } else { "," })?;
         }
         match processes.len().saturating_sub(SHOWN) {
@@ -104,7 +104,7 @@ pub(super) fn as_json(matches: &[RuleMatches]) -> Value {
 mod tests {
     use super::*;
     use crate::{
-        config::{self, FakeUsers},
+        config::{self, FakeUsers, HostileUsers},
         model::{Fact, Process},
         policy::{coverage, fixtures::hog},
     };
@@ -158,11 +158,11 @@ mod tests {
         let rules = loaded.unwrap().settings.rules;
         let matches: Vec<_> = coverage(&rules, &processes).into_iter().map(RuleMatches::from).collect();
         let mut out = Vec::new();
-        write(&matches, &FakeUsers(&[]), &mut out).unwrap();
-        write(&[], &FakeUsers(&[]), &mut out).unwrap();
+        write(&matches, &HostileUsers, &mut out).unwrap();
+        write(&[], &HostileUsers, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         assert!(
-            text.contains(r"web: 9 processes: 1 web-\u{1b} (") && text.ends_with(" and 5 more\n"),
+            text.contains(r"web: 9 processes: 1 web-\u{1b} (\u{1b}]0;") && text.ends_with(" and 5 more\n"),
             "{text}"
         );
     }

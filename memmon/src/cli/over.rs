@@ -66,7 +66,7 @@ pub(super) fn write(
     writeln!(out, "Over the limit of {bytes} now ({limit}, {total} in all){or}:")?;
     for (process, verdict) in over.iter().take(ROWS) {
         let Process { id, rss, real_uid, names, .. } = process;
-        let user = users.name(*real_uid).unwrap_or_else(|| real_uid.to_string());
+        let user = users.shown(*real_uid);
         let percent = rss.percent_of(total);
         let outcome = outcome(process, verdict, rules, &running.memory);
         writeln!(out, "  PID={id}, Name={}, User={user}, RAM={rss} ({percent:.2}%): {outcome}", names.comm)?;
@@ -97,7 +97,7 @@ pub(super) fn write_sums(
     }
     writeln!(out, "Sums of several processes over their limit now:")?;
     for sum in over.iter().take(ROWS) {
-        writeln!(out, "  {}", sum_line(sum, &|uid| users.name(uid)))?;
+        writeln!(out, "  {}", sum_line(sum, users))?;
     }
     match over.len().saturating_sub(ROWS) {
         0 => Ok(()),
@@ -215,7 +215,7 @@ fn outcome(process: &Process, verdict: &Verdict, rules: &Rules, memory: &SystemM
 mod tests {
     use super::*;
     use crate::{
-        config::FakeUsers,
+        config::{FakeUsers, HostileUsers},
         model::{Fact, Holdings, KeptObject, KeptWhy, Name, Parts, Pid, ProcessId, SharedMemory, StartTime},
         policy::fixtures::{MEMORY, hog, rules},
     };
@@ -248,6 +248,9 @@ mod tests {
         });
         let running = Running { memory: MEMORY, judged: judged.collect(), sums: vec![], rules: vec![] };
         let mut out = Vec::new();
+        write(rules, &running, &HostileUsers, &mut out).unwrap();
+        let hostile = String::from_utf8(std::mem::take(&mut out)).unwrap();
+        assert!(!hostile.contains(['\u{1b}', '\u{202e}']), "{hostile}");
         write(rules, &running, &FakeUsers(&[("alice", 1000)]), &mut out).unwrap();
         (String::from_utf8(out).unwrap(), as_json(&running.otherwise(rules)))
     }

@@ -6,11 +6,7 @@ use anyhow::bail;
 use jiff::{Timestamp, Zoned, tz::TimeZone};
 use serde_json::{Value, json};
 
-use super::{
-    exit::Exit,
-    history::{name, time},
-    times,
-};
+use super::{exit::Exit, history::time, times};
 use crate::{
     config::{self, Settings, Users},
     daemon,
@@ -153,7 +149,7 @@ fn render(outcome: &Replay, untried: &[&str], users: &dyn Users, zone: &TimeZone
                     "  {}  {} ({}) PID={}, {}{}",
                     time(fate.at_unix_seconds, zone),
                     fate.comm,
-                    name(fate.uid, users),
+                    users.shown(fate.uid),
                     fate.id,
                     fate.rss,
                     shown(fate)

@@ -10,7 +10,7 @@ use super::{
     toml_document::{Given, Keys, List},
 };
 use crate::{
-    model::{Bytes, Hook, Mail, Notify, Per, Uid},
+    model::{Bytes, Hook, Mail, Notify, Per},
     policy::{
         ArgPatterns, CgroupPatterns, ExePatterns, LimitRule, Limits, Matcher, NamePatterns, RuleLimit, Rules,
         Scope, Strike, SumRule, UidRanges, UnitPatterns, Whitelist,
@@ -144,7 +144,7 @@ fn whitelist_keys(whitelist: &Whitelist, honour_oom_score_adj: bool, known: &dyn
     keys::Whitelist {
         pids: list(pids.iter().map(|pid| pid.0)),
         names: listed(names.entries()),
-        users: listed(users.iter().map(|uid| name_of(*uid, known))),
+        users: listed(users.iter().map(|uid| known.name_or_uid(*uid))),
         names_file: None,
         lists: matcher_keys(also).lists,
         protect_root: *protect_root,
@@ -251,15 +251,11 @@ fn notify_keys(notify: &Notify, users: &dyn Users) -> keys::Notify {
         smtp_port: mail.as_ref().and_then(|mail| given(mail.port)),
         smtp_starttls: mail.as_ref().and_then(|mail| given(mail.starttls)),
         smtp_auth_file: mail.and_then(|Mail { auth_file, .. }| given(auth_file)),
-        hook_user: hook.as_ref().and_then(|hook| given(name_of(hook.user?, users))),
+        hook_user: hook.as_ref().and_then(|hook| given(users.name_or_uid(hook.user?))),
         hook_timeout: hook.as_ref().and_then(|hook| given(hook.timeout)),
         hook: hook.and_then(|Hook { command, .. }| given(Some(command))),
         terminal: *terminal,
     }
-}
-
-fn name_of(uid: Uid, users: &dyn Users) -> String {
-    users.name(uid).unwrap_or_else(|| uid.to_string())
 }
 
 /// The shortest number of gigabytes that means just so many bytes: 0.1, not 0.09999999962747097.

@@ -55,7 +55,7 @@ pub use kinds::LogLevel;
 pub use schedule::{Days, Minute, Pace, Schedule, Window};
 pub use settings::{History, Log, Settings, Status};
 #[cfg(test)]
-pub(crate) use users::FakeUsers;
+pub(crate) use users::{FakeUsers, HostileUsers};
 pub use users::{NameService, Users};
 pub use warning::{Concern, Warning};
 

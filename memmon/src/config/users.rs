@@ -4,7 +4,7 @@ use std::io;
 
 use nix::{errno::Errno, unistd};
 
-use crate::model::Uid;
+use crate::model::{Escaped, Uid};
 
 /// Looks users up, both ways. The real one is [`NameService`]; tests bring their own.
 pub trait Users {
@@ -27,6 +27,24 @@ pub trait Users {
 
     /// The name of the user `uid`.
     fn name(&self, uid: Uid) -> Option<String>;
+
+    /// The name of the user `uid`, or the uid if it has none, as the configuration takes it.
+    fn name_or_uid(&self, uid: Uid) -> String {
+        self.name(uid).unwrap_or_else(|| uid.to_string())
+    }
+
+    /// The same for a terminal, which a control character in a name must not reach.
+    fn shown(&self, uid: Uid) -> String {
+        Escaped(self.name_or_uid(uid).as_bytes()).to_string()
+    }
+
+    /// The name of the user `uid` for a terminal, and the uid.
+    fn with_uid(&self, uid: Uid) -> String {
+        match self.name(uid) {
+            Some(name) => format!("{} ({uid})", Escaped(name.as_bytes())),
+            None => format!("uid {uid}"),
+        }
+    }
 }
 
 /// The machine's name service: getpwnam(3) and getpwuid(3).
@@ -77,6 +95,25 @@ impl Users for FakeUsers {
 
     fn name(&self, uid: Uid) -> Option<String> {
         self.0.iter().find(|(_, known)| *known == uid.0).map(|(name, _)| (*name).to_owned())
+    }
+}
+
+/// A machine on which every user has a name with characters that a terminal obeys.
+#[cfg(test)]
+pub(crate) struct HostileUsers;
+
+#[cfg(test)]
+impl Users for HostileUsers {
+    fn uid(&self, _: &str) -> io::Result<Option<Uid>> {
+        Ok(None)
+    }
+
+    fn group(&self, _: &str) -> io::Result<Option<u32>> {
+        Ok(None)
+    }
+
+    fn name(&self, _: Uid) -> Option<String> {
+        Some("\x1b]0;\u{202e}".to_owned())
     }
 }
 

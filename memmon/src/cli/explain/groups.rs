@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 
 use super::{
     action_of, sums,
-    words::{Users, joined_lines, rule_limit, wrapped},
+    words::{joined_lines, rule_limit, wrapped},
 };
 use crate::{
+    config::Users,
     inspect::Onlooker,
     model::{Bytes, Per, Process, ProcessId, RuleName, SystemMemory, Uid, Verdict},
     policy::{self, Coverage, Matched, Matcher, Rules, Sum},
@@ -112,7 +113,7 @@ pub(in crate::cli) fn explain(
     found: &Found,
     rules_from: &str,
     json: bool,
-    user_name: &dyn Fn(Uid) -> Option<String>,
+    users: &dyn Users,
 ) -> serde_json::Result<String> {
     let coverage = policy::coverage(rules, &found.processes);
     let decides = decides(rules, asked, found, &coverage);
@@ -124,7 +125,6 @@ pub(in crate::cli) fn explain(
     if json {
         return as_json(asked, found, rules_from, &decides, covered, unclear);
     }
-    let users = Users(user_name);
     let mut lines = wrapped(String::new(), &format!("by the rules of {rules_from}"), 2);
     lines.push(String::new());
     lines.extend(wrapped(String::new(), &heading(asked, found, unclear), 2));
@@ -147,7 +147,7 @@ pub(in crate::cli) fn explain(
             "{} {} of {}, {}: {outcome}, {}",
             process.id.pid,
             process.names.comm,
-            users.show(process.real_uid),
+            users.with_uid(process.real_uid),
             process.rss,
             why(verdict)
         );
@@ -311,8 +311,7 @@ mod tests {
         };
         let sums = groups.iter().map(|group| Sum::new(&rules, &MEMORY, group)).filter(has).collect();
         let found = Found { memory: MEMORY, processes, over, sums };
-        let name = |uid| (uid == Uid(1000)).then(|| "john".to_owned());
-        explain(&rules, asked, &found, "config.toml", json, &name).unwrap()
+        explain(&rules, asked, &found, "config.toml", json, &FakeUsers(&[("john", 1000)])).unwrap()
     }
 
     fn of_user(uid: u32) -> Asked {

@@ -75,7 +75,7 @@ pub(in crate::cli) fn write(
     for (place, row) in order.rows.iter().take(ROWS).enumerate() {
         let MachineRow { id, comm, uid, gives_back_bytes, growth_bytes, why, .. } = row;
         let place = if row.ends() { format!("{}.", place + 1) } else { "-".to_owned() };
-        let user = users.name(*uid).unwrap_or_else(|| uid.to_string());
+        let user = users.shown(*uid);
         // A size does not pad itself.
         let (back, growth) = (gives_back_bytes.to_string(), growth_bytes.to_string());
         writeln!(
@@ -100,7 +100,7 @@ impl MachineRow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::FakeUsers;
+    use crate::config::{FakeUsers, HostileUsers};
     use crate::model::{Pid, ProcessId, StartTime, SystemMemory, Uid};
 
     fn row(pid: u32, mib: u64, standing: &str, why: &str) -> MachineRow {
@@ -164,5 +164,8 @@ mod tests {
         assert_eq!(printed(None, true), "null\n");
         let read: MachineOrder = serde_json::from_str(&printed(Some(&order), true)).unwrap();
         assert_eq!(read, order);
+        let mut out = Vec::new();
+        write(Some(&order), false, &HostileUsers, &mut out).unwrap();
+        assert!(String::from_utf8(out).unwrap().contains(r" \u{1b}]0;\u{202e} "));
     }
 }

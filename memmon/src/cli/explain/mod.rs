@@ -15,11 +15,11 @@ use std::{collections::HashMap, fmt::Write as _};
 use serde::Serialize;
 
 use self::words::{
-    Users, asked, because, change, fact_name, list, matched, or_none, quoted, quoted_list, rule_limit,
-    unclear,
+    asked, because, change, fact_name, list, matched, or_none, quoted, quoted_list, rule_limit, unclear,
 };
 pub(super) use self::words::{joined_lines, wrapped};
 use crate::{
+    config::Users,
     enforce,
     inspect::{Details, Onlooker},
     model::{
@@ -34,15 +34,13 @@ use crate::{
 
 /// Every process of `snapshot` explained, one after the other: for people, or as one JSON array.
 ///
-/// `user_name` looks a user up; it may be asked for the same one again and again.
-///
 /// # Errors
 /// JSON that cannot be written (no figure here is one that JSON has no way to write).
 pub(super) fn explain(
     rules: &Rules,
     snapshot: &Snapshot,
     json: bool,
-    user_name: &dyn Fn(Uid) -> Option<String>,
+    users: &dyn Users,
     known: &Known,
 ) -> serde_json::Result<String> {
     let explained = |process| {
@@ -62,7 +60,6 @@ pub(super) fn explain(
     if json {
         return Ok(serde_json::to_string_pretty(&explanations)? + "\n");
     }
-    let users = Users(user_name);
     let texts: Vec<_> = explanations.iter().map(|explanation| text(explanation, users)).collect();
     let source = wrapped(String::new(), &format!("by the rules of {}", known.rules_from), 2).join("\n");
     Ok(format!("{source}\n\n{}", texts.join("\n")))
@@ -123,8 +120,8 @@ struct Explained<'a> {
 }
 
 /// A sum as one line.
-pub(super) fn sum_line(sum: &Sum, user_name: &dyn Fn(Uid) -> Option<String>) -> String {
-    format!("rule {}: {}", sum.rule, sums::sentence(sum, None, Users(user_name)))
+pub(super) fn sum_line(sum: &Sum, users: &dyn Users) -> String {
+    format!("rule {}: {}", sum.rule, sums::sentence(sum, None, users))
 }
 
 /// A sum as JSON shows it.
@@ -146,7 +143,7 @@ fn held_back<'a>(explanation: &Explanation<'_>, held: &'a [Waiting]) -> Option<&
 /// Column of the reasons, behind the rule and its outcome.
 const REASONS: usize = 36;
 
-fn text(reported: &Explained<'_>, users: Users<'_>) -> String {
+fn text(reported: &Explained<'_>, users: &dyn Users) -> String {
     let Explained { explanation, rules_from: _, growth, details, container, held_back, sums: _, sums_of } =
         reported;
     let mut lines = subject(explanation, *container, users);
@@ -218,7 +215,7 @@ fn slope(growth: &Growth) -> Option<String> {
 fn subject(
     explanation: &Explanation<'_>,
     container: Option<&ContainerNames>,
-    users: Users<'_>,
+    users: &dyn Users,
 ) -> Vec<String> {
     let Explanation { process, memory, .. } = explanation;
     let shown = |fact: &Fact<Name>| match fact {
@@ -228,9 +225,9 @@ fn subject(
         Fact::Withheld => "(withheld by its owner)".to_owned(),
     };
     let (real, effective) = (process.real_uid, process.effective_uid);
-    let mut user = users.show(real);
+    let mut user = users.with_uid(real);
     if effective != real {
-        _ = write!(user, ", in effect {}", users.show(effective));
+        _ = write!(user, ", in effect {}", users.with_uid(effective));
     }
     let share = process.rss.percent_of(memory.total);
     let mut resident = format!("{} of {} ({share:.2}%)", process.rss, memory.total);
@@ -335,7 +332,7 @@ const fn outcome(step: &Step) -> &'static str {
 }
 
 /// The values that the rule compared: the configured one, and the process's if it is not on the screen already.
-fn reason(step: &Step, explanation: &Explanation<'_>, users: Users<'_>) -> String {
+fn reason(step: &Step, explanation: &Explanation<'_>, users: &dyn Users) -> String {
     let Explanation { process, memory, rules, .. } = explanation;
     let whitelist = &rules.whitelist;
     match (step.rule, &step.finding) {
@@ -356,7 +353,7 @@ fn reason(step: &Step, explanation: &Explanation<'_>, users: Users<'_>) -> Strin
         (Rule::Names, _) => quoted_list(whitelist.names.entries()),
         (Rule::Users, _) => list(whitelist.users.iter().map(|uid| match *uid {
             Uid::ROOT => "root (0, see protect_root)".to_owned(),
-            uid => users.show(uid),
+            uid => users.with_uid(uid),
         })),
         (Rule::Matches, Finding::Protects(Protection::Match { key, pattern })) => {
             format!("its {} matches {} in {}", fact_name(*key), quoted(pattern.as_bytes()), key.as_str())
@@ -380,7 +377,7 @@ fn reason(step: &Step, explanation: &Explanation<'_>, users: Users<'_>) -> Strin
 }
 
 /// The verdict as a sentence.
-fn verdict(explanation: &Explanation<'_>, users: Users<'_>) -> String {
+fn verdict(explanation: &Explanation<'_>, users: &dyn Users) -> String {
     let Explanation { process, memory, rules, .. } = explanation;
     match &explanation.verdict {
         Verdict::Within => {

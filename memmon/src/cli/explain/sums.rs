@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::words::{self, Users, rule_limit, wrapped};
+use super::words::{self, rule_limit, wrapped};
 use crate::{
+    config::Users,
     model::{
         Action, Bytes, GroupKey, Name, Per, Pid, Process, ProcessId, RuleName, SumFigures, SystemMemory,
         Verdict, units::apart,
@@ -130,7 +131,7 @@ pub(super) fn asked(
 }
 
 /// A sum in several lines: how it stands, which processes would end first and why, and what would change that.
-pub(in crate::cli) fn paragraph(sum: &Sum, about: Option<ProcessId>, users: Users<'_>) -> Vec<String> {
+pub(in crate::cli) fn paragraph(sum: &Sum, about: Option<ProcessId>, users: &dyn Users) -> Vec<String> {
     let text = format!("rule {}: {}", sum.rule, sentence(sum, about, users));
     let more = [ends_first(sum), kept(sum), change(sum)];
     let more = more.into_iter().flatten().flat_map(|text| wrapped("  ".to_owned(), &text, 4));
@@ -178,7 +179,7 @@ fn change(sum: &Sum) -> Option<String> {
 }
 
 /// A sum as one sentence; about a process of it, if there is one.
-pub(in crate::cli) fn sentence(sum: &Sum, about: Option<ProcessId>, users: Users<'_>) -> String {
+pub(in crate::cli) fn sentence(sum: &Sum, about: Option<ProcessId>, users: &dyn Users) -> String {
     let (whose, (_, limit)) = (whose(&sum.key, users), sum.limit);
     let (total, limit) = apart(sum.most(), limit);
     let others = largest(sum).into_iter().filter(|member| Some(member.process.id) != about);
@@ -241,10 +242,10 @@ fn largest(sum: &Sum) -> Vec<&Member> {
     members
 }
 
-fn whose(group: &GroupKey, users: Users<'_>) -> String {
+fn whose(group: &GroupKey, users: &dyn Users) -> String {
     match group {
-        GroupKey::User { uid } => format!("user {}", users.show(*uid)),
-        GroupKey::Program { exe: Some(exe), uid } => format!("{exe} of user {}", users.show(*uid)),
+        GroupKey::User { uid } => format!("user {}", users.with_uid(*uid)),
+        GroupKey::Program { exe: Some(exe), uid } => format!("{exe} of user {}", users.with_uid(*uid)),
         other => other.to_string(),
     }
 }

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::{Known, explain};
 use crate::{
+    config::{FakeUsers, HostileUsers},
     model::{Bytes, Fact, Inherited, Name, NamespaceInit, Pid, Process, Snapshot, Uid},
     policy::{
         self, NamePatterns, Rules, Scope,
@@ -13,13 +14,7 @@ use crate::{
     status::{Growth, Waiting},
 };
 
-fn name_of(uid: Uid) -> Option<String> {
-    match uid.0 {
-        0 => Some("root".to_owned()),
-        1000 => Some("alice".to_owned()),
-        _ => None,
-    }
-}
+const USERS: FakeUsers = FakeUsers(&[("root", 0), ("alice", 1000)]);
 
 fn explained(change: impl FnOnce(&mut Rules, &mut Process)) -> String {
     let (mut rules, mut process) = (rules(), hog());
@@ -29,7 +24,7 @@ fn explained(change: impl FnOnce(&mut Rules, &mut Process)) -> String {
     change(&mut rules, &mut process);
     let snapshot = Snapshot { memory: MEMORY, processes: vec![process] };
     let known = Known { rules_from: "/etc/memmon/config.toml (no daemon)".to_owned(), ..Known::default() };
-    let text = explain(&rules, &snapshot, false, &name_of, &known).unwrap();
+    let text = explain(&rules, &snapshot, false, &USERS, &known).unwrap();
     let (source, text) = text.split_once("\n\n").unwrap();
     assert_eq!(source, "by the rules of /etc/memmon/config.toml (no daemon)");
     text.to_owned()
@@ -139,7 +134,7 @@ fn a_container_has_the_names_that_its_runtime_keeps() {
     let known =
         Known { containers: super::containers(&files, std::slice::from_ref(&process)), ..Known::default() };
     let snapshot = Snapshot { memory: MEMORY, processes: vec![process] };
-    let shown = |json| explain(&rules(), &snapshot, json, &name_of, &known).unwrap();
+    let shown = |json| explain(&rules(), &snapshot, json, &USERS, &known).unwrap();
     let line = format!(
         "  container {ID} of containerd, named web, in pod sh\\nop (11111111-2222-3333-4444-555555555555) of namespace prod\n"
     );
@@ -279,12 +274,12 @@ fn a_delayed_termination_is_reported_only_if_it_is_delayed() {
     let started = hog().id.start.since_boot().as_secs_f64();
     let known = |waiting| Known { held_back: vec![waiting], ..Known::default() };
     let explained =
-        |rules: &Rules, waiting| explain(rules, &snapshot, false, &name_of, &known(waiting)).unwrap();
+        |rules: &Rules, waiting| explain(rules, &snapshot, false, &USERS, &known(waiting)).unwrap();
     let text = explained(&rules(), waiting(started));
     let printed =
         "  not before 43s from now: its like of app.scope was terminated 5 times and\n    comes back\n";
     assert!(text.contains(printed), "{text}");
-    let json = explain(&rules(), &snapshot, true, &name_of, &known(waiting(started))).unwrap();
+    let json = explain(&rules(), &snapshot, true, &USERS, &known(waiting(started))).unwrap();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json[0]["held_back"]["times"], 5);
     let (mut in_pod, mut web) = (waiting(started), hog());
@@ -292,7 +287,7 @@ fn a_delayed_termination_is_reported_only_if_it_is_delayed() {
     (in_pod.cgroup, in_pod.container) = (Some(pod.into()), Some("web".into()));
     (web.cgroup, web.container) = (Fact::Known(format!("{pod}/{id}").as_str().into()), Some("web".into()));
     let snapshot_of = |process| Snapshot { memory: MEMORY, processes: vec![process] };
-    let text = explain(&rules(), &snapshot_of(web), false, &name_of, &known(in_pod)).unwrap();
+    let text = explain(&rules(), &snapshot_of(web), false, &USERS, &known(in_pod)).unwrap();
     let printed = "its like of container web in\n    /kubepods/burstable/pod12-3 was terminated 5 times";
     assert!(text.contains(printed), "{text}");
     // It was there before, it is another one, or it is not over its limit at all.
@@ -318,7 +313,7 @@ fn growth_is_reported_where_a_daemon_knows_it() {
     let reported = |bytes_per_second, seconds_to_limit, json| {
         let growths = [(hog().id, Growth { bytes_per_second, seconds_to_limit })].into();
         let known = Known { growths, ..Known::default() };
-        explain(&rules(), &snapshot, json, &name_of, &known).unwrap()
+        explain(&rules(), &snapshot, json, &USERS, &known).unwrap()
     };
     let line = |text: String| text.lines().find(|line| line.contains("growth")).map(str::to_owned);
     let rate = Some(1_572_864.0);
@@ -342,9 +337,9 @@ fn pid_1() {
 #[test]
 fn several_processes_are_several_texts_and_one_array() {
     let snapshot = Snapshot { memory: MEMORY, processes: vec![hog(), hog()] };
-    let text = explain(&rules(), &snapshot, false, &name_of, &Known::default()).unwrap();
+    let text = explain(&rules(), &snapshot, false, &USERS, &Known::default()).unwrap();
     assert_eq!(text.matches("terminated: 3.00GB resident").count(), 2);
-    let json = explain(&rules(), &snapshot, true, &name_of, &Known::default()).unwrap();
+    let json = explain(&rules(), &snapshot, true, &USERS, &Known::default()).unwrap();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json.as_array().unwrap().len(), 2);
     assert_eq!(json[1]["process"]["id"]["pid"], 4242);
@@ -357,11 +352,11 @@ fn several_processes_are_several_texts_and_one_array() {
 proptest! {
     #[test]
     fn nothing_of_a_process_reaches_a_terminal_unescaped(rules in any_rules(), snapshot in any_snapshot()) {
-        let text = explain(&rules, &snapshot, false, &|_| Some("\x1b]0;\u{202e}".to_owned()), &Known::default()).unwrap();
+        let text = explain(&rules, &snapshot, false, &HostileUsers, &Known::default()).unwrap();
         for line in text.lines() {
             prop_assert!(!line.contains(|c: char| c.is_control() || c == '\u{202e}'), "{line:?}");
         }
-        let json = explain(&rules, &snapshot, true, &name_of, &Known::default()).unwrap();
+        let json = explain(&rules, &snapshot, true, &USERS, &Known::default()).unwrap();
         prop_assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok());
     }
 }
@@ -374,7 +369,7 @@ fn the_first_signal_and_the_stop_of_a_rule_are_shown() {
         let loaded = crate::config::parse(&text, std::path::Path::new("c"), &users).unwrap();
         let rules = Rules { rules: loaded.settings.rules.rules, ..rules() };
         let snapshot = Snapshot { memory: MEMORY, processes: vec![hog()] };
-        explain(&rules, &snapshot, false, &name_of, &Known::default()).unwrap().replace("\n  ", " ")
+        explain(&rules, &snapshot, false, &USERS, &Known::default()).unwrap().replace("\n  ", " ")
     };
     let signal = shown("signal = 'SIGINT'");
     assert!(
@@ -418,7 +413,7 @@ fn a_sum_is_shown_with_the_other_processes_in_it() {
     let shown = |at: usize, json: bool| {
         let known = Known { sums: sums(), ..Known::default() };
         let snapshot = Snapshot { memory: MEMORY, processes: vec![processes[at].clone()] };
-        explain(&rules, &snapshot, json, &name_of, &known).unwrap()
+        explain(&rules, &snapshot, json, &USERS, &known).unwrap()
     };
     let sentence = |at| {
         let text = shown(at, false);
@@ -448,7 +443,7 @@ fn a_sum_is_shown_with_the_other_processes_in_it() {
     let known = policy::groups(&throttled, &MEMORY, &processes);
     let known = known.iter().map(|group| policy::Sum::new(&throttled, &MEMORY, group)).collect();
     let snapshot = Snapshot { memory: MEMORY, processes: vec![processes[2].clone()] };
-    let text = explain(&throttled, &snapshot, false, &name_of, &Known { sums: known, ..Known::default() });
+    let text = explain(&throttled, &snapshot, false, &USERS, &Known { sums: known, ..Known::default() });
     let text = text.unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(
         text.contains(

@@ -3,15 +3,16 @@
 use std::mem;
 
 use crate::{
+    config::Users,
     model::{
         Action, Doubt, Escaped, Exemption, MatchKey, Name, NameField, Process, Protection, Signal,
-        SystemMemory, Uid,
+        SystemMemory,
         units::{Span, apart},
     },
     policy::{Change, LimitRule, Matched, RuleLimit, Rules},
 };
 
-pub(super) fn because(protection: &Protection, users: Users<'_>) -> String {
+pub(super) fn because(protection: &Protection, users: &dyn Users) -> String {
     match protection {
         Protection::Init => "pid 1 is never touched".to_owned(),
         Protection::KernelThread => "a thread of the kernel is never touched".to_owned(),
@@ -21,7 +22,7 @@ pub(super) fn because(protection: &Protection, users: Users<'_>) -> String {
         Protection::Name { pattern, field, name } => {
             format!("{} in whitelist.names", matched(pattern, *field, name))
         }
-        Protection::User { uid } => format!("{} is in whitelist.users", users.show(*uid)),
+        Protection::User { uid } => format!("{} is in whitelist.users", users.with_uid(*uid)),
         Protection::Match { key, pattern } => {
             format!(
                 "its {} matches {} in whitelist.{}",
@@ -35,7 +36,7 @@ pub(super) fn because(protection: &Protection, users: Users<'_>) -> String {
         Protection::Exempt(Exemption { id, until, by, why, of: _ }) => {
             format!(
                 "it is exempt until {until}, by {}, because {why:?} (exemption {id})",
-                users.show(*by),
+                users.with_uid(*by),
                 why = why.as_str()
             )
         }
@@ -70,7 +71,7 @@ pub(super) fn unclear(doubt: &Doubt) -> String {
     }
 }
 
-pub(super) fn change(change: &Change, process: &Process, users: Users<'_>) -> String {
+pub(super) fn change(change: &Change, process: &Process, users: &dyn Users) -> String {
     match change {
         Change::Shrink { to } => format!("with {} resident or less", apart(*to, process.rss).0),
         Change::Grow { above } => format!("with more than {} resident", apart(*above, process.rss).0),
@@ -81,14 +82,18 @@ pub(super) fn change(change: &Change, process: &Process, users: Users<'_>) -> St
         }
         Change::ListName(pattern) => format!("with {} in whitelist.names", quoted(pattern.as_bytes())),
         Change::ListPid(pid) => format!("with {pid} in whitelist.pids"),
-        Change::ListUser(uid) => format!("with {} in whitelist.users", users.typed(*uid)),
+        Change::ListUser(uid) => {
+            format!("with {} in whitelist.users", quoted(users.name_or_uid(*uid).as_bytes()))
+        }
         Change::ProtectRoot => "with whitelist.protect_root = true".to_owned(),
         Change::Lift(Protection::OutOfScope) => "inside scope".to_owned(),
         Change::Lift(Protection::Pid { pid }) => format!("without {pid} in whitelist.pids"),
         Change::Lift(Protection::Name { pattern, .. }) => {
             format!("without {} in whitelist.names", quoted(pattern.as_bytes()))
         }
-        Change::Lift(Protection::User { uid }) => format!("without {} in whitelist.users", users.typed(*uid)),
+        Change::Lift(Protection::User { uid }) => {
+            format!("without {} in whitelist.users", quoted(users.name_or_uid(*uid).as_bytes()))
+        }
         Change::Lift(Protection::Match { key, .. }) => format!("without whitelist.{}", key.as_str()),
         Change::Lift(Protection::Root) => "with whitelist.protect_root = false".to_owned(),
         Change::Lift(Protection::OomScoreAdj) => "with whitelist.honour_oom_score_adj = false".to_owned(),
@@ -131,24 +136,6 @@ const fn field_name(field: NameField) -> &'static str {
         NameField::Comm => "comm",
         NameField::Exe => "exe",
         NameField::Argv0 => "argv[0]",
-    }
-}
-
-/// Users by name and number.
-#[derive(Clone, Copy)]
-pub(super) struct Users<'a>(pub(super) &'a dyn Fn(Uid) -> Option<String>);
-
-impl Users<'_> {
-    pub(super) fn show(self, uid: Uid) -> String {
-        match (self.0)(uid) {
-            Some(name) => format!("{} ({uid})", Escaped(name.as_bytes())),
-            None => format!("uid {uid}"),
-        }
-    }
-
-    /// The text that `whitelist.users` takes.
-    fn typed(self, uid: Uid) -> String {
-        quoted((self.0)(uid).unwrap_or_else(|| uid.to_string()).as_bytes())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::screen::{HELD_BACK, STOPPED, TERMINATING, section, stopped, sum, user, victim, waiting};
+use super::screen::{HELD_BACK, STOPPED, TERMINATING, section, stopped, sum, victim, waiting};
 use crate::{
     cli::explain::joined_lines,
     config::Users,
@@ -17,7 +17,7 @@ const ROWS: usize = 10;
 pub(super) fn render(mine: &Mine, users: &dyn Users) -> String {
     let count = if mine.processes == 1 { "process" } else { "processes" };
     let dry_run = if mine.dry_run { " (dry run: it terminates nothing)" } else { "" };
-    let name = user(mine.uid, users);
+    let name = users.shown(mine.uid);
     let mut lines = vec![format!("memmon {}{dry_run}, {name}: {} {count}", mine.version, mine.processes)];
     let heading = match mine.rows.len() {
         all if all > ROWS => format!("The largest ({all} in --json):"),

@@ -12,7 +12,7 @@ use crate::{
     },
     config::Users,
     model::{
-        Bytes, Escaped, Limit, Uid, configuration_files,
+        Bytes, Limit, Uid, configuration_files,
         units::{Rate, Span},
     },
     status::{
@@ -177,7 +177,7 @@ const fn in_gear(gear: Option<crate::model::Gear>) -> &'static str {
 
 fn growing_process(process: &GrowingProcess, users: &dyn Users) -> String {
     let GrowingProcess { id, comm, uid, rss_bytes, growth } = process;
-    let mut text = format!("PID={id}, Name={comm}, User={}: {rss_bytes}", user(*uid, users));
+    let mut text = format!("PID={id}, Name={comm}, User={}: {rss_bytes}", users.shown(*uid));
     if let Some(rate) = growth.bytes_per_second {
         _ = write!(text, ", {} more", Rate(rate));
     }
@@ -206,7 +206,7 @@ pub(super) fn sum(sum: &SumInForce, users: &dyn Users) -> String {
     let processes = if *members == 1 { "process" } else { "processes" };
     let mut text = format!(
         "{rule}: {}, {members} {processes}: {total_bytes} of {limit_bytes} ({share_percent:.0}%)",
-        group.shown(|uid| user(uid, users))
+        group.shown(|uid| users.shown(uid))
     );
     // A rate that would be shown as zero is left out.
     if let Some(rate) = growth.bytes_per_second.filter(|rate| rate.abs() >= 1024.0) {
@@ -226,13 +226,13 @@ pub(super) fn waiting(waiting: &Waiting, users: &dyn Users) -> String {
     let rule = rule.as_ref().map(|rule| format!(", Rule={rule}")).unwrap_or_default();
     let script = script.as_ref().map(|script| format!(" {script}")).unwrap_or_default();
     let place = waiting.place().map(|place| format!(" of {place}")).unwrap_or_default();
-    let (user, left) = (user(*uid, users), Span::from_seconds(*left_seconds));
+    let (user, left) = (users.shown(*uid), Span::from_seconds(*left_seconds));
     format!("{program}{script}{place}, User={user}{rule}: terminated {times} times, for another {left}")
 }
 
 fn over_limit(over: &OverLimit, users: &dyn Users) -> String {
     let OverLimit { id, comm, uid, rss_bytes, why, .. } = over;
-    format!("PID={id}, Name={comm}, User={}: {rss_bytes}, {why}", user(*uid, users))
+    format!("PID={id}, Name={comm}, User={}: {rss_bytes}, {why}", users.shown(*uid))
 }
 
 pub(super) fn stopped(stopped: &StoppedProcess, users: &dyn Users) -> String {
@@ -244,7 +244,7 @@ pub(super) fn stopped(stopped: &StoppedProcess, users: &dyn Users) -> String {
     } else {
         format!("for {}", Span::from_seconds(*since_seconds))
     };
-    format!("PID={id}, Name={comm}, User={}: {rss_bytes} of {limit_bytes}{rule}, {state}", user(*uid, users))
+    format!("PID={id}, Name={comm}, User={}: {rss_bytes} of {limit_bytes}{rule}, {state}", users.shown(*uid))
 }
 
 fn throttled(one: &ThrottledCgroup, users: &dyn Users) -> String {
@@ -253,7 +253,7 @@ fn throttled(one: &ThrottledCgroup, users: &dyn Users) -> String {
     let slowed = slowed.map(|times| format!(", slowed down {times} times")).unwrap_or_default();
     format!(
         "{rule}: {}: {high_bytes}, before {before}, for {}{slowed}",
-        group.shown(|uid| user(uid, users)),
+        group.shown(|uid| users.shown(uid)),
         Span::from_seconds(*since_seconds)
     )
 }
@@ -261,7 +261,7 @@ fn throttled(one: &ThrottledCgroup, users: &dyn Users) -> String {
 fn dry_run_day(day: &DryRunDay, users: &dyn Users) -> String {
     let program = |program: &DryRunProgram| {
         let DryRunProgram { comm, uid, times, largest_bytes } = program;
-        format!("{comm} ({}) {times}, up to {largest_bytes}", user(*uid, users))
+        format!("{comm} ({}) {times}, up to {largest_bytes}", users.shown(*uid))
     };
     let mut programs: Vec<_> = day.programs.iter().take(RECENT).map(program).collect();
     if day.programs.len() > RECENT {
@@ -277,7 +277,7 @@ fn dry_run_day(day: &DryRunDay, users: &dyn Users) -> String {
 
 pub(super) fn victim(victim: &Victim, users: &dyn Users) -> String {
     let Victim { id, comm, uid, phase, since_seconds, left_seconds } = victim;
-    let mut text = format!("PID={id}, Name={comm}, User={}: {phase}", user(*uid, users));
+    let mut text = format!("PID={id}, Name={comm}, User={}: {phase}", users.shown(*uid));
     if let Some(left) = left_seconds {
         _ = write!(text, ", {} left", Span::from_seconds(*left));
     } else if let Some(since) = since_seconds {
@@ -301,7 +301,7 @@ fn terminated(event: &Value, users: &dyn Users, zone: &TimeZone) -> String {
         at.unwrap_or_default(),
         event.get("pid").and_then(Value::as_u64).unwrap_or_default(),
         word("comm"),
-        uid.map(|uid| user(uid, users)).unwrap_or_default()
+        uid.map(|uid| users.shown(uid)).unwrap_or_default()
     );
     if let (Some(peak), Some(limit)) = (bytes("peak_bytes"), bytes("limit_bytes")) {
         _ = write!(text, ": {peak} over {limit}");
@@ -314,10 +314,6 @@ fn terminated(event: &Value, users: &dyn Users, zone: &TimeZone) -> String {
         _ = write!(text, ", {}", Span::from_seconds(seconds));
     }
     text
-}
-
-pub(super) fn user(uid: Uid, users: &dyn Users) -> String {
-    users.name(uid).map_or_else(|| uid.to_string(), |name| Escaped(name.as_bytes()).to_string())
 }
 
 #[cfg(test)]

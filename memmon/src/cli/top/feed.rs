@@ -93,10 +93,7 @@ impl Feed {
         let of_sums = sums.iter().filter_map(|sum| sum.group.uid);
         let uids: Vec<_> = table.rows.iter().map(|row| row.uid).chain(of_sums).collect();
         for uid in uids {
-            self.users.entry(uid).or_insert_with(|| {
-                let name = NameService.name(uid);
-                name.map_or_else(|| uid.to_string(), |name| Escaped(name.as_bytes()).to_string())
-            });
+            self.users.entry(uid).or_insert_with(|| NameService.shown(uid));
         }
         Ok(Sample {
             at: self.began.elapsed().as_secs_f64(),
@@ -160,7 +157,7 @@ impl Feed {
             containers,
             ..explain::Known::default()
         };
-        Ok(explain::explain(onlooker.rules(), &snapshot, false, &|uid| NameService.name(uid), &known)?)
+        Ok(explain::explain(onlooker.rules(), &snapshot, false, &NameService, &known)?)
     }
 }
 
