@@ -88,14 +88,22 @@ impl Engine<'_> {
         }
         let had = clock::process_cpu_time();
         self.learn(readings, now);
-        let candidates = self.candidates(now);
+        let mut candidates = self.candidates(now);
         self.sums.keep(|sum| candidates.iter().any(|candidate| candidate.id == *sum));
+        let turn = self.sums.take_turn();
+        let first = candidates.iter().position(|candidate| Some(&candidate.id) == turn.as_ref());
+        candidates.rotate_left(first.unwrap_or(0));
+        let mut took_all_time = false;
         let (mut near, mut is_half, mut watched) = (None::<Duration>, false, Watched::default());
         for candidate in candidates {
             // A single scan goes through with it.
             let deadline = (!self.rechecks.once).then_some(begun + AT_ONCE);
             let left = match self.take(&candidate, SCAN_LOOK, deadline, now) {
                 Taken::Pending => {
+                    // The one before may take all of the time again and again.
+                    if std::mem::replace(&mut took_all_time, true) {
+                        self.sums.has_next_turn(&candidate.id);
+                    }
                     self.watch_candidate(&candidate, candidate.limit, &mut watched);
                     Some(Duration::ZERO)
                 }

@@ -242,6 +242,43 @@ fn a_crowd_that_is_larger_than_the_number_of_looks_is_the_culprit_all_the_same()
     assert_eq!(events.get(2).map(String::as_str), Some("would terminate cat"), "{events:?}");
 }
 
+/// The looks at the processes of one user, all of which have changed since the last one, take longer than memmon looks at once.
+#[test]
+fn no_user_with_very_many_processes_keeps_memmon_from_the_sum_of_another_one() {
+    let (tree, recorder, now) = (small_machine(3000), Recorder::default(), Now::read());
+    tree.write("meminfo", "MemTotal: 67108864 kB\nMemAvailable: 60000000 kB\n");
+    tree.cat(4_100_000);
+    sized(&tree, 4_100_000, 900);
+    let status = tree.path().join("4100000/status");
+    let text = std::fs::read_to_string(&status).unwrap().replace("1000\t1000", "2000\t2000");
+    std::fs::write(&status, text).unwrap();
+    // The many are only warned about, as are those that are protected.
+    let text = "thresholds = { ram_gb_threshold = 100, ram_percent_threshold = 100 }
+        settings.dry_run = true
+        whitelist = { pids = [], names = [], users = [] }
+        [[rule]]
+        name = 'many'
+        uids = ['1000']
+        per = 'user'
+        gb = 1
+        action = 'warn'
+        [[rule]]
+        name = 'others'
+        uids = ['2000']
+        per = 'user'
+        gb = 0.5";
+    let mut engine = engine_with(text, &tree, &recorder, now);
+    for look in 0..3 {
+        for pid in (4_000_010..).take(3000) {
+            sized(&tree, pid, if look % 2 == 0 { 2 } else { 5 });
+        }
+        engine.look_at_sums(now);
+    }
+    let reported = recorder.0.take();
+    let would = |event: &Event| matches!(event, Event::Killing { subject, .. } if subject.uid.0 == 2000);
+    assert!(reported.iter().any(would), "{reported:#?}");
+}
+
 #[test]
 fn memory_of_a_tmpfs_ends_nobody() {
     let (tree, recorder, now) = (small_machine(3), Recorder::default(), Now::read());

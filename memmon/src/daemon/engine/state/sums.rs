@@ -59,6 +59,8 @@ pub(crate) struct Sums {
     /// The victims because of a sum, with the sum as it was.
     struck: BTreeMap<ProcessId, SumFigures>,
     due: Option<Instant>,
+    /// The sum that comes first at the next look, because there was no time left for it at the last one.
+    turn: Option<SumId>,
     /// Whether a sum was above half of its limit at the last look, and whether the kernel's figure of one was.
     is_half: bool,
     is_near: bool,
@@ -282,6 +284,16 @@ impl Sums {
         self.over.retain(|sum, _| is_there(sum));
         self.unsure.retain(|sum, _| is_there(sum));
         self.bounds.retain(|sum, _| is_there(sum));
+    }
+
+    /// Notes that there was no time left for `sum`. The first one since the last look comes first at the next.
+    pub(crate) fn has_next_turn(&mut self, sum: &SumId) {
+        self.turn.get_or_insert_with(|| sum.clone());
+    }
+
+    /// The sum that comes first now.
+    pub(crate) const fn take_turn(&mut self) -> Option<SumId> {
+        self.turn.take()
     }
 
     /// Notes that a sum is within its limit.
