@@ -10,7 +10,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
 };
 
-use super::{Matched, RuleLimit, Rules, Strike, SumRule, rule_index::RuleIndex, walk};
+use super::{Matched, Matcher, RuleLimit, Rules, Strike, SumRule, rule_index::RuleIndex, walk};
 use crate::model::{
     Action, Bytes, Fact, GroupKey, Limit, Per, Pid, Process, ProcessId, RuleName, SumFigures, SystemMemory,
     Verdict,
@@ -58,12 +58,16 @@ pub(super) fn groups_by<'a>(
         // A process is in the tree of an ancestor, which the rule matches.
         let index = (indexed && per != Per::Tree)
             .then(|| RuleIndex::new(of_kind.iter().map(|(_, sum)| &sum.rule.matcher)));
+        let mut trees: Vec<_> = of_kind.iter().map(|_| Trees::default()).collect();
         for process in &processes {
             let mut certain = true;
             let places = index.as_ref().map(|index| index.may_match(process));
             let places = places.unwrap_or_else(|| (0..of_kind.len()).collect());
-            for (at, sum) in places.into_iter().filter_map(|place| of_kind.get(place)) {
-                let Some((key, is_certain)) = counts(sum, process, &family) else { continue };
+            for place in places {
+                let (Some((at, sum)), Some(trees)) = (of_kind.get(place), trees.get_mut(place)) else {
+                    continue;
+                };
+                let Some((key, is_certain)) = counts(sum, process, &family, trees) else { continue };
                 // A process whose owner withholds whether it is exempt from a limit counts as not exempt.
                 let is_free = sum.rule.limit == RuleLimit::None;
                 let decides = is_certain == Matched::Yes;
@@ -86,15 +90,16 @@ pub(super) fn groups_by<'a>(
 
 /// The group under `sum` in which `process` counts, and whether it certainly does; `None` if it does not count, or if its
 /// group is not known.
-fn counts(sum: &SumRule, process: &Process, family: &Family<'_>) -> Option<(GroupKey, Matched)> {
+fn counts(
+    sum: &SumRule,
+    process: &Process,
+    family: &Family<'_>,
+    trees: &mut Trees,
+) -> Option<(GroupKey, Matched)> {
     let matcher = &sum.rule.matcher;
     if sum.per == Per::Tree {
-        let (root, matched) =
-            family.lineage(process).fold(None, |root, ancestor| match matcher.matches(ancestor) {
-                Matched::No(_) => root,
-                matched => Some((ancestor, matched)),
-            })?;
-        return Some((GroupKey::Tree { root: root.id }, matched));
+        let (root, matched) = trees.root(process, family, matcher)?;
+        return Some((GroupKey::Tree { root }, matched));
     }
     let matched = matcher.matches(process);
     if matches!(matched, Matched::No(_)) {
@@ -114,14 +119,46 @@ impl<'a> Family<'a> {
         Self(processes.iter().map(|process| (process.id.pid, *process)).collect())
     }
 
-    /// `process`, its parent, and so on up to the last that is known. Ends where the facts contradict each other.
-    fn lineage<'s>(&'s self, process: &'s Process) -> impl Iterator<Item = &'s Process> {
-        let next = |child: &&'s Process| {
-            let parent = self.0.get(&child.parent).copied()?;
-            (parent.id.start <= child.id.start && parent.id.pid != child.id.pid).then_some(parent)
-        };
-        // Two that started in the same tick may each be the other's parent, if their facts are of different times.
-        std::iter::successors(Some(process), next).take(self.0.len() + 1)
+    /// The parent of `child`, if it is known, and the facts do not contradict that.
+    fn parent<'s>(&'s self, child: &Process) -> Option<&'s Process> {
+        let parent = self.0.get(&child.parent).copied()?;
+        (parent.id.start <= child.id.start && parent.id.pid != child.id.pid).then_some(parent)
+    }
+}
+
+/// The trees of one rule: the root of each process that was asked for, and of its ancestors. Each is compared with the rule once: a
+/// user can make a chain of thousands.
+#[derive(Default)]
+struct Trees(HashMap<ProcessId, Option<(ProcessId, Matched)>>);
+
+impl Trees {
+    /// The outermost ancestor of `process`, or itself, that may match, and whether it does.
+    fn root(
+        &mut self,
+        process: &Process,
+        family: &Family<'_>,
+        matcher: &Matcher,
+    ) -> Option<(ProcessId, Matched)> {
+        let (mut lineage, mut next, mut root) = (Vec::new(), Some(process), None);
+        while let Some(one) = next {
+            if let Some(known) = self.0.get(&one.id) {
+                root.clone_from(known);
+                break;
+            }
+            // Two that started in the same tick may each be the other's parent, if their facts are of different times: the
+            // lineage ends where it comes back.
+            self.0.insert(one.id, None);
+            lineage.push(one);
+            next = family.parent(one);
+        }
+        for one in lineage.into_iter().rev() {
+            root = root.or_else(|| match matcher.matches(one) {
+                Matched::No(_) => None,
+                matched => Some((one.id, matched)),
+            });
+            self.0.insert(one.id, root.clone());
+        }
+        self.0.get(&process.id).cloned().flatten()
     }
 }
 

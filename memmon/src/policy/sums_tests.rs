@@ -233,6 +233,23 @@ fn a_tree_is_a_process_that_matches_with_all_its_descendants() {
     assert_eq!(struck(&rules, &processes, &[]), [13, 12], "the youngest of equals first");
 }
 
+/// Each process was compared with all of its ancestors: with 6000 that took seconds, in which memmon did nothing else.
+#[test]
+fn a_long_chain_of_processes_costs_no_more_than_as_many_beside_each_other() {
+    let rules = with(vec![rule(Per::Tree, 1, Strike::Largest)]);
+    let took = |parent: fn(u32) -> u32| {
+        let child = |pid| Process { parent: Pid(parent(pid)), ..process(pid, 7, 1) };
+        let processes: Vec<_> = (10..6010).map(child).collect();
+        let begun = std::time::Instant::now();
+        let trees = groups(&rules, &MEMORY, &processes);
+        (trees.len(), trees[0].members.len(), begun.elapsed())
+    };
+    let (beside, chain) = (took(|_| 1), took(|pid| pid - 1));
+    assert_eq!(((beside.0, beside.1), (chain.0, chain.1)), ((6000, 1), (1, 6000)));
+    // It is less than half of it.
+    assert!(chain.2 < beside.2 * 10, "{:?} and {:?}", chain.2, beside.2);
+}
+
 #[test]
 fn of_one_kind_the_first_rule_that_matches_decides() {
     let mut free = rule(Per::User, 1, Strike::Largest);
