@@ -224,7 +224,7 @@ impl Sum {
             rule: group.rule.rule.name,
             key: group.key.clone(),
             limit: group.limit,
-            ends_above: ends_above(group),
+            ends_above: group.rule.ends_above(group.limit.1),
             action: group.rule.rule.action,
             strike: group.rule.strike,
             members: members.collect(),
@@ -308,16 +308,18 @@ impl Sum {
     }
 }
 
-fn ends_above(group: &Group<'_>) -> Bytes {
-    let (_, limit) = group.limit;
-    match group.rule.rule.action {
-        Action::Terminate => limit,
-        Action::Warn | Action::Stop => Bytes::MAX,
-        // `0`: no size ends it.
-        Action::Throttle => match group.rule.rule.hard_ceiling {
-            Some(times) if times > 0.0 => limit.times(times).max(limit),
-            _ => Bytes::MAX,
-        },
+impl SumRule {
+    /// The sum above which processes end, if its limit is `limit`; the highest number if none ever does.
+    pub fn ends_above(&self, limit: Bytes) -> Bytes {
+        match self.rule.action {
+            Action::Terminate => limit,
+            Action::Warn | Action::Stop => Bytes::MAX,
+            // `0`: no size ends it.
+            Action::Throttle => match self.rule.hard_ceiling {
+                Some(times) if times > 0.0 => limit.times(times).max(limit),
+                _ => Bytes::MAX,
+            },
+        }
     }
 }
 

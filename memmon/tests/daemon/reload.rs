@@ -98,6 +98,45 @@ fn the_command_lines_dry_run_is_not_a_reloads_to_undo() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
+fn victims_whose_rule_only_warns_or_stops_now_get_no_sigkill() {
+    const SECONDS: u64 = 6;
+    const GRACE: (&str, &str) = ("termination.grace", "6");
+    for source in SOURCES {
+        let user = TestUser::claim();
+        // Of three rules the first two are changed: the third shows that the grace is over.
+        let rules = |sum: &str, stop: &str| {
+            format!(
+                "[{{ name = \"all\", uids = [\"{0}\"], names = [\"batch\"], per = \"user\", strike = \"all\", gb = 0.04, \
+                  action = \"{sum}\" }}, {{ name = \"stop\", names = [\"stop\"], gb = 0.03, action = \"{stop}\" }}, \
+                  {{ name = \"end\", names = [\"end\"], gb = 0.03 }}]",
+                user.uid
+            )
+        };
+        let hog = |name: &str, mib: u32| user.holding(&format!("rename {name} ignore-term anon {mib}M hold"));
+        let batch = [hog("batch", 24), hog("batch", 24)];
+        let (stop, mut end) = (hog("stop", 40), hog("end", 40));
+        let before = rules("terminate", "terminate");
+        let daemon = Daemon::start(&config(&user, &[GRACE, ("rule", &before)]), &["--source", source]);
+        for victim in batch.iter().chain([&stop, &end]) {
+            daemon.reported("killing", victim.pid());
+        }
+        let asked = Instant::now();
+        daemon.reload(&config(&user, &[GRACE, ("rule", &rules("warn", "stop"))]));
+        daemon.event("reloaded");
+        assert!(asked.elapsed() < Duration::from_secs(SECONDS), "the machine is too slow for this test");
+        assert_eq!(daemon.terminated(&mut end).0, KILL);
+        for spared in batch.iter().chain([&stop]) {
+            daemon.reported("spared", spared.pid());
+            assert!(spared.is_alive());
+        }
+        daemon.reported("stopped", stop.pid());
+        eventually("it is stopped", || stop.state() == 'T');
+        daemon.stop();
+    }
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
 fn victims_finish_under_the_former_settings_unless_they_are_protected_now() {
     const GRACE: (&str, &str) = ("termination.grace", "5");
     for source in SOURCES {

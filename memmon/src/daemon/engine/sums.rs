@@ -468,7 +468,9 @@ impl Engine<'_> {
         if let Some(rule) = self.rule_of_sum(id).filter(|rule| rule.strike == policy::Strike::All)
             && let Some(limit) = self.settings.rules().limit_under(Some(&rule.rule), &self.settings.memory())
         {
-            return Verdict::Terminate(self.breach(id.0, limit, found));
+            // Since a reload it may only warn.
+            let ends = rule.ends_above(limit.1) < Bytes::MAX;
+            return if ends { Verdict::Terminate(self.breach(id.0, limit, found)) } else { Verdict::Within };
         }
         let sum = match self.take(&candidate, CHECK_LOOK, None, now) {
             Taken::Within(_) | Taken::Pending => return Verdict::Within,

@@ -4,7 +4,7 @@ use std::{collections::HashMap, rc::Rc, time::Duration};
 
 use crate::config::{Settings, Termination};
 use crate::enforce::{BackoffPolicy, Course, EscalationTiming};
-use crate::model::{Breach, Bytes, Exemption, Process, ProcessId, SystemMemory, Verdict};
+use crate::model::{Action, Breach, Bytes, Exemption, Process, ProcessId, SystemMemory, Verdict};
 use crate::policy::{self, LimitRule, Rules, WakeLevels};
 
 /// Time that a killed process may take to exit before this is reported.
@@ -118,12 +118,21 @@ impl SettingsInForce {
         match policy::judge(rules, found, memory) {
             Verdict::Terminate(breach) if *rules != self.current.rules => {
                 match policy::judge_as_over(&self.current.rules, found, memory) {
+                    Verdict::Terminate(_) | Verdict::Stop(_) if self.stops(found, memory) => Verdict::Within,
                     Verdict::Terminate(_) | Verdict::Stop(_) => Verdict::Terminate(breach),
                     spared => spared,
                 }
             }
             verdict => verdict,
         }
+    }
+
+    /// Whether the current rules would have a process stopped, and not terminated.
+    fn stops(&self, process: &Process, memory: &SystemMemory) -> bool {
+        let rules = &self.current.rules;
+        let stops = rules.decisive(process).is_some_and(|rule| rule.action == Action::Stop);
+        // Above the hard ceiling of such a rule it is terminated.
+        stops && !matches!(policy::judge(rules, process, memory), Verdict::Terminate(_))
     }
 
     /// The memory above which a victim has no grace period; `None` if no size ends it. `due`: its memory at the end of its
