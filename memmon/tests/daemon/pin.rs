@@ -137,7 +137,7 @@ fn an_entry_that_was_lost_is_repaired_and_only_that_is_called_a_defect() {
     assert!(bpftool.output().unwrap().status.success());
     let has_it = || dump(&daemon).iter().any(|entry| entry["key"] == hog.pid());
     assert!(!has_it());
-    // The next scan after a reload is a sweep.
+    // A sweep begins at the next scan after a reload.
     daemon.reload(&changes);
     assert_eq!(daemon.event("map_defect")["missed"], 1);
     assert!(has_it());

@@ -15,7 +15,7 @@ use super::{
 /// Processes besides those that run anyway.
 const CROWD: usize = 200;
 
-/// The longest time between two sweeps of memmon (memmon/src/daemon/source/sources.rs).
+/// The longest time between two sweeps of memmon (memmon/src/daemon/source/sweep.rs).
 const SWEEPS: Duration = Duration::from_secs(3600);
 
 /// A round with `[machine]`, or without it, and the seconds between its scans.

@@ -168,8 +168,9 @@ pub(crate) fn measure(bench: &Bench) -> Result<ReportSection> {
     }
     if let Some(size) = sizes.last() {
         notes.push(format!(
-            "ebpf: ten minutes after the start, and then every hour as long as the map has no defects, a scan is a sweep that \
-             compares the map with all of /proc. It is not in these figures: with {size} processes it takes {} ms.",
+            "ebpf: ten minutes after the start, and then every hour as long as the map has no defects, memmon compares the map \
+             with all of /proc, by a thread that rests most of the time. That is not in these figures: with {size} processes it \
+             takes {} ms, with the scans before and after it.",
             figure(sweep.as_secs_f64() * 1e3),
         ));
     }

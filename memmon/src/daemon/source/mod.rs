@@ -15,6 +15,7 @@ mod kernel_sums;
 mod places;
 pub(super) mod sources;
 mod sum_figure;
+mod sweep;
 
 pub(super) use sources::WatchedMemory;
 pub(super) use sum_figure::{SumFigure, SumWatch};

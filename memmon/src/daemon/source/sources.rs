@@ -11,6 +11,7 @@ use tracing::{
 };
 
 use crate::daemon::source::kernel_map::Kernel;
+use crate::daemon::source::sweep::{Defects, Sweeps, repair};
 use crate::{
     model::{
         Bytes, Capability, FreeAndShared, Gear, Inherited, MachineMemory, Name, Pid, Process, ProcessId,
@@ -25,10 +26,6 @@ use crate::{
     status::{Dropped, MapUsage},
 };
 
-/// Time until the kernel map is compared with a whole pass over /proc again: the first one, and the longest.
-const FIRST_PAUSE: Duration = Duration::from_secs(600);
-const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
-
 /// The sources of readings.
 pub(crate) struct Sources {
     proc: ProcRoot,
@@ -36,8 +33,7 @@ pub(crate) struct Sources {
     kernel: Option<Kernel>,
     /// Processes that the map cannot hold (their mm has no owner, or it is full), sorted: read from /proc in every scan.
     unmapped: Vec<Pid>,
-    /// Time of the last sweep, and the pause until the next. If none, the next scan is a sweep.
-    swept: Option<(Instant, Duration)>,
+    sweeps: Sweeps,
     /// The cgroups with a limit that all processes are in.
     limited: Vec<LimitedCgroup>,
     /// The time at which they were looked for.
@@ -67,15 +63,6 @@ pub(crate) struct WatchedMemory {
     pub(crate) limits: Vec<MachineMemory>,
 }
 
-/// Defects of the map that a sweep found and confirmed by a second look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Defects {
-    /// Number of processes with memory that were missing from the map and have been added.
-    pub(crate) missed: usize,
-    /// Number of entries without a process.
-    pub(crate) stale: usize,
-}
-
 /// One survey, and problems that were found during it.
 pub(crate) struct Look {
     pub(crate) survey: Survey,
@@ -94,7 +81,7 @@ impl Sources {
             accuracy,
             kernel,
             unmapped: Vec::new(),
-            swept: None,
+            sweeps: Sweeps::default(),
             limited: Vec::new(),
             limited_at: None,
             memory_cgroups,
@@ -185,33 +172,24 @@ impl Sources {
         let mut readings = kernel.readings()?;
         let map_full = kernel.overflowed()?;
         let mut defects = Defects::default();
-        let due = self.swept.is_none_or(|(swept, pause)| now.saturating_duration_since(swept) >= pause);
-        if map_full || due {
+        if map_full || self.sweeps.is_first() {
             let merged = merge(&readings, &self.proc.survey(&self.accuracy)?.readings);
             readings = merged.readings;
-            // An error of either does not fail the scan: a close look detects an entry without a process, and a process
-            // that cannot be added is read from /proc.
-            for pid in merged.stale {
-                if is_stale(&self.proc, kernel, pid) {
-                    let _ = kernel.remove(pid);
-                    defects.stale += 1;
-                }
-            }
-            let mut missed = merged.missed;
-            missed.retain(|pid| is_missed(&self.proc, kernel, *pid));
-            let _ = kernel.reseed();
-            // The memory of an entry that was removed is in its sum until then.
-            let _ = kernel.recount_sums();
-            // A process that could be added had been missed. The map cannot hold the others, which is not a defect.
-            let (added, unmapped): (Vec<_>, _) =
-                missed.into_iter().partition(|pid| kernel.reading(*pid).is_some());
-            if !map_full {
-                defects.missed = added.iter().filter(|pid| !self.unmapped.contains(pid)).count();
-            }
-            self.unmapped = unmapped;
-            self.unmapped.sort_unstable();
-            self.swept = Some((now, pause(self.swept.map(|(_, pause)| pause), defects)));
+            let repaired = repair(&self.proc, kernel, merged.missed, merged.stale);
+            // A process for which there was no room is no defect.
+            defects = repaired.defects(if map_full { &repaired.added } else { &self.unmapped });
+            self.unmapped = repaired.unmapped;
+            self.sweeps.completed(defects, now);
         } else {
+            if let Some(pass) = self.sweeps.ended() {
+                let (missed, stale) = pass.suspects(readings.iter().map(|reading| reading.pid));
+                let repaired = repair(&self.proc, kernel, [missed, self.unmapped.clone()].concat(), stale);
+                defects = repaired.defects(&self.unmapped);
+                self.unmapped = repaired.unmapped;
+                readings.extend(self.proc.readings(&repaired.added, &self.accuracy));
+                self.sweeps.completed(defects, now);
+            }
+            self.sweeps.start_if_due(readings.iter().map(|reading| reading.pid), now);
             // A process that is in the map by now, as itself or as the next process with its pid, is read once.
             self.unmapped.retain(|pid| kernel.reading(*pid).is_none());
             readings.extend(self.proc.readings(&self.unmapped, &self.accuracy));
@@ -247,9 +225,9 @@ impl Sources {
         !self.unmapped.is_empty()
     }
 
-    /// Makes the next scan a sweep.
+    /// Makes a sweep due.
     pub(crate) const fn sweep_next(&mut self) {
-        self.swept = None;
+        self.sweeps.request();
     }
 
     /// Maximum by which the source's readings may be too low.
@@ -358,25 +336,6 @@ impl Sources {
     }
 }
 
-/// The pause after a sweep that found `defects`: twice the `last` one if there were none.
-fn pause(last: Option<Duration>, defects: Defects) -> Duration {
-    let last = last.filter(|_| defects == Defects::default());
-    last.map_or(FIRST_PAUSE, |last| LONGEST_PAUSE.min(last * 2))
-}
-
-/// Whether the map misses a process that only /proc had: /proc has it now with memory of its own (a vfork child borrows
-/// its parent's until it calls exec), and the map lacks it after that.
-fn is_missed(proc: &ProcRoot, kernel: &Kernel, pid: Pid) -> bool {
-    let confirmed = proc.confirm(pid, None, Bytes::MAX, &Accuracy::StatmExact);
-    confirmed.is_ok_and(|process| process.rss > Bytes::ZERO) && kernel.reading(pid).is_none()
-}
-
-/// Whether an entry that only the map had is stale: /proc has no such process now, and the map still has the entry.
-fn is_stale(proc: &ProcRoot, kernel: &Kernel, pid: Pid) -> bool {
-    let confirmed = proc.confirm(pid, None, Bytes::MAX, &Accuracy::StatmExact);
-    confirmed == Err(Unconfirmed::Gone) && kernel.reading(pid).is_some()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -415,16 +374,5 @@ mod tests {
             sources.limited_at == Some(now)
         };
         assert_eq!([0, 5, 19, 20, 30, 50].map(&mut looked_at), [true, false, false, true, false, true]);
-    }
-
-    #[test]
-    fn sweeps_become_rare_while_there_are_no_defects() {
-        let minutes = |count: u64| Duration::from_secs(60 * count);
-        let (none, some) = (Defects::default(), Defects { missed: 1, stale: 0 });
-        assert_eq!(pause(None, none), minutes(10));
-        assert_eq!(pause(Some(minutes(10)), none), minutes(20));
-        assert_eq!(pause(Some(minutes(40)), none), minutes(60));
-        assert_eq!(pause(Some(minutes(60)), none), minutes(60));
-        assert_eq!(pause(Some(minutes(60)), some), minutes(10));
     }
 }

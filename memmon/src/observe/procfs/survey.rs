@@ -25,17 +25,36 @@ impl ProcRoot {
     pub fn survey(&self, accuracy: &Accuracy) -> io::Result<Survey> {
         let memory = self.memory()?;
         let mut readings = Vec::new();
+        self.each(accuracy, |reading| readings.extend(reading))?;
+        Ok(Survey { memory, readings })
+    }
+
+    /// The same pass for the pids alone, with a call of `rest` after every so many processes.
+    pub fn pids_with_memory(&self, between_rests: usize, rest: impl Fn()) -> io::Result<Vec<Pid>> {
+        let (mut pids, mut met) = (Vec::new(), 0);
+        self.each(&Accuracy::StatmExact, |reading| {
+            pids.extend(reading.map(|reading| reading.pid));
+            met += 1;
+            if met % between_rests == 0 {
+                rest();
+            }
+        })?;
+        Ok(pids)
+    }
+
+    /// Calls `met` for every process, with its reading if it has memory.
+    fn each(&self, accuracy: &Accuracy, mut met: impl FnMut(Option<Reading>)) -> io::Result<()> {
         let mut path = String::new();
         let failed = |path: &str, errno: Errno| with_path(&self.path.join(path), errno);
         for pid in numbered(self.directory.as_fd(), ".").map_err(|errno| failed("", errno))? {
             let pid = Pid(pid.map_err(|errno| failed("", errno))?);
             match self.reading(pid, accuracy, &mut path) {
-                Ok(reading) => readings.extend(reading),
-                Err(errno) if ended(errno) || matches!(errno, Errno::EACCES | Errno::EPERM) => {}
+                Ok(reading) => met(reading),
+                Err(errno) if ended(errno) || matches!(errno, Errno::EACCES | Errno::EPERM) => met(None),
                 Err(errno) => return Err(failed(&path, errno)),
             }
         }
-        Ok(Survey { memory, readings })
+        Ok(())
     }
 
     /// Readings of `pids` only, for processes that another source does not see. Processes that ended or are not
