@@ -242,6 +242,43 @@ fn a_crowd_that_is_larger_than_the_number_of_looks_is_the_culprit_all_the_same()
     assert_eq!(events.get(2).map(String::as_str), Some("would terminate cat"), "{events:?}");
 }
 
+#[test]
+fn a_reload_prolongs_the_time_for_which_a_sum_is_over_its_limit_only_if_it_changes_the_rules() {
+    let (tree, now) = (small_machine(20), Now::read());
+    for pid in (4_000_010..).take(20) {
+        sized(&tree, pid, 30);
+    }
+    let text = |grace: u32, gb: f64| {
+        format!(
+            "thresholds = {{ ram_gb_threshold = 100, ram_percent_threshold = 100 }}
+             settings.dry_run = true
+             termination.grace = {grace}
+             whitelist = {{ pids = [], names = [], users = [] }}
+             [[rule]]
+             name = 'together'
+             uids = ['1000']
+             per = 'user'
+             for = '60s'
+             gb = {gb}"
+        )
+    };
+    for (gb, is_due) in [(0.5, true), (0.4, false)] {
+        let recorder = Recorder::default();
+        let mut engine = engine_with(&text(5, 0.5), &tree, &recorder, now);
+        engine.look_at_sums(now);
+        let later = |seconds| now.later(Duration::from_secs(seconds));
+        let reload = text(6, gb);
+        let settings = config::parse(&reload, Path::new("c"), &FakeUsers(&[])).unwrap().settings;
+        let former = engine.replace_settings(settings);
+        engine.hand_over(&former, later(40));
+        engine.look_at_sums(later(40));
+        assert_eq!(recorder.about_processes(), [""; 0]);
+        engine.look_at_sums(later(61));
+        let reported = recorder.about_processes();
+        assert_eq!(reported.iter().any(|event| event.contains("would terminate")), is_due, "{reported:?}");
+    }
+}
+
 /// The looks at the processes of one user, all of which have changed since the last one, take longer than memmon looks at once.
 #[test]
 fn no_user_with_very_many_processes_keeps_memmon_from_the_sum_of_another_one() {

@@ -392,6 +392,18 @@ impl Sums {
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
 
+    /// Other settings are in force: all processes are looked at again. If the rules for sums are `the_same`, a sum stays over its
+    /// limit since when it was, so that no reload prolongs the `for` of a rule.
+    pub(crate) fn start_over(&mut self, the_same: bool) {
+        let mut over = std::mem::take(&mut self.over);
+        if !the_same {
+            over.clear();
+        }
+        over.values_mut().for_each(|over| over.reported = None);
+        self.clear();
+        self.over = over;
+    }
+
     /// There are no sums to look at.
     pub(crate) fn clear(&mut self) {
         let struck = std::mem::take(&mut self.struck);
