@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValue};
 
 use super::{check, enable, exempt, history, replay, status, top};
 use crate::{daemon, model::SourceChoice};
@@ -95,20 +95,24 @@ pub(super) struct Run {
     dry_run_until_enabled: bool,
     /// Where to read memory usage from; overrides `kernel.source`.
     #[arg(long, value_enum)]
-    source: Option<SourceName>,
+    source: Option<SourceChoice>,
     /// Scan once, wait until the terminations that it starts are complete, and exit.
     #[arg(long)]
     once: bool,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum SourceName {
-    /// The best that this kernel offers.
-    Auto,
-    /// BPF programs inside the kernel.
-    Ebpf,
-    /// Polling /proc.
-    Proc,
+impl ValueEnum for SourceChoice {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.as_str()).help(match self {
+            Self::Auto => "The best that this kernel offers",
+            Self::Ebpf => "BPF programs inside the kernel",
+            Self::Proc => "Polling /proc",
+        }))
+    }
 }
 
 impl From<Run> for daemon::Options {
@@ -118,11 +122,7 @@ impl From<Run> for daemon::Options {
             dry_run: run.dry_run,
             dry_run_until_enabled: run.dry_run_until_enabled,
             once: run.once,
-            source: run.source.map(|name| match name {
-                SourceName::Auto => SourceChoice::Auto,
-                SourceName::Ebpf => SourceChoice::Ebpf,
-                SourceName::Proc => SourceChoice::Proc,
-            }),
+            source: run.source,
         }
     }
 }

@@ -141,6 +141,17 @@ pub enum NameField {
     Argv0,
 }
 
+impl NameField {
+    /// Its name in a sentence.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Comm => "comm",
+            Self::Exe => "exe",
+            Self::Argv0 => "argv[0]",
+        }
+    }
+}
+
 /// A fact that could not be checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

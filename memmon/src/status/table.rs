@@ -1,7 +1,5 @@
 //! The table of the processes nearest their limit: the answer to [`super::Query::Processes`].
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 use super::sharing::Sharing;
@@ -9,7 +7,7 @@ use super::text::Text;
 use super::watched::Growth;
 use crate::model::{
     Breach, Bytes, Doubt, Escaped, Inherited, Limit, Name, Parts, Process, ProcessId, Protection, RuleName,
-    SystemMemory, Uid, Verdict, unit_path,
+    SystemMemory, Uid, Verdict, unit_path, words,
 };
 
 /// The processes nearest their limit.
@@ -83,7 +81,7 @@ impl Row {
             charged_bytes: process.holdings.as_ref().map(|_| process.charged()),
             sharing: Sharing::default(),
             growth: Growth::default(),
-            verdict: VerdictKind::of(verdict),
+            verdict: VerdictKind::from(verdict),
             why: Text::harmless(&why(verdict)),
             phase: None,
             rule: None,
@@ -108,22 +106,23 @@ impl Row {
     }
 }
 
-/// A verdict in one word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum VerdictKind {
-    /// It is to be terminated or, in dry run, would be.
-    Terminate,
-    /// It may be over its limit, but is left alone.
-    Unsure,
-    /// Within its limit.
-    Within,
-    /// Never touched.
-    Protected,
+words! {
+    /// A verdict in one word.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+    pub enum VerdictKind {
+        /// It is to be terminated or, in dry run, would be.
+        Terminate = "terminate",
+        /// It may be over its limit, but is left alone.
+        Unsure = "unsure",
+        /// Within its limit.
+        Within = "within",
+        /// Never touched.
+        Protected = "protected",
+    }
 }
 
-impl VerdictKind {
-    const fn of(verdict: &Verdict) -> Self {
+impl From<&Verdict> for VerdictKind {
+    fn from(verdict: &Verdict) -> Self {
         match verdict {
             // A warning leaves it as it is; `why` shows the rule.
             Verdict::Within | Verdict::Inherits(_) | Verdict::Uncharged(_) | Verdict::Warn(_) => Self::Within,
@@ -132,17 +131,6 @@ impl VerdictKind {
             // `why` shows which of the two.
             Verdict::Terminate(_) | Verdict::Stop(_) => Self::Terminate,
         }
-    }
-}
-
-impl fmt::Display for VerdictKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Terminate => "terminate",
-            Self::Unsure => "unsure",
-            Self::Within => "within",
-            Self::Protected => "protected",
-        })
     }
 }
 

@@ -11,48 +11,49 @@ use super::sums::{SumInForce, ThrottledCgroup};
 use super::table::Table;
 use super::text::Text;
 use super::watched::{DryRunDay, GrowingProcess, OverLimit, StoppedProcess, Victim, Waiting};
-use crate::model::{Bytes, History, Limit, Pid, Samples, Select, SystemMemory};
+use crate::model::{Bytes, History, Limit, Pid, Samples, Select, SystemMemory, words};
 
 /// The version of the protocol. A client ignores keys that it does not know.
 pub(super) const VERSION: u64 = 1;
 
-/// A query.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Query {
-    /// The daemon's state.
-    Status,
-    /// The processes nearest their limit.
-    Processes,
-    /// The order in which processes would end if the machine was short of memory.
-    Machine,
+words! {
+    /// A query, with its name in a request.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+    pub enum Query {
+        /// The daemon's state.
+        Status = "status",
+        /// The processes nearest their limit.
+        Processes = "processes",
+        /// The order in which processes would end if the machine was short of memory.
+        Machine = "machine",
+    }
 }
 
 impl Query {
-    /// The name in a request.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Status => "status",
-            Self::Processes => "processes",
-            Self::Machine => "machine",
-        }
-    }
-
     /// The request line, without its end.
     pub(super) fn request(self) -> String {
-        format!(r#"{{"v":{VERSION},"get":"{}"}}"#, self.as_str())
+        format!(r#"{{"v":{VERSION},"get":"{self}"}}"#)
+    }
+}
+
+/// A message with the version of the protocol.
+#[derive(Serialize)]
+struct Versioned<T> {
+    v: u64,
+    #[serde(flatten)]
+    message: T,
+}
+
+impl<T: Serialize> Versioned<T> {
+    /// The line to send, without its end. Every type in this file can be serialized; the daemon refuses an empty line.
+    fn line(message: T) -> String {
+        serde_json::to_string(&Self { v: VERSION, message }).unwrap_or_default()
     }
 }
 
 /// An order as the line to send, without its end.
 pub(super) fn order(order: &Order) -> String {
-    #[derive(Serialize)]
-    struct Request<'a> {
-        v: u64,
-        #[serde(flatten)]
-        order: &'a Order,
-    }
-    // Every type in here can be serialized; the daemon refuses an empty line.
-    serde_json::to_string(&Request { v: VERSION, order }).unwrap_or_default()
+    Versioned::line(order)
 }
 
 /// The question about a user's own processes, without its end.
@@ -73,14 +74,12 @@ const HISTORY: &str = "history";
 /// A question about the history as the line to send, without its end.
 pub(super) fn history(select: &Select) -> String {
     #[derive(Serialize)]
-    struct Request<'a> {
-        v: u64,
-        get: &'a str,
+    struct Question<'a> {
+        get: &'static str,
         #[serde(flatten)]
         select: &'a Select,
     }
-    // Every type in here can be serialized; the daemon refuses an empty line.
-    serde_json::to_string(&Request { v: VERSION, get: HISTORY, select }).unwrap_or_default()
+    Versioned::line(Question { get: HISTORY, select })
 }
 
 /// A client's request.
@@ -127,28 +126,13 @@ pub(super) fn request(line: &[u8]) -> Result<Asked, Refusal> {
     if get == SAMPLES {
         return Ok(Asked::Samples(first.unwrap_or_default()));
     }
-    [Query::Status, Query::Processes, Query::Machine]
-        .into_iter()
-        .find(|known| known.as_str() == get)
-        .map(Asked::Query)
-        .ok_or_else(|| {
-            let known =
-                r#"expected "get" to be "status", "processes", "machine", "history", "samples" or "mine""#;
-            refusal("unknown", known)
-        })
+    let known = r#"expected "get" to be "status", "processes", "machine", "history", "samples" or "mine""#;
+    Query::of(&get).map(Asked::Query).ok_or_else(|| refusal("unknown", known))
 }
 
 /// An answer as the line to send, with its end.
 pub fn answer(body: &Body) -> String {
-    #[derive(Serialize)]
-    struct Answer<'a> {
-        v: u64,
-        #[serde(flatten)]
-        body: &'a Body,
-    }
-    // Every type in here can be serialized: a failure would be a bug in this file.
-    let line = serde_json::to_string(&Answer { v: VERSION, body });
-    line.unwrap_or_else(|_| r#"{"v":1,"error":{"code":"internal","message":"no answer"}}"#.to_owned()) + "\n"
+    Versioned::line(body) + "\n"
 }
 
 /// The content of an answer.

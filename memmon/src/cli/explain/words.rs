@@ -44,13 +44,13 @@ pub(super) fn because(protection: &Protection, users: &dyn Users) -> String {
 }
 
 pub(super) fn matched(pattern: &str, field: NameField, name: &Name) -> String {
-    format!("its {} {} matches {}", field_name(field), quoted(name.as_bytes()), quoted(pattern.as_bytes()))
+    format!("its {} {} matches {}", field.as_str(), quoted(name.as_bytes()), quoted(pattern.as_bytes()))
 }
 
 pub(super) fn unclear(doubt: &Doubt) -> String {
     match doubt {
         Doubt::NameUnreadable(field) => {
-            format!("its {} is unreadable, and might be in whitelist.names", field_name(*field))
+            format!("its {} is unreadable, and might be in whitelist.names", field.as_str())
         }
         Doubt::FactUnreadable(key) => {
             format!("its {} is unreadable, and {} asks for it", fact_name(*key), key.as_str())
@@ -103,7 +103,7 @@ pub(super) fn change(change: &Change, process: &Process, users: &dyn Users) -> S
             format!("were it not that {}", because(hard, users))
         }
         Change::Read(Doubt::NameUnreadable(field)) => {
-            format!("with a readable {} that is not whitelisted", field_name(*field))
+            format!("with a readable {} that is not whitelisted", field.as_str())
         }
         Change::Read(Doubt::FactUnreadable(key)) => {
             format!("with a readable {} that matches nothing", fact_name(*key))
@@ -128,14 +128,6 @@ pub(super) const fn fact_name(key: MatchKey) -> &'static str {
         MatchKey::Cgroups => "cgroup",
         MatchKey::Units => "unit",
         MatchKey::Not => "exception",
-    }
-}
-
-const fn field_name(field: NameField) -> &'static str {
-    match field {
-        NameField::Comm => "comm",
-        NameField::Exe => "exe",
-        NameField::Argv0 => "argv[0]",
     }
 }
 

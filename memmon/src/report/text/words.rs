@@ -48,7 +48,7 @@ pub(super) fn rule(protection: &Protection, user: &mut dyn FnMut(Uid) -> String)
         Protection::Name { pattern, field, name } => format!(
             "whitelist.names entry \"{}\", which matches its {} {}",
             Escaped(pattern.as_bytes()),
-            field_name(*field),
+            field.as_str(),
             Field(name)
         ),
         Protection::User { uid } => format!("whitelist.users entry {}", user(*uid)),
@@ -65,7 +65,7 @@ pub(super) fn why(doubt: &Doubt) -> String {
     match doubt {
         Doubt::NameUnreadable(field) => format!(
             "Its {} cannot be read, so whitelist.names cannot be checked; {}",
-            field_name(*field),
+            field.as_str(),
             match field {
                 NameField::Comm | NameField::Exe => "memmon needs CAP_SYS_PTRACE",
                 // Every user may read it, but that takes a lock which such a process holds.
@@ -100,14 +100,6 @@ pub(super) fn why(doubt: &Doubt) -> String {
             let (rss, limit) = apart(*rss, *limit);
             format!("{rss} is within the measuring error ({error}) of the limit, {limit}")
         }
-    }
-}
-
-pub(super) const fn field_name(field: NameField) -> &'static str {
-    match field {
-        NameField::Comm => "comm",
-        NameField::Exe => "exe",
-        NameField::Argv0 => "argv[0]",
     }
 }
 
