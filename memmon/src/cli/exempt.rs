@@ -74,7 +74,6 @@ pub(super) fn run(asked: &Args, users: &dyn Users, out: &mut dyn Write) -> anyho
     if let Some(error) = not_stored {
         bail!("this is in force, but would not survive a restart of memmon: {error}");
     }
-    out.flush()?;
     Ok(Exit::Ok)
 }
 
@@ -119,7 +118,6 @@ fn list(asked: &Args, users: &dyn Users, out: &mut dyn Write) -> anyhow::Result<
     for exemption in exemptions.iter().filter(|_| !asked.json) {
         writeln!(out, "{}", shown(exemption, users))?;
     }
-    out.flush()?;
     Ok(Exit::Ok)
 }
 

@@ -76,7 +76,6 @@ pub(super) fn run(asked: &Args, users: &dyn Users, now: &Zoned, out: &mut dyn Wr
     } else {
         out.write_all(render(&history, users, now.time_zone()).as_bytes())?;
     }
-    out.flush()?;
     Ok(Exit::Ok)
 }
 

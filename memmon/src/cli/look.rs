@@ -31,7 +31,6 @@ fn explain_machine(json: bool, out: &mut dyn Write) -> anyhow::Result<Exit> {
         bail!("the daemon answers what was not asked");
     };
     explain::machine::write(order.as_deref(), json, &NameService, out)?;
-    out.flush()?;
     Ok(Exit::Ok)
 }
 
@@ -62,7 +61,6 @@ pub(super) fn explain(asked: &Explain, out: &mut dyn Write) -> anyhow::Result<Ex
             &NameService,
         )?;
         out.write_all(text.as_bytes())?;
-        out.flush()?;
         return Ok(Exit::Ok);
     };
     let memory = onlooker.memory()?;
@@ -96,7 +94,6 @@ pub(super) fn explain(asked: &Explain, out: &mut dyn Write) -> anyhow::Result<Ex
         &known,
     )?;
     out.write_all(text.as_bytes())?;
-    out.flush()?;
     Ok(Exit::Ok)
 }
 

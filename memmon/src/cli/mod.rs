@@ -57,7 +57,7 @@ pub fn main() -> ExitCode {
         Command::Status(asked) => status::run(&asked, &NameService, out),
         Command::Top(asked) => top::run(&asked),
     };
-    match ended {
+    match ended.and_then(|exit| Ok(out.flush().map(|()| exit)?)) {
         Ok(exit) => exit,
         // `memmon explain … | head` is no failure.
         Err(error) if is_broken_pipe(&error) => Exit::Ok,

@@ -56,7 +56,6 @@ pub(super) fn run(asked: &Args, users: &dyn Users, now: &Zoned, out: &mut dyn Wr
     } else {
         out.write_all(render(&outcome, &untried, users, now.time_zone()).as_bytes())?;
     }
-    out.flush()?;
     Ok(Exit::Ok)
 }
 

@@ -35,40 +35,21 @@ pub(super) struct Args {
 /// # Errors
 /// There is no answer: [`ClientError`], with a remedy.
 pub(super) fn run(asked: &Args, users: &dyn Users, out: &mut dyn Write) -> anyhow::Result<Exit> {
-    if asked.mine {
-        return mine(asked, users, out);
-    }
-    let body = Client::connect(&asked.socket).and_then(|mut client| {
-        if asked.json {
-            let line = client.line(Query::Status)?;
-            // An answer that the daemon refuses is an error here, too.
-            Ok((understood(&line)?, Some(line)))
-        } else {
-            Ok((client.get(Query::Status)?, None))
-        }
-    });
-    let text = match body {
-        Ok((_, Some(line))) => object(&line, "status")?,
-        Ok((Body::Status(status), None)) => render(&status, users, &TimeZone::system()),
-        Ok(_) => bail!("the answer is not from a memmon of this version: it is about another question"),
-        Err(error) => return Err(advised(&error)),
+    let line = if asked.mine {
+        Client::connect(&asked.socket.with_file_name(MINE_SOCKET)).and_then(|mut client| client.mine())
+    } else {
+        Client::connect(&asked.socket).and_then(|mut client| client.line(Query::Status))
     };
-    out.write_all(text.as_bytes())?;
-    out.flush()?;
-    Ok(Exit::Ok)
-}
-
-/// The same of the user's own processes.
-fn mine(asked: &Args, users: &dyn Users, out: &mut dyn Write) -> anyhow::Result<Exit> {
-    let line =
-        Client::connect(&asked.socket.with_file_name(MINE_SOCKET)).and_then(|mut client| client.mine());
     let line = line.map_err(|error| advised(&error))?;
-    let Body::Mine(mine) = understood(&line)? else {
-        bail!("the answer is not from a memmon of this version: it is about another question");
+    // An answer that the daemon refuses is an error with `--json`, too.
+    let text = match understood(&line)? {
+        Body::Mine(_) if asked.mine && asked.json => object(&line, "mine")?,
+        Body::Mine(mine) if asked.mine => mine::render(&mine, users),
+        Body::Status(_) if !asked.mine && asked.json => object(&line, "status")?,
+        Body::Status(status) if !asked.mine => render(&status, users, &TimeZone::system()),
+        _ => bail!("the answer is not from a memmon of this version: it is about another question"),
     };
-    let text = if asked.json { object(&line, "mine")? } else { mine::render(&mine, users) };
     out.write_all(text.as_bytes())?;
-    out.flush()?;
     Ok(Exit::Ok)
 }
 
