@@ -13,18 +13,17 @@ use std::{
 };
 
 use tokio::{
-    io::AsyncWriteExt as _,
     net::{UnixListener, UnixStream},
     sync::{Mutex, mpsc, oneshot},
     task,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 
 use super::{
-    lines::{Line, Lines, refusal, turn_away},
+    lines::{Conversation, refusal, turn_away},
     peer::Peer,
     server::{PendingRequest, Request},
-    wire::{self, Asked, Body},
+    wire::Asked,
 };
 use crate::{
     model::{Select, Uid},
@@ -37,8 +36,6 @@ const CLIENTS: usize = 16;
 pub(super) const CLIENTS_OF_ONE: usize = 2;
 /// Timeout for an idle client, and for a whole request.
 const IDLE: Duration = Duration::from_secs(10);
-/// Timeout for a client to read an answer, and for the daemon to make one.
-const BUSY: Duration = Duration::from_secs(5);
 /// Minimum time between two answers to one user.
 const BETWEEN_ANSWERS: Duration = Duration::from_secs(1);
 /// Factor between the time that an answer took and the pause until the next one is made.
@@ -136,37 +133,22 @@ impl Drop for Visit {
 }
 
 /// Answers one client until it leaves, is too slow, or asks for something else.
-async fn converse(mut stream: UnixStream, visit: &Visit, turn: &Turn) {
-    let mut lines = Lines::default();
-    loop {
-        let line = match timeout(IDLE, lines.next(&mut stream)).await {
-            Ok(Line::Whole(line)) => line,
-            Ok(Line::TooLong) => return turn_away(&stream, "garbage", "no request is that long"),
-            Ok(Line::End) | Err(_) => return,
-        };
-        let request = match wire::request(&line) {
-            Ok(Asked::Mine) => Request::Mine(visit.uid),
-            Ok(Asked::History(select)) => Request::History(Select { user: Some(visit.uid), ..select }),
-            Ok(Asked::Query(_) | Asked::Order(_) | Asked::Samples(_)) => {
-                return turn_away(&stream, "forbidden", "this socket answers \"mine\" and \"history\" only");
-            }
-            Err(refusal) => {
-                let _ = stream.try_write(wire::answer(&Body::Error(refusal)).as_bytes());
-                return;
+async fn converse(stream: UnixStream, visit: &Visit, turn: &Turn) {
+    let mut client = Conversation::new(stream, IDLE);
+    while let Some(asked) = client.request().await {
+        let request = match asked {
+            Asked::Mine => Request::Mine(visit.uid),
+            Asked::History(select) => Request::History(Select { user: Some(visit.uid), ..select }),
+            Asked::Query(_) | Asked::Order(_) | Asked::Samples(_) => {
+                let only = "this socket answers \"mine\" and \"history\" only";
+                return turn_away(&client.stream, "forbidden", only);
             }
         };
         let answer = async {
             visit.turn().await;
             turn.answer(request).await
         };
-        let answer = match timeout(BUSY, answer).await {
-            Ok(Some(answer)) => answer,
-            Ok(None) => return,
-            Err(_) => return turn_away(&stream, "busy", "memmon has no time to answer now: try again"),
-        };
-        if !matches!(timeout(BUSY, stream.write_all(answer.as_bytes())).await, Ok(Ok(()))) {
-            return;
-        }
+        let Some(()) = client.send(answer).await else { return };
     }
 }
 

@@ -14,19 +14,18 @@ use std::{
 };
 
 use tokio::{
-    io::AsyncWriteExt as _,
     net::{UnixListener, UnixStream},
     sync::{Mutex, mpsc, oneshot},
     task::{self, JoinHandle},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 
 use super::{
     access::AccessPolicy,
-    lines::{Line, Lines, refusal, turn_away},
+    lines::{Conversation, refusal, turn_away},
     order::Order,
     peer::Peer,
-    wire::{self, Asked, Body, Query},
+    wire::{Asked, Query},
 };
 use crate::{
     model::{Select, Uid},
@@ -37,8 +36,6 @@ use crate::{
 pub(super) const CLIENTS: usize = 32;
 /// Timeout for an idle client, and for a whole request.
 const IDLE: Duration = Duration::from_secs(60);
-/// Timeout for a client to read an answer, and for the daemon to make one.
-const BUSY: Duration = Duration::from_secs(5);
 /// Minimum time between two answers to one client.
 const BETWEEN_ANSWERS: Duration = Duration::from_millis(50);
 
@@ -116,24 +113,11 @@ const MAY_NOT: &str = "only root may do that, and the group in [status] group if
 
 /// Answers one client until it leaves, is too slow, or sends an invalid request. `user`: the client's user, if it may give
 /// orders.
-async fn converse(mut stream: UnixStream, answers: &Answers, user: Option<Uid>) {
-    let mut lines = Lines::default();
+async fn converse(stream: UnixStream, answers: &Answers, user: Option<Uid>) {
+    let mut client = Conversation::new(stream, IDLE);
     loop {
         let next = Instant::now() + BETWEEN_ANSWERS;
-        let line = match timeout(IDLE, lines.next(&mut stream)).await {
-            Ok(Line::Whole(line)) => line,
-            Ok(Line::TooLong) => {
-                return turn_away(&stream, "garbage", "no request is that long");
-            }
-            Ok(Line::End) | Err(_) => return,
-        };
-        let asked = match wire::request(&line) {
-            Ok(asked) => asked,
-            Err(refusal) => {
-                let _ = stream.try_write(wire::answer(&Body::Error(refusal)).as_bytes());
-                return;
-            }
-        };
+        let Some(asked) = client.request().await else { return };
         let answer = async {
             match (asked, user) {
                 (Asked::Query(get), _) => answers.answer(get).await,
@@ -146,16 +130,8 @@ async fn converse(mut stream: UnixStream, answers: &Answers, user: Option<Uid>) 
                 }
             }
         };
-        let answer = match timeout(BUSY, answer).await {
-            Ok(Some(answer)) => answer,
-            Ok(None) => return,
-            Err(_) => return turn_away(&stream, "busy", "memmon has no time to answer now: try again"),
-        };
-        match timeout(BUSY, stream.write_all(answer.as_bytes())).await {
-            Ok(Ok(())) => sleep_until(next).await,
-            // The client is gone, or too slow.
-            Ok(Err(_)) | Err(_) => return,
-        }
+        let Some(()) = client.send(answer).await else { return };
+        sleep_until(next).await;
     }
 }
 
