@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     config::Users,
-    model::{Name, Per, Pid, RuleName, StartTime, Uid},
+    model::{Name, Per, Pid, RuleName, StartTime, Uid, units::processes},
     policy::Coverage,
 };
 
@@ -46,12 +46,12 @@ pub(super) fn write(matches: &[RuleMatches], users: &dyn Users, out: &mut dyn Wr
         return Ok(());
     }
     writeln!(out, "\nThe processes that each rule matches first now:")?;
-    for RuleMatches { rule, per, processes, too_late, earlier, unclear } in matches {
+    for RuleMatches { rule, per, processes: matched, too_late, earlier, unclear } in matches {
         write!(out, "  {rule}")?;
         if let Some(per) = per {
             write!(out, " (per {}, with eBPF noticed by {})", per.as_str(), per.noticed_by())?;
         }
-        match processes.len() {
+        match matched.len() {
             0 if *too_late == 0 => write!(out, ": no process")?,
             0 => {
                 let earlier: Vec<_> = earlier.iter().map(ToString::to_string).collect();
@@ -61,14 +61,13 @@ pub(super) fn write(matches: &[RuleMatches], users: &dyn Users, out: &mut dyn Wr
                     earlier.join(", ")
                 )?;
             }
-            1 => write!(out, ": 1 process")?,
-            count => write!(out, ": {count} processes")?,
+            count => write!(out, ": {count} {}", processes(count))?,
         }
-        for (index, (pid, _, name, uid)) in processes.iter().take(SHOWN).enumerate() {
+        for (index, (pid, _, name, uid)) in matched.iter().take(SHOWN).enumerate() {
             let user = users.shown(*uid);
             write!(out, "{} {pid} {name} ({user})", if index == 0 { ":" } else { "," })?;
         }
-        match processes.len().saturating_sub(SHOWN) {
+        match matched.len().saturating_sub(SHOWN) {
             0 => {}
             more => write!(out, " and {more} more")?,
         }

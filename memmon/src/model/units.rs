@@ -78,6 +78,11 @@ impl fmt::Display for Span {
     }
 }
 
+/// The noun after a number of processes.
+pub const fn processes(count: usize) -> &'static str {
+    if count == 1 { "process" } else { "processes" }
+}
+
 /// Two amounts, to the byte if they would read the same and are not.
 pub fn apart(one: Bytes, other: Bytes) -> (String, String) {
     let texts = (one.to_string(), other.to_string());

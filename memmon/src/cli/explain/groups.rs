@@ -16,7 +16,7 @@ use super::{
 use crate::{
     config::Users,
     inspect::Onlooker,
-    model::{Bytes, Per, Process, ProcessId, RuleName, SystemMemory, Uid, Verdict},
+    model::{Bytes, Per, Process, ProcessId, RuleName, SystemMemory, Uid, Verdict, units::processes},
     policy::{self, Coverage, Matched, Matcher, Rules, Sum},
     status::why,
 };
@@ -203,8 +203,7 @@ fn heading(asked: &Asked, found: &Found, unclear: usize) -> String {
         members.fold((0, Bytes::ZERO), |(count, sum), process| (count + 1, sum + process.rss));
     let processes = match count {
         0 => "no process right now".to_owned(),
-        1 => format!("1 process with {resident} resident"),
-        count => format!("{count} processes with {resident} resident"),
+        count => format!("{count} {} with {resident} resident", processes(count)),
     };
     let unclear = match unclear {
         0 => String::new(),
@@ -222,19 +221,16 @@ fn too_late(covered: &Coverage<'_>) -> Option<String> {
     })
 }
 
-fn list(processes: &[Part<'_>]) -> String {
-    let shown = processes.iter().take(SHOWN);
+fn list(parts: &[Part<'_>]) -> String {
+    let shown = parts.iter().take(SHOWN);
     let shown: Vec<_> =
         shown.map(|part| format!("{} {} {}", part.id.pid, part.comm, part.rss_bytes)).collect();
-    let count = match processes.len() {
-        1 => "1 process".to_owned(),
-        count => format!("{count} processes"),
-    };
-    let more = match processes.len().saturating_sub(SHOWN) {
+    let count = parts.len();
+    let more = match count.saturating_sub(SHOWN) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    format!("{count}: {}{more}", shown.join(", "))
+    format!("{count} {}: {}{more}", processes(count), shown.join(", "))
 }
 
 fn as_json(

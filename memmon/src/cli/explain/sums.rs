@@ -10,7 +10,8 @@ use crate::{
     config::Users,
     model::{
         Action, Bytes, GroupKey, Name, Per, Pid, Process, ProcessId, RuleName, SumFigures, SystemMemory,
-        Verdict, units::apart,
+        Verdict,
+        units::{apart, processes},
     },
     policy::{Matched, Member, Rules, Strike, Sum, SumRule, SumVerdict},
 };
@@ -192,9 +193,8 @@ pub(in crate::cli) fn sentence(sum: &Sum, about: Option<ProcessId>, users: &dyn 
         (0, _) => "no other process".to_owned(),
         (count, with_about) => {
             let other = if with_about { "other " } else { "" };
-            let processes = if count == 1 { "process" } else { "processes" };
             let rest = if count > others.len() { ", …" } else { "" };
-            format!("{count} {other}{processes}: {}{rest}", others.join(", "))
+            format!("{count} {other}{}: {}{rest}", processes(count), others.join(", "))
         }
     };
     format!("{whose} holds {total}, limit {limit}: {} ({others})", outcome(sum, about))

@@ -6,7 +6,7 @@ use super::screen::{HELD_BACK, STOPPED, TERMINATING, section, stopped, sum, vict
 use crate::{
     cli::explain::joined_lines,
     config::Users,
-    model::units::{Rate, Span},
+    model::units::{Rate, Span, processes},
     status::{Mine, Row, VerdictKind},
 };
 
@@ -15,10 +15,14 @@ const ROWS: usize = 10;
 
 /// The user's processes, as text for one screen.
 pub(super) fn render(mine: &Mine, users: &dyn Users) -> String {
-    let count = if mine.processes == 1 { "process" } else { "processes" };
     let dry_run = if mine.dry_run { " (dry run: it terminates nothing)" } else { "" };
     let name = users.shown(mine.uid);
-    let mut lines = vec![format!("memmon {}{dry_run}, {name}: {} {count}", mine.version, mine.processes)];
+    let mut lines = vec![format!(
+        "memmon {}{dry_run}, {name}: {} {}",
+        mine.version,
+        mine.processes,
+        processes(mine.processes)
+    )];
     let heading = match mine.rows.len() {
         all if all > ROWS => format!("The largest ({all} in --json):"),
         _ => "The largest:".to_owned(),

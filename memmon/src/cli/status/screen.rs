@@ -13,7 +13,7 @@ use crate::{
     config::Users,
     model::{
         Bytes, Limit, Uid, configuration_files,
-        units::{Rate, Span},
+        units::{Rate, Span, processes},
     },
     status::{
         DryRunDay, DryRunProgram, GrowingProcess, OverLimit, Status, StoppedProcess, SumInForce, Text,
@@ -203,10 +203,10 @@ fn sums_heading(status: &Status) -> String {
 pub(super) fn sum(sum: &SumInForce, users: &dyn Users) -> String {
     let SumInForce { rule, group, members, total_bytes, limit_bytes, share_percent, growth, action, .. } =
         sum;
-    let processes = if *members == 1 { "process" } else { "processes" };
     let mut text = format!(
-        "{rule}: {}, {members} {processes}: {total_bytes} of {limit_bytes} ({share_percent:.0}%)",
-        group.shown(|uid| users.shown(uid))
+        "{rule}: {}, {members} {}: {total_bytes} of {limit_bytes} ({share_percent:.0}%)",
+        group.shown(|uid| users.shown(uid)),
+        processes(*members)
     );
     // A rate that would be shown as zero is left out.
     if let Some(rate) = growth.bytes_per_second.filter(|rate| rate.abs() >= 1024.0) {

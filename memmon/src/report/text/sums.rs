@@ -1,7 +1,7 @@
 //! The words about sums.
 
 use super::words::{Field, dry_run_mark, one_line};
-use crate::model::{Bytes, GroupKey, Name, RuleName, SumFigures, ThrottleEnd, Uid, WhyNot};
+use crate::model::{Bytes, GroupKey, Name, RuleName, SumFigures, ThrottleEnd, Uid, WhyNot, units::processes};
 use crate::report::event::{SumPart, SumThen};
 
 /// `user john, 20 processes with 3.00GB`.
@@ -80,10 +80,6 @@ pub(super) fn throttle_ended(
 
 fn or_max(high: Option<Bytes>) -> String {
     high.map_or_else(|| "max".to_owned(), |high| high.to_string())
-}
-
-const fn processes(count: usize) -> &'static str {
-    if count == 1 { "process" } else { "processes" }
 }
 
 fn name(group: &GroupKey, user: &mut dyn FnMut(Uid) -> String) -> String {
