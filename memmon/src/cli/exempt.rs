@@ -10,7 +10,7 @@ use super::{exit::Exit, times};
 use crate::{
     config::Users,
     model::{Exempt, Exemption, Phrase, Pid, Uid},
-    status::{Body, Client, Done, Order, Query, RulesInForce, SOCKET, Target},
+    status::{Body, Client, ClientError, Done, Order, Query, RulesInForce, SOCKET, Target},
 };
 
 /// Leave processes alone for a time, for any memory usage, and also if the machine is short of memory
@@ -67,7 +67,7 @@ pub(super) fn run(asked: &Args, users: &dyn Users, out: &mut dyn Write) -> anyho
     let (done, ended) = match Client::connect(&asked.socket)?.order(&order)? {
         Body::Exempted(done) => (done, ""),
         Body::ExemptionEnded(done) => (done, " has ended"),
-        _ => bail!("the answer is not from a memmon of this version: it is about another question"),
+        _ => return Err(ClientError::other_query().into()),
     };
     let Done { exemption, not_stored } = done;
     writeln!(out, "{}{ended}", shown(&exemption, users))?;
@@ -105,7 +105,7 @@ pub(super) fn uid(user: &str, users: &dyn Users) -> anyhow::Result<Uid> {
 
 fn list(asked: &Args, users: &dyn Users, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let Body::Status(status) = Client::connect(&asked.socket)?.get(Query::Status)? else {
-        bail!("the answer is not from a memmon of this version: it is about another question");
+        return Err(ClientError::other_query().into());
     };
     let Some(RulesInForce { exemptions, .. }) = status.config.rules else {
         bail!("the answer is not from a memmon of this version, as it has no exemptions");

@@ -2,7 +2,6 @@
 
 use std::{io::Write, path::PathBuf};
 
-use anyhow::bail;
 use jiff::{Timestamp, Zoned, tz::TimeZone};
 
 use super::{exempt::uid, exit::Exit, times};
@@ -67,7 +66,7 @@ pub(super) fn run(asked: &Args, users: &dyn Users, now: &Zoned, out: &mut dyn Wr
     let socket = if *mine { &socket.with_file_name(MINE_SOCKET) } else { socket };
     let history = match Client::connect(socket).and_then(|mut client| client.history(&select)) {
         Ok(Body::History(history)) => *history,
-        Ok(_) => bail!("the answer is not from a memmon of this version: it is about another question"),
+        Ok(_) => return Err(ClientError::other_query().into()),
         Err(ClientError::NoDaemon(_)) if !mine => daemon::history_on_disk(&select)?,
         Err(error) => return Err(error.into()),
     };

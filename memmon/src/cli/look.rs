@@ -28,7 +28,7 @@ pub(super) fn check(asked: &check::Args, out: &mut dyn Write, err: &mut dyn Writ
 fn explain_machine(json: bool, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let mut client = Client::connect(Path::new(SOCKET))?;
     let Body::Machine(order) = client.get(Query::Machine)? else {
-        bail!("the daemon answers what was not asked");
+        return Err(ClientError::other_query().into());
     };
     explain::machine::write(order.as_deref(), json, &NameService, out)?;
     Ok(Exit::Ok)
@@ -140,7 +140,7 @@ fn daemon() -> Result<(Box<Status>, Table), ClientError> {
     let mut client = Client::connect(Path::new(SOCKET))?;
     match (client.get(Query::Status)?, client.get(Query::Processes)?) {
         (Body::Status(status), Body::Processes(table)) => Ok((status, table)),
-        _ => Err(ClientError::Garbage("it answers what was not asked".to_owned())),
+        _ => Err(ClientError::other_query()),
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::{fmt::Write as _, io::Write, path::PathBuf, time::Duration};
 
-use anyhow::bail;
 use jiff::{Timestamp, Zoned, tz::TimeZone};
 use serde_json::{Value, json};
 
@@ -74,7 +73,7 @@ fn samples(since: Option<&Zoned>, socket: &std::path::Path) -> anyhow::Result<Ve
             None => daemon::samples_on_disk(first)?,
             Some(client) => match client.samples(first)? {
                 Body::Samples(page) => *page,
-                _ => bail!("what answers is no memmon of this version: it answers what was not asked"),
+                _ => return Err(ClientError::other_query().into()),
             },
         };
         let Samples { samples, next: after } = page;

@@ -5,7 +5,6 @@ mod screen;
 
 use std::{io::Write, path::PathBuf};
 
-use anyhow::bail;
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
@@ -47,7 +46,7 @@ pub(super) fn run(asked: &Args, users: &dyn Users, out: &mut dyn Write) -> anyho
         Body::Mine(mine) if asked.mine => mine::render(&mine, users),
         Body::Status(_) if !asked.mine && asked.json => object(&line, "status")?,
         Body::Status(status) if !asked.mine => render(&status, users, &TimeZone::system()),
-        _ => bail!("the answer is not from a memmon of this version: it is about another question"),
+        _ => return Err(ClientError::other_query().into()),
     };
     out.write_all(text.as_bytes())?;
     Ok(Exit::Ok)

@@ -50,6 +50,11 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// The reason if the answer is one to another query.
+    pub fn other_query() -> Self {
+        Self::Garbage("it is about another question".to_owned())
+    }
+
     /// The reason in a few words, for a place that is short.
     pub const fn in_brief(&self) -> &'static str {
         match self {

@@ -117,9 +117,10 @@ impl Feed {
     }
 
     fn ask_through(&mut self, mut client: Client) -> Result<Table, ClientError> {
-        let other = || ClientError::Garbage("it answers what was not asked".to_owned());
-        let Body::Processes(table) = client.get(Query::Processes)? else { return Err(other()) };
-        let Body::Status(status) = client.get(Query::Status)? else { return Err(other()) };
+        let Body::Processes(table) = client.get(Query::Processes)? else {
+            return Err(ClientError::other_query());
+        };
+        let Body::Status(status) = client.get(Query::Status)? else { return Err(ClientError::other_query()) };
         self.status = Some(status);
         self.client = Some(client);
         Ok(table)
