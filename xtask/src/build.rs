@@ -23,19 +23,10 @@ pub(crate) fn release(tools: &Tools, progress: &mut Progress) -> Result<Release>
     ebpf::build(tools)?;
     progress.begin_last("build memmon");
     let release = paths();
-    let mut memmon = shell::cargo();
-    memmon.current_dir(workspace::root());
-    shell::run(memmon.args(["build", "--release", "--locked", "--package=memmon"]))?;
+    shell::run(workspace::cargo().args(["build", "--release", "--locked", "--package=memmon"]))?;
     progress.begin_last("write the manuals and completions");
-    let mut manual = shell::cargo();
-    manual.current_dir(workspace::root()).args([
-        "run",
-        "--quiet",
-        "--locked",
-        "--package=memmon-manual",
-        "--",
-    ]);
-    shell::run(manual.arg(&release.manual))?;
+    let manual = ["run", "--quiet", "--locked", "--package=memmon-manual", "--"];
+    shell::run(workspace::cargo().args(manual).arg(&release.manual))?;
     Ok(release)
 }
 

@@ -9,16 +9,8 @@ use fs_err as fs;
 
 use crate::{debian_programs, privileges::Privileges, shell, workspace};
 
-/// Try the first commands of README.md on a fresh Debian 12 whose package lists are old
-///
-/// Makes a root file system in target/fresh, with rustup's stable, this checkout and nothing else, runs `cargo xtask run --
-/// --once` (in dry run) and a part of `cargo xtask test` there, and removes it. Needs root, a network and 6 GB of disk; takes
-/// about twenty minutes on two processors.
-#[derive(Clone, Copy, Debug, clap::Args)]
-pub(crate) struct Options {}
-
 /// Runs the test. Its mounts end with its mount namespace.
-pub(crate) fn main(_options: Options) -> Result<()> {
+pub(crate) fn main() -> Result<()> {
     let began = Instant::now();
     let privileges = Privileges::of_this_process()?;
     ensure!(privileges.is_root && privileges.may_mount(), "this needs root and CAP_SYS_ADMIN");

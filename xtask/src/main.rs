@@ -51,10 +51,19 @@ enum Task {
     Uninstall(install::Uninstall),
     Package(package::Options),
     Image(package::image::Options),
-    Picture(picture::Options),
+    /// Draw the pictures of README.md again (as root, with tmux)
+    ///
+    /// memmon watches a few processes of one user, in dry run and in mounts of its own; the screen of a terminal is saved as
+    /// an SVG.
+    Picture,
     VmTest(vm::Options),
     VmCompare(vm::compare::Options),
-    FreshTest(fresh::Options),
+    /// Try the first commands of README.md on a fresh Debian 12 whose package lists are old
+    ///
+    /// Makes a root file system in target/fresh, with rustup's stable, this checkout and nothing else, runs `cargo xtask run --
+    /// --once` (in dry run) and a part of `cargo xtask test` there, and removes it. Needs root, a network and 6 GB of disk;
+    /// takes about twenty minutes on two processors.
+    FreshTest,
     /// Check that the sources follow the rules in ARCHITECTURE.md
     Tidy,
 }
@@ -80,10 +89,10 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Uninstall(options) => install::away(&options)?,
         Task::Package(options) => package::main(&options)?,
         Task::Image(options) => package::image::main(&options)?,
-        Task::Picture(options) => picture::main(options)?,
+        Task::Picture => picture::main()?,
         Task::VmTest(options) => return vm::main(&options),
         Task::VmCompare(options) => return vm::compare::main(&options),
-        Task::FreshTest(options) => fresh::main(options)?,
+        Task::FreshTest => fresh::main()?,
         Task::Tidy => tidy::main(&verbs())?,
     }
     Ok(ExitCode::SUCCESS)

@@ -11,18 +11,10 @@ use crate::{shell, workspace};
 /// The folder of the scene and its pictures.
 const FOLDER: &str = "docs/pictures";
 
-/// Draw the pictures of README.md again (as root, with tmux)
-///
-/// memmon watches a few processes of one user, in dry run and in mounts of its own; the screen of a terminal is saved as an
-/// SVG.
-#[derive(Clone, Copy, Debug, clap::Args)]
-pub(crate) struct Options {}
-
 /// Plays the scene and writes the pictures.
-pub(crate) fn main(_options: Options) -> Result<()> {
+pub(crate) fn main() -> Result<()> {
     let root = workspace::root();
-    let mut build = shell::cargo();
-    shell::run(build.current_dir(root).args(["build", "--package=memmon", "--bin=memmon", "--example=hog"]))?;
+    shell::run(workspace::cargo().args(["build", "--package=memmon", "--bin=memmon", "--example=hog"]))?;
     let target = workspace::target_dir();
     let screens = target.join("pictures");
     fs::create_dir_all(&screens)?;

@@ -3,10 +3,13 @@
 use std::{
     env,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::Result;
 use fs_err as fs;
+
+use crate::shell;
 
 /// The checkout's root.
 pub(crate) fn root() -> &'static Path {
@@ -17,6 +20,13 @@ pub(crate) fn root() -> &'static Path {
 /// The folder of cargo's build output.
 pub(crate) fn target_dir() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// A cargo that runs at the root.
+pub(crate) fn cargo() -> Command {
+    let mut cargo = shell::cargo();
+    cargo.current_dir(root());
+    cargo
 }
 
 /// The files below `folder`, without build output and history.

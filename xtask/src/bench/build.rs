@@ -77,9 +77,8 @@ fn share(bench: &Bench, package: &str, number: &mut u32) -> Result<f64> {
 /// Compiles `package` again, without touching the checkout.
 fn build(bench: &Bench, package: &str, number: &mut u32) -> Result<Times> {
     *number += 1;
-    let mut cargo = shell::cargo();
+    let mut cargo = workspace::cargo();
     cargo
-        .current_dir(workspace::root())
         .env("CARGO_INCREMENTAL", "0")
         .args(["rustc", "--quiet", "--lib", "--package", package, "--no-default-features", "--target-dir"])
         .arg(bench.programs.scratch.join("build"))

@@ -45,8 +45,8 @@ impl Programs {
         let tools = toolchain::find()?;
         ebpf::build(&tools)?;
         let root = workspace::root();
-        let mut build = shell::cargo();
-        build.current_dir(root).args(["build", "--quiet", "--package=memmon", "--bin=memmon"]);
+        let mut build = workspace::cargo();
+        build.args(["build", "--quiet", "--package=memmon", "--bin=memmon"]);
         build.args(["--example=load", "--example=hog"]);
         let profile = if quick { "debug" } else { "release" };
         if !quick {

@@ -37,15 +37,8 @@ pub(super) fn made(kind: Kind, sources: &Sources) -> Result<PathBuf> {
     Ok(file)
 }
 
-/// A cargo that runs at the root of the checkout.
-fn cargo() -> Command {
-    let mut cargo = shell::cargo();
-    cargo.current_dir(workspace::root());
-    cargo
-}
-
 fn deb(sources: &Sources, file: &Path) -> Result<()> {
-    let mut cargo = cargo();
+    let mut cargo = workspace::cargo();
     cargo.env("SOURCE_DATE_EPOCH", &sources.when);
     // Quiet, because it warns about every file that is not built by cargo.
     shell::run(
@@ -76,7 +69,7 @@ fn checksums(sources: &Sources, file: &Path) -> Result<()> {
 }
 
 fn rpm(sources: &Sources, file: &Path) -> Result<()> {
-    let mut cargo = cargo();
+    let mut cargo = workspace::cargo();
     // Its own search for libraries depends on the packages that are installed here; ldd's result does not.
     cargo.args(["generate-rpm", "--package=memmon", "--auto-req=builtin"]);
     shell::run(cargo.args(["--source-date", &sources.when, "--output"]).arg(file))
@@ -93,7 +86,7 @@ fn tar(sources: &Sources, file: &Path) -> Result<()> {
 fn record(sources: &Sources, file: &Path) -> Result<()> {
     // It can only write beside each Cargo.toml of the workspace.
     const NAME: &str = "memmon-packaged";
-    let mut cargo = cargo();
+    let mut cargo = workspace::cargo();
     cargo.env("SOURCE_DATE_EPOCH", &sources.when);
     cargo.args(["cyclonedx", "--format=json", "--no-build-deps", "--override-filename", NAME]);
     shell::run(cargo.args(["--manifest-path", "memmon/Cargo.toml"]))?;

@@ -199,13 +199,8 @@ fn variant(
 
 /// Runs `cargo test`, shows its output as it comes, and reads the outcome from it.
 fn cargo_test(selection: &[&str], arguments: &[String], kind: Kind) -> Result<Outcome> {
-    let mut command = shell::cargo();
-    command
-        .current_dir(workspace::root())
-        .args(["test", "--no-fail-fast"])
-        .args(selection)
-        .arg("--")
-        .args(arguments);
+    let mut command = workspace::cargo();
+    command.args(["test", "--no-fail-fast"]).args(selection).arg("--").args(arguments);
     println!("$ {}", shell::shown(&command));
 
     // One pipe for both, so that lines stay in their order.

@@ -21,8 +21,7 @@ pub(super) fn check(kernels: &[Kernel], folder: &Path) -> Result<Vec<Outcome>> {
         ensure!(btf.metadata().is_ok_and(|file| file.len() > 0), "{} has no BTF", kernel.release);
     }
     let tested = shell::run(
-        shell::cargo()
-            .current_dir(workspace::root())
+        workspace::cargo()
             .args(["test", "--quiet", "--package=memmon", "--lib", "--", "--ignored", "--exact"])
             .arg("observe::btf::tests::known_kernels_have_known_offsets")
             .env("MEMMON_BTF_DIR", folder),

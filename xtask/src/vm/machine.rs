@@ -40,8 +40,7 @@ impl Programs {
         };
         let target = workspace::target_dir();
         shell::run(
-            shell::cargo()
-                .current_dir(workspace::root())
+            workspace::cargo()
                 // The same command as in the tests, so the hog is already built if they ran before.
                 .args(["build", "--quiet", "--package=memmon", "--example=hog", "--target-dir"])
                 .arg(&target),
