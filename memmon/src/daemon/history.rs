@@ -146,7 +146,7 @@ fn on_disk() -> anyhow::Result<Store> {
         "no memmon runs, and {} does not exist: nothing was recorded here",
         path.display()
     );
-    files::roots_alone_folder(Path::new(STATE_DIR)).map_err(anyhow::Error::msg)?;
+    files::roots_alone_state(Path::new(STATE_DIR)).map_err(anyhow::Error::msg)?;
     Ok(Store::open(&path)?)
 }
 

@@ -17,7 +17,7 @@ use nix::sys::statfs::{
 };
 
 pub use state::{keep, own_folder, remove, replace};
-pub use trust::{others_decide, roots_alone, roots_alone_folder, roots_alone_for_socket};
+pub use trust::{others_decide, roots_alone, roots_alone_folder, roots_alone_for_socket, roots_alone_state};
 
 /// The content of the file `path`, and its metadata, both of the same open file.
 ///
@@ -52,6 +52,7 @@ pub fn kept<T: serde::de::DeserializeOwned>(
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         _ => {}
     }
+    roots_alone_state(folder)?;
     let trusted = roots_alone(&path)?;
     let state = read(&trusted, most).and_then(|(bytes, _)| Ok(serde_json::from_slice(&bytes)?));
     state.map(Some).map_err(|error| format!("{}: {error}", path.display()))

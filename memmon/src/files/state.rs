@@ -9,7 +9,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::trust::roots_alone_folder;
+use super::trust::roots_alone_state;
 
 /// Replaces the file `name` in `folder`, which is created if it does not exist.
 ///
@@ -32,7 +32,7 @@ pub fn own_folder(path: &Path) -> Result<PathBuf, String> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
             Err(format!("{}: {error}", path.display()))
         }
-        _ => roots_alone_folder(path),
+        _ => roots_alone_state(path),
     }
 }
 

@@ -30,6 +30,27 @@ pub fn roots_alone_folder(path: &Path) -> Result<PathBuf, String> {
     if real.is_dir() { Ok(real) } else { Err(format!("{} is no folder", real.display())) }
 }
 
+/// The same for the folder in which memmon keeps its state, whose place no configuration chooses.
+///
+/// # Errors
+/// As for [`roots_alone`].
+pub fn roots_alone_state(path: &Path) -> Result<PathBuf, String> {
+    let real = walk(path, &mut |step, facts| {
+        judge(step, facts.uid(), facts.file_type().into(), facts.mode(), &remedy_of_state(path, step))
+    })?;
+    if real.is_dir() { Ok(real) } else { Err(format!("{} is no folder", real.display())) }
+}
+
+/// The remedy if others decide about the folder `step` on the way to `path`, the state of memmon. Its content may be theirs, too.
+fn remedy_of_state(path: &Path, step: &Path) -> String {
+    let name = path.display();
+    if step == path {
+        format!("stop memmon and move {name} away, which memmon makes again")
+    } else {
+        format!("root alone must decide about each folder on the way to {name}, where memmon keeps its state")
+    }
+}
+
 /// The user, or the folder, by which others than root decide what stands at `path`; `None` if they do not, or the way there
 /// cannot be followed. Of the groups that may write an administrator knows.
 pub fn others_decide(path: &Path) -> Option<String> {
@@ -187,6 +208,27 @@ mod tests {
         );
         assert!(roots_alone_folder(folder.path()).is_err());
         assert!(roots_alone(Path::new("/bin/sh/..")).is_err());
+    }
+
+    /// The advice for a hook, to put it elsewhere, helps nobody here.
+    #[test]
+    fn the_remedy_for_memmons_state_is_one_that_helps() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused = roots_alone_state(folder.path()).unwrap_err();
+        assert!(refused.contains("root alone must decide about each folder on the way to "), "{refused}");
+        let state = Path::new("/var/lib/memmon");
+        let of = |step: &str| {
+            judge(Path::new(step), 7, Step::Folder, 0o755, &remedy_of_state(state, Path::new(step)))
+        };
+        assert_eq!(
+            of("/var/lib/memmon").unwrap_err(),
+            "the folder /var/lib/memmon belongs to uid 7: stop memmon and move /var/lib/memmon away, which memmon makes again"
+        );
+        assert!(of("/var/lib").unwrap_err().contains("on the way to /var/lib/memmon"));
+        assert_eq!(roots_alone_state(Path::new("/etc")), Ok("/etc".into()));
+        assert!(
+            roots_alone_state(Path::new("/etc/passwd")).is_err_and(|error| error.ends_with("is no folder"))
+        );
     }
 
     #[test]
