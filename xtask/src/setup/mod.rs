@@ -24,8 +24,8 @@ pub(crate) struct Options {
     /// Ask no question (without a terminal, no question is asked anyway)
     #[arg(long)]
     yes: bool,
-    /// Install the tools for tests as well: bpftool, mandoc, tmux, openssl, aiosmtpd, promtool and PostgreSQL (unpacked below
-    /// target/, so that no service starts), and clippy for the BPF half
+    /// Install the tools for tests as well: bpftool, mandoc, tmux, openssl, cpio, aiosmtpd, promtool and PostgreSQL
+    /// (unpacked below target/, so that no service starts), and clippy for the BPF half
     #[arg(long)]
     for_tests: bool,
     /// Install the tools that make and check packages as well: cargo-deb, cargo-generate-rpm, cargo-cyclonedx, lintian,

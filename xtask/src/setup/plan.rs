@@ -18,7 +18,7 @@ const LLVMS: [u32; 3] = [22, 23, 21];
 const RUST: [[&str; 2]; 2] = [["rustc-web", "libstd-rust-web-dev-bpf"], ["rustc", "libstd-rust-dev-bpf"]];
 
 /// The packages of the programs that tests run: one with the program's name, and a Python with an SMTP server.
-pub(crate) const FOR_TESTS: [&str; 5] = ["bpftool", "mandoc", "tmux", "openssl", AIOSMTPD];
+pub(crate) const FOR_TESTS: [&str; 6] = ["bpftool", "mandoc", "tmux", "openssl", "cpio", AIOSMTPD];
 pub(crate) const AIOSMTPD: &str = "python3-aiosmtpd";
 
 /// A family of distributions, by os-release(5).

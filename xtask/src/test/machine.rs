@@ -11,7 +11,7 @@ pub(super) const KERNEL: &str = "kernel:";
 /// The reason of a test that only runs with `--real`.
 pub(super) const REAL: &str = "real software";
 /// A reason that names everything that CI must have.
-pub(super) const EVERYTHING: &str = "kernel: needs root, kernel BTF, bpftool, mandoc, tmux, openssl, MEMMON_PROMTOOL, MEMMON_SMTPD_PYTHON and MEMMON_POSTGRES";
+pub(super) const EVERYTHING: &str = "kernel: needs root, kernel BTF, bpftool, cpio, mandoc, tmux, openssl, MEMMON_PROMTOOL, MEMMON_SMTPD_PYTHON and MEMMON_POSTGRES";
 
 /// The type information of the running kernel.
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -27,8 +27,9 @@ const CONTROLLERS_BELOW: [&str; 2] =
     ["/sys/fs/cgroup/cgroup.subtree_control", "/sys/fs/cgroup/unified/cgroup.subtree_control"];
 
 /// Programs that tests run, and how each is installed.
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 8] = [
     ("bpftool", "`cargo xtask setup --for-tests` installs it"),
+    ("cpio", "`cargo xtask setup --for-tests` installs it"),
     ("mandoc", "`cargo xtask setup --for-tests` installs it"),
     ("openssl", "`cargo xtask setup --for-tests` installs it"),
     ("journalctl", "it is systemd's"),
