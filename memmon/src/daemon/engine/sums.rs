@@ -13,7 +13,7 @@ use crate::daemon::clock::{self, Now};
 use crate::daemon::engine::Engine;
 use crate::daemon::engine::kernel_sums::{WATCHED_PAUSE, Watched};
 use crate::daemon::engine::state::report_once::Condition;
-use crate::daemon::engine::state::sums::{Known, Pace, SumId};
+use crate::daemon::engine::state::sums::{CHANGE, Known, Pace, SumId};
 use crate::daemon::engine::terminate::Seen;
 use crate::daemon::source::kernel_map::Kernel;
 use crate::enforce::Phase;
@@ -98,7 +98,10 @@ impl Engine<'_> {
         for candidate in candidates {
             // A single scan goes through with it.
             let deadline = (!self.rechecks.once).then_some(begun + AT_ONCE);
-            let left = match self.take(&candidate, SCAN_LOOK, deadline, now) {
+            let change = self.sums.change_that_counts(&candidate.id);
+            let taken = self.take(&candidate, (SCAN_LOOK, change), deadline, now);
+            self.sums.note_finished(&candidate.id, !matches!(taken, Taken::Pending));
+            let left = match taken {
                 Taken::Pending => {
                     // The one before may take all of the time again and again.
                     if std::mem::replace(&mut took_all_time, true) {
@@ -207,7 +210,7 @@ impl Engine<'_> {
     pub(super) fn take(
         &mut self,
         candidate: &Candidate,
-        (each, least): (Duration, Duration),
+        ((each, least), change): ((Duration, Duration), Bytes),
         deadline: Option<Instant>,
         now: Now,
     ) -> Taken {
@@ -231,7 +234,7 @@ impl Engine<'_> {
                 }
                 let is_due = self.sums.get(id.pid).is_some_and(|known| match pass {
                     Pass::First => !known.has_look(begun),
-                    Pass::Again => !known.is_fresh(fresh, begun),
+                    Pass::Again => !known.is_fresh(fresh, change, begun),
                     Pass::Exact => known.process.error > Bytes::ZERO,
                 });
                 if !is_due {
@@ -472,7 +475,7 @@ impl Engine<'_> {
             let ends = rule.ends_above(limit.1) < Bytes::MAX;
             return if ends { Verdict::Terminate(self.breach(id.0, limit, found)) } else { Verdict::Within };
         }
-        let sum = match self.take(&candidate, CHECK_LOOK, None, now) {
+        let sum = match self.take(&candidate, (CHECK_LOOK, CHANGE), None, now) {
             Taken::Within(_) | Taken::Pending => return Verdict::Within,
             Taken::Exact(sum) => sum,
         };

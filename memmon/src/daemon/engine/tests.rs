@@ -279,6 +279,29 @@ fn a_reload_prolongs_the_time_for_which_a_sum_is_over_its_limit_only_if_it_chang
     }
 }
 
+#[test]
+fn no_crowd_that_changes_all_the_time_keeps_memmon_from_a_verdict_on_its_sum() {
+    let (tree, recorder, now) = (small_machine(1500), Recorder::default(), Now::read());
+    tree.write("meminfo", "MemTotal: 67108864 kB\nMemAvailable: 60000000 kB\n");
+    let text = "thresholds = { ram_gb_threshold = 100, ram_percent_threshold = 100 }
+        settings.dry_run = true
+        whitelist = { pids = [], names = [], users = [] }
+        [[rule]]
+        name = 'crowd'
+        uids = ['1000']
+        per = 'user'
+        gb = 1";
+    let mut engine = engine_with(text, &tree, &recorder, now);
+    let mut ends = (0..40).filter(|look| {
+        for pid in (4_000_010..).take(1500) {
+            sized(&tree, pid, if look % 2 == 0 { 2 } else { 5 });
+        }
+        engine.look_at_sums(now);
+        recorder.about_processes().iter().any(|event| event.contains("would terminate"))
+    });
+    assert!(ends.next().is_some());
+}
+
 /// The looks at the processes of one user, all of which have changed since the last one, take longer than memmon looks at once.
 #[test]
 fn no_user_with_very_many_processes_keeps_memmon_from_the_sum_of_another_one() {

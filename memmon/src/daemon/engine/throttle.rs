@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::daemon::clock::Now;
 use crate::daemon::engine::Engine;
-use crate::daemon::engine::state::sums::SumId;
+use crate::daemon::engine::state::sums::{CHANGE, SumId};
 use crate::daemon::engine::state::throttled::{Phase, ThrottledCgroups, group_of};
 use crate::daemon::engine::sums::{AT_ONCE, Candidate, SCAN_LOOK, Taken};
 use crate::daemon::throttler::{Done, Throttler};
@@ -203,7 +203,8 @@ impl Engine<'_> {
         let (id_of, members) = (candidate.id.clone(), candidate.members.clone());
         let lower = Candidate { id: id_of, limit, members };
         let at = now.instant();
-        let taken = (limit > Bytes::ZERO).then(|| self.take(&lower, SCAN_LOOK, Some(at + AT_ONCE), now));
+        let taken =
+            (limit > Bytes::ZERO).then(|| self.take(&lower, (SCAN_LOOK, CHANGE), Some(at + AT_ONCE), now));
         let is_calm = matches!(taken, Some(Taken::Within(_)));
         self.throttled.get_mut(id)?.note_calm(is_calm, at)
     }

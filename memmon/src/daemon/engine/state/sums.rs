@@ -44,6 +44,10 @@ const DOUBT_LASTS: Duration = Duration::from_secs(5);
 /// Time between a termination and the next one for the same sum, unless the process ends before or the sum grows on.
 const STEP: Duration = Duration::from_secs(1);
 
+/// The change since which a process is looked at again, and how often it is doubled at most: a terabyte.
+pub(crate) const CHANGE: Bytes = Bytes(1 << 20);
+const LARGEST_CHANGE: u32 = 20;
+
 /// A sum: the rule and the group.
 pub(crate) type SumId = (RuleName, GroupKey);
 
@@ -61,6 +65,8 @@ pub(crate) struct Sums {
     due: Option<Instant>,
     /// The sum that comes first at the next look, because there was no time left for it at the last one.
     turn: Option<SumId>,
+    /// The number of looks in a row that had no time for all processes of a sum.
+    unfinished: HashMap<SumId, u32>,
     /// Whether a sum was above half of its limit at the last look, and whether the kernel's figure of one was.
     is_half: bool,
     is_near: bool,
@@ -154,11 +160,10 @@ impl Known {
         self.looked.is_some_and(|look| now.saturating_duration_since(look.at) < look.holds)
     }
 
-    /// Whether it was looked at closely within the last `age`, and has not changed since.
-    pub(crate) fn is_fresh(&self, age: Duration, now: Instant) -> bool {
-        const CHANGE: u64 = 1 << 20;
+    /// Whether it was looked at closely within the last `age`, and has changed by less than `change` since.
+    pub(crate) fn is_fresh(&self, age: Duration, change: Bytes, now: Instant) -> bool {
         self.looked.is_some_and(|look| {
-            now.saturating_duration_since(look.at) < age && look.rss.0.abs_diff(self.reading.rss.0) < CHANGE
+            now.saturating_duration_since(look.at) < age && look.rss.0.abs_diff(self.reading.rss.0) < change.0
         })
     }
 }
@@ -284,11 +289,28 @@ impl Sums {
         self.over.retain(|sum, _| is_there(sum));
         self.unsure.retain(|sum, _| is_there(sum));
         self.bounds.retain(|sum, _| is_there(sum));
+        self.unfinished.retain(|sum, _| is_there(sum));
     }
 
     /// Notes that there was no time left for `sum`. The first one since the last look comes first at the next.
     pub(crate) fn has_next_turn(&mut self, sum: &SumId) {
         self.turn.get_or_insert_with(|| sum.clone());
+    }
+
+    /// Notes whether the last look at `sum` had time for all of its processes.
+    pub(crate) fn note_finished(&mut self, sum: &SumId, is_finished: bool) {
+        if is_finished {
+            self.unfinished.remove(sum);
+        } else {
+            *self.unfinished.entry(sum.clone()).or_default() += 1;
+        }
+    }
+
+    /// The change since which a process of `sum` is looked at again: twice as much after each look that had no time for all, so
+    /// that no crowd keeps memmon from a verdict by changing faster than it is looked at.
+    pub(crate) fn change_that_counts(&self, sum: &SumId) -> Bytes {
+        let unfinished = self.unfinished.get(sum).copied().unwrap_or_default();
+        Bytes(CHANGE.0 << unfinished.min(LARGEST_CHANGE))
     }
 
     /// The sum that comes first now.
@@ -481,7 +503,7 @@ mod tests {
         assert_eq!(known.bound(begun), Bytes(10 * MIB), "the other ten are another process's");
         known.read(reading(25), begun + Duration::from_secs(1));
         assert_eq!(known.bound(begun), Bytes(15 * MIB));
-        assert!(!known.is_fresh(Duration::from_secs(9), begun), "it has changed");
+        assert!(!known.is_fresh(Duration::from_secs(9), CHANGE, begun), "it has changed");
         assert_eq!(known.bound(begun + LOOK_HOLDS), Bytes(26 * MIB));
         // So long that a look at each of a thousand takes a hundredth of one CPU.
         known.look(process(), Duration::from_millis(40), 1000, begun);
