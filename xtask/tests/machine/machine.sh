@@ -47,8 +47,8 @@ for name in memmon.8 memmon.toml.5 memmon.bash _memmon memmon.fish; do
 done
 : >machine/tmp/asked
 
-# Logs of an earlier memmon on this machine.
-rm -f machine/var/log/memory_monitor.log*
+# Logs and state of an earlier memmon on this machine.
+rm -rf machine/var/log/memory_monitor.log* machine/var/lib/memmon
 
 # tree: lists everything that an installation could change.
 tree() {
