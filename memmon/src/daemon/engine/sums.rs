@@ -98,8 +98,8 @@ impl Engine<'_> {
         for candidate in candidates {
             // A single scan goes through with it.
             let deadline = (!self.rechecks.once).then_some(begun + AT_ONCE);
-            let change = self.sums.change_that_counts(&candidate.id);
-            let taken = self.take(&candidate, (SCAN_LOOK, change), deadline, now);
+            let growth = self.sums.growth_that_counts(&candidate.id);
+            let taken = self.take(&candidate, (SCAN_LOOK, growth), deadline, now);
             self.sums.note_finished(&candidate.id, !matches!(taken, Taken::Pending));
             let left = match taken {
                 Taken::Pending => {
@@ -210,7 +210,7 @@ impl Engine<'_> {
     pub(super) fn take(
         &mut self,
         candidate: &Candidate,
-        ((each, least), change): ((Duration, Duration), Bytes),
+        ((each, least), growth): ((Duration, Duration), Bytes),
         deadline: Option<Instant>,
         now: Now,
     ) -> Taken {
@@ -234,7 +234,7 @@ impl Engine<'_> {
                 }
                 let is_due = self.sums.get(id.pid).is_some_and(|known| match pass {
                     Pass::First => !known.has_look(begun),
-                    Pass::Again => !known.is_fresh(fresh, change, begun),
+                    Pass::Again => !known.is_fresh(fresh, growth, begun),
                     Pass::Exact => known.process.error > Bytes::ZERO,
                 });
                 if !is_due {

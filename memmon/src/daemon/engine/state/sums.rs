@@ -44,9 +44,9 @@ const DOUBT_LASTS: Duration = Duration::from_secs(5);
 /// Time between a termination and the next one for the same sum, unless the process ends before or the sum grows on.
 const STEP: Duration = Duration::from_secs(1);
 
-/// The change since which a process is looked at again, and how often it is doubled at most: a terabyte.
+/// The change after which a process is looked at again, and how often it is doubled for growth at most: a terabyte.
 pub(crate) const CHANGE: Bytes = Bytes(1 << 20);
-const LARGEST_CHANGE: u32 = 20;
+const DOUBLINGS: u32 = 20;
 
 /// A sum: the rule and the group.
 pub(crate) type SumId = (RuleName, GroupKey);
@@ -160,10 +160,13 @@ impl Known {
         self.looked.is_some_and(|look| now.saturating_duration_since(look.at) < look.holds)
     }
 
-    /// Whether it was looked at closely within the last `age`, and has changed by less than `change` since.
-    pub(crate) fn is_fresh(&self, age: Duration, change: Bytes, now: Instant) -> bool {
+    /// Whether it was looked at closely within the last `age`, and has grown by less than `growth` since. One that shrank is
+    /// not: it would count with memory that it no longer has.
+    pub(crate) fn is_fresh(&self, age: Duration, growth: Bytes, now: Instant) -> bool {
         self.looked.is_some_and(|look| {
-            now.saturating_duration_since(look.at) < age && look.rss.0.abs_diff(self.reading.rss.0) < change.0
+            let (had, has) = (look.rss, self.reading.rss);
+            let is_like_then = had.saturating_sub(has) < CHANGE && has.saturating_sub(had) < growth;
+            now.saturating_duration_since(look.at) < age && is_like_then
         })
     }
 }
@@ -306,11 +309,12 @@ impl Sums {
         }
     }
 
-    /// The change since which a process of `sum` is looked at again: twice as much after each look that had no time for all, so
-    /// that no crowd keeps memmon from a verdict by changing faster than it is looked at.
-    pub(crate) fn change_that_counts(&self, sum: &SumId) -> Bytes {
+    /// The growth after which a process of `sum` is looked at again: twice as much after each look that had no time for all, so
+    /// that no crowd keeps memmon from a verdict by changing faster than it is looked at. What they held before they grew is
+    /// less than what they hold, so nothing ends for memory that is not there.
+    pub(crate) fn growth_that_counts(&self, sum: &SumId) -> Bytes {
         let unfinished = self.unfinished.get(sum).copied().unwrap_or_default();
-        Bytes(CHANGE.0 << unfinished.min(LARGEST_CHANGE))
+        Bytes(CHANGE.0 << unfinished.min(DOUBLINGS))
     }
 
     /// The sum that comes first now.
@@ -503,7 +507,11 @@ mod tests {
         assert_eq!(known.bound(begun), Bytes(10 * MIB), "the other ten are another process's");
         known.read(reading(25), begun + Duration::from_secs(1));
         assert_eq!(known.bound(begun), Bytes(15 * MIB));
-        assert!(!known.is_fresh(Duration::from_secs(9), CHANGE, begun), "it has changed");
+        let is_fresh = |known: &Known, growth| known.is_fresh(Duration::from_secs(9), growth, begun);
+        assert!(!is_fresh(&known, CHANGE) && is_fresh(&known, Bytes(6 * MIB)), "it has grown by 5");
+        known.read(reading(19), begun + Duration::from_secs(1));
+        assert!(!is_fresh(&known, Bytes(6 * MIB)), "it has shrunk");
+        known.read(reading(25), begun + Duration::from_secs(1));
         assert_eq!(known.bound(begun + LOOK_HOLDS), Bytes(26 * MIB));
         // So long that a look at each of a thousand takes a hundredth of one CPU.
         known.look(process(), Duration::from_millis(40), 1000, begun);
