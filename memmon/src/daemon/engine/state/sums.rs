@@ -310,8 +310,8 @@ impl Sums {
     }
 
     /// The growth after which a process of `sum` is looked at again: twice as much after each look that had no time for all, so
-    /// that no crowd keeps memmon from a verdict by changing faster than it is looked at. What they held before they grew is
-    /// less than what they hold, so nothing ends for memory that is not there.
+    /// that no crowd keeps memmon from a verdict by changing faster than it is looked at. They count with the
+    /// memory that they had before they grew, so nothing ends for memory that is not there.
     pub(crate) fn growth_that_counts(&self, sum: &SumId) -> Bytes {
         let unfinished = self.unfinished.get(sum).copied().unwrap_or_default();
         Bytes(CHANGE.0 << unfinished.min(DOUBLINGS))
