@@ -41,7 +41,7 @@
 //! | `mount FILE ONTO` | mounts FILE onto the file ONTO, in a mount namespace of its own (before `uid`) |
 //! | `new-pids` | the next child becomes the first process of a new pid namespace (before `uid`) |
 //! | `new-users` | enters a user namespace in which its uid is 0 (after `uid` and `exec`, by which /proc/self is its own) |
-//! | `uid REAL[:EFFECTIVE]` | drops all groups and becomes that uid and gid |
+//! | `uid REAL[:EFFECTIVE[:SAVED]]` | drops all groups and becomes that uid and gid |
 //! | `work` | writes to everything mapped so far, once a second, for as long as it lives |
 //! | `hold` | waits until stdin is closed |
 //!
@@ -230,9 +230,10 @@ impl Script {
             "rename" => rename(&word()?)?,
             "oom-adj" => fs::write("/proc/self/oom_score_adj", word()?)?,
             "uid" => {
-                let uids = word()?;
-                let (real, effective) = uids.split_once(':').unwrap_or((&uids, &uids));
-                shared::become_user(real.parse()?, effective.parse()?)?;
+                let uids = word()?.split(':').map(str::parse).collect::<Result<Vec<u32>, _>>()?;
+                let (real, uids) = uids.split_first().context("a uid is needed")?;
+                let effective = uids.first().unwrap_or(real);
+                shared::become_user([*real, *effective, *uids.get(1).unwrap_or(effective)])?;
             }
             "busy" => {
                 thread::spawn(|| {

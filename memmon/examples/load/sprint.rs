@@ -110,7 +110,7 @@ pub(crate) fn sprint(growth: Growth, uid: u32, limit: usize, most: usize) -> Res
     unsafe { signal::signal(Signal::SIGTERM, SigHandler::Handler(report)) }?;
     // SAFETY: alarm(2) takes a number.
     unsafe { libc::alarm(PATIENCE) };
-    become_user(uid, uid)?;
+    become_user([uid; 3])?;
     rss();
     println!("go");
     let mut ours = (start..start + most).step_by(step);

@@ -21,11 +21,11 @@ pub(crate) fn die_with_parent() -> Result<()> {
 }
 
 /// Drops all groups and changes to these uids, and to the gid with the real uid's number.
-pub(crate) fn become_user(real: u32, effective: u32) -> Result<()> {
-    let (gid, real, effective) = (Gid::from_raw(real), Uid::from_raw(real), Uid::from_raw(effective));
+pub(crate) fn become_user([real, effective, saved]: [u32; 3]) -> Result<()> {
+    let (gid, [real, effective, saved]) = (Gid::from_raw(real), [real, effective, saved].map(Uid::from_raw));
     unistd::setgroups(&[])?;
     unistd::setresgid(gid, gid, gid)?;
-    unistd::setresuid(real, effective, effective)?;
+    unistd::setresuid(real, effective, saved)?;
     // A change of credentials resets both of the following (prctl(2)).
     // SAFETY: PR_SET_DUMPABLE takes one integer.
     unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1) };

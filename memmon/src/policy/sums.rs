@@ -179,6 +179,8 @@ pub struct Sum {
     pub strike: Strike,
     /// The processes, by their identity.
     pub members: Vec<Member>,
+    /// Those of them that cannot be signalled, as the kernel has refused it.
+    pub out_of_reach: BTreeSet<ProcessId>,
 }
 
 /// A process of a sum.
@@ -201,7 +203,7 @@ pub enum SumVerdict {
     Within,
     /// It may, by what is not known yet.
     Unsure,
-    /// It does, by what protected processes hold alone: ending others would not help.
+    /// It does, by what is kept alone ([`Sum::kept`]): ending others would not help.
     Kept,
     /// It does.
     Over,
@@ -228,6 +230,7 @@ impl Sum {
             action: group.rule.rule.action,
             strike: group.rule.strike,
             members: members.collect(),
+            out_of_reach: BTreeSet::new(),
         }
     }
 
@@ -244,22 +247,24 @@ impl Sum {
     /// Whether it exceeds its limit.
     pub fn verdict(&self) -> SumVerdict {
         let (_, limit) = self.limit;
-        let protected = self.protected();
         if self.most() <= limit {
             SumVerdict::Within
         } else if self.least() <= limit {
             SumVerdict::Unsure
-        } else if protected > limit {
+        } else if self.kept() > limit {
             SumVerdict::Kept
         } else {
             SumVerdict::Over
         }
     }
 
-    /// The memory that its protected processes hold for certain.
-    pub fn protected(&self) -> Bytes {
-        let protected = self.members.iter().filter(|member| matches!(member.guard, Verdict::Protected(_)));
-        total(protected.map(|member| member.least))
+    /// The memory for certain of those that stay: processes that are protected, and those out of reach.
+    pub fn kept(&self) -> Bytes {
+        total(self.members.iter().filter(|member| self.stays(member)).map(|member| member.least))
+    }
+
+    fn stays(&self, member: &Member) -> bool {
+        matches!(member.guard, Verdict::Protected(_)) || self.out_of_reach.contains(&member.process.id)
     }
 
     /// The memory that is left for certain when the processes `going` have ended.
@@ -274,16 +279,16 @@ impl Sum {
         let mut order: Vec<_> = self
             .members
             .iter()
-            .filter(|member| !matches!(member.guard, Verdict::Protected(_)))
+            .filter(|member| !self.stays(member))
             .filter(|member| member.least > Bytes::ZERO && !going.contains(&member.process.id))
             .collect();
         order.sort_by(|a, b| self.strike.compare(a, b, &rates));
         order
     }
 
-    /// Whether processes end for it: if protected ones hold too much alone, that would not help.
+    /// Whether processes end for it: if those that stay hold too much alone, that would not help.
     pub fn ends(&self) -> bool {
-        self.least() > self.ends_above && self.protected() <= self.ends_above
+        self.least() > self.ends_above && self.kept() <= self.ends_above
     }
 
     /// The processes to end now, in the order of the rule, so that no more have to end when they have ended and those that are

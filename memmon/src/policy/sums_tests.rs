@@ -377,14 +377,19 @@ proptest! {
     fn memory_of_protected_processes_alone_ends_no_process((rules, processes, memory) in any_case()) {
         for mut sum in taken(&rules, &memory, &processes) {
             let (_, limit) = sum.limit;
-            let protected = sum.protected();
+            let kept = sum.kept();
             if sum.verdict() == SumVerdict::Kept {
-                prop_assert!(protected > limit);
+                prop_assert!(kept > limit);
                 prop_assert_eq!(sum.strikes(&BTreeSet::new(), rate), vec![]);
             }
             if sum.verdict() == SumVerdict::Over {
-                prop_assert!(protected <= limit, "ending others would not help");
+                prop_assert!(kept <= limit, "ending others would not help");
             }
+            // The same is true of those that cannot be signalled.
+            let out_of_reach = sum.members.iter().map(|member| member.process.id).collect();
+            let stuck = Sum { out_of_reach, ..sum.clone() };
+            prop_assert!(!matches!(stuck.verdict(), SumVerdict::Over), "{:?}", stuck.verdict());
+            prop_assert_eq!(stuck.strikes(&BTreeSet::new(), rate), vec![]);
             // If all of its processes are protected, none is ended, whatever it holds.
             sum.members.retain(|member| matches!(member.guard, Verdict::Protected(_)));
             prop_assert!(!matches!(sum.verdict(), SumVerdict::Over), "{:?}", sum.verdict());

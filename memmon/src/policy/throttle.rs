@@ -120,6 +120,7 @@ mod tests {
             action: Action::Throttle,
             strike: Strike::Largest,
             members,
+            out_of_reach: Default::default(),
         }
     }
 

@@ -353,7 +353,7 @@ pub enum Event {
         sum: SumFigures,
         /// The action.
         then: SumThen,
-        /// Memory that its protected processes hold.
+        /// Memory of its processes that stay: those that are protected, and those that cannot be signalled.
         #[serde(rename = "protected_bytes")]
         protected: Bytes,
         /// The largest of its processes.

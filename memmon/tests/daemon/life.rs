@@ -5,6 +5,7 @@ use std::{os::unix::process::CommandExt, path::Path};
 use crate::common::{
     TestUser,
     daemon::{Daemon, ScopedConfig},
+    hog::Hog,
     log::{SOON, SOURCES, config},
 };
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
@@ -141,6 +142,26 @@ fn a_scan_does_not_wait_for_processes_out_of_reach() {
     assert_eq!(once.reported("signal_failed", hog.pid())["signal"], "SIGTERM");
     assert_eq!(once.event("stopping")["reason"], "one scan was asked for");
     assert!(hog.is_alive());
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_process_out_of_reach_counts_in_its_sum_and_another_one_ends() {
+    let (user, stranger) = (TestUser::claim(), TestUser::claim());
+    let rule = format!("[{{ name = \"together\", uids = [\"{}\"], per = \"user\", gb = 0.1 }}]", user.uid);
+    let keys = [("rule", rule.as_str()), ("whitelist.names", "[]"), ("thresholds.ram_gb_threshold", "1.0")];
+    // kill(2): the sender's uid must be the real or the saved one of the process.
+    let reachable = |mib| Hog::start(&format!("anon {mib}M uid {0}:{0}:{1} hold", user.uid, stranger.uid));
+    let largest = user.hog("anon 60M hold");
+    let (mut next, smallest) = (reachable(40), reachable(20));
+    for hog in [&largest, &next, &smallest] {
+        hog.begun("hold");
+    }
+    let daemon = as_user(&stranger, &config(&user, &keys), &[]);
+    assert_eq!(daemon.reported("signal_failed", largest.pid())["signal"], "SIGTERM");
+    assert_eq!(next.ended_by(SOON), Some(libc::SIGTERM));
+    daemon.stop();
+    assert!(largest.is_alive() && smallest.is_alive());
 }
 
 #[test]

@@ -76,7 +76,7 @@ pub(in crate::cli) fn shown(sum: &Sum) -> Shown {
         noticed_by: sum.key.per().noticed_by(),
         processes: largest(sum).iter().map(part).collect(),
         order: first(sum, FIRST.1).iter().map(|member| member.process.id.pid).collect(),
-        protected_bytes: sum.protected(),
+        protected_bytes: sum.kept(),
         room_bytes: room(sum),
         excess_bytes: excess(sum),
     }
@@ -166,7 +166,7 @@ fn ends_first(sum: &Sum) -> Option<String> {
 fn kept(sum: &Sum) -> Option<String> {
     let kept = sum.members.iter().filter(|member| matches!(member.guard, Verdict::Protected(_))).count();
     let processes = if kept == 1 { "process counts" } else { "processes count" };
-    (kept > 0).then(|| format!("{kept} protected {processes}, with {}, and would not end", sum.protected()))
+    (kept > 0).then(|| format!("{kept} protected {processes}, with {}, and would not end", sum.kept()))
 }
 
 /// A change that would lead to another verdict.

@@ -304,7 +304,8 @@ impl Engine<'_> {
         let groups = policy::groups(rules, &memory, known.map(|known| &known.process));
         let (rule, key) = &candidate.id;
         let group = groups.iter().find(|group| group.rule.rule.name == *rule && group.key == *key)?;
-        Some(Sum::new(rules, &memory, group))
+        let out_of_reach = self.terminations.out_of_reach();
+        Some(Sum { out_of_reach, ..Sum::new(rules, &memory, group) })
     }
 
     /// Acts on a sum that may exceed its limit. Returns how soon to look at it again.
@@ -363,7 +364,7 @@ impl Engine<'_> {
             .members
             .iter()
             .map(|member| member.process.id)
-            .filter(|id| self.terminations.contains(*id))
+            .filter(|id| self.terminations.contains(*id) && !sum.out_of_reach.contains(id))
             .collect();
         let pace = if is_urgent || self.rechecks.once || rule.strike == policy::Strike::All {
             Pace::All
@@ -517,7 +518,7 @@ fn sum_over(sum: &Sum, then: SumThen) -> Event {
     Event::SumOver {
         sum: sum.figures(),
         then,
-        protected: sum.protected(),
+        protected: sum.kept(),
         largest: largest.iter().take(SHOWN).map(part).collect(),
     }
 }

@@ -169,7 +169,7 @@ pub enum SumThen {
     Warn,
     /// Its cgroup is slowed down, or there is a report why not.
     Throttle,
-    /// Nothing: protected processes hold more than the limit alone.
+    /// Nothing: processes that are protected, or cannot be signalled, hold more than the limit alone.
     Protected,
     /// Nothing yet: it is in doubt how much of it is theirs, or whether the processes that would end are protected.
     Unsure,

@@ -28,7 +28,7 @@ pub(super) fn sum_over(
                             that would end are protected"
             .to_owned(),
         SumThen::Protected => {
-            format!("Left alone: those that are protected hold {protected}, more than the limit alone")
+            format!("Left alone: those that are protected or cannot be signalled hold {protected}, more than the limit alone")
         }
     };
     format!(

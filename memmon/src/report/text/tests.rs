@@ -71,7 +71,7 @@ fn every_event_in_words() {
     WARNING - Killing process: PID=12345, Name=chrome, User=john, RAM=3.50GB (21.88%), Sum=user john, 20 processes with 3.00GB
     WARNING - Over the limit together: user john, 20 processes, RAM=3.00GB, Limit=2.00GB, Rule=students. As few of them as it takes are terminated. The largest: 7 cc1plus 0.68GB
     WARNING - Over the limit together: user john, 20 processes, RAM=3.00GB, Limit=2.00GB, Rule=students. Only a warning. The largest: 7 cc1plus 0.68GB
-    WARNING - Over the limit together: user john, 20 processes, RAM=3.00GB, Limit=2.00GB, Rule=students. Left alone: those that are protected hold 2.50GB, more than the limit alone. The largest: 7 cc1plus 0.68GB
+    WARNING - Over the limit together: user john, 20 processes, RAM=3.00GB, Limit=2.00GB, Rule=students. Left alone: those that are protected or cannot be signalled hold 2.50GB, more than the limit alone. The largest: 7 cc1plus 0.68GB
     WARNING - Over the limit together: user john, 20 processes, RAM=3.00GB, Limit=2.00GB, Rule=students. No signal, in doubt: it is not known yet how much of this memory is theirs alone, or whether those that would end are protected. The largest: 7 cc1plus 0.68GB
     WARNING - Over the limit together: user john, 20 processes, RAM=3.00GB, Limit=2.00GB, Rule=students. Its cgroup is to be slowed down. The largest: 7 cc1plus 0.68GB
     WARNING - Slowing down: unit build.service, 3 processes with 3.00GB, Limit=2.00GB, Rule=students, Cgroup=/system.slice/build.service, memory.high=2.00GB, before max

@@ -1,6 +1,9 @@
 //! The terminations in progress, with what the engine notes for each victim.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use crate::daemon::engine::state::case::Case;
 use crate::daemon::engine::state::lazy_free::LazilyFreed;
@@ -35,6 +38,12 @@ impl Terminations {
     /// Whether this process is a victim.
     pub(crate) fn contains(&self, process: ProcessId) -> bool {
         self.victims.contains(process)
+    }
+
+    /// The victims that cannot be signalled.
+    pub(crate) fn out_of_reach(&self) -> BTreeSet<ProcessId> {
+        let out_of_reach = |(_, phase): &(_, Phase)| matches!(phase, Phase::OutOfReach);
+        self.victims.iter().filter(out_of_reach).map(|(process, _)| process.id).collect()
     }
 
     /// The orders that follow from an event for a victim.
