@@ -11,6 +11,8 @@ pub(super) enum Degradation {
     SurveyFailed,
     /// The kernel map is full.
     MapFull,
+    /// The kernel map could not be compared with /proc.
+    NoSweep,
     /// Wake levels could not be set.
     NoLevels,
     /// The kernel keeps no sums, or their levels could not be set.

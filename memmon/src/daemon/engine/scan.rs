@@ -94,8 +94,20 @@ impl Engine<'_> {
         } else {
             self.reports.works(Degradation::MapFull);
         }
-        if look.defects.missed + look.defects.stale > 0 {
-            self.reports.emit(Event::MapDefect { missed: look.defects.missed, stale: look.defects.stale });
+        match &look.sweep {
+            None => {}
+            Some(Ok(defects)) => {
+                self.reports.works(Degradation::NoSweep);
+                if defects.missed + defects.stale > 0 {
+                    self.reports.emit(Event::MapDefect { missed: defects.missed, stale: defects.stale });
+                }
+            }
+            Some(Err(error)) => self.reports.degraded(Degradation::NoSweep, || {
+                format!(
+                    "the kernel map was not compared with /proc, and a process that it lacks is not found until that works again: \
+                     {error}"
+                )
+            }),
         }
         Some(look)
     }

@@ -70,7 +70,8 @@ pub(crate) struct Look {
     pub(crate) machine: Option<MachineMemory>,
     /// The map had no room for a process: this survey, and those until it has, include a pass over /proc.
     pub(crate) map_full: bool,
-    pub(crate) defects: Defects,
+    /// The outcome of a sweep that ended with it.
+    pub(crate) sweep: Option<io::Result<Defects>>,
 }
 
 impl Sources {
@@ -165,36 +166,40 @@ impl Sources {
     pub(crate) fn survey(&mut self, watches_machine: bool, now: Instant) -> io::Result<Look> {
         let Some(kernel) = &mut self.kernel else {
             let survey = self.proc.survey(&self.accuracy)?;
-            return Ok(Look { survey, machine: None, map_full: false, defects: Defects::default() });
+            return Ok(Look { survey, machine: None, map_full: false, sweep: None });
         };
         let machine = watches_machine.then(|| self.proc.machine_memory()).transpose()?;
         let memory = machine.map_or_else(|| self.proc.memory(), |machine| Ok(machine.memory))?;
         let mut readings = kernel.readings()?;
         let map_full = kernel.overflowed()?;
-        let mut defects = Defects::default();
+        let sweep;
         if map_full || self.sweeps.is_first() {
             let merged = merge(&readings, &self.proc.survey(&self.accuracy)?.readings);
             readings = merged.readings;
             let repaired = repair(&self.proc, kernel, merged.missed, merged.stale);
             // A process for which there was no room is no defect.
-            defects = repaired.defects(if map_full { &repaired.added } else { &self.unmapped });
+            let defects = repaired.defects(if map_full { &repaired.added } else { &self.unmapped });
             self.unmapped = repaired.unmapped;
             self.sweeps.completed(defects, now);
+            sweep = Some(Ok(defects));
         } else {
-            if let Some(pass) = self.sweeps.ended() {
-                let (missed, stale) = pass.suspects(readings.iter().map(|reading| reading.pid));
+            let pass = self.sweeps.ended();
+            let ended = pass.map(|pass| -> io::Result<_> {
+                let (missed, stale) = pass?.suspects(readings.iter().map(|reading| reading.pid));
                 let repaired = repair(&self.proc, kernel, [missed, self.unmapped.clone()].concat(), stale);
-                defects = repaired.defects(&self.unmapped);
+                let defects = repaired.defects(&self.unmapped);
                 self.unmapped = repaired.unmapped;
                 readings.extend(self.proc.readings(&repaired.added, &self.accuracy));
                 self.sweeps.completed(defects, now);
-            }
-            self.sweeps.start_if_due(readings.iter().map(|reading| reading.pid), now);
+                Ok(defects)
+            });
+            let in_map = readings.iter().map(|reading| reading.pid);
+            sweep = self.sweeps.start_if_due(in_map, now).err().map(Err).or(ended);
             // A process that is in the map by now, as itself or as the next process with its pid, is read once.
             self.unmapped.retain(|pid| kernel.reading(*pid).is_none());
             readings.extend(self.proc.readings(&self.unmapped, &self.accuracy));
         }
-        Ok(Look { survey: Survey { memory, readings }, machine, map_full, defects })
+        Ok(Look { survey: Survey { memory, readings }, machine, map_full, sweep })
     }
 
     /// A reading of every process between two scans. The next scan finds those for which the map has no room.

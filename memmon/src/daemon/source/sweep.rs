@@ -59,18 +59,20 @@ impl Sweeps {
         self.is_requested = true;
     }
 
-    /// The pass that has ended since the last call, if one has.
-    pub(super) fn ended(&mut self) -> Option<Pass> {
+    /// The pass that has ended since the last call, if one has. If it failed, the next sweep is as late as after one.
+    pub(super) fn ended(&mut self) -> Option<io::Result<Pass>> {
         let pass = self.pass.take_if(|pass| pass.is_finished())?;
-        // Without a result the next sweep is as late as after one.
-        pass.join().ok()?.ok()
+        Some(pass.join().unwrap_or_else(|_| Err(io::Error::other("its thread panicked"))))
     }
 
     /// Starts a pass if a sweep is due and none is under way. `in_map` are the entries of the map.
-    pub(super) fn start_if_due(&mut self, in_map: impl Iterator<Item = Pid>, now: Instant) {
+    ///
+    /// # Errors
+    /// There is no thread for it. The next sweep is as late as after one.
+    pub(super) fn start_if_due(&mut self, in_map: impl Iterator<Item = Pid>, now: Instant) -> io::Result<()> {
         let is_due = |(at, pause)| now.saturating_duration_since(at) >= pause;
         if self.pass.is_some() || !(self.is_requested || self.last.is_some_and(is_due)) {
-            return;
+            return Ok(());
         }
         self.is_requested = false;
         self.last = self.last.map(|(_, pause)| (now, pause));
@@ -82,8 +84,8 @@ impl Sweeps {
                 in_proc: ProcRoot::real()?.pids_with_memory(BETWEEN_RESTS, rest)?.into_iter().collect(),
             })
         };
-        // Without a thread there is no pass, and the next one is as late as after a sweep.
-        self.pass = thread::Builder::new().name("sweep".to_owned()).stack_size(128 << 10).spawn(work).ok();
+        self.pass = Some(thread::Builder::new().name("sweep".to_owned()).stack_size(128 << 10).spawn(work)?);
+        Ok(())
     }
 
     /// Notes a sweep that found `defects`.
@@ -180,21 +182,33 @@ mod tests {
         let start = Instant::now();
         let later = |seconds| start + Duration::from_secs(seconds);
         sweeps.completed(Defects::default(), start);
-        sweeps.start_if_due(std::iter::empty(), later(599));
+        sweeps.start_if_due(std::iter::empty(), later(599)).unwrap();
         assert!(sweeps.pass.is_none());
-        sweeps.start_if_due(std::iter::empty(), later(600));
+        sweeps.start_if_due(std::iter::empty(), later(600)).unwrap();
         sweeps.request();
-        sweeps.start_if_due(std::iter::empty(), later(600));
+        sweeps.start_if_due(std::iter::empty(), later(600)).unwrap();
         let ended = || {
             thread::sleep(Duration::from_millis(1));
             sweeps.ended()
         };
         // A minute, of which a machine with few processes takes milliseconds.
-        let pass = std::iter::repeat_with(ended).take(60_000).flatten().next().unwrap();
+        let pass = std::iter::repeat_with(ended).take(60_000).flatten().next().unwrap().unwrap();
         assert!(pass.in_proc.contains(&Pid(std::process::id())));
         // The one that was requested meanwhile.
-        sweeps.start_if_due(std::iter::empty(), later(601));
+        sweeps.start_if_due(std::iter::empty(), later(601)).unwrap();
         assert!(sweeps.pass.is_some() && !sweeps.is_requested);
+    }
+
+    #[test]
+    fn a_pass_that_fails_says_why() {
+        let failed = || Err(io::ErrorKind::OutOfMemory.into());
+        let pass = thread::spawn(failed);
+        while !pass.is_finished() {
+            thread::yield_now();
+        }
+        let mut sweeps = Sweeps { pass: Some(pass), ..Sweeps::default() };
+        assert_eq!(sweeps.ended().unwrap().unwrap_err().kind(), io::ErrorKind::OutOfMemory);
+        assert!(sweeps.ended().is_none());
     }
 
     #[test]
