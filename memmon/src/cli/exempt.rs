@@ -6,7 +6,10 @@ use anyhow::{Context as _, bail};
 use clap::ArgGroup;
 use serde_json::json;
 
-use super::{exit::Exit, times};
+use super::{
+    exit::{Exit, WrongCommandLine},
+    times,
+};
 use crate::{
     config::Users,
     model::{Exempt, Exemption, Phrase, Pid, Uid},
@@ -79,15 +82,19 @@ pub(super) fn run(asked: &Args, users: &dyn Users, out: &mut dyn Write) -> anyho
 
 fn exempt(asked: &Args, users: &dyn Users) -> anyhow::Result<Order> {
     let Args { pid, user, unit, job, lasting, why, .. } = asked;
-    let seconds = lasting.context("--for is missing: for how long?")?.as_secs();
-    let why = why.clone().context("--why is missing: memmon shows the reason in every record")?;
-    let why = Phrase::try_from(why).context("--why cannot be used")?;
+    let wrong = |what: &str| WrongCommandLine(what.to_owned());
+    let seconds = lasting.ok_or_else(|| wrong("--for is missing: for how long?"))?.as_secs();
+    let why =
+        why.as_ref().ok_or_else(|| wrong("--why is missing: memmon shows the reason in every record"))?;
+    let phrase = |option: &str, text: &str| {
+        Phrase::try_from(text.to_owned())
+            .map_err(|error| WrongCommandLine(format!("{option} cannot be used: {error}")))
+    };
+    let why = phrase("--why", why)?;
     let of = match (pid, user, unit, job) {
         (Some(pid), ..) => Target::Pid(Pid(*pid)),
         (_, Some(user), ..) => Target::User(uid(user, users)?),
-        (_, _, Some(unit), _) => {
-            Target::Unit(Phrase::try_from(unit.clone()).context("--unit cannot be used")?)
-        }
+        (_, _, Some(unit), _) => Target::Unit(phrase("--unit", unit)?),
         (_, _, _, Some(job)) => Target::Job(*job),
         // The command line requires one of them.
         (None, None, None, None) => bail!("no process is named"),

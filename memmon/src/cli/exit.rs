@@ -8,6 +8,11 @@ use crate::{
     observe::support::Refusal,
 };
 
+/// A command line that clap accepts and that is still wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct WrongCommandLine(pub(super) String);
+
 /// The result of the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -16,7 +21,7 @@ pub(super) enum Exit {
     Ok = 0,
     /// Something that was to be done could not be.
     Failure = 1,
-    /// The configuration, or the command line (as clap has it), is wrong. Nothing was started.
+    /// The configuration or the command line is wrong. Nothing was started.
     BadConfig = 2,
     /// Another memmon is running on this machine.
     AlreadyRunning = 3,
@@ -43,6 +48,8 @@ impl Exit {
             error.downcast_ref()
         {
             Self::AlreadyRunning
+        } else if error.is::<WrongCommandLine>() {
+            Self::BadConfig
         } else if error.is::<CannotEnforce>() || error.is::<Refusal>() {
             Self::CannotEnforce
         } else {

@@ -52,8 +52,7 @@ pub(super) struct Args {
 /// The arguments make no sense, or there is no answer.
 pub(super) fn run(asked: &Args, users: &dyn Users, now: &Zoned, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let Args { since, mine, user, unit, job, container, would, json, socket } = asked;
-    let since =
-        since.as_deref().map(|text| times::since(text, now)).transpose().map_err(anyhow::Error::msg)?;
+    let since = since.as_deref().map(|text| times::since(text, now)).transpose()?;
     let select = Select {
         since_unix_seconds: since.map(|time| time.timestamp().as_duration().as_secs_f64()),
         user: user.as_deref().map(|user| uid(user, users)).transpose()?,

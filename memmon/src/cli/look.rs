@@ -5,7 +5,13 @@ use std::{io::Write, path::Path};
 use anyhow::{Context as _, bail};
 use jiff::Zoned;
 
-use super::{arguments::Explain, check, exit::Exit, explain, machine, rules_used::RulesUsed};
+use super::{
+    arguments::Explain,
+    check,
+    exit::{Exit, WrongCommandLine},
+    explain, machine,
+    rules_used::RulesUsed,
+};
 use crate::{
     config::{self, NameService, Users as _},
     model::{Escaped, Pid, Process, RuleName, Snapshot, Uid},
@@ -112,7 +118,8 @@ fn group(asked: &Explain, rules: &Rules) -> anyhow::Result<explain::groups::Aske
             Ok(explain::groups::Asked { what, matcher, rule: None })
         }
         (_, Some(unit), _) => {
-            let units = UnitPatterns::new([unit.as_str()])?;
+            let units = UnitPatterns::new([unit.as_str()])
+                .map_err(|error| WrongCommandLine(format!("--unit cannot be used: {error}")))?;
             let matcher = Matcher { units: Some(units), ..Matcher::default() };
             Ok(explain::groups::Asked {
                 what: format!("unit {}", Escaped(unit.as_bytes())),

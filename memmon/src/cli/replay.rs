@@ -44,8 +44,7 @@ pub(super) struct Args {
 /// The configuration is wrong, the arguments make no sense, or there is no answer.
 pub(super) fn run(asked: &Args, users: &dyn Users, now: &Zoned, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let Args { since, config, json, socket } = asked;
-    let since =
-        since.as_deref().map(|text| times::since(text, now)).transpose().map_err(anyhow::Error::msg)?;
+    let since = since.as_deref().map(|text| times::since(text, now)).transpose()?;
     let settings = config::load(config.as_deref(), users)?.settings;
     let samples = samples(since.as_ref(), socket)?;
     let untried = untried(&settings);

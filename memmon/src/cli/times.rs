@@ -7,6 +7,8 @@ use jiff::{
     civil::{Date, Weekday},
 };
 
+use super::exit::WrongCommandLine;
+
 /// A length of time: `2h`, `90m`, `1h 30m`, `1d`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is no length of time: expected 2h, 90m or 1d");
@@ -16,11 +18,12 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// A time that is over: `monday` (its beginning, also if that is today), `today`, `yesterday`, `2026-11-20`, or so long ago.
-pub(super) fn since(text: &str, now: &Zoned) -> Result<Zoned, String> {
+pub(super) fn since(text: &str, now: &Zoned) -> Result<Zoned, WrongCommandLine> {
     let wrong = || {
-        format!(
-            "{text:?} is no time that is over: expected monday, yesterday, 2026-11-20, or a length of time such as 2h"
-        )
+        WrongCommandLine(format!(
+            "--since cannot be {text:?}: expected a time that is over, such as monday, yesterday or 2026-11-20, or a length of \
+             time such as 2h"
+        ))
     };
     let begins = |date: Date| date.to_zoned(now.time_zone().clone()).map_err(|_| wrong());
     let days_ago = |days: i64| now.date().checked_sub(days.days()).map_err(|_| wrong()).and_then(begins);

@@ -124,15 +124,33 @@ fn explain_answers_for_a_user_a_unit_and_a_rule() {
     let (code, out, err) = memmon(dir.path(), &asked);
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("unit nobody-has-this.service: no process right now"), "{out}");
-    for (asked, message) in [
-        (["--rule", "none-such"], "no rule has the name \"none-such\"; there are this, late, mine"),
-        (["--user", "nobody-has-this-name"], "no user has the name \"nobody-has-this-name\""),
-        (["--unit", "a.slice"], "this is no service or scope"),
+    for (asked, expected, message) in [
+        (["--rule", "none-such"], 1, "no rule has the name \"none-such\"; there are this, late, mine"),
+        (["--user", "nobody-has-this-name"], 1, "no user has the name \"nobody-has-this-name\""),
+        (["--unit", "a.slice"], 2, "this is no service or scope"),
     ] {
         let arguments = ["explain", asked[0], asked[1], "--config", "config.toml"];
         let (code, _, err) = memmon(dir.path(), &arguments);
-        assert_eq!(code, 1, "{err}");
+        assert_eq!(code, expected, "{err}");
         assert!(err.contains(message), "{err}");
+    }
+}
+
+#[test]
+fn a_wrong_command_line_has_the_exit_code_2_whatever_finds_it() {
+    let dir = tempfile::tempdir().unwrap();
+    for (line, message) in [
+        ("exempt 1", "--for is missing"),
+        ("exempt 1 --for 2h", "--why is missing"),
+        ("exempt 1 --for soon --why a", "--for <TIME>"),
+        ("exempt 1 --for 2h --why \t", "--why cannot be used"),
+        ("history --since never", "--since cannot be \"never\""),
+        ("replay --since never", "--since cannot be \"never\""),
+    ] {
+        let arguments: Vec<_> = line.split(' ').collect();
+        let (code, out, err) = memmon(dir.path(), &arguments);
+        assert_eq!((code, &out[..]), (2, ""), "{line}: {err}");
+        assert!(err.contains(message), "{line}: {err}");
     }
 }
 
