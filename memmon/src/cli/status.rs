@@ -63,8 +63,7 @@ fn object(line: &str, key: &str) -> anyhow::Result<String> {
 fn advised(error: &ClientError) -> anyhow::Error {
     let help = match error {
         ClientError::NoDaemon(_) => {
-            "; start it (systemctl start memmon), look at the machine without it (memmon top), or try it out \
-             (memmon run --dry-run, as root)"
+            ", look at the machine without it (memmon top), or try it out (memmon run --dry-run, as root)"
         }
         _ => "",
     };

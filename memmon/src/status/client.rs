@@ -31,7 +31,7 @@ pub struct Client {
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// No daemon listens at the socket.
-    #[error("no memmon answers at {}", .0.display())]
+    #[error("no memmon answers at {}; start it (systemctl start memmon)", .0.display())]
     NoDaemon(PathBuf),
     /// The socket exists, but this user may not use it.
     #[error(

@@ -155,6 +155,17 @@ fn a_wrong_command_line_has_the_exit_code_2_whatever_finds_it() {
 }
 
 #[test]
+fn without_a_daemon_each_command_names_what_starts_one() {
+    let dir = tempfile::tempdir().unwrap();
+    for line in ["exempt 1 --for 2h --why a", "exempt --list", "status", "history --mine"] {
+        let arguments: Vec<_> = line.split(' ').chain(["--socket", "/nonexistent/memmon.sock"]).collect();
+        let (code, _, err) = memmon(dir.path(), &arguments);
+        assert_eq!(code, 1, "{line}: {err}");
+        assert!(err.contains("start it (systemctl start memmon)"), "{line}: {err}");
+    }
+}
+
+#[test]
 fn doctor_answers_in_words_and_in_json() {
     let dir = tempfile::tempdir().unwrap();
     let (words_code, words, _) = memmon(dir.path(), &["doctor"]);
