@@ -174,6 +174,9 @@ fn diagnose<'a>(facts: &'a Facts, support: &'a Support) -> Diagnosis<'a> {
 
 fn gears(support: &Support) -> String {
     match &support.one_gear {
+        _ if !support.ebpf.available => {
+            "none without ebpf: no program of memmon runs in the kernel".to_owned()
+        }
         None => "two: no program runs at a page fault while no process is near its limit".to_owned(),
         Some(why) => format!("one: {why}"),
     }

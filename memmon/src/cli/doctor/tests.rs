@@ -80,7 +80,7 @@ fn an_old_kernel_without_rights_or_type_information() {
     ok  source proc       available
     ok  source auto       takes proc
     ok  counter error     up to 4.1MB for each thread of a process
-    ok  gears             one: the kernel counts in batches, so that counting costs next to nothing
+    ok  gears             none without ebpf: no program of memmon runs in the kernel
     ok  sums              noticed by looks
     ok  throttle          memory.high of cgroups can be set
     ok  statm             lags behind: smaps_rollup is read near a limit
@@ -121,7 +121,7 @@ fn a_container_on_a_kernel_of_the_old_counters() {
     ok  source proc       available
     ok  source auto       takes proc
     ok  counter error     up to 4.1MB for each thread of a process
-    ok  gears             one: the kernel counts in batches, so that counting costs next to nothing
+    ok  gears             none without ebpf: no program of memmon runs in the kernel
     ok  sums              noticed by looks
     ok  throttle          memory.high of cgroups can be set
     ok  statm             lags behind: smaps_rollup is read near a limit

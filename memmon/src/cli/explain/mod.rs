@@ -222,7 +222,8 @@ fn subject(
         Fact::Known(name) => name.to_string(),
         Fact::Absent => "(none)".to_owned(),
         Fact::Unreadable => "(unreadable)".to_owned(),
-        Fact::Withheld => "(withheld by its owner)".to_owned(),
+        // By its owner, or because this memmon has not the right to read it.
+        Fact::Withheld => "(withheld from memmon)".to_owned(),
     };
     let (real, effective) = (process.real_uid, process.effective_uid);
     let mut user = users.with_uid(real);

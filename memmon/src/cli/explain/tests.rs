@@ -224,6 +224,13 @@ fn in_doubt() {
     ");
 }
 
+/// Without CAP_SYS_PTRACE memmon may not read it of other users' processes, and their owners withhold nothing.
+#[test]
+fn an_executable_that_memmon_may_not_read() {
+    let text = explained(|_, process| process.names.exe = Fact::Withheld);
+    assert!(text.contains("\n  exe       (withheld from memmon)\n"), "{text}");
+}
+
 #[test]
 fn a_small_one_and_one_at_its_limit() {
     let sentences = |rss: u64, error: u64| {
