@@ -71,7 +71,7 @@ pub(super) struct Explain {
     /// The same for the processes that a rule matches, with those that an earlier one matches.
     #[arg(long, value_name = "RULE", conflicts_with_all = ["target", "machine", "user", "unit"])]
     pub(super) rule: Option<String>,
-    /// Show which processes would end if the machine was short of memory, in which order, and why, by the running memmon.
+    /// Show which processes the running memmon would end if the machine were short of memory, in which order, and why.
     #[arg(long, conflicts_with_all = ["target", "config"])]
     pub(super) machine: bool,
     /// The configuration to use instead of the rules of the running memmon.

@@ -16,10 +16,10 @@ use crate::{
     status::{Body, Client, ClientError, Done, Order, Query, RulesInForce, SOCKET, Target},
 };
 
-/// Leave processes alone for a time, for any memory usage, and also if the machine is short of memory
+/// Leave processes alone for a time, at any memory usage, and also if the machine is short of memory
 ///
 /// An exemption ends by itself after at most 7 days; it survives a restart of memmon, and is never that of another process
-/// that gets the same pid. It needs root, or the group in [status] group if exempt = true is set there.
+/// that gets the same pid. It needs root or, with `status.exempt = true`, the group in `status.group`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(group = ArgGroup::new("of").args(["pid", "user", "unit", "job", "list", "end"]).required(true))]
 pub(super) struct Args {
@@ -67,13 +67,13 @@ pub(super) fn run(asked: &Args, users: &dyn Users, out: &mut dyn Write) -> anyho
         Some(id) => Order::EndExemption { id },
         None => exempt(asked, users)?,
     };
-    let (done, ended) = match Client::connect(&asked.socket)?.order(&order)? {
+    let (done, heading) = match Client::connect(&asked.socket)?.order(&order)? {
         Body::Exempted(done) => (done, ""),
-        Body::ExemptionEnded(done) => (done, " has ended"),
+        Body::ExemptionEnded(done) => (done, "ended: "),
         _ => return Err(ClientError::other_query().into()),
     };
     let Done { exemption, not_stored } = done;
-    writeln!(out, "{}{ended}", shown(&exemption, users))?;
+    writeln!(out, "{heading}{}", shown(&exemption, users))?;
     if let Some(error) = not_stored {
         bail!("this is in force, but would not survive a restart of memmon: {error}");
     }

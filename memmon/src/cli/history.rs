@@ -86,7 +86,7 @@ fn render(history: &History, users: &dyn Users, zone: &TimeZone) -> String {
     }
     lines.extend(entries.iter().map(|entry| line(entry, users, zone)));
     if totals.is_empty() {
-        lines.push("Nothing is recorded of that.".to_owned());
+        lines.push("No matching termination or warning is recorded.".to_owned());
     } else {
         lines.extend([String::new(), "By program and user:".to_owned()]);
         lines.extend(totals.iter().map(|one| format!("  {}", total(one, users))));
@@ -228,6 +228,6 @@ mod tests {
         The history begins on 2025-11-24 16:00:00.
         ");
         let nothing = render(&History::default(), &FakeUsers(&[]), &TimeZone::UTC);
-        assert_eq!(nothing, "Nothing is recorded of that.\n");
+        assert_eq!(nothing, "No matching termination or warning is recorded.\n");
     }
 }

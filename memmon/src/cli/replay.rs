@@ -9,7 +9,7 @@ use super::{exit::Exit, history::time, times};
 use crate::{
     config::{self, Settings, Users},
     daemon,
-    model::{Bytes, Decided, Pid, Sample, Samples, Verdict},
+    model::{Bytes, Decided, Pid, Sample, Samples, Verdict, units},
     policy::{
         self,
         replay::{Fate, Replay, replay},
@@ -21,7 +21,7 @@ use crate::{
 /// would have lived
 ///
 /// memmon keeps what it sees of processes above a quarter of their limit, as long as [history] says and its file has room.
-/// The configuration judges that again, as the daemon does. It needs root, or the group in [status] group.
+/// The configuration judges that again, as the daemon does. It needs root, or the group in `status.group`.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Args {
     /// Since then: monday, yesterday, 2026-11-20, or a length of time such as 2h or 7d
@@ -132,11 +132,15 @@ fn timestamp(seconds: f64) -> Timestamp {
 fn render(outcome: &Replay, untried: &[&str], users: &dyn Users, zone: &TimeZone) -> String {
     let Replay { judged, processes, first, ended, lived, unsure } = outcome;
     let Some(first) = first else {
-        return "Nothing is recorded of that: memmon records processes above a quarter of their limit.\n"
+        return "Nothing is recorded of that time: memmon records processes above a quarter of their limit.\n"
             .to_owned();
     };
-    let mut text =
-        format!("{judged} looks at {processes} processes since {} were judged again.\n", time(*first, zone));
+    let mut text = format!(
+        "Judged again: {judged} {} at {processes} {} since {}.\n",
+        if *judged == 1 { "look" } else { "looks" },
+        units::processes(*processes),
+        time(*first, zone)
+    );
     let section = |text: &mut String, heading: &str, fates: &[Fate], shown: &dyn Fn(&Fate) -> String| {
         if !fates.is_empty() {
             _ = writeln!(text, "\n{heading}");
@@ -281,7 +285,7 @@ mod tests {
             "thresholds = { ram_percent_threshold = 100, ram_gb_threshold = 9 }\n\
              [[rule]]\nname = 'jobs'\nusers = ['john']\ngb = 1.6\n"
         ), @r"
-        3 looks at 2 processes since 2025-11-29 03:00:00 were judged again.
+        Judged again: 3 looks at 2 processes since 2025-11-29 03:00:00.
 
         Would have been ended:
           2025-11-29 03:00:30  Isolated Web Co (john) PID=71, 2.50GB of 1.60GB, Rule=jobs; then: terminated
@@ -292,7 +296,7 @@ mod tests {
         insta::assert_snapshot!(shown(
             "thresholds = { ram_percent_threshold = 100, ram_gb_threshold = 9 }\ntermination.repeat_limit = 0\n"
         ), @r"
-        3 looks at 2 processes since 2025-11-29 03:00:00 were judged again.
+        Judged again: 3 looks at 2 processes since 2025-11-29 03:00:00.
 
         Would have lived:
           2025-11-29 03:00:30  Isolated Web Co (john) PID=71, 2.50GB; then: terminated; now: within its limit
@@ -321,6 +325,16 @@ mod tests {
         );
         let ended: Vec<_> = shown.lines().filter(|line| line.contains("Rule=jobs")).collect();
         assert!(matches!(ended[..], [line] if line.contains("PID=71, 2.50GB of 1.00GB")), "{shown}");
+    }
+
+    #[test]
+    fn one_look_at_one_process_is_counted_as_one() {
+        let one = Replay { judged: 1, processes: 1, first: Some(THEN), ..Replay::default() };
+        let shown = render(&one, &[], &FakeUsers(&[]), &TimeZone::UTC);
+        assert!(
+            shown.starts_with("Judged again: 1 look at 1 process since 2025-11-29 03:00:00.\n"),
+            "{shown}"
+        );
     }
 
     #[test]

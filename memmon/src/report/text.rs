@@ -180,11 +180,11 @@ fn words(event: &Event, user: Users<'_>, several: fn(&str) -> String) -> String 
         }
         Event::ExemptionEnded { exemption, end } => {
             let how = match end {
-                ExemptionEnd::Expired => "its time is over".to_owned(),
-                ExemptionEnd::EndedBy(uid) => format!("ended by {}", user(*uid)),
-                ExemptionEnd::ProcessGone => "its process is gone".to_owned(),
+                ExemptionEnd::Expired => ", its time is over".to_owned(),
+                ExemptionEnd::EndedBy(uid) => format!(" by {}", user(*uid)),
+                ExemptionEnd::ProcessGone => ", its process is gone".to_owned(),
             };
-            format!("Exemption {} ended, {how}: {}", exemption.id, exempted(&exemption.of, user))
+            format!("Exemption {} ended{how}: {}", exemption.id, exempted(&exemption.of, user))
         }
         Event::OverButProtected { subject, rss, limit, protection: Protection::Exempt(exemption) } => {
             format!(

@@ -125,7 +125,7 @@ fn every_event_in_words() {
     INFO - Over its limit, but protected: PID=12345, Name=chrome, User=john, RAM=4.00GB, Limit=2.00GB, by whitelist.protect_root
     INFO - Would have been terminated, but is exempt until 1970-01-01 02:00:00, by 0, because "the year's report, \"ticket 7\"" (exemption 3): PID=12345, Name=chrome, User=john, RAM=4.00GB, Limit=2.00GB
     WARNING - Exempt from now on: User=john, until 1970-01-01 02:00:00, by 0, because "the year's report, \"ticket 7\"" (exemption 3)
-    INFO - Exemption 3 ended, ended by john: User=john
+    INFO - Exemption 3 ended by john: User=john
     INFO - Exemption 3 ended, its time is over: Job=7
     INFO - Dry run on 2025-10-06: 4 would have been terminated: chrome (john) 3, up to 4.00GB; others 1
     INFO - Dry run on 2025-10-07: 0 would have been terminated; 2 stopped; 1 slowed down (cgroups)
