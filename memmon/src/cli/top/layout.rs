@@ -246,6 +246,16 @@ pub(super) fn that_fit<'a>(items: &[&'a str], width: u16) -> Vec<&'a str> {
     items.iter().take_while(fits).copied().collect()
 }
 
+/// `text` in one line of at most `width` characters, with a sign where the rest is left out.
+pub(super) fn shortened(text: &str, width: u16) -> String {
+    let width = usize::from(width);
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(width.saturating_sub(1)).collect();
+    format!("{}…", kept.trim_end())
+}
+
 /// `text` in lines of at most `width` characters, cut at blanks where there are some.
 pub(super) fn folded(text: &str, width: u16) -> Vec<String> {
     let width = usize::from(width.max(1));
@@ -315,6 +325,14 @@ mod tests {
         };
         assert_eq!(titles(40), ["GROUP", "HOLDS", "OF", "LIMIT", "LEFT"]);
         assert_eq!(titles(80), ["GROUP", "PROCS", "HOLDS", "OF", "LIMIT", "GROWTH", "LEFT", "RULE"]);
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_shows_that_it_goes_on() {
+        assert_eq!(shortened("the values of the start", 23), "the values of the start");
+        assert_eq!(shortened("the values of the start", 22), "the values of the sta…");
+        assert_eq!(shortened("the values of the start", 15), "the values of…");
+        assert_eq!(shortened("the", 1), "…");
     }
 
     #[test]

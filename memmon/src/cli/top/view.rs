@@ -86,7 +86,7 @@ pub(super) fn view(model: &Model, looks: Looks, frame: &mut Frame<'_>) {
     };
     frame.render_widget(memory_line(sample, looks, memory.width), memory);
     // On a low screen, a note is more important than what it covers.
-    let noted = note_line(model, sample, looks);
+    let noted = note_line(model, sample, looks, frame.area().width);
     let (place, covered) = match (parts.note, parts.counts) {
         (true, _) => (note, None),
         (false, true) => (counts, noted.is_some().then_some(counts)),
@@ -214,8 +214,9 @@ fn counts_line(model: &Model, sample: &Sample) -> String {
     text
 }
 
-fn note_line<'a>(model: &Model, sample: &Sample, looks: Looks) -> Option<Line<'a>> {
-    let warning = |text: String| Some(Line::from(Span::styled(text, looks.marked())));
+fn note_line<'a>(model: &Model, sample: &Sample, looks: Looks, width: u16) -> Option<Line<'a>> {
+    let warning =
+        |text: String| Some(Line::from(Span::styled(layout::shortened(&text, width), looks.marked())));
     if model.typing || !model.filter.is_empty() {
         let cursor = if model.typing { "_" } else { "" };
         let filter = Text::harmless(&model.filter);
