@@ -72,15 +72,17 @@ pub(crate) struct Uninstall {
     purge: bool,
 }
 
+const NO_SUDO: &str = "this needs root, and sudo is not installed: run the same command as root";
+
 /// Installs.
 pub(crate) fn main(options: &Options) -> Result<()> {
     let Options { destdir, prefix, no_start, yes, no_build } = options;
+    let is_root = Privileges::of_this_process()?.is_root;
+    // A build takes minutes: what makes them vain is found before.
+    refuse_in_vain(options, is_root, shell::find("sudo").is_some())?;
     let release = if *no_build { build::built_before()? } else { release()? };
-    if destdir.is_none() && !Privileges::of_this_process()?.is_root {
+    if destdir.is_none() && !is_root {
         return again_as_root(&["--no-build"]);
-    }
-    if !prefix.is_absolute() {
-        bail!("--prefix {}: it must be an absolute path", prefix.display());
     }
     let machine = Machine::at(destdir.as_deref().unwrap_or(Path::new("/")));
     let items = items(&release, prefix)?;
@@ -134,6 +136,18 @@ pub(crate) fn main(options: &Options) -> Result<()> {
             service::systemctl(&["restart", "memmon.service"])?;
             println!("memmon watches and enforces: `journalctl -u memmon -f`");
         }
+    }
+    Ok(())
+}
+
+/// Refuses what could not be installed after a build.
+fn refuse_in_vain(options: &Options, is_root: bool, has_sudo: bool) -> Result<()> {
+    let Options { destdir, prefix, .. } = options;
+    if !prefix.is_absolute() {
+        bail!("--prefix {}: it must be an absolute path", prefix.display());
+    }
+    if destdir.is_none() && !is_root && !has_sudo {
+        bail!("{NO_SUDO}");
     }
     Ok(())
 }
@@ -196,7 +210,7 @@ fn perform(machine: &Machine, steps: &[Step]) -> Result<()> {
 /// Runs the same command through sudo(8), with `more` arguments.
 fn again_as_root(more: &[&str]) -> Result<()> {
     if shell::find("sudo").is_none() {
-        bail!("this needs root, and sudo is not installed: run the same command as root");
+        bail!("{NO_SUDO}");
     }
     let this = env::current_exe().context("cannot find this program's path")?;
     shell::run(Command::new("sudo").arg(this).args(env::args_os().skip(1)).args(more))

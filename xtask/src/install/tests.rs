@@ -12,6 +12,32 @@ use crate::build::Release;
 
 const SHIPPED: &str = include_str!("../../../config.toml");
 
+#[test]
+fn what_could_not_be_installed_is_refused_before_the_build() {
+    let into = |destdir: Option<&str>, prefix: &str| Options {
+        destdir: destdir.map(PathBuf::from),
+        prefix: PathBuf::from(prefix),
+        no_start: false,
+        yes: false,
+        no_build: false,
+    };
+    let refused = |options: &Options, is_root, has_sudo| {
+        refuse_in_vain(options, is_root, has_sudo).err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    assert_eq!(
+        refused(&into(Some("/tmp/x"), "usr"), true, true),
+        "--prefix usr: it must be an absolute path"
+    );
+    assert_eq!(refused(&into(None, "/usr"), false, false), NO_SUDO);
+    for (options, is_root, has_sudo) in [
+        (into(None, "/usr"), true, false),
+        (into(None, "/usr"), false, true),
+        (into(Some("/tmp/x"), "/usr"), false, false),
+    ] {
+        assert_eq!(refused(&options, is_root, has_sudo), "");
+    }
+}
+
 /// A machine in a directory, with the folders of a system without memmon.
 struct Tree {
     directory: tempfile::TempDir,
