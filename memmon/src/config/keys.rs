@@ -314,7 +314,7 @@ keys! {
 
 keys! {
     #[derive(Debug)]
-    pub(super) struct Status for "[status]", "access to `memmon status`, `memmon history` and `memmon top`" {
+    pub(super) struct Status for "[status]", "access to `memmon status`, `memmon top`, `memmon history` and `memmon replay`" {
         group: Given<String>, default("\"\""), Any, "a group that may use them besides root; \"\" for root alone";
         exempt: Given<bool>, default("false"), Any, "true: that group may also use `memmon exempt`";
         mine: bool, default("true"), Any,

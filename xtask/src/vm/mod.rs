@@ -46,8 +46,9 @@ const PROGRAMS: [(&str, &str); 9] = [
 
 /// Test memmon under systemd in virtual machines, one kernel after the other
 ///
-/// Guests are emulated if KVM does not work: a machine takes about half a minute. Kernels and the root file system are
-/// Debian's packages, kept in $XDG_CACHE_HOME/memmon-vm or target/vm.
+/// Guests are emulated if KVM does not work: a machine then takes about half a minute for one scenario, and some minutes for
+/// all of its scenarios. Kernels and the root file system are Debian's packages, kept in $XDG_CACHE_HOME/memmon-vm or
+/// target/vm.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Use only the oldest and the newest kernel, with one machine each
