@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::common::{
     TestUser,
+    cgroup::Cgroup,
     daemon::{Daemon, ScopedConfig},
     eventually,
     hog::Hog,
@@ -133,6 +134,30 @@ fn a_process_that_is_found_above_its_ceiling_is_terminated_and_not_stopped() {
         let (signal, record) = daemon.terminated(&mut large);
         assert_eq!((signal, &record["rule_name"]), (Some(libc::SIGTERM), &"paused".into()));
         assert_eq!(daemon.every("stopped"), Vec::<Value>::new());
+        daemon.stop();
+    }
+}
+
+/// It handles no signal before it is thawed.
+#[test]
+#[ignore = "needs root and cgroup v2"]
+fn a_frozen_process_that_is_sent_sigstop_is_not_reported_as_continued() {
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let cgroup = Cgroup::new("frozen-stop", &["paused"]);
+        let hog = user.holding("rename paused anon 40M hold");
+        cgroup.take(&hog);
+        cgroup.freeze();
+        let daemon = Daemon::start(&with_stop(&user, &[]), &["--source", source]);
+        assert_eq!(daemon.reported("stopped", hog.pid())["already"], false);
+        // Longer than memmon waits until all threads have stopped.
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        daemon.scanned();
+        assert_eq!(daemon.about("continued", hog.pid()), Vec::<Value>::new());
+        assert_eq!(listed(&daemon)[0]["continued"], false);
+        cgroup.thaw();
+        eventually("it is stopped", || is_stopped(&hog));
+        assert_eq!(daemon.about("stopped", hog.pid()).len(), 1);
         daemon.stop();
     }
 }

@@ -38,7 +38,7 @@ impl ProcRoot {
 
 impl ProcRoot {
     /// Whether a stop signal has stopped `pid`: then every thread of it is in that state, or about to be, as one that waits
-    /// inside the kernel is. A process that a debugger holds is not stopped.
+    /// inside the kernel or in a frozen cgroup is. A process that a debugger holds is not stopped.
     pub fn is_stopped(&self, pid: Pid) -> bool {
         let Ok(directory) = self.process(pid) else { return false };
         let state = |at: &str| Some(parse::stat(&read(&directory, at, "stat").ok()?)?.state);
@@ -47,14 +47,13 @@ impl ProcRoot {
                 threads.flatten().any(|thread| state(&format!("task/{thread}/")) == Some('T'))
             })
         };
+        let is_about_to_be = || parse::has_pending_stop(&directory.read("", "status").unwrap_or_default());
         match state("") {
-            // The main thread has ended, and others go on.
-            Some('Z') => is_of_another(),
-            Some('D') => {
-                let status = directory.read("", "status").unwrap_or_default();
-                parse::has_pending_stop(&status) || is_of_another()
-            }
-            state => state == Some('T'),
+            Some('T') => true,
+            Some('t') | None => false,
+            // The main thread has ended, and others go on; or it is the last one to stop.
+            Some('Z' | 'D') => is_about_to_be() || is_of_another(),
+            Some(_) => is_about_to_be(),
         }
     }
 }
@@ -104,7 +103,12 @@ mod tests {
         stat("42/task/44", 44, 'S');
         for (pending, is_stopped) in [("0000000000040000", true), ("0000000000004000", false), ("", false)] {
             tree.write("42/status", format!("Name:\tcat\nShdPnd:\t{pending}\n"));
-            assert_eq!(tree.root().is_stopped(pid), is_stopped, "{pending}");
+            for state in ['D', 'S', 'Z'] {
+                stat("42", 42, state);
+                assert_eq!(tree.root().is_stopped(pid), is_stopped, "{state} {pending}");
+            }
+            stat("42", 42, 't');
+            assert!(!tree.root().is_stopped(pid), "a debugger holds it");
         }
     }
 }
