@@ -5,13 +5,19 @@ use std::{
     process::{Child, Command},
 };
 
-use nix::sys::statvfs::statvfs;
+use nix::{
+    sys::{
+        signal::{Signal, kill},
+        statvfs::statvfs,
+    },
+    unistd::Pid,
+};
 
 use crate::common::{
     TestUser,
     daemon::Daemon,
     eventually,
-    log::{SOURCES, config},
+    log::{EBPF, RARELY, SOURCES, config},
     meminfo::{self, LEVELS, ShortMachine},
 };
 
@@ -78,16 +84,20 @@ impl Drop for Left {
     }
 }
 
+/// More megabytes than what other processes take and free meanwhile, but some containers have 64 MB in /dev/shm.
+fn size_of_file() -> u64 {
+    let room = statvfs("/dev/shm").unwrap();
+    match (room.blocks_available() * room.fragment_size()) >> 20 {
+        1000.. => 720,
+        300.. => 240,
+        _ => 48,
+    }
+}
+
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
 fn a_process_that_fills_a_tmpfs_is_stopped_by_choice_and_none_ends() {
-    // More than what other processes take and free meanwhile, but some containers have 64 MB there.
-    let room = statvfs("/dev/shm").unwrap();
-    let size = match (room.blocks_available() * room.fragment_size()) >> 20 {
-        1000.. => 720,
-        300.. => 240,
-        _ => 48_u64,
-    };
+    let size = size_of_file();
     let machine = ShortMachine::new();
     for (source, stops) in [("ebpf", true), ("proc", true), ("proc", false)] {
         let user = TestUser::claim();
@@ -124,6 +134,33 @@ fn a_process_that_fills_a_tmpfs_is_stopped_by_choice_and_none_ends() {
         assert!(daemon.about("killing", hog.pid()).is_empty() && hog.is_alive());
         daemon.stop();
     }
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_stopped_writer_that_someone_continues_is_stopped_again_before_a_scan() {
+    let machine = ShortMachine::new();
+    let user = TestUser::claim();
+    let changes = [
+        ("thresholds.ram_gb_threshold", "1000"),
+        LEVELS[0],
+        LEVELS[1],
+        ("machine.stop_writers", "true"),
+        RARELY,
+    ];
+    let daemon = machine.start(&config(&user, &changes), EBPF);
+    daemon.event("scan_complete");
+    let file = Left(format!("/dev/shm/memmon-test-{}", user.uid));
+    let size = size_of_file();
+    let hog = user.hog(&format!("write {} {size}M {}M/s hold", file.0, size / 12));
+    for times in 1..=2 {
+        eventually("it is stopped", || daemon.about("stopped", hog.pid()).len() == times);
+        eventually("it stands still", || hog.state() == 'T');
+        assert_eq!(daemon.about("stopped", hog.pid())[times - 1]["times"], times);
+        kill(Pid::from_raw(hog.pid().cast_signed()), Signal::SIGCONT).unwrap();
+    }
+    assert!(fs::metadata(&file.0).unwrap().len() < size << 20 && daemon.scans() == 1);
+    daemon.stop();
 }
 
 #[test]

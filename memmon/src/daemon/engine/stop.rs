@@ -8,7 +8,7 @@ use crate::daemon::engine::state::growth::NextWake;
 use crate::daemon::engine::state::report_once::Condition;
 use crate::daemon::engine::state::stopped::{Found, StoppedProcesses, step};
 use crate::enforce::{Check, Errno, OpenedProcess};
-use crate::model::{Breach, Bytes, Process, ProcessId, Signal, Unconfirmed, Verdict};
+use crate::model::{Breach, Bytes, Limit, Process, ProcessId, Signal, Unconfirmed, Verdict};
 use crate::report::Event;
 
 impl Engine<'_> {
@@ -44,7 +44,12 @@ impl Engine<'_> {
             );
         }
         let is_stopped = self.sources.proc().is_stopped(id.pid);
-        match self.stopped.find(id, breach.rss, is_stopped, now.instant()) {
+        let found = match self.stopped.find(id, breach.rss, is_stopped, now.instant()) {
+            // It was seen to write on, and the memory of its files is not its own.
+            Found::Continued { news } if breach.rule == Limit::Machine => Found::GrewOn { news },
+            found => found,
+        };
+        match found {
             Found::Stopped | Found::Continued { news: false } => {}
             Found::Continued { news: true } => self.report_continued(process, now),
             Found::StoppedByAnother => {
