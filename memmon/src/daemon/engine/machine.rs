@@ -195,13 +195,16 @@ impl Engine<'_> {
 
     /// Whether memmon still waits for the memory of a victim, whatever the reason for its end is.
     fn awaits_memory(&mut self, now: Instant) -> bool {
-        let mut confirming = Vec::new();
+        let (mut confirming, usual) = (Vec::new(), self.settings.timing().grace);
         let comes_back = self.terminations.victims.iter().any(|(process, phase)| match phase {
             Phase::Confirming => {
                 confirming.push(process.id);
                 false
             }
-            Phase::Grace { .. } => true,
+            // The machine does not wait for the longer grace that a rule gives a process.
+            Phase::Grace { since, .. } => {
+                self.machine.is_victim(process.id) || now.saturating_duration_since(since) < usual
+            }
             Phase::Killed { since } => now.saturating_duration_since(since) < PATIENCE,
             Phase::OutOfReach => false,
         });

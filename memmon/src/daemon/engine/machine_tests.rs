@@ -114,13 +114,13 @@ fn nobody_is_said_to_be_the_culprit_while_the_culprit_is_left_alone_for_a_moment
 }
 
 /// Has the hog be a victim that got SIGTERM.
-fn in_grace(engine: &mut Engine<'_>, now: Now) -> ProcessId {
+fn in_grace(engine: &mut Engine<'_>, course: Course, now: Now) -> ProcessId {
     let (process, now) = (process(engine), now.instant());
     let (id, limit) = (process.id, Bytes(1));
     let breach = Breach { rule: Limit::Gb, limit, rss: process.rss, percent: 1.0, by: None };
     let over = Check::judged(id, &process, Verdict::Terminate(breach), limit);
     let victims = &mut engine.terminations.victims;
-    drop(victims.start_termination(process, breach, Course::default(), now));
+    drop(victims.start_termination(process, breach, course, now));
     for step in [Step::Opened(Ok(())), Step::Checked(over), Step::Sent(Ok(()))] {
         drop(victims.handle(id, step, now));
     }
@@ -140,7 +140,7 @@ fn a_grace_ends_if_the_cgroup_that_all_processes_are_in_is_nearly_full() {
     uses(100);
     let mut engine = engine_with(WITH_MACHINE, &tree, &recorder, now);
     engine.scan(now);
-    let victim = in_grace(&mut engine, now);
+    let victim = in_grace(&mut engine, Course::default(), now);
     let is_in_grace = |engine: &Engine<'_>| {
         let mut victims = engine.terminations.victims.iter();
         victims.any(|(process, phase)| process.id == victim && matches!(phase, Phase::Grace { .. }))
@@ -157,7 +157,7 @@ fn a_victim_that_cannot_be_looked_at_again_keeps_no_other_one_from_its_turn() {
     let (tree, recorder, now) = (small_machine(2), Recorder::default(), Now::read());
     let mut engine = engine_with(WITH_MACHINE, &tree, &recorder, now);
     engine.scan(now);
-    let victim = in_grace(&mut engine, now);
+    let victim = in_grace(&mut engine, Course::default(), now);
     let (late, error) = (now.later(Duration::from_secs(3600)), "out of memory".to_owned());
     let unreadable = Check::Unconfirmed(Unconfirmed::Unreadable { file: "stat", error });
     for step in [Step::Tick, Step::Checked(unreadable)] {
@@ -169,6 +169,23 @@ fn a_victim_that_cannot_be_looked_at_again_keeps_no_other_one_from_its_turn() {
     engine.check_machine(late.later(Duration::from_secs(1)));
     assert_eq!(recorder.about_processes(), ["short of memory"]);
     engine.check_machine(late.later(Duration::from_secs(3)));
+    let expected = ["cat 4000011 grew by 398, 1 grew by 398", "would terminate cat"];
+    assert_eq!(recorder.about_processes(), expected);
+}
+
+#[test]
+fn the_long_grace_that_a_rule_gives_one_process_is_not_waited_for() {
+    let (tree, recorder, now) = (small_machine(2), Recorder::default(), Now::read());
+    let mut engine = engine_with(WITH_MACHINE, &tree, &recorder, now);
+    engine.scan(now);
+    let course = Course { grace: Some(Duration::from_secs(3600)), ..Course::default() };
+    in_grace(&mut engine, course, now);
+    sized(&tree, HOG + 1, 400);
+    memory(&tree, 20, 0);
+    let usual = engine.settings.timing().grace;
+    engine.check_machine(now.later(usual / 2));
+    assert_eq!(recorder.about_processes(), ["short of memory"]);
+    engine.check_machine(now.later(usual * 2));
     let expected = ["cat 4000011 grew by 398, 1 grew by 398", "would terminate cat"];
     assert_eq!(recorder.about_processes(), expected);
 }
