@@ -212,6 +212,30 @@ fn the_former_value_comes_back_at_the_end_after_a_crash_and_without_the_rule() {
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
+fn a_dry_run_reports_a_unit_again_that_comes_back_after_its_end_and_all_after_a_reload() {
+    let user = TestUser::claim();
+    let cgroup = Cgroup::new("throttle-again", &["x.service"]);
+    let files = Files::new(&cgroup);
+    let daemon = start(&throttles(&user, ""), &files, &["--source", "proc", "--dry-run"]);
+    let reported = |times| eventually("the report", || daemon.every("throttled").len() == times);
+    let comes = || {
+        let hog = in_unit(&user, &cgroup, "anon 44M hold");
+        files.has(&[hog.pid()]);
+        hog
+    };
+    let first = comes();
+    reported(1);
+    drop(first);
+    daemon.scanned();
+    let _second = comes();
+    reported(2);
+    daemon.reload(&throttles(&user, ""));
+    reported(3);
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
 fn above_the_hard_ceiling_the_largest_ends_until_the_rest_is_below_it() {
     for source in SOURCES {
         let user = TestUser::claim();

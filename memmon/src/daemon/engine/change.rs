@@ -17,6 +17,7 @@ impl Engine<'_> {
     pub(crate) fn replace_settings(&mut self, settings: Settings) -> Rc<Settings> {
         self.sources.follow(&settings.rules);
         self.reports.start_over();
+        self.throttled.keep_reported(|_| false);
         self.sums.start_over(settings.rules.sums == self.settings.rules().sums);
         self.known_limits.clear();
         self.settings.replace(settings)

@@ -89,7 +89,9 @@ impl Engine<'_> {
         let had = clock::process_cpu_time();
         self.learn(readings, now);
         let mut candidates = self.candidates(now);
-        self.sums.keep(|sum| candidates.iter().any(|candidate| candidate.id == *sum));
+        let is_there = |sum: &SumId| candidates.iter().any(|candidate| candidate.id == *sum);
+        self.sums.keep(is_there);
+        self.throttled.keep_reported(is_there);
         let turn = self.sums.take_turn();
         let first = candidates.iter().position(|candidate| Some(&candidate.id) == turn.as_ref());
         candidates.rotate_left(first.unwrap_or(0));

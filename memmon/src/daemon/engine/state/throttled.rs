@@ -121,6 +121,12 @@ impl ThrottledCgroups {
         self.refused.remove(sum);
         self.would.remove(sum);
     }
+
+    /// Forgets what was reported about sums that no process is in any more.
+    pub(crate) fn keep_reported(&mut self, is_there: impl Fn(&SumId) -> bool) {
+        self.refused.retain(|sum, _| is_there(sum));
+        self.would.retain(|sum| is_there(sum));
+    }
 }
 
 #[cfg(test)]
