@@ -36,6 +36,7 @@ pub use cgroup::{CGROUPS, MemoryCgroup};
 pub use effect::{Effect, Effects, Event, Outcome};
 pub use escalate::{Course, EscalationTiming, Phase, State, escalate};
 pub use nix::errno::Errno;
+pub use pause::Pause;
 pub use pidfd::{OpenedProcess, Pidfd};
 pub use reaper::Reaper;
 pub use victims::{Order, Victims};

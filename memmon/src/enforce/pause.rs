@@ -4,23 +4,27 @@ use std::time::{Duration, Instant};
 
 /// A pause that doubles, up to 64 times its first length.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pause {
+pub struct Pause {
     pub(super) until: Instant,
     length: Duration,
     doublings: u8,
 }
 
 impl Pause {
-    pub(super) fn new(now: Instant, length: Duration) -> Self {
+    /// A pause of this length from `now` on.
+    pub fn new(now: Instant, length: Duration) -> Self {
         Self { until: later(now, length), length, doublings: 0 }
     }
 
-    pub(super) fn longer(self, now: Instant) -> Self {
+    /// The next pause, from `now` on.
+    #[must_use]
+    pub fn longer(self, now: Instant) -> Self {
         let doublings = (self.doublings + 1).min(6);
         Self { until: later(now, self.length.saturating_mul(1 << doublings)), doublings, ..self }
     }
 
-    pub(super) fn is_over(&self, now: Instant) -> bool {
+    /// Whether it is over.
+    pub fn is_over(&self, now: Instant) -> bool {
         now >= self.until
     }
 }

@@ -84,6 +84,9 @@ impl Engine<'_> {
         if self.settings.rules().sums.is_empty() {
             self.sums.clear();
             self.release_throttles(now);
+            if !self.throttled.is_empty() {
+                self.sums.rest(Duration::ZERO, None, now.instant());
+            }
             return;
         }
         let had = clock::process_cpu_time();

@@ -8,8 +8,9 @@ use super::state::sum_trends::SumState;
 use crate::config::{self, FakeUsers};
 use crate::daemon::clock::Now;
 use crate::daemon::source::sources::Sources;
-use crate::enforce::Reaper;
-use crate::model::{Bytes, Pid, RuleName};
+use crate::daemon::throttler::Throttler;
+use crate::enforce::{MemoryCgroup, Reaper};
+use crate::model::{Bytes, Lowered, Per, Pid, RuleName};
 use crate::observe::procfs::{Accuracy, testing::Tree};
 use crate::report::{Event, MapFigures};
 
@@ -518,4 +519,37 @@ fn memmon_looks_often_enough_for_files_in_memory_only_if_it_would_stop_their_wri
         let pause = engine.next_machine_look().unwrap() - now.instant();
         assert_eq!(pause < SOON, stops, "{pause:?}");
     }
+}
+
+#[test]
+fn a_former_value_that_cannot_be_set_again_is_reported_once_and_tried_after_longer_and_longer_pauses() {
+    let (tree, recorder, now) = (machine(), Recorder::default(), Now::read());
+    let (mount, second) = (tempfile::tempdir().unwrap(), Duration::from_secs(1));
+    // No value can be read, or written.
+    let high = mount.path().join("x.service/memory.high");
+    std::fs::create_dir_all(&high).unwrap();
+    let number = MemoryCgroup::open(mount.path(), &"/x.service".into()).unwrap().number();
+    let rule = RuleName::new("gone").unwrap();
+    let (cgroup, before) = (b"/x.service".to_vec(), Bytes::MAX);
+    let lowered = Lowered { rule, per: Per::Unit, cgroup, number, before, high: Bytes(4096) };
+    let mut engine = engine_with(WITH_MACHINE, &tree, &recorder, now);
+    let throttler = Throttler::new(mount.path(), mount.path(), String::new());
+    engine.continue_throttles(throttler, vec![lowered], now);
+    let mut look = |after: u32| {
+        // The thread has answered before.
+        std::thread::sleep(Duration::from_millis(50));
+        engine.release_throttles(now.later(second * after));
+        recorder.about_processes().into_iter().map(|event| event[..14].to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(look(0), ["Degraded { wha"]);
+    // It is tried after one second, two more, and four more.
+    for after in [0, 1, 1, 2, 3, 3, 4] {
+        assert_eq!(look(after), [""; 0], "after {after} s");
+    }
+    std::fs::remove_dir(&high).unwrap();
+    std::fs::write(&high, "4096\n").unwrap();
+    assert_eq!((look(5), look(6)), (vec![], vec![]));
+    assert_eq!(std::fs::read_to_string(&high).unwrap(), "4096\n");
+    assert_eq!((look(8), look(8)), (vec![], vec!["ThrottleEnded ".to_owned()]));
+    assert_eq!(std::fs::read_to_string(&high).unwrap(), "max");
 }

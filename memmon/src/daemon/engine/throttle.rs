@@ -155,24 +155,24 @@ impl Engine<'_> {
         let cgroup = match MemoryCgroup::open(throttler.mount(), &lowered.name()) {
             Ok(cgroup) if cgroup.number() == lowered.number => cgroup,
             Err(error) if error.kind() != io::ErrorKind::NotFound => return,
-            _ => return self.restore_throttle(id, ThrottleEnd::Gone),
+            _ => return self.restore_throttle(id, ThrottleEnd::Gone, now),
         };
         // Without processes there is nothing to slow down.
-        let Some(candidate) = candidate else { return self.restore_throttle(id, ThrottleEnd::Calm) };
+        let Some(candidate) = candidate else { return self.restore_throttle(id, ThrottleEnd::Calm, now) };
         // Unknown processes may be among those that must not be slowed down.
         let Ok(inside) = cgroup.processes() else {
-            return self.restore_throttle(id, ThrottleEnd::Guarded);
+            return self.restore_throttle(id, ThrottleEnd::Guarded, now);
         };
         let guarded = self.whole_sum(candidate).and_then(|sum| self.may_throttle(sum, inside).err());
         if matches!(guarded, Some(WhyNot::Outsider { .. } | WhyNot::Protected { .. })) {
-            return self.restore_throttle(id, ThrottleEnd::Guarded);
+            return self.restore_throttle(id, ThrottleEnd::Guarded, now);
         }
         let Ok(present) = cgroup.high() else { return };
         let calm_for = self.note_calm(id, candidate, cgroup.swapped().unwrap_or(Bytes::ZERO), now);
         match throttle::next(&lowered, present, candidate.limit, page_size, calm_for) {
             Next::Keep => {}
-            Next::Restore => self.restore_throttle(id, ThrottleEnd::Calm),
-            Next::LeaveAlone => self.restore_throttle(id, ThrottleEnd::Overridden),
+            Next::Restore => self.restore_throttle(id, ThrottleEnd::Calm, now),
+            Next::LeaveAlone => self.restore_throttle(id, ThrottleEnd::Overridden, now),
             Next::Again(lowered) => {
                 let mut all = self.throttled.lowered(Some(id));
                 all.push(lowered.clone());
@@ -217,18 +217,28 @@ impl Engine<'_> {
             let limit = self.throttle_limit(&id);
             let is_same = self.throttled.get(&id).is_some_and(|throttled| Some(throttled.limit) == limit);
             if dry_run || !is_same {
-                self.restore_throttle(&id, if dry_run { ThrottleEnd::DryRun } else { ThrottleEnd::Rule });
+                self.restore_throttle(
+                    &id,
+                    if dry_run { ThrottleEnd::DryRun } else { ThrottleEnd::Rule },
+                    now,
+                );
             }
         }
     }
 
-    fn restore_throttle(&mut self, id: &SumId, why: ThrottleEnd) {
+    /// Has the former value set again. If that has just failed, it is tried later, but not too late for the end of memmon.
+    fn restore_throttle(&mut self, id: &SumId, why: ThrottleEnd, now: Now) {
         let others = self.throttled.lowered(Some(id));
+        let is_last = why == ThrottleEnd::Stopping;
         if let (Some(throttled), Some(throttler)) = (self.throttled.get_mut(id), &mut self.throttler)
-            && !matches!(throttled.phase, Phase::Restoring(_))
+            && (is_last || !throttled.pauses(now.instant()))
         {
+            match throttled.phase {
+                Phase::Restoring(_) if !is_last => return,
+                Phase::Restoring(_) => {}
+                Phase::Setting | Phase::Set => throttler.restore(throttled.lowered.clone(), others),
+            }
             throttled.phase = Phase::Restoring(why);
-            throttler.restore(throttled.lowered.clone(), others);
         }
     }
 
@@ -267,10 +277,11 @@ impl Engine<'_> {
                 self.throttled.forget(&id);
                 self.reports.emit(ended(&id, &lowered, why));
             }
-            (Err(error), true, _) => {
-                // The next look tries again.
-                throttled.phase = Phase::Set;
-                self.reports.emit(Event::Degraded { what: stays(&lowered, &error) });
+            (Err(error), true, Phase::Restoring(why)) => {
+                let is_news = throttled.failed(now);
+                if is_news || why == ThrottleEnd::Stopping {
+                    self.reports.emit(Event::Degraded { what: stays(&lowered, &error, why) });
+                }
             }
             _ => {}
         }
@@ -294,14 +305,16 @@ impl Engine<'_> {
     /// Restores all former values, at the end of memmon.
     pub(crate) fn end_throttles(&mut self, now: Now) {
         for id in self.throttled.ids() {
-            self.restore_throttle(&id, ThrottleEnd::Stopping);
+            self.restore_throttle(&id, ThrottleEnd::Stopping, now);
         }
         let done = self.throttler.as_mut().map(|throttler| throttler.finish(LAST_WAIT)).unwrap_or_default();
         for done in done {
             self.throttle_done(done, now.instant());
         }
-        for left in self.throttled.lowered(None) {
-            self.reports.emit(Event::Degraded { what: stays(&left, "it took too long") });
+        let late = self.throttled.iter().filter(|throttled| matches!(throttled.phase, Phase::Restoring(_)));
+        for left in late {
+            let what = stays(&left.lowered, "it took too long", ThrottleEnd::Stopping);
+            self.reports.emit(Event::Degraded { what });
         }
     }
 
@@ -317,14 +330,14 @@ impl Engine<'_> {
     }
 }
 
-/// The report of a former value that could not be set again.
-fn stays(lowered: &Lowered, error: &str) -> String {
+/// The report of a former value that could not be set again because of `error`, when that was to be done for this reason.
+fn stays(lowered: &Lowered, error: &str, why: ThrottleEnd) -> String {
     let before = if lowered.before == Bytes::MAX { "max".to_owned() } else { lowered.before.0.to_string() };
-    format!(
-        "memory.high of the cgroup {} stays at {}: {error}. The next start of memmon sets it to {before} again",
-        lowered.name(),
-        lowered.high
-    )
+    let next = match why {
+        ThrottleEnd::Stopping => format!("The next start of memmon sets it to {before} again"),
+        _ => format!("memmon tries to set it to {before} again until that works, and reports it then"),
+    };
+    format!("memory.high of the cgroup {} stays at {}: {error}. {next}", lowered.name(), lowered.high)
 }
 
 fn known(high: Bytes) -> Option<Bytes> {

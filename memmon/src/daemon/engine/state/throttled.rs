@@ -7,10 +7,14 @@ use std::{
 };
 
 use crate::daemon::engine::state::sums::SumId;
+use crate::enforce::Pause;
 use crate::model::{Bytes, GroupKey, Lowered, Name, Per, ThrottleEnd, WhyNot, unit_path};
 
+/// Time until the former value is set again after that has failed for the first time.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// A cgroup that is slowed down.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Throttled {
     pub(crate) lowered: Lowered,
     /// The group whose sum exceeded the limit.
@@ -22,6 +26,8 @@ pub(crate) struct Throttled {
     pub(crate) times: u32,
     pub(crate) phase: Phase,
     calm_since: Option<Instant>,
+    /// The pause after the former value could not be set again.
+    failed: Option<Pause>,
 }
 
 /// The state of its `memory.high`.
@@ -40,6 +46,19 @@ impl Throttled {
     pub(crate) fn note_calm(&mut self, is_calm: bool, now: Instant) -> Option<Duration> {
         self.calm_since = is_calm.then(|| self.calm_since.unwrap_or(now));
         self.calm_since.map(|since| now.saturating_duration_since(since))
+    }
+
+    /// Notes that the former value could not be set again. Returns whether that is to be reported: the first time.
+    pub(crate) fn failed(&mut self, now: Instant) -> bool {
+        self.phase = Phase::Set;
+        let before =
+            self.failed.replace(self.failed.map_or(Pause::new(now, RETRY), |pause| pause.longer(now)));
+        before.is_none()
+    }
+
+    /// Whether the former value is not to be set yet, because that has just failed.
+    pub(crate) fn pauses(&self, now: Instant) -> bool {
+        self.failed.is_some_and(|pause| !pause.is_over(now))
     }
 }
 
@@ -92,7 +111,10 @@ impl ThrottledCgroups {
     pub(crate) fn begin(&mut self, sum: SumId, lowered: Lowered, limit: Bytes, phase: Phase, now: Instant) {
         let (group, since) = (sum.1.clone(), now);
         self.refused.remove(&sum);
-        self.held.insert(sum, Throttled { lowered, group, limit, since, times: 1, phase, calm_since: None });
+        self.held.insert(
+            sum,
+            Throttled { lowered, group, limit, since, times: 1, phase, calm_since: None, failed: None },
+        );
     }
 
     pub(crate) fn forget(&mut self, sum: &SumId) -> Option<Throttled> {
