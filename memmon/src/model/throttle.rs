@@ -111,7 +111,7 @@ impl fmt::Display for WhyNot {
 pub enum ThrottleEnd {
     /// Its processes have stayed well below the limit.
     Calm,
-    /// The rule is gone, or has another action now.
+    /// The rule is gone, or has another action or limit now.
     Rule,
     /// A dry run begins.
     DryRun,
@@ -129,7 +129,7 @@ impl fmt::Display for ThrottleEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Calm => "it has stayed well below the limit",
-            Self::Rule => "its rule is gone",
+            Self::Rule => "its rule is gone, or has another limit now",
             Self::DryRun => "dry run is now enabled",
             Self::Guarded => "a process that must not be slowed down is in it now",
             Self::Stopping => "memmon ends",

@@ -55,9 +55,20 @@ pub fn may_throttle(sum: &Sum, inside: &[Pid]) -> Result<(), WhyNot> {
 /// The `memory.high` to set for a sum with `limit`, in whole pages as the kernel keeps it; none if it has `present`, which is no
 /// higher.
 pub fn high(present: Bytes, limit: Bytes, page_size: u64) -> Option<Bytes> {
-    let page = page_size.max(1);
-    let wanted = Bytes((limit.0 / page).max(1) * page);
+    let wanted = wanted(limit, page_size);
     (wanted < present).then_some(wanted)
+}
+
+fn wanted(limit: Bytes, page_size: u64) -> Bytes {
+    let page = page_size.max(1);
+    Bytes((limit.0 / page).max(1) * page)
+}
+
+/// Whether a cgroup may keep the value `high` if its limit is `limit` by now, as it follows from the memory of the machine: that
+/// changes by a little at any time (ballooning), which is no reason to let the processes run free in between.
+pub fn fits(high: Bytes, limit: Bytes, page_size: u64) -> bool {
+    let wanted = wanted(limit, page_size);
+    high.0.abs_diff(wanted.0) <= wanted.0 / 8
 }
 
 /// The next step for a cgroup that is slowed down.
@@ -169,6 +180,14 @@ mod tests {
             let inside: Vec<_> = inside.iter().map(|pid| Pid(*pid)).collect();
             assert_eq!(may_throttle(&guarded(guard), &inside), expected);
         }
+    }
+
+    #[test]
+    fn a_value_fits_a_limit_that_has_changed_by_an_eighth() {
+        let gib = |eighths| Bytes(GIB.0 / 8 * eighths);
+        let fits = |eighths| fits(GIB, gib(eighths), PAGE);
+        assert_eq!([4, 7, 8, 9, 16].map(fits), [false, false, true, true, false]);
+        assert!(super::fits(Bytes(PAGE), Bytes(1), PAGE), "the smallest that the kernel keeps");
     }
 
     fn lowered(before: Bytes, high: Bytes) -> Lowered {

@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    os::unix::process::CommandExt as _,
+    os::unix::{fs::FileExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -13,12 +13,12 @@ use nix::{
     sys::signal::Signal,
 };
 use serde_json::Value;
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 
 use crate::common::{
     TestUser,
     cgroup::Cgroup,
-    daemon::{Daemon, ScopedConfig},
+    daemon::{Daemon, ScopedConfig, with_file},
     eventually,
     hog::Hog,
     log::{SOURCES, config},
@@ -231,6 +231,59 @@ fn a_dry_run_reports_a_unit_again_that_comes_back_after_its_end_and_all_after_a_
     reported(2);
     daemon.reload(&throttles(&user, ""));
     reported(3);
+    daemon.stop();
+}
+
+/// The memory of the machine as memmon sees it, of which a 128th is the limit of `PERCENT`.
+struct Total(NamedTempFile);
+
+const PERCENT: &str = "0.78125";
+
+impl Total {
+    fn new() -> Self {
+        let total = Self(NamedTempFile::new().unwrap());
+        total.set(4096);
+        total
+    }
+
+    /// In one write of the same length, so that nobody reads a part.
+    fn set(&self, mib: u64) {
+        let text = format!(
+            "MemTotal:       {:8} kB\nMemFree:         1000000 kB\nMemAvailable:    1000000 kB\n",
+            mib << 10
+        );
+        self.0.as_file().write_all_at(text.as_bytes(), 0).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_machine_whose_memory_changes_a_little_has_its_cgroups_slowed_down_as_before() {
+    let user = TestUser::claim();
+    let cgroup = Cgroup::new("throttle-total", &["x.service"]);
+    let (files, total) = (Files::new(&cgroup), Total::new());
+    let rule = format!(
+        "[{{ name = \"slow\", uids = [\"{}\"], per = \"unit\", percent = {PERCENT}, action = \"throttle\" }}]",
+        user.uid
+    );
+    let keys = [("rule", &*rule), ("thresholds.ram_gb_threshold", "1.0"), ("termination.hard_ceiling", "0")];
+    let daemon = Daemon::spawn_prepared(&config(&user, &keys), &["--source", "proc"], |command| {
+        with_file(command, total.0.path(), "/proc/meminfo");
+        with_cgroups(command, files.folder.path());
+    });
+    daemon.started();
+    let hog = in_unit(&user, &cgroup, "anon 44M hold");
+    files.has(&[hog.pid()]);
+    daemon.event("throttled");
+    for mib in [4095, 4000, 4200] {
+        total.set(mib);
+        daemon.scanned();
+        assert_eq!(daemon.status()["throttled"][0]["limit_bytes"], (mib << 20) / 128);
+    }
+    assert_eq!((files.high().as_str(), daemon.every("throttled").len(), whys(&daemon)), (HIGH, 1, vec![]));
+    total.set(2048);
+    files.becomes("16777216");
+    assert_eq!(whys(&daemon), ["rule"]);
     daemon.stop();
 }
 

@@ -15,7 +15,7 @@ use crate::daemon::throttler::{Done, Throttler};
 use crate::enforce::MemoryCgroup;
 use crate::model::{Action, Bytes, Lowered, Name, Pid, ThrottleEnd, Unconfirmed, WhyNot};
 use crate::policy::{
-    self, Sum,
+    self, RuleLimit, Sum,
     throttle::{self, Next},
 };
 use crate::report::Event;
@@ -34,20 +34,20 @@ impl Engine<'_> {
             let Some(group) = group_of(&lowered) else { continue };
             let sum = (lowered.rule, group);
             // A rule that is gone has no limit: the next look restores the former value.
-            let limit = self.throttle_limit(&sum).unwrap_or(Bytes::ZERO);
+            let limit = self.throttle_limit(&sum).unwrap_or((RuleLimit::None, Bytes::ZERO));
             self.throttled.begin(sum, lowered, limit, Phase::Set, now.instant());
         }
         self.release_throttles(now);
     }
 
-    /// The limit of the sum, if a rule still has it throttled.
-    fn throttle_limit(&self, (name, group): &SumId) -> Option<Bytes> {
+    /// The limit of the sum, as the rule has it and in bytes, if a rule still has it throttled.
+    fn throttle_limit(&self, (name, group): &SumId) -> Option<(RuleLimit, Bytes)> {
         let (rules, memory) = (self.settings.rules(), self.settings.memory());
         let is_it = |sum: &&policy::SumRule| {
             sum.rule.name == *name && sum.rule.action == Action::Throttle && sum.per == group.per()
         };
         let sum = rules.sums.iter().find(is_it)?;
-        rules.limit_under(Some(&sum.rule), &memory).map(|(_, limit)| limit)
+        rules.limit_under(Some(&sum.rule), &memory).map(|(_, limit)| (sum.rule.limit, limit))
     }
 
     /// Slows down the cgroup of a sum that exceeds its limit, unless that is done already; in a dry run it is only reported.
@@ -77,7 +77,8 @@ impl Engine<'_> {
         }
         let mut all = self.throttled.lowered(None);
         all.push(lowered.clone());
-        self.throttled.begin(id.clone(), lowered.clone(), sum.limit.1, Phase::Setting, now.instant());
+        let limit = self.throttle_limit(id).unwrap_or((RuleLimit::None, sum.limit.1));
+        self.throttled.begin(id.clone(), lowered.clone(), limit, Phase::Setting, now.instant());
         if let Some(throttler) = &mut self.throttler {
             throttler.lower(lowered, all);
         }
@@ -209,13 +210,18 @@ impl Engine<'_> {
         self.throttled.get_mut(id)?.note_calm(is_calm, at)
     }
 
-    /// Restores the former values where no rule throttles any more, or a dry run begins.
+    /// Restores the former values where no rule throttles any more, or not to that limit, or a dry run begins.
     pub(super) fn release_throttles(&mut self, now: Now) {
         self.note_throttler(now);
         let dry_run = self.settings.current().dry_run;
+        let page_size = self.throttler.as_ref().map_or(1, Throttler::page_size);
         for id in self.throttled.ids() {
             let limit = self.throttle_limit(&id);
-            let is_same = self.throttled.get(&id).is_some_and(|throttled| Some(throttled.limit) == limit);
+            let is_same = self.throttled.get_mut(&id).zip(limit).is_some_and(|(throttled, limit)| {
+                let (of_rule, limit) = limit;
+                throttled.limit = limit;
+                throttled.of_rule == of_rule && throttle::fits(throttled.lowered.high, limit, page_size)
+            });
             if dry_run || !is_same {
                 self.restore_throttle(
                     &id,

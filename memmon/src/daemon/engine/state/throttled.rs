@@ -9,6 +9,7 @@ use std::{
 use crate::daemon::engine::state::sums::SumId;
 use crate::enforce::Pause;
 use crate::model::{Bytes, GroupKey, Lowered, Name, Per, ThrottleEnd, WhyNot, unit_path};
+use crate::policy::RuleLimit;
 
 /// Time until the former value is set again after that has failed for the first time.
 const RETRY: Duration = Duration::from_secs(1);
@@ -19,7 +20,9 @@ pub(crate) struct Throttled {
     pub(crate) lowered: Lowered,
     /// The group whose sum exceeded the limit.
     pub(crate) group: GroupKey,
-    /// The limit of the rule at that time.
+    /// The limit as the rule had it then.
+    pub(crate) of_rule: RuleLimit,
+    /// The same in bytes, which changes with the memory of the machine.
     pub(crate) limit: Bytes,
     pub(crate) since: Instant,
     /// Number of times that memmon has set its `memory.high`.
@@ -108,13 +111,28 @@ impl ThrottledCgroups {
     }
 
     /// Notes a `memory.high` that is being set, or was set before memmon started.
-    pub(crate) fn begin(&mut self, sum: SumId, lowered: Lowered, limit: Bytes, phase: Phase, now: Instant) {
-        let (group, since) = (sum.1.clone(), now);
+    pub(crate) fn begin(
+        &mut self,
+        sum: SumId,
+        lowered: Lowered,
+        (of_rule, limit): (RuleLimit, Bytes),
+        phase: Phase,
+        now: Instant,
+    ) {
+        let group = sum.1.clone();
         self.refused.remove(&sum);
-        self.held.insert(
-            sum,
-            Throttled { lowered, group, limit, since, times: 1, phase, calm_since: None, failed: None },
-        );
+        let throttled = Throttled {
+            lowered,
+            group,
+            of_rule,
+            limit,
+            since: now,
+            times: 1,
+            phase,
+            calm_since: None,
+            failed: None,
+        };
+        self.held.insert(sum, throttled);
     }
 
     pub(crate) fn forget(&mut self, sum: &SumId) -> Option<Throttled> {
@@ -156,6 +174,8 @@ mod tests {
     use super::*;
     use crate::model::{Pid, RuleName};
 
+    const LIMIT: (RuleLimit, Bytes) = (RuleLimit::Thresholds, Bytes(4096));
+
     fn sum() -> SumId {
         (RuleName::new("slow").unwrap(), GroupKey::Unit { unit: "x.service".into() })
     }
@@ -169,7 +189,7 @@ mod tests {
     fn it_is_calm_only_as_long_as_no_look_finds_otherwise() {
         let (mut all, begun) = (ThrottledCgroups::default(), Instant::now());
         let after = |seconds| begun + Duration::from_secs(seconds);
-        all.begin(sum(), lowered(Per::Unit, "/x.service"), Bytes(4096), Phase::Set, begun);
+        all.begin(sum(), lowered(Per::Unit, "/x.service"), LIMIT, Phase::Set, begun);
         let throttled = all.get_mut(&sum()).unwrap();
         assert_eq!(throttled.note_calm(true, after(1)), Some(Duration::ZERO));
         assert_eq!(throttled.note_calm(true, after(5)), Some(Duration::from_secs(4)));
