@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::enforce::MemoryCgroup;
 use crate::files;
-use crate::model::Lowered;
+use crate::model::{Bytes, Lowered};
 
 /// The file in the state directory.
 const FILE: &str = "throttled.json";
@@ -33,8 +33,8 @@ struct Stored {
 /// A job of the thread.
 #[derive(Debug)]
 enum Job {
-    /// Sets a `memory.high`, after it was stored which ones are lowered.
-    Lower(Lowered, Vec<Lowered>),
+    /// Sets a `memory.high` in place of this one, after it was stored which ones are lowered.
+    Lower(Lowered, Bytes, Vec<Lowered>),
     /// Sets the former one again, unless another one has changed it since; then it is stored which ones are lowered.
     Restore(Lowered, Vec<Lowered>),
 }
@@ -89,9 +89,10 @@ impl Throttler {
         Ok(if is_current { still_lowered(&self.mount, stored.lowered) } else { vec![] })
     }
 
-    /// Has a `memory.high` lowered; `all` are those that are lowered then. [`Throttler::done`] returns the outcome.
-    pub(super) fn lower(&mut self, lowered: Lowered, all: Vec<Lowered>) {
-        self.send(Job::Lower(lowered, all));
+    /// Has a `memory.high` that is `present` lowered; `all` are those that are lowered then. [`Throttler::done`] returns the
+    /// outcome.
+    pub(super) fn lower(&mut self, lowered: Lowered, present: Bytes, all: Vec<Lowered>) {
+        self.send(Job::Lower(lowered, present, all));
     }
 
     /// Has the former `memory.high` set again; `all` are those that stay lowered.
@@ -102,7 +103,7 @@ impl Throttler {
     fn send(&mut self, job: Job) {
         let jobs = self.jobs.take().map_or_else(|| self.start(), Ok);
         let (lowered, is_restore) = match &job {
-            Job::Lower(lowered, _) => (lowered.clone(), false),
+            Job::Lower(lowered, ..) => (lowered.clone(), false),
             Job::Restore(lowered, _) => (lowered.clone(), true),
         };
         self.under_way += 1;
@@ -165,10 +166,11 @@ fn carry_out(
     keep: impl Fn(Vec<Lowered>) -> Result<(), String>,
 ) -> (Lowered, Result<(), String>) {
     match job {
-        Job::Lower(lowered, all) => {
+        Job::Lower(lowered, present, all) => {
             let kept =
                 keep(all).map_err(|error| format!("its memory.high of before cannot be kept: {error}"));
-            let outcome = kept.and_then(|()| lower(mount, &lowered).map_err(|error| explained(&error)));
+            let outcome =
+                kept.and_then(|()| lower(mount, &lowered, present).map_err(|error| explained(&error)));
             (lowered, outcome)
         }
         Job::Restore(lowered, all) => {
@@ -210,10 +212,10 @@ fn open(mount: &Path, lowered: &Lowered) -> io::Result<MemoryCgroup> {
     if cgroup.number() == lowered.number { Ok(cgroup) } else { Err(io::ErrorKind::NotFound.into()) }
 }
 
-fn lower(mount: &Path, lowered: &Lowered) -> io::Result<()> {
+fn lower(mount: &Path, lowered: &Lowered, present: Bytes) -> io::Result<()> {
     let cgroup = open(mount, lowered)?;
     // A value that another one has written since would be lost.
-    if cgroup.high()? != lowered.before {
+    if cgroup.high()? != present {
         return Err(io::Error::other("another one has just changed its memory.high"));
     }
     cgroup.set_high(lowered.high)
@@ -229,7 +231,7 @@ mod tests {
     use std::{cell::RefCell, fs, os::unix::fs::PermissionsExt as _};
 
     use super::*;
-    use crate::model::{Bytes, Per, RuleName};
+    use crate::model::{Per, RuleName};
 
     const HIGH: Bytes = Bytes(1 << 20);
 
@@ -251,7 +253,8 @@ mod tests {
     fn nothing_is_lowered_before_its_former_value_is_kept() {
         let (mount, lowered) = hierarchy("max\n");
         let full = |_| Err("no space".to_owned());
-        let (_, outcome) = carry_out(Job::Lower(lowered.clone(), vec![lowered.clone()]), mount.path(), full);
+        let (_, outcome) =
+            carry_out(Job::Lower(lowered.clone(), Bytes::MAX, vec![lowered.clone()]), mount.path(), full);
         assert!(outcome.unwrap_err().ends_with("cannot be kept: no space"));
         assert_eq!(high_of(&mount), "max\n");
         let kept = RefCell::new(vec![]);
@@ -259,7 +262,8 @@ mod tests {
             kept.replace(all);
             Ok(())
         };
-        let (_, outcome) = carry_out(Job::Lower(lowered.clone(), vec![lowered.clone()]), mount.path(), keep);
+        let (_, outcome) =
+            carry_out(Job::Lower(lowered.clone(), Bytes::MAX, vec![lowered.clone()]), mount.path(), keep);
         assert_eq!((outcome, high_of(&mount)), (Ok(()), HIGH.0.to_string()));
         assert_eq!(kept.take(), std::slice::from_ref(&lowered));
         let stored = Stored { boot: "b".to_owned(), lowered: vec![lowered.clone()] };
@@ -273,12 +277,12 @@ mod tests {
     fn what_another_one_wrote_is_not_overwritten_and_a_cgroup_that_is_gone_is_no_error() {
         let (mount, lowered) = hierarchy("4096\n");
         let keep = |_| Ok(());
-        let (_, outcome) = carry_out(Job::Lower(lowered.clone(), vec![]), mount.path(), keep);
+        let (_, outcome) = carry_out(Job::Lower(lowered.clone(), Bytes::MAX, vec![]), mount.path(), keep);
         assert!(outcome.unwrap_err().contains("another one has just changed"));
         let (_, outcome) = carry_out(Job::Restore(lowered.clone(), vec![]), mount.path(), keep);
         assert_eq!((outcome, high_of(&mount).as_str()), (Ok(()), "4096\n"));
         let other = Lowered { number: lowered.number + 1, before: Bytes(4096), ..lowered.clone() };
-        let (_, outcome) = carry_out(Job::Lower(other.clone(), vec![]), mount.path(), keep);
+        let (_, outcome) = carry_out(Job::Lower(other.clone(), Bytes(4096), vec![]), mount.path(), keep);
         assert!(outcome.is_err() && high_of(&mount) == "4096\n", "another cgroup of the same path");
         fs::remove_dir_all(mount.path().join("x.service")).unwrap();
         let (_, outcome) = carry_out(Job::Restore(other, vec![]), mount.path(), keep);
@@ -290,7 +294,8 @@ mod tests {
     fn on_a_full_disk_the_former_value_comes_back_and_the_next_start_does_not_lower_it() {
         let (mount, lowered) = hierarchy("max\n");
         let all = || vec![lowered.clone()];
-        let (_, outcome) = carry_out(Job::Lower(lowered.clone(), all()), mount.path(), |_| Ok(()));
+        let (_, outcome) =
+            carry_out(Job::Lower(lowered.clone(), Bytes::MAX, all()), mount.path(), |_| Ok(()));
         assert_eq!(outcome, Ok(()));
         assert_eq!(still_lowered(mount.path(), all()), all());
         let full = |_| Err("no space".to_owned());
@@ -315,7 +320,7 @@ mod tests {
         // Only this thread loses what lets root write everywhere.
         let refused = thread::spawn(move || {
             nix::unistd::setfsuid(nix::unistd::Uid::from_raw(47_001));
-            carry_out(Job::Lower(lowered, vec![]), &place, |_| Ok(())).1.unwrap_err()
+            carry_out(Job::Lower(lowered, Bytes::MAX, vec![]), &place, |_| Ok(())).1.unwrap_err()
         });
         let refused = refused.join().unwrap();
         assert!(refused.ends_with("CapabilityBoundingSet=CAP_DAC_OVERRIDE"), "{refused}");
@@ -326,7 +331,7 @@ mod tests {
         let (mount, lowered) = hierarchy("max\n");
         // Others than root may write to a temporary folder, so that nothing is kept there.
         let mut throttler = Throttler::new(mount.path(), mount.path(), "b".to_owned());
-        throttler.lower(lowered.clone(), vec![lowered.clone()]);
+        throttler.lower(lowered.clone(), Bytes::MAX, vec![lowered.clone()]);
         throttler.restore(lowered, vec![]);
         let done = throttler.finish(Duration::from_secs(60));
         assert_eq!(done.iter().map(|done| done.is_restore).collect::<Vec<_>>(), [false, true]);

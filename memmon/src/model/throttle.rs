@@ -57,7 +57,7 @@ pub enum WhyNot {
     },
     /// Its processes are in several cgroups.
     Scattered,
-    /// Another one has set a `memory.high` that is not above the limit.
+    /// Another one, or another rule, has set a `memory.high` that is not above the limit.
     Lower {
         /// That value.
         #[serde(rename = "high_bytes")]
@@ -96,7 +96,7 @@ impl fmt::Display for WhyNot {
             Self::Lower { high } => {
                 write!(
                     f,
-                    "another one has set its memory.high to {high}, and the kernel slows it down already"
+                    "another one, or another rule, has set its memory.high to {high}, and the kernel slows it down already"
                 )
             }
             Self::Once => f.write_str("a single scan (--once) does not stay to take it back"),
@@ -121,6 +121,8 @@ pub enum ThrottleEnd {
     Stopping,
     /// Another one has set another `memory.high`, which stays.
     Overridden,
+    /// Another rule has a lower limit for it.
+    Lower,
     /// The cgroup is gone.
     Gone,
 }
@@ -134,6 +136,7 @@ impl fmt::Display for ThrottleEnd {
             Self::Guarded => "a process that must not be slowed down is in it now",
             Self::Stopping => "memmon ends",
             Self::Overridden => "another one has changed its memory.high, which stays as it is",
+            Self::Lower => "another rule has a lower limit for it",
             Self::Gone => "the cgroup is gone",
         })
     }

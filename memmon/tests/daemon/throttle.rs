@@ -289,6 +289,54 @@ fn a_machine_whose_memory_changes_a_little_has_its_cgroups_slowed_down_as_before
 
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
+fn of_two_rules_for_one_cgroup_the_lower_limit_holds_and_the_value_of_before_both_comes_back() {
+    let user = TestUser::claim();
+    let cgroup = Cgroup::new("throttle-two", &["x.service"]);
+    let files = Files::new(&cgroup);
+    let rule = |name: &str, per: &str, gb: &str| {
+        let uid = user.uid;
+        format!(
+            "{{ name = \"{name}\", uids = [\"{uid}\"], per = \"{per}\", gb = {gb}, action = \"throttle\" }}"
+        )
+    };
+    let with = |rules: &[String]| {
+        let rules = format!("[{}]", rules.join(", "));
+        let keys =
+            [("rule", &*rules), ("thresholds.ram_gb_threshold", "1.0"), ("termination.hard_ceiling", "0")];
+        config(&user, &keys)
+    };
+    let (high, low) = (rule("high", "unit", "0.03125"), rule("low", "cgroup", "0.015625"));
+    let daemon = start(&with(std::slice::from_ref(&high)), &files, &["--source", "proc"]);
+    let hog = in_unit(&user, &cgroup, "anon 44M wait-term free hold");
+    files.has(&[hog.pid()]);
+    files.becomes(HIGH);
+    daemon.reload(&with(&[high.clone(), low.clone()]));
+    files.becomes("16777216");
+    eventually("an end", || whys(&daemon) == ["lower"]);
+    eventually("a reason", || daemon.event("not_throttled")["why"] == "lower");
+    assert_eq!(daemon.every("throttled")[1]["before_bytes"], Value::Null, "that of before both");
+    // The lower one is let go, and both are over their limits at the same time.
+    for (rules, value) in [(vec![high.clone()], HIGH), (vec![high, low], "16777216")] {
+        daemon.reload(&with(&rules));
+        files.becomes(value);
+        daemon.scanned();
+        assert_eq!(files.high(), value);
+    }
+    daemon.reload(&with(&[rule("renamed", "cgroup", "0.015625")]));
+    eventually("the other rule holds", || {
+        let listed = daemon.status()["throttled"].clone();
+        listed[0]["rule_name"] == "renamed" && listed.as_array().unwrap().len() == 1
+    });
+    hog.term();
+    files.becomes("max");
+    let refused = daemon.every("not_throttled");
+    assert!(refused.iter().all(|event| event["rule_name"] == "high"), "{refused:#?}");
+    daemon.stop();
+    assert_eq!(files.high(), "max");
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
 fn above_the_hard_ceiling_the_largest_ends_until_the_rest_is_below_it() {
     for source in SOURCES {
         let user = TestUser::claim();

@@ -56,9 +56,14 @@ impl Engine<'_> {
             return;
         }
         let dry_run = self.settings.current().dry_run;
-        let prepared = self.prepare_throttle(sum);
-        let lowered = match prepared {
-            Ok(lowered) => lowered,
+        let other = throttle::cgroup(sum).ok().and_then(|cgroup| self.throttled.other_on(&cgroup, id));
+        // The next look finds which value the cgroup has then.
+        if other.is_some_and(|(_, other)| other.phase != Phase::Set) {
+            return;
+        }
+        let prepared = self.prepare_throttle(sum, other.map(|(_, other)| &other.lowered));
+        let (lowered, present) = match prepared {
+            Ok(prepared) => prepared,
             // It is reported if it lasts.
             Err(WhyNot::Unsure { .. }) => return self.leave_sum_in_doubt(id, sum, now),
             Err(why) => {
@@ -80,12 +85,13 @@ impl Engine<'_> {
         let limit = self.throttle_limit(id).unwrap_or((RuleLimit::None, sum.limit.1));
         self.throttled.begin(id.clone(), lowered.clone(), limit, Phase::Setting, now.instant());
         if let Some(throttler) = &mut self.throttler {
-            throttler.lower(lowered, all);
+            throttler.lower(lowered, present, all);
         }
     }
 
-    /// The value to set for a sum, after a look at every process in the cgroup.
-    fn prepare_throttle(&self, sum: &Sum) -> Result<Lowered, WhyNot> {
+    /// The value to set for a sum, and the present one, after a look at every process in the cgroup. If another rule has set the
+    /// present one, `other`, the value of before both comes back later.
+    fn prepare_throttle(&self, sum: &Sum, other: Option<&Lowered>) -> Result<(Lowered, Bytes), WhyNot> {
         if self.rechecks.once {
             return Err(WhyNot::Once);
         }
@@ -97,11 +103,12 @@ impl Engine<'_> {
         let cgroup = MemoryCgroup::open(throttler.mount(), &name).map_err(failed)?;
         let inside = cgroup.processes().map_err(failed)?;
         self.may_throttle(sum.clone(), inside)?;
-        let before = cgroup.high().map_err(failed)?;
-        let high = throttle::high(before, sum.limit.1, throttler.page_size());
-        let high = high.ok_or(WhyNot::Lower { high: before })?;
+        let present = cgroup.high().map_err(failed)?;
+        let high = throttle::high(present, sum.limit.1, throttler.page_size());
+        let high = high.ok_or(WhyNot::Lower { high: present })?;
+        let before = other.filter(|other| other.high == present).map_or(present, |other| other.before);
         let (rule, per, number) = (sum.rule, sum.key.per(), cgroup.number());
-        Ok(Lowered { rule, per, cgroup: name.as_bytes().to_vec(), number, before, high })
+        Ok((Lowered { rule, per, cgroup: name.as_bytes().to_vec(), number, before, high }, present))
     }
 
     /// Whether the processes `inside` a cgroup may be slowed down for a sum. Those that were forked since the last look at the
@@ -153,6 +160,10 @@ impl Engine<'_> {
         };
         let Some(throttler) = &self.throttler else { return };
         let (lowered, page_size) = (throttled.lowered.clone(), throttler.page_size());
+        // Another rule is about to take its place.
+        if self.throttled.other_on(&lowered.name(), id).is_some() {
+            return;
+        }
         let cgroup = match MemoryCgroup::open(throttler.mount(), &lowered.name()) {
             Ok(cgroup) if cgroup.number() == lowered.number => cgroup,
             Err(error) if error.kind() != io::ErrorKind::NotFound => return,
@@ -182,7 +193,7 @@ impl Engine<'_> {
                     throttled.lowered = lowered.clone();
                     throttled.phase = Phase::Setting;
                     throttled.times += 1;
-                    throttler.lower(lowered, all);
+                    throttler.lower(lowered, present, all);
                 }
             }
         }
@@ -270,6 +281,11 @@ impl Engine<'_> {
                 let (times, limit) = (throttled.times, throttled.limit);
                 let figures = self.figures_of(&id, limit);
                 self.reports.emit(self::throttled(figures, &lowered, times, false));
+                let other = self.throttled.other_on(&lowered.name(), &id).map(|(other, _)| other.clone());
+                if let Some(other) = other {
+                    self.throttled.forget(&other);
+                    self.reports.emit(ended(&other, &lowered, ThrottleEnd::Lower));
+                }
             }
             (Err(error), false, Phase::Setting) => {
                 let limit = throttled.limit;
@@ -355,9 +371,13 @@ fn throttled(sum: crate::model::SumFigures, lowered: &Lowered, times: u32, dry_r
     Event::Throttled { sum, throttled_cgroup: throttled, high: lowered.high, before, times, dry_run }
 }
 
+/// The end of a throttle, after which the cgroup has the value of before, or the one of another rule that has been `lowered` now.
 fn ended((rule, group): &SumId, lowered: &Lowered, why: ThrottleEnd) -> Event {
     let (rule, group, throttled) = (*rule, group.clone(), lowered.name());
-    let high =
-        if matches!(why, ThrottleEnd::Overridden | ThrottleEnd::Gone) { None } else { Some(lowered.before) };
-    Event::ThrottleEnded { rule, group, throttled_cgroup: throttled, high: high.and_then(known), why }
+    let high = match why {
+        ThrottleEnd::Overridden | ThrottleEnd::Gone => None,
+        ThrottleEnd::Lower => known(lowered.high),
+        _ => known(lowered.before),
+    };
+    Event::ThrottleEnded { rule, group, throttled_cgroup: throttled, high, why }
 }

@@ -72,7 +72,7 @@ pub(super) fn throttle_ended(
 ) -> String {
     let (whose, throttled) = (name(group, user), Field(throttled));
     let again = match why {
-        ThrottleEnd::Overridden | ThrottleEnd::Gone => String::new(),
+        ThrottleEnd::Overridden | ThrottleEnd::Lower | ThrottleEnd::Gone => String::new(),
         _ => format!(", memory.high={} again", or_max(high)),
     };
     format!("Slowed down no longer: {whose}, Rule={rule}, Cgroup={throttled}{again}: {why}")

@@ -79,7 +79,7 @@ fn every_event_in_words() {
     WARNING - [DRY RUN] Slowing down: unit build.service, 3 processes with 3.00GB, Limit=2.00GB, Rule=students, Cgroup=/system.slice/build.service, memory.high=2.00GB, before max
     WARNING - Not slowed down: unit build.service, 3 processes with 3.00GB, Limit=2.00GB, Rule=students: pid 812 is in the cgroup and does not count in the sum, so that it would be slowed down as well
     WARNING - Not slowed down: unit build.service, 3 processes with 3.00GB, Limit=2.00GB, Rule=students: pid 812 (sshd) is in the cgroup, and protected
-    WARNING - Not slowed down: unit build.service, 3 processes with 3.00GB, Limit=2.00GB, Rule=students: another one has set its memory.high to 1.00GB, and the kernel slows it down already
+    WARNING - Not slowed down: unit build.service, 3 processes with 3.00GB, Limit=2.00GB, Rule=students: another one, or another rule, has set its memory.high to 1.00GB, and the kernel slows it down already
     WARNING - Not slowed down: unit build.service, 3 processes with 3.00GB, Limit=2.00GB, Rule=students: Permission denied (os error 13)
     INFO - Slowed down no longer: unit build.service, Rule=students, Cgroup=/system.slice/build.service, memory.high=max again: it has stayed well below the limit
     INFO - Slowed down no longer: unit build.service, Rule=students, Cgroup=/system.slice/build.service, memory.high=8.00GB again: memmon ends

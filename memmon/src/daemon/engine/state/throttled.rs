@@ -135,6 +135,11 @@ impl ThrottledCgroups {
         self.held.insert(sum, throttled);
     }
 
+    /// The throttle of another sum on this cgroup.
+    pub(crate) fn other_on(&self, cgroup: &Name, sum: &SumId) -> Option<(&SumId, &Throttled)> {
+        self.held.iter().find(|(other, held)| *other != sum && held.lowered.cgroup == cgroup.as_bytes())
+    }
+
     pub(crate) fn forget(&mut self, sum: &SumId) -> Option<Throttled> {
         self.held.remove(sum)
     }
