@@ -73,13 +73,18 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Note(text) => f.write_str(text),
-            Self::CreateDirectory(path) => write!(f, "create {}/", path.display()),
+            Self::CreateDirectory(path) => write!(f, "create {}", folder(path)),
             Self::Write { path, mode, content: _ } => write!(f, "write  {} ({mode:o})", path.display()),
             Self::Move { from, to } => write!(f, "move   {} to {}", from.display(), to.display()),
             Self::Remove(path) => write!(f, "remove {}", path.display()),
-            Self::RemoveDirectory(path) => write!(f, "remove {}/ if it is empty", path.display()),
+            Self::RemoveDirectory(path) => write!(f, "remove {} if it is empty", folder(path)),
         }
     }
+}
+
+/// A folder's path, with a slash at its end.
+fn folder(path: &Path) -> String {
+    path.join("").display().to_string()
 }
 
 /// Puts `items` in their places.

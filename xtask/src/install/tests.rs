@@ -38,6 +38,15 @@ fn what_could_not_be_installed_is_refused_before_the_build() {
     }
 }
 
+#[test]
+fn the_root_is_shown_with_one_slash() {
+    assert_eq!(Step::CreateDirectory(PathBuf::from("/")).to_string(), "create /");
+    assert_eq!(
+        Step::RemoveDirectory(PathBuf::from("/usr/local")).to_string(),
+        "remove /usr/local/ if it is empty"
+    );
+}
+
 /// A machine in a directory, with the folders of a system without memmon.
 struct Tree {
     directory: tempfile::TempDir,
