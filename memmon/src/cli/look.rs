@@ -55,17 +55,12 @@ pub(super) fn explain(asked: &Explain, out: &mut dyn Write) -> anyhow::Result<Ex
         (None, Err(error)) => RulesUsed::of_file(None, Some(error.in_brief()))?,
     };
     let onlooker = machine::onlooker(used.rules.clone())?;
+    let mut known = known(used, daemon.ok());
     let Some(target) = &asked.target else {
         let group = group(asked, onlooker.rules())?;
         let found = explain::groups::find(&onlooker, &group)?;
-        let text = explain::groups::explain(
-            onlooker.rules(),
-            &group,
-            &found,
-            &used.source,
-            asked.json,
-            &NameService,
-        )?;
+        let text =
+            explain::groups::explain(onlooker.rules(), &group, &found, &known, asked.json, &NameService)?;
         out.write_all(text.as_bytes())?;
         return Ok(Exit::Ok);
     };
@@ -87,7 +82,6 @@ pub(super) fn explain(asked: &Explain, out: &mut dyn Write) -> anyhow::Result<Ex
         };
         bail!("no process has the comm, the executable or the argv[0] {target:?}{hint}");
     }
-    let mut known = known(used.clone(), daemon.ok());
     known.details = explain::details(&onlooker, &processes);
     known.containers = explain::containers(&ContainerFiles::default(), &processes);
     let ids = processes.iter().map(|process| process.id).collect();
@@ -157,7 +151,8 @@ fn known(used: RulesUsed, daemon: Option<(Box<Status>, Table)>) -> explain::Know
     match daemon {
         Some((status, table)) if status.config.file == file => {
             let growths = table.rows.iter().map(|row| (row.id, row.growth)).collect();
-            explain::Known { rules_from, held_back: status.held_back, growths, ..explain::Known::default() }
+            let Status { held_back, throttled, .. } = *status;
+            explain::Known { rules_from, held_back, throttled, growths, ..explain::Known::default() }
         }
         _ => explain::Known { rules_from, ..explain::Known::default() },
     }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    action_of, sums,
+    Known, action_of, sums,
     words::{joined_lines, rule_limit, wrapped},
 };
 use crate::{
@@ -111,10 +111,11 @@ pub(in crate::cli) fn explain(
     rules: &Rules,
     asked: &Asked,
     found: &Found,
-    rules_from: &str,
+    known: &Known,
     json: bool,
     users: &dyn Users,
 ) -> serde_json::Result<String> {
+    let Known { rules_from, throttled, .. } = known;
     let coverage = policy::coverage(rules, &found.processes);
     let decides = decides(rules, asked, found, &coverage);
     let covered = asked.rule.and_then(|rule| coverage.iter().find(|one| one.rule == rule));
@@ -155,7 +156,7 @@ pub(in crate::cli) fn explain(
     }
     for sum in &found.sums {
         lines.push(String::new());
-        lines.extend(sums::paragraph(sum, None, users));
+        lines.extend(sums::paragraph(sum, None, users, throttled));
     }
     Ok(joined_lines(lines))
 }
@@ -307,7 +308,8 @@ mod tests {
         };
         let sums = groups.iter().map(|group| Sum::new(&rules, &MEMORY, group)).filter(has).collect();
         let found = Found { memory: MEMORY, processes, over, sums };
-        explain(&rules, asked, &found, "config.toml", json, &FakeUsers(&[("john", 1000)])).unwrap()
+        let known = Known { rules_from: "config.toml".to_owned(), ..Known::default() };
+        explain(&rules, asked, &found, &known, json, &FakeUsers(&[("john", 1000)])).unwrap()
     }
 
     fn of_user(uid: u32) -> Asked {

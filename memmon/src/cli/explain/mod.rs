@@ -29,7 +29,7 @@ use crate::{
     },
     policy::{self, Asked, Explanation, Finding, Matched, Matcher, Otherwise, Rule, Rules, Step, Sum},
     report::ContainerFiles,
-    status::{Growth, Waiting},
+    status::{Growth, ThrottledCgroup, Waiting},
 };
 
 /// Every process of `snapshot` explained, one after the other: for people, or as one JSON array.
@@ -53,6 +53,7 @@ pub(super) fn explain(
             container: known.containers.get(&process.id),
             sums: known.sums.iter().filter(|sum| has(sum, process.id)).map(sums::shown).collect(),
             sums_of: known.sums.iter().filter(|sum| has(sum, process.id)).collect(),
+            throttled: &known.throttled,
             explanation,
         }
     };
@@ -72,6 +73,8 @@ pub(super) struct Known {
     pub(super) rules_from: String,
     /// The programs whose termination it delays.
     pub(super) held_back: Vec<Waiting>,
+    /// The cgroups that it has slowed down.
+    pub(super) throttled: Vec<ThrottledCgroup>,
     /// The growth rates of those processes that it has readings of.
     pub(super) growths: HashMap<ProcessId, Growth>,
     /// The sums in which any of the processes counts.
@@ -117,6 +120,8 @@ struct Explained<'a> {
     sums: Vec<sums::Shown>,
     #[serde(skip)]
     sums_of: Vec<&'a Sum>,
+    #[serde(skip)]
+    throttled: &'a [ThrottledCgroup],
 }
 
 /// A sum as one line.
@@ -144,8 +149,9 @@ fn held_back<'a>(explanation: &Explanation<'_>, held: &'a [Waiting]) -> Option<&
 const REASONS: usize = 36;
 
 fn text(reported: &Explained<'_>, users: &dyn Users) -> String {
-    let Explained { explanation, rules_from: _, growth, details, container, held_back, sums: _, sums_of } =
+    let Explained { explanation, rules_from: _, growth, details, container, held_back, sums: _, .. } =
         reported;
+    let Explained { sums_of, throttled, .. } = reported;
     let mut lines = subject(explanation, *container, users);
     for (name, text) in
         details.map(|details| parts::lines(details, explanation.rules.measure)).into_iter().flatten()
@@ -188,7 +194,7 @@ fn text(reported: &Explained<'_>, users: &dyn Users) -> String {
         lines.extend(wrapped("  ".to_owned(), &why, 4));
     }
     for sum in sums_of {
-        lines.extend(sums::paragraph(sum, Some(explanation.process.id), users));
+        lines.extend(sums::paragraph(sum, Some(explanation.process.id), users, throttled));
     }
     let mut heading = "";
     for otherwise in &explanation.otherwise {

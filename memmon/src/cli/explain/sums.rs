@@ -14,6 +14,7 @@ use crate::{
         units::{apart, processes},
     },
     policy::{Matched, Member, Rules, Strike, Sum, SumRule, SumVerdict},
+    status::{SumGroup, Text, ThrottledCgroup},
 };
 
 /// Number of processes of a sum that the text shows.
@@ -131,12 +132,26 @@ pub(super) fn asked(
     rows
 }
 
-/// A sum in several lines: how it stands, which processes would end first and why, and what would change that.
-pub(in crate::cli) fn paragraph(sum: &Sum, about: Option<ProcessId>, users: &dyn Users) -> Vec<String> {
+/// A sum in several lines: how it stands, which processes would end first and why, and what would change that. `throttled`:
+/// the cgroups that the daemon has slowed down.
+pub(in crate::cli) fn paragraph(
+    sum: &Sum,
+    about: Option<ProcessId>,
+    users: &dyn Users,
+    throttled: &[ThrottledCgroup],
+) -> Vec<String> {
     let text = format!("rule {}: {}", sum.rule, sentence(sum, about, users));
-    let more = [ends_first(sum), kept(sum), change(sum)];
+    let more = [slowed_down(sum, throttled), ends_first(sum), kept(sum), change(sum)];
     let more = more.into_iter().flatten().flat_map(|text| wrapped("  ".to_owned(), &text, 4));
     wrapped(String::new(), &text, 2).into_iter().chain(more).collect()
+}
+
+/// A cgroup stays slowed down for a while when its sum is below the limit, where its `memory.high` holds it.
+fn slowed_down(sum: &Sum, throttled: &[ThrottledCgroup]) -> Option<String> {
+    let (rule, group) = (Text::from(sum.rule.as_str()), SumGroup::from(&sum.key));
+    let one = throttled.iter().find(|one| one.rule == rule && one.group == group)?;
+    let before = one.before_bytes.map_or_else(|| "max".to_owned(), |before| before.to_string());
+    Some(format!("its cgroup is slowed down now: memory.high={}, before {before}", one.high_bytes))
 }
 
 fn ends_first(sum: &Sum) -> Option<String> {

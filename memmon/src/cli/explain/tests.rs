@@ -460,6 +460,31 @@ fn a_sum_is_shown_with_the_other_processes_in_it() {
         ),
         "{text}"
     );
+    // Its memory.high holds the sum below the limit.
+    for sum in &mut throttled.sums {
+        sum.rule.limit = policy::RuleLimit::Own { percent: None, bytes: Some(Bytes(4 << 30)) };
+    }
+    let known = policy::groups(&throttled, &MEMORY, &processes);
+    let sums: Vec<_> = known.iter().map(|group| policy::Sum::new(&throttled, &MEMORY, group)).collect();
+    let cgroup = crate::status::ThrottledCgroup {
+        rule: "students".into(),
+        group: (&sums[0].key).into(),
+        throttled_cgroup: "/user.slice".into(),
+        limit_bytes: Bytes(4 << 30),
+        high_bytes: Bytes(4 << 30),
+        before_bytes: None,
+        times: 1,
+        since_seconds: 2.0,
+        slowed: Some(17),
+    };
+    let of_another = crate::status::ThrottledCgroup { rule: "others".into(), ..cgroup.clone() };
+    for (cgroups, expected) in [(vec![of_another.clone(), cgroup], true), (vec![of_another], false)] {
+        let known = Known { sums: sums.clone(), throttled: cgroups, ..Known::default() };
+        let text = explain(&throttled, &snapshot, false, &USERS, &known).unwrap();
+        assert!(text.contains("limit 4.00GB: within"), "{text}");
+        let line = "\n  its cgroup is slowed down now: memory.high=4.00GB, before max\n";
+        assert_eq!(text.contains(line), expected, "{text}");
+    }
     let json: serde_json::Value = serde_json::from_str(&shown(2, true)).unwrap();
     let sum = &json[0]["sums"][0];
     assert_eq!((&sum["state"], &sum["per"], &sum["members"]), (&"over".into(), &"user".into(), &3.into()));
