@@ -40,25 +40,35 @@ fn scheduled(user: &TestUser, window: &str) -> ScopedConfig {
 }
 
 #[test]
-#[ignore = "kernel: needs root"]
+#[ignore = "kernel: needs root and kernel BTF"]
 fn the_hour_comes_and_the_limit_with_it() {
     let user = TestUser::claim();
     // A full minute that is at least some seconds ahead.
     let soon = Zoned::now().saturating_add(80.seconds());
     let begins = Instant::now() + Duration::from_secs(80 - u64::from(soon.second().unsigned_abs()));
     let (from, to) = (soon.strftime("%H:%M"), soon.saturating_add(2.minutes()).strftime("%H:%M").to_string());
-    let window = format!("schedule = [{{ from = \"{from}\", to = \"{to}\", ram_gb_threshold = 0.03125 }}]");
-    let daemon = Daemon::start(&scheduled(&user, &window), &[]);
+    let window = format!(
+        "schedule = [{{ from = \"{from}\", to = \"{to}\", ram_gb_threshold = 0.03125 }}]\n\
+         rule = [{{ name = \"lowest\", names = [\"nobody-has-this-name\"], gb = 0.0234375 }}]"
+    );
+    let daemon = Daemon::start(&scheduled(&user, &window), &["--source", SOURCES[0]]);
     daemon.event("scan_complete");
     assert_eq!(daemon.event("started")["limit_bytes"], 1_u64 << 29);
     // Not long before, because an idle process may be swapped out.
     thread::sleep((begins - Duration::from_secs(10)).saturating_duration_since(Instant::now()));
     let mut hog = user.hog("anon 40M hold");
     hog.begun("hold");
+    // Its wake levels are those of half a gigabyte, and it is below all limits when the window begins.
+    let mut grows = user.hog("anon 16M wait-term anon 40M hold");
+    grows.begun("wait-term");
     daemon.never_mentioned(hog.pid());
     within(2 * PATIENCE, "the window begins", || !daemon.every("scheduled").is_empty());
     assert_eq!(daemon.event("scheduled")["limit_bytes"], 32 << 20);
     assert_eq!(daemon.terminated(&mut hog).0, TERM, "without waiting for the next scan");
+    if SOURCES[0] == "ebpf" {
+        grows.term();
+        assert_eq!(daemon.terminated(&mut grows).0, TERM, "as soon as it exceeds the new limit");
+    }
 
     // An invalid window is refused, and the old configuration stays in force.
     daemon.reload(&scheduled(&user, "schedule = [{ days = [\"mon\"], from = \"9:00\", to = \"9:00\" }]"));

@@ -23,14 +23,18 @@ impl Engine<'_> {
         if let Some(kernel) = self.sources.kernel() {
             kernel.set_limit(least.min(levels.limit()));
         }
-        if levels != self.growth.levels || self.reports.conditions().lasts(Degradation::NoLevels) {
+        let is_as_before = self.growth.are_by(&levels, &self.settings.limits());
+        if !is_as_before {
+            self.known_limits.clear();
+        }
+        if !is_as_before || self.reports.conditions().lasts(Degradation::NoLevels) {
             self.reset_wake_levels(now);
         }
     }
 
     /// Has the kernel wake memmon at other levels, or at the same ones for other reasons.
     pub(super) fn reset_wake_levels(&mut self, now: Now) {
-        self.growth.move_to(self.settings.wake_levels(self.sources.error()));
+        self.growth.move_to(self.settings.wake_levels(self.sources.error()), self.settings.limits());
         let lowest = self.settings.current().kernel.instant.then(|| self.growth.levels.lowest());
         if let Some(kernel) = self.sources.kernel()
             && let Err(error) = kernel.set_default_level(lowest)

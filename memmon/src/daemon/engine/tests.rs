@@ -553,3 +553,47 @@ fn a_former_value_that_cannot_be_set_again_is_reported_once_and_tried_after_long
     assert_eq!((look(8), look(8)), (vec![], vec!["ThrottleEnded ".to_owned()]));
     assert_eq!(std::fs::read_to_string(&high).unwrap(), "max");
 }
+
+#[test]
+fn a_process_gets_other_wake_levels_if_its_limit_changes_and_the_lowest_one_does_not() {
+    let (tree, recorder, now) = (small_machine(1), Recorder::default(), Now::read());
+    // Noon and midnight, in a time zone without a change of the clocks.
+    let at =
+        |hour: i8| jiff::civil::date(2026, 3, 2).at(hour, 0, 0, 0).to_zoned(jiff::tz::TimeZone::UTC).unwrap();
+    let text = "thresholds = { ram_percent_threshold = 50, ram_gb_threshold = 1 }
+                settings.dry_run = true
+                schedule = [{ from = '12:00', to = '13:00', ram_gb_threshold = 0.125 }]
+                rule = [{ name = 'low', names = ['nobody-has-this-name'], gb = 0.0625 }]
+                whitelist = { pids = [], names = [], users = [] }";
+    let mut engine = engine_with(text, &tree, &recorder, now);
+    engine.follow_schedule(&at(0));
+    engine.scan(now);
+    let process = engine.sources.confirm(Pid(4_000_010), None, Bytes::ZERO).unwrap();
+    let known = |engine: &mut Engine<'_>| {
+        engine.note_levels(&process);
+        let limit = engine.settings.limit_of(&process);
+        engine.known_limits.note(process.id, limit, Duration::from_secs(60), now.instant());
+        assert_eq!(engine.growth.levels_of(process.id).limit(), limit);
+        limit.0 >> 20
+    };
+    let forgotten = |engine: &Engine<'_>| {
+        let reading = crate::policy::fixtures::reading(4_000_010, 2);
+        let reading = crate::model::Reading { start: Some(process.id.start), ..reading };
+        engine.growth.levels_of(process.id).limit().0 >> 20 == 64
+            && !engine.known_limits.is_within(&reading, now.instant())
+    };
+    assert_eq!(known(&mut engine), 512);
+    assert!(!forgotten(&engine));
+    // The hour comes, and then memory is taken out of the machine. (A scan would forget processes that do not grow.)
+    let measured = |engine: &mut Engine<'_>| engine.measured(engine.sources.memory().unwrap(), now);
+    engine.follow_schedule(&at(12));
+    measured(&mut engine);
+    assert!(forgotten(&engine));
+    engine.follow_schedule(&at(13));
+    measured(&mut engine);
+    assert_eq!(known(&mut engine), 512);
+    tree.write("meminfo", "MemTotal: 524288 kB\nMemAvailable: 400000 kB\n");
+    measured(&mut engine);
+    assert!(forgotten(&engine));
+    assert_eq!(known(&mut engine), 256);
+}

@@ -20,6 +20,8 @@ pub(crate) enum NextWake {
 #[derive(Debug)]
 pub(crate) struct GrowthTracker {
     pub(crate) levels: WakeLevels,
+    /// The limits that the levels of all processes come from.
+    limits: Vec<Option<Bytes>>,
     tracked: HashMap<ProcessId, Tracked>,
 }
 
@@ -34,12 +36,17 @@ struct Tracked {
 
 impl GrowthTracker {
     pub(crate) fn new(levels: WakeLevels) -> Self {
-        Self { levels, tracked: HashMap::new() }
+        Self { levels, limits: Vec::new(), tracked: HashMap::new() }
+    }
+
+    /// Whether the wake levels come from these.
+    pub(crate) fn are_by(&self, levels: &WakeLevels, limits: &[Option<Bytes>]) -> bool {
+        self.levels == *levels && self.limits == limits
     }
 
     /// Replaces the wake levels: a process that was warned about may be warned about again.
-    pub(crate) fn move_to(&mut self, levels: WakeLevels) {
-        self.levels = levels;
+    pub(crate) fn move_to(&mut self, levels: WakeLevels, limits: Vec<Option<Bytes>>) {
+        (self.levels, self.limits) = (levels, limits);
         for entry in self.tracked.values_mut() {
             (entry.own, entry.warned) = (None, false);
         }

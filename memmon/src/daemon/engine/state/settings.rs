@@ -44,6 +44,12 @@ impl SettingsInForce {
         self.rules().limit(&self.memory).1
     }
 
+    /// The limits that processes have: that of `[thresholds]`, and those of the rules; `None` for a rule without a limit.
+    pub(crate) fn limits(&self) -> Vec<Option<Bytes>> {
+        let rules = std::iter::once(None).chain(self.rules().rules.iter().map(Some));
+        rules.map(|rule| Some(self.rules().limit_under(rule, &self.memory)?.1)).collect()
+    }
+
     /// The limit of `process`; the highest number if it has none.
     pub(crate) fn limit_of(&self, process: &Process) -> Bytes {
         self.rules().limit_of(process, &self.memory)
