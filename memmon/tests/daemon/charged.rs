@@ -288,3 +288,20 @@ fn a_process_that_cannot_be_read_is_judged_by_the_first_good_lookup() {
         daemon.stop();
     }
 }
+
+#[cfg(feature = "ebpf")]
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn older_processes_are_asked_while_a_process_with_shared_memory_comes_near_its_limit() {
+    let user = TestUser::claim();
+    let debug = config(&user, &[("log.level", "\"debug\""), crate::common::log::RARELY]);
+    let daemon = Daemon::start(&debug, crate::common::log::EBPF);
+    let private = user.hog("anon 20M hold");
+    private.begun("hold");
+    let shared = user.hog("shmem 20M hold");
+    let asked = daemon.line("a question, as on any machine with up to 500 processes", |line| {
+        line.contains("are asked about its shared memory")
+    });
+    assert!(asked.contains(&format!("pid={}", shared.pid())) && asked.contains("asked=Ok"), "{asked}");
+    daemon.stop();
+}

@@ -119,6 +119,11 @@ impl Sources {
         Some((memory, self.kernel.as_mut()?.readings().ok()?))
     }
 
+    /// Number of processes in the kernel map at the last survey; `None` if there is no map.
+    pub(crate) fn in_map(&self) -> Option<usize> {
+        Some(self.kernel.as_ref()?.fill().entries)
+    }
+
     /// Usage of the kernel map, and its losses so far.
     pub(crate) fn map_state(&self) -> (Option<MapUsage>, Dropped) {
         match &self.kernel {

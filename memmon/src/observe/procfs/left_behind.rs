@@ -188,7 +188,13 @@ mod tests {
             let inode = std::os::unix::fs::MetadataExt::ino(&file.metadata().unwrap());
             let name = path.into_os_string().into_encoded_bytes();
             let resident = Bytes(mib as u64 * MIB);
-            SharedObject { file: FileId { device: 1, inode }, name, kind: Kind::Named, resident }
+            SharedObject {
+                file: FileId { device: 1, inode },
+                name,
+                kind: Kind::Named,
+                resident,
+                mapped: resident,
+            }
         }
 
         fn left(&self, stays: Option<Vec<SharedObject>>) -> Vec<(String, bool)> {

@@ -4,6 +4,7 @@
 //! process closely. The root is injectable, so tests run on captured trees.
 
 mod accuracy;
+mod asked_ahead;
 mod blocking_pool;
 mod called;
 mod cgroup;

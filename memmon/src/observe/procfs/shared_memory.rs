@@ -29,18 +29,21 @@ use nix::{
 
 use super::{
     ProcRoot,
+    asked_ahead::AskedAhead,
     blocking_pool::{JobOwner, Lock, hangs_since, run_blocking, start_blocking},
     directory::ProcessDirectory,
     failure::gone,
     kcmp,
     lookups::{Failure, Found, Heartbeat, Holder, ONLOOKERS_TIME_LIMIT, Question, Step},
     numbered, parse,
+    parts::parts,
     shared_objects::{self, Devices, Kind, SharedObject},
     smaps::{self, FileId},
     whole,
 };
 use crate::model::{
-    Bytes, Fact, KeptObject, KeptWhy, Name, Parts, Pid, Process, ProcessId, SharedMemory, StartTime, Uid,
+    Bytes, Fact, KeptObject, KeptWhy, Measure, Name, Parts, Pid, Process, ProcessId, SharedMemory, StartTime,
+    Uid,
 };
 
 impl ProcRoot {
@@ -75,10 +78,35 @@ impl ProcRoot {
         self.look_once(&Question { owner, holder, parts, least: Bytes::ZERO }, Instant::now()).0
     }
 
+    /// Asks the older processes about a process that comes near its limit, if most of its memory is shared, and none were asked
+    /// about another one a moment ago. Does not wait for the answers.
+    ///
+    /// # Errors
+    /// The process is gone, or no job can be started for it. Then the answer waits for all of them at its limit.
+    pub fn look_ahead(&self, process: ProcessId) -> io::Result<()> {
+        let (root, pid, now) = (self.directory.as_fd(), process.pid, Instant::now());
+        let (stat, status) = (whole(root, &format!("{pid}/stat"))?, whole(root, &format!("{pid}/status"))?);
+        let stat = parse::stat(&stat).filter(|stat| stat.start == process.start);
+        let (Some(stat), Some((uid, _)), Some(parts)) = (stat, parse::uids(&status), parts(&status)) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let holder = Holder { pid, parent: stat.parent, start: stat.start };
+        let is_shared = parts.shmem >= parts.anon + parts.swap;
+        if self.measure != Measure::Charged || !is_shared || !self.lookups.may_look_ahead(holder, now) {
+            return Ok(());
+        }
+        let owner = JobOwner { pid, uid, onlooks: false, lock: Lock::Pages };
+        let lookup = self.lookup(&Question { owner, holder, parts: &parts, least: Bytes::ZERO }, None)?;
+        let (beat, lookups) = (Heartbeat::new(now), self.lookups.clone());
+        self.lookups.begin_ahead(holder, beat.clone(), now);
+        let job = move || lookups.looked_ahead(holder, lookup.ask_ahead(&beat).ok(), Instant::now());
+        start_blocking(owner, job).inspect_err(|_| self.lookups.looked_ahead(holder, None, now))
+    }
+
     /// A lookup whose caller waits for it.
     fn look_once(&self, question: &Question<'_>, now: Instant) -> (Fact<SharedMemory>, Option<String>) {
         let found = self.lookup(question, Some(now + ONLOOKERS_TIME_LIMIT));
-        match found.map(|lookup| lookup.run(&Heartbeat::new(now))) {
+        match found.map(|lookup| lookup.run(&Heartbeat::new(now), None)) {
             Ok(Ok(found)) => (Fact::Known(found.memory), None),
             Ok(Err(Failure::Machine(why))) => (Fact::Unreadable, Some(why)),
             Ok(Err(Failure::Withheld)) => (Fact::Withheld, None),
@@ -89,7 +117,7 @@ impl ProcRoot {
     fn start_lookup(&self, question: &Question<'_>, now: Instant) -> io::Result<()> {
         let lookup = self.lookup(question, None)?;
         let (holder, memory, lookups) = (question.holder, question.memory(), self.lookups.clone());
-        let aged = self.lookups.aged(question, now);
+        let (aged, ahead) = (self.lookups.aged(question, now), self.lookups.take_ahead(holder, now));
         let beat = Heartbeat::new(now);
         self.lookups.begin(holder, beat.clone(), now);
         start_blocking(question.owner, move || {
@@ -99,7 +127,7 @@ impl ProcRoot {
             });
             match renewed {
                 Some(answer) => lookups.renew(holder, answer, Instant::now()),
-                None => lookups.end(holder, memory, lookup.run(&beat), Instant::now()),
+                None => lookups.end(holder, memory, lookup.run(&beat, ahead), Instant::now()),
             }
         })
     }
@@ -133,12 +161,16 @@ struct SharedMemoryLookup {
 }
 
 impl SharedMemoryLookup {
-    fn run(&self, beat: &Heartbeat) -> Result<Found, Failure> {
+    /// `ahead`: the answers of older processes that were asked a moment ago.
+    fn run(&self, beat: &Heartbeat, ahead: Option<AskedAhead>) -> Result<Found, Failure> {
         let Objects { mut memory, stays, searched } =
             self.objects("smaps", beat).map_err(|error| self.failure(&error))?;
         let files: BTreeMap<_, _> = searched.iter().map(|object| (object.file, object.resident)).collect();
         let all_searched = files.keys().copied().collect();
-        let elders = self.elders(files, beat).map_err(|error| self.failure(&error))?;
+        let elders = match ahead.and_then(|ahead| ahead.elders_of(&files)) {
+            Some(found) => Elders { found, unread: None },
+            None => self.elders(files, beat).map_err(|error| self.failure(&error))?,
+        };
         let mut open = Bytes::ZERO;
         for object in searched {
             // An elder that maps a part of it holds no more than that.
@@ -160,6 +192,19 @@ impl SharedMemoryLookup {
                 let elders = elders.into_iter().collect();
                 Ok(Found { memory, elders, stays, searched: all_searched, held })
             }
+        }
+    }
+
+    /// The answers of older processes about what it maps now.
+    fn ask_ahead(&self, beat: &Heartbeat) -> io::Result<AskedAhead> {
+        let at = Instant::now();
+        let Objects { searched, .. } = self.objects("maps", beat)?;
+        let mapped: BTreeMap<_, _> = searched.iter().map(|object| (object.file, object.mapped)).collect();
+        let files = mapped.keys().copied().collect();
+        let Elders { found, unread } = self.elders(mapped, beat)?;
+        match unread {
+            None => Ok(AskedAhead { at, files, found }),
+            Some(why) => Err(io::Error::other(why)),
         }
     }
 

@@ -38,6 +38,8 @@ pub(super) struct SharedObject {
     pub kind: Kind,
     /// Resident pages, those once that are mapped several times.
     pub resident: Bytes,
+    /// The size of its mappings.
+    pub mapped: Bytes,
 }
 
 /// The end of an object that no process maps or holds open.
@@ -70,8 +72,9 @@ fn object(file: FileId, mappings: &[&Mapping], devices: &Devices) -> Option<Shar
     } else {
         Kind::Named
     };
-    let resident = once(mappings);
-    Some(SharedObject { file, name: strip_deleted_suffix(path).to_owned(), kind, resident })
+    let mapped = mappings.iter().map(|mapping| Bytes(mapping.range.end.saturating_sub(mapping.range.start)));
+    let (name, resident) = (strip_deleted_suffix(path).to_owned(), once(mappings));
+    Some(SharedObject { file, name, kind, resident, mapped: mapped.sum() })
 }
 
 /// Memory of one object that several mappings hold together. Mappings of the same part (a heap that is mapped several

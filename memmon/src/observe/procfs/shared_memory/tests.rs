@@ -150,6 +150,63 @@ fn an_elder_whose_main_thread_has_ended_still_maps_the_object() {
     assert_eq!(family.elder_of(&found), Some(pid));
 }
 
+/// Asks the older processes of `member` ahead, and waits until they have answered.
+fn look_ahead(family: &Family, root: &ProcRoot, member: u32) -> Holder {
+    let (pid, start) = (family.pid(member), StartTime(u64::from(700 + member)));
+    let holder = Holder { pid, parent: Pid(0), start };
+    root.look_ahead(ProcessId { pid, start }).unwrap();
+    let answered = || root.lookups.may_look_ahead(holder, Instant::now() + Duration::from_secs(3));
+    let begun = Instant::now();
+    while !answered() {
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        thread::sleep(Duration::from_millis(2));
+    }
+    holder
+}
+
+#[test]
+fn older_processes_that_were_asked_a_moment_ago_are_not_asked_again() {
+    let family = Family::new(20);
+    family.member(1, 0, 150);
+    family.member(2, 0, 190);
+    let root = family.root();
+    let holder = look_ahead(&family, &root, 2);
+    let other = Holder { pid: family.pid(3), ..holder };
+    assert!(!root.lookups.may_look_ahead(other, Instant::now()), "they have just been asked");
+    family.tree.spoil(&format!("{}/maps", family.pid(1)));
+    let found = family.found(&root, 2);
+    assert_eq!((found.returned, family.elder_of(&found)), (Bytes::ZERO, Some(family.pid(1))));
+    assert!(root.lookups.take_ahead(holder, Instant::now()).is_none(), "they were used");
+
+    let root = family.root();
+    family.restore(1, "maps");
+    let holder = look_ahead(&family, &root, 2);
+    assert!(root.lookups.take_ahead(holder, Instant::now() + Duration::from_secs(2)).is_none());
+}
+
+#[test]
+fn an_object_that_was_not_asked_for_ahead_or_has_outgrown_its_elder_is_asked_for_now() {
+    let family = Family::new(21);
+    let maps = |member| format!("{}/maps", family.pid(member));
+    let replace = |member, from: &str, to: &str| {
+        let maps = maps(member);
+        let text = std::fs::read_to_string(family.tree.path().join(&maps)).unwrap();
+        assert!(text.contains(from));
+        family.tree.write(&maps, text.replace(from, to));
+    };
+    // Ahead, the holder maps another object; and the older process maps 4 MiB of this one.
+    for (member, from, to) in [(2, " 2051 ", " 2052 "), (1, "7f1c39c00000", "7f1c2d800000")] {
+        family.member(1, 0, 150);
+        family.member(2, 0, 190);
+        replace(member, from, to);
+        let root = family.root();
+        look_ahead(&family, &root, 2);
+        replace(member, to, from);
+        let found = family.found(&root, 2);
+        assert_eq!((found.returned, family.elder_of(&found)), (Bytes::ZERO, Some(family.pid(1))), "{to}");
+    }
+}
+
 #[test]
 fn an_older_process_that_cannot_be_read_leaves_doubt_for_as_long_as_that_lasts() {
     let family = Family::new(1);
@@ -298,7 +355,7 @@ fn an_answer_is_renewed_without_a_walk_as_long_as_the_same_objects_are_mapped() 
     let parts = family.confirm(&root, 2).parts.unwrap();
     let question = Question { owner, holder: Holder { pid, parent, start }, parts: &parts, least: LIMIT };
     let (lookup, beat) = (root.lookup(&question, None).unwrap(), Heartbeat::new(Instant::now()));
-    let found = lookup.run(&beat).unwrap();
+    let found = lookup.run(&beat, None).unwrap();
     assert_eq!((found.memory.returned, found.elders.len()), (Bytes::ZERO, 1));
     let file = |pid: Pid, file: &str| format!("{pid}/{file}");
     let maps = std::fs::read_to_string(family.tree.path().join(file(pid, "maps"))).unwrap();
