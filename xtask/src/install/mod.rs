@@ -78,8 +78,8 @@ const NO_SUDO: &str = "this needs root, and sudo is not installed: run the same 
 pub(crate) fn main(options: &Options) -> Result<()> {
     let Options { destdir, prefix, no_start, yes, no_build } = options;
     let is_root = Privileges::of_this_process()?.is_root;
-    // A build takes minutes: what makes them vain is found before.
-    refuse_in_vain(options, is_root, shell::find("sudo").is_some())?;
+    // A build takes minutes.
+    check_before_build(options, is_root, shell::find("sudo").is_some())?;
     let release = if *no_build { build::built_before()? } else { release()? };
     if destdir.is_none() && !is_root {
         return again_as_root(&["--no-build"]);
@@ -140,8 +140,8 @@ pub(crate) fn main(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Refuses what could not be installed after a build.
-fn refuse_in_vain(options: &Options, is_root: bool, has_sudo: bool) -> Result<()> {
+/// Refuses what could not be installed after the build.
+fn check_before_build(options: &Options, is_root: bool, has_sudo: bool) -> Result<()> {
     let Options { destdir, prefix, .. } = options;
     if !prefix.is_absolute() {
         bail!("--prefix {}: it must be an absolute path", prefix.display());

@@ -22,7 +22,10 @@ fn what_could_not_be_installed_is_refused_before_the_build() {
         no_build: false,
     };
     let refused = |options: &Options, is_root, has_sudo| {
-        refuse_in_vain(options, is_root, has_sudo).err().map(|error| error.to_string()).unwrap_or_default()
+        check_before_build(options, is_root, has_sudo)
+            .err()
+            .map(|error| error.to_string())
+            .unwrap_or_default()
     };
     assert_eq!(
         refused(&into(Some("/tmp/x"), "usr"), true, true),
