@@ -117,7 +117,7 @@ impl Engine<'_> {
         let is_shared = || self.sources.again(process).is_some_and(|reading| reading.shmem.0 >= rss.0 / 2);
         if comes_near && is_shared() && !self.terminations.contains(process) {
             let asked = self.sources.proc().look_ahead(process);
-            debug!(pid = process.pid.0, ?asked, "older processes are asked about its shared memory");
+            debug!(pid = process.pid.0, ?asked, "near its limit by shared memory");
         }
     }
 

@@ -78,12 +78,12 @@ impl ProcRoot {
         self.look_once(&Question { owner, holder, parts, least: Bytes::ZERO }, Instant::now()).0
     }
 
-    /// Asks the older processes about a process that comes near its limit, if most of its memory is shared, and none were asked
-    /// about another one a moment ago. Does not wait for the answers.
+    /// Asks the older processes about the shared memory of a process that comes near its limit, unless any were asked about
+    /// another one a moment ago, and does not wait for the answers. Returns whether they are asked.
     ///
     /// # Errors
     /// The process is gone, or no job can be started for it. Then the answer waits for all of them at its limit.
-    pub fn look_ahead(&self, process: ProcessId) -> io::Result<()> {
+    pub fn look_ahead(&self, process: ProcessId) -> io::Result<bool> {
         let (root, pid, now) = (self.directory.as_fd(), process.pid, Instant::now());
         let (stat, status) = (whole(root, &format!("{pid}/stat"))?, whole(root, &format!("{pid}/status"))?);
         let stat = parse::stat(&stat).filter(|stat| stat.start == process.start);
@@ -91,16 +91,16 @@ impl ProcRoot {
             return Err(io::ErrorKind::NotFound.into());
         };
         let holder = Holder { pid, parent: stat.parent, start: stat.start };
-        let is_shared = parts.shmem >= parts.anon + parts.swap;
-        if self.measure != Measure::Charged || !is_shared || !self.lookups.may_look_ahead(holder, now) {
-            return Ok(());
+        if self.measure != Measure::Charged || !self.lookups.may_look_ahead(holder, now) {
+            return Ok(false);
         }
         let owner = JobOwner { pid, uid, onlooks: false, lock: Lock::Pages };
         let lookup = self.lookup(&Question { owner, holder, parts: &parts, least: Bytes::ZERO }, None)?;
         let (beat, lookups) = (Heartbeat::new(now), self.lookups.clone());
         self.lookups.begin_ahead(holder, beat.clone(), now);
         let job = move || lookups.looked_ahead(holder, lookup.ask_ahead(&beat).ok(), Instant::now());
-        start_blocking(owner, job).inspect_err(|_| self.lookups.looked_ahead(holder, None, now))
+        start_blocking(owner, job).inspect_err(|_| self.lookups.looked_ahead(holder, None, now))?;
+        Ok(true)
     }
 
     /// A lookup whose caller waits for it.

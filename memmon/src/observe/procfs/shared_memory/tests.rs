@@ -154,7 +154,7 @@ fn an_elder_whose_main_thread_has_ended_still_maps_the_object() {
 fn look_ahead(family: &Family, root: &ProcRoot, member: u32) -> Holder {
     let (pid, start) = (family.pid(member), StartTime(u64::from(700 + member)));
     let holder = Holder { pid, parent: Pid(0), start };
-    root.look_ahead(ProcessId { pid, start }).unwrap();
+    assert!(root.look_ahead(ProcessId { pid, start }).unwrap());
     let answered = || root.lookups.may_look_ahead(holder, Instant::now() + Duration::from_secs(3));
     let begun = Instant::now();
     while !answered() {
