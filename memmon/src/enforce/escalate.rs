@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Time alone drives it, not the amount of free memory, so that a hog that ignores SIGTERM does not live for ever. A
-//! stopped process keeps SIGTERM pending and has the same grace period; SIGKILL ends it as well. memmon never sends
-//! SIGCONT, because it must not resume a process that another one stopped.
+//! stopped process cannot handle SIGTERM: it is sent SIGCONT right after it, as systemd and the shells do, and has the same
+//! grace period. One that memmon itself stopped stays so, because it would take more memory; SIGKILL ends it as well.
 
 use std::time::{Duration, Instant};
 

@@ -13,7 +13,7 @@
 //!             Ok(found) => Check::judged(id, &found, policy::judge(&rules, &found, &memory), limit),
 //!             Err(why) => Check::Unconfirmed(why),
 //!         }),
-//!         Effect::Send(warrant) => victims.send(warrant),
+//!         Effect::Send(warrant) => victims.send(warrant, || is_stopped(id)),
 //!         Effect::Reclaim => { victims.reclaim(id, &reaper); continue }   // the reaper's callback has the result
 //!         Effect::Report(outcome) => { report(&process, outcome); continue }
 //!     };

@@ -10,6 +10,7 @@ use nix::{
 };
 // nix has no pidfd_open(2) and no pidfd_send_signal(2).
 use rustix::process::{self, PidfdFlags};
+use tracing::debug;
 
 use super::warrant::{Evidence, Warrant};
 use crate::model::{Pid, Signal};
@@ -54,6 +55,25 @@ impl Pidfd {
             Signal::Kill => process::Signal::KILL,
         };
         process::pidfd_send_signal(&self.0, signal).map_err(errno)
+    }
+
+    /// Sends the warrant's signal and, if the process could handle it and `is_stopped` after it, SIGCONT: the signal stays
+    /// pending in a stopped process. In this order, the process handles the signal first.
+    ///
+    /// # Errors
+    /// Those of [`Pidfd::send`]. One of SIGCONT leaves the process as it was.
+    pub fn send_and_continue(
+        &self,
+        warrant: Warrant,
+        is_stopped: impl FnOnce() -> bool,
+    ) -> Result<(), Errno> {
+        let can_be_handled = Signal::FIRST.contains(&warrant.signal());
+        self.send(warrant)?;
+        if can_be_handled && is_stopped() {
+            let continued = process::pidfd_send_signal(&self.0, process::Signal::CONT);
+            debug!(?continued, "SIGCONT to a stopped process");
+        }
+        Ok(())
     }
 
     /// Frees the memory of a process that was sent SIGKILL, in the caller's thread: process_mrelease(2), Linux 5.15.

@@ -184,10 +184,11 @@ impl Victims {
         }))
     }
 
-    /// Executes [`Effect::Send`].
-    pub fn send(&self, warrant: Warrant) -> Event {
+    /// Executes [`Effect::Send`]. A victim that `is_stopped` after its first signal is continued, so that it can handle it.
+    pub fn send(&self, warrant: Warrant, is_stopped: impl FnOnce() -> bool) -> Event {
         let pidfd = self.table.get(&warrant.process()).and_then(|victim| victim.pidfd.as_ref());
-        Event::Sent(pidfd.map_or(Err(Errno::ESRCH), |pidfd| pidfd.send(warrant)))
+        let send = |pidfd: &Arc<Pidfd>| pidfd.send_and_continue(warrant, is_stopped);
+        Event::Sent(pidfd.map_or(Err(Errno::ESRCH), send))
     }
 
     /// Executes [`Effect::Reclaim`]; the reaper's callback gets the result.

@@ -29,6 +29,8 @@ pub struct Driver {
     pub freed: Vec<Result<(), Errno>>,
     pub reported: Vec<(Pid, Outcome)>,
     pub sent: Vec<(Pid, Signal, Result<(), Errno>)>,
+    /// Whether a stopped process is continued after its first signal.
+    pub continues: bool,
 }
 
 impl Driver {
@@ -40,7 +42,7 @@ impl Driver {
         })
         .unwrap();
         let victims = Victims::new(timing).unwrap();
-        Self { victims, reaper, reclaimed, freed: vec![], reported: vec![], sent: vec![] }
+        Self { victims, reaper, reclaimed, freed: vec![], reported: vec![], sent: vec![], continues: true }
     }
 
     /// Starts the termination of the process that has `pid` now, and executes the orders.
@@ -62,7 +64,7 @@ impl Driver {
                 Effect::Check => look_again(id),
                 Effect::Send(warrant) => {
                     let signal = warrant.signal();
-                    let event = self.victims.send(warrant);
+                    let event = self.victims.send(warrant, || self.continues && is_stopped(id.pid.0));
                     let Event::Sent(outcome) = event else { panic!("{event:?}") };
                     self.sent.push((id.pid, signal, outcome));
                     event
@@ -128,6 +130,10 @@ pub fn look_again(id: ProcessId) -> Event {
         }
         None => Check::Unconfirmed(Unconfirmed::Gone),
     })
+}
+
+fn is_stopped(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") T "))
 }
 
 pub fn breach(process: &Process) -> Breach {

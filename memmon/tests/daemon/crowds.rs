@@ -70,13 +70,13 @@ fn crossings_that_did_not_fit_into_the_ring_are_counted_and_found_by_a_scan_at_o
     daemon.signal(Signal::SIGSTOP);
     let many = user.hog(&storm(600));
     many.begun("wait-term");
-    // The hog is stopped, because its next page would be its next event; so SIGKILL ends it.
+    // The hog is stopped, because its next page would be its next event.
     let mut hog = user.hog("anon 50M stop");
     eventually("the stop", || hog.state() == 'T');
     let resumed = Instant::now();
     daemon.signal(Signal::SIGCONT);
     let (signal, record) = daemon.terminated(&mut hog);
-    assert_eq!(signal, Some(libc::SIGKILL));
+    assert_eq!(signal, Some(libc::SIGTERM));
     assert!(record["rss_at_crossing_bytes"].is_null(), "its crossing was lost: {record:#}");
     assert!(daemon.status()["lost"]["crossings"].as_u64() > Some(0));
     assert!(daemon.scans() >= 2, "found by a scan");

@@ -78,12 +78,27 @@ fn a_stopped_hog_dies_too() {
     let mut hog = hog("anon 40M stop");
     eventually("the stop", || hog.state() == 'T');
     let mut driver = Driver::new(GRACE);
+    driver.continues = false;
     driver.start_termination(hog.pid());
     driver.step();
     assert_eq!(driver.signals(), [Signal::Term, Signal::Kill], "SIGTERM stays pending in a stopped process");
     driver.finish();
     assert_eq!(hog.ended_by(Duration::from_secs(1)), Some(libc::SIGKILL));
     assert_eq!(driver.record().cause, Cause::Kill);
+}
+
+#[test]
+fn a_stopped_hog_is_continued_to_handle_its_first_signal() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("saved");
+    let mut hog = hog(&format!("save-on-term {} anon 40M stop", file.display()));
+    eventually("the stop", || hog.state() == 'T');
+    let mut driver = Driver::new(Duration::from_secs(10));
+    driver.start_termination(hog.pid());
+    driver.finish();
+    assert_eq!(driver.signals(), [Signal::Term]);
+    assert!(hog.ended(Duration::from_secs(1)).success(), "it did not exit by itself");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "saved");
 }
 
 #[test]
@@ -192,7 +207,7 @@ fn a_signal_never_reaches_a_later_process_with_the_pid() {
     drop(first); // killed and reaped: the pid is free
     let second = hog_with_pid(pid, script);
     second.begun("hold");
-    let sent = driver.victims.send(warrant);
+    let sent = driver.victims.send(warrant, || false);
     assert!(matches!(sent, Event::Sent(Err(Errno::ESRCH))), "{sent:?}");
     let orders = driver.victims.handle(victim, sent, Instant::now());
     driver.execute(orders);

@@ -1,5 +1,7 @@
 //! Rules with `action = "stop"`. In each test the limit is 32 MiB.
 
+use std::{fs, os::unix::fs::chown, path::Path};
+
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -134,6 +136,42 @@ fn a_process_that_is_found_above_its_ceiling_is_terminated_and_not_stopped() {
         let (signal, record) = daemon.terminated(&mut large);
         assert_eq!((signal, &record["rule_name"]), (Some(libc::SIGTERM), &"paused".into()));
         assert_eq!(daemon.every("stopped"), Vec::<Value>::new());
+        daemon.stop();
+    }
+}
+
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_victim_is_continued_to_handle_sigterm_unless_memmon_has_stopped_it() {
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let dir = tempfile::tempdir().unwrap();
+        chown(dir.path(), Some(user.uid), None).unwrap();
+        let [saved, unsaved] = ["saved", "unsaved"].map(|name| dir.path().join(name));
+        let script = |name: &str, file: &Path, more: &str| {
+            format!("rename {name} save-on-term {} anon 40M {more} hold", file.display())
+        };
+        let mut by_itself = user.hog(&script("job", &saved, "stop"));
+        by_itself.begun("stop");
+        eventually("it has stopped itself", || is_stopped(&by_itself));
+        let dry_run = Daemon::start(&with_stop(&user, &[]), &["--source", source, "--dry-run"]);
+        dry_run.reported("killing", by_itself.pid());
+        dry_run.stop();
+        assert!(is_stopped(&by_itself));
+
+        let grace = [("termination.grace", "5")];
+        let daemon = Daemon::start(&with_stop(&user, &grace), &["--source", source]);
+        let (signal, record) = daemon.terminated(&mut by_itself);
+        assert_eq!((signal, &record["cause"]), (None, &"term".into()), "{record:#}");
+        assert_eq!(fs::read_to_string(&saved).unwrap(), "saved");
+
+        let mut by_memmon = user.hog(&script("paused", &unsaved, ""));
+        daemon.reported("stopped", by_memmon.pid());
+        eventually("it is stopped", || is_stopped(&by_memmon));
+        daemon.reload(&with_stop(&user, &[("rule", "[]")]));
+        let (signal, record) = daemon.terminated(&mut by_memmon);
+        assert_eq!((signal, &record["cause"]), (Some(libc::SIGKILL), &"kill".into()), "{record:#}");
+        assert!(!unsaved.exists());
         daemon.stop();
     }
 }

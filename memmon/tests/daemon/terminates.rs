@@ -145,14 +145,18 @@ fn sigterm_first_and_sigkill_where_that_is_not_enough() {
         assert!(record["rss_at_kill_bytes"].is_null());
         is_sane(&record);
 
-        for hog in [&mut ignores, &mut stopped] {
-            let (signal, record) = daemon.terminated(hog);
-            assert_eq!((signal, &record["cause"]), (KILL, &"kill".into()));
-            assert!(record["signal_to_exit_seconds"].as_f64().unwrap() >= 5.0, "{record:#}");
-            assert!(record["rss_at_kill_bytes"].as_u64().unwrap() > 60 << 20, "{record:#}");
-            is_sane(&record);
-            let over = daemon.reported("grace_over", hog.pid());
-            assert!(over["grace_seconds"].as_f64().unwrap() >= 5.0 && over["rss_bytes"].is_u64(), "{over:#}");
+        let (signal, record) = daemon.terminated(&mut stopped);
+        assert_eq!((signal, &record["cause"]), (TERM, &"term".into()), "it was continued");
+        is_sane(&record);
+
+        let (signal, record) = daemon.terminated(&mut ignores);
+        assert_eq!((signal, &record["cause"]), (KILL, &"kill".into()));
+        assert!(record["signal_to_exit_seconds"].as_f64().unwrap() >= 5.0, "{record:#}");
+        assert!(record["rss_at_kill_bytes"].as_u64().unwrap() > 60 << 20, "{record:#}");
+        is_sane(&record);
+        let over = daemon.reported("grace_over", ignores.pid());
+        assert!(over["grace_seconds"].as_f64().unwrap() >= 5.0 && over["rss_bytes"].is_u64(), "{over:#}");
+        for hog in [&ignores, &stopped] {
             assert_eq!(
                 daemon.about("killing", hog.pid()).len(),
                 1,
@@ -189,7 +193,7 @@ fn a_process_that_frees_its_memory_in_time_is_spared() {
 fn memory_that_is_free_already_is_taken_off_before_sigkill_and_before_the_next_sigterm() {
     for source in SOURCES {
         let user = TestUser::claim();
-        let mut hog = user.hog("anon 60M wait-term madvise-free hold ignore-term rewrite stop");
+        let mut hog = user.hog("anon 60M wait-term madvise-free hold ignore-term rewrite work");
         hog.begun("wait-term");
         let daemon = Daemon::start(&config(&user, &[]), &["--source", source]);
         let spared = daemon.reported("spared", hog.pid());

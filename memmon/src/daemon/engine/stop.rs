@@ -1,4 +1,5 @@
-//! Rules with `action = "stop"`: a process over its limit gets SIGSTOP. Another one may continue it; memmon never does.
+//! Rules with `action = "stop"`: a process over its limit gets SIGSTOP. Another one may continue it; memmon never continues what it
+//! stopped.
 
 use std::io;
 

@@ -49,7 +49,8 @@ impl Engine<'_> {
                         self.terminations.before_kill(id, parts.file + parts.shmem);
                     }
                     let signal = warrant.signal();
-                    let sent = self.terminations.victims.send(warrant);
+                    let is_stopped = || !self.stopped.by_memmon(id) && self.sources.proc().is_stopped(id.pid);
+                    let sent = self.terminations.victims.send(warrant, is_stopped);
                     if signal == Signal::Kill {
                         self.measure_before_end(id);
                     }

@@ -86,6 +86,11 @@ impl StoppedProcesses {
         self.0.keys().copied().collect()
     }
 
+    /// Whether memmon has stopped it, and not only found it stopped.
+    pub(crate) fn by_memmon(&self, id: ProcessId) -> bool {
+        self.get(id).is_some_and(|stopped| stopped.times > 0)
+    }
+
     pub(crate) fn get(&self, id: ProcessId) -> Option<&Stopped> {
         self.0.get(&id)
     }
@@ -128,9 +133,11 @@ mod tests {
         let (mut all, id, now) = (StoppedProcesses::default(), hog().id, Instant::now());
         assert_eq!(all.find(id, Bytes(410 << 20), true, now), Found::StoppedByAnother);
         assert_eq!(all.stopped(hog(), breach(410), false, now), 0);
+        assert!(!all.by_memmon(id));
         let later = now + Duration::from_secs(1);
         assert_eq!(all.find(id, Bytes(600 << 20), false, later), Found::GrewOn { news: true });
         assert_eq!(all.stopped(hog(), breach(600), true, later), 1);
+        assert!(all.by_memmon(id));
         all.forget(id);
         assert_eq!(all.iter().count(), 0);
     }
