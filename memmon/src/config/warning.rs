@@ -319,6 +319,19 @@ impl Warning {
     pub const fn general(concern: Concern) -> Self {
         Self { file: None, line: None, concern }
     }
+
+    /// Whether something that was asked for does not work, and not only may be a mistake.
+    pub const fn is_degradation(&self) -> bool {
+        use Concern::{NoClaim, NoLogDirectory, OtherMemmon, UntrustedConsent, Unusable};
+        matches!(
+            self.concern,
+            Unusable { .. }
+                | NoLogDirectory { .. }
+                | NoClaim { .. }
+                | OtherMemmon { .. }
+                | UntrustedConsent { .. }
+        )
+    }
 }
 
 impl fmt::Display for Warning {

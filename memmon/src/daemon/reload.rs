@@ -19,7 +19,7 @@ use crate::daemon::engine::state::reports::Observer as _;
 use crate::daemon::host::claim::Claim;
 use crate::daemon::late_names::LateNames;
 use crate::daemon::options::Options;
-use crate::daemon::settings::{self, CannotEnforce};
+use crate::daemon::settings::{self, CannotEnforce, report_of};
 use crate::model::Name;
 use crate::report::{Event, Rotation};
 
@@ -184,7 +184,7 @@ pub(super) fn apply(
     announcer.event(Event::Reloaded { config: origin, fragments, dry_run: settings.dry_run });
     engine.hand_over(&former, now);
     for warning in &warnings {
-        announcer.event(Event::Degraded { what: warning.to_string() });
+        announcer.event(report_of(warning));
     }
     announcer.own_status_mut().warned(warnings);
     true

@@ -9,6 +9,7 @@ use crate::daemon::preflight::preflight;
 use crate::{
     config::{self, Concern, Consent, Loaded, NameService, Settings, Warning},
     observe::support::{self, Facts, Feature, Support},
+    report::Event,
 };
 
 /// The configuration enforces limits, but memmon cannot do so safely on this machine.
@@ -49,6 +50,12 @@ impl Enforceable {
         obstacles.dedup();
         if obstacles.is_empty() { Ok(()) } else { Err(CannotEnforce(obstacles)) }
     }
+}
+
+/// The event that reports a warning.
+pub(super) fn report_of(warning: &Warning) -> Event {
+    let what = warning.to_string();
+    if warning.is_degradation() { Event::Degraded { what } } else { Event::ConfigWarning { what } }
 }
 
 /// Whether a memmon that enforces `settings` would start here.

@@ -21,7 +21,7 @@ use crate::daemon::late_names::LateNames;
 use crate::daemon::options::Options;
 use crate::daemon::outputs::outputs;
 use crate::daemon::own_status::{OwnStatus, StartupFacts};
-use crate::daemon::settings::{Enforceable, load};
+use crate::daemon::settings::{Enforceable, load, report_of};
 use crate::daemon::source::kernel_map::Kernel;
 use crate::daemon::source::sources::Sources;
 use crate::daemon::status_socket::RuntimeFiles;
@@ -128,7 +128,7 @@ fn watch(
         reporter.emit(Event::Degraded { what: format!("{degraded}: {}", degraded.remedy()) });
     }
     for warning in &loaded.warnings {
-        reporter.emit(Event::Degraded { what: warning.to_string() });
+        reporter.emit(report_of(warning));
     }
     let late_names = LateNames::of(&loaded);
     let degraded = support.degraded.iter().map(|degraded| format!("{degraded}: {}", degraded.remedy()));

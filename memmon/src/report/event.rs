@@ -6,13 +6,14 @@
 mod parts;
 mod spec;
 
-use std::{os::unix::ffi::OsStrExt, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use serde::Serialize;
 
 pub use self::parts::{DryRunCounts, DryRunProgram, Launched, Level, Sink, Subject, SumPart, SumThen};
+use self::parts::{as_kinds, as_path, as_paths};
 use crate::model::{
-    Action, Breach, Bytes, Culprit, Doubt, Elsewhere, Escaped, Exemption, ExemptionEnd, GivenBack, GroupKey,
+    Action, Breach, Bytes, Culprit, Doubt, Elsewhere, Exemption, ExemptionEnd, GivenBack, GroupKey,
     MachineMemory, MemoryFiles, MemoryWriter, Name, Pid, ProcessId, Protection, Reason, Record, RuleName,
     Signal, SumFigures, SystemMemory, ThrottleEnd, Uid, Uncharged, Unconfirmed, Urgency, WhyNot,
     seconds::{as_seconds, as_seconds_if_any},
@@ -50,6 +51,11 @@ pub enum Event {
     /// Something works less well than it could, or nothing is done where something was asked for.
     Degraded {
         /// The missing feature, and the remedy.
+        what: String,
+    },
+    /// The configuration is in force, and a part of it may be a mistake.
+    ConfigWarning {
+        /// The part, and the remedy.
         what: String,
     },
     /// The first line of a scan.
@@ -582,18 +588,4 @@ pub enum Event {
         /// The reason: the signal's name, or an error.
         reason: String,
     },
-}
-
-/// The levels that were reached: `available,swap_free`. The figures are those of the machine's memory.
-fn as_kinds<S: serde::Serializer>(reasons: &[Reason], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&reasons.iter().map(Reason::kind).collect::<Vec<_>>().join(","))
-}
-
-/// A path need not be UTF-8, and JSON must be.
-fn as_path<S: serde::Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
-    path.as_ref().map(|path| Escaped(path.as_os_str().as_bytes()).to_string()).serialize(serializer)
-}
-
-fn as_paths<S: serde::Serializer>(paths: &[PathBuf], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(paths.iter().map(|path| Escaped(path.as_os_str().as_bytes()).to_string()))
 }

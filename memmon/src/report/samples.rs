@@ -199,6 +199,9 @@ pub(super) fn samples() -> Vec<Event> {
         started(false, Some("/etc/memmon/config.toml")),
         started(true, None),
         Event::Degraded { what: "no process_mrelease before Linux 5.15, memory is freed at exit".to_owned() },
+        Event::ConfigWarning {
+            what: "line 4: root is listed but not protected, as in v1: set protect_root = true to protect it".to_owned(),
+        },
         Event::SystemMemory { memory: SystemMemory { total: gib(16), available: Bytes(9_406_219_714) } },
         Event::Killing { subject: subject(), breach: BREACH, signal: Signal::Term, dry_run: false, sum: None },
         Event::Killing { subject: subject(), breach: BREACH, signal: Signal::Term, dry_run: true, sum: None },

@@ -72,6 +72,7 @@ fn words(event: &Event, user: Users<'_>, several: fn(&str) -> String) -> String 
             )
         }
         Event::Degraded { what } => format!("Degraded: {}", several(what)),
+        Event::ConfigWarning { what } => format!("Warning about the configuration: {}", several(what)),
         Event::SystemMemory { memory } => format!(
             "System Memory: {:.1}% used ({} / {})",
             memory.used().percent_of(memory.total),

@@ -49,6 +49,30 @@ fn a_reload_counts_at_once_and_a_bad_one_changes_nothing() {
 }
 
 #[test]
+#[ignore = "kernel: needs root"]
+fn a_probable_mistake_is_no_degradation_and_what_does_not_work_is_one() {
+    let user = TestUser::claim();
+    let with =
+        |names| config(&user, &[("whitelist.names", names), ("settings.log_file", "\"/nowhere/log\"")]);
+    let daemon = Daemon::start(&with("[\"docker\"]"), &["--source", "proc"]);
+    let reports = |kind: &str, part: &str| {
+        daemon.every(kind).iter().filter(|event| event["what"].to_string().contains(part)).count()
+    };
+    let warnings = |part: &str, count: usize| {
+        let what = format!("{count} warnings with {part}");
+        crate::common::eventually(&what, || reports("config_warning", part) == count);
+        assert_eq!(reports("degraded", part), 0);
+    };
+    warnings("dockerd", 1);
+    daemon.reload(&with("[\"apache\"]"));
+    warnings("apache2", 1);
+    assert!(reports("degraded", "/nowhere") >= 1 && reports("config_warning", "/nowhere") == 0);
+    let message = daemon.event("config_warning")["message"].to_string();
+    assert!(message.starts_with("\"Warning about the configuration: "), "{message}");
+    daemon.stop();
+}
+
+#[test]
 #[ignore = "kernel: needs root and kernel BTF"]
 fn a_second_daemon_is_refused_and_a_look_beside_it_is_not() {
     for source in SOURCES {

@@ -1,13 +1,13 @@
 //! The parts of events: their severity, the process that they are about, and their destination.
 
-use std::fmt;
+use std::{fmt, os::unix::ffi::OsStrExt, path::PathBuf};
 
 use jiff::Zoned;
 use serde::{Serialize, Serializer};
 
 use crate::model::{
-    Bytes, Fact, Inside, Launch, Name, NamespaceInit, NotifyUser, Pid, Process, ProcessId, Uid, Workload,
-    words,
+    Bytes, Escaped, Fact, Inside, Launch, Name, NamespaceInit, NotifyUser, Pid, Process, ProcessId, Reason,
+    Uid, Workload, words,
 };
 
 words! {
@@ -209,4 +209,18 @@ pub struct DryRunProgram {
     /// The largest of them.
     #[serde(rename = "largest_bytes")]
     pub largest: Bytes,
+}
+
+/// The levels that were reached: `available,swap_free`. The figures are those of the machine's memory.
+pub(super) fn as_kinds<S: Serializer>(reasons: &[Reason], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&reasons.iter().map(Reason::kind).collect::<Vec<_>>().join(","))
+}
+
+/// A path need not be UTF-8, and JSON must be.
+pub(super) fn as_path<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    path.as_ref().map(|path| Escaped(path.as_os_str().as_bytes()).to_string()).serialize(serializer)
+}
+
+pub(super) fn as_paths<S: Serializer>(paths: &[PathBuf], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(paths.iter().map(|path| Escaped(path.as_os_str().as_bytes()).to_string()))
 }

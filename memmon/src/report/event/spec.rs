@@ -37,6 +37,7 @@ impl Event {
         match self {
             Self::Started { .. } => new(Info, "e6c2347290b2427da0d487a090333ba5"),
             Self::Degraded { .. } => new(Warning, "fff3a3bc790e49b7be9e24b4e78df03a").folded(),
+            Self::ConfigWarning { .. } => new(Warning, "d32e2e0cb9f149bead03c047878c485d").folded(),
             Self::SystemMemory { .. } => new(Info, "7ab84727557a46609b94876ee905d2aa"),
             Self::MemoryLow { .. } => new(Warning, "0a7ce232f0dd4ea883dc02ff94997f50").flood_limited(),
             Self::Culprit { subject, .. } => {

@@ -65,6 +65,7 @@ fn every_event_in_words() {
     INFO - memmon 2.0.0 started. Limit: 2.00GB per process, Interval: 30s, Source: ebpf (BTF and CAP_BPF are there), Config: /etc/memmon/config.toml
     INFO - [DRY RUN] memmon 2.0.0 started. Limit: 2.00GB per process, Interval: 30s, Source: ebpf (BTF and CAP_BPF are there), Config: built-in defaults. It terminates nothing until `memmon enable` is run
     WARNING - Degraded: no process_mrelease before Linux 5.15, memory is freed at exit
+    WARNING - Warning about the configuration: line 4: root is listed but not protected, as in v1: set protect_root = true to protect it
     INFO - System Memory: 45.2% used (7.24GB / 16.00GB)
     WARNING - Killing process: PID=12345, Name=chrome, User=john, RAM=3.50GB (21.88%)
     WARNING - [DRY RUN] Killing process: PID=12345, Name=chrome, User=john, RAM=3.50GB (21.88%)
