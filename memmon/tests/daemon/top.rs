@@ -185,7 +185,7 @@ fn with_a_daemon_top_shows_what_it_sees() {
     let socket = format!("--socket /proc/{}/root{}", daemon.pid(), memmon::status::SOCKET);
     let terminal = Terminal::start("LC_ALL=C.UTF-8 TERM=screen-256color", &socket);
     let screen = terminal.shows("  proc  dry run  limit 41.0MB");
-    assert!(screen.contains(" over, 0 in flight, 0 terminated  scan "), "{screen}");
+    assert!(screen.contains(" over, 0 being terminated, 0 terminated  scan "), "{screen}");
     terminal.press(&["/"]);
     terminal.press(&["-l", &name]);
     terminal.press(&["Enter"]);

@@ -205,7 +205,7 @@ fn counts_line(model: &Model, sample: &Sample) -> String {
     }
     if let Some(status) = &sample.status {
         let counts = status.counts;
-        text += &format!(", {} in flight, {} terminated", counts.in_flight, counts.terminated);
+        text += &format!(", {} being terminated, {} terminated", counts.in_flight, counts.terminated);
         if let Some(scan) = status.last_scan {
             let time = units::Span::from_seconds;
             text += &format!("  scan {}, {} ago", time(scan.wall_seconds), time(scan.seconds_ago));
