@@ -95,3 +95,33 @@ fn a_rule_notifies_users_only_if_something_reaches_them() {
        |               ^^^^^^ the rule for single processes that matches a process decides when its user is notified: remove it here, and add a rule without `per`
     "#);
 }
+
+#[test]
+fn one_mistake_in_a_rule_has_one_message() {
+    let rule = "[[rule]]\nname = 'a'\nnames = ['x']\n";
+    let sum = "[[rule]]\nname = 'a'\nuids = ['1000-60000']\n";
+    for (text, message) in [
+        (format!("{rule}gbb = 1"), "unknown key `gbb`"),
+        (format!("{rule}limit_gb = 1"), "unknown key `limit_gb`"),
+        (format!("{rule}gb = 0"), "`gb` cannot be 0"),
+        (format!("{rule}action = 'kill'"), "`action` cannot be 'kill'"),
+        ("[[rule]]\nname = 'a'\nnmaes = ['x']\ngb = 1".to_owned(), "unknown key `nmaes`"),
+        ("[[rule]]\nname = 'a'\nnames = 'x'\ngb = 1".to_owned(), "`names` is a string"),
+        ("[[rule]]\nnam = 'a'\nnames = ['x']\ngb = 1".to_owned(), "unknown key `nam`"),
+        ("[[rule]]\nname = 3\nnames = ['x']\ngb = 1".to_owned(), "`name` cannot be an integer"),
+        (format!("{sum}per = 'user'\ngig = 1"), "unknown key `gig`"),
+        (format!("{sum}perr = 'unit'\ngb = 1\naction = 'throttle'"), "unknown key `perr`"),
+        (format!("{sum}perr = 'user'\ngb = 1\nstrike = 'newest'"), "unknown key `perr`"),
+        ("[[schedule]]\ndays = ['mon']\ncheck_intervall = 5".to_owned(), "unknown key `check_intervall`"),
+        ("[[schedule]]\ndays = ['mon']\ncheck_interval = 0".to_owned(), "`check_interval` cannot be 0"),
+    ] {
+        let printed = error(&text);
+        assert_eq!(printed.matches("error: ").count(), 1, "{text}\n{printed}");
+        assert!(printed.contains(message), "{printed}");
+    }
+    // Two mistakes have two.
+    let printed = error(&format!("{rule}{}", "[[rule]]\nnames = ['x']\ngb = 0"));
+    for message in ["this rule changes nothing", "this rule has no name", "`gb` cannot be 0"] {
+        assert!(printed.contains(message), "{printed}");
+    }
+}

@@ -514,12 +514,6 @@ ram_gb_threshold = 5
     13 | [[schedule]]
        | ^^^^^^^^^^^^ give it a check_interval, ram_percent_threshold or ram_gb_threshold
 
-    error: this window changes nothing
-      --> config.toml:16:1
-       |
-    16 | [[schedule]]
-       | ^^^^^^^^^^^^ give it a check_interval, ram_percent_threshold or ram_gb_threshold
-
     error: unknown key `check_intervall` in [[schedule]]
       --> config.toml:17:1
        |
@@ -533,12 +527,6 @@ ram_gb_threshold = 5
        | ^^^^^^^^^^^^ those above it cover it, and the first one decides: put it before them, or remove it
     "#);
     insta::assert_snapshot!(error("[schedule]\nchek_interval = 5\n[schedules]"), @"
-    error: this window changes nothing
-     --> config.toml:1:1
-      |
-    1 | [schedule]
-      | ^^^^^^^^^^ give it a check_interval, ram_percent_threshold or ram_gb_threshold
-
     error: there may be several of `schedule`
      --> config.toml:1:2
       |

@@ -5,6 +5,7 @@
 
 use std::{
     borrow::Cow,
+    collections::BTreeMap,
     io, iter, mem,
     ops::Range,
     os::unix::ffi::OsStrExt as _,
@@ -23,6 +24,8 @@ pub(super) struct Problems<'t> {
     texts: Vec<Text<'t>>,
     found: Vec<(Range<usize>, String, String)>,
     no_answer: Option<(String, io::Error)>,
+    /// By the place of a section: the keys below it that are unknown, or whose values were refused.
+    failed: BTreeMap<usize, Vec<String>>,
 }
 
 /// The text of one file.
@@ -51,6 +54,26 @@ impl<'t> Problems<'t> {
     /// Notes that `what` is wrong with the bytes of `span`, and what would `help`.
     pub(super) fn add(&mut self, span: Range<usize>, what: impl Into<String>, help: impl Into<String>) {
         self.found.push((span, what.into(), help.into()));
+    }
+
+    /// Number of problems so far.
+    pub(super) const fn count(&self) -> usize {
+        self.found.len()
+    }
+
+    /// Whether one of the problems after the first `count` is in `span`.
+    pub(super) fn is_any_since(&self, count: usize, span: &Range<usize>) -> bool {
+        self.found.iter().skip(count).any(|(at, ..)| span.contains(&at.start))
+    }
+
+    /// Notes the keys of the section at `place` that are unknown, or whose values were refused.
+    pub(super) fn note_failed(&mut self, place: &Range<usize>, keys: Vec<String>) {
+        self.failed.insert(place.start, keys);
+    }
+
+    /// These keys. One of them may be what seems to be missing in that section.
+    pub(super) fn failed(&self, place: &Range<usize>) -> &[String] {
+        self.failed.get(&place.start).map_or(&[], Vec::as_slice)
     }
 
     /// Notes that the machine does not know, for now, whether there is a `user`.

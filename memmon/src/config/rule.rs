@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, ops::Range};
 
 use toml::Spanned;
 
-use super::{keys, matcher::coverage, toml_document::Given, values::Reader, warning::Concern};
+use super::{
+    hints::nearest, keys, matcher::coverage, toml_document::Given, values::Reader, warning::Concern,
+};
 use crate::{
     model::{Action, Bytes, NotifyUser, Per, RuleName},
     policy::{LimitRule, Matcher, RuleLimit, Strike, SumRule},
@@ -74,7 +76,8 @@ impl Reader<'_, '_> {
             prefer,
             notify_user,
         } = typed;
-        let sum = self.sum(per, strike)?;
+        let is_flawed = !self.problems.failed(place).is_empty();
+        let sum = self.sum(per, strike, is_flawed)?;
         let name = self.rule_name(name, place);
         let flaws = self.flaws(&matcher, "rule") + not.as_ref().map_or(0, |not| self.flaws(not, "not"));
         let mut matcher = self.matcher(matcher);
@@ -87,7 +90,7 @@ impl Reader<'_, '_> {
                 "name the processes that it is about: names, exe, args, users, uids, groups, cgroups or units; the \
                  limits of all others are those of [thresholds]"
             };
-            self.problems.add(place.clone(), "this rule matches every process", help);
+            self.add_unless(is_flawed, place, "this rule matches every process", help);
             return None;
         }
         let no_limit = none.as_ref().is_some_and(|none| *none.get_ref());
@@ -100,7 +103,7 @@ impl Reader<'_, '_> {
         if sum.is_some() && gb.is_none() && percent.is_none() && none.is_none() {
             let help = "give it gb or percent: what its processes may hold together; or none = true, so that they count in no \
                         sum of a rule below";
-            self.problems.add(place.clone(), "this rule has no limit for its sum", help);
+            self.add_unless(is_flawed, place, "this rule has no limit for its sum", help);
             return None;
         }
         let sets_anything = [
@@ -117,7 +120,7 @@ impl Reader<'_, '_> {
         ];
         if !sets_anything.contains(&true) {
             let help = "give it a limit (gb, percent, or none = true), for, action, signal, grace, hard_ceiling, prefer or notify_user";
-            self.problems.add(place.clone(), "this rule changes nothing", help);
+            self.add_unless(is_flawed, place, "this rule changes nothing", help);
             return None;
         }
         let limit = if no_limit {
@@ -145,7 +148,9 @@ impl Reader<'_, '_> {
             _ => None,
         };
         if let Some((problem, help)) = misplaced {
-            self.problems.add(action_at.unwrap_or_else(|| place.clone()), problem, help);
+            // The rule may be for a sum, with a misspelt `per`.
+            let is_excused = is_flawed && per.is_none();
+            self.add_unless(is_excused, &action_at.unwrap_or_else(|| place.clone()), problem, help);
             return None;
         }
         let prefer = self.prefers(prefer, no_limit, action, sum.is_some());
@@ -201,25 +206,40 @@ impl Reader<'_, '_> {
     /// The kind of group that a sum is taken over, and the process that ends first. The inner `None` is for a rule about
     /// single processes, the outer one after an error.
     #[expect(clippy::option_option, reason = "the outer one is for `?`")]
-    fn sum(&mut self, per: Given<Option<Per>>, strike: Given<Strike>) -> Option<Option<(Per, Strike)>> {
+    fn sum(
+        &mut self,
+        per: Given<Option<Per>>,
+        strike: Given<Strike>,
+        is_flawed: bool,
+    ) -> Option<Option<(Per, Strike)>> {
         if let Some(per) = per.and_then(Spanned::into_inner) {
             return Some(Some((per, strike.map(Spanned::into_inner).unwrap_or_default())));
         }
         if let Some(strike) = strike {
             let help = "it is the order in which the processes of a sum end: add per = \"user\", \"unit\", \"cgroup\", \
                         \"session\", \"tree\" or \"program\", or remove it";
-            self.problems.add(strike.span(), "`strike` is for a sum", help);
+            self.add_unless(is_flawed, &strike.span(), "`strike` is for a sum", help);
             return None;
         }
         Some(None)
     }
 
     fn rule_name(&mut self, name: Given<RuleName>, place: &Range<usize>) -> Option<RuleName> {
-        if name.is_none() {
+        let mut failed = self.problems.failed(place).iter();
+        let is_misspelt = failed.any(|key| nearest(key, ["name", "names"].into_iter()) == Some("name"));
+        if name.is_none() && !is_misspelt {
             let help = "add name = \"…\": logs, `memmon explain` and `memmon check` show the rule by it";
             self.problems.add(place.clone(), "this rule has no name", help);
         }
         name.map(Spanned::into_inner)
+    }
+
+    /// Reports that something is missing, unless it `is_excused`: one mistake is reported once, as the key that is misspelt or
+    /// has a value that was refused.
+    pub(super) fn add_unless(&mut self, is_excused: bool, place: &Range<usize>, problem: &str, help: &str) {
+        if !is_excused {
+            self.problems.add(place.clone(), problem, help);
+        }
     }
 
     /// Refuses empty lists, which could mean all processes or none. Returns the number of empty lists.

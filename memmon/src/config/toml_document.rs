@@ -113,7 +113,18 @@ impl<'t> Document<'t> {
                 _ => problems.add(key.span(), format!("`{name}` is a section"), help),
             }
         }
-        tables.into_iter().map(|(table, place)| (self.read(name, table, problems), place)).collect()
+        let read = |(table, place): (DeTable<'t>, Range<usize>)| {
+            let values: Vec<_> =
+                table.iter().map(|(key, value)| (key.get_ref().to_string(), value.span())).collect();
+            let (known, strays) = (problems.count(), self.strays.len());
+            let section = self.read(name, table, problems);
+            let refused = values.into_iter().filter(|(_, span)| problems.is_any_since(known, span));
+            let unknown = self.strays.iter().skip(strays).map(|stray| stray.key.clone());
+            let failed = refused.map(|(key, _)| key).chain(unknown).collect();
+            problems.note_failed(&place, failed);
+            (section, place)
+        };
+        tables.into_iter().map(read).collect()
     }
 
     /// Reports everything that is left as unknown, with what it might have been meant to be of the `known` sections.

@@ -32,7 +32,8 @@ impl Reader<'_, '_> {
         let keys::Window { days, from, to, check_interval, ram_percent_threshold, ram_gb_threshold } = typed;
         if check_interval.is_none() && ram_percent_threshold.is_none() && ram_gb_threshold.is_none() {
             let help = "give it a check_interval, ram_percent_threshold or ram_gb_threshold";
-            self.problems.add(place.clone(), "this window changes nothing", help);
+            let is_flawed = !self.problems.failed(place).is_empty();
+            self.add_unless(is_flawed, place, "this window changes nothing", help);
             return None;
         }
         let days = days.map_or(Some(Days::EVERY), |list| self.days(&list));
