@@ -37,6 +37,8 @@ pub(super) mod state;
 mod stop;
 mod subject;
 mod sums;
+#[cfg(test)]
+mod sums_tests;
 mod sums_view;
 mod terminate;
 #[cfg(test)]

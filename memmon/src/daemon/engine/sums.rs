@@ -11,6 +11,7 @@ use tracing::debug;
 
 use crate::daemon::clock::{self, Now};
 use crate::daemon::engine::Engine;
+use crate::daemon::engine::close_look::LOOKS;
 use crate::daemon::engine::kernel_sums::{WATCHED_PAUSE, Watched};
 use crate::daemon::engine::state::report_once::Condition;
 use crate::daemon::engine::state::sums::{CHANGE, Known, Pace, SumId};
@@ -361,7 +362,7 @@ impl Engine<'_> {
             return None;
         }
         if is_beyond {
-            for victim in self.sums.victims_of(id) {
+            for victim in self.sums.victims_of(id).collect::<Vec<_>>() {
                 self.urge(victim, Urgency::Ceiling, now);
             }
         }
@@ -387,10 +388,21 @@ impl Engine<'_> {
             Pace::One => 1,
             Pace::All => usize::MAX,
         });
+        let (ends_all, mut spared) = (rule.strike == policy::Strike::All, 0);
         for victim in strikes {
             self.strike(sum, victim, now);
+            // Each look at the whole sum may take long, and the first of all are enough to see that it changes.
+            spared += usize::from(ends_all && !self.terminations.contains(victim) && !self.has_begun(id));
+            if spared == LOOKS {
+                break;
+            }
         }
         Some(GOING)
+    }
+
+    /// Whether a process that ends because of a sum was sent a signal already.
+    fn has_begun(&self, id: &SumId) -> bool {
+        self.sums.victims_of(id).any(|victim| self.terminations.had_term(victim))
     }
 
     /// Reports a doubt that lasts, once.
@@ -473,8 +485,9 @@ impl Engine<'_> {
         if !candidate.members.contains(&found.id) {
             return Verdict::Within;
         }
-        // The verdict was about all of them together, and the first ones that end are no reason to spare the others.
+        // The verdict is about all of them together: after the first signal, those that end are no reason to spare the others.
         if let Some(rule) = self.rule_of_sum(id).filter(|rule| rule.strike == policy::Strike::All)
+            && self.has_begun(id)
             && let Some(limit) = self.settings.rules().limit_under(Some(&rule.rule), &self.settings.memory())
         {
             // Since a reload it may only warn.

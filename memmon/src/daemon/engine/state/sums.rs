@@ -1,7 +1,7 @@
 //! Sums of memory: what is known about the processes that count, and since when which sum exceeds its limit. No system
 //! calls; the time is an argument.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use crate::daemon::engine::state::budget::SpareTime;
@@ -375,9 +375,9 @@ impl Sums {
     }
 
     /// The victims because of `sum`.
-    pub(crate) fn victims_of(&self, sum: &SumId) -> BTreeSet<ProcessId> {
+    pub(crate) fn victims_of(&self, sum: &SumId) -> impl Iterator<Item = ProcessId> {
         let of_it = |figures: &SumFigures| figures.rule == sum.0 && figures.group == sum.1;
-        self.struck.iter().filter(|(_, figures)| of_it(figures)).map(|(process, _)| *process).collect()
+        self.struck.iter().filter(move |(_, figures)| of_it(figures)).map(|(process, _)| *process)
     }
 
     /// Forgets processes that are no victims any more. The sums are looked at again at once if there were any.
