@@ -8,14 +8,14 @@ use tracing::{debug, debug_span};
 use crate::daemon::clock::Now;
 use crate::daemon::conditions::Degradation;
 use crate::daemon::engine::Engine;
-use crate::daemon::engine::state::machine::Stage;
+use crate::daemon::engine::state::machine::{PATIENCE, Stage};
 use crate::daemon::engine::state::report_once::Condition;
 use crate::daemon::engine::terminate::Seen;
 use crate::daemon::source::WatchedMemory;
 use crate::enforce::Phase;
 use crate::model::{
     Bytes, Elsewhere, Fact, MachineMemory, Measure, Name, Process, ProcessId, Reading, Reason, Signal,
-    Unconfirmed, Verdict,
+    SystemMemory, Unconfirmed, Verdict,
 };
 use crate::policy::{
     self,
@@ -34,9 +34,6 @@ const WORTH_A_LOOK: u64 = 100;
 
 /// A file in memory is a cause of the shortage if it has this share of what is missing: a quarter.
 pub(super) const LEAST_FILE: u64 = 4;
-
-/// Time for which memmon waits for the memory of a killed process, and for a look at one in doubt or about to exit.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The longest pause between two looks, in intervals between scans: a scan looks as well, and begins the pause again.
 const BEYOND_A_SCAN: f64 = 1.5;
@@ -130,7 +127,7 @@ impl Engine<'_> {
             }
             Shortage::Act(reasons) => {
                 self.report_shortage(Stage::Acts, machine, cgroup, &reasons, now);
-                if self.awaits_memory(now.instant()) {
+                if self.awaits_memory(&machine.memory, now.instant()) {
                     self.machine.wait_for_victim(now.instant());
                 } else {
                     self.relieve(limits, &machine, &reasons, now);
@@ -194,21 +191,22 @@ impl Engine<'_> {
     }
 
     /// Whether memmon still waits for the memory of a victim, whatever the reason for its end is.
-    fn awaits_memory(&mut self, now: Instant) -> bool {
+    fn awaits_memory(&mut self, memory: &SystemMemory, now: Instant) -> bool {
         let (mut confirming, usual) = (Vec::new(), self.settings.timing().grace);
-        let comes_back = self.terminations.victims.iter().any(|(process, phase)| match phase {
+        let Self { terminations, machine, .. } = self;
+        let comes_back = terminations.victims.iter().any(|(process, phase)| match phase {
             Phase::Confirming => {
                 confirming.push(process.id);
                 false
             }
             // The machine does not wait for the longer grace that a rule gives a process.
             Phase::Grace { since, .. } => {
-                self.machine.is_victim(process.id) || now.saturating_duration_since(since) < usual
+                machine.is_victim(process.id) || now.saturating_duration_since(since) < usual
             }
-            Phase::Killed { since } => now.saturating_duration_since(since) < PATIENCE,
+            Phase::Killed { since } => machine.awaits_killed(since, memory, now),
             Phase::OutOfReach => false,
         });
-        comes_back || self.machine.confirming_for(&confirming, now).is_some_and(|since| since < PATIENCE)
+        comes_back || machine.confirming_for(&confirming, now).is_some_and(|since| since < PATIENCE)
     }
 
     /// Ends the process that comes first.

@@ -189,3 +189,28 @@ fn the_long_grace_that_a_rule_gives_one_process_is_not_waited_for() {
     let expected = ["cat 4000011 grew by 398, 1 grew by 398", "would terminate cat"];
     assert_eq!(recorder.about_processes(), expected);
 }
+
+#[test]
+fn nobody_else_ends_while_the_memory_of_a_killed_process_comes_back() {
+    let (tree, recorder, now) = (small_machine(2), Recorder::default(), Now::read());
+    let mut engine = engine_with(WITH_MACHINE, &tree, &recorder, now);
+    engine.scan(now);
+    let victim = in_grace(&mut engine, Course::default(), now);
+    let killed = now.later(engine.settings.timing().grace);
+    let (process, limit) = (process(&engine), Bytes(1));
+    let breach = Breach { rule: Limit::Gb, limit, rss: process.rss, percent: 1.0, by: None };
+    let over = Check::judged(victim, &process, Verdict::Terminate(breach), limit);
+    for step in [Step::Tick, Step::Checked(over), Step::Sent(Ok(()))] {
+        drop(engine.terminations.victims.handle(victim, step, killed.instant()));
+    }
+    sized(&tree, HOG + 1, 400);
+    // The kernel takes its time, and the machine is short of memory until it has freed enough.
+    for (second, available) in [(1, 20), (2, 24), (3, 28), (4, 32)] {
+        memory(&tree, available, 0);
+        engine.check_machine(killed.later(Duration::from_secs(second)));
+    }
+    assert_eq!(recorder.about_processes(), ["short of memory"]);
+    engine.check_machine(killed.later(Duration::from_secs(7)));
+    let expected = ["cat 4000011 grew by 398, 1 grew by 398", "would terminate cat"];
+    assert_eq!(recorder.about_processes(), expected, "no more comes back");
+}

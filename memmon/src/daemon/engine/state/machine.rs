@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::swapping::Swapping;
-use crate::model::{Bytes, MachineMemory, MemoryWriter, Pid, Pressure, Process, ProcessId};
+use crate::model::{Bytes, MachineMemory, MemoryWriter, Pid, Pressure, Process, ProcessId, SystemMemory};
 use crate::policy::machine::{Baseline, Candidates, Lost, Marks};
 
 /// Time in which a speed at which memory went counts for half, as long as no higher one is measured.
@@ -12,6 +12,15 @@ const SPEED_HALVES: Duration = Duration::from_secs(5);
 
 /// Pause between two looks while memmon waits for the memory of a victim, which its end shortens.
 const WHILE_A_VICTIM_ENDS: Duration = Duration::from_millis(100);
+
+/// Time for which memmon waits for the memory of a killed process, and for a look at one in doubt or about to exit.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The same while memory comes back. The kernel takes some seconds to free the pages of a process that has a hundred gigabytes.
+const LONG_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Memory is coming back if so much more is available: a thousandth of all memory.
+const COMES_BACK: u64 = 1000;
 
 /// Shortest pause between two looks because of crossings.
 const BETWEEN_CROSSINGS: Duration = Duration::from_millis(100);
@@ -66,6 +75,8 @@ pub(crate) struct MachineState {
     ended: Option<Instant>,
     /// The pressure at the first look after that.
     at_end: Option<(Instant, Pressure)>,
+    /// The most memory that was available since a victim was killed, and since when: its memory may still come back.
+    coming_back: Option<(Instant, Bytes)>,
     /// A victim that is being confirmed before a signal, and since when.
     confirming: Option<(ProcessId, Instant)>,
     /// Processes that were chosen, and could not be signalled then. Those of which the time is over are dropped.
@@ -266,6 +277,18 @@ impl MachineState {
         self.confirming.map(|(_, since)| now.saturating_duration_since(since))
     }
 
+    /// Whether to wait for the memory of a victim that was killed at `killed`, with so much `memory` available now.
+    pub(crate) fn awaits_killed(&mut self, killed: Instant, memory: &SystemMemory, now: Instant) -> bool {
+        let step = Bytes(memory.total.0 / COMES_BACK);
+        let before = self.coming_back.filter(|(since, _)| *since >= killed);
+        let (since, most) = before.unwrap_or((killed, memory.available));
+        let is_more = memory.available >= most + step;
+        let (since, most) = if is_more { (now, memory.available) } else { (since, most) };
+        self.coming_back = Some((since, most));
+        let after = |at| now.saturating_duration_since(at);
+        after(killed) < PATIENCE || after(since) < PATIENCE && after(killed) < LONG_PATIENCE
+    }
+
     /// Whether any process is not to be chosen now.
     pub(crate) fn leaves_any_alone(&self, now: Instant) -> bool {
         self.left_alone.iter().any(|(_, until)| now < *until)
@@ -280,7 +303,7 @@ impl MachineState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Elsewhere, Paging, SystemMemory};
+    use crate::model::{Elsewhere, Paging};
     use crate::policy::{fixtures::hog, machine::Candidate};
 
     #[test]
@@ -386,6 +409,22 @@ mod tests {
         assert!(state.leaves_alone(victim, now) && !state.leaves_alone(victim, now + LEFT_ALONE));
         assert!(state.leaves_any_alone(now) && !state.leaves_any_alone(now + LEFT_ALONE));
         assert_eq!(state.next(), next, "no look follows at once: it could choose nobody else, for ever");
+    }
+
+    #[test]
+    fn the_memory_of_a_killed_process_is_waited_for_as_long_as_it_comes_back() {
+        let (mut state, killed) = (MachineState::default(), Instant::now());
+        let mut waits = |seconds: f64, available| {
+            let memory = SystemMemory { total: Bytes(10_000), available: Bytes(available) };
+            state.awaits_killed(killed, &memory, killed + Duration::from_secs_f64(seconds))
+        };
+        assert!(waits(0.1, 100) && waits(1.9, 109) && !waits(2.0, 109), "nothing has come back");
+        assert!(waits(2.1, 119) && waits(4.0, 119) && !waits(4.1, 128));
+        let goes_on = (5..40_u32).map(|second| waits(f64::from(second), 100 * (10 + u64::from(second))));
+        assert_eq!(goes_on.filter(|waits| *waits).count(), 25, "at most for half a minute");
+        // It was killed long before the machine became short of memory.
+        let memory = SystemMemory { total: Bytes(10_000), available: Bytes(100) };
+        assert!(!MachineState::default().awaits_killed(killed, &memory, killed + Duration::from_secs(10)));
     }
 
     #[test]
