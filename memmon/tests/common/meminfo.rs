@@ -3,7 +3,11 @@
 use std::{
     fs::{self, File},
     os::unix::fs::FileExt as _,
-    sync::mpsc::{self, RecvTimeoutError, Sender},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{self, RecvTimeoutError, Sender},
+    },
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -27,6 +31,7 @@ const SEEMS: u64 = 40;
 /// The copy, which follows the real file until it is dropped.
 pub struct ShortMachine {
     file: NamedTempFile,
+    less: Arc<AtomicU64>,
     end: Option<Sender<()>>,
     copies: Option<JoinHandle<()>>,
 }
@@ -39,13 +44,20 @@ impl ShortMachine {
         let (total, available) = (field(&text, "MemTotal:"), field(&text, "MemAvailable:"));
         let less = available.saturating_sub(total / 100 * SEEMS);
         write(&copy, &text, less);
+        let less = Arc::new(AtomicU64::new(less));
+        let taken = Arc::clone(&less);
         let (end, ends) = mpsc::channel();
         let copies = thread::spawn(move || {
             while ends.recv_timeout(OFTEN) == Err(RecvTimeoutError::Timeout) {
-                write(&copy, &read(), less);
+                write(&copy, &read(), taken.load(Ordering::Relaxed));
             }
         });
-        Self { file, end: Some(end), copies: Some(copies) }
+        Self { file, less, end: Some(end), copies: Some(copies) }
+    }
+
+    /// Gives the memory back.
+    pub fn relieve(&self) {
+        self.less.store(0, Ordering::Relaxed);
     }
 
     /// Starts `memmon run` on it, and waits until it watches.

@@ -75,6 +75,23 @@ fn a_crowd_ends_one_by_one_and_the_larger_idle_process_lives() {
     }
 }
 
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_victim_that_outgrew_its_own_limit_meanwhile_ends_for_that_when_memory_is_back() {
+    let (machine, user) = (ShortMachine::new(), TestUser::claim());
+    let changes =
+        [RARELY, ("thresholds.ram_gb_threshold", "0.27"), ("termination.grace", "2"), LEVELS[0], LEVELS[1]];
+    let daemon = machine.start(&config(&user, &changes), EBPF);
+    let mut hog = user.hog("anon 260M wait-term anon 30M hold");
+    daemon.reported("culprit", hog.pid());
+    hog.begun("hold");
+    machine.relieve();
+    daemon.reported("spared", hog.pid());
+    let (signal, record) = daemon.terminated(&mut hog);
+    assert_eq!((signal, record["rule"].as_str()), (Some(libc::SIGTERM), Some("gb")));
+    daemon.stop();
+}
+
 /// A file that is removed with the test.
 struct Left(String);
 

@@ -70,13 +70,16 @@ impl Engine<'_> {
         }
     }
 
-    /// Has the kernel wake memmon for a process at the next level above its memory, for any level that it had.
-    pub(super) fn reset_wake_level(&mut self, process: ProcessId, now: Now) {
+    /// Has the kernel wake memmon for a process at the next level above its memory, for any level that it had. Returns whether it
+    /// is beyond all of them.
+    pub(super) fn reset_wake_level(&mut self, process: ProcessId, now: Now) -> bool {
         if self.settings.current().kernel.instant
             && let Some(reading) = self.sources.again(process)
         {
-            self.set_level(process, NextWake::Level(self.growth.levels_of(process).above(reading.rss)), now);
+            let level = NextWake::Level(self.growth.levels_of(process).above(reading.rss));
+            return self.set_level(process, level, now).is_some();
         }
+        false
     }
 
     /// Has the kernel wake memmon for a process at its next level. Returns its memory if that is beyond the level already.

@@ -138,8 +138,9 @@ impl Engine<'_> {
         // It wakes memmon like every other process again, and no longer at its ceiling.
         if !self.terminations.contains(id) {
             self.machine.is_over(id, has_ended, now.instant());
-            self.reset_wake_level(id, now);
-            if is_transient {
+            // It may be over its own limit, and stand still, after a termination for the machine or a sum.
+            let is_beyond = self.reset_wake_level(id, now) && !has_ended;
+            if is_transient || is_beyond {
                 self.rechecks.queue.note(id.pid, Some(id.start), None, now.instant());
             }
         }
