@@ -157,7 +157,7 @@ fn victim(process: &Process, phase: Phase) -> status::Victim {
     let (since, until) = match phase {
         Phase::Grace { since, until } => (Some(since), Some(until)),
         Phase::Killed { since } => (Some(since), None),
-        Phase::Confirming | Phase::OutOfReach => (None, None),
+        Phase::Confirming | Phase::Unopened | Phase::OutOfReach => (None, None),
     };
     status::Victim {
         id: process.id,
@@ -205,6 +205,6 @@ const fn word(phase: Phase) -> &'static str {
         Phase::Confirming => "confirming",
         Phase::Grace { .. } => "grace",
         Phase::Killed { .. } => "killed",
-        Phase::OutOfReach => "out_of_reach",
+        Phase::Unopened | Phase::OutOfReach => "out_of_reach",
     }
 }

@@ -257,7 +257,8 @@ impl State {
     /// The phase of the termination.
     pub const fn phase(&self) -> Phase {
         match (self.stage, self.case.first, self.case.kill) {
-            (Stage::Refused | Stage::Unopened { .. }, ..) => Phase::OutOfReach,
+            (Stage::Refused | Stage::Unopened { error: Errno::EPERM, .. }, ..) => Phase::OutOfReach,
+            (Stage::Unopened { .. }, ..) => Phase::Unopened,
             (.., Some(kill)) => Phase::Killed { since: kill.at },
             (Stage::Grace { until }, Some(first), _) => Phase::Grace { since: first.at, until },
             _ => Phase::Confirming,
@@ -282,7 +283,9 @@ pub enum Phase {
         /// Time of SIGKILL.
         since: Instant,
     },
-    /// The process could not be opened or signalled, which was reported.
+    /// The process could not be opened for a lack of resources, which was reported: it is tried again.
+    Unopened,
+    /// The process may not be opened or signalled, which was reported.
     OutOfReach,
 }
 

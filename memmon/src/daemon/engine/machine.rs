@@ -204,7 +204,7 @@ impl Engine<'_> {
                 machine.is_victim(process.id) || now.saturating_duration_since(since) < usual
             }
             Phase::Killed { since } => machine.awaits_killed(since, memory, now),
-            Phase::OutOfReach => false,
+            Phase::Unopened | Phase::OutOfReach => false,
         });
         comes_back || machine.confirming_for(&confirming, now).is_some_and(|since| since < PATIENCE)
     }

@@ -503,7 +503,7 @@ impl Engine<'_> {
         let goes = |(process, phase): &(&Process, Phase)| match phase {
             Phase::Killed { .. } => true,
             Phase::Grace { .. } | Phase::Confirming => !is_last && terminations.had_term(process.id),
-            Phase::OutOfReach => false,
+            Phase::Unopened | Phase::OutOfReach => false,
         };
         let going = terminations.victims.iter().filter(goes).map(|(process, _)| process.id);
         let going: BTreeSet<ProcessId> = going.filter(|process| *process != found.id).collect();

@@ -359,6 +359,7 @@ fn a_victim_that_ends_before_the_signal_is_gone() {
 fn a_lack_of_descriptors_is_reported_once_and_retried() {
     let mut case = Case::new();
     assert!(case.after(Event::Opened(Err(Errno::EMFILE))).starts_with("[Report(OutOfReach"));
+    assert_eq!(case.state.phase(), Phase::Unopened, "a sum waits for it");
     for pause in [10, 20, 40, 80, 160, 320, 640, 640] {
         let deadline = case.now + Duration::from_secs(pause);
         assert_eq!(case.state.deadline(), Some(deadline));

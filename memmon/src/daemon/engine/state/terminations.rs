@@ -101,3 +101,32 @@ impl Terminations {
         freed.keep(|process| victims.contains(process) || exists(process));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        enforce::{Course, testing::process},
+        model::{Breach, Limit},
+    };
+
+    #[test]
+    fn only_a_victim_that_may_not_be_reached_is_out_of_reach() {
+        let pause = Duration::from_secs(9);
+        let timing = EscalationTiming { grace: pause, lingering: pause, reclaim: false };
+        let mut terminations = Terminations::new(timing, Reaper::start(|_, _| {}).unwrap()).unwrap();
+        let breach = Breach { rule: Limit::Gb, limit: Bytes(5), rss: Bytes(10), percent: 1.0, by: None };
+        let now = Instant::now();
+        let refused = [Errno::EPERM, Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM].into_iter().zip(41..);
+        for (error, pid) in refused {
+            let victim = process(pid, 1);
+            let id = victim.id;
+            terminations.victims.start_termination(victim, breach, Course::default(), now);
+            terminations.handle(id, Event::Opened(Err(error)), now);
+        }
+        assert_eq!(terminations.out_of_reach(), [process(41, 1).id].into());
+        assert_eq!(terminations.victims.in_flight(), 4);
+    }
+}
