@@ -9,7 +9,7 @@ use std::{
 use serde::Serialize;
 
 use super::error::{escaped, quotable};
-use crate::model::{Bytes, Escaped, Guard, Pid};
+use crate::model::{Bytes, Escaped, Guard, Name, Pid};
 use crate::policy::machine::Turn;
 
 /// A concern, and the line of the file that gives rise to it.
@@ -233,6 +233,19 @@ pub enum Concern {
         rule: String,
         /// The earlier one.
         by: String,
+    },
+    /// A number in `whitelist.pids` that is a thread's.
+    #[error(
+        "whitelist.pids: {thread} is a thread of the process {process} ({comm}), so that it protects nothing: list {process} \
+         if that is meant"
+    )]
+    ThreadId {
+        /// The number.
+        thread: Pid,
+        /// The process of the thread.
+        process: Pid,
+        /// The name of that process.
+        comm: Name,
     },
     /// `whitelist.args` protects by what a process's owner can change at any time.
     #[error(

@@ -1,11 +1,11 @@
 //! Parts of the configuration that cannot work on this machine, found before anything depends on them.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use super::outputs::outputs;
 use crate::{
     config::{Concern, Settings, Warning},
-    model::{Guard, Listen, MachineMemory},
+    model::{Guard, Listen, MachineMemory, Pid},
     observe::{
         guards,
         procfs::ProcRoot,
@@ -42,10 +42,21 @@ pub fn preflight(settings: &Settings) -> Vec<Warning> {
         is_blind.then(|| Warning::general(Concern::Unusable { key: "machine", why: NO_PRESSURE.to_owned() }));
     let throttle = settings.throttles().then(|| cannot_throttle(support::cgroup_memory())).flatten();
     let throttle = throttle.map(|why| Warning::general(Concern::Unusable { key: "rule.action", why }));
+    let threads = proc.as_ref().map(|proc| threads(&settings.rules.whitelist.pids, proc)).unwrap_or_default();
     let guards = proc.map(|proc| guards::find(&proc, Path::new("/"))).unwrap_or_default();
     let guards = guards.into_iter().zip(machine.into_iter().cycle());
     let guards = guards.filter_map(|(guard, machine)| beside(guard, settings.machine.as_ref(), &machine));
-    unusable.chain(taken).chain(limits).chain(pressure).chain(throttle).chain(guards).collect()
+    unusable.chain(taken).chain(limits).chain(threads).chain(pressure).chain(throttle).chain(guards).collect()
+}
+
+/// Warnings about numbers in `whitelist.pids` that are no process's.
+fn threads(pids: &BTreeSet<Pid>, proc: &ProcRoot) -> Vec<Warning> {
+    let pids = pids.iter();
+    pids.filter_map(|&thread| {
+        let (process, comm) = proc.process_of_thread(thread)?;
+        Some(Warning::general(Concern::ThreadId { thread, process, comm }))
+    })
+    .collect()
 }
 
 /// The reason why metrics cannot be at the socket that is theirs: memmon answers other queries there.
@@ -69,8 +80,29 @@ fn beside(guard: Guard, limits: Option<&MachineLimits>, machine: &MachineMemory)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Bytes, Elsewhere, GuardKind, Pid, Strikes, SystemMemory};
+    use crate::model::{Bytes, Elsewhere, GuardKind, Strikes, SystemMemory};
     use crate::policy::machine::Levels;
+
+    #[test]
+    fn the_number_of_a_thread_is_named_with_its_process() {
+        let (sender, threads_id) = std::sync::mpsc::channel();
+        let (hold, held) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            sender.send(nix::unistd::gettid()).unwrap();
+            let _ = held.recv();
+        });
+        let (thread_id, own) = (threads_id.recv().unwrap().as_raw().cast_unsigned(), std::process::id());
+        let pids = [Pid::INIT, Pid(own), Pid(thread_id), Pid(4_194_304)].into();
+        let warnings = threads(&pids, &ProcRoot::real().unwrap());
+        drop(hold);
+        thread.join().unwrap();
+        let [Warning { concern: Concern::ThreadId { thread, process, comm }, .. }] = &warnings[..] else {
+            panic!("{warnings:?}")
+        };
+        assert_eq!((*thread, *process), (Pid(thread_id), Pid(own)));
+        let printed = warnings[0].to_string();
+        assert!(printed.contains(&format!("a thread of the process {own} ({comm}), so that")), "{printed}");
+    }
 
     #[test]
     fn another_guard_is_named_with_the_one_that_acts_first() {

@@ -38,6 +38,16 @@ impl ProcRoot {
     }
 }
 
+impl ProcRoot {
+    /// The process of the thread `id`, with its comm; `None` if `id` is a process, or nothing.
+    pub fn process_of_thread(&self, id: Pid) -> Option<(Pid, Name)> {
+        let status = self.process(id).ok()?.read("", "status").ok()?;
+        let process = parse::process_of(&status).filter(|process| *process != id)?;
+        let stat = self.process(process).ok()?.read("", "stat").ok()?;
+        Some((process, Name::new(parse::stat(&stat)?.comm)))
+    }
+}
+
 impl ProcessDirectory {
     fn has_same_rights(&self, found: &Process) -> bool {
         let mut place = self.place().ok().flatten().map(|(place, _)| place).unwrap_or_default();
