@@ -12,7 +12,8 @@ use serde::Serialize;
 use self::check::{Check, Mark};
 use super::{exit::Exit, machine::awaits_enable};
 use crate::{
-    model::{Capability, Source, SourceChoice},
+    daemon::cannot_keep,
+    model::{Capability, Source, SourceChoice, Uid},
     observe::{
         guards,
         memory_settings::MemorySettings,
@@ -35,6 +36,13 @@ pub(super) fn run(json: bool, out: &mut dyn Write) -> anyhow::Result<Exit> {
         let settings = MemorySettings::read(Path::new("/proc"), Path::new("/sys"));
         let found = guards::find(&proc, Path::new("/"));
         diagnosis.checks.extend(memory::checks(&settings, &found, machine.total));
+    }
+    // Another user may not look there.
+    if facts.euid == Uid::ROOT {
+        diagnosis.checks.push(match cannot_keep() {
+            None => Check::ok("state", "can be kept over a restart"),
+            Some(value) => Check { name: "state", mark: Mark::Degraded, value, remedy: None },
+        });
     }
     diagnosis.checks.extend(awaits_enable(None).then(|| Check {
         name: "service",

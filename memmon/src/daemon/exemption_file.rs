@@ -18,6 +18,15 @@ use crate::model::{Exempt, Exemption};
 /// Directory for what memmon keeps (systemd's `StateDirectory=memmon`).
 pub(super) const STATE_DIR: &str = "/var/lib/memmon";
 
+/// The reason why memmon cannot keep anything; `None` if it can.
+pub fn cannot_keep() -> Option<String> {
+    let error = files::usable_folder(Path::new(STATE_DIR)).err()?;
+    Some(format!(
+        "nothing can be kept in {STATE_DIR}, so that exemptions and the history end with memmon, and no cgroup is slowed down: \
+         {error}"
+    ))
+}
+
 /// The file's name in there.
 const FILE: &str = "exemptions.json";
 

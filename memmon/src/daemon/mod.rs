@@ -35,6 +35,7 @@ mod status_socket;
 mod throttler;
 mod watchlist;
 
+pub use exemption_file::cannot_keep;
 pub use history::{history_on_disk, samples_on_disk};
 pub use host::instance::InstanceError;
 pub use in_force::rules_of;

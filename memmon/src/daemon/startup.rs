@@ -11,7 +11,7 @@ use tracing::{
 use crate::daemon::announcer::Announcer;
 use crate::daemon::engine::state::reports::Observer as _;
 use crate::daemon::event_loop::{EventLoop, Signals, access};
-use crate::daemon::exemption_file::{STATE_DIR, Stored, Writer};
+use crate::daemon::exemption_file::{STATE_DIR, Stored, Writer, cannot_keep};
 use crate::daemon::exemptions::report_unreadable;
 use crate::daemon::history::Historian;
 use crate::daemon::host::claim::Claim;
@@ -124,22 +124,24 @@ fn watch(
         limit: loaded.settings.rules.limit(&memory).1,
         interval: loaded.settings.check_interval,
     });
-    for degraded in &support.degraded {
-        reporter.emit(Event::Degraded { what: format!("{degraded}: {}", degraded.remedy()) });
+    // A look beside another memmon keeps nothing.
+    let no_state = instance.and_then(|_| cannot_keep());
+    let degraded = support.degraded.iter().map(|degraded| format!("{degraded}: {}", degraded.remedy()));
+    let degraded: Vec<String> = degraded.chain(no_state).collect();
+    for what in &degraded {
+        reporter.emit(Event::Degraded { what: what.clone() });
     }
     for warning in &loaded.warnings {
         reporter.emit(report_of(warning));
     }
     let late_names = LateNames::of(&loaded);
-    let degraded = support.degraded.iter().map(|degraded| format!("{degraded}: {}", degraded.remedy()));
     let about = StartupFacts {
         reason,
-        degraded: degraded.collect(),
+        degraded,
         file: loaded.origin,
         fragments: loaded.fragments,
         warnings: loaded.warnings,
     };
-    // A look beside another memmon keeps nothing.
     let history = Historian::new(instance.map(|_| loaded.settings.history));
     let announcer = Announcer::new(reporter, OwnStatus::new(about), history);
     let (mut runtime_files, requests) = RuntimeFiles::new(instance);

@@ -16,7 +16,7 @@ use nix::sys::statfs::{
     PROC_SUPER_MAGIC, SECURITYFS_MAGIC, SYSFS_MAGIC, TRACEFS_MAGIC, statfs,
 };
 
-pub use state::{keep, own_folder, remove, replace};
+pub use state::{keep, own_folder, remove, replace, usable_folder};
 pub use trust::{others_decide, roots_alone, roots_alone_folder, roots_alone_for_socket, roots_alone_state};
 
 /// The content of the file `path`, and its metadata, both of the same open file.

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nix::unistd::{AccessFlags, access};
 use serde::Serialize;
 
 use super::trust::roots_alone_state;
@@ -34,6 +35,20 @@ pub fn own_folder(path: &Path) -> Result<PathBuf, String> {
         }
         _ => roots_alone_state(path),
     }
+}
+
+/// Whether [`own_folder`] would work, and files could be written there. Changes nothing.
+///
+/// # Errors
+/// The reason why not.
+pub fn usable_folder(path: &Path) -> Result<(), String> {
+    let is_missing = fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    let folder = match path.parent().filter(|_| is_missing) {
+        Some(parent) => parent.to_owned(),
+        None => roots_alone_state(path)?,
+    };
+    access(&folder, AccessFlags::W_OK | AccessFlags::X_OK)
+        .map_err(|error| format!("{}: {}", folder.display(), io::Error::from(error)))
 }
 
 /// Replaces the file `path` as a whole: a new one with this `mode`, whatever the umask, is written beside its place and

@@ -73,6 +73,27 @@ fn a_probable_mistake_is_no_degradation_and_what_does_not_work_is_one() {
 }
 
 #[test]
+#[ignore = "kernel: needs root"]
+fn a_state_folder_that_cannot_be_used_is_reported_at_the_start_and_by_doctor() {
+    let user = TestUser::claim();
+    for (shell, why) in
+        [("mkdir -m 500 /var/lib/memmon", "Permission denied"), ("touch /var/lib/memmon", "is no folder")]
+    {
+        let daemon = Daemon::start_as_unit(shell, &config(&user, &[]), &["--source", "proc", "--dry-run"]);
+        let is_it =
+            |text: &str| text.contains("nothing can be kept in /var/lib/memmon") && text.contains(why);
+        daemon.line(why, |line| line.contains("\"degraded\"") && is_it(line));
+        assert!(is_it(&daemon.status()["degraded"].to_string()));
+        // The test has the right to write to any folder.
+        if shell.starts_with("touch") {
+            let doctor = daemon.beside(env!("CARGO_BIN_EXE_memmon")).arg("doctor").output().unwrap();
+            assert!(is_it(&String::from_utf8(doctor.stdout).unwrap()));
+        }
+        daemon.stop();
+    }
+}
+
+#[test]
 #[ignore = "kernel: needs root and kernel BTF"]
 fn a_second_daemon_is_refused_and_a_look_beside_it_is_not() {
     for source in SOURCES {
