@@ -182,13 +182,18 @@ impl Engine<'_> {
         let Ok(present) = cgroup.high() else { return };
         let calm_for = self.note_calm(id, candidate, cgroup.swapped().unwrap_or(Bytes::ZERO), now);
         match throttle::next(&lowered, present, candidate.limit, page_size, calm_for) {
-            Next::Keep => {}
+            Next::Keep => {
+                if let Some(throttled) = self.throttled.get_mut(id) {
+                    throttled.lasts(now.instant());
+                }
+            }
             Next::Restore => self.restore_throttle(id, ThrottleEnd::Calm, now),
             Next::LeaveAlone => self.restore_throttle(id, ThrottleEnd::Overridden, now),
             Next::Again(lowered) => {
                 let mut all = self.throttled.lowered(Some(id));
                 all.push(lowered.clone());
                 if let (Some(throttled), Some(throttler)) = (self.throttled.get_mut(id), &mut self.throttler)
+                    && throttled.may_set_again(now.instant())
                 {
                     throttled.lowered = lowered.clone();
                     throttled.phase = Phase::Setting;
@@ -279,8 +284,10 @@ impl Engine<'_> {
                 throttled.phase = Phase::Set;
                 throttled.since = now;
                 let (times, limit) = (throttled.times, throttled.limit);
-                let figures = self.figures_of(&id, limit);
-                self.reports.emit(self::throttled(figures, &lowered, times, false));
+                if throttled.is_set_news() {
+                    let figures = self.figures_of(&id, limit);
+                    self.reports.emit(self::throttled(figures, &lowered, times, false));
+                }
                 let other = self.throttled.other_on(&lowered.name(), &id).map(|(other, _)| other.clone());
                 if let Some(other) = other {
                     self.throttled.forget(&other);

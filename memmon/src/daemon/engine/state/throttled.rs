@@ -14,6 +14,9 @@ use crate::policy::RuleLimit;
 /// Time until the former value is set again after that has failed for the first time.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// The first pause after another one has changed a value and memmon has set its own again. The longest one is 16 s.
+const CONTEST: Duration = Duration::from_millis(250);
+
 /// A cgroup that is slowed down.
 #[derive(Clone, Debug)]
 pub(crate) struct Throttled {
@@ -31,6 +34,8 @@ pub(crate) struct Throttled {
     calm_since: Option<Instant>,
     /// The pause after the former value could not be set again.
     failed: Option<Pause>,
+    /// The pause after memmon has set its value again, and how often it did so without keeping it.
+    contest: Option<(Pause, u32)>,
 }
 
 /// The state of its `memory.high`.
@@ -49,6 +54,27 @@ impl Throttled {
     pub(crate) fn note_calm(&mut self, is_calm: bool, now: Instant) -> Option<Duration> {
         self.calm_since = is_calm.then(|| self.calm_since.unwrap_or(now));
         self.calm_since.map(|since| now.saturating_duration_since(since))
+    }
+
+    /// Whether the value that another one has changed is set again now. The pauses get longer as long as it does not last.
+    pub(crate) fn may_set_again(&mut self, now: Instant) -> bool {
+        let next = match self.contest {
+            Some((pause, _)) if !pause.is_over(now) => return false,
+            Some((pause, times)) => (pause.longer(now), times.saturating_add(1)),
+            None => (Pause::new(now, CONTEST), 1),
+        };
+        self.contest = Some(next);
+        true
+    }
+
+    /// Notes that the cgroup has the value that memmon has set: if it has lasted, the other one has given up.
+    pub(crate) fn lasts(&mut self, now: Instant) {
+        self.contest = self.contest.filter(|(pause, _)| !pause.is_over(now));
+    }
+
+    /// Whether it is to be reported that the value is set: of many times in a row, ever fewer are.
+    pub(crate) fn is_set_news(&self) -> bool {
+        self.contest.is_none_or(|(_, times)| times.is_power_of_two())
     }
 
     /// Notes that the former value could not be set again. Returns whether that is to be reported: the first time.
@@ -131,6 +157,7 @@ impl ThrottledCgroups {
             phase,
             calm_since: None,
             failed: None,
+            contest: None,
         };
         self.held.insert(sum, throttled);
     }
@@ -200,6 +227,31 @@ mod tests {
         assert_eq!(throttled.note_calm(true, after(5)), Some(Duration::from_secs(4)));
         assert_eq!(throttled.note_calm(false, after(6)), None);
         assert_eq!(throttled.note_calm(true, after(9)), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_contest_gets_slower_and_is_over_once_the_value_lasts() {
+        let (mut all, begun) = (ThrottledCgroups::default(), Instant::now());
+        let after = |seconds| begun + Duration::from_secs(seconds);
+        all.begin(sum(), lowered(Per::Unit, "/x.service"), LIMIT, Phase::Set, begun);
+        let throttled = all.get_mut(&sum()).unwrap();
+        assert!(throttled.is_set_news());
+        let (mut set, mut reported) = (vec![], vec![]);
+        for second in 1..100 {
+            if throttled.may_set_again(after(second)) {
+                set.push(second);
+                if throttled.is_set_news() {
+                    reported.push(second);
+                }
+            }
+        }
+        assert_eq!(set, [1, 2, 3, 4, 6, 10, 18, 34, 50, 66, 82, 98]);
+        assert_eq!(reported, [1, 2, 4, 34]);
+        throttled.lasts(after(99));
+        assert!(!throttled.may_set_again(after(100)), "the other one may only be slow");
+        throttled.lasts(after(114));
+        assert!(throttled.may_set_again(after(115)) && throttled.may_set_again(after(116)));
+        assert!(throttled.is_set_news());
     }
 
     #[test]
