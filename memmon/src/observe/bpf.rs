@@ -4,6 +4,7 @@
 //! run to the map; from then on the kernel keeps it up to date. Dropping it detaches the programs and removes the pin.
 
 mod batch;
+mod iterator;
 mod load;
 mod pin;
 mod plain;
