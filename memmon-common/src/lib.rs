@@ -82,6 +82,9 @@ pub mod program {
     pub const REFRESH: &str = "refresh";
     /// Iterator over the table: updates every entry, and writes it with its tgid to the file that is read.
     pub const SURVEY: &str = "survey";
+    /// Iterator over the mappings of a process (5.12): writes those of files, each as a [`FileMapping`](crate::FileMapping), to
+    /// the file that is read.
+    pub const MAPPINGS: &str = "mappings";
     /// The global that holds [`Offsets`](crate::Offsets).
     pub const OFFSETS: &str = "OFFSETS";
 }
@@ -140,6 +143,27 @@ impl ProcessRss {
     pub const fn rss_pages(&self) -> u64 {
         self.file_pages + self.anon_pages + self.shmem_pages
     }
+}
+
+/// A mapping of a file, as a node of the tree that has all mappings of the file, those of all processes
+/// (`address_space.i_mmap`). Addresses are identities, and never shown.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileMapping {
+    /// Inode number of the file.
+    pub inode: u64,
+    /// Address of the node at the root of the tree.
+    pub root: u64,
+    /// Address of this node.
+    pub node: u64,
+    /// Address of the node below it on the left, or 0.
+    pub left: u64,
+    /// Address of the node below it on the right, or 0.
+    pub right: u64,
+    /// Device of the file as the kernel has it: the major number, and the minor one in the lower 20 bits.
+    pub device: u32,
+    /// The process that has the mapping.
+    pub tgid: u32,
 }
 
 /// A slot of the front array: the bounds within which one process's RSS needs no attention.
@@ -379,6 +403,35 @@ pub struct Offsets {
     pub signal_live: u32,
     /// `signal_struct.oom_mm`.
     pub signal_oom_mm: u32,
+    /// The way from a mapping to the tree of all mappings of its file.
+    pub file_mapping: FileMappingOffsets,
+}
+
+/// The way from a mapping to the tree of all mappings of its file; all 0 if the kernel has another one.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct FileMappingOffsets {
+    /// `vm_area_struct.vm_file`.
+    pub vma_vm_file: u32,
+    /// `vm_area_struct.shared.rb`.
+    pub vma_node: u32,
+    /// `vm_area_struct.shared.rb.rb_left`.
+    pub vma_left: u32,
+    /// `vm_area_struct.shared.rb.rb_right`.
+    pub vma_right: u32,
+    /// `file.f_mapping`.
+    pub file_f_mapping: u32,
+    /// `address_space.i_mmap.rb_root.rb_node`.
+    pub address_space_root: u32,
+    /// `address_space.host`.
+    pub address_space_host: u32,
+    /// `inode.i_ino`.
+    pub inode_i_ino: u32,
+    /// `inode.i_sb`.
+    pub inode_i_sb: u32,
+    /// `super_block.s_dev`.
+    pub super_block_s_dev: u32,
 }
 
 impl Offsets {
@@ -406,6 +459,18 @@ impl Offsets {
         task_exit_code: 0,
         signal_live: 0,
         signal_oom_mm: 0,
+        file_mapping: FileMappingOffsets {
+            vma_vm_file: 0,
+            vma_node: 0,
+            vma_left: 0,
+            vma_right: 0,
+            file_f_mapping: 0,
+            address_space_root: 0,
+            address_space_host: 0,
+            inode_i_ino: 0,
+            inode_i_sb: 0,
+            super_block_s_dev: 0,
+        },
     };
 }
 
@@ -422,7 +487,8 @@ const _: () = {
     assert!(size_of::<SumLevel>() == 16 && align_of::<SumLevel>() == 8);
     assert!(size_of::<SumConfig>() == 48 && align_of::<SumConfig>() == 8);
     assert!(size_of::<Counters>() == 9 * 8 && align_of::<Counters>() == 8);
-    assert!(size_of::<Offsets>() == 22 * 4 && align_of::<Offsets>() == 4);
+    assert!(size_of::<Offsets>() == 32 * 4 && align_of::<Offsets>() == 4);
+    assert!(size_of::<FileMapping>() == 48 && align_of::<FileMapping>() == 8);
     assert!(FRONT_SLOTS.is_power_of_two());
     assert!(RING_BYTES.is_power_of_two() && RING_BYTES.is_multiple_of(64 << 10));
 };

@@ -7,7 +7,7 @@
 use core::ptr;
 
 use aya_ebpf::helpers::bpf_probe_read_kernel;
-use memmon_common::Offsets;
+use memmon_common::{FileMapping, Offsets};
 
 /// Filled in by the loader (`EbpfLoader::override_global`), the same for all programs.
 #[unsafe(no_mangle)]
@@ -174,6 +174,38 @@ impl RememberedMm {
             positive(probe(self.0, offset(&OFFSETS.rss) + member * offset(&OFFSETS.rss_stride)))
         };
         Counts { file: count(FILE), anon: count(ANON), swap: count(SWAP), shmem: count(SHMEM) }
+    }
+}
+
+/// A `struct vm_area_struct`: one mapping of an address space.
+#[derive(Clone, Copy)]
+pub(crate) struct Vma(u64);
+
+impl Vma {
+    pub(crate) fn new(pointer: *const u8) -> Self {
+        Self(pointer as u64)
+    }
+
+    /// Its place among all mappings of its file. None: it maps no file.
+    #[inline(always)]
+    pub(crate) fn file_mapping(self, tgid: u32) -> Option<FileMapping> {
+        let offsets = &OFFSETS.file_mapping;
+        let file: u64 = probe(self.0, offset(&offsets.vma_vm_file));
+        if file == 0 {
+            return None;
+        }
+        let space: u64 = probe(file, offset(&offsets.file_f_mapping));
+        let inode: u64 = probe(space, offset(&offsets.address_space_host));
+        let super_block: u64 = probe(inode, offset(&offsets.inode_i_sb));
+        Some(FileMapping {
+            inode: probe(inode, offset(&offsets.inode_i_ino)),
+            root: probe(space, offset(&offsets.address_space_root)),
+            node: self.0 + offset(&offsets.vma_node) as u64,
+            left: probe(self.0, offset(&offsets.vma_left)),
+            right: probe(self.0, offset(&offsets.vma_right)),
+            device: probe(super_block, offset(&offsets.super_block_s_dev)),
+            tgid,
+        })
     }
 }
 

@@ -30,9 +30,9 @@ use aya_ebpf::{
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
-use memmon_common::ProcessRss;
+use memmon_common::{FileMapping, ProcessRss};
 
-use kernel::{Mm, Task};
+use kernel::{Mm, Task, Vma};
 
 /// A counter of an mm changed: page faults, unmapping, reclaim. Arguments `(mm, member)`, before 6.2 also the count.
 #[btf_tracepoint(function = "rss_stat")]
@@ -169,6 +169,28 @@ extern "C" fn survey(context: *const *const u8) -> i32 {
     // If the file's buffer is full, the kernel discards what this visit wrote, and visits the entry again.
     write(file, key.cast::<u32>());
     write(file, entry);
+    0
+}
+
+/// Visits every mapping of a process, and writes those of files to the file that user space reads.
+///
+/// The argument is a `struct bpf_iter__task_vma { meta, task, vma }`, and `meta` begins with the file.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_vma")]
+extern "C" fn mappings(context: *const *const u8) -> i32 {
+    // SAFETY: the argument is three pointers.
+    let [meta, task, vma] = unsafe { ptr::read_volatile(context.cast::<[*const u8; 3]>()) };
+    // Both are null after the last mapping.
+    if task.is_null() || vma.is_null() {
+        return 0;
+    }
+    // SAFETY: checked for null, and the verifier knows the type.
+    let task = unsafe { Task::new(task) };
+    if let Some(mapping) = Vma::new(vma).file_mapping(task.tgid()) {
+        // SAFETY: `meta` begins with a `seq_file *`.
+        let file = unsafe { ptr::read_volatile(meta.cast::<*mut seq_file>()) };
+        write(file, ptr::from_ref::<FileMapping>(&mapping));
+    }
     0
 }
 

@@ -6,6 +6,7 @@
 mod batch;
 mod iterator;
 mod load;
+mod mappings;
 mod pin;
 mod plain;
 mod sums;
@@ -31,6 +32,7 @@ use super::decode;
 use crate::model::{Gear, KernelSum, Pid, ProcessId, StartTime};
 
 pub use load::AttachError;
+pub use mappings::FileMappings;
 pub use pin::{PinError, default_dir as default_pin_dir};
 pub use sums::KeptSums;
 
@@ -150,6 +152,11 @@ impl KernelMap {
             ignore_missing(self.levels.remove(&id.pid.0))?;
         }
         Ok(now.map(|process| process.rss_pages()))
+    }
+
+    /// Reads the mappings of single processes, from any thread; `None` if this kernel's mappings cannot be read.
+    pub fn file_mappings(&self) -> Option<FileMappings> {
+        load::mappings_program(&self.ebpf).ok().map(FileMappings)
     }
 
     /// The reason why the map is not pinned, if a pin was requested.

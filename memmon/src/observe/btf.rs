@@ -9,7 +9,7 @@ mod build;
 mod error;
 mod reader;
 
-use memmon_common::Offsets;
+use memmon_common::{FileMappingOffsets, Offsets};
 
 pub use error::LayoutError;
 use reader::{Btf, Kind, Type};
@@ -47,6 +47,26 @@ pub fn resolve(btf: &[u8]) -> Result<Offsets, LayoutError> {
         task_exit_code: task.offset("exit_code", Shape::Int32)?,
         signal_live: signal.offset("live.counter", Shape::Int32)?,
         signal_oom_mm: signal.offset("oom_mm", Shape::Pointer("mm_struct"))?,
+        file_mapping: file_mapping(&btf).unwrap_or_default(),
+    })
+}
+
+/// The way from a mapping to the tree of all mappings of its file. If a part of it is missing, older processes are asked for
+/// their mappings.
+fn file_mapping(btf: &Btf<'_>) -> Result<FileMappingOffsets, LayoutError> {
+    let of = |structure, field, shape| Structs::named(btf, structure)?.offset(field, shape);
+    let vma = |field, shape| of("vm_area_struct", field, shape);
+    Ok(FileMappingOffsets {
+        vma_vm_file: vma("vm_file", Shape::Pointer("file"))?,
+        vma_node: vma("shared.rb.__rb_parent_color", Shape::Int64)?,
+        vma_left: vma("shared.rb.rb_left", Shape::Pointer("rb_node"))?,
+        vma_right: vma("shared.rb.rb_right", Shape::Pointer("rb_node"))?,
+        file_f_mapping: of("file", "f_mapping", Shape::Pointer("address_space"))?,
+        address_space_root: of("address_space", "i_mmap.rb_root.rb_node", Shape::Pointer("rb_node"))?,
+        address_space_host: of("address_space", "host", Shape::Pointer("inode"))?,
+        inode_i_ino: of("inode", "i_ino", Shape::Int64)?,
+        inode_i_sb: of("inode", "i_sb", Shape::Pointer("super_block"))?,
+        super_block_s_dev: of("super_block", "s_dev", Shape::Int32)?,
     })
 }
 

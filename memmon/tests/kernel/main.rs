@@ -10,6 +10,7 @@ mod common;
 mod counts;
 mod gears;
 mod lives;
+mod mappings;
 mod pin;
 mod sums;
 mod wakes;

@@ -22,10 +22,6 @@ use crate::{
 /// limit at each look, swings: the kernel reports it again, and the budget limits that.
 const LOOKS_AT_ONCE: usize = 8;
 
-/// Processes beside which older ones are asked ahead: that takes 0.1 ms for each, and the unit's `CPUQuota=` gives all of
-/// memmon 100 ms in a second.
-const ASKED_AHEAD: usize = 500;
-
 impl Engine<'_> {
     /// Has what takes longest of a victim's record read before the signal, or after it.
     pub(crate) const fn read_ahead(&mut self, reads_ahead: bool) {
@@ -56,7 +52,6 @@ impl Engine<'_> {
                 KernelEvent::Crossed { process, at, rss } => {
                     self.crossed(process, at, rss, now);
                     self.gear_after_crossing(process, at, now);
-                    self.look_ahead(process, rss);
                     self.machine.hasten(now.instant());
                 }
                 KernelEvent::SumCrossed => {
@@ -105,19 +100,6 @@ impl Engine<'_> {
         }
         if is_below && !self.settings.current().dry_run && !self.terminations.contains(process) {
             self.sources.read_free_per_cpu(now.instant());
-        }
-    }
-
-    /// Has what the verdict on a process depends on looked up while it comes near its limit, if most of its memory is shared. No
-    /// signal waits for that.
-    fn look_ahead(&self, process: ProcessId, rss: Bytes) {
-        let are_few = self.sources.in_map().is_some_and(|entries| entries <= ASKED_AHEAD);
-        let comes_near =
-            are_few && self.growth.is_watched(process) && rss < self.growth.levels_of(process).highest();
-        let is_shared = || self.sources.again(process).is_some_and(|reading| reading.shmem.0 >= rss.0 / 2);
-        if comes_near && is_shared() && !self.terminations.contains(process) {
-            let asked = self.sources.proc().look_ahead(process);
-            debug!(pid = process.pid.0, ?asked, "near its limit by shared memory");
         }
     }
 

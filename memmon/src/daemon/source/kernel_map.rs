@@ -11,6 +11,7 @@ use crate::{
     observe::{
         bpf::{self, AttachError, KernelMap, PinError},
         decode::{KernelEvent, Scale},
+        procfs::ReadMappings,
         support::{Btf, CounterError, Facts, Support},
     },
     report::MapFigures,
@@ -98,6 +99,12 @@ impl Kernel {
             (Err(None), Some(why)) if settings.gear != GearChoice::Always => format!("one gear: {why}"),
             (Err(None), _) => "one gear".to_owned(),
         }
+    }
+
+    /// Reads the mappings of single processes, if this kernel's can be read.
+    pub(crate) fn file_mappings(&self) -> Option<ReadMappings> {
+        let mappings = self.map.file_mappings()?;
+        Some(Box::new(move |pid| mappings.of(pid)))
     }
 
     /// The gear in use.

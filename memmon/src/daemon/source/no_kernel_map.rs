@@ -8,6 +8,7 @@ use crate::{
     model::{Bytes, Gear, Inherited, KernelSum, Per, Pid, ProcessId, Reading},
     observe::{
         decode::KernelEvent,
+        procfs::ReadMappings,
         support::{Facts, Support},
     },
     report::MapFigures,
@@ -41,6 +42,7 @@ macro_rules! cannot_be_called {
 cannot_be_called! {
     fn gears(&Self, &config::Kernel, &Support) -> String;
     fn gear(&Self) -> Gear;
+    fn file_mappings(&Self) -> Option<ReadMappings>;
     fn set_limit(&mut Self, Bytes);
     fn asks_who_is_near(&Self, Instant) -> bool;
     fn shift(&mut Self, bool, Instant) -> Option<io::Result<Gear>>;

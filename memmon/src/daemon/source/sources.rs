@@ -75,7 +75,10 @@ pub(crate) struct Look {
 }
 
 impl Sources {
-    pub(crate) fn new(proc: ProcRoot, accuracy: Accuracy, kernel: Option<Kernel>) -> Self {
+    pub(crate) fn new(mut proc: ProcRoot, accuracy: Accuracy, kernel: Option<Kernel>) -> Self {
+        if let Some(read) = kernel.as_ref().and_then(Kernel::file_mappings) {
+            proc.set_mappings(read);
+        }
         let memory_cgroups = proc.memory_cgroups();
         Self {
             proc,
@@ -117,11 +120,6 @@ impl Sources {
     pub(crate) fn kernel_survey(&mut self) -> Option<(SystemMemory, Vec<Reading>)> {
         let memory = self.proc.memory().ok()?;
         Some((memory, self.kernel.as_mut()?.readings().ok()?))
-    }
-
-    /// Number of processes in the kernel map at the last survey; `None` if there is no map.
-    pub(crate) fn in_map(&self) -> Option<usize> {
-        Some(self.kernel.as_ref()?.fill().entries)
     }
 
     /// Usage of the kernel map, and its losses so far.

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, Read},
-    os::fd::AsFd,
+    os::fd::{AsFd, OwnedFd},
     time::{Duration, Instant},
 };
 
@@ -13,7 +13,7 @@ use aya::{
     programs::{BtfTracePoint, Iter, ProgramError, tp_btf::BtfTracePointLink},
 };
 use aya_log::EbpfLogger;
-use memmon_common::{Config, NEVER, Offsets, map, program};
+use memmon_common::{Config, FileMappingOffsets, NEVER, Offsets, map, program};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
 use super::{Gears, KernelMap, Options, PinError, batch, pin::Pin, plain::Plain, sums, survey::Survey};
@@ -133,6 +133,10 @@ pub(super) fn load(offsets: &Offsets, options: &Options) -> Result<KernelMap, At
     attach(&mut kernel_map.ebpf, &LIVES)?;
     // Without it a move between cgroups is noticed with the next step of the process's memory.
     let _ = watch_moves(&mut kernel_map.ebpf, &btf);
+    // Without it older processes are asked for their mappings.
+    if offsets.0.file_mapping != FileMappingOffsets::default() {
+        let _ = load_mappings(&mut kernel_map.ebpf, &btf);
+    }
     if options.two_gears {
         kernel_map.gears = match calm_gear(&mut kernel_map, &btf) {
             Ok(two) => two,
@@ -151,6 +155,21 @@ fn watch_moves(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), AttachError> {
     let moves: &mut BtfTracePoint = find(ebpf, name)?;
     moves.load(name, btf).map_err(|error| running(name, "loading", error))?;
     attach(ebpf, &[name])
+}
+
+fn load_mappings(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), AttachError> {
+    let program: &mut Iter = find(ebpf, program::MAPPINGS)?;
+    program.load("task_vma", btf).map_err(|error| running(program::MAPPINGS, "loading", error))
+}
+
+/// The program that reads mappings.
+///
+/// # Errors
+/// It was not loaded.
+pub(super) fn mappings_program(ebpf: &Ebpf) -> io::Result<OwnedFd> {
+    let program = ebpf.program(program::MAPPINGS).ok_or(io::ErrorKind::NotFound)?;
+    let program = <&Iter>::try_from(program).and_then(Iter::fd).map_err(io::Error::other)?;
+    program.as_fd().try_clone_to_owned()
 }
 
 /// Loads and attaches what the calm gear takes. Returns the reason if that is not available.

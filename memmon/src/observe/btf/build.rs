@@ -96,6 +96,7 @@ pub(crate) struct Kernel {
     pub(crate) mm_size: u32,
     pub(crate) second_task: Option<u32>,
     pub(crate) wide_cgroup_id: bool,
+    pub(crate) wide_inode_number: bool,
 }
 
 impl Default for Kernel {
@@ -110,6 +111,7 @@ impl Default for Kernel {
             mm_size: 512,
             second_task: None,
             wide_cgroup_id: true,
+            wide_inode_number: true,
         }
     }
 }
@@ -178,11 +180,33 @@ impl Kernel {
         if let Some(pid) = self.second_task {
             task_with(pid);
         }
+        let inode_number = if self.wide_inode_number { long } else { int };
+        Self::file_mappings(&mut b, int, long, inode_number);
         let targets = [(to_task, task), (to_mm, mm), (to_cred, cred), (to_signal, signal)];
         let cgroups = [(to_set, set), (to_cgroup, cgroup), (to_node, node)];
         for (pointer, target) in targets.into_iter().chain(cgroups) {
             b.point(pointer, target);
         }
         b.finish()
+    }
+
+    /// Mappings, and the way from them to the tree of all mappings of a file.
+    fn file_mappings(b: &mut Builder, int: u32, long: u32, inode_number: u32) {
+        let pointers = [(); 5].map(|()| b.pointer());
+        let [to_file, to_node, to_space, to_inode, to_super] = pointers;
+        let links = [("__rb_parent_color", long, 0), ("rb_right", to_node, 64), ("rb_left", to_node, 128)];
+        let node = b.structure("rb_node", 24, &links);
+        let shared = b.structure("", 32, &[("rb", node, 0), ("rb_subtree_last", long, 24 * 8)]);
+        b.structure("vm_area_struct", 128, &[("vm_file", to_file, 48 * 8), ("shared", shared, 64 * 8)]);
+        let file = b.structure("file", 64, &[("f_mapping", to_space, 24 * 8)]);
+        let root = b.structure("rb_root", 8, &[("rb_node", to_node, 0)]);
+        let cached = b.structure("rb_root_cached", 16, &[("rb_root", root, 0), ("rb_leftmost", to_node, 64)]);
+        let space = b.structure("address_space", 64, &[("host", to_inode, 0), ("i_mmap", cached, 40 * 8)]);
+        let inode = b.structure("inode", 96, &[("i_sb", to_super, 32 * 8), ("i_ino", inode_number, 56 * 8)]);
+        let dev_t = b.typedef("dev_t", int);
+        let super_block = b.structure("super_block", 64, &[("s_dev", dev_t, 16 * 8)]);
+        for (pointer, target) in pointers.into_iter().zip([file, node, space, inode, super_block]) {
+            b.point(pointer, target);
+        }
     }
 }

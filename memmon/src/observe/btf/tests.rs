@@ -43,6 +43,18 @@ fn every_field_has_its_offset() {
         task_exit_code: 48,
         signal_live: 4,
         signal_oom_mm: 8,
+        file_mapping: FileMappingOffsets {
+            vma_vm_file: 48,
+            vma_node: 64,
+            vma_left: 80,
+            vma_right: 72,
+            file_f_mapping: 24,
+            address_space_root: 40,
+            address_space_host: 0,
+            inode_i_ino: 56,
+            inode_i_sb: 32,
+            super_block_s_dev: 16,
+        },
     };
     assert_eq!(resolve(&Kernel::default()), Ok(since_6_2));
     assert_eq!(
@@ -53,6 +65,9 @@ fn every_field_has_its_offset() {
     let no_cgroups =
         Offsets { task_cgroups: 0, css_set_dfl_cgrp: 0, cgroup_kn: 0, kernfs_node_id: 0, ..since_6_2 };
     assert_eq!(resolve(&Kernel { wide_cgroup_id: false, ..Kernel::default() }), Ok(no_cgroups));
+    // Older processes are asked for their mappings then.
+    let no_mappings = Offsets { file_mapping: FileMappingOffsets::default(), ..since_6_2 };
+    assert_eq!(resolve(&Kernel { wide_inode_number: false, ..Kernel::default() }), Ok(no_mappings));
 }
 
 #[test]

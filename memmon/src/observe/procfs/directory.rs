@@ -127,3 +127,10 @@ impl ProcessDirectory {
         Err(io::Error::other("its threads end faster than they are read"))
     }
 }
+
+/// The place to read a process's memory from: its own files are empty if its main thread has ended, and those of others are
+/// not.
+pub(super) fn place(root: BorrowedFd<'_>, pid: Pid) -> nix::Result<String> {
+    let place = ProcessDirectory::open(root, pid)?.place()?;
+    Ok(format!("{pid}/{}", place.map(|(place, _)| place).unwrap_or_default()))
+}

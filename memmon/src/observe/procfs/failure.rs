@@ -2,11 +2,11 @@
 
 use std::io;
 
-use nix::errno::Errno;
+use nix::{errno::Errno, unistd::geteuid};
 
 use super::directory::ProcessDirectory;
 use super::ended;
-use crate::model::{Fact, Name, Unconfirmed};
+use crate::model::{Fact, Name, Uid, Unconfirmed};
 
 pub(super) fn read(
     directory: &ProcessDirectory,
@@ -62,4 +62,23 @@ pub(super) fn missing<T>(error: &io::Error) -> Fact<T> {
 
 pub(super) fn gone(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|number| ended(Errno::from_raw(number)))
+}
+
+/// Whether the owner of a process keeps memmon from reading it. Root's memmon may read everything, so for it only root, or
+/// a security module, can be the reason; for memmon as a user it is prctl(PR_SET_DUMPABLE) of that user.
+pub(super) fn is_withheld(error: &io::Error, owner: Uid) -> bool {
+    let own = geteuid();
+    is_denied(error) && !own.is_root() && own.as_raw() == owner.0
+}
+
+pub(super) fn is_denied(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
+}
+
+/// Nothing of what ended meanwhile.
+pub(super) fn unless_gone<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match read {
+        Err(error) if gone(&error) => Ok(None),
+        read => read.map(Some),
+    }
 }

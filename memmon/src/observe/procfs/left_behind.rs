@@ -194,6 +194,7 @@ mod tests {
                 kind: Kind::Named,
                 resident,
                 mapped: resident,
+                covered: resident,
             }
         }
 

@@ -200,8 +200,7 @@ impl<'a> Look<'a> {
         let inherited = if self.stat.is_forked() { self.inherited(goal, rss, parts) } else { Fact::Absent };
         let is_measured =
             self.root.measure == Measure::Charged || matches!(goal.purpose, Purpose::Sum { .. });
-        let holdings =
-            parts.filter(|_| is_measured).map(|parts| self.holdings(goal.purpose, parts, &inherited));
+        let holdings = parts.filter(|_| is_measured).map(|parts| self.holdings(goal, parts, &inherited));
         Ok(Memory { rss, error, is_over: true, parts, inherited, holdings })
     }
 
@@ -244,14 +243,19 @@ impl<'a> Look<'a> {
     }
 
     /// The memory that its end would give back.
-    fn holdings(&self, purpose: Purpose, parts: Parts, inherited: &Fact<Inherited>) -> Holdings {
+    fn holdings(&self, goal: Goal<'_>, parts: Parts, inherited: &Fact<Inherited>) -> Holdings {
         let Stat { parent, start, .. } = self.stat;
         let holder = Holder { pid: self.owner.pid, parent, start };
         let owner = JobOwner { lock: Lock::Pages, ..self.owner };
         let elders = inherited.known().map_or(Bytes::ZERO, |inherited| inherited.bytes);
         let own = Parts { anon: parts.anon.saturating_sub(elders), ..parts };
-        let least = purpose.least(&own);
-        let (shared, trouble) = self.root.shared_memory(Question { owner, holder, parts: &own, least });
+        let least = goal.purpose.least(&own);
+        let error = match goal.purpose {
+            Purpose::Limit(_) => Some(goal.accuracy.error(self.stat.threads)),
+            Purpose::Sum { .. } => None,
+        };
+        let (shared, trouble) =
+            self.root.shared_memory(Question { owner, holder, parts: &own, least, error });
         Holdings { parts, shared, trouble }
     }
 

@@ -1,5 +1,5 @@
-//! The answers of lookups of shared memory, which run on threads of their own: a lookup walks over all pages of a process,
-//! and asks every older process. The caller gets the answer at a later look, and a lookup is not repeated while nothing has
+//! The answers of lookups of shared memory, which run on threads of their own: where that decides, a lookup walks over all
+//! pages of a process, and asks every older process. The caller gets the answer at a later look, and a lookup is not repeated while nothing has
 //! changed.
 //!
 //! A lookup has no time limit, because a machine with many processes and little time for memmon takes long for one, and
@@ -12,7 +12,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::asked_ahead::AskedAhead;
 use super::blocking_pool::JobOwner;
 use super::shared_objects::SharedObject;
 use super::smaps::FileId;
@@ -30,13 +29,6 @@ const WALK_PER_GIB: Duration = Duration::from_millis(500);
 
 /// Time for which an answer holds that leads to a termination: from the verdict to the signal.
 const HOLDS_FOR_TERMINATION: Duration = Duration::from_secs(2);
-
-/// Time for which the answers of older processes hold that were asked ahead: as long, as they lead to the same.
-const AHEAD_HOLDS_FOR: Duration = HOLDS_FOR_TERMINATION;
-
-/// Time between two processes for which older ones are asked ahead, whoever they are: with as many processes as they are asked
-/// beside it takes 2 % of a processor.
-const AHEAD_PAUSE: Duration = Duration::from_secs(3);
 
 /// Time for which an answer holds that spares one, if no elder ends. One of them may unmap an object meanwhile.
 const SPARES_FOR: Duration = Duration::from_secs(60);
@@ -67,9 +59,6 @@ struct Lookup {
     state: State,
     /// The last answer: another lookup may run by now.
     answer: Option<Answer>,
-    /// Since when older processes were asked ahead, and their answers for the next lookup.
-    asked_ahead: Option<Instant>,
-    ahead: Option<AskedAhead>,
     /// Since when it waits for its turn.
     waits_since: Option<Instant>,
     /// Number of failures in a row, and the last reason.
@@ -150,6 +139,21 @@ pub(super) struct Question<'a> {
     pub holder: Holder,
     pub parts: &'a Parts,
     pub least: Bytes,
+    /// Maximum error of `parts`, if it suffices to know that the process gives back that much at least; `None` if the amount
+    /// itself counts.
+    pub error: Option<Bytes>,
+}
+
+impl Found {
+    pub(super) fn new(
+        memory: SharedMemory,
+        stays: Vec<SharedObject>,
+        searched: BTreeSet<FileId>,
+        held: BTreeMap<FileId, (ProcessId, Bytes)>,
+    ) -> Self {
+        let elders: BTreeSet<_> = held.values().map(|(elder, _)| *elder).collect();
+        Self { memory, elders: elders.into_iter().collect(), stays, searched, held }
+    }
 }
 
 impl Question<'_> {
@@ -277,41 +281,6 @@ impl Lookups {
         })
     }
 
-    /// Whether older processes may be asked about this process ahead: unless they were asked about any a moment ago, or an
-    /// answer spares it.
-    pub(super) fn may_look_ahead(&self, holder: Holder, now: Instant) -> bool {
-        let passed = |at: Instant, time: Duration| now.saturating_duration_since(at) >= time;
-        self.with(|lookups| {
-            let mut asked = lookups.values().filter_map(|lookup| lookup.asked_ahead);
-            let lookup = lookups.get(&holder.pid).filter(|lookup| lookup.start == holder.start);
-            asked.all(|at| passed(at, AHEAD_PAUSE))
-                && lookup.is_none_or(|lookup| {
-                    let has_rest = matches!(lookup.state, State::Waiting | State::Answered);
-                    has_rest && lookup.answer.as_ref().is_none_or(|answer| passed(answer.at, SPARES_FOR))
-                })
-        })
-    }
-
-    /// Notes that older processes are asked about this process ahead.
-    pub(super) fn begin_ahead(&self, holder: Holder, beat: Heartbeat, now: Instant) {
-        self.begin(holder, beat, now);
-        self.change(holder, now, |lookup| lookup.asked_ahead = Some(now));
-    }
-
-    /// Notes the answers that older processes gave ahead, if they all did.
-    pub(super) fn looked_ahead(&self, holder: Holder, ahead: Option<AskedAhead>, now: Instant) {
-        self.change(holder, now, |lookup| (lookup.state, lookup.ahead) = (State::Waiting, ahead));
-    }
-
-    /// These answers, unless they are too old.
-    pub(super) fn take_ahead(&self, holder: Holder, now: Instant) -> Option<AskedAhead> {
-        let ahead = self.with(|lookups| {
-            let lookup = lookups.get_mut(&holder.pid).filter(|lookup| lookup.start == holder.start)?;
-            lookup.ahead.take()
-        });
-        ahead.filter(|ahead| now.saturating_duration_since(ahead.at) < AHEAD_HOLDS_FOR)
-    }
-
     /// Notes that this answer still holds.
     pub(super) fn renew(&self, holder: Holder, answer: Answer, now: Instant) {
         self.change(holder, now, |lookup| lookup.answered(Answer { at: now, ..answer }));
@@ -360,8 +329,6 @@ impl Lookups {
                 began: now,
                 state: State::Waiting,
                 answer: None,
-                asked_ahead: None,
-                ahead: None,
                 waits_since: None,
                 failed: 0,
                 trouble: None,
@@ -385,7 +352,7 @@ mod tests {
 
     fn question() -> Question<'static> {
         let owner = JobOwner { pid: HOLDER.pid, uid: Uid(1000), onlooks: false, lock: Lock::Pages };
-        Question { owner, holder: HOLDER, parts: &PARTS, least: Bytes(100) }
+        Question { owner, holder: HOLDER, parts: &PARTS, least: Bytes(100), error: None }
     }
 
     fn failed() -> Result<Found, Failure> {

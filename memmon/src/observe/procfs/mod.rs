@@ -4,7 +4,6 @@
 //! process closely. The root is injectable, so tests run on captured trees.
 
 mod accuracy;
-mod asked_ahead;
 mod blocking_pool;
 mod called;
 mod cgroup;
@@ -12,6 +11,7 @@ mod cgroup_memory;
 mod command_line;
 mod confirm;
 mod directory;
+mod elders;
 mod environment;
 mod exe_file;
 mod failure;
@@ -26,6 +26,7 @@ mod long_cgroup;
 mod look;
 mod lookups;
 mod machine;
+mod mapped_alone;
 mod memory_back;
 mod mounts;
 mod parse;
@@ -51,6 +52,7 @@ pub use accuracy::Accuracy;
 pub use blocking_pool::{WorkerPriority, add_worker, set_worker_priority};
 pub use cgroup_memory::{Hierarchy, LimitedCgroup};
 pub use left_behind::Stays;
+pub use mapped_alone::ReadMappings;
 pub use memory_back::OwnCgroup;
 pub use root::ProcRoot;
 pub use waiting::Waiting;

@@ -17,6 +17,7 @@ use crate::model::{Bytes, Measure, Pid, SystemMemory, Uid, WantedFacts};
 use super::last_command_line::LastCommandLine;
 use super::long_cgroup::LongCgroups;
 use super::lookups::Lookups;
+use super::mapped_alone::{KernelMappings, ReadMappings};
 use super::parse;
 
 /// More than any file that memmon reads whole (/proc/PID/cgroup: 13 hierarchies, each path below 4096 bytes).
@@ -46,6 +47,8 @@ pub struct ProcRoot {
     /// The facts that are read of a process, besides those that every configuration needs.
     pub(super) wanted: WantedFacts,
     pub(super) lookups: Lookups,
+    /// The mappings of single processes as the kernel has them.
+    pub(super) mappings: Option<KernelMappings>,
     pub(super) long_cgroups: LongCgroups,
     pub(super) last_command_line: LastCommandLine,
     /// Whether the environment of a process may name its Slurm job.
@@ -86,6 +89,12 @@ impl ProcRoot {
         self.wanted = wanted;
     }
 
+    /// Reads the mappings of files of single processes by `read` from now on, to know who else maps their shared memory.
+    /// Without it each older process is asked.
+    pub fn set_mappings(&mut self, read: ReadMappings) {
+        self.mappings = Some(KernelMappings::new(read));
+    }
+
     /// Measures by `measure` from now on.
     pub const fn set_measure(&mut self, measure: Measure) {
         self.measure = measure;
@@ -108,6 +117,7 @@ impl ProcRoot {
             measure,
             wanted,
             lookups,
+            mappings: None,
             long_cgroups: LongCgroups::default(),
             last_command_line: LastCommandLine::default(),
             has_slurm: own && SLURM.iter().any(|file| may_exist(Path::new(file))),

@@ -15,6 +15,7 @@ use std::{
     io::{self, BufReader, Read},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Arc, OnceLock},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -24,27 +25,29 @@ use nix::{
         memfd::{MFdFlags, memfd_create},
         stat::{Mode, fstat},
     },
-    unistd::geteuid,
 };
+
+use tracing::debug;
 
 use super::{
     ProcRoot,
-    asked_ahead::AskedAhead,
-    blocking_pool::{JobOwner, Lock, hangs_since, run_blocking, start_blocking},
-    directory::ProcessDirectory,
-    failure::gone,
-    kcmp,
+    blocking_pool::{JobOwner, Lock, start_blocking},
+    directory::place,
+    elders::{Elders, OlderProcesses},
+    failure::{gone, is_withheld},
     lookups::{Failure, Found, Heartbeat, Holder, ONLOOKERS_TIME_LIMIT, Question, Step},
-    numbered, parse,
+    parse,
     parts::parts,
     shared_objects::{self, Devices, Kind, SharedObject},
-    smaps::{self, FileId},
+    smaps::{self, FileId, Mapping},
     whole,
 };
-use crate::model::{
-    Bytes, Fact, KeptObject, KeptWhy, Measure, Name, Parts, Pid, Process, ProcessId, SharedMemory, StartTime,
-    Uid,
-};
+use crate::model::{Bytes, Fact, KeptObject, KeptWhy, Name, Parts, Process, ProcessId, SharedMemory};
+
+/// Number of times that a process which grows is looked at before its pages are counted, and the time between two of them: by
+/// then it may have so much more that there is no doubt.
+const GLANCES: u32 = 4;
+const GLANCE_PAUSE: Duration = Duration::from_millis(1);
 
 impl ProcRoot {
     /// The shared memory of a process, if the answer to `question` depends on it. `Unreadable` while it is not known, with
@@ -75,38 +78,13 @@ impl ProcRoot {
         let Process { id, parent, real_uid, .. } = *process;
         let owner = JobOwner { pid: id.pid, uid: real_uid, onlooks: true, lock: Lock::Pages };
         let holder = Holder { pid: id.pid, parent, start: id.start };
-        self.look_once(&Question { owner, holder, parts, least: Bytes::ZERO }, Instant::now()).0
-    }
-
-    /// Asks the older processes about the shared memory of a process that comes near its limit, unless any were asked about
-    /// another one a moment ago, and does not wait for the answers. Returns whether they are asked.
-    ///
-    /// # Errors
-    /// The process is gone, or no job can be started for it. Then the answer waits for all of them at its limit.
-    pub fn look_ahead(&self, process: ProcessId) -> io::Result<bool> {
-        let (root, pid, now) = (self.directory.as_fd(), process.pid, Instant::now());
-        let (stat, status) = (whole(root, &format!("{pid}/stat"))?, whole(root, &format!("{pid}/status"))?);
-        let stat = parse::stat(&stat).filter(|stat| stat.start == process.start);
-        let (Some(stat), Some((uid, _)), Some(parts)) = (stat, parse::uids(&status), parts(&status)) else {
-            return Err(io::ErrorKind::NotFound.into());
-        };
-        let holder = Holder { pid, parent: stat.parent, start: stat.start };
-        if self.measure != Measure::Charged || !self.lookups.may_look_ahead(holder, now) {
-            return Ok(false);
-        }
-        let owner = JobOwner { pid, uid, onlooks: false, lock: Lock::Pages };
-        let lookup = self.lookup(&Question { owner, holder, parts: &parts, least: Bytes::ZERO }, None)?;
-        let (beat, lookups) = (Heartbeat::new(now), self.lookups.clone());
-        self.lookups.begin_ahead(holder, beat.clone(), now);
-        let job = move || lookups.looked_ahead(holder, lookup.ask_ahead(&beat).ok(), Instant::now());
-        start_blocking(owner, job).inspect_err(|_| self.lookups.looked_ahead(holder, None, now))?;
-        Ok(true)
+        self.look_once(&Question { owner, holder, parts, least: Bytes::ZERO, error: None }, Instant::now()).0
     }
 
     /// A lookup whose caller waits for it.
     fn look_once(&self, question: &Question<'_>, now: Instant) -> (Fact<SharedMemory>, Option<String>) {
         let found = self.lookup(question, Some(now + ONLOOKERS_TIME_LIMIT));
-        match found.map(|lookup| lookup.run(&Heartbeat::new(now), None)) {
+        match found.map(|lookup| lookup.run(&Heartbeat::new(now))) {
             Ok(Ok(found)) => (Fact::Known(found.memory), None),
             Ok(Err(Failure::Machine(why))) => (Fact::Unreadable, Some(why)),
             Ok(Err(Failure::Withheld)) => (Fact::Withheld, None),
@@ -117,7 +95,7 @@ impl ProcRoot {
     fn start_lookup(&self, question: &Question<'_>, now: Instant) -> io::Result<()> {
         let lookup = self.lookup(question, None)?;
         let (holder, memory, lookups) = (question.holder, question.memory(), self.lookups.clone());
-        let (aged, ahead) = (self.lookups.aged(question, now), self.lookups.take_ahead(holder, now));
+        let aged = self.lookups.aged(question, now);
         let beat = Heartbeat::new(now);
         self.lookups.begin(holder, beat.clone(), now);
         start_blocking(question.owner, move || {
@@ -127,49 +105,58 @@ impl ProcRoot {
             });
             match renewed {
                 Some(answer) => lookups.renew(holder, answer, Instant::now()),
-                None => lookups.end(holder, memory, lookup.run(&beat, ahead), Instant::now()),
+                None => lookups.end(holder, memory, lookup.run(&beat), Instant::now()),
             }
         })
     }
 
     fn lookup(&self, question: &Question<'_>, deadline: Option<Instant>) -> io::Result<SharedMemoryLookup> {
-        Ok(SharedMemoryLookup {
-            root: Arc::new(self.directory.try_clone()?),
+        let (root, owner, holder) = (Arc::new(self.directory.try_clone()?), question.owner, question.holder);
+        let older = OlderProcesses {
+            root: Arc::clone(&root),
             own: self.own,
-            owner: question.owner,
-            holder: question.holder,
-            needed: question.needed(),
+            mappings: self.mappings.clone().filter(|_| self.own),
+            owner,
+            holder,
             hangs_after: self.lookups.hangs_after,
             deadline,
-        })
+        };
+        let (needed, error) = (question.needed(), question.error);
+        Ok(SharedMemoryLookup { root, owner, holder, older, needed, error })
     }
 }
 
-/// A lookup of the shared memory of one process. It takes about 20 ms per GiB for the walk over its pages, and 0.1 ms for
-/// each older process.
+/// A lookup of the shared memory of one process. It takes about 20 ms per GiB if it walks over the pages, and 0.1 ms for each
+/// older process that it asks.
 struct SharedMemoryLookup {
     /// A descriptor of /proc.
     root: Arc<OwnedFd>,
-    /// Whether its pids are those that system calls of this process understand.
-    own: bool,
     owner: JobOwner,
     holder: Holder,
+    older: OlderProcesses,
     /// The amount that must be the process's own for it to be over its limit.
     needed: Bytes,
-    hangs_after: Duration,
-    deadline: Option<Instant>,
+    /// See [`Question::error`].
+    error: Option<Bytes>,
 }
 
 impl SharedMemoryLookup {
-    /// `ahead`: the answers of older processes that were asked a moment ago.
-    fn run(&self, beat: &Heartbeat, ahead: Option<AskedAhead>) -> Result<Found, Failure> {
-        let Objects { mut memory, stays, searched } =
+    fn run(&self, beat: &Heartbeat) -> Result<Found, Failure> {
+        let mut asked = None;
+        // An error comes again in the walk.
+        let without_walk = self.without_walk(&mut asked, beat).unwrap_or_default();
+        let (pid, processes) = (self.holder.pid.0, asked.as_ref().map(|elders| elders.asked));
+        debug!(pid, asked = ?processes, walk = without_walk.is_none(), "shared memory is looked up");
+        if let Some(found) = without_walk {
+            return Ok(found);
+        }
+        let Objects { mut memory, stays, searched, .. } =
             self.objects("smaps", beat).map_err(|error| self.failure(&error))?;
         let files: BTreeMap<_, _> = searched.iter().map(|object| (object.file, object.resident)).collect();
         let all_searched = files.keys().copied().collect();
-        let elders = match ahead.and_then(|ahead| ahead.elders_of(&files)) {
-            Some(found) => Elders { found, unread: None },
-            None => self.elders(files, beat).map_err(|error| self.failure(&error))?,
+        let elders = match asked.filter(|asked| asked.cover(&files)) {
+            Some(asked) => asked,
+            None => self.older.asked_for(files, beat).map_err(|error| self.failure(&error))?,
         };
         let mut open = Bytes::ZERO;
         for object in searched {
@@ -187,25 +174,60 @@ impl SharedMemoryLookup {
             Some(why) if open >= self.needed => Err(Failure::Machine(why)),
             _ => {
                 memory.returned = open;
-                let held = elders.found;
-                let elders: BTreeSet<_> = held.values().map(|(elder, _)| *elder).collect();
-                let elders = elders.into_iter().collect();
-                Ok(Found { memory, elders, stays, searched: all_searched, held })
+                Ok(Found::new(memory, stays, all_searched, elders.found))
             }
         }
     }
 
-    /// The answers of older processes about what it maps now.
-    fn ask_ahead(&self, beat: &Heartbeat) -> io::Result<AskedAhead> {
-        let at = Instant::now();
-        let Objects { searched, .. } = self.objects("maps", beat)?;
-        let mapped: BTreeMap<_, _> = searched.iter().map(|object| (object.file, object.mapped)).collect();
-        let files = mapped.keys().copied().collect();
-        let Elders { found, unread } = self.elders(mapped, beat)?;
-        match unread {
-            None => Ok(AskedAhead { at, files, found }),
-            Some(why) => Err(io::Error::other(why)),
+    /// The same without a walk over the pages, if so much of the process's shared memory as is needed must be in objects that no
+    /// older process maps, even if it had all of the others. `asked`: the answers of older processes, if they were asked.
+    fn without_walk(&self, asked: &mut Option<Elders>, beat: &Heartbeat) -> io::Result<Option<Found>> {
+        let Some(error) = self.error else { return Ok(None) };
+        let objects = self.objects("maps", beat)?;
+        let mapped: BTreeMap<_, _> =
+            objects.searched.iter().map(|object| (object.file, object.mapped)).collect();
+        let all: BTreeSet<_> = mapped.keys().copied().collect();
+        if self.resident(error)?.saturating_sub(objects.beside(&all)) < self.needed {
+            return Ok(None);
         }
+        let elders = asked.insert(self.older.asked_for(mapped, beat)?);
+        if elders.unread.is_some() {
+            return Ok(None);
+        }
+        let held = elders.found.clone();
+        let own = all.iter().copied().filter(|file| !held.contains_key(file)).collect();
+        let returned = self.glance(error, &own, &objects, beat)?.filter(|returned| *returned >= self.needed);
+        let memory = returned.map(|returned| SharedMemory { returned, ..SharedMemory::default() });
+        Ok(memory.map(|memory| Found::new(memory, objects.stays, all, held)))
+    }
+
+    /// Resident memory that must be in the objects `own`, by its mappings before and after that was read. Waits for a moment
+    /// while that is less than needed.
+    fn glance(
+        &self,
+        error: Bytes,
+        own: &BTreeSet<FileId>,
+        before: &Objects,
+        beat: &Heartbeat,
+    ) -> io::Result<Option<Bytes>> {
+        let beside = before.beside(own);
+        for _ in 0..GLANCES {
+            let resident = self.resident(error)?;
+            if resident.saturating_sub(beside) >= self.needed {
+                let after = self.objects("maps", beat)?.beside(own);
+                return Ok(Some(resident.saturating_sub(beside.max(after))));
+            }
+            thread::sleep(GLANCE_PAUSE);
+        }
+        Ok(None)
+    }
+
+    /// The shared memory that the process has at least now, by figures that may be off by `error`.
+    fn resident(&self, error: Bytes) -> io::Result<Bytes> {
+        let root = self.root.as_fd();
+        let status = whole(root, &format!("{}status", place(root, self.holder.pid)?))?;
+        let parts = parts(&status).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(parts.shmem.saturating_sub(error))
     }
 
     /// Whether the process maps the same objects still, of which the same ones outlive it, and each elder as much of them as
@@ -220,7 +242,7 @@ impl SharedMemoryLookup {
         for elder in &before.elders {
             let held = before.held.iter().filter(|(_, (holder, _))| holder == elder);
             let held: BTreeMap<_, _> = held.map(|(file, (_, mapped))| (*file, *mapped)).collect();
-            let (start, now) = self.mapped_by(elder.pid, false, held.keys().copied().collect())?;
+            let (start, now) = self.older.mapped_by(elder.pid, false, held.keys().copied().collect())?;
             let is_held = |(file, before): (&FileId, &Bytes)| now.get(file).is_some_and(|now| now >= before);
             if start != elder.start || !held.iter().all(is_held) {
                 return Ok(false);
@@ -236,7 +258,7 @@ impl SharedMemoryLookup {
         let tmpfs = shared_objects::tmpfs_devices(reader(root, &format!("{own}mountinfo"), beat)?)?;
         let devices = Devices { internal: internal_device()?, tmpfs };
         let text = reader(root, &format!("{own}{file}"), beat)?;
-        let mappings = smaps::mappings(text, |file| devices.hold(file))?;
+        let mappings = smaps::mappings(text, |file| devices.hold(file) || Devices::may_hold(file))?;
         let segments = match reader(root, "sysvipc/shm", beat) {
             Ok(text) => shared_objects::segments(text)?,
             // A kernel without System V IPC.
@@ -247,7 +269,8 @@ impl SharedMemoryLookup {
         let stays =
             |object: &SharedObject| segments.get(&object.file.inode).is_none_or(|segment| !segment.freed);
 
-        let mut found = Objects::default();
+        let others = mappings.iter().filter(|mapping| !devices.hold(mapping.file)).map(Mapping::size).sum();
+        let mut found = Objects { others, ..Objects::default() };
         for object in shared_objects::objects(&mappings, &devices) {
             let why = match object.kind {
                 Kind::Named => KeptWhy::Named,
@@ -261,88 +284,6 @@ impl SharedMemoryLookup {
             found.stays.push(object);
         }
         Ok(found)
-    }
-
-    /// For each of `missing` that an older process maps, the one that maps the most of it, or one that maps as much as is
-    /// resident here. Ancestors are asked first: they are most often the ones.
-    fn elders(&self, mut missing: BTreeMap<FileId, Bytes>, beat: &Heartbeat) -> io::Result<Elders> {
-        let root = self.root.as_fd();
-        let mut elders = Elders::default();
-        let mut asked = BTreeSet::from([self.holder.pid]);
-        let mut ask = |pid: Pid, is_ancestor: bool, missing: &mut BTreeMap<FileId, Bytes>| {
-            if !asked.insert(pid) {
-                return;
-            }
-            match self.mapped_by(pid, is_ancestor, missing.keys().copied().collect()) {
-                Ok((start, files)) => {
-                    missing.retain(|file, resident| files.get(file).is_none_or(|mapped| *mapped < *resident));
-                    let elder = ProcessId { pid, start };
-                    for (file, mapped) in files {
-                        let best = elders.found.entry(file).or_insert((elder, mapped));
-                        if best.1 < mapped {
-                            *best = (elder, mapped);
-                        }
-                    }
-                }
-                Err(error) => {
-                    elders.unread.get_or_insert(format!("pid {pid} could not be asked for it: {error}"));
-                }
-            }
-        };
-        let mut ancestor = self.holder.parent;
-        while !missing.is_empty() && ancestor > Pid::INIT {
-            ask(ancestor, true, &mut missing);
-            ancestor = parent(root, ancestor).filter(|next| *next != ancestor).unwrap_or(Pid::INIT);
-        }
-        for pid in numbered(root, ".")? {
-            if missing.is_empty() {
-                break;
-            }
-            if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            beat.beat();
-            ask(Pid(pid?), false, &mut missing);
-        }
-        Ok(elders)
-    }
-
-    /// The part of `files` that an older process maps which has memory of its own, and the start of that process. `None` if
-    /// its owner keeps that from being read.
-    ///
-    /// # Errors
-    /// It is not known yet.
-    fn mapped_by(
-        &self,
-        pid: Pid,
-        is_ancestor: bool,
-        files: BTreeSet<FileId>,
-    ) -> io::Result<(StartTime, BTreeMap<FileId, Bytes>)> {
-        let root = self.root.as_fd();
-        let none = Ok((StartTime(0), BTreeMap::new()));
-        let text = unless_gone(whole(root, &format!("{pid}/stat")))?;
-        let Some(stat) = text.as_deref().and_then(parse::stat) else { return none };
-        let is_older = (stat.start, pid) < (self.holder.start, self.holder.pid);
-        if !is_older || stat.kernel_thread() {
-            return none;
-        }
-        let text = unless_gone(whole(root, &format!("{pid}/status")))?;
-        let Some((uid, _)) = text.as_deref().and_then(parse::uids) else { return none };
-        let owner = JobOwner { pid, uid, lock: Lock::Mmap, ..self.owner };
-        let (root, own, holder) = (Arc::clone(&self.root), self.own, self.holder.pid);
-        let read = run_blocking(owner, move || mapped(root.as_fd(), own, holder, pid, &files));
-        match read.and_then(|read| read) {
-            // For so long its owner alone can hold a lock.
-            Err(error)
-                if error.kind() == io::ErrorKind::TimedOut && hangs_since(owner) >= self.hangs_after =>
-            {
-                none
-            }
-            Err(error) if is_withheld(&error, uid) => none,
-            // A stranger that memmon may not read, such as pid 1 of a container, is no reason to doubt for ever.
-            Err(error) if is_denied(&error) && !is_ancestor && uid != self.owner.uid => none,
-            read => Ok((stat.start, unless_gone(read)?.unwrap_or_default())),
-        }
     }
 
     fn failure(&self, error: &io::Error) -> Failure {
@@ -363,33 +304,18 @@ struct Objects {
     stays: Vec<SharedObject>,
     /// The objects that an older process may hold.
     searched: Vec<SharedObject>,
+    /// The size of other mappings that may hold shared memory.
+    others: Bytes,
 }
 
-/// The answers of older processes.
-#[derive(Default)]
-struct Elders {
-    /// For each object, one of them and how much of it that one maps.
-    found: BTreeMap<FileId, (ProcessId, Bytes)>,
-    /// The reason why one of them gave no answer.
-    unread: Option<String>,
-}
-
-/// Whether the owner of a process keeps memmon from reading it. Root's memmon may read everything, so for it only root, or
-/// a security module, can be the reason; for memmon as a user it is prctl(PR_SET_DUMPABLE) of that user.
-fn is_withheld(error: &io::Error, owner: Uid) -> bool {
-    let own = geteuid();
-    is_denied(error) && !own.is_root() && own.as_raw() == owner.0
-}
-
-fn is_denied(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::PermissionDenied
-}
-
-/// Nothing of what ended meanwhile.
-fn unless_gone<T>(read: io::Result<T>) -> io::Result<Option<T>> {
-    match read {
-        Err(error) if gone(&error) => Ok(None),
-        read => read.map(Some),
+impl Objects {
+    /// The most that may be resident beside the objects `own`, and again in these if they are mapped several times.
+    fn beside(&self, own: &BTreeSet<FileId>) -> Bytes {
+        let beside = |object: &SharedObject| {
+            let once = if own.contains(&object.file) { object.covered } else { Bytes::ZERO };
+            object.mapped.saturating_sub(once)
+        };
+        self.others + self.stays.iter().chain(&self.searched).map(beside).sum()
     }
 }
 
@@ -407,42 +333,6 @@ fn lives(root: BorrowedFd<'_>, elder: ProcessId) -> bool {
     let text = whole(root, &format!("{}/stat", elder.pid)).unwrap_or_default();
     let state = parse::stat(&text).filter(|stat| stat.start == elder.start);
     state.is_some_and(|stat| stat.threads > 1 || !matches!(stat.state, 'Z' | 'X'))
-}
-
-/// The place to read a process's memory from: its own files are empty if its main thread has ended, and those of others are
-/// not.
-fn place(root: BorrowedFd<'_>, pid: Pid) -> nix::Result<String> {
-    let place = ProcessDirectory::open(root, pid)?.place()?;
-    Ok(format!("{pid}/{}", place.map(|(place, _)| place).unwrap_or_default()))
-}
-
-fn parent(root: BorrowedFd<'_>, pid: Pid) -> Option<Pid> {
-    Some(parse::stat(&whole(root, &format!("{pid}/stat")).ok()?)?.parent)
-}
-
-/// The part of `files` that the process `pid` maps; `None` if it shares the address space of `holder`, and so counts as the
-/// same user of it.
-fn mapped(
-    root: BorrowedFd<'_>,
-    own: bool,
-    holder: Pid,
-    pid: Pid,
-    files: &BTreeSet<FileId>,
-) -> io::Result<BTreeMap<FileId, Bytes>> {
-    let mut mapped = BTreeMap::new();
-    if own && kcmp::same_memory(pid, holder) {
-        return Ok(mapped);
-    }
-    let maps = format!("{}maps", place(root, pid)?);
-    let file = openat(root, maps.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-    for found in smaps::files(BufReader::with_capacity(16 << 10, File::from(file))) {
-        let (file, size) = found?;
-        if files.contains(&file) {
-            let all: &mut Bytes = mapped.entry(file).or_default();
-            *all = *all + size;
-        }
-    }
-    Ok(mapped)
 }
 
 /// A file that shows the progress of reading it.

@@ -7,6 +7,8 @@ use std::{
     ops::Range,
 };
 
+use nix::sys::stat::major;
+
 use super::{
     parse::strip_deleted_suffix,
     smaps::{FileId, Mapping},
@@ -27,6 +29,11 @@ impl Devices {
     pub(super) fn hold(&self, file: FileId) -> bool {
         file.device != 0 && (file.device == self.internal || self.tmpfs.contains(&file.device))
     }
+
+    /// Whether they may be: a tmpfs that the process does not see, or one below an overlay, has no disk either.
+    pub(super) fn may_hold(file: FileId) -> bool {
+        file.device != 0 && major(file.device) == 0
+    }
 }
 
 /// An object of shared memory in one address space.
@@ -40,6 +47,8 @@ pub(super) struct SharedObject {
     pub resident: Bytes,
     /// The size of its mappings.
     pub mapped: Bytes,
+    /// The size of the parts that they cover, those once that are mapped several times.
+    pub covered: Bytes,
 }
 
 /// The end of an object that no process maps or holds open.
@@ -72,14 +81,14 @@ fn object(file: FileId, mappings: &[&Mapping], devices: &Devices) -> Option<Shar
     } else {
         Kind::Named
     };
-    let mapped = mappings.iter().map(|mapping| Bytes(mapping.range.end.saturating_sub(mapping.range.start)));
-    let (name, resident) = (strip_deleted_suffix(path).to_owned(), once(mappings));
-    Some(SharedObject { file, name, kind, resident, mapped: mapped.sum() })
+    let mapped = mappings.iter().map(|mapping| mapping.size());
+    let (name, (resident, covered)) = (strip_deleted_suffix(path).to_owned(), once(mappings));
+    Some(SharedObject { file, name, kind, resident, mapped: mapped.sum(), covered })
 }
 
-/// Memory of one object that several mappings hold together. Mappings of the same part (a heap that is mapped several
-/// times) count as the largest of them; others add up, to no more than the parts cover.
-fn once(mappings: &[&Mapping]) -> Bytes {
+/// Memory of one object that several mappings hold together, and how much of it they cover. Mappings of the same part (a heap
+/// that is mapped several times) count as the largest of them; others add up, to no more than the parts cover.
+fn once(mappings: &[&Mapping]) -> (Bytes, Bytes) {
     let mut parts: BTreeMap<(u64, u64), Bytes> = BTreeMap::new();
     for mapping in mappings {
         let Range { start, end } = mapping.range;
@@ -92,7 +101,8 @@ fn once(mappings: &[&Mapping]) -> Bytes {
         let start = start.max(covered.1);
         covered = (covered.0 + end.saturating_sub(start), end.max(covered.1));
     }
-    sum.min(Bytes(covered.0))
+    let covered = Bytes(covered.0);
+    (sum.min(covered), covered)
 }
 
 /// A System V segment.

@@ -25,6 +25,12 @@ pub(super) struct Mapping {
     pub resident: Bytes,
 }
 
+impl Mapping {
+    pub(super) fn size(&self) -> Bytes {
+        Bytes(self.range.end.saturating_sub(self.range.start))
+    }
+}
+
 /// A file by its device and inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct FileId {

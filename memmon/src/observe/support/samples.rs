@@ -2,7 +2,7 @@
 
 use super::{Btf, CgroupMemory, Facts, KernelVersion, Lockdown, Namespaces, Probe};
 use crate::model::{Capabilities, Uid};
-use memmon_common::Offsets;
+use memmon_common::{FileMappingOffsets, Offsets};
 
 /// All capabilities, as root has them.
 pub(crate) const ALL_RIGHTS: Capabilities = Capabilities(u64::MAX);
@@ -32,6 +32,7 @@ pub(crate) fn offsets(legacy_rss: bool) -> Offsets {
         task_exit_code: 2100,
         signal_live: 4,
         signal_oom_mm: 1000,
+        file_mapping: FileMappingOffsets::default(),
     }
 }
 

@@ -15,9 +15,10 @@ use crate::model::{Crossed, Pid, ProcessId, StartTime};
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Time until the next look at a process that waits for an answer, at first and at most. Most answers take some milliseconds, and
-/// each look takes a fifth of one: the pause grows by a quarter, so that an answer waits for a quarter of the time that it took.
-const FIRST_ANSWER_PAUSE: Duration = Duration::from_millis(4);
+/// Time until the next look at a process that waits for an answer, at first and at most. Most answers take less than a
+/// millisecond, and each look takes a fifth of one: the pause grows by a quarter, so that an answer waits for a quarter of the
+/// time that it took.
+const FIRST_ANSWER_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_ANSWER_PAUSE: Duration = Duration::from_secs(1);
 
 /// Time that a process which shares memory with an elder is left alone, at most, whatever the looks at such processes

@@ -7,7 +7,7 @@ use nix::sys::stat::{major, minor};
 
 use super::super::{Accuracy, ProcRoot, testing::Tree};
 use super::*;
-use crate::model::{Measure, Process};
+use crate::model::{Measure, Pid, Process, StartTime, Uid};
 
 const LIMIT: Bytes = Bytes(100 << 20);
 const KIB: u64 = 1024;
@@ -110,10 +110,25 @@ impl Family {
         nix::unistd::mkfifo(&self.tree.path().join(path), Mode::S_IRWXU).unwrap();
     }
 
-    fn restore(&self, member: u32, file: &str) {
-        let path = self.tree.path().join(format!("{}/{file}", self.pid(member)));
-        std::fs::remove_dir(&path).unwrap();
+    fn restore(&self, member: u32, files: &[&str]) {
+        for file in files {
+            std::fs::remove_dir(self.tree.path().join(format!("{}/{file}", self.pid(member)))).unwrap();
+        }
         self.member(member, 0, 150);
+    }
+
+    fn spoil(&self, member: u32, files: &[&str]) {
+        for file in files {
+            self.tree.spoil(&format!("{}/{file}", self.pid(member)));
+        }
+    }
+
+    /// Has `member` map something else as well: `range` is its addresses and permissions, `object` its offset, device, inode
+    /// and path.
+    fn maps_too(&self, member: u32, range: &str, object: &str) {
+        let path = format!("{}/maps", self.pid(member));
+        let text = std::fs::read_to_string(self.tree.path().join(&path)).unwrap();
+        self.tree.write(&path, format!("{text}{range} {object}\n"));
     }
 }
 
@@ -150,61 +165,70 @@ fn an_elder_whose_main_thread_has_ended_still_maps_the_object() {
     assert_eq!(family.elder_of(&found), Some(pid));
 }
 
-/// Asks the older processes of `member` ahead, and waits until they have answered.
-fn look_ahead(family: &Family, root: &ProcRoot, member: u32) -> Holder {
-    let (pid, start) = (family.pid(member), StartTime(u64::from(700 + member)));
-    let holder = Holder { pid, parent: Pid(0), start };
-    assert!(root.look_ahead(ProcessId { pid, start }).unwrap());
-    let answered = || root.lookups.may_look_ahead(holder, Instant::now() + Duration::from_secs(3));
-    let begun = Instant::now();
-    while !answered() {
-        assert!(begun.elapsed() < Duration::from_secs(20));
-        thread::sleep(Duration::from_millis(2));
-    }
-    holder
+/// Whether it is known without a walk over the pages of `member` that enough of its memory is its own.
+fn needs_no_walk(family: &Family, member: u32) -> bool {
+    family.spoil(member, &["smaps"]);
+    let root = family.root();
+    let found = family.until(&root, member, |fact, trouble| *fact != Fact::Unreadable || trouble.is_some());
+    matches!(found, Fact::Known(_))
 }
 
 #[test]
-fn older_processes_that_were_asked_a_moment_ago_are_not_asked_again() {
-    let family = Family::new(20);
-    family.member(1, 0, 150);
-    family.member(2, 0, 190);
-    let root = family.root();
-    let holder = look_ahead(&family, &root, 2);
-    let other = Holder { pid: family.pid(3), ..holder };
-    assert!(!root.lookups.may_look_ahead(other, Instant::now()), "they have just been asked");
-    family.tree.spoil(&format!("{}/maps", family.pid(1)));
-    let found = family.found(&root, 2);
-    assert_eq!((found.returned, family.elder_of(&found)), (Bytes::ZERO, Some(family.pid(1))));
-    assert!(root.lookups.take_ahead(holder, Instant::now()).is_none(), "they were used");
-
-    let root = family.root();
-    family.restore(1, "maps");
-    let holder = look_ahead(&family, &root, 2);
-    assert!(root.lookups.take_ahead(holder, Instant::now() + Duration::from_secs(2)).is_none());
-}
-
-#[test]
-fn an_object_that_was_not_asked_for_ahead_or_has_outgrown_its_elder_is_asked_for_now() {
-    let family = Family::new(21);
-    let maps = |member| format!("{}/maps", family.pid(member));
-    let replace = |member, from: &str, to: &str| {
-        let maps = maps(member);
-        let text = std::fs::read_to_string(family.tree.path().join(&maps)).unwrap();
-        assert!(text.contains(from));
-        family.tree.write(&maps, text.replace(from, to));
+fn pages_are_counted_only_if_they_may_belong_to_another_object() {
+    let (mut number, hundred) = (20, "100000000-106400000 rw-s");
+    let mut alone_and = |object: &str| {
+        number += 1;
+        let family = Family::new(number);
+        family.member(1, 0, 190);
+        family.tree.write(
+            &format!("{}/mountinfo", family.pid(1)),
+            "28 1 254:0 / / rw - ext4 /dev/vda rw\n27 28 0:25 / /dev/shm rw - tmpfs tmpfs rw\n",
+        );
+        if !object.is_empty() {
+            family.maps_too(1, hundred, object);
+        }
+        needs_no_walk(&family, 1)
     };
-    // Ahead, the holder maps another object; and the older process maps 4 MiB of this one.
-    for (member, from, to) in [(2, " 2051 ", " 2052 "), (1, "7f1c39c00000", "7f1c2d800000")] {
-        family.member(1, 0, 150);
-        family.member(2, 0, 190);
-        replace(member, from, to);
-        let root = family.root();
-        look_ahead(&family, &root, 2);
-        replace(member, to, from);
-        let found = family.found(&root, 2);
-        assert_eq!((found.returned, family.elder_of(&found)), (Bytes::ZERO, Some(family.pid(1))), "{to}");
-    }
+    let internal = internal_device().unwrap();
+    let internal = format!("{:02x}:{:02x}", major(internal), minor(internal));
+    assert!(alone_and(""));
+    assert!(alone_and("0 fe:00 7 /var/lib/large"), "page cache is none of it");
+    assert!(alone_and("0 00:00 0"), "nor is anonymous memory");
+    assert!(alone_and(&format!("0 {internal} 2052 /memfd:y (deleted)")), "two of its own");
+    assert!(!alone_and("0 00:19 7 /dev/shm/stays"));
+    assert!(!alone_and(&format!("0 {internal} 5 /SYSV00000007 (deleted)")), "a segment stays");
+    assert!(!alone_and("0 00:4d 7 /upper/of/an/overlay"), "what has no disk may be memory");
+    assert!(!alone_and(&format!("0 {internal} 2051 /memfd:x (deleted)")), "it may be resident twice");
+    // The next part of the same object.
+    assert!(alone_and(&format!("c800000 {internal} 2051 /memfd:x (deleted)")));
+}
+
+#[test]
+fn pages_are_counted_if_an_older_process_maps_the_object() {
+    let family = Family::new(31);
+    family.member(1, 0, 20);
+    family.member(2, 0, 190);
+    assert!(!needs_no_walk(&family, 2));
+}
+
+#[test]
+fn pages_are_counted_if_the_kernels_figures_are_too_inexact() {
+    let family = Family::new(32);
+    family.member(1, 0, 150);
+    family.spoil(1, &["smaps"]);
+    let root = family.root();
+    let parts = Parts { shmem: Bytes(150 << 20), ..Parts::default() };
+    let owner = JobOwner { pid: family.pid(1), uid: Uid(family.first), onlooks: false, lock: Lock::Pages };
+    let holder = Holder { pid: family.pid(1), parent: Pid(0), start: StartTime(701) };
+    let returned = |error| {
+        let question = Question { owner, holder, parts: &parts, least: LIMIT, error };
+        let found = root.lookup(&question, None).unwrap().run(&Heartbeat::new(Instant::now()));
+        found.ok().map(|found| found.memory.returned)
+    };
+    assert_eq!(returned(Some(Bytes::ZERO)), Some(Bytes(150 << 20)));
+    assert_eq!(returned(Some(Bytes(50 << 20))), Some(LIMIT));
+    assert_eq!(returned(Some(Bytes((50 << 20) + 1))), None);
+    assert_eq!(returned(None), None, "the amount itself is asked for");
 }
 
 #[test]
@@ -224,7 +248,7 @@ fn an_older_process_that_cannot_be_read_leaves_doubt_for_as_long_as_that_lasts()
             });
         }
         assert!(family.confirm(&root, 2).charged_at_least() < LIMIT);
-        family.restore(1, file);
+        family.restore(1, &[file]);
         let found = family.found(&root, 2);
         assert_eq!(family.elder_of(&found), Some(family.pid(1)), "{file}");
         assert_eq!(family.look(&root, 2).1, None, "the trouble is over");
@@ -235,17 +259,17 @@ fn an_older_process_that_cannot_be_read_leaves_doubt_for_as_long_as_that_lasts()
 fn a_process_whose_own_files_fail_is_in_doubt_and_asked_again_ever_more_rarely() {
     let family = Family::new(2);
     family.member(1, 0, 190);
-    for file in ["smaps", "mountinfo"] {
-        family.tree.spoil(&format!("{}/{file}", family.pid(1)));
+    for files in [&["smaps", "maps"][..], &["mountinfo"]] {
+        family.spoil(1, files);
         let root = family.root();
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_millis(400) {
-            assert_eq!(family.look(&root, 1).0, Fact::Unreadable, "{file}");
+            assert_eq!(family.look(&root, 1).0, Fact::Unreadable, "{files:?}");
             thread::sleep(Duration::from_millis(2));
         }
-        assert!(family.look(&root, 1).1.is_some(), "{file}");
-        family.restore(1, file);
-        assert_eq!(family.found(&root, 1).returned, Bytes(150 << 20), "{file}");
+        assert!(family.look(&root, 1).1.is_some(), "{files:?}");
+        family.restore(1, files);
+        assert_eq!(family.found(&root, 1).returned, Bytes(150 << 20), "{files:?}");
         family.member(1, 0, 190);
     }
     // Segments that cannot be listed may be any.
@@ -275,6 +299,7 @@ fn a_read_that_hangs_protects_nobody_for_ever() {
     let family = Family::new(4);
     family.member(1, 0, 190);
     family.fifo(1, "smaps");
+    family.fifo(1, "maps");
     let mut root = family.root();
     root.lookups.hangs_after = hangs_after;
     let begun = Instant::now();
@@ -353,9 +378,10 @@ fn an_answer_is_renewed_without_a_walk_as_long_as_the_same_objects_are_mapped() 
     let (pid, parent, start) = (family.pid(2), family.pid(1), StartTime(702));
     let owner = JobOwner { pid, uid: Uid(family.first), onlooks: false, lock: Lock::Pages };
     let parts = family.confirm(&root, 2).parts.unwrap();
-    let question = Question { owner, holder: Holder { pid, parent, start }, parts: &parts, least: LIMIT };
+    let question =
+        Question { owner, holder: Holder { pid, parent, start }, parts: &parts, least: LIMIT, error: None };
     let (lookup, beat) = (root.lookup(&question, None).unwrap(), Heartbeat::new(Instant::now()));
-    let found = lookup.run(&beat, None).unwrap();
+    let found = lookup.run(&beat).unwrap();
     assert_eq!((found.memory.returned, found.elders.len()), (Bytes::ZERO, 1));
     let file = |pid: Pid, file: &str| format!("{pid}/{file}");
     let maps = std::fs::read_to_string(family.tree.path().join(file(pid, "maps"))).unwrap();
