@@ -16,6 +16,10 @@ use crate::model::ProcessId;
 /// moment, is looked at four times until then.
 const LASTS: Duration = Duration::from_millis(1500);
 
+/// The most that the time between two looks counts for. While memmon is stopped, or does not get a processor, nothing is tried, and the
+/// doubt does not grow old.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+
 /// After how long without a look another doubt begins: longer than any pause between two looks at one in doubt.
 const FORGOTTEN: Duration = Duration::from_secs(30);
 
@@ -27,6 +31,8 @@ pub(crate) struct Doubts(BTreeMap<ProcessId, Since>);
 struct Since {
     first: Instant,
     last: Instant,
+    /// The time in doubt that counts.
+    counts: Duration,
     /// Whether its end was reported.
     reported: bool,
 }
@@ -35,10 +41,11 @@ impl Doubts {
     /// Notes that `process` is in doubt. Returns how long it has been, if that is longer than it may last.
     pub(crate) fn outlasts(&mut self, process: ProcessId, now: Instant) -> Option<Duration> {
         self.0.retain(|_, since| now.saturating_duration_since(since.last) < FORGOTTEN);
-        let since = self.0.entry(process).or_insert(Since { first: now, last: now, reported: false });
+        let begins = Since { first: now, last: now, counts: Duration::ZERO, reported: false };
+        let since = self.0.entry(process).or_insert(begins);
+        since.counts += now.saturating_duration_since(since.last).min(BETWEEN_LOOKS);
         since.last = now;
-        let lasted = now.saturating_duration_since(since.first);
-        (lasted >= LASTS).then_some(lasted)
+        (since.counts >= LASTS).then(|| now.saturating_duration_since(since.first))
     }
 
     /// Notes that a look at `process` left no doubt, and nothing to decide.
@@ -56,6 +63,17 @@ impl Doubts {
 mod tests {
     use super::*;
     use crate::model::{Pid, StartTime};
+
+    #[test]
+    fn a_time_in_which_memmon_was_stopped_ends_no_doubt() {
+        let (mut doubts, start) = (Doubts::default(), Instant::now());
+        let process = ProcessId { pid: Pid(7), start: StartTime(1) };
+        let mut lasted = |milliseconds| doubts.outlasts(process, start + Duration::from_millis(milliseconds));
+        assert_eq!([lasted(0), lasted(100)], [None, None]);
+        assert_eq!(lasted(10_100), None, "one look before, and one after it");
+        assert_eq!([lasted(10_200), lasted(10_400)], [None, None]);
+        assert_eq!(lasted(10_800), Some(Duration::from_millis(10_800)));
+    }
 
     #[test]
     fn a_doubt_lasts_so_long_and_no_longer() {
