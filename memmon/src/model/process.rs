@@ -280,6 +280,9 @@ pub struct MatchFacts {
     pub exe_file: Fact<Name>,
     /// The audit session (pam_loginuid(8)): one login. Absent for a daemon, and on a kernel without CONFIG_AUDIT.
     pub session: Fact<u32>,
+    /// Whether one of these facts, the names or the cgroup could not be read for a reason that no owner causes.
+    #[serde(skip)]
+    pub machine_fails: bool,
 }
 
 /// The [`MatchFacts`] to read.
@@ -369,8 +372,15 @@ impl Process {
     /// takes again and again protects no process.
     ///
     /// `oom_score_adj` is not among them: only root and the kernel keep it from being read. The cgroup is, as its owner can
-    /// move the process while it is searched; `[scope]` keeps its doubt all the same (see policy's `scope`).
+    /// move the process while it is searched; `[scope]` keeps its doubt all the same (see policy's `scope`). Neither are any while the
+    /// machine fails, as without a thread or a descriptor for the read.
     pub fn settle(&mut self) {
+        if self.inherited == Fact::Unreadable {
+            self.inherited = Fact::Withheld;
+        }
+        if self.facts.machine_fails {
+            return;
+        }
         let names = &mut self.names;
         for name in [&mut names.exe, &mut names.argv0, &mut self.facts.exe_file, &mut self.cgroup] {
             if *name == Fact::Unreadable {
@@ -379,9 +389,6 @@ impl Process {
         }
         if self.facts.args == Fact::Unreadable {
             self.facts.args = Fact::Withheld;
-        }
-        if self.inherited == Fact::Unreadable {
-            self.inherited = Fact::Withheld;
         }
     }
 }

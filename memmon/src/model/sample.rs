@@ -194,6 +194,7 @@ impl Seen {
                 },
                 exe_file: if exe_file || !wanted.exe_file { name(self.exe_file) } else { Fact::Unreadable },
                 session: if session || !wanted.session { self.session } else { Fact::Unreadable },
+                machine_fails: false,
             },
             names: Names {
                 comm: self.comm.0,

@@ -73,6 +73,7 @@ pub(crate) fn hog() -> Process {
             args: Fact::Known(vec!["/usr/bin/x-www-browser".into(), "--private".into()]),
             exe_file: Fact::Known("/usr/lib/firefox/firefox".into()),
             session: Fact::Absent,
+            machine_fails: false,
         },
         ..testing::process(4242, 777)
     }
@@ -141,6 +142,7 @@ pub(crate) fn any_process() -> impl Strategy<Value = Process> {
         args,
         exe_file,
         session: Fact::Absent,
+        machine_fails: false,
     });
     let last = (kernel_thread, inherited, facts);
     (pid(), bytes(), error, uid(), uid(), names, fact(cgroup), fact(score), last).prop_map(

@@ -18,6 +18,8 @@ mod approach;
 mod change;
 mod close_look;
 mod delayed;
+#[cfg(test)]
+mod doubt_tests;
 mod exemptions;
 mod forked;
 mod gear;

@@ -116,7 +116,8 @@ static POOL: Mutex<Pool> = Mutex::new(Pool { idle: Vec::new(), late: Vec::new(),
 /// Runs `job`, which reads `owner`, on another thread, unless an earlier job for that process still hangs.
 ///
 /// # Errors
-/// `TimedOut` if the job hangs or exceeds its timeout. Errors of starting a thread, and of a job that panics.
+/// `TimedOut` if the job hangs or exceeds its timeout. Errors of starting a thread, and of a job that panics: no error number is that of
+/// these, as it may be one of the job's.
 pub(super) fn run_blocking<T: Send + 'static>(
     owner: JobOwner,
     job: impl FnOnce() -> T + Send + 'static,
@@ -133,7 +134,7 @@ pub(super) fn run_short<T: Send + 'static>(
     job: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
     let (idle, timeout) = with_pool(|pool| pool.take_for(owner, Instant::now()))?;
-    let mut worker = idle.map_or_else(Worker::start, Ok)?;
+    let mut worker = idle.map_or_else(|| Worker::start().map_err(io::Error::other), Ok)?;
     let (answer, answered) = mpsc::sync_channel(1);
     // The caller may have stopped waiting for the answer.
     worker.submit(Box::new(move || drop(answer.send(job()))))?;

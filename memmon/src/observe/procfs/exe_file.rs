@@ -17,19 +17,20 @@ use nix::sys::stat::{Mode, fstatat};
 
 use super::blocking_pool::{JobOwner, run_blocking};
 use super::directory::ProcessDirectory;
-use super::failure::missing;
+use super::failure::{is_the_machines_alone, missing};
 use super::mounts::Mounts;
 use super::{ProcRoot, mountinfo, parse};
 use crate::model::{Fact, Name};
 
 impl ProcRoot {
     /// The path of a process's executable, if that is this file for pid 1, too. Both files may be on a server that does not
-    /// answer.
+    /// answer. Sets `machine_fails` if memmon could not ask.
     pub(super) fn exe_file(
         &self,
         directory: &ProcessDirectory,
         owner: JobOwner,
         place: &mut String,
+        machine_fails: &mut bool,
     ) -> Fact<Name> {
         let found = directory.through(place, |at| {
             let path = directory.link(at, "exe")?;
@@ -69,7 +70,10 @@ impl ProcRoot {
         });
         match found {
             Ok(found) => found.map_or(Fact::Absent, Fact::Known),
-            Err(error) => missing(&error),
+            Err(error) => {
+                *machine_fails |= is_the_machines_alone(&error);
+                missing(&error)
+            }
         }
     }
 }

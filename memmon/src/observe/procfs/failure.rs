@@ -60,6 +60,18 @@ pub(super) fn missing<T>(error: &io::Error) -> Fact<T> {
     }
 }
 
+/// Whether a read failed for a reason that no owner of a process causes, such as a lack of descriptors, threads or memory. One that
+/// hangs times out: the owner may hold the lock.
+pub(super) fn is_the_machines(error: &io::Error) -> bool {
+    let is_a_fact: Fact<()> = missing(error);
+    is_a_fact == Fact::Unreadable && error.kind() != io::ErrorKind::TimedOut
+}
+
+/// The same for a read of a file system that may be the owner's (FUSE), which answers with any error number.
+pub(super) fn is_the_machines_alone(error: &io::Error) -> bool {
+    is_the_machines(error) && error.raw_os_error().is_none()
+}
+
 pub(super) fn gone(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|number| ended(Errno::from_raw(number)))
 }

@@ -8,7 +8,7 @@ use std::io;
 use super::blocking_pool::{JobOwner, Lock, run_blocking};
 use super::called::is_same;
 use super::directory::ProcessDirectory;
-use super::failure::{gone, missing, read, unconfirmed, understood, withheld_or};
+use super::failure::{gone, is_the_machines, missing, read, unconfirmed, understood, withheld_or};
 use super::inherited::Forked;
 use super::launch::launch;
 use super::lookups::{Holder, Question};
@@ -141,10 +141,12 @@ impl<'a> Look<'a> {
         }
         let slurm_job_id = line.as_ref().ok().and_then(|line| line.slurm_job_id);
         let cmdline = line.map(|line| line.text);
-        let exe = withheld_or(self.through(|directory, at| directory.link(at, "exe")), |target| {
-            Some(Name::new(parse::strip_deleted_suffix(target)))
-        });
-        let facts = self.facts(cmdline.as_deref());
+        let exe = self.through(|directory, at| directory.link(at, "exe"));
+        let group = self.read("cgroup");
+        let mut facts = self.facts(cmdline.as_deref());
+        let errors = [cmdline.as_ref().err(), exe.as_ref().err(), group.as_ref().err()];
+        facts.machine_fails |= errors.into_iter().flatten().any(is_the_machines);
+        let exe = withheld_or(exe, |target| Some(Name::new(parse::strip_deleted_suffix(target))));
         let mut launch = launch(&self.stat, &self.status, cmdline.as_deref().ok());
         let script = cmdline.as_deref().ok().and_then(|text| script(exe.known().map(Name::as_bytes), text));
         let names = Names {
@@ -153,7 +155,7 @@ impl<'a> Look<'a> {
             exe,
             argv0: withheld_or(cmdline, |text| parse::argv0(text).map(Name::new)),
         };
-        let cgroup = root.cgroup(self.read("cgroup"), owner, self.stat.start);
+        let cgroup = root.cgroup(group, owner, self.stat.start);
         if slurm_job_id.is_some() {
             let job = cgroup.known().and_then(Workload::of).and_then(|workload| workload.slurm);
             launch.slurm_job_id = slurm_job_id.filter(|_| job.is_none());
@@ -174,14 +176,15 @@ impl<'a> Look<'a> {
             Ok(text) => Fact::Known(parse::args(text)),
             Err(error) => missing(error),
         };
+        let mut machine_fails = false;
         let exe_file = if root.wanted.exe_file {
-            root.exe_file(directory, owner, &mut self.place)
+            root.exe_file(directory, owner, &mut self.place, &mut machine_fails)
         } else {
             Fact::Absent
         };
         let session =
             if root.wanted.session { session(directory.read("", "sessionid")) } else { Fact::Absent };
-        MatchFacts { groups: parse::groups(&self.status), args, exe_file, session }
+        MatchFacts { groups: parse::groups(&self.status), args, exe_file, session, machine_fails }
     }
 
     fn measure(&mut self, goal: Goal<'_>) -> Result<Memory, Unconfirmed> {
