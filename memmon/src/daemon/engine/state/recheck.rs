@@ -225,7 +225,7 @@ mod tests {
     fn an_answer_of_some_milliseconds_is_not_waited_for_much_longer() {
         let (mut queue, start) = (RecheckQueue::default(), Instant::now());
         let mut now = start;
-        for due in [4_000, 9_000, 15_250, 23_062] {
+        for due in [1_000, 2_250, 3_812, 5_765] {
             // A process that goes on growing is looked at more than once in this time, and has no other pause by that.
             for _ in 0..3 {
                 queue.note(Pid(7), Some(StartTime(1)), None, now);
