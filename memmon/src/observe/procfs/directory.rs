@@ -110,7 +110,7 @@ impl ProcessDirectory {
     /// another one, which is `place` from then on.
     ///
     /// # Errors
-    /// Those of `read`; ESRCH if the process has no memory any more.
+    /// Those of `read`; ESRCH if the process has no memory any more; `TimedOut` if its threads end too fast.
     pub(super) fn through<T>(
         &self,
         place: &mut String,
@@ -124,7 +124,9 @@ impl ProcessDirectory {
             }
             *place = self.place()?.ok_or(Errno::ESRCH)?.0;
         }
-        Err(io::Error::other("its threads end faster than they are read"))
+        // Its owner's doing, like a read that hangs.
+        let why = "its threads end faster than they are read";
+        Err(io::Error::new(io::ErrorKind::TimedOut, why))
     }
 }
 
@@ -133,4 +135,36 @@ impl ProcessDirectory {
 pub(super) fn place(root: BorrowedFd<'_>, pid: Pid) -> nix::Result<String> {
     let place = ProcessDirectory::open(root, pid)?.place()?;
     Ok(format!("{pid}/{}", place.map(|(place, _)| place).unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{failure::is_the_machines, testing::Tree};
+    use super::*;
+
+    #[test]
+    fn threads_that_end_while_they_are_read_are_no_failure_of_the_machine() {
+        let tree = Tree::new();
+        tree.cat(42);
+        let (pages, none) = ("900 800 0 0 0 0 0\n", "0 0 0 0 0 0 0\n");
+        for dead in ["42/statm", "42/task/42/statm"] {
+            tree.write(dead, none);
+        }
+        let directory = tree.root().process(Pid(42)).unwrap();
+        let mut next = 100;
+        let mut begin = || {
+            next += 1;
+            tree.write(&format!("42/task/{next}/statm"), pages);
+            next
+        };
+        let mut place = format!("task/{}/", begin());
+        let read = directory.through(&mut place, |at| {
+            begin();
+            tree.write(&format!("42/{at}statm"), none);
+            Err::<(), _>(Errno::ENODATA.into())
+        });
+        let error = read.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+        assert!(!is_the_machines(&error) && is_the_machines(&Errno::EMFILE.into()));
+    }
 }
