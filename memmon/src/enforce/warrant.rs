@@ -1,8 +1,8 @@
 //! No signal without a warrant, and no warrant without evidence that was gathered for it.
 //!
-//! A [`Warrant`] is the only thing that a pidfd can send, apart from SIGCONT right after it. Only this module creates it, from [`Evidence`], which is the
-//! result of judging a freshly confirmed process again. Neither can be copied, and each step consumes the one before:
-//! one look, one warrant, one signal.
+//! A [`Warrant`] is the only thing that a pidfd can send, apart from SIGCONT right after it. Only this module creates it, from
+//! [`Evidence`], which is the result of judging a freshly confirmed process again. Neither can be copied, and each step
+//! consumes the one before: one look, one warrant, one signal.
 
 use crate::model::{Breach, Bytes, Doubt, Pid, Process, ProcessId, Protection, Signal, Unconfirmed, Verdict};
 

@@ -51,8 +51,8 @@ pub(super) const INSTALL: &str = "install";
 /// The scenario of `vm-compare`, which is no test.
 pub(super) const COMPARE: &str = "compare";
 /// The scenarios in the small machine. `package` removes memmon, so it is the last.
-const IN_SMALL: &str = "start kill spare root reload watchdog crash bad-config hook operators runtime names cgroups fallback \
-                        oom-race reserve limits thousand stop package";
+const IN_SMALL: &str = "start kill spare root reload watchdog crash bad-config hook operators runtime names cgroups shared \
+                        fallback oom-race reserve limits thousand stop package";
 /// The machines: name, CPUs, megabytes, root file system and scenarios.
 const MACHINES: [(&str, usize, u32, Image, &str); 5] = [
     // 10 % of its memory is not much, and the kernel's OOM killer is near.

@@ -32,8 +32,8 @@ impl Iterator {
         bpf(BPF_LINK_CREATE, &attributes).map(Self)
     }
 
-    /// Runs the program for every element, and calls `each` with every record of `size` bytes that it writes. `buffer` has room for
-    /// at least one.
+    /// Runs the program for every element, and calls `each` with every record of `size` bytes that it writes. `buffer` has
+    /// room for at least one.
     pub(super) fn read(&self, buffer: &mut [u8], size: usize, mut each: impl FnMut(&[u8])) -> io::Result<()> {
         let link_fd = self.0.as_raw_fd().cast_unsigned();
         let mut written = File::from(bpf(BPF_ITER_CREATE, &IterCreate { link_fd, flags: 0 })?);

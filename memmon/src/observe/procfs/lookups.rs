@@ -1,6 +1,6 @@
 //! The answers of lookups of shared memory, which run on threads of their own: where that decides, a lookup walks over all
-//! pages of a process, and asks every older process. The caller gets the answer at a later look, and a lookup is not repeated while nothing has
-//! changed.
+//! pages of a process, and asks every older process. The caller gets the answer at a later look, and a lookup is not
+//! repeated while nothing has changed.
 //!
 //! A lookup has no time limit, because a machine with many processes and little time for memmon takes long for one, and
 //! that must end no process. Only one thing is taken for the work of a process's owner: a read of the process's own files

@@ -144,10 +144,8 @@ impl SharedMemoryLookup {
     fn run(&self, beat: &Heartbeat) -> Result<Found, Failure> {
         let mut asked = None;
         // An error comes again in the walk.
-        let without_walk = self.without_walk(&mut asked, beat).unwrap_or_default();
-        let (pid, processes) = (self.holder.pid.0, asked.as_ref().map(|elders| elders.asked));
-        debug!(pid, asked = ?processes, walk = without_walk.is_none(), "shared memory is looked up");
-        if let Some(found) = without_walk {
+        if let Some(found) = self.without_walk(&mut asked, beat).unwrap_or_default() {
+            self.looked_up(asked.as_ref(), false);
             return Ok(found);
         }
         let Objects { mut memory, stays, searched, .. } =
@@ -158,6 +156,7 @@ impl SharedMemoryLookup {
             Some(asked) => asked,
             None => self.older.asked_for(files, beat).map_err(|error| self.failure(&error))?,
         };
+        self.looked_up(Some(&elders), true);
         let mut open = Bytes::ZERO;
         for object in searched {
             // An elder that maps a part of it holds no more than that.
@@ -187,7 +186,8 @@ impl SharedMemoryLookup {
         let mapped: BTreeMap<_, _> =
             objects.searched.iter().map(|object| (object.file, object.mapped)).collect();
         let all: BTreeSet<_> = mapped.keys().copied().collect();
-        if self.resident(error)?.saturating_sub(objects.beside(&all)) < self.needed {
+        // If only the error leaves a doubt, a process that grows is beyond it in a moment.
+        if self.resident(Bytes::ZERO)?.saturating_sub(objects.beside(&all)) < self.needed {
             return Ok(None);
         }
         let elders = asked.insert(self.older.asked_for(mapped, beat)?);
@@ -220,6 +220,11 @@ impl SharedMemoryLookup {
             thread::sleep(GLANCE_PAUSE);
         }
         Ok(None)
+    }
+
+    fn looked_up(&self, elders: Option<&Elders>, walk: bool) {
+        let (pid, asked) = (self.holder.pid.0, elders.map_or(0, |elders| elders.asked));
+        debug!(pid, asked, walk, "shared memory is looked up");
     }
 
     /// The shared memory that the process has at least now, by figures that may be off by `error`.
