@@ -16,7 +16,7 @@ const WHILE_A_VICTIM_ENDS: Duration = Duration::from_millis(100);
 /// Time for which memmon waits for the memory of a killed process, and for a look at one in doubt or about to exit.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The same while memory comes back. The kernel takes some seconds to free the pages of a process that has a hundred gigabytes.
+/// The same while memory comes back: the kernel may take some seconds to free the pages of a large process.
 const LONG_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Memory is coming back if so much more is available: a thousandth of all memory.
