@@ -15,6 +15,7 @@ use aya::{
 use aya_log::EbpfLogger;
 use memmon_common::{Config, FileMappingOffsets, NEVER, Offsets, map, program};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+use tracing::debug;
 
 use super::{Gears, KernelMap, Options, PinError, batch, pin::Pin, plain::Plain, sums, survey::Survey};
 
@@ -134,8 +135,10 @@ pub(super) fn load(offsets: &Offsets, options: &Options) -> Result<KernelMap, At
     // Without it a move between cgroups is noticed with the next step of the process's memory.
     let _ = watch_moves(&mut kernel_map.ebpf, &btf);
     // Without it older processes are asked for their mappings.
-    if offsets.0.file_mapping != FileMappingOffsets::default() {
-        let _ = load_mappings(&mut kernel_map.ebpf, &btf);
+    if offsets.0.file_mapping != FileMappingOffsets::default()
+        && let Err(error) = load_mappings(&mut kernel_map.ebpf, &btf)
+    {
+        debug!(%error, "mappings cannot be read");
     }
     if options.two_gears {
         kernel_map.gears = match calm_gear(&mut kernel_map, &btf) {

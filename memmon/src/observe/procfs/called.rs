@@ -36,9 +36,7 @@ impl ProcRoot {
         let parent = parse::stat(&text).filter(|parent| parent.start <= process.id.start)?;
         Some(Name::new(parent.comm))
     }
-}
 
-impl ProcRoot {
     /// The process of the thread `id`, with its comm; `None` if `id` is a process, or nothing.
     pub fn process_of_thread(&self, id: Pid) -> Option<(Pid, Name)> {
         let status = self.process(id).ok()?.read("", "status").ok()?;
