@@ -64,6 +64,8 @@ pub(super) struct EventLoop<'a> {
     enforceable: Enforceable,
     runtime_files: RuntimeFiles<'a>,
     reclaimed: mpsc::UnboundedReceiver<(ProcessId, Result<(), Errno>)>,
+    /// Processes about which a lookup of shared memory has ended.
+    answers: mpsc::UnboundedReceiver<ProcessId>,
     requests: mpsc::Receiver<PendingRequest>,
     exemptions: Exemptions,
     sampler: Sampler,
@@ -129,7 +131,7 @@ impl<'a> EventLoop<'a> {
     pub(super) fn new(
         options: Options,
         settings: Settings,
-        sources: Sources,
+        mut sources: Sources,
         memory: SystemMemory,
         enforceable: Enforceable,
         announcer: &'a Announcer<'a>,
@@ -141,6 +143,10 @@ impl<'a> EventLoop<'a> {
             let _ = answer.send((id, outcome));
         });
         let reaper = reaper.context("no thread to free memory")?;
+        let (answered, answers) = mpsc::unbounded_channel();
+        sources.on_answer(move |process| {
+            let _ = answered.send(process);
+        });
         let engine = Engine::new(settings, sources, memory, options.once, reaper, announcer, Now::read())?;
         let exemptions = Exemptions::none();
         Ok(Self {
@@ -150,6 +156,7 @@ impl<'a> EventLoop<'a> {
             enforceable,
             runtime_files,
             reclaimed,
+            answers,
             requests,
             exemptions,
             sampler: Sampler::default(),
@@ -262,6 +269,7 @@ impl<'a> EventLoop<'a> {
                     self.handle_exits()?;
                 }
                 Some((id, outcome)) = self.reclaimed.recv() => self.engine.reclaimed(id, outcome, Now::read()),
+                Some(process) = self.answers.recv() => self.engine.answered(process, Now::read()),
                 () = due(deadlines.grace) => self.handle_exits()?,
                 () = due(deadlines.beat) => {
                     next_beat = heartbeat.and_then(|pause| Instant::now().checked_add(pause));

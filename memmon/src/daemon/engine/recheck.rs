@@ -7,6 +7,11 @@ use crate::daemon::source::kernel_map::Kernel;
 use crate::model::ProcessId;
 
 impl Engine<'_> {
+    /// Has a process looked at again at once, if it waits for the answer that there is now.
+    pub(crate) fn answered(&mut self, process: ProcessId, now: Now) {
+        self.rechecks.queue.answered(process, now.instant());
+    }
+
     /// Looks again at one of them, and only at one, because the look may hang. Or seeds the map again, if that is due.
     pub(crate) fn recheck_next(&mut self, now: Now) {
         let begun = now.instant();

@@ -107,6 +107,11 @@ impl Sources {
         &self.proc
     }
 
+    /// Calls `call` with each process that has an answer now which an earlier look waited for: see [`ProcRoot::on_answer`].
+    pub(crate) fn on_answer(&mut self, call: impl Fn(ProcessId) + Send + Sync + 'static) {
+        self.proc.on_answer(call);
+    }
+
     /// The gear of the kernel side, if there is one.
     pub(crate) fn gear(&self) -> Option<Gear> {
         self.kernel.as_ref().map(Kernel::gear)

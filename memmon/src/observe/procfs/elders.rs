@@ -109,7 +109,9 @@ impl OlderProcesses {
             ask(ancestor, true, &mut missing);
             ancestor = parent(root, ancestor).filter(|next| *next != ancestor).unwrap_or(Pid::INIT);
         }
-        for pid in numbered(root, ".")? {
+        // The list of all processes alone takes a millisecond for 2,000 of them.
+        let others = if missing.is_empty() { None } else { Some(numbered(root, ".")?) };
+        for pid in others.into_iter().flatten() {
             if missing.is_empty() {
                 break;
             }

@@ -1,6 +1,6 @@
 //! The answers of lookups of shared memory, which run on threads of their own: where that decides, a lookup walks over all
-//! pages of a process, and asks every older process. The caller gets the answer at a later look, and a lookup is not
-//! repeated while nothing has changed.
+//! pages of a process, and asks every older process. The caller learns of each answer, and gets it at a later look; a
+//! lookup is not repeated while nothing has changed.
 //!
 //! A lookup has no time limit, because a machine with many processes and little time for memmon takes long for one, and
 //! that must end no process. Only one thing is taken for the work of a process's owner: a read of the process's own files
@@ -8,6 +8,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -50,7 +51,13 @@ pub(super) struct Lookups {
     all: Arc<Mutex<BTreeMap<Pid, Lookup>>>,
     /// [`HANGS_AFTER`], except in tests.
     pub hangs_after: Duration,
+    /// Called on the thread of a lookup that has ended.
+    pub on_end: Option<OnEnd>,
 }
+
+/// Called with the process about which a lookup has ended.
+#[derive(Clone)]
+pub(super) struct OnEnd(pub Arc<dyn Fn(ProcessId) + Send + Sync>);
 
 #[derive(Clone, Debug)]
 struct Lookup {
@@ -217,9 +224,15 @@ impl Lookup {
     }
 }
 
+impl fmt::Debug for OnEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnEnd")
+    }
+}
+
 impl Default for Lookups {
     fn default() -> Self {
-        Self { all: Arc::default(), hangs_after: HANGS_AFTER }
+        Self { all: Arc::default(), hangs_after: HANGS_AFTER, on_end: None }
     }
 }
 
@@ -284,6 +297,7 @@ impl Lookups {
     /// Notes that this answer still holds.
     pub(super) fn renew(&self, holder: Holder, answer: Answer, now: Instant) {
         self.change(holder, now, |lookup| lookup.answered(Answer { at: now, ..answer }));
+        self.has_ended(holder);
     }
 
     /// Notes that a lookup starts, which shows its progress by `beat`.
@@ -315,6 +329,13 @@ impl Lookups {
             };
             lookup.answered(Answer { at: now, walked: now, memory, found });
         });
+        self.has_ended(holder);
+    }
+
+    fn has_ended(&self, Holder { pid, start, .. }: Holder) {
+        if let Some(OnEnd(call)) = &self.on_end {
+            call(ProcessId { pid, start });
+        }
     }
 
     fn change<T>(&self, holder: Holder, now: Instant, change: impl FnOnce(&mut Lookup) -> T) -> T {

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::dir::Dir;
 use nix::errno::Errno;
@@ -12,11 +13,11 @@ use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::{SysconfVar, sysconf};
 
-use crate::model::{Bytes, Measure, Pid, SystemMemory, Uid, WantedFacts};
+use crate::model::{Bytes, Measure, Pid, ProcessId, SystemMemory, Uid, WantedFacts};
 
 use super::last_command_line::LastCommandLine;
 use super::long_cgroup::LongCgroups;
-use super::lookups::Lookups;
+use super::lookups::{Lookups, OnEnd};
 use super::mapped_alone::{KernelMappings, ReadMappings};
 use super::parse;
 
@@ -93,6 +94,12 @@ impl ProcRoot {
     /// Without it each older process is asked.
     pub fn set_mappings(&mut self, read: ReadMappings) {
         self.mappings = Some(KernelMappings::new(read));
+    }
+
+    /// Calls `call` with each process about whose shared memory there is an answer from now on, or the reason why there is none.
+    /// It is called on another thread, and must not wait.
+    pub fn on_answer(&mut self, call: impl Fn(ProcessId) + Send + Sync + 'static) {
+        self.lookups.on_end = Some(OnEnd(Arc::new(call)));
     }
 
     /// Measures by `measure` from now on.

@@ -38,7 +38,7 @@ use super::{
     lookups::{Failure, Found, Heartbeat, Holder, ONLOOKERS_TIME_LIMIT, Question, Step},
     parse,
     parts::parts,
-    shared_objects::{self, Devices, Kind, SharedObject},
+    shared_objects::{self, Devices, Kind, Segment, SharedObject},
     smaps::{self, FileId, Mapping},
     whole,
 };
@@ -182,7 +182,8 @@ impl SharedMemoryLookup {
     /// older process maps, even if it had all of the others. `asked`: the answers of older processes, if they were asked.
     fn without_walk(&self, asked: &mut Option<Elders>, beat: &Heartbeat) -> io::Result<Option<Found>> {
         let Some(error) = self.error else { return Ok(None) };
-        let objects = self.objects("maps", beat)?;
+        let known = self.surroundings(beat)?;
+        let objects = self.objects_by("maps", &known, beat)?;
         let mapped: BTreeMap<_, _> =
             objects.searched.iter().map(|object| (object.file, object.mapped)).collect();
         let all: BTreeSet<_> = mapped.keys().copied().collect();
@@ -196,7 +197,8 @@ impl SharedMemoryLookup {
         }
         let held = elders.found.clone();
         let own = all.iter().copied().filter(|file| !held.contains_key(file)).collect();
-        let returned = self.glance(error, &own, &objects, beat)?.filter(|returned| *returned >= self.needed);
+        let returned =
+            self.glance(error, &own, (&objects, &known), beat)?.filter(|returned| *returned >= self.needed);
         let memory = returned.map(|returned| SharedMemory { returned, ..SharedMemory::default() });
         Ok(memory.map(|memory| Found::new(memory, objects.stays, all, held)))
     }
@@ -207,14 +209,15 @@ impl SharedMemoryLookup {
         &self,
         error: Bytes,
         own: &BTreeSet<FileId>,
-        before: &Objects,
+        (before, known): (&Objects, &Surroundings),
         beat: &Heartbeat,
     ) -> io::Result<Option<Bytes>> {
         let beside = before.beside(own);
         for _ in 0..GLANCES {
             let resident = self.resident(error)?;
             if resident.saturating_sub(beside) >= self.needed {
-                let after = self.objects("maps", beat)?.beside(own);
+                // A file system that was mounted meanwhile counts as beside them.
+                let after = self.objects_by("maps", known, beat)?.beside(own);
                 return Ok(Some(resident.saturating_sub(beside.max(after))));
             }
             thread::sleep(GLANCE_PAUSE);
@@ -256,27 +259,37 @@ impl SharedMemoryLookup {
         Ok(true)
     }
 
-    /// The shared memory of the process, object by object; by its smaps, or, without resident pages, by its maps.
-    fn objects(&self, file: &str, beat: &Heartbeat) -> io::Result<Objects> {
+    fn surroundings(&self, beat: &Heartbeat) -> io::Result<Surroundings> {
         let root = self.root.as_fd();
-        let own = place(root, self.holder.pid)?;
-        let tmpfs = shared_objects::tmpfs_devices(reader(root, &format!("{own}mountinfo"), beat)?)?;
+        let mounts = format!("{}mountinfo", place(root, self.holder.pid)?);
+        let tmpfs = shared_objects::tmpfs_devices(reader(root, &mounts, beat)?)?;
         let devices = Devices { internal: internal_device()?, tmpfs };
-        let text = reader(root, &format!("{own}{file}"), beat)?;
-        let mappings = smaps::mappings(text, |file| devices.hold(file) || Devices::may_hold(file))?;
         let segments = match reader(root, "sysvipc/shm", beat) {
             Ok(text) => shared_objects::segments(text)?,
             // A kernel without System V IPC.
             Err(error) if gone(&error) => Default::default(),
             Err(error) => return Err(error),
         };
+        Ok(Surroundings { devices, segments })
+    }
+
+    /// The shared memory of the process, object by object; by its smaps, or, without resident pages, by its maps.
+    fn objects(&self, file: &str, beat: &Heartbeat) -> io::Result<Objects> {
+        self.objects_by(file, &self.surroundings(beat)?, beat)
+    }
+
+    fn objects_by(&self, file: &str, known: &Surroundings, beat: &Heartbeat) -> io::Result<Objects> {
+        let Surroundings { devices, segments } = known;
+        let root = self.root.as_fd();
+        let text = reader(root, &format!("{}{file}", place(root, self.holder.pid)?), beat)?;
+        let mappings = smaps::mappings(text, |file| devices.hold(file) || Devices::may_hold(file))?;
         // A segment that is not in the list belongs to another IPC namespace, and nothing is known of it.
         let stays =
             |object: &SharedObject| segments.get(&object.file.inode).is_none_or(|segment| !segment.freed);
 
         let others = mappings.iter().filter(|mapping| !devices.hold(mapping.file)).map(Mapping::size).sum();
         let mut found = Objects { others, ..Objects::default() };
-        for object in shared_objects::objects(&mappings, &devices) {
+        for object in shared_objects::objects(&mappings, devices) {
             let why = match object.kind {
                 Kind::Named => KeptWhy::Named,
                 Kind::SystemV if stays(&object) => KeptWhy::SystemV,
@@ -298,6 +311,13 @@ impl SharedMemoryLookup {
             Failure::Machine(error.to_string())
         }
     }
+}
+
+/// The facts by which objects of shared memory are known.
+struct Surroundings {
+    devices: Devices,
+    /// The System V segments, by inode.
+    segments: BTreeMap<u64, Segment>,
 }
 
 /// The shared memory of a process.

@@ -15,10 +15,9 @@ use crate::model::{Crossed, Pid, ProcessId, StartTime};
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Time until the next look at a process that waits for an answer, at first and at most. Most answers take less than a
-/// millisecond, and each look takes a fifth of one: the pause grows by a quarter, so that an answer waits for a quarter of the
-/// time that it took.
-const FIRST_ANSWER_PAUSE: Duration = Duration::from_millis(1);
+/// Time until the next look at a process that waits for an answer, at first and at most, if none comes. By then it may get its
+/// turn, if too many others waited: the pause grows by a quarter, so that it waits for a quarter longer than it must.
+const FIRST_ANSWER_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_ANSWER_PAUSE: Duration = Duration::from_secs(1);
 
 /// Time that a process which shares memory with an elder is left alone, at most, whatever the looks at such processes
@@ -46,6 +45,7 @@ pub(crate) struct Recheck {
     pause: Duration,
     /// The same while it waits for an answer.
     answer_pause: Duration,
+    awaits_answer: bool,
     /// Whether it was in doubt at the last look.
     lasts: bool,
 }
@@ -90,6 +90,7 @@ impl RecheckQueue {
             due: now + FIRST_PAUSE,
             pause: FIRST_PAUSE,
             answer_pause: FIRST_ANSWER_PAUSE,
+            awaits_answer: false,
             lasts: true,
         };
         let known = self.0.entry(pid).or_insert(new);
@@ -100,10 +101,21 @@ impl RecheckQueue {
         (known.elder, known.lasts) = (elder, true);
     }
 
-    /// Has a process looked at soon that waits for an answer, less often while none comes, but before one is too old.
+    /// Has a process looked at once it has its answer; if none comes, less and less often.
     pub(crate) fn await_answer(&mut self, pid: Pid, now: Instant) {
         if let Some(one) = self.0.get_mut(&pid) {
             one.due = one.due.min(now + one.answer_pause);
+            one.awaits_answer = true;
+        }
+    }
+
+    /// There is an answer about this process: if it waits for one, it is looked at now.
+    pub(crate) fn answered(&mut self, process: ProcessId, now: Instant) {
+        if let Some(one) = self.0.get_mut(&process.pid)
+            && one.start == Some(process.start)
+            && one.awaits_answer
+        {
+            one.due = now;
         }
     }
 
@@ -150,7 +162,7 @@ impl RecheckQueue {
         one.pause = LONGEST_PAUSE.min(one.pause * 2);
         one.answer_pause = LONGEST_ANSWER_PAUSE.min(one.answer_pause * 5 / 4);
         one.due = now + one.pause;
-        one.lasts = false;
+        (one.lasts, one.awaits_answer) = (false, false);
         Some((*pid, *one))
     }
 }
@@ -222,10 +234,28 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_some_milliseconds_is_not_waited_for_much_longer() {
+    fn a_process_is_looked_at_as_soon_as_it_has_the_answer_that_it_waits_for() {
+        let (mut queue, now) = (RecheckQueue::default(), Instant::now());
+        let process = ProcessId { pid: Pid(7), start: StartTime(1) };
+        queue.answered(process, now);
+        assert_eq!(queue.next(), None, "it is not in question");
+        queue.note(Pid(7), Some(StartTime(1)), None, now);
+        queue.answered(process, now);
+        assert_eq!(queue.next(), Some(now + FIRST_PAUSE), "it waits for something else");
+        queue.await_answer(Pid(7), now);
+        queue.answered(ProcessId { start: StartTime(2), ..process }, now);
+        assert_eq!(queue.next(), Some(now + FIRST_ANSWER_PAUSE), "the answer is about another process");
+        queue.answered(process, now);
+        assert_eq!(queue.take_due(now).map(|(pid, _)| pid), Some(Pid(7)));
+        queue.answered(process, now);
+        assert_eq!(queue.next(), Some(now + 2 * FIRST_PAUSE), "it was looked at");
+    }
+
+    #[test]
+    fn a_process_that_waits_for_its_turn_does_not_wait_much_longer_than_it_must() {
         let (mut queue, start) = (RecheckQueue::default(), Instant::now());
         let mut now = start;
-        for due in [1_000, 2_250, 3_812, 5_765] {
+        for due in [10_000, 22_500, 38_125, 57_656] {
             // A process that goes on growing is looked at more than once in this time, and has no other pause by that.
             for _ in 0..3 {
                 queue.note(Pid(7), Some(StartTime(1)), None, now);

@@ -1,7 +1,7 @@
 //! Lookups in captured trees: a lookup that fails, hangs or waits for its turn terminates no process, unless the owner of
 //! the process can cause that for ever.
 
-use std::{thread, time::Duration};
+use std::{sync::mpsc, thread, time::Duration};
 
 use nix::sys::stat::{major, minor};
 
@@ -408,4 +408,21 @@ fn an_answer_is_renewed_without_a_walk_as_long_as_the_same_objects_are_mapped() 
     let another_process = std::fs::read_to_string(&stat).unwrap().replace(" 701 ", " 699 ");
     std::fs::write(&stat, another_process).unwrap();
     assert!(!holds(), "another process has the elder's pid");
+}
+
+#[test]
+fn the_caller_learns_of_each_answer_and_of_a_lookup_that_fails() {
+    let family = Family::new(33);
+    family.member(1, 0, 190);
+    family.member(2, 0, 190);
+    family.spoil(2, &["smaps", "maps"]);
+    let mut root = family.root();
+    let (sender, answers) = mpsc::channel();
+    root.on_answer(move |process| sender.send(process).unwrap());
+    for (member, is_known) in [(1, true), (2, false)] {
+        assert_eq!(family.look(&root, member).0, Fact::Unreadable, "it was only asked for");
+        let process = answers.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert_eq!(process.pid, family.pid(member));
+        assert_eq!(matches!(family.look(&root, member).0, Fact::Known(_)), is_known);
+    }
 }
