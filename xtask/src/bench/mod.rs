@@ -51,7 +51,7 @@ pub(crate) struct Options {
     #[arg(long)]
     long: bool,
     /// Measure nothing but this build and an earlier one alternately: the path of the earlier memmon. With sections (crossing,
-    /// scan, fault) only under their loads, and then no figure is written
+    /// scan, fault) only under their loads
     #[arg(long, value_name = "MEMMON")]
     against: Option<PathBuf>,
     /// Sections to measure; all by default. Other sections of BENCHMARKS.md stay as they are
@@ -71,12 +71,16 @@ impl Section {
             Self::Shortage => shortage::measure(bench),
             Self::Build => build::measure(bench),
         }?;
-        let value = self.to_possible_value();
-        let name = value.as_ref().map_or("", |value| value.get_name());
         let long = if bench.long && self == Self::Idle { " --long" } else { "" };
-        section.command = format!("cargo xtask bench{long} {name}");
+        section.command = format!("cargo xtask bench{long}{}", arguments(&[self]));
         Ok(section)
     }
+}
+
+/// The arguments that name these sections, each after a space.
+fn arguments(sections: &[Section]) -> String {
+    let values = sections.iter().filter_map(Section::to_possible_value);
+    values.map(|value| format!(" {}", value.get_name())).collect()
 }
 
 /// Measures the requested sections, prints them, and writes them to BENCHMARKS.md.
@@ -97,13 +101,12 @@ pub(crate) fn main(options: &Options) -> Result<()> {
     let before = Machine::look()?;
     println!("\n{before}\n");
     let mut chapters = Vec::new();
-    let mut partial = false;
     if let Some(earlier) = &options.against {
         let all = [Section::Crossing, Section::Scan, Section::Fault];
-        partial = !options.sections.is_empty();
-        let parts = if partial { &options.sections[..] } else { &all };
+        let parts = if options.sections.is_empty() { &all } else { &options.sections[..] };
         let mut section = against::measure(&bench, earlier, parts)?;
-        section.command = format!("cargo xtask bench --against {}", earlier.display());
+        let named = arguments(&options.sections);
+        section.command = format!("cargo xtask bench --against {}{named}", earlier.display());
         println!("{section}");
         chapters.push(section);
     }
@@ -120,8 +123,8 @@ pub(crate) fn main(options: &Options) -> Result<()> {
             }
         }
     }
-    if options.quick || partial {
-        println!("not all was measured: BENCHMARKS.md is not changed");
+    if options.quick {
+        println!("only a few rounds were measured: BENCHMARKS.md is not changed");
     } else {
         report::write(&before, &chapters)?;
     }
