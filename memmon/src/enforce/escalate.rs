@@ -44,9 +44,12 @@ pub fn escalate(state: State, event: Event, now: Instant, timing: &EscalationTim
         // EINVAL: the pid now is a thread's id, so no process has it.
         (Stage::Opening { .. }, Event::Opened(Err(Errno::ESRCH | Errno::EINVAL))) => case.gone(now),
         (Stage::Opening { failed }, Event::Opened(Err(error))) => {
-            let again =
-                failed.map_or_else(|| Pause::new(now, timing.lingering), |(_, pause)| pause.longer(now));
+            // Resources may come back at once, as when another victim ends.
+            let pause = if error == Errno::EPERM { timing.lingering } else { RESOURCES };
             let known = failed.is_some_and(|(before, _)| before == error);
+            let again = failed
+                .filter(|_| known)
+                .map_or_else(|| Pause::new(now, pause), |(_, pause)| pause.longer(now));
             let report = (!known).then_some(Effect::Report(Outcome::OutOfReach { error }));
             (Stage::Unopened { error, again }, report.into_iter().collect())
         }
@@ -186,6 +189,9 @@ fn weigh(
 
 /// Time until the first check after a doubt.
 const DOUBT: Duration = Duration::from_millis(100);
+
+/// Time until a process that could not be opened for a lack of resources is opened again.
+const RESOURCES: Duration = Duration::from_millis(10);
 
 /// Waiting times of a termination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,14 +2,17 @@
 
 use std::{
     collections::BTreeMap,
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
     sync::Arc,
     time::Instant,
 };
 
 use nix::{
     errno::Errno,
-    sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
+    sys::{
+        epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
+        resource::{Resource, getrlimit},
+    },
 };
 
 use super::{
@@ -17,6 +20,9 @@ use super::{
     Warrant, escalate,
 };
 use crate::model::{Breach, Crossed, Process, ProcessId};
+
+/// Descriptors that victims leave free: without one no victim could be looked at again, and none would get SIGKILL.
+const SPARE: u64 = 16;
 
 /// The processes that are being terminated, independently of each other.
 ///
@@ -114,8 +120,15 @@ impl Victims {
         orders(&process, effects)
     }
 
-    /// Registers a pidfd so that its process's exit makes this readable, once per exit.
+    /// Registers a pidfd so that its process's exit makes this readable, once per exit. `EMFILE` if another victim is left for
+    /// which the last descriptors are needed.
     fn register(&self, pidfd: &Pidfd, ticket: u64) -> Result<(), Errno> {
+        // The kernel gives the lowest free number, so that all below it are in use.
+        let number = pidfd.as_fd().as_raw_fd().unsigned_abs();
+        let has_another = || self.table.values().any(|victim| victim.pidfd.is_some());
+        if getrlimit(Resource::RLIMIT_NOFILE)?.0 <= u64::from(number) + SPARE && has_another() {
+            return Err(Errno::EMFILE);
+        }
         let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT;
         self.exits.add(pidfd, EpollEvent::new(flags, ticket))
     }

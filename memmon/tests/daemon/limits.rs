@@ -1,11 +1,14 @@
 //! The daemon's own resources: room in its map, memory and descriptors.
 
-use std::{fs, time::Duration};
+use std::{collections::BTreeSet, fs, time::Duration};
+
+use rustix::process::{Resource, Rlimit};
 
 use crate::common::{
     TestUser,
     daemon::Daemon,
     eventually,
+    hog::Hog,
     log::{SOURCES, config},
     status_field, within,
 };
@@ -106,6 +109,35 @@ fn memory_and_descriptors_stay_flat() {
     scan(SCANS);
     flat("scans", &before, 256);
     for (daemon, _) in running {
+        daemon.stop();
+    }
+}
+
+/// The victims' own descriptors must leave some for the looks at them: without a look none gets SIGKILL, and keeps its descriptor.
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn victims_that_ignore_the_signal_end_although_memmon_has_few_descriptors() {
+    const HOGS: usize = 30;
+    const LEFT: usize = 22;
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let start = || user.hog("ignore-term wait-term anon 18M hold");
+        let mut hogs: Vec<_> = std::iter::repeat_with(start).take(HOGS).collect();
+        hogs.iter().for_each(|hog| hog.begun("wait-term"));
+        let limit = [("thresholds.ram_gb_threshold", "0.015625")];
+        let daemon = Daemon::start(&config(&user, &limit), &["--source", source]);
+        daemon.scanned();
+        let descriptors = fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap();
+        let numbers = descriptors.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap());
+        let used: BTreeSet<u64> = numbers.collect();
+        let most = (0..).filter(|number| !used.contains(number)).nth(LEFT);
+        let pid = rustix::process::Pid::from_raw(daemon.pid().cast_signed());
+        let few = Rlimit { current: most, maximum: most };
+        rustix::process::prlimit(pid, Resource::Nofile, few).unwrap();
+        hogs.iter().for_each(Hog::term);
+        for hog in &mut hogs {
+            assert_eq!(daemon.terminated(hog).0, Some(libc::SIGKILL));
+        }
         daemon.stop();
     }
 }

@@ -361,7 +361,7 @@ fn a_lack_of_descriptors_is_reported_once_and_retried() {
     assert!(case.after(Event::Opened(Err(Errno::EMFILE))).starts_with("[Report(OutOfReach"));
     assert_eq!(case.state.phase(), Phase::Unopened, "a sum waits for it");
     for pause in [10, 20, 40, 80, 160, 320, 640, 640] {
-        let deadline = case.now + Duration::from_secs(pause);
+        let deadline = case.now + Duration::from_millis(pause);
         assert_eq!(case.state.deadline(), Some(deadline));
         case.now = deadline;
         assert_eq!(case.after(Event::Tick), "[Open]");
@@ -376,6 +376,19 @@ fn a_lack_of_descriptors_is_reported_once_and_retried() {
     case.now += LINGERING * 64;
     case.run(Event::Tick);
     assert_eq!(case.after(Event::Opened(Ok(()))), "[Check]");
+}
+
+#[test]
+fn a_victim_that_may_not_be_opened_is_tried_again_at_long_intervals() {
+    let mut case = Case::new();
+    assert!(case.after(Event::Opened(Err(Errno::EPERM))).starts_with("[Report(OutOfReach"));
+    for pause in [10, 20, 40, 80, 160, 320, 640, 640] {
+        let deadline = case.now + Duration::from_secs(pause);
+        assert_eq!(case.state.deadline(), Some(deadline));
+        case.now = deadline;
+        assert_eq!(case.after(Event::Tick), "[Open]");
+        assert_eq!(case.after(Event::Opened(Err(Errno::EPERM))), "[]");
+    }
 }
 
 #[test]
