@@ -391,7 +391,7 @@ impl<'a> EventLoop<'a> {
             Request::Query(get) => status::answer(engine, announcer, Now::read(), get, answer),
             Request::Mine(uid) => status::answer_mine(engine, Now::read(), uid, answer),
             Request::Order(order, by) => {
-                exemptions.carry_out(engine, announcer, (order, by), Now::read(), answer);
+                exemptions.carry_out(engine, (order, by), Now::read(), answer);
             }
         }
     }

@@ -56,19 +56,31 @@ impl Exemptions {
         Some(Duration::from_secs(end.0.saturating_sub(time().0)))
     }
 
-    /// Ends the exemptions whose time is over, and those whose process is gone.
+    /// Ends the exemptions whose time is over, and those whose process is gone. Has all stored again if that has failed.
     pub(super) fn review(&self, engine: &mut Engine<'_>, announcer: &Announcer<'_>, now: Now) {
         let expired = engine.end_expired(time(), now);
-        if engine.end_orphaned(now) || expired {
-            self.store(engine, announcer, |_| {});
+        let are_others = engine.end_orphaned(now) || expired;
+        if self.report_failure(announcer) || are_others {
+            self.store(engine, |_| {});
         }
+    }
+
+    /// Reports it if the exemptions are not stored. Returns whether that is so.
+    fn report_failure(&self, announcer: &Announcer<'_>) -> bool {
+        let failure = self.writer.as_ref().and_then(Writer::failure);
+        match &failure {
+            Some(error) => announcer.degraded(Degradation::NoExemptionFile, || {
+                format!("exemptions would not survive a restart of memmon: {error}")
+            }),
+            None => announcer.works(Degradation::NoExemptionFile),
+        }
+        failure.is_some()
     }
 
     /// Carries out an order of the user `by`, who may give it.
     pub(super) fn carry_out(
         &mut self,
         engine: &mut Engine<'_>,
-        announcer: &Announcer<'_>,
         (order, by): (Order, Uid),
         now: Now,
         answer: oneshot::Sender<String>,
@@ -89,7 +101,7 @@ impl Exemptions {
                 }
             }
         };
-        self.store(engine, announcer, move |not_stored| {
+        self.store(engine, move |not_stored| {
             let not_stored = not_stored.map(|error| Text::harmless(&error));
             // The client may have left.
             let _ = answer.send(reply(&body(Done { exemption, not_stored })));
@@ -130,21 +142,10 @@ impl Exemptions {
     }
 
     /// Has the current exemptions stored, and `then` called with the reason if that failed.
-    fn store(
-        &self,
-        engine: &Engine<'_>,
-        announcer: &Announcer<'_>,
-        then: impl FnOnce(Option<String>) + Send + 'static,
-    ) {
+    fn store(&self, engine: &Engine<'_>, then: impl FnOnce(Option<String>) + Send + 'static) {
         let Some(writer) = &self.writer else {
             return then(Some("this memmon stores nothing".to_owned()));
         };
-        match writer.failure() {
-            Some(error) => announcer.degraded(Degradation::NoExemptionFile, || {
-                format!("exemptions would not survive a restart of memmon: {error}")
-            }),
-            None => announcer.works(Degradation::NoExemptionFile),
-        }
         let stored = Stored::new(self.next, engine.exemptions().to_vec());
         writer.write(stored, Box::new(then));
     }

@@ -24,10 +24,12 @@ pub mod unit;
 
 use std::{
     fs,
+    io::Write as _,
     os::{
         linux::net::SocketAddrExt,
         unix::net::{SocketAddr, UnixDatagram},
     },
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
@@ -109,6 +111,18 @@ pub fn descends_from(pid: u32, ancestor: u32) -> bool {
 pub fn status_field(pid: u32, key: &str) -> Option<String> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     status.lines().find_map(|line| Some(line.strip_prefix(key)?.trim().to_owned()))
+}
+
+/// Makes `file` as large as its file system.
+pub fn fill(file: &Path) {
+    let opened = fs::OpenOptions::new().create(true).append(true).open(file);
+    let mut opened = opened.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    let mut size = 16 << 20;
+    while size > 4096 {
+        if opened.write_all(&vec![1; size]).is_err() {
+            size /= 2;
+        }
+    }
 }
 
 /// Waits until `condition` holds, for conditions that no output line shows.

@@ -1,11 +1,15 @@
 //! `memmon exempt` with a real daemon: its effect, its duration, and the users that may use it.
 
-use std::process::Output;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Output,
+};
 
 use crate::common::{
     PATIENCE, TestUser,
     daemon::{Daemon, ScopedConfig},
-    eventually,
+    eventually, fill,
 };
 use nix::sys::signal::Signal;
 
@@ -101,6 +105,39 @@ fn an_exemption_survives_a_restart_and_ends_when_it_is_ended() {
     assert_eq!(hog.ended_by(PATIENCE), Some(libc::SIGTERM));
     let output = exempt(&second, &["1", "--for", "2h", "--why", "another one"]);
     assert!(printed(&output).starts_with("exemption 2: PID=1,"), "{}", printed(&output));
+    second.stop();
+}
+
+/// Without that, a restart would end the process although the reason is gone.
+#[test]
+#[ignore = "kernel: needs root"]
+fn an_exemption_is_stored_when_a_full_disk_has_room_again() {
+    let user = TestUser::claim();
+    let first = start(&user);
+    let state = PathBuf::from(format!("/proc/{}/root/var/lib/memmon", first.pid()));
+    fs::create_dir_all(&state).unwrap();
+    let full = state.join("full");
+    fill(&full);
+    let uid = user.uid.to_string();
+    let output = exempt(&first, &["--user", &uid, "--for", "2h", "--why", "a batch"]);
+    assert!(
+        !output.status.success() && printed(&output).contains("would not survive"),
+        "{}",
+        printed(&output)
+    );
+    let reason = "exemptions would not survive a restart of memmon";
+    first.line("the report", |line| line.contains("\"degraded\"") && line.contains(reason));
+    fs::remove_file(&full).unwrap();
+    eventually("a file that has it", || {
+        let stored = |path: &Path| fs::read_to_string(path).unwrap_or_default();
+        stored(&state.join("exemptions.json")).contains("a batch")
+    });
+    eventually("no report of it", || !first.status()["degraded"].to_string().contains(reason));
+    first.signal(Signal::SIGKILL);
+    let second = first.spawn_beside(&config(&user, ""), &["--source", "proc"]);
+    let hog = user.holding("anon 60M hold");
+    second.line("the record", |line| line.contains("\"over_but_protected\"") && line.contains("\"exempt\""));
+    assert!(hog.is_alive());
     second.stop();
 }
 

@@ -11,7 +11,7 @@ use std::{
 use crate::common::{
     PATIENCE, TestUser,
     daemon::{Daemon, ScopedConfig},
-    eventually,
+    eventually, fill,
     hog::Hog,
 };
 use nix::sys::signal::Signal;
@@ -112,15 +112,8 @@ fn a_full_disk_delays_no_termination_and_is_reported_once() {
         Daemon::start(&config(&user, "metrics.listen = \"/run/memmon/m.sock\""), &["--source", "proc"]);
     let state = state(&daemon);
     fs::create_dir(&state).unwrap();
-    // As large as the file system.
     let full = state.join("full");
-    let mut size = 16 << 20;
-    while size > 4096 {
-        let mut file = fs::OpenOptions::new().create(true).append(true).open(&full).unwrap();
-        if file.write_all(&vec![1; size]).is_err() {
-            size /= 2;
-        }
-    }
+    fill(&full);
     for _ in 0..2 {
         let mut victim = user.hog("anon 60M hold");
         assert_eq!(victim.ended_by(PATIENCE), Some(libc::SIGTERM));
