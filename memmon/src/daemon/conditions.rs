@@ -35,6 +35,8 @@ pub(super) enum Degradation {
     NoHistory,
     /// Exemptions cannot be stored.
     NoExemptionFile,
+    /// The processes that memmon has stopped cannot be stored.
+    NoStoppedFile,
     /// Reading a configuration takes long.
     LateReload,
     /// A user that the configuration names exists by now, and the configuration was edited since it was read.

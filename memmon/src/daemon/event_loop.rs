@@ -20,7 +20,8 @@ use crate::daemon::clock::Now;
 use crate::daemon::conditions::Degradation;
 use crate::daemon::engine::Engine;
 use crate::daemon::engine::state::reports::Observer as _;
-use crate::daemon::exemption_file::{Stored, Writer};
+use crate::daemon::engine::state::stopped::KeptStop;
+use crate::daemon::exemption_file::Stored;
 use crate::daemon::exemptions::{self, Exemptions};
 use crate::daemon::host::claim::Claim;
 use crate::daemon::host::fd_ready::{Readiness, readable};
@@ -35,8 +36,10 @@ use crate::daemon::reload::{self, Hangup, Loading};
 use crate::daemon::samples::Sampler;
 use crate::daemon::settings::Enforceable;
 use crate::daemon::source::sources::Sources;
+use crate::daemon::state_file::Writer;
 use crate::daemon::status;
 use crate::daemon::status_socket::RuntimeFiles;
+use crate::daemon::stopped_file::StoppedFile;
 use crate::daemon::throttler::Throttler;
 use crate::{
     config::{self, Settings},
@@ -167,7 +170,7 @@ impl<'a> EventLoop<'a> {
     }
 
     /// Continues exemptions of before, and has others stored.
-    pub(super) fn continue_exemptions(&mut self, (stored, writer): (Stored, Option<Writer>)) {
+    pub(super) fn continue_exemptions(&mut self, (stored, writer): (Stored, Option<Writer<Stored>>)) {
         self.exemptions = Exemptions::new(stored, writer, &mut self.engine, exemptions::time());
     }
 
@@ -184,6 +187,11 @@ impl<'a> EventLoop<'a> {
     /// Has cgroups slowed down, and continues with those of before.
     pub(super) fn continue_throttles(&mut self, throttler: Throttler, left: Vec<Lowered>) {
         self.engine.continue_throttles(throttler, left, Now::read());
+    }
+
+    /// Continues with the processes that were stopped before, and has others kept.
+    pub(super) fn continue_stops(&mut self, (file, left): (StoppedFile, Vec<KeptStop>)) {
+        self.engine.continue_stops(file, left, Now::read());
     }
 
     /// Runs until a signal stops it or, for one scan, until its victims are gone.
@@ -212,6 +220,7 @@ impl<'a> EventLoop<'a> {
         }
 
         let reason = loop {
+            self.keep_stopped();
             self.engine.begins_to_wait();
             if self.options.once && ready && self.engine.victims().in_flight() == 0 {
                 let until = *decided_by.get_or_insert_with(|| Instant::now() + TO_DECIDE);
@@ -320,6 +329,7 @@ impl<'a> EventLoop<'a> {
         // The last log lines of the BPF programs, for one scan perhaps all of them.
         self.forward_kernel_log();
         self.engine.end_throttles(Now::read());
+        self.engine.finish_stops(Now::read());
         let reason = match self.engine.victims().in_flight() {
             0 => reason.to_owned(),
             left => format!("{reason}; {left} terminations are left unfinished"),
@@ -393,6 +403,15 @@ impl<'a> EventLoop<'a> {
             Request::Order(order, by) => {
                 exemptions.carry_out(engine, (order, by), Now::read(), answer);
             }
+        }
+    }
+
+    fn keep_stopped(&mut self) {
+        match self.engine.keep_stopped(Now::read()) {
+            Some(error) => self.announcer.degraded(Degradation::NoStoppedFile, || {
+                format!("after a restart memmon would not know which processes it has stopped: {error}")
+            }),
+            None => self.announcer.works(Degradation::NoStoppedFile),
         }
     }
 

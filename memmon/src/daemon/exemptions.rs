@@ -11,7 +11,8 @@ use crate::daemon::clock::Now;
 use crate::daemon::conditions::Degradation;
 use crate::daemon::engine::Engine;
 use crate::daemon::engine::state::reports::Observer as _;
-use crate::daemon::exemption_file::{Stored, Writer};
+use crate::daemon::exemption_file::Stored;
+use crate::daemon::state_file::Writer;
 use crate::model::{Exempt, Exemption, ExemptionEnd, Phrase, Uid, UnixTime};
 use crate::report::Event;
 use crate::status::{Body, Done, Order, Refusal, Target, Text, answer as reply};
@@ -27,7 +28,7 @@ pub(super) struct Exemptions {
     /// The number of the next one.
     next: u32,
     /// `None` if this memmon stores nothing.
-    writer: Option<Writer>,
+    writer: Option<Writer<Stored>>,
 }
 
 impl Exemptions {
@@ -39,7 +40,7 @@ impl Exemptions {
     /// Continues the exemptions that are `stored`, of which none has ended at `time`; they change in the file of `writer`.
     pub(super) fn new(
         stored: Stored,
-        writer: Option<Writer>,
+        writer: Option<Writer<Stored>>,
         engine: &mut Engine<'_>,
         time: UnixTime,
     ) -> Self {
@@ -146,7 +147,7 @@ impl Exemptions {
         let Some(writer) = &self.writer else {
             return then(Some("this memmon stores nothing".to_owned()));
         };
-        let stored = Stored::new(self.next, engine.exemptions().to_vec());
+        let stored = Stored { next: self.next, exemptions: engine.exemptions().to_vec() };
         writer.write(stored, Box::new(then));
     }
 }

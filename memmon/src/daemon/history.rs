@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use crate::config;
-use crate::daemon::exemption_file::STATE_DIR;
+use crate::daemon::state_file::STATE_DIR;
 use crate::files;
 use crate::history::{Bounds, Recorder, Store, Trouble};
 use crate::model::{

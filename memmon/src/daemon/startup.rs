@@ -10,8 +10,9 @@ use tracing::{
 
 use crate::daemon::announcer::Announcer;
 use crate::daemon::engine::state::reports::Observer as _;
+use crate::daemon::engine::state::stopped::KeptStop;
 use crate::daemon::event_loop::{EventLoop, Signals, access};
-use crate::daemon::exemption_file::{STATE_DIR, Stored, Writer, cannot_keep};
+use crate::daemon::exemption_file::{self, Stored};
 use crate::daemon::exemptions::report_unreadable;
 use crate::daemon::history::Historian;
 use crate::daemon::host::claim::Claim;
@@ -24,7 +25,9 @@ use crate::daemon::own_status::{OwnStatus, StartupFacts};
 use crate::daemon::settings::{Enforceable, load, report_of};
 use crate::daemon::source::kernel_map::Kernel;
 use crate::daemon::source::sources::Sources;
+use crate::daemon::state_file::{STATE_DIR, StateFile, Writer, cannot_keep};
 use crate::daemon::status_socket::RuntimeFiles;
+use crate::daemon::stopped_file::{self, StoppedFile};
 use crate::daemon::throttler::Throttler;
 use crate::{
     config::{Concern, Loaded, Settings, Warning},
@@ -146,8 +149,11 @@ fn watch(
     let announcer = Announcer::new(reporter, OwnStatus::new(about), history);
     let (mut runtime_files, requests) = RuntimeFiles::new(instance);
     let enforceable = Enforceable::of(support);
-    let exemptions = exemptions(instance, &announcer);
-    let throttles = instance.map(|_| throttles(&announcer));
+    // Without it no process of before is known again, and none would be after the next start.
+    let boot = ProcRoot::real().and_then(|proc| proc.boot_id()).unwrap_or_default();
+    let exemptions = exemptions(instance, &boot, &announcer);
+    let throttles = instance.map(|_| throttles(&boot, &announcer));
+    let stops = instance.map(|_| stops(&boot, &announcer));
     let ended = runtime.block_on(async {
         if instance.is_some() && !options.once {
             runtime_files.listen(Path::new(SOCKET), access(&loaded.settings), &announcer);
@@ -161,6 +167,9 @@ fn watch(
         if let Some((throttler, left)) = throttles {
             event_loop.continue_throttles(throttler, left);
         }
+        if let Some(stops) = stops {
+            event_loop.continue_stops(stops);
+        }
         event_loop.run(signals, startup).await
     });
     // A thread that waits for a name service, or reads for a status query, does not delay the end.
@@ -170,20 +179,21 @@ fn watch(
 }
 
 /// The exemptions of before, and the way to store others. A look beside another memmon knows them and stores none.
-fn exemptions(instance: Option<&Instance>, announcer: &Announcer<'_>) -> (Stored, Option<Writer>) {
-    let folder = Path::new(STATE_DIR);
-    // Without it no process of before is known again, and none would be after the next start.
-    let boot = ProcRoot::real().and_then(|proc| proc.boot_id()).unwrap_or_default();
-    let stored = Stored::read(folder, &boot).unwrap_or_else(|error| {
+fn exemptions(
+    instance: Option<&Instance>,
+    boot: &str,
+    announcer: &Announcer<'_>,
+) -> (Stored, Option<Writer<Stored>>) {
+    let file = StateFile::new(Path::new(STATE_DIR), exemption_file::FILE, boot);
+    let stored = Stored::read(&file).unwrap_or_else(|error| {
         report_unreadable(announcer, &error);
         Stored::nothing()
     });
-    (stored, instance.map(|_| Writer::new(folder, boot)))
+    (stored, instance.map(|_| Writer::new(file)))
 }
 
 /// The way to slow cgroups down, and those that were when memmon ended last.
-fn throttles(announcer: &Announcer<'_>) -> (Throttler, Vec<Lowered>) {
-    let boot = ProcRoot::real().and_then(|proc| proc.boot_id()).unwrap_or_default();
+fn throttles(boot: &str, announcer: &Announcer<'_>) -> (Throttler, Vec<Lowered>) {
     let throttler = Throttler::new(Path::new(CGROUPS), Path::new(STATE_DIR), boot);
     let left = throttler.left().unwrap_or_else(|error| {
         let what = format!("cgroups that memmon has slowed down before may stay so: {error}");
@@ -191,6 +201,17 @@ fn throttles(announcer: &Announcer<'_>) -> (Throttler, Vec<Lowered>) {
         vec![]
     });
     (throttler, left)
+}
+
+/// The way to keep the processes that memmon stops, and those that it had stopped when it ended last.
+fn stops(boot: &str, announcer: &Announcer<'_>) -> (StoppedFile, Vec<KeptStop>) {
+    let file = StoppedFile::new(StateFile::new(Path::new(STATE_DIR), stopped_file::FILE, boot));
+    let left = file.left().unwrap_or_else(|error| {
+        let what = format!("processes that memmon has stopped before count as stopped by another: {error}");
+        announcer.event(Event::Degraded { what });
+        vec![]
+    });
+    (file, left)
 }
 
 /// Attaches the requested source, or the best one that works. A source that fails is withdrawn and reported.

@@ -13,20 +13,16 @@ use std::{
 use nix::unistd::{SysconfVar, sysconf};
 use serde::{Deserialize, Serialize};
 
+use crate::daemon::state_file::StateFile;
 use crate::enforce::MemoryCgroup;
-use crate::files;
 use crate::model::{Bytes, Lowered};
 
 /// The file in the state directory.
 const FILE: &str = "throttled.json";
-/// The longest file.
-const LONGEST: usize = 1 << 20;
 
 /// The content of the file.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Stored {
-    /// Of the boot in which it was written: the cgroups of another one are gone.
-    boot: String,
     lowered: Vec<Lowered>,
 }
 
@@ -53,8 +49,7 @@ pub(super) struct Done {
 /// Handle to the thread, which is there from the first write on.
 pub(super) struct Throttler {
     mount: PathBuf,
-    folder: PathBuf,
-    boot: String,
+    file: StateFile,
     page_size: u64,
     jobs: Option<Sender<Job>>,
     answer: Sender<Done>,
@@ -64,12 +59,12 @@ pub(super) struct Throttler {
 
 impl Throttler {
     /// Writes to cgroups of the unified hierarchy at `mount`, and keeps the former values in `folder`.
-    pub(super) fn new(mount: &Path, folder: &Path, boot: String) -> Self {
+    pub(super) fn new(mount: &Path, folder: &Path, boot: &str) -> Self {
         let (answer, answers) = mpsc::channel();
-        let (mount, folder) = (mount.to_owned(), folder.to_owned());
+        let (mount, file) = (mount.to_owned(), StateFile::new(folder, FILE, boot));
         let page_size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
         let page_size = page_size.and_then(|size| u64::try_from(size).ok()).unwrap_or(4096);
-        Self { mount, folder, boot, page_size, jobs: None, answer, answers, under_way: 0 }
+        Self { mount, file, page_size, jobs: None, answer, answers, under_way: 0 }
     }
 
     /// The size of a page, of which `memory.high` is a multiple.
@@ -84,9 +79,10 @@ impl Throttler {
 
     /// The cgroups that were lowered when memmon ended last, and still are; an error if the file cannot be used.
     pub(super) fn left(&self) -> Result<Vec<Lowered>, String> {
-        let Some(stored) = files::kept::<Stored>(&self.folder, FILE, LONGEST)? else { return Ok(vec![]) };
-        let is_current = !self.boot.is_empty() && stored.boot == self.boot;
-        Ok(if is_current { still_lowered(&self.mount, stored.lowered) } else { vec![] })
+        let stored: Option<(Stored, bool)> = self.file.read()?;
+        // The cgroups of another boot are gone.
+        let current = stored.filter(|(_, is_current)| *is_current);
+        Ok(current.map_or_else(Vec::new, |(stored, _)| still_lowered(&self.mount, stored.lowered)))
     }
 
     /// Has a `memory.high` that is `present` lowered; `all` are those that are lowered then. [`Throttler::done`] returns the
@@ -143,12 +139,12 @@ impl Throttler {
 
     fn start(&self) -> io::Result<Sender<Job>> {
         let (jobs, queue) = mpsc::channel::<Job>();
-        let (mount, folder, boot) = (self.mount.clone(), self.folder.clone(), self.boot.clone());
+        let (mount, file) = (self.mount.clone(), self.file.clone());
         let answer = self.answer.clone();
         let work = move || {
             for job in queue {
                 let is_restore = matches!(job, Job::Restore(..));
-                let keep = |lowered| files::keep(&folder, FILE, &Stored { boot: boot.clone(), lowered });
+                let keep = |lowered| file.write(Stored { lowered });
                 let (lowered, outcome) = carry_out(job, &mount, keep);
                 if answer.send(Done { lowered, is_restore, outcome }).is_err() {
                     return;
@@ -266,7 +262,7 @@ mod tests {
             carry_out(Job::Lower(lowered.clone(), Bytes::MAX, vec![lowered.clone()]), mount.path(), keep);
         assert_eq!((outcome, high_of(&mount)), (Ok(()), HIGH.0.to_string()));
         assert_eq!(kept.take(), std::slice::from_ref(&lowered));
-        let stored = Stored { boot: "b".to_owned(), lowered: vec![lowered.clone()] };
+        let stored = Stored { lowered: vec![lowered.clone()] };
         let back: Stored = serde_json::from_slice(&serde_json::to_vec(&stored).unwrap()).unwrap();
         assert_eq!(back.lowered, stored.lowered);
         let (_, outcome) = carry_out(Job::Restore(lowered, vec![]), mount.path(), keep);
@@ -330,7 +326,7 @@ mod tests {
     fn jobs_are_done_by_the_thread_in_their_order_and_waited_for_at_the_end() {
         let (mount, lowered) = hierarchy("max\n");
         // Others than root may write to a temporary folder, so that nothing is kept there.
-        let mut throttler = Throttler::new(mount.path(), mount.path(), "b".to_owned());
+        let mut throttler = Throttler::new(mount.path(), mount.path(), "b");
         throttler.lower(lowered.clone(), Bytes::MAX, vec![lowered.clone()]);
         throttler.restore(lowered, vec![]);
         let done = throttler.finish(Duration::from_secs(60));

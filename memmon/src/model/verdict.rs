@@ -229,7 +229,7 @@ impl Limit {
 }
 
 /// An exceeded limit, with the amount.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Breach {
     /// The limit: the lower of the two, because it is crossed first.
     pub rule: Limit,
@@ -242,7 +242,7 @@ pub struct Breach {
     /// `rss` as a share of all memory, in percent.
     pub percent: f64,
     /// The `[[rule]]` that sets the limit; `None` for `[thresholds]`.
-    #[serde(rename = "rule_name", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "rule_name", default, skip_serializing_if = "Option::is_none")]
     pub by: Option<RuleName>,
 }
 

@@ -176,6 +176,32 @@ fn a_victim_is_continued_to_handle_sigterm_unless_memmon_has_stopped_it() {
     }
 }
 
+/// A killed memmon and a new one: the process is not another one's, which would be continued to handle SIGTERM.
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn what_memmon_has_stopped_is_its_own_after_a_restart() {
+    for source in SOURCES {
+        let user = TestUser::claim();
+        let mut hog = user.holding("rename paused anon 40M hold");
+        let settings = with_stop(&user, &[]);
+        let first = Daemon::start(&settings, &["--source", source]);
+        first.reported("stopped", hog.pid());
+        eventually("it is kept", || {
+            let file = first.beside("cat").arg("/var/lib/memmon/stopped.json").output().unwrap();
+            String::from_utf8_lossy(&file.stdout).contains(&hog.pid().to_string())
+        });
+        first.signal(Signal::SIGKILL);
+        let second = first.spawn_beside(&settings, &["--source", source]);
+        second.scanned();
+        assert_eq!(listed(&second)[0]["times"], 1);
+        assert_eq!(second.about("stopped", hog.pid()), Vec::<Value>::new());
+        second.reload(&with_stop(&user, &[("rule", "[]")]));
+        let (signal, record) = second.terminated(&mut hog);
+        assert_eq!((signal, &record["cause"]), (Some(libc::SIGKILL), &"kill".into()), "{record:#}");
+        second.stop();
+    }
+}
+
 /// It handles no signal before it is thawed.
 #[test]
 #[ignore = "needs root and cgroup v2"]

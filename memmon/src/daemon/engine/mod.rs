@@ -70,6 +70,7 @@ use crate::daemon::engine::state::sums::Sums;
 use crate::daemon::engine::state::terminations::Terminations;
 use crate::daemon::engine::state::throttled::ThrottledCgroups;
 use crate::daemon::source::sources::Sources;
+use crate::daemon::stopped_file::StoppedFile;
 use crate::daemon::throttler::Throttler;
 use crate::enforce::Reaper;
 use crate::model::{Bytes, SystemMemory};
@@ -88,6 +89,7 @@ pub(super) struct Engine<'a> {
     sums: Sums,
     sum_trends: SumTrends,
     stopped: StoppedProcesses,
+    stopped_file: Option<StoppedFile>,
     throttled: ThrottledCgroups,
     throttler: Option<Throttler>,
     machine: MachineState,
@@ -122,6 +124,7 @@ impl<'a> Engine<'a> {
             sums: Sums::default(),
             sum_trends: SumTrends::default(),
             stopped: StoppedProcesses::default(),
+            stopped_file: None,
             throttled: ThrottledCgroups::default(),
             throttler: None,
             machine: MachineState::default(),

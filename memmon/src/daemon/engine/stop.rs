@@ -1,13 +1,14 @@
 //! Rules with `action = "stop"`: a process over its limit gets SIGSTOP. Another one may continue it; memmon never continues what it
 //! stopped.
 
-use std::io;
+use std::{io, time::Instant};
 
 use crate::daemon::clock::Now;
 use crate::daemon::engine::Engine;
 use crate::daemon::engine::state::growth::NextWake;
 use crate::daemon::engine::state::report_once::Condition;
-use crate::daemon::engine::state::stopped::{Found, StoppedProcesses, step};
+use crate::daemon::engine::state::stopped::{Found, KeptStop, StoppedProcesses, step};
+use crate::daemon::stopped_file::StoppedFile;
 use crate::enforce::{Check, Errno, OpenedProcess};
 use crate::model::{Breach, Bytes, Limit, Process, ProcessId, Signal, Unconfirmed, Verdict};
 use crate::report::Event;
@@ -44,6 +45,7 @@ impl Engine<'_> {
                 ceiling.saturating_sub(self.sources.error()).max(rss + Bytes(Bytes::MIB)),
             );
         }
+        self.stopped.looked_at(process, |since| now.at(since));
         let is_stopped = self.sources.proc().is_stopped(id.pid);
         let found = match self.stopped.find(id, breach.rss, is_stopped, now.instant()) {
             // It was seen to write on, and the memory of its files is not its own.
@@ -117,9 +119,51 @@ impl Engine<'_> {
         }
     }
 
+    /// Continues with the processes that an earlier memmon has `left` stopped, and has all of them kept in the file.
+    pub(crate) fn continue_stops(&mut self, file: StoppedFile, left: Vec<KeptStop>, now: Now) {
+        self.stopped_file = Some(file);
+        self.stopped.continue_with(left);
+        self.look_at_left(now);
+    }
+
+    /// Looks at those of an earlier memmon: a process that cannot be read now is looked at again.
+    fn look_at_left(&mut self, now: Now) {
+        for id in self.stopped.left() {
+            match self.sources.confirm(id.pid, Some(id.start), Bytes::MAX) {
+                Ok(process) => self.stopped.looked_at(&process, |since| now.at(since)),
+                Err(Unconfirmed::Gone | Unconfirmed::AnotherProcess { .. }) => self.stopped.forget(id),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Has the processes that memmon has stopped kept, if they are others than those that were kept last. Returns the reason why
+    /// the last time failed, if it did.
+    pub(crate) fn keep_stopped(&mut self, now: Now) -> Option<String> {
+        let file = self.stopped_file.as_ref()?;
+        let uptime =
+            |at: Instant| now.monotonic().saturating_sub(now.instant().saturating_duration_since(at));
+        if let Some(stopped) = self.stopped.take_changed(uptime) {
+            file.keep(stopped);
+        }
+        file.failure()
+    }
+
+    /// Waits until they are kept, at the end of memmon.
+    pub(crate) fn finish_stops(&mut self, now: Now) {
+        self.keep_stopped(now);
+        if let Some(file) = &self.stopped_file {
+            file.finish();
+        }
+    }
+
     /// Looks at the processes that were stopped: forgets those that have ended, or go on within their limit, and reports those
     /// that someone has continued.
     pub(crate) fn check_stopped(&mut self, now: Now) {
+        self.look_at_left(now);
+        if self.stopped_file.as_ref().is_some_and(StoppedFile::has_failed) {
+            self.stopped.keep_again();
+        }
         for id in self.stopped.ids() {
             let process = match self.sources.confirm(id.pid, Some(id.start), Bytes::MAX) {
                 Ok(process) => process,

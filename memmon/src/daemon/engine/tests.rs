@@ -533,7 +533,7 @@ fn a_former_value_that_cannot_be_set_again_is_reported_once_and_tried_after_long
     let (cgroup, before) = (b"/x.service".to_vec(), Bytes::MAX);
     let lowered = Lowered { rule, per: Per::Unit, cgroup, number, before, high: Bytes(4096) };
     let mut engine = engine_with(WITH_MACHINE, &tree, &recorder, now);
-    let throttler = Throttler::new(mount.path(), mount.path(), String::new());
+    let throttler = Throttler::new(mount.path(), mount.path(), "");
     engine.continue_throttles(throttler, vec![lowered], now);
     let mut look = |after: u32| {
         // The thread has answered before.
