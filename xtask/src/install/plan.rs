@@ -22,7 +22,12 @@ const V1_RETIRED: &str = "/opt/memory-monitor/logrotate.disabled";
 /// The consent that `memmon enable` writes; without it memmon is in dry run.
 pub(crate) const ENABLED: &str = "/etc/memmon/enabled";
 /// The files that memmon keeps over restarts.
-pub(crate) const STATE: [&str; 2] = ["/var/lib/memmon/exemptions.json", "/var/lib/memmon/history.redb"];
+pub(crate) const STATE: [&str; 4] = [
+    "/var/lib/memmon/exemptions.json",
+    "/var/lib/memmon/history.redb",
+    "/var/lib/memmon/stopped.json",
+    "/var/lib/memmon/throttled.json",
+];
 /// The drop-in that kept memmon in dry run before there was `memmon enable`.
 pub(crate) const DRY_RUN: &str = "/etc/systemd/system/memmon.service.d/dry-run.conf";
 

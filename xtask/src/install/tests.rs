@@ -182,7 +182,9 @@ fn an_edited_configuration_is_never_overwritten_and_removed_only_when_asked() {
     tree.write("/var/log/other.log", "a line");
     tree.write("/var/log/other.log.1.gz", "more");
     tree.write("/var/log/other.logs", "not memmon's");
-    tree.write("/var/lib/memmon/history.redb", "a database");
+    for name in ["exemptions.json", "history.redb", "stopped.json", "throttled.json"] {
+        tree.write(&format!("/var/lib/memmon/{name}"), "what memmon keeps");
+    }
     let steps = tree.uninstall(false);
     assert!(steps.iter().any(|step| step.contains("--purge removes it")), "{steps:?}");
     assert_eq!(tree.read("/etc/memmon/config.toml").unwrap(), edited);
