@@ -238,7 +238,7 @@ mod tests {
         fs::write(mount.path().join("x.service/memory.high"), high).unwrap();
         let number = MemoryCgroup::open(mount.path(), &"/x.service".into()).unwrap().number();
         let (rule, per, cgroup) = (RuleName::new("slow").unwrap(), Per::Unit, b"/x.service".to_vec());
-        (mount, Lowered { rule, per, cgroup, number, before: Bytes::MAX, high: HIGH })
+        (mount, Lowered { rule, per, cgroup, number, before: Bytes::MAX, high: HIGH, total: Bytes::ZERO })
     }
 
     fn high_of(mount: &tempfile::TempDir) -> String {

@@ -21,6 +21,9 @@ pub struct Lowered {
     pub before: Bytes,
     /// The value that memmon set.
     pub high: Bytes,
+    /// All memory of the machine at that time: from it and the rule the value follows.
+    #[serde(default)]
+    pub total: Bytes,
 }
 
 impl Lowered {

@@ -64,11 +64,12 @@ fn wanted(limit: Bytes, page_size: u64) -> Bytes {
     Bytes((limit.0 / page).max(1) * page)
 }
 
-/// Whether a cgroup may keep the value `high` if its limit is `limit` by now, as it follows from the memory of the machine: that
-/// changes by a little at any time (ballooning), which is no reason to let the processes run free in between.
-pub fn fits(high: Bytes, limit: Bytes, page_size: u64) -> bool {
-    let wanted = wanted(limit, page_size);
-    high.0.abs_diff(wanted.0) <= wanted.0 / 8
+/// Whether a cgroup may keep the value `high`. By the present configuration its limit would have been `then` with the memory that
+/// the machine had when that was set, and is `now`: the memory changes by a little at any time (ballooning), which is no reason to let
+/// the processes run free in between.
+pub fn fits(high: Bytes, then: Bytes, now: Bytes, page_size: u64) -> bool {
+    let wanted = |limit| wanted(limit, page_size);
+    high == wanted(then) && high.0.abs_diff(wanted(now).0) <= wanted(now).0 / 8
 }
 
 /// The next step for a cgroup that is slowed down.
@@ -185,14 +186,16 @@ mod tests {
     #[test]
     fn a_value_fits_a_limit_that_has_changed_by_an_eighth() {
         let gib = |eighths| Bytes(GIB.0 / 8 * eighths);
-        let fits = |eighths| fits(GIB, gib(eighths), PAGE);
+        let fits = |eighths| fits(GIB, GIB, gib(eighths), PAGE);
         assert_eq!([4, 7, 8, 9, 16].map(fits), [false, false, true, true, false]);
-        assert!(super::fits(Bytes(PAGE), Bytes(1), PAGE), "the smallest that the kernel keeps");
+        assert!(super::fits(Bytes(PAGE), Bytes(1), Bytes(1), PAGE), "the smallest that the kernel keeps");
+        let other = Bytes(GIB.0 / 100 * 99);
+        assert!(!super::fits(GIB, other, other, PAGE), "another configuration, however little it differs");
     }
 
     fn lowered(before: Bytes, high: Bytes) -> Lowered {
         let rule = RuleName::new("slow").unwrap();
-        Lowered { rule, per: Per::Unit, cgroup: b"/x.service".to_vec(), number: 7, before, high }
+        Lowered { rule, per: Per::Unit, cgroup: b"/x.service".to_vec(), number: 7, before, high, total: GIB }
     }
 
     #[test]

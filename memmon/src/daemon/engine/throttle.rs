@@ -13,9 +13,9 @@ use crate::daemon::engine::state::throttled::{Phase, ThrottledCgroups, group_of}
 use crate::daemon::engine::sums::{AT_ONCE, Candidate, SCAN_LOOK, Taken};
 use crate::daemon::throttler::{Done, Throttler};
 use crate::enforce::MemoryCgroup;
-use crate::model::{Action, Bytes, Lowered, Name, Pid, ThrottleEnd, Unconfirmed, WhyNot};
+use crate::model::{Action, Bytes, Lowered, Name, Pid, SystemMemory, ThrottleEnd, Unconfirmed, WhyNot};
 use crate::policy::{
-    self, RuleLimit, Sum,
+    self, Sum,
     throttle::{self, Next},
 };
 use crate::report::Event;
@@ -34,20 +34,20 @@ impl Engine<'_> {
             let Some(group) = group_of(&lowered) else { continue };
             let sum = (lowered.rule, group);
             // A rule that is gone has no limit: the next look restores the former value.
-            let limit = self.throttle_limit(&sum).unwrap_or((RuleLimit::None, Bytes::ZERO));
+            let limit = self.throttle_limit(&sum, &self.settings.memory()).unwrap_or(Bytes::ZERO);
             self.throttled.begin(sum, lowered, limit, Phase::Set, now.instant());
         }
         self.release_throttles(now);
     }
 
-    /// The limit of the sum, as the rule has it and in bytes, if a rule still has it throttled.
-    fn throttle_limit(&self, (name, group): &SumId) -> Option<(RuleLimit, Bytes)> {
-        let (rules, memory) = (self.settings.rules(), self.settings.memory());
+    /// The limit of the sum on a machine with this `memory`, if a rule still has it throttled.
+    fn throttle_limit(&self, (name, group): &SumId, memory: &SystemMemory) -> Option<Bytes> {
+        let rules = self.settings.rules();
         let is_it = |sum: &&policy::SumRule| {
             sum.rule.name == *name && sum.rule.action == Action::Throttle && sum.per == group.per()
         };
         let sum = rules.sums.iter().find(is_it)?;
-        rules.limit_under(Some(&sum.rule), &memory).map(|(_, limit)| (sum.rule.limit, limit))
+        rules.limit_under(Some(&sum.rule), memory).map(|(_, limit)| limit)
     }
 
     /// Slows down the cgroup of a sum that exceeds its limit, unless that is done already; in a dry run it is only reported.
@@ -82,7 +82,7 @@ impl Engine<'_> {
         }
         let mut all = self.throttled.lowered(None);
         all.push(lowered.clone());
-        let limit = self.throttle_limit(id).unwrap_or((RuleLimit::None, sum.limit.1));
+        let limit = self.throttle_limit(id, &self.settings.memory()).unwrap_or(sum.limit.1);
         self.throttled.begin(id.clone(), lowered.clone(), limit, Phase::Setting, now.instant());
         if let Some(throttler) = &mut self.throttler {
             throttler.lower(lowered, present, all);
@@ -107,8 +107,9 @@ impl Engine<'_> {
         let high = throttle::high(present, sum.limit.1, throttler.page_size());
         let high = high.ok_or(WhyNot::Lower { high: present })?;
         let before = other.filter(|other| other.high == present).map_or(present, |other| other.before);
-        let (rule, per, number) = (sum.rule, sum.key.per(), cgroup.number());
-        Ok((Lowered { rule, per, cgroup: name.as_bytes().to_vec(), number, before, high }, present))
+        let (rule, per, number, total) =
+            (sum.rule, sum.key.per(), cgroup.number(), self.settings.memory().total);
+        Ok((Lowered { rule, per, cgroup: name.as_bytes().to_vec(), number, before, high, total }, present))
     }
 
     /// Whether the processes `inside` a cgroup may be slowed down for a sum. Those that were forked since the last look at the
@@ -190,6 +191,7 @@ impl Engine<'_> {
             Next::Restore => self.restore_throttle(id, ThrottleEnd::Calm, now),
             Next::LeaveAlone => self.restore_throttle(id, ThrottleEnd::Overridden, now),
             Next::Again(lowered) => {
+                let lowered = Lowered { total: self.settings.memory().total, ..lowered };
                 let mut all = self.throttled.lowered(Some(id));
                 all.push(lowered.clone());
                 if let (Some(throttled), Some(throttler)) = (self.throttled.get_mut(id), &mut self.throttler)
@@ -232,12 +234,15 @@ impl Engine<'_> {
         let dry_run = self.settings.current().dry_run;
         let page_size = self.throttler.as_ref().map_or(1, Throttler::page_size);
         for id in self.throttled.ids() {
-            let limit = self.throttle_limit(&id);
-            let is_same = self.throttled.get_mut(&id).zip(limit).is_some_and(|(throttled, limit)| {
-                let (of_rule, limit) = limit;
-                throttled.limit = limit;
-                throttled.of_rule == of_rule && throttle::fits(throttled.lowered.high, limit, page_size)
-            });
+            let memory = self.settings.memory();
+            let total = self.throttled.get(&id).map_or(memory.total, |throttled| throttled.lowered.total);
+            let then = self.throttle_limit(&id, &SystemMemory { total, ..memory });
+            let limits = then.zip(self.throttle_limit(&id, &memory));
+            let is_same =
+                self.throttled.get_mut(&id).zip(limits).is_some_and(|(throttled, (then, limit))| {
+                    throttled.limit = limit;
+                    throttle::fits(throttled.lowered.high, then, limit, page_size)
+                });
             if dry_run || !is_same {
                 self.restore_throttle(
                     &id,

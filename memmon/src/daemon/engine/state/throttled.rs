@@ -9,7 +9,6 @@ use std::{
 use crate::daemon::engine::state::sums::SumId;
 use crate::enforce::Pause;
 use crate::model::{Bytes, GroupKey, Lowered, Name, Per, ThrottleEnd, WhyNot, unit_path};
-use crate::policy::RuleLimit;
 
 /// Time until the former value is set again after that has failed for the first time.
 const RETRY: Duration = Duration::from_secs(1);
@@ -23,9 +22,7 @@ pub(crate) struct Throttled {
     pub(crate) lowered: Lowered,
     /// The group whose sum exceeded the limit.
     pub(crate) group: GroupKey,
-    /// The limit as the rule had it then.
-    pub(crate) of_rule: RuleLimit,
-    /// The same in bytes, which changes with the memory of the machine.
+    /// The limit, which changes with the memory of the machine.
     pub(crate) limit: Bytes,
     pub(crate) since: Instant,
     /// Number of times that memmon has set its `memory.high`.
@@ -137,20 +134,12 @@ impl ThrottledCgroups {
     }
 
     /// Notes a `memory.high` that is being set, or was set before memmon started.
-    pub(crate) fn begin(
-        &mut self,
-        sum: SumId,
-        lowered: Lowered,
-        (of_rule, limit): (RuleLimit, Bytes),
-        phase: Phase,
-        now: Instant,
-    ) {
+    pub(crate) fn begin(&mut self, sum: SumId, lowered: Lowered, limit: Bytes, phase: Phase, now: Instant) {
         let group = sum.1.clone();
         self.refused.remove(&sum);
         let throttled = Throttled {
             lowered,
             group,
-            of_rule,
             limit,
             since: now,
             times: 1,
@@ -206,7 +195,7 @@ mod tests {
     use super::*;
     use crate::model::{Pid, RuleName};
 
-    const LIMIT: (RuleLimit, Bytes) = (RuleLimit::Thresholds, Bytes(4096));
+    const LIMIT: Bytes = Bytes(4096);
 
     fn sum() -> SumId {
         (RuleName::new("slow").unwrap(), GroupKey::Unit { unit: "x.service".into() })
@@ -214,7 +203,7 @@ mod tests {
 
     fn lowered(per: Per, cgroup: &str) -> Lowered {
         let (cgroup, before, high) = (cgroup.as_bytes().to_vec(), Bytes::MAX, Bytes(4096));
-        Lowered { rule: sum().0, per, cgroup, number: 7, before, high }
+        Lowered { rule: sum().0, per, cgroup, number: 7, before, high, total: Bytes::ZERO }
     }
 
     #[test]
