@@ -280,7 +280,7 @@ pub struct MatchFacts {
     pub exe_file: Fact<Name>,
     /// The audit session (pam_loginuid(8)): one login. Absent for a daemon, and on a kernel without CONFIG_AUDIT.
     pub session: Fact<u32>,
-    /// Whether one of these facts, the names or the cgroup could not be read for a reason that no owner causes.
+    /// Whether one of these facts, the names, the cgroup or the inherited memory could not be read for a reason that no owner causes.
     #[serde(skip)]
     pub machine_fails: bool,
 }
@@ -375,11 +375,11 @@ impl Process {
     /// move the process while it is searched; `[scope]` keeps its doubt all the same (see policy's `scope`). Neither are any while the
     /// machine fails, as without a thread or a descriptor for the read.
     pub fn settle(&mut self) {
-        if self.inherited == Fact::Unreadable {
-            self.inherited = Fact::Withheld;
-        }
         if self.facts.machine_fails {
             return;
+        }
+        if self.inherited == Fact::Unreadable {
+            self.inherited = Fact::Withheld;
         }
         let names = &mut self.names;
         for name in [&mut names.exe, &mut names.argv0, &mut self.facts.exe_file, &mut self.cgroup] {

@@ -17,7 +17,7 @@ use nix::sys::stat::{Mode, fstatat};
 
 use super::blocking_pool::{JobOwner, run_blocking};
 use super::directory::ProcessDirectory;
-use super::failure::{is_the_machines_alone, missing};
+use super::failure::{is_the_machines, is_the_machines_alone, missing};
 use super::mounts::Mounts;
 use super::{ProcRoot, mountinfo, parse};
 use crate::model::{Fact, Name};
@@ -33,7 +33,7 @@ impl ProcRoot {
         machine_fails: &mut bool,
     ) -> Fact<Name> {
         let found = directory.through(place, |at| {
-            let path = directory.link(at, "exe")?;
+            let path = directory.link(at, "exe").map_err(own)?;
             if !path.starts_with(b"/") {
                 return Ok(None);
             }
@@ -46,14 +46,18 @@ impl ProcRoot {
                     Err(Errno::EACCES.into())
                 };
             }
-            let (file, root) = (directory.identity(at, "exe")?, self.directory.try_clone()?);
-            let (process, place) = (directory.try_clone()?, at.to_owned());
+            let file = directory.identity(at, "exe").map_err(own)?;
+            let (root, process) =
+                (self.directory.try_clone().map_err(own)?, directory.try_clone().map_err(own)?);
+            let place = at.to_owned();
             run_blocking(owner, move || {
                 let seen_by_init = [b"1/root", &path[..]].concat();
                 let named = match identity(&root, &seen_by_init) {
                     Err(Errno::EACCES | Errno::EPERM) => {
-                        if is_in_mounts_of_init(&root, &process, &place, &path).unwrap_or(false) {
-                            return Ok(Some(Name::new(&path[..])));
+                        match is_in_mounts_of_init(&root, &process, &place, &path).map_err(own) {
+                            Ok(true) => return Ok(Some(Name::new(&path[..]))),
+                            Err(error) if is_the_machines_alone(&error) => return Err(error),
+                            _ => {}
                         }
                         // pid 1's root may be what is not for memmon to see: its own mount namespace is one that root made,
                         // too.
@@ -86,6 +90,11 @@ impl ProcRoot {
         let init = namespace("1/ns/mnt").or_else(|_| namespace("self/ns/mnt"));
         matches!((directory.link(at, "ns/mnt"), init), (Ok(its), Ok(init)) if its == init.as_bytes())
     }
+}
+
+/// The error of a read that no file system of the owner's answers, without its number if it is the machine's: it counts as such then.
+fn own(error: io::Error) -> io::Error {
+    if is_the_machines(&error) { io::Error::other(error) } else { error }
 }
 
 /// Whether the file that the link `exe` at `place` of `process` leads to is at `path` in the mounts of pid 1, which the folders on
@@ -129,7 +138,7 @@ impl ProcessDirectory {
     /// Whether the file that a link of this directory leads to belongs to root, and nobody else may write to it. The file may
     /// be on a server that does not answer.
     fn is_roots(&self, owner: JobOwner, place: &str, file: &str) -> io::Result<bool> {
-        let (directory, path) = (self.try_clone()?, format!("{place}{file}"));
+        let (directory, path) = (self.try_clone().map_err(own)?, format!("{place}{file}"));
         run_blocking(owner, move || {
             let found = fstatat(&directory, path.as_str(), AtFlags::empty())?;
             Ok(found.st_uid == 0 && found.st_mode & 0o022 == 0)

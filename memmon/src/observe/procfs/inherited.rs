@@ -17,6 +17,7 @@ use nix::{
 
 use super::blocking_pool::{JobOwner, run_blocking};
 use super::directory::ProcessDirectory;
+use super::failure::is_the_machines;
 use super::parse::{self, Layout};
 use super::smaps::{self, SharedRegion};
 use super::{ProcRoot, pages};
@@ -49,13 +50,16 @@ impl ProcRoot {
     /// Memory that `process` shares with its elder, if it has one; at most `most`, its memory when it was forked.
     ///
     /// The pages of both are counted (smaps) only if the result decides whether the process is over `limit`.
+    ///
+    /// # Errors
+    /// Another process could not be read for a reason of the machine: it may be the elder.
     pub(super) fn inherited(
         &self,
         process: &Forked<'_>,
         limit: Bytes,
         most: Option<Bytes>,
-    ) -> Fact<Inherited> {
-        let Some(layout) = process.layout else { return Fact::Unreadable };
+    ) -> io::Result<Fact<Inherited>> {
+        let Some(layout) = process.layout else { return Ok(Fact::Unreadable) };
         let needed = process.decisive;
         // The shared amount is at most the younger process's memory at its fork, its anonymous memory, the elder's memory, and
         // what both share with any process at the same addresses.
@@ -64,8 +68,8 @@ impl ProcRoot {
         // The amount that must be the elder's for the rest to be within the limit. If no elder decides anything, as for a database's
         // workers, which have much shared memory and little else, none is searched among all processes.
         let over = (most >= needed).then(|| process.rss.saturating_sub(limit));
-        let Some(elder) = self.elder(process, layout, over) else { return Fact::Absent };
-        let inherited = |bytes| Fact::Known(Inherited { bytes, elder: elder.pid });
+        let Some(elder) = self.elder(process, layout, over)? else { return Ok(Fact::Absent) };
+        let inherited = |bytes| Ok(Fact::Known(Inherited { bytes, elder: elder.pid }));
         let most = most.min(elder.rss);
         if most < needed {
             return inherited(most);
@@ -102,39 +106,55 @@ impl ProcRoot {
     /// The process that `process` can have inherited memory from: its parent, if that has at least `needed`, otherwise the
     /// largest older process with the same layout. That one is not the parent if the processes between them ended. If nothing
     /// is needed, no other process than the parent is asked.
-    fn elder(&self, process: &Forked<'_>, layout: Layout, needed: Option<Bytes>) -> Option<Elder> {
-        let parent = self.kin(process.parent, layout).filter(|(_, start)| *start <= process.start);
-        let Some(needed) = needed else { return parent.map(|(parent, _)| parent) };
+    fn elder(
+        &self,
+        process: &Forked<'_>,
+        layout: Layout,
+        needed: Option<Bytes>,
+    ) -> io::Result<Option<Elder>> {
+        let parent = self.kin(process.parent, layout)?.filter(|(_, start)| *start <= process.start);
+        let Some(needed) = needed else { return Ok(parent.map(|(parent, _)| parent)) };
         match parent {
-            Some((parent, _)) if parent.rss >= needed => return Some(parent),
+            Some((parent, _)) if parent.rss >= needed => return Ok(Some(parent)),
             _ => {}
         }
-        // Processes that started in the same tick may be its own children.
-        let older = |pid| self.kin(pid, layout).filter(|(_, start)| *start < process.start);
-        let others = self.pids().ok()?.into_iter().filter(|pid| *pid != process.about.pid).filter_map(older);
-        others.chain(parent).map(|(elder, _)| elder).max_by_key(|elder| elder.rss)
+        let mut largest = parent.map(|(parent, _)| parent);
+        for pid in self.pids()?.into_iter().filter(|pid| *pid != process.about.pid) {
+            // Processes that started in the same tick may be its own children.
+            let older = self.kin(pid, layout)?.filter(|(_, start)| *start < process.start);
+            largest = largest.into_iter().chain(older.map(|(elder, _)| elder)).max_by_key(|elder| elder.rss);
+        }
+        Ok(largest)
     }
 
     /// The process `pid` and its start time, if its memory has this layout.
-    fn kin(&self, pid: Pid, layout: Layout) -> Option<(Elder, StartTime)> {
-        let directory = self.process(pid).ok()?;
-        let text = directory.read("", "stat").ok()?;
-        let stat = parse::stat(&text)?;
+    fn kin(&self, pid: Pid, layout: Layout) -> io::Result<Option<(Elder, StartTime)>> {
+        match self.kin_if_readable(pid, layout) {
+            // It has ended, or is not for memmon to see.
+            Err(error) if !is_the_machines(&error) => Ok(None),
+            found => found,
+        }
+    }
+
+    fn kin_if_readable(&self, pid: Pid, layout: Layout) -> io::Result<Option<(Elder, StartTime)>> {
+        let directory = self.process(pid)?;
+        let text = directory.read("", "stat")?;
+        let Some(stat) = parse::stat(&text) else { return Ok(None) };
         let (at, its_layout) = match stat.layout {
-            Some(layout) => (String::new(), layout),
+            Some(layout) => (String::new(), Some(layout)),
             // Its first thread has ended, but others still run.
             None if stat.threads > 1 => {
-                let (at, _) = directory.place().ok()??;
-                let layout = parse::stat(&directory.read(&at, "stat").ok()?)?.layout?;
+                let Some((at, _)) = directory.place()? else { return Ok(None) };
+                let layout = parse::stat(&directory.read(&at, "stat")?).and_then(|stat| stat.layout);
                 (at, layout)
             }
-            None => return None,
+            None => return Ok(None),
         };
-        if its_layout != layout {
-            return None;
+        if its_layout != Some(layout) {
+            return Ok(None);
         }
-        let rss = pages(directory.statm(&at).ok()?.resident, self.page_size);
-        Some((Elder { pid, rss, directory, at }, stat.start))
+        let rss = pages(directory.statm(&at)?.resident, self.page_size);
+        Ok(Some((Elder { pid, rss, directory, at }, stat.start)))
     }
 }
 
@@ -319,6 +339,31 @@ mod tests {
         process(&tree, 41, (1, 600), 99_000, (10, 10), true);
         process(&tree, 1, (0, 1), 97_000, (9000, 9000), false);
         assert_eq!(inherited(&tree), Fact::Known((2900, 40)));
+    }
+
+    /// Its memory may be the elder's. Without a descriptor the read fails as that of a directory does.
+    #[test]
+    fn an_elder_that_the_machine_cannot_read_leaves_a_doubt_that_does_not_end() {
+        let settled = |fails: &dyn Fn(&Tree)| {
+            let tree = family();
+            fails(&tree);
+            let mut process = look(&tree.root(), None);
+            process.settle();
+            process.inherited
+        };
+        let unreadable = |file: &'static str| move |tree: &Tree| tree.spoil(file);
+        assert_eq!(settled(&unreadable("40/stat")), Fact::Unreadable);
+        assert_eq!(settled(&unreadable("40/statm")), Fact::Unreadable);
+        let hidden = |tree: &Tree| process(tree, 50, (40, 800), 0, (3200, 2900), true);
+        assert_eq!(settled(&hidden), Fact::Withheld, "not the machine's");
+        let ended = |tree: &Tree| std::fs::remove_dir_all(tree.path().join("40")).unwrap();
+        assert_eq!(settled(&ended), Fact::Absent);
+        let another = |tree: &Tree| {
+            process(tree, 30, (1, 600), 99_000, (10, 10), false);
+            tree.spoil("30/stat");
+            process(tree, 40, (1, 700), 99_000, (100, 100), false);
+        };
+        assert_eq!(settled(&another), Fact::Unreadable, "it may be an older one");
     }
 
     #[test]

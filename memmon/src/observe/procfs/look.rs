@@ -103,8 +103,9 @@ impl<'a> Look<'a> {
 
     /// Returns the process, and whether it has the same name and program still.
     pub(super) fn finish(mut self, goal: Goal<'_>) -> Result<(Process, bool), Unconfirmed> {
-        let Description { names, facts, cgroup, oom_score_adj, mut launch } = self.describe()?;
-        let Memory { rss, error, is_over, parts, inherited, holdings } = self.measure(goal)?;
+        let Description { names, mut facts, cgroup, oom_score_adj, mut launch } = self.describe()?;
+        let Memory { rss, error, is_over, parts, inherited, holdings } =
+            self.measure(goal, &mut facts.machine_fails)?;
         let container = cgroup.known().filter(|_| is_over).and_then(|cgroup| self.container(cgroup));
         // A container has namespaces of both kinds, and the signal waits for this read.
         if is_over && launch.inside.pid.is_some() {
@@ -187,7 +188,7 @@ impl<'a> Look<'a> {
         MatchFacts { groups: parse::groups(&self.status), args, exe_file, session, machine_fails }
     }
 
-    fn measure(&mut self, goal: Goal<'_>) -> Result<Memory, Unconfirmed> {
+    fn measure(&mut self, goal: Goal<'_>, machine_fails: &mut bool) -> Result<Memory, Unconfirmed> {
         let error = goal.accuracy.error(self.stat.threads);
         let (rss, error, counted) = if self.has_memory {
             self.resident(goal.purpose, error)?
@@ -200,7 +201,14 @@ impl<'a> Look<'a> {
         }
         let parts = parts(&self.status);
         let parts = parts.map(|parts| Parts { anon: counted.unwrap_or(parts.anon), ..parts });
-        let inherited = if self.stat.is_forked() { self.inherited(goal, rss, parts) } else { Fact::Absent };
+        let inherited = match self.stat.is_forked().then(|| self.inherited(goal, rss, parts)) {
+            Some(Ok(inherited)) => inherited,
+            Some(Err(error)) => {
+                *machine_fails |= is_the_machines(&error);
+                Fact::Unreadable
+            }
+            None => Fact::Absent,
+        };
         let is_measured =
             self.root.measure == Measure::Charged || matches!(goal.purpose, Purpose::Sum { .. });
         let holdings = parts.filter(|_| is_measured).map(|parts| self.holdings(goal, parts, &inherited));
@@ -234,10 +242,9 @@ impl<'a> Look<'a> {
     }
 
     /// Memory that is its elder's.
-    fn inherited(&mut self, goal: Goal<'_>, rss: Bytes, parts: Option<Parts>) -> Fact<Inherited> {
+    fn inherited(&mut self, goal: Goal<'_>, rss: Bytes, parts: Option<Parts>) -> io::Result<Fact<Inherited>> {
         let Self { root, directory, owner: about, .. } = *self;
-        let text = self.read("stat");
-        let layout = text.ok().and_then(|text| parse::stat(&text)?.layout);
+        let layout = parse::stat(&self.read("stat")?).and_then(|stat| stat.layout);
         let limit = goal.purpose.limit(rss);
         let (parent, start, at) = (self.stat.parent, self.stat.start, self.place.as_str());
         let decisive = root.decisive(rss, parts.as_ref(), limit);
