@@ -266,15 +266,15 @@ fn a_reload_prolongs_the_time_for_which_a_sum_is_over_its_limit_only_if_it_chang
     for (gb, is_due) in [(0.5, true), (0.4, false)] {
         let recorder = Recorder::default();
         let mut engine = engine_with(&text(5, 0.5), &tree, &recorder, now);
-        engine.look_at_sums(now);
         let later = |seconds| now.later(Duration::from_secs(seconds));
+        (0..40).step_by(2).for_each(|second| engine.look_at_sums(later(second)));
         let reload = text(6, gb);
         let settings = config::parse(&reload, Path::new("c"), &FakeUsers(&[])).unwrap().settings;
         let former = engine.replace_settings(settings);
         engine.hand_over(&former, later(40));
         engine.look_at_sums(later(40));
         assert_eq!(recorder.about_processes(), [""; 0]);
-        engine.look_at_sums(later(61));
+        (42..62).step_by(2).for_each(|second| engine.look_at_sums(later(second)));
         let reported = recorder.about_processes();
         assert_eq!(reported.iter().any(|event| event.contains("would terminate")), is_due, "{reported:?}");
     }

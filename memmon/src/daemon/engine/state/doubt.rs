@@ -10,14 +10,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::daemon::engine::state::observed::Observed;
 use crate::model::ProcessId;
 
 /// Time that a process may be in doubt for a reason that its owner can cause. A process that is busy, or hangs only for a
 /// moment, is looked at four times until then.
 const LASTS: Duration = Duration::from_millis(1500);
 
-/// The most that the time between two looks counts for. While memmon is stopped, or does not get a processor, nothing is tried, and the
-/// doubt does not grow old.
+/// The most that the time between two looks counts for: without a look nothing is tried, and the doubt does not grow old.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
 /// After how long without a look another doubt begins: longer than any pause between two looks at one in doubt.
@@ -30,9 +30,7 @@ pub(crate) struct Doubts(BTreeMap<ProcessId, Since>);
 #[derive(Clone, Copy, Debug)]
 struct Since {
     first: Instant,
-    last: Instant,
-    /// The time in doubt that counts.
-    counts: Duration,
+    observed: Observed,
     /// Whether its end was reported.
     reported: bool,
 }
@@ -40,12 +38,11 @@ struct Since {
 impl Doubts {
     /// Notes that `process` is in doubt. Returns how long it has been, if that is longer than it may last.
     pub(crate) fn outlasts(&mut self, process: ProcessId, now: Instant) -> Option<Duration> {
-        self.0.retain(|_, since| now.saturating_duration_since(since.last) < FORGOTTEN);
-        let begins = Since { first: now, last: now, counts: Duration::ZERO, reported: false };
+        self.0.retain(|_, since| now.saturating_duration_since(since.observed.last()) < FORGOTTEN);
+        let begins = Since { first: now, observed: Observed::begin(now), reported: false };
         let since = self.0.entry(process).or_insert(begins);
-        since.counts += now.saturating_duration_since(since.last).min(BETWEEN_LOOKS);
-        since.last = now;
-        (since.counts >= LASTS).then(|| now.saturating_duration_since(since.first))
+        let counts = since.observed.again(now, BETWEEN_LOOKS);
+        (counts >= LASTS).then(|| now.saturating_duration_since(since.first))
     }
 
     /// Notes that a look at `process` left no doubt, and nothing to decide.

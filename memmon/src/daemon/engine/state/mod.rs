@@ -11,6 +11,7 @@ pub(super) mod known_limits;
 pub(super) mod lasting;
 pub(super) mod lazy_free;
 pub(super) mod machine;
+pub(super) mod observed;
 pub(super) mod outlived;
 pub(crate) mod over_limit;
 pub(super) mod recheck;

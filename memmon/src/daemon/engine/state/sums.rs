@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use crate::daemon::engine::state::budget::SpareTime;
+use crate::daemon::engine::state::observed::Observed;
 use crate::model::{Bytes, GroupKey, Pid, Process, ProcessId, Reading, RuleName, SumFigures};
 use crate::policy::machine;
 use crate::report::SumThen;
@@ -171,10 +172,14 @@ impl Known {
     }
 }
 
+/// The most that the time between two looks at a sum over its limit counts for: one that waits for the time of its rule is looked at
+/// every two seconds, unless the looks at sums rest.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
+
 /// A sum over its limit.
 #[derive(Debug)]
 struct Over {
-    since: Instant,
+    observed: Observed,
     reported: Option<SumThen>,
     /// The last termination, and the sum then.
     struck: Option<(Instant, Bytes)>,
@@ -341,10 +346,10 @@ impl Sums {
         self.unsure.remove(sum);
     }
 
-    /// Notes that a sum exceeds its limit. Returns since when.
+    /// Notes that a sum exceeds its limit. Returns for how long it was found so.
     pub(crate) fn over(&mut self, sum: &SumId, now: Instant) -> Duration {
-        let over = self.over.entry(sum.clone()).or_insert(Over { since: now, reported: None, struck: None });
-        now.saturating_duration_since(over.since)
+        let begins = Over { observed: Observed::begin(now), reported: None, struck: None };
+        self.over.entry(sum.clone()).or_insert(begins).observed.again(now, BETWEEN_LOOKS)
     }
 
     /// Whether to report that a sum is over its limit and `then` follows: once while that lasts.
@@ -533,6 +538,18 @@ mod tests {
         assert_eq!(sums.pace(&sum(), Bytes(110 * MIB), 1, after(500)), Pace::All);
         sums.keep_struck(|_| false, after(600));
         assert_eq!(sums.due(), Some(after(600)), "the sum is taken again at once");
+    }
+
+    #[test]
+    fn a_sum_is_over_its_limit_for_as_long_as_it_was_looked_at() {
+        let (mut sums, begun) = (Sums::default(), Instant::now());
+        let mut over = |second| sums.over(&sum(), begun + Duration::from_secs(second)).as_secs();
+        assert_eq!(
+            [over(0), over(2), over(4), over(100), over(102)],
+            [0, 2, 4, 4 + BETWEEN_LOOKS.as_secs(), 11]
+        );
+        sums.within(&sum());
+        assert_eq!(sums.over(&sum(), begun + Duration::from_secs(104)), Duration::ZERO);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::daemon::engine::state::observed::Observed;
 use crate::daemon::engine::state::sums::SumId;
 use crate::enforce::Pause;
 use crate::model::{Bytes, GroupKey, Lowered, Name, Per, ThrottleEnd, WhyNot, unit_path};
@@ -15,6 +16,9 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// The first pause after another one has changed a value and memmon has set its own again. The longest one is 16 s.
 const CONTEST: Duration = Duration::from_millis(250);
+
+/// The most that the time between two looks counts for: there is one every two seconds.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(4);
 
 /// A cgroup that is slowed down.
 #[derive(Clone, Debug)]
@@ -28,7 +32,7 @@ pub(crate) struct Throttled {
     /// Number of times that memmon has set its `memory.high`.
     pub(crate) times: u32,
     pub(crate) phase: Phase,
-    calm_since: Option<Instant>,
+    calm: Option<Observed>,
     /// The pause after the former value could not be set again.
     failed: Option<Pause>,
     /// The pause after memmon has set its value again, and how often it did so without keeping it.
@@ -49,8 +53,8 @@ pub(crate) enum Phase {
 impl Throttled {
     /// Notes whether its sum is well below its limit. Returns for how long it has been.
     pub(crate) fn note_calm(&mut self, is_calm: bool, now: Instant) -> Option<Duration> {
-        self.calm_since = is_calm.then(|| self.calm_since.unwrap_or(now));
-        self.calm_since.map(|since| now.saturating_duration_since(since))
+        self.calm = self.calm.filter(|_| is_calm).or_else(|| is_calm.then(|| Observed::begin(now)));
+        self.calm.as_mut().map(|calm| calm.again(now, BETWEEN_LOOKS))
     }
 
     /// Whether the value that another one has changed is set again now. The pauses get longer as long as it does not last.
@@ -144,7 +148,7 @@ impl ThrottledCgroups {
             since: now,
             times: 1,
             phase,
-            calm_since: None,
+            calm: None,
             failed: None,
             contest: None,
         };
@@ -216,6 +220,7 @@ mod tests {
         assert_eq!(throttled.note_calm(true, after(5)), Some(Duration::from_secs(4)));
         assert_eq!(throttled.note_calm(false, after(6)), None);
         assert_eq!(throttled.note_calm(true, after(9)), Some(Duration::ZERO));
+        assert_eq!(throttled.note_calm(true, after(99)), Some(BETWEEN_LOOKS), "memmon was stopped");
     }
 
     #[test]
