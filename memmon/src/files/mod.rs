@@ -49,7 +49,10 @@ pub fn kept<T: serde::de::DeserializeOwned>(
 ) -> Result<Option<T>, String> {
     let path = folder.join(name);
     match fs::symlink_metadata(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // Nothing was ever kept in what is no folder: it is reported once, by `usable_folder`.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
         _ => {}
     }
     roots_alone_state(folder)?;
@@ -141,6 +144,15 @@ mod tests {
         fs::write(place("file"), "text").unwrap();
         symlink("file", place("link")).unwrap();
         assert_eq!(read(&place("link"), 4).unwrap().0, b"text");
+    }
+
+    #[test]
+    fn in_a_file_in_place_of_the_folder_nothing_was_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("memmon");
+        fs::write(&file, "").unwrap();
+        assert_eq!(kept::<u32>(&file, "state.json", 1024), Ok(None));
+        assert!(usable_folder(&file).is_err() && keep(&file, "state.json", &7).is_err());
     }
 
     #[test]
