@@ -46,6 +46,8 @@ mod terminate;
 #[cfg(test)]
 mod tests;
 mod throttle;
+#[cfg(test)]
+mod throttle_tests;
 mod uncharged;
 mod verdict;
 mod view;

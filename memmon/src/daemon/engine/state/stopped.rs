@@ -122,7 +122,7 @@ impl StoppedProcesses {
         }
     }
 
-    /// Those that memmon has stopped, if they are to be kept anew. `since` turns an instant into a time on CLOCK_MONOTONIC.
+    /// Those that memmon has stopped, if others are kept now. `since` turns an instant into a time on CLOCK_MONOTONIC.
     pub(crate) fn take_changed(&mut self, since: impl Fn(Instant) -> Duration) -> Option<Vec<KeptStop>> {
         if !std::mem::take(&mut self.changed) {
             return None;
