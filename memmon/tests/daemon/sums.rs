@@ -156,6 +156,34 @@ fn a_sum_is_taken_again_after_each_end_and_an_end_that_takes_long_is_not_waited_
     }
 }
 
+/// The process is over its own limit, too, but the rule for that would not end it yet.
+#[test]
+#[ignore = "kernel: needs root and kernel BTF"]
+fn a_victim_of_a_sum_that_is_no_longer_over_is_spared_if_its_own_rule_only_stops_it_or_has_time() {
+    for source in SOURCES {
+        for own in ["for = \"1h\"", "action = \"stop\""] {
+            let user = TestUser::claim();
+            let uid = user.uid;
+            let rules = format!(
+                "[{{ name = \"own\", uids = [\"{uid}\"], {}, {own} }}, \
+                  {{ name = \"together\", uids = [\"{uid}\"], per = \"user\", grace = 2, {} }}]",
+                gb(28),
+                gb(60)
+            );
+            let daemon = Daemon::start(&config(&user, &[("rule", rules.as_str())]), &["--source", source]);
+            let other = user.hog("anon 22M wait-term free hold");
+            other.begun("wait-term");
+            let victim = Hog::start(&format!("ignore-term anon 40M uid {uid} hold"));
+            assert_eq!(daemon.reported("killing", victim.pid())["sum"]["rule_name"], "together");
+            other.term();
+            daemon.reported("spared", victim.pid());
+            looked_at(&daemon);
+            assert!(victim.is_alive() && other.is_alive());
+            daemon.stop();
+        }
+    }
+}
+
 #[test]
 #[ignore = "kernel: needs root and kernel BTF"]
 fn the_newest_or_all_end_if_the_rule_has_it_so() {

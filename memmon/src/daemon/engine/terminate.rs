@@ -9,7 +9,7 @@ use crate::daemon::clock::Now;
 use crate::daemon::engine::Engine;
 use crate::daemon::engine::close_look::LOOKS;
 use crate::enforce::{self, Check, Effect, Errno, Order, Outcome};
-use crate::model::{Bytes, Process, ProcessId, Signal, Unconfirmed, Verdict};
+use crate::model::{Bytes, Process, ProcessId, Signal, SystemMemory, Unconfirmed, Verdict};
 use crate::report::Event;
 
 /// The result of a fresh look at a victim.
@@ -120,9 +120,24 @@ impl Engine<'_> {
         let limit = self.settings.of_victim(id).rules.limit_of(&found, &memory);
         self.take_off_freed(&mut found, limit, now);
         let verdict = self.settings.judge_victim(id, &found, &memory);
-        let verdict = self
+        let mut verdict = self
             .settle(&mut found, verdict, now, |settings, found| settings.judge_victim(id, found, &memory));
+        if self.sums.struck(id).is_some() && !self.ends_at_once(&found, &verdict, &memory) {
+            verdict = Verdict::Within;
+        }
         Seen::judged(id, found, verdict, limit)
+    }
+
+    /// Whether a victim because of a sum would also end for its own limit now: not if the rule for that only stops it, or has a
+    /// `for`. After that time it ends for its own limit, from the first signal on.
+    fn ends_at_once(&self, found: &Process, verdict: &Verdict, memory: &SystemMemory) -> bool {
+        match verdict {
+            Verdict::Terminate(breach) => {
+                self.settings.of_victim(found.id).must_last(found, breach, memory).is_zero()
+            }
+            Verdict::Stop(_) => false,
+            _ => true,
+        }
     }
 
     /// Reports an outcome, and releases a process that is no victim any more.
