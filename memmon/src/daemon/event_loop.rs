@@ -22,7 +22,7 @@ use crate::daemon::engine::Engine;
 use crate::daemon::engine::state::reports::Observer as _;
 use crate::daemon::engine::state::stopped::KeptStop;
 use crate::daemon::exemption_file::Stored;
-use crate::daemon::exemptions::{self, Exemptions};
+use crate::daemon::exemptions::Exemptions;
 use crate::daemon::host::claim::Claim;
 use crate::daemon::host::fd_ready::{Readiness, readable};
 use crate::daemon::host::memory_trim::Startup;
@@ -171,7 +171,7 @@ impl<'a> EventLoop<'a> {
 
     /// Continues exemptions of before, and has others stored.
     pub(super) fn continue_exemptions(&mut self, (stored, writer): (Stored, Option<Writer<Stored>>)) {
-        self.exemptions = Exemptions::new(stored, writer, &mut self.engine, exemptions::time());
+        self.exemptions = Exemptions::new(stored, writer, &mut self.engine, Now::read());
     }
 
     /// Claims the processes that other settings may terminate before these take effect.
@@ -356,7 +356,7 @@ impl<'a> EventLoop<'a> {
 
     /// The deadlines but for those of the loop itself.
     fn deadlines(&self) -> Deadlines {
-        let Self { engine, announcer, .. } = self;
+        let Self { engine, announcer, exemptions, .. } = self;
         let from_now = |wait| Instant::now().checked_add(wait);
         Deadlines {
             scan: None,
@@ -366,7 +366,7 @@ impl<'a> EventLoop<'a> {
             machine: engine.next_machine_look(),
             grace: engine.victims().next_deadline(),
             schedule: self.next_minute().and_then(from_now),
-            exemption: Exemptions::next_end(engine).and_then(from_now),
+            exemption: exemptions.next_end(Now::read()).and_then(from_now),
             sums: engine.next_sums(),
             recheck: engine.next_recheck(),
         }

@@ -1,5 +1,7 @@
 //! The file with the exemptions.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::daemon::state_file::StateFile;
@@ -15,12 +17,15 @@ pub(super) struct Stored {
     pub(super) next: u32,
     /// The exemptions.
     pub(super) exemptions: Vec<Exemption>,
+    /// The time since the boot at which each ends, by its number.
+    #[serde(default)]
+    pub(super) ends: Vec<(u32, Duration)>,
 }
 
 impl Stored {
     /// Nothing, as before the first exemption.
     pub(super) fn nothing() -> Self {
-        Self { next: 1, exemptions: vec![] }
+        Self { next: 1, exemptions: vec![], ends: vec![] }
     }
 
     /// The content of the `file`; empty if there is none.
@@ -32,9 +37,10 @@ impl Stored {
         Ok(stored.map_or_else(Self::nothing, |(stored, is_current)| Self::of(stored, is_current)))
     }
 
-    /// The processes of another boot are gone.
+    /// The processes of another boot are gone, and so is its clock.
     fn of(mut stored: Self, is_current: bool) -> Self {
         if !is_current {
+            stored.ends.clear();
             stored.exemptions.retain(|exemption| !matches!(exemption.of, Exempt::Process(_)));
         }
         stored
@@ -72,10 +78,12 @@ mod tests {
         let stored = Stored {
             next: 3,
             exemptions: vec![exemption(1, Exempt::Process(id)), exemption(2, Exempt::User(Uid(7)))],
+            ends: vec![(2, Duration::from_secs(9))],
         };
         let text = serde_json::to_vec(&stored).unwrap();
         let back = |is_current| Stored::of(serde_json::from_slice(&text).unwrap(), is_current);
-        assert_eq!(back(true).exemptions, stored.exemptions);
+        assert_eq!((back(true).exemptions, back(true).ends), (stored.exemptions, stored.ends));
+        assert_eq!(back(false).ends, []);
         assert_eq!(back(false).exemptions, [exemption(2, Exempt::User(Uid(7)))]);
         assert_eq!(back(false).next, 3);
     }

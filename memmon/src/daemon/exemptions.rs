@@ -11,6 +11,7 @@ use crate::daemon::clock::Now;
 use crate::daemon::conditions::Degradation;
 use crate::daemon::engine::Engine;
 use crate::daemon::engine::state::reports::Observer as _;
+use crate::daemon::exemption_ends::{Clocks, Ends};
 use crate::daemon::exemption_file::Stored;
 use crate::daemon::state_file::Writer;
 use crate::model::{Exempt, Exemption, ExemptionEnd, Phrase, Uid, UnixTime};
@@ -27,40 +28,46 @@ const MOST: usize = 64;
 pub(super) struct Exemptions {
     /// The number of the next one.
     next: u32,
+    ends: Ends,
     /// `None` if this memmon stores nothing.
     writer: Option<Writer<Stored>>,
 }
 
 impl Exemptions {
     /// No exemptions yet, and no file.
-    pub(super) const fn none() -> Self {
-        Self { next: 1, writer: None }
+    pub(super) fn none() -> Self {
+        Self { next: 1, ends: Ends::default(), writer: None }
     }
 
-    /// Continues the exemptions that are `stored`, of which none has ended at `time`; they change in the file of `writer`.
+    /// Continues the exemptions that are `stored`, of which none has ended; they change in the file of `writer`.
     pub(super) fn new(
         stored: Stored,
         writer: Option<Writer<Stored>>,
         engine: &mut Engine<'_>,
-        time: UnixTime,
+        now: Now,
     ) -> Self {
-        let mut left = stored.exemptions;
-        left.retain(|exemption| exemption.until > time);
+        let Stored { next, exemptions: mut left, ends } = stored;
+        let now = clocks(now);
+        let mut ends = Ends::of(&left, &ends, now);
+        left.retain(|exemption| !ends.is_over(exemption, now));
+        ends.keep(&left);
         engine.continue_exemptions(left);
-        Self { next: stored.next, writer }
+        engine.move_ends(|one| ends.moved(one, now));
+        Self { next, ends, writer }
     }
 
     /// The time until the next one ends.
-    pub(super) fn next_end(engine: &Engine<'_>) -> Option<Duration> {
-        let end = engine.exemptions().iter().map(|exemption| exemption.until).min()?;
-        // A second has begun when it is shown.
-        Some(Duration::from_secs(end.0.saturating_sub(time().0)))
+    pub(super) fn next_end(&self, now: Now) -> Option<Duration> {
+        self.ends.next(now.since_boot())
     }
 
     /// Ends the exemptions whose time is over, and those whose process is gone. Has all stored again if that has failed.
-    pub(super) fn review(&self, engine: &mut Engine<'_>, announcer: &Announcer<'_>, now: Now) {
-        let expired = engine.end_expired(time(), now);
-        let are_others = engine.end_orphaned(now) || expired;
+    pub(super) fn review(&mut self, engine: &mut Engine<'_>, announcer: &Announcer<'_>, now: Now) {
+        let clocks = clocks(now);
+        let expired = engine.end_expired(|one| self.ends.is_over(one, clocks), now);
+        let moved = engine.move_ends(|one| self.ends.moved(one, clocks));
+        let are_others = engine.end_orphaned(now) || expired || moved;
+        self.ends.keep(engine.exemptions());
         if self.report_failure(announcer) || are_others {
             self.store(engine, |_| {});
         }
@@ -87,7 +94,7 @@ impl Exemptions {
         answer: oneshot::Sender<String>,
     ) {
         let (exemption, body): (_, fn(Done) -> Body) = match order {
-            Order::Exempt { of, seconds, why } => match self.exempt(engine, of, seconds, why, by) {
+            Order::Exempt { of, seconds, why } => match self.exempt(engine, of, seconds, (why, by), now) {
                 Ok(exemption) => {
                     engine.exempt(exemption.clone(), now);
                     (exemption, Body::Exempted)
@@ -96,7 +103,9 @@ impl Exemptions {
             },
             Order::EndExemption { id } => {
                 let ends = |one: &Exemption| (one.id == id).then_some(ExemptionEnd::EndedBy(by));
-                match engine.end_exemptions(ends, now).pop() {
+                let ended = engine.end_exemptions(ends, now).pop();
+                self.ends.keep(engine.exemptions());
+                match ended {
                     Some(exemption) => (exemption, Body::ExemptionEnded),
                     None => return refuse(answer, "refused", &format!("there is no exemption {id}")),
                 }
@@ -115,8 +124,8 @@ impl Exemptions {
         engine: &Engine<'_>,
         of: Target,
         seconds: u64,
-        why: Phrase,
-        by: Uid,
+        (why, by): (Phrase, Uid),
+        now: Now,
     ) -> Result<Exemption, String> {
         if seconds == 0 || seconds > LONGEST.as_secs() {
             return Err("an exemption lasts from one second to 7 days".to_owned());
@@ -139,7 +148,8 @@ impl Exemptions {
         };
         let id = self.next;
         self.next = id.checked_add(1).ok_or("there are no more numbers")?;
-        Ok(Exemption { id, of, until: UnixTime(time().0 + seconds), by, why })
+        let until = self.ends.begin(id, Duration::from_secs(seconds), clocks(now));
+        Ok(Exemption { id, of, until, by, why })
     }
 
     /// Has the current exemptions stored, and `then` called with the reason if that failed.
@@ -147,7 +157,8 @@ impl Exemptions {
         let Some(writer) = &self.writer else {
             return then(Some("this memmon stores nothing".to_owned()));
         };
-        let stored = Stored { next: self.next, exemptions: engine.exemptions().to_vec() };
+        let stored =
+            Stored { next: self.next, exemptions: engine.exemptions().to_vec(), ends: self.ends.all() };
         writer.write(stored, Box::new(then));
     }
 }
@@ -174,9 +185,10 @@ fn refuse(answer: oneshot::Sender<String>, code: &str, message: &str) {
     let _ = answer.send(reply(&Body::Error(Refusal::new(code, message))));
 }
 
-/// The time now.
-pub(super) fn time() -> UnixTime {
-    Timestamp::now().into()
+/// The clocks by which exemptions end.
+fn clocks(now: Now) -> Clocks {
+    let wall: UnixTime = Timestamp::now().into();
+    Clocks { wall, since_boot: now.since_boot() }
 }
 
 /// Reports a file of exemptions that cannot be used.

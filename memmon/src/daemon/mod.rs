@@ -15,6 +15,7 @@ mod conditions;
 mod dry_run_days;
 mod engine;
 mod event_loop;
+mod exemption_ends;
 mod exemption_file;
 mod exemptions;
 mod history;

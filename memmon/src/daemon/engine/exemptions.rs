@@ -55,9 +55,22 @@ impl Engine<'_> {
         over
     }
 
-    /// Ends the exemptions whose time is over at `time`. Returns whether there was one.
-    pub(crate) fn end_expired(&mut self, time: UnixTime, now: Now) -> bool {
-        !self.end_exemptions(|one| (one.until <= time).then_some(ExemptionEnd::Expired), now).is_empty()
+    /// Ends the exemptions whose time is over. Returns whether there was one.
+    pub(crate) fn end_expired(&mut self, is_over: impl Fn(&Exemption) -> bool, now: Now) -> bool {
+        !self.end_exemptions(|one| is_over(one).then_some(ExemptionEnd::Expired), now).is_empty()
+    }
+
+    /// Shows another end of those exemptions for which `moved` returns one. Returns whether there was one.
+    pub(crate) fn move_ends(&mut self, moved: impl Fn(&Exemption) -> Option<UnixTime>) -> bool {
+        let ends: Vec<_> = self.exemptions().iter().map(moved).collect();
+        let is_moved = ends.iter().any(Option::is_some);
+        // Without a change the settings in force stay the same ones.
+        if is_moved {
+            for (exemption, end) in self.settings.exemptions_mut().iter_mut().zip(ends) {
+                exemption.until = end.unwrap_or(exemption.until);
+            }
+        }
+        is_moved
     }
 
     /// Ends the exemptions whose process is gone. Returns whether there was one.
