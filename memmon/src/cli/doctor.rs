@@ -6,7 +6,7 @@ mod memory;
 use std::{fmt::Write as _, io::Write, path::Path};
 
 use anyhow::Context;
-use memmon_common::Offsets;
+use memmon_common::{FileMappingOffsets, Offsets};
 use serde::Serialize;
 
 use self::check::{Check, Mark};
@@ -37,6 +37,7 @@ pub(super) fn run(json: bool, out: &mut dyn Write) -> anyhow::Result<Exit> {
         let found = guards::find(&proc, Path::new("/"));
         diagnosis.checks.extend(memory::checks(&settings, &found, machine.total));
     }
+    diagnosis.checks.push(Check::ok("shared memory", mappings(&support, diagnosis.layout)));
     // Another user may not look there.
     if facts.euid == Uid::ROOT {
         diagnosis.checks.push(match cannot_keep() {
@@ -208,6 +209,19 @@ fn sums(support: &Support) -> &'static str {
         "those of users, programs and cgroups are noticed by the kernel, others by looks"
     } else {
         "noticed by looks"
+    }
+}
+
+/// The way to find out whether other processes map the shared memory of a process.
+fn mappings(support: &Support, layout: Option<&Offsets>) -> &'static str {
+    match layout.filter(|_| support.ebpf.available) {
+        Some(layout) if layout.file_mapping != FileMappingOffsets::default() => {
+            "the kernel shows whether another process maps it"
+        }
+        Some(_) => {
+            "every process is asked for its mappings: this kernel shows those of one process to no program (Linux 6.1 does)"
+        }
+        None => "every process is asked for its mappings",
     }
 }
 

@@ -237,6 +237,7 @@ fn source(
                 Ok(kernel) => {
                     span.record("capacity", kernel.fill().capacity);
                     support.degraded.extend(kernel.unpinned().map(|error| Obstacle::NotPinned { error }));
+                    support.degraded.extend(kernel.no_mappings().map(|error| Obstacle::NoMappings { error }));
                     let gears = kernel.gears(&settings.kernel, support);
                     return Ok((Some(kernel), format!("{reason}; {gears}")));
                 }

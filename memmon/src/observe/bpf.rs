@@ -53,6 +53,8 @@ pub struct KernelMap {
     /// The floor of `rss_stat` by the levels of processes, and whether a sum is so near its limit that there is none.
     process_floor: u64,
     sum_near: bool,
+    /// The error of loading the program that reads mappings.
+    no_mappings: Option<String>,
     scratch: batch::Scratch,
     pin: Result<Option<pin::Pin>, PinError>,
 }
@@ -157,6 +159,11 @@ impl KernelMap {
     /// Reads the mappings of single processes, from any thread; `None` if this kernel's mappings cannot be read.
     pub fn file_mappings(&self) -> Option<FileMappings> {
         load::mappings_program(&self.ebpf).ok().map(FileMappings)
+    }
+
+    /// The reason why mappings cannot be read although this kernel can show them.
+    pub fn no_mappings(&self) -> Option<&str> {
+        self.no_mappings.as_deref()
     }
 
     /// The reason why the map is not pinned, if a pin was requested.

@@ -51,11 +51,12 @@ pub fn resolve(btf: &[u8]) -> Result<Offsets, LayoutError> {
     })
 }
 
-/// The way from a mapping to the tree of all mappings of its file. If a part of it is missing, older processes are asked for
-/// their mappings.
+/// The way from a mapping to the tree of all mappings of its file. If a part of it is missing, or the kernel cannot restrict an
+/// iterator to one process (Linux 6.1, or a kernel with that change), older processes are asked for their mappings.
 fn file_mapping(btf: &Btf<'_>) -> Result<FileMappingOffsets, LayoutError> {
     let of = |structure, field, shape| Structs::named(btf, structure)?.offset(field, shape);
     let vma = |field, shape| of("vm_area_struct", field, shape);
+    of("bpf_iter_aux_info", "task.pid", Shape::Int32)?;
     Ok(FileMappingOffsets {
         vma_vm_file: vma("vm_file", Shape::Pointer("file"))?,
         vma_node: vma("shared.rb.__rb_parent_color", Shape::Int64)?,

@@ -297,8 +297,9 @@ fn a_process_that_cannot_be_read_is_judged_by_the_first_good_lookup() {
 fn shared_memory_that_one_process_alone_maps_is_judged_without_asking_others_or_counting_pages() {
     use memmon::observe::{
         procfs::Accuracy,
-        support::{Facts, KernelVersion, assess},
+        support::{Btf, Facts, assess},
     };
+    use memmon_common::FileMappingOffsets;
 
     let user = TestUser::claim();
     let debug = config(&user, &[("log.level", "\"debug\""), crate::common::log::RARELY]);
@@ -308,9 +309,10 @@ fn shared_memory_that_one_process_alone_maps_is_judged_without_asking_others_or_
     let looked_up = daemon.line("a lookup", |line| {
         line.contains("shared memory is looked up") && line.contains(&format!("pid={}", hog.pid()))
     });
-    // Before Linux 6.1 it is not known that nobody else maps it, and before 6.17 the figures may leave a doubt.
+    // Some kernels do not show that nobody else maps it, and before 6.17 the figures may leave a doubt.
     let facts = Facts::gather();
-    let asks = facts.version < KernelVersion::parse("6.1");
+    let Btf::Read(Ok(layout)) = &facts.btf else { panic!("{:?}", facts.btf) };
+    let asks = layout.file_mapping == FileMappingOffsets::default();
     assert_eq!(looked_up.contains("asked=0"), !asks, "{looked_up}");
     let is_exact = assess(&facts).accuracy() == Accuracy::StatmExact;
     assert!(looked_up.contains("walk=false") || !is_exact, "{looked_up}");

@@ -2,27 +2,17 @@
 
 use std::{collections::BTreeSet, fs};
 
-use memmon::{
-    model::Pid,
-    observe::{bpf::FileMappings, support::KernelVersion},
-};
+use memmon::{model::Pid, observe::bpf::FileMappings};
 use memmon_common::FileMapping;
 
+use crate::attach;
 use crate::common::{eventually, hog::Hog, is_dead};
-use crate::{attach, facts};
 
-/// `None` before Linux 6.1, where an iterator cannot be restricted to one process.
-fn readable() -> Option<FileMappings> {
-    let mappings = attach(4096).file_mappings();
-    if facts().version >= KernelVersion::parse("6.1") {
-        assert!(mappings.is_some(), "the program is not loaded");
-        return mappings;
-    }
-    if let Some(mappings) = mappings {
-        let refused = mappings.of(Pid(std::process::id())).unwrap_err();
-        assert_eq!(refused.raw_os_error(), Some(libc::E2BIG), "{refused}");
-    }
-    None
+fn mappings() -> FileMappings {
+    let map = attach(4096);
+    assert_eq!(map.no_mappings(), None);
+    map.file_mappings()
+        .unwrap_or_else(|| panic!("this kernel shows the mappings of one process to no program"))
 }
 
 /// Device and inode of each mapping of a file in maps.
@@ -58,9 +48,9 @@ fn is_alone(mapping: &FileMapping) -> bool {
 }
 
 #[test]
-#[ignore = "kernel: needs root and kernel BTF"]
+#[ignore = "kernel: needs root, kernel BTF and BPF iterators of one process"]
 fn a_mapping_shows_whether_another_process_maps_its_file() {
-    let Some(mappings) = readable() else { return };
+    let mappings = mappings();
     let mut hog = Hog::start("memfd 8M map split hold end hold");
     let child = hog.children("split", 1)[0];
     hog.begun("hold");
@@ -78,9 +68,9 @@ fn a_mapping_shows_whether_another_process_maps_its_file() {
 }
 
 #[test]
-#[ignore = "kernel: needs root and kernel BTF"]
+#[ignore = "kernel: needs root, kernel BTF and BPF iterators of one process"]
 fn a_process_whose_first_thread_has_ended_has_its_mappings_and_one_that_is_gone_has_none() {
-    let Some(mappings) = readable() else { return };
+    let mappings = mappings();
     let hog = Hog::start("memfd 8M map leader-exits hold");
     hog.begun("hold");
     let found = mappings.of(Pid(hog.pid())).unwrap();

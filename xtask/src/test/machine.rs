@@ -16,6 +16,9 @@ pub(super) const EVERYTHING: &str = "kernel: needs root, kernel BTF, bpftool, cp
 /// The type information of the running kernel.
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
+/// A name in that of a kernel that can restrict a BPF iterator to one process: Linux 6.1, and older ones with that change.
+const ITERATORS: &[u8] = b"BPF_TASK_ITER_TGID\0";
+
 /// The root of the cgroup v1 freezer, which many machines no longer have.
 const FREEZER: &str = "/sys/fs/cgroup/freezer/tasks";
 /// A file of the unified hierarchy of cgroups, alone or beside those of v1.
@@ -43,6 +46,7 @@ const PROGRAMS: [(&str, &str); 8] = [
 pub(super) struct Machine {
     privileges: Privileges,
     btf: bool,
+    iterators: bool,
     freezer: bool,
     unified: bool,
     limits_memory: bool,
@@ -56,6 +60,7 @@ impl Machine {
         Ok(Self {
             privileges: Privileges::of_this_process()?,
             btf: fs::File::open(KERNEL_BTF).is_ok(),
+            iterators: fs::read(KERNEL_BTF).is_ok_and(|types| contains(&types, ITERATORS)),
             freezer: fs::exists(FREEZER).unwrap_or(false),
             unified: UNIFIED.into_iter().any(|file| fs::exists(file).unwrap_or(false)),
             limits_memory: is_writable(LIMIT_OF_V1) || CONTROLLERS_BELOW.into_iter().any(has_memory),
@@ -66,11 +71,12 @@ impl Machine {
 
     /// The reason why a test with this `reason` in its `#[ignore]` cannot run here; none if it can.
     ///
-    /// A reason names what it needs: `root`, `mounts`, `kernel BTF`, `freezer`, `cgroup v2`, `memory cgroup`, `CAP_SYS_RESOURCE`,
+    /// A reason names what it needs: `root`, `mounts`, `kernel BTF`, `BPF iterators of one process`, `freezer`, `cgroup v2`, `memory cgroup`, `CAP_SYS_RESOURCE`,
     /// one of the programs, or a variable `MEMMON_…`.
     /// If it names none of them, the test does not run.
     pub(super) fn lacks(&self, reason: &str) -> Option<String> {
-        let Self { privileges, btf, freezer, unified, limits_memory, has_program, has_variable } = *self;
+        let Self { privileges, btf, iterators, freezer, unified, limits_memory, has_program, has_variable } =
+            *self;
         let needs = |what: &str| reason.contains(what);
         let mut programs = PROGRAMS.into_iter().filter(|(name, _)| needs(name)).peekable();
         let any_program = programs.peek().is_some();
@@ -87,6 +93,8 @@ impl Machine {
             Some("it needs CAP_SYS_RESOURCE, which this root does not have".to_owned())
         } else if needs("kernel BTF") && !btf {
             Some(format!("it needs {KERNEL_BTF} (a kernel with CONFIG_DEBUG_INFO_BTF)"))
+        } else if needs("BPF iterators of one process") && !iterators {
+            Some("it needs a kernel that restricts BPF iterators to one process (Linux 6.1)".to_owned())
         } else if needs("freezer") && !freezer {
             Some(format!("it needs {FREEZER} (cgroup v1)"))
         } else if needs("cgroup v2") && !unified {
@@ -103,6 +111,10 @@ impl Machine {
             Some(if reason.is_empty() { "ignored without a reason".to_owned() } else { reason.to_owned() })
         }
     }
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
 }
 
 /// Whether a file of cgroups is there, and not mounted read-only as in a container.
@@ -130,6 +142,7 @@ mod tests {
         Machine {
             privileges: Privileges { is_root, capabilities },
             btf,
+            iterators: bpftool,
             freezer: bpftool,
             unified: bpftool,
             limits_memory: bpftool,
@@ -145,6 +158,7 @@ mod tests {
         let container = machine(true, 0x0000_0000_a804_25fb, true, true);
         let everything = Machine { has_program: |_| true, has_variable: |_| true, ..full };
         let bare = machine(true, ALL_RIGHTS, false, false);
+        const ITERATORS_OF_ONE: &str = "kernel: needs root, kernel BTF and BPF iterators of one process";
         let kernel = "kernel: needs root and kernel BTF";
         for (machine, reason, expected) in [
             (full, kernel, None),
@@ -172,6 +186,8 @@ mod tests {
             (full, "kernel: needs root and CAP_SYS_RESOURCE", None),
             (container, "kernel: needs root and CAP_SYS_RESOURCE", Some("CAP_SYS_RESOURCE")),
             (bare, kernel, Some(KERNEL_BTF)),
+            (full, ITERATORS_OF_ONE, None),
+            (Machine { iterators: false, ..full }, ITERATORS_OF_ONE, Some("restricts BPF iterators")),
             (full, "needs root and a cgroup v1 freezer", None),
             (bare, "needs root and a cgroup v1 freezer", Some(FREEZER)),
             (full, "needs root and cgroup v2", None),

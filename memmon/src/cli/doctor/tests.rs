@@ -235,3 +235,23 @@ fn this_machine_is_examined() {
     let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
     assert_eq!(json["able"] == true, code == Exit::Ok);
 }
+
+#[test]
+fn a_kernel_that_shows_the_mappings_of_one_process_is_known_by_its_types() {
+    let of = |release: &str, offsets: FileMappingOffsets| {
+        let mut facts = facts(release);
+        if let Btf::Read(Ok(layout)) = &mut facts.btf {
+            layout.file_mapping = offsets;
+        }
+        let support = support::assess(&facts);
+        let layout = diagnose(&facts, &support).layout.copied();
+        mappings(&support, layout.as_ref())
+    };
+    let some = FileMappingOffsets { vma_vm_file: 8, ..FileMappingOffsets::default() };
+    // A distribution's kernel with that change.
+    assert!(of("5.14.0-503.el9.x86_64", some).starts_with("the kernel shows"));
+    assert!(
+        of("6.18.0", FileMappingOffsets::default()).contains("this kernel shows those of one process to no")
+    );
+    assert_eq!(of("5.2.0", some), "every process is asked for its mappings");
+}

@@ -136,6 +136,11 @@ impl Kernel {
         Some(shifted.map(|()| gear))
     }
 
+    /// The reason why mappings cannot be read although this kernel can show them.
+    pub(crate) fn no_mappings(&self) -> Option<String> {
+        self.map.no_mappings().map(str::to_owned)
+    }
+
     /// The reason why the map is not pinned, if a pin was requested.
     pub(crate) fn unpinned(&self) -> Option<String> {
         self.map.unpinned().map(ToString::to_string)

@@ -46,6 +46,7 @@ cannot_be_called! {
     fn set_limit(&mut Self, Bytes);
     fn asks_who_is_near(&Self, Instant) -> bool;
     fn shift(&mut Self, bool, Instant) -> Option<io::Result<Gear>>;
+    fn no_mappings(&Self) -> Option<String>;
     fn unpinned(&Self) -> Option<String>;
     fn readings(&mut Self) -> io::Result<Vec<Reading>>;
     fn overflowed(&mut Self) -> io::Result<bool>;

@@ -125,6 +125,7 @@ pub(super) fn load(offsets: &Offsets, options: &Options) -> Result<KernelMap, At
         current: Config::default(),
         process_floor: 0,
         sum_near: false,
+        no_mappings: None,
         scratch: batch::Scratch::new(),
         pin,
         ebpf,
@@ -139,6 +140,7 @@ pub(super) fn load(offsets: &Offsets, options: &Options) -> Result<KernelMap, At
         && let Err(error) = load_mappings(&mut kernel_map.ebpf, &btf)
     {
         debug!(%error, "mappings cannot be read");
+        kernel_map.no_mappings = Some(error.to_string());
     }
     if options.two_gears {
         kernel_map.gears = match calm_gear(&mut kernel_map, &btf) {

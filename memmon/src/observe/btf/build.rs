@@ -97,6 +97,8 @@ pub(crate) struct Kernel {
     pub(crate) second_task: Option<u32>,
     pub(crate) wide_cgroup_id: bool,
     pub(crate) wide_inode_number: bool,
+    /// The name of the member that restricts an iterator to a process.
+    pub(crate) iterates: &'static str,
 }
 
 impl Default for Kernel {
@@ -112,6 +114,7 @@ impl Default for Kernel {
             second_task: None,
             wide_cgroup_id: true,
             wide_inode_number: true,
+            iterates: "task",
         }
     }
 }
@@ -182,6 +185,8 @@ impl Kernel {
         }
         let inode_number = if self.wide_inode_number { long } else { int };
         Self::file_mappings(&mut b, int, long, inode_number);
+        let process = b.structure("", 8, &[("type", int, 0), ("pid", int, 32)]);
+        b.structure("bpf_iter_aux_info", 16, &[(self.iterates, process, 64)]);
         let targets = [(to_task, task), (to_mm, mm), (to_cred, cred), (to_signal, signal)];
         let cgroups = [(to_set, set), (to_cgroup, cgroup), (to_node, node)];
         for (pointer, target) in targets.into_iter().chain(cgroups) {

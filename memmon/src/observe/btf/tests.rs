@@ -68,6 +68,7 @@ fn every_field_has_its_offset() {
     // Older processes are asked for their mappings then.
     let no_mappings = Offsets { file_mapping: FileMappingOffsets::default(), ..since_6_2 };
     assert_eq!(resolve(&Kernel { wide_inode_number: false, ..Kernel::default() }), Ok(no_mappings));
+    assert_eq!(resolve(&Kernel { iterates: "map", ..Kernel::default() }), Ok(no_mappings), "Linux 6.0");
 }
 
 #[test]

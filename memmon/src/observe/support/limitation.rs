@@ -100,6 +100,11 @@ pub enum Obstacle {
     NoExe,
     /// No bpffs at /sys/fs/bpf.
     NoBpfFs,
+    /// The program that reads mappings could not be loaded, on a kernel that can show them.
+    NoMappings {
+        /// The error.
+        error: String,
+    },
     /// The map could not be pinned.
     NotPinned {
         /// The error.
@@ -173,6 +178,7 @@ impl Obstacle {
             // Without hidepid everybody would see everybody's processes, for memmon's sake alone.
             Self::HidePid { .. } | Self::NoExe => "run as root, or with CAP_SYS_PTRACE".to_owned(),
             Self::NoBpfFs => "mount -t bpf bpf /sys/fs/bpf".to_owned(),
+            Self::NoMappings { .. } => "report it, or do without: shared memory is judged later".to_owned(),
             Self::NotPinned { .. } => {
                 "let memmon write there, or do without: only bpftool misses it".to_owned()
             }
@@ -235,6 +241,11 @@ impl fmt::Display for Obstacle {
             Self::NoBpfFs => {
                 f.write_str("no bpffs at /sys/fs/bpf: the map cannot be pinned, for bpftool to show it")
             }
+            Self::NoMappings { error } => write!(
+                f,
+                "whether another process maps the same memory is asked of each process, because the program that shows it cannot be \
+                 loaded: {error}"
+            ),
             Self::NotPinned { error } => write!(f, "the map is not pinned: {error}"),
         }
     }
