@@ -195,7 +195,8 @@ impl Engine<'_> {
         let (mut confirming, usual) = (Vec::new(), self.settings.timing().grace);
         let Self { terminations, machine, .. } = self;
         let comes_back = terminations.victims.iter().any(|(process, phase)| match phase {
-            Phase::Confirming => {
+            // Neither has been sent its signal yet; without a descriptor, another one could not be opened either.
+            Phase::Confirming | Phase::Unopened => {
                 confirming.push(process.id);
                 false
             }
@@ -204,7 +205,7 @@ impl Engine<'_> {
                 machine.is_victim(process.id) || now.saturating_duration_since(since) < usual
             }
             Phase::Killed { since } => machine.awaits_killed(since, memory, now),
-            Phase::Unopened | Phase::OutOfReach => false,
+            Phase::OutOfReach => false,
         });
         comes_back || machine.confirming_for(&confirming, now).is_some_and(|since| since < PATIENCE)
     }

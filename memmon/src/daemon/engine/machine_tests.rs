@@ -7,7 +7,7 @@ use super::state::reports::Observer;
 use super::state::sum_trends::SumState;
 use super::tests::{Recorder, WITH_MACHINE, engine_with, memory, sized, small_machine};
 use crate::daemon::clock::Now;
-use crate::enforce::{Check, Course, Event as Step, Phase};
+use crate::enforce::{Check, Course, Errno, Event as Step, Phase};
 use crate::model::{Breach, Bytes, Limit, Pid, Process, ProcessId, RuleName, Unconfirmed, Verdict};
 use crate::observe::procfs::testing::Tree;
 use crate::report::{Event, MapFigures};
@@ -171,6 +171,32 @@ fn a_victim_that_cannot_be_looked_at_again_keeps_no_other_one_from_its_turn() {
     engine.check_machine(late.later(Duration::from_secs(3)));
     let expected = ["cat 4000011 grew by 398, 1 grew by 398", "would terminate cat"];
     assert_eq!(recorder.about_processes(), expected);
+}
+
+#[test]
+fn a_victim_that_a_lack_of_descriptors_keeps_from_being_opened_is_waited_for() {
+    for (error, is_awaited) in [(Errno::EMFILE, true), (Errno::EPERM, false)] {
+        let (tree, recorder, now) = (small_machine(2), Recorder::default(), Now::read());
+        let mut engine = engine_with(WITH_MACHINE, &tree, &recorder, now);
+        engine.scan(now);
+        let victim = process(&engine);
+        let breach = Breach { rule: Limit::Gb, limit: Bytes(1), rss: victim.rss, percent: 1.0, by: None };
+        let (id, victims) = (victim.id, &mut engine.terminations.victims);
+        drop(victims.start_termination(victim, breach, Course::default(), now.instant()));
+        drop(victims.handle(id, Step::Opened(Err(error)), now.instant()));
+        sized(&tree, HOG + 1, 400);
+        memory(&tree, 20, 0);
+        let would_end = |second| {
+            engine.check_machine(now.later(Duration::from_secs(second)));
+            recorder.about_processes().iter().any(|event| event.starts_with("would terminate"))
+        };
+        assert_eq!([0, 1].map(would_end).contains(&true), !is_awaited, "{error}");
+        if is_awaited {
+            engine.check_machine(now.later(Duration::from_secs(4)));
+            let expected = ["cat 4000011 grew by 398, 1 grew by 398", "would terminate cat"];
+            assert_eq!(recorder.about_processes(), expected, "not for ever");
+        }
+    }
 }
 
 #[test]
