@@ -110,7 +110,10 @@ fn beside(file: &str, span: &Range<usize>, problems: &Problems<'_>) -> PathBuf {
 /// The names in `text`, which starts at the place `start`.
 fn listed(text: &str, start: usize) -> Vec<Spanned<String>> {
     let mut names = Vec::new();
-    let mut line_start = start;
+    // An editor may put a byte order mark before the first name, which would then be no process's.
+    let marked = text.len();
+    let text = text.trim_start_matches('\u{feff}');
+    let mut line_start = start + (marked - text.len());
     for line in text.split('\n') {
         // A comment begins a word: "a#b" is a name.
         let comment =
@@ -125,4 +128,16 @@ fn listed(text: &str, start: usize) -> Vec<Spanned<String>> {
         line_start += line_length + 1;
     }
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_name() {
+        let names = |text| listed(text, 100).into_iter().map(|name| (name.span(), name.into_inner()));
+        let marked = "\u{feff}postgres\nnginx # the proxy\n";
+        assert!(names(marked).eq([(103..111, "postgres".to_owned()), (112..117, "nginx".to_owned())]));
+    }
 }
