@@ -71,8 +71,8 @@ impl Machine {
 
     /// The reason why a test with this `reason` in its `#[ignore]` cannot run here; none if it can.
     ///
-    /// A reason names what it needs: `root`, `mounts`, `kernel BTF`, `BPF iterators of one process`, `freezer`, `cgroup v2`, `memory cgroup`, `CAP_SYS_RESOURCE`,
-    /// one of the programs, or a variable `MEMMON_…`.
+    /// A reason names what it needs: `root`, `mounts`, `kernel BTF`, `BPF iterators of one process`, `freezer`, `cgroup v2`,
+    /// `memory cgroup`, `CAP_SYS_RESOURCE`, one of the programs, or a variable `MEMMON_…`.
     /// If it names none of them, the test does not run.
     pub(super) fn lacks(&self, reason: &str) -> Option<String> {
         let Self { privileges, btf, iterators, freezer, unified, limits_memory, has_program, has_variable } =
